@@ -1,0 +1,1 @@
+//! Where the agent's own TLS key lives: TPM, disk or memory.

@@ -1,0 +1,1 @@
+//! What local processes reach: the Workload API socket.

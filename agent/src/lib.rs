@@ -1,0 +1,20 @@
+//! The Ironroot agent: proves the device and serves SPIFFE identities to its local processes, online and offline.
+//!
+//! ```text
+//!  Tpm ─► sealed_cache ─┐                                   ┌─► endpoints::workload_api ─► workloads
+//!                       ├─► Identities (one watch channel) ─┤
+//!  server ─► sync ──────┘                                   └─► sealed_cache (coalesced writes)
+//! ```
+//! One writer publishes immutable snapshots; readers never ask back. The Workload API knows neither server, TPM nor cache.
+
+pub mod agent_key;
+pub mod cli;
+pub mod config;
+pub mod endpoints;
+pub mod identities;
+pub mod node_attestation;
+pub mod run;
+pub mod sealed_cache;
+pub mod server_channel;
+pub mod sync;
+pub mod trusted_time;

@@ -1,0 +1,1 @@
+//! Identities in a file that only this TPM, booted as before, can open.

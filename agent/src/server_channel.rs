@@ -1,0 +1,1 @@
+//! Channels to the server, anchored in the trust bundle.

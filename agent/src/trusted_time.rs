@@ -1,0 +1,1 @@
+//! A lower bound on now, for devices without a clock.

@@ -1,0 +1,51 @@
+//! Generates the wire types and service glue from `proto/`. No protoc needed: protox parses in Rust.
+use std::error::Error;
+use std::path::PathBuf;
+
+use prost_types::field_descriptor_proto::Type;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
+
+const PROTOS: [&str; 7] = [
+    "proto/spire/api/types/types.proto",
+    "proto/spire/api/server/agent/v1/agent.proto",
+    "proto/spire/api/server/entry/v1/entry.proto",
+    "proto/spire/api/server/svid/v1/svid.proto",
+    "proto/spire/api/server/bundle/v1/bundle.proto",
+    "proto/ironroot/api/server/device/v1/device.proto",
+    "proto/workload.proto",
+];
+const ENTRY_PACKAGE: &str = "spire.api.server.entry.v1";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors.clone())?;
+
+    let encoded = PathBuf::from(std::env::var("OUT_DIR")?).join("encoded");
+    std::fs::create_dir_all(&encoded)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .bytes(".")
+        .extern_path(".spire.api.types", "crate::pb::types")
+        .out_dir(encoded)
+        .compile_fds(with_encoded_entries(descriptors))?;
+    Ok(())
+}
+
+/// The entry service as the server speaks it: in answers to agents an entry is bytes that were encoded when it was
+/// stored. `repeated Entry` and `repeated bytes` are the same on the wire, so a sync copies and never encodes.
+fn with_encoded_entries(mut descriptors: FileDescriptorSet) -> FileDescriptorSet {
+    let keep = |file: &FileDescriptorProto| file.package() == ENTRY_PACKAGE;
+    for file in descriptors.file.iter_mut().filter(|f| keep(f)) {
+        for message in &mut file.message_type {
+            if matches!(message.name(), "GetAuthorizedEntriesResponse" | "SyncAuthorizedEntriesResponse") {
+                for field in message.field.iter_mut().filter(|f| f.name() == "entries") {
+                    field.set_type(Type::Bytes);
+                    field.type_name = None;
+                }
+            }
+        }
+    }
+    descriptors.file.retain(keep);
+    descriptors
+}

@@ -1,0 +1,25 @@
+//! What is said on the wire, and its parsed form.
+//!
+//! `pb` holds the generated messages and service glue; every other module turns wire values into values that cannot be
+//! wrong (bounds are checked here, once) or carries them (TLS, unix sockets). Nothing here decides who may do what.
+//!
+//! ```text
+//!  bytes ── pb ──► entry · bundle · svid · mask · permission ──► server, agent
+//!                  spiffe_id (selectors: ironroot-attest)
+//!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) 
+//!  files ── settings (HCL with lines) · durations · logging
+//! ```
+
+pub mod pb;
+
+pub mod certificate;
+pub mod csr;
+pub mod entry;
+pub mod logging;
+pub mod permission;
+pub mod settings;
+pub mod spiffe_id;
+pub mod tls;
+pub mod unix_socket;
+
+pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};

@@ -1,0 +1,1 @@
+//! PermissionDenied with SPIRE's machine-readable reason.

@@ -1,0 +1,1 @@
+//! Configuration files: HCL in SPIRE's keys, every mistake with its line.

@@ -1,0 +1,268 @@
+//! SPIFFE IDs and trust domains, parsed once and never normalised.
+//!
+//! Source: SPIFFE-ID.md §2. We generate and accept lower-case trust domains only.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::pb::types;
+
+/// Longest SPIFFE ID accepted, bytes. Source: SPIFFE-ID.md §2.3.
+pub const MAX_SPIFFE_ID_BYTES: usize = 2048;
+/// Longest trust domain accepted, bytes. Source: SPIFFE-ID.md §2.3.
+pub const MAX_TRUST_DOMAIN_BYTES: usize = 255;
+
+/// Why a text is not a SPIFFE ID.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SpiffeIdError {
+    /// Does not begin with `spiffe://`.
+    #[error("scheme is not \"spiffe://\"")]
+    Scheme,
+    /// No trust domain, or one with characters outside `a-z0-9.-_`.
+    #[error("trust domain must be 1 to {MAX_TRUST_DOMAIN_BYTES} characters of a-z, 0-9, '.', '-' and '_'")]
+    TrustDomain,
+    /// Empty, `.` or `..` segment, trailing slash, or characters outside `a-zA-Z0-9.-_`.
+    #[error("path must be segments of a-z, A-Z, 0-9, '.', '-' and '_', none of them empty, \".\" or \"..\"")]
+    Path,
+    /// More than 2048 bytes.
+    #[error("longer than {MAX_SPIFFE_ID_BYTES} bytes")]
+    TooLong,
+    /// A message that must carry an ID carries none.
+    #[error("no SPIFFE ID given")]
+    Missing,
+    /// The ID is a trust domain's own where a workload's or agent's is needed.
+    #[error("path is empty")]
+    NoPath,
+    /// The ID belongs to another trust domain.
+    #[error("trust domain is {found:?}, not {expected:?}")]
+    OtherTrustDomain {
+        /// The trust domain of the ID.
+        found: String,
+        /// The trust domain it must belong to.
+        expected: String,
+    },
+}
+
+/// A trust domain's name, such as `example.org`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrustDomain(Arc<str>);
+
+impl TrustDomain {
+    /// Parses a bare name (`example.org`) or a trust domain's SPIFFE ID (`spiffe://example.org`).
+    pub fn new(name: &str) -> Result<Self, SpiffeIdError> {
+        let name = name.strip_prefix("spiffe://").unwrap_or(name);
+        let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+        if name.is_empty() || name.len() > MAX_TRUST_DOMAIN_BYTES || !name.bytes().all(legal) {
+            return Err(SpiffeIdError::TrustDomain);
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The bare name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `spiffe://name`.
+    pub fn id(&self) -> SpiffeId {
+        SpiffeId { text: format!("spiffe://{}", self.0).into(), trust_domain_bytes: self.0.len() }
+    }
+
+    /// `spiffe://name/spire/server`: the ID every server of the trust domain authenticates with.
+    pub fn server_id(&self) -> SpiffeId {
+        self.id_with_path("/spire/server").expect("a constant legal path")
+    }
+
+    /// `spiffe://name` followed by `path`, which begins with a slash.
+    pub fn id_with_path(&self, path: &str) -> Result<SpiffeId, SpiffeIdError> {
+        SpiffeId::from_parts(self.as_str(), path)
+    }
+}
+
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// A SPIFFE ID. Any value of this type is well-formed; two are equal exactly when their texts are.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpiffeId {
+    text: Arc<str>,
+    trust_domain_bytes: usize,
+}
+
+impl SpiffeId {
+    /// Parses `spiffe://trust-domain/path`; the path may be empty.
+    pub fn parse(text: &str) -> Result<Self, SpiffeIdError> {
+        if text.len() > MAX_SPIFFE_ID_BYTES {
+            return Err(SpiffeIdError::TooLong);
+        }
+        let rest = text.strip_prefix("spiffe://").ok_or(SpiffeIdError::Scheme)?;
+        let (name, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+        TrustDomain::new(name)?;
+        if !is_legal_path(path) {
+            return Err(SpiffeIdError::Path);
+        }
+        Ok(Self { text: text.into(), trust_domain_bytes: name.len() })
+    }
+
+    /// Joins a trust domain's bare name and a path (empty, or beginning with a slash).
+    pub fn from_parts(trust_domain: &str, path: &str) -> Result<Self, SpiffeIdError> {
+        if trust_domain.contains('/') {
+            return Err(SpiffeIdError::TrustDomain);
+        }
+        if !path.is_empty() && !path.starts_with('/') {
+            return Err(SpiffeIdError::Path);
+        }
+        Self::parse(&format!("spiffe://{trust_domain}{path}"))
+    }
+
+    /// The whole ID as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The bare trust domain name.
+    pub fn trust_domain_name(&self) -> &str {
+        &self.text["spiffe://".len()..][..self.trust_domain_bytes]
+    }
+
+    /// The trust domain.
+    pub fn trust_domain(&self) -> TrustDomain {
+        TrustDomain(self.trust_domain_name().into())
+    }
+
+    /// The path, empty or with its leading slash.
+    pub fn path(&self) -> &str {
+        &self.text["spiffe://".len() + self.trust_domain_bytes..]
+    }
+
+    /// Whether the ID belongs to `trust_domain`.
+    pub fn is_member_of(&self, trust_domain: &TrustDomain) -> bool {
+        self.trust_domain_name() == trust_domain.as_str()
+    }
+
+    /// The ID itself if it belongs to `trust_domain` and has a path.
+    pub fn as_member_of(self, trust_domain: &TrustDomain) -> Result<Self, SpiffeIdError> {
+        if !self.is_member_of(trust_domain) {
+            return Err(SpiffeIdError::OtherTrustDomain {
+                found: self.trust_domain_name().to_owned(),
+                expected: trust_domain.as_str().to_owned(),
+            });
+        }
+        if self.path().is_empty() {
+            return Err(SpiffeIdError::NoPath);
+        }
+        Ok(self)
+    }
+
+    /// Whether the path is under `/spire/`, which is kept for servers and agents.
+    pub fn is_reserved(&self) -> bool {
+        self.path() == "/spire" || self.path().starts_with("/spire/")
+    }
+
+    /// Whether the ID is an agent's: `/spire/agent/...`.
+    pub fn is_agent(&self) -> bool {
+        self.path().starts_with("/spire/agent/")
+    }
+
+    /// The wire form.
+    pub fn to_pb(&self) -> types::Spiffeid {
+        types::Spiffeid { trust_domain: self.trust_domain_name().to_owned(), path: self.path().to_owned() }
+    }
+
+    /// The parsed form of a wire ID; a missing message is refused.
+    pub fn from_pb(id: Option<&types::Spiffeid>) -> Result<Self, SpiffeIdError> {
+        let id = id.ok_or(SpiffeIdError::Missing)?;
+        Self::from_parts(&id.trust_domain, &id.path)
+    }
+}
+
+impl FromStr for SpiffeId {
+    type Err = SpiffeIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.text)
+    }
+}
+
+fn is_legal_path(path: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let legal_segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(legal);
+    path.is_empty() || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(legal_segment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_exactly_the_characters_of_the_standard() {
+        for byte in 0..=255u8 {
+            let c = char::from(byte);
+            let in_name = c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
+            let in_path = c.is_ascii_alphanumeric() || ".-_".contains(c) || c == '/';
+            assert_eq!(SpiffeId::parse(&format!("spiffe://t{c}d")).is_ok(), in_name || c == '/', "name with {byte}");
+            assert_eq!(SpiffeId::parse(&format!("spiffe://td/a{c}b")).is_ok(), in_path, "path with {byte}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_a_normalising_parser_would_repair() {
+        use SpiffeIdError::{Path, Scheme, TrustDomain as Name};
+        for (text, why) in [
+            ("", Scheme), ("SPIFFE://td/x", Scheme), ("https://td/x", Scheme), ("spiffe:/td", Scheme),
+            ("spiffe://", Name), ("spiffe:///x", Name), ("spiffe://TD/x", Name), ("spiffe://t%64/x", Name),
+            ("spiffe://u@td/x", Name), ("spiffe://td:443/x", Name), ("spiffe://[::1]/x", Name), ("spiffe://td?a", Name),
+            ("spiffe://td#a", Name), ("spiffe://tд/x", Name), ("spiffe://td/", Path), ("spiffe://td/a/", Path),
+            ("spiffe://td//a", Path), ("spiffe://td/a//b", Path), ("spiffe://td/./a", Path), ("spiffe://td/../a", Path),
+            ("spiffe://td/a%2fb", Path), ("spiffe://td/%2e%2e", Path), ("spiffe://td/a b", Path), ("spiffe://td/a?b", Path),
+            ("spiffe://td/é", Path), ("spiffe://td/a\0b", Path),
+        ] {
+            assert_eq!(SpiffeId::parse(text), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn accepts_2048_bytes_and_not_one_more() {
+        let longest = format!("spiffe://td/{}", "a".repeat(MAX_SPIFFE_ID_BYTES - 12));
+        assert_eq!(longest.len(), MAX_SPIFFE_ID_BYTES);
+        assert!(SpiffeId::parse(&longest).is_ok());
+        assert_eq!(SpiffeId::parse(&format!("{longest}a")), Err(SpiffeIdError::TooLong));
+        assert!(TrustDomain::new(&"a".repeat(255)).is_ok());
+        assert_eq!(TrustDomain::new(&"a".repeat(256)), Err(SpiffeIdError::TrustDomain));
+    }
+
+    #[test]
+    fn parts_and_wire_form_round_trip() {
+        let id = SpiffeId::parse("spiffe://1.2.3.4/spire/agent/x").expect("legal");
+        assert_eq!((id.trust_domain_name(), id.path()), ("1.2.3.4", "/spire/agent/x"));
+        assert_eq!(SpiffeId::from_pb(Some(&id.to_pb())), Ok(id.clone()));
+        assert!(id.is_reserved() && id.is_agent());
+        assert_eq!(SpiffeId::from_parts("td/x", "/y"), Err(SpiffeIdError::TrustDomain));
+        assert_eq!(SpiffeId::from_parts("td", "y"), Err(SpiffeIdError::Path));
+        assert_ne!(SpiffeId::parse("spiffe://td/A"), SpiffeId::parse("spiffe://td/a"));
+    }
+}

@@ -1,0 +1,1 @@
+//! SPIFFE mutual TLS on rustls.

@@ -1,0 +1,1 @@
+//! Unix sockets that any gRPC client can talk to.

@@ -1,0 +1,1 @@
+//! Endorsement key certificates: profile, chain to manufacturer roots, manufacturer and model.

@@ -1,0 +1,24 @@
+//! Who is this? Nodes (TPM 2.0 evidence) and workloads (local unix processes).
+//!
+//! Pure by default: parsing and judging TPM evidence takes bytes, `now` and a nonce, and gives a verdict; it needs no TPM,
+//! no C library, no network and no clock. Feature `tpm` adds the device side (one thread that owns the ESYS context),
+//! feature `workload` the kernel side of local attestation.
+//!
+//! ```text
+//!  server:  payload ─► node::tpm2::Claim ─► AdmittedEk ─► Pending ─► AttestedTpm        (refusal: node::Refusal)
+//!  device:  Tpm (one OS thread) ─► ek · ak · activate · quote · certify · sign · seal · counter
+//!  local:   Peer (peercred, pidfd) ─► unix selectors, read through the pinned process
+//! ```
+//!
+//! Not here: gRPC, sockets to the server, SPIFFE IDs, certificates that we sign.
+
+pub mod ek_certificate;
+pub mod node;
+pub mod selector;
+pub mod structures;
+#[cfg(feature = "tpm")]
+pub mod tpm;
+#[cfg(feature = "workload")]
+pub mod workload;
+
+pub use selector::{Selector, SelectorError, SelectorSet};

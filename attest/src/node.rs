@@ -1,0 +1,1 @@
+//! Node attestation: one module per attestation type.

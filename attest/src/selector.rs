@@ -1,0 +1,165 @@
+//! Selectors: what attestation says of a node or a workload, as `type:value`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Longest selector type accepted, bytes.
+pub const MAX_TYPE_BYTES: usize = 255;
+/// Longest selector value accepted, bytes.
+pub const MAX_VALUE_BYTES: usize = 4096;
+
+/// Why a text is not a selector.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SelectorError {
+    /// No colon between type and value.
+    #[error("selector {0:?} is not of the form type:value")]
+    NoColon(String),
+    /// Empty, too long, or with a colon or control character.
+    #[error("selector type {0:?} must be 1 to {MAX_TYPE_BYTES} characters without colon or control characters")]
+    Type(String),
+    /// Empty, too long, or with a control character.
+    #[error("selector value {0:?} must be 1 to {MAX_VALUE_BYTES} characters without control characters")]
+    Value(String),
+}
+
+/// One attested fact, such as `unix:uid:1000`: type `unix`, value `uid:1000`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Selector {
+    kind: Box<str>,
+    value: Box<str>,
+}
+
+impl Selector {
+    /// Checks bounds and characters.
+    pub fn new(kind: &str, value: &str) -> Result<Self, SelectorError> {
+        if kind.is_empty() || kind.len() > MAX_TYPE_BYTES || kind.contains(|c: char| c == ':' || c.is_control()) {
+            return Err(SelectorError::Type(kind.chars().take(64).collect()));
+        }
+        if value.is_empty() || value.len() > MAX_VALUE_BYTES || value.contains(char::is_control) {
+            return Err(SelectorError::Value(value.chars().take(64).collect()));
+        }
+        Ok(Self { kind: kind.into(), value: value.into() })
+    }
+
+    /// The type, before the first colon.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The value, after the first colon.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+}
+
+impl FromStr for Selector {
+    type Err = SelectorError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, value) = text.split_once(':').ok_or_else(|| SelectorError::NoColon(text.chars().take(64).collect()))?;
+        Self::new(kind, value)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind, self.value)
+    }
+}
+
+impl fmt::Debug for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+/// A set of selectors, sorted and without repeats.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SelectorSet(Vec<Selector>);
+
+impl SelectorSet {
+    /// Whether every selector of `self` is in `other`. An entry applies to what has at least its selectors.
+    pub fn is_subset_of(&self, other: &SelectorSet) -> bool {
+        self.0.iter().all(|s| other.contains(s))
+    }
+
+    /// Whether the set holds `selector`.
+    pub fn contains(&self, selector: &Selector) -> bool {
+        self.0.binary_search(selector).is_ok()
+    }
+
+    /// In order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Selector> {
+        self.0.iter()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Selector> for SelectorSet {
+    fn from_iter<I: IntoIterator<Item = Selector>>(selectors: I) -> Self {
+        let mut sorted: Vec<Selector> = selectors.into_iter().collect();
+        sorted.sort();
+        sorted.dedup();
+        Self(sorted)
+    }
+}
+
+impl Extend<Selector> for SelectorSet {
+    fn extend<I: IntoIterator<Item = Selector>>(&mut self, selectors: I) {
+        *self = self.0.drain(..).chain(selectors).collect();
+    }
+}
+
+impl<'a> IntoIterator for &'a SelectorSet {
+    type Item = &'a Selector;
+    type IntoIter = std::slice::Iter<'a, Selector>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(texts: &[&str]) -> SelectorSet {
+        texts.iter().map(|t| t.parse().expect("legal selector")).collect()
+    }
+
+    #[test]
+    fn value_keeps_its_colons() {
+        let selector: Selector = "unix:uid:1000".parse().expect("legal");
+        assert_eq!((selector.kind(), selector.value()), ("unix", "uid:1000"));
+        assert_eq!(selector.to_string(), "unix:uid:1000");
+    }
+
+    #[test]
+    fn refuses_what_could_be_misread() {
+        assert!(matches!("unix".parse::<Selector>(), Err(SelectorError::NoColon(_))));
+        assert!(matches!(":x".parse::<Selector>(), Err(SelectorError::Type(_))));
+        assert!(matches!("unix:".parse::<Selector>(), Err(SelectorError::Value(_))));
+        assert!(matches!("unix:a\nb".parse::<Selector>(), Err(SelectorError::Value(_))));
+        assert!(matches!(Selector::new("a:b", "c"), Err(SelectorError::Type(_))));
+    }
+
+    #[test]
+    fn subset_is_what_an_entry_needs() {
+        let workload = set(&["unix:uid:1", "unix:gid:2", "unix:uid:1"]);
+        assert_eq!(workload.len(), 2);
+        assert!(set(&["unix:gid:2"]).is_subset_of(&workload));
+        assert!(!set(&["unix:gid:2", "unix:user:x"]).is_subset_of(&workload));
+        assert!(set(&[]).is_subset_of(&workload));
+    }
+}

@@ -1,0 +1,1 @@
+//! Local unix processes: who is on the other end of this socket?

@@ -1,0 +1,1 @@
+//! The command line: SPIRE's verbs and flags.

@@ -1,0 +1,1 @@
+//! The fleet: endorsement keys that may enrol.

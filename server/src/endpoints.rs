@@ -1,0 +1,1 @@
+//! What the server answers, and to whom: TCP with mutual TLS, and the admin socket.

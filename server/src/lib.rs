@@ -1,0 +1,18 @@
+//! The Ironroot server: promises certificates to attested nodes and their workloads.
+//!
+//! ```text
+//!  evidence ─► AttestedNode ─► agent SVID ─► AuthenticatedAgent ─► AuthorizedEntry ─► X.509-SVID
+//!            node_attestation     ca          endpoints::caller       registry          ca
+//! ```
+//! Each arrow is a value with private fields that only the check before it can make. Only `store` touches the database;
+//! only `endpoints` makes a `tonic::Status`; the CA's keys stay in their PKCS#11 token.
+
+pub mod ca;
+pub mod cli;
+pub mod config;
+pub mod devices;
+pub mod endpoints;
+pub mod node_attestation;
+pub mod registry;
+pub mod run;
+pub mod store;

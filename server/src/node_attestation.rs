@@ -1,0 +1,1 @@
+//! Drives one attestation conversation to an AttestedNode.

@@ -1,0 +1,1 @@
+//! In memory: entries and agents, and which entries an agent may serve.

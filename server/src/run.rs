@@ -1,0 +1,1 @@
+//! The story of a server process: config, build, serve, drain.

@@ -1,0 +1,1 @@
+//! A server and any number of devices, as processes.

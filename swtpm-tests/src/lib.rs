@@ -1,0 +1,8 @@
+//! The lab: software TPMs, SoftHSM tokens, a toy TPM maker, and whole deployments of real binaries on real sockets.
+//!
+//! One emulator per test, own ports and directories, killed on drop. A missing emulator is a red test.
+
+pub mod deployment;
+pub mod manufacturer;
+pub mod softhsm;
+pub mod swtpm;

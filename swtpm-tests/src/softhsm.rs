@@ -1,0 +1,1 @@
+//! A SoftHSM token of one's own.

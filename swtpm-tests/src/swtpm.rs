@@ -1,0 +1,1 @@
+//! A software TPM of one's own.
