@@ -3,7 +3,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use prost_types::field_descriptor_proto::Type;
-use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use prost_types::FileDescriptorSet;
 
 const PROTOS: [&str; 7] = [
     "proto/spire/api/types/types.proto",
@@ -35,8 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The entry service as the server speaks it: in answers to agents an entry is bytes that were encoded when it was
 /// stored. `repeated Entry` and `repeated bytes` are the same on the wire, so a sync copies and never encodes.
 fn with_encoded_entries(mut descriptors: FileDescriptorSet) -> FileDescriptorSet {
-    let keep = |file: &FileDescriptorProto| file.package() == ENTRY_PACKAGE;
-    for file in descriptors.file.iter_mut().filter(|f| keep(f)) {
+    for file in descriptors.file.iter_mut().filter(|f| f.package() == ENTRY_PACKAGE) {
         for message in &mut file.message_type {
             if matches!(message.name(), "GetAuthorizedEntriesResponse" | "SyncAuthorizedEntriesResponse") {
                 for field in message.field.iter_mut().filter(|f| f.name() == "entries") {
@@ -46,6 +45,7 @@ fn with_encoded_entries(mut descriptors: FileDescriptorSet) -> FileDescriptorSet
             }
         }
     }
-    descriptors.file.retain(keep);
+    let needed = [ENTRY_PACKAGE, "spire.api.types", "google.protobuf"];
+    descriptors.file.retain(|f| needed.contains(&f.package()));
     descriptors
 }
