@@ -58,7 +58,8 @@ impl FromStr for Selector {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (kind, value) = text.split_once(':').ok_or_else(|| SelectorError::NoColon(text.chars().take(64).collect()))?;
+        let (kind, value) =
+            text.split_once(':').ok_or_else(|| SelectorError::NoColon(text.chars().take(64).collect()))?;
         Self::new(kind, value)
     }
 }

@@ -1,0 +1,51 @@
+//! The two TLS configurations of this project. One crypto provider, passed explicitly.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
+use rustls::server::NoServerSessionStorage;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ServerConfig};
+
+use super::anchors::TrustAnchors;
+use super::resolver::SvidResolver;
+use super::verifier::{ClientVerifier, ServerTrust, ServerVerifier};
+
+/// The one crypto provider: aws-lc-rs.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    PROVIDER.clone()
+}
+
+/// Accepts clients with or without an X509-SVID of the trust domain; shows what `svid` holds.
+pub fn server_config(anchors: Arc<TrustAnchors>, svid: Arc<SvidResolver>) -> Arc<ServerConfig> {
+    let provider = provider();
+    let verifier = Arc::new(ClientVerifier { anchors, provider: provider.clone() });
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3 suites")
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(svid);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Arc::new(config)
+}
+
+/// Dials a server that `trust` proves; shows what `svid` holds, if anything.
+pub fn client_config(trust: ServerTrust, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
+    let provider = provider();
+    let verifier = Arc::new(ServerVerifier { trust, provider: provider.clone() });
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3 suites")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(svid);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Arc::new(config)
+}

@@ -1,0 +1,160 @@
+//! Who is let in over TLS, and who is not.
+
+use std::sync::Arc;
+
+use ironroot_api::tls::{ServerTrust, SvidRefusal, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::{SpiffeId, TrustDomain};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+use webpki::KeyUsage;
+
+const DAY: i64 = 86_400;
+
+struct Authority(Issuer<'static, KeyPair>, CertificateDer<'static>);
+
+impl Authority {
+    fn new(id: &str) -> Self {
+        let key = KeyPair::generate().expect("key");
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("params");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.subject_alt_names = vec![uri(id)];
+        let der = params.self_signed(&key).expect("signed").der().clone();
+        Self(Issuer::new(params, key), der)
+    }
+
+    fn issue(&self, id: &str) -> CertifiedKey {
+        let key = KeyPair::generate().expect("key");
+        let mut params = CertificateParams::new(Vec::<String>::new()).expect("params");
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.subject_alt_names = vec![uri(id)];
+        (params.not_before, params.not_after) = (at(-DAY), at(DAY));
+        let der = params.signed_by(&key, &self.0).expect("signed").der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS#8");
+        CertifiedKey::from_der(vec![der], key, &provider()).expect("key fits certificate")
+    }
+}
+
+fn uri(id: &str) -> SanType {
+    SanType::URI(id.try_into().expect("ascii"))
+}
+
+fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() as i64
+}
+
+fn at(offset: i64) -> time::OffsetDateTime {
+    time::OffsetDateTime::from_unix_timestamp(now() + offset).expect("in range")
+}
+
+fn anchors(authority: &Authority) -> Arc<TrustAnchors> {
+    TrustAnchors::new(TrustDomain::new("td").expect("td"), std::slice::from_ref(&authority.1)).expect("anchors")
+}
+
+fn handshake(
+    client: Arc<rustls::ClientConfig>,
+    server: Arc<rustls::ServerConfig>,
+) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
+    let mut client = ClientConnection::new(client, ServerName::try_from("any.name").expect("name"))?;
+    let mut server = ServerConnection::new(server)?;
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).expect("to memory");
+        server.read_tls(&mut bytes.as_slice()).expect("from memory");
+        let served = server.process_new_packets();
+        bytes.clear();
+        server.write_tls(&mut bytes).expect("to memory");
+        client.read_tls(&mut bytes.as_slice()).expect("from memory");
+        client.process_new_packets()?;
+        served?;
+    }
+    Ok((client, server))
+}
+
+fn expect_server(anchors: Arc<TrustAnchors>, id: &str) -> ServerTrust {
+    ServerTrust::Bundle { anchors, expected: SpiffeId::parse(id).expect("id") }
+}
+
+#[test]
+fn only_members_of_the_trust_domain_with_a_path_to_its_authority_are_verified() {
+    let (ours, other) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
+    let anchors = anchors(&ours);
+    let verify = |leaf: &CertifiedKey, when| anchors.verify(&leaf.cert[0], &[], KeyUsage::client_auth(), when);
+    let good = ours.issue("spiffe://td/w");
+    assert_eq!(verify(&good, now()).expect("verified").spiffe_id().as_str(), "spiffe://td/w");
+    assert_eq!(verify(&good, now() + 2 * DAY), Err(SvidRefusal::Expired));
+    assert_eq!(verify(&good, now() - 2 * DAY), Err(SvidRefusal::NotYetValid));
+    assert_eq!(verify(&other.issue("spiffe://td/w"), now()), Err(SvidRefusal::UnknownAuthority));
+    assert!(matches!(verify(&ours.issue("spiffe://else/w"), now()), Err(SvidRefusal::OtherTrustDomain(_))));
+    assert!(matches!(verify(&ours.issue("spiffe://td"), now()), Err(SvidRefusal::Leaf(_))));
+    assert!(matches!(anchors.verify(&ours.1, &[], KeyUsage::client_auth(), now()), Err(SvidRefusal::Leaf(_))));
+    let long = vec![good.cert[0].clone(); 8];
+    assert_eq!(anchors.verify(&good.cert[0], &long, KeyUsage::client_auth(), now()), Err(SvidRefusal::ChainTooLong));
+    anchors.replace(std::slice::from_ref(&other.1)).expect("replaced");
+    assert_eq!(verify(&good, now()), Err(SvidRefusal::UnknownAuthority));
+}
+
+#[test]
+fn a_workload_of_the_trust_domain_cannot_pose_as_the_server() {
+    let authority = Authority::new("spiffe://td");
+    let anchors = anchors(&authority);
+    let dial = |shown: &str| {
+        let server = server_config(anchors.clone(), SvidResolver::new(authority.issue(shown)));
+        handshake(
+            client_config(expect_server(anchors.clone(), "spiffe://td/spire/server"), SvidResolver::empty()),
+            server,
+        )
+    };
+    dial("spiffe://td/spire/server").expect("the server is accepted");
+    assert!(dial("spiffe://td/w").is_err());
+}
+
+#[test]
+fn a_client_may_come_without_a_certificate_but_not_with_a_foreign_one() {
+    let (ours, other) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
+    let anchors = anchors(&ours);
+    let server = server_config(anchors.clone(), SvidResolver::new(ours.issue("spiffe://td/spire/server")));
+    let dial = |svid| {
+        let trust = expect_server(anchors.clone(), "spiffe://td/spire/server");
+        handshake(client_config(trust, svid), server.clone()).map(|(_, s)| s.peer_certificates().is_some())
+    };
+    assert_eq!(dial(SvidResolver::empty()), Ok(false));
+    assert_eq!(dial(SvidResolver::new(ours.issue("spiffe://td/spire/agent/x"))), Ok(true));
+    assert!(dial(SvidResolver::new(other.issue("spiffe://td/spire/agent/x"))).is_err());
+}
+
+#[test]
+fn sessions_are_never_resumed() {
+    let authority = Authority::new("spiffe://td");
+    let anchors = anchors(&authority);
+    let server = server_config(anchors.clone(), SvidResolver::new(authority.issue("spiffe://td/spire/server")));
+    let svid = SvidResolver::new(authority.issue("spiffe://td/spire/agent/x"));
+    let client = client_config(expect_server(anchors.clone(), "spiffe://td/spire/server"), svid);
+    for _ in 0..3 {
+        let (client, server) = handshake(client.clone(), server.clone()).expect("handshake");
+        assert_eq!(
+            (client.handshake_kind(), server.handshake_kind()),
+            (Some(HandshakeKind::Full), Some(HandshakeKind::Full))
+        );
+    }
+    anchors.replace(&[]).expect("no authorities");
+    assert!(handshake(client, server).is_err(), "a revoked authority ends what it let in");
+}
+
+#[test]
+fn insecure_bootstrap_still_requires_the_servers_name() {
+    let (ours, stranger) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
+    let dial = |shown: &str| {
+        let server = server_config(anchors(&ours), SvidResolver::new(stranger.issue(shown)));
+        let expected = SpiffeId::parse("spiffe://td/spire/server").expect("id");
+        handshake(client_config(ServerTrust::InsecureBootstrap { expected }, SvidResolver::empty()), server)
+    };
+    dial("spiffe://td/spire/server").expect("first contact");
+    assert!(dial("spiffe://td/w").is_err());
+}
