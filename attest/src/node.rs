@@ -1,1 +1,9 @@
 //! Node attestation: one module per attestation type.
+//!
+//! Each is a line of values that own their data and are consumed: what the device sent, what was asked of it, what it
+//! proved. Whatever is not proven is a [`Refusal`].
+
+mod refusal;
+pub mod tpm2;
+
+pub use refusal::{Part, Refusal};

@@ -1,1 +1,13 @@
 //! TPM 2.0 Part 2 structures as bounded Rust values.
+//!
+//! Every parser takes a whole structure and nothing more: a length beyond the input, bytes left over, an unknown tag or an
+//! algorithm that is not accepted is a [`StructureError`]. What has a bound in the standard is kept in a buffer of that
+//! bound, so that a hostile length cannot allocate. Source: TCG TPM 2.0 Library, Part 2 "Structures", and Part 1 for names.
+
+mod algorithm;
+mod public_key;
+mod wire;
+
+pub use algorithm::{Curve, Hash};
+pub use public_key::{KeyError, PublicKey};
+pub use wire::StructureError;

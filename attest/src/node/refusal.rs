@@ -1,0 +1,201 @@
+//! Why a node's evidence is not accepted: the peer's fault, or its TPM's.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::tpm2::PcrSelection;
+use crate::ek_certificate::EkCertificateError;
+use crate::structures::{KeyError, StructureError};
+
+/// A reason to say no. One variant per reason; the text tells an operator what was wrong with the device's evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The JSON is over the cap; nothing was parsed.
+    #[error("the message is {bytes} bytes, at most {limit} are accepted")]
+    MessageTooLong {
+        /// Its length.
+        bytes: usize,
+        /// [`MAX_MESSAGE_BYTES`](super::tpm2::MAX_MESSAGE_BYTES).
+        limit: usize,
+    },
+    /// Not the JSON of this protocol, or a field over its cap.
+    #[error("the message is malformed: {0}")]
+    MessageFormat(String),
+    /// A version that this build does not speak.
+    #[error("the message has version {0}, this build speaks version 1")]
+    MessageVersion(u32),
+    /// A TPM structure is not what TPM 2.0 Part 2 says, or uses an algorithm that is not accepted.
+    #[error("the {part} is not acceptable: {error}")]
+    Structure {
+        /// Which one.
+        part: Part,
+        /// What is wrong with it.
+        error: StructureError,
+    },
+    /// A public key that is too weak or no valid key at all.
+    #[error("the {part} is not acceptable: {error}")]
+    Key {
+        /// Which one.
+        part: Part,
+        /// What is wrong with it.
+        error: KeyError,
+    },
+
+    /// The key offered as endorsement key is not a restricted decryption key fixed to one TPM.
+    #[error(
+        "the endorsement key has attributes {attributes:#010x}: it is not a restricted decryption key made in a TPM"
+    )]
+    NotAnEndorsementKey {
+        /// TPMA_OBJECT, Part 2 §8.3.
+        attributes: u32,
+    },
+    /// The EK is not the enrolled one.
+    #[error("the endorsement key is not the enrolled one")]
+    NotEnrolled,
+    /// Admission by manufacturer needs a certificate and there is none.
+    #[error("the device sent no endorsement key certificate, and admission is by manufacturer")]
+    NoEkCertificate,
+    /// The certificate sent is for another key (attack: a genuine certificate beside an attacker's key).
+    #[error("the endorsement key certificate is for another key than the endorsement key")]
+    EkCertificateOfAnotherKey,
+    /// The certificate is not an EK certificate of a trusted manufacturer.
+    #[error("the endorsement key certificate is not acceptable: {0}")]
+    EkCertificate(#[from] EkCertificateError),
+
+    /// The AK lacks an attribute without which its word is worth nothing, or has one that it must not have.
+    #[error(
+        "the attestation key has attributes {attributes:#010x}: it is not a restricted signing key made in and fixed to a TPM"
+    )]
+    NotAnAttestationKey {
+        /// TPMA_OBJECT, Part 2 §8.3.
+        attributes: u32,
+    },
+    /// A restricted signing key names its signature scheme; this one does not.
+    #[error("the attestation key has no fixed signature scheme")]
+    AkWithoutScheme,
+    /// The credential cannot be made for this EK (a key that passed the checks but that the library refuses).
+    #[error("no credential can be made for this endorsement key")]
+    Credential,
+    /// The expectation names a trust domain that is longer than a trust domain can be.
+    #[error("the trust domain is longer than 255 bytes")]
+    TrustDomain,
+
+    /// The answer came too late, or the clock of the server went back.
+    #[error("the challenge was answered after {seconds} s, at most {limit} s are accepted")]
+    ChallengeExpired {
+        /// Seconds between challenge and answer.
+        seconds: i64,
+        /// Seconds allowed.
+        limit: i64,
+    },
+    /// The credential was not activated: this is not the TPM that the EK belongs to, or the AK is not in it.
+    #[error("the activation secret is wrong: the attestation key is not in the TPM of this endorsement key")]
+    WrongSecret,
+    /// The AK did not sign this.
+    #[error("the signature of the {0} is not the attestation key's")]
+    Signature(Part),
+    /// Signed with another algorithm than the AK's own.
+    #[error("the {0} uses another algorithm than the attestation key")]
+    SignatureAlgorithm(Part),
+    /// TPM_GENERATED is missing: a TPM did not make this.
+    #[error("the {0} was not made by a TPM")]
+    NotTpmGenerated(Part),
+    /// A quote where a certify is due, or the like.
+    #[error("the {0} is an attestation of another kind")]
+    AttestationKind(Part),
+    /// extraData is not the binding: replayed, relayed, or made for another trust domain or certificate request.
+    #[error("the {0} was made for another challenge, trust domain or certificate request")]
+    AnotherBinding(Part),
+    /// qualifiedSigner is not the name of this AK under this EK: its counters and firmware version may be disguised.
+    #[error("the signer of the {0} is not a child of this endorsement key")]
+    ForeignSigner(Part),
+    /// Fewer, more, or other PCRs than asked for, or another bank.
+    #[error("the quote is not over PCRs {expected} of the SHA-256 bank alone")]
+    PcrSelection {
+        /// What was asked for.
+        expected: PcrSelection,
+    },
+    /// PCR values missing, too many, or out of order.
+    #[error("the PCR values sent are not those of PCRs {expected}")]
+    PcrValues {
+        /// What was asked for.
+        expected: PcrSelection,
+    },
+    /// The values sent are not the quoted ones.
+    #[error("the PCR values sent are not the quoted ones")]
+    PcrDigest,
+
+    /// Policy wants the agent's key in the TPM.
+    #[error("the agent's key is not certified to be in the TPM, and the server requires it")]
+    KeyNotResident,
+    /// The certified key can leave the TPM, was not made there, or is not a signing key.
+    #[error(
+        "the certified key has attributes {attributes:#010x}: it is not a signing key made in and fixed to the TPM"
+    )]
+    NotAResidentKey {
+        /// TPMA_OBJECT, Part 2 §8.3.
+        attributes: u32,
+    },
+    /// The certify structure names another object.
+    #[error("the certified key is another one than the key sent")]
+    CertifiedAnotherKey,
+    /// The certificate request is for a key other than the certified one.
+    #[error("the certificate request is for another key than the certified one")]
+    RequestForAnotherKey,
+
+    /// Fewer resets than already seen.
+    #[error(
+        "the TPM's reset counter went back from {seen} to {now}: a copied, rolled back or cleared TPM; \
+         if it was cleared on purpose, delete the device's agent and attest again"
+    )]
+    ResetCountWentBack {
+        /// At the last attestation.
+        seen: u32,
+        /// In this one.
+        now: u32,
+    },
+    /// Fewer restarts than already seen since the same reset.
+    #[error("the TPM's restart counter went back from {seen} to {now}: a copied or rolled back TPM")]
+    RestartCountWentBack {
+        /// At the last attestation.
+        seen: u32,
+        /// In this one.
+        now: u32,
+    },
+    /// The clock went back further than a power cut explains.
+    #[error("the TPM's clock went back from {seen_ms} ms to {now_ms} ms: a copied or rolled back TPM")]
+    ClockWentBack {
+        /// At the last attestation.
+        seen_ms: u64,
+        /// In this one.
+        now_ms: u64,
+    },
+}
+
+/// A part of the evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// TPMT_PUBLIC of the EK.
+    EndorsementKey,
+    /// TPMT_PUBLIC of the AK.
+    AttestationKey,
+    /// TPMT_PUBLIC of the certified key.
+    CertifiedKey,
+    /// TPMS_ATTEST and TPMT_SIGNATURE of TPM2_Quote.
+    Quote,
+    /// TPMS_ATTEST and TPMT_SIGNATURE of TPM2_Certify.
+    Certify,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Part::EndorsementKey => "endorsement key",
+            Part::AttestationKey => "attestation key",
+            Part::CertifiedKey => "certified key",
+            Part::Quote => "quote",
+            Part::Certify => "key certification",
+        })
+    }
+}

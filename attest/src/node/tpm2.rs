@@ -1,0 +1,44 @@
+//! Attestation type "tpm2": a TPM 2.0 proves who it is, what booted, and that the agent's key lives in it.
+//!
+//! ```text
+//!  device                                    server
+//!  Evidence   EK certificates, EK, AK  ───►  Claim ─admit─► AdmittedEk
+//!             Challenge                ◄───  credential for (EK, AK), nonce, PCR selection   ─► Pending
+//!  Response   secret, quote, certify   ───►  Pending ─complete─► AttestedTpm
+//! ```
+//!
+//! Two round trips on the AttestAgent stream. Quote and certify carry [`binding`] as extraData, so that evidence is good
+//! for one trust domain, one nonce and one certificate request.
+
+mod clock;
+mod messages;
+mod pcr_selection;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+pub use clock::ClockReading;
+pub use messages::{CertifiedKey, Challenge, Evidence, Response};
+pub use pcr_selection::{PcrSelection, PcrSelectionError};
+
+/// Attestation type on the wire, and the type of the selectors that it gives.
+pub const ATTESTATION_TYPE: &str = "tpm2";
+
+/// Longest message of this protocol accepted, bytes of JSON.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// How long a challenge may be answered, seconds. A slow chip needs under 10 s for its part.
+pub const CHALLENGE_SECONDS: i64 = 60;
+
+/// extraData of quote and certify: SHA-256("ironroot tpm2 v1" || u16 length || trust domain || nonce || SPKI of the CSR).
+///
+/// `trust_domain`: its name without scheme, at most 255 bytes by the SPIFFE ID standard. `nonce`: the server's challenge.
+/// `spki_der`: DER SubjectPublicKeyInfo of the certificate request, byte for byte.
+pub fn binding(trust_domain: &str, nonce: &[u8; 32], spki_der: &[u8]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(b"ironroot tpm2 v1");
+    hash.update(&(trust_domain.len() as u16).to_be_bytes());
+    hash.update(trust_domain.as_bytes());
+    hash.update(nonce);
+    hash.update(spki_der);
+    hash.finish().as_ref().try_into().expect("SHA-256 gives 32 bytes")
+}

@@ -1,0 +1,328 @@
+//! The three messages, as JSON with standard base64. Every size is capped before anything is decoded.
+
+use serde::{Deserialize, Serialize};
+
+use super::{MAX_MESSAGE_BYTES, PcrSelection};
+use crate::node::Refusal;
+
+mod base64_bytes;
+
+use base64_bytes::{Base64, Base64Digest};
+
+/// Version of this message format.
+const VERSION: u32 = 1;
+/// Most certificates accepted, the endorsement key's own included.
+const MAX_CERTIFICATES: usize = 8;
+/// Longest certificate accepted, bytes of DER.
+const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
+/// Longest TPMT_PUBLIC accepted, bytes. RSA-4096 with a SHA-512 policy takes 602.
+const MAX_PUBLIC_BYTES: usize = 1024;
+/// Longest TPMS_ATTEST accepted, bytes. Two SHA-512 Names and a 66-byte nonce take under 400.
+const MAX_ATTEST_BYTES: usize = 1024;
+/// Longest TPMT_SIGNATURE accepted, bytes. RSA-4096 takes 518.
+const MAX_SIGNATURE_BYTES: usize = 1024;
+/// Longest TPMS_ID_OBJECT or encrypted secret accepted, bytes. An RSA-4096 seed takes 512.
+const MAX_CREDENTIAL_BYTES: usize = 1024;
+/// Longest activation secret accepted, bytes: one digest.
+const MAX_SECRET_BYTES: usize = 64;
+/// Longest boot id accepted, bytes. The kernel's is a UUID of 36.
+const MAX_BOOT_ID_BYTES: usize = 64;
+/// PCRs in one bank.
+const MAX_PCR_VALUES: usize = 24;
+
+/// The device's first message: which TPM it claims to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// DER certificates: the endorsement key's first, then intermediates in any order. Empty if the chip holds none.
+    pub ek_certificates: Vec<Vec<u8>>,
+    /// TPMT_PUBLIC of the endorsement key, as the TPM gave it.
+    pub ek_public: Vec<u8>,
+    /// TPMT_PUBLIC of the attestation key, as the TPM gave it.
+    pub ak_public: Vec<u8>,
+    /// The kernel's boot id (`/proc/sys/kernel/random/boot_id`): ASCII letters, digits and dashes. Claimed, not proven.
+    pub boot_id: String,
+}
+
+/// The server's answer: something only this TPM can open, and what to sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// TPMS_ID_OBJECT (integrity HMAC and encrypted identity), without the outer size of TPM2B_ID_OBJECT.
+    pub credential: Vec<u8>,
+    /// Content of TPM2B_ENCRYPTED_SECRET, without its size.
+    pub secret: Vec<u8>,
+    /// The server's nonce; goes into [`binding`](super::binding).
+    pub nonce: [u8; 32],
+    /// The PCRs to quote, exactly these.
+    pub pcrs: PcrSelection,
+}
+
+/// The device's second message: the proof.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Response {
+    /// What TPM2_ActivateCredential gave.
+    pub secret: Vec<u8>,
+    /// TPMS_ATTEST of TPM2_Quote, byte for byte.
+    pub quote: Vec<u8>,
+    /// TPMT_SIGNATURE over it, by the attestation key.
+    pub quote_signature: Vec<u8>,
+    /// Index and SHA-256 value of every quoted PCR, ascending.
+    pub pcr_values: Vec<(u8, [u8; 32])>,
+    /// The agent's TLS key, if it lives in this TPM.
+    pub key: Option<CertifiedKey>,
+}
+
+/// A key and the attestation key's word that it is loaded in the same TPM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertifiedKey {
+    /// TPMT_PUBLIC of the certified key.
+    pub public: Vec<u8>,
+    /// TPMS_ATTEST of TPM2_Certify, byte for byte.
+    pub attest: Vec<u8>,
+    /// TPMT_SIGNATURE over it, by the attestation key.
+    pub signature: Vec<u8>,
+}
+
+impl Evidence {
+    /// The message as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        encode(&EvidenceJson {
+            version: VERSION,
+            ek_certificates: self.ek_certificates.iter().cloned().map(Base64).collect(),
+            ek_public: Base64(self.ek_public.clone()),
+            ak_public: Base64(self.ak_public.clone()),
+            boot_id: self.boot_id.clone(),
+        })
+    }
+
+    /// Parses the message; refuses unknown fields and anything over its cap.
+    pub fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+        let message: EvidenceJson = decode(json)?;
+        check_version(message.version)?;
+        check_count("EK certificates", message.ek_certificates.len(), MAX_CERTIFICATES)?;
+        let boot_id = message.boot_id;
+        if boot_id.len() > MAX_BOOT_ID_BYTES || !boot_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err(Refusal::MessageFormat("boot_id is not a boot id".into()));
+        }
+        Ok(Self {
+            ek_certificates: message.ek_certificates.into_iter().map(|certificate| certificate.0).collect(),
+            ek_public: message.ek_public.0,
+            ak_public: message.ak_public.0,
+            boot_id,
+        })
+    }
+}
+
+impl Challenge {
+    /// The message as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        encode(&ChallengeJson {
+            version: VERSION,
+            credential: Base64(self.credential.clone()),
+            secret: Base64(self.secret.clone()),
+            nonce: Base64Digest(self.nonce),
+            pcrs: self.pcrs,
+        })
+    }
+
+    /// Parses the message; refuses unknown fields and anything over its cap.
+    pub fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+        let message: ChallengeJson = decode(json)?;
+        check_version(message.version)?;
+        Ok(Self {
+            credential: message.credential.0,
+            secret: message.secret.0,
+            nonce: message.nonce.0,
+            pcrs: message.pcrs,
+        })
+    }
+}
+
+impl Response {
+    /// The message as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        encode(&ResponseJson {
+            version: VERSION,
+            secret: Base64(self.secret.clone()),
+            quote: Base64(self.quote.clone()),
+            quote_signature: Base64(self.quote_signature.clone()),
+            pcr_values: self.pcr_values.iter().map(|(index, value)| (*index, Base64Digest(*value))).collect(),
+            key: self.key.clone().map(CertifiedKeyJson::from),
+        })
+    }
+
+    /// Parses the message; refuses unknown fields and anything over its cap.
+    pub fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+        let message: ResponseJson = decode(json)?;
+        check_version(message.version)?;
+        check_count("PCR values", message.pcr_values.len(), MAX_PCR_VALUES)?;
+        Ok(Self {
+            secret: message.secret.0,
+            quote: message.quote.0,
+            quote_signature: message.quote_signature.0,
+            pcr_values: message.pcr_values.into_iter().map(|(index, value)| (index, value.0)).collect(),
+            key: message.key.map(CertifiedKey::from),
+        })
+    }
+}
+
+// The activation secret stays out of logs.
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response").field("pcr_values", &self.pcr_values).field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvidenceJson {
+    version: u32,
+    ek_certificates: Vec<Base64<MAX_CERTIFICATE_BYTES>>,
+    ek_public: Base64<MAX_PUBLIC_BYTES>,
+    ak_public: Base64<MAX_PUBLIC_BYTES>,
+    boot_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChallengeJson {
+    version: u32,
+    credential: Base64<MAX_CREDENTIAL_BYTES>,
+    secret: Base64<MAX_CREDENTIAL_BYTES>,
+    nonce: Base64Digest,
+    pcrs: PcrSelection,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResponseJson {
+    version: u32,
+    secret: Base64<MAX_SECRET_BYTES>,
+    quote: Base64<MAX_ATTEST_BYTES>,
+    quote_signature: Base64<MAX_SIGNATURE_BYTES>,
+    pcr_values: Vec<(u8, Base64Digest)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<CertifiedKeyJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CertifiedKeyJson {
+    public: Base64<MAX_PUBLIC_BYTES>,
+    attest: Base64<MAX_ATTEST_BYTES>,
+    signature: Base64<MAX_SIGNATURE_BYTES>,
+}
+
+impl From<CertifiedKey> for CertifiedKeyJson {
+    fn from(key: CertifiedKey) -> Self {
+        Self { public: Base64(key.public), attest: Base64(key.attest), signature: Base64(key.signature) }
+    }
+}
+
+impl From<CertifiedKeyJson> for CertifiedKey {
+    fn from(key: CertifiedKeyJson) -> Self {
+        Self { public: key.public.0, attest: key.attest.0, signature: key.signature.0 }
+    }
+}
+
+fn encode(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("strings and numbers always serialise")
+}
+
+fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Refusal> {
+    if json.len() > MAX_MESSAGE_BYTES {
+        return Err(Refusal::MessageTooLong { bytes: json.len(), limit: MAX_MESSAGE_BYTES });
+    }
+    serde_json::from_slice(json).map_err(|error| Refusal::MessageFormat(printable(&error.to_string())))
+}
+
+/// Parser messages quote the peer's text: keep it short and on one line.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(160).collect()
+}
+
+fn check_version(version: u32) -> Result<(), Refusal> {
+    if version == VERSION { Ok(()) } else { Err(Refusal::MessageVersion(version)) }
+}
+
+fn check_count(what: &str, count: usize, limit: usize) -> Result<(), Refusal> {
+    if count <= limit {
+        Ok(())
+    } else {
+        Err(Refusal::MessageFormat(format!("{count} {what}, at most {limit} are accepted")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evidence() -> Evidence {
+        Evidence {
+            ek_certificates: vec![vec![0x30, 0], vec![1, 2, 3]],
+            ek_public: vec![1; 300],
+            ak_public: vec![2; 90],
+            boot_id: "0c3e2a6c-5d0e-4b0a-9a4c-3f1f0b8f9a10".into(),
+        }
+    }
+
+    fn response() -> Response {
+        Response {
+            secret: vec![3; 32],
+            quote: vec![4; 150],
+            quote_signature: vec![5; 72],
+            pcr_values: vec![(0, [6; 32]), (7, [7; 32])],
+            key: Some(CertifiedKey { public: vec![8; 90], attest: vec![9; 170], signature: vec![10; 72] }),
+        }
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        assert_eq!(Evidence::from_json(&evidence().to_json()), Ok(evidence()));
+        assert_eq!(Response::from_json(&response().to_json()), Ok(response()));
+        let keyless = Response { key: None, ..response() };
+        assert_eq!(Response::from_json(&keyless.to_json()), Ok(keyless));
+        let pcrs = "0,7".parse().expect("legal");
+        let challenge = Challenge { credential: vec![1; 70], secret: vec![2; 256], nonce: [3; 32], pcrs };
+        assert_eq!(Challenge::from_json(&challenge.to_json()), Ok(challenge));
+    }
+
+    #[test]
+    fn refuses_a_message_over_its_cap_before_parsing_it() {
+        let long = vec![b'['; MAX_MESSAGE_BYTES + 1];
+        let refusal = Refusal::MessageTooLong { bytes: long.len(), limit: MAX_MESSAGE_BYTES };
+        assert_eq!(Evidence::from_json(&long), Err(refusal));
+    }
+
+    #[test]
+    fn refuses_fields_over_their_cap_or_unknown() {
+        let format = |message: Vec<u8>| match Evidence::from_json(&message) {
+            Err(Refusal::MessageFormat(detail)) => detail,
+            other => panic!("{other:?}"),
+        };
+        let long_key = Evidence { ek_public: vec![0; MAX_PUBLIC_BYTES + 1], ..evidence() };
+        assert!(format(long_key.to_json()).contains("1024"));
+        let long_certificate = Evidence { ek_certificates: vec![vec![0; MAX_CERTIFICATE_BYTES + 1]], ..evidence() };
+        assert!(format(long_certificate.to_json()).contains("8192"));
+        let many = Evidence { ek_certificates: vec![vec![0]; MAX_CERTIFICATES + 1], ..evidence() };
+        assert!(format(many.to_json()).contains("at most 8"));
+        let boot_id = Evidence { boot_id: "a\nb".into(), ..evidence() };
+        assert!(format(boot_id.to_json()).contains("boot_id"));
+        let extra = String::from_utf8(evidence().to_json()).expect("utf-8").replacen('{', "{\"x\":1,", 1);
+        assert!(format(extra.into_bytes()).contains("unknown field"));
+        assert!(format(b"[1]".to_vec()).len() < 200);
+        let bomb = [b"{\"boot_id\":".as_slice(), &[b'['; 5000]].concat();
+        assert!(format(bomb).len() < 200);
+    }
+
+    #[test]
+    fn refuses_another_version() {
+        let text =
+            String::from_utf8(evidence().to_json()).expect("utf-8").replacen("\"version\":1", "\"version\":2", 1);
+        assert_eq!(Evidence::from_json(text.as_bytes()), Err(Refusal::MessageVersion(2)));
+    }
+
+    #[test]
+    fn the_secret_is_not_printed() {
+        assert!(!format!("{:?}", response()).contains("3, 3, 3"));
+    }
+}

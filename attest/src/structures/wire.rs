@@ -1,0 +1,145 @@
+//! Reading TPM structures: big-endian integers and sized buffers, bounded, to the exact end.
+
+use thiserror::Error;
+
+/// Why bytes are not the structure they should be, or one that we do not accept.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StructureError {
+    /// A field reaches past the end.
+    #[error("it is truncated")]
+    Truncated,
+    /// Bytes follow the structure.
+    #[error("{0} bytes follow its end")]
+    Trailing(usize),
+    /// A sized buffer is longer than the standard allows.
+    #[error("a field of {bytes} bytes exceeds its limit of {limit}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The bound of Part 2.
+        limit: usize,
+    },
+    /// Object type other than RSA or ECC (TPMI_ALG_PUBLIC).
+    #[error("object type {0:#06x} is not RSA or ECC")]
+    ObjectType(u16),
+    /// Hash other than SHA-256, SHA-384 or SHA-512. SHA-1 is 0x0004.
+    #[error("hash algorithm {0:#06x} is not SHA-256, SHA-384 or SHA-512")]
+    HashAlgorithm(u16),
+    /// Curve other than P-256 and P-384 (TPM_ECC_CURVE).
+    #[error("curve {0:#06x} is not P-256 or P-384")]
+    EccCurve(u16),
+    /// Symmetric algorithm other than AES-CFB with 128, 192 or 256 bits.
+    #[error("symmetric algorithm {algorithm:#06x} with {bits} bits is not AES in CFB mode")]
+    Symmetric {
+        /// TPM_ALG_ID.
+        algorithm: u16,
+        /// Key size.
+        bits: u16,
+    },
+    /// Asymmetric scheme that no key of ours has.
+    #[error("scheme {0:#06x} is not accepted")]
+    Scheme(u16),
+    /// Signature other than RSASSA or ECDSA. 0x0010, TPM_ALG_NULL, is what a TPM gives when nothing signed.
+    #[error("signature algorithm {0:#06x} is not RSASSA or ECDSA")]
+    SignatureAlgorithm(u16),
+    /// A name that is neither empty nor a hash algorithm with its digest.
+    #[error("a name is malformed")]
+    Name,
+    /// Digest length other than its algorithm's.
+    #[error("a digest has {0} bytes, which is not its algorithm's length")]
+    DigestLength(usize),
+    /// A PCR selection that the standard does not allow.
+    #[error("a PCR selection is malformed")]
+    PcrSelection,
+    /// TPMI_YES_NO other than 0 and 1.
+    #[error("a yes/no field is {0}")]
+    YesNo(u8),
+    /// RSA exponent 0 stands for 65537; nothing else is accepted.
+    #[error("the RSA exponent {0} is not 65537")]
+    RsaExponent(u32),
+    /// The modulus is not as long as keyBits says.
+    #[error("the RSA modulus has {bytes} bytes where {bits} bits are declared")]
+    RsaModulus {
+        /// Length of the modulus.
+        bytes: usize,
+        /// keyBits.
+        bits: u16,
+    },
+}
+
+/// Reads from the front of `rest`.
+pub(crate) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Reads one whole structure: `parse` must leave nothing over.
+    pub(crate) fn whole<T, E: From<StructureError>>(
+        bytes: &'a [u8],
+        parse: impl FnOnce(&mut Reader<'a>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut reader = Reader { rest: bytes };
+        let value = parse(&mut reader)?;
+        if reader.rest.is_empty() { Ok(value) } else { Err(StructureError::Trailing(reader.rest.len()).into()) }
+    }
+
+    /// The next `count` bytes.
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], StructureError> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(StructureError::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// BYTE.
+    pub(crate) fn u8(&mut self) -> Result<u8, StructureError> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    /// UINT16.
+    pub(crate) fn u16(&mut self) -> Result<u16, StructureError> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    /// UINT32.
+    pub(crate) fn u32(&mut self) -> Result<u32, StructureError> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    /// UINT64.
+    pub(crate) fn u64(&mut self) -> Result<u64, StructureError> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    /// The content of a TPM2B of at most `limit` bytes.
+    pub(crate) fn sized(&mut self, limit: usize) -> Result<&'a [u8], StructureError> {
+        let bytes = usize::from(self.u16()?);
+        if bytes > limit {
+            return Err(StructureError::TooLong { bytes, limit });
+        }
+        self.take(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], StructureError> {
+        Ok(self.take(N)?.try_into().expect("take gives N bytes"))
+    }
+}
+
+/// Copies a slice whose length `Reader::sized` has bounded by `N`.
+pub(crate) fn bounded<const N: usize>(bytes: &[u8]) -> Result<heapless::Vec<u8, N>, StructureError> {
+    heapless::Vec::from_slice(bytes).map_err(|_| StructureError::TooLong { bytes: bytes.len(), limit: N })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_to_the_exact_end_and_never_past_it() {
+        let read = |bytes: &[u8]| Reader::whole(bytes, |r| Ok::<_, StructureError>((r.u8()?, r.sized(3)?.to_vec())));
+        assert_eq!(read(&[9, 0, 2, 1, 2]), Ok((9, vec![1, 2])));
+        assert_eq!(read(&[9, 0, 2, 1]), Err(StructureError::Truncated));
+        assert_eq!(read(&[9, 0]), Err(StructureError::Truncated));
+        assert_eq!(read(&[9, 0, 1, 1, 7, 7]), Err(StructureError::Trailing(2)));
+        assert_eq!(read(&[9, 0xff, 0xff]), Err(StructureError::TooLong { bytes: 0xffff, limit: 3 }));
+    }
+}
