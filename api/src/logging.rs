@@ -1,1 +1,134 @@
-//! Structured logs in text or JSON.
+//! Structured logs in text or JSON, to standard error or a file that can be moved away.
+//!
+//! Set up once, by `main`. Rooms only say `tracing::info!`.
+
+mod output;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use thiserror::Error;
+use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+pub use output::LogOutput;
+
+/// How much is logged, in SPIRE's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something failed that should not have.
+    Error,
+    /// Something is wrong and was survived.
+    Warn,
+    /// What the process did.
+    #[default]
+    Info,
+    /// How it did it.
+    Debug,
+}
+
+/// A text that is no log level or format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum LogConfigError {
+    /// Not a level.
+    #[error("not a log level: use DEBUG, INFO, WARN or ERROR")]
+    Level,
+    /// Not a format.
+    #[error("not a log format: use text or json")]
+    Format,
+}
+
+impl FromStr for LogLevel {
+    type Err = LogConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "error" => Ok(Self::Error),
+            "warn" | "warning" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            _ => Err(LogConfigError::Level),
+        }
+    }
+}
+
+impl LogLevel {
+    fn as_tracing(self) -> Level {
+        match self {
+            Self::Error => Level::ERROR,
+            Self::Warn => Level::WARN,
+            Self::Info => Level::INFO,
+            Self::Debug => Level::DEBUG,
+        }
+    }
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = LogConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(LogConfigError::Format),
+        }
+    }
+}
+
+/// What to log and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important level that is written.
+    pub level: LogLevel,
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// The file to append to; standard error if none.
+    pub file: Option<PathBuf>,
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, Error)]
+pub enum LoggingError {
+    /// The log file cannot be opened.
+    #[error("cannot open the log file {}", .0.display())]
+    Open(PathBuf, #[source] std::io::Error),
+    /// The thread that waits for SIGUSR2 cannot be started.
+    #[error("cannot watch for SIGUSR2")]
+    Signal(#[source] std::io::Error),
+    /// Somebody set logging up already.
+    #[error("logging is set up already")]
+    Twice,
+}
+
+/// Sends the process's logs where `config` says, from now on. A log file is opened again on each SIGUSR2.
+///
+/// Call before any other thread starts, so that every thread inherits the blocked SIGUSR2.
+pub fn init(config: &LogConfig) -> Result<(), LoggingError> {
+    let output = LogOutput::open(config.file.as_deref())?;
+    output.reopen_on_sigusr2().map_err(LoggingError::Signal)?;
+    let level = config.level.as_tracing();
+    // Their debug lines hold raw bytes of handshakes and frames; ours name what matters.
+    let quiet = level.min(Level::INFO);
+    let filter = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"]
+        .into_iter()
+        .fold(Targets::new().with_default(level), |filter, target| filter.with_target(target, quiet));
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(output);
+    let layer = match config.format {
+        LogFormat::Text => layer.with_target(false).with_filter(filter).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry().with(layer).try_init().map_err(|_| LoggingError::Twice)
+}

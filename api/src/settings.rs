@@ -1,1 +1,131 @@
-//! Configuration files: HCL in SPIRE's keys, every mistake with its line.
+//! Configuration files: HCL (version 1, as SPIRE's files are) in SPIRE's keys, every mistake with its line.
+//!
+//! ```text
+//!  text ─► environment (only if asked) ─► hcl ─► Body ─► Section ─► the daemon's own config struct
+//!                                  command line flags ─┘      └─► Mistakes, all of them at once
+//! ```
+//! A key that nobody read is a mistake too, so a misspelt key can never be ignored.
+
+mod duration;
+mod environment;
+mod hcl;
+mod mistakes;
+mod section;
+mod shared;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use mistakes::{ConfigErrors, Mistake, Origin};
+pub use section::{Plugin, Section};
+pub use shared::{HealthChecks, read_health_checks, read_logging};
+
+use hcl::{Body, Item, Value};
+use mistakes::Mistakes;
+
+/// Longest configuration file accepted, bytes.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// A setting given on the command line; it wins over the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The flag as the operator typed it, for messages: `-trustDomain`.
+    pub flag: &'static str,
+    /// The key it stands for, inside the daemon's block: `trust_domain`.
+    pub key: &'static str,
+    /// The value as text; it passes the same checks as the file's.
+    pub value: String,
+}
+
+/// A value that passed every check, and what the operator should still hear about it.
+#[derive(Debug)]
+pub struct Checked<T> {
+    /// The configuration.
+    pub value: T,
+    /// Warnings, one sentence each, with file and line.
+    pub warnings: Vec<String>,
+}
+
+/// A configuration file's content, parsed but not yet understood.
+#[derive(Debug)]
+pub struct Settings {
+    path: PathBuf,
+    body: Body,
+}
+
+impl Settings {
+    /// Reads the file at `path`. With `expand_env`, `$NAME` and `${NAME}` are replaced from the environment before
+    /// parsing; without it they are literal text.
+    pub fn load(path: &Path, expand_env: bool) -> Result<Self, ConfigErrors> {
+        let text = read_bounded(path).map_err(|reason| {
+            ConfigErrors::single(path, Origin::File, "", format!("{reason}; name the file with -config"))
+        })?;
+        if expand_env {
+            Self::parse_expanded(path, &text, |name| std::env::var(name).ok())
+        } else {
+            Self::parse(path, &text)
+        }
+    }
+
+    /// Parses `text`; `path` is only for messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
+        let body = hcl::parse(text)
+            .map_err(|error| ConfigErrors::single(path, Origin::Line(error.line), "", error.to_string()))?;
+        Ok(Self { path: path.to_owned(), body })
+    }
+
+    /// Parses `text` after replacing `$NAME` and `${NAME}` with what `lookup` says.
+    pub fn parse_expanded(
+        path: &Path,
+        text: &str,
+        lookup: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigErrors> {
+        let mistakes = Mistakes::new(path);
+        let expanded = environment::expand(text, lookup, |line, reason| mistakes.add(Origin::Line(line), "", reason));
+        mistakes.into_result(Some(()))?;
+        Self::parse(path, &expanded)
+    }
+
+    /// Puts command-line values into the block named `block`, in place of the file's.
+    pub fn override_with(&mut self, block: &str, overrides: &[Override]) {
+        if overrides.is_empty() {
+            return;
+        }
+        let body = self.body.block_mut(block);
+        for given in overrides {
+            body.items.retain(|item| item.key != given.key);
+            body.items.push(Item {
+                key: given.key.to_owned(),
+                labels: Vec::new(),
+                origin: Origin::Flag(given.flag),
+                value: Value::String(given.value.clone()),
+            });
+        }
+    }
+
+    /// Runs `read` over the whole file and gives its value if neither it nor the search for unread keys found a
+    /// mistake; otherwise every mistake.
+    ///
+    /// `read` gives `None` only after it has reported why.
+    pub fn check<T>(&self, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<Checked<T>, ConfigErrors> {
+        let mistakes = Mistakes::new(&self.path);
+        let root = Section::root(&self.body, &mistakes);
+        let value = read(&root);
+        root.finish();
+        drop(root);
+        mistakes.into_result(value)
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<String, String> {
+    let length = fs::metadata(path).map_err(|error| format!("cannot read the file: {error}"))?.len();
+    if length > MAX_FILE_BYTES {
+        return Err(format!("the file has {length} bytes, more than the {MAX_FILE_BYTES} a configuration may have"));
+    }
+    let bytes = fs::read(path).map_err(|error| format!("cannot read the file: {error}"))?;
+    String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

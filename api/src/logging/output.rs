@@ -1,0 +1,150 @@
+//! Where log lines go.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use arc_swap::ArcSwap;
+use nix::sys::signal::{SigSet, Signal};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::LoggingError;
+
+/// Mode of a new log file: other users of the machine have no business in it.
+const FILE_MODE: u32 = 0o640;
+
+/// Standard error, or a file that can be opened anew under the same name.
+#[derive(Clone, Debug)]
+pub struct LogOutput {
+    file: Option<Arc<LogFile>>,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    current: ArcSwap<File>,
+}
+
+impl LogOutput {
+    /// Opens `path` for appending, or takes standard error.
+    pub fn open(path: Option<&Path>) -> Result<Self, LoggingError> {
+        let Some(path) = path else { return Ok(Self { file: None }) };
+        let file = open_for_append(path).map_err(|error| LoggingError::Open(path.to_owned(), error))?;
+        Ok(Self { file: Some(Arc::new(LogFile { path: path.to_owned(), current: ArcSwap::from_pointee(file) })) })
+    }
+
+    /// Opens the file's name again, so that lines stop going to a file that was moved away. Keeps the old file if that
+    /// fails.
+    pub fn reopen(&self) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.current.store(Arc::new(open_for_append(&file.path)?));
+        }
+        Ok(())
+    }
+
+    /// Keeps SIGUSR2 from ending the process and, for a file, starts the thread that reopens it on the signal.
+    pub(super) fn reopen_on_sigusr2(&self) -> io::Result<()> {
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGUSR2);
+        signals.thread_block()?;
+        if self.file.is_none() {
+            return Ok(());
+        }
+        let output = self.clone();
+        thread::Builder::new().name("log-reopen".to_owned()).spawn(move || {
+            while signals.wait().is_ok() {
+                match output.reopen() {
+                    Ok(()) => tracing::info!("log file reopened"),
+                    Err(error) => tracing::error!(%error, "could not reopen the log file, the old one stays open"),
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogOutput {
+    type Writer = LineWriter;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LineWriter { file: self.file.as_ref().map(|file| file.current.load_full()) }
+    }
+}
+
+/// Takes one event's whole text and writes it as one line, whatever a peer put into its fields.
+#[derive(Debug)]
+pub struct LineWriter {
+    file: Option<Arc<File>>,
+}
+
+impl Write for LineWriter {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let line = one_line(event);
+        match &self.file {
+            Some(file) => (&**file).write_all(&line)?,
+            None => io::stderr().lock().write_all(&line)?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn open_for_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
+}
+
+/// `event` with every control character but the closing newline written as an escape. Bytes of UTF-8 sequences pass.
+fn one_line(event: &[u8]) -> Vec<u8> {
+    let body = event.strip_suffix(b"\n").unwrap_or(event);
+    let mut line = Vec::with_capacity(body.len() + 1);
+    for &byte in body {
+        match byte {
+            b'\t' => line.push(byte),
+            0..=0x1f | 0x7f => line.extend(byte.escape_ascii()),
+            _ => line.push(byte),
+        }
+    }
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_event_stays_one_line() {
+        let event = b"agent said \"a\nERROR forged\r\x1b[31m\0\x7f\" caf\xc3\xa9\n";
+        assert_eq!(one_line(event), b"agent said \"a\\nERROR forged\\r\\x1b[31m\\x00\\x7f\" caf\xc3\xa9\n");
+    }
+
+    #[test]
+    fn a_moved_file_is_left_behind_after_reopening() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
+        let output = LogOutput::open(Some(&path)).expect("opened");
+        output.make_writer().write_all(b"first\n").expect("written");
+        fs::rename(&path, &moved).expect("moved");
+        output.make_writer().write_all(b"second\n").expect("written");
+        output.reopen().expect("reopened");
+        output.make_writer().write_all(b"third\n").expect("written");
+        assert_eq!(fs::read_to_string(&moved).expect("read"), "first\nsecond\n");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "third\n");
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o137, 0);
+    }
+
+    #[test]
+    fn an_absent_directory_is_named() {
+        let error = LogOutput::open(Some(Path::new("/nonexistent/dir/log"))).expect_err("no such directory");
+        assert_eq!(error.to_string(), "cannot open the log file /nonexistent/dir/log");
+    }
+}

@@ -1,0 +1,109 @@
+//! What is wrong with a configuration, collected until everything has been looked at.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::Checked;
+
+/// Where a setting was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Nowhere in particular: the file as a whole.
+    File,
+    /// A line of the file, from 1.
+    Line(u32),
+    /// A command-line flag.
+    Flag(&'static str),
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where.
+    pub origin: Origin,
+    /// The full key, such as `server.agent_ttl`; empty when it is no key's fault.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+/// Everything that is wrong with a configuration, in the order of its lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors {
+    path: PathBuf,
+    mistakes: Vec<Mistake>,
+}
+
+impl ConfigErrors {
+    /// Errors with one mistake.
+    pub fn single(path: &Path, origin: Origin, key: &str, reason: impl Into<String>) -> Self {
+        let mistake = Mistake { origin, key: key.to_owned(), reason: reason.into() };
+        Self { path: path.to_owned(), mistakes: vec![mistake] }
+    }
+
+    /// The mistakes, in the order of the file's lines; never empty.
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.mistakes
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.mistakes.iter().map(|mistake| describe(&self.path, mistake)).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// The collection that readers write into.
+#[derive(Debug)]
+pub(super) struct Mistakes {
+    path: PathBuf,
+    mistakes: RefCell<Vec<Mistake>>,
+    warnings: RefCell<Vec<Mistake>>,
+}
+
+impl Mistakes {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), mistakes: RefCell::default(), warnings: RefCell::default() }
+    }
+
+    pub(super) fn add(&self, origin: Origin, key: &str, reason: impl Into<String>) {
+        self.mistakes.borrow_mut().push(Mistake { origin, key: key.to_owned(), reason: reason.into() });
+    }
+
+    pub(super) fn warn(&self, origin: Origin, key: &str, reason: impl Into<String>) {
+        self.warnings.borrow_mut().push(Mistake { origin, key: key.to_owned(), reason: reason.into() });
+    }
+
+    pub(super) fn into_result<T>(self, value: Option<T>) -> Result<Checked<T>, ConfigErrors> {
+        let mut mistakes = self.mistakes.into_inner();
+        mistakes.sort_by_key(|mistake| mistake.origin);
+        match value {
+            Some(value) if mistakes.is_empty() => {
+                let warnings = self.warnings.into_inner();
+                let warnings = warnings.iter().map(|warning| describe(&self.path, warning)).collect();
+                Ok(Checked { value, warnings })
+            }
+            _ if mistakes.is_empty() => {
+                Err(ConfigErrors::single(&self.path, Origin::File, "", "the configuration is not complete"))
+            }
+            _ => Err(ConfigErrors { path: self.path, mistakes }),
+        }
+    }
+}
+
+fn describe(path: &Path, mistake: &Mistake) -> String {
+    let place = match mistake.origin {
+        Origin::File => path.display().to_string(),
+        Origin::Line(line) => format!("{}:{line}", path.display()),
+        Origin::Flag(flag) => format!("command line, {flag}"),
+    };
+    if mistake.key.is_empty() {
+        format!("{place}: {}", mistake.reason)
+    } else {
+        format!("{place}: {}: {}", mistake.key, mistake.reason)
+    }
+}

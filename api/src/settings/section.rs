@@ -1,0 +1,280 @@
+//! Reading one block: typed values out, mistakes in, and a note of every key that somebody asked for.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::hcl::{Body, Item, Value};
+use super::mistakes::Mistakes;
+use super::{Origin, parse_duration};
+
+/// A block of the file, or the whole file. A block that is not there reads as an empty one.
+///
+/// Readers give `None` for a key that is absent, empty text (as in SPIRE), or wrong; what is wrong is reported.
+#[derive(Debug)]
+pub struct Section<'a> {
+    name: String,
+    origin: Origin,
+    body: Option<&'a Body>,
+    mistakes: &'a Mistakes,
+    asked: RefCell<BTreeSet<String>>,
+}
+
+/// One `Type "name" { ... }` of the `plugins` block.
+#[derive(Debug)]
+pub struct Plugin<'a> {
+    /// The name: `sql` in `DataStore "sql"`.
+    pub name: String,
+    /// Its `plugin_data`.
+    pub data: Section<'a>,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn root(body: &'a Body, mistakes: &'a Mistakes) -> Self {
+        Self::new(String::new(), Origin::File, Some(body), mistakes)
+    }
+
+    fn new(name: String, origin: Origin, body: Option<&'a Body>, mistakes: &'a Mistakes) -> Self {
+        Self { name, origin, body, mistakes, asked: RefCell::default() }
+    }
+
+    /// Whether the file has this block.
+    pub fn is_present(&self) -> bool {
+        self.body.is_some()
+    }
+
+    /// Whether `key` is in the block, right or wrong.
+    pub fn has(&self, key: &str) -> bool {
+        self.items(key).next().is_some()
+    }
+
+    /// Text. Numbers are text too.
+    pub fn string(&self, key: &str) -> Option<String> {
+        let item = self.item(key)?;
+        match &item.value {
+            Value::String(text) | Value::Number(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            other => self.wrong_kind(item, other, "a string in quotes"),
+        }
+    }
+
+    /// Text that `parse` understands.
+    pub fn parsed<T, E: Display>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        let text = self.string(key)?;
+        parse(&text).map_err(|error| self.mistake(key, format!("{text:?}: {error}"))).ok()
+    }
+
+    /// A path; relative ones are relative to the working directory, as in SPIRE.
+    pub fn path(&self, key: &str) -> Option<PathBuf> {
+        self.string(key).map(PathBuf::from)
+    }
+
+    /// A Go duration.
+    pub fn duration(&self, key: &str) -> Option<Duration> {
+        self.parsed(key, parse_duration)
+    }
+
+    /// An IP address, or `localhost`.
+    pub fn ip_address(&self, key: &str) -> Option<IpAddr> {
+        self.parsed(key, |text| match text {
+            "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
+            text => text
+                .trim_matches(['[', ']'])
+                .parse()
+                .map_err(|_| "not an IP address: give one of this machine's, or 0.0.0.0 for all"),
+        })
+    }
+
+    /// An integer within `range`; in quotes, too.
+    pub fn integer(&self, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        self.parsed(key, |text| {
+            let value = match text.strip_prefix("0x") {
+                Some(digits) => i64::from_str_radix(digits, 16),
+                None => text.parse(),
+            };
+            value
+                .ok()
+                .filter(|value| range.contains(value))
+                .ok_or_else(|| format!("not a whole number from {} to {}", range.start(), range.end()))
+        })
+    }
+
+    /// A TCP port; `least` is 0 where the kernel may choose, otherwise 1.
+    pub fn port(&self, key: &str, least: u16) -> Option<u16> {
+        self.integer(key, i64::from(least)..=i64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok())
+    }
+
+    /// `true` or `false`; in quotes, too.
+    pub fn boolean(&self, key: &str) -> Option<bool> {
+        let item = self.item(key)?;
+        match &item.value {
+            Value::Bool(value) => Some(*value),
+            Value::String(text) if text == "true" => Some(true),
+            Value::String(text) if text == "false" => Some(false),
+            other => self.wrong_kind(item, other, "true or false"),
+        }
+    }
+
+    /// A list of strings.
+    pub fn strings(&self, key: &str) -> Option<Vec<String>> {
+        let texts = |(origin, value): &(Origin, Value)| match value {
+            Value::String(text) | Value::Number(text) => Some(text.clone()),
+            other => {
+                self.mistakes.add(
+                    *origin,
+                    &self.full(key),
+                    format!("expected a string in quotes, found {}", other.kind()),
+                );
+                None
+            }
+        };
+        let item = self.item(key)?;
+        match &item.value {
+            Value::List(values) => Some(values.iter().filter_map(texts).collect()),
+            other => self.wrong_kind(item, other, "a list such as [\"a\", \"b\"]"),
+        }
+    }
+
+    /// A list whose every element `parse` understands.
+    pub fn parsed_list<T, E: Display>(&self, key: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<Vec<T>> {
+        let checked = |text: String| parse(&text).map_err(|error| self.mistake(key, format!("{text:?}: {error}"))).ok();
+        Some(self.strings(key)?.into_iter().filter_map(checked).collect())
+    }
+
+    /// The block named `key`, empty if there is none.
+    pub fn block(&self, key: &str) -> Section<'a> {
+        let name = self.full(key);
+        let Some(item) = self.item(key) else { return Self::new(name, self.origin, None, self.mistakes) };
+        let body = match &item.value {
+            Value::Block(body) if item.labels.is_empty() => Some(body),
+            Value::Block(_) => self.wrong(item, format!("takes no name: write {key} {{ ... }}")),
+            other => self.wrong_kind(item, other, "a block in braces"),
+        };
+        Self::new(name, item.origin, body, self.mistakes)
+    }
+
+    /// The blocks of the plugin type `kind` that are enabled, in the order of the file. `self` is the `plugins` block.
+    pub fn plugins(&self, kind: &str) -> Vec<Plugin<'a>> {
+        let items: Vec<&'a Item> = self.items(kind).collect();
+        items.into_iter().filter_map(|item| self.plugin(kind, item)).collect()
+    }
+
+    fn plugin(&self, kind: &str, item: &'a Item) -> Option<Plugin<'a>> {
+        let (Value::Block(body), [name]) = (&item.value, item.labels.as_slice()) else {
+            return self.wrong(item, format!("a plugin has a name in quotes: {kind} \"name\" {{ plugin_data {{ }} }}"));
+        };
+        let plugin = Section::new(format!("{}.{kind}.{name}", self.name), item.origin, Some(body), self.mistakes);
+        for key in ["plugin_cmd", "plugin_args", "plugin_checksum", "plugin_data_file"] {
+            plugin.refuse(key, "external plugins are not supported: only the built-in ones are, with plugin_data");
+        }
+        let enabled = plugin.boolean("enabled").unwrap_or(true);
+        let mut data = plugin.block("plugin_data");
+        if !data.is_present() {
+            data.origin = item.origin;
+        }
+        plugin.finish();
+        enabled.then(|| Plugin { name: name.clone(), data })
+    }
+
+    /// `value`, or a mistake saying that `key` must be given; `hint` says what to write. A value that was given wrongly
+    /// has its own mistake already.
+    pub fn required<T>(&self, key: &str, value: Option<T>, hint: &str) -> Option<T> {
+        let empty = |item: &Item| matches!(&item.value, Value::String(text) if text.is_empty());
+        if value.is_none() && self.items(key).all(empty) {
+            self.mistake(key, format!("missing: {hint}"));
+        }
+        value
+    }
+
+    /// Reports `key` with `reason` if it is there.
+    pub fn refuse(&self, key: &str, reason: &str) {
+        if self.has(key) {
+            self.mistake(key, reason);
+        }
+    }
+
+    /// Refuses each of `keys` that is there: known to SPIRE, not to `program` yet.
+    pub fn not_supported(&self, program: &str, keys: &[&str]) {
+        for key in keys {
+            self.refuse(key, &format!("not supported by {program} yet: remove it"));
+        }
+    }
+
+    /// Adds a mistake at `key`'s line, or this block's if the key is not there.
+    pub fn mistake(&self, key: &str, reason: impl Into<String>) {
+        self.mistakes.add(self.origin_of(key), &self.full(key), reason);
+    }
+
+    /// Adds a warning at `key`'s line.
+    pub fn warn(&self, key: &str, reason: impl Into<String>) {
+        self.mistakes.warn(self.origin_of(key), &self.full(key), reason);
+    }
+
+    /// Reports every key that was never asked for.
+    pub fn finish(&self) {
+        let asked = self.asked.borrow();
+        for item in self.body.iter().flat_map(|body| &body.items) {
+            if !asked.contains(&item.key) {
+                let hint =
+                    nearest(&item.key, asked.iter()).map_or_else(String::new, |key| format!(": did you mean {key}?"));
+                self.mistakes.add(item.origin, &self.full(&item.key), format!("unknown key{hint}"));
+            }
+        }
+    }
+
+    /// The only item named `key`; the later ones are mistakes.
+    fn item(&self, key: &str) -> Option<&'a Item> {
+        let mut items = self.items(key);
+        let first = items.next()?;
+        for again in items {
+            self.mistakes.add(again.origin, &self.full(key), "given more than once: keep one");
+        }
+        Some(first)
+    }
+
+    fn items(&self, key: &str) -> impl Iterator<Item = &'a Item> + use<'a> {
+        self.asked.borrow_mut().insert(key.to_owned());
+        let key = key.to_owned();
+        self.body.into_iter().flat_map(|body| &body.items).filter(move |item| item.key == key)
+    }
+
+    fn origin_of(&self, key: &str) -> Origin {
+        self.items(key).next().map_or(self.origin, |item| item.origin)
+    }
+
+    fn wrong_kind<T>(&self, item: &Item, found: &Value, expected: &str) -> Option<T> {
+        self.wrong(item, format!("expected {expected}, found {}", found.kind()))
+    }
+
+    fn wrong<T>(&self, item: &Item, reason: String) -> Option<T> {
+        self.mistakes.add(item.origin, &self.full(&item.key), reason);
+        None
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+}
+
+/// The known key that differs from `key` by at most two letters.
+fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k String>) -> Option<&'k String> {
+    known.map(|candidate| (distance(key, candidate), candidate)).filter(|(d, _)| *d <= 2).min().map(|(_, k)| k)
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
