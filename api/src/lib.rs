@@ -12,10 +12,13 @@
 
 pub mod pb;
 
+pub mod agent;
 pub mod certificate;
 pub mod csr;
+pub mod device;
 pub mod entry;
 pub mod logging;
+pub mod mask;
 pub mod permission;
 pub mod settings;
 pub mod spiffe_id;

@@ -1,0 +1,1 @@
+//! Devices: endorsement keys, manifests of them, wire form.

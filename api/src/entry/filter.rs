@@ -1,0 +1,185 @@
+//! Which entries a list shows.
+
+use ironroot_attest::{Selector, SelectorError, SelectorSet};
+use thiserror::Error;
+
+use super::RegistrationEntry;
+use crate::pb::{entry, types};
+use crate::{SpiffeId, SpiffeIdError, TrustDomain};
+
+/// Why a filter or a page is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FilterError {
+    /// A SPIFFE ID in the filter is malformed or of another trust domain.
+    #[error("malformed {what} filter")]
+    Id {
+        /// Which filter.
+        what: &'static str,
+        /// What is wrong with it.
+        source: SpiffeIdError,
+    },
+    /// A selector in the filter is malformed.
+    #[error("malformed selectors filter")]
+    Selector(#[source] SelectorError),
+    /// A trust domain in the filter is malformed.
+    #[error("malformed federates with filter")]
+    FederatesWith(#[source] SpiffeIdError),
+    /// A set to compare with is empty.
+    #[error("malformed {0} filter: empty set")]
+    Empty(&'static str),
+    /// An unknown way to compare.
+    #[error("unknown match behaviour {0}")]
+    Match(i32),
+    /// A time in the filter is not of the form `2006-01-02 15:04:05 -0700 -07`.
+    #[error("malformed expires before filter: must be like \"2006-01-02 15:04:05 -0700 -07\"")]
+    ExpiresBefore,
+    /// The page token was not made by this server.
+    #[error("malformed page token")]
+    PageToken,
+}
+
+/// How a stored set relates to the set asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetMatch {
+    /// The same members.
+    Exact,
+    /// Every stored member was asked for.
+    Subset,
+    /// Every member asked for is stored.
+    Superset,
+    /// At least one member in common.
+    Any,
+}
+
+impl SetMatch {
+    /// From the wire's number; both of SPIRE's match enums use the same ones.
+    pub fn from_pb(number: i32) -> Result<Self, FilterError> {
+        use types::selector_match::MatchBehavior;
+        match MatchBehavior::try_from(number).map_err(|_| FilterError::Match(number))? {
+            MatchBehavior::MatchExact => Ok(Self::Exact),
+            MatchBehavior::MatchSubset => Ok(Self::Subset),
+            MatchBehavior::MatchSuperset => Ok(Self::Superset),
+            MatchBehavior::MatchAny => Ok(Self::Any),
+        }
+    }
+
+    /// Whether `stored` relates so to `asked`. Both without repeats.
+    pub fn holds<T: PartialEq>(self, stored: &[&T], asked: &[&T]) -> bool {
+        let covers = |big: &[&T], small: &[&T]| small.iter().all(|item| big.contains(item));
+        match self {
+            Self::Exact => stored.len() == asked.len() && covers(stored, asked),
+            Self::Subset => !stored.is_empty() && covers(asked, stored),
+            Self::Superset => covers(stored, asked),
+            Self::Any => stored.iter().any(|item| asked.contains(item)),
+        }
+    }
+}
+
+/// A selector set to compare stored ones with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectorMatch {
+    selectors: SelectorSet,
+    how: SetMatch,
+}
+
+impl SelectorMatch {
+    /// From the wire; an empty set is refused.
+    pub fn from_pb(filter: &types::SelectorMatch) -> Result<Self, FilterError> {
+        if filter.selectors.is_empty() {
+            return Err(FilterError::Empty("selectors"));
+        }
+        let selector = |s: &types::Selector| Selector::new(&s.r#type, &s.value).map_err(FilterError::Selector);
+        let selectors = filter.selectors.iter().map(selector).collect::<Result<_, _>>()?;
+        Ok(Self { selectors, how: SetMatch::from_pb(filter.r#match)? })
+    }
+
+    /// Whether `stored` relates to the filter's set as asked.
+    pub fn holds(&self, stored: &SelectorSet) -> bool {
+        match self.how {
+            SetMatch::Exact => *stored == self.selectors,
+            SetMatch::Subset => !stored.is_empty() && stored.is_subset_of(&self.selectors),
+            SetMatch::Superset => self.selectors.is_subset_of(stored),
+            SetMatch::Any => stored.iter().any(|s| self.selectors.contains(s)),
+        }
+    }
+}
+
+/// Conditions that all must hold. Default: none, every entry matches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntryFilter {
+    /// Entries for this SPIFFE ID.
+    pub spiffe_id: Option<SpiffeId>,
+    /// Entries under this parent.
+    pub parent_id: Option<SpiffeId>,
+    /// Entries whose selectors relate so.
+    pub selectors: Option<SelectorMatch>,
+    /// Entries whose federated trust domains relate so.
+    pub federates_with: Option<(Vec<TrustDomain>, SetMatch)>,
+    /// Entries with this hint.
+    pub hint: Option<String>,
+    /// Entries that are, or are not, downstream servers'.
+    pub downstream: Option<bool>,
+}
+
+impl EntryFilter {
+    /// From a list request; no filter means every entry.
+    pub fn from_pb(
+        filter: Option<&entry::list_entries_request::Filter>,
+        trust_domain: &TrustDomain,
+    ) -> Result<Self, FilterError> {
+        let Some(filter) = filter else { return Ok(Self::default()) };
+        let id = |id: Option<&types::Spiffeid>, what| {
+            let parse = |id| SpiffeId::from_pb(Some(id)).and_then(|id| id.as_member_of(trust_domain));
+            id.map(parse).transpose().map_err(|source| FilterError::Id { what, source })
+        };
+        Ok(Self {
+            spiffe_id: id(filter.by_spiffe_id.as_ref(), "SPIFFE ID")?,
+            parent_id: id(filter.by_parent_id.as_ref(), "parent ID")?,
+            selectors: filter.by_selectors.as_ref().map(SelectorMatch::from_pb).transpose()?,
+            federates_with: filter.by_federates_with.as_ref().map(federates_with).transpose()?,
+            hint: filter.by_hint.clone(),
+            downstream: filter.by_downstream,
+        })
+    }
+
+    /// From a count request, which has the same conditions.
+    pub fn from_count_pb(
+        filter: Option<&entry::count_entries_request::Filter>,
+        trust_domain: &TrustDomain,
+    ) -> Result<Self, FilterError> {
+        let same = filter.cloned().map(|f| entry::list_entries_request::Filter {
+            by_spiffe_id: f.by_spiffe_id,
+            by_parent_id: f.by_parent_id,
+            by_selectors: f.by_selectors,
+            by_federates_with: f.by_federates_with,
+            by_hint: f.by_hint,
+            by_downstream: f.by_downstream,
+        });
+        Self::from_pb(same.as_ref(), trust_domain)
+    }
+
+    /// Whether every condition holds.
+    pub fn matches(&self, entry: &RegistrationEntry) -> bool {
+        let federates = |(domains, how): &(Vec<TrustDomain>, SetMatch)| {
+            let (stored, asked): (Vec<_>, Vec<_>) = (entry.federates_with().iter().collect(), domains.iter().collect());
+            how.holds(&stored, &asked)
+        };
+        self.spiffe_id.as_ref().is_none_or(|id| id == entry.spiffe_id())
+            && self.parent_id.as_ref().is_none_or(|id| id == entry.parent_id())
+            && self.selectors.as_ref().is_none_or(|m| m.holds(entry.selectors()))
+            && self.federates_with.as_ref().is_none_or(federates)
+            && self.hint.as_ref().is_none_or(|hint| hint == entry.hint())
+            && self.downstream.is_none_or(|downstream| downstream == entry.downstream())
+    }
+}
+
+fn federates_with(filter: &types::FederatesWithMatch) -> Result<(Vec<TrustDomain>, SetMatch), FilterError> {
+    if filter.trust_domains.is_empty() {
+        return Err(FilterError::Empty("federates with"));
+    }
+    let parse = |name: &String| TrustDomain::new(name).map_err(FilterError::FederatesWith);
+    let mut domains = filter.trust_domains.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    domains.sort();
+    domains.dedup();
+    Ok((domains, SetMatch::from_pb(filter.r#match)?))
+}
