@@ -1,1 +1,168 @@
 //! A SoftHSM token of one's own.
+//!
+//! SoftHSM reads its configuration's path from the environment, once per process. So a test that uses a token inside its
+//! own process runs in a child process ([`SoftHsm::run_in_child`]), and a server gets the variable in its environment
+//! ([`SoftHsm::environment`]).
+
+use std::fs;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ironroot_hsm::{Pin, TokenConfig, TokenUri};
+use tempfile::TempDir;
+
+/// The variable that SoftHSM takes its configuration's path from.
+pub const CONFIGURATION_VARIABLE: &str = "SOFTHSM2_CONF";
+/// The label of every lab token.
+pub const LABEL: &str = "ironroot-lab";
+/// The user PIN of every lab token.
+pub const PIN: &str = "lab-user-pin";
+
+const SO_PIN: &str = "lab-so-pin";
+/// Tells a child process which test it is the child of.
+const CHILD_VARIABLE: &str = "IRONROOT_LAB_SOFTHSM_CHILD";
+/// A child that is not done by then hangs. Generous: the machine may be busy with other tests.
+const CHILD_DEADLINE: Duration = Duration::from_secs(180);
+/// Where distributions put the module.
+const MODULES: [&str; 5] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+    "/usr/local/lib/softhsm/libsofthsm2.so",
+];
+
+/// A directory with one initialised token, its configuration and its PIN file. Gone on drop.
+pub struct SoftHsm {
+    root: PathBuf,
+    _owned: Option<TempDir>,
+}
+
+impl SoftHsm {
+    /// A fresh token. Panics with what to install if SoftHSM is missing: a missing emulator is a red test.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        let owned = tempfile::tempdir().expect("a temporary directory");
+        let hsm = Self { root: owned.path().to_owned(), _owned: Some(owned) };
+        hsm.write_files();
+        hsm.initialize_token(LABEL);
+        hsm
+    }
+
+    /// Runs `body` in a child process of this test binary whose environment names a fresh token.
+    ///
+    /// `test` is the full name of the calling test. Panics, and with it the test fails, if the child fails, hangs, or does
+    /// not get to the end of `body`.
+    pub fn run_in_child(test: &str, body: impl FnOnce(&Self)) {
+        match std::env::var(CHILD_VARIABLE) {
+            Ok(name) if name == test => Self::be_the_child(body),
+            _ => Self::new().run_child(test),
+        }
+    }
+
+    /// What a process that uses this token needs in its environment.
+    pub fn environment(&self) -> (&'static str, PathBuf) {
+        (CONFIGURATION_VARIABLE, self.root.join("softhsm2.conf"))
+    }
+
+    /// The PKCS#11 module.
+    pub fn module_path() -> PathBuf {
+        MODULES
+            .iter()
+            .map(PathBuf::from)
+            .find(|p| p.exists())
+            .expect("SoftHSM is missing; run: apt-get install softhsm2")
+    }
+
+    /// A file of mode 0600 with the user PIN.
+    pub fn pin_file(&self) -> PathBuf {
+        self.root.join("pin")
+    }
+
+    /// Where SoftHSM keeps the token; renaming it away is pulling the token out.
+    pub fn token_directory(&self) -> PathBuf {
+        self.root.join("tokens")
+    }
+
+    /// How to open the token, in a process that has [`SoftHsm::environment`].
+    pub fn token_config(&self, sessions: usize) -> TokenConfig {
+        TokenConfig {
+            module_path: Self::module_path(),
+            token: TokenUri::with_label(LABEL),
+            pin: Pin::from_file(&self.pin_file()).expect("the lab's own PIN file"),
+            sessions,
+        }
+    }
+
+    /// Initialises one more token in the next free slot.
+    pub fn initialize_token(&self, label: &str) {
+        self.run("softhsm2-util", &["--init-token", "--free", "--label", label, "--so-pin", SO_PIN, "--pin", PIN]);
+    }
+
+    /// Runs a program against this token and returns what it printed; panics if it fails.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let (variable, path) = self.environment();
+        let output = Command::new(program).args(arguments).env(variable, path).stdin(Stdio::null()).output();
+        let output =
+            output.unwrap_or_else(|e| panic!("{program} is missing ({e}); run: apt-get install softhsm2 opensc"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {text}");
+        text
+    }
+
+    fn write_files(&self) {
+        fs::create_dir(self.token_directory()).expect("a directory of our own");
+        fs::set_permissions(self.token_directory(), fs::Permissions::from_mode(0o700)).expect("a directory of our own");
+        let configuration = format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+            self.token_directory().display()
+        );
+        fs::write(self.root.join("softhsm2.conf"), configuration).expect("a file of our own");
+        let mut pin = fs::OpenOptions::new();
+        let mut pin = pin.write(true).create_new(true).mode(0o600).open(self.pin_file()).expect("a file of our own");
+        std::io::Write::write_all(&mut pin, PIN.as_bytes()).expect("a file of our own");
+    }
+
+    fn run_child(&self, test: &str) {
+        let (variable, path) = self.environment();
+        let log = self.root.join("child.log");
+        let output = fs::File::create(&log).expect("a file of our own");
+        let mut child = Command::new(std::env::current_exe().expect("this test binary"))
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(variable, path)
+            .env(CHILD_VARIABLE, test)
+            .stdin(Stdio::null())
+            .stderr(output.try_clone().expect("a file of our own"))
+            .stdout(output)
+            .spawn()
+            .expect("this test binary runs again");
+        let deadline = Instant::now() + CHILD_DEADLINE;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("our own child") {
+                break Some(status);
+            }
+            if Instant::now() > deadline {
+                child.kill().expect("our own child");
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        assert!(status.is_some_and(|s| s.success()), "the child of {test} failed ({status:?}):\n{text}");
+        assert!(self.end_marker().exists(), "no test is called {test:?}, or it ended early:\n{text}");
+    }
+
+    fn be_the_child(body: impl FnOnce(&Self)) {
+        let configuration = PathBuf::from(std::env::var_os(CONFIGURATION_VARIABLE).expect("the parent set it"));
+        let root = configuration.parent().unwrap_or(Path::new("/")).to_owned();
+        let hsm = Self { root, _owned: None };
+        body(&hsm);
+        fs::write(hsm.end_marker(), "").expect("a file of our own");
+    }
+
+    fn end_marker(&self) -> PathBuf {
+        self.root.join("ended")
+    }
+}

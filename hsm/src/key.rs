@@ -1,0 +1,131 @@
+//! Keys on a token: made, found, checked, destroyed.
+
+mod objects;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session;
+
+use crate::error::HsmError;
+use crate::signature::P256Signature;
+use crate::token::{Token, Urgency};
+
+pub(crate) use objects::{checked_signature, destroy, find, generate};
+
+/// Longest CKA_ID accepted, bytes.
+const MAX_ID_BYTES: usize = 255;
+
+/// A key's CKA_ID.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct KeyId(Vec<u8>);
+
+impl KeyId {
+    /// 1 to 255 bytes.
+    pub fn new(id: &[u8]) -> Option<Self> {
+        (1..=MAX_ID_BYTES).contains(&id.len()).then(|| Self(id.to_vec()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// A P-256 key pair whose private half is, and stays, in a token.
+#[derive(Clone)]
+pub struct TokenKey {
+    token: Token,
+    held: Arc<Held>,
+}
+
+impl TokenKey {
+    pub(crate) fn new(token: Token, held: Arc<Held>) -> Self {
+        Self { token, held }
+    }
+
+    /// The CKA_ID.
+    pub fn id(&self) -> &KeyId {
+        &self.held.id
+    }
+
+    /// The public half, a DER SubjectPublicKeyInfo.
+    pub fn spki_der(&self) -> &[u8] {
+        &self.held.spki
+    }
+
+    /// The public half, an uncompressed point: 0x04‖x‖y, 65 bytes.
+    pub fn public_point(&self) -> &[u8] {
+        &self.held.spki[objects::P256_SPKI_PREFIX.len()..]
+    }
+
+    /// Signs a SHA-256 digest.
+    ///
+    /// Errors: [`HsmError::Busy`] if too much is waiting, [`HsmError::KeyLost`] if the key is gone, and what else the token
+    /// says. Dropping the future takes the request out of the queue.
+    pub async fn sign_digest(&self, digest: [u8; 32], urgency: Urgency) -> Result<P256Signature, HsmError> {
+        self.token.sign(Arc::clone(&self.held), digest, urgency).await
+    }
+
+    /// [`TokenKey::sign_digest`] for threads that may block, also inside an async runtime's blocking section.
+    pub fn sign_digest_blocking(&self, digest: [u8; 32], urgency: Urgency) -> Result<P256Signature, HsmError> {
+        self.token.sign_blocking(Arc::clone(&self.held), digest, urgency)
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenKey({})", self.held.id)
+    }
+}
+
+/// What is known of a key: who it is for ever, and its handle in one epoch.
+pub(crate) struct Held {
+    id: KeyId,
+    spki: Vec<u8>,
+    handle: RwLock<Option<(u64, ObjectHandle)>>,
+}
+
+impl Held {
+    fn new(id: KeyId, spki: Vec<u8>, handle: ObjectHandle, epoch: u64) -> Self {
+        Self { id, spki, handle: RwLock::new(Some((epoch, handle))) }
+    }
+
+    pub(crate) fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// The handle, if it was learnt in this epoch.
+    pub(crate) fn handle_in(&self, epoch: u64) -> Option<ObjectHandle> {
+        let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        handle.filter(|(e, _)| *e == epoch).map(|(_, handle)| handle)
+    }
+
+    pub(crate) fn forget_handle(&self) {
+        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Looks the key up again and makes sure that it is still the same one.
+    pub(crate) fn find_again(&self, session: &Session, epoch: u64) -> Result<ObjectHandle, HsmError> {
+        let found = find(session, &self.id, epoch)?.ok_or_else(|| HsmError::KeyLost(self.id.clone()))?;
+        if found.spki != self.spki {
+            return Err(HsmError::KeyReplaced(self.id.clone()));
+        }
+        let handle = found.handle_in(epoch).expect("find learnt it in this epoch");
+        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = Some((epoch, handle));
+        Ok(handle)
+    }
+}

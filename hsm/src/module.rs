@@ -1,0 +1,126 @@
+//! The shared library: loaded once per process, initialised in epochs.
+//!
+//! C_Initialize and C_Finalize act on the whole process, so the list of loaded modules is process-wide too: this is the
+//! one place that mirrors that state. An epoch lasts from C_Initialize to C_Finalize; sessions, logins and object handles
+//! belong to the epoch they were made in.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::{Error as CryptokiError, RvError};
+use tracing::{info, warn};
+
+use crate::error::HsmError;
+use crate::pin::Pin;
+
+/// Shortest time between two attempts to start a new epoch. A token that is away costs one attempt per period, however
+/// many requests ask for it.
+const RENEWAL_PERIOD: Duration = Duration::from_millis(500);
+
+/// Modules stay loaded and initialised until the process ends: other threads of the process may be inside them.
+static LOADED: Mutex<Vec<Arc<Module>>> = Mutex::new(Vec::new());
+
+/// One PKCS#11 library of this process.
+pub(crate) struct Module {
+    path: PathBuf,
+    pkcs11: Pkcs11,
+    state: RwLock<State>,
+    refused: Mutex<Vec<(String, Pin)>>,
+}
+
+struct State {
+    epoch: u64,
+    /// Why the library is not initialised, if it is not.
+    failure: Option<HsmError>,
+    renewed_at: Option<Instant>,
+}
+
+/// Leave to call the library within one epoch; while it is held, no new epoch can begin.
+pub(crate) struct Entered<'a> {
+    pub(crate) pkcs11: &'a Pkcs11,
+    pub(crate) epoch: u64,
+    _state: RwLockReadGuard<'a, State>,
+}
+
+impl Module {
+    /// The module at `path`, loaded and initialised if this process has not done so yet.
+    pub(crate) fn load(path: &Path) -> Result<Arc<Self>, HsmError> {
+        let failed = |reason: String| HsmError::Module { path: path.to_owned(), reason };
+        let real = path.canonicalize().map_err(|e| failed(e.to_string()))?;
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = loaded.iter().find(|m| m.path == real) {
+            return Ok(Arc::clone(module));
+        }
+        let pkcs11 = Pkcs11::new(&real).map_err(|e| failed(e.to_string()))?;
+        initialize(&pkcs11)?;
+        let state = RwLock::new(State { epoch: 1, failure: None, renewed_at: None });
+        let module = Arc::new(Self { path: real, pkcs11, state, refused: Mutex::default() });
+        loaded.push(Arc::clone(&module));
+        Ok(module)
+    }
+
+    /// Leave to call the library, or why it is not initialised.
+    pub(crate) fn enter(&self) -> Result<Entered<'_>, HsmError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        match &state.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok(Entered { pkcs11: &self.pkcs11, epoch: state.epoch, _state: state }),
+        }
+    }
+
+    /// The number of the current epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).epoch
+    }
+
+    /// Ends epoch `failed` and begins the next one, unless another thread has done so already or did so a moment ago.
+    ///
+    /// Returns whether the current epoch is another one than `failed`.
+    pub(crate) fn renew(&self, failed: u64) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.epoch != failed && state.failure.is_none() {
+            return true;
+        }
+        if state.renewed_at.is_some_and(|at| at.elapsed() < RENEWAL_PERIOD) {
+            return false;
+        }
+        state.renewed_at = Some(Instant::now());
+        if state.failure.is_none() {
+            finalize(&self.pkcs11);
+        }
+        state.epoch += 1;
+        state.failure = initialize(&self.pkcs11).err();
+        match &state.failure {
+            None => info!(module = %self.path.display(), epoch = state.epoch, "PKCS#11 module was initialised again"),
+            Some(failure) => warn!(module = %self.path.display(), error = %failure, "PKCS#11 module is not available"),
+        }
+        state.failure.is_none()
+    }
+
+    /// Whether the token with this serial number has refused this PIN in this process.
+    pub(crate) fn has_refused(&self, serial: &str, pin: &Pin) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.iter().any(|(s, p)| s == serial && p == pin)
+    }
+
+    /// Remembers that the token with this serial number refused this PIN.
+    pub(crate) fn remember_refusal(&self, serial: &str, pin: &Pin) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).push((serial.to_owned(), pin.clone()));
+    }
+}
+
+fn initialize(pkcs11: &Pkcs11) -> Result<(), HsmError> {
+    match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) | Err(CryptokiError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends all sessions of the process on this module. A failure here leaves nothing to do: C_Initialize tells.
+fn finalize(pkcs11: &Pkcs11) {
+    if let Err(error) = pkcs11.clone().finalize() {
+        warn!(error = %HsmError::from(error), "PKCS#11 module could not be finalised");
+    }
+}

@@ -1,0 +1,68 @@
+//! ECDSA signatures in the two forms that the world uses.
+
+use std::fmt;
+
+/// A P-256 ECDSA signature as PKCS#11 and JWS have it: r‖s, 32 bytes each, big-endian.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct P256Signature([u8; 64]);
+
+impl P256Signature {
+    /// r‖s, the form of JWS. Source: RFC 7518 §3.4.
+    pub fn as_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+
+    /// `ECDSA-Sig-Value`, the form of X.509 and TLS. Source: RFC 3279 §2.2.3.
+    pub fn to_der(&self) -> Vec<u8> {
+        let (r, s) = self.0.split_at(32);
+        let mut body = Vec::with_capacity(72);
+        push_integer(&mut body, r);
+        push_integer(&mut body, s);
+        let length = u8::try_from(body.len()).expect("two integers of at most 35 bytes");
+        let mut der = vec![0x30, length];
+        der.extend_from_slice(&body);
+        der
+    }
+}
+
+impl From<[u8; 64]> for P256Signature {
+    fn from(r_and_s: [u8; 64]) -> Self {
+        Self(r_and_s)
+    }
+}
+
+impl fmt::Debug for P256Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("P256Signature(..)")
+    }
+}
+
+/// Appends a non-negative big-endian number as a DER INTEGER: no superfluous leading zero, never negative.
+fn push_integer(out: &mut Vec<u8>, number: &[u8]) {
+    let significant = number.iter().position(|b| *b != 0).map_or(&[0u8][..], |first| &number[first..]);
+    let pad = significant[0] >= 0x80;
+    let length = u8::try_from(significant.len() + usize::from(pad)).expect("at most 33 bytes");
+    out.extend_from_slice(&[0x02, length]);
+    if pad {
+        out.push(0);
+    }
+    out.extend_from_slice(significant);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn der_integers_are_minimal_and_never_negative() {
+        let mut raw = [0u8; 64];
+        raw[31] = 0x7f;
+        raw[32] = 0x80;
+        let der = P256Signature::from(raw).to_der();
+        assert_eq!(&der[..5], &[0x30, 0x26, 0x02, 0x01, 0x7f]);
+        assert_eq!(&der[5..9], &[0x02, 0x21, 0x00, 0x80]);
+        assert_eq!(der.len(), 2 + 3 + 2 + 33);
+        assert_eq!(P256Signature::from([0; 64]).to_der(), [0x30, 6, 2, 1, 0, 2, 1, 0]);
+        assert_eq!(P256Signature::from([0xff; 64]).to_der().len(), 72);
+    }
+}

@@ -1,0 +1,133 @@
+//! One session thread: takes the most urgent job, does it, and climbs from remedy to remedy when the token fails.
+
+use std::sync::Arc;
+
+use cryptoki::mechanism::Mechanism;
+use cryptoki::session::Session;
+use tracing::debug;
+
+use super::login::{close, is_logged_in};
+use super::{Job, Shared};
+use crate::error::{HsmError, Remedy};
+use crate::key::{self, Held, KeyId};
+use crate::signature::P256Signature;
+
+/// A thread's own state: the session it works with, and the epoch that session belongs to.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    session: Option<(u64, Session)>,
+    /// The epoch of the last attempt; a failure is a failure of that epoch.
+    epoch: u64,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let epoch = shared.module.epoch();
+        Self { shared, session: None, epoch }
+    }
+
+    /// Serves jobs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        while let Some(job) = self.shared.queue.next() {
+            match job {
+                Job::Sign { reply, .. } if reply.is_abandoned() => {}
+                Job::Sign { key, digest, reply } => reply.send(self.sign(&key, &digest)),
+                Job::Task(task) => task(&mut self),
+            }
+        }
+        self.close_session();
+    }
+
+    pub(super) fn generate(&mut self, id: &KeyId, label: &str) -> Result<Arc<Held>, HsmError> {
+        // No retry here: a generation that failed half-way must be looked at, not repeated.
+        let entered = self.shared.module.enter()?;
+        let session = self.shared.open_session(&entered, true)?;
+        let made = key::generate(&session, id, label, entered.epoch);
+        close(session);
+        made.map(Arc::new)
+    }
+
+    pub(super) fn find(&mut self, id: &KeyId) -> Result<Option<Arc<Held>>, HsmError> {
+        let found = self.persist_with(|session, epoch| key::find(session, id, epoch))?;
+        Ok(found.map(Arc::new))
+    }
+
+    pub(super) fn destroy(&mut self, id: &KeyId) -> Result<bool, HsmError> {
+        let entered = self.shared.module.enter()?;
+        let session = self.shared.open_session(&entered, true)?;
+        let destroyed = key::destroy(&session, id);
+        close(session);
+        destroyed
+    }
+
+    fn sign(&mut self, key: &Held, digest: &[u8; 32]) -> Result<P256Signature, HsmError> {
+        self.persist_with(|session, epoch| {
+            let handle = match key.handle_in(epoch) {
+                Some(handle) => handle,
+                None => key.find_again(session, epoch)?,
+            };
+            let signature = session.sign(&Mechanism::Ecdsa, handle, digest).map_err(HsmError::from);
+            let signature = signature.inspect_err(|error| {
+                // The handle may be what was wrong; the next attempt looks the key up.
+                if error.remedy() == Remedy::NewLogin {
+                    key.forget_handle();
+                }
+            })?;
+            key::checked_signature(key.id(), &signature)
+        })
+    }
+
+    /// Does `job` with a logged-in session. After a failure that something can be done about, does that and tries again,
+    /// each time with a stronger remedy: new session, new login, new epoch.
+    fn persist_with<T>(&mut self, mut job: impl FnMut(&Session, u64) -> Result<T, HsmError>) -> Result<T, HsmError> {
+        let mut weakest = Remedy::NewSession;
+        loop {
+            let error = match self.attempt(&mut job) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if error.remedy() == Remedy::None {
+                return Err(error);
+            }
+            let remedy = error.remedy().max(weakest);
+            debug!(error = %error, remedy = ?remedy, "token failed");
+            match remedy {
+                Remedy::NewSession => self.close_session(),
+                Remedy::NewLogin => {
+                    self.close_session();
+                    self.shared.forget_login(self.epoch);
+                }
+                Remedy::NewEpoch if self.shared.module.renew(self.epoch) => {}
+                Remedy::NewEpoch | Remedy::None => return Err(error),
+            }
+            weakest = remedy.stronger();
+        }
+    }
+
+    fn attempt<T>(&mut self, job: &mut impl FnMut(&Session, u64) -> Result<T, HsmError>) -> Result<T, HsmError> {
+        let shared = Arc::clone(&self.shared);
+        self.epoch = shared.module.epoch();
+        let entered = shared.module.enter()?;
+        self.epoch = entered.epoch;
+        let session = match &self.session {
+            Some((epoch, session)) if *epoch == entered.epoch => session,
+            _ => {
+                let session = shared.open_session(&entered, false)?;
+                // A session that is not logged in sees no private keys and says so by an empty list.
+                if !is_logged_in(&session)? {
+                    close(session);
+                    shared.forget_login(entered.epoch);
+                    return Err(HsmError::NotLoggedIn);
+                }
+                &self.session.insert((entered.epoch, session)).1
+            }
+        };
+        job(session, entered.epoch)
+    }
+
+    fn close_session(&mut self) {
+        if let Some((epoch, session)) = self.session.take() {
+            self.shared.close_in(epoch, session);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Names of tokens and keys: `pkcs11:` URIs.
+//!
+//! Source: RFC 7512. A PIN inside the URI (`pin-value`) is refused: configuration holds paths to secrets, not secrets.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use cryptoki::slot::TokenInfo;
+use thiserror::Error;
+
+/// Longest URI accepted, bytes.
+const MAX_URI_BYTES: usize = 2048;
+
+/// Why a text is no URI that we can use.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UriError {
+    /// Does not begin with `pkcs11:`, or is longer than 2048 bytes.
+    #[error("must begin with \"pkcs11:\" and be at most {MAX_URI_BYTES} bytes long")]
+    Scheme,
+    /// A component without `=`, or with a broken percent escape.
+    #[error("malformed component {0:?}")]
+    Malformed(String),
+    /// An attribute that is not supported; ignoring it could select another token.
+    #[error("unsupported attribute {0:?}")]
+    Unsupported(String),
+    /// The same attribute twice.
+    #[error("attribute {0:?} is given twice")]
+    Repeated(String),
+    /// The PIN itself is in the URI.
+    #[error("\"pin-value\" is refused; put the PIN into a file of mode 0600 and name it with \"pin-source=file:...\"")]
+    PinValue,
+    /// Nothing says which token is meant.
+    #[error("names no token; give at least one of \"token\", \"serial\" and \"slot-id\"")]
+    NoToken,
+}
+
+/// Which token, and optionally which key, PIN file and module. All given attributes must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenUri {
+    token: Option<String>,
+    serial: Option<String>,
+    manufacturer: Option<String>,
+    model: Option<String>,
+    slot_id: Option<u64>,
+    object: Option<String>,
+    id: Option<Vec<u8>>,
+    module_path: Option<PathBuf>,
+    pin_source: Option<PathBuf>,
+}
+
+impl TokenUri {
+    /// Parses `pkcs11:token=...;serial=...?module-path=...`.
+    pub fn parse(text: &str) -> Result<Self, UriError> {
+        let rest = text.strip_prefix("pkcs11:").filter(|_| text.len() <= MAX_URI_BYTES).ok_or(UriError::Scheme)?;
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut uri = Self::default();
+        for component in path.split(';').filter(|c| !c.is_empty()) {
+            uri.set_path_attribute(component)?;
+        }
+        for component in query.split('&').filter(|c| !c.is_empty()) {
+            uri.set_query_attribute(component)?;
+        }
+        if uri.token.is_none() && uri.serial.is_none() && uri.slot_id.is_none() {
+            return Err(UriError::NoToken);
+        }
+        Ok(uri)
+    }
+
+    /// The token with this label.
+    pub fn with_label(label: &str) -> Self {
+        Self { token: Some(label.to_owned()), ..Self::default() }
+    }
+
+    /// The token with this serial number.
+    pub fn with_serial(serial: &str) -> Self {
+        Self { serial: Some(serial.to_owned()), ..Self::default() }
+    }
+
+    /// The key's label, if one is named.
+    pub fn object(&self) -> Option<&str> {
+        self.object.as_deref()
+    }
+
+    /// The key's CKA_ID, if one is named.
+    pub fn id(&self) -> Option<&[u8]> {
+        self.id.as_deref()
+    }
+
+    /// The module's path, if one is named.
+    pub fn module_path(&self) -> Option<&Path> {
+        self.module_path.as_deref()
+    }
+
+    /// The file with the PIN, if one is named.
+    pub fn pin_source(&self) -> Option<&Path> {
+        self.pin_source.as_deref()
+    }
+
+    pub(crate) fn matches(&self, slot_id: u64, token: &TokenInfo) -> bool {
+        let same = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| w == found);
+        same(&self.token, token.label())
+            && same(&self.serial, token.serial_number())
+            && same(&self.manufacturer, token.manufacturer_id())
+            && same(&self.model, token.model())
+            && self.slot_id.is_none_or(|wanted| wanted == slot_id)
+    }
+
+    fn set_path_attribute(&mut self, component: &str) -> Result<(), UriError> {
+        let (name, value) = split(component)?;
+        match name {
+            "token" => put(&mut self.token, name, text(component, value)?),
+            "serial" => put(&mut self.serial, name, text(component, value)?),
+            "manufacturer" => put(&mut self.manufacturer, name, text(component, value)?),
+            "model" => put(&mut self.model, name, text(component, value)?),
+            "object" => put(&mut self.object, name, text(component, value)?),
+            "id" => put(&mut self.id, name, decode(component, value)?),
+            "slot-id" => {
+                let number = value.parse().map_err(|_| UriError::Malformed(component.to_owned()))?;
+                put(&mut self.slot_id, name, number)
+            }
+            // Only private keys are ever used here.
+            "type" if value == "private" => Ok(()),
+            _ => Err(UriError::Unsupported(name.to_owned())),
+        }
+    }
+
+    fn set_query_attribute(&mut self, component: &str) -> Result<(), UriError> {
+        let (name, value) = split(component)?;
+        match name {
+            "module-path" => put(&mut self.module_path, name, text(component, value)?.into()),
+            "pin-source" => {
+                let source = text(component, value)?;
+                let path = source.strip_prefix("file:").unwrap_or(&source);
+                let path = path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path);
+                if !path.starts_with('/') {
+                    return Err(UriError::Malformed(component.to_owned()));
+                }
+                put(&mut self.pin_source, name, path.into())
+            }
+            "pin-value" => Err(UriError::PinValue),
+            _ => Err(UriError::Unsupported(name.to_owned())),
+        }
+    }
+}
+
+impl FromStr for TokenUri {
+    type Err = UriError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+/// The attributes that select the token, for messages.
+impl fmt::Display for TokenUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = [
+            ("token", &self.token),
+            ("serial", &self.serial),
+            ("manufacturer", &self.manufacturer),
+            ("model", &self.model),
+        ];
+        let mut separator = "pkcs11:";
+        for (name, value) in texts {
+            if let Some(value) = value {
+                write!(f, "{separator}{name}={}", encode(value))?;
+                separator = ";";
+            }
+        }
+        self.slot_id.map_or(Ok(()), |id| write!(f, "{separator}slot-id={id}"))
+    }
+}
+
+fn put<T>(place: &mut Option<T>, name: &str, value: T) -> Result<(), UriError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(UriError::Repeated(name.to_owned())),
+    }
+}
+
+fn split(component: &str) -> Result<(&str, &str), UriError> {
+    component.split_once('=').ok_or_else(|| UriError::Malformed(component.to_owned()))
+}
+
+fn text(component: &str, value: &str) -> Result<String, UriError> {
+    String::from_utf8(decode(component, value)?).map_err(|_| UriError::Malformed(component.to_owned()))
+}
+
+fn decode(component: &str, value: &str) -> Result<Vec<u8>, UriError> {
+    let malformed = || UriError::Malformed(component.to_owned());
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
+        }
+        let (escape, tail) = tail.split_at_checked(2).ok_or_else(malformed)?;
+        let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok()).ok_or_else(malformed);
+        bytes.push(digit(escape[0])? << 4 | digit(escape[1])?);
+        rest = tail;
+    }
+    Ok(bytes)
+}
+
+fn encode(value: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_supported_attribute() {
+        let uri = TokenUri::parse(
+            "pkcs11:token=My%20token;serial=01ab;manufacturer=m;model=x;slot-id=7;object=key%3b1;id=%01%fF;type=private\
+             ?module-path=/usr/lib/p.so&pin-source=file:/run/pin",
+        )
+        .unwrap();
+        assert_eq!(
+            (uri.token.as_deref(), uri.serial.as_deref(), uri.slot_id),
+            (Some("My token"), Some("01ab"), Some(7))
+        );
+        assert_eq!((uri.object(), uri.id()), (Some("key;1"), Some(&[0x01, 0xff][..])));
+        assert_eq!(
+            (uri.module_path(), uri.pin_source()),
+            (Some(Path::new("/usr/lib/p.so")), Some(Path::new("/run/pin")))
+        );
+        assert_eq!(uri.to_string(), "pkcs11:token=My%20token;serial=01ab;manufacturer=m;model=x;slot-id=7");
+        let triple = TokenUri::parse("pkcs11:token=t?pin-source=file:///run/pin").unwrap();
+        assert_eq!(triple.pin_source(), Some(Path::new("/run/pin")));
+    }
+
+    #[test]
+    fn refuses_what_it_would_have_to_guess() {
+        let unsupported = |name: &str| UriError::Unsupported(name.to_owned());
+        let malformed = |component: &str| UriError::Malformed(component.to_owned());
+        for (text, why) in [
+            ("token=x", UriError::Scheme),
+            ("PKCS11:token=x", UriError::Scheme),
+            ("pkcs11:", UriError::NoToken),
+            ("pkcs11:object=x", UriError::NoToken),
+            ("pkcs11:token", malformed("token")),
+            ("pkcs11:token=%4", malformed("token=%4")),
+            ("pkcs11:token=%zz", malformed("token=%zz")),
+            ("pkcs11:token=%ff", malformed("token=%ff")),
+            ("pkcs11:token=a;token=b", UriError::Repeated("token".into())),
+            ("pkcs11:token=a;library-version=3", unsupported("library-version")),
+            ("pkcs11:token=a;type=public", unsupported("type")),
+            ("pkcs11:token=a?pin-value=1234", UriError::PinValue),
+            ("pkcs11:token=a?module-name=p", unsupported("module-name")),
+            ("pkcs11:token=a?pin-source=|cmd", malformed("pin-source=|cmd")),
+            ("pkcs11:slot-id=x", malformed("slot-id=x")),
+        ] {
+            assert_eq!(TokenUri::parse(text), Err(why), "{text}");
+        }
+        assert_eq!(TokenUri::parse(&format!("pkcs11:token={}", "a".repeat(2048))), Err(UriError::Scheme));
+    }
+}
