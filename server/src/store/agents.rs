@@ -1,0 +1,89 @@
+//! Attested agents.
+
+use ironroot_api::SpiffeId;
+use ironroot_api::agent::AgentRecord;
+use ironroot_attest::{Selector, SelectorSet};
+use rusqlite::{OptionalExtension, Row};
+
+use super::{StoreError, Transaction};
+
+const COLUMNS: &str =
+    "seq, spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest, banned,
+                       selectors, agent_version, ek_sha256";
+
+impl Transaction<'_> {
+    /// Every agent with its place in lists, in order.
+    pub fn agents(&self) -> Result<Vec<(i64, AgentRecord)>, StoreError> {
+        let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM agents ORDER BY seq"))?;
+        let rows = select.query_map([], |row| Ok(record(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
+    /// The agent of that ID.
+    pub fn agent(&self, id: &SpiffeId) -> Result<Option<(i64, AgentRecord)>, StoreError> {
+        let mut select =
+            self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM agents WHERE spiffe_id = ?1"))?;
+        select.query_row([id.as_str()], |row| Ok(record(row))).optional()?.transpose()
+    }
+
+    /// Adds the agent or replaces its row; returns its place in lists, which it keeps.
+    pub fn put_agent(&self, agent: &AgentRecord) -> Result<i64, StoreError> {
+        let put = "INSERT INTO agents (spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest,
+                                       banned, selectors, agent_version, ek_sha256)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                   ON CONFLICT (spiffe_id) DO UPDATE SET
+                       attestation_type = excluded.attestation_type, serial = excluded.serial,
+                       not_after = excluded.not_after, new_serial = excluded.new_serial,
+                       new_not_after = excluded.new_not_after, can_reattest = excluded.can_reattest,
+                       banned = excluded.banned, selectors = excluded.selectors,
+                       agent_version = excluded.agent_version, ek_sha256 = excluded.ek_sha256
+                   RETURNING seq";
+        let values = (
+            agent.spiffe_id.as_str(),
+            &agent.attestation_type,
+            &agent.serial,
+            agent.not_after,
+            &agent.new_serial,
+            agent.new_not_after,
+            agent.can_reattest,
+            agent.banned,
+            lines(&agent.selectors),
+            &agent.agent_version,
+            agent.ek_sha256,
+        );
+        Ok(self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?)
+    }
+
+    /// Removes an agent; false if there is none of that ID.
+    pub fn remove_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
+        Ok(self.connection.prepare_cached("DELETE FROM agents WHERE spiffe_id = ?1")?.execute([id.as_str()])? == 1)
+    }
+}
+
+fn record(row: &Row<'_>) -> Result<(i64, AgentRecord), StoreError> {
+    let seq: i64 = row.get(0)?;
+    let damaged = |why: &dyn std::error::Error| StoreError::Corrupt(format!("agent in row {seq}: {why}"));
+    let agent = AgentRecord {
+        spiffe_id: SpiffeId::parse(&row.get::<_, String>(1)?).map_err(|e| damaged(&e))?,
+        attestation_type: row.get(2)?,
+        serial: row.get(3)?,
+        not_after: row.get(4)?,
+        new_serial: row.get(5)?,
+        new_not_after: row.get(6)?,
+        can_reattest: row.get(7)?,
+        banned: row.get(8)?,
+        selectors: selectors(&row.get::<_, String>(9)?).map_err(|e| damaged(&e))?,
+        agent_version: row.get(10)?,
+        ek_sha256: row.get(11)?,
+    };
+    Ok((seq, agent))
+}
+
+/// One selector per line: neither types nor values hold control characters.
+fn lines(selectors: &SelectorSet) -> String {
+    selectors.iter().map(Selector::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn selectors(lines: &str) -> Result<SelectorSet, ironroot_attest::SelectorError> {
+    lines.lines().map(str::parse).collect()
+}

@@ -1,0 +1,78 @@
+//! What can go wrong with durable facts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// Why the database refused. Cloned, because one failed commit answers many callers.
+#[derive(Clone, Debug, Error)]
+pub enum StoreError {
+    /// The disk, or the quota, is full.
+    #[error("no space left for the database; free some, nothing was changed")]
+    Full(#[source] Arc<rusqlite::Error>),
+    /// The file or its file system cannot be written.
+    #[error("database is read-only; nothing was changed")]
+    ReadOnly,
+    /// The file is not what this server wrote. Never repaired silently: restore a backup.
+    #[error("database is damaged ({0}); restore it from a backup")]
+    Corrupt(String),
+    /// Another server process runs on the same file.
+    #[error("database {} is in use by another server process", .0.display())]
+    InUse(PathBuf),
+    /// Another program holds SQLite's lock for longer than we wait.
+    #[error("database is locked by another program; nothing was changed")]
+    Locked,
+    /// Written by a newer server.
+    #[error("database has schema version {found}, this server knows versions up to {known}; run the newer server")]
+    NewerSchema {
+        /// The file's version.
+        found: i64,
+        /// The newest this server knows.
+        known: i64,
+    },
+    /// The file belongs to another trust domain.
+    #[error("database belongs to trust domain {found:?}, the configuration says {expected:?}")]
+    OtherTrustDomain {
+        /// In the file.
+        found: String,
+        /// In the configuration.
+        expected: String,
+    },
+    /// The file cannot be opened, created or locked.
+    #[error("cannot open database {}", path.display())]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A change in the same commit made SQLite give up the whole commit (full disk, failed write).
+    #[error("database gave up a commit that held this change; nothing was changed")]
+    RolledBack,
+    /// Anything else SQLite says.
+    #[error("database operation failed")]
+    Sql(#[source] Arc<rusqlite::Error>),
+    /// The store was closed, or its thread died.
+    #[error("database is closed")]
+    Closed,
+}
+
+impl StoreError {
+    pub(super) fn open(path: &std::path::Path, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Open { path: path.to_owned(), source: Arc::new(source) }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(Arc::new(error)),
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
+            _ => Self::Sql(Arc::new(error)),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The database file: founded whole, locked against a second server, checked before it is believed.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ironroot_api::TrustDomain;
+use rusqlite::{Connection, OpenFlags};
+use tracing::{error, info};
+
+use super::{StoreError, schema};
+
+/// How long a change waits for another program (a backup, a shell) to let go of the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The database holds join tokens: nobody but the server reads it.
+const MODE: u32 = 0o600;
+
+/// An open, checked database and the lock that makes it ours.
+pub(super) struct Database {
+    pub path: PathBuf,
+    pub connection: Connection,
+    // Held for its lock, which ends with it.
+    _lock: File,
+}
+
+impl Database {
+    /// Writes the log back into the file and closes it.
+    pub fn close(self) {
+        if let Err((_, why)) = self.connection.close() {
+            error!(error = &why as &dyn std::error::Error, "database did not close");
+        }
+    }
+}
+
+/// Opens the file at `path`, founding it if there is none.
+pub(super) fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Database, StoreError> {
+    open_with(path, trust_domain, schema::MIGRATIONS)
+}
+
+fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<Database, StoreError> {
+    let lock = lock(path)?;
+    if !exists(path)? {
+        found(path, trust_domain, migrations)?;
+    }
+    let connection = connect(path)?;
+    check_integrity(&connection)?;
+    schema::check_owner(&connection, trust_domain)?;
+    back_up_before_migration(path, &connection, migrations)?;
+    schema::migrate(&connection, migrations, trust_domain)?;
+    Ok(Database { path: path.to_owned(), connection, _lock: lock })
+}
+
+/// One server per file. The lock is the kernel's: it ends with the process, however that ends.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let lock_path = beside(path, ".lock");
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(MODE).open(&lock_path);
+    let file = file.map_err(|e| StoreError::open(&lock_path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
+        Err(TryLockError::Error(e)) => Err(StoreError::open(&lock_path, e)),
+    }
+}
+
+/// Whether there is a database. An empty file, or a log without its file, is what is left of one, not a fresh start.
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.len() == 0 => Err(StoreError::Corrupt(format!("{} is empty", path.display()))),
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound && beside(path, "-wal").exists() => {
+            Err(StoreError::Corrupt(format!("{} is missing, its write-ahead log is there", path.display())))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(StoreError::open(path, e)),
+    }
+}
+
+/// Makes the new file under another name first, so that a crash leaves either no database or a whole one.
+fn found(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<(), StoreError> {
+    let draft = beside(path, ".new");
+    for leftover in ["", "-wal", "-shm", "-journal"] {
+        remove_if_there(&beside(&draft, leftover))?;
+    }
+    let created = OpenOptions::new().create_new(true).write(true).mode(MODE).open(&draft);
+    created.map_err(|e| StoreError::open(&draft, e))?;
+    let connection = connect(&draft)?;
+    schema::migrate(&connection, migrations, trust_domain)?;
+    connection.close().map_err(|(_, e)| StoreError::from(e))?;
+    publish(&draft, path).map_err(|e| StoreError::open(path, e))?;
+    info!(path = %path.display(), trust_domain = %trust_domain, "database founded");
+    Ok(())
+}
+
+fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
+    File::open(draft)?.sync_all()?;
+    fs::rename(draft, path)?;
+    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|e| StoreError::open(path, e))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    if connection.is_readonly("main")? {
+        return Err(StoreError::ReadOnly);
+    }
+    connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}
+
+/// Reads every page: a truncated or flipped file is refused here, by name of what is wrong.
+fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(StoreError::Corrupt(verdict)) }
+}
+
+/// A copy of the old file, so that the older server can be put back.
+fn back_up_before_migration(path: &Path, connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+    let version = schema::version(connection)?;
+    if version == 0 || version >= migrations.len() as i64 {
+        return Ok(());
+    }
+    let backup = beside(path, &format!(".v{version}"));
+    remove_if_there(&backup)?;
+    connection.execute("VACUUM INTO ?1", [backup.to_string_lossy()])?;
+    info!(path = %backup.display(), version, "database backed up before its migration");
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(StoreError::open(path, e)),
+        _ => Ok(()),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,32 @@
+//! Join tokens: secrets that let one agent attest, once.
+
+use rusqlite::OptionalExtension;
+
+use super::{Store, StoreError, Transaction};
+
+impl Transaction<'_> {
+    /// Adds a token; false if there is one of that value.
+    pub fn add_join_token(&self, token: &str, expires_at: i64) -> Result<bool, StoreError> {
+        let add = "INSERT INTO join_tokens (token, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        Ok(self.connection.prepare_cached(add)?.execute((token, expires_at))? == 1)
+    }
+}
+
+impl Store {
+    /// Takes a token out of the table and returns when it expires (or expired), UNIX seconds; none if there is no such
+    /// token. Whoever shows one uses it up, expired or not; of any number at once exactly one gets it.
+    pub async fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
+        let token = token.to_owned();
+        self.run(move |tx| {
+            let take = "DELETE FROM join_tokens WHERE token = ?1 RETURNING expires_at";
+            Ok(tx.connection.prepare_cached(take)?.query_row([token], |row| row.get(0)).optional()?)
+        })
+        .await
+    }
+
+    /// Forgets tokens that expired unused; returns how many.
+    pub async fn prune_join_tokens(&self, now_unix: i64) -> Result<usize, StoreError> {
+        self.run(move |tx| Ok(tx.connection.execute("DELETE FROM join_tokens WHERE expires_at <= ?1", [now_unix])?))
+            .await
+    }
+}

@@ -1,0 +1,60 @@
+//! The tables, and how older files become today's.
+
+use ironroot_api::TrustDomain;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::StoreError;
+
+/// SQLite's application_id of our files: "Iron".
+pub(super) const APPLICATION_ID: i64 = 0x4972_6f6e;
+
+/// What leads from version n to n + 1. A migration that has shipped is never edited.
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+
+/// Brings the file to the newest version, all or nothing.
+pub(super) fn migrate(
+    connection: &Connection,
+    migrations: &[&str],
+    trust_domain: &TrustDomain,
+) -> Result<(), StoreError> {
+    let found = version(connection)?;
+    let known = migrations.len() as i64;
+    if found > known {
+        return Err(StoreError::NewerSchema { found, known });
+    }
+    let pending = usize::try_from(found).ok().and_then(|done| migrations.get(done..));
+    let pending = pending.ok_or_else(|| StoreError::Corrupt(format!("schema version is {found}")))?;
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.unchecked_transaction()?;
+    for migration in pending {
+        transaction.execute_batch(migration)?;
+    }
+    if found == 0 {
+        transaction.execute("INSERT INTO about (trust_domain) VALUES (?1)", [trust_domain.as_str()])?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    Ok(transaction.commit()?)
+}
+
+/// The file's schema version; 0 before the first migration.
+pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+/// Refuses a file of another trust domain, of another program, or of none.
+pub(super) fn check_owner(connection: &Connection, trust_domain: &TrustDomain) -> Result<(), StoreError> {
+    let application: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if application != APPLICATION_ID {
+        return Err(StoreError::Corrupt("not written by an Ironroot server".into()));
+    }
+    let found: Option<String> =
+        connection.query_row("SELECT trust_domain FROM about", [], |row| row.get(0)).optional()?;
+    match found {
+        Some(found) if found == trust_domain.as_str() => Ok(()),
+        Some(found) => Err(StoreError::OtherTrustDomain { found, expected: trust_domain.as_str().to_owned() }),
+        None => Err(StoreError::Corrupt("it names no trust domain".into())),
+    }
+}
