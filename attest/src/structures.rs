@@ -5,9 +5,21 @@
 //! bound, so that a hostile length cannot allocate. Source: TCG TPM 2.0 Library, Part 2 "Structures", and Part 1 for names.
 
 mod algorithm;
+mod attest;
+mod credential;
+mod name;
+mod pcr;
+mod public;
 mod public_key;
+mod signature;
 mod wire;
 
 pub use algorithm::{Curve, Hash};
+pub use attest::{Attest, Attested, ClockInfo, Quote};
+pub use credential::{Credential, CredentialError, make_credential};
+pub use name::Name;
+pub use pcr::PcrBank;
+pub use public::{Attributes, Public, PublicError};
 pub use public_key::{KeyError, PublicKey};
+pub use signature::{Scheme, Signature};
 pub use wire::StructureError;

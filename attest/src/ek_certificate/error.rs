@@ -48,3 +48,19 @@ pub enum EkCertificateError {
     #[error("manufacturer root {0} is not a certificate")]
     Root(usize),
 }
+
+impl EkCertificateError {
+    /// webpki's verdict in the words of an operator.
+    pub(super) fn from_webpki(error: webpki::Error) -> Self {
+        use webpki::Error;
+        match error {
+            Error::CertExpired { .. } => Self::Expired,
+            Error::CertNotValidYet { .. } => Self::NotYetValid,
+            Error::CaUsedAsEndEntity => Self::IsCa,
+            Error::RequiredEkuNotFoundContext(_) => Self::ExtendedKeyUsage,
+            Error::UnsupportedSignatureAlgorithmContext(_)
+            | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::SignatureAlgorithm,
+            other => Self::Untrusted(other),
+        }
+    }
+}

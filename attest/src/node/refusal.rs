@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::tpm2::PcrSelection;
 use crate::ek_certificate::EkCertificateError;
-use crate::structures::{KeyError, StructureError};
+use crate::structures::{KeyError, PublicError, StructureError};
 
 /// A reason to say no. One variant per reason; the text tells an operator what was wrong with the device's evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -171,6 +171,25 @@ pub enum Refusal {
         /// In this one.
         now_ms: u64,
     },
+}
+
+impl Refusal {
+    /// A structure that does not parse; what a TPM did not make and what attests to something else have their own names.
+    pub(super) fn of_structure(part: Part, error: StructureError) -> Self {
+        match error {
+            StructureError::Magic(_) => Refusal::NotTpmGenerated(part),
+            StructureError::AttestationType(_) => Refusal::AttestationKind(part),
+            error => Refusal::Structure { part, error },
+        }
+    }
+
+    /// A public area that does not parse, or whose key is weak.
+    pub(super) fn of_public(part: Part, error: PublicError) -> Self {
+        match error {
+            PublicError::Structure(error) => Refusal::Structure { part, error },
+            PublicError::Key(error) => Refusal::Key { part, error },
+        }
+    }
 }
 
 /// A part of the evidence.

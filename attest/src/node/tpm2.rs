@@ -10,15 +10,23 @@
 //! Two round trips on the AttestAgent stream. Quote and certify carry [`binding`] as extraData, so that evidence is good
 //! for one trust domain, one nonce and one certificate request.
 
+mod admitted;
+mod attested;
+mod claim;
 mod clock;
 mod messages;
 mod pcr_selection;
+mod pending;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+pub use admitted::{AdmittedEk, Expectation};
+pub use attested::AttestedTpm;
+pub use claim::{Admission, Claim};
 pub use clock::ClockReading;
 pub use messages::{CertifiedKey, Challenge, Evidence, Response};
 pub use pcr_selection::{PcrSelection, PcrSelectionError};
+pub use pending::Pending;
 
 /// Attestation type on the wire, and the type of the selectors that it gives.
 pub const ATTESTATION_TYPE: &str = "tpm2";

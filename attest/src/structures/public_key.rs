@@ -128,6 +128,11 @@ impl PublicKey {
         }
     }
 
+    /// Whether it is an RSA key; else it is on a curve.
+    pub fn is_rsa(&self) -> bool {
+        matches!(self.0, Kind::Rsa { .. })
+    }
+
     pub(super) fn kind(&self) -> &Kind {
         &self.0
     }

@@ -51,9 +51,18 @@ pub enum StructureError {
     /// A PCR selection that the standard does not allow.
     #[error("a PCR selection is malformed")]
     PcrSelection,
+    /// An attestation without TPM_GENERATED: a TPM did not make it.
+    #[error("its magic is {0:#010x}, not TPM_GENERATED")]
+    Magic(u32),
+    /// An attestation that is neither a quote nor a certify (TPMI_ST_ATTEST).
+    #[error("attestation type {0:#06x} is neither quote nor certify")]
+    AttestationType(u16),
     /// TPMI_YES_NO other than 0 and 1.
     #[error("a yes/no field is {0}")]
     YesNo(u8),
+    /// Reserved attribute bits are set (TPMA_OBJECT).
+    #[error("its attributes {0:#010x} have reserved bits set")]
+    Attributes(u32),
     /// RSA exponent 0 stands for 65537; nothing else is accepted.
     #[error("the RSA exponent {0} is not 65537")]
     RsaExponent(u32),
@@ -119,14 +128,15 @@ impl<'a> Reader<'a> {
         self.take(bytes)
     }
 
+    /// The content of a TPM2B of at most `N` bytes, copied into a buffer of that bound.
+    pub(crate) fn bounded<const N: usize>(&mut self) -> Result<heapless::Vec<u8, N>, StructureError> {
+        let bytes = self.sized(N)?;
+        heapless::Vec::from_slice(bytes).map_err(|_| StructureError::TooLong { bytes: bytes.len(), limit: N })
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N], StructureError> {
         Ok(self.take(N)?.try_into().expect("take gives N bytes"))
     }
-}
-
-/// Copies a slice whose length `Reader::sized` has bounded by `N`.
-pub(crate) fn bounded<const N: usize>(bytes: &[u8]) -> Result<heapless::Vec<u8, N>, StructureError> {
-    heapless::Vec::from_slice(bytes).map_err(|_| StructureError::TooLong { bytes: bytes.len(), limit: N })
 }
 
 #[cfg(test)]

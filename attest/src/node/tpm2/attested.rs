@@ -1,0 +1,103 @@
+//! A TPM that has proven itself: the only way to a node identity of this attestation type.
+
+use std::fmt::Write;
+
+use super::{ATTESTATION_TYPE, AdmittedEk, ClockReading};
+use crate::ek_certificate::EkCertificate;
+use crate::{Selector, SelectorSet};
+
+/// What an attestation proved. Made by [`Pending::complete`](super::Pending::complete) alone.
+#[derive(Clone, Debug)]
+pub struct AttestedTpm {
+    ek_sha256: [u8; 32],
+    selectors: SelectorSet,
+    clock: ClockReading,
+    firmware_version: u64,
+    boot_id: String,
+    key_is_resident: bool,
+}
+
+/// What the quote and certify showed.
+pub(super) struct Proven {
+    pub clock: ClockReading,
+    pub firmware_version: u64,
+    pub pcr_values: Vec<(u8, [u8; 32])>,
+    pub key_is_resident: bool,
+}
+
+impl AttestedTpm {
+    /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo.
+    pub fn ek_sha256(&self) -> [u8; 32] {
+        self.ek_sha256
+    }
+
+    /// The facts that this attestation proved, type "tpm2".
+    pub fn selectors(&self) -> &SelectorSet {
+        &self.selectors
+    }
+
+    /// Clock and counters, to be kept for the next attestation.
+    pub fn clock(&self) -> ClockReading {
+        self.clock
+    }
+
+    /// The vendor's version of the running TPM firmware.
+    pub fn firmware_version(&self) -> u64 {
+        self.firmware_version
+    }
+
+    /// The kernel's boot id, as the device claims it.
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    /// Whether the key of the certificate request lives in this TPM.
+    pub fn key_is_resident(&self) -> bool {
+        self.key_is_resident
+    }
+
+    /// Path of the agent's SPIFFE ID: `/spire/agent/tpm2/` and the SHA-256 of the endorsement key in hex.
+    pub fn agent_path(&self) -> String {
+        format!("/spire/agent/{ATTESTATION_TYPE}/{}", hex(&self.ek_sha256))
+    }
+
+    pub(super) fn new(admitted: AdmittedEk, proven: Proven) -> Self {
+        Self {
+            selectors: selectors(&admitted, &proven),
+            ek_sha256: admitted.ek_sha256,
+            clock: proven.clock,
+            firmware_version: proven.firmware_version,
+            boot_id: admitted.boot_id,
+            key_is_resident: proven.key_is_resident,
+        }
+    }
+}
+
+fn selectors(admitted: &AdmittedEk, proven: &Proven) -> SelectorSet {
+    let mut values =
+        vec![format!("ek:sha256:{}", hex(&admitted.ek_sha256)), format!("fw:{:016x}", proven.firmware_version)];
+    if proven.key_is_resident {
+        values.push("key:resident".into());
+    }
+    values.extend(proven.pcr_values.iter().map(|(index, value)| format!("pcr:sha256:{index}:{}", hex(value))));
+    values.extend(admitted.verified_certificate.iter().flat_map(certificate_values));
+    // A certificate's text may hold what no selector holds, such as control characters: no entry could ask for it.
+    values.iter().filter_map(|value| Selector::new(ATTESTATION_TYPE, value).ok()).collect()
+}
+
+fn certificate_values(certificate: &EkCertificate) -> Vec<String> {
+    let mut values = Vec::new();
+    if let Some(tpm) = certificate.tpm_model() {
+        values.push(format!("manufacturer:{}", tpm.manufacturer));
+        values.push(format!("model:{}", tpm.model));
+    }
+    values.extend(certificate.issuer_common_name().map(|name| format!("ek:issuer:cn:{name}")));
+    values
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String never fails");
+        text
+    })
+}

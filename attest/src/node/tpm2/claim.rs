@@ -1,0 +1,115 @@
+//! What the device claims to be, parsed and bounded; nothing is believed yet.
+
+use super::{AdmittedEk, Evidence};
+use crate::ek_certificate::{EkCertificate, ManufacturerRoots, ek_sha256};
+use crate::node::{Part, Refusal};
+use crate::structures::{Attributes, Public};
+
+/// The device's first message: an endorsement key, its certificate if there is one, and an attestation key.
+///
+/// The keys are plausible and have the attributes they must have, and the certificate, if any, is for this endorsement key.
+/// Whether a TPM holds them is yet to be proven.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    ek: Public,
+    ek_sha256: [u8; 32],
+    certificate: Option<EkCertificate>,
+    intermediates: Vec<Vec<u8>>,
+    ak: Public,
+    boot_id: String,
+}
+
+/// Why an endorsement key may attest here.
+#[derive(Clone, Copy, Debug)]
+pub enum Admission<'a> {
+    /// It is in the device registry. A certificate, if sent, must be for this key but need not be trusted or current.
+    Enrolled {
+        /// SHA-256 of the enrolled key's DER SubjectPublicKeyInfo.
+        ek_sha256: [u8; 32],
+    },
+    /// Its certificate leads to a manufacturer that we trust.
+    Manufacturer {
+        /// The manufacturers.
+        roots: &'a ManufacturerRoots,
+        /// UNIX seconds.
+        now_unix: i64,
+    },
+}
+
+impl Claim {
+    /// Parses the first message and refuses keys that could not be what they are said to be.
+    pub fn parse(payload: &[u8]) -> Result<Claim, Refusal> {
+        let evidence = Evidence::from_json(payload)?;
+        let ek = parse_ek(&evidence.ek_public)?;
+        let mut certificates = evidence.ek_certificates.into_iter();
+        let certificate = certificates.next().map(|der| EkCertificate::parse(&der)).transpose()?;
+        if certificate.as_ref().is_some_and(|certificate| certificate.key() != ek.key()) {
+            return Err(Refusal::EkCertificateOfAnotherKey);
+        }
+        let ak = parse_ak(&evidence.ak_public)?;
+        Ok(Claim {
+            ek_sha256: ek_sha256(ek.key()),
+            ek,
+            certificate,
+            intermediates: certificates.collect(),
+            ak,
+            boot_id: evidence.boot_id,
+        })
+    }
+
+    /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo: look here for bans and enrolment before going on.
+    pub fn ek_sha256(&self) -> [u8; 32] {
+        self.ek_sha256
+    }
+
+    /// The certificate sent, not verified; it is for this endorsement key.
+    pub fn ek_certificate(&self) -> Option<&EkCertificate> {
+        self.certificate.as_ref()
+    }
+
+    /// Admits the endorsement key, or refuses it.
+    pub fn admit(self, admission: Admission<'_>) -> Result<AdmittedEk, Refusal> {
+        let verified_certificate = match admission {
+            Admission::Enrolled { ek_sha256 } if ek_sha256 == self.ek_sha256 => None,
+            Admission::Enrolled { .. } => return Err(Refusal::NotEnrolled),
+            Admission::Manufacturer { roots, now_unix } => {
+                let certificate = self.certificate.ok_or(Refusal::NoEkCertificate)?;
+                certificate.verify(&self.intermediates, roots, now_unix)?;
+                Some(certificate)
+            }
+        };
+        Ok(AdmittedEk {
+            ek: self.ek,
+            ek_sha256: self.ek_sha256,
+            verified_certificate,
+            ak: self.ak,
+            boot_id: self.boot_id,
+        })
+    }
+}
+
+/// A restricted decryption key: only such a key will not decrypt an activation secret for anyone who asks.
+fn parse_ek(public: &[u8]) -> Result<Public, Refusal> {
+    let ek = Public::parse(public).map_err(|error| Refusal::of_public(Part::EndorsementKey, error))?;
+    let attributes = ek.attributes();
+    let required = Attributes::RESIDENT | Attributes::RESTRICTED | Attributes::DECRYPT;
+    if !attributes.are(required, Attributes::SIGN) || ek.symmetric_bits().is_none() {
+        return Err(Refusal::NotAnEndorsementKey { attributes: attributes.bits() });
+    }
+    Ok(ek)
+}
+
+/// A restricted signing key: only such a key signs nothing but what its TPM made itself.
+fn parse_ak(public: &[u8]) -> Result<Public, Refusal> {
+    let ak = Public::parse(public).map_err(|error| Refusal::of_public(Part::AttestationKey, error))?;
+    let attributes = ak.attributes();
+    let required = Attributes::RESIDENT | Attributes::RESTRICTED | Attributes::SIGN;
+    let forbidden = Attributes::DECRYPT | Attributes::ENCRYPTED_DUPLICATION | Attributes::X509_SIGN;
+    if !attributes.are(required, forbidden) {
+        return Err(Refusal::NotAnAttestationKey { attributes: attributes.bits() });
+    }
+    if ak.scheme().is_none() {
+        return Err(Refusal::AkWithoutScheme);
+    }
+    Ok(ak)
+}

@@ -1,0 +1,140 @@
+//! TPMS_ATTEST (Part 2 §10.12.12): what a TPM says of itself when it quotes or certifies.
+
+use super::pcr::{PcrBank, PcrBanks, read_pcr_banks};
+use super::wire::{Reader, StructureError};
+use super::{Hash, Name};
+
+/// TPM_GENERATED: begins whatever the TPM itself made, and nothing that a restricted key signs otherwise.
+const TPM_GENERATED: u32 = 0xff54_4347;
+const ST_ATTEST_CERTIFY: u16 = 0x8017;
+const ST_ATTEST_QUOTE: u16 = 0x8018;
+/// Longest TPM2B_DATA, bytes: TPMT_HA of SHA-512.
+const MAX_DATA_BYTES: usize = 2 + Hash::MAX_BYTES;
+
+/// An attestation structure. It says nothing until its signature is verified over the bytes received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attest {
+    qualified_signer: Name,
+    extra_data: heapless::Vec<u8, MAX_DATA_BYTES>,
+    clock: ClockInfo,
+    firmware_version: u64,
+    attested: Attested,
+}
+
+/// What is attested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attested {
+    /// TPMS_CERTIFY_INFO: an object with this name is loaded.
+    Certify {
+        /// Name of the object.
+        name: Name,
+    },
+    /// TPMS_QUOTE_INFO: PCR contents.
+    Quote(Quote),
+}
+
+/// Selected PCRs and the digest over their values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quote {
+    banks: PcrBanks,
+    digest: heapless::Vec<u8, { Hash::MAX_BYTES }>,
+}
+
+/// TPMS_CLOCK_INFO (Part 2 §10.11.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockInfo {
+    /// Milliseconds powered.
+    pub clock: u64,
+    /// TPM resets since the last clear.
+    pub reset_count: u32,
+    /// Restarts and resumes since the last reset.
+    pub restart_count: u32,
+    /// Whether no greater clock may have been reported before.
+    pub safe: bool,
+}
+
+impl Attest {
+    /// Parses one whole TPMS_ATTEST of TPM2_Quote or TPM2_Certify.
+    pub fn parse(bytes: &[u8]) -> Result<Self, StructureError> {
+        Reader::whole(bytes, |reader| {
+            let magic = reader.u32()?;
+            if magic != TPM_GENERATED {
+                return Err(StructureError::Magic(magic));
+            }
+            let kind = reader.u16()?;
+            if kind != ST_ATTEST_CERTIFY && kind != ST_ATTEST_QUOTE {
+                return Err(StructureError::AttestationType(kind));
+            }
+            Ok(Self {
+                qualified_signer: Name::read(reader)?,
+                extra_data: reader.bounded()?,
+                clock: ClockInfo::read(reader)?,
+                firmware_version: reader.u64()?,
+                attested: if kind == ST_ATTEST_QUOTE {
+                    Attested::Quote(Quote::read(reader)?)
+                } else {
+                    read_certify(reader)?
+                },
+            })
+        })
+    }
+
+    /// Qualified name of the signing key.
+    pub fn qualified_signer(&self) -> &Name {
+        &self.qualified_signer
+    }
+
+    /// qualifyingData of the caller.
+    pub fn extra_data(&self) -> &[u8] {
+        &self.extra_data
+    }
+
+    /// Clock and counters; plain only when the signer is in the endorsement (or platform) hierarchy.
+    pub fn clock(&self) -> ClockInfo {
+        self.clock
+    }
+
+    /// Vendor's firmware version; plain under the same condition.
+    pub fn firmware_version(&self) -> u64 {
+        self.firmware_version
+    }
+
+    /// What is attested.
+    pub fn attested(&self) -> &Attested {
+        &self.attested
+    }
+}
+
+impl Quote {
+    /// Which PCRs of which banks, as the TPM took them.
+    pub fn banks(&self) -> &[PcrBank] {
+        &self.banks
+    }
+
+    /// Digest over the selected PCRs' values, with the hash of the signing scheme.
+    pub fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, StructureError> {
+        Ok(Self { banks: read_pcr_banks(reader)?, digest: reader.bounded()? })
+    }
+}
+
+impl ClockInfo {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, StructureError> {
+        let (clock, reset_count, restart_count) = (reader.u64()?, reader.u32()?, reader.u32()?);
+        let safe = match reader.u8()? {
+            0 => false,
+            1 => true,
+            other => return Err(StructureError::YesNo(other)),
+        };
+        Ok(Self { clock, reset_count, restart_count, safe })
+    }
+}
+
+fn read_certify(reader: &mut Reader<'_>) -> Result<Attested, StructureError> {
+    let name = Name::read(reader)?;
+    let _qualified_name = Name::read(reader)?;
+    Ok(Attested::Certify { name })
+}
