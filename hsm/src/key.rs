@@ -10,7 +10,7 @@ use cryptoki::session::Session;
 
 use crate::error::HsmError;
 use crate::signature::P256Signature;
-use crate::token::{Token, Urgency};
+use crate::token::{Login, Token, Urgency};
 
 pub(crate) use objects::{checked_signature, destroy, find, generate};
 
@@ -92,40 +92,36 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-/// What is known of a key: who it is for ever, and its handle in one epoch.
+/// What is known of a key: who it is for ever, and its handle in one login.
 pub(crate) struct Held {
     id: KeyId,
     spki: Vec<u8>,
-    handle: RwLock<Option<(u64, ObjectHandle)>>,
+    handle: RwLock<Option<(Login, ObjectHandle)>>,
 }
 
 impl Held {
-    fn new(id: KeyId, spki: Vec<u8>, handle: ObjectHandle, epoch: u64) -> Self {
-        Self { id, spki, handle: RwLock::new(Some((epoch, handle))) }
+    fn new(id: KeyId, spki: Vec<u8>, handle: ObjectHandle, login: Login) -> Self {
+        Self { id, spki, handle: RwLock::new(Some((login, handle))) }
     }
 
     pub(crate) fn id(&self) -> &KeyId {
         &self.id
     }
 
-    /// The handle, if it was learnt in this epoch.
-    pub(crate) fn handle_in(&self, epoch: u64) -> Option<ObjectHandle> {
+    /// The handle, if it was learnt in this login.
+    pub(crate) fn handle_in(&self, login: Login) -> Option<ObjectHandle> {
         let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
-        handle.filter(|(e, _)| *e == epoch).map(|(_, handle)| handle)
-    }
-
-    pub(crate) fn forget_handle(&self) {
-        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = None;
+        handle.filter(|(since, _)| *since == login).map(|(_, handle)| handle)
     }
 
     /// Looks the key up again and makes sure that it is still the same one.
-    pub(crate) fn find_again(&self, session: &Session, epoch: u64) -> Result<ObjectHandle, HsmError> {
-        let found = find(session, &self.id, epoch)?.ok_or_else(|| HsmError::KeyLost(self.id.clone()))?;
+    pub(crate) fn find_again(&self, session: &Session, login: Login) -> Result<ObjectHandle, HsmError> {
+        let found = find(session, &self.id, login)?.ok_or_else(|| HsmError::KeyLost(self.id.clone()))?;
         if found.spki != self.spki {
             return Err(HsmError::KeyReplaced(self.id.clone()));
         }
-        let handle = found.handle_in(epoch).expect("find learnt it in this epoch");
-        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = Some((epoch, handle));
+        let handle = found.handle_in(login).expect("find learnt it in this login");
+        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = Some((login, handle));
         Ok(handle)
     }
 }

@@ -20,9 +20,10 @@ use crate::pin::Pin;
 use crate::signature::P256Signature;
 use crate::uri::TokenUri;
 
+pub(crate) use login::{Login, is_logged_in};
 pub use queue::Urgency;
 
-use login::Login;
+use login::LoginState;
 use queue::Queue;
 use worker::Worker;
 
@@ -63,7 +64,7 @@ pub(crate) struct Shared {
     module: Arc<Module>,
     config: TokenConfig,
     queue: Queue<Job>,
-    login: Mutex<Login>,
+    login: Mutex<LoginState>,
 }
 
 type Task = Box<dyn FnOnce(&mut Worker) + Send>;

@@ -13,6 +13,7 @@ use tracing::info;
 use super::{Held, KeyId};
 use crate::error::HsmError;
 use crate::signature::P256Signature;
+use crate::token::{Login, is_logged_in};
 
 /// SubjectPublicKeyInfo of a P-256 key up to its point. Source: RFC 5480 §2.
 pub(super) const P256_SPKI_PREFIX: [u8; 26] = [
@@ -34,7 +35,7 @@ const REQUIRED: [(AttributeType, bool, &str); 6] = [
 ];
 
 /// Makes a key pair and checks it. A key that fails its checks is destroyed again.
-pub(crate) fn generate(session: &Session, id: &KeyId, label: &str, epoch: u64) -> Result<Held, HsmError> {
+pub(crate) fn generate(session: &Session, id: &KeyId, label: &str, login: Login) -> Result<Held, HsmError> {
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
         if !objects(session, id, class)?.is_empty() {
             return Err(HsmError::KeyExists(id.clone()));
@@ -52,7 +53,7 @@ pub(crate) fn generate(session: &Session, id: &KeyId, label: &str, epoch: u64) -
     ];
     private.extend_from_slice(&named);
     session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?;
-    let made = find(session, id, epoch).and_then(|found| found.ok_or_else(|| HsmError::KeyLost(id.clone())));
+    let made = find(session, id, login).and_then(|found| found.ok_or_else(|| HsmError::KeyLost(id.clone())));
     if made.is_err() {
         destroy(session, id)?;
     }
@@ -60,9 +61,10 @@ pub(crate) fn generate(session: &Session, id: &KeyId, label: &str, epoch: u64) -
 }
 
 /// The one key with this CKA_ID, after checking what it is and how it is protected.
-pub(crate) fn find(session: &Session, id: &KeyId, epoch: u64) -> Result<Option<Held>, HsmError> {
+pub(crate) fn find(session: &Session, id: &KeyId, login: Login) -> Result<Option<Held>, HsmError> {
     let Some(private) = only_one(session, id, ObjectClass::PRIVATE_KEY, "private")? else {
-        return Ok(None);
+        // A session that is not logged in sees no private keys, and says so by an empty list.
+        return if is_logged_in(session)? { Ok(None) } else { Err(HsmError::NotLoggedIn) };
     };
     check_protection(session, id, private)?;
     let public = only_one(session, id, ObjectClass::PUBLIC_KEY, "public")?;
@@ -70,7 +72,7 @@ pub(crate) fn find(session: &Session, id: &KeyId, epoch: u64) -> Result<Option<H
     let point = p256_point(session, id, public)?;
     prove_possession(session, id, private, &point)?;
     let spki = [&P256_SPKI_PREFIX[..], &point].concat();
-    Ok(Some(Held::new(id.clone(), spki, private, epoch)))
+    Ok(Some(Held::new(id.clone(), spki, private, login)))
 }
 
 /// Destroys whatever has this CKA_ID, private halves first; true if there was anything.

@@ -17,16 +17,24 @@ use super::Shared;
 use crate::error::{FailedCall, HsmError};
 use crate::module::Entered;
 
+/// One login. Sessions and object handles belong to the login they were made in: a key has new handles after the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(super) epoch: u64,
+    number: u64,
+}
+
 /// Who is logged in to the token, as far as this process is concerned.
 #[derive(Default)]
-pub(crate) struct Login {
+pub(crate) struct LoginState {
     current: Option<Current>,
+    logins: u64,
     /// The token has accepted this PIN before in this process.
     pin_accepted: bool,
 }
 
 struct Current {
-    epoch: u64,
+    login: Login,
     slot: Slot,
     /// Never used; while it is open the login lasts.
     spare: Session,
@@ -44,7 +52,7 @@ impl Shared {
                 self.module.enter()?
             }
         };
-        let slot = self.logged_in(&entered)?;
+        let (_, slot) = self.logged_in(&entered)?;
         let info = entered.pkcs11.get_token_info(slot)?;
         require_ecdsa(entered.pkcs11, slot, &info)?;
         Ok(match info.max_session_count() {
@@ -53,9 +61,14 @@ impl Shared {
         })
     }
 
+    /// The login of this epoch; logs in if there is none.
+    pub(super) fn login_of(&self, entered: &Entered<'_>) -> Result<Login, HsmError> {
+        Ok(self.logged_in(entered)?.0)
+    }
+
     /// A new session in this epoch, logged in. It is never closed by drop: after its epoch the number may be another's.
     pub(super) fn open_session(&self, entered: &Entered<'_>, writable: bool) -> Result<Session, HsmError> {
-        let slot = self.logged_in(entered)?;
+        let (_, slot) = self.logged_in(entered)?;
         Ok(match writable {
             true => entered.pkcs11.open_rw_session_no_drop(slot)?,
             false => entered.pkcs11.open_ro_session_no_drop(slot)?,
@@ -64,9 +77,9 @@ impl Shared {
 
     /// Forgets the login of this epoch, so that the next session checks it and logs in again.
     pub(super) fn forget_login(&self, epoch: u64) {
-        let forgotten = self.login().current.take_if(|c| c.epoch == epoch);
+        let forgotten = self.login().current.take_if(|c| c.login.epoch == epoch);
         if let Some(current) = forgotten {
-            self.close_in(current.epoch, current.spare);
+            self.close_in(current.login.epoch, current.spare);
         }
     }
 
@@ -77,20 +90,22 @@ impl Shared {
         }
     }
 
-    fn logged_in(&self, entered: &Entered<'_>) -> Result<Slot, HsmError> {
-        let mut login = self.login();
-        if let Some(current) = login.current.as_ref().filter(|c| c.epoch == entered.epoch) {
-            return Ok(current.slot);
+    fn logged_in(&self, entered: &Entered<'_>) -> Result<(Login, Slot), HsmError> {
+        let mut state = self.login();
+        if let Some(current) = state.current.as_ref().filter(|c| c.login.epoch == entered.epoch) {
+            return Ok((current.login, current.slot));
         }
         let slot = self.find_slot(entered.pkcs11)?;
         let spare = entered.pkcs11.open_ro_session_no_drop(slot)?;
         if !is_logged_in(&spare)? {
             let token = entered.pkcs11.get_token_info(slot)?;
-            self.send_pin(&spare, &token, login.pin_accepted)?;
-            login.pin_accepted = true;
+            self.send_pin(&spare, &token, state.pin_accepted)?;
+            state.pin_accepted = true;
         }
-        login.current = Some(Current { epoch: entered.epoch, slot, spare });
-        Ok(slot)
+        state.logins += 1;
+        let login = Login { epoch: entered.epoch, number: state.logins };
+        state.current = Some(Current { login, slot, spare });
+        Ok((login, slot))
     }
 
     fn send_pin(&self, session: &Session, token: &TokenInfo, accepted_before: bool) -> Result<(), HsmError> {
@@ -135,7 +150,7 @@ impl Shared {
         }
     }
 
-    fn login(&self) -> MutexGuard<'_, Login> {
+    fn login(&self) -> MutexGuard<'_, LoginState> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,7 +159,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(current) = self.login().current.take() {
-            self.close_in(current.epoch, current.spare);
+            self.close_in(current.login.epoch, current.spare);
         }
     }
 }
@@ -157,7 +172,7 @@ pub(super) fn close(session: Session) {
 }
 
 /// Whether this session sees private objects.
-pub(super) fn is_logged_in(session: &Session) -> Result<bool, HsmError> {
+pub(crate) fn is_logged_in(session: &Session) -> Result<bool, HsmError> {
     let state = session.get_session_info()?.session_state();
     Ok(matches!(state, SessionState::RoUser | SessionState::RwUser))
 }

@@ -6,16 +6,16 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::session::Session;
 use tracing::debug;
 
-use super::login::{close, is_logged_in};
+use super::login::{Login, close};
 use super::{Job, Shared};
 use crate::error::{HsmError, Remedy};
 use crate::key::{self, Held, KeyId};
 use crate::signature::P256Signature;
 
-/// A thread's own state: the session it works with, and the epoch that session belongs to.
+/// A thread's own state: the session it works with, and the login that session belongs to.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
-    session: Option<(u64, Session)>,
+    session: Option<(Login, Session)>,
     /// The epoch of the last attempt; a failure is a failure of that epoch.
     epoch: u64,
 }
@@ -41,14 +41,15 @@ impl Worker {
     pub(super) fn generate(&mut self, id: &KeyId, label: &str) -> Result<Arc<Held>, HsmError> {
         // No retry here: a generation that failed half-way must be looked at, not repeated.
         let entered = self.shared.module.enter()?;
+        let login = self.shared.login_of(&entered)?;
         let session = self.shared.open_session(&entered, true)?;
-        let made = key::generate(&session, id, label, entered.epoch);
+        let made = key::generate(&session, id, label, login);
         close(session);
         made.map(Arc::new)
     }
 
     pub(super) fn find(&mut self, id: &KeyId) -> Result<Option<Arc<Held>>, HsmError> {
-        let found = self.persist_with(|session, epoch| key::find(session, id, epoch))?;
+        let found = self.persist_with(|session, login| key::find(session, id, login))?;
         Ok(found.map(Arc::new))
     }
 
@@ -61,25 +62,19 @@ impl Worker {
     }
 
     fn sign(&mut self, key: &Held, digest: &[u8; 32]) -> Result<P256Signature, HsmError> {
-        self.persist_with(|session, epoch| {
-            let handle = match key.handle_in(epoch) {
+        self.persist_with(|session, login| {
+            let handle = match key.handle_in(login) {
                 Some(handle) => handle,
-                None => key.find_again(session, epoch)?,
+                None => key.find_again(session, login)?,
             };
-            let signature = session.sign(&Mechanism::Ecdsa, handle, digest).map_err(HsmError::from);
-            let signature = signature.inspect_err(|error| {
-                // The handle may be what was wrong; the next attempt looks the key up.
-                if error.remedy() == Remedy::NewLogin {
-                    key.forget_handle();
-                }
-            })?;
+            let signature = session.sign(&Mechanism::Ecdsa, handle, digest)?;
             key::checked_signature(key.id(), &signature)
         })
     }
 
     /// Does `job` with a logged-in session. After a failure that something can be done about, does that and tries again,
     /// each time with a stronger remedy: new session, new login, new epoch.
-    fn persist_with<T>(&mut self, mut job: impl FnMut(&Session, u64) -> Result<T, HsmError>) -> Result<T, HsmError> {
+    fn persist_with<T>(&mut self, mut job: impl FnMut(&Session, Login) -> Result<T, HsmError>) -> Result<T, HsmError> {
         let mut weakest = Remedy::NewSession;
         loop {
             let error = match self.attempt(&mut job) {
@@ -104,30 +99,22 @@ impl Worker {
         }
     }
 
-    fn attempt<T>(&mut self, job: &mut impl FnMut(&Session, u64) -> Result<T, HsmError>) -> Result<T, HsmError> {
+    fn attempt<T>(&mut self, job: &mut impl FnMut(&Session, Login) -> Result<T, HsmError>) -> Result<T, HsmError> {
         let shared = Arc::clone(&self.shared);
         self.epoch = shared.module.epoch();
         let entered = shared.module.enter()?;
         self.epoch = entered.epoch;
+        let login = shared.login_of(&entered)?;
         let session = match &self.session {
-            Some((epoch, session)) if *epoch == entered.epoch => session,
-            _ => {
-                let session = shared.open_session(&entered, false)?;
-                // A session that is not logged in sees no private keys and says so by an empty list.
-                if !is_logged_in(&session)? {
-                    close(session);
-                    shared.forget_login(entered.epoch);
-                    return Err(HsmError::NotLoggedIn);
-                }
-                &self.session.insert((entered.epoch, session)).1
-            }
+            Some((since, session)) if *since == login => session,
+            _ => &self.session.insert((login, shared.open_session(&entered, false)?)).1,
         };
-        job(session, entered.epoch)
+        job(session, login)
     }
 
     fn close_session(&mut self) {
-        if let Some((epoch, session)) = self.session.take() {
-            self.shared.close_in(epoch, session);
+        if let Some((login, session)) = self.session.take() {
+            self.shared.close_in(login.epoch, session);
         }
     }
 }

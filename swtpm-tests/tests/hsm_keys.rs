@@ -1,0 +1,195 @@
+//! Keys in a token: they are made there, protected there, found again, and never confused.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use cryptoki::context::Pkcs11;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, ObjectClass};
+use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
+use ironroot_hsm::{HsmError, KeyId, Token, TokenKey, Urgency};
+use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
+
+const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+fn id(text: &str) -> KeyId {
+    KeyId::new(text.as_bytes()).unwrap()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+async fn assert_signs(key: &TokenKey) {
+    let message = b"what is signed";
+    let hash: [u8; 32] = digest(&SHA256, message).as_ref().try_into().unwrap();
+    let signature = key.sign_digest(hash, Urgency::FIRST).await.unwrap();
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_point()).verify(message, signature.as_bytes()).unwrap();
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_point()).verify(message, &signature.to_der()).unwrap();
+}
+
+/// A second user of the module in the same process, as an administrator's tool would be one in another.
+fn other_user() -> Session {
+    let pkcs11 = Pkcs11::new(SoftHsm::module_path()).unwrap();
+    let slots = pkcs11.get_slots_with_initialized_token().unwrap();
+    let slot = slots.into_iter().find(|s| pkcs11.get_token_info(*s).unwrap().label() == LABEL).unwrap();
+    let session = pkcs11.open_rw_session(slot).unwrap();
+    // The login belongs to the process, so it is there already.
+    let _ = session.login(UserType::User, Some(&AuthPin::from(PIN)));
+    session
+}
+
+fn import_pair(session: &Session, key: &KeyId, sensitive: bool, extractable: bool) {
+    let named = vec![Attribute::Token(true), Attribute::Id(key.as_bytes().to_vec())];
+    let public = [vec![Attribute::EcParams(P256.to_vec())], named.clone()].concat();
+    let private = [
+        vec![
+            Attribute::Private(true),
+            Attribute::Sign(true),
+            Attribute::Sensitive(sensitive),
+            Attribute::Extractable(extractable),
+        ],
+        named,
+    ]
+    .concat();
+    session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
+}
+
+#[test]
+fn a_key_is_made_in_the_token_signs_and_is_found_again() {
+    SoftHsm::run_in_child("a_key_is_made_in_the_token_signs_and_is_found_again", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(2)).unwrap();
+            assert!(token.find(&id("ca")).await.unwrap().is_none());
+            let made = token.generate_p256(&id("ca"), "CA").await.unwrap();
+            assert_signs(&made).await;
+            drop(token);
+            let token = Token::open(hsm.token_config(2)).unwrap();
+            let found = token.find(&id("ca")).await.unwrap().unwrap();
+            assert_eq!((found.spki_der(), found.id()), (made.spki_der(), made.id()));
+            assert_signs(&found).await;
+            assert!(matches!(token.generate_p256(&id("ca"), "CA").await, Err(HsmError::KeyExists(_))));
+            assert!(token.destroy(&id("ca")).await.unwrap());
+            assert!(!token.destroy(&id("ca")).await.unwrap());
+            assert!(token.find(&id("ca")).await.unwrap().is_none());
+        });
+    });
+}
+
+#[test]
+fn no_attribute_of_the_private_key_leaves_the_token() {
+    SoftHsm::run_in_child("no_attribute_of_the_private_key_leaves_the_token", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(1)).unwrap();
+            token.generate_p256(&id("ca"), "CA").await.unwrap();
+            let session = other_user();
+            let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(b"ca".to_vec())];
+            let private = session.find_objects(&template).unwrap()[0];
+            let value = session.get_attributes(private, &[cryptoki::object::AttributeType::Value]).unwrap();
+            assert!(value.is_empty(), "CKA_VALUE was read");
+            assert!(session.update_attributes(private, &[Attribute::Extractable(true)]).is_err());
+            assert!(session.copy_object(private, &[Attribute::Extractable(true)]).is_err());
+        });
+    });
+}
+
+#[test]
+fn refuses_a_key_that_is_or_was_exposed() {
+    SoftHsm::run_in_child("refuses_a_key_that_is_or_was_exposed", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(1)).unwrap();
+            for (name, sensitive, extractable) in
+                [("plain", false, false), ("leaky", true, true), ("both", false, true)]
+            {
+                import_pair(&other_user(), &id(name), sensitive, extractable);
+                let error = token.find(&id(name)).await.unwrap_err();
+                assert!(matches!(error, HsmError::KeyUnprotected { .. }), "{name}: {error}");
+            }
+        });
+    });
+}
+
+#[test]
+fn refuses_two_keys_with_one_identifier() {
+    SoftHsm::run_in_child("refuses_two_keys_with_one_identifier", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(1)).unwrap();
+            token.generate_p256(&id("ca"), "CA").await.unwrap();
+            import_pair(&other_user(), &id("ca"), true, false);
+            let error = token.find(&id("ca")).await.unwrap_err();
+            assert!(matches!(error, HsmError::DuplicateKey { count: 2, .. }), "{error}");
+        });
+    });
+}
+
+#[test]
+fn refuses_a_public_key_that_does_not_belong_to_the_private_one() {
+    SoftHsm::run_in_child("refuses_a_public_key_that_does_not_belong_to_the_private_one", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(1)).unwrap();
+            token.generate_p256(&id("one"), "one").await.unwrap();
+            token.generate_p256(&id("two"), "two").await.unwrap();
+            let session = other_user();
+            let public = |of: &str| {
+                let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Id(of.as_bytes().to_vec())];
+                session.find_objects(&template).unwrap()[0]
+            };
+            session.destroy_object(public("one")).unwrap();
+            let error = token.find(&id("one")).await.unwrap_err();
+            assert!(matches!(error, HsmError::PublicKeyMissing(_)), "{error}");
+            session.update_attributes(public("two"), &[Attribute::Id(b"one".to_vec())]).unwrap();
+            let error = token.find(&id("one")).await.unwrap_err();
+            assert!(matches!(error, HsmError::KeyUnusable { .. }), "{error}");
+        });
+    });
+}
+
+#[test]
+fn many_callers_share_few_sessions() {
+    SoftHsm::run_in_child("many_callers_share_few_sessions", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(4)).unwrap();
+            let key = token.generate_p256(&id("ca"), "CA").await.unwrap();
+            let tasks: Vec<_> = (0..200)
+                .map(|_| {
+                    let key = key.clone();
+                    tokio::spawn(async move { assert_signs(&key).await })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+            assert_eq!(token.waiting(), 0);
+        });
+    });
+}
+
+#[test]
+fn a_key_signs_for_rcgen_and_rustls() {
+    SoftHsm::run_in_child("a_key_signs_for_rcgen_and_rustls", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(1)).unwrap();
+            let key = token.generate_p256(&id("tls"), "TLS").await.unwrap();
+            let certificate = {
+                let key = key.clone();
+                let sign =
+                    move || rcgen::CertificateParams::new(vec!["lab".to_owned()]).unwrap().self_signed(&key).unwrap();
+                tokio::task::spawn_blocking(sign).await.unwrap()
+            };
+            let certified = rustls::sign::CertifiedKey::new(vec![certificate.der().clone()], Arc::new(key.clone()));
+            assert!(certified.keys_match().is_ok());
+            let schemes = [rustls::SignatureScheme::ED25519, rustls::SignatureScheme::ECDSA_NISTP256_SHA256];
+            let signer = rustls::sign::SigningKey::choose_scheme(&key, &schemes).unwrap();
+            // As in a handshake under block_on on a blocking thread: inside an async context that may block.
+            let handle = tokio::runtime::Handle::current();
+            let sign = move || handle.block_on(async move { signer.sign(b"transcript").unwrap() });
+            let signature = tokio::task::spawn_blocking(sign).await.unwrap();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_point())
+                .verify(b"transcript", &signature)
+                .unwrap();
+            assert!(rustls::sign::SigningKey::choose_scheme(&key, &schemes[..1]).is_none());
+        });
+    });
+}
