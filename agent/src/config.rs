@@ -1,1 +1,189 @@
-//! The agent's configuration file.
+//! The agent's configuration file: SPIRE's keys, and ours for the TPM and the offline cache.
+
+mod agent_block;
+mod plugins;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ironroot_api::TrustDomain;
+use ironroot_api::logging::LogConfig;
+use ironroot_api::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
+use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::tpm::TpmAddress;
+use zeroize::Zeroizing;
+
+pub use ironroot_api::settings::{ConfigErrors, Override};
+
+/// Everything the agent can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// The trust domain it belongs to.
+    pub trust_domain: TrustDomain,
+    /// The server's host name or address.
+    pub server_address: String,
+    /// The server's port.
+    pub server_port: u16,
+    /// Its directory; made if missing.
+    pub data_dir: PathBuf,
+    /// The Workload API's socket.
+    pub socket_path: PathBuf,
+    /// How it knows the server before it has a trust bundle of its own.
+    pub bootstrap: Bootstrap,
+    /// How the device proves who it is.
+    pub node_attestor: NodeAttestor,
+    /// Where the agent's own key lives.
+    pub key_manager: KeyManager,
+    /// The TPM; there whenever attestation or the key needs one.
+    pub tpm: Option<TpmAddress>,
+    /// The sealed cache; only with a TPM.
+    pub offline_cache: Option<OfflineCacheConfig>,
+    /// How local processes are told apart.
+    pub workload_attestor: UnixAttestorConfig,
+    /// How often the server is asked for changes.
+    pub sync_interval: Duration,
+    /// The HTTP health listener, if enabled.
+    pub health_checks: Option<HealthChecks>,
+    /// What is logged, how and where.
+    pub log: LogConfig,
+    /// What the operator should know about the file; for the log once there is one.
+    pub warnings: Vec<String>,
+}
+
+/// How the agent knows the server before it has a trust bundle of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// By the authorities in a file.
+    TrustBundle {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: TrustBundleFormat,
+    },
+    /// Not at all: whoever answers first is believed.
+    Insecure,
+}
+
+/// Format of a trust bundle file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrustBundleFormat {
+    /// PEM certificates.
+    #[default]
+    Pem,
+    /// A SPIFFE bundle document (JWKS).
+    Spiffe,
+}
+
+/// How the device proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeAttestor {
+    /// With a single-use token; none if the agent has attested before and keeps its key.
+    JoinToken(Option<JoinToken>),
+    /// With its TPM.
+    Tpm2,
+}
+
+/// A single-use token. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinToken(Zeroizing<String>);
+
+impl JoinToken {
+    /// From text; surrounding blanks are dropped.
+    pub fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.trim().to_owned()))
+    }
+
+    /// What is sent to the server.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinToken(redacted)")
+    }
+}
+
+/// Where the agent's own key lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyManager {
+    /// In the TPM.
+    Tpm,
+    /// In a file of this directory.
+    Disk {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Nowhere: made anew at each start.
+    Memory,
+}
+
+/// The cache of identities, sealed to the TPM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfflineCacheConfig {
+    /// PCRs that must be as they were when the cache was written. May be empty.
+    pub pcrs: PcrSelection,
+    /// Identities that came from the server longer ago than this are not served, even if they are still valid.
+    pub max_age: Option<Duration>,
+    /// The NV counter that makes an older copy of the cache worthless.
+    pub tpm_nv_index: u32,
+}
+
+/// How local processes are told apart. Source: SPIRE's `WorkloadAttestor "unix"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixAttestorConfig {
+    /// Whether the executable is looked at: selectors `unix:path` and `unix:sha256`.
+    pub discover_workload_path: bool,
+    /// Executables above this many bytes get no hash; 0: no limit, below 0: never hash.
+    pub workload_size_limit: i64,
+}
+
+impl AgentConfig {
+    /// Reads and checks the file at `path`. `overrides` are the command line's and win over the file; `expand_env` replaces
+    /// `$NAME` and `${NAME}` in the file from the environment.
+    pub fn load(path: &Path, overrides: &[Override], expand_env: bool) -> Result<Self, ConfigErrors> {
+        Self::from_settings(Settings::load(path, expand_env)?, overrides)
+    }
+
+    /// Checks a file that has been read.
+    pub fn from_settings(mut settings: Settings, overrides: &[Override]) -> Result<Self, ConfigErrors> {
+        settings.override_with("agent", overrides);
+        let checked = settings.check(read)?;
+        Ok(Self { warnings: checked.warnings, ..checked.value })
+    }
+}
+
+fn read(root: &Section<'_>) -> Option<AgentConfig> {
+    root.not_supported(PROGRAM, &["telemetry"]);
+    let health_checks = read_health_checks(root);
+    let agent = root.block("agent");
+    let block = agent_block::read(&agent);
+    let log = read_logging(&agent);
+    let plugins = plugins::read(&root.block("plugins"), agent_block::read_join_token(&agent));
+    let cache =
+        agent_block::read_offline_cache(&agent.block("offline_cache"), plugins.as_ref().map(|p| p.tpm.is_some()));
+    agent_block::refuse_unsupported(&agent);
+    agent.finish();
+    let (block, plugins) = block.zip(plugins)?;
+    Some(AgentConfig {
+        trust_domain: block.trust_domain,
+        server_address: block.server_address,
+        server_port: block.server_port,
+        data_dir: block.data_dir,
+        socket_path: block.socket_path,
+        bootstrap: block.bootstrap,
+        node_attestor: plugins.node_attestor,
+        key_manager: plugins.key_manager,
+        tpm: plugins.tpm,
+        offline_cache: cache,
+        workload_attestor: plugins.workload_attestor,
+        sync_interval: block.sync_interval,
+        health_checks,
+        log,
+        warnings: Vec::new(),
+    })
+}
+
+const PROGRAM: &str = "ironroot-agent";

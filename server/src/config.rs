@@ -1,1 +1,199 @@
-//! The server's configuration file.
+//! The server's configuration file: SPIRE's keys, and ours for the token and the TPMs.
+
+mod plugins;
+mod server_block;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ironroot_api::logging::LogConfig;
+use ironroot_api::settings::{HealthChecks, Section, Settings, read_health_checks};
+use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_hsm::{Pin, PinError, TokenUri};
+
+pub use ironroot_api::settings::{ConfigErrors, Override};
+
+/// Everything the server can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// The trust domain it signs for.
+    pub trust_domain: TrustDomain,
+    /// Its directory; made if missing.
+    pub data_dir: PathBuf,
+    /// Where agents connect. Port 0 lets the kernel choose.
+    pub bind_address: SocketAddr,
+    /// The admin socket.
+    pub socket_path: PathBuf,
+    /// How long what it signs is valid.
+    pub lifetimes: Lifetimes,
+    /// Subject of CA certificates.
+    pub ca_subject: CaSubject,
+    /// Callers that may administer the server over TCP.
+    pub admin_ids: Vec<SpiffeId>,
+    /// Whether each issued, refused and changed thing leaves a line in the log.
+    pub audit_log_enabled: bool,
+    /// Which calls are limited per source address.
+    pub rate_limits: RateLimits,
+    /// Agents whose SVID expired longer ago than this are forgotten; never if none.
+    pub prune_attested_nodes_expired_for: Option<Duration>,
+    /// The SQLite file.
+    pub data_store: PathBuf,
+    /// The token with the CA's keys.
+    pub key_manager: Pkcs11Config,
+    /// How devices may prove who they are.
+    pub node_attestors: NodeAttestors,
+    /// The HTTP health listener, if enabled.
+    pub health_checks: Option<HealthChecks>,
+    /// What is logged, how and where.
+    pub log: LogConfig,
+    /// What the operator should know about the file; for the log once there is one.
+    pub warnings: Vec<String>,
+}
+
+/// How long what the server signs is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// X.509 CA certificates.
+    pub ca: Duration,
+    /// Agents' SVIDs: the time an agent may be offline before it must attest again.
+    pub agent: Duration,
+    /// Workloads' X.509-SVIDs whose entry does not say.
+    pub x509_svid: Duration,
+    /// Workloads' JWT-SVIDs whose entry does not say.
+    pub jwt_svid: Duration,
+}
+
+/// Subject of CA certificates; at least one part is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaSubject {
+    /// Countries, two letters each.
+    pub country: Vec<String>,
+    /// Organizations.
+    pub organization: Vec<String>,
+    /// Common name.
+    pub common_name: Option<String>,
+}
+
+/// Which calls are limited per source address. Source: SPIRE's `ratelimit` block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimits {
+    /// Attestations.
+    pub attestation: bool,
+    /// Signatures.
+    pub signing: bool,
+}
+
+/// The PKCS#11 token with the CA's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pkcs11Config {
+    /// The maker's library.
+    pub module_path: PathBuf,
+    /// Which token.
+    pub token: TokenUri,
+    /// Where the user PIN comes from; read when the token is opened, not before.
+    pub pin: PinSource,
+    /// Sessions, so signatures at the same time.
+    pub sessions: usize,
+}
+
+/// Where the user PIN comes from. Never the PIN itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinSource {
+    /// A file that only its owner can read.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+}
+
+impl PinSource {
+    /// Reads the PIN.
+    pub fn read(&self) -> Result<Pin, PinError> {
+        match self {
+            Self::File(path) => Pin::from_file(path),
+            Self::Environment(name) => Pin::from_env(name),
+        }
+    }
+}
+
+/// How devices may prove who they are; at least one way is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAttestors {
+    /// Single-use tokens.
+    pub join_token: bool,
+    /// TPM 2.0.
+    pub tpm2: Option<Tpm2Config>,
+}
+
+/// TPM attestation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tpm2Config {
+    /// Whose TPMs may attest.
+    pub admission: Admission,
+    /// The PCRs every device quotes.
+    pub pcrs: PcrSelection,
+    /// Whether the agent's key must have been made in the TPM.
+    pub require_resident_key: bool,
+}
+
+/// Whose TPMs may attest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Those in the device registry.
+    Enrolled,
+    /// Those whose EK certificate chains to one of these files of PEM certificates, unless the registry bans them.
+    Manufacturer {
+        /// PEM files, at least one.
+        ca_paths: Vec<PathBuf>,
+    },
+    /// Any that an administrator has approved; new ones wait in the registry.
+    Approval,
+}
+
+impl ServerConfig {
+    /// Reads and checks the file at `path`. `overrides` are the command line's and win over the file; `expand_env` replaces
+    /// `$NAME` and `${NAME}` in the file from the environment.
+    pub fn load(path: &Path, overrides: &[Override], expand_env: bool) -> Result<Self, ConfigErrors> {
+        Self::from_settings(Settings::load(path, expand_env)?, overrides)
+    }
+
+    /// Checks a file that has been read.
+    pub fn from_settings(mut settings: Settings, overrides: &[Override]) -> Result<Self, ConfigErrors> {
+        settings.override_with("server", overrides);
+        let checked = settings.check(read)?;
+        Ok(Self { warnings: checked.warnings, ..checked.value })
+    }
+}
+
+fn read(root: &Section<'_>) -> Option<ServerConfig> {
+    root.not_supported(PROGRAM, &["telemetry"]);
+    let health_checks = read_health_checks(root);
+    let server = root.block("server");
+    let block = server_block::read(&server);
+    let log = ironroot_api::settings::read_logging(&server);
+    server_block::refuse_unsupported(&server);
+    server.finish();
+    let plugins = plugins::read(&root.block("plugins"), block.as_ref().map(|block| block.data_dir.as_path()));
+    let (block, plugins) = block.zip(plugins)?;
+    Some(ServerConfig {
+        trust_domain: block.trust_domain,
+        data_dir: block.data_dir,
+        bind_address: block.bind_address,
+        socket_path: block.socket_path,
+        lifetimes: block.lifetimes,
+        ca_subject: block.ca_subject,
+        admin_ids: block.admin_ids,
+        audit_log_enabled: block.audit_log_enabled,
+        rate_limits: block.rate_limits,
+        prune_attested_nodes_expired_for: block.prune_attested_nodes_expired_for,
+        data_store: plugins.data_store,
+        key_manager: plugins.key_manager,
+        node_attestors: plugins.node_attestors,
+        health_checks,
+        log,
+        warnings: Vec::new(),
+    })
+}
+
+const PROGRAM: &str = "ironroot-server";

@@ -31,6 +31,7 @@ pub struct Plugin<'a> {
     pub name: String,
     /// Its `plugin_data`.
     pub data: Section<'a>,
+    origin: Origin,
 }
 
 impl<'a> Section<'a> {
@@ -176,14 +177,20 @@ impl<'a> Section<'a> {
             data.origin = item.origin;
         }
         plugin.finish();
-        enabled.then(|| Plugin { name: name.clone(), data })
+        enabled.then(|| Plugin { name: name.clone(), data, origin: item.origin })
     }
 
     /// `value`, or a mistake saying that `key` must be given; `hint` says what to write. A value that was given wrongly
     /// has its own mistake already.
     pub fn required<T>(&self, key: &str, value: Option<T>, hint: &str) -> Option<T> {
-        let empty = |item: &Item| matches!(&item.value, Value::String(text) if text.is_empty());
-        if value.is_none() && self.items(key).all(empty) {
+        let absent = |item: &Item| match &item.value {
+            Value::String(text) => text.is_empty(),
+            Value::Block(body) => {
+                body.items.iter().any(|item| item.key == "enabled" && item.value == Value::Bool(false))
+            }
+            _ => false,
+        };
+        if value.is_none() && self.items(key).all(absent) {
             self.mistake(key, format!("missing: {hint}"));
         }
         value
@@ -196,16 +203,40 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Refuses each of `keys` that is there: known to SPIRE, not to `program` yet.
+    /// Refuses each of `keys` that is there with anything but `false` or nothing: known to SPIRE, not to `program` yet.
     pub fn not_supported(&self, program: &str, keys: &[&str]) {
         for key in keys {
-            self.refuse(key, &format!("not supported by {program} yet: remove it"));
+            let asks_for_something = |item: &Item| match &item.value {
+                Value::Bool(value) => *value,
+                Value::String(text) => !text.is_empty(),
+                Value::List(values) => !values.is_empty(),
+                Value::Block(_) | Value::Number(_) => true,
+            };
+            if self.items(key).any(asks_for_something) {
+                self.mistake(key, format!("not supported by {program} yet: remove it"));
+            }
         }
+    }
+
+    /// The only enabled plugin of the type `kind`; several are a mistake.
+    pub fn only_plugin(&self, kind: &str) -> Option<Plugin<'a>> {
+        let mut found = self.plugins(kind).into_iter();
+        let first = found.next();
+        if let Some(second) = found.next() {
+            let reason = "only one can be enabled: keep one";
+            self.plugin_mistake(kind, &second, reason);
+        }
+        first
     }
 
     /// Adds a mistake at `key`'s line, or this block's if the key is not there.
     pub fn mistake(&self, key: &str, reason: impl Into<String>) {
         self.mistakes.add(self.origin_of(key), &self.full(key), reason);
+    }
+
+    /// Adds a mistake at the line of `plugin`, which is of the type `kind`.
+    pub fn plugin_mistake(&self, kind: &str, plugin: &Plugin<'_>, reason: impl Into<String>) {
+        self.mistakes.add(plugin.origin, &format!("{}.{}", self.full(kind), plugin.name), reason);
     }
 
     /// Adds a warning at `key`'s line.

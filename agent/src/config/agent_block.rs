@@ -1,0 +1,185 @@
+//! The `agent` block.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ironroot_api::TrustDomain;
+use ironroot_api::settings::Section;
+use ironroot_attest::node::tpm2::PcrSelection;
+
+use super::{Bootstrap, JoinToken, OfflineCacheConfig, PROGRAM, TrustBundleFormat};
+
+/// Where the Workload API is unless the file says otherwise. Source: SPIRE.
+pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-agent/public/api.sock";
+/// How often the server is asked for changes unless the file says otherwise. Source: SPIRE.
+const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(5);
+/// PCR 7, the state of secure boot: it survives updates of firmware and kernel, which the others do not.
+const DEFAULT_SEALING_PCRS: [u8; 1] = [7];
+/// An index of the owner's range. Source: TCG Registry of Reserved TPM 2.0 Handles, table 3.
+const DEFAULT_NV_INDEX: u32 = 0x0180_4952;
+/// The owner's range of NV indices.
+const OWNER_NV_INDICES: std::ops::RangeInclusive<i64> = 0x0180_0000..=0x01BF_FFFF;
+
+pub(super) struct AgentBlock {
+    pub(super) trust_domain: TrustDomain,
+    pub(super) server_address: String,
+    pub(super) server_port: u16,
+    pub(super) data_dir: PathBuf,
+    pub(super) socket_path: PathBuf,
+    pub(super) bootstrap: Bootstrap,
+    pub(super) sync_interval: Duration,
+}
+
+pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
+    let trust_domain = agent.parsed("trust_domain", TrustDomain::new);
+    let trust_domain =
+        agent.required("trust_domain", trust_domain, "give its name, such as trust_domain = \"example.org\"");
+    let server_address = agent.parsed("server_address", host);
+    let server_address = agent.required("server_address", server_address, "give the server's host name or IP address");
+    let server_port =
+        agent.required("server_port", agent.port("server_port", 1), "give the server's port, usually 8081");
+    let data_dir = agent.path("data_dir").unwrap_or_else(|| PathBuf::from("."));
+    let socket_path = agent.path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
+    let bootstrap = read_bootstrap(agent);
+    let sync_interval = read_sync_interval(agent);
+    agent.parsed("workload_x509_svid_key_type", |text| match text {
+        "ec-p256" => Ok(()),
+        "ec-p384" | "rsa-2048" => Err("not supported by ironroot-agent yet: use ec-p256"),
+        _ => Err("not a key type: use ec-p256"),
+    });
+    Some(AgentBlock {
+        trust_domain: trust_domain?,
+        server_address: server_address?,
+        server_port: server_port?,
+        data_dir,
+        socket_path,
+        bootstrap: bootstrap?,
+        sync_interval,
+    })
+}
+
+/// Reads `join_token` or the file that `join_token_file` names.
+pub(super) fn read_join_token(agent: &Section<'_>) -> Option<JoinToken> {
+    if agent.string("join_token").is_some() && agent.string("join_token_file").is_some() {
+        agent.mistake("join_token_file", "give either join_token or join_token_file, not both");
+    }
+    let from_file = agent.parsed("join_token_file", |path| match std::fs::read_to_string(path) {
+        Err(error) => Err(format!("cannot read the file: {error}")),
+        Ok(text) if text.trim().is_empty() => Err("the file is empty: put the token into it".to_owned()),
+        Ok(text) => Ok(JoinToken::new(&text)),
+    });
+    agent.string("join_token").map(|text| JoinToken::new(&text)).or(from_file)
+}
+
+/// Reads the `offline_cache` block; `has_tpm` is `None` when the plugins could not be read.
+pub(super) fn read_offline_cache(section: &Section<'_>, has_tpm: Option<bool>) -> Option<OfflineCacheConfig> {
+    let enabled = section.boolean("enabled");
+    let pcrs = section.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_SEALING_PCRS.to_vec());
+    let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| section.mistake("pcrs", error.to_string())).ok();
+    let max_age = section.duration("max_age");
+    let tpm_nv_index = section.integer("tpm_nv_index", OWNER_NV_INDICES).and_then(|index| u32::try_from(index).ok());
+    section.finish();
+    if enabled == Some(true) && has_tpm == Some(false) {
+        section.mistake("enabled", "the cache is sealed to a TPM: add NodeAttestor \"tpm2\" or KeyManager \"tpm\"");
+    }
+    let on = enabled.unwrap_or(true) && has_tpm == Some(true);
+    on.then_some(OfflineCacheConfig { pcrs: pcrs?, max_age, tpm_nv_index: tpm_nv_index.unwrap_or(DEFAULT_NV_INDEX) })
+}
+
+/// SPIRE's keys that are understood there and not here yet.
+pub(super) fn refuse_unsupported(agent: &Section<'_>) {
+    agent.not_supported(
+        PROGRAM,
+        &[
+            "admin_socket_path",
+            "allow_unauthenticated_verifiers",
+            "allowed_foreign_jwt_claims",
+            "authorized_delegates",
+            "availability_target",
+            "disable_workload_api",
+            "jwt_svid_cache_max_size",
+            "log_selectors",
+            "log_source_location",
+            "profiling_enabled",
+            "profiling_freq",
+            "profiling_names",
+            "profiling_port",
+            "rebootstrap_delay",
+            "sds",
+            "trust_bundle_spiffe_workload_api",
+            "trust_bundle_unix_socket",
+            "trust_bundle_url",
+            "x509_svid_cache_max_size",
+        ],
+    );
+    // The agent does not serve SDS yet, so switching it off is already done.
+    agent.boolean("disable_sds_api");
+    agent.parsed("rebootstrap_mode", |text| match text {
+        "never" => Ok(()),
+        _ => Err("not supported by ironroot-agent yet: only never is"),
+    });
+    agent.block("experimental").finish();
+}
+
+fn host(text: &str) -> Result<String, &'static str> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let is_name = bare.len() <= 253 && bare.bytes().all(legal);
+    let has_port = bare.contains(':') && bare.parse::<std::net::Ipv6Addr>().is_err();
+    match is_name && !has_port {
+        true => Ok(bare.to_owned()),
+        false => Err("not a host name or IP address (the port goes into server_port)"),
+    }
+}
+
+fn read_bootstrap(agent: &Section<'_>) -> Option<Bootstrap> {
+    let format = agent.parsed("trust_bundle_format", |text| match text {
+        "pem" => Ok(TrustBundleFormat::Pem),
+        "spiffe" => Ok(TrustBundleFormat::Spiffe),
+        _ => Err("not a bundle format: use pem or spiffe"),
+    });
+    let insecure = agent.boolean("insecure_bootstrap").unwrap_or(false);
+    match (agent.path("trust_bundle_path"), insecure) {
+        (Some(_), true) => {
+            agent.mistake("insecure_bootstrap", "give either trust_bundle_path or insecure_bootstrap, not both");
+            None
+        }
+        (Some(path), false) => Some(Bootstrap::TrustBundle { path, format: format.unwrap_or_default() }),
+        (None, true) => {
+            agent.warn(
+                "insecure_bootstrap",
+                "the first server that answers will be believed: give trust_bundle_path in production",
+            );
+            Some(Bootstrap::Insecure)
+        }
+        (None, false) => {
+            let hint = "the agent could not tell the server from an impostor: give the file that \
+                        \"ironroot-server bundle show\" printed, or insecure_bootstrap = true for a trial";
+            agent.required("trust_bundle_path", None, hint)
+        }
+    }
+}
+
+fn read_sync_interval(agent: &Section<'_>) -> Duration {
+    let experimental = agent.block("experimental");
+    experimental.not_supported(
+        PROGRAM,
+        &[
+            "admin_named_pipe_name",
+            "broker",
+            "feature_flags",
+            "jwt_svid_cache_hit_timeout",
+            "named_pipe_name",
+            "ratelimit",
+            "require_pq_kem",
+        ],
+    );
+    // The paged sync is always used; SPIRE keeps the key although it ignores the older way as well.
+    experimental.boolean("use_sync_authorized_entries");
+    let interval = experimental.duration("sync_interval");
+    if interval.is_some_and(|interval| interval.is_zero()) {
+        experimental.mistake("sync_interval", "must be above zero, such as 5s");
+    }
+    experimental.finish();
+    interval.unwrap_or(DEFAULT_SYNC_INTERVAL)
+}

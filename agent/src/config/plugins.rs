@@ -1,0 +1,115 @@
+//! The `plugins` block. Every plugin is built in; the block chooses and configures them.
+
+use ironroot_api::settings::Section;
+use ironroot_attest::tpm::TpmAddress;
+
+use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, UnixAttestorConfig};
+
+/// The TPM behind the kernel's resource manager, where it is on every Linux device.
+const DEFAULT_TPM: &str = "/dev/tpmrm0";
+
+pub(super) struct Plugins {
+    pub(super) node_attestor: NodeAttestor,
+    pub(super) key_manager: KeyManager,
+    pub(super) tpm: Option<TpmAddress>,
+    pub(super) workload_attestor: UnixAttestorConfig,
+}
+
+/// Reads the block; `join_token` is what the `agent` block gave.
+pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Option<Plugins> {
+    plugins.not_supported(PROGRAM, &["SVIDStore"]);
+    let attestor = read_node_attestor(plugins, join_token);
+    let key = read_key_manager(plugins);
+    let workload_attestor = read_workload_attestor(plugins);
+    plugins.finish();
+    let ((node_attestor, attestor_tpm), (key_manager, key_tpm)) = (attestor?, key?);
+    if let (Some(a), Some(b)) = (&attestor_tpm, &key_tpm)
+        && a != b
+    {
+        plugins.mistake("KeyManager", format!("names the TPM {b}, NodeAttestor names {a}: the agent works with one"));
+        return None;
+    }
+    let needs_tpm = node_attestor == NodeAttestor::Tpm2 || key_manager == KeyManager::Tpm;
+    let default = || DEFAULT_TPM.parse().expect("a legal device path");
+    let tpm = needs_tpm.then(|| attestor_tpm.or(key_tpm).unwrap_or_else(default));
+    Some(Plugins { node_attestor, key_manager, tpm, workload_attestor: workload_attestor? })
+}
+
+fn read_node_attestor(
+    plugins: &Section<'_>,
+    join_token: Option<JoinToken>,
+) -> Option<(NodeAttestor, Option<TpmAddress>)> {
+    let hint = "the device must prove who it is: add NodeAttestor \"tpm2\" { plugin_data { } } or NodeAttestor \"join_token\" { }";
+    let plugin = plugins.required("NodeAttestor", plugins.only_plugin("NodeAttestor"), hint)?;
+    match plugin.name.as_str() {
+        "join_token" => {
+            plugin.data.finish();
+            Some((NodeAttestor::JoinToken(join_token), None))
+        }
+        "tpm2" => {
+            if join_token.is_some() {
+                plugins.warn("NodeAttestor", "the join token is not used: the device attests with its TPM");
+            }
+            let tpm = read_tpm_address(&plugin.data);
+            plugin.data.finish();
+            Some((NodeAttestor::Tpm2, tpm))
+        }
+        _ => {
+            let reason = format!("not supported by {PROGRAM} yet: use \"tpm2\" or \"join_token\"");
+            plugins.plugin_mistake("NodeAttestor", &plugin, reason);
+            None
+        }
+    }
+}
+
+fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager, Option<TpmAddress>)> {
+    let hint = "say where the agent's own key lives: add KeyManager \"tpm\" { }, or \"disk\", or \"memory\"";
+    let plugin = plugins.required("KeyManager", plugins.only_plugin("KeyManager"), hint)?;
+    let data = &plugin.data;
+    let manager = match plugin.name.as_str() {
+        "tpm" => {
+            let tpm = read_tpm_address(data);
+            Some((KeyManager::Tpm, tpm))
+        }
+        "memory" => Some((KeyManager::Memory, None)),
+        "disk" => {
+            let directory = data.required("directory", data.path("directory"), "give the directory for the key");
+            directory.map(|directory| (KeyManager::Disk { directory }, None))
+        }
+        _ => {
+            let reason = format!("not supported by {PROGRAM} yet: use \"tpm\", \"disk\" or \"memory\"");
+            plugins.plugin_mistake("KeyManager", &plugin, reason);
+            return None;
+        }
+    };
+    data.finish();
+    manager
+}
+
+fn read_tpm_address(data: &Section<'_>) -> Option<TpmAddress> {
+    let path = data.parsed("tpm_device_path", str::parse::<TpmAddress>);
+    let address = data.parsed("tpm_address", str::parse::<TpmAddress>);
+    if data.has("tpm_device_path") && data.has("tpm_address") {
+        data.mistake("tpm_address", "give either tpm_device_path or tpm_address, not both");
+    }
+    path.or(address)
+}
+
+fn read_workload_attestor(plugins: &Section<'_>) -> Option<UnixAttestorConfig> {
+    let mut config = None;
+    let found = plugins.plugins("WorkloadAttestor");
+    for plugin in &found {
+        if plugin.name == "unix" {
+            config = Some(UnixAttestorConfig {
+                discover_workload_path: plugin.data.boolean("discover_workload_path").unwrap_or(false),
+                workload_size_limit: plugin.data.integer("workload_size_limit", i64::MIN..=i64::MAX).unwrap_or(0),
+            });
+            plugin.data.finish();
+        } else {
+            let reason = format!("not supported by {PROGRAM} yet: use \"unix\"");
+            plugins.plugin_mistake("WorkloadAttestor", plugin, reason);
+        }
+    }
+    let hint = "workloads could not be told apart: add WorkloadAttestor \"unix\" { plugin_data { } }";
+    plugins.required("WorkloadAttestor", config, hint)
+}

@@ -1,0 +1,185 @@
+//! The `plugins` block. Every plugin is built in; the block chooses and configures them.
+
+use std::path::{Path, PathBuf};
+
+use ironroot_api::settings::Section;
+use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_hsm::TokenUri;
+
+use super::{Admission, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, Tpm2Config};
+
+/// Sessions opened on the token unless the file says otherwise.
+const DEFAULT_SESSIONS: usize = 4;
+/// PCRs quoted unless the file says otherwise: firmware, option ROMs, boot loader, secure boot.
+const DEFAULT_PCRS: [u8; 4] = [0, 2, 4, 7];
+
+pub(super) struct Plugins {
+    pub(super) data_store: PathBuf,
+    pub(super) key_manager: Pkcs11Config,
+    pub(super) node_attestors: NodeAttestors,
+}
+
+/// Reads the block; `data_dir` is where the database is unless the file says otherwise.
+pub(super) fn read(plugins: &Section<'_>, data_dir: Option<&Path>) -> Option<Plugins> {
+    plugins.not_supported(PROGRAM, &["UpstreamAuthority", "Notifier", "BundlePublisher", "CredentialComposer"]);
+    let data_store = read_data_store(plugins, data_dir);
+    let key_manager = read_key_manager(plugins);
+    let node_attestors = read_node_attestors(plugins);
+    plugins.finish();
+    Some(Plugins { data_store: data_store?, key_manager: key_manager?, node_attestors: node_attestors? })
+}
+
+fn read_data_store(plugins: &Section<'_>, data_dir: Option<&Path>) -> Option<PathBuf> {
+    let default = || data_dir.map(|dir| dir.join("datastore.sqlite3"));
+    let Some(plugin) = plugins.only_plugin("DataStore") else { return default() };
+    if plugin.name != "sql" {
+        plugins.plugin_mistake("DataStore", &plugin, "not supported: use DataStore \"sql\"");
+        return None;
+    }
+    let data = &plugin.data;
+    data.parsed("database_type", |text| match text {
+        "sqlite3" => Ok(()),
+        _ => Err("not supported by ironroot-server yet: use sqlite3"),
+    });
+    let path = data.parsed("connection_string", |text| match text {
+        ":memory:" => Err("the registry must survive a restart: give the path of a file"),
+        text if text.starts_with("file:") || text.contains('?') => {
+            Err("give the path of a file, without \"file:\" and options")
+        }
+        text => Ok(PathBuf::from(text)),
+    });
+    let wrong = path.is_none() && data.has("connection_string");
+    data.not_supported(
+        PROGRAM,
+        &[
+            "client_cert_path",
+            "client_key_path",
+            "conn_max_lifetime",
+            "disable_migration",
+            "max_idle_conns",
+            "max_open_conns",
+            "ro_connection_string",
+            "root_ca_path",
+        ],
+    );
+    data.finish();
+    if wrong { None } else { path.or_else(default) }
+}
+
+fn read_key_manager(plugins: &Section<'_>) -> Option<Pkcs11Config> {
+    let hint = "the CA's keys live in a PKCS#11 token: add KeyManager \"pkcs11\" { plugin_data { module_path, token_label, pin_file } }";
+    let plugin = plugins.required("KeyManager", plugins.only_plugin("KeyManager"), hint)?;
+    match plugin.name.as_str() {
+        "pkcs11" => read_pkcs11(&plugin.data),
+        "disk" | "memory" => {
+            let reason = "would keep the CA's private key where it can be copied: use KeyManager \"pkcs11\" (SoftHSM will do for a trial)";
+            plugins.plugin_mistake("KeyManager", &plugin, reason);
+            None
+        }
+        _ => {
+            plugins.plugin_mistake("KeyManager", &plugin, format!("not supported by {PROGRAM} yet: use \"pkcs11\""));
+            None
+        }
+    }
+}
+
+fn read_pkcs11(data: &Section<'_>) -> Option<Pkcs11Config> {
+    let token = read_token(data);
+    let module_path = data.path("module_path");
+    let module_path = module_path.or_else(|| token.as_ref()?.module_path().map(Path::to_owned));
+    let hint = "give the token maker's library, such as /usr/lib/softhsm/libsofthsm2.so";
+    let module_path = data.required("module_path", module_path, hint);
+    let pin = read_pin(data, token.as_ref());
+    let sessions =
+        data.integer("sessions", 1..=64).and_then(|count| usize::try_from(count).ok()).unwrap_or(DEFAULT_SESSIONS);
+    data.refuse("pin", "a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file");
+    data.finish();
+    Some(Pkcs11Config { module_path: module_path?, token: token?, pin: pin?, sessions })
+}
+
+fn read_token(data: &Section<'_>) -> Option<TokenUri> {
+    let uri = data.parsed("token_uri", TokenUri::parse);
+    let label = data.string("token_label").map(|label| TokenUri::with_label(&label));
+    let serial = data.string("token_serial").map(|serial| TokenUri::with_serial(&serial));
+    one_of(data, [("token_uri", uri), ("token_label", label), ("token_serial", serial)], "name the token with one of")
+}
+
+fn read_pin(data: &Section<'_>, token: Option<&TokenUri>) -> Option<PinSource> {
+    let file = data.path("pin_file").map(PinSource::File);
+    let environment = data.string("pin_env").map(PinSource::Environment);
+    if let Some(file) = token.and_then(TokenUri::pin_source).filter(|_| file.is_none() && environment.is_none()) {
+        return Some(PinSource::File(file.to_owned()));
+    }
+    one_of(data, [("pin_file", file), ("pin_env", environment)], "say where the PIN comes from with one of")
+}
+
+/// The one value that was given, or a mistake.
+fn one_of<T, const N: usize>(data: &Section<'_>, choices: [(&str, Option<T>); N], hint: &str) -> Option<T> {
+    let names = choices.each_ref().map(|(key, _)| *key).join(", ");
+    let given: Vec<&str> = choices.iter().map(|(key, _)| *key).filter(|key| data.has(key)).collect();
+    match given.as_slice() {
+        [] => data.mistake(choices[0].0, format!("missing: {hint} {names}")),
+        [_] => {}
+        [_, again, ..] => data.mistake(again, format!("{hint} {names}, not with several")),
+    }
+    choices.into_iter().find_map(|(_, value)| value)
+}
+
+fn read_node_attestors(plugins: &Section<'_>) -> Option<NodeAttestors> {
+    let mut attestors = NodeAttestors { join_token: false, tpm2: None };
+    let found = plugins.plugins("NodeAttestor");
+    let known = found.len();
+    for plugin in found {
+        match plugin.name.as_str() {
+            "join_token" => {
+                attestors.join_token = true;
+                plugin.data.finish();
+            }
+            "tpm2" => attestors.tpm2 = read_tpm2(&plugin.data),
+            _ => {
+                let reason = format!("not supported by {PROGRAM} yet: use \"tpm2\" or \"join_token\"");
+                plugins.plugin_mistake("NodeAttestor", &plugin, reason);
+            }
+        }
+    }
+    let hint = "no device could attest: add NodeAttestor \"tpm2\" { } or NodeAttestor \"join_token\" { }";
+    plugins.required("NodeAttestor", (known > 0).then_some(attestors), hint)
+}
+
+fn read_tpm2(data: &Section<'_>) -> Option<Tpm2Config> {
+    let pcrs = data.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_PCRS.to_vec());
+    let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| data.mistake("pcrs", error.to_string())).ok();
+    let require_resident_key = data.boolean("require_resident_key").unwrap_or(true);
+    let admission = read_admission(data);
+    data.finish();
+    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, require_resident_key })
+}
+
+fn read_admission(data: &Section<'_>) -> Option<Admission> {
+    let mut ca_paths: Vec<PathBuf> = data.path("manufacturer_ca_path").into_iter().collect();
+    ca_paths.extend(data.strings("manufacturer_ca_paths").unwrap_or_default().into_iter().map(PathBuf::from));
+    let known = |text: &str| match text {
+        "enrolled" | "manufacturer" | "approval" => Ok(text.to_owned()),
+        _ => Err("use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)"),
+    };
+    let mode = data.parsed("admission", known);
+    if mode.is_none() && data.string("admission").is_some() {
+        return None;
+    }
+    match mode.as_deref() {
+        Some("manufacturer") if ca_paths.is_empty() => {
+            data.mistake(
+                "manufacturer_ca_path",
+                "missing: admission \"manufacturer\" needs the PEM file of the TPM makers' CAs",
+            );
+            None
+        }
+        Some("manufacturer") => Some(Admission::Manufacturer { ca_paths }),
+        mode => {
+            if !ca_paths.is_empty() {
+                data.warn("admission", "the manufacturers' CAs are only used with admission = \"manufacturer\"");
+            }
+            Some(if mode == Some("approval") { Admission::Approval } else { Admission::Enrolled })
+        }
+    }
+}

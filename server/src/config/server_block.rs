@@ -1,0 +1,206 @@
+//! The `server` block.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ironroot_api::settings::{Section, format_duration};
+use ironroot_api::{SpiffeId, TrustDomain};
+
+use super::{CaSubject, Lifetimes, PROGRAM, RateLimits};
+
+/// Where the admin socket is unless the file says otherwise. Source: SPIRE.
+pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-server/private/api.sock";
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Longest lifetime accepted: ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Longest SVID that a CA rotation never cuts short. Source: SPIRE, which prepares the next CA at most 7 days ahead.
+const LONGEST_SAFE_SVID: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A CA is replaced when a sixth of its life is left. Source: SPIRE.
+const CA_LIVES_PER_SVID: u32 = 6;
+
+pub(super) struct ServerBlock {
+    pub(super) trust_domain: TrustDomain,
+    pub(super) data_dir: PathBuf,
+    pub(super) bind_address: SocketAddr,
+    pub(super) socket_path: PathBuf,
+    pub(super) lifetimes: Lifetimes,
+    pub(super) ca_subject: CaSubject,
+    pub(super) admin_ids: Vec<SpiffeId>,
+    pub(super) audit_log_enabled: bool,
+    pub(super) rate_limits: RateLimits,
+    pub(super) prune_attested_nodes_expired_for: Option<Duration>,
+}
+
+pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
+    let trust_domain = server.parsed("trust_domain", TrustDomain::new);
+    let trust_domain =
+        server.required("trust_domain", trust_domain, "give its name, such as trust_domain = \"example.org\"");
+    let data_dir = server.required("data_dir", server.path("data_dir"), "give the directory the server may write to");
+    let address = server.ip_address("bind_address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let port = server.port("bind_port", 0).unwrap_or(8081);
+    let socket_path = server.path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
+    let lifetimes = read_lifetimes(server);
+    let ca_subject = read_ca_subject(&server.block("ca_subject"));
+    let admin_ids = server.parsed_list("admin_ids", SpiffeId::parse).unwrap_or_default();
+    let rate_limits = read_rate_limits(&server.block("ratelimit"));
+    let prune_attested_nodes_expired_for = server.duration("prune_attested_nodes_expired_for");
+    let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(false);
+    read_key_type(server);
+    Some(ServerBlock {
+        admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
+        trust_domain: trust_domain?,
+        data_dir: data_dir?,
+        bind_address: SocketAddr::new(address, port),
+        socket_path,
+        lifetimes,
+        ca_subject: ca_subject?,
+        audit_log_enabled,
+        rate_limits,
+        prune_attested_nodes_expired_for,
+    })
+}
+
+/// SPIRE's keys that are understood there and not here yet.
+pub(super) fn refuse_unsupported(server: &Section<'_>) {
+    server.not_supported(
+        PROGRAM,
+        &[
+            "federation",
+            "jwt_key_type",
+            "jwt_issuer",
+            "log_source_location",
+            "max_attested_node_info_staleness",
+            "profiling_enabled",
+            "profiling_freq",
+            "profiling_names",
+            "profiling_port",
+            "proxy_protocol_trusted_cidrs",
+            "prune_attested_nodes_batch_size",
+            "prune_tofu_nodes",
+        ],
+    );
+    // JWT-SVIDs are not served yet, so switching them off is already done.
+    server.boolean("disable_jwt_svids");
+    let experimental = server.block("experimental");
+    experimental.not_supported(
+        PROGRAM,
+        &[
+            "agent_spiffe_id_as_selector",
+            "auth_opa_policy_engine",
+            "cache_reload_interval",
+            "event_timeout",
+            "events_based_cache",
+            "feature_flags",
+            "full_cache_reload_interval",
+            "named_pipe_name",
+            "prune_events_older_than",
+            "require_pq_kem",
+            "sql_transaction_timeout",
+            "wit_issuer",
+            "wit_key_type",
+        ],
+    );
+    experimental.finish();
+}
+
+fn read_lifetimes(server: &Section<'_>) -> Lifetimes {
+    let ca = lifetime(server, "ca_ttl", 24 * HOUR);
+    let x509_svid = lifetime(server, "default_x509_svid_ttl", HOUR);
+    let jwt_svid = lifetime(server, "default_jwt_svid_ttl", Duration::from_secs(300));
+    let agent = lifetime(server, "agent_ttl", x509_svid);
+    for (key, svid) in [("default_x509_svid_ttl", x509_svid), ("default_jwt_svid_ttl", jwt_svid), ("agent_ttl", agent)]
+    {
+        if server.has(key) || key == "default_x509_svid_ttl" {
+            warn_of_short_svids(server, key, svid, ca);
+        }
+    }
+    Lifetimes { ca, agent, x509_svid, jwt_svid }
+}
+
+fn lifetime(server: &Section<'_>, key: &str, default: Duration) -> Duration {
+    let Some(lifetime) = server.duration(key) else { return default };
+    if lifetime < Duration::from_secs(1) || lifetime > LONGEST {
+        server.mistake(key, format!("must be from 1s to {}", format_duration(LONGEST)));
+        return default;
+    }
+    lifetime
+}
+
+/// An SVID ends with the CA that signed it, and a CA signs until a sixth of its life is left, at most 7 days.
+fn warn_of_short_svids(server: &Section<'_>, key: &str, svid: Duration, ca: Duration) {
+    let safe = (ca / CA_LIVES_PER_SVID).min(LONGEST_SAFE_SVID);
+    if svid <= safe {
+        return;
+    }
+    let cure = if svid <= LONGEST_SAFE_SVID {
+        let ca = format_duration(svid * CA_LIVES_PER_SVID);
+        format!("set {key} to {} or less, or ca_ttl to {ca} or more", format_duration(safe))
+    } else {
+        format!("set {key} to {} or less", format_duration(safe))
+    };
+    server.warn(
+        key,
+        format!(
+            "{} is not always possible before a CA rotation, some SVIDs will be shorter: {cure}",
+            format_duration(svid)
+        ),
+    );
+}
+
+fn read_key_type(server: &Section<'_>) {
+    server.parsed("ca_key_type", |text| match text {
+        "ec-p256" => Ok(()),
+        "ec-p384" | "rsa-2048" | "rsa-4096" => Err("not supported by ironroot-server yet: use ec-p256"),
+        _ => Err("not a key type: use ec-p256"),
+    });
+}
+
+fn read_ca_subject(section: &Section<'_>) -> Option<CaSubject> {
+    let country = section.strings("country").unwrap_or_default();
+    if country.iter().any(|c| c.len() != 2 || !c.bytes().all(|b| b.is_ascii_alphabetic())) {
+        section.mistake("country", "a country has two letters, such as \"DE\"");
+    }
+    let organization = section.strings("organization").unwrap_or_default();
+    let common_name = section.string("common_name");
+    for (key, longest) in [
+        ("organization", organization.iter().map(|o| o.chars().count()).max()),
+        ("common_name", common_name.as_ref().map(|c| c.chars().count())),
+    ] {
+        // Source: RFC 5280 appendix A.1, ub-organization-name and ub-common-name.
+        if longest.is_some_and(|longest| longest > 64) {
+            section.mistake(key, "longer than the 64 characters a certificate can hold");
+        }
+    }
+    section.finish();
+    if country.is_empty() && organization.is_empty() && common_name.is_none() {
+        if section.is_present() {
+            section.warn("organization", "ca_subject is empty: C=US, O=SPIFFE is used");
+        }
+        return Some(CaSubject {
+            country: vec!["US".to_owned()],
+            organization: vec!["SPIFFE".to_owned()],
+            common_name: None,
+        });
+    }
+    Some(CaSubject { country, organization, common_name })
+}
+
+fn read_rate_limits(section: &Section<'_>) -> RateLimits {
+    let limits = RateLimits {
+        attestation: section.boolean("attestation").unwrap_or(true),
+        signing: section.boolean("signing").unwrap_or(true),
+    };
+    section.finish();
+    limits
+}
+
+/// Admins of other trust domains need federation, which is not there yet.
+fn own_admins(server: &Section<'_>, trust_domain: Option<&TrustDomain>, ids: Vec<SpiffeId>) -> Vec<SpiffeId> {
+    let Some(trust_domain) = trust_domain else { return ids };
+    let own = |id: SpiffeId| {
+        id.as_member_of(trust_domain).map_err(|error| server.mistake("admin_ids", error.to_string())).ok()
+    };
+    ids.into_iter().filter_map(own).collect()
+}
