@@ -82,6 +82,9 @@ fn attribute(names: &[GeneralName], oid: ObjectIdentifier, what: &'static str) -
 fn manufacturer(text: &str) -> Result<String, EkCertificateError> {
     let refusal = || EkCertificateError::TpmAttribute("manufacturer");
     let digits = text.strip_prefix("id:").filter(|digits| digits.len() == 8).ok_or_else(refusal)?;
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(refusal());
+    }
     let id = u32::from_str_radix(digits, 16).map_err(|_| refusal())?.to_be_bytes();
     let letters = id.trim_ascii_end();
     let letters = letters.strip_suffix(&[0]).unwrap_or(letters);
