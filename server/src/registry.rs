@@ -1,5 +1,135 @@
-//! In memory: entries and agents, and which entries an agent may serve.
+//! In memory: entries and agents, and which entries an agent may serve. A sync never touches SQL.
+//!
+//! Changes are decided in a transaction of the store and take effect here when they are on disk, in the same order, even
+//! if the caller has gone away meanwhile. Readers hold the lock only while they look something up.
+//!
+//! ```text
+//!  change ──► store transaction ──commit──► tables (entries · agents) ──► changes()
+//!  agent, now ──► authorized_entries ──► AuthorizedView ──► AuthorizedEntry   (cached per agent until an entry changes)
+//! ```
 
+mod agent_table;
+mod agents;
 mod authorized;
+mod entries;
+mod entry_table;
+#[cfg(test)]
+mod model_tests;
 
-pub use authorized::AuthorizedEntry;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use ironroot_api::entry::EntryError;
+use ironroot_api::page::PageTokenError;
+use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
+use thiserror::Error;
+use tokio::sync::watch;
+
+pub use agent_table::AgentStanding;
+pub use authorized::{AuthorizedEntry, AuthorizedView};
+pub use entries::Created;
+
+use crate::store::{Store, StoreError};
+use agent_table::AgentTable;
+use entry_table::EntryTable;
+
+/// Why the registry refuses a change.
+#[derive(Clone, Debug, Error)]
+pub enum RegistryError {
+    /// No entry of that ID.
+    #[error("entry not found")]
+    EntryNotFound,
+    /// The entry ID asked for belongs to another entry.
+    #[error("entry ID is taken by another entry")]
+    EntryIdTaken,
+    /// The entry would break a bound.
+    #[error("invalid entry")]
+    Entry(#[from] EntryError),
+    /// No agent of that ID.
+    #[error("agent is not attested")]
+    AgentNotFound,
+    /// An operator shut the agent out; it must be deleted before it may attest again.
+    #[error("agent is banned")]
+    AgentBanned,
+    /// The certificate shown is neither the agent's current nor its renewed one.
+    #[error("agent SVID is not active")]
+    NotActive,
+    /// There is an unused join token of that value.
+    #[error("join token is taken")]
+    TokenTaken,
+    /// The join token cannot be part of an agent's ID.
+    #[error("invalid join token")]
+    Token(#[source] SpiffeIdError),
+    /// The page token was not made by this server.
+    #[error(transparent)]
+    PageToken(#[from] PageTokenError),
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Entries and agents: durable in the store, answered from memory.
+#[derive(Debug)]
+pub struct Registry {
+    store: Store,
+    shared: Arc<Shared>,
+}
+
+/// What the store's thread updates after each commit.
+#[derive(Debug)]
+struct Shared {
+    tables: RwLock<Tables>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Tables {
+    entries: EntryTable,
+    agents: AgentTable,
+}
+
+impl Registry {
+    /// Reads everything the store holds.
+    pub async fn load(store: Store) -> Result<Self, StoreError> {
+        let read = |tx: &crate::store::Transaction<'_>| Ok::<_, StoreError>((tx.entries()?, tx.agents()?));
+        let (entries, agents) = store.change(read, |_| ()).await?;
+        let mut tables =
+            Tables { entries: EntryTable::new(store.trust_domain().server_id()), agents: AgentTable::default() };
+        entries.into_iter().for_each(|(seq, entry)| tables.entries.put(seq, Arc::new(entry)));
+        agents.into_iter().for_each(|(seq, agent)| tables.agents.put(seq, agent));
+        let shared = Arc::new(Shared { tables: RwLock::new(tables), changes: watch::Sender::new(0) });
+        Ok(Self { store, shared })
+    }
+
+    /// The trust domain whose registry this is.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.store.trust_domain()
+    }
+
+    /// Counts changes, of entries or agents, since the start.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// What the agent may serve now: the entries below its ID and below the node aliases that its selectors match,
+    /// through any number of parents, without those that have ended. Nothing for an agent that is unknown or banned.
+    pub fn authorized_entries(&self, agent: &SpiffeId, now_unix: i64) -> AuthorizedView {
+        let tables = self.shared.read();
+        tables.agents.slot(agent).map_or_else(AuthorizedView::default, |slot| slot.view(&tables.entries, now_unix))
+    }
+
+    /// The entry of that ID if it is among those the agent may serve now.
+    pub fn authorize_entry(&self, agent: &SpiffeId, entry_id: &str, now_unix: i64) -> Option<AuthorizedEntry> {
+        self.authorized_entries(agent, now_unix).find(entry_id).cloned()
+    }
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().expect("no code panics while it holds the tables")
+    }
+
+    fn apply(&self, change: impl FnOnce(&mut Tables)) {
+        change(&mut self.tables.write().expect("no code panics while it holds the tables"));
+        self.changes.send_modify(|count| *count += 1);
+    }
+}

@@ -7,7 +7,7 @@ use super::RegistrationEntry;
 use crate::pb::{entry, types};
 use crate::{SpiffeId, SpiffeIdError, TrustDomain};
 
-/// Why a filter or a page is refused.
+/// Why a filter is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FilterError {
     /// A SPIFFE ID in the filter is malformed or of another trust domain.
@@ -33,9 +33,6 @@ pub enum FilterError {
     /// A time in the filter is not of the form `2006-01-02 15:04:05 -0700 -07`.
     #[error("malformed expires before filter: must be like \"2006-01-02 15:04:05 -0700 -07\"")]
     ExpiresBefore,
-    /// The page token was not made by this server.
-    #[error("malformed page token")]
-    PageToken,
 }
 
 /// How a stored set relates to the set asked for.

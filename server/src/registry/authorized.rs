@@ -2,21 +2,74 @@
 
 use std::sync::Arc;
 
-use ironroot_api::entry::RegistrationEntry;
+use ironroot_api::entry::{EncodedEntry, RegistrationEntry};
+
+/// An entry, its place in lists, and its wire form, made once.
+#[derive(Debug)]
+pub(super) struct StoredEntry {
+    pub seq: i64,
+    pub entry: Arc<RegistrationEntry>,
+    pub encoded: EncodedEntry,
+}
 
 /// An entry that the registry found among those an agent may serve. Only the registry makes one.
 #[derive(Clone, Debug)]
 pub struct AuthorizedEntry {
-    entry: Arc<RegistrationEntry>,
+    stored: Arc<StoredEntry>,
 }
 
 impl AuthorizedEntry {
-    pub(super) fn new(entry: Arc<RegistrationEntry>) -> Self {
-        Self { entry }
-    }
-
     /// The entry.
     pub fn entry(&self) -> &RegistrationEntry {
-        &self.entry
+        &self.stored.entry
+    }
+
+    /// The entry's wire form.
+    pub fn encoded(&self) -> &EncodedEntry {
+        &self.stored.encoded
+    }
+}
+
+/// The entries an agent may serve, in the order of their IDs. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct AuthorizedView {
+    entries: Arc<[AuthorizedEntry]>,
+}
+
+impl AuthorizedView {
+    pub(super) fn new(entries: Vec<Arc<StoredEntry>>) -> Self {
+        let mut entries: Vec<_> = entries.into_iter().map(|stored| AuthorizedEntry { stored }).collect();
+        entries.sort_by(|a, b| a.entry().id().cmp(b.entry().id()));
+        Self { entries: entries.into() }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// In order.
+    pub fn iter(&self) -> std::slice::Iter<'_, AuthorizedEntry> {
+        self.entries.iter()
+    }
+
+    /// The entry of that ID.
+    pub fn find(&self, id: &str) -> Option<&AuthorizedEntry> {
+        let place = self.entries.binary_search_by(|authorized| authorized.entry().id().cmp(id)).ok()?;
+        self.entries.get(place)
+    }
+}
+
+impl<'a> IntoIterator for &'a AuthorizedView {
+    type Item = &'a AuthorizedEntry;
+    type IntoIter = std::slice::Iter<'a, AuthorizedEntry>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }

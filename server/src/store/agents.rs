@@ -58,6 +58,17 @@ impl Transaction<'_> {
     pub fn remove_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
         Ok(self.connection.prepare_cached("DELETE FROM agents WHERE spiffe_id = ?1")?.execute([id.as_str()])? == 1)
     }
+
+    /// Removes agents that can attest again, are not banned, and whose certificates ended before that time; returns their
+    /// IDs.
+    pub fn remove_agents_ended_before(&self, time: i64) -> Result<Vec<SpiffeId>, StoreError> {
+        let remove = "DELETE FROM agents
+                      WHERE can_reattest = 1 AND banned = 0 AND not_after < ?1 AND new_not_after < ?1 RETURNING spiffe_id";
+        let mut remove = self.connection.prepare_cached(remove)?;
+        let ids = remove.query_map([time], |row| row.get::<_, String>(0))?;
+        let parse = |id: String| SpiffeId::parse(&id).map_err(|e| StoreError::Corrupt(format!("agent {id:?}: {e}")));
+        ids.map(|id| parse(id?)).collect()
+    }
 }
 
 fn record(row: &Row<'_>) -> Result<(i64, AgentRecord), StoreError> {

@@ -1,0 +1,122 @@
+//! Agents in memory, each with the entries it may serve.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+
+use ironroot_api::SpiffeId;
+use ironroot_api::agent::{AgentFilter, AgentRecord};
+use ironroot_api::page::{ListPage, Page};
+
+use super::authorized::AuthorizedView;
+use super::entry_table::EntryTable;
+
+/// What the registry says of an agent that shows a certificate. The order of the variants is the order of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentStanding {
+    /// No such agent: never attested, or deleted.
+    NotAttested,
+    /// Shut out by an operator.
+    Banned,
+    /// The certificate is the agent's current one.
+    Active,
+    /// The certificate is the renewed one, shown for the first time: activate it, then go on.
+    ActivatePending,
+    /// The certificate is neither: replaced, or a copy's.
+    NotActive,
+}
+
+impl AgentStanding {
+    /// What `agent`'s row means for the certificate with this decimal serial.
+    pub(super) fn of(agent: &AgentRecord, serial: &str) -> Self {
+        if agent.banned || agent.serial.is_empty() {
+            Self::Banned
+        } else if agent.serial == serial {
+            Self::Active
+        } else if !serial.is_empty() && agent.new_serial == serial {
+            Self::ActivatePending
+        } else {
+            Self::NotActive
+        }
+    }
+}
+
+/// An agent's row and, until the next entry change, what it may serve.
+#[derive(Debug)]
+pub(super) struct AgentSlot {
+    seq: i64,
+    pub record: Arc<AgentRecord>,
+    view: Mutex<Option<CachedView>>,
+}
+
+#[derive(Debug)]
+struct CachedView {
+    entries_revision: u64,
+    valid_until: i64,
+    view: AuthorizedView,
+}
+
+impl AgentSlot {
+    /// What the agent may serve now.
+    pub fn view(&self, entries: &EntryTable, now_unix: i64) -> AuthorizedView {
+        if self.record.banned {
+            return AuthorizedView::default();
+        }
+        let mut cached = self.view.lock().expect("no code panics while it holds a view");
+        match &*cached {
+            Some(c) if c.entries_revision == entries.revision() && now_unix < c.valid_until => c.view.clone(),
+            _ => cached.insert(self.gather(entries, now_unix)).view.clone(),
+        }
+    }
+
+    fn gather(&self, entries: &EntryTable, now_unix: i64) -> CachedView {
+        let mut below = entries.below(&self.record.spiffe_id, &self.record.selectors);
+        below.retain(|stored| !stored.entry.is_expired(now_unix));
+        let ends = below.iter().map(|stored| stored.entry.expires_at()).filter(|end| *end != 0);
+        CachedView {
+            entries_revision: entries.revision(),
+            valid_until: ends.min().unwrap_or(i64::MAX),
+            view: AuthorizedView::new(below),
+        }
+    }
+}
+
+/// All agents of the trust domain.
+#[derive(Debug, Default)]
+pub(super) struct AgentTable {
+    all: BTreeMap<i64, Arc<AgentSlot>>,
+    by_id: HashMap<SpiffeId, Arc<AgentSlot>>,
+}
+
+impl AgentTable {
+    /// Adds the agent, or replaces its row.
+    pub fn put(&mut self, seq: i64, agent: AgentRecord) {
+        let id = agent.spiffe_id.clone();
+        let slot = Arc::new(AgentSlot { seq, record: Arc::new(agent), view: Mutex::new(None) });
+        self.all.insert(seq, slot.clone());
+        self.by_id.insert(id, slot);
+    }
+
+    /// Removes the agent, if it is there.
+    pub fn remove(&mut self, id: &SpiffeId) {
+        if let Some(slot) = self.by_id.remove(id) {
+            self.all.remove(&slot.seq);
+        }
+    }
+
+    /// The agent of that ID.
+    pub fn slot(&self, id: &SpiffeId) -> Option<&AgentSlot> {
+        self.by_id.get(id).map(|slot| &**slot)
+    }
+
+    /// The matching agents of a page.
+    pub fn page(&self, filter: &AgentFilter, page: Page) -> ListPage<Arc<AgentRecord>> {
+        let behind = self.all.range((Bound::Excluded(page.after), Bound::Unbounded));
+        page.cut(behind.filter(|(_, slot)| filter.matches(&slot.record)).map(|(seq, slot)| (*seq, slot.record.clone())))
+    }
+
+    /// How many agents match.
+    pub fn count(&self, filter: &AgentFilter) -> usize {
+        self.all.values().filter(|slot| filter.matches(&slot.record)).count()
+    }
+}

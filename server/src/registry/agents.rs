@@ -1,0 +1,179 @@
+//! What happens to agents: attestation, renewal, ban.
+
+use std::sync::Arc;
+
+use ironroot_api::SpiffeId;
+use ironroot_api::agent::{AgentFilter, AgentRecord};
+use ironroot_api::page::{ListPage, Page};
+
+use super::{AgentStanding, Registry, RegistryError};
+use crate::store::{StoreError, Transaction};
+
+impl Registry {
+    /// Stores an agent that has just proven itself. Its certificate is the current one from now on, any earlier one is not
+    /// active any more. An agent that was banned meanwhile is refused.
+    pub async fn attest_agent(&self, agent: AgentRecord) -> Result<(), RegistryError> {
+        self.change_agent(move |tx| match tx.agent(&agent.spiffe_id)? {
+            Some((_, known)) if known.banned => Err(RegistryError::AgentBanned),
+            _ => Ok(agent),
+        })
+        .await
+    }
+
+    /// Stores a renewed certificate beside the current one, which stays good until the new one is first used: an agent
+    /// that loses the answer is not locked out.
+    pub async fn renew_agent(&self, id: &SpiffeId, serial: &str, not_after: i64) -> Result<(), RegistryError> {
+        let serial = serial.to_owned();
+        self.change_known_agent(id, move |agent| {
+            if agent.banned {
+                return Err(RegistryError::AgentBanned);
+            }
+            Ok(AgentRecord { new_serial: serial, new_not_after: not_after, ..agent })
+        })
+        .await
+    }
+
+    /// Makes the renewed certificate the current one. Good also if it is that already.
+    pub async fn activate_agent(&self, id: &SpiffeId, serial: &str) -> Result<(), RegistryError> {
+        let serial = serial.to_owned();
+        self.change_known_agent(id, move |agent| match AgentStanding::of(&agent, &serial) {
+            AgentStanding::Active => Ok(agent),
+            AgentStanding::ActivatePending => Ok(AgentRecord {
+                serial: agent.new_serial,
+                not_after: agent.new_not_after,
+                new_serial: String::new(),
+                new_not_after: 0,
+                ..agent
+            }),
+            AgentStanding::Banned => Err(RegistryError::AgentBanned),
+            AgentStanding::NotActive | AgentStanding::NotAttested => Err(RegistryError::NotActive),
+        })
+        .await
+    }
+
+    /// Shuts the agent out: none of its certificates counts, and it may not attest again until it is deleted. False if
+    /// there is no such agent.
+    pub async fn ban_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
+        let (serial, new_serial) = (String::new(), String::new());
+        let ban = move |agent| AgentRecord { banned: true, serial, new_serial, new_not_after: 0, ..agent };
+        known(self.change_known_agent(id, move |agent| Ok::<_, Unknown>(ban(agent))).await)
+    }
+
+    /// Stores what the agent says it runs; of an agent that was deleted meanwhile nothing.
+    pub async fn set_agent_version(&self, id: &SpiffeId, version: &str) -> Result<(), StoreError> {
+        if self.agent(id).is_none_or(|agent| agent.agent_version == version) {
+            return Ok(());
+        }
+        let agent_version = version.to_owned();
+        let set = move |agent| Ok::<_, Unknown>(AgentRecord { agent_version, ..agent });
+        known(self.change_known_agent(id, set).await).map(drop)
+    }
+
+    /// Forgets the agent, its ban included; it may attest again. False if there is no such agent.
+    pub async fn delete_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
+        let shared = self.shared.clone();
+        let (id, gone) = (id.clone(), id.clone());
+        let apply = move |removed: &bool| {
+            if *removed {
+                shared.apply(|tables| tables.agents.remove(&gone));
+            }
+        };
+        self.store.change(move |tx| tx.remove_agent(&id), apply).await
+    }
+
+    /// Forgets agents that can attest again, are not banned, and whose certificates all ended before that time; returns
+    /// how many.
+    pub async fn prune_expired_agents(&self, ended_before: i64) -> Result<usize, StoreError> {
+        let shared = self.shared.clone();
+        let apply = move |ids: &Vec<SpiffeId>| {
+            if !ids.is_empty() {
+                shared.apply(|tables| ids.iter().for_each(|id| tables.agents.remove(id)));
+            }
+        };
+        Ok(self.store.change(move |tx| tx.remove_agents_ended_before(ended_before), apply).await?.len())
+    }
+
+    /// What the certificate with this decimal serial is worth for that agent.
+    pub fn agent_standing(&self, id: &SpiffeId, serial: &str) -> AgentStanding {
+        let tables = self.shared.read();
+        tables.agents.slot(id).map_or(AgentStanding::NotAttested, |slot| AgentStanding::of(&slot.record, serial))
+    }
+
+    /// The agent of that ID.
+    pub fn agent(&self, id: &SpiffeId) -> Option<Arc<AgentRecord>> {
+        self.shared.read().agents.slot(id).map(|slot| slot.record.clone())
+    }
+
+    /// The matching agents of a page, in the order of their first attestation. `page_size` and `page_token` as on the wire.
+    pub fn list_agents(
+        &self,
+        filter: &AgentFilter,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<ListPage<Arc<AgentRecord>>, RegistryError> {
+        Ok(self.shared.read().agents.page(filter, Page::from_pb(page_size, page_token)?))
+    }
+
+    /// How many agents match.
+    pub fn count_agents(&self, filter: &AgentFilter) -> usize {
+        self.shared.read().agents.count(filter)
+    }
+
+    async fn change_known_agent<E>(
+        &self,
+        id: &SpiffeId,
+        change: impl FnOnce(AgentRecord) -> Result<AgentRecord, E> + Send + 'static,
+    ) -> Result<(), E>
+    where
+        E: From<StoreError> + From<Unknown> + Send + 'static,
+    {
+        let id = id.clone();
+        self.change_agent(move |tx| change(tx.agent(&id)?.ok_or(Unknown::Agent)?.1)).await
+    }
+
+    /// Stores the row that `decide` gives.
+    async fn change_agent<E: From<StoreError> + Send + 'static>(
+        &self,
+        decide: impl FnOnce(&Transaction<'_>) -> Result<AgentRecord, E> + Send + 'static,
+    ) -> Result<(), E> {
+        let shared = self.shared.clone();
+        let write = move |tx: &Transaction<'_>| {
+            let agent = decide(tx)?;
+            Ok::<_, E>((tx.put_agent(&agent)?, agent))
+        };
+        let apply = move |(seq, agent): &(i64, AgentRecord)| {
+            shared.apply(|tables| tables.agents.put(*seq, agent.clone()));
+        };
+        self.store.change(write, apply).await.map(drop)
+    }
+}
+
+/// Why a change that no rule forbids did not happen.
+enum Unknown {
+    Agent,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Unknown {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Unknown> for RegistryError {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::Agent => Self::AgentNotFound,
+            Unknown::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Whether the agent was there.
+fn known(outcome: Result<(), Unknown>) -> Result<bool, StoreError> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(Unknown::Agent) => Ok(false),
+        Err(Unknown::Store(error)) => Err(error),
+    }
+}

@@ -1,0 +1,179 @@
+//! What operators do with entries, with SPIRE's semantics.
+
+use std::sync::Arc;
+
+use ironroot_api::SpiffeId;
+use ironroot_api::agent::selectors_to_pb;
+use ironroot_api::entry::{EntryFilter, NewEntry, RegistrationEntry};
+use ironroot_api::page::{ListPage, Page};
+use ironroot_api::pb::types;
+use ironroot_attest::Selector;
+use uuid::Uuid;
+
+use super::{Registry, RegistryError};
+use crate::store::{StoreError, Transaction};
+
+/// What became of a new entry.
+#[derive(Clone, Debug)]
+pub enum Created {
+    /// It is stored.
+    New(Arc<RegistrationEntry>),
+    /// This one gives the same identity to the same holder already; nothing was changed.
+    Similar(Arc<RegistrationEntry>),
+}
+
+/// An entry that came into being, with its place in lists.
+type Placed = (i64, Arc<RegistrationEntry>);
+
+impl Registry {
+    /// Stores a new entry, unless a similar one is there.
+    pub async fn create_entry(&self, entry: &types::Entry, now_unix: i64) -> Result<Created, RegistryError> {
+        let new = NewEntry::from_pb(entry, self.trust_domain())?;
+        let shared = self.shared.clone();
+        let outcome = self.store.change(
+            move |tx| add_unless_similar(tx, new, now_unix),
+            move |outcome| {
+                if let Ok((seq, entry)) = outcome {
+                    shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
+                }
+            },
+        );
+        Ok(match outcome.await? {
+            Ok((_, entry)) => Created::New(entry),
+            Err(existing) => Created::Similar(existing),
+        })
+    }
+
+    /// Takes the fields that `mask` names (no mask: all) from `entry` into the stored entry of its ID; the revision grows.
+    pub async fn update_entry(
+        &self,
+        entry: &types::Entry,
+        mask: Option<&types::EntryMask>,
+    ) -> Result<Arc<RegistrationEntry>, RegistryError> {
+        let shared = self.shared.clone();
+        let (entry, mask, trust_domain) = (entry.clone(), mask.cloned(), self.trust_domain().clone());
+        let update = move |tx: &Transaction<'_>| {
+            let (seq, stored) = tx.entry(&entry.id)?.ok_or(RegistryError::EntryNotFound)?;
+            let updated = stored.updated(&entry, mask.as_ref(), &trust_domain)?;
+            tx.replace_entry(&updated)?;
+            Ok::<Placed, RegistryError>((seq, Arc::new(updated)))
+        };
+        let apply = move |(seq, entry): &Placed| shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
+        Ok(self.store.change(update, apply).await?.1)
+    }
+
+    /// Removes an entry.
+    pub async fn delete_entry(&self, id: &str) -> Result<(), RegistryError> {
+        let shared = self.shared.clone();
+        let (id, gone) = (id.to_owned(), id.to_owned());
+        let remove = move |tx: &Transaction<'_>| match tx.remove_entry(&id)? {
+            true => Ok(()),
+            false => Err(RegistryError::EntryNotFound),
+        };
+        self.store.change(remove, move |()| shared.apply(|tables| tables.entries.remove(&gone))).await
+    }
+
+    /// Removes the entries that have ended; returns how many. Agents do not see such entries even before.
+    pub async fn prune_expired_entries(&self, now_unix: i64) -> Result<usize, StoreError> {
+        let shared = self.shared.clone();
+        let remove = move |tx: &Transaction<'_>| tx.remove_expired_entries(now_unix);
+        let apply = move |ids: &Vec<String>| {
+            if !ids.is_empty() {
+                shared.apply(|tables| ids.iter().for_each(|id| tables.entries.remove(id)));
+            }
+        };
+        Ok(self.store.change(remove, apply).await?.len())
+    }
+
+    /// Stores a join token that is good until `expires_at`. With `agent_alias`, the agent that attests with it also
+    /// serves what is registered below that ID. Source: SPIRE's CreateJoinToken.
+    pub async fn create_join_token(
+        &self,
+        token: &str,
+        expires_at: i64,
+        agent_alias: Option<&SpiffeId>,
+        now_unix: i64,
+    ) -> Result<(), RegistryError> {
+        let path = format!("/spire/agent/join_token/{token}");
+        let agent_id = self.trust_domain().id_with_path(&path).map_err(RegistryError::Token)?;
+        // A slash would make it two segments, and another agent's ID.
+        if token.contains('/') {
+            return Err(RegistryError::Token(ironroot_api::SpiffeIdError::Path));
+        }
+        let alias = agent_alias.map(|alias| self.token_alias(agent_id, alias)).transpose()?;
+        let shared = self.shared.clone();
+        let token = token.to_owned();
+        let add = move |tx: &Transaction<'_>| {
+            if !tx.add_join_token(&token, expires_at)? {
+                return Err(RegistryError::TokenTaken);
+            }
+            alias.map(|alias| add_unless_similar(tx, alias, now_unix)).transpose()
+        };
+        let apply = move |added: &Option<Result<Placed, Arc<RegistrationEntry>>>| {
+            if let Some(Ok((seq, entry))) = added {
+                shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
+            }
+        };
+        self.store.change(add, apply).await.map(drop)
+    }
+
+    /// The entry of that ID.
+    pub fn entry(&self, id: &str) -> Option<Arc<RegistrationEntry>> {
+        self.shared.read().entries.get(id)
+    }
+
+    /// The matching entries of a page, in the order of their creation. `page_size` and `page_token` as on the wire.
+    pub fn list_entries(
+        &self,
+        filter: &EntryFilter,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<ListPage<Arc<RegistrationEntry>>, RegistryError> {
+        Ok(self.shared.read().entries.page(filter, Page::from_pb(page_size, page_token)?))
+    }
+
+    /// How many entries match.
+    pub fn count_entries(&self, filter: &EntryFilter) -> usize {
+        self.shared.read().entries.count(filter)
+    }
+
+    /// Whether an entry lets this ID administer the server.
+    pub fn is_admin(&self, id: &SpiffeId, now_unix: i64) -> bool {
+        self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.admin() && !entry.is_expired(now_unix))
+    }
+
+    /// Whether an entry makes this ID a downstream server's.
+    pub fn is_downstream(&self, id: &SpiffeId, now_unix: i64) -> bool {
+        self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.downstream() && !entry.is_expired(now_unix))
+    }
+
+    fn token_alias(&self, agent_id: SpiffeId, alias: &SpiffeId) -> Result<NewEntry, RegistryError> {
+        let selector = Selector::new("spiffe_id", agent_id.as_str()).expect("a SPIFFE ID is a legal selector value");
+        let entry = types::Entry {
+            spiffe_id: Some(alias.to_pb()),
+            parent_id: Some(agent_id.to_pb()),
+            selectors: selectors_to_pb(&[selector].into_iter().collect()),
+            ..types::Entry::default()
+        };
+        Ok(NewEntry::from_pb(&entry, self.trust_domain())?)
+    }
+}
+
+/// The new entry, or the similar one that was there.
+fn add_unless_similar(
+    tx: &Transaction<'_>,
+    new: NewEntry,
+    now_unix: i64,
+) -> Result<Result<Placed, Arc<RegistrationEntry>>, RegistryError> {
+    if let Some((_, existing)) = tx.entry_similar_to(&new)? {
+        return Ok(Err(Arc::new(existing)));
+    }
+    if let Some(id) = new.requested_id()
+        && tx.entry(id)?.is_some()
+    {
+        return Err(RegistryError::EntryIdTaken);
+    }
+    let entry = new.register(Uuid::new_v4().to_string(), now_unix);
+    let seq = tx.add_entry(&entry)?;
+    Ok(Ok((seq, Arc::new(entry))))
+}
