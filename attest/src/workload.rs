@@ -1,1 +1,88 @@
 //! Local unix processes: who is on the other end of this socket?
+//!
+//! ```text
+//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor::attest ─► SelectorSet
+//!                                                                 alive? · /proc/PID pinned · alive still?
+//! ```
+//! What holds: user and group are those of the process that connected; everything else was read from that very process
+//! while it lived. What cannot hold on Linux: that the process named is the one that reads the answer (a socket can be
+//! inherited), and, for `unix:path` and `unix:sha256`, that an interpreter runs the script one has in mind. So entries
+//! with these selectors need `unix:uid` beside them.
+//!
+//! Everything here blocks (procfs, user database, hashing): call it under `spawn_blocking`, except [`Peer::of`].
+
+pub mod capabilities;
+mod digests;
+mod executable;
+mod names;
+mod peer;
+mod process;
+mod unix;
+
+use std::io;
+
+use nix::errno::Errno;
+use thiserror::Error;
+
+pub use peer::Peer;
+pub use unix::{AttestorError, UnixAttestor, UnixAttestorConfig};
+
+/// Most supplementary groups looked at. The kernel allows 65,536, each of which would cost a lookup.
+pub const MAX_SUPPLEMENTARY_GROUPS: usize = 1024;
+
+/// Why a local caller cannot be attested. Each is about this caller alone.
+#[derive(Debug, Error)]
+pub enum WorkloadRefusal {
+    /// The kernel reports PID 0: the peer is invisible from here, so nothing can be read about it.
+    #[error("caller (uid {uid}) is in another PID namespace that the agent cannot see into; run the agent in the host's")]
+    OtherPidNamespace {
+        /// The caller's user ID.
+        uid: u32,
+    },
+    /// The process that connected is gone, or another one has its PID now.
+    #[error("process {pid} has exited")]
+    Exited {
+        /// The PID it had.
+        pid: i32,
+    },
+    /// The process lives but /proc does not show it.
+    #[error("process {pid} is hidden from the agent by /proc's hidepid option (give the agent CAP_SYS_PTRACE or the gid= group)")]
+    Hidden {
+        /// Its PID.
+        pid: i32,
+    },
+    /// The process has another user or group now than when it connected.
+    #[error("process {pid} changed from uid {old_uid} gid {old_gid} to uid {uid} gid {gid} since it connected")]
+    CredentialsChanged {
+        /// Its PID.
+        pid: i32,
+        /// User at connect.
+        old_uid: u32,
+        /// Group at connect.
+        old_gid: u32,
+        /// User now.
+        uid: u32,
+        /// Group now.
+        gid: u32,
+    },
+    /// More supplementary groups than are looked at.
+    #[error("process {pid} has more than {MAX_SUPPLEMENTARY_GROUPS} supplementary groups")]
+    TooManyGroups {
+        /// Its PID.
+        pid: i32,
+    },
+    /// A file of /proc could not be read, or says something else than the kernel documents.
+    #[error("cannot read /proc/{pid}/{file}")]
+    Unreadable {
+        /// The process.
+        pid: i32,
+        /// Which file.
+        file: &'static str,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel did not say who connected.
+    #[error("cannot ask the kernel who connected")]
+    Credentials(#[source] Errno),
+}

@@ -1,0 +1,159 @@
+//! The process at the other end of a unix socket, held so that its PID cannot come to mean another process.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+
+use super::WorkloadRefusal;
+use super::executable::FileId;
+use super::process::Process;
+
+/// Who connected, as the kernel recorded it at `connect`, and what ran there when we accepted.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<Facts>);
+
+#[derive(Debug)]
+struct Facts {
+    pid: i32,
+    uid: u32,
+    gid: u32,
+    anchor: Anchor,
+    executable: Option<FileId>,
+}
+
+/// What ties us to that very process.
+#[derive(Debug)]
+enum Anchor {
+    /// From SO_PEERPIDFD (Linux 6.5): the kernel's own reference, taken at `connect`.
+    Pidfd(OwnedFd),
+    /// Older kernels: the directory opened, and the start time read, at accept. Does not see a process that exited, and
+    /// whose PID was given to another one, between its `connect` and our accept.
+    StartTime { process: Process, ticks: u64 },
+}
+
+impl Peer {
+    /// Asks the kernel who is on the other end of `stream`, which has just been accepted. Does not block.
+    pub fn of(stream: &impl AsFd) -> Result<Self, WorkloadRefusal> {
+        let credentials = getsockopt(stream, sockopt::PeerCredentials).map_err(WorkloadRefusal::Credentials)?;
+        let (pid, uid, gid) = (credentials.pid(), credentials.uid(), credentials.gid());
+        if pid == 0 {
+            return Err(WorkloadRefusal::OtherPidNamespace { uid });
+        }
+        let anchor = match getsockopt(stream, sockopt::PeerPidfd) {
+            Ok(pidfd) => Anchor::Pidfd(pidfd),
+            Err(Errno::ENOPROTOOPT) => Anchor::start_time(pid)?,
+            // Before Linux 6.16 there is none for a process that has been reaped.
+            Err(Errno::ESRCH | Errno::EINVAL) => return Err(WorkloadRefusal::Exited { pid }),
+            Err(errno) => return Err(WorkloadRefusal::Credentials(errno)),
+        };
+        let executable = Process::open(pid).ok().and_then(|process| FileId::running(&process));
+        let peer = Self(Arc::new(Facts { pid, uid, gid, anchor, executable }));
+        if peer.still_alive() { Ok(peer) } else { Err(WorkloadRefusal::Exited { pid }) }
+    }
+
+    /// Its PID in our namespace. Means it only while [`Peer::still_alive`].
+    pub fn pid(&self) -> i32 {
+        self.0.pid
+    }
+
+    /// Its effective user ID at `connect`.
+    pub fn uid(&self) -> u32 {
+        self.0.uid
+    }
+
+    /// Its effective group ID at `connect`.
+    pub fn gid(&self) -> u32 {
+        self.0.gid
+    }
+
+    /// Whether the process that connected still runs. A zombie does not.
+    pub fn still_alive(&self) -> bool {
+        match &self.0.anchor {
+            // Readable means exited. Source: pidfd_open(2).
+            Anchor::Pidfd(pidfd) => {
+                let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+            }
+            Anchor::StartTime { process, ticks } => process.start_time().is_ok_and(|now| now == Some(*ticks)),
+        }
+    }
+
+    /// A descriptor that becomes readable when the process exits; `None` where the kernel has no SO_PEERPIDFD.
+    pub fn exit_event(&self) -> Option<std::io::Result<OwnedFd>> {
+        match &self.0.anchor {
+            Anchor::Pidfd(pidfd) => Some(pidfd.try_clone()),
+            Anchor::StartTime { .. } => None,
+        }
+    }
+
+    /// What the process ran at accept; `None` if we were not allowed to see.
+    pub(super) fn executable(&self) -> Option<FileId> {
+        self.0.executable
+    }
+
+    /// Opens /proc/PID, certainly the directory of the process that connected.
+    pub(super) fn process(&self) -> Result<Process, WorkloadRefusal> {
+        let pid = self.0.pid;
+        let opened = Process::open(pid);
+        match (opened, self.still_alive()) {
+            (_, false) => Err(WorkloadRefusal::Exited { pid }),
+            (Ok(process), true) => Ok(process),
+            (Err(Errno::ENOENT), true) => Err(WorkloadRefusal::Hidden { pid }),
+            (Err(errno), true) => Err(WorkloadRefusal::Unreadable { pid, file: ".", source: errno.into() }),
+        }
+    }
+}
+
+impl Anchor {
+    fn start_time(pid: i32) -> Result<Self, WorkloadRefusal> {
+        let process = Process::open(pid).map_err(|_| WorkloadRefusal::Exited { pid })?;
+        let ticks = process.start_time()?.ok_or(WorkloadRefusal::Exited { pid })?;
+        Ok(Self::StartTime { process, ticks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("sleep runs")
+    }
+
+    /// The peer that a kernel without SO_PEERPIDFD would give.
+    fn peer_by_start_time(pid: i32) -> Peer {
+        let anchor = Anchor::start_time(pid).expect("runs");
+        Peer(Arc::new(Facts { pid, uid: 0, gid: 0, anchor, executable: None }))
+    }
+
+    #[test]
+    fn without_pidfd_a_running_process_is_alive_and_a_zombie_or_reaped_one_is_not() {
+        let mut child = sleeper();
+        let peer = peer_by_start_time(child.id() as i32);
+        assert!(peer.still_alive() && peer.process().is_ok());
+        child.kill().expect("kills");
+        while peer.still_alive() {
+            std::thread::yield_now();
+        }
+        assert!(std::fs::exists(format!("/proc/{}", child.id())).expect("looks"), "not reaped: a zombie");
+        assert!(matches!(peer.process(), Err(WorkloadRefusal::Exited { .. })));
+        child.wait().expect("reaps");
+        assert!(!peer.still_alive());
+    }
+
+    #[test]
+    fn without_pidfd_another_start_time_is_another_process() {
+        let mut child = sleeper();
+        let process = Process::open(child.id() as i32).expect("runs");
+        let ticks = process.start_time().expect("reads").expect("runs") - 1;
+        let anchor = Anchor::StartTime { process, ticks };
+        let peer = Peer(Arc::new(Facts { pid: child.id() as i32, uid: 0, gid: 0, anchor, executable: None }));
+        assert!(!peer.still_alive());
+        child.kill().and_then(|()| child.wait()).expect("ends");
+    }
+}

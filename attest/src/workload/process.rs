@@ -1,0 +1,96 @@
+//! One process, read through a directory of /proc that stays its own.
+//!
+//! The directory is opened once; if the process exits, reads through it fail even when its PID is given away again.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use procfs::process::{Stat, Status};
+use procfs::{FromBufRead, FromRead};
+
+use super::WorkloadRefusal;
+
+/// Longest /proc/PID/status read, bytes: 65,536 groups of eleven characters, and the rest.
+const MAX_STATUS_BYTES: u64 = 1 << 20;
+/// Longest /proc/PID/stat read, bytes.
+const MAX_STAT_BYTES: u64 = 16 << 10;
+
+/// A process by its open /proc directory. Says nothing about whether it still runs.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub pid: i32,
+    directory: OwnedFd,
+}
+
+impl Process {
+    /// Opens /proc/PID as it is now. `Err` is the system's word: ENOENT for no such (visible) process.
+    pub fn open(pid: i32) -> nix::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = open(format!("/proc/{pid}").as_str(), flags, Mode::empty())?;
+        Ok(Self { pid, directory })
+    }
+
+    pub fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
+    /// Users, groups and the like.
+    pub fn status(&self) -> Result<Status, WorkloadRefusal> {
+        let parse = |file: File| Status::from_buf_read(BufReader::new(file.take(MAX_STATUS_BYTES)));
+        self.read("status", parse)
+    }
+
+    /// When the process started, in clock ticks since boot: a PID and its start time name a process once. `None` for a
+    /// zombie. Source: proc_pid_stat(5), field 22.
+    pub fn start_time(&self) -> Result<Option<u64>, WorkloadRefusal> {
+        let stat = self.read("stat", |file| Stat::from_read(file.take(MAX_STAT_BYTES)))?;
+        Ok((!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat.starttime))
+    }
+
+    fn read<T>(
+        &self,
+        file: &'static str,
+        parse: impl FnOnce(File) -> procfs::ProcResult<T>,
+    ) -> Result<T, WorkloadRefusal> {
+        let pid = self.pid;
+        let opened = openat(&self.directory, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+        let opened = opened.map_err(|errno| match errno {
+            Errno::ENOENT | Errno::ESRCH => WorkloadRefusal::Exited { pid },
+            errno => WorkloadRefusal::Unreadable { pid, file, source: errno.into() },
+        })?;
+        parse(File::from(opened)).map_err(|error| match error {
+            procfs::ProcError::Io(error, _) if error.raw_os_error() == Some(Errno::ESRCH as i32) => {
+                WorkloadRefusal::Exited { pid }
+            }
+            error => WorkloadRefusal::Unreadable { pid, file, source: io::Error::other(error) },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_like_a_stat_line_does_not_confuse_the_start_time() {
+        let line = |name: &str| {
+            format!("7 ({name}) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 1 1 18446744073709551615")
+                + &" 0".repeat(27)
+        };
+        for name in ["plain", "a) R 1 (", ") ) Z 1 2 3", "(", "a\nb"] {
+            let stat = Stat::from_read(line(name).as_bytes()).expect("parses");
+            assert_eq!((stat.pid, stat.state, stat.starttime), (7, 'S', 4711), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn reads_our_own_process() {
+        let us = Process::open(std::process::id() as i32).expect("opens");
+        assert_eq!(us.status().expect("reads").euid, nix::unistd::geteuid().as_raw());
+        assert!(us.start_time().expect("reads").is_some());
+    }
+}
