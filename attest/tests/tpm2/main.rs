@@ -6,6 +6,7 @@
 mod accepted;
 
 mod attempt;
+mod genuine;
 
 mod manufacturer;
 
