@@ -1,1 +1,108 @@
 //! The certificate authority: keys in a PKCS#11 token, slots A and B, a journal, and rotation.
+//!
+//! ```text
+//!  plan(now, journal) ──► Step ──► performer: journal to disk, then token, issuer, bundle
+//!                                   │ Intend: the key is named     Prepare: made, certified, published
+//!                                   └ Activate: it signs           Prune: expired authorities leave the bundle
+//!  AuthorizedEntry + Spki ──► profile (TBS) ──► token ──► lint ──► IssuedSvid
+//! ```
+//!
+//! Invariants: what signs is in a durable journal and was published before; no SVID outlives its authority; a key that is
+//! lost is an error with a recovery step, never a reason to found another CA; nothing leaves that the lint has not read.
+
+mod authority;
+mod bundle;
+mod issuer;
+mod journal;
+mod lint;
+mod names;
+mod performer;
+mod profile;
+mod rotation;
+
+use ironroot_api::TrustDomain;
+use ironroot_hsm::{HsmError, KeyId};
+use thiserror::Error;
+
+use crate::config::CaSubject;
+use crate::store::StoreError;
+
+pub use authority::CertificateAuthority;
+pub use bundle::TrustBundle;
+pub use issuer::IssuedSvid;
+pub use journal::{Authority, Journal, JournalError, Slot, SlotName};
+pub use lint::LintError;
+pub use profile::ProfileError;
+pub use rotation::{Step, plan};
+
+/// What the operator decides about the CA.
+#[derive(Clone, Debug)]
+pub struct CaPolicy {
+    /// The trust domain it signs for.
+    pub trust_domain: TrustDomain,
+    /// Subject of CA certificates; a serial number is added to each.
+    pub subject: CaSubject,
+    /// Lifetime of a CA certificate, seconds.
+    pub ca_ttl_seconds: i64,
+    /// Lifetime of agents' SVIDs, seconds.
+    pub agent_ttl_seconds: i64,
+    /// Lifetime of the server's SVIDs, and of workloads' whose entry does not say, seconds.
+    pub x509_svid_ttl_seconds: i64,
+}
+
+/// Why the CA does not start or does not sign.
+#[derive(Debug, Error)]
+pub enum CaError {
+    /// The token.
+    #[error("the PKCS#11 token failed")]
+    Token(#[from] HsmError),
+    /// The database.
+    #[error("the CA journal cannot be read or written")]
+    Store(#[from] StoreError),
+    /// What the journal says.
+    #[error("the CA journal is unusable")]
+    Journal(#[from] JournalError),
+    /// The active CA's key is not in the token.
+    #[error(
+        "the key of the active CA (slot {slot}, CKA_ID {id}) is not in the token: restore the token from its backup; if the \
+         key is lost for good, delete the row of table ca_journal from the data store to found a new CA, and give every \
+         agent the new trust bundle"
+    )]
+    KeyLost {
+        /// The active slot.
+        slot: SlotName,
+        /// The key's identifier.
+        id: KeyId,
+    },
+    /// The key in the token is not the one the journal speaks of.
+    #[error(
+        "the key in slot {slot} (CKA_ID {id}) is not the one the CA journal names: the token and the data store are from \
+         different times or servers; restore the one that is wrong from its backup"
+    )]
+    KeyMismatch {
+        /// The slot.
+        slot: SlotName,
+        /// The key's identifier.
+        id: KeyId,
+    },
+    /// The token holds our keys but the database does not know them.
+    #[error(
+        "the token holds the key of slot {slot} (CKA_ID {id}) but the data store has no CA journal: restore the data store \
+         from its backup; to found a new CA instead, delete the key (pkcs11-tool --delete-object, both halves)"
+    )]
+    KeyWithoutJournal {
+        /// The slot.
+        slot: SlotName,
+        /// The key's identifier.
+        id: KeyId,
+    },
+    /// The certificate cannot be composed.
+    #[error("the certificate cannot be composed")]
+    Profile(#[from] ProfileError),
+    /// A certificate was signed that must not leave.
+    #[error("a signed certificate failed its check and was withheld")]
+    Lint(#[from] LintError),
+    /// A signing task ended early.
+    #[error("a signing task ended early")]
+    Interrupted,
+}

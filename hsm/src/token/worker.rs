@@ -10,6 +10,7 @@ use super::login::{Login, close};
 use super::{Job, Shared};
 use crate::error::{HsmError, Remedy};
 use crate::key::{self, Held, KeyId};
+use crate::module::Entered;
 use crate::signature::P256Signature;
 
 /// A thread's own state: the session it works with, and the login that session belongs to.
@@ -18,6 +19,13 @@ pub(crate) struct Worker {
     session: Option<(Login, Session)>,
     /// The epoch of the last attempt; a failure is a failure of that epoch.
     epoch: u64,
+}
+
+/// What a job works with: leave to call the library, and a session of the current login.
+struct Work<'a> {
+    entered: &'a Entered<'a>,
+    session: &'a Session,
+    login: Login,
 }
 
 impl Worker {
@@ -49,7 +57,14 @@ impl Worker {
     }
 
     pub(super) fn find(&mut self, id: &KeyId) -> Result<Option<Arc<Held>>, HsmError> {
-        let found = self.persist_with(|session, login| key::find(session, id, login))?;
+        let found = self.persist_with(|work| {
+            let found = key::find(work.session, id, work.login)?;
+            if found.is_none() {
+                // Some modules go on with an empty list when their token is gone; its description is then gone too.
+                work.entered.pkcs11.get_token_info(work.session.get_session_info()?.slot_id())?;
+            }
+            Ok(found)
+        })?;
         Ok(found.map(Arc::new))
     }
 
@@ -62,19 +77,19 @@ impl Worker {
     }
 
     fn sign(&mut self, key: &Held, digest: &[u8; 32]) -> Result<P256Signature, HsmError> {
-        self.persist_with(|session, login| {
-            let handle = match key.handle_in(login) {
+        self.persist_with(|work| {
+            let handle = match key.handle_in(work.login) {
                 Some(handle) => handle,
-                None => key.find_again(session, login)?,
+                None => key.find_again(work.session, work.login)?,
             };
-            let signature = session.sign(&Mechanism::Ecdsa, handle, digest)?;
+            let signature = work.session.sign(&Mechanism::Ecdsa, handle, digest)?;
             key::checked_signature(key.id(), &signature)
         })
     }
 
     /// Does `job` with a logged-in session. After a failure that something can be done about, does that and tries again,
     /// each time with a stronger remedy: new session, new login, new epoch.
-    fn persist_with<T>(&mut self, mut job: impl FnMut(&Session, Login) -> Result<T, HsmError>) -> Result<T, HsmError> {
+    fn persist_with<T>(&mut self, mut job: impl FnMut(&Work<'_>) -> Result<T, HsmError>) -> Result<T, HsmError> {
         let mut weakest = Remedy::NewSession;
         loop {
             let error = match self.attempt(&mut job) {
@@ -99,7 +114,7 @@ impl Worker {
         }
     }
 
-    fn attempt<T>(&mut self, job: &mut impl FnMut(&Session, Login) -> Result<T, HsmError>) -> Result<T, HsmError> {
+    fn attempt<T>(&mut self, job: &mut impl FnMut(&Work<'_>) -> Result<T, HsmError>) -> Result<T, HsmError> {
         let shared = Arc::clone(&self.shared);
         self.epoch = shared.module.epoch();
         let entered = shared.module.enter()?;
@@ -109,7 +124,7 @@ impl Worker {
             Some((since, session)) if *since == login => session,
             _ => &self.session.insert((login, shared.open_session(&entered, false)?)).1,
         };
-        job(session, login)
+        job(&Work { entered: &entered, session, login })
     }
 
     fn close_session(&mut self) {

@@ -1,0 +1,260 @@
+//! Certificates as SPIRE issues them: what is in them, and their DER. Pure: time and randomness are arguments.
+//!
+//! Source: SPIRE pkg/server/credtemplate/builder.go; X509-SVID.md; RFC 5280.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
+use const_oid::db::rfc5912::ECDSA_WITH_SHA_256;
+use const_oid::{AssociatedOid, ObjectIdentifier};
+use der::asn1::{AnyRef, BitStringRef, Ia5String, OctetString, UintRef};
+use der::{DateTime, Decode, Encode, Sequence};
+use ironroot_api::certificate::{Certificate, CertificateError};
+use ironroot_api::{SpiffeId, TrustDomain};
+use spki::SubjectPublicKeyInfoRef;
+use thiserror::Error;
+use x509_cert::certificate::Version;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+    SubjectKeyIdentifier,
+};
+use x509_cert::time::{Time, Validity};
+
+use super::names;
+use crate::config::CaSubject;
+
+/// notBefore lies this far back, seconds, for peers whose clocks are behind. Source: SPIRE `x509util.NotBeforeCushion`.
+pub(super) const NOT_BEFORE_CUSHION: i64 = 10;
+
+/// Why a certificate cannot be composed.
+#[derive(Debug, Error)]
+pub enum ProfileError {
+    /// The authority has expired.
+    #[error(
+        "the CA certificate expired at {not_after} (UNIX seconds); the time is {now}: check the clock and the token"
+    )]
+    AuthorityExpired {
+        /// Its notAfter, UNIX seconds.
+        not_after: i64,
+        /// The time, UNIX seconds.
+        now: i64,
+    },
+    /// The clock went back to before the authority began.
+    #[error(
+        "the CA certificate is valid from {not_before} (UNIX seconds) but the time is {now}: the clock went back; correct it"
+    )]
+    ClockBehind {
+        /// Its notBefore, UNIX seconds.
+        not_before: i64,
+        /// The time, UNIX seconds.
+        now: i64,
+    },
+    /// The authority's own certificate does not parse.
+    #[error("the CA certificate does not parse")]
+    Authority(#[from] CertificateError),
+    /// A value that DER cannot hold.
+    #[error("a field cannot be encoded")]
+    Encoding(#[from] der::Error),
+}
+
+/// A certificate's serial number: 1 to 2^128 - 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Serial(u128);
+
+impl Serial {
+    /// 128 random bits.
+    pub(super) fn random() -> Self {
+        let mut bytes = [0; 16];
+        aws_lc_rs::rand::fill(&mut bytes).expect("the kernel's random numbers do not fail");
+        Self(u128::from_be_bytes(bytes).max(1))
+    }
+
+    /// In decimal, as SPIRE stores and prints it.
+    pub(super) fn decimal(self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// What issuing needs to know of an authority's certificate.
+pub(super) struct AuthorityFacts {
+    name: Vec<u8>,
+    key_id: Vec<u8>,
+    not_before: i64,
+    not_after: i64,
+}
+
+impl AuthorityFacts {
+    pub(super) fn of(certificate: &Certificate) -> Result<Self, ProfileError> {
+        Ok(Self {
+            name: certificate.inner().tbs_certificate().subject().to_der()?,
+            key_id: certificate.subject_key_id().ok_or(CertificateError::Malformed)?,
+            not_before: certificate.not_before_unix(),
+            not_after: certificate.not_after_unix(),
+        })
+    }
+
+    pub(super) fn key_id(&self) -> &[u8] {
+        &self.key_id
+    }
+
+    pub(super) fn not_after(&self) -> i64 {
+        self.not_after
+    }
+}
+
+/// Who gets an SVID, for which key, for how long.
+#[derive(Clone, Debug)]
+pub(super) struct Leaf {
+    pub(super) id: SpiffeId,
+    pub(super) dns_names: Vec<String>,
+    pub(super) spki: Vec<u8>,
+    pub(super) ttl_seconds: i64,
+}
+
+impl Leaf {
+    /// The end of its life under `authority`, UNIX seconds: no SVID outlives its authority.
+    pub(super) fn not_after(&self, authority: &AuthorityFacts, now_unix: i64) -> i64 {
+        now_unix.saturating_add(self.ttl_seconds).min(authority.not_after)
+    }
+}
+
+/// The to-be-signed part of an X509-SVID, DER.
+pub(super) fn svid(
+    leaf: &Leaf,
+    authority: &AuthorityFacts,
+    serial: Serial,
+    now_unix: i64,
+) -> Result<Vec<u8>, ProfileError> {
+    if authority.not_after <= now_unix {
+        return Err(ProfileError::AuthorityExpired { not_after: authority.not_after, now: now_unix });
+    }
+    if now_unix < authority.not_before {
+        return Err(ProfileError::ClockBehind { not_before: authority.not_before, now: now_unix });
+    }
+    let usages = KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement;
+    let extensions = vec![
+        extension(true, &KeyUsage(usages))?,
+        extension(false, &ExtendedKeyUsage(vec![ID_KP_SERVER_AUTH, ID_KP_CLIENT_AUTH]))?,
+        extension(true, &BasicConstraints { ca: false, path_len_constraint: None })?,
+        extension(false, &SubjectKeyIdentifier(OctetString::new(key_id(&leaf.spki)?)?))?,
+        extension(false, &authority_key_id(&authority.key_id)?)?,
+        extension(false, &alternative_names(&leaf.dns_names, leaf.id.as_str())?)?,
+    ];
+    let subject = names::svid_subject(leaf.dns_names.first().map(String::as_str))?;
+    let validity = validity(now_unix, leaf.not_after(authority, now_unix))?;
+    encode(serial, &authority.name, validity, &subject, &leaf.spki, extensions)
+}
+
+/// The to-be-signed part of a self-signed CA certificate for the key `spki`, DER.
+pub(super) fn authority(
+    subject: &CaSubject,
+    trust_domain: &TrustDomain,
+    spki: &[u8],
+    serial: Serial,
+    now_unix: i64,
+    not_after: i64,
+) -> Result<Vec<u8>, ProfileError> {
+    let extensions = vec![
+        extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
+        extension(true, &BasicConstraints { ca: true, path_len_constraint: None })?,
+        extension(false, &SubjectKeyIdentifier(OctetString::new(key_id(spki)?)?))?,
+        extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?,
+    ];
+    let name = names::ca_subject(subject, &serial.decimal())?;
+    encode(serial, &name, validity(now_unix, not_after)?, &name, spki, extensions)
+}
+
+/// The certificate: what was signed, and its signature as DER `ECDSA-Sig-Value`.
+pub(super) fn assemble(tbs: &[u8], signature: &[u8]) -> Result<Vec<u8>, ProfileError> {
+    #[derive(Sequence)]
+    struct Signed<'a> {
+        tbs: AnyRef<'a>,
+        algorithm: Algorithm,
+        signature: BitStringRef<'a>,
+    }
+    let signature = BitStringRef::from_bytes(signature)?;
+    Ok(Signed { tbs: AnyRef::from_der(tbs)?, algorithm: ECDSA_SHA256, signature }.to_der()?)
+}
+
+/// Names and key are copied as they came: an issuer that is re-encoded may no longer match.
+#[derive(Sequence)]
+struct ToBeSigned<'a> {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    version: Version,
+    serial: UintRef<'a>,
+    signature: Algorithm,
+    issuer: AnyRef<'a>,
+    validity: Validity,
+    subject: AnyRef<'a>,
+    spki: AnyRef<'a>,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT")]
+    extensions: Vec<Extension>,
+}
+
+/// An AlgorithmIdentifier without parameters. Source: RFC 5758 §3.2.
+#[derive(Clone, Copy, Sequence)]
+struct Algorithm {
+    oid: ObjectIdentifier,
+}
+
+const ECDSA_SHA256: Algorithm = Algorithm { oid: ECDSA_WITH_SHA_256 };
+
+fn encode(
+    serial: Serial,
+    issuer: &[u8],
+    validity: Validity,
+    subject: &[u8],
+    spki: &[u8],
+    extensions: Vec<Extension>,
+) -> Result<Vec<u8>, ProfileError> {
+    let serial = serial.0.to_be_bytes();
+    let tbs = ToBeSigned {
+        version: Version::V3,
+        serial: UintRef::new(&serial)?,
+        signature: ECDSA_SHA256,
+        issuer: AnyRef::from_der(issuer)?,
+        validity,
+        subject: AnyRef::from_der(subject)?,
+        spki: AnyRef::from_der(spki)?,
+        extensions,
+    };
+    Ok(tbs.to_der()?)
+}
+
+fn extension<T: AssociatedOid + Encode>(critical: bool, value: &T) -> Result<Extension, der::Error> {
+    Ok(Extension { extn_id: T::OID, critical, extn_value: OctetString::new(value.to_der()?)? })
+}
+
+/// SHA-1 over the bits of the public key: a name, not a proof. Source: RFC 5280 §4.2.1.2 (1), as SPIRE does.
+fn key_id(spki: &[u8]) -> Result<Vec<u8>, der::Error> {
+    let info = SubjectPublicKeyInfoRef::from_der(spki)?;
+    Ok(digest(&SHA1_FOR_LEGACY_USE_ONLY, info.subject_public_key.raw_bytes()).as_ref().to_vec())
+}
+
+fn authority_key_id(key_id: &[u8]) -> Result<AuthorityKeyIdentifier, der::Error> {
+    let key_identifier = Some(OctetString::new(key_id)?);
+    Ok(AuthorityKeyIdentifier { key_identifier, authority_cert_issuer: None, authority_cert_serial_number: None })
+}
+
+/// DNS names first, then the ID, as Go writes them.
+fn alternative_names(dns_names: &[String], id: &str) -> Result<SubjectAltName, der::Error> {
+    let mut names = Vec::with_capacity(dns_names.len() + 1);
+    for dns_name in dns_names {
+        names.push(GeneralName::DnsName(Ia5String::new(dns_name)?));
+    }
+    names.push(GeneralName::UniformResourceIdentifier(Ia5String::new(id)?));
+    Ok(SubjectAltName(names))
+}
+
+fn validity(now_unix: i64, not_after: i64) -> Result<Validity, der::Error> {
+    Ok(Validity::new(time(now_unix - NOT_BEFORE_CUSHION)?, time(not_after)?))
+}
+
+/// UTCTime until 2049, GeneralizedTime from 2050. Source: RFC 5280 §4.1.2.5.
+fn time(unix: i64) -> Result<Time, der::Error> {
+    let since_1970 = Duration::from_secs(unix.max(0).unsigned_abs());
+    Ok(Time::from(DateTime::from_unix_duration(since_1970)?))
+}
