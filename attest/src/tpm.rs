@@ -1,1 +1,173 @@
-//! The device's TPM: a handle to the one thread that owns the ESYS context.
+//! The device's TPM 2.0: one named OS thread owns the ESYS context, closures are sent to it.
+//!
+//! ```text
+//!  Tpm (handle, Clone) ─ bounded queue, two lanes ─► thread "tpm" ─► Chip ─► Connection (ESYS) ─► TCTI ─► chip
+//! ```
+//!
+//! Invariants: no TPM call happens on another thread; every task of a [`Chip`] starts and ends with no transient object
+//! and no session loaded, also when it fails (chips have three slots of each); dropping a future never leaves half a
+//! command, because the job finishes on its thread. Every object made here has noDA, so that power cuts never lock out.
+//!
+//! The TSS library writes its own log lines to standard error, one for every failed command. Only the environment variable
+//! `TSS2_LOG=all+none`, set before the process starts, silences it: setting a variable from inside is `unsafe`. The
+//! service unit and the lab set it.
+
+mod activate;
+mod address;
+mod ak;
+mod certify;
+mod clock;
+mod connection;
+mod counter;
+mod ek;
+mod error;
+mod key_blob;
+mod nv;
+mod pcr;
+mod queue;
+mod quote;
+mod response_code;
+mod seal;
+mod sessions;
+mod signing_key;
+mod strays;
+mod templates;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::error;
+
+pub use address::{TpmAddress, TpmAddressError};
+pub use connection::Chip;
+pub use counter::DEFAULT_COUNTER_INDEX;
+pub use ek::EndorsementKey;
+pub use error::{Failure, TpmError};
+pub use key_blob::KeyBlob;
+pub use quote::Quote;
+pub use response_code::ResponseCode;
+pub use seal::MAX_SEALED_BYTES;
+
+use queue::{Lane, Queue};
+
+/// How long a caller waits for its answer. RSA key generation takes minutes on some chips, and the kernel itself allows
+/// 300 s for it; whoever waits longer has a chip that hangs. The job itself cannot be cancelled.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Handle to the thread that owns a TPM. Clones share it; the thread ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Tpm {
+    owner: Arc<Owner>,
+}
+
+struct Owner {
+    address: TpmAddress,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl Tpm {
+    /// Starts the thread and checks that a TPM 2.0 answers at `address`.
+    ///
+    /// Once open, the handle outlives the chip: when the TPM vanishes, jobs fail and the thread connects again when the next
+    /// one comes.
+    pub async fn open(address: TpmAddress) -> Result<Tpm, TpmError> {
+        let tpm = Self::start(address)?;
+        tpm.run("probe", Chip::probe).await?;
+        Ok(tpm)
+    }
+
+    /// As [`open`](Tpm::open), for a thread that may block.
+    pub fn open_blocking(address: TpmAddress) -> Result<Tpm, TpmError> {
+        let tpm = Self::start(address)?;
+        tpm.run_blocking("probe", Chip::probe)?;
+        Ok(tpm)
+    }
+
+    /// Where the TPM is.
+    pub fn address(&self) -> &TpmAddress {
+        &self.owner.address
+    }
+
+    /// Runs `job` on the TPM's thread, after the jobs that were queued before. `what` names it in errors and logs.
+    ///
+    /// A dropped future withdraws its job if that has not begun; a job that has begun finishes.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        job: impl FnOnce(&mut Chip) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, TpmError> {
+        let (answer, answered) = oneshot::channel();
+        self.owner.queue.push(
+            Lane::Normal,
+            what,
+            Box::new(move |chip| {
+                if !answer.is_closed() {
+                    // The caller may be gone by now: the job is done all the same, there is nobody to tell.
+                    let _ = answer.send(job(chip));
+                }
+            }),
+        )?;
+        match tokio::time::timeout(ANSWER_DEADLINE, answered).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(TpmError::Stopped { what }),
+            Err(_) => Err(TpmError::NoAnswer { what, seconds: ANSWER_DEADLINE.as_secs() }),
+        }
+    }
+
+    /// As [`run`](Tpm::run), for a thread that may block, and ahead of all queued [`run`](Tpm::run) jobs: a TLS handshake
+    /// waits for its signature. Does not touch the async runtime, so that it also works inside `Handle::block_on`.
+    pub fn run_blocking<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        job: impl FnOnce(&mut Chip) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, TpmError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.owner.queue.push(
+            Lane::Urgent,
+            what,
+            Box::new(move |chip| {
+                // As above: a caller that gave up is not told.
+                let _ = answer.send(job(chip));
+            }),
+        )?;
+        match answered.recv_timeout(ANSWER_DEADLINE) {
+            Ok(result) => result,
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(TpmError::Stopped { what }),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(TpmError::NoAnswer { what, seconds: ANSWER_DEADLINE.as_secs() })
+            }
+        }
+    }
+
+    fn start(address: TpmAddress) -> Result<Tpm, TpmError> {
+        let queue = Arc::new(Queue::default());
+        let (jobs, chip_address) = (Arc::clone(&queue), address.clone());
+        thread::Builder::new()
+            .name("tpm".into())
+            .spawn(move || serve(&jobs, chip_address))
+            .map_err(TpmError::Thread)?;
+        Ok(Tpm { owner: Arc::new(Owner { address, queue }) })
+    }
+}
+
+/// The thread's life: one job after the other until the last handle is gone.
+fn serve(queue: &Queue, address: TpmAddress) {
+    let mut chip = Chip::new(address);
+    while let Some((what, job)) = queue.next() {
+        // A job that panics must not take the TPM from all others. What it left behind goes with the connection.
+        if catch_unwind(AssertUnwindSafe(|| job(&mut chip))).is_err() {
+            error!(job = what, "TPM job panicked; reconnecting");
+            chip.disconnect();
+        }
+    }
+}

@@ -2,7 +2,9 @@
 //!
 //! One emulator per test, own ports and directories, killed on drop. A missing emulator is a red test.
 
+pub mod child;
 pub mod deployment;
 pub mod manufacturer;
 pub mod softhsm;
 pub mod swtpm;
+pub mod workload_client;

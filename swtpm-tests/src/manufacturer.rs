@@ -1,1 +1,125 @@
 //! A toy TPM maker: certifies endorsement keys and writes the certificates into the chip.
+
+mod certificates;
+mod nv;
+
+use std::error::Error;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use ironroot_attest::structures::{Curve, PublicKey};
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use tss_esapi::Context;
+use tss_esapi::abstraction::ek::create_ek_public_from_default_template;
+use tss_esapi::interface_types::algorithm::AsymmetricAlgorithm;
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::Public;
+
+use crate::swtpm::Swtpm;
+
+pub use certificates::EkProfile;
+
+/// NV index of the RSA-2048 EK certificate (EK Credential Profile §2.2.1.4).
+pub const RSA_CERTIFICATE_INDEX: u32 = 0x01c0_0002;
+/// NV index of the P-256 EK certificate.
+pub const P256_CERTIFICATE_INDEX: u32 = 0x01c0_000a;
+/// First NV index for certificates of CAs on the chip (§2.2.1.5.2).
+pub const CHAIN_INDEX: u32 = 0x01c0_0100;
+
+/// Whatever goes wrong in the lab ends a test.
+pub type LabResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Which of a chip's endorsement keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EkKind {
+    /// Template L-2.
+    P256,
+    /// Template L-1.
+    Rsa2048,
+}
+
+/// A TPM vendor with a root CA and an issuing CA.
+pub struct Manufacturer {
+    root: CertifiedIssuer<'static, KeyPair>,
+    issuing: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Manufacturer {
+    /// `name` goes into the CAs' common names.
+    pub fn new(name: &str) -> LabResult<Self> {
+        let root = certificates::root(name)?;
+        let issuing = certificates::issuing(name, &root)?;
+        Ok(Self { root, issuing })
+    }
+
+    /// What a server trusts: the root CA's certificate, PEM.
+    pub fn root_pem(&self) -> String {
+        self.root.pem()
+    }
+
+    /// The issuing CA's certificate, DER. It is in every chip that this maker certified.
+    pub fn issuing_der(&self) -> Vec<u8> {
+        self.issuing.der().to_vec()
+    }
+
+    /// Certifies the chip's P-256 EK and writes certificate and issuing CA into its NV. Returns the EK certificate, DER.
+    pub fn certify(&self, chip: &Swtpm) -> LabResult<Vec<u8>> {
+        self.certify_as(chip, EkKind::P256, &EkProfile::default())
+    }
+
+    /// As [`certify`](Manufacturer::certify), for the RSA-2048 EK.
+    pub fn certify_rsa(&self, chip: &Swtpm) -> LabResult<Vec<u8>> {
+        self.certify_as(chip, EkKind::Rsa2048, &EkProfile::default())
+    }
+
+    /// As [`certify`](Manufacturer::certify), with a model of one's own.
+    pub fn certify_as(&self, chip: &Swtpm, kind: EkKind, profile: &EkProfile) -> LabResult<Vec<u8>> {
+        let certificate = self.issue(&ek_public_key(chip, kind)?, profile)?;
+        let index = match kind {
+            EkKind::P256 => P256_CERTIFICATE_INDEX,
+            EkKind::Rsa2048 => RSA_CERTIFICATE_INDEX,
+        };
+        let mut esys = chip.esys()?;
+        nv::write(&mut esys, index, &certificate)?;
+        nv::write(&mut esys, CHAIN_INDEX, &self.issuing_der())?;
+        Ok(certificate)
+    }
+
+    /// An EK certificate for any public key, DER; nothing is written.
+    pub fn issue(&self, key: &PublicKey, profile: &EkProfile) -> LabResult<Vec<u8>> {
+        certificates::endorsement_key(key, profile, &self.issuing)
+    }
+
+    /// A certificate with any contents from the issuing CA, DER: for what a careless maker might sign.
+    pub fn issue_raw(&self, key: &PublicKey, params: &CertificateParams) -> LabResult<Vec<u8>> {
+        certificates::raw(key, params, &self.issuing)
+    }
+}
+
+/// SHA-256 of the DER SubjectPublicKeyInfo of the chip's P-256 EK: how it is enrolled.
+pub fn ek_sha256(chip: &Swtpm) -> LabResult<[u8; 32]> {
+    let spki = ek_public_key(chip, EkKind::P256)?.to_spki_der();
+    Ok(digest(&SHA256, &spki).as_ref().try_into()?)
+}
+
+/// The chip's endorsement key, computed by the chip.
+pub fn ek_public_key(chip: &Swtpm, kind: EkKind) -> LabResult<PublicKey> {
+    let algorithm = match kind {
+        EkKind::P256 => AsymmetricAlgorithm::Ecc,
+        EkKind::Rsa2048 => AsymmetricAlgorithm::Rsa,
+    };
+    let template = create_ek_public_from_default_template(algorithm, None)?;
+    match create_primary(&mut chip.esys()?, template)? {
+        Public::Ecc { unique, .. } => Ok(PublicKey::ecc(Curve::P256, unique.x().value(), unique.y().value())?),
+        Public::Rsa { unique, .. } => Ok(PublicKey::rsa(unique.value())?),
+        _ => Err("an EK is RSA or ECC".into()),
+    }
+}
+
+fn create_primary(esys: &mut Context, template: Public) -> LabResult<Public> {
+    let made = esys.execute_with_session(Some(AuthSession::Password), |esys| {
+        esys.create_primary(Hierarchy::Endorsement, template, None, None, None, None)
+    })?;
+    esys.flush_context(made.key_handle.into())?;
+    Ok(made.out_public)
+}

@@ -1,1 +1,222 @@
 //! A software TPM of one's own.
+
+mod ports;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ironroot_attest::tpm::TpmAddress;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tss_esapi::{Context, TctiNameConf};
+
+use crate::child::{dies_with_us, spawn};
+use ports::Ports;
+
+/// How long an emulator may take to answer on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+/// How long it may take for one of the raw commands below.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause between two looks at a starting emulator.
+const POLL: Duration = Duration::from_millis(10);
+
+/// TPM2_Startup(TPM_SU_CLEAR), Part 3 §9.3.
+const STARTUP_CLEAR: [u8; 12] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0];
+/// TPM2_GetTestResult, Part 3 §10.4: works in every state, also before TPM2_Startup.
+const GET_TEST_RESULT: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x7c];
+
+/// A TPM in a process, with its own state and ports. Dropped: killed and forgotten.
+pub struct Swtpm {
+    directory: TempDir,
+    ports: Ports,
+    process: Option<Child>,
+}
+
+impl Swtpm {
+    /// Manufactures a new chip and powers it on.
+    pub fn start() -> io::Result<Swtpm> {
+        Self::with_state(tempfile::Builder::new().prefix("ironroot-swtpm-").tempdir()?)
+    }
+
+    /// A second chip with a copy of this one's state: what a thief of a virtual TPM has.
+    pub fn clone_state(&self) -> io::Result<Swtpm> {
+        let directory = tempfile::Builder::new().prefix("ironroot-swtpm-").tempdir()?;
+        for entry in fs::read_dir(self.state())? {
+            let entry = entry?;
+            // Not the lock that the emulator holds.
+            if entry.file_type()?.is_file() && !entry.file_name().to_string_lossy().starts_with('.') {
+                fs::copy(entry.path(), directory.path().join(entry.file_name()))?;
+            }
+        }
+        Self::with_state(directory)
+    }
+
+    /// Where an agent finds this chip.
+    pub fn address(&self) -> TpmAddress {
+        TpmAddress::Swtpm { host: [127, 0, 0, 1].into(), port: self.ports.data() }
+    }
+
+    /// The address in the words of the TSS library and of tpm2-tools (`-T`).
+    pub fn tcti(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// The directory of the chip's persistent state.
+    pub fn state(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// An ESYS context of its own, for what no agent would ask a TPM to do.
+    pub fn esys(&self) -> tss_esapi::Result<Context> {
+        Context::new(self.tcti().parse::<TctiNameConf>()?)
+    }
+
+    /// Cuts the power: `kill -9`, no TPM2_Shutdown.
+    pub fn stop(&mut self) -> io::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+            process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Restores the power, at the same address: TPM reset, TPM2_Startup(CLEAR).
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.stop()?;
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            match self.power_on() {
+                Ok(process) => {
+                    self.process = Some(process);
+                    return Ok(());
+                }
+                // The old process' sockets may linger for a moment.
+                Err(_) if Instant::now() < deadline => thread::sleep(POLL),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A power cut and power back.
+    pub fn power_cycle(&mut self) -> io::Result<()> {
+        self.stop()?;
+        self.start_again()
+    }
+
+    /// Resets the chip under a running system (the reset line, not the power), and starts it up: PCRs are zero again.
+    pub fn reset(&self) -> io::Result<()> {
+        self.reset_without_startup()?;
+        self.transmit(&STARTUP_CLEAR)?;
+        Ok(())
+    }
+
+    /// Resets the chip and leaves it without TPM2_Startup: it answers TPM_RC_INITIALIZE to everything.
+    pub fn reset_without_startup(&self) -> io::Result<()> {
+        let control = format!("127.0.0.1:{}", self.ports.control());
+        let status = Command::new("swtpm_ioctl").args(["--tcp", &control, "-i"]).stdout(Stdio::null()).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("swtpm_ioctl -i: {status}"))) }
+    }
+
+    /// The chip hangs: it takes commands and does not answer.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// The chip goes on where [`freeze`](Swtpm::freeze) stopped it.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Sends raw command bytes and returns the raw response, header included.
+    pub fn transmit(&self, command: &[u8]) -> io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.ports.data()))?;
+        stream.set_read_timeout(Some(COMMAND_DEADLINE))?;
+        stream.write_all(command)?;
+        let mut response = vec![0; 4096];
+        let length = stream.read(&mut response)?;
+        response.truncate(length);
+        Ok(response)
+    }
+
+    fn with_state(directory: TempDir) -> io::Result<Swtpm> {
+        let mut chip = Swtpm { directory, ports: Ports::reserve()?, process: None };
+        let mut attempts = 0;
+        loop {
+            match chip.power_on() {
+                Ok(process) => {
+                    chip.process = Some(process);
+                    return Ok(chip);
+                }
+                // Somebody who does not know our reservations took a port in between.
+                Err(_) if attempts < 5 => chip.ports = Ports::reserve()?,
+                Err(error) => return Err(error),
+            }
+            attempts += 1;
+        }
+    }
+
+    /// Starts the process and waits until the chip answers.
+    fn power_on(&self) -> io::Result<Child> {
+        let mut command = dies_with_us("swtpm");
+        command
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
+            .arg("--tpmstate")
+            .arg(format!("dir={}", self.state().display()))
+            .arg("--server")
+            .arg(format!("type=tcp,port={},bindaddr=127.0.0.1", self.ports.data()))
+            .arg("--ctrl")
+            .arg(format!("type=tcp,port={},bindaddr=127.0.0.1", self.ports.control()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.log())?);
+        let mut process =
+            spawn(command).map_err(|e| io::Error::new(e.kind(), format!("setpriv (util-linux) and swtpm: {e}")))?;
+        match self.wait_ready(&mut process) {
+            Ok(()) => Ok(process),
+            Err(error) => {
+                process.kill()?;
+                process.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn wait_ready(&self, process: &mut Child) -> io::Result<()> {
+        let deadline = Instant::now() + START_DEADLINE;
+        while Instant::now() < deadline {
+            if let Some(status) = process.try_wait()? {
+                let log = fs::read_to_string(self.log()).unwrap_or_default();
+                return Err(io::Error::other(format!("swtpm ended at once, {status}: {log}")));
+            }
+            // Any complete answer that is not TPM_RC_INITIALIZE: the emulator has started its TPM up.
+            if self.transmit(&GET_TEST_RESULT).is_ok_and(|r| r.len() >= 10 && r[6..10] != [0, 0, 1, 0]) {
+                return Ok(());
+            }
+            thread::sleep(POLL);
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "swtpm does not answer"))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("swtpm.log")
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let Some(process) = &self.process else { return Err(io::Error::other("the chip is off")) };
+        let pid = Pid::from_raw(i32::try_from(process.id()).expect("a process id is a positive i32"));
+        kill(pid, signal).map_err(io::Error::from)
+    }
+}
+
+impl Drop for Swtpm {
+    fn drop(&mut self) {
+        // A frozen process dies of SIGKILL as well; nothing better can be done about an error here.
+        let _ = self.stop();
+    }
+}

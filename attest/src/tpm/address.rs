@@ -1,0 +1,132 @@
+//! Where the TPM is: a character device, or a software TPM over TCP.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use thiserror::Error;
+use tss_esapi::TctiNameConf;
+
+use super::TpmError;
+
+/// Why a text is not the address of a TPM.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{text:?} is not a TPM address: {reason}; write /dev/tpmrm0, device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321"
+)]
+pub struct TpmAddressError {
+    text: String,
+    reason: &'static str,
+}
+
+/// Where the TPM is. Parsed here and not by the TSS library: that reads `swtpm:path=/x` as localhost:2321, and a
+/// device without path as /dev/tpm0, which has no resource manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TpmAddress {
+    /// A character device of the kernel, such as `/dev/tpmrm0`.
+    Device(PathBuf),
+    /// The data port of a software TPM. Its control port is the next one.
+    Swtpm {
+        /// Its address. Loopback in practice: the protocol is neither encrypted nor authenticated.
+        host: IpAddr,
+        /// Its TCP data port.
+        port: u16,
+    },
+}
+
+impl TpmAddress {
+    /// In the words of the TSS library.
+    pub(super) fn tcti(&self) -> Result<TctiNameConf, TpmError> {
+        let text = match self {
+            TpmAddress::Device(path) => format!("device:{}", path.display()),
+            TpmAddress::Swtpm { host, port } => format!("swtpm:host={host},port={port}"),
+        };
+        TctiNameConf::from_str(&text).map_err(|e| TpmError::of("Tss2_TctiLdr_Initialize", e))
+    }
+}
+
+impl FromStr for TpmAddress {
+    type Err = TpmAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = |reason| TpmAddressError { text: text.chars().take(128).collect(), reason };
+        if let Some(fields) = text.strip_prefix("swtpm:") {
+            return swtpm(fields).map_err(refuse);
+        }
+        let path = text.strip_prefix("device:").unwrap_or(text);
+        if !Path::new(path).is_absolute() {
+            return Err(refuse("a device needs an absolute path"));
+        }
+        if path.contains(|c: char| c.is_control()) || path.len() > 255 {
+            return Err(refuse("the device path is too long or has control characters"));
+        }
+        Ok(TpmAddress::Device(path.into()))
+    }
+}
+
+impl fmt::Display for TpmAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TpmAddress::Device(path) => write!(f, "{}", path.display()),
+            TpmAddress::Swtpm { host, port } => write!(f, "swtpm:host={host},port={port}"),
+        }
+    }
+}
+
+fn swtpm(fields: &str) -> Result<TpmAddress, &'static str> {
+    let (mut host, mut port) = (None, None);
+    for field in fields.split(',') {
+        match field.split_once('=') {
+            Some(("host", value)) if host.is_none() => {
+                host = Some(if value == "localhost" { "127.0.0.1" } else { value }.parse::<IpAddr>());
+            }
+            Some(("port", value)) if port.is_none() => port = Some(value.parse::<u16>()),
+            _ => return Err("a software TPM takes host=IP and port=NUMBER, each once"),
+        }
+    }
+    match (host, port) {
+        (Some(Ok(host)), Some(Ok(port))) if port != 0 => Ok(TpmAddress::Swtpm { host, port }),
+        _ => Err("host must be an IP address and port a number from 1 to 65535"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_back_what_it_prints() {
+        for text in ["/dev/tpmrm0", "swtpm:host=127.0.0.1,port=2321", "swtpm:host=::1,port=65535"] {
+            assert_eq!(text.parse::<TpmAddress>().expect("legal").to_string(), text);
+        }
+        assert_eq!("device:/dev/tpm1".parse(), Ok(TpmAddress::Device("/dev/tpm1".into())));
+        assert_eq!(
+            "swtpm:port=7,host=localhost".parse(),
+            Ok(TpmAddress::Swtpm { host: [127, 0, 0, 1].into(), port: 7 })
+        );
+    }
+
+    #[test]
+    fn refuses_what_the_library_would_silently_replace() {
+        for text in [
+            "swtpm:path=/run/tpm.sock",
+            "swtpm:",
+            "swtpm",
+            "swtpm:port=2321",
+            "swtpm:host=127.0.0.1",
+            "swtpm:host=127.0.0.1,port=0",
+            "swtpm:host=127.0.0.1,port=2321,path=/x",
+            "swtpm:host=127.0.0.1,port=2321,port=2322",
+            "swtpm:host=tpm.example,port=2321",
+            "device",
+            "device:",
+            "device:tpmrm0",
+            "mssim:host=127.0.0.1,port=2321",
+            "tabrmd:",
+            "",
+        ] {
+            assert!(text.parse::<TpmAddress>().is_err(), "{text}");
+        }
+    }
+}

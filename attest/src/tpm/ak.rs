@@ -1,0 +1,20 @@
+//! The attestation key: signs what the TPM says about itself.
+
+use super::connection::Chip;
+use super::sessions::Encrypted;
+use super::{KeyBlob, TpmError, templates};
+
+impl Chip {
+    /// Makes an attestation key: P-256, restricted, a child of the EK in the endorsement hierarchy. That its
+    /// qualifiedSigner names the EK is what proves its clock and counters honest: attestations of a key in the owner
+    /// hierarchy are disguised (Part 1 §36.7).
+    pub fn create_attestation_key(&mut self) -> Result<KeyBlob, TpmError> {
+        let kind = self.endorsement_kind()?;
+        self.task(|tpm| {
+            let ek = tpm.endorsement(kind)?;
+            let session = tpm.policy_session(&ek, Encrypted::Both)?;
+            tpm.authorize_endorsement(session)?;
+            tpm.create(&ek, session, &templates::attestation_key()?, None)
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! A counter in NV that only ever goes up: what the sealed cache is checked against for rollback.
+
+use tss_esapi::attributes::NvIndexAttributesBuilder;
+use tss_esapi::constants::NvIndexType;
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
+use tss_esapi::structures::{NvPublic, NvPublicBuilder};
+
+use super::TpmError;
+use super::connection::{Chip, Connection, EMPTY_PASSWORD};
+use super::nv::nv_index;
+use super::response_code as rc;
+
+/// NV index of the agent's counter, in the range that the TCG leaves to the owner (0x01800000 to 0x01bfffff, Registry of
+/// Reserved TPM 2.0 Handles §2.2.2).
+pub const DEFAULT_COUNTER_INDEX: u32 = 0x0180_0100;
+
+/// Length of a counter, bytes.
+const COUNTER_BYTES: u16 = 8;
+
+impl Chip {
+    /// The counter's value; none if it was never incremented.
+    pub fn counter_read(&mut self, index: u32) -> Result<Option<u64>, TpmError> {
+        self.task(|tpm| tpm.read_counter(index))
+    }
+
+    /// Adds one and gives the new value, having made the counter if there is none.
+    ///
+    /// The first value is higher than that of any counter this TPM ever had, so that deleting the index gains nothing
+    /// (Part 3 §31.8). Chips wear out after some 100 000 increments, and refuse when they come too fast: then the error is
+    /// [`Busy`](TpmError::Busy). When the connection breaks it is unknown whether the increment happened: read again.
+    pub fn counter_increment(&mut self, index: u32) -> Result<u64, TpmError> {
+        self.task(|tpm| tpm.define_counter(index))?;
+        self.task_once(|tpm| {
+            tpm.with_nv_index(index, |tpm, handle| {
+                tpm.command("TPM2_NV_Increment", EMPTY_PASSWORD, |esys| {
+                    esys.nv_increment(NvAuth::NvIndex(handle), handle)
+                })
+            })?;
+            tpm.read_counter(index)?.ok_or(TpmError::Malformed {
+                command: "TPM2_NV_Increment",
+                reason: "the counter has no value after an increment",
+            })
+        })
+    }
+}
+
+impl Connection {
+    fn read_counter(&mut self, index: u32) -> Result<Option<u64>, TpmError> {
+        if !self.is_defined(index)? {
+            return Ok(None);
+        }
+        let read = self.with_nv_index(index, |tpm, handle| {
+            tpm.command("TPM2_NV_Read", EMPTY_PASSWORD, |esys| {
+                esys.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_BYTES, 0)
+            })
+        });
+        match read {
+            Ok(bytes) => match bytes.value().try_into() {
+                Ok(value) => Ok(Some(u64::from_be_bytes(value))),
+                Err(_) => Err(TpmError::Malformed { command: "TPM2_NV_Read", reason: "a counter has 8 bytes" }),
+            },
+            Err(error) if error.is(rc::NV_UNINITIALIZED) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_defined(&mut self, index: u32) -> Result<bool, TpmError> {
+        Ok(self.nv_indices(index)?.first() == Some(&index))
+    }
+
+    fn define_counter(&mut self, index: u32) -> Result<(), TpmError> {
+        if self.is_defined(index)? {
+            return Ok(());
+        }
+        let public = counter_index(index)?;
+        self.command("TPM2_NV_DefineSpace", EMPTY_PASSWORD, |esys| {
+            let handle = esys.nv_define_space(Provision::Owner, None, public.clone())?;
+            esys.tr_close(&mut handle.into())
+        })
+    }
+}
+
+/// Read and counted up with the index's empty auth value, so that no owner password is needed later; noDA as everything.
+fn counter_index(index: u32) -> Result<NvPublic, TpmError> {
+    let bad = |e| TpmError::of("TPM2_NV_DefineSpace", e);
+    let attributes = NvIndexAttributesBuilder::new()
+        .with_nv_index_type(NvIndexType::Counter)
+        .with_owner_read(true)
+        .with_owner_write(true)
+        .with_auth_read(true)
+        .with_auth_write(true)
+        .with_no_da(true)
+        .build()
+        .map_err(bad)?;
+    NvPublicBuilder::new()
+        .with_nv_index(nv_index(index)?)
+        .with_index_name_algorithm(HashingAlgorithm::Sha256)
+        .with_index_attributes(attributes)
+        .with_data_area_size(usize::from(COUNTER_BYTES))
+        .build()
+        .map_err(bad)
+}

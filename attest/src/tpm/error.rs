@@ -1,0 +1,253 @@
+//! Why a TPM did not do what was asked, by what a caller can do about it.
+
+use std::fmt;
+
+use thiserror::Error;
+use tss_esapi::{Error as EsapiError, WrapperErrorKind};
+
+use super::TpmAddress;
+use super::response_code::{self as rc, Layer, ResponseCode};
+
+/// What the device said, in its own words: the command and the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The TPM command, such as `TPM2_Unseal`.
+    pub command: &'static str,
+    /// What came back.
+    cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Code(ResponseCode),
+    Wrapper(WrapperErrorKind),
+}
+
+impl Failure {
+    /// The TSS2_RC, unless the failure is the library wrapper's own.
+    pub fn code(&self) -> Option<ResponseCode> {
+        match self.cause {
+            Cause::Code(code) => Some(code),
+            Cause::Wrapper(_) => None,
+        }
+    }
+
+    /// The TPM_RC without handle, session and parameter numbers; 0 if no TPM said it.
+    pub(super) fn tpm_code(&self) -> u16 {
+        self.code().map_or(0, ResponseCode::tpm)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cause {
+            Cause::Code(code) => write!(f, "{}: {code}", self.command),
+            Cause::Wrapper(kind) => write!(f, "{}: {kind}", self.command),
+        }
+    }
+}
+
+/// Why a TPM did not do what was asked.
+#[derive(Debug, Error)]
+pub enum TpmError {
+    /// Nothing answers there. Check the address, the driver, the permissions of the device (group `tss`).
+    #[error("no TPM answers at {address}: {failure}")]
+    Absent {
+        /// Where it was looked for.
+        address: TpmAddress,
+        /// What the transport said.
+        failure: Failure,
+        /// What the operating system says about the device, if that is the reason.
+        source: Option<std::io::Error>,
+    },
+    /// The connection broke during a command. The next job connects again.
+    #[error("the connection to the TPM broke: {0}")]
+    Transport(Failure),
+    /// Still busy, testing itself or sparing its flash, after all patience. Try later.
+    #[error("the TPM is busy: {0}")]
+    Busy(Failure),
+    /// Dictionary attack lockout. Trying again makes it worse: wait for its recovery time or reset it with the lockout
+    /// authorization.
+    #[error("the TPM is locked out after failed authorizations: {0}")]
+    LockedOut(Failure),
+    /// No TPM2_Startup since a reset: somebody reset the chip under a running system. A security event.
+    #[error("the TPM was reset and not started: {0}")]
+    NotStarted(Failure),
+    /// Failure mode. Only a power cycle helps.
+    #[error("the TPM has failed and needs a power cycle: {0}")]
+    FailureMode(Failure),
+    /// The PCRs are not those that the secret was sealed to.
+    #[error("a PCR is not what the secret was sealed to: {0}")]
+    WrongPolicy(Failure),
+    /// The blob is for another TPM, was damaged, or the TPM was cleared since.
+    #[error("the key was not made by this TPM, or the TPM was cleared since: {0}")]
+    ForeignKey(Failure),
+    /// As [`ForeignKey`](TpmError::ForeignKey), seen before the TPM was asked: the parent has another name.
+    #[error("the key belongs under another parent key than this TPM has: another TPM, or cleared since")]
+    ForeignParent,
+    /// The owner or endorsement hierarchy, or an NV index, has a password that we were not given.
+    #[error("the TPM refuses our authorization; its hierarchies must have empty passwords: {0}")]
+    Unauthorized(Failure),
+    /// A response was not made by the chip that the session was opened with: something sits on the bus.
+    #[error("an answer of the TPM is forged: {0}")]
+    Forged(Failure),
+    /// The TPM cannot do this at all.
+    #[error("the TPM does not support this: {0}")]
+    Unsupported(Failure),
+    /// The TPM has no SHA-256 PCR bank, or not these PCRs in it.
+    #[error("the TPM's SHA-256 bank does not have the PCRs {wanted}")]
+    PcrBank {
+        /// The selection asked for.
+        wanted: String,
+    },
+    /// The PCRs changed faster than they could be read.
+    #[error("the PCRs keep changing")]
+    RestlessPcrs,
+    /// No free slot although nothing of ours is loaded: another user of a TPM without resource manager.
+    #[error("the TPM is full, something else keeps objects or sessions loaded: {0}")]
+    Full(Failure),
+    /// Any other refusal.
+    #[error("the TPM refused: {0}")]
+    Refused(Failure),
+    /// An argument that no TPM can take.
+    #[error("{0}")]
+    Argument(&'static str),
+    /// An answer that makes no sense.
+    #[error("the answer to {command} is malformed: {reason}")]
+    Malformed {
+        /// The TPM command.
+        command: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The queue in front of the TPM is full.
+    #[error("{waiting} jobs wait for the TPM already, {what} is not queued")]
+    Overloaded {
+        /// The job.
+        what: &'static str,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The TPM hangs, or what was queued before takes that long.
+    #[error("no answer to {what} within {seconds} s")]
+    NoAnswer {
+        /// The job.
+        what: &'static str,
+        /// How long we waited.
+        seconds: u64,
+    },
+    /// The job was dropped: it panicked.
+    #[error("{what} ended without an answer")]
+    Stopped {
+        /// The job.
+        what: &'static str,
+    },
+    /// The operating system gives no thread.
+    #[error("cannot start the TPM's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+impl TpmError {
+    /// Sorts what the library returned for `command`.
+    pub(super) fn of(command: &'static str, error: EsapiError) -> Self {
+        let code = match (ResponseCode::of(error), error) {
+            (Some(code), _) => code,
+            (None, EsapiError::WrapperError(kind)) => {
+                return TpmError::Refused(Failure { command, cause: Cause::Wrapper(kind) });
+            }
+            // "Success" as an error does not occur; it would be the wrapper's mistake.
+            (None, EsapiError::Tss2Error(_)) => ResponseCode(0),
+        };
+        Self::sort(Failure { command, cause: Cause::Code(code) }, code)
+    }
+
+    fn sort(failure: Failure, code: ResponseCode) -> Self {
+        if code.is_forged_response() {
+            return TpmError::Forged(failure);
+        }
+        if code.layer() != Layer::Tpm {
+            return TpmError::Transport(failure);
+        }
+        match code.tpm() {
+            rc::RETRY | rc::YIELDED | rc::TESTING | rc::NV_RATE | rc::NV_UNAVAILABLE => TpmError::Busy(failure),
+            rc::LOCKOUT => TpmError::LockedOut(failure),
+            rc::INITIALIZE => TpmError::NotStarted(failure),
+            rc::FAILURE | rc::REBOOT => TpmError::FailureMode(failure),
+            rc::POLICY_FAIL | rc::POLICY | rc::PCR | rc::PCR_CHANGED => TpmError::WrongPolicy(failure),
+            rc::INTEGRITY => TpmError::ForeignKey(failure),
+            rc::BAD_AUTH | rc::AUTH_FAIL | rc::AUTH_MISSING | rc::AUTH_UNAVAILABLE => TpmError::Unauthorized(failure),
+            rc::COMMAND_CODE | rc::HASH | rc::CURVE | rc::SYMMETRIC => TpmError::Unsupported(failure),
+            rc::OBJECT_MEMORY | rc::SESSION_MEMORY | rc::MEMORY | rc::SESSION_HANDLES => TpmError::Full(failure),
+            _ => TpmError::Refused(failure),
+        }
+    }
+
+    /// What the device said, where it said something.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            TpmError::Absent { failure, .. }
+            | TpmError::Transport(failure)
+            | TpmError::Busy(failure)
+            | TpmError::LockedOut(failure)
+            | TpmError::NotStarted(failure)
+            | TpmError::FailureMode(failure)
+            | TpmError::WrongPolicy(failure)
+            | TpmError::ForeignKey(failure)
+            | TpmError::Unauthorized(failure)
+            | TpmError::Forged(failure)
+            | TpmError::Unsupported(failure)
+            | TpmError::Full(failure)
+            | TpmError::Refused(failure) => Some(failure),
+            TpmError::ForeignParent
+            | TpmError::PcrBank { .. }
+            | TpmError::RestlessPcrs
+            | TpmError::Argument(_)
+            | TpmError::Malformed { .. }
+            | TpmError::Overloaded { .. }
+            | TpmError::NoAnswer { .. }
+            | TpmError::Stopped { .. }
+            | TpmError::Thread(_) => None,
+        }
+    }
+
+    /// Whether the TPM said `code` (handle, session and parameter numbers aside).
+    pub(super) fn is(&self, code: u16) -> bool {
+        self.failure().is_some_and(|f| f.tpm_code() == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tss_esapi::constants::response_code::Tss2ResponseCode;
+
+    fn of(code: u32) -> TpmError {
+        TpmError::of("TPM2_Unseal", EsapiError::Tss2Error(Tss2ResponseCode::from(code)))
+    }
+
+    #[test]
+    fn sorts_by_what_a_caller_can_do() {
+        assert!(matches!(of(0x922), TpmError::Busy(_)));
+        assert!(matches!(of(0x921), TpmError::LockedOut(_)));
+        assert!(matches!(of(0x100), TpmError::NotStarted(_)));
+        assert!(matches!(of(0x101), TpmError::FailureMode(_)));
+        assert!(matches!(of(0x99d), TpmError::WrongPolicy(_)));
+        assert!(matches!(of(0x128), TpmError::WrongPolicy(_)));
+        assert!(matches!(of(0x1df), TpmError::ForeignKey(_)));
+        assert!(matches!(of(0x9a2), TpmError::Unauthorized(_)));
+        assert!(matches!(of(0xb_0143), TpmError::Unsupported(_)));
+        assert!(matches!(of(0x902), TpmError::Full(_)));
+        assert!(matches!(of(0xa_000a), TpmError::Transport(_)));
+        assert!(matches!(of(0x7_0007), TpmError::Transport(_)));
+        assert!(matches!(of(0x7_001b), TpmError::Forged(_)));
+        assert!(matches!(of(0x2c2), TpmError::Refused(_)));
+    }
+
+    #[test]
+    fn keeps_the_devices_words() {
+        assert_eq!(
+            of(0x99d).to_string(),
+            "a PCR is not what the secret was sealed to: TPM2_Unseal: TPM_RC_POLICY_FAIL (0x99d)"
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! NV indices.
+
+use tss_esapi::constants::{CapabilityType, PropertyTag};
+use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle, ObjectHandle, TpmHandle};
+use tss_esapi::interface_types::resource_handles::NvAuth;
+use tss_esapi::structures::CapabilityData;
+use tss_esapi::tss2_esys::TPM2_MAX_NV_BUFFER_SIZE;
+
+use super::TpmError;
+use super::connection::{Connection, EMPTY_PASSWORD, NO_SESSION};
+
+/// Handles asked for at once. A chip has a few dozen NV indices.
+const MAX_INDICES: u32 = 254;
+/// What a chip reads at once if it does not say (TPM_PT_NV_BUFFER_MAX), bytes: the smallest that the PC Client profile allows.
+const SMALLEST_NV_BUFFER: u32 = 512;
+
+impl Connection {
+    /// The defined NV indices from `first` on.
+    pub fn nv_indices(&mut self, first: u32) -> Result<Vec<u32>, TpmError> {
+        let (data, _) = self.command("TPM2_GetCapability", NO_SESSION, |esys| {
+            esys.get_capability(CapabilityType::Handles, first, MAX_INDICES)
+        })?;
+        match data {
+            CapabilityData::Handles(handles) => Ok(handles.into_inner().into_iter().map(u32::from).collect()),
+            _ => Err(TpmError::Malformed { command: "TPM2_GetCapability", reason: "not a list of handles" }),
+        }
+    }
+
+    /// Runs `body` with the library's handle of a defined NV index.
+    pub fn with_nv_index<T>(
+        &mut self,
+        index: u32,
+        body: impl FnOnce(&mut Self, NvIndexHandle) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        let tpm_handle = TpmHandle::from(nv_index(index)?);
+        let mut object: ObjectHandle =
+            self.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.tr_from_tpm_public(tpm_handle))?;
+        let result = body(self, NvIndexHandle::from(object));
+        // An entry in the library's table, not a slot in the TPM; a table entry that stays does no harm.
+        let _ = self.command("Esys_TR_Close", NO_SESSION, |esys| esys.tr_close(&mut object));
+        result
+    }
+
+    /// The whole content of `index`, read with its empty auth value.
+    pub fn nv_read_all(&mut self, index: u32, limit: usize) -> Result<Vec<u8>, TpmError> {
+        let chunk = self
+            .command("TPM2_GetCapability", NO_SESSION, |esys| esys.get_tpm_property(PropertyTag::NvBufferMax))?
+            .unwrap_or(SMALLEST_NV_BUFFER)
+            .min(TPM2_MAX_NV_BUFFER_SIZE);
+        self.with_nv_index(index, |tpm, handle| {
+            let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
+            let size = public.data_size();
+            if size > limit {
+                return Err(TpmError::Malformed { command: "TPM2_NV_ReadPublic", reason: "the index is too long" });
+            }
+            let mut content = Vec::with_capacity(size);
+            while content.len() < size {
+                let length = (size - content.len()).min(chunk as usize) as u16;
+                let offset = content.len() as u16;
+                let part = tpm.command("TPM2_NV_Read", EMPTY_PASSWORD, |esys| {
+                    esys.nv_read(NvAuth::NvIndex(handle), handle, length, offset)
+                })?;
+                if part.len() != usize::from(length) {
+                    return Err(TpmError::Malformed { command: "TPM2_NV_Read", reason: "fewer bytes than asked for" });
+                }
+                content.extend_from_slice(part.value());
+            }
+            Ok(content)
+        })
+    }
+}
+
+/// `index` as an NV handle, 0x01000000 to 0x01ffffff.
+pub fn nv_index(index: u32) -> Result<NvIndexTpmHandle, TpmError> {
+    NvIndexTpmHandle::new(index).map_err(|_| TpmError::Argument("an NV index lies from 0x01000000 to 0x01ffffff"))
+}

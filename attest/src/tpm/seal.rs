@@ -1,0 +1,69 @@
+//! Secrets that this chip gives back only while its PCRs are what they were.
+
+use tss_esapi::handles::ObjectHandle;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{Digest, SensitiveData};
+use zeroize::Zeroizing;
+
+use super::connection::{Chip, Connection, NO_SESSION};
+use super::pcr::selection_list;
+use super::sessions::{Encrypted, policy};
+use super::{KeyBlob, TpmError, templates};
+use crate::node::tpm2::PcrSelection;
+
+/// Longest secret that a TPM seals, bytes (MAX_SYM_DATA, Part 2 §11.1.13). Seal a key and encrypt the data with it.
+pub const MAX_SEALED_BYTES: usize = 128;
+
+impl Chip {
+    /// Seals `secret` to this chip and to the present values of `pcrs` (none: to the chip alone).
+    ///
+    /// On the way to the chip it is encrypted in a session salted to the storage root key.
+    pub fn seal(&mut self, secret: &[u8], pcrs: PcrSelection) -> Result<KeyBlob, TpmError> {
+        if secret.is_empty() || secret.len() > MAX_SEALED_BYTES {
+            return Err(TpmError::Argument("a sealed secret is 1 to 128 bytes long"));
+        }
+        let secret = SensitiveData::try_from(secret).map_err(|e| TpmError::of("TPM2_Create", e))?;
+        self.task(|tpm| {
+            let policy = tpm.present_pcr_policy(pcrs)?;
+            let root = tpm.storage_root()?;
+            let session = tpm.hmac_session(&root, Encrypted::Command)?;
+            tpm.create(&root, session, &templates::sealed_object(policy)?, Some(&secret))
+        })
+    }
+
+    /// Gives back what was sealed with the same `pcrs`. [`WrongPolicy`](TpmError::WrongPolicy): a PCR has another value
+    /// now, such as after a firmware or kernel update.
+    pub fn unseal(&mut self, blob: &KeyBlob, pcrs: PcrSelection) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        self.task(|tpm| {
+            let root = tpm.storage_root_of(blob)?;
+            let session = tpm.policy_session(&root, Encrypted::Response)?;
+            let sealed = tpm.load(&root, AuthSession::Password, blob)?;
+            tpm.require_pcrs(session, pcrs)?;
+            let object = ObjectHandle::from(sealed.handle);
+            let secret = tpm.command("TPM2_Unseal", (Some(session), None, None), |esys| esys.unseal(object))?;
+            Ok(Zeroizing::new(secret.value().to_vec()))
+        })
+    }
+}
+
+impl Connection {
+    /// The policy digest of "PCRs `pcrs` have their present values".
+    fn present_pcr_policy(&mut self, pcrs: PcrSelection) -> Result<Digest, TpmError> {
+        // PolicyPCR takes an inactive bank without complaint: the secret would be sealed to nothing.
+        self.read_pcrs(pcrs)?;
+        let session = self.trial_session()?;
+        self.require_pcrs(session, pcrs)?;
+        let trial = policy(session)?;
+        let digest = self.command("TPM2_PolicyGetDigest", NO_SESSION, |esys| esys.policy_get_digest(trial))?;
+        self.end_session(session)?;
+        Ok(digest)
+    }
+
+    /// TPM2_PolicyPCR without a digest: the TPM takes the present values into the policy.
+    fn require_pcrs(&mut self, session: AuthSession, pcrs: PcrSelection) -> Result<(), TpmError> {
+        let (session, selection) = (policy(session)?, selection_list(pcrs)?);
+        self.command("TPM2_PolicyPCR", NO_SESSION, |esys| {
+            esys.policy_pcr(session, Digest::default(), selection.clone())
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! Objects and sessions that a killed process left in a TPM without resource manager.
+//!
+//! The kernel's `/dev/tpmrm*` flushes what a process leaves; `/dev/tpm*` and a software TPM do not, and after three
+//! kills their slots are taken. Such a TPM is ours alone, so what is loaded between our tasks can go. These are the only
+//! commands not sent through the TSS library, which cannot flush a session that it did not start.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::TpmAddress;
+
+/// Longest TPM response, bytes.
+const MAX_RESPONSE_BYTES: usize = 4096;
+/// A software TPM or chip answers these within milliseconds.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Handles asked for at once; a TPM has at most 64 active sessions.
+const MAX_HANDLES: u32 = 64;
+
+/// TPM_HT_TRANSIENT, loaded sessions (TPM_HT_HMAC_SESSION) and saved ones (TPM_HT_POLICY_SESSION), shifted to the first
+/// handle of each range: what TPM2_GetCapability(TPM_CAP_HANDLES) takes. Source: Part 3 §30.2.
+const RANGES: [u32; 3] = [0x8000_0000, 0x0200_0000, 0x0300_0000];
+
+/// Flushes all transient objects and sessions, if the TPM at `address` has no resource manager. Whether any was flushed.
+pub fn flush(address: &TpmAddress) -> bool {
+    if has_resource_manager(address) {
+        return false;
+    }
+    match flush_all(address) {
+        Ok(flushed) => flushed > 0,
+        Err(error) => {
+            warn!(%address, %error, "cannot flush what an earlier process left in the TPM");
+            false
+        }
+    }
+}
+
+fn has_resource_manager(address: &TpmAddress) -> bool {
+    match address {
+        TpmAddress::Device(path) => path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tpmrm")),
+        TpmAddress::Swtpm { .. } => false,
+    }
+}
+
+fn flush_all(address: &TpmAddress) -> io::Result<usize> {
+    let mut flushed = 0;
+    for range in RANGES {
+        for handle in handles(address, range)? {
+            // TPM2_FlushContext, Part 3 §28.4.
+            let mut command = vec![0x80, 0x01, 0, 0, 0, 14, 0, 0, 0x01, 0x65];
+            command.extend(handle.to_be_bytes());
+            transmit(address, &command)?;
+            flushed += 1;
+        }
+    }
+    Ok(flushed)
+}
+
+/// TPM2_GetCapability(TPM_CAP_HANDLES), Part 3 §30.2. Response: header, moreData, capability, count, handles.
+fn handles(address: &TpmAddress, first: u32) -> io::Result<Vec<u32>> {
+    let mut command = vec![0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a, 0, 0, 0, 1];
+    command.extend(first.to_be_bytes());
+    command.extend(MAX_HANDLES.to_be_bytes());
+    let response = transmit(address, &command)?;
+    let listed = response.get(19..).unwrap_or_default();
+    Ok(listed.chunks_exact(4).map(|h| u32::from_be_bytes([h[0], h[1], h[2], h[3]])).collect())
+}
+
+fn transmit(address: &TpmAddress, command: &[u8]) -> io::Result<Vec<u8>> {
+    match address {
+        TpmAddress::Device(path) => exchange(File::options().read(true).write(true).open(path)?, command),
+        TpmAddress::Swtpm { host, port } => {
+            let stream = TcpStream::connect((*host, *port))?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            exchange(stream, command)
+        }
+    }
+}
+
+/// A TPM answers with one message, which devices and software TPMs hand over in one read.
+fn exchange(mut tpm: impl Read + Write, command: &[u8]) -> io::Result<Vec<u8>> {
+    tpm.write_all(command)?;
+    let mut response = vec![0; MAX_RESPONSE_BYTES];
+    let length = tpm.read(&mut response)?;
+    response.truncate(length);
+    Ok(response)
+}

@@ -1,0 +1,52 @@
+//! Child processes that die with us, also when the test run is killed.
+
+use std::io;
+use std::process::{Child, Command};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+
+/// A command for `program` under `setpriv --pdeathsig KILL` (util-linux): the kernel kills it when we die. Add arguments, and
+/// start it with [`spawn`].
+pub fn dies_with_us(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    // The TSS library prints a line for every failed command otherwise.
+    command.env("TSS2_LOG", "all+none");
+    command
+}
+
+/// Starts `command` from a thread that lives as long as this process.
+///
+/// The kernel sends the death signal when the *thread* that forked ends, and test threads and the runtime's blocking threads
+/// end long before the process does.
+pub fn spawn(command: Command) -> io::Result<Child> {
+    let (answer, answered) = mpsc::channel();
+    let request = Request { command, answer };
+    spawner().send(request).map_err(|_| io::Error::other("the spawning thread has ended"))?;
+    answered.recv().map_err(|_| io::Error::other("the spawning thread has ended"))?
+}
+
+struct Request {
+    command: Command,
+    answer: mpsc::Sender<io::Result<Child>>,
+}
+
+fn spawner() -> &'static mpsc::Sender<Request> {
+    static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
+    SPAWNER.get_or_init(|| {
+        let (requests, inbox) = mpsc::channel::<Request>();
+        thread::Builder::new()
+            .name("lab-spawner".into())
+            .spawn(move || {
+                for mut request in inbox {
+                    let child = request.command.spawn();
+                    if let Err(mpsc::SendError(Ok(mut orphan))) = request.answer.send(child) {
+                        // Nobody waits for it any more.
+                        let _ = orphan.kill().and_then(|()| orphan.wait());
+                    }
+                }
+            })
+            .expect("the operating system has a thread for the lab");
+        requests
+    })
+}
