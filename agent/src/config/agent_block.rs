@@ -1,5 +1,6 @@
 //! The `agent` block.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const DEFAULT_SEALING_PCRS: [u8; 1] = [7];
 /// An index of the owner's range. Source: TCG Registry of Reserved TPM 2.0 Handles, table 3.
 const DEFAULT_NV_INDEX: u32 = 0x0180_4952;
 /// The owner's range of NV indices.
-const OWNER_NV_INDICES: std::ops::RangeInclusive<i64> = 0x0180_0000..=0x01BF_FFFF;
+const OWNER_NV_INDICES: RangeInclusive<u32> = 0x0180_0000..=0x01BF_FFFF;
 
 pub(super) struct AgentBlock {
     pub(super) trust_domain: TrustDomain,
@@ -77,7 +78,7 @@ pub(super) fn read_offline_cache(section: &Section<'_>, has_tpm: Option<bool>) -
     let pcrs = section.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_SEALING_PCRS.to_vec());
     let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| section.mistake("pcrs", error.to_string())).ok();
     let max_age = section.duration("max_age");
-    let tpm_nv_index = section.integer("tpm_nv_index", OWNER_NV_INDICES).and_then(|index| u32::try_from(index).ok());
+    let tpm_nv_index = section.parsed("tpm_nv_index", nv_index);
     section.finish();
     if enabled == Some(true) && has_tpm == Some(false) {
         section.mistake("enabled", "the cache is sealed to a TPM: add NodeAttestor \"tpm2\" or KeyManager \"tpm\"");
@@ -118,7 +119,16 @@ pub(super) fn refuse_unsupported(agent: &Section<'_>) {
         "never" => Ok(()),
         _ => Err("not supported by ironroot-agent yet: only never is"),
     });
-    agent.block("experimental").finish();
+}
+
+fn nv_index(text: &str) -> Result<u32, String> {
+    let index = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    let (first, last) = (OWNER_NV_INDICES.start(), OWNER_NV_INDICES.end());
+    let refusal = || format!("not an NV index of the owner: {first:#010x} to {last:#010x}");
+    index.filter(|index| OWNER_NV_INDICES.contains(index)).ok_or_else(refusal)
 }
 
 fn host(text: &str) -> Result<String, &'static str> {

@@ -1,0 +1,210 @@
+//! The agent's configuration: what loads, what it means, and every mistake with its line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ironroot_agent::config::{
+    AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, TrustBundleFormat,
+};
+use ironroot_api::settings::Settings;
+
+const TPM: &str = r#"NodeAttestor "tpm2" { } KeyManager "tpm" { } WorkloadAttestor "unix" { }"#;
+const TOKEN: &str = r#"NodeAttestor "join_token" { } KeyManager "memory" { } WorkloadAttestor "unix" { }"#;
+
+fn read(text: &str) -> Result<AgentConfig, ConfigErrors> {
+    AgentConfig::from_settings(Settings::parse(Path::new("agent.conf"), text)?, &[])
+}
+
+fn minimal(agent: &str, plugins: &str) -> String {
+    format!(
+        "agent {{\n trust_domain = \"example.org\"\n server_address = \"s\" server_port = 8081 trust_bundle_path = \"b\"\n {agent}\n}}\nplugins {{ {plugins} }}\n"
+    )
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    read(text).expect_err("mistakes").to_string().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agent.conf");
+    let config = AgentConfig::load(&path, &[], false).expect("the example loads");
+    assert_eq!(config.warnings, Vec::<String>::new());
+    let shown = std::fs::read_to_string(&path).expect("readable");
+    let text: Vec<&str> = shown
+        .lines()
+        .map(|line| match line.trim_start().strip_prefix("# ") {
+            Some(code) if !line.contains("join_token_file") && is_code(code) => code,
+            _ => line,
+        })
+        .collect();
+    let mut all = read(&text.join("\n")).expect("every key it shows is known");
+    let cache = all.offline_cache.as_mut().expect("on");
+    assert_eq!(cache.max_age.take(), Some(Duration::from_secs(168 * 3600)));
+    assert_eq!(all.log.file.take(), Some(PathBuf::from("/var/log/ironroot-agent.log")));
+    assert_eq!(all, config, "what is shown is the default");
+}
+
+/// A commented line that is configuration and no sentence.
+fn is_code(comment: &str) -> bool {
+    let comment = comment.trim().trim_start_matches("# ");
+    comment == "}" || comment.ends_with('{') || comment.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+}
+
+#[test]
+fn defaults_are_spires_and_the_tpm_is_the_kernels() {
+    let config = read(&minimal("", TPM)).expect("loads");
+    assert_eq!(config.socket_path, PathBuf::from("/tmp/spire-agent/public/api.sock"));
+    assert_eq!((config.data_dir, config.sync_interval), (PathBuf::from("."), Duration::from_secs(5)));
+    assert_eq!(config.bootstrap, Bootstrap::TrustBundle { path: "b".into(), format: TrustBundleFormat::Pem });
+    assert_eq!((config.node_attestor, config.key_manager), (NodeAttestor::Tpm2, KeyManager::Tpm));
+    assert_eq!(config.tpm, Some("/dev/tpmrm0".parse().expect("an address")));
+    let cache = config.offline_cache.expect("on with a TPM");
+    assert_eq!((cache.pcrs.to_string().as_str(), cache.max_age, cache.tpm_nv_index), ("7", None, 0x0180_4952));
+    assert_eq!(
+        (config.workload_attestor.discover_workload_path, config.workload_attestor.workload_size_limit),
+        (false, 0)
+    );
+}
+
+#[test]
+fn works_without_a_tpm_and_then_without_a_cache() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("token");
+    std::fs::write(&file, "the-token\n").expect("written");
+    let agent = format!("join_token_file = \"{}\"", file.display());
+    let config = read(&minimal(&agent, TOKEN)).expect("loads");
+    let NodeAttestor::JoinToken(Some(token)) = &config.node_attestor else { panic!("a token") };
+    assert_eq!((token.expose(), format!("{token:?}").as_str()), ("the-token", "JoinToken(redacted)"));
+    assert_eq!((config.tpm, config.offline_cache, config.key_manager), (None, None, KeyManager::Memory));
+    let wanted = "agent.conf:4: agent.offline_cache.enabled: the cache is sealed to a TPM: add NodeAttestor \"tpm2\" or KeyManager \"tpm\"";
+    assert_eq!(mistakes(&minimal("offline_cache { enabled = true }", TOKEN)), [wanted]);
+}
+
+#[test]
+fn the_cache_can_be_chosen() {
+    let cache = |text: &str| read(&minimal(&format!("offline_cache {{ {text} }}"), TPM)).expect("loads").offline_cache;
+    assert_eq!(cache("enabled = false"), None);
+    let chosen = cache("pcrs = [] max_age = \"24h\" tpm_nv_index = \"0x01800100\"").expect("on");
+    assert!(chosen.pcrs.is_empty());
+    assert_eq!((chosen.max_age, chosen.tpm_nv_index), (Some(Duration::from_secs(24 * 3600)), 0x0180_0100));
+}
+
+#[test]
+fn one_tpm_is_named_in_either_place_and_way() {
+    let swtpm = "swtpm:host=127.0.0.1,port=2321";
+    let plugins = |attestor: &str, key: &str| {
+        format!(
+            "NodeAttestor \"tpm2\" {{ plugin_data {{ {attestor} }} }} KeyManager \"tpm\" {{ plugin_data {{ {key} }} }} WorkloadAttestor \"unix\" {{ }}"
+        )
+    };
+    let path = format!("tpm_device_path = \"{swtpm}\"");
+    let address = format!("tpm_address = \"{swtpm}\"");
+    for (attestor, key) in [(path.as_str(), ""), ("", address.as_str()), (&address, &path)] {
+        let config = read(&minimal("", &plugins(attestor, key))).expect("loads");
+        assert_eq!(config.tpm.expect("a TPM").to_string(), swtpm);
+    }
+    let found = mistakes(&minimal("", &plugins(&path, "tpm_device_path = \"/dev/tpm1\"")));
+    assert_eq!(
+        found,
+        [format!(
+            "agent.conf:6: plugins.KeyManager: names the TPM /dev/tpm1, NodeAttestor names {swtpm}: the agent works with one"
+        )]
+    );
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_line() {
+    let text = r#"agent {
+    trust_domain = "example org"
+    server_address = "host:8081"
+    server_port = 0
+    trust_bundle_path = "b"
+    insecure_bootstrap = true
+    trust_bundle_format = "der"
+    join_token = "a"
+    join_token_file = "/nonexistent/token"
+    workload_x509_svid_key_type = "rsa-2048"
+    sds { default_svid_name = "x" }
+    admin_socket_path = "/x"
+    retry_bootstrap = true
+    experimental {
+        sync_interval = "0s"
+        sync_intervall = "5s"
+    }
+    offline_cache {
+        pcrs = [16]
+        tpm_nv_index = 1
+    }
+}
+plugins {
+    NodeAttestor "tpm2" { plugin_data { tpm_device_path = "tabrmd:" } }
+    KeyManager "disk" { }
+    WorkloadAttestor "k8s" { }
+    SVIDStore "aws" { }
+}
+"#;
+    let found = mistakes(text);
+    let wanted = [
+        "agent.conf:2: agent.trust_domain: \"example org\": trust domain must be",
+        "agent.conf:3: agent.server_address: \"host:8081\": not a host name or IP address (the port goes into server_port)",
+        "agent.conf:4: agent.server_port: \"0\": not a whole number from 1 to 65535",
+        "agent.conf:6: agent.insecure_bootstrap: give either trust_bundle_path or insecure_bootstrap, not both",
+        "agent.conf:7: agent.trust_bundle_format: \"der\": not a bundle format: use pem or spiffe",
+        "agent.conf:9: agent.join_token_file: give either join_token or join_token_file, not both",
+        "agent.conf:9: agent.join_token_file: \"/nonexistent/token\": cannot read the file",
+        "agent.conf:10: agent.workload_x509_svid_key_type: \"rsa-2048\": not supported by ironroot-agent yet",
+        "agent.conf:11: agent.sds: not supported by ironroot-agent yet: remove it",
+        "agent.conf:12: agent.admin_socket_path: not supported by ironroot-agent yet: remove it",
+        "agent.conf:13: agent.retry_bootstrap: unknown key",
+        "agent.conf:15: agent.experimental.sync_interval: must be above zero, such as 5s",
+        "agent.conf:16: agent.experimental.sync_intervall: unknown key: did you mean sync_interval?",
+        "agent.conf:19: agent.offline_cache.pcrs: \"16\" is not a PCR index from 0 to 15",
+        "agent.conf:20: agent.offline_cache.tpm_nv_index: \"1\": not an NV index of the owner: 0x01800000 to 0x01bfffff",
+        "agent.conf:24: plugins.NodeAttestor.tpm2.plugin_data.tpm_device_path: \"tabrmd:\":",
+        "agent.conf:25: plugins.KeyManager.disk.plugin_data.directory: missing: give the directory for the key",
+        "agent.conf:26: plugins.WorkloadAttestor.k8s: not supported by ironroot-agent yet: use \"unix\"",
+        "agent.conf:27: plugins.SVIDStore: not supported by ironroot-agent yet: remove it",
+    ];
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    for (found, wanted) in found.iter().zip(wanted) {
+        assert!(found.starts_with(wanted), "{found}\n{wanted}");
+    }
+}
+
+#[test]
+fn an_empty_file_says_everything_that_is_needed() {
+    let found = mistakes("");
+    for needed in [
+        "agent.trust_domain: missing",
+        "agent.server_address: missing",
+        "agent.server_port: missing",
+        "agent.trust_bundle_path: missing",
+        "plugins.NodeAttestor: missing",
+        "plugins.KeyManager: missing",
+        "plugins.WorkloadAttestor: missing",
+    ] {
+        assert!(found.iter().any(|line| line.contains(needed)), "{needed} in {found:?}");
+    }
+}
+
+#[test]
+fn believing_the_first_server_is_warned_of() {
+    let text = format!(
+        "agent {{ trust_domain = \"td\" server_address = \"[::1]\" server_port = \"8081\" insecure_bootstrap = true }} plugins {{ {TOKEN} }}"
+    );
+    let config = read(&text).expect("loads");
+    assert_eq!((config.bootstrap, config.server_address.as_str()), (Bootstrap::Insecure, "::1"));
+    assert!(config.warnings[0].contains("the first server that answers will be believed"));
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let settings = Settings::parse(Path::new("agent.conf"), &minimal("log_level = \"INFO\"", TOKEN)).expect("HCL");
+    let given = |flag, key, value: &str| Override { flag, key, value: value.to_owned() };
+    let overrides =
+        [given("-joinToken", "join_token", "from-flag"), given("-serverAddress", "server_address", "other")];
+    let config = AgentConfig::from_settings(settings, &overrides).expect("loads");
+    let NodeAttestor::JoinToken(Some(token)) = &config.node_attestor else { panic!("a token") };
+    assert_eq!((token.expose(), config.server_address.as_str()), ("from-flag", "other"));
+}

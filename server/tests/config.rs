@@ -1,0 +1,236 @@
+//! The server's configuration: what loads, what it means, and every mistake with its line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ironroot_api::settings::Settings;
+use ironroot_server::config::{Admission, ConfigErrors, Override, PinSource, ServerConfig};
+
+const TOKEN: &str =
+    r#"KeyManager "pkcs11" { plugin_data { module_path = "/m.so" token_label = "t" pin_env = "PIN" } }"#;
+
+fn read(text: &str) -> Result<ServerConfig, ConfigErrors> {
+    read_with(text, &[])
+}
+
+fn read_with(text: &str, overrides: &[Override]) -> Result<ServerConfig, ConfigErrors> {
+    ServerConfig::from_settings(Settings::parse(Path::new("server.conf"), text)?, overrides)
+}
+
+fn minimal(server: &str, plugins: &str) -> String {
+    format!(
+        "server {{\n trust_domain = \"example.org\"\n data_dir = \"d\"\n {server}\n}}\nplugins {{ {TOKEN} NodeAttestor \"join_token\" {{ }}\n {plugins}\n}}\n"
+    )
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    read(text).expect_err("mistakes").to_string().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/server.conf");
+    let config = ServerConfig::load(&path, &[], false).expect("the example loads");
+    assert_eq!(config.warnings, Vec::<String>::new());
+    let shown = std::fs::read_to_string(&path).expect("readable");
+    let chosen = ["token_serial", "token_uri", "pin_env", "# enrolled:", "# manufacturer:", "# approval:"];
+    let text: Vec<&str> = shown
+        .lines()
+        .map(|line| match line.trim_start().strip_prefix("# ") {
+            Some(code) if !chosen.iter().any(|c| line.contains(c)) && is_code(code) => code,
+            _ => line,
+        })
+        .collect();
+    let all = read(&text.join("\n")).expect("every key it shows is known");
+    assert_eq!(all.lifetimes.agent, Duration::from_secs(72 * 3600));
+    assert_eq!(all.prune_attested_nodes_expired_for, Some(Duration::from_secs(720 * 3600)));
+    let tpm2 = all.node_attestors.tpm2.expect("tpm2");
+    assert_eq!((tpm2.pcrs.to_string().as_str(), tpm2.admission), ("0,2,4,7", Admission::Enrolled));
+    assert_eq!(all.rate_limits, config.rate_limits);
+    assert_eq!(all.ca_subject, config.ca_subject);
+}
+
+/// A commented line that is configuration and no sentence.
+fn is_code(comment: &str) -> bool {
+    let comment = comment.trim();
+    comment == "}" || comment.ends_with('{') || comment.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+}
+
+#[test]
+fn defaults_are_spires() {
+    let config = read(&minimal("", "")).expect("loads");
+    assert_eq!(config.bind_address.to_string(), "0.0.0.0:8081");
+    assert_eq!(config.socket_path, PathBuf::from("/tmp/spire-server/private/api.sock"));
+    assert_eq!(config.data_store, PathBuf::from("d/datastore.sqlite3"));
+    assert_eq!(config.lifetimes.ca, Duration::from_secs(24 * 3600));
+    assert_eq!(config.lifetimes.x509_svid, Duration::from_secs(3600));
+    assert_eq!(config.lifetimes.agent, config.lifetimes.x509_svid);
+    assert_eq!(config.lifetimes.jwt_svid, Duration::from_secs(300));
+    assert_eq!((config.ca_subject.country, config.ca_subject.organization), (vec!["US".into()], vec!["SPIFFE".into()]));
+    assert!(config.rate_limits.attestation && config.rate_limits.signing && !config.audit_log_enabled);
+    assert_eq!((config.key_manager.pin, config.key_manager.sessions), (PinSource::Environment("PIN".into()), 4));
+    assert!(config.node_attestors.join_token && config.node_attestors.tpm2.is_none());
+    assert_eq!((config.health_checks, config.prune_attested_nodes_expired_for), (None, None));
+}
+
+#[test]
+fn the_forms_of_existing_files_are_understood() {
+    let text = format!(
+        "\"server\" = {{ trust_domain = \"td\", data_dir = \"./.data\", bind_port = \"8443\", bind_address = \"[::1]\"\n\
+         ratelimit = {{ attestation = false }} experimental {{ }} profiling_enabled = false log_level = \"debug\" }}\n\
+         plugins {{ DataStore \"sql\" {{ plugin_data {{ database_type = \"sqlite3\" connection_string = \"./.data/x.sqlite3\" }} }}\n\
+         NodeAttestor \"join_token\" {{ plugin_data {{ }} }} NodeAttestor \"x509pop\" {{ enabled = false plugin_data {{ }} }} {TOKEN} }}\n\
+         health_checks {{ listener_enabled = true bind_port = \"0\" }}"
+    );
+    let config = read(&text).expect("loads");
+    assert_eq!(config.bind_address.to_string(), "[::1]:8443");
+    assert_eq!(config.data_store, PathBuf::from("./.data/x.sqlite3"));
+    assert!(!config.rate_limits.attestation && config.rate_limits.signing);
+    let health = config.health_checks.expect("enabled");
+    assert_eq!((health.host.as_str(), health.port, health.ready_path.as_str()), ("localhost", 0, "/ready"));
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_line() {
+    let text = r#"server {
+    trust_domain = "Example.org"
+    bind_address = "not an address"
+    bind_port = 99999
+    agent_ttl = "3 days"
+    ca_ttl = "0s"
+    ca_key_type = "rsa-2048"
+    ca_subject { country = ["Germany"] }
+    log_level = "loud"
+    audit_log_enabled = "yes"
+    federation { }
+    trust_domian = "x"
+    admin_ids = ["spiffe://example.org/a", "nobody"]
+}
+telemetry { Prometheus { port = 1 } }
+plugins {
+    DataStore "sql" { plugin_data { database_type = "postgres" connection_string = "x" } }
+    KeyManager "disk" { plugin_data { keys_path = "k" } }
+    NodeAttestor "aws_iid" { }
+    NodeAttestor "tpm2" { plugin_data {
+        admission = "everybody"
+        pcrs = [0, 23]
+    } }
+    UpstreamAuthority "disk" { }
+}
+"#;
+    let wanted = [
+        "server.conf:1: server.data_dir: missing: give the directory the server may write to",
+        "server.conf:2: server.trust_domain: \"Example.org\": trust domain must be 1 to 255 characters of a-z, 0-9, '.', '-' and '_'",
+        "server.conf:3: server.bind_address: \"not an address\": not an IP address: give one of this machine's, or 0.0.0.0 for all",
+        "server.conf:4: server.bind_port: \"99999\": not a whole number from 0 to 65535",
+        "server.conf:5: server.agent_ttl: \"3 days\": not a duration: write numbers with units, such as 90s, 10m or 1h30m (units: ns, us, ms, s, m, h)",
+        "server.conf:6: server.ca_ttl: must be from 1s to 87600h",
+        "server.conf:7: server.ca_key_type: \"rsa-2048\": not supported by ironroot-server yet: use ec-p256",
+        "server.conf:8: server.ca_subject.country: a country has two letters, such as \"DE\"",
+        "server.conf:9: server.log_level: \"loud\": not a log level: use DEBUG, INFO, WARN or ERROR",
+        "server.conf:10: server.audit_log_enabled: expected true or false, found a string",
+        "server.conf:11: server.federation: not supported by ironroot-server yet: remove it",
+        "server.conf:12: server.trust_domian: unknown key: did you mean trust_domain?",
+        "server.conf:13: server.admin_ids: \"nobody\": scheme is not \"spiffe://\"",
+        "server.conf:15: telemetry: not supported by ironroot-server yet: remove it",
+        "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"postgres\": not supported by ironroot-server yet: use sqlite3",
+        "server.conf:18: plugins.KeyManager.disk: would keep the CA's private key where it can be copied: use KeyManager \"pkcs11\" (SoftHSM will do for a trial)",
+        "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\" or \"join_token\"",
+        "server.conf:21: plugins.NodeAttestor.tpm2.plugin_data.admission: \"everybody\": use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)",
+        "server.conf:22: plugins.NodeAttestor.tpm2.plugin_data.pcrs: \"23\" is not a PCR index from 0 to 15",
+        "server.conf:24: plugins.UpstreamAuthority: not supported by ironroot-server yet: remove it",
+    ];
+    assert_eq!(mistakes(text), wanted);
+}
+
+#[test]
+fn an_empty_file_says_everything_that_is_needed() {
+    let found = mistakes("");
+    for needed in
+        ["server.trust_domain: missing", "server.data_dir: missing", "KeyManager: missing", "NodeAttestor: missing"]
+    {
+        assert!(found.iter().any(|line| line.contains(needed)), "{needed} in {found:?}");
+    }
+}
+
+#[test]
+fn the_token_is_named_once_and_its_pin_never_written_down() {
+    let with = |data: &str| {
+        mistakes(&format!(
+            "server {{ trust_domain = \"td\" data_dir = \"d\" }}\nplugins {{ NodeAttestor \"join_token\" {{ }} KeyManager \"pkcs11\" {{ plugin_data {{\n{data}\n}} }} }}"
+        ))
+    };
+    let key = "plugins.KeyManager.pkcs11.plugin_data";
+    assert_eq!(
+        with("pin = \"1234\""),
+        [
+            format!(
+                "server.conf:2: {key}.token_uri: missing: name the token with one of token_uri, token_label, token_serial"
+            ),
+            format!(
+                "server.conf:2: {key}.module_path: missing: give the token maker's library, such as /usr/lib/softhsm/libsofthsm2.so"
+            ),
+            format!(
+                "server.conf:2: {key}.pin_file: missing: say where the PIN comes from with one of pin_file, pin_env"
+            ),
+            format!(
+                "server.conf:3: {key}.pin: a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file"
+            ),
+        ]
+    );
+    assert_eq!(
+        with("module_path = \"m\" pin_file = \"p\" pin_env = \"P\"\ntoken_label = \"a\" token_serial = \"b\""),
+        [
+            format!(
+                "server.conf:3: {key}.pin_env: say where the PIN comes from with one of pin_file, pin_env, not with several"
+            ),
+            format!(
+                "server.conf:4: {key}.token_serial: name the token with one of token_uri, token_label, token_serial, not with several"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_token_uri_may_name_module_and_pin_file() {
+    let text = "server { trust_domain = \"td\" data_dir = \"d\" }\nplugins { NodeAttestor \"join_token\" { } KeyManager \"pkcs11\" { plugin_data {\
+                token_uri = \"pkcs11:token=t?module-path=/m.so&pin-source=file:/etc/pin\" sessions = 2 } } }";
+    let token = read(text).expect("loads").key_manager;
+    assert_eq!((token.module_path, token.pin, token.sessions), ("/m.so".into(), PinSource::File("/etc/pin".into()), 2));
+}
+
+#[test]
+fn manufacturers_are_needed_exactly_when_they_admit() {
+    let tpm2 = |data: &str| minimal("", &format!("NodeAttestor \"tpm2\" {{ plugin_data {{ {data} }} }}"));
+    let admission = |data: &str| read(&tpm2(data)).expect("loads").node_attestors.tpm2.expect("tpm2").admission;
+    assert_eq!(admission("admission = \"approval\""), Admission::Approval);
+    let both = "admission = \"manufacturer\" manufacturer_ca_path = \"a\" manufacturer_ca_paths = [\"b\"]";
+    assert_eq!(admission(both), Admission::Manufacturer { ca_paths: vec!["a".into(), "b".into()] });
+    assert!(mistakes(&tpm2("admission = \"manufacturer\""))[0].contains("manufacturer_ca_path: missing"));
+    let unused = read(&tpm2("manufacturer_ca_path = \"a\"")).expect("loads");
+    assert!(unused.warnings[0].contains("only used with admission"), "{:?}", unused.warnings);
+}
+
+#[test]
+fn warns_when_a_ca_rotation_would_shorten_svids() {
+    let warnings = |server: &str| read(&minimal(server, "")).expect("loads").warnings;
+    assert_eq!(warnings("ca_ttl = \"6h\""), Vec::<String>::new());
+    assert_eq!(
+        warnings("ca_ttl = \"1m\" default_x509_svid_ttl = \"30s\""),
+        [
+            "server.conf:4: server.default_x509_svid_ttl: 30s is not always possible before a CA rotation, some SVIDs will be \
+             shorter: set default_x509_svid_ttl to 10s or less, or ca_ttl to 3m or more"
+        ]
+    );
+    assert!(warnings("ca_ttl = \"8760h\" agent_ttl = \"169h\"")[0].ends_with("set agent_ttl to 168h or less"));
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let given = |flag, key, value: &str| Override { flag, key, value: value.to_owned() };
+    let overrides = [given("-trustDomain", "trust_domain", "cli.example"), given("-serverPort", "bind_port", "1234")];
+    let config = read_with(&minimal("bind_port = 1", ""), &overrides).expect("loads");
+    assert_eq!((config.trust_domain.as_str(), config.bind_address.port()), ("cli.example", 1234));
+    let errors = read_with(&minimal("", ""), &[given("-serverPort", "bind_port", "many")]).expect_err("no port");
+    assert!(errors.to_string().starts_with("command line, -serverPort: server.bind_port: \"many\""), "{errors}");
+}
