@@ -26,7 +26,7 @@ impl Chip {
 
     /// Adds one and gives the new value, having made the counter if there is none.
     ///
-    /// The first value is higher than that of any counter this TPM ever had, so that deleting the index gains nothing
+    /// The first value is higher than that of any counter deleted before, so that deleting the index gains nothing
     /// (Part 3 §31.8). Chips wear out after some 100 000 increments, and refuse when they come too fast: then the error is
     /// [`Busy`](TpmError::Busy). When the connection breaks it is unknown whether the increment happened: read again.
     pub fn counter_increment(&mut self, index: u32) -> Result<u64, TpmError> {
