@@ -14,6 +14,7 @@ pub mod pb;
 
 pub mod agent;
 pub mod certificate;
+pub mod command_line;
 pub mod csr;
 pub mod device;
 pub mod entry;

@@ -1,0 +1,113 @@
+//! Why a command failed, and what the shell hears.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use thiserror::Error;
+use tonic::Code;
+
+use super::SocketError;
+use crate::settings::ConfigErrors;
+use crate::unix_socket::UnixSocketError;
+
+/// Exit code for a wrong configuration. Source: sysexits.h, EX_USAGE.
+pub const EXIT_CONFIG: u8 = 64;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The configuration file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Which socket is meant is not clear.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Nobody answers.
+    #[error("is it running? Give its socket with -socketPath")]
+    Unreachable(#[from] UnixSocketError),
+    /// The other side said no.
+    #[error("{} (code: {})", .0.message(), code_name(.0.code()))]
+    Refused(#[from] tonic::Status),
+    /// No answer in time.
+    #[error("no answer within {0} seconds")]
+    Timeout(u64),
+    /// A file cannot be used.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// Which step, as a verb.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What was read makes no sense.
+    #[error("{0}")]
+    Malformed(String),
+    /// The daemon ended, or never started.
+    #[error(transparent)]
+    Run(Box<dyn Error + Send + Sync>),
+}
+
+impl CommandError {
+    /// What the shell hears: 64 for a wrong configuration, 1 for everything else.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::from(EXIT_CONFIG),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// The whole story in one line, or one line per mistake of a configuration.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Unreachable(cause) => format!("{}: {self}", describe(cause)),
+            Self::Refused(_) => self.to_string(),
+            _ => describe(self),
+        }
+    }
+}
+
+/// `error` and its causes, from the outside in: `cannot open the store: database is locked`.
+pub fn describe(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Transparent layers and careless libraries repeat what was just said.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// A gRPC code in the spelling of SPIRE's messages.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}

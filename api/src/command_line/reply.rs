@@ -1,0 +1,125 @@
+//! A command's answer: for people or for programs.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::CommandError;
+
+/// Who reads the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// People.
+    #[default]
+    Pretty,
+    /// Programs: one JSON value on one line.
+    Json,
+}
+
+/// Not a form of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("use pretty or json")]
+pub struct UnknownOutput;
+
+impl FromStr for Output {
+    type Err = UnknownOutput;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "pretty" => Ok(Self::Pretty),
+            "json" => Ok(Self::Json),
+            _ => Err(UnknownOutput),
+        }
+    }
+}
+
+/// A command's answer in both forms.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reply {
+    /// For programs.
+    pub json: Value,
+    /// For people, with its line ends.
+    pub text: String,
+    /// For people, on standard error: what did not work.
+    pub complaints: String,
+    /// Whether part of the work failed; the exit code then is 1.
+    pub failed: bool,
+}
+
+impl Reply {
+    /// An answer of which everything worked.
+    pub fn new(json: Value, text: impl Into<String>) -> Self {
+        Self { json, text: text.into(), ..Self::default() }
+    }
+
+    /// Prints an answer, or the error in its place, and says what the shell hears.
+    pub fn print(answer: &Result<Self, CommandError>, output: Output) -> ExitCode {
+        // A reader that went away needs no message.
+        match write_to(answer, output, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+            Ok(code) => code,
+            Err(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn write_to(
+    answer: &Result<Reply, CommandError>,
+    output: Output,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<ExitCode> {
+    match (answer, output) {
+        (Ok(reply), Output::Json) => writeln!(out, "{}", reply.json)?,
+        (Ok(reply), Output::Pretty) => {
+            write!(out, "{}", printable(&reply.text))?;
+            write!(err, "{}", printable(&reply.complaints))?;
+        }
+        (Err(error), Output::Json) => writeln!(out, "{}", json!({ "error": error.message() }))?,
+        (Err(error), Output::Pretty) => writeln!(err, "Error: {}", printable(&error.message()))?,
+    }
+    out.flush()?;
+    Ok(match answer {
+        Ok(reply) if reply.failed => ExitCode::FAILURE,
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => error.exit_code(),
+    })
+}
+
+/// `text` with control characters escaped, so that what an agent called itself cannot drive an operator's terminal.
+fn printable(text: &str) -> String {
+    let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    text.chars().flat_map(|c| if keep(c) { vec![c] } else { c.escape_default().collect() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(answer: &Result<Reply, CommandError>, output: Output) -> (String, String, ExitCode) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = write_to(answer, output, &mut out, &mut err).expect("written");
+        (String::from_utf8(out).expect("text"), String::from_utf8(err).expect("text"), code)
+    }
+
+    #[test]
+    fn answers_and_errors_have_two_forms() {
+        let reply = Ok(Reply::new(json!({ "b": 1, "a": [] }), "Hello \u{1b}[31m\n"));
+        assert_eq!(printed(&reply, Output::Json).0, "{\"a\":[],\"b\":1}\n");
+        assert_eq!(printed(&reply, Output::Pretty).0, "Hello \\u{1b}[31m\n");
+        let refused = Err(CommandError::from(tonic::Status::not_found("entry not found")));
+        assert_eq!(printed(&refused, Output::Json).0, "{\"error\":\"entry not found (code: NotFound)\"}\n");
+        let (out, err, code) = printed(&refused, Output::Pretty);
+        assert_eq!((out.as_str(), err.as_str()), ("", "Error: entry not found (code: NotFound)\n"));
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
+    }
+
+    #[test]
+    fn a_partial_failure_is_a_failure() {
+        let reply = Reply { failed: true, complaints: "no\n".into(), ..Reply::default() };
+        let (_, err, code) = printed(&Ok(reply), Output::Pretty);
+        assert_eq!((err.as_str(), format!("{code:?}")), ("no\n", format!("{:?}", ExitCode::FAILURE)));
+    }
+}
