@@ -1,1 +1,150 @@
-//! Devices: endorsement keys, manifests of them, wire form.
+//! Devices: endorsement keys that may enrol, and manifests of them. SPIRE has no counterpart.
+
+mod manifest;
+mod new_device;
+
+use std::collections::BTreeMap;
+
+use ironroot_attest::{Selector, SelectorSet};
+
+pub use manifest::{MAX_DEVICES, ManifestError, Mistake, parse_manifest};
+pub use new_device::{
+    MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_SERIAL_BYTES, NewDevice, NewDeviceError,
+};
+
+use crate::SpiffeId;
+use crate::pb::device as pb;
+
+/// Type of the selectors that a device's record gives; the TPM's own evidence has the same.
+const SELECTOR_TYPE: &str = "tpm2";
+
+/// Where a device stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceState {
+    /// It asked; an operator has not decided.
+    Pending,
+    /// It may attest.
+    Enrolled,
+    /// It may not, whatever it proves.
+    Banned,
+}
+
+impl DeviceState {
+    /// The wire form.
+    pub fn to_pb(self) -> pb::DeviceState {
+        match self {
+            Self::Pending => pb::DeviceState::Pending,
+            Self::Enrolled => pb::DeviceState::Enrolled,
+            Self::Banned => pb::DeviceState::Banned,
+        }
+    }
+
+    /// From the wire; unspecified is no state.
+    pub fn from_pb(state: pb::DeviceState) -> Option<Self> {
+        match state {
+            pb::DeviceState::Unspecified => None,
+            pb::DeviceState::Pending => Some(Self::Pending),
+            pb::DeviceState::Enrolled => Some(Self::Enrolled),
+            pb::DeviceState::Banned => Some(Self::Banned),
+        }
+    }
+}
+
+/// A device as the server remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRecord {
+    /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo: what identifies the device.
+    pub ek_sha256: [u8; 32],
+    /// The operator's name for it; may be empty.
+    pub serial: String,
+    /// The operator's words about it.
+    pub labels: BTreeMap<String, String>,
+    /// Where it stands.
+    pub state: DeviceState,
+    /// Manufacturer of the TPM, as its certificate says; empty if none was seen.
+    pub manufacturer: String,
+    /// When it was first heard of, UNIX seconds.
+    pub created_at: i64,
+    /// When it last proved its key, UNIX seconds; 0 if never.
+    pub last_attested_at: i64,
+    /// The agent that last attested with it.
+    pub agent_id: Option<SpiffeId>,
+}
+
+impl DeviceRecord {
+    /// What the operator said of the device, as selectors: `tpm2:serial:<serial>`, `tpm2:label:<name>:<value>`.
+    pub fn selectors(&self) -> SelectorSet {
+        let serial = Some(format!("serial:{}", self.serial)).filter(|_| !self.serial.is_empty());
+        let labels = self.labels.iter().map(|(name, value)| format!("label:{name}:{value}"));
+        let selector = |value: String| Selector::new(SELECTOR_TYPE, &value).expect("serials and labels are bounded");
+        serial.into_iter().chain(labels).map(selector).collect()
+    }
+
+    /// The wire form.
+    pub fn to_pb(&self) -> pb::DeviceRecord {
+        pb::DeviceRecord {
+            ek_sha256: hex(&self.ek_sha256),
+            serial: self.serial.clone(),
+            labels: self.labels.clone().into_iter().collect(),
+            state: self.state.to_pb().into(),
+            created_at: self.created_at,
+            last_attested_at: self.last_attested_at,
+            agent_id: self.agent_id.as_ref().map(SpiffeId::to_string).unwrap_or_default(),
+            manufacturer: self.manufacturer.clone(),
+        }
+    }
+}
+
+/// A hash as 64 lower-case hexadecimal digits.
+pub fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A hash from 64 hexadecimal digits of either case.
+pub fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_round_trips_and_refuses_what_is_not_a_hash() {
+        let hash: [u8; 32] = std::array::from_fn(|i| (i * 8) as u8);
+        assert_eq!(parse_hex(&hex(&hash)), Some(hash));
+        assert_eq!(parse_hex(&hex(&hash).to_uppercase()), Some(hash));
+        let good = hex(&hash);
+        for bad in ["", &good[1..], &format!("{good}0"), &good.replace('0', "g"), &format!("+{}", &good[1..])] {
+            assert_eq!(parse_hex(bad), None, "{bad:?}");
+        }
+        assert_eq!(parse_hex(&"é".repeat(32)), None);
+    }
+
+    #[test]
+    fn serial_and_labels_become_selectors() {
+        let labels = [("site".to_owned(), "berlin:hall 2".to_owned()), ("ring".to_owned(), "1".to_owned())];
+        let mut device = DeviceRecord {
+            ek_sha256: [1; 32],
+            serial: "A-1".into(),
+            labels: labels.into(),
+            state: DeviceState::Enrolled,
+            manufacturer: String::new(),
+            created_at: 0,
+            last_attested_at: 0,
+            agent_id: None,
+        };
+        let texts = |device: &DeviceRecord| device.selectors().iter().map(Selector::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&device), ["tpm2:label:ring:1", "tpm2:label:site:berlin:hall 2", "tpm2:serial:A-1"]);
+        device.serial.clear();
+        device.labels.clear();
+        assert!(device.selectors().is_empty());
+    }
+}

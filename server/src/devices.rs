@@ -1,1 +1,145 @@
 //! The fleet: endorsement keys that may enrol.
+//!
+//! In memory as the registry is, and changed as it is: decided in a transaction, in force when it is on disk.
+//!
+//! ```text
+//!  manifest ── import ──► Enrolled ──┐
+//!  stranger ── record_pending ──► Pending ── approve ──┘      any ── ban ──► Banned ── delete ──► unknown
+//! ```
+
+mod change;
+pub(crate) mod table;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+
+use ironroot_api::page::{ListPage, Page, PageTokenError};
+use ironroot_api::pb::device as pb;
+use ironroot_attest::SelectorSet;
+use ironroot_attest::node::Refusal;
+use ironroot_attest::node::tpm2::ClockReading;
+use thiserror::Error;
+
+pub use change::{Imported, MAX_PENDING};
+pub use ironroot_api::device::{DeviceRecord, DeviceState, NewDevice, hex, parse_hex};
+
+use crate::store::{Store, StoreError};
+use table::Table;
+
+/// Why the device registry refuses.
+#[derive(Clone, Debug, Error)]
+pub enum DeviceError {
+    /// No such device.
+    #[error("device not found")]
+    NotFound,
+    /// An operator shut it out; delete it first.
+    #[error("device is banned")]
+    Banned,
+    /// Strangers fill the list; an operator must look at it.
+    #[error("{MAX_PENDING} devices wait for approval already; approve, ban or delete some")]
+    TooManyPending,
+    /// Another attestation of the device was recorded meanwhile, with a later clock.
+    #[error("clock of the device's TPM went back")]
+    Clock(#[source] Refusal),
+    /// The page token was not made by this server.
+    #[error(transparent)]
+    PageToken(#[from] PageTokenError),
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Who may enrol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdmissionMode {
+    /// Devices that were imported or approved.
+    #[default]
+    EnrolledOnly,
+    /// Also devices whose endorsement key certificate chains to a configured manufacturer.
+    ManufacturerRoots,
+    /// Others are noted, and wait for an operator.
+    PendingApproval,
+}
+
+/// What to do with a device that wants to attest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceDecision {
+    /// Refuse it, whatever it proves.
+    Banned,
+    /// Let it prove its key.
+    Enrolled,
+    /// Let it prove its key, if its certificate chains to a manufacturer.
+    AskManufacturer,
+    /// Note that it asked, and refuse it until an operator approves.
+    RecordPending,
+    /// Refuse it: nobody announced it.
+    Unknown,
+}
+
+/// The devices: durable in the store, answered from memory.
+#[derive(Debug)]
+pub struct Devices {
+    store: Store,
+    table: Arc<RwLock<Table>>,
+}
+
+impl Devices {
+    /// Reads every device the store holds.
+    pub async fn load(store: Store) -> Result<Self, StoreError> {
+        let known = store.change(|tx| tx.devices(), |_| ()).await?;
+        let mut table = Table::default();
+        known.into_iter().for_each(|device| table.put(device));
+        Ok(Self { store, table: Arc::new(RwLock::new(table)) })
+    }
+
+    /// What to do with the device of that endorsement key.
+    pub fn decide(&self, ek_sha256: &[u8; 32], mode: AdmissionMode) -> DeviceDecision {
+        use AdmissionMode::{EnrolledOnly, ManufacturerRoots, PendingApproval};
+        match (self.device(ek_sha256).map(|device| device.state), mode) {
+            (Some(DeviceState::Banned), _) => DeviceDecision::Banned,
+            (Some(DeviceState::Enrolled), _) => DeviceDecision::Enrolled,
+            (_, ManufacturerRoots) => DeviceDecision::AskManufacturer,
+            (_, PendingApproval) | (Some(DeviceState::Pending), _) => DeviceDecision::RecordPending,
+            (None, EnrolledOnly) => DeviceDecision::Unknown,
+        }
+    }
+
+    /// The device of that endorsement key.
+    pub fn device(&self, ek_sha256: &[u8; 32]) -> Option<Arc<DeviceRecord>> {
+        self.read().get(ek_sha256).map(|known| known.record.clone())
+    }
+
+    /// What the TPM's clock said when the device last attested.
+    pub fn last_clock(&self, ek_sha256: &[u8; 32]) -> Option<ClockReading> {
+        self.read().get(ek_sha256).and_then(|known| known.clock)
+    }
+
+    /// Serial and labels as selectors; none for a device that is not enrolled.
+    pub fn selectors(&self, ek_sha256: &[u8; 32]) -> SelectorSet {
+        let enrolled = self.device(ek_sha256).filter(|device| device.state == DeviceState::Enrolled);
+        enrolled.map(|device| device.selectors()).unwrap_or_default()
+    }
+
+    /// The devices in that state (unspecified: any) that have all these labels, in the order they became known.
+    pub fn list(
+        &self,
+        state: pb::DeviceState,
+        labels: &BTreeMap<String, String>,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<ListPage<Arc<DeviceRecord>>, DeviceError> {
+        let page = Page::from_pb(page_size, page_token)?;
+        let state = DeviceState::from_pb(state);
+        let matches = |device: &DeviceRecord| {
+            state.is_none_or(|state| state == device.state)
+                && labels.iter().all(|(k, v)| device.labels.get(k) == Some(v))
+        };
+        let table = self.read();
+        let behind = table.behind(page.after).filter(|known| matches(&known.record));
+        Ok(page.cut(behind.map(|known| (known.seq, known.record.clone()))))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().expect("no code panics while it holds the table")
+    }
+}

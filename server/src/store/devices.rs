@@ -1,1 +1,116 @@
-//! Devices.
+//! Devices, each with its TPM's clock at the last attestation.
+
+use std::sync::Arc;
+
+use ironroot_api::SpiffeId;
+use ironroot_api::device::{DeviceRecord, DeviceState};
+use ironroot_attest::node::tpm2::ClockReading;
+use rusqlite::{OptionalExtension, Row};
+
+use super::{StoreError, Transaction};
+use crate::devices::table::KnownDevice;
+
+const COLUMNS: &str = "seq, ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
+                       clock_ms, reset_count, restart_count, clock_safe";
+
+impl Transaction<'_> {
+    /// Every device, in the order of its place in lists.
+    pub(crate) fn devices(&self) -> Result<Vec<KnownDevice>, StoreError> {
+        let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM devices ORDER BY seq"))?;
+        let rows = select.query_map([], |row| Ok(known(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
+    /// The device of that endorsement key.
+    pub(crate) fn device(&self, ek_sha256: &[u8; 32]) -> Result<Option<KnownDevice>, StoreError> {
+        let select = format!("SELECT {COLUMNS} FROM devices WHERE ek_sha256 = ?1");
+        let mut select = self.connection.prepare_cached(&select)?;
+        select.query_row([ek_sha256], |row| Ok(known(row))).optional()?.transpose()
+    }
+
+    /// How many devices wait for approval.
+    pub(crate) fn count_pending_devices(&self) -> Result<i64, StoreError> {
+        let count = "SELECT count(*) FROM devices WHERE state = 'pending'";
+        Ok(self.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?)
+    }
+
+    /// Adds the device or replaces its row; it keeps its place in lists.
+    pub(crate) fn put_device(
+        &self,
+        record: DeviceRecord,
+        clock: Option<ClockReading>,
+    ) -> Result<KnownDevice, StoreError> {
+        let put = "INSERT INTO devices (ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
+                                        clock_ms, reset_count, restart_count, clock_safe)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                   ON CONFLICT (ek_sha256) DO UPDATE SET
+                       serial = excluded.serial, labels = excluded.labels, state = excluded.state,
+                       manufacturer = excluded.manufacturer, created_at = excluded.created_at,
+                       last_attested_at = excluded.last_attested_at, agent_id = excluded.agent_id,
+                       clock_ms = excluded.clock_ms, reset_count = excluded.reset_count,
+                       restart_count = excluded.restart_count, clock_safe = excluded.clock_safe
+                   RETURNING seq";
+        let values = (
+            record.ek_sha256,
+            &record.serial,
+            serde_json::to_string(&record.labels).expect("a map of strings is JSON"),
+            state_name(record.state),
+            &record.manufacturer,
+            record.created_at,
+            record.last_attested_at,
+            record.agent_id.as_ref().map(SpiffeId::as_str),
+            // SQLite's integers have a sign; the bits are what counts.
+            clock.map(|clock| clock.clock_ms.cast_signed()),
+            clock.map(|clock| clock.reset_count),
+            clock.map(|clock| clock.restart_count),
+            clock.map(|clock| clock.safe),
+        );
+        let seq = self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?;
+        Ok(KnownDevice { seq, record: Arc::new(record), clock })
+    }
+
+    /// Removes a device; false if there is none of that endorsement key.
+    pub(crate) fn remove_device(&self, ek_sha256: &[u8; 32]) -> Result<bool, StoreError> {
+        Ok(self.connection.prepare_cached("DELETE FROM devices WHERE ek_sha256 = ?1")?.execute([ek_sha256])? == 1)
+    }
+}
+
+fn known(row: &Row<'_>) -> Result<KnownDevice, StoreError> {
+    let seq: i64 = row.get(0)?;
+    let damaged = |why: &dyn std::error::Error| StoreError::Corrupt(format!("device in row {seq}: {why}"));
+    let agent_id = row.get::<_, Option<String>>(8)?.map(|id| SpiffeId::parse(&id)).transpose();
+    let record = DeviceRecord {
+        ek_sha256: row.get(1)?,
+        serial: row.get(2)?,
+        labels: serde_json::from_str(&row.get::<_, String>(3)?).map_err(|e| damaged(&e))?,
+        state: state(&row.get::<_, String>(4)?)
+            .ok_or_else(|| StoreError::Corrupt(format!("device in row {seq}: state")))?,
+        manufacturer: row.get(5)?,
+        created_at: row.get(6)?,
+        last_attested_at: row.get(7)?,
+        agent_id: agent_id.map_err(|e| damaged(&e))?,
+    };
+    Ok(KnownDevice { seq, record: Arc::new(record), clock: clock(row)? })
+}
+
+fn clock(row: &Row<'_>) -> Result<Option<ClockReading>, StoreError> {
+    let Some(clock_ms) = row.get::<_, Option<i64>>(9)? else { return Ok(None) };
+    Ok(Some(ClockReading {
+        clock_ms: clock_ms.cast_unsigned(),
+        reset_count: row.get(10)?,
+        restart_count: row.get(11)?,
+        safe: row.get(12)?,
+    }))
+}
+
+fn state_name(state: DeviceState) -> &'static str {
+    match state {
+        DeviceState::Pending => "pending",
+        DeviceState::Enrolled => "enrolled",
+        DeviceState::Banned => "banned",
+    }
+}
+
+fn state(name: &str) -> Option<DeviceState> {
+    [DeviceState::Pending, DeviceState::Enrolled, DeviceState::Banned].into_iter().find(|s| state_name(*s) == name)
+}

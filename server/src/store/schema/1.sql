@@ -55,6 +55,8 @@ CREATE TABLE devices (
     clock_safe INTEGER
 ) STRICT;
 
+CREATE INDEX devices_pending ON devices (state) WHERE state = 'pending';
+
 CREATE TABLE ca_journal (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     journal BLOB NOT NULL

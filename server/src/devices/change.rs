@@ -1,0 +1,171 @@
+//! What operators decide of devices, and what attestations leave behind.
+
+use std::sync::Arc;
+
+use ironroot_api::SpiffeId;
+use ironroot_api::device::{DeviceRecord, DeviceState, NewDevice};
+use ironroot_attest::node::tpm2::ClockReading;
+
+use super::table::KnownDevice;
+use super::{DeviceError, Devices};
+use crate::store::Transaction;
+
+/// Most devices that wait for approval. Strangers make these rows: this bounds what they can fill.
+pub const MAX_PENDING: i64 = 1000;
+
+/// What an import did.
+#[derive(Clone, Debug, Default)]
+pub struct Imported {
+    /// Every device of the manifest, as it is now, in the manifest's order.
+    pub devices: Vec<Arc<DeviceRecord>>,
+    /// How many were not known before.
+    pub created: usize,
+    /// How many were known, and changed.
+    pub updated: usize,
+}
+
+impl Devices {
+    /// Enrols all these devices or, if anything fails, none. Known ones take serial and labels from the manifest, and
+    /// those that waited for approval are enrolled; a banned one stays banned. The same import again changes nothing.
+    pub async fn import(&self, devices: Vec<NewDevice>, now_unix: i64) -> Result<Imported, DeviceError> {
+        let changed = self.change(move |tx| {
+            let mut all = Vec::with_capacity(devices.len());
+            let (mut created, mut updated) = (0, 0);
+            for device in devices {
+                let known = tx.device(&device.ek_sha256())?;
+                let record = enrolled(device, known.as_ref().map(|known| &*known.record), now_unix);
+                match known {
+                    Some(known) if *known.record == record => all.push(known),
+                    known => {
+                        *(if known.is_some() { &mut updated } else { &mut created }) += 1;
+                        all.push(tx.put_device(record, known.and_then(|known| known.clock))?);
+                    }
+                }
+            }
+            Ok((all, (created, updated)))
+        });
+        let (devices, (created, updated)) = changed.await?;
+        Ok(Imported { devices: devices.into_iter().map(|known| known.record).collect(), created, updated })
+    }
+
+    /// Notes that an unknown device asked to attest. Nothing is written for a device that is known.
+    pub async fn record_pending(&self, ek_sha256: [u8; 32], now_unix: i64) -> Result<(), DeviceError> {
+        if self.device(&ek_sha256).is_some() {
+            return Ok(());
+        }
+        let record = move |tx: &Transaction<'_>| {
+            if tx.device(&ek_sha256)?.is_some() {
+                return Ok((Vec::new(), ()));
+            }
+            if tx.count_pending_devices()? >= MAX_PENDING {
+                return Err(DeviceError::TooManyPending);
+            }
+            Ok((vec![tx.put_device(unknown(ek_sha256, DeviceState::Pending, now_unix), None)?], ()))
+        };
+        self.change(record).await.map(drop)
+    }
+
+    /// Lets a device that asked attest from now on. A banned one must be deleted first.
+    pub async fn approve(&self, ek_sha256: &[u8; 32]) -> Result<Arc<DeviceRecord>, DeviceError> {
+        self.set_state(ek_sha256, DeviceState::Enrolled).await
+    }
+
+    /// Shuts the device out. Its record names the agent that last attested with it: ban that too.
+    pub async fn ban(&self, ek_sha256: &[u8; 32]) -> Result<Arc<DeviceRecord>, DeviceError> {
+        self.set_state(ek_sha256, DeviceState::Banned).await
+    }
+
+    /// Forgets the device, its ban and its clock included.
+    pub async fn delete(&self, ek_sha256: &[u8; 32]) -> Result<(), DeviceError> {
+        let (table, ek_sha256) = (self.table.clone(), *ek_sha256);
+        let remove = move |tx: &Transaction<'_>| match tx.remove_device(&ek_sha256)? {
+            true => Ok(()),
+            false => Err(DeviceError::NotFound),
+        };
+        let apply = move |(): &()| table.write().expect("no code panics while it holds the table").remove(&ek_sha256);
+        self.store.change(remove, apply).await
+    }
+
+    /// Notes a proven attestation: when, by which agent, and what the TPM's clock said. A device that only its
+    /// manufacturer vouched for is enrolled by it. Refused if the device was banned, or attested with a later clock,
+    /// while this attestation was under way.
+    pub async fn attested(
+        &self,
+        ek_sha256: &[u8; 32],
+        agent: &SpiffeId,
+        clock: ClockReading,
+        now_unix: i64,
+    ) -> Result<(), DeviceError> {
+        let (ek_sha256, agent) = (*ek_sha256, agent.clone());
+        let note = move |tx: &Transaction<'_>| {
+            let known = tx.device(&ek_sha256)?;
+            let last_clock = known.as_ref().and_then(|known| known.clock);
+            let record = known.map(|known| (*known.record).clone());
+            let record = record.unwrap_or_else(|| unknown(ek_sha256, DeviceState::Enrolled, now_unix));
+            if record.state == DeviceState::Banned {
+                return Err(DeviceError::Banned);
+            }
+            last_clock.map_or(Ok(()), |last| clock.check_follows(&last)).map_err(DeviceError::Clock)?;
+            let record = DeviceRecord {
+                state: DeviceState::Enrolled,
+                last_attested_at: now_unix,
+                agent_id: Some(agent),
+                ..record
+            };
+            Ok((vec![tx.put_device(record, Some(clock))?], ()))
+        };
+        self.change(note).await.map(drop)
+    }
+
+    async fn set_state(&self, ek_sha256: &[u8; 32], state: DeviceState) -> Result<Arc<DeviceRecord>, DeviceError> {
+        let ek_sha256 = *ek_sha256;
+        let set = move |tx: &Transaction<'_>| {
+            let known = tx.device(&ek_sha256)?.ok_or(DeviceError::NotFound)?;
+            if known.record.state == DeviceState::Banned && state != DeviceState::Banned {
+                return Err(DeviceError::Banned);
+            }
+            let record = DeviceRecord { state, ..(*known.record).clone() };
+            Ok((vec![tx.put_device(record, known.clock)?], ()))
+        };
+        let (mut changed, ()) = self.change(set).await?;
+        Ok(changed.swap_remove(0).record)
+    }
+
+    /// Runs `work`, and takes the devices it names into memory once they are on disk.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<(Vec<KnownDevice>, T), DeviceError> + Send + 'static,
+    ) -> Result<(Vec<KnownDevice>, T), DeviceError> {
+        let table = self.table.clone();
+        let apply = move |(devices, _): &(Vec<KnownDevice>, T)| {
+            let mut table = table.write().expect("no code panics while it holds the table");
+            devices.iter().cloned().for_each(|device| table.put(device));
+        };
+        self.store.change(work, apply).await
+    }
+}
+
+/// The device as the manifest wants it.
+fn enrolled(device: NewDevice, known: Option<&DeviceRecord>, now_unix: i64) -> DeviceRecord {
+    let base = known.cloned().unwrap_or_else(|| unknown(device.ek_sha256(), DeviceState::Pending, now_unix));
+    DeviceRecord {
+        serial: device.serial().to_owned(),
+        labels: device.labels().clone(),
+        state: if base.state == DeviceState::Banned { DeviceState::Banned } else { DeviceState::Enrolled },
+        manufacturer: device.manufacturer().unwrap_or(base.manufacturer),
+        ..base
+    }
+}
+
+fn unknown(ek_sha256: [u8; 32], state: DeviceState, now_unix: i64) -> DeviceRecord {
+    DeviceRecord {
+        ek_sha256,
+        serial: String::new(),
+        labels: Default::default(),
+        state,
+        manufacturer: String::new(),
+        created_at: now_unix,
+        last_attested_at: 0,
+        agent_id: None,
+    }
+}

@@ -1,0 +1,50 @@
+//! Devices in memory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use ironroot_api::device::DeviceRecord;
+use ironroot_attest::node::tpm2::ClockReading;
+
+/// A device, its place in lists, and its TPM's clock at the last attestation.
+#[derive(Clone, Debug)]
+pub struct KnownDevice {
+    /// Place in lists.
+    pub seq: i64,
+    /// The device.
+    pub record: Arc<DeviceRecord>,
+    /// None before the first attestation.
+    pub clock: Option<ClockReading>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    all: BTreeMap<i64, KnownDevice>,
+    by_ek: HashMap<[u8; 32], i64>,
+}
+
+impl Table {
+    /// Adds the device, or replaces it.
+    pub fn put(&mut self, device: KnownDevice) {
+        self.by_ek.insert(device.record.ek_sha256, device.seq);
+        self.all.insert(device.seq, device);
+    }
+
+    /// Removes the device, if it is there.
+    pub fn remove(&mut self, ek_sha256: &[u8; 32]) {
+        if let Some(seq) = self.by_ek.remove(ek_sha256) {
+            self.all.remove(&seq);
+        }
+    }
+
+    /// The device of that endorsement key.
+    pub fn get(&self, ek_sha256: &[u8; 32]) -> Option<&KnownDevice> {
+        self.by_ek.get(ek_sha256).and_then(|seq| self.all.get(seq))
+    }
+
+    /// The devices behind that place, in order.
+    pub fn behind(&self, place: i64) -> impl Iterator<Item = &KnownDevice> {
+        self.all.range((Bound::Excluded(place), Bound::Unbounded)).map(|(_, device)| device)
+    }
+}
