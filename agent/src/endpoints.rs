@@ -1,1 +1,110 @@
 //! What local processes reach: the Workload API socket.
+//!
+//! ```text
+//!  accept ─► admission (per user) ─► Caller { Peer, slot } ─► workload_api ─► attestation ─► Identities::for_selectors
+//! ```
+//! A connection ends when the process that opened it exits. One user's connections, streams and requests are bounded,
+//! so that it cannot shut out another's.
+
+mod admission;
+mod caller;
+mod workload_api;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
+use ironroot_api::unix_socket::{SocketListener, UnixSocketError, incoming};
+use ironroot_attest::workload::UnixAttestor;
+use thiserror::Error;
+use tokio::sync::watch;
+use tonic::transport::Server;
+
+pub use admission::Limits;
+
+use crate::identities::Identities;
+use admission::Admission;
+use workload_api::WorkloadApi;
+
+/// Every local user may connect: who gets what is decided by attestation.
+const WORKLOAD_SOCKET_MODE: u32 = 0o777;
+/// How long open streams get to end at shutdown.
+const GRACE: Duration = Duration::from_secs(1);
+/// A connection whose client does not answer this long (idle, then after a ping) is closed.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests of this API are a few bytes; what a client may have in flight is bounded by these.
+const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;
+const HEADER_LIST_BYTES: u32 = 16 * 1024;
+const STREAMS_PER_CONNECTION: u32 = 100;
+
+/// The time as far as it is known, UNIX seconds: the later of the system's clock and what must have passed already.
+pub type NowUnix = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// What the Workload API socket is made of.
+#[derive(Debug)]
+pub struct WorkloadApiConfig {
+    /// Where to listen.
+    pub socket_path: PathBuf,
+    /// Who asks?
+    pub attestor: UnixAttestor,
+    /// How much of the agent one user may occupy.
+    pub limits: Limits,
+}
+
+/// Why the socket cannot be served.
+#[derive(Debug, Error)]
+pub enum EndpointError {
+    /// It cannot be bound.
+    #[error("cannot open the Workload API socket")]
+    Socket(#[from] UnixSocketError),
+    /// Serving ended with an error.
+    #[error("the Workload API server failed")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// Binds the Workload API socket at once; the returned future serves it until `shutdown` is done.
+///
+/// Streams answer from the newest `identities`; nothing that has expired at `now` is served.
+pub fn serve_workload_api(
+    config: WorkloadApiConfig,
+    identities: watch::Receiver<Arc<Identities>>,
+    now: NowUnix,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<impl Future<Output = Result<(), EndpointError>> + Send, EndpointError> {
+    let listener = SocketListener::bind(&config.socket_path, WORKLOAD_SOCKET_MODE)?;
+    let admission = Admission::new(config.limits);
+    let (stop, stopping) = watch::channel(false);
+    let api = WorkloadApi::new(config.attestor, admission.clone(), identities, now, stopping.clone());
+    let connections = incoming(listener, move |stream| caller::admit(&admission, stream));
+    let stopped = async move {
+        shutdown.await;
+        stop.send_replace(true);
+    };
+    let server = server().add_service(SpiffeWorkloadApiServer::new(api));
+    let serving = server.serve_with_incoming_shutdown(connections, stopped);
+    Ok(async move {
+        tokio::select! {
+            served = serving => served.map_err(EndpointError::Serve),
+            () = grace_is_over(stopping) => Ok(()),
+        }
+    })
+}
+
+fn server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(HEADER_LIST_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+async fn grace_is_over(mut stopping: watch::Receiver<bool>) {
+    // An error means that serving is over already.
+    let _ = stopping.wait_for(|stop| *stop).await;
+    tokio::time::sleep(GRACE).await;
+}

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use nix::sys::socket::{getsockopt, sockopt};
@@ -37,7 +38,7 @@ impl PeerCredentials {
 pub struct UnixConnection<I> {
     io: Tolerant<UnixStream>,
     info: I,
-    until: Option<AsyncFd<OwnedFd>>,
+    until: Option<AsyncFd<Arc<OwnedFd>>>,
 }
 
 impl<I> UnixConnection<I> {
@@ -47,7 +48,7 @@ impl<I> UnixConnection<I> {
     }
 
     /// Ends the connection as soon as `event` becomes readable: a pidfd does when its process exits.
-    pub fn ending_with(mut self, event: OwnedFd) -> io::Result<Self> {
+    pub fn ending_with(mut self, event: Arc<OwnedFd>) -> io::Result<Self> {
         #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps its descriptor open and the same")]
         let event = AsyncFd::with_interest(event, Interest::READABLE)?;
         self.until = Some(event);

@@ -28,7 +28,7 @@ struct Facts {
 #[derive(Debug)]
 enum Anchor {
     /// From SO_PEERPIDFD (Linux 6.5): the kernel's own reference, taken at `connect`.
-    Pidfd(OwnedFd),
+    Pidfd(Arc<OwnedFd>),
     /// Older kernels: the directory opened, and the start time read, at accept. Does not see a process that exited, and
     /// whose PID was given to another one, between its `connect` and our accept.
     StartTime { process: Process, ticks: u64 },
@@ -43,7 +43,7 @@ impl Peer {
             return Err(WorkloadRefusal::OtherPidNamespace { uid });
         }
         let anchor = match getsockopt(stream, sockopt::PeerPidfd) {
-            Ok(pidfd) => Anchor::Pidfd(pidfd),
+            Ok(pidfd) => Anchor::Pidfd(Arc::new(pidfd)),
             Err(Errno::ENOPROTOOPT) => Anchor::start_time(pid)?,
             // Before Linux 6.16 there is none for a process that has been reaped.
             Err(Errno::ESRCH | Errno::EINVAL) => return Err(WorkloadRefusal::Exited { pid }),
@@ -82,9 +82,9 @@ impl Peer {
     }
 
     /// A descriptor that becomes readable when the process exits; `None` where the kernel has no SO_PEERPIDFD.
-    pub fn exit_event(&self) -> Option<std::io::Result<OwnedFd>> {
+    pub fn exit_event(&self) -> Option<Arc<OwnedFd>> {
         match &self.0.anchor {
-            Anchor::Pidfd(pidfd) => Some(pidfd.try_clone()),
+            Anchor::Pidfd(pidfd) => Some(pidfd.clone()),
             Anchor::StartTime { .. } => None,
         }
     }
