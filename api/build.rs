@@ -2,8 +2,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use prost_types::field_descriptor_proto::Type;
 use prost_types::FileDescriptorSet;
+use prost_types::field_descriptor_proto::Type;
 
 const PROTOS: [&str; 7] = [
     "proto/spire/api/types/types.proto",
@@ -15,6 +15,7 @@ const PROTOS: [&str; 7] = [
     "proto/workload.proto",
 ];
 const ENTRY_PACKAGE: &str = "spire.api.server.entry.v1";
+const ENCODED_MESSAGES: [&str; 2] = ["GetAuthorizedEntriesResponse", "SyncAuthorizedEntriesResponse"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -23,13 +24,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let encoded = PathBuf::from(std::env::var("OUT_DIR")?).join("encoded");
     std::fs::create_dir_all(&encoded)?;
-    tonic_prost_build::configure()
+    let descriptors = with_encoded_entries(descriptors);
+    let mut generator = tonic_prost_build::configure()
         .build_client(false)
         .bytes(".")
         .extern_path(".spire.api.types", "crate::pb::types")
-        .out_dir(encoded)
-        .compile_fds(with_encoded_entries(descriptors))?;
+        .out_dir(encoded);
+    for message in unchanged_messages(&descriptors) {
+        generator =
+            generator.extern_path(format!(".{ENTRY_PACKAGE}.{message}"), format!("crate::pb::entry::{message}"));
+    }
+    generator.compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The messages of the entry service that hold no encoded entries: both forms of the service share their types.
+fn unchanged_messages(descriptors: &FileDescriptorSet) -> Vec<String> {
+    let entry_files = descriptors.file.iter().filter(|f| f.package() == ENTRY_PACKAGE);
+    let names = entry_files.flat_map(|f| &f.message_type).map(|m| m.name().to_owned());
+    names.filter(|name| !ENCODED_MESSAGES.contains(&name.as_str())).collect()
 }
 
 /// The entry service as the server speaks it: in answers to agents an entry is bytes that were encoded when it was
@@ -37,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn with_encoded_entries(mut descriptors: FileDescriptorSet) -> FileDescriptorSet {
     for file in descriptors.file.iter_mut().filter(|f| f.package() == ENTRY_PACKAGE) {
         for message in &mut file.message_type {
-            if matches!(message.name(), "GetAuthorizedEntriesResponse" | "SyncAuthorizedEntriesResponse") {
+            if ENCODED_MESSAGES.contains(&message.name()) {
                 for field in message.field.iter_mut().filter(|f| f.name() == "entries") {
                     field.set_type(Type::Bytes);
                     field.type_name = None;

@@ -65,7 +65,7 @@ impl Certificate {
     pub fn parse_concatenated(mut der: &[u8]) -> Result<Vec<Self>, CertificateError> {
         let mut certificates = Vec::new();
         while !der.is_empty() {
-            let header = der::Header::peek(&mut der::SliceReader::new(der).map_err(|_| CertificateError::Malformed)?)
+            let header = der::Header::peek(&der::SliceReader::new(der).map_err(|_| CertificateError::Malformed)?)
                 .map_err(|_| CertificateError::Malformed)?;
             let length = (header.encoded_len().and_then(|l| l + header.length()))
                 .ok()

@@ -1,1 +1,288 @@
-//! The story of a server process: config, build, serve, drain.
+//! The story of a server process: config, store, token, CA, sockets, signals, drain.
+
+mod server_svid;
+
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ironroot_api::health;
+use ironroot_api::tls::{TrustAnchors, server_config};
+use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
+use ironroot_attest::ek_certificate::{EkCertificateError, ManufacturerRoots};
+use ironroot_hsm::{HsmError, PinError, Token, TokenConfig};
+use rustls_pki_types::CertificateDer;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::ca::{CaError, CaPolicy, CertificateAuthority};
+use crate::config::{Admission, ServerConfig, Tpm2Config};
+use crate::devices::{DeviceError, Devices};
+use crate::endpoints::{self, Audit, Limits, Listener, Shared};
+use crate::node_attestation::{NodeAdmission, NodeAttestation, Tpm2Policy};
+use crate::registry::{Registry, RegistryError};
+use crate::store::{Store, StoreError};
+use server_svid::ServerSvid;
+
+/// Open calls get this long to finish after a signal.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often expired entries, tokens and agents are swept out.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why a server does not start, or ends.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The data directory.
+    #[error("cannot use data directory {0}")]
+    DataDirectory(PathBuf, #[source] io::Error),
+    /// The database.
+    #[error("cannot open the data store")]
+    Store(#[from] StoreError),
+    /// What the database holds.
+    #[error("cannot load the registry")]
+    Registry(#[from] RegistryError),
+    /// What the database holds of devices.
+    #[error("cannot load the device registry")]
+    Devices(#[from] DeviceError),
+    /// A manufacturer CA file.
+    #[error("cannot read manufacturer CA file {0}")]
+    ManufacturerFile(PathBuf, #[source] io::Error),
+    /// What is in it.
+    #[error("manufacturer CA files hold no usable roots")]
+    ManufacturerRoots(#[from] EkCertificateError),
+    /// The user PIN.
+    #[error("cannot read the token's user PIN")]
+    Pin(#[from] PinError),
+    /// The token.
+    #[error("cannot open the PKCS#11 token")]
+    Token(#[from] HsmError),
+    /// The CA.
+    #[error("cannot start the certificate authority")]
+    Ca(#[from] CaError),
+    /// The TCP socket.
+    #[error("cannot listen on {0}")]
+    Listen(std::net::SocketAddr, #[source] io::Error),
+    /// The admin socket.
+    #[error("cannot open the admin socket")]
+    AdminSocket(#[from] UnixSocketError),
+    /// The health listener.
+    #[error("cannot open the health listener")]
+    Health(#[source] io::Error),
+    /// Signals.
+    #[error("cannot watch for signals")]
+    Signals(#[source] io::Error),
+    /// A part that must not end has ended.
+    #[error("{0} has stopped")]
+    Stopped(&'static str),
+}
+
+/// Runs a server until SIGTERM or SIGINT.
+pub async fn run(config: ServerConfig) -> Result<(), RunError> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    make_data_directory(&config)?;
+    let store = blocking({
+        let (path, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
+        move || Store::open(&path, &trust_domain)
+    })
+    .await?;
+    let registry = Arc::new(Registry::load(store.clone()).await?);
+    let devices = Arc::new(Devices::load(store.clone()).await?);
+    let token = open_token(&config).await?;
+    let ca = CertificateAuthority::start(token, store.clone(), ca_policy(&config), now_unix()).await?;
+    let ca = Arc::new(ca);
+
+    let authorities =
+        ca.bundle().borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect::<Vec<_>>();
+    let anchors =
+        TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse");
+    let svid = ServerSvid::issue(ca.clone(), now_unix()).await?;
+    let tpm2 = config.node_attestors.tpm2.as_ref().map(tpm2_policy).transpose()?;
+    let shared = Arc::new(Shared {
+        trust_domain: config.trust_domain.clone(),
+        ca: ca.clone(),
+        registry: registry.clone(),
+        devices: devices.clone(),
+        store: store.clone(),
+        node_attestation: NodeAttestation::new(
+            config.trust_domain.clone(),
+            store.clone(),
+            registry.clone(),
+            devices,
+            tpm2,
+        ),
+        limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
+        audit: Audit::new(config.audit_log_enabled),
+        admin_ids: config.admin_ids.iter().cloned().collect(),
+        now: now_unix,
+    });
+
+    let tcp = TcpListener::bind(config.bind_address).await.map_err(|e| RunError::Listen(config.bind_address, e))?;
+    let address = tcp.local_addr().map_err(|e| RunError::Listen(config.bind_address, e))?;
+    let admin = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?;
+    let health = match &config.health_checks {
+        Some(checks) => Some(health::serve(checks.clone(), Arc::new(|| None)).await.map_err(RunError::Health)?),
+        None => None,
+    };
+
+    let (stop, stopped) = watch::channel(false);
+    let mut parts = JoinSet::new();
+    let remote = endpoints::accept(tcp, server_config(anchors.clone(), svid.resolver()), anchors.clone(), now_unix);
+    let remote = endpoints::router(&shared, Listener::Remote)
+        .serve_with_incoming_shutdown(ReceiverStream::new(remote), raised(stopped.clone()));
+    let local = endpoints::router(&shared, Listener::Local)
+        .serve_with_incoming_shutdown(local_incoming(admin, MAX_ADMIN_CONNECTIONS), raised(stopped.clone()));
+    parts.spawn(part("the TCP endpoint", remote));
+    parts.spawn(part("the admin endpoint", local));
+    let mut background = JoinSet::new();
+    background.spawn(follow_bundle(ca.clone(), anchors));
+    background.spawn(async move { ca.run().await });
+    background.spawn(svid.keep_current());
+    background.spawn(prune(registry, store.clone(), config.prune_attested_nodes_expired_for));
+    if let Some(health) = health {
+        background.spawn(health);
+    }
+    tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
+
+    let ended = tokio::select! {
+        signal = terminated() => signal,
+        ended = parts.join_next() => Err(RunError::Stopped(ended.and_then(Result::ok).unwrap_or("an endpoint"))),
+        _ = background.join_next() => Err(RunError::Stopped("a background task")),
+    };
+    tracing::info!("server stopping");
+    stop.send_replace(true);
+    let drained = tokio::time::timeout(DRAIN, async { while parts.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("open calls cut off after {} s", DRAIN.as_secs());
+    }
+    background.shutdown().await;
+    store.close().await;
+    tracing::info!("server stopped");
+    ended
+}
+
+/// Administrators at once; a command line is one.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
+/// Owner and group may open the admin socket.
+const ADMIN_SOCKET_MODE: u32 = 0o770;
+
+fn make_data_directory(config: &ServerConfig) -> Result<(), RunError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o750);
+    builder.create(&config.data_dir).map_err(|e| RunError::DataDirectory(config.data_dir.clone(), e))
+}
+
+async fn open_token(config: &ServerConfig) -> Result<Token, RunError> {
+    let key_manager = &config.key_manager;
+    let token = TokenConfig {
+        module_path: key_manager.module_path.clone(),
+        token: key_manager.token.clone(),
+        pin: key_manager.pin.read()?,
+        sessions: key_manager.sessions,
+    };
+    Ok(blocking(move || Token::open(token)).await?)
+}
+
+fn ca_policy(config: &ServerConfig) -> CaPolicy {
+    CaPolicy {
+        trust_domain: config.trust_domain.clone(),
+        subject: config.ca_subject.clone(),
+        ca_ttl_seconds: seconds(config.lifetimes.ca),
+        agent_ttl_seconds: seconds(config.lifetimes.agent),
+        x509_svid_ttl_seconds: seconds(config.lifetimes.x509_svid),
+    }
+}
+
+fn tpm2_policy(config: &Tpm2Config) -> Result<Tpm2Policy, RunError> {
+    let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| RunError::ManufacturerFile(path.clone(), e));
+    let admission = match &config.admission {
+        Admission::Enrolled => NodeAdmission::Enrolled,
+        Admission::Approval => NodeAdmission::Approval,
+        Admission::Manufacturer { ca_paths } => {
+            let pem: String = ca_paths.iter().map(read).collect::<Result<Vec<_>, _>>()?.join("\n");
+            NodeAdmission::Manufacturer(ManufacturerRoots::from_pem(&pem)?)
+        }
+    };
+    Ok(Tpm2Policy { admission, pcrs: config.pcrs, require_resident_key: config.require_resident_key })
+}
+
+/// Each new bundle becomes what clients must chain to.
+async fn follow_bundle(ca: Arc<CertificateAuthority>, anchors: Arc<TrustAnchors>) {
+    let mut bundle = ca.bundle();
+    while bundle.changed().await.is_ok() {
+        let authorities: Vec<_> =
+            bundle.borrow_and_update().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        anchors.replace(&authorities).expect("the CA's own certificates parse");
+    }
+}
+
+/// Sweeps out what has expired.
+async fn prune(registry: Arc<Registry>, store: Store, agents_expired_for: Option<Duration>) {
+    let mut tick = tokio::time::interval(PRUNE_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let now = now_unix();
+        let entries = registry.prune_expired_entries(now).await;
+        let tokens = store.prune_join_tokens(now).await;
+        let agents = match agents_expired_for {
+            Some(age) => registry.prune_expired_agents(now - seconds(age)).await,
+            None => Ok(0),
+        };
+        match (entries, tokens, agents) {
+            (Ok(0), Ok(0), Ok(0)) => {}
+            (Ok(entries), Ok(tokens), Ok(agents)) => tracing::info!(entries, tokens, agents, "expired facts removed"),
+            (entries, tokens, agents) => {
+                let failed = [entries.err(), tokens.err(), agents.err()].into_iter().flatten().next();
+                tracing::warn!(
+                    error = failed.as_ref().map(|e| e as &dyn std::error::Error),
+                    "expired facts not removed; next try in a minute"
+                );
+            }
+        }
+    }
+}
+
+/// Blocking work (a file, a token) off the async workers.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("start-up work does not panic")
+}
+
+async fn part(name: &'static str, serving: impl Future<Output = Result<(), tonic::transport::Error>>) -> &'static str {
+    if let Err(error) = serving.await {
+        tracing::error!(error = &error as &dyn std::error::Error, "{name} failed");
+    }
+    name
+}
+
+async fn raised(mut flag: watch::Receiver<bool>) {
+    // The sender outlives every receiver; if it were gone, stopping would be right too.
+    let _ = flag.wait_for(|raised| *raised).await;
+}
+
+async fn terminated() -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> i64 {
+    duration.as_secs().try_into().unwrap_or(i64::MAX)
+}
+
+/// The wall clock, UNIX seconds.
+fn now_unix() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, seconds)
+}

@@ -1,0 +1,83 @@
+//! What administrators see and decide of agents.
+
+use ironroot_api::SpiffeId;
+use ironroot_api::agent::AgentFilter;
+use ironroot_api::pb::agent::{
+    BanAgentRequest, CountAgentsRequest, CountAgentsResponse, CreateJoinTokenRequest, DeleteAgentRequest,
+    GetAgentRequest, ListAgentsRequest, ListAgentsResponse,
+};
+use ironroot_api::pb::types;
+use tonic::Status;
+
+use super::super::caller::Caller;
+use super::super::{count, registry_status, store_status};
+use super::AgentApi;
+
+/// Longest life of a join token, seconds: a year.
+const MAX_TOKEN_TTL: i32 = 366 * 86_400;
+
+impl AgentApi {
+    pub(super) fn count(&self, request: &CountAgentsRequest) -> Result<CountAgentsResponse, Status> {
+        let filter = AgentFilter::from_count_pb(request.filter.as_ref()).map_err(invalid)?;
+        Ok(CountAgentsResponse { count: count(self.0.registry.count_agents(&filter)) })
+    }
+
+    pub(super) fn list(&self, request: &ListAgentsRequest) -> Result<ListAgentsResponse, Status> {
+        let filter = AgentFilter::from_pb(request.filter.as_ref()).map_err(invalid)?;
+        let page =
+            self.0.registry.list_agents(&filter, request.page_size, &request.page_token).map_err(registry_status)?;
+        let mask = request.output_mask.as_ref();
+        Ok(ListAgentsResponse {
+            agents: page.items.iter().map(|agent| agent.to_pb(mask)).collect(),
+            next_page_token: page.next_page_token,
+        })
+    }
+
+    pub(super) fn get(&self, request: &GetAgentRequest) -> Result<types::Agent, Status> {
+        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(invalid)?;
+        let agent = self.0.registry.agent(&id).ok_or_else(|| Status::not_found("agent not found"))?;
+        Ok(agent.to_pb(request.output_mask.as_ref()))
+    }
+
+    pub(super) async fn delete(&self, caller: &Caller, request: &DeleteAgentRequest) -> Result<(), Status> {
+        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(invalid)?;
+        if !self.0.registry.delete_agent(&id).await.map_err(store_status)? {
+            return Err(self.0.audit.refused(caller, "DeleteAgent", &id, Status::not_found("agent not found")));
+        }
+        self.0.audit.done(caller, "DeleteAgent", &id);
+        Ok(())
+    }
+
+    pub(super) async fn ban(&self, caller: &Caller, request: &BanAgentRequest) -> Result<(), Status> {
+        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(invalid)?;
+        if !self.0.registry.ban_agent(&id).await.map_err(store_status)? {
+            return Err(self.0.audit.refused(caller, "BanAgent", &id, Status::not_found("agent not found")));
+        }
+        self.0.audit.done(caller, "BanAgent", &id);
+        Ok(())
+    }
+
+    /// With `agent_id`, also an entry that gives the token's agent that ID as an alias.
+    pub(super) async fn join_token(
+        &self,
+        caller: &Caller,
+        request: CreateJoinTokenRequest,
+    ) -> Result<types::JoinToken, Status> {
+        if request.ttl < 1 || request.ttl > MAX_TOKEN_TTL {
+            return Err(Status::invalid_argument(format!("ttl must be 1 to {MAX_TOKEN_TTL} seconds")));
+        }
+        let value = if request.token.is_empty() { uuid::Uuid::new_v4().to_string() } else { request.token };
+        let alias = request.agent_id.map(|id| SpiffeId::from_pb(Some(&id))).transpose().map_err(invalid)?;
+        let now_unix = self.0.now_unix();
+        let expires_at = now_unix + i64::from(request.ttl);
+        let created = self.0.registry.create_join_token(&value, expires_at, alias.as_ref(), now_unix).await;
+        created.map_err(registry_status)?;
+        // The token itself is a secret until it is used.
+        self.0.audit.done(caller, "CreateJoinToken", format_args!("expires_at {expires_at}"));
+        Ok(types::JoinToken { value, expires_at })
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}

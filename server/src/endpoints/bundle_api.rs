@@ -1,0 +1,51 @@
+//! `spire.api.server.bundle.v1`: the trust bundle, readable by anyone.
+
+use std::sync::Arc;
+
+use ironroot_api::pb::bundle::GetBundleRequest;
+use ironroot_api::pb::bundle::bundle_server::Bundle;
+use ironroot_api::pb::types;
+use tonic::{Request, Response, Status};
+
+use super::Shared;
+use crate::ca::TrustBundle;
+
+/// The bundle service.
+#[derive(Clone, Debug)]
+pub struct BundleApi(pub(super) Arc<Shared>);
+
+#[tonic::async_trait]
+impl Bundle for BundleApi {
+    async fn get_bundle(&self, request: Request<GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
+        let bundle = self.0.ca.bundle().borrow().clone();
+        Ok(Response::new(masked(to_pb(&bundle), request.into_inner().output_mask.as_ref())))
+    }
+}
+
+fn to_pb(bundle: &TrustBundle) -> types::Bundle {
+    let authority = |der: &Vec<u8>| types::X509Certificate { asn1: der.clone().into(), tainted: false };
+    types::Bundle {
+        trust_domain: bundle.trust_domain.as_str().to_owned(),
+        x509_authorities: bundle.authorities.iter().map(authority).collect(),
+        jwt_authorities: Vec::new(),
+        refresh_hint: bundle.refresh_hint_seconds,
+        sequence_number: bundle.sequence_number,
+    }
+}
+
+fn masked(mut bundle: types::Bundle, mask: Option<&types::BundleMask>) -> types::Bundle {
+    let Some(mask) = mask else { return bundle };
+    if !mask.x509_authorities {
+        bundle.x509_authorities.clear();
+    }
+    if !mask.jwt_authorities {
+        bundle.jwt_authorities.clear();
+    }
+    if !mask.refresh_hint {
+        bundle.refresh_hint = 0;
+    }
+    if !mask.sequence_number {
+        bundle.sequence_number = 0;
+    }
+    bundle
+}

@@ -1,0 +1,133 @@
+//! Who calls, and what that lets them do. Each grant is a value that only its check makes.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ironroot_api::SpiffeId;
+use ironroot_api::pb::types::permission_denied_details::Reason;
+use ironroot_api::permission::permission_denied;
+use ironroot_api::tls::{TlsPeer, VerifiedSvid};
+use tonic::{Request, Status};
+
+use super::Shared;
+use crate::registry::AgentStanding;
+
+/// Which socket a service instance answers on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// The admin unix socket: its file mode is the gate.
+    Local,
+    /// TCP with TLS.
+    Remote,
+}
+
+/// The other end of an RPC.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// Someone with access to the admin socket.
+    Local,
+    /// A TLS client, with an X509-SVID or without.
+    Remote(TlsPeer),
+}
+
+impl Caller {
+    /// The caller of `request` on `listener`.
+    pub fn of<T>(request: &Request<T>, listener: Listener) -> Result<Self, Status> {
+        match listener {
+            Listener::Local => Ok(Self::Local),
+            Listener::Remote => {
+                let peer = request.extensions().get::<TlsPeer>().cloned();
+                peer.map(Self::Remote).ok_or_else(|| Status::internal("connection without a peer"))
+            }
+        }
+    }
+
+    /// The source address of a remote caller.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Local => None,
+            Self::Remote(peer) => Some(peer.address.ip()),
+        }
+    }
+
+    fn svid(&self) -> Option<&VerifiedSvid> {
+        match self {
+            Self::Local => None,
+            Self::Remote(peer) => peer.svid.as_ref(),
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.svid()) {
+            (Self::Local, _) => f.write_str("local"),
+            (Self::Remote(peer), Some(svid)) => write!(f, "{} at {}", svid.spiffe_id(), peer.address),
+            (Self::Remote(peer), None) => write!(f, "{}", peer.address),
+        }
+    }
+}
+
+/// The right to administer: the admin socket, an admin ID of the configuration, or an entry with `admin`.
+#[derive(Debug)]
+#[must_use]
+pub struct Administrator(());
+
+/// An attested agent whose current certificate has been shown on this connection.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct AuthenticatedAgent {
+    id: SpiffeId,
+    serial: String,
+}
+
+impl AuthenticatedAgent {
+    /// The agent's SPIFFE ID.
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// The decimal serial of the certificate it showed.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+}
+
+impl Shared {
+    /// Lets administrators pass.
+    pub fn administrator(&self, caller: &Caller) -> Result<Administrator, Status> {
+        let denied = || Status::permission_denied("administration is for the admin socket and admin identities only");
+        let svid = match caller {
+            Caller::Local => return Ok(Administrator(())),
+            Caller::Remote(_) => caller.svid().ok_or_else(denied)?,
+        };
+        if svid.not_after_unix() <= self.now_unix() {
+            return Err(Status::permission_denied("the certificate of this connection has expired"));
+        }
+        let named = self.admin_ids.contains(svid.spiffe_id());
+        if named || self.registry.is_admin(svid.spiffe_id(), self.now_unix()) {
+            return Ok(Administrator(()));
+        }
+        Err(denied())
+    }
+
+    /// Lets attested agents pass; the first use of a renewed certificate makes it the agent's current one.
+    pub async fn agent(&self, caller: &Caller) -> Result<AuthenticatedAgent, Status> {
+        let svid = caller.svid().filter(|svid| svid.spiffe_id().is_agent());
+        let svid = svid.ok_or_else(|| Status::permission_denied("this call is for attested agents"))?;
+        let denied = |reason, message| Err(permission_denied(reason, message));
+        if svid.not_after_unix() <= self.now_unix() {
+            return denied(Reason::AgentExpired, "agent SVID is expired");
+        }
+        match self.registry.agent_standing(svid.spiffe_id(), svid.serial()) {
+            AgentStanding::Active => {}
+            AgentStanding::ActivatePending => {
+                self.registry.activate_agent(svid.spiffe_id(), svid.serial()).await.map_err(super::registry_status)?;
+            }
+            AgentStanding::NotAttested => return denied(Reason::AgentNotAttested, "agent is not attested"),
+            AgentStanding::Banned => return denied(Reason::AgentBanned, "agent is banned"),
+            AgentStanding::NotActive => return denied(Reason::AgentNotActive, "agent SVID is not active"),
+        }
+        Ok(AuthenticatedAgent { id: svid.spiffe_id().clone(), serial: svid.serial().to_owned() })
+    }
+}

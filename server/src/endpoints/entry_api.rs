@@ -1,0 +1,181 @@
+//! `spire.api.server.entry.v1`: registration entries for administrators, authorised entries for agents.
+
+mod sync;
+
+use std::sync::Arc;
+
+use ironroot_api::entry::{EntryFilter, FilterError};
+use ironroot_api::pb::entry::{
+    BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
+    BatchUpdateEntryRequest, BatchUpdateEntryResponse, CountEntriesRequest, CountEntriesResponse,
+    GetAuthorizedEntriesRequest, GetEntryRequest, ListEntriesRequest, ListEntriesResponse,
+    SyncAuthorizedEntriesRequest, batch_create_entry_response, batch_delete_entry_response,
+    batch_update_entry_response,
+};
+use ironroot_api::pb::entry_encoded::entry_server::Entry;
+use ironroot_api::pb::entry_encoded::{GetAuthorizedEntriesResponse, SyncAuthorizedEntriesResponse};
+use ironroot_api::pb::types;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::caller::{Caller, Listener};
+use super::{Shared, count, item_ok, item_status, registry_status};
+use crate::registry::Created;
+
+/// Longest batch accepted, entries.
+const MAX_BATCH: usize = 10_000;
+
+/// The entry service.
+#[derive(Clone, Debug)]
+pub struct EntryApi(pub(super) Arc<Shared>, pub(super) Listener);
+
+#[tonic::async_trait]
+impl Entry for EntryApi {
+    type SyncAuthorizedEntriesStream = ReceiverStream<Result<SyncAuthorizedEntriesResponse, Status>>;
+
+    async fn count_entries(
+        &self,
+        request: Request<CountEntriesRequest>,
+    ) -> Result<Response<CountEntriesResponse>, Status> {
+        let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
+        let request = request.into_inner();
+        let filter = EntryFilter::from_count_pb(request.filter.as_ref(), &self.0.trust_domain).map_err(invalid)?;
+        Ok(Response::new(CountEntriesResponse { count: count(self.0.registry.count_entries(&filter)) }))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
+        let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
+        let request = request.into_inner();
+        let filter = EntryFilter::from_pb(request.filter.as_ref(), &self.0.trust_domain).map_err(invalid)?;
+        let page =
+            self.0.registry.list_entries(&filter, request.page_size, &request.page_token).map_err(registry_status)?;
+        let mask = request.output_mask.as_ref();
+        Ok(Response::new(ListEntriesResponse {
+            entries: page.items.iter().map(|entry| entry.to_pb_masked(mask)).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<types::Entry>, Status> {
+        let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
+        let request = request.into_inner();
+        let entry = self.0.registry.entry(&request.id).ok_or_else(|| Status::not_found("entry not found"))?;
+        Ok(Response::new(entry.to_pb_masked(request.output_mask.as_ref())))
+    }
+
+    async fn batch_create_entry(
+        &self,
+        request: Request<BatchCreateEntryRequest>,
+    ) -> Result<Response<BatchCreateEntryResponse>, Status> {
+        let caller = Caller::of(&request, self.1)?;
+        let _right = self.0.administrator(&caller)?;
+        let request = request.into_inner();
+        within_batch(request.entries.len())?;
+        let (mask, now_unix) = (request.output_mask.as_ref(), self.0.now_unix());
+        let creations = request.entries.iter().map(|entry| self.0.registry.create_entry(entry, now_unix));
+        // All are queued before any is awaited, so that they share a transaction.
+        let outcomes = futures_util::future::join_all(creations).await;
+        let result = |outcome| match outcome {
+            Ok(Created::New(entry)) => {
+                self.0.audit.done(&caller, "BatchCreateEntry", format_args!("{} {}", entry.id(), entry.spiffe_id()));
+                (item_ok(), Some(entry.to_pb_masked(mask)))
+            }
+            Ok(Created::Similar(entry)) => {
+                let status = Status::already_exists("similar entry already exists");
+                (
+                    item_status(&self.0.audit.refused(&caller, "BatchCreateEntry", entry.id(), status)),
+                    Some(entry.to_pb_masked(mask)),
+                )
+            }
+            Err(error) => {
+                (item_status(&self.0.audit.refused(&caller, "BatchCreateEntry", "entry", registry_status(error))), None)
+            }
+        };
+        let results = outcomes.into_iter().map(result);
+        let results =
+            results.map(|(status, entry)| batch_create_entry_response::Result { status: Some(status), entry });
+        Ok(Response::new(BatchCreateEntryResponse { results: results.collect() }))
+    }
+
+    async fn batch_update_entry(
+        &self,
+        request: Request<BatchUpdateEntryRequest>,
+    ) -> Result<Response<BatchUpdateEntryResponse>, Status> {
+        let caller = Caller::of(&request, self.1)?;
+        let _right = self.0.administrator(&caller)?;
+        let request = request.into_inner();
+        within_batch(request.entries.len())?;
+        let (input, output) = (request.input_mask.as_ref(), request.output_mask.as_ref());
+        let mut results = Vec::with_capacity(request.entries.len());
+        for entry in &request.entries {
+            let (status, entry) = match self.0.registry.update_entry(entry, input).await {
+                Ok(updated) => {
+                    self.0.audit.done(&caller, "BatchUpdateEntry", updated.id());
+                    (item_ok(), Some(updated.to_pb_masked(output)))
+                }
+                Err(error) => (
+                    item_status(&self.0.audit.refused(&caller, "BatchUpdateEntry", &entry.id, registry_status(error))),
+                    None,
+                ),
+            };
+            results.push(batch_update_entry_response::Result { status: Some(status), entry });
+        }
+        Ok(Response::new(BatchUpdateEntryResponse { results }))
+    }
+
+    async fn batch_delete_entry(
+        &self,
+        request: Request<BatchDeleteEntryRequest>,
+    ) -> Result<Response<BatchDeleteEntryResponse>, Status> {
+        let caller = Caller::of(&request, self.1)?;
+        let _right = self.0.administrator(&caller)?;
+        let ids = request.into_inner().ids;
+        within_batch(ids.len())?;
+        let mut results = Vec::with_capacity(ids.len());
+        for id in ids {
+            let status = match self.0.registry.delete_entry(&id).await {
+                Ok(_) => {
+                    self.0.audit.done(&caller, "BatchDeleteEntry", &id);
+                    item_ok()
+                }
+                Err(error) => {
+                    item_status(&self.0.audit.refused(&caller, "BatchDeleteEntry", &id, registry_status(error)))
+                }
+            };
+            results.push(batch_delete_entry_response::Result { status: Some(status), id });
+        }
+        Ok(Response::new(BatchDeleteEntryResponse { results }))
+    }
+
+    async fn get_authorized_entries(
+        &self,
+        request: Request<GetAuthorizedEntriesRequest>,
+    ) -> Result<Response<GetAuthorizedEntriesResponse>, Status> {
+        let agent = self.0.agent(&Caller::of(&request, self.1)?).await?;
+        let view = self.0.registry.authorized_entries(agent.id(), self.0.now_unix());
+        let form = sync::Form::of(request.into_inner().output_mask.as_ref(), false)?;
+        Ok(Response::new(GetAuthorizedEntriesResponse { entries: view.iter().map(|e| form.encode(e)).collect() }))
+    }
+
+    async fn sync_authorized_entries(
+        &self,
+        request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
+    ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
+        let agent = self.0.agent(&Caller::of(&request, self.1)?).await?;
+        Ok(Response::new(sync::converse(self.0.clone(), agent, request.into_inner())))
+    }
+}
+
+fn within_batch(length: usize) -> Result<(), Status> {
+    if length <= MAX_BATCH {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("batch has {length} items, at most {MAX_BATCH} are accepted")))
+}
+
+fn invalid(error: FilterError) -> Status {
+    Status::invalid_argument(error.to_string())
+}

@@ -1,0 +1,146 @@
+//! SyncAuthorizedEntries: the whole list where it is short, revisions and the entries asked for where it is long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironroot_api::entry::EncodedEntry;
+use ironroot_api::mask::agent_entry_mask;
+use ironroot_api::pb::entry::{EntryRevision, SyncAuthorizedEntriesRequest};
+use ironroot_api::pb::entry_encoded::SyncAuthorizedEntriesResponse;
+use ironroot_api::pb::types;
+use prost::Message;
+use prost::bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::super::Shared;
+use super::super::caller::AuthenticatedAgent;
+use crate::registry::{AuthorizedEntry, AuthorizedView};
+
+/// Entries (or revisions) in one message; at or below it the whole list is sent at once. Source: SPIRE's page size.
+const PAGE: usize = 500;
+/// Longest time between two requests of one sync.
+const IDLE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The form in which an agent wants its entries.
+pub(super) enum Form {
+    /// Every field: bytes as stored.
+    Whole,
+    /// The fields SPIRE's agents ask for: a prefix of the bytes as stored.
+    ForAgents,
+    /// Any other choice of fields: encoded for this agent.
+    Masked(types::EntryMask),
+}
+
+impl Form {
+    /// `needs_revision`: whether a mask without revision_number is refused, since a sync cannot work without it.
+    pub(super) fn of(mask: Option<&types::EntryMask>, needs_revision: bool) -> Result<Self, Status> {
+        Ok(match mask {
+            None => Self::Whole,
+            Some(mask) if needs_revision && !mask.revision_number => {
+                return Err(Status::invalid_argument("revision_number cannot be masked"));
+            }
+            Some(mask) if *mask == agent_entry_mask() => Self::ForAgents,
+            Some(mask) => Self::Masked(*mask),
+        })
+    }
+
+    pub(super) fn encode(&self, entry: &AuthorizedEntry) -> Bytes {
+        let encoded: &EncodedEntry = entry.encoded();
+        match self {
+            Self::Whole => encoded.whole(),
+            Self::ForAgents => encoded.for_agents(),
+            Self::Masked(mask) => entry.entry().to_pb_masked(Some(mask)).encode_to_vec().into(),
+        }
+    }
+}
+
+/// Answers in a task of its own until the agent closes its side.
+pub(super) fn converse(
+    server: Arc<Shared>,
+    agent: AuthenticatedAgent,
+    mut asked: Streaming<SyncAuthorizedEntriesRequest>,
+) -> ReceiverStream<Result<SyncAuthorizedEntriesResponse, Status>> {
+    // A page in flight and one being made: an agent that reads slowly holds up only itself.
+    let (answers, stream) = mpsc::channel(2);
+    tokio::spawn(async move {
+        let conversation = Conversation { server, agent, answers: answers.clone() };
+        if let Err(status) = conversation.run(&mut asked).await {
+            let _ = answers.send(Err(status)).await;
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+struct Conversation {
+    server: Arc<Shared>,
+    agent: AuthenticatedAgent,
+    answers: mpsc::Sender<Result<SyncAuthorizedEntriesResponse, Status>>,
+}
+
+impl Conversation {
+    async fn run(&self, asked: &mut Streaming<SyncAuthorizedEntriesRequest>) -> Result<(), Status> {
+        let Some(first) = next(asked).await? else { return Ok(()) };
+        if !first.ids.is_empty() {
+            return Err(Status::invalid_argument("specifying IDs on initial request is not supported"));
+        }
+        let form = Form::of(first.output_mask.as_ref(), true)?;
+        let view = self.server.registry.authorized_entries(self.agent.id(), self.server.now_unix());
+        if view.len() <= PAGE {
+            let entries = view.iter().map(|e| form.encode(e)).collect();
+            return self.send(SyncAuthorizedEntriesResponse { entries, ..Default::default() }).await;
+        }
+        self.send_revisions(&view).await?;
+        while let Some(request) = next(asked).await? {
+            self.send_entries(&view, &form, &request.ids).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_revisions(&self, view: &AuthorizedView) -> Result<(), Status> {
+        let revisions: Vec<EntryRevision> = view.iter().map(revision).collect();
+        let pages = revisions.chunks(PAGE);
+        let last = pages.len().saturating_sub(1);
+        for (number, page) in pages.enumerate() {
+            let more = number < last;
+            self.send(SyncAuthorizedEntriesResponse { entry_revisions: page.to_vec(), more, ..Default::default() })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Ids the agent may not see, or that are gone, are left out without a word.
+    async fn send_entries(&self, view: &AuthorizedView, form: &Form, ids: &[String]) -> Result<(), Status> {
+        let entries: Vec<Bytes> = ids.iter().filter_map(|id| view.find(id)).map(|e| form.encode(e)).collect();
+        let mut pages = entries.chunks(PAGE).peekable();
+        if pages.peek().is_none() {
+            return self.send(SyncAuthorizedEntriesResponse::default()).await;
+        }
+        while let Some(page) = pages.next() {
+            let more = pages.peek().is_some();
+            self.send(SyncAuthorizedEntriesResponse { entries: page.to_vec(), more, ..Default::default() }).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, answer: SyncAuthorizedEntriesResponse) -> Result<(), Status> {
+        self.answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("agent hung up"))
+    }
+}
+
+async fn next(
+    asked: &mut Streaming<SyncAuthorizedEntriesRequest>,
+) -> Result<Option<SyncAuthorizedEntriesRequest>, Status> {
+    let message = tokio::time::timeout(IDLE_DEADLINE, asked.message()).await;
+    message.map_err(|_| Status::deadline_exceeded("no request for too long"))?
+}
+
+fn revision(entry: &AuthorizedEntry) -> EntryRevision {
+    let entry = entry.entry();
+    EntryRevision {
+        id: entry.id().to_owned(),
+        revision_number: entry.revision_number(),
+        created_at: entry.created_at(),
+    }
+}

@@ -1,0 +1,119 @@
+//! `spire.api.server.svid.v1`: SVIDs for the workloads of the calling agent.
+
+use std::sync::Arc;
+
+use ironroot_api::csr::Csr;
+use ironroot_api::pb::svid::svid_server::Svid;
+use ironroot_api::pb::svid::{
+    BatchNewX509svidRequest, BatchNewX509svidResponse, NewX509svidParams, batch_new_x509svid_response,
+};
+use ironroot_api::pb::types;
+use tonic::{Code, Request, Response, Status};
+
+use super::caller::{AuthenticatedAgent, Caller, Listener};
+use super::{Shared, item_ok, item_status};
+use crate::ca::{CaError, IssuedSvid};
+use crate::registry::AuthorizedEntry;
+
+/// Longest batch accepted: SPIRE's agents send at most 500.
+const MAX_BATCH: usize = 500;
+
+/// The SVID service.
+#[derive(Clone, Debug)]
+pub struct SvidApi(pub(super) Arc<Shared>, pub(super) Listener);
+
+#[tonic::async_trait]
+impl Svid for SvidApi {
+    async fn batch_new_x509svid(
+        &self,
+        request: Request<BatchNewX509svidRequest>,
+    ) -> Result<Response<BatchNewX509svidResponse>, Status> {
+        let caller = Caller::of(&request, self.1)?;
+        let agent = self.0.agent(&caller).await?;
+        let params = request.into_inner().params;
+        if params.is_empty() {
+            return Err(Status::invalid_argument("missing parameters"));
+        }
+        if params.len() > MAX_BATCH {
+            return Err(Status::invalid_argument(format!(
+                "batch has {} requests, at most {MAX_BATCH} are accepted",
+                params.len()
+            )));
+        }
+        self.0.limits.signing(caller.address(), params.len()).await?;
+        let results = self.issue(&caller, &agent, params).await;
+        Ok(Response::new(BatchNewX509svidResponse { results }))
+    }
+}
+
+impl SvidApi {
+    /// One result per request, in order. Requests that may be signed are signed together, over all sessions.
+    async fn issue(
+        &self,
+        caller: &Caller,
+        agent: &AuthenticatedAgent,
+        params: Vec<NewX509svidParams>,
+    ) -> Vec<batch_new_x509svid_response::Result> {
+        let now_unix = self.0.now_unix();
+        let judged: Vec<_> = params.iter().map(|p| self.judge(agent, p, now_unix)).collect();
+        let accepted =
+            judged.iter().filter_map(|j| j.as_ref().ok()).map(|(entry, csr)| (entry.clone(), csr.spki().clone()));
+        let mut issued = self.0.ca.sign_workload_svids(accepted.collect(), now_unix).await.into_iter();
+        let mut results = Vec::with_capacity(params.len());
+        for (judgement, param) in judged.into_iter().zip(&params) {
+            results.push(match judgement {
+                Ok((entry, _)) => self.answer(caller, &entry, issued.next()),
+                Err(status) => refused(self.0.audit.refused(caller, "BatchNewX509SVID", &param.entry_id, status)),
+            });
+        }
+        results
+    }
+
+    /// Names come from the entry, the key from the request that proved it.
+    fn judge(
+        &self,
+        agent: &AuthenticatedAgent,
+        param: &NewX509svidParams,
+        now_unix: i64,
+    ) -> Result<(AuthorizedEntry, Csr), Status> {
+        let entry = self.0.registry.authorize_entry(agent.id(), &param.entry_id, now_unix);
+        let entry = entry.ok_or_else(|| Status::not_found("entry not found or not authorized"))?;
+        let csr = Csr::parse(&param.csr).map_err(|e| Status::invalid_argument(format!("malformed CSR: {e}")))?;
+        Ok((entry, csr))
+    }
+
+    fn answer(
+        &self,
+        caller: &Caller,
+        entry: &AuthorizedEntry,
+        issued: Option<Result<IssuedSvid, CaError>>,
+    ) -> batch_new_x509svid_response::Result {
+        let id = entry.entry().spiffe_id();
+        match issued {
+            Some(Ok(svid)) => {
+                self.0.audit.done(caller, "BatchNewX509SVID", format_args!("{id} serial {}", svid.serial));
+                let svid = svid_to_pb(&svid, id, entry.entry().hint());
+                batch_new_x509svid_response::Result { status: Some(item_ok()), svid: Some(svid) }
+            }
+            Some(Err(error)) => {
+                tracing::error!(spiffe_id = %id, error = &error as &dyn std::error::Error, "X509-SVID not signed");
+                let status = Status::internal("failed to sign X509-SVID");
+                refused(self.0.audit.refused(caller, "BatchNewX509SVID", id, status))
+            }
+            None => refused(Status::new(Code::Internal, "failed to sign X509-SVID")),
+        }
+    }
+}
+
+fn refused(status: Status) -> batch_new_x509svid_response::Result {
+    batch_new_x509svid_response::Result { status: Some(item_status(&status)), svid: None }
+}
+
+pub(super) fn svid_to_pb(svid: &IssuedSvid, id: &ironroot_api::SpiffeId, hint: &str) -> types::X509svid {
+    types::X509svid {
+        cert_chain: svid.chain.iter().map(|der| der.clone().into()).collect(),
+        id: Some(id.to_pb()),
+        expires_at: svid.not_after_unix,
+        hint: hint.to_owned(),
+    }
+}

@@ -1,0 +1,121 @@
+//! TPM evidence: admission by the device registry, then challenge and answer.
+
+use aws_lc_rs::rand;
+use ironroot_api::csr::Csr;
+use ironroot_attest::Selector;
+use ironroot_attest::ek_certificate::ManufacturerRoots;
+use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Admission, AdmittedEk, Claim, Expectation, PcrSelection, Pending};
+
+use super::{AttestationError, AttestedNode, NodeAttestation};
+use crate::devices::{AdmissionMode, DeviceDecision, hex};
+
+/// What this server asks of a TPM.
+#[derive(Debug)]
+pub struct Tpm2Policy {
+    /// Whose TPMs may attest.
+    pub admission: NodeAdmission,
+    /// The PCRs (SHA-256 bank) that must be quoted.
+    pub pcrs: PcrSelection,
+    /// Whether the agent's TLS key must have been made in the TPM.
+    pub require_resident_key: bool,
+}
+
+/// Whose TPMs may attest.
+#[derive(Debug)]
+pub enum NodeAdmission {
+    /// Those in the device registry.
+    Enrolled,
+    /// Those, and any whose endorsement key certificate chains to these manufacturers.
+    Manufacturer(ManufacturerRoots),
+    /// Those, once an operator has approved them; new ones wait in the registry.
+    Approval,
+}
+
+impl NodeAdmission {
+    fn mode(&self) -> AdmissionMode {
+        match self {
+            Self::Enrolled => AdmissionMode::EnrolledOnly,
+            Self::Manufacturer(_) => AdmissionMode::ManufacturerRoots,
+            Self::Approval => AdmissionMode::PendingApproval,
+        }
+    }
+}
+
+/// An attestation that waits for the node's answer.
+#[derive(Debug)]
+pub struct Tpm2Challenge {
+    pending: Pending,
+    csr: Csr,
+}
+
+impl NodeAttestation {
+    pub(super) async fn tpm2_begin(
+        &self,
+        policy: &Tpm2Policy,
+        payload: &[u8],
+        csr: Csr,
+        now_unix: i64,
+    ) -> Result<(Tpm2Challenge, Vec<u8>), AttestationError> {
+        let claim = Claim::parse(payload)?;
+        let ek_sha256 = claim.ek_sha256();
+        let ek = self.admit(policy, claim, now_unix).await?;
+        let expectation = Expectation {
+            trust_domain: self.trust_domain.as_str().to_owned(),
+            csr_spki_der: csr.spki().as_der().to_vec(),
+            pcrs: policy.pcrs,
+            require_resident_key: policy.require_resident_key,
+            last_seen: self.devices.last_clock(&ek_sha256),
+        };
+        let (pending, challenge) = ek.challenge(expectation, random(), random(), now_unix)?;
+        Ok((Tpm2Challenge { pending, csr }, challenge.to_json()))
+    }
+
+    /// A ban comes first, then enrolment; a manufacturer's word or an operator's pending decision only where configured.
+    async fn admit(&self, policy: &Tpm2Policy, claim: Claim, now_unix: i64) -> Result<AdmittedEk, AttestationError> {
+        let ek_sha256 = claim.ek_sha256();
+        match self.devices.decide(&ek_sha256, policy.admission.mode()) {
+            DeviceDecision::Banned => Err(AttestationError::Banned(format!("with device {}", hex(&ek_sha256)))),
+            DeviceDecision::Enrolled => Ok(claim.admit(Admission::Enrolled { ek_sha256 })?),
+            DeviceDecision::AskManufacturer => match &policy.admission {
+                NodeAdmission::Manufacturer(roots) => Ok(claim.admit(Admission::Manufacturer { roots, now_unix })?),
+                NodeAdmission::Enrolled | NodeAdmission::Approval => {
+                    Err(AttestationError::NotEnrolled { ek_sha256: hex(&ek_sha256) })
+                }
+            },
+            DeviceDecision::RecordPending => {
+                self.devices.record_pending(ek_sha256, now_unix).await?;
+                Err(AttestationError::ApprovalPending { ek_sha256: hex(&ek_sha256) })
+            }
+            DeviceDecision::Unknown => Err(AttestationError::NotEnrolled { ek_sha256: hex(&ek_sha256) }),
+        }
+    }
+
+    pub(super) async fn tpm2_complete(
+        &self,
+        challenge: Tpm2Challenge,
+        response: &[u8],
+        now_unix: i64,
+    ) -> Result<AttestedNode, AttestationError> {
+        let attested = challenge.pending.complete(response, now_unix)?;
+        let ek_sha256 = attested.ek_sha256();
+        let id = self.trust_domain.id_with_path(&attested.agent_path())?;
+        self.refuse_banned(&id)?;
+        let registered = self.devices.selectors(&ek_sha256);
+        let selectors = attested.selectors().iter().chain(registered.iter()).cloned().collect::<Vec<Selector>>();
+        Ok(AttestedNode {
+            id,
+            attestation_type: ATTESTATION_TYPE,
+            selectors: selectors.into_iter().collect(),
+            can_reattest: true,
+            csr: challenge.csr,
+            device: Some((ek_sha256, attested.clock())),
+        })
+    }
+}
+
+/// 32 bytes from the CSPRNG: a nonce or a secret, used once.
+fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).expect("the kernel's random source does not fail once it has been seeded");
+    bytes
+}

@@ -1,0 +1,214 @@
+//! The main job, shown: a device proves its TPM, its workloads hold SVIDs, online and offline.
+//!
+//!   demo          runs it and leaves nothing behind
+//!   demo --keep   leaves the lab up and says how to look around, until Enter or Ctrl-C
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, binary, wait_for};
+use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::workload_client;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Two workloads and a stranger: numbers need no accounts.
+const ALICE: u32 = 60_001;
+const BOB: u32 = 60_002;
+const STRANGER: u32 = 60_003;
+
+fn main() -> std::process::ExitCode {
+    let keep = std::env::args().any(|argument| argument == "--keep");
+    match run(keep) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\n  ✗ {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(keep: bool) -> Outcome<()> {
+    let mut story = Story::begin();
+    story.chapter("A TPM maker certifies a device's endorsement key");
+    let maker = Manufacturer::new("Toy TPM Works")?;
+    let mut device = Device::manufacture(&maker);
+    story.fact(&format!("endorsement key {}", device.ek_sha256()));
+
+    story.chapter("A server starts; its CA key is made in a PKCS#11 token and cannot leave it");
+    let mut server = Server::start(&ServerOptions::default());
+    story.fact(&format!("token {:?} (SoftHSM), trust domain {TRUST_DOMAIN}", ironroot_lab::softhsm::LABEL));
+
+    story.chapter("The device is enrolled from a manifest; entries say who its workloads are");
+    server.import_devices(&format!("ek_sha256,serial,label:site\n{},SN-0001,berlin\n", device.ek_sha256()));
+    let gateways = server.create_node_alias("/gateway", "site:berlin");
+    server.create_entry(&gateways, "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    server.create_entry(&gateways, "/bob", &[&format!("unix:uid:{BOB}")], &[]);
+    let own = nix::unistd::geteuid().as_raw();
+    server.create_entry(&gateways, "/probe", &[&format!("unix:uid:{own}")], &[]);
+    story.fact("every device with label site:berlin: uid 60001 is /alice, uid 60002 is /bob");
+
+    story.chapter("The agent attests: EK, AK, credential activation, quote, and a TLS key made in the TPM");
+    device.provision(&server, &AgentOptions::default());
+    device.start();
+    let alice = device.expect_identity(ALICE);
+    let agent = server.cli(&["agent", "show", "-spiffeID", &device.agent_id()]);
+    for line in agent.lines().filter(|line| line.contains("tpm2:")) {
+        story.fact(line.trim());
+    }
+
+    story.chapter("Two workloads of different unix users get different X.509-SVIDs; a third process is refused");
+    let bob = device.expect_identity(BOB);
+    story.fact(&format!("uid {ALICE}: {}", alice.ids.join(", ")));
+    story.fact(&format!("uid {BOB}: {}", bob.ids.join(", ")));
+    require(alice.ids != bob.ids, "two workloads have the same identity")?;
+    let refused = device.fetch(STRANGER).err().ok_or("a process without an entry got an identity")?;
+    story.fact(&format!("uid {STRANGER}: {}", refused.lines().next().unwrap_or_default()));
+
+    story.chapter("They talk mutual TLS, each requiring the other's SPIFFE ID");
+    story.fact(&mutual_tls(&device)?);
+
+    story.chapter("The server is killed and the device loses power: agent killed, TPM reset, memory gone");
+    let sealed = sealed_svids(&device)?;
+    server.kill();
+    device.power_cycle();
+    story.fact("no server, no agent, only the flash and the chip");
+    device.start();
+    let since = Instant::now();
+    let (_, elapsed) = runtime()?.block_on(workload_client::first_svid(&device.socket(), since, DEADLINE))?;
+    story.fact(&format!(
+        "first SVID on the socket {} ms after exec, from the cache sealed to the TPM",
+        elapsed.as_millis()
+    ));
+    for (uid, before) in [(ALICE, sealed.0), (BOB, sealed.1)] {
+        let again = device.expect_identity(uid);
+        require(again.leaves[0].serial_decimal() == before, "the workload got another SVID than the one it had")?;
+        story.fact(&format!("uid {uid}: {} again, the same SVID", again.ids.join(", ")));
+    }
+    require(device.fetch(STRANGER).is_err(), "a process without an entry got an identity offline")?;
+
+    story.chapter("A thief copies the cache to another device");
+    story.fact(&thief(&maker, &server, &device)?);
+
+    story.chapter("The server returns and the agent catches up");
+    server.restart();
+    server.create_entry(&gateways, "/carol", &[&format!("unix:uid:{STRANGER}")], &[]);
+    let carol = device.expect_identity(STRANGER);
+    story.fact(&format!("registered just now, uid {STRANGER}: {}", carol.ids.join(", ")));
+
+    story.end();
+    if keep {
+        look_around(&server, &device)?;
+    }
+    Ok(())
+}
+
+/// Alice serves, Bob calls; what Alice answered.
+fn mutual_tls(device: &Device) -> Outcome<String> {
+    let mut serve = device.command_as(ALICE, "lab-workload");
+    let mut serving = serve.arg("serve").arg(device.socket()).stdout(Stdio::piped()).spawn()?;
+    let mut output = BufReader::new(serving.stdout.take().ok_or("no output")?).lines();
+    let port = output.next().ok_or("the serving workload ended")??;
+    let alice = format!("spiffe://{TRUST_DOMAIN}/alice");
+    let dialled =
+        device.command_as(BOB, "lab-workload").arg("dial").arg(device.socket()).args([&port, &alice]).output()?;
+    serving.kill().or_else(|_| serving.wait().map(drop))?;
+    serving.wait()?;
+    require(dialled.status.success(), &format!("mutual TLS failed: {}", String::from_utf8_lossy(&dialled.stderr)))?;
+    Ok(String::from_utf8_lossy(&dialled.stdout).trim().to_owned())
+}
+
+/// Waits until the cache on flash holds what the workloads hold; their serials.
+fn sealed_svids(device: &Device) -> Outcome<(String, String)> {
+    let cached = || device.log().contains("identity cache sealed").then_some(());
+    wait_for(DEADLINE, cached).ok_or("the agent has not sealed its cache")?;
+    let serial = |uid| device.fetch(uid).map(|fetched| fetched.leaves[0].serial_decimal());
+    Ok((serial(ALICE)?, serial(BOB)?))
+}
+
+/// Another device of the same maker, with the first one's flash; what its agent said of it.
+fn thief(maker: &Manufacturer, server: &Server, victim: &Device) -> Outcome<String> {
+    let mut thief = Device::manufacture(maker);
+    thief.provision_with_bundle(
+        &std::fs::read_to_string(victim.bundle_path())?,
+        server.port(),
+        &AgentOptions::default(),
+    );
+    copy_directory(&victim.data_directory(), &thief.data_directory())?;
+    thief.start();
+    let warned = || thief.log().lines().find(|line| line.contains("identity cache refused")).map(str::to_owned);
+    let warning = wait_for(DEADLINE, warned).ok_or_else(|| format!("no warning: {}", thief.log()))?;
+    require(thief.fetch(ALICE).is_err(), "a stolen cache gave an identity")?;
+    Ok(warning.split_once("identity cache refused").map_or(warning.clone(), |(_, why)| format!("nothing served;{why}")))
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Outcome<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn look_around(server: &Server, device: &Device) -> Outcome<()> {
+    let (server_binary, agent_binary) = (binary("ironroot-server"), binary("ironroot-agent"));
+    let admin = format!("-socketPath {}", server.socket().display());
+    println!("\nThe lab stays up. Look around from another terminal:\n");
+    for verbs in ["agent list", "entry show", "device list", "bundle show"] {
+        println!("  {} {verbs} {admin}", server_binary.display());
+    }
+    println!(
+        "  setpriv --reuid={ALICE} --regid={ALICE} --clear-groups {} api fetch x509 -socketPath {}",
+        agent_binary.display(),
+        device.socket().display()
+    );
+    println!("  tail -f {}", device.log_path().display());
+    print!("\nEnter ends it: ");
+    std::io::stdout().flush()?;
+    std::io::stdin().lock().read_line(&mut String::new())?;
+    Ok(())
+}
+
+fn require(holds: bool, claim: &str) -> Outcome<()> {
+    if holds { Ok(()) } else { Err(claim.into()) }
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Progress for a person.
+struct Story {
+    began: Instant,
+    chapters: u32,
+}
+
+impl Story {
+    fn begin() -> Self {
+        println!("Ironroot: a device boots, proves its TPM, and its workloads hold SVIDs, online and offline");
+        Self { began: Instant::now(), chapters: 0 }
+    }
+
+    fn chapter(&mut self, title: &str) {
+        self.chapters += 1;
+        println!("\n[{:>5.1} s] {}. {title}", self.began.elapsed().as_secs_f32(), self.chapters);
+    }
+
+    fn fact(&self, text: &str) {
+        println!("          ✓ {text}");
+    }
+
+    fn end(&self) {
+        let took: Duration = self.began.elapsed();
+        println!(
+            "\nDone in {:.1} s: attested, served, told apart, offline after a power cut, useless to a thief, caught up.",
+            took.as_secs_f32()
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! A child process with a log file, killed on drop and when the lab dies.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A running program whose output goes to a file.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program` with `arguments`; output is appended to `log`.
+    pub fn start(program: &Path, arguments: &[String], environment: &[(String, PathBuf)], log: &Path) -> Self {
+        let output = File::options().create(true).append(true).open(log).expect("log file opened");
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            // libtss2 reports on stderr what its caller gets as an error anyway.
+            .env("TSS2_LOG", "all+none")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("log file handle"))
+            .stderr(output)
+            .spawn()
+            .expect("setpriv (package util-linux) starts the program");
+        Self { child, log: log.to_owned() }
+    }
+
+    /// Its process ID.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM; whether it has ended well within the lab's deadline.
+    pub fn terminate(&mut self) -> bool {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        super::wait_for(super::DEADLINE, || self.child.try_wait().ok().flatten()).is_some_and(|status| status.success())
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A command that runs as another unix user: directly as root, by sudo otherwise.
+pub fn as_uid(uid: u32, program: &Path) -> Command {
+    let own = nix::unistd::geteuid();
+    if own.as_raw() == uid {
+        return Command::new(program);
+    }
+    let mut command = if own.is_root() { Command::new("setpriv") } else { Command::new("sudo") };
+    if !own.is_root() {
+        command.args(["-n", "setpriv"]);
+    }
+    command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]).arg(program);
+    command
+}
+
+/// Runs to the end; standard output, or a panic with everything it said.
+pub(super) fn run(mut command: Command) -> String {
+    let output = command.output().expect("program starts");
+    let Output { status, stdout, stderr } = &output;
+    let (stdout, stderr) = (String::from_utf8_lossy(stdout), String::from_utf8_lossy(stderr));
+    assert!(status.success(), "{command:?} ended with {status}\n{stdout}{stderr}");
+    stdout.into_owned()
+}

@@ -1,0 +1,266 @@
+//! One server: SoftHSM token, configuration, process, and its command line.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use super::process::{Process, run};
+use super::{DEADLINE, TRUST_DOMAIN, binary, expect_within, free_port, open_directory};
+use crate::softhsm::SoftHsm;
+
+/// Whose TPMs may attest.
+#[derive(Clone, Debug, Default)]
+pub enum Admission {
+    /// Devices in the registry.
+    #[default]
+    Enrolled,
+    /// Devices whose EK certificate chains to these PEM roots.
+    Manufacturer(String),
+    /// Devices that an operator approves.
+    Approval,
+}
+
+/// What differs between deployments; durations as the configuration file has them.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// `ca_ttl`.
+    pub ca_ttl: &'static str,
+    /// `agent_ttl`.
+    pub agent_ttl: &'static str,
+    /// `default_x509_svid_ttl`.
+    pub x509_svid_ttl: &'static str,
+    /// The tpm2 attestor's `admission`.
+    pub admission: Admission,
+    /// The tpm2 attestor's `pcrs`.
+    pub pcrs: &'static str,
+    /// Whether attestations and signatures are limited per address (the lab has one address for a whole fleet).
+    pub rate_limits: bool,
+    /// Whether the agent's key must have been made in the TPM.
+    pub require_resident_key: bool,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            ca_ttl: "24h",
+            agent_ttl: "1h",
+            x509_svid_ttl: "1h",
+            admission: Admission::Enrolled,
+            pcrs: "[0, 2, 4, 7]",
+            rate_limits: false,
+            require_resident_key: true,
+        }
+    }
+}
+
+/// A server process and everything it keeps.
+#[derive(Debug)]
+pub struct Server {
+    directory: TempDir,
+    token: SoftHsm,
+    process: Option<Process>,
+    port: u16,
+}
+
+impl Server {
+    /// Initialises a token, writes a configuration, starts the process and waits until it answers.
+    pub fn start(options: &ServerOptions) -> Self {
+        let mut server = Self::prepare(options);
+        server.restart();
+        server
+    }
+
+    /// As [`Server::start`], without the process.
+    pub fn prepare(options: &ServerOptions) -> Self {
+        let directory = tempfile::Builder::new().prefix("ironroot-server-").tempdir().expect("directory");
+        open_directory(directory.path());
+        let server = Self { directory, token: SoftHsm::new(), process: None, port: free_port() };
+        std::fs::write(server.config_path(), server.config(options)).expect("configuration written");
+        server
+    }
+
+    /// Starts the process (again) and waits until it answers.
+    pub fn restart(&mut self) {
+        self.spawn();
+        let answers = || self.cli_output(&["healthcheck"]).status.success();
+        expect_within(DEADLINE, "the server is healthy", || self.log(), answers);
+    }
+
+    /// Starts the process (again) without waiting.
+    pub fn spawn(&mut self) {
+        self.process = None;
+        let (name, value) = self.token.environment();
+        let arguments = ["run", "-config"].map(str::to_owned).into_iter().chain([path(&self.config_path())]);
+        let environment = [(name.to_owned(), value)];
+        let process =
+            Process::start(&binary("ironroot-server"), &arguments.collect::<Vec<_>>(), &environment, &self.log_path());
+        self.process = Some(process);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The running process.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's PKCS#11 token.
+    pub fn token(&self) -> &SoftHsm {
+        &self.token
+    }
+
+    /// The server's own directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The configuration file.
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path().join("server.conf")
+    }
+
+    /// The admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("api.sock")
+    }
+
+    /// Everything the server has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Runs `ironroot-server` with `arguments` against this server; its output, or a panic with what it said.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        run(self.cli_command(arguments))
+    }
+
+    /// The same, whatever the outcome.
+    pub fn cli_output(&self, arguments: &[&str]) -> Output {
+        self.cli_command(arguments).output().expect("ironroot-server starts")
+    }
+
+    fn cli_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("ironroot-server"));
+        command.args(arguments).arg("-socketPath").arg(self.socket());
+        command
+    }
+
+    /// Registers an entry; its ID.
+    pub fn create_entry(&self, parent: &str, spiffe_path: &str, selectors: &[&str], more: &[&str]) -> String {
+        let id = format!("spiffe://{TRUST_DOMAIN}{spiffe_path}");
+        let mut arguments = vec!["entry", "create", "-output", "json", "-parentID", parent, "-spiffeID", &id];
+        for selector in selectors {
+            arguments.extend(["-selector", selector]);
+        }
+        arguments.extend(more);
+        let answer: serde_json::Value = serde_json::from_str(&self.cli(&arguments)).expect("JSON answer");
+        answer["results"][0]["entry"]["id"].as_str().expect("an entry ID").to_owned()
+    }
+
+    /// An entry for every device that is enrolled with `label`, such as `site:berlin`; the devices' common alias ID.
+    pub fn create_node_alias(&self, spiffe_path: &str, label: &str) -> String {
+        let selector = format!("tpm2:label:{label}");
+        self.create_entry(&format!("spiffe://{TRUST_DOMAIN}/spire/server"), spiffe_path, &[&selector], &[]);
+        format!("spiffe://{TRUST_DOMAIN}{spiffe_path}")
+    }
+
+    /// Imports a manifest of devices.
+    pub fn import_devices(&self, csv: &str) {
+        let manifest = self.directory.path().join("manifest.csv");
+        std::fs::write(&manifest, csv).expect("manifest written");
+        self.cli(&["device", "import", &path(&manifest)]);
+    }
+
+    /// The trust bundle as PEM.
+    pub fn bundle_pem(&self) -> String {
+        self.cli(&["bundle", "show"])
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("server.log")
+    }
+
+    fn config(&self, options: &ServerOptions) -> String {
+        let directory = path(self.directory.path());
+        let mut admission = String::new();
+        match &options.admission {
+            Admission::Enrolled => admission.push_str("admission = \"enrolled\""),
+            Admission::Approval => admission.push_str("admission = \"approval\""),
+            Admission::Manufacturer(pem) => {
+                let file = self.directory.path().join("manufacturers.pem");
+                std::fs::write(&file, pem).expect("roots written");
+                let _ = write!(admission, "admission = \"manufacturer\"\n manufacturer_ca_path = \"{}\"", path(&file));
+            }
+        }
+        format!(
+            r#"server {{
+    trust_domain = "{TRUST_DOMAIN}"
+    data_dir = "{directory}/data"
+    bind_address = "127.0.0.1"
+    bind_port = "{port}"
+    socket_path = "{socket}"
+    log_level = "DEBUG"
+    audit_log_enabled = true
+    ca_ttl = "{ca_ttl}"
+    agent_ttl = "{agent_ttl}"
+    default_x509_svid_ttl = "{x509_svid_ttl}"
+    ratelimit {{
+        attestation = {rate_limits}
+        signing = {rate_limits}
+    }}
+}}
+plugins {{
+    DataStore "sql" {{
+        plugin_data {{
+            database_type = "sqlite3"
+            connection_string = "{directory}/data/datastore.sqlite3"
+        }}
+    }}
+    KeyManager "pkcs11" {{
+        plugin_data {{
+            module_path = "{module}"
+            token_label = "{label}"
+            pin_file = "{pin_file}"
+            sessions = 4
+        }}
+    }}
+    NodeAttestor "join_token" {{
+        plugin_data {{ }}
+    }}
+    NodeAttestor "tpm2" {{
+        plugin_data {{
+            {admission}
+            pcrs = {pcrs}
+            require_resident_key = {require_resident_key}
+        }}
+    }}
+}}
+"#,
+            port = self.port,
+            socket = path(&self.socket()),
+            ca_ttl = options.ca_ttl,
+            agent_ttl = options.agent_ttl,
+            x509_svid_ttl = options.x509_svid_ttl,
+            rate_limits = options.rate_limits,
+            module = path(&SoftHsm::module_path()),
+            label = crate::softhsm::LABEL,
+            pin_file = path(&self.token.pin_file()),
+            pcrs = options.pcrs,
+            require_resident_key = options.require_resident_key,
+        )
+    }
+}
+
+pub(super) fn path(path: &Path) -> String {
+    path.to_str().expect("the lab's paths are UTF-8").to_owned()
+}

@@ -1,0 +1,127 @@
+//! CA and SVID rotation under live workloads, and a server killed at any moment of it.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ironroot_api::certificate::Certificate;
+use ironroot_api::pb::workload::X509svidResponse;
+use ironroot_api::tls::TrustAnchors;
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, wait_for};
+use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::workload_client;
+
+/// SPIRE's thresholds on a CA of one minute: a new one is prepared after 30 s and activated after 50 s.
+fn minute_ca() -> ServerOptions {
+    ServerOptions { ca_ttl: "1m", agent_ttl: "10s", x509_svid_ttl: "10s", ..Default::default() }
+}
+
+fn lab(options: &ServerOptions) -> (Server, Device) {
+    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
+    let mut device = Device::manufacture(&maker);
+    let server = Server::start(options);
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    let own = nix::unistd::geteuid().as_raw();
+    server.create_entry(&device.agent_id(), "/probe", &[&format!("unix:uid:{own}")], &[]);
+    device.provision(&server, &AgentOptions::default());
+    device.start();
+    (server, device)
+}
+
+fn now_unix() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64
+}
+
+/// What a workload checks of each message: one SVID, valid now, that chains to the bundle beside it. Its serial and issuer.
+fn invariant_the_svid_is_valid_now(response: &X509svidResponse) -> (String, Vec<u8>) {
+    let [svid] = &response.svids[..] else { panic!("{} SVIDs", response.svids.len()) };
+    let chain = Certificate::parse_concatenated(&svid.x509_svid).expect("chain");
+    let bundle: Vec<_> =
+        Certificate::parse_concatenated(&svid.bundle).expect("bundle").iter().map(|c| c.der().clone()).collect();
+    let id = chain[0].leaf_spiffe_id().expect("an X509-SVID");
+    let anchors = TrustAnchors::new(id.trust_domain(), &bundle).expect("anchors");
+    let verified = anchors.verify(chain[0].der(), &[], webpki::KeyUsage::server_auth(), now_unix());
+    verified.unwrap_or_else(|refusal| panic!("served an SVID that does not verify: {refusal:?}"));
+    (chain[0].serial_decimal(), chain[0].authority_key_id().expect("AKI"))
+}
+
+#[test]
+fn workloads_always_hold_a_valid_svid_while_the_ca_rotates_twice() {
+    let (server, device) = lab(&minute_ca());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        workload_client::first_svid(&device.socket(), Instant::now(), DEADLINE).await.expect("served");
+        let mut stream = workload_client::watch(&mut workload_client::client(&device.socket()).await.expect("client"))
+            .await
+            .expect("open");
+        let (mut serials, mut issuers) = (Vec::new(), Vec::new());
+        let end = Instant::now() + Duration::from_secs(150);
+        while issuers.len() < 3 {
+            // Half of 10 s and a sync later there must be another: a longer silence would be a moment without an SVID.
+            let message = tokio::time::timeout(Duration::from_secs(10), stream.message()).await;
+            let message = message.unwrap_or_else(|_| panic!("no new SVID before the old one ended\n{}", device.log()));
+            let message =
+                message.unwrap_or_else(|s| panic!("stream broke: {s}\n{}", device.log())).expect("stream goes on");
+            let (serial, issuer) = invariant_the_svid_is_valid_now(&message);
+            if !serials.contains(&serial) {
+                serials.push(serial);
+            }
+            if !issuers.contains(&issuer) {
+                issuers.push(issuer);
+            }
+            assert!(Instant::now() < end, "the CA did not rotate twice\n{}", server.log());
+        }
+        assert!(serials.len() > 10, "rotated {} times", serials.len());
+    });
+}
+
+#[test]
+fn the_ca_is_the_same_after_a_restart() {
+    let (mut server, device) = lab(&ServerOptions::default());
+    let before = server.bundle_pem();
+    for _ in 0..3 {
+        server.kill();
+        server.restart();
+        assert_eq!(server.bundle_pem(), before, "the same key is found again in the token");
+    }
+    let served = wait_for(DEADLINE, || device.fetch(nix::unistd::geteuid().as_raw()).ok());
+    assert!(served.is_some(), "{}", device.log());
+}
+
+#[test]
+fn a_lost_ca_key_is_a_loud_error_and_never_a_new_ca() {
+    let (mut server, _device) = lab(&ServerOptions::default());
+    server.kill();
+    for object in std::fs::read_dir(server.token().token_directory()).expect("token directory") {
+        let directory = object.expect("entry").path();
+        for file in std::fs::read_dir(&directory).expect("token").flatten() {
+            let name = file.file_name().into_string().unwrap_or_default();
+            if name.ends_with(".object") && name != "token.object" {
+                std::fs::remove_file(file.path()).expect("key destroyed");
+            }
+        }
+    }
+    server.spawn();
+    let ended = || server.process().is_none_or(|p| !p.runs()).then_some(());
+    assert!(wait_for(DEADLINE, ended).is_some(), "the server must not run without its CA key");
+    let log = server.log();
+    assert!(log.contains("Error:") || log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn a_server_killed_at_any_moment_of_a_rotation_finds_its_way() {
+    let options = ServerOptions { ca_ttl: "12s", agent_ttl: "2s", x509_svid_ttl: "2s", ..Default::default() };
+    let mut server = Server::start(&options);
+    let mut sequence = 0;
+    // A rotation every few seconds, a kill every few hundred milliseconds: after a while one has hit each step.
+    for round in 0..25u64 {
+        let moment = Instant::now() + Duration::from_millis(97 * (round % 9));
+        wait_for(Duration::from_secs(2), || (Instant::now() >= moment).then_some(()));
+        server.kill();
+        server.restart();
+        let json: serde_json::Value =
+            serde_json::from_str(&server.cli(&["bundle", "show", "-format", "spiffe"])).expect("a SPIFFE bundle");
+        let now = json["spiffe_sequence"].as_u64().expect("sequence");
+        assert!(now >= sequence, "round {round}: the bundle's sequence went back from {sequence} to {now}");
+        assert!(!json["keys"].as_array().expect("keys").is_empty(), "round {round}: no authority");
+        sequence = now;
+    }
+}
