@@ -22,7 +22,11 @@ pub struct Manufacturer {
 
 impl Manufacturer {
     pub fn new(name: &str) -> Self {
-        let key = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("key");
+        Self::with_keys(name, &rcgen::PKCS_ECDSA_P384_SHA384)
+    }
+
+    pub fn with_keys(name: &str, algorithm: &'static SignatureAlgorithm) -> Self {
+        let key = || KeyPair::generate_for(algorithm).expect("key");
         let (root_key, intermediate_key) = (key(), key());
         let root = ca(&format!("{name} Root"));
         let root_pem = root.self_signed(&root_key).expect("signs").pem();
@@ -42,9 +46,13 @@ impl Manufacturer {
     }
 
     pub fn certify_with(&self, spki: &[u8], params: CertificateParams) -> Vec<Vec<u8>> {
-        let certificate = params.signed_by(&SubjectKey::of(spki), &self.issuer).expect("signs");
-        vec![certificate.der().to_vec(), self.intermediate_der.clone()]
+        vec![issue(&params, spki, &self.issuer), self.intermediate_der.clone()]
     }
+}
+
+/// A certificate for any key by any issuer, DER.
+pub fn issue(params: &CertificateParams, spki: &[u8], issuer: &Issuer<'_, KeyPair>) -> Vec<u8> {
+    params.signed_by(&SubjectKey::of(spki), issuer).expect("signs").der().to_vec()
 }
 
 /// What a manufacturer writes into a correct EK certificate: empty subject, critical directoryName.

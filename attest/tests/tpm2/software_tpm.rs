@@ -4,10 +4,10 @@ mod activation;
 mod keys;
 mod marshal;
 
-use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, Evidence};
+use ironroot_attest::node::tpm2::{Challenge, Evidence};
 
 pub use keys::{Decryptor, SigningKey};
-pub use marshal::{AttestFields, PublicFields, name, qualified_name};
+pub use marshal::{AttestFields, PublicFields, Unique, certify_info, name, qualified_name, quote_info};
 
 pub const FIXED_TPM: u32 = 0x2;
 pub const FIXED_PARENT: u32 = 0x10;
@@ -104,11 +104,5 @@ impl SoftwareTpm {
     pub fn qualified_ak(&self, hierarchy: u32) -> Vec<u8> {
         let ek = qualified_name(&hierarchy.to_be_bytes(), &self.ek_public);
         qualified_name(&ek, &self.ak_public)
-    }
-
-    /// The leaf with its certification.
-    pub fn certified_leaf(&self, extra_data: &[u8]) -> CertifiedKey {
-        let attest = self.certify(extra_data, &self.leaf_public).marshal();
-        CertifiedKey { public: self.leaf_public.marshal(), signature: self.ak.sign(&attest), attest }
     }
 }

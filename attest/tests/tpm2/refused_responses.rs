@@ -1,0 +1,310 @@
+//! Answers to a challenge that prove less than they must.
+
+use ironroot_attest::node::tpm2::{CHALLENGE_SECONDS, ClockReading, MAX_MESSAGE_BYTES, binding};
+use ironroot_attest::node::{Part, Refusal};
+use ironroot_attest::structures::StructureError;
+
+use crate::attempt::{Attempt, NONCE, SECRET, TRUST_DOMAIN, refusal};
+use crate::manufacturer::NOW;
+use crate::software_tpm::{
+    CERTIFY, DECRYPT, ENDORSEMENT, FIXED_PARENT, FIXED_TPM, LEAF_ATTRIBUTES, OWNER, PublicFields, QUOTE,
+    SENSITIVE_DATA_ORIGIN, SHA1, SHA256, SHA384, SIGN, SigningKey, SoftwareTpm, name, pcr_value, quote_info,
+};
+
+fn pcrs(text: &str) -> ironroot_attest::node::tpm2::PcrSelection {
+    text.parse().expect("legal")
+}
+
+/// Rows 5, 10, 11.
+#[test]
+fn refuses_a_wrong_activation_secret() {
+    let attempt = Attempt::new();
+    for wrong in [vec![], vec![0; 32], SECRET[..31].to_vec(), [&SECRET[..], &[0]].concat()] {
+        assert_eq!(refusal(attempt.verdict(|draft| draft.secret = wrong)), Refusal::WrongSecret);
+    }
+}
+
+/// Row 10: the credential opens for this key alone, with this attestation key alone.
+#[test]
+fn a_credential_opens_for_no_other_key() {
+    let attempt = Attempt::new();
+    let (_, challenge) = attempt.begin().expect("challenged");
+    assert_eq!(attempt.tpm.activate(&challenge).as_deref(), Some(&SECRET[..]));
+    assert_eq!(SoftwareTpm::new().activate(&challenge), None);
+    let other_ak = name(&SoftwareTpm::new().ak_public);
+    let opened = attempt.tpm.ek.activate(&attempt.tpm.ek_public, &other_ak, &challenge.credential, &challenge.secret);
+    assert_eq!(opened, None);
+}
+
+#[test]
+fn two_credentials_of_one_secret_have_nothing_in_common() {
+    let attempt = Attempt::new();
+    let (_, first) = attempt.begin().expect("challenged");
+    let (_, second) = attempt.begin().expect("challenged");
+    assert_ne!(first.secret, second.secret);
+    assert_ne!(first.credential, second.credential);
+}
+
+#[test]
+fn refuses_an_answer_that_comes_too_late_or_before_the_question() {
+    for (seconds, refused) in [(0, false), (CHALLENGE_SECONDS, false), (CHALLENGE_SECONDS + 1, true), (-1, true)] {
+        let attempt = Attempt::new();
+        let (pending, challenge) = attempt.begin().expect("challenged");
+        let verdict = pending.complete(&attempt.respond(&challenge).to_json(), NOW + seconds);
+        if refused {
+            let limit = CHALLENGE_SECONDS;
+            assert_eq!(verdict.expect_err("late"), Refusal::ChallengeExpired { seconds, limit });
+        } else {
+            verdict.expect("in time");
+        }
+    }
+}
+
+/// Rows 8, 9, 35.
+#[test]
+fn refuses_evidence_made_for_something_else() {
+    let attempt = Attempt::new();
+    let spki = attempt.tpm.leaf.spki_der();
+    for other in [
+        binding(TRUST_DOMAIN, &[1; 32], &spki),
+        binding("example.com", &NONCE, &spki),
+        binding(TRUST_DOMAIN, &NONCE, &SigningKey::p256().spki_der()),
+        [0; 32],
+    ] {
+        let verdict = attempt.verdict(|draft| draft.quote.extra_data = other.to_vec());
+        assert_eq!(refusal(verdict), Refusal::AnotherBinding(Part::Quote));
+        let verdict = attempt.verdict(|draft| draft.certify.extra_data = other.to_vec());
+        assert_eq!(refusal(verdict), Refusal::AnotherBinding(Part::Certify));
+    }
+    for shortened in [0, 31] {
+        let verdict = attempt.verdict(|draft| draft.quote.extra_data.truncate(shortened));
+        assert_eq!(refusal(verdict), Refusal::AnotherBinding(Part::Quote));
+    }
+}
+
+#[test]
+fn the_binding_keeps_its_fields_apart() {
+    assert_ne!(binding("ab", &[b'c'; 32], b"d"), binding("abc", &[b'c'; 32], b"d"));
+    assert_ne!(binding("a", &[b'c'; 32], b"cd"), binding("a", &[b'c'; 32], b"d"));
+}
+
+#[test]
+fn refuses_a_signature_of_another_key() {
+    let attempt = Attempt::new();
+    let other = SigningKey::p256();
+    let verdict = attempt.verdict_on(|response| response.quote_signature = other.sign(&response.quote));
+    assert_eq!(refusal(verdict), Refusal::Signature(Part::Quote));
+    let verdict = attempt.verdict_on(|response| {
+        let key = response.key.as_mut().expect("certified");
+        key.signature = other.sign(&key.attest);
+    });
+    assert_eq!(refusal(verdict), Refusal::Signature(Part::Certify));
+}
+
+/// Row 25.
+#[test]
+fn refuses_a_signature_by_another_algorithm() {
+    let attempt = Attempt::new();
+    for other in [SigningKey::rsa(), SigningKey::p384()] {
+        let verdict = attempt.verdict_on(|response| response.quote_signature = other.sign(&response.quote));
+        assert_eq!(refusal(verdict), Refusal::SignatureAlgorithm(Part::Quote));
+    }
+    // The right key and kind, and another hash named.
+    let verdict = attempt.verdict_on(|response| response.quote_signature[2..4].copy_from_slice(&SHA384.to_be_bytes()));
+    assert_eq!(refusal(verdict), Refusal::SignatureAlgorithm(Part::Quote));
+    let rsa = Attempt::by(SoftwareTpm::with(crate::software_tpm::Decryptor::p256(), SigningKey::rsa()));
+    let verdict = rsa.verdict_on(|response| response.quote_signature = SigningKey::p256().sign(&response.quote));
+    assert_eq!(refusal(verdict), Refusal::SignatureAlgorithm(Part::Quote));
+}
+
+/// Rows 24, 25, 26.
+#[test]
+fn refuses_signatures_that_are_none() {
+    let attempt = Attempt::new();
+    let structure = |error| Refusal::Structure { part: Part::Quote, error };
+    for (signature, error) in [
+        (vec![0x00, 0x10], StructureError::SignatureAlgorithm(0x0010)),
+        // RSAPSS, HMAC.
+        (vec![0x00, 0x16, 0x00, 0x0b, 0x00, 0x00], StructureError::SignatureAlgorithm(0x0016)),
+        (vec![0x00, 0x05, 0x00, 0x0b], StructureError::SignatureAlgorithm(0x0005)),
+        (vec![0x00, 0x18, 0x00, 0x04, 0x00, 0x00, 0x00, 0x00], StructureError::HashAlgorithm(SHA1)),
+        (vec![], StructureError::Truncated),
+    ] {
+        let verdict = attempt.verdict_on(|response| response.quote_signature = signature);
+        assert_eq!(refusal(verdict), structure(error));
+    }
+    // r and s zero, empty, or longer than the curve.
+    for integer in [vec![0; 32], vec![], vec![1; 40]] {
+        let sized = [&(integer.len() as u16).to_be_bytes()[..], &integer].concat();
+        let signature = [&[0x00, 0x18, 0x00, 0x0b][..], &sized, &sized].concat();
+        let verdict = attempt.verdict_on(|response| response.quote_signature = signature);
+        assert_eq!(refusal(verdict), Refusal::Signature(Part::Quote));
+    }
+}
+
+#[test]
+fn refuses_what_a_tpm_did_not_make() {
+    let attempt = Attempt::new();
+    let verdict = attempt.verdict(|draft| draft.quote.magic = 0x3082_0123);
+    assert_eq!(refusal(verdict), Refusal::NotTpmGenerated(Part::Quote));
+    let verdict = attempt.verdict(|draft| draft.certify.magic = 0);
+    assert_eq!(refusal(verdict), Refusal::NotTpmGenerated(Part::Certify));
+}
+
+#[test]
+fn refuses_an_attestation_of_another_kind() {
+    let attempt = Attempt::new();
+    let verdict = attempt.verdict(|draft| draft.quote = draft.certify.clone());
+    assert_eq!(refusal(verdict), Refusal::AttestationKind(Part::Quote));
+    let verdict = attempt.verdict(|draft| draft.certify = draft.quote.clone());
+    assert_eq!(refusal(verdict), Refusal::AttestationKind(Part::Certify));
+    // TIME and CREATION: signed by the same key, over the caller's data too.
+    for kind in [0x8019, 0x801a] {
+        let verdict = attempt.verdict(|draft| draft.quote.kind = kind);
+        assert_eq!(refusal(verdict), Refusal::AttestationKind(Part::Quote));
+    }
+    // One kind in the other's body.
+    let verdict = attempt.verdict(|draft| draft.quote.kind = CERTIFY);
+    assert!(matches!(refusal(verdict), Refusal::Structure { part: Part::Quote, .. }));
+    let verdict = attempt.verdict(|draft| draft.certify.kind = QUOTE);
+    assert!(matches!(refusal(verdict), Refusal::Structure { part: Part::Certify, .. }));
+}
+
+/// Row 33.
+#[test]
+fn refuses_an_attestation_key_outside_the_endorsement_hierarchy() {
+    let attempt = Attempt::new();
+    let other_tpm = SoftwareTpm::new();
+    for signer in [attempt.tpm.qualified_ak(OWNER), other_tpm.qualified_ak(ENDORSEMENT), name(&attempt.tpm.ak_public)] {
+        let verdict = attempt.verdict(|draft| draft.quote.qualified_signer = signer.clone());
+        assert_eq!(refusal(verdict), Refusal::ForeignSigner(Part::Quote));
+        let verdict = attempt.verdict(|draft| draft.certify.qualified_signer = signer);
+        assert_eq!(refusal(verdict), Refusal::ForeignSigner(Part::Certify));
+    }
+    let verdict = attempt.verdict(|draft| draft.quote.qualified_signer = vec![]);
+    assert_eq!(refusal(verdict), Refusal::Structure { part: Part::Quote, error: StructureError::Name });
+}
+
+/// Row 29.
+#[test]
+fn refuses_any_other_pcr_selection() {
+    let attempt = Attempt::new();
+    let expected = attempt.expectation.pcrs;
+    let mask = expected.mask();
+    let digest = vec![0; 32];
+    for banks in [
+        vec![(SHA256, 0)],
+        vec![(SHA256, mask & !1)],
+        vec![(SHA256, mask | 1 << 3)],
+        vec![(SHA256, mask | 1 << 23)],
+        vec![(SHA1, mask)],
+        vec![(SHA384, mask)],
+        vec![(SHA256, mask), (SHA1, 0)],
+        vec![(SHA256, mask), (SHA256, mask)],
+        vec![],
+    ] {
+        let info = quote_info(&banks, &digest);
+        let verdict = attempt.verdict(|draft| draft.quote.info = info);
+        assert_eq!(refusal(verdict), Refusal::PcrSelection { expected }, "{banks:?}");
+    }
+    let mut none = Attempt::new();
+    none.expectation.pcrs = pcrs("");
+    let verdict = none.verdict(|draft| draft.quote.info = quote_info(&[(SHA256, 1)], &digest));
+    assert_eq!(refusal(verdict), Refusal::PcrSelection { expected: pcrs("") });
+}
+
+#[test]
+fn refuses_pcr_values_that_were_not_quoted() {
+    let attempt = Attempt::new();
+    let expected = attempt.expectation.pcrs;
+    let verdict = attempt.verdict(|draft| draft.pcr_values[1].1[0] ^= 1);
+    assert_eq!(refusal(verdict), Refusal::PcrDigest);
+    let values = Refusal::PcrValues { expected };
+    assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.truncate(3))), values);
+    assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.clear())), values);
+    assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.push((9, pcr_value(9))))), values);
+    assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.swap(0, 1))), values);
+    assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values[0].0 = 1)), values);
+}
+
+#[test]
+fn refuses_a_key_outside_the_tpm_where_policy_wants_it_inside() {
+    let attempt = Attempt::new();
+    assert_eq!(refusal(attempt.verdict_on(|response| response.key = None)), Refusal::KeyNotResident);
+}
+
+#[test]
+fn refuses_a_certified_key_that_could_be_elsewhere_or_is_no_signing_key() {
+    for attributes in [
+        LEAF_ATTRIBUTES & !FIXED_TPM,
+        LEAF_ATTRIBUTES & !FIXED_PARENT,
+        LEAF_ATTRIBUTES & !SENSITIVE_DATA_ORIGIN,
+        LEAF_ATTRIBUTES & !SIGN,
+        LEAF_ATTRIBUTES | DECRYPT,
+    ] {
+        let mut attempt = Attempt::new();
+        attempt.tpm.leaf_public = PublicFields::signing(&attempt.tpm.leaf, attributes);
+        assert_eq!(refusal(attempt.verdict(|_| {})), Refusal::NotAResidentKey { attributes });
+        // A claim that does not hold is refused also where nothing is required.
+        attempt.expectation.require_resident_key = false;
+        assert_eq!(refusal(attempt.verdict(|_| {})), Refusal::NotAResidentKey { attributes });
+    }
+}
+
+#[test]
+fn refuses_the_certification_of_another_object() {
+    let attempt = Attempt::new();
+    let other = SoftwareTpm::new();
+    let info = other.certify(b"", &other.leaf_public).info;
+    assert_eq!(refusal(attempt.verdict(|draft| draft.certify.info = info)), Refusal::CertifiedAnotherKey);
+    let softer = PublicFields { attributes: LEAF_ATTRIBUTES & !FIXED_TPM, ..attempt.tpm.leaf_public.clone() };
+    let info = attempt.tpm.certify(b"", &softer).info;
+    assert_eq!(refusal(attempt.verdict(|draft| draft.certify.info = info)), Refusal::CertifiedAnotherKey);
+}
+
+/// Rows 12, 36: the binding names the request's key, the certified key is another.
+#[test]
+fn refuses_a_request_for_another_key_than_the_certified_one() {
+    for request in [SigningKey::p256().spki_der(), vec![0x30, 0x00]] {
+        let mut attempt = Attempt::new();
+        attempt.expectation.csr_spki_der = request.clone();
+        let extra_data = binding(TRUST_DOMAIN, &NONCE, &request).to_vec();
+        let verdict = attempt.verdict(|draft| {
+            draft.quote.extra_data.clone_from(&extra_data);
+            draft.certify.extra_data = extra_data;
+        });
+        assert_eq!(refusal(verdict), Refusal::RequestForAnotherKey);
+    }
+}
+
+/// Row 18.
+#[test]
+fn refuses_a_tpm_whose_clock_or_counters_went_back() {
+    let seen = |clock_ms, reset_count, restart_count| {
+        let mut attempt = Attempt::new();
+        attempt.expectation.last_seen = Some(ClockReading { clock_ms, reset_count, restart_count, safe: true });
+        refusal(attempt.verdict(|_| {}))
+    };
+    assert_eq!(seen(0, 8, 0), Refusal::ResetCountWentBack { seen: 8, now: 7 });
+    assert_eq!(seen(0, 7, 2), Refusal::RestartCountWentBack { seen: 2, now: 1 });
+    let seen_ms = 1_000_000 + (1 << 22) + 1;
+    assert_eq!(seen(seen_ms, 7, 1), Refusal::ClockWentBack { seen_ms, now_ms: 1_000_000 });
+}
+
+#[test]
+fn refuses_a_trust_domain_that_cannot_be_one() {
+    let mut attempt = Attempt::new();
+    attempt.expectation.trust_domain = "a".repeat(256);
+    assert_eq!(attempt.begin().map(|_| ()).expect_err("refused"), Refusal::TrustDomain);
+}
+
+#[test]
+fn refuses_a_response_that_is_no_message() {
+    let long = vec![b' '; MAX_MESSAGE_BYTES + 1];
+    for (message, too_long) in [(&b"{}"[..], false), (b"", false), (b"null", false), (&long, true)] {
+        let (pending, _) = Attempt::new().begin().expect("challenged");
+        let refused = pending.complete(message, NOW).expect_err("refused");
+        assert_eq!(matches!(refused, Refusal::MessageTooLong { .. }), too_long);
+        assert_eq!(matches!(refused, Refusal::MessageFormat(_)), !too_long);
+    }
+}
