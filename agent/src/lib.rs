@@ -8,13 +8,16 @@
 //! One writer publishes immutable snapshots; readers never ask back. The Workload API knows neither server, TPM nor cache.
 
 pub mod agent_key;
+pub mod agent_record;
 pub mod cli;
 pub mod config;
+pub mod durable_file;
 pub mod endpoints;
 pub mod identities;
 pub mod node_attestation;
 pub mod run;
 pub mod sealed_cache;
+pub mod server_answers;
 pub mod server_channel;
 pub mod sync;
 pub mod trusted_time;

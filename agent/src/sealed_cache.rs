@@ -1,1 +1,236 @@
 //! Identities in a file that only this TPM, booted as before, can open.
+//!
+//! Two sections in one file, each encrypted under its own key sealed to the chip. *Identities* (entries, SVIDs, private
+//! keys, bundle) is sealed to the configured PCRs. The *record* (the agent's certificate, bundle, time) is sealed to the
+//! chip alone, so that a firmware update costs the offline identities but not the agent's way back to its server.
+//! A counter in the chip makes every older file worthless.
+//!
+//! What it does not defend against: software that runs on this device with access to its TPM, before or beside us.
+
+mod contents;
+mod envelope;
+mod refusal;
+mod write_plan;
+
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use ironroot_api::TrustDomain;
+use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::tpm::{Chip, Tpm, TpmError};
+use thiserror::Error;
+use tracing::info;
+use zeroize::Zeroizing;
+
+pub use contents::{CachedIdentities, IdentitiesToCache, encode_identities};
+pub use envelope::{MAX_CACHE_BYTES, SectionKind};
+pub use refusal::CacheRefusal;
+pub use write_plan::{COALESCE, COUNTER_INTERVAL, Changes, History, WritePlan, plan};
+
+use crate::agent_record::AgentRecord;
+use crate::durable_file;
+use envelope::{Envelope, SealedKey, Section};
+use write_plan::is_current;
+
+/// Name of the file in the data directory.
+pub const FILE_NAME: &str = "identities.sealed";
+
+/// Why the cache could not be written. The agent goes on; after a restart without server it would serve what the last
+/// write left.
+#[derive(Debug, Error)]
+pub enum CacheError {
+    /// The chip refused or is away.
+    #[error("the TPM could not {0}")]
+    Tpm(&'static str, #[source] TpmError),
+    /// The disk does not take it.
+    #[error("the file cannot be written")]
+    Io(#[source] std::io::Error),
+    /// No randomness, or more identities than a cache holds.
+    #[error("the content cannot be encrypted, or is larger than {MAX_CACHE_BYTES} bytes")]
+    Encode,
+}
+
+/// The cache of one agent.
+pub struct SealedCache {
+    tpm: Tpm,
+    path: PathBuf,
+    pcrs: PcrSelection,
+    counter_index: u32,
+    record_key: Option<SealedKey>,
+    identities_key: Option<SealedKey>,
+    ek_sha256: Option<[u8; 32]>,
+}
+
+/// A file that has been read, nothing of it decrypted yet.
+pub struct SealedFile {
+    envelope: Envelope,
+    counter: Result<Option<u64>, TpmError>,
+}
+
+impl SealedCache {
+    /// A cache in `directory`, its identities sealed to `pcrs`, older files made worthless by the counter at NV index
+    /// `counter_index`.
+    pub fn new(tpm: Tpm, directory: &Path, pcrs: PcrSelection, counter_index: u32) -> Self {
+        let path = directory.join(FILE_NAME);
+        Self { tpm, path, pcrs, counter_index, record_key: None, identities_key: None, ek_sha256: None }
+    }
+
+    /// Reads the file; `None` if there is none, which a first boot is.
+    pub async fn open(&self) -> Result<Option<SealedFile>, CacheRefusal> {
+        let Some(bytes) = durable_file::read(&self.path, MAX_CACHE_BYTES).map_err(unreadable)? else { return Ok(None) };
+        let envelope = Envelope::parse(&bytes)?;
+        let index = self.counter_index;
+        let counter = self.tpm.run("read cache counter", move |chip| chip.counter_read(index)).await;
+        Ok(Some(SealedFile { envelope, counter }))
+    }
+
+    /// Decrypts the identities, if they are of this device as it booted now and not older than the counter allows.
+    pub async fn identities(
+        &mut self,
+        file: &SealedFile,
+        trust_domain: &TrustDomain,
+    ) -> Result<CachedIdentities, CacheRefusal> {
+        let section = file.envelope.section(SectionKind::Identities)?;
+        if section.pcrs != self.pcrs {
+            return Err(CacheRefusal::OtherPcrs);
+        }
+        let (key, plaintext) = self.unseal(section).await?;
+        file.check_generation()?;
+        let identities = contents::decode_identities(&plaintext, trust_domain)?;
+        self.identities_key = Some(key);
+        Ok(identities)
+    }
+
+    /// Decrypts what the agent knew of itself, if it is of this device and not older than the counter allows.
+    pub async fn record(&mut self, file: &SealedFile) -> Result<AgentRecord, CacheRefusal> {
+        let section = file.envelope.section(SectionKind::Record)?;
+        if !section.pcrs.is_empty() {
+            return Err(CacheRefusal::OtherPcrs);
+        }
+        let (key, plaintext) = self.unseal(section).await?;
+        file.check_generation()?;
+        let record = contents::decode_record(&plaintext)?;
+        self.record_key = Some(key);
+        self.ek_sha256 = Some(file.envelope.ek_sha256);
+        Ok(record)
+    }
+
+    /// Raises the counter if a power cut prevented that between the last write and now.
+    pub async fn finish_interrupted_write(&self, file: &SealedFile) -> Result<(), CacheError> {
+        let Ok(Some(counter)) = file.counter else { return Ok(()) };
+        if file.envelope.generation == counter.saturating_add(1) {
+            self.increment().await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the file. With `increment`, every file written before is worthless afterwards: the new file is on the disk
+    /// under the counter's next value before the counter is raised, and both values are good for it.
+    pub async fn store(&mut self, record: &AgentRecord, identities: &[u8], increment: bool) -> Result<(), CacheError> {
+        let counter = self.counter().await?;
+        let ek_sha256 = self.ek_sha256().await?;
+        let record_key = self.sealed_key(SectionKind::Record).await?;
+        let identities_key = self.sealed_key(SectionKind::Identities).await?;
+        let generation = counter + u64::from(increment);
+        let record = contents::encode_record(record);
+        let sections = [
+            (SectionKind::Record, &record_key, record.as_slice()),
+            (SectionKind::Identities, &identities_key, identities),
+        ];
+        let file = envelope::encode(generation, &ek_sha256, &sections).ok_or(CacheError::Encode)?;
+        let path = self.path.clone();
+        // An fsync may take a second on worn flash: not on the runtime's thread.
+        let written = tokio::task::spawn_blocking(move || durable_file::replace(&path, &file)).await;
+        written.unwrap_or_else(|_| Err(std::io::Error::other("write panicked"))).map_err(CacheError::Io)?;
+        if increment {
+            self.increment().await?;
+        }
+        info!(generation, "sealed cache written");
+        Ok(())
+    }
+
+    /// Removes the file and makes every copy of it worthless.
+    pub async fn wipe(&mut self) -> Result<(), CacheError> {
+        self.identities_key = None;
+        self.record_key = None;
+        let existed = self.path.symlink_metadata().is_ok();
+        durable_file::remove(&self.path).map_err(CacheError::Io)?;
+        if existed { self.increment().await } else { Ok(()) }
+    }
+
+    async fn unseal(&self, section: &Section) -> Result<(SealedKey, Zeroizing<Vec<u8>>), CacheRefusal> {
+        let (blob, pcrs) = (section.blob.clone(), section.pcrs);
+        let key = self.tpm.run("unseal cache key", move |chip| chip.unseal(&blob, pcrs)).await.map_err(unsealing)?;
+        let plaintext = section.open(&key)?;
+        Ok((SealedKey { blob: section.blob.clone(), pcrs, key }, plaintext))
+    }
+
+    async fn sealed_key(&mut self, kind: SectionKind) -> Result<SealedKey, CacheError> {
+        let (held, pcrs) = match kind {
+            SectionKind::Record => (&mut self.record_key, PcrSelection::NONE),
+            SectionKind::Identities => (&mut self.identities_key, self.pcrs),
+        };
+        if let Some(key) = held {
+            return Ok(key.clone());
+        }
+        let mut key = Zeroizing::new(vec![0; 32]);
+        SystemRandom::new().fill(&mut key).map_err(|_| CacheError::Encode)?;
+        let secret = key.clone();
+        let seal = move |chip: &mut Chip| chip.seal(&secret, pcrs);
+        let blob = self.tpm.run("seal cache key", seal).await.map_err(|e| CacheError::Tpm("seal the cache key", e))?;
+        Ok(held.insert(SealedKey { blob, pcrs, key }).clone())
+    }
+
+    async fn counter(&self) -> Result<u64, CacheError> {
+        let index = self.counter_index;
+        let read_or_define = move |chip: &mut Chip| match chip.counter_read(index)? {
+            Some(counter) => Ok(counter),
+            None => chip.counter_increment(index),
+        };
+        let counter = self.tpm.run("read cache counter", read_or_define).await;
+        counter.map_err(|e| CacheError::Tpm("read the cache counter", e))
+    }
+
+    async fn increment(&self) -> Result<(), CacheError> {
+        let index = self.counter_index;
+        let raised = self.tpm.run("raise cache counter", move |chip| chip.counter_increment(index)).await;
+        raised.map(drop).map_err(|e| CacheError::Tpm("raise the cache counter", e))
+    }
+
+    async fn ek_sha256(&mut self) -> Result<[u8; 32], CacheError> {
+        if let Some(hash) = self.ek_sha256 {
+            return Ok(hash);
+        }
+        let ek = self.tpm.run("read endorsement key", |chip| chip.endorsement_key()).await;
+        let ek = ek.map_err(|e| CacheError::Tpm("read its endorsement key", e))?;
+        let hash = digest(&SHA256, &ek.public).as_ref().try_into().expect("SHA-256 has 32 bytes");
+        Ok(*self.ek_sha256.insert(hash))
+    }
+}
+
+impl SealedFile {
+    fn check_generation(&self) -> Result<(), CacheRefusal> {
+        let file = self.envelope.generation;
+        match &self.counter {
+            Ok(Some(counter)) if is_current(file, *counter) => Ok(()),
+            Ok(Some(counter)) if file < *counter => Err(CacheRefusal::RolledBack { file, counter: *counter }),
+            Ok(counter) => Err(CacheRefusal::CounterBehind { file, counter: *counter }),
+            Err(_) => Err(CacheRefusal::CounterBehind { file, counter: None }),
+        }
+    }
+}
+
+fn unreadable(error: std::io::Error) -> CacheRefusal {
+    if error.kind() == std::io::ErrorKind::InvalidData { CacheRefusal::TooLarge } else { CacheRefusal::Io(error) }
+}
+
+fn unsealing(error: TpmError) -> CacheRefusal {
+    match error {
+        TpmError::WrongPolicy(_) => CacheRefusal::ChangedPcrs(error),
+        TpmError::ForeignKey(_) | TpmError::ForeignParent => CacheRefusal::OtherTpm(error),
+        // A flipped bit in a sealed key makes it unloadable; only its own chip would have made it.
+        TpmError::Argument(_) => CacheRefusal::Altered,
+        other => CacheRefusal::Tpm(other),
+    }
+}

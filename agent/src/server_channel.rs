@@ -1,1 +1,126 @@
-//! Channels to the server, anchored in the trust bundle.
+//! Channels to the server, anchored in the trust bundle: bootstrap (the server is proven, the agent not yet) and mutual.
+//!
+//! tonic dials again by itself when a connection ends (the server closes each after minutes); who calls decides when, with
+//! [`crate::sync`]'s back-off. TLS, and with it every decision about trust, happens in the connector here.
+
+mod dial;
+mod verifier;
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config};
+use ironroot_api::{SpiffeId, TrustDomain};
+use rustls::ClientConfig;
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use tracing::warn;
+
+use crate::agent_key::AgentKey;
+use crate::server_answers::AgentSvid;
+use crate::trusted_time::TrustedTime;
+use dial::Dial;
+
+/// Longest wait for the answer to a unary RPC. Source: SPIRE's agent waits 30 s.
+pub const RPC_DEADLINE: Duration = Duration::from_secs(30);
+/// Longest message accepted from the server, bytes. 500 entries of 20 kB fit.
+pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why there is no connection. The last known identities go on being served.
+#[derive(Debug, Error)]
+pub enum ChannelError {
+    /// Name resolution, TCP, TLS or HTTP/2 failed.
+    #[error("cannot reach the server: {}", chain(.0))]
+    Connect(#[source] tonic::transport::Error),
+}
+
+/// Where the server is, and who it must be.
+#[derive(Clone, Debug)]
+pub struct Server {
+    host: String,
+    port: u16,
+    id: SpiffeId,
+    time: TrustedTime,
+}
+
+impl Server {
+    /// The server of `trust_domain` at `host` (a name or an address) and `port`.
+    pub fn new(host: &str, port: u16, trust_domain: &TrustDomain, time: TrustedTime) -> Self {
+        Self { host: host.to_owned(), port, id: trust_domain.server_id(), time }
+    }
+
+    /// Dials without a client certificate; the server is proven by `anchors`.
+    pub async fn bootstrap(&self, anchors: Arc<TrustAnchors>) -> Result<Channel, ChannelError> {
+        self.connect(self.trusting(anchors, SvidResolver::empty()), false).await
+    }
+
+    /// Dials a server that is believed without proof, because the operator configured it so and no bundle is known.
+    pub async fn insecure_bootstrap(&self) -> Result<Channel, ChannelError> {
+        warn!(
+            server = %self.host,
+            "insecure bootstrap: believing a server that nothing proves; whoever answers becomes this agent's authority"
+        );
+        let trust = ServerTrust::InsecureBootstrap { expected: self.id.clone() };
+        self.connect(client_config(trust, SvidResolver::empty()), false).await
+    }
+
+    /// Dials with the agent's certificate; the server is proven by `anchors`.
+    pub async fn mutual(
+        &self,
+        anchors: Arc<TrustAnchors>,
+        svid: &AgentSvid,
+        key: &AgentKey,
+    ) -> Result<Channel, ChannelError> {
+        let resolver = SvidResolver::new(CertifiedKey::new(svid.chain.clone(), key.tls_key()));
+        self.connect(self.trusting(anchors, resolver), key.is_in_tpm()).await
+    }
+
+    fn trusting(&self, anchors: Arc<TrustAnchors>, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
+        let trust = ServerTrust::Bundle { anchors: anchors.clone(), expected: self.id.clone() };
+        let mut config = Arc::unwrap_or_clone(client_config(trust, svid));
+        config.dangerous().set_certificate_verifier(verifier::bundle(anchors, self.id.clone(), self.time.clone()));
+        Arc::new(config)
+    }
+
+    async fn connect(&self, config: Arc<ClientConfig>, key_blocks: bool) -> Result<Channel, ChannelError> {
+        let dial = Dial { host: self.host.clone(), port: self.port, config, key_blocks };
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let dial = dial.clone();
+            async move { dial.run().await.map(TokioIo::new) }
+        });
+        // The scheme is http because TLS is the connector's; the authority is never resolved.
+        let channel = Endpoint::from_static("http://spire-server")
+            .user_agent(concat!("ironroot-agent/", env!("CARGO_PKG_VERSION")))
+            .expect("a constant legal header")
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .connect_with_connector(connector)
+            .await;
+        channel.map_err(ChannelError::Connect)
+    }
+}
+
+/// `answer`, or DeadlineExceeded.
+pub async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let late = |_| Status::deadline_exceeded("the server did not answer in time");
+    tokio::time::timeout(deadline, answer).await.map_err(late)?
+}
+
+/// The causes below tonic's "transport error", which says nothing by itself.
+fn chain(error: &tonic::transport::Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if texts.last().is_none_or(|last| !last.contains(&text)) {
+            texts.push(text);
+        }
+        cause = error.source();
+    }
+    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
+}

@@ -1,1 +1,351 @@
 //! The one loop that keeps identities current.
+//!
+//! ```text
+//!  wakes: tick (poll interval, or back-off) · due (something must rotate) · shutdown
+//!  a turn: certificate (attest, renew) ─► bundle ─► entries ─► SVIDs ─► publish ─► keep
+//! ```
+//! A server that is away, wrong or hostile changes nothing but the log: what is held goes on being served until it
+//! expires. Only an explicit ban empties the agent. Schedules run on the monotonic clock, validity on [`TrustedTime`].
+
+mod bootstrap;
+mod certificate;
+mod entries;
+mod error;
+mod ledger;
+mod memory;
+mod restore;
+mod schedule;
+mod svids;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ironroot_api::TrustDomain;
+use ironroot_api::pb::agent::PostStatusRequest;
+use ironroot_api::pb::agent::agent_client::AgentClient;
+use ironroot_api::pb::bundle::GetBundleRequest;
+use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_api::tls::TrustAnchors;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use tracing::{debug, error, info, warn};
+
+pub use bootstrap::{BootstrapError, read_bundle};
+pub use error::{Denial, SyncError};
+pub use ledger::{Held, Ledger};
+pub use memory::{Memory, MemoryError};
+
+use crate::agent_key::KeyStore;
+use crate::config::Bootstrap;
+use crate::identities::{Bundle, Identities};
+use crate::node_attestation::Attestor;
+use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
+use crate::server_answers::{AgentSvid, TrustBundle};
+use crate::server_channel::{RPC_DEADLINE, Server, within};
+use crate::trusted_time::TrustedTime;
+use memory::ToKeep;
+use schedule::{backoff, before_the_end, poll_in, unit};
+
+/// First pause after a failure; doubles up to [`BACKOFF_CAP_FACTOR`] times this, and every pause is drawn from 0 upwards.
+const BACKOFF_BASE: Duration = Duration::from_secs(5);
+/// With the default base, a fleet comes back over a minute.
+const BACKOFF_CAP_FACTOR: u32 = 12;
+/// A banned agent asks this many times more rarely.
+const BANNED_FACTOR: u32 = 6;
+/// Pause before an entry is asked for again that the server would not sign for.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// Even a lucky draw of the back-off leaves this pause.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a [`Synchronizer`] is made of.
+pub struct Parts {
+    /// The agent's trust domain.
+    pub trust_domain: TrustDomain,
+    /// Where the server is.
+    pub server: Server,
+    /// How the server is known before there is a bundle.
+    pub bootstrap: Bootstrap,
+    /// How the device proves who it is.
+    pub attestor: Attestor,
+    /// The agent's own keys.
+    pub keys: KeyStore,
+    /// What outlives the process.
+    pub memory: Memory,
+    /// The lower bound on now.
+    pub time: TrustedTime,
+    /// How often the server is asked for changes.
+    pub sync_interval: Duration,
+    /// Identities that no server has confirmed for this long are no longer served.
+    pub max_age: Option<Duration>,
+    /// Where identities are published.
+    pub publisher: watch::Sender<Arc<Identities>>,
+}
+
+/// The only writer of identities.
+pub struct Synchronizer {
+    parts: Parts,
+    /// The last good bundle, and the anchors that open channels judge by.
+    bundle: Option<TrustBundle>,
+    anchors: Arc<TrustAnchors>,
+    agent: Option<Agent>,
+    ledger: Ledger,
+    channel: Option<Channel>,
+    changes: Changes,
+    synced_unix: i64,
+    failures: u32,
+    banned: bool,
+    status_posted: bool,
+}
+
+/// The agent's own certificate.
+struct Agent {
+    svid: AgentSvid,
+    reattestable: bool,
+    due: Instant,
+}
+
+impl Synchronizer {
+    /// Knows nothing yet.
+    pub fn new(parts: Parts) -> Self {
+        let anchors = TrustAnchors::new(parts.trust_domain.clone(), &[]).expect("no certificate, none malformed");
+        Self {
+            parts,
+            bundle: None,
+            anchors,
+            agent: None,
+            ledger: Ledger::default(),
+            channel: None,
+            changes: Changes::default(),
+            synced_unix: 0,
+            failures: 0,
+            banned: false,
+            status_posted: false,
+        }
+    }
+
+    /// Runs until `shutdown` says so.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            let turn = async {
+                let outcome = self.turn().await;
+                let pause = self.judge(outcome).await;
+                pause.min(self.keep(false).await.unwrap_or(pause))
+            };
+            // A turn that is cut short leaves nothing half done: what it learned is in `self`, and kept below.
+            let pause = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                pause = turn => pause,
+            };
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.keep(true).await;
+    }
+
+    async fn turn(&mut self) -> Result<(), SyncError> {
+        self.ensure_certificate().await?;
+        let channel = self.mutual_channel().await?;
+        self.adopt_bundle(self.fetch_bundle(channel.clone()).await?)?;
+        self.sync_entries(channel.clone()).await?;
+        self.sign_due(channel.clone()).await?;
+        self.post_status_once(channel).await;
+        Ok(())
+    }
+
+    /// Takes in how a turn went; how long to wait for the next.
+    async fn judge(&mut self, outcome: Result<(), SyncError>) -> Duration {
+        let error = match outcome {
+            Ok(()) => return self.rest(),
+            Err(error) => error,
+        };
+        // A new dial also asks the name service again.
+        self.channel = None;
+        self.failures = self.failures.saturating_add(1);
+        match error.denial() {
+            Some(Denial::Banned) => self.obey_ban().await,
+            Some(Denial::Reattest) => self.lose_certificate(),
+            None => {}
+        }
+        self.withdraw_if_too_old();
+        let pause = self.pause_after_failure();
+        let (failures, next_ms) = (self.failures, pause.as_millis() as u64);
+        warn!(error = %chain(&error), failures, next_ms, "sync failed; what is held goes on being served");
+        pause
+    }
+
+    fn rest(&mut self) -> Duration {
+        if self.failures > 0 {
+            info!(failures = self.failures, "in sync with the server again");
+        }
+        self.failures = 0;
+        self.synced_unix = self.parts.time.now_unix();
+        let poll = poll_in(self.parts.sync_interval, self.ledger.shortest_lifetime(), unit());
+        let due = self.ledger.next_due().into_iter().chain(self.agent.as_ref().map(|agent| agent.due)).min();
+        due.map_or(poll, |due| poll.min(due.saturating_duration_since(Instant::now()))).max(SHORTEST_PAUSE)
+    }
+
+    fn pause_after_failure(&self) -> Duration {
+        let base = BACKOFF_BASE.min(self.parts.sync_interval);
+        let (base, failures) = if self.banned { (base * BANNED_FACTOR, u32::MAX) } else { (base, self.failures) };
+        let pause = backoff(failures, base, base * BACKOFF_CAP_FACTOR, unit());
+        let now = self.parts.time.now_unix();
+        let remaining = self.ledger.next_end_unix(now).and_then(|end| u64::try_from(end - now).ok());
+        before_the_end(pause, remaining.map(Duration::from_secs)).max(SHORTEST_PAUSE)
+    }
+
+    async fn fetch_bundle(&self, channel: Channel) -> Result<TrustBundle, SyncError> {
+        let request = GetBundleRequest { output_mask: None };
+        let answer = within(RPC_DEADLINE, BundleClient::new(channel).get_bundle(request)).await?;
+        Ok(TrustBundle::from_answer(answer.get_ref(), &self.parts.trust_domain)?)
+    }
+
+    /// Makes `bundle` what everything is verified against, and publishes it if it is new: a prepared authority reaches
+    /// workloads before anything it signed does.
+    fn adopt_bundle(&mut self, bundle: TrustBundle) -> Result<(), SyncError> {
+        if self.bundle.as_ref() == Some(&bundle) {
+            return Ok(());
+        }
+        let authorities: Vec<_> = bundle.authorities().cloned().collect();
+        self.anchors.replace(&authorities).map_err(crate::server_answers::AnswerRefusal::Authority)?;
+        let now = self.parts.time.now_unix();
+        let marked = self.ledger.mark_untrusted(bundle.untainted_anchors(), Instant::now(), now);
+        info!(authorities = authorities.len(), svids_to_replace = marked, "trust bundle changed");
+        if self.agent_is_untrusted(&bundle) {
+            self.rotate_certificate_now();
+        }
+        self.bundle = Some(bundle);
+        self.changes.any = true;
+        self.changes.must_not_be_undone = true;
+        self.publish();
+        Ok(())
+    }
+
+    async fn sync_entries(&mut self, channel: Channel) -> Result<(), SyncError> {
+        let current = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain).await?;
+        if self.ledger.replace_entries(current, Instant::now()) {
+            info!(entries = self.ledger.entries().count(), "registration entries changed");
+            self.changes.any = true;
+            self.changes.must_not_be_undone = true;
+            self.publish();
+        }
+        Ok(())
+    }
+
+    async fn sign_due(&mut self, channel: Channel) -> Result<(), SyncError> {
+        let wanted = self.ledger.wanted(Instant::now());
+        for batch in wanted.chunks(svids::BATCH) {
+            let Some(bundle) = &self.bundle else { return Err(SyncError::NoBundle) };
+            let signed = svids::sign(channel.clone(), batch.to_vec(), bundle, &self.parts.time).await?;
+            let (now, now_unix) = (Instant::now(), self.parts.time.now_unix());
+            for (wanted, svid) in signed {
+                match svid {
+                    Ok(svid) => {
+                        debug!(spiffe_id = %svid.spiffe_id, entry_id = wanted.entry_id, "SVID rotated");
+                        self.ledger.put_svid(&wanted.entry_id, svid, now, now_unix);
+                        self.changes.any = true;
+                    }
+                    Err(refusal) => {
+                        warn!(entry_id = wanted.entry_id, spiffe_id = %wanted.spiffe_id, error = %chain(&refusal), "no SVID");
+                        self.ledger.postpone(&wanted.entry_id, REFUSED_PAUSE, now, now_unix);
+                    }
+                }
+            }
+            self.publish();
+        }
+        Ok(())
+    }
+
+    async fn post_status_once(&mut self, channel: Channel) {
+        if std::mem::replace(&mut self.status_posted, true) {
+            return;
+        }
+        let agent_version = concat!("ironroot-agent ", env!("CARGO_PKG_VERSION")).to_owned();
+        let request = PostStatusRequest { agent_version, ..PostStatusRequest::default() };
+        if let Err(status) = within(RPC_DEADLINE, AgentClient::new(channel).post_status(request)).await {
+            info!(code = ?status.code(), "the server takes no status; it may be an older one");
+        }
+    }
+
+    /// An explicit ban: nothing is served or kept any more. The process stays, and asks now and then whether the ban was
+    /// lifted.
+    async fn obey_ban(&mut self) {
+        if std::mem::replace(&mut self.banned, true) {
+            return;
+        }
+        error!("this agent is banned: its identities are withdrawn and its cache is wiped");
+        self.agent = None;
+        self.ledger.clear();
+        self.changes = Changes::default();
+        self.publish();
+        if let Err(error) = self.parts.memory.wipe().await {
+            error!(error = %chain(&error), "cannot wipe what is kept");
+        }
+    }
+
+    /// Entries that no server has confirmed for too long.
+    fn withdraw_if_too_old(&mut self) {
+        let Some(max_age) = self.parts.max_age else { return };
+        let age = self.parts.time.now_unix().saturating_sub(self.synced_unix);
+        if self.ledger.entries().next().is_some() && age > i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX) {
+            warn!(age_seconds = age, "no server has confirmed the identities for too long; they are withdrawn");
+            self.ledger.clear();
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let Some(bundle) = &self.bundle else { return };
+        let authorities = bundle.authorities().map(|der| &der[..]);
+        let identities = Bundle::try_new(authorities, bundle.sequence_number()).and_then(|bundle| {
+            let identities = self.ledger.identities().cloned().collect();
+            Identities::try_new(self.parts.trust_domain.clone(), identities, bundle, BTreeMap::new())
+        });
+        match identities {
+            Ok(identities) => drop(self.parts.publisher.send_replace(Arc::new(identities))),
+            Err(error) => error!(error = %chain(&error), "identities cannot be published; the last ones stay"),
+        }
+    }
+
+    /// Writes what must be written; how long the rest may wait.
+    async fn keep(&mut self, flush: bool) -> Option<Duration> {
+        let plan = self.parts.memory.plan(self.changes, flush);
+        match plan {
+            WritePlan::Idle => return None,
+            WritePlan::Wait(pause) => return Some(pause),
+            WritePlan::Write | WritePlan::WriteAndIncrement => {}
+        }
+        let state = self.to_keep().await?;
+        match self.parts.memory.keep(plan, self.changes, state).await {
+            Ok(()) => self.changes = Changes::default(),
+            Err(error) => warn!(error = %chain(&error), "identities are not kept; a restart would lose what is new"),
+        }
+        None
+    }
+
+    async fn to_keep(&mut self) -> Option<ToKeep> {
+        let time = self.parts.time.record(self.parts.keys.tpm_clock().await);
+        let bundle = self.bundle.as_ref()?;
+        let state = IdentitiesToCache { bundle, synced_unix: self.synced_unix, time };
+        let entries = self.ledger.entries().map(|held| (&held.terms, held.svid.as_ref()));
+        Some(ToKeep { record: self.record(bundle, time), identities: encode_identities(state, entries) })
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

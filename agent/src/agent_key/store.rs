@@ -1,0 +1,209 @@
+//! The two slots of the agent's key, and the attestation key beside them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ironroot_attest::tpm::{KeyBlob, Tpm};
+
+use super::{AgentKey, KeyError, SoftwareKey, TpmKey};
+use crate::durable_file;
+use crate::trusted_time::TpmClock;
+
+/// Largest key file accepted, bytes.
+const MAX_KEY_FILE_BYTES: usize = 16 * 1024;
+
+/// Where keys are made and kept.
+#[derive(Clone)]
+pub enum KeyPlace {
+    /// Made in the chip; the wrapped blobs are kept in the data directory.
+    Tpm {
+        /// The chip.
+        tpm: Tpm,
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// PKCS#8 files, mode 0600, in this directory.
+    Disk {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// Nowhere: a restart needs a new attestation.
+    Memory,
+}
+
+/// Two slots for the agent's key.
+pub struct KeyStore {
+    place: KeyPlace,
+    slots: [Option<AgentKey>; 2],
+    current: Option<usize>,
+    attestation_key: Option<KeyBlob>,
+}
+
+impl KeyStore {
+    /// Reads what is kept. A key file that cannot be used is an error: it is never overwritten silently, because the
+    /// certificate that belongs to it may be the only way back to the server.
+    pub fn open(place: KeyPlace) -> Result<Self, KeyError> {
+        let mut store = Self { place, slots: [None, None], current: None, attestation_key: None };
+        for slot in 0..2 {
+            store.slots[slot] = store.read_slot(slot)?;
+        }
+        if let KeyPlace::Tpm { directory, .. } = &store.place {
+            // Only a cache: a new one is made when this one is missing or damaged.
+            store.attestation_key = read_blob(&attestation_key_path(directory)).unwrap_or_default();
+        }
+        Ok(store)
+    }
+
+    /// The slot that holds the key `spki_der` becomes current; whether there is one.
+    pub fn adopt(&mut self, spki_der: &[u8]) -> bool {
+        let holds = |key: &Option<AgentKey>| key.as_ref().is_some_and(|k| k.spki_der() == spki_der);
+        self.current = self.slots.iter().position(holds);
+        self.current.is_some()
+    }
+
+    /// The key of the current certificate.
+    pub fn current(&self) -> Option<&AgentKey> {
+        self.current.and_then(|slot| self.slots[slot].as_ref())
+    }
+
+    /// A fresh key, kept in the slot that the current certificate does not use.
+    pub async fn prepare(&mut self) -> Result<AgentKey, KeyError> {
+        let key = match &self.place {
+            KeyPlace::Tpm { tpm, .. } => AgentKey::Tpm(Arc::new(TpmKey::generate(tpm).await?)),
+            KeyPlace::Disk { .. } | KeyPlace::Memory => AgentKey::Software(Arc::new(SoftwareKey::generate()?)),
+        };
+        let slot = self.current.map_or(0, |current| 1 - current);
+        self.write_slot(slot, &key)?;
+        self.slots[slot] = Some(key.clone());
+        Ok(key)
+    }
+
+    /// The attestation key: restricted, a child of the endorsement key. Made once and kept wrapped, because making one
+    /// takes seconds on slow chips.
+    pub async fn attestation_key(&mut self, tpm: &Tpm) -> Result<KeyBlob, KeyError> {
+        if let Some(blob) = &self.attestation_key {
+            return Ok(blob.clone());
+        }
+        let blob = tpm.run("create attestation key", |chip| chip.create_attestation_key()).await;
+        let blob = blob.map_err(KeyError::Tpm)?;
+        if let KeyPlace::Tpm { directory, .. } = &self.place {
+            write_blob(&attestation_key_path(directory), &blob)?;
+        }
+        self.attestation_key = Some(blob.clone());
+        Ok(blob)
+    }
+
+    /// The chip no longer takes the attestation key (it was cleared or replaced): the next one is made anew.
+    pub fn forget_attestation_key(&mut self) {
+        self.attestation_key = None;
+    }
+
+    /// The chip's clock, attested by an attestation key that is already there; `None` without one, or without a chip.
+    pub async fn tpm_clock(&self) -> Option<TpmClock> {
+        let (KeyPlace::Tpm { tpm, .. }, Some(ak)) = (&self.place, self.attestation_key.clone()) else { return None };
+        let reading = tpm.run("read clock", move |chip| chip.clock(&ak)).await.ok()?;
+        Some(TpmClock { clock_ms: reading.clock_ms, reset_count: reading.reset_count })
+    }
+
+    fn read_slot(&self, slot: usize) -> Result<Option<AgentKey>, KeyError> {
+        match &self.place {
+            KeyPlace::Memory => Ok(None),
+            KeyPlace::Tpm { tpm, directory } => {
+                let blob = read_blob(&slot_path(directory, slot, "tpm"))?;
+                blob.map(|blob| Ok(AgentKey::Tpm(Arc::new(TpmKey::new(tpm.clone(), blob)?)))).transpose()
+            }
+            KeyPlace::Disk { directory } => {
+                let path = slot_path(directory, slot, "key");
+                let der = zeroize::Zeroizing::new(read_file(&path)?.unwrap_or_default());
+                if der.is_empty() {
+                    return Ok(None);
+                }
+                let key = SoftwareKey::parse_pkcs8(&der).ok_or(KeyError::Content(path))?;
+                Ok(Some(AgentKey::Software(Arc::new(key))))
+            }
+        }
+    }
+
+    fn write_slot(&self, slot: usize, key: &AgentKey) -> Result<(), KeyError> {
+        match (&self.place, key) {
+            (KeyPlace::Tpm { directory, .. }, AgentKey::Tpm(key)) => {
+                write_blob(&slot_path(directory, slot, "tpm"), key.blob())
+            }
+            (KeyPlace::Disk { directory }, AgentKey::Software(key)) => {
+                write_file(&slot_path(directory, slot, "key"), key.pkcs8())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn slot_path(directory: &Path, slot: usize, extension: &str) -> PathBuf {
+    directory.join(format!("agent-svid-{}.{extension}", ["a", "b"][slot]))
+}
+
+fn attestation_key_path(directory: &Path) -> PathBuf {
+    directory.join("attestation-key.tpm")
+}
+
+fn read_blob(path: &Path) -> Result<Option<KeyBlob>, KeyError> {
+    let Some(bytes) = read_file(path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|_| KeyError::Content(path.to_owned()))
+}
+
+fn write_blob(path: &Path, blob: &KeyBlob) -> Result<(), KeyError> {
+    write_file(path, &serde_json::to_vec(blob).expect("two byte strings always serialise"))
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
+    durable_file::read(path, MAX_KEY_FILE_BYTES).map_err(|error| KeyError::File { path: path.to_owned(), error })
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
+    durable_file::replace(path, bytes).map_err(|error| KeyError::File { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(directory: &Path) -> KeyStore {
+        KeyStore::open(KeyPlace::Disk { directory: directory.to_owned() }).expect("opened")
+    }
+
+    #[tokio::test]
+    async fn a_crash_between_new_key_and_new_certificate_loses_neither_key() {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut store = disk(directory.path());
+        let first = store.prepare().await.expect("key").spki_der().to_vec();
+        assert!(store.adopt(&first));
+        let second = store.prepare().await.expect("key").spki_der().to_vec();
+        for certified in [&first, &second] {
+            let mut after_crash = disk(directory.path());
+            assert!(after_crash.adopt(certified));
+            assert_eq!(after_crash.current().expect("current").spki_der(), certified);
+        }
+        // A renewal that never came to a certificate is repeated: the current key stays.
+        let third = store.prepare().await.expect("key").spki_der().to_vec();
+        let mut after_crash = disk(directory.path());
+        assert!(after_crash.adopt(&first) && after_crash.adopt(&third) && !after_crash.adopt(&second));
+    }
+
+    #[tokio::test]
+    async fn memory_keys_leave_no_file() {
+        let mut store = KeyStore::open(KeyPlace::Memory).expect("opened");
+        let key = store.prepare().await.expect("key");
+        assert!(store.adopt(key.spki_der()) && !key.is_in_tpm());
+        assert!(!store.adopt(b"another key"));
+        assert!(store.current().is_none());
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_an_error_and_stays() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = slot_path(directory.path(), 0, "key");
+        std::fs::write(&path, b"damaged").expect("written");
+        let refused = KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() });
+        assert!(matches!(refused, Err(KeyError::Content(_))));
+        assert_eq!(std::fs::read(&path).expect("kept"), b"damaged");
+    }
+}

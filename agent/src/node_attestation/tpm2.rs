@@ -1,0 +1,74 @@
+//! The device's side of attestation type "tpm2".
+
+use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, Evidence, Response, binding};
+use ironroot_attest::tpm::{Chip, KeyBlob, Tpm, TpmError};
+
+use super::AttestationError;
+use crate::agent_key::AgentKey;
+
+/// Proves this device's TPM: what it is, what booted, and that the agent's key lives in it.
+pub(super) struct Prover {
+    tpm: Tpm,
+    attestation_key: KeyBlob,
+    trust_domain: String,
+}
+
+impl Prover {
+    pub(super) fn new(tpm: Tpm, attestation_key: KeyBlob, trust_domain: &str) -> Self {
+        Self { tpm, attestation_key, trust_domain: trust_domain.to_owned() }
+    }
+
+    /// The first message.
+    pub(super) async fn evidence(&self) -> Result<Vec<u8>, AttestationError> {
+        let ek = self.ask("read its endorsement key", |chip, _| chip.endorsement_key()).await?;
+        let evidence = Evidence {
+            ek_certificates: ek.certificates,
+            ek_public: ek.public,
+            ak_public: self.attestation_key.public.clone(),
+            boot_id: boot_id(),
+        };
+        Ok(evidence.to_json())
+    }
+
+    /// The answer to a challenge, for the key that the certificate was asked for.
+    pub(super) async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, AttestationError> {
+        let Challenge { credential, secret, nonce, pcrs } =
+            Challenge::from_json(challenge).map_err(AttestationError::Challenge)?;
+        let binding = binding(&self.trust_domain, &nonce, key.spki_der());
+        let secret = self
+            .ask("activate the credential", move |chip, ak| chip.activate_credential(ak, &credential, &secret))
+            .await?;
+        let quote = self.ask("quote its PCRs", move |chip, ak| chip.quote(ak, &binding, pcrs)).await?;
+        let response = Response {
+            secret: secret.to_vec(),
+            quote: quote.attest,
+            quote_signature: quote.signature,
+            pcr_values: quote.pcr_values,
+            key: self.certified(key, binding).await?,
+        };
+        Ok(response.to_json())
+    }
+
+    /// The attestation key's word that the agent's key is in the same chip, if it is.
+    async fn certified(&self, key: &AgentKey, binding: [u8; 32]) -> Result<Option<CertifiedKey>, AttestationError> {
+        let AgentKey::Tpm(key) = key else { return Ok(None) };
+        let blob = key.blob().clone();
+        let certify = move |chip: &mut Chip, ak: &KeyBlob| chip.certify(&blob, ak, &binding);
+        let (attest, signature) = self.ask("certify the agent's key", certify).await?;
+        Ok(Some(CertifiedKey { public: key.blob().public.clone(), attest, signature }))
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        job: impl FnOnce(&mut Chip, &KeyBlob) -> Result<T, TpmError> + Send + 'static,
+    ) -> Result<T, AttestationError> {
+        let ak = self.attestation_key.clone();
+        self.tpm.run(what, move |chip| job(chip, &ak)).await.map_err(|error| AttestationError::Tpm(what, error))
+    }
+}
+
+/// The kernel's name for this boot. A system without one (no procfs) claims none; the server only compares.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,307 @@
+//! What the two sections hold, and their bytes. Pure.
+
+use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_attest::{Selector, SelectorSet};
+use prost::Message;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::CacheRefusal;
+use crate::agent_record::AgentRecord;
+use crate::server_answers::{
+    EntryTerms, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
+};
+use crate::trusted_time::{TimeRecord, TpmClock};
+
+/// What an agent can serve without a server.
+#[derive(Debug)]
+pub struct CachedIdentities {
+    /// The last good trust bundle.
+    pub bundle: TrustBundle,
+    /// Entries, each with its SVID if there was one.
+    pub entries: Vec<(EntryTerms, Option<WorkloadSvid>)>,
+    /// When the server last confirmed all this, UNIX seconds.
+    pub synced_unix: i64,
+    /// The lower bound on time when it was written.
+    pub time: TimeRecord,
+}
+
+/// The parts of [`CachedIdentities`] by reference, for writing.
+#[derive(Clone, Copy)]
+pub struct IdentitiesToCache<'a> {
+    /// The trust bundle.
+    pub bundle: &'a TrustBundle,
+    /// When the server last confirmed all this, UNIX seconds.
+    pub synced_unix: i64,
+    /// The lower bound on time.
+    pub time: TimeRecord,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct TimeMessage {
+    #[prost(int64, tag = "1")]
+    unix: i64,
+    #[prost(message, optional, tag = "2")]
+    tpm_clock: Option<TpmClockMessage>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct TpmClockMessage {
+    #[prost(uint64, tag = "1")]
+    clock_ms: u64,
+    #[prost(uint32, tag = "2")]
+    reset_count: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct AuthorityMessage {
+    #[prost(bytes = "vec", tag = "1")]
+    der: Vec<u8>,
+    #[prost(bool, tag = "2")]
+    tainted: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RecordMessage {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    chain: Vec<Vec<u8>>,
+    #[prost(bool, tag = "2")]
+    reattestable: bool,
+    #[prost(message, repeated, tag = "3")]
+    authorities: Vec<AuthorityMessage>,
+    #[prost(message, optional, tag = "4")]
+    time: Option<TimeMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SelectorMessage {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EntryMessage {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    spiffe_id: String,
+    #[prost(message, repeated, tag = "3")]
+    selectors: Vec<SelectorMessage>,
+    #[prost(string, tag = "4")]
+    hint: String,
+    #[prost(int64, tag = "5")]
+    created_at: i64,
+    #[prost(int64, tag = "6")]
+    revision_number: i64,
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    chain: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", tag = "8")]
+    key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct IdentitiesMessage {
+    #[prost(message, repeated, tag = "1")]
+    authorities: Vec<AuthorityMessage>,
+    #[prost(message, repeated, tag = "2")]
+    entries: Vec<EntryMessage>,
+    #[prost(int64, tag = "3")]
+    synced_unix: i64,
+    #[prost(message, optional, tag = "4")]
+    time: Option<TimeMessage>,
+}
+
+/// Wipes the keys in a message when it goes.
+struct EntrySecrets(IdentitiesMessage);
+
+impl Drop for EntrySecrets {
+    fn drop(&mut self) {
+        for entry in &mut self.0.entries {
+            entry.key.zeroize();
+        }
+    }
+}
+
+/// The bytes of a record.
+pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
+    let message = RecordMessage {
+        chain: record.chain.clone(),
+        reattestable: record.reattestable,
+        authorities: record.authorities.iter().map(|(der, tainted)| authority(der, *tainted)).collect(),
+        time: record.time.map(time_message),
+    };
+    message.encode_to_vec()
+}
+
+/// A record from its bytes.
+pub fn decode_record(bytes: &[u8]) -> Result<AgentRecord, CacheRefusal> {
+    let message = RecordMessage::decode(bytes).map_err(|_| CacheRefusal::Content)?;
+    Ok(AgentRecord {
+        chain: message.chain,
+        reattestable: message.reattestable,
+        authorities: message.authorities.into_iter().map(|a| (a.der, a.tainted)).collect(),
+        time: message.time.map(time_record),
+    })
+}
+
+/// The bytes of identities, wiped when dropped.
+pub fn encode_identities<'a>(
+    state: IdentitiesToCache<'_>,
+    entries: impl Iterator<Item = (&'a EntryTerms, Option<&'a WorkloadSvid>)>,
+) -> Zeroizing<Vec<u8>> {
+    let message = EntrySecrets(IdentitiesMessage {
+        authorities: state.bundle.tainted_authorities().map(|(der, tainted)| authority(der, tainted)).collect(),
+        entries: entries.map(|(terms, svid)| entry_message(terms, svid)).collect(),
+        synced_unix: state.synced_unix,
+        time: Some(time_message(state.time)),
+    });
+    // Exactly the size needed: a buffer that grows would leave copies of keys behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(message.0.encoded_len()));
+    message.0.encode_raw(&mut *bytes);
+    bytes
+}
+
+/// Identities from their bytes. Bounded like a server's answer.
+pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<CachedIdentities, CacheRefusal> {
+    let message = EntrySecrets(IdentitiesMessage::decode(bytes).map_err(|_| CacheRefusal::Content)?);
+    let authorities = message.0.authorities.iter().map(|a| (a.der.as_slice(), a.tainted));
+    let bundle = TrustBundle::new(trust_domain, authorities).map_err(|_| CacheRefusal::Content)?;
+    if message.0.entries.len() > MAX_ENTRIES {
+        return Err(CacheRefusal::Content);
+    }
+    let entries = message.0.entries.iter().map(|entry| decode_entry(entry, trust_domain));
+    Ok(CachedIdentities {
+        bundle,
+        entries: entries.collect::<Option<_>>().ok_or(CacheRefusal::Content)?,
+        synced_unix: message.0.synced_unix,
+        time: message.0.time.map(time_record).ok_or(CacheRefusal::Content)?,
+    })
+}
+
+fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>) -> EntryMessage {
+    let selector = |s: &Selector| SelectorMessage { kind: s.kind().to_owned(), value: s.value().to_owned() };
+    EntryMessage {
+        id: terms.id.clone(),
+        spiffe_id: terms.spiffe_id.to_string(),
+        selectors: terms.selectors.iter().map(selector).collect(),
+        hint: terms.hint.clone(),
+        created_at: terms.created_at,
+        revision_number: terms.revision_number,
+        chain: svid.map(|svid| svid.chain.iter().map(|der| der.to_vec()).collect()).unwrap_or_default(),
+        key: svid.map(|svid| svid.key.to_vec()).unwrap_or_default(),
+    }
+}
+
+fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(EntryTerms, Option<WorkloadSvid>)> {
+    let spiffe_id = SpiffeId::parse(&entry.spiffe_id).ok()?.as_member_of(trust_domain).ok()?;
+    let selectors = entry.selectors.iter().map(|s| Selector::new(&s.kind, &s.value));
+    let selectors: SelectorSet = selectors.collect::<Result<_, _>>().ok()?;
+    if selectors.is_empty() || selectors.len() > MAX_SELECTORS {
+        return None;
+    }
+    let svid = if entry.chain.is_empty() {
+        None
+    } else {
+        let chain = entry.chain.iter().map(Vec::as_slice);
+        Some(restored_workload_svid(chain, &spiffe_id, Zeroizing::new(entry.key.clone())).ok()?)
+    };
+    let terms = EntryTerms {
+        id: entry.id.clone(),
+        spiffe_id,
+        selectors,
+        hint: entry.hint.clone(),
+        created_at: entry.created_at,
+        revision_number: entry.revision_number,
+    };
+    Some((terms, svid))
+}
+
+fn authority(der: &[u8], tainted: bool) -> AuthorityMessage {
+    AuthorityMessage { der: der.to_vec(), tainted }
+}
+
+fn time_message(time: TimeRecord) -> TimeMessage {
+    let clock = |c: TpmClock| TpmClockMessage { clock_ms: c.clock_ms, reset_count: c.reset_count };
+    TimeMessage { unix: time.unix, tpm_clock: time.tpm_clock.map(clock) }
+}
+
+fn time_record(message: TimeMessage) -> TimeRecord {
+    let clock = |c: TpmClockMessage| TpmClock { clock_ms: c.clock_ms, reset_count: c.reset_count };
+    TimeRecord { unix: message.unix, tpm_clock: message.tpm_clock.map(clock) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent_key::SoftwareKey;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+
+    fn trust_domain() -> TrustDomain {
+        TrustDomain::new("td").expect("legal")
+    }
+
+    fn bundle_and_svid() -> (TrustBundle, WorkloadSvid) {
+        let ca_key = KeyPair::generate().expect("key");
+        let mut ca = CertificateParams::new(Vec::new()).expect("params");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.subject_alt_names = vec![SanType::URI("spiffe://td".try_into().expect("uri"))];
+        let root = ca.self_signed(&ca_key).expect("root");
+        let key = SoftwareKey::generate().expect("key");
+        let mut leaf = CertificateParams::new(Vec::new()).expect("params");
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.subject_alt_names = vec![SanType::URI("spiffe://td/w".try_into().expect("uri"))];
+        let leaf = leaf.signed_by(&key, &Issuer::new(ca, &ca_key)).expect("leaf");
+        let id = SpiffeId::parse("spiffe://td/w").expect("legal");
+        let svid = restored_workload_svid([&leaf.der()[..]], &id, key.pkcs8().clone()).expect("svid");
+        (TrustBundle::new(&trust_domain(), [(&root.der()[..], true)]).expect("bundle"), svid)
+    }
+
+    fn terms(id: &str) -> EntryTerms {
+        EntryTerms {
+            id: id.to_owned(),
+            spiffe_id: SpiffeId::parse("spiffe://td/w").expect("legal"),
+            selectors: ["unix:uid:1", "unix:path:/bin/x"].map(|s| s.parse().expect("legal")).into_iter().collect(),
+            hint: "internal".to_owned(),
+            created_at: 5,
+            revision_number: 6,
+        }
+    }
+
+    #[test]
+    fn identities_survive() {
+        let (bundle, svid) = bundle_and_svid();
+        let time = TimeRecord { unix: 7, tpm_clock: Some(TpmClock { clock_ms: 8, reset_count: 9 }) };
+        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 10, time };
+        let (with, without) = (terms("a"), terms("b"));
+        let bytes = encode_identities(state, [(&with, Some(&svid)), (&without, None)].into_iter());
+        assert_eq!(bytes.len(), bytes.capacity(), "the buffer never grew");
+        let back = decode_identities(&bytes, &trust_domain()).expect("decoded");
+        assert_eq!((back.bundle, back.synced_unix, back.time), (bundle, 10, time));
+        assert_eq!(back.entries, [(with, Some(svid)), (without, None)]);
+    }
+
+    #[test]
+    fn refuses_content_of_another_trust_domain_and_rubbish() {
+        let (bundle, svid) = bundle_and_svid();
+        let state =
+            IdentitiesToCache { bundle: &bundle, synced_unix: 0, time: TimeRecord { unix: 0, tpm_clock: None } };
+        let bytes = encode_identities(state, [(&terms("a"), Some(&svid))].into_iter());
+        let other = TrustDomain::new("other").expect("legal");
+        assert!(matches!(decode_identities(&bytes, &other), Err(CacheRefusal::Content)));
+        assert!(matches!(decode_identities(b"rubbish", &trust_domain()), Err(CacheRefusal::Content)));
+        assert!(matches!(decode_identities(b"", &trust_domain()), Err(CacheRefusal::Content)));
+    }
+
+    #[test]
+    fn record_survives() {
+        let record = AgentRecord {
+            chain: vec![b"leaf".to_vec()],
+            reattestable: true,
+            authorities: vec![(b"root".to_vec(), true)],
+            time: Some(TimeRecord { unix: 3, tpm_clock: None }),
+        };
+        assert_eq!(decode_record(&encode_record(&record)).expect("decoded"), record);
+        assert!(matches!(decode_record(b"\xff"), Err(CacheRefusal::Content)));
+    }
+}

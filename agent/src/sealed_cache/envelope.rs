@@ -1,0 +1,258 @@
+//! The cache file's outer form: sections, each AES-256-GCM under its own sealed key.
+//!
+//! ```text
+//!  "IRCACHE\0"  u16 version  u64 generation  [32] SHA-256 of the EK's public area  u8 sections
+//!  per section: u8 kind  u32 PCR mask  u16+bytes sealed key (JSON)  [12] nonce  u32+bytes ciphertext
+//! ```
+//! Big-endian. Everything in front of a nonce is associated data of what follows it: version, generation, EK and the
+//! sealed key cannot be exchanged. Pure: keys come in as arguments.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::tpm::KeyBlob;
+use zeroize::Zeroizing;
+
+use super::CacheRefusal;
+
+/// Largest cache file, bytes: some 10,000 identities.
+pub const MAX_CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// Largest sealed key, bytes of JSON.
+const MAX_BLOB_BYTES: usize = 4096;
+const MAGIC: &[u8; 8] = b"IRCACHE\0";
+const VERSION: u16 = 1;
+const TAG_BYTES: usize = 16;
+
+/// A 32-byte key and the sealed form from which this TPM gives it back.
+#[derive(Clone)]
+pub struct SealedKey {
+    /// The sealed form: safe at rest.
+    pub blob: KeyBlob,
+    /// The PCRs it is sealed to; none for a key that survives updates.
+    pub pcrs: PcrSelection,
+    /// The key itself.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+/// What a section holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectionKind {
+    /// What the agent knows of itself.
+    Record = 1,
+    /// Workload identities.
+    Identities = 2,
+}
+
+/// A parsed file, still encrypted.
+#[derive(Debug)]
+pub struct Envelope {
+    /// Compared with the TPM's counter.
+    pub generation: u64,
+    /// SHA-256 of the EK's TPMT_PUBLIC on the device that wrote the file.
+    pub ek_sha256: [u8; 32],
+    sections: Vec<Section>,
+}
+
+/// One encrypted section.
+#[derive(Debug)]
+pub struct Section {
+    kind: u8,
+    /// The sealed key.
+    pub blob: KeyBlob,
+    /// The PCRs it is sealed to.
+    pub pcrs: PcrSelection,
+    associated: Vec<u8>,
+    nonce: [u8; NONCE_LEN],
+    ciphertext: Vec<u8>,
+}
+
+/// Encrypts sections into a file's bytes. `None` if the crypto library fails or the file would be too large to read back.
+pub fn encode(generation: u64, ek_sha256: &[u8; 32], sections: &[(SectionKind, &SealedKey, &[u8])]) -> Option<Vec<u8>> {
+    let mut file = Vec::new();
+    file.extend_from_slice(MAGIC);
+    file.extend_from_slice(&VERSION.to_be_bytes());
+    file.extend_from_slice(&generation.to_be_bytes());
+    file.extend_from_slice(ek_sha256);
+    file.push(u8::try_from(sections.len()).ok()?);
+    let header = file.clone();
+    for (kind, key, plaintext) in sections {
+        let section_header = section_header(*kind, key)?;
+        let associated = [header.as_slice(), &section_header].concat();
+        let mut sealed = Zeroizing::new(Vec::with_capacity(plaintext.len() + TAG_BYTES));
+        sealed.extend_from_slice(plaintext);
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM, &key.key).ok()?;
+        let nonce = cipher.seal_in_place_append_tag(Aad::from(&associated), &mut *sealed).ok()?;
+        file.extend_from_slice(&section_header);
+        file.extend_from_slice(nonce.as_ref());
+        file.extend_from_slice(&u32::try_from(sealed.len()).ok()?.to_be_bytes());
+        file.extend_from_slice(&sealed);
+    }
+    (file.len() <= MAX_CACHE_BYTES).then_some(file)
+}
+
+fn section_header(kind: SectionKind, key: &SealedKey) -> Option<Vec<u8>> {
+    let mut header = vec![kind as u8];
+    header.extend_from_slice(&key.pcrs.mask().to_be_bytes());
+    let blob = serde_json::to_vec(&key.blob).ok()?;
+    header.extend_from_slice(&u16::try_from(blob.len()).ok()?.to_be_bytes());
+    header.extend_from_slice(&blob);
+    Some(header)
+}
+
+impl Envelope {
+    /// Parses a file. Nothing is decrypted and nothing is believed yet.
+    pub fn parse(file: &[u8]) -> Result<Self, CacheRefusal> {
+        if file.len() > MAX_CACHE_BYTES {
+            return Err(CacheRefusal::TooLarge);
+        }
+        let mut reader = Reader { rest: file };
+        if reader.take(MAGIC.len())? != MAGIC {
+            return Err(CacheRefusal::Format);
+        }
+        if reader.u16()? != VERSION {
+            return Err(CacheRefusal::Version);
+        }
+        let generation = u64::from_be_bytes(reader.array()?);
+        let ek_sha256 = reader.array()?;
+        let count = reader.array::<1>()?[0];
+        let header = &file[..file.len() - reader.rest.len()];
+        let sections = (0..count).map(|_| Section::read(header, &mut reader)).collect::<Result<_, _>>()?;
+        if reader.rest.is_empty() { Ok(Self { generation, ek_sha256, sections }) } else { Err(CacheRefusal::Format) }
+    }
+
+    /// The section of this kind.
+    pub fn section(&self, kind: SectionKind) -> Result<&Section, CacheRefusal> {
+        self.sections.iter().find(|s| s.kind == kind as u8).ok_or(CacheRefusal::Format)
+    }
+}
+
+impl Section {
+    fn read(header: &[u8], reader: &mut Reader<'_>) -> Result<Self, CacheRefusal> {
+        let start = reader.rest;
+        let kind = reader.array::<1>()?[0];
+        let mask = u32::from_be_bytes(reader.array()?);
+        let pcrs = PcrSelection::from_mask(mask).map_err(|_| CacheRefusal::Format)?;
+        let blob = reader.blob()?;
+        let associated = [header, &start[..start.len() - reader.rest.len()]].concat();
+        let nonce = reader.array()?;
+        let length = u32::from_be_bytes(reader.array()?);
+        let ciphertext = reader.take(length as usize)?.to_vec();
+        Ok(Self { kind, blob, pcrs, associated, nonce, ciphertext })
+    }
+
+    /// Decrypts. Fails when any bit of the section, the header or the key differs from what was written.
+    pub fn open(&self, key: &[u8]) -> Result<Zeroizing<Vec<u8>>, CacheRefusal> {
+        let altered = |_| CacheRefusal::Altered;
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(altered)?;
+        let mut buffer = Zeroizing::new(self.ciphertext.clone());
+        let nonce = Nonce::assume_unique_for_key(self.nonce);
+        let length = cipher.open_in_place(nonce, Aad::from(&self.associated), &mut buffer).map_err(altered)?.len();
+        buffer.truncate(length);
+        Ok(buffer)
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], CacheRefusal> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(CacheRefusal::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], CacheRefusal> {
+        Ok(self.take(N)?.try_into().expect("take gives exactly N bytes"))
+    }
+
+    fn u16(&mut self) -> Result<u16, CacheRefusal> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
+    fn blob(&mut self) -> Result<KeyBlob, CacheRefusal> {
+        let length = usize::from(self.u16()?);
+        if length > MAX_BLOB_BYTES {
+            return Err(CacheRefusal::Format);
+        }
+        serde_json::from_slice(self.take(length)?).map_err(|_| CacheRefusal::Format)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> SealedKey {
+        let blob = KeyBlob { public: vec![byte; 40], private: vec![byte; 60], parent: vec![byte; 34] };
+        SealedKey { blob, pcrs: PcrSelection::from_mask(0x81).expect("legal"), key: Zeroizing::new(vec![byte; 32]) }
+    }
+
+    fn file() -> Vec<u8> {
+        let sections =
+            [(SectionKind::Record, &key(1), b"record".as_slice()), (SectionKind::Identities, &key(2), b"ids")];
+        encode(7, &[9; 32], &sections).expect("encoded")
+    }
+
+    fn open(file: &[u8]) -> Result<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>), CacheRefusal> {
+        let envelope = Envelope::parse(file)?;
+        let record = envelope.section(SectionKind::Record)?.open(&[1; 32])?;
+        Ok((record, envelope.section(SectionKind::Identities)?.open(&[2; 32])?))
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let envelope = Envelope::parse(&file()).expect("parsed");
+        assert_eq!((envelope.generation, envelope.ek_sha256), (7, [9; 32]));
+        assert_eq!(envelope.section(SectionKind::Record).expect("there").pcrs.mask(), 0x81);
+        assert_eq!(envelope.section(SectionKind::Record).expect("there").blob.private, vec![1; 60]);
+        let (record, identities) = open(&file()).expect("opened");
+        assert_eq!((record.as_slice(), identities.as_slice()), (b"record".as_slice(), b"ids".as_slice()));
+    }
+
+    #[test]
+    fn refuses_every_truncation() {
+        let file = file();
+        for end in 0..file.len() {
+            assert!(matches!(Envelope::parse(&file[..end]), Err(CacheRefusal::Truncated)), "{end}");
+        }
+        assert!(matches!(Envelope::parse(&[file.as_slice(), b"x"].concat()), Err(CacheRefusal::Format)));
+    }
+
+    #[test]
+    fn refuses_every_bit_flip() {
+        let file = file();
+        for bit in 0..file.len() * 8 {
+            let mut flipped = file.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_section_of_another_generation() {
+        let sections =
+            [(SectionKind::Record, &key(1), b"record".as_slice()), (SectionKind::Identities, &key(2), b"ids")];
+        let mut newer = encode(8, &[9; 32], &sections).expect("encoded");
+        let header = MAGIC.len() + 2 + 8 + 32 + 1;
+        newer.truncate(header);
+        newer.extend_from_slice(&file()[header..]);
+        assert!(matches!(open(&newer), Err(CacheRefusal::Altered)));
+    }
+
+    #[test]
+    fn refuses_other_files_versions_and_sizes() {
+        assert!(matches!(Envelope::parse(b"something else entirely"), Err(CacheRefusal::Format)));
+        let mut version = file();
+        version[9] = 2;
+        assert!(matches!(Envelope::parse(&version), Err(CacheRefusal::Version)));
+        assert!(matches!(Envelope::parse(&vec![0; MAX_CACHE_BYTES + 1]), Err(CacheRefusal::TooLarge)));
+        let large = vec![0; MAX_CACHE_BYTES];
+        assert!(encode(1, &[0; 32], &[(SectionKind::Record, &key(1), &large)]).is_none());
+    }
+
+    #[test]
+    fn same_content_never_gives_the_same_bytes() {
+        assert_ne!(file(), file());
+    }
+}

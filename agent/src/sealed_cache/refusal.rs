@@ -1,0 +1,58 @@
+//! Why a sealed cache is not believed.
+
+use ironroot_attest::tpm::TpmError;
+use thiserror::Error;
+
+/// Why a cache file, or one of its sections, is not used. None of these stops the agent: it goes on without.
+#[derive(Debug, Error)]
+pub enum CacheRefusal {
+    /// The disk does not give it.
+    #[error("the file cannot be read")]
+    Io(#[source] std::io::Error),
+    /// Larger than this agent ever writes.
+    #[error("the file is too large")]
+    TooLarge,
+    /// It ends too early.
+    #[error("the file is truncated")]
+    Truncated,
+    /// Not a cache file, or one with something behind its end.
+    #[error("the file is not a sealed cache")]
+    Format,
+    /// Written by another version of this program.
+    #[error("the file has another format version")]
+    Version,
+    /// Its content was changed since it was written.
+    #[error("the file was altered")]
+    Altered,
+    /// Written on another device, or this device's chip was cleared since.
+    #[error("the file was sealed by another TPM, or this TPM was cleared since")]
+    OtherTpm(#[source] TpmError),
+    /// The device booted something else than when the file was written.
+    #[error("the device did not boot as it did when the file was sealed")]
+    ChangedPcrs(#[source] TpmError),
+    /// The configuration now asks for other PCRs than those the file was sealed to.
+    #[error("the file is sealed to other PCRs than configured")]
+    OtherPcrs,
+    /// The chip is away or refuses.
+    #[error("the TPM could not unseal it")]
+    Tpm(#[source] TpmError),
+    /// An older file was put back.
+    #[error("the file is of generation {file}, the TPM's counter says {counter}: an older file was put back")]
+    RolledBack {
+        /// Generation in the file.
+        file: u64,
+        /// The chip's counter.
+        counter: u64,
+    },
+    /// The chip's counter is missing or behind: the chip was cleared, or the index deleted.
+    #[error("the file is of generation {file}, but the TPM's counter is missing or behind ({counter:?})")]
+    CounterBehind {
+        /// Generation in the file.
+        file: u64,
+        /// The chip's counter, if there is one.
+        counter: Option<u64>,
+    },
+    /// Decrypted, but not what this version writes.
+    #[error("the content does not parse")]
+    Content,
+}

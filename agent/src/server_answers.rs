@@ -1,0 +1,69 @@
+//! What the server says, verified before it replaces anything: a hostile or broken server must not be able to put a wrong
+//! identity, a signing certificate or an empty bundle into this agent. Pure.
+
+mod bundle;
+mod entry;
+mod svid;
+
+use ironroot_api::SpiffeIdError;
+use ironroot_api::certificate::CertificateError;
+use ironroot_api::tls::SvidRefusal;
+use thiserror::Error;
+
+pub use bundle::TrustBundle;
+pub use entry::{EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
+pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, workload_svid};
+
+/// Why an answer is not used. The last good state stays.
+#[derive(Debug, Error)]
+pub enum AnswerRefusal {
+    /// The answer lacks what it is about.
+    #[error("the answer has no {0}")]
+    Missing(&'static str),
+    /// More items than this agent takes.
+    #[error("the answer has more than {limit} {what}")]
+    TooMany {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many are accepted.
+        limit: usize,
+    },
+    /// A bundle without authorities would end all trust.
+    #[error("the trust bundle has no authority")]
+    EmptyBundle,
+    /// A bundle for another trust domain.
+    #[error("the trust bundle is of {0:?}")]
+    OtherTrustDomain(String),
+    /// An authority that is not a signing certificate.
+    #[error("an authority of the trust bundle cannot be used")]
+    Authority(#[source] CertificateError),
+    /// An authority without basicConstraints CA.
+    #[error("an authority of the trust bundle is not a CA certificate")]
+    NotAnAuthority,
+    /// An ID that is not well-formed or not in the trust domain.
+    #[error("the answer has an unusable SPIFFE ID")]
+    SpiffeId(#[from] SpiffeIdError),
+    /// The SVID does not verify against the trust bundle.
+    #[error("the SVID does not verify")]
+    Svid(#[from] SvidRefusal),
+    /// A certificate that does not parse.
+    #[error("the SVID cannot be read")]
+    Certificate(#[from] CertificateError),
+    /// The SVID is for another key than the one asked for.
+    #[error("the SVID is for another key")]
+    OtherKey,
+    /// The SVID has another ID than the entry.
+    #[error("the SVID is for {found}, not {expected}")]
+    OtherId {
+        /// The ID in the certificate.
+        found: String,
+        /// The ID asked for.
+        expected: String,
+    },
+    /// The SVID for this agent is not an agent's.
+    #[error("the SVID {0} is not an agent's")]
+    NotAnAgent(String),
+    /// An entry that breaks the bounds of its kind.
+    #[error("an entry has an unusable {0}")]
+    Entry(&'static str),
+}

@@ -1,0 +1,119 @@
+//! The trust bundle: the authorities that everybody in the trust domain believes.
+
+use std::sync::Arc;
+
+use ironroot_api::TrustDomain;
+use ironroot_api::certificate::Certificate;
+use ironroot_api::pb::types;
+use ironroot_api::tls::TrustAnchors;
+use rustls_pki_types::CertificateDer;
+
+use super::AnswerRefusal;
+
+/// Most authorities accepted. A server keeps a few; many servers and a long outage, a few dozen.
+const MAX_AUTHORITIES: usize = 256;
+
+/// The authorities of the trust domain, at least one.
+#[derive(Clone, Debug)]
+pub struct TrustBundle {
+    trust_domain: TrustDomain,
+    authorities: Vec<Authority>,
+    sequence_number: u64,
+    anchors: Arc<TrustAnchors>,
+    untainted: Arc<TrustAnchors>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Authority {
+    der: CertificateDer<'static>,
+    tainted: bool,
+    not_before_unix: i64,
+}
+
+impl TrustBundle {
+    /// Checks what GetBundle answered.
+    pub fn from_answer(answer: &types::Bundle, trust_domain: &TrustDomain) -> Result<Self, AnswerRefusal> {
+        let name = answer.trust_domain.strip_prefix("spiffe://").unwrap_or(&answer.trust_domain);
+        if name != trust_domain.as_str() {
+            return Err(AnswerRefusal::OtherTrustDomain(name.chars().take(255).collect()));
+        }
+        let authorities = answer.x509_authorities.iter().map(|authority| (&authority.asn1[..], authority.tainted));
+        Ok(Self { sequence_number: answer.sequence_number, ..Self::new(trust_domain, authorities)? })
+    }
+
+    /// Checks stored or configured authorities, DER, each with whether it is tainted.
+    pub fn new<'a>(
+        trust_domain: &TrustDomain,
+        authorities: impl IntoIterator<Item = (&'a [u8], bool)>,
+    ) -> Result<Self, AnswerRefusal> {
+        let mut parsed = Vec::new();
+        for (der, tainted) in authorities {
+            if parsed.len() == MAX_AUTHORITIES {
+                return Err(AnswerRefusal::TooMany { what: "authorities", limit: MAX_AUTHORITIES });
+            }
+            parsed.push(Authority::parse(der, tainted)?);
+        }
+        if parsed.is_empty() {
+            return Err(AnswerRefusal::EmptyBundle);
+        }
+        let anchors = |wanted: fn(&Authority) -> bool| {
+            let ders: Vec<_> = parsed.iter().filter(|a| wanted(a)).map(|a| a.der.clone()).collect();
+            TrustAnchors::new(trust_domain.clone(), &ders).map_err(AnswerRefusal::Authority)
+        };
+        let (anchors, untainted) = (anchors(|_| true)?, anchors(|a| !a.tainted)?);
+        Ok(Self { trust_domain: trust_domain.clone(), authorities: parsed, sequence_number: 0, anchors, untainted })
+    }
+
+    /// The trust domain.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// The server's number for this state; 0 if unknown. Two bundles with the same authorities are equal whatever their
+    /// numbers.
+    pub fn sequence_number(&self) -> u64 {
+        self.sequence_number
+    }
+
+    /// The authorities, DER, in the server's order.
+    pub fn authorities(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        self.authorities.iter().map(|authority| &authority.der)
+    }
+
+    /// The authorities with whether each is tainted, as they are stored.
+    pub fn tainted_authorities(&self) -> impl Iterator<Item = (&CertificateDer<'static>, bool)> {
+        self.authorities.iter().map(|authority| (&authority.der, authority.tainted))
+    }
+
+    /// What SVIDs are verified against: tainted authorities still count until they are gone.
+    pub fn anchors(&self) -> &Arc<TrustAnchors> {
+        &self.anchors
+    }
+
+    /// The authorities that are not tainted; what chains to others is replaced at once.
+    pub fn untainted_anchors(&self) -> &Arc<TrustAnchors> {
+        &self.untainted
+    }
+
+    /// The newest notBefore among the authorities: the server has lived to sign with it, so now is not earlier. UNIX
+    /// seconds.
+    pub fn newest_not_before(&self) -> i64 {
+        self.authorities.iter().map(|authority| authority.not_before_unix).max().unwrap_or(0)
+    }
+}
+
+impl PartialEq for TrustBundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.trust_domain == other.trust_domain && self.authorities == other.authorities
+    }
+}
+
+impl Authority {
+    fn parse(der: &[u8], tainted: bool) -> Result<Self, AnswerRefusal> {
+        let certificate = Certificate::parse(der).map_err(AnswerRefusal::Authority)?;
+        if !certificate.is_ca() {
+            return Err(AnswerRefusal::NotAnAuthority);
+        }
+        Ok(Self { der: certificate.der().clone(), tainted, not_before_unix: certificate.not_before_unix() })
+    }
+}

@@ -1,0 +1,72 @@
+//! Registration entries, as far as an agent needs them.
+
+use ironroot_api::pb::types;
+use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_attest::{Selector, SelectorSet};
+
+use super::AnswerRefusal;
+
+/// Most entries this agent serves.
+pub const MAX_ENTRIES: usize = 20_000;
+/// Most selectors of one entry.
+pub const MAX_SELECTORS: usize = 1_000;
+/// Longest entry ID, bytes.
+const MAX_ID_BYTES: usize = 255;
+/// Longest hint, bytes: four times SPIRE's 1024 characters.
+const MAX_HINT_BYTES: usize = 4096;
+
+/// Who gets which ID: the part of a registration entry that an agent acts on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryTerms {
+    /// The entry's ID.
+    pub id: String,
+    /// The ID to serve.
+    pub spiffe_id: SpiffeId,
+    /// What a workload must have. Never empty: an entry without selectors would apply to every process.
+    pub selectors: SelectorSet,
+    /// Tells a workload with several identities which is which.
+    pub hint: String,
+    /// UNIX seconds; breaks ties between equal hints.
+    pub created_at: i64,
+    /// Rises with each update of the entry.
+    pub revision_number: i64,
+}
+
+impl EntryTerms {
+    /// Checks an entry of a sync answer. `Ok(None)`: an entry that is not for the Workload API.
+    pub fn from_answer(entry: &types::Entry, trust_domain: &TrustDomain) -> Result<Option<Self>, AnswerRefusal> {
+        if entry.store_svid {
+            return Ok(None);
+        }
+        let id = entry.spiffe_id.as_ref().ok_or(AnswerRefusal::Missing("SPIFFE ID"))?;
+        let spiffe_id = SpiffeId::from_parts(&id.trust_domain, &id.path)?.as_member_of(trust_domain)?;
+        if entry.id.is_empty() || entry.id.len() > MAX_ID_BYTES {
+            return Err(AnswerRefusal::Entry("ID"));
+        }
+        if entry.hint.len() > MAX_HINT_BYTES {
+            return Err(AnswerRefusal::Entry("hint"));
+        }
+        Ok(Some(Self {
+            id: entry.id.clone(),
+            spiffe_id,
+            selectors: selectors(&entry.selectors)?,
+            hint: entry.hint.clone(),
+            created_at: entry.created_at,
+            revision_number: entry.revision_number,
+        }))
+    }
+
+    /// Whether another state of the entry is the same version of it. A recreated entry counts its revisions from zero
+    /// again, hence both.
+    pub fn is_same_version(&self, revision_number: i64, created_at: i64) -> bool {
+        self.revision_number == revision_number && self.created_at == created_at
+    }
+}
+
+fn selectors(wire: &[types::Selector]) -> Result<SelectorSet, AnswerRefusal> {
+    if wire.is_empty() || wire.len() > MAX_SELECTORS {
+        return Err(AnswerRefusal::Entry("number of selectors"));
+    }
+    let parsed: Result<SelectorSet, _> = wire.iter().map(|s| Selector::new(&s.r#type, &s.value)).collect();
+    parsed.map_err(|_| AnswerRefusal::Entry("selector"))
+}

@@ -1,0 +1,88 @@
+//! Why a turn of the loop failed, and what the server wants done about it.
+
+use ironroot_api::pb::types::permission_denied_details::Reason;
+use ironroot_api::permission::denial_reason;
+use thiserror::Error;
+use tonic::Status;
+
+use super::BootstrapError;
+use crate::agent_key::KeyError;
+use crate::node_attestation::AttestationError;
+use crate::server_answers::AnswerRefusal;
+use crate::server_channel::ChannelError;
+
+/// Why a turn failed. None of these ends the agent.
+#[derive(Debug, Error)]
+pub enum SyncError {
+    /// No connection, or one to somebody else.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The server's error.
+    #[error("the server answered {}: {}", .0.code(), .0.message())]
+    Server(#[from] Status),
+    /// Attestation failed.
+    #[error("cannot attest")]
+    Attestation(#[from] AttestationError),
+    /// The answer is not used.
+    #[error("the server's answer is refused")]
+    Answer(#[from] AnswerRefusal),
+    /// The agent's key cannot be made, kept or used.
+    #[error("the agent's key cannot be used")]
+    Key(#[from] KeyError),
+    /// The configured trust bundle cannot be used.
+    #[error("there is no way to know the server")]
+    Bootstrap(#[from] BootstrapError),
+    /// No bundle to verify anything against.
+    #[error("there is no trust bundle")]
+    NoBundle,
+    /// No certificate to show.
+    #[error("there is no agent certificate")]
+    NoCertificate,
+}
+
+/// What a PermissionDenied asks of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// Attest again: the certificate expired, was superseded or its agent forgotten.
+    Reattest,
+    /// Stop serving.
+    Banned,
+}
+
+impl SyncError {
+    /// What the server wants done, if it said so.
+    pub fn denial(&self) -> Option<Denial> {
+        let status = match self {
+            Self::Server(status) | Self::Attestation(AttestationError::Server(status)) => status,
+            _ => return None,
+        };
+        match denial_reason(status)? {
+            Reason::AgentBanned => Some(Denial::Banned),
+            Reason::AgentExpired | Reason::AgentNotActive | Reason::AgentNotAttested | Reason::AgentMustReattest => {
+                Some(Denial::Reattest)
+            }
+            Reason::Unknown => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironroot_api::permission::permission_denied;
+
+    #[test]
+    fn only_the_servers_explicit_word_is_a_ban() {
+        let denial = |status| SyncError::Server(status).denial();
+        assert_eq!(denial(permission_denied(Reason::AgentBanned, "")), Some(Denial::Banned));
+        for reason in
+            [Reason::AgentExpired, Reason::AgentNotActive, Reason::AgentNotAttested, Reason::AgentMustReattest]
+        {
+            assert_eq!(denial(permission_denied(reason, "")), Some(Denial::Reattest));
+        }
+        assert_eq!(denial(Status::permission_denied("agent is banned")), None);
+        assert_eq!(denial(Status::unavailable("")), None);
+        let attesting = AttestationError::Server(permission_denied(Reason::AgentBanned, ""));
+        assert_eq!(SyncError::Attestation(attesting).denial(), Some(Denial::Banned));
+    }
+}

@@ -1,0 +1,110 @@
+//! What outlives the process: the sealed cache with a TPM, SPIRE's plain record without.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::agent_record::{AgentRecord, FILE_NAME, RecordError};
+use crate::durable_file;
+use crate::sealed_cache::{CacheError, Changes, History, SealedCache, WritePlan, plan};
+
+/// Why nothing could be kept.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// The sealed cache.
+    #[error("the sealed cache could not be written")]
+    Cache(#[from] CacheError),
+    /// The plain record.
+    #[error("the agent's record could not be written")]
+    Record(#[from] RecordError),
+}
+
+/// Where it is kept.
+pub enum Memory {
+    /// Sealed to the TPM, with everything needed to serve without a server.
+    Sealed(Box<SealedMemory>),
+    /// A plain file in this directory: the agent's own certificate and bundle only.
+    Plain(PathBuf),
+}
+
+/// The sealed cache and when it was written.
+pub struct SealedMemory {
+    cache: SealedCache,
+    written: Option<Instant>,
+    incremented: Option<Instant>,
+    increment_owed: bool,
+}
+
+/// One state to keep.
+pub struct ToKeep {
+    /// The agent's record.
+    pub record: AgentRecord,
+    /// The encoded identities; a plain record has no use for them.
+    pub identities: Zeroizing<Vec<u8>>,
+}
+
+impl Memory {
+    /// Keeps in `cache`.
+    pub fn sealed(cache: SealedCache) -> Self {
+        Self::Sealed(Box::new(SealedMemory { cache, written: None, incremented: None, increment_owed: false }))
+    }
+
+    /// What is to be done about `changes` now. With `flush` nothing waits: the process ends.
+    pub fn plan(&self, changes: Changes, flush: bool) -> WritePlan {
+        match self {
+            Self::Sealed(memory) => {
+                let must_not_be_lost = changes.must_not_be_lost || (flush && changes.any);
+                plan(Changes { must_not_be_lost, ..changes }, memory.history())
+            }
+            // Without identities to keep, only the certificate and the bundle matter.
+            Self::Plain(_) if changes.must_not_be_lost || changes.must_not_be_undone => WritePlan::Write,
+            Self::Plain(_) => WritePlan::Idle,
+        }
+    }
+
+    /// Does what [`plan`](Self::plan) said about `changes`.
+    pub async fn keep(&mut self, plan: WritePlan, changes: Changes, state: ToKeep) -> Result<(), MemoryError> {
+        let increment = match plan {
+            WritePlan::Idle | WritePlan::Wait(_) => return Ok(()),
+            WritePlan::Write => false,
+            WritePlan::WriteAndIncrement => true,
+        };
+        match self {
+            Self::Sealed(memory) => memory.keep(increment, changes, state).await,
+            Self::Plain(directory) => Ok(state.record.write(directory)?),
+        }
+    }
+
+    /// Forgets everything, and makes copies worthless where the chip can.
+    pub async fn wipe(&mut self) -> Result<(), MemoryError> {
+        match self {
+            Self::Sealed(memory) => Ok(memory.cache.wipe().await?),
+            Self::Plain(directory) => {
+                durable_file::remove(&directory.join(FILE_NAME)).map_err(|e| RecordError::Io(e).into())
+            }
+        }
+    }
+}
+
+impl SealedMemory {
+    async fn keep(&mut self, increment: bool, changes: Changes, state: ToKeep) -> Result<(), MemoryError> {
+        self.cache.store(&state.record, &state.identities, increment).await?;
+        self.written = Some(Instant::now());
+        self.increment_owed = !increment && (self.increment_owed || changes.must_not_be_undone);
+        if increment {
+            self.incremented = self.written;
+        }
+        Ok(())
+    }
+
+    fn history(&self) -> History {
+        let since = |at: Option<Instant>| -> Option<Duration> { at.map(|at| at.elapsed()) };
+        History {
+            since_write: since(self.written),
+            since_increment: since(self.incremented),
+            increment_owed: self.increment_owed,
+        }
+    }
+}
