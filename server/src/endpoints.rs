@@ -81,7 +81,7 @@ impl Shared {
     }
 }
 
-/// The services as they answer on `listener`.
+/// The services as they answer on `listener`; grpc.health.v1 beside them on the admin socket, as in SPIRE.
 pub fn router(shared: &Arc<Shared>, listener: Listener) -> Router {
     let agent = AgentServer::new(agent_api::AgentApi(shared.clone(), listener));
     let entry = EntryServer::new(entry_api::EntryApi(shared.clone(), listener));
@@ -93,7 +93,10 @@ pub fn router(shared: &Arc<Shared>, listener: Listener) -> Router {
     if listener == Listener::Remote {
         server = server.max_connection_age(CONNECTION_AGE);
     }
+    // The socket is bound when everything behind it has been built: from then on the overall service is serving.
+    let (_, health) = tonic_health::server::health_reporter();
     server
+        .add_optional_service((listener == Listener::Local).then_some(health))
         .add_service(agent.max_decoding_message_size(MAX_AGENT_REQUEST_BYTES))
         .add_service(entry.max_decoding_message_size(MAX_REQUEST_BYTES))
         .add_service(device.max_decoding_message_size(MAX_REQUEST_BYTES))
