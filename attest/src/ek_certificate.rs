@@ -40,7 +40,7 @@ impl EkCertificate {
         let certificate = Certificate::from_der(der).map_err(EkCertificateError::Malformed)?;
         let tbs = certificate.tbs_certificate();
         let spki = tbs.subject_public_key_info().to_der().map_err(EkCertificateError::Malformed)?;
-        let key = PublicKey::from_spki_der(&spki)?;
+        let key = PublicKey::from_spki_der(&spki).map_err(EkCertificateError::Key)?;
         let issuer = tbs.issuer().common_name().ok().flatten();
         Ok(Self {
             der: der.to_vec(),

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::structures::KeyError;
+
 /// What is wrong with an endorsement key certificate, or with a manufacturer's root.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EkCertificateError {
@@ -13,7 +15,7 @@ pub enum EkCertificateError {
     Version,
     /// A key that no EK has.
     #[error("its key is not acceptable: {0}")]
-    Key(#[from] crate::structures::KeyError),
+    Key(KeyError),
     /// An extension occurs twice or does not parse.
     #[error("its extension {0} is malformed")]
     Extension(&'static str),

@@ -9,6 +9,8 @@ use crate::ek_certificate::EkCertificateError;
 use crate::structures::{KeyError, PublicError, StructureError};
 
 /// A reason to say no. One variant per reason; the text tells an operator what was wrong with the device's evidence.
+///
+/// A refusal is the whole story in one clause: what it wraps is part of the text and not a source, or logs would say it twice.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// The JSON is over the cap; nothing was parsed.
@@ -61,7 +63,7 @@ pub enum Refusal {
     EkCertificateOfAnotherKey,
     /// The certificate is not an EK certificate of a trusted manufacturer.
     #[error("the endorsement key certificate is not acceptable: {0}")]
-    EkCertificate(#[from] EkCertificateError),
+    EkCertificate(EkCertificateError),
 
     /// The AK lacks an attribute without which its word is worth nothing, or has one that it must not have.
     #[error(
@@ -189,6 +191,12 @@ impl Refusal {
             PublicError::Structure(error) => Refusal::Structure { part, error },
             PublicError::Key(error) => Refusal::Key { part, error },
         }
+    }
+}
+
+impl From<EkCertificateError> for Refusal {
+    fn from(error: EkCertificateError) -> Self {
+        Refusal::EkCertificate(error)
     }
 }
 

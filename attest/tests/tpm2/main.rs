@@ -11,6 +11,7 @@ mod genuine;
 mod manufacturer;
 mod mutations;
 mod refused_keys;
+mod refused_residency;
 mod refused_responses;
 mod round_trips;
 mod software_tpm;

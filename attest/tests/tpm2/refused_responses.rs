@@ -7,8 +7,7 @@ use ironroot_attest::structures::StructureError;
 use crate::attempt::{Attempt, NONCE, SECRET, TRUST_DOMAIN, refusal};
 use crate::manufacturer::NOW;
 use crate::software_tpm::{
-    CERTIFY, DECRYPT, ENDORSEMENT, FIXED_PARENT, FIXED_TPM, LEAF_ATTRIBUTES, OWNER, PublicFields, QUOTE,
-    SENSITIVE_DATA_ORIGIN, SHA1, SHA256, SHA384, SIGN, SigningKey, SoftwareTpm, name, pcr_value, quote_info,
+    CERTIFY, ENDORSEMENT, OWNER, QUOTE, SHA1, SHA256, SHA384, SigningKey, SoftwareTpm, name, pcr_value, quote_info,
 };
 
 fn pcrs(text: &str) -> ironroot_attest::node::tpm2::PcrSelection {
@@ -225,56 +224,6 @@ fn refuses_pcr_values_that_were_not_quoted() {
     assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.push((9, pcr_value(9))))), values);
     assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.swap(0, 1))), values);
     assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values[0].0 = 1)), values);
-}
-
-#[test]
-fn refuses_a_key_outside_the_tpm_where_policy_wants_it_inside() {
-    let attempt = Attempt::new();
-    assert_eq!(refusal(attempt.verdict_on(|response| response.key = None)), Refusal::KeyNotResident);
-}
-
-#[test]
-fn refuses_a_certified_key_that_could_be_elsewhere_or_is_no_signing_key() {
-    for attributes in [
-        LEAF_ATTRIBUTES & !FIXED_TPM,
-        LEAF_ATTRIBUTES & !FIXED_PARENT,
-        LEAF_ATTRIBUTES & !SENSITIVE_DATA_ORIGIN,
-        LEAF_ATTRIBUTES & !SIGN,
-        LEAF_ATTRIBUTES | DECRYPT,
-    ] {
-        let mut attempt = Attempt::new();
-        attempt.tpm.leaf_public = PublicFields::signing(&attempt.tpm.leaf, attributes);
-        assert_eq!(refusal(attempt.verdict(|_| {})), Refusal::NotAResidentKey { attributes });
-        // A claim that does not hold is refused also where nothing is required.
-        attempt.expectation.require_resident_key = false;
-        assert_eq!(refusal(attempt.verdict(|_| {})), Refusal::NotAResidentKey { attributes });
-    }
-}
-
-#[test]
-fn refuses_the_certification_of_another_object() {
-    let attempt = Attempt::new();
-    let other = SoftwareTpm::new();
-    let info = other.certify(b"", &other.leaf_public).info;
-    assert_eq!(refusal(attempt.verdict(|draft| draft.certify.info = info)), Refusal::CertifiedAnotherKey);
-    let softer = PublicFields { attributes: LEAF_ATTRIBUTES & !FIXED_TPM, ..attempt.tpm.leaf_public.clone() };
-    let info = attempt.tpm.certify(b"", &softer).info;
-    assert_eq!(refusal(attempt.verdict(|draft| draft.certify.info = info)), Refusal::CertifiedAnotherKey);
-}
-
-/// Rows 12, 36: the binding names the request's key, the certified key is another.
-#[test]
-fn refuses_a_request_for_another_key_than_the_certified_one() {
-    for request in [SigningKey::p256().spki_der(), vec![0x30, 0x00]] {
-        let mut attempt = Attempt::new();
-        attempt.expectation.csr_spki_der = request.clone();
-        let extra_data = binding(TRUST_DOMAIN, &NONCE, &request).to_vec();
-        let verdict = attempt.verdict(|draft| {
-            draft.quote.extra_data.clone_from(&extra_data);
-            draft.certify.extra_data = extra_data;
-        });
-        assert_eq!(refusal(verdict), Refusal::RequestForAnotherKey);
-    }
 }
 
 /// Row 18.

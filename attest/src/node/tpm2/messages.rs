@@ -1,34 +1,14 @@
 //! The three messages, as JSON with standard base64. Every size is capped before anything is decoded.
 
-use serde::{Deserialize, Serialize};
-
-use super::{MAX_MESSAGE_BYTES, PcrSelection};
-use crate::node::Refusal;
-
 mod base64_bytes;
+mod json;
 
 use base64_bytes::{Base64, Base64Digest};
+use json::{CertifiedKeyJson, ChallengeJson, EvidenceJson, ResponseJson};
+use json::{MAX_BOOT_ID_BYTES, MAX_CERTIFICATES, MAX_PCR_VALUES, VERSION, check_count, check_version, decode, encode};
 
-/// Version of this message format.
-const VERSION: u32 = 1;
-/// Most certificates accepted, the endorsement key's own included.
-const MAX_CERTIFICATES: usize = 8;
-/// Longest certificate accepted, bytes of DER.
-const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
-/// Longest TPMT_PUBLIC accepted, bytes. RSA-4096 with a SHA-512 policy takes 602.
-const MAX_PUBLIC_BYTES: usize = 1024;
-/// Longest TPMS_ATTEST accepted, bytes. Two SHA-512 Names and a 66-byte nonce take under 400.
-const MAX_ATTEST_BYTES: usize = 1024;
-/// Longest TPMT_SIGNATURE accepted, bytes. RSA-4096 takes 518.
-const MAX_SIGNATURE_BYTES: usize = 1024;
-/// Longest TPMS_ID_OBJECT or encrypted secret accepted, bytes. An RSA-4096 seed takes 512.
-const MAX_CREDENTIAL_BYTES: usize = 1024;
-/// Longest activation secret accepted, bytes: one digest.
-const MAX_SECRET_BYTES: usize = 64;
-/// Longest boot id accepted, bytes. The kernel's is a UUID of 36.
-const MAX_BOOT_ID_BYTES: usize = 64;
-/// PCRs in one bank.
-const MAX_PCR_VALUES: usize = 24;
+use super::PcrSelection;
+use crate::node::Refusal;
 
 /// The device's first message: which TPM it claims to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,89 +152,11 @@ impl std::fmt::Debug for Response {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EvidenceJson {
-    version: u32,
-    ek_certificates: Vec<Base64<MAX_CERTIFICATE_BYTES>>,
-    ek_public: Base64<MAX_PUBLIC_BYTES>,
-    ak_public: Base64<MAX_PUBLIC_BYTES>,
-    boot_id: String,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ChallengeJson {
-    version: u32,
-    credential: Base64<MAX_CREDENTIAL_BYTES>,
-    secret: Base64<MAX_CREDENTIAL_BYTES>,
-    nonce: Base64Digest,
-    pcrs: PcrSelection,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ResponseJson {
-    version: u32,
-    secret: Base64<MAX_SECRET_BYTES>,
-    quote: Base64<MAX_ATTEST_BYTES>,
-    quote_signature: Base64<MAX_SIGNATURE_BYTES>,
-    pcr_values: Vec<(u8, Base64Digest)>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<CertifiedKeyJson>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CertifiedKeyJson {
-    public: Base64<MAX_PUBLIC_BYTES>,
-    attest: Base64<MAX_ATTEST_BYTES>,
-    signature: Base64<MAX_SIGNATURE_BYTES>,
-}
-
-impl From<CertifiedKey> for CertifiedKeyJson {
-    fn from(key: CertifiedKey) -> Self {
-        Self { public: Base64(key.public), attest: Base64(key.attest), signature: Base64(key.signature) }
-    }
-}
-
-impl From<CertifiedKeyJson> for CertifiedKey {
-    fn from(key: CertifiedKeyJson) -> Self {
-        Self { public: key.public.0, attest: key.attest.0, signature: key.signature.0 }
-    }
-}
-
-fn encode(message: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(message).expect("strings and numbers always serialise")
-}
-
-fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Refusal> {
-    if json.len() > MAX_MESSAGE_BYTES {
-        return Err(Refusal::MessageTooLong { bytes: json.len(), limit: MAX_MESSAGE_BYTES });
-    }
-    serde_json::from_slice(json).map_err(|error| Refusal::MessageFormat(printable(&error.to_string())))
-}
-
-/// Parser messages quote the peer's text: keep it short and on one line.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(160).collect()
-}
-
-fn check_version(version: u32) -> Result<(), Refusal> {
-    if version == VERSION { Ok(()) } else { Err(Refusal::MessageVersion(version)) }
-}
-
-fn check_count(what: &str, count: usize, limit: usize) -> Result<(), Refusal> {
-    if count <= limit {
-        Ok(())
-    } else {
-        Err(Refusal::MessageFormat(format!("{count} {what}, at most {limit} are accepted")))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::json::{MAX_CERTIFICATE_BYTES, MAX_PUBLIC_BYTES};
     use super::*;
+    use crate::node::tpm2::MAX_MESSAGE_BYTES;
 
     fn evidence() -> Evidence {
         Evidence {
@@ -302,7 +204,7 @@ mod tests {
         let long_key = Evidence { ek_public: vec![0; MAX_PUBLIC_BYTES + 1], ..evidence() };
         assert!(format(long_key.to_json()).contains("1024"));
         let long_certificate = Evidence { ek_certificates: vec![vec![0; MAX_CERTIFICATE_BYTES + 1]], ..evidence() };
-        assert!(format(long_certificate.to_json()).contains("8192"));
+        assert!(format(long_certificate.to_json()).contains("16384"));
         let many = Evidence { ek_certificates: vec![vec![0]; MAX_CERTIFICATES + 1], ..evidence() };
         assert!(format(many.to_json()).contains("at most 8"));
         let boot_id = Evidence { boot_id: "a\nb".into(), ..evidence() };

@@ -1,0 +1,109 @@
+//! The messages as serde sees them, and the caps of their fields.
+
+use serde::{Deserialize, Serialize};
+
+use super::CertifiedKey;
+use super::base64_bytes::{Base64, Base64Digest};
+use crate::node::Refusal;
+use crate::node::tpm2::{MAX_MESSAGE_BYTES, PcrSelection};
+
+/// Version of this message format.
+pub(super) const VERSION: u32 = 1;
+/// Most certificates accepted, the endorsement key's own included.
+pub(super) const MAX_CERTIFICATES: usize = 8;
+/// Longest certificate accepted, bytes of DER.
+pub(super) const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
+/// Longest TPMT_PUBLIC accepted, bytes. RSA-4096 with a SHA-512 policy takes 602.
+pub(super) const MAX_PUBLIC_BYTES: usize = 1024;
+/// Longest TPMS_ATTEST accepted, bytes. Two SHA-512 Names and a 66-byte nonce take under 400.
+pub(super) const MAX_ATTEST_BYTES: usize = 1024;
+/// Longest TPMT_SIGNATURE accepted, bytes. RSA-4096 takes 518.
+pub(super) const MAX_SIGNATURE_BYTES: usize = 1024;
+/// Longest TPMS_ID_OBJECT or encrypted secret accepted, bytes. An RSA-4096 seed takes 512.
+pub(super) const MAX_CREDENTIAL_BYTES: usize = 1024;
+/// Longest activation secret accepted, bytes: one digest.
+pub(super) const MAX_SECRET_BYTES: usize = 64;
+/// Longest boot id accepted, bytes. The kernel's is a UUID of 36.
+pub(super) const MAX_BOOT_ID_BYTES: usize = 64;
+/// PCRs in one bank.
+pub(super) const MAX_PCR_VALUES: usize = 24;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EvidenceJson {
+    pub version: u32,
+    pub ek_certificates: Vec<Base64<MAX_CERTIFICATE_BYTES>>,
+    pub ek_public: Base64<MAX_PUBLIC_BYTES>,
+    pub ak_public: Base64<MAX_PUBLIC_BYTES>,
+    pub boot_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChallengeJson {
+    pub version: u32,
+    pub credential: Base64<MAX_CREDENTIAL_BYTES>,
+    pub secret: Base64<MAX_CREDENTIAL_BYTES>,
+    pub nonce: Base64Digest,
+    pub pcrs: PcrSelection,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResponseJson {
+    pub version: u32,
+    pub secret: Base64<MAX_SECRET_BYTES>,
+    pub quote: Base64<MAX_ATTEST_BYTES>,
+    pub quote_signature: Base64<MAX_SIGNATURE_BYTES>,
+    pub pcr_values: Vec<(u8, Base64Digest)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<CertifiedKeyJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CertifiedKeyJson {
+    pub public: Base64<MAX_PUBLIC_BYTES>,
+    pub attest: Base64<MAX_ATTEST_BYTES>,
+    pub signature: Base64<MAX_SIGNATURE_BYTES>,
+}
+
+impl From<CertifiedKey> for CertifiedKeyJson {
+    fn from(key: CertifiedKey) -> Self {
+        Self { public: Base64(key.public), attest: Base64(key.attest), signature: Base64(key.signature) }
+    }
+}
+
+impl From<CertifiedKeyJson> for CertifiedKey {
+    fn from(key: CertifiedKeyJson) -> Self {
+        Self { public: key.public.0, attest: key.attest.0, signature: key.signature.0 }
+    }
+}
+
+pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("strings and numbers always serialise")
+}
+
+pub(super) fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Refusal> {
+    if json.len() > MAX_MESSAGE_BYTES {
+        return Err(Refusal::MessageTooLong { bytes: json.len(), limit: MAX_MESSAGE_BYTES });
+    }
+    serde_json::from_slice(json).map_err(|error| Refusal::MessageFormat(printable(&error.to_string())))
+}
+
+/// Parser messages quote the peer's text: keep it short and on one line.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(160).collect()
+}
+
+pub(super) fn check_version(version: u32) -> Result<(), Refusal> {
+    if version == VERSION { Ok(()) } else { Err(Refusal::MessageVersion(version)) }
+}
+
+pub(super) fn check_count(what: &str, count: usize, limit: usize) -> Result<(), Refusal> {
+    if count <= limit {
+        Ok(())
+    } else {
+        Err(Refusal::MessageFormat(format!("{count} {what}, at most {limit} are accepted")))
+    }
+}
