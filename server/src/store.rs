@@ -15,6 +15,8 @@ mod error;
 mod file;
 mod join_tokens;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod writer;
 

@@ -328,3 +328,79 @@ fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Err
 fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trust_domain() -> TrustDomain {
+        TrustDomain::new("example.org").unwrap()
+    }
+
+    fn authority(uri: &str) -> Authority {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
+        let certificate = params.self_signed(&key).unwrap().der().to_vec();
+        let not_after = Certificate::parse(&certificate).unwrap().not_after_unix();
+        Authority { certificate, issued_at: 1_800_000_000, not_after }
+    }
+
+    fn full() -> Journal {
+        let authority = || authority("spiffe://example.org");
+        let journal = Journal::new(&trust_domain()).intend(SlotName::A).prepare(SlotName::A, authority());
+        let journal = journal.activate(SlotName::A).intend(SlotName::B).prepare(SlotName::B, authority());
+        journal.activate(SlotName::B).intend(SlotName::A).prepare(SlotName::A, authority())
+    }
+
+    #[test]
+    fn reads_what_it_wrote() {
+        for journal in [Journal::new(&trust_domain()), Journal::new(&trust_domain()).intend(SlotName::A), full()] {
+            assert_eq!(Journal::from_bytes(&journal.to_bytes(), &trust_domain()).unwrap(), journal);
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_believe() {
+        let text = String::from_utf8(full().to_bytes()).unwrap();
+        let read = |text: &str| Journal::from_bytes(text.as_bytes(), &trust_domain()).unwrap_err();
+        assert!(matches!(read(""), JournalError::Malformed(_)));
+        assert!(matches!(read(&text[..text.len() - 1]), JournalError::Malformed(_)));
+        assert!(matches!(read(&text.replace("\"format\":1", "\"format\":2")), JournalError::Format(2)));
+        assert!(matches!(read(&text.replace("\"MII", "\"AAA")), JournalError::Certificate(_)));
+        assert!(matches!(read(&text.replace("\"prepared\"", "\"active\"")), JournalError::Contradiction(_)));
+        let other = TrustDomain::new("example.com").unwrap();
+        assert!(matches!(Journal::from_bytes(text.as_bytes(), &other), Err(JournalError::OtherTrustDomain(_))));
+        let foreign = Journal::new(&trust_domain()).prepare(SlotName::A, authority("spiffe://example.com"));
+        assert!(matches!(read(&String::from_utf8(foreign.to_bytes()).unwrap()), JournalError::Contradiction(_)));
+        let mut moved = authority("spiffe://example.org");
+        moved.not_after += 1;
+        let moved = Journal::new(&trust_domain()).prepare(SlotName::A, moved);
+        assert!(matches!(read(&String::from_utf8(moved.to_bytes()).unwrap()), JournalError::Contradiction(_)));
+    }
+
+    #[test]
+    fn an_authority_stays_in_the_bundle_when_its_slot_is_used_again() {
+        let journal = full();
+        assert_eq!((journal.authorities().len(), journal.sequence_number()), (3, 3));
+        let forsaken = journal.clone().forsake(SlotName::A);
+        assert_eq!((forsaken.authorities().len(), forsaken.prepared()), (3, None));
+        let end = journal.next_prune().unwrap();
+        assert_eq!(journal.clone().prune(end - 1), journal);
+        let pruned = journal.clone().prune(end);
+        assert_eq!(
+            (pruned.authorities().len(), pruned.sequence_number()),
+            (2, 4),
+            "the active and the prepared one stay"
+        );
+    }
+
+    #[test]
+    fn keys_of_other_slots_and_trust_domains_have_other_identifiers() {
+        let other = TrustDomain::new("example.com").unwrap();
+        let ids =
+            [SlotName::A.key_id(&trust_domain()), SlotName::B.key_id(&trust_domain()), SlotName::A.key_id(&other)];
+        assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
+        assert_eq!(SlotName::A.key_label(&trust_domain()), "example.org x509-CA-A");
+    }
+}

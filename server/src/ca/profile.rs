@@ -258,3 +258,109 @@ fn time(unix: i64) -> Result<Time, der::Error> {
     let since_1970 = Duration::from_secs(unix.max(0).unsigned_abs());
     Ok(Time::from(DateTime::from_unix_duration(since_1970)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::AsDer;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn spki() -> Vec<u8> {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        key.public_key().as_der().unwrap().as_ref().to_vec()
+    }
+
+    fn subject() -> CaSubject {
+        CaSubject { country: vec!["US".into()], organization: vec!["SPIFFE".into()], common_name: None }
+    }
+
+    /// The lint and the peers verify signatures; here only the fields matter.
+    fn parsed(tbs: &[u8]) -> Certificate {
+        Certificate::parse(&assemble(tbs, &[0x30, 0]).unwrap()).unwrap()
+    }
+
+    fn ca(ttl: i64) -> Certificate {
+        let td = TrustDomain::new("example.org").unwrap();
+        parsed(&authority(&subject(), &td, &spki(), Serial(77), NOW, NOW + ttl).unwrap())
+    }
+
+    fn leaf(ttl_seconds: i64, dns_names: &[&str]) -> Leaf {
+        let id = SpiffeId::parse("spiffe://example.org/web").unwrap();
+        Leaf { id, dns_names: dns_names.iter().map(|d| (*d).to_owned()).collect(), spki: spki(), ttl_seconds }
+    }
+
+    #[test]
+    fn an_svid_has_the_fields_of_spires_template() {
+        let ca = ca(3600);
+        let facts = AuthorityFacts::of(&ca).unwrap();
+        let leaf = leaf(600, &["web.example.org", "*.example.org"]);
+        let svid = parsed(&svid(&leaf, &facts, Serial(u128::MAX), NOW).unwrap());
+        let tbs = svid.inner().tbs_certificate();
+        assert_eq!(svid.serial_decimal(), u128::MAX.to_string());
+        assert_eq!((svid.not_before_unix(), svid.not_after_unix()), (NOW - 10, NOW + 600));
+        assert_eq!(tbs.issuer().to_der().unwrap(), ca.inner().tbs_certificate().subject().to_der().unwrap());
+        assert_eq!(tbs.subject().to_string(), "CN=web.example.org,O=SPIRE,C=US");
+        assert_eq!((svid.leaf_spiffe_id().unwrap(), svid.spki_der()), (leaf.id, leaf.spki));
+        assert_eq!(svid.authority_key_id(), ca.subject_key_id());
+        assert_eq!(svid.subject_key_id().unwrap().len(), 20);
+        let critical: Vec<_> = tbs.extensions().unwrap().iter().map(|e| (e.extn_id.to_string(), e.critical)).collect();
+        let expected = [
+            ("2.5.29.15", true),
+            ("2.5.29.37", false),
+            ("2.5.29.19", true),
+            ("2.5.29.14", false),
+            ("2.5.29.35", false),
+            ("2.5.29.17", false),
+        ];
+        assert_eq!(critical, expected.map(|(oid, critical)| (oid.to_owned(), critical)));
+        let usage = svid.key_usage().unwrap();
+        assert!(
+            usage.digital_signature() && usage.key_encipherment() && usage.key_agreement() && !usage.key_cert_sign()
+        );
+    }
+
+    #[test]
+    fn a_ca_certificate_has_the_fields_of_spires_template() {
+        let ca = ca(3600);
+        let tbs = ca.inner().tbs_certificate();
+        assert!(ca.is_ca() && ca.authority_key_id().is_none());
+        assert_eq!(ca.spiffe_id().unwrap().as_str(), "spiffe://example.org");
+        assert_eq!(tbs.subject(), tbs.issuer());
+        assert!(tbs.subject().to_string().contains("SPIFFE"));
+        assert_eq!((ca.not_before_unix(), ca.not_after_unix()), (NOW - 10, NOW + 3600));
+        assert!(tbs.get_extension::<ExtendedKeyUsage>().unwrap().is_none());
+    }
+
+    #[test]
+    fn invariant_no_svid_outlives_its_authority() {
+        let facts = AuthorityFacts::of(&ca(300)).unwrap();
+        for (ttl, end) in [(10, NOW + 10), (299, NOW + 299), (300, NOW + 300), (301, NOW + 300), (i64::MAX, NOW + 300)]
+        {
+            let svid = parsed(&svid(&leaf(ttl, &[]), &facts, Serial(1), NOW).unwrap());
+            assert_eq!(svid.not_after_unix(), end, "ttl {ttl}");
+        }
+        assert!(matches!(
+            svid(&leaf(10, &[]), &facts, Serial(1), NOW + 300),
+            Err(ProfileError::AuthorityExpired { .. })
+        ));
+        assert!(matches!(svid(&leaf(10, &[]), &facts, Serial(1), NOW - 11), Err(ProfileError::ClockBehind { .. })));
+    }
+
+    #[test]
+    fn years_from_2050_are_written_as_generalized_time() {
+        for (unix, generalized) in [(2_524_607_999, false), (2_524_608_000, true), (0, false)] {
+            assert_eq!(matches!(time(unix).unwrap(), Time::GeneralTime(_)), generalized, "{unix}");
+        }
+        assert!(time(i64::MAX).is_err(), "beyond year 9999");
+    }
+
+    #[test]
+    fn serial_numbers_are_never_zero_and_never_repeat() {
+        let serials: std::collections::HashSet<String> = (0..10_000).map(|_| Serial::random().decimal()).collect();
+        assert_eq!(serials.len(), 10_000);
+        assert!(!serials.contains("0"));
+    }
+}

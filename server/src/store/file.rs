@@ -40,7 +40,7 @@ pub(super) fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Database, 
     open_with(path, trust_domain, schema::MIGRATIONS)
 }
 
-fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<Database, StoreError> {
+pub(super) fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<Database, StoreError> {
     let lock = lock(path)?;
     if !exists(path)? {
         found(path, trust_domain, migrations)?;

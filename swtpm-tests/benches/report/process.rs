@@ -1,0 +1,21 @@
+//! What the kernel says a process has used.
+
+use std::fs;
+
+/// CPU time of all threads, ms.
+pub fn cpu_ms(pid: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    let nanoseconds = |thread: std::io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(nanoseconds).sum::<f64>() / 1e6
+}
+
+/// Proportional set size, MB: its memory, with what it shares divided among those who share it.
+pub fn pss_mb(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process lives");
+    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("a Pss line");
+    let kilobytes: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    kilobytes / 1024.0
+}
