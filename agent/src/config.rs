@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 pub use ironroot_api::settings::{ConfigErrors, Override};
 
+pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
+
 /// Everything the agent can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {

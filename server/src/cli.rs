@@ -1,1 +1,93 @@
-//! The command line: SPIRE's verbs and flags.
+//! The command line: SPIRE's verbs and flags, plus `device`, which SPIRE lacks.
+//!
+//! `run` is the daemon; everything else asks it over the admin socket. One file per noun; each command turns its flags into
+//! a request first, so that a wrong flag is told without a server.
+
+mod agent;
+mod bundle;
+mod connection;
+mod device;
+mod entry;
+mod healthcheck;
+mod messages;
+mod run;
+mod text;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use ironroot_api::command_line::{CommandError, Output, Reply, go_flags};
+
+/// Promises certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
+#[derive(Debug, Parser)]
+#[command(name = "ironroot-server", version, disable_help_subcommand = true, max_term_width = 120)]
+#[command(after_help = "Flags take one dash or two. Example, from nothing to a device's first identity:
+  ironroot-server run -config docs/server.conf &
+  ironroot-server device import devices.csv
+  ironroot-server entry create -node -spiffeID spiffe://example.org/berlin -selector tpm2:label:site:berlin
+  ironroot-server entry create -parentID spiffe://example.org/berlin -spiffeID spiffe://example.org/web \\
+      -selector unix:user:web
+  ironroot-server bundle show > bootstrap.pem")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Validate(run::Validate),
+    Healthcheck(healthcheck::Healthcheck),
+    /// Says which workloads and groups of devices get which SPIFFE ID.
+    #[command(subcommand, after_help = "Example: ironroot-server entry show -spiffeID spiffe://example.org/web")]
+    Entry(entry::Entry),
+    /// Looks at attested agents and turns them away.
+    #[command(subcommand, after_help = "Example: ironroot-server agent list")]
+    Agent(agent::Agent),
+    /// Makes join tokens for devices without a TPM.
+    #[command(subcommand, after_help = "Example: ironroot-server token generate -ttl 3600")]
+    Token(token::Token),
+    /// Shows the certificates that everything this server signs can be checked with.
+    #[command(subcommand, after_help = "Example: ironroot-server bundle show > bootstrap.pem")]
+    Bundle(bundle::Bundle),
+    /// Keeps the fleet: the TPMs that may attest.
+    #[command(subcommand, after_help = "Example: ironroot-server device list -state pending")]
+    Device(device::Device),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    match Cli::try_parse_from(go_flags(std::env::args_os())) {
+        Ok(cli) => cli.execute(),
+        Err(error) => {
+            // Help and version are answers, everything else is a mistake; SPIRE's code for mistakes is 1.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+impl Cli {
+    /// The command line's description, for tests and documentation.
+    pub fn description() -> clap::Command {
+        Self::command()
+    }
+
+    fn execute(self) -> ExitCode {
+        match self.command {
+            Command::Run(run) => finish(run.execute()),
+            Command::Validate(validate) => finish(validate.execute()),
+            Command::Healthcheck(check) => check.execute(),
+            Command::Entry(entry) => entry.execute(),
+            Command::Agent(agent) => agent.execute(),
+            Command::Token(token) => token.execute(),
+            Command::Bundle(bundle) => bundle.execute(),
+            Command::Device(device) => device.execute(),
+        }
+    }
+}
+
+fn finish(result: Result<Reply, CommandError>) -> ExitCode {
+    Reply::print(&result, Output::Pretty)
+}

@@ -15,6 +15,8 @@ use ironroot_hsm::{Pin, PinError, TokenUri};
 
 pub use ironroot_api::settings::{ConfigErrors, Override};
 
+pub(crate) use server_block::DEFAULT_SOCKET_PATH;
+
 /// Everything the server can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {

@@ -1,0 +1,77 @@
+//! Which agents are meant.
+
+use std::convert::Infallible;
+use std::str::FromStr;
+
+use clap::Args;
+use ironroot_api::pb::agent::{count_agents_request, list_agents_request};
+use ironroot_api::pb::types::SelectorMatch;
+use ironroot_attest::Selector;
+
+use crate::cli::entry::{MatchMode, selector_match};
+
+#[derive(Debug, Default, Args)]
+pub(super) struct Filter {
+    /// A selector as type:value; repeat for more
+    #[arg(long, value_name = "TYPE:VALUE")]
+    selector: Vec<Selector>,
+    /// How their selectors compare with the given ones: exact, any, superset or subset
+    #[arg(long = "matchSelectorsOn", value_name = "MODE", default_value = "superset")]
+    match_selectors_on: MatchMode,
+    /// How they attested, such as tpm2 or join_token
+    #[arg(long = "attestationType", value_name = "TYPE", default_value = "")]
+    attestation_type: String,
+    /// true or false; anything else: both
+    #[arg(long = "canReattest", value_name = "BOOL", default_value = "")]
+    can_reattest: YesNoOrBoth,
+    /// true or false; anything else: both
+    #[arg(long, value_name = "BOOL", default_value = "")]
+    banned: YesNoOrBoth,
+    /// Whose SVID ends before this, as "2006-01-02 15:04:05 -0700 -07"
+    #[arg(long = "expiresBefore", value_name = "TIME", default_value = "")]
+    expires_before: String,
+}
+
+/// Source: SPIRE, where any other word means both.
+#[derive(Clone, Copy, Debug, Default)]
+struct YesNoOrBoth(Option<bool>);
+
+impl FromStr for YesNoOrBoth {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.parse().ok()))
+    }
+}
+
+impl Filter {
+    /// Agents that can attest again, whatever else.
+    pub(super) fn reattestable() -> list_agents_request::Filter {
+        list_agents_request::Filter { by_can_reattest: Some(true), ..list_agents_request::Filter::default() }
+    }
+
+    pub(super) fn to_list_filter(&self) -> list_agents_request::Filter {
+        list_agents_request::Filter {
+            by_attestation_type: self.attestation_type.clone(),
+            by_selector_match: self.selector_match(),
+            by_banned: self.banned.0,
+            by_can_reattest: self.can_reattest.0,
+            by_expires_before: self.expires_before.clone(),
+        }
+    }
+
+    pub(super) fn to_count_filter(&self) -> count_agents_request::Filter {
+        let filter = self.to_list_filter();
+        count_agents_request::Filter {
+            by_attestation_type: filter.by_attestation_type,
+            by_selector_match: filter.by_selector_match,
+            by_banned: filter.by_banned,
+            by_can_reattest: filter.by_can_reattest,
+            by_expires_before: filter.by_expires_before,
+        }
+    }
+
+    fn selector_match(&self) -> Option<SelectorMatch> {
+        selector_match(&self.selector, self.match_selectors_on)
+    }
+}

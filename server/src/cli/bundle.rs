@@ -1,0 +1,139 @@
+//! `bundle show`.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use clap::{Args, Subcommand};
+use const_oid::db::rfc5912::{ID_EC_PUBLIC_KEY, SECP_256_R_1, SECP_384_R_1};
+use der::pem::{self, LineEnding};
+use der::{Decode, asn1::ObjectIdentifier};
+use ironroot_api::command_line::{CommandError, Reply};
+use ironroot_api::pb::bundle::GetBundleRequest;
+use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_api::pb::types;
+use serde_json::{Map, Value, json};
+use x509_cert::Certificate;
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
+
+use super::connection::Connection;
+use super::messages;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bundle {
+    Show(Show),
+}
+
+impl Bundle {
+    pub(super) fn execute(self) -> ExitCode {
+        let Self::Show(show) = self;
+        show.execute()
+    }
+}
+
+/// Prints the trust bundle: what an agent needs to recognise this server.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ironroot-server bundle show > bootstrap.pem
+Example: ironroot-server bundle show -format spiffe > bundle.json")]
+pub(super) struct Show {
+    #[command(flatten)]
+    connection: Connection,
+    /// pem: certificates; spiffe: a SPIFFE bundle document (only with -output pretty)
+    #[arg(long, value_name = "FORMAT", default_value = "pem")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Pem,
+    Spiffe,
+}
+
+impl FromStr for Format {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "pem" => Ok(Self::Pem),
+            "spiffe" => Ok(Self::Spiffe),
+            _ => Err("use pem or spiffe"),
+        }
+    }
+}
+
+impl Show {
+    fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            let mut client = BundleClient::new(connection.open().await?);
+            let bundle = client.get_bundle(GetBundleRequest::default()).await?.into_inner();
+            let text = match self.format {
+                Format::Pem => pem_of(&bundle)?,
+                Format::Spiffe => format!("{:#}\n", document(&bundle)?),
+            };
+            Ok(Reply::new(messages::bundle(&bundle), text))
+        })
+    }
+}
+
+fn pem_of(bundle: &types::Bundle) -> Result<String, CommandError> {
+    let encode = |authority: &types::X509Certificate| {
+        pem::encode_string("CERTIFICATE", LineEnding::LF, &authority.asn1).map_err(|error| malformed(&error))
+    };
+    bundle.x509_authorities.iter().map(encode).collect()
+}
+
+/// A SPIFFE bundle: a JWK set. Source: SPIFFE Trust Domain and Bundle §4; SPIFFE X509-SVID §6.
+fn document(bundle: &types::Bundle) -> Result<Value, CommandError> {
+    let x509 = bundle.x509_authorities.iter().map(|authority| x509_jwk(&authority.asn1));
+    let jwt = bundle.jwt_authorities.iter().map(|key| jwt_jwk(&key.public_key, &key.key_id));
+    let keys: Vec<Value> = x509.chain(jwt).collect::<Result<_, _>>()?;
+    let mut document = Map::from_iter([("keys".to_owned(), Value::from(keys))]);
+    if bundle.sequence_number > 0 {
+        document.insert("spiffe_sequence".to_owned(), bundle.sequence_number.into());
+    }
+    if bundle.refresh_hint > 0 {
+        document.insert("spiffe_refresh_hint".to_owned(), bundle.refresh_hint.into());
+    }
+    Ok(Value::Object(document))
+}
+
+fn x509_jwk(der: &[u8]) -> Result<Value, CommandError> {
+    let certificate = Certificate::from_der(der).map_err(|error| malformed(&error))?;
+    let mut jwk = jwk(certificate.tbs_certificate().subject_public_key_info())?;
+    jwk.insert("use".to_owned(), "x509-svid".into());
+    jwk.insert("x5c".to_owned(), json!([STANDARD.encode(der)]));
+    Ok(Value::Object(jwk))
+}
+
+fn jwt_jwk(spki: &[u8], key_id: &str) -> Result<Value, CommandError> {
+    let spki = SubjectPublicKeyInfoOwned::from_der(spki).map_err(|error| malformed(&error))?;
+    let mut jwk = jwk(&spki)?;
+    jwk.insert("use".to_owned(), "jwt-svid".into());
+    jwk.insert("kid".to_owned(), key_id.into());
+    Ok(Value::Object(jwk))
+}
+
+/// Parameters of an elliptic-curve key. Source: RFC 7518 §6.2.1.
+fn jwk(spki: &SubjectPublicKeyInfoOwned) -> Result<Map<String, Value>, CommandError> {
+    let unsupported =
+        || CommandError::Malformed("the bundle has a key that is neither P-256 nor P-384: use -format pem".to_owned());
+    let curve = spki.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
+    let (name, size) = match curve {
+        Some(SECP_256_R_1) if spki.algorithm.oid == ID_EC_PUBLIC_KEY => ("P-256", 32),
+        Some(SECP_384_R_1) if spki.algorithm.oid == ID_EC_PUBLIC_KEY => ("P-384", 48),
+        _ => return Err(unsupported()),
+    };
+    let point = spki.subject_public_key.raw_bytes();
+    let (Some((&4, point)), true) = (point.split_first(), point.len() == 2 * size + 1) else {
+        return Err(unsupported());
+    };
+    let (x, y) = point.split_at(size);
+    let text = |coordinate: &[u8]| Value::from(URL_SAFE_NO_PAD.encode(coordinate));
+    let fields = [("kty", "EC".into()), ("crv", name.into()), ("x", text(x)), ("y", text(y))];
+    Ok(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> CommandError {
+    CommandError::Malformed(format!("the server's bundle cannot be read: {error}"))
+}

@@ -1,0 +1,64 @@
+//! Reaching the server's admin socket.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use ironroot_api::command_line::{CommandError, Output, Reply, SocketChoice};
+use ironroot_api::unix_socket;
+use tokio::runtime;
+use tonic::transport::Channel;
+
+use crate::config::DEFAULT_SOCKET_PATH;
+
+/// Longest a command waits, seconds: a server that is alive answers the largest page in far less.
+const PATIENCE_SECONDS: u64 = 60;
+
+/// Flags of every command that asks the server.
+#[derive(Debug, Args)]
+pub(super) struct Connection {
+    /// The server's admin socket
+    #[arg(long = "socketPath", value_name = "PATH", default_value = DEFAULT_SOCKET_PATH)]
+    socket_path: PathBuf,
+    /// Name put for %i into the template of environment variable SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// Form of the answer: pretty or json
+    #[arg(long, value_name = "FORM", default_value = "pretty")]
+    output: Output,
+}
+
+impl Connection {
+    /// Runs `command` and prints what it answers.
+    pub(super) fn run(&self, command: impl AsyncFnOnce(&Self) -> Result<Reply, CommandError>) -> ExitCode {
+        Reply::print(&self.ask(command), self.output)
+    }
+
+    /// A channel to the server.
+    pub(super) async fn open(&self) -> Result<Channel, CommandError> {
+        Ok(unix_socket::connect(&self.socket()?).await?)
+    }
+
+    fn ask(&self, command: impl AsyncFnOnce(&Self) -> Result<Reply, CommandError>) -> Result<Reply, CommandError> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| CommandError::Run(error.into()))?;
+        runtime.block_on(async {
+            let patience = Duration::from_secs(PATIENCE_SECONDS);
+            tokio::time::timeout(patience, command(self)).await.unwrap_or(Err(CommandError::Timeout(PATIENCE_SECONDS)))
+        })
+    }
+
+    fn socket(&self) -> Result<PathBuf, CommandError> {
+        let lookup = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let is_default = self.socket_path.as_os_str() == DEFAULT_SOCKET_PATH;
+        let choice = SocketChoice {
+            flag: (!is_default).then_some(self.socket_path.as_path()),
+            instance: self.instance.as_deref(),
+            template_variable: "SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE",
+            environment: lookup("SPIRE_SERVER_PRIVATE_SOCKET"),
+            default: DEFAULT_SOCKET_PATH,
+        };
+        Ok(choice.resolve(lookup)?)
+    }
+}

@@ -1,0 +1,35 @@
+//! `entry create`, `update`, `delete`, `show`, `count`.
+
+mod changes;
+mod data_file;
+mod delete;
+mod query;
+mod selection;
+mod show_text;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+pub(super) use selection::{MatchMode, selector_match};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Entry {
+    Create(changes::Create),
+    Update(changes::Update),
+    Delete(delete::Delete),
+    Show(query::Show),
+    Count(query::Count),
+}
+
+impl Entry {
+    pub(super) fn execute(self) -> ExitCode {
+        match self {
+            Self::Create(create) => create.execute(),
+            Self::Update(update) => update.execute(),
+            Self::Delete(delete) => delete.execute(),
+            Self::Show(show) => show.execute(),
+            Self::Count(count) => count.execute(),
+        }
+    }
+}

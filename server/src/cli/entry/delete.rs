@@ -1,0 +1,74 @@
+//! `entry delete`.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ironroot_api::command_line::{Reply, code_name};
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::entry::{BatchDeleteEntryRequest, BatchDeleteEntryResponse};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::data_file;
+use crate::cli::connection::Connection;
+use crate::cli::messages;
+
+/// Deletes entries; agents stop serving them at their next sync.
+#[derive(Debug, Args)]
+#[command(after_help = "The file has the form {\"ids\": [\"...\"]}.
+Example: ironroot-server entry delete -entryID 2f6e1a0c-8c5e-4f0e-9a57-0d7b7f2f2c11")]
+pub(in crate::cli) struct Delete {
+    #[command(flatten)]
+    connection: Connection,
+    /// The entry's ID
+    #[arg(long = "entryID", value_name = "ENTRY", required_unless_present = "file", conflicts_with = "file")]
+    entry_id: Option<String>,
+    /// A JSON file with IDs; - for standard input
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+}
+
+impl Delete {
+    pub(super) fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            let ids = match &self.file {
+                Some(path) => data_file::ids(path)?,
+                None => self.entry_id.iter().cloned().collect(),
+            };
+            let request = BatchDeleteEntryRequest { ids };
+            let response = EntryClient::new(connection.open().await?).batch_delete_entry(request).await?;
+            Ok(reply(&response.into_inner()))
+        })
+    }
+}
+
+fn reply(response: &BatchDeleteEntryResponse) -> Reply {
+    let json: Vec<Value> = response
+        .results
+        .iter()
+        .map(|result| messages::result(result.status.as_ref(), "id", Some(result.id.clone().into())))
+        .collect();
+    let mut reply = Reply::new(json!({ "results": json }), "");
+    let mut deleted = 0;
+    for result in &response.results {
+        let status = result.status.clone().unwrap_or_default();
+        if status.code == Code::Ok as i32 {
+            deleted += 1;
+            writeln!(reply.text, "Deleted entry with ID: {}", result.id)
+        } else {
+            let (code, message) = (code_name(Code::from(status.code)), status.message);
+            writeln!(reply.complaints, "Failed to delete entry with ID {} (code: {code}, msg: {message:?})", result.id)
+        }
+        .expect("writing to a string cannot fail");
+    }
+    let failed = response.results.len() - deleted;
+    reply.failed = failed > 0;
+    reply.text.push_str(&match (deleted, failed) {
+        (_, 0) => format!("\n\nDeleted {deleted} entries successfully\n"),
+        (0, _) => format!("\n\nFailed to delete {failed} entries\n"),
+        _ => format!("\n\nDeleted {deleted} entries successfully, but failed to delete {failed} entries\n"),
+    });
+    reply
+}

@@ -1,0 +1,163 @@
+//! `entry show` and `entry count`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use ironroot_api::SpiffeId;
+use ironroot_api::command_line::{CommandError, Reply};
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::entry::{
+    CountEntriesRequest, GetEntryRequest, ListEntriesRequest, count_entries_request, list_entries_request,
+};
+use ironroot_api::pb::types;
+use ironroot_attest::Selector;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use super::selection::{MatchMode, federates_with, selector_match};
+use super::show_text::describe;
+use crate::cli::connection::Connection;
+use crate::cli::messages;
+use crate::cli::text::counted;
+
+/// Entries asked for at once.
+const PAGE_SIZE: i32 = 500;
+/// Longest answer accepted, bytes: a page of entries with thousands of selectors each.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+struct Filter {
+    /// Entries under this parent
+    #[arg(long = "parentID", value_name = "ID")]
+    parent_id: Option<SpiffeId>,
+    /// Entries for this SPIFFE ID
+    #[arg(long = "spiffeID", value_name = "ID")]
+    spiffe_id: Option<SpiffeId>,
+    /// A selector as type:value; repeat for more
+    #[arg(long, value_name = "TYPE:VALUE")]
+    selector: Vec<Selector>,
+    /// How their selectors compare with the given ones: exact, any, superset or subset
+    #[arg(long = "matchSelectorsOn", value_name = "MODE", default_value = "superset")]
+    match_selectors_on: MatchMode,
+    /// A trust domain they federate with; repeat for more
+    #[arg(long = "federatesWith", value_name = "TRUST_DOMAIN")]
+    federates_with: Vec<String>,
+    /// How their trust domains compare with the given ones
+    #[arg(long = "matchFederatesWithOn", value_name = "MODE", default_value = "superset")]
+    match_federates_with_on: MatchMode,
+    /// Only entries of downstream servers
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    downstream: bool,
+    /// Entries with this hint
+    #[arg(long, value_name = "HINT")]
+    hint: Option<String>,
+}
+
+impl Filter {
+    fn to_list_filter(&self) -> list_entries_request::Filter {
+        list_entries_request::Filter {
+            by_spiffe_id: self.spiffe_id.as_ref().map(SpiffeId::to_pb),
+            by_parent_id: self.parent_id.as_ref().map(SpiffeId::to_pb),
+            by_selectors: selector_match(&self.selector, self.match_selectors_on),
+            by_federates_with: federates_with(&self.federates_with, self.match_federates_with_on),
+            by_hint: self.hint.clone(),
+            by_downstream: self.downstream.then_some(true),
+        }
+    }
+
+    fn to_count_filter(&self) -> count_entries_request::Filter {
+        let filter = self.to_list_filter();
+        count_entries_request::Filter {
+            by_spiffe_id: filter.by_spiffe_id,
+            by_parent_id: filter.by_parent_id,
+            by_selectors: filter.by_selectors,
+            by_federates_with: filter.by_federates_with,
+            by_hint: filter.by_hint,
+            by_downstream: filter.by_downstream,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.parent_id.is_none() && self.spiffe_id.is_none() && self.selector.is_empty()
+    }
+}
+
+/// Shows entries.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ironroot-server entry show -selector unix:user:web
+Example: ironroot-server entry show -entryID 2f6e1a0c-8c5e-4f0e-9a57-0d7b7f2f2c11 -output json")]
+pub(in crate::cli) struct Show {
+    #[command(flatten)]
+    connection: Connection,
+    /// The entry with this ID; not together with other filters
+    #[arg(long = "entryID", value_name = "ENTRY")]
+    entry_id: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+impl Show {
+    pub(super) fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            if self.entry_id.is_some() && !self.filter.is_empty() {
+                let reason = "the -entryID flag can't be combined with others";
+                return Err(CommandError::Usage(reason.to_owned()));
+            }
+            let mut client = EntryClient::new(connection.open().await?).max_decoding_message_size(MAX_ANSWER_BYTES);
+            let entries = match &self.entry_id {
+                Some(id) => {
+                    let request = GetEntryRequest { id: id.clone(), output_mask: None };
+                    vec![client.get_entry(request).await?.into_inner()]
+                }
+                None => list(&mut client, self.filter.to_list_filter()).await?,
+            };
+            let mut text = format!("Found {}\n", counted(entries.len(), "entry", "entries"));
+            entries.iter().for_each(|entry| describe(&mut text, entry));
+            let json =
+                json!({ "entries": entries.iter().map(messages::entry).collect::<Value>(), "next_page_token": "" });
+            Ok(Reply::new(json, text))
+        })
+    }
+}
+
+/// Counts entries.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ironroot-server entry count -parentID spiffe://example.org/berlin")]
+pub(in crate::cli) struct Count {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+impl Count {
+    pub(super) fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            let request = CountEntriesRequest { filter: Some(self.filter.to_count_filter()) };
+            let count = EntryClient::new(connection.open().await?).count_entries(request).await?.into_inner().count;
+            let shown = counted(usize::try_from(count).unwrap_or(0), "registration entry", "registration entries");
+            Ok(Reply::new(json!({ "count": count }), format!("{shown}\n")))
+        })
+    }
+}
+
+/// All pages, in the order SPIRE shows entries: by SPIFFE ID, then parent.
+async fn list(
+    client: &mut EntryClient<Channel>,
+    filter: list_entries_request::Filter,
+) -> Result<Vec<types::Entry>, CommandError> {
+    let mut request =
+        ListEntriesRequest { filter: Some(filter), page_size: PAGE_SIZE, ..ListEntriesRequest::default() };
+    let mut entries = Vec::new();
+    loop {
+        let page = client.list_entries(request.clone()).await?.into_inner();
+        entries.extend(page.entries);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    let id = |id: &Option<types::Spiffeid>| id.as_ref().map(|id| (id.trust_domain.clone(), id.path.clone()));
+    entries.sort_by_cached_key(|entry| (id(&entry.spiffe_id), id(&entry.parent_id), entry.id.clone()));
+    Ok(entries)
+}

@@ -1,0 +1,117 @@
+//! `run` and `validate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ironroot_api::command_line::{CommandError, Reply, describe};
+use ironroot_api::logging;
+use nix::sys::stat::{Mode, umask};
+use tokio::runtime;
+use tracing::{error, warn};
+
+use crate::config::{Override, ServerConfig};
+
+const DEFAULT_CONFIG: &str = "conf/server/server.conf";
+/// Files we make are nobody else's business. Source: SPIRE, which sets the same.
+const UMASK: u32 = 0o027;
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Replace $NAME and ${NAME} in the file from the environment
+    #[arg(long = "expandEnv", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    expand_env: bool,
+}
+
+impl ConfigFile {
+    fn load(&self, overrides: &[Override]) -> Result<ServerConfig, CommandError> {
+        Ok(ServerConfig::load(&self.config, overrides, self.expand_env)?)
+    }
+}
+
+/// Runs the server until SIGTERM or SIGINT.
+#[derive(Debug, Args)]
+#[command(after_help = "Flags win over the file. Exit code 64: the configuration is wrong, every mistake is printed.
+Example: ironroot-server run -config /etc/ironroot/server.conf -logLevel DEBUG")]
+pub(super) struct Run {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Address where agents connect
+    #[arg(long = "bindAddress", value_name = "IP")]
+    bind_address: Option<String>,
+    /// Port where agents connect
+    #[arg(long = "serverPort", value_name = "PORT")]
+    server_port: Option<String>,
+    /// Directory for the server's files
+    #[arg(long = "dataDir", value_name = "PATH")]
+    data_dir: Option<String>,
+    /// The admin socket
+    #[arg(long = "socketPath", value_name = "PATH")]
+    socket_path: Option<String>,
+    /// The trust domain
+    #[arg(long = "trustDomain", value_name = "NAME")]
+    trust_domain: Option<String>,
+    /// File to log to
+    #[arg(long = "logFile", value_name = "PATH")]
+    log_file: Option<String>,
+    /// text or json
+    #[arg(long = "logFormat", value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// DEBUG, INFO, WARN or ERROR
+    #[arg(long = "logLevel", value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Result<Reply, CommandError> {
+        let config = self.file.load(&self.overrides())?;
+        umask(Mode::from_bits_truncate(UMASK));
+        logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| CommandError::Run(error.into()))?;
+        runtime.block_on(crate::run::run(config)).map_err(|failure| {
+            error!(error = describe(&failure), "server stopped");
+            CommandError::Run(failure.into())
+        })?;
+        Ok(Reply::default())
+    }
+
+    fn overrides(&self) -> Vec<Override> {
+        let given = [
+            ("-bindAddress", "bind_address", &self.bind_address),
+            ("-serverPort", "bind_port", &self.server_port),
+            ("-dataDir", "data_dir", &self.data_dir),
+            ("-socketPath", "socket_path", &self.socket_path),
+            ("-trustDomain", "trust_domain", &self.trust_domain),
+            ("-logFile", "log_file", &self.log_file),
+            ("-logFormat", "log_format", &self.log_format),
+            ("-logLevel", "log_level", &self.log_level),
+        ];
+        let given =
+            given.into_iter().filter_map(|(flag, key, value)| Some(Override { flag, key, value: value.clone()? }));
+        given.collect()
+    }
+}
+
+/// Checks a configuration file without starting anything.
+#[derive(Debug, Args)]
+#[command(after_help = "Prints every mistake with its line, or that there is none. Exit code 64: there are mistakes.
+Example: ironroot-server validate -config /etc/ironroot/server.conf")]
+pub(super) struct Validate {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Validate {
+    pub(super) fn execute(self) -> Result<Reply, CommandError> {
+        let config = self.file.load(&[])?;
+        let complaints = config.warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
+        let text = format!("{} is valid.\n", self.file.config.display());
+        Ok(Reply { text, complaints, ..Reply::default() })
+    }
+}

@@ -1,0 +1,36 @@
+//! Words and times for people.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+/// UNIX seconds as `2026-11-22 10:00:00 +0000 UTC`, the form SPIRE prints.
+pub(super) fn utc(unix_seconds: i64) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] +0000 UTC");
+    let time = OffsetDateTime::from_unix_timestamp(unix_seconds).ok();
+    time.and_then(|time| time.format(format).ok()).unwrap_or_else(|| unix_seconds.to_string())
+}
+
+/// `1 agent`, `2 agents`.
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// The wall clock, UNIX seconds.
+pub(super) fn now_unix() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_in_spires_form() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 +0000 UTC");
+        assert_eq!(utc(1_763_800_000), "2025-11-22 08:26:40 +0000 UTC");
+        assert_eq!(utc(i64::MAX), i64::MAX.to_string());
+    }
+}
