@@ -149,7 +149,7 @@ pub enum Refusal {
     /// Fewer resets than already seen.
     #[error(
         "the TPM's reset counter went back from {seen} to {now}: a copied, rolled back or cleared TPM; \
-         if it was cleared on purpose, delete the device's agent and attest again"
+         if it was cleared on purpose, delete the device and import or approve it again"
     )]
     ResetCountWentBack {
         /// At the last attestation.
