@@ -1,1 +1,170 @@
-//! The story of an agent process: open the TPM, publish the cache, serve, sync.
+//! The story of an agent process.
+//!
+//! ```text
+//!  lock ─► bind the Workload API ─► serve, drain                                  (this file)
+//!     └──► open the TPM ─► unseal and publish ─► sync until told to stop          (life.rs)
+//! ```
+//! Nothing on the way to the first identity waits for the network.
+
+mod health;
+mod life;
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironroot_attest::workload::{AttestorError, UnixAttestor, UnixAttestorConfig};
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::config::AgentConfig;
+use crate::endpoints::{EndpointError, Limits, NowUnix, WorkloadApiConfig, serve_workload_api};
+use crate::identities::Identities;
+use crate::trusted_time::TrustedTime;
+
+/// How long a stopping agent takes to keep what it holds. A slow chip and a slow disk need a second each.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Name of the lock file in the data directory.
+const LOCK_FILE: &str = "agent.lock";
+
+/// Why an agent cannot run. A server or a TPM that is away is no reason.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The data directory cannot be made or used.
+    #[error("cannot use the data directory {path}")]
+    DataDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// Another agent runs on the same data directory.
+    #[error("another agent is using the data directory {0}")]
+    Locked(PathBuf),
+    /// Local processes cannot be told apart.
+    #[error("cannot attest workloads")]
+    Attestor(#[from] AttestorError),
+    /// The Workload API cannot be served.
+    #[error("cannot serve the Workload API")]
+    WorkloadApi(#[from] EndpointError),
+    /// The health listener cannot be bound.
+    #[error("cannot listen for health checks on {address}")]
+    Health {
+        /// Host and port.
+        address: String,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs an agent until SIGTERM or SIGINT.
+pub async fn run(config: AgentConfig) -> Result<(), RunError> {
+    let _lock = lock(&config.data_dir)?;
+    let stop_asked = stop_signal()?;
+    let (stop, stopping) = watch::channel(false);
+    let time = TrustedTime::new();
+    let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
+
+    // First of all: while the socket is being bound, the chip unseals.
+    let life = tokio::spawn(life::live(config.clone(), publisher, time.clone(), stopping.clone()));
+    let workload_api =
+        serve_workload_api(workload_api(&config)?, identities.clone(), now(time), asked(stopping.clone()))?;
+    let mut workload_api = tokio::spawn(workload_api);
+    if let Some(health) = &config.health_checks {
+        tokio::spawn(health::listen(health, identities).await?);
+    }
+    info!(socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "agent started");
+
+    let ended = tokio::select! {
+        () = stop_asked => None,
+        ended = &mut workload_api => Some(ended),
+    };
+    info!("agent stopping");
+    stop.send_replace(true);
+    let drained = match ended {
+        Some(ended) => ended,
+        None => workload_api.await,
+    };
+    if tokio::time::timeout(LAST_WORDS, life).await.is_err() {
+        warn!("the agent stops before everything was kept");
+    }
+    drained.unwrap_or(Ok(()))?;
+    Ok(())
+}
+
+/// Makes the data directory if need be and locks it for this process.
+fn lock(directory: &Path) -> Result<Flock<File>, RunError> {
+    let unusable = |error| RunError::DataDirectory { path: directory.to_owned(), error };
+    DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(unusable)?;
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(directory.join(LOCK_FILE));
+    Flock::lock(file.map_err(unusable)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => RunError::Locked(directory.to_owned()),
+        other => unusable(other.into()),
+    })
+}
+
+fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
+    let attestor = UnixAttestorConfig {
+        discover_workload_path: config.workload_attestor.discover_workload_path,
+        workload_size_limit: config.workload_attestor.workload_size_limit,
+    };
+    Ok(WorkloadApiConfig {
+        socket_path: config.socket_path.clone(),
+        attestor: UnixAttestor::new(attestor)?,
+        limits: Limits::default(),
+    })
+}
+
+fn now(time: TrustedTime) -> NowUnix {
+    Arc::new(move || time.now_unix())
+}
+
+/// Done once `stopping` says so, or nobody is left to say it.
+async fn asked(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Registered before anything else happens, so that a signal during the start ends the agent in order.
+fn stop_signal() -> Result<impl Future<Output = ()>, RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_agent_on_the_same_directory_is_told_so() {
+        let directory = tempfile::tempdir().expect("directory");
+        let data_dir = directory.path().join("made").join("if missing");
+        let held = lock(&data_dir).expect("first");
+        assert!(matches!(lock(&data_dir), Err(RunError::Locked(path)) if path == data_dir));
+        drop(held);
+        lock(&data_dir).expect("free again");
+    }
+
+    #[test]
+    fn an_unusable_directory_is_named() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        assert!(matches!(lock(&file.path().join("below")), Err(RunError::DataDirectory { .. })));
+    }
+}

@@ -319,7 +319,7 @@ impl Synchronizer {
             WritePlan::Wait(pause) => return Some(pause),
             WritePlan::Write | WritePlan::WriteAndIncrement => {}
         }
-        let state = self.to_keep().await?;
+        let state = self.state_to_keep().await?;
         match self.parts.memory.keep(plan, self.changes, state).await {
             Ok(()) => self.changes = Changes::default(),
             Err(error) => warn!(error = %chain(&error), "identities are not kept; a restart would lose what is new"),
@@ -327,7 +327,7 @@ impl Synchronizer {
         None
     }
 
-    async fn to_keep(&mut self) -> Option<ToKeep> {
+    async fn state_to_keep(&mut self) -> Option<ToKeep> {
         let time = self.parts.time.record(self.parts.keys.tpm_clock().await);
         let bundle = self.bundle.as_ref()?;
         let state = IdentitiesToCache { bundle, synced_unix: self.synced_unix, time };
@@ -337,7 +337,7 @@ impl Synchronizer {
 }
 
 /// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ironroot_attest::tpm::{KeyBlob, Tpm};
+use tracing::error;
+use zeroize::Zeroizing;
 
 use super::{AgentKey, KeyError, SoftwareKey, TpmKey};
 use crate::durable_file;
@@ -34,36 +36,50 @@ pub enum KeyPlace {
 /// Two slots for the agent's key.
 pub struct KeyStore {
     place: KeyPlace,
-    slots: [Option<AgentKey>; 2],
+    slots: [Slot; 2],
     current: Option<usize>,
     attestation_key: Option<KeyBlob>,
 }
 
+enum Slot {
+    Empty,
+    Key(AgentKey),
+    /// There is a file, but no key can be read from it. It is not overwritten: the certificate that belongs to it may be
+    /// the only way back to the server.
+    Unreadable,
+}
+
 impl KeyStore {
-    /// Reads what is kept. A key file that cannot be used is an error: it is never overwritten silently, because the
-    /// certificate that belongs to it may be the only way back to the server.
-    pub fn open(place: KeyPlace) -> Result<Self, KeyError> {
-        let mut store = Self { place, slots: [None, None], current: None, attestation_key: None };
+    /// Reads what is kept. A file that cannot be read is logged; the store then works with the other slot.
+    pub fn open(place: KeyPlace) -> Self {
+        let mut store = Self { place, slots: [Slot::Empty, Slot::Empty], current: None, attestation_key: None };
         for slot in 0..2 {
-            store.slots[slot] = store.read_slot(slot)?;
+            store.slots[slot] = store.read_slot(slot).unwrap_or_else(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                error!(%error, cause, "an agent key cannot be read; repair or remove its file");
+                Slot::Unreadable
+            });
         }
         if let KeyPlace::Tpm { directory, .. } = &store.place {
             // Only a cache: a new one is made when this one is missing or damaged.
             store.attestation_key = read_blob(&attestation_key_path(directory)).unwrap_or_default();
         }
-        Ok(store)
+        store
     }
 
     /// The slot that holds the key `spki_der` becomes current; whether there is one.
     pub fn adopt(&mut self, spki_der: &[u8]) -> bool {
-        let holds = |key: &Option<AgentKey>| key.as_ref().is_some_and(|k| k.spki_der() == spki_der);
+        let holds = |slot: &Slot| matches!(slot, Slot::Key(key) if key.spki_der() == spki_der);
         self.current = self.slots.iter().position(holds);
         self.current.is_some()
     }
 
     /// The key of the current certificate.
     pub fn current(&self) -> Option<&AgentKey> {
-        self.current.and_then(|slot| self.slots[slot].as_ref())
+        match self.slots[self.current?] {
+            Slot::Key(ref key) => Some(key),
+            Slot::Empty | Slot::Unreadable => None,
+        }
     }
 
     /// A fresh key, kept in the slot that the current certificate does not use.
@@ -72,10 +88,22 @@ impl KeyStore {
             KeyPlace::Tpm { tpm, .. } => AgentKey::Tpm(Arc::new(TpmKey::generate(tpm).await?)),
             KeyPlace::Disk { .. } | KeyPlace::Memory => AgentKey::Software(Arc::new(SoftwareKey::generate()?)),
         };
-        let slot = self.current.map_or(0, |current| 1 - current);
+        let slot = self.free_slot()?;
         self.write_slot(slot, &key)?;
-        self.slots[slot] = Some(key.clone());
+        self.slots[slot] = Slot::Key(key.clone());
         Ok(key)
+    }
+
+    /// A slot that neither the current certificate uses nor an unreadable file.
+    fn free_slot(&mut self) -> Result<usize, KeyError> {
+        let free = |slot: &usize| Some(*slot) != self.current && !matches!(self.slots[*slot], Slot::Unreadable);
+        if let Some(slot) = (0..2).find(free) {
+            return Ok(slot);
+        }
+        // Only unreadable ones: perhaps the operator has repaired or removed the file by now.
+        let slot = self.current.map_or(0, |current| 1 - current);
+        self.slots[slot] = self.read_slot(slot)?;
+        Ok(slot)
     }
 
     /// The attestation key: restricted, a child of the endorsement key. Made once and kept wrapped, because making one
@@ -105,23 +133,20 @@ impl KeyStore {
         Some(TpmClock { clock_ms: reading.clock_ms, reset_count: reading.reset_count })
     }
 
-    fn read_slot(&self, slot: usize) -> Result<Option<AgentKey>, KeyError> {
-        match &self.place {
-            KeyPlace::Memory => Ok(None),
-            KeyPlace::Tpm { tpm, directory } => {
-                let blob = read_blob(&slot_path(directory, slot, "tpm"))?;
-                blob.map(|blob| Ok(AgentKey::Tpm(Arc::new(TpmKey::new(tpm.clone(), blob)?)))).transpose()
-            }
+    fn read_slot(&self, slot: usize) -> Result<Slot, KeyError> {
+        let key = match &self.place {
+            KeyPlace::Memory => None,
+            KeyPlace::Tpm { tpm, directory } => match read_blob(&slot_path(directory, slot, "tpm"))? {
+                Some(blob) => Some(AgentKey::Tpm(Arc::new(TpmKey::new(tpm.clone(), blob)?))),
+                None => None,
+            },
             KeyPlace::Disk { directory } => {
                 let path = slot_path(directory, slot, "key");
-                let der = zeroize::Zeroizing::new(read_file(&path)?.unwrap_or_default());
-                if der.is_empty() {
-                    return Ok(None);
-                }
-                let key = SoftwareKey::parse_pkcs8(&der).ok_or(KeyError::Content(path))?;
-                Ok(Some(AgentKey::Software(Arc::new(key))))
+                let parse = |der: Vec<u8>| SoftwareKey::parse_pkcs8(&Zeroizing::new(der)).ok_or(KeyError::Content(path.clone()));
+                read_file(&path)?.map(parse).transpose()?.map(|key| AgentKey::Software(Arc::new(key)))
             }
-        }
+        };
+        Ok(key.map_or(Slot::Empty, Slot::Key))
     }
 
     fn write_slot(&self, slot: usize, key: &AgentKey) -> Result<(), KeyError> {
@@ -167,7 +192,7 @@ mod tests {
     use super::*;
 
     fn disk(directory: &Path) -> KeyStore {
-        KeyStore::open(KeyPlace::Disk { directory: directory.to_owned() }).expect("opened")
+        KeyStore::open(KeyPlace::Disk { directory: directory.to_owned() })
     }
 
     #[tokio::test]
@@ -190,20 +215,24 @@ mod tests {
 
     #[tokio::test]
     async fn memory_keys_leave_no_file() {
-        let mut store = KeyStore::open(KeyPlace::Memory).expect("opened");
+        let mut store = KeyStore::open(KeyPlace::Memory);
         let key = store.prepare().await.expect("key");
         assert!(store.adopt(key.spki_der()) && !key.is_in_tpm());
         assert!(!store.adopt(b"another key"));
         assert!(store.current().is_none());
     }
 
-    #[test]
-    fn a_damaged_key_file_is_an_error_and_stays() {
+    #[tokio::test]
+    async fn a_damaged_key_file_is_never_overwritten() {
         let directory = tempfile::tempdir().expect("directory");
-        let path = slot_path(directory.path(), 0, "key");
-        std::fs::write(&path, b"damaged").expect("written");
-        let refused = KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() });
-        assert!(matches!(refused, Err(KeyError::Content(_))));
-        assert_eq!(std::fs::read(&path).expect("kept"), b"damaged");
+        let damaged = slot_path(directory.path(), 0, "key");
+        std::fs::write(&damaged, b"damaged").expect("written");
+        let mut store = disk(directory.path());
+        let key = store.prepare().await.expect("the other slot is free").spki_der().to_vec();
+        assert!(store.adopt(&key));
+        assert!(matches!(store.prepare().await, Err(KeyError::Content(_))), "no slot left");
+        assert_eq!(std::fs::read(&damaged).expect("kept"), b"damaged");
+        std::fs::remove_file(&damaged).expect("removed by the operator");
+        store.prepare().await.expect("free again");
     }
 }

@@ -89,6 +89,11 @@ impl Memory {
 }
 
 impl SealedMemory {
+    /// The cache itself, for reading.
+    pub fn cache(&mut self) -> &mut SealedCache {
+        &mut self.cache
+    }
+
     async fn keep(&mut self, increment: bool, changes: Changes, state: ToKeep) -> Result<(), MemoryError> {
         self.cache.store(&state.record, &state.identities, increment).await?;
         self.written = Some(Instant::now());

@@ -6,14 +6,57 @@ use rustls_pki_types::CertificateDer;
 use tracing::{info, warn};
 
 use super::schedule::{renewal_in, unit};
-use super::{Agent, Synchronizer, chain};
+use super::{Agent, Memory, Synchronizer, chain};
 use crate::agent_record::AgentRecord;
-use crate::sealed_cache::CachedIdentities;
+use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
 use crate::server_answers::{TrustBundle, restored_agent_svid};
 
 impl Synchronizer {
-    /// Takes up cached identities and publishes them at once: the offline start.
-    pub fn restore_identities(&mut self, cached: CachedIdentities) {
+    /// Takes up what is kept, identities first, and publishes them at once: the offline start. What cannot be used is
+    /// logged once and costs a new attestation, nothing else.
+    pub async fn restore(&mut self) {
+        match &mut self.parts.memory {
+            Memory::Sealed(memory) => match memory.cache().open().await {
+                Ok(Some(file)) => self.restore_sealed(&file).await,
+                Ok(None) => info!("there is no sealed cache yet"),
+                Err(refusal) => warn_refused(&refusal),
+            },
+            Memory::Plain(directory) => match AgentRecord::read(directory) {
+                Ok(Some(record)) => self.restore_record(record),
+                Ok(None) => {}
+                Err(error) => warn!(error = %chain(&error), "the agent's record is not used"),
+            },
+        }
+    }
+
+    async fn restore_sealed(&mut self, file: &SealedFile) {
+        let trust_domain = self.parts.trust_domain.clone();
+        let Memory::Sealed(memory) = &mut self.parts.memory else { return };
+        let mut refused = None;
+        match memory.cache().identities(file, &trust_domain).await {
+            Ok(cached) => self.restore_identities(cached),
+            Err(refusal) => refused = Some(refusal),
+        }
+        let Memory::Sealed(memory) = &mut self.parts.memory else { return };
+        match memory.cache().record(file).await {
+            Ok(record) => self.restore_record(record),
+            // One cause, one warning: what spoils both sections is told once.
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+        match refused {
+            Some(refusal) => warn_refused(&refusal),
+            None => self.finish_interrupted_write(file).await,
+        }
+    }
+
+    async fn finish_interrupted_write(&mut self, file: &SealedFile) {
+        let Memory::Sealed(memory) = &mut self.parts.memory else { return };
+        if let Err(error) = memory.cache().finish_interrupted_write(file).await {
+            warn!(error = %chain(&error), "an older sealed cache could still be put back");
+        }
+    }
+
+    fn restore_identities(&mut self, cached: CachedIdentities) {
         self.parts.time.restore(cached.time, None);
         let now_unix = self.parts.time.now_unix();
         self.synced_unix = cached.synced_unix;
@@ -25,8 +68,7 @@ impl Synchronizer {
         info!(entries, synced_unix = self.synced_unix, "identities restored from the sealed cache");
     }
 
-    /// Takes up what the agent knew of itself. What is not usable any more costs a new attestation, nothing else.
-    pub fn restore_record(&mut self, record: AgentRecord) {
+    fn restore_record(&mut self, record: AgentRecord) {
         if let Some(time) = record.time {
             self.parts.time.restore(time, None);
         }
@@ -67,4 +109,9 @@ impl Synchronizer {
         info!(spiffe_id = %svid.spiffe_id, "agent certificate restored");
         self.agent = Some(Agent { svid, reattestable: record.reattestable, due });
     }
+}
+
+/// The one warning that a cache is not used.
+fn warn_refused(refusal: &CacheRefusal) {
+    warn!(error = %chain(refusal), "the sealed cache is refused; identities come from the server again");
 }
