@@ -10,6 +10,8 @@ mod dns_name;
 mod encoded;
 mod filter;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 use ironroot_attest::SelectorSet;
 

@@ -18,6 +18,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database holds join tokens: nobody but the server reads it.
 const MODE: u32 = 0o600;
 
+/// Smallest page, and so smallest file, of SQLite, bytes. Source: sqlite.org/fileformat2.html §1.3.2.
+const MIN_BYTES: u64 = 512;
+
 /// An open, checked database and the lock that makes it ours.
 pub(super) struct Database {
     pub path: PathBuf,
@@ -46,6 +49,7 @@ pub(super) fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&
         found(path, trust_domain, migrations)?;
     }
     let connection = connect(path)?;
+    check_length(path, &connection)?;
     check_integrity(&connection)?;
     schema::check_owner(&connection, trust_domain)?;
     back_up_before_migration(path, &connection, migrations)?;
@@ -66,13 +70,14 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Whether there is a database. An empty file, or a log without its file, is what is left of one, not a fresh start.
+/// Whether there is a database. What is left of one, a file too short for one or a log without its file, is no fresh
+/// start; SQLite would take it for one.
 fn exists(path: &Path) -> Result<bool, StoreError> {
     match fs::metadata(path) {
-        Ok(meta) if meta.len() == 0 => Err(StoreError::Corrupt(format!("{} is empty", path.display()))),
+        Ok(meta) if meta.len() < MIN_BYTES => Err(StoreError::Corrupt(format!("it has only {} bytes", meta.len()))),
         Ok(_) => Ok(true),
         Err(e) if e.kind() == ErrorKind::NotFound && beside(path, "-wal").exists() => {
-            Err(StoreError::Corrupt(format!("{} is missing, its write-ahead log is there", path.display())))
+            Err(StoreError::Corrupt("the file is missing, its write-ahead log is there".into()))
         }
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
         Err(e) => Err(StoreError::open(path, e)),
@@ -114,6 +119,19 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)
+}
+
+/// SQLite takes what is missing of the last page for zeros. Looked at once the log is in the file; if another program
+/// reads just then and holds that up, the next start looks.
+fn check_length(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let held_up: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, u32>(0));
+    let expected = u64::from(pragma("page_count")?) * u64::from(pragma("page_size")?);
+    let found = fs::metadata(path).map_err(|e| StoreError::open(path, e))?.len();
+    if held_up || found >= expected {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("it has {found} bytes, {expected} are expected")))
 }
 
 /// Reads every page: a truncated or flipped file is refused here, by name of what is wrong.

@@ -1,0 +1,214 @@
+//! Group commit, full disks and migrations: what needs to see the connection.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use ironroot_api::TrustDomain;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::writer::Writer;
+use super::{Store, StoreError, file, schema};
+
+struct Fixture {
+    directory: TempDir,
+    trust_domain: TrustDomain,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        Self { directory, trust_domain: TrustDomain::new("example.org").expect("legal") }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("datastore.sqlite3")
+    }
+
+    fn open_with(&self, migrations: &[&str]) -> Result<file::Database, StoreError> {
+        file::open_with(&self.path(), &self.trust_domain, migrations)
+    }
+
+    fn open(&self) -> file::Database {
+        self.open_with(schema::MIGRATIONS).expect("opens")
+    }
+
+    fn sql<T: rusqlite::types::FromSql>(&self, query: &str) -> T {
+        let connection = Connection::open(self.path()).expect("opens");
+        connection.query_row(query, [], |row| row.get(0)).expect(query)
+    }
+}
+
+fn add_token(connection: &Connection, token: &str) -> Result<(), StoreError> {
+    connection.execute("INSERT INTO join_tokens (token, expires_at) VALUES (?1, 1)", [token])?;
+    Ok(())
+}
+
+/// Keeps the writer busy until dropped, so that what is sent meanwhile is committed together.
+fn hold(writer: &Writer) -> mpsc::Sender<()> {
+    let (release, wait) = mpsc::channel::<()>();
+    let writer = writer.clone();
+    tokio::spawn(async move {
+        let _ = writer.run(move |_| Ok::<_, StoreError>(wait.recv().is_ok()), |_| ()).await;
+    });
+    release
+}
+
+#[tokio::test]
+async fn one_change_that_fails_takes_none_of_its_batch_with_it() {
+    let fixture = Fixture::new();
+    let writer = Writer::start(fixture.open()).expect("starts");
+    let release = hold(&writer);
+    let change = |name: &'static str, good: bool| {
+        writer.run(
+            move |connection| {
+                add_token(connection, name)?;
+                if good { Ok(name) } else { Err(StoreError::Corrupt(name.into())) }
+            },
+            |_| (),
+        )
+    };
+    let changes = [change("a", true), change("b", false), change("c", true), change("a", true), change("d", true)];
+    let all = futures_util::future::join_all(changes);
+    let (results, ()) = tokio::join!(all, async { drop(release) });
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, false, true]);
+    assert!(matches!(&results[1], Err(StoreError::Corrupt(why)) if why == "b"));
+    writer.close().await;
+    let tokens: String = fixture.sql("SELECT group_concat(token ORDER BY token) FROM join_tokens");
+    assert_eq!(tokens, "a,c,d");
+}
+
+#[tokio::test]
+async fn committed_runs_after_the_commit_and_in_order() {
+    let fixture = Fixture::new();
+    let writer = Writer::start(fixture.open()).expect("starts");
+    let release = hold(&writer);
+    let (seen, order) = mpsc::channel();
+    let changes = (0..50).map(|n| {
+        let (seen, path) = (seen.clone(), fixture.path());
+        writer.run(
+            move |connection| add_token(connection, &n.to_string()),
+            move |()| {
+                let other = Connection::open(path).expect("opens");
+                let durable: bool = other
+                    .query_row("SELECT count(*) FROM join_tokens WHERE token = ?1", [n.to_string()], |row| row.get(0))
+                    .expect("reads");
+                seen.send((n, durable)).expect("test listens");
+            },
+        )
+    });
+    let all = futures_util::future::join_all(changes);
+    let (results, ()) = tokio::join!(all, async { drop(release) });
+    assert!(results.iter().all(Result::is_ok));
+    drop(seen);
+    assert_eq!(order.iter().collect::<Vec<_>>(), (0..50).map(|n| (n, true)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_has_its_change_all_the_same() {
+    let fixture = Fixture::new();
+    let store = Store::open(&fixture.path(), &fixture.trust_domain).expect("opens");
+    let mut given_up = Box::pin(store.put_ca_journal(b"journal".to_vec()));
+    // One poll queues the change.
+    let _ = futures_util::poll!(&mut given_up);
+    drop(given_up);
+    assert_eq!(store.ca_journal().await.expect("reads"), Some(b"journal".to_vec()));
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_does_not_fit_and_goes_on() {
+    let fixture = Fixture::new();
+    let database = fixture.open();
+    let pages: i64 = database.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("pages");
+    database.connection.pragma_update(None, "max_page_count", pages + 2).expect("limit");
+    let writer = Writer::start(database).expect("starts");
+    let big = |size: usize| {
+        writer.run(
+            move |connection| {
+                let put = "INSERT OR REPLACE INTO ca_journal (only, journal) VALUES (1, zeroblob(?1))";
+                connection.execute(put, [size as i64]).map_err(StoreError::from)
+            },
+            |_| (),
+        )
+    };
+    let small = |name: &'static str| writer.run(move |connection| add_token(connection, name), |()| ());
+    assert!(matches!(big(1 << 20).await, Err(StoreError::Full(_))));
+    let release = hold(&writer);
+    let together = async { tokio::join!(small("a"), big(1 << 20), small("b")) };
+    let ((a, too_big, b), ()) = tokio::join!(together, async { drop(release) });
+    assert!(matches!(too_big, Err(StoreError::Full(_))), "{too_big:?}");
+    writer.close().await;
+    // Whatever SQLite did with the transaction around the failure: what was promised is there, and nothing else.
+    for (name, promised) in [("a", a.is_ok()), ("b", b.is_ok())] {
+        let there: bool = fixture.sql(&format!("SELECT count(*) FROM join_tokens WHERE token = '{name}'"));
+        assert_eq!(there, promised, "{name}");
+    }
+    assert!(b.is_ok(), "a change after the failed one has a transaction of its own");
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let fixture = Fixture::new();
+    let store = Store::open(&fixture.path(), &fixture.trust_domain).expect("opens");
+    store.close().await;
+    assert!(matches!(store.ca_journal().await, Err(StoreError::Closed)));
+    assert!(Store::open(&fixture.path(), &fixture.trust_domain).is_ok(), "the lock is free again");
+}
+
+const NEXT: &str = "ALTER TABLE about ADD COLUMN extra TEXT";
+
+#[test]
+fn migrates_an_older_file_and_leaves_a_copy_of_it() {
+    let fixture = Fixture::new();
+    add_token(&fixture.open().connection, "kept").expect("adds");
+    let newer = [schema::MIGRATIONS, &[NEXT]].concat();
+    fixture.open_with(&newer).expect("migrates").close();
+    assert_eq!(fixture.sql::<i64>("PRAGMA user_version"), newer.len() as i64);
+    assert_eq!(fixture.sql::<String>("SELECT token FROM join_tokens"), "kept");
+    let mut backup = fixture.path().into_os_string();
+    backup.push(format!(".v{}", schema::MIGRATIONS.len()));
+    let backup = Connection::open(backup).expect("the copy");
+    let kept: String = backup.query_row("SELECT token FROM join_tokens", [], |row| row.get(0)).expect("reads");
+    assert_eq!(kept, "kept");
+}
+
+#[test]
+fn a_migration_that_fails_leaves_the_file_as_it_was() {
+    let fixture = Fixture::new();
+    fixture.open().close();
+    let broken = [schema::MIGRATIONS, &[NEXT, "CREATE TABLE about (x)"]].concat();
+    assert!(matches!(fixture.open_with(&broken), Err(StoreError::Sql(_))));
+    assert_eq!(fixture.sql::<i64>("PRAGMA user_version"), schema::MIGRATIONS.len() as i64);
+    fixture.open().close();
+}
+
+#[test]
+fn refuses_a_file_that_a_newer_server_wrote() {
+    let fixture = Fixture::new();
+    let newer = [schema::MIGRATIONS, &[NEXT]].concat();
+    fixture.open_with(&newer).expect("founds").close();
+    let known = schema::MIGRATIONS.len() as i64;
+    let refused = fixture.open_with(schema::MIGRATIONS).map(drop);
+    assert!(matches!(refused, Err(StoreError::NewerSchema { found, known: k }) if found == known + 1 && k == known));
+}
+
+#[test]
+fn every_commit_waits_for_the_disk() {
+    let connection = Fixture::new().open().connection;
+    let pragma = |name: &str| -> i64 { connection.query_row(&format!("PRAGMA {name}"), [], |r| r.get(0)).expect(name) };
+    assert_eq!((pragma("synchronous"), pragma("foreign_keys")), (2, 1));
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).expect("mode");
+    assert_eq!(mode, "wal");
+}
+
+#[test]
+fn sqlites_codes_become_what_an_operator_can_act_on() {
+    use rusqlite::ffi;
+    let error = |code| StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+    assert!(matches!(error(ffi::SQLITE_FULL), StoreError::Full(_)));
+    assert!(matches!(error(ffi::SQLITE_READONLY), StoreError::ReadOnly));
+    assert!(matches!(error(ffi::SQLITE_BUSY), StoreError::Locked));
+    assert!(matches!(error(ffi::SQLITE_CORRUPT), StoreError::Corrupt(_)));
+    assert!(matches!(error(ffi::SQLITE_NOTADB), StoreError::Corrupt(_)));
+    assert!(matches!(error(ffi::SQLITE_IOERR), StoreError::Sql(_)));
+}
