@@ -2,6 +2,7 @@
 //!
 //! One emulator per test, own ports and directories, killed on drop. A missing emulator is a red test.
 
+pub mod authority;
 pub mod child;
 pub mod deployment;
 pub mod manufacturer;

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use ironroot_hsm::{Pin, TokenConfig, TokenUri};
 use tempfile::TempDir;
 
+use crate::child;
+
 /// The variable that SoftHSM takes its configuration's path from.
 pub const CONFIGURATION_VARIABLE: &str = "SOFTHSM2_CONF";
 /// The label of every lab token.
@@ -129,15 +131,16 @@ impl SoftHsm {
         let (variable, path) = self.environment();
         let log = self.root.join("child.log");
         let output = fs::File::create(&log).expect("a file of our own");
-        let mut child = Command::new(std::env::current_exe().expect("this test binary"))
+        let this_binary = std::env::current_exe().expect("this test binary");
+        let mut command = child::dies_with_us(this_binary.to_str().expect("a path that is text"));
+        command
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(variable, path)
             .env(CHILD_VARIABLE, test)
             .stdin(Stdio::null())
             .stderr(output.try_clone().expect("a file of our own"))
-            .stdout(output)
-            .spawn()
-            .expect("this test binary runs again");
+            .stdout(output);
+        let mut child = child::spawn(command).expect("this test binary runs again");
         let deadline = Instant::now() + CHILD_DEADLINE;
         let status = loop {
             if let Some(status) = child.try_wait().expect("our own child") {

@@ -60,9 +60,15 @@ mod tests {
     fn svid_subjects_are_byte_for_byte_those_of_spire() {
         for (common_name, go) in [
             (None, "301d310b3009060355040613025553310e300c060355040a13055350495245"),
-            (Some("db.example"), "3032310b3009060355040613025553310e300c060355040a13055350495245311330110603550403130a64622e6578616d706c65"),
+            (
+                Some("db.example"),
+                "3032310b3009060355040613025553310e300c060355040a13055350495245311330110603550403130a64622e6578616d706c65",
+            ),
             // An asterisk needs a UTF8String.
-            (Some("*.example"), "3031310b3009060355040613025553310e300c060355040a130553504952453112301006035504030c092a2e6578616d706c65"),
+            (
+                Some("*.example"),
+                "3031310b3009060355040613025553310e300c060355040a130553504952453112301006035504030c092a2e6578616d706c65",
+            ),
         ] {
             assert_eq!(hex(&svid_subject(common_name).unwrap()), go);
         }
@@ -72,10 +78,16 @@ mod tests {
     fn ca_subjects_are_byte_for_byte_those_of_spire() {
         let list = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect();
         let subject = CaSubject { country: list(&["US"]), organization: list(&["SPIFFE"]), common_name: None };
-        assert_eq!(hex(&ca_subject(&subject, "123").unwrap()), "302c310b3009060355040613025553310f300d060355040a1306535049464645310c300a06035504051303313233");
+        assert_eq!(
+            hex(&ca_subject(&subject, "123").unwrap()),
+            "302c310b3009060355040613025553310f300d060355040a1306535049464645310c300a06035504051303313233"
+        );
         // Several values of one kind are one RDN, sorted by their encoding.
         let (country, organization) = (list(&["US", "DE"]), list(&["Zeta", "Äcme"]));
         let subject = CaSubject { country, organization, common_name: Some("a_b".to_owned()) };
-        assert_eq!(hex(&ca_subject(&subject, "1").unwrap()), "304f311630090603550406130244453009060355040613025553311b300b060355040a13045a657461300c060355040a0c05c384636d65310c300a06035504030c03615f62310a30080603550405130131");
+        assert_eq!(
+            hex(&ca_subject(&subject, "1").unwrap()),
+            "304f311630090603550406130244453009060355040613025553311b300b060355040a13045a657461300c060355040a0c05c384636d65310c300a06035504030c03615f62310a30080603550405130131"
+        );
     }
 }

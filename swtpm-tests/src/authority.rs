@@ -1,0 +1,116 @@
+//! A certificate authority in the test's own process: real store, real token, time as an argument.
+
+use std::path::PathBuf;
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use ironroot_api::TrustDomain;
+use ironroot_api::csr::Spki;
+use ironroot_hsm::{KeyId, Token};
+use ironroot_server::ca::{CaError, CaPolicy, CertificateAuthority, IssuedSvid, Journal, SlotName, TrustBundle};
+use ironroot_server::config::CaSubject;
+use ironroot_server::store::Store;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tempfile::TempDir;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+
+use crate::softhsm::SoftHsm;
+
+/// The trust domain of these CAs.
+pub const TRUST_DOMAIN: &str = "example.org";
+/// A moment to begin at, UNIX seconds (2027-01-15).
+pub const NOW: i64 = 1_800_000_000;
+
+/// A store in its own directory, and a token, for CAs that are started again and again.
+pub struct AuthorityLab {
+    /// The token.
+    pub token: Token,
+    /// The store.
+    pub store: Store,
+    ca_ttl_seconds: i64,
+    _directory: TempDir,
+}
+
+impl AuthorityLab {
+    /// A new store beside the token of `hsm`, which must be this process's.
+    pub fn new(hsm: &SoftHsm, ca_ttl_seconds: i64) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let lab = Self::at(hsm, directory.path().join("datastore.sqlite3"), ca_ttl_seconds);
+        Self { _directory: directory, ..lab }
+    }
+
+    /// The store in this file beside the token of `hsm`.
+    pub fn at(hsm: &SoftHsm, file: PathBuf, ca_ttl_seconds: i64) -> Self {
+        let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("a constant");
+        let store = Store::open(&file, &trust_domain).expect("a store of our own");
+        let token = Token::open(hsm.token_config(2)).expect("a token of our own");
+        Self { token, store, ca_ttl_seconds, _directory: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// Starts a CA as a server that starts at `now_unix` does.
+    pub async fn start(&self, now_unix: i64) -> Result<CertificateAuthority, CaError> {
+        CertificateAuthority::start(self.token.clone(), self.store.clone(), self.policy(), now_unix).await
+    }
+
+    /// The trust domain.
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.store.trust_domain().clone()
+    }
+
+    /// CKA_ID of a slot's key.
+    pub fn key_id(&self, slot: SlotName) -> KeyId {
+        slot.key_id(self.store.trust_domain())
+    }
+
+    /// The journal as the store has it.
+    pub async fn journal(&self) -> Journal {
+        let bytes = self.store.ca_journal().await.expect("a store of our own").expect("a CA was founded");
+        Journal::from_bytes(&bytes, self.store.trust_domain()).expect("what the CA wrote")
+    }
+
+    /// Makes the store say something else, as if a server had stopped there.
+    pub async fn put(&self, journal: &Journal) {
+        self.store.put_ca_journal(journal.to_bytes()).await.expect("a store of our own");
+    }
+
+    /// Takes the CA's keys out of the token, for the next store beside it.
+    pub async fn forget_keys(&self) {
+        for slot in SlotName::BOTH {
+            self.token.destroy(&self.key_id(slot)).await.expect("a token of our own");
+        }
+    }
+
+    fn policy(&self) -> CaPolicy {
+        let subject = CaSubject { country: vec!["US".into()], organization: vec!["SPIFFE".into()], common_name: None };
+        let (agent_ttl_seconds, x509_svid_ttl_seconds) = (3600, 3600);
+        let (trust_domain, ca_ttl_seconds) = (self.trust_domain(), self.ca_ttl_seconds);
+        CaPolicy { trust_domain, subject, ca_ttl_seconds, agent_ttl_seconds, x509_svid_ttl_seconds }
+    }
+}
+
+/// A fresh key to certify.
+pub fn spki() -> Spki {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key");
+    let der = key.public_key().as_der().expect("DER of a key");
+    Spki::parse(der.as_ref()).expect("a good key")
+}
+
+/// What a peer's TLS library does with an SVID: the path to the bundle, for both usages, at `now_unix`.
+pub fn verify(svid: &IssuedSvid, bundle: &TrustBundle, now_unix: i64) -> Result<(), webpki::Error> {
+    let authorities: Vec<_> = bundle.authorities.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    let anchors: Vec<_> = authorities.iter().map(|der| anchor_from_trusted_cert(der).expect("an authority")).collect();
+    let leaf = CertificateDer::from(svid.chain[0].as_slice());
+    let leaf = EndEntityCert::try_from(&leaf)?;
+    let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now_unix.unsigned_abs()));
+    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+        leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, &[], time, usage, None, None)?;
+    }
+    Ok(())
+}
+
+/// The CA signs something that its own bundle verifies.
+pub async fn assert_signs(ca: &CertificateAuthority, now_unix: i64) {
+    let svid = ca.sign_server_svid(&spki(), now_unix).await.expect("it signs");
+    let bundle = ca.bundle().borrow().clone();
+    verify(&svid, &bundle, now_unix).expect("it verifies");
+}

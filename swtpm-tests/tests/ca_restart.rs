@@ -1,0 +1,217 @@
+//! The CA and its token across restarts: found again, never replaced in silence, and no crash point is a dead end.
+
+use ironroot_api::TrustDomain;
+use ironroot_hsm::Token;
+use ironroot_lab::authority::{AuthorityLab as Lab, NOW, TRUST_DOMAIN, assert_signs, spki, verify};
+use ironroot_lab::softhsm::SoftHsm;
+use ironroot_server::ca::{CaError, Journal, SlotName, Step, plan};
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+const DAY: i64 = 24 * 60 * 60;
+
+#[test]
+fn the_same_authority_signs_after_a_restart() {
+    SoftHsm::run_in_child("the_same_authority_signs_after_a_restart", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY);
+            let before = lab.start(NOW).await.unwrap();
+            let bundle = before.bundle().borrow().clone();
+            let old = before.sign_server_svid(&spki(), NOW).await.unwrap();
+            drop(before);
+            let after = lab.start(NOW + 60).await.unwrap();
+            assert_eq!(*after.bundle().borrow(), bundle);
+            let new = after.sign_server_svid(&spki(), NOW + 60).await.unwrap();
+            for svid in [&old, &new] {
+                verify(svid, &bundle, NOW + 60).unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn a_lost_key_is_an_error_with_a_way_out_and_never_a_new_ca() {
+    SoftHsm::run_in_child("a_lost_key_is_an_error_with_a_way_out_and_never_a_new_ca", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY);
+            lab.start(NOW).await.unwrap();
+            let journal = lab.store.ca_journal().await.unwrap();
+            lab.token.destroy(&lab.key_id(SlotName::A)).await.unwrap();
+            for _ in 0..2 {
+                let error = lab.start(NOW).await.unwrap_err();
+                assert!(matches!(error, CaError::KeyLost { slot: SlotName::A, .. }), "{error}");
+                assert!(error.to_string().contains("restore the token from its backup"), "{error}");
+            }
+            assert_eq!(lab.store.ca_journal().await.unwrap(), journal, "the journal was touched");
+            assert!(lab.token.find(&lab.key_id(SlotName::A)).await.unwrap().is_none(), "a key was made");
+        });
+    });
+}
+
+#[test]
+fn another_key_in_the_slot_is_an_error() {
+    SoftHsm::run_in_child("another_key_in_the_slot_is_an_error", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY);
+            lab.start(NOW).await.unwrap();
+            lab.token.destroy(&lab.key_id(SlotName::A)).await.unwrap();
+            lab.token.generate_p256(&lab.key_id(SlotName::A), "imposter").await.unwrap();
+            let error = lab.start(NOW).await.unwrap_err();
+            assert!(matches!(error, CaError::KeyMismatch { slot: SlotName::A, .. }), "{error}");
+        });
+    });
+}
+
+#[test]
+fn a_key_without_a_journal_is_not_overwritten() {
+    SoftHsm::run_in_child("a_key_without_a_journal_is_not_overwritten", |hsm| {
+        run(async {
+            for slot in SlotName::BOTH {
+                let lab = Lab::new(hsm, DAY);
+                let key = lab.token.generate_p256(&lab.key_id(slot), "someone's").await.unwrap();
+                let error = lab.start(NOW).await.unwrap_err();
+                assert!(matches!(error, CaError::KeyWithoutJournal { .. }), "{error}");
+                assert!(lab.store.ca_journal().await.unwrap().is_none());
+                let kept = lab.token.find(&lab.key_id(slot)).await.unwrap().unwrap();
+                assert_eq!(kept.spki_der(), key.spki_der());
+                lab.token.destroy(&lab.key_id(slot)).await.unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn a_damaged_journal_and_another_trust_domains_are_refused() {
+    SoftHsm::run_in_child("a_damaged_journal_and_another_trust_domains_are_refused", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY);
+            lab.start(NOW).await.unwrap();
+            let other = Journal::new(&TrustDomain::new("example.com").unwrap()).to_bytes();
+            for bytes in [b"{}".to_vec(), Vec::new(), other] {
+                lab.store.put_ca_journal(bytes).await.unwrap();
+                assert!(matches!(lab.start(NOW).await, Err(CaError::Journal(_))));
+            }
+        });
+    });
+}
+
+/// Each pair of journal and token that a crash can leave behind, in the order of a rotation from slot A to slot B.
+#[test]
+fn every_crash_point_replays_to_the_same_step() {
+    SoftHsm::run_in_child("every_crash_point_replays_to_the_same_step", |hsm| {
+        run(async {
+            // Founding: the key is intended; then made but not written down; then prepared.
+            for key_made in [false, true] {
+                let lab = Lab::new(hsm, DAY);
+                let intended = Journal::new(&lab.trust_domain()).intend(SlotName::A);
+                lab.put(&intended).await;
+                if key_made {
+                    lab.token.generate_p256(&lab.key_id(SlotName::A), "before the crash").await.unwrap();
+                }
+                assert_eq!(plan(NOW, &intended), Step::Prepare(SlotName::A));
+                let ca = lab.start(NOW).await.unwrap();
+                assert_signs(&ca, NOW).await;
+                lab.forget_keys().await;
+            }
+            // Rotation at half the lifetime.
+            let lab = Lab::new(hsm, DAY);
+            let ca = lab.start(NOW).await.unwrap();
+            let old = ca.sign_server_svid(&spki(), NOW).await.unwrap();
+            let half = NOW + DAY / 2;
+            for key_made in [false, true] {
+                let intended = lab.journal().await.intend(SlotName::B);
+                lab.put(&intended).await;
+                if key_made {
+                    lab.token.destroy(&lab.key_id(SlotName::B)).await.unwrap();
+                    lab.token.generate_p256(&lab.key_id(SlotName::B), "before the crash").await.unwrap();
+                }
+                assert_eq!(plan(half, &intended), Step::Prepare(SlotName::B));
+                let ca = lab.start(half).await.unwrap();
+                let bundle = ca.bundle().borrow().clone();
+                let svid = ca.sign_server_svid(&spki(), half).await.unwrap();
+                verify(&svid, &bundle, half).unwrap();
+                verify(&old, &bundle, NOW + 60).unwrap();
+                assert_eq!(lab.journal().await.active().map(|(slot, _)| slot), Some(SlotName::A));
+            }
+            // Prepared, published, not activated: the prepared key is kept.
+            let prepared = lab.journal().await;
+            let due = NOW + DAY * 5 / 6;
+            assert_eq!(plan(due, &prepared), Step::Activate(SlotName::B));
+            lab.start(half + 1).await.unwrap();
+            assert_eq!(lab.journal().await, prepared);
+            let ca = lab.start(due).await.unwrap();
+            let bundle = ca.bundle().borrow().clone();
+            assert_eq!(bundle.sequence_number, prepared.sequence_number(), "activation publishes nothing new");
+            let new = ca.sign_server_svid(&spki(), due).await.unwrap();
+            verify(&new, &bundle, due).unwrap();
+            verify(&old, &bundle, NOW + 60).unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_lost_prepared_key_is_replaced_under_the_active_one() {
+    SoftHsm::run_in_child("a_lost_prepared_key_is_replaced_under_the_active_one", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY);
+            lab.start(NOW).await.unwrap();
+            let half = NOW + DAY / 2;
+            lab.start(half).await.unwrap();
+            lab.token.destroy(&lab.key_id(SlotName::B)).await.unwrap();
+            let ca = lab.start(half + 1).await.unwrap();
+            let journal = lab.journal().await;
+            assert!(journal.prepared().is_some());
+            assert_eq!(journal.active().map(|(slot, _)| slot), Some(SlotName::A));
+            assert_signs(&ca, half + 1).await;
+            let ca = lab.start(NOW + DAY * 5 / 6 + 60).await.unwrap();
+            assert_signs(&ca, NOW + DAY * 5 / 6 + 60).await;
+        });
+    });
+}
+
+#[test]
+fn ten_rotations_leave_two_keys_in_the_token() {
+    SoftHsm::run_in_child("ten_rotations_leave_two_keys_in_the_token", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, 60);
+            let mut sequence = 0;
+            let mut last = None;
+            for second in (0..600).step_by(5) {
+                let now = NOW + second;
+                let ca = lab.start(now).await.unwrap();
+                let bundle = ca.bundle().borrow().clone();
+                assert!(bundle.sequence_number >= sequence && bundle.authorities.len() <= 5);
+                sequence = bundle.sequence_number;
+                let svid = ca.sign_server_svid(&spki(), now).await.unwrap();
+                assert!(svid.not_after_unix - now >= 10, "only {} s left at {second}", svid.not_after_unix - now);
+                verify(&svid, &bundle, now).unwrap();
+                if let Some((svid, _)) = last.replace((svid, now)) {
+                    verify(&svid, &bundle, now).unwrap();
+                }
+            }
+            assert!(sequence >= 15, "{sequence} bundles");
+            let module = SoftHsm::module_path();
+            let listed = hsm.run(
+                "pkcs11-tool",
+                &[
+                    "--module",
+                    module.to_str().unwrap(),
+                    "--token-label",
+                    ironroot_lab::softhsm::LABEL,
+                    "--login",
+                    "--pin",
+                    ironroot_lab::softhsm::PIN,
+                    "--list-objects",
+                    "--type",
+                    "privkey",
+                ],
+            );
+            assert_eq!(listed.matches("Private Key Object").count(), 2, "{listed}");
+            assert!(listed.contains(&format!("{TRUST_DOMAIN} x509-CA-A")), "{listed}");
+            // The threads of a dropped token end by themselves; a new one works beside them.
+            assert!(Token::open(hsm.token_config(1)).is_ok());
+        });
+    });
+}
