@@ -5,6 +5,7 @@ mod json;
 mod reply;
 mod socket;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 pub use error::{CommandError, EXIT_CONFIG, code_name, describe};
@@ -12,22 +13,43 @@ pub use json::{base64, int64};
 pub use reply::{Output, Reply, UnknownOutput};
 pub use socket::{SocketChoice, SocketError};
 
-/// Rewrites Go's single-dash flags so that a parser of double-dash flags understands them: `-socketPath x` and
-/// `-output=json` become `--socketPath x` and `--output=json`.
+/// Rewrites Go's flags so that a parser of double-dash flags understands them: `-socketPath x` and `-output=json` become
+/// `--socketPath x` and `--output=json`; of `switches`, the flags without value, `-node=true` becomes `--node` and
+/// `-node=false` goes away.
 ///
 /// Left alone: everything after `--`, a lone `-` (standard input), one-letter flags such as `-h`, numbers such as `-5`.
-pub fn go_flags(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub fn go_flags(arguments: impl IntoIterator<Item = OsString>, switches: &BTreeSet<String>) -> Vec<OsString> {
     let mut rest_is_literal = false;
     let rewrite = |argument: OsString| {
         rest_is_literal |= argument == "--";
-        if rest_is_literal || !is_go_flag(&argument) {
-            return argument;
+        if rest_is_literal {
+            return Some(argument);
         }
-        let mut doubled = OsString::from("-");
-        doubled.push(argument);
-        doubled
+        let doubled = if is_go_flag(&argument) { doubled(&argument) } else { argument };
+        match set_switch(&doubled, switches) {
+            Some((name, true)) => Some(OsString::from(format!("--{name}"))),
+            Some((_, false)) => None,
+            None => Some(doubled),
+        }
     };
-    arguments.into_iter().map(rewrite).collect()
+    arguments.into_iter().filter_map(rewrite).collect()
+}
+
+fn doubled(argument: &OsStr) -> OsString {
+    let mut doubled = OsString::from("-");
+    doubled.push(argument);
+    doubled
+}
+
+/// The name and value of `--name=true` and its like. Source: Go's `strconv.ParseBool`.
+fn set_switch<'s>(argument: &OsStr, switches: &'s BTreeSet<String>) -> Option<(&'s str, bool)> {
+    let (name, value) = argument.to_str()?.strip_prefix("--")?.split_once('=')?;
+    let name = switches.get(name)?;
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some((name, true)),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some((name, false)),
+        _ => None,
+    }
 }
 
 fn is_go_flag(argument: &OsStr) -> bool {
@@ -53,10 +75,13 @@ mod tests {
             ("x -help", "x --help"),
             ("x -ttl -5", "x --ttl -5"),
             ("x entry delete -- -file", "x entry delete -- -file"),
-            ("x entry create -node=false", "x entry create --node=false"),
+            ("x entry create -node=false -admin", "x entry create --admin"),
+            ("x entry create -node=true --admin=1", "x entry create --node --admin"),
+            ("x entry create -node=maybe -hint=true", "x entry create --node=maybe --hint=true"),
         ] {
+            let switches = BTreeSet::from(["node".to_owned(), "admin".to_owned()]);
             let split = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
-            assert_eq!(go_flags(split(given)), split(wanted), "{given}");
+            assert_eq!(go_flags(split(given), &switches), split(wanted), "{given}");
         }
     }
 }

@@ -14,9 +14,11 @@ mod run;
 mod text;
 mod token;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use ironroot_api::command_line::{CommandError, Output, Reply, go_flags};
 
 /// Promises certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
@@ -25,9 +27,10 @@ use ironroot_api::command_line::{CommandError, Output, Reply, go_flags};
 #[command(after_help = "Flags take one dash or two. Example, from nothing to a device's first identity:
   ironroot-server run -config docs/server.conf &
   ironroot-server device import devices.csv
-  ironroot-server entry create -node -spiffeID spiffe://example.org/berlin -selector tpm2:label:site:berlin
-  ironroot-server entry create -parentID spiffe://example.org/berlin -spiffeID spiffe://example.org/web \\
-      -selector unix:user:web
+  ironroot-server entry create -node -spiffeID spiffe://example.org/berlin \\
+      -selector tpm2:label:site:berlin
+  ironroot-server entry create -parentID spiffe://example.org/berlin \\
+      -spiffeID spiffe://example.org/web -selector unix:user:web
   ironroot-server bundle show > bootstrap.pem")]
 pub struct Cli {
     #[command(subcommand)]
@@ -58,7 +61,7 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    match Cli::try_parse_from(go_flags(std::env::args_os())) {
+    match Cli::parse_go(std::env::args_os()) {
         Ok(cli) => cli.execute(),
         Err(error) => {
             // Help and version are answers, everything else is a mistake; SPIRE's code for mistakes is 1.
@@ -74,6 +77,12 @@ impl Cli {
         Self::command()
     }
 
+    /// Parses a command line with Go's flags: one dash or two, `-node` or `-node=true`.
+    pub fn parse_go(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let switches = switches(&Self::command());
+        Self::try_parse_from(go_flags(arguments, &switches))
+    }
+
     fn execute(self) -> ExitCode {
         match self.command {
             Command::Run(run) => finish(run.execute()),
@@ -86,6 +95,13 @@ impl Cli {
             Command::Device(device) => device.execute(),
         }
     }
+}
+
+/// The long flags of `command` and its subcommands that take no value.
+fn switches(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue));
+    let own = own.filter_map(|argument| argument.get_long().map(str::to_owned));
+    own.chain(command.get_subcommands().flat_map(switches)).collect()
 }
 
 fn finish(result: Result<Reply, CommandError>) -> ExitCode {

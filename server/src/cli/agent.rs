@@ -52,7 +52,7 @@ impl Agent {
 
 /// Lists attested agents.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server agent list -attestationType tpm2 -selector tpm2:label:site:berlin")]
+#[command(after_help = "Example: ironroot-server agent list -selector tpm2:label:site:berlin")]
 pub(super) struct List {
     #[command(flatten)]
     connection: Connection,
@@ -110,7 +110,7 @@ struct Named {
 
 /// Shows one agent with its selectors.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server agent show -spiffeID spiffe://example.org/spire/agent/tpm2/5f1c...")]
+#[command(after_help = "Example: ironroot-server agent show -spiffeID spiffe://example.org/spire/agent/tpm2/5f1c")]
 pub(super) struct Show {
     #[command(flatten)]
     agent: Named,
@@ -133,7 +133,7 @@ impl Show {
 
 /// Forgets an agent; it may attest again.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server agent evict -spiffeID spiffe://example.org/spire/agent/tpm2/5f1c...")]
+#[command(after_help = "Example: ironroot-server agent evict -spiffeID spiffe://example.org/spire/agent/tpm2/5f1c")]
 pub(super) struct Evict {
     #[command(flatten)]
     agent: Named,
@@ -151,7 +151,7 @@ impl Evict {
 
 /// Turns an agent away for good; it may not attest again until it is evicted.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server agent ban -spiffeID spiffe://example.org/spire/agent/tpm2/5f1c...")]
+#[command(after_help = "Example: ironroot-server agent ban -spiffeID spiffe://example.org/spire/agent/tpm2/5f1c")]
 pub(super) struct Ban {
     #[command(flatten)]
     agent: Named,

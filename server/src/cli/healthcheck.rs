@@ -17,10 +17,10 @@ pub(super) struct Healthcheck {
     #[command(flatten)]
     connection: Connection,
     /// Only ask whether the socket answers
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long)]
     shallow: bool,
     /// Say what is being done
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long)]
     verbose: bool,
 }
 

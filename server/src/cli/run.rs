@@ -21,7 +21,7 @@ struct ConfigFile {
     #[arg(long, value_name = "PATH", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
     /// Replace $NAME and ${NAME} in the file from the environment
-    #[arg(long = "expandEnv", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long = "expandEnv")]
     expand_env: bool,
 }
 
@@ -34,6 +34,7 @@ impl ConfigFile {
 /// Runs the server until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(after_help = "Flags win over the file. Exit code 64: the configuration is wrong, every mistake is printed.
+
 Example: ironroot-server run -config /etc/ironroot/server.conf -logLevel DEBUG")]
 pub(super) struct Run {
     #[command(flatten)]
@@ -101,6 +102,7 @@ impl Run {
 /// Checks a configuration file without starting anything.
 #[derive(Debug, Args)]
 #[command(after_help = "Prints every mistake with its line, or that there is none. Exit code 64: there are mistakes.
+
 Example: ironroot-server validate -config /etc/ironroot/server.conf")]
 pub(super) struct Validate {
     #[command(flatten)]

@@ -19,16 +19,16 @@ pub(super) struct Filter {
     #[arg(long = "matchSelectorsOn", value_name = "MODE", default_value = "superset")]
     match_selectors_on: MatchMode,
     /// How they attested, such as tpm2 or join_token
-    #[arg(long = "attestationType", value_name = "TYPE", default_value = "")]
+    #[arg(long = "attestationType", value_name = "TYPE", default_value = "", hide_default_value = true)]
     attestation_type: String,
     /// true or false; anything else: both
-    #[arg(long = "canReattest", value_name = "BOOL", default_value = "")]
+    #[arg(long = "canReattest", value_name = "BOOL", default_value = "", hide_default_value = true)]
     can_reattest: YesNoOrBoth,
     /// true or false; anything else: both
-    #[arg(long, value_name = "BOOL", default_value = "")]
+    #[arg(long, value_name = "BOOL", default_value = "", hide_default_value = true)]
     banned: YesNoOrBoth,
     /// Whose SVID ends before this, as "2006-01-02 15:04:05 -0700 -07"
-    #[arg(long = "expiresBefore", value_name = "TIME", default_value = "")]
+    #[arg(long = "expiresBefore", value_name = "TIME", default_value = "", hide_default_value = true)]
     expires_before: String,
 }
 

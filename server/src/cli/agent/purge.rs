@@ -25,7 +25,7 @@ pub(in crate::cli) struct Purge {
     #[arg(long = "expiredFor", value_name = "DURATION", default_value = "720h", value_parser = parse_duration)]
     expired_for: Duration,
     /// Only say which
-    #[arg(long = "dryRun", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long = "dryRun")]
     dry_run: bool,
 }
 

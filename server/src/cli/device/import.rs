@@ -21,16 +21,15 @@ use crate::cli::text::counted;
 
 /// Enrols the devices of a manifest: all of them, or none if one record is wrong.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "CSV has a head line; columns are ek_sha256 or ek_certificate, serial, and label:<name> for each label.
-JSON is a list of objects with ek_sha256 or ek_certificate, serial and labels. A device that is known already is updated.
+#[command(after_help = "CSV has a head line; columns are ek_sha256 or ek_certificate, serial, and label:<name> for
+each label. JSON is a list of objects with ek_sha256 or ek_certificate, serial and labels.
+A device that is known already is updated.
 
   ek_sha256,serial,label:site
   5f1c...(64 digits),SN-0001,berlin
 
 Example: ironroot-server device import devices.csv
-Example: ironroot-server device import - < devices.json"
-)]
+Example: ironroot-server device import - < devices.json")]
 pub(in crate::cli) struct Import {
     #[command(flatten)]
     connection: Connection,

@@ -43,13 +43,13 @@ struct Fields {
     #[arg(long = "federatesWith", value_name = "TRUST_DOMAIN")]
     federates_with: Vec<String>,
     /// Its holder may administer the server
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long)]
     admin: bool,
     /// Its holder is a server downstream
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long)]
     downstream: bool,
     /// Its SVID goes to an SVID store
-    #[arg(long = "storeSVID", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long = "storeSVID")]
     store_svid: bool,
     /// When it ends, UNIX seconds; 0: never
     #[arg(long = "entryExpiry", value_name = "UNIX", default_value_t = 0)]
@@ -58,13 +58,13 @@ struct Fields {
     #[arg(long, value_name = "NAME")]
     dns: Vec<String>,
     /// Tells entries with the same SPIFFE ID apart
-    #[arg(long, value_name = "HINT", default_value = "")]
+    #[arg(long, value_name = "HINT", default_value = "", hide_default_value = true)]
     hint: String,
     /// Agents fetch its X.509-SVID only when asked for
-    #[arg(long = "disableX509SVIDPrefetch", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long = "disableX509SVIDPrefetch", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     disable_x509_svid_prefetch: Option<bool>,
     /// Its JWT-SVIDs carry a unique ID
-    #[arg(long = "jwtSVIDIncludeJTI", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long = "jwtSVIDIncludeJTI", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     jwt_svid_include_jti: Option<bool>,
     /// A JSON file with entries instead of the flags; - for standard input
     #[arg(long, value_name = "PATH")]
@@ -117,22 +117,24 @@ impl Fields {
 
 /// Creates entries.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "With -node the entry names a group of devices instead of a workload; entries for workloads then take the
-group's ID as parent. A file has the form {\"entries\": [{\"spiffe_id\", \"parent_id\", \"selectors\": [{\"type\", \"value\"}]}]}.
-Example: ironroot-server entry create -node -spiffeID spiffe://example.org/berlin -selector tpm2:label:site:berlin
-Example: ironroot-server entry create -parentID spiffe://example.org/berlin -spiffeID spiffe://example.org/web \\
-             -selector unix:user:web -x509SVIDTTL 3600 -dns web.example.org
-Example: ironroot-server entry create -data entries.json"
-)]
+#[command(after_help = "With -node the entry names a group of devices instead of a workload; entries for workloads
+then take the group's ID as parent. A file has the form
+  {\"entries\": [{\"spiffe_id\": \"\", \"parent_id\": \"\", \"selectors\": [{\"type\": \"\", \"value\": \"\"}]}]}
+
+Example: ironroot-server entry create -node -spiffeID spiffe://example.org/berlin \\
+             -selector tpm2:label:site:berlin
+Example: ironroot-server entry create -parentID spiffe://example.org/berlin \\
+             -spiffeID spiffe://example.org/web -selector unix:user:web \\
+             -x509SVIDTTL 3600 -dns web.example.org
+Example: ironroot-server entry create -data entries.json")]
 pub(in crate::cli) struct Create {
     #[command(flatten)]
     connection: Connection,
     /// The entry's ID; the server chooses one if not given
-    #[arg(long = "entryID", value_name = "ENTRY", default_value = "")]
+    #[arg(long = "entryID", value_name = "ENTRY", default_value = "", hide_default_value = true)]
     entry_id: String,
     /// The entry is for devices, not workloads
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long)]
     node: bool,
     #[command(flatten)]
     fields: Fields,
@@ -169,7 +171,8 @@ impl Create {
 /// Replaces entries; what is not given falls back to its default.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: ironroot-server entry update -entryID 2f6e1a0c-8c5e-4f0e-9a57-0d7b7f2f2c11 \\
-             -parentID spiffe://example.org/berlin -spiffeID spiffe://example.org/web -selector unix:user:www")]
+             -parentID spiffe://example.org/berlin -spiffeID spiffe://example.org/web \\
+             -selector unix:user:www")]
 pub(in crate::cli) struct Update {
     #[command(flatten)]
     connection: Connection,

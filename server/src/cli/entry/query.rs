@@ -46,7 +46,7 @@ struct Filter {
     #[arg(long = "matchFederatesWithOn", value_name = "MODE", default_value = "superset")]
     match_federates_with_on: MatchMode,
     /// Only entries of downstream servers
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    #[arg(long)]
     downstream: bool,
     /// Entries with this hint
     #[arg(long, value_name = "HINT")]
