@@ -46,7 +46,7 @@ pub enum AttestationError {
         ek_sha256: String,
     },
     /// The device waits for an operator.
-    #[error("device {ek_sha256} waits for approval: ironroot-server device approve -ekHash {ek_sha256}")]
+    #[error("device {ek_sha256} waits for approval: ironroot-server device approve {ek_sha256}")]
     ApprovalPending {
         /// SHA-256 of the endorsement key, hex.
         ek_sha256: String,

@@ -46,7 +46,7 @@ impl Lab {
         device.provision(&server, &AgentOptions::default());
         device.start();
         device.expect_identity(own);
-        device.expect_log("identity cache sealed");
+        device.expect_log("sealed cache written");
         Self { server, device }
     }
 }

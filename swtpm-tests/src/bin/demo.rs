@@ -123,7 +123,7 @@ fn mutual_tls(device: &Device) -> Outcome<String> {
 
 /// Waits until the cache on flash holds what the workloads hold; their serials.
 fn sealed_svids(device: &Device) -> Outcome<(String, String)> {
-    let cached = || device.log().contains("identity cache sealed").then_some(());
+    let cached = || device.log().contains("sealed cache written").then_some(());
     wait_for(DEADLINE, cached).ok_or("the agent has not sealed its cache")?;
     let serial = |uid| device.fetch(uid).map(|fetched| fetched.leaves[0].serial_decimal());
     Ok((serial(ALICE)?, serial(BOB)?))
@@ -139,10 +139,10 @@ fn thief(maker: &Manufacturer, server: &Server, victim: &Device) -> Outcome<Stri
     );
     copy_directory(&victim.data_directory(), &thief.data_directory())?;
     thief.start();
-    let warned = || thief.log().lines().find(|line| line.contains("identity cache refused")).map(str::to_owned);
+    let warned = || thief.log().lines().find(|line| line.contains("the sealed cache is refused")).map(str::to_owned);
     let warning = wait_for(DEADLINE, warned).ok_or_else(|| format!("no warning: {}", thief.log()))?;
     require(thief.fetch(ALICE).is_err(), "a stolen cache gave an identity")?;
-    Ok(warning.split_once("identity cache refused").map_or(warning.clone(), |(_, why)| format!("nothing served;{why}")))
+    Ok(warning.split_once("the sealed cache is refused").map_or(warning.clone(), |(_, why)| format!("nothing served;{why}")))
 }
 
 fn copy_directory(from: &Path, to: &Path) -> Outcome<()> {
