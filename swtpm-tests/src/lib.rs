@@ -5,7 +5,10 @@
 pub mod authority;
 pub mod child;
 pub mod deployment;
+pub mod interposer;
 pub mod manufacturer;
+pub mod scripted_server;
 pub mod softhsm;
 pub mod swtpm;
+pub mod toy_ca;
 pub mod workload_client;

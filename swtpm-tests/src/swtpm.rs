@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tss_esapi::{Context, TctiNameConf};
 
 use crate::child::{dies_with_us, spawn};
-use ports::Ports;
+pub use ports::Ports;
 
 /// How long an emulator may take to answer on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -60,6 +60,11 @@ impl Swtpm {
     /// Where an agent finds this chip.
     pub fn address(&self) -> TpmAddress {
         TpmAddress::Swtpm { host: [127, 0, 0, 1].into(), port: self.ports.data() }
+    }
+
+    /// The TCP port for commands; the control port is the next one.
+    pub fn data_port(&self) -> u16 {
+        self.ports.data()
     }
 
     /// The address in the words of the TSS library and of tpm2-tools (`-T`).
@@ -142,6 +147,24 @@ impl Swtpm {
         let length = stream.read(&mut response)?;
         response.truncate(length);
         Ok(response)
+    }
+
+    /// Handles of all transient objects and sessions in the chip, as the chip itself tells: TPM2_GetCapability
+    /// (TPM_CAP_HANDLES), Part 3 §30.2.
+    pub fn loaded_handles(&self) -> io::Result<Vec<u32>> {
+        let mut loaded = Vec::new();
+        // Transient objects; loaded sessions; saved sessions.
+        for first in [0x8000_0000u32, 0x0200_0000, 0x0300_0000] {
+            let mut command = vec![0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a, 0, 0, 0, 1];
+            command.extend(first.to_be_bytes());
+            command.extend(64u32.to_be_bytes());
+            let response = self.transmit(&command)?;
+            if response.len() < 19 || response[6..10] != [0; 4] {
+                return Err(io::Error::other("the chip does not list its handles"));
+            }
+            loaded.extend(response[19..].chunks_exact(4).map(|h| u32::from_be_bytes([h[0], h[1], h[2], h[3]])));
+        }
+        Ok(loaded)
     }
 
     fn with_state(directory: TempDir) -> io::Result<Swtpm> {

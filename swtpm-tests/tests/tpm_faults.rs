@@ -37,19 +37,8 @@ fn run<T: Send + 'static>(tpm: &Tpm, job: impl FnOnce(&mut Chip) -> Result<T, Tp
     tpm.run_blocking("test", job).expect("the job succeeds")
 }
 
-/// Handles of loaded objects and sessions, asked of the chip itself.
 fn loaded_handles(chip: &Swtpm) -> Vec<u32> {
-    [0x8000_0000u32, 0x0200_0000, 0x0300_0000].iter().flat_map(|first| handles(chip, *first)).collect()
-}
-
-/// TPM2_GetCapability(TPM_CAP_HANDLES), Part 3 §30.2, as raw bytes.
-fn handles(chip: &Swtpm, first: u32) -> Vec<u32> {
-    let mut command = vec![0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a, 0, 0, 0, 1];
-    command.extend(first.to_be_bytes());
-    command.extend(64u32.to_be_bytes());
-    let response = chip.transmit(&command).expect("the chip answers");
-    assert_eq!(response[6..10], [0; 4], "TPM_RC_SUCCESS");
-    response[19..].chunks_exact(4).map(|h| u32::from_be_bytes(h.try_into().expect("4 bytes"))).collect()
+    chip.loaded_handles().expect("the chip answers")
 }
 
 fn signs(tpm: &Tpm, key: &KeyBlob) -> Result<Vec<u8>, TpmError> {

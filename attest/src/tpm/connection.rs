@@ -39,6 +39,8 @@ pub struct Chip {
     address: TpmAddress,
     connection: Option<Connection>,
     absence: Option<Absence>,
+    /// A connection broke with objects or sessions loaded.
+    left_loaded: bool,
     /// Which EK this chip has; looked up once per connection.
     pub(super) endorsement: Option<EndorsementKind>,
 }
@@ -51,7 +53,7 @@ struct Absence {
 
 impl Chip {
     pub(super) fn new(address: TpmAddress) -> Self {
-        Self { address, connection: None, absence: None, endorsement: None }
+        Self { address, connection: None, absence: None, left_loaded: false, endorsement: None }
     }
 
     /// Whether a started TPM 2.0 answers.
@@ -98,8 +100,10 @@ impl Chip {
         result
     }
 
-    /// Drops the connection. What was loaded through it is flushed by the library, or by the kernel.
+    /// Drops the connection. What is still loaded is flushed by the kernel's resource manager; where there is none, by us
+    /// before the next task begins.
     pub(super) fn disconnect(&mut self) {
+        self.left_loaded |= self.connection.is_some();
         self.connection = None;
         self.endorsement = None;
     }
@@ -113,7 +117,7 @@ impl Chip {
             TpmError::Full(failure) => {
                 warn!(%failure, "TPM slots are taken; flushing what an earlier process left");
                 self.disconnect();
-                strays::flush(&self.address) && reruns == 0
+                reruns == 0
             }
             other => reruns == 0 && lost_track(other),
         }
@@ -130,8 +134,12 @@ impl Chip {
         if let Some(absence) = self.absence.as_ref().filter(|a| Instant::now() < a.look_again) {
             return Err(TpmError::Absent { address: self.address.clone(), failure: absence.failure, source: None });
         }
+        if self.left_loaded {
+            strays::flush(&self.address);
+        }
         match Context::new(self.address.tcti()?).map_err(|e| TpmError::of("Esys_Initialize", e)) {
             Ok(context) => {
+                self.left_loaded = false;
                 if self.absence.take().is_some() {
                     info!(address = %self.address, "TPM is back");
                 }

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{debug, info};
 
 use super::TpmAddress;
 
@@ -24,17 +24,16 @@ const MAX_HANDLES: u32 = 64;
 /// handle of each range: what TPM2_GetCapability(TPM_CAP_HANDLES) takes. Source: Part 3 §30.2.
 const RANGES: [u32; 3] = [0x8000_0000, 0x0200_0000, 0x0300_0000];
 
-/// Flushes all transient objects and sessions, if the TPM at `address` has no resource manager. Whether any was flushed.
-pub fn flush(address: &TpmAddress) -> bool {
+/// Flushes all transient objects and sessions, if the TPM at `address` has no resource manager. A TPM that does not answer
+/// is left to the connection that is tried next: it says so better.
+pub fn flush(address: &TpmAddress) {
     if has_resource_manager(address) {
-        return false;
+        return;
     }
     match flush_all(address) {
-        Ok(flushed) => flushed > 0,
-        Err(error) => {
-            warn!(%address, %error, "cannot flush what an earlier process left in the TPM");
-            false
-        }
+        Ok(0) => {}
+        Ok(flushed) => info!(%address, flushed, "objects and sessions left in the TPM were flushed"),
+        Err(error) => debug!(%address, %error, "cannot look for objects left in the TPM"),
     }
 }
 

@@ -1,0 +1,107 @@
+//! Somebody sits on the bus between agent and chip: what he reads, and what he achieves by changing it.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::structures::{Public, make_credential};
+use ironroot_attest::tpm::{Chip, Tpm, TpmError};
+use ironroot_lab::interposer::Interposer;
+use ironroot_lab::swtpm::Swtpm;
+
+/// TPM_CC_CreatePrimary.
+const CREATE_PRIMARY: u32 = 0x131;
+/// TPM_CC_Unseal.
+const UNSEAL: u32 = 0x15e;
+
+fn replace(message: &mut [u8], old: &[u8], new: &[u8]) {
+    for start in 0..message.len().saturating_sub(old.len() - 1) {
+        if message[start..start + old.len()] == *old {
+            message[start..start + old.len()].copy_from_slice(new);
+        }
+    }
+}
+
+#[test]
+fn no_secret_crosses_the_bus_in_the_clear() {
+    let chip = Swtpm::start().expect("swtpm starts");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let (sealed_secret, activation_secret) = ([0xc5; 32], [0x3a; 32]);
+
+    let sealed = tpm.run_blocking("seal", move |chip| chip.seal(&sealed_secret, PcrSelection::NONE)).expect("sealed");
+    let unsealed = tpm.run_blocking("unseal", move |chip| chip.unseal(&sealed, PcrSelection::NONE)).expect("unsealed");
+    assert_eq!(unsealed[..], sealed_secret);
+
+    let ek = tpm.run_blocking("ek", Chip::endorsement_key).expect("EK");
+    let ak = tpm.run_blocking("ak", Chip::create_attestation_key).expect("AK");
+    let ak_public = Public::parse(&ak.public).expect("AK");
+    let credential =
+        make_credential(&Public::parse(&ek.public).expect("EK"), ak_public.name(), &activation_secret).expect("made");
+    let activated = tpm
+        .run_blocking("activate", move |chip| {
+            chip.activate_credential(&ak, &credential.id_object, &credential.encrypted_secret)
+        })
+        .expect("activated");
+    assert_eq!(activated[..], activation_secret);
+
+    // What is public was seen, so the ear works.
+    assert!(bus.has_seen(&ek.public));
+    assert!(!bus.has_seen(&sealed_secret[..8]));
+    assert!(!bus.has_seen(&activation_secret[..8]));
+}
+
+#[test]
+fn a_changed_answer_is_named_a_forgery() {
+    let chip = Swtpm::start().expect("swtpm starts");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE)).expect("sealed");
+    bus.tamper(|code, response| {
+        if code == UNSEAL {
+            // The first byte of the encrypted secret: header, parameterSize, TPM2B size.
+            response[16] ^= 1;
+        }
+    });
+    let blob = sealed.clone();
+    let error = tpm.run_blocking("unseal", move |chip| chip.unseal(&blob, PcrSelection::NONE)).expect_err("forged");
+    assert!(matches!(error, TpmError::Forged(_)), "{error}");
+
+    // The library cannot even flush any more after that; what was loaded goes before the next task begins.
+    bus.tamper(|_, _| ());
+    tpm.run_blocking("unseal", move |chip| chip.unseal(&sealed, PcrSelection::NONE)).expect("works again");
+    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+}
+
+// Row 14 of the attack table: he puts his own key in the place of the storage root key, so that the session's salt is
+// encrypted to him. The root key's name is in the blob, and his has another.
+#[test]
+fn a_swapped_root_key_is_noticed_before_anything_is_encrypted_to_it() {
+    let chip = Swtpm::start().expect("swtpm starts");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE)).expect("sealed");
+
+    let his_key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key pair");
+    let his_point = his_key.public_key().as_ref()[1..].to_vec();
+    bus.tamper(move |code, response| {
+        if code == CREATE_PRIMARY {
+            swap_public(response, &his_point);
+        }
+    });
+    let error = tpm.run_blocking("unseal", move |chip| chip.unseal(&sealed, PcrSelection::NONE)).expect_err("swapped");
+    assert!(matches!(error, TpmError::ForeignParent), "{error}");
+}
+
+/// Replaces the point of outPublic, and the name that belongs to it, in a response to TPM2_CreatePrimary.
+fn swap_public(response: &mut [u8], point: &[u8]) {
+    // Header, handle, parameterSize; then TPM2B_PUBLIC.
+    let length = usize::from(u16::from_be_bytes([response[18], response[19]]));
+    let public = response[20..20 + length].to_vec();
+    let mut swapped = public.clone();
+    // A P-256 public area ends with x and y, each with its length before it.
+    let x = length - 66;
+    swapped[x..x + 32].copy_from_slice(&point[..32]);
+    swapped[x + 34..].copy_from_slice(&point[32..]);
+    replace(response, &public, &swapped);
+    replace(response, digest(&SHA256, &public).as_ref(), digest(&SHA256, &swapped).as_ref());
+}
