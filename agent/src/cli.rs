@@ -1,1 +1,82 @@
 //! The command line: SPIRE's verbs and flags.
+//!
+//! `run` is the daemon; everything else is a client of the Workload API, as any workload is.
+
+mod api;
+mod connection;
+mod healthcheck;
+mod run;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use ironroot_api::command_line::{CommandError, Output, Reply, go_flags};
+
+/// Proves this device's TPM to the server and serves SPIFFE identities to local processes, online and offline.
+#[derive(Debug, Parser)]
+#[command(name = "ironroot-agent", version, disable_help_subcommand = true, max_term_width = 120)]
+#[command(after_help = "Flags take one dash or two. Example:
+  ironroot-agent validate -config docs/agent.conf
+  ironroot-agent run -config docs/agent.conf &
+  ironroot-agent api fetch x509 -write /tmp")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Validate(run::Validate),
+    Healthcheck(healthcheck::Healthcheck),
+    /// Asks the Workload API as a workload would.
+    #[command(subcommand, after_help = "Example: ironroot-agent api fetch x509")]
+    Api(api::Api),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    match Cli::parse_go(std::env::args_os()) {
+        Ok(cli) => cli.execute(),
+        Err(error) => {
+            // Help and version are answers, everything else is a mistake; SPIRE's code for mistakes is 1.
+            let _ = error.print();
+            if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+    }
+}
+
+impl Cli {
+    /// The command line's description, for tests and documentation.
+    pub fn description() -> clap::Command {
+        Self::command()
+    }
+
+    /// Parses a command line with Go's flags: one dash or two, `-silent` or `-silent=true`.
+    pub fn parse_go(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let switches = switches(&Self::command());
+        Self::try_parse_from(go_flags(arguments, &switches))
+    }
+
+    fn execute(self) -> ExitCode {
+        match self.command {
+            Command::Run(run) => finish(run.execute()),
+            Command::Validate(validate) => finish(validate.execute()),
+            Command::Healthcheck(check) => check.execute(),
+            Command::Api(api) => api.execute(),
+        }
+    }
+}
+
+/// The long flags of `command` and its subcommands that take no value.
+fn switches(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue));
+    let own = own.filter_map(|argument| argument.get_long().map(str::to_owned));
+    own.chain(command.get_subcommands().flat_map(switches)).collect()
+}
+
+fn finish(result: Result<Reply, CommandError>) -> ExitCode {
+    Reply::print(&result, Output::Pretty)
+}

@@ -4,6 +4,7 @@ mod error;
 mod json;
 mod reply;
 mod socket;
+mod text;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -12,6 +13,7 @@ pub use error::{CommandError, EXIT_CONFIG, code_name, describe};
 pub use json::{base64, int64};
 pub use reply::{Output, Reply, UnknownOutput};
 pub use socket::{SocketChoice, SocketError};
+pub use text::{counted, now_unix, utc};
 
 /// Rewrites Go's flags so that a parser of double-dash flags understands them: `-socketPath x` and `-output=json` become
 /// `--socketPath x` and `--output=json`; of `switches`, the flags without value, `-node=true` becomes `--node` and

@@ -11,7 +11,6 @@ mod entry;
 mod healthcheck;
 mod messages;
 mod run;
-mod text;
 mod token;
 
 use std::collections::BTreeSet;

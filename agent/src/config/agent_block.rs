@@ -40,7 +40,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     let server_port =
         agent.required("server_port", agent.port("server_port", 1), "give the server's port, usually 8081");
     let data_dir = agent.path("data_dir").unwrap_or_else(|| PathBuf::from("."));
-    let socket_path = agent.path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
+    let socket_path = agent.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
     let bootstrap = read_bootstrap(agent);
     let sync_interval = read_sync_interval(agent);
     agent.parsed("workload_x509_svid_key_type", |text| match text {

@@ -73,6 +73,11 @@ impl<'a> Section<'a> {
         self.string(key).map(PathBuf::from)
     }
 
+    /// The path of a socket, made absolute: its directory is checked up to the root.
+    pub fn socket_path(&self, key: &str) -> Option<PathBuf> {
+        self.parsed(key, |text| std::path::absolute(text))
+    }
+
     /// A Go duration.
     pub fn duration(&self, key: &str) -> Option<Duration> {
         self.parsed(key, parse_duration)

@@ -19,8 +19,8 @@ use tonic::transport::Channel;
 
 use super::connection::Connection;
 use super::messages;
-use super::text::{counted, utc};
 use filter::Filter;
+use ironroot_api::command_line::{counted, utc};
 
 /// Agents asked for at once.
 const PAGE_SIZE: i32 = 1000;

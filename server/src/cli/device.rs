@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::connection::Connection;
-use super::text::counted;
 use display::{describe, to_json};
+use ironroot_api::command_line::counted;
 
 /// Devices asked for at once.
 const PAGE_SIZE: i32 = 1000;

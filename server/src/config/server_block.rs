@@ -40,7 +40,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let data_dir = server.required("data_dir", server.path("data_dir"), "give the directory the server may write to");
     let address = server.ip_address("bind_address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = server.port("bind_port", 0).unwrap_or(8081);
-    let socket_path = server.path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
+    let socket_path = server.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
     let lifetimes = read_lifetimes(server);
     let ca_subject = read_ca_subject(&server.block("ca_subject"));
     let admin_ids = server.parsed_list("admin_ids", SpiffeId::parse).unwrap_or_default();

@@ -13,7 +13,7 @@ use ironroot_api::settings::parse_duration;
 use serde_json::{Value, json};
 
 use super::{Connection, Filter, id_text, line, list};
-use crate::cli::text::{counted, now_unix};
+use ironroot_api::command_line::{counted, now_unix};
 
 /// Forgets agents that expired long ago and can attest again.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use ironroot_api::command_line::int64;
 use ironroot_api::pb::device::{DeviceRecord, DeviceState};
 use serde_json::{Value, json};
 
-use crate::cli::text::utc;
+use ironroot_api::command_line::utc;
 
 /// Appends `device` and an empty line.
 pub(super) fn describe(text: &mut String, device: &DeviceRecord) {

@@ -17,7 +17,7 @@ use super::MAX_ANSWER_BYTES;
 use super::display::{describe, to_json};
 use crate::cli::connection::Connection;
 use crate::cli::messages;
-use crate::cli::text::counted;
+use ironroot_api::command_line::counted;
 
 /// Enrols the devices of a manifest: all of them, or none if one record is wrong.
 #[derive(Debug, Args)]

@@ -18,7 +18,7 @@ use super::selection::{MatchMode, federates_with, selector_match};
 use super::show_text::describe;
 use crate::cli::connection::Connection;
 use crate::cli::messages;
-use crate::cli::text::counted;
+use ironroot_api::command_line::counted;
 
 /// Entries asked for at once.
 const PAGE_SIZE: i32 = 500;

@@ -6,19 +6,19 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 /// UNIX seconds as `2026-11-22 10:00:00 +0000 UTC`, the form SPIRE prints.
-pub(super) fn utc(unix_seconds: i64) -> String {
+pub fn utc(unix_seconds: i64) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] +0000 UTC");
     let time = OffsetDateTime::from_unix_timestamp(unix_seconds).ok();
     time.and_then(|time| time.format(format).ok()).unwrap_or_else(|| unix_seconds.to_string())
 }
 
 /// `1 agent`, `2 agents`.
-pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// The wall clock, UNIX seconds.
-pub(super) fn now_unix() -> i64 {
+pub fn now_unix() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     i64::try_from(since).unwrap_or(i64::MAX)
 }

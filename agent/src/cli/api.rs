@@ -1,0 +1,173 @@
+//! `api fetch` and `api watch`.
+
+mod svid;
+mod write;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use ironroot_api::command_line::{CommandError, Output, Reply, now_unix};
+use ironroot_api::pb::workload::X509svidResponse;
+use ironroot_api::settings::parse_duration;
+
+use super::connection::{Connection, block_on};
+use svid::{WorkloadSvids, to_json};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Api {
+    Fetch(Fetch),
+    Watch(Watch),
+}
+
+impl Api {
+    pub(super) fn execute(self) -> ExitCode {
+        match self {
+            Self::Fetch(fetch) => fetch.execute(),
+            Self::Watch(watch) => watch.execute(),
+        }
+    }
+}
+
+/// Fetches this process's identities.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Example: ironroot-agent api fetch x509 -write /tmp")]
+pub(super) struct Fetch {
+    #[command(subcommand)]
+    kind: Option<FetchKind>,
+    #[command(flatten)]
+    x509: FetchX509,
+}
+
+#[derive(Debug, Subcommand)]
+enum FetchKind {
+    X509(FetchX509),
+}
+
+impl Fetch {
+    fn execute(self) -> ExitCode {
+        match self.kind {
+            Some(FetchKind::X509(x509)) => x509.execute(),
+            None => self.x509.execute(),
+        }
+    }
+}
+
+/// Fetches this process's X.509-SVIDs.
+#[derive(Debug, Args)]
+#[command(after_help = "With -write: svid.N.pem, svid.N.key (mode 0600) and bundle.N.pem for each SVID.
+
+Example: ironroot-agent api fetch x509 -write /tmp
+Example: ironroot-agent api fetch x509 -timeout 30s -output json")]
+struct FetchX509 {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print nothing
+    #[arg(long)]
+    silent: bool,
+    /// Write them into this directory (only with -output pretty)
+    #[arg(long, value_name = "DIRECTORY")]
+    write: Option<PathBuf>,
+    /// Longest wait for an answer
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Form of the answer: pretty or json
+    #[arg(long, value_name = "FORM", default_value = "pretty")]
+    output: Output,
+}
+
+impl FetchX509 {
+    fn execute(self) -> ExitCode {
+        Reply::print(&self.fetch(), self.output)
+    }
+
+    fn fetch(&self) -> Result<Reply, CommandError> {
+        let start = Instant::now();
+        let response = block_on(self.first())?;
+        let waited = start.elapsed();
+        if self.output == Output::Json {
+            return Ok(Reply::new(to_json(&response), ""));
+        }
+        let svids = WorkloadSvids::verified(&response, now_unix())?;
+        let mut text = if self.silent { String::new() } else { svids.describe(waited) };
+        if let Some(directory) = &self.write {
+            let written = write::write(&svids, directory)?;
+            if !self.silent {
+                text.push_str(&written);
+            }
+        }
+        Ok(Reply::new(to_json(&response), text))
+    }
+
+    async fn first(&self) -> Result<X509svidResponse, CommandError> {
+        let answer = async {
+            let first = self.connection.x509_svids().await?.message().await?;
+            first.ok_or_else(|| CommandError::Malformed("the agent ended the stream without an answer".to_owned()))
+        };
+        let timeout = CommandError::Timeout(self.timeout.as_secs());
+        tokio::time::timeout(self.timeout, answer).await.unwrap_or(Err(timeout))
+    }
+}
+
+/// Prints this process's X.509-SVIDs now and at each change, until interrupted.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ironroot-agent api watch")]
+pub(super) struct Watch {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Pause before the agent is asked again; doubled each time.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+impl Watch {
+    fn execute(self) -> ExitCode {
+        let watched = block_on(async {
+            tokio::select! {
+                watched = self.watch() => watched,
+                _ = tokio::signal::ctrl_c() => Ok(()),
+            }
+        });
+        Reply::print(&watched.map(|()| Reply::default()), Output::Pretty)
+    }
+
+    /// Never ends because the agent does: it may be restarted. Source: SPIFFE Workload API §5.
+    async fn watch(&self) -> Result<(), CommandError> {
+        let mut pause = SHORTEST_PAUSE;
+        let mut last = Instant::now();
+        loop {
+            match self.follow(&mut last).await {
+                // Which socket is meant does not become clearer by waiting.
+                Err(error @ CommandError::Socket(_)) => return Err(error),
+                Err(error) => complain(&error),
+                Ok(()) => pause = SHORTEST_PAUSE,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Shows what one stream brings, to its end.
+    async fn follow(&self, last: &mut Instant) -> Result<(), CommandError> {
+        let mut stream = self.connection.x509_svids().await?;
+        while let Some(response) = stream.message().await? {
+            show(&response, last.elapsed());
+            *last = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+fn show(response: &X509svidResponse, waited: Duration) {
+    let shown = WorkloadSvids::verified(response, now_unix());
+    let reply = shown.map(|svids| Reply::new(serde_json::Value::Null, svids.describe(waited)));
+    Reply::print(&reply, Output::Pretty);
+}
+
+fn complain(error: &CommandError) {
+    let complaints = format!("{}\n", error.message());
+    Reply::print(&Ok(Reply { complaints, ..Reply::default() }), Output::Pretty);
+}

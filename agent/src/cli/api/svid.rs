@@ -1,0 +1,134 @@
+//! The Workload API's answer, checked and shown.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use ironroot_api::SpiffeId;
+use ironroot_api::certificate::Certificate;
+use ironroot_api::command_line::{CommandError, base64, counted, utc};
+use ironroot_api::pb::workload::{X509svid, X509svidResponse};
+use ironroot_api::tls::TrustAnchors;
+use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
+use webpki::KeyUsage;
+use zeroize::Zeroizing;
+
+/// A workload's SVIDs, each verified against the bundle that came with it.
+pub(super) struct WorkloadSvids {
+    pub(super) svids: Vec<WorkloadSvid>,
+    pub(super) federated: BTreeMap<String, Vec<Certificate>>,
+}
+
+pub(super) struct WorkloadSvid {
+    id: SpiffeId,
+    hint: String,
+    /// The SVID first, then its intermediates.
+    pub(super) chain: Vec<Certificate>,
+    /// PKCS#8.
+    pub(super) key: Zeroizing<Vec<u8>>,
+    pub(super) bundle: Vec<Certificate>,
+}
+
+impl WorkloadSvids {
+    /// Parses `response` and verifies each SVID at `now_unix`.
+    pub(super) fn verified(response: &X509svidResponse, now_unix: i64) -> Result<Self, CommandError> {
+        if response.svids.is_empty() {
+            return Err(CommandError::Malformed("the agent's answer has no SVID".to_owned()));
+        }
+        let svids =
+            response.svids.iter().map(|svid| WorkloadSvid::verified(svid, now_unix)).collect::<Result<_, _>>()?;
+        let federated = response.federated_bundles.iter().map(|(trust_domain, bundle)| {
+            let bundle = Certificate::parse_concatenated(bundle).map_err(|error| wrong(trust_domain, &error))?;
+            Ok((trust_domain.clone(), bundle))
+        });
+        Ok(Self { svids, federated: federated.collect::<Result<_, CommandError>>()? })
+    }
+
+    /// The answer for people; `waited` is how long it took.
+    pub(super) fn describe(&self, waited: Duration) -> String {
+        let mut text = format!("Received {} after {waited:?}\n", counted(self.svids.len(), "svid", "svids"));
+        for svid in &self.svids {
+            text.push('\n');
+            svid.describe(&mut text);
+            for (trust_domain, bundle) in &self.federated {
+                authorities(&mut text, &format!("[{trust_domain}] "), bundle);
+            }
+        }
+        text.push('\n');
+        text
+    }
+}
+
+impl WorkloadSvid {
+    fn verified(svid: &X509svid, now_unix: i64) -> Result<Self, CommandError> {
+        let id = SpiffeId::parse(&svid.spiffe_id).map_err(|error| wrong(&svid.spiffe_id, &error))?;
+        let parse = |der: &[u8]| Certificate::parse_concatenated(der).map_err(|error| wrong(&id, &error));
+        let (chain, bundle) = (parse(&svid.x509_svid)?, parse(&svid.bundle)?);
+        let ders = |certificates: &[Certificate]| -> Vec<CertificateDer<'static>> {
+            certificates.iter().map(|certificate| certificate.der().clone()).collect()
+        };
+        let anchors = TrustAnchors::new(id.trust_domain(), &ders(&bundle)).map_err(|error| wrong(&id, &error))?;
+        let (leaf, intermediates) = chain.split_first().ok_or_else(|| wrong(&id, &"there is no certificate"))?;
+        let intermediates = ders(intermediates);
+        let verified = anchors
+            .verify(leaf.der(), &intermediates, KeyUsage::client_auth(), now_unix)
+            .map_err(|error| wrong(&id, &error))?;
+        if *verified.spiffe_id() != id {
+            return Err(wrong(&id, &format_args!("its certificate is for {}", verified.spiffe_id())));
+        }
+        let key = Zeroizing::new(svid.x509_svid_key.to_vec());
+        Ok(Self { id, hint: svid.hint.clone(), chain, key, bundle })
+    }
+
+    fn describe(&self, text: &mut String) {
+        line(text, "SPIFFE ID:\t\t", &self.id);
+        if !self.hint.is_empty() {
+            line(text, "Hint:\t\t\t", &self.hint);
+        }
+        for (index, certificate) in self.chain.iter().enumerate() {
+            let name = if index == 0 { "SVID".to_owned() } else { format!("Intermediate #{index}") };
+            validity(text, &name, certificate);
+        }
+        authorities(text, "", &self.bundle);
+    }
+}
+
+/// The answer in the JSON form of protocol buffers, the private keys included, as SPIRE prints it.
+pub(super) fn to_json(response: &X509svidResponse) -> Value {
+    let svid = |svid: &X509svid| {
+        json!({
+            "spiffe_id": svid.spiffe_id,
+            "x509_svid": base64(&svid.x509_svid),
+            "x509_svid_key": base64(&svid.x509_svid_key),
+            "bundle": base64(&svid.bundle),
+            "hint": svid.hint,
+        })
+    };
+    let federated: serde_json::Map<String, Value> =
+        response.federated_bundles.iter().map(|(name, bundle)| (name.clone(), base64(bundle))).collect();
+    json!({
+        "svids": response.svids.iter().map(svid).collect::<Value>(),
+        "crl": response.crl.iter().map(|crl| base64(crl)).collect::<Value>(),
+        "federated_bundles": federated,
+    })
+}
+
+fn authorities(text: &mut String, prefix: &str, bundle: &[Certificate]) {
+    for (index, authority) in bundle.iter().enumerate() {
+        validity(text, &format!("{prefix}CA #{}", index + 1), authority);
+    }
+}
+
+fn validity(text: &mut String, name: &str, certificate: &Certificate) {
+    line(text, &format!("{name} Valid After:\t"), utc(certificate.not_before_unix()));
+    line(text, &format!("{name} Valid Until:\t"), utc(certificate.not_after_unix()));
+}
+
+fn line(text: &mut String, label: &str, value: impl Display) {
+    writeln!(text, "{label}{value}").expect("writing to a string cannot fail");
+}
+
+fn wrong(what: &dyn Display, why: &dyn Display) -> CommandError {
+    CommandError::Malformed(format!("the agent's answer for {what} is not usable: {why}"))
+}

@@ -1,0 +1,65 @@
+//! Reaching the agent's Workload API.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ironroot_api::command_line::{CommandError, SocketChoice};
+use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
+use ironroot_api::unix_socket;
+use tokio::runtime;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Request, Streaming};
+
+use crate::config::DEFAULT_SOCKET_PATH;
+
+/// Longest answer accepted, bytes: as much as an agent sends.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Flags of every command that asks the agent.
+#[derive(Debug, Args)]
+pub(super) struct Connection {
+    /// The Workload API's socket; without the flag also environment variable SPIFFE_ENDPOINT_SOCKET
+    #[arg(long = "socketPath", value_name = "PATH", default_value = DEFAULT_SOCKET_PATH)]
+    socket_path: PathBuf,
+    /// Name put for %i into the template of environment variable SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+}
+
+impl Connection {
+    /// A channel to the agent.
+    pub(super) async fn open(&self) -> Result<Channel, CommandError> {
+        Ok(unix_socket::connect(&self.socket()?).await?)
+    }
+
+    /// The stream of X.509-SVIDs: one message now, one at each change.
+    pub(super) async fn x509_svids(&self) -> Result<Streaming<X509svidResponse>, CommandError> {
+        let channel = self.open().await?;
+        let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let mut request = Request::new(X509svidRequest {});
+        // Source: SPIFFE_Workload_API.md §3, against requests forged through another process.
+        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+        Ok(client.fetch_x509svid(request).await?.into_inner())
+    }
+
+    fn socket(&self) -> Result<PathBuf, CommandError> {
+        let lookup = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let is_default = self.socket_path.as_os_str() == DEFAULT_SOCKET_PATH;
+        let choice = SocketChoice {
+            flag: (!is_default).then_some(self.socket_path.as_path()),
+            instance: self.instance.as_deref(),
+            template_variable: "SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE",
+            environment: lookup("SPIFFE_ENDPOINT_SOCKET"),
+            default: DEFAULT_SOCKET_PATH,
+        };
+        Ok(choice.resolve(lookup)?)
+    }
+}
+
+/// Runs `work` to its end on this thread.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| CommandError::Run(error.into()))?.block_on(work)
+}

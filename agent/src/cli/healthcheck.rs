@@ -1,0 +1,57 @@
+//! `healthcheck`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use ironroot_api::command_line::{CommandError, Output, Reply};
+use serde_json::json;
+use tonic::Code;
+
+use super::connection::{Connection, block_on};
+
+/// Longest wait for an answer, seconds.
+const PATIENCE_SECONDS: u64 = 5;
+
+/// Asks whether the agent answers workloads; exit code 0 if it does.
+#[derive(Debug, Args)]
+#[command(after_help = "An agent that says \"you have no identity\" works: whoever runs this need not be a workload.
+
+Example: ironroot-agent healthcheck -verbose")]
+pub(super) struct Healthcheck {
+    #[command(flatten)]
+    connection: Connection,
+    /// Only ask whether the socket answers
+    #[arg(long)]
+    shallow: bool,
+    /// Say what is being done
+    #[arg(long)]
+    verbose: bool,
+}
+
+impl Healthcheck {
+    pub(super) fn execute(self) -> ExitCode {
+        let steps = if self.verbose { "Checking agent health...\n" } else { "" };
+        let healthy = || Reply::new(json!({ "healthy": true }), format!("{steps}Agent is healthy.\n"));
+        Reply::print(&block_on(self.ask()).map(|()| healthy()), Output::Pretty)
+    }
+
+    async fn ask(&self) -> Result<(), CommandError> {
+        let patience = Duration::from_secs(PATIENCE_SECONDS);
+        tokio::time::timeout(patience, self.answer()).await.unwrap_or(Err(CommandError::Timeout(PATIENCE_SECONDS)))
+    }
+
+    async fn answer(&self) -> Result<(), CommandError> {
+        if self.shallow {
+            return self.connection.open().await.map(drop);
+        }
+        let first = match self.connection.x509_svids().await {
+            Ok(mut stream) => stream.message().await.map(drop).map_err(CommandError::from),
+            Err(error) => Err(error),
+        };
+        match first {
+            Err(CommandError::Refused(status)) if status.code() == Code::PermissionDenied => Ok(()),
+            other => other,
+        }
+    }
+}
