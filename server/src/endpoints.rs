@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironroot_api::command_line::describe;
 use ironroot_api::pb::agent::agent_server::AgentServer;
 use ironroot_api::pb::bundle::bundle_server::BundleServer;
 use ironroot_api::pb::device::device_server::DeviceServer;
@@ -126,9 +127,7 @@ fn registry_status(error: RegistryError) -> Status {
     match error {
         EntryNotFound | AgentNotFound => Status::not_found(error.to_string()),
         EntryIdTaken | TokenTaken => Status::already_exists(error.to_string()),
-        Entry(reason) => Status::invalid_argument(format!("invalid entry: {reason}")),
-        Token(reason) => Status::invalid_argument(format!("invalid join token: {reason}")),
-        PageToken(reason) => Status::invalid_argument(reason.to_string()),
+        Entry(_) | Token(_) | PageToken(_) => invalid(&error),
         AgentBanned => permission_denied(Reason::AgentBanned, "agent is banned"),
         NotActive => permission_denied(Reason::AgentNotActive, "agent SVID is not active"),
         Store(cause) => store_status(cause),
@@ -139,11 +138,16 @@ fn registry_status(error: RegistryError) -> Status {
 fn device_status(error: DeviceError) -> Status {
     match error {
         DeviceError::NotFound => Status::not_found(error.to_string()),
-        DeviceError::Banned | DeviceError::Clock(_) => Status::permission_denied(error.to_string()),
+        DeviceError::Banned | DeviceError::Clock(_) => Status::permission_denied(describe(&error)),
         DeviceError::TooManyPending => Status::resource_exhausted(error.to_string()),
-        DeviceError::PageToken(reason) => Status::invalid_argument(reason.to_string()),
+        DeviceError::PageToken(_) => invalid(&error),
         DeviceError::Store(cause) => store_status(cause),
     }
+}
+
+/// The caller's mistake, with its causes: `invalid entry: invalid SPIFFE ID: path is empty`.
+fn invalid(error: &dyn std::error::Error) -> Status {
+    Status::invalid_argument(describe(error))
 }
 
 /// The store is ours: its chain goes to the log, the caller learns that it is not the caller's fault.

@@ -62,18 +62,14 @@ pub struct NewDevice {
 }
 
 impl NewDevice {
-    /// From the wire.
-    pub fn from_pb(device: &pb::NewDevice) -> Result<Self, NewDeviceError> {
+    /// From the wire: every mistake, at least one if any.
+    pub fn from_pb(device: &pb::NewDevice) -> Result<Self, Vec<NewDeviceError>> {
         let ek = match (device.ek_sha256.is_empty(), device.ek_certificate.is_empty()) {
-            (false, true) => Ek::parse_hash(&device.ek_sha256)?,
-            (true, false) => Ek::parse_certificate(&device.ek_certificate)?,
-            _ => return Err(NewDeviceError::Ek),
+            (false, true) => Ek::parse_hash(&device.ek_sha256),
+            (true, false) => Ek::parse_certificate(&device.ek_certificate),
+            _ => Err(NewDeviceError::Ek),
         };
-        let labels = device.labels.clone().into_iter().collect();
-        match Self::check(ek, device.serial.clone(), labels) {
-            Ok(device) => Ok(device),
-            Err(mut mistakes) => Err(mistakes.swap_remove(0)),
-        }
+        Self::check(ek, device.serial.clone(), device.labels.clone().into_iter().collect())
     }
 
     /// From a manifest's texts: every mistake, at least one if any.
@@ -89,13 +85,7 @@ impl NewDevice {
             ("", certificate) => certificate_der(certificate).and_then(|der| Ek::parse_certificate(&der)),
             _ => Err(NewDeviceError::Ek),
         };
-        match ek {
-            Ok(ek) => Self::check(ek, serial.to_owned(), labels),
-            Err(first) => {
-                let others = mistakes(serial, &labels);
-                Err(std::iter::once(first).chain(others).collect())
-            }
-        }
+        Self::check(ek, serial.to_owned(), labels)
     }
 
     /// The wire form: the certificate if there is one, else the hash.
@@ -132,12 +122,18 @@ impl NewDevice {
         self.certificate.as_ref()?.tpm_model().map(|model| model.manufacturer.to_string())
     }
 
-    fn check(ek: Ek, serial: String, labels: BTreeMap<String, String>) -> Result<Self, Vec<NewDeviceError>> {
-        let mistakes = mistakes(&serial, &labels);
-        if !mistakes.is_empty() {
-            return Err(mistakes);
+    fn check(
+        ek: Result<Ek, NewDeviceError>,
+        serial: String,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Self, Vec<NewDeviceError>> {
+        let others = mistakes(&serial, &labels);
+        match ek {
+            Ok(ek) if others.is_empty() => {
+                Ok(Self { ek_sha256: ek.sha256, certificate: ek.certificate, serial, labels })
+            }
+            ek => Err(ek.err().into_iter().chain(others).collect()),
         }
-        Ok(Self { ek_sha256: ek.sha256, certificate: ek.certificate, serial, labels })
     }
 }
 

@@ -1,5 +1,5 @@
-//! Accepting TLS connections: handshakes run beside the accept loop, bounded in number and time, and a connection ends
-//! when its peer's certificate does.
+//! Accepting TLS connections: handshakes run beside the accept loop, bounded in number and time. That a peer's certificate
+//! is still good is checked at each call, not here.
 
 use std::io;
 use std::net::SocketAddr;

@@ -35,4 +35,9 @@ impl Audit {
         }
         status
     }
+
+    /// Records that `caller` lacks the right to what it called, and passes the status on.
+    pub fn denied(&self, caller: &Caller, status: Status) -> Status {
+        self.refused(caller, "authorization", "", status)
+    }
 }

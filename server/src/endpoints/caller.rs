@@ -96,6 +96,15 @@ impl AuthenticatedAgent {
 impl Shared {
     /// Lets administrators pass.
     pub fn administrator(&self, caller: &Caller) -> Result<Administrator, Status> {
+        self.judge_administrator(caller).map_err(|status| self.audit.denied(caller, status))
+    }
+
+    /// Lets attested agents pass; the first use of a renewed certificate makes it the agent's current one.
+    pub async fn agent(&self, caller: &Caller) -> Result<AuthenticatedAgent, Status> {
+        self.judge_agent(caller).await.map_err(|status| self.audit.denied(caller, status))
+    }
+
+    fn judge_administrator(&self, caller: &Caller) -> Result<Administrator, Status> {
         let denied = || Status::permission_denied("administration is for the admin socket and admin identities only");
         let svid = match caller {
             Caller::Local => return Ok(Administrator(())),
@@ -111,10 +120,9 @@ impl Shared {
         Err(denied())
     }
 
-    /// Lets attested agents pass; the first use of a renewed certificate makes it the agent's current one.
-    pub async fn agent(&self, caller: &Caller) -> Result<AuthenticatedAgent, Status> {
-        let svid = caller.svid().filter(|svid| svid.spiffe_id().is_agent());
-        let svid = svid.ok_or_else(|| Status::permission_denied("this call is for attested agents"))?;
+    /// Whoever shows a certificate is told why it does not count, workloads too. Source: SPIRE's agent authorizer.
+    async fn judge_agent(&self, caller: &Caller) -> Result<AuthenticatedAgent, Status> {
+        let svid = caller.svid().ok_or_else(|| Status::permission_denied("this call is for attested agents"))?;
         let denied = |reason, message| Err(permission_denied(reason, message));
         if svid.not_after_unix() <= self.now_unix() {
             return denied(Reason::AgentExpired, "agent SVID is expired");

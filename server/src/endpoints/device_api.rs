@@ -1,9 +1,10 @@
 //! `ironroot.api.server.device.v1`: the fleet, for administrators.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ironroot_api::device::NewDevice;
+use ironroot_api::pb::device as pb;
 use ironroot_api::pb::device::device_server::Device;
 use ironroot_api::pb::device::{
     DeviceRecord, DeviceRequest, ImportDevicesRequest, ImportDevicesResponse, ListDevicesRequest, ListDevicesResponse,
@@ -14,6 +15,9 @@ use tonic::{Request, Response, Status};
 use super::caller::{Caller, Listener};
 use super::{Shared, count, device_status, item_ok, store_status};
 use crate::devices::parse_hex;
+
+/// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
+const MAX_MISTAKES: usize = 20;
 
 /// The device service.
 #[derive(Clone, Debug)]
@@ -27,8 +31,8 @@ impl Device for DeviceApi {
     ) -> Result<Response<ImportDevicesResponse>, Status> {
         let caller = Caller::of(&request, self.1)?;
         let _right = self.0.administrator(&caller)?;
-        let parsed: Result<Vec<NewDevice>, _> = request.get_ref().devices.iter().map(NewDevice::from_pb).collect();
-        let devices = parsed.map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let devices = manifest(&request.get_ref().devices);
+        let devices = devices.map_err(|status| self.0.audit.refused(&caller, "ImportDevices", "manifest", status))?;
         let imported = self.0.devices.import(devices, self.0.now_unix()).await.map_err(device_status)?;
         self.0.audit.done(
             &caller,
@@ -74,14 +78,14 @@ impl Device for DeviceApi {
         Ok(Response::new(device.to_pb()))
     }
 
-    /// The device first, then its agent: between the two the agent can no longer attest, only use what it holds.
+    /// The device first, then its agent: between the two the agent can no longer attest, only use what it holds. The agent
+    /// is known by the key, because a device that was deleted and imported again no longer names it.
     async fn ban_device(&self, request: Request<DeviceRequest>) -> Result<Response<DeviceRecord>, Status> {
         let caller = Caller::of(&request, self.1)?;
         let _right = self.0.administrator(&caller)?;
-        let device = self.0.devices.ban(&key(request.get_ref())?).await.map_err(device_status)?;
-        if let Some(agent) = &device.agent_id {
-            self.0.registry.ban_agent(agent).await.map_err(store_status)?;
-        }
+        let ek_sha256 = key(request.get_ref())?;
+        let device = self.0.devices.ban(&ek_sha256).await.map_err(device_status)?;
+        self.0.registry.ban_agents_of_device(&ek_sha256).await.map_err(store_status)?;
         self.0.audit.done(&caller, "BanDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(device.to_pb()))
     }
@@ -93,6 +97,30 @@ impl Device for DeviceApi {
         self.0.audit.done(&caller, "DeleteDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(()))
     }
+}
+
+/// Every device checked; if any is wrong, all that is wrong, by place in the request (the first is 0).
+fn manifest(devices: &[pb::NewDevice]) -> Result<Vec<NewDevice>, Status> {
+    let (mut checked, mut mistakes) = (Vec::with_capacity(devices.len()), Vec::new());
+    let mut places = HashMap::new();
+    for (place, device) in devices.iter().enumerate() {
+        match NewDevice::from_pb(device) {
+            Err(found) => mistakes.extend(found.iter().map(|mistake| format!("device {place}: {mistake}"))),
+            Ok(device) => match places.insert(device.ek_sha256(), place) {
+                Some(first) => mistakes.push(format!("device {place}: is device {first} again")),
+                None => checked.push(device),
+            },
+        }
+    }
+    if mistakes.is_empty() {
+        return Ok(checked);
+    }
+    let more = mistakes.len().saturating_sub(MAX_MISTAKES);
+    mistakes.truncate(MAX_MISTAKES);
+    if more > 0 {
+        mistakes.push(format!("and {more} more"));
+    }
+    Err(Status::invalid_argument(mistakes.join("; ")))
 }
 
 fn key(request: &DeviceRequest) -> Result<[u8; 32], Status> {

@@ -4,7 +4,7 @@ mod sync;
 
 use std::sync::Arc;
 
-use ironroot_api::entry::{EntryFilter, FilterError};
+use ironroot_api::entry::EntryFilter;
 use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
     BatchUpdateEntryRequest, BatchUpdateEntryResponse, CountEntriesRequest, CountEntriesResponse,
@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::{Caller, Listener};
-use super::{Shared, count, item_ok, item_status, registry_status};
+use super::{Shared, count, invalid, item_ok, item_status, registry_status};
 use crate::registry::Created;
 
 /// Longest batch accepted, entries.
@@ -39,7 +39,8 @@ impl Entry for EntryApi {
     ) -> Result<Response<CountEntriesResponse>, Status> {
         let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
         let request = request.into_inner();
-        let filter = EntryFilter::from_count_pb(request.filter.as_ref(), &self.0.trust_domain).map_err(invalid)?;
+        let filter =
+            EntryFilter::from_count_pb(request.filter.as_ref(), &self.0.trust_domain).map_err(|e| invalid(&e))?;
         Ok(Response::new(CountEntriesResponse { count: count(self.0.registry.count_entries(&filter)) }))
     }
 
@@ -49,7 +50,7 @@ impl Entry for EntryApi {
     ) -> Result<Response<ListEntriesResponse>, Status> {
         let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
         let request = request.into_inner();
-        let filter = EntryFilter::from_pb(request.filter.as_ref(), &self.0.trust_domain).map_err(invalid)?;
+        let filter = EntryFilter::from_pb(request.filter.as_ref(), &self.0.trust_domain).map_err(|e| invalid(&e))?;
         let page =
             self.0.registry.list_entries(&filter, request.page_size, &request.page_token).map_err(registry_status)?;
         let mask = request.output_mask.as_ref();
@@ -174,8 +175,4 @@ fn within_batch(length: usize) -> Result<(), Status> {
         return Ok(());
     }
     Err(Status::invalid_argument(format!("batch has {length} items, at most {MAX_BATCH} are accepted")))
-}
-
-fn invalid(error: FilterError) -> Status {
-    Status::invalid_argument(error.to_string())
 }

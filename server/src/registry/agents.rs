@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::agent::{AgentFilter, AgentRecord};
+use ironroot_api::device::DeviceState;
 use ironroot_api::page::{ListPage, Page};
 
 use super::{AgentStanding, Registry, RegistryError};
@@ -11,11 +12,16 @@ use crate::store::{StoreError, Transaction};
 
 impl Registry {
     /// Stores an agent that has just proven itself. Its certificate is the current one from now on, any earlier one is not
-    /// active any more. An agent that was banned meanwhile is refused.
+    /// active any more. An agent that was banned meanwhile is refused, and so is one whose device was.
     pub async fn attest_agent(&self, agent: AgentRecord) -> Result<(), RegistryError> {
-        self.change_agent(move |tx| match tx.agent(&agent.spiffe_id)? {
-            Some((_, known)) if known.banned => Err(RegistryError::AgentBanned),
-            _ => Ok(agent),
+        self.change_agent(move |tx| {
+            let device = agent.ek_sha256.map(|ek| tx.device(&ek)).transpose()?.flatten();
+            let device_banned = device.is_some_and(|known| known.record.state == DeviceState::Banned);
+            match tx.agent(&agent.spiffe_id)? {
+                Some((_, known)) if known.banned => Err(RegistryError::AgentBanned),
+                _ if device_banned => Err(RegistryError::AgentBanned),
+                _ => Ok(agent),
+            }
         })
         .await
     }
@@ -57,6 +63,15 @@ impl Registry {
         let (serial, new_serial) = (String::new(), String::new());
         let ban = move |agent| AgentRecord { banned: true, serial, new_serial, new_not_after: 0, ..agent };
         known(self.change_known_agent(id, move |agent| Ok::<_, Unknown>(ban(agent))).await)
+    }
+
+    /// Shuts out every agent that attested with the TPM of that endorsement key.
+    pub async fn ban_agents_of_device(&self, ek_sha256: &[u8; 32]) -> Result<(), StoreError> {
+        let all = self.shared.read().agents.page(&AgentFilter::default(), Page::ALL).items;
+        for agent in all.iter().filter(|agent| agent.ek_sha256 == Some(*ek_sha256)) {
+            self.ban_agent(&agent.spiffe_id).await?;
+        }
+        Ok(())
     }
 
     /// Stores what the agent says it runs; of an agent that was deleted meanwhile nothing.

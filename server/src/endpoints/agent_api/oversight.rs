@@ -10,7 +10,7 @@ use ironroot_api::pb::types;
 use tonic::Status;
 
 use super::super::caller::Caller;
-use super::super::{count, registry_status, store_status};
+use super::super::{count, invalid, registry_status, store_status};
 use super::AgentApi;
 
 /// Longest life of a join token, seconds: a year.
@@ -18,12 +18,12 @@ const MAX_TOKEN_TTL: i32 = 366 * 86_400;
 
 impl AgentApi {
     pub(super) fn count(&self, request: &CountAgentsRequest) -> Result<CountAgentsResponse, Status> {
-        let filter = AgentFilter::from_count_pb(request.filter.as_ref()).map_err(invalid)?;
+        let filter = AgentFilter::from_count_pb(request.filter.as_ref()).map_err(|e| invalid(&e))?;
         Ok(CountAgentsResponse { count: count(self.0.registry.count_agents(&filter)) })
     }
 
     pub(super) fn list(&self, request: &ListAgentsRequest) -> Result<ListAgentsResponse, Status> {
-        let filter = AgentFilter::from_pb(request.filter.as_ref()).map_err(invalid)?;
+        let filter = AgentFilter::from_pb(request.filter.as_ref()).map_err(|e| invalid(&e))?;
         let page =
             self.0.registry.list_agents(&filter, request.page_size, &request.page_token).map_err(registry_status)?;
         let mask = request.output_mask.as_ref();
@@ -34,13 +34,13 @@ impl AgentApi {
     }
 
     pub(super) fn get(&self, request: &GetAgentRequest) -> Result<types::Agent, Status> {
-        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(invalid)?;
+        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
         let agent = self.0.registry.agent(&id).ok_or_else(|| Status::not_found("agent not found"))?;
         Ok(agent.to_pb(request.output_mask.as_ref()))
     }
 
     pub(super) async fn delete(&self, caller: &Caller, request: &DeleteAgentRequest) -> Result<(), Status> {
-        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(invalid)?;
+        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
         if !self.0.registry.delete_agent(&id).await.map_err(store_status)? {
             return Err(self.0.audit.refused(caller, "DeleteAgent", &id, Status::not_found("agent not found")));
         }
@@ -49,7 +49,7 @@ impl AgentApi {
     }
 
     pub(super) async fn ban(&self, caller: &Caller, request: &BanAgentRequest) -> Result<(), Status> {
-        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(invalid)?;
+        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
         if !self.0.registry.ban_agent(&id).await.map_err(store_status)? {
             return Err(self.0.audit.refused(caller, "BanAgent", &id, Status::not_found("agent not found")));
         }
@@ -67,7 +67,7 @@ impl AgentApi {
             return Err(Status::invalid_argument(format!("ttl must be 1 to {MAX_TOKEN_TTL} seconds")));
         }
         let value = if request.token.is_empty() { uuid::Uuid::new_v4().to_string() } else { request.token };
-        let alias = request.agent_id.map(|id| SpiffeId::from_pb(Some(&id))).transpose().map_err(invalid)?;
+        let alias = request.agent_id.map(|id| SpiffeId::from_pb(Some(&id))).transpose().map_err(|e| invalid(&e))?;
         let now_unix = self.0.now_unix();
         let expires_at = now_unix + i64::from(request.ttl);
         let created = self.0.registry.create_join_token(&value, expires_at, alias.as_ref(), now_unix).await;
@@ -76,8 +76,4 @@ impl AgentApi {
         self.0.audit.done(caller, "CreateJoinToken", format_args!("expires_at {expires_at}"));
         Ok(types::JoinToken { value, expires_at })
     }
-}
-
-fn invalid(error: impl std::fmt::Display) -> Status {
-    Status::invalid_argument(error.to_string())
 }
