@@ -32,6 +32,7 @@ const STARTUP_CLEAR: [u8; 12] = [0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0
 const GET_TEST_RESULT: [u8; 10] = [0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x7c];
 
 /// A TPM in a process, with its own state and ports. Dropped: killed and forgotten.
+#[derive(Debug)]
 pub struct Swtpm {
     directory: TempDir,
     ports: Ports,

@@ -17,6 +17,7 @@ const FIRST: u16 = 20_000;
 const PAIRS: u16 = 6_000;
 
 /// A reserved pair.
+#[derive(Debug)]
 pub struct Ports {
     data: u16,
     _reservation: File,

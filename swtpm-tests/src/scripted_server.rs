@@ -1,0 +1,302 @@
+//! A server that says what a test tells it to say, over real sockets and TLS. It keeps to the protocol's form, not to the
+//! truth: what a hostile, broken or older server might send to an agent.
+
+mod services;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ironroot_api::TrustDomain;
+use ironroot_api::pb::agent::agent_server::AgentServer;
+use ironroot_api::pb::bundle::bundle_server::BundleServer;
+use ironroot_api::pb::entry::entry_server::EntryServer;
+use ironroot_api::pb::svid::svid_server::SvidServer;
+use ironroot_api::pb::types;
+use ironroot_api::pb::types::permission_denied_details::Reason;
+use ironroot_api::tls::{SvidResolver, TlsConnection, TlsPeer, TrustAnchors, provider, server_config};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::toy_ca::{ToyCa, ToySvid};
+use services::Services;
+
+/// The trust domain of these servers.
+pub const TRUST_DOMAIN: &str = "example.org";
+
+/// What is wrong with the SVIDs it signs for workloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SvidLie {
+    /// Nothing.
+    Honest,
+    /// The certificate names somebody else.
+    OtherId,
+    /// The certificate is of another trust domain.
+    OtherTrustDomain,
+    /// For another key than the request's.
+    OtherKey,
+    /// A signing certificate.
+    SigningCertificate,
+    /// Signed by an authority that is not in the bundle.
+    UnknownAuthority,
+    /// Ended yesterday.
+    Expired,
+    /// No certificate at all.
+    EmptyChain,
+    /// Bytes that are no certificate.
+    Garbage,
+    /// One result fewer than requests.
+    MissingResult,
+    /// An answer above every bound.
+    Oversized,
+}
+
+/// What is wrong with the bundle it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BundleLie {
+    /// Nothing.
+    Honest,
+    /// No authority.
+    Empty,
+    /// Another trust domain's.
+    OtherTrustDomain,
+    /// A leaf where an authority belongs.
+    NotAnAuthority,
+    /// Bytes that are no certificate.
+    Garbage,
+}
+
+/// What is wrong with the certificate it gives agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentLie {
+    /// Nothing.
+    Honest,
+    /// It names a workload.
+    NotAnAgent,
+    /// It names the server.
+    Server,
+    /// For another key than the request's.
+    OtherKey,
+    /// A challenge that no join token can answer.
+    Challenge,
+    /// The conversation ends without a result.
+    Silence,
+}
+
+/// The part a server plays; may be changed at any time.
+#[derive(Debug)]
+pub struct Script {
+    /// Entries answered to the agent.
+    pub entries: Vec<types::Entry>,
+    /// Whether entries come in pages of revisions first.
+    pub paged: bool,
+    /// Whether the server knows SyncAuthorizedEntries.
+    pub knows_sync: bool,
+    /// Lies about workload SVIDs.
+    pub svid: SvidLie,
+    /// Lies about the bundle.
+    pub bundle: BundleLie,
+    /// Lies about the agent's certificate.
+    pub agent: AgentLie,
+    /// What every authenticated call is refused with.
+    pub denial: Option<Reason>,
+    /// What attestation is refused with.
+    pub attestation_denial: Option<Reason>,
+    /// Whether agents are told that they may attest again.
+    pub reattestable: bool,
+    /// Lifetime of workload SVIDs, seconds.
+    pub svid_ttl: i64,
+    /// Lifetime of agent certificates, seconds.
+    pub agent_ttl: i64,
+    /// Whether its authority is marked tainted, and a second one signs.
+    pub tainted: bool,
+}
+
+/// What the server was asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// AttestAgent.
+    pub attestations: u32,
+    /// RenewAgent.
+    pub renewals: u32,
+    /// GetBundle.
+    pub bundles: u32,
+    /// Entries, either way.
+    pub syncs: u32,
+    /// Whole entries asked for by ID.
+    pub entries_by_id: u32,
+    /// BatchNewX509SVID.
+    pub batches: u32,
+    /// PostStatus.
+    pub statuses: u32,
+    /// TLS handshakes that came to nothing.
+    pub failed_handshakes: u32,
+    /// Connections with a client certificate.
+    pub mutual_connections: u32,
+}
+
+/// A running server; ends when dropped.
+pub struct ScriptedServer {
+    play: Arc<Play>,
+    address: SocketAddr,
+    spiffe_id: String,
+    /// Its own runtime: when that ends, so does every connection.
+    runtime: Option<Runtime>,
+}
+
+pub(crate) struct Play {
+    pub(crate) ca: ToyCa,
+    /// Signs when the first authority is tainted.
+    pub(crate) second_ca: ToyCa,
+    /// In no bundle.
+    pub(crate) rogue: ToyCa,
+    pub(crate) script: Mutex<Script>,
+    pub(crate) asked: Mutex<Asked>,
+}
+
+impl ScriptedServer {
+    /// An honest server with one entry: processes of `unix:uid:1000` get `/workload`.
+    pub fn start() -> Self {
+        Self::start_as(&format!("spiffe://{TRUST_DOMAIN}/spire/server"), ToyCa::new(TRUST_DOMAIN))
+    }
+
+    /// As [`start`](Self::start), but the server proves to be `spiffe_id`, by `ca`.
+    pub fn start_as(spiffe_id: &str, ca: ToyCa) -> Self {
+        Self::start_with(SocketAddr::from(([127, 0, 0, 1], 0)), spiffe_id, ca)
+    }
+
+    /// As [`start`](Self::start), but at the address of a server that was stopped, by another authority.
+    pub fn start_at(address: SocketAddr, ca: ToyCa) -> Self {
+        Self::start_with(address, &format!("spiffe://{TRUST_DOMAIN}/spire/server"), ca)
+    }
+
+    fn start_with(address: SocketAddr, spiffe_id: &str, ca: ToyCa) -> Self {
+        let script = Script {
+            entries: vec![entry("workload", "/workload", 1)],
+            paged: false,
+            knows_sync: true,
+            svid: SvidLie::Honest,
+            bundle: BundleLie::Honest,
+            agent: AgentLie::Honest,
+            denial: None,
+            attestation_denial: None,
+            reattestable: false,
+            svid_ttl: 3600,
+            agent_ttl: 3600,
+            tainted: false,
+        };
+        let play = Arc::new(Play {
+            ca,
+            second_ca: ToyCa::new(TRUST_DOMAIN),
+            rogue: ToyCa::new(TRUST_DOMAIN),
+            script: Mutex::new(script),
+            asked: Mutex::default(),
+        });
+        let mut server = Self { play, address, spiffe_id: spiffe_id.to_owned(), runtime: None };
+        server.start_again();
+        server
+    }
+
+    /// Starts at the same address what [`stop`](Self::stop) ended.
+    pub fn start_again(&mut self) {
+        // A runtime that was told to end closes its sockets a moment later.
+        let bind = || std::net::TcpListener::bind(self.address).ok();
+        let listener = crate::deployment::wait_for(crate::deployment::DEADLINE, bind).expect("the port is free");
+        listener.set_nonblocking(true).expect("non-blocking");
+        self.address = listener.local_addr().expect("bound");
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        runtime.spawn(accept(listener, self.play.clone(), self.spiffe_id.clone()));
+        self.runtime = Some(runtime);
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its authority, as an agent's image would hold it.
+    pub fn bundle_pem(&self) -> String {
+        self.play.ca.pem()
+    }
+
+    /// Changes the part it plays.
+    pub fn play(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut lock(&self.play.script));
+    }
+
+    /// What it was asked so far.
+    pub fn asked(&self) -> Asked {
+        *lock(&self.play.asked)
+    }
+
+    /// Ends every connection and closes the port.
+    pub fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for ScriptedServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// An entry for `unix:uid:1000`.
+pub fn entry(id: &str, path: &str, revision_number: i64) -> types::Entry {
+    types::Entry {
+        id: id.to_owned(),
+        spiffe_id: Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.to_owned(), path: path.to_owned() }),
+        selectors: vec![types::Selector { r#type: "unix".to_owned(), value: "uid:1000".to_owned() }],
+        revision_number,
+        created_at: 1,
+        ..types::Entry::default()
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no test panics while it holds this")
+}
+
+async fn accept(listener: std::net::TcpListener, play: Arc<Play>, spiffe_id: String) {
+    let listener = TcpListener::from_std(listener).expect("a listener of this runtime");
+    let (certificate, key) = play.ca.identity(&ToySvid::new(&spiffe_id, 3600));
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = provider().key_provider.load_private_key(der).expect("a key of our own");
+    let svid = SvidResolver::new(CertifiedKey::new(vec![certificate], key));
+    let anchors = [play.ca.der().clone(), play.second_ca.der().clone()];
+    let anchors = TrustAnchors::new(TrustDomain::new(TRUST_DOMAIN).expect("legal"), &anchors).expect("authorities");
+    let acceptor = TlsAcceptor::from(server_config(anchors, svid));
+    let (connections, incoming) = mpsc::channel::<std::io::Result<Connection>>(16);
+    let services = Services(play.clone());
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(AgentServer::new(services.clone()))
+            .add_service(BundleServer::new(services.clone()))
+            .add_service(EntryServer::new(services.clone()))
+            .add_service(SvidServer::new(services))
+            .serve_with_incoming(ReceiverStream::new(incoming)),
+    );
+    while let Ok((tcp, address)) = listener.accept().await {
+        let (acceptor, play, connections) = (acceptor.clone(), play.clone(), connections.clone());
+        tokio::spawn(async move {
+            let Ok(tls) = acceptor.accept(tcp).await else {
+                lock(&play.asked).failed_handshakes += 1;
+                return;
+            };
+            if tls.get_ref().1.peer_certificates().is_some() {
+                lock(&play.asked).mutual_connections += 1;
+            }
+            // A server that is being stopped takes no more.
+            let _ = connections.send(Ok(TlsConnection::new(tls, TlsPeer { address, svid: None }))).await;
+        });
+    }
+}
+
+type Connection = TlsConnection<TlsStream<TcpStream>>;
