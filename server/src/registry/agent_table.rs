@@ -1,7 +1,7 @@
 //! Agents in memory, each with the entries it may serve.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex};
 
 use ironroot_api::SpiffeId;
@@ -52,7 +52,8 @@ pub(super) struct AgentSlot {
 #[derive(Debug)]
 struct CachedView {
     entries_revision: u64,
-    valid_until: i64,
+    /// When the same entries have ended and not ended, UNIX seconds.
+    valid: Range<i64>,
     view: AuthorizedView,
 }
 
@@ -64,19 +65,20 @@ impl AgentSlot {
         }
         let mut cached = self.view.lock().expect("no code panics while it holds a view");
         match &*cached {
-            Some(c) if c.entries_revision == entries.revision() && now_unix < c.valid_until => c.view.clone(),
+            Some(c) if c.entries_revision == entries.revision() && c.valid.contains(&now_unix) => c.view.clone(),
             _ => cached.insert(self.gather(entries, now_unix)).view.clone(),
         }
     }
 
     fn gather(&self, entries: &EntryTable, now_unix: i64) -> CachedView {
-        let mut below = entries.below(&self.record.spiffe_id, &self.record.selectors);
-        below.retain(|stored| !stored.entry.is_expired(now_unix));
-        let ends = below.iter().map(|stored| stored.entry.expires_at()).filter(|end| *end != 0);
+        let below = entries.below(&self.record.spiffe_id, &self.record.selectors);
+        let (ended, served): (Vec<_>, Vec<_>) = below.into_iter().partition(|s| s.entry.is_expired(now_unix));
+        let last_end = ended.iter().map(|stored| stored.entry.expires_at()).max();
+        let next_end = served.iter().map(|stored| stored.entry.expires_at()).filter(|end| *end != 0).min();
         CachedView {
             entries_revision: entries.revision(),
-            valid_until: ends.min().unwrap_or(i64::MAX),
-            view: AuthorizedView::new(below),
+            valid: last_end.unwrap_or(i64::MIN)..next_end.unwrap_or(i64::MAX),
+            view: AuthorizedView::new(served),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use ironroot_api::SpiffeId;
@@ -11,14 +12,11 @@ use ironroot_attest::{Selector, SelectorSet};
 
 use super::authorized::StoredEntry;
 
-/// Entries in the order of their places in lists.
-type Group = BTreeMap<i64, Arc<StoredEntry>>;
-
 /// All entries of the trust domain.
 #[derive(Debug)]
 pub(super) struct EntryTable {
     server_id: SpiffeId,
-    all: Group,
+    all: BTreeMap<i64, Arc<StoredEntry>>,
     by_id: HashMap<String, i64>,
     by_spiffe_id: HashMap<SpiffeId, Group>,
     by_parent: HashMap<SpiffeId, Group>,
@@ -32,7 +30,7 @@ impl EntryTable {
     pub fn new(server_id: SpiffeId) -> Self {
         Self {
             server_id,
-            all: Group::new(),
+            all: BTreeMap::new(),
             by_id: HashMap::new(),
             by_spiffe_id: HashMap::new(),
             by_parent: HashMap::new(),
@@ -52,12 +50,12 @@ impl EntryTable {
         let stored = Arc::new(StoredEntry { seq, encoded: EncodedEntry::of(&entry), entry });
         let entry = &stored.entry;
         self.by_id.insert(entry.id().to_owned(), seq);
-        self.by_spiffe_id.entry(entry.spiffe_id().clone()).or_default().insert(seq, stored.clone());
-        self.by_parent.entry(entry.parent_id().clone()).or_default().insert(seq, stored.clone());
+        self.by_spiffe_id.entry(entry.spiffe_id().clone()).or_default().put(stored.clone());
+        self.by_parent.entry(entry.parent_id().clone()).or_default().put(stored.clone());
         if *entry.parent_id() == self.server_id {
             let rarest = entry.selectors().iter().min_by_key(|s| self.aliases.get(s).map_or(0, Group::len));
             let rarest = rarest.expect("an entry has selectors").clone();
-            self.aliases.entry(rarest).or_default().insert(seq, stored.clone());
+            self.aliases.entry(rarest).or_default().put(stored.clone());
         }
         self.all.insert(seq, stored);
         self.revision += 1;
@@ -82,7 +80,7 @@ impl EntryTable {
 
     /// The entries for that SPIFFE ID.
     pub fn with_spiffe_id(&self, id: &SpiffeId) -> impl Iterator<Item = &RegistrationEntry> {
-        self.by_spiffe_id.get(id).into_iter().flat_map(Group::values).map(|stored| &*stored.entry)
+        self.by_spiffe_id.get(id).into_iter().flat_map(Group::iter).map(|stored| &*stored.entry)
     }
 
     /// The matching entries of a page.
@@ -98,11 +96,11 @@ impl EntryTable {
     /// Every entry below `agent_id` and below the aliases that `node` matches, through any number of parents.
     pub fn below(&self, agent_id: &SpiffeId, node: &SelectorSet) -> Vec<Arc<StoredEntry>> {
         let mut found = Vec::new();
-        let mut parents: Vec<&SpiffeId> = vec![agent_id];
-        parents.extend(self.aliases_of(node).map(|alias| alias.entry.spiffe_id()));
-        let mut seen: HashSet<&SpiffeId> = parents.iter().copied().collect();
+        let mut seen: HashSet<&SpiffeId> = self.aliases_of(node).map(|alias| alias.entry.spiffe_id()).collect();
+        seen.insert(agent_id);
+        let mut parents: Vec<&SpiffeId> = seen.iter().copied().collect();
         while let Some(parent) = parents.pop() {
-            for child in self.by_parent.get(parent).into_iter().flat_map(Group::values) {
+            for child in self.by_parent.get(parent).into_iter().flat_map(Group::iter) {
                 found.push(child.clone());
                 if seen.insert(child.entry.spiffe_id()) {
                     parents.push(child.entry.spiffe_id());
@@ -113,27 +111,57 @@ impl EntryTable {
     }
 
     fn aliases_of(&self, node: &SelectorSet) -> impl Iterator<Item = &Arc<StoredEntry>> {
-        let candidates = node.iter().filter_map(|selector| self.aliases.get(selector)).flat_map(Group::values);
+        let candidates = node.iter().filter_map(|selector| self.aliases.get(selector)).flat_map(Group::iter);
         candidates.filter(|alias| alias.entry.selectors().is_subset_of(node))
     }
 
-    /// From the smallest index that the filter allows.
-    fn matching(&self, filter: &EntryFilter, after: i64) -> impl Iterator<Item = &Arc<StoredEntry>> {
+    /// From the smallest index that the filter allows, in order.
+    fn matching<'t>(&'t self, filter: &'t EntryFilter, after: i64) -> impl Iterator<Item = &'t Arc<StoredEntry>> {
         let group = match (&filter.spiffe_id, &filter.parent_id) {
-            (Some(id), _) => self.by_spiffe_id.get(id),
-            (None, Some(parent)) => self.by_parent.get(parent),
-            (None, None) => Some(&self.all),
+            (Some(id), _) => Some(self.by_spiffe_id.get(id)),
+            (None, Some(parent)) => Some(self.by_parent.get(parent)),
+            (None, None) => None,
         };
-        let behind = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
-        let stored = group.into_iter().flat_map(move |group| group.range(behind)).map(|(_, stored)| stored);
-        stored.filter(|stored| filter.matches(&stored.entry))
+        let all = group.is_none().then(|| self.all.range((Bound::Excluded(after), Bound::Unbounded)));
+        let all = all.into_iter().flatten().map(|(_, stored)| stored);
+        let group = group.flatten().into_iter().flat_map(move |group| group.behind(after));
+        all.chain(group).filter(|stored| filter.matches(&stored.entry))
+    }
+}
+
+/// A few entries (most often one) that an index leads to, in the order of their places in lists.
+#[derive(Debug, Default)]
+struct Group(Vec<Arc<StoredEntry>>);
+
+impl Group {
+    fn put(&mut self, stored: Arc<StoredEntry>) {
+        let place = self.0.partition_point(|s| s.seq < stored.seq);
+        self.0.insert(place, stored);
+    }
+
+    fn remove(&mut self, seq: i64) {
+        if let Ok(place) = self.0.binary_search_by_key(&seq, |stored| stored.seq) {
+            self.0.remove(place);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn iter(&self) -> std::slice::Iter<'_, Arc<StoredEntry>> {
+        self.0.iter()
+    }
+
+    fn behind(&self, place: i64) -> std::slice::Iter<'_, Arc<StoredEntry>> {
+        self.0[self.0.partition_point(|stored| stored.seq <= place)..].iter()
     }
 }
 
 fn remove_from<K: Hash + Eq>(index: &mut HashMap<K, Group>, key: &K, seq: i64) {
     if let Some(group) = index.get_mut(key) {
-        group.remove(&seq);
-        if group.is_empty() {
+        group.remove(seq);
+        if group.0.is_empty() {
             index.remove(key);
         }
     }

@@ -1,0 +1,395 @@
+//! The registry with its store: SPIRE's semantics, and the same answers after a restart.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ironroot_api::agent::{AgentFilter, AgentRecord};
+use ironroot_api::entry::{EntryError, EntryFilter, RegistrationEntry};
+use ironroot_api::pb::types;
+use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_attest::SelectorSet;
+use ironroot_server::registry::{AgentStanding, Created, Registry, RegistryError};
+use ironroot_server::store::{Store, StoreError};
+use tempfile::TempDir;
+
+const NOW: i64 = 1_000;
+
+struct Fixture {
+    _directory: TempDir,
+    path: PathBuf,
+    store: Store,
+    registry: Registry,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("datastore.sqlite3");
+        let store = Store::open(&path, &td()).expect("opens");
+        let registry = Registry::load(store.clone()).await.expect("loads");
+        Self { _directory: directory, path, store, registry }
+    }
+
+    async fn restart(&mut self) {
+        self.store.close().await;
+        self.store = Store::open(&self.path, &td()).expect("opens");
+        self.registry = Registry::load(self.store.clone()).await.expect("loads");
+    }
+
+    async fn create(&self, entry: types::Entry) -> Arc<RegistrationEntry> {
+        match self.registry.create_entry(&entry, NOW).await.expect("creates") {
+            Created::New(entry) => entry,
+            Created::Similar(entry) => panic!("{} is similar", entry.id()),
+        }
+    }
+
+    async fn attest(&self, agent: AgentRecord) {
+        self.registry.attest_agent(agent).await.expect("attests");
+    }
+
+    fn served(&self, agent: &SpiffeId, now_unix: i64) -> Vec<String> {
+        let view = self.registry.authorized_entries(agent, now_unix);
+        let mut paths: Vec<_> = view.iter().map(|e| e.entry().spiffe_id().path().to_owned()).collect();
+        paths.sort();
+        paths
+    }
+
+    fn standing(&self, serial: &str) -> AgentStanding {
+        self.registry.agent_standing(&agent_id("a"), serial)
+    }
+}
+
+fn td() -> TrustDomain {
+    TrustDomain::new("td").expect("legal")
+}
+
+fn agent_id(name: &str) -> SpiffeId {
+    td().id_with_path(&format!("/spire/agent/{name}")).expect("legal")
+}
+
+fn entry(path: &str, parent: &str, selectors: &[&str]) -> types::Entry {
+    let id = |path: &str| Some(types::Spiffeid { trust_domain: "td".into(), path: path.into() });
+    let selector = |text: &&str| {
+        let (kind, value) = text.split_once(':').expect("type:value");
+        types::Selector { r#type: kind.into(), value: value.into() }
+    };
+    types::Entry {
+        spiffe_id: id(path),
+        parent_id: id(parent),
+        selectors: selectors.iter().map(selector).collect(),
+        ..types::Entry::default()
+    }
+}
+
+fn agent(name: &str, serial: &str, selectors: &[&str]) -> AgentRecord {
+    AgentRecord {
+        spiffe_id: agent_id(name),
+        attestation_type: "tpm2".into(),
+        serial: serial.into(),
+        not_after: 2_000,
+        new_serial: String::new(),
+        new_not_after: 0,
+        can_reattest: true,
+        banned: false,
+        selectors: selectors.iter().map(|s| s.parse().expect("selector")).collect(),
+        agent_version: String::new(),
+        ek_sha256: Some([9; 32]),
+    }
+}
+
+#[tokio::test]
+async fn a_similar_entry_is_returned_and_nothing_is_stored() {
+    let fixture = Fixture::new().await;
+    let first = fixture.create(entry("/w", "/p", &["a:1", "a:2"])).await;
+    let again = types::Entry { hint: "other".into(), ..entry("/w", "/p", &["a:2", "a:1"]) };
+    let outcome = fixture.registry.create_entry(&again, NOW + 1).await.expect("answers");
+    assert!(matches!(outcome, Created::Similar(found) if found == first));
+    assert_eq!(fixture.registry.count_entries(&EntryFilter::default()), 1);
+    for different in
+        [entry("/w2", "/p", &["a:1", "a:2"]), entry("/w", "/p2", &["a:1", "a:2"]), entry("/w", "/p", &["a:1"])]
+    {
+        fixture.create(different).await;
+    }
+}
+
+#[tokio::test]
+async fn of_many_similar_entries_at_once_one_is_created() {
+    let fixture = Fixture::new().await;
+    let wire = entry("/w", "/p", &["a:1"]);
+    let all = (0..50).map(|_| fixture.registry.create_entry(&wire, NOW));
+    let outcomes = futures_util::future::join_all(all).await;
+    let created = outcomes.iter().filter(|o| matches!(o, Ok(Created::New(_)))).count();
+    let similar = outcomes.iter().filter(|o| matches!(o, Ok(Created::Similar(_)))).count();
+    assert_eq!((created, similar), (1, 49));
+}
+
+#[tokio::test]
+async fn an_entry_id_belongs_to_one_entry() {
+    let fixture = Fixture::new().await;
+    fixture.create(types::Entry { id: "mine".into(), ..entry("/w", "/p", &["a:1"]) }).await;
+    let taken = types::Entry { id: "mine".into(), ..entry("/w2", "/p", &["a:1"]) };
+    assert!(matches!(fixture.registry.create_entry(&taken, NOW).await, Err(RegistryError::EntryIdTaken)));
+    let bad = types::Entry { id: "no slash/".into(), ..entry("/w3", "/p", &["a:1"]) };
+    let refused = fixture.registry.create_entry(&bad, NOW).await;
+    assert!(matches!(refused, Err(RegistryError::Entry(EntryError::Id))));
+}
+
+#[tokio::test]
+async fn an_update_counts_up_and_moves_the_entry_to_its_new_parent() {
+    let mut fixture = Fixture::new().await;
+    fixture.attest(agent("a", "1", &[])).await;
+    fixture.attest(agent("b", "1", &[])).await;
+    let stored = fixture.create(entry("/w", "/spire/agent/a", &["a:1"])).await;
+    assert_eq!(fixture.served(&agent_id("a"), NOW), ["/w"]);
+    let moved = types::Entry { id: stored.id().into(), ..entry("/x", "/spire/agent/b", &["b:1"]) };
+    let parent_only = types::EntryMask { parent_id: true, ..Default::default() };
+    let updated = fixture.registry.update_entry(&moved, Some(&parent_only)).await.expect("updates");
+    assert_eq!((updated.revision_number(), updated.created_at(), updated.spiffe_id().path()), (1, NOW, "/w"));
+    assert!(fixture.served(&agent_id("a"), NOW).is_empty());
+    assert_eq!(fixture.served(&agent_id("b"), NOW), ["/w"]);
+    let updated = fixture.registry.update_entry(&moved, None).await.expect("updates");
+    assert_eq!((updated.revision_number(), updated.spiffe_id().path()), (2, "/x"));
+    fixture.restart().await;
+    assert_eq!(fixture.registry.entry(stored.id()), Some(updated));
+    let unknown = types::Entry { id: "unknown".into(), ..moved.clone() };
+    assert!(matches!(fixture.registry.update_entry(&unknown, None).await, Err(RegistryError::EntryNotFound)));
+    let emptied = types::Entry { selectors: vec![], ..moved };
+    let refused = fixture.registry.update_entry(&emptied, None).await;
+    assert!(matches!(refused, Err(RegistryError::Entry(EntryError::NoSelectors))));
+}
+
+#[tokio::test]
+async fn a_recreated_entry_differs_in_its_creation_time() {
+    let fixture = Fixture::new().await;
+    let wire = types::Entry { id: "same".into(), ..entry("/w", "/p", &["a:1"]) };
+    fixture.create(wire.clone()).await;
+    fixture.registry.delete_entry("same").await.expect("deletes");
+    assert!(matches!(fixture.registry.delete_entry("same").await, Err(RegistryError::EntryNotFound)));
+    let again = fixture.registry.create_entry(&wire, NOW + 5).await.expect("creates");
+    assert!(matches!(again, Created::New(entry) if entry.created_at() == NOW + 5 && entry.revision_number() == 0));
+}
+
+#[tokio::test]
+async fn an_agent_serves_its_children_and_those_of_its_aliases_but_not_the_aliases() {
+    let fixture = Fixture::new().await;
+    fixture.attest(agent("a", "1", &["tpm2:label:site:berlin", "tpm2:key:resident"])).await;
+    fixture.attest(agent("b", "1", &["tpm2:label:site:paris"])).await;
+    fixture.create(entry("/berlin", "/spire/server", &["tpm2:label:site:berlin"])).await;
+    fixture.create(entry("/berlin-old", "/spire/server", &["tpm2:label:site:berlin", "tpm2:fw:1"])).await;
+    fixture.create(entry("/direct", "/spire/agent/a", &["unix:uid:1"])).await;
+    fixture.create(entry("/by-alias", "/berlin", &["unix:uid:2"])).await;
+    fixture.create(entry("/nested", "/by-alias", &["unix:uid:3"])).await;
+    fixture.create(entry("/not-matched", "/berlin-old", &["unix:uid:4"])).await;
+    fixture.create(entry("/direct", "/nested", &["unix:uid:5"])).await;
+    assert_eq!(fixture.served(&agent_id("a"), NOW), ["/by-alias", "/direct", "/direct", "/nested"]);
+    assert!(fixture.served(&agent_id("b"), NOW).is_empty());
+    assert!(fixture.served(&agent_id("unknown"), NOW).is_empty());
+}
+
+#[tokio::test]
+async fn what_an_agent_may_serve_follows_its_selectors_and_its_ban() {
+    let fixture = Fixture::new().await;
+    fixture.create(entry("/group", "/spire/server", &["tpm2:a"])).await;
+    let served = fixture.create(entry("/w", "/group", &["unix:uid:1"])).await;
+    fixture.attest(agent("a", "1", &["tpm2:a"])).await;
+    let authorize = || fixture.registry.authorize_entry(&agent_id("a"), served.id(), NOW);
+    assert!(authorize().is_some_and(|authorized| *authorized.entry() == *served));
+    assert!(fixture.registry.authorize_entry(&agent_id("b"), served.id(), NOW).is_none());
+    fixture.attest(agent("a", "2", &["tpm2:b"])).await;
+    assert!(authorize().is_none());
+    fixture.attest(agent("a", "3", &["tpm2:a"])).await;
+    assert!(authorize().is_some());
+    fixture.registry.ban_agent(&agent_id("a")).await.expect("bans");
+    assert!(authorize().is_none());
+}
+
+#[tokio::test]
+async fn an_entry_that_has_ended_is_not_served_and_then_pruned() {
+    let fixture = Fixture::new().await;
+    fixture.attest(agent("a", "1", &[])).await;
+    let ending =
+        types::Entry { expires_at: NOW + 10, admin: true, downstream: true, ..entry("/w", "/spire/agent/a", &["a:1"]) };
+    let stored = fixture.create(ending).await;
+    let id = stored.spiffe_id();
+    assert_eq!(fixture.served(&agent_id("a"), NOW + 9), ["/w"]);
+    assert!(fixture.registry.is_admin(id, NOW + 9) && fixture.registry.is_downstream(id, NOW + 9));
+    assert!(fixture.served(&agent_id("a"), NOW + 10).is_empty());
+    assert!(!fixture.registry.is_admin(id, NOW + 10) && !fixture.registry.is_downstream(id, NOW + 10));
+    assert_eq!(fixture.registry.prune_expired_entries(NOW + 9).await.expect("prunes"), 0);
+    assert_eq!(fixture.registry.prune_expired_entries(NOW + 10).await.expect("prunes"), 1);
+    assert!(fixture.registry.entry(stored.id()).is_none());
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_counts_from_its_first_use() {
+    let mut fixture = Fixture::new().await;
+    let a = agent_id("a");
+    assert_eq!(fixture.standing("1"), AgentStanding::NotAttested);
+    assert!(matches!(fixture.registry.renew_agent(&a, "2", 3_000).await, Err(RegistryError::AgentNotFound)));
+    fixture.attest(agent("a", "1", &[])).await;
+    fixture.registry.renew_agent(&a, "2", 3_000).await.expect("renews");
+    fixture.restart().await;
+    assert_eq!((fixture.standing("1"), fixture.standing("2")), (AgentStanding::Active, AgentStanding::ActivatePending));
+    fixture.registry.renew_agent(&a, "3", 4_000).await.expect("renews again: the answer was lost");
+    assert_eq!(fixture.standing("2"), AgentStanding::NotActive);
+    assert!(matches!(fixture.registry.activate_agent(&a, "2").await, Err(RegistryError::NotActive)));
+    fixture.registry.activate_agent(&a, "3").await.expect("activates");
+    fixture.registry.activate_agent(&a, "3").await.expect("is active");
+    assert_eq!((fixture.standing("1"), fixture.standing("3")), (AgentStanding::NotActive, AgentStanding::Active));
+    assert_eq!(fixture.registry.agent(&a).map(|a| (a.not_after, a.new_serial.clone())), Some((4_000, String::new())));
+    assert_eq!(fixture.standing(""), AgentStanding::NotActive);
+}
+
+#[tokio::test]
+async fn a_second_attestation_unseats_the_first_certificate() {
+    let fixture = Fixture::new().await;
+    fixture.attest(agent("a", "1", &[])).await;
+    fixture.registry.renew_agent(&agent_id("a"), "2", 3_000).await.expect("renews");
+    fixture.registry.set_agent_version(&agent_id("a"), "0.1.0").await.expect("notes");
+    fixture.attest(agent("a", "7", &[])).await;
+    for old in ["1", "2"] {
+        assert_eq!(fixture.standing(old), AgentStanding::NotActive);
+    }
+    assert_eq!(fixture.standing("7"), AgentStanding::Active);
+    assert_eq!(fixture.registry.count_agents(&AgentFilter::default()), 1);
+}
+
+#[tokio::test]
+async fn a_banned_agent_stays_out_until_it_is_deleted() {
+    let mut fixture = Fixture::new().await;
+    let a = agent_id("a");
+    assert!(!fixture.registry.ban_agent(&a).await.expect("answers"));
+    fixture.attest(agent("a", "1", &[])).await;
+    fixture.registry.renew_agent(&a, "2", 3_000).await.expect("renews");
+    assert!(fixture.registry.ban_agent(&a).await.expect("bans"));
+    fixture.restart().await;
+    for serial in ["1", "2", ""] {
+        assert_eq!(fixture.standing(serial), AgentStanding::Banned);
+    }
+    let attested = fixture.registry.attest_agent(agent("a", "3", &[])).await;
+    assert!(matches!(attested, Err(RegistryError::AgentBanned)));
+    assert!(matches!(fixture.registry.renew_agent(&a, "3", 1).await, Err(RegistryError::AgentBanned)));
+    assert!(matches!(fixture.registry.activate_agent(&a, "2").await, Err(RegistryError::AgentBanned)));
+    assert!(fixture.registry.delete_agent(&a).await.expect("deletes"));
+    assert!(!fixture.registry.delete_agent(&a).await.expect("answers"));
+    fixture.attest(agent("a", "4", &[])).await;
+    assert_eq!(fixture.standing("4"), AgentStanding::Active);
+}
+
+#[tokio::test]
+async fn agents_are_pruned_only_when_they_can_come_back() {
+    let fixture = Fixture::new().await;
+    fixture.attest(agent("old", "1", &[])).await;
+    fixture.attest(agent("banned", "1", &[])).await;
+    fixture.attest(AgentRecord { can_reattest: false, ..agent("token", "1", &[]) }).await;
+    fixture.attest(AgentRecord { not_after: 5_000, ..agent("young", "1", &[]) }).await;
+    fixture.attest(agent("renewed", "1", &[])).await;
+    fixture.registry.renew_agent(&agent_id("renewed"), "2", 5_000).await.expect("renews");
+    fixture.registry.ban_agent(&agent_id("banned")).await.expect("bans");
+    assert_eq!(fixture.registry.prune_expired_agents(2_000).await.expect("prunes"), 0);
+    assert_eq!(fixture.registry.prune_expired_agents(2_001).await.expect("prunes"), 1);
+    let left = fixture.registry.list_agents(&AgentFilter::default(), 0, "").expect("lists").items;
+    let names: Vec<_> = left.iter().map(|a| a.spiffe_id.path().trim_start_matches("/spire/agent/")).collect();
+    assert_eq!(names, ["banned", "token", "young", "renewed"]);
+}
+
+#[tokio::test]
+async fn agents_are_listed_by_what_is_asked() {
+    let fixture = Fixture::new().await;
+    fixture.attest(agent("a", "1", &["tpm2:x", "tpm2:y"])).await;
+    fixture
+        .attest(AgentRecord {
+            attestation_type: "join_token".into(),
+            can_reattest: false,
+            not_after: 9,
+            ..agent("b", "1", &[])
+        })
+        .await;
+    fixture.registry.ban_agent(&agent_id("b")).await.expect("bans");
+    let count = |filter: AgentFilter| fixture.registry.count_agents(&filter);
+    assert_eq!(count(AgentFilter { attestation_type: Some("tpm2".into()), ..Default::default() }), 1);
+    assert_eq!(count(AgentFilter { banned: Some(true), ..Default::default() }), 1);
+    assert_eq!(count(AgentFilter { can_reattest: Some(true), banned: Some(true), ..Default::default() }), 0);
+    assert_eq!(count(AgentFilter { expires_before: Some(10), ..Default::default() }), 1);
+    let page = fixture.registry.list_agents(&AgentFilter::default(), 1, "").expect("lists");
+    assert_eq!(page.items.len(), 1);
+    let rest = fixture.registry.list_agents(&AgentFilter::default(), 1, &page.next_page_token).expect("lists");
+    assert_eq!((rest.items[0].spiffe_id.clone(), rest.next_page_token), (agent_id("b"), String::new()));
+    let forged = fixture.registry.list_agents(&AgentFilter::default(), 1, "'; --");
+    assert!(matches!(forged, Err(RegistryError::PageToken(_))));
+}
+
+#[tokio::test]
+async fn a_join_token_and_its_alias_come_together_or_not_at_all() {
+    let fixture = Fixture::new().await;
+    let alias = td().id_with_path("/site").expect("legal");
+    let create = |token: &'static str, alias: Option<SpiffeId>| {
+        let registry = &fixture.registry;
+        async move { registry.create_join_token(token, 2_000, alias.as_ref(), NOW).await }
+    };
+    create("t", Some(alias.clone())).await.expect("creates");
+    let token_agent = agent_id("join_token/t");
+    let entries = fixture.registry.list_entries(&EntryFilter::default(), 0, "").expect("lists").items;
+    assert_eq!(entries.len(), 1);
+    assert_eq!((entries[0].spiffe_id(), entries[0].parent_id()), (&alias, &token_agent));
+    let selectors: SelectorSet = [format!("spiffe_id:{token_agent}").parse().expect("selector")].into_iter().collect();
+    assert_eq!(*entries[0].selectors(), selectors);
+    assert!(matches!(create("t", None).await, Err(RegistryError::TokenTaken)));
+    let reserved = create("u", Some(agent_id("x"))).await;
+    assert!(matches!(reserved, Err(RegistryError::Entry(EntryError::Reserved))));
+    assert_eq!(fixture.store.take_join_token("u").await.expect("answers"), None);
+    for bad in ["a/b", "..", "", "a b"] {
+        assert!(matches!(create(bad, None).await, Err(RegistryError::Token(_))), "{bad:?}");
+    }
+    // The agent that attests with the token serves what is registered below the alias.
+    fixture.attest(AgentRecord { spiffe_id: token_agent.clone(), ..agent("x", "1", &[]) }).await;
+    fixture.create(entry("/w", "/site", &["unix:uid:1"])).await;
+    assert_eq!(fixture.served(&token_agent, NOW), ["/site", "/w"]);
+}
+
+#[tokio::test]
+async fn changes_are_counted_when_they_are_in_force() {
+    let fixture = Fixture::new().await;
+    let mut changes = fixture.registry.changes();
+    let stored = fixture.create(entry("/w", "/p", &["a:1"])).await;
+    assert!(changes.has_changed().expect("registry lives"));
+    changes.mark_unchanged();
+    let _ = fixture.registry.create_entry(&entry("/w", "/p", &["a:1"]), NOW).await;
+    let _ = fixture.registry.prune_expired_entries(NOW).await;
+    assert!(!changes.has_changed().expect("registry lives"), "nothing changed");
+    fixture.registry.delete_entry(stored.id()).await.expect("deletes");
+    assert!(changes.has_changed().expect("registry lives"));
+}
+
+#[tokio::test]
+async fn everything_is_as_it_was_after_a_restart() {
+    let mut fixture = Fixture::new().await;
+    for n in 0..30 {
+        let wire = types::Entry {
+            expires_at: n % 3,
+            dns_names: vec![format!("h{n}.test")],
+            ..entry(&format!("/w/{n}"), "/p", &["a:1"])
+        };
+        fixture.create(wire).await;
+        fixture.attest(agent(&n.to_string(), &n.to_string(), &["tpm2:a b", "tpm2:c:d"])).await;
+    }
+    let all = EntryFilter::default();
+    let fourth = fixture.registry.list_entries(&all, 0, "").expect("lists").items[3].clone();
+    fixture.registry.delete_entry(fourth.id()).await.expect("deletes");
+    let lists = |registry: &Registry| {
+        let entries = registry.list_entries(&all, 0, "").expect("lists").items;
+        (entries, registry.list_agents(&AgentFilter::default(), 0, "").expect("lists").items)
+    };
+    let before = lists(&fixture.registry);
+    fixture.restart().await;
+    assert_eq!(lists(&fixture.registry), before);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_changes_nothing_in_memory() {
+    let fixture = Fixture::new().await;
+    fixture.store.close().await;
+    let refused = fixture.registry.create_entry(&entry("/w", "/p", &["a:1"]), NOW).await;
+    assert!(matches!(refused, Err(RegistryError::Store(StoreError::Closed))));
+    assert_eq!(fixture.registry.count_entries(&EntryFilter::default()), 0);
+}
