@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 pub use contents::{CachedIdentities, IdentitiesToCache, encode_identities};
 pub use envelope::{MAX_CACHE_BYTES, SectionKind};
 pub use refusal::CacheRefusal;
-pub use write_plan::{COALESCE, COUNTER_INTERVAL, Changes, History, WritePlan, plan};
+pub use write_plan::{COUNTER_INTERVAL, Changes, History, WRITE_BURST, WRITE_INTERVAL, WritePlan, plan};
 
 use crate::agent_record::AgentRecord;
 use crate::durable_file;

@@ -1,14 +1,18 @@
 //! When to write the cache, and when to raise the TPM's counter. Pure.
 //!
-//! Flash and the chip's NV memory wear. A write waits until [`COALESCE`] after the one before, unless it must not be lost
-//! (the agent's own certificate: the server accepts only the newest). The counter makes every older file worthless; it is
+//! Flash and the chip's NV memory wear. A device that is being set up may write [`WRITE_BURST`] times at once, so that what
+//! it has just learned survives the next power cut; over time a write is due every [`WRITE_INTERVAL`] at most, about a
+//! hundred a day. Only what must not be lost never waits (the agent's own certificate: the server accepts only the newest).
+//! The counter makes every older file worthless; it is
 //! raised only when the change must not be undone by putting an old file back (entries, bundle), and at most once per
 //! [`COUNTER_INTERVAL`]: 88,000 times in ten years, where data sheets promise 100,000 to 500,000.
 
 use std::time::Duration;
 
-/// Least time between two writes.
-pub const COALESCE: Duration = Duration::from_secs(60);
+/// Writes that may follow each other at once.
+pub const WRITE_BURST: u32 = 8;
+/// Time after which one more write may follow at once.
+pub const WRITE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Least time between two increments of the counter.
 pub const COUNTER_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -26,8 +30,8 @@ pub struct Changes {
 /// What was done, by the monotonic clock: time since.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct History {
-    /// Since the last write of this run.
-    pub since_write: Option<Duration>,
+    /// How long until all writes of this run would have been a [`WRITE_INTERVAL`] apart.
+    pub write_debt: Duration,
     /// Since the last increment of this run.
     pub since_increment: Option<Duration>,
     /// A change that must not be undone was written under the counter's old value.
@@ -51,7 +55,8 @@ pub enum WritePlan {
 pub fn plan(changes: Changes, history: History) -> WritePlan {
     let increment_wanted = changes.must_not_be_undone || history.increment_owed;
     let increment_in = remaining(history.since_increment, COUNTER_INTERVAL);
-    let write_in = if changes.must_not_be_lost { Duration::ZERO } else { remaining(history.since_write, COALESCE) };
+    let burst_over = history.write_debt.saturating_sub(WRITE_INTERVAL * (WRITE_BURST - 1));
+    let write_in = if changes.must_not_be_lost { Duration::ZERO } else { burst_over };
     if increment_wanted && increment_in.is_zero() && write_in.is_zero() {
         return WritePlan::WriteAndIncrement;
     }
@@ -81,20 +86,22 @@ mod tests {
     const SVID: Changes = Changes { any: true, must_not_be_lost: true, must_not_be_undone: false };
     const ENTRIES: Changes = Changes { any: true, must_not_be_lost: false, must_not_be_undone: true };
 
-    fn history(write: u64, increment: u64, increment_owed: bool) -> History {
-        let since = |s: u64| Some(Duration::from_secs(s));
-        History { since_write: since(write), since_increment: since(increment), increment_owed }
+    /// `writes` just now, an increment `increment` seconds ago.
+    fn history(writes: u32, increment: u64, increment_owed: bool) -> History {
+        let since_increment = Some(Duration::from_secs(increment));
+        History { write_debt: WRITE_INTERVAL * writes, since_increment, increment_owed }
     }
 
     #[test]
-    fn writes_are_coalesced_unless_they_must_not_be_lost() {
-        let seconds = Duration::from_secs;
+    fn writes_are_rationed_unless_they_must_not_be_lost() {
+        let later = History { write_debt: WRITE_INTERVAL * 8 - Duration::from_secs(60), ..history(8, 60, false) };
         for (changes, history, expected) in [
             (Changes::default(), History::default(), WritePlan::Idle),
             (ANY, History::default(), WritePlan::Write),
-            (ANY, history(59, 59, false), WritePlan::Wait(seconds(1))),
-            (ANY, history(60, 60, false), WritePlan::Write),
-            (SVID, history(0, 0, false), WritePlan::Write),
+            (ANY, history(7, 59, false), WritePlan::Write),
+            (ANY, history(8, 60, false), WritePlan::Wait(WRITE_INTERVAL)),
+            (ANY, later, WritePlan::Wait(WRITE_INTERVAL - Duration::from_secs(60))),
+            (SVID, history(20, 0, false), WritePlan::Write),
         ] {
             assert_eq!(plan(changes, history), expected, "{changes:?} {history:?}");
         }
@@ -104,12 +111,12 @@ mod tests {
     fn counter_is_raised_at_most_hourly_and_never_forgotten() {
         for (changes, history, expected) in [
             (ENTRIES, History::default(), WritePlan::WriteAndIncrement),
-            (ENTRIES, history(60, 3600, false), WritePlan::WriteAndIncrement),
-            (ENTRIES, history(60, 3599, false), WritePlan::Write),
-            (Changes::default(), history(60, 3590, true), WritePlan::Wait(Duration::from_secs(10))),
-            (Changes::default(), history(60, 3600, true), WritePlan::WriteAndIncrement),
-            (ANY, history(10, 3600, true), WritePlan::Wait(Duration::from_secs(50))),
-            (ANY, history(60, 3600, false), WritePlan::Write),
+            (ENTRIES, history(1, 3600, false), WritePlan::WriteAndIncrement),
+            (ENTRIES, history(1, 3599, false), WritePlan::Write),
+            (Changes::default(), history(1, 3590, true), WritePlan::Wait(Duration::from_secs(10))),
+            (Changes::default(), history(1, 3600, true), WritePlan::WriteAndIncrement),
+            (ANY, history(8, 3600, true), WritePlan::Wait(WRITE_INTERVAL)),
+            (ANY, history(1, 3600, false), WritePlan::Write),
         ] {
             assert_eq!(plan(changes, history), expected, "{changes:?} {history:?}");
         }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::agent_record::{AgentRecord, FILE_NAME, RecordError};
 use crate::durable_file;
-use crate::sealed_cache::{CacheError, Changes, History, SealedCache, WritePlan, plan};
+use crate::sealed_cache::{CacheError, Changes, History, SealedCache, WRITE_INTERVAL, WritePlan, plan};
 
 /// Why nothing could be kept.
 #[derive(Debug, Error)]
@@ -32,7 +32,8 @@ pub enum Memory {
 /// The sealed cache and when it was written.
 pub struct SealedMemory {
     cache: SealedCache,
-    written: Option<Instant>,
+    /// When all writes so far would have been an interval apart.
+    written_until: Option<Instant>,
     incremented: Option<Instant>,
     increment_owed: bool,
 }
@@ -48,7 +49,7 @@ pub struct ToKeep {
 impl Memory {
     /// Keeps in `cache`.
     pub fn sealed(cache: SealedCache) -> Self {
-        Self::Sealed(Box::new(SealedMemory { cache, written: None, incremented: None, increment_owed: false }))
+        Self::Sealed(Box::new(SealedMemory { cache, written_until: None, incremented: None, increment_owed: false }))
     }
 
     /// What is to be done about `changes` now. With `flush` nothing waits: the process ends.
@@ -96,10 +97,11 @@ impl SealedMemory {
 
     async fn keep(&mut self, increment: bool, changes: Changes, state: ToKeep) -> Result<(), MemoryError> {
         self.cache.store(&state.record, &state.identities, increment).await?;
-        self.written = Some(Instant::now());
+        let now = Instant::now();
+        self.written_until = Some(self.written_until.unwrap_or(now).max(now) + WRITE_INTERVAL);
         self.increment_owed = !increment && (self.increment_owed || changes.must_not_be_undone);
         if increment {
-            self.incremented = self.written;
+            self.incremented = Some(now);
         }
         Ok(())
     }
@@ -107,7 +109,7 @@ impl SealedMemory {
     fn history(&self) -> History {
         let since = |at: Option<Instant>| -> Option<Duration> { at.map(|at| at.elapsed()) };
         History {
-            since_write: since(self.written),
+            write_debt: self.written_until.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default(),
             since_increment: since(self.incremented),
             increment_owed: self.increment_owed,
         }
