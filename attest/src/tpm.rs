@@ -33,6 +33,7 @@ mod signing_key;
 mod strays;
 mod templates;
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -72,6 +73,12 @@ struct Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+impl fmt::Debug for Tpm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tpm({})", self.owner.address)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Somebody on the bus between a chip and its user: reads every byte, and may change or delay what the chip answers.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,12 @@ pub struct Interposer {
     ports: Ports,
     seen: Arc<Mutex<Vec<u8>>>,
     tamper: Arc<Mutex<Tamper>>,
+}
+
+impl fmt::Debug for Interposer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interposer").field("ports", &self.ports).finish_non_exhaustive()
+    }
 }
 
 impl Interposer {

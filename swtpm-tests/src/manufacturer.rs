@@ -39,6 +39,7 @@ pub enum EkKind {
 }
 
 /// A TPM vendor with a root CA and an issuing CA.
+#[derive(Debug)]
 pub struct Manufacturer {
     root: CertifiedIssuer<'static, KeyPair>,
     issuing: CertifiedIssuer<'static, KeyPair>,

@@ -63,13 +63,13 @@ fn an_absent_tpm_is_named_at_once() {
     let mut chip = chip();
     chip.stop().expect("off");
     let started = Instant::now();
-    let error = Tpm::open_blocking(chip.address()).err().expect("nothing is there");
+    let error = Tpm::open_blocking(chip.address()).expect_err("nothing is there");
     assert!(matches!(error, TpmError::Absent { .. }), "{error}");
     assert!(error.to_string().contains(&chip.tcti()), "{error}");
     assert!(started.elapsed() < DEADLINE);
 
     let missing = "/dev/ironroot-no-such-tpm".parse().expect("an address");
-    let error = Tpm::open_blocking(missing).err().expect("nothing is there");
+    let error = Tpm::open_blocking(missing).expect_err("nothing is there");
     let reason = std::error::Error::source(&error).expect("the system's reason").to_string();
     assert!(reason.contains("No such file"), "{reason}");
 }
