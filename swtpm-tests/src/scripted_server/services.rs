@@ -89,7 +89,9 @@ impl Services {
             SvidLie::OtherId => svid.spiffe_id = format!("spiffe://{TRUST_DOMAIN}/somebody-else"),
             SvidLie::OtherTrustDomain => svid.spiffe_id = format!("spiffe://other.example{path}"),
             SvidLie::SigningCertificate => svid.is_ca = true,
-            SvidLie::Expired => (svid.not_before, svid.not_after) = (svid.not_before - 90_000, svid.not_before - 86_400),
+            SvidLie::Expired => {
+                (svid.not_before, svid.not_after) = (svid.not_before - 90_000, svid.not_before - 86_400)
+            }
             _ => {}
         }
         let request = Csr::parse(&params.csr).expect("an honest request");
