@@ -59,7 +59,9 @@ impl Process {
         let pid = self.pid;
         let opened = openat(&self.directory, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
         let opened = opened.map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ESRCH => WorkloadRefusal::Exited { pid },
+            Errno::ESRCH => WorkloadRefusal::Exited { pid },
+            // hidepid=2 and hidepid=1; the former is also the answer for a process that is gone.
+            Errno::ENOENT | Errno::EPERM | Errno::EACCES => WorkloadRefusal::Hidden { pid },
             errno => WorkloadRefusal::Unreadable { pid, file, source: errno.into() },
         })?;
         parse(File::from(opened)).map_err(|error| match error {

@@ -56,12 +56,16 @@ impl UnixAttestor {
     /// `unix:path` and `unix:sha256` are left out, and the reason logged, where they could be forged or cannot be had.
     pub fn attest(&self, peer: &Peer) -> Result<SelectorSet, WorkloadRefusal> {
         let process = peer.process()?;
-        let status = process.status()?;
+        let exited = WorkloadRefusal::Exited { pid: peer.pid() };
+        let status = match process.status() {
+            Err(_) if !peer.still_alive() => return Err(exited),
+            status => status?,
+        };
         check_credentials(peer, &status)?;
         let mut selectors = self.executable(peer, &process);
         // Only now is it certain that all of the above was read from the process that connected.
         if !peer.still_alive() {
-            return Err(WorkloadRefusal::Exited { pid: peer.pid() });
+            return Err(exited);
         }
         selectors.extend(users_and_groups(peer, &status));
         Ok(selectors.into_iter().collect())

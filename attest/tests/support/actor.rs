@@ -1,0 +1,241 @@
+//! Real processes for the tests: a copy of the test's own binary that plays a role.
+//!
+//! These tests change users, namespaces and mounts: they need root.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio, exit};
+use std::time::{Duration, Instant};
+
+use ironroot_attest::workload::{Peer, UnixAttestor, UnixAttestorConfig};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+
+const ROLE: &str = "IRONROOT_ACTOR_ROLE";
+const SOCKET: &str = "IRONROOT_ACTOR_SOCKET";
+/// The test that every file with actors has, and that only does something in an actor.
+const ENTRANCE: &str = "acts_as_a_process";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A user that no passwd file knows.
+pub const STRANGER: u32 = 61_001;
+pub const DISCOVER: UnixAttestorConfig = UnixAttestorConfig { discover_workload_path: true, workload_size_limit: 0 };
+
+/// Plays the role this process was started for, if any.
+pub fn act() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let socket = std::env::var(SOCKET).expect("a socket");
+    let (role, argument) = role.split_once(' ').unwrap_or((&role, ""));
+    match role {
+        "connect" => hold(connect(&socket)),
+        "connect-then-become" => {
+            let stream = connect(&socket);
+            become_user(argument);
+            hold(stream)
+        }
+        "become-then-connect" => {
+            become_user(argument);
+            hold(connect(&socket))
+        }
+        "connect-then-exec" => {
+            let mut stream = connect(&socket);
+            stream.read_exact(&mut [0]).expect("the word to go on");
+            fcntl(&stream, FcntlArg::F_SETFD(FdFlag::empty())).expect("inherits");
+            panic!("{}", Command::new(argument).arg("60").exec());
+        }
+        "connect-hand-over-and-exit" => {
+            let stream = connect(&socket);
+            Command::new("sleep")
+                .arg("60")
+                .stdin(Stdio::from(std::os::fd::OwnedFd::from(stream)))
+                .spawn()
+                .expect("runs");
+        }
+        "connect-from-memory" => run_from_memory(),
+        "serve" => serve(&socket, argument),
+        other => panic!("no role {other:?}"),
+    }
+    exit(0)
+}
+
+fn connect(socket: &str) -> UnixStream {
+    UnixStream::connect(socket).expect("connects")
+}
+
+/// Until the other side closes.
+fn hold(mut stream: UnixStream) {
+    let _ = stream.read(&mut [0; 1]);
+}
+
+/// `uid gid group,group,...`
+fn become_user(argument: &str) {
+    let mut words = argument.split(' ');
+    let mut number = || words.next().expect("a number").parse::<u32>().expect("a number");
+    let (uid, gid) = (number(), number());
+    let groups: Vec<Gid> =
+        words.next().unwrap_or("").split(',').filter_map(|g| g.parse().ok()).map(Gid::from_raw).collect();
+    let groups = if let [count] = groups[..] { (1..=count.as_raw()).map(Gid::from_raw).collect() } else { groups };
+    setgroups(&groups)
+        .and_then(|()| setgid(Gid::from_raw(gid)))
+        .and_then(|()| setuid(Uid::from_raw(uid)))
+        .expect("root");
+}
+
+fn run_from_memory() {
+    let memory = memfd_create("legit", MFdFlags::empty()).expect("memory");
+    let mut copy = File::from(memory);
+    copy.write_all(&fs::read("/proc/self/exe").expect("reads itself")).expect("writes");
+    let readable = File::open(format!("/proc/self/fd/{}", copy.as_raw_fd())).expect("opens");
+    drop(copy);
+    fcntl(&readable, FcntlArg::F_SETFD(FdFlag::empty())).expect("inherits");
+    let path = format!("/proc/self/fd/{}", readable.as_raw_fd());
+    panic!("{}", Command::new(path).args(["--exact", ENTRANCE, "--nocapture"]).env(ROLE, "connect").exec());
+}
+
+/// Attests one caller and says what came out.
+fn serve(socket: &str, argument: &str) {
+    let listener = listen(Path::new(socket));
+    let verdict = UnixAttestor::new(DISCOVER).map_err(|error| error.to_string()).and_then(|attestor| {
+        let stream = listener.accept().expect("accepts").0;
+        let peer = Peer::of(&stream).map_err(|error| error.to_string())?;
+        if argument == "without-descriptors" {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("reads");
+            setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("lowers");
+        }
+        attestor.attest(&peer).map(|selectors| format!("{selectors:?}")).map_err(|error| error.to_string())
+    });
+    println!("\nVERDICT {verdict:?}");
+}
+
+fn listen(path: &Path) -> UnixListener {
+    let listener = UnixListener::bind(path).expect("binds");
+    fs::set_permissions(path, Permissions::from_mode(0o777)).expect("opens it to all");
+    listener
+}
+
+/// A directory that every user can reach, with a copy of this binary in it.
+pub struct Lab {
+    directory: tempfile::TempDir,
+    listener: Option<UnixListener>,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "these tests change users and namespaces: run them as root");
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("opens it to all");
+        let lab = Self { directory, listener: None };
+        // By another process: a child that another test forks meanwhile would inherit our descriptor and keep the copy
+        // busy ("Text file busy").
+        let this = std::env::current_exe().expect("a path");
+        let install = Command::new("install").args(["-m", "0755"]).arg(this).arg(lab.program()).status();
+        assert!(install.expect("install runs").success());
+        let listener = listen(&lab.socket());
+        listener.set_nonblocking(true).expect("does not block");
+        Self { listener: Some(listener), ..lab }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn program(&self) -> PathBuf {
+        self.path("workload")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path("socket")
+    }
+
+    /// Starts `program`, a copy of this binary, in `role`.
+    pub fn start(&self, program: &Path, role: &str) -> Actor {
+        let mut command = Command::new(program);
+        command.args(["--exact", ENTRANCE, "--nocapture"]);
+        self.spawn(command, role)
+    }
+
+    /// Starts this binary in `role` behind a shell command such as `unshare -m`: `$0` is the binary, `$@` its arguments.
+    pub fn start_in(&self, shell: &str, role: &str) -> Actor {
+        let mut command = Command::new("sh");
+        command.args(["-c", shell]).arg(self.program()).args(["--exact", ENTRANCE, "--nocapture"]);
+        self.spawn(command, role)
+    }
+
+    fn spawn(&self, mut command: Command, role: &str) -> Actor {
+        let socket = if role.starts_with("serve") { self.path("served") } else { self.socket() };
+        command.env(ROLE, role).env(SOCKET, socket).stdin(Stdio::null()).stdout(Stdio::piped());
+        Actor(command.spawn().expect("starts"))
+    }
+
+    /// The next connection.
+    pub fn accept(&self) -> UnixStream {
+        let listener = self.listener.as_ref().expect("listens");
+        let stream = within_patience("nobody connected", || listener.accept().ok()).0;
+        stream.set_nonblocking(false).expect("blocks");
+        stream
+    }
+
+    /// Starts this binary behind `shell` as the one who attests, connects to it as `uid`, and returns its verdict.
+    pub fn verdict_of(&self, shell: &str, role: &str, uid: u32) -> String {
+        let server = self.start_in(shell, role);
+        let served = self.path("served");
+        within_patience("nobody serves", || served.exists().then_some(()));
+        let mut caller = Command::new(self.program());
+        caller.args(["--exact", ENTRANCE]).env(ROLE, "connect").env(SOCKET, &served).uid(uid).gid(uid);
+        let caller = Actor(caller.stdout(Stdio::null()).spawn().expect("starts"));
+        let output = server.output();
+        drop(caller);
+        let verdict = output.lines().find_map(|line| line.strip_prefix("VERDICT "));
+        verdict.unwrap_or_else(|| panic!("no verdict in {output:?}")).to_owned()
+    }
+}
+
+/// A process of ours, killed on drop.
+pub struct Actor(Child);
+
+impl Actor {
+    pub fn pid(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill().expect("kills");
+    }
+
+    pub fn reap(&mut self) {
+        self.0.wait().expect("reaps");
+    }
+
+    fn output(mut self) -> String {
+        let mut text = String::new();
+        self.0.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
+        text
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Polls until `probe` has something, or fails with `complaint`.
+pub fn within_patience<T>(complaint: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{complaint}");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,136 @@
+//! Which selectors a local process has, with real processes of several users.
+#![cfg(feature = "workload")]
+
+#[path = "support/actor.rs"]
+mod actor;
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+
+use actor::{DISCOVER, Lab, STRANGER};
+use aws_lc_rs::digest::{SHA256, digest};
+use ironroot_attest::SelectorSet;
+use ironroot_attest::workload::{Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal};
+
+#[test]
+fn acts_as_a_process() {
+    actor::act();
+}
+
+fn attestor(config: UnixAttestorConfig) -> UnixAttestor {
+    UnixAttestor::new(config).expect("our own /proc")
+}
+
+fn attest(config: UnixAttestorConfig, stream: &UnixStream) -> Result<SelectorSet, WorkloadRefusal> {
+    attestor(config).attest(&Peer::of(stream).expect("a peer"))
+}
+
+fn texts(selectors: &SelectorSet) -> Vec<String> {
+    selectors.iter().map(ToString::to_string).collect()
+}
+
+fn sha256(path: &std::path::Path) -> String {
+    let digest = digest(&SHA256, &fs::read(path).expect("reads"));
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn users_and_groups_are_those_of_the_process_with_names_where_there_are_names() {
+    let lab = Lab::new();
+    let _known = lab.start(&lab.program(), "become-then-connect 1 2 4,61005");
+    let found = attest(UnixAttestorConfig::default(), &lab.accept()).expect("attests");
+    assert_eq!(
+        texts(&found),
+        [
+            "unix:gid:2",
+            "unix:group:bin",
+            "unix:supplementary_gid:4",
+            "unix:supplementary_gid:61005",
+            "unix:supplementary_group:adm",
+            "unix:uid:1",
+            "unix:user:daemon",
+        ]
+    );
+    let _stranger = lab.start(&lab.program(), &format!("become-then-connect {STRANGER} {STRANGER}"));
+    let found = attest(UnixAttestorConfig::default(), &lab.accept()).expect("attests");
+    assert_eq!(texts(&found), [format!("unix:gid:{STRANGER}"), format!("unix:uid:{STRANGER}")]);
+}
+
+#[test]
+fn path_and_hash_are_found_when_asked_for() {
+    let lab = Lab::new();
+    let _workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
+    let stream = lab.accept();
+    let found = texts(&attest(DISCOVER, &stream).expect("attests"));
+    assert!(found.contains(&format!("unix:path:{}", lab.program().display())), "{found:?}");
+    assert!(found.contains(&format!("unix:sha256:{}", sha256(&lab.program()))), "{found:?}");
+    let found = texts(&attest(UnixAttestorConfig::default(), &stream).expect("attests"));
+    assert!(!found.iter().any(|s| s.starts_with("unix:path:") || s.starts_with("unix:sha256:")), "{found:?}");
+}
+
+#[test]
+fn a_size_limit_leaves_out_the_hash_of_larger_programs_and_a_negative_one_of_all() {
+    let lab = Lab::new();
+    let size = fs::metadata(lab.program()).expect("exists").len() as i64;
+    let _workload = lab.start(&lab.program(), "connect");
+    let stream = lab.accept();
+    for (workload_size_limit, hashed) in [(0, true), (size, true), (size - 1, false), (-1, false)] {
+        let found = attest(UnixAttestorConfig { workload_size_limit, ..DISCOVER }, &stream).expect("attests");
+        let found = texts(&found);
+        assert_eq!(found.iter().any(|s| s.starts_with("unix:sha256:")), hashed, "limit {workload_size_limit}");
+        assert!(found.iter().any(|s| s.starts_with("unix:path:")));
+    }
+}
+
+#[test]
+fn a_program_named_like_a_stat_line_is_attested_like_any_other() {
+    let lab = Lab::new();
+    let program = lab.path(") R 1 (");
+    fs::rename(lab.program(), &program).expect("renames");
+    let _workload = lab.start(&program, "connect");
+    let found = texts(&attest(DISCOVER, &lab.accept()).expect("attests"));
+    assert!(found.contains(&format!("unix:path:{}", program.display())), "{found:?}");
+}
+
+#[test]
+fn a_path_that_no_selector_can_hold_is_left_out() {
+    let lab = Lab::new();
+    let program = lab.path("two\nlines");
+    fs::rename(lab.program(), &program).expect("renames");
+    let _workload = lab.start(&program, "connect");
+    let found = texts(&attest(DISCOVER, &lab.accept()).expect("attests"));
+    assert!(!found.iter().any(|s| s.starts_with("unix:path:")), "{found:?}");
+    assert!(found.contains(&format!("unix:sha256:{}", sha256(&program))));
+}
+
+#[test]
+fn refuses_a_process_with_more_groups_than_are_looked_at() {
+    let lab = Lab::new();
+    for (count, fine) in [(1024, true), (1025, false), (65_536, false)] {
+        let _workload = lab.start(&lab.program(), &format!("become-then-connect 0 0 {count}"));
+        let found = attest(UnixAttestorConfig::default(), &lab.accept());
+        assert_eq!(found.is_ok(), fine, "{count} groups");
+        assert!(matches!(found, Ok(_) | Err(WorkloadRefusal::TooManyGroups { .. })));
+    }
+}
+
+#[test]
+fn refuses_what_is_no_socket() {
+    let file = fs::File::open("/dev/null").expect("opens");
+    assert!(matches!(Peer::of(&file), Err(WorkloadRefusal::Credentials(_))));
+}
+
+#[test]
+fn an_agent_without_sys_ptrace_still_attests_users_but_no_paths() {
+    let verdict = Lab::new().verdict_of("exec setpriv --bounding-set -sys_ptrace \"$0\" \"$@\"", "serve", STRANGER);
+    assert!(
+        verdict.contains("unix:uid:61001") && !verdict.contains("path") && !verdict.contains("sha256"),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn an_agent_out_of_descriptors_refuses_the_caller_and_says_which_file_it_missed() {
+    let verdict = Lab::new().verdict_of("exec \"$0\" \"$@\"", "serve without-descriptors", STRANGER);
+    assert!(verdict.starts_with("Err(") && verdict.contains("cannot read /proc/"), "{verdict}");
+}
