@@ -1,0 +1,357 @@
+//! The sealed cache against a real TPM 2.0 emulator: what it gives back, and each reason to refuse it.
+
+use std::path::{Path, PathBuf};
+
+use ironroot_agent::agent_record::AgentRecord;
+use ironroot_agent::sealed_cache::{
+    CacheRefusal, CachedIdentities, FILE_NAME, IdentitiesToCache, MAX_CACHE_BYTES, SealedCache, encode_identities,
+};
+use ironroot_agent::server_answers::{EntryTerms, TrustBundle, WorkloadSvid, restored_workload_svid};
+use ironroot_agent::trusted_time::{TimeRecord, system_unix};
+use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::tpm::{DEFAULT_COUNTER_INDEX, Tpm};
+use ironroot_lab::swtpm::Swtpm;
+use ironroot_lab::toy_ca::{ToyCa, ToySvid};
+use tempfile::TempDir;
+use tss_esapi::handles::{AuthHandle, NvIndexHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::resource_handles::Provision;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{Digest, DigestValues};
+use zeroize::Zeroizing;
+
+/// One device: a chip and a data directory.
+struct Device {
+    chip: Swtpm,
+    directory: TempDir,
+}
+
+/// What is read after a start.
+type Restored = (Result<CachedIdentities, CacheRefusal>, Result<AgentRecord, CacheRefusal>);
+
+impl Device {
+    fn new() -> Self {
+        Self { chip: Swtpm::start().expect("swtpm starts"), directory: tempfile::tempdir().expect("directory") }
+    }
+
+    /// As an agent that has just started.
+    async fn cache(&self) -> SealedCache {
+        self.cache_on(&self.chip, pcrs("7")).await
+    }
+
+    async fn cache_on(&self, chip: &Swtpm, pcrs: PcrSelection) -> SealedCache {
+        let tpm = Tpm::open(chip.address()).await.expect("the TPM answers");
+        SealedCache::new(tpm, self.directory.path(), pcrs, DEFAULT_COUNTER_INDEX)
+    }
+
+    async fn store(&self, path: &str, increment: bool) {
+        let (record, identities) = content(path);
+        self.cache().await.store(&record, &identities, increment).await.expect("stored");
+    }
+
+    async fn restore(&self) -> Restored {
+        restore(&mut self.cache().await).await
+    }
+
+    /// Why nothing at all is restored.
+    async fn refusal(&self) -> CacheRefusal {
+        let mut cache = self.cache().await;
+        match cache.open().await {
+            Err(refusal) => refusal,
+            Ok(None) => panic!("there is no file"),
+            Ok(Some(file)) => {
+                cache.record(&file).await.expect_err("the record is refused");
+                cache.identities(&file, &trust_domain()).await.expect_err("the identities are refused")
+            }
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join(FILE_NAME)
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        std::fs::read(self.file()).expect("there is a file")
+    }
+
+    fn put(&self, bytes: &[u8]) {
+        std::fs::write(self.file(), bytes).expect("written");
+    }
+}
+
+async fn restore(cache: &mut SealedCache) -> Restored {
+    let file = cache.open().await.expect("opened").expect("there is a file");
+    let identities = cache.identities(&file, &trust_domain()).await;
+    (identities, cache.record(&file).await)
+}
+
+fn trust_domain() -> TrustDomain {
+    TrustDomain::new("example.org").expect("legal")
+}
+
+fn pcrs(text: &str) -> PcrSelection {
+    text.parse().expect("legal PCR selection")
+}
+
+/// One identity, named by `path`.
+fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
+    let ca = ToyCa::new("example.org");
+    let bundle = TrustBundle::new(&trust_domain(), [(&ca.der()[..], false)]).expect("bundle");
+    let spiffe_id = SpiffeId::parse(&format!("spiffe://example.org{path}")).expect("legal");
+    let (der, key) = ca.identity(&ToySvid::new(spiffe_id.as_str(), 3600));
+    let key = Zeroizing::new(key.serialize_der());
+    let svid: WorkloadSvid = restored_workload_svid([&der[..]], &spiffe_id, key).expect("svid");
+    let terms = EntryTerms {
+        id: "entry".to_owned(),
+        spiffe_id,
+        selectors: std::iter::once("unix:uid:1000".parse().expect("legal")).collect(),
+        hint: String::new(),
+        created_at: 1,
+        revision_number: 1,
+    };
+    let time = TimeRecord { unix: system_unix(), tpm_clock: None };
+    let state = IdentitiesToCache { bundle: &bundle, synced_unix: system_unix(), time };
+    let identities = encode_identities(state, std::iter::once((&terms, Some(&svid))));
+    let record = AgentRecord {
+        chain: vec![path.as_bytes().to_vec()],
+        reattestable: true,
+        authorities: vec![(ca.der().to_vec(), false)],
+        time: Some(time),
+    };
+    (record, identities)
+}
+
+fn path_of(identities: &CachedIdentities) -> &str {
+    identities.entries[0].0.spiffe_id.path()
+}
+
+/// Extends PCR 7 as other firmware would.
+fn boot_something_else(chip: &Swtpm) {
+    let mut values = DigestValues::new();
+    values.set(HashingAlgorithm::Sha256, Digest::try_from([0x5a; 32].as_slice()).expect("a digest"));
+    let mut esys = chip.esys().expect("the TPM answers");
+    esys.execute_with_session(Some(AuthSession::Password), |esys| esys.pcr_extend(PcrHandle::Pcr7, values))
+        .expect("extended");
+}
+
+/// As an owner of the machine can.
+fn remove_counter(chip: &Swtpm) {
+    let index = NvIndexTpmHandle::new(DEFAULT_COUNTER_INDEX).expect("an NV index");
+    let mut esys = chip.esys().expect("the TPM answers");
+    let handle = esys.tr_from_tpm_public(TpmHandle::from(index)).expect("defined");
+    esys.execute_with_session(Some(AuthSession::Password), |esys| {
+        esys.nv_undefine_space(Provision::Owner, NvIndexHandle::from(handle))
+    })
+    .expect("removed");
+}
+
+fn copy_into(from: &Path, device: &Device) {
+    std::fs::copy(from, device.file()).expect("copied");
+}
+
+#[tokio::test]
+async fn gives_back_what_was_kept_after_a_power_cycle() {
+    let mut device = Device::new();
+    assert!(device.cache().await.open().await.expect("no file is no error").is_none());
+    device.store("/workload", true).await;
+    device.chip.power_cycle().expect("power cycle");
+    let (identities, record) = device.restore().await;
+    let identities = identities.expect("identities");
+    assert_eq!(path_of(&identities), "/workload");
+    let svid = identities.entries[0].1.as_ref().expect("svid");
+    rcgen::KeyPair::try_from(svid.key.as_slice()).expect("the private key came back");
+    assert_eq!(record.expect("record").chain, [b"/workload"]);
+    let text = device.bytes();
+    assert!(!text.windows(9).any(|bytes| bytes == b"/workload"), "nothing is readable");
+}
+
+#[tokio::test]
+async fn keeps_its_keys_over_many_writes() {
+    let device = Device::new();
+    device.store("/one", true).await;
+    let mut cache = device.cache().await;
+    restore(&mut cache).await.0.expect("identities");
+    for path in ["/two", "/three"] {
+        let (record, identities) = content(path);
+        cache.store(&record, &identities, false).await.expect("stored");
+    }
+    assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/three");
+}
+
+#[tokio::test]
+async fn refuses_a_copy_on_another_device() {
+    let (device, thief) = (Device::new(), Device::new());
+    device.store("/workload", true).await;
+    copy_into(&device.file(), &thief);
+    assert!(matches!(thief.refusal().await, CacheRefusal::OtherTpm(_)));
+}
+
+#[tokio::test]
+async fn refuses_what_a_cleared_chip_once_sealed() {
+    let device = Device::new();
+    device.store("/workload", true).await;
+    let mut esys = device.chip.esys().expect("the TPM answers");
+    esys.execute_with_session(Some(AuthSession::Password), |esys| esys.clear(AuthHandle::Lockout)).expect("cleared");
+    drop(esys);
+    assert!(matches!(device.refusal().await, CacheRefusal::OtherTpm(_)));
+}
+
+#[tokio::test]
+async fn refuses_identities_after_another_boot_but_keeps_the_way_to_the_server() {
+    let mut device = Device::new();
+    device.store("/workload", true).await;
+    device.chip.power_cycle().expect("power cycle");
+    boot_something_else(&device.chip);
+    let (identities, record) = device.restore().await;
+    assert!(matches!(identities, Err(CacheRefusal::ChangedPcrs(_))), "{identities:?}");
+    assert_eq!(record.expect("the record is sealed to the chip alone").chain, [b"/workload"]);
+    // The next write is sealed to what booted now.
+    device.store("/updated", true).await;
+    assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/updated");
+}
+
+#[tokio::test]
+async fn refuses_identities_sealed_to_other_pcrs_than_configured() {
+    let device = Device::new();
+    device.store("/workload", true).await;
+    let mut cache = device.cache_on(&device.chip, pcrs("0,7")).await;
+    assert!(matches!(restore(&mut cache).await.0, Err(CacheRefusal::OtherPcrs)));
+}
+
+#[tokio::test]
+async fn refuses_an_older_file_that_was_put_back() {
+    let device = Device::new();
+    device.store("/old", true).await;
+    let old = device.bytes();
+    device.store("/new", true).await;
+    device.put(&old);
+    assert!(matches!(device.refusal().await, CacheRefusal::RolledBack { .. }));
+}
+
+#[tokio::test]
+async fn a_power_cut_between_write_and_increment_loses_neither_file_nor_protection() {
+    // Two equal chips: on one the counter was raised after the write, the other lost power in between.
+    let device = Device::new();
+    device.store("/old", true).await;
+    let old = device.bytes();
+    let mut interrupted = device.chip.clone_state().expect("a chip with the same state");
+    device.store("/new", true).await;
+    interrupted.power_cycle().expect("power cycle");
+    let mut cache = device.cache_on(&interrupted, pcrs("7")).await;
+    let file = cache.open().await.expect("opened").expect("there is a file");
+    let identities = cache.identities(&file, &trust_domain()).await.expect("one ahead is good");
+    assert_eq!(path_of(&identities), "/new");
+    cache.finish_interrupted_write(&file).await.expect("incremented");
+    let file = cache.open().await.expect("opened").expect("there is a file");
+    cache.identities(&file, &trust_domain()).await.expect("still good");
+    device.put(&old);
+    let file = cache.open().await.expect("opened").expect("there is a file");
+    let refused = cache.identities(&file, &trust_domain()).await;
+    assert!(matches!(refused, Err(CacheRefusal::RolledBack { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn refuses_a_file_when_the_counter_is_gone() {
+    let device = Device::new();
+    device.store("/workload", true).await;
+    remove_counter(&device.chip);
+    assert!(matches!(device.refusal().await, CacheRefusal::CounterBehind { counter: None, .. }));
+    // A new counter starts above the old one: what was kept before stays worthless.
+    let old = device.bytes();
+    device.store("/next", true).await;
+    assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/next");
+    device.put(&old);
+    assert!(matches!(device.refusal().await, CacheRefusal::RolledBack { .. }));
+}
+
+#[tokio::test]
+async fn refuses_truncated_and_oversized_files_and_other_bytes() {
+    let device = Device::new();
+    device.store("/workload", true).await;
+    let good = device.bytes();
+    device.put(&good[..good.len() - 1]);
+    assert!(matches!(device.refusal().await, CacheRefusal::Truncated));
+    device.put(&[]);
+    assert!(matches!(device.refusal().await, CacheRefusal::Truncated));
+    device.put(&vec![0; MAX_CACHE_BYTES + 1]);
+    assert!(matches!(device.refusal().await, CacheRefusal::TooLarge));
+    device.put(&[good.as_slice(), b"x"].concat());
+    assert!(matches!(device.refusal().await, CacheRefusal::Format));
+    let mut version = good.clone();
+    version[9] ^= 1;
+    device.put(&version);
+    assert!(matches!(device.refusal().await, CacheRefusal::Version));
+    device.put(&good);
+    device.restore().await.0.expect("and still takes the good one");
+}
+
+#[tokio::test]
+async fn refuses_flipped_bits_wherever_they_are() {
+    let device = Device::new();
+    device.store("/workload", true).await;
+    let good = device.bytes();
+    // Every 97th bit: in the header, the sealed keys and both sections.
+    for bit in (0..good.len() * 8).step_by(97) {
+        let mut flipped = good.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        device.put(&flipped);
+        let mut cache = device.cache().await;
+        let Ok(Some(file)) = cache.open().await else { continue };
+        let both = (cache.record(&file).await, cache.identities(&file, &trust_domain()).await);
+        assert!(both.0.is_err() || both.1.is_err(), "bit {bit} of {}", good.len() * 8);
+    }
+    let mut last = good.clone();
+    *last.last_mut().expect("not empty") ^= 1;
+    device.put(&last);
+    assert!(matches!(device.restore().await.0, Err(CacheRefusal::Altered)));
+}
+
+#[tokio::test]
+async fn refuses_an_unreadable_file_and_content_of_another_trust_domain() {
+    let device = Device::new();
+    device.store("/workload", true).await;
+    let mut cache = device.cache().await;
+    let file = cache.open().await.expect("opened").expect("there is a file");
+    let other = TrustDomain::new("other.example").expect("legal");
+    assert!(matches!(cache.identities(&file, &other).await, Err(CacheRefusal::Content)));
+    std::fs::remove_file(device.file()).expect("removed");
+    std::os::unix::fs::symlink("/etc/hostname", device.file()).expect("link");
+    assert!(matches!(device.refusal().await, CacheRefusal::Io(_)));
+}
+
+#[tokio::test]
+async fn a_chip_that_is_away_refuses_and_comes_back() {
+    let mut device = Device::new();
+    device.store("/workload", true).await;
+    let mut cache = device.cache().await;
+    device.chip.stop().expect("stopped");
+    let file = cache.open().await.expect("the file is there").expect("there is a file");
+    assert!(matches!(cache.identities(&file, &trust_domain()).await, Err(CacheRefusal::Tpm(_))));
+    device.chip.start_again().expect("started");
+    assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/workload");
+}
+
+#[tokio::test]
+async fn a_wiped_cache_stays_wiped_whatever_is_put_back() {
+    let device = Device::new();
+    device.store("/workload", true).await;
+    let copy = device.bytes();
+    device.cache().await.wipe().await.expect("wiped");
+    assert!(!device.file().exists());
+    device.put(&copy);
+    assert!(matches!(device.refusal().await, CacheRefusal::RolledBack { .. }));
+    device.cache().await.wipe().await.expect("wiped");
+    device.cache().await.wipe().await.expect("wiping nothing is no error");
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_the_old_file() {
+    let device = Device::new();
+    device.store("/workload", true).await;
+    // A directory where the temporary file should go: the write cannot begin.
+    std::fs::create_dir(device.file().with_extension("new")).expect("obstacle");
+    let (record, identities) = content("/lost");
+    device.cache().await.store(&record, &identities, true).await.expect_err("not stored");
+    assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/workload");
+}
