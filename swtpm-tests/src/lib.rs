@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod interposer;
 pub mod manufacturer;
 pub mod scripted_server;
+pub mod server_client;
 pub mod softhsm;
 pub mod swtpm;
 pub mod toy_ca;

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::child;
+
 /// A running program whose output goes to a file.
 #[derive(Debug)]
 pub struct Process {
@@ -15,18 +17,14 @@ impl Process {
     /// Starts `program` with `arguments`; output is appended to `log`.
     pub fn start(program: &Path, arguments: &[String], environment: &[(String, PathBuf)], log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("log file opened");
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(program)
+        let mut command = child::dies_with_us(program.to_str().expect("the lab's paths are UTF-8"));
+        command
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
-            // libtss2 reports on stderr what its caller gets as an error anyway.
-            .env("TSS2_LOG", "all+none")
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("log file handle"))
-            .stderr(output)
-            .spawn()
-            .expect("setpriv (package util-linux) starts the program");
+            .stderr(output);
+        let child = child::spawn(command).expect("setpriv (package util-linux) starts the program");
         Self { child, log: log.to_owned() }
     }
 

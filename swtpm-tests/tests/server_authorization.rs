@@ -1,0 +1,286 @@
+//! Who may call what: every RPC of the protos, by every class of caller, over real connections.
+
+use std::path::{Path, PathBuf};
+
+use ironroot_api::pb::agent::agent_client::AgentClient;
+use ironroot_api::pb::agent::{AgentX509svidParams, BanAgentRequest, DeleteAgentRequest, RenewAgentRequest};
+use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
+use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
+use ironroot_api::pb::types::permission_denied_details::Reason;
+use ironroot_api::permission::denial_reason;
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
+use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+/// Whom an RPC is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    Anyone,
+    Agents,
+    Administrators,
+    AdminSocket,
+}
+
+/// What became of a call. What it did with its (empty) request is not looked at here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    LetIn,
+    Denied(Option<Reason>),
+    NotServed,
+    NoConnection,
+}
+
+struct Rpc {
+    path: String,
+    streaming: bool,
+    whom: For,
+}
+
+/// SPIRE's policy for the RPCs we have; the device service is for administrators. Source: SPIRE policy_data.json.
+fn policy(method: &str) -> For {
+    match method {
+        "GetBundle" | "AttestAgent" => For::Anyone,
+        "RenewAgent" | "PostStatus" | "GetAuthorizedEntries" | "SyncAuthorizedEntries" | "BatchNewX509SVID" => {
+            For::Agents
+        }
+        "CountAgents" | "ListAgents" | "GetAgent" | "DeleteAgent" | "BanAgent" | "CreateJoinToken" | "CountEntries"
+        | "ListEntries" | "GetEntry" | "BatchCreateEntry" | "BatchUpdateEntry" | "BatchDeleteEntry"
+        | "ImportDevices" | "ListDevices" | "GetDevice" | "ApproveDevice" | "BanDevice" | "DeleteDevice" => {
+            For::Administrators
+        }
+        other => panic!("no policy is written down for {other}"),
+    }
+}
+
+/// Every RPC that a proto file of the server's services names.
+fn rpcs() -> Vec<Rpc> {
+    let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/proto");
+    let mut rpcs = vec![Rpc { path: "/grpc.health.v1.Health/Check".into(), streaming: false, whom: For::AdminSocket }];
+    for file in proto_files(&protos) {
+        let text = std::fs::read_to_string(&file).expect("a proto file");
+        let (mut package, mut service) = ("", "");
+        for line in text.lines().map(str::trim) {
+            let words: Vec<&str> = line.split([' ', '(', ';', '{']).collect();
+            match words[..] {
+                ["package", name, ..] => package = name,
+                ["service", name, ..] => service = name,
+                ["rpc", method, ..] if package.contains("server") => rpcs.push(Rpc {
+                    path: format!("/{package}.{service}/{method}"),
+                    streaming: line.contains("(stream"),
+                    whom: policy(method),
+                }),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(rpcs.len(), 1 + 25, "the protos have another number of RPCs");
+    rpcs
+}
+
+fn proto_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { proto_files(&path) } else { vec![path] }).collect()
+}
+
+/// Calls with an empty request: every field of every message is optional on the wire.
+async fn call(channel: &Channel, rpc: &Rpc) -> Outcome {
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    if grpc.ready().await.is_err() {
+        return Outcome::NoConnection;
+    }
+    let path: PathAndQuery = rpc.path.parse().expect("a path");
+    let codec = tonic_prost::ProstCodec::<(), ()>::default();
+    let result = match rpc.streaming {
+        false => grpc.unary(Request::new(()), path, codec).await.map(drop),
+        true => match grpc.streaming(Request::new(tokio_stream::once(())), path, codec).await {
+            Ok(answers) => answers.into_inner().message().await.map(drop),
+            Err(status) => Err(status),
+        },
+    };
+    match result {
+        Ok(()) => Outcome::LetIn,
+        Err(status) => outcome(&status),
+    }
+}
+
+fn outcome(status: &Status) -> Outcome {
+    match status.code() {
+        Code::PermissionDenied => Outcome::Denied(denial_reason(status)),
+        Code::Unimplemented => Outcome::NotServed,
+        // The peer broke the connection off; the server itself says Unavailable only when its token is gone.
+        Code::Unknown | Code::Unavailable | Code::Cancelled => Outcome::NoConnection,
+        Code::Internal if status.message().contains("h2 protocol error") => Outcome::NoConnection,
+        Code::Internal => panic!("{status:?}"),
+        _ => Outcome::LetIn,
+    }
+}
+
+/// A class of caller: what it meets at RPCs for agents and at RPCs for administrators.
+struct Class {
+    name: &'static str,
+    channel: Channel,
+    agents: Outcome,
+    administrators: Outcome,
+}
+
+const NO: Outcome = Outcome::Denied(None);
+
+fn because(reason: Reason) -> Outcome {
+    Outcome::Denied(Some(reason))
+}
+
+fn server_with_admin_ids(options: &ServerOptions) -> Server {
+    let mut server = Server::prepare(options);
+    let config = std::fs::read_to_string(server.config_path()).expect("configuration");
+    let admins = format!("audit_log_enabled = true\n    admin_ids = [\"spiffe://{TRUST_DOMAIN}/operator\"]");
+    std::fs::write(server.config_path(), config.replace("audit_log_enabled = true", &admins)).expect("written");
+    server.restart();
+    server
+}
+
+/// The SVID of a workload below `agent`.
+async fn workload(server: &Server, agent: &Agent, path: &str, more: &[&str]) -> Credentials {
+    let entry_id = server.create_entry(agent.id().as_str(), path, &["unix:uid:1"], more);
+    let key = key();
+    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
+    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
+    let result = answer.into_inner().results.swap_remove(0);
+    Credentials::new(&result.svid.expect("an SVID"), &key)
+}
+
+async fn renewed(agent: &Agent) -> Credentials {
+    let key = key();
+    let params = Some(AgentX509svidParams { csr: csr(&key, &[]).into() });
+    let answer = agent.agents().renew_agent(RenewAgentRequest { params }).await.expect("renewed");
+    Credentials::new(&answer.into_inner().svid.expect("an SVID"), &key)
+}
+
+/// An agent's certificate of this trust domain's name, by an authority of somebody else.
+fn forged(trust_domain: &str) -> Credentials {
+    let (ca_key, leaf_key) = (key(), key());
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let mut leaf = CertificateParams::default();
+    let id = format!("spiffe://{trust_domain}/operator");
+    leaf.subject_alt_names = vec![SanType::URI(id.as_str().try_into().expect("ASCII"))];
+    leaf.is_ca = IsCa::ExplicitNoCa;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let issuer = Issuer::new(ca, ca_key);
+    let certificate = leaf.signed_by(&leaf_key, &issuer).expect("signed");
+    Credentials { chain: vec![certificate.der().clone()], key: leaf_key.serialize_der() }
+}
+
+async fn classes(server: &Server, client: &ServerClient) -> Vec<Class> {
+    let mut operator = AgentClient::new(client.admin().await);
+    let (attested, evicted, banned, copied) =
+        (client.agent().await, client.agent().await, client.agent().await, client.agent().await);
+    let plain = workload(server, &attested, "/web", &[]).await;
+    let admin_entry = workload(server, &attested, "/admin", &["-admin"]).await;
+    let named_admin = workload(server, &attested, "/operator", &[]).await;
+    let downstream = workload(server, &attested, "/downstream", &["-downstream"]).await;
+    operator.delete_agent(DeleteAgentRequest { id: Some(evicted.id().to_pb()) }).await.expect("evicted");
+    operator.ban_agent(BanAgentRequest { id: Some(banned.id().to_pb()) }).await.expect("banned");
+    let newer = client.agent_of(renewed(&copied).await).await;
+    newer
+        .entries()
+        .get_authorized_entries(GetAuthorizedEntriesRequest::default())
+        .await
+        .expect("first use of the renewed certificate");
+
+    let class = |name, channel, agents, administrators| Class { name, channel, agents, administrators };
+    let dial = async |credentials: &Credentials| client.with(credentials).await.expect("a good certificate");
+    let not_attested = because(Reason::AgentNotAttested);
+    vec![
+        class("anonymous", client.anonymous().await, NO, NO),
+        class("attested agent", attested.channel, Outcome::LetIn, NO),
+        class("evicted agent", evicted.channel, not_attested, NO),
+        class("banned agent", banned.channel, because(Reason::AgentBanned), NO),
+        class("agent with a replaced SVID", copied.channel, because(Reason::AgentNotActive), NO),
+        class("workload", dial(&plain).await, not_attested, NO),
+        class("workload of a downstream entry", dial(&downstream).await, not_attested, NO),
+        class("workload of an admin entry", dial(&admin_entry).await, not_attested, Outcome::LetIn),
+        class("ID among admin_ids", dial(&named_admin).await, not_attested, Outcome::LetIn),
+        class("admin socket", client.admin().await, NO, Outcome::LetIn),
+    ]
+}
+
+#[tokio::test]
+async fn every_rpc_lets_in_exactly_the_callers_that_spires_policy_names() {
+    let server = server_with_admin_ids(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    let rpcs = rpcs();
+    let mut wrong = Vec::new();
+    for class in classes(&server, &client).await {
+        let local = class.name == "admin socket";
+        for rpc in &rpcs {
+            let expected = match rpc.whom {
+                For::Anyone => Outcome::LetIn,
+                For::Agents => class.agents,
+                For::Administrators => class.administrators,
+                For::AdminSocket if local => Outcome::LetIn,
+                For::AdminSocket => Outcome::NotServed,
+            };
+            let found = call(&class.channel, rpc).await;
+            if found != expected {
+                wrong.push(format!("{} by {}: {found:?}, not {expected:?}", rpc.path, class.name));
+            }
+        }
+    }
+    for trust_domain in [TRUST_DOMAIN, "elsewhere.example"] {
+        for rpc in &rpcs {
+            let Ok(channel) = client.with(&forged(trust_domain)).await else { continue };
+            let found = call(&channel, rpc).await;
+            if found != Outcome::NoConnection {
+                wrong.push(format!("{} with a forged certificate of {trust_domain}: {found:?}", rpc.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), server.log());
+    assert!(server.log().contains("this call is for attested agents"), "denials leave no audit line");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_counts_no_longer_on_the_connection_it_opened() {
+    let server = server_with_admin_ids(&ServerOptions { agent_ttl: "4s", ..Default::default() });
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let operator = workload(&server, &agent, "/operator", &["-x509SVIDTTL", "4"]).await;
+    let operator = client.with(&operator).await.expect("a good certificate");
+    let rpcs = rpcs();
+    let by_agent = |rpc: &&Rpc| rpc.whom == For::Agents;
+    let first = rpcs.iter().find(by_agent).expect("one");
+    assert_eq!(call(&agent.channel, first).await, Outcome::LetIn);
+    let end = std::time::Instant::now() + DEADLINE;
+    while call(&agent.channel, first).await == Outcome::LetIn {
+        assert!(std::time::Instant::now() < end, "the certificate counts past its end");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    for rpc in rpcs.iter().filter(by_agent) {
+        assert_eq!(call(&agent.channel, rpc).await, because(Reason::AgentExpired), "{}", rpc.path);
+    }
+    while still_administers(&operator).await {
+        assert!(std::time::Instant::now() < end, "the administrator's certificate counts past its end");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    for rpc in rpcs.iter().filter(|rpc| rpc.whom == For::Administrators) {
+        assert_eq!(call(&operator, rpc).await, NO, "{}", rpc.path);
+    }
+    if let Ok(channel) = client.with(&agent.credentials).await {
+        assert_eq!(call(&channel, first).await, Outcome::NoConnection, "a new connection with an expired certificate");
+    }
+}
+
+/// Whether an administrator is still let in.
+async fn still_administers(channel: &Channel) -> bool {
+    let count = Rpc {
+        path: "/spire.api.server.agent.v1.Agent/CountAgents".into(),
+        streaming: false,
+        whom: For::Administrators,
+    };
+    call(channel, &count).await == Outcome::LetIn
+}
