@@ -105,7 +105,6 @@ pub(super) fn refuse_unsupported(agent: &Section<'_>) {
             "profiling_freq",
             "profiling_names",
             "profiling_port",
-            "rebootstrap_delay",
             "sds",
             "trust_bundle_spiffe_workload_api",
             "trust_bundle_unix_socket",
@@ -115,6 +114,8 @@ pub(super) fn refuse_unsupported(agent: &Section<'_>) {
     );
     // The agent does not serve SDS yet, so switching it off is already done.
     agent.boolean("disable_sds_api");
+    // Never rebootstrapping, after whatever delay, is what the agent does.
+    agent.duration("rebootstrap_delay");
     agent.parsed("rebootstrap_mode", |text| match text {
         "never" => Ok(()),
         _ => Err("not supported by ironroot-agent yet: only never is"),

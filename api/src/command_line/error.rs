@@ -79,8 +79,8 @@ pub fn describe(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        // Transparent layers and careless libraries repeat what was just said.
-        if !text.ends_with(&next) {
+        // Transparent layers repeat what was just said, and tonic's own layer says nothing.
+        if !text.ends_with(&next) && next != "transport error" {
             text.push_str(": ");
             text.push_str(&next);
         }
@@ -109,5 +109,31 @@ pub fn code_name(code: Code) -> &'static str {
         Code::Unavailable => "Unavailable",
         Code::DataLoss => "DataLoss",
         Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::settings::Origin;
+
+    #[test]
+    fn a_wrong_configuration_has_its_own_exit_code() {
+        let code = |error: CommandError| format!("{:?}", error.exit_code());
+        let config = ConfigErrors::single(Path::new("x.conf"), Origin::Line(3), "a.b", "wrong");
+        assert_eq!(code(config.clone().into()), format!("{:?}", ExitCode::from(64)));
+        assert_eq!(CommandError::from(config).message(), "x.conf:3: a.b: wrong");
+        assert_eq!(code(CommandError::Timeout(5)), format!("{:?}", ExitCode::from(1)));
+    }
+
+    #[test]
+    fn causes_are_told_once_from_the_outside_in() {
+        let inner = io::Error::other("disk is on fire");
+        let error = CommandError::File { doing: "read", path: "/x".into(), source: inner };
+        assert_eq!(error.message(), "cannot read /x: disk is on fire");
+        assert_eq!(CommandError::Run(Box::new(error)).message(), "cannot read /x: disk is on fire");
     }
 }

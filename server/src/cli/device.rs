@@ -149,7 +149,7 @@ impl Show {
     }
 }
 
-/// Lets a pending or banned device attest.
+/// Lets a pending device attest. A banned one stays banned until it is deleted and imported again.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: ironroot-server device approve 5f1c2a...")]
 pub(super) struct Approve {

@@ -33,7 +33,7 @@ pub(super) struct Generate {
     #[command(flatten)]
     connection: Connection,
     /// Seconds until it is worthless
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(1..))]
     ttl: i32,
     /// A further SPIFFE ID for the device
     #[arg(long = "spiffeID", value_name = "ID")]

@@ -70,19 +70,25 @@ fn reply(response: &ImportDevicesResponse) -> Reply {
         .collect();
     let json = json!({ "results": results, "created": response.created, "updated": response.updated });
     let mut reply = Reply::new(json, "");
+    let mut taken: u32 = 0;
     for (index, result) in response.results.iter().enumerate() {
         let status = result.status.clone().unwrap_or_default();
-        if status.code != Code::Ok as i32 {
-            let (code, message) = (code_name(Code::from(status.code)), status.message);
-            reply
-                .complaints
-                .push_str(&format!("Failed to import device {} (code: {code}, msg: {message:?})\n", index + 1));
-            result.device.iter().for_each(|device| describe(&mut reply.complaints, device));
+        if status.code == Code::Ok as i32 {
+            taken += 1;
+            continue;
         }
+        let (code, message) = (code_name(Code::from(status.code)), status.message);
+        reply.complaints.push_str(&format!("Failed to import device {} (code: {code}, msg: {message:?})\n", index + 1));
+        result.device.iter().for_each(|device| describe(&mut reply.complaints, device));
     }
     reply.failed = !reply.complaints.is_empty();
-    let total = response.created + response.updated;
-    let devices = counted(usize::try_from(total).unwrap_or(0), "device", "devices");
-    reply.text = format!("Imported {devices}: {} created, {} updated\n", response.created, response.updated);
+    let unchanged = i64::from(taken) - i64::from(response.created) - i64::from(response.updated);
+    reply.text = format!(
+        "Imported {}: {} created, {} updated, {} unchanged\n",
+        counted(taken as usize, "device", "devices"),
+        response.created,
+        response.updated,
+        unchanged.max(0),
+    );
     reply
 }

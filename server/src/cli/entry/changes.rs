@@ -34,10 +34,10 @@ struct Fields {
     #[arg(long, value_name = "TYPE:VALUE")]
     selector: Vec<Selector>,
     /// Seconds its X.509-SVIDs are valid; 0: the server's default
-    #[arg(long = "x509SVIDTTL", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long = "x509SVIDTTL", value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     x509_svid_ttl: i32,
     /// Seconds its JWT-SVIDs are valid; 0: the server's default
-    #[arg(long = "jwtSVIDTTL", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long = "jwtSVIDTTL", value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     jwt_svid_ttl: i32,
     /// A trust domain whose bundle it gets, as SPIFFE ID; repeat for more
     #[arg(long = "federatesWith", value_name = "TRUST_DOMAIN")]
@@ -52,7 +52,7 @@ struct Fields {
     #[arg(long = "storeSVID")]
     store_svid: bool,
     /// When it ends, UNIX seconds; 0: never
-    #[arg(long = "entryExpiry", value_name = "UNIX", default_value_t = 0)]
+    #[arg(long = "entryExpiry", value_name = "UNIX", default_value_t = 0, allow_negative_numbers = true)]
     entry_expiry: i64,
     /// A DNS name in its X.509-SVIDs; repeat for more
     #[arg(long, value_name = "NAME")]

@@ -1,0 +1,114 @@
+//! The command line itself: SPIRE's verbs, flags and exit codes, and help that teaches.
+
+use std::ffi::OsString;
+use std::process::{Command, Output};
+
+use clap::ArgAction;
+use ironroot_agent::cli::Cli;
+
+fn accepted(line: &str) -> Result<(), String> {
+    let arguments = std::iter::once("ironroot-agent").chain(line.split_whitespace()).map(OsString::from);
+    Cli::parse_go(arguments).map(drop).map_err(|error| error.to_string())
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ironroot-agent")).args(arguments).output().expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn takes_spires_lines_with_one_dash_or_two() {
+    for line in [
+        "run -config c -expandEnv -serverAddress h -serverPort 1 -trustDomain td -dataDir d -socketPath s -joinToken t",
+        "run --config=c --joinTokenFile=f --trustBundle b --trustBundleFormat spiffe --insecureBootstrap=false",
+        "run -logFile f -logFormat json -logLevel debug -insecureBootstrap",
+        "validate -config c",
+        "healthcheck -socketPath s -shallow -verbose",
+        "api fetch -socketPath s -write d",
+        "api fetch x509 -silent -timeout 10s -write=d -output json",
+        "api watch -socketPath s",
+    ] {
+        assert_eq!(accepted(line), Ok(()), "{line}");
+    }
+    for (line, reason) in [
+        ("api fetch jwt", "unrecognized subcommand"),
+        ("api fetch x509 -timeout 10", "not a duration"),
+        ("api fetch x509 -output yaml", "use pretty or json"),
+        ("run -joinTokn x", "a similar argument exists"),
+    ] {
+        let error = accepted(line).expect_err(line);
+        assert!(error.contains(reason), "{line}: {error}");
+    }
+}
+
+#[test]
+fn every_command_teaches_by_an_example_and_explains_every_flag() {
+    fn visit(mut command: clap::Command, path: &str) {
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Example"), "{path}: no example\n{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{path}: too wide\n{help}");
+        for argument in
+            command.get_arguments().filter(|a| !matches!(a.get_action(), ArgAction::Help | ArgAction::Version))
+        {
+            assert!(argument.get_help().is_some(), "{path}: {} is not explained", argument.get_id());
+        }
+        for subcommand in command.get_subcommands() {
+            assert!(subcommand.get_about().is_some(), "{path}: {} is not explained", subcommand.get_name());
+            visit(subcommand.clone(), &format!("{path} {}", subcommand.get_name()));
+        }
+    }
+    let mut command = Cli::description().term_width(100);
+    command.build();
+    visit(command, "ironroot-agent");
+}
+
+#[test]
+fn exit_codes_tell_a_wrong_configuration_from_everything_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("agent.conf");
+    std::fs::write(&file, "agent {\n  server_port = 99999\n  colour = \"red\"\n}\n").expect("written");
+    let file = file.to_str().expect("text");
+    for verb in ["run", "validate"] {
+        let output = run(&[verb, "-config", file]);
+        assert_eq!(output.status.code(), Some(64), "{verb}");
+        for mistake in
+            [":1: agent.trust_domain: missing", ":2: agent.server_port: \"99999\"", ":3: agent.colour: unknown key"]
+        {
+            assert!(text(&output.stderr).contains(mistake), "{verb}: {}", text(&output.stderr));
+        }
+    }
+    let flag = run(&["run", "-config", file, "-serverPort", "many"]);
+    assert!(text(&flag.stderr).contains("command line, -serverPort: agent.server_port: \"many\""));
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/agent.conf");
+    assert_eq!(run(&["validate", "-config", example]).status.code(), Some(0));
+    for (arguments, code) in [(&["api"][..], 1), (&["nonsense"], 1), (&["-help"], 0), (&["-version"], 0)] {
+        assert_eq!(run(arguments).status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn an_absent_agent_is_named_by_its_socket() {
+    for arguments in [
+        &["api", "fetch", "-socketPath", "/nonexistent/s"][..],
+        &["api", "fetch", "x509", "-socketPath=/nonexistent/s", "-silent"],
+        &["healthcheck", "-socketPath", "/nonexistent/s"],
+        &["healthcheck", "-shallow", "-socketPath", "/nonexistent/s"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let error = text(&output.stderr);
+        assert!(
+            error.starts_with("Error: cannot connect to \"/nonexistent/s\": No such file"),
+            "{arguments:?}: {error}"
+        );
+    }
+    let with_variable = |value: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ironroot-agent"));
+        command.args(["api", "fetch"]).env("SPIFFE_ENDPOINT_SOCKET", value).output().expect("it runs")
+    };
+    assert!(text(&with_variable("unix:///nonexistent/env").stderr).contains("\"/nonexistent/env\""));
+    assert!(text(&with_variable("tcp://127.0.0.1:1").stderr).contains("only unix:/path is supported"));
+}

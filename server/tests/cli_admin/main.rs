@@ -1,0 +1,188 @@
+//! The admin commands against a running server: real binary, real token, real socket.
+
+mod running_server;
+
+use std::fs;
+
+use running_server::RunningServer;
+use serde_json::Value;
+
+const KIOSK: &str = "spiffe://example.org/kiosk";
+const WEB: &str = "spiffe://example.org/web";
+
+#[test]
+fn an_entry_lives_from_create_to_delete() {
+    let server = RunningServer::start();
+    let created = server.ok(&[
+        "entry",
+        "create",
+        "-parentID",
+        KIOSK,
+        "-spiffeID",
+        WEB,
+        "-selector",
+        "unix:uid:1",
+        "-dns",
+        "w.example.org",
+    ]);
+    let id =
+        created.lines().find_map(|line| line.strip_prefix("Entry ID                : ")).expect("an ID").to_owned();
+    assert!(created.contains("SPIFFE ID               : spiffe://example.org/web\n"), "{created}");
+    assert!(created.contains("DNS name                : w.example.org\n"), "{created}");
+
+    let again = server.run(&["entry", "create", "-parentID", KIOSK, "-spiffeID", WEB, "-selector", "unix:uid:1"]);
+    assert_eq!((again.code, again.out.as_str()), (1, ""));
+    assert!(again.err.starts_with("Failed to create the following entry (code: AlreadyExists, msg: "), "{}", again.err);
+    assert!(again.err.ends_with("Error: failed to create one or more entries\n"), "{}", again.err);
+
+    let updated = server.json(&[
+        "entry",
+        "update",
+        "-entryID",
+        &id,
+        "-parentID",
+        KIOSK,
+        "-spiffeID",
+        WEB,
+        "-selector",
+        "unix:uid:2",
+        "-x509SVIDTTL",
+        "60",
+        "-disableX509SVIDPrefetch",
+    ]);
+    let entry = &updated["results"][0]["entry"];
+    assert_eq!(entry["revision_number"], "1");
+    assert_eq!(entry["x509_svid_ttl"], 60);
+    assert_eq!(entry["dns_names"], Value::Array(vec![]), "what is not given falls back");
+    assert_eq!(entry["additional_attributes"]["disable_x509_svid_prefetch"], true);
+    server.ok(&[
+        "entry",
+        "update",
+        "-entryID",
+        &id,
+        "-parentID",
+        KIOSK,
+        "-spiffeID",
+        WEB,
+        "-selector",
+        "unix:uid:2",
+        "-jwtSVIDIncludeJTI=true",
+    ]);
+    let shown = server.json(&["entry", "show", "-entryID", &id]);
+    let attributes = &shown["entries"][0]["additional_attributes"];
+    assert_eq!(
+        (&attributes["disable_x509_svid_prefetch"], &attributes["jwt_svid_include_jti"]),
+        (&true.into(), &true.into())
+    );
+
+    assert_eq!(server.ok(&["entry", "count", "-selector", "unix:uid:2"]), "1 registration entry\n");
+    assert_eq!(server.ok(&["entry", "show", "-selector", "unix:uid:1"]), "Found 0 entries\n");
+    assert!(server.ok(&["entry", "delete", "-entryID", &id]).starts_with(&format!("Deleted entry with ID: {id}\n")));
+    let gone = server.run(&["entry", "delete", "-entryID", &id]);
+    assert_eq!(gone.code, 1);
+    assert!(
+        gone.err.starts_with(&format!("Failed to delete entry with ID {id} (code: NotFound, msg: ")),
+        "{}",
+        gone.err
+    );
+    let gone = server.run(&["entry", "show", "-entryID", &id, "-output", "json"]);
+    let error: Value = serde_json::from_str(&gone.out).expect("JSON");
+    assert_eq!((gone.code, gone.err.as_str()), (1, ""));
+    assert!(error["error"].as_str().is_some_and(|text| text.ends_with("(code: NotFound)")), "{error}");
+}
+
+#[test]
+fn entries_come_from_a_file_each_with_its_own_fate() {
+    let server = RunningServer::start();
+    let file = server.path("entries.json");
+    let entry = |id: &str| {
+        format!(
+            r#"{{"spiffe_id": "{id}", "parent_id": "{KIOSK}", "selectors": [{{"type": "unix", "value": "uid:1"}}]}}"#
+        )
+    };
+    let text = format!(r#"{{"entries": [{}, {}]}}"#, entry(WEB), entry("spiffe://other.org/web"));
+    fs::write(&file, text).expect("written");
+    let created = server.run(&["entry", "create", "-data", &file, "-output", "json"]);
+    let results: Value = serde_json::from_str(&created.out).expect("JSON");
+    assert_eq!(created.code, 1);
+    assert_eq!(
+        (&results["results"][0]["status"]["code"], &results["results"][1]["status"]["code"]),
+        (&0.into(), &3.into())
+    );
+    assert_eq!(results["results"][1]["entry"]["spiffe_id"]["trust_domain"], "other.org");
+    let ids = server.path("ids.json");
+    fs::write(&ids, format!(r#"{{"ids": [{}]}}"#, results["results"][0]["entry"]["id"])).expect("written");
+    assert!(server.ok(&["entry", "delete", "-file", &ids]).ends_with("Deleted 1 entries successfully\n"));
+}
+
+#[test]
+fn tokens_bundles_and_agents_answer_in_spires_words() {
+    let server = RunningServer::start();
+    let token = server.ok(&["token", "generate"]);
+    let lines: Vec<&str> = token.lines().collect();
+    assert!(lines[0].strip_prefix("Token: ").is_some_and(|token| token.len() == 36), "{token}");
+    assert_eq!(lines[1], "Warning: Missing SPIFFE ID.");
+    let token = server.json(&["token", "generate", "-ttl", "60", "-spiffeID", KIOSK]);
+    assert!(token["value"].is_string() && token["expires_at"].is_string(), "{token}");
+
+    let pem = server.ok(&["bundle", "show"]);
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && pem.ends_with("-----END CERTIFICATE-----\n"), "{pem}");
+    let document: Value = serde_json::from_str(&server.ok(&["bundle", "show", "-format", "spiffe"])).expect("JSON");
+    let bundle = server.json(&["bundle", "show"]);
+    let key = &document["keys"][0];
+    assert_eq!((&key["use"], &key["kty"], &key["crv"]), (&"x509-svid".into(), &"EC".into(), &"P-256".into()));
+    assert_eq!(key["x5c"][0], bundle["x509_authorities"][0]["asn1"]);
+    assert_eq!(bundle["trust_domain"], "example.org");
+
+    assert_eq!(server.ok(&["agent", "list"]), "No attested agents found\n");
+    assert_eq!(server.ok(&["agent", "count", "-banned", "true", "-canReattest", "false"]), "0 attested agents\n");
+    assert_eq!(server.ok(&["agent", "purge", "-expiredFor", "1h", "-dryRun"]), "No agents to purge.\n");
+    let unknown = "spiffe://example.org/spire/agent/join_token/x";
+    for verb in ["show", "ban", "evict"] {
+        let refused = server.run(&["agent", verb, "-spiffeID", unknown]);
+        assert_eq!(refused.code, 1, "{verb}");
+        assert!(refused.err.starts_with("Error: ") && refused.err.ends_with("(code: NotFound)\n"), "{}", refused.err);
+    }
+}
+
+#[test]
+fn a_fleet_is_imported_listed_banned_and_deleted() {
+    let server = RunningServer::start();
+    let (first, second) = ("1".repeat(64), "2".repeat(64));
+    let file = server.path("devices.csv");
+    fs::write(&file, format!("ek_sha256,serial,label:site\n{first},SN-1,berlin\n{second},SN-2,wien\n"))
+        .expect("written");
+    assert_eq!(server.ok(&["device", "import", &file]), "Imported 2 devices: 2 created, 0 updated, 0 unchanged\n");
+    fs::write(&file, format!("ek_sha256,serial,label:site\n{first},SN-1,berlin\n{second},SN-2b,wien\n"))
+        .expect("written");
+    assert_eq!(server.ok(&["device", "import", &file]), "Imported 2 devices: 0 created, 1 updated, 1 unchanged\n");
+    let listed = server.json(&["device", "list", "-label", "site=wien"]);
+    assert_eq!(listed["devices"].as_array().map(Vec::len), Some(1));
+    assert_eq!(listed["devices"][0]["serial"], "SN-2b");
+    assert!(server.ok(&["device", "ban", &first]).contains("State             : banned\n"));
+    assert!(server.ok(&["device", "list", "-state", "banned"]).starts_with("Found 1 device\n"));
+    assert_eq!(server.json(&["device", "show", &first])["state"], "DEVICE_STATE_BANNED");
+    assert_eq!(server.ok(&["device", "delete", &first]), "Device deleted successfully\n");
+    assert_eq!(server.run(&["device", "show", &first]).code, 1);
+    fs::write(&file, "ek_sha256,serail\nx,y\n").expect("written");
+    let refused = server.run(&["device", "import", &file]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("devices.csv: line 1: unknown column \"serail\""), "{}", refused.err);
+}
+
+#[test]
+fn health_is_told_before_during_and_after() {
+    let mut server = RunningServer::start();
+    assert_eq!(server.ok(&["healthcheck", "-verbose"]), "Checking server health...\nServer is healthy.\n");
+    assert_eq!(server.ok(&["healthcheck", "-shallow"]), "Server is healthy.\n");
+    server.reopens_its_log();
+    let log = server.stop();
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+    let dead = server.run(&["healthcheck"]);
+    assert_eq!(dead.code, 1);
+    assert!(dead.err.starts_with("Error: cannot connect to "), "{}", dead.err);
+    assert!(dead.err.ends_with("is it running? Give its socket with -socketPath\n"), "{}", dead.err);
+}

@@ -1,0 +1,153 @@
+//! The command line itself: SPIRE's verbs, flags and exit codes, and help that teaches.
+
+use std::ffi::OsString;
+use std::process::{Command, Output};
+
+use clap::ArgAction;
+use ironroot_server::cli::Cli;
+
+fn accepted(line: &str) -> Result<(), String> {
+    let arguments = std::iter::once("ironroot-server").chain(line.split_whitespace()).map(OsString::from);
+    Cli::parse_go(arguments).map(drop).map_err(|error| error.to_string())
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ironroot-server")).args(arguments).output().expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn takes_spires_lines_with_one_dash_or_two() {
+    for line in [
+        "run -config c -expandEnv -bindAddress 1.2.3.4 -serverPort 1 -dataDir d -logFile f -logFormat json -logLevel debug -trustDomain td -socketPath s",
+        "validate -config c -expandEnv=true",
+        "healthcheck -shallow -verbose -socketPath s",
+        "entry create -socketPath s -parentID spiffe://td/p -spiffeID spiffe://td/w -selector unix:uid:1 -selector unix:gid:1",
+        "entry create --parentID=spiffe://td/p --spiffeID=spiffe://td/w --selector=unix:uid:1 --output=json",
+        "entry create -entryID e -spiffeID spiffe://td/w -selector a:b -node -x509SVIDTTL 1 -jwtSVIDTTL 1 -admin -downstream=false -storeSVID",
+        "entry create -federatesWith spiffe://a -federatesWith spiffe://b -entryExpiry 1 -dns a -dns b -hint h -disableX509SVIDPrefetch -jwtSVIDIncludeJTI=false",
+        "entry create -data -",
+        "entry update -entryID e -parentID spiffe://td/p -spiffeID spiffe://td/w -selector a:b",
+        "entry update -data f",
+        "entry delete -entryID e",
+        "entry delete -file -",
+        "entry show -entryID e",
+        "entry show -downstream -hint h -matchSelectorsOn exact -matchFederatesWithOn any -federatesWith td",
+        "entry count -parentID spiffe://td/p -selector a:b -matchSelectorsOn subset",
+        "agent list -selector a:b -matchSelectorsOn superset -attestationType tpm2 -canReattest true -banned x -expiresBefore t -output json",
+        "agent count -banned=true",
+        "agent show -spiffeID spiffe://td/spire/agent/x",
+        "agent evict -spiffeID spiffe://td/spire/agent/x",
+        "agent ban -spiffeID spiffe://td/spire/agent/x",
+        "agent purge -expiredFor 720h -dryRun",
+        "token generate -ttl 600 -spiffeID spiffe://td/x",
+        "bundle show -format spiffe",
+        "device import f",
+        "device import -",
+        "device list -state pending -label a=b -label c=d",
+    ] {
+        assert_eq!(accepted(line), Ok(()), "{line}");
+    }
+}
+
+#[test]
+fn says_what_is_wrong_with_a_line() {
+    for (line, reason) in [
+        ("entry create -spiffeID td/w", "scheme is not \"spiffe://\""),
+        ("entry create -selector uid", "is not of the form type:value"),
+        ("entry create -x509SVIDTTL -1", "-1 is not in 0.."),
+        ("entry create -spifeID x", "a similar argument exists: '--spiffeID'"),
+        ("entry show -matchSelectorsOn all", "use exact, any, superset or subset"),
+        ("entry show -output yaml", "use pretty or json"),
+        ("entry delete", "--entryID"),
+        ("agent evict", "--spiffeID"),
+        ("agent purge -expiredFor soon", "not a duration"),
+        ("token generate -ttl 0", "0 is not in 1.."),
+        ("bundle show -format der", "use pem or spiffe"),
+        ("device show abc", "not 64 hexadecimal digits"),
+        ("device list -state new", "use pending, enrolled or banned"),
+        ("frobnicate", "unrecognized subcommand"),
+    ] {
+        let error = accepted(line).expect_err(line);
+        assert!(error.contains(reason), "{line}: {error}");
+    }
+}
+
+#[test]
+fn every_command_teaches_by_an_example_and_explains_every_flag() {
+    fn visit(mut command: clap::Command, path: &str) {
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Example"), "{path}: no example\n{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{path}: too wide\n{help}");
+        for argument in
+            command.get_arguments().filter(|a| !matches!(a.get_action(), ArgAction::Help | ArgAction::Version))
+        {
+            assert!(argument.get_help().is_some(), "{path}: {} is not explained", argument.get_id());
+        }
+        for subcommand in command.get_subcommands() {
+            assert!(subcommand.get_about().is_some(), "{path}: {} is not explained", subcommand.get_name());
+            visit(subcommand.clone(), &format!("{path} {}", subcommand.get_name()));
+        }
+    }
+    let mut command = Cli::description().term_width(100);
+    command.build();
+    visit(command, "ironroot-server");
+}
+
+#[test]
+fn exit_codes_tell_a_wrong_configuration_from_everything_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("server.conf");
+    std::fs::write(&file, "server {\n  trust_domain = \"$TD\"\n  colour = \"red\"\n}\n").expect("written");
+    let file = file.to_str().expect("text");
+    for verb in ["run", "validate"] {
+        let output = run(&[verb, "-config", file]);
+        assert_eq!(output.status.code(), Some(64), "{verb}");
+        assert_eq!(text(&output.stdout), "");
+        for mistake in
+            [":1: server.data_dir: missing", ":2: server.trust_domain: \"$TD\"", ":3: server.colour: unknown key"]
+        {
+            assert!(text(&output.stderr).contains(mistake), "{verb}: {}", text(&output.stderr));
+        }
+    }
+    let unset = run(&["validate", "-expandEnv", "-config", file]);
+    assert_eq!(unset.status.code(), Some(64));
+    assert!(text(&unset.stderr).contains(":2: environment variable TD is not set"), "{}", text(&unset.stderr));
+    assert_eq!(run(&["validate", "-config", "/nonexistent"]).status.code(), Some(64));
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/server.conf");
+    let valid = run(&["validate", "-config", example]);
+    assert_eq!((valid.status.code(), text(&valid.stdout)), (Some(0), format!("{example} is valid.\n").as_str()));
+    assert_eq!(run(&["entry"]).status.code(), Some(1));
+    assert_eq!(run(&["nonsense"]).status.code(), Some(1));
+    assert_eq!(run(&["-help"]).status.code(), Some(0));
+    assert_eq!(run(&["-version"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_wrong_request_is_told_without_a_server() {
+    for (arguments, reason) in [
+        (&["entry", "create", "-spiffeID", "spiffe://td/a", "-node"][..], "at least one selector is required"),
+        (
+            &["entry", "create", "-spiffeID", "spiffe://td/a", "-selector", "a:b"],
+            "a parent ID is required if the node flag is not set",
+        ),
+        (&["entry", "create", "-node", "-selector", "a:b"], "a parent ID is required"),
+        (&["entry", "create", "-node", "-federatesWith", "x"], "node entries can not federate"),
+        (
+            &["entry", "show", "-entryID", "e", "-parentID", "spiffe://td/a"],
+            "the -entryID flag can't be combined with others",
+        ),
+        (&["entry", "create", "-data", "/nonexistent"], "cannot read /nonexistent"),
+        (&["device", "import", "/nonexistent"], "cannot read /nonexistent"),
+        (&["agent", "list", "-instance", "a"], "-instance needs the environment variable"),
+        (&["agent", "list", "-socketPath", "/nonexistent/s"], "cannot connect to \"/nonexistent/s\": No such file"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let error = text(&output.stderr);
+        assert!(error.starts_with("Error: ") && error.contains(reason), "{arguments:?}: {error}");
+    }
+}
