@@ -7,7 +7,7 @@
 //!  bytes ── pb ──► entry · bundle · svid · mask · permission ──► server, agent
 //!                  spiffe_id (selectors: ironroot-attest)
 //!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) 
-//!  files ── settings (HCL with lines) · durations · logging
+//!  files, flags ── settings (HCL with lines) · command_line · logging
 //! ```
 
 pub mod pb;

@@ -10,6 +10,7 @@ mod duration;
 mod environment;
 mod hcl;
 mod mistakes;
+mod nearest;
 mod section;
 mod shared;
 

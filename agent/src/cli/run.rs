@@ -91,11 +91,19 @@ impl Run {
         // One thread: an idle agent on a small device should cost one stack, and what blocks runs on threads of its own.
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CommandError::Run(error.into()))?;
-        runtime.block_on(crate::run::run(config)).map_err(|failure| {
-            error!(error = describe(&failure), "agent stopped");
-            CommandError::Run(failure.into())
-        })?;
-        Ok(Reply::default())
+        let said_on_stderr = config.log.file.is_none();
+        match runtime.block_on(crate::run::run(config)) {
+            Ok(()) => Ok(Reply::default()),
+            Err(failure) => {
+                error!(error = describe(&failure), "agent stopped");
+                // Said once where the log is standard error, and there too where it is a file nobody looks into yet.
+                if said_on_stderr {
+                    Ok(Reply { failed: true, ..Reply::default() })
+                } else {
+                    Err(CommandError::Run(failure.into()))
+                }
+            }
+        }
     }
 
     fn overrides(&self) -> Vec<Override> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::hcl::{Body, Item, Value};
 use super::mistakes::Mistakes;
+use super::nearest::nearest;
 use super::{Origin, parse_duration};
 
 /// A block of the file, or the whole file. A block that is not there reads as an empty one.
@@ -293,24 +294,4 @@ impl<'a> Section<'a> {
     fn full(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
-}
-
-/// The known key that differs from `key` by at most two letters.
-fn nearest<'k>(key: &str, known: impl Iterator<Item = &'k String>) -> Option<&'k String> {
-    known.map(|candidate| (distance(key, candidate), candidate)).filter(|(d, _)| *d <= 2).min().map(|(_, k)| k)
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
