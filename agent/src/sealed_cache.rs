@@ -20,7 +20,7 @@ use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{Chip, Tpm, TpmError};
 use thiserror::Error;
-use tracing::info;
+use tracing::debug;
 use zeroize::Zeroizing;
 
 pub use contents::{CachedIdentities, IdentitiesToCache, encode_identities};
@@ -146,7 +146,7 @@ impl SealedCache {
         if increment {
             self.increment().await?;
         }
-        info!(generation, "sealed cache written");
+        debug!(generation, "sealed cache written");
         Ok(())
     }
 

@@ -6,7 +6,6 @@
 mod dial;
 mod verifier;
 
-use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +34,7 @@ pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, Error)]
 pub enum ChannelError {
     /// Name resolution, TCP, TLS or HTTP/2 failed.
-    #[error("cannot reach the server: {}", chain(.0))]
+    #[error("cannot reach the server")]
     Connect(#[source] tonic::transport::Error),
 }
 
@@ -109,18 +108,4 @@ impl Server {
 pub async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let late = |_| Status::deadline_exceeded("the server did not answer in time");
     tokio::time::timeout(deadline, answer).await.map_err(late)?
-}
-
-/// The causes below tonic's "transport error", which says nothing by itself.
-fn chain(error: &tonic::transport::Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if texts.last().is_none_or(|last| !last.contains(&text)) {
-            texts.push(text);
-        }
-        cause = error.source();
-    }
-    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
 }

@@ -103,6 +103,8 @@ struct Agent {
     svid: AgentSvid,
     reattestable: bool,
     due: Instant,
+    /// The server said that it is worth nothing any more.
+    refused: bool,
 }
 
 impl Synchronizer {
@@ -153,6 +155,8 @@ impl Synchronizer {
         self.adopt_bundle(self.fetch_bundle(channel.clone()).await?)?;
         self.sync_entries(channel.clone()).await?;
         self.sign_due(channel.clone()).await?;
+        // What a workload may have got by now must survive a power cut as soon as possible.
+        self.keep(false).await;
         self.post_status_once(channel).await;
         Ok(())
     }
@@ -168,7 +172,7 @@ impl Synchronizer {
         self.failures = self.failures.saturating_add(1);
         match error.denial() {
             Some(Denial::Banned) => self.obey_ban().await,
-            Some(Denial::Reattest) => self.lose_certificate(),
+            Some(Denial::Reattest) => self.certificate_refused(),
             None => {}
         }
         self.withdraw_if_too_old();
@@ -321,7 +325,12 @@ impl Synchronizer {
         }
         let state = self.state_to_keep().await?;
         match self.parts.memory.keep(plan, self.changes, state).await {
-            Ok(()) => self.changes = Changes::default(),
+            Ok(()) => {
+                self.changes = Changes::default();
+                if self.parts.memory.is_sealed() {
+                    info!(identities = self.ledger.identities().count(), "identities sealed");
+                }
+            }
             Err(error) => warn!(error = %chain(&error), "identities are not kept; a restart would lose what is new"),
         }
         None

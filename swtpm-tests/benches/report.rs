@@ -46,7 +46,7 @@ impl Lab {
         device.provision(&server, &AgentOptions::default());
         device.start();
         device.expect_identity(own);
-        device.expect_log("sealed cache written");
+        device.expect_sealed(1);
         Self { server, device }
     }
 }

@@ -58,7 +58,7 @@ fn reboot_without_a_server_serves_the_same_svids_from_the_sealed_cache() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
     lab.device.start();
     let before = lab.device.expect_identity(ALICE).leaves[0].serial_decimal();
-    lab.device.expect_log("sealed cache written");
+    lab.device.expect_sealed(2);
     lab.server.kill();
     lab.device.power_cycle();
     assert!(lab.device.fetch(ALICE).is_err(), "nothing serves while the agent is down");
@@ -122,7 +122,7 @@ fn a_banned_device_stops_serving_and_wipes_its_cache() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
     lab.device.start();
     lab.device.expect_identity(ALICE);
-    lab.device.expect_log("sealed cache written");
+    lab.device.expect_sealed(2);
     lab.server.cli(&["device", "ban", lab.device.ek_sha256()]);
     let gone = || lab.device.fetch(ALICE).is_err();
     expect_within(DEADLINE, "a banned device serves nothing", || lab.device.log(), gone);
@@ -150,7 +150,7 @@ fn a_copied_cache_yields_nothing_on_another_device() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
     lab.device.start();
     lab.device.expect_identity(ALICE);
-    lab.device.expect_log("sealed cache written");
+    lab.device.expect_sealed(2);
     lab.server.kill();
     let mut thief = Device::manufacture(&lab.maker);
     let bundle = std::fs::read_to_string(lab.device.bundle_path()).expect("bundle");
@@ -176,7 +176,7 @@ fn agent_survives_a_hundred_kills_with_a_client_attached() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     let (first, _) =
         runtime.block_on(workload_client::first_svid(&lab.device.socket(), Instant::now(), DEADLINE)).expect("served");
-    lab.device.expect_log("sealed cache written");
+    lab.device.expect_sealed(3);
     lab.server.kill();
     for round in 0..100 {
         let socket = lab.device.socket();

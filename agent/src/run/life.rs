@@ -87,7 +87,7 @@ fn memory(config: &AgentConfig, tpm: Option<&Tpm>) -> Memory {
         Some((tpm, cache)) => {
             Memory::sealed(SealedCache::new(tpm.clone(), &config.data_dir, cache.pcrs, cache.tpm_nv_index))
         }
-        None => Memory::Plain(config.data_dir.clone()),
+        None => Memory::plain(config.data_dir.clone()),
     }
 }
 

@@ -194,7 +194,9 @@ mod tests {
         encode(7, &[9; 32], &sections).expect("encoded")
     }
 
-    fn open(file: &[u8]) -> Result<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>), CacheRefusal> {
+    type Plaintext = Zeroizing<Vec<u8>>;
+
+    fn open(file: &[u8]) -> Result<(Plaintext, Plaintext), CacheRefusal> {
         let envelope = Envelope::parse(file)?;
         let record = envelope.section(SectionKind::Record)?.open(&[1; 32])?;
         Ok((record, envelope.section(SectionKind::Identities)?.open(&[2; 32])?))

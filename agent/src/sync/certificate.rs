@@ -31,7 +31,7 @@ impl Synchronizer {
         if agent.due > Instant::now() {
             return Ok(());
         }
-        let replaced = if agent.reattestable { self.attest().await } else { self.renew().await };
+        let replaced = if agent.reattestable || agent.refused { self.attest().await } else { self.renew().await };
         match replaced {
             Err(error) if error.denial() == Some(Denial::Reattest) && !matches!(error, SyncError::Attestation(_)) => {
                 warn!(error = %chain(&error), "the server wants this agent to attest again");
@@ -47,9 +47,10 @@ impl Synchronizer {
         }
     }
 
-    /// The server no longer takes the certificate.
-    pub(super) fn lose_certificate(&mut self) {
-        self.agent = None;
+    /// The server no longer takes the certificate. It is kept all the same: an agent that cannot attest again has no other,
+    /// and what a server forgot it may remember, such as after a restored database.
+    pub(super) fn certificate_refused(&mut self) {
+        self.agent.iter_mut().for_each(|agent| (agent.due, agent.refused) = (Instant::now(), true));
     }
 
     /// The certificate's authority is tainted or gone.
@@ -109,19 +110,21 @@ impl Synchronizer {
         Ok(agent_svid(svid, key.spki_der(), bundle, &self.parts.time)?)
     }
 
-    /// From now on this is the agent's certificate. Kept before its first use: from then on the server takes no other, and
-    /// an agent that cannot attest again would be lost with it.
+    /// From now on this is the agent's certificate. One that cannot be had again by attesting is kept before its first use:
+    /// from then on the server takes no other, and the agent would be lost with it.
     async fn take_up(&mut self, svid: AgentSvid, reattestable: bool) -> Result<(), SyncError> {
         if !self.parts.keys.adopt(&svid.spki_der) {
             return Err(AnswerRefusal::OtherKey.into());
         }
         let remaining = svid.not_after_unix - self.parts.time.now_unix();
         let due = Instant::now() + renewal_in(remaining, remaining, unit());
-        self.agent = Some(Agent { svid, reattestable, due });
+        self.agent = Some(Agent { svid, reattestable, due, refused: false });
         self.channel = None;
         self.changes.any = true;
-        self.changes.must_not_be_lost = true;
-        self.keep(false).await;
+        if !reattestable {
+            self.changes.must_not_be_lost = true;
+            self.keep(false).await;
+        }
         Ok(())
     }
 

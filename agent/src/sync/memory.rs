@@ -26,7 +26,12 @@ pub enum Memory {
     /// Sealed to the TPM, with everything needed to serve without a server.
     Sealed(Box<SealedMemory>),
     /// A plain file in this directory: the agent's own certificate and bundle only.
-    Plain(PathBuf),
+    Plain {
+        /// The data directory.
+        directory: PathBuf,
+        /// What the file says.
+        kept: Option<AgentRecord>,
+    },
 }
 
 /// The sealed cache and when it was written.
@@ -52,6 +57,16 @@ impl Memory {
         Self::Sealed(Box::new(SealedMemory { cache, written_until: None, incremented: None, increment_owed: false }))
     }
 
+    /// Whether identities outlive the process too.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, Self::Sealed(_))
+    }
+
+    /// Keeps in a plain file in `directory`.
+    pub fn plain(directory: PathBuf) -> Self {
+        Self::Plain { directory, kept: None }
+    }
+
     /// What is to be done about `changes` now. With `flush` nothing waits: the process ends.
     pub fn plan(&self, changes: Changes, flush: bool) -> WritePlan {
         match self {
@@ -59,9 +74,8 @@ impl Memory {
                 let must_not_be_lost = changes.must_not_be_lost || (flush && changes.any);
                 plan(Changes { must_not_be_lost, ..changes }, memory.history())
             }
-            // Without identities to keep, only the certificate and the bundle matter.
-            Self::Plain(_) if changes.must_not_be_lost || changes.must_not_be_undone => WritePlan::Write,
-            Self::Plain(_) => WritePlan::Idle,
+            Self::Plain { .. } if changes.any => WritePlan::Write,
+            Self::Plain { .. } => WritePlan::Idle,
         }
     }
 
@@ -74,7 +88,15 @@ impl Memory {
         };
         match self {
             Self::Sealed(memory) => memory.keep(increment, changes, state).await,
-            Self::Plain(directory) => Ok(state.record.write(directory)?),
+            Self::Plain { directory, kept } => {
+                // The file has no place for identities, nor for the time.
+                let record = AgentRecord { time: None, ..state.record };
+                if kept.as_ref() != Some(&record) {
+                    record.write(directory)?;
+                    *kept = Some(record);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -82,7 +104,8 @@ impl Memory {
     pub async fn wipe(&mut self) -> Result<(), MemoryError> {
         match self {
             Self::Sealed(memory) => Ok(memory.cache.wipe().await?),
-            Self::Plain(directory) => {
+            Self::Plain { directory, kept } => {
+                *kept = None;
                 durable_file::remove(&directory.join(FILE_NAME)).map_err(|e| RecordError::Io(e).into())
             }
         }

@@ -21,7 +21,7 @@ impl Synchronizer {
                 Ok(None) => info!("there is no sealed cache yet"),
                 Err(refusal) => warn_refused(&refusal),
             },
-            Memory::Plain(directory) => match AgentRecord::read(directory) {
+            Memory::Plain { directory, .. } => match AgentRecord::read(directory) {
                 Ok(Some(record)) => self.restore_record(record),
                 Ok(None) => {}
                 Err(error) => warn!(error = %chain(&error), "the agent's record is not used"),
@@ -107,7 +107,7 @@ impl Synchronizer {
         let lifetime = svid.not_after_unix - svid.not_before_unix;
         let due = Instant::now() + renewal_in(remaining, lifetime, unit());
         info!(spiffe_id = %svid.spiffe_id, "agent certificate restored");
-        self.agent = Some(Agent { svid, reattestable: record.reattestable, due });
+        self.agent = Some(Agent { svid, reattestable: record.reattestable, due, refused: false });
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Lab, percentile, row, runtime};
 const BOOTS: usize = 20;
 
 pub fn report(lab: &mut Lab) {
-    lab.device.expect_log("sealed cache written");
+    lab.device.expect_sealed(1);
     lab.server.kill();
     let (mut boots, mut unseals) = (Vec::new(), Vec::new());
     for _ in 0..BOOTS {

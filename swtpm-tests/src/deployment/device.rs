@@ -198,6 +198,11 @@ impl Device {
         fetched.unwrap_or_else(|| panic!("uid {uid} gets no identity: {last}\n{}", self.log()))
     }
 
+    /// Waits until the cache on flash holds this many identities.
+    pub fn expect_sealed(&self, identities: usize) {
+        self.expect_log(&format!("identities sealed identities={identities}"));
+    }
+
     /// Waits until the agent has logged `text`.
     pub fn expect_log(&self, text: &str) {
         expect_within(DEADLINE, &format!("the agent logs {text:?}"), || self.log(), || self.log().contains(text));

@@ -1,0 +1,117 @@
+//! SVIDs per second as a share of raw C_SignInit + C_Sign on the same token with as many sessions.
+//!
+//! Prints wall-clock rates and CPU time per signature: with SoftHSM both compete for the same cores, and neighbours on the
+//! machine disturb the former only. `cargo bench --bench issuing`.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cryptoki::context::Pkcs11;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, ObjectClass};
+use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, spki};
+use ironroot_lab::softhsm::{CONFIGURATION_VARIABLE, LABEL, SoftHsm};
+use ironroot_server::ca::SlotName;
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// Each measurement runs this long.
+const PERIOD: Duration = Duration::from_secs(3);
+/// SPIRE's agents ask for no more at once.
+const BATCH: usize = 500;
+
+fn main() {
+    if std::env::var_os(CONFIGURATION_VARIABLE).is_none() {
+        let hsm = SoftHsm::new();
+        let (variable, path) = hsm.environment();
+        let status = Command::new(std::env::current_exe().expect("this program")).env(variable, path).status();
+        assert!(status.expect("this program runs again").success());
+        return;
+    }
+    let hsm = SoftHsm::of_environment();
+    println!(
+        "{:>8} {:>12} {:>12} {:>7} {:>14} {:>14} {:>9}",
+        "sessions", "raw/s", "SVID/s", "share", "raw CPU us", "SVID CPU us", "CPU share"
+    );
+    for sessions in [1, 2, 4, 8] {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let lab = AuthorityLab::with_sessions(&hsm, 24 * 3600, sessions);
+        let svid = runtime.block_on(issue(&lab));
+        let raw = sign_raw(&lab, sessions);
+        println!(
+            "{sessions:>8} {:>12.0} {:>12.0} {:>7.2} {:>14.1} {:>14.1} {:>9.2}",
+            raw.rate,
+            svid.rate,
+            svid.rate / raw.rate,
+            raw.cpu_us,
+            svid.cpu_us,
+            raw.cpu_us / svid.cpu_us,
+        );
+        runtime.block_on(lab.forget_keys());
+    }
+}
+
+struct Measured {
+    rate: f64,
+    cpu_us: f64,
+}
+
+async fn issue(lab: &AuthorityLab) -> Measured {
+    let ca = lab.start(NOW).await.expect("a CA");
+    let entry = authorized_entry(lab, "/web", 3600, &[]).await;
+    let requests: Vec<_> = (0..BATCH).map(|_| (entry.clone(), spki())).collect();
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let mut count = 0u32;
+    while start.elapsed() < PERIOD {
+        // Two agents at once, so that the queue does not run empty between batches.
+        let (one, two) =
+            tokio::join!(ca.sign_workload_svids(requests.clone(), NOW), ca.sign_workload_svids(requests.clone(), NOW));
+        count += u32::try_from(one.iter().chain(&two).filter(|svid| svid.is_ok()).count()).expect("a thousand");
+    }
+    measured(f64::from(count), start, cpu)
+}
+
+fn sign_raw(lab: &AuthorityLab, sessions: usize) -> Measured {
+    let pkcs11 = Pkcs11::new(SoftHsm::module_path()).expect("the module");
+    let slots = pkcs11.get_slots_with_initialized_token().expect("slots");
+    let slot =
+        slots.into_iter().find(|s| pkcs11.get_token_info(*s).is_ok_and(|t| t.label() == LABEL)).expect("our token");
+    let id = lab.key_id(SlotName::A).as_bytes().to_vec();
+    let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let threads: Vec<_> = (0..sessions)
+        .map(|_| {
+            let session = pkcs11.open_ro_session(slot).expect("a session");
+            let (id, stop, count) = (id.clone(), stop.clone(), count.clone());
+            std::thread::spawn(move || {
+                let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Id(id)];
+                let key = session.find_objects(&template).expect("keys")[0];
+                while !stop.load(Ordering::Relaxed) {
+                    session.sign(&Mechanism::Ecdsa, key, &[7; 32]).expect("a signature");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    std::thread::sleep(PERIOD);
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().expect("a thread of our own");
+    }
+    measured(count.load(Ordering::Relaxed) as f64, start, cpu)
+}
+
+fn measured(count: f64, start: Instant, cpu: Duration) -> Measured {
+    Measured { rate: count / start.elapsed().as_secs_f64(), cpu_us: (cpu_time() - cpu).as_secs_f64() * 1e6 / count }
+}
+
+/// User and system time of this process.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("our own usage");
+    [usage.user_time(), usage.system_time()]
+        .into_iter()
+        .map(|t| Duration::new(t.tv_sec().unsigned_abs(), u32::try_from(t.tv_usec()).unwrap_or(0) * 1000))
+        .sum()
+}
