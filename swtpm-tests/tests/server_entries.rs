@@ -1,0 +1,348 @@
+//! The entry service for administrators: bounds, masks, filters, pages.
+
+use std::sync::Arc;
+
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::entry::{
+    BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, CountEntriesRequest, GetEntryRequest,
+    ListEntriesRequest, batch_create_entry_response, count_entries_request, list_entries_request,
+};
+use ironroot_api::pb::types;
+use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN};
+use ironroot_lab::server_client::{ServerClient, SharedServer};
+use tonic::Code;
+use tonic::transport::Channel;
+use types::selector_match::MatchBehavior;
+
+static SERVER: SharedServer = SharedServer::new();
+
+struct Lab {
+    entries: EntryClient<Channel>,
+    _server: Arc<Server>,
+}
+
+async fn lab() -> Lab {
+    let server = SERVER.get(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    Lab { entries: EntryClient::new(client.admin().await), _server: server }
+}
+
+impl Lab {
+    async fn create(&mut self, entries: Vec<types::Entry>) -> Vec<batch_create_entry_response::Result> {
+        let request = BatchCreateEntryRequest { entries, output_mask: None };
+        self.entries.batch_create_entry(request).await.expect("answered").into_inner().results
+    }
+
+    async fn created(&mut self, entry: types::Entry) -> types::Entry {
+        let result = self.create(vec![entry]).await.swap_remove(0);
+        assert_eq!(code(&result.status), Code::Ok, "{result:?}");
+        result.entry.expect("the new entry")
+    }
+
+    async fn list(&mut self, filter: list_entries_request::Filter) -> Vec<String> {
+        let request = ListEntriesRequest { filter: Some(filter.clone()), ..Default::default() };
+        let listed = self.entries.list_entries(request).await.expect("listed").into_inner().entries;
+        let same = count_entries_request::Filter {
+            by_spiffe_id: filter.by_spiffe_id,
+            by_parent_id: filter.by_parent_id,
+            by_selectors: filter.by_selectors,
+            by_federates_with: filter.by_federates_with,
+            by_hint: filter.by_hint,
+            by_downstream: filter.by_downstream,
+        };
+        let count = self.entries.count_entries(CountEntriesRequest { filter: Some(same) }).await.expect("counted");
+        assert_eq!(count.into_inner().count as usize, listed.len(), "count and list agree");
+        listed.into_iter().map(|entry| entry.id).collect()
+    }
+}
+
+fn code(status: &Option<types::Status>) -> Code {
+    Code::from(status.as_ref().expect("a status").code)
+}
+
+fn spiffe_id(path: &str) -> Option<types::Spiffeid> {
+    Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.into(), path: path.into() })
+}
+
+fn selector(text: &str) -> types::Selector {
+    let (kind, value) = text.split_once(':').expect("type:value");
+    types::Selector { r#type: kind.into(), value: value.into() }
+}
+
+/// A good entry below a parent that only one test has.
+fn entry(parent: &str, path: &str) -> types::Entry {
+    types::Entry {
+        spiffe_id: spiffe_id(path),
+        parent_id: spiffe_id(parent),
+        selectors: vec![selector("unix:uid:1")],
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_item_by_item_and_a_similar_entry_is_shown() {
+    let mut lab = lab().await;
+    let good = entry("/batch", "/batch/a");
+    let bad = types::Entry { dns_names: vec!["not a name".into()], ..entry("/batch", "/batch/b") };
+    let chosen = types::Entry { id: "chosen-id".into(), ..entry("/batch", "/batch/c") };
+    let taken = types::Entry { id: "chosen-id".into(), ..entry("/batch", "/batch/d") };
+    let also_good = entry("/batch", "/batch/e");
+    let results = lab.create(vec![good.clone(), bad, good.clone(), chosen, taken, also_good]).await;
+    let codes: Vec<Code> = results.iter().map(|result| code(&result.status)).collect();
+    use Code::{AlreadyExists, InvalidArgument, Ok};
+    assert_eq!(codes, [Ok, InvalidArgument, AlreadyExists, Ok, AlreadyExists, Ok]);
+    let first = results[0].entry.as_ref().expect("the new entry");
+    assert_eq!(results[2].entry.as_ref(), Some(first), "the entry that was there");
+    assert_eq!((first.revision_number, first.created_at > 0, first.id.len()), (0, true, 36));
+    assert_eq!(results[3].entry.as_ref().expect("created").id, "chosen-id");
+    // Another hint or TTL makes it no other entry; other selectors do.
+    let similar = types::Entry { hint: "h".into(), x509_svid_ttl: 7, ..good.clone() };
+    let different = types::Entry { selectors: vec![selector("unix:uid:1"), selector("unix:gid:1")], ..good };
+    let results = lab.create(vec![similar, different]).await;
+    assert_eq!((code(&results[0].status), code(&results[1].status)), (AlreadyExists, Ok));
+    assert_eq!(results[0].entry.as_ref().expect("the old one").hint, "", "nothing was changed");
+}
+
+type Spoil = fn(&mut types::Entry);
+
+#[tokio::test]
+async fn each_bound_is_refused_with_a_message_that_names_the_field() {
+    let mut lab = lab().await;
+    let table: [(Spoil, &str); 27] = [
+        (|e| e.spiffe_id = None, "invalid SPIFFE ID: no SPIFFE ID given"),
+        (|e| e.spiffe_id = spiffe_id(""), "invalid SPIFFE ID: path is empty"),
+        (|e| e.spiffe_id.as_mut().unwrap().trust_domain = "other.example".into(), "trust domain is \"other.example\""),
+        (|e| e.spiffe_id = spiffe_id("/spire/agent/x"), "reserved"),
+        (|e| e.spiffe_id = spiffe_id("/spire"), "reserved"),
+        (|e| e.spiffe_id = spiffe_id(&format!("/{}", "a".repeat(2048))), "invalid SPIFFE ID: longer than 2048"),
+        (|e| e.parent_id = None, "invalid parent ID: no SPIFFE ID given"),
+        (|e| e.parent_id = spiffe_id(""), "invalid parent ID: path is empty"),
+        (|e| e.parent_id.as_mut().unwrap().trust_domain = "other.example".into(), "invalid parent ID: trust domain"),
+        (|e| e.selectors.clear(), "selector list is empty"),
+        (|e| e.selectors[0].r#type.clear(), "invalid selector"),
+        (|e| e.selectors[0].value.clear(), "invalid selector"),
+        (|e| e.selectors[0].r#type = "a:b".into(), "invalid selector"),
+        (|e| e.selectors = (0..257).map(|n| selector(&format!("unix:uid:{n}"))).collect(), "256 selectors"),
+        (|e| e.x509_svid_ttl = -1, "X.509-SVID TTL is negative"),
+        (|e| e.jwt_svid_ttl = -1, "JWT-SVID TTL is negative"),
+        (|e| e.expires_at = -1, "entry expiry is negative"),
+        (|e| e.dns_names = vec!["a..b".into()], "invalid DNS name \"a..b\""),
+        (|e| e.dns_names = vec!["a".repeat(64)], "invalid DNS name"),
+        (|e| e.dns_names = (0..257).map(|n| format!("n{n}.example")).collect(), "256 DNS names"),
+        (|e| e.hint = "h".repeat(1025), "invalid hint"),
+        (|e| e.hint = "a\nb".into(), "invalid hint"),
+        (|e| e.federates_with = vec!["NOT A DOMAIN".into()], "invalid federated trust domain"),
+        (|e| e.federates_with = (0..257).map(|n| format!("td{n}")).collect(), "256 federated trust domains"),
+        (|e| (e.store_svid, e.selectors) = (true, vec![selector("a:1"), selector("b:1")]), "store_svid"),
+        (|e| e.id = "a/b".into(), "invalid entry ID"),
+        (|e| e.id = "i".repeat(256), "invalid entry ID"),
+    ];
+    for (number, (spoil, why)) in table.into_iter().enumerate() {
+        let mut bad = entry("/bounds", "/bounds/x");
+        spoil(&mut bad);
+        let result = lab.create(vec![bad]).await.swap_remove(0);
+        let status = result.status.expect("a status");
+        assert_eq!((Code::from(status.code), result.entry), (Code::InvalidArgument, None), "row {number}: {why}");
+        assert!(status.message.contains(why), "row {number}: {:?} lacks {why:?}", status.message);
+    }
+    let filter = list_entries_request::Filter { by_parent_id: spiffe_id("/bounds"), ..Default::default() };
+    assert_eq!(lab.list(filter).await, Vec::<String>::new(), "nothing of it was stored");
+}
+
+#[tokio::test]
+async fn ids_that_a_lenient_parser_would_repair_are_refused() {
+    let mut lab = lab().await;
+    for (trust_domain, path) in [
+        (TRUST_DOMAIN, "x"),
+        (TRUST_DOMAIN, "/"),
+        (TRUST_DOMAIN, "/x/"),
+        (TRUST_DOMAIN, "//x"),
+        (TRUST_DOMAIN, "/a//b"),
+        (TRUST_DOMAIN, "/a/../b"),
+        (TRUST_DOMAIN, "/./a"),
+        (TRUST_DOMAIN, "/a%2fb"),
+        (TRUST_DOMAIN, "/a b"),
+        (TRUST_DOMAIN, "/a?b"),
+        (TRUST_DOMAIN, "/a#b"),
+        (TRUST_DOMAIN, "/ü"),
+        ("LAB.EXAMPLE", "/x"),
+        ("lab.example:443", "/x"),
+        ("u@lab.example", "/x"),
+        ("spiffe://lab.example", "/x"),
+        ("lab.example/x", "/y"),
+        ("", "/x"),
+    ] {
+        let id = Some(types::Spiffeid { trust_domain: trust_domain.into(), path: path.into() });
+        let child = types::Entry { spiffe_id: id.clone(), ..entry("/lenient", "/lenient/x") };
+        let below = types::Entry { parent_id: id, ..entry("/lenient", "/lenient/x") };
+        for result in lab.create(vec![child, below]).await {
+            assert_eq!(code(&result.status), Code::InvalidArgument, "{trust_domain:?} {path:?}: {result:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_update_takes_the_fields_of_its_mask_and_the_answer_shows_those_of_the_other() {
+    let mut lab = lab().await;
+    let before = lab.created(types::Entry { hint: "old".into(), ..entry("/update", "/update/a") }).await;
+    let wish = types::Entry {
+        id: before.id.clone(),
+        hint: "new".into(),
+        x509_svid_ttl: 99,
+        admin: true,
+        revision_number: 77,
+        created_at: 77,
+        ..entry("/elsewhere", "/update/b")
+    };
+    let only_hint = types::EntryMask { hint: true, ..Default::default() };
+    let shown = types::EntryMask { hint: true, revision_number: true, ..Default::default() };
+    let request =
+        BatchUpdateEntryRequest { entries: vec![wish.clone()], input_mask: Some(only_hint), output_mask: Some(shown) };
+    let result = lab.entries.batch_update_entry(request).await.expect("answered").into_inner().results.swap_remove(0);
+    let expected = types::Entry { id: before.id.clone(), hint: "new".into(), revision_number: 1, ..Default::default() };
+    assert_eq!((code(&result.status), result.entry), (Code::Ok, Some(expected)));
+    let get = GetEntryRequest { id: before.id.clone(), output_mask: None };
+    let stored = lab.entries.get_entry(get.clone()).await.expect("found").into_inner();
+    assert_eq!(stored, types::Entry { hint: "new".into(), revision_number: 1, ..before.clone() });
+
+    let nobody = types::Entry { id: "no-such-entry".into(), ..wish.clone() };
+    let invalid = types::Entry { spiffe_id: spiffe_id("/spire/x"), ..wish.clone() };
+    let entries = vec![wish.clone(), nobody, invalid];
+    let request = BatchUpdateEntryRequest { entries, input_mask: None, output_mask: None };
+    let results = lab.entries.batch_update_entry(request).await.expect("answered").into_inner().results;
+    let codes: Vec<Code> = results.iter().map(|result| code(&result.status)).collect();
+    assert_eq!(codes, [Code::Ok, Code::NotFound, Code::InvalidArgument]);
+    let stored = lab.entries.get_entry(get).await.expect("found").into_inner();
+    let created_at = before.created_at;
+    assert_eq!(stored, types::Entry { revision_number: 2, created_at, ..wish }, "no mask: every field but these");
+}
+
+#[tokio::test]
+async fn deletions_are_answered_one_by_one_and_batches_have_a_bound() {
+    let mut lab = lab().await;
+    let there = lab.created(entry("/delete", "/delete/a")).await;
+    let ids = vec![there.id.clone(), "no-such-entry".into(), there.id.clone()];
+    let results = lab.entries.batch_delete_entry(BatchDeleteEntryRequest { ids: ids.clone() }).await;
+    let results = results.expect("answered").into_inner().results;
+    assert_eq!(results.iter().map(|r| r.id.clone()).collect::<Vec<_>>(), ids);
+    let codes: Vec<Code> = results.iter().map(|result| code(&result.status)).collect();
+    assert_eq!(codes, [Code::Ok, Code::NotFound, Code::NotFound]);
+    let get = GetEntryRequest { id: there.id, output_mask: None };
+    assert_eq!(lab.entries.get_entry(get).await.expect_err("gone").code(), Code::NotFound);
+    let too_many = BatchDeleteEntryRequest { ids: vec![String::new(); 10_001] };
+    let status = lab.entries.batch_delete_entry(too_many).await.expect_err("refused");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("10001"), "{status}");
+}
+
+#[tokio::test]
+async fn filters_know_four_ways_to_compare_sets() {
+    let mut lab = lab().await;
+    let parent = "/filters";
+    let mut ids = Vec::new();
+    for (path, selectors, domains) in [
+        ("/filters/a", &["unix:uid:1"][..], &["one.example"][..]),
+        ("/filters/ab", &["unix:uid:1", "unix:gid:1"], &["one.example", "two.example"]),
+        ("/filters/abc", &["unix:uid:1", "unix:gid:1", "unix:path:/x"], &[]),
+        ("/filters/d", &["unix:uid:4"], &["three.example"]),
+    ] {
+        let entry = types::Entry {
+            selectors: selectors.iter().map(|s| selector(s)).collect(),
+            federates_with: domains.iter().map(|d| (*d).to_owned()).collect(),
+            hint: path.into(),
+            downstream: path == "/filters/d",
+            ..entry(parent, path)
+        };
+        ids.push(lab.created(entry).await.id);
+    }
+    let by = |filter| list_entries_request::Filter { by_parent_id: spiffe_id(parent), ..filter };
+    let places = |found: Vec<String>| -> Vec<usize> {
+        let place = |id: &String| ids.iter().position(|known| known == id).expect("one of these");
+        found.iter().map(place).collect()
+    };
+    for (how, by_selectors, by_domains) in [
+        (MatchBehavior::MatchExact, vec![1], vec![1]),
+        (MatchBehavior::MatchSubset, vec![0, 1], vec![0, 1]),
+        (MatchBehavior::MatchSuperset, vec![1, 2], vec![1]),
+        (MatchBehavior::MatchAny, vec![0, 1, 2], vec![0, 1]),
+    ] {
+        let selectors = vec![selector("unix:gid:1"), selector("unix:uid:1"), selector("unix:uid:1")];
+        let selectors = types::SelectorMatch { selectors, r#match: how.into() };
+        let filter = list_entries_request::Filter { by_selectors: Some(selectors), ..Default::default() };
+        assert_eq!(places(lab.list(by(filter)).await), by_selectors, "selectors {how:?}");
+        let trust_domains = vec!["two.example".into(), "spiffe://one.example".into()];
+        let domains = types::FederatesWithMatch { trust_domains, r#match: how.into() };
+        let filter = list_entries_request::Filter { by_federates_with: Some(domains), ..Default::default() };
+        assert_eq!(places(lab.list(by(filter)).await), by_domains, "federates with {how:?}");
+    }
+    let filter = list_entries_request::Filter { by_hint: Some("/filters/ab".into()), ..Default::default() };
+    assert_eq!(places(lab.list(by(filter)).await), [1]);
+    let filter = list_entries_request::Filter { by_downstream: Some(true), ..Default::default() };
+    assert_eq!(places(lab.list(by(filter)).await), [3]);
+    let filter = list_entries_request::Filter { by_downstream: Some(false), ..Default::default() };
+    assert_eq!(places(lab.list(by(filter)).await), [0, 1, 2]);
+    let filter = list_entries_request::Filter { by_spiffe_id: spiffe_id("/filters/abc"), ..Default::default() };
+    assert_eq!(places(lab.list(by(filter)).await), [2]);
+    assert_eq!(places(lab.list(by(Default::default())).await), [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn filters_that_say_nothing_are_refused_by_name() {
+    let mut lab = lab().await;
+    let foreign = Some(types::Spiffeid { trust_domain: "other.example".into(), path: "/x".into() });
+    let selectors = |selectors, how| Some(types::SelectorMatch { selectors, r#match: how });
+    let domains = |trust_domains| Some(types::FederatesWithMatch { trust_domains, r#match: 0 });
+    type Filter = list_entries_request::Filter;
+    for (filter, why) in [
+        (Filter { by_spiffe_id: foreign.clone(), ..Default::default() }, "SPIFFE ID filter: trust domain is"),
+        (Filter { by_parent_id: foreign, ..Default::default() }, "parent ID filter: trust domain is"),
+        (Filter { by_selectors: selectors(vec![], 0), ..Default::default() }, "selectors filter"),
+        (Filter { by_selectors: selectors(vec![selector(":")], 0), ..Default::default() }, "selectors filter"),
+        (Filter { by_selectors: selectors(vec![selector("a:b")], 9), ..Default::default() }, "match behaviour 9"),
+        (Filter { by_federates_with: domains(vec![]), ..Default::default() }, "federates with filter"),
+        (Filter { by_federates_with: domains(vec!["X Y".into()]), ..Default::default() }, "federates with filter"),
+    ] {
+        let request = ListEntriesRequest { filter: Some(filter), ..Default::default() };
+        let status = lab.entries.list_entries(request).await.expect_err(why);
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains(why), "{:?} lacks {why:?}", status.message());
+    }
+}
+
+#[tokio::test]
+async fn pages_show_each_entry_once_while_others_come_and_go() {
+    let mut lab = lab().await;
+    let batch = (0..20).map(|number| entry("/pages", &format!("/pages/{number}"))).collect();
+    let all: Vec<String> = lab.create(batch).await.into_iter().map(|r| r.entry.expect("created").id).collect();
+    let filter = list_entries_request::Filter { by_parent_id: spiffe_id("/pages"), ..Default::default() };
+    let mask = types::EntryMask { spiffe_id: true, ..Default::default() };
+    let mut request =
+        ListEntriesRequest { filter: Some(filter), output_mask: Some(mask), page_size: 7, ..Default::default() };
+    let mut seen = Vec::new();
+    loop {
+        let page = lab.entries.list_entries(request.clone()).await.expect("a page").into_inner();
+        assert!(
+            page.entries.len() <= 7 && page.entries.iter().all(|e| e.selectors.is_empty() && e.spiffe_id.is_some())
+        );
+        seen.extend(page.entries.into_iter().map(|entry| entry.id));
+        if seen.len() == 7 {
+            // The entry that the token stands for, and one not yet seen.
+            let ids = vec![seen[6].clone(), all[10].clone()];
+            lab.entries.batch_delete_entry(BatchDeleteEntryRequest { ids }).await.expect("deleted");
+            lab.created(entry("/pages", "/pages/late")).await;
+        }
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    let mut expected = all.clone();
+    expected.remove(10);
+    assert_eq!(seen[..19], expected);
+    assert_eq!(seen.len(), 20, "and the late one at the end");
+    for bad in ["x", "-1", "99999999999999999999", "1 OR 1=1"] {
+        request.page_token = bad.into();
+        let status = lab.entries.list_entries(request.clone()).await.expect_err(bad);
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "malformed page token"));
+    }
+}
