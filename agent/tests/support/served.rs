@@ -1,0 +1,263 @@
+//! A Workload API socket with identities made for the test, and clients in other processes and of other users.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio, exit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use ironroot_agent::endpoints::{EndpointError, Limits, WorkloadApiConfig, serve_workload_api};
+use ironroot_agent::identities::{Bundle, Identities, Identity, IdentityParts, WorkloadKey};
+use ironroot_api::TrustDomain;
+use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
+use ironroot_api::unix_socket::connect;
+use ironroot_attest::workload::{UnixAttestor, UnixAttestorConfig};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use time::OffsetDateTime;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+use zeroize::Zeroizing;
+
+const ROLE: &str = "IRONROOT_WORKLOAD_ROLE";
+const SOCKET: &str = "IRONROOT_WORKLOAD_SOCKET";
+/// The test that every file with actors has, and that only does something in an actor.
+const ENTRANCE: &str = "acts_as_a_workload";
+
+/// The time at the start of every test.
+pub const NOW: i64 = 1_800_000_000;
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn td(name: &str) -> TrustDomain {
+    TrustDomain::new(name).expect("legal")
+}
+
+/// A toy CA of trust domain `td`.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    der: Vec<u8>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let der = params.self_signed(&key).expect("signs").der().to_vec();
+        Self { issuer: Issuer::new(params, key), der }
+    }
+
+    pub fn bundle(&self) -> Bundle {
+        Bundle::try_new([&self.der[..]], 1).expect("an authority")
+    }
+
+    /// `path`'s identity for processes of `uid`, until `NOW + ttl`.
+    pub fn issue(&self, path: &str, uid: u32, ttl: i64) -> Arc<Identity> {
+        let key = KeyPair::generate().expect("a key");
+        let spiffe_id = td("td").id_with_path(path).expect("legal");
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(spiffe_id.as_str().try_into().expect("ASCII"))];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = OffsetDateTime::from_unix_timestamp(NOW - 60).expect("in range");
+        params.not_after = OffsetDateTime::from_unix_timestamp(NOW + ttl).expect("in range");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signs").der().clone();
+        let parts = IdentityParts {
+            entry_id: format!("entry of {path}"),
+            spiffe_id,
+            selectors: [format!("unix:uid:{uid}").parse().expect("legal")].into_iter().collect(),
+            hint: String::new(),
+            created_at: 1,
+            federates_with: vec![td("friend")],
+            chain: &[certificate],
+            key: WorkloadKey::new(Zeroizing::new(key.serialize_der())),
+        };
+        Arc::new(Identity::try_new(parts).expect("fits"))
+    }
+
+    pub fn snapshot(&self, identities: Vec<Arc<Identity>>) -> Arc<Identities> {
+        let federated = BTreeMap::from([(td("friend"), self.bundle()), (td("stranger"), self.bundle())]);
+        Arc::new(Identities::try_new(td("td"), identities, self.bundle(), federated).expect("sound"))
+    }
+}
+
+/// A served socket.
+pub struct Served {
+    pub authority: Authority,
+    pub publisher: watch::Sender<Arc<Identities>>,
+    clock: Arc<AtomicI64>,
+    directory: tempfile::TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<Result<(), EndpointError>>,
+}
+
+impl Served {
+    pub fn new(limits: Limits) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "these tests run workloads of several users: run them as root");
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("opens it to all");
+        let (publisher, identities) = watch::channel(Arc::new(Identities::starting(td("td"))));
+        let clock = Arc::new(AtomicI64::new(NOW));
+        let (stop, stopped) = oneshot::channel();
+        let config = config(directory.path().join("api.sock"), limits);
+        let now = clock.clone();
+        let now = Arc::new(move || now.load(Ordering::Relaxed));
+        let serving = serve_workload_api(config, identities, now, async { drop(stopped.await) }).expect("binds");
+        let server = tokio::spawn(serving);
+        Self { authority: Authority::new(), publisher, clock, directory, stop: Some(stop), server }
+    }
+
+    /// With one identity, `/test`, for processes of our own user.
+    pub fn ours() -> Self {
+        let served = Self::new(Limits::default());
+        served.publish(vec![served.authority.issue("/test", 0, 3600)]);
+        served
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("api.sock")
+    }
+
+    pub fn publish(&self, identities: Vec<Arc<Identity>>) {
+        self.publisher.send_replace(self.authority.snapshot(identities));
+    }
+
+    pub fn set_clock(&self, now_unix: i64) {
+        self.clock.store(now_unix, Ordering::Relaxed);
+    }
+
+    pub async fn client(&self) -> SpiffeWorkloadApiClient<Channel> {
+        SpiffeWorkloadApiClient::new(connect(&self.socket()).await.expect("connects"))
+    }
+
+    pub async fn fetch(&self) -> Result<Streaming<X509svidResponse>, Status> {
+        self.client().await.fetch_x509svid(asking(X509svidRequest {})).await.map(tonic::Response::into_inner)
+    }
+
+    /// Stops serving and returns how it ended.
+    pub async fn stop(&mut self) -> Result<(), EndpointError> {
+        drop(self.stop.take());
+        patiently(&mut self.server).await.expect("does not panic")
+    }
+
+    /// Starts this binary in `role` as `uid`.
+    pub fn start(&self, role: &str, uid: u32, stdin: Stdio) -> Workload {
+        let program = self.directory.path().join("workload");
+        if !program.exists() {
+            // By another process: a child forked meanwhile would inherit our descriptor and keep the copy busy.
+            let this = std::env::current_exe().expect("a path");
+            let install = Command::new("install").args(["-m", "0755"]).arg(this).arg(&program).status();
+            assert!(install.expect("install runs").success());
+        }
+        let mut command = Command::new(program);
+        command.args(["--exact", ENTRANCE, "--nocapture"]).env(ROLE, role).env(SOCKET, self.socket());
+        Workload(command.uid(uid).gid(uid).stdin(stdin).stdout(Stdio::piped()).spawn().expect("starts"))
+    }
+
+    /// What a workload of `uid` is told.
+    pub async fn told(&self, uid: u32) -> String {
+        let workload = self.start("fetch", uid, Stdio::null());
+        let output = tokio::task::spawn_blocking(move || workload.output()).await.expect("reads");
+        let told = output.lines().find_map(|line| line.strip_prefix("TOLD "));
+        told.unwrap_or_else(|| panic!("told nothing: {output:?}")).to_owned()
+    }
+}
+
+pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
+    let attestor = UnixAttestor::new(UnixAttestorConfig::default()).expect("our own /proc");
+    WorkloadApiConfig { socket_path, attestor, limits }
+}
+
+/// A request with the security header.
+pub fn asking<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("workload.spiffe.io", "true".parse().expect("ASCII"));
+    request
+}
+
+/// The next message, which must come.
+pub async fn next(stream: &mut Streaming<X509svidResponse>) -> X509svidResponse {
+    patiently(stream.message()).await.expect("no error").expect("no end")
+}
+
+/// How the stream ends; it must, and without another message.
+pub async fn ending(stream: &mut Streaming<X509svidResponse>) -> Status {
+    patiently(stream.message()).await.expect_err("an error")
+}
+
+pub fn ids(message: &X509svidResponse) -> Vec<&str> {
+    message.svids.iter().map(|svid| svid.spiffe_id.as_str()).collect()
+}
+
+pub async fn patiently<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+/// Plays the role this process was started for, if any.
+pub fn act() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let socket = PathBuf::from(std::env::var(SOCKET).expect("a socket"));
+    match role.as_str() {
+        "fetch" => println!("\nTOLD {}", fetch(socket)),
+        "connect-stdin" => {
+            // The socket is the test's; that it was this process that connected is what the kernel records.
+            let address = nix::sys::socket::UnixAddr::new(&socket).expect("fits");
+            nix::sys::socket::connect(0, &address).expect("connects");
+            println!("\nTOLD connected");
+            let _ = std::io::stdin().lock().read(&mut [0; 1]);
+            std::thread::sleep(PATIENCE);
+        }
+        other => panic!("no role {other:?}"),
+    }
+    exit(0)
+}
+
+fn fetch(socket: PathBuf) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut client = SpiffeWorkloadApiClient::new(connect(&socket).await.expect("connects"));
+        match client.fetch_x509svid(asking(X509svidRequest {})).await {
+            Ok(stream) => ids(&next(&mut stream.into_inner()).await).join(","),
+            Err(status) => format!("{:?}: {}", status.code(), status.message()),
+        }
+    })
+}
+
+/// A process of ours, killed on drop.
+pub struct Workload(Child);
+
+impl Workload {
+    pub fn kill(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("ends");
+    }
+
+    /// The pipe that it writes to.
+    pub fn stdout(&mut self) -> OwnedFd {
+        self.0.stdout.take().expect("piped").into()
+    }
+
+    fn output(mut self) -> String {
+        let mut text = String::new();
+        self.0.stdout.take().expect("piped").read_to_string(&mut text).expect("text");
+        text
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,197 @@
+//! What the Workload API socket tells whom, and when.
+
+#[path = "support/served.rs"]
+mod served;
+
+use ironroot_agent::endpoints::{EndpointError, Limits, serve_workload_api};
+use ironroot_api::pb::workload::{X509BundlesRequest, X509svidRequest};
+use ironroot_api::unix_socket::UnixSocketError;
+use served::{NOW, Served, asking, config, ending, ids, next, patiently};
+use std::sync::Arc;
+use tonic::{Code, Request};
+
+#[test]
+fn acts_as_a_workload() {
+    served::act();
+}
+
+#[tokio::test]
+async fn two_users_get_different_identities_and_a_third_is_refused() {
+    let served = Served::new(Limits::default());
+    let authority = &served.authority;
+    served.publish(vec![authority.issue("/web", 61001, 3600), authority.issue("/db", 61002, 3600)]);
+    assert_eq!(served.told(61001).await, "spiffe://td/web");
+    assert_eq!(served.told(61002).await, "spiffe://td/db");
+    assert_eq!(served.told(61003).await, "PermissionDenied: no identity issued");
+}
+
+#[tokio::test]
+async fn a_reconnecting_workload_gets_the_very_same_svid() {
+    let served = Served::ours();
+    let first = next(&mut served.fetch().await.expect("served")).await;
+    let again = next(&mut served.fetch().await.expect("served")).await;
+    assert_eq!(first, again);
+    let svid = &first.svids[0];
+    let identity = served.publisher.borrow().iter().next().expect("one").clone();
+    assert_eq!((&svid.x509_svid, &svid.x509_svid_key), (identity.chain_der(), identity.key().pkcs8_der()));
+    assert_eq!(&svid.bundle, served.publisher.borrow().bundle().expect("ready").concatenated());
+}
+
+#[tokio::test]
+async fn a_rotation_reaches_open_streams_and_what_others_get_does_not() {
+    let served = Served::new(Limits::default());
+    let authority = &served.authority;
+    let (old, new) = (authority.issue("/test", 0, 3600), authority.issue("/test", 0, 7200));
+    served.publish(vec![old.clone()]);
+    let mut stream = served.fetch().await.expect("served");
+    assert_eq!(&next(&mut stream).await.svids[0].x509_svid, old.chain_der());
+    for other in ["/a", "/b", "/c"] {
+        served.publish(vec![old.clone(), authority.issue(other, 61001, 3600)]);
+        tokio::task::yield_now().await;
+    }
+    served.publish(vec![new.clone()]);
+    let update = next(&mut stream).await;
+    assert_eq!(&update.svids[0].x509_svid, new.chain_der(), "no message in between");
+    served.publish(vec![new, authority.issue("/second", 0, 3600)]);
+    assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/second", "spiffe://td/test"], "always the whole state");
+}
+
+#[tokio::test]
+async fn a_workload_that_loses_its_last_identity_is_told_so() {
+    let served = Served::ours();
+    let mut stream = served.fetch().await.expect("served");
+    next(&mut stream).await;
+    served.publish(vec![served.authority.issue("/web", 61001, 3600)]);
+    let status = ending(&mut stream).await;
+    assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "no identity issued"));
+}
+
+#[tokio::test]
+async fn while_starting_the_answer_is_unavailable() {
+    let served = Served::new(Limits::default());
+    let status = served.fetch().await.expect_err("too early");
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "the agent is still starting"));
+    served.publish(vec![served.authority.issue("/test", 0, 3600)]);
+    assert!(served.fetch().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_request_without_the_exact_security_header_is_invalid() {
+    let served = Served::ours();
+    let mut client = served.client().await;
+    for values in [&[][..], &["True"], &["1"], &[""], &["true", "true"], &["true", "false"]] {
+        let mut request = Request::new(X509svidRequest {});
+        for value in values {
+            request.metadata_mut().append("workload.spiffe.io", value.parse().expect("ASCII"));
+        }
+        let status = client.fetch_x509svid(request).await.expect_err("refused");
+        assert_eq!(status.code(), Code::InvalidArgument, "{values:?}");
+    }
+    let status = client.fetch_x509_bundles(Request::new(X509BundlesRequest {})).await.expect_err("refused");
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn what_has_expired_is_neither_served_nor_left_on_open_streams() {
+    let served = Served::new(Limits::default());
+    let authority = &served.authority;
+    served.publish(vec![authority.issue("/long", 0, 2), authority.issue("/short", 0, 1)]);
+    let mut stream = served.fetch().await.expect("served");
+    assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/long", "spiffe://td/short"]);
+    served.set_clock(NOW + 1);
+    assert_eq!(ids(&next(&mut served.fetch().await.expect("served")).await), ["spiffe://td/long"]);
+    assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/long"], "without any publication");
+    served.set_clock(NOW + 2);
+    assert_eq!(ending(&mut stream).await.code(), Code::Unavailable, "entitled, but nothing valid is there");
+    assert_eq!(served.fetch().await.expect_err("expired").code(), Code::Unavailable);
+    served.publish(vec![served.authority.issue("/long", 0, 3600)]);
+    assert_eq!(ids(&next(&mut served.fetch().await.expect("served")).await), ["spiffe://td/long"]);
+}
+
+#[tokio::test]
+async fn bundles_are_the_own_and_those_the_callers_entries_federate_with() {
+    let served = Served::ours();
+    let bundle = served.authority.bundle();
+    let answer = served.client().await.fetch_x509_bundles(asking(X509BundlesRequest {})).await.expect("served");
+    let message = patiently(answer.into_inner().message()).await.expect("no error").expect("no end");
+    let mut found: Vec<_> = message.bundles.iter().collect();
+    found.sort();
+    let (own, friend) = ("spiffe://td".to_owned(), "spiffe://friend".to_owned());
+    assert_eq!(found, [(&friend, bundle.concatenated()), (&own, bundle.concatenated())]);
+    let svids = next(&mut served.fetch().await.expect("served")).await;
+    assert_eq!(svids.federated_bundles.keys().collect::<Vec<_>>(), [&friend]);
+    served.publish(vec![served.authority.issue("/web", 61001, 3600)]);
+    let status =
+        served.client().await.fetch_x509_bundles(asking(X509BundlesRequest {})).await.expect_err("no identity");
+    assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_slow_reader_finds_the_newest_state_and_no_queue() {
+    const UPDATES: usize = 3000;
+    let served = Served::ours();
+    let mut stream = served.fetch().await.expect("served");
+    next(&mut stream).await;
+    let (a, b) = (served.authority.issue("/test", 0, 3600), served.authority.issue("/test", 0, 3600));
+    for round in 0..UPDATES {
+        served.publish(vec![if round % 2 == 0 { a.clone() } else { b.clone() }]);
+        tokio::task::yield_now().await;
+    }
+    let last = served.authority.issue("/last", 0, 3600);
+    served.publish(vec![last]);
+    let mut messages = 0;
+    while ids(&next(&mut stream).await) != ["spiffe://td/last"] {
+        messages += 1;
+    }
+    assert!(messages < UPDATES / 2, "{messages} messages were queued");
+}
+
+#[tokio::test]
+async fn a_user_at_its_stream_limit_is_told_resource_exhausted_and_others_are_served() {
+    let served = Served::new(Limits { max_streams_per_user: 2, ..Limits::default() });
+    served.publish(vec![served.authority.issue("/test", 0, 3600), served.authority.issue("/web", 61001, 3600)]);
+    let first = served.fetch().await.expect("served");
+    let _second = served.fetch().await.expect("served");
+    assert_eq!(served.fetch().await.expect_err("refused").code(), Code::ResourceExhausted);
+    assert_eq!(served.told(61001).await, "spiffe://td/web");
+    drop(first);
+    patiently(async {
+        while served.fetch().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_that_asks_too_often_is_unavailable_to_itself_only() {
+    let served = Served::new(Limits { burst_per_user: 9, rate_per_user: 1, ..Limits::default() });
+    served.publish(vec![served.authority.issue("/test", 0, 3600), served.authority.issue("/web", 61001, 3600)]);
+    let mut client = served.client().await;
+    let mut answers = Vec::new();
+    for _ in 0..30 {
+        answers.push(client.fetch_x509svid(asking(X509svidRequest {})).await.map(drop).map_err(|s| s.code()));
+    }
+    assert!(answers.contains(&Ok(())) && answers.contains(&Err(Code::Unavailable)), "{answers:?}");
+    assert_eq!(served.told(61001).await, "spiffe://td/web");
+}
+
+#[tokio::test]
+async fn shutting_down_ends_streams_and_removes_the_socket() {
+    let mut served = Served::ours();
+    let mut stream = served.fetch().await.expect("served");
+    next(&mut stream).await;
+    served.stop().await.expect("in order");
+    assert_eq!(ending(&mut stream).await.code(), Code::Unavailable);
+    assert!(!served.socket().exists());
+}
+
+#[tokio::test]
+async fn a_second_agent_on_the_socket_does_not_start() {
+    let served = Served::ours();
+    let identities = served.publisher.subscribe();
+    let second = serve_workload_api(config(served.socket(), Limits::default()), identities, Arc::new(|| NOW), async {});
+    let error = second.map(drop).expect_err("taken");
+    assert!(matches!(error, EndpointError::Socket(UnixSocketError::InUse(_))), "{error}");
+    assert!(served.fetch().await.is_ok(), "the first serves on");
+}
