@@ -55,7 +55,7 @@ impl Agent {
             bootstrap,
             attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
             keys: KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() }),
-            memory: Memory::Plain(directory.path().to_owned()),
+            memory: Memory::plain(directory.path().to_owned()),
             time,
             sync_interval: Duration::from_millis(100),
             max_age: None,
