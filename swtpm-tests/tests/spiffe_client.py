@@ -44,7 +44,6 @@ watch.cancel()
 assert not failures, failures
 print(json.dumps({
     "spiffe_id": str(svid.spiffe_id),
-    "hint": getattr(svid, "hint", None) or "",
     "authorities": len(authorities),
     "rotations": len(serials) - 1,
 }))
