@@ -4,7 +4,7 @@ mod sync;
 
 use std::sync::Arc;
 
-use ironroot_api::entry::EntryFilter;
+use ironroot_api::entry::{EntryFilter, RegistrationEntry};
 use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
     BatchUpdateEntryRequest, BatchUpdateEntryResponse, CountEntriesRequest, CountEntriesResponse,
@@ -76,7 +76,7 @@ impl Entry for EntryApi {
         let request = request.into_inner();
         within_batch(request.entries.len())?;
         let (mask, now_unix) = (request.output_mask.as_ref(), self.0.now_unix());
-        let creations = request.entries.iter().map(|entry| self.0.registry.create_entry(entry, now_unix));
+        let creations = request.entries.iter().map(|entry| self.create(entry, now_unix));
         // All are queued before any is awaited, so that they share a transaction.
         let outcomes = futures_util::future::join_all(creations).await;
         let result = |outcome| match outcome {
@@ -91,9 +91,7 @@ impl Entry for EntryApi {
                     Some(entry.to_pb_masked(mask)),
                 )
             }
-            Err(error) => {
-                (item_status(&self.0.audit.refused(&caller, "BatchCreateEntry", "entry", registry_status(error))), None)
-            }
+            Err(error) => (item_status(&self.0.audit.refused(&caller, "BatchCreateEntry", "entry", error)), None),
         };
         let results = outcomes.into_iter().map(result);
         let results =
@@ -112,15 +110,12 @@ impl Entry for EntryApi {
         let (input, output) = (request.input_mask.as_ref(), request.output_mask.as_ref());
         let mut results = Vec::with_capacity(request.entries.len());
         for entry in &request.entries {
-            let (status, entry) = match self.0.registry.update_entry(entry, input).await {
+            let (status, entry) = match self.update(entry, input).await {
                 Ok(updated) => {
                     self.0.audit.done(&caller, "BatchUpdateEntry", updated.id());
                     (item_ok(), Some(updated.to_pb_masked(output)))
                 }
-                Err(error) => (
-                    item_status(&self.0.audit.refused(&caller, "BatchUpdateEntry", &entry.id, registry_status(error))),
-                    None,
-                ),
+                Err(error) => (item_status(&self.0.audit.refused(&caller, "BatchUpdateEntry", &entry.id, error)), None),
             };
             results.push(batch_update_entry_response::Result { status: Some(status), entry });
         }
@@ -167,6 +162,32 @@ impl Entry for EntryApi {
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let agent = self.0.agent(&Caller::of(&request, self.1)?).await?;
         Ok(Response::new(sync::converse(self.0.clone(), agent, request.into_inner())))
+    }
+}
+
+impl EntryApi {
+    async fn create(&self, entry: &types::Entry, now_unix: i64) -> Result<Created, Status> {
+        refuse_federation(entry, None)?;
+        self.0.registry.create_entry(entry, now_unix).await.map_err(registry_status)
+    }
+
+    async fn update(
+        &self,
+        entry: &types::Entry,
+        mask: Option<&types::EntryMask>,
+    ) -> Result<Arc<RegistrationEntry>, Status> {
+        refuse_federation(entry, mask)?;
+        self.0.registry.update_entry(entry, mask).await.map_err(registry_status)
+    }
+}
+
+/// This server holds no bundle of another trust domain yet, and an agent cannot serve an entry that asks for one.
+fn refuse_federation(entry: &types::Entry, mask: Option<&types::EntryMask>) -> Result<(), Status> {
+    match entry.federates_with.first() {
+        Some(domain) if mask.is_none_or(|mask| mask.federates_with) => Err(Status::invalid_argument(format!(
+            "federates_with {domain:?}: there is no bundle of that trust domain; this server does not federate yet"
+        ))),
+        _ => Ok(()),
     }
 }
 
