@@ -7,24 +7,18 @@ mod attestation;
 mod boot;
 mod footprint;
 mod process;
-mod signing;
 mod workload_api;
 
 use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions};
 use ironroot_lab::manufacturer::Manufacturer;
 
 fn main() {
-    if let Some(part) = std::env::args().skip_while(|a| a != "--part").nth(1) {
-        return signing::part(&part);
-    }
     println!("| what | measured | goal |\n|---|---|---|");
     let mut lab = Lab::start();
     workload_api::report(&lab);
     footprint::report(&mut lab);
     attestation::report(&mut lab);
     boot::report(&mut lab);
-    drop(lab);
-    signing::report();
 }
 
 /// A server and an enrolled device that serves this process.
