@@ -83,7 +83,9 @@ pub fn serve_workload_api(
         shutdown.await;
         stop.send_replace(true);
     };
-    let server = server().add_service(SpiffeWorkloadApiServer::new(api));
+    // grpc.health.v1 beside it, as SPIRE has it on this socket: who is answered at all is answered "serving".
+    let (_, health) = tonic_health::server::health_reporter();
+    let server = server().add_service(SpiffeWorkloadApiServer::new(api)).add_service(health);
     let serving = server.serve_with_incoming_shutdown(connections, stopped);
     Ok(async move {
         tokio::select! {
