@@ -157,8 +157,8 @@ fn refuses_parts_that_do_not_belong_together() {
         refusal(&[other], &other_key),
         IdentitiesError::OtherId { entry_id: "e".into(), found: "spiffe://td/db".into() }
     );
-    assert_eq!(refusal(&[certificate.clone()], &other_key), IdentitiesError::KeyMismatch("e".into()));
-    assert_eq!(refusal(&[certificate.clone()], &no_key), IdentitiesError::Key("e".into()));
+    assert_eq!(refusal(std::slice::from_ref(&certificate), &other_key), IdentitiesError::KeyMismatch("e".into()));
+    assert_eq!(refusal(std::slice::from_ref(&certificate), &no_key), IdentitiesError::Key("e".into()));
     assert!(matches!(refusal(&[ca], &key), IdentitiesError::Certificate { .. }));
     assert!(matches!(refusal(&[certificate, vec![0x30].into()], &key), IdentitiesError::Certificate { .. }));
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use ironroot_agent::endpoints::{EndpointError, Limits, WorkloadApiConfig, serve_workload_api};
 use ironroot_agent::identities::{Bundle, Identities, Identity, IdentityParts, WorkloadKey};
 use ironroot_api::TrustDomain;
@@ -26,8 +27,9 @@ use rcgen::{
 use time::OffsetDateTime;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
+use tower::service_fn;
 use zeroize::Zeroizing;
 
 const ROLE: &str = "IRONROOT_WORKLOAD_ROLE";
@@ -142,6 +144,17 @@ impl Served {
         SpiffeWorkloadApiClient::new(connect(&self.socket()).await.expect("connects"))
     }
 
+    /// A client that grants the server no more than `window` bytes in advance.
+    pub async fn client_with_window(&self, window: u32) -> SpiffeWorkloadApiClient<Channel> {
+        let socket = self.socket();
+        let connector = service_fn(move |_| {
+            let socket = socket.clone();
+            async move { tokio::net::UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost").initial_stream_window_size(window);
+        SpiffeWorkloadApiClient::new(endpoint.connect_with_connector(connector).await.expect("connects"))
+    }
+
     pub async fn fetch(&self) -> Result<Streaming<X509svidResponse>, Status> {
         self.client().await.fetch_x509svid(asking(X509svidRequest {})).await.map(tonic::Response::into_inner)
     }
@@ -216,7 +229,7 @@ pub fn act() {
             let address = nix::sys::socket::UnixAddr::new(&socket).expect("fits");
             nix::sys::socket::connect(0, &address).expect("connects");
             println!("\nTOLD connected");
-            let _ = std::io::stdin().lock().read(&mut [0; 1]);
+            // Reads nothing: what comes back is the test's to read.
             std::thread::sleep(PATIENCE);
         }
         other => panic!("no role {other:?}"),

@@ -52,12 +52,7 @@ pub fn act() {
             panic!("{}", Command::new(argument).arg("60").exec());
         }
         "connect-hand-over-and-exit" => {
-            let stream = connect(&socket);
-            Command::new("sleep")
-                .arg("60")
-                .stdin(Stdio::from(std::os::fd::OwnedFd::from(stream)))
-                .spawn()
-                .expect("runs");
+            hand_over(connect(&socket));
         }
         "connect-from-memory" => run_from_memory(),
         "serve" => serve(&socket, argument),
@@ -73,6 +68,13 @@ fn connect(socket: &str) -> UnixStream {
 /// Until the other side closes.
 fn hold(mut stream: UnixStream) {
     let _ = stream.read(&mut [0; 1]);
+}
+
+/// To a process that outlives this one.
+#[expect(clippy::zombie_processes, reason = "the heir is reaped by init")]
+fn hand_over(stream: UnixStream) {
+    let stdin = Stdio::from(std::os::fd::OwnedFd::from(stream));
+    Command::new("sleep").arg("20").stdin(stdin).spawn().expect("runs");
 }
 
 /// `uid gid group,group,...`
