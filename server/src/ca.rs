@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Invariants: what signs is in a durable journal and was published before; no SVID outlives its authority; a key that is
-//! lost is an error with a recovery step, never a reason to found another CA; nothing leaves that the lint has not read.
+//! lost is an error with a recovery step, never a reason to found another CA; nothing leaves before its fields are read back,
+//! and a token that signs wrongly is found out.
 
 mod authority;
 mod bundle;

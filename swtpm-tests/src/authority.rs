@@ -1,14 +1,17 @@
 //! A certificate authority in the test's own process: real store, real token, time as an argument.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use ironroot_api::TrustDomain;
+use ironroot_api::agent::AgentRecord;
 use ironroot_api::csr::Spki;
+use ironroot_api::pb::types;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyId, Token};
 use ironroot_server::ca::{CaError, CaPolicy, CertificateAuthority, IssuedSvid, Journal, SlotName, TrustBundle};
 use ironroot_server::config::CaSubject;
+use ironroot_server::registry::{AuthorizedEntry, Registry};
 use ironroot_server::store::Store;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tempfile::TempDir;
@@ -28,23 +31,28 @@ pub struct AuthorityLab {
     /// The store.
     pub store: Store,
     ca_ttl_seconds: i64,
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
 impl AuthorityLab {
     /// A new store beside the token of `hsm`, which must be this process's.
     pub fn new(hsm: &SoftHsm, ca_ttl_seconds: i64) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let lab = Self::at(hsm, directory.path().join("datastore.sqlite3"), ca_ttl_seconds);
-        Self { _directory: directory, ..lab }
+        Self::with_sessions(hsm, ca_ttl_seconds, 2)
     }
 
-    /// The store in this file beside the token of `hsm`.
-    pub fn at(hsm: &SoftHsm, file: PathBuf, ca_ttl_seconds: i64) -> Self {
+    /// The same with so many sessions to the token.
+    pub fn with_sessions(hsm: &SoftHsm, ca_ttl_seconds: i64, sessions: usize) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = directory.path().join("datastore.sqlite3");
+        Self { _directory: Some(directory), ..Self::at(hsm, &store, ca_ttl_seconds, sessions) }
+    }
+
+    /// The store in this file, which outlives us, beside the token of `hsm`.
+    pub fn at(hsm: &SoftHsm, store: &Path, ca_ttl_seconds: i64, sessions: usize) -> Self {
         let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("a constant");
-        let store = Store::open(&file, &trust_domain).expect("a store of our own");
-        let token = Token::open(hsm.token_config(2)).expect("a token of our own");
-        Self { token, store, ca_ttl_seconds, _directory: tempfile::tempdir().expect("a temporary directory") }
+        let store = Store::open(store, &trust_domain).expect("a store of our own");
+        let token = Token::open(hsm.token_config(sessions)).expect("a token of our own");
+        Self { token, store, ca_ttl_seconds, _directory: None }
     }
 
     /// Starts a CA as a server that starts at `now_unix` does.
@@ -113,4 +121,49 @@ pub async fn assert_signs(ca: &CertificateAuthority, now_unix: i64) {
     let svid = ca.sign_server_svid(&spki(), now_unix).await.expect("it signs");
     let bundle = ca.bundle().borrow().clone();
     verify(&svid, &bundle, now_unix).expect("it verifies");
+}
+
+fn wire_id(path: &str) -> Option<types::Spiffeid> {
+    Some(types::Spiffeid { trust_domain: "example.org".to_owned(), path: path.to_owned() })
+}
+
+fn agent_record(id: &SpiffeId) -> AgentRecord {
+    AgentRecord {
+        spiffe_id: id.clone(),
+        attestation_type: "join_token".to_owned(),
+        serial: "1".to_owned(),
+        not_after: NOW + 3600,
+        new_serial: String::new(),
+        new_not_after: 0,
+        can_reattest: false,
+        banned: false,
+        selectors: Default::default(),
+        agent_version: String::new(),
+        ek_sha256: None,
+    }
+}
+
+/// An entry as the registry hands it out to the agent it belongs to.
+pub async fn authorized_entry(lab: &AuthorityLab, path: &str, ttl: i32, dns_names: &[&str]) -> AuthorizedEntry {
+    let registry = Registry::load(lab.store.clone()).await.expect("a registry of our own");
+    let agent = SpiffeId::parse("spiffe://example.org/spire/agent/join_token/lab").expect("a registry of our own");
+    registry.attest_agent(agent_record(&agent)).await.expect("a registry of our own");
+    let entry = types::Entry {
+        spiffe_id: wire_id(path),
+        parent_id: wire_id(agent.path()),
+        selectors: vec![types::Selector { r#type: "unix".to_owned(), value: "uid:1".to_owned() }],
+        x509_svid_ttl: ttl,
+        dns_names: dns_names.iter().map(|d| (*d).to_owned()).collect(),
+        ..types::Entry::default()
+    };
+    registry.create_entry(&entry, NOW).await.expect("a registry of our own");
+    let view = registry.authorized_entries(&agent, NOW);
+    let id = view
+        .iter()
+        .map(|e| e.entry())
+        .find(|e| e.spiffe_id().path() == path)
+        .expect("a registry of our own")
+        .id()
+        .to_owned();
+    registry.authorize_entry(&agent, &id, NOW).expect("a registry of our own")
 }

@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ironroot_hsm::{Pin, TokenConfig, TokenUri};
@@ -37,6 +37,7 @@ const MODULES: [&str; 5] = [
 ];
 
 /// A directory with one initialised token, its configuration and its PIN file. Gone on drop.
+#[derive(Debug)]
 pub struct SoftHsm {
     root: PathBuf,
     _owned: Option<TempDir>,
@@ -51,6 +52,12 @@ impl SoftHsm {
         hsm.write_files();
         hsm.initialize_token(LABEL);
         hsm
+    }
+
+    /// The token that this process's environment names, made by a parent that outlives us.
+    pub fn of_environment() -> Self {
+        let configuration = PathBuf::from(std::env::var_os(CONFIGURATION_VARIABLE).expect("the parent set it"));
+        Self { root: configuration.parent().unwrap_or(Path::new("/")).to_owned(), _owned: None }
     }
 
     /// Runs `body` in a child process of this test binary whose environment names a fresh token.
@@ -81,6 +88,11 @@ impl SoftHsm {
     /// A file of mode 0600 with the user PIN.
     pub fn pin_file(&self) -> PathBuf {
         self.root.join("pin")
+    }
+
+    /// A file beside the token, for what a test must find again.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     /// Where SoftHSM keeps the token; renaming it away is pulling the token out.
@@ -127,20 +139,30 @@ impl SoftHsm {
         std::io::Write::write_all(&mut pin, PIN.as_bytes()).expect("a file of our own");
     }
 
-    fn run_child(&self, test: &str) {
+    /// Starts a child process of this test binary that runs only `test`, with this token, and a variable that tells the test
+    /// that it is the child. For tests that kill their children.
+    pub fn start_child(&self, test: &str, role: (&str, &str)) -> Child {
         let (variable, path) = self.environment();
-        let log = self.root.join("child.log");
-        let output = fs::File::create(&log).expect("a file of our own");
+        let output = fs::File::create(self.child_log()).expect("a file of our own");
         let this_binary = std::env::current_exe().expect("this test binary");
         let mut command = child::dies_with_us(this_binary.to_str().expect("a path that is text"));
         command
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(variable, path)
-            .env(CHILD_VARIABLE, test)
+            .env(role.0, role.1)
             .stdin(Stdio::null())
             .stderr(output.try_clone().expect("a file of our own"))
             .stdout(output);
-        let mut child = child::spawn(command).expect("this test binary runs again");
+        child::spawn(command).expect("this test binary runs again")
+    }
+
+    /// What the last child printed.
+    pub fn child_output(&self) -> String {
+        fs::read_to_string(self.child_log()).unwrap_or_default()
+    }
+
+    fn run_child(&self, test: &str) {
+        let mut child = self.start_child(test, (CHILD_VARIABLE, test));
         let deadline = Instant::now() + CHILD_DEADLINE;
         let status = loop {
             if let Some(status) = child.try_wait().expect("our own child") {
@@ -152,15 +174,17 @@ impl SoftHsm {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        let text = fs::read_to_string(&log).unwrap_or_default();
+        let text = self.child_output();
         assert!(status.is_some_and(|s| s.success()), "the child of {test} failed ({status:?}):\n{text}");
         assert!(self.end_marker().exists(), "no test is called {test:?}, or it ended early:\n{text}");
     }
 
+    fn child_log(&self) -> PathBuf {
+        self.root.join("child.log")
+    }
+
     fn be_the_child(body: impl FnOnce(&Self)) {
-        let configuration = PathBuf::from(std::env::var_os(CONFIGURATION_VARIABLE).expect("the parent set it"));
-        let root = configuration.parent().unwrap_or(Path::new("/")).to_owned();
-        let hsm = Self { root, _owned: None };
+        let hsm = Self::of_environment();
         body(&hsm);
         fs::write(hsm.end_marker(), "").expect("a file of our own");
     }

@@ -4,54 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::SpiffeId;
-use ironroot_api::agent::AgentRecord;
 use ironroot_api::certificate::Certificate;
-use ironroot_api::pb::types;
-use ironroot_lab::authority::{AuthorityLab, NOW, spki, verify};
+use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
-use ironroot_server::registry::{AuthorizedEntry, Registry};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
-}
-
-fn wire_id(path: &str) -> Option<types::Spiffeid> {
-    Some(types::Spiffeid { trust_domain: "example.org".to_owned(), path: path.to_owned() })
-}
-
-fn agent_record(id: &SpiffeId) -> AgentRecord {
-    AgentRecord {
-        spiffe_id: id.clone(),
-        attestation_type: "join_token".to_owned(),
-        serial: "1".to_owned(),
-        not_after: NOW + 3600,
-        new_serial: String::new(),
-        new_not_after: 0,
-        can_reattest: false,
-        banned: false,
-        selectors: Default::default(),
-        agent_version: String::new(),
-        ek_sha256: None,
-    }
-}
-
-/// An entry as the registry hands it out to the agent it belongs to.
-async fn authorized(lab: &AuthorityLab, path: &str, ttl: i32, dns_names: &[&str]) -> AuthorizedEntry {
-    let registry = Registry::load(lab.store.clone()).await.unwrap();
-    let agent = SpiffeId::parse("spiffe://example.org/spire/agent/join_token/lab").unwrap();
-    registry.attest_agent(agent_record(&agent)).await.unwrap();
-    let entry = types::Entry {
-        spiffe_id: wire_id(path),
-        parent_id: wire_id(agent.path()),
-        selectors: vec![types::Selector { r#type: "unix".to_owned(), value: "uid:1".to_owned() }],
-        x509_svid_ttl: ttl,
-        dns_names: dns_names.iter().map(|d| (*d).to_owned()).collect(),
-        ..types::Entry::default()
-    };
-    registry.create_entry(&entry, NOW).await.unwrap();
-    let view = registry.authorized_entries(&agent, NOW);
-    let id = view.iter().map(|e| e.entry()).find(|e| e.spiffe_id().path() == path).unwrap().id().to_owned();
-    registry.authorize_entry(&agent, &id, NOW).unwrap()
 }
 
 #[test]
@@ -64,7 +22,7 @@ fn svids_carry_the_names_and_lifetimes_of_their_entries() {
             for (path, ttl, dns_names, lives) in
                 [("/web", 0, &["web.example.org", "www.example.org"][..], 3600), ("/db", 10, &[][..], 10)]
             {
-                let (entry, key) = (authorized(&lab, path, ttl, dns_names).await, spki());
+                let (entry, key) = (authorized_entry(&lab, path, ttl, dns_names).await, spki());
                 let svid = ca.sign_workload_svid(&entry, &key, NOW).await.unwrap();
                 verify(&svid, &bundle, NOW).unwrap();
                 let certificate = Certificate::parse(&svid.chain[0]).unwrap();
@@ -91,7 +49,7 @@ fn a_batch_is_answered_in_order_and_every_key_gets_its_own_certificate() {
             let lab = AuthorityLab::new(hsm, 24 * 3600);
             let ca = lab.start(NOW).await.unwrap();
             let bundle = ca.bundle().borrow().clone();
-            let entry = authorized(&lab, "/web", 60, &[]).await;
+            let entry = authorized_entry(&lab, "/web", 60, &[]).await;
             let keys: Vec<_> = (0..200).map(|_| spki()).collect();
             let requests = keys.iter().map(|key| (entry.clone(), key.clone())).collect();
             let issued = ca.sign_workload_svids(requests, NOW).await;

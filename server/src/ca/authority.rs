@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tracing::error;
 
 use super::bundle::TrustBundle;
-use super::issuer::{IssuedSvid, Issuer};
+use super::issuer::{IssuedSvid, Issuer, Scrutiny};
 use super::performer::Performer;
 use super::profile::Leaf;
 use super::rotation::Step;
@@ -66,7 +66,7 @@ impl CertificateAuthority {
         spki: &Spki,
         now_unix: i64,
     ) -> Result<IssuedSvid, CaError> {
-        self.issuer.load_full().issue(&self.workload(entry, spki), now_unix).await
+        self.issuer.load_full().issue(&self.workload(entry, spki), Scrutiny::Sampled, now_unix).await
     }
 
     /// Signs many, on all sessions of the token at once; one result for each request, in order. Dropping the future takes
@@ -81,7 +81,7 @@ impl CertificateAuthority {
         let mut tasks = JoinSet::new();
         for (number, (entry, spki)) in requests.into_iter().enumerate() {
             let (issuer, leaf) = (Arc::clone(&issuer), self.workload(&entry, &spki));
-            tasks.spawn(async move { (number, issuer.issue(&leaf, now_unix).await) });
+            tasks.spawn(async move { (number, issuer.issue(&leaf, Scrutiny::Sampled, now_unix).await) });
         }
         while let Some(done) = tasks.join_next().await {
             if let Ok((number, result)) = done {
@@ -94,13 +94,13 @@ impl CertificateAuthority {
     /// Signs an SVID for the agent `id`.
     pub async fn sign_agent_svid(&self, id: &SpiffeId, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(id.clone(), spki, self.policy.agent_ttl_seconds);
-        self.issuer.load_full().issue(&leaf, now_unix).await
+        self.issuer.load_full().issue(&leaf, Scrutiny::Full, now_unix).await
     }
 
     /// Signs an SVID for this server.
     pub async fn sign_server_svid(&self, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(self.policy.trust_domain.server_id(), spki, self.policy.x509_svid_ttl_seconds);
-        self.issuer.load_full().issue(&leaf, now_unix).await
+        self.issuer.load_full().issue(&leaf, Scrutiny::Full, now_unix).await
     }
 
     /// Rotates for as long as it is polled: at the planned times, and at least every ten seconds. A second call has nothing

@@ -1,4 +1,4 @@
-//! The last look at a certificate before it leaves: parsed back from its bytes, signature verified.
+//! The last look at a certificate before it leaves: parsed back from its bytes, and its signature verified.
 //!
 //! A token that returns a wrong signature, or an encoder that was changed carelessly, is found here and not at a peer.
 
@@ -41,15 +41,23 @@ impl Verifier {
     }
 }
 
-/// Checks an X509-SVID against what was asked for and who signed it; returns the certificate's notAfter, UNIX seconds.
-pub(super) fn svid(der: &[u8], leaf: &Leaf, authority: &AuthorityFacts, verifier: &Verifier) -> Result<i64, LintError> {
+/// Checks an X509-SVID against what was asked for and who signed it, and its signature if there is a `verifier`; returns
+/// the certificate's notAfter, UNIX seconds.
+pub(super) fn svid(
+    der: &[u8],
+    leaf: &Leaf,
+    authority: &AuthorityFacts,
+    verifier: Option<&Verifier>,
+) -> Result<i64, LintError> {
     let certificate = Certificate::parse(der)?;
     check("SPIFFE ID", certificate.leaf_spiffe_id()? == leaf.id)?;
     check("public key", certificate.spki_der() == leaf.spki)?;
     check("authority key identifier", certificate.authority_key_id().as_deref() == Some(authority.key_id()))?;
     check("end of life", certificate.not_after_unix() <= authority.not_after())?;
     check("DNS names", dns_names(&certificate)? == leaf.dns_names)?;
-    verifier.verify(&signed_part(&certificate)?, &certificate)?;
+    if let Some(verifier) = verifier {
+        verifier.verify(&signed_part(&certificate)?, &certificate)?;
+    }
     Ok(certificate.not_after_unix())
 }
 
@@ -78,4 +86,92 @@ fn dns_names(certificate: &Certificate) -> Result<Vec<String>, LintError> {
     let names = names.map_err(|_| CertificateError::Malformed)?.map(|(_, names)| names.0).unwrap_or_default();
     let dns = |name: GeneralName| if let GeneralName::DnsName(dns) = name { Some(dns.to_string()) } else { None };
     Ok(names.into_iter().filter_map(dns).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::encoding::AsDer;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+    use ironroot_api::SpiffeId;
+
+    use super::*;
+    use crate::ca::profile::{self, Serial};
+    use crate::config::CaSubject;
+
+    const NOW: i64 = 1_800_000_000;
+
+    struct Toy {
+        key: EcdsaKeyPair,
+        facts: AuthorityFacts,
+    }
+
+    fn key() -> (EcdsaKeyPair, Vec<u8>) {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+        let spki = key.public_key().as_der().unwrap().as_ref().to_vec();
+        (key, spki)
+    }
+
+    fn toy() -> Toy {
+        let (key, spki) = key();
+        let subject = CaSubject { country: Vec::new(), organization: vec!["toy".to_owned()], common_name: None };
+        let td = TrustDomain::new("example.org").unwrap();
+        let tbs = profile::authority(&subject, &td, &spki, Serial::random(), NOW, NOW + 600).unwrap();
+        let der = profile::assemble(&tbs, key.sign(&SystemRandom::new(), &tbs).unwrap().as_ref()).unwrap();
+        Toy { key, facts: AuthorityFacts::of(&Certificate::parse(&der).unwrap()).unwrap() }
+    }
+
+    fn leaf() -> Leaf {
+        let id = SpiffeId::parse("spiffe://example.org/web").unwrap();
+        Leaf { id, dns_names: vec!["web.example.org".to_owned()], spki: key().1, ttl_seconds: 60 }
+    }
+
+    impl Toy {
+        fn sign(&self, leaf: &Leaf) -> Vec<u8> {
+            let tbs = profile::svid(leaf, &self.facts, Serial::random(), NOW).unwrap();
+            profile::assemble(&tbs, self.key.sign(&SystemRandom::new(), &tbs).unwrap().as_ref()).unwrap()
+        }
+
+        fn verifier(&self) -> Verifier {
+            let public = self.key.public_key().as_ref();
+            Verifier(ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).unwrap())
+        }
+    }
+
+    #[test]
+    fn lets_pass_what_was_asked_for() {
+        let (toy, leaf) = (toy(), leaf());
+        assert_eq!(svid(&toy.sign(&leaf), &leaf, &toy.facts, Some(&toy.verifier())).unwrap(), NOW + 60);
+    }
+
+    #[test]
+    fn withholds_a_certificate_whose_signature_is_wrong() {
+        let (toy, leaf) = (toy(), leaf());
+        let der = toy.sign(&leaf);
+        for bit in 0..8 {
+            let mut wrong = der.clone();
+            *wrong.last_mut().unwrap() ^= 1 << bit;
+            assert!(matches!(svid(&wrong, &leaf, &toy.facts, Some(&toy.verifier())), Err(LintError::Signature)));
+        }
+        let other = self::toy().verifier();
+        assert!(matches!(svid(&der, &leaf, &toy.facts, Some(&other)), Err(LintError::Signature)));
+    }
+
+    #[test]
+    fn withholds_a_certificate_for_anything_else() {
+        let (toy, asked) = (toy(), leaf());
+        let signed = |change: &dyn Fn(&mut Leaf)| {
+            let mut other = asked.clone();
+            change(&mut other);
+            svid(&toy.sign(&other), &asked, &toy.facts, None)
+        };
+        let id = SpiffeId::parse("spiffe://example.org/db").unwrap();
+        assert!(matches!(signed(&|l| l.id = id.clone()), Err(LintError::Field("SPIFFE ID"))));
+        assert!(matches!(signed(&|l| l.spki = key().1), Err(LintError::Field("public key"))));
+        assert!(matches!(signed(&|l| l.dns_names.clear()), Err(LintError::Field("DNS names"))));
+        let other = self::toy();
+        let foreign = svid(&toy.sign(&asked), &asked, &other.facts, None);
+        assert!(matches!(foreign, Err(LintError::Field("authority key identifier"))));
+        assert!(matches!(svid(b"0", &asked, &toy.facts, None), Err(LintError::Certificate(_))));
+    }
 }
