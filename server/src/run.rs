@@ -14,6 +14,7 @@ use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
 use ironroot_attest::ek_certificate::{EkCertificateError, ManufacturerRoots};
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -85,9 +86,7 @@ pub enum RunError {
 
 /// Runs a server until SIGTERM or SIGINT.
 pub async fn run(config: ServerConfig) -> Result<(), RunError> {
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
+    raise_descriptor_limit();
     make_data_directory(&config)?;
     let store = blocking({
         let (path, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
@@ -173,6 +172,18 @@ pub async fn run(config: ServerConfig) -> Result<(), RunError> {
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// Owner and group may open the admin socket.
 const ADMIN_SOCKET_MODE: u32 = 0o770;
+
+/// Every agent holds a connection; the usual soft limit is 1024 descriptors, the hard one what the operator grants.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(hard)
+    });
+    match raised {
+        Ok(descriptors) => tracing::debug!(descriptors, "descriptor limit raised"),
+        Err(error) => tracing::warn!(%error, "descriptor limit not raised"),
+    }
+}
 
 fn make_data_directory(config: &ServerConfig) -> Result<(), RunError> {
     let mut builder = std::fs::DirBuilder::new();
