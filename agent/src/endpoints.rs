@@ -75,6 +75,7 @@ pub fn serve_workload_api(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Future<Output = Result<(), EndpointError>> + Send, EndpointError> {
     let listener = SocketListener::bind(&config.socket_path, WORKLOAD_SOCKET_MODE)?;
+    admission::raise_descriptor_limit(&config.limits);
     let admission = Admission::new(config.limits);
     let (stop, stopping) = watch::channel(false);
     let api = WorkloadApi::new(config.attestor, admission.clone(), identities, now, stopping.clone());

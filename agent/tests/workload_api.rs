@@ -4,6 +4,7 @@
 mod served;
 
 use ironroot_agent::endpoints::{EndpointError, Limits, serve_workload_api};
+use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509svidRequest};
 use ironroot_api::unix_socket::UnixSocketError;
 use served::{NOW, Served, asking, config, ending, ids, next, patiently};
@@ -73,6 +74,26 @@ async fn while_starting_the_answer_is_unavailable() {
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "the agent is still starting"));
     served.publish(vec![served.authority.issue("/test", 0, 3600)]);
     assert!(served.fetch().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_caller_that_the_agent_cannot_see_is_told_why() {
+    let served = Served::ours();
+    let socket = served.socket().with_file_name("inner.sock");
+    let _agent = served.start_agent_in_pid_namespace(&socket);
+    let channel = patiently(async {
+        loop {
+            match ironroot_api::unix_socket::connect(&socket).await {
+                Ok(channel) => break channel,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    let status =
+        SpiffeWorkloadApiClient::new(channel).fetch_x509svid(asking(X509svidRequest {})).await.expect_err("unseen");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("another PID namespace"), "{status}");
 }
 
 #[tokio::test]

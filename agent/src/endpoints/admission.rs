@@ -1,10 +1,12 @@
 //! How much of the agent one local user may occupy.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tracing::warn;
 
 /// Descriptors the agent keeps for itself: files, server channel, TPM.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -83,6 +85,20 @@ pub(super) struct Slot {
     admission: Admission,
     uid: u32,
     kind: Kind,
+}
+
+/// Lets this process open what `limits` allows, as far as its hard limit goes.
+pub(super) fn raise_descriptor_limit(limits: &Limits) {
+    let wanted = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_CONNECTION * limits.max_connections as u64;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < wanted.min(hard)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)
+    {
+        warn!(
+            error = &error as &dyn Error,
+            soft, "cannot raise the limit of open files; fewer connections are possible"
+        );
+    }
 }
 
 impl Admission {

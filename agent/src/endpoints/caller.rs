@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ironroot_api::unix_socket::{PeerCredentials, UnixConnection};
-use ironroot_attest::workload::Peer;
+use ironroot_attest::workload::{Peer, WorkloadRefusal};
 use tokio::net::UnixStream;
 use tracing::{error, warn};
 
@@ -14,8 +14,15 @@ use super::admission::{Admission, Kind, Slot};
 /// Who is asking. Handlers find it among the request's extensions.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
-    pub peer: Peer,
+    peer: Result<Peer, Arc<WorkloadRefusal>>,
     _connection: Arc<Slot>,
+}
+
+impl Caller {
+    /// Its process, or why that cannot be told.
+    pub fn peer(&self) -> Result<&Peer, &WorkloadRefusal> {
+        self.peer.as_ref().map_err(Arc::as_ref)
+    }
 }
 
 /// Takes in a new connection, or drops it, which a gRPC client sees as `Unavailable`.
@@ -42,13 +49,14 @@ pub(super) fn admit(admission: &Admission, stream: UnixStream) -> Option<UnixCon
         return None;
     };
     let peer = match Peer::of(&stream) {
-        Ok(peer) => peer,
-        Err(error) => {
+        Err(error @ (WorkloadRefusal::Exited { .. } | WorkloadRefusal::Credentials(_))) => {
             refused("its process cannot be told", Some(&error));
             return None;
         }
+        // Lives and can be helped: each request is answered with the reason.
+        other => other.map_err(Arc::new),
     };
-    let exit = peer.exit_event();
+    let exit = peer.as_ref().ok().and_then(Peer::exit_event);
     let connection = UnixConnection::new(stream, Caller { peer, _connection: Arc::new(slot) });
     let Some(exit) = exit else { return Some(connection) };
     let ending = connection.ending_with(exit);

@@ -58,9 +58,10 @@ impl WorkloadApi {
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {
         let caller = caller(request)?;
-        let slot = self.stream_slot(&caller.peer)?;
-        let selectors = self.attest(&caller.peer).await?;
-        Subscription::begin(self.clone(), caller, selectors, slot).await
+        let peer = caller.peer().map_err(|refusal| attestation_failed(refusal))?.clone();
+        let slot = self.stream_slot(&peer)?;
+        let selectors = self.attest(&peer).await?;
+        Subscription::begin(self.clone(), peer, selectors, slot).await
     }
 
     fn stream_slot(&self, peer: &Peer) -> Result<Slot, Status> {
@@ -95,7 +96,7 @@ impl WorkloadApi {
         if self.0.admission.should_log(peer.uid(), Instant::now()) {
             warn!(uid = peer.uid(), pid = peer.pid(), error = refusal as &dyn Error, "workload not attested");
         }
-        Status::unavailable(format!("workload attestation failed: {refusal}"))
+        attestation_failed(refusal)
     }
 }
 
@@ -117,6 +118,10 @@ impl SpiffeWorkloadApi for WorkloadApi {
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         self.subscribe(&request).await.map(Response::new)
     }
+}
+
+fn attestation_failed(refusal: &WorkloadRefusal) -> Status {
+    Status::unavailable(format!("workload attestation failed: {refusal}"))
 }
 
 fn caller(request: &Request<impl Sized>) -> Result<Caller, Status> {

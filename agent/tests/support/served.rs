@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -167,6 +167,20 @@ impl Served {
 
     /// Starts this binary in `role` as `uid`.
     pub fn start(&self, role: &str, uid: u32, stdin: Stdio) -> Workload {
+        let mut command = Command::new(self.program());
+        command.args(["--exact", ENTRANCE, "--nocapture"]).env(ROLE, role).env(SOCKET, self.socket());
+        Workload(command.uid(uid).gid(uid).stdin(stdin).stdout(Stdio::piped()).spawn().expect("starts"))
+    }
+
+    /// Starts another agent of this kind at `socket`, in a PID namespace of its own.
+    pub fn start_agent_in_pid_namespace(&self, socket: &Path) -> Workload {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(self.program());
+        command.args(["--exact", ENTRANCE, "--nocapture"]).env(ROLE, "serve").env(SOCKET, socket);
+        Workload(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("starts"))
+    }
+
+    fn program(&self) -> PathBuf {
         let program = self.directory.path().join("workload");
         if !program.exists() {
             // By another process: a child forked meanwhile would inherit our descriptor and keep the copy busy.
@@ -174,9 +188,7 @@ impl Served {
             let install = Command::new("install").args(["-m", "0755"]).arg(this).arg(&program).status();
             assert!(install.expect("install runs").success());
         }
-        let mut command = Command::new(program);
-        command.args(["--exact", ENTRANCE, "--nocapture"]).env(ROLE, role).env(SOCKET, self.socket());
-        Workload(command.uid(uid).gid(uid).stdin(stdin).stdout(Stdio::piped()).spawn().expect("starts"))
+        program
     }
 
     /// What a workload of `uid` is told.
@@ -232,9 +244,21 @@ pub fn act() {
             // Reads nothing: what comes back is the test's to read.
             std::thread::sleep(PATIENCE);
         }
+        "serve" => serve(socket),
         other => panic!("no role {other:?}"),
     }
     exit(0)
+}
+
+/// Serves the Workload API from inside this process until it is killed.
+fn serve(socket: PathBuf) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (_publisher, identities) = watch::channel(Arc::new(Identities::starting(td("td"))));
+        let config = config(socket, Limits::default());
+        let serving = serve_workload_api(config, identities, Arc::new(|| NOW), std::future::pending()).expect("binds");
+        serving.await.expect("serves");
+    });
 }
 
 fn fetch(socket: PathBuf) -> String {

@@ -1,6 +1,7 @@
 //! The accept loop: a stream of connections that were admitted.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,20 +22,29 @@ where
 {
     futures_util::stream::unfold((listener, admit), |(listener, mut admit)| async move {
         loop {
-            match listener.accept().await {
-                Ok(stream) => {
-                    if let Some(connection) = admit(stream) {
-                        return Some((Ok(connection), (listener, admit)));
-                    }
-                }
-                Err(error) => {
-                    error!(path = %listener.path().display(), error = &error as &dyn std::error::Error,
-                        "cannot accept a connection");
-                    tokio::time::sleep(PAUSE).await;
-                }
+            let stream = next(&listener).await;
+            if let Some(connection) = admit(stream) {
+                return Some((Ok(connection), (listener, admit)));
             }
         }
     })
+}
+
+/// The next connection; while there is none to be had, says so once.
+async fn next(listener: &SocketListener) -> UnixStream {
+    let mut failing = false;
+    loop {
+        match listener.accept().await {
+            Ok(stream) => return stream,
+            Err(error) if !failing => {
+                let path = listener.path().display();
+                error!(%path, error = &error as &dyn Error, "cannot accept connections; trying again");
+                failing = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// What handlers find among a request's extensions behind [`local_incoming`].

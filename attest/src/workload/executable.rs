@@ -72,7 +72,7 @@ pub(super) struct Executable {
 }
 
 impl Executable {
-    /// Opens what `process` runs, if it is what `peer` ran when it connected.
+    /// Opens what `process` runs, if it is what `peer` ran when it was accepted.
     pub fn open(peer: &Peer, process: &Process) -> Result<Self, Withheld> {
         if FileId::running(process).is_none() || peer.executable() != FileId::running(process) {
             return Err(Self::why_not(process));

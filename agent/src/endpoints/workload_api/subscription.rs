@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_attest::SelectorSet;
+use ironroot_attest::workload::Peer;
 use tokio::sync::watch;
 use tonic::Status;
 use tracing::info;
 
 use super::{MessageStream, WorkloadApi};
 use crate::endpoints::admission::Slot;
-use crate::endpoints::caller::Caller;
 use crate::identities::{Bundle, Identities, Identity};
 
 /// How often a quiet stream looks at the clock: what counts as now can jump.
@@ -31,7 +31,7 @@ pub(super) trait Message: Clone + PartialEq + Send + 'static {
 /// See the module.
 pub(super) struct Subscription<M> {
     api: WorkloadApi,
-    caller: Caller,
+    peer: Peer,
     selectors: SelectorSet,
     identities: watch::Receiver<Arc<Identities>>,
     stopping: watch::Receiver<bool>,
@@ -43,12 +43,12 @@ impl<M: Message> Subscription<M> {
     /// Composes the first message at once, so that a refusal is the answer to the call itself.
     pub async fn begin(
         api: WorkloadApi,
-        caller: Caller,
+        peer: Peer,
         selectors: SelectorSet,
         slot: Slot,
     ) -> Result<MessageStream<M>, Status> {
         let (identities, stopping) = (api.0.identities.clone(), api.0.stopping.clone());
-        let mut this = Self { api, caller, selectors, identities, stopping, sent: None, _slot: slot };
+        let mut this = Self { api, peer, selectors, identities, stopping, sent: None, _slot: slot };
         let first = this.next().await?;
         let rest = futures_util::stream::unfold(Some(this), |this| async move {
             let mut this = this?;
@@ -80,15 +80,22 @@ impl<M: Message> Subscription<M> {
 
     /// Before an update, makes sure that the caller still is who it was, and sends what it may see now.
     async fn send(&mut self, mut message: M) -> Result<M, Status> {
-        let peer = &self.caller.peer;
         if self.sent.is_some() {
-            self.selectors = self.api.attest(peer).await?;
+            self.selectors = self.api.attest(&self.peer).await?;
             message = self.current()?.0;
         } else {
-            info!(uid = peer.uid(), pid = peer.pid(), what = M::NAME, "served a workload");
+            self.record();
         }
         self.sent = Some(message.clone());
         Ok(message)
+    }
+
+    fn record(&self) {
+        let now = (self.api.0.now)();
+        let all = self.identities.borrow();
+        let spiffe_ids: Vec<_> =
+            all.for_selectors(&self.selectors, now).iter().map(|i| i.spiffe_id().as_str()).collect();
+        info!(uid = self.peer.uid(), pid = self.peer.pid(), ?spiffe_ids, what = M::NAME, "served a workload");
     }
 
     /// What the caller may see now, and how long nothing of it expires.
