@@ -151,6 +151,7 @@ impl ServerClient {
             let connector = connector.clone();
             async move {
                 let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
+                tcp.set_nodelay(true)?;
                 // Not sent and not checked: the server is known by its SPIFFE ID.
                 let name = ServerName::try_from("spire-server").expect("a constant legal name");
                 connector.connect(name, tcp).await.map(TokioIo::new)

@@ -271,7 +271,10 @@ async fn an_expired_certificate_counts_no_longer_on_the_connection_it_opened() {
         assert_eq!(call(&operator, rpc).await, NO, "{}", rpc.path);
     }
     if let Ok(channel) = client.with(&agent.credentials).await {
-        assert_eq!(call(&channel, first).await, Outcome::NoConnection, "a new connection with an expired certificate");
+        // In the very second of its end the handshake still takes it; the call does not.
+        let found = call(&channel, first).await;
+        let refused = [Outcome::NoConnection, because(Reason::AgentExpired)];
+        assert!(refused.contains(&found), "a new connection with an expired certificate: {found:?}");
     }
 }
 

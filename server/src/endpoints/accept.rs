@@ -1,6 +1,8 @@
 //! Accepting TLS connections: handshakes run beside the accept loop, bounded in number and time. That a peer's certificate
 //! is still good is checked at each call, not here.
 
+mod handshakes;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,15 +12,15 @@ use ironroot_api::tls::{TlsConnection, TlsPeer, TrustAnchors, VerifiedSvid};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use webpki::KeyUsage;
 
+use handshakes::Handshakes;
+
 /// A client that has not finished its handshake by then is dropped.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Handshakes under way at once: each costs about 300 µs of CPU and 30 kB.
-const MAX_HANDSHAKES: usize = 256;
 /// Finished connections waiting for the HTTP/2 server; it takes them at once, so this only smooths bursts.
 const ACCEPTED_QUEUE: usize = 64;
 
@@ -35,9 +37,8 @@ pub fn accept(
     let (accepted, receiver) = mpsc::channel(ACCEPTED_QUEUE);
     tokio::spawn(async move {
         let acceptor = TlsAcceptor::from(config);
-        let slots = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        while !accepted.is_closed() {
-            let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let handshakes = Handshakes::default();
+        loop {
             let (tcp, address) = tokio::select! {
                 () = accepted.closed() => return,
                 incoming = listener.accept() => match incoming {
@@ -49,6 +50,10 @@ pub fn accept(
                         continue;
                     }
                 },
+            };
+            let Some(slot) = handshakes.begin(address.ip()) else {
+                tracing::info!(%address, "connection dropped: too many handshakes under way");
+                continue;
             };
             let (acceptor, anchors, accepted) = (acceptor.clone(), anchors.clone(), accepted.clone());
             tokio::spawn(async move {
