@@ -67,7 +67,7 @@ fn defaults_are_spires() {
     assert_eq!(config.lifetimes.agent, config.lifetimes.x509_svid);
     assert_eq!(config.lifetimes.jwt_svid, Duration::from_secs(300));
     assert_eq!((config.ca_subject.country, config.ca_subject.organization), (vec!["US".into()], vec!["SPIFFE".into()]));
-    assert!(config.rate_limits.attestation && config.rate_limits.signing && !config.audit_log_enabled);
+    assert!(config.rate_limits.attestation && config.rate_limits.signing && config.audit_log_enabled);
     assert_eq!((config.key_manager.pin, config.key_manager.sessions), (PinSource::Environment("PIN".into()), 4));
     assert!(config.node_attestors.join_token && config.node_attestors.tpm2.is_none());
     assert_eq!((config.health_checks, config.prune_attested_nodes_expired_for), (None, None));

@@ -46,7 +46,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let admin_ids = server.parsed_list("admin_ids", SpiffeId::parse).unwrap_or_default();
     let rate_limits = read_rate_limits(&server.block("ratelimit"));
     let prune_attested_nodes_expired_for = server.duration("prune_attested_nodes_expired_for");
-    let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(false);
+    let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(true);
     read_key_type(server);
     Some(ServerBlock {
         admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
