@@ -8,7 +8,7 @@ use ironroot_api::agent::AgentRecord;
 use ironroot_api::csr::Spki;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_hsm::{KeyId, Token};
+use ironroot_hsm::{KeyId, Token, TokenConfig};
 use ironroot_server::ca::{CaError, CaPolicy, CertificateAuthority, IssuedSvid, Journal, SlotName, TrustBundle};
 use ironroot_server::config::CaSubject;
 use ironroot_server::registry::{AuthorizedEntry, Registry};
@@ -37,21 +37,21 @@ pub struct AuthorityLab {
 impl AuthorityLab {
     /// A new store beside the token of `hsm`, which must be this process's.
     pub fn new(hsm: &SoftHsm, ca_ttl_seconds: i64) -> Self {
-        Self::with_sessions(hsm, ca_ttl_seconds, 2)
+        Self::with_token(hsm.token_config(2), ca_ttl_seconds)
     }
 
-    /// The same with so many sessions to the token.
-    pub fn with_sessions(hsm: &SoftHsm, ca_ttl_seconds: i64, sessions: usize) -> Self {
+    /// A new store beside this token.
+    pub fn with_token(token: TokenConfig, ca_ttl_seconds: i64) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let store = directory.path().join("datastore.sqlite3");
-        Self { _directory: Some(directory), ..Self::at(hsm, &store, ca_ttl_seconds, sessions) }
+        Self { _directory: Some(directory), ..Self::at(token, &store, ca_ttl_seconds) }
     }
 
-    /// The store in this file, which outlives us, beside the token of `hsm`.
-    pub fn at(hsm: &SoftHsm, store: &Path, ca_ttl_seconds: i64, sessions: usize) -> Self {
+    /// The store in this file, which outlives us, beside this token.
+    pub fn at(token: TokenConfig, store: &Path, ca_ttl_seconds: i64) -> Self {
         let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("a constant");
         let store = Store::open(store, &trust_domain).expect("a store of our own");
-        let token = Token::open(hsm.token_config(sessions)).expect("a token of our own");
+        let token = Token::open(token).expect("a token of our own");
         Self { token, store, ca_ttl_seconds, _directory: None }
     }
 

@@ -8,12 +8,11 @@ use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use ironroot_hsm::{Pin, TokenConfig, TokenUri};
 use tempfile::TempDir;
 
-use crate::child;
+use crate::rerun;
 
 /// The variable that SoftHSM takes its configuration's path from.
 pub const CONFIGURATION_VARIABLE: &str = "SOFTHSM2_CONF";
@@ -23,10 +22,6 @@ pub const LABEL: &str = "ironroot-lab";
 pub const PIN: &str = "lab-user-pin";
 
 const SO_PIN: &str = "lab-so-pin";
-/// Tells a child process which test it is the child of.
-const CHILD_VARIABLE: &str = "IRONROOT_LAB_SOFTHSM_CHILD";
-/// A child that is not done by then hangs. Generous: the machine may be busy with other tests.
-const CHILD_DEADLINE: Duration = Duration::from_secs(180);
 /// Where distributions put the module.
 const MODULES: [&str; 5] = [
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -65,10 +60,27 @@ impl SoftHsm {
     /// `test` is the full name of the calling test. Panics, and with it the test fails, if the child fails, hangs, or does
     /// not get to the end of `body`.
     pub fn run_in_child(test: &str, body: impl FnOnce(&Self)) {
-        match std::env::var(CHILD_VARIABLE) {
-            Ok(name) if name == test => Self::be_the_child(body),
-            _ => Self::new().run_child(test),
+        if rerun::is_child_of(test) {
+            let hsm = Self::of_environment();
+            body(&hsm);
+            rerun::mark_end(&hsm.root);
+        } else {
+            let hsm = Self::new();
+            let (variable, path) = hsm.environment();
+            rerun::run(test, vec![(variable, path.into())], &hsm.root);
         }
+    }
+
+    /// Starts a child process of this test binary that runs only `test`, with this token, and a variable that tells the test
+    /// that it is the child. For tests that kill their children.
+    pub fn start_child(&self, test: &str, role: (&str, &str)) -> Child {
+        let (variable, path) = self.environment();
+        rerun::start(test, vec![(variable, path.into()), (role.0, role.1.into())], &self.root)
+    }
+
+    /// What the last child printed.
+    pub fn child_output(&self) -> String {
+        rerun::output(&self.root)
     }
 
     /// What a process that uses this token needs in its environment.
@@ -137,59 +149,5 @@ impl SoftHsm {
         let mut pin = fs::OpenOptions::new();
         let mut pin = pin.write(true).create_new(true).mode(0o600).open(self.pin_file()).expect("a file of our own");
         std::io::Write::write_all(&mut pin, PIN.as_bytes()).expect("a file of our own");
-    }
-
-    /// Starts a child process of this test binary that runs only `test`, with this token, and a variable that tells the test
-    /// that it is the child. For tests that kill their children.
-    pub fn start_child(&self, test: &str, role: (&str, &str)) -> Child {
-        let (variable, path) = self.environment();
-        let output = fs::File::create(self.child_log()).expect("a file of our own");
-        let this_binary = std::env::current_exe().expect("this test binary");
-        let mut command = child::dies_with_us(this_binary.to_str().expect("a path that is text"));
-        command
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .env(variable, path)
-            .env(role.0, role.1)
-            .stdin(Stdio::null())
-            .stderr(output.try_clone().expect("a file of our own"))
-            .stdout(output);
-        child::spawn(command).expect("this test binary runs again")
-    }
-
-    /// What the last child printed.
-    pub fn child_output(&self) -> String {
-        fs::read_to_string(self.child_log()).unwrap_or_default()
-    }
-
-    fn run_child(&self, test: &str) {
-        let mut child = self.start_child(test, (CHILD_VARIABLE, test));
-        let deadline = Instant::now() + CHILD_DEADLINE;
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("our own child") {
-                break Some(status);
-            }
-            if Instant::now() > deadline {
-                child.kill().expect("our own child");
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        let text = self.child_output();
-        assert!(status.is_some_and(|s| s.success()), "the child of {test} failed ({status:?}):\n{text}");
-        assert!(self.end_marker().exists(), "no test is called {test:?}, or it ended early:\n{text}");
-    }
-
-    fn child_log(&self) -> PathBuf {
-        self.root.join("child.log")
-    }
-
-    fn be_the_child(body: impl FnOnce(&Self)) {
-        let hsm = Self::of_environment();
-        body(&hsm);
-        fs::write(hsm.end_marker(), "").expect("a file of our own");
-    }
-
-    fn end_marker(&self) -> PathBuf {
-        self.root.join("ended")
     }
 }

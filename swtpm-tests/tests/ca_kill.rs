@@ -54,7 +54,7 @@ fn kill_repeatedly() {
 fn live(lives: u32) {
     let hsm = SoftHsm::of_environment();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let lab = AuthorityLab::at(&hsm, &hsm.file("datastore.sqlite3"), CA_TTL, 1);
+    let lab = AuthorityLab::at(hsm.token_config(1), &hsm.file("datastore.sqlite3"), CA_TTL);
     for _ in 0..lives {
         runtime.block_on(live_once(&lab, &hsm.file("memory")));
     }
