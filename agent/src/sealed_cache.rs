@@ -60,6 +60,8 @@ pub struct SealedCache {
     record_key: Option<SealedKey>,
     identities_key: Option<SealedKey>,
     ek_sha256: Option<[u8; 32]>,
+    /// A file was removed, its copies are not worthless yet.
+    increment_owed: bool,
 }
 
 /// A file that has been read, nothing of it decrypted yet.
@@ -73,7 +75,8 @@ impl SealedCache {
     /// `counter_index`.
     pub fn new(tpm: Tpm, directory: &Path, pcrs: PcrSelection, counter_index: u32) -> Self {
         let path = directory.join(FILE_NAME);
-        Self { tpm, path, pcrs, counter_index, record_key: None, identities_key: None, ek_sha256: None }
+        let (record_key, identities_key, ek_sha256) = (None, None, None);
+        Self { tpm, path, pcrs, counter_index, record_key, identities_key, ek_sha256, increment_owed: false }
     }
 
     /// Reads the file; `None` if there is none, which a first boot is.
@@ -150,13 +153,17 @@ impl SealedCache {
         Ok(())
     }
 
-    /// Removes the file and makes every copy of it worthless.
+    /// Removes the file and makes every copy of it worthless. After an error, call it again.
     pub async fn wipe(&mut self) -> Result<(), CacheError> {
         self.identities_key = None;
         self.record_key = None;
-        let existed = self.path.symlink_metadata().is_ok();
+        self.increment_owed |= self.path.symlink_metadata().is_ok();
         durable_file::remove(&self.path).map_err(CacheError::Io)?;
-        if existed { self.increment().await } else { Ok(()) }
+        if self.increment_owed {
+            self.increment().await?;
+            self.increment_owed = false;
+        }
+        Ok(())
     }
 
     async fn unseal(&self, section: &Section) -> Result<(SealedKey, Zeroizing<Vec<u8>>), CacheRefusal> {

@@ -13,11 +13,11 @@ mod entries;
 mod error;
 mod ledger;
 mod memory;
+mod publish;
 mod restore;
 mod schedule;
 mod svids;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,13 +38,13 @@ pub use memory::{Memory, MemoryError};
 
 use crate::agent_key::KeyStore;
 use crate::config::Bootstrap;
-use crate::identities::{Bundle, Identities};
+use crate::identities::Identities;
 use crate::node_attestation::Attestor;
-use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
+use crate::sealed_cache::Changes;
 use crate::server_answers::{AgentSvid, TrustBundle};
 use crate::server_channel::{RPC_DEADLINE, Server, within};
 use crate::trusted_time::TrustedTime;
-use memory::ToKeep;
+use publish::Kept;
 use schedule::{backoff, before_the_end, poll_in, unit};
 
 /// First pause after a failure; doubles up to [`BACKOFF_CAP_FACTOR`] times this, and every pause is drawn from 0 upwards.
@@ -94,7 +94,12 @@ pub struct Synchronizer {
     changes: Changes,
     synced_unix: i64,
     failures: u32,
+    /// There was a whole answer, of a server or the cache.
+    ready: bool,
     banned: bool,
+    /// What is kept must go, but could not be wiped yet.
+    wipe_owed: bool,
+    kept: Kept,
     status_posted: bool,
 }
 
@@ -103,6 +108,8 @@ struct Agent {
     svid: AgentSvid,
     reattestable: bool,
     due: Instant,
+    /// As `due`, by the wall clock: the monotonic one stands still while a device sleeps.
+    overdue_unix: i64,
     /// The server said that it is worth nothing any more.
     refused: bool,
 }
@@ -121,7 +128,10 @@ impl Synchronizer {
             changes: Changes::default(),
             synced_unix: 0,
             failures: 0,
+            ready: false,
             banned: false,
+            wipe_owed: false,
+            kept: Kept::starting(),
             status_posted: false,
         }
     }
@@ -154,7 +164,9 @@ impl Synchronizer {
         let channel = self.mutual_channel().await?;
         self.adopt_bundle(self.fetch_bundle(channel.clone()).await?)?;
         self.sync_entries(channel.clone()).await?;
+        self.synced_unix = self.parts.time.now_unix();
         self.sign_due(channel.clone()).await?;
+        self.publish_first();
         // What a workload may have got by now must survive a power cut as soon as possible.
         self.keep(false).await;
         self.post_status_once(channel).await;
@@ -171,14 +183,19 @@ impl Synchronizer {
         self.channel = None;
         self.failures = self.failures.saturating_add(1);
         match error.denial() {
-            Some(Denial::Banned) => self.obey_ban().await,
+            Some(Denial::Banned) => self.obey_ban(),
             Some(Denial::Reattest) => self.certificate_refused(),
             None => {}
         }
+        self.wipe_if_owed().await;
         self.withdraw_if_too_old();
         let pause = self.pause_after_failure();
         let (failures, next_ms) = (self.failures, pause.as_millis() as u64);
-        warn!(error = %chain(&error), failures, next_ms, "sync failed; what is held goes on being served");
+        if self.banned {
+            warn!(error = %chain(&error), next_ms, "still banned");
+        } else {
+            warn!(error = %chain(&error), failures, next_ms, "sync failed; what is held goes on being served");
+        }
         pause
     }
 
@@ -187,7 +204,6 @@ impl Synchronizer {
             info!(failures = self.failures, "in sync with the server again");
         }
         self.failures = 0;
-        self.synced_unix = self.parts.time.now_unix();
         let poll = poll_in(self.parts.sync_interval, self.ledger.shortest_lifetime(), unit());
         let due = self.ledger.next_due().into_iter().chain(self.agent.as_ref().map(|agent| agent.due)).min();
         due.map_or(poll, |due| poll.min(due.saturating_duration_since(Instant::now()))).max(SHORTEST_PAUSE)
@@ -241,7 +257,7 @@ impl Synchronizer {
     }
 
     async fn sign_due(&mut self, channel: Channel) -> Result<(), SyncError> {
-        let wanted = self.ledger.wanted(Instant::now());
+        let wanted = self.ledger.wanted(Instant::now(), self.parts.time.now_unix());
         for batch in wanted.chunks(svids::BATCH) {
             let Some(bundle) = &self.bundle else { return Err(SyncError::NoBundle) };
             let signed = svids::sign(channel.clone(), batch.to_vec(), bundle, &self.parts.time).await?;
@@ -259,6 +275,7 @@ impl Synchronizer {
                     }
                 }
             }
+            self.ready = true;
             self.publish();
         }
         Ok(())
@@ -277,7 +294,7 @@ impl Synchronizer {
 
     /// An explicit ban: nothing is served or kept any more. The process stays, and asks now and then whether the ban was
     /// lifted.
-    async fn obey_ban(&mut self) {
+    fn obey_ban(&mut self) {
         if std::mem::replace(&mut self.banned, true) {
             return;
         }
@@ -285,9 +302,19 @@ impl Synchronizer {
         self.agent = None;
         self.ledger.clear();
         self.changes = Changes::default();
+        self.wipe_owed = true;
+        self.ready = true;
         self.publish();
-        if let Err(error) = self.parts.memory.wipe().await {
-            error!(error = %chain(&error), "cannot wipe what is kept");
+    }
+
+    /// Tried again until it succeeds: a chip that is away must not keep a ban from holding over a restart.
+    async fn wipe_if_owed(&mut self) {
+        if !self.wipe_owed {
+            return;
+        }
+        match self.parts.memory.wipe().await {
+            Ok(()) => self.wipe_owed = false,
+            Err(error) => error!(error = %chain(&error), "cannot wipe what is kept"),
         }
     }
 
@@ -300,48 +327,6 @@ impl Synchronizer {
             self.ledger.clear();
             self.publish();
         }
-    }
-
-    fn publish(&self) {
-        let Some(bundle) = &self.bundle else { return };
-        let authorities = bundle.authorities().map(|der| &der[..]);
-        let identities = Bundle::try_new(authorities, bundle.sequence_number()).and_then(|bundle| {
-            let identities = self.ledger.identities().cloned().collect();
-            Identities::try_new(self.parts.trust_domain.clone(), identities, bundle, BTreeMap::new())
-        });
-        match identities {
-            Ok(identities) => drop(self.parts.publisher.send_replace(Arc::new(identities))),
-            Err(error) => error!(error = %chain(&error), "identities cannot be published; the last ones stay"),
-        }
-    }
-
-    /// Writes what must be written; how long the rest may wait.
-    async fn keep(&mut self, flush: bool) -> Option<Duration> {
-        let plan = self.parts.memory.plan(self.changes, flush);
-        match plan {
-            WritePlan::Idle => return None,
-            WritePlan::Wait(pause) => return Some(pause),
-            WritePlan::Write | WritePlan::WriteAndIncrement => {}
-        }
-        let state = self.state_to_keep().await?;
-        match self.parts.memory.keep(plan, self.changes, state).await {
-            Ok(()) => {
-                self.changes = Changes::default();
-                if self.parts.memory.is_sealed() {
-                    info!(identities = self.ledger.identities().count(), "identities sealed");
-                }
-            }
-            Err(error) => warn!(error = %chain(&error), "identities are not kept; a restart would lose what is new"),
-        }
-        None
-    }
-
-    async fn state_to_keep(&mut self) -> Option<ToKeep> {
-        let time = self.parts.time.record(self.parts.keys.tpm_clock().await);
-        let bundle = self.bundle.as_ref()?;
-        let state = IdentitiesToCache { bundle, synced_unix: self.synced_unix, time };
-        let entries = self.ledger.entries().map(|held| (&held.terms, held.svid.as_ref()));
-        Some(ToKeep { record: self.record(bundle, time), identities: encode_identities(state, entries) })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The two slots of the agent's key, and the attestation key beside them.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +55,10 @@ impl KeyStore {
     /// Reads what is kept. A file that cannot be read is logged; the store then works with the other slot.
     pub fn open(place: KeyPlace) -> Self {
         let mut store = Self { place, slots: [Slot::Empty, Slot::Empty], current: None, attestation_key: None };
+        if let KeyPlace::Disk { directory } = &store.place {
+            // If this fails, so will reading below or writing later, and that is told.
+            let _ = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        }
         for slot in 0..2 {
             store.slots[slot] = store.read_slot(slot).unwrap_or_else(|error| {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -142,7 +148,9 @@ impl KeyStore {
             },
             KeyPlace::Disk { directory } => {
                 let path = slot_path(directory, slot, "key");
-                let parse = |der: Vec<u8>| SoftwareKey::parse_pkcs8(&Zeroizing::new(der)).ok_or(KeyError::Content(path.clone()));
+                let parse = |der: Vec<u8>| {
+                    SoftwareKey::parse_pkcs8(&Zeroizing::new(der)).ok_or(KeyError::Content(path.clone()))
+                };
                 read_file(&path)?.map(parse).transpose()?.map(|key| AgentKey::Software(Arc::new(key)))
             }
         };

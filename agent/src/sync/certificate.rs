@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 use webpki::KeyUsage;
 
-use super::schedule::{renewal_in, unit};
+use super::schedule::{overdue_unix, renewal_in, unit};
 use super::{Agent, Denial, SyncError, Synchronizer, chain, read_bundle};
 use crate::agent_key::AgentKey;
 use crate::agent_record::AgentRecord;
@@ -28,7 +28,7 @@ impl Synchronizer {
         let Some(agent) = self.agent.as_ref().filter(|agent| agent.svid.not_after_unix > now) else {
             return self.attest().await;
         };
-        if agent.due > Instant::now() {
+        if agent.due > Instant::now() && agent.overdue_unix > now {
             return Ok(());
         }
         let replaced = if agent.reattestable || agent.refused { self.attest().await } else { self.renew().await };
@@ -40,7 +40,8 @@ impl Synchronizer {
             Err(error) if error.denial().is_none() => {
                 warn!(error = %chain(&error), "the agent's certificate could not be replaced yet");
                 let pause = self.pause_after_failure();
-                self.agent.iter_mut().for_each(|agent| agent.due = Instant::now() + pause);
+                let later = |agent: &mut Agent| (agent.due, agent.overdue_unix) = (Instant::now() + pause, i64::MAX);
+                self.agent.iter_mut().for_each(later);
                 Ok(())
             }
             outcome => outcome,
@@ -85,7 +86,7 @@ impl Synchronizer {
         let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await?;
         let svid = self.checked(&attested.svid, &attested.key)?;
         info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, "agent attested");
-        self.banned = false;
+        (self.banned, self.wipe_owed) = (false, false);
         self.take_up(svid, attested.reattestable).await
     }
 
@@ -118,7 +119,8 @@ impl Synchronizer {
         }
         let remaining = svid.not_after_unix - self.parts.time.now_unix();
         let due = Instant::now() + renewal_in(remaining, remaining, unit());
-        self.agent = Some(Agent { svid, reattestable, due, refused: false });
+        let overdue_unix = overdue_unix(svid.not_after_unix, remaining);
+        self.agent = Some(Agent { svid, reattestable, due, overdue_unix, refused: false });
         self.channel = None;
         self.changes.any = true;
         if !reattestable {

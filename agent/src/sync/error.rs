@@ -18,7 +18,7 @@ pub enum SyncError {
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The server's error.
-    #[error("the server answered {}: {}", .0.code(), .0.message())]
+    #[error("a call to the server failed: {}: {}", .0.code(), .0.message())]
     Server(#[from] Status),
     /// Attestation failed.
     #[error("cannot attest")]

@@ -10,7 +10,7 @@ use tracing::warn;
 use webpki::KeyUsage;
 
 use super::chain;
-use super::schedule::{before_the_end, renewal_in, unit};
+use super::schedule::{before_the_end, overdue_unix, renewal_in, unit};
 use crate::identities::{Identity, IdentityParts, WorkloadKey};
 use crate::server_answers::{EntryTerms, WorkloadSvid};
 
@@ -25,6 +25,8 @@ pub struct Held {
     identity: Option<Arc<Identity>>,
     /// When to ask for the next, by the monotonic clock.
     due: Instant,
+    /// The same by the wall clock, with a margin: the monotonic one stands still while a device sleeps.
+    overdue_unix: i64,
 }
 
 /// Entries by ID.
@@ -46,10 +48,13 @@ impl Ledger {
     /// Takes up what was cached: each SVID is replaced when half of its own lifetime is over, which may be at once.
     pub fn restore(&mut self, entries: Vec<(EntryTerms, Option<WorkloadSvid>)>, now: Instant, now_unix: i64) {
         for (terms, svid) in entries {
-            let wait = svid.as_ref().map_or(Duration::ZERO, |svid| {
-                renewal_in(svid.not_after_unix - now_unix, svid.not_after_unix - svid.not_before_unix, unit())
-            });
-            self.entries.insert(terms.id.clone(), Held::new(terms, svid, now + wait));
+            let mut held = Held::new(terms, svid, now);
+            if let Some(svid) = &held.svid {
+                let lifetime = svid.not_after_unix - svid.not_before_unix;
+                held.due = now + renewal_in(svid.not_after_unix - now_unix, lifetime, unit());
+                held.overdue_unix = overdue_unix(svid.not_after_unix, lifetime);
+            }
+            self.entries.insert(held.terms.id.clone(), held);
         }
     }
 
@@ -83,8 +88,9 @@ impl Ledger {
     }
 
     /// The SVIDs that are missing or due, those that end first in front.
-    pub fn wanted(&self, now: Instant) -> Vec<Wanted> {
-        let mut due: Vec<&Held> = self.entries.values().filter(|held| held.due <= now).collect();
+    pub fn wanted(&self, now: Instant, now_unix: i64) -> Vec<Wanted> {
+        let is_due = |held: &&Held| held.due <= now || held.overdue_unix <= now_unix;
+        let mut due: Vec<&Held> = self.entries.values().filter(is_due).collect();
         due.sort_by_key(|held| held.svid.as_ref().map_or(i64::MIN, |svid| svid.not_after_unix));
         let wanted = |held: &Held| Wanted { entry_id: held.terms.id.clone(), spiffe_id: held.terms.spiffe_id.clone() };
         due.into_iter().map(wanted).collect()
@@ -99,7 +105,8 @@ impl Ledger {
         }
         let remaining = svid.not_after_unix - now_unix;
         let due = now + renewal_in(remaining, remaining, unit());
-        *held = Held::new(held.terms.clone(), Some(svid), due);
+        let overdue_unix = overdue_unix(svid.not_after_unix, remaining);
+        *held = Held { overdue_unix, ..Held::new(held.terms.clone(), Some(svid), due) };
     }
 
     /// There is no new SVID for this entry: it is asked for again after `pause`, or sooner if the one it has ends.
@@ -107,6 +114,7 @@ impl Ledger {
         let Some(held) = self.entries.get_mut(entry_id) else { return };
         let remaining = held.svid.as_ref().map(|svid| seconds(svid.not_after_unix - now_unix));
         held.due = now + before_the_end(pause, remaining);
+        held.overdue_unix = i64::MAX;
     }
 
     /// SVIDs that do not chain to `anchors` are due at once: their authority is tainted or gone.
@@ -166,7 +174,7 @@ impl Ledger {
 impl Held {
     fn new(terms: EntryTerms, svid: Option<WorkloadSvid>, due: Instant) -> Self {
         let identity = svid.as_ref().and_then(|svid| identity(&terms, svid));
-        Self { terms, svid, identity, due }
+        Self { terms, svid, identity, due, overdue_unix: i64::MAX }
     }
 }
 
@@ -221,7 +229,7 @@ mod tests {
     }
 
     fn wanted(ledger: &Ledger, now: Instant) -> Vec<String> {
-        ledger.wanted(now).into_iter().map(|w| w.entry_id).collect()
+        ledger.wanted(now, i64::MIN).into_iter().map(|w| w.entry_id).collect()
     }
 
     #[test]
@@ -271,6 +279,17 @@ mod tests {
         assert_eq!(wanted(&ledger, now + Duration::from_secs(6)), ["a"]);
         assert_eq!(ledger.next_end_unix(1000), Some(1010));
         assert_eq!(ledger.next_end_unix(1010), None);
+    }
+
+    #[test]
+    fn what_a_sleeping_device_missed_is_due_when_it_wakes() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        ledger.replace_entries(vec![terms("a", "/a", 0)], now);
+        ledger.put_svid("a", svid("/a", 0, 3600), now, 0);
+        assert!(ledger.wanted(now, 1900).is_empty());
+        assert_eq!(ledger.wanted(now, 2160).len(), 1, "the monotonic clock has not moved");
+        ledger.postpone("a", Duration::from_secs(30), now, 2160);
+        assert!(ledger.wanted(now, 2161).is_empty(), "a refusal is not asked again at once");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rustls_pki_types::CertificateDer;
 use tracing::{info, warn};
 
-use super::schedule::{renewal_in, unit};
+use super::schedule::{overdue_unix, renewal_in, unit};
 use super::{Agent, Memory, Synchronizer, chain};
 use crate::agent_record::AgentRecord;
 use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
@@ -32,20 +32,26 @@ impl Synchronizer {
     async fn restore_sealed(&mut self, file: &SealedFile) {
         let trust_domain = self.parts.trust_domain.clone();
         let Memory::Sealed(memory) = &mut self.parts.memory else { return };
-        let mut refused = None;
+        let (mut refused, mut time) = (None, None);
         match memory.cache().identities(file, &trust_domain).await {
             Ok(cached) => self.restore_identities(cached),
             Err(refusal) => refused = Some(refusal),
         }
         let Memory::Sealed(memory) = &mut self.parts.memory else { return };
         match memory.cache().record(file).await {
-            Ok(record) => self.restore_record(record),
+            Ok(record) => {
+                time = record.time;
+                self.restore_record(record);
+            }
             // One cause, one warning: what spoils both sections is told once.
             Err(refusal) => refused = refused.or(Some(refusal)),
         }
         match refused {
             Some(refusal) => warn_refused(&refusal),
             None => self.finish_interrupted_write(file).await,
+        }
+        if let Some(record) = time {
+            self.parts.time.restore(record, self.parts.keys.tpm_clock().await);
         }
     }
 
@@ -64,6 +70,8 @@ impl Synchronizer {
         let entries = cached.entries.len();
         self.ledger.restore(cached.entries, Instant::now(), now_unix);
         self.withdraw_if_too_old();
+        // A cache that was written before the first sync knows no entries, not that there are none.
+        self.ready = cached.synced_unix > 0;
         self.publish();
         info!(entries, synced_unix = self.synced_unix, "identities restored from the sealed cache");
     }
@@ -106,8 +114,9 @@ impl Synchronizer {
         let remaining = svid.not_after_unix - self.parts.time.now_unix();
         let lifetime = svid.not_after_unix - svid.not_before_unix;
         let due = Instant::now() + renewal_in(remaining, lifetime, unit());
+        let overdue_unix = overdue_unix(svid.not_after_unix, lifetime);
         info!(spiffe_id = %svid.spiffe_id, "agent certificate restored");
-        self.agent = Some(Agent { svid, reattestable: record.reattestable, due, refused: false });
+        self.agent = Some(Agent { svid, reattestable: record.reattestable, due, overdue_unix, refused: false });
     }
 }
 

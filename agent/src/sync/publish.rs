@@ -1,0 +1,93 @@
+//! What leaves the loop: snapshots for the Workload API, and what outlives the process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::memory::ToKeep;
+use super::{Synchronizer, chain};
+use crate::identities::{Bundle, Identities};
+use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
+
+/// Pause after a failed write: a full disk or a missing chip does not get better within seconds.
+const FAILED_WRITE_PAUSE: Duration = Duration::from_secs(60);
+/// What has not changed is written again after this time all the same: the lower bound on time moves on, and when the
+/// server last confirmed everything.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
+/// When something was kept, and when not to try again yet.
+pub(super) struct Kept {
+    last: Instant,
+    not_before: Option<Instant>,
+}
+
+impl Kept {
+    pub(super) fn starting() -> Self {
+        Self { last: Instant::now(), not_before: None }
+    }
+}
+
+impl Synchronizer {
+    /// Publishes what may be served. Nothing before the first whole answer of a server or the cache: a workload that asks
+    /// earlier is told to wait and not that it has no identity.
+    pub(super) fn publish(&self) {
+        let Some(bundle) = self.bundle.as_ref().filter(|_| self.ready) else { return };
+        let authorities = bundle.authorities().map(|der| &der[..]);
+        let identities = Bundle::try_new(authorities, bundle.sequence_number()).and_then(|bundle| {
+            let identities = self.ledger.identities().cloned().collect();
+            Identities::try_new(self.parts.trust_domain.clone(), identities, bundle, BTreeMap::new())
+        });
+        match identities {
+            Ok(identities) => drop(self.parts.publisher.send_replace(Arc::new(identities))),
+            Err(error) => error!(error = %chain(&error), "identities cannot be published; the last ones stay"),
+        }
+    }
+
+    /// From now on there is something to say, be it that there are no identities.
+    pub(super) fn publish_first(&mut self) {
+        if !std::mem::replace(&mut self.ready, true) {
+            self.publish();
+        }
+    }
+
+    /// Writes what must be written; how long the rest may wait.
+    pub(super) async fn keep(&mut self, flush: bool) -> Option<Duration> {
+        let refresh = self.parts.max_age.map_or(REFRESH_INTERVAL, |age| REFRESH_INTERVAL.min(age / 8));
+        self.changes.any |= self.ready && !self.banned && self.kept.last.elapsed() >= refresh;
+        let plan = self.parts.memory.plan(self.changes, flush);
+        match plan {
+            WritePlan::Idle => return None,
+            WritePlan::Wait(pause) => return Some(pause),
+            WritePlan::Write | WritePlan::WriteAndIncrement => {}
+        }
+        let pause = self.kept.not_before.map(|at| at.saturating_duration_since(Instant::now()));
+        if let Some(pause) = pause.filter(|pause| !pause.is_zero() && !flush) {
+            return Some(pause);
+        }
+        let state = self.state_to_keep().await?;
+        match self.parts.memory.keep(plan, self.changes, state).await {
+            Ok(()) => {
+                self.changes = Changes::default();
+                self.kept = Kept::starting();
+                if self.parts.memory.is_sealed() {
+                    info!(identities = self.ledger.identities().count(), "identities sealed");
+                }
+            }
+            Err(error) => {
+                self.kept.not_before = Some(Instant::now() + FAILED_WRITE_PAUSE);
+                warn!(error = %chain(&error), "identities are not kept; a restart would lose what is new");
+            }
+        }
+        None
+    }
+
+    async fn state_to_keep(&mut self) -> Option<ToKeep> {
+        let time = self.parts.time.record(self.parts.keys.tpm_clock().await);
+        let bundle = self.bundle.as_ref()?;
+        let state = IdentitiesToCache { bundle, synced_unix: self.synced_unix, time };
+        let entries = self.ledger.entries().map(|held| (&held.terms, held.svid.as_ref()));
+        Some(ToKeep { record: self.record(bundle, time), identities: encode_identities(state, entries) })
+    }
+}
