@@ -21,16 +21,18 @@ impl Audit {
     /// Records that `caller` had `method` done to `object` (an ID, a serial).
     pub fn done(&self, caller: &Caller, method: &str, object: impl Display) {
         if self.enabled {
-            tracing::info!(target: "audit", r#type = "audit", status = "success", method, object = %object, caller = %caller, "API accessed");
+            let (object, caller) = (object.to_string(), caller.to_string());
+            tracing::info!(target: "audit", r#type = "audit", status = "success", method, object, caller, "API accessed");
         }
     }
 
     /// Records that `method` on `object` was refused, and passes the status on.
     pub fn refused(&self, caller: &Caller, method: &str, object: impl Display, status: Status) -> Status {
         if self.enabled {
+            let (object, caller) = (object.to_string(), caller.to_string());
             tracing::warn!(
-                target: "audit", r#type = "audit", status = "error", status_code = ?status.code(), status_message = status.message(),
-                method, object = %object, caller = %caller, "API accessed"
+                target: "audit", r#type = "audit", status = "error", status_code = ?status.code(),
+                status_message = status.message(), method, object, caller, "API accessed"
             );
         }
         status
