@@ -67,3 +67,6 @@ pub enum AnswerRefusal {
     #[error("an entry has an unusable {0}")]
     Entry(&'static str),
 }
+
+#[cfg(test)]
+mod tests;
