@@ -58,7 +58,7 @@ impl WorkloadApi {
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {
         let caller = caller(request)?;
-        let peer = caller.peer().map_err(|refusal| attestation_failed(refusal))?.clone();
+        let peer = caller.peer().map_err(attestation_failed)?.clone();
         let slot = self.stream_slot(&peer)?;
         let selectors = self.attest(&peer).await?;
         Subscription::begin(self.clone(), peer, selectors, slot).await
