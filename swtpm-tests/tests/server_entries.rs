@@ -108,7 +108,7 @@ type Spoil = fn(&mut types::Entry);
 #[tokio::test]
 async fn each_bound_is_refused_with_a_message_that_names_the_field() {
     let mut lab = lab().await;
-    let table: [(Spoil, &str); 27] = [
+    let table: [(Spoil, &str); 26] = [
         (|e| e.spiffe_id = None, "invalid SPIFFE ID: no SPIFFE ID given"),
         (|e| e.spiffe_id = spiffe_id(""), "invalid SPIFFE ID: path is empty"),
         (|e| e.spiffe_id.as_mut().unwrap().trust_domain = "other.example".into(), "trust domain is \"other.example\""),
@@ -131,8 +131,7 @@ async fn each_bound_is_refused_with_a_message_that_names_the_field() {
         (|e| e.dns_names = (0..257).map(|n| format!("n{n}.example")).collect(), "256 DNS names"),
         (|e| e.hint = "h".repeat(1025), "invalid hint"),
         (|e| e.hint = "a\nb".into(), "invalid hint"),
-        (|e| e.federates_with = vec!["NOT A DOMAIN".into()], "invalid federated trust domain"),
-        (|e| e.federates_with = (0..257).map(|n| format!("td{n}")).collect(), "256 federated trust domains"),
+        (|e| e.federates_with = vec!["other.example".into()], "federates_with \"other.example\": there is no bundle"),
         (|e| (e.store_svid, e.selectors) = (true, vec![selector("a:1"), selector("b:1")]), "store_svid"),
         (|e| e.id = "a/b".into(), "invalid entry ID"),
         (|e| e.id = "i".repeat(256), "invalid entry ID"),
@@ -240,15 +239,14 @@ async fn filters_know_four_ways_to_compare_sets() {
     let mut lab = lab().await;
     let parent = "/filters";
     let mut ids = Vec::new();
-    for (path, selectors, domains) in [
-        ("/filters/a", &["unix:uid:1"][..], &["one.example"][..]),
-        ("/filters/ab", &["unix:uid:1", "unix:gid:1"], &["one.example", "two.example"]),
-        ("/filters/abc", &["unix:uid:1", "unix:gid:1", "unix:path:/x"], &[]),
-        ("/filters/d", &["unix:uid:4"], &["three.example"]),
+    for (path, selectors) in [
+        ("/filters/a", &["unix:uid:1"][..]),
+        ("/filters/ab", &["unix:uid:1", "unix:gid:1"]),
+        ("/filters/abc", &["unix:uid:1", "unix:gid:1", "unix:path:/x"]),
+        ("/filters/d", &["unix:uid:4"]),
     ] {
         let entry = types::Entry {
             selectors: selectors.iter().map(|s| selector(s)).collect(),
-            federates_with: domains.iter().map(|d| (*d).to_owned()).collect(),
             hint: path.into(),
             downstream: path == "/filters/d",
             ..entry(parent, path)
@@ -260,20 +258,16 @@ async fn filters_know_four_ways_to_compare_sets() {
         let place = |id: &String| ids.iter().position(|known| known == id).expect("one of these");
         found.iter().map(place).collect()
     };
-    for (how, by_selectors, by_domains) in [
-        (MatchBehavior::MatchExact, vec![1], vec![1]),
-        (MatchBehavior::MatchSubset, vec![0, 1], vec![0, 1]),
-        (MatchBehavior::MatchSuperset, vec![1, 2], vec![1]),
-        (MatchBehavior::MatchAny, vec![0, 1, 2], vec![0, 1]),
+    for (how, expected) in [
+        (MatchBehavior::MatchExact, vec![1]),
+        (MatchBehavior::MatchSubset, vec![0, 1]),
+        (MatchBehavior::MatchSuperset, vec![1, 2]),
+        (MatchBehavior::MatchAny, vec![0, 1, 2]),
     ] {
         let selectors = vec![selector("unix:gid:1"), selector("unix:uid:1"), selector("unix:uid:1")];
         let selectors = types::SelectorMatch { selectors, r#match: how.into() };
         let filter = list_entries_request::Filter { by_selectors: Some(selectors), ..Default::default() };
-        assert_eq!(places(lab.list(by(filter)).await), by_selectors, "selectors {how:?}");
-        let trust_domains = vec!["two.example".into(), "spiffe://one.example".into()];
-        let domains = types::FederatesWithMatch { trust_domains, r#match: how.into() };
-        let filter = list_entries_request::Filter { by_federates_with: Some(domains), ..Default::default() };
-        assert_eq!(places(lab.list(by(filter)).await), by_domains, "federates with {how:?}");
+        assert_eq!(places(lab.list(by(filter)).await), expected, "{how:?}");
     }
     let filter = list_entries_request::Filter { by_hint: Some("/filters/ab".into()), ..Default::default() };
     assert_eq!(places(lab.list(by(filter)).await), [1]);

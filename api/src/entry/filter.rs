@@ -180,3 +180,36 @@ fn federates_with(filter: &types::FederatesWithMatch) -> Result<(Vec<TrustDomain
     domains.dedup();
     Ok((domains, SetMatch::from_pb(filter.r#match)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn federated_trust_domains_are_compared_in_four_ways() {
+        let trust_domain = TrustDomain::new("td").unwrap();
+        let id = |path: &str| Some(types::Spiffeid { trust_domain: "td".into(), path: path.into() });
+        let stored_entry = |domains: &[&str]| {
+            let entry = types::Entry {
+                id: "e".into(),
+                spiffe_id: id("/w"),
+                parent_id: id("/p"),
+                selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }],
+                federates_with: domains.iter().map(|d| (*d).to_owned()).collect(),
+                ..Default::default()
+            };
+            RegistrationEntry::from_pb(&entry, &trust_domain).unwrap()
+        };
+        let stored = [&["one"][..], &["one", "two"], &["one", "two", "three"], &[]].map(stored_entry);
+        for (number, expected) in [(0, &[1][..]), (1, &[0, 1]), (2, &[1, 2]), (3, &[0, 1, 2])] {
+            let trust_domains = vec!["two".into(), "spiffe://one".into(), "two".into()];
+            let filter = entry::list_entries_request::Filter {
+                by_federates_with: Some(types::FederatesWithMatch { trust_domains, r#match: number }),
+                ..Default::default()
+            };
+            let filter = EntryFilter::from_pb(Some(&filter), &trust_domain).unwrap();
+            let found: Vec<usize> = (0..stored.len()).filter(|place| filter.matches(&stored[*place])).collect();
+            assert_eq!(found, expected, "match {number}");
+        }
+    }
+}
