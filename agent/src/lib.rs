@@ -11,6 +11,7 @@ pub mod agent_key;
 pub mod agent_record;
 pub mod cli;
 pub mod config;
+pub mod confinement;
 pub mod durable_file;
 pub mod endpoints;
 pub mod identities;

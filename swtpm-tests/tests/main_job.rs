@@ -54,6 +54,22 @@ fn users_of_an_attested_device_get_their_own_svid_and_strangers_none() {
 }
 
 #[test]
+fn an_agent_keeps_no_capability_that_it_has_no_use_for() {
+    let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
+    lab.device.start();
+    lab.device.expect_identity(ALICE);
+    let pid = lab.device.process().expect("started").pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent runs");
+    let held = |set: &str| {
+        let line = status.lines().find(|line| line.starts_with(set)).expect("the set is listed");
+        u64::from_str_radix(line.split_whitespace().nth(1).expect("a number"), 16).expect("hexadecimal")
+    };
+    let dac_override = 1 << 1;
+    assert_eq!(held("CapEff:") & !dac_override, 0, "{status}");
+    assert_eq!(held("CapPrm:") & !dac_override, 0, "{status}");
+}
+
+#[test]
 fn reboot_without_a_server_serves_the_same_svids_from_the_sealed_cache() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
     lab.device.start();

@@ -10,6 +10,7 @@ use tokio::runtime;
 use tracing::{error, warn};
 
 use crate::config::{AgentConfig, Override};
+use crate::confinement::confine;
 
 const DEFAULT_CONFIG: &str = "conf/agent/agent.conf";
 /// Files we make are nobody else's business. Source: SPIRE, which sets the same.
@@ -84,15 +85,19 @@ impl Run {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
         let config = self.file.load(&self.overrides())?;
         umask(Mode::from_bits_truncate(UMASK));
+        let confined = confine(&config).map_err(|error| CommandError::Run(error.into()))?;
         logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
-        for warning in &config.warnings {
+        for warning in config.warnings.iter().map(String::as_str).chain(confined) {
             warn!("{warning}");
         }
         // One thread: an idle agent on a small device should cost one stack, and what blocks runs on threads of its own.
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CommandError::Run(error.into()))?;
         let said_on_stderr = config.log.file.is_none();
-        match runtime.block_on(crate::run::run(config)) {
+        let ended = runtime.block_on(crate::run::run(config));
+        // Threads that hang in somebody's file system or user database must not keep the process alive.
+        runtime.shutdown_background();
+        match ended {
             Ok(()) => Ok(Reply::default()),
             Err(failure) => {
                 error!(error = describe(&failure), "agent stopped");

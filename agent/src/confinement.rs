@@ -1,0 +1,31 @@
+//! What the process gives up before it serves anybody: every capability that an agent has no use for.
+//!
+//! Source: capabilities(7). An agent started without privilege has nothing to give up and loses nothing here.
+
+use ironroot_attest::workload::capabilities::{
+    Capability, CapabilityError, NEEDED_TO_DISCOVER_PATHS, drop_all_except, missing_to_discover_paths,
+};
+
+use crate::config::AgentConfig;
+
+/// Drops capabilities for good; what the operator should know if configuration asks for one that is not there. Must run
+/// while the process has one thread, so before the log, which may have one.
+pub fn confine(config: &AgentConfig) -> Result<Option<&'static str>, CapabilityError> {
+    let discovers = config.workload_attestor.discover_workload_path;
+    let warning = if discovers { missing_to_discover_paths()? } else { None };
+    drop_all_except(&kept(config))?;
+    Ok(warning)
+}
+
+/// The chip's device node and the configured directories may belong to another user, also when they are opened again; paths
+/// of other users' processes and a health port below 1024 are asked for by configuration.
+fn kept(config: &AgentConfig) -> Vec<Capability> {
+    let mut kept = vec![Capability::CAP_DAC_OVERRIDE];
+    if config.workload_attestor.discover_workload_path {
+        kept.push(NEEDED_TO_DISCOVER_PATHS);
+    }
+    if config.health_checks.is_some() {
+        kept.push(Capability::CAP_NET_BIND_SERVICE);
+    }
+    kept
+}
