@@ -6,7 +6,7 @@
 //! ```text
 //!  bytes ── pb ──► entry · bundle · svid · mask · permission ──► server, agent
 //!                  spiffe_id (selectors: ironroot-attest)
-//!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) 
+//!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority)
 //!  files, flags ── settings (HCL with lines) · command_line · logging
 //! ```
 

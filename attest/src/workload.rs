@@ -34,7 +34,9 @@ pub const MAX_SUPPLEMENTARY_GROUPS: usize = 1024;
 #[derive(Debug, Error)]
 pub enum WorkloadRefusal {
     /// The kernel reports PID 0: the peer is invisible from here, so nothing can be read about it.
-    #[error("caller (uid {uid}) is in another PID namespace that the agent cannot see into; run the agent in the host's")]
+    #[error(
+        "caller (uid {uid}) is in another PID namespace that the agent cannot see into; run the agent in the host's"
+    )]
     OtherPidNamespace {
         /// The caller's user ID.
         uid: u32,
@@ -46,7 +48,9 @@ pub enum WorkloadRefusal {
         pid: i32,
     },
     /// The process lives but /proc does not show it.
-    #[error("process {pid} is hidden from the agent by /proc's hidepid option (give the agent CAP_SYS_PTRACE or the gid= group)")]
+    #[error(
+        "process {pid} is hidden from the agent by /proc's hidepid option (give the agent CAP_SYS_PTRACE or the gid= group)"
+    )]
     Hidden {
         /// Its PID.
         pid: i32,

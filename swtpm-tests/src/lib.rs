@@ -12,6 +12,6 @@ pub mod scripted_server;
 pub mod server_client;
 pub mod softhsm;
 pub mod swtpm;
-pub mod tpm2_pkcs11;
 pub mod toy_ca;
+pub mod tpm2_pkcs11;
 pub mod workload_client;

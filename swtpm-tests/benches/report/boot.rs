@@ -20,7 +20,8 @@ pub fn report(lab: &mut Lab) {
         lab.device.power_cycle();
         let began = Instant::now();
         lab.device.start();
-        let served = runtime().block_on(workload_client::first_svid(&lab.device.socket(), began, Duration::from_secs(30)));
+        let served =
+            runtime().block_on(workload_client::first_svid(&lab.device.socket(), began, Duration::from_secs(30)));
         boots.push(served.expect("served offline").1.as_secs_f64() * 1e3);
     }
     let (boot, unseal) = (percentile(&mut boots, 0.5), percentile(&mut unseals, 0.5));

@@ -30,10 +30,16 @@ pub fn report(lab: &mut Lab) {
         settled(pid)
     });
     row("agent memory (PSS), idle", &format!("{idle:.1} MB"), "≤ 12 MB");
-    row(&format!("agent memory (PSS), {WORKLOADS} workloads with open streams"), &format!("{crowded:.1} MB"), "≤ 20 MB");
+    row(
+        &format!("agent memory (PSS), {WORKLOADS} workloads with open streams"),
+        &format!("{crowded:.1} MB"),
+        "≤ 20 MB",
+    );
     let device_binary = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/device/ironroot-agent");
     match std::fs::metadata(&device_binary) {
-        Ok(file) => row("agent binary, stripped, profile `device`", &format!("{:.1} MB", file.len() as f64 / 1e6), "≤ 10 MB"),
+        Ok(file) => {
+            row("agent binary, stripped, profile `device`", &format!("{:.1} MB", file.len() as f64 / 1e6), "≤ 10 MB")
+        }
         Err(_) => row("agent binary, stripped, profile `device`", "not built", "≤ 10 MB"),
     }
 }

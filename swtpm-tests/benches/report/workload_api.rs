@@ -27,7 +27,9 @@ pub fn report(lab: &Lab) {
         }
         (fresh, reused)
     });
-    let figures = |samples: &mut Vec<f64>| format!("p50 {:.2} ms, p99 {:.2} ms", percentile(samples, 0.5), percentile(samples, 0.99));
+    let figures = |samples: &mut Vec<f64>| {
+        format!("p50 {:.2} ms, p99 {:.2} ms", percentile(samples, 0.5), percentile(samples, 0.99))
+    };
     row("FetchX509SVID, new connection, attestation and first message", &figures(&mut fresh), "p50 ≤ 1 ms");
     row("FetchX509SVID, new stream on an open connection", &figures(&mut reused), "-");
 }
