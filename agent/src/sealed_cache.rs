@@ -13,6 +13,7 @@ mod refusal;
 mod write_plan;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -62,6 +63,9 @@ pub struct SealedCache {
     ek_sha256: Option<[u8; 32]>,
     /// A file was removed, its copies are not worthless yet.
     increment_owed: bool,
+    /// Generation of the file that was written or read last, be it that the counter was never raised to it. Held while the
+    /// file is replaced: a write whose caller was cut short goes on beside the next one.
+    newest: Arc<Mutex<u64>>,
 }
 
 /// A file that has been read, nothing of it decrypted yet.
@@ -75,16 +79,28 @@ impl SealedCache {
     /// `counter_index`.
     pub fn new(tpm: Tpm, directory: &Path, pcrs: PcrSelection, counter_index: u32) -> Self {
         let path = directory.join(FILE_NAME);
-        let (record_key, identities_key, ek_sha256) = (None, None, None);
-        Self { tpm, path, pcrs, counter_index, record_key, identities_key, ek_sha256, increment_owed: false }
+        Self {
+            tpm,
+            path,
+            pcrs,
+            counter_index,
+            record_key: None,
+            identities_key: None,
+            ek_sha256: None,
+            increment_owed: false,
+            newest: Arc::default(),
+        }
     }
 
     /// Reads the file; `None` if there is none, which a first boot is.
-    pub async fn open(&self) -> Result<Option<SealedFile>, CacheRefusal> {
+    pub async fn open(&mut self) -> Result<Option<SealedFile>, CacheRefusal> {
         let Some(bytes) = durable_file::read(&self.path, MAX_CACHE_BYTES).map_err(unreadable)? else { return Ok(None) };
         let envelope = Envelope::parse(&bytes)?;
         let index = self.counter_index;
         let counter = self.tpm.run("read cache counter", move |chip| chip.counter_read(index)).await;
+        if matches!(counter, Ok(Some(counter)) if is_current(envelope.generation, counter)) {
+            *lock(&self.newest) = envelope.generation;
+        }
         Ok(Some(SealedFile { envelope, counter }))
     }
 
@@ -130,8 +146,15 @@ impl SealedCache {
 
     /// Replaces the file. With `increment`, every file written before is worthless afterwards: the new file is on the disk
     /// under the counter's next value before the counter is raised, and both values are good for it.
+    ///
+    /// A file that the counter was never raised to becomes worthless too: the counter is raised to it, and past it.
     pub async fn store(&mut self, record: &AgentRecord, identities: &[u8], increment: bool) -> Result<(), CacheError> {
-        let counter = self.counter().await?;
+        let mut counter = self.counter().await?;
+        let is_behind = counter.checked_add(1) == Some(self.newest().await);
+        if is_behind {
+            counter = self.increment().await?;
+        }
+        let increment = increment || is_behind;
         let ek_sha256 = self.ek_sha256().await?;
         let record_key = self.sealed_key(SectionKind::Record).await?;
         let identities_key = self.sealed_key(SectionKind::Identities).await?;
@@ -142,9 +165,13 @@ impl SealedCache {
             (SectionKind::Identities, &identities_key, identities),
         ];
         let file = envelope::encode(generation, &ek_sha256, &sections).ok_or(CacheError::Encode)?;
-        let path = self.path.clone();
+        let (path, newest) = (self.path.clone(), Arc::clone(&self.newest));
         // An fsync may take a second on worn flash: not on the runtime's thread.
-        let written = tokio::task::spawn_blocking(move || durable_file::replace(&path, &file)).await;
+        let written = tokio::task::spawn_blocking(move || {
+            let mut newest = lock(&newest);
+            durable_file::replace(&path, &file).map(|()| *newest = generation)
+        });
+        let written = written.await;
         written.unwrap_or_else(|_| Err(std::io::Error::other("write panicked"))).map_err(CacheError::Io)?;
         if increment {
             self.increment().await?;
@@ -160,10 +187,19 @@ impl SealedCache {
         self.increment_owed |= self.path.symlink_metadata().is_ok();
         durable_file::remove(&self.path).map_err(CacheError::Io)?;
         if self.increment_owed {
-            self.increment().await?;
+            // Twice if the file was ahead of the counter: raised once, the counter would make its copies current.
+            if self.increment().await? <= self.newest().await {
+                self.increment().await?;
+            }
             self.increment_owed = false;
         }
         Ok(())
+    }
+
+    /// Waits for a write that is still under way.
+    async fn newest(&self) -> u64 {
+        let newest = Arc::clone(&self.newest);
+        tokio::task::spawn_blocking(move || *lock(&newest)).await.unwrap_or(0)
     }
 
     async fn unseal(&self, section: &Section) -> Result<(SealedKey, Zeroizing<Vec<u8>>), CacheRefusal> {
@@ -199,10 +235,10 @@ impl SealedCache {
         counter.map_err(|e| CacheError::Tpm("read the cache counter", e))
     }
 
-    async fn increment(&self) -> Result<(), CacheError> {
+    async fn increment(&self) -> Result<u64, CacheError> {
         let index = self.counter_index;
         let raised = self.tpm.run("raise cache counter", move |chip| chip.counter_increment(index)).await;
-        raised.map(drop).map_err(|e| CacheError::Tpm("raise the cache counter", e))
+        raised.map_err(|e| CacheError::Tpm("raise the cache counter", e))
     }
 
     async fn ek_sha256(&mut self) -> Result<[u8; 32], CacheError> {
@@ -226,6 +262,11 @@ impl SealedFile {
             Err(_) => Err(CacheRefusal::CounterBehind { file, counter: None }),
         }
     }
+}
+
+/// A number: as good after a panic as before.
+fn lock(newest: &Mutex<u64>) -> MutexGuard<'_, u64> {
+    newest.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unreadable(error: std::io::Error) -> CacheRefusal {

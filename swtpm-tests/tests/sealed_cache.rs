@@ -251,6 +251,40 @@ async fn a_power_cut_between_write_and_increment_loses_neither_file_nor_protecti
     assert!(matches!(refused, Err(CacheRefusal::RolledBack { .. })), "{refused:?}");
 }
 
+/// On `chip`, whose counter is one behind the file in `device`.
+async fn refuses_again(device: &Device, chip: &Swtpm, ahead: &[u8]) {
+    device.put(ahead);
+    let mut cache = device.cache_on(chip, pcrs("7")).await;
+    let file = cache.open().await.expect("opened").expect("there is a file");
+    let refused = cache.identities(&file, &trust_domain()).await;
+    assert!(matches!(refused, Err(CacheRefusal::RolledBack { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_the_counter_was_never_raised_to_is_worthless_once_replaced_or_wiped() {
+    let device = Device::new();
+    device.store("/old", true).await;
+    let chips = [(); 2].map(|()| device.chip.clone_state().expect("a chip with the same state"));
+    device.store("/ahead", true).await;
+    let ahead = device.bytes();
+    let [mut replaced, mut wiped] = chips;
+
+    replaced.power_cycle().expect("power cycle");
+    let mut cache = device.cache_on(&replaced, pcrs("7")).await;
+    cache.open().await.expect("opened").expect("there is a file");
+    let (record, identities) = content("/next");
+    cache.store(&record, &identities, false).await.expect("stored");
+    assert_eq!(path_of(&restore(&mut cache).await.0.expect("identities")), "/next");
+    refuses_again(&device, &replaced, &ahead).await;
+
+    device.put(&ahead);
+    wiped.power_cycle().expect("power cycle");
+    let mut cache = device.cache_on(&wiped, pcrs("7")).await;
+    cache.open().await.expect("opened").expect("there is a file");
+    cache.wipe().await.expect("wiped");
+    refuses_again(&device, &wiped, &ahead).await;
+}
+
 #[tokio::test]
 async fn refuses_a_file_when_the_counter_is_gone() {
     let device = Device::new();
