@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 /// Descriptors the agent keeps for itself: files, server channel, TPM.
@@ -26,7 +27,7 @@ pub struct Limits {
     pub max_connections_per_user: usize,
     /// Open streams of one user.
     pub max_streams_per_user: usize,
-    /// Attestations of one user at the same time.
+    /// Attestations of one user at the same time; more wait for their turn.
     pub max_attestations_per_user: usize,
     /// Connections and requests of one user that go through at once.
     pub burst_per_user: u32,
@@ -52,7 +53,6 @@ impl Default for Limits {
 pub(super) enum Kind {
     Connection,
     Stream,
-    Attestation,
 }
 
 /// The books: who occupies what.
@@ -73,13 +73,14 @@ struct State {
 
 #[derive(Debug)]
 struct User {
-    held: [usize; 3],
+    held: [usize; 2],
+    attestations: Arc<Semaphore>,
     tokens: f64,
     counted: Instant,
     logged: Option<Instant>,
 }
 
-/// One connection, stream or attestation of a user; given back on drop.
+/// One connection or stream of a user; given back on drop.
 #[derive(Debug)]
 pub(super) struct Slot {
     admission: Admission,
@@ -134,6 +135,12 @@ impl Admission {
         allowed
     }
 
+    /// A permit of these is an attestation of `uid`. Waited for, first come first served: when an identity is renewed, all
+    /// streams of its user are attested again at once.
+    pub fn attestations(&self, uid: u32, now: Instant) -> Arc<Semaphore> {
+        self.state().user(uid, &self.0.limits, now).attestations.clone()
+    }
+
     /// Whether a refusal of `uid` should be logged now: once in a while is enough.
     pub fn should_log(&self, uid: u32, now: Instant) -> bool {
         let mut state = self.state();
@@ -155,7 +162,6 @@ impl Limits {
         match kind {
             Kind::Connection => self.max_connections_per_user,
             Kind::Stream => self.max_streams_per_user,
-            Kind::Attestation => self.max_attestations_per_user,
         }
     }
 }
@@ -165,10 +171,12 @@ impl State {
     fn user(&mut self, uid: u32, limits: &Limits, now: Instant) -> &mut User {
         if self.users.len() >= MAX_IDLE_USERS && !self.users.contains_key(&uid) {
             let rested = |user: &User| user.refilled(limits, now) >= f64::from(limits.burst_per_user);
-            self.users.retain(|_, user| user.held != [0; 3] || !rested(user));
+            let idle = |user: &User| {
+                user.held == [0; 2] && user.attestations.available_permits() >= limits.max_attestations_per_user
+            };
+            self.users.retain(|_, user| !idle(user) || !rested(user));
         }
-        let fresh = User { held: [0; 3], tokens: limits.burst_per_user.into(), counted: now, logged: None };
-        let user = self.users.entry(uid).or_insert(fresh);
+        let user = self.users.entry(uid).or_insert_with(|| User::new(limits, now));
         user.tokens = user.refilled(limits, now);
         user.counted = now.max(user.counted);
         user
@@ -176,6 +184,16 @@ impl State {
 }
 
 impl User {
+    fn new(limits: &Limits, now: Instant) -> Self {
+        Self {
+            held: [0; 2],
+            attestations: Arc::new(Semaphore::new(limits.max_attestations_per_user)),
+            tokens: limits.burst_per_user.into(),
+            counted: now,
+            logged: None,
+        }
+    }
+
     fn refilled(&self, limits: &Limits, now: Instant) -> f64 {
         let passed = now.saturating_duration_since(self.counted).as_secs_f64();
         (self.tokens + passed * f64::from(limits.rate_per_user)).min(limits.burst_per_user.into())
@@ -211,13 +229,23 @@ mod tests {
     #[test]
     fn a_user_at_its_bound_is_refused_and_others_are_not() {
         let (admission, now) = admission();
-        for (kind, most) in [(Kind::Connection, 2), (Kind::Stream, 3), (Kind::Attestation, 1)] {
+        for (kind, most) in [(Kind::Connection, 2), (Kind::Stream, 3)] {
             let mut held: Vec<Slot> = (0..most).map(|_| admission.occupy(1, kind, now).expect("in bounds")).collect();
             assert!(admission.occupy(1, kind, now).is_none());
             assert!(admission.occupy(2, kind, now).is_some());
             held.pop();
             assert!(admission.occupy(1, kind, now).is_some(), "what is given back can be had again");
         }
+    }
+
+    #[test]
+    fn attestations_take_turns_within_a_user_only() {
+        let (admission, now) = admission();
+        let first = admission.attestations(1, now).try_acquire_owned().expect("its turn");
+        assert!(admission.attestations(1, now).try_acquire_owned().is_err());
+        assert!(admission.attestations(2, now).try_acquire_owned().is_ok());
+        drop(first);
+        assert!(admission.attestations(1, now).try_acquire_owned().is_ok());
     }
 
     #[test]

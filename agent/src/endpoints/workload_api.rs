@@ -27,7 +27,7 @@ use subscription::{Message, Subscription};
 
 /// Keeps browsers and naive proxies from being talked into asking. Source: SPIFFE_Workload_Endpoint.md §3.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
-/// How long one attestation may take; longer means a file system or user database that hangs.
+/// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A message stream to a workload.
@@ -75,13 +75,15 @@ impl WorkloadApi {
 
     /// Finds out who `peer` is now, off the runtime's threads.
     async fn attest(&self, peer: &Peer) -> Result<SelectorSet, Status> {
-        let slot = self.0.admission.occupy(peer.uid(), Kind::Attestation, Instant::now());
-        let slot = slot.ok_or_else(|| Status::unavailable("too many attestations of this user are in progress"))?;
+        let turns = self.0.admission.attestations(peer.uid(), Instant::now());
+        let Ok(Ok(turn)) = tokio::time::timeout(ATTESTATION_DEADLINE, turns.acquire_owned()).await else {
+            return Err(Status::unavailable("too many attestations of this user are in progress"));
+        };
         let (attestor, caller) = (self.0.attestor.clone(), peer.clone());
         let job = tokio::task::spawn_blocking(move || {
             let attested = attestor.attest(&caller);
             // Held until the thread is really free, also when nobody waits any more.
-            drop(slot);
+            drop(turn);
             attested
         });
         match tokio::time::timeout(ATTESTATION_DEADLINE, job).await {
