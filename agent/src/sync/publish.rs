@@ -52,8 +52,12 @@ impl Synchronizer {
         }
     }
 
-    /// Writes what must be written; how long the rest may wait.
+    /// Writes what must be written; how long the rest may wait. An agent that knows neither itself nor an identity writes
+    /// nothing: what is on the disk, though it was refused at the start, may be good again after the next one.
     pub(super) async fn keep(&mut self, flush: bool) -> Option<Duration> {
+        if self.agent.is_none() && self.ledger.entries().next().is_none() {
+            return None;
+        }
         let refresh = self.parts.max_age.map_or(REFRESH_INTERVAL, |age| REFRESH_INTERVAL.min(age / 8));
         self.changes.any |= self.ready && !self.banned && self.kept.last.elapsed() >= refresh;
         let plan = self.parts.memory.plan(self.changes, flush);
