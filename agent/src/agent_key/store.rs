@@ -95,7 +95,8 @@ impl KeyStore {
             KeyPlace::Disk { .. } | KeyPlace::Memory => AgentKey::Software(Arc::new(SoftwareKey::generate()?)),
         };
         let slot = self.free_slot()?;
-        self.write_slot(slot, &key)?;
+        let (place, made) = (self.place.clone(), key.clone());
+        on_disk(move || write_slot(&place, slot, &made)).await?;
         self.slots[slot] = Slot::Key(key.clone());
         Ok(key)
     }
@@ -121,7 +122,8 @@ impl KeyStore {
         let blob = tpm.run("create attestation key", |chip| chip.create_attestation_key()).await;
         let blob = blob.map_err(KeyError::Tpm)?;
         if let KeyPlace::Tpm { directory, .. } = &self.place {
-            write_blob(&attestation_key_path(directory), &blob)?;
+            let (path, made) = (attestation_key_path(directory), blob.clone());
+            on_disk(move || write_blob(&path, &made)).await?;
         }
         self.attestation_key = Some(blob.clone());
         Ok(blob)
@@ -156,18 +158,23 @@ impl KeyStore {
         };
         Ok(key.map_or(Slot::Empty, Slot::Key))
     }
+}
 
-    fn write_slot(&self, slot: usize, key: &AgentKey) -> Result<(), KeyError> {
-        match (&self.place, key) {
-            (KeyPlace::Tpm { directory, .. }, AgentKey::Tpm(key)) => {
-                write_blob(&slot_path(directory, slot, "tpm"), key.blob())
-            }
-            (KeyPlace::Disk { directory }, AgentKey::Software(key)) => {
-                write_file(&slot_path(directory, slot, "key"), key.pkcs8())
-            }
-            _ => Ok(()),
+fn write_slot(place: &KeyPlace, slot: usize, key: &AgentKey) -> Result<(), KeyError> {
+    match (place, key) {
+        (KeyPlace::Tpm { directory, .. }, AgentKey::Tpm(key)) => {
+            write_blob(&slot_path(directory, slot, "tpm"), key.blob())
         }
+        (KeyPlace::Disk { directory }, AgentKey::Software(key)) => {
+            write_file(&slot_path(directory, slot, "key"), key.pkcs8())
+        }
+        _ => Ok(()),
     }
+}
+
+/// An fsync may take a second on worn flash: not on the thread that serves workloads.
+async fn on_disk(write: impl FnOnce() -> Result<(), KeyError> + Send + 'static) -> Result<(), KeyError> {
+    tokio::task::spawn_blocking(write).await.unwrap_or(Err(KeyError::Crypto("finish writing a key")))
 }
 
 fn slot_path(directory: &Path, slot: usize, extension: &str) -> PathBuf {
