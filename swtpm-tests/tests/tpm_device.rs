@@ -11,11 +11,13 @@ use ironroot_attest::tpm::{
 use ironroot_lab::manufacturer::{EkKind, Manufacturer, ek_public_key};
 use ironroot_lab::swtpm::Swtpm;
 use spki::SubjectPublicKeyInfoRef;
+use tss_esapi::attributes::NvIndexAttributesBuilder;
+use tss_esapi::constants::NvIndexType;
 use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::resource_handles::Provision;
+use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{Digest, DigestValues};
+use tss_esapi::structures::{Digest, DigestValues, MaxNvBuffer, NvPublicBuilder};
 
 fn chip() -> Swtpm {
     Swtpm::start().expect("swtpm starts")
@@ -333,6 +335,29 @@ fn delete_counter(chip: &Swtpm) {
         esys.nv_undefine_space(Provision::Owner, NvIndexHandle::from(handle))
     })
     .expect("deleted");
+}
+
+#[test]
+fn an_index_that_can_be_set_to_any_number_is_no_counter() {
+    let chip = chip();
+    let attributes = NvIndexAttributesBuilder::new().with_nv_index_type(NvIndexType::Ordinary);
+    let attributes = attributes.with_auth_read(true).with_auth_write(true).with_owner_write(true).build();
+    let public = NvPublicBuilder::new()
+        .with_nv_index(NvIndexTpmHandle::new(DEFAULT_COUNTER_INDEX).expect("an NV index"))
+        .with_index_name_algorithm(HashingAlgorithm::Sha256)
+        .with_index_attributes(attributes.expect("legal attributes"))
+        .with_data_area_size(8)
+        .build();
+    let mut esys = chip.esys().expect("the TPM answers");
+    esys.execute_with_session(Some(AuthSession::Password), |esys| {
+        let index = esys.nv_define_space(Provision::Owner, None, public.expect("a legal index"))?;
+        let value = MaxNvBuffer::try_from(7u64.to_be_bytes().to_vec())?;
+        esys.nv_write(NvAuth::NvIndex(index), index, value, 0)
+    })
+    .expect("written");
+    drop(esys);
+    let error = run_err(&open(&chip), |chip| chip.counter_read(DEFAULT_COUNTER_INDEX));
+    assert!(matches!(error, TpmError::Argument(_)), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::structures::{NvPublic, NvPublicBuilder};
 
 use super::TpmError;
-use super::connection::{Chip, Connection, EMPTY_PASSWORD};
+use super::connection::{Chip, Connection, EMPTY_PASSWORD, NO_SESSION};
 use super::nv::nv_index;
 use super::response_code as rc;
 
@@ -51,6 +51,11 @@ impl Connection {
             return Ok(None);
         }
         let read = self.with_nv_index(index, |tpm, handle| {
+            let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
+            // A counter that was deleted comes back higher; an ordinary index in its place would hold any number.
+            if !matches!(public.attributes().index_type(), Ok(NvIndexType::Counter)) {
+                return Err(TpmError::Argument("the counter's NV index holds something that is not a counter"));
+            }
             tpm.command("TPM2_NV_Read", EMPTY_PASSWORD, |esys| {
                 esys.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_BYTES, 0)
             })
