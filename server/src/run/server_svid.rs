@@ -13,6 +13,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::{RunError, now_unix};
 use crate::ca::CertificateAuthority;
 
+/// The clock is looked at no less often than this: it may have been set.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Wait before another try when the token cannot sign.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -44,10 +46,8 @@ impl ServerSvid {
     pub(super) async fn keep_current(mut self) {
         let mut bundle = self.ca.bundle();
         loop {
-            let half = (self.lifetime.not_after_unix - self.lifetime.issued_unix) / 2;
-            let due = self.lifetime.issued_unix + half - now_unix();
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(due.max(0).unsigned_abs())) => {}
+                () = self.lifetime.is_half_over() => {}
                 Ok(()) = bundle.changed() => {}
             }
             match sign(&self.ca, now_unix()).await {
@@ -67,6 +67,23 @@ impl ServerSvid {
     }
 }
 
+impl Lifetime {
+    /// Done at half of it, also when the clock is set forward past that or back to before it began: clients whose clocks are
+    /// right would refuse the certificate.
+    async fn is_half_over(&self) {
+        while let Some(wait) = self.wait(now_unix()) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn wait(&self, now_unix: i64) -> Option<Duration> {
+        let half = (self.not_after_unix - self.issued_unix).max(2) / 2;
+        let due = self.issued_unix + half - now_unix;
+        let in_its_time = now_unix >= self.issued_unix && due > 0;
+        in_its_time.then(|| Duration::from_secs(due.unsigned_abs()).min(LONGEST_WAIT))
+    }
+}
+
 async fn sign(ca: &CertificateAuthority, now_unix: i64) -> Result<(CertifiedKey, Lifetime), RunError> {
     let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("key generation needs only randomness");
     let spki = key.public_key().as_der().expect("a P-256 key has a SubjectPublicKeyInfo");
@@ -77,4 +94,21 @@ async fn sign(ca: &CertificateAuthority, now_unix: i64) -> Result<(CertifiedKey,
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec()));
     let certified = CertifiedKey::from_der(chain, key, &provider()).expect("the certificate is for this key");
     Ok((certified, Lifetime { issued_unix: now_unix, not_after_unix: issued.not_after_unix }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_is_replaced_at_half_its_life_or_when_the_clock_left_it() {
+        let lifetime = Lifetime { issued_unix: 1000, not_after_unix: 4600 };
+        assert_eq!(lifetime.wait(1000), Some(LONGEST_WAIT));
+        assert_eq!(lifetime.wait(2797), Some(Duration::from_secs(3)));
+        for replaced_at in [2800, 9_999_999, 999, 0] {
+            assert_eq!(lifetime.wait(replaced_at), None, "{replaced_at}");
+        }
+        let last_second = Lifetime { issued_unix: 1000, not_after_unix: 1001 };
+        assert_eq!(last_second.wait(1000), Some(Duration::from_secs(1)), "the token is not asked without a pause");
+    }
 }
