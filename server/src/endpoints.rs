@@ -25,9 +25,11 @@ use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
 use ironroot_api::{SpiffeId, TrustDomain};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 pub use accept::{Accepted, accept};
 pub use audit::Audit;
@@ -48,8 +50,10 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
 /// Largest request accepted, bytes: a batch of 10,000 entries.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
-/// Largest first message of a stranger, bytes: evidence is at most 64 kB.
+/// Largest message of a stranger, bytes: evidence is at most 64 kB.
 const MAX_AGENT_REQUEST_BYTES: usize = 256 * 1024;
+/// Largest GetBundle request accepted, bytes: a mask, from anyone.
+const MAX_BUNDLE_REQUEST_BYTES: usize = 4 * 1024;
 
 /// What every service of the server works on.
 #[derive(Debug)]
@@ -87,6 +91,9 @@ pub fn router(shared: &Arc<Shared>, listener: Listener) -> Router {
     let agent = AgentServer::new(agent_api::AgentApi(shared.clone(), listener));
     let entry = EntryServer::new(entry_api::EntryApi(shared.clone(), listener));
     let device = DeviceServer::new(device_api::DeviceApi(shared.clone(), listener));
+    let svid = SvidServer::new(svid_api::SvidApi(shared.clone(), listener));
+    let bundle = BundleServer::new(bundle_api::BundleApi(shared.clone()));
+    let known = no_strangers(shared, listener);
     let mut server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
@@ -99,10 +106,25 @@ pub fn router(shared: &Arc<Shared>, listener: Listener) -> Router {
     server
         .add_optional_service((listener == Listener::Local).then_some(health))
         .add_service(agent.max_decoding_message_size(MAX_AGENT_REQUEST_BYTES))
-        .add_service(entry.max_decoding_message_size(MAX_REQUEST_BYTES))
-        .add_service(device.max_decoding_message_size(MAX_REQUEST_BYTES))
-        .add_service(SvidServer::new(svid_api::SvidApi(shared.clone(), listener)))
-        .add_service(BundleServer::new(bundle_api::BundleApi(shared.clone())))
+        .add_service(InterceptedService::new(entry.max_decoding_message_size(MAX_REQUEST_BYTES), known.clone()))
+        .add_service(InterceptedService::new(device.max_decoding_message_size(MAX_REQUEST_BYTES), known.clone()))
+        .add_service(InterceptedService::new(svid, known))
+        .add_service(bundle.max_decoding_message_size(MAX_BUNDLE_REQUEST_BYTES))
+}
+
+/// Refuses who shows no certificate before its request is read: those of these services are large, and strangers any number.
+/// What others may do each call decides.
+fn no_strangers(shared: &Arc<Shared>, listener: Listener) -> impl Interceptor + Clone + use<> {
+    let shared = shared.clone();
+    move |request: Request<()>| {
+        let caller = Caller::of(&request, listener)?;
+        match caller.is_stranger() {
+            true => {
+                Err(shared.audit.denied(&caller, Status::permission_denied("this call needs a client certificate")))
+            }
+            false => Ok(request),
+        }
+    }
 }
 
 /// An item of a batch that went well.

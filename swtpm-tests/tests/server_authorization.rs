@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::{AgentX509svidParams, BanAgentRequest, DeleteAgentRequest, RenewAgentRequest};
-use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::entry::{BatchDeleteEntryRequest, GetAuthorizedEntriesRequest};
+use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
@@ -286,4 +288,19 @@ async fn still_administers(channel: &Channel) -> bool {
         whom: For::Administrators,
     };
     call(channel, &count).await == Outcome::LetIn
+}
+
+#[tokio::test]
+async fn a_strangers_request_is_refused_before_it_is_read() {
+    let server = Server::start(&ServerOptions::default());
+    let stranger = ServerClient::new(&server).await.anonymous().await;
+    // More than any service takes: whoever is read first and asked for a certificate then is told OutOfRange.
+    let ids = vec!["x".repeat(17 * 1024 * 1024)];
+    let refused = EntryClient::new(stranger.clone()).batch_delete_entry(BatchDeleteEntryRequest { ids }).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::PermissionDenied);
+    let request = BatchNewX509svidRequest {
+        params: vec![NewX509svidParams { csr: vec![0; 5 << 20].into(), ..Default::default() }],
+    };
+    let refused = SvidClient::new(stranger).batch_new_x509svid(request).await;
+    assert_eq!(refused.expect_err("refused").code(), Code::PermissionDenied);
 }

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::mask::agent_entry_mask;
+use ironroot_api::pb::agent::BanAgentRequest;
+use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, EntryRevision,
     GetAuthorizedEntriesRequest, SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse,
 };
 use ironroot_api::pb::types;
+use ironroot_api::pb::types::permission_denied_details::Reason;
+use ironroot_api::permission::denial_reason;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
 use ironroot_lab::server_client::{Agent, ServerClient, SharedServer};
@@ -100,6 +104,21 @@ fn sizes(pages: &[SyncAuthorizedEntriesResponse]) -> Vec<(usize, usize, bool)> {
 
 fn ids(pages: &[SyncAuthorizedEntriesResponse]) -> Vec<String> {
     pages.iter().flat_map(|page| &page.entries).map(|entry| entry.id.clone()).collect()
+}
+
+#[tokio::test]
+async fn an_agent_that_is_banned_during_a_sync_gets_no_further_entry() {
+    let (_server, client) = lab().await;
+    let agent = client.agent().await;
+    create(&client, (0..501).map(|number| entry(&agent.id(), number)).collect()).await;
+    let mut sync = Sync::begin(&agent, mask()).await.expect("begun");
+    let first = sync.pages().await[0].entry_revisions[0].id.clone();
+    let ban = BanAgentRequest { id: Some(agent.id().to_pb()) };
+    AgentClient::new(client.admin().await).ban_agent(ban).await.expect("banned");
+    let ask = SyncAuthorizedEntriesRequest { output_mask: None, ids: vec![first] };
+    sync.ask.send(ask).await.expect("the stream is open");
+    let refused = sync.next().await.expect_err("refused");
+    assert_eq!(denial_reason(&refused), Some(Reason::AgentBanned), "{refused:?}");
 }
 
 #[tokio::test]

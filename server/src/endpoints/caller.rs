@@ -50,6 +50,11 @@ impl Caller {
         }
     }
 
+    /// Whether it came over TCP and showed no certificate.
+    pub fn is_stranger(&self) -> bool {
+        matches!(self, Self::Remote(peer) if peer.svid.is_none())
+    }
+
     fn svid(&self) -> Option<&VerifiedSvid> {
         match self {
             Self::Local => None,
@@ -123,19 +128,27 @@ impl Shared {
     /// Whoever shows a certificate is told why it does not count, workloads too. Source: SPIRE's agent authorizer.
     async fn judge_agent(&self, caller: &Caller) -> Result<AuthenticatedAgent, Status> {
         let svid = caller.svid().ok_or_else(|| Status::permission_denied("this call is for attested agents"))?;
-        let denied = |reason, message| Err(permission_denied(reason, message));
         if svid.not_after_unix() <= self.now_unix() {
-            return denied(Reason::AgentExpired, "agent SVID is expired");
+            return Err(permission_denied(Reason::AgentExpired, "agent SVID is expired"));
         }
-        match self.registry.agent_standing(svid.spiffe_id(), svid.serial()) {
-            AgentStanding::Active => {}
-            AgentStanding::ActivatePending => {
-                self.registry.activate_agent(svid.spiffe_id(), svid.serial()).await.map_err(super::registry_status)?;
+        let agent = AuthenticatedAgent { id: svid.spiffe_id().clone(), serial: svid.serial().to_owned() };
+        if self.registry.agent_standing(&agent.id, &agent.serial) == AgentStanding::ActivatePending {
+            self.registry.activate_agent(&agent.id, &agent.serial).await.map_err(super::registry_status)?;
+        }
+        self.agent_still_stands(&agent)?;
+        Ok(agent)
+    }
+
+    /// Refuses an agent that was let pass and has been banned, deleted or replaced since: a call may last.
+    pub fn agent_still_stands(&self, agent: &AuthenticatedAgent) -> Result<(), Status> {
+        let denied = |reason, message| Err(permission_denied(reason, message));
+        match self.registry.agent_standing(&agent.id, &agent.serial) {
+            AgentStanding::Active => Ok(()),
+            AgentStanding::NotAttested => denied(Reason::AgentNotAttested, "agent is not attested"),
+            AgentStanding::Banned => denied(Reason::AgentBanned, "agent is banned"),
+            AgentStanding::NotActive | AgentStanding::ActivatePending => {
+                denied(Reason::AgentNotActive, "agent SVID is not active")
             }
-            AgentStanding::NotAttested => return denied(Reason::AgentNotAttested, "agent is not attested"),
-            AgentStanding::Banned => return denied(Reason::AgentBanned, "agent is banned"),
-            AgentStanding::NotActive => return denied(Reason::AgentNotActive, "agent SVID is not active"),
         }
-        Ok(AuthenticatedAgent { id: svid.spiffe_id().clone(), serial: svid.serial().to_owned() })
     }
 }

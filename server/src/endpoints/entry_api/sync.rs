@@ -93,6 +93,7 @@ impl Conversation {
         }
         self.send_revisions(&view).await?;
         while let Some(request) = next(asked).await? {
+            self.server.agent_still_stands(&self.agent)?;
             self.send_entries(&view, &form, &request.ids).await?;
         }
         Ok(())
