@@ -95,9 +95,13 @@ impl TrustBundle {
         &self.untainted
     }
 
-    /// The newest notBefore among the authorities: the server has lived to sign with it, so now is not earlier. UNIX
-    /// seconds.
-    pub fn newest_not_before(&self) -> i64 {
+    /// Whether it has an authority that began after all of `other`: only such a bundle can have come after it.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        self.newest_not_before() > other.newest_not_before()
+    }
+
+    /// The newest notBefore among the authorities, UNIX seconds.
+    fn newest_not_before(&self) -> i64 {
         self.authorities.iter().map(|authority| authority.not_before_unix).max().unwrap_or(0)
     }
 }
@@ -115,5 +119,33 @@ impl Authority {
             return Err(AnswerRefusal::NotAnAuthority);
         }
         Ok(Self { der: certificate.der().clone(), tainted, not_before_unix: certificate.not_before_unix() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    fn authority(year: i32) -> Vec<u8> {
+        let mut params = CertificateParams::new(Vec::new()).expect("params");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(year, 1, 1);
+        params.self_signed(&KeyPair::generate().expect("key")).expect("root").der().to_vec()
+    }
+
+    #[test]
+    fn only_a_bundle_with_a_later_authority_is_newer() {
+        let bundle = |authorities: &[&Vec<u8>]| {
+            let authorities = authorities.iter().map(|der| (der.as_slice(), false));
+            TrustBundle::new(&TrustDomain::new("td").expect("legal"), authorities).expect("bundle")
+        };
+        let (first, second, third) = (authority(2024), authority(2025), authority(2026));
+        let held = bundle(&[&second]);
+        assert!(!bundle(&[&first]).is_newer_than(&held), "an authority that was revoked since does not come back");
+        assert!(!bundle(&[&first, &second]).is_newer_than(&held));
+        assert!(!held.is_newer_than(&held));
+        assert!(bundle(&[&third]).is_newer_than(&held));
+        assert!(bundle(&[&first, &third]).is_newer_than(&held));
     }
 }

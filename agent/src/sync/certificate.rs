@@ -130,9 +130,10 @@ impl Synchronizer {
         Ok(())
     }
 
-    /// A channel without a certificate of our own. The server is proven by the last good bundle or the configured one, in
-    /// turns: after a long absence every authority may have been replaced since, and the operator may have placed the new
-    /// one. Only an agent that knows no bundle at all, and was told so, believes whoever answers.
+    /// A channel without a certificate of our own. The server is proven by the last good bundle. After a long absence every
+    /// authority may have been replaced since, and the operator may have placed the new ones: then by the last good and the
+    /// configured bundle in turns, if that is the newer one. An older one would bring back authorities that were revoked.
+    /// Only an agent that knows no bundle at all, and was told so, believes whoever answers.
     async fn bootstrap_channel(&self) -> Result<Channel, SyncError> {
         let server = &self.parts.server;
         let (path, format) = match &self.parts.bootstrap {
@@ -140,11 +141,16 @@ impl Synchronizer {
             Bootstrap::Insecure if self.bundle.is_none() => return Ok(server.insecure_bootstrap().await?),
             Bootstrap::Insecure => return Ok(server.bootstrap(self.anchors.clone()).await?),
         };
-        if self.bundle.is_some() && self.failures.is_multiple_of(2) {
-            return Ok(server.bootstrap(self.anchors.clone()).await?);
-        }
-        let configured = read_bundle(path, format, &self.parts.trust_domain)?;
-        Ok(server.bootstrap(Arc::clone(configured.anchors())).await?)
+        let configured = match &self.bundle {
+            None => Some(read_bundle(path, format, &self.parts.trust_domain)?),
+            Some(_) if self.failures.is_multiple_of(2) => None,
+            Some(held) => {
+                let configured = read_bundle(path, format, &self.parts.trust_domain).ok();
+                configured.filter(|configured| configured.is_newer_than(held))
+            }
+        };
+        let anchors = configured.map_or_else(|| self.anchors.clone(), |bundle| Arc::clone(bundle.anchors()));
+        Ok(server.bootstrap(anchors).await?)
     }
 
     /// What is kept of the agent itself.
