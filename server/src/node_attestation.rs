@@ -74,7 +74,7 @@ pub struct AttestedNode {
     selectors: SelectorSet,
     can_reattest: bool,
     csr: Csr,
-    device: Option<([u8; 32], ClockReading)>,
+    device: Option<ProvenDevice>,
 }
 
 impl AttestedNode {
@@ -103,10 +103,21 @@ impl AttestedNode {
         &self.csr
     }
 
-    /// The endorsement key (SHA-256 of its SPKI) and the TPM's clock, for nodes with a TPM.
-    pub fn device(&self) -> Option<([u8; 32], ClockReading)> {
+    /// The TPM, for nodes that proved one.
+    pub fn device(&self) -> Option<ProvenDevice> {
         self.device
     }
+}
+
+/// A TPM whose endorsement key has been proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProvenDevice {
+    /// SHA-256 of the endorsement key's SPKI.
+    pub ek_sha256: [u8; 32],
+    /// The TPM's clock.
+    pub clock: ClockReading,
+    /// Whether its manufacturer's word enrols it; otherwise it must be in the registry still.
+    pub may_be_new: bool,
 }
 
 /// Where an attestation stands.

@@ -9,6 +9,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::Selector;
 use ironroot_attest::node::tpm2::ClockReading;
 use ironroot_server::devices::{AdmissionMode, DeviceDecision, DeviceError, DeviceState, Devices, MAX_PENDING};
+use ironroot_server::node_attestation::ProvenDevice;
 use ironroot_server::store::Store;
 use tempfile::TempDir;
 
@@ -137,7 +138,7 @@ async fn an_attestation_leaves_its_agent_and_its_clock() {
     fixture.devices.import(manifest(&[(1, "S1", "")]), NOW).await.expect("imports");
     assert_eq!(fixture.devices.last_clock(&[1; 32]), None);
     let reading = ClockReading { clock_ms: u64::MAX, reset_count: u32::MAX, restart_count: 7, safe: false };
-    fixture.devices.attested(&[1; 32], &agent(), reading, NOW + 5).await.expect("notes");
+    fixture.devices.attested(proven(reading), &agent(), NOW + 5).await.expect("notes");
     fixture.restart().await;
     assert_eq!(fixture.devices.last_clock(&[1; 32]), Some(reading));
     let device = fixture.devices.device(&[1; 32]).expect("known");
@@ -152,8 +153,8 @@ async fn an_attestation_leaves_its_agent_and_its_clock() {
 async fn a_clock_that_went_back_meanwhile_is_refused() {
     let fixture = Fixture::new().await;
     fixture.devices.import(manifest(&[(1, "S1", "")]), NOW).await.expect("imports");
-    fixture.devices.attested(&[1; 32], &agent(), clock(5, 9), NOW).await.expect("notes");
-    let older = fixture.devices.attested(&[1; 32], &agent(), clock(5, 8), NOW).await;
+    fixture.devices.attested(proven(clock(5, 9)), &agent(), NOW).await.expect("notes");
+    let older = fixture.devices.attested(proven(clock(5, 8)), &agent(), NOW).await;
     assert!(matches!(older, Err(DeviceError::Clock(_))));
     assert_eq!(fixture.devices.last_clock(&[1; 32]), Some(clock(5, 9)));
 }
@@ -161,7 +162,7 @@ async fn a_clock_that_went_back_meanwhile_is_refused() {
 #[tokio::test]
 async fn a_device_its_manufacturer_vouches_for_is_enrolled_by_attesting() {
     let fixture = Fixture::new().await;
-    fixture.devices.attested(&[1; 32], &agent(), clock(1, 1), NOW).await.expect("notes");
+    fixture.devices.attested(proven(clock(1, 1)), &agent(), NOW).await.expect("notes");
     assert_eq!(fixture.state(1), Some(DeviceState::Enrolled));
 }
 
@@ -169,10 +170,10 @@ async fn a_device_its_manufacturer_vouches_for_is_enrolled_by_attesting() {
 async fn a_ban_during_an_attestation_wins() {
     let fixture = Fixture::new().await;
     fixture.devices.import(manifest(&[(1, "S1", "")]), NOW).await.expect("imports");
-    fixture.devices.attested(&[1; 32], &agent(), clock(1, 1), NOW).await.expect("notes");
+    fixture.devices.attested(proven(clock(1, 1)), &agent(), NOW).await.expect("notes");
     let banned = fixture.devices.ban(&[1; 32]).await.expect("bans");
     assert_eq!(banned.agent_id, Some(agent()), "the agent to ban with it");
-    let late = fixture.devices.attested(&[1; 32], &agent(), clock(2, 1), NOW).await;
+    let late = fixture.devices.attested(proven(clock(2, 1)), &agent(), NOW).await;
     assert!(matches!(late, Err(DeviceError::Banned)));
 }
 
@@ -209,4 +210,18 @@ async fn devices_are_listed_by_state_and_label_in_pages() {
     assert_eq!(fixture.devices.list(pb::DeviceState::Unspecified, &berlin, 0, "").expect("lists").items.len(), 4);
     let forged = fixture.devices.list(pb::DeviceState::Unspecified, &berlin, 2, "x");
     assert!(matches!(forged, Err(DeviceError::PageToken(_))));
+}
+
+#[tokio::test]
+async fn a_device_deleted_while_it_attested_does_not_come_back() {
+    let fixture = Fixture::new().await;
+    let gone = ProvenDevice { may_be_new: false, ..proven(clock(1, 1)) };
+    let refused = fixture.devices.attested(gone, &agent(), NOW).await;
+    assert!(matches!(refused, Err(DeviceError::NotFound)), "{refused:?}");
+    assert!(fixture.devices.device(&[1; 32]).is_none());
+}
+
+/// An endorsement key that its manufacturer vouched for.
+fn proven(clock: ClockReading) -> ProvenDevice {
+    ProvenDevice { ek_sha256: [1; 32], clock, may_be_new: true }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::device::{DeviceRecord, DeviceState, NewDevice};
-use ironroot_attest::node::tpm2::ClockReading;
 
 use super::table::KnownDevice;
 use super::{DeviceError, Devices};
+use crate::node_attestation::ProvenDevice;
 use crate::store::Transaction;
 
 /// Most devices that wait for approval. Strangers make these rows: this bounds what they can fill.
@@ -87,21 +87,16 @@ impl Devices {
     }
 
     /// Notes a proven attestation: when, by which agent, and what the TPM's clock said. A device that only its
-    /// manufacturer vouched for is enrolled by it. Refused if the device was banned, or attested with a later clock,
-    /// while this attestation was under way.
-    pub async fn attested(
-        &self,
-        ek_sha256: &[u8; 32],
-        agent: &SpiffeId,
-        clock: ClockReading,
-        now_unix: i64,
-    ) -> Result<(), DeviceError> {
-        let (ek_sha256, agent) = (*ek_sha256, agent.clone());
+    /// manufacturer vouched for is enrolled by it. Refused if the device was banned or deleted, or attested with a later
+    /// clock, while this attestation was under way.
+    pub async fn attested(&self, device: ProvenDevice, agent: &SpiffeId, now_unix: i64) -> Result<(), DeviceError> {
+        let (ProvenDevice { ek_sha256, clock, may_be_new }, agent) = (device, agent.clone());
         let note = move |tx: &Transaction<'_>| {
             let known = tx.device(&ek_sha256)?;
             let last_clock = known.as_ref().and_then(|known| known.clock);
             let record = known.map(|known| (*known.record).clone());
-            let record = record.unwrap_or_else(|| unknown(ek_sha256, DeviceState::Enrolled, now_unix));
+            let new = may_be_new.then(|| unknown(ek_sha256, DeviceState::Enrolled, now_unix));
+            let record = record.or(new).ok_or(DeviceError::NotFound)?;
             if record.state == DeviceState::Banned {
                 return Err(DeviceError::Banned);
             }

@@ -6,7 +6,7 @@ use ironroot_attest::Selector;
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Admission, AdmittedEk, Claim, Expectation, PcrSelection, Pending};
 
-use super::{AttestationError, AttestedNode, NodeAttestation};
+use super::{AttestationError, AttestedNode, NodeAttestation, ProvenDevice};
 use crate::devices::{AdmissionMode, DeviceDecision, hex};
 
 /// What this server asks of a TPM.
@@ -41,11 +41,23 @@ impl NodeAdmission {
     }
 }
 
+/// On whose word a device may prove its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sponsor {
+    /// It is in the registry.
+    Registry,
+    /// Its manufacturer's certificate.
+    Manufacturer,
+    /// Nobody's yet: it proves its key, and then waits for an operator.
+    Nobody,
+}
+
 /// An attestation that waits for the node's answer.
 #[derive(Debug)]
 pub struct Tpm2Challenge {
     pending: Pending,
     csr: Csr,
+    sponsor: Sponsor,
 }
 
 impl NodeAttestation {
@@ -58,7 +70,7 @@ impl NodeAttestation {
     ) -> Result<(Tpm2Challenge, Vec<u8>), AttestationError> {
         let claim = Claim::parse(payload)?;
         let ek_sha256 = claim.ek_sha256();
-        let ek = self.admit(policy, claim, now_unix).await?;
+        let (ek, sponsor) = self.admit(policy, claim, now_unix)?;
         let expectation = Expectation {
             trust_domain: self.trust_domain.as_str().to_owned(),
             csr_spki_der: csr.spki().as_der().to_vec(),
@@ -67,26 +79,29 @@ impl NodeAttestation {
             last_seen: self.devices.last_clock(&ek_sha256),
         };
         let (pending, challenge) = ek.challenge(expectation, random(), random(), now_unix)?;
-        Ok((Tpm2Challenge { pending, csr }, challenge.to_json()))
+        Ok((Tpm2Challenge { pending, csr, sponsor }, challenge.to_json()))
     }
 
     /// A ban comes first, then enrolment; a manufacturer's word or an operator's pending decision only where configured.
-    async fn admit(&self, policy: &Tpm2Policy, claim: Claim, now_unix: i64) -> Result<AdmittedEk, AttestationError> {
+    fn admit(
+        &self,
+        policy: &Tpm2Policy,
+        claim: Claim,
+        now_unix: i64,
+    ) -> Result<(AdmittedEk, Sponsor), AttestationError> {
         let ek_sha256 = claim.ek_sha256();
-        match self.devices.decide(&ek_sha256, policy.admission.mode()) {
-            DeviceDecision::Banned => Err(AttestationError::Banned(format!("with device {}", hex(&ek_sha256)))),
-            DeviceDecision::Enrolled => Ok(claim.admit(Admission::Enrolled { ek_sha256 })?),
-            DeviceDecision::AskManufacturer => match &policy.admission {
-                NodeAdmission::Manufacturer(roots) => Ok(claim.admit(Admission::Manufacturer { roots, now_unix })?),
-                NodeAdmission::Enrolled | NodeAdmission::Approval => {
-                    Err(AttestationError::NotEnrolled { ek_sha256: hex(&ek_sha256) })
-                }
-            },
-            DeviceDecision::RecordPending => {
-                self.devices.record_pending(ek_sha256, now_unix).await?;
-                Err(AttestationError::ApprovalPending { ek_sha256: hex(&ek_sha256) })
+        let by_registry = Admission::Enrolled { ek_sha256 };
+        match (self.devices.decide(&ek_sha256, policy.admission.mode()), &policy.admission) {
+            (DeviceDecision::Banned, _) => Err(AttestationError::Banned(format!("with device {}", hex(&ek_sha256)))),
+            (DeviceDecision::Enrolled, _) => Ok((claim.admit(by_registry)?, Sponsor::Registry)),
+            (DeviceDecision::AskManufacturer, NodeAdmission::Manufacturer(roots)) => {
+                Ok((claim.admit(Admission::Manufacturer { roots, now_unix })?, Sponsor::Manufacturer))
             }
-            DeviceDecision::Unknown => Err(AttestationError::NotEnrolled { ek_sha256: hex(&ek_sha256) }),
+            // Only a key that was proven gets a row: rows for invented keys would cost a stranger nothing.
+            (DeviceDecision::RecordPending, _) => Ok((claim.admit(by_registry)?, Sponsor::Nobody)),
+            (DeviceDecision::AskManufacturer | DeviceDecision::Unknown, _) => {
+                Err(AttestationError::NotEnrolled { ek_sha256: hex(&ek_sha256) })
+            }
         }
     }
 
@@ -98,6 +113,10 @@ impl NodeAttestation {
     ) -> Result<AttestedNode, AttestationError> {
         let attested = challenge.pending.complete(response, now_unix)?;
         let ek_sha256 = attested.ek_sha256();
+        if challenge.sponsor == Sponsor::Nobody {
+            self.devices.record_pending(ek_sha256, now_unix).await?;
+            return Err(AttestationError::ApprovalPending { ek_sha256: hex(&ek_sha256) });
+        }
         let id = self.trust_domain.id_with_path(&attested.agent_path())?;
         self.refuse_banned(&id)?;
         let registered = self.devices.selectors(&ek_sha256);
@@ -108,7 +127,11 @@ impl NodeAttestation {
             selectors: selectors.into_iter().collect(),
             can_reattest: true,
             csr: challenge.csr,
-            device: Some((ek_sha256, attested.clock())),
+            device: Some(ProvenDevice {
+                ek_sha256,
+                clock: attested.clock(),
+                may_be_new: challenge.sponsor == Sponsor::Manufacturer,
+            }),
         })
     }
 }

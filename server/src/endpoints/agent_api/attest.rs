@@ -106,10 +106,10 @@ impl Conversation<'_> {
             banned: false,
             selectors: node.selectors().clone(),
             agent_version: server.registry.agent(node.id()).map(|a| a.agent_version.clone()).unwrap_or_default(),
-            ek_sha256: node.device().map(|(ek_sha256, _)| ek_sha256),
+            ek_sha256: node.device().map(|device| device.ek_sha256),
         };
-        if let Some((ek_sha256, clock)) = node.device() {
-            server.devices.attested(&ek_sha256, node.id(), clock, now_unix).await.map_err(device_status)?;
+        if let Some(device) = node.device() {
+            server.devices.attested(device, node.id(), now_unix).await.map_err(device_status)?;
         }
         server.registry.attest_agent(record).await.map_err(registry_status)?;
         server.audit.done(self.caller, "AttestAgent", format_args!("{} serial {}", node.id(), svid.serial));
