@@ -1,4 +1,5 @@
 //! The CA under kill -9, again and again, at any moment of a rotation.
+#![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
 use std::path::Path;
 use std::time::Duration;

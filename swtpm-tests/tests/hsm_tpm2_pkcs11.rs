@@ -1,4 +1,5 @@
 //! The same room on a second PKCS#11 implementation: keys in a TPM, through tpm2-pkcs11.
+#![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
 use ironroot_hsm::{HsmError, KeyId, Token, TokenConfig, TokenUri, Urgency};
 use ironroot_lab::authority::{AuthorityLab, NOW, assert_signs};
