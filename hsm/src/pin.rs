@@ -1,12 +1,13 @@
 //! The user PIN: from a file or an environment variable, zeroised, never printed.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use cryptoki::types::AuthPin;
+use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -51,7 +52,9 @@ impl Pin {
     pub fn from_file(path: &Path) -> Result<Self, PinError> {
         let read = |source| PinError::Read { path: path.to_owned(), source };
         // The checks are made on the open file, so it cannot be exchanged in between.
-        let file = File::open(path).map_err(read)?;
+        // Without O_NONBLOCK, opening a pipe would wait for its writer.
+        let nonblocking = OFlag::O_NONBLOCK.bits();
+        let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(read)?;
         let facts = file.metadata().map_err(read)?;
         if let Some(problem) = exposure(facts.is_file(), facts.mode(), facts.uid()) {
             return Err(PinError::Exposed { path: path.to_owned(), problem });

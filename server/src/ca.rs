@@ -88,8 +88,9 @@ pub enum CaError {
     },
     /// The token holds our keys but the database does not know them.
     #[error(
-        "the token holds the key of slot {slot} (CKA_ID {id}) but the data store has no CA journal: restore the data store \
-         from its backup; to found a new CA instead, delete the key (pkcs11-tool --delete-object, both halves)"
+        "the token holds a key in slot {slot} (CKA_ID {id}) that the CA journal in the data store does not know: restore the \
+         data store from its latest backup; if the key is not in use anywhere, delete it (pkcs11-tool --delete-object, both \
+         halves)"
     )]
     KeyWithoutJournal {
         /// The slot.

@@ -3,6 +3,9 @@
 //! SoftHSM reads its configuration's path from the environment, once per process. So a test that uses a token inside its
 //! own process runs in a child process ([`SoftHsm::run_in_child`]), and a server gets the variable in its environment
 //! ([`SoftHsm::environment`]).
+//!
+//! SoftHSM is no model of a token's durability: it rewrites its token file in place at each login, and a process that is
+//! killed in that moment leaves an empty one. Tests that kill wait until the login is done.
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
 use std::path::Path;
-use std::time::Duration;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use ironroot_api::certificate::Certificate;
 use ironroot_lab::authority::{AuthorityLab, NOW, spki, verify};
@@ -38,9 +39,11 @@ fn kill_minus_nine_at_any_moment_loses_no_authority() {
 fn kill_repeatedly() {
     let hsm = SoftHsm::new();
     for kill in 0..KILLS {
+        let _ = std::fs::remove_file(hsm.file("logged-in"));
         let mut child = hsm.start_child(TEST, (ROLE, "victim"));
-        // Spread over start-up and the first few lives; the exact moment does not matter, many different ones do.
-        std::thread::sleep(Duration::from_millis(u64::from(60 + kill * 37 % 400)));
+        wait_until_logged_in(&hsm, &mut child);
+        // Spread over the first few lives; the exact moment does not matter, many different ones do.
+        std::thread::sleep(Duration::from_millis(u64::from(kill * 37 % 300)));
         let ended_by_itself = child.try_wait().unwrap();
         assert!(ended_by_itself.is_none(), "after {kill} kills: {}", hsm.child_output());
         child.kill().unwrap();
@@ -52,10 +55,21 @@ fn kill_repeatedly() {
     assert!(memory.now > NOW + 15 * STEP, "the victims never got far: {}", memory.now - NOW);
 }
 
+/// SoftHSM 2.6 empties and rewrites its token file at each login: killed in that moment it has lost the token, and no server
+/// can help. What it does with keys is part of the test.
+fn wait_until_logged_in(hsm: &SoftHsm, child: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !hsm.file("logged-in").exists() {
+        assert!(child.try_wait().unwrap().is_none() && Instant::now() < deadline, "{}", hsm.child_output());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn live(lives: u32) {
     let hsm = SoftHsm::of_environment();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let lab = AuthorityLab::at(hsm.token_config(1), &hsm.file("datastore.sqlite3"), CA_TTL);
+    std::fs::write(hsm.file("logged-in"), "").unwrap();
     for _ in 0..lives {
         runtime.block_on(live_once(&lab, &hsm.file("memory")));
     }

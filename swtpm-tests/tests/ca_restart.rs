@@ -1,4 +1,5 @@
 //! The CA and its token across restarts: found again, never replaced in silence, and no crash point is a dead end.
+#![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
 use ironroot_api::TrustDomain;
 use ironroot_hsm::Token;
@@ -80,6 +81,41 @@ fn a_key_without_a_journal_is_not_overwritten() {
             }
         });
     });
+}
+
+#[test]
+fn a_data_store_older_than_the_token_is_refused_and_overwrites_no_key() {
+    SoftHsm::run_in_child("a_data_store_older_than_the_token_is_refused_and_overwrites_no_key", |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY);
+            let mut journals = Vec::new();
+            for quarter in 0..8 {
+                lab.start(NOW + quarter * DAY / 4).await.unwrap();
+                let journal = lab.journal().await;
+                if journals.last() != Some(&journal) {
+                    journals.push(journal);
+                }
+            }
+            let newest = journals.pop().unwrap();
+            let keys = keys(&lab).await;
+            for old in journals {
+                lab.put(&old).await;
+                // What was only activated since has the same keys; all else is refused.
+                let outcome = lab.start(NOW + 60).await;
+                let same = SlotName::BOTH.iter().all(|s| old.slot(*s).authority() == newest.slot(*s).authority());
+                assert_eq!(outcome.is_ok(), same, "{old:?}");
+                assert_eq!(self::keys(&lab).await, keys);
+            }
+        });
+    });
+}
+
+async fn keys(lab: &Lab) -> Vec<Option<Vec<u8>>> {
+    let mut keys = Vec::new();
+    for slot in SlotName::BOTH {
+        keys.push(lab.token.find(&lab.key_id(slot)).await.unwrap().map(|key| key.spki_der().to_vec()));
+    }
+    keys
 }
 
 #[test]

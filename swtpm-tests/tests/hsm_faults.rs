@@ -1,4 +1,5 @@
 //! What a token does to us: wrong PINs, pulled tokens, lost keys, other users.
+#![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
 use std::time::{Duration, Instant};
 
@@ -132,6 +133,10 @@ fn work_goes_on_after_someone_logged_us_out() {
             }
             open_session().logout().unwrap();
             assert!(token.find(&id("ca")).await.unwrap().is_some(), "a session without login saw no key and said so");
+            open_session().logout().unwrap();
+            token.generate_p256(&id("next"), "next").await.unwrap();
+            open_session().logout().unwrap();
+            assert!(token.destroy(&id("next")).await.unwrap());
         });
     });
 }

@@ -75,9 +75,9 @@ impl Shared {
         })
     }
 
-    /// Forgets the login of this epoch, so that the next session checks it and logs in again.
-    pub(super) fn forget_login(&self, epoch: u64) {
-        let forgotten = self.login().current.take_if(|c| c.login.epoch == epoch);
+    /// Forgets this login, so that the next session checks it and logs in again. Another thread may have done so already.
+    pub(super) fn forget_login(&self, login: Login) {
+        let forgotten = self.login().current.take_if(|c| c.login == login);
         if let Some(current) = forgotten {
             self.close_in(current.login.epoch, current.spare);
         }

@@ -17,8 +17,9 @@ use crate::signature::P256Signature;
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     session: Option<(Login, Session)>,
-    /// The epoch of the last attempt; a failure is a failure of that epoch.
+    /// The epoch and, if it got so far, the login of the last attempt: a failure is theirs.
     epoch: u64,
+    login: Option<Login>,
 }
 
 /// What a job works with: leave to call the library, and a session of the current login.
@@ -31,7 +32,7 @@ struct Work<'a> {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let epoch = shared.module.epoch();
-        Self { shared, session: None, epoch }
+        Self { shared, session: None, epoch, login: None }
     }
 
     /// Serves jobs until the queue is closed and empty.
@@ -47,6 +48,9 @@ impl Worker {
     }
 
     pub(super) fn generate(&mut self, id: &KeyId, label: &str) -> Result<Arc<Held>, HsmError> {
+        if self.find(id)?.is_some() {
+            return Err(HsmError::KeyExists(id.clone()));
+        }
         // No retry here: a generation that failed half-way must be looked at, not repeated.
         let entered = self.shared.module.enter()?;
         let login = self.shared.login_of(&entered)?;
@@ -69,11 +73,13 @@ impl Worker {
     }
 
     pub(super) fn destroy(&mut self, id: &KeyId) -> Result<bool, HsmError> {
-        let entered = self.shared.module.enter()?;
-        let session = self.shared.open_session(&entered, true)?;
-        let destroyed = key::destroy(&session, id);
-        close(session);
-        destroyed
+        let shared = Arc::clone(&self.shared);
+        self.persist_with(|work| {
+            let session = shared.open_session(work.entered, true)?;
+            let destroyed = key::destroy(&session, id);
+            close(session);
+            destroyed
+        })
     }
 
     fn sign(&mut self, key: &Held, digest: &[u8; 32]) -> Result<P256Signature, HsmError> {
@@ -105,7 +111,9 @@ impl Worker {
                 Remedy::NewSession => self.close_session(),
                 Remedy::NewLogin => {
                     self.close_session();
-                    self.shared.forget_login(self.epoch);
+                    if let Some(login) = self.login.take() {
+                        self.shared.forget_login(login);
+                    }
                 }
                 Remedy::NewEpoch if self.shared.module.renew(self.epoch) => {}
                 Remedy::NewEpoch | Remedy::None => return Err(error),
@@ -120,9 +128,15 @@ impl Worker {
         let entered = shared.module.enter()?;
         self.epoch = entered.epoch;
         let login = shared.login_of(&entered)?;
-        let session = match &self.session {
-            Some((since, session)) if *since == login => session,
-            _ => &self.session.insert((login, shared.open_session(&entered, false)?)).1,
+        self.login = Some(login);
+        if let Some((since, stale)) = self.session.take_if(|(since, _)| *since != login)
+            && since.epoch == entered.epoch
+        {
+            close(stale);
+        }
+        let session = match &mut self.session {
+            Some((_, session)) => session,
+            none => &none.insert((login, shared.open_session(&entered, false)?)).1,
         };
         job(&Work { entered: &entered, session, login })
     }

@@ -32,9 +32,13 @@ impl Performer {
     ) -> Result<(Self, Option<Issuer>), CaError> {
         let journal = match store.ca_journal().await? {
             Some(bytes) => Journal::from_bytes(&bytes, &policy.trust_domain)?,
-            None => found(&token, &policy).await?,
+            None => {
+                info!(trust_domain = %policy.trust_domain, "founding the CA");
+                Journal::new(&policy.trust_domain)
+            }
         };
         let mut performer = Self { token, store, policy, journal };
+        performer.check_unused().await?;
         let issuer = performer.find_active(now_unix).await?;
         performer.check_prepared().await?;
         Ok((performer, issuer))
@@ -58,12 +62,22 @@ impl Performer {
             Step::Intend(slot) => self.persist(self.journal.clone().intend(slot)).await?,
             Step::Prepare(slot) => self.prepare(slot, now_unix).await?,
             Step::Activate(slot) => return self.activate(slot).await,
-            Step::Prune => {
-                self.persist(self.journal.clone().prune(now_unix)).await?;
-                info!(authorities = self.journal.authorities().len(), "expired authorities left the trust bundle");
-            }
+            Step::Prune => self.prune(now_unix).await?,
         }
         Ok(None)
+    }
+
+    async fn prune(&mut self, now_unix: i64) -> Result<(), CaError> {
+        let pruned = self.journal.clone().prune(now_unix);
+        for slot in SlotName::BOTH {
+            // The key goes first: an old authority may lack its key, an empty slot may not have one.
+            if *pruned.slot(slot) == Slot::Empty {
+                self.token.destroy(&self.key_id(slot)).await?;
+            }
+        }
+        self.persist(pruned).await?;
+        info!(authorities = self.journal.authorities().len(), "expired authorities left the trust bundle");
+        Ok(())
     }
 
     async fn prepare(&mut self, slot: SlotName, now_unix: i64) -> Result<(), CaError> {
@@ -87,6 +101,22 @@ impl Performer {
         self.persist(self.journal.clone().activate(slot)).await?;
         info!(%slot, not_after = authority.not_after, "CA activated");
         Ok(Some(issuer))
+    }
+
+    /// Slots that nothing will sign with hold what the journal says, or nothing. A key that the journal does not know means
+    /// that the data store is older than the token: going on would overwrite a key that may be in use.
+    async fn check_unused(&self) -> Result<(), CaError> {
+        for slot in SlotName::BOTH {
+            let id = self.key_id(slot);
+            match self.journal.slot(slot) {
+                Slot::Empty if self.token.find(&id).await?.is_some() => {
+                    return Err(CaError::KeyWithoutJournal { slot, id });
+                }
+                Slot::Old(authority) => drop(self.find_issuer(slot, authority).await?),
+                Slot::Empty | Slot::Intended | Slot::Prepared(_) | Slot::Active(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// The active authority must have its key, as long as it lives.
@@ -136,16 +166,4 @@ impl Performer {
 
 fn certifies(certificate: &Certificate, key: &TokenKey) -> bool {
     certificate.spki_der() == key.spki_der()
-}
-
-/// A CA that does not exist yet. If the token holds its keys all the same, the database was lost or exchanged.
-async fn found(token: &Token, policy: &CaPolicy) -> Result<Journal, CaError> {
-    for slot in SlotName::BOTH {
-        let id = slot.key_id(&policy.trust_domain);
-        if token.find(&id).await?.is_some() {
-            return Err(CaError::KeyWithoutJournal { slot, id });
-        }
-    }
-    info!(trust_domain = %policy.trust_domain, "founding the CA");
-    Ok(Journal::new(&policy.trust_domain))
 }
