@@ -226,7 +226,7 @@ async fn a_database_that_is_not_this_servers_or_not_whole_is_refused_and_left_al
     replace(&database, &whole);
     std::fs::remove_file(&database).expect("removed");
     let said = Variant::of(&server).refused();
-    assert_says(&said, &["the data store has no CA journal", "restore the data store"]);
+    assert_says(&said, &["that the CA journal in the data store does not know", "restore the data store"]);
     replace(&database, &whole);
     server.restart();
 }
