@@ -5,7 +5,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ironroot_api::TrustDomain;
 use rusqlite::{Connection, OpenFlags};
@@ -20,6 +22,10 @@ const MODE: u32 = 0o600;
 
 /// Smallest page, and so smallest file, of SQLite, bytes. Source: sqlite.org/fileformat2.html §1.3.2.
 const MIN_BYTES: u64 = 512;
+
+/// How long another's lock is waited for, and how often it is tried.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// An open, checked database and the lock that makes it ours.
 pub(super) struct Database {
@@ -57,16 +63,21 @@ pub(super) fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&
     Ok(Database { path: path.to_owned(), connection, _lock: lock })
 }
 
-/// One server per file. The lock is the kernel's: it ends with the process, however that ends.
+/// One server per file. The lock is the kernel's: it ends with the process, however that ends. A process that is just ending,
+/// or a child that has not become its own program yet, may still have it for a moment: that is waited for.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = beside(path, ".lock");
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).mode(MODE).open(&lock_path);
     let file = file.map_err(|e| StoreError::open(&lock_path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
-        Err(TryLockError::Error(e)) => Err(StoreError::open(&lock_path, e)),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path.to_owned())),
+            Err(TryLockError::Error(e)) => return Err(StoreError::open(&lock_path, e)),
+        }
     }
 }
 
