@@ -6,7 +6,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 use std::time::{Duration, Instant};
 
 use ironroot_api::TrustDomain;
