@@ -36,8 +36,15 @@ enum Command {
     Api(api::Api),
 }
 
-/// Runs the command that the process was started with.
+/// The TSS library prints a line on standard error for every command that a chip refuses, into logs of any form; our errors say
+/// it in their own words. It reads its wish from the environment alone, and what the operator has set there wins.
+const TSS_LIBRARY_SILENCE: &[u8] = b"TSS2_LOG=all+none\n";
+
+/// Runs the command that the process was started with. Call it before there is a second thread.
 pub fn main() -> ExitCode {
+    if let Err(error) = dotenvy::from_read(TSS_LIBRARY_SILENCE) {
+        eprintln!("TSS2_LOG not set, so the TPM library's own lines will be seen: {error}");
+    }
     match Cli::parse_go(std::env::args_os()) {
         Ok(cli) => cli.execute(),
         Err(error) => {

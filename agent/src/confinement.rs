@@ -1,19 +1,36 @@
-//! What the process gives up before it serves anybody: every capability that an agent has no use for.
+//! What the process gives up before it serves anybody: being read or dumped, and every capability that an agent has no use for.
 //!
 //! Source: capabilities(7). An agent started without privilege has nothing to give up and loses nothing here.
 
+use ironroot_api::process::{self, Capability, CapabilityError, ProcessError};
 use ironroot_attest::workload::capabilities::{
-    Capability, CapabilityError, NEEDED_TO_DISCOVER_PATHS, drop_all_except, missing_to_discover_paths,
+    CapabilitiesUnknown, NEEDED_TO_DISCOVER_PATHS, missing_to_discover_paths,
 };
+use thiserror::Error;
 
 use crate::config::AgentConfig;
 
-/// Drops capabilities for good; what the operator should know if configuration asks for one that is not there. Must run
-/// while the process has one thread, so before the log, which may have one.
-pub fn confine(config: &AgentConfig) -> Result<Option<&'static str>, CapabilityError> {
+/// Why an agent cannot be confined.
+#[derive(Debug, Error)]
+pub enum ConfinementError {
+    /// What it has is not known.
+    #[error(transparent)]
+    Unknown(#[from] CapabilitiesUnknown),
+    /// What it has cannot be given up.
+    #[error(transparent)]
+    Kept(#[from] CapabilityError),
+    /// It cannot be closed to others.
+    #[error(transparent)]
+    Open(#[from] ProcessError),
+}
+
+/// Closes the process and drops capabilities, for good; what the operator should know if configuration asks for one that is not
+/// there. Must run while the process has one thread, so before the log, which may have one.
+pub fn confine(config: &AgentConfig) -> Result<Option<&'static str>, ConfinementError> {
     let discovers = config.workload_attestor.discover_workload_path;
     let warning = if discovers { missing_to_discover_paths()? } else { None };
-    drop_all_except(&kept(config))?;
+    process::drop_all_except(&kept(config))?;
+    process::close()?;
     Ok(warning)
 }
 

@@ -9,13 +9,14 @@
 mod health;
 mod life;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_attest::workload::{AttestorError, UnixAttestor, UnixAttestorConfig};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
@@ -36,10 +37,13 @@ const LOCK_FILE: &str = "agent.lock";
 /// Why an agent cannot run. A server or a TPM that is away is no reason.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// The data directory cannot be made or used.
-    #[error("cannot use the data directory {path}")]
-    DataDirectory {
-        /// The directory.
+    /// The data directory cannot be made or used, or is not ours alone.
+    #[error("cannot use the data directory")]
+    DataDirectory(#[from] DirectoryError),
+    /// The lock file in it cannot be opened.
+    #[error("cannot lock {path}")]
+    Lock {
+        /// The lock file.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -105,10 +109,13 @@ pub async fn run(config: AgentConfig) -> Result<(), RunError> {
 
 /// Makes the data directory if need be and locks it for this process.
 fn lock(directory: &Path) -> Result<Flock<File>, RunError> {
-    let unusable = |error| RunError::DataDirectory { path: directory.to_owned(), error };
-    DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(unusable)?;
+    prepare_private(directory)?;
+    let path = directory.join(LOCK_FILE);
+    let unusable = |error| RunError::Lock { path: path.clone(), error };
     let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(directory.join(LOCK_FILE));
+    // A link in its place would make us create or lock a file of somebody's choice.
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    let file = options.open(&path);
     Flock::lock(file.map_err(unusable)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => RunError::Locked(directory.to_owned()),
         other => unusable(other.into()),
@@ -165,6 +172,21 @@ mod tests {
     #[test]
     fn an_unusable_directory_is_named() {
         let file = tempfile::NamedTempFile::new().expect("file");
-        assert!(matches!(lock(&file.path().join("below")), Err(RunError::DataDirectory { .. })));
+        assert!(matches!(lock(&file.path().join("below")), Err(RunError::DataDirectory(_))));
+    }
+
+    #[test]
+    fn a_directory_that_others_write_in_and_a_link_for_a_lock_are_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("directory");
+        let (data_dir, elsewhere) = (directory.path().join("data"), directory.path().join("elsewhere"));
+        drop(lock(&data_dir).expect("ours"));
+        std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o777)).expect("opened");
+        assert!(matches!(lock(&data_dir), Err(RunError::DataDirectory(DirectoryError::Unsafe { .. }))));
+        std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o750)).expect("closed");
+        std::fs::remove_file(data_dir.join(LOCK_FILE)).expect("removed");
+        std::os::unix::fs::symlink(&elsewhere, data_dir.join(LOCK_FILE)).expect("linked");
+        assert!(matches!(lock(&data_dir), Err(RunError::Lock { .. })));
+        assert!(!elsewhere.exists(), "nothing was made at the end of the link");
     }
 }

@@ -7,6 +7,7 @@
 //!  bytes ── pb ──► entry · bundle · svid · mask · permission ──► server, agent
 //!                  spiffe_id (selectors: ironroot-attest)
 //!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority)
+//!  the process's own place ── directory · process
 //!  files, flags ── settings (HCL with lines) · command_line · logging
 //! ```
 
@@ -17,12 +18,14 @@ pub mod certificate;
 pub mod command_line;
 pub mod csr;
 pub mod device;
+pub mod directory;
 pub mod entry;
 pub mod health;
 pub mod logging;
 pub mod mask;
 pub mod page;
 pub mod permission;
+pub mod process;
 pub mod settings;
 pub mod spiffe_id;
 pub mod tls;

@@ -10,7 +10,6 @@
 pub mod authority;
 mod client;
 mod connection;
-mod directory;
 mod hpack;
 mod huffman;
 mod incoming;
@@ -21,6 +20,8 @@ use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+use crate::directory::DirectoryError;
 
 pub use client::connect;
 pub use connection::{PeerCredentials, UnixConnection};
@@ -34,14 +35,9 @@ pub enum UnixSocketError {
     /// The path is relative, has no file name, or does not fit into a socket address.
     #[error("socket path {0:?} must be absolute and at most {max} bytes long", max = listener::MAX_PATH_BYTES)]
     Path(PathBuf),
-    /// Another user could replace the socket.
-    #[error("socket path is not safe: {path:?} {why}")]
-    UnsafeDirectory {
-        /// The offending directory or link.
-        path: PathBuf,
-        /// What is wrong with it, as the rest of a sentence.
-        why: &'static str,
-    },
+    /// The directory cannot be made, or another user could replace the socket in it.
+    #[error("the socket's directory cannot be used")]
+    Directory(#[from] DirectoryError),
     /// Something that is not a socket is in the way; it is left alone.
     #[error("{0:?} exists and is not a socket: move it away or choose another path")]
     NotASocket(PathBuf),
@@ -66,6 +62,18 @@ pub enum UnixSocketError {
         /// The system's answer.
         #[source]
         source: io::Error,
+    },
+    /// A directory on the way to the socket lets this user not through.
+    #[error("cannot reach {socket:?}: this user (uid {uid}) may not pass through {directory:?} (mode {mode:04o})")]
+    NoWay {
+        /// The socket.
+        socket: PathBuf,
+        /// Who asks.
+        uid: u32,
+        /// The directory.
+        directory: PathBuf,
+        /// Its permission bits; 0 if even those cannot be seen.
+        mode: u32,
     },
     /// Nobody answers on the socket.
     #[error("cannot connect to {path:?}")]

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::Path;
 
+use ironroot_api::directory::DirectoryError;
 use ironroot_api::unix_socket::{SocketListener, Tolerant, UnixSocketError};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,7 +74,7 @@ async fn refuses_a_directory_that_others_can_write() {
     let path = open.join("sub/api.sock");
     fs::set_permissions(&open, Permissions::from_mode(0o777)).expect("opens it");
     let error = SocketListener::bind(&path, 0o777).expect_err("anybody could replace it");
-    assert!(matches!(error, UnixSocketError::UnsafeDirectory { .. }), "{error}");
+    assert!(matches!(error, UnixSocketError::Directory(DirectoryError::Unsafe { .. })), "{error}");
     fs::set_permissions(&open, Permissions::from_mode(0o1777)).expect("makes it sticky");
     SocketListener::bind(&path, 0o777).expect("sticky, as /tmp");
 }
@@ -89,12 +90,12 @@ async fn refuses_a_way_through_another_users_link_or_directory() {
     std::os::unix::fs::lchown(&link, Some(4242), None).expect("gives the link away");
     assert!(matches!(
         SocketListener::bind(&link.join("api.sock"), 0o777),
-        Err(UnixSocketError::UnsafeDirectory { .. })
+        Err(UnixSocketError::Directory(DirectoryError::Unsafe { .. }))
     ));
     chown(&real, Some(4242), None).expect("gives the directory away");
     assert!(matches!(
         SocketListener::bind(&real.join("api.sock"), 0o777),
-        Err(UnixSocketError::UnsafeDirectory { .. })
+        Err(UnixSocketError::Directory(DirectoryError::Unsafe { .. }))
     ));
 }
 

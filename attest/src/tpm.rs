@@ -8,9 +8,8 @@
 //! and no session loaded, also when it fails (chips have three slots of each); dropping a future never leaves half a
 //! command, because the job finishes on its thread. Every object made here has noDA, so that power cuts never lock out.
 //!
-//! The TSS library writes its own log lines to standard error, one for every failed command. Only the environment variable
-//! `TSS2_LOG=all+none`, set before the process starts, silences it: setting a variable from inside is `unsafe`. The
-//! service unit and the lab set it.
+//! The TSS library writes its own log lines to standard error, one for every failed command, unless the environment variable
+//! `TSS2_LOG` says `all+none` when it is first used: the agent's command line sees to that.
 
 mod activate;
 mod address;

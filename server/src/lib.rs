@@ -10,6 +10,7 @@
 pub mod ca;
 pub mod cli;
 pub mod config;
+pub mod confinement;
 pub mod devices;
 pub mod endpoints;
 pub mod node_attestation;

@@ -4,11 +4,11 @@ mod server_svid;
 
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::health;
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
@@ -40,9 +40,9 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// Why a server does not start, or ends.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// The data directory.
-    #[error("cannot use data directory {0}")]
-    DataDirectory(PathBuf, #[source] io::Error),
+    /// The data directory cannot be made or used, or is not ours alone.
+    #[error("cannot use the data directory")]
+    DataDirectory(#[from] DirectoryError),
     /// The database.
     #[error("cannot open the data store")]
     Store(#[from] StoreError),
@@ -87,7 +87,11 @@ pub enum RunError {
 /// Runs a server until SIGTERM or SIGINT.
 pub async fn run(config: ServerConfig) -> Result<(), RunError> {
     raise_descriptor_limit();
-    make_data_directory(&config)?;
+    prepare_private(&config.data_dir)?;
+    // Sockets first: who cannot listen has not founded a CA in somebody's token.
+    let tcp = TcpListener::bind(config.bind_address).await.map_err(|e| RunError::Listen(config.bind_address, e))?;
+    let address = tcp.local_addr().map_err(|e| RunError::Listen(config.bind_address, e))?;
+    let admin = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?;
     let store = blocking({
         let (path, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
         move || Store::open(&path, &trust_domain)
@@ -124,9 +128,6 @@ pub async fn run(config: ServerConfig) -> Result<(), RunError> {
         now: now_unix,
     });
 
-    let tcp = TcpListener::bind(config.bind_address).await.map_err(|e| RunError::Listen(config.bind_address, e))?;
-    let address = tcp.local_addr().map_err(|e| RunError::Listen(config.bind_address, e))?;
-    let admin = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?;
     let health = match &config.health_checks {
         Some(checks) => Some(health::serve(checks.clone(), Arc::new(|| None)).await.map_err(RunError::Health)?),
         None => None,
@@ -183,12 +184,6 @@ fn raise_descriptor_limit() {
         Ok(descriptors) => tracing::debug!(descriptors, "descriptor limit raised"),
         Err(error) => tracing::warn!(%error, "descriptor limit not raised"),
     }
-}
-
-fn make_data_directory(config: &ServerConfig) -> Result<(), RunError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o750);
-    builder.create(&config.data_dir).map_err(|e| RunError::DataDirectory(config.data_dir.clone(), e))
 }
 
 async fn open_token(config: &ServerConfig) -> Result<Token, RunError> {

@@ -66,6 +66,7 @@ impl CommandError {
     /// The whole story in one line, or one line per mistake of a configuration.
     pub fn message(&self) -> String {
         match self {
+            Self::Unreachable(cause @ UnixSocketError::NoWay { .. }) => cause.to_string(),
             Self::Unreachable(cause) => format!("{}: {self}", describe(cause)),
             Self::Refused(_) => self.to_string(),
             _ => describe(self),

@@ -13,7 +13,8 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{UnixSocketError, directory};
+use super::UnixSocketError;
+use crate::directory;
 
 /// Longest socket path, bytes. Source: unix(7), sun_path without its terminator.
 pub(super) const MAX_PATH_BYTES: usize = 107;
@@ -36,15 +37,16 @@ pub struct SocketListener {
 impl SocketListener {
     /// Binds `path` with permission bits `mode` (0o777: every local user may connect; 0o770: owner and group).
     ///
-    /// Creates the directory if needed. A socket left by a dead process is replaced; a live one, another user's, or a
+    /// Creates the directory if needed, so that whoever may connect can get there. A socket left by a dead process is replaced; a live one, another user's, or a
     /// file that is no socket is refused, and so is a directory in which others could replace the socket. Must be called
     /// within a tokio runtime.
     pub fn bind(path: &Path, mode: u32) -> Result<Self, UnixSocketError> {
+        let all = mode & 0o007 != 0;
         let parent = path.parent().filter(|_| path.is_absolute() && path.file_name().is_some());
         let Some(parent) = parent.filter(|_| path.as_os_str().len() <= MAX_PATH_BYTES) else {
             return Err(UnixSocketError::Path(path.to_owned()));
         };
-        directory::prepare(parent)?;
+        directory::prepare(parent, if all { directory::OPEN_TO_ALL } else { directory::OURS })?;
         let lock = lock(path)?;
         remove_stale(path)?;
         let socket = bind(path).map_err(failed("bind", path))?;

@@ -10,6 +10,7 @@ use tokio::runtime;
 use tracing::{error, warn};
 
 use crate::config::{Override, ServerConfig};
+use crate::confinement::confine;
 
 const DEFAULT_CONFIG: &str = "conf/server/server.conf";
 /// Files we make are nobody else's business. Source: SPIRE, which sets the same.
@@ -69,6 +70,7 @@ impl Run {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
         let config = self.file.load(&self.overrides())?;
         umask(Mode::from_bits_truncate(UMASK));
+        confine().map_err(|error| CommandError::Run(error.into()))?;
         logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
         for warning in &config.warnings {
             warn!("{warning}");

@@ -1,0 +1,30 @@
+//! What a process that holds secrets denies itself and others before it holds any.
+
+mod capabilities;
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use thiserror::Error;
+
+pub use capabilities::{Capability, CapabilityError, drop_all_except};
+
+/// Why the process could not be closed.
+#[derive(Debug, Error)]
+#[error("cannot {doing}")]
+pub struct ProcessError {
+    doing: &'static str,
+    #[source]
+    source: nix::Error,
+}
+
+/// Closes the process: no core dump, no debugger or memory reader of the same user, no privilege gained by a program that it
+/// starts.
+///
+/// Keys and PINs are in this memory; a dump would put copies on a disk. Sources: prctl(2) PR_SET_DUMPABLE and
+/// PR_SET_NO_NEW_PRIVS, setrlimit(2) RLIMIT_CORE.
+pub fn close() -> Result<(), ProcessError> {
+    let failed = |doing| move |source| ProcessError { doing, source };
+    prctl::set_dumpable(false).map_err(failed("forbid core dumps"))?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed("set the limit of core dumps to zero"))?;
+    prctl::set_no_new_privs().map_err(failed("give up gaining privileges"))
+}
