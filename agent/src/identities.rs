@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::CertificateError;
 use ironroot_attest::SelectorSet;
+use ironroot_attest::workload::HashDemand;
 use thiserror::Error;
 
 pub use bundle::Bundle;
@@ -69,12 +70,19 @@ pub struct Identities {
     /// `None`: still starting.
     bundle: Option<Bundle>,
     federated: BTreeMap<TrustDomain, Bundle>,
+    hash_demand: HashDemand,
 }
 
 impl Identities {
     /// "Not yet": before the first good answer of a server or cache. Serves nothing, and says that it is early.
     pub fn starting(trust_domain: TrustDomain) -> Self {
-        Self { trust_domain, identities: Vec::new(), bundle: None, federated: BTreeMap::new() }
+        Self {
+            trust_domain,
+            identities: Vec::new(),
+            bundle: None,
+            federated: BTreeMap::new(),
+            hash_demand: HashDemand::default(),
+        }
     }
 
     /// Everything that may be served: identities of `trust_domain`, its bundle, and bundles of other trust domains.
@@ -95,7 +103,8 @@ impl Identities {
         }
         identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
         federated.remove(&trust_domain);
-        Ok(Self { trust_domain, identities, bundle: Some(bundle), federated })
+        let hash_demand = HashDemand::of(identities.iter().map(|identity| identity.selectors()));
+        Ok(Self { trust_domain, identities, bundle: Some(bundle), federated, hash_demand })
     }
 
     /// The trust domain.
@@ -116,6 +125,11 @@ impl Identities {
     /// All identities, in order, expired ones too.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Identity>> {
         self.identities.iter()
+    }
+
+    /// Whose executables must be hashed to tell what they may have.
+    pub fn hash_demand(&self) -> &HashDemand {
+        &self.hash_demand
     }
 
     /// What a workload with these selectors may have now, oldest entry first. Never anything expired.

@@ -63,7 +63,7 @@ fn defaults_are_spires_and_the_tpm_is_the_kernels() {
     assert_eq!((cache.pcrs.to_string().as_str(), cache.max_age, cache.tpm_nv_index), ("7", None, 0x0180_4952));
     assert_eq!(
         (config.workload_attestor.discover_workload_path, config.workload_attestor.workload_size_limit),
-        (false, 0)
+        (false, 512 << 20)
     );
 }
 

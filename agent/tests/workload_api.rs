@@ -3,6 +3,7 @@
 #[path = "support/served.rs"]
 mod served;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_agent::endpoints::{EndpointError, Limits, serve_workload_api};
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509svidRequest};
@@ -55,6 +56,19 @@ async fn a_rotation_reaches_open_streams_and_what_others_get_does_not() {
     assert_eq!(&update.svids[0].x509_svid, new.chain_der(), "no message in between");
     served.publish(vec![new, authority.issue("/second", 0, 3600)]);
     assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/second", "spiffe://td/test"], "always the whole state");
+}
+
+#[tokio::test]
+async fn an_entry_that_is_the_first_to_ask_for_a_hash_reaches_open_streams() {
+    let served = Served::ours();
+    let mut stream = served.fetch().await.expect("served");
+    next(&mut stream).await;
+    let program = std::fs::read(std::env::current_exe().expect("a path")).expect("reads");
+    let hash: String = digest(&SHA256, &program).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (ours, hashed) = (["unix:uid:0"], ["unix:uid:0", &format!("unix:sha256:{hash}")]);
+    let authority = &served.authority;
+    served.publish(vec![authority.issue_to("/test", &ours, 3600), authority.issue_to("/hashed", &hashed, 3600)]);
+    assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/hashed", "spiffe://td/test"]);
 }
 
 #[tokio::test]

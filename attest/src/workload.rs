@@ -14,6 +14,7 @@
 pub mod capabilities;
 mod digests;
 mod executable;
+mod hash_demand;
 mod names;
 mod peer;
 mod process;
@@ -24,8 +25,9 @@ use std::io;
 use nix::errno::Errno;
 use thiserror::Error;
 
+pub use hash_demand::HashDemand;
 pub use peer::Peer;
-pub use unix::{AttestorError, UnixAttestor, UnixAttestorConfig};
+pub use unix::{AttestorError, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig};
 
 /// Most supplementary groups looked at. The kernel allows 65,536, each of which would cost a lookup.
 pub const MAX_SUPPLEMENTARY_GROUPS: usize = 1024;

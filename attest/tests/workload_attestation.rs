@@ -7,10 +7,14 @@ mod actor;
 use std::fs;
 use std::os::unix::net::UnixStream;
 
-use actor::{DISCOVER, Lab, STRANGER};
+use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody};
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::SelectorSet;
-use ironroot_attest::workload::{Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal};
+use ironroot_attest::workload::{
+    DEFAULT_SIZE_LIMIT, HashDemand, Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal,
+};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 #[test]
 fn acts_as_a_process() {
@@ -22,7 +26,7 @@ fn attestor(config: UnixAttestorConfig) -> UnixAttestor {
 }
 
 fn attest(config: UnixAttestorConfig, stream: &UnixStream) -> Result<SelectorSet, WorkloadRefusal> {
-    attestor(config).attest(&Peer::of(stream).expect("a peer"))
+    attestor(config).attest(&Peer::of(stream).expect("a peer"), &hash_of_anybody())
 }
 
 fn texts(selectors: &SelectorSet) -> Vec<String> {
@@ -66,6 +70,49 @@ fn path_and_hash_are_found_when_asked_for() {
     assert!(found.contains(&format!("unix:sha256:{}", sha256(&lab.program()))), "{found:?}");
     let found = texts(&attest(UnixAttestorConfig::default(), &stream).expect("attests"));
     assert!(!found.iter().any(|s| s.starts_with("unix:path:") || s.starts_with("unix:sha256:")), "{found:?}");
+}
+
+#[test]
+fn nothing_is_hashed_unless_an_entry_with_this_users_other_selectors_asks_for_it() {
+    let lab = Lab::new();
+    let _workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
+    let stream = lab.accept();
+    let peer = Peer::of(&stream).expect("a peer");
+    let entry = |texts: &[&str]| -> SelectorSet { texts.iter().map(|text| text.parse().expect("legal")).collect() };
+    let path = format!("unix:path:{}", lab.program().display());
+    for (entries, hashed) in [
+        (vec![], false),
+        (vec![entry(&["unix:uid:61001"]), entry(&["unix:uid:61002", "unix:sha256:00"])], false),
+        (vec![entry(&["unix:uid:61001", "unix:sha256:00"])], true),
+        (vec![entry(&["unix:uid:61001", "unix:sha256:00", &path])], true),
+    ] {
+        let found = attestor(DISCOVER).attest(&peer, &HashDemand::of(&entries)).expect("attests");
+        let has = texts(&found).iter().any(|text| text.starts_with("unix:sha256:"));
+        assert_eq!(has, hashed, "{entries:?}");
+    }
+}
+
+#[test]
+fn a_sparse_program_of_forty_gigabytes_costs_one_hash_at_most_however_often_it_asks() {
+    let cpu_seconds = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).expect("reads");
+        (usage.user_time() + usage.system_time()).num_seconds()
+    };
+    let lab = Lab::new();
+    fs::File::options().write(true).open(lab.program()).and_then(|file| file.set_len(40 << 30)).expect("sparse");
+    let _workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
+    let stream = lab.accept();
+    let peer = Peer::of(&stream).expect("a peer");
+    // The longest that one hash may take is 4 s.
+    for (workload_size_limit, most_seconds) in [(DEFAULT_SIZE_LIMIT, 1), (0, 6)] {
+        let (attestor, before) = (attestor(UnixAttestorConfig { workload_size_limit, ..DISCOVER }), cpu_seconds());
+        for _ in 0..500 {
+            let found = texts(&attestor.attest(&peer, &hash_of_anybody()).expect("attests"));
+            assert!(!found.iter().any(|text| text.starts_with("unix:sha256:")));
+        }
+        let spent = cpu_seconds() - before;
+        assert!(spent <= most_seconds, "limit {workload_size_limit}: {spent} s of a core");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use actor::{DISCOVER, Lab, STRANGER, within_patience};
+use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody, within_patience};
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::workload::{Peer, UnixAttestor, WorkloadRefusal};
 
@@ -20,7 +20,7 @@ fn acts_as_a_process() {
 
 fn attest(peer: &Peer) -> Result<Vec<String>, WorkloadRefusal> {
     let attestor = UnixAttestor::new(DISCOVER).expect("our own /proc");
-    attestor.attest(peer).map(|selectors| selectors.iter().map(ToString::to_string).collect())
+    attestor.attest(peer, &hash_of_anybody()).map(|selectors| selectors.iter().map(ToString::to_string).collect())
 }
 
 fn sha256(path: &Path) -> String {

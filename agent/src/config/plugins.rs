@@ -2,6 +2,7 @@
 
 use ironroot_api::settings::Section;
 use ironroot_attest::tpm::TpmAddress;
+use ironroot_attest::workload::DEFAULT_SIZE_LIMIT;
 
 use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, UnixAttestorConfig};
 
@@ -102,7 +103,10 @@ fn read_workload_attestor(plugins: &Section<'_>) -> Option<UnixAttestorConfig> {
         if plugin.name == "unix" {
             config = Some(UnixAttestorConfig {
                 discover_workload_path: plugin.data.boolean("discover_workload_path").unwrap_or(false),
-                workload_size_limit: plugin.data.integer("workload_size_limit", i64::MIN..=i64::MAX).unwrap_or(0),
+                workload_size_limit: plugin
+                    .data
+                    .integer("workload_size_limit", i64::MIN..=i64::MAX)
+                    .unwrap_or(DEFAULT_SIZE_LIMIT),
             });
             plugin.data.finish();
         } else {

@@ -14,7 +14,7 @@ use futures_util::Stream;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse};
 use ironroot_attest::SelectorSet;
-use ironroot_attest::workload::{Peer, UnixAttestor, WorkloadRefusal};
+use ironroot_attest::workload::{HashDemand, Peer, UnixAttestor, WorkloadRefusal};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::warn;
@@ -45,6 +45,21 @@ struct Shared {
     stopping: watch::Receiver<bool>,
 }
 
+/// What is known about a caller.
+struct Attested {
+    selectors: SelectorSet,
+    /// Which entries' wish for a hash was heard.
+    demand: HashDemand,
+}
+
+impl Attested {
+    /// Whether nothing more must be known to tell what of `identities` is the caller's.
+    fn suffices_for(&self, identities: &Identities) -> bool {
+        let demand = identities.hash_demand();
+        *demand == self.demand || !demand.concerns(&self.selectors)
+    }
+}
+
 impl WorkloadApi {
     pub fn new(
         attestor: UnixAttestor,
@@ -60,8 +75,8 @@ impl WorkloadApi {
         let caller = caller(request)?;
         let peer = caller.peer().map_err(attestation_failed)?.clone();
         let slot = self.stream_slot(&peer)?;
-        let selectors = self.attest(&peer).await?;
-        Subscription::begin(self.clone(), peer, selectors, slot).await
+        let attested = self.attest(&peer).await?;
+        Subscription::begin(self.clone(), peer, attested, slot).await
     }
 
     fn stream_slot(&self, peer: &Peer) -> Result<Slot, Status> {
@@ -74,20 +89,21 @@ impl WorkloadApi {
     }
 
     /// Finds out who `peer` is now, off the runtime's threads.
-    async fn attest(&self, peer: &Peer) -> Result<SelectorSet, Status> {
+    async fn attest(&self, peer: &Peer) -> Result<Attested, Status> {
         let turns = self.0.admission.attestations(peer.uid(), Instant::now());
         let Ok(Ok(turn)) = tokio::time::timeout(ATTESTATION_DEADLINE, turns.acquire_owned()).await else {
             return Err(Status::unavailable("too many attestations of this user are in progress"));
         };
         let (attestor, caller) = (self.0.attestor.clone(), peer.clone());
+        let demand = self.0.identities.borrow().hash_demand().clone();
         let job = tokio::task::spawn_blocking(move || {
-            let attested = attestor.attest(&caller);
+            let attested = attestor.attest(&caller, &demand).map(|selectors| Attested { selectors, demand });
             // Held until the thread is really free, also when nobody waits any more.
             drop(turn);
             attested
         });
         match tokio::time::timeout(ATTESTATION_DEADLINE, job).await {
-            Ok(Ok(Ok(selectors))) => Ok(selectors),
+            Ok(Ok(Ok(attested))) => Ok(attested),
             Ok(Ok(Err(refusal))) => Err(self.refused(peer, &refusal)),
             Ok(Err(_)) => Err(Status::unavailable("workload attestation failed")),
             Err(_) => Err(Status::unavailable("workload attestation takes too long")),

@@ -20,7 +20,7 @@ use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
 use ironroot_api::unix_socket::connect;
-use ironroot_attest::workload::{UnixAttestor, UnixAttestorConfig};
+use ironroot_attest::workload::{DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
@@ -67,6 +67,11 @@ impl Authority {
 
     /// `path`'s identity for processes of `uid`, until `NOW + ttl`.
     pub fn issue(&self, path: &str, uid: u32, ttl: i64) -> Arc<Identity> {
+        self.issue_to(path, &[&format!("unix:uid:{uid}")], ttl)
+    }
+
+    /// `path`'s identity for processes that have `selectors`, until `NOW + ttl`.
+    pub fn issue_to(&self, path: &str, selectors: &[&str], ttl: i64) -> Arc<Identity> {
         let key = KeyPair::generate().expect("a key");
         let spiffe_id = td("td").id_with_path(path).expect("legal");
         let mut params = CertificateParams::default();
@@ -79,7 +84,7 @@ impl Authority {
         let parts = IdentityParts {
             entry_id: format!("entry of {path}"),
             spiffe_id,
-            selectors: [format!("unix:uid:{uid}").parse().expect("legal")].into_iter().collect(),
+            selectors: selectors.iter().map(|text| text.parse().expect("legal")).collect(),
             hint: String::new(),
             created_at: 1,
             federates_with: vec![td("friend")],
@@ -201,7 +206,8 @@ impl Served {
 }
 
 pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
-    let attestor = UnixAttestor::new(UnixAttestorConfig::default()).expect("our own /proc");
+    let discover = UnixAttestorConfig { discover_workload_path: true, workload_size_limit: DEFAULT_SIZE_LIMIT };
+    let attestor = UnixAttestor::new(discover).expect("our own /proc");
     WorkloadApiConfig { socket_path, attestor, limits }
 }
 

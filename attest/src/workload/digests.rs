@@ -1,98 +1,104 @@
-//! SHA-256 of executables, remembered per version of the file.
+//! SHA-256 of executables: remembered per version of the file, failures too, and made within the bounds of its user.
+//!
+//! ```text
+//!  known? ─► answer          else: the user's turn (one hash at a time, a share of a core) ─► known by now? ─► hash ─► remember
+//! ```
 
-use std::collections::HashMap;
+mod memory;
+mod turns;
+mod version;
+
 use std::fs::File;
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use nix::sys::stat::{FileStat, fstat};
+use nix::sys::stat::fstat;
+use tracing::debug;
 
 use super::executable::Withheld;
+use memory::{Known, Memory};
+use turns::Turns;
+pub(super) use version::FileVersion;
 
-/// Most files remembered. One costs about 150 bytes.
-const MAX_REMEMBERED: usize = 512;
-/// A file younger than this may still change within one tick of its timestamps, so its hash is not remembered.
-const SETTLED: Duration = Duration::from_secs(2);
+/// What could not be hashed is not tried again for this long, unless the file changes. Longer than a busy start of a
+/// device lasts, since that may have been the reason.
+const FAILURE_KEPT: Duration = Duration::from_secs(120);
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A file as it was written last: a change of content changes this.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct FileVersion {
-    dev: u64,
-    ino: u64,
-    size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl FileVersion {
-    pub fn of(stat: &FileStat) -> Self {
-        Self {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-
-    fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(self.changed.0).is_ok_and(|changed| changed + SETTLED.as_secs() < now.as_secs())
-    }
-}
-
-/// The memory.
+/// Hashes and what is known about them.
 #[derive(Debug, Default)]
-pub(super) struct Digests(Mutex<HashMap<FileVersion, [u8; 32]>>);
+pub(super) struct Digests {
+    memory: Mutex<Memory>,
+    turns: Turns,
+}
 
 impl Digests {
-    /// The SHA-256 of `file`, which is at its start and was of `version` when it was opened.
-    pub fn of(&self, file: &File, version: FileVersion, deadline: Instant) -> Result<[u8; 32], Withheld> {
-        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&version) {
-            return Ok(*known);
+    /// The SHA-256 of `file`, which is at its start and was of `version` when it was opened, at the cost of `uid`.
+    pub fn of(&self, uid: u32, file: &File, version: FileVersion, deadline: Instant) -> Result<[u8; 32], Withheld> {
+        if let Some(answer) = self.known(&version) {
+            return answer;
         }
-        let digest = hash(file, deadline)?;
-        let after = fstat(file).map_err(|errno| Withheld::Read(errno.into()))?;
-        if FileVersion::of(&after) != version {
-            return Err(Withheld::Changed);
+        let turn = self.turns.take(uid, deadline)?;
+        // The turn before may have been for the same file.
+        if let Some(answer) = self.known(&version) {
+            return answer;
         }
-        if version.is_settled() {
-            self.remember(version, digest);
+        let hashed = hash(uid, file, deadline);
+        drop(turn);
+        let changed = FileVersion::of(&fstat(file).map_err(|errno| Withheld::Read(errno.into()))?) != version;
+        match &hashed {
+            _ if changed => return Err(Withheld::Changed),
+            Ok(digest) if version.is_settled() => self.remember(uid, version, Known::Digest(*digest)),
+            Ok(_) => {}
+            Err(_) => self.remember(uid, version, Known::FailedUntil(Instant::now() + FAILURE_KEPT)),
         }
-        Ok(digest)
+        hashed
     }
 
-    fn remember(&self, version: FileVersion, digest: [u8; 32]) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_REMEMBERED {
-            // Forgetting everything is the cheapest way to stay small; a device runs far fewer programs than this.
-            known.clear();
+    fn known(&self, version: &FileVersion) -> Option<Result<[u8; 32], Withheld>> {
+        match self.memory().recall(version, Instant::now())? {
+            Known::Digest(digest) => Some(Ok(digest)),
+            Known::FailedUntil(_) => Some(Err(Withheld::FailedBefore)),
         }
-        known.insert(version, digest);
+    }
+
+    fn remember(&self, uid: u32, version: FileVersion, known: Known) {
+        self.memory().remember(uid, version, known, Instant::now());
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn hash(mut file: &File, deadline: Instant) -> Result<[u8; 32], Withheld> {
-    let (mut context, mut chunk) = (Context::new(&SHA256), vec![0; CHUNK_BYTES]);
-    loop {
-        match file.read(&mut chunk).map_err(Withheld::Read)? {
-            0 => break,
-            n => context.update(&chunk[..n]),
+fn hash(uid: u32, mut file: &File, deadline: Instant) -> Result<[u8; 32], Withheld> {
+    let (mut context, mut chunk, mut bytes) = (Context::new(&SHA256), vec![0; CHUNK_BYTES], 0);
+    let began = Instant::now();
+    let outcome = loop {
+        match file.read(&mut chunk) {
+            Err(error) => break Err(Withheld::Read(error)),
+            Ok(0) => break Ok(()),
+            Ok(n) => {
+                context.update(&chunk[..n]);
+                bytes += n;
+            }
         }
         if Instant::now() > deadline {
-            return Err(Withheld::TooSlow);
+            break Err(Withheld::TooSlow);
         }
-    }
+    };
+    debug!(uid, bytes, ms = began.elapsed().as_millis() as u64, whole = outcome.is_ok(), "hashed an executable");
+    outcome?;
     Ok(context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::FileTimes;
-    use std::io::Write;
+    use std::io::{Seek, Write};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 
@@ -119,14 +125,14 @@ mod tests {
         let named = file(b"abc");
         let open = File::open(named.path()).expect("opens");
         let young = version(&open);
-        let digest = digests.of(&open, young, soon()).expect("hashes");
+        let digest = digests.of(1, &open, young, soon()).expect("hashes");
         assert_eq!(digest.map(|b| format!("{b:02x}")).concat(), ABC);
         assert!(!young.is_settled());
-        assert!(digests.0.lock().expect("unpoisoned").is_empty(), "it may change within this tick");
+        assert!(digests.known(&young).is_none(), "it may change within this tick");
 
-        let settled = FileVersion { changed: (1_000_000_000, 0), ..young };
-        digests.remember(settled, [7; 32]);
-        assert_eq!(digests.of(&open, settled, soon()).expect("remembers"), [7; 32]);
+        let settled = young.as_of_long_ago();
+        digests.remember(1, settled, Known::Digest([7; 32]));
+        assert_eq!(digests.of(2, &open, settled, soon()).expect("remembers"), [7; 32]);
     }
 
     #[test]
@@ -136,27 +142,22 @@ mod tests {
         let before = version(&open);
         let times = FileTimes::new().set_modified(UNIX_EPOCH);
         File::options().write(true).open(named.path()).and_then(|f| f.set_times(times)).expect("touches");
-        assert!(matches!(Digests::default().of(&open, before, soon()), Err(Withheld::Changed)));
+        assert!(matches!(Digests::default().of(1, &open, before, soon()), Err(Withheld::Changed)));
     }
 
     #[test]
-    fn gives_up_on_ten_gibibytes_at_the_deadline() {
+    fn a_file_of_forty_gigabytes_is_given_up_at_the_deadline_and_read_no_second_time() {
         let named = file(b"");
-        named.as_file().set_len(10 << 30).expect("sparse");
-        let open = File::open(named.path()).expect("opens");
-        let began = Instant::now();
+        named.as_file().set_len(40 << 30).expect("sparse");
+        let mut open = File::open(named.path()).expect("opens");
+        let (digests, began) = (Digests::default(), Instant::now());
         let deadline = began + Duration::from_millis(20);
-        assert!(matches!(Digests::default().of(&open, version(&open), deadline), Err(Withheld::TooSlow)));
+        assert!(matches!(digests.of(1, &open, version(&open), deadline), Err(Withheld::TooSlow)));
         assert!(began.elapsed() < Duration::from_secs(5));
-    }
-
-    #[test]
-    fn memory_stays_bounded() {
-        let digests = Digests::default();
-        let open = File::open("/proc/self/status").expect("opens");
-        for ino in 0..5_000 {
-            digests.remember(FileVersion { ino, ..version(&open) }, [0; 32]);
+        open.rewind().expect("seeks");
+        for uid in 0..100 {
+            assert!(matches!(digests.of(uid, &open, version(&open), soon()), Err(Withheld::FailedBefore)));
         }
-        assert!(digests.0.lock().expect("unpoisoned").len() <= MAX_REMEMBERED);
+        assert_eq!(open.stream_position().expect("seeks"), 0, "not a byte of it was read again");
     }
 }

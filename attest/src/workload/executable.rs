@@ -62,6 +62,10 @@ pub(super) enum Withheld {
     Changed,
     #[error("the executable cannot be read")]
     Read(#[source] std::io::Error),
+    #[error("the executable could not be hashed a while ago and has not changed since")]
+    FailedBefore,
+    #[error("hashing the programs of this user has taken more than its share of time; it is tried again later")]
+    OverBudget,
 }
 
 /// The executable of a process, held open.
@@ -107,14 +111,22 @@ impl Executable {
     }
 
     /// `unix:sha256:…`; `limit` as in SPIRE: 0 any size, below 0 never (`None`), else bytes.
-    pub fn sha256(&self, limit: i64, digests: &Digests, deadline: Instant) -> Result<Option<Selector>, Withheld> {
+    ///
+    /// The work is booked on `uid`.
+    pub fn sha256(
+        &self,
+        uid: u32,
+        limit: i64,
+        digests: &Digests,
+        deadline: Instant,
+    ) -> Result<Option<Selector>, Withheld> {
         if limit < 0 {
             return Ok(None);
         }
         if limit > 0 && self.stat.st_size > limit {
             return Err(Withheld::TooLarge { size: self.stat.st_size });
         }
-        let digest = digests.of(&self.file, FileVersion::of(&self.stat), deadline)?;
+        let digest = digests.of(uid, &self.file, FileVersion::of(&self.stat), deadline)?;
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         selector("sha256", Path::new(&hex)).map(Some)
     }

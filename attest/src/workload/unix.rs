@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use nix::unistd::getpid;
 use procfs::process::Status;
 use thiserror::Error;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::digests::Digests;
 use super::executable::{Executable, Withheld};
+use super::hash_demand::HashDemand;
 use super::peer::Peer;
 use super::process::Process;
 use super::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal, names};
@@ -16,13 +17,16 @@ use crate::{Selector, SelectorSet};
 
 /// How long hashing one executable may take.
 const HASH_DEADLINE: Duration = Duration::from_secs(4);
+/// Largest executable hashed unless the operator says otherwise, bytes: what a slow core (128 MB/s) hashes within
+/// [`HASH_DEADLINE`].
+pub const DEFAULT_SIZE_LIMIT: i64 = 512 << 20;
 
 /// SPIRE's configuration keys of the `unix` workload attestor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnixAttestorConfig {
     /// Also find the selectors `path` and `sha256`. Needs CAP_SYS_PTRACE for other users' processes.
     pub discover_workload_path: bool,
-    /// Largest executable hashed, bytes; 0: any, below 0: none is hashed.
+    /// Largest executable hashed, bytes; 0: any, below 0: none is hashed. [`DEFAULT_SIZE_LIMIT`] where nothing is said.
     pub workload_size_limit: i64,
 }
 
@@ -53,8 +57,9 @@ impl UnixAttestor {
 
     /// What is true of `peer` now. Blocks on files and user databases.
     ///
-    /// `unix:path` and `unix:sha256` are left out, and the reason logged, where they could be forged or cannot be had.
-    pub fn attest(&self, peer: &Peer) -> Result<SelectorSet, WorkloadRefusal> {
+    /// `unix:path` and `unix:sha256` are left out, and the reason logged, where they could be forged or cannot be had;
+    /// `unix:sha256` also where `demand` shows that nothing depends on it.
+    pub fn attest(&self, peer: &Peer, demand: &HashDemand) -> Result<SelectorSet, WorkloadRefusal> {
         let process = peer.process()?;
         let exited = WorkloadRefusal::Exited { pid: peer.pid() };
         let status = match process.status() {
@@ -62,40 +67,37 @@ impl UnixAttestor {
             status => status?,
         };
         check_credentials(peer, &status)?;
-        let mut selectors = self.executable(peer, &process);
-        // Only now is it certain that all of the above was read from the process that connected.
-        if !peer.still_alive() {
-            return Err(exited);
+        let mut selectors: SelectorSet = users_and_groups(peer, &status).into_iter().collect();
+        if let Some(executable) = self.executable(peer, &process) {
+            selectors.extend(executable.path().map_err(|why| withheld(peer, "unix:path", &why)).ok());
+            if demand.concerns(&selectors) {
+                selectors.extend(self.sha256(peer, &executable));
+            }
         }
-        selectors.extend(users_and_groups(peer, &status));
-        Ok(selectors.into_iter().collect())
+        // Only now is it certain that all of the above was read from the process that connected.
+        if peer.still_alive() { Ok(selectors) } else { Err(exited) }
     }
 
-    fn executable(&self, peer: &Peer, process: &Process) -> Vec<Selector> {
+    fn executable(&self, peer: &Peer, process: &Process) -> Option<Executable> {
         if !self.config.discover_workload_path {
-            return Vec::new();
+            return None;
         }
-        let withheld = |what: &str, why: Withheld| {
-            info!(
-                pid = peer.pid(),
-                uid = peer.uid(),
-                selector = what,
-                reason = &why as &dyn std::error::Error,
-                "withheld a selector"
-            );
-        };
-        let executable = match Executable::open(peer, process) {
-            Ok(executable) => executable,
-            Err(why) => {
-                withheld("unix:path, unix:sha256", why);
-                return Vec::new();
-            }
-        };
-        let path = executable.path().map_err(|why| withheld("unix:path", why)).ok();
-        let deadline = Instant::now() + HASH_DEADLINE;
-        let sha256 = executable.sha256(self.config.workload_size_limit, &self.digests, deadline);
-        let sha256 = sha256.map_err(|why| withheld("unix:sha256", why)).ok().flatten();
-        path.into_iter().chain(sha256).collect()
+        Executable::open(peer, process).map_err(|why| withheld(peer, "unix:path, unix:sha256", &why)).ok()
+    }
+
+    fn sha256(&self, peer: &Peer, executable: &Executable) -> Option<Selector> {
+        let (limit, deadline) = (self.config.workload_size_limit, Instant::now() + HASH_DEADLINE);
+        let hashed = executable.sha256(peer.uid(), limit, &self.digests, deadline);
+        hashed.map_err(|why| withheld(peer, "unix:sha256", &why)).ok().flatten()
+    }
+}
+
+fn withheld(peer: &Peer, selector: &str, why: &Withheld) {
+    let (pid, uid, reason) = (peer.pid(), peer.uid(), why as &dyn std::error::Error);
+    match why {
+        // Said when it failed, and may be asked for at every request until it is tried again.
+        Withheld::FailedBefore => debug!(pid, uid, selector, reason, "withheld a selector"),
+        _ => info!(pid, uid, selector, reason, "withheld a selector"),
     }
 }
 

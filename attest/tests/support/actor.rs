@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit};
 use std::time::{Duration, Instant};
 
-use ironroot_attest::workload::{Peer, UnixAttestor, UnixAttestorConfig};
+use ironroot_attest::workload::{HashDemand, Peer, UnixAttestor, UnixAttestorConfig};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -28,6 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A user that no passwd file knows.
 pub const STRANGER: u32 = 61_001;
 pub const DISCOVER: UnixAttestorConfig = UnixAttestorConfig { discover_workload_path: true, workload_size_limit: 0 };
+
+/// What an entry asks for that has a hash and nothing else.
+pub fn hash_of_anybody() -> HashDemand {
+    HashDemand::of(&[std::iter::once("unix:sha256:00".parse().expect("legal")).collect()])
+}
 
 /// Plays the role this process was started for, if any.
 pub fn act() {
@@ -112,7 +117,10 @@ fn serve(socket: &str, argument: &str) {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("reads");
             setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("lowers");
         }
-        attestor.attest(&peer).map(|selectors| format!("{selectors:?}")).map_err(|error| error.to_string())
+        attestor
+            .attest(&peer, &hash_of_anybody())
+            .map(|selectors| format!("{selectors:?}"))
+            .map_err(|error| error.to_string())
     });
     println!("\nVERDICT {verdict:?}");
 }

@@ -6,13 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::Peer;
 use tokio::sync::watch;
 use tonic::Status;
 use tracing::info;
 
-use super::{MessageStream, WorkloadApi};
+use super::{Attested, MessageStream, WorkloadApi};
 use crate::endpoints::admission::Slot;
 use crate::identities::{Bundle, Identities, Identity};
 
@@ -32,7 +31,7 @@ pub(super) trait Message: Clone + PartialEq + Send + 'static {
 pub(super) struct Subscription<M> {
     api: WorkloadApi,
     peer: Peer,
-    selectors: SelectorSet,
+    attested: Attested,
     identities: watch::Receiver<Arc<Identities>>,
     stopping: watch::Receiver<bool>,
     sent: Option<M>,
@@ -44,11 +43,11 @@ impl<M: Message> Subscription<M> {
     pub async fn begin(
         api: WorkloadApi,
         peer: Peer,
-        selectors: SelectorSet,
+        attested: Attested,
         slot: Slot,
     ) -> Result<MessageStream<M>, Status> {
         let (identities, stopping) = (api.0.identities.clone(), api.0.stopping.clone());
-        let mut this = Self { api, peer, selectors, identities, stopping, sent: None, _slot: slot };
+        let mut this = Self { api, peer, attested, identities, stopping, sent: None, _slot: slot };
         let first = this.next().await?;
         let rest = futures_util::stream::unfold(Some(this), |this| async move {
             let mut this = this?;
@@ -66,6 +65,10 @@ impl<M: Message> Subscription<M> {
             if *self.stopping.borrow() {
                 return Err(shutting_down());
             }
+            let suffices = self.attested.suffices_for(&self.identities.borrow());
+            if !suffices {
+                self.attested = self.api.attest(&self.peer).await?;
+            }
             let (message, valid_for) = self.current()?;
             if self.sent.as_ref() != Some(&message) {
                 return self.send(message).await;
@@ -81,7 +84,7 @@ impl<M: Message> Subscription<M> {
     /// Before an update, makes sure that the caller still is who it was, and sends what it may see now.
     async fn send(&mut self, mut message: M) -> Result<M, Status> {
         if self.sent.is_some() {
-            self.selectors = self.api.attest(&self.peer).await?;
+            self.attested = self.api.attest(&self.peer).await?;
             message = self.current()?.0;
         } else {
             self.record();
@@ -94,7 +97,7 @@ impl<M: Message> Subscription<M> {
         let now = (self.api.0.now)();
         let all = self.identities.borrow();
         let spiffe_ids: Vec<_> =
-            all.for_selectors(&self.selectors, now).iter().map(|i| i.spiffe_id().as_str()).collect();
+            all.for_selectors(&self.attested.selectors, now).iter().map(|i| i.spiffe_id().as_str()).collect();
         info!(uid = self.peer.uid(), pid = self.peer.pid(), ?spiffe_ids, what = M::NAME, "served a workload");
     }
 
@@ -105,9 +108,9 @@ impl<M: Message> Subscription<M> {
             return Err(Status::unavailable("the agent is still starting"));
         };
         let now = (self.api.0.now)();
-        let theirs = all.for_selectors(&self.selectors, now);
+        let theirs = all.for_selectors(&self.attested.selectors, now);
         let Some(expiry) = theirs.iter().map(|identity| identity.not_after_unix()).min() else {
-            return Err(match all.is_entitled(&self.selectors) {
+            return Err(match all.is_entitled(&self.attested.selectors) {
                 true => Status::unavailable("every identity of this workload has expired and could not be renewed"),
                 false => Status::permission_denied("no identity issued"),
             });
