@@ -6,7 +6,6 @@
 //! ```
 //! Nothing on the way to the first identity waits for the network.
 
-mod health;
 mod life;
 
 use std::fs::{File, OpenOptions};
@@ -17,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
+use ironroot_api::health::{self, Ready};
 use ironroot_attest::workload::{AttestorError, UnixAttestor, UnixAttestorConfig};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
@@ -85,8 +85,10 @@ pub async fn run(config: AgentConfig) -> Result<(), RunError> {
     let workload_api =
         serve_workload_api(workload_api(&config)?, identities.clone(), now(time), asked(stopping.clone()))?;
     let mut workload_api = tokio::spawn(workload_api);
-    if let Some(health) = &config.health_checks {
-        tokio::spawn(health::listen(health, identities).await?);
+    if let Some(checks) = &config.health_checks {
+        let address = format!("{}:{}", checks.host, checks.port);
+        let listener = health::serve(checks.clone(), "agent", ready(identities)).await;
+        tokio::spawn(listener.map_err(|error| RunError::Health { address, error })?);
     }
     info!(socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "agent started");
 
@@ -138,6 +140,14 @@ fn now(time: TrustedTime) -> NowUnix {
     Arc::new(move || time.now_unix())
 }
 
+/// Ready once there is something to serve from: a server's answer, or the cache.
+fn ready(identities: watch::Receiver<Arc<Identities>>) -> Ready {
+    Arc::new(move || match identities.borrow().bundle() {
+        Some(_) => None,
+        None => Some("neither the server nor the cache has given identities yet".to_owned()),
+    })
+}
+
 /// Done once `stopping` says so, or nobody is left to say it.
 async fn asked(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
@@ -167,6 +177,14 @@ mod tests {
         assert!(matches!(lock(&data_dir), Err(RunError::Locked(path)) if path == data_dir));
         drop(held);
         lock(&data_dir).expect("free again");
+    }
+
+    #[test]
+    fn a_starting_agent_is_not_ready_and_says_why() {
+        let trust_domain = ironroot_api::TrustDomain::new("td").expect("legal");
+        let (_, identities) = watch::channel(Arc::new(Identities::starting(trust_domain)));
+        let reason = ready(identities)().expect("nothing to serve from");
+        assert_eq!(reason, "neither the server nor the cache has given identities yet");
     }
 
     #[test]

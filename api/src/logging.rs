@@ -2,6 +2,7 @@
 //!
 //! Set up once, by `main`. Rooms only say `tracing::info!`.
 
+mod limit;
 mod output;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use limit::{Clipped, LineRate, LogLimit, MAX_LOG_SOURCES, MAX_LOGGED_BYTES, Pass, clipped};
 pub use output::LogOutput;
 
 /// How much is logged, in SPIRE's names.

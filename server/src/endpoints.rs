@@ -8,6 +8,7 @@ mod bundle_api;
 mod caller;
 mod device_api;
 mod entry_api;
+mod health_api;
 mod limits;
 mod svid_api;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::command_line::describe;
+use ironroot_api::health::Ready;
 use ironroot_api::pb::agent::agent_server::AgentServer;
 use ironroot_api::pb::bundle::bundle_server::BundleServer;
 use ironroot_api::pb::device::device_server::DeviceServer;
@@ -30,10 +32,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic::{Code, Request, Status};
+use tonic_health::pb::health_server::HealthServer;
 
 pub use accept::{Accepted, accept};
 pub use audit::Audit;
 pub use caller::{Administrator, AuthenticatedAgent, Caller, Listener};
+pub use health_api::REASON_METADATA;
 pub use limits::Limits;
 
 use crate::ca::{CaError, CertificateAuthority};
@@ -87,7 +91,7 @@ impl Shared {
 }
 
 /// The services as they answer on `listener`; grpc.health.v1 beside them on the admin socket, as in SPIRE.
-pub fn router(shared: &Arc<Shared>, listener: Listener) -> Router {
+pub fn router(shared: &Arc<Shared>, listener: Listener, ready: Ready) -> Router {
     let agent = AgentServer::new(agent_api::AgentApi(shared.clone(), listener));
     let entry = EntryServer::new(entry_api::EntryApi(shared.clone(), listener));
     let device = DeviceServer::new(device_api::DeviceApi(shared.clone(), listener));
@@ -101,8 +105,7 @@ pub fn router(shared: &Arc<Shared>, listener: Listener) -> Router {
     if listener == Listener::Remote {
         server = server.max_connection_age(CONNECTION_AGE);
     }
-    // The socket is bound when everything behind it has been built: from then on the overall service is serving.
-    let (_, health) = tonic_health::server::health_reporter();
+    let health = HealthServer::new(health_api::HealthApi(ready));
     server
         .add_optional_service((listener == Listener::Local).then_some(health))
         .add_service(agent.max_decoding_message_size(MAX_AGENT_REQUEST_BYTES))
@@ -172,13 +175,51 @@ fn invalid(error: &dyn std::error::Error) -> Status {
     Status::invalid_argument(describe(error))
 }
 
-/// The store is ours: its chain goes to the log, the caller learns that it is not the caller's fault.
+/// The store is ours: its chain goes to the log, the caller learns that it is not the caller's fault, and what an operator has
+/// to look at.
 fn store_status(error: StoreError) -> Status {
     tracing::error!(error = &error as &dyn std::error::Error, "store failed");
-    Status::internal("store failed")
+    match error {
+        StoreError::Locked => Status::unavailable("the data store is locked by another program"),
+        StoreError::Full(_) => Status::resource_exhausted("the disk of the data store is full; nothing was changed"),
+        StoreError::ReadOnly => Status::unavailable("the data store is read-only; nothing was changed"),
+        StoreError::RolledBack => Status::unavailable("the data store gave up this change; nothing was changed"),
+        StoreError::Closed => Status::unavailable("the server is stopping"),
+        StoreError::Corrupt(_) => Status::internal("the data store is damaged; restore it from a backup"),
+        _ => Status::internal("the data store failed; the server's log says why"),
+    }
 }
 
 fn ca_status(error: CaError) -> Status {
     tracing::error!(error = &error as &dyn std::error::Error, "certificate not signed");
     Status::unavailable("the certificate authority cannot sign now")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rusqlite::ffi;
+
+    use super::*;
+
+    fn full() -> StoreError {
+        StoreError::Full(Arc::new(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None)))
+    }
+
+    #[test]
+    fn a_store_that_fails_names_what_an_operator_has_to_look_at() {
+        for (error, code, words) in [
+            (StoreError::Locked, Code::Unavailable, "locked by another program"),
+            (full(), Code::ResourceExhausted, "the disk of the data store is full"),
+            (StoreError::ReadOnly, Code::Unavailable, "read-only"),
+            (StoreError::RolledBack, Code::Unavailable, "gave up this change"),
+            (StoreError::Closed, Code::Unavailable, "the server is stopping"),
+            (StoreError::Corrupt("page 7".to_owned()), Code::Internal, "restore it from a backup"),
+        ] {
+            let status = store_status(error);
+            assert_eq!(status.code(), code, "{status}");
+            assert!(status.message().contains(words), "{status}");
+        }
+    }
 }

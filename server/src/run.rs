@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_api::health;
+use ironroot_api::health::{self, Ready};
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
 use ironroot_attest::ek_certificate::{EkCertificateError, ManufacturerRoots};
@@ -36,6 +36,10 @@ use server_svid::ServerSvid;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How often expired entries, tokens and agents are swept out.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often the data store is made to write something, and how often while it fails.
+const PROBE_INTERVAL: Duration = Duration::from_secs(60);
+const TROUBLED_PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Why a server does not start, or ends.
 #[derive(Debug, Error)]
@@ -128,17 +132,18 @@ pub async fn run(config: ServerConfig) -> Result<(), RunError> {
         now: now_unix,
     });
 
+    let ready = ready(store.clone());
     let health = match &config.health_checks {
-        Some(checks) => Some(health::serve(checks.clone(), Arc::new(|| None)).await.map_err(RunError::Health)?),
+        Some(checks) => Some(health::serve(checks.clone(), "server", ready.clone()).await.map_err(RunError::Health)?),
         None => None,
     };
 
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
     let remote = endpoints::accept(tcp, server_config(anchors.clone(), svid.resolver()), anchors.clone(), now_unix);
-    let remote = endpoints::router(&shared, Listener::Remote)
+    let remote = endpoints::router(&shared, Listener::Remote, ready.clone())
         .serve_with_incoming_shutdown(ReceiverStream::new(remote), raised(stopped.clone()));
-    let local = endpoints::router(&shared, Listener::Local)
+    let local = endpoints::router(&shared, Listener::Local, ready)
         .serve_with_incoming_shutdown(local_incoming(admin, MAX_ADMIN_CONNECTIONS), raised(stopped.clone()));
     parts.spawn(part("the TCP endpoint", remote));
     parts.spawn(part("the admin endpoint", local));
@@ -146,6 +151,7 @@ pub async fn run(config: ServerConfig) -> Result<(), RunError> {
     background.spawn(follow_bundle(ca.clone(), anchors));
     background.spawn(async move { ca.run().await });
     background.spawn(svid.keep_current());
+    background.spawn(probe_store(store.clone()));
     background.spawn(prune(registry, store.clone(), config.prune_attested_nodes_expired_for));
     if let Some(health) = health {
         background.spawn(health);
@@ -227,6 +233,26 @@ async fn follow_bundle(ca: Arc<CertificateAuthority>, anchors: Arc<TrustAnchors>
         let authorities: Vec<_> =
             bundle.borrow_and_update().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
         anchors.replace(&authorities).expect("the CA's own certificates parse");
+    }
+}
+
+/// What `/ready`, grpc.health.v1 and `healthcheck` tell: why the server cannot do its work, if it cannot.
+fn ready(store: Store) -> Ready {
+    Arc::new(move || store.trouble().map(|why| format!("the data store takes no changes: {why}")))
+}
+
+/// Keeps what [`Store::trouble`] says true while nobody changes anything, and ends it soon after the disk takes changes again.
+async fn probe_store(store: Store) {
+    let mut tick = tokio::time::interval(TROUBLED_PROBE_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut probed = tokio::time::Instant::now();
+    loop {
+        tick.tick().await;
+        if store.trouble().is_some() || probed.elapsed() >= PROBE_INTERVAL {
+            // The store remembers and logs a failure itself.
+            let _ = store.probe().await;
+            probed = tokio::time::Instant::now();
+        }
     }
 }
 

@@ -72,6 +72,21 @@ impl Store {
         self.change(work, |_| ()).await
     }
 
+    /// Why the last change did not get to the disk; none if it did. Answers at once: see [`Store::probe`].
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.writer.trouble()
+    }
+
+    /// Writes something to the disk that leaves no trace in the tables, so that [`Store::trouble`] tells today's truth.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.run(|tx| {
+            tx.connection.execute("INSERT INTO about (trust_domain) VALUES ('probe')", [])?;
+            tx.connection.execute("DELETE FROM about WHERE rowid = last_insert_rowid()", [])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Finishes what is queued, closes the file and gives up the lock. Later calls on any clone fail.
     pub async fn close(&self) {
         self.writer.close().await;

@@ -16,6 +16,10 @@ use super::LoggingError;
 /// Mode of a new log file: other users of the machine have no business in it.
 const FILE_MODE: u32 = 0o640;
 
+/// Longest line written, bytes. Nothing we log on purpose comes near it; a value that somebody forgot to clip may. A line of
+/// JSON that is cut is not JSON any more.
+const MAX_LINE_BYTES: usize = 32 * 1024;
+
 /// Standard error, or a file that can be opened anew under the same name.
 #[derive(Clone, Debug)]
 pub struct LogOutput {
@@ -99,16 +103,21 @@ fn open_for_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(FILE_MODE).open(path)
 }
 
-/// `event` with every control character but the closing newline written as an escape. Bytes of UTF-8 sequences pass.
+/// `event` with every control character but the closing newline written as an escape, cut at [`MAX_LINE_BYTES`]. Bytes of UTF-8
+/// sequences pass.
 fn one_line(event: &[u8]) -> Vec<u8> {
     let body = event.strip_suffix(b"\n").unwrap_or(event);
-    let mut line = Vec::with_capacity(body.len() + 1);
-    for &byte in body {
+    let shown = body.len().min(MAX_LINE_BYTES);
+    let mut line = Vec::with_capacity(shown + 1);
+    for &byte in &body[..shown] {
         match byte {
             b'\t' => line.push(byte),
             0..=0x1f | 0x7f => line.extend(byte.escape_ascii()),
             _ => line.push(byte),
         }
+    }
+    if shown < body.len() {
+        line.extend(format!("... ({} bytes)", body.len()).bytes());
     }
     line.push(b'\n');
     line
@@ -124,6 +133,12 @@ mod tests {
     fn an_event_stays_one_line() {
         let event = b"agent said \"a\nERROR forged\r\x1b[31m\0\x7f\" caf\xc3\xa9\n";
         assert_eq!(one_line(event), b"agent said \"a\\nERROR forged\\r\\x1b[31m\\x00\\x7f\" caf\xc3\xa9\n");
+    }
+
+    #[test]
+    fn a_huge_event_is_cut() {
+        let line = one_line(&vec![b'x'; 4 << 20]);
+        assert_eq!(line, [vec![b'x'; MAX_LINE_BYTES], b"... (4194304 bytes)\n".to_vec()].concat());
     }
 
     #[test]

@@ -7,8 +7,13 @@ use ironroot_api::command_line::{CommandError, Reply};
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use serde_json::json;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::connection::Connection;
+use crate::endpoints::REASON_METADATA;
 
 /// Asks whether the server works; exit code 0 if it does.
 #[derive(Debug, Args)]
@@ -30,12 +35,25 @@ impl Healthcheck {
             let steps = if self.verbose { "Checking server health...\n" } else { "" };
             let channel = connection.open().await?;
             if !self.shallow {
-                let bundle = BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await?.into_inner();
+                let bundle =
+                    BundleClient::new(channel.clone()).get_bundle(GetBundleRequest::default()).await?.into_inner();
                 if bundle.x509_authorities.is_empty() {
                     return Err(CommandError::Malformed("server is unhealthy: its bundle is empty".to_owned()));
                 }
+                ask_readiness(channel).await?;
             }
             Ok(Reply::new(json!({ "healthy": true }), format!("{steps}Server is healthy.\n")))
         })
     }
+}
+
+/// An error that says why, if the server cannot do its work.
+async fn ask_readiness(channel: Channel) -> Result<(), CommandError> {
+    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?;
+    if answer.get_ref().status() == ServingStatus::Serving {
+        return Ok(());
+    }
+    let reason = answer.metadata().get_bin(REASON_METADATA).and_then(|reason| reason.to_bytes().ok());
+    let reason = reason.as_deref().map_or("it does not say why".into(), String::from_utf8_lossy);
+    Err(CommandError::Malformed(format!("server is unhealthy: {reason}")))
 }

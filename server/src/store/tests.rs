@@ -147,6 +147,45 @@ async fn a_full_disk_refuses_what_does_not_fit_and_goes_on() {
 }
 
 #[tokio::test]
+async fn trouble_is_told_while_changes_do_not_get_to_the_disk_and_no_longer() {
+    let fixture = Fixture::new();
+    let store = Store::open(&fixture.path(), &fixture.trust_domain).expect("opens");
+    store.probe().await.expect("writes");
+    assert!(store.trouble().is_none());
+    let other = Connection::open(fixture.path()).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    assert!(matches!(store.probe().await, Err(StoreError::Locked)));
+    assert!(matches!(store.trouble(), Some(StoreError::Locked)));
+    other.execute_batch("ROLLBACK").expect("lets go");
+    store.prune_join_tokens(0).await.expect("nothing to do");
+    assert!(store.trouble().is_some(), "a commit without changes does not touch the disk and proves nothing");
+    store.probe().await.expect("writes");
+    assert!(store.trouble().is_none());
+    store.close().await;
+    assert_eq!(fixture.sql::<i64>("SELECT count(*) FROM about"), 1, "a probe leaves no trace");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_trouble_until_there_is_room() {
+    let fixture = Fixture::new();
+    let database = fixture.open();
+    let pages: i64 = fixture.sql("PRAGMA page_count");
+    database.connection.pragma_update(None, "max_page_count", pages).expect("set");
+    let writer = Writer::start(database).expect("starts");
+    let fill = |connection: &Connection| {
+        for number in 0..10_000 {
+            add_token(connection, &format!("{number:0>200}"))?;
+        }
+        Ok(())
+    };
+    assert!(matches!(writer.run(fill, |()| ()).await, Err::<(), _>(StoreError::Full(_))));
+    assert!(writer.trouble().is_some());
+    writer.run(|connection| add_token(connection, "small"), |()| ()).await.expect("fits");
+    assert!(writer.trouble().is_none());
+    writer.close().await;
+}
+
+#[tokio::test]
 async fn a_closed_store_says_so() {
     let fixture = Fixture::new();
     let store = Store::open(&fixture.path(), &fixture.trust_domain).expect("opens");

@@ -1,5 +1,6 @@
 //! The one thread that owns the connection, and group commit.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rusqlite::Connection;
@@ -33,16 +34,41 @@ enum Message {
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    trouble: Trouble,
+}
+
+/// Why the last change did not get to the disk; none once one has. Commits that changed nothing say nothing: SQLite does
+/// not touch the disk for them.
+#[derive(Clone, Default)]
+struct Trouble(Arc<Mutex<Option<StoreError>>>);
+
+impl Trouble {
+    fn set(&self, why: Option<StoreError>) {
+        *self.lock() = why;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<StoreError>> {
+        // One value, replaced as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Writer {
     /// Starts the thread that owns `database` until it is told to close, or until nobody can send to it any more.
     pub fn start(database: Database) -> Result<Self, StoreError> {
         let (queue, messages) = mpsc::channel(QUEUE);
-        let path = database.path.clone();
-        let run = move || write_until_closed(database, messages);
+        let (path, trouble) = (database.path.clone(), Trouble::default());
+        let run = {
+            let trouble = trouble.clone();
+            move || write_until_closed(database, messages, &trouble)
+        };
         thread::Builder::new().name("store".into()).spawn(run).map_err(|e| StoreError::open(&path, e))?;
-        Ok(Self { queue })
+        Ok(Self { queue, trouble })
+    }
+
+    /// Why the last change did not get to the disk; none if it did.
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.trouble.lock().clone()
     }
 
     /// See [`super::Store::change`].
@@ -83,7 +109,7 @@ impl Writer {
     }
 }
 
-fn write_until_closed(database: Database, mut messages: mpsc::Receiver<Message>) {
+fn write_until_closed(database: Database, mut messages: mpsc::Receiver<Message>, trouble: &Trouble) {
     let mut closing = None;
     while closing.is_none() {
         let Some(first) = messages.blocking_recv() else { break };
@@ -96,7 +122,7 @@ fn write_until_closed(database: Database, mut messages: mpsc::Receiver<Message>)
             }
             next = if closing.is_none() && jobs.len() < BATCH { messages.try_recv().ok() } else { None };
         }
-        commit_all(&database.connection, jobs);
+        commit_all(&database.connection, jobs, trouble);
     }
     database.close();
     if let Some(done) = closing {
@@ -106,17 +132,24 @@ fn write_until_closed(database: Database, mut messages: mpsc::Receiver<Message>)
 
 /// Commits all jobs, in one transaction unless SQLite gives one up half-way (full disk): then the jobs after it get a
 /// transaction of their own.
-fn commit_all(connection: &Connection, jobs: Vec<Job>) {
+fn commit_all(connection: &Connection, jobs: Vec<Job>, trouble: &Trouble) {
     let mut jobs = jobs.into_iter();
     while jobs.len() > 0 {
         if let Err(why) = connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from) {
             error!(error = %why, "database refused a transaction");
+            trouble.set(Some(why.clone()));
             jobs.by_ref().for_each(|job| (job(Err(why.clone())).answer)(Err(why.clone())));
             return;
         }
+        let changes_before = connection.total_changes();
         let (answers, fate) = run_and_commit(connection, &mut jobs);
-        if let Err(why) = &fate {
-            error!(error = why as &dyn std::error::Error, changes = answers.len(), "database refused a commit");
+        match &fate {
+            Err(why) => {
+                error!(error = why as &dyn std::error::Error, changes = answers.len(), "database refused a commit");
+                trouble.set(Some(why.clone()));
+            }
+            Ok(()) if connection.total_changes() > changes_before => trouble.set(None),
+            Ok(()) => {}
         }
         answers.into_iter().for_each(|answer| answer(fate.clone()));
     }

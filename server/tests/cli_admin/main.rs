@@ -186,3 +186,23 @@ fn health_is_told_before_during_and_after() {
     assert!(dead.err.starts_with("Error: cannot connect to "), "{}", dead.err);
     assert!(dead.err.ends_with("is it running? Give its socket with -socketPath\n"), "{}", dead.err);
 }
+
+/// A backup, a curious operator: another program holds SQLite's lock.
+#[test]
+fn a_locked_data_store_is_named_and_the_server_is_not_healthy_until_it_is_free() {
+    let server = RunningServer::start();
+    let other = rusqlite::Connection::open(server.path("data/datastore.sqlite3")).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let create = ["entry", "create", "-parentID", KIOSK, "-spiffeID", WEB, "-selector", "unix:uid:1"];
+    let refused = server.run(&create);
+    assert_eq!(refused.code, 1);
+    let expected = "code: Unavailable, msg: \"the data store is locked by another program\"";
+    assert!(refused.err.contains(expected), "{}", refused.err);
+    let sick = server.run(&["healthcheck"]);
+    assert_eq!(sick.code, 1, "{}", sick.out);
+    let expected = "server is unhealthy: the data store takes no changes: database is locked by another program";
+    assert!(sick.err.contains(expected), "{}", sick.err);
+    other.execute_batch("ROLLBACK").expect("lets go");
+    server.becomes_healthy();
+    server.ok(&create);
+}

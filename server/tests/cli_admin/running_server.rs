@@ -77,6 +77,15 @@ impl RunningServer {
         self.directory.path().join(name).to_str().expect("text").to_owned()
     }
 
+    /// Waits until `healthcheck` says so.
+    pub fn becomes_healthy(&self) {
+        let since = Instant::now();
+        while self.run(&["healthcheck"]).code != 0 {
+            assert!(since.elapsed() < DEADLINE, "not healthy: {}", self.everything_it_said());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Moves the log away and asks for a new one.
     pub fn reopens_its_log(&self) {
         let (log, moved) = (self.path("log"), self.path("log.1"));
