@@ -149,6 +149,11 @@ impl AgentConfig {
         Self::from_settings(Settings::load(path, expand_env)?, overrides)
     }
 
+    /// As [`load`](Self::load), and looks at the files, directories and devices that the file names, with this user's rights.
+    pub fn validate(path: &Path, overrides: &[Override], expand_env: bool) -> Result<Self, ConfigErrors> {
+        Self::from_settings(Settings::load(path, expand_env)?.looking(), overrides)
+    }
+
     /// Checks a file that has been read.
     pub fn from_settings(mut settings: Settings, overrides: &[Override]) -> Result<Self, ConfigErrors> {
         settings.override_with("agent", overrides);

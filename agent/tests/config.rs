@@ -208,3 +208,39 @@ fn the_command_line_wins_over_the_file() {
     let NodeAttestor::JoinToken(Some(token)) = &config.node_attestor else { panic!("a token") };
     assert_eq!((token.expose(), config.server_address.as_str()), ("from-flag", "other"));
 }
+
+#[test]
+fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
+    let directory = tempfile::tempdir().expect("directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("not.pem"), "no certificate").expect("written");
+    std::fs::write(at("file"), "").expect("written");
+    let path = directory.path().join("agent.conf");
+    let text = format!(
+        "agent {{\n trust_domain = \"example.org\"\n server_address = \"s\"\n server_port = 8081\n trust_bundle_path = \"{bundle}\"\n \
+         data_dir = \"{file}/below\"\n socket_path = \"{file}/api.sock\"\n log_file = \"{none}/log\"\n}}\nplugins {{\n \
+         NodeAttestor \"tpm2\" {{ plugin_data {{ tpm_device_path = \"{none}/tpmrm0\" }} }}\n KeyManager \"tpm\" {{ }}\n \
+         WorkloadAttestor \"unix\" {{ }}\n}}\n",
+        bundle = at("not.pem"),
+        file = at("file"),
+        none = at("none"),
+    );
+    std::fs::write(&path, text).expect("written");
+    AgentConfig::load(&path, &[], false).expect("as text it is right: another machine may have these files");
+    let said = AgentConfig::validate(&path, &[], false).expect_err("mistakes").to_string();
+    let lines: Vec<&str> = said.lines().collect();
+    for (line, words) in [
+        (5, "trust_bundle_path: "),
+        (6, "data_dir: cannot use as a directory"),
+        (7, "socket_path: "),
+        (8, "log_file: there is no directory"),
+        (11, "is there a TPM"),
+    ] {
+        let place = format!("{}:{line}: ", path.display());
+        assert!(lines.iter().any(|said| said.starts_with(&place) && said.contains(words)), "{words}: {said}");
+    }
+    assert!(said.contains("not.pem: the trust bundle file is not PEM certificates"), "{said}");
+    let long = format!("socket_path = \"/{}\"", "x".repeat(130));
+    let said = mistakes(&minimal(&long, TOKEN)).join("\n");
+    assert!(said.contains("a socket's path has at most 107"), "{said}");
+}

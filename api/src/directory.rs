@@ -48,8 +48,22 @@ pub enum DirectoryError {
 /// its links lead to, must belong to root or us and be writable by nobody else, unless it is sticky (`/tmp`).
 pub fn prepare(directory: &Path, mode: u32) -> Result<(), DirectoryError> {
     make(directory, mode)?;
-    let real = fs::canonicalize(directory).map_err(failed("resolve", directory))?;
-    for path in directory.ancestors().chain(real.ancestors()).filter(|path| !path.as_os_str().is_empty()) {
+    judge(directory)
+}
+
+/// What [`prepare`] would say of the part of `directory` that is there already; makes nothing.
+pub fn could_be_prepared(directory: &Path) -> Result<(), DirectoryError> {
+    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
+    if !there.as_os_str().is_empty() && !there.is_dir() {
+        return Err(failed("use as a directory", there)(io::ErrorKind::NotADirectory.into()));
+    }
+    judge(there)
+}
+
+fn judge(directory: &Path) -> Result<(), DirectoryError> {
+    let whole = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let real = fs::canonicalize(whole).map_err(failed("resolve", whole))?;
+    for path in whole.ancestors().chain(real.ancestors()).filter(|path| !path.as_os_str().is_empty()) {
         let facts = fs::symlink_metadata(path).map_err(failed("inspect", path))?;
         if let Some(why) = fault(&facts) {
             return Err(DirectoryError::Unsafe { path: PathBuf::from(path), why });

@@ -11,6 +11,7 @@ mod environment;
 mod hcl;
 mod mistakes;
 mod nearest;
+pub mod places;
 mod section;
 mod shared;
 
@@ -53,6 +54,7 @@ pub struct Checked<T> {
 pub struct Settings {
     path: PathBuf,
     body: Body,
+    looking: bool,
 }
 
 impl Settings {
@@ -73,7 +75,7 @@ impl Settings {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigErrors> {
         let body = hcl::parse(text)
             .map_err(|error| ConfigErrors::single(path, Origin::Line(error.line), "", error.to_string()))?;
-        Ok(Self { path: path.to_owned(), body })
+        Ok(Self { path: path.to_owned(), body, looking: false })
     }
 
     /// Parses `text` after replacing `$NAME` and `${NAME}` with what `lookup` says.
@@ -86,6 +88,12 @@ impl Settings {
         let expanded = environment::expand(text, lookup, |line, reason| mistakes.add(Origin::Line(line), "", reason));
         mistakes.into_result(Some(()))?;
         Self::parse(path, &expanded)
+    }
+
+    /// Files, directories and devices that the file names are looked at too, and what is wrong with them is a mistake: what
+    /// `validate` does, on the machine that the file is for.
+    pub fn looking(self) -> Self {
+        Self { looking: true, ..self }
     }
 
     /// Puts command-line values into the block named `block`, in place of the file's.
@@ -110,7 +118,7 @@ impl Settings {
     ///
     /// `read` gives `None` only after it has reported why.
     pub fn check<T>(&self, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<Checked<T>, ConfigErrors> {
-        let mistakes = Mistakes::new(&self.path);
+        let mistakes = Mistakes::new(&self.path).looking(self.looking);
         let root = Section::root(&self.body, &mistakes);
         let value = read(&root);
         root.finish();

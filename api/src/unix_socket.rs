@@ -26,7 +26,7 @@ use crate::directory::DirectoryError;
 pub use client::connect;
 pub use connection::{PeerCredentials, UnixConnection};
 pub use incoming::{LocalPeer, incoming, local_incoming};
-pub use listener::SocketListener;
+pub use listener::{MAX_PATH_BYTES, SocketListener};
 pub use tolerant::Tolerant;
 
 /// Why a unix socket cannot be served or reached.

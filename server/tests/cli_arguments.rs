@@ -118,8 +118,11 @@ fn exit_codes_tell_a_wrong_configuration_from_everything_else() {
     assert!(text(&unset.stderr).contains(":2: environment variable TD is not set"), "{}", text(&unset.stderr));
     assert_eq!(run(&["validate", "-config", "/nonexistent"]).status.code(), Some(64));
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/server.conf");
-    let valid = run(&["validate", "-config", example]);
+    let valid = run(&["validate", "-syntaxOnly", "-config", example]);
     assert_eq!((valid.status.code(), text(&valid.stdout)), (Some(0), format!("{example} is valid.\n").as_str()));
+    let elsewhere = run(&["validate", "-config", example]);
+    assert_eq!(elsewhere.status.code(), Some(64), "this machine does not have what the example names");
+    assert!(text(&elsewhere.stderr).contains("pin_file: cannot read PIN file"), "{}", text(&elsewhere.stderr));
     assert_eq!(run(&["entry"]).status.code(), Some(1));
     assert_eq!(run(&["nonsense"]).status.code(), Some(1));
     assert_eq!(run(&["-help"]).status.code(), Some(0));

@@ -234,3 +234,31 @@ fn the_command_line_wins_over_the_file() {
     let errors = read_with(&minimal("", ""), &[given("-serverPort", "bind_port", "many")]).expect_err("no port");
     assert!(errors.to_string().starts_with("command line, -serverPort: server.bind_port: \"many\""), "{errors}");
 }
+
+#[test]
+fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
+    let directory = tempfile::tempdir().expect("directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("file"), "no library, no certificate").expect("written");
+    let path = directory.path().join("server.conf");
+    let text = format!(
+        "server {{\n trust_domain = \"example.org\"\n data_dir = \"{file}/data\"\n socket_path = \"{file}/api.sock\"\n}}\nplugins {{\n \
+         KeyManager \"pkcs11\" {{ plugin_data {{\n module_path = \"{file}\"\n token_label = \"t\"\n pin_file = \"{none}\"\n }} }}\n \
+         NodeAttestor \"tpm2\" {{ plugin_data {{\n admission = \"manufacturer\"\n manufacturer_ca_paths = [\"{file}\"]\n }} }}\n}}\n",
+        file = at("file"),
+        none = at("none"),
+    );
+    std::fs::write(&path, text).expect("written");
+    ServerConfig::load(&path, &[], false).expect("as text it is right: another machine may have these files");
+    let said = ServerConfig::validate(&path, &[], false).expect_err("mistakes").to_string();
+    for (line, words) in [
+        (3, "data_dir: cannot use as a directory"),
+        (4, "socket_path: "),
+        (8, "not a shared library"),
+        (10, "cannot read PIN file"),
+        (14, "manufacturer_ca_paths: "),
+    ] {
+        let place = format!("{}:{line}: ", path.display());
+        assert!(said.lines().any(|said| said.starts_with(&place) && said.contains(words)), "{words}: {said}");
+    }
+}

@@ -134,19 +134,27 @@ impl Run {
     }
 }
 
-/// Checks a configuration file without starting anything.
+/// Checks a configuration file, and the files and directories it names, without starting anything.
 #[derive(Debug, Args)]
-#[command(after_help = "Prints every mistake with its line, or that there is none. Exit code 64: there are mistakes.
+#[command(
+    after_help = "Prints every mistake with its line, or that there is none. Exit code 64: there are mistakes. What the file
+names is looked at with your rights: run it as the daemon's user, or with -syntaxOnly on another machine.
 
-Example: ironroot-agent validate -config /etc/ironroot/agent.conf")]
+Example: ironroot-agent validate -config /etc/ironroot/agent.conf"
+)]
 pub(super) struct Validate {
     #[command(flatten)]
     file: ConfigFile,
+    /// Only read the file; what it names may be on another machine
+    #[arg(long = "syntaxOnly")]
+    syntax_only: bool,
 }
 
 impl Validate {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
-        let config = self.file.load(&[])?;
+        let file = &self.file;
+        let read = if self.syntax_only { AgentConfig::load } else { AgentConfig::validate };
+        let config = read(&file.config, &[], file.expand_env)?;
         let complaints = config.warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
         let text = format!("{} is valid.\n", self.file.config.display());
         Ok(Reply { text, complaints, ..Reply::default() })

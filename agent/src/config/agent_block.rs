@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::settings::Section;
+use ironroot_api::command_line::describe;
+use ironroot_api::settings::{Section, places};
 use ironroot_attest::node::tpm2::PcrSelection;
+
+use crate::sync::read_bundle;
 
 use super::{Bootstrap, JoinToken, OfflineCacheConfig, PROGRAM, TrustBundleFormat};
 
@@ -42,6 +45,14 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     let data_dir = agent.path("data_dir").unwrap_or_else(|| PathBuf::from("."));
     let socket_path = agent.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
     let bootstrap = read_bootstrap(agent);
+    agent.look("data_dir", || places::usable_directory(&data_dir));
+    agent.look("socket_path", || places::usable_socket(&socket_path));
+    if let (Some(Bootstrap::TrustBundle { path, format }), Some(trust_domain)) = (&bootstrap, &trust_domain) {
+        let bundle = || read_bundle(path, *format, trust_domain);
+        agent.look("trust_bundle_path", || {
+            bundle().map(drop).map_err(|error| format!("{}: {}", path.display(), describe(&error)))
+        });
+    }
     let sync_interval = read_sync_interval(agent);
     agent.parsed("workload_x509_svid_key_type", |text| match text {
         "ec-p256" => Ok(()),

@@ -1,8 +1,12 @@
 //! The `plugins` block. Every plugin is built in; the block chooses and configures them.
 
-use ironroot_api::settings::Section;
+use std::path::Path;
+
+use ironroot_api::settings::{Section, places};
 use ironroot_attest::tpm::TpmAddress;
 use ironroot_attest::workload::DEFAULT_SIZE_LIMIT;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, UnixAttestorConfig};
 
@@ -33,6 +37,9 @@ pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Opti
     let needs_tpm = node_attestor == NodeAttestor::Tpm2 || key_manager == KeyManager::Tpm;
     let default = || DEFAULT_TPM.parse().expect("a legal device path");
     let tpm = needs_tpm.then(|| attestor_tpm.or(key_tpm).unwrap_or_else(default));
+    if let Some(TpmAddress::Device(device)) = &tpm {
+        plugins.look("NodeAttestor", || usable_device(device));
+    }
     Some(Plugins { node_attestor, key_manager, tpm, workload_attestor: workload_attestor? })
 }
 
@@ -75,6 +82,9 @@ fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager, Option<TpmAddr
         "memory" => Some((KeyManager::Memory, None)),
         "disk" => {
             let directory = data.required("directory", data.path("directory"), "give the directory for the key");
+            if let Some(directory) = &directory {
+                data.look("directory", || places::usable_directory(directory));
+            }
             directory.map(|directory| (KeyManager::Disk { directory }, None))
         }
         _ => {
@@ -85,6 +95,19 @@ fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager, Option<TpmAddr
     };
     data.finish();
     manager
+}
+
+/// Whether this process may talk to the chip. Asked of the file system: opening a chip can disturb whoever uses it.
+fn usable_device(device: &Path) -> Result<(), String> {
+    let hint = match access(device, AccessFlags::R_OK | AccessFlags::W_OK) {
+        Ok(()) => return Ok(()),
+        Err(Errno::ENOENT) => {
+            "is there a TPM, and does the kernel have its driver? Otherwise name it with tpm_device_path"
+        }
+        Err(Errno::EACCES) => "run the agent as a user of the group tss",
+        Err(_) => "name the TPM with tpm_device_path",
+    };
+    Err(format!("cannot use the TPM {}: {hint}", device.display()))
 }
 
 fn read_tpm_address(data: &Section<'_>) -> Option<TpmAddress> {

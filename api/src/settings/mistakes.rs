@@ -61,13 +61,23 @@ impl std::error::Error for ConfigErrors {}
 #[derive(Debug)]
 pub(super) struct Mistakes {
     path: PathBuf,
+    looking: bool,
     mistakes: RefCell<Vec<Mistake>>,
     warnings: RefCell<Vec<Mistake>>,
 }
 
 impl Mistakes {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), mistakes: RefCell::default(), warnings: RefCell::default() }
+        Self { path: path.to_owned(), looking: false, mistakes: RefCell::default(), warnings: RefCell::default() }
+    }
+
+    /// The same, with or without looking at what the configuration names.
+    pub(super) fn looking(self, looking: bool) -> Self {
+        Self { looking, ..self }
+    }
+
+    pub(super) fn is_looking(&self) -> bool {
+        self.looking
     }
 
     pub(super) fn add(&self, origin: Origin, key: &str, reason: impl Into<String>) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::hcl::{Body, Item, Value};
 use super::mistakes::Mistakes;
 use super::nearest::nearest;
-use super::{Origin, parse_duration};
+use super::{Origin, parse_duration, places};
 
 /// A block of the file, or the whole file. A block that is not there reads as an empty one.
 ///
@@ -76,7 +76,18 @@ impl<'a> Section<'a> {
 
     /// The path of a socket, made absolute: its directory is checked up to the root.
     pub fn socket_path(&self, key: &str) -> Option<PathBuf> {
-        self.parsed(key, |text| std::path::absolute(text))
+        let path = self.parsed(key, |text| std::path::absolute(text))?;
+        places::fits_a_socket_address(&path).map_err(|reason| self.mistake(key, reason)).ok()?;
+        Some(path)
+    }
+
+    /// Has `look` judge what `key` names, if the operator wants it looked at; what it finds is a mistake of `key`.
+    pub fn look(&self, key: &str, look: impl FnOnce() -> Result<(), String>) {
+        if self.mistakes.is_looking()
+            && let Err(reason) = look()
+        {
+            self.mistake(key, reason);
+        }
     }
 
     /// A Go duration.

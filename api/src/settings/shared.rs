@@ -1,6 +1,6 @@
 //! Keys that server and agent have in common.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Section;
 use crate::logging::{LogConfig, LogFormat, LogLevel};
@@ -41,9 +41,16 @@ pub fn read_health_checks(root: &Section<'_>) -> Option<HealthChecks> {
 
 /// Reads `log_file`, `log_level` and `log_format`.
 pub fn read_logging(section: &Section<'_>) -> LogConfig {
+    let file = section.string("log_file").filter(|file| file != "-").map(PathBuf::from);
+    if let Some(directory) = file.as_deref().and_then(Path::parent).filter(|path| !path.as_os_str().is_empty()) {
+        section.look("log_file", || match directory.is_dir() {
+            true => Ok(()),
+            false => Err(format!("there is no directory {}: make it", directory.display())),
+        });
+    }
     LogConfig {
         level: section.parsed("log_level", str::parse::<LogLevel>).unwrap_or_default(),
         format: section.parsed("log_format", str::parse::<LogFormat>).unwrap_or_default(),
-        file: section.string("log_file").filter(|file| file != "-").map(PathBuf::from),
+        file,
     }
 }

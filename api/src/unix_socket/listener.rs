@@ -17,7 +17,7 @@ use super::UnixSocketError;
 use crate::directory;
 
 /// Longest socket path, bytes. Source: unix(7), sun_path without its terminator.
-pub(super) const MAX_PATH_BYTES: usize = 107;
+pub const MAX_PATH_BYTES: usize = 107;
 /// How many connections may wait for `accept`; the kernel caps it at net.core.somaxconn (4096 by default). When it is full,
 /// clients are refused whoever they are, so it is as large as can be.
 const BACKLOG: i32 = 4096;

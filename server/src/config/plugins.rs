@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use ironroot_api::settings::Section;
+use ironroot_api::command_line::describe;
+use ironroot_api::settings::{Section, places};
+use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_hsm::TokenUri;
 
@@ -48,6 +50,9 @@ fn read_data_store(plugins: &Section<'_>, data_dir: Option<&Path>) -> Option<Pat
         }
         text => Ok(PathBuf::from(text)),
     });
+    if let Some(directory) = path.as_deref().and_then(Path::parent) {
+        data.look("connection_string", || places::usable_directory(directory));
+    }
     let wrong = path.is_none() && data.has("connection_string");
     data.not_supported(
         PROGRAM,
@@ -89,7 +94,14 @@ fn read_pkcs11(data: &Section<'_>) -> Option<Pkcs11Config> {
     let module_path = module_path.or_else(|| token.as_ref()?.module_path().map(Path::to_owned));
     let hint = "give the token maker's library, such as /usr/lib/softhsm/libsofthsm2.so";
     let module_path = data.required("module_path", module_path, hint);
+    if let Some(module) = &module_path {
+        data.look("module_path", || places::shared_library(module));
+    }
     let pin = read_pin(data, token.as_ref());
+    if let Some(pin) = &pin {
+        let key = if matches!(pin, PinSource::File(_)) { "pin_file" } else { "pin_env" };
+        data.look(key, || pin.read().map(drop).map_err(|error| describe(&error)));
+    }
     let sessions =
         data.integer("sessions", 1..=64).and_then(|count| usize::try_from(count).ok()).unwrap_or(DEFAULT_SESSIONS);
     data.refuse("pin", "a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file");
@@ -174,7 +186,13 @@ fn read_admission(data: &Section<'_>) -> Option<Admission> {
             );
             None
         }
-        Some("manufacturer") => Some(Admission::Manufacturer { ca_paths }),
+        Some("manufacturer") => {
+            let key = if data.has("manufacturer_ca_path") { "manufacturer_ca_path" } else { "manufacturer_ca_paths" };
+            for path in &ca_paths {
+                data.look(key, || manufacturer_cas(path));
+            }
+            Some(Admission::Manufacturer { ca_paths })
+        }
         mode => {
             if !ca_paths.is_empty() {
                 data.warn("admission", "the manufacturers' CAs are only used with admission = \"manufacturer\"");
@@ -182,4 +200,9 @@ fn read_admission(data: &Section<'_>) -> Option<Admission> {
             Some(if mode == Some("approval") { Admission::Approval } else { Admission::Enrolled })
         }
     }
+}
+
+fn manufacturer_cas(path: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    ManufacturerRoots::from_pem(&text).map(drop).map_err(|error| format!("{}: {}", path.display(), describe(&error)))
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ironroot_api::settings::{Section, format_duration};
+use ironroot_api::settings::{Section, format_duration, places};
 use ironroot_api::{SpiffeId, TrustDomain};
 
 use super::{CaSubject, Lifetimes, PROGRAM, RateLimits};
@@ -41,6 +41,10 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let address = server.ip_address("bind_address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = server.port("bind_port", 0).unwrap_or(8081);
     let socket_path = server.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
+    if let Some(data_dir) = &data_dir {
+        server.look("data_dir", || places::usable_directory(data_dir));
+    }
+    server.look("socket_path", || places::usable_socket(&socket_path));
     let lifetimes = read_lifetimes(server);
     let ca_subject = read_ca_subject(&server.block("ca_subject"));
     let admin_ids = server.parsed_list("admin_ids", SpiffeId::parse).unwrap_or_default();
