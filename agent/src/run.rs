@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::health::{self, Ready};
+use ironroot_api::logging::LogOutput;
 use ironroot_attest::workload::{AttestorError, UnixAttestor, UnixAttestorConfig};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::config::AgentConfig;
@@ -72,16 +73,20 @@ pub enum RunError {
     Signals(#[source] io::Error),
 }
 
-/// Runs an agent until SIGTERM or SIGINT.
-pub async fn run(config: AgentConfig) -> Result<(), RunError> {
+/// Runs an agent until SIGTERM or SIGINT. On SIGHUP it opens `log` again and asks the server at once, a first contact by the
+/// trust bundle file as it is then.
+pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
     let _lock = lock(&config.data_dir)?;
     let stop_asked = stop_signal()?;
+    let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
+    let ask_now = Arc::new(Notify::new());
+    tokio::spawn(reload(reload_asked, log, ask_now.clone()));
     let (stop, stopping) = watch::channel(false);
     let time = TrustedTime::new();
     let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
 
     // First of all: while the socket is being bound, the chip unseals.
-    let life = tokio::spawn(life::live(config.clone(), publisher, time.clone(), stopping.clone()));
+    let life = tokio::spawn(life::live(config.clone(), publisher, time.clone(), ask_now, stopping.clone()));
     let workload_api =
         serve_workload_api(workload_api(&config)?, identities.clone(), now(time), asked(stopping.clone()))?;
     let mut workload_api = tokio::spawn(workload_api);
@@ -107,6 +112,15 @@ pub async fn run(config: AgentConfig) -> Result<(), RunError> {
     }
     drained.unwrap_or(Ok(()))?;
     Ok(())
+}
+
+/// What a SIGHUP does; ends with the process.
+async fn reload(mut asked: Signal, log: LogOutput, ask_now: Arc<Notify>) {
+    while asked.recv().await.is_some() {
+        log.reopen_and_say();
+        info!("reload asked for (SIGHUP): asking the server now; other changes of the configuration need a restart");
+        ask_now.notify_one();
+    }
 }
 
 /// Makes the data directory if need be and locks it for this process.

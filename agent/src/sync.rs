@@ -27,7 +27,7 @@ use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::TrustAnchors;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 use tracing::{debug, error, info, warn};
 
@@ -80,6 +80,8 @@ pub struct Parts {
     pub max_age: Option<Duration>,
     /// Where identities are published.
     pub publisher: watch::Sender<Arc<Identities>>,
+    /// Ends a pause: the operator wants the server asked at once.
+    pub ask_now: Arc<Notify>,
 }
 
 /// The only writer of identities.
@@ -154,6 +156,7 @@ impl Synchronizer {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 () = tokio::time::sleep(pause) => {}
+                () = self.parts.ask_now.notified() => {}
             }
         }
         self.keep(true).await;

@@ -115,10 +115,11 @@ pub enum LoggingError {
     Twice,
 }
 
-/// Sends the process's logs where `config` says, from now on. A log file is opened again on each SIGUSR2.
+/// Sends the process's logs where `config` says, from now on; the output, to be opened again by whoever has a reason. A log file
+/// is opened again on each SIGUSR2 anyway.
 ///
 /// Call before any other thread starts, so that every thread inherits the blocked SIGUSR2.
-pub fn init(config: &LogConfig) -> Result<(), LoggingError> {
+pub fn init(config: &LogConfig) -> Result<LogOutput, LoggingError> {
     let output = LogOutput::open(config.file.as_deref())?;
     output.reopen_on_sigusr2().map_err(LoggingError::Signal)?;
     let level = config.level.as_tracing();
@@ -127,10 +128,11 @@ pub fn init(config: &LogConfig) -> Result<(), LoggingError> {
     let filter = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"]
         .into_iter()
         .fold(Targets::new().with_default(level), |filter, target| filter.with_target(target, quiet));
-    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(output);
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(output.clone());
     let layer = match config.format {
         LogFormat::Text => layer.with_target(false).with_filter(filter).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_filter(filter).boxed(),
     };
-    tracing_subscriber::registry().with(layer).try_init().map_err(|_| LoggingError::Twice)
+    tracing_subscriber::registry().with(layer).try_init().map_err(|_| LoggingError::Twice)?;
+    Ok(output)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::health::{self, Ready};
+use ironroot_api::logging::LogOutput;
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
 use ironroot_attest::ek_certificate::{EkCertificateError, ManufacturerRoots};
@@ -18,7 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -88,8 +89,9 @@ pub enum RunError {
     Stopped(&'static str),
 }
 
-/// Runs a server until SIGTERM or SIGINT.
-pub async fn run(config: ServerConfig) -> Result<(), RunError> {
+/// Runs a server until SIGTERM or SIGINT. On SIGHUP it opens `log` again.
+pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
+    let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
     prepare_private(&config.data_dir)?;
     // Sockets first: who cannot listen has not founded a CA in somebody's token.
@@ -148,6 +150,7 @@ pub async fn run(config: ServerConfig) -> Result<(), RunError> {
     parts.spawn(part("the TCP endpoint", remote));
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
+    background.spawn(reload(reload_asked, log));
     background.spawn(follow_bundle(ca.clone(), anchors));
     background.spawn(async move { ca.run().await });
     background.spawn(svid.keep_current());
@@ -224,6 +227,14 @@ fn tpm2_policy(config: &Tpm2Config) -> Result<Tpm2Policy, RunError> {
         }
     };
     Ok(Tpm2Policy { admission, pcrs: config.pcrs, require_resident_key: config.require_resident_key })
+}
+
+/// What a SIGHUP does.
+async fn reload(mut asked: Signal, log: LogOutput) {
+    while asked.recv().await.is_some() {
+        log.reopen_and_say();
+        tracing::info!("reload asked for (SIGHUP): changes of the configuration need a restart");
+    }
 }
 
 /// Each new bundle becomes what clients must chain to.

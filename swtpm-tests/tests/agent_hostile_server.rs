@@ -60,6 +60,7 @@ impl Agent {
             sync_interval: Duration::from_millis(100),
             max_age: None,
             publisher,
+            ask_now: Arc::default(),
         });
         let task = tokio::spawn(async move {
             synchronizer.restore().await;

@@ -34,9 +34,11 @@ impl ConfigFile {
 
 /// Runs the agent until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
-#[command(after_help = "Flags win over the file. Exit code 64: the configuration is wrong, every mistake is printed.
+#[command(
+    after_help = "SIGHUP: reads the trust bundle file again, opens the log file again and asks the server at once. Flags win over the file. Exit code 64: the configuration is wrong, every mistake is printed.
 
-Example: ironroot-agent run -config /etc/ironroot/agent.conf -logLevel DEBUG")]
+Example: ironroot-agent run -config /etc/ironroot/agent.conf -logLevel DEBUG"
+)]
 pub(super) struct Run {
     #[command(flatten)]
     file: ConfigFile,
@@ -86,7 +88,7 @@ impl Run {
         let config = self.file.load(&self.overrides())?;
         umask(Mode::from_bits_truncate(UMASK));
         let confined = confine(&config).map_err(|error| CommandError::Run(error.into()))?;
-        logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
+        let log = logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
         for warning in config.warnings.iter().map(String::as_str).chain(confined) {
             warn!("{warning}");
         }
@@ -94,7 +96,7 @@ impl Run {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CommandError::Run(error.into()))?;
         let said_on_stderr = config.log.file.is_none();
-        let ended = runtime.block_on(crate::run::run(config));
+        let ended = runtime.block_on(crate::run::run(config, log));
         // Threads that hang in somebody's file system or user database must not keep the process alive.
         runtime.shutdown_background();
         match ended {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_attest::tpm::{Tpm, TpmAddress};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
@@ -26,6 +26,7 @@ pub(super) async fn live(
     config: AgentConfig,
     publisher: watch::Sender<Arc<Identities>>,
     time: TrustedTime,
+    ask_now: Arc<Notify>,
     stopping: watch::Receiver<bool>,
 ) {
     let mut stopped = stopping.clone();
@@ -34,7 +35,7 @@ pub(super) async fn live(
             Some(address) => Some(open_tpm(address).await),
             None => None,
         };
-        let mut synchronizer = synchronizer(&config, tpm.as_ref(), publisher, time);
+        let mut synchronizer = synchronizer(&config, tpm.as_ref(), publisher, time, ask_now);
         synchronizer.restore().await;
         synchronizer
     };
@@ -66,6 +67,7 @@ fn synchronizer(
     tpm: Option<&Tpm>,
     publisher: watch::Sender<Arc<Identities>>,
     time: TrustedTime,
+    ask_now: Arc<Notify>,
 ) -> Synchronizer {
     let server = Server::new(&config.server_address, config.server_port, &config.trust_domain, time.clone());
     Synchronizer::new(Parts {
@@ -79,6 +81,7 @@ fn synchronizer(
         sync_interval: config.sync_interval,
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
         publisher,
+        ask_now,
     })
 }
 

@@ -49,6 +49,15 @@ impl LogOutput {
         Ok(())
     }
 
+    /// [`reopen`](Self::reopen)s a file and says how that went, in the log.
+    pub fn reopen_and_say(&self) {
+        match self.reopen() {
+            Ok(()) if self.file.is_some() => tracing::info!("log file reopened"),
+            Ok(()) => {}
+            Err(error) => tracing::error!(%error, "could not reopen the log file, the old one stays open"),
+        }
+    }
+
     /// Keeps SIGUSR2 from ending the process and, for a file, starts the thread that reopens it on the signal.
     pub(super) fn reopen_on_sigusr2(&self) -> io::Result<()> {
         let mut signals = SigSet::empty();
@@ -60,10 +69,7 @@ impl LogOutput {
         let output = self.clone();
         thread::Builder::new().name("log-reopen".to_owned()).spawn(move || {
             while signals.wait().is_ok() {
-                match output.reopen() {
-                    Ok(()) => tracing::info!("log file reopened"),
-                    Err(error) => tracing::error!(%error, "could not reopen the log file, the old one stays open"),
-                }
+                output.reopen_and_say();
             }
         })?;
         Ok(())

@@ -71,14 +71,14 @@ impl Run {
         let config = self.file.load(&self.overrides())?;
         umask(Mode::from_bits_truncate(UMASK));
         confine().map_err(|error| CommandError::Run(error.into()))?;
-        logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
+        let log = logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
         for warning in &config.warnings {
             warn!("{warning}");
         }
         let runtime = runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CommandError::Run(error.into()))?;
         let said_on_stderr = config.log.file.is_none();
-        match runtime.block_on(crate::run::run(config)) {
+        match runtime.block_on(crate::run::run(config, log)) {
             Ok(()) => Ok(Reply::default()),
             Err(failure) => {
                 error!(error = describe(&failure), "server stopped");

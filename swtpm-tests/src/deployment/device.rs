@@ -81,7 +81,6 @@ impl Device {
     fn with(tpm: Option<Swtpm>, ek_sha256: String) -> Self {
         let directory = tempfile::Builder::new().prefix("ironroot-device-").tempdir().expect("directory");
         open_directory(directory.path());
-        open_directory(&directory.path().join("run"));
         Self { process: None, tpm, directory, ek_sha256, fetches: AtomicU32::new(0) }
     }
 

@@ -1,0 +1,123 @@
+//! What the daemons deny others, and what a signal of a supervisor may do to them.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use ironroot_lab::deployment::{
+    AgentOptions, DEADLINE, Device, Process, Server, ServerOptions, as_uid, expect_within, wait_for,
+};
+use ironroot_lab::manufacturer::Manufacturer;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const UNPRIVILEGED: u32 = 60_001;
+
+fn lab() -> (Server, Device) {
+    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
+    let device = Device::manufacture(&maker);
+    let server = Server::start(&ServerOptions::default());
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    server.create_entry(&device.agent_id(), "/w", &[&format!("unix:uid:{UNPRIVILEGED}")], &[]);
+    (server, device)
+}
+
+/// A field of `/proc/PID/status`.
+fn status(pid: u32, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("the kernel tells it");
+    line.trim_start_matches(':').trim().to_owned()
+}
+
+fn core_limit(pid: u32) -> String {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process lives");
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("told");
+    line.split_whitespace().skip(4).take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn hang_up(process: &Process) {
+    kill(Pid::from_raw(process.pid().cast_signed()), Signal::SIGHUP).expect("sent");
+}
+
+/// Capability numbers: CAP_DAC_OVERRIDE 1, CAP_NET_BIND_SERVICE 10. Source: capabilities(7).
+const SERVER_KEEPS: u64 = 1 << 1 | 1 << 10;
+
+#[test]
+fn neither_daemon_can_be_dumped_or_gains_privileges_and_both_give_up_what_they_have_no_use_for() {
+    let (mut server, mut device) = lab();
+    device.provision(&server, &AgentOptions::default());
+    device.start();
+    device.expect_identity(UNPRIVILEGED);
+    let (server, agent) = (server.process().expect("started").pid(), device.process().expect("started").pid());
+    for (pid, keeps) in [(server, SERVER_KEEPS), (agent, 1 << 1)] {
+        assert_eq!(status(pid, "NoNewPrivs"), "1");
+        assert_eq!(core_limit(pid), "0 0");
+        let held = u64::from_str_radix(&status(pid, "CapPrm"), 16).expect("hex");
+        assert_eq!(held & !keeps, 0, "{held:x}");
+    }
+}
+
+#[test]
+fn a_neighbour_of_the_same_user_cannot_read_the_agents_memory() {
+    let directory = tempfile::Builder::new().prefix("ironroot-unprivileged-").tempdir().expect("directory");
+    chown(directory.path(), Some(UNPRIVILEGED), Some(UNPRIVILEGED)).expect("given away");
+    let mut agent = unprivileged_agent(directory.path());
+    let log = || fs::read_to_string(directory.path().join("log")).unwrap_or_default();
+    expect_within(DEADLINE, "the agent starts", log, || log().contains("agent started"));
+    // setpriv has replaced itself: the child is the agent. Who may not be dumped belongs to root. Source: proc(5).
+    let owner = fs::metadata(format!("/proc/{}/mem", agent.id())).expect("it lives").uid();
+    assert_eq!(owner, 0, "the agent is dumpable");
+    agent.kill().and_then(|()| agent.wait()).expect("ended");
+}
+
+/// An agent of an ordinary user that has nothing but its own directory, and no server.
+fn unprivileged_agent(directory: &Path) -> Child {
+    let at = |name: &str| directory.join(name).display().to_string();
+    let config = format!(
+        "agent {{\n trust_domain = \"lab.example\"\n server_address = \"127.0.0.1\"\n server_port = 1\n insecure_bootstrap = true\n \
+         data_dir = \"{}\"\n socket_path = \"{}\"\n log_file = \"{}\"\n}}\nplugins {{\n NodeAttestor \"join_token\" {{ }}\n \
+         KeyManager \"memory\" {{ }}\n WorkloadAttestor \"unix\" {{ }}\n}}\n",
+        at("data"),
+        at("run/public/api.sock"),
+        at("log"),
+    );
+    fs::write(directory.join("agent.conf"), config).expect("written");
+    let binary = directory.join("ironroot-agent");
+    fs::copy(ironroot_lab::deployment::binary("ironroot-agent"), &binary).expect("copied");
+    let mut command = as_uid(UNPRIVILEGED, &binary);
+    command.arg("run").arg("-config").arg(directory.join("agent.conf"));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started")
+}
+
+#[test]
+fn a_hangup_reopens_logs_and_asks_again_and_ends_nothing() {
+    let (mut server, mut device) = lab();
+    let late = device.bundle_path();
+    device.provision_with_bundle("", server.port(), &AgentOptions { sync_interval: "1h", ..AgentOptions::default() });
+    fs::remove_file(&late).expect("an image without a bundle");
+    device.start();
+    device.expect_log("sync failed");
+    // The agent itself would look again within a minute; the operator does not want to wait for that.
+    fs::write(&late, server.bundle_pem()).expect("the bundle arrives");
+    hang_up(device.process().expect("started"));
+    device.expect_log("reload asked for");
+    device.expect_identity(UNPRIVILEGED);
+    hang_up(server.process().expect("started"));
+    expect_within(DEADLINE, "the server says so", String::new, || server.log().contains("reload asked for"));
+    assert!(server.process().expect("started").runs() && device.process().expect("started").runs());
+}
+
+#[test]
+fn the_tpm_library_writes_nothing_into_the_agents_log() {
+    let (server, mut device) = lab();
+    device.provision(&server, &AgentOptions::default());
+    device.tpm().stop().expect("stopped");
+    device.start();
+    device.expect_log("cannot open the TPM");
+    device.tpm().start_again().expect("started");
+    device.expect_identity(UNPRIVILEGED);
+    let foreign = |line: &str| line.starts_with("ERROR:") || line.starts_with("WARNING:");
+    let said = wait_for(DEADLINE, || Some(device.log())).expect("at once");
+    assert!(!said.lines().any(foreign), "{said}");
+}
