@@ -9,16 +9,7 @@ use nix::fcntl::OFlag;
 
 /// Reads a regular file of at most `max_bytes`; `None` if there is none. A symbolic link is not followed.
 pub fn read(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
-    read_with(path, max_bytes, OFlag::O_NOFOLLOW)
-}
-
-/// As [`read`], for files that the operator placed, be it by a link.
-pub fn read_following_links(path: &Path, max_bytes: usize) -> io::Result<Option<Vec<u8>>> {
-    read_with(path, max_bytes, OFlag::empty())
-}
-
-fn read_with(path: &Path, max_bytes: usize, flags: OFlag) -> io::Result<Option<Vec<u8>>> {
-    let flags = flags | OFlag::O_NONBLOCK;
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

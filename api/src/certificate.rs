@@ -3,6 +3,7 @@
 use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use der::{Decode, Encode};
+use ironroot_text::pem::{self, PemError};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -35,7 +36,7 @@ pub enum CertificateError {
     NotALeaf(&'static str),
     /// PEM text that is not a list of certificates.
     #[error("not PEM of X.509 certificates")]
-    Pem,
+    Pem(#[from] PemError),
 }
 
 /// A parsed certificate beside its DER.
@@ -78,15 +79,9 @@ impl Certificate {
         Ok(certificates)
     }
 
-    /// Parses PEM text with one certificate or more.
+    /// Parses PEM text with one certificate or more. Whatever looks like a PEM frame is one of them, or an error.
     pub fn parse_pem(text: &str) -> Result<Vec<Self>, CertificateError> {
-        use rustls_pki_types::pem::PemObject;
-        let ders: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-        let ders = ders.map_err(|_| CertificateError::Pem)?;
-        if ders.is_empty() {
-            return Err(CertificateError::Pem);
-        }
-        ders.iter().map(|der| Self::parse(der)).collect()
+        pem::certificates(text)?.iter().map(|der| Self::parse(der)).collect()
     }
 
     /// The DER bytes.

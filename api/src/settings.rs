@@ -15,8 +15,9 @@ pub mod places;
 mod section;
 mod shared;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use ironroot_text::HumanFile;
 
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use mistakes::{ConfigErrors, Mistake, Origin};
@@ -27,7 +28,7 @@ use hcl::{Body, Item, Value};
 use mistakes::Mistakes;
 
 /// Longest configuration file accepted, bytes.
-pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// A setting given on the command line; it wins over the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,13 +62,14 @@ impl Settings {
     /// Reads the file at `path`. With `expand_env`, `$NAME` and `${NAME}` are replaced from the environment before
     /// parsing; without it they are literal text.
     pub fn load(path: &Path, expand_env: bool) -> Result<Self, ConfigErrors> {
-        let text = read_bounded(path).map_err(|reason| {
-            ConfigErrors::single(path, Origin::File, "", format!("{reason}; name the file with -config"))
+        let file = HumanFile::argument(path, MAX_FILE_BYTES).map_err(|error| {
+            let reason = format!("cannot read the file: {}; name the file with -config", error.problem);
+            ConfigErrors::single(path, Origin::File, "", reason)
         })?;
         if expand_env {
-            Self::parse_expanded(path, &text, |name| std::env::var(name).ok())
+            Self::parse_expanded(path, file.text(), |name| std::env::var(name).ok())
         } else {
-            Self::parse(path, &text)
+            Self::parse(path, file.text())
         }
     }
 
@@ -125,15 +127,6 @@ impl Settings {
         drop(root);
         mistakes.into_result(value)
     }
-}
-
-fn read_bounded(path: &Path) -> Result<String, String> {
-    let length = fs::metadata(path).map_err(|error| format!("cannot read the file: {error}"))?.len();
-    if length > MAX_FILE_BYTES {
-        return Err(format!("the file has {length} bytes, more than the {MAX_FILE_BYTES} a configuration may have"));
-    }
-    let bytes = fs::read(path).map_err(|error| format!("cannot read the file: {error}"))?;
-    String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
 use ironroot_attest::ek_certificate::{EkCertificateError, ManufacturerRoots};
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig};
+use ironroot_text::{FileError, HumanFile};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -35,6 +36,8 @@ use server_svid::ServerSvid;
 
 /// Open calls get this long to finish after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Largest file of manufacturer CAs accepted, bytes: all makers' together are some hundred kB.
+const MAX_MANUFACTURER_FILE_BYTES: usize = 16 * 1024 * 1024;
 /// How often expired entries, tokens and agents are swept out.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -58,11 +61,11 @@ pub enum RunError {
     #[error("cannot load the device registry")]
     Devices(#[from] DeviceError),
     /// A manufacturer CA file.
-    #[error("cannot read manufacturer CA file {0}")]
-    ManufacturerFile(PathBuf, #[source] io::Error),
+    #[error("manufacturer CA file")]
+    ManufacturerFile(#[from] FileError),
     /// What is in it.
-    #[error("manufacturer CA files hold no usable roots")]
-    ManufacturerRoots(#[from] EkCertificateError),
+    #[error("manufacturer CA file {0} holds no usable roots")]
+    ManufacturerRoots(PathBuf, #[source] EkCertificateError),
     /// The user PIN.
     #[error("cannot read the token's user PIN")]
     Pin(#[from] PinError),
@@ -217,14 +220,10 @@ fn ca_policy(config: &ServerConfig) -> CaPolicy {
 }
 
 fn tpm2_policy(config: &Tpm2Config) -> Result<Tpm2Policy, RunError> {
-    let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| RunError::ManufacturerFile(path.clone(), e));
     let admission = match &config.admission {
         Admission::Enrolled => NodeAdmission::Enrolled,
         Admission::Approval => NodeAdmission::Approval,
-        Admission::Manufacturer { ca_paths } => {
-            let pem: String = ca_paths.iter().map(read).collect::<Result<Vec<_>, _>>()?.join("\n");
-            NodeAdmission::Manufacturer(ManufacturerRoots::from_pem(&pem)?)
-        }
+        Admission::Manufacturer { ca_paths } => NodeAdmission::Manufacturer(manufacturer_roots(ca_paths)?),
     };
     Ok(Tpm2Policy { admission, pcrs: config.pcrs, require_resident_key: config.require_resident_key })
 }
@@ -235,6 +234,17 @@ async fn reload(mut asked: Signal, log: LogOutput) {
         log.reopen_and_say();
         tracing::info!("reload asked for (SIGHUP): changes of the configuration need a restart");
     }
+}
+
+/// Each file by itself: a frame that one file leaves open must not swallow the next file's first certificate.
+fn manufacturer_roots(paths: &[PathBuf]) -> Result<ManufacturerRoots, RunError> {
+    let mut roots = ManufacturerRoots::default();
+    for path in paths {
+        let file = HumanFile::regular(path, MAX_MANUFACTURER_FILE_BYTES)?;
+        let found = ManufacturerRoots::from_pem(file.text());
+        roots = roots.and(found.map_err(|error| RunError::ManufacturerRoots(path.clone(), error))?);
+    }
+    Ok(roots)
 }
 
 /// Each new bundle becomes what clients must chain to.

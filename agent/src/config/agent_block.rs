@@ -1,13 +1,14 @@
 //! The `agent` block.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::command_line::describe;
 use ironroot_api::settings::{Section, places};
 use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_text::HumanFile;
 
 use crate::sync::read_bundle;
 
@@ -21,6 +22,8 @@ const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_SEALING_PCRS: [u8; 1] = [7];
 /// An index of the owner's range. Source: TCG Registry of Reserved TPM 2.0 Handles, table 3.
 const DEFAULT_NV_INDEX: u32 = 0x0180_4952;
+/// Largest file with a join token, bytes: a token is a UUID, or at most what a SPIFFE ID's segment holds.
+const MAX_JOIN_TOKEN_FILE_BYTES: usize = 4 * 1024;
 /// The owner's range of NV indices.
 const OWNER_NV_INDICES: RangeInclusive<u32> = 0x0180_0000..=0x01BF_FFFF;
 
@@ -75,10 +78,13 @@ pub(super) fn read_join_token(agent: &Section<'_>) -> Option<JoinToken> {
     if agent.string("join_token").is_some() && agent.string("join_token_file").is_some() {
         agent.mistake("join_token_file", "give either join_token or join_token_file, not both");
     }
-    let from_file = agent.parsed("join_token_file", |path| match std::fs::read_to_string(path) {
-        Err(error) => Err(format!("cannot read the file: {error}")),
-        Ok(text) if text.trim().is_empty() => Err("the file is empty: put the token into it".to_owned()),
-        Ok(text) => Ok(JoinToken::new(&text)),
+    let from_file = agent.parsed("join_token_file", |path| {
+        let file = HumanFile::regular(Path::new(path), MAX_JOIN_TOKEN_FILE_BYTES)
+            .map_err(|error| format!("cannot read the file: {}", error.problem))?;
+        match file.text().trim() {
+            "" => Err("the file is empty: put the token into it".to_owned()),
+            token => Ok(JoinToken::new(token)),
+        }
     });
     agent.string("join_token").map(|text| JoinToken::new(&text)).or(from_file)
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ironroot_api::TrustDomain;
-use ironroot_api::certificate::Certificate;
+use ironroot_api::certificate::{Certificate, CertificateError};
+use ironroot_text::{FileError, HumanFile};
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::config::TrustBundleFormat;
-use crate::durable_file;
 use crate::server_answers::{AnswerRefusal, TrustBundle};
 
 /// Largest trust bundle file accepted, bytes.
@@ -19,15 +19,15 @@ const MAX_BUNDLE_FILE_BYTES: usize = 1024 * 1024;
 /// Why the configured trust bundle cannot be used.
 #[derive(Debug, Error)]
 pub enum BootstrapError {
-    /// The file cannot be read.
-    #[error("cannot read the trust bundle")]
-    Read(#[source] std::io::Error),
-    /// There is no such file.
-    #[error("the trust bundle file does not exist")]
-    Missing,
-    /// Not PEM certificates or a SPIFFE bundle document.
-    #[error("the trust bundle file is not {0}")]
-    Format(&'static str),
+    /// The file cannot be read, or is no text.
+    #[error("there is no trust bundle")]
+    File(#[from] FileError),
+    /// Not PEM certificates.
+    #[error("the trust bundle file is not PEM certificates")]
+    Pem(#[source] CertificateError),
+    /// Not a SPIFFE bundle document.
+    #[error("the trust bundle file is not a SPIFFE bundle document: {0}")]
+    Document(String),
     /// Not authorities.
     #[error("the trust bundle file cannot be used")]
     Content(#[from] AnswerRefusal),
@@ -53,35 +53,32 @@ pub fn read_bundle(
     format: TrustBundleFormat,
     trust_domain: &TrustDomain,
 ) -> Result<TrustBundle, BootstrapError> {
-    let bytes = durable_file::read_following_links(path, MAX_BUNDLE_FILE_BYTES).map_err(BootstrapError::Read)?;
-    parse_bundle(&bytes.ok_or(BootstrapError::Missing)?, format, trust_domain)
+    let file = HumanFile::regular(path, MAX_BUNDLE_FILE_BYTES)?;
+    parse_bundle(file.text(), format, trust_domain)
 }
 
 fn parse_bundle(
-    bytes: &[u8],
+    text: &str,
     format: TrustBundleFormat,
     trust_domain: &TrustDomain,
 ) -> Result<TrustBundle, BootstrapError> {
     let authorities = match format {
-        TrustBundleFormat::Pem => pem_authorities(bytes)?,
-        TrustBundleFormat::Spiffe => document_authorities(bytes)?,
+        TrustBundleFormat::Pem => pem_authorities(text)?,
+        TrustBundleFormat::Spiffe => document_authorities(text)?,
     };
     Ok(TrustBundle::new(trust_domain, authorities.iter().map(|der| (der.as_slice(), false)))?)
 }
 
-fn pem_authorities(bytes: &[u8]) -> Result<Vec<Vec<u8>>, BootstrapError> {
-    let format = BootstrapError::Format("PEM certificates");
-    let Ok(text) = std::str::from_utf8(bytes) else { return Err(format) };
-    let Ok(certificates) = Certificate::parse_pem(text) else { return Err(format) };
+fn pem_authorities(text: &str) -> Result<Vec<Vec<u8>>, BootstrapError> {
+    let certificates = Certificate::parse_pem(text).map_err(BootstrapError::Pem)?;
     Ok(certificates.iter().map(|c| c.der().to_vec()).collect())
 }
 
-fn document_authorities(bytes: &[u8]) -> Result<Vec<Vec<u8>>, BootstrapError> {
-    let format = |_| BootstrapError::Format("a SPIFFE bundle document");
-    let document: Document = serde_json::from_slice(bytes).map_err(|e| format(e.to_string()))?;
+fn document_authorities(text: &str) -> Result<Vec<Vec<u8>>, BootstrapError> {
+    let document: Document = serde_json::from_str(text).map_err(|e| BootstrapError::Document(e.to_string()))?;
     let x509 = document.keys.iter().filter(|key| key.purpose == "x509-svid");
     let first = x509.filter_map(|key| key.x5c.first());
-    first.map(|der| STANDARD.decode(der).map_err(|e| format(e.to_string()))).collect()
+    first.map(|der| STANDARD.decode(der).map_err(|e| BootstrapError::Document(e.to_string()))).collect()
 }
 
 #[cfg(test)]
@@ -95,14 +92,14 @@ mod tests {
         params.self_signed(&KeyPair::generate().expect("key")).expect("root")
     }
 
-    fn parse(bytes: &[u8], format: TrustBundleFormat) -> Result<TrustBundle, BootstrapError> {
-        parse_bundle(bytes, format, &TrustDomain::new("td").expect("legal"))
+    fn parse(text: &str, format: TrustBundleFormat) -> Result<TrustBundle, BootstrapError> {
+        parse_bundle(text, format, &TrustDomain::new("td").expect("legal"))
     }
 
     #[test]
     fn reads_pem_and_bundle_documents() {
         let (a, b) = (authority(), authority());
-        let pem = parse((a.pem() + &b.pem()).as_bytes(), TrustBundleFormat::Pem).expect("bundle");
+        let pem = parse(&(a.pem() + &b.pem()), TrustBundleFormat::Pem).expect("bundle");
         assert_eq!(pem.authorities().count(), 2);
         let jwk = |purpose: &str, der: &[u8]| {
             format!(r#"{{"use":"{purpose}","kty":"EC","x5c":["{}"]}}"#, STANDARD.encode(der))
@@ -112,23 +109,37 @@ mod tests {
             jwk("x509-svid", a.der()),
             jwk("jwt-svid", b"ignored")
         );
-        let document = parse(json.as_bytes(), TrustBundleFormat::Spiffe).expect("bundle");
+        let document = parse(&json, TrustBundleFormat::Spiffe).expect("bundle");
         assert_eq!(document.authorities().map(|der| der.to_vec()).collect::<Vec<_>>(), [a.der().to_vec()]);
     }
 
     #[test]
+    fn a_mark_before_an_authority_does_not_lose_it() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("bundle.pem");
+        let joined = format!("\u{feff}{}\u{feff}{}", authority().pem(), authority().pem());
+        std::fs::write(&path, joined).expect("written");
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        let bundle = read_bundle(&path, TrustBundleFormat::Pem, &trust_domain).expect("bundle");
+        assert_eq!(bundle.authorities().count(), 2);
+        let gone =
+            read_bundle(&directory.path().join("gone"), TrustBundleFormat::Pem, &trust_domain).expect_err("gone");
+        assert!(ironroot_api::command_line::describe(&gone).contains("/gone: No such file"), "{gone}");
+    }
+
+    #[test]
     fn refuses_empty_and_unusable_files() {
-        let refused = |bytes: &[u8], format| parse(bytes, format).expect_err("refused");
-        assert!(matches!(refused(b"", TrustBundleFormat::Pem), BootstrapError::Format(_)));
-        assert!(matches!(refused(b"{}", TrustBundleFormat::Spiffe), BootstrapError::Format(_)));
+        let refused = |text: &str, format| parse(text, format).expect_err("refused");
+        assert!(matches!(refused("", TrustBundleFormat::Pem), BootstrapError::Pem(_)));
+        assert!(matches!(refused("{}", TrustBundleFormat::Spiffe), BootstrapError::Document(_)));
         assert!(matches!(
-            refused(b"{\"keys\":[]}", TrustBundleFormat::Spiffe),
+            refused("{\"keys\":[]}", TrustBundleFormat::Spiffe),
             BootstrapError::Content(AnswerRefusal::EmptyBundle)
         ));
         let leaf = CertificateParams::new(Vec::new()).expect("params");
         let leaf = leaf.self_signed(&KeyPair::generate().expect("key")).expect("leaf");
         assert!(matches!(
-            refused(leaf.pem().as_bytes(), TrustBundleFormat::Pem),
+            refused(&leaf.pem(), TrustBundleFormat::Pem),
             BootstrapError::Content(AnswerRefusal::NotAnAuthority)
         ));
     }

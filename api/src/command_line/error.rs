@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ironroot_text::FileError;
 use thiserror::Error;
 use tonic::Code;
 
@@ -46,6 +47,9 @@ pub enum CommandError {
         #[source]
         source: std::io::Error,
     },
+    /// A file that was named as input cannot be read.
+    #[error(transparent)]
+    Input(#[from] FileError),
     /// What was read makes no sense.
     #[error("{0}")]
     Malformed(String),

