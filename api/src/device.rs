@@ -1,5 +1,7 @@
 //! Devices: endorsement keys that may enrol, and manifests of them. SPIRE has no counterpart.
 
+mod ek_text;
+mod filter;
 mod manifest;
 mod new_device;
 
@@ -7,6 +9,7 @@ use std::collections::BTreeMap;
 
 use ironroot_attest::{Selector, SelectorSet};
 
+pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
 pub use manifest::{MAX_DEVICES, ManifestError, Mistake, parse_manifest};
 pub use new_device::{
     MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_SERIAL_BYTES, NewDevice, NewDeviceError,

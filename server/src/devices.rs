@@ -8,20 +8,20 @@
 //! ```
 
 mod change;
+mod import;
 pub(crate) mod table;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use ironroot_api::page::{ListPage, Page, PageTokenError};
-use ironroot_api::pb::device as pb;
 use ironroot_attest::SelectorSet;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::ClockReading;
 use thiserror::Error;
 
 pub use change::{Imported, MAX_PENDING};
-pub use ironroot_api::device::{DeviceRecord, DeviceState, NewDevice, hex, parse_hex};
+pub use import::DuplicateSerials;
+pub use ironroot_api::device::{DeviceFilter, DeviceRecord, DeviceState, NewDevice, NewDeviceError, hex, parse_hex};
 
 use crate::store::{Store, StoreError};
 use table::Table;
@@ -38,6 +38,20 @@ pub enum DeviceError {
     /// Strangers fill the list; an operator must look at it.
     #[error("{MAX_PENDING} devices wait for approval already; approve, ban or delete some")]
     TooManyPending,
+    /// An import would give several devices one serial.
+    #[error(
+        "{count} serials would belong to several devices: {named}; entries that select by serial would cover them all: \
+         correct the manifest, or import with -allowDuplicateSerials"
+    )]
+    DuplicateSerials {
+        /// How many serials.
+        count: usize,
+        /// The first of them, with their devices.
+        named: String,
+    },
+    /// A device would break a bound with what is known of it already.
+    #[error("device would be illegal")]
+    Device(#[from] NewDeviceError),
     /// Another attestation of the device was recorded meanwhile, with a later clock.
     #[error("clock of the device's TPM went back")]
     Clock(#[source] Refusal),
@@ -120,22 +134,16 @@ impl Devices {
         enrolled.map(|device| device.selectors()).unwrap_or_default()
     }
 
-    /// The devices in that state (unspecified: any) that have all these labels, in the order they became known.
+    /// The devices that `filter` matches, in the order they became known. `page_size` and `page_token` as on the wire.
     pub fn list(
         &self,
-        state: pb::DeviceState,
-        labels: &BTreeMap<String, String>,
+        filter: &DeviceFilter,
         page_size: i32,
         page_token: &str,
     ) -> Result<ListPage<Arc<DeviceRecord>>, DeviceError> {
         let page = Page::from_pb(page_size, page_token)?;
-        let state = DeviceState::from_pb(state);
-        let matches = |device: &DeviceRecord| {
-            state.is_none_or(|state| state == device.state)
-                && labels.iter().all(|(k, v)| device.labels.get(k) == Some(v))
-        };
         let table = self.read();
-        let behind = table.behind(page.after).filter(|known| matches(&known.record));
+        let behind = table.behind(page.after).filter(|known| filter.matches(&known.record));
         Ok(page.cut(behind.map(|known| (known.seq, known.record.clone()))))
     }
 

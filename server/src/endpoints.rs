@@ -165,7 +165,8 @@ fn device_status(error: DeviceError) -> Status {
         DeviceError::NotFound => Status::not_found(error.to_string()),
         DeviceError::Banned | DeviceError::Clock(_) => Status::permission_denied(describe(&error)),
         DeviceError::TooManyPending => Status::resource_exhausted(error.to_string()),
-        DeviceError::PageToken(_) => invalid(&error),
+        DeviceError::PageToken(_) | DeviceError::Device(_) => invalid(&error),
+        DeviceError::DuplicateSerials { .. } => Status::already_exists(error.to_string()),
         DeviceError::Store(cause) => store_status(cause),
     }
 }

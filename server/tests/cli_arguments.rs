@@ -47,6 +47,9 @@ fn takes_spires_lines_with_one_dash_or_two() {
         "bundle show -format spiffe",
         "device import f",
         "device import -",
+        "device import -allowDuplicateSerials f",
+        "device ban SN-1 5f1c2a",
+        "device approve 5f1c2a -serial SN-1 -label site=berlin",
         "device list -state pending -label a=b -label c=d",
     ] {
         assert_eq!(accepted(line), Ok(()), "{line}");
@@ -67,7 +70,7 @@ fn says_what_is_wrong_with_a_line() {
         ("agent purge -expiredFor soon", "not a duration"),
         ("token generate -ttl 0", "0 is not in 1.."),
         ("bundle show -format der", "use pem or spiffe"),
-        ("device show abc", "not 64 hexadecimal digits"),
+        ("device show", "<DEVICE>..."),
         ("device list -state new", "use pending, enrolled or banned"),
         ("frobnicate", "unrecognized subcommand"),
     ] {

@@ -5,7 +5,7 @@ use ironroot_api::agent::AgentRecord;
 use ironroot_api::device::hex;
 use ironroot_api::pb::device as pb;
 use ironroot_attest::SelectorSet;
-use ironroot_server::devices::{Devices, NewDevice};
+use ironroot_server::devices::{Devices, DuplicateSerials, NewDevice};
 use ironroot_server::registry::{Registry, RegistryError};
 use ironroot_server::store::Store;
 
@@ -34,7 +34,7 @@ impl Fleet {
     async fn import(&self) {
         let device = pb::NewDevice { ek_sha256: hex(&EK), ..Default::default() };
         let device = NewDevice::from_pb(&device).expect("a good device");
-        self.devices.import(vec![device], NOW).await.expect("imported");
+        self.devices.import(vec![device], DuplicateSerials::Refused, NOW).await.expect("imported");
     }
 
     fn attested(&self) -> AgentRecord {

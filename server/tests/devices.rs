@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ironroot_api::device::{NewDevice, parse_manifest};
-use ironroot_api::pb::device as pb;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::Selector;
 use ironroot_attest::node::tpm2::ClockReading;
-use ironroot_server::devices::{AdmissionMode, DeviceDecision, DeviceError, DeviceState, Devices, MAX_PENDING};
+use ironroot_server::devices::{
+    AdmissionMode, DeviceDecision, DeviceError, DeviceFilter, DeviceState, Devices, DuplicateSerials, MAX_PENDING,
+};
 use ironroot_server::node_attestation::ProvenDevice;
 use ironroot_server::store::Store;
 use tempfile::TempDir;
@@ -59,6 +60,10 @@ fn clock(clock_ms: u64, reset_count: u32) -> ClockReading {
     ClockReading { clock_ms, reset_count, restart_count: 0, safe: true }
 }
 
+fn filter(state: Option<DeviceState>, labels: &BTreeMap<String, String>) -> DeviceFilter {
+    DeviceFilter { state, labels: labels.clone(), ..DeviceFilter::default() }
+}
+
 /// `ek,serial,site` lines.
 fn manifest(lines: &[(u8, &str, &str)]) -> Vec<NewDevice> {
     let rows = lines.iter().map(|(ek, serial, site)| format!("{},{serial},{site}\n", format!("{ek:02x}").repeat(32)));
@@ -70,12 +75,23 @@ async fn the_same_import_again_changes_nothing_and_another_updates() {
     let mut fixture = Fixture::new().await;
     let counts =
         |imported: &ironroot_server::devices::Imported| (imported.devices.len(), imported.created, imported.updated);
-    let first = fixture.devices.import(manifest(&[(1, "S1", "berlin"), (2, "S2", "")]), NOW).await.expect("imports");
+    let first = fixture
+        .devices
+        .import(manifest(&[(1, "S1", "berlin"), (2, "S2", "")]), DuplicateSerials::Refused, NOW)
+        .await
+        .expect("imports");
     assert_eq!(counts(&first), (2, 2, 0));
-    let again =
-        fixture.devices.import(manifest(&[(2, "S2", ""), (1, "S1", "berlin")]), NOW + 1).await.expect("imports");
+    let again = fixture
+        .devices
+        .import(manifest(&[(2, "S2", ""), (1, "S1", "berlin")]), DuplicateSerials::Refused, NOW + 1)
+        .await
+        .expect("imports");
     assert_eq!(counts(&again), (2, 0, 0));
-    let moved = fixture.devices.import(manifest(&[(1, "S1", "paris"), (3, "S3", "")]), NOW + 2).await.expect("imports");
+    let moved = fixture
+        .devices
+        .import(manifest(&[(1, "S1", "paris"), (3, "S3", "")]), DuplicateSerials::Refused, NOW + 2)
+        .await
+        .expect("imports");
     assert_eq!(counts(&moved), (2, 1, 1));
     fixture.restart().await;
     let device = fixture.devices.device(&[1; 32]).expect("known");
@@ -91,9 +107,13 @@ async fn the_same_import_again_changes_nothing_and_another_updates() {
 async fn an_import_enrols_who_waits_and_frees_no_one_who_is_banned() {
     let fixture = Fixture::new().await;
     fixture.devices.record_pending([1; 32], NOW).await.expect("notes");
-    fixture.devices.import(manifest(&[(2, "S2", "berlin")]), NOW).await.expect("imports");
+    fixture.devices.import(manifest(&[(2, "S2", "berlin")]), DuplicateSerials::Refused, NOW).await.expect("imports");
     fixture.devices.ban(&[2; 32]).await.expect("bans");
-    fixture.devices.import(manifest(&[(1, "S1", ""), (2, "S2b", "berlin")]), NOW).await.expect("imports");
+    fixture
+        .devices
+        .import(manifest(&[(1, "S1", ""), (2, "S2b", "berlin")]), DuplicateSerials::Refused, NOW)
+        .await
+        .expect("imports");
     assert_eq!((fixture.state(1), fixture.state(2)), (Some(DeviceState::Enrolled), Some(DeviceState::Banned)));
     assert_eq!(fixture.devices.device(&[2; 32]).expect("known").serial, "S2b");
     assert!(fixture.devices.selectors(&[2; 32]).is_empty());
@@ -101,11 +121,56 @@ async fn an_import_enrols_who_waits_and_frees_no_one_who_is_banned() {
 }
 
 #[tokio::test]
+async fn an_import_changes_only_what_it_names_and_says_what_it_changed() {
+    let fixture = Fixture::new().await;
+    let ek = "01".repeat(32);
+    let import = async |text: String| {
+        let devices = parse_manifest(&text).expect("good manifest");
+        let mut imported = fixture.devices.import(devices, DuplicateSerials::Refused, NOW).await.expect("imports");
+        let (device, changes) = imported.devices.swap_remove(0);
+        (device.serial.clone(), device.labels.clone(), changes)
+    };
+    let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let (_, _, changes) = import(format!("ek_sha256,serial,label:site,label:line\n{ek},SN-1,berlin,a\n")).await;
+    assert_eq!(changes, [""; 0], "new, not changed");
+    let (serial, known, changes) = import(format!("ek_sha256,label:site\n{ek},rome\n")).await;
+    assert_eq!((serial.as_str(), known), ("SN-1", labels(&[("line", "a"), ("site", "rome")])));
+    assert_eq!(changes, ["label site berlin -> rome"]);
+    let (serial, known, changes) = import(format!("ek_sha256,serial,label:line,label:hall\n{ek},,,2\n")).await;
+    assert_eq!((serial.as_str(), known), ("", labels(&[("hall", "2"), ("site", "rome")])));
+    assert_eq!(changes, ["serial SN-1 removed", "label hall 2 added", "label line a removed"]);
+    fixture.devices.ban(&[1; 32]).await.expect("banned");
+    let (_, _, changes) = import(format!("ek_sha256\n{ek}\n")).await;
+    assert_eq!(changes, ["banned, and stays so: delete it and import it again to let it attest"]);
+}
+
+#[tokio::test]
+async fn two_devices_do_not_come_to_have_one_serial_unless_that_is_said() {
+    let fixture = Fixture::new().await;
+    let import = |lines: &[(u8, &str, &str)], duplicates| fixture.devices.import(manifest(lines), duplicates, NOW);
+    import(&[(1, "S1", ""), (2, "S2", ""), (3, "", ""), (4, "", "")], DuplicateSerials::Refused).await.expect("unlike");
+    for taken in [&[(5, "S1", "")][..], &[(5, "S5", ""), (6, "S5", "")], &[(2, "S1", "")]] {
+        let refused = import(taken, DuplicateSerials::Refused).await.expect_err("duplicate");
+        assert!(matches!(refused, DeviceError::DuplicateSerials { count: 1, .. }), "{refused}");
+    }
+    assert!(fixture.state(5).is_none() && fixture.state(6).is_none(), "nothing of a refused import is kept");
+    import(&[(1, "S2", ""), (2, "S1", "")], DuplicateSerials::Refused).await.expect("they exchanged their serials");
+    import(&[(5, "S1", "")], DuplicateSerials::Allowed).await.expect("said");
+    import(&[(5, "S1", "rome")], DuplicateSerials::Refused).await.expect("no new duplicate");
+}
+
+#[tokio::test]
 async fn admission_is_a_table_of_mode_and_state() {
     use DeviceDecision::{AskManufacturer, Banned, Enrolled, RecordPending, Unknown};
     let fixture = Fixture::new().await;
     fixture.devices.record_pending([1; 32], NOW).await.expect("notes");
-    fixture.devices.import(manifest(&[(2, "", ""), (3, "", "")]), NOW).await.expect("imports");
+    fixture
+        .devices
+        .import(manifest(&[(2, "", ""), (3, "", "")]), DuplicateSerials::Refused, NOW)
+        .await
+        .expect("imports");
     fixture.devices.ban(&[3; 32]).await.expect("bans");
     assert_eq!(fixture.decisions(0), [Unknown, AskManufacturer, RecordPending]);
     assert_eq!(fixture.decisions(1), [RecordPending, AskManufacturer, RecordPending]);
@@ -128,14 +193,14 @@ async fn strangers_fill_a_bounded_list_only() {
     fixture.devices.record_pending(ek(0), NOW).await.expect("is noted already");
     fixture.devices.approve(&ek(0)).await.expect("approves");
     fixture.devices.record_pending(ek(MAX_PENDING), NOW).await.expect("there is room again");
-    let pending = fixture.devices.list(pb::DeviceState::Pending, &BTreeMap::new(), 0, "").expect("lists");
+    let pending = fixture.devices.list(&filter(Some(DeviceState::Pending), &BTreeMap::new()), 0, "").expect("lists");
     assert_eq!(pending.items.len() as i64, MAX_PENDING);
 }
 
 #[tokio::test]
 async fn an_attestation_leaves_its_agent_and_its_clock() {
     let mut fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), NOW).await.expect("imports");
+    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
     assert_eq!(fixture.devices.last_clock(&[1; 32]), None);
     let reading = ClockReading { clock_ms: u64::MAX, reset_count: u32::MAX, restart_count: 7, safe: false };
     fixture.devices.attested(proven(reading), &agent(), NOW + 5).await.expect("notes");
@@ -144,7 +209,7 @@ async fn an_attestation_leaves_its_agent_and_its_clock() {
     let device = fixture.devices.device(&[1; 32]).expect("known");
     assert_eq!((device.last_attested_at, device.agent_id.as_ref()), (NOW + 5, Some(&agent())));
     // A new import keeps what attestation found.
-    fixture.devices.import(manifest(&[(1, "S9", "")]), NOW).await.expect("imports");
+    fixture.devices.import(manifest(&[(1, "S9", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
     assert_eq!(fixture.devices.last_clock(&[1; 32]), Some(reading));
     assert_eq!(fixture.devices.device(&[1; 32]).expect("known").last_attested_at, NOW + 5);
 }
@@ -152,7 +217,7 @@ async fn an_attestation_leaves_its_agent_and_its_clock() {
 #[tokio::test]
 async fn a_clock_that_went_back_meanwhile_is_refused() {
     let fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), NOW).await.expect("imports");
+    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
     fixture.devices.attested(proven(clock(5, 9)), &agent(), NOW).await.expect("notes");
     let older = fixture.devices.attested(proven(clock(5, 8)), &agent(), NOW).await;
     assert!(matches!(older, Err(DeviceError::Clock(_))));
@@ -169,7 +234,7 @@ async fn a_device_its_manufacturer_vouches_for_is_enrolled_by_attesting() {
 #[tokio::test]
 async fn a_ban_during_an_attestation_wins() {
     let fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), NOW).await.expect("imports");
+    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
     fixture.devices.attested(proven(clock(1, 1)), &agent(), NOW).await.expect("notes");
     let banned = fixture.devices.ban(&[1; 32]).await.expect("bans");
     assert_eq!(banned.agent_id, Some(agent()), "the agent to ban with it");
@@ -180,7 +245,7 @@ async fn a_ban_during_an_attestation_wins() {
 #[tokio::test]
 async fn a_deleted_device_is_unknown() {
     let mut fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), NOW).await.expect("imports");
+    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
     fixture.devices.ban(&[1; 32]).await.expect("bans");
     fixture.devices.delete(&[1; 32]).await.expect("deletes");
     fixture.restart().await;
@@ -194,12 +259,12 @@ async fn a_deleted_device_is_unknown() {
 async fn devices_are_listed_by_state_and_label_in_pages() {
     let fixture = Fixture::new().await;
     let fleet: Vec<_> = (1..=9).map(|n| (n, "S", if n % 2 == 0 { "berlin" } else { "paris" })).collect();
-    fixture.devices.import(manifest(&fleet), NOW).await.expect("imports");
+    fixture.devices.import(manifest(&fleet), DuplicateSerials::Allowed, NOW).await.expect("imports");
     fixture.devices.ban(&[4; 32]).await.expect("bans");
     let berlin = BTreeMap::from([("site".to_owned(), "berlin".to_owned())]);
     let (mut eks, mut token) = (Vec::new(), String::new());
     loop {
-        let page = fixture.devices.list(pb::DeviceState::Enrolled, &berlin, 2, &token).expect("lists");
+        let page = fixture.devices.list(&filter(Some(DeviceState::Enrolled), &berlin), 2, &token).expect("lists");
         eks.extend(page.items.iter().map(|device| device.ek_sha256[0]));
         token = page.next_page_token;
         if token.is_empty() {
@@ -207,8 +272,8 @@ async fn devices_are_listed_by_state_and_label_in_pages() {
         }
     }
     assert_eq!(eks, [2, 6, 8]);
-    assert_eq!(fixture.devices.list(pb::DeviceState::Unspecified, &berlin, 0, "").expect("lists").items.len(), 4);
-    let forged = fixture.devices.list(pb::DeviceState::Unspecified, &berlin, 2, "x");
+    assert_eq!(fixture.devices.list(&filter(None, &berlin), 0, "").expect("lists").items.len(), 4);
+    let forged = fixture.devices.list(&filter(None, &berlin), 2, "x");
     assert!(matches!(forged, Err(DeviceError::PageToken(_))));
 }
 

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use ironroot_attest::ek_certificate::{EkCertificate, EkCertificateError};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use ironroot_text::pem::PemError;
 use thiserror::Error;
 
+use super::ek_text::{MAX_CERTIFICATE_BYTES, certificate_der};
 use super::{hex, parse_hex};
 use crate::pb::device as pb;
 
@@ -20,8 +18,6 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_LABEL_NAME_BYTES: usize = 63;
 /// Longest label value, bytes.
 pub const MAX_LABEL_VALUE_BYTES: usize = 255;
-/// Longest EK certificate, bytes of DER.
-const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
 
 /// Why a device is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,8 +29,17 @@ pub enum NewDeviceError {
     #[error("ek_sha256 must be 64 hexadecimal digits")]
     EkSha256,
     /// Not a certificate in a known text form.
-    #[error("ek_certificate must be one PEM certificate, or DER in base64, of at most {MAX_CERTIFICATE_BYTES} bytes")]
+    #[error(
+        "ek_certificate must be one certificate of at most {MAX_CERTIFICATE_BYTES} bytes: PEM, or DER in base64 or in \
+         hexadecimal digits"
+    )]
     CertificateForm,
+    /// PEM that is not in order.
+    #[error("ek_certificate is not PEM in order: {0}")]
+    CertificatePem(#[source] PemError),
+    /// Something stands behind the certificate that is not the filling of a TPM's index.
+    #[error("ek_certificate has {0} bytes behind the certificate that are not all 0xff or 0x00")]
+    CertificateRest(usize),
     /// A certificate that cannot be read.
     #[error("ek_certificate is unreadable: {0}")]
     Certificate(#[from] EkCertificateError),
@@ -45,20 +50,29 @@ pub enum NewDeviceError {
     #[error("label name {0:?} must be 1 to {MAX_LABEL_NAME_BYTES} characters of a-z, A-Z, 0-9, '.', '-', '_' and '/'")]
     LabelName(String),
     /// Bad label value.
-    #[error("label {0:?} must have a value of 1 to {MAX_LABEL_VALUE_BYTES} bytes without control characters")]
+    #[error("label {0:?} must have a value of at most {MAX_LABEL_VALUE_BYTES} bytes without control characters")]
     LabelValue(String),
     /// Too many labels.
     #[error("more than {MAX_LABELS} labels")]
     Labels,
 }
 
-/// A device to enrol, checked.
+/// A device to enrol, checked: which it is, and what to change of what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDevice {
     ek_sha256: [u8; 32],
     certificate: Option<EkCertificate>,
-    serial: String,
+    serial: Option<String>,
     labels: BTreeMap<String, String>,
+}
+
+/// A device's texts as they stand in a manifest; what is `None` or not there is left as it is, what is empty is removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct DeviceTexts {
+    pub ek_sha256: String,
+    pub ek_certificate: String,
+    pub serial: Option<String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 impl NewDevice {
@@ -69,23 +83,18 @@ impl NewDevice {
             (true, false) => Ek::parse_certificate(&device.ek_certificate),
             _ => Err(NewDeviceError::Ek),
         };
-        Self::check(ek, device.serial.clone(), device.labels.clone().into_iter().collect())
+        Self::check(ek, device.serial.as_deref(), device.labels.iter())
     }
 
     /// From a manifest's texts: every mistake, at least one if any.
-    pub(super) fn from_texts(
-        ek_sha256: &str,
-        ek_certificate: &str,
-        serial: &str,
-        labels: BTreeMap<String, String>,
-    ) -> Result<Self, Vec<NewDeviceError>> {
-        let ek = match (ek_sha256.trim(), ek_certificate.trim()) {
+    pub(super) fn from_texts(texts: &DeviceTexts) -> Result<Self, Vec<NewDeviceError>> {
+        let ek = match (texts.ek_sha256.trim(), texts.ek_certificate.trim()) {
             ("", "") => Err(NewDeviceError::Ek),
             (hash, "") => Ek::parse_hash(hash),
             ("", certificate) => certificate_der(certificate).and_then(|der| Ek::parse_certificate(&der)),
             _ => Err(NewDeviceError::Ek),
         };
-        Self::check(ek, serial.to_owned(), labels)
+        Self::check(ek, texts.serial.as_deref(), texts.labels.iter())
     }
 
     /// The wire form: the certificate if there is one, else the hash.
@@ -107,14 +116,21 @@ impl NewDevice {
         self.ek_sha256
     }
 
-    /// The operator's name for the device; may be empty.
-    pub fn serial(&self) -> &str {
-        &self.serial
+    /// The operator's name for the device; empty: it is to have none any more; `None`: it keeps what it has.
+    pub fn serial(&self) -> Option<&str> {
+        self.serial.as_deref()
     }
 
-    /// The operator's words about the device.
+    /// The operator's words about the device; those with an empty value are to be removed, those not named stay.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.labels
+    }
+
+    /// `known` with what this device says of labels. Refused if there would be too many.
+    pub fn labels_over(&self, mut known: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, NewDeviceError> {
+        known.extend(self.labels.clone());
+        known.retain(|_, value| !value.is_empty());
+        if known.len() > MAX_LABELS { Err(NewDeviceError::Labels) } else { Ok(known) }
     }
 
     /// Manufacturer of the TPM as its certificate claims, if one was given and says so.
@@ -122,12 +138,15 @@ impl NewDevice {
         self.certificate.as_ref()?.tpm_model().map(|model| model.manufacturer.to_string())
     }
 
-    fn check(
+    /// Blanks around serial, names and values are a spreadsheet's or a typist's: no selector has them.
+    fn check<'a>(
         ek: Result<Ek, NewDeviceError>,
-        serial: String,
-        labels: BTreeMap<String, String>,
+        serial: Option<&str>,
+        labels: impl Iterator<Item = (&'a String, &'a String)>,
     ) -> Result<Self, Vec<NewDeviceError>> {
-        let others = mistakes(&serial, &labels);
+        let serial = serial.map(|serial| serial.trim().to_owned());
+        let labels = labels.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
+        let others = mistakes(serial.as_deref().unwrap_or_default(), &labels);
         match ek {
             Ok(ek) if others.is_empty() => {
                 Ok(Self { ek_sha256: ek.sha256, certificate: ek.certificate, serial, labels })
@@ -157,22 +176,6 @@ impl Ek {
     }
 }
 
-fn certificate_der(text: &str) -> Result<Vec<u8>, NewDeviceError> {
-    // Base64 is a third longer than what it encodes; line breaks and PEM's frame fit in the same again.
-    if text.len() > 2 * MAX_CERTIFICATE_BYTES {
-        return Err(NewDeviceError::CertificateForm);
-    }
-    if text.starts_with("-----BEGIN") {
-        let mut certificates = CertificateDer::pem_slice_iter(text.as_bytes());
-        return match (certificates.next(), certificates.next()) {
-            (Some(Ok(only)), None) => Ok(only.to_vec()),
-            _ => Err(NewDeviceError::CertificateForm),
-        };
-    }
-    let bare: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    BASE64_STANDARD.decode(bare).map_err(|_| NewDeviceError::CertificateForm)
-}
-
 fn mistakes(serial: &str, labels: &BTreeMap<String, String>) -> Vec<NewDeviceError> {
     let mut mistakes = Vec::new();
     if serial.len() > MAX_SERIAL_BYTES || serial.contains(char::is_control) {
@@ -186,7 +189,7 @@ fn mistakes(serial: &str, labels: &BTreeMap<String, String>) -> Vec<NewDeviceErr
         if !is_label_name(name) {
             mistakes.push(NewDeviceError::LabelName(shown()));
         }
-        if value.is_empty() || value.len() > MAX_LABEL_VALUE_BYTES || value.contains(char::is_control) {
+        if value.len() > MAX_LABEL_VALUE_BYTES || value.contains(char::is_control) {
             mistakes.push(NewDeviceError::LabelValue(shown()));
         }
     }
@@ -197,4 +200,36 @@ fn mistakes(serial: &str, labels: &BTreeMap<String, String>) -> Vec<NewDeviceErr
 fn is_label_name(name: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/');
     !name.is_empty() && name.len() <= MAX_LABEL_NAME_BYTES && name.bytes().all(legal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(serial: Option<&str>, labels: &[(&str, &str)]) -> Result<NewDevice, Vec<NewDeviceError>> {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let serial = serial.map(str::to_owned);
+        NewDevice::from_texts(&DeviceTexts { ek_sha256: "a".repeat(64), ek_certificate: String::new(), serial, labels })
+    }
+
+    #[test]
+    fn blanks_around_serial_and_labels_are_dropped() {
+        let device = device(Some(" SN-12\t"), &[(" site ", "\u{a0}hall 2 ")]).expect("good");
+        assert_eq!(device.serial(), Some("SN-12"));
+        assert_eq!(device.labels().iter().next(), Some((&"site".to_owned(), &"hall 2".to_owned())));
+        assert_eq!(NewDevice::from_pb(&device.to_pb()), Ok(device));
+    }
+
+    #[test]
+    fn what_is_not_named_stays_and_what_is_empty_goes() {
+        let known = || BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+        let change = device(None, &[("b", " "), ("c", "3")]).expect("good");
+        let wanted = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("c".to_owned(), "3".to_owned())]);
+        assert_eq!((change.serial(), change.labels_over(known())), (None, Ok(wanted)));
+        assert_eq!(device(Some(""), &[]).expect("good").serial(), Some(""));
+        let names: Vec<String> = (0..MAX_LABELS).map(|n| format!("n{n}")).collect();
+        let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "x")).collect();
+        let many = device(None, &many).expect("as many as there may be");
+        assert_eq!(many.labels_over(known()), Err(NewDeviceError::Labels));
+    }
 }

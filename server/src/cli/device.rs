@@ -1,7 +1,9 @@
 //! `device import`, `list`, `show`, `approve`, `ban`, `delete`: the fleet. Ours; SPIRE has no counterpart.
 
+mod decide;
 mod display;
 mod import;
+mod named;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -10,7 +12,7 @@ use std::str::FromStr;
 use clap::{Args, Subcommand};
 use ironroot_api::command_line::{CommandError, Reply};
 use ironroot_api::pb::device::device_client::DeviceClient;
-use ironroot_api::pb::device::{DeviceRecord, DeviceRequest, DeviceState, ListDevicesRequest};
+use ironroot_api::pb::device::{DeviceRecord, DeviceState, ListDevicesRequest};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -27,10 +29,10 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 pub(super) enum Device {
     Import(import::Import),
     List(List),
-    Show(Show),
-    Approve(Approve),
-    Ban(Ban),
-    Delete(Delete),
+    Show(decide::Show),
+    Approve(decide::Approve),
+    Ban(decide::Ban),
+    Delete(decide::Delete),
 }
 
 impl Device {
@@ -99,103 +101,13 @@ impl List {
                 by_state: state.into(),
                 by_labels,
                 page_size: PAGE_SIZE,
-                page_token: String::new(),
+                ..ListDevicesRequest::default()
             };
             let devices = list(connection.open().await?, request).await?;
             let mut text = format!("Found {}\n", counted(devices.len(), "device", "devices"));
             devices.iter().for_each(|device| describe(&mut text, device));
             let json = json!({ "devices": devices.iter().map(to_json).collect::<Value>(), "next_page_token": "" });
             Ok(Reply::new(json, text))
-        })
-    }
-}
-
-/// Names one device.
-#[derive(Debug, Args)]
-struct Named {
-    #[command(flatten)]
-    connection: Connection,
-    /// SHA-256 of its endorsement key, 64 hexadecimal digits, as "device list" shows it
-    #[arg(value_name = "EK_SHA256", value_parser = ek_sha256)]
-    ek_sha256: String,
-}
-
-impl Named {
-    fn request(&self) -> DeviceRequest {
-        DeviceRequest { ek_sha256: self.ek_sha256.clone() }
-    }
-
-    fn reply(device: &DeviceRecord) -> Reply {
-        let mut text = String::new();
-        describe(&mut text, device);
-        Reply::new(to_json(device), text)
-    }
-}
-
-/// Shows one device.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server device show 5f1c2a...")]
-pub(super) struct Show {
-    #[command(flatten)]
-    device: Named,
-}
-
-impl Show {
-    fn execute(self) -> ExitCode {
-        self.device.connection.run(async |connection| {
-            let device = DeviceClient::new(connection.open().await?).get_device(self.device.request()).await?;
-            Ok(Named::reply(&device.into_inner()))
-        })
-    }
-}
-
-/// Lets a pending device attest. A banned one stays banned until it is deleted and imported again.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server device approve 5f1c2a...")]
-pub(super) struct Approve {
-    #[command(flatten)]
-    device: Named,
-}
-
-impl Approve {
-    fn execute(self) -> ExitCode {
-        self.device.connection.run(async |connection| {
-            let device = DeviceClient::new(connection.open().await?).approve_device(self.device.request()).await?;
-            Ok(Named::reply(&device.into_inner()))
-        })
-    }
-}
-
-/// Turns a device away, and the agent that attested with it.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server device ban 5f1c2a...")]
-pub(super) struct Ban {
-    #[command(flatten)]
-    device: Named,
-}
-
-impl Ban {
-    fn execute(self) -> ExitCode {
-        self.device.connection.run(async |connection| {
-            let device = DeviceClient::new(connection.open().await?).ban_device(self.device.request()).await?;
-            Ok(Named::reply(&device.into_inner()))
-        })
-    }
-}
-
-/// Forgets a device.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server device delete 5f1c2a...")]
-pub(super) struct Delete {
-    #[command(flatten)]
-    device: Named,
-}
-
-impl Delete {
-    fn execute(self) -> ExitCode {
-        self.device.connection.run(async |connection| {
-            DeviceClient::new(connection.open().await?).delete_device(self.device.request()).await?;
-            Ok(Reply::new(json!({}), "Device deleted successfully\n"))
         })
     }
 }
@@ -211,9 +123,4 @@ async fn list(channel: Channel, mut request: ListDevicesRequest) -> Result<Vec<D
         }
         request.page_token = page.next_page_token;
     }
-}
-
-fn ek_sha256(text: &str) -> Result<String, &'static str> {
-    let hash = ironroot_api::device::parse_hex(text).ok_or("not 64 hexadecimal digits")?;
-    Ok(ironroot_api::device::hex(&hash))
 }

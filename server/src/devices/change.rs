@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ironroot_api::SpiffeId;
 use ironroot_api::device::{DeviceRecord, DeviceState, NewDevice};
 
+use super::import::{DuplicateSerials, Import};
 use super::table::KnownDevice;
 use super::{DeviceError, Devices};
 use crate::node_attestation::ProvenDevice;
@@ -16,8 +17,8 @@ pub const MAX_PENDING: i64 = 1000;
 /// What an import did.
 #[derive(Clone, Debug, Default)]
 pub struct Imported {
-    /// Every device of the manifest, as it is now, in the manifest's order.
-    pub devices: Vec<Arc<DeviceRecord>>,
+    /// Every device of the manifest, as it is now, in the manifest's order, each with what changed of it.
+    pub devices: Vec<(Arc<DeviceRecord>, Vec<String>)>,
     /// How many were not known before.
     pub created: usize,
     /// How many were known, and changed.
@@ -25,27 +26,27 @@ pub struct Imported {
 }
 
 impl Devices {
-    /// Enrols all these devices or, if anything fails, none. Known ones take serial and labels from the manifest, and
-    /// those that waited for approval are enrolled; a banned one stays banned. The same import again changes nothing.
-    pub async fn import(&self, devices: Vec<NewDevice>, now_unix: i64) -> Result<Imported, DeviceError> {
+    /// Enrols all these devices or, if anything fails, none. Known ones take what the manifest says of serial and labels,
+    /// and those that waited for approval are enrolled; a banned one stays banned. The same import again changes nothing.
+    /// No two devices come to have one serial, unless `duplicates` says that they may.
+    pub async fn import(
+        &self,
+        devices: Vec<NewDevice>,
+        duplicates: DuplicateSerials,
+        now_unix: i64,
+    ) -> Result<Imported, DeviceError> {
         let changed = self.change(move |tx| {
-            let mut all = Vec::with_capacity(devices.len());
-            let (mut created, mut updated) = (0, 0);
+            let mut import = Import::default();
             for device in devices {
-                let known = tx.device(&device.ek_sha256())?;
-                let record = enrolled(device, known.as_ref().map(|known| &*known.record), now_unix);
-                match known {
-                    Some(known) if *known.record == record => all.push(known),
-                    known => {
-                        *(if known.is_some() { &mut updated } else { &mut created }) += 1;
-                        all.push(tx.put_device(record, known.and_then(|known| known.clock))?);
-                    }
-                }
+                import.take(tx, device, now_unix)?;
             }
-            Ok((all, (created, updated)))
+            if duplicates == DuplicateSerials::Refused {
+                import.refuse_new_duplicates(tx)?;
+            }
+            Ok((import.all, (import.changes, import.created, import.updated)))
         });
-        let (devices, (created, updated)) = changed.await?;
-        Ok(Imported { devices: devices.into_iter().map(|known| known.record).collect(), created, updated })
+        let (devices, (changes, created, updated)) = changed.await?;
+        Ok(Imported { devices: devices.into_iter().map(|known| known.record).zip(changes).collect(), created, updated })
     }
 
     /// Notes that an unknown device asked to attest. Nothing is written for a device that is known.
@@ -140,19 +141,7 @@ impl Devices {
     }
 }
 
-/// The device as the manifest wants it.
-fn enrolled(device: NewDevice, known: Option<&DeviceRecord>, now_unix: i64) -> DeviceRecord {
-    let base = known.cloned().unwrap_or_else(|| unknown(device.ek_sha256(), DeviceState::Pending, now_unix));
-    DeviceRecord {
-        serial: device.serial().to_owned(),
-        labels: device.labels().clone(),
-        state: if base.state == DeviceState::Banned { DeviceState::Banned } else { DeviceState::Enrolled },
-        manufacturer: device.manufacturer().unwrap_or(base.manufacturer),
-        ..base
-    }
-}
-
-fn unknown(ek_sha256: [u8; 32], state: DeviceState, now_unix: i64) -> DeviceRecord {
+pub(super) fn unknown(ek_sha256: [u8; 32], state: DeviceState, now_unix: i64) -> DeviceRecord {
     DeviceRecord {
         ek_sha256,
         serial: String::new(),

@@ -1,20 +1,20 @@
 //! `ironroot.api.server.device.v1`: the fleet, for administrators.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ironroot_api::device::NewDevice;
 use ironroot_api::pb::device as pb;
 use ironroot_api::pb::device::device_server::Device;
 use ironroot_api::pb::device::{
-    DeviceRecord, DeviceRequest, ImportDevicesRequest, ImportDevicesResponse, ListDevicesRequest, ListDevicesResponse,
+    DeviceRequest, ImportDevicesRequest, ImportDevicesResponse, ListDevicesRequest, ListDevicesResponse,
     import_devices_response,
 };
 use tonic::{Request, Response, Status};
 
 use super::caller::{Caller, Listener};
 use super::{Shared, count, device_status, item_ok, store_status};
-use crate::devices::parse_hex;
+use crate::devices::{DeviceFilter, DeviceRecord, DuplicateSerials, hex, parse_hex};
 
 /// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
 const MAX_MISTAKES: usize = 20;
@@ -33,21 +33,26 @@ impl Device for DeviceApi {
         let _right = self.0.administrator(&caller)?;
         let devices = manifest(&request.get_ref().devices);
         let devices = devices.map_err(|status| self.0.audit.refused(&caller, "ImportDevices", "manifest", status))?;
-        let imported = self.0.devices.import(devices, self.0.now_unix()).await.map_err(device_status)?;
-        self.0.audit.done(
-            &caller,
-            "ImportDevices",
-            format_args!("{} created, {} updated", imported.created, imported.updated),
-        );
-        let result = |device: &crate::devices::DeviceRecord| import_devices_response::Result {
+        let duplicates = match request.get_ref().allow_duplicate_serials {
+            true => DuplicateSerials::Allowed,
+            false => DuplicateSerials::Refused,
+        };
+        let imported = self.0.devices.import(devices, duplicates, self.0.now_unix()).await.map_err(device_status);
+        let imported = imported.map_err(|status| self.0.audit.refused(&caller, "ImportDevices", "manifest", status))?;
+        let total = format_args!("{} created, {} updated", imported.created, imported.updated);
+        self.0.audit.done(&caller, "ImportDevices", total);
+        for (device, changes) in imported.devices.iter().filter(|(_, changes)| !changes.is_empty()) {
+            let changed = format_args!("{}: {}", hex(&device.ek_sha256), changes.join("; "));
+            self.0.audit.done(&caller, "ImportDevices", changed);
+        }
+        let (created, updated) = (count(imported.created), count(imported.updated));
+        let result = |(device, changes): (Arc<DeviceRecord>, Vec<String>)| import_devices_response::Result {
             status: Some(item_ok()),
             device: Some(device.to_pb()),
+            changes,
         };
-        Ok(Response::new(ImportDevicesResponse {
-            results: imported.devices.iter().map(|d| result(d)).collect(),
-            created: count(imported.created),
-            updated: count(imported.updated),
-        }))
+        let results = imported.devices.into_iter().map(result).collect();
+        Ok(Response::new(ImportDevicesResponse { results, created, updated }))
     }
 
     async fn list_devices(
@@ -56,21 +61,21 @@ impl Device for DeviceApi {
     ) -> Result<Response<ListDevicesResponse>, Status> {
         let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
         let request = request.into_inner();
-        let labels: BTreeMap<String, String> = request.by_labels.clone().into_iter().collect();
-        let page = self.0.devices.list(request.by_state(), &labels, request.page_size, &request.page_token);
+        let filter = DeviceFilter::from_pb(&request);
+        let page = self.0.devices.list(&filter, request.page_size, &request.page_token);
         let page = page.map_err(device_status)?;
         let devices = page.items.iter().map(|d| d.to_pb()).collect();
         Ok(Response::new(ListDevicesResponse { devices, next_page_token: page.next_page_token }))
     }
 
-    async fn get_device(&self, request: Request<DeviceRequest>) -> Result<Response<DeviceRecord>, Status> {
+    async fn get_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
         let ek_sha256 = key(request.get_ref())?;
         let device = self.0.devices.device(&ek_sha256).ok_or_else(|| Status::not_found("device not found"))?;
         Ok(Response::new(device.to_pb()))
     }
 
-    async fn approve_device(&self, request: Request<DeviceRequest>) -> Result<Response<DeviceRecord>, Status> {
+    async fn approve_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let caller = Caller::of(&request, self.1)?;
         let _right = self.0.administrator(&caller)?;
         let device = self.0.devices.approve(&key(request.get_ref())?).await.map_err(device_status)?;
@@ -80,7 +85,7 @@ impl Device for DeviceApi {
 
     /// The device first, then its agent: between the two the agent can no longer attest, only use what it holds. The agent
     /// is known by the key, because a device that was deleted and imported again no longer names it.
-    async fn ban_device(&self, request: Request<DeviceRequest>) -> Result<Response<DeviceRecord>, Status> {
+    async fn ban_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let caller = Caller::of(&request, self.1)?;
         let _right = self.0.administrator(&caller)?;
         let ek_sha256 = key(request.get_ref())?;

@@ -28,6 +28,13 @@ impl Transaction<'_> {
         select.query_row([ek_sha256], |row| Ok(known(row))).optional()?.transpose()
     }
 
+    /// Every serial, with the device that has it.
+    pub(crate) fn device_serials(&self) -> Result<Vec<(String, [u8; 32])>, StoreError> {
+        let mut select = self.connection.prepare_cached("SELECT serial, ek_sha256 FROM devices WHERE serial != ''")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.map(|row| Ok(row?)).collect()
+    }
+
     /// How many devices wait for approval.
     pub(crate) fn count_pending_devices(&self) -> Result<i64, StoreError> {
         let count = "SELECT count(*) FROM devices WHERE state = 'pending'";

@@ -1,5 +1,6 @@
 //! The admin commands against a running server: real binary, real token, real socket.
 
+mod fleet;
 mod running_server;
 
 use std::fs;
@@ -143,31 +144,6 @@ fn tokens_bundles_and_agents_answer_in_spires_words() {
         assert_eq!(refused.code, 1, "{verb}");
         assert!(refused.err.starts_with("Error: ") && refused.err.ends_with("(code: NotFound)\n"), "{}", refused.err);
     }
-}
-
-#[test]
-fn a_fleet_is_imported_listed_banned_and_deleted() {
-    let server = RunningServer::start();
-    let (first, second) = ("1".repeat(64), "2".repeat(64));
-    let file = server.path("devices.csv");
-    fs::write(&file, format!("ek_sha256,serial,label:site\n{first},SN-1,berlin\n{second},SN-2,wien\n"))
-        .expect("written");
-    assert_eq!(server.ok(&["device", "import", &file]), "Imported 2 devices: 2 created, 0 updated, 0 unchanged\n");
-    fs::write(&file, format!("ek_sha256,serial,label:site\n{first},SN-1,berlin\n{second},SN-2b,wien\n"))
-        .expect("written");
-    assert_eq!(server.ok(&["device", "import", &file]), "Imported 2 devices: 0 created, 1 updated, 1 unchanged\n");
-    let listed = server.json(&["device", "list", "-label", "site=wien"]);
-    assert_eq!(listed["devices"].as_array().map(Vec::len), Some(1));
-    assert_eq!(listed["devices"][0]["serial"], "SN-2b");
-    assert!(server.ok(&["device", "ban", &first]).contains("State             : banned\n"));
-    assert!(server.ok(&["device", "list", "-state", "banned"]).starts_with("Found 1 device\n"));
-    assert_eq!(server.json(&["device", "show", &first])["state"], "DEVICE_STATE_BANNED");
-    assert_eq!(server.ok(&["device", "delete", &first]), "Device deleted successfully\n");
-    assert_eq!(server.run(&["device", "show", &first]).code, 1);
-    fs::write(&file, "ek_sha256,serail\nx,y\n").expect("written");
-    let refused = server.run(&["device", "import", &file]);
-    assert_eq!(refused.code, 1);
-    assert!(refused.err.contains("devices.csv: line 1: unknown column \"serail\""), "{}", refused.err);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A server of one's own: binary, SoftHSM token, directories. Killed on drop.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -55,6 +56,22 @@ impl RunningServer {
     pub fn run(&self, arguments: &[&str]) -> Answer {
         let socket = self.path("api.sock");
         let output = Command::new(BINARY).args(arguments).args(["-socketPath", &socket]).output().expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        Answer { code: output.status.code().expect("no signal"), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Runs an admin command against this server with `input` on its standard input.
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Answer {
+        let mut child = Command::new(BINARY)
+            .args(arguments)
+            .args(["-socketPath", &self.path("api.sock")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        child.stdin.take().expect("piped").write_all(input).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         Answer { code: output.status.code().expect("no signal"), out: text(output.stdout), err: text(output.stderr) }
     }

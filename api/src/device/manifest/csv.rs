@@ -1,123 +1,156 @@
-//! CSV manifests. Source: RFC 4180, with LF as well as CRLF.
+//! CSV manifests, as people and spreadsheets write them. Source: RFC 4180, with commas, semicolons or tabs.
 
-use super::{Mistake, Record};
+use csv::{ReaderBuilder, StringRecord, Trim};
+
+use super::{Lines, Mistake, Record};
+use crate::device::new_device::DeviceTexts;
 
 const LABEL_PREFIX: &str = "label:";
+
+/// What separates fields: spreadsheets take the semicolon where the comma is the decimal mark.
+const SEPARATORS: [char; 3] = [',', ';', '\t'];
 
 /// A line of the file, or several where a quoted field spans them.
 struct Row {
     line: usize,
-    fields: Vec<String>,
+    fields: StringRecord,
+}
+
+/// What a column holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Column {
+    EkSha256,
+    EkCertificate,
+    Serial,
+    Label(String),
 }
 
 /// The records, and what is wrong with the file as CSV.
 pub(super) fn records(text: &str) -> (Vec<Record>, Vec<Mistake>) {
-    let (rows, mut mistakes) = rows(text);
+    let (rows, mistakes) = rows(text);
     let mut rows = rows.into_iter();
-    let Some(header) = rows.next() else { return (Vec::new(), mistakes) };
-    mistakes.extend(header_mistakes(&header));
-    if !mistakes.is_empty() {
-        return (Vec::new(), mistakes);
-    }
-    let mut records = Vec::new();
+    let Some(header) = rows.next().filter(|_| mistakes.is_empty()) else { return (Vec::new(), mistakes) };
+    let columns = match columns(&header) {
+        Ok(columns) => columns,
+        Err(mistakes) => return (Vec::new(), mistakes),
+    };
+    let (mut records, mut mistakes) = (Vec::new(), Vec::new());
     for row in rows {
-        if row.fields.len() == header.fields.len() {
-            records.push(record(&header.fields, row));
-        } else {
-            let what = format!("{} fields, the header has {}", row.fields.len(), header.fields.len());
-            mistakes.push(Mistake { line: row.line, what });
+        match record(&columns, &row) {
+            Ok(record) => records.push(record),
+            Err(what) => mistakes.push(Mistake { line: row.line, what }),
         }
     }
     (records, mistakes)
 }
 
-fn header_mistakes(header: &Row) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    for (place, name) in header.fields.iter().enumerate() {
-        let known = matches!(name.as_str(), "ek_sha256" | "ek_certificate" | "serial")
-            || name.strip_prefix(LABEL_PREFIX).is_some_and(|label| !label.is_empty());
-        let what = if !known {
-            format!("unknown column {name:?}: must be ek_sha256, ek_certificate, serial or label:<name>")
-        } else if header.fields[..place].contains(name) {
-            format!("column {name:?} stands twice")
-        } else {
-            continue;
-        };
-        mistakes.push(Mistake { line: header.line, what });
+/// Names of columns are repeated in messages only where the line is a manifest's header: otherwise they might be anything,
+/// a PIN for example.
+fn columns(header: &Row) -> Result<Vec<Column>, Vec<Mistake>> {
+    // Spreadsheets end rows with separators.
+    let named =
+        header.fields.iter().enumerate().filter(|(_, name)| !name.is_empty()).last().map_or(0, |(last, _)| last + 1);
+    let columns: Vec<Option<Column>> = header.fields.iter().take(named).map(Column::parse).collect();
+    let line = header.line;
+    if !columns.iter().flatten().any(|column| matches!(column, Column::EkSha256 | Column::EkCertificate)) {
+        let what = "this is no manifest: its first line must name the columns, ek_sha256 or ek_certificate among them";
+        return Err(vec![Mistake { line, what: what.to_owned() }]);
     }
-    mistakes
-}
-
-/// An empty label field means that the device has no such label.
-fn record(columns: &[String], row: Row) -> Record {
-    let mut record = Record { line: row.line, ..Record::default() };
-    for (column, value) in columns.iter().zip(row.fields) {
-        match (column.as_str(), column.strip_prefix(LABEL_PREFIX)) {
-            ("ek_sha256", _) => record.ek_sha256 = value,
-            ("ek_certificate", _) => record.ek_certificate = value,
-            (_, Some(label)) if !value.is_empty() => drop(record.labels.insert(label.to_owned(), value)),
-            (_, Some(_)) => {}
-            _ => record.serial = value,
+    let mut mistakes = Vec::new();
+    for (place, (column, name)) in columns.iter().zip(&header.fields).enumerate() {
+        let name: String = name.chars().take(64).collect();
+        if column.is_none() {
+            let what = format!("unknown column {name:?}: must be ek_sha256, ek_certificate, serial or label:<name>");
+            mistakes.push(Mistake { line, what });
+        } else if columns[..place].contains(column) {
+            mistakes.push(Mistake { line, what: format!("column {name:?} stands twice") });
         }
     }
-    record
+    if mistakes.is_empty() { Ok(columns.into_iter().flatten().collect()) } else { Err(mistakes) }
 }
 
-/// Splits the text; blank lines are left out.
+impl Column {
+    fn parse(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "ek_sha256" => Some(Self::EkSha256),
+            "ek_certificate" => Some(Self::EkCertificate),
+            "serial" => Some(Self::Serial),
+            _ => label_name(name).map(|label| Self::Label(label.to_owned())),
+        }
+    }
+}
+
+fn label_name(column: &str) -> Option<&str> {
+    let (prefix, label) = column.split_at_checked(LABEL_PREFIX.len())?;
+    let is_label = prefix.eq_ignore_ascii_case(LABEL_PREFIX) && !label.trim().is_empty();
+    is_label.then_some(label.trim())
+}
+
+/// More than empty fields behind the last column is a mistake.
+fn record(columns: &[Column], row: &Row) -> Result<Record, String> {
+    let surplus = row.fields.iter().skip(columns.len()).any(|field| !field.is_empty());
+    if row.fields.len() < columns.len() || surplus {
+        return Err(format!("{} fields, the header has {}", row.fields.len(), columns.len()));
+    }
+    let mut texts = DeviceTexts::default();
+    for (column, value) in columns.iter().zip(&row.fields) {
+        let value = value.to_owned();
+        match column {
+            Column::EkSha256 => texts.ek_sha256 = value,
+            Column::EkCertificate => texts.ek_certificate = value,
+            Column::Serial => texts.serial = Some(value),
+            Column::Label(label) => drop(texts.labels.insert(label.clone(), value)),
+        }
+    }
+    Ok(Record { line: row.line, texts })
+}
+
+/// Splits the text; rows without any content are left out.
 fn rows(text: &str) -> (Vec<Row>, Vec<Mistake>) {
+    let (separator, text) = separator(text);
+    let mut reader = ReaderBuilder::new()
+        .delimiter(separator)
+        .has_headers(false)
+        .flexible(true)
+        .trim(Trim::All)
+        .from_reader(text.as_bytes());
+    let mut lines = Lines::new(text);
     let (mut rows, mut mistakes) = (Vec::new(), Vec::new());
-    let mut rest = text;
-    let mut line = 1;
-    while !rest.is_empty() {
-        let mut row = Row { line, fields: Vec::new() };
-        let blank = rest.starts_with('\n') || rest.starts_with("\r\n");
-        loop {
-            let (field, after, closed) = field(rest);
-            line += rest[..rest.len() - after.len()].matches('\n').count();
-            if !closed {
-                mistakes.push(Mistake {
-                    line: row.line,
-                    what: "quotation mark is not closed, or not where it may be".into(),
-                });
+    let mut record = StringRecord::new();
+    loop {
+        let begin = usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
+        match reader.read_record(&mut record) {
+            Ok(false) => return (rows, mistakes),
+            Err(error) => {
+                mistakes.push(Mistake { line: lines.line_at(begin), what: error.to_string() });
                 return (rows, mistakes);
             }
-            row.fields.push(field);
-            rest = after;
-            match rest.strip_prefix(',') {
-                Some(next) => rest = next,
-                None => break,
-            }
+            Ok(true) => {}
         }
-        rest = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n')).unwrap_or(rest);
-        line += 1;
-        if !blank {
-            rows.push(row);
+        let end = usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
+        let raw = text.get(begin..end).unwrap_or_default();
+        // The reader passes over line ends in front of a record.
+        let line = lines.line_at(begin + raw.len() - raw.trim_start_matches('\n').len());
+        if raw.matches('"').count() % 2 != 0 {
+            let what = "a quotation mark is not closed, or not where it may be".to_owned();
+            mistakes.push(Mistake { line, what });
+        }
+        if record.iter().any(|field| !field.is_empty()) {
+            rows.push(Row { line, fields: record.clone() });
         }
     }
-    (rows, mistakes)
 }
 
-/// One field, what follows it (a comma, a line end, or nothing), and whether its quotation marks are in order.
-fn field(text: &str) -> (String, &str, bool) {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find([',', '\n']).unwrap_or(text.len());
-        let end = if text[..end].ends_with('\r') && !text[end..].starts_with(',') { end - 1 } else { end };
-        return (text[..end].to_owned(), &text[end..], !text[..end].contains('"'));
-    };
-    let mut value = String::new();
-    let mut rest = quoted;
-    loop {
-        let Some((before, after)) = rest.split_once('"') else { return (value, "", false) };
-        value.push_str(before);
-        match after.strip_prefix('"') {
-            Some(next) => {
-                value.push('"');
-                rest = next;
-            }
-            None => {
-                let ended = after.is_empty() || after.starts_with([',', '\n']) || after.starts_with("\r\n");
-                return (value, after, ended);
-            }
-        }
+/// The separator, and the text behind a line that only names it (Excel's `sep=;`), whose line end stays.
+fn separator(text: &str) -> (u8, &str) {
+    let first = text.lines().next().unwrap_or_default();
+    let named = first.strip_prefix("sep=").filter(|named| SEPARATORS.iter().any(|s| *named == s.to_string()));
+    if let Some(named) = named {
+        return (named.as_bytes()[0], &text[first.len()..]);
     }
+    let header = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let often = |separator: &char| header.matches(*separator).count();
+    // Of equally frequent ones the last would be taken: the comma must come last.
+    let separator = SEPARATORS.into_iter().rev().max_by_key(often).unwrap_or(',');
+    (u8::try_from(separator).unwrap_or(b','), text)
 }

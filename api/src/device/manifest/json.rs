@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Mistake, Record};
+use super::{Lines, Mistake, Record};
+use crate::device::new_device::DeviceTexts;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,8 +22,7 @@ struct Device {
     ek_sha256: String,
     #[serde(default)]
     ek_certificate: String,
-    #[serde(default)]
-    serial: String,
+    serial: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
@@ -40,31 +40,24 @@ pub(super) fn records(text: &str) -> (Vec<Record>, Vec<Mistake>) {
         Err(e) => return (Vec::new(), vec![Mistake { line: e.line().max(1), what: e.to_string() }]),
     };
     let (mut records, mut mistakes) = (Vec::new(), Vec::new());
-    let mut lines = Lines { text, place: 0, line: 1 };
+    let mut lines = Lines::new(text);
     for element in elements {
-        let line = lines.line_of(element.get());
-        match serde_json::from_str::<Device>(element.get()) {
-            Ok(Device { ek_sha256, ek_certificate, serial, labels }) => {
-                records.push(Record { line, ek_sha256, ek_certificate, serial, labels });
-            }
-            Err(e) => mistakes.push(Mistake { line: line + e.line().saturating_sub(1), what: e.to_string() }),
+        let line = lines.line_at(element.get().as_ptr().addr() - text.as_ptr().addr());
+        match device(element.get()) {
+            Ok(texts) => records.push(Record { line, texts }),
+            Err((behind, what)) => mistakes.push(Mistake { line: line + behind, what }),
         }
     }
     (records, mistakes)
 }
 
-/// Counts lines up to parts of one text, which are asked for in order.
-struct Lines<'a> {
-    text: &'a str,
-    place: usize,
-    line: usize,
-}
-
-impl Lines<'_> {
-    fn line_of(&mut self, part: &str) -> usize {
-        let place = part.as_ptr().addr() - self.text.as_ptr().addr();
-        self.line += self.text[self.place..place].matches('\n').count();
-        self.place = place;
-        self.line
+/// One device, or how many lines behind its first something is wrong, and what. An element that is no object is not
+/// repeated in the message: the file may be anything.
+fn device(element: &str) -> Result<DeviceTexts, (usize, String)> {
+    if !element.starts_with('{') {
+        return Err((0, "a device must be an object".to_owned()));
     }
+    let device: Device = serde_json::from_str(element).map_err(|e| (e.line().saturating_sub(1), e.to_string()))?;
+    let Device { ek_sha256, ek_certificate, serial, labels } = device;
+    Ok(DeviceTexts { ek_sha256, ek_certificate, serial, labels })
 }

@@ -13,10 +13,11 @@ use ironroot_api::command_line::utc;
 pub(super) fn describe(text: &mut String, device: &DeviceRecord) {
     line(text, "EK SHA-256", &device.ek_sha256);
     line(text, "State", state(device));
-    for (label, value) in [("Serial", &device.serial), ("Manufacturer", &device.manufacturer)] {
-        if !value.is_empty() {
-            line(text, label, value);
-        }
+    if !device.serial.is_empty() {
+        line(text, "Serial", &device.serial);
+    }
+    if !device.manufacturer.is_empty() {
+        line(text, "Manufacturer", manufacturer(&device.manufacturer));
     }
     for (name, value) in sorted(device) {
         line(text, "Label", format_args!("{name}={value}"));
@@ -37,7 +38,7 @@ pub(super) fn to_json(device: &DeviceRecord) -> Value {
         "ek_sha256": device.ek_sha256,
         "serial": device.serial,
         "labels": sorted(device),
-        "state": DeviceState::try_from(device.state).unwrap_or_default().as_str_name(),
+        "state": state(device),
         "created_at": int64(device.created_at),
         "last_attested_at": int64(device.last_attested_at),
         "agent_id": device.agent_id,
@@ -56,6 +57,40 @@ fn state(device: &DeviceRecord) -> &'static str {
         DeviceState::Enrolled => "enrolled",
         DeviceState::Banned => "banned",
     }
+}
+
+/// The ID with its owner's name. Source: TCG TPM Vendor ID Registry, version 1.07.
+fn manufacturer(id: &str) -> String {
+    let name = match id {
+        "AMD" => "AMD",
+        "ATML" => "Atmel",
+        "BRCM" => "Broadcom",
+        "CSCO" => "Cisco",
+        "FLYS" => "Flyslice",
+        "GOOG" => "Google",
+        "HISI" => "Huawei",
+        "HPE" => "Hewlett Packard Enterprise",
+        "HPI" => "HP",
+        "IBM" => "IBM",
+        "00001014" => "IBM, as the software TPM swtpm says",
+        "IFX" => "Infineon",
+        "INTC" => "Intel",
+        "LEN" => "Lenovo",
+        "MSFT" => "Microsoft",
+        "NSM" => "National Semiconductor",
+        "NTC" => "Nuvoton",
+        "NTZ" => "Nationz",
+        "QCOM" => "Qualcomm",
+        "ROCC" => "Fuzhou Rockchip",
+        "SMSC" => "SMSC",
+        "SMSN" => "Samsung",
+        "SNS" => "Sinosun",
+        "STM" => "STMicroelectronics",
+        "TXN" => "Texas Instruments",
+        "WEC" => "Winbond",
+        _ => return id.to_owned(),
+    };
+    if name == id { id.to_owned() } else { format!("{id} ({name})") }
 }
 
 fn line(text: &mut String, label: &str, value: impl Display) {

@@ -1,15 +1,16 @@
 //! `device import`.
 
-use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use ironroot_api::command_line::{CommandError, Reply, code_name};
 use ironroot_api::device::{NewDevice, parse_manifest};
 use ironroot_api::pb::device::device_client::DeviceClient;
+use ironroot_api::pb::device::import_devices_response::Result as ImportResult;
 use ironroot_api::pb::device::{ImportDevicesRequest, ImportDevicesResponse};
+use ironroot_text::HumanFile;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -19,11 +20,18 @@ use crate::cli::connection::Connection;
 use crate::cli::messages;
 use ironroot_api::command_line::counted;
 
+/// Largest manifest accepted, bytes: as many devices as one may hold, each with a certificate.
+const MAX_MANIFEST_BYTES: usize = 256 * 1024 * 1024;
+/// Most changed devices shown to people; -output json has them all.
+const MAX_SHOWN: usize = 100;
+
 /// Enrols the devices of a manifest: all of them, or none if one record is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = "CSV has a head line; columns are ek_sha256 or ek_certificate, serial, and label:<name> for
-each label. JSON is a list of objects with ek_sha256 or ek_certificate, serial and labels.
-A device that is known already is updated.
+each label; semicolons and tabs separate as well as commas. JSON is a list of objects with
+ek_sha256 or ek_certificate, serial and labels. A certificate is PEM, or DER in base64 or in
+hexadecimal digits. Of a device that is known already, what is named is updated: a missing
+column leaves what is there, an empty cell removes it.
 
   ek_sha256,serial,label:site
   5f1c...(64 digits),SN-0001,berlin
@@ -36,6 +44,9 @@ pub(in crate::cli) struct Import {
     /// CSV or JSON; - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Let several devices have one serial: entries that select by it then cover them all
+    #[arg(long = "allowDuplicateSerials")]
+    allow_duplicate_serials: bool,
 }
 
 impl Import {
@@ -45,29 +56,21 @@ impl Import {
             let mut client = DeviceClient::new(connection.open().await?)
                 .max_encoding_message_size(MAX_ANSWER_BYTES)
                 .max_decoding_message_size(MAX_ANSWER_BYTES);
-            let response = client.import_devices(ImportDevicesRequest { devices }).await?;
+            let allow_duplicate_serials = self.allow_duplicate_serials;
+            let response = client.import_devices(ImportDevicesRequest { devices, allow_duplicate_serials }).await?;
             Ok(reply(&response.into_inner()))
         })
     }
 
     fn read(&self) -> Result<Vec<NewDevice>, CommandError> {
-        let mut text = String::new();
-        let read = match self.file == Path::new("-") {
-            true => io::stdin().lock().read_to_string(&mut text).map(drop),
-            false => fs::read_to_string(&self.file).map(|content| text = content),
-        };
-        read.map_err(|source| CommandError::File { doing: "read", path: self.file.clone(), source })?;
-        let malformed = |error| CommandError::Malformed(format!("{}: {error}", self.file.display()));
-        parse_manifest(&text).map_err(malformed)
+        let file = HumanFile::argument(&self.file, MAX_MANIFEST_BYTES)?;
+        let malformed = |error| CommandError::Malformed(format!("{}: {error}", file.name()));
+        parse_manifest(file.text()).map_err(malformed)
     }
 }
 
 fn reply(response: &ImportDevicesResponse) -> Reply {
-    let results: Vec<Value> = response
-        .results
-        .iter()
-        .map(|result| messages::result(result.status.as_ref(), "device", result.device.as_ref().map(to_json)))
-        .collect();
+    let results: Vec<Value> = response.results.iter().map(to_result).collect();
     let json = json!({ "results": results, "created": response.created, "updated": response.updated });
     let mut reply = Reply::new(json, "");
     let mut taken: u32 = 0;
@@ -90,5 +93,32 @@ fn reply(response: &ImportDevicesResponse) -> Reply {
         response.updated,
         unchanged.max(0),
     );
+    reply.text.push_str(&changed(&response.results));
     reply
+}
+
+fn to_result(result: &ImportResult) -> Value {
+    let mut json = messages::result(result.status.as_ref(), "device", result.device.as_ref().map(to_json));
+    json["changes"] = result.changes.clone().into();
+    json
+}
+
+/// One line for each device of which something changed, or that is banned.
+fn changed(results: &[ImportResult]) -> String {
+    let with_changes = results.iter().filter(|result| !result.changes.is_empty());
+    let (mut text, mut left) = (String::new(), 0);
+    for (number, result) in with_changes.enumerate() {
+        if number >= MAX_SHOWN {
+            left += 1;
+            continue;
+        }
+        let device = result.device.clone().unwrap_or_default();
+        let serial = if device.serial.is_empty() { String::new() } else { format!(" ({})", device.serial) };
+        writeln!(text, "  {}{serial}: {}", device.ek_sha256, result.changes.join("; "))
+            .expect("writing to a string cannot fail");
+    }
+    if left > 0 {
+        text.push_str(&format!("  and {} more; -output json shows all\n", counted(left, "device", "devices")));
+    }
+    text
 }
