@@ -1,5 +1,6 @@
 //! The server's configuration file: SPIRE's keys, and ours for the token and the TPMs.
 
+mod manufacturer;
 mod plugins;
 mod server_block;
 
@@ -14,6 +15,7 @@ use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_hsm::{Pin, PinError, TokenUri};
 
 pub use ironroot_api::settings::{ConfigErrors, Override};
+pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
 
 pub(crate) use server_block::DEFAULT_SOCKET_PATH;
 

@@ -13,9 +13,8 @@ use ironroot_api::health::{self, Ready};
 use ironroot_api::logging::LogOutput;
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
-use ironroot_attest::ek_certificate::{EkCertificateError, ManufacturerRoots};
+use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig};
-use ironroot_text::{FileError, HumanFile};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -26,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::ca::{CaError, CaPolicy, CertificateAuthority};
-use crate::config::{Admission, ServerConfig, Tpm2Config};
+use crate::config::{Admission, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
 use crate::devices::{DeviceError, Devices};
 use crate::endpoints::{self, Audit, Limits, Listener, Shared};
 use crate::node_attestation::{NodeAdmission, NodeAttestation, Tpm2Policy};
@@ -36,8 +35,6 @@ use server_svid::ServerSvid;
 
 /// Open calls get this long to finish after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Largest file of manufacturer CAs accepted, bytes: all makers' together are some hundred kB.
-const MAX_MANUFACTURER_FILE_BYTES: usize = 16 * 1024 * 1024;
 /// How often expired entries, tokens and agents are swept out.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -61,11 +58,8 @@ pub enum RunError {
     #[error("cannot load the device registry")]
     Devices(#[from] DeviceError),
     /// A manufacturer CA file.
-    #[error("manufacturer CA file")]
-    ManufacturerFile(#[from] FileError),
-    /// What is in it.
-    #[error("manufacturer CA file {0} holds no usable roots")]
-    ManufacturerRoots(PathBuf, #[source] EkCertificateError),
+    #[error("cannot take the TPM makers' CAs")]
+    Manufacturers(#[from] ManufacturerFileError),
     /// The user PIN.
     #[error("cannot read the token's user PIN")]
     Pin(#[from] PinError),
@@ -236,15 +230,9 @@ async fn reload(mut asked: Signal, log: LogOutput) {
     }
 }
 
-/// Each file by itself: a frame that one file leaves open must not swallow the next file's first certificate.
 fn manufacturer_roots(paths: &[PathBuf]) -> Result<ManufacturerRoots, RunError> {
-    let mut roots = ManufacturerRoots::default();
-    for path in paths {
-        let file = HumanFile::regular(path, MAX_MANUFACTURER_FILE_BYTES)?;
-        let found = ManufacturerRoots::from_pem(file.text());
-        roots = roots.and(found.map_err(|error| RunError::ManufacturerRoots(path.clone(), error))?);
-    }
-    Ok(roots)
+    let roots = paths.iter().map(|path| read_manufacturer_roots(path)).collect::<Result<Vec<_>, _>>()?;
+    Ok(roots.into_iter().fold(ManufacturerRoots::default(), ManufacturerRoots::and))
 }
 
 /// Each new bundle becomes what clients must chain to.

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::read_manufacturer_roots;
 use ironroot_api::command_line::describe;
 use ironroot_api::settings::{Section, places};
-use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_hsm::TokenUri;
 
@@ -189,7 +189,7 @@ fn read_admission(data: &Section<'_>) -> Option<Admission> {
         Some("manufacturer") => {
             let key = if data.has("manufacturer_ca_path") { "manufacturer_ca_path" } else { "manufacturer_ca_paths" };
             for path in &ca_paths {
-                data.look(key, || manufacturer_cas(path));
+                data.look(key, || read_manufacturer_roots(path).map(drop).map_err(|error| describe(&error)));
             }
             Some(Admission::Manufacturer { ca_paths })
         }
@@ -200,9 +200,4 @@ fn read_admission(data: &Section<'_>) -> Option<Admission> {
             Some(if mode == Some("approval") { Admission::Approval } else { Admission::Enrolled })
         }
     }
-}
-
-fn manufacturer_cas(path: &Path) -> Result<(), String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    ManufacturerRoots::from_pem(&text).map(drop).map_err(|error| format!("{}: {}", path.display(), describe(&error)))
 }
