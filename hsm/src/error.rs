@@ -8,7 +8,7 @@ use cryptoki::context::Function;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use thiserror::Error;
 
-use crate::key::KeyId;
+use crate::key::{KeyId, KeyName};
 
 /// A PKCS#11 call that failed, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,16 @@ pub enum HsmError {
         /// What C_Login returned.
         call: FailedCall,
     },
+    /// The token wants another way to log in than the one configured. Nothing was sent to it.
+    #[error("token {token:?} {says}, so no PIN was sent to it; set login = \"{right}\"")]
+    LoginMode {
+        /// The token's label.
+        token: String,
+        /// What it says of itself.
+        says: &'static str,
+        /// The mode that fits.
+        right: &'static str,
+    },
     /// The PIN was not sent because the token says that wrong PINs were tried before.
     #[error(
         "PIN not sent to token {token}: {state}; log in once by hand with the right PIN (pkcs11-tool --login --list-objects), or have the security officer reset it"
@@ -103,13 +113,16 @@ pub enum HsmError {
     /// The session sees no private keys because nobody is logged in.
     #[error("the session is not logged in to the token")]
     NotLoggedIn,
+    /// The session was closed by another thread that mends the token.
+    #[error("the session has ended")]
+    SessionEnded,
     /// More than one key carries the same CKA_ID.
     #[error(
-        "{count} {class} keys on the token have CKA_ID {id}; delete all but one of them (pkcs11-tool --delete-object)"
+        "{count} {class} keys on the token have CKA_ID {name}; delete all but one of them (pkcs11-tool --delete-object)"
     )]
     DuplicateKey {
-        /// The identifier.
-        id: KeyId,
+        /// The identifier, and the label if it was looked for.
+        name: KeyName,
         /// `private` or `public`.
         class: &'static str,
         /// How many there are.
@@ -145,6 +158,20 @@ pub enum HsmError {
     /// A key is to be made where one exists.
     #[error("a key with CKA_ID {0} exists already; destroy it first or choose another identifier")]
     KeyExists(KeyId),
+    /// C_GenerateKeyPair told the same handle twice. What it made was destroyed.
+    #[error("the token gave one handle for both halves of the key with CKA_ID {0}; trying again")]
+    OneHandle(KeyId),
+    /// The token named a new key as it liked, so that it could not be found again. It was destroyed.
+    #[error(
+        "the token gave the new key CKA_ID {given} instead of {id}, and another label than the one asked for: it could not be \
+         found again; use a token that keeps CKA_ID or CKA_LABEL"
+    )]
+    NameIgnored {
+        /// Asked for.
+        id: KeyId,
+        /// What the token made of it.
+        given: KeyId,
+    },
     /// A PKCS#11 function failed.
     #[error("{0}")]
     Call(FailedCall),
@@ -187,6 +214,7 @@ impl HsmError {
     pub(crate) fn remedy(&self) -> Remedy {
         match self {
             Self::Call(call) => call.code.map_or(Remedy::None, remedy_for),
+            Self::SessionEnded => Remedy::NewSession,
             Self::NotLoggedIn => Remedy::NewLogin,
             Self::KeyLost(_) | Self::TokenAbsent { .. } => Remedy::NewEpoch,
             _ => Remedy::None,
@@ -208,9 +236,14 @@ impl From<CryptokiError> for HsmError {
 fn remedy_for(code: RvError) -> Remedy {
     use RvError as R;
     match code {
-        R::SessionHandleInvalid | R::SessionClosed | R::OperationActive | R::OperationNotInitialized => {
-            Remedy::NewSession
-        }
+        R::SessionHandleInvalid
+        | R::SessionClosed
+        | R::SessionCount
+        | R::OperationActive
+        | R::OperationNotInitialized
+        // What only the maker knows: whatever helps, cheapest first.
+        | R::VendorDefined(_)
+        | R::UnknownErrorCode(_) => Remedy::NewSession,
         R::UserNotLoggedIn | R::KeyHandleInvalid | R::ObjectHandleInvalid => Remedy::NewLogin,
         R::GeneralError
         | R::DeviceError
@@ -233,10 +266,20 @@ fn advice(code: RvError) -> &'static str {
         R::PinLocked => "the security officer must unlock the PIN",
         R::PinExpired => "change the PIN with the token's own tool",
         R::UserPinNotInitialized => "initialise the user PIN with the token's own tool",
-        R::UserNotLoggedIn => "the token logged us out",
+        R::UserNotLoggedIn => {
+            "nobody is logged in, or not as the user who may do this (some HSMs let only their administrator make keys)"
+        }
+        R::UserAnotherAlreadyLoggedIn => {
+            "another user, such as the security officer, is logged in to the token in this process; end what logged in"
+        }
         R::TokenNotPresent | R::DeviceRemoved => "re-insert or reconnect the token; work goes on by itself",
         R::TokenWriteProtected | R::SessionReadOnly => "the token is write-protected; keys cannot be made on it",
-        R::SessionCount => "the token has no free session; lower the number of sessions",
+        R::SessionCount => "the token has no free session; end other programs that use it, or raise its own limit",
+        R::AttributeReadOnly => "the token sets one of the key's attributes itself; see which in its manual",
+        R::ArgumentsBad => {
+            "the module wants arguments that a plain PKCS#11 module does not (NSS softokn is not supported), or the token \
+             takes no PIN this way"
+        }
         R::MechanismInvalid | R::CurveNotSupported | R::DomainParamsInvalid => "the token cannot do P-256 ECDSA",
         R::KeyFunctionNotPermitted => "the key may not sign; it needs CKA_SIGN",
         R::AttributeTypeInvalid | R::AttributeValueInvalid | R::TemplateInconsistent | R::TemplateIncomplete => {

@@ -1,6 +1,7 @@
 //! Keys on a token: made, found, checked, destroyed.
 
 mod objects;
+mod protection;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +13,7 @@ use crate::error::HsmError;
 use crate::signature::P256Signature;
 use crate::token::{Login, Token, Urgency};
 
-pub(crate) use objects::{checked_signature, destroy, find, generate};
+pub(crate) use objects::{checked_signature, destroy, find, generate, labelled, remove_strays};
 
 /// Longest CKA_ID accepted, bytes.
 const MAX_ID_BYTES: usize = 255;
@@ -45,6 +46,52 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// What a key is called in the token: by its CKA_ID, and by its CKA_LABEL where the token chose another CKA_ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyName {
+    id: KeyId,
+    label: String,
+}
+
+impl KeyName {
+    /// `label`: what [`Token::generate_p256`] was given. A key of that label is only looked for if none has the identifier.
+    pub fn new(id: KeyId, label: &str) -> Self {
+        Self { id, label: label.to_owned() }
+    }
+
+    /// The CKA_ID.
+    pub fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// The CKA_LABEL, if keys may be found by it.
+    pub(crate) fn label(&self) -> Option<&str> {
+        Some(self.label.as_str()).filter(|label| !label.is_empty())
+    }
+}
+
+/// By its identifier alone.
+impl From<&KeyId> for KeyName {
+    fn from(id: &KeyId) -> Self {
+        Self { id: id.clone(), label: String::new() }
+    }
+}
+
+impl From<&KeyName> for KeyName {
+    fn from(name: &KeyName) -> Self {
+        name.clone()
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.label() {
+            Some(label) => write!(f, "{} ({label:?})", self.id),
+            None => self.id.fmt(f),
+        }
+    }
+}
+
 /// A P-256 key pair whose private half is, and stays, in a token.
 #[derive(Clone)]
 pub struct TokenKey {
@@ -57,9 +104,9 @@ impl TokenKey {
         Self { token, held }
     }
 
-    /// The CKA_ID.
+    /// The CKA_ID, as the token has it: some choose it themselves.
     pub fn id(&self) -> &KeyId {
-        &self.held.id
+        self.held.id()
     }
 
     /// The public half, a DER SubjectPublicKeyInfo.
@@ -88,24 +135,31 @@ impl TokenKey {
 
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenKey({})", self.held.id)
+        write!(f, "TokenKey({})", self.held.id())
     }
 }
 
 /// What is known of a key: who it is for ever, and its handle in one login.
 pub(crate) struct Held {
-    id: KeyId,
+    name: KeyName,
     spki: Vec<u8>,
+    says_local: bool,
     handle: RwLock<Option<(Login, ObjectHandle)>>,
 }
 
 impl Held {
-    fn new(id: KeyId, spki: Vec<u8>, handle: ObjectHandle, login: Login) -> Self {
-        Self { id, spki, handle: RwLock::new(Some((login, handle))) }
+    /// `name`: the CKA_ID as the token has it.
+    fn new(name: KeyName, spki: Vec<u8>, says_local: bool, handle: ObjectHandle, login: Login) -> Self {
+        Self { name, spki, says_local, handle: RwLock::new(Some((login, handle))) }
     }
 
     pub(crate) fn id(&self) -> &KeyId {
-        &self.id
+        &self.name.id
+    }
+
+    /// Whether the token says that it was made inside (CKA_LOCAL).
+    pub(crate) fn says_local(&self) -> bool {
+        self.says_local
     }
 
     /// The handle, if it was learnt in this login.
@@ -116,9 +170,9 @@ impl Held {
 
     /// Looks the key up again and makes sure that it is still the same one.
     pub(crate) fn find_again(&self, session: &Session, login: Login) -> Result<ObjectHandle, HsmError> {
-        let found = find(session, &self.id, login)?.ok_or_else(|| HsmError::KeyLost(self.id.clone()))?;
+        let found = find(session, &self.name, login)?.ok_or_else(|| HsmError::KeyLost(self.id().clone()))?;
         if found.spki != self.spki {
-            return Err(HsmError::KeyReplaced(self.id.clone()));
+            return Err(HsmError::KeyReplaced(self.id().clone()));
         }
         let handle = found.handle_in(login).expect("find learnt it in this login");
         *self.handle.write().unwrap_or_else(PoisonError::into_inner) = Some((login, handle));

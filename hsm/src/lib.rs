@@ -1,7 +1,7 @@
 //! Ironroot: keys that never leave a PKCS#11 token.
 //!
-//! A [`Token`] owns N sessions on N named OS threads. Work reaches them through one bounded queue, most urgent first; the
-//! C library is never called on an async worker thread.
+//! A [`Token`] owns the sessions that it is granted, on named OS threads: one that they share, and one for each as far as there
+//! are. Work reaches them through one bounded queue, most urgent first; the C library is never called on an async worker thread.
 //!
 //! ```text
 //!  TokenKey::sign_digest ──► queue (by Urgency) ──► session thread ──► C_SignInit, C_Sign
@@ -12,10 +12,11 @@
 //! What it is not: it knows no SPIFFE, no certificates and no configuration file.
 //!
 //! Invariants:
-//! - A key is used only while the token says it is sensitive, never extractable and made inside, and only after it has
+//! - A key is used only while the token says it is, and always was, sensitive and never extractable, and only after it has
 //!   proved by a signature that it belongs to its public key.
 //! - A PIN that the token refused is never sent again by this process; a PIN is not sent at all while the token says that
-//!   few tries are left.
+//!   few tries are left, nor to a token that asks for none.
+//! - A generation that fails leaves no key behind.
 //! - "The key is missing" is said only by a session that is logged in.
 //! - A key that was found once and is gone is an error, never a reason to make another one.
 
@@ -29,8 +30,8 @@ mod token;
 mod uri;
 
 pub use error::{FailedCall, HsmError};
-pub use key::{KeyId, TokenKey};
+pub use key::{KeyId, KeyName, TokenKey};
 pub use pin::{Pin, PinError};
 pub use signature::P256Signature;
-pub use token::{Token, TokenConfig, Urgency};
+pub use token::{Token, TokenConfig, Urgency, UserLogin};
 pub use uri::{TokenUri, UriError};

@@ -27,7 +27,8 @@ pub(crate) struct Module {
     path: PathBuf,
     pkcs11: Pkcs11,
     state: RwLock<State>,
-    refused: Mutex<Vec<(String, Pin)>>,
+    /// Serial numbers of tokens, and the PIN that each refused: none if it was given at the token itself.
+    refused: Mutex<Vec<(String, Option<Pin>)>>,
 }
 
 struct State {
@@ -100,14 +101,14 @@ impl Module {
     }
 
     /// Whether the token with this serial number has refused this PIN in this process.
-    pub(crate) fn has_refused(&self, serial: &str, pin: &Pin) -> bool {
+    pub(crate) fn has_refused(&self, serial: &str, pin: Option<&Pin>) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.iter().any(|(s, p)| s == serial && p == pin)
+        refused.iter().any(|(s, p)| s == serial && p.as_ref() == pin)
     }
 
     /// Remembers that the token with this serial number refused this PIN.
-    pub(crate) fn remember_refusal(&self, serial: &str, pin: &Pin) {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).push((serial.to_owned(), pin.clone()));
+    pub(crate) fn remember_refusal(&self, serial: &str, pin: Option<&Pin>) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).push((serial.to_owned(), pin.cloned()));
     }
 }
 

@@ -1,19 +1,25 @@
-//! The user PIN: from a file or an environment variable, zeroised, never printed.
+//! The user PIN: from a file, from systemd's credentials or from an environment variable; zeroised, never printed.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use cryptoki::types::AuthPin;
 use nix::fcntl::OFlag;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::geteuid;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 /// Longest PIN accepted, bytes. PKCS#11 tokens report their own limits; none known exceeds this.
 pub const MAX_PIN_BYTES: usize = 255;
+/// Where a service finds what `LoadCredential=` gave it. Source: systemd.exec(5), CREDENTIALS.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+/// What some editors put before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Why there is no PIN.
 #[derive(Debug, Error)]
@@ -27,17 +33,36 @@ pub enum PinError {
         #[source]
         source: std::io::Error,
     },
+    /// The file is there, but not for this user.
+    #[error("user {user} may not read PIN file {}; {}", path.display(), hand_over(path, *user))]
+    Forbidden {
+        /// The file.
+        path: PathBuf,
+        /// Who we are.
+        user: u32,
+    },
     /// Others could read or replace the PIN.
-    #[error("PIN file {} {problem}; run: chmod 0600 {}", path.display(), path.display())]
+    #[error("PIN file {} {problem}; {advice}", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+        /// What to do about it.
+        advice: String,
     },
     /// The environment variable is not set.
     #[error("environment variable {0} with the PIN is not set")]
     NotSet(String),
+    /// systemd has handed over no credentials.
+    #[error(
+        "credential {0:?} with the PIN is not there: environment variable CREDENTIALS_DIRECTORY is not set; put \
+         LoadCredential={0}:/path/of/the/pin into the service's unit"
+    )]
+    NoCredentials(String),
+    /// A credential's name is one file's name.
+    #[error("{0:?} is no name of a credential: give the name before the colon of LoadCredential=, without a path")]
+    CredentialName(String),
     /// Empty, too long, or not text.
     #[error("PIN from {0} must be 1 to {MAX_PIN_BYTES} bytes of UTF-8 on one line")]
     Malformed(String),
@@ -48,20 +73,35 @@ pub enum PinError {
 pub struct Pin(Zeroizing<String>);
 
 impl Pin {
-    /// Reads the PIN from the first line of `path`, which only its owner (this user or root) may access.
+    /// Reads the PIN from the first line of `path`, which nobody but this user and root may read or change.
     pub fn from_file(path: &Path) -> Result<Self, PinError> {
-        let read = |source| PinError::Read { path: path.to_owned(), source };
+        let user = geteuid().as_raw();
+        let read = |source: std::io::Error| match source.kind() {
+            ErrorKind::PermissionDenied => PinError::Forbidden { path: path.to_owned(), user },
+            _ => PinError::Read { path: path.to_owned(), source },
+        };
         // The checks are made on the open file, so it cannot be exchanged in between.
         // Without O_NONBLOCK, opening a pipe would wait for its writer.
         let nonblocking = OFlag::O_NONBLOCK.bits();
         let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path).map_err(read)?;
-        let facts = file.metadata().map_err(read)?;
-        if let Some(problem) = exposure(facts.is_file(), facts.mode(), facts.uid()) {
-            return Err(PinError::Exposed { path: path.to_owned(), problem });
+        let facts = FileFacts::of(&file).map_err(read)?;
+        if let Some(exposure) = facts.exposure(user) {
+            let (problem, advice) = (exposure.problem(), exposure.advice(path, user));
+            return Err(PinError::Exposed { path: path.to_owned(), problem, advice });
         }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PIN_BYTES + 2));
-        file.take(MAX_PIN_BYTES as u64 + 2).read_to_end(&mut bytes).map_err(read)?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 1));
+        file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(read)?;
         Self::parse(&bytes, &path.display().to_string())
+    }
+
+    /// Reads the PIN that systemd has handed over as `name` (`LoadCredential=name:/path`).
+    pub fn from_credential(name: &str) -> Result<Self, PinError> {
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+            return Err(PinError::CredentialName(name.to_owned()));
+        }
+        let directory = std::env::var_os(CREDENTIALS_VARIABLE).filter(|directory| !directory.is_empty());
+        let directory = directory.ok_or_else(|| PinError::NoCredentials(name.to_owned()))?;
+        Self::from_file(&Path::new(&directory).join(name))
     }
 
     /// Reads the PIN from the environment variable `name`.
@@ -71,9 +111,11 @@ impl Pin {
         Self::parse(&bytes, name)
     }
 
-    fn parse(bytes: &[u8], source: &str) -> Result<Self, PinError> {
+    /// One line of text; a byte order mark before it and an end of line after it are not part of the PIN.
+    pub(crate) fn parse(bytes: &[u8], source: &str) -> Result<Self, PinError> {
         let malformed = || PinError::Malformed(source.to_owned());
         let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let text = text.strip_suffix('\n').unwrap_or(text);
         let text = text.strip_suffix('\r').unwrap_or(text);
         if text.is_empty() || text.len() > MAX_PIN_BYTES || text.contains(['\n', '\r', '\0']) {
@@ -93,15 +135,87 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// What is wrong with a PIN file of this kind, mode and owner.
-fn exposure(is_file: bool, mode: u32, owner: u32) -> Option<String> {
-    if !is_file {
-        return Some("is not a regular file".to_owned());
+/// Longest file that can hold a PIN, bytes: a byte order mark, the PIN, CR and LF.
+const MAX_FILE_BYTES: usize = 3 + MAX_PIN_BYTES + 2;
+
+/// Who may read or change a file, as far as it tells.
+#[derive(Clone, Copy, Debug)]
+struct FileFacts {
+    is_file: bool,
+    mode: u32,
+    owner: u32,
+    /// It lies where only root can put anything: below systemd's credentials, or on a read-only file system. There the group's
+    /// rights are the mask of an access list that names the service's user.
+    is_handed_over: bool,
+}
+
+/// Why others could read or change a PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exposure {
+    NotAFile,
+    OtherOwner(u32),
+    OpenMode { mode: u32, owner: u32 },
+}
+
+impl FileFacts {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let facts = file.metadata()?;
+        let is_handed_over = is_credential(file) || fstatvfs(file)?.flags().contains(FsFlags::ST_RDONLY);
+        Ok(Self { is_file: facts.is_file(), mode: facts.mode() & 0o7777, owner: facts.uid(), is_handed_over })
     }
-    if mode & 0o077 != 0 {
-        return Some(format!("has mode {:04o} and is open to other users", mode & 0o7777));
+
+    /// What is wrong with it for `user`.
+    fn exposure(self, user: u32) -> Option<Exposure> {
+        let Self { is_file, mode, owner, is_handed_over } = self;
+        // systemd gives a service with User= its credentials as root's, 0440, with an access list.
+        let open = if owner == 0 && is_handed_over { 0o037 } else { 0o077 };
+        if !is_file {
+            Some(Exposure::NotAFile)
+        } else if owner != 0 && owner != user {
+            Some(Exposure::OtherOwner(owner))
+        } else if mode & open != 0 {
+            Some(Exposure::OpenMode { mode, owner })
+        } else {
+            None
+        }
     }
-    (owner != 0 && owner != geteuid().as_raw()).then(|| format!("belongs to user {owner}"))
+}
+
+impl Exposure {
+    fn problem(self) -> String {
+        match self {
+            Self::NotAFile => "is not a regular file".to_owned(),
+            Self::OtherOwner(owner) => format!("belongs to user {owner}"),
+            Self::OpenMode { mode, .. } => format!("has mode {mode:04o} and is open to other users"),
+        }
+    }
+
+    fn advice(self, path: &Path, user: u32) -> String {
+        match self {
+            Self::NotAFile => "name the file that holds the PIN".to_owned(),
+            Self::OpenMode { owner, .. } if owner == user => format!("run: chmod 0600 {}", path.display()),
+            // After chmod 0600 alone a file of root's could not be read any more.
+            Self::OtherOwner(_) | Self::OpenMode { .. } => hand_over(path, user),
+        }
+    }
+}
+
+fn hand_over(path: &Path, user: u32) -> String {
+    let path = path.display();
+    format!(
+        "run as root: chown {user} {path} && chmod 0400 {path}, or let systemd hand it over: LoadCredential=pin:{path} in the \
+         unit and pin_credential = \"pin\""
+    )
+}
+
+/// Whether the open file is below the directory that systemd made for this service.
+fn is_credential(file: &File) -> bool {
+    let Some(directory) = std::env::var_os(CREDENTIALS_VARIABLE).filter(|directory| !directory.is_empty()) else {
+        return false;
+    };
+    let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let directory = Path::new(&directory).canonicalize();
+    matches!((opened, directory), (Ok(opened), Ok(directory)) if opened.starts_with(&directory))
 }
 
 #[cfg(test)]
@@ -130,8 +244,47 @@ mod tests {
             assert!(Pin::from_file(&path).is_ok(), "{mode:o}");
         }
         assert!(matches!(Pin::from_file(Path::new("/")), Err(PinError::Exposed { .. })));
-        assert!(exposure(true, 0o600, geteuid().as_raw() + 1).is_some());
         assert!(matches!(Pin::from_file(Path::new("/nowhere")), Err(PinError::Read { .. })));
+    }
+
+    #[test]
+    fn takes_what_systemd_hands_over_and_nothing_else_that_a_group_may_read() {
+        let facts = |mode, owner, is_handed_over| FileFacts { is_file: true, mode, owner, is_handed_over };
+        let open = |mode, owner| Some(Exposure::OpenMode { mode, owner });
+        for (facts, expected) in [
+            (facts(0o440, 0, true), None),
+            (facts(0o400, 0, true), None),
+            (facts(0o440, 1200, true), open(0o440, 1200)),
+            (facts(0o460, 0, true), open(0o460, 0)),
+            (facts(0o444, 0, true), open(0o444, 0)),
+            (facts(0o440, 0, false), open(0o440, 0)),
+            (facts(0o400, 0, false), None),
+            (facts(0o600, 1200, false), None),
+            (facts(0o600, 1201, true), Some(Exposure::OtherOwner(1201))),
+            (FileFacts { is_file: false, ..facts(0o400, 0, true) }, Some(Exposure::NotAFile)),
+        ] {
+            assert_eq!(facts.exposure(1200), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn advice_can_be_followed_by_whoever_reads_it() {
+        let path = Path::new("/etc/pin");
+        let ours = Exposure::OpenMode { mode: 0o644, owner: 1200 };
+        assert_eq!(ours.advice(path, 1200), "run: chmod 0600 /etc/pin");
+        for other in [Exposure::OpenMode { mode: 0o440, owner: 0 }, Exposure::OtherOwner(1201)] {
+            let advice = other.advice(path, 1200);
+            assert!(advice.starts_with("run as root: chown 1200 /etc/pin && chmod 0400 /etc/pin, or"), "{advice}");
+        }
+    }
+
+    #[test]
+    fn a_credential_is_a_name_and_not_a_path() {
+        for name in ["", "..", "a/b", "/etc/pin"] {
+            assert!(matches!(Pin::from_credential(name), Err(PinError::CredentialName(_))), "{name}");
+        }
+        let text = PinError::NoCredentials("pin".to_owned()).to_string();
+        assert!(text.contains("put LoadCredential=pin:/path/of/the/pin into"), "{text}");
     }
 
     #[test]
@@ -140,6 +293,8 @@ mod tests {
             (&b"1234"[..], true),
             (b"1234\n", true),
             (b"1234\r\n", true),
+            (b"\xef\xbb\xbf1234\r\n", true),
+            (b"\xef\xbb\xbf", false),
             (b"a b\n", true),
             (b"", false),
             (b"\n", false),

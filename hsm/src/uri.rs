@@ -6,8 +6,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use cryptoki::slot::TokenInfo;
 use thiserror::Error;
+
+use crate::token::{TokenFacts, without_padding};
 
 /// Longest URI accepted, bytes.
 const MAX_URI_BYTES: usize = 2048;
@@ -97,13 +98,20 @@ impl TokenUri {
         self.pin_source.as_deref()
     }
 
-    pub(crate) fn matches(&self, slot_id: u64, token: &TokenInfo) -> bool {
-        let same = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| w == found);
-        same(&self.token, token.label())
-            && same(&self.serial, token.serial_number())
-            && same(&self.manufacturer, token.manufacturer_id())
-            && same(&self.model, token.model())
+    /// Whether all that is given is true of this token; padding does not count.
+    pub(crate) fn matches(&self, slot_id: u64, token: &TokenFacts) -> bool {
+        let same = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| without_padding(w) == found);
+        same(&self.token, &token.label)
+            && same(&self.serial, &token.serial)
+            && same(&self.manufacturer, &token.manufacturer)
+            && same(&self.model, &token.model)
             && self.slot_id.is_none_or(|wanted| wanted == slot_id)
+    }
+
+    /// Whether nothing but this slot's number is given.
+    pub(crate) fn names_only_slot(&self, slot_id: u64) -> bool {
+        let texts = [&self.token, &self.serial, &self.manufacturer, &self.model];
+        self.slot_id == Some(slot_id) && texts.iter().all(|text| text.is_none())
     }
 
     fn set_path_attribute(&mut self, component: &str) -> Result<(), UriError> {

@@ -12,7 +12,7 @@ use ironroot_api::logging::LogConfig;
 use ironroot_api::settings::{HealthChecks, Section, Settings, read_health_checks};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::node::tpm2::PcrSelection;
-use ironroot_hsm::{Pin, PinError, TokenUri};
+use ironroot_hsm::{Pin, PinError, TokenUri, UserLogin};
 
 pub use ironroot_api::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
@@ -96,10 +96,32 @@ pub struct Pkcs11Config {
     pub module_path: PathBuf,
     /// Which token.
     pub token: TokenUri,
-    /// Where the user PIN comes from; read when the token is opened, not before.
-    pub pin: PinSource,
+    /// How to log in.
+    pub login: LoginMode,
     /// Sessions, so signatures at the same time.
     pub sessions: usize,
+}
+
+/// How to log in to the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginMode {
+    /// With a PIN; it is read when the token is opened, not before.
+    Pin(PinSource),
+    /// At the token's own pad or reader.
+    Pinpad,
+    /// Not at all.
+    None,
+}
+
+impl LoginMode {
+    /// Reads the PIN, if one is sent.
+    pub fn read(&self) -> Result<UserLogin, PinError> {
+        Ok(match self {
+            Self::Pin(source) => UserLogin::Pin(source.read()?),
+            Self::Pinpad => UserLogin::Pinpad,
+            Self::None => UserLogin::None,
+        })
+    }
 }
 
 /// Where the user PIN comes from. Never the PIN itself.
@@ -107,6 +129,8 @@ pub struct Pkcs11Config {
 pub enum PinSource {
     /// A file that only its owner can read.
     File(PathBuf),
+    /// What systemd hands over under this name (`LoadCredential=`).
+    Credential(String),
     /// An environment variable.
     Environment(String),
 }
@@ -116,6 +140,7 @@ impl PinSource {
     pub fn read(&self) -> Result<Pin, PinError> {
         match self {
             Self::File(path) => Pin::from_file(path),
+            Self::Credential(name) => Pin::from_credential(name),
             Self::Environment(name) => Pin::from_env(name),
         }
     }

@@ -197,7 +197,7 @@ async fn open_token(config: &ServerConfig) -> Result<Token, RunError> {
     let token = TokenConfig {
         module_path: key_manager.module_path.clone(),
         token: key_manager.token.clone(),
-        pin: key_manager.pin.read()?,
+        login: key_manager.login.read()?,
         sessions: key_manager.sessions,
     };
     Ok(blocking(move || Token::open(token)).await?)

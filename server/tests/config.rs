@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::settings::Settings;
-use ironroot_server::config::{Admission, ConfigErrors, Override, PinSource, ServerConfig};
+use ironroot_server::config::{Admission, ConfigErrors, LoginMode, Override, PinSource, ServerConfig};
 
 const TOKEN: &str =
     r#"KeyManager "pkcs11" { plugin_data { module_path = "/m.so" token_label = "t" pin_env = "PIN" } }"#;
@@ -33,7 +33,8 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     let config = ServerConfig::load(&path, &[], false).expect("the example loads");
     assert_eq!(config.warnings, Vec::<String>::new());
     let shown = std::fs::read_to_string(&path).expect("readable");
-    let chosen = ["token_serial", "token_uri", "pin_env", "# enrolled:", "# manufacturer:", "# approval:"];
+    let chosen =
+        ["token_serial", "token_uri", "pin_credential", "pin_env", "# enrolled:", "# manufacturer:", "# approval:"];
     let text: Vec<&str> = shown
         .lines()
         .map(|line| match line.trim_start().strip_prefix("# ") {
@@ -68,7 +69,10 @@ fn defaults_are_spires() {
     assert_eq!(config.lifetimes.jwt_svid, Duration::from_secs(300));
     assert_eq!((config.ca_subject.country, config.ca_subject.organization), (vec!["US".into()], vec!["SPIFFE".into()]));
     assert!(config.rate_limits.attestation && config.rate_limits.signing && config.audit_log_enabled);
-    assert_eq!((config.key_manager.pin, config.key_manager.sessions), (PinSource::Environment("PIN".into()), 4));
+    assert_eq!(
+        (config.key_manager.login, config.key_manager.sessions),
+        (LoginMode::Pin(PinSource::Environment("PIN".into())), 4)
+    );
     assert!(config.node_attestors.join_token && config.node_attestors.tpm2.is_none());
     assert_eq!((config.health_checks, config.prune_attested_nodes_expired_for), (None, None));
 }
@@ -171,7 +175,7 @@ fn the_token_is_named_once_and_its_pin_never_written_down() {
                 "server.conf:2: {key}.module_path: missing: give the token maker's library, such as /usr/lib/softhsm/libsofthsm2.so"
             ),
             format!(
-                "server.conf:2: {key}.pin_file: missing: say where the PIN comes from with one of pin_file, pin_env"
+                "server.conf:2: {key}.pin_file: missing: say where the PIN comes from with one of pin_file, pin_credential, pin_env"
             ),
             format!(
                 "server.conf:3: {key}.pin: a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file"
@@ -182,7 +186,7 @@ fn the_token_is_named_once_and_its_pin_never_written_down() {
         with("module_path = \"m\" pin_file = \"p\" pin_env = \"P\"\ntoken_label = \"a\" token_serial = \"b\""),
         [
             format!(
-                "server.conf:3: {key}.pin_env: say where the PIN comes from with one of pin_file, pin_env, not with several"
+                "server.conf:3: {key}.pin_env: say where the PIN comes from with one of pin_file, pin_credential, pin_env, not with several"
             ),
             format!(
                 "server.conf:4: {key}.token_serial: name the token with one of token_uri, token_label, token_serial, not with several"
@@ -192,11 +196,38 @@ fn the_token_is_named_once_and_its_pin_never_written_down() {
 }
 
 #[test]
+fn a_pin_is_wanted_exactly_when_one_is_sent() {
+    let with = |data: &str| {
+        format!(
+            "server {{ trust_domain = \"td\" data_dir = \"d\" }}\nplugins {{ NodeAttestor \"join_token\" {{ }} KeyManager \"pkcs11\" {{ plugin_data {{\nmodule_path = \"/m.so\" token_label = \"t\" {data}\n}} }} }}"
+        )
+    };
+    let login = |data: &str| read(&with(data)).expect("loads").key_manager.login;
+    assert_eq!(login("pin_credential = \"pin\""), LoginMode::Pin(PinSource::Credential("pin".into())));
+    assert_eq!(login("login = \"pin\" pin_file = \"p\""), LoginMode::Pin(PinSource::File("p".into())));
+    assert_eq!(login("login = \"pinpad\""), LoginMode::Pinpad);
+    assert_eq!(login("login = \"none\""), LoginMode::None);
+    for (data, expected) in [
+        ("", "pin_file: missing: say where the PIN comes from"),
+        ("login = \"pin\"", "pin_file: missing: say where the PIN comes from"),
+        ("login = \"none\" pin_file = \"p\"", "login: \"none\" sends no PIN: remove where it comes from"),
+        ("login = \"pinpad\" pin_env = \"P\"", "login: \"pinpad\" sends no PIN: remove where it comes from"),
+        ("login = \"card\" pin_env = \"P\"", "login: \"card\": use pin (a PIN is sent), pinpad"),
+    ] {
+        let found = mistakes(&with(data));
+        assert!(found.len() == 1 && found[0].contains(expected), "{data}: {found:?}");
+    }
+}
+
+#[test]
 fn a_token_uri_may_name_module_and_pin_file() {
     let text = "server { trust_domain = \"td\" data_dir = \"d\" }\nplugins { NodeAttestor \"join_token\" { } KeyManager \"pkcs11\" { plugin_data {\
                 token_uri = \"pkcs11:token=t?module-path=/m.so&pin-source=file:/etc/pin\" sessions = 2 } } }";
     let token = read(text).expect("loads").key_manager;
-    assert_eq!((token.module_path, token.pin, token.sessions), ("/m.so".into(), PinSource::File("/etc/pin".into()), 2));
+    assert_eq!(
+        (token.module_path, token.login, token.sessions),
+        ("/m.so".into(), LoginMode::Pin(PinSource::File("/etc/pin".into())), 2)
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub mod child;
 pub mod deployment;
 pub mod interposer;
 pub mod manufacturer;
+pub mod quirk;
 pub mod rerun;
 pub mod scripted_server;
 pub mod server_client;

@@ -12,7 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use ironroot_hsm::{Pin, TokenConfig, TokenUri};
+use ironroot_hsm::{Pin, TokenConfig, TokenUri, UserLogin};
 use tempfile::TempDir;
 
 use crate::rerun;
@@ -120,7 +120,7 @@ impl SoftHsm {
         TokenConfig {
             module_path: Self::module_path(),
             token: TokenUri::with_label(LABEL),
-            pin: Pin::from_file(&self.pin_file()).expect("the lab's own PIN file"),
+            login: UserLogin::Pin(Pin::from_file(&self.pin_file()).expect("the lab\'s own PIN file")),
             sessions,
         }
     }

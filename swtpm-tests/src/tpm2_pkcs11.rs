@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ironroot_hsm::{Pin, TokenConfig, TokenUri};
+use ironroot_hsm::{Pin, TokenConfig, TokenUri, UserLogin};
 use tempfile::TempDir;
 
 use crate::rerun;
@@ -104,7 +104,7 @@ impl Tpm2Token {
         TokenConfig {
             module_path: Self::module_path(),
             token: TokenUri::with_label(LABEL),
-            pin: Pin::from_file(&self.root.join("pin")).expect("the lab's own PIN file"),
+            login: UserLogin::Pin(Pin::from_file(&self.root.join("pin")).expect("the lab\'s own PIN file")),
             sessions,
         }
     }

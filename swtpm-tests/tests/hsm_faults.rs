@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cryptoki::context::Pkcs11;
 use cryptoki::session::Session;
-use ironroot_hsm::{HsmError, KeyId, Pin, Token, TokenConfig, TokenKey, TokenUri, Urgency};
+use ironroot_hsm::{HsmError, KeyId, Pin, Token, TokenConfig, TokenKey, TokenUri, Urgency, UserLogin};
 use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
 
 const DIGEST: [u8; 32] = [7; 32];
@@ -29,7 +29,7 @@ fn with_pin(hsm: &SoftHsm, pin: &str) -> TokenConfig {
     let path = hsm.pin_file().with_extension(pin);
     std::fs::write(&path, pin).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    TokenConfig { pin: Pin::from_file(&path).unwrap(), ..hsm.token_config(2) }
+    TokenConfig { login: UserLogin::Pin(Pin::from_file(&path).unwrap()), ..hsm.token_config(2) }
 }
 
 async fn sign_until_it_works(key: &TokenKey) {

@@ -8,9 +8,10 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{Held, KeyId};
+use super::protection::{self, Protected, Shortcoming};
+use super::{Held, KeyId, KeyName};
 use crate::error::HsmError;
 use crate::signature::P256Signature;
 use crate::token::{Login, is_logged_in};
@@ -24,25 +25,31 @@ pub(super) const P256_SPKI_PREFIX: [u8; 26] = [
 const P256_PARAMS: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const POINT_BYTES: usize = 65;
 
-/// What every private key must say of itself. The token's word is all there is: PKCS#11 has no key attestation.
-const REQUIRED: [(AttributeType, bool, &str); 6] = [
-    (AttributeType::Private, true, "CKA_PRIVATE"),
-    (AttributeType::Sensitive, true, "CKA_SENSITIVE"),
-    (AttributeType::Extractable, false, "CKA_EXTRACTABLE"),
-    (AttributeType::AlwaysSensitive, true, "CKA_ALWAYS_SENSITIVE"),
-    (AttributeType::NeverExtractable, true, "CKA_NEVER_EXTRACTABLE"),
-    (AttributeType::Local, true, "CKA_LOCAL"),
-];
+/// How often a pair is made anew at once when the token tells one handle for both halves: tpm2-pkcs11 1.9 does at times.
+const ONE_HANDLE_RETRIES: usize = 2;
 
-/// Makes a key pair and checks it. A key that fails its checks is destroyed again.
-pub(crate) fn generate(session: &Session, id: &KeyId, label: &str, login: Login) -> Result<Held, HsmError> {
-    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-        if !objects(session, id, class)?.is_empty() {
-            return Err(HsmError::KeyExists(id.clone()));
+/// Makes a key pair and checks it. One that fails its checks is destroyed again. `before`: what [`labelled`] found.
+pub(crate) fn generate(session: &Session, name: &KeyName, before: &[Vec<u8>], login: Login) -> Result<Held, HsmError> {
+    let mut retries = ONE_HANDLE_RETRIES;
+    loop {
+        let (public, private) = make(session, name)?;
+        let made = examine_new(session, name, public, private, login);
+        if made.is_err() {
+            remove_made(session, name, before, [private, public]);
+        }
+        match made {
+            Err(error @ HsmError::OneHandle(_)) if retries > 0 => {
+                retries -= 1;
+                warn!(key = %name, "{error}");
+            }
+            made => return made.inspect(|held| info!(key_id = %held.id(), key = %name, "key generated in the token")),
         }
     }
-    let named =
-        [Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec()), Attribute::Label(label.as_bytes().to_vec())];
+}
+
+fn make(session: &Session, name: &KeyName) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
+    let label = name.label().unwrap_or_default().as_bytes().to_vec();
+    let named = [Attribute::Token(true), Attribute::Id(name.id().as_bytes().to_vec()), Attribute::Label(label)];
     let mut public = vec![Attribute::EcParams(P256_PARAMS.to_vec())];
     public.extend_from_slice(&named);
     let mut private = vec![
@@ -52,42 +59,135 @@ pub(crate) fn generate(session: &Session, id: &KeyId, label: &str, login: Login)
         Attribute::Sign(true),
     ];
     private.extend_from_slice(&named);
-    session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?;
-    let made = find(session, id, login).and_then(|found| found.ok_or_else(|| HsmError::KeyLost(id.clone())));
-    if made.is_err() {
-        destroy(session, id)?;
+    Ok(session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?)
+}
+
+/// What was made, by its handles: whether it will be found again by its name is a part of the examination.
+fn examine_new(
+    session: &Session,
+    name: &KeyName,
+    public: ObjectHandle,
+    private: ObjectHandle,
+    login: Login,
+) -> Result<Held, HsmError> {
+    if public == private {
+        return Err(HsmError::OneHandle(name.id().clone()));
     }
-    made.inspect(|_| info!(key_id = %id, label, "key generated in the token"))
+    let name = name_given(session, name, private)?;
+    examine(session, &name, private, public, login)
 }
 
-/// The one key with this CKA_ID, after checking what it is and how it is protected.
-pub(crate) fn find(session: &Session, id: &KeyId, login: Login) -> Result<Option<Held>, HsmError> {
-    let Some(private) = only_one(session, id, ObjectClass::PRIVATE_KEY, "private")? else {
-        // A session that is not logged in sees no private keys, and says so by an empty list.
-        return if is_logged_in(session)? { Ok(None) } else { Err(HsmError::NotLoggedIn) };
-    };
-    check_protection(session, id, private)?;
-    let public = only_one(session, id, ObjectClass::PUBLIC_KEY, "public")?;
-    let public = public.ok_or_else(|| HsmError::PublicKeyMissing(id.clone()))?;
-    let point = p256_point(session, id, public)?;
-    prove_possession(session, id, private, &point)?;
-    let spki = [&P256_SPKI_PREFIX[..], &point].concat();
-    Ok(Some(Held::new(id.clone(), spki, private, login)))
-}
-
-/// Destroys whatever has this CKA_ID, private halves first; true if there was anything.
-pub(crate) fn destroy(session: &Session, id: &KeyId) -> Result<bool, HsmError> {
-    let mut any = false;
-    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-        for object in objects(session, id, class)? {
-            session.destroy_object(object)?;
-            any = true;
+/// The name under which the token keeps the new key.
+fn name_given(session: &Session, asked: &KeyName, private: ObjectHandle) -> Result<KeyName, HsmError> {
+    let (mut id, mut label) = (None, Vec::new());
+    for attribute in session.get_attributes(private, &[AttributeType::Id, AttributeType::Label])? {
+        match attribute {
+            Attribute::Id(bytes) => id = KeyId::new(&bytes),
+            Attribute::Label(bytes) => label = bytes,
+            _ => {}
         }
     }
-    if any {
-        info!(key_id = %id, "key destroyed in the token");
+    let id = id.unwrap_or_else(|| asked.id().clone());
+    if id == *asked.id() {
+        return Ok(asked.clone());
     }
-    Ok(any)
+    if asked.label().is_none_or(|wanted| wanted.as_bytes() != label) {
+        return Err(HsmError::NameIgnored { id: asked.id().clone(), given: id });
+    }
+    info!(asked = %asked, given = %id, "the token chooses CKA_IDs itself; the key is found again by its label");
+    Ok(KeyName { id, label: asked.label.clone() })
+}
+
+fn examine(
+    session: &Session,
+    name: &KeyName,
+    private: ObjectHandle,
+    public: ObjectHandle,
+    login: Login,
+) -> Result<Held, HsmError> {
+    let says_local = check_protection(session, name.id(), private)?.says_local;
+    let point = p256_point(session, name.id(), public)?;
+    prove_possession(session, name.id(), private, &point)?;
+    let spki = [&P256_SPKI_PREFIX[..], &point].concat();
+    Ok(Held::new(name.clone(), spki, says_local, private, login))
+}
+
+/// A pair that failed its examination goes, by handle and by name. What cannot be removed is told; the examination's own error
+/// is the one that is reported.
+fn remove_made(session: &Session, name: &KeyName, before: &[Vec<u8>], handles: [ObjectHandle; 2]) {
+    for handle in handles {
+        // The second of two equal handles is gone with the first.
+        let _ = session.destroy_object(handle);
+    }
+    if let Err(error) = remove_strays(session, name, before) {
+        warn!(key = %name, error = %error, "a key that failed its checks could not be removed: delete it by hand");
+    }
+}
+
+/// CKA_IDs of all keys with this label: what is there before one is made.
+pub(crate) fn labelled(session: &Session, label: &str) -> Result<Vec<Vec<u8>>, HsmError> {
+    let mut ids = Vec::new();
+    for class in CLASSES {
+        for object in by_label(session, label, class)? {
+            ids.push(id_of(session, object)?);
+        }
+    }
+    Ok(ids)
+}
+
+/// Destroys what a failed generation may have left behind: keys of this CKA_ID, and keys of this label that were not there
+/// `before`. Only for a name whose CKA_ID did not exist.
+pub(crate) fn remove_strays(session: &Session, name: &KeyName, before: &[Vec<u8>]) -> Result<(), HsmError> {
+    let mut removed = 0usize;
+    for class in CLASSES {
+        let mut strays = by_id(session, name.id(), class)?;
+        for object in by_label(session, name.label().unwrap_or_default(), class)? {
+            if !before.contains(&id_of(session, object)?) && !strays.contains(&object) {
+                strays.push(object);
+            }
+        }
+        for object in strays {
+            session.destroy_object(object)?;
+            removed += 1;
+        }
+    }
+    if removed > 0 {
+        warn!(key = %name, objects = removed, "removed from the token what a failed key generation had left behind");
+    }
+    Ok(())
+}
+
+/// The one key of this name, after checking what it is and how it is protected.
+pub(crate) fn find(session: &Session, name: &KeyName, login: Login) -> Result<Option<Held>, HsmError> {
+    let Some(private) = only_one(session, name, ObjectClass::PRIVATE_KEY, "private")? else {
+        // A session that is not logged in sees no private keys, and says so by an empty list.
+        return if !login.is_needed || is_logged_in(session)? { Ok(None) } else { Err(HsmError::NotLoggedIn) };
+    };
+    let id = KeyId::new(&id_of(session, private)?).unwrap_or_else(|| name.id().clone());
+    let name = KeyName { id, label: name.label.clone() };
+    let public = only_one(session, &name, ObjectClass::PUBLIC_KEY, "public")?;
+    let public = public.ok_or_else(|| HsmError::PublicKeyMissing(name.id().clone()))?;
+    examine(session, &name, private, public, login).map(Some)
+}
+
+/// Destroys whatever has this name, private halves first; true if there was anything.
+pub(crate) fn destroy(session: &Session, name: &KeyName) -> Result<bool, HsmError> {
+    let mut doomed = Vec::new();
+    for class in CLASSES {
+        doomed.extend(by_id(session, name.id(), class)?);
+    }
+    if doomed.is_empty() {
+        for class in CLASSES {
+            doomed.extend(by_label(session, name.label().unwrap_or_default(), class)?);
+        }
+    }
+    for object in &doomed {
+        session.destroy_object(*object)?;
+    }
+    if !doomed.is_empty() {
+        info!(key = %name, "key destroyed in the token");
+    }
+    Ok(!doomed.is_empty())
 }
 
 /// A token's signature, if it has the length of one.
@@ -98,49 +198,58 @@ pub(crate) fn checked_signature(id: &KeyId, bytes: &[u8]) -> Result<P256Signatur
     })
 }
 
+/// Private halves first: what is left when the second call fails is no secret.
+const CLASSES: [ObjectClass; 2] = [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY];
+
+/// The object with this CKA_ID; if there is none, the one with this label.
 fn only_one(
     session: &Session,
-    id: &KeyId,
+    name: &KeyName,
     class: ObjectClass,
-    name: &'static str,
+    class_name: &'static str,
 ) -> Result<Option<ObjectHandle>, HsmError> {
-    let found = objects(session, id, class)?;
+    let mut found = by_id(session, name.id(), class)?;
+    if found.is_empty() {
+        found = by_label(session, name.label().unwrap_or_default(), class)?;
+    }
     match found[..] {
         [] => Ok(None),
         [one] => Ok(Some(one)),
-        _ => Err(HsmError::DuplicateKey { id: id.clone(), class: name, count: found.len() }),
+        _ => Err(HsmError::DuplicateKey { name: name.clone(), class: class_name, count: found.len() }),
     }
 }
 
-fn objects(session: &Session, id: &KeyId, class: ObjectClass) -> Result<Vec<ObjectHandle>, HsmError> {
+fn by_id(session: &Session, id: &KeyId, class: ObjectClass) -> Result<Vec<ObjectHandle>, HsmError> {
     let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
     Ok(session.find_objects(&template)?)
 }
 
-fn check_protection(session: &Session, id: &KeyId, private: ObjectHandle) -> Result<(), HsmError> {
-    let wanted: Vec<AttributeType> = REQUIRED.iter().map(|(kind, ..)| *kind).collect();
-    let found = session.get_attributes(private, &wanted)?;
-    for (kind, value, name) in REQUIRED {
-        let attribute = match found.iter().find(|a| a.attribute_type() == kind).map(flag) {
-            Some(Some(found)) if found == value => continue,
-            Some(_) => format!("{name} is {}", !value),
-            None => format!("the token does not tell {name}"),
-        };
-        return Err(HsmError::KeyUnprotected { id: id.clone(), attribute });
+/// An empty label names nothing.
+fn by_label(session: &Session, label: &str, class: ObjectClass) -> Result<Vec<ObjectHandle>, HsmError> {
+    if label.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Label(label.as_bytes().to_vec())];
+    Ok(session.find_objects(&template)?)
 }
 
-fn flag(attribute: &Attribute) -> Option<bool> {
-    match attribute {
-        Attribute::Private(v)
-        | Attribute::Sensitive(v)
-        | Attribute::Extractable(v)
-        | Attribute::AlwaysSensitive(v)
-        | Attribute::NeverExtractable(v)
-        | Attribute::Local(v) => Some(*v),
-        _ => None,
-    }
+/// The object's CKA_ID; empty if it has none.
+fn id_of(session: &Session, object: ObjectHandle) -> Result<Vec<u8>, HsmError> {
+    let told = session.get_attributes(object, &[AttributeType::Id])?;
+    Ok(told.into_iter().find_map(|a| if let Attribute::Id(id) = a { Some(id) } else { None }).unwrap_or_default())
+}
+
+fn check_protection(session: &Session, id: &KeyId, private: ObjectHandle) -> Result<Protected, HsmError> {
+    let told = session.get_attributes(private, &protection::ATTRIBUTES)?;
+    protection::judge(&told).map_err(|shortcoming| match shortcoming {
+        Shortcoming::Unprotected(attribute) => HsmError::KeyUnprotected { id: id.clone(), attribute },
+        Shortcoming::AlwaysAuthenticate => HsmError::KeyUnusable {
+            id: id.clone(),
+            reason: "the token wants the PIN again for each signature (CKA_ALWAYS_AUTHENTICATE, a login as \
+                     CKU_CONTEXT_SPECIFIC); set the token up to make keys without that"
+                .to_owned(),
+        },
+    })
 }
 
 fn p256_point(session: &Session, id: &KeyId, public: ObjectHandle) -> Result<Vec<u8>, HsmError> {

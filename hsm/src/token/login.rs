@@ -1,19 +1,20 @@
 //! Finding the token's slot and logging in: once per epoch, for all sessions of the process.
 //!
-//! A login belongs to the token and the process, not to a session. It ends silently with the last session, so a spare one
+//! A login belongs to the token and the process, not to a session. It ends silently with the last session, so the shared one
 //! is kept open for as long as the epoch lasts.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, SessionState, UserType};
-use cryptoki::slot::{Limit, Slot, TokenInfo};
-
+use cryptoki::slot::Slot;
 use tracing::warn;
 
-use super::Shared;
+use super::facts::{Chosen, LoginStep, SeenSlot, TokenFacts, Unread, choose, login_step};
+use super::sessions::{SharedSession, close, open_shared};
+use super::{Shared, UserLogin};
 use crate::error::{FailedCall, HsmError};
 use crate::module::Entered;
 
@@ -22,6 +23,8 @@ use crate::module::Entered;
 pub(crate) struct Login {
     pub(super) epoch: u64,
     number: u64,
+    /// The token shows private objects only to who is logged in.
+    pub(crate) is_needed: bool,
 }
 
 /// Who is logged in to the token, as far as this process is concerned.
@@ -33,16 +36,27 @@ pub(crate) struct LoginState {
     pin_accepted: bool,
 }
 
-struct Current {
-    login: Login,
-    slot: Slot,
-    /// Never used; while it is open the login lasts.
-    spare: Session,
+/// A login and what goes with it.
+#[derive(Clone)]
+pub(super) struct Current {
+    pub(super) login: Login,
+    pub(super) slot: Slot,
+    pub(super) shared: Arc<SharedSession>,
+}
+
+/// What the token can do, read once.
+pub(super) struct Abilities {
+    /// Sessions that the token allows at once, if it says so.
+    pub(super) max_sessions: Option<u64>,
+    /// Whether it lists a way to make keys.
+    pub(super) makes_keys: bool,
+    /// Whether the shared session can write.
+    pub(super) is_writable: bool,
 }
 
 impl Shared {
-    /// Logs in for the first time; returns how many sessions the token allows beside the spare one.
-    pub(super) fn first_login(&self) -> Result<usize, HsmError> {
+    /// Logs in for the first time.
+    pub(super) fn first_login(&self) -> Result<Abilities, HsmError> {
         let entered = match self.module.enter() {
             Ok(entered) => entered,
             Err(error) => {
@@ -52,34 +66,44 @@ impl Shared {
                 self.module.enter()?
             }
         };
-        let (_, slot) = self.logged_in(&entered)?;
-        let info = entered.pkcs11.get_token_info(slot)?;
-        require_ecdsa(entered.pkcs11, slot, &info)?;
-        Ok(match info.max_session_count() {
-            Limit::Max(most) => usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(1).max(1),
-            Limit::Unavailable | Limit::Infinite => usize::MAX,
+        let current = self.logged_in(&entered)?;
+        let mechanisms = entered.pkcs11.get_mechanism_list(current.slot)?;
+        if !mechanisms.contains(&MechanismType::ECDSA) {
+            return Err(HsmError::MechanismMissing { token: self.config.token.to_string(), mechanism: "CKM_ECDSA" });
+        }
+        Ok(Abilities {
+            max_sessions: read_token(entered.pkcs11, current.slot).ok().and_then(|token| token.max_sessions),
+            makes_keys: mechanisms.contains(&MechanismType::ECC_KEY_PAIR_GEN),
+            is_writable: current.shared.is_writable(),
         })
     }
 
     /// The login of this epoch; logs in if there is none.
-    pub(super) fn login_of(&self, entered: &Entered<'_>) -> Result<Login, HsmError> {
-        Ok(self.logged_in(entered)?.0)
-    }
-
-    /// A new session in this epoch, logged in. It is never closed by drop: after its epoch the number may be another's.
-    pub(super) fn open_session(&self, entered: &Entered<'_>, writable: bool) -> Result<Session, HsmError> {
-        let (_, slot) = self.logged_in(entered)?;
-        Ok(match writable {
-            true => entered.pkcs11.open_rw_session_no_drop(slot)?,
-            false => entered.pkcs11.open_ro_session_no_drop(slot)?,
-        })
+    pub(super) fn logged_in(&self, entered: &Entered<'_>) -> Result<Current, HsmError> {
+        let mut state = self.login();
+        if let Some(current) = state.current.as_ref().filter(|c| c.login.epoch == entered.epoch) {
+            return Ok(current.clone());
+        }
+        let Chosen { slot_id, token } = choose(&self.config.token, &see_slots(entered.pkcs11)?)?;
+        let slot = Slot::try_from(slot_id)?;
+        let open = open_shared(entered.pkcs11, slot)?;
+        if let Err(error) = self.log_in(&open.session, slot, token.as_ref(), &mut state) {
+            close(open.session);
+            return Err(error);
+        }
+        state.logins += 1;
+        let is_needed = !matches!(self.config.login, UserLogin::None);
+        let login = Login { epoch: entered.epoch, number: state.logins, is_needed };
+        let current = Current { login, slot, shared: Arc::new(SharedSession::new(slot, open)) };
+        state.current = Some(current.clone());
+        Ok(current)
     }
 
     /// Forgets this login, so that the next session checks it and logs in again. Another thread may have done so already.
     pub(super) fn forget_login(&self, login: Login) {
         let forgotten = self.login().current.take_if(|c| c.login == login);
         if let Some(current) = forgotten {
-            self.close_in(current.login.epoch, current.spare);
+            self.close_shared(&current);
         }
     }
 
@@ -90,63 +114,53 @@ impl Shared {
         }
     }
 
-    fn logged_in(&self, entered: &Entered<'_>) -> Result<(Login, Slot), HsmError> {
-        let mut state = self.login();
-        if let Some(current) = state.current.as_ref().filter(|c| c.login.epoch == entered.epoch) {
-            return Ok((current.login, current.slot));
+    fn close_shared(&self, current: &Current) {
+        if let Some(session) = current.shared.take() {
+            self.close_in(current.login.epoch, session);
         }
-        let slot = self.find_slot(entered.pkcs11)?;
-        let spare = entered.pkcs11.open_ro_session_no_drop(slot)?;
-        if !is_logged_in(&spare)? {
-            let token = entered.pkcs11.get_token_info(slot)?;
-            self.send_pin(&spare, &token, state.pin_accepted)?;
-            state.pin_accepted = true;
-        }
-        state.logins += 1;
-        let login = Login { epoch: entered.epoch, number: state.logins };
-        state.current = Some(Current { login, slot, spare });
-        Ok((login, slot))
     }
 
-    fn send_pin(&self, session: &Session, token: &TokenInfo, accepted_before: bool) -> Result<(), HsmError> {
-        let (label, pin) = (token.label().to_owned(), &self.config.pin);
-        if self.module.has_refused(token.serial_number(), pin) {
-            let state = "it refused this PIN before in this process";
-            return Err(HsmError::PinAtRisk { token: label, state });
+    fn log_in(
+        &self,
+        session: &Session,
+        slot: Slot,
+        token: Option<&TokenFacts>,
+        state: &mut LoginState,
+    ) -> Result<(), HsmError> {
+        let step = match login_step(&self.config.login, token, state.pin_accepted) {
+            // What is logged in already needs no PIN, whatever risk it would be at.
+            Err(HsmError::PinAtRisk { .. }) if is_logged_in(session)? => return Ok(()),
+            step => step?,
+        };
+        if step == LoginStep::Nothing || is_logged_in(session)? {
+            return Ok(());
         }
-        if let Some(state) = pin_risk(token, accepted_before) {
-            return Err(HsmError::PinAtRisk { token: label, state });
+        if token.is_none() {
+            warn!(slot = slot.id(), "the token's information cannot be read: whether its PIN is at risk is not known");
         }
-        match session.login(UserType::User, Some(&pin.to_auth_pin())) {
+        self.give_pin(session, slot, token)?;
+        state.pin_accepted = true;
+        Ok(())
+    }
+
+    /// Sends the PIN, or has the token ask for it; once only if it is wrong.
+    fn give_pin(&self, session: &Session, slot: Slot, token: Option<&TokenFacts>) -> Result<(), HsmError> {
+        let label = token.map_or_else(|| format!("in slot {slot}"), |token| format!("{:?}", token.label));
+        let serial = token.map_or_else(|| format!("slot {slot}"), |token| token.serial.clone());
+        let pin = self.config.login.pin();
+        if self.module.has_refused(&serial, pin) {
+            return Err(HsmError::PinAtRisk { token: label, state: "it refused this PIN before in this process" });
+        }
+        let auth_pin = pin.map(crate::pin::Pin::to_auth_pin);
+        match session.login(UserType::User, auth_pin.as_ref()) {
             Ok(()) | Err(CryptokiError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(error) => Err(match HsmError::from(error) {
                 HsmError::Call(call) if is_about_the_pin(&call) => {
-                    self.module.remember_refusal(token.serial_number(), pin);
+                    self.module.remember_refusal(&serial, pin);
                     HsmError::PinRefused { token: label, call }
                 }
                 other => other,
             }),
-        }
-    }
-
-    fn find_slot(&self, pkcs11: &Pkcs11) -> Result<Slot, HsmError> {
-        let mut present = Vec::new();
-        let mut matching = Vec::new();
-        for slot in pkcs11.get_slots_with_token()? {
-            // A slot whose token was pulled in this moment is not there.
-            let Ok(token) = pkcs11.get_token_info(slot) else { continue };
-            if self.config.token.matches(slot.id(), &token) {
-                matching.push(slot);
-            } else if token.token_initialized() {
-                present.push(format!("{:?} (serial {})", token.label(), token.serial_number()));
-            }
-        }
-        let wanted = self.config.token.to_string();
-        match matching[..] {
-            [slot] => Ok(slot),
-            [] if present.is_empty() => Err(HsmError::TokenAbsent { wanted, present: "none".to_owned() }),
-            [] => Err(HsmError::TokenAbsent { wanted, present: present.join(", ") }),
-            _ => Err(HsmError::TokenAmbiguous { wanted, count: matching.len() }),
         }
     }
 
@@ -155,19 +169,13 @@ impl Shared {
     }
 }
 
-/// The last session of the token closes its spare one too, which logs out.
+/// The last session of the token closes its shared one too, which logs out.
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some(current) = self.login().current.take() {
-            self.close_in(current.login.epoch, current.spare);
+        let current = self.login().current.take();
+        if let Some(current) = current {
+            self.close_shared(&current);
         }
-    }
-}
-
-/// Closes a session of the current epoch.
-pub(super) fn close(session: Session) {
-    if let Err(error) = session.close() {
-        warn!(error = %HsmError::from(error), "session could not be closed");
     }
 }
 
@@ -177,20 +185,30 @@ pub(crate) fn is_logged_in(session: &Session) -> Result<bool, HsmError> {
     Ok(matches!(state, SessionState::RoUser | SessionState::RwUser))
 }
 
-/// Why the PIN should not be sent now. A PIN that was accepted before is known to be right, so one wrong try by somebody
-/// else does not hold it back.
-fn pin_risk(token: &TokenInfo, accepted_before: bool) -> Option<&'static str> {
-    if token.user_pin_locked() {
-        Some("it is locked")
-    } else if token.user_pin_to_be_changed() {
-        Some("it must be changed first")
-    } else if token.user_pin_final_try() {
-        Some("one more wrong PIN would lock it")
-    } else if token.user_pin_count_low() && !accepted_before {
-        Some("a wrong PIN was tried since the last login")
-    } else {
-        None
+/// Whether the token still answers. Some modules go on with empty lists when their token is gone; its information is then
+/// gone too. One that answers what cannot be parsed is there.
+pub(super) fn answers(pkcs11: &Pkcs11, slot: Slot) -> Result<(), HsmError> {
+    match pkcs11.get_token_info(slot) {
+        Err(error @ CryptokiError::Pkcs11(..)) => Err(error.into()),
+        Ok(_) | Err(_) => Ok(()),
     }
+}
+
+fn see_slots(pkcs11: &Pkcs11) -> Result<Vec<SeenSlot>, HsmError> {
+    let slots = pkcs11.get_slots_with_token()?;
+    Ok(slots.into_iter().map(|slot| SeenSlot { id: slot.id(), token: read_token(pkcs11, slot) }).collect())
+}
+
+fn read_token(pkcs11: &Pkcs11, slot: Slot) -> Result<TokenFacts, Unread> {
+    let info = pkcs11.get_token_info(slot).map_err(|error| match error {
+        // Seen: utcTime "21:45:33" from opencryptoki 3.8, where the standard has YYYYMMDDhhmmss00.
+        CryptokiError::ParseInt(_) | CryptokiError::Utf8(_) => {
+            Unread { reason: "its clock's time is not in the form of the standard".to_owned(), answered: true }
+        }
+        CryptokiError::Pkcs11(..) => Unread { reason: HsmError::from(error).to_string(), answered: false },
+        other => Unread { reason: other.to_string(), answered: true },
+    })?;
+    Ok(TokenFacts::from(&info))
 }
 
 fn is_about_the_pin(call: &FailedCall) -> bool {
@@ -201,11 +219,4 @@ fn is_about_the_pin(call: &FailedCall) -> bool {
             R::PinIncorrect | R::PinInvalid | R::PinLenRange | R::PinLocked | R::PinExpired | R::UserPinNotInitialized
         )
     )
-}
-
-fn require_ecdsa(pkcs11: &Pkcs11, slot: Slot, token: &TokenInfo) -> Result<(), HsmError> {
-    if pkcs11.get_mechanism_list(slot)?.contains(&MechanismType::ECDSA) {
-        return Ok(());
-    }
-    Err(HsmError::MechanismMissing { token: token.label().to_owned(), mechanism: "CKM_ECDSA" })
 }

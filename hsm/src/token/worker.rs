@@ -1,38 +1,66 @@
 //! One session thread: takes the most urgent job, does it, and climbs from remedy to remedy when the token fails.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use cryptoki::mechanism::Mechanism;
 use cryptoki::session::Session;
-use tracing::debug;
+use cryptoki::slot::Slot;
+use tracing::{debug, warn};
 
-use super::login::{Login, close};
+use super::login::{Current, Login, answers};
+use super::sessions::{Open, close, open_own};
 use super::{Job, Shared};
 use crate::error::{HsmError, Remedy};
-use crate::key::{self, Held, KeyId};
+use crate::key::{self, Held, KeyId, KeyName};
 use crate::module::Entered;
 use crate::signature::P256Signature;
+
+/// A worker that found the token without a free session asks again after this time; meanwhile it shares one.
+const OWN_SESSION_RETRY: Duration = Duration::from_secs(10);
 
 /// A thread's own state: the session it works with, and the login that session belongs to.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
-    session: Option<(Login, Session)>,
-    /// The epoch and, if it got so far, the login of the last attempt: a failure is theirs.
+    own: Option<(Login, Session)>,
+    /// The token had no free session at this time.
+    exhausted_at: Option<Instant>,
+    /// The epoch and, if it got so far, the login of the last attempt, and whether it used the shared session: a failure is
+    /// theirs.
     epoch: u64,
     login: Option<Login>,
+    on_shared: bool,
 }
 
 /// What a job works with: leave to call the library, and a session of the current login.
 struct Work<'a> {
     entered: &'a Entered<'a>,
     session: &'a Session,
+    slot: Slot,
     login: Login,
+}
+
+/// What a job does to the token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Reads,
+    Writes,
 }
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let epoch = shared.module.epoch();
-        Self { shared, session: None, epoch, login: None }
+        Self { shared, own: None, exhausted_at: None, epoch, login: None, on_shared: false }
+    }
+
+    /// Opens the worker's own session; whether the token had one.
+    pub(super) fn open_session(&mut self) -> bool {
+        let opened = self.attempt(Access::Reads, &mut |_: &Work<'_>| Ok(()));
+        if let Err(error) = &opened {
+            debug!(error = %error, "session not opened yet");
+        }
+        self.own.is_some()
     }
 
     /// Serves jobs until the queue is closed and empty.
@@ -47,58 +75,91 @@ impl Worker {
         self.close_session();
     }
 
+    /// Makes a key, or leaves none behind. A failure is not answered by a second try here: a generation that failed half-way
+    /// must be looked at. But what may help the next try is done before this one is reported.
     pub(super) fn generate(&mut self, id: &KeyId, label: &str) -> Result<Arc<Held>, HsmError> {
-        if self.find(id)?.is_some() {
+        let name = KeyName::new(id.clone(), label);
+        // This also mends what has happened since the last job: a lost login, a new epoch.
+        if self.find(&KeyName::from(id))?.is_some() {
             return Err(HsmError::KeyExists(id.clone()));
         }
-        // No retry here: a generation that failed half-way must be looked at, not repeated.
-        let entered = self.shared.module.enter()?;
-        let login = self.shared.login_of(&entered)?;
-        let session = self.shared.open_session(&entered, true)?;
-        let made = key::generate(&session, id, label, login);
-        close(session);
+        let before = self.persist_with(Access::Reads, |work| key::labelled(work.session, label))?;
+        let made = self
+            .attempt(Access::Writes, &mut |work: &Work<'_>| key::generate(work.session, &name, &before, work.login));
+        match &made {
+            Ok(held) => {
+                self.shared.trouble().is_over();
+                self.tell_origin(held);
+            }
+            Err(error) => self.mend(error, &name, &before),
+        }
         made.map(Arc::new)
     }
 
-    pub(super) fn find(&mut self, id: &KeyId) -> Result<Option<Arc<Held>>, HsmError> {
-        let found = self.persist_with(|work| {
-            let found = key::find(work.session, id, work.login)?;
+    pub(super) fn find(&mut self, name: &KeyName) -> Result<Option<Arc<Held>>, HsmError> {
+        let found = self.persist_with(Access::Reads, |work| {
+            let found = key::find(work.session, name, work.login)?;
             if found.is_none() {
-                // Some modules go on with an empty list when their token is gone; its description is then gone too.
-                work.entered.pkcs11.get_token_info(work.session.get_session_info()?.slot_id())?;
+                answers(work.entered.pkcs11, work.slot)?;
             }
             Ok(found)
         })?;
-        Ok(found.map(Arc::new))
+        Ok(found.map(Arc::new).inspect(|held| self.tell_origin(held)))
     }
 
-    pub(super) fn destroy(&mut self, id: &KeyId) -> Result<bool, HsmError> {
-        let shared = Arc::clone(&self.shared);
-        self.persist_with(|work| {
-            let session = shared.open_session(work.entered, true)?;
-            let destroyed = key::destroy(&session, id);
-            close(session);
-            destroyed
-        })
+    pub(super) fn destroy(&mut self, name: &KeyName) -> Result<bool, HsmError> {
+        self.persist_with(Access::Writes, |work| key::destroy(work.session, name))
     }
 
     fn sign(&mut self, key: &Held, digest: &[u8; 32]) -> Result<P256Signature, HsmError> {
-        self.persist_with(|work| {
+        let signature = self.persist_with(Access::Reads, |work| {
             let handle = match key.handle_in(work.login) {
                 Some(handle) => handle,
                 None => key.find_again(work.session, work.login)?,
             };
             let signature = work.session.sign(&Mechanism::Ecdsa, handle, digest)?;
             key::checked_signature(key.id(), &signature)
-        })
+        })?;
+        self.shared.note_signature();
+        Ok(signature)
+    }
+
+    /// After a failed generation: nothing of it stays in the token, and the next try meets a better one if that can be had.
+    fn mend(&mut self, error: &HsmError, name: &KeyName, before: &[Vec<u8>]) {
+        let look = |worker: &mut Self| {
+            worker.attempt(Access::Writes, &mut |work: &Work<'_>| key::remove_strays(work.session, name, before))
+        };
+        let mut looked = look(self);
+        let remedy = self.shared.trouble().remedy(error.remedy(), Instant::now());
+        debug!(error = %error, remedy = ?remedy, "key generation failed");
+        if remedy != Remedy::None && self.apply(remedy) && looked.is_err() {
+            looked = look(self);
+        }
+        if let Err(error) = looked {
+            warn!(key = %name, error = %error, "whether a failed generation left a key behind could not be seen");
+        }
+    }
+
+    /// Once per process: a token's word that a key was not made inside, where everything else says that it was.
+    fn tell_origin(&self, held: &Held) {
+        if !held.says_local() && !self.shared.told_origin.swap(true, Ordering::Relaxed) {
+            warn!(
+                key_id = %held.id(),
+                "the token does not say that its keys were made inside (CKA_LOCAL); it says that they never were readable"
+            );
+        }
     }
 
     /// Does `job` with a logged-in session. After a failure that something can be done about, does that and tries again,
     /// each time with a stronger remedy: new session, new login, new epoch.
-    fn persist_with<T>(&mut self, mut job: impl FnMut(&Work<'_>) -> Result<T, HsmError>) -> Result<T, HsmError> {
+    fn persist_with<T>(
+        &mut self,
+        access: Access,
+        mut job: impl FnMut(&Work<'_>) -> Result<T, HsmError>,
+    ) -> Result<T, HsmError> {
         let mut weakest = Remedy::NewSession;
         loop {
-            let error = match self.attempt(&mut job) {
+            let error = match self.attempt(access, &mut job) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -107,42 +168,73 @@ impl Worker {
             }
             let remedy = error.remedy().max(weakest);
             debug!(error = %error, remedy = ?remedy, "token failed");
-            match remedy {
-                Remedy::NewSession => self.close_session(),
-                Remedy::NewLogin => {
-                    self.close_session();
-                    if let Some(login) = self.login.take() {
-                        self.shared.forget_login(login);
-                    }
-                }
-                Remedy::NewEpoch if self.shared.module.renew(self.epoch) => {}
-                Remedy::NewEpoch | Remedy::None => return Err(error),
+            if !self.apply(remedy) {
+                return Err(error);
             }
             weakest = remedy.stronger();
         }
     }
 
-    fn attempt<T>(&mut self, job: &mut impl FnMut(&Work<'_>) -> Result<T, HsmError>) -> Result<T, HsmError> {
+    /// Does what may help; false if it could not be done.
+    fn apply(&mut self, remedy: Remedy) -> bool {
+        match remedy {
+            Remedy::NewSession if !self.on_shared => {
+                self.close_session();
+                true
+            }
+            // The shared session ends with its login.
+            Remedy::NewSession | Remedy::NewLogin => {
+                self.close_session();
+                if let Some(login) = self.login.take() {
+                    self.shared.forget_login(login);
+                }
+                true
+            }
+            Remedy::NewEpoch => self.shared.module.renew(self.epoch),
+            Remedy::None => false,
+        }
+    }
+
+    fn attempt<T>(
+        &mut self,
+        access: Access,
+        job: &mut impl FnMut(&Work<'_>) -> Result<T, HsmError>,
+    ) -> Result<T, HsmError> {
         let shared = Arc::clone(&self.shared);
         self.epoch = shared.module.epoch();
         let entered = shared.module.enter()?;
         self.epoch = entered.epoch;
-        let login = shared.login_of(&entered)?;
-        self.login = Some(login);
-        if let Some((since, stale)) = self.session.take_if(|(since, _)| *since != login)
+        let current = shared.logged_in(&entered)?;
+        self.login = Some(current.login);
+        self.take_own(&entered, &current)?;
+        let (slot, login) = (current.slot, current.login);
+        let mut with = |session: &Session| job(&Work { entered: &entered, session, slot, login });
+        self.on_shared = access == Access::Writes || self.own.is_none();
+        match &self.own {
+            Some((_, own)) if access == Access::Reads => with(own),
+            _ => current.shared.with(entered.pkcs11, access == Access::Writes, with),
+        }
+    }
+
+    /// Makes sure that the worker's own session, if it can have one, is of the current login.
+    fn take_own(&mut self, entered: &Entered<'_>, current: &Current) -> Result<(), HsmError> {
+        if let Some((since, stale)) = self.own.take_if(|(since, _)| *since != current.login)
             && since.epoch == entered.epoch
         {
             close(stale);
         }
-        let session = match &mut self.session {
-            Some((_, session)) => session,
-            none => &none.insert((login, shared.open_session(&entered, false)?)).1,
-        };
-        job(&Work { entered: &entered, session, login })
+        let waits = self.exhausted_at.is_some_and(|at| at.elapsed() < OWN_SESSION_RETRY);
+        if self.own.is_some() || waits {
+            return Ok(());
+        }
+        let opened = open_own(entered.pkcs11, current.slot)?;
+        self.exhausted_at = opened.is_none().then(Instant::now);
+        self.own = opened.map(|Open { session, .. }| (current.login, session));
+        Ok(())
     }
 
     fn close_session(&mut self) {
-        if let Some((login, session)) = self.session.take() {
+        if let Some((login, session)) = self.own.take() {
             self.shared.close_in(login.epoch, session);
         }
     }

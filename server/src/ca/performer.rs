@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
-use ironroot_hsm::{Token, TokenKey};
+use ironroot_hsm::{KeyId, KeyName, Token, TokenKey};
 use tracing::{error, info};
 
 use super::bundle::TrustBundle;
@@ -72,7 +72,7 @@ impl Performer {
         for slot in SlotName::BOTH {
             // The key goes first: an old authority may lack its key, an empty slot may not have one.
             if *pruned.slot(slot) == Slot::Empty {
-                self.token.destroy(&self.key_id(slot)).await?;
+                self.token.destroy(self.key_name(slot)).await?;
             }
         }
         self.persist(pruned).await?;
@@ -83,12 +83,12 @@ impl Performer {
     async fn prepare(&mut self, slot: SlotName, now_unix: i64) -> Result<(), CaError> {
         let (id, label) = (self.key_id(slot), slot.key_label(&self.policy.trust_domain));
         // The journal says that whatever is there is nobody's: an old key, or one from before a crash.
-        self.token.destroy(&id).await?;
+        self.token.destroy(self.key_name(slot)).await?;
         let key = self.token.generate_p256(&id, &label).await?;
         let authority = issuer::certify(&key, &self.policy, now_unix).await?;
         let not_after = authority.not_after;
         self.persist(self.journal.clone().prepare(slot, authority)).await?;
-        info!(%slot, key_id = %id, not_after, "CA prepared and published");
+        info!(%slot, key_id = %key.id(), not_after, "CA prepared and published");
         Ok(())
     }
 
@@ -109,7 +109,7 @@ impl Performer {
         for slot in SlotName::BOTH {
             let id = self.key_id(slot);
             match self.journal.slot(slot) {
-                Slot::Empty if self.token.find(&id).await?.is_some() => {
+                Slot::Empty if self.token.find(self.key_name(slot)).await?.is_some() => {
                     return Err(CaError::KeyWithoutJournal { slot, id });
                 }
                 Slot::Old(authority) => drop(self.find_issuer(slot, authority).await?),
@@ -144,7 +144,7 @@ impl Performer {
 
     async fn find_issuer(&self, slot: SlotName, authority: &Authority) -> Result<Option<Issuer>, CaError> {
         let id = self.key_id(slot);
-        let Some(key) = self.token.find(&id).await? else { return Ok(None) };
+        let Some(key) = self.token.find(self.key_name(slot)).await? else { return Ok(None) };
         let certificate = Certificate::parse(&authority.certificate).map_err(super::JournalError::Certificate)?;
         if !certifies(&certificate, &key) {
             return Err(CaError::KeyMismatch { slot, id });
@@ -159,8 +159,13 @@ impl Performer {
         Ok(())
     }
 
-    fn key_id(&self, slot: SlotName) -> ironroot_hsm::KeyId {
+    fn key_id(&self, slot: SlotName) -> KeyId {
         slot.key_id(&self.policy.trust_domain)
+    }
+
+    /// With the label: a token that chooses CKA_IDs itself keeps the key under that.
+    fn key_name(&self, slot: SlotName) -> KeyName {
+        KeyName::new(self.key_id(slot), &slot.key_label(&self.policy.trust_domain))
     }
 }
 

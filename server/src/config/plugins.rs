@@ -8,7 +8,7 @@ use ironroot_api::settings::{Section, places};
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_hsm::TokenUri;
 
-use super::{Admission, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, Tpm2Config};
+use super::{Admission, LoginMode, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, Tpm2Config};
 
 /// Sessions opened on the token unless the file says otherwise.
 const DEFAULT_SESSIONS: usize = 4;
@@ -97,16 +97,20 @@ fn read_pkcs11(data: &Section<'_>) -> Option<Pkcs11Config> {
     if let Some(module) = &module_path {
         data.look("module_path", || places::shared_library(module));
     }
-    let pin = read_pin(data, token.as_ref());
-    if let Some(pin) = &pin {
-        let key = if matches!(pin, PinSource::File(_)) { "pin_file" } else { "pin_env" };
+    let login = read_login(data, token.as_ref());
+    if let Some(LoginMode::Pin(pin)) = &login {
+        let key = match pin {
+            PinSource::File(_) => "pin_file",
+            PinSource::Credential(_) => "pin_credential",
+            PinSource::Environment(_) => "pin_env",
+        };
         data.look(key, || pin.read().map(drop).map_err(|error| describe(&error)));
     }
     let sessions =
         data.integer("sessions", 1..=64).and_then(|count| usize::try_from(count).ok()).unwrap_or(DEFAULT_SESSIONS);
     data.refuse("pin", "a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file");
     data.finish();
-    Some(Pkcs11Config { module_path: module_path?, token: token?, pin: pin?, sessions })
+    Some(Pkcs11Config { module_path: module_path?, token: token?, login: login?, sessions })
 }
 
 fn read_token(data: &Section<'_>) -> Option<TokenUri> {
@@ -116,13 +120,44 @@ fn read_token(data: &Section<'_>) -> Option<TokenUri> {
     one_of(data, [("token_uri", uri), ("token_label", label), ("token_serial", serial)], "name the token with one of")
 }
 
-fn read_pin(data: &Section<'_>, token: Option<&TokenUri>) -> Option<PinSource> {
-    let file = data.path("pin_file").map(PinSource::File);
-    let environment = data.string("pin_env").map(PinSource::Environment);
-    if let Some(file) = token.and_then(TokenUri::pin_source).filter(|_| file.is_none() && environment.is_none()) {
-        return Some(PinSource::File(file.to_owned()));
+fn read_login(data: &Section<'_>, token: Option<&TokenUri>) -> Option<LoginMode> {
+    let known = |text: &str| match text {
+        "pin" | "pinpad" | "none" => Ok(text.to_owned()),
+        _ => Err("use pin (a PIN is sent), pinpad (the token asks for it itself) or none (the token needs no login)"),
+    };
+    let mode = data.parsed("login", known);
+    let pin = read_pin(data, token);
+    match (mode.as_deref(), pin) {
+        (None, _) if data.has("login") => None,
+        (None | Some("pin"), pin) => pin.unwrap_or_else(|| missing_pin(data)).map(LoginMode::Pin),
+        (Some(mode), Some(_)) => {
+            data.mistake("login", format!("{mode:?} sends no PIN: remove where it comes from, or use login = \"pin\""));
+            None
+        }
+        (Some("pinpad"), None) => Some(LoginMode::Pinpad),
+        (Some(_), None) => Some(LoginMode::None),
     }
-    one_of(data, [("pin_file", file), ("pin_env", environment)], "say where the PIN comes from with one of")
+}
+
+/// Where the PIN comes from; none if nothing is said of it, nothing in it if something wrong is.
+fn read_pin(data: &Section<'_>, token: Option<&TokenUri>) -> Option<Option<PinSource>> {
+    let choices = [
+        ("pin_file", data.path("pin_file").map(PinSource::File)),
+        ("pin_credential", data.string("pin_credential").map(PinSource::Credential)),
+        ("pin_env", data.string("pin_env").map(PinSource::Environment)),
+    ];
+    if choices.iter().any(|(key, _)| data.has(key)) {
+        return Some(one_of(data, choices, PIN_HINT));
+    }
+    let file = token.and_then(TokenUri::pin_source)?;
+    Some(Some(PinSource::File(file.to_owned())))
+}
+
+const PIN_HINT: &str = "say where the PIN comes from with one of";
+
+fn missing_pin(data: &Section<'_>) -> Option<PinSource> {
+    data.mistake("pin_file", format!("missing: {PIN_HINT} pin_file, pin_credential, pin_env"));
+    None
 }
 
 /// The one value that was given, or a mistake.
