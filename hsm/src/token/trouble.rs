@@ -10,10 +10,11 @@ use crate::error::Remedy;
 /// Longest pause between two epochs that are begun only because no key can be made: signing may be well all the time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often in a row generation failed, and when an epoch was last begun for it.
+/// How often in a row generation failed, and which epochs were begun for it.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     failures: u32,
+    epochs: u32,
     last_epoch: Option<Instant>,
 }
 
@@ -34,48 +35,66 @@ impl Trouble {
             2 => Remedy::NewLogin,
             _ => Remedy::NewEpoch,
         };
-        let remedy = asked.max(climbed);
-        if remedy != Remedy::NewEpoch {
-            return remedy;
-        }
         let since = self.last_epoch.map(|at| now.saturating_duration_since(at));
-        if since.is_some_and(|since| since < pause(self.failures)) {
-            return Remedy::NewSession;
+        match asked.max(climbed) {
+            Remedy::NewEpoch if since.is_some_and(|since| since < pause(self.epochs)) => Remedy::NewSession,
+            remedy => remedy,
         }
+    }
+
+    /// An epoch was begun for it.
+    pub(super) fn epoch_begun(&mut self, now: Instant) {
+        self.epochs = self.epochs.saturating_add(1);
         self.last_epoch = Some(now);
-        Remedy::NewEpoch
     }
 }
 
-/// 1 s, doubling with each failure.
-fn pause(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(2).min(16)).min(LONGEST_PAUSE)
+/// 1 s after the first epoch, then doubling.
+fn pause(epochs: u32) -> Duration {
+    Duration::from_secs(1 << epochs.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Fails at this second; what is done about it.
+    fn fail(trouble: &mut Trouble, start: Instant, second: u64, asked: Remedy) -> Remedy {
+        let now = start + Duration::from_secs(second);
+        let remedy = trouble.remedy(asked, now);
+        if remedy == Remedy::NewEpoch {
+            trouble.epoch_begun(now);
+        }
+        remedy
+    }
+
     #[test]
     fn remedies_are_climbed_from_try_to_try_and_epochs_have_a_pace() {
+        use Remedy::{NewEpoch, NewLogin, NewSession};
         let (start, mut trouble) = (Instant::now(), Trouble::default());
-        let mut at = |seconds, asked| trouble.remedy(asked, start + Duration::from_secs(seconds));
-        assert_eq!(at(0, Remedy::None), Remedy::None);
-        assert_eq!(at(0, Remedy::NewSession), Remedy::NewSession);
-        assert_eq!(at(2, Remedy::NewSession), Remedy::NewLogin);
-        assert_eq!(at(4, Remedy::NewSession), Remedy::NewEpoch);
-        // The fourth pause is 4 s.
-        assert_eq!(at(6, Remedy::NewEpoch), Remedy::NewSession);
-        assert_eq!(at(20, Remedy::NewEpoch), Remedy::NewEpoch);
+        for (second, asked, expected) in [
+            (0, Remedy::None, Remedy::None),
+            (0, NewSession, NewSession),
+            (2, NewSession, NewLogin),
+            (4, NewSession, NewEpoch),
+            (4, NewEpoch, NewSession),
+            (6, NewEpoch, NewEpoch),
+            (7, NewEpoch, NewSession),
+            (8, NewEpoch, NewEpoch),
+            (10, NewEpoch, NewSession),
+            (12, NewEpoch, NewEpoch),
+        ] {
+            assert_eq!(fail(&mut trouble, start, second, asked), expected, "at {second} s");
+        }
         trouble.is_over();
-        assert_eq!(trouble.remedy(Remedy::NewEpoch, start), Remedy::NewEpoch);
+        assert_eq!(fail(&mut trouble, start, 13, NewEpoch), NewEpoch);
     }
 
     #[test]
     fn a_token_that_never_makes_a_key_gets_an_epoch_a_minute() {
         let (start, mut trouble) = (Instant::now(), Trouble::default());
-        let tries = (0..3600).step_by(2).map(|s| trouble.remedy(Remedy::NewEpoch, start + Duration::from_secs(s)));
-        let epochs = tries.filter(|remedy| *remedy == Remedy::NewEpoch).count();
-        assert!((55..75).contains(&epochs), "{epochs} epochs in an hour");
+        let remedies = (0..3600).step_by(2).map(|second| fail(&mut trouble, start, second, Remedy::NewEpoch));
+        let epochs = remedies.filter(|remedy| *remedy == Remedy::NewEpoch).count();
+        assert!((60..70).contains(&epochs), "{epochs} epochs in an hour");
     }
 }

@@ -132,8 +132,13 @@ impl Worker {
         let mut looked = look(self);
         let remedy = self.shared.trouble().remedy(error.remedy(), Instant::now());
         debug!(error = %error, remedy = ?remedy, "key generation failed");
-        if remedy != Remedy::None && self.apply(remedy) && looked.is_err() {
-            looked = look(self);
+        if self.apply(remedy) {
+            if remedy == Remedy::NewEpoch {
+                self.shared.trouble().epoch_begun(Instant::now());
+            }
+            if looked.is_err() {
+                looked = look(self);
+            }
         }
         if let Err(error) = looked {
             warn!(key = %name, error = %error, "whether a failed generation left a key behind could not be seen");
