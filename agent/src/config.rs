@@ -12,6 +12,7 @@ use ironroot_api::logging::LogConfig;
 use ironroot_api::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::TpmAddress;
+use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
 use zeroize::Zeroizing;
 
 pub use ironroot_api::settings::{ConfigErrors, Override};
@@ -140,6 +141,12 @@ pub struct UnixAttestorConfig {
     pub discover_workload_path: bool,
     /// Executables above this many bytes get no hash; 0: no limit, below 0: never hash.
     pub workload_size_limit: i64,
+    /// Whether these two are told where users can forge them.
+    pub executable_selectors: ExecutableSelectors,
+    /// Whether they are told of processes in another mount namespace than the agent's.
+    pub executable_in_other_mounts: bool,
+    /// Who may write into a workload's connection.
+    pub connection_writer: ConnectionWriter,
 }
 
 impl AgentConfig {

@@ -3,7 +3,7 @@
 //! ```text
 //!  accept ─► admission (per user) ─► Caller { Peer, slot } ─► workload_api ─► attestation ─► Identities::for_selectors
 //! ```
-//! A connection ends when the process that opened it exits. One user's connections, streams and requests are bounded,
+//! A connection ends when the process that opened it exits, or when another process writes into it. One user's connections, streams and requests are bounded,
 //! so that it cannot shut out another's.
 
 mod admission;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, incoming};
-use ironroot_attest::workload::UnixAttestor;
+use ironroot_attest::workload::{ConnectionWriter, UnixAttestor};
 use thiserror::Error;
 use tokio::sync::watch;
 use tonic::transport::Server;
@@ -25,6 +25,7 @@ pub use admission::Limits;
 
 use crate::identities::Identities;
 use admission::Admission;
+use caller::Door;
 use workload_api::WorkloadApi;
 
 /// Every local user may connect: who gets what is decided by attestation.
@@ -50,6 +51,8 @@ pub struct WorkloadApiConfig {
     pub socket_path: PathBuf,
     /// Who asks?
     pub attestor: UnixAttestor,
+    /// Who may write into a connection.
+    pub connection_writer: ConnectionWriter,
     /// How much of the agent one user may occupy.
     pub limits: Limits,
 }
@@ -77,9 +80,11 @@ pub fn serve_workload_api(
     let listener = SocketListener::bind(&config.socket_path, WORKLOAD_SOCKET_MODE)?;
     admission::raise_descriptor_limit(&config.limits);
     let admission = Admission::new(config.limits);
+    let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
-    let api = WorkloadApi::new(config.attestor, admission.clone(), identities, now, stopping.clone());
-    let connections = incoming(listener, move |stream| caller::admit(&admission, stream));
+    let api = WorkloadApi::new(attestor.clone(), admission.clone(), identities, now, stopping.clone());
+    let door = Door { admission, attestor, writers: config.connection_writer };
+    let connections = incoming(listener, move |stream| caller::admit(&door, stream));
     let stopped = async move {
         shutdown.await;
         stop.send_replace(true);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::CertificateError;
 use ironroot_attest::SelectorSet;
-use ironroot_attest::workload::HashDemand;
+use ironroot_attest::workload::ExecutableDemand;
 use thiserror::Error;
 
 pub use bundle::Bundle;
@@ -70,7 +70,7 @@ pub struct Identities {
     /// `None`: still starting.
     bundle: Option<Bundle>,
     federated: BTreeMap<TrustDomain, Bundle>,
-    hash_demand: HashDemand,
+    executable_demand: ExecutableDemand,
 }
 
 impl Identities {
@@ -81,7 +81,7 @@ impl Identities {
             identities: Vec::new(),
             bundle: None,
             federated: BTreeMap::new(),
-            hash_demand: HashDemand::default(),
+            executable_demand: ExecutableDemand::default(),
         }
     }
 
@@ -103,8 +103,8 @@ impl Identities {
         }
         identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
         federated.remove(&trust_domain);
-        let hash_demand = HashDemand::of(identities.iter().map(|identity| identity.selectors()));
-        Ok(Self { trust_domain, identities, bundle: Some(bundle), federated, hash_demand })
+        let executable_demand = ExecutableDemand::of(identities.iter().map(|identity| identity.selectors()));
+        Ok(Self { trust_domain, identities, bundle: Some(bundle), federated, executable_demand })
     }
 
     /// The trust domain.
@@ -127,9 +127,9 @@ impl Identities {
         self.identities.iter()
     }
 
-    /// Whose executables must be hashed to tell what they may have.
-    pub fn hash_demand(&self) -> &HashDemand {
-        &self.hash_demand
+    /// Whose executables must be looked at to tell what they may have.
+    pub fn executable_demand(&self) -> &ExecutableDemand {
+        &self.executable_demand
     }
 
     /// What a workload with these selectors may have now, oldest entry first. Never anything expired.

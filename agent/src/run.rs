@@ -142,10 +142,17 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
     let attestor = UnixAttestorConfig {
         discover_workload_path: config.workload_attestor.discover_workload_path,
         workload_size_limit: config.workload_attestor.workload_size_limit,
+        executable_selectors: config.workload_attestor.executable_selectors,
+        executable_in_other_mounts: config.workload_attestor.executable_in_other_mounts,
     };
+    let attestor = UnixAttestor::new(attestor)?;
+    if let Some(warning) = attestor.warning() {
+        warn!("{warning}");
+    }
     Ok(WorkloadApiConfig {
         socket_path: config.socket_path.clone(),
-        attestor: UnixAttestor::new(attestor)?,
+        attestor,
+        connection_writer: config.workload_attestor.connection_writer,
         limits: Limits::default(),
     })
 }

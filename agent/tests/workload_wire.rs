@@ -138,16 +138,17 @@ async fn a_connection_ends_when_the_process_that_opened_it_exits_whoever_holds_i
     served.publish(vec![served.authority.issue("/web", 61001, 3600)]);
     let ours = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
     let theirs: OwnedFd = ours.try_clone().expect("the same socket");
-    let mut workload = served.start("connect-stdin", 61001, Stdio::from(theirs));
-    let mut output = tokio::fs::File::from_std(std::fs::File::from(workload.stdout()));
-    let mut said = Vec::new();
-    while !contains(&said, "TOLD connected") {
-        assert_ne!(patiently(output.read_buf(&mut said)).await.expect("reads"), 0, "it said {said:?}");
-    }
+    let says = request(&field(":authority", b"x"));
+    let mut workload = served.start_saying("connect-stdin", 61001, Stdio::from(theirs), &says);
     let ours = StdUnixStream::from(ours);
+    patiently(async {
+        while ours.peer_addr().is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     ours.set_nonblocking(true).expect("does not block");
     let mut ours = UnixStream::from_std(ours).expect("a stream");
-    ours.write_all(&request(&field(":authority", b"x"))).await.expect("writes");
     let data = answer(&mut ours).await.expect("not reset");
     assert!(contains(&data, "spiffe://td/web"), "the identity of the process that connected");
     workload.kill();

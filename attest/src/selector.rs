@@ -48,6 +48,11 @@ impl Selector {
         &self.kind
     }
 
+    /// Whether it is about the program that a unix process runs: `unix:path:…`, `unix:sha256:…`.
+    pub fn is_of_executable(&self) -> bool {
+        &*self.kind == "unix" && (self.value.starts_with("path:") || self.value.starts_with("sha256:"))
+    }
+
     /// The value, after the first colon.
     pub fn value(&self) -> &str {
         &self.value
@@ -84,6 +89,12 @@ impl SelectorSet {
     /// Whether every selector of `self` is in `other`. An entry applies to what has at least its selectors.
     pub fn is_subset_of(&self, other: &SelectorSet) -> bool {
         self.0.iter().all(|s| other.contains(s))
+    }
+
+    /// Whether nothing but a program is named, which any local user can run, or make a process look like: no user, no
+    /// group, no unit.
+    pub fn names_an_executable_only(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(Selector::is_of_executable)
     }
 
     /// Whether the set holds `selector`.
@@ -153,6 +164,21 @@ mod tests {
         assert!(matches!("unix:".parse::<Selector>(), Err(SelectorError::Value(_))));
         assert!(matches!("unix:a\nb".parse::<Selector>(), Err(SelectorError::Value(_))));
         assert!(matches!(Selector::new("a:b", "c"), Err(SelectorError::Type(_))));
+    }
+
+    #[test]
+    fn a_program_alone_names_nobody_and_a_user_or_unit_beside_it_does() {
+        for (texts, alone) in [
+            (&["unix:path:/a"][..], true),
+            (&["unix:sha256:00", "unix:path:/a"], true),
+            (&["unix:path:/a", "unix:uid:1"], false),
+            (&["unix:sha256:00", "systemd:id:a.service"], false),
+            (&["unix:pathological:1"], false),
+            (&["docker:path:/a"], false),
+            (&[], false),
+        ] {
+            assert_eq!(set(texts).names_an_executable_only(), alone, "{texts:?}");
+        }
     }
 
     #[test]

@@ -1,33 +1,43 @@
 //! Local unix processes: who is on the other end of this socket?
 //!
 //! ```text
-//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor::attest ─► SelectorSet
-//!                                                                 alive? · /proc/PID pinned · alive still?
+//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor ─► attest_user ─► SelectorSet
+//!     │                                                            alive? · /proc/PID pinned · alive still?
+//!     └────► Witnessed (who writes?) ─► SecondWrite ─────────────► attest ─► with path and hash, if an entry asks
 //! ```
 //! What holds: user and group are those of the process that connected; everything else was read from that very process
-//! while it lived. What cannot hold on Linux: that the process named is the one that reads the answer (a socket can be
-//! inherited), and, for `unix:path` and `unix:sha256`, that an interpreter runs the script one has in mind. So entries
-//! with these selectors need `unix:uid` beside them.
+//! while it lived, and it wrote what was read ([`Witnessed`]). What cannot hold on Linux: that it is the one that reads the
+//! answer (a socket can be inherited), and, for `unix:path` and `unix:sha256`, that no other code runs in that program
+//! (LD_PRELOAD, interpreters, [`ExecutableLink`]). So entries with these selectors name a user or a unit beside them.
 //!
 //! Everything here blocks (procfs, user database, hashing): call it under `spawn_blocking`, except [`Peer::of`].
 
 pub mod capabilities;
+mod demand;
 mod digests;
 mod executable;
-mod hash_demand;
+mod link;
 mod names;
+mod namespaces;
 mod peer;
 mod process;
 mod unix;
+mod witnessed;
+mod writer;
 
 use std::io;
 
 use nix::errno::Errno;
 use thiserror::Error;
 
-pub use hash_demand::HashDemand;
+pub use demand::ExecutableDemand;
+pub use executable::Withheld;
+pub use link::{ExecutableLink, ExecutableSelectors};
+pub use namespaces::Kind as NamespaceKind;
 pub use peer::Peer;
-pub use unix::{AttestorError, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig};
+pub use unix::{Attested, AttestorError, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig, WithheldSelector};
+pub use witnessed::{Report, SecondWrite, Silence, Voice, Witnessed};
+pub use writer::{ConnectionWriter, MAX_QUEUED_BYTES, WriterRefusal};
 
 /// Most supplementary groups looked at. The kernel allows 65,536, each of which would cost a lookup.
 pub const MAX_SUPPLEMENTARY_GROUPS: usize = 1024;

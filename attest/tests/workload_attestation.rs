@@ -7,11 +7,11 @@ mod actor;
 use std::fs;
 use std::os::unix::net::UnixStream;
 
-use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody};
+use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody, hear};
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::{
-    DEFAULT_SIZE_LIMIT, HashDemand, Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal,
+    DEFAULT_SIZE_LIMIT, ExecutableDemand, Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal,
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -26,7 +26,7 @@ fn attestor(config: UnixAttestorConfig) -> UnixAttestor {
 }
 
 fn attest(config: UnixAttestorConfig, stream: &UnixStream) -> Result<SelectorSet, WorkloadRefusal> {
-    attestor(config).attest(&Peer::of(stream).expect("a peer"), &hash_of_anybody())
+    hear(stream)?.attested(&attestor(config), &hash_of_anybody()).map(|attested| attested.selectors)
 }
 
 fn texts(selectors: &SelectorSet) -> Vec<String> {
@@ -77,7 +77,7 @@ fn nothing_is_hashed_unless_an_entry_with_this_users_other_selectors_asks_for_it
     let lab = Lab::new();
     let _workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
     let stream = lab.accept();
-    let peer = Peer::of(&stream).expect("a peer");
+    let heard = hear(&stream).expect("a peer");
     let entry = |texts: &[&str]| -> SelectorSet { texts.iter().map(|text| text.parse().expect("legal")).collect() };
     let path = format!("unix:path:{}", lab.program().display());
     for (entries, hashed) in [
@@ -86,8 +86,8 @@ fn nothing_is_hashed_unless_an_entry_with_this_users_other_selectors_asks_for_it
         (vec![entry(&["unix:uid:61001", "unix:sha256:00"])], true),
         (vec![entry(&["unix:uid:61001", "unix:sha256:00", &path])], true),
     ] {
-        let found = attestor(DISCOVER).attest(&peer, &HashDemand::of(&entries)).expect("attests");
-        let has = texts(&found).iter().any(|text| text.starts_with("unix:sha256:"));
+        let found = heard.attested(&attestor(DISCOVER), &ExecutableDemand::of(&entries)).expect("attests");
+        let has = texts(&found.selectors).iter().any(|text| text.starts_with("unix:sha256:"));
         assert_eq!(has, hashed, "{entries:?}");
     }
 }
@@ -102,12 +102,12 @@ fn a_sparse_program_of_forty_gigabytes_costs_one_hash_at_most_however_often_it_a
     fs::File::options().write(true).open(lab.program()).and_then(|file| file.set_len(40 << 30)).expect("sparse");
     let _workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
     let stream = lab.accept();
-    let peer = Peer::of(&stream).expect("a peer");
+    let heard = hear(&stream).expect("a peer");
     // The longest that one hash may take is 4 s.
     for (workload_size_limit, most_seconds) in [(DEFAULT_SIZE_LIMIT, 1), (0, 6)] {
         let (attestor, before) = (attestor(UnixAttestorConfig { workload_size_limit, ..DISCOVER }), cpu_seconds());
         for _ in 0..500 {
-            let found = texts(&attestor.attest(&peer, &hash_of_anybody()).expect("attests"));
+            let found = texts(&heard.attested(&attestor, &hash_of_anybody()).expect("attests").selectors);
             assert!(!found.iter().any(|text| text.starts_with("unix:sha256:")));
         }
         let spent = cpu_seconds() - before;

@@ -9,18 +9,22 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody, within_patience};
+use actor::{DISCOVER, Heard, Lab, STRANGER, hash_of_anybody, hear, within_patience};
 use aws_lc_rs::digest::{SHA256, digest};
-use ironroot_attest::workload::{Peer, UnixAttestor, WorkloadRefusal};
+use ironroot_attest::workload::{Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal};
 
 #[test]
 fn acts_as_a_process() {
     actor::act();
 }
 
-fn attest(peer: &Peer) -> Result<Vec<String>, WorkloadRefusal> {
-    let attestor = UnixAttestor::new(DISCOVER).expect("our own /proc");
-    attestor.attest(peer, &hash_of_anybody()).map(|selectors| selectors.iter().map(ToString::to_string).collect())
+fn attestor(config: UnixAttestorConfig) -> UnixAttestor {
+    UnixAttestor::new(config).expect("our own /proc")
+}
+
+fn attest(heard: &Heard) -> Result<Vec<String>, WorkloadRefusal> {
+    let attested = heard.attested(&attestor(DISCOVER), &hash_of_anybody())?;
+    Ok(attested.selectors.iter().map(ToString::to_string).collect())
 }
 
 fn sha256(path: &Path) -> String {
@@ -56,7 +60,10 @@ fn refuses_a_process_that_took_over_the_pid_of_the_one_that_connected() {
     assert!(matches!(Peer::of(&stream), Err(WorkloadRefusal::Exited { .. })), "accepted after the takeover");
     if let Ok(peer) = accepted_early {
         assert!(!peer.still_alive());
-        assert!(matches!(attest(&peer), Err(WorkloadRefusal::Exited { .. })), "accepted before the takeover");
+        assert!(
+            matches!(attestor(DISCOVER).attest_user(&peer), Err(WorkloadRefusal::Exited { .. })),
+            "accepted before the takeover"
+        );
     }
     successor.kill().and_then(|()| successor.wait()).expect("ends");
 }
@@ -66,13 +73,13 @@ fn refuses_a_process_that_has_exited_even_while_it_is_a_zombie() {
     let lab = Lab::new();
     let mut workload = lab.start(&lab.program(), "connect");
     let stream = lab.accept();
-    let peer = Peer::of(&stream).expect("a peer");
-    assert!(attest(&peer).is_ok());
+    let heard = hear(&stream).expect("a peer");
+    assert!(attest(&heard).is_ok());
     workload.kill();
-    within_patience("it lives on", || (!peer.still_alive()).then_some(()));
-    assert!(matches!(attest(&peer), Err(WorkloadRefusal::Exited { .. })));
+    within_patience("it lives on", || (!heard.peer.still_alive()).then_some(()));
+    assert!(matches!(attest(&heard), Err(WorkloadRefusal::Exited { .. })));
     workload.reap();
-    assert!(matches!(attest(&peer), Err(WorkloadRefusal::Exited { .. })));
+    assert!(matches!(attest(&heard), Err(WorkloadRefusal::Exited { .. })));
 }
 
 #[test]
@@ -82,10 +89,14 @@ fn a_path_forged_with_a_mount_namespace_is_no_selector() {
         "exec unshare -m sh -c 'mount --bind \"$0\" /usr/bin/sleep && exec /usr/bin/sleep \"$@\"' \"$0\" \"$@\"";
     let _workload = lab.start_in(forge, "connect");
     let stream = lab.accept();
-    let peer = Peer::of(&stream).expect("a peer");
-    let shown = fs::read_link(format!("/proc/{}/exe", peer.pid())).expect("reads");
+    let heard = hear(&stream).expect("a peer");
+    let shown = fs::read_link(format!("/proc/{}/exe", heard.peer.pid())).expect("reads");
     assert_eq!(shown, Path::new("/usr/bin/sleep"), "the forgery as such works");
-    let found = attest(&peer).expect("attests");
+    let found = attest(&heard).expect("attests");
+    assert!(!has(&found, "unix:path:") && !has(&found, "unix:sha256:"), "{found:?}");
+    let elsewhere = UnixAttestorConfig { executable_in_other_mounts: true, ..DISCOVER };
+    let found = heard.attested(&attestor(elsewhere), &hash_of_anybody()).expect("attests").selectors;
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert!(!has(&found, "unix:path:"), "{found:?}");
     assert!(found.contains(&format!("unix:sha256:{}", sha256(&lab.program()))), "the hash is of what runs: {found:?}");
 }
@@ -95,7 +106,7 @@ fn a_program_that_lives_in_memory_only_has_no_path() {
     let lab = Lab::new();
     let _workload = lab.start(&lab.program(), "connect-from-memory");
     let stream = lab.accept();
-    let found = attest(&Peer::of(&stream).expect("a peer")).expect("attests");
+    let found = attest(&hear(&stream).expect("a peer")).expect("attests");
     assert!(!has(&found, "unix:path:"), "{found:?}");
     assert!(found.contains(&format!("unix:sha256:{}", sha256(&lab.program()))));
 }
@@ -106,15 +117,14 @@ fn a_deleted_program_has_no_path_even_if_a_file_bears_the_name_it_shows() {
     let hash = sha256(&lab.program());
     let _workload = lab.start(&lab.program(), "connect");
     let stream = lab.accept();
-    let peer = Peer::of(&stream).expect("a peer");
+    let heard = hear(&stream).expect("a peer");
     fs::rename(lab.program(), lab.path("kept")).expect("renames");
     fs::copy(lab.path("kept"), lab.path("workload (deleted)")).expect("copies");
-    assert!(has(&attest(&peer).expect("attests"), "unix:path:"), "renamed: it has another name now");
     fs::remove_file(lab.path("kept")).expect("deletes");
     fs::rename(lab.path("workload (deleted)"), lab.path("kept (deleted)")).expect("renames");
-    let shown = fs::read_link(format!("/proc/{}/exe", peer.pid())).expect("reads");
+    let shown = fs::read_link(format!("/proc/{}/exe", heard.peer.pid())).expect("reads");
     assert_eq!(shown, lab.path("kept (deleted)"), "the forgery as such works");
-    let found = attest(&peer).expect("attests");
+    let found = attest(&heard).expect("attests");
     assert!(!has(&found, "unix:path:") && found.contains(&format!("unix:sha256:{hash}")), "{found:?}");
 }
 
@@ -123,12 +133,12 @@ fn a_process_that_connects_and_then_becomes_another_program_has_neither_path_nor
     let lab = Lab::new();
     let _workload = lab.start(&lab.program(), "connect-then-exec /usr/bin/sleep");
     let mut stream = lab.accept();
-    let peer = Peer::of(&stream).expect("a peer");
-    assert!(has(&attest(&peer).expect("attests"), "unix:path:"));
+    let heard = hear(&stream).expect("a peer");
+    assert!(has(&attest(&heard).expect("attests"), "unix:path:"));
     stream.write_all(b"!").expect("tells it to go on");
-    let exe = format!("/proc/{}/exe", peer.pid());
+    let exe = format!("/proc/{}/exe", heard.peer.pid());
     within_patience("it did not exec", || fs::read_link(&exe).ok().filter(|exe| exe.ends_with("sleep")));
-    let found = attest(&peer).expect("its user still is who it is");
+    let found = attest(&heard).expect("its user still is who it is");
     assert!(!has(&found, "unix:path:") && !has(&found, "unix:sha256:") && has(&found, "unix:uid:0"), "{found:?}");
 }
 
@@ -138,7 +148,7 @@ fn refuses_a_process_that_changed_its_user_after_it_connected() {
     let _workload = lab.start(&lab.program(), &format!("connect-then-become {STRANGER} {STRANGER}"));
     let stream = lab.accept();
     let peer = Peer::of(&stream).expect("a peer");
-    let refusal = within_patience("still root", || attest(&peer).err());
+    let refusal = within_patience("still root", || attestor(DISCOVER).attest_user(&peer).err());
     assert!(
         matches!(refusal, WorkloadRefusal::CredentialsChanged { old_uid: 0, .. }),
         "between setgid and setuid, or after both: {refusal}"

@@ -130,6 +130,9 @@ fn read_workload_attestor(plugins: &Section<'_>) -> Option<UnixAttestorConfig> {
                     .data
                     .integer("workload_size_limit", i64::MIN..=i64::MAX)
                     .unwrap_or(DEFAULT_SIZE_LIMIT),
+                executable_selectors: plugin.data.parsed("executable_selectors", str::parse).unwrap_or_default(),
+                executable_in_other_mounts: plugin.data.boolean("executable_in_other_mounts").unwrap_or(false),
+                connection_writer: plugin.data.parsed("connection_writer", str::parse).unwrap_or_default(),
             });
             plugin.data.finish();
         } else {

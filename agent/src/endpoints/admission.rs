@@ -11,8 +11,8 @@ use tracing::warn;
 
 /// Descriptors the agent keeps for itself: files, server channel, TPM.
 const RESERVED_DESCRIPTORS: u64 = 64;
-/// Descriptors of one connection: the socket and its peer's pidfd.
-const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// Descriptors of one connection: the socket, its peer's pidfd, its peer's executable.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 /// One user's refusals are logged at most this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Users remembered before those that left are forgotten.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ironroot_api::unix_socket::{PeerCredentials, UnixConnection};
-use ironroot_attest::workload::{Peer, WorkloadRefusal};
+use ironroot_attest::workload::{ConnectionWriter, Peer, Report, UnixAttestor, Voice, Witnessed, WorkloadRefusal};
 use tokio::net::UnixStream;
 use tracing::{error, warn};
 
@@ -14,19 +14,34 @@ use super::admission::{Admission, Kind, Slot};
 /// Who is asking. Handlers find it among the request's extensions.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
-    peer: Result<Peer, Arc<WorkloadRefusal>>,
+    known: Result<Known, Arc<WorkloadRefusal>>,
     _connection: Arc<Slot>,
+}
+
+/// A process that connected, and the connection's ear for it.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub peer: Peer,
+    pub voice: Voice,
 }
 
 impl Caller {
     /// Its process, or why that cannot be told.
-    pub fn peer(&self) -> Result<&Peer, &WorkloadRefusal> {
-        self.peer.as_ref().map_err(Arc::as_ref)
+    pub fn known(&self) -> Result<&Known, &WorkloadRefusal> {
+        self.known.as_ref().map_err(Arc::as_ref)
     }
 }
 
+/// What a connection must pass.
+pub(super) struct Door {
+    pub admission: Admission,
+    pub attestor: Arc<UnixAttestor>,
+    pub writers: ConnectionWriter,
+}
+
 /// Takes in a new connection, or drops it, which a gRPC client sees as `Unavailable`.
-pub(super) fn admit(admission: &Admission, stream: UnixStream) -> Option<UnixConnection<Caller>> {
+pub(super) fn admit(door: &Door, stream: UnixStream) -> Option<UnixConnection<Caller, Witnessed>> {
+    let Door { admission, attestor, writers } = door;
     let now = Instant::now();
     let uid = match PeerCredentials::of(&stream) {
         Ok(peer) => peer.uid,
@@ -48,7 +63,7 @@ pub(super) fn admit(admission: &Admission, stream: UnixStream) -> Option<UnixCon
         refused("too many connections are open", None);
         return None;
     };
-    let peer = match Peer::of(&stream) {
+    let peer = match attestor.peer(&stream) {
         Err(error @ (WorkloadRefusal::Exited { .. } | WorkloadRefusal::Credentials(_))) => {
             refused("its process cannot be told", Some(&error));
             return None;
@@ -57,8 +72,27 @@ pub(super) fn admit(admission: &Admission, stream: UnixStream) -> Option<UnixCon
         other => other.map_err(Arc::new),
     };
     let exit = peer.as_ref().ok().and_then(Peer::exit_event);
-    let connection = UnixConnection::new(stream, Caller { peer, _connection: Arc::new(slot) });
+    let (stream, known) = match peer {
+        Err(refusal) => (Witnessed::of_nobody(stream), Err(refusal)),
+        Ok(peer) => match Witnessed::begin(stream, peer.clone(), *writers, reporter(admission.clone(), uid)) {
+            Ok((stream, voice)) => (stream, Ok(Known { peer, voice })),
+            Err(refusal) => {
+                refused("what waited in it is not taken", Some(&refusal));
+                return None;
+            }
+        },
+    };
+    let connection = UnixConnection::new(stream, Caller { known, _connection: Arc::new(slot) });
     let Some(exit) = exit else { return Some(connection) };
     let ending = connection.ending_with(exit);
     ending.inspect_err(|error| error!(error = error as &dyn Error, "cannot watch for the exit of a caller")).ok()
+}
+
+/// Says why a connection of `uid` ends, once in a while.
+fn reporter(admission: Admission, uid: u32) -> Report {
+    Arc::new(move |refusal| {
+        if admission.should_log(uid, Instant::now()) {
+            warn!(uid, reason = refusal as &dyn Error, "ended a connection to the Workload API");
+        }
+    })
 }

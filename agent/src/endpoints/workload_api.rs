@@ -14,14 +14,14 @@ use futures_util::Stream;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse};
 use ironroot_attest::SelectorSet;
-use ironroot_attest::workload::{HashDemand, Peer, UnixAttestor, WorkloadRefusal};
+use ironroot_attest::workload::{ExecutableDemand, Peer, UnixAttestor, WithheldSelector, WorkloadRefusal};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::NowUnix;
 use super::admission::{Admission, Kind, Slot};
-use super::caller::Caller;
+use super::caller::{Caller, Known};
 use crate::identities::Identities;
 use subscription::{Message, Subscription};
 
@@ -29,6 +29,9 @@ use subscription::{Message, Subscription};
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a caller may take to write again after it was accepted, where an entry asks for its executable. HTTP/2 clients
+/// do at once, with the acknowledgement of our SETTINGS; who does not keeps what its user gives it.
+const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A message stream to a workload.
 type MessageStream<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
@@ -48,35 +51,35 @@ struct Shared {
 /// What is known about a caller.
 struct Attested {
     selectors: SelectorSet,
-    /// Which entries' wish for a hash was heard.
-    demand: HashDemand,
+    /// Which entries' questions about its executable were heard.
+    demand: ExecutableDemand,
 }
 
 impl Attested {
     /// Whether nothing more must be known to tell what of `identities` is the caller's.
     fn suffices_for(&self, identities: &Identities) -> bool {
-        let demand = identities.hash_demand();
+        let demand = identities.executable_demand();
         *demand == self.demand || !demand.concerns(&self.selectors)
     }
 }
 
 impl WorkloadApi {
     pub fn new(
-        attestor: UnixAttestor,
+        attestor: Arc<UnixAttestor>,
         admission: Admission,
         identities: watch::Receiver<Arc<Identities>>,
         now: NowUnix,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self(Arc::new(Shared { attestor: Arc::new(attestor), admission, identities, now, stopping }))
+        Self(Arc::new(Shared { attestor, admission, identities, now, stopping }))
     }
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {
         let caller = caller(request)?;
-        let peer = caller.peer().map_err(attestation_failed)?.clone();
-        let slot = self.stream_slot(&peer)?;
-        let attested = self.attest(&peer).await?;
-        Subscription::begin(self.clone(), peer, attested, slot).await
+        let caller = caller.known().map_err(attestation_failed)?.clone();
+        let slot = self.stream_slot(&caller.peer)?;
+        let attested = self.attest(&caller).await?;
+        Subscription::begin(self.clone(), caller, attested, slot).await
     }
 
     fn stream_slot(&self, peer: &Peer) -> Result<Slot, Status> {
@@ -88,25 +91,65 @@ impl WorkloadApi {
         slot.ok_or_else(|| Status::resource_exhausted("too many open streams of this user"))
     }
 
-    /// Finds out who `peer` is now, off the runtime's threads.
-    async fn attest(&self, peer: &Peer) -> Result<Attested, Status> {
+    /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has written again.
+    async fn attest(&self, caller: &Known) -> Result<Attested, Status> {
+        let (peer, attestor) = (&caller.peer, &self.0.attestor);
+        let demand = self.0.identities.borrow().executable_demand().clone();
+        let selectors = self.in_turn(peer, |attestor, peer| attestor.attest_user(peer)).await?;
+        if !attestor.looks_at_executables() || !demand.concerns(&selectors) {
+            return Ok(Attested { selectors, demand });
+        }
+        let heard = caller.voice.second_write(SECOND_WRITE_PATIENCE).await;
+        let heeded = demand.clone();
+        let attested = self.in_turn(peer, move |attestor, peer| attestor.attest(peer, &heeded, heard)).await?;
+        self.report(peer, &attested);
+        Ok(Attested { selectors: attested.selectors, demand })
+    }
+
+    /// Does a piece of an attestation off the runtime's threads, when it is its user's turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        peer: &Peer,
+        work: impl FnOnce(&UnixAttestor, &Peer) -> Result<T, WorkloadRefusal> + Send + 'static,
+    ) -> Result<T, Status> {
         let turns = self.0.admission.attestations(peer.uid(), Instant::now());
         let Ok(Ok(turn)) = tokio::time::timeout(ATTESTATION_DEADLINE, turns.acquire_owned()).await else {
             return Err(Status::unavailable("too many attestations of this user are in progress"));
         };
         let (attestor, caller) = (self.0.attestor.clone(), peer.clone());
-        let demand = self.0.identities.borrow().hash_demand().clone();
         let job = tokio::task::spawn_blocking(move || {
-            let attested = attestor.attest(&caller, &demand).map(|selectors| Attested { selectors, demand });
+            let done = work(&attestor, &caller);
             // Held until the thread is really free, also when nobody waits any more.
             drop(turn);
-            attested
+            done
         });
         match tokio::time::timeout(ATTESTATION_DEADLINE, job).await {
-            Ok(Ok(Ok(attested))) => Ok(attested),
+            Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(refusal))) => Err(self.refused(peer, &refusal)),
             Ok(Err(_)) => Err(Status::unavailable("workload attestation failed")),
             Err(_) => Err(Status::unavailable("workload attestation takes too long")),
+        }
+    }
+
+    /// Says, once in a while, what an entry asked for and could not be told, and what is told of an earlier proof.
+    fn report(&self, peer: &Peer, attested: &ironroot_attest::workload::Attested) {
+        let (pid, uid) = (peer.pid(), peer.uid());
+        if attested.withheld.is_empty() && attested.replaced_on_disk.is_none() {
+            return;
+        }
+        if !self.0.admission.should_log(uid, Instant::now()) {
+            return;
+        }
+        for WithheldSelector { selector, why } in &attested.withheld {
+            info!(pid, uid, selector, reason = why as &dyn Error, "withheld a selector");
+        }
+        if let Some(path) = &attested.replaced_on_disk {
+            warn!(
+                pid,
+                uid,
+                %path,
+                "the executable was replaced on disk: this connection keeps the selector, a new one would not get it; restart the workload"
+            );
         }
     }
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
 use ironroot_api::unix_socket::connect;
-use ironroot_attest::workload::{DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig};
+use ironroot_attest::workload::{ConnectionWriter, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
@@ -33,6 +33,7 @@ use tower::service_fn;
 use zeroize::Zeroizing;
 
 const ROLE: &str = "IRONROOT_WORKLOAD_ROLE";
+const SAYS: &str = "IRONROOT_WORKLOAD_SAYS";
 const SOCKET: &str = "IRONROOT_WORKLOAD_SOCKET";
 /// The test that every file with actors has, and that only does something in an actor.
 const ENTRANCE: &str = "acts_as_a_workload";
@@ -112,13 +113,19 @@ pub struct Served {
 
 impl Served {
     pub fn new(limits: Limits) -> Self {
+        Self::with(|config| config.limits = limits)
+    }
+
+    /// Of the usual kind, but for what `change` does.
+    pub fn with(change: impl FnOnce(&mut WorkloadApiConfig)) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "these tests run workloads of several users: run them as root");
         let directory = tempfile::tempdir().expect("a directory");
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("opens it to all");
         let (publisher, identities) = watch::channel(Arc::new(Identities::starting(td("td"))));
         let clock = Arc::new(AtomicI64::new(NOW));
         let (stop, stopped) = oneshot::channel();
-        let config = config(directory.path().join("api.sock"), limits);
+        let mut config = config(directory.path().join("api.sock"), Limits::default());
+        change(&mut config);
         let now = clock.clone();
         let now = Arc::new(move || now.load(Ordering::Relaxed));
         let serving = serve_workload_api(config, identities, now, async { drop(stopped.await) }).expect("binds");
@@ -172,8 +179,17 @@ impl Served {
 
     /// Starts this binary in `role` as `uid`.
     pub fn start(&self, role: &str, uid: u32, stdin: Stdio) -> Workload {
+        self.start_saying(role, uid, stdin, &[])
+    }
+
+    /// The same, with something to say.
+    pub fn start_saying(&self, role: &str, uid: u32, stdin: Stdio, says: &[u8]) -> Workload {
         let mut command = Command::new(self.program());
-        command.args(["--exact", ENTRANCE, "--nocapture"]).env(ROLE, role).env(SOCKET, self.socket());
+        command
+            .env(SAYS, hex(says))
+            .args(["--exact", ENTRANCE, "--nocapture"])
+            .env(ROLE, role)
+            .env(SOCKET, self.socket());
         Workload(command.uid(uid).gid(uid).stdin(stdin).stdout(Stdio::piped()).spawn().expect("starts"))
     }
 
@@ -206,9 +222,13 @@ impl Served {
 }
 
 pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
-    let discover = UnixAttestorConfig { discover_workload_path: true, workload_size_limit: DEFAULT_SIZE_LIMIT };
+    let discover = UnixAttestorConfig {
+        discover_workload_path: true,
+        workload_size_limit: DEFAULT_SIZE_LIMIT,
+        ..UnixAttestorConfig::default()
+    };
     let attestor = UnixAttestor::new(discover).expect("our own /proc");
-    WorkloadApiConfig { socket_path, attestor, limits }
+    WorkloadApiConfig { socket_path, attestor, connection_writer: ConnectionWriter::Peer, limits }
 }
 
 /// A request with the security header.
@@ -236,6 +256,16 @@ pub async fn patiently<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
 }
 
+/// Text for an actor's environment.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let pairs = (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16));
+    pairs.collect::<Result<_, _>>().expect("hex")
+}
+
 /// Plays the role this process was started for, if any.
 pub fn act() {
     let Ok(role) = std::env::var(ROLE) else { return };
@@ -246,8 +276,15 @@ pub fn act() {
             // The socket is the test's; that it was this process that connected is what the kernel records.
             let address = nix::sys::socket::UnixAddr::new(&socket).expect("fits");
             nix::sys::socket::connect(0, &address).expect("connects");
-            println!("\nTOLD connected");
-            // Reads nothing: what comes back is the test's to read.
+            // Only this process may write. It reads nothing: what comes back is the test's to read.
+            let said = unhex(&std::env::var(SAYS).expect("something to say"));
+            std::io::stdin()
+                .as_fd()
+                .try_clone_to_owned()
+                .map(std::fs::File::from)
+                .expect("the socket")
+                .write_all(&said)
+                .expect("writes");
             std::thread::sleep(PATIENCE);
         }
         "serve" => serve(socket),
@@ -284,11 +321,6 @@ pub struct Workload(Child);
 impl Workload {
     pub fn kill(&mut self) {
         self.0.kill().and_then(|()| self.0.wait()).expect("ends");
-    }
-
-    /// The pipe that it writes to.
-    pub fn stdout(&mut self) -> OwnedFd {
-        self.0.stdout.take().expect("piped").into()
     }
 
     fn output(mut self) -> String {

@@ -34,16 +34,18 @@ impl PeerCredentials {
 }
 
 /// A connection that tolerates any client's `:authority`. Handlers find `info` among the request's extensions.
+///
+/// `S` is how it is read: plainly, or with an eye on who writes.
 #[derive(Debug)]
-pub struct UnixConnection<I> {
-    io: Tolerant<UnixStream>,
+pub struct UnixConnection<I, S = UnixStream> {
+    io: Tolerant<S>,
     info: I,
     until: Option<AsyncFd<Arc<OwnedFd>>>,
 }
 
-impl<I> UnixConnection<I> {
-    /// Wraps a connection of which nothing has been read.
-    pub fn new(stream: UnixStream, info: I) -> Self {
+impl<I, S> UnixConnection<I, S> {
+    /// Wraps a connection of which HTTP/2 has read nothing.
+    pub fn new(stream: S, info: I) -> Self {
         Self { io: Tolerant::new(stream), info, until: None }
     }
 
@@ -63,7 +65,7 @@ impl<I> UnixConnection<I> {
     }
 }
 
-impl<I: Clone + Send + Sync + 'static> Connected for UnixConnection<I> {
+impl<I: Clone + Send + Sync + 'static, S> Connected for UnixConnection<I, S> {
     type ConnectInfo = I;
 
     fn connect_info(&self) -> I {
@@ -71,7 +73,7 @@ impl<I: Clone + Send + Sync + 'static> Connected for UnixConnection<I> {
     }
 }
 
-impl<I: Unpin> AsyncRead for UnixConnection<I> {
+impl<I: Unpin, S: AsyncRead + Unpin> AsyncRead for UnixConnection<I, S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_end(cx)?;
@@ -79,7 +81,7 @@ impl<I: Unpin> AsyncRead for UnixConnection<I> {
     }
 }
 
-impl<I: Unpin> AsyncWrite for UnixConnection<I> {
+impl<I: Unpin, S: AsyncWrite + Unpin> AsyncWrite for UnixConnection<I, S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_end(cx)?;

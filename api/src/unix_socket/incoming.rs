@@ -16,9 +16,12 @@ use super::{PeerCredentials, SocketListener, UnixConnection};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts for ever; `admit` decides about each connection at once and drops what it refuses (having said why).
-pub fn incoming<I, A>(listener: SocketListener, admit: A) -> impl Stream<Item = Result<UnixConnection<I>, Infallible>>
+pub fn incoming<I, S, A>(
+    listener: SocketListener,
+    admit: A,
+) -> impl Stream<Item = Result<UnixConnection<I, S>, Infallible>>
 where
-    A: FnMut(UnixStream) -> Option<UnixConnection<I>>,
+    A: FnMut(UnixStream) -> Option<UnixConnection<I, S>>,
 {
     futures_util::stream::unfold((listener, admit), |(listener, mut admit)| async move {
         loop {

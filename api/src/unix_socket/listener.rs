@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
@@ -128,6 +128,8 @@ fn probe(path: &Path) -> nix::Result<()> {
 
 fn bind(path: &Path) -> io::Result<StdUnixListener> {
     let socket = unbound()?;
+    // Every read of an accepted connection can then ask who wrote, from the first byte on: connections inherit it.
+    setsockopt(&socket, sockopt::PassCred, &true)?;
     // The file is born with these bits, so nobody else can connect before its mode is set.
     fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
     socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::WorkloadRefusal;
-use super::executable::FileId;
+use super::executable::Noted;
 use super::process::Process;
 
 /// Who connected, as the kernel recorded it at `connect`, and what ran there when we accepted.
@@ -21,7 +21,7 @@ struct Facts {
     uid: u32,
     gid: u32,
     anchor: Anchor,
-    executable: Option<FileId>,
+    executable: Option<Noted>,
 }
 
 /// What ties us to that very process.
@@ -37,6 +37,15 @@ enum Anchor {
 impl Peer {
     /// Asks the kernel who is on the other end of `stream`, which has just been accepted. Does not block.
     pub fn of(stream: &impl AsFd) -> Result<Self, WorkloadRefusal> {
+        Self::noting(stream, |_| None)
+    }
+
+    /// The same, and notes what the process runs now. Holds one more descriptor.
+    pub fn with_executable(stream: &impl AsFd) -> Result<Self, WorkloadRefusal> {
+        Self::noting(stream, Noted::of)
+    }
+
+    fn noting(stream: &impl AsFd, note: fn(&Process) -> Option<Noted>) -> Result<Self, WorkloadRefusal> {
         let credentials = getsockopt(stream, sockopt::PeerCredentials).map_err(WorkloadRefusal::Credentials)?;
         let (pid, uid, gid) = (credentials.pid(), credentials.uid(), credentials.gid());
         if pid == 0 {
@@ -49,7 +58,7 @@ impl Peer {
             Err(Errno::ESRCH | Errno::EINVAL) => return Err(WorkloadRefusal::Exited { pid }),
             Err(errno) => return Err(WorkloadRefusal::Credentials(errno)),
         };
-        let executable = Process::open(pid).ok().and_then(|process| FileId::running(&process));
+        let executable = Process::open(pid).ok().and_then(|process| note(&process));
         let peer = Self(Arc::new(Facts { pid, uid, gid, anchor, executable }));
         if peer.still_alive() { Ok(peer) } else { Err(WorkloadRefusal::Exited { pid }) }
     }
@@ -89,9 +98,9 @@ impl Peer {
         }
     }
 
-    /// What the process ran at accept; `None` if we were not allowed to see.
-    pub(super) fn executable(&self) -> Option<FileId> {
-        self.0.executable
+    /// What the process ran at accept; `None` if we did not look or were not allowed to see.
+    pub(super) fn executable(&self) -> Option<&Noted> {
+        self.0.executable.as_ref()
     }
 
     /// Opens /proc/PID, certainly the directory of the process that connected.

@@ -1,17 +1,21 @@
 //! The selectors of a unix process, in the names of SPIRE's `unix` attestor.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::unistd::getpid;
 use procfs::process::Status;
 use thiserror::Error;
-use tracing::{debug, info};
 
+use super::demand::ExecutableDemand;
 use super::digests::Digests;
-use super::executable::{Executable, Withheld};
-use super::hash_demand::HashDemand;
+use super::executable::{Executable, OnDisk, Ours, Withheld};
+use super::link::{ExecutableLink, ExecutableSelectors};
+use super::namespaces::Namespaces;
 use super::peer::Peer;
 use super::process::Process;
+use super::witnessed::{SecondWrite, Silence};
 use super::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal, names};
 use crate::{Selector, SelectorSet};
 
@@ -21,13 +25,17 @@ const HASH_DEADLINE: Duration = Duration::from_secs(4);
 /// [`HASH_DEADLINE`].
 pub const DEFAULT_SIZE_LIMIT: i64 = 512 << 20;
 
-/// SPIRE's configuration keys of the `unix` workload attestor.
+/// What is looked at. The first two are SPIRE's keys of the `unix` workload attestor, the others are ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnixAttestorConfig {
     /// Also find the selectors `path` and `sha256`. Needs CAP_SYS_PTRACE for other users' processes.
     pub discover_workload_path: bool,
     /// Largest executable hashed, bytes; 0: any, below 0: none is hashed. [`DEFAULT_SIZE_LIMIT`] where nothing is said.
     pub workload_size_limit: i64,
+    /// Whether they are told where users can forge them.
+    pub executable_selectors: ExecutableSelectors,
+    /// Whether they are told of processes with another view of the file system than the agent's.
+    pub executable_in_other_mounts: bool,
 }
 
 /// Why no local process can be attested at all.
@@ -36,30 +44,110 @@ pub enum AttestorError {
     /// /proc shows other processes than the kernel tells us about.
     #[error("/proc belongs to another PID namespace than the agent: mount the agent's own")]
     ForeignProc,
+    /// Whether callers are in the same namespaces could not be told.
+    #[error("cannot look at the agent's own namespaces in /proc/self/ns")]
+    Namespaces(#[source] Errno),
+}
+
+/// What is known about a process.
+#[derive(Debug)]
+pub struct Attested {
+    /// Its selectors.
+    pub selectors: SelectorSet,
+    /// What an entry asked for and is left out, for the log.
+    pub withheld: Vec<WithheldSelector>,
+    /// The path that was proven earlier on this connection and now leads to another file, or to none.
+    pub replaced_on_disk: Option<Selector>,
+}
+
+/// A selector that was left out.
+#[derive(Debug)]
+pub struct WithheldSelector {
+    /// Its name or names.
+    pub selector: &'static str,
+    /// Why.
+    pub why: Withheld,
 }
 
 /// Attests unix processes; remembers hashes.
 #[derive(Debug)]
 pub struct UnixAttestor {
     config: UnixAttestorConfig,
+    link: ExecutableLink,
+    ours: Namespaces,
     digests: Digests,
 }
 
 impl UnixAttestor {
-    /// Checks that /proc shows the processes that sockets will name.
+    /// Checks that /proc shows the processes that sockets will name, and asks what this kernel lets users forge.
     pub fn new(config: UnixAttestorConfig) -> Result<Self, AttestorError> {
         let own = std::fs::read_link("/proc/self").map_err(|_| AttestorError::ForeignProc)?;
-        match own.to_str() == Some(&getpid().to_string()) {
-            true => Ok(Self { config, digests: Digests::default() }),
-            false => Err(AttestorError::ForeignProc),
+        if own.to_str() != Some(&getpid().to_string()) {
+            return Err(AttestorError::ForeignProc);
         }
+        let ours = Process::open(getpid().as_raw()).and_then(|this| Namespaces::of(&this));
+        let ours = ours.map_err(AttestorError::Namespaces)?;
+        Ok(Self { config, link: ExecutableLink::of_this_kernel(), ours, digests: Digests::default() })
+    }
+
+    /// Whether `unix:path` and `unix:sha256` are told of anybody.
+    pub fn looks_at_executables(&self) -> bool {
+        self.config.discover_workload_path
+            && match self.config.executable_selectors {
+                ExecutableSelectors::Always => true,
+                ExecutableSelectors::WhereUnforgeable => self.link != ExecutableLink::Forgeable,
+                ExecutableSelectors::Never => false,
+            }
+    }
+
+    /// What the operator should know about executables on this machine, to be said once.
+    pub fn warning(&self) -> Option<&'static str> {
+        let forgeable = self.config.discover_workload_path && self.link == ExecutableLink::Forgeable;
+        match self.config.executable_selectors {
+            ExecutableSelectors::Always if forgeable => Some(
+                "any local user can make a process look like any program that it may run (this kernel has PR_SET_MM_MAP and \
+                 lets users make user namespaces): unix:path and unix:sha256 tell honest programs of one user apart, they do \
+                 not protect. Set user.max_user_namespaces = 0, or executable_selectors = \"where_unforgeable\"",
+            ),
+            ExecutableSelectors::WhereUnforgeable if forgeable => Some(
+                "unix:path and unix:sha256 are told of no process, because users can forge them on this machine (its kernel \
+                 has PR_SET_MM_MAP and lets users make user namespaces): set user.max_user_namespaces = 0 and restart the agent",
+            ),
+            _ => None,
+        }
+    }
+
+    /// Who is on the other end of `stream`, which has just been accepted. Does not block.
+    pub fn peer(&self, stream: &impl AsFd) -> Result<Peer, WorkloadRefusal> {
+        if self.looks_at_executables() { Peer::with_executable(stream) } else { Peer::of(stream) }
+    }
+
+    /// Whose process `peer` is now: everything but its executable. Blocks on files and user databases.
+    pub fn attest_user(&self, peer: &Peer) -> Result<SelectorSet, WorkloadRefusal> {
+        self.user(peer).map(|(_, selectors)| selectors)
     }
 
     /// What is true of `peer` now. Blocks on files and user databases.
     ///
-    /// `unix:path` and `unix:sha256` are left out, and the reason logged, where they could be forged or cannot be had;
-    /// `unix:sha256` also where `demand` shows that nothing depends on it.
-    pub fn attest(&self, peer: &Peer, demand: &HashDemand) -> Result<SelectorSet, WorkloadRefusal> {
+    /// `unix:path` and `unix:sha256` are looked for only as far as `demand` shows that something depends on them, and only
+    /// after the process has written again (`heard`). They are left out where they could be forged or cannot be had.
+    pub fn attest(
+        &self,
+        peer: &Peer,
+        demand: &ExecutableDemand,
+        heard: Result<SecondWrite, Silence>,
+    ) -> Result<Attested, WorkloadRefusal> {
+        let (process, selectors) = self.user(peer)?;
+        let mut attested = Attested { selectors, withheld: Vec::new(), replaced_on_disk: None };
+        if self.looks_at_executables() && demand.concerns(&attested.selectors) {
+            let told = self.executable(peer, &process, demand, heard, &mut attested);
+            told.unwrap_or_else(|why| attested.withhold("unix:path, unix:sha256", why));
+        }
+        // Only now is it certain that all of the above was read from the process that connected.
+        if peer.still_alive() { Ok(attested) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
+    }
+
+    fn user(&self, peer: &Peer) -> Result<(Process, SelectorSet), WorkloadRefusal> {
         let process = peer.process()?;
         let exited = WorkloadRefusal::Exited { pid: peer.pid() };
         let status = match process.status() {
@@ -67,37 +155,45 @@ impl UnixAttestor {
             status => status?,
         };
         check_credentials(peer, &status)?;
-        let mut selectors: SelectorSet = users_and_groups(peer, &status).into_iter().collect();
-        if let Some(executable) = self.executable(peer, &process) {
-            selectors.extend(executable.path().map_err(|why| withheld(peer, "unix:path", &why)).ok());
-            if demand.concerns(&selectors) {
-                selectors.extend(self.sha256(peer, &executable));
+        let selectors = users_and_groups(peer, &status).into_iter().collect();
+        if peer.still_alive() { Ok((process, selectors)) } else { Err(exited) }
+    }
+
+    fn executable(
+        &self,
+        peer: &Peer,
+        process: &Process,
+        demand: &ExecutableDemand,
+        heard: Result<SecondWrite, Silence>,
+        attested: &mut Attested,
+    ) -> Result<(), Withheld> {
+        let ours = Ours { namespaces: self.ours, any_mounts: self.config.executable_in_other_mounts };
+        let executable = Executable::open(peer.executable(), process, ours, heard?)?;
+        let mut found = Vec::new();
+        match executable.path() {
+            Ok((path, on_disk)) => {
+                attested.replaced_on_disk = (on_disk == OnDisk::Replaced).then(|| path.clone());
+                found.push(path);
+            }
+            Err(why) => attested.withhold("unix:path", why),
+        }
+        let known: SelectorSet = attested.selectors.iter().chain(&found).cloned().collect();
+        if demand.concerns_hash(&known) {
+            let (limit, deadline) = (self.config.workload_size_limit, Instant::now() + HASH_DEADLINE);
+            match executable.sha256(peer.uid(), limit, &self.digests, deadline) {
+                Ok(hash) => found.extend(hash),
+                Err(why) => attested.withhold("unix:sha256", why),
             }
         }
-        // Only now is it certain that all of the above was read from the process that connected.
-        if peer.still_alive() { Ok(selectors) } else { Err(exited) }
-    }
-
-    fn executable(&self, peer: &Peer, process: &Process) -> Option<Executable> {
-        if !self.config.discover_workload_path {
-            return None;
-        }
-        Executable::open(peer, process).map_err(|why| withheld(peer, "unix:path, unix:sha256", &why)).ok()
-    }
-
-    fn sha256(&self, peer: &Peer, executable: &Executable) -> Option<Selector> {
-        let (limit, deadline) = (self.config.workload_size_limit, Instant::now() + HASH_DEADLINE);
-        let hashed = executable.sha256(peer.uid(), limit, &self.digests, deadline);
-        hashed.map_err(|why| withheld(peer, "unix:sha256", &why)).ok().flatten()
+        executable.still_runs(process)?;
+        attested.selectors.extend(found);
+        Ok(())
     }
 }
 
-fn withheld(peer: &Peer, selector: &str, why: &Withheld) {
-    let (pid, uid, reason) = (peer.pid(), peer.uid(), why as &dyn std::error::Error);
-    match why {
-        // Said when it failed, and may be asked for at every request until it is tried again.
-        Withheld::FailedBefore => debug!(pid, uid, selector, reason, "withheld a selector"),
-        _ => info!(pid, uid, selector, reason, "withheld a selector"),
+impl Attested {
+    fn withhold(&mut self, selector: &'static str, why: Withheld) {
+        self.withheld.push(WithheldSelector { selector, why });
     }
 }
 

@@ -11,13 +11,20 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_attest::workload::{HashDemand, Peer, UnixAttestor, UnixAttestorConfig};
+use ironroot_attest::workload::{
+    Attested, ConnectionWriter, ExecutableDemand, ExecutableSelectors, Peer, SecondWrite, UnixAttestor,
+    UnixAttestorConfig, Witnessed, WorkloadRefusal, WriterRefusal,
+};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime};
 
 const ROLE: &str = "IRONROOT_ACTOR_ROLE";
 const SOCKET: &str = "IRONROOT_ACTOR_SOCKET";
@@ -27,11 +34,48 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A user that no passwd file knows.
 pub const STRANGER: u32 = 61_001;
-pub const DISCOVER: UnixAttestorConfig = UnixAttestorConfig { discover_workload_path: true, workload_size_limit: 0 };
+pub const DISCOVER: UnixAttestorConfig = UnixAttestorConfig {
+    discover_workload_path: true,
+    workload_size_limit: 0,
+    executable_selectors: ExecutableSelectors::Always,
+    executable_in_other_mounts: false,
+};
 
 /// What an entry asks for that has a hash and nothing else.
-pub fn hash_of_anybody() -> HashDemand {
-    HashDemand::of(&[std::iter::once("unix:sha256:00".parse().expect("legal")).collect()])
+pub fn hash_of_anybody() -> ExecutableDemand {
+    ExecutableDemand::of(&[std::iter::once("unix:sha256:00".parse().expect("legal")).collect()])
+}
+
+/// A caller that has written again after it was accepted.
+pub struct Heard {
+    pub peer: Peer,
+    pub write: SecondWrite,
+    _connection: Witnessed,
+    _runtime: Runtime,
+}
+
+/// Asks the process behind `stream`, which was just accepted, to write.
+pub fn hear(stream: &UnixStream) -> Result<Heard, WorkloadRefusal> {
+    let peer = Peer::with_executable(stream)?;
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let stream = stream.try_clone().expect("the same connection");
+    stream.set_nonblocking(true).expect("does not block");
+    let (connection, write) = runtime.block_on(async {
+        let stream = tokio::net::UnixStream::from_std(stream).expect("a stream");
+        let report = Arc::new(|refusal: &WriterRefusal| panic!("{refusal}"));
+        let (mut connection, voice) =
+            Witnessed::begin(stream, peer.clone(), ConnectionWriter::Peer, report).expect("nothing waits");
+        connection.write_all(b"?").await.expect("writes");
+        assert_eq!(connection.read(&mut [0; 8]).await.expect("reads"), 1);
+        (connection, voice.second_write(PATIENCE).await.expect("it has written"))
+    });
+    Ok(Heard { peer, write, _connection: connection, _runtime: runtime })
+}
+
+impl Heard {
+    pub fn attested(&self, attestor: &UnixAttestor, demand: &ExecutableDemand) -> Result<Attested, WorkloadRefusal> {
+        attestor.attest(&self.peer, demand, Ok(self.write))
+    }
 }
 
 /// Plays the role this process was started for, if any.
@@ -52,7 +96,7 @@ pub fn act() {
         }
         "connect-then-exec" => {
             let mut stream = connect(&socket);
-            stream.read_exact(&mut [0]).expect("the word to go on");
+            answer_until(&mut stream, b'!');
             fcntl(&stream, FcntlArg::F_SETFD(FdFlag::empty())).expect("inherits");
             panic!("{}", Command::new(argument).arg("60").exec());
         }
@@ -70,9 +114,18 @@ fn connect(socket: &str) -> UnixStream {
     UnixStream::connect(socket).expect("connects")
 }
 
-/// Until the other side closes.
+/// Until the other side closes; writes whenever it is asked to.
 fn hold(mut stream: UnixStream) {
-    let _ = stream.read(&mut [0; 1]);
+    answer_until(&mut stream, 0);
+}
+
+fn answer_until(stream: &mut UnixStream, word: u8) {
+    let mut byte = [0];
+    while stream.read_exact(&mut byte).is_ok() && byte[0] != word {
+        if stream.write_all(&byte).is_err() {
+            return;
+        }
+    }
 }
 
 /// To a process that outlives this one.
@@ -112,14 +165,14 @@ fn serve(socket: &str, argument: &str) {
     let listener = listen(Path::new(socket));
     let verdict = UnixAttestor::new(DISCOVER).map_err(|error| error.to_string()).and_then(|attestor| {
         let stream = listener.accept().expect("accepts").0;
-        let peer = Peer::of(&stream).map_err(|error| error.to_string())?;
+        let heard = hear(&stream).map_err(|error| error.to_string())?;
         if argument == "without-descriptors" {
             let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("reads");
             setrlimit(Resource::RLIMIT_NOFILE, 3, hard).expect("lowers");
         }
-        attestor
-            .attest(&peer, &hash_of_anybody())
-            .map(|selectors| format!("{selectors:?}"))
+        heard
+            .attested(&attestor, &hash_of_anybody())
+            .map(|attested| format!("{:?}", attested.selectors))
             .map_err(|error| error.to_string())
     });
     println!("\nVERDICT {verdict:?}");
@@ -127,6 +180,7 @@ fn serve(socket: &str, argument: &str) {
 
 fn listen(path: &Path) -> UnixListener {
     let listener = UnixListener::bind(path).expect("binds");
+    setsockopt(&listener, sockopt::PassCred, &true).expect("asks for writers");
     fs::set_permissions(path, Permissions::from_mode(0o777)).expect("opens it to all");
     listener
 }

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_attest::workload::Peer;
 use tokio::sync::watch;
 use tonic::Status;
 use tracing::info;
 
 use super::{Attested, MessageStream, WorkloadApi};
 use crate::endpoints::admission::Slot;
+use crate::endpoints::caller::Known;
 use crate::identities::{Bundle, Identities, Identity};
 
 /// How often a quiet stream looks at the clock: what counts as now can jump.
@@ -30,7 +30,7 @@ pub(super) trait Message: Clone + PartialEq + Send + 'static {
 /// See the module.
 pub(super) struct Subscription<M> {
     api: WorkloadApi,
-    peer: Peer,
+    caller: Known,
     attested: Attested,
     identities: watch::Receiver<Arc<Identities>>,
     stopping: watch::Receiver<bool>,
@@ -42,12 +42,12 @@ impl<M: Message> Subscription<M> {
     /// Composes the first message at once, so that a refusal is the answer to the call itself.
     pub async fn begin(
         api: WorkloadApi,
-        peer: Peer,
+        caller: Known,
         attested: Attested,
         slot: Slot,
     ) -> Result<MessageStream<M>, Status> {
         let (identities, stopping) = (api.0.identities.clone(), api.0.stopping.clone());
-        let mut this = Self { api, peer, attested, identities, stopping, sent: None, _slot: slot };
+        let mut this = Self { api, caller, attested, identities, stopping, sent: None, _slot: slot };
         let first = this.next().await?;
         let rest = futures_util::stream::unfold(Some(this), |this| async move {
             let mut this = this?;
@@ -67,7 +67,7 @@ impl<M: Message> Subscription<M> {
             }
             let suffices = self.attested.suffices_for(&self.identities.borrow());
             if !suffices {
-                self.attested = self.api.attest(&self.peer).await?;
+                self.attested = self.api.attest(&self.caller).await?;
             }
             let (message, valid_for) = self.current()?;
             if self.sent.as_ref() != Some(&message) {
@@ -84,7 +84,7 @@ impl<M: Message> Subscription<M> {
     /// Before an update, makes sure that the caller still is who it was, and sends what it may see now.
     async fn send(&mut self, mut message: M) -> Result<M, Status> {
         if self.sent.is_some() {
-            self.attested = self.api.attest(&self.peer).await?;
+            self.attested = self.api.attest(&self.caller).await?;
             message = self.current()?.0;
         } else {
             self.record();
@@ -98,7 +98,13 @@ impl<M: Message> Subscription<M> {
         let all = self.identities.borrow();
         let spiffe_ids: Vec<_> =
             all.for_selectors(&self.attested.selectors, now).iter().map(|i| i.spiffe_id().as_str()).collect();
-        info!(uid = self.peer.uid(), pid = self.peer.pid(), ?spiffe_ids, what = M::NAME, "served a workload");
+        info!(
+            uid = self.caller.peer.uid(),
+            pid = self.caller.peer.pid(),
+            ?spiffe_ids,
+            what = M::NAME,
+            "served a workload"
+        );
     }
 
     /// What the caller may see now, and how long nothing of it expires.

@@ -1,0 +1,135 @@
+//! What is told of the program that a caller runs, tried with programs of their own (`tests/callers/*.c`).
+
+#[path = "support/callers.rs"]
+mod callers;
+#[path = "support/served.rs"]
+mod served;
+
+use std::fs;
+
+use callers::{Callers, HONEST, USER};
+use ironroot_attest::workload::{ConnectionWriter, ExecutableLink, ExecutableSelectors, UnixAttestorConfig};
+
+const OWN: &str = "got /app /user";
+const USER_ONLY: &str = "got /user";
+
+#[tokio::test]
+async fn a_client_whose_whole_request_waits_at_accept_has_its_own_program() {
+    let callers = Callers::new();
+    let program = callers.compile("honest", &[]);
+    callers.publish(&program);
+    let mut caller = callers.start(&program, USER, &["queued"]);
+    caller.says_while_the_agent_sleeps("asked");
+    assert_eq!(caller.verdict().await, OWN);
+}
+
+#[tokio::test]
+async fn a_client_that_never_writes_again_keeps_what_its_user_gives_it() {
+    let callers = Callers::new();
+    assert_eq!(callers.told("honest", &["silent"]).await, USER_ONLY);
+}
+
+#[tokio::test]
+async fn a_request_queued_before_its_process_became_another_program_is_not_that_programs() {
+    let callers = Callers::new();
+    callers.publish(HONEST.as_ref());
+    let program = callers.compile("queue_and_exec", &[]);
+    for queued in [&[][..], &["acknowledge"]] {
+        let mut caller = callers.start(&program, USER, queued);
+        caller.says_while_the_agent_sleeps("honest");
+        let exe = format!("/proc/{}/exe", caller.pid());
+        while fs::read_link(&exe).expect("reads") != fs::canonicalize(HONEST).expect("there") {
+            std::thread::yield_now();
+        }
+        caller.go_on();
+        assert_eq!(caller.verdict().await, USER_ONLY, "{queued:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_forged_in_a_user_namespace_of_its_own_tells_nothing() {
+    let callers = Callers::new();
+    callers.publish(&fs::canonicalize(HONEST).expect("there"));
+    let mut caller = callers.start_preloaded("/usr/bin/true", "forged_link", &["own"]);
+    assert_eq!(caller.says().await, "forged", "the forgery as such works");
+    assert_eq!(
+        fs::read_link(format!("/proc/{}/exe", caller.pid())).expect("reads"),
+        fs::canonicalize(HONEST).expect("there")
+    );
+    caller.go_on();
+    assert_eq!(caller.verdict().await, USER_ONLY);
+}
+
+/// The known limit: nothing in /proc tells. Where it is possible, `where_unforgeable` tells no executables at all.
+#[tokio::test]
+async fn a_link_forged_by_a_child_with_the_same_memory_is_believed_only_by_who_believes_always() {
+    for (executable_selectors, told) in [
+        (ExecutableSelectors::Always, OWN),
+        (ExecutableSelectors::WhereUnforgeable, USER_ONLY),
+        (ExecutableSelectors::Never, USER_ONLY),
+    ] {
+        let attestor =
+            UnixAttestorConfig { discover_workload_path: true, executable_selectors, ..UnixAttestorConfig::default() };
+        let callers = Callers::with(attestor, ConnectionWriter::Peer);
+        callers.publish(&fs::canonicalize(HONEST).expect("there"));
+        let mut caller = callers.start_preloaded("/usr/bin/true", "forged_link", &["shared"]);
+        let said = caller.says().await;
+        if ExecutableLink::of_this_kernel() != ExecutableLink::Forgeable {
+            assert!(said.starts_with("cannot"), "the agent calls this kernel safe, but: {said}");
+            continue;
+        }
+        assert_eq!(said, "forged", "the agent calls this kernel forgeable");
+        caller.go_on();
+        assert_eq!(caller.verdict().await, told, "{executable_selectors:?}");
+    }
+}
+
+/// The known limit: the code is the caller's, the program is not.
+#[tokio::test]
+async fn code_of_the_same_user_in_an_honest_program_is_that_program() {
+    let callers = Callers::new();
+    callers.publish(&fs::canonicalize(HONEST).expect("there"));
+    assert_eq!(callers.start_preloaded(HONEST, "preload", &[]).verdict().await, OWN);
+}
+
+#[tokio::test]
+async fn a_writer_forged_in_a_namespace_has_no_executable_and_outside_of_it_no_connection() {
+    let callers = Callers::new();
+    assert_eq!(callers.told("forged_credentials", &["outside"]).await, "ended");
+    assert_eq!(callers.told("forged_credentials", &["inside"]).await, USER_ONLY);
+}
+
+#[tokio::test]
+async fn other_mounts_are_told_of_only_where_the_operator_says_so() {
+    for (executable_in_other_mounts, told) in [(false, USER_ONLY), (true, OWN)] {
+        let attestor = UnixAttestorConfig {
+            discover_workload_path: true,
+            executable_in_other_mounts,
+            ..UnixAttestorConfig::default()
+        };
+        let callers = Callers::with(attestor, ConnectionWriter::Peer);
+        let program = callers.compile("honest", &[]);
+        callers.publish(&program);
+        let mut caller = callers.start_in_own_mounts(&program, USER);
+        assert_eq!(caller.verdict().await, told);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_when_its_program_is_replaced_on_disk() {
+    let callers = Callers::new();
+    let program = callers.compile("watch", &[]);
+    callers.publish(&program);
+    let mut caller = callers.start(&program, USER, &[]);
+    assert_eq!(caller.verdict().await, OWN);
+    // As a package manager does it: the old file keeps a second name for a while, the new one takes the first at once.
+    let (new, old) = (program.with_extension("new"), program.with_extension("old"));
+    fs::copy(&program, &new).expect("copies");
+    fs::hard_link(&program, &old).expect("keeps");
+    fs::rename(&new, &program).expect("installs");
+    callers.publish(&program);
+    assert_eq!(caller.verdict().await, OWN, "the name leads to another file");
+    fs::remove_file(&old).expect("removes");
+    callers.publish(&program);
+    assert_eq!(caller.verdict().await, OWN, "what runs has no name any more");
+}

@@ -1,0 +1,105 @@
+//! Who may write into a connection, tried with programs of their own (`tests/callers/*.c`).
+
+#[path = "support/callers.rs"]
+mod callers;
+#[path = "support/served.rs"]
+mod served;
+
+use callers::{Callers, OTHER_USER, USER};
+use ironroot_attest::workload::{ConnectionWriter, MAX_QUEUED_BYTES, UnixAttestorConfig};
+
+const OWN: &str = "got /app /user";
+
+#[tokio::test]
+async fn an_honest_client_is_served_also_byte_by_byte_and_from_another_thread() {
+    let callers = Callers::new();
+    assert_eq!(callers.told("honest", &[]).await, OWN);
+    assert_eq!(callers.told("honest", &["bytes"]).await, OWN);
+    assert_eq!(callers.told("thread", &[]).await, OWN);
+}
+
+#[tokio::test]
+async fn a_child_that_speaks_on_its_parents_connection_ends_it() {
+    let callers = Callers::new();
+    let program = callers.compile("fork", &[]);
+    callers.publish(&program);
+    let mut caller = callers.start(&program, USER, &[]);
+    assert_eq!(caller.says().await, "connected");
+    caller.go_on();
+    assert_eq!(caller.verdict().await, "ended");
+}
+
+#[tokio::test]
+async fn a_connection_handed_to_another_user_ends() {
+    let callers = Callers::new();
+    let program = callers.compile("pass_descriptor", &[]);
+    callers.publish(&program);
+    let (owner, heir) = (USER.to_string(), OTHER_USER.to_string());
+    assert_eq!(callers.start(&program, 0, &[&owner, &heir]).verdict().await, "ended");
+}
+
+#[tokio::test]
+async fn a_connection_taken_by_pidfd_getfd_ends() {
+    assert_eq!(Callers::new().told("steal", &[]).await, "ended");
+}
+
+#[tokio::test]
+async fn bytes_that_another_process_moves_in_without_writing_end_it() {
+    let callers = Callers::new();
+    assert_eq!(callers.told("splice", &[]).await, "ended");
+    assert_eq!(callers.told("splice", &["vmsplice"]).await, "ended");
+}
+
+#[tokio::test]
+async fn a_connection_whose_opener_became_another_program_before_it_was_accepted_is_not_its_childs() {
+    let callers = Callers::new();
+    let program = callers.compile("fork", &[]);
+    callers.publish(callers::HONEST.as_ref());
+    let mut caller = callers.start(&program, USER, &["exec"]);
+    caller.says_while_the_agent_sleeps("honest");
+    caller.go_on();
+    assert_eq!(caller.verdict().await, "ended");
+}
+
+#[tokio::test]
+async fn descriptors_sent_along_end_the_connection_and_none_of_them_stays() {
+    let callers = Callers::new();
+    let program = callers.compile("with_descriptor", &[]);
+    callers.publish(&program);
+    let open = || std::fs::read_dir("/proc/self/fd").expect("reads").count();
+    let before = open();
+    for _ in 0..20 {
+        assert_eq!(callers.start(&program, USER, &[]).verdict().await, "ended");
+    }
+    // The other tests of this process have descriptors, too: fewer than the 1,280 that were sent.
+    assert!(open() < before + 200, "{before} before, {} now", open());
+}
+
+#[tokio::test]
+async fn more_than_is_kept_for_it_waiting_at_accept_ends_a_connection_and_as_much_is_served() {
+    let callers = Callers::new();
+    let program = callers.compile("queue", &[]);
+    callers.publish(&program);
+    for (bytes, served) in [(MAX_QUEUED_BYTES, true), (MAX_QUEUED_BYTES + 1, false)] {
+        let mut caller = callers.start(&program, USER, &[&bytes.to_string()]);
+        caller.says_while_the_agent_sleeps("queued");
+        caller.go_on();
+        let verdict = caller.verdict().await;
+        assert_eq!(verdict != "ended", served, "{bytes}: {verdict}");
+    }
+}
+
+#[tokio::test]
+async fn a_child_of_the_same_user_may_speak_where_the_operator_says_so_and_another_user_may_not() {
+    let attestor = UnixAttestorConfig { discover_workload_path: true, ..UnixAttestorConfig::default() };
+    let callers = Callers::with(attestor, ConnectionWriter::User);
+    let program = callers.compile("fork", &[]);
+    callers.publish(&program);
+    let mut caller = callers.start(&program, USER, &[]);
+    assert_eq!(caller.says().await, "connected");
+    caller.go_on();
+    assert_eq!(caller.verdict().await, "got /user", "nothing of the executable of a process that did not ask");
+    let (owner, heir) = (USER.to_string(), OTHER_USER.to_string());
+    let passing = callers.compile("pass_descriptor", &[]);
+    assert_eq!(callers.start(&passing, 0, &[&owner, &heir]).verdict().await, "ended");
+}

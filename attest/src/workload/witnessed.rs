@@ -1,0 +1,224 @@
+//! A connection that knows, of each byte, who wrote it; and whether its peer has written again since it was accepted.
+//!
+//! ```text
+//!  accept ─► Peer (executable noted) ─► begin: reads what waits, before any byte of ours goes out ─► HTTP/2
+//!                                        later: the peer writes again ─► SecondWrite ─► its executable may be told
+//! ```
+//! What waits at accept may have been written before its process became another program (`exec`). What is written later
+//! was written by what ran at accept, or by what the process became since, which the attestor sees. Every HTTP/2 client
+//! writes again: it must acknowledge our SETTINGS (RFC 9113 §6.5.3), and they go out after [`Witnessed::begin`].
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use super::Peer;
+use super::writer::{ConnectionWriter, MAX_QUEUED_BYTES, Writer, WriterRefusal, control_buffer, receive};
+
+/// Most bytes read at once. More would touch more of the reader's buffer than requests of this API need.
+const READ_BYTES: usize = 1024;
+
+/// Told when a connection ends because of who wrote.
+pub type Report = Arc<dyn Fn(&WriterRefusal) + Send + Sync>;
+
+/// What has been heard since a connection was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Peer,
+    /// Another process of the peer's user, too: the peer's executable says nothing about who asks.
+    Others,
+}
+
+/// An accepted connection. Reads fail for ever once somebody wrote who may not.
+pub struct Witnessed {
+    stream: UnixStream,
+    check: Option<Check>,
+    /// What waited at accept, and how much of it was handed on.
+    queued: Vec<u8>,
+    handed_on: usize,
+    control: Box<[u8]>,
+}
+
+struct Check {
+    peer: Peer,
+    writers: ConnectionWriter,
+    heard: watch::Sender<Heard>,
+    report: Report,
+}
+
+/// The ear of a connection: says whether its peer has written since it was accepted.
+#[derive(Clone, Debug)]
+pub struct Voice(watch::Receiver<Heard>);
+
+/// Why nothing may be told of the executable of the process that connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Silence {
+    /// What asked may have been another program of the same process.
+    #[error(
+        "the process has written nothing since it was accepted, so it may have become another program after it asked"
+    )]
+    NotSince,
+    /// Who asked may be another process.
+    #[error("other processes of its user write into the connection too")]
+    Others,
+}
+
+/// The peer, and nobody else, has written since it was accepted and its executable noted.
+#[derive(Clone, Copy, Debug)]
+pub struct SecondWrite(());
+
+impl Witnessed {
+    /// Takes over `stream`, which was just accepted from `peer` by a socket with SO_PASSCRED, and reads what waits in it.
+    /// Nothing may have been written to it. Does not block.
+    pub fn begin(
+        stream: UnixStream,
+        peer: Peer,
+        writers: ConnectionWriter,
+        report: Report,
+    ) -> Result<(Self, Voice), WriterRefusal> {
+        let (heard, voice) = watch::channel(Heard::Nothing);
+        let check = Check { peer, writers, heard, report };
+        let mut control = control_buffer();
+        let queued = check.read_queued(&stream, &mut control)?;
+        Ok((Self { stream, check: Some(check), queued, handed_on: 0, control }, Voice(voice)))
+    }
+
+    /// A connection whose peer is not known, and to which nobody's identity is told: it does not matter who writes.
+    pub fn of_nobody(stream: UnixStream) -> Self {
+        Self { stream, check: None, queued: Vec::new(), handed_on: 0, control: control_buffer() }
+    }
+
+    fn take_queued(&mut self, buf: &mut ReadBuf<'_>) {
+        let rest = &self.queued[self.handed_on..];
+        let n = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..n]);
+        self.handed_on += n;
+        if self.handed_on == self.queued.len() {
+            (self.queued, self.handed_on) = (Vec::new(), 0);
+        }
+    }
+}
+
+impl Check {
+    fn read_queued(&self, stream: &UnixStream, control: &mut [u8]) -> Result<Vec<u8>, WriterRefusal> {
+        let peer = self.peer.pid();
+        let (mut queued, mut chunk) = (Vec::new(), [0; READ_BYTES]);
+        loop {
+            let received = match receive(stream, &mut chunk, control) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(queued),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(WriterRefusal::Read { peer, source }),
+            };
+            match self.writers.judge(&self.peer, &received)? {
+                Writer::Nobody => return Ok(queued),
+                Writer::Peer => {}
+                Writer::SameUser => drop(self.heard.send_replace(Heard::Others)),
+            }
+            queued.extend_from_slice(&chunk[..received.bytes]);
+            if queued.len() > MAX_QUEUED_BYTES {
+                return Err(WriterRefusal::TooMuchQueued { peer });
+            }
+        }
+    }
+
+    fn note(&self, writer: Writer) {
+        let heard = match writer {
+            Writer::Nobody => return,
+            Writer::Peer => Heard::Peer,
+            Writer::SameUser => Heard::Others,
+        };
+        self.heard.send_if_modified(|before| {
+            let news = *before != Heard::Others && *before != heard;
+            if news {
+                *before = heard;
+            }
+            news
+        });
+    }
+}
+
+impl Voice {
+    /// Waits until the peer has written since it was accepted, at most for `patience`.
+    pub async fn second_write(&self, patience: Duration) -> Result<SecondWrite, Silence> {
+        let mut heard = self.0.clone();
+        let something = heard.wait_for(|heard| *heard != Heard::Nothing);
+        match tokio::time::timeout(patience, something).await.map(|heard| heard.map(|heard| *heard)) {
+            Ok(Ok(Heard::Peer)) => Ok(SecondWrite(())),
+            Ok(Ok(Heard::Others)) => Err(Silence::Others),
+            Ok(Ok(Heard::Nothing) | Err(_)) | Err(_) => Err(Silence::NotSince),
+        }
+    }
+}
+
+impl AsyncRead for Witnessed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.queued.is_empty() {
+            this.take_queued(buf);
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            ready!(this.stream.poll_read_ready(cx))?;
+            let room = buf.initialize_unfilled_to(buf.remaining().min(READ_BYTES));
+            let (stream, control) = (&this.stream, &mut this.control);
+            let received = match stream.try_io(Interest::READABLE, || receive(stream, room, control)) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            if let Some(check) = &this.check {
+                match check.writers.judge(&check.peer, &received) {
+                    Ok(writer) => check.note(writer),
+                    Err(refusal) => {
+                        (check.report)(&refusal);
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refusal)));
+                    }
+                }
+            }
+            buf.advance(received.bytes);
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+impl AsyncWrite for Witnessed {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl fmt::Debug for Witnessed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Witnessed").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
