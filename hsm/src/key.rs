@@ -5,6 +5,7 @@ mod protection;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
@@ -117,6 +118,11 @@ impl TokenKey {
     /// The public half, an uncompressed point: 0x04‖x‖y, 65 bytes.
     pub fn public_point(&self) -> &[u8] {
         &self.held.spki[objects::P256_SPKI_PREFIX.len()..]
+    }
+
+    /// How long ago its token last signed, with whatever key; none if it has not yet.
+    pub fn signed_ago(&self) -> Option<Duration> {
+        self.token.signed_ago()
     }
 
     /// Signs a SHA-256 digest.

@@ -20,6 +20,7 @@ mod names;
 mod performer;
 mod profile;
 mod rotation;
+mod rotation_health;
 
 use ironroot_api::TrustDomain;
 use ironroot_hsm::{HsmError, KeyId};

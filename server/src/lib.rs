@@ -14,6 +14,7 @@ pub mod confinement;
 pub mod devices;
 pub mod endpoints;
 pub mod node_attestation;
+pub mod readiness;
 pub mod registry;
 pub mod run;
 pub mod store;

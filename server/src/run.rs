@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_api::health::{self, Ready};
+use ironroot_api::health;
 use ironroot_api::logging::LogOutput;
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
@@ -29,6 +29,7 @@ use crate::config::{Admission, ManufacturerFileError, ServerConfig, Tpm2Config, 
 use crate::devices::{DeviceError, Devices};
 use crate::endpoints::{self, Audit, Limits, Listener, Shared};
 use crate::node_attestation::{NodeAdmission, NodeAttestation, Tpm2Policy};
+use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
 use server_svid::ServerSvid;
@@ -131,7 +132,8 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
         now: now_unix,
     });
 
-    let ready = ready(store.clone());
+    let readiness = Readiness::new(ca.clone(), store.clone());
+    let ready = readiness.ready();
     let health = match &config.health_checks {
         Some(checks) => Some(health::serve(checks.clone(), "server", ready.clone()).await.map_err(RunError::Health)?),
         None => None,
@@ -152,6 +154,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     background.spawn(async move { ca.run().await });
     background.spawn(svid.keep_current());
     background.spawn(probe_store(store.clone()));
+    background.spawn(async move { readiness.keep().await });
     background.spawn(prune(registry, store.clone(), config.prune_attested_nodes_expired_for));
     if let Some(health) = health {
         background.spawn(health);
@@ -243,11 +246,6 @@ async fn follow_bundle(ca: Arc<CertificateAuthority>, anchors: Arc<TrustAnchors>
             bundle.borrow_and_update().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
         anchors.replace(&authorities).expect("the CA's own certificates parse");
     }
-}
-
-/// What `/ready`, grpc.health.v1 and `healthcheck` tell: why the server cannot do its work, if it cannot.
-fn ready(store: Store) -> Ready {
-    Arc::new(move || store.trouble().map(|why| format!("the data store takes no changes: {why}")))
 }
 
 /// Keeps what [`Store::trouble`] says true while nobody changes anything, and ends it soon after the disk takes changes again.

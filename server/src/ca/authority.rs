@@ -2,22 +2,24 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use ironroot_api::SpiffeId;
+use ironroot_api::command_line::describe;
 use ironroot_api::csr::Spki;
-use ironroot_hsm::Token;
+use ironroot_hsm::{HsmError, Token};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::bundle::TrustBundle;
 use super::issuer::{IssuedSvid, Issuer, Scrutiny};
 use super::performer::Performer;
 use super::profile::Leaf;
 use super::rotation::Step;
+use super::rotation_health::{Loudness, RotationHealth};
 use super::{CaError, CaPolicy};
 use crate::registry::AuthorizedEntry;
 use crate::store::Store;
@@ -34,6 +36,7 @@ pub struct CertificateAuthority {
     bundle: watch::Sender<Arc<TrustBundle>>,
     /// Taken by `run`, its only user.
     performer: Mutex<Option<Performer>>,
+    rotation: Mutex<RotationHealth>,
 }
 
 impl CertificateAuthority {
@@ -51,7 +54,28 @@ impl CertificateAuthority {
             }
         };
         let bundle = watch::Sender::new(Arc::new(performer.bundle()));
-        Ok(Self { policy, issuer: ArcSwap::from_pointee(issuer), bundle, performer: Mutex::new(Some(performer)) })
+        Ok(Self {
+            policy,
+            issuer: ArcSwap::from_pointee(issuer),
+            bundle,
+            performer: Mutex::new(Some(performer)),
+            rotation: Mutex::default(),
+        })
+    }
+
+    /// Why nothing can be signed now, whatever the token does; none if nothing speaks against it.
+    pub fn trouble(&self) -> Option<String> {
+        self.issuer.load().check(now_unix()).err().map(|error| describe(&error))
+    }
+
+    /// Why the CA may end without a successor; none if nothing speaks for it.
+    pub fn rotation_trouble(&self) -> Option<String> {
+        self.rotation().trouble(self.issuer.load().not_after_unix())
+    }
+
+    /// Has the token sign something, unless it has within this time.
+    pub async fn probe(&self, unless_within: Duration) -> Result<(), HsmError> {
+        self.issuer.load_full().probe(unless_within).await
     }
 
     /// The trust bundle, now and after each change.
@@ -110,14 +134,31 @@ impl CertificateAuthority {
         let Some(mut performer) = performer else { return std::future::pending().await };
         loop {
             let wait = match self.advance(&mut performer, now_unix()).await {
-                Ok(wait) => wait,
+                Ok(wait) => {
+                    self.rotation().worked();
+                    wait
+                }
                 Err(error) => {
-                    error!(error = &error as &dyn Error, "CA rotation failed; it is tried again");
+                    self.tell_failure(&error);
                     RETRY
                 }
             };
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// In the log at once and when it gets serious; for health checks each time.
+    fn tell_failure(&self, error: &CaError) {
+        let loudness = self.rotation().failed(describe(error), now_unix());
+        match loudness {
+            Loudness::Silent => debug!(error = error as &dyn Error, "CA rotation failed again"),
+            Loudness::Once => error!(error = error as &dyn Error, "CA rotation failed; it is tried again"),
+            Loudness::Critical => error!(reason = self.rotation_trouble(), "CRITICAL: the CA cannot be renewed"),
+        }
+    }
+
+    fn rotation(&self) -> MutexGuard<'_, RotationHealth> {
+        self.rotation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what is due; returns how long to wait for the next step.

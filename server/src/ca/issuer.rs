@@ -1,14 +1,15 @@
 //! The authority that signs now: its key in the token and its certificate.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::certificate::Certificate;
-use ironroot_hsm::{TokenKey, Urgency};
+use ironroot_hsm::{HsmError, TokenKey, Urgency};
 
 use super::journal::Authority;
 use super::lint::{self, LintError, Verifier};
-use super::profile::{self, AuthorityFacts, Leaf, Serial};
+use super::profile::{self, AuthorityFacts, Leaf, ProfileError, Serial};
 use super::{CaError, CaPolicy};
 
 /// A signed certificate.
@@ -27,6 +28,9 @@ pub struct IssuedSvid {
 /// Verifying costs as much CPU as SoftHSM needs to sign; on a server that only signs it would halve the rate. What it finds,
 /// a token that signs wrongly, is found by sampling too; after the first such signature all are verified.
 const SAMPLE: u64 = 16;
+
+/// What the token signs to show that it still does. No certificate, CSR or token of ours begins like this.
+const PROBE: &[u8] = b"ironroot asks whether the token signs";
 
 /// Whether the signature of an SVID is verified before it leaves. All else is always checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,25 @@ impl Issuer {
         let verifier = Verifier::of(&key)?;
         let facts = AuthorityFacts::of(certificate)?;
         Ok(Self { facts, verifier, key, signed: AtomicU64::new(0), distrusted: AtomicBool::new(false) })
+    }
+
+    /// Whether it may sign at this time.
+    pub(super) fn check(&self, now_unix: i64) -> Result<(), ProfileError> {
+        self.facts.check(now_unix)
+    }
+
+    /// Its end, UNIX seconds.
+    pub(super) fn not_after_unix(&self) -> i64 {
+        self.facts.not_after()
+    }
+
+    /// Has the token sign what is no certificate, unless it has signed something within this time.
+    pub(super) async fn probe(&self, unless_within: Duration) -> Result<(), HsmError> {
+        if self.key.signed_ago().is_some_and(|ago| ago < unless_within) {
+            return Ok(());
+        }
+        let hash: [u8; 32] = digest(&SHA256, PROBE).as_ref().try_into().expect("SHA-256 has 32 bytes");
+        self.key.sign_digest(hash, Urgency::FIRST).await.map(drop)
     }
 
     /// Composes, signs and checks an X509-SVID.

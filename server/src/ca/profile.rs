@@ -103,6 +103,17 @@ impl AuthorityFacts {
     pub(super) fn not_after(&self) -> i64 {
         self.not_after
     }
+
+    /// Whether it is valid now.
+    pub(super) fn check(&self, now_unix: i64) -> Result<(), ProfileError> {
+        if self.not_after <= now_unix {
+            return Err(ProfileError::AuthorityExpired { not_after: self.not_after, now: now_unix });
+        }
+        if now_unix < self.not_before {
+            return Err(ProfileError::ClockBehind { not_before: self.not_before, now: now_unix });
+        }
+        Ok(())
+    }
 }
 
 /// Who gets an SVID, for which key, for how long.
@@ -128,12 +139,7 @@ pub(super) fn svid(
     serial: Serial,
     now_unix: i64,
 ) -> Result<Vec<u8>, ProfileError> {
-    if authority.not_after <= now_unix {
-        return Err(ProfileError::AuthorityExpired { not_after: authority.not_after, now: now_unix });
-    }
-    if now_unix < authority.not_before {
-        return Err(ProfileError::ClockBehind { not_before: authority.not_before, now: now_unix });
-    }
+    authority.check(now_unix)?;
     let usages = KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement;
     let extensions = vec![
         extension(true, &KeyUsage(usages))?,

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::process::{Process, run};
 use super::{DEADLINE, TRUST_DOMAIN, binary, expect_within, free_port, open_directory};
+use crate::quirk::Quirks;
 use crate::softhsm::SoftHsm;
 
 /// Whose TPMs may attest.
@@ -39,6 +40,8 @@ pub struct ServerOptions {
     pub rate_limits: bool,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
+    /// Whether the token is used through the quirk module: see [`Server::quirks`].
+    pub quirky_token: bool,
 }
 
 impl Default for ServerOptions {
@@ -51,6 +54,7 @@ impl Default for ServerOptions {
             pcrs: "[0, 2, 4, 7]",
             rate_limits: false,
             require_resident_key: true,
+            quirky_token: false,
         }
     }
 }
@@ -117,6 +121,11 @@ impl Server {
     /// The server's PKCS#11 token.
     pub fn token(&self) -> &SoftHsm {
         &self.token
+    }
+
+    /// The quirk module of its token, for servers that were started with it.
+    pub fn quirks(&self) -> Quirks {
+        Quirks::of(&self.token)
     }
 
     /// The server's own directory.
@@ -192,6 +201,10 @@ impl Server {
 
     fn config(&self, options: &ServerOptions) -> String {
         let directory = path(self.directory.path());
+        let module = match options.quirky_token {
+            true => self.quirks().module_path().to_owned(),
+            false => SoftHsm::module_path(),
+        };
         let mut admission = String::new();
         match &options.admission {
             Admission::Enrolled => admission.push_str("admission = \"enrolled\""),
@@ -252,7 +265,7 @@ plugins {{
             agent_ttl = options.agent_ttl,
             x509_svid_ttl = options.x509_svid_ttl,
             rate_limits = options.rate_limits,
-            module = path(&SoftHsm::module_path()),
+            module = path(&module),
             label = crate::softhsm::LABEL,
             pin_file = path(&self.token.pin_file()),
             pcrs = options.pcrs,

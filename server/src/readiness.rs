@@ -1,0 +1,101 @@
+//! Whether the server can do its work, and why not: what `/ready`, grpc.health.v1 and `healthcheck` tell.
+//!
+//! ```text
+//!  token: signs? (asked every ten seconds unless it just has) ──┐
+//!  CA: valid now? can it be renewed? ───────────────────────────┼──► reason(): all that is wrong, or nothing
+//!  data store: did the last change reach the disk? ─────────────┘
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ironroot_api::command_line::describe;
+use ironroot_api::health::Ready;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info};
+
+use crate::ca::CertificateAuthority;
+use crate::store::Store;
+
+/// How often a token that has not signed meanwhile is asked to.
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often one that failed is asked.
+const TROUBLED_PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// A token that does not answer for this time is not ready, though its callers wait longer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the server's work depends on.
+pub struct Readiness {
+    ca: Arc<CertificateAuthority>,
+    store: Store,
+    /// Why the token did not sign when it was last asked.
+    token: Mutex<Option<String>>,
+}
+
+impl Readiness {
+    /// Of a server that has just signed its own SVID.
+    pub fn new(ca: Arc<CertificateAuthority>, store: Store) -> Arc<Self> {
+        Arc::new(Self { ca, store, token: Mutex::default() })
+    }
+
+    /// All that keeps the server from its work now; none if nothing does. Does not block.
+    pub fn reason(&self) -> Option<String> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        together([
+            token.map(|why| format!("the token does not sign: {why}")),
+            self.ca.trouble(),
+            self.ca.rotation_trouble(),
+            self.store.trouble().map(|why| format!("the data store takes no changes: {why}")),
+        ])
+    }
+
+    /// The same, for who asks on each probe.
+    pub fn ready(self: &Arc<Self>) -> Ready {
+        let this = Arc::clone(self);
+        Arc::new(move || this.reason())
+    }
+
+    /// Keeps asking the token, and tells the log when the answer as a whole changes. Runs until dropped.
+    pub async fn keep(&self) {
+        let mut was_ready = true;
+        loop {
+            let token = self.ask_token().await;
+            let wait = if token.is_some() { TROUBLED_PROBE_INTERVAL } else { PROBE_INTERVAL };
+            *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+            match self.reason() {
+                Some(reason) if was_ready => error!(reason, "server is not ready"),
+                None if !was_ready => info!("server is ready again"),
+                _ => {}
+            }
+            was_ready = self.reason().is_none();
+            sleep(wait).await;
+        }
+    }
+
+    async fn ask_token(&self) -> Option<String> {
+        match timeout(PROBE_PATIENCE, self.ca.probe(PROBE_INTERVAL)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(describe(&error)),
+            Err(_) => Some(format!("it has not answered for {} s", PROBE_PATIENCE.as_secs())),
+        }
+    }
+}
+
+/// Everything that is wrong, in one line.
+fn together<const N: usize>(reasons: [Option<String>; N]) -> Option<String> {
+    let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_told_and_none_is_none() {
+        let told = |text: &str| Some(text.to_owned());
+        assert_eq!(together([None, None]), None);
+        assert_eq!(together([None, told("a")]), told("a"));
+        assert_eq!(together([told("a"), None, told("b")]), told("a; b"));
+    }
+}
