@@ -2,8 +2,9 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use prost_types::FileDescriptorSet;
+use prost::Message;
 use prost_types::field_descriptor_proto::Type;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 const PROTOS: [&str; 7] = [
     "proto/spire/api/types/types.proto",
@@ -22,7 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors.clone())?;
 
-    let encoded = PathBuf::from(std::env::var("OUT_DIR")?).join("encoded");
+    let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out_dir.join("workload.descriptors"), workload_descriptors(&descriptors).encode_to_vec())?;
+
+    let encoded = out_dir.join("encoded");
     std::fs::create_dir_all(&encoded)?;
     let descriptors = with_encoded_entries(descriptors);
     let mut generator = tonic_prost_build::configure()
@@ -36,6 +40,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     generator.compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The Workload API alone, for server reflection.
+fn workload_descriptors(descriptors: &FileDescriptorSet) -> FileDescriptorSet {
+    let file = descriptors.file.iter().filter(|file| file.name() == "workload.proto").cloned();
+    let file = file.map(|file| FileDescriptorProto { source_code_info: None, ..file });
+    FileDescriptorSet { file: file.collect() }
 }
 
 /// The messages of the entry service that hold no encoded entries: both forms of the service share their types.

@@ -1,13 +1,18 @@
 //! What local processes reach: the Workload API socket.
 //!
 //! ```text
-//!  accept ─► admission (per user) ─► Caller { Peer, slot } ─► workload_api ─► attestation ─► Identities::for_selectors
+//!  accept ─► admission (per user) ─► Guarded<Caller { Peer, slot }> ─► door (method, header, room) ─► Admitted
+//!                                                        workload_api ─► attestation ─► Identities::for_selectors
 //! ```
-//! A connection ends when the process that opened it exits, or when another process writes into it. One user's connections, streams and requests are bounded,
-//! so that it cannot shut out another's.
+//! A connection ends when the process that opened it exits, when another process writes into it, when it is of no use, or
+//! when its user holds most and another user's needs the room. Connections, streams, attestations, hashing and the bytes of
+//! requests are bounded per user, where a user's subordinate uids are the user's: so one user cannot shut out another's.
 
 mod admission;
 mod caller;
+mod door;
+mod guarded;
+mod reflection;
 mod workload_api;
 
 use std::path::PathBuf;
@@ -21,11 +26,15 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tonic::transport::Server;
 
-pub use admission::Limits;
+pub use admission::{Limits, SubordinateUids};
 
 use crate::identities::Identities;
 use admission::Admission;
-use caller::Door;
+use caller::Gate;
+use door::{DoorLayer, MAX_MESSAGE_BYTES};
+use futures_util::StreamExt;
+use guarded::Guarded;
+use tonic::service::Routes;
 use workload_api::WorkloadApi;
 
 /// Every local user may connect: who gets what is decided by attestation.
@@ -36,9 +45,10 @@ const GRACE: Duration = Duration::from_secs(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests of this API are a few bytes; what a client may have in flight is bounded by these.
-const STREAM_WINDOW_BYTES: u32 = 16 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;
-const HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// Clients send some 300 bytes of headers, with tracing some more. Each open stream may hold as many.
+const HEADER_LIST_BYTES: u32 = 8 * 1024;
 const STREAMS_PER_CONNECTION: u32 = 100;
 
 /// The time as far as it is known, UNIX seconds: the later of the system's clock and what must have passed already.
@@ -55,6 +65,8 @@ pub struct WorkloadApiConfig {
     pub connection_writer: ConnectionWriter,
     /// How much of the agent one user may occupy.
     pub limits: Limits,
+    /// Which uids are one user's.
+    pub subordinate_uids: SubordinateUids,
 }
 
 /// Why the socket cannot be served.
@@ -79,26 +91,32 @@ pub fn serve_workload_api(
 ) -> Result<impl Future<Output = Result<(), EndpointError>> + Send, EndpointError> {
     let listener = SocketListener::bind(&config.socket_path, WORKLOAD_SOCKET_MODE)?;
     admission::raise_descriptor_limit(&config.limits);
-    let admission = Admission::new(config.limits);
+    let admission = Admission::new(config.limits, config.subordinate_uids);
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
     let api = WorkloadApi::new(attestor.clone(), admission.clone(), identities, now, stopping.clone());
-    let door = Door { admission, attestor, writers: config.connection_writer };
-    let connections = incoming(listener, move |stream| caller::admit(&door, stream));
+    let door = DoorLayer::new(admission.clone());
+    let gate = Gate { admission, attestor, writers: config.connection_writer };
+    let connections = incoming(listener, move |stream| caller::admit(&gate, stream));
+    let connections = connections.map(|connection| connection.map(Guarded::new));
     let stopped = async move {
         shutdown.await;
         stop.send_replace(true);
     };
-    // grpc.health.v1 beside it, as SPIRE has it on this socket: who is answered at all is answered "serving".
-    let (_, health) = tonic_health::server::health_reporter();
-    let server = server().add_service(SpiffeWorkloadApiServer::new(api)).add_service(health);
-    let serving = server.serve_with_incoming_shutdown(connections, stopped);
+    let serving = server().layer(door).add_routes(routes(api)).serve_with_incoming_shutdown(connections, stopped);
     Ok(async move {
         tokio::select! {
             served = serving => served.map_err(EndpointError::Serve),
             () = grace_is_over(stopping) => Ok(()),
         }
     })
+}
+
+fn routes(api: WorkloadApi) -> Routes {
+    let api = SpiffeWorkloadApiServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    // grpc.health.v1 beside it, as SPIRE has it on this socket: who is answered at all is answered "serving".
+    let (_, health) = tonic_health::server::health_reporter();
+    reflection::add_to(Routes::new(api).add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES)))
 }
 
 fn server() -> Server {

@@ -5,6 +5,7 @@
 
 mod bundle;
 mod identity;
+mod nearest;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 pub use bundle::Bundle;
 pub use identity::{Identity, IdentityParts, WorkloadKey};
+pub use nearest::Nearest;
 
 /// Why something cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

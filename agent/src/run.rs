@@ -26,7 +26,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::config::AgentConfig;
-use crate::endpoints::{EndpointError, Limits, NowUnix, WorkloadApiConfig, serve_workload_api};
+use crate::endpoints::{EndpointError, Limits, NowUnix, SubordinateUids, WorkloadApiConfig, serve_workload_api};
 use crate::identities::Identities;
 use crate::trusted_time::TrustedTime;
 
@@ -154,6 +154,7 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
         attestor,
         connection_writer: config.workload_attestor.connection_writer,
         limits: Limits::default(),
+        subordinate_uids: SubordinateUids::of_system(),
     })
 }
 

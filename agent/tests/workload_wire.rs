@@ -132,6 +132,17 @@ async fn ten_thousand_connections_of_one_user_leave_the_socket_to_others() {
     drop(held);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_users_that_hold_every_connection_leave_room_for_another() {
+    let served = Served::new(Limits::default());
+    served.publish(vec![served.authority.issue("/web", 61001, 3600)]);
+    let mut crowd: Vec<_> = (61_010..61_018).map(|uid| served.start("hold 512", uid, Stdio::null())).collect();
+    crowd.iter_mut().for_each(|workload| workload.says("512 held"));
+    for _ in 0..5 {
+        assert_eq!(served.told(61001).await, "spiffe://td/web");
+    }
+}
+
 #[tokio::test]
 async fn a_connection_ends_when_the_process_that_opened_it_exits_whoever_holds_it() {
     let served = Served::new(Limits::default());

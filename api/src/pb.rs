@@ -5,6 +5,9 @@
 /// The SPIFFE Workload API; the standard gives it no package.
 pub mod workload {
     include!(concat!(env!("OUT_DIR"), "/_.rs"));
+
+    /// The service and its messages, an encoded `google.protobuf.FileDescriptorSet`.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload.descriptors"));
 }
 
 /// SPIRE's packages.

@@ -9,13 +9,13 @@ use ironroot_attest::workload::{ConnectionWriter, Peer, Report, UnixAttestor, Vo
 use tokio::net::UnixStream;
 use tracing::{error, warn};
 
-use super::admission::{Admission, Kind, Slot};
+use super::admission::{About, Admission, ConnectionSlot};
 
 /// Who is asking. Handlers find it among the request's extensions.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     known: Result<Known, Arc<WorkloadRefusal>>,
-    _connection: Arc<Slot>,
+    connection: Arc<ConnectionSlot>,
 }
 
 /// A process that connected, and the connection's ear for it.
@@ -30,18 +30,28 @@ impl Caller {
     pub fn known(&self) -> Result<&Known, &WorkloadRefusal> {
         self.known.as_ref().map_err(Arc::as_ref)
     }
+
+    /// Its process ID, if that can be told.
+    pub fn pid(&self) -> Option<i32> {
+        self.known().ok().map(|known| known.peer.pid())
+    }
+
+    /// What the connection holds of its user's share.
+    pub fn connection(&self) -> &Arc<ConnectionSlot> {
+        &self.connection
+    }
 }
 
 /// What a connection must pass.
-pub(super) struct Door {
+pub(super) struct Gate {
     pub admission: Admission,
     pub attestor: Arc<UnixAttestor>,
     pub writers: ConnectionWriter,
 }
 
 /// Takes in a new connection, or drops it, which a gRPC client sees as `Unavailable`.
-pub(super) fn admit(door: &Door, stream: UnixStream) -> Option<UnixConnection<Caller, Witnessed>> {
-    let Door { admission, attestor, writers } = door;
+pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<UnixConnection<Caller, Witnessed>> {
+    let Gate { admission, attestor, writers } = gate;
     let now = Instant::now();
     let uid = match PeerCredentials::of(&stream) {
         Ok(peer) => peer.uid,
@@ -50,22 +60,15 @@ pub(super) fn admit(door: &Door, stream: UnixStream) -> Option<UnixConnection<Ca
             return None;
         }
     };
-    let refused = |reason: &str, error: Option<&(dyn Error + 'static)>| {
-        if admission.should_log(uid, now) {
-            warn!(uid, reason, error, "refused a connection to the Workload API");
+    let refused = |reason: &(dyn Error + 'static)| {
+        if let Some(pass) = admission.should_log(uid, About::Connection, now) {
+            warn!(uid, reason, suppressed = pass.suppressed, "refused a connection to the Workload API");
         }
     };
-    if !admission.is_in_rate(uid, now) {
-        refused("its user connects or asks too often", None);
-        return None;
-    }
-    let Some(slot) = admission.occupy(uid, Kind::Connection, now) else {
-        refused("too many connections are open", None);
-        return None;
-    };
+    let slot = admission.connect(uid, now).inspect_err(|crowded| refused(crowded)).ok()?;
     let peer = match attestor.peer(&stream) {
         Err(error @ (WorkloadRefusal::Exited { .. } | WorkloadRefusal::Credentials(_))) => {
-            refused("its process cannot be told", Some(&error));
+            refused(&error);
             return None;
         }
         // Lives and can be helped: each request is answered with the reason.
@@ -77,12 +80,12 @@ pub(super) fn admit(door: &Door, stream: UnixStream) -> Option<UnixConnection<Ca
         Ok(peer) => match Witnessed::begin(stream, peer.clone(), *writers, reporter(admission.clone(), uid)) {
             Ok((stream, voice)) => (stream, Ok(Known { peer, voice })),
             Err(refusal) => {
-                refused("what waited in it is not taken", Some(&refusal));
+                refused(&refusal);
                 return None;
             }
         },
     };
-    let connection = UnixConnection::new(stream, Caller { known, _connection: Arc::new(slot) });
+    let connection = UnixConnection::new(stream, Caller { known, connection: Arc::new(slot) });
     let Some(exit) = exit else { return Some(connection) };
     let ending = connection.ending_with(exit);
     ending.inspect_err(|error| error!(error = error as &dyn Error, "cannot watch for the exit of a caller")).ok()
@@ -91,8 +94,9 @@ pub(super) fn admit(door: &Door, stream: UnixStream) -> Option<UnixConnection<Ca
 /// Says why a connection of `uid` ends, once in a while.
 fn reporter(admission: Admission, uid: u32) -> Report {
     Arc::new(move |refusal| {
-        if admission.should_log(uid, Instant::now()) {
-            warn!(uid, reason = refusal as &dyn Error, "ended a connection to the Workload API");
+        if let Some(pass) = admission.should_log(uid, About::Writer, Instant::now()) {
+            let (reason, suppressed) = (refusal as &dyn Error, pass.suppressed);
+            warn!(uid, reason, suppressed, "ended a connection to the Workload API");
         }
     })
 }

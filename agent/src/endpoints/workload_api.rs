@@ -1,6 +1,6 @@
 //! The SPIFFE Workload API: each caller's whole state, again whenever it changes.
 //!
-//! Source: SPIFFE_Workload_API.md §5. What is not built here (JWT, WIT) is answered `Unimplemented` by the router.
+//! Source: SPIFFE_Workload_API.md §5. What is not built here (JWT, WIT) is answered `Unimplemented` at the door.
 
 mod message;
 mod subscription;
@@ -20,13 +20,12 @@ use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use super::NowUnix;
-use super::admission::{Admission, Kind, Slot};
-use super::caller::{Caller, Known};
+use super::admission::{About, Admission};
+use super::caller::Known;
+use super::door::Admitted;
 use crate::identities::Identities;
 use subscription::{Message, Subscription};
 
-/// Keeps browsers and naive proxies from being talked into asking. Source: SPIFFE_Workload_Endpoint.md §3.
-const SECURITY_HEADER: &str = "workload.spiffe.io";
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a caller may take to write again after it was accepted, where an entry asks for its executable. HTTP/2 clients
@@ -75,20 +74,11 @@ impl WorkloadApi {
     }
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {
-        let caller = caller(request)?;
-        let caller = caller.known().map_err(attestation_failed)?.clone();
-        let slot = self.stream_slot(&caller.peer)?;
+        let admitted = request.extensions().get::<Admitted>();
+        let admitted = admitted.ok_or_else(|| Status::internal("a request that did not pass the door"))?;
+        let caller = admitted.caller().known().map_err(attestation_failed)?.clone();
         let attested = self.attest(&caller).await?;
-        Subscription::begin(self.clone(), caller, attested, slot).await
-    }
-
-    fn stream_slot(&self, peer: &Peer) -> Result<Slot, Status> {
-        let (admission, now) = (&self.0.admission, Instant::now());
-        if !admission.is_in_rate(peer.uid(), now) {
-            return Err(Status::unavailable("too many requests of this user; try again later"));
-        }
-        let slot = admission.occupy(peer.uid(), Kind::Stream, now);
-        slot.ok_or_else(|| Status::resource_exhausted("too many open streams of this user"))
+        Subscription::begin(self.clone(), caller, attested).await
     }
 
     /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has written again.
@@ -137,11 +127,10 @@ impl WorkloadApi {
         if attested.withheld.is_empty() && attested.replaced_on_disk.is_none() {
             return;
         }
-        if !self.0.admission.should_log(uid, Instant::now()) {
-            return;
-        }
+        let Some(pass) = self.0.admission.should_log(uid, About::Withheld, Instant::now()) else { return };
+        let suppressed = pass.suppressed;
         for WithheldSelector { selector, why } in &attested.withheld {
-            info!(pid, uid, selector, reason = why as &dyn Error, "withheld a selector");
+            info!(pid, uid, selector, reason = why as &dyn Error, suppressed, "withheld a selector");
         }
         if let Some(path) = &attested.replaced_on_disk {
             warn!(
@@ -154,8 +143,9 @@ impl WorkloadApi {
     }
 
     fn refused(&self, peer: &Peer, refusal: &WorkloadRefusal) -> Status {
-        if self.0.admission.should_log(peer.uid(), Instant::now()) {
-            warn!(uid = peer.uid(), pid = peer.pid(), error = refusal as &dyn Error, "workload not attested");
+        let (uid, pid, error) = (peer.uid(), peer.pid(), refusal as &dyn Error);
+        if let Some(pass) = self.0.admission.should_log(uid, About::Attestation, Instant::now()) {
+            warn!(uid, pid, error, suppressed = pass.suppressed, "workload not attested");
         }
         attestation_failed(refusal)
     }
@@ -183,13 +173,4 @@ impl SpiffeWorkloadApi for WorkloadApi {
 
 fn attestation_failed(refusal: &WorkloadRefusal) -> Status {
     Status::unavailable(format!("workload attestation failed: {refusal}"))
-}
-
-fn caller(request: &Request<impl Sized>) -> Result<Caller, Status> {
-    let mut values = request.metadata().get_all(SECURITY_HEADER).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) if value == "true" => {}
-        _ => return Err(Status::invalid_argument("security header \"workload.spiffe.io: true\" missing from request")),
-    }
-    request.extensions().get::<Caller>().cloned().ok_or_else(|| Status::internal("connection without a caller"))
 }

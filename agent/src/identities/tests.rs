@@ -196,3 +196,40 @@ fn a_key_does_not_show_in_debug_output() {
     let id = SpiffeId::parse("spiffe://td/web").expect("legal");
     assert!(!format!("{:?} {id}", identity(&authority(), &ENTRY)).contains(&format!("{:?}", key.pkcs8_der())));
 }
+
+#[test]
+fn the_nearest_entry_shares_something_and_lacks_least() {
+    type Texts = &'static [&'static str];
+    type Case = (Texts, &'static [Texts], Option<(usize, Texts)>);
+    let table: [Case; 6] = [
+        (&["unix:uid:7"], &[], None),
+        (&["unix:uid:7"], &[&["unix:uid:1"]], Some((0, &["unix:uid:1"]))),
+        (
+            &["unix:uid:7", "unix:gid:7"],
+            &[&["unix:uid:1"], &["unix:uid:7", "unix:path:/a", "unix:user:x"]],
+            Some((1, &["unix:path:/a", "unix:user:x"])),
+        ),
+        (
+            &["unix:uid:7", "unix:gid:7"],
+            &[&["unix:uid:7", "unix:path:/a", "unix:user:x"], &["unix:uid:7", "unix:path:/a"]],
+            Some((1, &["unix:path:/a"])),
+        ),
+        (
+            &["unix:uid:7", "unix:gid:7"],
+            &[&["unix:uid:7", "unix:user:x"], &["unix:gid:7", "unix:uid:7", "unix:user:x"]],
+            Some((1, &["unix:user:x"])),
+        ),
+        (&["unix:uid:7"], &[&["unix:gid:1", "unix:uid:7"], &["unix:gid:2", "unix:uid:7"]], Some((0, &["unix:gid:1"]))),
+    ];
+    for (has, entries, expected) in table {
+        let ids: Vec<String> = (0..entries.len()).map(|n| format!("e{n}")).collect();
+        let entry = |(selectors, id): (&Texts, &'static str)| Entry { id, selectors, ..ENTRY };
+        let all = snapshot(&entries.iter().zip(["e0", "e1", "e2"]).map(entry).collect::<Vec<_>>());
+        let nearest = all.nearest(&set(has)).map(|nearest| {
+            let lacks: Vec<String> = nearest.lacks.iter().map(ToString::to_string).collect();
+            (nearest.identity.entry_id().to_owned(), lacks)
+        });
+        let expected = expected.map(|(n, lacks)| (ids[n].clone(), lacks.iter().map(ToString::to_string).collect()));
+        assert_eq!(nearest, expected, "{has:?} among {entries:?}");
+    }
+}

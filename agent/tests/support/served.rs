@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use ironroot_agent::endpoints::{EndpointError, Limits, WorkloadApiConfig, serve_workload_api};
+use ironroot_agent::endpoints::{EndpointError, Limits, SubordinateUids, WorkloadApiConfig, serve_workload_api};
 use ironroot_agent::identities::{Bundle, Identities, Identity, IdentityParts, WorkloadKey};
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
@@ -228,7 +228,13 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
         ..UnixAttestorConfig::default()
     };
     let attestor = UnixAttestor::new(discover).expect("our own /proc");
-    WorkloadApiConfig { socket_path, attestor, connection_writer: ConnectionWriter::Peer, limits }
+    WorkloadApiConfig {
+        socket_path,
+        attestor,
+        connection_writer: ConnectionWriter::Peer,
+        limits,
+        subordinate_uids: SubordinateUids::default(),
+    }
 }
 
 /// A request with the security header.
@@ -288,6 +294,7 @@ pub fn act() {
             std::thread::sleep(PATIENCE);
         }
         "serve" => serve(socket),
+        role if role.starts_with("hold ") => hold(&socket, role["hold ".len()..].parse().expect("a number")),
         other => panic!("no role {other:?}"),
     }
     exit(0)
@@ -302,6 +309,13 @@ fn serve(socket: PathBuf) {
         let serving = serve_workload_api(config, identities, Arc::new(|| NOW), std::future::pending()).expect("binds");
         serving.await.expect("serves");
     });
+}
+
+/// Opens connections and says nothing on them, until this process is killed.
+fn hold(socket: &Path, connections: usize) {
+    let held: Vec<_> = (0..connections).map(|_| std::os::unix::net::UnixStream::connect(socket)).collect();
+    println!("\nTOLD {} held", held.iter().flatten().count());
+    std::thread::sleep(PATIENCE);
 }
 
 fn fetch(socket: PathBuf) -> String {
@@ -321,6 +335,13 @@ pub struct Workload(Child);
 impl Workload {
     pub fn kill(&mut self) {
         self.0.kill().and_then(|()| self.0.wait()).expect("ends");
+    }
+
+    /// Waits until it has said something that starts with `beginning`.
+    pub fn says(&mut self, beginning: &str) {
+        let lines = BufReader::new(self.0.stdout.as_mut().expect("piped")).lines();
+        let said = lines.map_while(Result::ok).any(|line| line.starts_with(&format!("TOLD {beginning}")));
+        assert!(said, "it has not said {beginning:?}");
     }
 
     fn output(mut self) -> String {

@@ -11,6 +11,7 @@ use crate::identities::{Bundle, Identities, Identity};
 
 impl Message for X509svidResponse {
     const NAME: &'static str = "X.509-SVIDs";
+    const METHOD: &'static str = "FetchX509SVID";
 
     fn compose(all: &Identities, own: &Bundle, theirs: &[&Identity]) -> Self {
         let svids = theirs.iter().map(|identity| svid(identity, own)).collect();
@@ -20,6 +21,7 @@ impl Message for X509svidResponse {
 
 impl Message for X509BundlesResponse {
     const NAME: &'static str = "X.509 bundles";
+    const METHOD: &'static str = "FetchX509Bundles";
 
     fn compose(all: &Identities, own: &Bundle, theirs: &[&Identity]) -> Self {
         let mut bundles = federated(all, theirs);

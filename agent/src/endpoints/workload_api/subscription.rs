@@ -4,24 +4,30 @@
 //! nothing queues up.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ironroot_api::logging::clipped;
+use ironroot_attest::Selector;
 use tokio::sync::watch;
 use tonic::Status;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Attested, MessageStream, WorkloadApi};
-use crate::endpoints::admission::Slot;
+use crate::endpoints::admission::About;
 use crate::endpoints::caller::Known;
 use crate::identities::{Bundle, Identities, Identity};
 
 /// How often a quiet stream looks at the clock: what counts as now can jump.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// Selectors written into one line of the log; a process may have a thousand.
+const MAX_LOGGED_SELECTORS: usize = 24;
 
 /// A full-state message.
 pub(super) trait Message: Clone + PartialEq + Send + 'static {
     /// What it holds, for the log.
     const NAME: &'static str;
+    /// The method that answers with it.
+    const METHOD: &'static str;
 
     /// Everything in `all` that whoever owns the identities `theirs` may see.
     fn compose(all: &Identities, own: &Bundle, theirs: &[&Identity]) -> Self;
@@ -35,19 +41,13 @@ pub(super) struct Subscription<M> {
     identities: watch::Receiver<Arc<Identities>>,
     stopping: watch::Receiver<bool>,
     sent: Option<M>,
-    _slot: Slot,
 }
 
 impl<M: Message> Subscription<M> {
     /// Composes the first message at once, so that a refusal is the answer to the call itself.
-    pub async fn begin(
-        api: WorkloadApi,
-        caller: Known,
-        attested: Attested,
-        slot: Slot,
-    ) -> Result<MessageStream<M>, Status> {
+    pub async fn begin(api: WorkloadApi, caller: Known, attested: Attested) -> Result<MessageStream<M>, Status> {
         let (identities, stopping) = (api.0.identities.clone(), api.0.stopping.clone());
-        let mut this = Self { api, caller, attested, identities, stopping, sent: None, _slot: slot };
+        let mut this = Self { api, caller, attested, identities, stopping, sent: None };
         let first = this.next().await?;
         let rest = futures_util::stream::unfold(Some(this), |this| async move {
             let mut this = this?;
@@ -117,13 +117,50 @@ impl<M: Message> Subscription<M> {
         let theirs = all.for_selectors(&self.attested.selectors, now);
         let Some(expiry) = theirs.iter().map(|identity| identity.not_after_unix()).min() else {
             return Err(match all.is_entitled(&self.attested.selectors) {
-                true => Status::unavailable("every identity of this workload has expired and could not be renewed"),
-                false => Status::permission_denied("no identity issued"),
+                true => self.all_expired(),
+                false => self.no_identity(&all),
             });
         };
         let seconds = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0).max(1);
         Ok((M::compose(&all, own, &theirs), Duration::from_secs(seconds)))
     }
+
+    fn all_expired(&self) -> Status {
+        let text = "every identity of this workload has expired and could not be renewed";
+        let (uid, pid) = (self.caller.peer.uid(), self.caller.peer.pid());
+        if let Some(pass) = self.api.0.admission.should_log(uid, About::Expired, Instant::now()) {
+            warn!(uid, pid, method = M::METHOD, suppressed = pass.suppressed, "{text}");
+        }
+        Status::unavailable(text)
+    }
+
+    /// The client waits and tries again, mostly without a word; so the reason stands here. SPIRE's words come first, so
+    /// that who searches logs for them finds it.
+    fn no_identity(&self, all: &Identities) -> Status {
+        let (uid, pid, selectors) = (self.caller.peer.uid(), self.caller.peer.pid(), &self.attested.selectors);
+        if let Some(pass) = self.api.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
+            let (nearest, lacks) = match all.nearest(selectors) {
+                Some(nearest) => (nearest.identity.spiffe_id().as_str(), listed(nearest.lacks.iter().copied())),
+                None => ("none: this agent holds no entry with an SVID", String::new()),
+            };
+            let selectors = listed(selectors);
+            let suppressed = pass.suppressed;
+            warn!(uid, pid, method = M::METHOD, registered = false, %selectors, %nearest, %lacks, suppressed, "No identity issued");
+        }
+        Status::permission_denied("no identity issued")
+    }
+}
+
+/// Selectors for a line of the log.
+fn listed<'a>(selectors: impl IntoIterator<Item = &'a Selector, IntoIter: ExactSizeIterator>) -> String {
+    let selectors = selectors.into_iter();
+    let more = selectors.len().saturating_sub(MAX_LOGGED_SELECTORS);
+    let shown = selectors.take(MAX_LOGGED_SELECTORS).map(|selector| clipped(&selector.to_string()).to_string());
+    let mut list = shown.collect::<Vec<_>>().join(" ");
+    if more > 0 {
+        list += &format!(" and {more} more");
+    }
+    list
 }
 
 fn shutting_down() -> Status {

@@ -1,0 +1,198 @@
+//! Who holds what, and who gives way. Pure but for the wake-up of a connection that must end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+
+use super::local_user::LocalUser;
+use super::slot::Eviction;
+use super::{Crowded, Limits};
+
+/// Connections that were told to end and have not ended yet. Their descriptors are kept free for them.
+pub(super) const MAX_LEAVING: usize = 64;
+/// Users remembered before those that left are forgotten.
+const MAX_IDLE_USERS: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// All connections but those that are leaving.
+    connections: usize,
+    leaving: usize,
+    /// Connections are numbered in the order in which they came.
+    next_number: u64,
+    users: HashMap<LocalUser, User>,
+}
+
+#[derive(Debug)]
+struct User {
+    connections: BTreeMap<u64, Booked>,
+    streams: usize,
+    attestations: Arc<Semaphore>,
+    tokens: f64,
+    counted: Instant,
+}
+
+#[derive(Debug)]
+struct Booked {
+    streams: usize,
+    idle_since: Instant,
+    eviction: Arc<Eviction>,
+}
+
+impl Books {
+    /// Books a connection; its number, and how it learns that it must end.
+    pub fn connect(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Result<(u64, Arc<Eviction>), Crowded> {
+        let held = self.user(user, limits, now).connections.len();
+        let all = limits.max_connections - if held == 0 { 0 } else { limits.kept_for_newcomers() };
+        if held >= limits.max_connections_per_user {
+            self.evict(user, true, Crowded::User)?;
+        } else if self.connections >= all {
+            let (largest, idle) = self.who_gives_way(held).ok_or(Crowded::All)?;
+            self.evict(largest, idle, Crowded::All)?;
+        }
+        let (number, eviction) = (self.next_number, Arc::new(Eviction::default()));
+        self.next_number += 1;
+        self.connections += 1;
+        let booked = Booked { streams: 0, idle_since: now, eviction: eviction.clone() };
+        self.user(user, limits, now).connections.insert(number, booked);
+        Ok((number, eviction))
+    }
+
+    /// Of those that hold more than a newcomer with `held` connections would, the one that holds most and has an idle
+    /// one (`true`). For a newcomer without any, also one that uses all of them (`false`).
+    fn who_gives_way(&self, held: usize) -> Option<(LocalUser, bool)> {
+        let larger = || self.users.iter().filter(|(_, user)| user.connections.len() > held + 1);
+        let most = |(name, user): &(&LocalUser, &User)| (user.connections.len(), **name);
+        let idle = larger().filter(|(_, user)| user.connections.values().any(Booked::is_idle)).max_by_key(most);
+        let busy = || larger().max_by_key(most).filter(|_| held == 0);
+        idle.map(|(name, _)| (*name, true)).or_else(|| busy().map(|(name, _)| (*name, false)))
+    }
+
+    /// Ends the connection of `user` that has been idle longest, or, unless it must be `idle`, that was idle last the
+    /// longest ago. `none`: it has no such connection.
+    fn evict(&mut self, user: LocalUser, idle: bool, none: Crowded) -> Result<(), Crowded> {
+        if self.leaving >= MAX_LEAVING {
+            return Err(Crowded::Leaving);
+        }
+        let user = self.users.get_mut(&user).ok_or(none)?;
+        let candidates = user.connections.iter().filter(|(_, booked)| !idle || booked.is_idle());
+        let number = *candidates.min_by_key(|(_, booked)| booked.idle_since).ok_or(none)?.0;
+        user.connections.remove(&number).ok_or(none)?.eviction.ask();
+        self.connections -= 1;
+        self.leaving += 1;
+        Ok(())
+    }
+
+    /// A connection has ended.
+    pub fn disconnect(&mut self, user: LocalUser, number: u64) {
+        match self.users.get_mut(&user).and_then(|user| user.connections.remove(&number)) {
+            Some(_) => self.connections -= 1,
+            None => self.leaving -= 1,
+        }
+    }
+
+    /// Books a stream on a connection, if its user has room for one.
+    pub fn open_stream(&mut self, user: LocalUser, number: u64, limits: &Limits, now: Instant) -> bool {
+        let user = self.user(user, limits, now);
+        if user.streams >= limits.max_streams_per_user {
+            return false;
+        }
+        user.streams += 1;
+        if let Some(booked) = user.connections.get_mut(&number) {
+            booked.streams += 1;
+        }
+        true
+    }
+
+    /// A stream has ended.
+    pub fn close_stream(&mut self, user: LocalUser, number: u64, now: Instant) {
+        let Some(user) = self.users.get_mut(&user) else { return };
+        user.streams -= 1;
+        if let Some(booked) = user.connections.get_mut(&number) {
+            booked.streams -= 1;
+            booked.idle_since = now;
+        }
+    }
+
+    /// Since when a connection has no stream; `None`: it has one, or has been told to end.
+    pub fn idle_since(&self, user: LocalUser, number: u64) -> Option<Instant> {
+        let booked = self.users.get(&user)?.connections.get(&number)?;
+        booked.is_idle().then_some(booked.idle_since)
+    }
+
+    pub fn is_in_rate(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> bool {
+        let user = self.user(user, limits, now);
+        let allowed = user.tokens >= 1.0;
+        user.tokens -= if allowed { 1.0 } else { 0.0 };
+        allowed
+    }
+
+    pub fn attestations(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
+        self.user(user, limits, now).attestations.clone()
+    }
+
+    /// The account of `user`, its tokens counted up to `now`.
+    fn user(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> &mut User {
+        if self.users.len() >= MAX_IDLE_USERS && !self.users.contains_key(&user) {
+            self.users.retain(|_, user| !user.is_idle(limits) || !user.is_rested(limits, now));
+        }
+        let user = self.users.entry(user).or_insert_with(|| User::new(limits, now));
+        user.tokens = user.refilled(limits, now);
+        user.counted = now.max(user.counted);
+        user
+    }
+}
+
+impl User {
+    fn new(limits: &Limits, now: Instant) -> Self {
+        Self {
+            connections: BTreeMap::new(),
+            streams: 0,
+            attestations: Arc::new(Semaphore::new(limits.max_attestations_per_user)),
+            tokens: limits.burst_per_user.into(),
+            counted: now,
+        }
+    }
+
+    fn refilled(&self, limits: &Limits, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
+        (self.tokens + passed * f64::from(limits.rate_per_user)).min(limits.burst_per_user.into())
+    }
+
+    fn is_idle(&self, limits: &Limits) -> bool {
+        let attesting = self.attestations.available_permits() < limits.max_attestations_per_user;
+        self.connections.is_empty() && self.streams == 0 && !attesting
+    }
+
+    fn is_rested(&self, limits: &Limits, now: Instant) -> bool {
+        self.refilled(limits, now) >= f64::from(limits.burst_per_user)
+    }
+}
+
+impl Booked {
+    fn is_idle(&self) -> bool {
+        self.streams == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::SubordinateUids;
+    use super::*;
+
+    #[test]
+    fn users_that_left_are_forgotten_and_one_that_is_connected_is_not() {
+        let (mut books, limits, now) = (Books::default(), Limits::default(), Instant::now());
+        let user = |uid| SubordinateUids::default().user_of(uid);
+        let (number, _) = books.connect(user(7), &limits, now).expect("has room");
+        for uid in 100..20_000 {
+            books.is_in_rate(user(uid), &limits, now + Duration::from_secs(u64::from(uid)));
+        }
+        assert!(books.users.len() <= MAX_IDLE_USERS);
+        assert!(books.idle_since(user(7), number).is_some());
+    }
+}

@@ -1,0 +1,85 @@
+//! What a connection and a stream hold of their user's share; given back on drop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Context;
+use std::time::Instant;
+
+use futures_util::task::AtomicWaker;
+
+use super::Admission;
+use super::local_user::LocalUser;
+
+/// Tells a connection's task that the connection must give way.
+#[derive(Debug, Default)]
+pub(in crate::endpoints) struct Eviction {
+    asked: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Eviction {
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was asked for; if not yet, wakes `cx` when it is.
+    pub fn poll_asked(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.asked.load(Ordering::Acquire)
+    }
+}
+
+/// One connection of a user.
+#[derive(Debug)]
+pub(in crate::endpoints) struct ConnectionSlot {
+    admission: Admission,
+    uid: u32,
+    user: LocalUser,
+    number: u64,
+    eviction: Arc<Eviction>,
+}
+
+/// One stream of a user, on a connection.
+#[derive(Debug)]
+pub(in crate::endpoints) struct StreamSlot(Arc<ConnectionSlot>);
+
+impl ConnectionSlot {
+    pub(super) fn new(admission: Admission, uid: u32, user: LocalUser, number: u64, eviction: Arc<Eviction>) -> Self {
+        Self { admission, uid, user, number, eviction }
+    }
+
+    /// Who connected.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// How the connection learns that it must give way.
+    pub fn eviction(&self) -> &Eviction {
+        &self.eviction
+    }
+
+    /// Since when it has no stream; `None` while it has one.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.admission.books().idle_since(self.user, self.number)
+    }
+
+    /// Room for one more stream on this connection, if its user has some.
+    pub fn open_stream(self: &Arc<Self>, now: Instant) -> Option<StreamSlot> {
+        let Admission(shared) = &self.admission;
+        let opened = self.admission.books().open_stream(self.user, self.number, &shared.limits, now);
+        opened.then(|| StreamSlot(self.clone()))
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.admission.books().disconnect(self.user, self.number);
+    }
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        self.0.admission.books().close_stream(self.0.user, self.0.number, Instant::now());
+    }
+}

@@ -1,0 +1,137 @@
+//! What a request must show before a byte of its body is read: a method that is offered, the header that its service wants,
+//! and room within its user's share. The share is held from then on, until answer and request are over.
+
+mod bodies;
+mod offer;
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures_util::future::Either;
+use http::{HeaderMap, Request, Response};
+use ironroot_api::logging::clipped;
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+use tracing::warn;
+
+use super::admission::{About, Admission, StreamSlot};
+use super::caller::Caller;
+use bodies::{AnswerBody, RequestBody};
+use offer::{NotOffered, Offer};
+
+pub(super) use offer::MAX_MESSAGE_BYTES;
+
+/// Keeps browsers and naive proxies from being talked into asking. Source: SPIFFE_Workload_Endpoint.md §3.
+const SECURITY_HEADER: &str = "workload.spiffe.io";
+
+/// Puts a [`Door`] before every service of the socket.
+#[derive(Clone, Debug)]
+pub(super) struct DoorLayer(Admission);
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Door<S> {
+    services: S,
+    admission: Admission,
+}
+
+/// That a request has passed the door. Only the door makes one; the Workload API wants it.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    caller: Caller,
+    offer: Offer,
+    slot: Arc<StreamSlot>,
+}
+
+impl DoorLayer {
+    pub fn new(admission: Admission) -> Self {
+        Self(admission)
+    }
+}
+
+impl<S> Layer<S> for DoorLayer {
+    type Service = Door<S>;
+
+    fn layer(&self, services: S) -> Door<S> {
+        Door { services, admission: self.0.clone() }
+    }
+}
+
+impl Admitted {
+    /// Who asks.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl<S> Door<S> {
+    fn judge<B>(&self, request: &Request<B>) -> Result<Admitted, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Status::internal("connection without a caller"))?;
+        let (uid, now) = (caller.connection().uid(), Instant::now());
+        if !self.admission.is_in_rate(uid, now) {
+            return Err(Status::unavailable("too many requests of this user; try again later"));
+        }
+        let path = request.uri().path();
+        let offer = Offer::of(path).map_err(|refusal| self.not_offered(&caller, path, refusal))?;
+        if offer.wants_security_header() {
+            check_security_header(request.headers())?;
+        }
+        let slot = caller.connection().open_stream(now).map(Arc::new);
+        let slot = slot.ok_or_else(|| Status::resource_exhausted("too many open streams of this user"))?;
+        Ok(Admitted { caller, offer, slot })
+    }
+
+    /// Clients wait and ask again until their own time is up, and say nothing: so the agent says it.
+    fn not_offered(&self, caller: &Caller, path: &str, refusal: NotOffered) -> Status {
+        let uid = caller.connection().uid();
+        if let Some(pass) = self.admission.should_log(uid, About::Request, Instant::now()) {
+            warn!(uid, pid = caller.pid(), method = %clipped(path), suppressed = pass.suppressed, "{refusal}");
+        }
+        Status::unimplemented(refusal.to_string())
+    }
+}
+
+fn check_security_header(headers: &HeaderMap) -> Result<(), Status> {
+    let mut values = headers.get_all(SECURITY_HEADER).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) if value == "true" => Ok(()),
+        _ => Err(Status::invalid_argument("security header \"workload.spiffe.io: true\" missing from request")),
+    }
+}
+
+impl<S> Service<Request<Body>> for Door<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response<Body>, Infallible>>, Answering>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.services.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let admitted = match self.judge(&request) {
+            Ok(admitted) => admitted,
+            Err(status) => return Either::Left(ready(Ok(status.into_http()))),
+        };
+        let (offer, slot) = (admitted.offer, admitted.slot.clone());
+        request.extensions_mut().insert(admitted);
+        let request = request.map(|body| Body::new(RequestBody::new(body, offer.bounds(), slot.clone())));
+        let answer = self.services.call(request);
+        Either::Right(Box::pin(
+            async move { answer.await.map(|it| it.map(|body| Body::new(AnswerBody::new(body, slot)))) },
+        ))
+    }
+}
+
+/// A request that is being answered.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

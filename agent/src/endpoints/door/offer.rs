@@ -1,0 +1,127 @@
+//! The table of what this socket offers.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Longest message of a request, bytes. Those of the Workload API are empty; health checks and reflection name something.
+pub(in crate::endpoints) const MAX_MESSAGE_BYTES: usize = 1024;
+/// Before each message of a body. Source: gRPC over HTTP2, Length-Prefixed-Message.
+const PREFIX_BYTES: usize = 5;
+
+/// What a method belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    WorkloadApi,
+    Health,
+    Reflection,
+}
+
+/// How much a request's body may be, in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub bytes: usize,
+    pub time: Duration,
+}
+
+/// Why a method is answered `Unimplemented`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum NotOffered {
+    #[error("JWT-SVIDs are not offered by this agent; use X.509-SVIDs (FetchX509SVID, FetchX509Bundles)")]
+    Jwt,
+    #[error("Envoy's Secret Discovery Service is not offered by this agent; use the Workload API (FetchX509SVID)")]
+    Sds,
+    #[error("no such method on the Workload API socket of this agent")]
+    Unknown,
+}
+
+/// Every method there is. What is not here does not exist.
+const METHODS: [(&str, Offer); 6] = [
+    ("/SpiffeWorkloadAPI/FetchX509SVID", Offer::WorkloadApi),
+    ("/SpiffeWorkloadAPI/FetchX509Bundles", Offer::WorkloadApi),
+    ("/grpc.health.v1.Health/Check", Offer::Health),
+    ("/grpc.health.v1.Health/Watch", Offer::Health),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Offer::Reflection),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Offer::Reflection),
+];
+
+impl Offer {
+    pub fn of(path: &str) -> Result<Self, NotOffered> {
+        let known = METHODS.iter().find(|(method, _)| *method == path);
+        known.map(|(_, offer)| *offer).ok_or_else(|| NotOffered::because(path))
+    }
+
+    /// Source: SPIFFE_Workload_Endpoint.md §3; SPIRE exempts health checks and reflection.
+    pub fn wants_security_header(self) -> bool {
+        self == Self::WorkloadApi
+    }
+
+    pub fn bounds(self) -> Bounds {
+        match self {
+            Self::WorkloadApi | Self::Health => {
+                Bounds { bytes: PREFIX_BYTES + MAX_MESSAGE_BYTES, time: Duration::from_secs(5) }
+            }
+            // A conversation: a tool asks for one file after the other.
+            Self::Reflection => Bounds { bytes: 64 * 1024, time: Duration::from_secs(60) },
+        }
+    }
+}
+
+impl NotOffered {
+    fn because(path: &str) -> Self {
+        match path.rsplit_once('/') {
+            Some(("/SpiffeWorkloadAPI", method)) if method.contains("JWT") => Self::Jwt,
+            Some(("/envoy.service.secret.v3.SecretDiscoveryService", _)) => Self::Sds,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironroot_api::pb::workload::DESCRIPTORS;
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    /// Every method of the services that this socket serves, by their own descriptors.
+    fn served() -> Vec<String> {
+        let sets = [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let files = sets.iter().flat_map(|set| FileDescriptorSet::decode(*set).expect("descriptors").file);
+        let methods = |file: prost_types::FileDescriptorProto| {
+            let package = if file.package().is_empty() { String::new() } else { format!("{}.", file.package()) };
+            let of = move |service: &prost_types::ServiceDescriptorProto| {
+                let name = format!("/{package}{}/", service.name());
+                service.method.iter().map(|method| format!("{name}{}", method.name())).collect::<Vec<_>>()
+            };
+            file.service.iter().flat_map(of).collect::<Vec<_>>()
+        };
+        files.flat_map(methods).collect()
+    }
+
+    #[test]
+    fn every_method_that_is_served_is_in_the_table_and_no_other() {
+        for method in served() {
+            assert!(Offer::of(&method).is_ok(), "{method}");
+        }
+        let without_reflection = METHODS.iter().filter(|(_, offer)| *offer != Offer::Reflection);
+        assert!(without_reflection.clone().all(|(method, _)| served().contains(&(*method).to_owned())));
+        assert_eq!(without_reflection.count(), served().len());
+    }
+
+    #[test]
+    fn what_is_not_offered_is_named() {
+        for (path, refusal) in [
+            ("/SpiffeWorkloadAPI/FetchJWTSVID", NotOffered::Jwt),
+            ("/SpiffeWorkloadAPI/FetchJWTBundles", NotOffered::Jwt),
+            ("/SpiffeWorkloadAPI/ValidateJWTSVID", NotOffered::Jwt),
+            ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", NotOffered::Sds),
+            ("/SpiffeWorkloadAPI/fetchX509SVID", NotOffered::Unknown),
+            ("/spire.api.server.entry.v1.Entry/ListEntries", NotOffered::Unknown),
+            ("", NotOffered::Unknown),
+            ("*", NotOffered::Unknown),
+        ] {
+            assert_eq!(Offer::of(path), Err(refusal), "{path:?}");
+        }
+    }
+}
