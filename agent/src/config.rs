@@ -145,6 +145,10 @@ pub struct UnixAttestorConfig {
     pub executable_selectors: ExecutableSelectors,
     /// Whether they are told of processes in another mount namespace than the agent's.
     pub executable_in_other_mounts: bool,
+    /// Whether units are told: SPIRE's `WorkloadAttestor "systemd"`.
+    pub systemd: bool,
+    /// Whether entries that name a program and nobody who runs it match anybody.
+    pub allow_executable_only: bool,
     /// Who may write into a workload's connection.
     pub connection_writer: ConnectionWriter,
 }

@@ -144,6 +144,7 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
         workload_size_limit: config.workload_attestor.workload_size_limit,
         executable_selectors: config.workload_attestor.executable_selectors,
         executable_in_other_mounts: config.workload_attestor.executable_in_other_mounts,
+        systemd: config.workload_attestor.systemd,
     };
     let attestor = UnixAttestor::new(attestor)?;
     if let Some(warning) = attestor.warning() {

@@ -11,6 +11,7 @@ mod bootstrap;
 mod certificate;
 mod entries;
 mod error;
+mod executable_only;
 mod ledger;
 mod memory;
 mod publish;
@@ -44,6 +45,7 @@ use crate::sealed_cache::Changes;
 use crate::server_answers::{AgentSvid, TrustBundle};
 use crate::server_channel::{RPC_DEADLINE, Server, within};
 use crate::trusted_time::TrustedTime;
+use executable_only::ExecutableOnly;
 use publish::Kept;
 use schedule::{backoff, before_the_end, poll_in, unit};
 
@@ -78,6 +80,8 @@ pub struct Parts {
     pub sync_interval: Duration,
     /// Identities that no server has confirmed for this long are no longer served.
     pub max_age: Option<Duration>,
+    /// Whether entries that name a program and nobody who runs it match anybody.
+    pub allow_executable_only: bool,
     /// Where identities are published.
     pub publisher: watch::Sender<Arc<Identities>>,
     /// Ends a pause: the operator wants the server asked at once.
@@ -87,6 +91,7 @@ pub struct Parts {
 /// The only writer of identities.
 pub struct Synchronizer {
     parts: Parts,
+    executable_only: ExecutableOnly,
     /// The last good bundle, and the anchors that open channels judge by.
     bundle: Option<TrustBundle>,
     anchors: Arc<TrustAnchors>,
@@ -121,6 +126,7 @@ impl Synchronizer {
     pub fn new(parts: Parts) -> Self {
         let anchors = TrustAnchors::new(parts.trust_domain.clone(), &[]).expect("no certificate, none malformed");
         Self {
+            executable_only: ExecutableOnly::new(parts.allow_executable_only),
             parts,
             bundle: None,
             anchors,

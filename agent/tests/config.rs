@@ -7,6 +7,7 @@ use ironroot_agent::config::{
     AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, TrustBundleFormat,
 };
 use ironroot_api::settings::Settings;
+use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
 
 const TPM: &str = r#"NodeAttestor "tpm2" { } KeyManager "tpm" { } WorkloadAttestor "unix" { }"#;
 const TOKEN: &str = r#"NodeAttestor "join_token" { } KeyManager "memory" { } WorkloadAttestor "unix" { }"#;
@@ -65,6 +66,38 @@ fn defaults_are_spires_and_the_tpm_is_the_kernels() {
         (config.workload_attestor.discover_workload_path, config.workload_attestor.workload_size_limit),
         (false, 512 << 20)
     );
+}
+
+#[test]
+fn what_is_told_of_workloads_can_be_chosen() {
+    let attestors = |text: &str| {
+        read(&minimal("", &TPM.replace("WorkloadAttestor \"unix\" { }", text))).map(|config| config.workload_attestor)
+    };
+    let with = |data: &str| attestors(&format!("WorkloadAttestor \"unix\" {{ plugin_data {{ {data} }} }}"));
+    let default = with("").expect("loads");
+    assert_eq!(default.connection_writer, ConnectionWriter::Peer);
+    assert_eq!(default.executable_selectors, ExecutableSelectors::Always);
+    assert!(!default.allow_executable_only && !default.executable_in_other_mounts && !default.systemd);
+    let chosen = with(
+        "connection_writer = \"user\" executable_selectors = \"where_unforgeable\" allow_executable_only = true executable_in_other_mounts = true",
+    );
+    let chosen = chosen.expect("loads");
+    assert_eq!(chosen.connection_writer, ConnectionWriter::User);
+    assert_eq!(chosen.executable_selectors, ExecutableSelectors::WhereUnforgeable);
+    assert!(chosen.allow_executable_only && chosen.executable_in_other_mounts);
+    assert_eq!(
+        with("executable_selectors = \"never\"").expect("loads").executable_selectors,
+        ExecutableSelectors::Never
+    );
+    assert!(attestors("WorkloadAttestor \"unix\" { } WorkloadAttestor \"systemd\" { }").expect("loads").systemd);
+    let wrong =
+        with("connection_writer = \"any\" executable_selectors = \"withhold\"").expect_err("mistakes").to_string();
+    assert!(
+        wrong.contains("connection_writer: \"any\": use \"peer\"") && wrong.contains("\"withhold\": use \"always\""),
+        "{wrong}"
+    );
+    let alone = attestors("WorkloadAttestor \"systemd\" { }").expect_err("a mistake").to_string();
+    assert!(alone.contains("add WorkloadAttestor \"unix\""), "{alone}");
 }
 
 #[test]
@@ -163,7 +196,7 @@ plugins {
         "agent.conf:20: agent.offline_cache.tpm_nv_index: \"1\": not an NV index of the owner: 0x01800000 to 0x01bfffff",
         "agent.conf:24: plugins.NodeAttestor.tpm2.plugin_data.tpm_device_path: \"tabrmd:\":",
         "agent.conf:25: plugins.KeyManager.disk.plugin_data.directory: missing: give the directory for the key",
-        "agent.conf:26: plugins.WorkloadAttestor.k8s: not supported by ironroot-agent yet: use \"unix\"",
+        "agent.conf:26: plugins.WorkloadAttestor.k8s: not supported by ironroot-agent yet: use \"unix\" and \"systemd\"",
         "agent.conf:27: plugins.SVIDStore: not supported by ironroot-agent yet: remove it",
     ];
     assert_eq!(found.len(), wanted.len(), "{found:#?}");

@@ -21,6 +21,7 @@ mod names;
 mod namespaces;
 mod peer;
 mod process;
+mod systemd;
 mod unix;
 mod witnessed;
 mod writer;

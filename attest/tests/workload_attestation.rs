@@ -6,6 +6,7 @@ mod actor;
 
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody, hear};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -58,6 +59,49 @@ fn users_and_groups_are_those_of_the_process_with_names_where_there_are_names() 
     let _stranger = lab.start(&lab.program(), &format!("become-then-connect {STRANGER} {STRANGER}"));
     let found = attest(UnixAttestorConfig::default(), &lab.accept()).expect("attests");
     assert_eq!(texts(&found), [format!("unix:gid:{STRANGER}"), format!("unix:uid:{STRANGER}")]);
+}
+
+/// A control group of systemd's hierarchy, as systemd would make it for a unit; removed on drop.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(unit: &str) -> Self {
+        // systemd's own hierarchy where there are several, else the only one.
+        let roots = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"].map(Path::new);
+        let root =
+            roots.into_iter().find(|root| root.join("cgroup.procs").exists()).expect("control groups are mounted");
+        let group = Self(root.join("system.slice").join(unit));
+        fs::create_dir_all(&group.0).expect("root makes groups");
+        group
+    }
+
+    fn join(&self, pid: i32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("root moves processes");
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Only an empty one goes: the slice stays if it is systemd's.
+        let _ = (fs::remove_dir(&self.0), fs::remove_dir(self.0.parent().expect("a slice")));
+    }
+}
+
+#[test]
+fn the_unit_of_a_process_is_found_when_asked_for() {
+    let lab = Lab::new();
+    let unit = format!("ironroot-test-{}.service", std::process::id());
+    let group = Group::new(&unit);
+    let mut workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
+    let stream = lab.accept();
+    let unit = format!("systemd:id:{unit}");
+    assert!(!texts(&attest(DISCOVER, &stream).expect("attests")).iter().any(|s| s.starts_with("systemd:")));
+    group.join(workload.pid());
+    assert!(texts(&attest(DISCOVER, &stream).expect("attests")).contains(&unit));
+    let found = attest(UnixAttestorConfig { systemd: false, ..DISCOVER }, &stream).expect("attests");
+    assert!(!texts(&found).contains(&unit));
+    workload.kill();
+    workload.reap();
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub ca_subject: CaSubject,
     /// Callers that may administer the server over TCP.
     pub admin_ids: Vec<SpiffeId>,
+    /// Whether entries may name a program and nobody who runs it.
+    pub allow_executable_only: bool,
     /// Whether each issued, refused and changed thing leaves a line in the log.
     pub audit_log_enabled: bool,
     /// Which calls are limited per source address.
@@ -218,6 +220,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         lifetimes: block.lifetimes,
         ca_subject: block.ca_subject,
         admin_ids: block.admin_ids,
+        allow_executable_only: block.allow_executable_only,
         audit_log_enabled: block.audit_log_enabled,
         rate_limits: block.rate_limits,
         prune_attested_nodes_expired_for: block.prune_attested_nodes_expired_for,

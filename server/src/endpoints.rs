@@ -80,6 +80,8 @@ pub struct Shared {
     pub audit: Audit,
     /// Remote administrators named by configuration.
     pub admin_ids: BTreeSet<SpiffeId>,
+    /// Whether entries may name a program and nobody who runs it.
+    pub allow_executable_only: bool,
     /// The wall clock, UNIX seconds.
     pub now: fn() -> i64,
 }

@@ -129,6 +129,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
         audit: Audit::new(config.audit_log_enabled),
         admin_ids: config.admin_ids.iter().cloned().collect(),
+        allow_executable_only: config.allow_executable_only,
         now: now_unix,
     });
 

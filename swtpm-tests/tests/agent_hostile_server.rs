@@ -50,6 +50,7 @@ impl Agent {
         let time = TrustedTime::new();
         let address = server.address();
         let mut synchronizer = Synchronizer::new(Parts {
+            allow_executable_only: false,
             server: Server::new(&address.ip().to_string(), address.port(), &trust_domain, time.clone()),
             trust_domain,
             bootstrap,

@@ -120,26 +120,40 @@ fn read_tpm_address(data: &Section<'_>) -> Option<TpmAddress> {
 }
 
 fn read_workload_attestor(plugins: &Section<'_>) -> Option<UnixAttestorConfig> {
-    let mut config = None;
+    let (mut config, mut systemd) = (None, false);
     let found = plugins.plugins("WorkloadAttestor");
     for plugin in &found {
-        if plugin.name == "unix" {
-            config = Some(UnixAttestorConfig {
-                discover_workload_path: plugin.data.boolean("discover_workload_path").unwrap_or(false),
-                workload_size_limit: plugin
-                    .data
-                    .integer("workload_size_limit", i64::MIN..=i64::MAX)
-                    .unwrap_or(DEFAULT_SIZE_LIMIT),
-                executable_selectors: plugin.data.parsed("executable_selectors", str::parse).unwrap_or_default(),
-                executable_in_other_mounts: plugin.data.boolean("executable_in_other_mounts").unwrap_or(false),
-                connection_writer: plugin.data.parsed("connection_writer", str::parse).unwrap_or_default(),
-            });
-            plugin.data.finish();
-        } else {
-            let reason = format!("not supported by {PROGRAM} yet: use \"unix\"");
-            plugins.plugin_mistake("WorkloadAttestor", plugin, reason);
+        match plugin.name.as_str() {
+            "unix" => config = Some(read_unix_attestor(&plugin.data)),
+            "systemd" => systemd = true,
+            _ => {
+                let reason = format!("not supported by {PROGRAM} yet: use \"unix\" and \"systemd\"");
+                plugins.plugin_mistake("WorkloadAttestor", plugin, reason);
+                continue;
+            }
         }
+        plugin.data.finish();
     }
     let hint = "workloads could not be told apart: add WorkloadAttestor \"unix\" { plugin_data { } }";
-    plugins.required("WorkloadAttestor", config, hint)
+    if systemd && config.is_none() {
+        plugins.mistake(
+            "WorkloadAttestor",
+            "\"systemd\" comes beside \"unix\": add WorkloadAttestor \"unix\" { plugin_data { } }",
+        );
+    }
+    let config = plugins.required("WorkloadAttestor", config, hint)?;
+    Some(UnixAttestorConfig { systemd, ..config })
+}
+
+fn read_unix_attestor(data: &Section<'_>) -> UnixAttestorConfig {
+    let size = data.integer("workload_size_limit", i64::MIN..=i64::MAX);
+    UnixAttestorConfig {
+        discover_workload_path: data.boolean("discover_workload_path").unwrap_or(false),
+        workload_size_limit: size.unwrap_or(DEFAULT_SIZE_LIMIT),
+        executable_selectors: data.parsed("executable_selectors", str::parse).unwrap_or_default(),
+        executable_in_other_mounts: data.boolean("executable_in_other_mounts").unwrap_or(false),
+        allow_executable_only: data.boolean("allow_executable_only").unwrap_or(false),
+        systemd: false,
+        connection_writer: data.parsed("connection_writer", str::parse).unwrap_or_default(),
+    }
 }

@@ -80,6 +80,7 @@ fn synchronizer(
         time,
         sync_interval: config.sync_interval,
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
+        allow_executable_only: config.workload_attestor.allow_executable_only,
         publisher,
         ask_now,
     })

@@ -36,7 +36,7 @@ impl Synchronizer {
         let Some(bundle) = self.bundle.as_ref().filter(|_| self.ready) else { return };
         let authorities = bundle.authorities().map(|der| &der[..]);
         let identities = Bundle::try_new(authorities, bundle.sequence_number()).and_then(|bundle| {
-            let identities = self.ledger.identities().cloned().collect();
+            let identities = self.executable_only.leave_out(self.ledger.identities());
             Identities::try_new(self.parts.trust_domain.clone(), identities, bundle, BTreeMap::new())
         });
         match identities {

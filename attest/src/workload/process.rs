@@ -10,12 +10,14 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use procfs::process::{Stat, Status};
-use procfs::{FromBufRead, FromRead};
+use procfs::{FromBufRead, FromRead, ProcessCGroups};
 
 use super::WorkloadRefusal;
 
 /// Longest /proc/PID/status read, bytes: 65,536 groups of eleven characters, and the rest.
 const MAX_STATUS_BYTES: u64 = 1 << 20;
+/// Longest /proc/PID/cgroup read, bytes: two dozen paths of the longest kind.
+const MAX_CGROUP_BYTES: u64 = 128 << 10;
 /// Longest /proc/PID/stat read, bytes.
 const MAX_STAT_BYTES: u64 = 16 << 10;
 
@@ -49,6 +51,11 @@ impl Process {
     pub fn start_time(&self) -> Result<Option<u64>, WorkloadRefusal> {
         let stat = self.read("stat", |file| Stat::from_read(file.take(MAX_STAT_BYTES)))?;
         Ok((!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat.starttime))
+    }
+
+    /// Its control groups.
+    pub fn control_groups(&self) -> Result<ProcessCGroups, WorkloadRefusal> {
+        self.read("cgroup", |file| ProcessCGroups::from_buf_read(BufReader::new(file.take(MAX_CGROUP_BYTES))))
     }
 
     fn read<T>(

@@ -16,7 +16,7 @@ use super::namespaces::Namespaces;
 use super::peer::Peer;
 use super::process::Process;
 use super::witnessed::{SecondWrite, Silence};
-use super::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal, names};
+use super::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal, names, systemd};
 use crate::{Selector, SelectorSet};
 
 /// How long hashing one executable may take.
@@ -36,6 +36,8 @@ pub struct UnixAttestorConfig {
     pub executable_selectors: ExecutableSelectors,
     /// Whether they are told of processes with another view of the file system than the agent's.
     pub executable_in_other_mounts: bool,
+    /// Also find the selector `systemd:id`: SPIRE's workload attestor `systemd`.
+    pub systemd: bool,
 }
 
 /// Why no local process can be attested at all.
@@ -155,7 +157,11 @@ impl UnixAttestor {
             status => status?,
         };
         check_credentials(peer, &status)?;
-        let selectors = users_and_groups(peer, &status).into_iter().collect();
+        let mut selectors: SelectorSet = users_and_groups(peer, &status).into_iter().collect();
+        if self.config.systemd {
+            // A kernel without control groups has no units.
+            selectors.extend(process.control_groups().ok().as_ref().and_then(systemd::id));
+        }
         if peer.still_alive() { Ok((process, selectors)) } else { Err(exited) }
     }
 

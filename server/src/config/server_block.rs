@@ -28,6 +28,7 @@ pub(super) struct ServerBlock {
     pub(super) lifetimes: Lifetimes,
     pub(super) ca_subject: CaSubject,
     pub(super) admin_ids: Vec<SpiffeId>,
+    pub(super) allow_executable_only: bool,
     pub(super) audit_log_enabled: bool,
     pub(super) rate_limits: RateLimits,
     pub(super) prune_attested_nodes_expired_for: Option<Duration>,
@@ -50,6 +51,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let admin_ids = server.parsed_list("admin_ids", SpiffeId::parse).unwrap_or_default();
     let rate_limits = read_rate_limits(&server.block("ratelimit"));
     let prune_attested_nodes_expired_for = server.duration("prune_attested_nodes_expired_for");
+    let allow_executable_only = server.boolean("allow_executable_only").unwrap_or(false);
     let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(true);
     read_key_type(server);
     Some(ServerBlock {
@@ -60,6 +62,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         socket_path,
         lifetimes,
         ca_subject: ca_subject?,
+        allow_executable_only,
         audit_log_enabled,
         rate_limits,
         prune_attested_nodes_expired_for,

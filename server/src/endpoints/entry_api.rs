@@ -15,6 +15,7 @@ use ironroot_api::pb::entry::{
 use ironroot_api::pb::entry_encoded::entry_server::Entry;
 use ironroot_api::pb::entry_encoded::{GetAuthorizedEntriesResponse, SyncAuthorizedEntriesResponse};
 use ironroot_api::pb::types;
+use ironroot_attest::{Selector, SelectorSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -168,6 +169,7 @@ impl Entry for EntryApi {
 impl EntryApi {
     async fn create(&self, entry: &types::Entry, now_unix: i64) -> Result<Created, Status> {
         refuse_federation(entry, None)?;
+        self.refuse_executable_only(entry, None)?;
         self.0.registry.create_entry(entry, now_unix).await.map_err(registry_status)
     }
 
@@ -177,7 +179,24 @@ impl EntryApi {
         mask: Option<&types::EntryMask>,
     ) -> Result<Arc<RegistrationEntry>, Status> {
         refuse_federation(entry, mask)?;
+        self.refuse_executable_only(entry, mask)?;
         self.0.registry.update_entry(entry, mask).await.map_err(registry_status)
+    }
+
+    /// Any local user can run a program, and may make a process look like it: alone it names nobody.
+    fn refuse_executable_only(&self, entry: &types::Entry, mask: Option<&types::EntryMask>) -> Result<(), Status> {
+        if self.0.allow_executable_only || mask.is_some_and(|mask| !mask.selectors) {
+            return Ok(());
+        }
+        let selectors = entry.selectors.iter().map(|wire| Selector::new(&wire.r#type, &wire.value));
+        match selectors.collect::<Result<SelectorSet, _>>() {
+            Ok(selectors) if selectors.names_an_executable_only() => Err(Status::invalid_argument(
+                "the selectors name a program (unix:path, unix:sha256) and nobody who runs it, so any local user could claim the \
+                 identity: add unix:uid, unix:gid or systemd:id, or set allow_executable_only = true for this server and its agents",
+            )),
+            // What is no selector is refused with the rest of the entry.
+            _ => Ok(()),
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub struct AgentOptions {
     pub discover_workload_path: bool,
     /// The server's TCP port, if another than that of the deployment's server.
     pub server_port: Option<u16>,
+    /// Further lines for the unix attestor's `plugin_data`.
+    pub attestor_lines: String,
     /// Further lines for the agent's block.
     pub agent_lines: String,
 }
@@ -38,6 +40,7 @@ impl Default for AgentOptions {
             sync_interval: "1s",
             discover_workload_path: false,
             server_port: None,
+            attestor_lines: String::new(),
             agent_lines: String::new(),
         }
     }
@@ -252,12 +255,14 @@ plugins {{
     WorkloadAttestor "unix" {{
         plugin_data {{
             discover_workload_path = {discover}
+            {attestor_lines}
         }}
     }}
 }}
 "#,
             socket = path(&self.socket()),
             agent_lines = options.agent_lines,
+            attestor_lines = options.attestor_lines,
             sync_interval = options.sync_interval,
             discover = options.discover_workload_path,
         )

@@ -38,6 +38,8 @@ pub struct ServerOptions {
     pub pcrs: &'static str,
     /// Whether attestations and signatures are limited per address (the lab has one address for a whole fleet).
     pub rate_limits: bool,
+    /// Further lines for the server's block.
+    pub server_lines: String,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
     /// Whether the token is used through the quirk module: see [`Server::quirks`].
@@ -53,6 +55,7 @@ impl Default for ServerOptions {
             admission: Admission::Enrolled,
             pcrs: "[0, 2, 4, 7]",
             rate_limits: false,
+            server_lines: String::new(),
             require_resident_key: true,
             quirky_token: false,
         }
@@ -227,6 +230,7 @@ impl Server {
     ca_ttl = "{ca_ttl}"
     agent_ttl = "{agent_ttl}"
     default_x509_svid_ttl = "{x509_svid_ttl}"
+    {server_lines}
     ratelimit {{
         attestation = {rate_limits}
         signing = {rate_limits}
@@ -266,6 +270,7 @@ plugins {{
             x509_svid_ttl = options.x509_svid_ttl,
             rate_limits = options.rate_limits,
             module = path(&module),
+            server_lines = options.server_lines,
             label = crate::softhsm::LABEL,
             pin_file = path(&self.token.pin_file()),
             pcrs = options.pcrs,
