@@ -1,13 +1,13 @@
 //! The certificate authority: keys in a PKCS#11 token, slots A and B, a journal, and rotation.
 //!
 //! ```text
-//!  plan(now, journal) ──► Step ──► performer: journal to disk, then token, issuer, bundle
-//!                                   │ Intend: the key is named     Prepare: made, certified, published
-//!                                   └ Activate: it signs           Prune: expired authorities leave the bundle
+//!  plan(moment, journal) ──► Step ──► performer: journal to disk, then token, signers, bundle
+//!                                      │ Intend: the key is named     Prepare, Renew: made, certified, published
+//!                                      └ Activate: it signs           Prune: expired authorities leave the bundle
 //!  AuthorizedEntry + Spki ──► profile (TBS) ──► token ──► lint ──► IssuedSvid
 //! ```
 //!
-//! Invariants: what signs is in a durable journal and was published before; no SVID outlives its authority; a key that is
+//! Invariants: no key that may still be needed is destroyed, whatever the clock says; what signs is in a durable journal and was published before; no SVID outlives its authority; a key that is
 //! lost is an error with a recovery step, never a reason to found another CA; nothing leaves before its fields are read back,
 //! and a token that signs wrongly is found out.
 
@@ -23,6 +23,7 @@ mod rotation;
 mod rotation_health;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::command_line::utc;
 use ironroot_hsm::{HsmError, KeyId};
 use thiserror::Error;
 
@@ -99,6 +100,22 @@ pub enum CaError {
         /// The key's identifier.
         id: KeyId,
     },
+    /// There is no CA yet, and the clock cannot be right.
+    #[error(
+        "this server's clock says {}: that cannot be right, and a CA that began then would never be valid; correct the clock \
+         and start again",
+        utc(*now)
+    )]
+    ClockAtFounding {
+        /// The time, UNIX seconds.
+        now: i64,
+    },
+    /// No key of the CA is at hand.
+    #[error("no CA key is at hand; see the errors before this one")]
+    NothingSigns,
+    /// The plan asks for one step after the other without an end.
+    #[error("CA rotation does not settle; report this with the log")]
+    Unsettled,
     /// The certificate cannot be composed.
     #[error("the certificate cannot be composed")]
     Profile(#[from] ProfileError),

@@ -9,6 +9,7 @@
 
 pub mod ca;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod confinement;
 pub mod devices;

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::ca::{CaError, CaPolicy, CertificateAuthority};
+use crate::clock::{ClockSource, ServerClock};
 use crate::config::{Admission, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
 use crate::devices::{DeviceError, Devices};
 use crate::endpoints::{self, Audit, Limits, Listener, Shared};
@@ -104,14 +105,15 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let registry = Arc::new(Registry::load(store.clone()).await?);
     let devices = Arc::new(Devices::load(store.clone()).await?);
     let token = open_token(&config).await?;
-    let ca = CertificateAuthority::start(token, store.clone(), ca_policy(&config), now_unix()).await?;
+    let ca =
+        CertificateAuthority::start(token, store.clone(), ca_policy(&config), ClockSource::of_this_machine()).await?;
     let ca = Arc::new(ca);
 
     let authorities =
         ca.bundle().borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect::<Vec<_>>();
     let anchors =
         TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse");
-    let svid = ServerSvid::issue(ca.clone(), now_unix()).await?;
+    let svid = ServerSvid::issue(ca.clone()).await;
     let tpm2 = config.node_attestors.tpm2.as_ref().map(tpm2_policy).transpose()?;
     let shared = Arc::new(Shared {
         trust_domain: config.trust_domain.clone(),
@@ -152,11 +154,11 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let mut background = JoinSet::new();
     background.spawn(reload(reload_asked, log));
     background.spawn(follow_bundle(ca.clone(), anchors));
+    background.spawn(prune(registry, store.clone(), ca.clock(), config.prune_attested_nodes_expired_for));
     background.spawn(async move { ca.run().await });
     background.spawn(svid.keep_current());
     background.spawn(probe_store(store.clone()));
     background.spawn(async move { readiness.keep().await });
-    background.spawn(prune(registry, store.clone(), config.prune_attested_nodes_expired_for));
     if let Some(health) = health {
         background.spawn(health);
     }
@@ -264,13 +266,17 @@ async fn probe_store(store: Store) {
     }
 }
 
-/// Sweeps out what has expired.
-async fn prune(registry: Arc<Registry>, store: Store, agents_expired_for: Option<Duration>) {
+/// Sweeps out what has expired, unless that is only the word of a clock that has just been set.
+async fn prune(registry: Arc<Registry>, store: Store, clock: Arc<ServerClock>, agents_expired_for: Option<Duration>) {
     let mut tick = tokio::time::interval(PRUNE_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let now = now_unix();
+        let moment = clock.moment();
+        if !moment.may_destroy() {
+            continue;
+        }
+        let now = moment.now_unix;
         let entries = registry.prune_expired_entries(now).await;
         let tokens = store.prune_join_tokens(now).await;
         let agents = match agents_expired_for {

@@ -10,6 +10,7 @@ use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyId, Token, TokenConfig};
 use ironroot_server::ca::{CaError, CaPolicy, CertificateAuthority, IssuedSvid, Journal, SlotName, TrustBundle};
+use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::config::CaSubject;
 use ironroot_server::registry::{AuthorizedEntry, Registry};
 use ironroot_server::store::Store;
@@ -55,9 +56,25 @@ impl AuthorityLab {
         Self { token, store, ca_ttl_seconds, _directory: None }
     }
 
-    /// Starts a CA as a server that starts at `now_unix` does.
+    /// Starts a CA as a server that starts at `now_unix` does, on a machine that was on all the time and whose clock is right.
     pub async fn start(&self, now_unix: i64) -> Result<CertificateAuthority, CaError> {
-        CertificateAuthority::start(self.token.clone(), self.store.clone(), self.policy(), now_unix).await
+        self.start_by("lab", now_unix, now_unix).await
+    }
+
+    /// The same, in the boot `boot_id`, `boot_seconds` after it, when the wall clock says `now_unix`. Both stand still.
+    pub async fn start_by(
+        &self,
+        boot_id: &str,
+        boot_seconds: i64,
+        now_unix: i64,
+    ) -> Result<CertificateAuthority, CaError> {
+        let reading = Reading { wall_unix: now_unix, boot_seconds };
+        self.start_on(ClockSource::new(boot_id, move || reading)).await
+    }
+
+    /// The same, by these clocks.
+    pub async fn start_on(&self, clocks: ClockSource) -> Result<CertificateAuthority, CaError> {
+        CertificateAuthority::start(self.token.clone(), self.store.clone(), self.policy(), clocks).await
     }
 
     /// The trust domain.

@@ -8,6 +8,7 @@ use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
 use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
+use ironroot_server::clock::ClockSource;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
@@ -87,7 +88,7 @@ fn there_is_no_moment_without_a_valid_svid_while_the_ca_rotates() {
     SoftHsm::run_in_child("there_is_no_moment_without_a_valid_svid_while_the_ca_rotates", |hsm| {
         run(async {
             let lab = AuthorityLab::new(hsm, 12);
-            let ca = Arc::new(lab.start(unix_now()).await.unwrap());
+            let ca = Arc::new(lab.start_on(ClockSource::of_this_machine()).await.unwrap());
             let running = tokio::spawn({
                 let ca = ca.clone();
                 async move { ca.run().await }

@@ -6,12 +6,18 @@ use ironroot_hsm::Token;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, TRUST_DOMAIN, assert_signs, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::{CaError, Journal, SlotName, Step, plan};
+use ironroot_server::clock::{Moment, Trust};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
 }
 
 const DAY: i64 = 24 * 60 * 60;
+
+/// A machine that was on since [`NOW`], with a clock that is right.
+fn right(now_unix: i64) -> Moment {
+    Moment { now_unix, counted: now_unix - NOW, trust: Trust::Agreed }
+}
 
 #[test]
 fn the_same_authority_signs_after_a_restart() {
@@ -146,7 +152,7 @@ fn every_crash_point_replays_to_the_same_step() {
                 if key_made {
                     lab.token.generate_p256(&lab.key_id(SlotName::A), "before the crash").await.unwrap();
                 }
-                assert_eq!(plan(NOW, &intended), Step::Prepare(SlotName::A));
+                assert_eq!(plan(right(NOW), &intended), Step::Prepare(SlotName::A));
                 let ca = lab.start(NOW).await.unwrap();
                 assert_signs(&ca, NOW).await;
                 lab.forget_keys().await;
@@ -163,7 +169,7 @@ fn every_crash_point_replays_to_the_same_step() {
                     lab.token.destroy(&lab.key_id(SlotName::B)).await.unwrap();
                     lab.token.generate_p256(&lab.key_id(SlotName::B), "before the crash").await.unwrap();
                 }
-                assert_eq!(plan(half, &intended), Step::Prepare(SlotName::B));
+                assert_eq!(plan(right(half), &intended), Step::Prepare(SlotName::B));
                 let ca = lab.start(half).await.unwrap();
                 let bundle = ca.bundle().borrow().clone();
                 let svid = ca.sign_server_svid(&spki(), half).await.unwrap();
@@ -174,7 +180,7 @@ fn every_crash_point_replays_to_the_same_step() {
             // Prepared, published, not activated: the prepared key is kept.
             let prepared = lab.journal().await;
             let due = NOW + DAY * 5 / 6;
-            assert_eq!(plan(due, &prepared), Step::Activate(SlotName::B));
+            assert_eq!(plan(right(due), &prepared), Step::Activate(SlotName::B));
             lab.start(half + 1).await.unwrap();
             assert_eq!(lab.journal().await, prepared);
             let ca = lab.start(due).await.unwrap();

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ironroot_api::SpiffeId;
@@ -15,12 +15,13 @@ use tokio::task::JoinSet;
 use tracing::{debug, error};
 
 use super::bundle::TrustBundle;
-use super::issuer::{IssuedSvid, Issuer, Scrutiny};
+use super::issuer::{IssuedSvid, Scrutiny, Signers};
 use super::performer::Performer;
 use super::profile::Leaf;
 use super::rotation::Step;
 use super::rotation_health::{Loudness, RotationHealth};
 use super::{CaError, CaPolicy};
+use crate::clock::{ClockSource, ServerClock};
 use crate::registry::AuthorizedEntry;
 use crate::store::Store;
 
@@ -28,11 +29,14 @@ use crate::store::Store;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Wait after a step that failed.
 const RETRY: Duration = Duration::from_secs(2);
+/// Steps that are done without a pause. Founding takes three.
+const MAX_STEPS: usize = 16;
 
 /// Signs for one trust domain with keys that stay in the token.
 pub struct CertificateAuthority {
     policy: Arc<CaPolicy>,
-    issuer: ArcSwap<Issuer>,
+    signers: ArcSwap<Signers>,
+    clock: Arc<ServerClock>,
     bundle: watch::Sender<Arc<TrustBundle>>,
     /// Taken by `run`, its only user.
     performer: Mutex<Option<Performer>>,
@@ -40,42 +44,56 @@ pub struct CertificateAuthority {
 }
 
 impl CertificateAuthority {
-    /// Finds the CA's keys again, or founds the CA if there never was one, and brings it to where it should be at
-    /// `now_unix`.
+    /// Finds the CA's keys again, or founds the CA if there never was one, and brings it to where it should be now, by the
+    /// clocks of `source`.
     ///
     /// Errors: the token or the store fails, or they do not belong together; see [`CaError`].
-    pub async fn start(token: Token, store: Store, policy: CaPolicy, now_unix: i64) -> Result<Self, CaError> {
+    pub async fn start(token: Token, store: Store, policy: CaPolicy, source: ClockSource) -> Result<Self, CaError> {
         let policy = Arc::new(policy);
-        let (mut performer, mut issuer) = Performer::load(token, store, Arc::clone(&policy), now_unix).await?;
-        let issuer = loop {
-            match (performer.next_step(now_unix), issuer) {
-                (Step::Wait { .. }, Some(issuer)) => break issuer,
-                (step, before) => issuer = performer.perform(step, now_unix).await?.or(before),
+        let mut performer = Performer::load(token, store, Arc::clone(&policy), source).await?;
+        let clock = performer.clock();
+        for _ in 0..MAX_STEPS {
+            let moment = clock.moment();
+            match performer.next_step(moment) {
+                Step::Wait { .. } => break,
+                step => performer.perform(step, moment).await?,
             }
-        };
+        }
+        let signers = performer.new_signers().await?.unwrap_or_default();
+        if signers.is_empty() {
+            return Err(CaError::NothingSigns);
+        }
         let bundle = watch::Sender::new(Arc::new(performer.bundle()));
-        Ok(Self {
-            policy,
-            issuer: ArcSwap::from_pointee(issuer),
-            bundle,
-            performer: Mutex::new(Some(performer)),
-            rotation: Mutex::default(),
-        })
+        let signers = ArcSwap::from_pointee(signers);
+        let (performer, rotation) = (Mutex::new(Some(performer)), Mutex::default());
+        Ok(Self { policy, signers, clock, bundle, performer, rotation })
     }
 
-    /// Why nothing can be signed now, whatever the token does; none if nothing speaks against it.
+    /// The clock that the CA decides by.
+    pub fn clock(&self) -> Arc<ServerClock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Why nothing can be signed or decided now, whatever the token does; none if nothing speaks against it.
     pub fn trouble(&self) -> Option<String> {
-        self.issuer.load().check(now_unix()).err().map(|error| describe(&error))
+        let now_unix = self.clock.moment().now_unix;
+        self.clock.alarm().or_else(|| self.signers.load().trouble(now_unix).map(|error| describe(&error)))
     }
 
     /// Why the CA may end without a successor; none if nothing speaks for it.
     pub fn rotation_trouble(&self) -> Option<String> {
-        self.rotation().trouble(self.issuer.load().not_after_unix())
+        let signer = self.signers.load().at(self.clock.moment().now_unix).ok()?;
+        self.rotation().trouble(signer.not_after_unix())
     }
 
     /// Has the token sign something, unless it has within this time.
     pub async fn probe(&self, unless_within: Duration) -> Result<(), HsmError> {
-        self.issuer.load_full().probe(unless_within).await
+        let signers = self.signers.load_full();
+        match signers.at(self.clock.moment().now_unix) {
+            Ok(issuer) => issuer.probe(unless_within).await,
+            // What is wrong then is not the token's.
+            Err(_) => Ok(()),
+        }
     }
 
     /// The trust bundle, now and after each change.
@@ -90,7 +108,7 @@ impl CertificateAuthority {
         spki: &Spki,
         now_unix: i64,
     ) -> Result<IssuedSvid, CaError> {
-        self.issuer.load_full().issue(&self.workload(entry, spki), Scrutiny::Sampled, now_unix).await
+        self.signers.load().at(now_unix)?.issue(&self.workload(entry, spki), Scrutiny::Sampled, now_unix).await
     }
 
     /// Signs many, on all sessions of the token at once; one result for each request, in order. Dropping the future takes
@@ -100,12 +118,17 @@ impl CertificateAuthority {
         requests: Vec<(AuthorizedEntry, Spki)>,
         now_unix: i64,
     ) -> Vec<Result<IssuedSvid, CaError>> {
-        let issuer = self.issuer.load_full();
+        let signers = self.signers.load_full();
         let mut results: Vec<_> = requests.iter().map(|_| Err(CaError::Interrupted)).collect();
         let mut tasks = JoinSet::new();
         for (number, (entry, spki)) in requests.into_iter().enumerate() {
-            let (issuer, leaf) = (Arc::clone(&issuer), self.workload(&entry, &spki));
-            tasks.spawn(async move { (number, issuer.issue(&leaf, Scrutiny::Sampled, now_unix).await) });
+            let (issuer, leaf) = (signers.at(now_unix), self.workload(&entry, &spki));
+            tasks.spawn(async move {
+                match issuer {
+                    Ok(issuer) => (number, issuer.issue(&leaf, Scrutiny::Sampled, now_unix).await),
+                    Err(error) => (number, Err(error)),
+                }
+            });
         }
         while let Some(done) = tasks.join_next().await {
             if let Ok((number, result)) = done {
@@ -118,13 +141,13 @@ impl CertificateAuthority {
     /// Signs an SVID for the agent `id`.
     pub async fn sign_agent_svid(&self, id: &SpiffeId, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(id.clone(), spki, self.policy.agent_ttl_seconds);
-        self.issuer.load_full().issue(&leaf, Scrutiny::Full, now_unix).await
+        self.signers.load().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
     }
 
     /// Signs an SVID for this server.
     pub async fn sign_server_svid(&self, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(self.policy.trust_domain.server_id(), spki, self.policy.x509_svid_ttl_seconds);
-        self.issuer.load_full().issue(&leaf, Scrutiny::Full, now_unix).await
+        self.signers.load().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
     }
 
     /// Rotates for as long as it is polled: at the planned times, and at least every ten seconds. A second call has nothing
@@ -133,7 +156,7 @@ impl CertificateAuthority {
         let performer = self.performer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut performer) = performer else { return std::future::pending().await };
         loop {
-            let wait = match self.advance(&mut performer, now_unix()).await {
+            let wait = match self.advance(&mut performer).await {
                 Ok(wait) => {
                     self.rotation().worked();
                     wait
@@ -149,7 +172,7 @@ impl CertificateAuthority {
 
     /// In the log at once and when it gets serious; for health checks each time.
     fn tell_failure(&self, error: &CaError) {
-        let loudness = self.rotation().failed(describe(error), now_unix());
+        let loudness = self.rotation().failed(describe(error), self.clock.moment().now_unix);
         match loudness {
             Loudness::Silent => debug!(error = error as &dyn Error, "CA rotation failed again"),
             Loudness::Once => error!(error = error as &dyn Error, "CA rotation failed; it is tried again"),
@@ -161,20 +184,24 @@ impl CertificateAuthority {
         self.rotation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what is due; returns how long to wait for the next step.
-    async fn advance(&self, performer: &mut Performer, now_unix: i64) -> Result<Duration, CaError> {
-        loop {
-            let step = performer.next_step(now_unix);
+    /// Does what is due; returns how long to wait for the next step. Each step asks the clocks anew: one that jumps is noticed
+    /// before anything is decided by it.
+    async fn advance(&self, performer: &mut Performer) -> Result<Duration, CaError> {
+        for _ in 0..MAX_STEPS {
+            self.publish(performer.bundle());
+            if let Some(signers) = performer.new_signers().await? {
+                self.signers.store(Arc::new(signers));
+            }
+            let moment = self.clock.moment();
+            let step = performer.next_step(moment);
             if let Step::Wait { until_unix } = step {
-                let seconds = until_unix.saturating_sub(now_unix).max(1).unsigned_abs();
+                performer.keep_clock().await?;
+                let seconds = until_unix.saturating_sub(moment.now_unix).max(1).unsigned_abs();
                 return Ok(Duration::from_secs(seconds).min(LONGEST_WAIT));
             }
-            let issuer = performer.perform(step, now_unix).await?;
-            self.publish(performer.bundle());
-            if let Some(issuer) = issuer {
-                self.issuer.store(Arc::new(issuer));
-            }
+            performer.perform(step, moment).await?;
         }
+        Err(CaError::Unsettled)
     }
 
     /// Wakes receivers only if something changed.
@@ -207,10 +234,4 @@ impl fmt::Debug for CertificateAuthority {
 
 fn plain(id: SpiffeId, spki: &Spki, ttl_seconds: i64) -> Leaf {
     Leaf { id, dns_names: Vec::new(), spki: spki.as_der().to_vec(), ttl_seconds }
-}
-
-/// The wall clock, UNIX seconds.
-fn now_unix() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_1970.ok().and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or(0)
 }

@@ -1,5 +1,6 @@
-//! The authority that signs now: its key in the token and its certificate.
+//! The authorities that may sign: each its key in the token and its certificate.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use ironroot_hsm::{HsmError, TokenKey, Urgency};
 
 use super::journal::Authority;
 use super::lint::{self, LintError, Verifier};
-use super::profile::{self, AuthorityFacts, Leaf, ProfileError, Serial};
+use super::profile::{self, AuthorityFacts, Leaf, Serial};
 use super::{CaError, CaPolicy};
+use crate::clock::Moment;
 
 /// A signed certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +60,9 @@ impl Issuer {
         Ok(Self { facts, verifier, key, signed: AtomicU64::new(0), distrusted: AtomicBool::new(false) })
     }
 
-    /// Whether it may sign at this time.
-    pub(super) fn check(&self, now_unix: i64) -> Result<(), ProfileError> {
-        self.facts.check(now_unix)
+    /// Whether it may sign.
+    fn is_valid(&self, now_unix: i64) -> bool {
+        self.facts.check(now_unix).is_ok()
     }
 
     /// Its end, UNIX seconds.
@@ -102,14 +104,48 @@ impl Issuer {
     }
 }
 
-/// Certifies a new CA key with itself, for the policy's lifetime from now on.
-pub(super) async fn certify(key: &TokenKey, policy: &CaPolicy, now_unix: i64) -> Result<Authority, CaError> {
+/// Who may sign, in the order in which they are asked.
+#[derive(Clone, Default)]
+pub(super) struct Signers(Vec<Arc<Issuer>>);
+
+impl Signers {
+    pub(super) fn new(issuers: Vec<Issuer>) -> Self {
+        Self(issuers.into_iter().map(Arc::new).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first that is valid now; if none is, the first, whose refusal says why.
+    pub(super) fn at(&self, now_unix: i64) -> Result<Arc<Issuer>, CaError> {
+        let valid = self.0.iter().find(|issuer| issuer.is_valid(now_unix));
+        valid.or(self.0.first()).cloned().ok_or(CaError::NothingSigns)
+    }
+
+    /// Why nobody may sign now; none if somebody may.
+    pub(super) fn trouble(&self, now_unix: i64) -> Option<CaError> {
+        match self.at(now_unix) {
+            Ok(issuer) => issuer.facts.check(now_unix).err().map(CaError::Profile),
+            Err(error) => Some(error),
+        }
+    }
+}
+
+/// Certifies a CA key with itself, for the policy's lifetime from now on. `number` is the key's in the journal.
+pub(super) async fn certify(
+    key: &TokenKey,
+    number: u64,
+    policy: &CaPolicy,
+    moment: Moment,
+) -> Result<Authority, CaError> {
+    let Moment { now_unix, counted: issued_counted, .. } = moment;
     let not_after = now_unix.saturating_add(policy.ca_ttl_seconds);
     let (subject, spki) = (&policy.subject, key.spki_der());
     let tbs = profile::authority(subject, &policy.trust_domain, spki, Serial::random(), now_unix, not_after)?;
     let certificate = sign(key, &tbs, Urgency::FIRST).await?;
     lint::authority(&certificate, &policy.trust_domain, key)?;
-    Ok(Authority { certificate, issued_at: now_unix, not_after })
+    Ok(Authority { certificate, issued_at: now_unix, not_after, issued_counted, key: number })
 }
 
 async fn sign(key: &TokenKey, tbs: &[u8], urgency: Urgency) -> Result<Vec<u8>, CaError> {

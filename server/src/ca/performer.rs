@@ -4,49 +4,73 @@ use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
 use ironroot_hsm::{KeyId, KeyName, Token, TokenKey};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::bundle::TrustBundle;
-use super::issuer::{self, Issuer};
+use super::issuer::{self, Issuer, Signers};
 use super::journal::{Authority, Journal, Slot, SlotName};
 use super::rotation::{Step, plan};
 use super::{CaError, CaPolicy};
+use crate::clock::{ClockSource, Moment, ServerClock, Trust};
 use crate::store::Store;
+
+/// What is counted is written down this often, seconds counted: a crash loses no more of it.
+const KEEP_EVERY: i64 = 60;
+/// No CA is founded before this time, UNIX seconds (2026-01-01): the clock cannot be right.
+const EARLIEST_FOUNDING: i64 = 1_767_225_600;
 
 /// The only writer of the journal.
 pub(super) struct Performer {
     token: Token,
     store: Store,
     policy: Arc<CaPolicy>,
+    clock: Arc<ServerClock>,
     journal: Journal,
+    /// Slots whose key the token does not have, of authorities that are not needed now. The journal keeps them: a token can
+    /// be restored.
+    absent: Vec<SlotName>,
+    /// Whether others may not have seen yet what was done.
+    unseen: bool,
 }
 
 impl Performer {
-    /// Reads the journal and makes sure that the token and it belong together. Returns the active authority too, if there is
-    /// one that lives.
+    /// Reads the journal, begins to watch the clock, and makes sure that journal and token belong together.
     pub(super) async fn load(
         token: Token,
         store: Store,
         policy: Arc<CaPolicy>,
-        now_unix: i64,
-    ) -> Result<(Self, Option<Issuer>), CaError> {
-        let journal = match store.ca_journal().await? {
+        source: ClockSource,
+    ) -> Result<Self, CaError> {
+        let stored = store.ca_journal().await?;
+        let is_new = stored.is_none();
+        let journal = match stored {
             Some(bytes) => Journal::from_bytes(&bytes, &policy.trust_domain)?,
-            None => {
-                info!(trust_domain = %policy.trust_domain, "founding the CA");
-                Journal::new(&policy.trust_domain)
-            }
+            None => Journal::new(&policy.trust_domain),
         };
-        let mut performer = Self { token, store, policy, journal };
-        performer.check_unused().await?;
-        let issuer = performer.find_active(now_unix).await?;
-        performer.check_prepared().await?;
-        Ok((performer, issuer))
+        let clock = Arc::new(ServerClock::start(source, journal.clock()));
+        let moment = clock.moment();
+        if is_new && moment.now_unix < EARLIEST_FOUNDING {
+            return Err(CaError::ClockAtFounding { now: moment.now_unix });
+        }
+        let mut performer = Self { token, store, policy, clock, journal, absent: Vec::new(), unseen: true };
+        for slot in SlotName::BOTH {
+            performer.check_slot(slot, moment).await?;
+        }
+        if is_new {
+            info!(trust_domain = %performer.policy.trust_domain, "founding the CA");
+        }
+        Ok(performer)
     }
 
-    /// What to do at `now_unix`.
-    pub(super) fn next_step(&self, now_unix: i64) -> Step {
-        plan(now_unix, &self.journal)
+    /// The clock that it decides by.
+    pub(super) fn clock(&self) -> Arc<ServerClock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// What to do at `moment`.
+    pub(super) fn next_step(&self, moment: Moment) -> Step {
+        let with_keys = self.absent.iter().fold(self.journal.clone(), |journal, slot| journal.forsake(*slot));
+        plan(moment, &with_keys)
     }
 
     /// The bundle as the journal has it.
@@ -54,21 +78,59 @@ impl Performer {
         TrustBundle::of(&self.journal, &self.policy)
     }
 
-    /// Does one step; returns the authority that signs from now on, if the step changed that. If it fails, nothing of it
-    /// is visible, and it will be planned again.
-    pub(super) async fn perform(&mut self, step: Step, now_unix: i64) -> Result<Option<Issuer>, CaError> {
+    /// Does one step. If it fails, nothing of it is visible, and it will be planned again.
+    pub(super) async fn perform(&mut self, step: Step, moment: Moment) -> Result<(), CaError> {
+        self.unseen = true;
         match step {
-            Step::Wait { .. } => {}
-            Step::Intend(slot) => self.persist(self.journal.clone().intend(slot)).await?,
-            Step::Prepare(slot) => self.prepare(slot, now_unix).await?,
-            Step::Activate(slot) => return self.activate(slot).await,
-            Step::Prune => self.prune(now_unix).await?,
+            Step::Wait { .. } => Ok(()),
+            Step::Intend(slot) => self.intend(slot).await,
+            Step::Prepare(slot) => self.prepare(slot, moment).await,
+            Step::Renew(slot) => self.renew(slot, moment).await,
+            Step::Activate(slot) => self.activate(slot).await,
+            Step::Prune => self.prune(moment).await,
         }
-        Ok(None)
     }
 
-    async fn prune(&mut self, now_unix: i64) -> Result<(), CaError> {
-        let pruned = self.journal.clone().prune(now_unix);
+    /// Everyone who may sign, if a step has been done since this was asked last.
+    pub(super) async fn new_signers(&mut self) -> Result<Option<Signers>, CaError> {
+        if !self.unseen {
+            return Ok(None);
+        }
+        let signers = self.signers().await?;
+        self.unseen = false;
+        Ok(Some(signers))
+    }
+
+    /// With their keys at hand, in the order in which they are asked.
+    async fn signers(&self) -> Result<Signers, CaError> {
+        let mut keys = Vec::new();
+        for slot in SlotName::BOTH {
+            if self.journal.slot(slot).authority().is_some() {
+                keys.extend(self.token.find(self.key_name(slot)).await?.map(|key| (slot, key)));
+            }
+        }
+        let mut issuers = Vec::new();
+        for (slot, authority) in self.journal.signers() {
+            let Some((_, key)) = keys.iter().find(|(held, _)| *held == slot) else { continue };
+            let certificate = parse(authority)?;
+            if certifies(&certificate, key) {
+                issuers.push(Issuer::new(key.clone(), &certificate)?);
+            }
+        }
+        Ok(Signers::new(issuers))
+    }
+
+    /// Writes down what was counted, if it is worth it.
+    pub(super) async fn keep_clock(&mut self) -> Result<(), CaError> {
+        let kept = self.journal.clock().map_or(i64::MIN / 2, |record| record.counted());
+        if self.clock.record().counted() - kept < KEEP_EVERY {
+            return Ok(());
+        }
+        self.persist(self.journal.clone()).await
+    }
+
+    async fn prune(&mut self, moment: Moment) -> Result<(), CaError> {
+        let pruned = self.journal.clone().prune(moment);
         for slot in SlotName::BOTH {
             // The key goes first: an old authority may lack its key, an empty slot may not have one.
             if *pruned.slot(slot) == Slot::Empty {
@@ -80,80 +142,100 @@ impl Performer {
         Ok(())
     }
 
-    async fn prepare(&mut self, slot: SlotName, now_unix: i64) -> Result<(), CaError> {
+    async fn intend(&mut self, slot: SlotName) -> Result<(), CaError> {
+        if self.absent.contains(&slot) && self.token.find(self.key_name(slot)).await?.is_some() {
+            info!(%slot, "the key of the CA is in the token again");
+            self.absent.retain(|absent| *absent != slot);
+            return Ok(());
+        }
+        self.persist(self.journal.clone().intend(slot)).await?;
+        self.absent.retain(|absent| *absent != slot);
+        Ok(())
+    }
+
+    async fn prepare(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
         let (id, label) = (self.key_id(slot), slot.key_label(&self.policy.trust_domain));
-        // The journal says that whatever is there is nobody's: an old key, or one from before a crash.
+        // The journal says that whatever is there is nobody's: a key whose time is over, or one from before a crash.
         self.token.destroy(self.key_name(slot)).await?;
         let key = self.token.generate_p256(&id, &label).await?;
-        let authority = issuer::certify(&key, &self.policy, now_unix).await?;
+        self.certify(slot, &key, self.journal.next_key(), moment).await
+    }
+
+    async fn renew(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
+        let Some(number) = self.journal.slot(slot).authority().map(|authority| authority.key) else { return Ok(()) };
+        match self.token.find(self.key_name(slot)).await? {
+            Some(key) => self.certify(slot, &key, number, moment).await,
+            None => self.miss(slot).await,
+        }
+    }
+
+    async fn certify(&mut self, slot: SlotName, key: &TokenKey, number: u64, moment: Moment) -> Result<(), CaError> {
+        let authority = issuer::certify(key, number, &self.policy, moment).await?;
         let not_after = authority.not_after;
         self.persist(self.journal.clone().prepare(slot, authority)).await?;
-        info!(%slot, key_id = %key.id(), not_after, "CA prepared and published");
+        info!(%slot, key_id = %self.key_id(slot), not_after, "CA prepared and published");
         Ok(())
     }
 
-    async fn activate(&mut self, slot: SlotName) -> Result<Option<Issuer>, CaError> {
-        let Slot::Prepared(authority) = self.journal.slot(slot).clone() else { return Ok(None) };
-        let Some(issuer) = self.find_issuer(slot, &authority).await? else {
-            self.forsake(slot).await?;
-            return Ok(None);
-        };
+    async fn activate(&mut self, slot: SlotName) -> Result<(), CaError> {
+        let Slot::Prepared(authority) = self.journal.slot(slot).clone() else { return Ok(()) };
+        if self.find_key(slot, &authority).await?.is_none() {
+            return self.miss(slot).await;
+        }
         self.persist(self.journal.clone().activate(slot)).await?;
         info!(%slot, not_after = authority.not_after, "CA activated");
-        Ok(Some(issuer))
-    }
-
-    /// Slots that nothing will sign with hold what the journal says, or nothing. A key that the journal does not know means
-    /// that the data store is older than the token: going on would overwrite a key that may be in use.
-    async fn check_unused(&self) -> Result<(), CaError> {
-        for slot in SlotName::BOTH {
-            let id = self.key_id(slot);
-            match self.journal.slot(slot) {
-                Slot::Empty if self.token.find(self.key_name(slot)).await?.is_some() => {
-                    return Err(CaError::KeyWithoutJournal { slot, id });
-                }
-                Slot::Old(authority) => drop(self.find_issuer(slot, authority).await?),
-                Slot::Empty | Slot::Intended | Slot::Prepared(_) | Slot::Active(_) => {}
-            }
-        }
         Ok(())
     }
 
-    /// The active authority must have its key, as long as it lives.
-    async fn find_active(&self, now_unix: i64) -> Result<Option<Issuer>, CaError> {
-        let Some((slot, authority)) = self.journal.active().filter(|(_, a)| !a.is_expired(now_unix)) else {
-            return Ok(None);
-        };
-        let found = self.find_issuer(slot, authority).await?;
-        found.map(Some).ok_or_else(|| CaError::KeyLost { slot, id: self.key_id(slot) })
-    }
-
-    /// A prepared authority has signed nothing yet. If its key is lost another one takes its place, under the active one.
-    async fn check_prepared(&mut self) -> Result<(), CaError> {
-        let Some((slot, authority)) = self.journal.prepared() else { return Ok(()) };
-        match self.find_issuer(slot, authority).await? {
-            Some(_) => Ok(()),
-            None => self.forsake(slot).await,
+    /// A slot holds what the journal says, or nothing. A key that the journal does not know means that the data store is older
+    /// than the token: going on would overwrite a key that may be in use. The active authority must have its key, as long as
+    /// it may be alive.
+    async fn check_slot(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
+        let id = self.key_id(slot);
+        match self.journal.slot(slot).clone() {
+            Slot::Empty if self.token.find(self.key_name(slot)).await?.is_some() => {
+                Err(CaError::KeyWithoutJournal { slot, id })
+            }
+            Slot::Empty | Slot::Intended => Ok(()),
+            Slot::Prepared(authority) | Slot::Old(authority) => match self.find_key(slot, &authority).await? {
+                Some(_) => Ok(()),
+                None => self.miss(slot).await,
+            },
+            Slot::Active(authority) => match self.find_key(slot, &authority).await? {
+                Some(_) => Ok(()),
+                None if authority.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
+                    Err(CaError::KeyLost { slot, id })
+                }
+                None => self.miss(slot).await,
+            },
         }
     }
 
-    async fn forsake(&mut self, slot: SlotName) -> Result<(), CaError> {
-        error!(%slot, key_id = %self.key_id(slot), "the key of the prepared CA is lost; another one will be made: check the token");
+    /// The key of an authority that is not needed now is not in the token. A prepared one has signed nothing, another takes
+    /// its place; an old one is left as it is.
+    async fn miss(&mut self, slot: SlotName) -> Result<(), CaError> {
+        let key_id = self.key_id(slot);
+        if !matches!(self.journal.slot(slot), Slot::Prepared(_)) {
+            warn!(%slot, %key_id, "the key of a former CA is not in the token");
+            self.absent.push(slot);
+            return Ok(());
+        }
+        error!(%slot, %key_id, "the key of the prepared CA is lost; another one will be made: check the token");
         self.persist(self.journal.clone().forsake(slot)).await
     }
 
-    async fn find_issuer(&self, slot: SlotName, authority: &Authority) -> Result<Option<Issuer>, CaError> {
+    async fn find_key(&self, slot: SlotName, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
         let id = self.key_id(slot);
         let Some(key) = self.token.find(self.key_name(slot)).await? else { return Ok(None) };
-        let certificate = Certificate::parse(&authority.certificate).map_err(super::JournalError::Certificate)?;
-        if !certifies(&certificate, &key) {
+        if !certifies(&parse(authority)?, &key) {
             return Err(CaError::KeyMismatch { slot, id });
         }
-        Issuer::new(key, &certificate).map(Some)
+        Ok(Some(key))
     }
 
     /// Durable first; in memory only then.
     async fn persist(&mut self, journal: Journal) -> Result<(), CaError> {
+        let journal = journal.with_clock(self.clock.record());
         self.store.put_ca_journal(journal.to_bytes()).await?;
         self.journal = journal;
         Ok(())
@@ -167,6 +249,10 @@ impl Performer {
     fn key_name(&self, slot: SlotName) -> KeyName {
         KeyName::new(self.key_id(slot), &slot.key_label(&self.policy.trust_domain))
     }
+}
+
+fn parse(authority: &Authority) -> Result<Certificate, CaError> {
+    Ok(Certificate::parse(&authority.certificate).map_err(super::JournalError::Certificate)?)
 }
 
 fn certifies(certificate: &Certificate, key: &TokenKey) -> bool {

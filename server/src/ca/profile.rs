@@ -11,6 +11,7 @@ use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::asn1::{AnyRef, BitStringRef, Ia5String, OctetString, UintRef};
 use der::{DateTime, Decode, Encode, Sequence};
 use ironroot_api::certificate::{Certificate, CertificateError};
+use ironroot_api::command_line::utc;
 use ironroot_api::{SpiffeId, TrustDomain};
 use spki::SubjectPublicKeyInfoRef;
 use thiserror::Error;
@@ -34,7 +35,10 @@ pub(super) const NOT_BEFORE_CUSHION: i64 = 10;
 pub enum ProfileError {
     /// The authority has expired.
     #[error(
-        "the CA certificate expired at {not_after} (UNIX seconds); the time is {now}: check the clock and the token"
+        "this server's clock says {}, the CA certificate was valid until {}: correct the clock if it is ahead, else look for \
+         what kept the CA from rotating",
+        utc(*now),
+        utc(*not_after)
     )]
     AuthorityExpired {
         /// Its notAfter, UNIX seconds.
@@ -43,9 +47,7 @@ pub enum ProfileError {
         now: i64,
     },
     /// The clock went back to before the authority began.
-    #[error(
-        "the CA certificate is valid from {not_before} (UNIX seconds) but the time is {now}: the clock went back; correct it"
-    )]
+    #[error("this server's clock says {}, the CA certificate is valid from {}: correct the clock", utc(*now), utc(*not_before))]
     ClockBehind {
         /// Its notBefore, UNIX seconds.
         not_before: i64,
@@ -96,15 +98,7 @@ impl AuthorityFacts {
         })
     }
 
-    pub(super) fn key_id(&self) -> &[u8] {
-        &self.key_id
-    }
-
-    pub(super) fn not_after(&self) -> i64 {
-        self.not_after
-    }
-
-    /// Whether it is valid now.
+    /// Refuses to sign outside the authority's own time.
     pub(super) fn check(&self, now_unix: i64) -> Result<(), ProfileError> {
         if self.not_after <= now_unix {
             return Err(ProfileError::AuthorityExpired { not_after: self.not_after, now: now_unix });
@@ -113,6 +107,14 @@ impl AuthorityFacts {
             return Err(ProfileError::ClockBehind { not_before: self.not_before, now: now_unix });
         }
         Ok(())
+    }
+
+    pub(super) fn key_id(&self) -> &[u8] {
+        &self.key_id
+    }
+
+    pub(super) fn not_after(&self) -> i64 {
+        self.not_after
     }
 }
 
@@ -150,7 +152,8 @@ pub(super) fn svid(
         extension(false, &alternative_names(&leaf.dns_names, leaf.id.as_str())?)?,
     ];
     let subject = names::svid_subject(leaf.dns_names.first().map(String::as_str))?;
-    let validity = validity(now_unix, leaf.not_after(authority, now_unix))?;
+    let not_before = (now_unix - NOT_BEFORE_CUSHION).max(authority.not_before);
+    let validity = validity(not_before, leaf.not_after(authority, now_unix))?;
     encode(serial, &authority.name, validity, &subject, &leaf.spki, extensions)
 }
 
@@ -170,7 +173,7 @@ pub(super) fn authority(
         extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?,
     ];
     let name = names::ca_subject(subject, &serial.decimal())?;
-    encode(serial, &name, validity(now_unix, not_after)?, &name, spki, extensions)
+    encode(serial, &name, validity(now_unix - NOT_BEFORE_CUSHION, not_after)?, &name, spki, extensions)
 }
 
 /// The certificate: what was signed, and its signature as DER `ECDSA-Sig-Value`.
@@ -255,8 +258,8 @@ fn alternative_names(dns_names: &[String], id: &str) -> Result<SubjectAltName, d
     Ok(SubjectAltName(names))
 }
 
-fn validity(now_unix: i64, not_after: i64) -> Result<Validity, der::Error> {
-    Ok(Validity::new(time(now_unix - NOT_BEFORE_CUSHION)?, time(not_after)?))
+fn validity(not_before: i64, not_after: i64) -> Result<Validity, der::Error> {
+    Ok(Validity::new(time(not_before)?, time(not_after)?))
 }
 
 /// UTCTime until 2049, GeneralizedTime from 2050. Source: RFC 5280 §4.1.2.5.
@@ -353,6 +356,25 @@ mod tests {
             Err(ProfileError::AuthorityExpired { .. })
         ));
         assert!(matches!(svid(&leaf(10, &[]), &facts, Serial(1), NOW - 11), Err(ProfileError::ClockBehind { .. })));
+        for now in [NOW - 10, NOW - 1, NOW, NOW + 299] {
+            let svid = parsed(&svid(&leaf(600, &[]), &facts, Serial(1), now).unwrap());
+            assert!(svid.not_before_unix() >= NOW - 10 && svid.not_after_unix() <= NOW + 300, "signed at {now}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_the_time_names_both_clocks() {
+        let facts = AuthorityFacts::of(&ca(300)).unwrap();
+        let said = |now| svid(&leaf(10, &[]), &facts, Serial(1), now).unwrap_err().to_string();
+        let (early, late) = (said(NOW - 3600), said(NOW + 3600));
+        assert!(
+            early.contains("clock says 2027-01-15 07:00:00") && early.contains("from 2027-01-15 07:59:50"),
+            "{early}"
+        );
+        assert!(
+            late.contains("clock says 2027-01-15 09:00:00") && late.contains("until 2027-01-15 08:05:00"),
+            "{late}"
+        );
     }
 
     #[test]

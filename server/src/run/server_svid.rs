@@ -10,8 +10,8 @@ use ironroot_api::tls::{SvidResolver, provider};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::{RunError, now_unix};
-use crate::ca::CertificateAuthority;
+use super::now_unix;
+use crate::ca::{CaError, CertificateAuthority};
 
 /// The clock is looked at no less often than this: it may have been set.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -31,10 +31,19 @@ struct Lifetime {
 }
 
 impl ServerSvid {
-    /// Has the first one signed.
-    pub(super) async fn issue(ca: Arc<CertificateAuthority>, now_unix: i64) -> Result<Self, RunError> {
-        let (certified, lifetime) = sign(&ca, now_unix).await?;
-        Ok(Self { ca, resolver: SvidResolver::new(certified), lifetime })
+    /// Has the first one signed. If the CA cannot, because the clock is wrong, the server starts without: whoever administers
+    /// it is to learn what is wrong.
+    pub(super) async fn issue(ca: Arc<CertificateAuthority>) -> Self {
+        match sign(&ca, now_unix()).await {
+            Ok((certified, lifetime)) => Self { ca, resolver: SvidResolver::new(certified), lifetime },
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the server has no SVID, agents cannot connect; it is tried again"
+                );
+                Self { ca, resolver: SvidResolver::empty(), lifetime: Lifetime { issued_unix: 0, not_after_unix: 0 } }
+            }
+        }
     }
 
     /// What TLS shows.
@@ -42,9 +51,10 @@ impl ServerSvid {
         self.resolver.clone()
     }
 
-    /// Replaces the SVID at half its life, and soon after the CA has changed. Never ends.
+    /// Replaces the SVID at half its life, and soon after the CA has changed. Never ends. Failures are told once.
     pub(super) async fn keep_current(mut self) {
         let mut bundle = self.ca.bundle();
+        let mut told = false;
         loop {
             tokio::select! {
                 () = self.lifetime.is_half_over() => {}
@@ -54,12 +64,15 @@ impl ServerSvid {
                 Ok((certified, lifetime)) => {
                     self.resolver.replace(certified);
                     self.lifetime = lifetime;
+                    told = false;
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "server SVID not renewed; the old one stays"
-                    );
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "server SVID not renewed; the old one stays, it is tried again"
+                        );
+                    }
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -84,7 +97,7 @@ impl Lifetime {
     }
 }
 
-async fn sign(ca: &CertificateAuthority, now_unix: i64) -> Result<(CertifiedKey, Lifetime), RunError> {
+async fn sign(ca: &CertificateAuthority, now_unix: i64) -> Result<(CertifiedKey, Lifetime), CaError> {
     let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("key generation needs only randomness");
     let spki = key.public_key().as_der().expect("a P-256 key has a SubjectPublicKeyInfo");
     let spki = Spki::parse(spki.as_ref()).expect("a fresh P-256 key is an accepted key");
