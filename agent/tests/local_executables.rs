@@ -37,12 +37,29 @@ async fn a_request_queued_before_its_process_became_another_program_is_not_that_
     for queued in [&[][..], &["acknowledge"]] {
         let mut caller = callers.start(&program, USER, queued);
         caller.says_while_the_agent_sleeps("honest");
-        let exe = format!("/proc/{}/exe", caller.pid());
-        while fs::read_link(&exe).expect("reads") != fs::canonicalize(HONEST).expect("there") {
-            std::thread::yield_now();
-        }
+        caller.runs_while_the_agent_sleeps(HONEST);
         caller.go_on();
         assert_eq!(caller.verdict().await, USER_ONLY, "{queued:?}");
+    }
+}
+
+/// A program whose output was bound to the connection speaks, but no HTTP/2. The known limit: one that copies bytes which the
+/// caller chose.
+#[tokio::test]
+async fn a_program_that_prints_into_a_connection_it_inherited_is_not_who_asked_unless_it_copies_the_callers_bytes() {
+    const COPIER: &str = "/usr/bin/tail";
+    let callers = Callers::new();
+    callers.publish(&fs::canonicalize(COPIER).expect("there"));
+    let program = callers.compile("bound_output", &[]);
+    for (how, told) in [("print", USER_ONLY), ("copy", OWN)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::os::unix::fs::chown(directory.path(), Some(USER), Some(USER)).expect("root");
+        let file = directory.path().join("appended");
+        let mut caller = callers.start(&program, USER, &[file.to_str().expect("UTF-8"), how]);
+        caller.says_while_the_agent_sleeps("honest");
+        caller.runs_while_the_agent_sleeps(COPIER);
+        caller.go_on();
+        assert_eq!(caller.verdict().await, told, "{how}");
     }
 }
 

@@ -12,6 +12,7 @@
 //!
 //! Everything here blocks (procfs, user database, hashing): call it under `spawn_blocking`, except [`Peer::of`].
 
+mod acknowledgement;
 pub mod capabilities;
 mod demand;
 mod digests;

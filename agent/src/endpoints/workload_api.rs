@@ -28,8 +28,8 @@ use subscription::{Message, Subscription};
 
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a caller may take to write again after it was accepted, where an entry asks for its executable. HTTP/2 clients
-/// do at once, with the acknowledgement of our SETTINGS; who does not keeps what its user gives it.
+/// How long a caller may take to acknowledge our SETTINGS, where an entry asks for its executable. HTTP/2 clients do at once; who
+/// does not keeps what its user gives it.
 const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A message stream to a workload.
@@ -81,7 +81,7 @@ impl WorkloadApi {
         Subscription::begin(self.clone(), caller, attested).await
     }
 
-    /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has written again.
+    /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has spoken again.
     async fn attest(&self, caller: &Known) -> Result<Attested, Status> {
         let (peer, attestor) = (&caller.peer, &self.0.attestor);
         let demand = self.0.identities.borrow().executable_demand().clone();

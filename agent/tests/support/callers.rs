@@ -5,10 +5,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
 use ironroot_attest::workload::{ConnectionWriter, UnixAttestor, UnixAttestorConfig};
 
-use crate::served::{Served, patiently};
+use crate::served::{PATIENCE, Served, patiently};
 
 /// The user of most callers.
 pub const USER: u32 = 61_001;
@@ -115,6 +116,16 @@ impl Caller {
     pub fn says_while_the_agent_sleeps(&mut self, word: &str) {
         let said = next_line(self.said.as_mut().expect("not being read"));
         assert_eq!(said, word);
+    }
+
+    /// Waits in the same way until the process runs `program`.
+    pub fn runs_while_the_agent_sleeps(&self, program: &str) {
+        let (exe, program) = (format!("/proc/{}/exe", self.pid()), std::fs::canonicalize(program).expect("there"));
+        let deadline = Instant::now() + PATIENCE;
+        while std::fs::read_link(&exe).expect("reads") != program {
+            assert!(Instant::now() < deadline, "{exe} is not {program:?}");
+            std::thread::yield_now();
+        }
     }
 
     /// Lets the program go on.

@@ -132,7 +132,7 @@ impl UnixAttestor {
     /// What is true of `peer` now. Blocks on files and user databases.
     ///
     /// `unix:path` and `unix:sha256` are looked for only as far as `demand` shows that something depends on them, and only
-    /// after the process has written again (`heard`). They are left out where they could be forged or cannot be had.
+    /// after the process has spoken HTTP/2 since it was accepted (`heard`). They are left out where they could be forged or cannot be had.
     pub fn attest(
         &self,
         peer: &Peer,

@@ -1,4 +1,4 @@
-//! A connection that knows, of each byte, who wrote it; and whether its peer has written again since it was accepted.
+//! A connection that knows, of each byte, who wrote it; and whether its peer has spoken HTTP/2 since it was accepted.
 //!
 //! ```text
 //!  accept ─► Peer (executable noted) ─► begin: reads what waits, before any byte of ours goes out ─► HTTP/2
@@ -6,7 +6,8 @@
 //! ```
 //! What waits at accept may have been written before its process became another program (`exec`). What is written later
 //! was written by what ran at accept, or by what the process became since, which the attestor sees. Every HTTP/2 client
-//! writes again: it must acknowledge our SETTINGS (RFC 9113 §6.5.3), and they go out after [`Witnessed::begin`].
+//! acknowledges our SETTINGS (RFC 9113 §6.5.3), which go out after [`Witnessed::begin`]; a program that only inherited the
+//! connection, be it as its output, does not.
 
 use std::fmt;
 use std::io;
@@ -21,6 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::Peer;
+use super::acknowledgement::Frames;
 use super::writer::{ConnectionWriter, MAX_QUEUED_BYTES, Writer, WriterRefusal, control_buffer, receive};
 
 /// Most bytes read at once. More would touch more of the reader's buffer than requests of this API need.
@@ -33,6 +35,7 @@ pub type Report = Arc<dyn Fn(&WriterRefusal) + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Heard {
     Nothing,
+    /// The peer's acknowledgement.
     Peer,
     /// Another process of the peer's user, too: the peer's executable says nothing about who asks.
     Others,
@@ -42,6 +45,7 @@ enum Heard {
 pub struct Witnessed {
     stream: UnixStream,
     check: Option<Check>,
+    frames: Frames,
     /// What waited at accept, and how much of it was handed on.
     queued: Vec<u8>,
     handed_on: usize,
@@ -64,7 +68,7 @@ pub struct Voice(watch::Receiver<Heard>);
 pub enum Silence {
     /// What asked may have been another program of the same process.
     #[error(
-        "the process has written nothing since it was accepted, so it may have become another program after it asked"
+        "the process has not acknowledged our HTTP/2 settings since it was accepted: it may have become another program"
     )]
     NotSince,
     /// Who asked may be another process.
@@ -72,7 +76,7 @@ pub enum Silence {
     Others,
 }
 
-/// The peer, and nobody else, has written since it was accepted and its executable noted.
+/// The peer, and nobody else, has acknowledged our SETTINGS since it was accepted and its executable noted.
 #[derive(Clone, Copy, Debug)]
 pub struct SecondWrite(());
 
@@ -89,12 +93,15 @@ impl Witnessed {
         let check = Check { peer, writers, heard, report };
         let mut control = control_buffer();
         let queued = check.read_queued(&stream, &mut control)?;
-        Ok((Self { stream, check: Some(check), queued, handed_on: 0, control }, Voice(voice)))
+        let mut frames = Frames::new();
+        frames.acknowledge(&queued, false);
+        Ok((Self { stream, check: Some(check), frames, queued, handed_on: 0, control }, Voice(voice)))
     }
 
     /// A connection whose peer is not known, and to which nobody's identity is told: it does not matter who writes.
     pub fn of_nobody(stream: UnixStream) -> Self {
-        Self { stream, check: None, queued: Vec::new(), handed_on: 0, control: control_buffer() }
+        let (frames, control) = (Frames::new(), control_buffer());
+        Self { stream, check: None, frames, queued: Vec::new(), handed_on: 0, control }
     }
 
     fn take_queued(&mut self, buf: &mut ReadBuf<'_>) {
@@ -131,10 +138,11 @@ impl Check {
         }
     }
 
-    fn note(&self, writer: Writer) {
+    fn note(&self, writer: Writer, frames: &mut Frames, bytes: &[u8]) {
+        let acknowledged = frames.acknowledge(bytes, writer == Writer::Peer);
         let heard = match writer {
-            Writer::Nobody => return,
-            Writer::Peer => Heard::Peer,
+            Writer::Peer if acknowledged => Heard::Peer,
+            Writer::Nobody | Writer::Peer => return,
             Writer::SameUser => Heard::Others,
         };
         self.heard.send_if_modified(|before| {
@@ -148,7 +156,7 @@ impl Check {
 }
 
 impl Voice {
-    /// Waits until the peer has written since it was accepted, at most for `patience`.
+    /// Waits until the peer has acknowledged our SETTINGS since it was accepted, at most for `patience`.
     pub async fn second_write(&self, patience: Duration) -> Result<SecondWrite, Silence> {
         let mut heard = self.0.clone();
         let something = heard.wait_for(|heard| *heard != Heard::Nothing);
@@ -178,7 +186,7 @@ impl AsyncRead for Witnessed {
             };
             if let Some(check) = &this.check {
                 match check.writers.judge(&check.peer, &received) {
-                    Ok(writer) => check.note(writer),
+                    Ok(writer) => check.note(writer, &mut this.frames, &room[..received.bytes]),
                     Err(refusal) => {
                         (check.report)(&refusal);
                         return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, refusal)));

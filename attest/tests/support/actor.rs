@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -19,9 +19,10 @@ use ironroot_attest::workload::{
     UnixAttestorConfig, Witnessed, WorkloadRefusal, WriterRefusal,
 };
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{UnixAddr, setsockopt, sockopt};
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
@@ -47,7 +48,7 @@ pub fn hash_of_anybody() -> ExecutableDemand {
     ExecutableDemand::of(&[std::iter::once("unix:sha256:00".parse().expect("legal")).collect()])
 }
 
-/// A caller that has written again after it was accepted.
+/// A caller that has acknowledged our SETTINGS after it was accepted.
 pub struct Heard {
     pub peer: Peer,
     pub write: SecondWrite,
@@ -55,7 +56,7 @@ pub struct Heard {
     _runtime: Runtime,
 }
 
-/// Asks the process behind `stream`, which was just accepted, to write.
+/// Asks the process behind `stream`, which was just accepted, to acknowledge.
 pub fn hear(stream: &UnixStream) -> Result<Heard, WorkloadRefusal> {
     let peer = Peer::with_executable(stream)?;
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -67,7 +68,7 @@ pub fn hear(stream: &UnixStream) -> Result<Heard, WorkloadRefusal> {
         let (mut connection, voice) =
             Witnessed::begin(stream, peer.clone(), ConnectionWriter::Peer, report).expect("nothing waits");
         connection.write_all(b"?").await.expect("writes");
-        assert_eq!(connection.read(&mut [0; 8]).await.expect("reads"), 1);
+        connection.read_exact(&mut [0; ACKNOWLEDGED.len()]).await.expect("answers");
         (connection, voice.second_write(PATIENCE).await.expect("it has written"))
     });
     Ok(Heard { peer, write, _connection: connection, _runtime: runtime })
@@ -106,6 +107,7 @@ pub fn act() {
         }
         "connect-from-memory" => run_from_memory(),
         "serve" => serve(&socket, argument),
+        "lend" => lend(&socket),
         other => panic!("no role {other:?}"),
     }
     exit(0)
@@ -115,7 +117,10 @@ fn connect(socket: &str) -> UnixStream {
     UnixStream::connect(socket).expect("connects")
 }
 
-/// Until the other side closes; writes whenever it is asked to.
+/// What an HTTP/2 client has written when it acknowledges SETTINGS. Source: RFC 9113 §3.4, §6.5.3.
+const ACKNOWLEDGED: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\x01\0\0\0\0";
+
+/// Until the other side closes; acknowledges whenever it is asked to.
 fn hold(mut stream: UnixStream) {
     answer_until(&mut stream, 0);
 }
@@ -123,7 +128,7 @@ fn hold(mut stream: UnixStream) {
 fn answer_until(stream: &mut UnixStream, word: u8) {
     let mut byte = [0];
     while stream.read_exact(&mut byte).is_ok() && byte[0] != word {
-        if stream.write_all(&byte).is_err() {
+        if stream.write_all(ACKNOWLEDGED).is_err() {
             return;
         }
     }
@@ -177,6 +182,23 @@ fn serve(socket: &str, argument: &str) {
             .map_err(|error| error.to_string())
     });
     println!("\nVERDICT {verdict:?}");
+}
+
+/// Connects its standard input to itself, and says what becomes of what another process writes there.
+fn lend(socket: &str) {
+    let listener = listen(Path::new(socket));
+    nix::sys::socket::connect(0, &UnixAddr::new(socket).expect("fits")).expect("connects");
+    let stream = listener.accept().expect("accepts").0;
+    let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    poll(&mut waiting, PollTimeout::NONE).expect("waits");
+    let peer = Peer::of(&stream).expect("itself");
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let verdict = runtime.block_on(async {
+        stream.set_nonblocking(true).expect("does not block");
+        let stream = tokio::net::UnixStream::from_std(stream).expect("a stream");
+        Witnessed::begin(stream, peer, ConnectionWriter::Peer, Arc::new(|_: &WriterRefusal| {})).map(drop)
+    });
+    println!("\nVERDICT {:?}", verdict.map_err(|refusal| refusal.to_string()));
 }
 
 fn listen(path: &Path) -> UnixListener {
@@ -240,6 +262,23 @@ impl Lab {
         Actor(command.spawn().expect("starts"))
     }
 
+    /// Starts this binary behind `shell` as one that lends its connection, writes into that, and returns its verdict.
+    pub fn verdict_of_lender(&self, shell: &str) -> String {
+        let flags = nix::sys::socket::SockFlag::SOCK_CLOEXEC;
+        let kind = nix::sys::socket::SockType::Stream;
+        let ours =
+            nix::sys::socket::socket(nix::sys::socket::AddressFamily::Unix, kind, flags, None).expect("a socket");
+        let theirs = ours.try_clone().expect("the same socket");
+        let mut command = Command::new("sh");
+        command.args(["-c", shell]).arg(self.program()).args(["--exact", ENTRANCE, "--nocapture"]);
+        command.env(ROLE, "lend").env(SOCKET, self.path("lent")).stdin(theirs).stdout(Stdio::piped());
+        let lender = Actor(command.spawn().expect("starts"));
+        let mut ours = UnixStream::from(ours);
+        within_patience("it does not connect", || ours.peer_addr().ok());
+        ours.write_all(b"!").expect("writes");
+        verdict_in(&lender.output())
+    }
+
     /// The next connection.
     pub fn accept(&self) -> UnixStream {
         let listener = self.listener.as_ref().expect("listens");
@@ -258,9 +297,13 @@ impl Lab {
         let caller = Actor(caller.stdout(Stdio::null()).spawn().expect("starts"));
         let output = server.output();
         drop(caller);
-        let verdict = output.lines().find_map(|line| line.strip_prefix("VERDICT "));
-        verdict.unwrap_or_else(|| panic!("no verdict in {output:?}")).to_owned()
+        verdict_in(&output)
     }
+}
+
+fn verdict_in(output: &str) -> String {
+    let verdict = output.lines().find_map(|line| line.strip_prefix("VERDICT "));
+    verdict.unwrap_or_else(|| panic!("no verdict in {output:?}")).to_owned()
 }
 
 /// A process of ours, killed on drop.
