@@ -2,7 +2,9 @@
 //!
 //! Source: TCG EK Credential Profile for TPM Family 2.0, version 2.5, §3.2.
 
+mod chain;
 mod error;
+mod link;
 mod profile;
 mod roots;
 
@@ -85,6 +87,23 @@ impl EkCertificate {
         now_unix: i64,
     ) -> Result<&TpmModel, EkCertificateError> {
         let model = self.profile.as_ref().map_err(Clone::clone)?;
+        match self.verify_by_webpki(intermediates, roots, now_unix) {
+            Ok(()) => Ok(model),
+            Err(EkCertificateError::Untrusted(webpki::Error::UnsupportedCriticalExtension)) => {
+                chain::verify(&self.der, intermediates, roots, now_unix)
+                    .map_err(|e| self.naming(e, intermediates, roots))?;
+                Ok(model)
+            }
+            Err(error) => Err(self.naming(error, intermediates, roots)),
+        }
+    }
+
+    fn verify_by_webpki(
+        &self,
+        intermediates: &[Vec<u8>],
+        roots: &ManufacturerRoots,
+        now_unix: i64,
+    ) -> Result<(), EkCertificateError> {
         let leaf = CertificateDer::from(self.der.as_slice());
         let intermediates: Vec<_> = intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now_unix.try_into().unwrap_or(0)));
@@ -101,7 +120,21 @@ impl EkCertificate {
                 None,
             )
             .map_err(EkCertificateError::from_webpki)?;
-        Ok(model)
+        Ok(())
+    }
+
+    /// An unknown issuer is named.
+    fn naming(
+        &self,
+        error: EkCertificateError,
+        intermediates: &[Vec<u8>],
+        roots: &ManufacturerRoots,
+    ) -> EkCertificateError {
+        let EkCertificateError::Untrusted(webpki::Error::UnknownIssuer) = error else { return error };
+        match chain::missing_issuer(&self.der, intermediates, roots) {
+            Some((issuer, address)) => EkCertificateError::IssuerMissing { issuer, address },
+            None => error,
+        }
     }
 }
 

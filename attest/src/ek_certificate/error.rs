@@ -44,6 +44,18 @@ pub enum EkCertificateError {
     /// No path to a manufacturer root.
     #[error("no chain of certificates leads from it to a trusted manufacturer: {0}")]
     Untrusted(webpki::Error),
+    /// The CA that issued it, or one above, is not known: makers' chips mostly carry no CA certificates, so that the issuing CAs
+    /// have to be configured, not the roots alone.
+    #[error(
+        "the certificate of its issuing CA is neither among manufacturer_ca_paths nor in the chip: add the one of {issuer:?}{}",
+        .address.as_ref().map(|address| format!(", which its maker offers at {address}")).unwrap_or_default()
+    )]
+    IssuerMissing {
+        /// Its name, as the certificate says.
+        issuer: String,
+        /// Where the maker says it can be had (authorityInfoAccess).
+        address: Option<String>,
+    },
     /// A file of manufacturer roots without any certificate.
     #[error("there is no certificate among the manufacturer roots")]
     NoRoot,

@@ -130,7 +130,8 @@ fn refuses_sha1() {
 #[test]
 fn refuses_a_chain_with_a_link_missing_or_broken() {
     let refused = verdict_on(Manufacturer::new("Toy"), |_| {}, |chain| chain.truncate(1));
-    assert_eq!(refused, Err(EkCertificateError::Untrusted(webpki::Error::UnknownIssuer)));
+    let (issuer, address) = ("CN=Toy EK CA".to_owned(), None);
+    assert_eq!(refused, Err(EkCertificateError::IssuerMissing { issuer, address }));
     let refused = verdict_on(Manufacturer::new("Toy"), |_| {}, |chain| *chain[0].last_mut().expect("not empty") ^= 1);
     assert!(matches!(refused, Err(EkCertificateError::Untrusted(_))), "{refused:?}");
 }

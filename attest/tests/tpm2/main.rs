@@ -7,6 +7,7 @@ mod accepted;
 mod admission;
 mod attempt;
 mod certificates;
+mod chains;
 mod genuine;
 mod manufacturer;
 mod mutations;
