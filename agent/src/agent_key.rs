@@ -66,7 +66,7 @@ impl AgentKey {
             Self::Software(key) => certificate_request(&**key),
             Self::Tpm(key) => {
                 let key = key.clone();
-                let request = tokio::task::spawn_blocking(move || certificate_request(&*key));
+                let request = tokio::task::spawn_blocking(move || key.certificate_request());
                 request.await.map_err(|_| KeyError::Crypto("finish a certificate request"))?
             }
         }

@@ -1,7 +1,9 @@
 //! The agent's configuration file: SPIRE's keys, and ours for the TPM and the offline cache.
 
 mod agent_block;
+mod password;
 mod plugins;
+mod tpm;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,14 +12,15 @@ use std::time::Duration;
 use ironroot_api::TrustDomain;
 use ironroot_api::logging::LogConfig;
 use ironroot_api::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
-use ironroot_attest::node::tpm2::PcrSelection;
-use ironroot_attest::tpm::TpmAddress;
+use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
+use ironroot_attest::tpm::{EndorsementChoice, TpmAddress};
 use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
 use zeroize::Zeroizing;
 
 pub use ironroot_api::settings::{ConfigErrors, Override};
 
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
+pub use password::{PasswordError, PasswordSource};
 
 /// Everything the agent can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub struct AgentConfig {
     /// Where the agent's own key lives.
     pub key_manager: KeyManager,
     /// The TPM; there whenever attestation or the key needs one.
-    pub tpm: Option<TpmAddress>,
+    pub tpm: Option<TpmConfig>,
     /// The sealed cache; only with a TPM.
     pub offline_cache: Option<OfflineCacheConfig>,
     /// How local processes are told apart.
@@ -109,6 +112,19 @@ impl fmt::Debug for JoinToken {
     }
 }
 
+/// The TPM and how to work with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TpmConfig {
+    /// Where it is.
+    pub address: TpmAddress,
+    /// Which endorsement key.
+    pub endorsement: EndorsementChoice,
+    /// Password of the owner hierarchy.
+    pub owner_password: PasswordSource,
+    /// Password of the endorsement hierarchy.
+    pub endorsement_password: PasswordSource,
+}
+
 /// Where the agent's own key lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyManager {
@@ -130,6 +146,8 @@ pub struct OfflineCacheConfig {
     pub pcrs: PcrSelection,
     /// Identities that came from the server longer ago than this are not served, even if they are still valid.
     pub max_age: Option<Duration>,
+    /// The bank of these PCRs; none: the best that is active, SHA-1 never.
+    pub pcr_bank: Option<PcrHash>,
     /// The NV counter that makes an older copy of the cache worthless.
     pub tpm_nv_index: u32,
 }

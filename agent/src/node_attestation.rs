@@ -2,8 +2,10 @@
 //!
 //! Nothing is believed here: the caller verifies the certificate against the trust bundle and the key that was asked for.
 
+mod endorsement_record;
 mod tpm2;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
@@ -11,6 +13,7 @@ use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::attest_agent_request::{Params, Step};
 use ironroot_api::pb::agent::{AgentX509svidParams, AttestAgentRequest, attest_agent_response};
 use ironroot_api::pb::types::{AttestationData, X509svid};
+use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, CHALLENGE_SECONDS};
 use ironroot_attest::tpm::{Tpm, TpmError};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -21,11 +24,12 @@ use tonic::transport::Channel;
 use crate::agent_key::{AgentKey, KeyError, KeyStore};
 use crate::config::JoinToken;
 use crate::server_channel::{MAX_ANSWER_BYTES, within};
+pub use endorsement_record::remembered;
 use tpm2::Prover;
 
-/// Longest attestation. Slow chips need seconds for each step, a rate limit on the server a second for each device
-/// behind the same address.
-const ATTESTATION_DEADLINE: Duration = Duration::from_secs(120);
+/// Longest attestation: as long as the server waits. Slow chips make their RSA keys within minutes, a rate limit on the server
+/// takes a second for each device behind the same address.
+const ATTESTATION_DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
 /// Challenges answered at most; every type known needs one.
 const MAX_CHALLENGES: usize = 8;
 const JOIN_TOKEN: &str = "join_token";
@@ -59,7 +63,12 @@ pub enum Attestor {
     /// With a single-use token, if there is one.
     JoinToken(Option<JoinToken>),
     /// With its TPM.
-    Tpm2(Tpm),
+    Tpm2 {
+        /// The chip.
+        tpm: Tpm,
+        /// Where it is noted which endorsement key the device is known by.
+        directory: PathBuf,
+    },
 }
 
 /// What the server gave, not verified yet.
@@ -84,10 +93,10 @@ pub async fn attest(
         let (proof, data) = match attestor {
             Attestor::JoinToken(None) => return Err(AttestationError::NoToken),
             Attestor::JoinToken(Some(token)) => (None, data(JOIN_TOKEN, token.expose().as_bytes())),
-            Attestor::Tpm2(tpm) => {
-                let prover = Prover::new(tpm.clone(), keys.attestation_key(tpm).await?, trust_domain.as_str());
-                let evidence = prover.evidence().await?;
-                (Some(prover), data(ironroot_attest::node::tpm2::ATTESTATION_TYPE, &evidence))
+            Attestor::Tpm2 { tpm, .. } => {
+                let prover = Prover::new(tpm.clone(), keys, trust_domain.as_str()).await?;
+                let evidence = data(ATTESTATION_TYPE, &prover.evidence());
+                (Some(prover), evidence)
             }
         };
         let key = keys.prepare().await?;
@@ -96,6 +105,9 @@ pub async fn attest(
             keys.forget_attestation_key();
         }
         let (svid, reattestable) = result?;
+        if let (Attestor::Tpm2 { tpm, directory }, Some(prover)) = (attestor, &proof) {
+            endorsement_record::remember(tpm, directory, prover.identity()).await;
+        }
         Ok(Attested { svid, reattestable, key })
     })
     .await

@@ -19,7 +19,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::PcrSelection;
-use ironroot_attest::tpm::{Chip, Tpm, TpmError};
+use ironroot_attest::tpm::{Chip, KeyBlob, Tpm, TpmError};
 use thiserror::Error;
 use tracing::debug;
 use zeroize::Zeroizing;
@@ -96,8 +96,8 @@ impl SealedCache {
     pub async fn open(&mut self) -> Result<Option<SealedFile>, CacheRefusal> {
         let Some(bytes) = durable_file::read(&self.path, MAX_CACHE_BYTES).map_err(unreadable)? else { return Ok(None) };
         let envelope = Envelope::parse(&bytes)?;
-        let index = self.counter_index;
-        let counter = self.tpm.run("read cache counter", move |chip| chip.counter_read(index)).await;
+        let (index, under) = (self.counter_index, envelope.section(SectionKind::Record).ok().map(|s| s.blob.clone()));
+        let counter = self.tpm.run("read cache counter", move |chip| chip.counter_read(index, under.as_ref())).await;
         if matches!(counter, Ok(Some(counter)) if is_current(envelope.generation, counter)) {
             *lock(&self.newest) = envelope.generation;
         }
@@ -226,19 +226,25 @@ impl SealedCache {
     }
 
     async fn counter(&self) -> Result<u64, CacheError> {
-        let index = self.counter_index;
-        let read_or_define = move |chip: &mut Chip| match chip.counter_read(index)? {
+        let (index, under) = (self.counter_index, self.under());
+        let read_or_define = move |chip: &mut Chip| match chip.counter_read(index, under.as_ref())? {
             Some(counter) => Ok(counter),
-            None => chip.counter_increment(index),
+            None => chip.counter_increment(index, under.as_ref()),
         };
         let counter = self.tpm.run("read cache counter", read_or_define).await;
         counter.map_err(|e| CacheError::Tpm("read the cache counter", e))
     }
 
     async fn increment(&self) -> Result<u64, CacheError> {
-        let index = self.counter_index;
-        let raised = self.tpm.run("raise cache counter", move |chip| chip.counter_increment(index)).await;
+        let (index, under) = (self.counter_index, self.under());
+        let increment = move |chip: &mut Chip| chip.counter_increment(index, under.as_ref());
+        let raised = self.tpm.run("raise cache counter", increment).await;
         raised.map_err(|e| CacheError::Tpm("raise the cache counter", e))
+    }
+
+    /// An object that names this chip's storage root key, for sessions in which nobody but the chip can answer.
+    fn under(&self) -> Option<KeyBlob> {
+        self.record_key.as_ref().map(|key| key.blob.clone())
     }
 
     async fn ek_sha256(&mut self) -> Result<[u8; 32], CacheError> {

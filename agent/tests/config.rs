@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_agent::config::{
-    AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, TrustBundleFormat,
+    AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource, TrustBundleFormat,
 };
 use ironroot_api::settings::Settings;
+use ironroot_attest::node::tpm2::PcrHash;
+use ironroot_attest::tpm::{EndorsementChoice, EndorsementKind};
 use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
 
 const TPM: &str = r#"NodeAttestor "tpm2" { } KeyManager "tpm" { } WorkloadAttestor "unix" { }"#;
@@ -35,7 +37,9 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     let text: Vec<&str> = shown
         .lines()
         .map(|line| match line.trim_start().strip_prefix("# ") {
-            Some(code) if !line.contains("join_token_file") && is_code(code) => code,
+            // Of these, one form is given at a time: see below.
+            Some(code) if ["join_token_file", "hierarchy_password"].iter().any(|form| code.contains(form)) => line,
+            Some(code) if is_code(code) => code,
             _ => line,
         })
         .collect();
@@ -59,7 +63,7 @@ fn defaults_are_spires_and_the_tpm_is_the_kernels() {
     assert_eq!((config.data_dir, config.sync_interval), (PathBuf::from("."), Duration::from_secs(5)));
     assert_eq!(config.bootstrap, Bootstrap::TrustBundle { path: "b".into(), format: TrustBundleFormat::Pem });
     assert_eq!((config.node_attestor, config.key_manager), (NodeAttestor::Tpm2, KeyManager::Tpm));
-    assert_eq!(config.tpm, Some("/dev/tpmrm0".parse().expect("an address")));
+    assert_eq!(config.tpm.expect("a TPM").address, "/dev/tpmrm0".parse().expect("an address"));
     let cache = config.offline_cache.expect("on with a TPM");
     assert_eq!((cache.pcrs.to_string().as_str(), cache.max_age, cache.tpm_nv_index), ("7", None, 0x0180_4952));
     assert_eq!(
@@ -135,7 +139,7 @@ fn one_tpm_is_named_in_either_place_and_way() {
     let address = format!("tpm_address = \"{swtpm}\"");
     for (attestor, key) in [(path.as_str(), ""), ("", address.as_str()), (&address, &path)] {
         let config = read(&minimal("", &plugins(attestor, key))).expect("loads");
-        assert_eq!(config.tpm.expect("a TPM").to_string(), swtpm);
+        assert_eq!(config.tpm.expect("a TPM").address.to_string(), swtpm);
     }
     let found = mistakes(&minimal("", &plugins(&path, "tpm_device_path = \"/dev/tpm1\"")));
     assert_eq!(
@@ -144,6 +148,56 @@ fn one_tpm_is_named_in_either_place_and_way() {
             "agent.conf:6: plugins.KeyManager: names the TPM /dev/tpm1, NodeAttestor names {swtpm}: the agent works with one"
         )]
     );
+}
+
+fn with_tpm2(data: &str) -> String {
+    let plugins = format!(
+        "NodeAttestor \"tpm2\" {{ plugin_data {{ {data} }} }} KeyManager \"tpm\" {{ }} WorkloadAttestor \"unix\" {{ }}"
+    );
+    minimal("", &plugins)
+}
+
+#[test]
+fn the_endorsement_key_and_the_bank_of_the_cache_can_be_set() {
+    let tpm = |data: &str| read(&with_tpm2(data)).expect("loads").tpm.expect("a TPM");
+    assert_eq!(tpm("").endorsement, EndorsementChoice::Auto);
+    assert_eq!(tpm("ek = \"rsa2048\"").endorsement, EndorsementChoice::Only(EndorsementKind::Rsa2048));
+    let found = mistakes(&with_tpm2("ek = \"rsa\""));
+    assert!(found[0].contains("plugin_data.ek: \"rsa\"") && found[0].contains("rsa2048"), "{found:?}");
+    let cache = |text: &str| read(&minimal(&format!("offline_cache {{ {text} }}"), TPM)).expect("loads").offline_cache;
+    assert_eq!(cache("pcr_bank = \"auto\"").expect("on").pcr_bank, None);
+    assert_eq!(cache("pcr_bank = \"sha384\"").expect("on").pcr_bank, Some(PcrHash::Sha384));
+    let found = mistakes(&minimal("offline_cache { pcr_bank = \"md5\" }", TPM));
+    assert!(found[0].contains("agent.offline_cache.pcr_bank") && found[0].contains("sha256"), "{found:?}");
+}
+
+#[test]
+fn the_passwords_of_the_hierarchies_come_in_four_forms() {
+    for hierarchy in ["owner", "endorsement"] {
+        let password = |data: &str| {
+            let config = read(&with_tpm2(&data.replace("KEY", &format!("{hierarchy}_hierarchy_password"))));
+            let config = config.expect("loads");
+            let tpm = config.tpm.expect("a TPM");
+            let source = if hierarchy == "owner" { tpm.owner_password } else { tpm.endorsement_password };
+            (source, config.warnings)
+        };
+        assert_eq!(password(""), (PasswordSource::Empty, Vec::new()));
+        assert_eq!(password("KEY_file = \"/p\"").0, PasswordSource::File("/p".into()));
+        assert_eq!(password("KEY_env = \"P\"").0, PasswordSource::Environment("P".into()));
+        assert_eq!(password("KEY_credential = \"p\"").0, PasswordSource::Credential("p".into()));
+        let (given, warnings) = password("KEY = \"hunter2\"");
+        assert!(matches!(&given, PasswordSource::Given(_)) && !format!("{given:?}").contains("hunter2"));
+        assert!(warnings[0].contains("_file") && !warnings[0].contains("hunter2"), "{warnings:?}");
+        let twice = format!("{hierarchy}_hierarchy_password_file = \"/p\" {hierarchy}_hierarchy_password_env = \"P\"");
+        assert!(mistakes(&with_tpm2(&twice))[0].contains("give the password once"));
+        let path = format!("{hierarchy}_hierarchy_password_credential = \"../p\"");
+        assert!(mistakes(&with_tpm2(&path))[0].contains("not a path"));
+        let long = format!("{hierarchy}_hierarchy_password = \"{}\"", "x".repeat(65));
+        assert!(mistakes(&with_tpm2(&long))[0].contains("at most 64 bytes"));
+    }
+    let keys = "NodeAttestor \"join_token\" { } KeyManager \"tpm\" { plugin_data { owner_hierarchy_password_env = \"P\" } } WorkloadAttestor \"unix\" { }";
+    let config = read(&minimal("join_token = \"t\"", keys)).expect("loads");
+    assert_eq!(config.tpm.expect("a TPM").owner_password, PasswordSource::Environment("P".into()));
 }
 
 #[test]

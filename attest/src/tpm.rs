@@ -18,19 +18,26 @@ mod certify;
 mod clock;
 mod connection;
 mod counter;
+mod describe;
 mod ek;
+mod ek_nv;
+mod endorsement_kind;
 mod error;
+mod hierarchy;
 mod key_blob;
 mod nv;
 mod pcr;
+mod primaries;
 mod queue;
 mod quote;
 mod response_code;
 mod seal;
 mod sessions;
+mod settings;
 mod signing_key;
 mod strays;
 mod templates;
+mod watch;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,18 +52,23 @@ use tracing::error;
 pub use address::{TpmAddress, TpmAddressError};
 pub use connection::Chip;
 pub use counter::DEFAULT_COUNTER_INDEX;
+pub use describe::ChipDescription;
 pub use ek::EndorsementKey;
+pub use endorsement_kind::{EndorsementChoice, EndorsementKind, RememberedEndorsement, UnknownEndorsementKind};
 pub use error::{Failure, TpmError};
+pub use hierarchy::KeyHierarchy;
 pub use key_blob::KeyBlob;
+pub use pcr::PcrValues;
 pub use quote::Quote;
 pub use response_code::ResponseCode;
 pub use seal::MAX_SEALED_BYTES;
+pub use settings::{COMMAND_DEADLINE, HierarchyPassword, MAX_PASSWORD_BYTES, TpmSettings};
 
 use queue::{Lane, Queue};
 
 /// How long a caller waits for its answer. RSA key generation takes minutes on some chips, and the kernel itself allows
 /// 300 s for it; whoever waits longer has a chip that hangs. The job itself cannot be cancelled.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Handle to the thread that owns a TPM. Clones share it; the thread ends when the last one is dropped.
 #[derive(Clone)]
@@ -82,19 +94,19 @@ impl fmt::Debug for Tpm {
 }
 
 impl Tpm {
-    /// Starts the thread and checks that a TPM 2.0 answers at `address`.
+    /// Starts the thread and checks that a TPM 2.0 answers.
     ///
     /// Once open, the handle outlives the chip: when the TPM vanishes, jobs fail and the thread connects again when the next
     /// one comes.
-    pub async fn open(address: TpmAddress) -> Result<Tpm, TpmError> {
-        let tpm = Self::start(address)?;
+    pub async fn open(settings: impl Into<TpmSettings>) -> Result<Tpm, TpmError> {
+        let tpm = Self::start(settings.into())?;
         tpm.run("probe", Chip::probe).await?;
         Ok(tpm)
     }
 
     /// As [`open`](Tpm::open), for a thread that may block.
-    pub fn open_blocking(address: TpmAddress) -> Result<Tpm, TpmError> {
-        let tpm = Self::start(address)?;
+    pub fn open_blocking(settings: impl Into<TpmSettings>) -> Result<Tpm, TpmError> {
+        let tpm = Self::start(settings.into())?;
         tpm.run_blocking("probe", Chip::probe)?;
         Ok(tpm)
     }
@@ -155,20 +167,17 @@ impl Tpm {
         }
     }
 
-    fn start(address: TpmAddress) -> Result<Tpm, TpmError> {
+    fn start(settings: TpmSettings) -> Result<Tpm, TpmError> {
         let queue = Arc::new(Queue::default());
-        let (jobs, chip_address) = (Arc::clone(&queue), address.clone());
-        thread::Builder::new()
-            .name("tpm".into())
-            .spawn(move || serve(&jobs, chip_address))
-            .map_err(TpmError::Thread)?;
+        let (jobs, address) = (Arc::clone(&queue), settings.address.clone());
+        thread::Builder::new().name("tpm".into()).spawn(move || serve(&jobs, settings)).map_err(TpmError::Thread)?;
         Ok(Tpm { owner: Arc::new(Owner { address, queue }) })
     }
 }
 
 /// The thread's life: one job after the other until the last handle is gone.
-fn serve(queue: &Queue, address: TpmAddress) {
-    let mut chip = Chip::new(address);
+fn serve(queue: &Queue, settings: TpmSettings) {
+    let mut chip = Chip::new(settings);
     while let Some((what, job)) = queue.next() {
         // A job that panics must not take the TPM from all others. What it left behind goes with the connection.
         if catch_unwind(AssertUnwindSafe(|| job(&mut chip))).is_err() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ironroot_api::logging::LogConfig;
 use ironroot_api::settings::{HealthChecks, Section, Settings, read_health_checks};
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_hsm::{Pin, PinError, TokenUri, UserLogin};
 
 pub use ironroot_api::settings::{ConfigErrors, Override};
@@ -164,6 +164,8 @@ pub struct Tpm2Config {
     pub admission: Admission,
     /// The PCRs every device quotes.
     pub pcrs: PcrSelection,
+    /// The banks they may be quoted from, the one preferred first.
+    pub pcr_banks: Vec<PcrHash>,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
 }

@@ -225,7 +225,12 @@ fn tpm2_policy(config: &Tpm2Config) -> Result<Tpm2Policy, RunError> {
         Admission::Approval => NodeAdmission::Approval,
         Admission::Manufacturer { ca_paths } => NodeAdmission::Manufacturer(manufacturer_roots(ca_paths)?),
     };
-    Ok(Tpm2Policy { admission, pcrs: config.pcrs, require_resident_key: config.require_resident_key })
+    Ok(Tpm2Policy {
+        admission,
+        pcrs: config.pcrs,
+        pcr_banks: config.pcr_banks.clone(),
+        require_resident_key: config.require_resident_key,
+    })
 }
 
 /// What a SIGHUP does.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::settings::Settings;
+use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_server::config::{Admission, ConfigErrors, LoginMode, Override, PinSource, ServerConfig};
 
 const TOKEN: &str =
@@ -240,6 +241,24 @@ fn manufacturers_are_needed_exactly_when_they_admit() {
     assert!(mistakes(&tpm2("admission = \"manufacturer\""))[0].contains("manufacturer_ca_path: missing"));
     let unused = read(&tpm2("manufacturer_ca_path = \"a\"")).expect("loads");
     assert!(unused.warnings[0].contains("only used with admission"), "{:?}", unused.warnings);
+}
+
+#[test]
+fn the_pcr_banks_are_sha256_unless_an_operator_names_others() {
+    let banks = |data: &str| {
+        let config =
+            read(&minimal("", &format!("NodeAttestor \"tpm2\" {{ plugin_data {{ {data} }} }}"))).expect("loads");
+        (config.node_attestors.tpm2.expect("configured").pcr_banks, config.warnings)
+    };
+    assert_eq!(banks(""), (vec![PcrHash::Sha256], Vec::new()));
+    assert_eq!(banks("pcr_banks = [\"sha384\", \"sha256\"]"), (vec![PcrHash::Sha384, PcrHash::Sha256], Vec::new()));
+    let (taken, warnings) = banks("pcr_banks = [\"sha1\"]");
+    assert_eq!(taken, [PcrHash::Sha1]);
+    assert!(warnings[0].contains("sha1 is broken"), "{warnings:?}");
+    for (wrong, why) in [("[]", "name at least one bank"), ("[\"md5\"]", "is no PCR bank")] {
+        let text = minimal("", &format!("NodeAttestor \"tpm2\" {{ plugin_data {{ pcr_banks = {wrong} }} }}"));
+        assert!(mistakes(&text)[0].contains(why));
+    }
 }
 
 #[test]

@@ -129,6 +129,26 @@ impl Swtpm {
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("swtpm_ioctl -i: {status}"))) }
     }
 
+    /// Makes these PCR banks active and no other (TPM2_PCR_Allocate with platform authorization, Part 3 §22.5), and powers the
+    /// chip off and on for that. `banks`: TPM_ALG_IDs of SHA-1, SHA-256, SHA-384 and SHA-512.
+    pub fn allocate_pcr_banks(&mut self, banks: &[u16]) -> io::Result<()> {
+        let mut command = vec![0x80, 0x02, 0, 0, 0, 0, 0, 0, 0x01, 0x2b, 0x40, 0x00, 0x00, 0x0c];
+        // One authorization: TPM_RS_PW, no nonce, no attributes, the empty password.
+        command.extend([0, 0, 0, 9, 0x40, 0x00, 0x00, 0x09, 0, 0, 0, 0, 0]);
+        command.extend([0, 0, 0, 4]);
+        for hash in [0x0004u16, 0x000b, 0x000c, 0x000d] {
+            let octet = if banks.contains(&hash) { 0xff } else { 0 };
+            command.extend(hash.to_be_bytes());
+            command.extend([3, octet, octet, octet]);
+        }
+        command[5] = u8::try_from(command.len()).map_err(io::Error::other)?;
+        let response = self.transmit(&command)?;
+        if response.len() < 10 || response[6..10] != [0; 4] {
+            return Err(io::Error::other("the chip does not allocate these PCR banks"));
+        }
+        self.power_cycle()
+    }
+
     /// The chip hangs: it takes commands and does not answer.
     pub fn freeze(&self) -> io::Result<()> {
         self.signal(Signal::SIGSTOP)

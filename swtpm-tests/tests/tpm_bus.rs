@@ -81,6 +81,9 @@ fn a_swapped_root_key_is_noticed_before_anything_is_encrypted_to_it() {
     let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
     let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE)).expect("sealed");
 
+    // The victim starts again: it has to make the root key anew, for which it kept nothing but the name.
+    drop(tpm);
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
     let his_key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key pair");
     let his_point = his_key.public_key().as_ref()[1..].to_vec();
     bus.tamper(move |code, response| {

@@ -5,9 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_attest::structures::{Public, make_credential};
-use ironroot_attest::tpm::{Chip, DEFAULT_COUNTER_INDEX, KeyBlob, Tpm, TpmError};
+use ironroot_attest::tpm::{Chip, DEFAULT_COUNTER_INDEX, KeyBlob, Tpm, TpmAddress, TpmError};
 use ironroot_lab::swtpm::Swtpm;
 use tss_esapi::abstraction::ek::create_ek_public_from_default_template;
 use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
@@ -68,7 +68,7 @@ fn an_absent_tpm_is_named_at_once() {
     assert!(error.to_string().contains(&chip.tcti()), "{error}");
     assert!(started.elapsed() < DEADLINE);
 
-    let missing = "/dev/ironroot-no-such-tpm".parse().expect("an address");
+    let missing: TpmAddress = "/dev/ironroot-no-such-tpm".parse().expect("an address");
     let error = Tpm::open_blocking(missing).expect_err("nothing is there");
     let reason = std::error::Error::source(&error).expect("the system's reason").to_string();
     assert!(reason.contains("No such file"), "{reason}");
@@ -148,20 +148,20 @@ fn twenty_power_cuts_after_use_do_not_lock_the_chip() {
     let tpm = open(&chip);
     let (ak, key) = (run(&tpm, Chip::create_attestation_key), run(&tpm, Chip::create_signing_key));
     let sealed = run(&tpm, |chip| chip.seal(b"secret", PcrSelection::NONE));
-    let counted = run(&tpm, |chip| chip.counter_increment(DEFAULT_COUNTER_INDEX));
+    let counted = run(&tpm, |chip| chip.counter_increment(DEFAULT_COUNTER_INDEX, None));
     for _ in 0..20 {
         let (ak, key, sealed) = (ak.clone(), key.clone(), sealed.clone());
         run(&tpm, move |chip| {
-            chip.quote(&ak, &[0; 32], PcrSelection::NONE)?;
+            chip.quote(&ak, &[0; 32], PcrHash::Sha256, PcrSelection::NONE)?;
             chip.sign_digest(&key, &[0; 32])?;
-            chip.counter_read(DEFAULT_COUNTER_INDEX)?;
+            chip.counter_read(DEFAULT_COUNTER_INDEX, None)?;
             chip.unseal(&sealed, PcrSelection::NONE)
         });
         chip.power_cycle().expect("power cut");
     }
     let failed_tries = chip.esys().expect("ESYS").get_tpm_property(PropertyTag::LockoutCounter).expect("a property");
     assert_eq!(failed_tries, Some(0));
-    assert_eq!(run(&tpm, |chip| chip.counter_read(DEFAULT_COUNTER_INDEX)), Some(counted));
+    assert_eq!(run(&tpm, |chip| chip.counter_read(DEFAULT_COUNTER_INDEX, None)), Some(counted));
 }
 
 #[test]
@@ -180,9 +180,9 @@ fn a_locked_out_chip_still_serves_the_agent() {
     };
     run(&tpm, move |chip| {
         chip.activate_credential(&ak, &credential.id_object, &credential.encrypted_secret)?;
-        chip.quote(&ak, &[0; 32], PcrSelection::NONE)?;
+        chip.quote(&ak, &[0; 32], PcrHash::Sha256, PcrSelection::NONE)?;
         chip.create_attestation_key()?;
-        chip.counter_increment(DEFAULT_COUNTER_INDEX)?;
+        chip.counter_increment(DEFAULT_COUNTER_INDEX, None)?;
         chip.seal(b"another", PcrSelection::NONE)?;
         chip.unseal(&sealed, PcrSelection::NONE)
     });
@@ -232,13 +232,13 @@ fn nothing_stays_loaded_after_fifty_jobs_that_work_and_fail() {
     for number in 0..50 {
         let (ak, key, sealed) = (ak.clone(), key.clone(), sealed.clone());
         let result = tpm.run_blocking("mixed", move |chip| match number % 10 {
-            0 => chip.quote(&ak, &[0; 32], none).map(drop),
+            0 => chip.quote(&ak, &[0; 32], PcrHash::Sha256, none).map(drop),
             1 => chip.certify(&key, &ak, &[0; 32]).map(drop),
             2 => chip.unseal(&sealed, boot).map(drop),
             // Wrong policy, wrong credential, wrong parent, restricted key for a digest, damaged blob.
             3 => chip.unseal(&sealed, none).map(drop),
             4 => chip.activate_credential(&ak, &[0; 50], &[0; 70]).map(drop),
-            5 => chip.quote(&key, &[0; 32], none).map(drop),
+            5 => chip.quote(&key, &[0; 32], PcrHash::Sha256, none).map(drop),
             6 => chip.sign_digest(&KeyBlob { parent: key.parent.clone(), ..ak.clone() }, &[0; 32]).map(drop),
             7 => chip.certify(&sealed, &ak, &[0; 32]).map(drop),
             8 => chip.clock(&ak).map(drop),
@@ -276,7 +276,7 @@ fn frees_the_slots_that_a_killed_process_left_full() {
 
     let tpm = open(&chip);
     let ak = run(&tpm, Chip::create_attestation_key);
-    run(&tpm, move |chip| chip.quote(&ak, &[0; 32], PcrSelection::NONE));
+    run(&tpm, move |chip| chip.quote(&ak, &[0; 32], PcrHash::Sha256, PcrSelection::NONE));
     assert_eq!(loaded_handles(&chip), [0u32; 0]);
 }
 

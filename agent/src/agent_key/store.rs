@@ -113,10 +113,10 @@ impl KeyStore {
         Ok(slot)
     }
 
-    /// The attestation key: restricted, a child of the endorsement key. Made once and kept wrapped, because making one
-    /// takes seconds on slow chips.
-    pub async fn attestation_key(&mut self, tpm: &Tpm) -> Result<KeyBlob, KeyError> {
-        if let Some(blob) = &self.attestation_key {
+    /// The attestation key: restricted, a child of the endorsement key named `ek_name`. Made once and kept wrapped, because
+    /// making one takes seconds on slow chips; made anew when the device uses another endorsement key.
+    pub async fn attestation_key(&mut self, tpm: &Tpm, ek_name: &[u8]) -> Result<KeyBlob, KeyError> {
+        if let Some(blob) = self.attestation_key.as_ref().filter(|blob| blob.parent == ek_name) {
             return Ok(blob.clone());
         }
         let blob = tpm.run("create attestation key", |chip| chip.create_attestation_key()).await;

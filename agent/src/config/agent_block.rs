@@ -7,7 +7,7 @@ use std::time::Duration;
 use ironroot_api::TrustDomain;
 use ironroot_api::command_line::describe;
 use ironroot_api::settings::{Section, places};
-use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, UnknownPcrHash};
 use ironroot_text::HumanFile;
 
 use crate::sync::read_bundle;
@@ -95,13 +95,20 @@ pub(super) fn read_offline_cache(section: &Section<'_>, has_tpm: Option<bool>) -
     let pcrs = section.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_SEALING_PCRS.to_vec());
     let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| section.mistake("pcrs", error.to_string())).ok();
     let max_age = section.duration("max_age");
+    let pcr_bank = section.parsed("pcr_bank", sealing_bank).flatten();
     let tpm_nv_index = section.parsed("tpm_nv_index", nv_index);
     section.finish();
     if enabled == Some(true) && has_tpm == Some(false) {
         section.mistake("enabled", "the cache is sealed to a TPM: add NodeAttestor \"tpm2\" or KeyManager \"tpm\"");
     }
     let on = enabled.unwrap_or(true) && has_tpm == Some(true);
-    on.then_some(OfflineCacheConfig { pcrs: pcrs?, max_age, tpm_nv_index: tpm_nv_index.unwrap_or(DEFAULT_NV_INDEX) })
+    let tpm_nv_index = tpm_nv_index.unwrap_or(DEFAULT_NV_INDEX);
+    on.then_some(OfflineCacheConfig { pcrs: pcrs?, pcr_bank, max_age, tpm_nv_index })
+}
+
+/// `auto`, or the name of a bank.
+fn sealing_bank(text: &str) -> Result<Option<PcrHash>, UnknownPcrHash> {
+    if text == "auto" { Ok(None) } else { text.parse().map(Some) }
 }
 
 /// SPIRE's keys that are understood there and not here yet.

@@ -8,15 +8,13 @@ use ironroot_attest::workload::DEFAULT_SIZE_LIMIT;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
-use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, UnixAttestorConfig};
-
-/// The TPM behind the kernel's resource manager, where it is on every Linux device.
-const DEFAULT_TPM: &str = "/dev/tpmrm0";
+use super::tpm::TpmKeys;
+use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, TpmConfig, UnixAttestorConfig};
 
 pub(super) struct Plugins {
     pub(super) node_attestor: NodeAttestor,
     pub(super) key_manager: KeyManager,
-    pub(super) tpm: Option<TpmAddress>,
+    pub(super) tpm: Option<TpmConfig>,
     pub(super) workload_attestor: UnixAttestorConfig,
 }
 
@@ -28,37 +26,33 @@ pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Opti
     let workload_attestor = read_workload_attestor(plugins);
     plugins.finish();
     let ((node_attestor, attestor_tpm), (key_manager, key_tpm)) = (attestor?, key?);
-    if let (Some(a), Some(b)) = (&attestor_tpm, &key_tpm)
-        && a != b
-    {
-        plugins.mistake("KeyManager", format!("names the TPM {b}, NodeAttestor names {a}: the agent works with one"));
-        return None;
-    }
     let needs_tpm = node_attestor == NodeAttestor::Tpm2 || key_manager == KeyManager::Tpm;
-    let default = || DEFAULT_TPM.parse().expect("a legal device path");
-    let tpm = needs_tpm.then(|| attestor_tpm.or(key_tpm).unwrap_or_else(default));
-    if let Some(TpmAddress::Device(device)) = &tpm {
+    let tpm = match attestor_tpm.with(key_tpm) {
+        Ok(tpm) => needs_tpm.then_some(tpm),
+        Err(contradiction) => {
+            plugins.mistake("KeyManager", contradiction);
+            return None;
+        }
+    };
+    if let Some(TpmAddress::Device(device)) = tpm.as_ref().map(|tpm| &tpm.address) {
         plugins.look("NodeAttestor", || usable_device(device));
     }
     Some(Plugins { node_attestor, key_manager, tpm, workload_attestor: workload_attestor? })
 }
 
-fn read_node_attestor(
-    plugins: &Section<'_>,
-    join_token: Option<JoinToken>,
-) -> Option<(NodeAttestor, Option<TpmAddress>)> {
+fn read_node_attestor(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Option<(NodeAttestor, TpmKeys)> {
     let hint = "the device must prove who it is: add NodeAttestor \"tpm2\" { plugin_data { } } or NodeAttestor \"join_token\" { }";
     let plugin = plugins.required("NodeAttestor", plugins.only_plugin("NodeAttestor"), hint)?;
     match plugin.name.as_str() {
         "join_token" => {
             plugin.data.finish();
-            Some((NodeAttestor::JoinToken(join_token), None))
+            Some((NodeAttestor::JoinToken(join_token), TpmKeys::default()))
         }
         "tpm2" => {
             if join_token.is_some() {
                 plugins.warn("NodeAttestor", "the join token is not used: the device attests with its TPM");
             }
-            let tpm = read_tpm_address(&plugin.data);
+            let tpm = TpmKeys::read(&plugin.data);
             plugin.data.finish();
             Some((NodeAttestor::Tpm2, tpm))
         }
@@ -70,22 +64,22 @@ fn read_node_attestor(
     }
 }
 
-fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager, Option<TpmAddress>)> {
+fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager, TpmKeys)> {
     let hint = "say where the agent's own key lives: add KeyManager \"tpm\" { }, or \"disk\", or \"memory\"";
     let plugin = plugins.required("KeyManager", plugins.only_plugin("KeyManager"), hint)?;
     let data = &plugin.data;
     let manager = match plugin.name.as_str() {
         "tpm" => {
-            let tpm = read_tpm_address(data);
+            let tpm = TpmKeys::read_for_keys(data);
             Some((KeyManager::Tpm, tpm))
         }
-        "memory" => Some((KeyManager::Memory, None)),
+        "memory" => Some((KeyManager::Memory, TpmKeys::default())),
         "disk" => {
             let directory = data.required("directory", data.path("directory"), "give the directory for the key");
             if let Some(directory) = &directory {
                 data.look("directory", || places::usable_directory(directory));
             }
-            directory.map(|directory| (KeyManager::Disk { directory }, None))
+            directory.map(|directory| (KeyManager::Disk { directory }, TpmKeys::default()))
         }
         _ => {
             let reason = format!("not supported by {PROGRAM} yet: use \"tpm\", \"disk\" or \"memory\"");
@@ -108,15 +102,6 @@ fn usable_device(device: &Path) -> Result<(), String> {
         Err(_) => "name the TPM with tpm_device_path",
     };
     Err(format!("cannot use the TPM {}: {hint}", device.display()))
-}
-
-fn read_tpm_address(data: &Section<'_>) -> Option<TpmAddress> {
-    let path = data.parsed("tpm_device_path", str::parse::<TpmAddress>);
-    let address = data.parsed("tpm_address", str::parse::<TpmAddress>);
-    if data.has("tpm_device_path") && data.has("tpm_address") {
-        data.mistake("tpm_address", "give either tpm_device_path or tpm_address, not both");
-    }
-    path.or(address)
 }
 
 fn read_workload_attestor(plugins: &Section<'_>) -> Option<UnixAttestorConfig> {

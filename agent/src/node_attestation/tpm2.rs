@@ -1,44 +1,55 @@
 //! The device's side of attestation type "tpm2".
 
-use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, Evidence, Response, binding};
-use ironroot_attest::tpm::{Chip, KeyBlob, Tpm, TpmError};
+use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, Evidence, PcrHash, Response, binding};
+use ironroot_attest::tpm::{Chip, EndorsementKey, KeyBlob, RememberedEndorsement, Tpm, TpmError};
 
 use super::AttestationError;
-use crate::agent_key::AgentKey;
+use crate::agent_key::{AgentKey, KeyStore};
 
 /// Proves this device's TPM: what it is, what booted, and that the agent's key lives in it.
 pub(super) struct Prover {
     tpm: Tpm,
+    endorsement_key: EndorsementKey,
+    pcr_banks: Vec<PcrHash>,
     attestation_key: KeyBlob,
     trust_domain: String,
 }
 
 impl Prover {
-    pub(super) fn new(tpm: Tpm, attestation_key: KeyBlob, trust_domain: &str) -> Self {
-        Self { tpm, attestation_key, trust_domain: trust_domain.to_owned() }
+    pub(super) async fn new(tpm: Tpm, keys: &mut KeyStore, trust_domain: &str) -> Result<Self, AttestationError> {
+        let what = "read its endorsement key";
+        let read = tpm.run(what, |chip| Ok((chip.endorsement_key()?, chip.active_banks()?))).await;
+        let (endorsement_key, pcr_banks) = read.map_err(|error| AttestationError::Tpm(what, error))?;
+        let attestation_key = keys.attestation_key(&tpm, &endorsement_key.name).await?;
+        Ok(Self { tpm, endorsement_key, pcr_banks, attestation_key, trust_domain: trust_domain.to_owned() })
+    }
+
+    /// What the server knows this device by.
+    pub(super) fn identity(&self) -> RememberedEndorsement {
+        self.endorsement_key.identity
     }
 
     /// The first message.
-    pub(super) async fn evidence(&self) -> Result<Vec<u8>, AttestationError> {
-        let ek = self.ask("read its endorsement key", |chip, _| chip.endorsement_key()).await?;
+    pub(super) fn evidence(&self) -> Vec<u8> {
         let evidence = Evidence {
-            ek_certificates: ek.certificates,
-            ek_public: ek.public,
+            ek_certificates: self.endorsement_key.certificates.clone(),
+            ek_public: self.endorsement_key.public.clone(),
             ak_public: self.attestation_key.public.clone(),
             boot_id: boot_id(),
+            pcr_banks: self.pcr_banks.clone(),
         };
-        Ok(evidence.to_json())
+        evidence.to_json()
     }
 
     /// The answer to a challenge, for the key that the certificate was asked for.
     pub(super) async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, AttestationError> {
-        let Challenge { credential, secret, nonce, pcrs } =
+        let Challenge { credential, secret, nonce, pcrs, pcr_bank } =
             Challenge::from_json(challenge).map_err(AttestationError::Challenge)?;
         let binding = binding(&self.trust_domain, &nonce, key.spki_der());
         let secret = self
             .ask("activate the credential", move |chip, ak| chip.activate_credential(ak, &credential, &secret))
             .await?;
-        let quote = self.ask("quote its PCRs", move |chip, ak| chip.quote(ak, &binding, pcrs)).await?;
+        let quote = self.ask("quote its PCRs", move |chip, ak| chip.quote(ak, &binding, pcr_bank, pcrs)).await?;
         let response = Response {
             secret: secret.to_vec(),
             quote: quote.attest,

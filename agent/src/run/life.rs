@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_attest::tpm::{Tpm, TpmAddress};
+use ironroot_attest::tpm::{Tpm, TpmError, TpmSettings};
+use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
-use crate::config::{AgentConfig, KeyManager, NodeAttestor};
+use crate::config::{AgentConfig, KeyManager, NodeAttestor, PasswordError, TpmConfig};
 use crate::identities::Identities;
-use crate::node_attestation::Attestor;
+use crate::node_attestation::{Attestor, remembered};
 use crate::sealed_cache::SealedCache;
 use crate::server_channel::Server;
 use crate::sync::{Memory, Parts, Synchronizer, chain};
@@ -32,7 +33,7 @@ pub(super) async fn live(
     let mut stopped = stopping.clone();
     let begun = async {
         let tpm = match &config.tpm {
-            Some(address) => Some(open_tpm(address).await),
+            Some(tpm) => Some(open_tpm(tpm, &config).await),
             None => None,
         };
         let mut synchronizer = synchronizer(&config, tpm.as_ref(), publisher, time, ask_now);
@@ -47,19 +48,40 @@ pub(super) async fn live(
     synchronizer.run(stopping).await;
 }
 
-async fn open_tpm(address: &TpmAddress) -> Tpm {
+async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Tpm {
     let mut pause = FIRST_TPM_PAUSE;
     loop {
-        match Tpm::open(address.clone()).await {
-            Ok(tpm) => {
-                debug!(%address, "TPM opened");
-                return tpm;
+        let error = match try_open_tpm(tpm, config).await {
+            Ok(opened) => {
+                debug!(address = %tpm.address, "TPM opened");
+                return opened;
             }
-            Err(error) => error!(error = %chain(&error), retry_ms = pause.as_millis() as u64, "cannot open the TPM"),
-        }
+            Err(error) => error,
+        };
+        error!(error = %chain(&error), retry_ms = pause.as_millis() as u64, "cannot open the TPM");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_TPM_PAUSE);
     }
+}
+
+#[derive(Debug, Error)]
+enum OpenError {
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+}
+
+async fn try_open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Result<Tpm, OpenError> {
+    let settings = TpmSettings {
+        endorsement: tpm.endorsement,
+        remembered: remembered(&config.data_dir),
+        owner_password: tpm.owner_password.read()?,
+        endorsement_password: tpm.endorsement_password.read()?,
+        sealing_bank: config.offline_cache.as_ref().and_then(|cache| cache.pcr_bank),
+        ..TpmSettings::from(tpm.address.clone())
+    };
+    Ok(Tpm::open(settings).await?)
 }
 
 fn synchronizer(
@@ -105,7 +127,7 @@ fn key_place(config: &AgentConfig, tpm: Option<&Tpm>) -> KeyPlace {
 
 fn attestor(config: &AgentConfig, tpm: Option<&Tpm>) -> Attestor {
     match (&config.node_attestor, tpm) {
-        (NodeAttestor::Tpm2, Some(tpm)) => Attestor::Tpm2(tpm.clone()),
+        (NodeAttestor::Tpm2, Some(tpm)) => Attestor::Tpm2 { tpm: tpm.clone(), directory: config.data_dir.clone() },
         (NodeAttestor::JoinToken(token), _) => Attestor::JoinToken(token.clone()),
         (NodeAttestor::Tpm2, None) => Attestor::JoinToken(None),
     }

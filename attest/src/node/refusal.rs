@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::tpm2::PcrSelection;
+use super::tpm2::{PcrHash, PcrSelection};
 use crate::ek_certificate::EkCertificateError;
 use crate::structures::{KeyError, PublicError, StructureError};
 
@@ -113,12 +113,26 @@ pub enum Refusal {
     #[error("the signer of the {0} is not a child of this endorsement key")]
     ForeignSigner(Part),
     /// Fewer, more, or other PCRs than asked for, or another bank.
-    #[error("the quote is not over PCRs {expected} of the SHA-256 bank alone")]
+    #[error("the quote is not over PCRs {expected} of the {bank} bank alone")]
     PcrSelection {
+        /// The bank asked for.
+        bank: PcrHash,
         /// What was asked for.
         expected: PcrSelection,
     },
-    /// PCR values missing, too many, or out of order.
+    /// None of the PCR banks that this server accepts is active in the chip.
+    #[error(
+        "the device's TPM has the PCR banks {offered} active, this server accepts {accepted}: activate one of those in the \
+         device's firmware settings, or name its bank in pcr_banks of NodeAttestor \"tpm2\" \
+         (sha1 only if its weakness is acceptable)"
+    )]
+    PcrBank {
+        /// What the chip has.
+        offered: String,
+        /// What is configured.
+        accepted: String,
+    },
+    /// PCR values missing, too many, out of order, or of another length.
     #[error("the PCR values sent are not those of PCRs {expected}")]
     PcrValues {
         /// What was asked for.

@@ -133,6 +133,15 @@ impl PublicKey {
         matches!(self.0, Kind::Rsa { .. })
     }
 
+    /// The numbers that are the key, as every encoding holds them: modulus, or x and y.
+    #[cfg(feature = "tpm")]
+    pub(crate) fn numbers(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Rsa { modulus } => modulus,
+            Kind::Ecc { point, .. } => &point[1..],
+        }
+    }
+
     pub(super) fn kind(&self) -> &Kind {
         &self.0
     }

@@ -5,6 +5,7 @@ use tss_esapi::structures::{EncryptedSecret, IdObject};
 use zeroize::Zeroizing;
 
 use super::connection::Chip;
+use super::ek::Endorsed;
 use super::{KeyBlob, TpmError};
 
 impl Chip {
@@ -25,11 +26,11 @@ impl Chip {
             EncryptedSecret::try_from(secret).map_err(|_| TpmError::Argument("the encrypted secret is too long"))?;
         let kind = self.endorsement_kind()?;
         self.task(|tpm| {
-            let (ek, session, ak) = tpm.load_under_endorsement(kind, ak)?;
-            tpm.authorize_endorsement(session)?;
+            let Endorsed { kind, ek, session, child } = tpm.load_under_endorsement(kind, ak)?;
+            tpm.renew_endorsement_policy(session, kind)?;
             let sessions = (Some(AuthSession::Password), Some(session), None);
             let activated = tpm.command("TPM2_ActivateCredential", sessions, |esys| {
-                esys.activate_credential(ak.handle, ek.handle, credential.clone(), secret.clone())
+                esys.activate_credential(child.handle, ek.handle, credential.clone(), secret.clone())
             })?;
             Ok(Zeroizing::new(activated.value().to_vec()))
         })

@@ -1,7 +1,7 @@
 //! Where the TPM is: a character device, or a software TPM over TCP.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,7 +13,7 @@ use super::TpmError;
 /// Why a text is not the address of a TPM.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{text:?} is not a TPM address: {reason}; write /dev/tpmrm0, device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321"
+    "{text:?} is not a TPM address: {reason}; write /dev/tpmrm0, device:/dev/tpmrm0, swtpm:host=127.0.0.1,port=2321 or mssim:host=127.0.0.1,port=2321"
 )]
 pub struct TpmAddressError {
     text: String,
@@ -26,21 +26,38 @@ pub struct TpmAddressError {
 pub enum TpmAddress {
     /// A character device of the kernel, such as `/dev/tpmrm0`.
     Device(PathBuf),
-    /// The data port of a software TPM. Its control port is the next one.
+    /// The data port of swtpm. Its control port is the next one.
     Swtpm {
         /// Its address. Loopback in practice: the protocol is neither encrypted nor authenticated.
         host: IpAddr,
         /// Its TCP data port.
         port: u16,
     },
+    /// The command port of a simulator that speaks the protocol of the TPM reference code. Its platform port is the next
+    /// one. For trials: who reaches the ports controls the TPM.
+    Mssim {
+        /// Its address; see [`Swtpm`](TpmAddress::Swtpm).
+        host: IpAddr,
+        /// Its TCP command port.
+        port: u16,
+    },
 }
 
 impl TpmAddress {
+    /// The TCP port of a software TPM.
+    pub(super) fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            TpmAddress::Device(_) => None,
+            TpmAddress::Swtpm { host, port } | TpmAddress::Mssim { host, port } => Some((*host, *port).into()),
+        }
+    }
+
     /// In the words of the TSS library.
     pub(super) fn tcti(&self) -> Result<TctiNameConf, TpmError> {
         let text = match self {
             TpmAddress::Device(path) => format!("device:{}", path.display()),
             TpmAddress::Swtpm { host, port } => format!("swtpm:host={host},port={port}"),
+            TpmAddress::Mssim { host, port } => format!("mssim:host={host},port={port}"),
         };
         TctiNameConf::from_str(&text).map_err(|e| TpmError::of("Tss2_TctiLdr_Initialize", e))
     }
@@ -52,7 +69,12 @@ impl FromStr for TpmAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refuse = |reason| TpmAddressError { text: text.chars().take(128).collect(), reason };
         if let Some(fields) = text.strip_prefix("swtpm:") {
-            return swtpm(fields).map_err(refuse);
+            let (host, port) = host_and_port(fields).map_err(refuse)?;
+            return Ok(TpmAddress::Swtpm { host, port });
+        }
+        if let Some(fields) = text.strip_prefix("mssim:") {
+            let (host, port) = host_and_port(fields).map_err(refuse)?;
+            return Ok(TpmAddress::Mssim { host, port });
         }
         let path = text.strip_prefix("device:").unwrap_or(text);
         if !Path::new(path).is_absolute() {
@@ -70,11 +92,12 @@ impl fmt::Display for TpmAddress {
         match self {
             TpmAddress::Device(path) => write!(f, "{}", path.display()),
             TpmAddress::Swtpm { host, port } => write!(f, "swtpm:host={host},port={port}"),
+            TpmAddress::Mssim { host, port } => write!(f, "mssim:host={host},port={port}"),
         }
     }
 }
 
-fn swtpm(fields: &str) -> Result<TpmAddress, &'static str> {
+fn host_and_port(fields: &str) -> Result<(IpAddr, u16), &'static str> {
     let (mut host, mut port) = (None, None);
     for field in fields.split(',') {
         match field.split_once('=') {
@@ -86,7 +109,7 @@ fn swtpm(fields: &str) -> Result<TpmAddress, &'static str> {
         }
     }
     match (host, port) {
-        (Some(Ok(host)), Some(Ok(port))) if port != 0 => Ok(TpmAddress::Swtpm { host, port }),
+        (Some(Ok(host)), Some(Ok(port))) if port != 0 => Ok((host, port)),
         _ => Err("host must be an IP address and port a number from 1 to 65535"),
     }
 }
@@ -97,7 +120,9 @@ mod tests {
 
     #[test]
     fn reads_back_what_it_prints() {
-        for text in ["/dev/tpmrm0", "swtpm:host=127.0.0.1,port=2321", "swtpm:host=::1,port=65535"] {
+        for text in
+            ["/dev/tpmrm0", "swtpm:host=127.0.0.1,port=2321", "swtpm:host=::1,port=65535", "mssim:host=::1,port=9"]
+        {
             assert_eq!(text.parse::<TpmAddress>().expect("legal").to_string(), text);
         }
         assert_eq!("device:/dev/tpm1".parse(), Ok(TpmAddress::Device("/dev/tpm1".into())));
@@ -122,7 +147,8 @@ mod tests {
             "device",
             "device:",
             "device:tpmrm0",
-            "mssim:host=127.0.0.1,port=2321",
+            "mssim:",
+            "mssim:host=127.0.0.1",
             "tabrmd:",
             "",
         ] {

@@ -1,7 +1,6 @@
 //! The attestation key: signs what the TPM says about itself.
 
 use super::connection::Chip;
-use super::sessions::Encrypted;
 use super::{KeyBlob, TpmError, templates};
 
 impl Chip {
@@ -12,8 +11,7 @@ impl Chip {
         let kind = self.endorsement_kind()?;
         self.task(|tpm| {
             let ek = tpm.endorsement(kind)?;
-            let session = tpm.policy_session(&ek, Encrypted::Both)?;
-            tpm.authorize_endorsement(session)?;
+            let session = tpm.endorsement_session(&ek, kind)?;
             tpm.create(&ek, session, &templates::attestation_key()?, None)
         })
     }

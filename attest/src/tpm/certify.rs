@@ -22,11 +22,9 @@ impl Chip {
         let kind = self.endorsement_kind()?;
         self.task(|tpm| {
             // Parents leave their slots as soon as their child is loaded: three slots is all there is.
-            let (ek, session, loaded_ak) = tpm.load_under_endorsement(kind, ak)?;
-            tpm.end_session(session)?;
-            tpm.flush(ek.handle.into())?;
+            let loaded_ak = tpm.load_alone(kind, ak)?;
             let (root, loaded_key) = tpm.load_under_root(key)?;
-            tpm.flush(root.handle.into())?;
+            tpm.release(&root)?;
 
             let (object, extra) = (ObjectHandle::from(loaded_key.handle), extra_data(qualifying_data));
             let sessions = (Some(AuthSession::Password), Some(AuthSession::Password), None);

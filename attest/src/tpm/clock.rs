@@ -6,7 +6,7 @@ use tss_esapi::structures::{Data, SignatureScheme};
 use super::connection::Chip;
 use super::key_blob::marshal;
 use super::signing_key::check_attestation;
-use super::{KeyBlob, TpmError};
+use super::{KeyBlob, KeyHierarchy, TpmError};
 use crate::node::tpm2::ClockReading;
 
 impl Chip {
@@ -15,10 +15,12 @@ impl Chip {
     pub fn clock(&mut self, ak: &KeyBlob) -> Result<ClockReading, TpmError> {
         let kind = self.endorsement_kind()?;
         self.task(|tpm| {
-            let (_, _, loaded) = tpm.load_under_endorsement(kind, ak)?;
-            let sessions = (Some(AuthSession::Password), Some(AuthSession::Password), None);
-            let (attest, signature) = tpm.command("TPM2_GetTime", sessions, |esys| {
-                esys.get_time(loaded.handle, Data::default(), SignatureScheme::Null)
+            let loaded = tpm.load_alone(kind, ak)?;
+            let (attest, signature) = tpm.authorized_by(KeyHierarchy::Endorsement, |tpm, authorization| {
+                let sessions = (Some(authorization), Some(AuthSession::Password), None);
+                tpm.command("TPM2_GetTime", sessions, |esys| {
+                    esys.get_time(loaded.handle, Data::default(), SignatureScheme::Null)
+                })
             })?;
             check_attestation("TPM2_GetTime", ak, &marshal("TPM2_GetTime", &attest)?, &signature)?;
             let clock = attest.clock_info();

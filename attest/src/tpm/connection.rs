@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,12 @@ use tss_esapi::constants::CapabilityType;
 use tss_esapi::handles::ObjectHandle;
 use tss_esapi::interface_types::session_handles::AuthSession;
 
-use super::ek::EndorsementKind;
+use super::ek_nv::CertificatesRead;
 use super::error::Failure;
+use super::primaries::Primaries;
 use super::response_code as rc;
-use super::{TpmAddress, TpmError, strays};
+use super::watch::Watch;
+use super::{EndorsementKind, RememberedEndorsement, TpmAddress, TpmError, TpmSettings, strays};
 
 /// Pause before a vanished TPM is looked for again, doubling up to [`LONGEST_PAUSE`]. Jobs that come in between fail at
 /// once: nobody waits in the queue for a chip that is away.
@@ -36,7 +39,9 @@ pub const EMPTY_PASSWORD: Sessions = (Some(AuthSession::Password), None, None);
 /// The TPM, as its thread sees it. Every method is one task, complete in itself: it connects if need be, has the patience
 /// that the TPM asks for, and leaves nothing loaded.
 pub struct Chip {
-    address: TpmAddress,
+    settings: Arc<TpmSettings>,
+    /// Over a software TPM's commands; started with the first connection.
+    watch: Option<Watch>,
     connection: Option<Connection>,
     absence: Option<Absence>,
     /// A connection broke with objects or sessions loaded.
@@ -52,8 +57,22 @@ struct Absence {
 }
 
 impl Chip {
-    pub(super) fn new(address: TpmAddress) -> Self {
-        Self { address, connection: None, absence: None, left_loaded: false, endorsement: None }
+    pub(super) fn new(settings: TpmSettings) -> Self {
+        let settings = Arc::new(settings);
+        Self { settings, watch: None, connection: None, absence: None, left_loaded: false, endorsement: None }
+    }
+
+    /// From now on this device is known by this endorsement key; see [`TpmSettings::remembered`].
+    pub fn remember_endorsement(&mut self, remembered: RememberedEndorsement) {
+        Arc::make_mut(&mut self.settings).remembered = Some(remembered);
+    }
+
+    pub(super) fn settings(&self) -> &TpmSettings {
+        &self.settings
+    }
+
+    fn address(&self) -> &TpmAddress {
+        &self.settings.address
     }
 
     /// Whether a started TPM 2.0 answers.
@@ -119,6 +138,11 @@ impl Chip {
                 self.disconnect();
                 reruns == 0
             }
+            // A persistent key that somebody removed since we looked.
+            TpmError::Refused(failure) if failure.tpm_code() == rc::HANDLE => {
+                let connection = self.connection.as_mut();
+                reruns == 0 && connection.is_some_and(Connection::forget_primaries)
+            }
             other => reruns == 0 && lost_track(other),
         }
     }
@@ -132,44 +156,76 @@ impl Chip {
 
     fn connect(&mut self) -> Result<Connection, TpmError> {
         if let Some(absence) = self.absence.as_ref().filter(|a| Instant::now() < a.look_again) {
-            return Err(TpmError::Absent { address: self.address.clone(), failure: absence.failure, source: None });
+            return Err(TpmError::Absent { address: self.address().clone(), failure: absence.failure, source: None });
         }
         if self.left_loaded {
-            strays::flush(&self.address);
+            strays::flush(self.address());
         }
-        match Context::new(self.address.tcti()?).map_err(|e| TpmError::of("Esys_Initialize", e)) {
+        let (watch, tcti) = (self.watch()?, self.address().tcti()?);
+        let context = watched(watch.as_ref(), "Esys_Initialize", || Context::new(tcti));
+        match context {
             Ok(context) => {
                 self.left_loaded = false;
                 if self.absence.take().is_some() {
-                    info!(address = %self.address, "TPM is back");
+                    info!(address = %self.address(), "TPM is back");
                 }
-                Ok(Connection { context, loaded: Vec::new() })
+                Ok(Connection::new(context, Arc::clone(&self.settings), watch))
             }
             Err(TpmError::Transport(failure)) => Err(self.absent(failure)),
             Err(error) => Err(error),
         }
     }
 
+    fn watch(&mut self) -> Result<Option<Watch>, TpmError> {
+        if self.watch.is_none()
+            && let Some(peer) = self.address().socket()
+        {
+            self.watch = Some(Watch::start(peer, self.settings.command_deadline).map_err(TpmError::Thread)?);
+        }
+        Ok(self.watch.clone())
+    }
+
     fn absent(&mut self, failure: Failure) -> TpmError {
         let pause = self.absence.as_ref().map_or(FIRST_PAUSE, |a| (a.pause * 2).min(LONGEST_PAUSE));
         self.absence = Some(Absence { failure, look_again: Instant::now() + pause, pause });
-        TpmError::Absent { address: self.address.clone(), failure, source: self.device_error() }
+        TpmError::Absent { address: self.address().clone(), failure, source: self.device_error() }
     }
 
     /// The operating system's word on why a device cannot be opened, which the library swallows.
     fn device_error(&self) -> Option<io::Error> {
-        match &self.address {
+        match self.address() {
             TpmAddress::Device(path) => File::options().read(true).write(true).open(path).err(),
-            TpmAddress::Swtpm { .. } => None,
+            TpmAddress::Swtpm { .. } | TpmAddress::Mssim { .. } => None,
         }
+    }
+}
+
+impl Drop for Chip {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.end();
+        }
+    }
+}
+
+/// One call into the library, under watch where there is one.
+fn watched<T>(
+    watch: Option<&Watch>,
+    name: &'static str,
+    call: impl FnOnce() -> tss_esapi::Result<T>,
+) -> Result<T, TpmError> {
+    let Some(watch) = watch else { return call().map_err(|e| TpmError::of(name, e)) };
+    match watch.over(name, call) {
+        (Ok(value), _) => Ok(value),
+        (Err(_), true) => Err(TpmError::Hung { command: name, seconds: watch.deadline().as_secs() }),
+        (Err(error), false) => Err(TpmError::of(name, error)),
     }
 }
 
 /// After these the library's context is of no use: ESYS answers BAD_SEQUENCE for ever after a broken transport, and a reset
 /// chip has forgotten what the context thinks is loaded.
 fn breaks_connection(error: &TpmError) -> bool {
-    matches!(error, TpmError::Transport(_) | TpmError::NotStarted(_) | TpmError::Forged(_) | TpmError::FailureMode(_))
-        || lost_track(error)
+    error.is_about_the_connection() || lost_track(error)
 }
 
 /// The TPM no longer knows a handle or session that we hold: it was reset, or a resource manager lost it.
@@ -183,11 +239,50 @@ fn lost_track(error: &TpmError) -> bool {
 /// A live ESYS context, and what is loaded through it.
 pub struct Connection {
     context: Context,
+    settings: Arc<TpmSettings>,
+    watch: Option<Watch>,
     loaded: Vec<ObjectHandle>,
+    primaries: Primaries,
+    certificates_read: CertificatesRead,
+    /// TPM2_SelfTest was sent on this connection.
+    self_tested: bool,
 }
 
 impl Connection {
-    /// One TPM command, repeated with growing pauses while the TPM says "not now".
+    fn new(context: Context, settings: Arc<TpmSettings>, watch: Option<Watch>) -> Self {
+        Self {
+            context,
+            settings,
+            watch,
+            loaded: Vec::new(),
+            primaries: Primaries::default(),
+            certificates_read: CertificatesRead::default(),
+            self_tested: false,
+        }
+    }
+
+    /// What the operator said.
+    pub fn settings(&self) -> &TpmSettings {
+        &self.settings
+    }
+
+    /// What is known of the chip's primary keys.
+    pub fn primaries(&mut self) -> &mut Primaries {
+        &mut self.primaries
+    }
+
+    /// What was read of the chip's certificates.
+    pub fn certificates_read(&mut self) -> &mut CertificatesRead {
+        &mut self.certificates_read
+    }
+
+    fn forget_primaries(&mut self) -> bool {
+        self.forget_persistent();
+        true
+    }
+
+    /// One TPM command, repeated with growing pauses while the TPM says "not now", and once more after a self-test that
+    /// it asks for.
     ///
     /// The pauses hold up the queue. That is right: the chip would tell the next job the same.
     pub fn command<T>(
@@ -198,10 +293,16 @@ impl Connection {
     ) -> Result<T, TpmError> {
         let mut tries = 0;
         loop {
-            let error = match self.context.execute_with_sessions(sessions, &mut call) {
+            let context = &mut self.context;
+            let result = watched(self.watch.as_ref(), name, || context.execute_with_sessions(sessions, &mut call));
+            let error = match result {
                 Ok(value) => return Ok(value),
-                Err(error) => TpmError::of(name, error),
+                Err(error) => error,
             };
+            if error.is(rc::NEEDS_TEST) && !self.self_tested {
+                self.self_test()?;
+                continue;
+            }
             let pause = error.failure().and_then(|f| patience(f.tpm_code())).and_then(|p| p.pause(tries));
             match pause {
                 Some(pause) => thread::sleep(pause),
@@ -209,6 +310,13 @@ impl Connection {
             }
             tries += 1;
         }
+    }
+
+    /// TPM2_SelfTest of everything that was not tested yet (Part 3 §10.2): the chip says that it needs one.
+    fn self_test(&mut self) -> Result<(), TpmError> {
+        self.self_tested = true;
+        info!("the TPM asks for a self-test");
+        self.command("TPM2_SelfTest", NO_SESSION, |esys| esys.self_test(false))
     }
 
     /// Notes a loaded object or session, to be flushed at the end of the task at the latest.
@@ -220,6 +328,11 @@ impl Connection {
     pub fn flush(&mut self, handle: ObjectHandle) -> Result<(), TpmError> {
         self.loaded.retain(|loaded| *loaded != handle);
         self.command("TPM2_FlushContext", NO_SESSION, |esys| esys.flush_context(handle))
+    }
+
+    /// Takes a handle off the library's table, where it is not in one of the TPM's slots. An entry that stays does no harm.
+    pub fn close(&mut self, mut handle: ObjectHandle) {
+        let _ = self.command("Esys_TR_Close", NO_SESSION, |esys| esys.tr_close(&mut handle));
     }
 
     /// Flushes all that is loaded, newest first; goes on after a failure and reports the first.
@@ -258,6 +371,8 @@ fn patience(code: u16) -> Option<Patience> {
         rc::RETRY => patience(20, 2000, 10),
         // Suspended with progress made: at once.
         rc::YIELDED => patience(0, 0, 100),
+        // Somebody cancelled it, such as a driver at suspend: 700 ms in all.
+        rc::CANCELED => patience(100, 400, 3),
         // Self-test: about 30 s in all.
         rc::TESTING => patience(50, 2000, 20),
         // Sparing its flash: 7 s in all.

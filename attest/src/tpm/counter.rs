@@ -4,12 +4,14 @@ use tss_esapi::attributes::NvIndexAttributesBuilder;
 use tss_esapi::constants::NvIndexType;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
+use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{NvPublic, NvPublicBuilder};
 
-use super::TpmError;
-use super::connection::{Chip, Connection, EMPTY_PASSWORD, NO_SESSION};
+use super::connection::{Chip, Connection, NO_SESSION};
 use super::nv::nv_index;
 use super::response_code as rc;
+use super::sessions::Encrypted;
+use super::{KeyBlob, KeyHierarchy, TpmError};
 
 /// NV index of the agent's counter, in the range that the TCG leaves to the owner (0x01800000 to 0x01bfffff, Registry of
 /// Reserved TPM 2.0 Handles §2.2.2).
@@ -20,24 +22,29 @@ const COUNTER_BYTES: u16 = 8;
 
 impl Chip {
     /// The counter's value; none if it was never incremented.
-    pub fn counter_read(&mut self, index: u32) -> Result<Option<u64>, TpmError> {
-        self.task(|tpm| tpm.read_counter(index))
+    ///
+    /// Read in a session salted to the storage root key, which `under` (an object made under that key) names: nobody on the
+    /// bus can answer in the chip's place. Without `under` the chip's word is taken for which key that is.
+    pub fn counter_read(&mut self, index: u32, under: Option<&KeyBlob>) -> Result<Option<u64>, TpmError> {
+        self.task(|tpm| tpm.read_counter(index, under))
     }
 
-    /// Adds one and gives the new value, having made the counter if there is none.
+    /// Adds one and gives the new value, having made the counter if there is none. `under` as in
+    /// [`counter_read`](Chip::counter_read).
     ///
     /// The first value is higher than that of any counter deleted before, so that deleting the index gains nothing
     /// (Part 3 §31.8). Chips wear out after some 100 000 increments, and refuse when they come too fast: then the error is
     /// [`Busy`](TpmError::Busy). When the connection breaks it is unknown whether the increment happened: read again.
-    pub fn counter_increment(&mut self, index: u32) -> Result<u64, TpmError> {
+    pub fn counter_increment(&mut self, index: u32, under: Option<&KeyBlob>) -> Result<u64, TpmError> {
         self.task(|tpm| tpm.define_counter(index))?;
         self.task_once(|tpm| {
+            let session = tpm.counter_session(under)?;
             tpm.with_nv_index(index, |tpm, handle| {
-                tpm.command("TPM2_NV_Increment", EMPTY_PASSWORD, |esys| {
-                    esys.nv_increment(NvAuth::NvIndex(handle), handle)
-                })
+                let sessions = (Some(session), None, None);
+                tpm.command("TPM2_NV_Increment", sessions, |esys| esys.nv_increment(NvAuth::NvIndex(handle), handle))
             })?;
-            tpm.read_counter(index)?.ok_or(TpmError::Malformed {
+            tpm.end_session(session)?;
+            tpm.read_counter(index, under)?.ok_or(TpmError::Malformed {
                 command: "TPM2_NV_Increment",
                 reason: "the counter has no value after an increment",
             })
@@ -46,17 +53,19 @@ impl Chip {
 }
 
 impl Connection {
-    fn read_counter(&mut self, index: u32) -> Result<Option<u64>, TpmError> {
+    fn read_counter(&mut self, index: u32, under: Option<&KeyBlob>) -> Result<Option<u64>, TpmError> {
         if !self.is_defined(index)? {
             return Ok(None);
         }
+        let session = self.counter_session(under)?;
         let read = self.with_nv_index(index, |tpm, handle| {
             let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
-            // A counter that was deleted comes back higher; an ordinary index in its place would hold any number.
+            // A counter that was deleted comes back higher; an ordinary index in its place would hold any number. What is
+            // said here of the index is in its name, which the session's HMAC covers.
             if !matches!(public.attributes().index_type(), Ok(NvIndexType::Counter)) {
                 return Err(TpmError::Argument("the counter's NV index holds something that is not a counter"));
             }
-            tpm.command("TPM2_NV_Read", EMPTY_PASSWORD, |esys| {
+            tpm.command("TPM2_NV_Read", (Some(session), None, None), |esys| {
                 esys.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_BYTES, 0)
             })
         });
@@ -70,6 +79,16 @@ impl Connection {
         }
     }
 
+    fn counter_session(&mut self, under: Option<&KeyBlob>) -> Result<AuthSession, TpmError> {
+        let root = match under {
+            Some(blob) => self.storage_root_of(blob)?,
+            None => self.storage_root()?,
+        };
+        let session = self.hmac_session(&root, Encrypted::Response)?;
+        self.release(&root)?;
+        Ok(session)
+    }
+
     fn is_defined(&mut self, index: u32) -> Result<bool, TpmError> {
         Ok(self.nv_indices(index)?.first() == Some(&index))
     }
@@ -79,9 +98,11 @@ impl Connection {
             return Ok(());
         }
         let public = counter_index(index)?;
-        self.command("TPM2_NV_DefineSpace", EMPTY_PASSWORD, |esys| {
-            let handle = esys.nv_define_space(Provision::Owner, None, public.clone())?;
-            esys.tr_close(&mut handle.into())
+        self.authorized_by(KeyHierarchy::Owner, |tpm, session| {
+            tpm.command("TPM2_NV_DefineSpace", (Some(session), None, None), |esys| {
+                let handle = esys.nv_define_space(Provision::Owner, None, public.clone())?;
+                esys.tr_close(&mut handle.into())
+            })
         })
     }
 }

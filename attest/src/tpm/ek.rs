@@ -1,70 +1,59 @@
 //! The endorsement key: who this chip is.
 
-use der::{Reader, SliceReader};
-use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tracing::{info, warn};
 use tss_esapi::interface_types::session_handles::AuthSession;
 
 use super::connection::{Chip, Connection};
+use super::endorsement_kind::{EndorsementChoice, EndorsementKind, RememberedEndorsement, decide};
 use super::key_blob::marshal;
-use super::sessions::{Encrypted, Loaded};
-use super::{KeyBlob, TpmError, templates};
-
-/// First NV index of the EK Credential Profile's certificates (§2.2.1.4, low range).
-const FIRST_CERTIFICATE_INDEX: u32 = 0x01c0_0000;
-/// NV indices with the certificates of issuing CAs, for makers whose CAs live on the chip (§2.2.1.5.2).
-const CHAIN_INDICES: std::ops::RangeInclusive<u32> = 0x01c0_0100..=0x01c0_01ff;
-/// Longest certificate or chain read from NV, bytes. Real chips hold 1 to 6 KiB.
-const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
-/// Certificates handed out at most, EK and chain together.
-const MAX_CERTIFICATES: usize = 8;
-
-/// Which of the two EKs that manufacturers certify for every chip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndorsementKind {
-    /// Template L-2. Ten times faster than RSA on real chips.
-    P256,
-    /// Template L-1.
-    Rsa2048,
-}
-
-impl EndorsementKind {
-    /// Where the profile puts the certificate (§2.2.1.4).
-    const fn certificate_index(self) -> u32 {
-        match self {
-            EndorsementKind::P256 => 0x01c0_000a,
-            EndorsementKind::Rsa2048 => 0x01c0_0002,
-        }
-    }
-
-    const fn other(self) -> Self {
-        match self {
-            EndorsementKind::P256 => EndorsementKind::Rsa2048,
-            EndorsementKind::Rsa2048 => EndorsementKind::P256,
-        }
-    }
-}
+use super::primaries::Primary;
+use super::sessions::Loaded;
+use super::{KeyBlob, TpmError};
+use crate::ek_certificate::ek_sha256;
+use crate::structures::{Public, PublicKey};
 
 /// The chip's endorsement key and what its maker wrote about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndorsementKey {
+    /// Which of the chip's endorsement keys it is, and how it is enrolled.
+    pub identity: RememberedEndorsement,
     /// TPMT_PUBLIC (Part 2 §12.2.4).
     pub public: Vec<u8>,
-    /// DER certificates from the chip's NV: the EK's first, then those of CAs on the chip. Empty if the maker wrote none.
+    /// Its name (Part 1 §16): the parent that its attestation keys have.
+    pub name: Vec<u8>,
+    /// DER certificates from the chip's NV: the EK's first, then those of CAs on the chip. Empty if there is none for this key.
     pub certificates: Vec<Vec<u8>>,
 }
 
+/// An endorsement key in use: a session that is good for one more use of it, and a loaded child.
+pub struct Endorsed {
+    pub kind: EndorsementKind,
+    pub ek: Loaded,
+    pub session: AuthSession,
+    pub child: Loaded,
+}
+
 impl Chip {
-    /// The endorsement key: P-256 (template L-2) when its certificate is in NV or there is none for RSA either, else RSA-2048
-    /// (template L-1). A nonce or template of the maker's own in NV is ignored, as by other software.
+    /// The endorsement key of the kind that is set, or that this device is known by, or whose certificate is in the chip and
+    /// is for that very key; P-256 where there is none. A nonce or template of the maker's own in NV is ignored, as by other
+    /// software.
     pub fn endorsement_key(&mut self) -> Result<EndorsementKey, TpmError> {
         let kind = self.endorsement_kind()?;
         self.task(|tpm| {
             let key = tpm.endorsement(kind)?;
+            let (public, spki) = public_key("TPM2_CreatePrimary", &key)?;
             Ok(EndorsementKey {
-                public: marshal("TPM2_CreatePrimary", &key.public)?,
-                certificates: tpm.endorsement_certificates(kind)?,
+                identity: RememberedEndorsement { kind, ek_sha256: ek_sha256(&spki) },
+                public,
+                name: key.name,
+                certificates: tpm.endorsement_certificates(kind, &spki)?,
             })
         })
+    }
+
+    /// Persistent handles that keys were taken from on this connection, so far.
+    pub fn persistent_handles_used(&mut self) -> Result<Vec<u32>, TpmError> {
+        self.task(|tpm| Ok(tpm.persistent_handles_used()))
     }
 
     /// Which EK this chip uses.
@@ -72,90 +61,116 @@ impl Chip {
         if let Some(kind) = self.endorsement {
             return Ok(kind);
         }
-        let indices = self.task(|tpm| tpm.nv_indices(FIRST_CERTIFICATE_INDEX))?;
-        let has_certificate = |kind: EndorsementKind| indices.contains(&kind.certificate_index());
-        let only_rsa = has_certificate(EndorsementKind::Rsa2048) && !has_certificate(EndorsementKind::P256);
-        let kind = if only_rsa { EndorsementKind::Rsa2048 } else { EndorsementKind::P256 };
+        let (choice, remembered) = (self.settings().endorsement, self.settings().remembered);
+        let kind = self.task(|tpm| {
+            let remembered = match remembered {
+                Some(remembered) if choice == EndorsementChoice::Auto && tpm.is_still_there(&remembered)? => {
+                    Some(remembered.kind)
+                }
+                _ => None,
+            };
+            decide(choice, remembered, |kind| tpm.is_certified(kind))
+        })?;
         self.endorsement = Some(kind);
         Ok(kind)
     }
 }
 
 impl Connection {
-    /// Creates the EK again in a slot.
+    /// The EK of this kind: at its persistent handle if the key there is the one that a certificate in the chip or our own
+    /// memory names, else made from the template. So nobody can change what this device is called by putting another key at
+    /// that handle.
     pub fn endorsement(&mut self, kind: EndorsementKind) -> Result<Loaded, TpmError> {
-        self.create_primary(Hierarchy::Endorsement, &templates::endorsement_key(kind)?)
+        let primary = Primary::Endorsement(kind);
+        let Some(key) = self.persistent(primary)? else { return self.made(primary) };
+        if self.is_known(kind, &key)? {
+            self.note_use(primary);
+            return Ok(key);
+        }
+        self.made(primary)
     }
 
-    /// Loads `ak` under the EK that it was made under, with a session that is salted to that EK and needs
-    /// [`authorize_endorsement`](Connection::authorize_endorsement) before the EK's next use.
+    /// Loads `child` under the EK that it was made under, with a session that was used for that and is to be
+    /// [renewed](Connection::renew_endorsement_policy) before the EK's next use.
     ///
-    /// Tries `kind` first: a chip that got a P-256 certificate later still has its old AK under the RSA EK.
-    pub fn load_under_endorsement(
-        &mut self,
-        kind: EndorsementKind,
-        ak: &KeyBlob,
-    ) -> Result<(Loaded, AuthSession, Loaded), TpmError> {
-        let ek = self.endorsement_named(kind, &ak.parent)?;
-        let session = self.policy_session(&ek, Encrypted::Both)?;
-        self.authorize_endorsement(session)?;
-        let ak = self.load(&ek, session, ak)?;
-        Ok((ek, session, ak))
+    /// Tries `kind` first: a chip that got a P-256 certificate later may still have its old AK under the RSA EK.
+    pub fn load_under_endorsement(&mut self, kind: EndorsementKind, child: &KeyBlob) -> Result<Endorsed, TpmError> {
+        let (kind, ek) = self.endorsement_named(kind, &child.parent)?;
+        let session = self.endorsement_session(&ek, kind)?;
+        let child = self.load(&ek, session, child)?;
+        Ok(Endorsed { kind, ek, session, child })
     }
 
-    fn endorsement_named(&mut self, kind: EndorsementKind, name: &[u8]) -> Result<Loaded, TpmError> {
-        for kind in [kind, kind.other()] {
-            let ek = self.endorsement(kind)?;
-            if ek.name == name {
-                return Ok(ek);
+    /// As [`load_under_endorsement`](Connection::load_under_endorsement), with the parent out of its slot again: three slots
+    /// is all there is.
+    pub fn load_alone(&mut self, kind: EndorsementKind, child: &KeyBlob) -> Result<Loaded, TpmError> {
+        let endorsed = self.load_under_endorsement(kind, child)?;
+        self.end_session(endorsed.session)?;
+        self.release(&endorsed.ek)?;
+        Ok(endorsed.child)
+    }
+
+    fn endorsement_named(&mut self, kind: EndorsementKind, name: &[u8]) -> Result<(EndorsementKind, Loaded), TpmError> {
+        // The two that older versions of this agent had; RSA of 4096 bits is not made on a mere suspicion.
+        let others = [EndorsementKind::P256, EndorsementKind::Rsa2048].into_iter().filter(|other| *other != kind);
+        for kind in [kind].into_iter().chain(others) {
+            if let Some(ek) = self.named(Primary::Endorsement(kind), name)? {
+                return Ok((kind, ek));
             }
-            self.flush(ek.handle.into())?;
         }
         Err(TpmError::ForeignParent)
     }
 
-    fn endorsement_certificates(&mut self, kind: EndorsementKind) -> Result<Vec<Vec<u8>>, TpmError> {
-        let indices = self.nv_indices(FIRST_CERTIFICATE_INDEX)?;
-        if !indices.contains(&kind.certificate_index()) {
-            return Ok(Vec::new());
+    /// Whether a certificate in the chip, or our memory, says that this is its endorsement key.
+    fn is_known(&mut self, kind: EndorsementKind, key: &Loaded) -> Result<bool, TpmError> {
+        let (_, spki) = public_key("TPM2_ReadPublic", key)?;
+        let known = RememberedEndorsement { kind, ek_sha256: ek_sha256(&spki) };
+        Ok(self.settings().remembered == Some(known) || self.certificate_for(kind, &spki)?.is_some())
+    }
+
+    /// Whether the key that this device was known by is this chip's still; another chip, or one that was cleared, is not.
+    fn is_still_there(&mut self, remembered: &RememberedEndorsement) -> Result<bool, TpmError> {
+        let is_ours = match self.endorsement(remembered.kind) {
+            Ok(key) => {
+                self.release(&key)?;
+                ek_sha256(&public_key("TPM2_CreatePrimary", &key)?.1) == remembered.ek_sha256
+            }
+            Err(TpmError::Unsupported(_) | TpmError::Refused(_)) => false,
+            Err(error) => return Err(error),
+        };
+        if !is_ours {
+            info!(kind = %remembered.kind, "this is not the endorsement key that this device was known by: another chip?");
         }
-        let leaf = self.nv_read_all(kind.certificate_index(), MAX_CERTIFICATE_BYTES)?;
-        // The maker may have defined the index longer than the certificate: the first one counts, padding does not.
-        let mut certificates: Vec<_> = split_der(&leaf).into_iter().take(1).collect();
-        let mut chain = Vec::new();
-        for index in indices.into_iter().filter(|index| CHAIN_INDICES.contains(index)) {
-            let room = MAX_CERTIFICATE_BYTES.saturating_sub(chain.len());
-            chain.extend(self.nv_read_all(index, room)?);
+        Ok(is_ours)
+    }
+
+    /// Whether the chip holds a certificate for its key of this kind. Without one in NV no key is made.
+    fn is_certified(&mut self, kind: EndorsementKind) -> Result<bool, TpmError> {
+        if self.certificate_in_nv(kind)?.is_none() {
+            return Ok(false);
         }
-        certificates.extend(split_der(&chain));
-        certificates.truncate(MAX_CERTIFICATES);
-        Ok(certificates)
+        let key = match self.endorsement(kind) {
+            Ok(key) => key,
+            Err(error @ (TpmError::Unsupported(_) | TpmError::Refused(_))) => {
+                warn!(%kind, %error, "the chip has a certificate for a kind of endorsement key that it cannot make");
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        let (_, spki) = public_key("TPM2_CreatePrimary", &key)?;
+        self.release(&key)?;
+        let fits = self.certificate_for(kind, &spki)?.is_some();
+        if !fits {
+            warn!(%kind, "the certificate in the chip is not for its endorsement key; as good as none");
+        }
+        Ok(fits)
     }
 }
 
-/// The DER SEQUENCEs at the start of `bytes`, up to the first byte that begins none (padding: 0x00 or 0xff).
-fn split_der(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    let mut rest = bytes;
-    while rest.first() == Some(&0x30) {
-        let Ok(sequence) = SliceReader::new(rest).and_then(|mut reader| reader.tlv_bytes()) else { break };
-        found.push(sequence.to_vec());
-        rest = &rest[sequence.len()..];
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn certificates_end_where_the_padding_starts() {
-        let one = [0x30, 0x03, 0x02, 0x01, 0x05];
-        let two = [0x30, 0x00];
-        let padded = [one.as_slice(), &two, &[0xff; 40]].concat();
-        assert_eq!(split_der(&padded), [one.to_vec(), two.to_vec()]);
-        assert_eq!(split_der(&[0; 16]), Vec::<Vec<u8>>::new());
-        assert_eq!(split_der(&[0x30, 0x82, 0xff, 0xff, 0x00]), Vec::<Vec<u8>>::new());
-    }
+/// TPMT_PUBLIC of a key, and the key itself.
+fn public_key(command: &'static str, key: &Loaded) -> Result<(Vec<u8>, PublicKey), TpmError> {
+    let public = marshal(command, &key.public)?;
+    let parsed = Public::parse(&public)
+        .map_err(|_| TpmError::Malformed { command, reason: "the endorsement key is not acceptable" })?;
+    Ok((public, parsed.key().clone()))
 }

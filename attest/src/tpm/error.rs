@@ -5,8 +5,9 @@ use std::fmt;
 use thiserror::Error;
 use tss_esapi::{Error as EsapiError, WrapperErrorKind};
 
-use super::TpmAddress;
 use super::response_code::{self as rc, Layer, ResponseCode};
+use super::{KeyHierarchy, TpmAddress};
+use crate::node::tpm2::PcrHash;
 
 /// What the device said, in its own words: the command and the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,14 @@ pub enum TpmError {
     /// The connection broke during a command. The next job connects again.
     #[error("the connection to the TPM broke: {0}")]
     Transport(Failure),
+    /// A software TPM did not answer, or cut its answer short: its connection was closed. The next job connects again.
+    #[error("the TPM did not answer {command} within {seconds} s")]
+    Hung {
+        /// The TPM command.
+        command: &'static str,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// Still busy, testing itself or sparing its flash, after all patience. Try later.
     #[error("the TPM is busy: {0}")]
     Busy(Failure),
@@ -79,26 +88,55 @@ pub enum TpmError {
     /// The PCRs are not those that the secret was sealed to.
     #[error("a PCR is not what the secret was sealed to: {0}")]
     WrongPolicy(Failure),
+    /// The chip does not take the authorization that its own key asks for: a policy was not reset, or the chip has a mistake.
+    #[error("the TPM does not accept how its own key is authorized: {0}")]
+    PolicyRefused(Failure),
     /// The blob is for another TPM, was damaged, or the TPM was cleared since.
     #[error("the key was not made by this TPM, or the TPM was cleared since: {0}")]
     ForeignKey(Failure),
     /// As [`ForeignKey`](TpmError::ForeignKey), seen before the TPM was asked: the parent has another name.
     #[error("the key belongs under another parent key than this TPM has: another TPM, or cleared since")]
     ForeignParent,
-    /// The owner or endorsement hierarchy, or an NV index, has a password that we were not given.
-    #[error("the TPM refuses our authorization; its hierarchies must have empty passwords: {0}")]
+    /// A key or an NV index has a password that we were not given.
+    #[error("the TPM refuses our authorization: {0}")]
     Unauthorized(Failure),
+    /// A hierarchy has another password than we were given.
+    #[error(
+        "the TPM's {hierarchy} hierarchy has another password than the one configured \
+         (give it as {hierarchy}_hierarchy_password_file of NodeAttestor \"tpm2\"): {failure}"
+    )]
+    Password {
+        /// Whose.
+        hierarchy: KeyHierarchy,
+        /// What the TPM said.
+        failure: Failure,
+    },
+    /// A hierarchy is switched off until the next TPM reset, by firmware or by its owner.
+    #[error("the TPM's {hierarchy} hierarchy is switched off, perhaps by firmware settings: {failure}")]
+    HierarchyOff {
+        /// Which.
+        hierarchy: KeyHierarchy,
+        /// What the TPM said.
+        failure: Failure,
+    },
     /// A response was not made by the chip that the session was opened with: something sits on the bus.
     #[error("an answer of the TPM is forged: {0}")]
     Forged(Failure),
     /// The TPM cannot do this at all.
     #[error("the TPM does not support this: {0}")]
     Unsupported(Failure),
-    /// The TPM has no SHA-256 PCR bank, or not these PCRs in it.
-    #[error("the TPM's SHA-256 bank does not have the PCRs {wanted}")]
+    /// No PCR bank that we may use is active, or not these PCRs in it.
+    #[error(
+        "the TPM's {bank} bank does not have the PCRs {wanted} (active banks: {active}): \
+         activate it in the firmware's settings, or choose another bank with pcr_banks on the server"
+    )]
     PcrBank {
+        /// The bank asked for.
+        bank: PcrHash,
         /// The selection asked for.
         wanted: String,
+        /// Names of the active banks.
+        active: String,
     },
     /// The PCRs changed faster than they could be read.
     #[error("the PCRs keep changing")]
@@ -169,11 +207,17 @@ impl TpmError {
             return TpmError::Transport(failure);
         }
         match code.tpm() {
-            rc::RETRY | rc::YIELDED | rc::TESTING | rc::NV_RATE | rc::NV_UNAVAILABLE => TpmError::Busy(failure),
+            rc::RETRY | rc::YIELDED | rc::CANCELED | rc::TESTING | rc::NV_RATE | rc::NV_UNAVAILABLE => {
+                TpmError::Busy(failure)
+            }
             rc::LOCKOUT => TpmError::LockedOut(failure),
             rc::INITIALIZE => TpmError::NotStarted(failure),
             rc::FAILURE | rc::REBOOT => TpmError::FailureMode(failure),
-            rc::POLICY_FAIL | rc::POLICY | rc::PCR | rc::PCR_CHANGED => TpmError::WrongPolicy(failure),
+            // Only an Unseal has PCRs in its policy.
+            rc::POLICY_FAIL | rc::POLICY | rc::PCR | rc::PCR_CHANGED if failure.command == "TPM2_Unseal" => {
+                TpmError::WrongPolicy(failure)
+            }
+            rc::POLICY_FAIL | rc::POLICY => TpmError::PolicyRefused(failure),
             rc::INTEGRITY => TpmError::ForeignKey(failure),
             rc::BAD_AUTH | rc::AUTH_FAIL | rc::AUTH_MISSING | rc::AUTH_UNAVAILABLE => TpmError::Unauthorized(failure),
             rc::COMMAND_CODE | rc::HASH | rc::CURVE | rc::SYMMETRIC => TpmError::Unsupported(failure),
@@ -193,12 +237,16 @@ impl TpmError {
             | TpmError::FailureMode(failure)
             | TpmError::WrongPolicy(failure)
             | TpmError::ForeignKey(failure)
+            | TpmError::PolicyRefused(failure)
             | TpmError::Unauthorized(failure)
+            | TpmError::Password { failure, .. }
+            | TpmError::HierarchyOff { failure, .. }
             | TpmError::Forged(failure)
             | TpmError::Unsupported(failure)
             | TpmError::Full(failure)
             | TpmError::Refused(failure) => Some(failure),
             TpmError::ForeignParent
+            | TpmError::Hung { .. }
             | TpmError::PcrBank { .. }
             | TpmError::RestlessPcrs
             | TpmError::Argument(_)
@@ -207,6 +255,30 @@ impl TpmError {
             | TpmError::NoAnswer { .. }
             | TpmError::Stopped { .. }
             | TpmError::Thread(_) => None,
+        }
+    }
+
+    /// Whether it says nothing about the command, but that the connection is of no use any more: ESYS answers BAD_SEQUENCE for
+    /// ever after a broken transport, and a reset chip has forgotten what the context thinks is loaded.
+    pub(super) fn is_about_the_connection(&self) -> bool {
+        matches!(
+            self,
+            TpmError::Transport(_)
+                | TpmError::Hung { .. }
+                | TpmError::NotStarted(_)
+                | TpmError::Forged(_)
+                | TpmError::FailureMode(_)
+        )
+    }
+
+    /// This error of a command that `hierarchy` authorised.
+    pub(super) fn of_hierarchy(self, hierarchy: KeyHierarchy) -> Self {
+        match self {
+            TpmError::Unauthorized(failure) => TpmError::Password { hierarchy, failure },
+            TpmError::Refused(failure) if failure.tpm_code() == rc::HIERARCHY => {
+                TpmError::HierarchyOff { hierarchy, failure }
+            }
+            other => other,
         }
     }
 
@@ -228,6 +300,7 @@ mod tests {
     #[test]
     fn sorts_by_what_a_caller_can_do() {
         assert!(matches!(of(0x922), TpmError::Busy(_)));
+        assert!(matches!(of(0x909), TpmError::Busy(_)));
         assert!(matches!(of(0x921), TpmError::LockedOut(_)));
         assert!(matches!(of(0x100), TpmError::NotStarted(_)));
         assert!(matches!(of(0x101), TpmError::FailureMode(_)));
@@ -241,6 +314,24 @@ mod tests {
         assert!(matches!(of(0x7_0007), TpmError::Transport(_)));
         assert!(matches!(of(0x7_001b), TpmError::Forged(_)));
         assert!(matches!(of(0x2c2), TpmError::Refused(_)));
+    }
+
+    #[test]
+    fn a_refused_policy_is_about_pcrs_only_where_a_secret_is_unsealed() {
+        let error = TpmError::of("TPM2_ActivateCredential", EsapiError::Tss2Error(Tss2ResponseCode::from(0x99d)));
+        assert!(matches!(error, TpmError::PolicyRefused(_)));
+        assert!(!error.to_string().contains("PCR"), "{error}");
+    }
+
+    #[test]
+    fn a_refused_password_names_its_hierarchy() {
+        for (hierarchy, key) in [(KeyHierarchy::Owner, "owner_"), (KeyHierarchy::Endorsement, "endorsement_")] {
+            let password = of(0x9a2).of_hierarchy(hierarchy);
+            assert!(password.to_string().contains(&format!("{key}hierarchy_password_file")), "{password}");
+            let off = of(0x185).of_hierarchy(hierarchy);
+            assert!(off.to_string().contains("switched off"), "{off}");
+        }
+        assert!(matches!(of(0x922).of_hierarchy(KeyHierarchy::Owner), TpmError::Busy(_)));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use tss_esapi::constants::{CapabilityType, PropertyTag};
 use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle, ObjectHandle, TpmHandle};
 use tss_esapi::interface_types::resource_handles::NvAuth;
+use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::CapabilityData;
 use tss_esapi::tss2_esys::TPM2_MAX_NV_BUFFER_SIZE;
 
-use super::TpmError;
-use super::connection::{Connection, EMPTY_PASSWORD, NO_SESSION};
+use super::connection::{Connection, NO_SESSION};
+use super::{KeyHierarchy, TpmError};
 
 /// Handles asked for at once. A chip has a few dozen NV indices.
 const MAX_INDICES: u32 = 254;
@@ -33,15 +34,14 @@ impl Connection {
         body: impl FnOnce(&mut Self, NvIndexHandle) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
         let tpm_handle = TpmHandle::from(nv_index(index)?);
-        let mut object: ObjectHandle =
+        let object: ObjectHandle =
             self.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.tr_from_tpm_public(tpm_handle))?;
         let result = body(self, NvIndexHandle::from(object));
-        // An entry in the library's table, not a slot in the TPM; a table entry that stays does no harm.
-        let _ = self.command("Esys_TR_Close", NO_SESSION, |esys| esys.tr_close(&mut object));
+        self.close(object);
         result
     }
 
-    /// The whole content of `index`, read with its empty auth value.
+    /// The whole content of `index`, read with its empty auth value, or as the owner where that alone is allowed.
     pub fn nv_read_all(&mut self, index: u32, limit: usize) -> Result<Vec<u8>, TpmError> {
         let chunk = self
             .command("TPM2_GetCapability", NO_SESSION, |esys| esys.get_tpm_property(PropertyTag::NvBufferMax))?
@@ -53,20 +53,38 @@ impl Connection {
             if size > limit {
                 return Err(TpmError::Malformed { command: "TPM2_NV_ReadPublic", reason: "the index is too long" });
             }
+            let attributes = public.attributes();
+            let as_owner = attributes.owner_read() && !attributes.auth_read();
             let mut content = Vec::with_capacity(size);
             while content.len() < size {
                 let length = (size - content.len()).min(chunk as usize) as u16;
-                let offset = content.len() as u16;
-                let part = tpm.command("TPM2_NV_Read", EMPTY_PASSWORD, |esys| {
-                    esys.nv_read(NvAuth::NvIndex(handle), handle, length, offset)
-                })?;
+                let part = tpm.nv_read(handle, as_owner, length, content.len() as u16)?;
                 if part.len() != usize::from(length) {
                     return Err(TpmError::Malformed { command: "TPM2_NV_Read", reason: "fewer bytes than asked for" });
                 }
-                content.extend_from_slice(part.value());
+                content.extend(part);
             }
             Ok(content)
         })
+    }
+
+    fn nv_read(
+        &mut self,
+        handle: NvIndexHandle,
+        as_owner: bool,
+        length: u16,
+        offset: u16,
+    ) -> Result<Vec<u8>, TpmError> {
+        let read = |tpm: &mut Self, who: NvAuth, session| {
+            let sessions = (Some(session), None, None);
+            tpm.command("TPM2_NV_Read", sessions, |esys| esys.nv_read(who, handle, length, offset))
+        };
+        let part = if as_owner {
+            self.authorized_by(KeyHierarchy::Owner, |tpm, session| read(tpm, NvAuth::Owner, session))
+        } else {
+            read(self, NvAuth::NvIndex(handle), AuthSession::Password)
+        };
+        Ok(part?.value().to_vec())
     }
 }
 

@@ -8,7 +8,7 @@ use super::pcr::{self, PcrValues};
 use super::sessions::Loaded;
 use super::signing_key::check_attestation;
 use super::{KeyBlob, TpmError};
-use crate::node::tpm2::PcrSelection;
+use crate::node::tpm2::{PcrHash, PcrSelection};
 
 /// How often values and quote are taken anew when a PCR changed between them.
 const TRIES: usize = 4;
@@ -20,21 +20,25 @@ pub struct Quote {
     pub attest: Vec<u8>,
     /// TPMT_SIGNATURE (Part 2 §11.3.4).
     pub signature: Vec<u8>,
-    /// PCR index and SHA-256 value, ascending: those in the quote.
+    /// PCR index and value, ascending: those in the quote.
     pub pcr_values: PcrValues,
 }
 
 impl Chip {
-    /// Quotes `pcrs` of the SHA-256 bank with `qualifying_data` as extraData. The values belong to the quote: when a PCR
+    /// Quotes `pcrs` of `bank` with `qualifying_data` as extraData. The values belong to the quote: when a PCR
     /// moves in between, both are taken again.
-    pub fn quote(&mut self, ak: &KeyBlob, qualifying_data: &[u8; 32], pcrs: PcrSelection) -> Result<Quote, TpmError> {
+    pub fn quote(
+        &mut self,
+        ak: &KeyBlob,
+        qualifying_data: &[u8; 32],
+        bank: PcrHash,
+        pcrs: PcrSelection,
+    ) -> Result<Quote, TpmError> {
         let kind = self.endorsement_kind()?;
         self.task(|tpm| {
-            let (ek, session, loaded) = tpm.load_under_endorsement(kind, ak)?;
-            tpm.end_session(session)?;
-            tpm.flush(ek.handle.into())?;
+            let loaded = tpm.load_alone(kind, ak)?;
             for _ in 0..TRIES {
-                if let Some(quote) = tpm.quote_once(ak, &loaded, qualifying_data, pcrs)? {
+                if let Some(quote) = tpm.quote_once(ak, &loaded, qualifying_data, (bank, pcrs))? {
                     return Ok(quote);
                 }
             }
@@ -50,16 +54,16 @@ impl Connection {
         ak: &KeyBlob,
         loaded: &Loaded,
         qualifying_data: &[u8; 32],
-        pcrs: PcrSelection,
+        (bank, pcrs): (PcrHash, PcrSelection),
     ) -> Result<Option<Quote>, TpmError> {
-        let pcr_values = self.read_pcrs(pcrs)?;
-        let (selection, extra) = (pcr::selection_list(pcrs)?, extra_data(qualifying_data));
+        let pcr_values = self.read_pcrs(bank, pcrs)?;
+        let (selection, extra) = (pcr::selection_list(bank, pcrs)?, extra_data(qualifying_data));
         let (attest, signature) = self.command("TPM2_Quote", EMPTY_PASSWORD, |esys| {
             esys.quote(loaded.handle, extra.clone(), SignatureScheme::Null, selection.clone())
         })?;
-        if !quotes(&attest, pcrs)? {
+        if !quotes(&attest, bank, pcrs)? {
             // An inactive bank is quoted without complaint, as nothing.
-            return Err(pcr::bank_missing(pcrs));
+            return Err(self.bank_missing(bank, pcrs));
         }
         if quoted_digest(&attest)? != pcr::digest(&pcr_values) {
             return Ok(None);
@@ -79,9 +83,9 @@ pub fn extra_data(bytes: &[u8; 32]) -> Data {
     Data::try_from(bytes.as_slice()).expect("TPM2B_DATA holds at least a SHA-512 digest")
 }
 
-fn quotes(attest: &Attest, pcrs: PcrSelection) -> Result<bool, TpmError> {
+fn quotes(attest: &Attest, bank: PcrHash, pcrs: PcrSelection) -> Result<bool, TpmError> {
     match attest.attested() {
-        AttestInfo::Quote { info } => Ok(pcr::selected(info.pcr_selection()).into_iter().eq(pcrs.indices())),
+        AttestInfo::Quote { info } => Ok(pcr::selected(bank, info.pcr_selection()).into_iter().eq(pcrs.indices())),
         _ => Err(TpmError::Malformed { command: "TPM2_Quote", reason: "not a quote" }),
     }
 }

@@ -29,8 +29,14 @@ pub const REBOOT: u16 = 0x130;
 pub const COMMAND_CODE: u16 = 0x143;
 /// TPM_RC_NV_UNINITIALIZED.
 pub const NV_UNINITIALIZED: u16 = 0x14a;
+/// TPM_RC_NEEDS_TEST.
+pub const NEEDS_TEST: u16 = 0x153;
 /// TPM_RC_HASH.
 pub const HASH: u16 = 0x083;
+/// TPM_RC_HIERARCHY.
+pub const HIERARCHY: u16 = 0x085;
+/// TPM_RC_HANDLE.
+pub const HANDLE: u16 = 0x08b;
 /// TPM_RC_CURVE.
 pub const CURVE: u16 = 0x0a6;
 /// TPM_RC_AUTH_FAIL.
@@ -55,6 +61,8 @@ pub const MEMORY: u16 = 0x904;
 pub const SESSION_HANDLES: u16 = 0x905;
 /// TPM_RC_YIELDED.
 pub const YIELDED: u16 = 0x908;
+/// TPM_RC_CANCELED.
+pub const CANCELED: u16 = 0x909;
 /// TPM_RC_TESTING.
 pub const TESTING: u16 = 0x90a;
 /// TPM_RC_REFERENCE_H0, first of the range up to [`REFERENCE_S6`].
@@ -184,19 +192,19 @@ const TPM_NAMES: &[(u16, &str)] = &[
     (0x150, "BAD_CONTEXT"),
     (0x151, "CPHASH"),
     (0x152, "PARENT"),
-    (0x153, "NEEDS_TEST"),
+    (NEEDS_TEST, "NEEDS_TEST"),
     (0x154, "NO_RESULT"),
     (0x155, "SENSITIVE"),
     (0x081, "ASYMMETRIC"),
     (0x082, "ATTRIBUTES"),
     (HASH, "HASH"),
     (0x084, "VALUE"),
-    (0x085, "HIERARCHY"),
+    (HIERARCHY, "HIERARCHY"),
     (0x087, "KEY_SIZE"),
     (0x088, "MGF"),
     (0x089, "MODE"),
     (0x08a, "TYPE"),
-    (0x08b, "HANDLE"),
+    (HANDLE, "HANDLE"),
     (0x08c, "KDF"),
     (0x08d, "RANGE"),
     (AUTH_FAIL, "AUTH_FAIL"),
@@ -228,7 +236,7 @@ const TPM_NAMES: &[(u16, &str)] = &[
     (0x906, "OBJECT_HANDLES"),
     (0x907, "LOCALITY"),
     (YIELDED, "YIELDED"),
-    (0x909, "CANCELED"),
+    (CANCELED, "CANCELED"),
     (TESTING, "TESTING"),
     (REFERENCE_H0, "REFERENCE_H0"),
     (0x911, "REFERENCE_H1"),

@@ -9,13 +9,14 @@ use super::connection::{Chip, Connection, NO_SESSION};
 use super::pcr::selection_list;
 use super::sessions::{Encrypted, policy};
 use super::{KeyBlob, TpmError, templates};
-use crate::node::tpm2::PcrSelection;
+use crate::node::tpm2::{PcrHash, PcrSelection};
 
 /// Longest secret that a TPM seals, bytes (MAX_SYM_DATA, Part 2 §11.1.13). Seal a key and encrypt the data with it.
 pub const MAX_SEALED_BYTES: usize = 128;
 
 impl Chip {
-    /// Seals `secret` to this chip and to the present values of `pcrs` (none: to the chip alone).
+    /// Seals `secret` to this chip and to the present values of `pcrs` (none: to the chip alone), in
+    /// the bank that the [settings](super::TpmSettings::sealing_bank) say.
     ///
     /// On the way to the chip it is encrypted in a session salted to the storage root key.
     pub fn seal(&mut self, secret: &[u8], pcrs: PcrSelection) -> Result<KeyBlob, TpmError> {
@@ -35,10 +36,11 @@ impl Chip {
     /// now, such as after a firmware or kernel update.
     pub fn unseal(&mut self, blob: &KeyBlob, pcrs: PcrSelection) -> Result<Zeroizing<Vec<u8>>, TpmError> {
         self.task(|tpm| {
+            let bank = tpm.sealing_bank(pcrs)?;
             let root = tpm.storage_root_of(blob)?;
             let session = tpm.policy_session(&root, Encrypted::Response)?;
             let sealed = tpm.load(&root, AuthSession::Password, blob)?;
-            tpm.require_pcrs(session, pcrs)?;
+            tpm.require_pcrs(session, bank, pcrs)?;
             let object = ObjectHandle::from(sealed.handle);
             let secret = tpm.command("TPM2_Unseal", (Some(session), None, None), |esys| esys.unseal(object))?;
             Ok(Zeroizing::new(secret.value().to_vec()))
@@ -49,19 +51,33 @@ impl Chip {
 impl Connection {
     /// The policy digest of "PCRs `pcrs` have their present values".
     fn present_pcr_policy(&mut self, pcrs: PcrSelection) -> Result<Digest, TpmError> {
+        let bank = self.sealing_bank(pcrs)?;
         // PolicyPCR takes an inactive bank without complaint: the secret would be sealed to nothing.
-        self.read_pcrs(pcrs)?;
+        self.read_pcrs(bank, pcrs)?;
         let session = self.trial_session()?;
-        self.require_pcrs(session, pcrs)?;
+        self.require_pcrs(session, bank, pcrs)?;
         let trial = policy(session)?;
         let digest = self.command("TPM2_PolicyGetDigest", NO_SESSION, |esys| esys.policy_get_digest(trial))?;
         self.end_session(session)?;
         Ok(digest)
     }
 
+    /// The bank to seal to. The same chip, booted in the same way, always gives the same.
+    fn sealing_bank(&mut self, pcrs: PcrSelection) -> Result<PcrHash, TpmError> {
+        if let Some(bank) = self.settings().sealing_bank {
+            return Ok(bank);
+        }
+        if pcrs.is_empty() {
+            return Ok(PcrHash::default());
+        }
+        let active = self.active_banks()?;
+        let usable = active.into_iter().find(|bank| *bank != PcrHash::Sha1);
+        usable.ok_or_else(|| self.bank_missing(PcrHash::default(), pcrs))
+    }
+
     /// TPM2_PolicyPCR without a digest: the TPM takes the present values into the policy.
-    fn require_pcrs(&mut self, session: AuthSession, pcrs: PcrSelection) -> Result<(), TpmError> {
-        let (session, selection) = (policy(session)?, selection_list(pcrs)?);
+    fn require_pcrs(&mut self, session: AuthSession, bank: PcrHash, pcrs: PcrSelection) -> Result<(), TpmError> {
+        let (session, selection) = (policy(session)?, selection_list(bank, pcrs)?);
         self.command("TPM2_PolicyPCR", NO_SESSION, |esys| {
             esys.policy_pcr(session, Digest::default(), selection.clone())
         })

@@ -4,12 +4,12 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use der::Encode;
 use der::asn1::UintRef;
 use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
-use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Digest, EccSignature, HashcheckTicket, Signature, SignatureScheme};
 use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
 
 use super::connection::{Chip, Connection, EMPTY_PASSWORD};
+use super::primaries::Primary;
 use super::sessions::Loaded;
 use super::{KeyBlob, TpmError, templates};
 
@@ -40,15 +40,21 @@ impl Chip {
 }
 
 impl Connection {
-    /// Creates the storage root key again in a slot.
+    /// The storage root key that new keys are made under: the persistent one if its public part is our template's, which
+    /// needs no password of the owner, else made from the template.
     pub fn storage_root(&mut self) -> Result<Loaded, TpmError> {
-        self.create_primary(Hierarchy::Owner, &templates::storage_root_key()?)
+        match self.persistent(Primary::StorageRoot)? {
+            Some(key) => {
+                self.note_use(Primary::StorageRoot);
+                Ok(key)
+            }
+            None => self.made(Primary::StorageRoot),
+        }
     }
 
-    /// As [`storage_root`](Connection::storage_root), if it has the name that `blob` was made under.
+    /// The storage root key that `blob` was made under.
     pub fn storage_root_of(&mut self, blob: &KeyBlob) -> Result<Loaded, TpmError> {
-        let root = self.storage_root()?;
-        if root.name == blob.parent { Ok(root) } else { Err(TpmError::ForeignParent) }
+        self.named(Primary::StorageRoot, &blob.parent)?.ok_or(TpmError::ForeignParent)
     }
 
     /// Loads `blob` under the storage root key.

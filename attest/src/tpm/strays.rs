@@ -40,7 +40,7 @@ pub fn flush(address: &TpmAddress) {
 fn has_resource_manager(address: &TpmAddress) -> bool {
     match address {
         TpmAddress::Device(path) => path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tpmrm")),
-        TpmAddress::Swtpm { .. } => false,
+        TpmAddress::Swtpm { .. } | TpmAddress::Mssim { .. } => false,
     }
 }
 
@@ -76,6 +76,11 @@ fn transmit(address: &TpmAddress, command: &[u8]) -> io::Result<Vec<u8>> {
             stream.set_read_timeout(Some(DEADLINE))?;
             exchange(stream, command)
         }
+        TpmAddress::Mssim { host, port } => {
+            let stream = TcpStream::connect((*host, *port))?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            exchange_with_simulator(stream, command)
+        }
     }
 }
 
@@ -85,5 +90,26 @@ fn exchange(mut tpm: impl Read + Write, command: &[u8]) -> io::Result<Vec<u8>> {
     let mut response = vec![0; MAX_RESPONSE_BYTES];
     let length = tpm.read(&mut response)?;
     response.truncate(length);
+    Ok(response)
+}
+
+/// The reference code's own frames: TPM_SEND_COMMAND, locality, length, command; then length, response, and a zero; then
+/// TPM_SESSION_END. Source: TcpTpmProtocol.h of the TPM reference code.
+fn exchange_with_simulator(mut tpm: impl Read + Write, command: &[u8]) -> io::Result<Vec<u8>> {
+    const SEND_COMMAND: u32 = 8;
+    const SESSION_END: u32 = 20;
+    let length = u32::try_from(command.len()).map_err(io::Error::other)?;
+    let frame = [&SEND_COMMAND.to_be_bytes()[..], &[0], &length.to_be_bytes(), command].concat();
+    tpm.write_all(&frame)?;
+    let mut length = [0; 4];
+    tpm.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > MAX_RESPONSE_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut response = vec![0; length + 4];
+    tpm.read_exact(&mut response)?;
+    response.truncate(length);
+    tpm.write_all(&SESSION_END.to_be_bytes())?;
     Ok(response)
 }

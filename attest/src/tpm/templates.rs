@@ -1,25 +1,29 @@
 //! The public templates of all keys made here. Every one of ours has noDA: a power cut after the use of a key without it
 //! counts as a failed authorization, and three of those lock the chip.
 
-use tss_esapi::abstraction::ek::create_ek_public_from_default_template;
+use tss_esapi::abstraction::AsymmetricAlgorithmSelection;
+use tss_esapi::abstraction::ek::create_ek_public_from_default_template_2;
 use tss_esapi::attributes::ObjectAttributesBuilder;
-use tss_esapi::interface_types::algorithm::{AsymmetricAlgorithm, HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
+use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::structures::{
     Digest, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, KeyedHashScheme, Public, PublicBuilder,
     PublicEccParameters, PublicKeyedHashParameters, SymmetricDefinitionObject,
 };
 
-use super::TpmError;
-use super::ek::EndorsementKind;
+use super::{EndorsementKind, TpmError};
 
-/// Templates L-1 and L-2 of the TCG EK Credential Profile (level 0, §B.3.3 and B.3.4): the keys that manufacturers certify.
+/// Templates of the TCG EK Credential Profile (level 0, §B.3 and B.4): the keys that manufacturers certify.
 pub fn endorsement_key(kind: EndorsementKind) -> Result<Public, TpmError> {
     let algorithm = match kind {
-        EndorsementKind::Rsa2048 => AsymmetricAlgorithm::Rsa,
-        EndorsementKind::P256 => AsymmetricAlgorithm::Ecc,
+        EndorsementKind::Rsa2048 => AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048),
+        EndorsementKind::Rsa3072 => AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa3072),
+        EndorsementKind::Rsa4096 => AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa4096),
+        EndorsementKind::P256 => AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256),
+        EndorsementKind::P384 => AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP384),
     };
-    create_ek_public_from_default_template(algorithm, None).map_err(|e| TpmError::of("EK template", e))
+    create_ek_public_from_default_template_2(algorithm, None).map_err(|e| TpmError::of("EK template", e))
 }
 
 /// Storage root key: template H-2 of TCG TPM 2.0 Provisioning Guidance §7.5.1, P-256, empty unique, attributes
@@ -119,6 +123,18 @@ mod tests {
         assert_eq!(
             hex(endorsement_key(EndorsementKind::Rsa2048)),
             format!("0001000b000300b20020{POLICY_A}00060080004300100800000000000100{}", "00".repeat(256))
+        );
+        let policy_b = concat!(
+            "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419ca",
+            "cb47ba09699646150f9fc000f3f80e12"
+        );
+        assert_eq!(
+            hex(endorsement_key(EndorsementKind::P384)),
+            format!("0023000c000300f20030{policy_b}0006010000430010000400100000") + "0000"
+        );
+        assert_eq!(
+            hex(endorsement_key(EndorsementKind::Rsa3072)),
+            format!("0001000c000300f20030{policy_b}00060100004300100c00000000000000")
         );
         assert_eq!(hex(storage_root_key()), "0023000b00030472000000060080004300100003001000000000");
     }

@@ -103,8 +103,23 @@ fn an_enrolled_device_needs_no_good_certificate() {
 }
 
 #[test]
-fn refuses_a_certificate_that_is_none() {
+fn the_encoding_of_its_certificate_keeps_no_enrolled_device_out() {
     let tpm = SoftwareTpm::new();
-    let claim = Claim::parse(&evidence_with(vec![vec![0x30, 0x00]], &tpm).to_json());
-    assert!(matches!(claim, Err(Refusal::EkCertificate(EkCertificateError::Malformed(_)))), "{claim:?}");
+    let mut odd = Manufacturer::new("Toy").certify(&tpm.ek.spki_der()).swap_remove(0);
+    // X.509 version 9, as no parser of ours takes it.
+    let version = odd.windows(3).position(|window| window == [2, 1, 2]).expect("a version");
+    odd[version + 2] = 9;
+    for certificate in [vec![0x30, 0x00], odd] {
+        let claim = Claim::parse(&evidence_with(vec![certificate], &tpm).to_json()).expect("well-formed");
+        assert!(claim.ek_certificate().is_none());
+        let ek_sha256 = claim.ek_sha256();
+        claim.admit(Admission::Enrolled { ek_sha256 }).expect("admitted by its key");
+    }
+}
+
+#[test]
+fn refuses_a_certificate_that_is_none_where_the_manufacturer_decides() {
+    let tpm = SoftwareTpm::new();
+    let refused = admit_by(&Manufacturer::new("Toy"), &evidence_with(vec![vec![0x30, 0x00]], &tpm));
+    assert!(matches!(refused, Err(Refusal::EkCertificate(EkCertificateError::Malformed(_)))), "{refused:?}");
 }

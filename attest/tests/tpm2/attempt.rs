@@ -2,7 +2,7 @@
 
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{
-    Admission, AttestedTpm, CertifiedKey, Challenge, Claim, Expectation, Pending, Response, binding,
+    Admission, AttestedTpm, CertifiedKey, Challenge, Claim, Expectation, PcrHash, Pending, Response, binding,
 };
 
 use crate::manufacturer::NOW;
@@ -22,7 +22,7 @@ pub struct Attempt {
 pub struct Draft {
     pub secret: Vec<u8>,
     pub quote: AttestFields,
-    pub pcr_values: Vec<(u8, [u8; 32])>,
+    pub pcr_values: Vec<(u8, Vec<u8>)>,
     pub certify: AttestFields,
 }
 
@@ -36,6 +36,7 @@ impl Attempt {
             trust_domain: TRUST_DOMAIN.into(),
             csr_spki_der: tpm.leaf.spki_der(),
             pcrs: "0,2,4,7".parse().expect("legal"),
+            pcr_banks: vec![PcrHash::Sha256],
             require_resident_key: true,
             last_seen: None,
         };
@@ -61,7 +62,7 @@ impl Attempt {
         let mut draft = Draft {
             secret: self.tpm.activate(challenge).expect("our credential"),
             quote: self.tpm.quote(&extra_data, challenge.pcrs.mask()),
-            pcr_values: challenge.pcrs.indices().map(|n| (n, pcr_value(n))).collect(),
+            pcr_values: challenge.pcrs.indices().map(|n| (n, pcr_value(n).to_vec())).collect(),
             certify: self.tpm.certify(&extra_data, &self.tpm.leaf_public),
         };
         lie(&mut draft);

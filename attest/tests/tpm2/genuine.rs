@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::ek_certificate::{EkCertificate, ManufacturerRoots};
 use ironroot_attest::node::tpm2::{
-    Admission, AttestedTpm, CertifiedKey, Claim, ClockReading, Evidence, Expectation, Response,
+    Admission, AttestedTpm, CertifiedKey, Claim, ClockReading, Evidence, Expectation, PcrHash, Response,
 };
 use ironroot_attest::node::{Part, Refusal};
 use ironroot_attest::structures::Public;
@@ -33,6 +33,7 @@ pub fn evidence_p256() -> Evidence {
         ek_public: vector!("ek_p256"),
         ak_public: vector!("ak_p256"),
         boot_id: "1".into(),
+        pcr_banks: vec![PcrHash::Sha256],
     }
 }
 
@@ -42,6 +43,7 @@ pub fn evidence_rsa() -> Evidence {
         ek_public: vector!("ek_rsa"),
         ak_public: vector!("ak_rsa"),
         boot_id: "1".into(),
+        pcr_banks: vec![PcrHash::Sha256],
     }
 }
 
@@ -73,11 +75,10 @@ fn response_rsa() -> Response {
 }
 
 /// PCR 4 was extended once with SHA-256("measured"), the others never.
-fn pcr_values() -> Vec<(u8, [u8; 32])> {
+fn pcr_values() -> Vec<(u8, Vec<u8>)> {
     let event = digest(&SHA256, b"measured");
     let extended = digest(&SHA256, &[&[0; 32], event.as_ref()].concat());
-    let extended = extended.as_ref().try_into().expect("32 bytes");
-    vec![(0, [0; 32]), (2, [0; 32]), (4, extended), (7, [0; 32])]
+    vec![(0, vec![0; 32]), (2, vec![0; 32]), (4, extended.as_ref().to_vec()), (7, vec![0; 32])]
 }
 
 pub fn judge(evidence: &Evidence, response: &Response) -> Result<AttestedTpm, Refusal> {
@@ -92,6 +93,7 @@ pub fn judge(evidence: &Evidence, response: &Response) -> Result<AttestedTpm, Re
         trust_domain: TRUST_DOMAIN.into(),
         csr_spki_der: vector!("leaf_spki"),
         pcrs: "0,2,4,7".parse().expect("legal"),
+        pcr_banks: vec![PcrHash::Sha256],
         require_resident_key: true,
         last_seen: None,
     };
@@ -132,7 +134,7 @@ fn refuses_a_genuine_quote_of_an_inactive_bank() {
         ..response_p256()
     };
     let expected = "0,2,4,7".parse().expect("legal");
-    assert_eq!(refusal(judge(&evidence_p256(), &response)), Refusal::PcrSelection { expected });
+    assert_eq!(refusal(judge(&evidence_p256(), &response)), Refusal::PcrSelection { bank: PcrHash::Sha256, expected });
 }
 
 #[test]

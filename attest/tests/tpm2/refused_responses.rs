@@ -1,6 +1,6 @@
 //! Answers to a challenge that prove less than they must.
 
-use ironroot_attest::node::tpm2::{CHALLENGE_SECONDS, ClockReading, MAX_MESSAGE_BYTES, binding};
+use ironroot_attest::node::tpm2::{CHALLENGE_SECONDS, ClockReading, MAX_MESSAGE_BYTES, PcrHash, binding};
 use ironroot_attest::node::{Part, Refusal};
 use ironroot_attest::structures::StructureError;
 
@@ -204,12 +204,12 @@ fn refuses_any_other_pcr_selection() {
     ] {
         let info = quote_info(&banks, &digest);
         let verdict = attempt.verdict(|draft| draft.quote.info = info);
-        assert_eq!(refusal(verdict), Refusal::PcrSelection { expected }, "{banks:?}");
+        assert_eq!(refusal(verdict), Refusal::PcrSelection { bank: PcrHash::Sha256, expected }, "{banks:?}");
     }
     let mut none = Attempt::new();
     none.expectation.pcrs = pcrs("");
     let verdict = none.verdict(|draft| draft.quote.info = quote_info(&[(SHA256, 1)], &digest));
-    assert_eq!(refusal(verdict), Refusal::PcrSelection { expected: pcrs("") });
+    assert_eq!(refusal(verdict), Refusal::PcrSelection { bank: PcrHash::Sha256, expected: pcrs("") });
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn refuses_pcr_values_that_were_not_quoted() {
     let values = Refusal::PcrValues { expected };
     assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.truncate(3))), values);
     assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.clear())), values);
-    assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.push((9, pcr_value(9))))), values);
+    assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.push((9, pcr_value(9).to_vec())))), values);
     assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values.swap(0, 1))), values);
     assert_eq!(refusal(attempt.verdict(|draft| draft.pcr_values[0].0 = 1)), values);
 }

@@ -4,7 +4,7 @@ mod activation;
 mod keys;
 mod marshal;
 
-use ironroot_attest::node::tpm2::{Challenge, Evidence};
+use ironroot_attest::node::tpm2::{Challenge, Evidence, PcrHash};
 
 pub use keys::{Decryptor, SigningKey};
 pub use marshal::{AttestFields, PublicFields, Unique, certify_info, name, qualified_name, quote_info};
@@ -74,6 +74,7 @@ impl SoftwareTpm {
             ek_public: self.ek_public.marshal(),
             ak_public: self.ak_public.marshal(),
             boot_id: "5b2a6c0e-11aa-4a57-8d5b-0d6f5d2a9c11".into(),
+            pcr_banks: vec![PcrHash::Sha256],
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::read_manufacturer_roots;
 use ironroot_api::command_line::describe;
 use ironroot_api::settings::{Section, places};
-use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_hsm::TokenUri;
 
 use super::{Admission, LoginMode, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, Tpm2Config};
@@ -196,10 +196,20 @@ fn read_node_attestors(plugins: &Section<'_>) -> Option<NodeAttestors> {
 fn read_tpm2(data: &Section<'_>) -> Option<Tpm2Config> {
     let pcrs = data.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_PCRS.to_vec());
     let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| data.mistake("pcrs", error.to_string())).ok();
+    let pcr_banks = data.parsed_list("pcr_banks", str::parse::<PcrHash>).unwrap_or_else(|| vec![PcrHash::default()]);
+    if pcr_banks.is_empty() {
+        data.mistake("pcr_banks", "name at least one bank, such as \"sha256\"");
+    }
+    if pcr_banks.contains(&PcrHash::Sha1) {
+        data.warn(
+            "pcr_banks",
+            "sha1 is broken for collisions: whoever writes a device's firmware can make two that measure alike",
+        );
+    }
     let require_resident_key = data.boolean("require_resident_key").unwrap_or(true);
     let admission = read_admission(data);
     data.finish();
-    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, require_resident_key })
+    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, pcr_banks, require_resident_key })
 }
 
 fn read_admission(data: &Section<'_>) -> Option<Admission> {

@@ -4,7 +4,9 @@ use aws_lc_rs::rand;
 use ironroot_api::csr::Csr;
 use ironroot_attest::Selector;
 use ironroot_attest::ek_certificate::ManufacturerRoots;
-use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Admission, AdmittedEk, Claim, Expectation, PcrSelection, Pending};
+use ironroot_attest::node::tpm2::{
+    ATTESTATION_TYPE, Admission, AdmittedEk, Claim, Expectation, PcrHash, PcrSelection, Pending,
+};
 
 use super::{AttestationError, AttestedNode, NodeAttestation, ProvenDevice};
 use crate::devices::{AdmissionMode, DeviceDecision, hex};
@@ -14,8 +16,10 @@ use crate::devices::{AdmissionMode, DeviceDecision, hex};
 pub struct Tpm2Policy {
     /// Whose TPMs may attest.
     pub admission: NodeAdmission,
-    /// The PCRs (SHA-256 bank) that must be quoted.
+    /// The PCRs that must be quoted.
     pub pcrs: PcrSelection,
+    /// The banks they may be quoted from, the one preferred first.
+    pub pcr_banks: Vec<PcrHash>,
     /// Whether the agent's TLS key must have been made in the TPM.
     pub require_resident_key: bool,
 }
@@ -75,6 +79,7 @@ impl NodeAttestation {
             trust_domain: self.trust_domain.as_str().to_owned(),
             csr_spki_der: csr.spki().as_der().to_vec(),
             pcrs: policy.pcrs,
+            pcr_banks: policy.pcr_banks.clone(),
             require_resident_key: policy.require_resident_key,
             last_seen: self.devices.last_clock(&ek_sha256),
         };

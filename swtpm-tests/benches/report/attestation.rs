@@ -29,7 +29,7 @@ pub fn report(lab: &mut Lab) {
         let directory = tempfile::tempdir().expect("directory");
         let place = KeyPlace::Tpm { tpm: tpm.clone(), directory: directory.path().to_owned() };
         let mut keys = KeyStore::open(place);
-        let attestor = Attestor::Tpm2(tpm);
+        let attestor = Attestor::Tpm2 { tpm, directory: directory.path().to_owned() };
         let dialled = Dialled::new("127.0.0.1", port, &trust_domain, TrustedTime::new());
         let mut before = 0.0;
         for round in 0..=ATTESTATIONS {

@@ -5,8 +5,8 @@ use der::{Any, Decode, Encode};
 use ironroot_attest::structures::PublicKey;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm,
-    date_time_ymd,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData,
+    SignatureAlgorithm, date_time_ymd,
 };
 use spki::SubjectPublicKeyInfoRef;
 use x509_cert::attr::AttributeTypeAndValue;
@@ -77,7 +77,7 @@ pub fn endorsement_key(
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![match Subject::of(key)?.algorithm {
         Algorithm::Rsa => KeyUsagePurpose::KeyEncipherment,
-        Algorithm::P256 => KeyUsagePurpose::KeyAgreement,
+        Algorithm::P256 | Algorithm::P384 => KeyUsagePurpose::KeyAgreement,
     }];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(EKU_EK_CERTIFICATE.to_vec())];
     let mut alt_name = CustomExtension::from_oid_content(SUBJECT_ALT_NAME, subject_alt_name(profile)?);
@@ -128,6 +128,7 @@ fn subject_alt_name(profile: &EkProfile) -> LabResult<Vec<u8>> {
 enum Algorithm {
     Rsa,
     P256,
+    P384,
 }
 
 /// A subject's key as rcgen takes it.
@@ -140,10 +141,15 @@ impl Subject {
     fn of(key: &PublicKey) -> LabResult<Self> {
         let der = key.to_spki_der();
         let spki = SubjectPublicKeyInfoRef::try_from(der.as_slice())?;
-        // rsaEncryption, RFC 3279 §2.3.1; anything else here is P-256.
+        // rsaEncryption, RFC 3279 §2.3.1; anything else here is P-256 (65 bytes of point) or P-384.
         let is_rsa = spki.algorithm.oid == ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-        let algorithm = if is_rsa { Algorithm::Rsa } else { Algorithm::P256 };
-        Ok(Self { algorithm, bits: spki.subject_public_key.raw_bytes().to_vec() })
+        let bits = spki.subject_public_key.raw_bytes().to_vec();
+        let algorithm = match bits.len() {
+            _ if is_rsa => Algorithm::Rsa,
+            65 => Algorithm::P256,
+            _ => Algorithm::P384,
+        };
+        Ok(Self { algorithm, bits })
     }
 }
 
@@ -156,6 +162,7 @@ impl PublicKeyData for Subject {
         match self.algorithm {
             Algorithm::Rsa => &PKCS_RSA_SHA256,
             Algorithm::P256 => &PKCS_ECDSA_P256_SHA256,
+            Algorithm::P384 => &PKCS_ECDSA_P384_SHA384,
         }
     }
 }

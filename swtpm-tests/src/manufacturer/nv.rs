@@ -14,16 +14,32 @@ use super::LabResult;
 /// Bytes written at once; every TPM takes as many.
 const CHUNK: usize = 512;
 
+/// Who may read an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Everybody, as with the certificates of real chips.
+    All,
+    /// The owner and the platform.
+    Owner,
+    /// The platform alone.
+    Platform,
+}
+
 /// Defines `index` anew with `content`.
 pub fn write(esys: &mut Context, index: u32, content: &[u8]) -> LabResult<()> {
+    define(esys, index, Readers::All, Some(content))
+}
+
+/// Defines `index` anew; without `content` nothing is written.
+pub fn define(esys: &mut Context, index: u32, readers: Readers, content: Option<&[u8]>) -> LabResult<()> {
     let handle = NvIndexTpmHandle::new(index)?;
     if is_defined(esys, index)? {
         let old = NvIndexHandle::from(esys.tr_from_tpm_public(TpmHandle::from(handle))?);
         with_password(esys, |esys| esys.nv_undefine_space(Provision::Platform, old))?;
     }
-    let public = certificate_index(handle, content.len())?;
+    let public = certificate_index(handle, readers, content.map_or(1000, <[u8]>::len))?;
     let mut object = with_password(esys, |esys| esys.nv_define_space(Provision::Platform, None, public))?.into();
-    for (number, chunk) in content.chunks(CHUNK).enumerate() {
+    for (number, chunk) in content.unwrap_or_default().chunks(CHUNK).enumerate() {
         let (data, offset) = (MaxNvBuffer::try_from(chunk)?, u16::try_from(number * CHUNK)?);
         with_password(esys, |esys| esys.nv_write(NvAuth::Platform, NvIndexHandle::from(object), data, offset))?;
     }
@@ -31,14 +47,14 @@ pub fn write(esys: &mut Context, index: u32, content: &[u8]) -> LabResult<()> {
     Ok(())
 }
 
-/// The attributes that the EK certificate indices of real chips have (0x62072001 once written).
-fn certificate_index(handle: NvIndexTpmHandle, length: usize) -> LabResult<NvPublic> {
+/// For all readers: the attributes that the EK certificate indices of real chips have (0x62072001 once written).
+fn certificate_index(handle: NvIndexTpmHandle, readers: Readers, length: usize) -> LabResult<NvPublic> {
     let attributes = NvIndexAttributesBuilder::new()
         .with_pp_write(true)
         .with_write_define(true)
         .with_pp_read(true)
-        .with_owner_read(true)
-        .with_auth_read(true)
+        .with_owner_read(readers != Readers::Platform)
+        .with_auth_read(readers == Readers::All)
         .with_no_da(true)
         .with_platform_create(true)
         .build()?;

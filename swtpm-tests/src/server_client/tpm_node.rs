@@ -1,6 +1,6 @@
 //! A node with a chip of its own, which attests with a key from anywhere.
 
-use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Challenge, Claim, Evidence, Response, binding};
+use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Challenge, Claim, Evidence, PcrHash, Response, binding};
 use ironroot_attest::tpm::{EndorsementKey, KeyBlob, Tpm};
 use rcgen::PublicKeyData;
 use tonic::Status;
@@ -34,6 +34,7 @@ impl TpmNode {
             ek_public: self.endorsement_key.public.clone(),
             ak_public: self.attestation_key.public.clone(),
             boot_id: String::new(),
+            pcr_banks: vec![PcrHash::Sha256],
         };
         evidence.to_json()
     }
@@ -46,11 +47,12 @@ impl TpmNode {
 
     /// The answer to a challenge, for the key of this SubjectPublicKeyInfo, which is not in the chip.
     pub async fn answer(&self, challenge: &[u8], spki: &[u8]) -> Vec<u8> {
-        let Challenge { credential, secret, nonce, pcrs } = Challenge::from_json(challenge).expect("a challenge");
+        let challenge = Challenge::from_json(challenge).expect("a challenge");
+        let Challenge { credential, secret, nonce, pcrs, pcr_bank } = challenge;
         let (ak, extra_data) = (self.attestation_key.clone(), binding(TRUST_DOMAIN, &nonce, spki));
         let answer = self.tpm.run("answer the challenge", move |chip| {
             let secret = chip.activate_credential(&ak, &credential, &secret)?;
-            Ok((secret, chip.quote(&ak, &extra_data, pcrs)?))
+            Ok((secret, chip.quote(&ak, &extra_data, pcr_bank, pcrs)?))
         });
         let (secret, quote) = answer.await.expect("the chip answers an honest challenge");
         let response = Response {

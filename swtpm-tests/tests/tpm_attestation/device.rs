@@ -3,7 +3,7 @@
 use aws_lc_rs::rand::fill;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{
-    Admission, CertifiedKey, Challenge, Claim, Evidence, Expectation, PcrSelection, Pending, Response, binding,
+    Admission, CertifiedKey, Challenge, Claim, Evidence, Expectation, PcrHash, PcrSelection, Pending, Response, binding,
 };
 use ironroot_attest::tpm::{Chip, EndorsementKey, KeyBlob, Tpm, TpmError};
 use ironroot_lab::swtpm::Swtpm;
@@ -49,6 +49,7 @@ impl Device {
             ek_public: self.ek.public.clone(),
             ak_public: self.ak.public.clone(),
             boot_id: "5a3c0d5e-6d2f-4a3e-9a4b-0d8b4a7e1c55".into(),
+            pcr_banks: vec![PcrHash::Sha256],
         }
     }
 
@@ -62,6 +63,7 @@ impl Device {
             trust_domain: TRUST_DOMAIN.into(),
             csr_spki_der: self.spki(),
             pcrs: pcrs("0,2,4,7"),
+            pcr_banks: vec![PcrHash::Sha256],
             require_resident_key: true,
             last_seen: None,
         }
@@ -78,7 +80,7 @@ impl Device {
             (self.ak.clone(), self.key.clone(), challenge.clone(), self.binding(challenge));
         self.run(move |chip| {
             let secret = chip.activate_credential(&ak, &challenge.credential, &challenge.secret)?;
-            let quote = chip.quote(&ak, &extra, challenge.pcrs)?;
+            let quote = chip.quote(&ak, &extra, challenge.pcr_bank, challenge.pcrs)?;
             let (attest, signature) = chip.certify(&key, &ak, &extra)?;
             Ok(Response {
                 secret: secret.to_vec(),

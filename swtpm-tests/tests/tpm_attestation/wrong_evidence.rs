@@ -1,6 +1,8 @@
 //! Genuine keys, wrong evidence: replayed, mixed, of something else.
 
-use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, PcrSelection, Response, binding};
+use ironroot_attest::node::tpm2::{
+    CHALLENGE_SECONDS, CertifiedKey, Challenge, PcrHash, PcrSelection, Response, binding,
+};
 use ironroot_attest::node::{Part, Refusal};
 use ironroot_attest::structures::StructureError;
 use ironroot_attest::tpm::{Chip, KeyBlob, TpmError};
@@ -20,7 +22,7 @@ fn certified(device: &Device, key: &KeyBlob, extra: [u8; 32]) -> CertifiedKey {
 
 fn quoted(device: &Device, response: Response, extra: [u8; 32], pcrs: PcrSelection) -> Response {
     let ak = device.ak.clone();
-    let quote = device.run(move |chip| chip.quote(&ak, &extra, pcrs)).expect("quoted");
+    let quote = device.run(move |chip| chip.quote(&ak, &extra, PcrHash::Sha256, pcrs)).expect("quoted");
     Response { quote: quote.attest, quote_signature: quote.signature, pcr_values: quote.pcr_values, ..response }
 }
 
@@ -122,11 +124,11 @@ fn refuses_a_quote_of_other_registers_than_asked_for() {
     for other in ["0,2,4", "0,2,4,7,8", "1,3,5,6", ""] {
         let refused =
             refusal_of(&device, |challenge, honest| quoted(&device, honest, device.binding(challenge), pcrs(other)));
-        assert_eq!(refused, Refusal::PcrSelection { expected }, "{other:?}");
+        assert_eq!(refused, Refusal::PcrSelection { bank: PcrHash::Sha256, expected }, "{other:?}");
     }
     // The right registers of another bank.
     let refused = refusal_with_raw_quote(&device, HashingAlgorithm::Sha1);
-    assert_eq!(refused, Refusal::PcrSelection { expected });
+    assert_eq!(refused, Refusal::PcrSelection { bank: PcrHash::Sha256, expected });
 }
 
 // Row 29, the trap: a chip quotes an inactive bank without complaint.
@@ -134,15 +136,20 @@ fn refuses_a_quote_of_other_registers_than_asked_for() {
 fn refuses_a_quote_of_an_inactive_bank_which_the_chip_gives() {
     let mut device = Device::new();
     let expected = device.expectation().pcrs;
-    only_sha1_bank(&mut device);
+    device.chip.allocate_pcr_banks(&[0x0004]).expect("only SHA-1");
 
     let ak = device.ak.clone();
-    let error = device.run(move |chip| chip.quote(&ak, &[0; 32], expected)).expect_err("named on the device already");
+    let error = device
+        .run(move |chip| chip.quote(&ak, &[0; 32], PcrHash::Sha256, expected))
+        .expect_err("named on the device already");
     assert!(matches!(error, TpmError::PcrBank { .. }), "{error}");
     let error = device.run(move |chip| chip.seal(b"secret", expected)).expect_err("sealed to nothing");
     assert!(matches!(error, TpmError::PcrBank { .. }), "{error}");
 
-    assert_eq!(refusal_with_raw_quote(&device, HashingAlgorithm::Sha256), Refusal::PcrSelection { expected });
+    assert_eq!(
+        refusal_with_raw_quote(&device, HashingAlgorithm::Sha256),
+        Refusal::PcrSelection { bank: PcrHash::Sha256, expected }
+    );
 }
 
 /// A quote by a genuine AK with whatever the chip says to `bank`, with made-up values.
@@ -153,34 +160,16 @@ fn refusal_with_raw_quote(device: &Device, bank: HashingAlgorithm) -> Refusal {
     let (pending, challenge) = challenge(&evidence, device.expectation()).expect("an honest AK");
     let secret = rogue.activate(&key, &challenge).expect("activated");
     let (quote, quote_signature) = rogue.quote(&key, &device.binding(&challenge), selection(bank, &[0, 2, 4, 7]));
-    let pcr_values = challenge.pcrs.indices().map(|index| (index, [0; 32])).collect();
+    let pcr_values = challenge.pcrs.indices().map(|index| (index, vec![0; 32])).collect();
     let response = Response { secret, quote, quote_signature, pcr_values, key: None };
     pending.complete(&response.to_json(), NOW).expect_err("refused")
-}
-
-/// TPM2_PCR_Allocate with platform authorization (Part 3 §22.5), which takes effect at the next reset.
-fn only_sha1_bank(device: &mut Device) {
-    let banks: [u8; 28] = [
-        0, 0, 0, 4, // four selections
-        0x00, 0x04, 3, 0xff, 0xff, 0xff, // SHA-1: all
-        0x00, 0x0b, 3, 0, 0, 0, // SHA-256: none
-        0x00, 0x0c, 3, 0, 0, 0, // SHA-384: none
-        0x00, 0x0d, 3, 0, 0, 0, // SHA-512: none
-    ];
-    let mut command = vec![0x80, 0x02, 0, 0, 0, 59, 0, 0, 0x01, 0x2b, 0x40, 0x00, 0x00, 0x0c];
-    command.extend([0, 0, 0, 9, 0x40, 0x00, 0x00, 0x09, 0, 0, 0, 0, 0]);
-    command.extend(banks);
-    command[5] = command.len() as u8;
-    let response = device.chip.transmit(&command).expect("the chip answers");
-    assert_eq!(response[6..10], [0; 4], "TPM_RC_SUCCESS");
-    device.chip.power_cycle().expect("power cycle");
 }
 
 #[test]
 fn refuses_values_that_were_not_quoted() {
     let device = Device::new();
     let expected = device.expectation().pcrs;
-    let forged = |change: fn(&mut Vec<(u8, [u8; 32])>)| {
+    let forged = |change: fn(&mut Vec<(u8, Vec<u8>)>)| {
         refusal_of(&device, |_, mut honest| {
             change(&mut honest.pcr_values);
             honest
@@ -238,7 +227,7 @@ fn answer_with(
 ) -> Response {
     let secret = rogue.activate(ak, challenge).expect("activated");
     let (quote, quote_signature) = rogue.quote(ak, extra, selection(HashingAlgorithm::Sha256, &[0, 2, 4, 7]));
-    let pcr_values = challenge.pcrs.indices().map(|index| (index, [0; 32])).collect();
+    let pcr_values = challenge.pcrs.indices().map(|index| (index, vec![0; 32])).collect();
     Response { secret, quote, quote_signature, pcr_values, key: Some(key) }
 }
 
@@ -272,8 +261,8 @@ fn a_late_answer_is_refused() {
     let device = Device::new();
     let (pending, challenge) = challenge(&device.evidence(), device.expectation()).expect("honest evidence");
     let answer = device.answer(&challenge).to_json();
-    let refused = pending.complete(&answer, NOW + 61).expect_err("refused");
-    assert!(matches!(refused, Refusal::ChallengeExpired { seconds: 61, .. }), "{refused}");
+    let refused = pending.complete(&answer, NOW + CHALLENGE_SECONDS + 1).expect_err("refused");
+    assert!(matches!(refused, Refusal::ChallengeExpired { limit: CHALLENGE_SECONDS, .. }), "{refused}");
 }
 
 // Row 41: a restricted key signs no digest of a message that pretends to come from the chip.

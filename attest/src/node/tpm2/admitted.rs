@@ -1,6 +1,6 @@
 //! An endorsement key that may attest here, about to be challenged.
 
-use super::{Challenge, ClockReading, PcrSelection, Pending};
+use super::{Challenge, ClockReading, PcrHash, PcrSelection, Pending, list_banks};
 use crate::ek_certificate::EkCertificate;
 use crate::node::Refusal;
 use crate::structures::{Public, make_credential};
@@ -16,6 +16,7 @@ pub struct AdmittedEk {
     pub(super) verified_certificate: Option<EkCertificate>,
     pub(super) ak: Public,
     pub(super) boot_id: String,
+    pub(super) pcr_banks: Vec<PcrHash>,
 }
 
 /// What the answer must show.
@@ -27,6 +28,11 @@ pub struct Expectation {
     pub csr_spki_der: Vec<u8>,
     /// The PCRs to quote.
     pub pcrs: PcrSelection,
+    /// The banks they may be quoted from, the one preferred first. A device that has none of them active is refused.
+    ///
+    /// Each bank named is trusted for every device: firmware need not fill a bank that it does not know, and in an active
+    /// bank that nobody fills, software on the device can write what it likes.
+    pub pcr_banks: Vec<PcrHash>,
     /// Whether the key of the certificate request must be certified to live in the TPM.
     pub require_resident_key: bool,
     /// Clock and counters at this TPM's last attestation, if there was one.
@@ -52,13 +58,25 @@ impl AdmittedEk {
         if expectation.trust_domain.len() > MAX_TRUST_DOMAIN_BYTES {
             return Err(Refusal::TrustDomain);
         }
+        let pcr_bank = self.choose_bank(&expectation)?;
         let credential = make_credential(&self.ek, self.ak.name(), &secret).map_err(|_| Refusal::Credential)?;
         let challenge = Challenge {
             credential: credential.id_object,
             secret: credential.encrypted_secret,
             nonce,
             pcrs: expectation.pcrs,
+            pcr_bank,
         };
-        Ok((Pending::new(self, expectation, nonce, secret, now_unix), challenge))
+        Ok((Pending::new(self, expectation, pcr_bank, (nonce, secret), now_unix), challenge))
+    }
+
+    fn choose_bank(&self, expectation: &Expectation) -> Result<PcrHash, Refusal> {
+        if expectation.pcrs.is_empty() {
+            return Ok(PcrHash::default());
+        }
+        PcrHash::choose(&expectation.pcr_banks, &self.pcr_banks).ok_or_else(|| Refusal::PcrBank {
+            offered: list_banks(&self.pcr_banks),
+            accepted: list_banks(&expectation.pcr_banks),
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{ATTESTATION_TYPE, AdmittedEk, ClockReading};
+use super::{ATTESTATION_TYPE, AdmittedEk, ClockReading, PcrHash};
 use crate::ek_certificate::EkCertificate;
 use crate::{Selector, SelectorSet};
 
@@ -21,7 +21,8 @@ pub struct AttestedTpm {
 pub(super) struct Proven {
     pub clock: ClockReading,
     pub firmware_version: u64,
-    pub pcr_values: Vec<(u8, [u8; 32])>,
+    pub pcr_bank: PcrHash,
+    pub pcr_values: Vec<(u8, Vec<u8>)>,
     pub key_is_resident: bool,
 }
 
@@ -79,7 +80,8 @@ fn selectors(admitted: &AdmittedEk, proven: &Proven) -> SelectorSet {
     if proven.key_is_resident {
         values.push("key:resident".into());
     }
-    values.extend(proven.pcr_values.iter().map(|(index, value)| format!("pcr:sha256:{index}:{}", hex(value))));
+    let bank = proven.pcr_bank;
+    values.extend(proven.pcr_values.iter().map(|(index, value)| format!("pcr:{bank}:{index}:{}", hex(value))));
     values.extend(admitted.verified_certificate.iter().flat_map(certificate_values));
     // A certificate's text may hold what no selector holds, such as control characters: no entry could ask for it.
     values.iter().filter_map(|value| Selector::new(ATTESTATION_TYPE, value).ok()).collect()

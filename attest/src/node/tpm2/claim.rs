@@ -1,28 +1,32 @@
 //! What the device claims to be, parsed and bounded; nothing is believed yet.
 
-use super::{AdmittedEk, Evidence};
-use crate::ek_certificate::{EkCertificate, ManufacturerRoots, ek_sha256};
+use super::{AdmittedEk, Evidence, PcrHash};
+use crate::ek_certificate::{EkCertificate, EkCertificateError, ManufacturerRoots, ek_sha256};
 use crate::node::{Part, Refusal};
 use crate::structures::{Attributes, Public};
 
 /// The device's first message: an endorsement key, its certificate if there is one, and an attestation key.
 ///
-/// The keys are plausible and have the attributes they must have, and the certificate, if any, is for this endorsement key.
+/// The keys are plausible and have the attributes they must have, and a certificate that can be read is for this endorsement
+/// key.
 /// Whether a TPM holds them is yet to be proven.
 #[derive(Clone, Debug)]
 pub struct Claim {
     ek: Public,
     ek_sha256: [u8; 32],
-    certificate: Option<EkCertificate>,
+    /// One that does not parse keeps nobody out who is known by the key.
+    certificate: Option<Result<EkCertificate, EkCertificateError>>,
     intermediates: Vec<Vec<u8>>,
     ak: Public,
     boot_id: String,
+    pcr_banks: Vec<PcrHash>,
 }
 
 /// Why an endorsement key may attest here.
 #[derive(Clone, Copy, Debug)]
 pub enum Admission<'a> {
-    /// It is in the device registry. A certificate, if sent, must be for this key but need not be trusted or current.
+    /// It is in the device registry. A certificate, if sent, must not be for another key, but need not be trusted, current or
+    /// even readable.
     Enrolled {
         /// SHA-256 of the enrolled key's DER SubjectPublicKeyInfo.
         ek_sha256: [u8; 32],
@@ -42,8 +46,8 @@ impl Claim {
         let evidence = Evidence::from_json(payload)?;
         let ek = parse_ek(&evidence.ek_public)?;
         let mut certificates = evidence.ek_certificates.into_iter();
-        let certificate = certificates.next().map(|der| EkCertificate::parse(&der)).transpose()?;
-        if certificate.as_ref().is_some_and(|certificate| certificate.key() != ek.key()) {
+        let certificate = certificates.next().map(|der| EkCertificate::parse(&der));
+        if matches!(&certificate, Some(Ok(certificate)) if certificate.key() != ek.key()) {
             return Err(Refusal::EkCertificateOfAnotherKey);
         }
         let ak = parse_ak(&evidence.ak_public)?;
@@ -54,6 +58,7 @@ impl Claim {
             intermediates: certificates.collect(),
             ak,
             boot_id: evidence.boot_id,
+            pcr_banks: evidence.pcr_banks,
         })
     }
 
@@ -62,9 +67,9 @@ impl Claim {
         self.ek_sha256
     }
 
-    /// The certificate sent, not verified; it is for this endorsement key.
+    /// The certificate sent, not verified; it is for this endorsement key. None if there is none that can be read.
     pub fn ek_certificate(&self) -> Option<&EkCertificate> {
-        self.certificate.as_ref()
+        self.certificate.as_ref()?.as_ref().ok()
     }
 
     /// Admits the endorsement key, or refuses it.
@@ -73,7 +78,7 @@ impl Claim {
             Admission::Enrolled { ek_sha256 } if ek_sha256 == self.ek_sha256 => None,
             Admission::Enrolled { .. } => return Err(Refusal::NotEnrolled),
             Admission::Manufacturer { roots, now_unix } => {
-                let certificate = self.certificate.ok_or(Refusal::NoEkCertificate)?;
+                let certificate = self.certificate.ok_or(Refusal::NoEkCertificate)??;
                 certificate.verify(&self.intermediates, roots, now_unix)?;
                 Some(certificate)
             }
@@ -84,6 +89,7 @@ impl Claim {
             verified_certificate,
             ak: self.ak,
             boot_id: self.boot_id,
+            pcr_banks: self.pcr_banks,
         })
     }
 }

@@ -5,9 +5,12 @@ mod json;
 
 use base64_bytes::{Base64, Base64Digest};
 use json::{CertifiedKeyJson, ChallengeJson, EvidenceJson, ResponseJson};
-use json::{MAX_BOOT_ID_BYTES, MAX_CERTIFICATES, MAX_PCR_VALUES, VERSION, check_count, check_version, decode, encode};
+use json::{
+    MAX_BOOT_ID_BYTES, MAX_CERTIFICATES, MAX_PCR_BANKS, MAX_PCR_VALUES, VERSION, check_count, check_version, decode,
+    encode,
+};
 
-use super::PcrSelection;
+use super::{PcrHash, PcrSelection};
 use crate::node::Refusal;
 
 /// The device's first message: which TPM it claims to be.
@@ -21,6 +24,8 @@ pub struct Evidence {
     pub ak_public: Vec<u8>,
     /// The kernel's boot id (`/proc/sys/kernel/random/boot_id`): ASCII letters, digits and dashes. Claimed, not proven.
     pub boot_id: String,
+    /// The PCR banks that the chip has active. An agent that says nothing has SHA-256.
+    pub pcr_banks: Vec<PcrHash>,
 }
 
 /// The server's answer: something only this TPM can open, and what to sign.
@@ -34,6 +39,8 @@ pub struct Challenge {
     pub nonce: [u8; 32],
     /// The PCRs to quote, exactly these.
     pub pcrs: PcrSelection,
+    /// The bank that they are quoted from.
+    pub pcr_bank: PcrHash,
 }
 
 /// The device's second message: the proof.
@@ -45,8 +52,8 @@ pub struct Response {
     pub quote: Vec<u8>,
     /// TPMT_SIGNATURE over it, by the attestation key.
     pub quote_signature: Vec<u8>,
-    /// Index and SHA-256 value of every quoted PCR, ascending.
-    pub pcr_values: Vec<(u8, [u8; 32])>,
+    /// Index and value of every quoted PCR, ascending.
+    pub pcr_values: Vec<(u8, Vec<u8>)>,
     /// The agent's TLS key, if it lives in this TPM.
     pub key: Option<CertifiedKey>,
 }
@@ -71,6 +78,7 @@ impl Evidence {
             ek_public: Base64(self.ek_public.clone()),
             ak_public: Base64(self.ak_public.clone()),
             boot_id: self.boot_id.clone(),
+            pcr_banks: Some(self.pcr_banks.clone()),
         })
     }
 
@@ -79,6 +87,8 @@ impl Evidence {
         let message: EvidenceJson = decode(json)?;
         check_version(message.version)?;
         check_count("EK certificates", message.ek_certificates.len(), MAX_CERTIFICATES)?;
+        let pcr_banks = message.pcr_banks.unwrap_or_else(|| vec![PcrHash::Sha256]);
+        check_count("PCR banks", pcr_banks.len(), MAX_PCR_BANKS)?;
         let boot_id = message.boot_id;
         if boot_id.len() > MAX_BOOT_ID_BYTES || !boot_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             return Err(Refusal::MessageFormat("boot_id is not a boot id".into()));
@@ -88,6 +98,7 @@ impl Evidence {
             ek_public: message.ek_public.0,
             ak_public: message.ak_public.0,
             boot_id,
+            pcr_banks,
         })
     }
 }
@@ -101,6 +112,7 @@ impl Challenge {
             secret: Base64(self.secret.clone()),
             nonce: Base64Digest(self.nonce),
             pcrs: self.pcrs,
+            pcr_bank: self.pcr_bank,
         })
     }
 
@@ -113,6 +125,7 @@ impl Challenge {
             secret: message.secret.0,
             nonce: message.nonce.0,
             pcrs: message.pcrs,
+            pcr_bank: message.pcr_bank,
         })
     }
 }
@@ -125,7 +138,7 @@ impl Response {
             secret: Base64(self.secret.clone()),
             quote: Base64(self.quote.clone()),
             quote_signature: Base64(self.quote_signature.clone()),
-            pcr_values: self.pcr_values.iter().map(|(index, value)| (*index, Base64Digest(*value))).collect(),
+            pcr_values: self.pcr_values.iter().map(|(index, value)| (*index, Base64(value.clone()))).collect(),
             key: self.key.clone().map(CertifiedKeyJson::from),
         })
     }
@@ -164,6 +177,7 @@ mod tests {
             ek_public: vec![1; 300],
             ak_public: vec![2; 90],
             boot_id: "0c3e2a6c-5d0e-4b0a-9a4c-3f1f0b8f9a10".into(),
+            pcr_banks: vec![PcrHash::Sha384, PcrHash::Sha1],
         }
     }
 
@@ -172,7 +186,7 @@ mod tests {
             secret: vec![3; 32],
             quote: vec![4; 150],
             quote_signature: vec![5; 72],
-            pcr_values: vec![(0, [6; 32]), (7, [7; 32])],
+            pcr_values: vec![(0, vec![6; 32]), (7, vec![7; 32])],
             key: Some(CertifiedKey { public: vec![8; 90], attest: vec![9; 170], signature: vec![10; 72] }),
         }
     }
@@ -184,8 +198,25 @@ mod tests {
         let keyless = Response { key: None, ..response() };
         assert_eq!(Response::from_json(&keyless.to_json()), Ok(keyless));
         let pcrs = "0,7".parse().expect("legal");
-        let challenge = Challenge { credential: vec![1; 70], secret: vec![2; 256], nonce: [3; 32], pcrs };
-        assert_eq!(Challenge::from_json(&challenge.to_json()), Ok(challenge));
+        for pcr_bank in PcrHash::ALL {
+            let challenge = Challenge { credential: vec![1; 70], secret: vec![2; 256], nonce: [3; 32], pcrs, pcr_bank };
+            assert_eq!(Challenge::from_json(&challenge.to_json()), Ok(challenge));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_knows_no_banks_is_understood_and_understands() {
+        let without = |json: Vec<u8>, field: &str| {
+            let mut message: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+            message.as_object_mut().expect("an object").remove(field);
+            message.to_string().into_bytes()
+        };
+        let old = Evidence::from_json(&without(evidence().to_json(), "pcr_banks")).expect("an older agent's");
+        assert_eq!(old.pcr_banks, [PcrHash::Sha256]);
+        let pcrs = PcrSelection::NONE;
+        let challenge =
+            Challenge { credential: vec![1], secret: vec![2], nonce: [3; 32], pcrs, pcr_bank: PcrHash::Sha256 };
+        assert!(!String::from_utf8(challenge.to_json()).expect("text").contains("pcr_bank"));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 
 use super::attested::Proven;
 use super::{
-    AdmittedEk, AttestedTpm, CHALLENGE_SECONDS, CertifiedKey, ClockReading, Expectation, PcrSelection, Response,
-    binding,
+    AdmittedEk, AttestedTpm, CHALLENGE_SECONDS, CertifiedKey, ClockReading, Expectation, PcrHash, PcrSelection,
+    Response, binding,
 };
 use crate::node::{Part, Refusal};
 use crate::structures::{Attest, Attested, Attributes, ClockInfo, Hash, Public, PublicKey, Quote, Scheme, Signature};
@@ -15,6 +15,7 @@ use crate::structures::{Attest, Attested, Attributes, ClockInfo, Hash, Public, P
 pub struct Pending {
     admitted: AdmittedEk,
     expectation: Expectation,
+    pcr_bank: PcrHash,
     secret: Zeroizing<[u8; 32]>,
     binding: [u8; 32],
     issued_unix: i64,
@@ -33,13 +34,15 @@ impl Pending {
         let Attested::Quote(quoted) = quote.attested() else {
             return Err(Refusal::AttestationKind(Part::Quote));
         };
-        check_pcrs(self.expectation.pcrs, self.ak_scheme()?.hash(), quoted, &response.pcr_values)?;
+        let expected = (self.pcr_bank, self.expectation.pcrs);
+        check_pcrs(expected, self.ak_scheme()?.hash(), quoted, &response.pcr_values)?;
         let clock = ClockReading::from(quote.clock());
         self.expectation.last_seen.map_or(Ok(()), |last_seen| clock.check_follows(&last_seen))?;
         let key_is_resident = self.check_key(response.key.as_ref())?;
         let proven = Proven {
             clock,
             firmware_version: quote.firmware_version(),
+            pcr_bank: self.pcr_bank,
             pcr_values: response.pcr_values,
             key_is_resident,
         };
@@ -49,12 +52,12 @@ impl Pending {
     pub(super) fn new(
         admitted: AdmittedEk,
         expectation: Expectation,
-        nonce: [u8; 32],
-        secret: [u8; 32],
+        pcr_bank: PcrHash,
+        (nonce, secret): ([u8; 32], [u8; 32]),
         issued_unix: i64,
     ) -> Self {
         let binding = binding(&expectation.trust_domain, &nonce, &expectation.csr_spki_der);
-        Self { admitted, expectation, secret: Zeroizing::new(secret), binding, issued_unix }
+        Self { admitted, expectation, pcr_bank, secret: Zeroizing::new(secret), binding, issued_unix }
     }
 
     fn check_time(&self, now_unix: i64) -> Result<(), Refusal> {
@@ -128,18 +131,24 @@ impl From<ClockInfo> for ClockReading {
 
 /// The selection is exactly the one asked for, and the values are the ones quoted. A quote of an inactive bank succeeds
 /// with an empty selection, so whatever differs is refused.
-fn check_pcrs(expected: PcrSelection, hash: Hash, quote: &Quote, values: &[(u8, [u8; 32])]) -> Result<(), Refusal> {
+fn check_pcrs(
+    (hash, expected): (PcrHash, PcrSelection),
+    quote_hash: Hash,
+    quote: &Quote,
+    values: &[(u8, Vec<u8>)],
+) -> Result<(), Refusal> {
     let exact = match quote.banks() {
         [] => expected.is_empty(),
-        [bank] => bank.hash == Hash::Sha256.id() && bank.mask == expected.mask(),
+        [bank] => bank.hash == hash.id() && bank.mask == expected.mask(),
         _ => false,
     };
     if !exact {
-        return Err(Refusal::PcrSelection { expected });
+        return Err(Refusal::PcrSelection { bank: hash, expected });
     }
-    if !values.iter().map(|(index, _)| *index).eq(expected.indices()) {
+    let whole = values.iter().all(|(_, value)| value.len() == hash.bytes());
+    if !whole || !values.iter().map(|(index, _)| *index).eq(expected.indices()) {
         return Err(Refusal::PcrValues { expected });
     }
     let parts: Vec<&[u8]> = values.iter().map(|(_, value)| value.as_slice()).collect();
-    if hash.digest(&parts).as_ref() != quote.digest() { Err(Refusal::PcrDigest) } else { Ok(()) }
+    if quote_hash.digest(&parts).as_ref() != quote.digest() { Err(Refusal::PcrDigest) } else { Ok(()) }
 }

@@ -10,6 +10,7 @@ use ironroot_api::pb::agent::attest_agent_response::{Result as Outcome, Step as 
 use ironroot_api::pb::agent::{AttestAgentRequest, AttestAgentResponse};
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
+use ironroot_attest::node::tpm2::CHALLENGE_SECONDS;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -19,8 +20,8 @@ use super::super::svid_api::svid_to_pb;
 use super::super::{Shared, ca_status, device_status, registry_status, store_status};
 use crate::node_attestation::{AttestationError, AttestedNode, Progress};
 
-/// Longest a whole conversation may take. A slow chip needs minutes for its first keys, but makes them before it calls.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// Longest a whole conversation may take: as long as an agent works on it.
+const DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
 
 type Answers = mpsc::Sender<Result<AttestAgentResponse, Status>>;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::CertifiedKey;
 use super::base64_bytes::{Base64, Base64Digest};
 use crate::node::Refusal;
-use crate::node::tpm2::{MAX_MESSAGE_BYTES, PcrSelection};
+use crate::node::tpm2::{MAX_MESSAGE_BYTES, PcrHash, PcrSelection};
 
 /// Version of this message format.
 pub(super) const VERSION: u32 = 1;
@@ -28,6 +28,11 @@ pub(super) const MAX_BOOT_ID_BYTES: usize = 64;
 /// PCRs in one bank.
 pub(super) const MAX_PCR_VALUES: usize = 24;
 
+/// Longest PCR value accepted, bytes: SHA-512's.
+pub(super) const MAX_PCR_BYTES: usize = 64;
+/// Most PCR banks in an offer: those that there are.
+pub(super) const MAX_PCR_BANKS: usize = PcrHash::ALL.len();
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EvidenceJson {
@@ -36,6 +41,8 @@ pub(super) struct EvidenceJson {
     pub ek_public: Base64<MAX_PUBLIC_BYTES>,
     pub ak_public: Base64<MAX_PUBLIC_BYTES>,
     pub boot_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pcr_banks: Option<Vec<PcrHash>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,6 +53,8 @@ pub(super) struct ChallengeJson {
     pub secret: Base64<MAX_CREDENTIAL_BYTES>,
     pub nonce: Base64Digest,
     pub pcrs: PcrSelection,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pcr_bank: PcrHash,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,7 +64,7 @@ pub(super) struct ResponseJson {
     pub secret: Base64<MAX_SECRET_BYTES>,
     pub quote: Base64<MAX_ATTEST_BYTES>,
     pub quote_signature: Base64<MAX_SIGNATURE_BYTES>,
-    pub pcr_values: Vec<(u8, Base64Digest)>,
+    pub pcr_values: Vec<(u8, Base64<MAX_PCR_BYTES>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<CertifiedKeyJson>,
 }
@@ -78,6 +87,11 @@ impl From<CertifiedKeyJson> for CertifiedKey {
     fn from(key: CertifiedKeyJson) -> Self {
         Self { public: key.public.0, attest: key.attest.0, signature: key.signature.0 }
     }
+}
+
+/// What an older peer does not know is not sent to it.
+fn is_default(bank: &PcrHash) -> bool {
+    *bank == PcrHash::default()
 }
 
 pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {

@@ -1,0 +1,98 @@
+//! What `NodeAttestor "tpm2"` and `KeyManager "tpm"` say of the TPM.
+
+use ironroot_api::settings::Section;
+use ironroot_attest::tpm::{EndorsementChoice, HierarchyPassword, KeyHierarchy, TpmAddress};
+use zeroize::Zeroizing;
+
+use super::{PasswordSource, TpmConfig};
+
+/// The TPM behind the kernel's resource manager, where it is on every Linux device.
+pub(super) const DEFAULT_TPM: &str = "/dev/tpmrm0";
+
+/// What one of the two plugins says; the agent works with one TPM.
+#[derive(Default)]
+pub(super) struct TpmKeys {
+    address: Option<TpmAddress>,
+    endorsement: Option<EndorsementChoice>,
+    owner_password: Option<PasswordSource>,
+    endorsement_password: Option<PasswordSource>,
+}
+
+impl TpmKeys {
+    /// Reads the keys that `NodeAttestor "tpm2"` has.
+    pub(super) fn read(data: &Section<'_>) -> Self {
+        Self {
+            address: read_address(data),
+            endorsement: data.parsed("ek", str::parse::<EndorsementChoice>),
+            owner_password: read_password(data, KeyHierarchy::Owner),
+            endorsement_password: read_password(data, KeyHierarchy::Endorsement),
+        }
+    }
+
+    /// Reads those that `KeyManager "tpm"` has: no endorsement key is used for it.
+    pub(super) fn read_for_keys(data: &Section<'_>) -> Self {
+        let owner_password = read_password(data, KeyHierarchy::Owner);
+        Self { address: read_address(data), owner_password, ..Self::default() }
+    }
+
+    /// Both together, or what they contradict each other in.
+    pub(super) fn with(self, other: Self) -> Result<TpmConfig, String> {
+        if let (Some(a), Some(b)) = (&self.address, &other.address)
+            && a != b
+        {
+            return Err(format!("names the TPM {b}, NodeAttestor names {a}: the agent works with one"));
+        }
+        if self.owner_password.is_some()
+            && other.owner_password.is_some()
+            && self.owner_password != other.owner_password
+        {
+            return Err("names another owner_hierarchy_password than NodeAttestor: give it once".to_owned());
+        }
+        let default = || DEFAULT_TPM.parse().expect("a legal device path");
+        Ok(TpmConfig {
+            address: self.address.or(other.address).unwrap_or_else(default),
+            endorsement: self.endorsement.unwrap_or_default(),
+            owner_password: self.owner_password.or(other.owner_password).unwrap_or_default(),
+            endorsement_password: self.endorsement_password.unwrap_or_default(),
+        })
+    }
+}
+
+fn read_address(data: &Section<'_>) -> Option<TpmAddress> {
+    let path = data.parsed("tpm_device_path", str::parse::<TpmAddress>);
+    let address = data.parsed("tpm_address", str::parse::<TpmAddress>);
+    if data.has("tpm_device_path") && data.has("tpm_address") {
+        data.mistake("tpm_address", "give either tpm_device_path or tpm_address, not both");
+    }
+    path.or(address)
+}
+
+/// The four ways to give the password of a hierarchy, of which one may be used.
+fn read_password(data: &Section<'_>, hierarchy: KeyHierarchy) -> Option<PasswordSource> {
+    let key = format!("{hierarchy}_hierarchy_password");
+    let [file, environment, credential] = ["file", "env", "credential"].map(|form| format!("{key}_{form}"));
+    let given = data.parsed(&key, |text| {
+        HierarchyPassword::new(Zeroizing::new(text.as_bytes().to_vec())).map(PasswordSource::Given)
+    });
+    if given.is_some() {
+        data.warn(&key, format!("whoever reads this file knows the password: better give {file} or {credential}"));
+    }
+    let found = [
+        given,
+        data.path(&file).map(PasswordSource::File),
+        data.string(&environment).map(PasswordSource::Environment),
+        data.parsed(&credential, credential_name).map(PasswordSource::Credential),
+    ];
+    let present = [&key, &file, &environment, &credential].into_iter().filter(|key| data.has(key));
+    if let Some(second) = present.skip(1).last() {
+        data.mistake(second, format!("give the password once: {key}, {file}, {environment} or {credential}"));
+    }
+    found.into_iter().flatten().next()
+}
+
+fn credential_name(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || text.contains('/') || text.starts_with('.') {
+        return Err("give the name of a credential as in LoadCredential=, not a path");
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,261 @@
+//! Primary keys: used where somebody made them persistent, else made once and kept as a saved context.
+//!
+//! Making an RSA key takes a chip seconds to minutes, loading a context milliseconds. A saved context is of use until the
+//! TPM is reset; then the key is made again.
+
+use tracing::debug;
+use tss_esapi::constants::CapabilityType;
+use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle};
+use tss_esapi::structures::{CapabilityData, Public};
+use tss_esapi::utils::TpmsContext;
+
+use super::connection::{Connection, NO_SESSION};
+use super::hierarchy::KeyHierarchy;
+use super::sessions::Loaded;
+use super::{EndorsementKind, TpmError, templates};
+
+/// First persistent handle.
+const FIRST_PERSISTENT: u32 = 0x8100_0000;
+/// Persistent handles asked for; the profile demands seven, chips hold some ten more.
+const MAX_PERSISTENT: u32 = 254;
+/// Where a persistent storage root key is (Provisioning Guidance §7.8).
+const STORAGE_ROOT_HANDLE: u32 = 0x8100_0001;
+
+/// A primary key that an agent works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Primary {
+    Endorsement(EndorsementKind),
+    StorageRoot,
+}
+
+impl Primary {
+    fn hierarchy(self) -> KeyHierarchy {
+        match self {
+            Primary::Endorsement(_) => KeyHierarchy::Endorsement,
+            Primary::StorageRoot => KeyHierarchy::Owner,
+        }
+    }
+
+    fn template(self) -> Result<Public, TpmError> {
+        match self {
+            Primary::Endorsement(kind) => templates::endorsement_key(kind),
+            Primary::StorageRoot => templates::storage_root_key(),
+        }
+    }
+
+    fn persistent_handle(self) -> u32 {
+        match self {
+            Primary::Endorsement(kind) => kind.persistent_handle(),
+            Primary::StorageRoot => STORAGE_ROOT_HANDLE,
+        }
+    }
+}
+
+/// What a connection knows of the chip's primary keys.
+#[derive(Default)]
+pub struct Primaries {
+    handles: Option<Vec<u32>>,
+    persistent: Vec<(Primary, Option<Persistent>)>,
+    made: Vec<(Primary, Made)>,
+    /// Persistent handles that keys were taken from, for whoever wants to know.
+    used: Vec<u32>,
+}
+
+/// A key at its persistent handle whose public part is the template's.
+#[derive(Clone)]
+struct Persistent {
+    handle: KeyHandle,
+    public: Public,
+    name: Vec<u8>,
+}
+
+/// A key that was made, outside the chip again.
+struct Made {
+    context: TpmsContext,
+    public: Public,
+    name: Vec<u8>,
+}
+
+impl Connection {
+    /// `primary`, made from its template.
+    pub fn made(&mut self, primary: Primary) -> Result<Loaded, TpmError> {
+        if let Some(loaded) = self.load_made(primary)? {
+            return Ok(loaded);
+        }
+        let key = self.create_primary(primary.hierarchy(), &primary.template()?)?;
+        let object = ObjectHandle::from(key.handle);
+        match self.command("TPM2_ContextSave", NO_SESSION, |esys| esys.context_save(object)) {
+            Ok(context) => {
+                let made = Made { context, public: key.public.clone(), name: key.name.clone() };
+                self.primaries().made.push((primary, made));
+            }
+            // The key is there all the same; it will be made again next time.
+            Err(error) => debug!(%error, "a primary key's context cannot be saved"),
+        }
+        Ok(key)
+    }
+
+    /// `primary` at its persistent handle, if there is one whose public part is the template's.
+    pub fn persistent(&mut self, primary: Primary) -> Result<Option<Loaded>, TpmError> {
+        let known = self.primaries().persistent.iter().find(|(known, _)| *known == primary).map(|(_, key)| key.clone());
+        let key = match known {
+            Some(key) => key,
+            None => {
+                let key = self.look_for_persistent(primary)?;
+                self.primaries().persistent.push((primary, key.clone()));
+                key
+            }
+        };
+        Ok(key.map(|Persistent { handle, public, name }| Loaded { handle, public, name, in_slot: false }))
+    }
+
+    /// The key of these that has this name; persistent ones first.
+    pub fn named(&mut self, primary: Primary, name: &[u8]) -> Result<Option<Loaded>, TpmError> {
+        if let Some(key) = self.persistent(primary)?.filter(|key| key.name == name) {
+            self.note_use(primary);
+            return Ok(Some(key));
+        }
+        let key = self.made(primary)?;
+        if key.name == name {
+            return Ok(Some(key));
+        }
+        self.release(&key)?;
+        Ok(None)
+    }
+
+    /// Notes that the persistent `primary` is what is worked with.
+    pub fn note_use(&mut self, primary: Primary) {
+        let (handle, used) = (primary.persistent_handle(), &mut self.primaries().used);
+        if !used.contains(&handle) {
+            used.push(handle);
+        }
+    }
+
+    /// The persistent handles that keys were taken from.
+    pub fn persistent_handles_used(&mut self) -> Vec<u32> {
+        self.primaries().used.clone()
+    }
+
+    /// A handle that has gone, or holds another key by now, is looked for again.
+    pub fn forget_persistent(&mut self) {
+        let forgotten = std::mem::take(self.primaries());
+        for (_, key) in forgotten.persistent {
+            if let Some(key) = key {
+                self.close(key.handle.into());
+            }
+        }
+    }
+
+    fn load_made(&mut self, primary: Primary) -> Result<Option<Loaded>, TpmError> {
+        let Some(at) = self.primaries().made.iter().position(|(made, _)| *made == primary) else { return Ok(None) };
+        let context = self.primaries().made[at].1.context.clone();
+        match self.command("TPM2_ContextLoad", NO_SESSION, |esys| esys.context_load(context.clone())) {
+            Ok(object) => {
+                self.keep(object);
+                let made = &self.primaries().made[at].1;
+                let (public, name) = (made.public.clone(), made.name.clone());
+                Ok(Some(Loaded { handle: KeyHandle::from(object), public, name, in_slot: true }))
+            }
+            Err(error) if error.is_about_the_connection() => Err(error),
+            // The TPM was reset since, or the hierarchy cleared: making the key shows which.
+            Err(error) => {
+                debug!(%error, "a primary key's saved context is of no use any more");
+                self.primaries().made.swap_remove(at);
+                Ok(None)
+            }
+        }
+    }
+
+    fn look_for_persistent(&mut self, primary: Primary) -> Result<Option<Persistent>, TpmError> {
+        let number = primary.persistent_handle();
+        if !self.persistent_handles()?.contains(&number) {
+            return Ok(None);
+        }
+        let handle = PersistentTpmHandle::new(number).map_err(|e| TpmError::of("TPM2_ReadPublic", e))?;
+        let (handle, name) = self.command("TPM2_ReadPublic", NO_SESSION, |esys| {
+            let object = esys.tr_from_tpm_public(TpmHandle::Persistent(handle))?;
+            Ok((object, esys.tr_get_name(object)?.value().to_vec()))
+        })?;
+        let key = KeyHandle::from(handle);
+        let (public, _, _) = self.command("TPM2_ReadPublic", NO_SESSION, |esys| esys.read_public(key))?;
+        if is_of_template(&public, &primary.template()?) {
+            return Ok(Some(Persistent { handle: key, public, name }));
+        }
+        debug!(handle = format_args!("{number:#x}"), "a persistent key is of another template and is not used");
+        self.close(handle);
+        Ok(None)
+    }
+
+    fn persistent_handles(&mut self) -> Result<Vec<u32>, TpmError> {
+        if let Some(handles) = &self.primaries().handles {
+            return Ok(handles.clone());
+        }
+        let (data, _) = self.command("TPM2_GetCapability", NO_SESSION, |esys| {
+            esys.get_capability(CapabilityType::Handles, FIRST_PERSISTENT, MAX_PERSISTENT)
+        })?;
+        let CapabilityData::Handles(handles) = data else {
+            return Err(TpmError::Malformed { command: "TPM2_GetCapability", reason: "not a list of handles" });
+        };
+        let handles: Vec<u32> = handles.into_inner().into_iter().map(u32::from).collect();
+        self.primaries().handles = Some(handles.clone());
+        Ok(handles)
+    }
+}
+
+/// Whether `public` is what `template` makes: all is equal but the key itself.
+fn is_of_template(public: &Public, template: &Public) -> bool {
+    match (public, template) {
+        (
+            Public::Rsa { object_attributes, name_hashing_algorithm, auth_policy, parameters, .. },
+            Public::Rsa {
+                object_attributes: attributes,
+                name_hashing_algorithm: hash,
+                auth_policy: policy,
+                parameters: wanted,
+                ..
+            },
+        ) => {
+            object_attributes == attributes
+                && name_hashing_algorithm == hash
+                && auth_policy == policy
+                && parameters == wanted
+        }
+        (
+            Public::Ecc { object_attributes, name_hashing_algorithm, auth_policy, parameters, .. },
+            Public::Ecc {
+                object_attributes: attributes,
+                name_hashing_algorithm: hash,
+                auth_policy: policy,
+                parameters: wanted,
+                ..
+            },
+        ) => {
+            object_attributes == attributes
+                && name_hashing_algorithm == hash
+                && auth_policy == policy
+                && parameters == wanted
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_of_its_own_template_only() {
+        let kinds = EndorsementKind::ALL.map(Primary::Endorsement);
+        let all: Vec<Primary> = kinds.into_iter().chain([Primary::StorageRoot]).collect();
+        for a in &all {
+            for b in &all {
+                let (one, other) = (a.template().expect("template"), b.template().expect("template"));
+                assert_eq!(is_of_template(&one, &other), a == b, "{a:?} {b:?}");
+            }
+        }
+        assert!(!is_of_template(
+            &templates::signing_key().expect("template"),
+            &templates::storage_root_key().expect("template")
+        ));
+    }
+}
