@@ -38,7 +38,9 @@ pub struct AgentRecord {
     pub reattestable: bool,
     /// The last good authorities, each with whether it is tainted.
     pub authorities: Vec<(Vec<u8>, bool)>,
-    /// The lower bound on time.
+    /// Seconds that were left of the chain when this was written, by elapsed time; if that is known.
+    pub left: Option<i64>,
+    /// What is known of the time.
     pub time: Option<TimeRecord>,
 }
 
@@ -73,6 +75,7 @@ impl AgentRecord {
             chain: plain.svid.iter().map(decode).collect::<Result<_, _>>()?,
             reattestable: plain.reattestable,
             authorities: authorities?,
+            left: None,
             time: None,
         })
     }
@@ -99,6 +102,7 @@ mod tests {
             chain: vec![b"leaf".to_vec(), b"intermediate".to_vec()],
             reattestable: true,
             authorities: vec![(b"root".to_vec(), false)],
+            left: None,
             time: None,
         };
         record.write(directory.path()).expect("written");

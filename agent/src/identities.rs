@@ -69,6 +69,8 @@ pub struct Identities {
     trust_domain: TrustDomain,
     /// Sorted by age and entry ID, the same on every push and after every restart.
     identities: Vec<Arc<Identity>>,
+    /// When each of them ends, in the same order, by the clock that [`Identities::for_selectors`] is asked with.
+    ends: Vec<i64>,
     /// `None`: still starting.
     bundle: Option<Bundle>,
     federated: BTreeMap<TrustDomain, Bundle>,
@@ -81,6 +83,7 @@ impl Identities {
         Self {
             trust_domain,
             identities: Vec::new(),
+            ends: Vec::new(),
             bundle: None,
             federated: BTreeMap::new(),
             executable_demand: ExecutableDemand::default(),
@@ -106,7 +109,15 @@ impl Identities {
         identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
         federated.remove(&trust_domain);
         let executable_demand = ExecutableDemand::of(identities.iter().map(|identity| identity.selectors()));
-        Ok(Self { trust_domain, identities, bundle: Some(bundle), federated, executable_demand })
+        let ends = identities.iter().map(|identity| identity.not_after_unix()).collect();
+        Ok(Self { trust_domain, identities, ends, bundle: Some(bundle), federated, executable_demand })
+    }
+
+    /// The same, but each identity ends when `end` says and not at its certificate's notAfter: by the agent's own clock,
+    /// for which nobody's clock need be right.
+    pub fn ending(mut self, end: impl Fn(&Identity) -> i64) -> Self {
+        self.ends = self.identities.iter().map(|identity| end(identity)).collect();
+        self
     }
 
     /// The trust domain.
@@ -134,23 +145,33 @@ impl Identities {
         &self.executable_demand
     }
 
-    /// What a workload with these selectors may have now, oldest entry first. Never anything expired.
+    /// What a workload with these selectors may have now, oldest entry first. Never anything ended.
     ///
     /// An identity is the workload's if the workload has every selector of its entry. Of identities with the same hint
     /// only the oldest counts. Source: SPIFFE_Workload_API.md §5.2, "hint"; SPIRE breaks ties by age and entry ID.
-    pub fn for_selectors(&self, selectors: &SelectorSet, now_unix: i64) -> Vec<&Identity> {
-        self.entitled(selectors).filter(|identity| !identity.is_expired(now_unix)).collect()
+    pub fn for_selectors(&self, selectors: &SelectorSet, now: i64) -> Vec<&Identity> {
+        self.lasting(selectors, now).map(|(identity, _)| identity).collect()
     }
 
-    /// Whether a workload with these selectors has an identity at all, were it only not expired.
+    /// When the first of these identities ends; `None` if there is none.
+    pub fn next_end(&self, selectors: &SelectorSet, now: i64) -> Option<i64> {
+        self.lasting(selectors, now).map(|(_, end)| end).min()
+    }
+
+    /// Whether a workload with these selectors has an identity at all, were it only not ended.
     pub fn is_entitled(&self, selectors: &SelectorSet) -> bool {
         self.entitled(selectors).next().is_some()
     }
 
-    fn entitled(&self, selectors: &SelectorSet) -> impl Iterator<Item = &Identity> {
+    fn lasting(&self, selectors: &SelectorSet, now: i64) -> impl Iterator<Item = (&Identity, i64)> {
+        self.entitled(selectors).filter(move |(_, end)| now < *end)
+    }
+
+    fn entitled(&self, selectors: &SelectorSet) -> impl Iterator<Item = (&Identity, i64)> {
         let mut hints = HashSet::new();
-        let theirs = self.identities.iter().map(Arc::as_ref).filter(move |i| i.selectors().is_subset_of(selectors));
-        theirs.filter(move |identity| identity.hint().is_empty() || hints.insert(identity.hint()))
+        let all = self.identities.iter().map(Arc::as_ref).zip(self.ends.iter().copied());
+        let theirs = all.filter(move |(identity, _)| identity.selectors().is_subset_of(selectors));
+        theirs.filter(move |(identity, _)| identity.hint().is_empty() || hints.insert(identity.hint()))
     }
 }
 

@@ -160,7 +160,7 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
 }
 
 fn now(time: TrustedTime) -> NowUnix {
-    Arc::new(move || time.now_unix())
+    Arc::new(move || time.moment().own())
 }
 
 /// Ready once there is something to serve from: a server's answer, or the cache.

@@ -12,7 +12,9 @@ use thiserror::Error;
 
 pub use bundle::TrustBundle;
 pub use entry::{EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
-pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, workload_svid};
+pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, span, workload_svid};
+
+use crate::trusted_time::{Span, utc};
 
 /// Why an answer is not used. The last good state stays.
 #[derive(Debug, Error)]
@@ -52,6 +54,21 @@ pub enum AnswerRefusal {
     /// The SVID is for another key than the one asked for.
     #[error("the SVID is for another key")]
     OtherKey,
+    /// A chain of which one certificate ends before another begins.
+    #[error("the certificates of the SVID's chain are never valid at the same time")]
+    NeverValid,
+    /// The device's clock, which had agreed with the server, says that the SVID is not valid, and what is held still is.
+    #[error(
+        "the SVID is valid from {} to {}, but this device's clock says {clock}; what is held lasts longer",
+        utc(span.not_before),
+        utc(span.not_after)
+    )]
+    Disputed {
+        /// The SVID's validity.
+        span: Span,
+        /// What the clock says, in words.
+        clock: String,
+    },
     /// The SVID has another ID than the entry.
     #[error("the SVID is for {found}, not {expected}")]
     OtherId {

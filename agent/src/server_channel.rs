@@ -24,6 +24,7 @@ use crate::agent_key::AgentKey;
 use crate::server_answers::AgentSvid;
 use crate::trusted_time::TrustedTime;
 use dial::Dial;
+pub use verifier::{Doubt, ServerRefusal};
 
 /// Longest wait for the answer to a unary RPC. Source: SPIRE's agent waits 30 s.
 pub const RPC_DEADLINE: Duration = Duration::from_secs(30);
@@ -36,6 +37,23 @@ pub enum ChannelError {
     /// Name resolution, TCP, TLS or HTTP/2 failed.
     #[error("cannot reach the server")]
     Connect(#[source] tonic::transport::Error),
+    /// Somebody answered who is not believed.
+    #[error("the server is not believed")]
+    Refused(#[source] ServerRefusal),
+}
+
+impl ChannelError {
+    /// Whether the server's certificate has ended by this device's time, and nothing else is wrong with it.
+    pub fn is_doubt(&self) -> bool {
+        matches!(self, Self::Refused(ServerRefusal::InDoubt { .. }))
+    }
+
+    fn of(error: tonic::transport::Error) -> Self {
+        match ServerRefusal::behind(&error) {
+            Some(refusal) => Self::Refused(refusal.clone()),
+            None => Self::Connect(error),
+        }
+    }
 }
 
 /// Where the server is, and who it must be.
@@ -53,9 +71,18 @@ impl Server {
         Self { host: host.to_owned(), port, id: trust_domain.server_id(), time }
     }
 
+    /// Host and port, for people.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
     /// Dials without a client certificate; the server is proven by `anchors`.
-    pub async fn bootstrap(&self, anchors: Arc<TrustAnchors>) -> Result<Channel, ChannelError> {
-        self.connect(self.trusting(anchors, SvidResolver::empty()), false).await
+    pub async fn bootstrap(&self, anchors: Arc<TrustAnchors>, doubt: Doubt) -> Result<Channel, ChannelError> {
+        self.connect(self.trusting(anchors, doubt, SvidResolver::empty()), false).await
     }
 
     /// Dials a server that is believed without proof, because the operator configured it so and no bundle is known.
@@ -72,17 +99,19 @@ impl Server {
     pub async fn mutual(
         &self,
         anchors: Arc<TrustAnchors>,
+        doubt: Doubt,
         svid: &AgentSvid,
         key: &AgentKey,
     ) -> Result<Channel, ChannelError> {
         let resolver = SvidResolver::new(CertifiedKey::new(svid.chain.clone(), key.tls_key()));
-        self.connect(self.trusting(anchors, resolver), key.is_in_tpm()).await
+        self.connect(self.trusting(anchors, doubt, resolver), key.is_in_tpm()).await
     }
 
-    fn trusting(&self, anchors: Arc<TrustAnchors>, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
+    fn trusting(&self, anchors: Arc<TrustAnchors>, doubt: Doubt, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
         let trust = ServerTrust::Bundle { anchors: anchors.clone(), expected: self.id.clone() };
         let mut config = Arc::unwrap_or_clone(client_config(trust, svid));
-        config.dangerous().set_certificate_verifier(verifier::bundle(anchors, self.id.clone(), self.time.clone()));
+        let verifier = verifier::bundle(anchors, self.id.clone(), doubt, self.time.clone());
+        config.dangerous().set_certificate_verifier(verifier);
         Arc::new(config)
     }
 
@@ -100,7 +129,7 @@ impl Server {
             .keep_alive_timeout(Duration::from_secs(20))
             .connect_with_connector(connector)
             .await;
-        channel.map_err(ChannelError::Connect)
+        channel.map_err(ChannelError::of)
     }
 }
 

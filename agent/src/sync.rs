@@ -22,12 +22,12 @@ mod svids;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_api::TrustDomain;
 use ironroot_api::pb::agent::PostStatusRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::TrustAnchors;
+use ironroot_api::{TrustDomain, describe};
 use tokio::sync::{Notify, watch};
 use tonic::transport::Channel;
 use tracing::{debug, error, info, warn};
@@ -42,12 +42,14 @@ use crate::config::Bootstrap;
 use crate::identities::Identities;
 use crate::node_attestation::Attestor;
 use crate::sealed_cache::Changes;
-use crate::server_answers::{AgentSvid, TrustBundle};
+use crate::server_answers::{AgentSvid, AnswerRefusal, TrustBundle, WorkloadSvid};
 use crate::server_channel::{RPC_DEADLINE, Server, within};
-use crate::trusted_time::TrustedTime;
+use crate::trusted_time::{Moment, TrustedTime};
 use executable_only::ExecutableOnly;
+use ledger::Wanted;
 use publish::Kept;
 use schedule::{backoff, before_the_end, poll_in, unit};
+use svids::SigningRefusal;
 
 /// First pause after a failure; doubles up to [`BACKOFF_CAP_FACTOR`] times this, and every pause is drawn from 0 upwards.
 const BACKOFF_BASE: Duration = Duration::from_secs(5);
@@ -74,7 +76,7 @@ pub struct Parts {
     pub keys: KeyStore,
     /// What outlives the process.
     pub memory: Memory,
-    /// The lower bound on now.
+    /// What is known of the time.
     pub time: TrustedTime,
     /// How often the server is asked for changes.
     pub sync_interval: Duration,
@@ -108,6 +110,8 @@ pub struct Synchronizer {
     wipe_owed: bool,
     kept: Kept,
     status_posted: bool,
+    /// What was known of the time when identities were last published, by its version.
+    published: u64,
 }
 
 /// The agent's own certificate.
@@ -115,8 +119,10 @@ struct Agent {
     svid: AgentSvid,
     reattestable: bool,
     due: Instant,
-    /// As `due`, by the wall clock: the monotonic one stands still while a device sleeps.
-    overdue_unix: i64,
+    /// As `due`, by the agent's own clock: the monotonic one stands still while a device sleeps.
+    overdue: i64,
+    /// When it was last tried in vain to replace it.
+    asked: Option<Instant>,
     /// The server said that it is worth nothing any more.
     refused: bool,
 }
@@ -141,6 +147,7 @@ impl Synchronizer {
             wipe_owed: false,
             kept: Kept::starting(),
             status_posted: false,
+            published: 0,
         }
     }
 
@@ -150,6 +157,7 @@ impl Synchronizer {
             let turn = async {
                 let outcome = self.turn().await;
                 let pause = self.judge(outcome).await;
+                self.publish_if_time_changed();
                 pause.min(self.keep(false).await.unwrap_or(pause))
             };
             // A turn that is cut short leaves nothing half done: what it learned is in `self`, and kept below.
@@ -170,7 +178,7 @@ impl Synchronizer {
 
     async fn turn(&mut self) -> Result<(), SyncError> {
         self.ensure_certificate().await?;
-        let channel = self.mutual_channel().await?;
+        let channel = self.trusted_channel().await?;
         self.adopt_bundle(self.fetch_bundle(channel.clone()).await?)?;
         self.sync_entries(channel.clone()).await?;
         self.synced_unix = self.parts.time.now_unix();
@@ -194,6 +202,7 @@ impl Synchronizer {
         match error.denial() {
             Some(Denial::Banned) => self.obey_ban(),
             Some(Denial::Reattest) => self.certificate_refused(),
+            None if error.is_certificate_refused() && self.is_reattestable() => self.certificate_refused(),
             None => {}
         }
         self.wipe_if_owed().await;
@@ -201,9 +210,9 @@ impl Synchronizer {
         let pause = self.pause_after_failure();
         let (failures, next_ms) = (self.failures, pause.as_millis() as u64);
         if self.banned {
-            warn!(error = %chain(&error), next_ms, "still banned");
+            warn!(error = %describe(&error), next_ms, "still banned");
         } else {
-            warn!(error = %chain(&error), failures, next_ms, "sync failed; what is held goes on being served");
+            warn!(error = %describe(&error), failures, next_ms, "sync failed; what is held goes on being served");
         }
         pause
     }
@@ -222,8 +231,8 @@ impl Synchronizer {
         let base = BACKOFF_BASE.min(self.parts.sync_interval);
         let (base, failures) = if self.banned { (base * BANNED_FACTOR, u32::MAX) } else { (base, self.failures) };
         let pause = backoff(failures, base, base * BACKOFF_CAP_FACTOR, unit());
-        let now = self.parts.time.now_unix();
-        let remaining = self.ledger.next_end_unix(now).and_then(|end| u64::try_from(end - now).ok());
+        let remaining =
+            self.ledger.next_end_in(&self.parts.time.moment()).and_then(|seconds| u64::try_from(seconds).ok());
         before_the_end(pause, remaining.map(Duration::from_secs)).max(SHORTEST_PAUSE)
     }
 
@@ -241,8 +250,8 @@ impl Synchronizer {
         }
         let authorities: Vec<_> = bundle.authorities().cloned().collect();
         self.anchors.replace(&authorities).map_err(crate::server_answers::AnswerRefusal::Authority)?;
-        let now = self.parts.time.now_unix();
-        let marked = self.ledger.mark_untrusted(bundle.untainted_anchors(), Instant::now(), now);
+        let moment = self.parts.time.moment();
+        let marked = self.ledger.mark_untrusted(bundle.untainted_anchors(), Instant::now(), &moment);
         info!(authorities = authorities.len(), svids_to_replace = marked, "trust bundle changed");
         if self.agent_is_untrusted(&bundle) {
             self.rotate_certificate_now();
@@ -266,21 +275,17 @@ impl Synchronizer {
     }
 
     async fn sign_due(&mut self, channel: Channel) -> Result<(), SyncError> {
-        let wanted = self.ledger.wanted(Instant::now(), self.parts.time.now_unix());
+        let wanted = self.ledger.wanted(Instant::now(), &self.parts.time.moment());
         for batch in wanted.chunks(svids::BATCH) {
             let Some(bundle) = &self.bundle else { return Err(SyncError::NoBundle) };
             let signed = svids::sign(channel.clone(), batch.to_vec(), bundle, &self.parts.time).await?;
-            let (now, now_unix) = (Instant::now(), self.parts.time.now_unix());
+            let (now, moment) = (Instant::now(), self.parts.time.moment());
             for (wanted, svid) in signed {
-                match svid {
-                    Ok(svid) => {
-                        debug!(spiffe_id = %svid.spiffe_id, entry_id = wanted.entry_id, "SVID rotated");
-                        self.ledger.put_svid(&wanted.entry_id, svid, now, now_unix);
-                        self.changes.any = true;
-                    }
+                match svid.and_then(|svid| self.take_svid(&wanted, svid, now, &moment)) {
+                    Ok(()) => self.changes.any = true,
                     Err(refusal) => {
-                        warn!(entry_id = wanted.entry_id, spiffe_id = %wanted.spiffe_id, error = %chain(&refusal), "no SVID");
-                        self.ledger.postpone(&wanted.entry_id, REFUSED_PAUSE, now, now_unix);
+                        warn!(entry_id = wanted.entry_id, spiffe_id = %wanted.spiffe_id, error = %describe(&refusal), "no SVID");
+                        self.ledger.postpone(&wanted.entry_id, REFUSED_PAUSE, now, &moment);
                     }
                 }
             }
@@ -288,6 +293,21 @@ impl Synchronizer {
             self.publish();
         }
         Ok(())
+    }
+
+    fn take_svid(
+        &mut self,
+        wanted: &Wanted,
+        svid: WorkloadSvid,
+        now: Instant,
+        moment: &Moment,
+    ) -> Result<(), SigningRefusal> {
+        let span = svid.lifetime.span();
+        debug!(spiffe_id = %svid.spiffe_id, entry_id = wanted.entry_id, "SVID rotated");
+        match self.ledger.put_svid(&wanted.entry_id, svid, now, moment) {
+            true => Ok(()),
+            false => Err(AnswerRefusal::Disputed { span, clock: moment.in_words() }.into()),
+        }
     }
 
     async fn post_status_once(&mut self, channel: Channel) {
@@ -323,7 +343,7 @@ impl Synchronizer {
         }
         match self.parts.memory.wipe().await {
             Ok(()) => self.wipe_owed = false,
-            Err(error) => error!(error = %chain(&error), "cannot wipe what is kept"),
+            Err(error) => error!(error = %describe(&error), "cannot wipe what is kept"),
         }
     }
 
@@ -337,18 +357,4 @@ impl Synchronizer {
             self.publish();
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

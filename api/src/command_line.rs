@@ -9,7 +9,8 @@ mod text;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
-pub use error::{CommandError, EXIT_CONFIG, code_name, describe};
+pub use crate::describe;
+pub use error::{CommandError, EXIT_CONFIG, code_name};
 pub use json::{base64, int64};
 pub use reply::{Output, Reply, UnknownOutput};
 pub use socket::{SocketChoice, SocketError};

@@ -17,6 +17,7 @@ pub mod agent;
 pub mod certificate;
 pub mod command_line;
 pub mod csr;
+mod describe;
 pub mod device;
 pub mod directory;
 pub mod entry;
@@ -31,4 +32,5 @@ pub mod spiffe_id;
 pub mod tls;
 pub mod unix_socket;
 
+pub use describe::describe;
 pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};

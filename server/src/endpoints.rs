@@ -174,7 +174,7 @@ fn device_status(error: DeviceError) -> Status {
 }
 
 /// The caller's mistake, with its causes: `invalid entry: invalid SPIFFE ID: path is empty`.
-fn invalid(error: &dyn std::error::Error) -> Status {
+fn invalid(error: &(dyn std::error::Error + 'static)) -> Status {
     Status::invalid_argument(describe(error))
 }
 

@@ -3,8 +3,10 @@
 
 mod services;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::agent::agent_server::AgentServer;
@@ -15,7 +17,8 @@ use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::tls::{SvidResolver, TlsConnection, TlsPeer, TrustAnchors, provider, server_config};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -115,6 +118,10 @@ pub struct Script {
     pub agent_ttl: i64,
     /// Whether its authority is marked tainted, and a second one signs.
     pub tainted: bool,
+    /// By how much its clock is wrong, seconds: what it signs, and its own certificate, are dated by it.
+    pub clock_error: i64,
+    /// A thief's: it has the server's certificate and key, but its own authority signs, and is all of its bundle.
+    pub stolen: bool,
 }
 
 /// What the server was asked.
@@ -159,6 +166,12 @@ pub(crate) struct Play {
     pub(crate) asked: Mutex<Asked>,
 }
 
+impl fmt::Debug for Play {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Play").finish_non_exhaustive()
+    }
+}
+
 impl ScriptedServer {
     /// An honest server with one entry: processes of `unix:uid:1000` get `/workload`.
     pub fn start() -> Self {
@@ -189,6 +202,8 @@ impl ScriptedServer {
             svid_ttl: 3600,
             agent_ttl: 3600,
             tainted: false,
+            clock_error: 0,
+            stolen: false,
         };
         let play = Arc::new(Play {
             ca,
@@ -266,13 +281,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 async fn accept(listener: std::net::TcpListener, play: Arc<Play>, spiffe_id: String) {
     let listener = TcpListener::from_std(listener).expect("a listener of this runtime");
-    let (certificate, key) = play.ca.identity(&ToySvid::new(&spiffe_id, 3600));
-    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let key = provider().key_provider.load_private_key(der).expect("a key of our own");
-    let svid = SvidResolver::new(CertifiedKey::new(vec![certificate], key));
+    let svid = SvidResolver::empty();
     let anchors = [play.ca.der().clone(), play.second_ca.der().clone()];
     let anchors = TrustAnchors::new(TrustDomain::new(TRUST_DOMAIN).expect("legal"), &anchors).expect("authorities");
-    let acceptor = TlsAcceptor::from(server_config(anchors, svid));
+    let acceptor = {
+        let mut config = Arc::unwrap_or_clone(server_config(anchors, svid.clone()));
+        config.time_provider = Arc::new(ServerClock(play.clone()));
+        TlsAcceptor::from(Arc::new(config))
+    };
     let (connections, incoming) = mpsc::channel::<std::io::Result<Connection>>(16);
     let services = Services(play.clone());
     tokio::spawn(
@@ -284,6 +300,8 @@ async fn accept(listener: std::net::TcpListener, play: Arc<Play>, spiffe_id: Str
             .serve_with_incoming(ReceiverStream::new(incoming)),
     );
     while let Ok((tcp, address)) = listener.accept().await {
+        // Anew for each connection: its clock may have been set.
+        svid.replace(server_identity(&play, &spiffe_id));
         let (acceptor, play, connections) = (acceptor.clone(), play.clone(), connections.clone());
         tokio::spawn(async move {
             let Ok(tls) = acceptor.accept(tcp).await else {
@@ -297,6 +315,23 @@ async fn accept(listener: std::net::TcpListener, play: Arc<Play>, spiffe_id: Str
             let _ = connections.send(Ok(TlsConnection::new(tls, TlsPeer { address, svid: None }))).await;
         });
     }
+}
+
+/// The clock by which it judges agents' certificates.
+#[derive(Debug)]
+struct ServerClock(Arc<Play>);
+
+impl TimeProvider for ServerClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = UnixTime::now().as_secs().saturating_add_signed(lock(&self.0.script).clock_error);
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(now)))
+    }
+}
+
+fn server_identity(play: &Play, spiffe_id: &str) -> CertifiedKey {
+    let (certificate, key) = play.ca.identity(&ToySvid::new(spiffe_id, 3600).moved(lock(&play.script).clock_error));
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    CertifiedKey::new(vec![certificate], provider().key_provider.load_private_key(der).expect("a key of our own"))
 }
 
 type Connection = TlsConnection<TlsStream<TcpStream>>;

@@ -34,6 +34,11 @@ impl ToySvid {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         Self { spiffe_id: spiffe_id.to_owned(), not_before: now - 10, not_after: now + ttl, is_ca: false }
     }
+
+    /// As a signer dates it whose clock is wrong by so many seconds.
+    pub fn moved(self, seconds: i64) -> Self {
+        Self { not_before: self.not_before + seconds, not_after: self.not_after + seconds, ..self }
+    }
 }
 
 /// A requester's public key, P-256 as all of our agents' are.

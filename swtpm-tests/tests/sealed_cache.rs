@@ -7,7 +7,7 @@ use ironroot_agent::sealed_cache::{
     CacheRefusal, CachedIdentities, FILE_NAME, IdentitiesToCache, MAX_CACHE_BYTES, SealedCache, encode_identities,
 };
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle, WorkloadSvid, restored_workload_svid};
-use ironroot_agent::trusted_time::{TimeRecord, system_unix};
+use ironroot_agent::trusted_time::{TrustedTime, system_unix};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{DEFAULT_COUNTER_INDEX, Tpm};
@@ -101,7 +101,7 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
     let spiffe_id = SpiffeId::parse(&format!("spiffe://example.org{path}")).expect("legal");
     let (der, key) = ca.identity(&ToySvid::new(spiffe_id.as_str(), 3600));
     let key = Zeroizing::new(key.serialize_der());
-    let svid: WorkloadSvid = restored_workload_svid([&der[..]], &spiffe_id, key).expect("svid");
+    let svid: WorkloadSvid = restored_workload_svid([&der[..]], &spiffe_id, key, None).expect("svid");
     let terms = EntryTerms {
         id: "entry".to_owned(),
         spiffe_id,
@@ -110,13 +110,14 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         created_at: 1,
         revision_number: 1,
     };
-    let time = TimeRecord { unix: system_unix(), tpm_clock: None };
-    let state = IdentitiesToCache { bundle: &bundle, synced_unix: system_unix(), time };
+    let (time, moment) = (TrustedTime::new().record(None), TrustedTime::new().moment());
+    let state = IdentitiesToCache { bundle: &bundle, synced_unix: system_unix(), time: &time, moment: &moment };
     let identities = encode_identities(state, std::iter::once((&terms, Some(&svid))));
     let record = AgentRecord {
         chain: vec![path.as_bytes().to_vec()],
         reattestable: true,
         authorities: vec![(ca.der().to_vec(), false)],
+        left: None,
         time: Some(time),
     };
     (record, identities)

@@ -151,11 +151,6 @@ impl Identity {
     pub fn not_after_unix(&self) -> i64 {
         self.not_after_unix
     }
-
-    /// Whether it must not be served any more.
-    pub fn is_expired(&self, now_unix: i64) -> bool {
-        now_unix >= self.not_after_unix
-    }
 }
 
 /// The DER SubjectPublicKeyInfo of a private key; `None` if it is not PKCS#8 of a kind we know.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironroot_api::describe;
 use ironroot_attest::tpm::{Tpm, TpmError, TpmSettings};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
@@ -14,7 +15,7 @@ use crate::identities::Identities;
 use crate::node_attestation::{Attestor, remembered};
 use crate::sealed_cache::SealedCache;
 use crate::server_channel::Server;
-use crate::sync::{Memory, Parts, Synchronizer, chain};
+use crate::sync::{Memory, Parts, Synchronizer};
 use crate::trusted_time::TrustedTime;
 
 /// First pause before a missing TPM is looked for again; doubles up to [`LONGEST_TPM_PAUSE`].
@@ -58,7 +59,7 @@ async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Tpm {
             }
             Err(error) => error,
         };
-        error!(error = %chain(&error), retry_ms = pause.as_millis() as u64, "cannot open the TPM");
+        error!(error = %describe(&error), retry_ms = pause.as_millis() as u64, "cannot open the TPM");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_TPM_PAUSE);
     }

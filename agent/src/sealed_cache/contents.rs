@@ -10,7 +10,10 @@ use crate::agent_record::AgentRecord;
 use crate::server_answers::{
     EntryTerms, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
 };
-use crate::trusted_time::{TimeRecord, TpmClock};
+use crate::trusted_time::{BootMark, Moment, TimeRecord, TpmClock};
+
+/// What [`TimeMessage`] holds since a server's claim is kept apart from the confirmed bound.
+const TIME_FORM: u32 = 1;
 
 /// What an agent can serve without a server.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub struct CachedIdentities {
     pub entries: Vec<(EntryTerms, Option<WorkloadSvid>)>,
     /// When the server last confirmed all this, UNIX seconds.
     pub synced_unix: i64,
-    /// The lower bound on time when it was written.
+    /// What was known of the time when it was written.
     pub time: TimeRecord,
 }
 
@@ -32,16 +35,29 @@ pub struct IdentitiesToCache<'a> {
     pub bundle: &'a TrustBundle,
     /// When the server last confirmed all this, UNIX seconds.
     pub synced_unix: i64,
-    /// The lower bound on time.
-    pub time: TimeRecord,
+    /// What is known of the time.
+    pub time: &'a TimeRecord,
+    /// When it is written.
+    pub moment: &'a Moment,
 }
 
-#[derive(Clone, Copy, PartialEq, Message)]
+/// Form 0 knew fields 1 and 2 alone, and one bound for everything in `unix`.
+#[derive(Clone, PartialEq, Message)]
 struct TimeMessage {
     #[prost(int64, tag = "1")]
     unix: i64,
     #[prost(message, optional, tag = "2")]
     tpm_clock: Option<TpmClockMessage>,
+    #[prost(uint32, tag = "3")]
+    form: u32,
+    #[prost(int64, optional, tag = "4")]
+    claim: Option<i64>,
+    #[prost(int64, optional, tag = "5")]
+    kernel: Option<i64>,
+    #[prost(string, tag = "6")]
+    boot_id: String,
+    #[prost(int64, tag = "7")]
+    boot_seconds: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -70,6 +86,8 @@ struct RecordMessage {
     authorities: Vec<AuthorityMessage>,
     #[prost(message, optional, tag = "4")]
     time: Option<TimeMessage>,
+    #[prost(int64, optional, tag = "5")]
+    left: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -98,6 +116,8 @@ struct EntryMessage {
     chain: Vec<Vec<u8>>,
     #[prost(bytes = "vec", tag = "8")]
     key: Vec<u8>,
+    #[prost(int64, optional, tag = "9")]
+    left: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -129,7 +149,8 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
         chain: record.chain.clone(),
         reattestable: record.reattestable,
         authorities: record.authorities.iter().map(|(der, tainted)| authority(der, *tainted)).collect(),
-        time: record.time.map(time_message),
+        time: record.time.as_ref().map(time_message),
+        left: record.left,
     };
     message.encode_to_vec()
 }
@@ -142,6 +163,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<AgentRecord, CacheRefusal> {
         reattestable: message.reattestable,
         authorities: message.authorities.into_iter().map(|a| (a.der, a.tainted)).collect(),
         time: message.time.map(time_record),
+        left: message.left,
     })
 }
 
@@ -152,7 +174,7 @@ pub fn encode_identities<'a>(
 ) -> Zeroizing<Vec<u8>> {
     let message = EntrySecrets(IdentitiesMessage {
         authorities: state.bundle.tainted_authorities().map(|(der, tainted)| authority(der, tainted)).collect(),
-        entries: entries.map(|(terms, svid)| entry_message(terms, svid)).collect(),
+        entries: entries.map(|(terms, svid)| entry_message(terms, svid, state.moment)).collect(),
         synced_unix: state.synced_unix,
         time: Some(time_message(state.time)),
     });
@@ -175,11 +197,11 @@ pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<Cac
         bundle,
         entries: entries.collect::<Option<_>>().ok_or(CacheRefusal::Content)?,
         synced_unix: message.0.synced_unix,
-        time: message.0.time.map(time_record).ok_or(CacheRefusal::Content)?,
+        time: message.0.time.clone().map(time_record).ok_or(CacheRefusal::Content)?,
     })
 }
 
-fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>) -> EntryMessage {
+fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Moment) -> EntryMessage {
     let selector = |s: &Selector| SelectorMessage { kind: s.kind().to_owned(), value: s.value().to_owned() };
     EntryMessage {
         id: terms.id.clone(),
@@ -190,6 +212,7 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>) -> EntryMessag
         revision_number: terms.revision_number,
         chain: svid.map(|svid| svid.chain.iter().map(|der| der.to_vec()).collect()).unwrap_or_default(),
         key: svid.map(|svid| svid.key.to_vec()).unwrap_or_default(),
+        left: svid.map(|svid| moment.left(&svid.lifetime)),
     }
 }
 
@@ -204,7 +227,7 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
         None
     } else {
         let chain = entry.chain.iter().map(Vec::as_slice);
-        Some(restored_workload_svid(chain, &spiffe_id, Zeroizing::new(entry.key.clone())).ok()?)
+        Some(restored_workload_svid(chain, &spiffe_id, Zeroizing::new(entry.key.clone()), entry.left).ok()?)
     };
     let terms = EntryTerms {
         id: entry.id.clone(),
@@ -221,20 +244,41 @@ fn authority(der: &[u8], tainted: bool) -> AuthorityMessage {
     AuthorityMessage { der: der.to_vec(), tainted }
 }
 
-fn time_message(time: TimeRecord) -> TimeMessage {
+fn time_message(time: &TimeRecord) -> TimeMessage {
     let clock = |c: TpmClock| TpmClockMessage { clock_ms: c.clock_ms, reset_count: c.reset_count };
-    TimeMessage { unix: time.unix, tpm_clock: time.tpm_clock.map(clock) }
+    let boot = time.boot.clone().unwrap_or_default();
+    TimeMessage {
+        unix: time.confirmed,
+        tpm_clock: time.tpm_clock.map(clock),
+        form: TIME_FORM,
+        claim: time.claim,
+        kernel: time.kernel,
+        boot_id: boot.id,
+        boot_seconds: boot.seconds,
+    }
 }
 
 fn time_record(message: TimeMessage) -> TimeRecord {
     let clock = |c: TpmClockMessage| TpmClock { clock_ms: c.clock_ms, reset_count: c.reset_count };
-    TimeRecord { unix: message.unix, tpm_clock: message.tpm_clock.map(clock) }
+    let tpm_clock = message.tpm_clock.map(clock);
+    if message.form < TIME_FORM {
+        return TimeRecord::of_an_unconfirmed_bound(message.unix, tpm_clock);
+    }
+    let boot = BootMark { id: message.boot_id, seconds: message.boot_seconds };
+    TimeRecord {
+        confirmed: message.unix,
+        tpm_clock,
+        boot: (!boot.id.is_empty()).then_some(boot),
+        claim: message.claim,
+        kernel: message.kernel,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::agent_key::SoftwareKey;
+    use crate::trusted_time::{Keeper, Reading};
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 
     fn trust_domain() -> TrustDomain {
@@ -253,7 +297,7 @@ mod tests {
         leaf.subject_alt_names = vec![SanType::URI("spiffe://td/w".try_into().expect("uri"))];
         let leaf = leaf.signed_by(&key, &Issuer::new(ca, &ca_key)).expect("leaf");
         let id = SpiffeId::parse("spiffe://td/w").expect("legal");
-        let svid = restored_workload_svid([&leaf.der()[..]], &id, key.pkcs8().clone()).expect("svid");
+        let svid = restored_workload_svid([&leaf.der()[..]], &id, key.pkcs8().clone(), Some(9)).expect("svid");
         (TrustBundle::new(&trust_domain(), [(&root.der()[..], true)]).expect("bundle"), svid)
     }
 
@@ -268,11 +312,28 @@ mod tests {
         }
     }
 
+    fn now() -> Moment {
+        let reading = Reading { boot: 100, kernel: 1_000 };
+        Moment::new(Keeper::new(0, reading), reading)
+    }
+
+    #[test]
+    fn the_one_bound_of_an_older_version_is_read_back_as_a_claim() {
+        let old = TimeMessage { unix: 77, ..TimeMessage::default() };
+        assert_eq!(time_record(old), TimeRecord::of_an_unconfirmed_bound(77, None));
+    }
+
     #[test]
     fn identities_survive() {
         let (bundle, svid) = bundle_and_svid();
-        let time = TimeRecord { unix: 7, tpm_clock: Some(TpmClock { clock_ms: 8, reset_count: 9 }) };
-        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 10, time };
+        let time = TimeRecord {
+            confirmed: 7,
+            tpm_clock: Some(TpmClock { clock_ms: 8, reset_count: 9 }),
+            boot: Some(BootMark { id: "b".to_owned(), seconds: 11 }),
+            claim: Some(12),
+            kernel: Some(13),
+        };
+        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 10, time: &time, moment: &now() };
         let (with, without) = (terms("a"), terms("b"));
         let bytes = encode_identities(state, [(&with, Some(&svid)), (&without, None)].into_iter());
         assert_eq!(bytes.len(), bytes.capacity(), "the buffer never grew");
@@ -284,8 +345,8 @@ mod tests {
     #[test]
     fn refuses_content_of_another_trust_domain_and_rubbish() {
         let (bundle, svid) = bundle_and_svid();
-        let state =
-            IdentitiesToCache { bundle: &bundle, synced_unix: 0, time: TimeRecord { unix: 0, tpm_clock: None } };
+        let (time, moment) = (TimeRecord::default(), now());
+        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 0, time: &time, moment: &moment };
         let bytes = encode_identities(state, [(&terms("a"), Some(&svid))].into_iter());
         let other = TrustDomain::new("other").expect("legal");
         assert!(matches!(decode_identities(&bytes, &other), Err(CacheRefusal::Content)));
@@ -299,7 +360,8 @@ mod tests {
             chain: vec![b"leaf".to_vec()],
             reattestable: true,
             authorities: vec![(b"root".to_vec(), true)],
-            time: Some(TimeRecord { unix: 3, tpm_clock: None }),
+            time: Some(TimeRecord { confirmed: 3, claim: Some(4), ..TimeRecord::default() }),
+            left: Some(5),
         };
         assert_eq!(decode_record(&encode_record(&record)).expect("decoded"), record);
         assert!(matches!(decode_record(b"\xff"), Err(CacheRefusal::Content)));

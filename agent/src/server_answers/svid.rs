@@ -11,7 +11,7 @@ use webpki::KeyUsage;
 use zeroize::Zeroizing;
 
 use super::{AnswerRefusal, TrustBundle};
-use crate::trusted_time::TrustedTime;
+use crate::trusted_time::{Lifetime, Moment, Span, TrustedTime};
 
 /// The agent's certificate chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +22,8 @@ pub struct AgentSvid {
     pub chain: Vec<CertificateDer<'static>>,
     /// DER SubjectPublicKeyInfo of the leaf.
     pub spki_der: Vec<u8>,
-    /// UNIX seconds.
-    pub not_before_unix: i64,
-    /// UNIX seconds.
-    pub not_after_unix: i64,
+    /// How long the chain lasts.
+    pub lifetime: Lifetime,
 }
 
 /// A workload's certificate chain and private key.
@@ -37,58 +35,53 @@ pub struct WorkloadSvid {
     pub chain: Vec<CertificateDer<'static>>,
     /// PKCS#8 DER.
     pub key: Zeroizing<Vec<u8>>,
-    /// UNIX seconds.
-    pub not_before_unix: i64,
-    /// UNIX seconds: the earliest end in the chain.
-    pub not_after_unix: i64,
+    /// How long the chain lasts.
+    pub lifetime: Lifetime,
 }
 
 impl fmt::Debug for WorkloadSvid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkloadSvid")
             .field("spiffe_id", &self.spiffe_id)
-            .field("not_after_unix", &self.not_after_unix)
+            .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
     }
 }
 
-/// Checks the certificate that attestation or renewal gave: ours is the key, an authority of the bundle signed it, it is
-/// valid now, and it names an agent of the trust domain.
+/// Checks the certificate that attestation or renewal gave: ours is the key, an authority of the bundle signed it, and it
+/// names an agent of the trust domain. As the key was made for this request, the signature is fresh: `time` learns from it.
 pub fn agent_svid(
     answer: &types::X509svid,
     spki_der: &[u8],
     bundle: &TrustBundle,
     time: &TrustedTime,
 ) -> Result<AgentSvid, AnswerRefusal> {
-    let svid = restored_agent_svid(answer.cert_chain.iter().map(|der| &der[..]), bundle, time)?;
-    if svid.spki_der != spki_der {
+    let checked = CheckedChain::check(answer.cert_chain.iter().map(|der| &der[..]), bundle, &time.moment())?;
+    if checked.spki_der != spki_der {
         return Err(AnswerRefusal::OtherKey);
     }
-    expect_announced(answer.id.as_ref(), &svid.spiffe_id)?;
-    Ok(svid)
+    expect_announced(answer.id.as_ref(), checked.verified.spiffe_id())?;
+    checked.expect_agent()?;
+    let lifetime = time.receive(checked.issued, checked.span);
+    Ok(checked.agent_svid(lifetime))
 }
 
-/// Checks a stored chain of the agent, DER, leaf first. The caller finds the key that it names.
+/// Checks a stored chain of the agent, DER, leaf first, of which `left` seconds were left when it was stored, if that is
+/// known. The caller finds the key that it names, and asks `lifetime` whether it has ended.
 pub fn restored_agent_svid<'a>(
     chain: impl IntoIterator<Item = &'a [u8]>,
+    left: Option<i64>,
     bundle: &TrustBundle,
-    time: &TrustedTime,
+    moment: &Moment,
 ) -> Result<AgentSvid, AnswerRefusal> {
-    let checked = CheckedChain::check(chain, bundle, time)?;
-    let spiffe_id = checked.verified.spiffe_id().clone();
-    if !spiffe_id.path().starts_with("/spire/agent/") {
-        return Err(AnswerRefusal::NotAnAgent(spiffe_id.to_string()));
-    }
-    Ok(AgentSvid {
-        spiffe_id,
-        spki_der: checked.spki_der,
-        not_before_unix: checked.not_before_unix,
-        not_after_unix: checked.not_after_unix,
-        chain: checked.chain,
-    })
+    let checked = CheckedChain::check(chain, bundle, moment)?;
+    checked.expect_agent()?;
+    let lifetime = Lifetime::kept(checked.span, left);
+    Ok(checked.agent_svid(lifetime))
 }
 
-/// Checks a workload's certificate: `expected` is the entry's ID, `spki_der` and `key` the pair it was asked for.
+/// Checks a workload's certificate: `expected` is the entry's ID, `spki_der` and `key` the pair it was asked for. As the key
+/// was made for this request, the signature is fresh: `time` learns from it.
 pub fn workload_svid(
     answer: &types::X509svid,
     expected: &SpiffeId,
@@ -99,26 +92,22 @@ pub fn workload_svid(
 ) -> Result<WorkloadSvid, AnswerRefusal> {
     let chain = answer.cert_chain.iter().map(|der| &der[..]);
     expect_announced(answer.id.as_ref(), expected)?;
-    let checked = CheckedChain::check(chain, bundle, time)?;
+    let checked = CheckedChain::check(chain, bundle, &time.moment())?;
     if checked.spki_der != spki_der {
         return Err(AnswerRefusal::OtherKey);
     }
     expect_id(checked.verified.spiffe_id(), expected)?;
-    Ok(WorkloadSvid {
-        spiffe_id: expected.clone(),
-        chain: checked.chain,
-        key: key.clone(),
-        not_before_unix: checked.not_before_unix,
-        not_after_unix: checked.not_after_unix,
-    })
+    let lifetime = time.receive(checked.issued, checked.span);
+    Ok(WorkloadSvid { spiffe_id: expected.clone(), chain: checked.chain, key: key.clone(), lifetime })
 }
 
-/// Takes up an SVID and key that this agent checked before it stored them where nobody else can write. Whether it has
-/// expired is asked whenever it is served.
+/// Takes up an SVID and key that this agent checked before it stored them where nobody else can write, with the seconds that
+/// were `left` then, if known. Whether it has ended is asked whenever it is served.
 pub fn restored_workload_svid<'a>(
     chain: impl IntoIterator<Item = &'a [u8]>,
     expected: &SpiffeId,
     key: Zeroizing<Vec<u8>>,
+    left: Option<i64>,
 ) -> Result<WorkloadSvid, AnswerRefusal> {
     let certificates = chain.into_iter().map(Certificate::parse).collect::<Result<Vec<_>, _>>()?;
     let leaf = certificates.first().ok_or(AnswerRefusal::Missing("certificate"))?;
@@ -126,8 +115,7 @@ pub fn restored_workload_svid<'a>(
     Ok(WorkloadSvid {
         spiffe_id: expected.clone(),
         key,
-        not_before_unix: leaf.not_before_unix(),
-        not_after_unix: certificates.iter().map(Certificate::not_after_unix).min().unwrap_or(0),
+        lifetime: Lifetime::kept(span(&certificates), left),
         chain: certificates.iter().map(|c| c.der().clone()).collect(),
     })
 }
@@ -136,15 +124,17 @@ struct CheckedChain {
     chain: Vec<CertificateDer<'static>>,
     verified: VerifiedSvid,
     spki_der: Vec<u8>,
-    not_before_unix: i64,
-    not_after_unix: i64,
+    /// The leaf's notBefore.
+    issued: i64,
+    span: Span,
 }
 
 impl CheckedChain {
+    /// Everything but the time, which is [`Lifetime`]'s: the chain is verified at the moment of its span nearest to now.
     fn check<'a>(
         chain: impl IntoIterator<Item = &'a [u8]>,
         bundle: &TrustBundle,
-        time: &TrustedTime,
+        moment: &Moment,
     ) -> Result<Self, AnswerRefusal> {
         let limit = ironroot_api::tls::MAX_CHAIN;
         let mut certificates = Vec::new();
@@ -155,18 +145,29 @@ impl CheckedChain {
             certificates.push(Certificate::parse(der)?);
         }
         let leaf = certificates.first().ok_or(AnswerRefusal::Missing("certificate"))?;
-        let newest = certificates.iter().map(Certificate::not_before_unix).max().unwrap_or(0);
+        let span = span(&certificates);
+        let at = span.nearest(moment.estimate()).ok_or(AnswerRefusal::NeverValid)?;
         let chain: Vec<_> = certificates.iter().map(|c| c.der().clone()).collect();
-        let now = time.verification_time(newest);
-        let verified = bundle.anchors().verify(&chain[0], &chain[1..], KeyUsage::client_auth(), now)?;
-        time.witness(newest);
-        Ok(Self {
-            verified,
-            spki_der: leaf.spki_der(),
-            not_before_unix: leaf.not_before_unix(),
-            not_after_unix: certificates.iter().map(Certificate::not_after_unix).min().unwrap_or(0),
-            chain,
-        })
+        let verified = bundle.anchors().verify(&chain[0], &chain[1..], KeyUsage::client_auth(), at)?;
+        Ok(Self { verified, spki_der: leaf.spki_der(), issued: leaf.not_before_unix(), span, chain })
+    }
+
+    fn expect_agent(&self) -> Result<(), AnswerRefusal> {
+        let id = self.verified.spiffe_id();
+        if id.path().starts_with("/spire/agent/") { Ok(()) } else { Err(AnswerRefusal::NotAnAgent(id.to_string())) }
+    }
+
+    fn agent_svid(self, lifetime: Lifetime) -> AgentSvid {
+        let spiffe_id = self.verified.spiffe_id().clone();
+        AgentSvid { spiffe_id, spki_der: self.spki_der, chain: self.chain, lifetime }
+    }
+}
+
+/// When all certificates of a chain are valid.
+pub fn span(certificates: &[Certificate]) -> Span {
+    Span {
+        not_before: certificates.iter().map(Certificate::not_before_unix).max().unwrap_or(0),
+        not_after: certificates.iter().map(Certificate::not_after_unix).min().unwrap_or(0),
     }
 }
 

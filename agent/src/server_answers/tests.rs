@@ -78,7 +78,7 @@ fn takes_an_honest_svid_with_its_chain() {
     let leaf = authority.leaf(&key, "spiffe://td/w", |_| ());
     let svid = workload(&answer("/w", vec![leaf]), &key, &authority.bundle()).expect("taken");
     assert_eq!((svid.spiffe_id.as_str(), svid.chain.len()), ("spiffe://td/w", 1));
-    assert!((svid.not_after_unix - system_unix() - 3600).abs() <= 2);
+    assert!((svid.lifetime.span().not_after - system_unix() - 3600).abs() <= 2);
     assert_eq!(format!("{svid:?}").matches("key").count(), 0, "no key in debug output");
 }
 
@@ -101,10 +101,8 @@ fn refuses_each_false_svid_by_its_name() {
     assert!(matches!(refusal(answer("/w", other_key)), AnswerRefusal::OtherKey));
     let unknown = vec![other.leaf(&key, "spiffe://td/w", |_| ())];
     assert!(matches!(refusal(answer("/w", unknown)), AnswerRefusal::Svid(SvidRefusal::UnknownAuthority)));
-    let expired = vec![authority.leaf(&key, "spiffe://td/w", |p| p.not_after = at(-1))];
-    assert!(matches!(refusal(answer("/w", expired)), AnswerRefusal::Svid(SvidRefusal::Expired)));
-    let early = vec![authority.leaf(&key, "spiffe://td/w", |p| p.not_before = at(3000))];
-    assert!(matches!(refusal(answer("/w", early)), AnswerRefusal::Svid(SvidRefusal::NotYetValid)));
+    let never = vec![authority.leaf(&key, "spiffe://td/w", |p| p.not_after = at(-20))];
+    assert!(matches!(refusal(answer("/w", never)), AnswerRefusal::NeverValid));
     let ca = vec![authority.leaf(&key, "spiffe://td/w", |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))];
     assert!(matches!(refusal(answer("/w", ca)), AnswerRefusal::Svid(SvidRefusal::Leaf(_))));
     let long = vec![leaf("spiffe://td/w"); 20];
@@ -112,10 +110,39 @@ fn refuses_each_false_svid_by_its_name() {
 }
 
 #[test]
-fn a_few_minutes_of_clock_skew_are_no_reason_to_refuse() {
+fn a_clock_that_agreed_with_the_server_disputes_what_is_not_valid_now() {
     let (authority, key) = (Authority::new(), SoftwareKey::generate().expect("key"));
-    let ahead = authority.leaf(&key, "spiffe://td/w", |p| p.not_before = at(120));
-    workload(&answer("/w", vec![ahead]), &key, &authority.bundle()).expect("taken");
+    let (time, bundle) = (TrustedTime::new(), authority.bundle());
+    let expected = SpiffeId::parse("spiffe://td/w").expect("legal");
+    let is_disputed = |from, to| {
+        let leaf = authority.leaf(&key, "spiffe://td/w", |p| (p.not_before, p.not_after) = (at(from), at(to)));
+        let answer = answer("/w", vec![leaf]);
+        let svid = workload_svid(&answer, &expected, key.spki_der(), key.pkcs8(), &bundle, &time).expect("taken");
+        svid.lifetime.is_disputed()
+    };
+    assert!(!is_disputed(-86_400, -82_800), "nobody has confirmed the clock yet");
+    assert!(!is_disputed(120, 3600), "a few minutes of skew are no reason");
+    assert!(is_disputed(-86_400, -82_800));
+    assert!(is_disputed(3000, 6600));
+    assert!(!is_disputed(-10, 3590), "they agree again");
+}
+
+#[test]
+fn an_old_chain_teaches_no_time() {
+    let (authority, key) = (Authority::new(), SoftwareKey::generate().expect("key"));
+    let (time, other) = (TrustedTime::new(), SoftwareKey::generate().expect("key"));
+    let leaf = authority.leaf(&key, "spiffe://td/w", |p| (p.not_before, p.not_after) = (at(9_000_000), at(9_003_600)));
+    let expected = SpiffeId::parse("spiffe://td/w").expect("legal");
+    let taken = workload_svid(
+        &answer("/w", vec![leaf]),
+        &expected,
+        other.spki_der(),
+        other.pkcs8(),
+        &authority.bundle(),
+        &time,
+    );
+    assert!(matches!(taken, Err(AnswerRefusal::OtherKey)));
+    assert!((time.now_unix() - system_unix()).abs() <= 1);
 }
 
 #[test]

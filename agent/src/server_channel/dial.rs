@@ -34,7 +34,8 @@ impl Dial {
         let connector = TlsConnector::from(self.config);
         // Not sent (no SNI) and not checked: the server is known by its SPIFFE ID.
         let name = ServerName::try_from("spire-server").expect("a constant legal name");
-        let handshake = async move { timeout(TLS_DEADLINE, connector.connect(name, tcp)).await? };
+        let handshake =
+            async move { timeout(TLS_DEADLINE, connector.connect(name, tcp)).await?.map_err(super::verifier::plain) };
         if !self.key_blocks {
             return handshake.await;
         }

@@ -1,43 +1,142 @@
-//! The server's certificate against the trust bundle, on a device whose clock may be wrong.
+//! The server's certificate against the trust bundle, on a device whose clock may be wrong. See `docs/trusted_time.md`.
 
+use std::error::Error as StdError;
+use std::io;
 use std::sync::Arc;
 
-use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::tls::{SvidRefusal, TrustAnchors, provider};
+use ironroot_api::{SpiffeId, TrustDomain};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use thiserror::Error;
 use webpki::KeyUsage;
 
-use crate::trusted_time::TrustedTime;
+use crate::server_answers::span;
+use crate::trusted_time::{Span, TrustedTime, utc};
 
-/// Verifies by the agent's own notion of now, and takes a verified certificate as witness that now is not before it.
-pub(super) fn bundle(anchors: Arc<TrustAnchors>, expected: SpiffeId, time: TrustedTime) -> Arc<dyn ServerCertVerifier> {
-    Arc::new(BundleVerifier { anchors, expected, time, provider: provider() })
+/// Why a server is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ServerRefusal {
+    /// It is of another trust domain than this agent.
+    #[error("the server is {found}, but this agent's configuration says trust_domain = \"{configured}\"")]
+    OtherTrustDomain {
+        /// The ID in its certificate.
+        found: SpiffeId,
+        /// This agent's trust domain.
+        configured: TrustDomain,
+    },
+    /// Its certificate ended before now, as far as this device knows. Somebody may have stolen it.
+    #[error(
+        "the server's certificate is valid from {} to {}; this device's clock says {clock}",
+        utc(span.not_before),
+        utc(span.not_after)
+    )]
+    InDoubt {
+        /// The certificate's validity.
+        span: Span,
+        /// What the clock says, in words.
+        clock: String,
+    },
+    /// Anything else that is wrong with its certificate.
+    #[error("the server's certificate is refused")]
+    Svid(#[from] SvidRefusal),
+}
+
+impl ServerRefusal {
+    /// The refusal behind a failed connection, if that is why it failed.
+    pub fn behind<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            let refusal = error.downcast_ref().or_else(|| inside.and_then(|inside| inside.downcast_ref()));
+            if refusal.is_some() {
+                return refusal;
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+/// What becomes of a server whose certificate ended before now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It is refused.
+    Refused,
+    /// It is talked to, so that it can prove by a fresh signature that its CA is alive.
+    Heard,
+}
+
+/// Verifies by the agent's own notion of now.
+pub(super) fn bundle(
+    anchors: Arc<TrustAnchors>,
+    expected: SpiffeId,
+    doubt: Doubt,
+    time: TrustedTime,
+) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(BundleVerifier { anchors, expected, doubt, time, provider: provider() })
+}
+
+/// The plain refusal out of rustls's layers, which people cannot read.
+pub(super) fn plain(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inside| inside.downcast_ref::<Error>());
+    match tls {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(refusal)))) => {
+            match refusal.downcast_ref::<ServerRefusal>() {
+                Some(refusal) => io::Error::new(io::ErrorKind::InvalidData, refusal.clone()),
+                None => io::Error::new(io::ErrorKind::InvalidData, refusal.to_string()),
+            }
+        }
+        _ => error,
+    }
 }
 
 #[derive(Debug)]
 struct BundleVerifier {
     anchors: Arc<TrustAnchors>,
     expected: SpiffeId,
+    doubt: Doubt,
     time: TrustedTime,
     provider: Arc<CryptoProvider>,
 }
 
 impl BundleVerifier {
-    fn verify(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<(), SvidRefusal> {
-        let not_before = Certificate::parse(leaf)?.not_before_unix();
-        let now = self.time.verification_time(not_before);
-        let found = self.anchors.verify(leaf, intermediates, KeyUsage::server_auth(), now)?;
-        if *found.spiffe_id() != self.expected {
-            let (found, expected) = (found.spiffe_id().clone(), self.expected.clone());
-            return Err(SvidRefusal::OtherId { found, expected });
+    fn verify(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), ServerRefusal> {
+        let moment = self.time.moment();
+        let span = chain_span(leaf, others)?;
+        // A chain that is never valid is refused for that by the verification itself.
+        let judged = moment.judge(span);
+        let at = judged.map_or_else(|| moment.estimate(), |judged| judged.at);
+        let found = match self.anchors.verify(leaf, others, KeyUsage::server_auth(), at) {
+            Ok(found) => found.spiffe_id().clone(),
+            Err(SvidRefusal::OtherTrustDomain(found)) => {
+                let configured = self.anchors.trust_domain().clone();
+                return Err(ServerRefusal::OtherTrustDomain { found, configured });
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        if found != self.expected {
+            return Err(SvidRefusal::OtherId { found, expected: self.expected.clone() }.into());
         }
-        self.time.witness(not_before);
-        Ok(())
+        match judged.is_some_and(|judged| judged.in_doubt) {
+            true if self.doubt == Doubt::Refused => Err(ServerRefusal::InDoubt { span, clock: moment.in_words() }),
+            true => Ok(()),
+            false => {
+                self.time.lift(span.not_before);
+                Ok(())
+            }
+        }
     }
+}
+
+/// When the whole chain is valid; what does not parse is left to the verification.
+fn chain_span(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<Span, ServerRefusal> {
+    let leaf = Certificate::parse(leaf).map_err(SvidRefusal::from)?;
+    let others = others.iter().filter_map(|der| Certificate::parse(der).ok());
+    Ok(span(&std::iter::once(leaf).chain(others).collect::<Vec<_>>()))
 }
 
 impl ServerCertVerifier for BundleVerifier {

@@ -50,6 +50,33 @@ pub enum Denial {
 }
 
 impl SyncError {
+    /// Whether the server's certificate has ended by this device's time, and nothing else is wrong with it.
+    pub fn is_doubt(&self) -> bool {
+        matches!(self, Self::Channel(error) if error.is_doubt())
+    }
+
+    /// Whether the server ended the handshake over this agent's certificate: by its clock, or its bundle, it is not valid.
+    pub fn is_certificate_refused(&self) -> bool {
+        let alert = |error: &rustls::Error| {
+            use rustls::AlertDescription as Alert;
+            let rustls::Error::AlertReceived(alert) = error else { return false };
+            matches!(
+                alert,
+                Alert::BadCertificate | Alert::CertificateExpired | Alert::CertificateUnknown | Alert::UnknownCA
+            )
+        };
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            let inside = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            let inside = inside.and_then(|inside| inside.downcast_ref());
+            if error.downcast_ref().or(inside).is_some_and(alert) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+
     /// What the server wants done, if it said so.
     pub fn denial(&self) -> Option<Denial> {
         let status = match self {

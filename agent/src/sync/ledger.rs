@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_api::SpiffeId;
 use ironroot_api::tls::TrustAnchors;
+use ironroot_api::{SpiffeId, describe};
 use tracing::warn;
 use webpki::KeyUsage;
 
-use super::chain;
-use super::schedule::{before_the_end, overdue_unix, renewal_in, unit};
+use super::REFUSED_PAUSE;
+use super::schedule::{before_the_end, overdue, renewal_in, unit};
 use crate::identities::{Identity, IdentityParts, WorkloadKey};
 use crate::server_answers::{EntryTerms, WorkloadSvid};
+use crate::trusted_time::Moment;
 
 /// An entry and what is held for it.
 #[derive(Clone, Debug)]
@@ -25,8 +26,10 @@ pub struct Held {
     identity: Option<Arc<Identity>>,
     /// When to ask for the next, by the monotonic clock.
     due: Instant,
-    /// The same by the wall clock, with a margin: the monotonic one stands still while a device sleeps.
-    overdue_unix: i64,
+    /// The same by the agent's own clock, with a margin: the monotonic one stands still while a device sleeps.
+    overdue: i64,
+    /// When it was last asked for in this run.
+    asked: Option<Instant>,
 }
 
 /// Entries by ID.
@@ -46,13 +49,13 @@ pub struct Wanted {
 
 impl Ledger {
     /// Takes up what was cached: each SVID is replaced when half of its own lifetime is over, which may be at once.
-    pub fn restore(&mut self, entries: Vec<(EntryTerms, Option<WorkloadSvid>)>, now: Instant, now_unix: i64) {
+    pub fn restore(&mut self, entries: Vec<(EntryTerms, Option<WorkloadSvid>)>, now: Instant, moment: &Moment) {
         for (terms, svid) in entries {
             let mut held = Held::new(terms, svid, now);
             if let Some(svid) = &held.svid {
-                let lifetime = svid.not_after_unix - svid.not_before_unix;
-                held.due = now + renewal_in(svid.not_after_unix - now_unix, lifetime, unit());
-                held.overdue_unix = overdue_unix(svid.not_after_unix, lifetime);
+                let lifetime = svid.lifetime.span().length();
+                held.due = now + renewal_in(moment.remaining(&svid.lifetime), lifetime, unit());
+                held.overdue = overdue(moment.end(&svid.lifetime), lifetime);
             }
             self.entries.insert(held.terms.id.clone(), held);
         }
@@ -87,43 +90,51 @@ impl Ledger {
         true
     }
 
-    /// The SVIDs that are missing or due, those that end first in front.
-    pub fn wanted(&self, now: Instant, now_unix: i64) -> Vec<Wanted> {
-        let is_due = |held: &&Held| held.due <= now || held.overdue_unix <= now_unix;
+    /// The SVIDs that are missing, due, or not valid now as far as this device knows; those that end first in front.
+    pub fn wanted(&self, now: Instant, moment: &Moment) -> Vec<Wanted> {
+        let is_due = |held: &&Held| held.due <= now || held.overdue <= moment.own() || held.is_out_of_time(now, moment);
         let mut due: Vec<&Held> = self.entries.values().filter(is_due).collect();
-        due.sort_by_key(|held| held.svid.as_ref().map_or(i64::MIN, |svid| svid.not_after_unix));
+        due.sort_by_key(|held| held.svid.as_ref().map_or(i64::MIN, |svid| moment.end(&svid.lifetime)));
         let wanted = |held: &Held| Wanted { entry_id: held.terms.id.clone(), spiffe_id: held.terms.spiffe_id.clone() };
         due.into_iter().map(wanted).collect()
     }
 
     /// Keeps a verified SVID, to be replaced when half of what remains of its life is over. Counted from now and not from
-    /// its notBefore, which servers date back. Nothing happens if the entry went or changed its ID meanwhile.
-    pub fn put_svid(&mut self, entry_id: &str, svid: WorkloadSvid, now: Instant, now_unix: i64) {
-        let Some(held) = self.entries.get_mut(entry_id) else { return };
+    /// its notBefore, which servers date back. Nothing happens if the entry went or changed its ID meanwhile. Whether it is
+    /// kept: not if our clock disputes it, and what is held lasts longer.
+    pub fn put_svid(&mut self, entry_id: &str, svid: WorkloadSvid, now: Instant, moment: &Moment) -> bool {
+        let Some(held) = self.entries.get_mut(entry_id) else { return true };
         if held.terms.spiffe_id != svid.spiffe_id {
-            return;
+            return true;
         }
-        let remaining = svid.not_after_unix - now_unix;
+        if !moment.prefers(&svid.lifetime, held.svid.as_ref().map(|svid| &svid.lifetime)) {
+            return false;
+        }
+        let remaining = moment.remaining(&svid.lifetime);
         let due = now + renewal_in(remaining, remaining, unit());
-        let overdue_unix = overdue_unix(svid.not_after_unix, remaining);
-        *held = Held { overdue_unix, ..Held::new(held.terms.clone(), Some(svid), due) };
+        let overdue = overdue(moment.end(&svid.lifetime), remaining);
+        *held = Held { overdue, asked: Some(now), ..Held::new(held.terms.clone(), Some(svid), due) };
+        true
     }
 
     /// There is no new SVID for this entry: it is asked for again after `pause`, or sooner if the one it has ends.
-    pub fn postpone(&mut self, entry_id: &str, pause: Duration, now: Instant, now_unix: i64) {
+    pub fn postpone(&mut self, entry_id: &str, pause: Duration, now: Instant, moment: &Moment) {
         let Some(held) = self.entries.get_mut(entry_id) else { return };
-        let remaining = held.svid.as_ref().map(|svid| seconds(svid.not_after_unix - now_unix));
+        let remaining = held.svid.as_ref().map(|svid| seconds(moment.remaining(&svid.lifetime)));
         held.due = now + before_the_end(pause, remaining);
-        held.overdue_unix = i64::MAX;
+        held.overdue = i64::MAX;
+        held.asked = Some(now);
     }
 
     /// SVIDs that do not chain to `anchors` are due at once: their authority is tainted or gone.
-    pub fn mark_untrusted(&mut self, anchors: &TrustAnchors, now: Instant, now_unix: i64) -> usize {
+    pub fn mark_untrusted(&mut self, anchors: &TrustAnchors, now: Instant, moment: &Moment) -> usize {
         let mut marked = 0;
         for held in self.entries.values_mut() {
             let Some(svid) = &held.svid else { continue };
             let usage = KeyUsage::client_auth();
-            if anchors.verify(&svid.chain[0], &svid.chain[1..], usage, now_unix).is_err() {
+            // Its time is judged elsewhere; here only who signed it counts.
+            let at = svid.lifetime.span().nearest(moment.estimate());
+            if at.is_none_or(|at| anchors.verify(&svid.chain[0], &svid.chain[1..], usage, at).is_err()) {
                 held.due = now;
                 marked += 1;
             }
@@ -136,14 +147,20 @@ impl Ledger {
         self.entries.values().map(|held| held.due).min()
     }
 
-    /// When the first SVID ends that has not ended yet, UNIX seconds.
-    pub fn next_end_unix(&self, now_unix: i64) -> Option<i64> {
-        self.svids().map(|svid| svid.not_after_unix).filter(|end| *end > now_unix).min()
+    /// Seconds until the first SVID ends that has not ended yet.
+    pub fn next_end_in(&self, moment: &Moment) -> Option<i64> {
+        self.svids().map(|svid| moment.remaining(&svid.lifetime)).filter(|remaining| *remaining > 0).min()
+    }
+
+    /// When each identity ends, by entry ID and the agent's own clock.
+    pub fn ends(&self, moment: &Moment) -> BTreeMap<&str, i64> {
+        let end = |held: &Held| held.svid.as_ref().map(|svid| moment.end(&svid.lifetime));
+        self.entries.iter().filter_map(|(id, held)| Some((id.as_str(), end(held)?))).collect()
     }
 
     /// The shortest whole lifetime among the SVIDs.
     pub fn shortest_lifetime(&self) -> Option<Duration> {
-        self.svids().map(|svid| seconds(svid.not_after_unix - svid.not_before_unix)).min()
+        self.svids().map(|svid| seconds(svid.lifetime.span().length())).min()
     }
 
     /// What may be served.
@@ -174,7 +191,13 @@ impl Ledger {
 impl Held {
     fn new(terms: EntryTerms, svid: Option<WorkloadSvid>, due: Instant) -> Self {
         let identity = svid.as_ref().and_then(|svid| identity(&terms, svid));
-        Self { terms, svid, identity, due, overdue_unix: i64::MAX }
+        Self { terms, svid, identity, due, overdue: i64::MAX, asked: None }
+    }
+
+    /// Now lies outside of its SVID's validity, as far as this device knows, and that was not asked for a moment ago.
+    fn is_out_of_time(&self, now: Instant, moment: &Moment) -> bool {
+        let asked_lately = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < REFUSED_PAUSE);
+        !asked_lately && self.svid.as_ref().is_some_and(|svid| moment.is_out_of_time(svid.lifetime.span()))
     }
 }
 
@@ -192,7 +215,7 @@ fn identity(terms: &EntryTerms, svid: &WorkloadSvid) -> Option<Arc<Identity>> {
     match identity {
         Ok(identity) => Some(Arc::new(identity)),
         Err(error) => {
-            warn!(entry_id = terms.id, error = %chain(&error), "an SVID cannot be served");
+            warn!(entry_id = terms.id, error = %describe(&error), "an SVID cannot be served");
             None
         }
     }
@@ -203,102 +226,4 @@ fn seconds(seconds: i64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use zeroize::Zeroizing;
-
-    fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
-        EntryTerms {
-            id: id.to_owned(),
-            spiffe_id: SpiffeId::parse(&format!("spiffe://td{path}")).expect("legal"),
-            selectors: std::iter::once("unix:uid:1".parse().expect("legal")).collect(),
-            hint: String::new(),
-            created_at: 1,
-            revision_number,
-        }
-    }
-
-    fn svid(path: &str, not_before_unix: i64, not_after_unix: i64) -> WorkloadSvid {
-        WorkloadSvid {
-            spiffe_id: SpiffeId::parse(&format!("spiffe://td{path}")).expect("legal"),
-            chain: Vec::new(),
-            key: Zeroizing::new(vec![1]),
-            not_before_unix,
-            not_after_unix,
-        }
-    }
-
-    fn wanted(ledger: &Ledger, now: Instant) -> Vec<String> {
-        ledger.wanted(now, i64::MIN).into_iter().map(|w| w.entry_id).collect()
-    }
-
-    #[test]
-    fn a_new_entry_is_wanted_at_once_and_a_removed_one_is_gone() {
-        let (mut ledger, now) = (Ledger::default(), Instant::now());
-        assert!(ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now));
-        assert_eq!(wanted(&ledger, now), ["a", "b"]);
-        ledger.put_svid("a", svid("/a", 990, 1010), now, 1000);
-        assert_eq!(wanted(&ledger, now), ["b"]);
-        assert!(!ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now));
-        assert!(ledger.replace_entries(vec![terms("b", "/b", 0)], now));
-        assert_eq!(ledger.entries().count(), 1);
-        ledger.put_svid("a", svid("/a", 990, 1010), now, 1000);
-        assert_eq!(ledger.entries().count(), 1, "an SVID for a removed entry is dropped");
-    }
-
-    #[test]
-    fn a_changed_entry_keeps_its_svid_until_the_next_comes_unless_the_id_changed() {
-        let (mut ledger, now) = (Ledger::default(), Instant::now());
-        ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-        ledger.put_svid("a", svid("/a", 0, 3600), now, 0);
-        assert!(ledger.replace_entries(vec![terms("a", "/a", 1)], now));
-        assert_eq!(wanted(&ledger, now), ["a"]);
-        assert!(ledger.entries().all(|held| held.svid.is_some()));
-        assert!(ledger.replace_entries(vec![terms("a", "/other", 2)], now));
-        assert!(ledger.entries().all(|held| held.svid.is_none()));
-        ledger.put_svid("a", svid("/a", 0, 3600), now, 0);
-        assert!(ledger.entries().all(|held| held.svid.is_none()), "the answer came too late");
-    }
-
-    #[test]
-    fn what_ends_first_is_asked_for_first() {
-        let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let all = ["a", "b", "c"].map(|id| terms(id, &format!("/{id}"), 0));
-        ledger.replace_entries(all.to_vec(), now);
-        ledger.put_svid("a", svid("/a", 0, 3000), now, 0);
-        ledger.put_svid("b", svid("/b", 0, 2000), now, 0);
-        assert_eq!(wanted(&ledger, now + Duration::from_secs(1700)), ["c", "b", "a"]);
-    }
-
-    #[test]
-    fn a_ten_second_svid_dated_back_by_ten_is_not_due_at_once() {
-        let (mut ledger, now) = (Ledger::default(), Instant::now());
-        ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-        ledger.put_svid("a", svid("/a", 990, 1010), now, 1000);
-        assert!(wanted(&ledger, now + Duration::from_secs(4)).is_empty());
-        assert_eq!(wanted(&ledger, now + Duration::from_secs(6)), ["a"]);
-        assert_eq!(ledger.next_end_unix(1000), Some(1010));
-        assert_eq!(ledger.next_end_unix(1010), None);
-    }
-
-    #[test]
-    fn what_a_sleeping_device_missed_is_due_when_it_wakes() {
-        let (mut ledger, now) = (Ledger::default(), Instant::now());
-        ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-        ledger.put_svid("a", svid("/a", 0, 3600), now, 0);
-        assert!(ledger.wanted(now, 1900).is_empty());
-        assert_eq!(ledger.wanted(now, 2160).len(), 1, "the monotonic clock has not moved");
-        ledger.postpone("a", Duration::from_secs(30), now, 2160);
-        assert!(ledger.wanted(now, 2161).is_empty(), "a refusal is not asked again at once");
-    }
-
-    #[test]
-    fn a_restored_svid_past_half_its_life_is_due_at_once() {
-        let (mut ledger, now) = (Ledger::default(), Instant::now());
-        let fresh = (terms("a", "/a", 0), Some(svid("/a", 0, 3600)));
-        let old = (terms("b", "/b", 0), Some(svid("/b", -3000, 600)));
-        ledger.restore(vec![fresh, old, (terms("c", "/c", 0), None)], now, 0);
-        assert_eq!(wanted(&ledger, now + Duration::from_secs(1)), ["c", "b"]);
-        assert_eq!(ledger.shortest_lifetime(), Some(Duration::from_secs(3600)));
-    }
-}
+mod tests;

@@ -90,7 +90,7 @@ impl Memory {
             Self::Sealed(memory) => memory.keep(increment, changes, state).await,
             Self::Plain { directory, kept } => {
                 // The file has no place for identities, nor for the time.
-                let record = AgentRecord { time: None, ..state.record };
+                let record = AgentRecord { left: None, time: None, ..state.record };
                 if kept.as_ref() != Some(&record) {
                     record.write(directory)?;
                     *kept = Some(record);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ironroot_api::describe;
 use tracing::{error, info, warn};
 
+use super::Synchronizer;
 use super::memory::ToKeep;
-use super::{Synchronizer, chain};
 use crate::identities::{Bundle, Identities};
 use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
 
@@ -32,16 +33,27 @@ impl Kept {
 impl Synchronizer {
     /// Publishes what may be served. Nothing before the first whole answer of a server or the cache: a workload that asks
     /// earlier is told to wait and not that it has no identity.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
+        let moment = self.parts.time.moment();
+        self.published = moment.version();
+        let ends = self.ledger.ends(&moment);
         let Some(bundle) = self.bundle.as_ref().filter(|_| self.ready) else { return };
         let authorities = bundle.authorities().map(|der| &der[..]);
         let identities = Bundle::try_new(authorities, bundle.sequence_number()).and_then(|bundle| {
             let identities = self.executable_only.leave_out(self.ledger.identities());
             Identities::try_new(self.parts.trust_domain.clone(), identities, bundle, BTreeMap::new())
+                .map(|all| all.ending(|identity| ends.get(identity.entry_id()).copied().unwrap_or(i64::MIN)))
         });
         match identities {
             Ok(identities) => drop(self.parts.publisher.send_replace(Arc::new(identities))),
-            Err(error) => error!(error = %chain(&error), "identities cannot be published; the last ones stay"),
+            Err(error) => error!(error = %describe(&error), "identities cannot be published; the last ones stay"),
+        }
+    }
+
+    /// What was learned about the time changes what may be served, though nothing else has changed.
+    pub(super) fn publish_if_time_changed(&mut self) {
+        if self.parts.time.moment().version() != self.published {
+            self.publish();
         }
     }
 
@@ -81,7 +93,7 @@ impl Synchronizer {
             }
             Err(error) => {
                 self.kept.not_before = Some(Instant::now() + FAILED_WRITE_PAUSE);
-                warn!(error = %chain(&error), "identities are not kept; a restart would lose what is new");
+                warn!(error = %describe(&error), "identities are not kept; a restart would lose what is new");
             }
         }
         None
@@ -89,9 +101,10 @@ impl Synchronizer {
 
     async fn state_to_keep(&mut self) -> Option<ToKeep> {
         let time = self.parts.time.record(self.parts.keys.tpm_clock().await);
-        let bundle = self.bundle.as_ref()?;
-        let state = IdentitiesToCache { bundle, synced_unix: self.synced_unix, time };
+        let (bundle, moment) = (self.bundle.as_ref()?, self.parts.time.moment());
+        let state = IdentitiesToCache { bundle, synced_unix: self.synced_unix, time: &time, moment: &moment };
         let entries = self.ledger.entries().map(|held| (&held.terms, held.svid.as_ref()));
-        Some(ToKeep { record: self.record(bundle, time), identities: encode_identities(state, entries) })
+        let identities = encode_identities(state, entries);
+        Some(ToKeep { record: self.record(bundle, time, &moment), identities })
     }
 }

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
+use ironroot_api::describe;
 use rustls_pki_types::CertificateDer;
 use tracing::{info, warn};
 
-use super::schedule::{overdue_unix, renewal_in, unit};
-use super::{Agent, Memory, Synchronizer, chain};
+use super::{Agent, Memory, Synchronizer};
 use crate::agent_record::AgentRecord;
 use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
 use crate::server_answers::{TrustBundle, restored_agent_svid};
+use crate::trusted_time::utc;
 
 impl Synchronizer {
     /// Takes up what is kept, identities first, and publishes them at once: the offline start. What cannot be used is
@@ -24,7 +25,7 @@ impl Synchronizer {
             Memory::Plain { directory, .. } => match AgentRecord::read(directory) {
                 Ok(Some(record)) => self.restore_record(record),
                 Ok(None) => {}
-                Err(error) => warn!(error = %chain(&error), "the agent's record is not used"),
+                Err(error) => warn!(error = %describe(&error), "the agent's record is not used"),
             },
         }
     }
@@ -40,7 +41,7 @@ impl Synchronizer {
         let Memory::Sealed(memory) = &mut self.parts.memory else { return };
         match memory.cache().record(file).await {
             Ok(record) => {
-                time = record.time;
+                time = record.time.clone();
                 self.restore_record(record);
             }
             // One cause, one warning: what spoils both sections is told once.
@@ -51,40 +52,41 @@ impl Synchronizer {
             None => self.finish_interrupted_write(file).await,
         }
         if let Some(record) = time {
-            self.parts.time.restore(record, self.parts.keys.tpm_clock().await);
+            self.parts.time.restore(&record, self.parts.keys.tpm_clock().await);
+            // The chip may know of more time that has passed.
+            self.publish();
         }
     }
 
     async fn finish_interrupted_write(&mut self, file: &SealedFile) {
         let Memory::Sealed(memory) = &mut self.parts.memory else { return };
         if let Err(error) = memory.cache().finish_interrupted_write(file).await {
-            warn!(error = %chain(&error), "an older sealed cache could still be put back");
+            warn!(error = %describe(&error), "an older sealed cache could still be put back");
         }
     }
 
     fn restore_identities(&mut self, cached: CachedIdentities) {
-        self.parts.time.restore(cached.time, None);
-        let now_unix = self.parts.time.now_unix();
+        self.parts.time.restore(&cached.time, None);
         self.synced_unix = cached.synced_unix;
         self.restore_bundle(cached.bundle);
         let entries = cached.entries.len();
-        self.ledger.restore(cached.entries, Instant::now(), now_unix);
+        self.ledger.restore(cached.entries, Instant::now(), &self.parts.time.moment());
         self.withdraw_if_too_old();
         // A cache that was written before the first sync knows no entries, not that there are none.
         self.ready = cached.synced_unix > 0;
         self.publish();
-        info!(entries, synced_unix = self.synced_unix, "identities restored from the sealed cache");
+        info!(entries, synced = utc(self.synced_unix), "identities restored from the sealed cache");
     }
 
     fn restore_record(&mut self, record: AgentRecord) {
-        if let Some(time) = record.time {
+        if let Some(time) = &record.time {
             self.parts.time.restore(time, None);
         }
         if self.bundle.is_none() && !record.authorities.is_empty() {
             let authorities = record.authorities.iter().map(|(der, tainted)| (der.as_slice(), *tainted));
             match TrustBundle::new(&self.parts.trust_domain, authorities) {
                 Ok(bundle) => self.restore_bundle(bundle),
-                Err(refusal) => warn!(error = %chain(&refusal), "the stored trust bundle is not used"),
+                Err(refusal) => warn!(error = %describe(&refusal), "the stored trust bundle is not used"),
             }
         }
         self.restore_certificate(&record);
@@ -100,27 +102,30 @@ impl Synchronizer {
     fn restore_certificate(&mut self, record: &AgentRecord) {
         let Some(bundle) = self.bundle.as_ref().filter(|_| !record.chain.is_empty()) else { return };
         let chain_der = record.chain.iter().map(Vec::as_slice);
-        let svid = match restored_agent_svid(chain_der, bundle, &self.parts.time) {
+        let moment = self.parts.time.moment();
+        let svid = match restored_agent_svid(chain_der, record.left, bundle, &moment) {
             Ok(svid) => svid,
             Err(refusal) => {
-                info!(error = %chain(&refusal), "the stored agent certificate is not usable any more");
+                info!(error = %describe(&refusal), "the stored agent certificate is not usable any more");
                 return;
             }
         };
+        if moment.remaining(&svid.lifetime) <= 0 {
+            let ended = utc(svid.lifetime.span().not_after);
+            info!(ended, clock = moment.in_words(), "the stored agent certificate has ended");
+            return;
+        }
         if !self.parts.keys.adopt(&svid.spki_der) {
             warn!(spiffe_id = %svid.spiffe_id, "the key of the stored agent certificate is missing");
             return;
         }
-        let remaining = svid.not_after_unix - self.parts.time.now_unix();
-        let lifetime = svid.not_after_unix - svid.not_before_unix;
-        let due = Instant::now() + renewal_in(remaining, lifetime, unit());
-        let overdue_unix = overdue_unix(svid.not_after_unix, lifetime);
+        let lifetime = svid.lifetime.span().length();
         info!(spiffe_id = %svid.spiffe_id, "agent certificate restored");
-        self.agent = Some(Agent { svid, reattestable: record.reattestable, due, overdue_unix, refused: false });
+        self.agent = Some(Agent::new(svid, record.reattestable, lifetime, &moment));
     }
 }
 
 /// The one warning that a cache is not used.
 fn warn_refused(refusal: &CacheRefusal) {
-    warn!(error = %chain(refusal), "the sealed cache is refused; identities come from the server again");
+    warn!(error = %describe(refusal), "the sealed cache is refused; identities come from the server again");
 }

@@ -18,10 +18,10 @@ pub fn renewal_in(remaining: i64, lifetime: i64, unit: f64) -> Duration {
     Duration::from_secs_f64(wait).max(SHORTEST_WAIT)
 }
 
-/// When a certificate that ends at `not_after` and had `lifetime` seconds is to be replaced whatever the monotonic clock says,
-/// UNIX seconds: it stands still while a device sleeps. Two fifths of the life are left then, less than after any jitter.
-pub fn overdue_unix(not_after: i64, lifetime: i64) -> i64 {
-    not_after.saturating_sub(lifetime.max(0) / 5 * 2)
+/// When a certificate that ends at `end`, by the agent's own clock, and had `lifetime` seconds is to be replaced whatever the
+/// monotonic clock says: it stands still while a device sleeps. Two fifths of the life are left then, less than after any jitter.
+pub fn overdue(end: i64, lifetime: i64) -> i64 {
+    end.saturating_sub(lifetime.max(0) / 5 * 2)
 }
 
 /// Full-jitter back-off after `failures` in a row: anything from nothing to `base * 2^failures`, at most `cap`.
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn what_was_slept_over_is_overdue() {
-        assert_eq!(overdue_unix(10_000, 1000), 9_600);
-        assert_eq!(overdue_unix(10_000, -5), 10_000);
+        assert_eq!(overdue(10_000, 1000), 9_600);
+        assert_eq!(overdue(10_000, -5), 10_000);
         let latest = renewal_in(1000, 1000, 0.0).as_secs();
         assert!(9_000 + latest < 9_600, "never before its time");
     }

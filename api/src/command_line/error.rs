@@ -9,6 +9,7 @@ use thiserror::Error;
 use tonic::Code;
 
 use super::SocketError;
+use crate::describe;
 use crate::settings::ConfigErrors;
 use crate::unix_socket::UnixSocketError;
 
@@ -76,22 +77,6 @@ impl CommandError {
             _ => describe(self),
         }
     }
-}
-
-/// `error` and its causes, from the outside in: `cannot open the store: database is locked`.
-pub fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Transparent layers repeat what was just said, and tonic's own layer says nothing.
-        if !text.ends_with(&next) && next != "transport error" {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// A gRPC code in the spelling of SPIRE's messages.

@@ -2,7 +2,7 @@
 
 use ironroot_agent::agent_key::{KeyPlace, KeyStore};
 use ironroot_agent::node_attestation::{Attestor, attest};
-use ironroot_agent::server_channel::Server as Dialled;
+use ironroot_agent::server_channel::{Doubt, Server as Dialled};
 use ironroot_agent::trusted_time::TrustedTime;
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
@@ -33,7 +33,7 @@ pub fn report(lab: &mut Lab) {
         let dialled = Dialled::new("127.0.0.1", port, &trust_domain, TrustedTime::new());
         let mut before = 0.0;
         for round in 0..=ATTESTATIONS {
-            let channel = dialled.bootstrap(anchors.clone()).await.expect("dialled");
+            let channel = dialled.bootstrap(anchors.clone(), Doubt::Refused).await.expect("dialled");
             attest(channel, &attestor, &mut keys, &trust_domain).await.expect("attested");
             if round == 0 {
                 before = cpu_ms(pid);

@@ -30,6 +30,8 @@ pub struct AgentOptions {
     pub attestor_lines: String,
     /// Further lines for the agent's block.
     pub agent_lines: String,
+    /// The trust domain.
+    pub trust_domain: &'static str,
 }
 
 impl Default for AgentOptions {
@@ -42,6 +44,7 @@ impl Default for AgentOptions {
             server_port: None,
             attestor_lines: String::new(),
             agent_lines: String::new(),
+            trust_domain: TRUST_DOMAIN,
         }
     }
 }
@@ -116,9 +119,16 @@ impl Device {
 
     /// Starts the agent without waiting.
     pub fn start(&mut self) {
+        self.start_at(None);
+    }
+
+    /// As [`start`](Self::start), but its clock shows what `clock` says, in libfaketime's words: `-2d`, or
+    /// `@2020-01-01 00:00:00`. Elapsed time stays real.
+    pub fn start_at(&mut self, clock: Option<&str>) {
         self.process = None;
         let arguments = ["run".to_owned(), "-config".to_owned(), path(&self.config_path())];
-        self.process = Some(Process::start(&binary("ironroot-agent"), &arguments, &[], &self.log_path()));
+        let environment = clock.map(faked_clock).unwrap_or_default();
+        self.process = Some(Process::start(&binary("ironroot-agent"), &arguments, &environment, &self.log_path()));
     }
 
     /// `kill -9` of the agent.
@@ -236,7 +246,7 @@ impl Device {
         };
         format!(
             r#"agent {{
-    trust_domain = "{TRUST_DOMAIN}"
+    trust_domain = "{trust_domain}"
     data_dir = "{directory}/data"
     server_address = "127.0.0.1"
     server_port = "{port}"
@@ -260,6 +270,7 @@ plugins {{
     }}
 }}
 "#,
+            trust_domain = options.trust_domain,
             socket = path(&self.socket()),
             agent_lines = options.agent_lines,
             attestor_lines = options.attestor_lines,
@@ -267,6 +278,17 @@ plugins {{
             discover = options.discover_workload_path,
         )
     }
+}
+
+/// Where Debian and its kin put libfaketime.
+const FAKETIME: [&str; 2] =
+    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
+
+fn faked_clock(clock: &str) -> Vec<(String, PathBuf)> {
+    let library =
+        FAKETIME.iter().find(|path| Path::new(path).exists()).expect("package faketime: scripts/setup --tests");
+    let variables = [("LD_PRELOAD", *library), ("FAKETIME", clock), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+    variables.map(|(name, value)| (name.to_owned(), PathBuf::from(value))).into()
 }
 
 /// The leaf of each `svid.N.pem`, in order.

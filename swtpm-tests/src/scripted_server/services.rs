@@ -52,20 +52,25 @@ impl Services {
 
     /// Who signs now.
     fn authority(&self) -> &ToyCa {
-        if lock(&self.0.script).tainted { &self.0.second_ca } else { &self.0.ca }
+        let script = lock(&self.0.script);
+        match (script.stolen, script.tainted) {
+            (true, _) => &self.0.rogue,
+            (false, true) => &self.0.second_ca,
+            (false, false) => &self.0.ca,
+        }
     }
 
     fn agent_svid(&self, csr: &[u8]) -> types::X509svid {
-        let (lie, ttl) = {
+        let (lie, ttl, clock_error) = {
             let script = lock(&self.0.script);
-            (script.agent, script.agent_ttl)
+            (script.agent, script.agent_ttl, script.clock_error)
         };
         let path = match lie {
             AgentLie::NotAnAgent => "/workload",
             AgentLie::Server => "/spire/server",
             _ => AGENT_PATH,
         };
-        let svid = ToySvid::new(&format!("spiffe://{TRUST_DOMAIN}{path}"), ttl);
+        let svid = ToySvid::new(&format!("spiffe://{TRUST_DOMAIN}{path}"), ttl).moved(clock_error);
         let der = match lie {
             AgentLie::OtherKey => self.authority().identity(&svid).0,
             _ => self.authority().sign_request(csr, &svid),
@@ -74,17 +79,17 @@ impl Services {
     }
 
     fn workload_svid(&self, params: &NewX509svidParams) -> batch_new_x509svid_response::Result {
-        let (entry, lie, ttl) = {
+        let (entry, lie, ttl, clock_error) = {
             let script = lock(&self.0.script);
             let entry = script.entries.iter().find(|entry| entry.id == params.entry_id).cloned();
-            (entry, script.svid, script.svid_ttl)
+            (entry, script.svid, script.svid_ttl, script.clock_error)
         };
         let Some(entry) = entry else {
             let status = types::Status { code: tonic::Code::NotFound.into(), message: "no such entry".to_owned() };
             return batch_new_x509svid_response::Result { status: Some(status), svid: None };
         };
         let path = entry.spiffe_id.unwrap_or_default().path;
-        let mut svid = ToySvid::new(&format!("spiffe://{TRUST_DOMAIN}{path}"), ttl);
+        let mut svid = ToySvid::new(&format!("spiffe://{TRUST_DOMAIN}{path}"), ttl).moved(clock_error);
         match lie {
             SvidLie::OtherId => svid.spiffe_id = format!("spiffe://{TRUST_DOMAIN}/somebody-else"),
             SvidLie::OtherTrustDomain => svid.spiffe_id = format!("spiffe://other.example{path}"),
@@ -130,7 +135,8 @@ impl Bundle for Services {
             (script.bundle, script.tainted)
         };
         let authority = |der: Vec<u8>, tainted| types::X509Certificate { asn1: der.into(), tainted };
-        let mut authorities = vec![authority(self.0.ca.der().to_vec(), tainted)];
+        let first = if lock(&self.0.script).stolen { &self.0.rogue } else { &self.0.ca };
+        let mut authorities = vec![authority(first.der().to_vec(), tainted)];
         if tainted {
             authorities.push(authority(self.0.second_ca.der().to_vec(), false));
         }

@@ -115,7 +115,7 @@ impl<M: Message> Subscription<M> {
         };
         let now = (self.api.0.now)();
         let theirs = all.for_selectors(&self.attested.selectors, now);
-        let Some(expiry) = theirs.iter().map(|identity| identity.not_after_unix()).min() else {
+        let Some(expiry) = all.next_end(&self.attested.selectors, now) else {
             return Err(match all.is_entitled(&self.attested.selectors) {
                 true => self.all_expired(),
                 false => self.no_identity(&all),

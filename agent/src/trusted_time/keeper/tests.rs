@@ -1,0 +1,146 @@
+use super::*;
+
+const BUILD: i64 = 1_000_000;
+const TRUE: i64 = 2_000_000;
+
+fn at(boot: i64, kernel: i64) -> Reading {
+    Reading { boot, kernel }
+}
+
+fn hour(issued: i64) -> Span {
+    Span { not_before: issued, not_after: issued + 3600 }
+}
+
+fn receive(keeper: &mut Keeper, issued: i64, reading: Reading) -> Lifetime {
+    keeper.receive(issued, hour(issued), reading)
+}
+
+#[test]
+fn the_kernels_clock_is_now_until_a_server_contradicts_it() {
+    let mut keeper = Keeper::new(BUILD, at(10, TRUE));
+    assert_eq!((keeper.estimate(at(10, TRUE)), keeper.confirmed(at(10, TRUE))), (TRUE, BUILD));
+    assert_eq!(keeper.standing(), ClockStanding::Unconfirmed);
+    receive(&mut keeper, TRUE + 50, at(60, TRUE + 50));
+    assert_eq!(keeper.standing(), ClockStanding::Confirmed);
+    assert_eq!(keeper.confirmed(at(60, TRUE + 50)), TRUE + 50);
+    receive(&mut keeper, TRUE + 10_000, at(70, TRUE + 60));
+    assert_eq!(keeper.standing(), ClockStanding::Contradicted);
+    assert_eq!(keeper.estimate(at(71, TRUE + 61)), TRUE + 10_001);
+    assert!(keeper.confirmed(at(71, TRUE + 61)) <= TRUE + 61, "one witness moves no bound");
+}
+
+#[test]
+fn a_clock_that_is_set_must_agree_again() {
+    let mut keeper = Keeper::new(BUILD, at(10, TRUE));
+    receive(&mut keeper, TRUE, at(10, TRUE));
+    keeper.observe(at(2058, TRUE + 2048 + STEP + 1));
+    assert_eq!(keeper.standing(), ClockStanding::Confirmed, "slewed");
+    keeper.observe(at(2059, TRUE + 2049 + STEP + 4));
+    assert_eq!(keeper.standing(), ClockStanding::Unconfirmed);
+}
+
+#[test]
+fn the_bound_comes_down_when_two_agree_and_only_then() {
+    let mut keeper = Keeper::new(BUILD, at(10, 0));
+    let poisoned = TimeRecord { confirmed: TRUE + 90_000, ..TimeRecord::default() };
+    keeper.restore(&poisoned, &Restart::default(), at(10, 0));
+    receive(&mut keeper, TRUE, at(20, 0));
+    assert!(keeper.confirmed(at(20, 0)) >= TRUE + 90_000, "a server alone");
+    receive(&mut keeper, TRUE + 5, at(25, TRUE + 5));
+    assert_eq!(keeper.confirmed(at(25, TRUE + 5)), TRUE + 5);
+}
+
+#[test]
+fn a_fresh_chain_lasts_as_long_as_it_was_signed_for_whatever_the_clock_says() {
+    for kernel in [0, TRUE - 200_000, TRUE + 200_000, 1 << 40] {
+        let mut keeper = Keeper::new(BUILD, at(100, kernel));
+        let held = receive(&mut keeper, TRUE, at(100, kernel));
+        let own = keeper.own(at(100, kernel));
+        // Another server, three hours ahead.
+        receive(&mut keeper, TRUE + 10_800, at(110, kernel));
+        assert_eq!(keeper.end(&held, at(120, kernel)), own + 3600, "{kernel}");
+    }
+}
+
+#[test]
+fn with_a_clock_that_agrees_back_dating_is_known() {
+    let mut keeper = Keeper::new(BUILD, at(100, TRUE));
+    let span = Span { not_before: TRUE - 10, not_after: TRUE + 10 };
+    let held = keeper.receive(TRUE - 10, span, at(100, TRUE));
+    assert_eq!(keeper.left(&held, at(100, TRUE)), 10);
+    let instant = Span { not_before: TRUE, not_after: TRUE };
+    let held = keeper.receive(TRUE, instant, at(100, TRUE));
+    assert_eq!(keeper.left(&held, at(100, TRUE)), 1);
+}
+
+#[test]
+fn a_chain_that_ended_is_in_doubt_and_one_from_the_future_is_not() {
+    let keeper = Keeper::new(BUILD, at(10, TRUE));
+    let judge = |issued| keeper.judge(hour(issued), at(10, TRUE)).expect("a span");
+    assert_eq!(judge(TRUE - 60), ChainTime { at: TRUE, in_doubt: false });
+    assert_eq!(judge(TRUE + 99_999), ChainTime { at: TRUE + 99_999, in_doubt: false });
+    assert_eq!(judge(TRUE - 99_999), ChainTime { at: TRUE - 96_399, in_doubt: true });
+    assert_eq!(keeper.judge(Span { not_before: 2, not_after: 1 }, at(10, TRUE)), None);
+}
+
+#[test]
+fn a_disputed_chain_waits_until_what_is_held_has_ended() {
+    let mut keeper = Keeper::new(BUILD, at(10, TRUE));
+    let held = receive(&mut keeper, TRUE, at(10, TRUE));
+    let fresh = receive(&mut keeper, TRUE - 90_000, at(20, TRUE + 10));
+    assert!(!keeper.prefers(&fresh, Some(&held), at(20, TRUE + 10)));
+    assert!(keeper.prefers(&fresh, None, at(20, TRUE + 10)));
+    assert!(keeper.prefers(&fresh, Some(&held), at(3611, TRUE + 3601)));
+}
+
+#[test]
+fn a_restored_clock_and_one_in_1970_are_the_same_case() {
+    let then = at(5_000, TRUE);
+    let mut before = Keeper::new(BUILD, then);
+    let held = receive(&mut before, TRUE, then);
+    let left = before.left(&held, then);
+    let record = before.record(Restart { tpm_clock: None, boot_id: "a".to_owned() }, then);
+    // Two days off; the kernel's clock begins in 1970, or where it was when the device went down.
+    for kernel in [0, TRUE] {
+        let now = at(30, kernel);
+        let mut keeper = Keeper::new(BUILD, now);
+        keeper.restore(&record, &Restart { tpm_clock: None, boot_id: "b".to_owned() }, now);
+        let kept = Lifetime::kept(hour(TRUE), Some(left));
+        assert!(keeper.end(&kept, now) > keeper.own(now), "nobody knows better yet");
+        let server = hour(TRUE + 172_800 - 60);
+        assert!(!keeper.judge(server, now).expect("a span").in_doubt, "{kernel}");
+        let fresh = receive(&mut keeper, TRUE + 172_800, now);
+        assert!(keeper.prefers(&fresh, Some(&kept), now));
+        assert_eq!(keeper.estimate(now), TRUE + 172_800);
+    }
+}
+
+#[test]
+fn a_clock_with_a_battery_ends_what_ran_out_while_the_device_was_off() {
+    let then = at(5_000, TRUE);
+    let mut before = Keeper::new(BUILD, then);
+    receive(&mut before, TRUE, then);
+    let record = before.record(Restart { tpm_clock: None, boot_id: "a".to_owned() }, then);
+    let now = at(30, TRUE + 7200);
+    let mut keeper = Keeper::new(BUILD, now);
+    keeper.restore(&record, &Restart { tpm_clock: None, boot_id: "b".to_owned() }, now);
+    assert!(keeper.end(&Lifetime::kept(hour(TRUE), None), now) <= keeper.own(now));
+    // The server is back and says that it was the clock that had jumped.
+    receive(&mut keeper, TRUE + 60, now);
+    assert!(keeper.end(&Lifetime::kept(hour(TRUE), None), now) > keeper.own(now));
+}
+
+#[test]
+fn a_restart_within_a_boot_changes_nothing() {
+    let then = at(5_000, TRUE);
+    let mut before = Keeper::new(BUILD, then);
+    receive(&mut before, TRUE, then);
+    let restart = Restart { tpm_clock: None, boot_id: "a".to_owned() };
+    let record = before.record(restart.clone(), then);
+    let now = at(5_100, TRUE + 100);
+    let mut after = Keeper::new(BUILD, now);
+    after.restore(&record, &restart, now);
+    assert_eq!(after.standing(), ClockStanding::Confirmed);
+    assert_eq!(after.estimate(now), before.estimate(now));
+    assert!(after.confirmed(now) >= TRUE + 99);
+}

@@ -1,0 +1,98 @@
+//! What is known of the time at one moment: the argument of everything that decides by it.
+
+use super::clocks::{Reading, utc};
+use super::keeper::{AGREEMENT, ChainTime, ClockStanding, Keeper};
+use super::lifetime::{Lifetime, Span};
+
+/// A [`Keeper`] and a reading of the clocks. It does not move on.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    keeper: Keeper,
+    reading: Reading,
+}
+
+impl Moment {
+    /// What `keeper` knows when the clocks show `reading`.
+    pub fn new(keeper: Keeper, reading: Reading) -> Self {
+        Self { keeper, reading }
+    }
+
+    /// The agent's own clock, seconds: near to UNIX time when it started, and then elapsed time only. Ends are on it.
+    pub fn own(&self) -> i64 {
+        self.keeper.own(self.reading)
+    }
+
+    /// The best estimate of now, UNIX seconds.
+    pub fn estimate(&self) -> i64 {
+        self.keeper.estimate(self.reading)
+    }
+
+    /// When a chain ends, by the [`own`](Self::own) clock; see [`Keeper::end`].
+    pub fn end(&self, lifetime: &Lifetime) -> i64 {
+        self.keeper.end(lifetime, self.reading)
+    }
+
+    /// Seconds until a chain ends; negative if it has.
+    pub fn remaining(&self, lifetime: &Lifetime) -> i64 {
+        self.end(lifetime).saturating_sub(self.own())
+    }
+
+    /// Seconds left of a chain by elapsed time alone, for the record.
+    pub fn left(&self, lifetime: &Lifetime) -> i64 {
+        self.keeper.left(lifetime, self.reading)
+    }
+
+    /// See [`Keeper::prefers`].
+    pub fn prefers(&self, fresh: &Lifetime, held: Option<&Lifetime>) -> bool {
+        self.keeper.prefers(fresh, held, self.reading)
+    }
+
+    /// See [`Keeper::judge`].
+    pub fn judge(&self, span: Span) -> Option<ChainTime> {
+        self.keeper.judge(span, self.reading)
+    }
+
+    /// See [`Keeper::is_out_of_time`].
+    pub fn is_out_of_time(&self, span: Span) -> bool {
+        self.keeper.is_out_of_time(span, self.reading)
+    }
+
+    /// Grows whenever something that was learned changed what may be served.
+    pub fn version(&self) -> u64 {
+        self.keeper.version()
+    }
+
+    /// What the device's clock says and what that is worth, for people:
+    /// `2026-11-25T21:14:35Z (no server has confirmed it since the start)`.
+    pub fn in_words(&self) -> String {
+        let why = match self.keeper.standing() {
+            ClockStanding::Confirmed => "the server confirmed it before",
+            ClockStanding::Unconfirmed => "no server has confirmed it since the start",
+            ClockStanding::Contradicted => "the server contradicts it",
+        };
+        let (estimate, kernel) = (self.estimate(), self.reading.kernel);
+        if estimate.saturating_sub(kernel).saturating_abs() <= AGREEMENT {
+            return format!("{} ({why})", utc(kernel));
+        }
+        format!("{} ({why}; by all that is known it is {})", utc(kernel), utc(estimate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_says_what_the_clock_shows_and_what_it_is_worth() {
+        let reading = Reading { boot: 100, kernel: 1_795_641_275 };
+        let mut keeper = Keeper::new(1_767_225_600, reading);
+        let unconfirmed = "2026-11-25T21:14:35Z (no server has confirmed it since the start)";
+        assert_eq!(Moment::new(keeper, reading).in_words(), unconfirmed);
+        let span = Span { not_before: reading.kernel, not_after: reading.kernel + 60 };
+        keeper.receive(reading.kernel, span, reading);
+        assert!(Moment::new(keeper, reading).in_words().contains("confirmed it before"));
+        let in_1970 = Reading { boot: 100, kernel: 5 };
+        let text = Moment::new(Keeper::new(1_767_225_600, in_1970), in_1970).in_words();
+        assert!(text.starts_with("1970-01-01T00:00:05Z") && text.contains("it is 2026-01-01T00:00:00Z"), "{text}");
+    }
+}
