@@ -13,7 +13,7 @@ mod resolver;
 mod stream;
 mod verifier;
 
-pub use anchors::{MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
+pub use anchors::{BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
 pub use config::{client_config, provider, server_config};
 pub use resolver::SvidResolver;
 pub use stream::{TlsConnection, TlsPeer};

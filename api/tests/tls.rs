@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use ironroot_api::tls::{ServerTrust, SvidRefusal, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::certificate::Certificate;
+use ironroot_api::tls::{
+    BundleEnd, ServerTrust, SvidRefusal, SvidResolver, TrustAnchors, client_config, provider, server_config,
+};
 use ironroot_api::{SpiffeId, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -90,14 +93,29 @@ fn only_members_of_the_trust_domain_with_a_path_to_its_authority_are_verified() 
     assert_eq!(verify(&good, now()).expect("verified").spiffe_id().as_str(), "spiffe://td/w");
     assert_eq!(verify(&good, now() + 2 * DAY), Err(SvidRefusal::Expired));
     assert_eq!(verify(&good, now() - 2 * DAY), Err(SvidRefusal::NotYetValid));
-    assert_eq!(verify(&other.issue("spiffe://td/w"), now()), Err(SvidRefusal::UnknownAuthority));
+    assert!(matches!(verify(&other.issue("spiffe://td/w"), now()), Err(SvidRefusal::UnknownAuthority(_))));
     assert!(matches!(verify(&ours.issue("spiffe://else/w"), now()), Err(SvidRefusal::OtherTrustDomain(_))));
     assert!(matches!(verify(&ours.issue("spiffe://td"), now()), Err(SvidRefusal::Leaf(_))));
     assert!(matches!(anchors.verify(&ours.1, &[], KeyUsage::client_auth(), now()), Err(SvidRefusal::Leaf(_))));
     let long = vec![good.cert[0].clone(); 8];
     assert_eq!(anchors.verify(&good.cert[0], &long, KeyUsage::client_auth(), now()), Err(SvidRefusal::ChainTooLong));
     anchors.replace(std::slice::from_ref(&other.1)).expect("replaced");
-    assert_eq!(verify(&good, now()), Err(SvidRefusal::UnknownAuthority));
+    assert!(matches!(verify(&good, now()), Err(SvidRefusal::UnknownAuthority(_))));
+}
+
+#[test]
+fn who_is_signed_by_an_authority_outside_the_bundle_is_told_until_when_the_bundle_is_good() {
+    let (ours, other) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
+    let anchors = anchors(&ours);
+    let leaf = other.issue("spiffe://td/w");
+    let said = |when| anchors.verify(&leaf.cert[0], &[], KeyUsage::client_auth(), when).unwrap_err().to_string();
+    let end = Certificate::parse(&ours.1).expect("authority").not_after_unix();
+    assert!(said(now()).contains("not in the trust bundle (its last certificate ends on "), "{}", said(now()));
+    let old = BundleEnd { not_after_unix: Some(end), now_unix: end }.to_string();
+    let date = ironroot_api::command_line::utc(end);
+    assert!(old.contains(&format!("last certificate ended on {date}")) && old.contains("new one is needed"), "{old}");
+    anchors.replace(&[]).expect("replaced");
+    assert!(said(now()).contains("no trust bundle"), "{}", said(now()));
 }
 
 #[test]

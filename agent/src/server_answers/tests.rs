@@ -100,7 +100,7 @@ fn refuses_each_false_svid_by_its_name() {
     let other_key = vec![authority.leaf(&other_key, "spiffe://td/w", |_| ())];
     assert!(matches!(refusal(answer("/w", other_key)), AnswerRefusal::OtherKey));
     let unknown = vec![other.leaf(&key, "spiffe://td/w", |_| ())];
-    assert!(matches!(refusal(answer("/w", unknown)), AnswerRefusal::Svid(SvidRefusal::UnknownAuthority)));
+    assert!(matches!(refusal(answer("/w", unknown)), AnswerRefusal::Svid(SvidRefusal::UnknownAuthority(_))));
     let never = vec![authority.leaf(&key, "spiffe://td/w", |p| p.not_after = at(-20))];
     assert!(matches!(refusal(answer("/w", never)), AnswerRefusal::NeverValid));
     let ca = vec![authority.leaf(&key, "spiffe://td/w", |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))];

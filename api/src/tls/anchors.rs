@@ -1,5 +1,6 @@
 //! The authorities that SVIDs of the trust domain must chain to, and the check itself.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use thiserror::Error;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::certificate::{Certificate, CertificateError};
+use crate::command_line::utc;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 
 /// Longest chain accepted from a peer, certificates. SPIRE's are one or two.
@@ -35,8 +37,8 @@ pub enum SvidRefusal {
         expected: SpiffeId,
     },
     /// No path from the leaf to an authority of the bundle.
-    #[error("no authority in the trust bundle has signed the certificate")]
-    UnknownAuthority,
+    #[error("{0}")]
+    UnknownAuthority(BundleEnd),
     /// Past its notAfter (its own, or an intermediate's).
     #[error("certificate has expired")]
     Expired,
@@ -46,6 +48,34 @@ pub enum SvidRefusal {
     /// Any other rule of RFC 5280 §6 that the path breaks.
     #[error("certificate path is not valid: {0}")]
     Path(webpki::Error),
+}
+
+/// When the last certificate of the bundle ends that lacks the authority looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BundleEnd {
+    /// UNIX seconds; none if the bundle is empty.
+    pub not_after_unix: Option<i64>,
+    /// When it was judged, UNIX seconds.
+    pub now_unix: i64,
+}
+
+impl fmt::Display for BundleEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.not_after_unix {
+            None => write!(f, "there is no trust bundle to verify the certificate with"),
+            Some(end) if end <= self.now_unix => write!(
+                f,
+                "this trust bundle's last certificate ended on {}: it is too old to verify the certificate; a new one is needed",
+                utc(end)
+            ),
+            Some(end) => write!(
+                f,
+                "the certificate is signed by an authority that is not in the trust bundle (its last certificate ends on {}): \
+                 another server, or another server's bundle",
+                utc(end)
+            ),
+        }
+    }
 }
 
 /// What a verified peer certificate says. Only [`TrustAnchors::verify`] makes one.
@@ -77,7 +107,14 @@ impl VerifiedSvid {
 #[derive(Debug)]
 pub struct TrustAnchors {
     trust_domain: TrustDomain,
-    authorities: ArcSwap<Vec<TrustAnchor<'static>>>,
+    authorities: ArcSwap<Authorities>,
+}
+
+#[derive(Debug)]
+struct Authorities {
+    anchors: Vec<TrustAnchor<'static>>,
+    /// When the last of them ends, UNIX seconds.
+    last_end_unix: Option<i64>,
 }
 
 impl TrustAnchors {
@@ -116,10 +153,19 @@ impl TrustAnchors {
             return Err(SvidRefusal::OtherTrustDomain(spiffe_id));
         }
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now_unix.try_into().unwrap_or(0)));
-        let anchors = self.authorities.load();
+        let authorities = self.authorities.load();
+        let refusal = |error| refusal(error, BundleEnd { not_after_unix: authorities.last_end_unix, now_unix });
         EndEntityCert::try_from(certificate.der())
             .map_err(refusal)?
-            .verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, intermediates, now, usage, None, None)
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &authorities.anchors,
+                intermediates,
+                now,
+                usage,
+                None,
+                None,
+            )
             .map_err(refusal)?;
         Ok(VerifiedSvid {
             spiffe_id,
@@ -129,14 +175,19 @@ impl TrustAnchors {
     }
 }
 
-fn parse_anchors(authorities: &[CertificateDer<'_>]) -> Result<Vec<TrustAnchor<'static>>, CertificateError> {
+fn parse_anchors(authorities: &[CertificateDer<'_>]) -> Result<Authorities, CertificateError> {
     let owned = |der: &CertificateDer<'_>| anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned());
-    authorities.iter().map(|der| owned(der).map_err(|_| CertificateError::Malformed)).collect()
+    let anchors = authorities.iter().map(|der| owned(der).map_err(|_| CertificateError::Malformed));
+    let parsed = authorities.iter().filter_map(|der| Certificate::parse(der).ok());
+    let last_end_unix = parsed.map(|certificate| certificate.not_after_unix()).max();
+    Ok(Authorities { anchors: anchors.collect::<Result<_, _>>()?, last_end_unix })
 }
 
-fn refusal(error: webpki::Error) -> SvidRefusal {
+fn refusal(error: webpki::Error, bundle: BundleEnd) -> SvidRefusal {
     match error {
-        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => SvidRefusal::UnknownAuthority,
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+            SvidRefusal::UnknownAuthority(bundle)
+        }
         webpki::Error::CertExpired { .. } => SvidRefusal::Expired,
         webpki::Error::CertNotValidYet { .. } => SvidRefusal::NotYetValid,
         other => SvidRefusal::Path(other),

@@ -144,7 +144,7 @@ fn unix(now: UnixTime) -> i64 {
 /// The refusal as rustls reports it, with the alert that fits.
 fn tls_error(refusal: SvidRefusal) -> Error {
     Error::InvalidCertificate(match refusal {
-        SvidRefusal::UnknownAuthority => TlsCertificateError::UnknownIssuer,
+        SvidRefusal::UnknownAuthority(_) => TlsCertificateError::UnknownIssuer,
         SvidRefusal::Expired => TlsCertificateError::Expired,
         SvidRefusal::NotYetValid => TlsCertificateError::NotValidYet,
         other => TlsCertificateError::Other(OtherError(Arc::new(other))),
