@@ -1,4 +1,4 @@
-//! The certificate authority: keys in a PKCS#11 token, slots A and B, a journal, and rotation.
+//! The certificate authority: keys in a PKCS#11 token, a root above two slots A and B, a journal, and rotation.
 //!
 //! ```text
 //!  plan(moment, journal) ──► Step ──► performer: journal to disk, then token, signers, bundle
@@ -33,10 +33,10 @@ use crate::store::StoreError;
 pub use authority::CertificateAuthority;
 pub use bundle::TrustBundle;
 pub use issuer::IssuedSvid;
-pub use journal::{Authority, Journal, JournalError, Slot, SlotName};
+pub use journal::{Authority, Journal, JournalError, Place, RootSlot, Roots, Slot, SlotName};
 pub use lint::LintError;
 pub use profile::ProfileError;
-pub use rotation::{Step, plan};
+pub use rotation::{Hierarchy, Step, plan};
 
 /// What the operator decides about the CA.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub struct CaPolicy {
     pub subject: CaSubject,
     /// Lifetime of a CA certificate, seconds.
     pub ca_ttl_seconds: i64,
+    /// Lifetime of the root above the CAs, seconds; without one each CA signs itself.
+    pub root_ttl_seconds: Option<i64>,
     /// Lifetime of agents' SVIDs, seconds.
     pub agent_ttl_seconds: i64,
     /// Lifetime of the server's SVIDs, and of workloads' whose entry does not say, seconds.
@@ -72,10 +74,28 @@ pub enum CaError {
          agent the new trust bundle"
     )]
     KeyLost {
-        /// The active slot.
-        slot: SlotName,
+        /// Its place.
+        slot: Place,
         /// The key's identifier.
         id: KeyId,
+    },
+    /// The key of the root is not in the token. What is signed already is good.
+    #[error(
+        "the key of the root (slot {slot}, CKA_ID {id}) is not in the token, so no new CA can be signed, and the present one ends \
+         soon: restore the token from its backup; if the key is lost for good, set enabled = false in the root block and give \
+         every agent the new trust bundle"
+    )]
+    RootLost {
+        /// Its place.
+        slot: Place,
+        /// The key's identifier.
+        id: KeyId,
+    },
+    /// No root is valid now.
+    #[error("this server's clock says {}, and no root certificate is valid then: correct the clock", utc(*now))]
+    NoRootValid {
+        /// The time, UNIX seconds.
+        now: i64,
     },
     /// The key in the token is not the one the journal speaks of.
     #[error(
@@ -83,8 +103,8 @@ pub enum CaError {
          different times or servers; restore the one that is wrong from its backup"
     )]
     KeyMismatch {
-        /// The slot.
-        slot: SlotName,
+        /// The place.
+        slot: Place,
         /// The key's identifier.
         id: KeyId,
     },
@@ -95,8 +115,8 @@ pub enum CaError {
          halves)"
     )]
     KeyWithoutJournal {
-        /// The slot.
-        slot: SlotName,
+        /// The place.
+        slot: Place,
         /// The key's identifier.
         id: KeyId,
     },

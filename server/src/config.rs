@@ -63,6 +63,8 @@ pub struct ServerConfig {
 pub struct Lifetimes {
     /// X.509 CA certificates.
     pub ca: Duration,
+    /// The root above them; none if each CA signs itself.
+    pub root: Option<Duration>,
     /// Agents' SVIDs: the time an agent may be offline before it must attest again.
     pub agent: Duration,
     /// Workloads' X.509-SVIDs whose entry does not say.

@@ -214,6 +214,7 @@ fn ca_policy(config: &ServerConfig) -> CaPolicy {
         trust_domain: config.trust_domain.clone(),
         subject: config.ca_subject.clone(),
         ca_ttl_seconds: seconds(config.lifetimes.ca),
+        root_ttl_seconds: config.lifetimes.root.map(seconds),
         agent_ttl_seconds: seconds(config.lifetimes.agent),
         x509_svid_ttl_seconds: seconds(config.lifetimes.x509_svid),
     }

@@ -276,6 +276,21 @@ fn warns_when_a_ca_rotation_would_shorten_svids() {
 }
 
 #[test]
+fn a_root_lives_for_twenty_years_and_much_longer_than_its_cas() {
+    let root = |server: &str| read(&minimal(server, "")).expect("loads").lifetimes.root;
+    let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+    assert_eq!(root(""), hours(175_200));
+    assert_eq!(root("root { ttl = \"87600h\" }"), hours(87_600));
+    assert_eq!(root("root { enabled = false }"), None);
+    assert_eq!(root("ca_ttl = \"43800h\""), hours(350_400), "eight of its CAs");
+    let text = "root { ttl = \"100h\" }";
+    let said = mistakes(&minimal(text, ""));
+    assert!(said[0].contains("root.ttl: must be from 192h (eight times ca_ttl) to 438000h"), "{said:?}");
+    assert!(mistakes(&minimal("root { ttl = \"500000h\" }", ""))[0].contains("to 438000h"));
+    assert!(mistakes(&minimal("root { enable = false }", ""))[0].contains("enable"), "unknown keys are named");
+}
+
+#[test]
 fn the_command_line_wins_over_the_file() {
     let given = |flag, key, value: &str| Override { flag, key, value: value.to_owned() };
     let overrides = [given("-trustDomain", "trust_domain", "cli.example"), given("-serverPort", "bind_port", "1234")];

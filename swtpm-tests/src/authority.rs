@@ -9,7 +9,7 @@ use ironroot_api::csr::Spki;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyId, Token, TokenConfig};
-use ironroot_server::ca::{CaError, CaPolicy, CertificateAuthority, IssuedSvid, Journal, SlotName, TrustBundle};
+use ironroot_server::ca::{CaError, CaPolicy, CertificateAuthority, IssuedSvid, Journal, Place, SlotName, TrustBundle};
 use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::config::CaSubject;
 use ironroot_server::registry::{AuthorizedEntry, Registry};
@@ -32,6 +32,7 @@ pub struct AuthorityLab {
     /// The store.
     pub store: Store,
     ca_ttl_seconds: i64,
+    root_ttl_seconds: Option<i64>,
     _directory: Option<TempDir>,
 }
 
@@ -53,7 +54,12 @@ impl AuthorityLab {
         let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("a constant");
         let store = Store::open(store, &trust_domain).expect("a store of our own");
         let token = Token::open(token).expect("a token of our own");
-        Self { token, store, ca_ttl_seconds, _directory: None }
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds: None, _directory: None }
+    }
+
+    /// The same with a root above the CAs.
+    pub fn rooted(self, root_ttl_seconds: i64) -> Self {
+        Self { root_ttl_seconds: Some(root_ttl_seconds), ..self }
     }
 
     /// Starts a CA as a server that starts at `now_unix` does, on a machine that was on all the time and whose clock is right.
@@ -87,6 +93,11 @@ impl AuthorityLab {
         slot.key_id(self.store.trust_domain())
     }
 
+    /// CKA_ID of a root's key.
+    pub fn root_key_id(&self, slot: SlotName) -> KeyId {
+        Place::Root(slot).key_id(self.store.trust_domain())
+    }
+
     /// The journal as the store has it.
     pub async fn journal(&self) -> Journal {
         let bytes = self.store.ca_journal().await.expect("a store of our own").expect("a CA was founded");
@@ -100,8 +111,8 @@ impl AuthorityLab {
 
     /// Takes the CA's keys out of the token, for the next store beside it.
     pub async fn forget_keys(&self) {
-        for slot in SlotName::BOTH {
-            self.token.destroy(&self.key_id(slot)).await.expect("a token of our own");
+        for place in Place::ALL {
+            self.token.destroy(&place.key_id(self.store.trust_domain())).await.expect("a token of our own");
         }
     }
 
@@ -109,7 +120,8 @@ impl AuthorityLab {
         let subject = CaSubject { country: vec!["US".into()], organization: vec!["SPIFFE".into()], common_name: None };
         let (agent_ttl_seconds, x509_svid_ttl_seconds) = (3600, 3600);
         let (trust_domain, ca_ttl_seconds) = (self.trust_domain(), self.ca_ttl_seconds);
-        CaPolicy { trust_domain, subject, ca_ttl_seconds, agent_ttl_seconds, x509_svid_ttl_seconds }
+        let root_ttl_seconds = self.root_ttl_seconds;
+        CaPolicy { trust_domain, subject, ca_ttl_seconds, root_ttl_seconds, agent_ttl_seconds, x509_svid_ttl_seconds }
     }
 }
 
@@ -124,11 +136,12 @@ pub fn spki() -> Spki {
 pub fn verify(svid: &IssuedSvid, bundle: &TrustBundle, now_unix: i64) -> Result<(), webpki::Error> {
     let authorities: Vec<_> = bundle.authorities.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     let anchors: Vec<_> = authorities.iter().map(|der| anchor_from_trusted_cert(der).expect("an authority")).collect();
-    let leaf = CertificateDer::from(svid.chain[0].as_slice());
-    let leaf = EndEntityCert::try_from(&leaf)?;
+    let chain: Vec<_> = svid.chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    let (leaf, intermediates) = chain.split_first().expect("a certificate");
+    let leaf = EndEntityCert::try_from(leaf)?;
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now_unix.unsigned_abs()));
     for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-        leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, &[], time, usage, None, None)?;
+        leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, intermediates, time, usage, None, None)?;
     }
     Ok(())
 }

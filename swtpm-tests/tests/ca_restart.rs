@@ -5,7 +5,7 @@ use ironroot_api::TrustDomain;
 use ironroot_hsm::Token;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, TRUST_DOMAIN, assert_signs, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
-use ironroot_server::ca::{CaError, Journal, SlotName, Step, plan};
+use ironroot_server::ca::{CaError, Hierarchy, Journal, Place, SlotName, Step, plan};
 use ironroot_server::clock::{Moment, Trust};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -48,7 +48,7 @@ fn a_lost_key_is_an_error_with_a_way_out_and_never_a_new_ca() {
             lab.token.destroy(&lab.key_id(SlotName::A)).await.unwrap();
             for _ in 0..2 {
                 let error = lab.start(NOW).await.unwrap_err();
-                assert!(matches!(error, CaError::KeyLost { slot: SlotName::A, .. }), "{error}");
+                assert!(matches!(error, CaError::KeyLost { slot: Place::Ca(SlotName::A), .. }), "{error}");
                 assert!(error.to_string().contains("restore the token from its backup"), "{error}");
             }
             assert_eq!(lab.store.ca_journal().await.unwrap(), journal, "the journal was touched");
@@ -66,7 +66,7 @@ fn another_key_in_the_slot_is_an_error() {
             lab.token.destroy(&lab.key_id(SlotName::A)).await.unwrap();
             lab.token.generate_p256(&lab.key_id(SlotName::A), "imposter").await.unwrap();
             let error = lab.start(NOW).await.unwrap_err();
-            assert!(matches!(error, CaError::KeyMismatch { slot: SlotName::A, .. }), "{error}");
+            assert!(matches!(error, CaError::KeyMismatch { slot: Place::Ca(SlotName::A), .. }), "{error}");
         });
     });
 }
@@ -152,7 +152,7 @@ fn every_crash_point_replays_to_the_same_step() {
                 if key_made {
                     lab.token.generate_p256(&lab.key_id(SlotName::A), "before the crash").await.unwrap();
                 }
-                assert_eq!(plan(right(NOW), &intended), Step::Prepare(SlotName::A));
+                assert_eq!(plan(right(NOW), &intended, Hierarchy::SelfSigned), Step::Prepare(SlotName::A));
                 let ca = lab.start(NOW).await.unwrap();
                 assert_signs(&ca, NOW).await;
                 lab.forget_keys().await;
@@ -169,7 +169,7 @@ fn every_crash_point_replays_to_the_same_step() {
                     lab.token.destroy(&lab.key_id(SlotName::B)).await.unwrap();
                     lab.token.generate_p256(&lab.key_id(SlotName::B), "before the crash").await.unwrap();
                 }
-                assert_eq!(plan(right(half), &intended), Step::Prepare(SlotName::B));
+                assert_eq!(plan(right(half), &intended, Hierarchy::SelfSigned), Step::Prepare(SlotName::B));
                 let ca = lab.start(half).await.unwrap();
                 let bundle = ca.bundle().borrow().clone();
                 let svid = ca.sign_server_svid(&spki(), half).await.unwrap();
@@ -180,7 +180,7 @@ fn every_crash_point_replays_to_the_same_step() {
             // Prepared, published, not activated: the prepared key is kept.
             let prepared = lab.journal().await;
             let due = NOW + DAY * 5 / 6;
-            assert_eq!(plan(right(due), &prepared), Step::Activate(SlotName::B));
+            assert_eq!(plan(right(due), &prepared, Hierarchy::SelfSigned), Step::Activate(SlotName::B));
             lab.start(half + 1).await.unwrap();
             assert_eq!(lab.journal().await, prepared);
             let ca = lab.start(due).await.unwrap();
@@ -189,6 +189,37 @@ fn every_crash_point_replays_to_the_same_step() {
             let new = ca.sign_server_svid(&spki(), due).await.unwrap();
             verify(&new, &bundle, due).unwrap();
             verify(&old, &bundle, NOW + 60).unwrap();
+        });
+    });
+}
+
+/// The same for the root, of a new CA and of one that had none: named, then made but not written down.
+#[test]
+fn every_crash_point_of_making_a_root_replays_to_the_same_step() {
+    SoftHsm::run_in_child("every_crash_point_of_making_a_root_replays_to_the_same_step", |hsm| {
+        run(async {
+            for (is_new, key_made) in [(true, false), (true, true), (false, false), (false, true)] {
+                let lab = Lab::new(hsm, DAY);
+                if !is_new {
+                    lab.start(NOW).await.unwrap();
+                }
+                let journal = if is_new { Journal::new(&lab.trust_domain()) } else { lab.journal().await };
+                let intended = journal.intend_root(SlotName::A);
+                lab.put(&intended).await;
+                if key_made {
+                    lab.token.generate_p256(&lab.root_key_id(SlotName::A), "before the crash").await.unwrap();
+                }
+                assert_eq!(plan(right(NOW), &intended, Hierarchy::Rooted), Step::MakeRoot(SlotName::A));
+                let lab = lab.rooted(40 * DAY);
+                let ca = lab.start(NOW).await.unwrap();
+                assert_signs(&ca, NOW).await;
+                let journal = lab.journal().await;
+                assert_eq!(journal.roots().made().len(), 1);
+                // Made, and nothing signed by it yet: it is the same root at the next start.
+                assert_signs(&lab.start(NOW + 60).await.unwrap(), NOW + 60).await;
+                assert_eq!(lab.journal().await.roots(), journal.roots());
+                lab.forget_keys().await;
+            }
         });
     });
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svidResponse;
 use ironroot_api::tls::TrustAnchors;
-use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, wait_for};
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within, wait_for};
 use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::workload_client;
 
@@ -38,7 +38,8 @@ fn invariant_the_svid_is_valid_now(response: &X509svidResponse) -> (String, Vec<
         Certificate::parse_concatenated(&svid.bundle).expect("bundle").iter().map(|c| c.der().clone()).collect();
     let id = chain[0].leaf_spiffe_id().expect("an X509-SVID");
     let anchors = TrustAnchors::new(id.trust_domain(), &bundle).expect("anchors");
-    let verified = anchors.verify(chain[0].der(), &[], webpki::KeyUsage::server_auth(), now_unix());
+    let intermediates: Vec<_> = chain[1..].iter().map(|c| c.der().clone()).collect();
+    let verified = anchors.verify(chain[0].der(), &intermediates, webpki::KeyUsage::server_auth(), now_unix());
     verified.unwrap_or_else(|refusal| panic!("served an SVID that does not verify: {refusal:?}"));
     (chain[0].serial_decimal(), chain[0].authority_key_id().expect("AKI"))
 }
@@ -83,6 +84,32 @@ fn the_ca_is_the_same_after_a_restart() {
         assert_eq!(server.bundle_pem(), before, "the same key is found again in the token");
     }
     let served = wait_for(DEADLINE, || device.fetch(nix::unistd::geteuid().as_raw()).ok());
+    assert!(served.is_some(), "{}", device.log());
+}
+
+#[test]
+fn a_server_whose_clock_is_set_years_ahead_is_not_ready_says_why_and_is_itself_again_afterwards() {
+    let (mut server, device) = lab(&ServerOptions::default());
+    let uid = nix::unistd::geteuid().as_raw();
+    device.expect_identity(uid);
+    let before = server.bundle_pem();
+    for clock in ["+3650d", "-30d", "+21h"] {
+        server.kill();
+        server.spawn_at(clock);
+        let said = || server.log().matches("by the seconds counted it is").count();
+        let alarms = said();
+        let unready = || {
+            let health = server.cli_output(&["healthcheck"]);
+            !health.status.success() && String::from_utf8_lossy(&health.stderr).contains("by the seconds counted it is")
+        };
+        expect_within(DEADLINE, "the server says what is wrong with its clock", || server.log(), unready);
+        assert!(said() >= alarms.max(1), "{}", server.log());
+        server.kill();
+        server.restart();
+        assert_eq!(server.bundle_pem(), before, "{clock}");
+    }
+    assert!(!server.log().contains("key destroyed"), "{}", server.log());
+    let served = wait_for(DEADLINE, || device.fetch(uid).ok());
     assert!(served.is_some(), "{}", device.log());
 }
 

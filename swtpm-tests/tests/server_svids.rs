@@ -37,10 +37,17 @@ async fn batch(agent: &Agent, params: Vec<NewX509svidParams>) -> Result<Vec<Issu
 }
 
 async fn one(agent: &Agent, entry_id: &str, csr: Vec<u8>) -> (Certificate, i64) {
+    let (svid, _, expires_at) = one_with_ca(agent, entry_id, csr).await;
+    (svid, expires_at)
+}
+
+/// An SVID and the CA that signed it.
+async fn one_with_ca(agent: &Agent, entry_id: &str, csr: Vec<u8>) -> (Certificate, Certificate, i64) {
     let mut results = batch(agent, vec![item(entry_id, csr)]).await.expect("answered");
     let svid = results.swap_remove(0).svid.expect("signed");
-    assert_eq!(svid.cert_chain.len(), 1, "the root is left out");
-    (Certificate::parse(&svid.cert_chain[0]).expect("a certificate"), svid.expires_at)
+    let chain: Vec<_> = svid.cert_chain.iter().map(|der| Certificate::parse(der).expect("a certificate")).collect();
+    let [leaf, ca] = &chain[..] else { panic!("{} certificates: leaf and CA, the root is left out", chain.len()) };
+    (leaf.clone(), ca.clone(), svid.expires_at)
 }
 
 fn id(path: &str) -> String {
@@ -56,7 +63,7 @@ fn names(certificate: &Certificate) -> Vec<GeneralName> {
     san.expect("present").1.0
 }
 
-async fn authority(client: &ServerClient) -> Certificate {
+async fn root(client: &ServerClient) -> Certificate {
     let bundle = BundleClient::new(client.anonymous().await).get_bundle(GetBundleRequest::default()).await;
     Certificate::parse(&bundle.expect("a bundle").into_inner().x509_authorities[0].asn1).expect("a certificate")
 }
@@ -151,13 +158,13 @@ async fn an_svid_has_the_profile_that_spire_gives_it() {
     let (server, client) = lab().await;
     let agent = client.agent().await;
     let entry = server.create_entry(agent.id().as_str(), "/profile/web", &["unix:uid:1"], &["-x509SVIDTTL", "600"]);
-    let ca = authority(&client).await;
+    let root = root(&client).await;
     for algorithm in
         [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519, &rcgen::PKCS_RSA_SHA256]
     {
         let key = KeyPair::generate_for(algorithm).expect("a key");
         let before = now_unix();
-        let (svid, expires_at) = one(&agent, &entry, csr(&key, &[])).await;
+        let (svid, ca, expires_at) = one_with_ca(&agent, &entry, csr(&key, &[])).await;
         let after = now_unix();
         let tbs = svid.inner().tbs_certificate();
         let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
@@ -184,8 +191,13 @@ async fn an_svid_has_the_profile_that_spire_gives_it() {
         assert_eq!(svid.authority_key_id(), ca.subject_key_id());
         assert_eq!(svid.authority_key_id().map(|id| id.len()), Some(20));
         assert_eq!(tbs.issuer(), ca.inner().tbs_certificate().subject());
+        assert_eq!(ca.inner().tbs_certificate().issuer(), root.inner().tbs_certificate().subject());
+        assert_eq!(ca.authority_key_id(), root.subject_key_id());
         for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-            client.anchors().verify(svid.der(), &[], usage, after).expect("the bundle verifies it");
+            client
+                .anchors()
+                .verify(svid.der(), std::slice::from_ref(ca.der()), usage, after)
+                .expect("the bundle verifies it");
         }
     }
 }
@@ -196,8 +208,8 @@ async fn no_svid_outlives_its_authority() {
     let agent = client.agent().await;
     let a_year = (366 * 86_400).to_string();
     let entry = server.create_entry(agent.id().as_str(), "/capped/web", &["unix:uid:1"], &["-x509SVIDTTL", &a_year]);
-    let (svid, expires_at) = one(&agent, &entry, csr(&key(), &[])).await;
-    let end = authority(&client).await.not_after_unix();
+    let (svid, ca, expires_at) = one_with_ca(&agent, &entry, csr(&key(), &[])).await;
+    let end = ca.not_after_unix();
     assert_eq!((svid.not_after_unix(), expires_at), (end, end));
     let usual = server.create_entry(agent.id().as_str(), "/capped/usual", &["unix:uid:1"], &[]);
     let (svid, _) = one(&agent, &usual, csr(&key(), &[])).await;

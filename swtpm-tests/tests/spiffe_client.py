@@ -18,7 +18,9 @@ assert bundles.get_bundle_for_trust_domain(TrustDomain(name)) is not None
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 leaf = svid.leaf
-leaf.verify_directly_issued_by(authorities[0])
+chain = [*svid.cert_chain, authorities[0]]
+for issued, issuer in zip(chain, chain[1:]):
+    issued.verify_directly_issued_by(issuer)
 form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 assert leaf.public_key().public_bytes(*form) == svid.private_key.public_key().public_bytes(*form)
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ironroot_api::SpiffeId;
@@ -29,8 +29,10 @@ use crate::store::Store;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Wait after a step that failed.
 const RETRY: Duration = Duration::from_secs(2);
-/// Steps that are done without a pause. Founding takes three.
+/// Steps that are done without a pause. Founding takes five.
 const MAX_STEPS: usize = 16;
+/// The root's key is looked for this often, so that its loss is noticed before it is needed.
+const LOOK_FOR_ROOT: Duration = Duration::from_secs(60);
 
 /// Signs for one trust domain with keys that stay in the token.
 pub struct CertificateAuthority {
@@ -52,14 +54,9 @@ impl CertificateAuthority {
         let policy = Arc::new(policy);
         let mut performer = Performer::load(token, store, Arc::clone(&policy), source).await?;
         let clock = performer.clock();
-        for _ in 0..MAX_STEPS {
-            let moment = clock.moment();
-            match performer.next_step(moment) {
-                Step::Wait { .. } => break,
-                step => performer.perform(step, moment).await?,
-            }
-        }
+        let advanced = advance_to_now(&mut performer, &clock).await;
         let signers = performer.new_signers().await?.unwrap_or_default();
+        tell_if_it_signs(advanced, &signers, clock.moment().now_unix)?;
         if signers.is_empty() {
             return Err(CaError::NothingSigns);
         }
@@ -155,8 +152,9 @@ impl CertificateAuthority {
     pub async fn run(&self) {
         let performer = self.performer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut performer) = performer else { return std::future::pending().await };
+        let mut looked = None;
         loop {
-            let wait = match self.advance(&mut performer).await {
+            let wait = match self.advance(&mut performer, &mut looked).await {
                 Ok(wait) => {
                     self.rotation().worked();
                     wait
@@ -186,7 +184,7 @@ impl CertificateAuthority {
 
     /// Does what is due; returns how long to wait for the next step. Each step asks the clocks anew: one that jumps is noticed
     /// before anything is decided by it.
-    async fn advance(&self, performer: &mut Performer) -> Result<Duration, CaError> {
+    async fn advance(&self, performer: &mut Performer, looked: &mut Option<Instant>) -> Result<Duration, CaError> {
         for _ in 0..MAX_STEPS {
             self.publish(performer.bundle());
             if let Some(signers) = performer.new_signers().await? {
@@ -196,6 +194,10 @@ impl CertificateAuthority {
             let step = performer.next_step(moment);
             if let Step::Wait { until_unix } = step {
                 performer.keep_clock().await?;
+                if looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_ROOT) {
+                    performer.look_for_root(moment).await?;
+                    *looked = Some(Instant::now());
+                }
                 let seconds = until_unix.saturating_sub(moment.now_unix).max(1).unsigned_abs();
                 return Ok(Duration::from_secs(seconds).min(LONGEST_WAIT));
             }
@@ -229,6 +231,31 @@ impl CertificateAuthority {
 impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CertificateAuthority({})", self.policy.trust_domain)
+    }
+}
+
+/// What is due at the start.
+async fn advance_to_now(performer: &mut Performer, clock: &ServerClock) -> Result<(), CaError> {
+    for _ in 0..MAX_STEPS {
+        let moment = clock.moment();
+        match performer.next_step(moment) {
+            Step::Wait { .. } => return Ok(()),
+            step => performer.perform(step, moment).await?,
+        }
+    }
+    Err(CaError::Unsettled)
+}
+
+/// A root that cannot sign is no reason not to start while a CA can: it is tried again.
+fn tell_if_it_signs(advanced: Result<(), CaError>, signers: &Signers, now_unix: i64) -> Result<(), CaError> {
+    match advanced {
+        Err(error @ (CaError::RootLost { .. } | CaError::NoRootValid { .. }))
+            if signers.trouble(now_unix).is_none() =>
+        {
+            error!(error = &error as &dyn Error, "CA rotation failed; it is tried again");
+            Ok(())
+        }
+        other => other,
     }
 }
 

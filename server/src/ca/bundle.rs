@@ -13,7 +13,7 @@ const MAX_REFRESH_HINT: i64 = 300;
 pub struct TrustBundle {
     /// Whose.
     pub trust_domain: TrustDomain,
-    /// X.509 authorities, DER, oldest first; the prepared one is among them before it signs.
+    /// X.509 authorities, DER, oldest first: roots, and CAs without one, the prepared one among them before it signs.
     pub authorities: Vec<Vec<u8>>,
     /// Grows with each change of the authorities, also across restarts.
     pub sequence_number: u64,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_hsm::{HsmError, TokenKey, Urgency};
 
@@ -13,11 +14,12 @@ use super::lint::{self, LintError, Verifier};
 use super::profile::{self, AuthorityFacts, Leaf, Serial};
 use super::{CaError, CaPolicy};
 use crate::clock::Moment;
+use crate::config::CaSubject;
 
 /// A signed certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedSvid {
-    /// DER, leaf first. The authority itself is in the bundle and not here.
+    /// DER, leaf first, then the authority if a root has signed it. What is in the bundle is not here.
     pub chain: Vec<Vec<u8>>,
     /// The leaf's serial number in decimal.
     pub serial: String,
@@ -47,17 +49,20 @@ pub(super) enum Scrutiny {
 pub(super) struct Issuer {
     key: TokenKey,
     facts: AuthorityFacts,
+    /// What follows the leaf in a chain.
+    intermediates: Vec<Vec<u8>>,
     verifier: Verifier,
     signed: AtomicU64,
     distrusted: AtomicBool,
 }
 
 impl Issuer {
-    /// `key` is the one that `certificate` certifies.
-    pub(super) fn new(key: TokenKey, certificate: &Certificate) -> Result<Self, CaError> {
+    /// `key` is the one that `authority` certifies.
+    pub(super) fn new(key: TokenKey, authority: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
         let verifier = Verifier::of(&key)?;
         let facts = AuthorityFacts::of(certificate)?;
-        Ok(Self { facts, verifier, key, signed: AtomicU64::new(0), distrusted: AtomicBool::new(false) })
+        let intermediates = authority.root.map(|_| authority.certificate.clone()).into_iter().collect();
+        Ok(Self { facts, intermediates, verifier, key, signed: AtomicU64::new(0), distrusted: AtomicBool::new(false) })
     }
 
     /// Whether it may sign.
@@ -92,7 +97,8 @@ impl Issuer {
                 self.distrusted.store(true, Ordering::Relaxed);
             }
         })?;
-        Ok(IssuedSvid { chain: vec![certificate], serial: serial.decimal(), not_after_unix })
+        let chain = std::iter::once(certificate).chain(self.intermediates.iter().cloned()).collect();
+        Ok(IssuedSvid { chain, serial: serial.decimal(), not_after_unix })
     }
 
     fn is_verified(&self, scrutiny: Scrutiny) -> bool {
@@ -132,20 +138,61 @@ impl Signers {
     }
 }
 
-/// Certifies a CA key with itself, for the policy's lifetime from now on. `number` is the key's in the journal.
+/// A root with its key at hand.
+pub(super) struct Root {
+    key: TokenKey,
+    number: u64,
+    facts: AuthorityFacts,
+}
+
+impl Root {
+    /// `key` is the one that `root` certifies.
+    pub(super) fn new(key: TokenKey, root: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
+        Ok(Self { key, number: root.key, facts: AuthorityFacts::of(certificate)? })
+    }
+}
+
+/// Certifies a CA key for the policy's lifetime from now on: by `root`, or by itself. `number` is the key's in the journal.
 pub(super) async fn certify(
     key: &TokenKey,
     number: u64,
+    root: Option<&Root>,
     policy: &CaPolicy,
     moment: Moment,
 ) -> Result<Authority, CaError> {
+    sign_authority(key, number, root, &policy.subject, &policy.trust_domain, moment, policy.ca_ttl_seconds).await
+}
+
+/// Certifies a root's key with itself, for `ttl_seconds` from now on.
+pub(super) async fn certify_root(
+    key: &TokenKey,
+    number: u64,
+    ttl_seconds: i64,
+    policy: &CaPolicy,
+    moment: Moment,
+) -> Result<Authority, CaError> {
+    let subject = profile::root_subject(&policy.subject, &policy.trust_domain);
+    sign_authority(key, number, None, &subject, &policy.trust_domain, moment, ttl_seconds).await
+}
+
+async fn sign_authority(
+    key: &TokenKey,
+    number: u64,
+    root: Option<&Root>,
+    subject: &CaSubject,
+    trust_domain: &TrustDomain,
+    moment: Moment,
+    ttl_seconds: i64,
+) -> Result<Authority, CaError> {
     let Moment { now_unix, counted: issued_counted, .. } = moment;
-    let not_after = now_unix.saturating_add(policy.ca_ttl_seconds);
-    let (subject, spki) = (&policy.subject, key.spki_der());
-    let tbs = profile::authority(subject, &policy.trust_domain, spki, Serial::random(), now_unix, not_after)?;
-    let certificate = sign(key, &tbs, Urgency::FIRST).await?;
-    lint::authority(&certificate, &policy.trust_domain, key)?;
-    Ok(Authority { certificate, issued_at: now_unix, not_after, issued_counted, key: number })
+    let (facts, serial) = (root.map(|root| &root.facts), Serial::random());
+    let not_after = now_unix.saturating_add(ttl_seconds);
+    let tbs = profile::authority(subject, trust_domain, key.spki_der(), facts, serial, now_unix, not_after)?;
+    let certificate = sign(root.map_or(key, |root| &root.key), &tbs, Urgency::FIRST).await?;
+    lint::authority(&certificate, trust_domain, key, root.map(|root| (&root.key, &root.facts)))?;
+    let not_after = facts.map_or(not_after, |root| not_after.min(root.not_after()));
+    let root = root.map(|root| root.number);
+    Ok(Authority { certificate, issued_at: now_unix, not_after, issued_counted, key: number, root })
 }
 
 async fn sign(key: &TokenKey, tbs: &[u8], urgency: Urgency) -> Result<Vec<u8>, CaError> {

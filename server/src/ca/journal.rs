@@ -5,10 +5,12 @@
 //!           ▲                  ▲                   ▲  └─forsake─► Empty                                      │
 //!           └────── prune ─────┴──── intend ───────┴──── prepare (the same key, certified anew) ◄───────────┘
 //! ```
-//! An authority whose slot is used again stays in the bundle until it is pruned.
+//! An authority whose slot is used again stays in the bundle until it is pruned. One that a root has signed is not in the bundle:
+//! the root is.
 
 mod authority;
 mod format;
+mod root;
 mod slot;
 
 use ironroot_api::TrustDomain;
@@ -16,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use authority::Authority;
 pub use format::JournalError;
-pub use slot::{Slot, SlotName};
+pub use root::{RootSlot, Roots};
+pub use slot::{Place, Slot, SlotName};
 
 use crate::clock::{ClockRecord, Moment};
 
@@ -36,6 +39,8 @@ pub struct Journal {
     /// The clock when this was written.
     #[serde(default)]
     clock: Option<ClockRecord>,
+    #[serde(default)]
+    roots: Roots,
     a: Slot,
     b: Slot,
     retired: Vec<Authority>,
@@ -50,6 +55,7 @@ impl Journal {
             sequence_number: 0,
             next_key: 0,
             clock: None,
+            roots: Roots::default(),
             a: Slot::Empty,
             b: Slot::Empty,
             retired: Vec::new(),
@@ -80,7 +86,7 @@ impl Journal {
     }
 
     /// Every authority whose key is still in a slot, in the order in which they are asked to sign: the active one; those that
-    /// were, the newest first; the prepared one. All are in the bundle.
+    /// were, the newest first; the prepared one. All are in the bundle, or their roots are.
     pub fn signers(&self) -> Vec<(SlotName, &Authority)> {
         let old = self.only(|slot| if let Slot::Old(authority) = slot { Some(authority) } else { None });
         let with_key = |authority: &Authority| {
@@ -103,12 +109,23 @@ impl Journal {
         of_this_key.chain([authority]).all(|authority| authority.is_over(moment))
     }
 
-    /// The authorities of the bundle, the oldest first.
+    /// The authorities of the bundle, the oldest first: roots, and those that no root has signed.
     pub fn authorities(&self) -> Vec<&Authority> {
-        let mut all: Vec<&Authority> = self.retired.iter().collect();
-        all.extend(SlotName::BOTH.into_iter().filter_map(|name| self.slot(name).authority()));
-        all.sort_by_key(|authority| (authority.issued_at, authority.not_after));
-        all
+        let mut anchors = self.every_authority();
+        anchors.retain(|authority| authority.root.is_none());
+        anchors.sort_by_key(|authority| (authority.issued_at, authority.not_after));
+        anchors
+    }
+
+    /// The roots.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    fn every_authority(&self) -> Vec<&Authority> {
+        let slots = SlotName::BOTH.into_iter().filter_map(|name| self.slot(name).authority());
+        let roots = self.roots.made().into_iter().map(|(_, root)| root);
+        self.retired.iter().chain(slots).chain(roots).collect()
     }
 
     /// Grows with each change of the bundle.
@@ -143,8 +160,22 @@ impl Journal {
     pub fn prepare(mut self, name: SlotName, authority: Authority) -> Self {
         self.retire(name);
         self.next_key = self.next_key.max(authority.key + 1);
+        self.sequence_number += u64::from(authority.root.is_none());
         *self.slot_mut(name) = Slot::Prepared(authority);
+        self
+    }
+
+    /// A root's key is about to be made in `name`, over whatever is there.
+    pub fn intend_root(mut self, name: SlotName) -> Self {
+        *self.roots.slot_mut(name) = RootSlot::Intended;
+        self
+    }
+
+    /// The root's key in `name` has been made and certified.
+    pub fn make_root(mut self, name: SlotName, root: Authority) -> Self {
+        self.next_key = self.next_key.max(root.key + 1);
         self.sequence_number += 1;
+        *self.roots.slot_mut(name) = RootSlot::Made(root);
         self
     }
 
@@ -238,7 +269,7 @@ mod tests {
         params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
         let certificate = params.self_signed(&key).unwrap().der().to_vec();
         let not_after = Certificate::parse(&certificate).unwrap().not_after_unix();
-        Authority { certificate, issued_at: 1_800_000_000, not_after, issued_counted: 0, key: 0 }
+        Authority { certificate, issued_at: 1_800_000_000, not_after, issued_counted: 0, key: 0, root: None }
     }
 
     /// Three authorities: one retired, one active, one prepared, each with its own key.
@@ -282,6 +313,18 @@ mod tests {
         let (_, signer) = journal.signer(1_800_000_200).unwrap();
         assert_eq!(signer.issued_at, 1_800_000_000, "the prepared one waits until it is activated");
         assert_eq!(journal.activate(SlotName::B).signer(1_800_000_200).unwrap().1, &anew);
+    }
+
+    #[test]
+    fn what_a_root_has_signed_is_not_in_the_bundle_and_changes_nothing_there() {
+        let root = authority("spiffe://example.org");
+        let ca = |key| Authority { key, root: Some(0), ..authority("spiffe://example.org") };
+        let journal = Journal::new(&trust_domain()).intend_root(SlotName::A).make_root(SlotName::A, root.clone());
+        assert_eq!(journal.sequence_number(), 1);
+        let journal = journal.intend(SlotName::A).prepare(SlotName::A, ca(1)).activate(SlotName::A);
+        let journal = journal.intend(SlotName::B).prepare(SlotName::B, ca(2)).activate(SlotName::B);
+        assert_eq!((journal.authorities(), journal.sequence_number()), (vec![&root], 1));
+        assert_eq!((journal.signers().len(), journal.next_key()), (2, 3));
     }
 
     #[test]

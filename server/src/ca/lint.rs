@@ -61,15 +61,25 @@ pub(super) fn svid(
     Ok(certificate.not_after_unix())
 }
 
-/// Checks a self-signed CA certificate.
-pub(super) fn authority(der: &[u8], trust_domain: &TrustDomain, key: &TokenKey) -> Result<(), LintError> {
+/// Checks a CA certificate for `key` against who signed it: a root, or itself.
+pub(super) fn authority(
+    der: &[u8],
+    trust_domain: &TrustDomain,
+    key: &TokenKey,
+    root: Option<(&TokenKey, &AuthorityFacts)>,
+) -> Result<(), LintError> {
     let certificate = Certificate::parse(der)?;
     let usage = certificate.key_usage().ok_or(LintError::Field("key usage"))?;
     check("basic constraints", certificate.is_ca())?;
     check("key usage", usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature())?;
     check("SPIFFE ID", certificate.spiffe_id()? == trust_domain.id())?;
     check("public key", certificate.spki_der() == key.spki_der())?;
-    Verifier::of(key)?.verify(&signed_part(&certificate)?, &certificate)
+    if let Some((_, root)) = root {
+        check("authority key identifier", certificate.authority_key_id().as_deref() == Some(root.key_id()))?;
+        check("end of life", certificate.not_after_unix() <= root.not_after())?;
+    }
+    let signer = root.map_or(key, |(key, _)| key);
+    Verifier::of(signer)?.verify(&signed_part(&certificate)?, &certificate)
 }
 
 fn check(field: &'static str, holds: bool) -> Result<(), LintError> {
@@ -116,7 +126,7 @@ mod tests {
         let (key, spki) = key();
         let subject = CaSubject { country: Vec::new(), organization: vec!["toy".to_owned()], common_name: None };
         let td = TrustDomain::new("example.org").unwrap();
-        let tbs = profile::authority(&subject, &td, &spki, Serial::random(), NOW, NOW + 600).unwrap();
+        let tbs = profile::authority(&subject, &td, &spki, None, Serial::random(), NOW, NOW + 600).unwrap();
         let der = profile::assemble(&tbs, key.sign(&SystemRandom::new(), &tbs).unwrap().as_ref()).unwrap();
         Toy { key, facts: AuthorityFacts::of(&Certificate::parse(&der).unwrap()).unwrap() }
     }

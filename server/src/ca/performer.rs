@@ -7,9 +7,9 @@ use ironroot_hsm::{KeyId, KeyName, Token, TokenKey};
 use tracing::{error, info, warn};
 
 use super::bundle::TrustBundle;
-use super::issuer::{self, Issuer, Signers};
-use super::journal::{Authority, Journal, Slot, SlotName};
-use super::rotation::{Step, plan};
+use super::issuer::{self, Issuer, Root, Signers};
+use super::journal::{Authority, Journal, Place, RootSlot, Slot, SlotName};
+use super::rotation::{Hierarchy, Step, plan};
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock, Trust};
 use crate::store::Store;
@@ -54,6 +54,7 @@ impl Performer {
         }
         let mut performer = Self { token, store, policy, clock, journal, absent: Vec::new(), unseen: true };
         for slot in SlotName::BOTH {
+            performer.check_root(slot).await?;
             performer.check_slot(slot, moment).await?;
         }
         if is_new {
@@ -70,7 +71,8 @@ impl Performer {
     /// What to do at `moment`.
     pub(super) fn next_step(&self, moment: Moment) -> Step {
         let with_keys = self.absent.iter().fold(self.journal.clone(), |journal, slot| journal.forsake(*slot));
-        plan(moment, &with_keys)
+        let rooted = self.policy.root_ttl_seconds.is_some();
+        plan(moment, &with_keys, if rooted { Hierarchy::Rooted } else { Hierarchy::SelfSigned })
     }
 
     /// The bundle as the journal has it.
@@ -83,6 +85,8 @@ impl Performer {
         self.unseen = true;
         match step {
             Step::Wait { .. } => Ok(()),
+            Step::IntendRoot(slot) => self.persist(self.journal.clone().intend_root(slot)).await,
+            Step::MakeRoot(slot) => self.make_root(slot, moment).await,
             Step::Intend(slot) => self.intend(slot).await,
             Step::Prepare(slot) => self.prepare(slot, moment).await,
             Step::Renew(slot) => self.renew(slot, moment).await,
@@ -106,7 +110,7 @@ impl Performer {
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
             if self.journal.slot(slot).authority().is_some() {
-                keys.extend(self.token.find(self.key_name(slot)).await?.map(|key| (slot, key)));
+                keys.extend(self.token.find(self.key_name(Place::Ca(slot))).await?.map(|key| (slot, key)));
             }
         }
         let mut issuers = Vec::new();
@@ -114,10 +118,18 @@ impl Performer {
             let Some((_, key)) = keys.iter().find(|(held, _)| *held == slot) else { continue };
             let certificate = parse(authority)?;
             if certifies(&certificate, key) {
-                issuers.push(Issuer::new(key.clone(), &certificate)?);
+                issuers.push(Issuer::new(key.clone(), authority, &certificate)?);
             }
         }
         Ok(Signers::new(issuers))
+    }
+
+    /// Errors: no CA could be signed now.
+    pub(super) async fn look_for_root(&self, moment: Moment) -> Result<(), CaError> {
+        if moment.trust == Trust::Incident {
+            return Ok(());
+        }
+        self.root(moment).await.map(drop)
     }
 
     /// Writes down what was counted, if it is worth it.
@@ -134,7 +146,7 @@ impl Performer {
         for slot in SlotName::BOTH {
             // The key goes first: an old authority may lack its key, an empty slot may not have one.
             if *pruned.slot(slot) == Slot::Empty {
-                self.token.destroy(self.key_name(slot)).await?;
+                self.token.destroy(self.key_name(Place::Ca(slot))).await?;
             }
         }
         self.persist(pruned).await?;
@@ -143,7 +155,7 @@ impl Performer {
     }
 
     async fn intend(&mut self, slot: SlotName) -> Result<(), CaError> {
-        if self.absent.contains(&slot) && self.token.find(self.key_name(slot)).await?.is_some() {
+        if self.absent.contains(&slot) && self.token.find(self.key_name(Place::Ca(slot))).await?.is_some() {
             info!(%slot, "the key of the CA is in the token again");
             self.absent.retain(|absent| *absent != slot);
             return Ok(());
@@ -153,33 +165,73 @@ impl Performer {
         Ok(())
     }
 
+    async fn make_root(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
+        let Some(ttl_seconds) = self.policy.root_ttl_seconds else { return Ok(()) };
+        let place = Place::Root(slot);
+        let key = self.make_key(place).await?;
+        let number = self.journal.next_key();
+        let root = issuer::certify_root(&key, number, ttl_seconds, &self.policy, moment).await?;
+        let not_after = root.not_after;
+        self.persist(self.journal.clone().make_root(slot, root)).await?;
+        info!(slot = %place, key_id = %self.key_id(place), not_after, "root made and published");
+        Ok(())
+    }
+
     async fn prepare(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
-        let (id, label) = (self.key_id(slot), slot.key_label(&self.policy.trust_domain));
-        // The journal says that whatever is there is nobody's: a key whose time is over, or one from before a crash.
-        self.token.destroy(self.key_name(slot)).await?;
-        let key = self.token.generate_p256(&id, &label).await?;
-        self.certify(slot, &key, self.journal.next_key(), moment).await
+        // Who signs comes first: without the root no key is made.
+        let root = self.root(moment).await?;
+        let key = self.make_key(Place::Ca(slot)).await?;
+        self.certify(slot, &key, self.journal.next_key(), root.as_ref(), moment).await
+    }
+
+    /// The journal says that whatever is there is nobody's: a key whose time is over, or one from before a crash.
+    async fn make_key(&self, place: Place) -> Result<TokenKey, CaError> {
+        let (id, label) = (self.key_id(place), place.key_label(&self.policy.trust_domain));
+        self.token.destroy(self.key_name(place)).await?;
+        Ok(self.token.generate_p256(&id, &label).await?)
+    }
+
+    /// The root that signs now, if the policy has one.
+    async fn root(&self, moment: Moment) -> Result<Option<Root>, CaError> {
+        if self.policy.root_ttl_seconds.is_none() {
+            return Ok(None);
+        }
+        let now = moment.now_unix;
+        let signing = self.journal.roots().signing(now, self.policy.ca_ttl_seconds);
+        let (slot, root) = signing.ok_or(CaError::NoRootValid { now })?;
+        let (slot, certificate) = (Place::Root(slot), parse(root)?);
+        match self.find_key(slot, root).await? {
+            Some(key) => Root::new(key, root, &certificate).map(Some),
+            None => Err(CaError::RootLost { slot, id: self.key_id(slot) }),
+        }
     }
 
     async fn renew(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
         let Some(number) = self.journal.slot(slot).authority().map(|authority| authority.key) else { return Ok(()) };
-        match self.token.find(self.key_name(slot)).await? {
-            Some(key) => self.certify(slot, &key, number, moment).await,
+        match self.token.find(self.key_name(Place::Ca(slot))).await? {
+            Some(key) => self.certify(slot, &key, number, self.root(moment).await?.as_ref(), moment).await,
             None => self.miss(slot).await,
         }
     }
 
-    async fn certify(&mut self, slot: SlotName, key: &TokenKey, number: u64, moment: Moment) -> Result<(), CaError> {
-        let authority = issuer::certify(key, number, &self.policy, moment).await?;
+    async fn certify(
+        &mut self,
+        slot: SlotName,
+        key: &TokenKey,
+        number: u64,
+        root: Option<&Root>,
+        moment: Moment,
+    ) -> Result<(), CaError> {
+        let authority = issuer::certify(key, number, root, &self.policy, moment).await?;
         let not_after = authority.not_after;
         self.persist(self.journal.clone().prepare(slot, authority)).await?;
-        info!(%slot, key_id = %self.key_id(slot), not_after, "CA prepared and published");
+        info!(%slot, key_id = %self.key_id(Place::Ca(slot)), not_after, "CA prepared and published");
         Ok(())
     }
 
     async fn activate(&mut self, slot: SlotName) -> Result<(), CaError> {
         let Slot::Prepared(authority) = self.journal.slot(slot).clone() else { return Ok(()) };
-        if self.find_key(slot, &authority).await?.is_none() {
+        if self.find_key(Place::Ca(slot), &authority).await?.is_none() {
             return self.miss(slot).await;
         }
         self.persist(self.journal.clone().activate(slot)).await?;
@@ -191,30 +243,49 @@ impl Performer {
     /// than the token: going on would overwrite a key that may be in use. The active authority must have its key, as long as
     /// it may be alive.
     async fn check_slot(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
-        let id = self.key_id(slot);
-        match self.journal.slot(slot).clone() {
-            Slot::Empty if self.token.find(self.key_name(slot)).await?.is_some() => {
-                Err(CaError::KeyWithoutJournal { slot, id })
-            }
-            Slot::Empty | Slot::Intended => Ok(()),
-            Slot::Prepared(authority) | Slot::Old(authority) => match self.find_key(slot, &authority).await? {
-                Some(_) => Ok(()),
-                None => self.miss(slot).await,
-            },
-            Slot::Active(authority) => match self.find_key(slot, &authority).await? {
-                Some(_) => Ok(()),
-                None if authority.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
-                    Err(CaError::KeyLost { slot, id })
+        let place = Place::Ca(slot);
+        let held = self.journal.slot(slot).clone();
+        match (&held, held.authority()) {
+            (Slot::Empty, _) => self.check_unused(place).await,
+            (_, None) => Ok(()),
+            (_, Some(authority)) => match (self.find_key(place, authority).await?, &held) {
+                (Some(_), _) => Ok(()),
+                (None, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
+                    Err(CaError::KeyLost { slot: place, id: self.key_id(place) })
                 }
-                None => self.miss(slot).await,
+                (None, _) => self.miss(slot).await,
             },
+        }
+    }
+
+    /// The same for a root. Without its key what is signed already goes on being good.
+    async fn check_root(&self, slot: SlotName) -> Result<(), CaError> {
+        let place = Place::Root(slot);
+        match self.journal.roots().slot(slot) {
+            RootSlot::Empty => self.check_unused(place).await,
+            RootSlot::Intended => Ok(()),
+            RootSlot::Made(root) => {
+                if self.find_key(place, root).await?.is_none() {
+                    let lost = CaError::RootLost { slot: place, id: self.key_id(place) };
+                    error!(error = &lost as &dyn std::error::Error, "the root cannot sign");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn check_unused(&self, slot: Place) -> Result<(), CaError> {
+        let id = self.key_id(slot);
+        match self.token.find(self.key_name(slot)).await? {
+            Some(_) => Err(CaError::KeyWithoutJournal { slot, id }),
+            None => Ok(()),
         }
     }
 
     /// The key of an authority that is not needed now is not in the token. A prepared one has signed nothing, another takes
     /// its place; an old one is left as it is.
     async fn miss(&mut self, slot: SlotName) -> Result<(), CaError> {
-        let key_id = self.key_id(slot);
+        let key_id = self.key_id(Place::Ca(slot));
         if !matches!(self.journal.slot(slot), Slot::Prepared(_)) {
             warn!(%slot, %key_id, "the key of a former CA is not in the token");
             self.absent.push(slot);
@@ -224,7 +295,7 @@ impl Performer {
         self.persist(self.journal.clone().forsake(slot)).await
     }
 
-    async fn find_key(&self, slot: SlotName, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
+    async fn find_key(&self, slot: Place, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
         let id = self.key_id(slot);
         let Some(key) = self.token.find(self.key_name(slot)).await? else { return Ok(None) };
         if !certifies(&parse(authority)?, &key) {
@@ -241,13 +312,13 @@ impl Performer {
         Ok(())
     }
 
-    fn key_id(&self, slot: SlotName) -> KeyId {
-        slot.key_id(&self.policy.trust_domain)
+    fn key_id(&self, place: Place) -> KeyId {
+        place.key_id(&self.policy.trust_domain)
     }
 
     /// With the label: a token that chooses CKA_IDs itself keeps the key under that.
-    fn key_name(&self, slot: SlotName) -> KeyName {
-        KeyName::new(self.key_id(slot), &slot.key_label(&self.policy.trust_domain))
+    fn key_name(&self, place: Place) -> KeyName {
+        KeyName::new(self.key_id(place), &place.key_label(&self.policy.trust_domain))
     }
 }
 

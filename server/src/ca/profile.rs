@@ -157,23 +157,39 @@ pub(super) fn svid(
     encode(serial, &authority.name, validity, &subject, &leaf.spki, extensions)
 }
 
-/// The to-be-signed part of a self-signed CA certificate for the key `spki`, DER.
+/// The to-be-signed part of a CA certificate for the key `spki`, DER: signed by `root`, or by itself. Source: SPIRE, whose
+/// CAs under an upstream authority have neither a path length nor name constraints, and the trust domain as URI.
 pub(super) fn authority(
     subject: &CaSubject,
     trust_domain: &TrustDomain,
     spki: &[u8],
+    root: Option<&AuthorityFacts>,
     serial: Serial,
     now_unix: i64,
     not_after: i64,
 ) -> Result<Vec<u8>, ProfileError> {
-    let extensions = vec![
+    let mut extensions = vec![
         extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
         extension(true, &BasicConstraints { ca: true, path_len_constraint: None })?,
         extension(false, &SubjectKeyIdentifier(OctetString::new(key_id(spki)?)?))?,
-        extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?,
     ];
+    if let Some(root) = root {
+        root.check(now_unix)?;
+        extensions.push(extension(false, &authority_key_id(&root.key_id)?)?);
+    }
+    extensions.push(extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?);
     let name = names::ca_subject(subject, &serial.decimal())?;
-    encode(serial, &name, validity(now_unix - NOT_BEFORE_CUSHION, not_after)?, &name, spki, extensions)
+    let not_before = (now_unix - NOT_BEFORE_CUSHION).max(root.map_or(i64::MIN, |root| root.not_before));
+    let validity = validity(not_before, not_after.min(root.map_or(i64::MAX, |root| root.not_after)))?;
+    encode(serial, root.map_or(&name, |root| &root.name), validity, &name, spki, extensions)
+}
+
+/// The subject of roots: the CAs' own, with a common name that says what it is.
+pub(super) fn root_subject(subject: &CaSubject, trust_domain: &TrustDomain) -> CaSubject {
+    let name = subject.common_name.as_deref().unwrap_or(trust_domain.as_str());
+    // Source: RFC 5280 appendix A.1, ub-common-name: 64 characters.
+    let name: String = name.chars().take(59).collect();
+    CaSubject { common_name: Some(format!("{name} root")), ..subject.clone() }
 }
 
 /// The certificate: what was signed, and its signature as DER `ECDSA-Sig-Value`.
@@ -293,7 +309,7 @@ mod tests {
 
     fn ca(ttl: i64) -> Certificate {
         let td = TrustDomain::new("example.org").unwrap();
-        parsed(&authority(&subject(), &td, &spki(), Serial(77), NOW, NOW + ttl).unwrap())
+        parsed(&authority(&subject(), &td, &spki(), None, Serial(77), NOW, NOW + ttl).unwrap())
     }
 
     fn leaf(ttl_seconds: i64, dns_names: &[&str]) -> Leaf {
@@ -341,6 +357,32 @@ mod tests {
         assert!(tbs.subject().to_string().contains("SPIFFE"));
         assert_eq!((ca.not_before_unix(), ca.not_after_unix()), (NOW - 10, NOW + 3600));
         assert!(tbs.get_extension::<ExtendedKeyUsage>().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_ca_under_a_root_names_it_and_does_not_outlive_it() {
+        let td = TrustDomain::new("example.org").unwrap();
+        let subject = root_subject(&subject(), &td);
+        let root = parsed(&authority(&subject, &td, &spki(), None, Serial(7), NOW, NOW + 7200).unwrap());
+        let facts = AuthorityFacts::of(&root).unwrap();
+        let under = |now, end| {
+            parsed(&authority(&super::tests::subject(), &td, &spki(), Some(&facts), Serial(8), now, end).unwrap())
+        };
+        let ca = under(NOW, NOW + 3600);
+        let (issuer, name) = (ca.inner().tbs_certificate().issuer(), ca.inner().tbs_certificate().subject());
+        assert_eq!(issuer, root.inner().tbs_certificate().subject());
+        assert!(issuer.to_string().contains("CN=example.org root") && issuer != name, "{issuer} {name}");
+        assert_eq!(ca.authority_key_id(), root.subject_key_id());
+        assert_eq!(ca.spiffe_id().unwrap(), root.spiffe_id().unwrap());
+        assert!(ca.is_ca() && root.is_ca() && root.authority_key_id().is_none());
+        for (now, end) in [(NOW - 10, NOW + 10), (NOW, NOW + 7200), (NOW + 7199, NOW + 100_000)] {
+            let ca = under(now, end);
+            assert!(ca.not_before_unix() >= root.not_before_unix() && ca.not_after_unix() <= root.not_after_unix());
+        }
+        let late = authority(&subject, &td, &spki(), Some(&facts), Serial(9), NOW + 7200, NOW + 9000);
+        assert!(matches!(late, Err(ProfileError::AuthorityExpired { .. })));
+        let long = TrustDomain::new(&"a".repeat(200)).unwrap();
+        assert_eq!(root_subject(&super::tests::subject(), &long).common_name.unwrap().len(), 64);
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub enum Step {
         /// When to ask again.
         until_unix: i64,
     },
+    /// Write down that a root's key will be made in this place. Whatever is there may be destroyed.
+    IntendRoot(SlotName),
+    /// Make and certify the root's key of this place, and publish its certificate.
+    MakeRoot(SlotName),
     /// Write down that a key will be made in this slot. Whatever is there may be destroyed.
     Intend(SlotName),
     /// Make and certify the key of this slot, and publish its certificate.
@@ -44,10 +48,23 @@ pub enum Step {
     Prune,
 }
 
+/// Who signs the CAs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hierarchy {
+    /// A root, which is what the bundle holds.
+    Rooted,
+    /// Each itself, as SPIRE's do.
+    SelfSigned,
+}
+
 /// What to do at `moment`. Performing the step and asking again converges to `Wait`.
-pub fn plan(moment: Moment, journal: &Journal) -> Step {
+pub fn plan(moment: Moment, journal: &Journal, hierarchy: Hierarchy) -> Step {
     if moment.trust == Trust::Incident && !journal.signers().is_empty() {
         return Step::Wait { until_unix: moment.now_unix.saturating_add(WATCH_EVERY) };
+    }
+    // The root is published before the first CA that it signs is made.
+    if let Some(step) = root_step(moment, journal).filter(|_| hierarchy == Hierarchy::Rooted) {
+        return step;
     }
     // What was begun is finished first: the key of an intended slot may or may not exist.
     if let Some(slot) = journal.intended() {
@@ -77,6 +94,11 @@ pub fn plan(moment: Moment, journal: &Journal) -> Step {
         return Step::Prune;
     }
     Step::Wait { until_unix: journal.next_prune(now).map_or(next, |prune| prune.min(next)) }
+}
+
+fn root_step(moment: Moment, journal: &Journal) -> Option<Step> {
+    let roots = journal.roots();
+    roots.intended().map(Step::MakeRoot).or_else(|| roots.next(moment).map(Step::IntendRoot))
 }
 
 /// The first moment at which less than the threshold remains.
@@ -113,6 +135,7 @@ fn free_slot(journal: &Journal) -> SlotName {
 mod tests {
     use ironroot_api::TrustDomain;
 
+    use super::Hierarchy::{Rooted, SelfSigned};
     use super::*;
 
     const DAY: i64 = 24 * 60 * 60;
@@ -127,15 +150,27 @@ mod tests {
         Moment { now_unix, counted: now_unix - START, trust: Trust::Agreed }
     }
 
+    /// A root lives as long as so many CAs.
+    pub(super) const CAS_PER_ROOT: i64 = 40;
+
     /// What the performer would write.
     pub(super) fn perform(journal: Journal, step: Step, moment: Moment, ttl: i64) -> Journal {
+        let Moment { now_unix, counted, .. } = moment;
+        let signing = journal.roots().signing(now_unix, ttl).map(|(_, root)| (root.key, root.not_after));
         let authority = |slot, key| {
-            let Moment { now_unix, counted, .. } = moment;
             let certificate = format!("{slot}, key {key}, at {now_unix}").into_bytes();
-            Authority { certificate, issued_at: now_unix, not_after: now_unix + ttl, issued_counted: counted, key }
+            let not_after = signing.map_or(i64::MAX, |(_, end)| end).min(now_unix + ttl);
+            let root = signing.map(|(key, _)| key);
+            Authority { certificate, issued_at: now_unix, not_after, issued_counted: counted, key, root }
         };
         match step {
             Step::Wait { .. } => journal,
+            Step::IntendRoot(slot) => journal.intend_root(slot),
+            Step::MakeRoot(slot) => {
+                let not_after = now_unix + CAS_PER_ROOT * ttl;
+                let root = Authority { not_after, root: None, ..authority(slot, journal.next_key()) };
+                journal.make_root(slot, root)
+            }
             Step::Intend(slot) => journal.intend(slot),
             Step::Prepare(slot) => {
                 let key = journal.next_key();
@@ -151,10 +186,14 @@ mod tests {
     }
 
     /// Performs until there is nothing to do; returns the steps and when to ask again.
-    fn settle_at(mut journal: Journal, moment: Moment, ttl: i64) -> (Journal, Vec<Step>, i64) {
+    fn settle_at(journal: Journal, moment: Moment, ttl: i64) -> (Journal, Vec<Step>, i64) {
+        settle_in(SelfSigned, journal, moment, ttl)
+    }
+
+    fn settle_in(hierarchy: Hierarchy, mut journal: Journal, moment: Moment, ttl: i64) -> (Journal, Vec<Step>, i64) {
         let mut steps = Vec::new();
         for _ in 0..10 {
-            match plan(moment, &journal) {
+            match plan(moment, &journal, hierarchy) {
                 Step::Wait { until_unix } => return (journal, steps, until_unix),
                 step => {
                     journal = perform(journal, step, moment, ttl);
@@ -191,7 +230,7 @@ mod tests {
         ] {
             let (journal, _, until) = settle(founding(), START, ttl);
             assert_eq!(until, START + prepare, "prepare, lifetime {ttl}");
-            assert!(matches!(plan(right(START + prepare - 1), &journal), Step::Wait { .. }));
+            assert!(matches!(plan(right(START + prepare - 1), &journal, SelfSigned), Step::Wait { .. }));
             let (journal, steps, until) = settle(journal, START + prepare, ttl);
             assert_eq!(steps, [Step::Intend(B), Step::Prepare(B)]);
             assert_eq!(until, START + activate, "activate, lifetime {ttl}");
@@ -205,13 +244,13 @@ mod tests {
     fn what_was_begun_is_finished_whenever_the_server_stopped() {
         for ttl in [60, DAY, 365 * DAY] {
             let journal = founding().intend(SlotName::A);
-            assert_eq!(plan(right(START), &journal), Step::Prepare(SlotName::A));
+            assert_eq!(plan(right(START), &journal, SelfSigned), Step::Prepare(SlotName::A));
             let journal = perform(journal, Step::Prepare(SlotName::A), right(START), ttl);
-            assert_eq!(plan(right(START + ttl - 1), &journal), Step::Activate(SlotName::A));
+            assert_eq!(plan(right(START + ttl - 1), &journal, SelfSigned), Step::Activate(SlotName::A));
             let journal = journal.activate(SlotName::A).intend(SlotName::B);
             // Even when the active authority has expired meanwhile.
             for now in [START, START + ttl, START + 10 * ttl] {
-                assert_eq!(plan(right(now), &journal), Step::Prepare(SlotName::B));
+                assert_eq!(plan(right(now), &journal, SelfSigned), Step::Prepare(SlotName::B));
             }
         }
     }
@@ -241,10 +280,10 @@ mod tests {
         let (journal, steps, until) = settle(journal, late, DAY);
         assert_eq!(steps, [Step::Intend(SlotName::B), Step::Prepare(SlotName::B)]);
         assert_eq!(until, late + PUBLISH_FOR);
-        assert_eq!(plan(right(until), &journal), Step::Activate(SlotName::B));
+        assert_eq!(plan(right(until), &journal, SelfSigned), Step::Activate(SlotName::B));
         let slept = Moment { counted: late - START, ..right(until) };
         assert!(
-            matches!(plan(slept, &journal), Step::Wait { .. }),
+            matches!(plan(slept, &journal, SelfSigned), Step::Wait { .. }),
             "published by the clock that counts, not by the one that can be set"
         );
         // When the active one cannot wait, it is not waited for.
@@ -261,11 +300,11 @@ mod tests {
         {
             for now in [0, START - 365 * DAY, START + 21 * 3600, START + 3650 * DAY, i64::MAX] {
                 let moment = Moment { now_unix: now, counted: 10 * DAY, trust: Trust::Incident };
-                assert!(matches!(plan(moment, &journal), Step::Wait { .. }), "{now}");
+                assert!(matches!(plan(moment, &journal, SelfSigned), Step::Wait { .. }), "{now}");
             }
         }
         let moment = Moment { now_unix: START, counted: 0, trust: Trust::Incident };
-        assert_eq!(plan(moment, &founding()), Step::Intend(SlotName::A), "there is nothing to lose");
+        assert_eq!(plan(moment, &founding(), SelfSigned), Step::Intend(SlotName::A), "there is nothing to lose");
     }
 
     /// Server +10 years for seconds, then right again; nobody noticed the jump.
@@ -278,7 +317,7 @@ mod tests {
         let back = right(START + 16);
         let (slot, signer) = journal.signer(back.now_unix).unwrap();
         assert_eq!((slot, signer.issued_at), (SlotName::A, START));
-        assert!(matches!(plan(back, &journal), Step::Wait { .. }));
+        assert!(matches!(plan(back, &journal, SelfSigned), Step::Wait { .. }));
         // The life of A ends: the next one is certified in time, and by the key that is there.
         let (journal, steps, _) = settle(journal, START + DAY / 2, DAY);
         assert_eq!(steps, [Step::Renew(SlotName::B)]);
@@ -305,7 +344,7 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_rotates_nothing_that_is_valid() {
         let (journal, ..) = settle(founding(), START, DAY);
-        assert_eq!(plan(right(START - 5), &journal), Step::Wait { until_unix: START + DAY / 2 });
+        assert_eq!(plan(right(START - 5), &journal, SelfSigned), Step::Wait { until_unix: START + DAY / 2 });
         let before = Moment { now_unix: START - 365 * DAY, counted: 0, trust: Trust::Settling };
         let (journal, steps, _) = settle_at(journal, before, DAY);
         assert_eq!(steps, [Step::Intend(SlotName::B), Step::Prepare(SlotName::B), Step::Activate(SlotName::B)]);
@@ -338,6 +377,59 @@ mod tests {
                 now = until;
             }
             assert!(sequence >= 20 && keys >= 20, "rotated {sequence} times, {keys} keys");
+        }
+    }
+
+    #[test]
+    fn a_new_ca_begins_with_its_root() {
+        use SlotName::A;
+        let (journal, steps, until) = settle_in(Rooted, founding(), right(START), DAY);
+        let root = [Step::IntendRoot(A), Step::MakeRoot(A)];
+        assert_eq!(steps[..2], root);
+        assert_eq!(steps[2..], [Step::Intend(A), Step::Prepare(A), Step::Activate(A)]);
+        assert_eq!((until, journal.authorities().len()), (START + DAY / 2, 1));
+        for crashed in [journal.clone().intend_root(SlotName::B), founding().intend_root(A)] {
+            let slot = crashed.roots().intended().unwrap();
+            assert_eq!(plan(right(START), &crashed, Rooted), Step::MakeRoot(slot), "what was begun is finished");
+        }
+    }
+
+    /// A server that signed with CAs of their own takes the root in: published at once, used by the next rotation.
+    #[test]
+    fn an_existing_ca_takes_the_root_in_by_one_rotation() {
+        let (journal, ..) = settle(founding(), START, DAY);
+        let taken_in = START + 3600;
+        let (journal, steps, _) = settle_in(Rooted, journal, right(taken_in), DAY);
+        assert_eq!(steps, [Step::IntendRoot(SlotName::A), Step::MakeRoot(SlotName::A)]);
+        assert_eq!(journal.authorities().len(), 2, "beside the authority that signs");
+        assert_eq!(journal.signer(taken_in).unwrap().1.root, None);
+        let (journal, ..) = settle_in(Rooted, journal, right(START + DAY / 2), DAY);
+        let (journal, ..) = settle_in(Rooted, journal, right(START + DAY * 5 / 6), DAY);
+        let signer = journal.signer(START + DAY * 5 / 6).unwrap().1;
+        assert!(signer.root.is_some() && journal.authorities().len() == 2, "its SVIDs of before are still about");
+        let (journal, ..) = settle_in(Rooted, journal, right(START + 2 * DAY), DAY);
+        let anchors: Vec<_> = journal.authorities().iter().map(|anchor| anchor.not_after).collect();
+        assert_eq!(anchors, [taken_in + CAS_PER_ROOT * DAY], "only the root is left");
+    }
+
+    #[test]
+    fn through_the_lives_of_many_roots_every_ca_is_signed_by_one_that_outlives_it() {
+        for ttl in [60, DAY, 30 * DAY] {
+            let (mut journal, _, mut now) = settle_in(Rooted, founding(), right(START), ttl);
+            let mut roots = std::collections::BTreeSet::new();
+            while now < START + 5 * CAS_PER_ROOT * ttl {
+                let (next, _, until) = settle_in(Rooted, journal, right(now), ttl);
+                journal = next;
+                let (_, signer) = journal.signer(now).expect("one signs");
+                let root = signer.root.expect("a root signed it");
+                let anchors = journal.authorities();
+                let anchor = anchors.iter().find(|anchor| anchor.key == root).expect("the root is in the bundle");
+                assert!(anchor.not_after >= signer.not_after && signer.lifetime() == ttl, "{signer:?} {anchor:?}");
+                assert!(anchors.len() <= 2, "{anchors:?}");
+                roots.insert(root);
+                now = until;
+            }
+            assert!(roots.len() >= 5, "{roots:?}");
         }
     }
 

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use const_oid::db::rfc5912::{ID_EC_PUBLIC_KEY, SECP_256_R_1, SECP_384_R_1};
 use der::pem::{self, LineEnding};
 use der::{Decode, asn1::ObjectIdentifier};
-use ironroot_api::command_line::{CommandError, Reply};
+use ironroot_api::command_line::{CommandError, Reply, now_unix, utc};
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::types;
@@ -34,7 +34,8 @@ impl Bundle {
 
 /// Prints the trust bundle: what an agent needs to recognise this server.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ironroot-server bundle show > bootstrap.pem
+#[command(after_help = "Standard error says until when the bundle is good.
+Example: ironroot-server bundle show > bootstrap.pem
 Example: ironroot-server bundle show -format spiffe > bundle.json")]
 pub(super) struct Show {
     #[command(flatten)]
@@ -71,9 +72,31 @@ impl Show {
                 Format::Pem => pem_of(&bundle)?,
                 Format::Spiffe => format!("{:#}\n", document(&bundle)?),
             };
-            Ok(Reply::new(messages::bundle(&bundle), text))
+            Ok(Reply { complaints: validity(&bundle, now_unix())?, ..Reply::new(messages::bundle(&bundle), text) })
         })
     }
+}
+
+/// A bundle that ends sooner than this does not belong into an image without a word, seconds: a year.
+const SHORT: i64 = 365 * 24 * 60 * 60;
+
+/// Until when the bundle is good: until its last certificate ends. For standard error.
+fn validity(bundle: &types::Bundle, now_unix: i64) -> Result<String, CommandError> {
+    let end = |authority: &types::X509Certificate| {
+        let certificate = Certificate::from_der(&authority.asn1).map_err(|error| malformed(&error))?;
+        let end = certificate.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
+        Ok(i64::try_from(end).unwrap_or(i64::MAX))
+    };
+    let ends = bundle.x509_authorities.iter().map(end).collect::<Result<Vec<_>, CommandError>>()?;
+    let Some(last) = ends.into_iter().max() else { return Ok("the bundle is empty\n".to_owned()) };
+    let until = utc(last);
+    Ok(match last.saturating_sub(now_unix) < SHORT {
+        false => format!("valid until {until}\n"),
+        true => format!(
+            "valid until {until}, and no longer: it holds no certificate that lives for a year. A device whose image has only this \
+             bundle, or that is off for longer, cannot come back. See \"The root\" in the handbook.\n"
+        ),
+    })
 }
 
 fn pem_of(bundle: &types::Bundle) -> Result<String, CommandError> {

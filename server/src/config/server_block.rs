@@ -15,6 +15,12 @@ pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-server/private/api.sock
 const HOUR: Duration = Duration::from_secs(3600);
 /// Longest lifetime accepted: ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Lifetime of the root unless the file says otherwise: that of an endorsement key's certificate, 20 years.
+const ROOT_TTL: Duration = Duration::from_secs(175_200 * 3600);
+/// Longest lifetime of a root accepted: 50 years.
+const LONGEST_ROOT: Duration = Duration::from_secs(438_000 * 3600);
+/// A root lives at least as long as so many CAs: in its last quarter it signs no more.
+const CA_LIVES_PER_ROOT: u32 = 8;
 /// Longest SVID that a CA rotation never cuts short. Source: SPIRE, which prepares the next CA at most 7 days ahead.
 const LONGEST_SAFE_SVID: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A CA is replaced when a sixth of its life is left. Source: SPIRE.
@@ -123,7 +129,20 @@ fn read_lifetimes(server: &Section<'_>) -> Lifetimes {
             warn_of_short_svids(server, key, svid, ca);
         }
     }
-    Lifetimes { ca, agent, x509_svid, jwt_svid }
+    Lifetimes { ca, root: read_root(&server.block("root"), ca), agent, x509_svid, jwt_svid }
+}
+
+fn read_root(root: &Section<'_>, ca: Duration) -> Option<Duration> {
+    let enabled = root.boolean("enabled").unwrap_or(true);
+    let ttl = root.duration("ttl");
+    let shortest = ca.saturating_mul(CA_LIVES_PER_ROOT).min(LONGEST_ROOT);
+    let ttl = ttl.unwrap_or(ROOT_TTL.max(shortest));
+    if ttl < shortest || ttl > LONGEST_ROOT {
+        let (shortest, longest) = (format_duration(shortest), format_duration(LONGEST_ROOT));
+        root.mistake("ttl", format!("must be from {shortest} (eight times ca_ttl) to {longest}"));
+    }
+    root.finish();
+    enabled.then_some(ttl)
 }
 
 fn lifetime(server: &Section<'_>, key: &str, default: Duration) -> Duration {

@@ -128,6 +128,8 @@ fn tokens_bundles_and_agents_answer_in_spires_words() {
 
     let pem = server.ok(&["bundle", "show"]);
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && pem.ends_with("-----END CERTIFICATE-----\n"), "{pem}");
+    let shown = server.run(&["bundle", "show"]);
+    assert!(shown.err.starts_with("valid until 20") && !shown.err.contains("no longer"), "a root: {}", shown.err);
     let document: Value = serde_json::from_str(&server.ok(&["bundle", "show", "-format", "spiffe"])).expect("JSON");
     let bundle = server.json(&["bundle", "show"]);
     let key = &document["keys"][0];

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ironroot_api::certificate::Certificate;
 use tempfile::TempDir;
 
-use super::process::{Process, as_uid};
+use super::process::{Process, as_uid, faked_clock};
 use super::server::{Server, path};
 use super::{DEADLINE, TRUST_DOMAIN, binary, expect_within, open_directory, wait_for};
 use crate::manufacturer::Manufacturer;
@@ -126,8 +126,8 @@ impl Device {
     /// `@2020-01-01 00:00:00`. Elapsed time stays real.
     pub fn start_at(&mut self, clock: Option<&str>) {
         self.process = None;
-        let arguments = ["run".to_owned(), "-config".to_owned(), path(&self.config_path())];
         let environment = clock.map(faked_clock).unwrap_or_default();
+        let arguments = ["run".to_owned(), "-config".to_owned(), path(&self.config_path())];
         self.process = Some(Process::start(&binary("ironroot-agent"), &arguments, &environment, &self.log_path()));
     }
 
@@ -278,17 +278,6 @@ plugins {{
             discover = options.discover_workload_path,
         )
     }
-}
-
-/// Where Debian and its kin put libfaketime.
-const FAKETIME: [&str; 2] =
-    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
-
-fn faked_clock(clock: &str) -> Vec<(String, PathBuf)> {
-    let library =
-        FAKETIME.iter().find(|path| Path::new(path).exists()).expect("package faketime: scripts/setup --tests");
-    let variables = [("LD_PRELOAD", *library), ("FAKETIME", clock), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-    variables.map(|(name, value)| (name.to_owned(), PathBuf::from(value))).into()
 }
 
 /// The leaf of each `svid.N.pem`, in order.

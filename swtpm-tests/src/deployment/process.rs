@@ -63,6 +63,18 @@ impl Drop for Process {
     }
 }
 
+/// Where Debian and its kin put libfaketime.
+const FAKETIME: [&str; 2] =
+    ["/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1"];
+
+/// The environment in which a process's clock shows what `clock` says, in libfaketime's words: `-2d`. Elapsed time stays real.
+pub(super) fn faked_clock(clock: &str) -> Vec<(String, PathBuf)> {
+    let library =
+        FAKETIME.iter().find(|path| Path::new(path).exists()).expect("package faketime: scripts/setup --tests");
+    let variables = [("LD_PRELOAD", *library), ("FAKETIME", clock), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+    variables.map(|(name, value)| (name.to_owned(), PathBuf::from(value))).into()
+}
+
 /// A command that runs as another unix user: directly as root, by sudo otherwise.
 pub fn as_uid(uid: u32, program: &Path) -> Command {
     let own = nix::unistd::geteuid();

@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use ironroot_api::TrustDomain;
+use ironroot_server::store::Store;
 use tempfile::TempDir;
 
-use super::process::{Process, run};
+use super::process::{Process, faked_clock, run};
 use super::{DEADLINE, TRUST_DOMAIN, binary, expect_within, free_port, open_directory};
 use crate::quirk::Quirks;
 use crate::softhsm::SoftHsm;
@@ -91,16 +93,51 @@ impl Server {
     /// Starts the process (again) and waits until it answers.
     pub fn restart(&mut self) {
         self.spawn();
+        self.expect_healthy();
+    }
+
+    /// The same on a machine that was started anew, and whose clock shows what `clock` says, in libfaketime's words: `+3d`.
+    pub fn reboot_at(&mut self, clock: &str) {
+        self.kill();
+        self.forget_boot();
+        self.spawn_at(clock);
+        self.expect_healthy();
+    }
+
+    /// Starts the process (again) without waiting; the machine's clock has been set to what `clock` says.
+    pub fn spawn_at(&mut self, clock: &str) {
+        self.spawn_in(faked_clock(clock));
+    }
+
+    fn expect_healthy(&self) {
         let answers = || self.cli_output(&["healthcheck"]).status.success();
         expect_within(DEADLINE, "the server is healthy", || self.log(), answers);
     }
 
+    /// The kernel's name for this boot cannot be faked: the server's memory of it is.
+    fn forget_boot(&self) {
+        let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("legal");
+        let store = Store::open(&self.directory.path().join("data/datastore.sqlite3"), &trust_domain).expect("opened");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+        runtime.block_on(async {
+            let journal = store.ca_journal().await.expect("read").expect("a CA was founded");
+            let mut journal: serde_json::Value = serde_json::from_slice(&journal).expect("JSON");
+            journal["clock"]["boot_id"] = "the boot before".into();
+            store.put_ca_journal(journal.to_string().into_bytes()).await.expect("written");
+            store.close().await;
+        });
+    }
+
     /// Starts the process (again) without waiting.
     pub fn spawn(&mut self) {
+        self.spawn_in(Vec::new());
+    }
+
+    fn spawn_in(&mut self, mut environment: Vec<(String, PathBuf)>) {
         self.process = None;
         let (name, value) = self.token.environment();
         let arguments = ["run", "-config"].map(str::to_owned).into_iter().chain([path(&self.config_path())]);
-        let environment = [(name.to_owned(), value)];
+        environment.push((name.to_owned(), value));
         let process =
             Process::start(&binary("ironroot-server"), &arguments.collect::<Vec<_>>(), &environment, &self.log_path());
         self.process = Some(process);

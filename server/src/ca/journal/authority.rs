@@ -30,6 +30,9 @@ pub struct Authority {
     /// Which of the keys ever made it certifies.
     #[serde(default)]
     pub key: u64,
+    /// The key of the root that signed it; none if it signed itself.
+    #[serde(default)]
+    pub root: Option<u64>,
 }
 
 impl Authority {
@@ -96,8 +99,14 @@ mod tests {
     #[test]
     fn an_authority_is_over_only_when_both_clocks_say_so_and_are_believed() {
         let certificate = Vec::new();
-        let authority =
-            Authority { certificate, issued_at: START, not_after: START + DAY, issued_counted: 1000, key: 0 };
+        let authority = Authority {
+            certificate,
+            issued_at: START,
+            not_after: START + DAY,
+            issued_counted: 1000,
+            key: 0,
+            root: None,
+        };
         let moment = |now, counted, trust| Moment { now_unix: START + now, counted: 1000 + counted, trust };
         for (now, counted, trust, over) in [
             (DAY, DAY, Trust::Agreed, true),
@@ -119,8 +128,14 @@ mod tests {
 
     #[test]
     fn an_authority_is_valid_from_the_cushion_before_its_issue_to_its_end() {
-        let authority =
-            Authority { certificate: Vec::new(), issued_at: START, not_after: START + DAY, issued_counted: 0, key: 0 };
+        let authority = Authority {
+            certificate: Vec::new(),
+            issued_at: START,
+            not_after: START + DAY,
+            issued_counted: 0,
+            key: 0,
+            root: None,
+        };
         for (now, valid) in [(-11, false), (-10, true), (0, true), (DAY - 1, true), (DAY, false)] {
             assert_eq!(authority.is_valid(START + now), valid, "{now}");
         }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{Authority, Journal, Slot, SlotName};
 use crate::clock::ClockRecord;
 
-/// The format written. Format 1 knew neither the clock nor which key an authority has.
+/// The format written. Format 1 knew neither the clock, nor which key an authority has, nor roots.
 pub(super) const FORMAT: u32 = 2;
 /// The oldest format read.
 const OLDEST_FORMAT: u32 = 1;
@@ -81,7 +81,7 @@ impl Journal {
         if count(|slot| matches!(slot, Slot::Intended | Slot::Prepared(_))) > 1 {
             return Err(JournalError::Contradiction("two slots are being prepared"));
         }
-        self.authorities().into_iter().try_for_each(|authority| check_authority(authority, &self.trust_domain))
+        self.every_authority().into_iter().try_for_each(|authority| check_authority(authority, &self.trust_domain))
     }
 }
 
@@ -111,6 +111,8 @@ mod tests {
             Journal::new(&trust_domain()).intend(SlotName::A),
             full(),
             full().with_clock(clock),
+            full().intend_root(SlotName::A),
+            full().make_root(SlotName::B, authority("spiffe://example.org")),
         ] {
             assert_eq!(Journal::from_bytes(&journal.to_bytes(), &trust_domain()).unwrap(), journal);
         }
@@ -143,14 +145,17 @@ mod tests {
         let fields = json.as_object_mut().unwrap();
         fields.remove("clock");
         fields.remove("next_key");
+        fields.remove("roots");
         for place in ["a", "b"] {
             let slot = fields[place].as_object_mut().unwrap();
             slot.remove("key");
             slot.remove("issued_counted");
+            slot.remove("root");
         }
         for retired in fields["retired"].as_array_mut().unwrap() {
             retired.as_object_mut().unwrap().remove("key");
             retired.as_object_mut().unwrap().remove("issued_counted");
+            retired.as_object_mut().unwrap().remove("root");
         }
         serde_json::to_vec(&json).unwrap()
     }
