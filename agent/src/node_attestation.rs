@@ -19,11 +19,10 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::agent_key::{AgentKey, KeyError, KeyStore};
 use crate::config::JoinToken;
-use crate::server_channel::{MAX_ANSWER_BYTES, within};
+use crate::server_channel::{Channel, MAX_ANSWER_BYTES, within};
 pub use endorsement_record::remembered;
 use tpm2::Prover;
 

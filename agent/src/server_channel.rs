@@ -3,6 +3,7 @@
 //! tonic dials again by itself when a connection ends (the server closes each after minutes); who calls decides when, with
 //! [`crate::sync`]'s back-off. TLS, and with it every decision about trust, happens in the connector here.
 
+mod bounded;
 mod dial;
 mod verifier;
 
@@ -17,19 +18,18 @@ use rustls::ClientConfig;
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tracing::warn;
 
 use crate::agent_key::AgentKey;
 use crate::server_answers::AgentSvid;
 use crate::trusted_time::TrustedTime;
+pub use bounded::{Channel, MAX_ANSWER_BYTES};
 use dial::Dial;
 pub use verifier::{Doubt, ServerRefusal};
 
 /// Longest wait for the answer to a unary RPC. Source: SPIRE's agent waits 30 s.
 pub const RPC_DEADLINE: Duration = Duration::from_secs(30);
-/// Longest message accepted from the server, bytes. 500 entries of 20 kB fit.
-pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why there is no connection. The last known identities go on being served.
 #[derive(Debug, Error)]
@@ -129,7 +129,7 @@ impl Server {
             .keep_alive_timeout(Duration::from_secs(20))
             .connect_with_connector(connector)
             .await;
-        channel.map_err(ChannelError::of)
+        channel.map(Channel::new).map_err(ChannelError::of)
     }
 }
 

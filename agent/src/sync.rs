@@ -29,7 +29,6 @@ use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::TrustAnchors;
 use ironroot_api::{TrustDomain, describe};
 use tokio::sync::{Notify, watch};
-use tonic::transport::Channel;
 use tracing::{debug, error, info, warn};
 
 pub use bootstrap::{BootstrapError, read_bundle};
@@ -43,7 +42,7 @@ use crate::identities::Identities;
 use crate::node_attestation::Attestor;
 use crate::sealed_cache::Changes;
 use crate::server_answers::{AgentSvid, AnswerRefusal, TrustBundle, WorkloadSvid};
-use crate::server_channel::{RPC_DEADLINE, Server, within};
+use crate::server_channel::{Channel, RPC_DEADLINE, Server, within};
 use crate::trusted_time::{Moment, TrustedTime};
 use executable_only::ExecutableOnly;
 use ledger::Wanted;
@@ -207,7 +206,7 @@ impl Synchronizer {
         }
         self.wipe_if_owed().await;
         self.withdraw_if_too_old();
-        let pause = self.pause_after_failure();
+        let pause = self.pause_after(&error);
         let (failures, next_ms) = (self.failures, pause.as_millis() as u64);
         if self.banned {
             warn!(error = %describe(&error), next_ms, "still banned");
@@ -225,6 +224,13 @@ impl Synchronizer {
         let poll = poll_in(self.parts.sync_interval, self.ledger.shortest_lifetime(), unit());
         let due = self.ledger.next_due().into_iter().chain(self.agent.as_ref().map(|agent| agent.due)).min();
         due.map_or(poll, |due| poll.min(due.saturating_duration_since(Instant::now()))).max(SHORTEST_PAUSE)
+    }
+
+    /// After an answer that is not taken at least twice the base: the same would come again, and each costs memory.
+    fn pause_after(&self, error: &SyncError) -> Duration {
+        let shortest =
+            if error.is_refused_answer() { BACKOFF_BASE.min(self.parts.sync_interval) * 2 } else { Duration::ZERO };
+        self.pause_after_failure().max(shortest)
     }
 
     fn pause_after_failure(&self) -> Duration {

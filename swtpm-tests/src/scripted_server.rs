@@ -57,6 +57,8 @@ pub enum SvidLie {
     MissingResult,
     /// An answer above every bound.
     Oversized,
+    /// A chain of certificates that say nothing: 4 MiB in all, two bytes each on the wire.
+    Amplified,
 }
 
 /// What is wrong with the bundle it answers.
@@ -72,6 +74,8 @@ pub enum BundleLie {
     NotAnAuthority,
     /// Bytes that are no certificate.
     Garbage,
+    /// 4 MiB of authorities that say nothing: two bytes each on the wire.
+    Amplified,
 }
 
 /// What is wrong with the certificate it gives agents.

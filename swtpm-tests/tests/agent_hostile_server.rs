@@ -151,6 +151,7 @@ async fn no_lie_about_an_svid_replaces_the_last_good_one() {
         SvidLie::Garbage,
         SvidLie::MissingResult,
         SvidLie::Oversized,
+        SvidLie::Amplified,
     ] {
         let server = ScriptedServer::start();
         let agent = serving(&server).await;
@@ -186,7 +187,13 @@ async fn a_server_that_comes_to_its_senses_is_believed_again() {
 
 #[tokio::test]
 async fn no_lie_about_the_bundle_replaces_the_last_good_one() {
-    for lie in [BundleLie::Empty, BundleLie::OtherTrustDomain, BundleLie::NotAnAuthority, BundleLie::Garbage] {
+    for lie in [
+        BundleLie::Empty,
+        BundleLie::OtherTrustDomain,
+        BundleLie::NotAnAuthority,
+        BundleLie::Garbage,
+        BundleLie::Amplified,
+    ] {
         let server = ScriptedServer::start();
         let agent = serving(&server).await;
         let (good, bundles) = (agent.serial(), server.asked().bundles);

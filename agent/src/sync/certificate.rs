@@ -7,7 +7,6 @@ use ironroot_api::describe;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::{AgentX509svidParams, RenewAgentRequest};
 use ironroot_api::pb::types::X509svid;
-use tonic::transport::Channel;
 use tracing::{info, warn};
 use webpki::KeyUsage;
 
@@ -18,7 +17,7 @@ use crate::agent_record::AgentRecord;
 use crate::config::Bootstrap;
 use crate::node_attestation::attest;
 use crate::server_answers::{AgentSvid, AnswerRefusal, TrustBundle, agent_svid};
-use crate::server_channel::{Doubt, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
+use crate::server_channel::{Channel, Doubt, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 use crate::trusted_time::{Moment, TimeRecord};
 
 impl Synchronizer {
@@ -41,7 +40,7 @@ impl Synchronizer {
             }
             Err(error) if error.denial().is_none() => {
                 warn!(error = %describe(&error), "the agent's certificate could not be replaced yet");
-                let pause = self.pause_after_failure();
+                let pause = self.pause_after(&error);
                 self.agent.iter_mut().for_each(|agent| agent.postpone(pause));
                 Ok(())
             }

@@ -10,13 +10,12 @@ use ironroot_api::pb::entry::{
 use ironroot_api::pb::types::{Entry, EntryMask};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use tracing::warn;
 
 use super::{Ledger, SyncError};
 use crate::server_answers::{AnswerRefusal, EntryTerms, MAX_ENTRIES};
-use crate::server_channel::{MAX_ANSWER_BYTES, RPC_DEADLINE, within};
+use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 
 /// Entries asked for in one message. Source: SPIRE's page size.
 const PAGE: usize = 500;

@@ -3,7 +3,7 @@
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use thiserror::Error;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::BootstrapError;
 use crate::agent_key::KeyError;
@@ -77,6 +77,17 @@ impl SyncError {
         false
     }
 
+    /// Whether the server answered, but what it answered is not taken. Asking again at once would bring the same.
+    pub fn is_refused_answer(&self) -> bool {
+        match self {
+            Self::Answer(_) => true,
+            Self::Server(status) | Self::Attestation(AttestationError::Server(status)) => {
+                status.code() == Code::OutOfRange
+            }
+            _ => false,
+        }
+    }
+
     /// What the server wants done, if it said so.
     pub fn denial(&self) -> Option<Denial> {
         let status = match self {
@@ -97,6 +108,15 @@ impl SyncError {
 mod tests {
     use super::*;
     use ironroot_api::permission::permission_denied;
+
+    #[test]
+    fn an_answer_that_is_not_taken_is_told_from_a_server_that_is_away() {
+        assert!(SyncError::Answer(AnswerRefusal::EmptyBundle).is_refused_answer());
+        assert!(SyncError::Server(Status::out_of_range("")).is_refused_answer());
+        assert!(SyncError::Attestation(AttestationError::Server(Status::out_of_range(""))).is_refused_answer());
+        assert!(!SyncError::Server(Status::unavailable("")).is_refused_answer());
+        assert!(!SyncError::NoBundle.is_refused_answer());
+    }
 
     #[test]
     fn only_the_servers_explicit_word_is_a_ban() {

@@ -3,13 +3,12 @@
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams, batch_new_x509svid_response};
 use tonic::Status;
-use tonic::transport::Channel;
 
 use super::SyncError;
 use super::ledger::Wanted;
 use crate::agent_key::{KeyError, SoftwareKey, certificate_request};
 use crate::server_answers::{AnswerRefusal, TrustBundle, WorkloadSvid, workload_svid};
-use crate::server_channel::{MAX_ANSWER_BYTES, RPC_DEADLINE, within};
+use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 use crate::trusted_time::TrustedTime;
 
 /// Requests in one call. Source: SPIRE's agent, and its server's limit per second.

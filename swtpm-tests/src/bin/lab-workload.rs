@@ -2,21 +2,38 @@
 //!
 //!   lab-workload serve SOCKET               prints the port, then who called
 //!   lab-workload dial SOCKET PORT SPIFFE-ID  calls, requires that ID of the other side
+//!   lab-workload besiege SOCKET CONNECTIONS STREAMS ANNOUNCED SENT SECONDS
+//!                                            asks with messages that never end, on all streams again and again
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body::Frame;
+use http_body_util::StreamBody;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svid;
 use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::unix_socket;
 use ironroot_lab::workload_client;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_stream::StreamExt;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::Channel;
+use tower::Service;
+
+/// What a besieger sends at once, bytes.
+const PIECE_BYTES: usize = 16 * 1024;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -26,7 +43,11 @@ async fn main() -> Outcome<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", socket] => serve(Path::new(socket)).await,
         ["dial", socket, port, id] => dial(Path::new(socket), port.parse()?, SpiffeId::parse(id)?).await,
-        _ => Err("usage: lab-workload serve SOCKET | dial SOCKET PORT SPIFFE-ID".into()),
+        ["besiege", socket, connections, streams, announced, sent, seconds] => {
+            let siege = Siege { announced: announced.parse()?, sent: sent.parse()? };
+            siege.lay(Path::new(socket), connections.parse()?, streams.parse()?, seconds.parse()?).await
+        }
+        _ => Err("usage: lab-workload serve SOCKET | dial SOCKET PORT SPIFFE-ID | besiege SOCKET ...".into()),
     }
 }
 
@@ -75,4 +96,57 @@ async fn dial(socket: &Path, port: u16, expected: SpiffeId) -> Outcome<()> {
     tls.read_to_string(&mut greeting).await?;
     println!("{greeting}");
     Ok(())
+}
+
+/// Requests whose one message is announced with so many bytes, of which so many are sent.
+#[derive(Clone, Copy)]
+struct Siege {
+    announced: u32,
+    sent: usize,
+}
+
+impl Siege {
+    async fn lay(self, socket: &Path, connections: usize, streams: usize, seconds: u64) -> Outcome<()> {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut besiegers = JoinSet::new();
+        for _ in 0..connections {
+            let channel = unix_socket::connect(socket).await?;
+            (0..streams).for_each(|_| drop(besiegers.spawn(self.besiege(channel.clone(), end))));
+        }
+        println!("besieging");
+        let answers: u32 = besiegers.join_all().await.into_iter().sum();
+        println!("{answers} answers");
+        Ok(())
+    }
+
+    /// Asks on one stream, and again when there is an answer, until `end`.
+    async fn besiege(self, mut channel: Channel, end: Instant) -> u32 {
+        let mut answers = 0;
+        while Instant::now() < end {
+            let asked = async {
+                poll_fn(|cx| channel.poll_ready(cx)).await?;
+                channel.call(self.request()).await
+            };
+            match tokio::time::timeout_at(end.into(), asked).await {
+                // A connection that was closed is opened again.
+                Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Ok(Ok(_)) => answers += 1,
+                Err(_) => {}
+            }
+        }
+        answers
+    }
+
+    fn request(self) -> http::Request<Body> {
+        let prefix = [&[0][..], &self.announced.to_be_bytes()].concat();
+        let whole = self.sent / PIECE_BYTES;
+        let pieces = (0..whole).map(|_| PIECE_BYTES).chain([self.sent % PIECE_BYTES]);
+        let bytes = std::iter::once(prefix).chain(pieces.map(|length| vec![0; length]));
+        let frames = bytes.map(|bytes| Ok::<_, Status>(Frame::data(bytes.into())));
+        // It never ends.
+        let body = StreamBody::new(tokio_stream::iter(frames).chain(tokio_stream::pending()));
+        let request = http::Request::post("http://localhost/SpiffeWorkloadAPI/FetchX509SVID");
+        let request = request.header("content-type", "application/grpc").header("te", "trailers");
+        request.header("workload.spiffe.io", "true").body(Body::new(body)).expect("a legal request")
+    }
 }

@@ -37,6 +37,9 @@ use crate::toy_ca::{ToyCa, ToySvid};
 /// The path of the agent that every attestation makes.
 const AGENT_PATH: &str = "/spire/agent/join_token/lab";
 
+/// Items of two bytes that make an answer of just below 4 MiB.
+const EMPTY_ITEMS: usize = 2_090_000;
+
 #[derive(Clone)]
 pub(super) struct Services(pub(super) Arc<Play>);
 
@@ -110,6 +113,7 @@ impl Services {
             SvidLie::EmptyChain => Vec::new(),
             SvidLie::Garbage => vec![b"no certificate".to_vec()],
             SvidLie::Oversized => vec![vec![0; 64 * 1024 * 1024]],
+            SvidLie::Amplified => vec![vec![]; EMPTY_ITEMS],
             _ => vec![der.to_vec()],
         };
         let svid = answer(&path, svid.not_after, chain);
@@ -145,12 +149,17 @@ impl Bundle for Services {
             BundleLie::Empty => authorities.clear(),
             BundleLie::NotAnAuthority => authorities.push(authority(leaf(), false)),
             BundleLie::Garbage => authorities.push(authority(b"no certificate".to_vec(), false)),
-            BundleLie::Honest | BundleLie::OtherTrustDomain => {}
+            BundleLie::Honest | BundleLie::OtherTrustDomain | BundleLie::Amplified => {}
         }
         let trust_domain = if lie == BundleLie::OtherTrustDomain { "other.example" } else { TRUST_DOMAIN };
         Ok(Response::new(types::Bundle {
             trust_domain: trust_domain.to_owned(),
             x509_authorities: authorities,
+            jwt_authorities: if lie == BundleLie::Amplified {
+                vec![types::JwtKey::default(); EMPTY_ITEMS]
+            } else {
+                vec![]
+            },
             ..types::Bundle::default()
         }))
     }

@@ -1,0 +1,103 @@
+//! What others can make of a real agent's memory: local users without any entry, and a hostile server.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use ironroot_lab::deployment::{self, AgentOptions, Device};
+use ironroot_lab::scripted_server::{self, BundleLie, ScriptedServer, SvidLie, entry};
+
+/// What one local user may add to an agent, MiB. The number stands in the handbook.
+const ONE_USER_MIB: u64 = 32;
+/// What a server's answers may add to an agent, MiB. The number stands in the handbook.
+const SERVER_MIB: u64 = 64;
+/// A user without any entry.
+const STRANGER: u32 = 60_009;
+/// Longer than anything here takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An agent that serves uid 1000 by a scripted server's word.
+fn served(server: &ScriptedServer) -> Device {
+    let mut device = Device::without_tpm();
+    let options =
+        AgentOptions { join_token: Some("token".to_owned()), key_manager: "memory", ..AgentOptions::default() };
+    device.provision_with_bundle(&server.bundle_pem(), server.address().port(), &options);
+    let config = std::fs::read_to_string(device.config_path()).expect("written");
+    let config = config.replace(deployment::TRUST_DOMAIN, scripted_server::TRUST_DOMAIN);
+    std::fs::write(device.config_path(), config).expect("written again");
+    device.start();
+    device.expect_identity(1000);
+    device
+}
+
+/// `VmHWM` or `VmRSS` of the agent, MiB.
+fn memory(device: &mut Device, line: &str) -> u64 {
+    let pid = device.process().expect("runs").pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a running agent");
+    let value = status.lines().find_map(|text| text.strip_prefix(line)).expect("a line");
+    value.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().expect("kB") / 1024
+}
+
+fn until(claim: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {DEADLINE:?}: {claim}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Besieges the agent as a stranger; what its memory grew by at most, MiB.
+fn besieged(device: &mut Device, connections: &str, streams: &str, announced: &str, sent: &str) -> u64 {
+    let before = memory(device, "VmRSS:");
+    let mut besieger = device.command_as(STRANGER, "lab-workload");
+    besieger.arg("besiege").arg(device.socket()).args([connections, streams, announced, sent, "6"]);
+    let mut besieger = besieger.stdout(Stdio::null()).spawn().expect("starts");
+    until("the siege ends", || besieger.try_wait().expect("waits").is_some());
+    let grown = memory(device, "VmHWM:").saturating_sub(before);
+    println!("{connections} connections of {streams} streams, {announced} announced, {sent} sent: {grown} MiB");
+    grown
+}
+
+#[test]
+fn a_local_user_without_any_entry_adds_no_more_memory_than_the_handbook_says() {
+    let server = ScriptedServer::start();
+    let mut device = served(&server);
+    for (connections, streams, announced, sent) in
+        [("4", "50", "4194000", "4194000"), ("8", "64", "1024", "1000"), ("500", "1", "1024", "1000")]
+    {
+        let grown = besieged(&mut device, connections, streams, announced, sent);
+        assert!(grown <= ONE_USER_MIB, "{grown} MiB: {connections} x {streams}, {announced} announced");
+        device.expect_identity(1000);
+    }
+    let handbook = include_str!("../../docs/handbook.md");
+    assert!(
+        handbook.contains(&format!("at most {ONE_USER_MIB} MiB")) && handbook.contains(&format!("{SERVER_MIB} MiB"))
+    );
+}
+
+#[test]
+fn a_hostile_servers_answers_add_no_more_memory_than_the_handbook_says() {
+    let server = ScriptedServer::start();
+    let mut device = served(&server);
+    let before = memory(&mut device, "VmRSS:");
+    let bundles = server.asked().bundles;
+    server.play(|script| script.bundle = BundleLie::Amplified);
+    until("the bundle is asked for again", || server.asked().bundles > bundles + 2);
+    let many_selectors = || {
+        let mut entry = entry("workload", "/workload", 7);
+        entry.selectors = vec![ironroot_api::pb::types::Selector::default(); 2_000_000];
+        entry
+    };
+    let syncs = server.asked().syncs;
+    server.play(|script| (script.bundle, script.entries) = (BundleLie::Honest, vec![many_selectors()]));
+    until("the entries are asked for again", || server.asked().syncs > syncs + 1);
+    let batches = server.asked().batches;
+    let changed = vec![entry("workload", "/workload", 8)];
+    server.play(|script| (script.svid, script.entries) = (SvidLie::Amplified, changed));
+    until("SVIDs are asked for again", || server.asked().batches > batches + 1);
+    let grown = memory(&mut device, "VmHWM:").saturating_sub(before);
+    println!("a hostile server: {grown} MiB");
+    assert!(grown <= SERVER_MIB, "{grown} MiB");
+    device.expect_identity(1000);
+    let log = device.log();
+    assert!(log.contains("the server's answer is refused"), "{log}");
+}
