@@ -5,7 +5,8 @@ mod callers;
 #[path = "support/served.rs"]
 mod served;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use callers::{Callers, HONEST, USER};
 use ironroot_attest::workload::{ConnectionWriter, ExecutableLink, ExecutableSelectors, UnixAttestorConfig};
@@ -101,6 +102,27 @@ async fn a_link_forged_by_a_child_with_the_same_memory_is_believed_only_by_who_b
     }
 }
 
+/// What the handbook says closes the known limit.
+#[tokio::test]
+async fn a_link_cannot_be_forged_to_a_file_that_its_user_may_not_execute_nor_where_there_are_no_user_namespaces() {
+    if ExecutableLink::of_this_kernel() != ExecutableLink::Forgeable {
+        return;
+    }
+    let callers = Callers::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("opens it to all");
+    let guarded = directory.path().join("guarded");
+    fs::copy(HONEST, &guarded).expect("copies");
+    fs::set_permissions(&guarded, Permissions::from_mode(0o744)).expect("root");
+    let guarded = guarded.to_str().expect("UTF-8");
+    let mut caller = callers.start_preloaded("/usr/bin/true", "forged_link", &["shared", guarded]);
+    assert_eq!(caller.says().await, "cannot forge the link: Permission denied");
+
+    let closed = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    let mut caller = callers.start_preloaded_in(closed, "forged_link", &["shared"]);
+    assert_eq!(caller.says().await, "cannot clone: No space left on device");
+}
+
 /// The known limit: the code is the caller's, the program is not.
 #[tokio::test]
 async fn code_of_the_same_user_in_an_honest_program_is_that_program() {
@@ -117,6 +139,15 @@ async fn a_writer_forged_in_a_namespace_has_no_executable_and_outside_of_it_no_c
 }
 
 #[tokio::test]
+async fn a_process_with_its_own_process_ids_has_no_executable() {
+    let callers = Callers::new();
+    let program = callers.compile("honest", &[]);
+    callers.publish(&program);
+    let mut caller = callers.start_behind(&["unshare", "--pid", "--fork", "--kill-child"], &program, USER);
+    assert_eq!(caller.verdict().await, USER_ONLY);
+}
+
+#[tokio::test]
 async fn other_mounts_are_told_of_only_where_the_operator_says_so() {
     for (executable_in_other_mounts, told) in [(false, USER_ONLY), (true, OWN)] {
         let attestor = UnixAttestorConfig {
@@ -127,7 +158,7 @@ async fn other_mounts_are_told_of_only_where_the_operator_says_so() {
         let callers = Callers::with(attestor, ConnectionWriter::Peer);
         let program = callers.compile("honest", &[]);
         callers.publish(&program);
-        let mut caller = callers.start_in_own_mounts(&program, USER);
+        let mut caller = callers.start_behind(&["unshare", "--mount"], &program, USER);
         assert_eq!(caller.verdict().await, told);
     }
 }

@@ -51,6 +51,22 @@ async fn bytes_that_another_process_moves_in_without_writing_end_it() {
 }
 
 #[tokio::test]
+async fn a_ring_that_another_process_enters_ends_it_also_when_its_maker_became_another_program() {
+    let callers = Callers::new();
+    let program = callers.compile("ring", &[]);
+    for (how, word) in [("hold", "connected"), ("exec", "honest")] {
+        callers.publish(if how == "exec" { callers::HONEST.as_ref() } else { &program });
+        let mut caller = callers.start(&program, USER, &[how]);
+        caller.says_while_the_agent_sleeps(word);
+        if how == "exec" {
+            caller.runs_while_the_agent_sleeps(callers::HONEST);
+        }
+        caller.go_on();
+        assert_eq!(caller.verdict().await, "ended", "{how}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_whose_opener_became_another_program_before_it_was_accepted_is_not_its_childs() {
     let callers = Callers::new();
     let program = callers.compile("fork", &[]);

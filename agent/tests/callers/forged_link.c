@@ -1,6 +1,6 @@
 /* A library for LD_PRELOAD: makes its process look like /usr/bin/sleep with prctl(PR_SET_MM, PR_SET_MM_MAP).
  *
- * "own": in a user namespace of its own. "shared": a child that shares the memory makes the namespace and the call, and
+ * PROGRAM SOCKET HOW [FILE]. "own": in a user namespace of its own. "shared": a child that shares the memory makes the namespace and the call, and
  * exits; the process itself never leaves the namespaces it was started in. Needs CONFIG_CHECKPOINT_RESTORE. */
 #include "caller.h"
 #include <linux/prctl.h>
@@ -58,12 +58,12 @@ static int forge(void *unused) {
     return 0;
 }
 
-static void run(const char *socket, const char *how) {
+static void run(const char *socket, const char *how, const char *file) {
     static char stack[1 << 16] __attribute__((aligned(16)));
     read_map();
     unmap_executable();
-    map.exe_fd = open("/usr/bin/sleep", O_RDONLY);
-    must((int)map.exe_fd >= 0, "open /usr/bin/sleep");
+    map.exe_fd = open(file, O_RDONLY);
+    must((int)map.exe_fd >= 0, "open the file");
     if (!strcmp(how, "own")) {
         must(unshare(CLONE_NEWUSER) == 0, "make a user namespace");
         forge(0);
@@ -83,5 +83,5 @@ static void run(const char *socket, const char *how) {
 }
 
 __attribute__((constructor)) static void begin(int argc, char **argv) {
-    if (argc > 2) run(argv[1], argv[2]);
+    if (argc > 2) run(argv[1], argv[2], argc > 3 ? argv[3] : "/usr/bin/sleep");
 }

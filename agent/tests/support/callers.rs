@@ -76,11 +76,20 @@ impl Callers {
         self.spawn(command, USER, arguments)
     }
 
-    /// Starts `program SOCKET` as `uid` in a mount namespace that root made, as systemd does for a service.
-    pub fn start_in_own_mounts(&self, program: &Path, uid: u32) -> Caller {
+    /// The same with `/usr/bin/true`, in a user namespace and behind a shell command in which `$0` and `$@` are the program.
+    pub fn start_preloaded_in(&self, shell: &str, name: &str, arguments: &[&str]) -> Caller {
+        let library = self.compile(name, &["-shared", "-fPIC", "-Wl,-z,now"]);
         let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "sh", "-c", shell, "env"]);
+        command.arg(format!("LD_PRELOAD={}", library.display())).arg("/usr/bin/true");
+        self.spawn(command, USER, arguments)
+    }
+
+    /// Starts `program SOCKET` as `uid` in namespaces that root made, as systemd does for a service.
+    pub fn start_behind(&self, unshare: &[&str], program: &Path, uid: u32) -> Caller {
+        let mut command = Command::new(unshare[0]);
         let uid = uid.to_string();
-        command.args(["--mount", "setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]).arg(program);
+        command.args(&unshare[1..]).args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]).arg(program);
         self.spawn(command, 0, &[])
     }
 
