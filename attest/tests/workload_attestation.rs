@@ -12,7 +12,8 @@ use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody, hear};
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::{
-    DEFAULT_SIZE_LIMIT, ExecutableDemand, Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal,
+    DEFAULT_SIZE_LIMIT, ExecutableDemand, Peer, UnixAttestor, UnixAttestorConfig, Withheld, WithheldSelector,
+    WorkloadRefusal,
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -102,6 +103,18 @@ fn the_unit_of_a_process_is_found_when_asked_for() {
     assert!(!texts(&found).contains(&unit));
     workload.kill();
     workload.reap();
+}
+
+#[test]
+fn a_process_whose_program_was_not_noted_at_accept_has_neither_path_nor_hash() {
+    let lab = Lab::new();
+    let _workload = lab.start(&lab.program(), "connect");
+    let stream = lab.accept();
+    let heard = hear(&stream).expect("a peer");
+    let unnoted = Peer::of(&stream).expect("a peer");
+    let attested = attestor(DISCOVER).attest(&unnoted, &hash_of_anybody(), Ok(heard.write)).expect("attests");
+    assert!(matches!(attested.withheld[..], [WithheldSelector { why: Withheld::NotNoted, .. }]), "{attested:?}");
+    assert!(!attested.selectors.iter().any(|selector| selector.is_of_executable()));
 }
 
 #[test]

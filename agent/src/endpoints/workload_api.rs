@@ -28,9 +28,9 @@ use subscription::{Message, Subscription};
 
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a caller may take to acknowledge our SETTINGS, where an entry asks for its executable. HTTP/2 clients do at once; who
-/// does not keeps what its user gives it.
-const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a caller may take to acknowledge our SETTINGS, where an entry asks for its executable. HTTP/2 clients do at once, on a
+/// busy device within a second; who does not keeps what its user gives it.
+const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A message stream to a workload.
 type MessageStream<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;

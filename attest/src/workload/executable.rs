@@ -91,6 +91,9 @@ pub enum Withheld {
          agent's); executable_in_other_mounts = true tells all the same"
     )]
     OtherMounts,
+    /// For want of descriptors, or the process was just ending.
+    #[error("what the process ran when it connected could not be noted: let it connect again")]
+    NotNoted,
     /// It became another program.
     #[error("the process runs another executable than when it connected")]
     Replaced,
@@ -162,7 +165,10 @@ impl<'a> Executable<'a> {
         }
         let path = readlinkat(process.directory(), "exe").map_err(Withheld::NotAllowed)?;
         // FUSE and NFS: only what is known to be the noted file is opened.
-        let noted = noted.filter(|noted| FileId::running(process) == Some(noted.id)).ok_or(Withheld::Replaced)?;
+        let noted = noted.ok_or(Withheld::NotNoted)?;
+        if FileId::running(process) != Some(noted.id) {
+            return Err(Withheld::Replaced);
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let file = openat(process.directory(), "exe", flags, Mode::empty()).map_err(Withheld::NotAllowed)?;
         let stat = fstat(&file).map_err(Withheld::NotAllowed)?;
