@@ -1,0 +1,73 @@
+//! The CA's life on tokens with other manners than SoftHSM's, from its founding over rotations and a restart.
+#![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
+
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, expect_within};
+use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
+
+/// Rotates every half minute and less.
+fn server() -> Server {
+    let options = ServerOptions { ca_ttl: "12s", agent_ttl: "2s", x509_svid_ttl: "2s", ..ServerOptions::default() };
+    Server::prepare(&ServerOptions { quirky_token: true, ..options })
+}
+
+/// Puts `login` in the place of the PIN file.
+fn set_login(server: &Server, login: &str) {
+    let config = std::fs::read_to_string(server.config_path()).unwrap();
+    let line = config.lines().find(|line| line.contains("pin_file")).unwrap();
+    std::fs::write(server.config_path(), config.replace(line, login)).unwrap();
+}
+
+fn expect_rotations(server: &Server, count: usize) {
+    let activated = || server.log().matches("CA activated").count();
+    expect_within(DEADLINE, &format!("{count} CAs activated"), || server.log(), || activated() >= count);
+}
+
+fn keys_in(token: &SoftHsm) -> usize {
+    let module = SoftHsm::module_path();
+    let arguments =
+        ["--module", module.to_str().unwrap(), "--token-label", LABEL, "--login", "--pin", PIN, "--list-objects"];
+    token.run("pkcs11-tool", &arguments).matches("Private Key Object").count()
+}
+
+#[test]
+fn a_ca_rotates_and_is_found_again_on_a_token_with_every_other_manner_at_once() {
+    let mut server = server();
+    let quirks = server.quirks();
+    let manners =
+        ["own_id", "local_false", "no_read_only", "nul_label", "max_sessions 1", "declare_sessions 1", "one_handle 1"];
+    quirks.set(&manners);
+    server.restart();
+    expect_rotations(&server, 3);
+    server.kill();
+    server.restart();
+    expect_rotations(&server, 5);
+    let log = server.log();
+    assert!(!log.contains(" ERROR ") && !log.contains("CRITICAL"), "{log}");
+    assert_eq!(log.matches("CKA_LOCAL").count(), 2, "once for each start\n{log}");
+    assert!(keys_in(server.token()) <= 2, "a key for each slot, and no stray ones");
+}
+
+#[test]
+fn a_server_logs_in_at_the_tokens_own_pad() {
+    let mut server = server();
+    let quirks = server.quirks();
+    quirks.set(&[&format!("protected_path {PIN}")]);
+    server.spawn();
+    let refused = || server.log().contains("so no PIN was sent to it; set login");
+    expect_within(DEADLINE, "the server says what to set", || server.log(), refused);
+    assert_eq!(quirks.count("C_Login"), 0, "a PIN was sent");
+    set_login(&server, "login = \"pinpad\"");
+    server.restart();
+    assert_eq!((quirks.count("C_Login null"), quirks.count("C_Login pin")), (1, 0));
+}
+
+#[test]
+fn a_server_works_with_a_token_that_needs_no_login() {
+    let mut server = server();
+    let quirks = server.quirks();
+    quirks.set(&[&format!("no_login {PIN}")]);
+    set_login(&server, "login = \"none\"");
+    server.restart();
+    expect_rotations(&server, 2);
+    assert_eq!(quirks.count("C_Login"), 0);
+}
