@@ -158,9 +158,12 @@ pub enum HsmError {
     /// A key is to be made where one exists.
     #[error("a key with CKA_ID {0} exists already; destroy it first or choose another identifier")]
     KeyExists(KeyId),
-    /// C_GenerateKeyPair told the same handle twice. What it made was destroyed.
-    #[error("the token gave one handle for both halves of the key with CKA_ID {0}; trying again")]
-    OneHandle(KeyId),
+    /// A handle leads to another object than it should, so nothing may be done with it.
+    #[error(
+        "the token mixed up the handles of the key with CKA_ID {0} (one for both halves, or another object's); trying again \
+         after a new start of the module"
+    )]
+    HandlesMixedUp(KeyId),
     /// The token named a new key as it liked, so that it could not be found again. It was destroyed.
     #[error(
         "the token gave the new key CKA_ID {given} instead of {id}, and another label than the one asked for: it could not be \
@@ -216,7 +219,7 @@ impl HsmError {
             Self::Call(call) => call.code.map_or(Remedy::None, remedy_for),
             Self::SessionEnded => Remedy::NewSession,
             Self::NotLoggedIn => Remedy::NewLogin,
-            Self::KeyLost(_) | Self::TokenAbsent { .. } => Remedy::NewEpoch,
+            Self::KeyLost(_) | Self::HandlesMixedUp(_) | Self::TokenAbsent { .. } => Remedy::NewEpoch,
             _ => Remedy::None,
         }
     }

@@ -14,7 +14,7 @@ use crate::error::HsmError;
 use crate::signature::P256Signature;
 use crate::token::{Login, Token, Urgency};
 
-pub(crate) use objects::{checked_signature, destroy, find, generate, labelled, remove_strays};
+pub(crate) use objects::{Before, checked_signature, destroy, find, generate, remove_strays};
 
 /// Longest CKA_ID accepted, bytes.
 const MAX_ID_BYTES: usize = 255;

@@ -17,6 +17,7 @@
  *   own_id                      a new key gets a CKA_ID of the token's choice
  *   own_label                   a new key gets a CKA_LABEL of the token's choice
  *   one_handle N                the first N key pairs of the process: one handle is told for both halves
+ *   old_handles N               the first N key pairs of the process: the handles of the pair before are told for the new one
  *   utc_time TEXT               C_GetTokenInfo: CKF_CLOCK_ON_TOKEN and this text as utcTime
  *   nul_label                   C_GetTokenInfo: label filled with NUL
  *   protected_path PIN          CKF_PROTECTED_AUTHENTICATION_PATH; C_Login without a PIN logs in with this one
@@ -65,7 +66,8 @@ enum { CKA_LABEL = 3, CKA_ID = 0x102, CKA_LOCAL = 0x163, CKA_ALWAYS_AUTHENTICATE
 
 static FUNCTION_LIST real, ours;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned epochs, one_handles, own_names;
+static unsigned epochs, one_handles, old_handles, own_names;
+static CK_OBJECT last_public, last_private;
 static struct { CK_SESSION handle; int writable; } open_sessions[256];
 
 static void beside_configuration(char *path, size_t size, const char *name) {
@@ -156,6 +158,7 @@ static CK_RV q_initialize(void *arguments) {
 static CK_RV q_finalize(void *reserved) {
     pthread_mutex_lock(&lock);
     memset(open_sessions, 0, sizeof open_sessions);
+    last_public = last_private = 0;
     pthread_mutex_unlock(&lock);
     return CALL(FINALIZE, (void *), reserved);
 }
@@ -319,6 +322,13 @@ static CK_RV q_generate_key_pair(CK_SESSION session, CK_MECHANISM *mechanism, CK
         one_handles++;
         *private_key = *public_key;
     }
+    if (last_public && old_handles < number("old_handles", 0)) {
+        old_handles++;
+        *public_key = last_public;
+        *private_key = last_private;
+    }
+    last_public = *public_key;
+    last_private = *private_key;
     return told("lie", "C_GenerateKeyPair");
 }
 

@@ -293,8 +293,27 @@ fn one_handle_for_both_halves_is_seen_and_the_key_made_anew() {
             assert_eq!((number_of_objects(hsm), quirks.count("C_GenerateKeyPair")), (2, 3));
             quirks.set(&["one_handle 99"]);
             let error = token.generate_p256(&id("next"), "next").await.unwrap_err();
-            assert!(error.to_string().starts_with("the token gave one handle for both halves"), "{error}");
+            assert!(matches!(error, HsmError::HandlesMixedUp(_)), "{error}");
             assert_eq!(number_of_objects(hsm), 2);
+        });
+    });
+}
+
+/// Seen on tpm2-pkcs11: what was told as the new key's handles led to the key that signs.
+#[test]
+fn a_handle_that_leads_to_another_key_is_not_used_and_that_key_stays() {
+    Quirks::run_in_child("a_handle_that_leads_to_another_key_is_not_used_and_that_key_stays", |hsm, quirks| {
+        run(async {
+            let token = Token::open(quirks.token_config(hsm, 2)).unwrap();
+            let active = token.generate_p256(&id("active"), "active").await.unwrap();
+            quirks.set(&["old_handles 1"]);
+            let next = token.generate_p256(&id("next"), "next").await.unwrap();
+            assert_eq!((number_of_objects(hsm), quirks.count("C_GenerateKeyPair")), (4, 3));
+            assert_ne!(next.spki_der(), active.spki_der());
+            for key in [&active, &next] {
+                sign(key).await;
+                assert_eq!(token.find(key.id()).await.unwrap().unwrap().spki_der(), key.spki_der());
+            }
         });
     });
 }
@@ -398,6 +417,31 @@ fn a_device_that_was_away_is_worked_with_again_and_its_pin_sent_once() {
             let next = id("next");
             until_done(|| token.generate_p256(&next, "next")).await;
             assert_eq!(quirks.count("C_Login pin"), 2);
+        });
+    });
+}
+
+#[test]
+fn a_pin_that_somebody_else_has_locked_is_right_again_once_it_is_unlocked() {
+    const PIN_LOCKED: &str = "fail C_Login 0xA4";
+    Quirks::run_in_child("a_pin_that_somebody_else_has_locked_is_right_again_once_it_is_unlocked", |hsm, quirks| {
+        run(async {
+            let token = Token::open(quirks.token_config(hsm, 1)).unwrap();
+            let ca = token.generate_p256(&id("ca"), "CA").await.unwrap();
+            quirks.set(&[PIN_LOCKED, &until_initialized(quirks, "fail", "C_Sign", GENERAL_ERROR)]);
+            let error = ca.sign_digest(DIGEST, Urgency::FIRST).await.unwrap_err();
+            assert!(error.to_string().contains("the security officer must unlock the PIN"), "{error}");
+            quirks.set(&[]);
+            until_done(|| ca.sign_digest(DIGEST, Urgency::FIRST)).await;
+            // A PIN that was never right is not sent again.
+            quirks.set(&[PIN_LOCKED]);
+            drop((ca, token));
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !matches!(Token::open(quirks.token_config(hsm, 1)), Err(HsmError::PinRefused { .. })) {
+                assert!(Instant::now() < deadline, "still logged in");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(matches!(Token::open(quirks.token_config(hsm, 1)), Err(HsmError::PinAtRisk { .. })));
         });
     });
 }

@@ -25,26 +25,51 @@ pub(super) const P256_SPKI_PREFIX: [u8; 26] = [
 const P256_PARAMS: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const POINT_BYTES: usize = 65;
 
-/// How often a pair is made anew at once when the token tells one handle for both halves: tpm2-pkcs11 1.9 does at times.
-const ONE_HANDLE_RETRIES: usize = 2;
+/// What is in the token before a key is made: what comes after it can be told apart.
+pub(crate) struct Before {
+    /// Handles of all keys, which are valid in this login only.
+    handles: Vec<ObjectHandle>,
+    /// CKA_IDs of the keys with the new one's label.
+    labelled: Vec<Vec<u8>>,
+}
 
-/// Makes a key pair and checks it. One that fails its checks is destroyed again. `before`: what [`labelled`] found.
-pub(crate) fn generate(session: &Session, name: &KeyName, before: &[Vec<u8>], login: Login) -> Result<Held, HsmError> {
-    let mut retries = ONE_HANDLE_RETRIES;
-    loop {
-        let (public, private) = make(session, name)?;
-        let made = examine_new(session, name, public, private, login);
-        if made.is_err() {
-            remove_made(session, name, before, [private, public]);
-        }
-        match made {
-            Err(error @ HsmError::OneHandle(_)) if retries > 0 => {
-                retries -= 1;
-                warn!(key = %name, "{error}");
+impl Before {
+    /// Looks.
+    pub(crate) fn see(session: &Session, name: &KeyName) -> Result<Self, HsmError> {
+        let (mut handles, mut labelled) = (Vec::new(), Vec::new());
+        for class in CLASSES {
+            handles.extend(session.find_objects(&[Attribute::Class(class), Attribute::Token(true)])?);
+            for object in by_label(session, name, class)? {
+                labelled.push(Identity::of(session, object)?.id);
             }
-            made => return made.inspect(|held| info!(key_id = %held.id(), key = %name, "key generated in the token")),
+        }
+        Ok(Self { handles, labelled })
+    }
+
+    /// Whether both handles are new ones. Seen: tpm2-pkcs11 1.9 gives one handle to both halves, or those of another key.
+    fn is_without(&self, handles: [ObjectHandle; 2]) -> bool {
+        handles[0] != handles[1] && !handles.iter().any(|handle| self.handles.contains(handle))
+    }
+}
+
+/// Makes a key pair and checks it. One that fails its checks is destroyed again, by its handles, if they are its own.
+pub(crate) fn generate(session: &Session, name: &KeyName, before: &Before, login: Login) -> Result<Held, HsmError> {
+    let (public, private) = make(session, name)?;
+    if !before.is_without([public, private]) {
+        // What these handles lead to may be another key: it is left alone.
+        return Err(HsmError::HandlesMixedUp(name.id().clone()));
+    }
+    let given = name_given(session, name, private);
+    let made = given.and_then(|name| examine(session, &name, private, public, login));
+    if made.is_err() {
+        for handle in [private, public] {
+            if let Err(error) = session.destroy_object(handle) {
+                let error = HsmError::from(error);
+                warn!(key = %name, %error, "half of a key that failed its checks could not be removed yet");
+            }
         }
     }
+    made.inspect(|held| info!(key_id = %held.id(), label = name.label(), "key generated in the token"))
 }
 
 fn make(session: &Session, name: &KeyName) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
@@ -62,32 +87,10 @@ fn make(session: &Session, name: &KeyName) -> Result<(ObjectHandle, ObjectHandle
     Ok(session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?)
 }
 
-/// What was made, by its handles: whether it will be found again by its name is a part of the examination.
-fn examine_new(
-    session: &Session,
-    name: &KeyName,
-    public: ObjectHandle,
-    private: ObjectHandle,
-    login: Login,
-) -> Result<Held, HsmError> {
-    if public == private {
-        return Err(HsmError::OneHandle(name.id().clone()));
-    }
-    let name = name_given(session, name, private)?;
-    examine(session, &name, private, public, login)
-}
-
 /// The name under which the token keeps the new key.
 fn name_given(session: &Session, asked: &KeyName, private: ObjectHandle) -> Result<KeyName, HsmError> {
-    let (mut id, mut label) = (None, Vec::new());
-    for attribute in session.get_attributes(private, &[AttributeType::Id, AttributeType::Label])? {
-        match attribute {
-            Attribute::Id(bytes) => id = KeyId::new(&bytes),
-            Attribute::Label(bytes) => label = bytes,
-            _ => {}
-        }
-    }
-    let id = id.unwrap_or_else(|| asked.id().clone());
+    let Identity { id, label, .. } = Identity::of(session, private)?;
+    let id = KeyId::new(&id).unwrap_or_else(|| asked.id().clone());
     if id == *asked.id() {
         return Ok(asked.clone());
     }
@@ -112,42 +115,19 @@ fn examine(
     Ok(Held::new(name.clone(), spki, says_local, private, login))
 }
 
-/// A pair that failed its examination goes, by handle and by name. What cannot be removed is told; the examination's own error
-/// is the one that is reported.
-fn remove_made(session: &Session, name: &KeyName, before: &[Vec<u8>], handles: [ObjectHandle; 2]) {
-    for handle in handles {
-        // The second of two equal handles is gone with the first.
-        let _ = session.destroy_object(handle);
-    }
-    if let Err(error) = remove_strays(session, name, before) {
-        warn!(key = %name, error = %error, "a key that failed its checks could not be removed: delete it by hand");
-    }
-}
-
-/// CKA_IDs of all keys with this label: what is there before one is made.
-pub(crate) fn labelled(session: &Session, label: &str) -> Result<Vec<Vec<u8>>, HsmError> {
-    let mut ids = Vec::new();
-    for class in CLASSES {
-        for object in by_label(session, label, class)? {
-            ids.push(id_of(session, object)?);
-        }
-    }
-    Ok(ids)
-}
-
 /// Destroys what a failed generation may have left behind: keys of this CKA_ID, and keys of this label that were not there
 /// `before`. Only for a name whose CKA_ID did not exist.
-pub(crate) fn remove_strays(session: &Session, name: &KeyName, before: &[Vec<u8>]) -> Result<(), HsmError> {
+pub(crate) fn remove_strays(session: &Session, name: &KeyName, before: &Before) -> Result<(), HsmError> {
     let mut removed = 0usize;
     for class in CLASSES {
         let mut strays = by_id(session, name.id(), class)?;
-        for object in by_label(session, name.label().unwrap_or_default(), class)? {
-            if !before.contains(&id_of(session, object)?) && !strays.contains(&object) {
+        for object in by_label(session, name, class)? {
+            if !before.labelled.contains(&Identity::of(session, object)?.id) && !strays.contains(&object) {
                 strays.push(object);
             }
         }
         for object in strays {
-            session.destroy_object(object)?;
+            destroy_checked(session, object, name, class)?;
             removed += 1;
         }
     }
@@ -157,35 +137,85 @@ pub(crate) fn remove_strays(session: &Session, name: &KeyName, before: &[Vec<u8>
     Ok(())
 }
 
+/// Destroys an object, if its handle leads to what was looked for.
+fn destroy_checked(
+    session: &Session,
+    object: ObjectHandle,
+    name: &KeyName,
+    class: ObjectClass,
+) -> Result<(), HsmError> {
+    Identity::of(session, object)?.require(name, class)?;
+    Ok(session.destroy_object(object)?)
+}
+
+/// What an object says that it is.
+struct Identity {
+    class: Option<ObjectClass>,
+    /// Empty if it has none.
+    id: Vec<u8>,
+    label: Vec<u8>,
+}
+
+impl Identity {
+    fn of(session: &Session, object: ObjectHandle) -> Result<Self, HsmError> {
+        let mut identity = Self { class: None, id: Vec::new(), label: Vec::new() };
+        for attribute in
+            session.get_attributes(object, &[AttributeType::Class, AttributeType::Id, AttributeType::Label])?
+        {
+            match attribute {
+                Attribute::Class(class) => identity.class = Some(class),
+                Attribute::Id(id) => identity.id = id,
+                Attribute::Label(label) => identity.label = label,
+                _ => {}
+            }
+        }
+        Ok(identity)
+    }
+
+    /// A search gave its handle: it must lead to what was searched for.
+    fn require(&self, name: &KeyName, class: ObjectClass) -> Result<(), HsmError> {
+        let is_named = self.id == name.id().as_bytes() || name.label().is_some_and(|l| l.as_bytes() == self.label);
+        match self.class == Some(class) && is_named {
+            true => Ok(()),
+            false => Err(HsmError::HandlesMixedUp(name.id().clone())),
+        }
+    }
+}
+
 /// The one key of this name, after checking what it is and how it is protected.
 pub(crate) fn find(session: &Session, name: &KeyName, login: Login) -> Result<Option<Held>, HsmError> {
     let Some(private) = only_one(session, name, ObjectClass::PRIVATE_KEY, "private")? else {
         // A session that is not logged in sees no private keys, and says so by an empty list.
         return if !login.is_needed || is_logged_in(session)? { Ok(None) } else { Err(HsmError::NotLoggedIn) };
     };
-    let id = KeyId::new(&id_of(session, private)?).unwrap_or_else(|| name.id().clone());
+    let identity = Identity::of(session, private)?;
+    identity.require(name, ObjectClass::PRIVATE_KEY)?;
+    let id = KeyId::new(&identity.id).unwrap_or_else(|| name.id().clone());
     let name = KeyName { id, label: name.label.clone() };
     let public = only_one(session, &name, ObjectClass::PUBLIC_KEY, "public")?;
     let public = public.ok_or_else(|| HsmError::PublicKeyMissing(name.id().clone()))?;
+    Identity::of(session, public)?.require(&name, ObjectClass::PUBLIC_KEY)?;
     examine(session, &name, private, public, login).map(Some)
 }
 
 /// Destroys whatever has this name, private halves first; true if there was anything.
 pub(crate) fn destroy(session: &Session, name: &KeyName) -> Result<bool, HsmError> {
-    let mut doomed = Vec::new();
-    for class in CLASSES {
-        doomed.extend(by_id(session, name.id(), class)?);
-    }
-    if doomed.is_empty() {
+    let with = |search: &dyn Fn(ObjectClass) -> Result<Vec<ObjectHandle>, HsmError>| {
+        let mut found = Vec::new();
         for class in CLASSES {
-            doomed.extend(by_label(session, name.label().unwrap_or_default(), class)?);
+            found.extend(search(class)?.into_iter().map(|object| (object, class)));
         }
+        Ok::<_, HsmError>(found)
+    };
+    let mut doomed = with(&|class| by_id(session, name.id(), class))?;
+    if doomed.is_empty() {
+        doomed = with(&|class| by_label(session, name, class))?;
     }
-    for object in &doomed {
-        session.destroy_object(*object)?;
+    for (object, class) in &doomed {
+        destroy_checked(session, *object, name, *class)?;
     }
     if !doomed.is_empty() {
-        info!(key = %name, "key destroyed in the token");
+        info!(key_id = %name.id(), label = name.label(), "key destroyed in the token");
     }
     Ok(!doomed.is_empty())
 }
@@ -210,7 +240,7 @@ fn only_one(
 ) -> Result<Option<ObjectHandle>, HsmError> {
     let mut found = by_id(session, name.id(), class)?;
     if found.is_empty() {
-        found = by_label(session, name.label().unwrap_or_default(), class)?;
+        found = by_label(session, name, class)?;
     }
     match found[..] {
         [] => Ok(None),
@@ -224,19 +254,10 @@ fn by_id(session: &Session, id: &KeyId, class: ObjectClass) -> Result<Vec<Object
     Ok(session.find_objects(&template)?)
 }
 
-/// An empty label names nothing.
-fn by_label(session: &Session, label: &str, class: ObjectClass) -> Result<Vec<ObjectHandle>, HsmError> {
-    if label.is_empty() {
-        return Ok(Vec::new());
-    }
+fn by_label(session: &Session, name: &KeyName, class: ObjectClass) -> Result<Vec<ObjectHandle>, HsmError> {
+    let Some(label) = name.label() else { return Ok(Vec::new()) };
     let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Label(label.as_bytes().to_vec())];
     Ok(session.find_objects(&template)?)
-}
-
-/// The object's CKA_ID; empty if it has none.
-fn id_of(session: &Session, object: ObjectHandle) -> Result<Vec<u8>, HsmError> {
-    let told = session.get_attributes(object, &[AttributeType::Id])?;
-    Ok(told.into_iter().find_map(|a| if let Attribute::Id(id) = a { Some(id) } else { None }).unwrap_or_default())
 }
 
 fn check_protection(session: &Session, id: &KeyId, private: ObjectHandle) -> Result<Protected, HsmError> {

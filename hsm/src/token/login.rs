@@ -138,13 +138,19 @@ impl Shared {
         if token.is_none() {
             warn!(slot = slot.id(), "the token's information cannot be read: whether its PIN is at risk is not known");
         }
-        self.give_pin(session, slot, token)?;
+        self.give_pin(session, slot, token, state.pin_accepted)?;
         state.pin_accepted = true;
         Ok(())
     }
 
     /// Sends the PIN, or has the token ask for it; once only if it is wrong.
-    fn give_pin(&self, session: &Session, slot: Slot, token: Option<&TokenFacts>) -> Result<(), HsmError> {
+    fn give_pin(
+        &self,
+        session: &Session,
+        slot: Slot,
+        token: Option<&TokenFacts>,
+        accepted_before: bool,
+    ) -> Result<(), HsmError> {
         let label = token.map_or_else(|| format!("in slot {slot}"), |token| format!("{:?}", token.label));
         let serial = token.map_or_else(|| format!("slot {slot}"), |token| token.serial.clone());
         let pin = self.config.login.pin();
@@ -155,7 +161,7 @@ impl Shared {
         match session.login(UserType::User, auth_pin.as_ref()) {
             Ok(()) | Err(CryptokiError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(error) => Err(match HsmError::from(error) {
-                HsmError::Call(call) if is_about_the_pin(&call) => {
+                HsmError::Call(call) if is_a_refusal(&call, accepted_before) => {
                     self.module.remember_refusal(&serial, pin);
                     HsmError::PinRefused { token: label, call }
                 }
@@ -211,12 +217,13 @@ fn read_token(pkcs11: &Pkcs11, slot: Slot) -> Result<TokenFacts, Unread> {
     Ok(TokenFacts::from(&info))
 }
 
-fn is_about_the_pin(call: &FailedCall) -> bool {
+/// Whether the token has judged the PIN. A lock says nothing of one that was right before: somebody else has locked it, and
+/// when it is unlocked (by the security officer, by time in a TPM) it is right again.
+fn is_a_refusal(call: &FailedCall, accepted_before: bool) -> bool {
     use RvError as R;
-    matches!(
-        call.code(),
-        Some(
-            R::PinIncorrect | R::PinInvalid | R::PinLenRange | R::PinLocked | R::PinExpired | R::UserPinNotInitialized
-        )
-    )
+    match call.code() {
+        Some(R::PinIncorrect | R::PinInvalid | R::PinLenRange | R::PinExpired | R::UserPinNotInitialized) => true,
+        Some(R::PinLocked) => !accepted_before,
+        _ => false,
+    }
 }

@@ -13,12 +13,15 @@ use super::login::{Current, Login, answers};
 use super::sessions::{Open, close, open_own};
 use super::{Job, Shared};
 use crate::error::{HsmError, Remedy};
-use crate::key::{self, Held, KeyId, KeyName};
+use crate::key::{self, Before, Held, KeyId, KeyName};
 use crate::module::Entered;
 use crate::signature::P256Signature;
 
 /// A worker that found the token without a free session asks again after this time; meanwhile it shares one.
 const OWN_SESSION_RETRY: Duration = Duration::from_secs(10);
+
+/// How often a key is made anew at once when the token mixed up its handles.
+const MIXED_UP_RETRIES: usize = 2;
 
 /// A thread's own state: the session it works with, and the login that session belongs to.
 pub(crate) struct Worker {
@@ -76,22 +79,38 @@ impl Worker {
     }
 
     /// Makes a key, or leaves none behind. A failure is not answered by a second try here: a generation that failed half-way
-    /// must be looked at. But what may help the next try is done before this one is reported.
+    /// must be looked at. But what may help the next try is done before this one is reported. Handles that are mixed up are no
+    /// failure of the token's: what they need is done, so it is tried again.
     pub(super) fn generate(&mut self, id: &KeyId, label: &str) -> Result<Arc<Held>, HsmError> {
         let name = KeyName::new(id.clone(), label);
-        // This also mends what has happened since the last job: a lost login, a new epoch.
-        if self.find(&KeyName::from(id))?.is_some() {
-            return Err(HsmError::KeyExists(id.clone()));
+        let mut retries = MIXED_UP_RETRIES;
+        loop {
+            match self.generate_once(&name) {
+                Err(error @ HsmError::HandlesMixedUp(_)) if retries > 0 => {
+                    retries -= 1;
+                    warn!(error = %error, "key not made yet");
+                }
+                done => return done,
+            }
         }
-        let before = self.persist_with(Access::Reads, |work| key::labelled(work.session, label))?;
-        let made = self
-            .attempt(Access::Writes, &mut |work: &Work<'_>| key::generate(work.session, &name, &before, work.login));
+    }
+
+    fn generate_once(&mut self, name: &KeyName) -> Result<Arc<Held>, HsmError> {
+        // This also mends what has happened since the last job: a lost login, a new epoch.
+        if self.find(&KeyName::from(name.id()))?.is_some() {
+            return Err(HsmError::KeyExists(name.id().clone()));
+        }
+        let mut before = None;
+        let made = self.attempt(Access::Writes, &mut |work: &Work<'_>| {
+            let before = before.insert(Before::see(work.session, name)?);
+            key::generate(work.session, name, before, work.login)
+        });
         match &made {
             Ok(held) => {
                 self.shared.trouble().is_over();
                 self.tell_origin(held);
             }
-            Err(error) => self.mend(error, &name, &before),
+            Err(error) => self.mend(error, name, before.as_ref()),
         }
         made.map(Arc::new)
     }
@@ -125,9 +144,13 @@ impl Worker {
     }
 
     /// After a failed generation: nothing of it stays in the token, and the next try meets a better one if that can be had.
-    fn mend(&mut self, error: &HsmError, name: &KeyName, before: &[Vec<u8>]) {
-        let look = |worker: &mut Self| {
-            worker.attempt(Access::Writes, &mut |work: &Work<'_>| key::remove_strays(work.session, name, before))
+    /// `before`: none if it was not even begun.
+    fn mend(&mut self, error: &HsmError, name: &KeyName, before: Option<&Before>) {
+        let look = |worker: &mut Self| match before {
+            Some(before) => {
+                worker.attempt(Access::Writes, &mut |work: &Work<'_>| key::remove_strays(work.session, name, before))
+            }
+            None => Ok(()),
         };
         let mut looked = look(self);
         let remedy = self.shared.trouble().remedy(error.remedy(), Instant::now());
