@@ -9,12 +9,12 @@
 
 mod anchors;
 mod config;
+mod peer;
 mod resolver;
-mod stream;
 mod verifier;
 
 pub use anchors::{BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
 pub use config::{client_config, provider, server_config};
+pub use peer::TlsPeer;
 pub use resolver::SvidResolver;
-pub use stream::{TlsConnection, TlsPeer};
 pub use verifier::ServerTrust;

@@ -25,7 +25,7 @@ use crate::directory::DirectoryError;
 
 pub use client::connect;
 pub use connection::{PeerCredentials, UnixConnection};
-pub use incoming::{LocalPeer, incoming, local_incoming};
+pub use incoming::incoming;
 pub use listener::{MAX_PATH_BYTES, SocketListener};
 pub use tolerant::Tolerant;
 

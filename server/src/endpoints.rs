@@ -2,14 +2,20 @@
 //! open it. This room alone makes a `tonic::Status`.
 
 mod accept;
+mod address;
 mod agent_api;
 mod audit;
+mod body;
 mod bundle_api;
 mod caller;
 mod device_api;
 mod entry_api;
+mod fair_share;
+mod gate;
 mod health_api;
 mod limits;
+pub mod policy;
+mod roles;
 mod svid_api;
 
 use std::collections::BTreeSet;
@@ -26,19 +32,25 @@ use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
+use ironroot_api::tls::TrustAnchors;
+use ironroot_api::unix_socket::SocketListener;
 use ironroot_api::{SpiffeId, TrustDomain};
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 
-pub use accept::{Accepted, accept};
 pub use audit::Audit;
+pub use body::{FieldLimits, RequestShape};
 pub use caller::{Administrator, AuthenticatedAgent, Caller, Listener};
 pub use health_api::REASON_METADATA;
 pub use limits::Limits;
+pub use roles::{BODY_BUDGET_BYTES, Occupancy, Role, RoleLimits};
+
+use gate::Gate;
 
 use crate::ca::{CaError, CertificateAuthority};
 use crate::devices::{DeviceError, Devices};
@@ -46,18 +58,8 @@ use crate::node_attestation::NodeAttestation;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
 
-/// RPCs one connection may have under way. SPIRE's agents use a handful.
-const MAX_STREAMS_PER_CONNECTION: u32 = 128;
 /// A peer that does not answer a ping in this time is gone.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
-/// Connections are ended after this time, so that load spreads after a restart of a neighbour.
-const CONNECTION_AGE: Duration = Duration::from_secs(30 * 60);
-/// Largest request accepted, bytes: a batch of 10,000 entries.
-const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
-/// Largest message of a stranger, bytes: evidence is at most 64 kB.
-const MAX_AGENT_REQUEST_BYTES: usize = 256 * 1024;
-/// Largest GetBundle request accepted, bytes: a mask, from anyone.
-const MAX_BUNDLE_REQUEST_BYTES: usize = 4 * 1024;
 
 /// What every service of the server works on.
 #[derive(Debug)]
@@ -76,6 +78,8 @@ pub struct Shared {
     pub node_attestation: NodeAttestation,
     /// Rate limits.
     pub limits: Limits,
+    /// What callers hold.
+    pub occupancy: Occupancy,
     /// The audit trail.
     pub audit: Audit,
     /// Remote administrators named by configuration.
@@ -92,44 +96,64 @@ impl Shared {
     }
 }
 
-/// The services as they answer on `listener`; grpc.health.v1 beside them on the admin socket, as in SPIRE.
-pub fn router(shared: &Arc<Shared>, listener: Listener, ready: Ready) -> Router {
-    let agent = AgentServer::new(agent_api::AgentApi(shared.clone(), listener));
-    let entry = EntryServer::new(entry_api::EntryApi(shared.clone(), listener));
-    let device = DeviceServer::new(device_api::DeviceApi(shared.clone(), listener));
-    let svid = SvidServer::new(svid_api::SvidApi(shared.clone(), listener));
-    let bundle = BundleServer::new(bundle_api::BundleApi(shared.clone()));
-    let known = no_strangers(shared, listener);
-    let mut server = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1));
-    if listener == Listener::Remote {
-        server = server.max_connection_age(CONNECTION_AGE);
-    }
-    let health = HealthServer::new(health_api::HealthApi(ready));
-    server
-        .add_optional_service((listener == Listener::Local).then_some(health))
-        .add_service(agent.max_decoding_message_size(MAX_AGENT_REQUEST_BYTES))
-        .add_service(InterceptedService::new(entry.max_decoding_message_size(MAX_REQUEST_BYTES), known.clone()))
-        .add_service(InterceptedService::new(device.max_decoding_message_size(MAX_REQUEST_BYTES), known.clone()))
-        .add_service(InterceptedService::new(svid, known))
-        .add_service(bundle.max_decoding_message_size(MAX_BUNDLE_REQUEST_BYTES))
+/// Serves `tcp` until `stop` says so: an HTTP/2 server for each role, with what its connections may occupy.
+pub async fn serve_remote(
+    shared: Arc<Shared>,
+    tcp: TcpListener,
+    config: Arc<ServerConfig>,
+    anchors: Arc<TrustAnchors>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let services = services(&shared);
+    let servers = accept::accept(tcp, config, anchors, shared.clone()).map(|(role, connections)| {
+        let gate = Gate::new(shared.clone(), Listener::Remote);
+        let router = http2(role.limits()).layer(gate).add_routes(services.clone());
+        router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))
+    });
+    futures_util::future::try_join_all(servers).await.map(drop)
 }
 
-/// Refuses who shows no certificate before its request is read: those of these services are large, and strangers any number.
-/// What others may do each call decides.
-fn no_strangers(shared: &Arc<Shared>, listener: Listener) -> impl Interceptor + Clone + use<> {
-    let shared = shared.clone();
-    move |request: Request<()>| {
-        let caller = Caller::of(&request, listener)?;
-        match caller.is_stranger() {
-            true => {
-                Err(shared.audit.denied(&caller, Status::permission_denied("this call needs a client certificate")))
-            }
-            false => Ok(request),
-        }
+/// Serves the admin socket until `stop` says so; grpc.health.v1 beside the services, as in SPIRE.
+pub async fn serve_local(
+    shared: Arc<Shared>,
+    socket: SocketListener,
+    ready: Ready,
+    stop: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let services = services(&shared).add_service(HealthServer::new(health_api::HealthApi(ready)));
+    let gate = Gate::new(shared, Listener::Local);
+    let router = http2(Role::LocalAdministrator.limits()).layer(gate).add_routes(services);
+    router.serve_with_incoming_shutdown(accept::accept_local(socket), raised(stop)).await
+}
+
+/// The services of both listeners. Who may call what, with which request, the gate before them decides.
+fn services(shared: &Arc<Shared>) -> Routes {
+    let entry = EntryServer::new(entry_api::EntryApi(shared.clone()));
+    let device = DeviceServer::new(device_api::DeviceApi(shared.clone()));
+    Routes::new(AgentServer::new(agent_api::AgentApi(shared.clone())))
+        .add_service(entry.max_decoding_message_size(policy::MAX_BATCH_BYTES))
+        .add_service(device.max_decoding_message_size(policy::MAX_BATCH_BYTES))
+        .add_service(SvidServer::new(svid_api::SvidApi(shared.clone())))
+        .add_service(BundleServer::new(bundle_api::BundleApi(shared.clone())))
+}
+
+fn http2(limits: RoleLimits) -> Server {
+    let server = Server::builder()
+        .max_concurrent_streams(limits.streams)
+        .http2_max_header_list_size(limits.header_bytes)
+        .initial_stream_window_size(limits.windows.0)
+        .initial_connection_window_size(limits.windows.1)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1));
+    match limits.connection_age {
+        Some(age) => server.max_connection_age(age),
+        None => server,
     }
+}
+
+async fn raised(mut flag: watch::Receiver<bool>) {
+    // The sender outlives every receiver; if it were gone, stopping would be right too.
+    let _ = flag.wait_for(|raised| *raised).await;
 }
 
 /// An item of a batch that went well.

@@ -12,7 +12,7 @@ use ironroot_api::csr::Csr;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::node::Refusal;
-use ironroot_attest::node::tpm2::ClockReading;
+use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Claim, ClockReading};
 use thiserror::Error;
 
 pub use tpm2::{NodeAdmission, Tpm2Challenge, Tpm2Policy};
@@ -120,6 +120,25 @@ pub struct ProvenDevice {
     pub may_be_new: bool,
 }
 
+/// What a node's first message says, by its attestation type.
+#[derive(Debug)]
+pub enum Evidence<'a> {
+    /// The token.
+    JoinToken(&'a [u8]),
+    /// What the TPM claims, and what is asked of it.
+    Tpm2(Box<Claim>, &'a Tpm2Policy),
+}
+
+impl Evidence<'_> {
+    /// The device that it claims to be: SHA-256 of its endorsement key.
+    pub fn device(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::JoinToken(_) => None,
+            Self::Tpm2(claim, _) => Some(claim.ek_sha256()),
+        }
+    }
+}
+
 /// Where an attestation stands.
 #[derive(Debug)]
 pub enum Progress {
@@ -151,21 +170,25 @@ impl NodeAttestation {
         Self { trust_domain, store, registry, devices, tpm2 }
     }
 
-    /// Begins with a node's first message.
-    pub async fn begin(
-        &self,
-        kind: &str,
-        payload: &[u8],
-        csr: Csr,
-        now_unix: i64,
-    ) -> Result<Progress, AttestationError> {
+    /// Reads a node's first message. Nothing is believed or looked up yet.
+    pub fn read<'a>(&'a self, kind: &str, payload: &'a [u8]) -> Result<Evidence<'a>, AttestationError> {
         match (kind, &self.tpm2) {
-            (JOIN_TOKEN, _) => self.join_token(payload, csr, now_unix).await.map(|n| Progress::Attested(Box::new(n))),
-            (ironroot_attest::node::tpm2::ATTESTATION_TYPE, Some(policy)) => {
-                let (challenge, bytes) = self.tpm2_begin(policy, payload, csr, now_unix).await?;
+            (JOIN_TOKEN, _) => Ok(Evidence::JoinToken(payload)),
+            (ATTESTATION_TYPE, Some(policy)) => Ok(Evidence::Tpm2(Box::new(Claim::parse(payload)?), policy)),
+            (other, _) => Err(AttestationError::Type(other.chars().take(64).collect())),
+        }
+    }
+
+    /// Begins with what a node's first message says.
+    pub async fn begin(&self, evidence: Evidence<'_>, csr: Csr, now_unix: i64) -> Result<Progress, AttestationError> {
+        match evidence {
+            Evidence::JoinToken(token) => {
+                self.join_token(token, csr, now_unix).await.map(|n| Progress::Attested(Box::new(n)))
+            }
+            Evidence::Tpm2(claim, policy) => {
+                let (challenge, bytes) = self.tpm2_begin(policy, *claim, csr, now_unix).await?;
                 Ok(Progress::Challenge(Box::new(challenge), bytes))
             }
-            (other, _) => Err(AttestationError::Type(other.chars().take(64).collect())),
         }
     }
 

@@ -12,7 +12,7 @@ use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::health;
 use ironroot_api::logging::LogOutput;
 use ironroot_api::tls::{TrustAnchors, server_config};
-use ironroot_api::unix_socket::{SocketListener, UnixSocketError, local_incoming};
+use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -22,13 +22,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
 use crate::config::{Admission, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
 use crate::devices::{DeviceError, Devices};
-use crate::endpoints::{self, Audit, Limits, Listener, Shared};
+use crate::endpoints::{self, Audit, Limits, Occupancy, Shared};
 use crate::node_attestation::{NodeAdmission, NodeAttestation, Tpm2Policy};
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
@@ -129,6 +128,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
             tpm2,
         ),
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
+        occupancy: Occupancy::new(),
         audit: Audit::new(config.audit_log_enabled),
         admin_ids: config.admin_ids.iter().cloned().collect(),
         allow_executable_only: config.allow_executable_only,
@@ -144,11 +144,9 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
 
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
-    let remote = endpoints::accept(tcp, server_config(anchors.clone(), svid.resolver()), anchors.clone(), now_unix);
-    let remote = endpoints::router(&shared, Listener::Remote, ready.clone())
-        .serve_with_incoming_shutdown(ReceiverStream::new(remote), raised(stopped.clone()));
-    let local = endpoints::router(&shared, Listener::Local, ready)
-        .serve_with_incoming_shutdown(local_incoming(admin, MAX_ADMIN_CONNECTIONS), raised(stopped.clone()));
+    let tls = server_config(anchors.clone(), svid.resolver());
+    let remote = endpoints::serve_remote(shared.clone(), tcp, tls, anchors.clone(), stopped.clone());
+    let local = endpoints::serve_local(shared, admin, ready, stopped);
     parts.spawn(part("the TCP endpoint", remote));
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
@@ -181,8 +179,6 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     ended
 }
 
-/// Administrators at once; a command line is one.
-const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// Owner and group may open the admin socket.
 const ADMIN_SOCKET_MODE: u32 = 0o770;
 
@@ -313,11 +309,6 @@ async fn part(name: &'static str, serving: impl Future<Output = Result<(), tonic
         tracing::error!(error = &error as &dyn std::error::Error, "{name} failed");
     }
     name
-}
-
-async fn raised(mut flag: watch::Receiver<bool>) {
-    // The sender outlives every receiver; if it were gone, stopping would be right too.
-    let _ = flag.wait_for(|raised| *raised).await;
 }
 
 async fn terminated() -> Result<(), RunError> {

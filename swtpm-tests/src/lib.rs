@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod interposer;
 pub mod manufacturer;
 pub mod quirk;
+pub mod raw_http2;
 pub mod rerun;
 pub mod scripted_server;
 pub mod server_client;

@@ -2,6 +2,7 @@
 //! truth: what a hostile, broken or older server might send to an agent.
 
 mod services;
+mod tls_connection;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use ironroot_api::pb::entry::entry_server::EntryServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
-use ironroot_api::tls::{SvidResolver, TlsConnection, TlsPeer, TrustAnchors, provider, server_config};
+use ironroot_api::tls::{SvidResolver, TlsPeer, TrustAnchors, provider, server_config};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
@@ -28,6 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::toy_ca::{ToyCa, ToySvid};
 use services::Services;
+use tls_connection::TlsConnection;
 
 /// The trust domain of these servers.
 pub const TRUST_DOMAIN: &str = "example.org";

@@ -3,6 +3,8 @@
 mod shared;
 mod tpm_node;
 
+use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,9 +27,10 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::ClientConfig;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
@@ -73,6 +76,8 @@ impl Credentials {
 #[derive(Clone)]
 pub struct ServerClient {
     port: u16,
+    from: Ipv4Addr,
+    window: Option<u32>,
     socket: PathBuf,
     anchors: Arc<TrustAnchors>,
 }
@@ -87,7 +92,33 @@ impl ServerClient {
             bundle.x509_authorities.iter().map(|authority| CertificateDer::from(authority.asn1.to_vec())).collect();
         let trust_domain = ironroot_api::TrustDomain::new(&bundle.trust_domain).expect("a trust domain");
         let anchors = TrustAnchors::new(trust_domain, &authorities).expect("authorities");
-        Self { port: server.port(), socket: server.socket(), anchors }
+        Self { port: server.port(), from: Ipv4Addr::LOCALHOST, window: None, socket: server.socket(), anchors }
+    }
+
+    /// The same, connecting from another of the loopback's addresses.
+    pub fn at(self, from: Ipv4Addr) -> Self {
+        Self { from, ..self }
+    }
+
+    /// The same, but the server may be only that many bytes ahead of what was read.
+    pub fn reading_slowly(self, window: u32) -> Self {
+        Self { window: Some(window), ..self }
+    }
+
+    /// A TCP connection to the server.
+    pub async fn tcp(&self) -> io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.from, 0).into())?;
+        let tcp = socket.connect((Ipv4Addr::LOCALHOST, self.port).into()).await?;
+        tcp.set_nodelay(true)?;
+        Ok(tcp)
+    }
+
+    /// A TLS connection that shows `credentials`, before any HTTP/2.
+    pub async fn shake(&self, credentials: Option<&Credentials>) -> io::Result<TlsStream<TcpStream>> {
+        // Not sent and not checked: the server is known by its SPIFFE ID.
+        let name = ServerName::try_from("spire-server").expect("a constant legal name");
+        TlsConnector::from(self.tls(credentials)).connect(name, self.tcp().await?).await
     }
 
     /// The authorities that the server's SVIDs chain to.
@@ -146,18 +177,14 @@ impl ServerClient {
     }
 
     async fn dial(&self, credentials: Option<&Credentials>) -> Result<Channel, tonic::transport::Error> {
-        let (port, connector) = (self.port, TlsConnector::from(self.tls(credentials)));
+        let (client, credentials) = (self.clone(), credentials.cloned());
         let connect = tower::service_fn(move |_| {
-            let connector = connector.clone();
-            async move {
-                let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
-                tcp.set_nodelay(true)?;
-                // Not sent and not checked: the server is known by its SPIFFE ID.
-                let name = ServerName::try_from("spire-server").expect("a constant legal name");
-                connector.connect(name, tcp).await.map(TokioIo::new)
-            }
+            let (client, credentials) = (client.clone(), credentials.clone());
+            async move { client.shake(credentials.as_ref()).await.map(TokioIo::new) }
         });
-        Endpoint::from_static("http://localhost").connect_with_connector(connect).await
+        let endpoint = Endpoint::from_static("http://localhost");
+        let endpoint = endpoint.initial_stream_window_size(self.window).initial_connection_window_size(self.window);
+        endpoint.connect_with_connector(connect).await
     }
 }
 

@@ -1,90 +1,210 @@
-//! Accepting TLS connections: handshakes run beside the accept loop, bounded in number and time. That a peer's certificate
-//! is still good is checked at each call, not here.
+//! Accepting connections: TLS handshakes beside the accept loop, bounded in number and time, then a place among the
+//! connections of the caller's role. That a peer's certificate is still good is checked at each call, not here.
+//!
+//! ```text
+//!  TCP ─► a place among handshakes ─► TLS ─► role ─► a place among the role's connections ─► Watched ─► HTTP/2 of that role
+//! ```
+//! Nobody is refused because others came first: see [`places`].
 
-mod handshakes;
+mod known;
+mod places;
+mod watched;
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ironroot_api::tls::{TlsConnection, TlsPeer, TrustAnchors, VerifiedSvid};
+use futures_util::Stream;
+use ironroot_api::logging::{LineRate, LogLimit};
+use ironroot_api::tls::{TlsPeer, TrustAnchors, VerifiedSvid};
+use ironroot_api::unix_socket::{PeerCredentials, SocketListener, UnixConnection, incoming};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use webpki::KeyUsage;
 
-use handshakes::Handshakes;
+pub use watched::{CallMark, Watching};
 
-/// A client that has not finished its handshake by then is dropped.
+use super::Shared;
+use super::address::AddressBlock;
+use super::caller::{Source, source_of};
+use super::roles::{Role, RoleLimits};
+use known::KnownAddresses;
+use places::{Place, Places};
+use watched::{Activity, Patience, Watched};
+
+/// A client that has not finished its handshake by then is dropped, and so is one that has not begun to speak HTTP/2.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Handshakes under way at once: each costs about 300 µs of CPU and 30 kB.
+const MAX_HANDSHAKES: usize = 1024;
+/// Handshakes of one address.
+const MAX_HANDSHAKES_PER_ADDRESS: usize = MAX_HANDSHAKES / 2;
+/// As many again for addresses of agents that were here before, in number and for each.
+const MAX_KNOWN_HANDSHAKES: (usize, usize) = (512, 256);
 /// Finished connections waiting for the HTTP/2 server; it takes them at once, so this only smooths bursts.
 const ACCEPTED_QUEUE: usize = 64;
+/// Pause when `accept` fails for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Lines about one address's connections, and about all.
+const LINES_PER_ADDRESS: LineRate = LineRate { burst: 5, interval: Duration::from_secs(10) };
+const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
 
-/// Connections as the HTTP/2 server takes them.
-pub type Accepted = Result<TlsConnection<TlsStream<TcpStream>>, io::Error>;
+/// A TLS connection as the HTTP/2 server takes it.
+pub type RemoteConnection = Watched<TlsStream<TcpStream>, TlsPeer, Source>;
+/// A connection of the admin socket as the HTTP/2 server takes it.
+pub type LocalConnection = Watched<UnixConnection<()>, PeerCredentials, Source>;
 
-/// Accepts on `listener` until the receiver is dropped.
+struct Acceptor {
+    tls: TlsAcceptor,
+    anchors: Arc<TrustAnchors>,
+    server: Arc<Shared>,
+    strangers: Places<AddressBlock>,
+    known: Places<AddressBlock>,
+    known_addresses: KnownAddresses,
+    log: LogLimit<AddressBlock>,
+    doors: Vec<Door>,
+}
+
+/// Where connections of a role go.
+struct Door {
+    role: Role,
+    connections: Places<Source>,
+    accepted: mpsc::Sender<RemoteConnection>,
+}
+
+/// Accepts on `listener` until the receivers are dropped; the connections of each role.
 pub fn accept(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     anchors: Arc<TrustAnchors>,
-    now: fn() -> i64,
-) -> mpsc::Receiver<Accepted> {
-    let (accepted, receiver) = mpsc::channel(ACCEPTED_QUEUE);
-    tokio::spawn(async move {
-        let acceptor = TlsAcceptor::from(config);
-        let handshakes = Handshakes::default();
+    server: Arc<Shared>,
+) -> [(Role, mpsc::Receiver<RemoteConnection>); Role::REMOTE.len()] {
+    let mut doors = Vec::new();
+    let receivers = Role::REMOTE.map(|role| {
+        let (accepted, receiver) = mpsc::channel(ACCEPTED_QUEUE);
+        doors.push(Door { role, connections: places_of(role), accepted });
+        (role, receiver)
+    });
+    let acceptor = Acceptor {
+        tls: TlsAcceptor::from(config),
+        anchors,
+        server,
+        strangers: Places::new(MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS),
+        known: Places::new(MAX_KNOWN_HANDSHAKES.0, MAX_KNOWN_HANDSHAKES.1),
+        known_addresses: KnownAddresses::default(),
+        log: LogLimit::new(LINES_PER_ADDRESS, LINES_IN_ALL),
+        doors,
+    };
+    tokio::spawn(Arc::new(acceptor).run(listener));
+    receivers
+}
+
+fn places_of(role: Role) -> Places<Source> {
+    let limits = role.limits();
+    Places::new(limits.connections, limits.connections_per_source)
+}
+
+fn patience_of(limits: &RoleLimits) -> Patience {
+    Patience {
+        preface: HANDSHAKE_DEADLINE,
+        idle: limits.idle,
+        age: limits.connection_age.map(|age| age + RoleLimits::GRACE),
+    }
+}
+
+impl Acceptor {
+    async fn run(self: Arc<Self>, listener: TcpListener) {
         loop {
             let (tcp, address) = tokio::select! {
-                () = accepted.closed() => return,
+                () = self.is_over() => return,
                 incoming = listener.accept() => match incoming {
                     Ok(incoming) => incoming,
                     Err(error) => {
                         // Out of file descriptors, or a client gone before accept: neither may end the server.
                         tracing::warn!(%error, "connection not accepted");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        tokio::time::sleep(PAUSE).await;
                         continue;
                     }
                 },
             };
-            let Some(slot) = handshakes.begin(address.ip()) else {
-                tracing::info!(%address, "connection dropped: too many handshakes under way");
-                continue;
-            };
-            let (acceptor, anchors, accepted) = (acceptor.clone(), anchors.clone(), accepted.clone());
-            tokio::spawn(async move {
-                let handshake =
-                    tokio::time::timeout(HANDSHAKE_DEADLINE, shake(acceptor, anchors, tcp, address, now)).await;
-                drop(slot);
-                match handshake {
-                    Ok(Ok(connection)) => drop(accepted.send(Ok(connection)).await),
-                    Ok(Err(error)) => tracing::info!(%address, %error, "TLS handshake refused"),
-                    Err(_) => tracing::info!(%address, "TLS handshake not finished in time"),
+            match self.begin(address.ip().into()) {
+                Some(place) => drop(tokio::spawn(self.clone().serve(tcp, address, place))),
+                None => {
+                    self.say(address, "connection dropped: too many handshakes of this address are under way", None)
                 }
-            });
+            }
         }
-    });
-    receiver
-}
+    }
 
-async fn shake(
-    acceptor: TlsAcceptor,
-    anchors: Arc<TrustAnchors>,
-    tcp: TcpStream,
-    address: SocketAddr,
-    now: fn() -> i64,
-) -> io::Result<TlsConnection<TlsStream<TcpStream>>> {
-    tcp.set_nodelay(true)?;
-    let tls = acceptor.accept(tcp).await?;
-    let svid = match tls.get_ref().1.peer_certificates() {
-        Some([leaf, intermediates @ ..]) => Some(verified(&anchors, leaf, intermediates, now())?),
-        _ => None,
-    };
-    Ok(TlsConnection::new(tls, TlsPeer { address, svid }))
+    async fn is_over(&self) {
+        for door in &self.doors {
+            door.accepted.closed().await;
+        }
+    }
+
+    /// A place among the handshakes.
+    fn begin(&self, address: AddressBlock) -> Option<Place<AddressBlock>> {
+        let places = if self.known_addresses.contains(address) { &self.known } else { &self.strangers };
+        places.take(address, Arc::default(), Instant::now())
+    }
+
+    /// One connection, until the HTTP/2 server has it or it is dropped.
+    async fn serve(self: Arc<Self>, tcp: TcpStream, address: SocketAddr, mut place: Place<AddressBlock>) {
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, self.shake(tcp, address)) => shaken,
+            () = place.lost() => return self.say(address, "TLS handshake broken off: others need the place", None),
+        };
+        drop(place);
+        match shaken {
+            Ok(Ok((stream, peer))) => self.hand_on(stream, peer).await,
+            Ok(Err(error)) => self.say(address, "TLS handshake refused", Some(&error)),
+            Err(_) => self.say(address, "TLS handshake not finished in time", None),
+        }
+    }
+
+    async fn shake(&self, tcp: TcpStream, address: SocketAddr) -> io::Result<(TlsStream<TcpStream>, TlsPeer)> {
+        tcp.set_nodelay(true)?;
+        let tls = self.tls.accept(tcp).await?;
+        let svid = match tls.get_ref().1.peer_certificates() {
+            Some([leaf, intermediates @ ..]) => {
+                Some(verified(&self.anchors, leaf, intermediates, self.server.now_unix())?)
+            }
+            _ => None,
+        };
+        Ok((tls, TlsPeer { address, svid }))
+    }
+
+    /// Through the door of its role, if there is a place behind it.
+    async fn hand_on(&self, stream: TlsStream<TcpStream>, peer: TlsPeer) {
+        let (role, address) = (self.server.role_of(&peer), peer.address);
+        if role == Role::Agent {
+            self.known_addresses.seen(address.ip().into());
+        }
+        let Some(door) = self.doors.iter().find(|door| door.role == role) else { return };
+        let activity = Arc::<Activity>::default();
+        match door.connections.take(source_of(&peer), activity.clone(), Instant::now()) {
+            Some(place) => {
+                let connection = Watched::new(stream, peer, activity, place, patience_of(&role.limits()));
+                drop(door.accepted.send(connection).await);
+            }
+            None => self.say(address, "connection dropped: its caller has too many that are at work", None),
+        }
+    }
+
+    /// A line about a connection, unless there were enough of its address lately.
+    fn say(&self, address: SocketAddr, what: &'static str, error: Option<&(dyn Error + 'static)>) {
+        if let Some(pass) = self.log.admit(address.ip().into(), Instant::now()) {
+            tracing::info!(%address, error, suppressed = pass.suppressed, "{what}");
+        }
+    }
 }
 
 /// The handshake's verifier has no way to hand out what it verified, so the same check is made once more for its value.
@@ -95,4 +215,30 @@ fn verified(
     now_unix: i64,
 ) -> io::Result<VerifiedSvid> {
     anchors.verify(leaf, intermediates, KeyUsage::client_auth(), now_unix).map_err(io::Error::other)
+}
+
+/// The connections of a role as a stream.
+pub fn as_stream(
+    receiver: mpsc::Receiver<RemoteConnection>,
+) -> impl Stream<Item = Result<RemoteConnection, Infallible>> {
+    ReceiverStream::new(receiver).map(Ok)
+}
+
+/// Accepts on the admin socket: its mode says who may connect, each user has only so many places.
+pub fn accept_local(listener: SocketListener) -> impl Stream<Item = Result<LocalConnection, Infallible>> {
+    let (role, path) = (Role::LocalAdministrator, listener.path().to_owned());
+    let (places, log) = (places_of(role), LogLimit::new(LINES_PER_ADDRESS, LINES_IN_ALL));
+    let patience = patience_of(&role.limits());
+    incoming(listener, move |stream| {
+        let peer = PeerCredentials::of(&stream).ok()?;
+        let activity = Arc::<Activity>::default();
+        let Some(place) = places.take(Source::Uid(peer.uid), activity.clone(), Instant::now()) else {
+            if let Some(pass) = log.admit(peer.uid, Instant::now()) {
+                let (path, suppressed) = (path.display(), pass.suppressed);
+                tracing::warn!(%path, uid = peer.uid, suppressed, "connection dropped: this user has too many");
+            }
+            return None;
+        };
+        Some(Watched::new(UnixConnection::new(stream, ()), peer, activity, place, patience))
+    })
 }

@@ -18,13 +18,13 @@ use ironroot_api::permission::permission_denied;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::caller::{Caller, Listener};
+use super::caller::{Administrator, AuthenticatedAgent, Visitor, granted};
 use super::svid_api::svid_to_pb;
 use super::{Shared, ca_status, registry_status, store_status};
 
 /// The agent service.
 #[derive(Clone, Debug)]
-pub struct AgentApi(pub(super) Arc<Shared>, pub(super) Listener);
+pub struct AgentApi(pub(super) Arc<Shared>);
 
 #[tonic::async_trait]
 impl Agent for AgentApi {
@@ -34,48 +34,41 @@ impl Agent for AgentApi {
         &self,
         request: Request<CountAgentsRequest>,
     ) -> Result<Response<CountAgentsResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
-        self.count(&request.into_inner()).map(Response::new)
+        let by: Administrator = granted(&request)?;
+        self.count(&by, &request.into_inner()).map(Response::new)
     }
 
     async fn list_agents(&self, request: Request<ListAgentsRequest>) -> Result<Response<ListAgentsResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
-        self.list(&request.into_inner()).map(Response::new)
+        let by: Administrator = granted(&request)?;
+        self.list(&by, &request.into_inner()).map(Response::new)
     }
 
     async fn get_agent(&self, request: Request<GetAgentRequest>) -> Result<Response<types::Agent>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
-        self.get(&request.into_inner()).map(Response::new)
+        let by: Administrator = granted(&request)?;
+        self.get(&by, &request.into_inner()).map(Response::new)
     }
 
     async fn delete_agent(&self, request: Request<DeleteAgentRequest>) -> Result<Response<()>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
-        self.delete(&caller, &request.into_inner()).await.map(Response::new)
+        let by: Administrator = granted(&request)?;
+        self.delete(&by, &request.into_inner()).await.map(Response::new)
     }
 
     async fn ban_agent(&self, request: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
-        self.ban(&caller, &request.into_inner()).await.map(Response::new)
+        let by: Administrator = granted(&request)?;
+        self.ban(&by, &request.into_inner()).await.map(Response::new)
     }
 
     async fn attest_agent(
         &self,
         request: Request<Streaming<AttestAgentRequest>>,
     ) -> Result<Response<Self::AttestAgentStream>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        self.0.limits.attestation(caller.address()).await?;
-        Ok(Response::new(attest::converse(self.0.clone(), caller, request.into_inner())))
+        let node: Visitor = granted(&request)?;
+        Ok(Response::new(attest::converse(self.0.clone(), node, request.into_inner())))
     }
 
     async fn renew_agent(&self, request: Request<RenewAgentRequest>) -> Result<Response<RenewAgentResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let agent = self.0.agent(&caller).await?;
-        self.0.limits.signing(caller.address(), 1).await?;
+        let agent: AuthenticatedAgent = granted(&request)?;
+        self.0.limits.signing(agent.caller().address(), 1).await?;
         let record =
             self.0.registry.agent(agent.id()).ok_or_else(|| Status::internal("agent vanished while it called"))?;
         if record.can_reattest {
@@ -86,7 +79,7 @@ impl Agent for AgentApi {
         let svid = self.0.ca.sign_agent_svid(agent.id(), csr.spki(), self.0.now_unix()).await.map_err(ca_status)?;
         let renewed = self.0.registry.renew_agent(agent.id(), &svid.serial, svid.not_after_unix).await;
         renewed.map_err(registry_status)?;
-        self.0.audit.done(&caller, "RenewAgent", format_args!("{} serial {}", agent.id(), svid.serial));
+        self.0.audit.done(agent.caller(), "RenewAgent", format_args!("{} serial {}", agent.id(), svid.serial));
         Ok(Response::new(RenewAgentResponse { svid: Some(svid_to_pb(&svid, agent.id(), "")) }))
     }
 
@@ -94,15 +87,13 @@ impl Agent for AgentApi {
         &self,
         request: Request<CreateJoinTokenRequest>,
     ) -> Result<Response<types::JoinToken>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
-        self.join_token(&caller, request.into_inner()).await.map(Response::new)
+        let by: Administrator = granted(&request)?;
+        self.join_token(&by, request.into_inner()).await.map(Response::new)
     }
 
     async fn post_status(&self, request: Request<PostStatusRequest>) -> Result<Response<PostStatusResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let agent = self.0.agent(&caller).await?;
-        self.0.limits.status(caller.address()).await?;
+        let agent: AuthenticatedAgent = granted(&request)?;
+        self.0.limits.status(agent.caller().address()).await?;
         let version = request.into_inner().agent_version;
         if version.len() > ironroot_api::agent::MAX_AGENT_VERSION_BYTES {
             return Err(Status::invalid_argument("agent version is longer than 255 characters"));

@@ -1,45 +1,91 @@
 //! One line per certificate issued, request refused and fact changed: who, what, outcome.
+//!
+//! What was done always has its line. Refusals cost a caller nothing, so their lines are limited per caller, and what was left
+//! out is counted; foreign values are clipped.
 
 use std::fmt::Display;
+use std::time::{Duration, Instant};
 
+use ironroot_api::logging::{LineRate, LogLimit, clipped};
 use tonic::Status;
 
-use super::caller::Caller;
+use super::caller::{Caller, Source};
+use crate::devices::hex;
+
+/// Lines about one caller's refusals, and about all callers'.
+const REFUSALS_PER_CALLER: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
+const REFUSALS_IN_ALL: LineRate = LineRate { burst: 1000, interval: Duration::from_millis(20) };
 
 /// The audit trail; a log target of its own (`audit`) that configuration can switch off.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Audit {
     enabled: bool,
+    refusals: LogLimit<Source>,
 }
 
 impl Audit {
     /// `enabled` is the configuration's `audit_log_enabled`.
     pub fn new(enabled: bool) -> Self {
-        Self { enabled }
+        Self { enabled, refusals: LogLimit::new(REFUSALS_PER_CALLER, REFUSALS_IN_ALL) }
     }
 
     /// Records that `caller` had `method` done to `object` (an ID, a serial).
     pub fn done(&self, caller: &Caller, method: &str, object: impl Display) {
         if self.enabled {
-            let (object, caller) = (object.to_string(), caller.to_string());
-            tracing::info!(target: "audit", r#type = "audit", status = "success", method, object, caller, "API accessed");
+            let (object, who) = (object.to_string(), caller.to_string());
+            let (uid, pid) = local_process(caller);
+            tracing::info!(
+                target: "audit", r#type = "audit", status = "success", method, object = %clipped(&object),
+                caller = who, caller_uid = uid, caller_pid = pid, "API accessed"
+            );
         }
     }
 
     /// Records that `method` on `object` was refused, and passes the status on.
     pub fn refused(&self, caller: &Caller, method: &str, object: impl Display, status: Status) -> Status {
-        if self.enabled {
-            let (object, caller) = (object.to_string(), caller.to_string());
-            tracing::warn!(
-                target: "audit", r#type = "audit", status = "error", status_code = ?status.code(),
-                status_message = status.message(), method, object, caller, "API accessed"
-            );
-        }
+        self.record_refusal(caller, method, &object, None, &status);
         status
     }
 
-    /// Records that `caller` lacks the right to what it called, and passes the status on.
-    pub fn denied(&self, caller: &Caller, status: Status) -> Status {
-        self.refused(caller, "authorization", "", status)
+    /// Records that `caller` lacks the right to the method at `path`, and passes the status on.
+    pub fn denied(&self, caller: &Caller, path: &str, status: Status) -> Status {
+        let method = path.rsplit('/').next().unwrap_or_default();
+        self.refused(caller, method, "", status)
+    }
+
+    /// Records that a node was not attested, with the device that it claimed to be (SHA-256 of its endorsement key) if it got
+    /// that far, and passes the status on.
+    pub fn attestation_refused(&self, caller: &Caller, device: Option<&[u8; 32]>, status: Status) -> Status {
+        self.record_refusal(caller, "AttestAgent", &"node", device, &status);
+        status
+    }
+
+    fn record_refusal(
+        &self,
+        caller: &Caller,
+        method: &str,
+        object: &dyn Display,
+        device: Option<&[u8; 32]>,
+        status: &Status,
+    ) {
+        if !self.enabled {
+            return;
+        }
+        let Some(pass) = self.refusals.admit(caller.source(), Instant::now()) else { return };
+        let (object, who, device) = (object.to_string(), caller.to_string(), device.map(hex));
+        let (uid, pid) = local_process(caller);
+        tracing::warn!(
+            target: "audit", r#type = "audit", status = "error", status_code = ?status.code(),
+            status_message = %clipped(status.message()), method, object = %clipped(&object), device,
+            caller = who, caller_uid = uid, caller_pid = pid, suppressed = pass.suppressed, "API accessed"
+        );
+    }
+}
+
+/// The uid and pid of a caller on the admin socket.
+fn local_process(caller: &Caller) -> (Option<u32>, Option<i32>) {
+    match caller {
+        Caller::Local(peer) => (Some(peer.uid), Some(peer.pid)),
+        Caller::Remote(_) => (None, None),
     }
 }

@@ -8,6 +8,7 @@ use ironroot_api::pb::types;
 use tonic::{Request, Response, Status};
 
 use super::Shared;
+use super::caller::{Visitor, granted};
 use crate::ca::TrustBundle;
 
 /// The bundle service.
@@ -17,6 +18,7 @@ pub struct BundleApi(pub(super) Arc<Shared>);
 #[tonic::async_trait]
 impl Bundle for BundleApi {
     async fn get_bundle(&self, request: Request<GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
+        let _: Visitor = granted(&request)?;
         let bundle = self.0.ca.bundle().borrow().clone();
         Ok(Response::new(masked(to_pb(&bundle), request.into_inner().output_mask.as_ref())))
     }

@@ -12,7 +12,7 @@ use ironroot_api::pb::device::{
 };
 use tonic::{Request, Response, Status};
 
-use super::caller::{Caller, Listener};
+use super::caller::{Administrator, granted};
 use super::{Shared, count, device_status, item_ok, store_status};
 use crate::devices::{DeviceFilter, DeviceRecord, DuplicateSerials, hex, parse_hex};
 
@@ -21,7 +21,7 @@ const MAX_MISTAKES: usize = 20;
 
 /// The device service.
 #[derive(Clone, Debug)]
-pub struct DeviceApi(pub(super) Arc<Shared>, pub(super) Listener);
+pub struct DeviceApi(pub(super) Arc<Shared>);
 
 #[tonic::async_trait]
 impl Device for DeviceApi {
@@ -29,21 +29,22 @@ impl Device for DeviceApi {
         &self,
         request: Request<ImportDevicesRequest>,
     ) -> Result<Response<ImportDevicesResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
+        let by: Administrator = granted(&request)?;
         let devices = manifest(&request.get_ref().devices);
-        let devices = devices.map_err(|status| self.0.audit.refused(&caller, "ImportDevices", "manifest", status))?;
+        let devices =
+            devices.map_err(|status| self.0.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
         let duplicates = match request.get_ref().allow_duplicate_serials {
             true => DuplicateSerials::Allowed,
             false => DuplicateSerials::Refused,
         };
         let imported = self.0.devices.import(devices, duplicates, self.0.now_unix()).await.map_err(device_status);
-        let imported = imported.map_err(|status| self.0.audit.refused(&caller, "ImportDevices", "manifest", status))?;
+        let imported =
+            imported.map_err(|status| self.0.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
         let total = format_args!("{} created, {} updated", imported.created, imported.updated);
-        self.0.audit.done(&caller, "ImportDevices", total);
+        self.0.audit.done(by.caller(), "ImportDevices", total);
         for (device, changes) in imported.devices.iter().filter(|(_, changes)| !changes.is_empty()) {
             let changed = format_args!("{}: {}", hex(&device.ek_sha256), changes.join("; "));
-            self.0.audit.done(&caller, "ImportDevices", changed);
+            self.0.audit.done(by.caller(), "ImportDevices", changed);
         }
         let (created, updated) = (count(imported.created), count(imported.updated));
         let result = |(device, changes): (Arc<DeviceRecord>, Vec<String>)| import_devices_response::Result {
@@ -59,7 +60,7 @@ impl Device for DeviceApi {
         &self,
         request: Request<ListDevicesRequest>,
     ) -> Result<Response<ListDevicesResponse>, Status> {
-        let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
+        let _: Administrator = granted(&request)?;
         let request = request.into_inner();
         let filter = DeviceFilter::from_pb(&request);
         let page = self.0.devices.list(&filter, request.page_size, &request.page_token);
@@ -69,37 +70,34 @@ impl Device for DeviceApi {
     }
 
     async fn get_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
-        let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
+        let _: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
         let device = self.0.devices.device(&ek_sha256).ok_or_else(|| Status::not_found("device not found"))?;
         Ok(Response::new(device.to_pb()))
     }
 
     async fn approve_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
+        let by: Administrator = granted(&request)?;
         let device = self.0.devices.approve(&key(request.get_ref())?).await.map_err(device_status)?;
-        self.0.audit.done(&caller, "ApproveDevice", &request.get_ref().ek_sha256);
+        self.0.audit.done(by.caller(), "ApproveDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(device.to_pb()))
     }
 
     /// The device first, then its agent: between the two the agent can no longer attest, only use what it holds. The agent
     /// is known by the key, because a device that was deleted and imported again no longer names it.
     async fn ban_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
+        let by: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
         let device = self.0.devices.ban(&ek_sha256).await.map_err(device_status)?;
         self.0.registry.ban_agents_of_device(&ek_sha256).await.map_err(store_status)?;
-        self.0.audit.done(&caller, "BanDevice", &request.get_ref().ek_sha256);
+        self.0.audit.done(by.caller(), "BanDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(device.to_pb()))
     }
 
     async fn delete_device(&self, request: Request<DeviceRequest>) -> Result<Response<()>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
+        let by: Administrator = granted(&request)?;
         self.0.devices.delete(&key(request.get_ref())?).await.map_err(device_status)?;
-        self.0.audit.done(&caller, "DeleteDevice", &request.get_ref().ek_sha256);
+        self.0.audit.done(by.caller(), "DeleteDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(()))
     }
 }

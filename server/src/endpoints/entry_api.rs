@@ -19,16 +19,14 @@ use ironroot_attest::{Selector, SelectorSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::caller::{Caller, Listener};
+use super::caller::{Administrator, AuthenticatedAgent, granted};
+use super::policy::MAX_ENTRIES;
 use super::{Shared, count, invalid, item_ok, item_status, registry_status};
 use crate::registry::Created;
 
-/// Longest batch accepted, entries.
-const MAX_BATCH: usize = 10_000;
-
 /// The entry service.
 #[derive(Clone, Debug)]
-pub struct EntryApi(pub(super) Arc<Shared>, pub(super) Listener);
+pub struct EntryApi(pub(super) Arc<Shared>);
 
 #[tonic::async_trait]
 impl Entry for EntryApi {
@@ -38,7 +36,7 @@ impl Entry for EntryApi {
         &self,
         request: Request<CountEntriesRequest>,
     ) -> Result<Response<CountEntriesResponse>, Status> {
-        let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
+        let _: Administrator = granted(&request)?;
         let request = request.into_inner();
         let filter =
             EntryFilter::from_count_pb(request.filter.as_ref(), &self.0.trust_domain).map_err(|e| invalid(&e))?;
@@ -49,7 +47,7 @@ impl Entry for EntryApi {
         &self,
         request: Request<ListEntriesRequest>,
     ) -> Result<Response<ListEntriesResponse>, Status> {
-        let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
+        let _: Administrator = granted(&request)?;
         let request = request.into_inner();
         let filter = EntryFilter::from_pb(request.filter.as_ref(), &self.0.trust_domain).map_err(|e| invalid(&e))?;
         let page =
@@ -62,7 +60,7 @@ impl Entry for EntryApi {
     }
 
     async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<types::Entry>, Status> {
-        let _right = self.0.administrator(&Caller::of(&request, self.1)?)?;
+        let _: Administrator = granted(&request)?;
         let request = request.into_inner();
         let entry = self.0.registry.entry(&request.id).ok_or_else(|| Status::not_found("entry not found"))?;
         Ok(Response::new(entry.to_pb_masked(request.output_mask.as_ref())))
@@ -72,8 +70,7 @@ impl Entry for EntryApi {
         &self,
         request: Request<BatchCreateEntryRequest>,
     ) -> Result<Response<BatchCreateEntryResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
+        let by: Administrator = granted(&request)?;
         let request = request.into_inner();
         within_batch(request.entries.len())?;
         let (mask, now_unix) = (request.output_mask.as_ref(), self.0.now_unix());
@@ -82,17 +79,21 @@ impl Entry for EntryApi {
         let outcomes = futures_util::future::join_all(creations).await;
         let result = |outcome| match outcome {
             Ok(Created::New(entry)) => {
-                self.0.audit.done(&caller, "BatchCreateEntry", format_args!("{} {}", entry.id(), entry.spiffe_id()));
+                self.0.audit.done(
+                    by.caller(),
+                    "BatchCreateEntry",
+                    format_args!("{} {}", entry.id(), entry.spiffe_id()),
+                );
                 (item_ok(), Some(entry.to_pb_masked(mask)))
             }
             Ok(Created::Similar(entry)) => {
                 let status = Status::already_exists("similar entry already exists");
                 (
-                    item_status(&self.0.audit.refused(&caller, "BatchCreateEntry", entry.id(), status)),
+                    item_status(&self.0.audit.refused(by.caller(), "BatchCreateEntry", entry.id(), status)),
                     Some(entry.to_pb_masked(mask)),
                 )
             }
-            Err(error) => (item_status(&self.0.audit.refused(&caller, "BatchCreateEntry", "entry", error)), None),
+            Err(error) => (item_status(&self.0.audit.refused(by.caller(), "BatchCreateEntry", "entry", error)), None),
         };
         let results = outcomes.into_iter().map(result);
         let results =
@@ -104,8 +105,7 @@ impl Entry for EntryApi {
         &self,
         request: Request<BatchUpdateEntryRequest>,
     ) -> Result<Response<BatchUpdateEntryResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
+        let by: Administrator = granted(&request)?;
         let request = request.into_inner();
         within_batch(request.entries.len())?;
         let (input, output) = (request.input_mask.as_ref(), request.output_mask.as_ref());
@@ -113,10 +113,12 @@ impl Entry for EntryApi {
         for entry in &request.entries {
             let (status, entry) = match self.update(entry, input).await {
                 Ok(updated) => {
-                    self.0.audit.done(&caller, "BatchUpdateEntry", updated.id());
+                    self.0.audit.done(by.caller(), "BatchUpdateEntry", updated.id());
                     (item_ok(), Some(updated.to_pb_masked(output)))
                 }
-                Err(error) => (item_status(&self.0.audit.refused(&caller, "BatchUpdateEntry", &entry.id, error)), None),
+                Err(error) => {
+                    (item_status(&self.0.audit.refused(by.caller(), "BatchUpdateEntry", &entry.id, error)), None)
+                }
             };
             results.push(batch_update_entry_response::Result { status: Some(status), entry });
         }
@@ -127,19 +129,18 @@ impl Entry for EntryApi {
         &self,
         request: Request<BatchDeleteEntryRequest>,
     ) -> Result<Response<BatchDeleteEntryResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let _right = self.0.administrator(&caller)?;
+        let by: Administrator = granted(&request)?;
         let ids = request.into_inner().ids;
         within_batch(ids.len())?;
         let mut results = Vec::with_capacity(ids.len());
         for id in ids {
             let status = match self.0.registry.delete_entry(&id).await {
                 Ok(_) => {
-                    self.0.audit.done(&caller, "BatchDeleteEntry", &id);
+                    self.0.audit.done(by.caller(), "BatchDeleteEntry", &id);
                     item_ok()
                 }
                 Err(error) => {
-                    item_status(&self.0.audit.refused(&caller, "BatchDeleteEntry", &id, registry_status(error)))
+                    item_status(&self.0.audit.refused(by.caller(), "BatchDeleteEntry", &id, registry_status(error)))
                 }
             };
             results.push(batch_delete_entry_response::Result { status: Some(status), id });
@@ -151,7 +152,7 @@ impl Entry for EntryApi {
         &self,
         request: Request<GetAuthorizedEntriesRequest>,
     ) -> Result<Response<GetAuthorizedEntriesResponse>, Status> {
-        let agent = self.0.agent(&Caller::of(&request, self.1)?).await?;
+        let agent: AuthenticatedAgent = granted(&request)?;
         let view = self.0.registry.authorized_entries(agent.id(), self.0.now_unix());
         let form = sync::Form::of(request.into_inner().output_mask.as_ref(), false)?;
         Ok(Response::new(GetAuthorizedEntriesResponse { entries: view.iter().map(|e| form.encode(e)).collect() }))
@@ -161,7 +162,7 @@ impl Entry for EntryApi {
         &self,
         request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
-        let agent = self.0.agent(&Caller::of(&request, self.1)?).await?;
+        let agent: AuthenticatedAgent = granted(&request)?;
         Ok(Response::new(sync::converse(self.0.clone(), agent, request.into_inner())))
     }
 }
@@ -211,8 +212,8 @@ fn refuse_federation(entry: &types::Entry, mask: Option<&types::EntryMask>) -> R
 }
 
 fn within_batch(length: usize) -> Result<(), Status> {
-    if length <= MAX_BATCH {
+    if length <= MAX_ENTRIES {
         return Ok(());
     }
-    Err(Status::invalid_argument(format!("batch has {length} items, at most {MAX_BATCH} are accepted")))
+    Err(Status::invalid_argument(format!("batch has {length} items, at most {MAX_ENTRIES} are accepted")))
 }

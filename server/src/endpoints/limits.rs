@@ -1,7 +1,10 @@
-//! Rate limits per source address, as SPIRE has them: a caller over the rate waits; only a wait past the deadline is
-//! refused. They bound what a stranger can make the server compute.
+//! Rate limits, as SPIRE has them per source address: a caller over the rate waits; only a wait past the deadline is refused.
+//! They bound what a stranger can make the server compute.
+//!
+//! Devices of the registry have a rate each, so that a fleet behind one address comes back within seconds.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,48 +12,80 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::address::AddressBlock;
+
 /// Longest time a call is held back before it is refused. Stock agents give an RPC 30 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(25);
-/// Addresses remembered per bucket; past it, addresses whose bucket is full again are forgotten.
-const MAX_ADDRESSES: usize = 65_536;
+/// Sources remembered per bucket. Past it those whose bucket is full again are forgotten; if there are none, newcomers share
+/// one bucket.
+const MAX_SOURCES: usize = 65_536;
+/// How often those to be forgotten are looked for: that walks over all of them.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Attestations per second and address: of unknown devices and join tokens, and of all. The first is SPIRE's.
+const ATTESTATIONS: u32 = 1;
+const ATTESTATIONS_OF_KNOWN_DEVICES: u32 = 200;
 
 /// The buckets. Rates are per second and per source address. Source: SPIRE's documented defaults.
 #[derive(Debug)]
 pub struct Limits {
-    attestation: Option<Bucket>,
-    signing: Option<Bucket>,
-    status: Bucket,
+    attestation: Option<AttestationLimits>,
+    signing: Option<Bucket<AddressBlock>>,
+    status: Bucket<AddressBlock>,
+}
+
+#[derive(Debug)]
+struct AttestationLimits {
+    by_address: Bucket<AddressBlock>,
+    known_by_address: Bucket<AddressBlock>,
+    /// A device that is not there itself cannot be kept from attesting by somebody else who shows its public key.
+    by_device: Bucket<(AddressBlock, [u8; 32])>,
 }
 
 impl Limits {
     /// `attestation` and `signing` are the configuration's `ratelimit` switches.
     pub fn new(attestation: bool, signing: bool) -> Self {
         Self {
-            attestation: attestation.then(|| Bucket::new(1)),
+            attestation: attestation.then(|| AttestationLimits {
+                by_address: Bucket::new(ATTESTATIONS),
+                known_by_address: Bucket::new(ATTESTATIONS_OF_KNOWN_DEVICES),
+                by_device: Bucket::new(ATTESTATIONS),
+            }),
             signing: signing.then(|| Bucket::new(500)),
             status: Bucket::new(10),
         }
     }
 
-    /// Waits for the right to one AttestAgent.
-    pub async fn attestation(&self, address: Option<IpAddr>) -> Result<(), Status> {
-        wait(self.attestation.as_ref(), address, 1).await
+    /// Waits for the right to one AttestAgent; `known_device` is the endorsement key's hash if the registry knows it.
+    pub async fn attestation(&self, address: Option<IpAddr>, known_device: Option<[u8; 32]>) -> Result<(), Status> {
+        let (Some(limits), Some(address)) = (&self.attestation, block(address)) else { return Ok(()) };
+        match known_device {
+            Some(device) => {
+                wait(&limits.by_device, (address, device), 1).await?;
+                wait(&limits.known_by_address, address, 1).await
+            }
+            None => wait(&limits.by_address, address, 1).await,
+        }
     }
 
     /// Waits for the right to have `requests` CSRs signed.
     pub async fn signing(&self, address: Option<IpAddr>, requests: usize) -> Result<(), Status> {
-        wait(self.signing.as_ref(), address, requests).await
+        let (Some(bucket), Some(address)) = (&self.signing, block(address)) else { return Ok(()) };
+        wait(bucket, address, requests).await
     }
 
     /// Waits for the right to one PostStatus.
     pub async fn status(&self, address: Option<IpAddr>) -> Result<(), Status> {
-        wait(Some(&self.status), address, 1).await
+        let Some(address) = block(address) else { return Ok(()) };
+        wait(&self.status, address, 1).await
     }
 }
 
-async fn wait(bucket: Option<&Bucket>, address: Option<IpAddr>, tokens: usize) -> Result<(), Status> {
-    let (Some(bucket), Some(address)) = (bucket, address) else { return Ok(()) };
-    match bucket.take(address, tokens, Instant::now()) {
+fn block(address: Option<IpAddr>) -> Option<AddressBlock> {
+    address.map(AddressBlock::from)
+}
+
+async fn wait<K: Eq + Hash>(bucket: &Bucket<K>, source: K, tokens: usize) -> Result<(), Status> {
+    match bucket.take(source, tokens, Instant::now()) {
         Some(delay) => {
             tokio::time::sleep(delay).await;
             Ok(())
@@ -59,35 +94,58 @@ async fn wait(bucket: Option<&Bucket>, address: Option<IpAddr>, tokens: usize) -
     }
 }
 
-/// A token bucket per address: `rate` tokens a second, at most `rate` saved up.
+/// A token bucket per source: `rate` tokens a second, at most `rate` saved up.
 #[derive(Debug)]
-struct Bucket {
+struct Bucket<K> {
     rate: u32,
-    /// When the address will have used up what it has taken so far.
-    paid_until: Mutex<HashMap<IpAddr, Instant>>,
+    sources: Mutex<Sources<K>>,
 }
 
-impl Bucket {
+#[derive(Debug)]
+struct Sources<K> {
+    /// When the source will have used up what it has taken so far.
+    paid_until: HashMap<K, Instant>,
+    /// The same for those who find no room.
+    others_paid_until: Option<Instant>,
+    swept: Option<Instant>,
+}
+
+impl<K: Eq + Hash> Bucket<K> {
     fn new(rate: u32) -> Self {
-        Self { rate, paid_until: Mutex::default() }
+        let sources = Sources { paid_until: HashMap::new(), others_paid_until: None, swept: None };
+        Self { rate, sources: Mutex::new(sources) }
     }
 
     /// Takes `tokens` and says how long to wait for them, or nothing if that is too long or more than a burst.
-    fn take(&self, address: IpAddr, tokens: usize, now: Instant) -> Option<Duration> {
+    fn take(&self, source: K, tokens: usize, now: Instant) -> Option<Duration> {
         let tokens = u32::try_from(tokens).ok().filter(|t| *t <= self.rate)?;
-        let mut addresses = self.paid_until.lock().expect("no panic while held: arithmetic on instants only");
-        if addresses.len() >= MAX_ADDRESSES {
-            addresses.retain(|_, paid_until| *paid_until > now);
-        }
+        let mut sources = self.sources.lock().expect("no panic while held: arithmetic on instants only");
+        sources.sweep(now);
+        let known = sources.paid_until.get(&source).copied();
+        let has_room = known.is_some() || sources.paid_until.len() < MAX_SOURCES;
         let burst = Duration::from_secs(1);
         let cost = burst * tokens / self.rate;
-        let paid_until = addresses.get(&address).copied().unwrap_or(now).max(now) + cost;
+        let paid_so_far = if has_room { known } else { sources.others_paid_until };
+        let paid_until = paid_so_far.unwrap_or(now).max(now) + cost;
         let delay = paid_until.saturating_duration_since(now).saturating_sub(burst);
         if delay > LONGEST_WAIT {
             return None;
         }
-        addresses.insert(address, paid_until);
+        match has_room {
+            true => drop(sources.paid_until.insert(source, paid_until)),
+            false => sources.others_paid_until = Some(paid_until),
+        }
         Some(delay)
+    }
+}
+
+impl<K: Eq + Hash> Sources<K> {
+    fn sweep(&mut self, now: Instant) {
+        let is_due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_INTERVAL);
+        if self.paid_until.len() >= MAX_SOURCES && is_due {
+            self.swept = Some(now);
+            self.paid_until.retain(|_, paid_until| *paid_until > now);
+        }
     }
 }
 
@@ -95,29 +153,55 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
     #[test]
     fn third_attestation_in_a_second_waits_two_seconds() {
         let (bucket, now) = (Bucket::new(1), Instant::now());
-        let delays: Vec<_> = (0..3).map(|_| bucket.take(ADDRESS, 1, now).expect("queued").as_secs()).collect();
+        let delays: Vec<_> = (0..3).map(|_| bucket.take(1, 1, now).expect("queued").as_secs()).collect();
         assert_eq!(delays, [0, 1, 2]);
-        assert_eq!(bucket.take(ADDRESS, 1, now + Duration::from_secs(10)), Some(Duration::ZERO));
+        assert_eq!(bucket.take(1, 1, now + Duration::from_secs(10)), Some(Duration::ZERO));
     }
 
     #[test]
     fn refuses_more_than_a_burst_and_waits_past_the_deadline() {
         let (bucket, now) = (Bucket::new(1), Instant::now());
-        assert_eq!(bucket.take(ADDRESS, 2, now), None);
-        let queued = (0..100).filter(|_| bucket.take(ADDRESS, 1, now).is_some()).count();
+        assert_eq!(bucket.take(1, 2, now), None);
+        let queued = (0..100).filter(|_| bucket.take(1, 1, now).is_some()).count();
         assert_eq!(queued as u64, LONGEST_WAIT.as_secs() + 1);
     }
 
     #[test]
-    fn addresses_do_not_share_a_bucket() {
+    fn sources_do_not_share_a_bucket() {
         let (bucket, now) = (Bucket::new(500), Instant::now());
-        assert_eq!(bucket.take(ADDRESS, 500, now), Some(Duration::ZERO));
-        assert_eq!(bucket.take(std::net::Ipv6Addr::LOCALHOST.into(), 500, now), Some(Duration::ZERO));
-        assert_eq!(bucket.take(ADDRESS, 500, now), Some(Duration::from_secs(1)));
+        assert_eq!(bucket.take(1, 500, now), Some(Duration::ZERO));
+        assert_eq!(bucket.take(2, 500, now), Some(Duration::ZERO));
+        assert_eq!(bucket.take(1, 500, now), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn any_number_of_sources_takes_bounded_memory_and_leaves_those_alone_that_were_there() {
+        let (bucket, now) = (Bucket::new(1), Instant::now());
+        assert_eq!(bucket.take(0, 1, now), Some(Duration::ZERO));
+        let let_in = (1..200_000).filter(|source| bucket.take(*source, 1, now).is_some()).count();
+        assert!(let_in <= MAX_SOURCES + LONGEST_WAIT.as_secs() as usize);
+        assert_eq!(bucket.sources.lock().expect("whole").paid_until.len(), MAX_SOURCES);
+        assert_eq!(bucket.take(0, 1, now + Duration::from_secs(1)), Some(Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn three_hundred_known_devices_behind_one_address_attest_within_seconds_and_unknown_ones_wait() {
+        let limits = Limits::new(true, true);
+        let address = Some(IpAddr::from([192, 0, 2, 1]));
+        let began = Instant::now();
+        let herd = (0..300_u32).map(|device| {
+            let mut ek_sha256 = [0; 32];
+            ek_sha256[..4].copy_from_slice(&device.to_be_bytes());
+            limits.attestation(address, Some(ek_sha256))
+        });
+        assert!(futures_util::future::join_all(herd).await.iter().all(Result::is_ok));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        let strangers = (0..100).map(|_| limits.attestation(address, None));
+        let mut strangers: futures_util::stream::FuturesUnordered<_> = strangers.collect();
+        let first = futures_util::StreamExt::next(&mut strangers).await.expect("the first ones");
+        assert!(first.is_ok() || first.is_err_and(|status| status.code() == tonic::Code::ResourceExhausted));
     }
 }

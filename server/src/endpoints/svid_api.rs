@@ -10,17 +10,18 @@ use ironroot_api::pb::svid::{
 use ironroot_api::pb::types;
 use tonic::{Code, Request, Response, Status};
 
-use super::caller::{AuthenticatedAgent, Caller, Listener};
+use super::caller::{AuthenticatedAgent, granted};
+use super::policy::MAX_CSRS;
 use super::{Shared, item_ok, item_status};
 use crate::ca::{CaError, IssuedSvid};
 use crate::registry::AuthorizedEntry;
 
-/// Longest batch accepted: SPIRE's agents send at most 500.
-const MAX_BATCH: usize = 500;
+/// Longest entry ID, bytes: what creation takes.
+const MAX_ENTRY_ID_BYTES: usize = 255;
 
 /// The SVID service.
 #[derive(Clone, Debug)]
-pub struct SvidApi(pub(super) Arc<Shared>, pub(super) Listener);
+pub struct SvidApi(pub(super) Arc<Shared>);
 
 #[tonic::async_trait]
 impl Svid for SvidApi {
@@ -28,20 +29,19 @@ impl Svid for SvidApi {
         &self,
         request: Request<BatchNewX509svidRequest>,
     ) -> Result<Response<BatchNewX509svidResponse>, Status> {
-        let caller = Caller::of(&request, self.1)?;
-        let agent = self.0.agent(&caller).await?;
+        let agent: AuthenticatedAgent = granted(&request)?;
         let params = request.into_inner().params;
         if params.is_empty() {
             return Err(Status::invalid_argument("missing parameters"));
         }
-        if params.len() > MAX_BATCH {
+        if params.len() > MAX_CSRS {
             return Err(Status::invalid_argument(format!(
-                "batch has {} requests, at most {MAX_BATCH} are accepted",
+                "batch has {} requests, at most {MAX_CSRS} are accepted",
                 params.len()
             )));
         }
-        self.0.limits.signing(caller.address(), params.len()).await?;
-        let results = self.issue(&caller, &agent, params).await;
+        self.0.limits.signing(agent.caller().address(), params.len()).await?;
+        let results = self.issue(&agent, params).await;
         Ok(Response::new(BatchNewX509svidResponse { results }))
     }
 }
@@ -50,7 +50,6 @@ impl SvidApi {
     /// One result per request, in order. Requests that may be signed are signed together, over all sessions.
     async fn issue(
         &self,
-        caller: &Caller,
         agent: &AuthenticatedAgent,
         params: Vec<NewX509svidParams>,
     ) -> Vec<batch_new_x509svid_response::Result> {
@@ -62,8 +61,10 @@ impl SvidApi {
         let mut results = Vec::with_capacity(params.len());
         for (judgement, param) in judged.into_iter().zip(&params) {
             results.push(match judgement {
-                Ok((entry, _)) => self.answer(caller, &entry, issued.next()),
-                Err(status) => refused(self.0.audit.refused(caller, "BatchNewX509SVID", &param.entry_id, status)),
+                Ok((entry, _)) => self.answer(agent, &entry, issued.next()),
+                Err(status) => {
+                    refused(self.0.audit.refused(agent.caller(), "BatchNewX509SVID", &param.entry_id, status))
+                }
             });
         }
         results
@@ -76,6 +77,10 @@ impl SvidApi {
         param: &NewX509svidParams,
         now_unix: i64,
     ) -> Result<(AuthorizedEntry, Csr), Status> {
+        if param.entry_id.len() > MAX_ENTRY_ID_BYTES {
+            let length = param.entry_id.len();
+            return Err(Status::invalid_argument(format!("entry ID has {length} bytes, at most {MAX_ENTRY_ID_BYTES}")));
+        }
         let entry = self.0.registry.authorize_entry(agent.id(), &param.entry_id, now_unix);
         let entry = entry.ok_or_else(|| Status::not_found("entry not found or not authorized"))?;
         let csr = Csr::parse(&param.csr).map_err(|e| Status::invalid_argument(format!("malformed CSR: {e}")))?;
@@ -84,21 +89,21 @@ impl SvidApi {
 
     fn answer(
         &self,
-        caller: &Caller,
+        agent: &AuthenticatedAgent,
         entry: &AuthorizedEntry,
         issued: Option<Result<IssuedSvid, CaError>>,
     ) -> batch_new_x509svid_response::Result {
         let id = entry.entry().spiffe_id();
         match issued {
             Some(Ok(svid)) => {
-                self.0.audit.done(caller, "BatchNewX509SVID", format_args!("{id} serial {}", svid.serial));
+                self.0.audit.done(agent.caller(), "BatchNewX509SVID", format_args!("{id} serial {}", svid.serial));
                 let svid = svid_to_pb(&svid, id, entry.entry().hint());
                 batch_new_x509svid_response::Result { status: Some(item_ok()), svid: Some(svid) }
             }
             Some(Err(error)) => {
                 tracing::error!(spiffe_id = %id, error = &error as &dyn std::error::Error, "X509-SVID not signed");
                 let status = Status::internal("failed to sign X509-SVID");
-                refused(self.0.audit.refused(caller, "BatchNewX509SVID", id, status))
+                refused(self.0.audit.refused(agent.caller(), "BatchNewX509SVID", id, status))
             }
             None => refused(Status::new(Code::Internal, "failed to sign X509-SVID")),
         }

@@ -68,11 +68,10 @@ impl NodeAttestation {
     pub(super) async fn tpm2_begin(
         &self,
         policy: &Tpm2Policy,
-        payload: &[u8],
+        claim: Claim,
         csr: Csr,
         now_unix: i64,
     ) -> Result<(Tpm2Challenge, Vec<u8>), AttestationError> {
-        let claim = Claim::parse(payload)?;
         let ek_sha256 = claim.ek_sha256();
         let (ek, sponsor) = self.admit(policy, claim, now_unix)?;
         let expectation = Expectation {

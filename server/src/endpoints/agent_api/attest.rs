@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::super::caller::Caller;
+use super::super::caller::Visitor;
 use super::super::svid_api::svid_to_pb;
 use super::super::{Shared, ca_status, device_status, registry_status, store_status};
 use crate::node_attestation::{AttestationError, AttestedNode, Progress};
@@ -28,16 +28,19 @@ type Answers = mpsc::Sender<Result<AttestAgentResponse, Status>>;
 /// Talks in a task of its own; the stream ends with the certificate or the reason there is none.
 pub(super) fn converse(
     server: Arc<Shared>,
-    caller: Caller,
+    visitor: Visitor,
     asked: Streaming<AttestAgentRequest>,
 ) -> ReceiverStream<Result<AttestAgentResponse, Status>> {
     // One challenge and one result at the most are under way.
     let (answers, stream) = mpsc::channel(2);
     tokio::spawn(async move {
-        let mut conversation = Conversation { server: &server, caller: &caller, asked, answers: answers.clone() };
+        let mut conversation =
+            Conversation { server: &server, visitor: &visitor, device: None, asked, answers: answers.clone() };
         let outcome = tokio::time::timeout(DEADLINE, conversation.attest()).await;
         let outcome = outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("attestation took too long")));
-        let last = outcome.map_err(|status| server.audit.refused(&caller, "AttestAgent", "node", status));
+        let device = conversation.device;
+        let refused = |status| server.audit.attestation_refused(visitor.caller(), device.as_ref(), status);
+        let last = outcome.map_err(refused);
         // A node that has hung up learns nothing more.
         let _ = answers.send(last).await;
     });
@@ -46,7 +49,9 @@ pub(super) fn converse(
 
 struct Conversation<'a> {
     server: &'a Shared,
-    caller: &'a Caller,
+    visitor: &'a Visitor,
+    /// What it claims to be: SHA-256 of its endorsement key.
+    device: Option<[u8; 32]>,
     asked: Streaming<AttestAgentRequest>,
     answers: Answers,
 }
@@ -58,7 +63,11 @@ impl Conversation<'_> {
         let csr = params.params.ok_or_else(|| Status::invalid_argument("missing X509-SVID parameters"))?.csr;
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
         let attestation = &self.server.node_attestation;
-        let begun = attestation.begin(&data.r#type, &data.payload, csr, self.server.now_unix()).await;
+        let evidence = attestation.read(&data.r#type, &data.payload).map_err(attestation_status)?;
+        self.device = evidence.device();
+        let known_device = self.device.filter(|ek| self.server.devices.device(ek).is_some());
+        self.server.limits.attestation(self.visitor.caller().address(), known_device).await?;
+        let begun = attestation.begin(evidence, csr, self.server.now_unix()).await;
         let node = match begun.map_err(attestation_status)? {
             Progress::Attested(node) => *node,
             Progress::Challenge(challenge, bytes) => {
@@ -113,7 +122,7 @@ impl Conversation<'_> {
             server.devices.attested(device, node.id(), now_unix).await.map_err(device_status)?;
         }
         server.registry.attest_agent(record).await.map_err(registry_status)?;
-        server.audit.done(self.caller, "AttestAgent", format_args!("{} serial {}", node.id(), svid.serial));
+        server.audit.done(self.visitor.caller(), "AttestAgent", format_args!("{} serial {}", node.id(), svid.serial));
         tracing::info!(spiffe_id = %node.id(), serial = svid.serial, attestation_type = node.attestation_type(), "agent attested");
         let result = Outcome { svid: Some(svid_to_pb(&svid, node.id(), "")), reattestable: node.can_reattest() };
         Ok(AttestAgentResponse { step: Some(Answered::Result(result)) })

@@ -9,7 +9,7 @@ use ironroot_api::pb::agent::{
 use ironroot_api::pb::types;
 use tonic::Status;
 
-use super::super::caller::Caller;
+use super::super::caller::Administrator;
 use super::super::{count, invalid, registry_status, store_status};
 use super::AgentApi;
 
@@ -17,12 +17,12 @@ use super::AgentApi;
 const MAX_TOKEN_TTL: i32 = 366 * 86_400;
 
 impl AgentApi {
-    pub(super) fn count(&self, request: &CountAgentsRequest) -> Result<CountAgentsResponse, Status> {
+    pub(super) fn count(&self, _: &Administrator, request: &CountAgentsRequest) -> Result<CountAgentsResponse, Status> {
         let filter = AgentFilter::from_count_pb(request.filter.as_ref()).map_err(|e| invalid(&e))?;
         Ok(CountAgentsResponse { count: count(self.0.registry.count_agents(&filter)) })
     }
 
-    pub(super) fn list(&self, request: &ListAgentsRequest) -> Result<ListAgentsResponse, Status> {
+    pub(super) fn list(&self, _: &Administrator, request: &ListAgentsRequest) -> Result<ListAgentsResponse, Status> {
         let filter = AgentFilter::from_pb(request.filter.as_ref()).map_err(|e| invalid(&e))?;
         let page =
             self.0.registry.list_agents(&filter, request.page_size, &request.page_token).map_err(registry_status)?;
@@ -33,34 +33,34 @@ impl AgentApi {
         })
     }
 
-    pub(super) fn get(&self, request: &GetAgentRequest) -> Result<types::Agent, Status> {
+    pub(super) fn get(&self, _: &Administrator, request: &GetAgentRequest) -> Result<types::Agent, Status> {
         let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
         let agent = self.0.registry.agent(&id).ok_or_else(|| Status::not_found("agent not found"))?;
         Ok(agent.to_pb(request.output_mask.as_ref()))
     }
 
-    pub(super) async fn delete(&self, caller: &Caller, request: &DeleteAgentRequest) -> Result<(), Status> {
+    pub(super) async fn delete(&self, by: &Administrator, request: &DeleteAgentRequest) -> Result<(), Status> {
         let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
         if !self.0.registry.delete_agent(&id).await.map_err(store_status)? {
-            return Err(self.0.audit.refused(caller, "DeleteAgent", &id, Status::not_found("agent not found")));
+            return Err(self.0.audit.refused(by.caller(), "DeleteAgent", &id, Status::not_found("agent not found")));
         }
-        self.0.audit.done(caller, "DeleteAgent", &id);
+        self.0.audit.done(by.caller(), "DeleteAgent", &id);
         Ok(())
     }
 
-    pub(super) async fn ban(&self, caller: &Caller, request: &BanAgentRequest) -> Result<(), Status> {
+    pub(super) async fn ban(&self, by: &Administrator, request: &BanAgentRequest) -> Result<(), Status> {
         let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
         if !self.0.registry.ban_agent(&id).await.map_err(store_status)? {
-            return Err(self.0.audit.refused(caller, "BanAgent", &id, Status::not_found("agent not found")));
+            return Err(self.0.audit.refused(by.caller(), "BanAgent", &id, Status::not_found("agent not found")));
         }
-        self.0.audit.done(caller, "BanAgent", &id);
+        self.0.audit.done(by.caller(), "BanAgent", &id);
         Ok(())
     }
 
     /// With `agent_id`, also an entry that gives the token's agent that ID as an alias.
     pub(super) async fn join_token(
         &self,
-        caller: &Caller,
+        by: &Administrator,
         request: CreateJoinTokenRequest,
     ) -> Result<types::JoinToken, Status> {
         if request.ttl < 1 || request.ttl > MAX_TOKEN_TTL {
@@ -73,7 +73,7 @@ impl AgentApi {
         let created = self.0.registry.create_join_token(&value, expires_at, alias.as_ref(), now_unix).await;
         created.map_err(registry_status)?;
         // The token itself is a secret until it is used.
-        self.0.audit.done(caller, "CreateJoinToken", format_args!("expires_at {expires_at}"));
+        self.0.audit.done(by.caller(), "CreateJoinToken", format_args!("expires_at {expires_at}"));
         Ok(types::JoinToken { value, expires_at })
     }
 }

@@ -22,6 +22,8 @@ use crate::registry::{AuthorizedEntry, AuthorizedView};
 const PAGE: usize = 500;
 /// Longest time between two requests of one sync.
 const IDLE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long an agent may take to read a page before its sync is broken off.
+const READ_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The form in which an agent wants its entries.
 pub(super) enum Form {
@@ -81,7 +83,7 @@ struct Conversation {
 
 impl Conversation {
     async fn run(&self, asked: &mut Streaming<SyncAuthorizedEntriesRequest>) -> Result<(), Status> {
-        let Some(first) = next(asked).await? else { return Ok(()) };
+        let Some(first) = self.next(asked).await? else { return Ok(()) };
         if !first.ids.is_empty() {
             return Err(Status::invalid_argument("specifying IDs on initial request is not supported"));
         }
@@ -92,8 +94,7 @@ impl Conversation {
             return self.send(SyncAuthorizedEntriesResponse { entries, ..Default::default() }).await;
         }
         self.send_revisions(&view).await?;
-        while let Some(request) = next(asked).await? {
-            self.server.agent_still_stands(&self.agent)?;
+        while let Some(request) = self.next(asked).await? {
             self.send_entries(&view, &form, &request.ids).await?;
         }
         Ok(())
@@ -125,16 +126,27 @@ impl Conversation {
         Ok(())
     }
 
-    async fn send(&self, answer: SyncAuthorizedEntriesResponse) -> Result<(), Status> {
-        self.answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("agent hung up"))
+    /// The next request of an agent that still has the right to ask: it was judged when it opened the stream, and a ban, an
+    /// eviction, a newer certificate or the end of this one may have come since.
+    async fn next(
+        &self,
+        asked: &mut Streaming<SyncAuthorizedEntriesRequest>,
+    ) -> Result<Option<SyncAuthorizedEntriesRequest>, Status> {
+        let message = tokio::time::timeout(IDLE_DEADLINE, asked.message()).await;
+        let message = message.map_err(|_| Status::deadline_exceeded("no request for too long"))??;
+        self.server.agent_still_stands(&self.agent)?;
+        Ok(message)
     }
-}
 
-async fn next(
-    asked: &mut Streaming<SyncAuthorizedEntriesRequest>,
-) -> Result<Option<SyncAuthorizedEntriesRequest>, Status> {
-    let message = tokio::time::timeout(IDLE_DEADLINE, asked.message()).await;
-    message.map_err(|_| Status::deadline_exceeded("no request for too long"))?
+    /// Waits for room, and then looks once more whether the agent may have it.
+    async fn send(&self, answer: SyncAuthorizedEntriesResponse) -> Result<(), Status> {
+        let room = tokio::time::timeout(READ_DEADLINE, self.answers.reserve()).await;
+        let room = room.map_err(|_| Status::deadline_exceeded("the answer was not read in time"))?;
+        let room = room.map_err(|_| Status::cancelled("agent hung up"))?;
+        self.server.agent_still_stands(&self.agent)?;
+        room.send(Ok(answer));
+        Ok(())
+    }
 }
 
 fn revision(entry: &AuthorizedEntry) -> EntryRevision {

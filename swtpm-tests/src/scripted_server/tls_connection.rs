@@ -1,23 +1,12 @@
 //! An accepted TLS connection that tells tonic's handlers who the peer is.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use ironroot_api::tls::TlsPeer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
-
-use super::anchors::VerifiedSvid;
-
-/// Who is at the other end: parsed once per connection, read by every handler.
-#[derive(Clone, Debug)]
-pub struct TlsPeer {
-    /// The peer's address.
-    pub address: SocketAddr,
-    /// Its X509-SVID, if it showed one.
-    pub svid: Option<VerifiedSvid>,
-}
 
 /// A byte stream with its [`TlsPeer`].
 #[derive(Debug)]

@@ -1,0 +1,14 @@
+//! Who is at the other end of a TLS connection.
+
+use std::net::SocketAddr;
+
+use super::anchors::VerifiedSvid;
+
+/// Who is at the other end: parsed once per connection, read by every handler.
+#[derive(Clone, Debug)]
+pub struct TlsPeer {
+    /// The peer's address.
+    pub address: SocketAddr,
+    /// Its X509-SVID, if it showed one.
+    pub svid: Option<VerifiedSvid>,
+}

@@ -1,0 +1,197 @@
+//! The gate before every service: the policy's line for the method, the caller's right to it, its share of the server, and
+//! then, only then, the body between its limits.
+//!
+//! ```text
+//!  path ─► policy line ─► Caller ─► right ─► calls at once ─► grant into the extensions, BoundedBody ─► service
+//!            └ Unimplemented          └ PermissionDenied └ ResourceExhausted
+//! ```
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use ironroot_api::tls::TlsPeer;
+use ironroot_api::unix_socket::PeerCredentials;
+use prost::bytes::Bytes;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{Request, Response};
+use tower::{Layer, Service};
+
+use super::Shared;
+use super::accept::{CallMark, Watching};
+use super::body::{BoundedBody, Charge};
+use super::caller::{Caller, Listener, Source};
+use super::fair_share::Share;
+use super::policy::{self, Method, Who};
+use super::roles::Role;
+
+/// Puts the gate before services of one listener.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    server: Arc<Shared>,
+    listener: Listener,
+}
+
+impl Gate {
+    /// For the services of `listener`.
+    pub fn new(server: Arc<Shared>, listener: Listener) -> Self {
+        Self { server, listener }
+    }
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { gate: self.clone(), inner }
+    }
+}
+
+/// Services behind the gate.
+#[derive(Clone, Debug)]
+pub struct Gated<S> {
+    gate: Gate,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Gated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The one that was polled ready does the work; a clone waits for the next call.
+        let waiting = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, waiting);
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            match gate.admit(request).await {
+                Ok((request, under_way)) => Ok(under_way.until_the_end_of(inner.call(request).await?)),
+                Err(status) => Ok(status.into_http()),
+            }
+        })
+    }
+}
+
+/// What a call occupies until its answer has been taken.
+#[derive(Debug)]
+struct UnderWay {
+    _calls: Share<Source>,
+    _large_answers: Option<Share<Source>>,
+    _mark: CallMark,
+    charge: Charge,
+}
+
+impl Gate {
+    /// The request as the services may have it, or why not.
+    async fn admit(&self, request: Request<Body>) -> Result<(Request<Body>, UnderWay), Status> {
+        let method = policy::find(request.uri().path())
+            .filter(|method| method.who != Who::AdminSocket || self.listener == Listener::Local)
+            .ok_or_else(|| Status::unimplemented("this server has no such method"))?;
+        let caller = Caller::of(request.extensions(), self.listener)?;
+        let mark = self.mark(&request)?;
+        let (mut parts, body) = request.into_parts();
+        let role = self
+            .grant(method, &caller, &mut parts.extensions)
+            .await
+            .map_err(|status| self.server.audit.denied(&caller, method.path, status))?;
+        let under_way = self.occupy(method, role, &caller, mark)?;
+        let deadline = role.limits().body_deadline;
+        let body = BoundedBody::new(body, method.request, under_way.charge.clone(), deadline);
+        Ok((Request::from_parts(parts, Body::new(body)), under_way))
+    }
+
+    /// Leaves the caller's right to `method` in `extensions`; the role it calls in.
+    async fn grant(
+        &self,
+        method: &Method,
+        caller: &Caller,
+        extensions: &mut tonic::codegen::http::Extensions,
+    ) -> Result<Role, Status> {
+        let is_local = self.listener == Listener::Local;
+        match method.who {
+            Who::Anyone | Who::AdminSocket => {
+                extensions.insert(Shared::visitor(caller.clone()));
+                Ok(match caller {
+                    Caller::Local(_) => Role::LocalAdministrator,
+                    Caller::Remote(TlsPeer { svid: None, .. }) => Role::Stranger,
+                    Caller::Remote(_) => Role::Holder,
+                })
+            }
+            Who::Agents => {
+                extensions.insert(self.server.agent(caller.clone()).await?);
+                Ok(Role::Agent)
+            }
+            Who::Administrators => {
+                extensions.insert(self.server.administrator(caller.clone())?);
+                Ok(if is_local { Role::LocalAdministrator } else { Role::RemoteAdministrator })
+            }
+        }
+    }
+
+    fn occupy(&self, method: &Method, role: Role, caller: &Caller, mark: CallMark) -> Result<UnderWay, Status> {
+        let (occupancy, source) = (&self.server.occupancy, caller.source());
+        let too_many = || Status::resource_exhausted("too many calls of this caller are under way; try again");
+        let calls = occupancy.calls(role).take(source.clone(), 1).ok_or_else(too_many)?;
+        let large_answers = match method.has_large_answer {
+            true => Some(occupancy.large_answers(role).take(source.clone(), 1).ok_or_else(too_many)?),
+            false => None,
+        };
+        let charge = occupancy.body_bytes(role).take(source, 0).ok_or_else(too_many)?;
+        let charge = Arc::new(Mutex::new(charge));
+        Ok(UnderWay { _calls: calls, _large_answers: large_answers, _mark: mark, charge })
+    }
+
+    /// Tells the connection that a call is under way on it.
+    fn mark(&self, request: &Request<Body>) -> Result<CallMark, Status> {
+        let connection = request.extensions();
+        let mark = match self.listener {
+            Listener::Local => connection.get::<Watching<PeerCredentials>>().map(Watching::begin_call),
+            Listener::Remote => connection.get::<Watching<TlsPeer>>().map(Watching::begin_call),
+        };
+        mark.ok_or_else(|| Status::internal("connection without a watch"))
+    }
+}
+
+impl UnderWay {
+    /// The answer, which gives everything back once it has been taken or broken off.
+    fn until_the_end_of(self, response: Response<Body>) -> Response<Body> {
+        response.map(|body| Body::new(HeldBody { body, _under_way: self }))
+    }
+}
+
+/// An answer's body that holds what its call occupies.
+#[derive(Debug)]
+struct HeldBody {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

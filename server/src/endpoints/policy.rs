@@ -1,0 +1,171 @@
+//! The one table: which methods there are, whom each is for, and what its request may be. [`Gate`](super::gate::Gate) enforces
+//! it before a byte of a body is read; a method that does not stand here does not exist.
+
+use std::mem::size_of;
+
+use ironroot_api::pb::device::NewDevice;
+use ironroot_api::pb::svid::NewX509svidParams;
+use ironroot_api::pb::types::{Entry, Selector};
+
+use super::body::{FieldLimits, RequestShape};
+
+/// Whom a method is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Strangers too.
+    Anyone,
+    /// Attested agents with their current certificate.
+    Agents,
+    /// The admin socket, admin IDs of the configuration, identities of entries with `admin`.
+    Administrators,
+    /// The admin socket alone: over TCP the method does not exist.
+    AdminSocket,
+}
+
+/// A line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Method {
+    /// The HTTP/2 path: package, service, method.
+    pub path: &'static str,
+    /// Who may call it.
+    pub who: Who,
+    /// What its request may be.
+    pub request: RequestShape,
+    /// Whether its answer grows with the registry: few of them at once per caller.
+    pub has_large_answer: bool,
+}
+
+/// Items that a batch of entries may have.
+pub const MAX_ENTRIES: usize = 10_000;
+/// CSRs that a batch may have: SPIRE's agents send at most 500.
+pub const MAX_CSRS: usize = 500;
+/// Largest batch, bytes: 10,000 entries.
+pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Entry IDs that a sync may ask for at once. SPIRE's agents ask for at most 500.
+const MAX_SYNC_IDS: usize = 2000;
+/// Devices of one import. With their texts that many fill the message.
+const MAX_DEVICES: usize = 150_000;
+/// Fields beside the items of a batch: masks, filters, page tokens. Room for those of later versions.
+const OTHER_FIELDS: usize = 16;
+/// What one item of a kind holds beside its own fields' texts, a few of each kind: see [`FieldLimits`].
+const FIELDS_PER_ENTRY: usize = 40;
+const FIELDS_PER_DEVICE: usize = 8;
+
+/// A message of fixed fields.
+const fn fixed(bytes: usize) -> RequestShape {
+    let fields = FieldLimits { outer: OTHER_FIELDS, inner: None };
+    RequestShape { bytes, fields, item_bytes: size_of::<Selector>(), streaming: false }
+}
+
+/// A message with up to `items` of `item_bytes` each.
+const fn batch(bytes: usize, items: usize, item_bytes: usize, inner: Option<usize>) -> RequestShape {
+    let fields = FieldLimits { outer: items + OTHER_FIELDS, inner };
+    RequestShape { bytes, fields, item_bytes, streaming: false }
+}
+
+const fn stream(shape: RequestShape) -> RequestShape {
+    RequestShape { streaming: true, ..shape }
+}
+
+const fn method(path: &'static str, who: Who, request: RequestShape) -> Method {
+    Method { path, who, request, has_large_answer: false }
+}
+
+const fn large_answer(method: Method) -> Method {
+    Method { has_large_answer: true, ..method }
+}
+
+/// An ID, a mask, a token.
+const SMALL: RequestShape = fixed(4 * 1024);
+/// Selectors, labels, IDs to filter by. Its page token is a text: what its fields hold is bounded by its bytes.
+const FILTER: RequestShape = batch(64 * 1024, 1000, size_of::<Selector>(), None);
+/// Evidence is at most 64 kB; the CSR beside it.
+const EVIDENCE: RequestShape = stream(fixed(96 * 1024));
+const CSR: RequestShape = fixed(16 * 1024);
+const CSRS: RequestShape = batch(1024 * 1024, MAX_CSRS, size_of::<NewX509svidParams>(), None);
+const SYNC: RequestShape = stream(batch(256 * 1024, MAX_SYNC_IDS, size_of::<String>(), None));
+const ENTRIES: RequestShape =
+    batch(MAX_BATCH_BYTES, MAX_ENTRIES, size_of::<Entry>(), Some(MAX_ENTRIES * FIELDS_PER_ENTRY));
+const ENTRY_IDS: RequestShape = batch(4 * 1024 * 1024, MAX_ENTRIES, size_of::<String>(), None);
+const DEVICES: RequestShape =
+    batch(MAX_BATCH_BYTES, MAX_DEVICES, size_of::<NewDevice>(), Some(MAX_DEVICES * FIELDS_PER_DEVICE));
+
+use Who::{AdminSocket, Administrators, Agents, Anyone};
+
+/// The table. Source of whom: SPIRE's policy_data.json; the device service is for administrators.
+pub const POLICY: &[Method] = &[
+    method("/spire.api.server.bundle.v1.Bundle/GetBundle", Anyone, SMALL),
+    method("/spire.api.server.agent.v1.Agent/AttestAgent", Anyone, EVIDENCE),
+    method("/spire.api.server.agent.v1.Agent/RenewAgent", Agents, CSR),
+    method("/spire.api.server.agent.v1.Agent/PostStatus", Agents, SMALL),
+    large_answer(method("/spire.api.server.entry.v1.Entry/GetAuthorizedEntries", Agents, SMALL)),
+    large_answer(method("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", Agents, SYNC)),
+    method("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", Agents, CSRS),
+    method("/spire.api.server.agent.v1.Agent/CountAgents", Administrators, FILTER),
+    large_answer(method("/spire.api.server.agent.v1.Agent/ListAgents", Administrators, FILTER)),
+    method("/spire.api.server.agent.v1.Agent/GetAgent", Administrators, SMALL),
+    method("/spire.api.server.agent.v1.Agent/DeleteAgent", Administrators, SMALL),
+    method("/spire.api.server.agent.v1.Agent/BanAgent", Administrators, SMALL),
+    method("/spire.api.server.agent.v1.Agent/CreateJoinToken", Administrators, SMALL),
+    method("/spire.api.server.entry.v1.Entry/CountEntries", Administrators, FILTER),
+    large_answer(method("/spire.api.server.entry.v1.Entry/ListEntries", Administrators, FILTER)),
+    method("/spire.api.server.entry.v1.Entry/GetEntry", Administrators, SMALL),
+    large_answer(method("/spire.api.server.entry.v1.Entry/BatchCreateEntry", Administrators, ENTRIES)),
+    large_answer(method("/spire.api.server.entry.v1.Entry/BatchUpdateEntry", Administrators, ENTRIES)),
+    method("/spire.api.server.entry.v1.Entry/BatchDeleteEntry", Administrators, ENTRY_IDS),
+    large_answer(method("/ironroot.api.server.device.v1.Device/ImportDevices", Administrators, DEVICES)),
+    large_answer(method("/ironroot.api.server.device.v1.Device/ListDevices", Administrators, FILTER)),
+    method("/ironroot.api.server.device.v1.Device/GetDevice", Administrators, SMALL),
+    method("/ironroot.api.server.device.v1.Device/ApproveDevice", Administrators, SMALL),
+    method("/ironroot.api.server.device.v1.Device/BanDevice", Administrators, SMALL),
+    method("/ironroot.api.server.device.v1.Device/DeleteDevice", Administrators, SMALL),
+    method("/grpc.health.v1.Health/Check", AdminSocket, SMALL),
+    method("/grpc.health.v1.Health/Watch", AdminSocket, SMALL),
+];
+
+/// The line of that path.
+pub fn find(path: &str) -> Option<&'static Method> {
+    POLICY.iter().find(|method| method.path == path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::roles::{Role, RoleLimits};
+    use super::*;
+
+    /// Memory of the largest message of that shape, bytes, as it is charged.
+    fn largest(shape: &RequestShape) -> usize {
+        2 * shape.bytes
+    }
+
+    #[test]
+    fn every_method_stands_once() {
+        for (index, method) in POLICY.iter().enumerate() {
+            assert!(POLICY.iter().skip(index + 1).all(|other| other.path != method.path), "{} twice", method.path);
+        }
+        assert_eq!(find("/spire.api.server.debug.v1.Debug/GetInfo"), None);
+    }
+
+    #[test]
+    fn every_role_can_send_the_largest_request_it_may() {
+        for method in POLICY {
+            let roles: &[Role] = match method.who {
+                Who::Anyone => &Role::ALL,
+                Who::Agents => &[Role::Agent],
+                Who::Administrators => &[Role::RemoteAdministrator, Role::LocalAdministrator],
+                Who::AdminSocket => &[Role::LocalAdministrator],
+            };
+            for role in roles {
+                let RoleLimits { body_bytes, portion, .. } = role.limits();
+                assert!(largest(&method.request) <= body_bytes / (portion + 1), "{} by {role:?}", method.path);
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_but_administrators_can_send_a_megabyte_of_anything_but_csrs() {
+        for method in POLICY.iter().filter(|method| [Who::Anyone, Who::Agents].contains(&method.who)) {
+            assert!(method.request.bytes <= 256 * 1024 || method.path.ends_with("BatchNewX509SVID"), "{}", method.path);
+        }
+    }
+}
