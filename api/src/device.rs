@@ -98,6 +98,12 @@ impl DeviceRecord {
     }
 }
 
+/// Whether the selector is an operator's word about a device (serial, label), not evidence of its TPM.
+pub fn is_operators_selector(selector: &Selector) -> bool {
+    selector.kind() == SELECTOR_TYPE
+        && (selector.value().starts_with("serial:") || selector.value().starts_with("label:"))
+}
+
 /// A hash as 64 lower-case hexadecimal digits.
 pub fn hex(hash: &[u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  change ──► store transaction ──commit──► tables (entries · agents) ──► changes()
-//!  agent, now ──► authorized_entries ──► AuthorizedView ──► AuthorizedEntry   (cached per agent until an entry changes)
+//!  agent, its device's words, now ──► authorized_entries ──► AuthorizedView ──► AuthorizedEntry   (cached until one changes)
 //! ```
 
 mod agent_table;
@@ -15,9 +15,12 @@ mod entries;
 mod entry_table;
 #[cfg(test)]
 mod model_tests;
+mod node;
+mod token_aliases;
 
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
+use ironroot_api::agent::AgentRecord;
 use ironroot_api::entry::EntryError;
 use ironroot_api::page::PageTokenError;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
@@ -28,9 +31,11 @@ pub use agent_table::AgentStanding;
 pub use authorized::{AuthorizedEntry, AuthorizedView};
 pub use entries::Created;
 
+use crate::devices::Devices;
 use crate::store::{Store, StoreError};
-use agent_table::AgentTable;
+use agent_table::{AgentSlot, AgentTable};
 use entry_table::EntryTable;
+use node::OperatorsWords;
 
 /// Why the registry refuses a change.
 #[derive(Clone, Debug, Error)]
@@ -71,6 +76,7 @@ pub enum RegistryError {
 #[derive(Debug)]
 pub struct Registry {
     store: Store,
+    devices: Arc<Devices>,
     shared: Arc<Shared>,
 }
 
@@ -92,12 +98,18 @@ impl Registry {
     pub async fn load(store: Store) -> Result<Self, StoreError> {
         let read = |tx: &crate::store::Transaction<'_>| Ok::<_, StoreError>((tx.entries()?, tx.agents()?));
         let (entries, agents) = store.change(read, |_| ()).await?;
+        let devices = Arc::new(Devices::load(store.clone()).await?);
         let mut tables =
             Tables { entries: EntryTable::new(store.trust_domain().server_id()), agents: AgentTable::default() };
         entries.into_iter().for_each(|(seq, entry)| tables.entries.put(seq, Arc::new(entry)));
         agents.into_iter().for_each(|(seq, agent)| tables.agents.put(seq, agent));
         let shared = Arc::new(Shared { tables: RwLock::new(tables), changes: watch::Sender::new(0) });
-        Ok(Self { store, shared })
+        Ok(Self { store, devices, shared })
+    }
+
+    /// The fleet: what it says of a device counts for the device's agent at once.
+    pub fn devices(&self) -> &Arc<Devices> {
+        &self.devices
     }
 
     /// The trust domain whose registry this is.
@@ -114,12 +126,18 @@ impl Registry {
     /// through any number of parents, without those that have ended. Nothing for an agent that is unknown or banned.
     pub fn authorized_entries(&self, agent: &SpiffeId, now_unix: i64) -> AuthorizedView {
         let tables = self.shared.read();
-        tables.agents.slot(agent).map_or_else(AuthorizedView::default, |slot| slot.view(&tables.entries, now_unix))
+        let view = |slot: &AgentSlot| slot.view(&tables.entries, self.words(&slot.record), now_unix);
+        tables.agents.slot(agent).map_or_else(AuthorizedView::default, view)
     }
 
     /// The entry of that ID if it is among those the agent may serve now.
     pub fn authorize_entry(&self, agent: &SpiffeId, entry_id: &str, now_unix: i64) -> Option<AuthorizedEntry> {
         self.authorized_entries(agent, now_unix).find(entry_id).cloned()
+    }
+
+    /// What operators say of the agent's device.
+    fn words(&self, agent: &AgentRecord) -> OperatorsWords {
+        OperatorsWords::of(agent.ek_sha256.and_then(|ek| self.devices.device(&ek)))
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
 use crate::config::{Admission, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
-use crate::devices::{DeviceError, Devices};
+use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Limits, Occupancy, Shared};
 use crate::node_attestation::{NodeAdmission, NodeAttestation, Tpm2Policy};
 use crate::readiness::Readiness;
@@ -102,7 +102,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     })
     .await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
-    let devices = Arc::new(Devices::load(store.clone()).await?);
+    let devices = registry.devices().clone();
     let token = open_token(&config).await?;
     let ca =
         CertificateAuthority::start(token, store.clone(), ca_policy(&config), ClockSource::of_this_machine()).await?;
@@ -152,7 +152,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let mut background = JoinSet::new();
     background.spawn(reload(reload_asked, log));
     background.spawn(follow_bundle(ca.clone(), anchors));
-    background.spawn(prune(registry, store.clone(), ca.clock(), config.prune_attested_nodes_expired_for));
+    background.spawn(prune(registry, ca.clock(), config.prune_attested_nodes_expired_for));
     background.spawn(async move { ca.run().await });
     background.spawn(svid.keep_current());
     background.spawn(probe_store(store.clone()));
@@ -269,7 +269,7 @@ async fn probe_store(store: Store) {
 }
 
 /// Sweeps out what has expired, unless that is only the word of a clock that has just been set.
-async fn prune(registry: Arc<Registry>, store: Store, clock: Arc<ServerClock>, agents_expired_for: Option<Duration>) {
+async fn prune(registry: Arc<Registry>, clock: Arc<ServerClock>, agents_expired_for: Option<Duration>) {
     let mut tick = tokio::time::interval(PRUNE_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -280,7 +280,7 @@ async fn prune(registry: Arc<Registry>, store: Store, clock: Arc<ServerClock>, a
         }
         let now = moment.now_unix;
         let entries = registry.prune_expired_entries(now).await;
-        let tokens = store.prune_join_tokens(now).await;
+        let tokens = registry.prune_join_tokens(now).await;
         let agents = match agents_expired_for {
             Some(age) => registry.prune_expired_agents(now - seconds(age)).await,
             None => Ok(0),

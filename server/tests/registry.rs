@@ -393,3 +393,35 @@ async fn a_store_that_fails_changes_nothing_in_memory() {
     assert!(matches!(refused, Err(RegistryError::Store(StoreError::Closed))));
     assert_eq!(fixture.registry.count_entries(&EntryFilter::default()), 0);
 }
+
+#[tokio::test]
+async fn the_alias_of_a_join_token_ends_with_its_agent_and_other_entries_stay() {
+    let mut fixture = Fixture::new().await;
+    let alias = td().id_with_path("/group").expect("legal");
+    let all = |fixture: &Fixture| fixture.registry.count_entries(&EntryFilter::default());
+    for token in ["used", "expired", "kept"] {
+        fixture.registry.create_join_token(token, NOW + 10, Some(&alias), NOW).await.expect("adds");
+    }
+    let joined = |token: &str| AgentRecord {
+        attestation_type: "join_token".into(),
+        can_reattest: false,
+        ek_sha256: None,
+        ..agent(&format!("join_token/{token}"), "1", &[])
+    };
+    fixture.store.take_join_token("used").await.expect("takes");
+    fixture.store.take_join_token("kept").await.expect("takes");
+    fixture.attest(joined("used")).await;
+    fixture.attest(joined("kept")).await;
+    // An operator's own entries below the agent, one of nearly the same shape.
+    fixture.create(entry("/workload", "/spire/agent/join_token/used", &["unix:uid:1"])).await;
+    let other = "spiffe_id:spiffe://td/spire/agent/join_token/kept";
+    fixture.create(entry("/odd", "/spire/agent/join_token/used", &[other])).await;
+    assert_eq!(all(&fixture), 5);
+    assert!(fixture.registry.delete_agent(&agent_id("join_token/used")).await.expect("deletes"));
+    assert_eq!(all(&fixture), 4, "its alias is gone");
+    assert_eq!(fixture.registry.prune_join_tokens(NOW + 10).await.expect("prunes"), 1);
+    assert_eq!(all(&fixture), 3, "nobody can use the token any more");
+    fixture.restart().await;
+    assert_eq!(all(&fixture), 3);
+    assert_eq!(fixture.registry.agent(&agent_id("join_token/kept")).map(|agent| agent.banned), Some(false));
+}

@@ -73,8 +73,28 @@ async fn an_expired_token_is_used_up_too() {
     assert_eq!(store.take_join_token("old").await.expect("store works"), Some(100));
     assert_eq!(store.take_join_token("old").await.expect("store works"), None);
     add_token(&store, "older").await;
-    assert_eq!(store.prune_join_tokens(99).await.expect("store works"), 0);
-    assert_eq!(store.prune_join_tokens(100).await.expect("store works"), 1);
+    let registry = Registry::load(store.clone()).await.expect("loads");
+    assert_eq!(registry.prune_join_tokens(99).await.expect("store works"), 0);
+    assert_eq!(registry.prune_join_tokens(100).await.expect("store works"), 1);
+}
+
+#[tokio::test]
+async fn a_database_of_spire_is_called_that_and_left_as_it_is() {
+    let (_directory, path) = database();
+    let spire = rusqlite::Connection::open(&path).expect("opens");
+    // As SPIRE's `sqlstore` makes it.
+    let tables =
+        "CREATE TABLE migrations (id integer primary key autoincrement, created_at datetime, updated_at datetime,
+                      version integer, code_version varchar(255));
+                  INSERT INTO migrations (version, code_version) VALUES (25, '1.16.0-dev');
+                  CREATE TABLE bundles (id integer primary key autoincrement, trust_domain varchar(255), data blob);";
+    spire.execute_batch(tables).expect("made");
+    drop(spire);
+    let before = std::fs::read(&path).expect("read");
+    let refused = refusal(&path);
+    assert!(matches!(refused, StoreError::Spire), "{refused}");
+    assert!(refused.to_string().contains("this is a SPIRE database"), "{refused}");
+    assert_eq!(std::fs::read(&path).expect("read"), before);
 }
 
 #[tokio::test]

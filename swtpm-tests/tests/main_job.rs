@@ -54,6 +54,25 @@ fn users_of_an_attested_device_get_their_own_svid_and_strangers_none() {
 }
 
 #[test]
+fn a_label_change_takes_effect_at_the_next_sync_without_another_attestation() {
+    let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
+    let rome = lab.server.create_node_alias("/rome", "site:rome");
+    lab.server.create_entry(&rome, "/carol", &[&format!("unix:uid:{STRANGER}")], &[]);
+    lab.device.start();
+    lab.device.expect_identity(ALICE);
+    let attestations = |server: &Server| server.log().matches("AttestAgent").count();
+    let before = attestations(&lab.server);
+    lab.server.import_devices(&format!("ek_sha256,label:site\n{},rome\n", lab.device.ek_sha256()));
+    assert_eq!(lab.device.expect_identity(STRANGER).ids, [id("/carol")]);
+    let gone = || lab.device.fetch(ALICE).is_err();
+    expect_within(DEADLINE, "an identity of the old site is gone", || lab.device.log(), gone);
+    let agent = lab.server.cli(&["agent", "show", "-spiffeID", &lab.device.agent_id()]);
+    assert!(agent.contains("tpm2:label:site:rome") && agent.contains("tpm2:serial:SN-1"), "{agent}");
+    assert!(!agent.contains("berlin"), "{agent}");
+    assert_eq!(attestations(&lab.server), before);
+}
+
+#[test]
 fn an_agent_keeps_no_capability_that_it_has_no_use_for() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
     lab.device.start();

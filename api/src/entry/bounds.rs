@@ -1,5 +1,7 @@
 //! What a registration entry may say.
 
+use std::collections::HashSet;
+
 use ironroot_attest::{Selector, SelectorError, SelectorSet};
 use thiserror::Error;
 
@@ -104,12 +106,15 @@ pub(super) fn federates_with(names: &[String]) -> Result<Vec<TrustDomain>, Entry
     Ok(domains)
 }
 
-/// In the order given: the first name becomes the common name of the certificate.
+/// In the order given, each once: the first name becomes the common name of the certificate.
 pub(super) fn dns_names(names: &[String]) -> Result<Vec<String>, EntryError> {
     at_most(MAX_DNS_NAMES, names, "DNS names")?;
     match names.iter().find(|name| !is_dns_name(name)) {
         Some(bad) => Err(EntryError::DnsName(bad.chars().take(64).collect())),
-        None => Ok(names.to_vec()),
+        None => {
+            let mut seen = HashSet::new();
+            Ok(names.iter().filter(|name| seen.insert(*name)).cloned().collect())
+        }
     }
 }
 

@@ -16,7 +16,7 @@ pub fn is_dns_name(name: &str) -> bool {
 
 fn is_label(label: &str) -> bool {
     let bytes = label.as_bytes();
-    let legal = bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+    let legal = bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     let misleading = bytes.get(2..4) == Some(b"--") && !label[..2].eq_ignore_ascii_case("xn");
     !bytes.is_empty()
         && bytes.len() <= MAX_LABEL_BYTES
@@ -33,9 +33,17 @@ mod tests {
     #[test]
     fn accepts_host_names_and_one_leading_wildcard() {
         let longest_label = "a".repeat(63);
-        for name in
-            ["a", "a.b", "*.b", "1.2", "web-1.example.org", "xn--bcher-kva.example", "A.Example", &longest_label]
-        {
+        for name in [
+            "a",
+            "a.b",
+            "*.b",
+            "1.2",
+            "_srv._tcp.example.org",
+            "web-1.example.org",
+            "xn--bcher-kva.example",
+            "A.Example",
+            &longest_label,
+        ] {
             assert!(is_dns_name(name), "{name}");
         }
     }
@@ -58,7 +66,6 @@ mod tests {
             "*a.b",
             "-a",
             "a-",
-            "a_b",
             "a b",
             "é.example",
             "ab--c.example",

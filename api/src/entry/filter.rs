@@ -114,8 +114,8 @@ pub struct EntryFilter {
     pub federates_with: Option<(Vec<TrustDomain>, SetMatch)>,
     /// Entries with this hint.
     pub hint: Option<String>,
-    /// Entries that are, or are not, downstream servers'.
-    pub downstream: Option<bool>,
+    /// Only entries of downstream servers.
+    pub downstream: bool,
 }
 
 impl EntryFilter {
@@ -134,8 +134,9 @@ impl EntryFilter {
             parent_id: id(filter.by_parent_id.as_ref(), "parent ID")?,
             selectors: filter.by_selectors.as_ref().map(SelectorMatch::from_pb).transpose()?,
             federates_with: filter.by_federates_with.as_ref().map(federates_with).transpose()?,
-            hint: filter.by_hint.clone(),
-            downstream: filter.by_downstream,
+            // SPIRE's command line always sends both; its server reads empty and false as "any".
+            hint: filter.by_hint.clone().filter(|hint| !hint.is_empty()),
+            downstream: filter.by_downstream == Some(true),
         })
     }
 
@@ -166,7 +167,7 @@ impl EntryFilter {
             && self.selectors.as_ref().is_none_or(|m| m.holds(entry.selectors()))
             && self.federates_with.as_ref().is_none_or(federates)
             && self.hint.as_ref().is_none_or(|hint| hint == entry.hint())
-            && self.downstream.is_none_or(|downstream| downstream == entry.downstream())
+            && (!self.downstream || entry.downstream())
     }
 }
 
@@ -184,6 +185,42 @@ fn federates_with(filter: &types::FederatesWithMatch) -> Result<(Vec<TrustDomain
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_hint_and_not_downstream_mean_any_entry() {
+        let trust_domain = TrustDomain::new("td").unwrap();
+        let id = |path: &str| Some(types::Spiffeid { trust_domain: "td".into(), path: path.into() });
+        let stored = |hint: &str, downstream| {
+            let selectors = vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }];
+            let (id, parent_id, hint) = (id("/w"), id("/p"), hint.to_owned());
+            let entry = types::Entry {
+                id: "e".into(),
+                spiffe_id: id,
+                parent_id,
+                selectors,
+                hint,
+                downstream,
+                ..Default::default()
+            };
+            RegistrationEntry::from_pb(&entry, &trust_domain).unwrap()
+        };
+        let stored = [stored("", false), stored("h", false), stored("", true)];
+        for (by_hint, by_downstream, expected) in [
+            (Some(""), Some(false), &[0, 1, 2][..]),
+            (None, None, &[0, 1, 2]),
+            (Some("h"), Some(false), &[1]),
+            (Some(""), Some(true), &[2]),
+        ] {
+            let by_hint = by_hint.map(str::to_owned);
+            let list =
+                entry::list_entries_request::Filter { by_hint: by_hint.clone(), by_downstream, ..Default::default() };
+            let count = entry::count_entries_request::Filter { by_hint, by_downstream, ..Default::default() };
+            let list = EntryFilter::from_pb(Some(&list), &trust_domain).unwrap();
+            assert_eq!(list, EntryFilter::from_count_pb(Some(&count), &trust_domain).unwrap());
+            let found: Vec<usize> = (0..stored.len()).filter(|place| list.matches(&stored[*place])).collect();
+            assert_eq!(found, expected);
+        }
+    }
 
     #[test]
     fn federated_trust_domains_are_compared_in_four_ways() {

@@ -83,7 +83,7 @@ fn each_bound_has_its_refusal() {
     assert_eq!(refusal(|e| e.jwt_svid_ttl = -1), EntryError::Negative("JWT-SVID TTL"));
     assert_eq!(refusal(|e| e.expires_at = -1), EntryError::Negative("entry expiry"));
     assert!(matches!(refusal(|e| e.federates_with = vec!["A.test".into()]), EntryError::FederatesWith(_)));
-    assert_eq!(refusal(|e| e.dns_names = vec!["a_b".into()]), EntryError::DnsName("a_b".into()));
+    assert_eq!(refusal(|e| e.dns_names = vec!["a b".into()]), EntryError::DnsName("a b".into()));
     assert_eq!(refusal(|e| e.hint = "h".repeat(MAX_HINT_BYTES + 1)), EntryError::Hint);
     assert_eq!(refusal(|e| e.hint = "a\nb".into()), EntryError::Hint);
     let mixed = |e: &mut types::Entry| {
@@ -107,6 +107,14 @@ fn a_new_entry_starts_at_revision_zero_whatever_the_message_says() {
     assert_eq!((entry.id(), entry.revision_number(), entry.created_at()), ("E-1.a_b", 0, 5));
     let entry = NewEntry::from_pb(&smallest(), &td()).expect("legal").register("generated".into(), 5);
     assert_eq!(entry.id(), "generated");
+}
+
+#[test]
+fn a_dns_name_that_is_given_twice_stands_once_in_the_entry() {
+    let dns_names = ["b", "a", "b", "_srv._tcp.c"].map(str::to_owned).to_vec();
+    let entry = types::Entry { dns_names, ..smallest() };
+    let entry = RegistrationEntry::from_pb(&entry, &td()).unwrap();
+    assert_eq!(entry.dns_names(), ["b", "a", "_srv._tcp.c"]);
 }
 
 #[test]

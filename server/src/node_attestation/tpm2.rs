@@ -2,7 +2,6 @@
 
 use aws_lc_rs::rand;
 use ironroot_api::csr::Csr;
-use ironroot_attest::Selector;
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::tpm2::{
     ATTESTATION_TYPE, Admission, AdmittedEk, Claim, Expectation, PcrHash, PcrSelection, Pending,
@@ -123,12 +122,10 @@ impl NodeAttestation {
         }
         let id = self.trust_domain.id_with_path(&attested.agent_path())?;
         self.refuse_banned(&id)?;
-        let registered = self.devices.selectors(&ek_sha256);
-        let selectors = attested.selectors().iter().chain(registered.iter()).cloned().collect::<Vec<Selector>>();
         Ok(AttestedNode {
             id,
             attestation_type: ATTESTATION_TYPE,
-            selectors: selectors.into_iter().collect(),
+            selectors: attested.selectors().clone(),
             can_reattest: true,
             csr: challenge.csr,
             device: Some(ProvenDevice {

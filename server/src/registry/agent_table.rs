@@ -5,11 +5,11 @@ use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex};
 
 use ironroot_api::SpiffeId;
-use ironroot_api::agent::{AgentFilter, AgentRecord};
-use ironroot_api::page::{ListPage, Page};
+use ironroot_api::agent::AgentRecord;
 
 use super::authorized::AuthorizedView;
 use super::entry_table::EntryTable;
+use super::node::OperatorsWords;
 
 /// What the registry says of an agent that shows a certificate. The order of the variants is the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,31 +52,36 @@ pub(super) struct AgentSlot {
 #[derive(Debug)]
 struct CachedView {
     entries_revision: u64,
+    words: OperatorsWords,
     /// When the same entries have ended and not ended, UNIX seconds.
     valid: Range<i64>,
     view: AuthorizedView,
 }
 
 impl AgentSlot {
-    /// What the agent may serve now.
-    pub fn view(&self, entries: &EntryTable, now_unix: i64) -> AuthorizedView {
+    /// What the agent may serve now; `words` are those about its device.
+    pub fn view(&self, entries: &EntryTable, words: OperatorsWords, now_unix: i64) -> AuthorizedView {
         if self.record.banned {
             return AuthorizedView::default();
         }
         let mut cached = self.view.lock().expect("no code panics while it holds a view");
+        let is_current = |c: &CachedView| {
+            c.entries_revision == entries.revision() && c.words == words && c.valid.contains(&now_unix)
+        };
         match &*cached {
-            Some(c) if c.entries_revision == entries.revision() && c.valid.contains(&now_unix) => c.view.clone(),
-            _ => cached.insert(self.gather(entries, now_unix)).view.clone(),
+            Some(c) if is_current(c) => c.view.clone(),
+            _ => cached.insert(self.gather(entries, words, now_unix)).view.clone(),
         }
     }
 
-    fn gather(&self, entries: &EntryTable, now_unix: i64) -> CachedView {
-        let below = entries.below(&self.record.spiffe_id, &self.record.selectors);
+    fn gather(&self, entries: &EntryTable, words: OperatorsWords, now_unix: i64) -> CachedView {
+        let below = entries.below(&self.record.spiffe_id, &words.joined_to(&self.record));
         let (ended, served): (Vec<_>, Vec<_>) = below.into_iter().partition(|s| s.entry.is_expired(now_unix));
         let last_end = ended.iter().map(|stored| stored.entry.expires_at()).max();
         let next_end = served.iter().map(|stored| stored.entry.expires_at()).filter(|end| *end != 0).min();
         CachedView {
             entries_revision: entries.revision(),
+            words,
             valid: last_end.unwrap_or(i64::MIN)..next_end.unwrap_or(i64::MAX),
             view: AuthorizedView::new(served),
         }
@@ -111,14 +116,8 @@ impl AgentTable {
         self.by_id.get(id).map(|slot| &**slot)
     }
 
-    /// The matching agents of a page.
-    pub fn page(&self, filter: &AgentFilter, page: Page) -> ListPage<Arc<AgentRecord>> {
-        let behind = self.all.range((Bound::Excluded(page.after), Bound::Unbounded));
-        page.cut(behind.filter(|(_, slot)| filter.matches(&slot.record)).map(|(seq, slot)| (*seq, slot.record.clone())))
-    }
-
-    /// How many agents match.
-    pub fn count(&self, filter: &AgentFilter) -> usize {
-        self.all.values().filter(|slot| filter.matches(&slot.record)).count()
+    /// The agents behind that place, in order.
+    pub fn behind(&self, place: i64) -> impl Iterator<Item = (i64, &Arc<AgentRecord>)> {
+        self.all.range((Bound::Excluded(place), Bound::Unbounded)).map(|(seq, slot)| (*seq, &slot.record))
     }
 }

@@ -7,7 +7,7 @@ use ironroot_api::agent::{AgentFilter, AgentRecord};
 use ironroot_api::device::DeviceState;
 use ironroot_api::page::{ListPage, Page};
 
-use super::{AgentStanding, Registry, RegistryError};
+use super::{AgentStanding, Registry, RegistryError, Tables, token_aliases};
 use crate::store::{StoreError, Transaction};
 
 impl Registry {
@@ -67,9 +67,13 @@ impl Registry {
 
     /// Shuts out every agent that attested with the TPM of that endorsement key.
     pub async fn ban_agents_of_device(&self, ek_sha256: &[u8; 32]) -> Result<(), StoreError> {
-        let all = self.shared.read().agents.page(&AgentFilter::default(), Page::ALL).items;
-        for agent in all.iter().filter(|agent| agent.ek_sha256 == Some(*ek_sha256)) {
-            self.ban_agent(&agent.spiffe_id).await?;
+        let is_its = |agent: &&Arc<AgentRecord>| agent.ek_sha256 == Some(*ek_sha256);
+        let ids = |tables: &Tables| {
+            tables.agents.behind(i64::MIN).map(|(_, agent)| agent).filter(is_its).map(|a| a.spiffe_id.clone()).collect()
+        };
+        let ids: Vec<SpiffeId> = ids(&self.shared.read());
+        for id in &ids {
+            self.ban_agent(id).await?;
         }
         Ok(())
     }
@@ -84,28 +88,51 @@ impl Registry {
         known(self.change_known_agent(id, set).await).map(drop)
     }
 
-    /// Forgets the agent, its ban included; it may attest again. False if there is no such agent.
+    /// Forgets the agent, its ban and the alias of its join token included; it may attest again. False if there is no such
+    /// agent.
     pub async fn delete_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
-        let shared = self.shared.clone();
-        let (id, gone) = (id.clone(), id.clone());
-        let apply = move |removed: &bool| {
-            if *removed {
-                shared.apply(|tables| tables.agents.remove(&gone));
-            }
-        };
-        self.store.change(move |tx| tx.remove_agent(&id), apply).await
+        let id = id.clone();
+        let removed =
+            self.remove_agents(move |tx| Ok(if tx.remove_agent(&id)? { vec![id] } else { Vec::new() })).await?;
+        Ok(removed > 0)
     }
 
     /// Forgets agents that can attest again, are not banned, and whose certificates all ended before that time; returns
     /// how many.
     pub async fn prune_expired_agents(&self, ended_before: i64) -> Result<usize, StoreError> {
-        let shared = self.shared.clone();
-        let apply = move |ids: &Vec<SpiffeId>| {
+        self.remove_agents(move |tx| tx.remove_agents_ended_before(ended_before)).await
+    }
+
+    /// Forgets tokens that expired unused, and their aliases: no agent will ever serve what is below them. Returns how many.
+    pub async fn prune_join_tokens(&self, now_unix: i64) -> Result<usize, StoreError> {
+        let trust_domain = self.trust_domain().clone();
+        let expired = move |tx: &Transaction<'_>| {
+            let agent = |token: String| trust_domain.id_with_path(&format!("/spire/agent/join_token/{token}")).ok();
+            Ok(tx.remove_join_tokens_expired_at(now_unix)?.into_iter().filter_map(agent).collect())
+        };
+        self.remove_agents(expired).await
+    }
+
+    /// Removes what `remove` removes the rows of, aliases of join tokens too; returns how many agents that were.
+    async fn remove_agents(
+        &self,
+        remove: impl FnOnce(&Transaction<'_>) -> Result<Vec<SpiffeId>, StoreError> + Send + 'static,
+    ) -> Result<usize, StoreError> {
+        let (shared, before) = (self.shared.clone(), self.shared.clone());
+        let remove = move |tx: &Transaction<'_>| {
+            let ids = remove(tx)?;
+            let aliases = ids.iter().flat_map(|id| token_aliases::of_agent(&before.read().entries, id)).collect();
+            Ok::<_, StoreError>((ids, token_aliases::remove(tx, aliases)?))
+        };
+        let apply = move |(ids, aliases): &(Vec<SpiffeId>, Vec<String>)| {
             if !ids.is_empty() {
-                shared.apply(|tables| ids.iter().for_each(|id| tables.agents.remove(id)));
+                shared.apply(|tables| {
+                    ids.iter().for_each(|id| tables.agents.remove(id));
+                    token_aliases::forget(tables, aliases);
+                });
             }
         };
-        Ok(self.store.change(move |tx| tx.remove_agents_ended_before(ended_before), apply).await?.len())
+        Ok(self.store.change(remove, apply).await?.0.len())
     }
 
     /// What the certificate with this decimal serial is worth for that agent.
@@ -114,24 +141,30 @@ impl Registry {
         tables.agents.slot(id).map_or(AgentStanding::NotAttested, |slot| AgentStanding::of(&slot.record, serial))
     }
 
-    /// The agent of that ID.
+    /// The agent of that ID, with the selectors that its node has now.
     pub fn agent(&self, id: &SpiffeId) -> Option<Arc<AgentRecord>> {
-        self.shared.read().agents.slot(id).map(|slot| slot.record.clone())
+        self.shared.read().agents.slot(id).map(|slot| self.words(&slot.record).shown(&slot.record))
     }
 
-    /// The matching agents of a page, in the order of their first attestation. `page_size` and `page_token` as on the wire.
+    /// The matching agents of a page, in the order of their first attestation, with the selectors that their nodes have
+    /// now. `page_size` and `page_token` as on the wire.
     pub fn list_agents(
         &self,
         filter: &AgentFilter,
         page_size: i32,
         page_token: &str,
     ) -> Result<ListPage<Arc<AgentRecord>>, RegistryError> {
-        Ok(self.shared.read().agents.page(filter, Page::from_pb(page_size, page_token)?))
+        let page = Page::from_pb(page_size, page_token)?;
+        let tables = self.shared.read();
+        let shown = tables.agents.behind(page.after).map(|(seq, agent)| (seq, self.words(agent).shown(agent)));
+        Ok(page.cut(shown.filter(|(_, agent)| filter.matches(agent))))
     }
 
     /// How many agents match.
     pub fn count_agents(&self, filter: &AgentFilter) -> usize {
-        self.shared.read().agents.count(filter)
+        let tables = self.shared.read();
+        let shown = tables.agents.behind(i64::MIN).map(|(_, agent)| self.words(agent).shown(agent));
+        shown.filter(|agent| filter.matches(agent)).count()
     }
 
     async fn change_known_agent<E>(

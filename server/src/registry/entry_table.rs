@@ -83,6 +83,11 @@ impl EntryTable {
         self.by_spiffe_id.get(id).into_iter().flat_map(Group::iter).map(|stored| &*stored.entry)
     }
 
+    /// The entries below that parent.
+    pub fn children_of(&self, parent: &SpiffeId) -> impl Iterator<Item = &RegistrationEntry> {
+        self.by_parent.get(parent).into_iter().flat_map(Group::iter).map(|stored| &*stored.entry)
+    }
+
     /// The matching entries of a page.
     pub fn page(&self, filter: &EntryFilter, page: Page) -> ListPage<Arc<RegistrationEntry>> {
         page.cut(self.matching(filter, page.after).map(|stored| (stored.seq, stored.entry.clone())))

@@ -18,6 +18,12 @@ pub enum StoreError {
     /// The file is not what this server wrote. Never repaired silently: restore a backup.
     #[error("database is damaged ({0}); restore it from a backup")]
     Corrupt(String),
+    /// The file is SPIRE's. It was not touched.
+    #[error(
+        "this is a SPIRE database, which Ironroot does not read; it was left as it is: give connection_string another file, and \
+         carry the entries over with: spire-server entry show -output json"
+    )]
+    Spire,
     /// Another server process runs on the same file.
     #[error("database {} is in use by another server process", .0.display())]
     InUse(PathBuf),

@@ -10,6 +10,14 @@ impl Transaction<'_> {
         let add = "INSERT INTO join_tokens (token, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
         Ok(self.connection.prepare_cached(add)?.execute((token, expires_at))? == 1)
     }
+
+    /// Removes the tokens that expired unused; returns them.
+    pub fn remove_join_tokens_expired_at(&self, now_unix: i64) -> Result<Vec<String>, StoreError> {
+        let mut remove =
+            self.connection.prepare_cached("DELETE FROM join_tokens WHERE expires_at <= ?1 RETURNING token")?;
+        let tokens = remove.query_map([now_unix], |row| row.get(0))?;
+        Ok(tokens.collect::<Result<_, _>>()?)
+    }
 }
 
 impl Store {
@@ -22,11 +30,5 @@ impl Store {
             Ok(tx.connection.prepare_cached(take)?.query_row([token], |row| row.get(0)).optional()?)
         })
         .await
-    }
-
-    /// Forgets tokens that expired unused; returns how many.
-    pub async fn prune_join_tokens(&self, now_unix: i64) -> Result<usize, StoreError> {
-        self.run(move |tx| Ok(tx.connection.execute("DELETE FROM join_tokens WHERE expires_at <= ?1", [now_unix])?))
-            .await
     }
 }

@@ -1,0 +1,44 @@
+//! What is true of an agent's node now: what it proved when it attested, and what operators say of its device today.
+
+use std::sync::Arc;
+
+use ironroot_api::agent::AgentRecord;
+use ironroot_api::device::{DeviceRecord, DeviceState, is_operators_selector};
+use ironroot_attest::{Selector, SelectorSet};
+
+/// The words of operators about one device. Equal words make equal selectors.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OperatorsWords(Option<Arc<DeviceRecord>>);
+
+impl OperatorsWords {
+    /// Of a device that is not enrolled nothing counts.
+    pub fn of(device: Option<Arc<DeviceRecord>>) -> Self {
+        Self(device.filter(|device| device.state == DeviceState::Enrolled))
+    }
+
+    /// The node's selectors. Words that were stored with the agent are passed over: they are those of its attestation.
+    pub fn joined_to(&self, agent: &AgentRecord) -> SelectorSet {
+        let is_stale = |selector: &Selector| agent.ek_sha256.is_some() && is_operators_selector(selector);
+        let proven = agent.selectors.iter().filter(|selector| !is_stale(selector)).cloned();
+        let words = self.0.as_ref().map(|device| device.selectors()).unwrap_or_default();
+        proven.chain(words.iter().cloned()).collect()
+    }
+
+    /// The agent's row as it is to be shown.
+    pub fn shown(&self, agent: &Arc<AgentRecord>) -> Arc<AgentRecord> {
+        if agent.ek_sha256.is_none() {
+            return agent.clone();
+        }
+        Arc::new(AgentRecord { selectors: self.joined_to(agent), ..AgentRecord::clone(agent) })
+    }
+}
+
+impl PartialEq for OperatorsWords {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two) || (one.serial == two.serial && one.labels == two.labels),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
