@@ -3,6 +3,7 @@
 mod error;
 mod json;
 mod reply;
+mod seconds;
 mod socket;
 mod text;
 
@@ -10,25 +11,32 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 pub use crate::describe;
-pub use error::{CommandError, EXIT_CONFIG, code_name};
+pub use error::{CommandError, EXIT_NO_COMMAND, code_name};
 pub use json::{base64, int64};
 pub use reply::{Output, Reply, UnknownOutput};
+pub use seconds::{lifetime_seconds, positive_seconds};
 pub use socket::{SocketChoice, SocketError};
 pub use text::{counted, now_unix, utc};
 
 /// Rewrites Go's flags so that a parser of double-dash flags understands them: `-socketPath x` and `-output=json` become
 /// `--socketPath x` and `--output=json`; of `switches`, the flags without value, `-node=true` becomes `--node` and
-/// `-node=false` goes away.
+/// `-node=false` goes away. The word `true` behind a switch goes away too.
 ///
 /// Left alone: everything after `--`, a lone `-` (standard input), one-letter flags such as `-h`, numbers such as `-5`.
 pub fn go_flags(arguments: impl IntoIterator<Item = OsString>, switches: &BTreeSet<String>) -> Vec<OsString> {
     let mut rest_is_literal = false;
+    let mut behind_switch = false;
     let rewrite = |argument: OsString| {
         rest_is_literal |= argument == "--";
         if rest_is_literal {
             return Some(argument);
         }
+        // `-storeSVID true`: Go's flags do not take the word, and SPIRE passes over it.
+        if std::mem::take(&mut behind_switch) && argument == "true" {
+            return None;
+        }
         let doubled = if is_go_flag(&argument) { doubled(&argument) } else { argument };
+        behind_switch = doubled.to_str().and_then(|flag| flag.strip_prefix("--")).is_some_and(|f| switches.contains(f));
         match set_switch(&doubled, switches) {
             Some((name, true)) => Some(OsString::from(format!("--{name}"))),
             Some((_, false)) => None,
@@ -80,6 +88,9 @@ mod tests {
             ("x entry delete -- -file", "x entry delete -- -file"),
             ("x entry create -node=false -admin", "x entry create --admin"),
             ("x entry create -node=true --admin=1", "x entry create --node --admin"),
+            ("x entry create -storeSVID true -admin true", "x entry create --storeSVID true --admin"),
+            ("x entry create -node true -hint true", "x entry create --node --hint true"),
+            ("x entry create -node false", "x entry create --node false"),
             ("x entry create -node=maybe -hint=true", "x entry create --node=maybe --hint=true"),
         ] {
             let switches = BTreeSet::from(["node".to_owned(), "admin".to_owned()]);

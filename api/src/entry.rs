@@ -9,6 +9,7 @@ mod bounds;
 mod dns_name;
 mod encoded;
 mod filter;
+pub mod selector_forms;
 mod terms;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Set up once, by `main`. Rooms only say `tracing::info!`.
 
+mod json;
 mod limit;
 mod output;
 
@@ -30,13 +31,15 @@ pub enum LogLevel {
     Info,
     /// How it did it.
     Debug,
+    /// Each step of it.
+    Trace,
 }
 
 /// A text that is no log level or format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum LogConfigError {
     /// Not a level.
-    #[error("not a log level: use DEBUG, INFO, WARN or ERROR")]
+    #[error("not a log level: use TRACE, DEBUG, INFO, WARN or ERROR")]
     Level,
     /// Not a format.
     #[error("not a log format: use text or json")]
@@ -48,10 +51,12 @@ impl FromStr for LogLevel {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_ascii_lowercase().as_str() {
-            "error" => Ok(Self::Error),
+            // SPIRE has two levels above; what is fatal here is an error.
+            "error" | "fatal" | "panic" => Ok(Self::Error),
             "warn" | "warning" => Ok(Self::Warn),
             "info" => Ok(Self::Info),
             "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
             _ => Err(LogConfigError::Level),
         }
     }
@@ -64,6 +69,7 @@ impl LogLevel {
             Self::Warn => Level::WARN,
             Self::Info => Level::INFO,
             Self::Debug => Level::DEBUG,
+            Self::Trace => Level::TRACE,
         }
     }
 }
@@ -131,7 +137,7 @@ pub fn init(config: &LogConfig) -> Result<LogOutput, LoggingError> {
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(output.clone());
     let layer = match config.format {
         LogFormat::Text => layer.with_target(false).with_filter(filter).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_filter(filter).boxed(),
+        LogFormat::Json => layer.event_format(json::Lines).with_filter(filter).boxed(),
     };
     tracing_subscriber::registry().with(layer).try_init().map_err(|_| LoggingError::Twice)?;
     Ok(output)

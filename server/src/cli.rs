@@ -17,8 +17,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
-use ironroot_api::command_line::{CommandError, Output, Reply, go_flags};
+use ironroot_api::command_line::{CommandError, EXIT_NO_COMMAND, Output, Reply, go_flags};
 
 /// Promises certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
 #[derive(Debug, Parser)]
@@ -62,11 +63,28 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse_go(std::env::args_os()) {
         Ok(cli) => cli.execute(),
-        Err(error) => {
-            // Help and version are answers, everything else is a mistake; SPIRE's code for mistakes is 1.
-            let _ = error.print();
-            if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-        }
+        Err(error) => told(&error, is_command(std::env::args_os().nth(1))),
+    }
+}
+
+/// Whether the first word of the command line is a command, or a flag such as -help.
+fn is_command(first: Option<OsString>) -> bool {
+    let Some(first) = first else { return false };
+    let is_it = |command: &clap::Command| first == command.get_name();
+    first.as_encoded_bytes().starts_with(b"-") || Cli::command().get_subcommands().any(is_it)
+}
+
+/// Prints help, the version, or what is wrong with the command line. The version goes to standard error, as SPIRE's does.
+fn told(error: &clap::Error, is_command: bool) -> ExitCode {
+    if error.kind() == ErrorKind::DisplayVersion {
+        eprintln!("{}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let _ = error.print();
+    match (error.use_stderr(), is_command) {
+        (false, _) => ExitCode::SUCCESS,
+        (true, true) => ExitCode::FAILURE,
+        (true, false) => ExitCode::from(EXIT_NO_COMMAND),
     }
 }
 

@@ -123,6 +123,11 @@ impl Devices {
         self.read().get(ek_sha256).map(|known| known.record.clone())
     }
 
+    /// Every device, in the order they became known.
+    pub fn all(&self) -> Vec<Arc<DeviceRecord>> {
+        self.read().behind(i64::MIN).map(|known| known.record.clone()).collect()
+    }
+
     /// What the TPM's clock said when the device last attested.
     pub fn last_clock(&self, ek_sha256: &[u8; 32]) -> Option<ClockReading> {
         self.read().get(ek_sha256).and_then(|known| known.clock)

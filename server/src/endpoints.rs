@@ -173,12 +173,14 @@ fn count(number: usize) -> i32 {
 /// Whose fault decides the code.
 fn registry_status(error: RegistryError) -> Status {
     use RegistryError::{
-        AgentBanned, AgentNotFound, Entry, EntryIdTaken, EntryNotFound, NotActive, PageToken, Store, Token, TokenTaken,
+        AgentBanned, AgentNotFound, Entry, EntryIdTaken, EntryNotFound, NotActive, PageToken, ParentFull, Store, Token,
+        TokenTaken,
     };
     match error {
         EntryNotFound | AgentNotFound => Status::not_found(error.to_string()),
         EntryIdTaken | TokenTaken => Status::already_exists(error.to_string()),
         Entry(_) | Token(_) | PageToken(_) => invalid(&error),
+        ParentFull { .. } => Status::resource_exhausted(error.to_string()),
         AgentBanned => permission_denied(Reason::AgentBanned, "agent is banned"),
         NotActive => permission_denied(Reason::AgentNotActive, "agent SVID is not active"),
         Store(cause) => store_status(cause),

@@ -156,24 +156,35 @@ pub struct NodeAttestation {
     registry: Arc<Registry>,
     devices: Arc<Devices>,
     tpm2: Option<Tpm2Policy>,
+    join_tokens: JoinTokens,
+}
+
+/// Whether join tokens attest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinTokens {
+    /// They are configured, or nothing is.
+    Accepted,
+    /// Other ways are configured, and this is not among them.
+    Refused,
 }
 
 impl NodeAttestation {
-    /// `tpm2`: the policy for TPM evidence, or none to refuse that type. Join tokens are always accepted, as in SPIRE.
+    /// `tpm2`: the policy for TPM evidence, or none to refuse that type.
     pub fn new(
         trust_domain: TrustDomain,
         store: Store,
         registry: Arc<Registry>,
         devices: Arc<Devices>,
         tpm2: Option<Tpm2Policy>,
+        join_tokens: JoinTokens,
     ) -> Self {
-        Self { trust_domain, store, registry, devices, tpm2 }
+        Self { trust_domain, store, registry, devices, tpm2, join_tokens }
     }
 
     /// Reads a node's first message. Nothing is believed or looked up yet.
     pub fn read<'a>(&'a self, kind: &str, payload: &'a [u8]) -> Result<Evidence<'a>, AttestationError> {
         match (kind, &self.tpm2) {
-            (JOIN_TOKEN, _) => Ok(Evidence::JoinToken(payload)),
+            (JOIN_TOKEN, _) if self.join_tokens == JoinTokens::Accepted => Ok(Evidence::JoinToken(payload)),
             (ATTESTATION_TYPE, Some(policy)) => Ok(Evidence::Tpm2(Box::new(Claim::parse(payload)?), policy)),
             (other, _) => Err(AttestationError::Type(other.chars().take(64).collect())),
         }

@@ -8,6 +8,7 @@
 //!  agent, its device's words, now ──► authorized_entries ──► AuthorizedView ──► AuthorizedEntry   (cached until one changes)
 //! ```
 
+mod advice;
 mod agent_table;
 mod agents;
 mod authorized;
@@ -16,9 +17,11 @@ mod entry_table;
 #[cfg(test)]
 mod model_tests;
 mod node;
+mod places;
 mod token_aliases;
 
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use ironroot_api::agent::AgentRecord;
 use ironroot_api::entry::EntryError;
@@ -27,6 +30,7 @@ use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use thiserror::Error;
 use tokio::sync::watch;
 
+pub use advice::{Dependents, EntryAdvice};
 pub use agent_table::AgentStanding;
 pub use authorized::{AuthorizedEntry, AuthorizedView};
 pub use entries::Created;
@@ -36,6 +40,9 @@ use crate::store::{Store, StoreError};
 use agent_table::{AgentSlot, AgentTable};
 use entry_table::EntryTable;
 use node::OperatorsWords;
+
+/// Most entries directly below one parent. Agents take no more than that in one answer.
+pub const MAX_ENTRIES_PER_PARENT: usize = 20_000;
 
 /// Why the registry refuses a change.
 #[derive(Clone, Debug, Error)]
@@ -49,6 +56,14 @@ pub enum RegistryError {
     /// The entry would break a bound.
     #[error("invalid entry")]
     Entry(#[from] EntryError),
+    /// An agent that serves them all would get more than it takes.
+    #[error(
+        "{parent} has {MAX_ENTRIES_PER_PARENT} entries below it, the most that one agent takes: put some below another group"
+    )]
+    ParentFull {
+        /// The parent.
+        parent: SpiffeId,
+    },
     /// No agent of that ID.
     #[error("agent is not attested")]
     AgentNotFound,
@@ -84,6 +99,7 @@ pub struct Registry {
 #[derive(Debug)]
 struct Shared {
     tables: RwLock<Tables>,
+    places: Mutex<HashMap<SpiffeId, usize>>,
     changes: watch::Sender<u64>,
 }
 
@@ -103,7 +119,8 @@ impl Registry {
             Tables { entries: EntryTable::new(store.trust_domain().server_id()), agents: AgentTable::default() };
         entries.into_iter().for_each(|(seq, entry)| tables.entries.put(seq, Arc::new(entry)));
         agents.into_iter().for_each(|(seq, agent)| tables.agents.put(seq, agent));
-        let shared = Arc::new(Shared { tables: RwLock::new(tables), changes: watch::Sender::new(0) });
+        let shared =
+            Arc::new(Shared { tables: RwLock::new(tables), places: Mutex::default(), changes: watch::Sender::new(0) });
         Ok(Self { store, devices, shared })
     }
 

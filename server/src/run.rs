@@ -28,7 +28,7 @@ use crate::clock::{ClockSource, ServerClock};
 use crate::config::{Admission, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
 use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Limits, Occupancy, Shared};
-use crate::node_attestation::{NodeAdmission, NodeAttestation, Tpm2Policy};
+use crate::node_attestation::{JoinTokens, NodeAdmission, NodeAttestation, Tpm2Policy};
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
@@ -126,6 +126,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
             registry.clone(),
             devices,
             tpm2,
+            if config.node_attestors.join_token { JoinTokens::Accepted } else { JoinTokens::Refused },
         ),
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
         occupancy: Occupancy::new(),

@@ -30,6 +30,10 @@ fn takes_spires_lines_with_one_dash_or_two() {
         "entry create -entryID e -spiffeID spiffe://td/w -selector a:b -node -x509SVIDTTL 1 -jwtSVIDTTL 1 -admin -downstream=false -storeSVID",
         "entry create -federatesWith spiffe://a -federatesWith spiffe://b -entryExpiry 1 -dns a -dns b -hint h -disableX509SVIDPrefetch -jwtSVIDIncludeJTI=false",
         "entry create -data -",
+        "entry create -parentID spiffe://td/p -spiffeID spiffe://td/w -selector a:b -storeSVID true",
+        "entry create -parentID spiffe://td/p -spiffeID spiffe://td/w -selector a:b -x509SVIDTTL 1h -jwtSVIDTTL 0x10",
+        "token generate -ttl 24h",
+        "bundle show -format PEM -output JSON",
         "entry update -entryID e -parentID spiffe://td/p -spiffeID spiffe://td/w -selector a:b",
         "entry update -data f",
         "entry delete -entryID e",
@@ -61,14 +65,14 @@ fn says_what_is_wrong_with_a_line() {
     for (line, reason) in [
         ("entry create -spiffeID td/w", "scheme is not \"spiffe://\""),
         ("entry create -selector uid", "is not of the form type:value"),
-        ("entry create -x509SVIDTTL -1", "-1 is not in 0.."),
+        ("entry create -x509SVIDTTL -1", "seconds, or a duration such as 1h"),
         ("entry create -spifeID x", "a similar argument exists: '--spiffeID'"),
         ("entry show -matchSelectorsOn all", "use exact, any, superset or subset"),
         ("entry show -output yaml", "use pretty or json"),
         ("entry delete", "--entryID"),
         ("agent evict", "--spiffeID"),
         ("agent purge -expiredFor soon", "not a duration"),
-        ("token generate -ttl 0", "0 is not in 1.."),
+        ("token generate -ttl 0", "must be at least one second"),
         ("bundle show -format der", "use pem or spiffe"),
         ("device show", "<DEVICE>..."),
         ("device list -state new", "use pending, enrolled or banned"),
@@ -101,14 +105,14 @@ fn every_command_teaches_by_an_example_and_explains_every_flag() {
 }
 
 #[test]
-fn exit_codes_tell_a_wrong_configuration_from_everything_else() {
+fn exit_codes_are_spires_and_a_wrong_configuration_is_told_line_by_line() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("server.conf");
     std::fs::write(&file, "server {\n  trust_domain = \"$TD\"\n  colour = \"red\"\n}\n").expect("written");
     let file = file.to_str().expect("text");
     for verb in ["run", "validate"] {
         let output = run(&[verb, "-config", file]);
-        assert_eq!(output.status.code(), Some(64), "{verb}");
+        assert_eq!(output.status.code(), Some(1), "{verb}");
         assert_eq!(text(&output.stdout), "");
         for mistake in
             [":1: server.data_dir: missing", ":2: server.trust_domain: \"$TD\"", ":3: server.colour: unknown key"]
@@ -117,19 +121,27 @@ fn exit_codes_tell_a_wrong_configuration_from_everything_else() {
         }
     }
     let unset = run(&["validate", "-expandEnv", "-config", file]);
-    assert_eq!(unset.status.code(), Some(64));
+    assert_eq!(unset.status.code(), Some(1));
     assert!(text(&unset.stderr).contains(":2: environment variable TD is not set"), "{}", text(&unset.stderr));
-    assert_eq!(run(&["validate", "-config", "/nonexistent"]).status.code(), Some(64));
+    assert_eq!(run(&["validate", "-config", "/nonexistent"]).status.code(), Some(1));
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/server.conf");
     let valid = run(&["validate", "-syntaxOnly", "-config", example]);
-    assert_eq!((valid.status.code(), text(&valid.stdout)), (Some(0), format!("{example} is valid.\n").as_str()));
+    assert_eq!(
+        (valid.status.code(), text(&valid.stdout)),
+        (Some(0), format!("{example}: SPIRE server configuration file is valid.\n").as_str())
+    );
     let elsewhere = run(&["validate", "-config", example]);
-    assert_eq!(elsewhere.status.code(), Some(64), "this machine does not have what the example names");
+    assert_eq!(elsewhere.status.code(), Some(1), "this machine does not have what the example names");
     assert!(text(&elsewhere.stderr).contains("pin_file: cannot read PIN file"), "{}", text(&elsewhere.stderr));
     assert_eq!(run(&["entry"]).status.code(), Some(1));
-    assert_eq!(run(&["nonsense"]).status.code(), Some(1));
+    assert_eq!(run(&["nonsense"]).status.code(), Some(127));
+    assert_eq!(run(&[]).status.code(), Some(127));
     assert_eq!(run(&["-help"]).status.code(), Some(0));
-    assert_eq!(run(&["-version"]).status.code(), Some(0));
+    for version in ["-version", "--version"] {
+        let output = run(&[version]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), ""));
+        assert_eq!(text(&output.stderr), concat!(env!("CARGO_PKG_VERSION"), "\n"), "where SPIRE's is, and as it is");
+    }
 }
 
 #[test]

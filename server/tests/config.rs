@@ -107,7 +107,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     ca_subject { country = ["Germany"] }
     log_level = "loud"
     audit_log_enabled = "yes"
-    federation { }
+    federation { x = 1 }
     trust_domian = "x"
     admin_ids = ["spiffe://example.org/a", "nobody"]
 }
@@ -132,7 +132,7 @@ plugins {
         "server.conf:6: server.ca_ttl: must be from 1s to 87600h",
         "server.conf:7: server.ca_key_type: \"rsa-2048\": not supported by ironroot-server yet: use ec-p256",
         "server.conf:8: server.ca_subject.country: a country has two letters, such as \"DE\"",
-        "server.conf:9: server.log_level: \"loud\": not a log level: use DEBUG, INFO, WARN or ERROR",
+        "server.conf:9: server.log_level: \"loud\": not a log level: use TRACE, DEBUG, INFO, WARN or ERROR",
         "server.conf:10: server.audit_log_enabled: expected true or false, found a string",
         "server.conf:11: server.federation: not supported by ironroot-server yet: remove it",
         "server.conf:12: server.trust_domian: unknown key: did you mean trust_domain?",
@@ -151,9 +151,7 @@ plugins {
 #[test]
 fn an_empty_file_says_everything_that_is_needed() {
     let found = mistakes("");
-    for needed in
-        ["server.trust_domain: missing", "server.data_dir: missing", "KeyManager: missing", "NodeAttestor: missing"]
-    {
+    for needed in ["server.trust_domain: missing", "server.data_dir: missing", "KeyManager: missing"] {
         assert!(found.iter().any(|line| line.contains(needed)), "{needed} in {found:?}");
     }
 }
@@ -326,4 +324,38 @@ fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
         let place = format!("{}:{line}: ", path.display());
         assert!(said.lines().any(|said| said.starts_with(&place) && said.contains(words)), "{words}: {said}");
     }
+}
+
+#[test]
+fn keys_of_spires_without_meaning_here_are_warned_of_and_passed_over() {
+    let keys = "log_source_location = true\n profiling_enabled = true\n prune_attested_nodes_batch_size = 5\n experimental { \
+                events_based_cache = true cache_reload_interval = \"5s\" }";
+    let text = minimal(keys, "DataStore \"sql\" { plugin_data { max_open_conns = 5 } }") + "telemetry { }\n";
+    let warnings = read(&text).expect("loads").warnings;
+    for key in [
+        "log_source_location",
+        "profiling_enabled",
+        "prune_attested_nodes_batch_size",
+        "events_based_cache",
+        "max_open_conns",
+    ] {
+        let told = format!("{key}: has no meaning in ironroot-server and is passed over");
+        assert!(warnings.iter().any(|warning| warning.contains(&told)), "{key}: {warnings:?}");
+    }
+}
+
+#[test]
+fn without_a_node_attestor_join_tokens_attest_and_that_is_said() {
+    let text = minimal("", "").replace("NodeAttestor \"join_token\" { }", "");
+    let config = read(&text).expect("loads");
+    assert!(config.node_attestors.join_token && config.node_attestors.tpm2.is_none());
+    assert!(
+        config.warnings.iter().any(|w| w.contains("devices attest with join tokens, as in SPIRE")),
+        "{:?}",
+        config.warnings
+    );
+    let only_tpm = minimal("", "NodeAttestor \"tpm2\" { }").replace("NodeAttestor \"join_token\" { }", "");
+    assert!(!read(&only_tpm).expect("loads").node_attestors.join_token, "only what is named attests");
+    let off = text.replace("plugins {", "plugins { NodeAttestor \"tpm2\" { enabled = false }");
+    assert!(read(&off).is_err(), "one that is switched off is not none");
 }

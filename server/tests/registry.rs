@@ -8,7 +8,7 @@ use ironroot_api::entry::{EntryError, EntryFilter, RegistrationEntry};
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::SelectorSet;
-use ironroot_server::registry::{AgentStanding, Created, Registry, RegistryError};
+use ironroot_server::registry::{AgentStanding, Created, MAX_ENTRIES_PER_PARENT, Registry, RegistryError};
 use ironroot_server::store::{Store, StoreError};
 use tempfile::TempDir;
 
@@ -172,10 +172,10 @@ async fn a_recreated_entry_differs_in_its_creation_time() {
 #[tokio::test]
 async fn an_agent_serves_its_children_and_those_of_its_aliases_but_not_the_aliases() {
     let fixture = Fixture::new().await;
-    fixture.attest(agent("a", "1", &["tpm2:label:site:berlin", "tpm2:key:resident"])).await;
-    fixture.attest(agent("b", "1", &["tpm2:label:site:paris"])).await;
-    fixture.create(entry("/berlin", "/spire/server", &["tpm2:label:site:berlin"])).await;
-    fixture.create(entry("/berlin-old", "/spire/server", &["tpm2:label:site:berlin", "tpm2:fw:1"])).await;
+    fixture.attest(agent("a", "1", &["tpm2:manufacturer:berlin", "tpm2:key:resident"])).await;
+    fixture.attest(agent("b", "1", &["tpm2:manufacturer:paris"])).await;
+    fixture.create(entry("/berlin", "/spire/server", &["tpm2:manufacturer:berlin"])).await;
+    fixture.create(entry("/berlin-old", "/spire/server", &["tpm2:manufacturer:berlin", "tpm2:fw:1"])).await;
     fixture.create(entry("/direct", "/spire/agent/a", &["unix:uid:1"])).await;
     fixture.create(entry("/by-alias", "/berlin", &["unix:uid:2"])).await;
     fixture.create(entry("/nested", "/by-alias", &["unix:uid:3"])).await;
@@ -424,4 +424,24 @@ async fn the_alias_of_a_join_token_ends_with_its_agent_and_other_entries_stay() 
     fixture.restart().await;
     assert_eq!(all(&fixture), 3);
     assert_eq!(fixture.registry.agent(&agent_id("join_token/kept")).map(|agent| agent.banned), Some(false));
+}
+
+#[tokio::test]
+async fn a_parent_takes_as_many_entries_as_an_agent_takes_and_not_one_more() {
+    let fixture = Fixture::new().await;
+    let all: Vec<_> =
+        (0..=MAX_ENTRIES_PER_PARENT).map(|n| entry(&format!("/w{n}"), "/node", &["unix:uid:1"])).collect();
+    // All at once: what is on its way to the disk counts too.
+    let outcomes = futures_util::future::join_all(all.iter().map(|e| fixture.registry.create_entry(e, NOW))).await;
+    let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert!(matches!(refused[..], [RegistryError::ParentFull { .. }]), "{refused:?}");
+    assert!(refused[0].to_string().contains("spiffe://td/node has 20000 entries below it"), "{}", refused[0]);
+    let elsewhere = fixture.create(entry("/more", "/other", &["unix:uid:1"])).await;
+    let moved = types::Entry { id: elsewhere.id().to_owned(), ..entry("/more", "/node", &["unix:uid:1"]) };
+    let refused = fixture.registry.update_entry(&moved, None).await;
+    assert!(matches!(refused, Err(RegistryError::ParentFull { .. })), "moving one there is no way around");
+    let first = outcomes[0].as_ref().expect("created");
+    let Created::New(first) = first else { panic!("not similar to any") };
+    fixture.registry.delete_entry(first.id()).await.expect("deletes");
+    fixture.registry.update_entry(&moved, None).await.expect("there is room again");
 }

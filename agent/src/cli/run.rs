@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::runtime;
 use tracing::{error, warn};
 
-use crate::config::{AgentConfig, Override};
+use crate::config::{AgentConfig, ConfigErrors, Override};
 use crate::confinement::confine;
 
 const DEFAULT_CONFIG: &str = "conf/agent/agent.conf";
@@ -35,7 +35,7 @@ impl ConfigFile {
 /// Runs the agent until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "SIGHUP: reads the trust bundle file again, opens the log file again and asks the server at once. Flags win over the file. Exit code 64: the configuration is wrong, every mistake is printed.
+    after_help = "SIGHUP: reads the trust bundle file again, opens the log file again and asks the server at once. Flags win over the file. Exit code 1: something is wrong; of a configuration every mistake is printed.
 
 Example: ironroot-agent run -config /etc/ironroot/agent.conf -logLevel DEBUG"
 )]
@@ -139,7 +139,7 @@ impl Run {
 /// Checks a configuration file, and the files and directories it names, without starting anything.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints every mistake with its line, or that there is none. Exit code 64: there are mistakes. What the file
+    after_help = "Prints every mistake with its line, or that there is none. Exit code 1: there are mistakes. What the file
 names is looked at with your rights: run it as the daemon's user, or with -syntaxOnly on another machine.
 
 Example: ironroot-agent validate -config /etc/ironroot/agent.conf"
@@ -156,9 +156,14 @@ impl Validate {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
         let file = &self.file;
         let read = if self.syntax_only { AgentConfig::load } else { AgentConfig::validate };
-        let config = read(&file.config, &[], file.expand_env)?;
+        let config = read(&file.config, &[], file.expand_env).map_err(invalid)?;
         let complaints = config.warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
-        let text = format!("{} is valid.\n", self.file.config.display());
+        let text = format!("{}: SPIRE agent configuration file is valid.\n", self.file.config.display());
         Ok(Reply { text, complaints, ..Reply::default() })
     }
+}
+
+/// In SPIRE's words, which scripts look for.
+fn invalid(mistakes: ConfigErrors) -> CommandError {
+    CommandError::Malformed(format!("SPIRE agent configuration file is invalid:\n{mistakes}"))
 }

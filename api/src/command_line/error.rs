@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use ironroot_text::FileError;
 use thiserror::Error;
@@ -13,8 +12,8 @@ use crate::describe;
 use crate::settings::ConfigErrors;
 use crate::unix_socket::UnixSocketError;
 
-/// Exit code for a wrong configuration. Source: sysexits.h, EX_USAGE.
-pub const EXIT_CONFIG: u8 = 64;
+/// Exit code where the first word is no command, or there is none. Source: SPIRE's command line library, mitchellh/cli.
+pub const EXIT_NO_COMMAND: u8 = 127;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -60,14 +59,6 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// What the shell hears: 64 for a wrong configuration, 1 for everything else.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Config(_) => ExitCode::from(EXIT_CONFIG),
-            _ => ExitCode::FAILURE,
-        }
-    }
-
     /// The whole story in one line, or one line per mistake of a configuration.
     pub fn message(&self) -> String {
         match self {
@@ -111,12 +102,9 @@ mod tests {
     use crate::settings::Origin;
 
     #[test]
-    fn a_wrong_configuration_has_its_own_exit_code() {
-        let code = |error: CommandError| format!("{:?}", error.exit_code());
+    fn a_wrong_configuration_is_told_line_by_line() {
         let config = ConfigErrors::single(Path::new("x.conf"), Origin::Line(3), "a.b", "wrong");
-        assert_eq!(code(config.clone().into()), format!("{:?}", ExitCode::from(64)));
         assert_eq!(CommandError::from(config).message(), "x.conf:3: a.b: wrong");
-        assert_eq!(code(CommandError::Timeout(5)), format!("{:?}", ExitCode::from(1)));
     }
 
     #[test]

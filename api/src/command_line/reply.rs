@@ -28,7 +28,7 @@ impl FromStr for Output {
     type Err = UnknownOutput;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "pretty" => Ok(Self::Pretty),
             "json" => Ok(Self::Json),
             _ => Err(UnknownOutput),
@@ -45,6 +45,8 @@ pub struct Reply {
     pub text: String,
     /// For people, on standard error: what did not work.
     pub complaints: String,
+    /// On standard error, whoever reads the answer: what is worth knowing, with its line ends.
+    pub notes: String,
     /// Whether part of the work failed; the exit code then is 1.
     pub failed: bool,
 }
@@ -77,14 +79,17 @@ fn write_to(
             write!(out, "{}", printable(&reply.text))?;
             write!(err, "{}", printable(&reply.complaints))?;
         }
-        (Err(error), Output::Json) => writeln!(out, "{}", json!({ "error": error.message() }))?,
+        (Err(error), Output::Json) => writeln!(err, "{}", json!({ "error": error.message() }))?,
         (Err(error), Output::Pretty) => writeln!(err, "Error: {}", printable(&error.message()))?,
+    }
+    if let Ok(reply) = answer {
+        write!(err, "{}", printable(&reply.notes))?;
     }
     out.flush()?;
     Ok(match answer {
         Ok(reply) if reply.failed => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => error.exit_code(),
+        Err(_) => ExitCode::FAILURE,
     })
 }
 
@@ -110,10 +115,19 @@ mod tests {
         assert_eq!(printed(&reply, Output::Json).0, "{\"a\":[],\"b\":1}\n");
         assert_eq!(printed(&reply, Output::Pretty).0, "Hello \\u{1b}[31m\n");
         let refused = Err(CommandError::from(tonic::Status::not_found("entry not found")));
-        assert_eq!(printed(&refused, Output::Json).0, "{\"error\":\"entry not found (code: NotFound)\"}\n");
+        let (out, err, _) = printed(&refused, Output::Json);
+        assert_eq!((out.as_str(), err.as_str()), ("", "{\"error\":\"entry not found (code: NotFound)\"}\n"));
         let (out, err, code) = printed(&refused, Output::Pretty);
         assert_eq!((out.as_str(), err.as_str()), ("", "Error: entry not found (code: NotFound)\n"));
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
+    }
+
+    #[test]
+    fn notes_stand_beside_both_forms_and_names_of_forms_have_no_case() {
+        let reply = Ok(Reply { notes: "Warning: x\n".into(), ..Reply::new(json!({}), "done\n") });
+        assert_eq!(printed(&reply, Output::Json).1, "Warning: x\n");
+        assert_eq!(printed(&reply, Output::Pretty).1, "Warning: x\n");
+        assert_eq!(("JSON".parse(), "Pretty".parse()), (Ok(Output::Json), Ok(Output::Pretty)));
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn a_new_entry_starts_at_revision_zero_whatever_the_message_says() {
 #[test]
 fn a_dns_name_that_is_given_twice_stands_once_in_the_entry() {
     let dns_names = ["b", "a", "b", "_srv._tcp.c"].map(str::to_owned).to_vec();
-    let entry = types::Entry { dns_names, ..smallest() };
+    let entry = types::Entry { id: "e".into(), dns_names, ..smallest() };
     let entry = RegistrationEntry::from_pb(&entry, &td()).unwrap();
     assert_eq!(entry.dns_names(), ["b", "a", "_srv._tcp.c"]);
 }

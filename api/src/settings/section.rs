@@ -227,11 +227,19 @@ impl<'a> Section<'a> {
                 Value::Bool(value) => *value,
                 Value::String(text) => !text.is_empty(),
                 Value::List(values) => !values.is_empty(),
-                Value::Block(_) | Value::Number(_) => true,
+                Value::Block(body) => !body.items.is_empty() || !item.labels.is_empty(),
+                Value::Number(_) => true,
             };
             if self.items(key).any(asks_for_something) {
                 self.mistake(key, format!("not supported by {program} yet: remove it"));
             }
+        }
+    }
+
+    /// Warns of each of `keys` that is there: known to SPIRE, and without meaning in `program`, which does without it.
+    pub fn no_meaning(&self, program: &str, keys: &[&str]) {
+        for key in keys.iter().filter(|key| self.has(key)) {
+            self.warn(key, format!("has no meaning in {program} and is passed over"));
         }
     }
 

@@ -55,7 +55,7 @@ impl FromStr for Format {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "pem" => Ok(Self::Pem),
             "spiffe" => Ok(Self::Spiffe),
             _ => Err("use pem or spiffe"),

@@ -1,5 +1,6 @@
 //! `entry create`, `update`, `delete`, `show`, `count`.
 
+mod advice;
 mod changes;
 mod data_file;
 mod delete;

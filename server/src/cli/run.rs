@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::runtime;
 use tracing::{error, warn};
 
-use crate::config::{Override, ServerConfig};
+use crate::config::{ConfigErrors, Override, ServerConfig};
 use crate::confinement::confine;
 
 const DEFAULT_CONFIG: &str = "conf/server/server.conf";
@@ -34,9 +34,11 @@ impl ConfigFile {
 
 /// Runs the server until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
-#[command(after_help = "Flags win over the file. Exit code 64: the configuration is wrong, every mistake is printed.
+#[command(
+    after_help = "Flags win over the file. Exit code 1: something is wrong; of a configuration every mistake is printed.
 
-Example: ironroot-server run -config /etc/ironroot/server.conf -logLevel DEBUG")]
+Example: ironroot-server run -config /etc/ironroot/server.conf -logLevel DEBUG"
+)]
 pub(super) struct Run {
     #[command(flatten)]
     file: ConfigFile,
@@ -112,7 +114,7 @@ impl Run {
 /// Checks a configuration file, and the files and directories it names, without starting anything.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints every mistake with its line, or that there is none. Exit code 64: there are mistakes. What the file
+    after_help = "Prints every mistake with its line, or that there is none. Exit code 1: there are mistakes. What the file
 names is looked at with your rights: run it as the daemon's user, or with -syntaxOnly on another machine.
 
 Example: ironroot-server validate -config /etc/ironroot/server.conf"
@@ -129,9 +131,14 @@ impl Validate {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
         let file = &self.file;
         let read = if self.syntax_only { ServerConfig::load } else { ServerConfig::validate };
-        let config = read(&file.config, &[], file.expand_env)?;
+        let config = read(&file.config, &[], file.expand_env).map_err(invalid)?;
         let complaints = config.warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
-        let text = format!("{} is valid.\n", self.file.config.display());
+        let text = format!("{}: SPIRE server configuration file is valid.\n", self.file.config.display());
         Ok(Reply { text, complaints, ..Reply::default() })
     }
+}
+
+/// In SPIRE's words, which scripts look for.
+fn invalid(mistakes: ConfigErrors) -> CommandError {
+    CommandError::Malformed(format!("SPIRE server configuration file is invalid:\n{mistakes}"))
 }

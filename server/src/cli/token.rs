@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::{Reply, int64};
+use ironroot_api::command_line::{Reply, int64, positive_seconds};
 use ironroot_api::pb::agent::CreateJoinTokenRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use serde_json::json;
@@ -32,8 +32,8 @@ Example: ironroot-server token generate -ttl 3600 -spiffeID spiffe://example.org
 pub(super) struct Generate {
     #[command(flatten)]
     connection: Connection,
-    /// Seconds until it is worthless
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(1..))]
+    /// How long it is good, in seconds or as 24h
+    #[arg(long, value_name = "TIME", default_value = "600", allow_negative_numbers = true, value_parser = positive_seconds)]
     ttl: i32,
     /// A further SPIFFE ID for the device
     #[arg(long = "spiffeID", value_name = "ID")]

@@ -54,18 +54,10 @@ fn read_data_store(plugins: &Section<'_>, data_dir: Option<&Path>) -> Option<Pat
         data.look("connection_string", || places::usable_directory(directory));
     }
     let wrong = path.is_none() && data.has("connection_string");
+    data.no_meaning(PROGRAM, &["conn_max_lifetime", "max_idle_conns", "max_open_conns"]);
     data.not_supported(
         PROGRAM,
-        &[
-            "client_cert_path",
-            "client_key_path",
-            "conn_max_lifetime",
-            "disable_migration",
-            "max_idle_conns",
-            "max_open_conns",
-            "ro_connection_string",
-            "root_ca_path",
-        ],
+        &["client_cert_path", "client_key_path", "disable_migration", "ro_connection_string", "root_ca_path"],
     );
     data.finish();
     if wrong { None } else { path.or_else(default) }
@@ -188,6 +180,12 @@ fn read_node_attestors(plugins: &Section<'_>) -> Option<NodeAttestors> {
                 plugins.plugin_mistake("NodeAttestor", &plugin, reason);
             }
         }
+    }
+    // A plugin that is there and wrong, or switched off, is not none.
+    if known == 0 && !plugins.has("NodeAttestor") {
+        attestors.join_token = true;
+        plugins.warn("NodeAttestor", "none is configured: devices attest with join tokens, as in SPIRE");
+        return Some(attestors);
     }
     let hint = "no device could attest: add NodeAttestor \"tpm2\" { } or NodeAttestor \"join_token\" { }";
     plugins.required("NodeAttestor", (known > 0).then_some(attestors), hint)

@@ -79,19 +79,18 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
 pub(super) fn refuse_unsupported(server: &Section<'_>) {
     server.not_supported(
         PROGRAM,
+        &["federation", "jwt_key_type", "jwt_issuer", "proxy_protocol_trusted_cidrs", "prune_tofu_nodes"],
+    );
+    server.no_meaning(
+        PROGRAM,
         &[
-            "federation",
-            "jwt_key_type",
-            "jwt_issuer",
             "log_source_location",
             "max_attested_node_info_staleness",
             "profiling_enabled",
             "profiling_freq",
             "profiling_names",
             "profiling_port",
-            "proxy_protocol_trusted_cidrs",
             "prune_attested_nodes_batch_size",
-            "prune_tofu_nodes",
         ],
     );
     // JWT-SVIDs are not served yet, so switching them off is already done.
@@ -102,17 +101,22 @@ pub(super) fn refuse_unsupported(server: &Section<'_>) {
         &[
             "agent_spiffe_id_as_selector",
             "auth_opa_policy_engine",
+            "feature_flags",
+            "named_pipe_name",
+            "require_pq_kem",
+            "wit_issuer",
+            "wit_key_type",
+        ],
+    );
+    experimental.no_meaning(
+        PROGRAM,
+        &[
             "cache_reload_interval",
             "event_timeout",
             "events_based_cache",
-            "feature_flags",
             "full_cache_reload_interval",
-            "named_pipe_name",
             "prune_events_older_than",
-            "require_pq_kem",
             "sql_transaction_timeout",
-            "wit_issuer",
-            "wit_key_type",
         ],
     );
     experimental.finish();

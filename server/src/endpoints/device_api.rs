@@ -13,8 +13,10 @@ use ironroot_api::pb::device::{
 use tonic::{Request, Response, Status};
 
 use super::caller::{Administrator, granted};
+use super::entry_api::within_batch;
 use super::{Shared, count, device_status, item_ok, store_status};
 use crate::devices::{DeviceFilter, DeviceRecord, DuplicateSerials, hex, parse_hex};
+use crate::registry::{Dependents, EntryAdvice};
 
 /// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
 const MAX_MISTAKES: usize = 20;
@@ -99,6 +101,35 @@ impl Device for DeviceApi {
         self.0.devices.delete(&key(request.get_ref())?).await.map_err(device_status)?;
         self.0.audit.done(by.caller(), "DeleteDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(()))
+    }
+
+    async fn advise_on_entries(
+        &self,
+        request: Request<pb::AdviseOnEntriesRequest>,
+    ) -> Result<Response<pb::AdviseOnEntriesResponse>, Status> {
+        let _: Administrator = granted(&request)?;
+        let entries = request.into_inner().entries;
+        within_batch(entries.len())?;
+        let advice = |EntryAdvice { warnings, notes }| pb::advise_on_entries_response::Advice { warnings, notes };
+        let advice = self.0.registry.advise(&entries).into_iter().map(advice).collect();
+        Ok(Response::new(pb::AdviseOnEntriesResponse { advice }))
+    }
+
+    async fn count_dependents(
+        &self,
+        request: Request<pb::CountDependentsRequest>,
+    ) -> Result<Response<pb::CountDependentsResponse>, Status> {
+        let _: Administrator = granted(&request)?;
+        let ids = request.into_inner().ids;
+        within_batch(ids.len())?;
+        let dependents = |d: Dependents| pb::count_dependents_response::Dependents {
+            id: d.id,
+            spiffe_id: Some(d.spiffe_id.to_pb()),
+            entries: count(d.entries),
+            given_by_others: d.given_by_others,
+        };
+        let dependents = self.0.registry.dependents(&ids).into_iter().map(dependents).collect();
+        Ok(Response::new(pb::CountDependentsResponse { dependents }))
     }
 }
 

@@ -211,7 +211,7 @@ fn refuse_federation(entry: &types::Entry, mask: Option<&types::EntryMask>) -> R
     }
 }
 
-fn within_batch(length: usize) -> Result<(), Status> {
+pub(super) fn within_batch(length: usize) -> Result<(), Status> {
     if length <= MAX_ENTRIES {
         return Ok(());
     }

@@ -119,6 +119,8 @@ pub const POLICY: &[Method] = &[
     method("/ironroot.api.server.device.v1.Device/ApproveDevice", Administrators, SMALL),
     method("/ironroot.api.server.device.v1.Device/BanDevice", Administrators, SMALL),
     method("/ironroot.api.server.device.v1.Device/DeleteDevice", Administrators, SMALL),
+    large_answer(method("/ironroot.api.server.device.v1.Device/AdviseOnEntries", Administrators, ENTRIES)),
+    large_answer(method("/ironroot.api.server.device.v1.Device/CountDependents", Administrators, ENTRY_IDS)),
     method("/grpc.health.v1.Health/Check", AdminSocket, SMALL),
     method("/grpc.health.v1.Health/Watch", AdminSocket, SMALL),
 ];

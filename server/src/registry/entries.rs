@@ -10,6 +10,7 @@ use ironroot_api::pb::types;
 use ironroot_attest::Selector;
 use uuid::Uuid;
 
+use super::places::Place;
 use super::{Registry, RegistryError};
 use crate::store::{StoreError, Transaction};
 
@@ -29,10 +30,12 @@ impl Registry {
     /// Stores a new entry, unless a similar one is there.
     pub async fn create_entry(&self, entry: &types::Entry, now_unix: i64) -> Result<Created, RegistryError> {
         let new = NewEntry::from_pb(entry, self.trust_domain())?;
+        let place = self.place_below(new.parent_id())?;
         let shared = self.shared.clone();
         let outcome = self.store.change(
             move |tx| add_unless_similar(tx, new, now_unix),
             move |outcome| {
+                let _until_it_counts = place;
                 if let Ok((seq, entry)) = outcome {
                     shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
                 }
@@ -50,6 +53,7 @@ impl Registry {
         entry: &types::Entry,
         mask: Option<&types::EntryMask>,
     ) -> Result<Arc<RegistrationEntry>, RegistryError> {
+        let place = self.place_of_move(entry, mask)?;
         let shared = self.shared.clone();
         let (entry, mask, trust_domain) = (entry.clone(), mask.cloned(), self.trust_domain().clone());
         let update = move |tx: &Transaction<'_>| {
@@ -58,8 +62,28 @@ impl Registry {
             tx.replace_entry(&updated)?;
             Ok::<Placed, RegistryError>((seq, Arc::new(updated)))
         };
-        let apply = move |(seq, entry): &Placed| shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
+        let apply = move |(seq, entry): &Placed| {
+            let _until_it_counts = place;
+            shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
+        };
         Ok(self.store.change(update, apply).await?.1)
+    }
+
+    fn place_below(&self, parent: &SpiffeId) -> Result<Option<Place>, RegistryError> {
+        Place::below(&self.shared, parent, &self.trust_domain().server_id())
+    }
+
+    /// An entry that comes below another parent needs a place there.
+    fn place_of_move(
+        &self,
+        entry: &types::Entry,
+        mask: Option<&types::EntryMask>,
+    ) -> Result<Option<Place>, RegistryError> {
+        let new_parent = SpiffeId::from_pb(entry.parent_id.as_ref()).ok().filter(|_| mask.is_none_or(|m| m.parent_id));
+        match (new_parent, self.entry(&entry.id)) {
+            (Some(new), Some(stored)) if new != *stored.parent_id() => self.place_below(&new),
+            _ => Ok(None),
+        }
     }
 
     /// Removes an entry.

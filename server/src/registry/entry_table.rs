@@ -83,6 +83,11 @@ impl EntryTable {
         self.by_spiffe_id.get(id).into_iter().flat_map(Group::iter).map(|stored| &*stored.entry)
     }
 
+    /// How many entries are below that parent.
+    pub fn count_children(&self, parent: &SpiffeId) -> usize {
+        self.by_parent.get(parent).map_or(0, Group::len)
+    }
+
     /// The entries below that parent.
     pub fn children_of(&self, parent: &SpiffeId) -> impl Iterator<Item = &RegistrationEntry> {
         self.by_parent.get(parent).into_iter().flat_map(Group::iter).map(|stored| &*stored.entry)

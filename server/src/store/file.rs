@@ -53,6 +53,7 @@ pub(super) fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&
     if !exists(path)? {
         found(path, trust_domain, migrations)?;
     }
+    leave_spires_alone(path)?;
     let connection = connect(path)?;
     check_length(path, &connection)?;
     check_integrity(&connection)?;
@@ -115,6 +116,19 @@ fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
     fs::rename(draft, path)?;
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
+}
+
+/// A database of SPIRE's is refused before anything is written to it: opening it as ours would change its journal mode. What
+/// cannot be read so is judged later.
+fn leave_spires_alone(path: &Path) -> Result<(), StoreError> {
+    let escaped = path.as_os_str().as_encoded_bytes().iter().map(|byte| match byte {
+        b'?' | b'#' | b'%' | 0x80.. => format!("%{byte:02x}"),
+        byte => char::from(*byte).to_string(),
+    });
+    let uri = format!("file:{}?immutable=1", escaped.collect::<String>());
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let spires = Connection::open_with_flags(uri, flags).map_err(StoreError::from).and_then(|c| schema::is_spires(&c));
+    if matches!(spires, Ok(true)) { Err(StoreError::Spire) } else { Ok(()) }
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

@@ -47,9 +47,6 @@ pub(super) fn version(connection: &Connection) -> Result<i64, StoreError> {
 /// Refuses a file of another trust domain, of another program, or of none.
 pub(super) fn check_owner(connection: &Connection, trust_domain: &TrustDomain) -> Result<(), StoreError> {
     let application: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if application != APPLICATION_ID && is_spires(connection)? {
-        return Err(StoreError::Spire);
-    }
     if application != APPLICATION_ID {
         return Err(StoreError::Corrupt("not written by an Ironroot server".into()));
     }
@@ -64,7 +61,7 @@ pub(super) fn check_owner(connection: &Connection, trust_domain: &TrustDomain) -
 
 /// Whether SPIRE made the file: it notes its own and its schema's version in a table of this name, with these columns. Source:
 /// SPIRE's `sqlstore.Migration`.
-fn is_spires(connection: &Connection) -> Result<bool, StoreError> {
+pub(super) fn is_spires(connection: &Connection) -> Result<bool, StoreError> {
     let columns = "SELECT count(*) FROM pragma_table_info('migrations') WHERE name IN ('version', 'code_version')";
     let count: i64 = connection.query_row(columns, [], |row| row.get(0))?;
     Ok(count == 2)

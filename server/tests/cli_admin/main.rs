@@ -1,5 +1,6 @@
 //! The admin commands against a running server: real binary, real token, real socket.
 
+mod entry_advice;
 mod fleet;
 mod running_server;
 
@@ -87,8 +88,8 @@ fn an_entry_lives_from_create_to_delete() {
         gone.err
     );
     let gone = server.run(&["entry", "show", "-entryID", &id, "-output", "json"]);
-    let error: Value = serde_json::from_str(&gone.out).expect("JSON");
-    assert_eq!((gone.code, gone.err.as_str()), (1, ""));
+    let error: Value = serde_json::from_str(&gone.err).expect("JSON");
+    assert_eq!((gone.code, gone.out.as_str()), (1, ""));
     assert!(error["error"].as_str().is_some_and(|text| text.ends_with("(code: NotFound)")), "{error}");
 }
 
@@ -157,7 +158,7 @@ fn health_is_told_before_during_and_after() {
     let log = server.stop();
     for line in log.lines() {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["message"].is_string(), "{line}");
+        assert!(line["time"].is_string() && line["level"].is_string() && line["msg"].is_string(), "{line}");
     }
     let dead = server.run(&["healthcheck"]);
     assert_eq!(dead.code, 1);

@@ -4,9 +4,14 @@ use std::convert::Infallible;
 use std::str::FromStr;
 
 use clap::Args;
+use ironroot_api::command_line::now_unix;
 use ironroot_api::pb::agent::{count_agents_request, list_agents_request};
 use ironroot_api::pb::types::SelectorMatch;
+use ironroot_api::settings::parse_duration;
 use ironroot_attest::Selector;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
 
 use crate::cli::entry::{MatchMode, selector_match};
 
@@ -27,8 +32,8 @@ pub(super) struct Filter {
     /// true or false; anything else: both
     #[arg(long, value_name = "BOOL", default_value = "", hide_default_value = true)]
     banned: YesNoOrBoth,
-    /// Whose SVID ends before this, as "2006-01-02 15:04:05 -0700 -07"
-    #[arg(long = "expiresBefore", value_name = "TIME", default_value = "", hide_default_value = true)]
+    /// Whose SVID ends before this, as 2006-01-02T15:04:05Z, "2006-01-02 15:04:05 -0700 -07", or from now on as 24h
+    #[arg(long = "expiresBefore", value_name = "TIME", default_value = "", hide_default_value = true, value_parser = expires_before)]
     expires_before: String,
 }
 
@@ -73,5 +78,30 @@ impl Filter {
 
     fn selector_match(&self) -> Option<SelectorMatch> {
         selector_match(&self.selector, self.match_selectors_on)
+    }
+}
+
+/// In the wire's form, Go's layout with the zone twice; what is neither RFC 3339 nor a duration is left to the server.
+fn expires_before(text: &str) -> Result<String, &'static str> {
+    let time = match (OffsetDateTime::parse(text, &Rfc3339), parse_duration(text)) {
+        (Ok(time), _) => time.unix_timestamp(),
+        (_, Ok(from_now)) => now_unix().saturating_add_unsigned(from_now.as_secs()),
+        _ => return Ok(text.to_owned()),
+    };
+    let time = OffsetDateTime::from_unix_timestamp(time).map_err(|_| "later than any time")?;
+    let layout = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] +0000 +00");
+    time.format(layout).map_err(|_| "later than any time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_durations_or_spires_layout() {
+        assert_eq!(expires_before("2026-11-25T22:00:00+01:00").as_deref(), Ok("2026-11-25 21:00:00 +0000 +00"));
+        assert_eq!(expires_before("2026-11-25 21:00:00 +0100 +01").as_deref(), Ok("2026-11-25 21:00:00 +0100 +01"));
+        assert_eq!(expires_before("").as_deref(), Ok(""));
+        assert!(expires_before("24h").is_ok_and(|text| text.ends_with(" +0000 +00")));
     }
 }

@@ -1,21 +1,24 @@
 //! `entry create` and `entry update`.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::{CommandError, Reply, code_name};
+use ironroot_api::command_line::{CommandError, Reply, code_name, lifetime_seconds};
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{BatchCreateEntryRequest, BatchUpdateEntryRequest, GetEntryRequest};
 use ironroot_api::pb::types::entry::AdditionalAttributes;
-use ironroot_api::pb::types::{Entry, Status};
+use ironroot_api::pb::types::{Entry, Spiffeid, Status};
 use ironroot_attest::Selector;
 use serde_json::{Value, json};
 use tonic::Code;
+use tonic::transport::Channel;
 
-use super::data_file;
+use super::advice;
+use super::data_file::{self, Read};
 use super::selection::to_pb;
 use super::show_text::describe;
 use crate::cli::connection::Connection;
@@ -33,11 +36,11 @@ struct Fields {
     /// What must be true of the workload, as type:value; repeat for more
     #[arg(long, value_name = "TYPE:VALUE")]
     selector: Vec<Selector>,
-    /// Seconds its X.509-SVIDs are valid; 0: the server's default
-    #[arg(long = "x509SVIDTTL", value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
+    /// How long its X.509-SVIDs are valid, in seconds or as 1h; 0: the server's default
+    #[arg(long = "x509SVIDTTL", value_name = "TIME", default_value = "0", allow_negative_numbers = true, value_parser = lifetime_seconds)]
     x509_svid_ttl: i32,
-    /// Seconds its JWT-SVIDs are valid; 0: the server's default
-    #[arg(long = "jwtSVIDTTL", value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
+    /// How long its JWT-SVIDs are valid, in seconds or as 5m; 0: the server's default
+    #[arg(long = "jwtSVIDTTL", value_name = "TIME", default_value = "0", allow_negative_numbers = true, value_parser = lifetime_seconds)]
     jwt_svid_ttl: i32,
     /// A trust domain whose bundle it gets, as SPIFFE ID; repeat for more
     #[arg(long = "federatesWith", value_name = "TRUST_DOMAIN")]
@@ -143,15 +146,17 @@ pub(in crate::cli) struct Create {
 impl Create {
     pub(super) fn execute(self) -> ExitCode {
         self.connection.run(async |connection| {
-            let entries = self.entries()?;
+            let Read { content: entries, notes } = self.entries()?;
+            let channel = connection.open().await?;
             let request = BatchCreateEntryRequest { entries: entries.clone(), output_mask: None };
-            let response = EntryClient::new(connection.open().await?).batch_create_entry(request).await?.into_inner();
-            let results = response.results.into_iter().map(|result| (result.status, result.entry));
-            Ok(reply("create", results.collect(), &entries))
+            let response = EntryClient::new(channel.clone()).batch_create_entry(request).await?.into_inner();
+            let results: Vec<_> = response.results.into_iter().map(|result| (result.status, result.entry)).collect();
+            let notes = notes + &advice::notes(channel, stored(&results)).await;
+            Ok(Reply { notes, ..reply("create", results, &entries) })
         })
     }
 
-    fn entries(&self) -> Result<Vec<Entry>, CommandError> {
+    fn entries(&self) -> Result<Read<Vec<Entry>>, CommandError> {
         if let Some(path) = &self.fields.data {
             return data_file::entries(path);
         }
@@ -164,7 +169,7 @@ impl Create {
         // A group of devices is served by the server itself.
         let server = || self.fields.spiffe_id.as_ref().map(|id| id.trust_domain().server_id());
         let parent = if self.node { server() } else { self.fields.parent_id.clone() };
-        Ok(vec![self.fields.entry(&self.entry_id, parent)?])
+        Ok(Read { content: vec![self.fields.entry(&self.entry_id, parent)?], notes: String::new() })
     }
 }
 
@@ -179,6 +184,9 @@ pub(in crate::cli) struct Update {
     /// The entry's ID
     #[arg(long = "entryID", value_name = "ENTRY", required_unless_present = "data")]
     entry_id: Option<String>,
+    /// Change a SPIFFE ID also if other entries name it as parent: they end with it
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     fields: Fields,
 }
@@ -186,8 +194,12 @@ pub(in crate::cli) struct Update {
 impl Update {
     pub(super) fn execute(self) -> ExitCode {
         self.connection.run(async |connection| {
-            let mut entries = self.entries()?;
-            let mut client = EntryClient::new(connection.open().await?);
+            let Read { content: mut entries, notes } = self.entries()?;
+            let channel = connection.open().await?;
+            if !self.force {
+                self.refuse_orphans(channel.clone(), &entries).await?;
+            }
+            let mut client = EntryClient::new(channel.clone());
             if let ([entry], None, true) =
                 (entries.as_mut_slice(), &self.fields.data, self.fields.attributes(None).is_some())
             {
@@ -198,21 +210,41 @@ impl Update {
             }
             let request = BatchUpdateEntryRequest { entries: entries.clone(), ..BatchUpdateEntryRequest::default() };
             let response = client.batch_update_entry(request).await?.into_inner();
-            let results = response.results.into_iter().map(|result| (result.status, result.entry));
-            Ok(reply("update", results.collect(), &entries))
+            let results: Vec<_> = response.results.into_iter().map(|result| (result.status, result.entry)).collect();
+            let notes = notes + &advice::notes(channel, stored(&results)).await;
+            Ok(Reply { notes, ..reply("update", results, &entries) })
         })
     }
 
-    fn entries(&self) -> Result<Vec<Entry>, CommandError> {
+    /// A changed SPIFFE ID takes the entries below the old one out of every agent's reach.
+    async fn refuse_orphans(&self, channel: Channel, entries: &[Entry]) -> Result<(), CommandError> {
+        let new: HashMap<&str, Option<&Spiffeid>> =
+            entries.iter().map(|entry| (entry.id.as_str(), entry.spiffe_id.as_ref())).collect();
+        let ids = entries.iter().map(|entry| entry.id.clone()).collect();
+        let kept = |id: &str, old: &Spiffeid| new.get(id).is_some_and(|new| *new == Some(old));
+        advice::refuse_orphans(channel, ids, kept).await
+    }
+
+    fn entries(&self) -> Result<Read<Vec<Entry>>, CommandError> {
         match (&self.fields.data, &self.entry_id) {
             (Some(path), _) => data_file::entries(path),
-            (None, Some(id)) => Ok(vec![self.fields.entry(id, self.fields.parent_id.clone())?]),
+            (None, Some(id)) => {
+                let content = vec![self.fields.entry(id, self.fields.parent_id.clone())?];
+                Ok(Read { content, notes: String::new() })
+            }
             (None, None) => Err(CommandError::Usage("entry ID is required".to_owned())),
         }
     }
 }
 
-/// What became of each entry. The server sends no entry for a refused one, so what was asked for is shown in its place.
+/// The entries that are stored now.
+fn stored(results: &[(Option<Status>, Option<Entry>)]) -> Vec<Entry> {
+    let is_ok = |status: &Option<Status>| status.as_ref().is_none_or(|status| status.code == Code::Ok as i32);
+    results.iter().filter(|(status, _)| is_ok(status)).filter_map(|(_, entry)| entry.clone()).collect()
+}
+
+/// What became of each entry. Of a refused one the server sends none, or the similar one that is there already:
+/// without it, what was asked for is shown.
 fn reply(verb: &str, results: Vec<(Option<Status>, Option<Entry>)>, asked: &[Entry]) -> Reply {
     let mut reply = Reply::default();
     let mut json: Vec<Value> = Vec::new();
@@ -226,8 +258,9 @@ fn reply(verb: &str, results: Vec<(Option<Status>, Option<Entry>)>, asked: &[Ent
             let (code, message) = (code_name(Code::from(status.code)), &status.message);
             writeln!(reply.complaints, "Failed to {verb} the following entry (code: {code}, msg: {message:?}):")
                 .expect("writing to a string cannot fail");
-            describe(&mut reply.complaints, asked);
-            json.push(messages::result(Some(&status), "entry", Some(messages::entry(asked))));
+            let entry = entry.as_ref().unwrap_or(asked);
+            describe(&mut reply.complaints, entry);
+            json.push(messages::result(Some(&status), "entry", Some(messages::entry(entry))));
         }
     }
     if !reply.complaints.is_empty() {

@@ -1,9 +1,10 @@
 //! Entries and IDs in JSON files.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::CommandError;
+use ironroot_api::command_line::{CommandError, counted};
 use ironroot_api::pb::types;
 use ironroot_text::HumanFile;
 use serde::Deserialize;
@@ -12,16 +13,18 @@ use serde::de::DeserializeOwned;
 /// Largest file accepted, bytes: a batch of 10,000 entries is some MB.
 const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
 
-/// `{"entries": [...]}`. Source: SPIRE's `spire.common.RegistrationEntries` in Go's JSON. Unlike there, a key nobody knows
-/// is refused: a misspelt key would make another entry than was meant.
+/// Most unknown keys that are told of.
+const MAX_UNKNOWN_KEYS: usize = 20;
+
+/// `{"entries": [...]}`. Source: SPIRE's `spire.common.RegistrationEntries` in Go's JSON. A key nobody knows is passed over
+/// as there, and unlike there it is said: a misspelt key makes another entry than was meant.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct EntriesFile {
     entries: Vec<FileEntry>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 struct FileEntry {
     entry_id: String,
     parent_id: String,
@@ -43,45 +46,45 @@ struct FileEntry {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct FileSelector {
     r#type: String,
     value: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 struct FileAttributes {
     disable_x509_svid_prefetch: bool,
     jwt_svid_include_jti: bool,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct IdsFile {
     ids: Vec<String>,
 }
 
+/// What a file holds, and what to say of it on standard error, with line ends.
+pub(super) struct Read<T> {
+    pub content: T,
+    pub notes: String,
+}
+
 /// The entries of the file at `path`; `-` is standard input.
-pub(super) fn entries(path: &Path) -> Result<Vec<types::Entry>, CommandError> {
+pub(super) fn entries(path: &Path) -> Result<Read<Vec<types::Entry>>, CommandError> {
     let file = HumanFile::argument(path, MAX_FILE_BYTES)?;
-    let entries: EntriesFile = parse(&file)?;
-    entries
-        .entries
-        .into_iter()
-        .enumerate()
-        .map(|(index, entry)| {
-            entry
-                .into_pb()
-                .map_err(|why| CommandError::Malformed(format!("{}: entry {}: {why}", file.name(), index + 1)))
-        })
-        .collect()
+    let Read { content, notes } = parse::<EntriesFile>(&file)?;
+    let entry = |(index, entry): (usize, FileEntry)| {
+        let wrong = |why| CommandError::Malformed(format!("{}: entry {}: {why}", file.name(), index + 1));
+        entry.into_pb().map_err(wrong)
+    };
+    let content = content.entries.into_iter().enumerate().map(entry).collect::<Result<_, _>>()?;
+    Ok(Read { content, notes })
 }
 
 /// The entry IDs of the file at `path`; `-` is standard input.
-pub(super) fn ids(path: &Path) -> Result<Vec<String>, CommandError> {
-    let ids: IdsFile = parse(&HumanFile::argument(path, MAX_FILE_BYTES)?)?;
-    Ok(ids.ids)
+pub(super) fn ids(path: &Path) -> Result<Read<Vec<String>>, CommandError> {
+    let Read { content, notes } = parse::<IdsFile>(&HumanFile::argument(path, MAX_FILE_BYTES)?)?;
+    Ok(Read { content: content.ids, notes })
 }
 
 impl FileEntry {
@@ -114,9 +117,30 @@ impl FileEntry {
     }
 }
 
-fn parse<T: DeserializeOwned>(file: &HumanFile) -> Result<T, CommandError> {
+fn parse<T: DeserializeOwned>(file: &HumanFile) -> Result<Read<T>, CommandError> {
     // serde names line and column.
-    serde_json::from_str(file.text()).map_err(|error| CommandError::Malformed(format!("{}: {error}", file.name())))
+    let wrong = |error: serde_json::Error| CommandError::Malformed(format!("{}: {error}", file.name()));
+    let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
+    let mut reader = serde_json::Deserializer::from_str(file.text());
+    let note = |path: serde_ignored::Path<'_>| {
+        let key = path.to_string().rsplit('.').next().unwrap_or_default().chars().take(64).collect();
+        if unknown.len() < MAX_UNKNOWN_KEYS || unknown.contains_key(&key) {
+            *unknown.entry(key).or_default() += 1;
+        }
+    };
+    let content = serde_ignored::deserialize(&mut reader, note).map_err(wrong)?;
+    reader.end().map_err(wrong)?;
+    let notes = unknown.iter().map(|(key, times)| unknown_key(file.name(), key, *times)).collect();
+    Ok(Read { content, notes })
+}
+
+fn unknown_key(file: &str, key: &str, times: usize) -> String {
+    let advice = match key {
+        "ttl" => ": write x509_svid_ttl",
+        "expires_at" => ": write entryExpiry",
+        _ => "",
+    };
+    format!("Warning: {file}: key {key:?} is not known and passed over ({}){advice}\n", counted(times, "time", "times"))
 }
 
 #[cfg(test)]
@@ -127,7 +151,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("entries.json");
         std::fs::write(&path, text).expect("written");
-        entries(&path).map_err(|error| error.message().replace(&path.display().to_string(), "FILE"))
+        entries(&path)
+            .map(|read| read.content)
+            .map_err(|error| error.message().replace(&path.display().to_string(), "FILE"))
     }
 
     #[test]
@@ -150,10 +176,20 @@ mod tests {
     fn says_which_entry_and_which_line_is_wrong() {
         let id = r#"{"entries": [{"spiffe_id": "spiffe://td/a", "parent_id": "x"}]}"#;
         assert_eq!(entries_of(id), Err("FILE: entry 1: parent_id \"x\": scheme is not \"spiffe://\"".to_owned()));
-        let unknown = entries_of("{\"entries\": [\n{\"spife_id\": \"\"}]}").expect_err("unknown");
-        assert!(unknown.starts_with("FILE: unknown field `spife_id`") && unknown.contains("line 2"), "{unknown}");
         assert!(entries_of("[]").is_err());
-        let gone = entries(Path::new("/nonexistent/x.json")).expect_err("gone").message();
+        let gone = entries(Path::new("/nonexistent/x.json")).map(|_| ()).expect_err("gone").message();
         assert_eq!(gone, "cannot read /nonexistent/x.json: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn keys_that_nobody_knows_are_passed_over_and_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("entries.json");
+        let entry = r#"{"spiffe_id": "spiffe://td/a", "parent_id": "spiffe://td/p", "ttl": 30, "selectors": []}"#;
+        std::fs::write(&path, format!("{{\"version\": 1, \"entries\": [{entry}, {entry}]}}")).expect("written");
+        let read = entries(&path).expect("reads");
+        assert_eq!(read.content.len(), 2);
+        assert!(read.notes.contains("key \"ttl\" is not known and passed over (2 times): write x509_svid_ttl\n"));
+        assert!(read.notes.contains("key \"version\" is not known"), "{}", read.notes);
     }
 }

@@ -11,7 +11,8 @@ use ironroot_api::pb::entry::{BatchDeleteEntryRequest, BatchDeleteEntryResponse}
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::data_file;
+use super::advice;
+use super::data_file::{self, Read};
 use crate::cli::connection::Connection;
 use crate::cli::messages;
 
@@ -28,18 +29,25 @@ pub(in crate::cli) struct Delete {
     /// A JSON file with IDs; - for standard input
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
+    /// Delete them also if other entries name them as parent: those end with them
+    #[arg(long)]
+    force: bool,
 }
 
 impl Delete {
     pub(super) fn execute(self) -> ExitCode {
         self.connection.run(async |connection| {
-            let ids = match &self.file {
+            let Read { content: ids, notes } = match &self.file {
                 Some(path) => data_file::ids(path)?,
-                None => self.entry_id.iter().cloned().collect(),
+                None => Read { content: self.entry_id.iter().cloned().collect(), notes: String::new() },
             };
+            let channel = connection.open().await?;
+            if !self.force {
+                advice::refuse_orphans(channel.clone(), ids.clone(), |_, _| false).await?;
+            }
             let request = BatchDeleteEntryRequest { ids };
-            let response = EntryClient::new(connection.open().await?).batch_delete_entry(request).await?;
-            Ok(reply(&response.into_inner()))
+            let response = EntryClient::new(channel).batch_delete_entry(request).await?;
+            Ok(Reply { notes, ..reply(&response.into_inner()) })
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use ironroot_api::SpiffeId;
 use ironroot_api::agent::AgentFilter;
+use ironroot_api::command_line::describe;
 use ironroot_api::pb::agent::{
     BanAgentRequest, CountAgentsRequest, CountAgentsResponse, CreateJoinTokenRequest, DeleteAgentRequest,
     GetAgentRequest, ListAgentsRequest, ListAgentsResponse,
@@ -12,9 +13,6 @@ use tonic::Status;
 use super::super::caller::Administrator;
 use super::super::{count, invalid, registry_status, store_status};
 use super::AgentApi;
-
-/// Longest life of a join token, seconds: a year.
-const MAX_TOKEN_TTL: i32 = 366 * 86_400;
 
 impl AgentApi {
     pub(super) fn count(&self, _: &Administrator, request: &CountAgentsRequest) -> Result<CountAgentsResponse, Status> {
@@ -34,13 +32,13 @@ impl AgentApi {
     }
 
     pub(super) fn get(&self, _: &Administrator, request: &GetAgentRequest) -> Result<types::Agent, Status> {
-        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
+        let id = agent_id(request.id.as_ref())?;
         let agent = self.0.registry.agent(&id).ok_or_else(|| Status::not_found("agent not found"))?;
         Ok(agent.to_pb(request.output_mask.as_ref()))
     }
 
     pub(super) async fn delete(&self, by: &Administrator, request: &DeleteAgentRequest) -> Result<(), Status> {
-        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
+        let id = agent_id(request.id.as_ref())?;
         if !self.0.registry.delete_agent(&id).await.map_err(store_status)? {
             return Err(self.0.audit.refused(by.caller(), "DeleteAgent", &id, Status::not_found("agent not found")));
         }
@@ -49,7 +47,7 @@ impl AgentApi {
     }
 
     pub(super) async fn ban(&self, by: &Administrator, request: &BanAgentRequest) -> Result<(), Status> {
-        let id = SpiffeId::from_pb(request.id.as_ref()).map_err(|e| invalid(&e))?;
+        let id = agent_id(request.id.as_ref())?;
         if !self.0.registry.ban_agent(&id).await.map_err(store_status)? {
             return Err(self.0.audit.refused(by.caller(), "BanAgent", &id, Status::not_found("agent not found")));
         }
@@ -63,8 +61,8 @@ impl AgentApi {
         by: &Administrator,
         request: CreateJoinTokenRequest,
     ) -> Result<types::JoinToken, Status> {
-        if request.ttl < 1 || request.ttl > MAX_TOKEN_TTL {
-            return Err(Status::invalid_argument(format!("ttl must be 1 to {MAX_TOKEN_TTL} seconds")));
+        if request.ttl < 1 {
+            return Err(Status::invalid_argument("ttl is required, you must provide one"));
         }
         let value = if request.token.is_empty() { uuid::Uuid::new_v4().to_string() } else { request.token };
         let alias = request.agent_id.map(|id| SpiffeId::from_pb(Some(&id))).transpose().map_err(|e| invalid(&e))?;
@@ -76,4 +74,16 @@ impl AgentApi {
         self.0.audit.done(by.caller(), "CreateJoinToken", format_args!("expires_at {expires_at}"));
         Ok(types::JoinToken { value, expires_at })
     }
+}
+
+/// An ID that can be an agent's; a workload's is a mistake, not an agent that is not there.
+fn agent_id(id: Option<&types::Spiffeid>) -> Result<SpiffeId, Status> {
+    let id =
+        SpiffeId::from_pb(id).map_err(|e| Status::invalid_argument(format!("invalid agent ID: {}", describe(&e))))?;
+    if !id.path().starts_with("/spire/agent/") {
+        return Err(Status::invalid_argument(format!(
+            "invalid agent ID: {id} is not an agent: its path does not begin with /spire/agent/"
+        )));
+    }
+    Ok(id)
 }

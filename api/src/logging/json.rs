@@ -1,0 +1,133 @@
+//! Log lines as JSON, with the keys and levels of SPIRE's: `time`, `level`, `msg`, and the fields beside them.
+
+use std::error::Error;
+use std::fmt;
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::command_line::describe;
+
+/// One object a line. A field that has the name of one of the three keys gets `fields.` in front. Source: logrus, which SPIRE
+/// logs with.
+pub(super) struct Lines;
+
+/// Keys that a line has whatever was logged.
+const KEYS: [&str; 3] = ["time", "level", "msg"];
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let time = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        line.0.insert("time".into(), time.into());
+        line.0.insert("level".into(), level(*event.metadata().level()).into());
+        line.0.insert("target".into(), event.metadata().target().into());
+        writeln!(writer, "{}", Value::Object(line.0))
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warning",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+#[derive(Default)]
+struct Line(Map<String, Value>);
+
+impl Line {
+    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        let name = match field.name() {
+            "message" => "msg".to_owned(),
+            name if KEYS.contains(&name) => format!("fields.{name}"),
+            name => name.to_owned(),
+        };
+        self.0.insert(name, value.into());
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.put(field, describe(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_keys_and_levels_of_spires() {
+        let written = Written::default();
+        let writer = written.clone();
+        let layer = tracing_subscriber::fmt::layer().event_format(Lines).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let error = io::Error::other("disk is on fire");
+            tracing::warn!(error = &error as &dyn Error, count = 3_u64, level = "own", name = %"x", "it \"happened\"");
+        });
+        let bytes = written.0.lock().expect("no panic").clone();
+        let line: Value = serde_json::from_slice(&bytes).expect("one JSON object");
+        assert_eq!((&line["level"], &line["msg"]), (&"warning".into(), &"it \"happened\"".into()));
+        assert!(line["time"].as_str().is_some_and(|time| OffsetDateTime::parse(time, &Rfc3339).is_ok()), "{line}");
+        assert_eq!((&line["count"], &line["error"]), (&3.into(), &"disk is on fire".into()));
+        assert_eq!((&line["fields.level"], &line["name"]), (&"own".into(), &"x".into()));
+    }
+}
