@@ -1,6 +1,6 @@
 //! What others can make of a real agent's memory: local users without any entry, and a hostile server.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use ironroot_lab::deployment::{self, AgentOptions, Device};
@@ -8,6 +8,8 @@ use ironroot_lab::scripted_server::{self, BundleLie, ScriptedServer, SvidLie, en
 
 /// What one local user may add to an agent, MiB. The number stands in the handbook.
 const ONE_USER_MIB: u64 = 32;
+/// What all of them may add together, MiB. The number stands in the handbook.
+const ALL_USERS_MIB: u64 = 160;
 /// What a server's answers may add to an agent, MiB. The number stands in the handbook.
 const SERVER_MIB: u64 = 64;
 /// A user without any entry.
@@ -45,12 +47,17 @@ fn until(claim: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Starts to besiege the agent as `uid`.
+fn besiege(device: &Device, uid: u32, arguments: &[&str]) -> Child {
+    let mut besieger = device.command_as(uid, "lab-workload");
+    besieger.arg("besiege").arg(device.socket()).args(arguments).arg("6");
+    besieger.stdout(Stdio::null()).spawn().expect("starts")
+}
+
 /// Besieges the agent as a stranger; what its memory grew by at most, MiB.
 fn besieged(device: &mut Device, connections: &str, streams: &str, announced: &str, sent: &str) -> u64 {
     let before = memory(device, "VmRSS:");
-    let mut besieger = device.command_as(STRANGER, "lab-workload");
-    besieger.arg("besiege").arg(device.socket()).args([connections, streams, announced, sent, "6"]);
-    let mut besieger = besieger.stdout(Stdio::null()).spawn().expect("starts");
+    let mut besieger = besiege(device, STRANGER, &[connections, streams, announced, sent]);
     until("the siege ends", || besieger.try_wait().expect("waits").is_some());
     let grown = memory(device, "VmHWM:").saturating_sub(before);
     println!("{connections} connections of {streams} streams, {announced} announced, {sent} sent: {grown} MiB");
@@ -68,10 +75,29 @@ fn a_local_user_without_any_entry_adds_no_more_memory_than_the_handbook_says() {
         assert!(grown <= ONE_USER_MIB, "{grown} MiB: {connections} x {streams}, {announced} announced");
         device.expect_identity(1000);
     }
+}
+
+#[test]
+fn many_local_users_together_add_no_more_memory_than_the_handbook_says_and_one_more_is_served() {
+    let server = ScriptedServer::start();
+    let mut device = served(&server);
+    let before = memory(&mut device, "VmRSS:");
+    let crowd = STRANGER..STRANGER + 9;
+    let mut crowd: Vec<Child> = crowd.map(|uid| besiege(&device, uid, &["500", "1", "1024", "1000"])).collect();
+    device.expect_identity(1000);
+    until("the siege ends", || crowd.iter_mut().all(|child| child.try_wait().expect("waits").is_some()));
+    let grown = memory(&mut device, "VmHWM:").saturating_sub(before);
+    println!("nine users: {grown} MiB");
+    assert!(grown <= ALL_USERS_MIB, "{grown} MiB");
+    device.expect_identity(1000);
+}
+
+#[test]
+fn the_handbook_names_the_bounds_that_are_measured_here() {
     let handbook = include_str!("../../docs/handbook.md");
-    assert!(
-        handbook.contains(&format!("at most {ONE_USER_MIB} MiB")) && handbook.contains(&format!("{SERVER_MIB} MiB"))
-    );
+    for number in [ONE_USER_MIB, ALL_USERS_MIB, SERVER_MIB] {
+        assert!(handbook.contains(&format!("at most {number} MiB")), "{number}");
+    }
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Connections of one user; at most a quarter of all.
     pub max_connections_per_user: usize,
+    /// Open streams in all; above it only users that have none get one.
+    pub max_streams: usize,
     /// Open streams of one user.
     pub max_streams_per_user: usize,
     /// Attestations of one user at the same time; more wait for their turn.
@@ -49,6 +51,7 @@ impl Default for Limits {
         Self {
             max_connections: 4096,
             max_connections_per_user: 512,
+            max_streams: 4096,
             max_streams_per_user: 512,
             max_attestations_per_user: 8,
             burst_per_user: 4096,

@@ -20,6 +20,7 @@ pub(super) struct Books {
     /// All connections but those that are leaving.
     connections: usize,
     leaving: usize,
+    streams: usize,
     /// Connections are numbered in the order in which they came.
     next_number: u64,
     users: HashMap<LocalUser, User>,
@@ -95,14 +96,16 @@ impl Books {
 
     /// Books a stream on a connection, if its user has room for one.
     pub fn open_stream(&mut self, user: LocalUser, number: u64, limits: &Limits, now: Instant) -> bool {
+        let most = if self.streams < limits.max_streams { limits.max_streams_per_user } else { 1 };
         let user = self.user(user, limits, now);
-        if user.streams >= limits.max_streams_per_user {
+        if user.streams >= most {
             return false;
         }
         user.streams += 1;
         if let Some(booked) = user.connections.get_mut(&number) {
             booked.streams += 1;
         }
+        self.streams += 1;
         true
     }
 
@@ -110,6 +113,7 @@ impl Books {
     pub fn close_stream(&mut self, user: LocalUser, number: u64, now: Instant) {
         let Some(user) = self.users.get_mut(&user) else { return };
         user.streams -= 1;
+        self.streams -= 1;
         if let Some(booked) = user.connections.get_mut(&number) {
             booked.streams -= 1;
             booked.idle_since = now;

@@ -4,6 +4,7 @@ fn limits() -> Limits {
     Limits {
         max_connections: 32,
         max_connections_per_user: 8,
+        max_streams: 30,
         max_streams_per_user: 3,
         max_attestations_per_user: 1,
         burst_per_user: 100,
@@ -41,7 +42,7 @@ fn a_user_at_its_bound_gives_up_its_own_longest_idle_connection() {
 
 #[test]
 fn a_user_that_uses_all_its_connections_is_refused_and_others_are_not() {
-    let limits = Limits { max_streams_per_user: 99, ..limits() };
+    let limits = Limits { max_streams: 99, max_streams_per_user: 99, ..limits() };
     let (admission, now) = (Admission::new(limits, SubordinateUids::default()), Instant::now());
     let held: Vec<_> = (0..8).map(|_| connect(&admission, 1, now)).collect();
     let streams: Vec<_> = held.iter().map(|slot| slot.open_stream(now).expect("has room")).collect();
@@ -68,7 +69,7 @@ fn at_the_bound_of_all_the_one_that_holds_most_gives_way_to_a_newcomer() {
 
 #[test]
 fn a_newcomer_is_taken_in_though_every_connection_is_used() {
-    let limits = Limits { max_streams_per_user: 99, ..limits() };
+    let limits = Limits { max_streams: 99, max_streams_per_user: 99, ..limits() };
     let (admission, now) = (Admission::new(limits, SubordinateUids::default()), Instant::now());
     let crowd = crowd(&admission, 4, 7, now);
     let _streams: Vec<_> = crowd.iter().map(|slot| slot.open_stream(now).expect("has room")).collect();
@@ -115,6 +116,19 @@ fn streams_are_bounded_per_user_and_given_back() {
     drop(held.remove(0));
     assert!(first.idle_since().is_some_and(|since| since >= now), "idle from now on");
     assert!(first.open_stream(now).is_some(), "what is given back can be had again");
+}
+
+#[test]
+fn at_the_bound_of_all_streams_those_who_have_none_still_get_one() {
+    let limits = Limits { max_streams: 4, ..limits() };
+    let (admission, now) = (Admission::new(limits, SubordinateUids::default()), Instant::now());
+    let open = |uid| connect(&admission, uid, now).open_stream(now);
+    let _held: Vec<_> = [1, 1, 2, 2].map(|uid| open(uid).expect("in bounds")).into();
+    assert!(open(1).is_none());
+    let newcomer = open(3).expect("holds none");
+    assert!(open(3).is_none());
+    drop(newcomer);
+    assert!(open(3).is_some());
 }
 
 #[test]
