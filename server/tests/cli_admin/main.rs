@@ -127,11 +127,12 @@ fn tokens_bundles_and_agents_answer_in_spires_words() {
     let token = server.json(&["token", "generate", "-ttl", "60", "-spiffeID", KIOSK]);
     assert!(token["value"].is_string() && token["expires_at"].is_string(), "{token}");
 
-    let pem = server.ok(&["bundle", "show"]);
-    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && pem.ends_with("-----END CERTIFICATE-----\n"), "{pem}");
     let shown = server.run(&["bundle", "show"]);
     assert!(shown.err.starts_with("valid until 20") && !shown.err.contains("no longer"), "a root: {}", shown.err);
-    let document: Value = serde_json::from_str(&server.ok(&["bundle", "show", "-format", "spiffe"])).expect("JSON");
+    let pem = shown.out;
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && pem.ends_with("-----END CERTIFICATE-----\n"), "{pem}");
+    let document: Value =
+        serde_json::from_str(&server.run(&["bundle", "show", "-format", "spiffe"]).out).expect("JSON");
     let bundle = server.json(&["bundle", "show"]);
     let key = &document["keys"][0];
     assert_eq!((&key["use"], &key["kty"], &key["crv"]), (&"x509-svid".into(), &"EC".into(), &"P-256".into()));
