@@ -94,7 +94,8 @@ async fn anyone_may_connect_without_a_certificate_and_sees_the_servers_svid() {
     let (_, session) = tls.get_ref();
     assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
-    let [leaf] = session.peer_certificates().expect("a certificate") else { panic!("a leaf alone") };
+    let [leaf, ca] = session.peer_certificates().expect("certificates") else { panic!("the leaf and its CA") };
+    assert!(Certificate::parse(ca).expect("a certificate").is_ca());
     let leaf = Certificate::parse(leaf).expect("a certificate");
     assert_eq!(
         leaf.leaf_spiffe_id().expect("an X509-SVID").to_string(),
