@@ -50,6 +50,7 @@ async fn bytes_that_another_process_moves_in_without_writing_end_it() {
     assert_eq!(callers.told("splice", &["vmsplice"]).await, "ended");
 }
 
+/// A kernel whose administrator has switched io_uring off has nothing to refuse.
 #[tokio::test]
 async fn a_ring_that_another_process_enters_ends_it_also_when_its_maker_became_another_program() {
     let callers = Callers::new();
@@ -57,7 +58,11 @@ async fn a_ring_that_another_process_enters_ends_it_also_when_its_maker_became_a
     for (how, word) in [("hold", "connected"), ("exec", "honest")] {
         callers.publish(if how == "exec" { callers::HONEST.as_ref() } else { &program });
         let mut caller = callers.start(&program, USER, &[how]);
-        caller.says_while_the_agent_sleeps(word);
+        let said = caller.next_line_while_the_agent_sleeps();
+        if said.starts_with("cannot make a ring") {
+            return;
+        }
+        assert_eq!(said, word);
         if how == "exec" {
             caller.runs_while_the_agent_sleeps(callers::HONEST);
         }

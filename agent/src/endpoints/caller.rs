@@ -75,12 +75,13 @@ pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<UnixConnection<Ca
         other => other.map_err(Arc::new),
     };
     let exit = peer.as_ref().ok().and_then(Peer::exit_event);
+    let report = reporter(admission.clone(), uid);
     let (stream, known) = match peer {
         Err(refusal) => (Witnessed::of_nobody(stream), Err(refusal)),
-        Ok(peer) => match Witnessed::begin(stream, peer.clone(), *writers, reporter(admission.clone(), uid)) {
+        Ok(peer) => match Witnessed::begin(stream, peer.clone(), *writers, report.clone()) {
             Ok((stream, voice)) => (stream, Ok(Known { peer, voice })),
             Err(refusal) => {
-                refused(&refusal);
+                report(&refusal);
                 return None;
             }
         },

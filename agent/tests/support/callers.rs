@@ -123,8 +123,12 @@ impl Caller {
 
     /// Waits, with the whole runtime standing still, until the program says `word`: the agent accepts nothing meanwhile.
     pub fn says_while_the_agent_sleeps(&mut self, word: &str) {
-        let said = next_line(self.said.as_mut().expect("not being read"));
-        assert_eq!(said, word);
+        assert_eq!(self.next_line_while_the_agent_sleeps(), word);
+    }
+
+    /// The next line it says, waited for in the same way.
+    pub fn next_line_while_the_agent_sleeps(&mut self) -> String {
+        next_line(self.said.as_mut().expect("not being read"))
     }
 
     /// Waits in the same way until the process runs `program`.
