@@ -18,6 +18,7 @@ use std::time::Duration;
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::health::{self, Ready};
 use ironroot_api::logging::LogOutput;
+use ironroot_api::process::supervisor;
 use ironroot_attest::workload::{AttestorError, UnixAttestor, UnixAttestorConfig};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
@@ -96,12 +97,15 @@ pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
         tokio::spawn(listener.map_err(|error| RunError::Health { address, error })?);
     }
     info!(socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "agent started");
+    tokio::spawn(supervisor::feed_watchdog());
+    supervisor::started(&format!("serving {} on {}", config.trust_domain, config.socket_path.display()));
 
     let ended = tokio::select! {
         () = stop_asked => None,
         ended = &mut workload_api => Some(ended),
     };
     info!("agent stopping");
+    supervisor::stopping();
     stop.send_replace(true);
     let drained = match ended {
         Some(ended) => ended,

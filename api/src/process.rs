@@ -1,6 +1,7 @@
 //! What a process that holds secrets denies itself and others before it holds any.
 
 mod capabilities;
+pub mod supervisor;
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::health;
 use ironroot_api::logging::LogOutput;
+use ironroot_api::process::supervisor;
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_attest::ek_certificate::ManufacturerRoots;
@@ -161,7 +162,9 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     if let Some(health) = health {
         background.spawn(health);
     }
+    background.spawn(supervisor::feed_watchdog());
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
+    supervisor::started(&format!("signing for {} on {address}", config.trust_domain));
 
     let ended = tokio::select! {
         signal = terminated() => signal,
@@ -169,6 +172,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
         _ = background.join_next() => Err(RunError::Stopped("a background task")),
     };
     tracing::info!("server stopping");
+    supervisor::stopping();
     stop.send_replace(true);
     let drained = tokio::time::timeout(DRAIN, async { while parts.join_next().await.is_some() {} }).await;
     if drained.is_err() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use ironroot_lab::deployment::{
@@ -71,8 +71,8 @@ fn a_neighbour_of_the_same_user_cannot_read_the_agents_memory() {
     agent.kill().and_then(|()| agent.wait()).expect("ended");
 }
 
-/// An agent of an ordinary user that has nothing but its own directory, and no server.
-fn unprivileged_agent(directory: &Path) -> Child {
+/// The configuration of an agent that has nothing but its own directory, and no server.
+fn unprivileged_config(directory: &Path) -> PathBuf {
     let at = |name: &str| directory.join(name).display().to_string();
     let config = format!(
         "agent {{\n trust_domain = \"lab.example\"\n server_address = \"127.0.0.1\"\n server_port = 1\n insecure_bootstrap = true\n \
@@ -82,11 +82,17 @@ fn unprivileged_agent(directory: &Path) -> Child {
         at("run/public/api.sock"),
         at("log"),
     );
-    fs::write(directory.join("agent.conf"), config).expect("written");
+    let path = directory.join("agent.conf");
+    fs::write(&path, config).expect("written");
+    path
+}
+
+fn unprivileged_agent(directory: &Path) -> Child {
+    let config = unprivileged_config(directory);
     let binary = directory.join("ironroot-agent");
     fs::copy(ironroot_lab::deployment::binary("ironroot-agent"), &binary).expect("copied");
     let mut command = as_uid(UNPRIVILEGED, &binary);
-    command.arg("run").arg("-config").arg(directory.join("agent.conf"));
+    command.arg("run").arg("-config").arg(config);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started")
 }
 
@@ -120,4 +126,28 @@ fn the_tpm_library_writes_nothing_into_the_agents_log() {
     let foreign = |line: &str| line.starts_with("ERROR:") || line.starts_with("WARNING:");
     let said = wait_for(DEADLINE, || Some(device.log())).expect("at once");
     assert!(!said.lines().any(foreign), "{said}");
+}
+
+#[test]
+fn a_service_manager_hears_when_the_agent_serves_that_it_lives_and_when_it_stops() {
+    let directory = tempfile::Builder::new().prefix("ironroot-notify-").tempdir().expect("directory");
+    let manager = std::os::unix::net::UnixDatagram::bind(directory.path().join("notify")).expect("bound");
+    manager.set_read_timeout(Some(DEADLINE)).expect("set");
+    let hears = |wanted: &str| {
+        let mut message = [0; 4096];
+        wait_for(DEADLINE, || {
+            let length = manager.recv(&mut message).ok()?;
+            String::from_utf8_lossy(&message[..length]).contains(wanted).then_some(())
+        })
+    };
+    let environment =
+        [("NOTIFY_SOCKET".to_owned(), directory.path().join("notify")), ("WATCHDOG_USEC".to_owned(), "200000".into())];
+    let config = unprivileged_config(directory.path());
+    let arguments = ["run".to_owned(), "-config".to_owned(), config.display().to_string()];
+    let binary = ironroot_lab::deployment::binary("ironroot-agent");
+    let mut agent = Process::start(&binary, &arguments, &environment, &directory.path().join("output"));
+    hears("READY=1").expect("it serves");
+    hears("WATCHDOG=1").expect("it lives");
+    assert!(agent.terminate());
+    hears("STOPPING=1").expect("it said so");
 }

@@ -41,7 +41,11 @@ fn drop_of_this_thread(keep: &CapsHashSet) -> Result<(), caps::errors::CapsError
         }
     }
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::set(None, set, &kept(set)?)?;
+        let kept = kept(set)?;
+        // Who has nothing to give up need not be allowed to: a unit's system call filter may forbid capset.
+        if caps::read(None, set)? != kept {
+            caps::set(None, set, &kept)?;
+        }
     }
     Ok(())
 }
