@@ -1,11 +1,13 @@
 //! The command line: SPIRE's verbs and flags.
 //!
-//! `run` is the daemon; everything else is a client of the Workload API, as any workload is.
+//! `run` is the daemon; `tpm` asks the chip, without a server; everything else is a client of the Workload API, as any workload
+//! is.
 
 mod api;
 mod connection;
 mod healthcheck;
 mod run;
+mod tpm;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -19,6 +21,7 @@ use ironroot_api::command_line::{CommandError, EXIT_NO_COMMAND, Output, Reply, g
 #[derive(Debug, Parser)]
 #[command(name = "ironroot-agent", version, disable_help_subcommand = true, max_term_width = 120)]
 #[command(after_help = "Flags take one dash or two. Example:
+  ironroot-agent tpm show
   ironroot-agent validate -config docs/agent.conf
   ironroot-agent run -config docs/agent.conf &
   ironroot-agent api fetch x509 -write /tmp")]
@@ -35,6 +38,9 @@ enum Command {
     /// Asks the Workload API as a workload would.
     #[command(subcommand, after_help = "Example: ironroot-agent api fetch x509")]
     Api(api::Api),
+    /// Shows this device's TPM, for whoever enrols it.
+    #[command(subcommand, after_help = "Example: ironroot-agent tpm show")]
+    Tpm(tpm::TpmCommand),
 }
 
 /// The TSS library prints a line on standard error for every command that a chip refuses, into logs of any form; our errors say
@@ -91,6 +97,7 @@ impl Cli {
             Command::Validate(validate) => finish(validate.execute()),
             Command::Healthcheck(check) => check.execute(),
             Command::Api(api) => api.execute(),
+            Command::Tpm(tpm) => tpm.execute(),
         }
     }
 }

@@ -21,6 +21,7 @@ pub use ironroot_api::settings::{ConfigErrors, Override};
 
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
 pub use password::{PasswordError, PasswordSource};
+pub(crate) use tpm::DEFAULT_TPM;
 
 /// Everything the agent can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,6 +26,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+pub(crate) use life::tpm_settings;
+
 use crate::config::AgentConfig;
 use crate::endpoints::{EndpointError, Limits, NowUnix, SubordinateUids, WorkloadApiConfig, serve_workload_api};
 use crate::identities::Identities;

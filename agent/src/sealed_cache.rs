@@ -104,6 +104,21 @@ impl SealedCache {
         Ok(Some(SealedFile { envelope, counter }))
     }
 
+    /// The value of the counter in the chip where there should be none: this agent has no file, so another agent counts with it, or
+    /// one that was here before. `None` where all is as it should be, or nothing can be said.
+    pub async fn counter_of_another(&self) -> Option<u64> {
+        if self.path.symlink_metadata().is_ok() {
+            return None;
+        }
+        let index = self.counter_index;
+        self.tpm.run("read cache counter", move |chip| chip.counter_read(index, None)).await.ok().flatten()
+    }
+
+    /// The NV index of the counter.
+    pub fn counter_index(&self) -> u32 {
+        self.counter_index
+    }
+
     /// Decrypts the identities, if they are of this device as it booted now and not older than the counter allows.
     pub async fn identities(
         &mut self,

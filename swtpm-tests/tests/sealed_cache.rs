@@ -390,3 +390,17 @@ async fn a_full_disk_leaves_the_old_file() {
     device.cache().await.store(&record, &identities, true).await.expect_err("not stored");
     assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/workload");
 }
+
+// Case 11: two agents, own directories, one chip, one index.
+#[tokio::test]
+async fn an_agent_that_counts_with_anothers_counter_is_told_so() {
+    let first = Device::new();
+    assert_eq!(first.cache().await.counter_of_another().await, None, "a chip fresh from the factory");
+    first.store("/first", true).await;
+    assert_eq!(first.cache().await.counter_of_another().await, None, "its own file is there");
+    let second = tempfile::tempdir().expect("directory");
+    let tpm = Tpm::open(first.chip.address()).await.expect("the TPM answers");
+    let cache = |index| SealedCache::new(tpm.clone(), second.path(), pcrs("7"), index);
+    assert!(cache(DEFAULT_COUNTER_INDEX).counter_of_another().await.is_some());
+    assert_eq!(cache(DEFAULT_COUNTER_INDEX + 1).counter_of_another().await, None, "an index of its own");
+}

@@ -1,5 +1,6 @@
 //! What `NodeAttestor "tpm2"` and `KeyManager "tpm"` say of the TPM.
 
+use ironroot_api::command_line::describe;
 use ironroot_api::settings::Section;
 use ironroot_attest::tpm::{EndorsementChoice, HierarchyPassword, KeyHierarchy, TpmAddress};
 use zeroize::Zeroizing;
@@ -7,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{PasswordSource, TpmConfig};
 
 /// The TPM behind the kernel's resource manager, where it is on every Linux device.
-pub(super) const DEFAULT_TPM: &str = "/dev/tpmrm0";
+pub(crate) const DEFAULT_TPM: &str = "/dev/tpmrm0";
 
 /// What one of the two plugins says; the agent works with one TPM.
 #[derive(Default)]
@@ -77,9 +78,13 @@ fn read_password(data: &Section<'_>, hierarchy: KeyHierarchy) -> Option<Password
     if given.is_some() {
         data.warn(&key, format!("whoever reads this file knows the password: better give {file} or {credential}"));
     }
+    let path = data.path(&file).map(PasswordSource::File);
+    if let Some(path) = &path {
+        data.look(&file, || path.read().map(drop).map_err(|error| describe(&error)));
+    }
     let found = [
         given,
-        data.path(&file).map(PasswordSource::File),
+        path,
         data.string(&environment).map(PasswordSource::Environment),
         data.parsed(&credential, credential_name).map(PasswordSource::Credential),
     ];

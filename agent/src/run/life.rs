@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::describe;
-use ironroot_attest::tpm::{Tpm, TpmError, TpmSettings};
+use ironroot_attest::tpm::{Tpm, TpmAddress, TpmError, TpmSettings};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
-use crate::config::{AgentConfig, KeyManager, NodeAttestor, PasswordError, TpmConfig};
+use crate::config::{AgentConfig, KeyManager, NodeAttestor, PasswordError};
 use crate::identities::Identities;
 use crate::node_attestation::{Attestor, remembered};
 use crate::sealed_cache::SealedCache;
@@ -34,7 +34,7 @@ pub(super) async fn live(
     let mut stopped = stopping.clone();
     let begun = async {
         let tpm = match &config.tpm {
-            Some(tpm) => Some(open_tpm(tpm, &config).await),
+            Some(tpm) => Some(open_tpm(&tpm.address, &config).await),
             None => None,
         };
         let mut synchronizer = synchronizer(&config, tpm.as_ref(), publisher, time, ask_now);
@@ -49,12 +49,12 @@ pub(super) async fn live(
     synchronizer.run(stopping).await;
 }
 
-async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Tpm {
+async fn open_tpm(address: &TpmAddress, config: &AgentConfig) -> Tpm {
     let mut pause = FIRST_TPM_PAUSE;
     loop {
-        let error = match try_open_tpm(tpm, config).await {
+        let error = match try_open_tpm(address, config).await {
             Ok(opened) => {
-                debug!(address = %tpm.address, "TPM opened");
+                debug!(%address, "TPM opened");
                 return opened;
             }
             Err(error) => error,
@@ -73,16 +73,23 @@ enum OpenError {
     Tpm(#[from] TpmError),
 }
 
-async fn try_open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Result<Tpm, OpenError> {
-    let settings = TpmSettings {
+async fn try_open_tpm(address: &TpmAddress, config: &AgentConfig) -> Result<Tpm, OpenError> {
+    let settings = tpm_settings(config)?.unwrap_or_else(|| TpmSettings::from(address.clone()));
+    Ok(Tpm::open(settings).await?)
+}
+
+/// How an agent with this configuration works with its TPM, if it has one: passwords read, the endorsement key that the device is
+/// known by looked up.
+pub(crate) fn tpm_settings(config: &AgentConfig) -> Result<Option<TpmSettings>, PasswordError> {
+    let Some(tpm) = &config.tpm else { return Ok(None) };
+    Ok(Some(TpmSettings {
         endorsement: tpm.endorsement,
         remembered: remembered(&config.data_dir),
         owner_password: tpm.owner_password.read()?,
         endorsement_password: tpm.endorsement_password.read()?,
         sealing_bank: config.offline_cache.as_ref().and_then(|cache| cache.pcr_bank),
         ..TpmSettings::from(tpm.address.clone())
-    };
-    Ok(Tpm::open(settings).await?)
+    }))
 }
 
 fn synchronizer(

@@ -51,9 +51,26 @@ impl Chip {
         })
     }
 
-    /// Persistent handles that keys were taken from on this connection, so far.
+    /// Persistent handles that keys were taken from on this connection so far, and the one of the storage root key if that will
+    /// be.
     pub fn persistent_handles_used(&mut self) -> Result<Vec<u32>, TpmError> {
-        self.task(|tpm| Ok(tpm.persistent_handles_used()))
+        self.task(|tpm| {
+            if tpm.persistent(Primary::StorageRoot)?.is_some() {
+                tpm.note_use(Primary::StorageRoot);
+            }
+            Ok(tpm.persistent_handles_used())
+        })
+    }
+
+    /// What stands at the NV indices of EK certificates, DER, whether it fits the chip's keys or not.
+    pub fn endorsement_certificates_in_nv(&mut self) -> Result<Vec<(EndorsementKind, Vec<u8>)>, TpmError> {
+        self.task(|tpm| {
+            let mut found = Vec::new();
+            for kind in EndorsementKind::ALL {
+                found.extend(tpm.certificate_in_nv(kind)?.map(|certificate| (kind, certificate)));
+            }
+            Ok(found)
+        })
     }
 
     /// Which EK this chip uses.

@@ -32,6 +32,8 @@ pub struct AgentOptions {
     pub agent_lines: String,
     /// The trust domain.
     pub trust_domain: &'static str,
+    /// Further lines for the tpm2 node attestor's block.
+    pub tpm_lines: String,
 }
 
 impl Default for AgentOptions {
@@ -45,6 +47,7 @@ impl Default for AgentOptions {
             attestor_lines: String::new(),
             agent_lines: String::new(),
             trust_domain: TRUST_DOMAIN,
+            tpm_lines: String::new(),
         }
     }
 }
@@ -77,6 +80,11 @@ impl Device {
         manufacturer.certify(&tpm).expect("endorsement key certified");
         let ek_sha256 = crate::manufacturer::ek_sha256(&tpm).expect("endorsement key read");
         Self::with(Some(tpm), ek_sha256.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// A device with a chip of one's own making; `ek_sha256`: of the endorsement key that it is to be known by, hex.
+    pub fn with_chip(chip: Swtpm, ek_sha256: String) -> Self {
+        Self::with(Some(chip), ek_sha256)
     }
 
     /// A device without a TPM.
@@ -237,7 +245,7 @@ impl Device {
             self.tpm.as_ref().map(|tpm| format!("tpm_address = \"{}\"", tpm.address())).unwrap_or_default();
         let attestor = match &options.join_token {
             Some(_) => "NodeAttestor \"join_token\" { plugin_data { } }".to_owned(),
-            None => format!("NodeAttestor \"tpm2\" {{ plugin_data {{ {tpm_address} }} }}"),
+            None => format!("NodeAttestor \"tpm2\" {{ plugin_data {{ {tpm_address}\n{} }} }}", options.tpm_lines),
         };
         let key_manager = match options.key_manager {
             "tpm" => format!("KeyManager \"tpm\" {{ plugin_data {{ {tpm_address} }} }}"),

@@ -1,8 +1,9 @@
 //! One server: SoftHSM token, configuration, process, and its command line.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use ironroot_api::TrustDomain;
 use ironroot_server::store::Store;
@@ -38,6 +39,8 @@ pub struct ServerOptions {
     pub admission: Admission,
     /// The tpm2 attestor's `pcrs`.
     pub pcrs: &'static str,
+    /// The tpm2 attestor's `pcr_banks`.
+    pub pcr_banks: &'static str,
     /// Whether attestations and signatures are limited per address (the lab has one address for a whole fleet).
     pub rate_limits: bool,
     /// Further lines for the server's block.
@@ -56,6 +59,7 @@ impl Default for ServerOptions {
             x509_svid_ttl: "1h",
             admission: Admission::Enrolled,
             pcrs: "[0, 2, 4, 7]",
+            pcr_banks: "[\"sha256\"]",
             rate_limits: false,
             server_lines: String::new(),
             require_resident_key: true,
@@ -223,6 +227,17 @@ impl Server {
         format!("spiffe://{TRUST_DOMAIN}{spiffe_path}")
     }
 
+    /// Imports what a factory's command has printed, through a pipe; what the server's command said.
+    pub fn import_from_pipe(&self, manifest: &[u8]) -> String {
+        let mut command = self.cli_command(&["device", "import", "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut import = command.spawn().expect("ironroot-server starts");
+        import.stdin.take().expect("piped").write_all(manifest).expect("written");
+        let output = import.wait_with_output().expect("ended");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Imports a manifest of devices.
     pub fn import_devices(&self, csv: &str) {
         let manifest = self.directory.path().join("manifest.csv");
@@ -295,6 +310,7 @@ plugins {{
         plugin_data {{
             {admission}
             pcrs = {pcrs}
+            pcr_banks = {pcr_banks}
             require_resident_key = {require_resident_key}
         }}
     }}
@@ -311,6 +327,7 @@ plugins {{
             label = crate::softhsm::LABEL,
             pin_file = path(&self.token.pin_file()),
             pcrs = options.pcrs,
+            pcr_banks = options.pcr_banks,
             require_resident_key = options.require_resident_key,
         )
     }
