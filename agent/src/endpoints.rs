@@ -19,11 +19,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, incoming};
 use ironroot_attest::workload::{ConnectionWriter, UnixAttestor};
 use thiserror::Error;
 use tokio::sync::watch;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
 pub use admission::{Limits, SubordinateUids};
@@ -32,9 +34,7 @@ use crate::identities::Identities;
 use admission::Admission;
 use caller::Gate;
 use door::{DoorLayer, MAX_MESSAGE_BYTES};
-use futures_util::StreamExt;
 use guarded::Guarded;
-use tonic::service::Routes;
 use workload_api::WorkloadApi;
 
 /// Every local user may connect: who gets what is decided by attestation.
