@@ -142,7 +142,7 @@ async fn tokens_that_cannot_be_part_of_an_agents_id_are_refused_when_made_and_wh
         let status = client.attest_with_token(bad).await.err().expect("refused");
         assert_eq!(status.code(), Code::InvalidArgument, "{bad:?}: {status}");
     }
-    for ttl in [0, -1, i32::MIN, i32::MAX] {
+    for ttl in [0, -1, i32::MIN] {
         let status = create_token(&client, CreateJoinTokenRequest { ttl, ..Default::default() }).await;
         assert_eq!(status.expect_err("refused").code(), Code::InvalidArgument, "ttl {ttl}");
     }

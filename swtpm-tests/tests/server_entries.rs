@@ -274,7 +274,7 @@ async fn filters_know_four_ways_to_compare_sets() {
     let filter = list_entries_request::Filter { by_downstream: Some(true), ..Default::default() };
     assert_eq!(places(lab.list(by(filter)).await), [3]);
     let filter = list_entries_request::Filter { by_downstream: Some(false), ..Default::default() };
-    assert_eq!(places(lab.list(by(filter)).await), [0, 1, 2]);
+    assert_eq!(places(lab.list(by(filter)).await), [0, 1, 2, 3], "false means any, as in SPIRE");
     let filter = list_entries_request::Filter { by_spiffe_id: spiffe_id("/filters/abc"), ..Default::default() };
     assert_eq!(places(lab.list(by(filter)).await), [2]);
     assert_eq!(places(lab.list(by(Default::default())).await), [0, 1, 2, 3]);
