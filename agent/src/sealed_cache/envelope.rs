@@ -213,6 +213,15 @@ mod tests {
     }
 
     #[test]
+    fn envelopes_survive_damage_and_what_opens_is_what_was_sealed() {
+        ironroot_fuzz::Target::new("sealed cache envelope").seed(file()).survives(|bytes| {
+            if let Ok((record, identities)) = open(bytes) {
+                assert_eq!((record.as_slice(), identities.as_slice()), (b"record".as_slice(), b"ids".as_slice()));
+            }
+        });
+    }
+
+    #[test]
     fn refuses_every_truncation() {
         let file = file();
         for end in 0..file.len() {

@@ -192,4 +192,17 @@ mod tests {
         assert!(read.notes.contains("key \"ttl\" is not known and passed over (2 times): write x509_svid_ttl\n"));
         assert!(read.notes.contains("key \"version\" is not known"), "{}", read.notes);
     }
+
+    #[test]
+    fn entry_files_survive_damage() {
+        let entry = r#"{"selectors": [{"type": "unix", "value": "uid:1"}], "spiffe_id": "spiffe://td/a", "parent_id": "spiffe://td/p", "dns_names": ["a"], "additional_attributes": {"jwt_svid_include_jti": true}}"#;
+        let seeds = [format!("{{\"entries\": [{entry}]}}"), r#"{"ids": ["a", "b"]}"#.to_owned()];
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("entries.json");
+        let [one, two] = seeds;
+        ironroot_fuzz::Target::new("entry files").seed(one).seed(two).survives(|bytes| {
+            std::fs::write(&path, bytes).expect("written");
+            let _ = (entries(&path).map(|read| read.content), ids(&path).map(|read| read.content));
+        });
+    }
 }

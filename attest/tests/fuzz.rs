@@ -1,0 +1,59 @@
+//! Every parser of this crate that takes a stranger's bytes, fed damaged input. The seeds are what a TPM emulator said.
+
+use ironroot_attest::ek_certificate::EkCertificate;
+use ironroot_attest::node::tpm2::{Challenge, Claim, Evidence, Response};
+use ironroot_attest::structures::{Attest, Public, Signature};
+use ironroot_fuzz::Target;
+
+macro_rules! vector {
+    ($name:literal) => {
+        unhex(include_str!(concat!("tpm2/vectors/", $name, ".hex")))
+    };
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
+    digits.chunks(2).map(byte).collect()
+}
+
+#[test]
+fn tpm_structures_survive_damage() {
+    Target::new("TPM structures")
+        .seed(vector!("ek_rsa"))
+        .seed(vector!("ek_p256"))
+        .seed(vector!("ak_p256"))
+        .seed(vector!("quote_p256"))
+        .seed(vector!("certify_rsa"))
+        .seed(vector!("quote_p256_signature"))
+        .seed(vector!("quote_rsa_signature"))
+        .survives(|bytes| {
+            let _ = (Public::parse(bytes), Attest::parse(bytes), Signature::parse(bytes));
+        });
+}
+
+#[test]
+fn endorsement_key_certificates_survive_damage() {
+    Target::new("EK certificate").seed(vector!("leaf")).seed(vector!("ek_certificate_rsa")).survives(|bytes| {
+        if let Ok(certificate) = EkCertificate::parse(bytes) {
+            let _ = (certificate.ek_sha256(), certificate.tpm_model(), certificate.issuer_common_name());
+        }
+    });
+}
+
+#[test]
+fn claims_and_answers_survive_damage() {
+    let evidence = |ek_public: Vec<u8>, ak_public: Vec<u8>| {
+        let ek_certificates = vec![vector!("leaf")];
+        Evidence { ek_certificates, ek_public, ak_public, boot_id: "b".into(), pcr_banks: vec![] }.to_json()
+    };
+    Target::new("tpm2 claim")
+        .seed(evidence(vector!("ek_rsa"), vector!("ak_rsa")))
+        .seed(evidence(vector!("ek_p256"), vector!("ak_p256")))
+        .survives(|bytes| {
+            if let Ok(claim) = Claim::parse(bytes) {
+                let _ = claim.ek_sha256();
+            }
+            let _ = (Evidence::from_json(bytes), Challenge::from_json(bytes), Response::from_json(bytes));
+        });
+}
