@@ -11,6 +11,7 @@ mod caller;
 mod device_api;
 mod entry_api;
 mod fair_share;
+mod forks;
 mod gate;
 mod health_api;
 mod limits;
@@ -46,6 +47,7 @@ use tonic_health::pb::health_server::HealthServer;
 pub use audit::Audit;
 pub use body::{FieldLimits, RequestShape};
 pub use caller::{Administrator, AuthenticatedAgent, Caller, Listener};
+pub use forks::Forks;
 pub use health_api::REASON_METADATA;
 pub use limits::Limits;
 pub use roles::{BODY_BUDGET_BYTES, Occupancy, Role, RoleLimits};
@@ -78,6 +80,8 @@ pub struct Shared {
     pub node_attestation: NodeAttestation,
     /// Rate limits.
     pub limits: Limits,
+    /// Chips that may run twice.
+    pub forks: Forks,
     /// What callers hold.
     pub occupancy: Occupancy,
     /// The audit trail.

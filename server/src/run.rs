@@ -28,7 +28,7 @@ use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
 use crate::config::{Admission, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
 use crate::devices::DeviceError;
-use crate::endpoints::{self, Audit, Limits, Occupancy, Shared};
+use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Shared};
 use crate::node_attestation::{JoinTokens, NodeAdmission, NodeAttestation, Tpm2Policy};
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
@@ -130,6 +130,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
             if config.node_attestors.join_token { JoinTokens::Accepted } else { JoinTokens::Refused },
         ),
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
+        forks: Forks::default(),
         occupancy: Occupancy::new(),
         audit: Audit::new(config.audit_log_enabled),
         admin_ids: config.admin_ids.iter().cloned().collect(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::mask::agent_entry_mask;
-use ironroot_api::pb::agent::BanAgentRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
+use ironroot_api::pb::agent::{AgentX509svidParams, BanAgentRequest, DeleteAgentRequest, RenewAgentRequest};
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, EntryRevision,
@@ -17,7 +17,7 @@ use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
-use ironroot_lab::server_client::{Agent, ServerClient, SharedServer};
+use ironroot_lab::server_client::{Agent, Credentials, ServerClient, SharedServer, csr, key};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -119,6 +119,55 @@ async fn an_agent_that_is_banned_during_a_sync_gets_no_further_entry() {
     sync.ask.send(ask).await.expect("the stream is open");
     let refused = sync.next().await.expect_err("refused");
     assert_eq!(denial_reason(&refused), Some(Reason::AgentBanned), "{refused:?}");
+}
+
+/// A sync of which nothing has been asked yet.
+async fn opened(agent: &Agent) -> Sync {
+    let (ask, asked) = mpsc::channel(4);
+    let answers =
+        agent.entries().sync_authorized_entries(ReceiverStream::new(asked)).await.expect("opened").into_inner();
+    Sync { ask, answers }
+}
+
+/// What the first request of a sync that was opened before meets.
+async fn first_request(mut sync: Sync) -> Option<Reason> {
+    sync.ask.send(mask()).await.expect("the stream is open");
+    denial_reason(&sync.next().await.expect_err("an entry list"))
+}
+
+#[tokio::test]
+async fn a_sync_opened_before_a_ban_an_eviction_or_a_replacement_gets_nothing_afterwards() {
+    let (_server, client) = lab().await;
+    let mut admin = AgentClient::new(client.admin().await);
+    let (banned, evicted, replaced) = (client.agent().await, client.agent().await, client.agent().await);
+    let syncs = (opened(&banned).await, opened(&evicted).await, opened(&replaced).await);
+    admin.ban_agent(BanAgentRequest { id: Some(banned.id().to_pb()) }).await.expect("banned");
+    admin.delete_agent(DeleteAgentRequest { id: Some(evicted.id().to_pb()) }).await.expect("evicted");
+    let key = key();
+    let params = Some(AgentX509svidParams { csr: csr(&key, &[]).into() });
+    let renewed = replaced.agents().renew_agent(RenewAgentRequest { params }).await.expect("renewed").into_inner();
+    let newer = client.agent_of(Credentials::new(&renewed.svid.expect("an SVID"), &key)).await;
+    newer.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await.expect("first use");
+    assert_eq!(first_request(syncs.0).await, Some(Reason::AgentBanned));
+    assert_eq!(first_request(syncs.1).await, Some(Reason::AgentNotAttested));
+    assert_eq!(first_request(syncs.2).await, Some(Reason::AgentNotActive));
+}
+
+#[tokio::test]
+async fn a_sync_gets_nothing_after_its_agents_certificate_has_ended() {
+    let server = Server::start(&ServerOptions { agent_ttl: "3s", ..Default::default() });
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let sync = opened(&agent).await;
+    let end = Instant::now() + DEADLINE;
+    let ended = async || {
+        let calls = agent.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await;
+        calls.is_err_and(|status| denial_reason(&status) == Some(Reason::AgentExpired))
+    };
+    while !ended().await {
+        assert!(Instant::now() < end, "the certificate counts past its end");
+    }
+    assert_eq!(first_request(sync).await, Some(Reason::AgentExpired));
 }
 
 #[tokio::test]

@@ -131,7 +131,11 @@ impl Gate {
                 })
             }
             Who::Agents => {
-                extensions.insert(self.server.agent(caller.clone()).await?);
+                let agent = self.server.agent(caller.clone()).await?;
+                if let Some(connection) = extensions.get::<Watching<TlsPeer>>() {
+                    self.server.refuse_fork(&agent, connection.opened).await?;
+                }
+                extensions.insert(agent);
                 Ok(Role::Agent)
             }
             Who::Administrators => {

@@ -14,7 +14,7 @@ pub struct TpmNode {
     tpm: Tpm,
     endorsement_key: EndorsementKey,
     attestation_key: KeyBlob,
-    _chip: Swtpm,
+    chip: Swtpm,
 }
 
 impl TpmNode {
@@ -24,7 +24,15 @@ impl TpmNode {
         let tpm = Tpm::open(chip.address()).await.expect("the TPM answers");
         let keys = tpm.run("make keys", |chip| Ok((chip.endorsement_key()?, chip.create_attestation_key()?))).await;
         let (endorsement_key, attestation_key) = keys.expect("the chip makes keys");
-        Self { tpm, endorsement_key, attestation_key, _chip: chip }
+        Self { tpm, endorsement_key, attestation_key, chip }
+    }
+
+    /// Another machine with a copy of this one's chip and of what the agent keeps of it.
+    pub async fn copy(&self) -> Self {
+        let chip = self.chip.clone_state().expect("a copy of the chip starts");
+        let tpm = Tpm::open(chip.address()).await.expect("the copy answers");
+        let (endorsement_key, attestation_key) = (self.endorsement_key.clone(), self.attestation_key.clone());
+        Self { tpm, endorsement_key, attestation_key, chip }
     }
 
     /// The first message.

@@ -84,6 +84,8 @@ impl Drop for CallMark {
 pub struct Watching<P> {
     /// Who is at the other end.
     pub peer: P,
+    /// When the connection was opened.
+    pub opened: Instant,
     activity: Arc<Activity>,
 }
 
@@ -101,7 +103,6 @@ pub struct Watched<S, P, K: Eq + Hash> {
     watching: Watching<P>,
     place: Place<K>,
     patience: Patience,
-    began: Instant,
     read: usize,
     timer: Pin<Box<Sleep>>,
 }
@@ -109,9 +110,9 @@ pub struct Watched<S, P, K: Eq + Hash> {
 impl<S, P, K: Eq + Hash> Watched<S, P, K> {
     /// Watches `stream` from now on; `activity` is what `place` was taken with.
     pub fn new(stream: S, peer: P, activity: Arc<Activity>, place: Place<K>, patience: Patience) -> Self {
-        let watching = Watching { peer, activity };
+        let watching = Watching { peer, opened: Instant::now(), activity };
         let timer = Box::pin(sleep(patience.preface));
-        Self { stream, watching, place, patience, began: Instant::now(), read: 0, timer }
+        Self { stream, watching, place, patience, read: 0, timer }
     }
 
     /// An error once the connection's time is over.
@@ -132,11 +133,11 @@ impl<S, P, K: Eq + Hash> Watched<S, P, K> {
     /// When it is to end, as things stand.
     fn end(&self) -> Instant {
         if self.read < PREFACE_BYTES {
-            return self.began + self.patience.preface;
+            return self.watching.opened + self.patience.preface;
         }
         // With a call under way it is looked at again when it could be idle for long enough.
         let idle = self.watching.activity.idle_since().unwrap_or_else(Instant::now) + self.patience.idle;
-        self.patience.age.map_or(idle, |age| idle.min(self.began + age))
+        self.patience.age.map_or(idle, |age| idle.min(self.watching.opened + age))
     }
 }
 

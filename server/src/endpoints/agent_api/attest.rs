@@ -72,7 +72,11 @@ impl Conversation<'_> {
             Progress::Attested(node) => *node,
             Progress::Challenge(challenge, bytes) => {
                 let response = self.challenge(bytes).await?;
-                attestation.answer(*challenge, &response, self.server.now_unix()).await.map_err(attestation_status)?
+                let answered = attestation.answer(*challenge, &response, self.server.now_unix()).await;
+                answered.map_err(|error| {
+                    self.server.note_contradiction(self.device, self.visitor.caller(), &error);
+                    attestation_status(error)
+                })?
             }
         };
         self.admit(node).await

@@ -1,0 +1,77 @@
+//! What callers leave in the server's log, however hard they try.
+
+use std::net::Ipv4Addr;
+
+use ironroot_api::pb::device::device_client::DeviceClient;
+use ironroot_api::pb::device::{DeviceRequest, DeviceState};
+use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
+use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
+use ironroot_api::pb::types::permission_denied_details::Reason;
+use ironroot_api::permission::denial_reason;
+use ironroot_lab::deployment::{Server, ServerOptions};
+use ironroot_lab::server_client::{ServerClient, TpmNode, csr, key};
+use tonic::Code;
+
+/// Most bytes that the attacks of these tests may leave in the log.
+const MAX_LOGGED: usize = 200_000;
+
+#[tokio::test]
+async fn an_agent_cannot_fill_the_log() {
+    let server = Server::start(&ServerOptions::default());
+    let agent = ServerClient::new(&server).await.agent().await;
+    let before = server.log().len();
+    let csr = csr(&key(), &[]);
+    let item = |entry_id: String| NewX509svidParams { entry_id, csr: csr.clone().into() };
+    for _ in 0..20 {
+        let params = vec![item("x".repeat(900_000))];
+        let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("answered");
+        let status = answer.into_inner().results.swap_remove(0).status.expect("a status");
+        assert_eq!(status.code, Code::InvalidArgument as i32, "{}", status.message);
+        let params = (0..500).map(|number| item(format!("{number:0>250}"))).collect();
+        agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("answered");
+    }
+    let logged = server.log().len() - before;
+    assert!(logged < MAX_LOGGED, "10,020 refused items left {logged} bytes");
+    assert!(server.log().contains("... (900000 bytes)") || !server.log().contains("xxxx"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn audit_lines_name_the_local_administrator_and_the_device_that_was_refused() {
+    let server = Server::start(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    client.join_token().await;
+    let (uid, pid) = (nix::unistd::geteuid(), std::process::id());
+    let local = format!("caller=\"local\" caller_uid={uid} caller_pid={pid}");
+    assert!(server.log().contains(&local), "{}", server.log());
+    let node = TpmNode::new().await;
+    node.attest(&client).await.map(drop).expect_err("not enrolled");
+    let device = format!("device=\"{}\"", node.ek_sha256());
+    assert!(server.log().contains(&device), "{}", server.log());
+}
+
+/// A copy of a chip's state is started beside the original. Which of them is right nobody can say.
+#[tokio::test]
+async fn a_chip_that_runs_twice_is_banned_with_both_addresses_in_the_log() {
+    let options = ServerOptions { require_resident_key: false, ..Default::default() };
+    let server = Server::start(&options);
+    let client = ServerClient::new(&server).await;
+    let thief = client.clone().at(Ipv4Addr::new(127, 0, 0, 7));
+    let original = TpmNode::new().await;
+    server.import_devices(&format!("ek_sha256,serial\n{},SN-1\n", original.ek_sha256()));
+    let first = client.agent_of(original.attest(&client).await.expect("enrolled")).await;
+    first.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await.expect("attested");
+    let copy = original.copy().await;
+    let stolen = thief.agent_of(copy.attest(&thief).await.expect("nothing contradicts it yet")).await;
+    stolen.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await.expect("attested");
+    let refused = original.attest(&client).await.map(drop).expect_err("its counters are older than the copy's");
+    assert!(refused.message().contains("reset counter went back"), "{refused}");
+    let caught = stolen.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await;
+    assert_eq!(denial_reason(&caught.expect_err("both are banned")), Some(Reason::AgentBanned));
+    let request = DeviceRequest { ek_sha256: original.ek_sha256() };
+    let device = DeviceClient::new(client.admin().await).get_device(request).await.expect("known").into_inner();
+    assert_eq!(device.state(), DeviceState::Banned);
+    let log = server.log();
+    let alarm =
+        log.lines().find(|line| line.contains("a chip runs twice")).unwrap_or_else(|| panic!("no alarm\n{log}"));
+    assert!(alarm.contains("address=127.0.0.7:") && alarm.contains("other_address=127.0.0.1:"), "{alarm}");
+}
