@@ -6,6 +6,7 @@
 
 mod request;
 mod software;
+mod spire_keys;
 mod store;
 mod tpm;
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ironroot_api::certificate::Certificate;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -17,6 +18,8 @@ use crate::trusted_time::TimeRecord;
 pub const FILE_NAME: &str = "agent-data.json";
 /// Largest plain file accepted, bytes.
 const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
+/// SPIRE's `bootstrap_use` of an agent that knows its server's bundle.
+const ATTESTED: i64 = 2;
 
 /// Why a plain record cannot be read or written.
 #[derive(Debug, Error)]
@@ -44,15 +47,28 @@ pub struct AgentRecord {
     pub time: Option<TimeRecord>,
 }
 
-/// SPIRE's form. Unknown fields (its bootstrap counters) are ignored.
+/// SPIRE's form: each certificate is the base64 of a PEM block, and an empty list is `null`. The last three fields are its
+/// bootstrap counters; their values here are what its agent writes once it has attested.
+/// Source: SPIRE, pkg/agent/storage/storage.go.
 #[derive(Serialize, Deserialize)]
 struct PlainRecord {
     #[serde(default)]
-    svid: Vec<String>,
+    svid: Option<Vec<String>>,
     #[serde(default)]
-    bundle: Vec<String>,
+    bundle: Option<Vec<String>>,
     #[serde(default)]
     reattestable: bool,
+    #[serde(default)]
+    bootstrap_use: i64,
+    #[serde(default = "zero_time")]
+    bootstrap_start_time: String,
+    #[serde(default)]
+    connection_attempts: i64,
+}
+
+/// Go's zero time.
+fn zero_time() -> String {
+    "0001-01-01T00:00:00Z".to_owned()
 }
 
 impl AgentRecord {
@@ -69,54 +85,105 @@ impl AgentRecord {
 
     fn from_json(json: &[u8]) -> Result<Self, RecordError> {
         let plain: PlainRecord = serde_json::from_slice(json).map_err(|_| RecordError::Content)?;
-        let decode = |text: &String| STANDARD.decode(text).map_err(|_| RecordError::Content);
-        let authorities: Result<Vec<_>, _> = plain.bundle.iter().map(|text| Ok((decode(text)?, false))).collect();
+        let decode = |list: Option<Vec<String>>| list.unwrap_or_default().iter().map(|text| decode(text)).collect();
+        let chain: Result<Vec<_>, _> = decode(plain.svid);
+        let authorities: Result<Vec<_>, _> = decode(plain.bundle);
         Ok(Self {
-            chain: plain.svid.iter().map(decode).collect::<Result<_, _>>()?,
+            chain: chain?,
             reattestable: plain.reattestable,
-            authorities: authorities?,
+            authorities: authorities?.into_iter().map(|der| (der, false)).collect(),
             left: None,
             time: None,
         })
     }
 
     fn to_json(&self) -> Vec<u8> {
+        let list = |ders: Vec<&Vec<u8>>| (!ders.is_empty()).then(|| ders.into_iter().map(|der| encode(der)).collect());
         let plain = PlainRecord {
-            svid: self.chain.iter().map(|der| STANDARD.encode(der)).collect(),
-            bundle: self.authorities.iter().map(|(der, _)| STANDARD.encode(der)).collect(),
+            svid: list(self.chain.iter().collect()),
+            bundle: list(self.authorities.iter().map(|(der, _)| der).collect()),
             reattestable: self.reattestable,
+            bootstrap_use: ATTESTED,
+            bootstrap_start_time: zero_time(),
+            connection_attempts: 0,
         };
-        serde_json::to_vec(&plain).expect("strings and a flag always serialise")
+        serde_json::to_vec(&plain).expect("strings, numbers and a flag always serialise")
     }
+}
+
+/// A certificate in SPIRE's form, or as versions of this agent before it wrote it: DER without PEM around it.
+fn decode(text: &str) -> Result<Vec<u8>, RecordError> {
+    let bytes = STANDARD.decode(text).map_err(|_| RecordError::Content)?;
+    let Some(pem) = std::str::from_utf8(&bytes).ok().filter(|text| text.contains("-----BEGIN")) else {
+        return Ok(bytes);
+    };
+    let certificates = Certificate::parse_pem(pem).map_err(|_| RecordError::Content)?;
+    Ok(certificates.first().ok_or(RecordError::Content)?.der().to_vec())
+}
+
+/// Byte for byte what Go's encoding/pem and encoding/json make of it.
+fn encode(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).expect("base64 is ASCII"));
+    let body: String = lines.map(|line| format!("{line}\n")).collect();
+    STANDARD.encode(format!("-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn certificate() -> rcgen::Certificate {
+        let key = rcgen::KeyPair::generate().expect("key");
+        rcgen::CertificateParams::new(Vec::new()).expect("params").self_signed(&key).expect("signed")
+    }
+
+    fn record(chain: Vec<Vec<u8>>, authorities: Vec<Vec<u8>>) -> AgentRecord {
+        let authorities = authorities.into_iter().map(|der| (der, false)).collect();
+        AgentRecord { chain, reattestable: true, authorities, left: None, time: None }
+    }
+
     #[test]
     fn plain_record_survives_a_restart() {
         let directory = tempfile::tempdir().expect("directory");
         assert_eq!(AgentRecord::read(directory.path()).expect("no file is no error"), None);
-        let record = AgentRecord {
-            chain: vec![b"leaf".to_vec(), b"intermediate".to_vec()],
-            reattestable: true,
-            authorities: vec![(b"root".to_vec(), false)],
-            left: None,
-            time: None,
-        };
+        let der = || certificate().der().to_vec();
+        let record = record(vec![der(), der()], vec![der()]);
         record.write(directory.path()).expect("written");
         assert_eq!(AgentRecord::read(directory.path()).expect("read"), Some(record));
     }
 
     #[test]
-    fn reads_the_file_of_spires_agent() {
-        let json = br#"{"svid":["bGVhZg=="],"bundle":["cm9vdA=="],"reattestable":false,"bootstrap_use":1,
-            "bootstrap_start_time":"2026-01-01T00:00:00Z","connection_attempts":0}"#;
+    fn the_file_is_byte_for_byte_that_of_spires_agent() {
+        // storage.go marshals a struct with these fields in this order; encoding/json writes no blanks, []byte as padded
+        // standard base64 and a nil slice as null; pemutil.EncodeCertificate is encoding/pem with lines of 64.
+        let (leaf, root) = (certificate(), certificate());
+        let pem = |certificate: &rcgen::Certificate| STANDARD.encode(certificate.pem().replace("\r\n", "\n"));
+        let expected = format!(
+            r#"{{"svid":["{}"],"bundle":["{}"],"reattestable":true,"bootstrap_use":2,"bootstrap_start_time":"0001-01-01T00:00:00Z","connection_attempts":0}}"#,
+            pem(&leaf),
+            pem(&root)
+        );
+        let ours = record(vec![leaf.der().to_vec()], vec![root.der().to_vec()]);
+        assert_eq!(String::from_utf8(ours.to_json()).expect("text"), expected);
+        assert_eq!(AgentRecord::from_json(expected.as_bytes()).expect("read"), ours);
+        let empty = String::from_utf8(record(vec![], vec![]).to_json()).expect("text");
+        assert!(empty.starts_with(r#"{"svid":null,"bundle":null,"#), "{empty}");
+        assert_eq!(AgentRecord::from_json(empty.as_bytes()).expect("read"), record(vec![], vec![]));
+    }
+
+    #[test]
+    fn reads_what_versions_before_wrote() {
+        let json = br#"{"svid":["bGVhZg=="],"bundle":["cm9vdA=="],"reattestable":false}"#;
         let record = AgentRecord::from_json(json).expect("read");
         assert_eq!(record.chain, [b"leaf"]);
         assert_eq!(record.authorities, [(b"root".to_vec(), false)]);
         assert!(matches!(AgentRecord::from_json(b"{\"svid\":[\"*\"]}"), Err(RecordError::Content)));
+        let broken = STANDARD.encode("-----BEGIN CERTIFICATE-----\nno\n");
+        assert!(matches!(
+            AgentRecord::from_json(format!(r#"{{"svid":["{broken}"]}}"#).as_bytes()),
+            Err(RecordError::Content)
+        ));
         assert!(matches!(AgentRecord::from_json(b""), Err(RecordError::Content)));
     }
 }

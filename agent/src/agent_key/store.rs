@@ -9,6 +9,7 @@ use ironroot_attest::tpm::{KeyBlob, Tpm};
 use tracing::error;
 use zeroize::Zeroizing;
 
+use super::spire_keys::SpireKeys;
 use super::{AgentKey, KeyError, SoftwareKey, TpmKey};
 use crate::durable_file;
 use crate::trusted_time::TpmClock;
@@ -26,7 +27,7 @@ pub enum KeyPlace {
         /// The data directory.
         directory: PathBuf,
     },
-    /// PKCS#8 files, mode 0600, in this directory.
+    /// SPIRE's `keys.json`, mode 0600, in this directory.
     Disk {
         /// The data directory.
         directory: PathBuf,
@@ -149,11 +150,7 @@ impl KeyStore {
                 None => None,
             },
             KeyPlace::Disk { directory } => {
-                let path = slot_path(directory, slot, "key");
-                let parse = |der: Vec<u8>| {
-                    SoftwareKey::parse_pkcs8(&Zeroizing::new(der)).ok_or(KeyError::Content(path.clone()))
-                };
-                read_file(&path)?.map(parse).transpose()?.map(|key| AgentKey::Software(Arc::new(key)))
+                read_disk_slot(directory, slot)?.map(|key| AgentKey::Software(Arc::new(key)))
             }
         };
         Ok(key.map_or(Slot::Empty, Slot::Key))
@@ -166,10 +163,22 @@ fn write_slot(place: &KeyPlace, slot: usize, key: &AgentKey) -> Result<(), KeyEr
             write_blob(&slot_path(directory, slot, "tpm"), key.blob())
         }
         (KeyPlace::Disk { directory }, AgentKey::Software(key)) => {
-            write_file(&slot_path(directory, slot, "key"), key.pkcs8())
+            SpireKeys::read(directory)?.put(directory, slot, key)?;
+            let old = slot_path(directory, slot, "key");
+            durable_file::remove(&old).map_err(|error| KeyError::File { path: old, error })
         }
         _ => Ok(()),
     }
+}
+
+/// From SPIRE's file, or where versions before kept it.
+fn read_disk_slot(directory: &Path, slot: usize) -> Result<Option<SoftwareKey>, KeyError> {
+    if let Some(key) = SpireKeys::read(directory)?.slot(directory, slot)? {
+        return Ok(Some(key));
+    }
+    let path = slot_path(directory, slot, "key");
+    let Some(der) = read_file(&path)?.map(Zeroizing::new) else { return Ok(None) };
+    SoftwareKey::parse_pkcs8(&der).map(Some).ok_or(KeyError::Content(path))
 }
 
 /// An fsync may take a second on worn flash: not on the thread that serves workloads.
@@ -249,5 +258,21 @@ mod tests {
         assert_eq!(std::fs::read(&damaged).expect("kept"), b"damaged");
         std::fs::remove_file(&damaged).expect("removed by the operator");
         store.prepare().await.expect("free again");
+    }
+
+    #[tokio::test]
+    async fn keys_of_versions_before_are_read_and_move_into_spires_file() {
+        let directory = tempfile::tempdir().expect("directory");
+        let old = SoftwareKey::generate().expect("key");
+        let path = slot_path(directory.path(), 0, "key");
+        std::fs::write(&path, &**old.pkcs8()).expect("written");
+        let mut store = disk(directory.path());
+        assert!(store.adopt(old.spki_der()));
+        for _ in 0..2 {
+            let next = store.prepare().await.expect("key").spki_der().to_vec();
+            assert!(disk(directory.path()).adopt(&next) && store.adopt(&next));
+        }
+        assert!(!path.exists(), "its slot has a newer key");
+        assert!(directory.path().join("keys.json").exists());
     }
 }
