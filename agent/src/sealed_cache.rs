@@ -21,19 +21,22 @@ use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{Chip, KeyBlob, Tpm, TpmError};
 use thiserror::Error;
-use tracing::debug;
+use tokio::sync::OnceCell;
+use tracing::{debug, info};
 use zeroize::Zeroizing;
 
 pub use contents::{CachedIdentities, IdentitiesToCache, encode_identities};
 pub use envelope::{MAX_CACHE_BYTES, SectionKind};
 pub use refusal::CacheRefusal;
-pub use write_plan::{COUNTER_INTERVAL, Changes, History, WRITE_BURST, WRITE_INTERVAL, WritePlan, plan};
+pub use write_plan::{COUNTER_BURST, COUNTER_INTERVAL, Changes, History, WRITE_BURST, WRITE_INTERVAL, WritePlan, plan};
 
 use crate::agent_record::AgentRecord;
 use crate::durable_file;
 use envelope::{Envelope, SealedKey, Section};
 use write_plan::is_current;
 
+/// How many agents can have their counters on one chip; the next one shares the first one's.
+pub const INDICES: u32 = 8;
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "identities.sealed";
 
@@ -57,7 +60,9 @@ pub struct SealedCache {
     tpm: Tpm,
     path: PathBuf,
     pcrs: PcrSelection,
-    counter_index: u32,
+    /// The first of [`INDICES`] NV indices, of which one holds this agent's counter.
+    first_index: u32,
+    index: OnceCell<u32>,
     record_key: Option<SealedKey>,
     identities_key: Option<SealedKey>,
     ek_sha256: Option<[u8; 32]>,
@@ -76,14 +81,15 @@ pub struct SealedFile {
 
 impl SealedCache {
     /// A cache in `directory`, its identities sealed to `pcrs`, older files made worthless by the counter at NV index
-    /// `counter_index`.
-    pub fn new(tpm: Tpm, directory: &Path, pcrs: PcrSelection, counter_index: u32) -> Self {
+    /// `first_index`, or at one of the next if other agents on this chip have theirs there.
+    pub fn new(tpm: Tpm, directory: &Path, pcrs: PcrSelection, first_index: u32) -> Self {
         let path = directory.join(FILE_NAME);
         Self {
             tpm,
             path,
             pcrs,
-            counter_index,
+            first_index,
+            index: OnceCell::new(),
             record_key: None,
             identities_key: None,
             ek_sha256: None,
@@ -96,27 +102,15 @@ impl SealedCache {
     pub async fn open(&mut self) -> Result<Option<SealedFile>, CacheRefusal> {
         let Some(bytes) = durable_file::read(&self.path, MAX_CACHE_BYTES).map_err(unreadable)? else { return Ok(None) };
         let envelope = Envelope::parse(&bytes)?;
-        let (index, under) = (self.counter_index, envelope.section(SectionKind::Record).ok().map(|s| s.blob.clone()));
-        let counter = self.tpm.run("read cache counter", move |chip| chip.counter_read(index, under.as_ref())).await;
+        let under = envelope.section(SectionKind::Record).ok().map(|s| s.blob.clone());
+        let counter = match self.index().await {
+            Ok(index) => self.tpm.run("read cache counter", move |chip| chip.counter_read(index, under.as_ref())).await,
+            Err(error) => Err(error),
+        };
         if matches!(counter, Ok(Some(counter)) if is_current(envelope.generation, counter)) {
             *lock(&self.newest) = envelope.generation;
         }
         Ok(Some(SealedFile { envelope, counter }))
-    }
-
-    /// The value of the counter in the chip where there should be none: this agent has no file, so another agent counts with it, or
-    /// one that was here before. `None` where all is as it should be, or nothing can be said.
-    pub async fn counter_of_another(&self) -> Option<u64> {
-        if self.path.symlink_metadata().is_ok() {
-            return None;
-        }
-        let index = self.counter_index;
-        self.tpm.run("read cache counter", move |chip| chip.counter_read(index, None)).await.ok().flatten()
-    }
-
-    /// The NV index of the counter.
-    pub fn counter_index(&self) -> u32 {
-        self.counter_index
     }
 
     /// Decrypts the identities, if they are of this device as it booted now and not older than the counter allows.
@@ -241,20 +235,51 @@ impl SealedCache {
     }
 
     async fn counter(&self) -> Result<u64, CacheError> {
-        let (index, under) = (self.counter_index, self.under());
+        let failed = |e| CacheError::Tpm("read the cache counter", e);
+        let (index, owner, under) = (self.index().await.map_err(failed)?, self.owner(), self.under());
         let read_or_define = move |chip: &mut Chip| match chip.counter_read(index, under.as_ref())? {
             Some(counter) => Ok(counter),
-            None => chip.counter_increment(index, under.as_ref()),
+            None => {
+                chip.counter_define(index, &owner)?;
+                chip.counter_increment(index, under.as_ref())
+            }
         };
-        let counter = self.tpm.run("read cache counter", read_or_define).await;
-        counter.map_err(|e| CacheError::Tpm("read the cache counter", e))
+        self.tpm.run("read cache counter", read_or_define).await.map_err(failed)
     }
 
     async fn increment(&self) -> Result<u64, CacheError> {
-        let (index, under) = (self.counter_index, self.under());
-        let increment = move |chip: &mut Chip| chip.counter_increment(index, under.as_ref());
-        let raised = self.tpm.run("raise cache counter", increment).await;
-        raised.map_err(|e| CacheError::Tpm("raise the cache counter", e))
+        let failed = |e| CacheError::Tpm("raise the cache counter", e);
+        let (index, owner, under) = (self.index().await.map_err(failed)?, self.owner(), self.under());
+        let increment = move |chip: &mut Chip| {
+            chip.counter_define(index, &owner)?;
+            chip.counter_increment(index, under.as_ref())
+        };
+        self.tpm.run("raise cache counter", increment).await.map_err(failed)
+    }
+
+    /// Where this agent's counter is, or will be made.
+    async fn index(&self) -> Result<u32, TpmError> {
+        let choose = || async {
+            let (first, owner, has_file) = (self.first_index, self.owner(), self.path.symlink_metadata().is_ok());
+            let index = self.tpm.run("find cache counter", move |chip| choose(chip, first, &owner, has_file)).await?;
+            if index != first {
+                let (configured, used) = (format!("{first:#010x}"), format!("{index:#010x}"));
+                info!(
+                    configured,
+                    used, "the counter at tpm_nv_index is of another agent on this TPM; using another one"
+                );
+            }
+            Ok(index)
+        };
+        self.index.get_or_try_init(choose).await.copied()
+    }
+
+    /// This agent among those on one chip: by its data directory, so that the same agent installed anew is the same.
+    fn owner(&self) -> [u8; 32] {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+        let name = [b"ironroot-agent cache in ".as_slice(), directory.as_os_str().as_encoded_bytes()].concat();
+        digest(&SHA256, &name).as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// An object that names this chip's storage root key, for sessions in which nobody but the chip can answer.
@@ -283,6 +308,20 @@ impl SealedFile {
             Err(_) => Err(CacheRefusal::CounterBehind { file, counter: None }),
         }
     }
+}
+
+/// The index that is ours; else, if we have a file, one that was made before indices had owners; else the first free one.
+fn choose(chip: &mut Chip, first: u32, owner: &[u8; 32], has_file: bool) -> Result<u32, TpmError> {
+    let (mut unowned, mut free) = (None, None);
+    for index in first..first.saturating_add(INDICES) {
+        match chip.counter_owner(index)? {
+            Some(found) if found == owner => return Ok(index),
+            Some(found) if found.is_empty() && has_file => unowned = unowned.or(Some(index)),
+            Some(_) => {}
+            None => free = free.or(Some(index)),
+        }
+    }
+    Ok(unowned.or(free).unwrap_or(first))
 }
 
 /// A number: as good after a panic as before.

@@ -391,16 +391,41 @@ async fn a_full_disk_leaves_the_old_file() {
     assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/workload");
 }
 
-// Case 11: two agents, own directories, one chip, one index.
 #[tokio::test]
-async fn an_agent_that_counts_with_anothers_counter_is_told_so() {
-    let first = Device::new();
-    assert_eq!(first.cache().await.counter_of_another().await, None, "a chip fresh from the factory");
-    first.store("/first", true).await;
-    assert_eq!(first.cache().await.counter_of_another().await, None, "its own file is there");
-    let second = tempfile::tempdir().expect("directory");
-    let tpm = Tpm::open(first.chip.address()).await.expect("the TPM answers");
-    let cache = |index| SealedCache::new(tpm.clone(), second.path(), pcrs("7"), index);
-    assert!(cache(DEFAULT_COUNTER_INDEX).counter_of_another().await.is_some());
-    assert_eq!(cache(DEFAULT_COUNTER_INDEX + 1).counter_of_another().await, None, "an index of its own");
+async fn two_agents_on_one_chip_do_not_spoil_each_others_cache() {
+    let device = Device::new();
+    let other = tempfile::tempdir().expect("directory");
+    let other_cache = || async {
+        let tpm = Tpm::open(device.chip.address()).await.expect("the TPM answers");
+        SealedCache::new(tpm, other.path(), pcrs("7"), DEFAULT_COUNTER_INDEX)
+    };
+    device.store("/first", true).await;
+    let (record, identities) = content("/second");
+    for _ in 0..3 {
+        other_cache().await.store(&record, &identities, true).await.expect("stored");
+    }
+    assert_eq!(path_of(&device.restore().await.0.expect("the first one's is not rolled back")), "/first");
+    assert_eq!(path_of(&restore(&mut other_cache().await).await.0.expect("nor the second one's")), "/second");
+    // The same agent installed anew, its directory empty, finds its own counter again.
+    std::fs::remove_file(other.path().join(FILE_NAME)).expect("removed");
+    other_cache().await.store(&record, &identities, true).await.expect("stored");
+    let tpm = Tpm::open(device.chip.address()).await.expect("the TPM answers");
+    let third = tpm.run("look", |chip| chip.counter_owner(DEFAULT_COUNTER_INDEX + 2)).await.expect("answers");
+    assert_eq!(third, None, "no index is left over");
+}
+
+#[tokio::test]
+async fn a_counter_of_a_version_without_owners_goes_on_protecting_its_file() {
+    let device = Device::new();
+    let tpm = Tpm::open(device.chip.address()).await.expect("the TPM answers");
+    tpm.run("count", |chip| chip.counter_increment(DEFAULT_COUNTER_INDEX, None)).await.expect("made");
+    // What that version left: a file under this counter.
+    device.put(b"a file");
+    device.store("/first", false).await;
+    let old = device.bytes();
+    assert_eq!(tpm.run("look", |chip| chip.counter_owner(DEFAULT_COUNTER_INDEX + 1)).await.expect("answers"), None);
+    device.store("/second", true).await;
+    device.store("/third", true).await;
+    device.put(&old);
+    assert!(matches!(device.refusal().await, CacheRefusal::RolledBack { .. }));
 }

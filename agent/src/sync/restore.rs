@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{Agent, Memory, Synchronizer};
 use crate::agent_record::AgentRecord;
-use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedCache, SealedFile};
+use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
 use crate::server_answers::{TrustBundle, restored_agent_svid};
 use crate::trusted_time::utc;
 
@@ -19,10 +19,7 @@ impl Synchronizer {
         match &mut self.parts.memory {
             Memory::Sealed(memory) => match memory.cache().open().await {
                 Ok(Some(file)) => self.restore_sealed(&file).await,
-                Ok(None) => {
-                    info!("there is no sealed cache yet");
-                    warn_of_another(memory.cache()).await;
-                }
+                Ok(None) => info!("there is no sealed cache yet"),
                 Err(refusal) => warn_refused(&refusal),
             },
             Memory::Plain { directory, .. } => match AgentRecord::read(directory) {
@@ -131,16 +128,4 @@ impl Synchronizer {
 /// The one warning that a cache is not used.
 fn warn_refused(refusal: &CacheRefusal) {
     warn!(error = %describe(refusal), "the sealed cache is refused; identities come from the server again");
-}
-
-/// Two agents that count with one counter make each other's caches worthless.
-async fn warn_of_another(cache: &SealedCache) {
-    if let Some(counter) = cache.counter_of_another().await {
-        warn!(
-            tpm_nv_index = format_args!("{:#010x}", cache.counter_index()),
-            counter,
-            "the counter of the sealed cache is in use already although this data directory has no cache: if another agent \
-             uses this TPM, give each its own tpm_nv_index, or each makes the other's cache worthless"
-        );
-    }
 }

@@ -5,7 +5,7 @@ use tss_esapi::constants::NvIndexType;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{NvPublic, NvPublicBuilder};
+use tss_esapi::structures::{Digest, NvPublic, NvPublicBuilder};
 
 use super::connection::{Chip, Connection, NO_SESSION};
 use super::nv::nv_index;
@@ -36,7 +36,7 @@ impl Chip {
     /// (Part 3 §31.8). Chips wear out after some 100 000 increments, and refuse when they come too fast: then the error is
     /// [`Busy`](TpmError::Busy). When the connection breaks it is unknown whether the increment happened: read again.
     pub fn counter_increment(&mut self, index: u32, under: Option<&KeyBlob>) -> Result<u64, TpmError> {
-        self.task(|tpm| tpm.define_counter(index))?;
+        self.task(|tpm| tpm.define_counter(index, &[]))?;
         self.task_once(|tpm| {
             let session = tpm.counter_session(under)?;
             tpm.with_nv_index(index, |tpm, handle| {
@@ -49,6 +49,28 @@ impl Chip {
                 reason: "the counter has no value after an increment",
             })
         })
+    }
+}
+
+impl Chip {
+    /// Who made the counter, as it was named to [`counter_define`](Chip::counter_define): empty if it was made without a name.
+    /// `None` if nothing is defined at `index`.
+    pub fn counter_owner(&mut self, index: u32) -> Result<Option<Vec<u8>>, TpmError> {
+        self.task(|tpm| {
+            if !tpm.is_defined(index)? {
+                return Ok(None);
+            }
+            tpm.with_nv_index(index, |tpm, handle| {
+                let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
+                Ok(Some(public.authorization_policy().value().to_vec()))
+            })
+        })
+    }
+
+    /// Makes the counter, if there is none, in the name of `owner`, a SHA-256. The name stands in the place of the index's
+    /// authorization policy, which none of its attributes lets anybody use, and cannot be changed as long as the index exists.
+    pub fn counter_define(&mut self, index: u32, owner: &[u8; 32]) -> Result<(), TpmError> {
+        self.task(|tpm| tpm.define_counter(index, owner))
     }
 }
 
@@ -93,11 +115,11 @@ impl Connection {
         Ok(self.nv_indices(index)?.first() == Some(&index))
     }
 
-    fn define_counter(&mut self, index: u32) -> Result<(), TpmError> {
+    fn define_counter(&mut self, index: u32, owner: &[u8]) -> Result<(), TpmError> {
         if self.is_defined(index)? {
             return Ok(());
         }
-        let public = counter_index(index)?;
+        let public = counter_index(index, owner)?;
         self.authorized_by(KeyHierarchy::Owner, |tpm, session| {
             tpm.command("TPM2_NV_DefineSpace", (Some(session), None, None), |esys| {
                 let handle = esys.nv_define_space(Provision::Owner, None, public.clone())?;
@@ -108,7 +130,7 @@ impl Connection {
 }
 
 /// Read and counted up with the index's empty auth value, so that no owner password is needed later; noDA as everything.
-fn counter_index(index: u32) -> Result<NvPublic, TpmError> {
+fn counter_index(index: u32, owner: &[u8]) -> Result<NvPublic, TpmError> {
     let bad = |e| TpmError::of("TPM2_NV_DefineSpace", e);
     let attributes = NvIndexAttributesBuilder::new()
         .with_nv_index_type(NvIndexType::Counter)
@@ -123,6 +145,7 @@ fn counter_index(index: u32) -> Result<NvPublic, TpmError> {
         .with_nv_index(nv_index(index)?)
         .with_index_name_algorithm(HashingAlgorithm::Sha256)
         .with_index_attributes(attributes)
+        .with_index_auth_policy(Digest::try_from(owner).map_err(bad)?)
         .with_data_area_size(usize::from(COUNTER_BYTES))
         .build()
         .map_err(bad)
