@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::command_line::code_name;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::attest_agent_request::{Params, Step};
 use ironroot_api::pb::agent::{AgentX509svidParams, AttestAgentRequest, attest_agent_response};
@@ -40,7 +41,7 @@ pub enum AttestationError {
     #[error("there is no join token to attest with; create one on the server and configure it")]
     NoToken,
     /// The server refused, or the connection broke.
-    #[error("the server refused attestation: {}: {}", .0.code(), .0.message())]
+    #[error("the server refused attestation: {}: {}", code_name(.0.code()), .0.message())]
     Server(#[source] Status),
     /// The chip did not do its part.
     #[error("the TPM could not {0}")]

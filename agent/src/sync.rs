@@ -5,7 +5,7 @@
 //!  a turn: certificate (attest, renew) ─► bundle ─► entries ─► SVIDs ─► publish ─► keep
 //! ```
 //! A server that is away, wrong or hostile changes nothing but the log: what is held goes on being served until it
-//! expires. Only an explicit ban empties the agent. Schedules run on the monotonic clock, validity on [`TrustedTime`].
+//! expires. Only an explicit ban, or an eviction after which the agent cannot attest again, empties it. Schedules run on the monotonic clock, validity on [`TrustedTime`].
 
 mod bootstrap;
 mod certificate;
@@ -19,6 +19,7 @@ mod restore;
 mod schedule;
 mod svids;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ use tracing::{debug, error, info, warn};
 
 pub use bootstrap::{BootstrapError, read_bundle};
 pub use error::{Denial, SyncError};
-pub use ledger::{Held, Ledger};
+pub use ledger::{EntriesChange, Held, Ledger};
 pub use memory::{Memory, MemoryError};
 
 use crate::agent_key::KeyStore;
@@ -41,9 +42,10 @@ use crate::config::Bootstrap;
 use crate::identities::Identities;
 use crate::node_attestation::Attestor;
 use crate::sealed_cache::Changes;
-use crate::server_answers::{AgentSvid, AnswerRefusal, TrustBundle, WorkloadSvid};
+use crate::server_answers::{AgentSvid, AnswerRefusal, MAX_ENTRIES, TrustBundle, WorkloadSvid};
 use crate::server_channel::{Channel, RPC_DEADLINE, Server, within};
 use crate::trusted_time::{Moment, TrustedTime};
+use entries::Undelivered;
 use executable_only::ExecutableOnly;
 use ledger::Wanted;
 use publish::Kept;
@@ -54,8 +56,10 @@ use svids::SigningRefusal;
 const BACKOFF_BASE: Duration = Duration::from_secs(5);
 /// With the default base, a fleet comes back over a minute.
 const BACKOFF_CAP_FACTOR: u32 = 12;
-/// A banned agent asks this many times more rarely.
+/// A banned or evicted agent asks this many times more rarely.
 const BANNED_FACTOR: u32 = 6;
+/// An evicted agent does not try to renew by schedule: each contact tells whether the server knows it again.
+const EVICTED_PAUSE: Duration = Duration::from_secs(24 * 3600);
 /// Pause before an entry is asked for again that the server would not sign for.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// Even a lucky draw of the back-off leaves this pause.
@@ -104,13 +108,28 @@ pub struct Synchronizer {
     failures: u32,
     /// There was a whole answer, of a server or the cache.
     ready: bool,
-    banned: bool,
+    standing: Standing,
+    /// Of how many entries it was said that they are too many.
+    said_left_out: usize,
+    /// Revision of each entry of which it was said what it does not get.
+    said_undelivered: BTreeMap<String, i64>,
     /// What is kept must go, but could not be wiped yet.
     wipe_owed: bool,
     kept: Kept,
     status_posted: bool,
     /// What was known of the time when identities were last published, by its version.
     published: u64,
+}
+
+/// What the server says of this agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing bad.
+    Good,
+    /// It does not know it any more, and lets it not attest again.
+    Evicted,
+    /// It is banned.
+    Banned,
 }
 
 /// The agent's own certificate.
@@ -142,7 +161,9 @@ impl Synchronizer {
             synced_unix: 0,
             failures: 0,
             ready: false,
-            banned: false,
+            standing: Standing::Good,
+            said_left_out: 0,
+            said_undelivered: BTreeMap::new(),
             wipe_owed: false,
             kept: Kept::starting(),
             status_posted: false,
@@ -176,6 +197,16 @@ impl Synchronizer {
     }
 
     async fn turn(&mut self) -> Result<(), SyncError> {
+        match self.sync().await {
+            Err(error) if error.denial() == Some(Denial::NotAttested) => match self.attest().await {
+                Ok(()) => self.sync().await,
+                Err(error) => Err(self.evicted_if_final(error)),
+            },
+            outcome => outcome,
+        }
+    }
+
+    async fn sync(&mut self) -> Result<(), SyncError> {
         self.ensure_certificate().await?;
         let channel = self.trusted_channel().await?;
         self.adopt_bundle(self.fetch_bundle(channel.clone()).await?)?;
@@ -202,25 +233,43 @@ impl Synchronizer {
             Some(Denial::Banned) => self.obey_ban(),
             Some(Denial::Reattest) => self.certificate_refused(),
             None if error.is_certificate_refused() && self.is_reattestable() => self.certificate_refused(),
-            None => {}
+            Some(Denial::NotAttested) | None => {}
         }
         self.wipe_if_owed().await;
         self.withdraw_if_too_old();
         let pause = self.pause_after(&error);
-        let (failures, next_ms) = (self.failures, pause.as_millis() as u64);
-        if self.banned {
-            warn!(error = %describe(&error), next_ms, "still banned");
-        } else {
-            warn!(error = %describe(&error), failures, next_ms, "sync failed; what is held goes on being served");
-        }
+        self.tell(&error, pause);
         pause
+    }
+
+    /// One line for each failure.
+    fn tell(&self, error: &SyncError, pause: Duration) {
+        let (failures, next_ms) = (self.failures, pause.as_millis() as u64);
+        let (text, server) = (describe(error), self.parts.server.address());
+        let error = match error.is_certificate_refused() {
+            true => format!("the server does not take this agent's certificate, by its clock or its bundle: {text}"),
+            false => text,
+        };
+        match self.standing {
+            Standing::Banned => warn!(error, server, next_ms, "banned: nothing is served"),
+            Standing::Evicted => warn!(
+                error,
+                server,
+                next_ms,
+                "evicted: the server does not know this agent any more and it cannot attest again; nothing is served"
+            ),
+            Standing::Good if self.ledger.identities().next().is_some() => {
+                warn!(error, server, failures, next_ms, "sync failed; what is held goes on being served");
+            }
+            Standing::Good => warn!(error, server, failures, next_ms, "sync failed; there is nothing to serve yet"),
+        }
     }
 
     fn rest(&mut self) -> Duration {
         if self.failures > 0 {
             info!(failures = self.failures, "in sync with the server again");
         }
-        self.failures = 0;
+        (self.failures, self.standing) = (0, Standing::Good);
         let poll = poll_in(self.parts.sync_interval, self.ledger.shortest_lifetime(), unit());
         let due = self.ledger.next_due().into_iter().chain(self.agent.as_ref().map(|agent| agent.due)).min();
         due.map_or(poll, |due| poll.min(due.saturating_duration_since(Instant::now()))).max(SHORTEST_PAUSE)
@@ -235,7 +284,10 @@ impl Synchronizer {
 
     fn pause_after_failure(&self) -> Duration {
         let base = BACKOFF_BASE.min(self.parts.sync_interval);
-        let (base, failures) = if self.banned { (base * BANNED_FACTOR, u32::MAX) } else { (base, self.failures) };
+        let (base, failures) = match self.standing {
+            Standing::Good => (base, self.failures),
+            Standing::Evicted | Standing::Banned => (base * BANNED_FACTOR, u32::MAX),
+        };
         let pause = backoff(failures, base, base * BACKOFF_CAP_FACTOR, unit());
         let remaining =
             self.ledger.next_end_in(&self.parts.time.moment()).and_then(|seconds| u64::try_from(seconds).ok());
@@ -271,13 +323,45 @@ impl Synchronizer {
 
     async fn sync_entries(&mut self, channel: Channel) -> Result<(), SyncError> {
         let current = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain).await?;
-        if self.ledger.replace_entries(current, Instant::now()) {
+        self.tell_left_out(current.left_out);
+        let change = self.ledger.replace_entries(current.terms, Instant::now());
+        self.tell_undelivered(current.undelivered);
+        if change != EntriesChange::None {
             info!(entries = self.ledger.entries().count(), "registration entries changed");
             self.changes.any = true;
             self.changes.must_not_be_undone = true;
+            self.changes.removal |= change == EntriesChange::Removed;
             self.publish();
         }
         Ok(())
+    }
+
+    /// Once for each number of entries.
+    fn tell_left_out(&mut self, left_out: usize) {
+        if std::mem::replace(&mut self.said_left_out, left_out) == left_out {
+            return;
+        }
+        match left_out {
+            0 => info!(limit = MAX_ENTRIES, "all entries fit again"),
+            _ => error!(
+                left_out,
+                limit = MAX_ENTRIES,
+                "this node has more entries than an agent serves; the newest are left out: delete some, or spread them over nodes"
+            ),
+        }
+    }
+
+    /// Once for each revision of an entry.
+    fn tell_undelivered(&mut self, undelivered: Vec<Undelivered>) {
+        let ledger = &self.ledger;
+        self.said_undelivered.retain(|entry_id, _| ledger.terms(entry_id).is_some());
+        for Undelivered { entry_id, revision_number, what } in undelivered {
+            let said = self.said_undelivered.get(&entry_id) == Some(&revision_number);
+            if !said {
+                warn!(entry_id, what, "this agent does not deliver everything that an entry asks for");
+            }
+            self.said_undelivered.insert(entry_id, revision_number);
+        }
     }
 
     async fn sign_due(&mut self, channel: Channel) -> Result<(), SyncError> {
@@ -330,7 +414,7 @@ impl Synchronizer {
     /// An explicit ban: nothing is served or kept any more. The process stays, and asks now and then whether the ban was
     /// lifted.
     fn obey_ban(&mut self) {
-        if std::mem::replace(&mut self.banned, true) {
+        if std::mem::replace(&mut self.standing, Standing::Banned) == Standing::Banned {
             return;
         }
         error!("this agent is banned: its identities are withdrawn and its cache is wiped");
@@ -340,6 +424,21 @@ impl Synchronizer {
         self.wipe_owed = true;
         self.ready = true;
         self.publish();
+    }
+
+    /// The server does not know this agent, and it cannot attest again: nothing is served any more, and what is kept goes. Its
+    /// certificate stays: what a server forgot it may remember, such as after a restored database.
+    fn evicted_if_final(&mut self, error: SyncError) -> SyncError {
+        if !error.cannot_attest() || self.standing != Standing::Good {
+            return error;
+        }
+        self.standing = Standing::Evicted;
+        self.agent.iter_mut().for_each(|agent| agent.postpone(EVICTED_PAUSE));
+        self.ledger.clear();
+        self.changes = Changes { any: true, must_not_be_undone: true, removal: true, ..self.changes };
+        self.ready = true;
+        self.publish();
+        error
     }
 
     /// Tried again until it succeeds: a chip that is away must not keep a ban from holding over a restart.

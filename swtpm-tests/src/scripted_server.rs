@@ -116,6 +116,8 @@ pub struct Script {
     pub denial: Option<Reason>,
     /// What attestation is refused with.
     pub attestation_denial: Option<Reason>,
+    /// What attestation is refused with, without a word about the agent.
+    pub attestation_refusal: Option<tonic::Code>,
     /// Whether agents are told that they may attest again.
     pub reattestable: bool,
     /// Lifetime of workload SVIDs, seconds.
@@ -204,6 +206,7 @@ impl ScriptedServer {
             agent: AgentLie::Honest,
             denial: None,
             attestation_denial: None,
+            attestation_refusal: None,
             reattestable: false,
             svid_ttl: 3600,
             agent_ttl: 3600,

@@ -191,3 +191,34 @@ fn an_offline_start_is_quick() {
     // The goal is 200 ms and what the chip needs; the bound leaves room for a busy machine and an unoptimised build.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}\n{}", began.elapsed(), device.log());
 }
+
+#[test]
+fn an_identity_that_was_removed_cannot_be_put_back_within_the_hour() {
+    let (mut server, mut device) = lab(&AgentOptions::default());
+    let entry = server.create_entry(&device.agent_id(), "/bob", &["unix:uid:60002"], &[]);
+    device.start();
+    device.expect_identity(60_002);
+    device.expect_identity(ALICE);
+    device.expect_sealed(2);
+    let cache = device.data_directory().join(CACHE);
+    let old = fs::read(&cache).expect("the cache");
+    server.cli(&["entry", "delete", "-entryID", &entry]);
+    // Seconds after the counter was raised for the entries themselves.
+    device.expect_sealed(1);
+    expect_within(DEADLINE, "it is gone", || device.log(), || device.fetch(60_002).is_err());
+    expect_within(
+        DEADLINE,
+        "that is kept",
+        || device.log(),
+        || {
+            let log = device.log();
+            log.rfind("identities sealed identities=1") > log.rfind("identities sealed identities=2")
+        },
+    );
+    device.kill_agent();
+    server.kill();
+    fs::write(&cache, old).expect("put back");
+    device.start();
+    device.expect_log("an older file was put back");
+    assert!(device.fetch(60_002).is_err(), "{}", device.log());
+}

@@ -8,11 +8,13 @@ use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::config::{Bootstrap, JoinToken, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
 use ironroot_agent::node_attestation::Attestor;
+use ironroot_agent::server_answers::MAX_ENTRIES;
 use ironroot_agent::server_channel::Server;
 use ironroot_agent::sync::{Memory, Parts, Synchronizer};
 use ironroot_agent::trusted_time::{TrustedTime, system_unix};
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
+use ironroot_api::pb::types::Entry;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_attest::SelectorSet;
 use ironroot_lab::scripted_server::{AgentLie, BundleLie, ScriptedServer, SvidLie, TRUST_DOMAIN, entry};
@@ -20,6 +22,7 @@ use ironroot_lab::toy_ca::ToyCa;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tonic::Code;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -288,6 +291,62 @@ async fn a_ban_empties_the_agent_wipes_what_is_kept_and_is_lifted_by_attesting()
     until("it asks now and then", || server.asked().attestations > attestations).await;
     server.play(|script| (script.denial, script.attestation_denial) = (None, None));
     until("it serves again", || agent.serial().is_some()).await;
+}
+
+#[tokio::test]
+async fn an_evicted_agent_that_cannot_attest_again_withdraws_at_once_and_asks_slowly() {
+    for code in [Code::InvalidArgument, Code::PermissionDenied] {
+        let server = ScriptedServer::start();
+        let agent = serving(&server).await;
+        server.play(|script| {
+            script.denial = Some(Reason::AgentNotAttested);
+            script.attestation_refusal = Some(code);
+        });
+        until("nothing is served", || agent.serial().is_none()).await;
+        let attestations = server.asked().attestations;
+        assert!(attestations <= 3, "{attestations}");
+        assert_eq!(agent.authorities(), 1, "it is ready, and says that there is no identity");
+        assert!(agent.record().is_some_and(|record| !record.chain.is_empty()), "what a server forgot it may remember");
+        server.play(|script| (script.denial, script.attestation_refusal) = (None, None));
+        until("the server knows it again", || agent.serial().is_some()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_ill_evicts_nobody() {
+    for code in [Code::Unavailable, Code::Internal, Code::Unknown, Code::ResourceExhausted] {
+        let server = ScriptedServer::start();
+        let agent = serving(&server).await;
+        let good = agent.serial();
+        server.play(|script| {
+            script.denial = Some(Reason::AgentNotAttested);
+            script.attestation_refusal = Some(code);
+        });
+        let attestations = server.asked().attestations;
+        until("it tries again and again", || server.asked().attestations > attestations + 2).await;
+        assert_eq!(agent.serial(), good, "{code:?}");
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_limit_of_entries_it_goes_on_with_what_fits() {
+    let server = ScriptedServer::start();
+    let agent = serving(&server).await;
+    let mine = agent.serial();
+    server.play(|script| {
+        let others = (0..MAX_ENTRIES).map(|n| Entry {
+            // Everything at the limit may be asked for, but nothing is signed in vain.
+            store_svid: true,
+            created_at: 0,
+            ..entry(&format!("e{n}"), "/other", 1)
+        });
+        let mut entries: Vec<Entry> = others.collect();
+        entries.append(&mut script.entries);
+        script.entries = entries;
+    });
+    let syncs = server.asked().syncs;
+    until("it stays in sync", || server.asked().syncs > syncs + 1).await;
+    assert_eq!(agent.serial(), mine, "what is held goes on being served, though it is not among the oldest");
 }
 
 #[tokio::test]

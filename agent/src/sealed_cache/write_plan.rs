@@ -3,9 +3,10 @@
 //! Flash and the chip's NV memory wear. A device that is being set up may write [`WRITE_BURST`] times at once, so that what
 //! it has just learned survives the next power cut; over time a write is due every [`WRITE_INTERVAL`] at most, about a
 //! hundred a day. Only what must not be lost never waits (the agent's own certificate: the server accepts only the newest).
-//! The counter makes every older file worthless; it is
-//! raised only when the change must not be undone by putting an old file back (entries, bundle), and at most once per
-//! [`COUNTER_INTERVAL`]: 88,000 times in ten years, where data sheets promise 100,000 to 500,000.
+//! The counter makes every older file worthless; it is raised only when the change must not be undone by putting an old file
+//! back (entries, bundle), and over time at most once per [`COUNTER_INTERVAL`]: 88,000 times in ten years, where data sheets
+//! promise 100,000 to 500,000. What an older file would give back to somebody who has lost it (an entry that went, other
+//! selectors, an eviction) does not wait for the hour: [`COUNTER_BURST`] such increments may follow each other at once.
 
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ pub const WRITE_BURST: u32 = 8;
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Least time between two increments of the counter.
 pub const COUNTER_INTERVAL: Duration = Duration::from_secs(3600);
+/// Increments that may follow each other at once when something was taken away. Over time there is one per
+/// [`COUNTER_INTERVAL`] all the same: whoever can make entries come and go cannot wear the chip out.
+pub const COUNTER_BURST: u32 = 8;
 
 /// What has changed since the last write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub struct Changes {
     pub must_not_be_lost: bool,
     /// Entries or authorities: what an old file would bring back.
     pub must_not_be_undone: bool,
+    /// Somebody has lost an identity, which an old file would give back.
+    pub removal: bool,
 }
 
 /// What was done, by the monotonic clock: time since.
@@ -32,10 +38,12 @@ pub struct Changes {
 pub struct History {
     /// How long until all writes of this run would have been a [`WRITE_INTERVAL`] apart.
     pub write_debt: Duration,
-    /// Since the last increment of this run.
-    pub since_increment: Option<Duration>,
+    /// How long until all increments of this run would have been a [`COUNTER_INTERVAL`] apart.
+    pub increment_debt: Duration,
     /// A change that must not be undone was written under the counter's old value.
     pub increment_owed: bool,
+    /// One of those took something away.
+    pub removal_owed: bool,
 }
 
 /// What to do now.
@@ -53,10 +61,14 @@ pub enum WritePlan {
 
 /// Decides.
 pub fn plan(changes: Changes, history: History) -> WritePlan {
-    let increment_wanted = changes.must_not_be_undone || history.increment_owed;
-    let increment_in = remaining(history.since_increment, COUNTER_INTERVAL);
+    let removal = changes.removal || history.removal_owed;
+    let increment_wanted = removal || changes.must_not_be_undone || history.increment_owed;
+    let burst = if removal { COUNTER_INTERVAL * (COUNTER_BURST - 1) } else { Duration::ZERO };
+    let increment_in = history.increment_debt.saturating_sub(burst);
     let burst_over = history.write_debt.saturating_sub(WRITE_INTERVAL * (WRITE_BURST - 1));
-    let write_in = if changes.must_not_be_lost { Duration::ZERO } else { burst_over };
+    // A removal is rationed by its increments.
+    let at_once = changes.must_not_be_lost || (removal && increment_in.is_zero());
+    let write_in = if at_once { Duration::ZERO } else { burst_over };
     if increment_wanted && increment_in.is_zero() && write_in.is_zero() {
         return WritePlan::WriteAndIncrement;
     }
@@ -66,10 +78,6 @@ pub fn plan(changes: Changes, history: History) -> WritePlan {
         (false, true) => WritePlan::Wait(increment_in.max(write_in)),
         (false, false) => WritePlan::Idle,
     }
-}
-
-fn remaining(since: Option<Duration>, interval: Duration) -> Duration {
-    since.map_or(Duration::ZERO, |since| interval.saturating_sub(since))
 }
 
 /// Whether a file of generation `file` may be believed while the chip's counter is at `counter`. One ahead is what a power
@@ -82,14 +90,16 @@ pub fn is_current(file: u64, counter: u64) -> bool {
 mod tests {
     use super::*;
 
-    const ANY: Changes = Changes { any: true, must_not_be_lost: false, must_not_be_undone: false };
-    const SVID: Changes = Changes { any: true, must_not_be_lost: true, must_not_be_undone: false };
-    const ENTRIES: Changes = Changes { any: true, must_not_be_lost: false, must_not_be_undone: true };
+    const NONE: Changes = Changes { any: false, must_not_be_lost: false, must_not_be_undone: false, removal: false };
+    const ANY: Changes = Changes { any: true, ..NONE };
+    const SVID: Changes = Changes { any: true, must_not_be_lost: true, ..NONE };
+    const ENTRIES: Changes = Changes { any: true, must_not_be_undone: true, ..NONE };
+    const REMOVAL: Changes = Changes { removal: true, ..ENTRIES };
 
     /// `writes` just now, an increment `increment` seconds ago.
     fn history(writes: u32, increment: u64, increment_owed: bool) -> History {
-        let since_increment = Some(Duration::from_secs(increment));
-        History { write_debt: WRITE_INTERVAL * writes, since_increment, increment_owed }
+        let increment_debt = COUNTER_INTERVAL.saturating_sub(Duration::from_secs(increment));
+        History { write_debt: WRITE_INTERVAL * writes, increment_debt, increment_owed, removal_owed: false }
     }
 
     #[test]
@@ -120,6 +130,35 @@ mod tests {
         ] {
             assert_eq!(plan(changes, history), expected, "{changes:?} {history:?}");
         }
+    }
+
+    #[test]
+    fn what_was_taken_away_does_not_wait_for_the_hour_but_cannot_wear_the_chip_out() {
+        let after = |increments: u32, removal_owed| History {
+            write_debt: WRITE_INTERVAL * 20,
+            increment_debt: COUNTER_INTERVAL * increments,
+            increment_owed: removal_owed,
+            removal_owed,
+        };
+        for increments in 0..COUNTER_BURST {
+            assert_eq!(plan(REMOVAL, after(increments, false)), WritePlan::WriteAndIncrement, "{increments}");
+        }
+        assert_ne!(plan(REMOVAL, after(COUNTER_BURST, false)), WritePlan::WriteAndIncrement);
+        assert_eq!(plan(NONE, after(COUNTER_BURST - 1, true)), WritePlan::WriteAndIncrement);
+        assert_eq!(
+            plan(NONE, History { write_debt: Duration::ZERO, ..after(COUNTER_BURST, true) }),
+            WritePlan::Wait(COUNTER_INTERVAL)
+        );
+        // A day of removals every minute.
+        let (mut history, mut increments) = (History::default(), 0);
+        for _ in 0..24 * 60 {
+            if plan(REMOVAL, history) == WritePlan::WriteAndIncrement {
+                increments += 1;
+                history.increment_debt += COUNTER_INTERVAL;
+            }
+            history.increment_debt = history.increment_debt.saturating_sub(Duration::from_secs(60));
+        }
+        assert!((24..=24 + COUNTER_BURST).contains(&increments), "{increments}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use webpki::KeyUsage;
 
 use super::schedule::{overdue, renewal_in, unit};
-use super::{Agent, Denial, REFUSED_PAUSE, SyncError, Synchronizer, read_bundle};
+use super::{Agent, Denial, REFUSED_PAUSE, Standing, SyncError, Synchronizer, read_bundle};
 use crate::agent_key::AgentKey;
 use crate::agent_record::AgentRecord;
 use crate::config::Bootstrap;
@@ -34,12 +34,14 @@ impl Synchronizer {
         let attests = agent.reattestable || agent.refused || self.is_ended_in_all_likelihood(&agent.svid, &moment);
         let replaced = if attests { self.attest().await } else { self.renew().await };
         match replaced {
+            // This one is the turn's to decide: it may be an eviction.
+            Err(error) if error.denial() == Some(Denial::NotAttested) => Err(error),
             Err(error) if error.denial() == Some(Denial::Reattest) && !matches!(error, SyncError::Attestation(_)) => {
-                warn!(error = %describe(&error), "the server wants this agent to attest again");
+                warn!(error = %describe(&error), server = self.parts.server.address(), "the server wants this agent to attest again");
                 self.attest().await
             }
             Err(error) if error.denial().is_none() => {
-                warn!(error = %describe(&error), "the agent's certificate could not be replaced yet");
+                warn!(error = %describe(&error), server = self.parts.server.address(), "the agent's certificate could not be replaced yet");
                 let pause = self.pause_after(&error);
                 self.agent.iter_mut().for_each(|agent| agent.postpone(pause));
                 Ok(())
@@ -84,7 +86,7 @@ impl Synchronizer {
     pub(super) async fn trusted_channel(&mut self) -> Result<Channel, SyncError> {
         match self.mutual_channel().await {
             Err(error) if error.is_doubt() => {
-                warn!(error = %describe(&error), "asking the server for a fresh signature");
+                warn!(error = %describe(&error), server = self.parts.server.address(), "asking the server for a fresh signature");
                 // One that can only renew tries every other time whether it was given a new token meanwhile.
                 if self.is_reattestable() || !self.failures.is_multiple_of(2) {
                     self.attest().await?;
@@ -113,7 +115,7 @@ impl Synchronizer {
         Ok(self.parts.server.mutual(self.anchors.clone(), doubt, &agent.svid, key).await?)
     }
 
-    async fn attest(&mut self) -> Result<(), SyncError> {
+    pub(super) async fn attest(&mut self) -> Result<(), SyncError> {
         let known = self.known_bundle()?;
         let channel = match self.bootstrap_channel(known.as_ref(), Doubt::Refused).await {
             Ok(channel) => {
@@ -122,7 +124,7 @@ impl Synchronizer {
             }
             // Nothing it says counts, its bundle neither, before what we know has verified a fresh signature of it.
             Err(error) if error.is_doubt() => {
-                warn!(error = %describe(&error), "asking the server for a fresh signature");
+                warn!(error = %describe(&error), server = self.parts.server.address(), "asking the server for a fresh signature");
                 let channel = self.bootstrap_channel(known.as_ref(), Doubt::Heard).await?;
                 if let Some(known) = known.filter(|_| self.bundle.is_none()) {
                     self.adopt_bundle(known)?;
@@ -135,7 +137,7 @@ impl Synchronizer {
         let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await?;
         let svid = self.checked(&attested.svid, &attested.key)?;
         info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, "agent attested");
-        (self.banned, self.wipe_owed) = (false, false);
+        (self.standing, self.wipe_owed) = (Standing::Good, false);
         self.take_up(svid, attested.reattestable).await
     }
 
@@ -191,12 +193,15 @@ impl Synchronizer {
             Bootstrap::TrustBundle { path, format } => (path, *format),
             Bootstrap::Insecure => return Ok(self.bundle.clone()),
         };
-        let Some(held) = &self.bundle else { return Ok(Some(read_bundle(path, format, &self.parts.trust_domain)?)) };
+        let read = || {
+            let bundle = read_bundle(path, format, &self.parts.trust_domain);
+            bundle.map_err(|source| SyncError::Bootstrap { path: path.clone(), source })
+        };
+        let Some(held) = &self.bundle else { return read().map(Some) };
         if self.failures.is_multiple_of(2) {
             return Ok(Some(held.clone()));
         }
-        let configured = read_bundle(path, format, &self.parts.trust_domain).ok();
-        Ok(Some(configured.filter(|configured| configured.is_newer_than(held)).unwrap_or_else(|| held.clone())))
+        Ok(Some(read().ok().filter(|configured| configured.is_newer_than(held)).unwrap_or_else(|| held.clone())))
     }
 
     /// A channel without a certificate of our own.
@@ -237,7 +242,7 @@ impl Agent {
         self.due <= now || self.overdue <= moment.own() || is_out_of_time
     }
 
-    fn postpone(&mut self, pause: Duration) {
+    pub(super) fn postpone(&mut self, pause: Duration) {
         let now = Instant::now();
         (self.due, self.overdue, self.asked) = (now + pause, i64::MAX, Some(now));
     }

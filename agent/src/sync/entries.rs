@@ -19,20 +19,44 @@ use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 
 /// Entries asked for in one message. Source: SPIRE's page size.
 const PAGE: usize = 500;
+/// Most revisions listened to, some 100 bytes each: an agent goes on with [`MAX_ENTRIES`] of them.
+const MAX_REVISIONS: usize = 10 * MAX_ENTRIES;
+
+/// What the server's answer amounts to.
+#[derive(Debug, Default)]
+pub struct Authorized {
+    /// The entries to serve, at most [`MAX_ENTRIES`].
+    pub terms: Vec<EntryTerms>,
+    /// How many more there are that this agent does not take.
+    pub left_out: usize,
+    /// Of the entries that came whole: what of them this agent does not deliver.
+    pub undelivered: Vec<Undelivered>,
+}
+
+/// A wish of an entry that this agent cannot fulfil.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The entry's ID.
+    pub entry_id: String,
+    /// Its revision.
+    pub revision_number: i64,
+    /// What is not delivered, for people.
+    pub what: &'static str,
+}
 
 /// Asks for the authorised entries; `held` saves asking for those that have not changed.
 pub async fn authorized_entries(
     channel: Channel,
     held: &Ledger,
     trust_domain: &TrustDomain,
-) -> Result<Vec<EntryTerms>, SyncError> {
+) -> Result<Authorized, SyncError> {
     let mut client = EntryClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
     let answer = match within(RPC_DEADLINE * 2, sync(&mut client, held)).await {
         // SPIRE before 1.6 has only the full form.
-        Err(status) if status.code() == Code::Unimplemented => Ok(Answer::full(all(&mut client).await?)),
+        Err(status) if status.code() == Code::Unimplemented => Ok(Answer::full(all(&mut client).await?, held)),
         answer => answer,
     }?;
-    Ok(answer.terms(held, trust_domain))
+    Ok(answer.authorized(held, trust_domain))
 }
 
 /// Whole entries, and the IDs of those that are as we hold them.
@@ -40,25 +64,54 @@ pub async fn authorized_entries(
 struct Answer {
     entries: Vec<Entry>,
     unchanged: Vec<String>,
+    left_out: usize,
 }
 
 impl Answer {
-    fn full(entries: Vec<Entry>) -> Self {
-        Self { entries, unchanged: Vec::new() }
+    fn full(mut entries: Vec<Entry>, held: &Ledger) -> Self {
+        let left_out = keep_what_fits(&mut entries, held, |entry| (entry.created_at, entry.id.clone()));
+        Self { entries, unchanged: Vec::new(), left_out }
     }
 
     /// An entry that breaks the rules is left out with a warning; the others go on.
-    fn terms(self, held: &Ledger, trust_domain: &TrustDomain) -> Vec<EntryTerms> {
+    fn authorized(self, held: &Ledger, trust_domain: &TrustDomain) -> Authorized {
         let mut terms: Vec<EntryTerms> = self.unchanged.iter().filter_map(|id| held.terms(id)).cloned().collect();
+        let mut undelivered = Vec::new();
         for entry in &self.entries {
             match EntryTerms::from_answer(entry, trust_domain) {
-                Ok(Some(entry)) => terms.push(entry),
+                Ok(Some(taken)) => {
+                    undelivered.extend(undelivered_of(entry));
+                    terms.push(taken);
+                }
                 Ok(None) => {}
                 Err(refusal) => warn!(entry_id = %short(&entry.id), error = %refusal, "entry refused"),
             }
         }
-        terms
+        Authorized { terms, left_out: self.left_out, undelivered }
     }
+}
+
+/// Leaves [`MAX_ENTRIES`] of `items`: those that are held already, then the oldest; how many went.
+fn keep_what_fits<T>(items: &mut Vec<T>, held: &Ledger, age_and_id: impl Fn(&T) -> (i64, String)) -> usize {
+    let left_out = items.len().saturating_sub(MAX_ENTRIES);
+    if left_out > 0 {
+        items.sort_by_cached_key(|item| {
+            let (created_at, id) = age_and_id(item);
+            (held.terms(&id).is_none(), created_at, id)
+        });
+        items.truncate(MAX_ENTRIES);
+    }
+    left_out
+}
+
+fn undelivered_of(entry: &Entry) -> Vec<Undelivered> {
+    let on_demand = entry.additional_attributes.is_some_and(|more| more.disable_x509_svid_prefetch);
+    let wishes = [
+        (!entry.federates_with.is_empty(), "the bundles of the trust domains it federates with (federates_with)"),
+        (on_demand, "an SVID only when it is asked for (disable_x509_svid_prefetch): it is signed at once"),
+    ];
+    let undelivered = |what| Undelivered { entry_id: entry.id.clone(), revision_number: entry.revision_number, what };
+    wishes.into_iter().filter(|(wished, _)| *wished).map(|(_, what)| undelivered(what)).collect()
 }
 
 async fn sync(client: &mut EntryClient<Channel>, held: &Ledger) -> Result<Answer, Status> {
@@ -69,10 +122,11 @@ async fn sync(client: &mut EntryClient<Channel>, held: &Ledger) -> Result<Answer
     let mut answers = client.sync_authorized_entries(ReceiverStream::new(stream)).await?.into_inner();
     let first = answers.message().await?.unwrap_or_default();
     if first.entry_revisions.is_empty() && !first.more {
-        check_count(first.entries.len())?;
-        return Ok(Answer::full(first.entries));
+        return Ok(Answer::full(first.entries, held));
     }
-    let (unchanged, needed) = compare(revisions(first, &mut answers).await?, held);
+    let mut revisions = revisions(first, &mut answers).await?;
+    let left_out = keep_what_fits(&mut revisions, held, |revision| (revision.created_at, revision.id.clone()));
+    let (unchanged, needed) = compare(revisions, held);
     let mut entries = Vec::with_capacity(needed.len());
     for page in needed.chunks(PAGE) {
         let request = SyncAuthorizedEntriesRequest { output_mask: None, ids: page.to_vec() };
@@ -81,13 +135,13 @@ async fn sync(client: &mut EntryClient<Channel>, held: &Ledger) -> Result<Answer
             // An entry that went meanwhile is silently missing.
             let answer = answers.message().await?.ok_or_else(|| Status::unavailable("the server ended the sync"))?;
             entries.extend(answer.entries);
-            check_count(entries.len())?;
+            check_count(entries.len(), MAX_ENTRIES)?;
             if !answer.more {
                 break;
             }
         }
     }
-    Ok(Answer { entries, unchanged })
+    Ok(Answer { entries, unchanged, left_out })
 }
 
 async fn revisions(
@@ -97,7 +151,7 @@ async fn revisions(
     let mut revisions = Vec::new();
     loop {
         revisions.append(&mut answer.entry_revisions);
-        check_count(revisions.len())?;
+        check_count(revisions.len(), MAX_REVISIONS)?;
         if !answer.more {
             return Ok(revisions);
         }
@@ -119,15 +173,14 @@ fn compare(revisions: Vec<EntryRevision>, held: &Ledger) -> (Vec<String>, Vec<St
 async fn all(client: &mut EntryClient<Channel>) -> Result<Vec<Entry>, Status> {
     let request = GetAuthorizedEntriesRequest { output_mask: Some(mask()) };
     let answer = within(RPC_DEADLINE, client.get_authorized_entries(request)).await?.into_inner();
-    check_count(answer.entries.len())?;
     Ok(answer.entries)
 }
 
-fn check_count(count: usize) -> Result<(), Status> {
-    if count <= MAX_ENTRIES {
+fn check_count(count: usize, limit: usize) -> Result<(), Status> {
+    if count <= limit {
         return Ok(());
     }
-    let refusal = AnswerRefusal::TooMany { what: "entries", limit: MAX_ENTRIES };
+    let refusal = AnswerRefusal::TooMany { what: "entries", limit };
     Err(Status::resource_exhausted(refusal.to_string()))
 }
 
@@ -140,6 +193,8 @@ fn mask() -> EntryMask {
         store_svid: true,
         hint: true,
         created_at: true,
+        federates_with: true,
+        additional_attributes: true,
         ..EntryMask::default()
     }
 }
@@ -167,7 +222,8 @@ mod tests {
 
     fn terms(entries: Vec<Entry>) -> Vec<String> {
         let trust_domain = TrustDomain::new("td").expect("legal");
-        let terms = Answer::full(entries).terms(&Ledger::default(), &trust_domain);
+        let held = Ledger::default();
+        let terms = Answer::full(entries, &held).authorized(&held, &trust_domain).terms;
         terms.into_iter().map(|terms| terms.id).collect()
     }
 
@@ -210,5 +266,44 @@ mod tests {
         );
         assert_eq!(unchanged, ["same"]);
         assert_eq!(needed, ["new", "recreated", "updated"], "sorted");
+    }
+
+    #[test]
+    fn beyond_the_limit_it_goes_on_with_what_it_holds_and_then_the_oldest() {
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        let aged = |id: String, created_at| Entry { created_at, ..entry(&id, "/a") };
+        let mut held = Ledger::default();
+        let newest = aged("held".to_owned(), 999_999);
+        let terms = EntryTerms::from_answer(&newest, &trust_domain).expect("terms").expect("served");
+        held.replace_entries(vec![terms], Instant::now());
+        let mut all: Vec<Entry> =
+            (0..MAX_ENTRIES as i64 + 1).rev().map(|n| aged(format!("e{n:05}"), 1_000 + n)).collect();
+        all.push(newest);
+        let answer = Answer::full(all.clone(), &held);
+        assert_eq!((answer.entries.len(), answer.left_out), (MAX_ENTRIES, 2));
+        let ids: Vec<&str> = answer.entries.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!((ids[0], ids[1], ids[MAX_ENTRIES - 1]), ("held", "e00000", "e19998"));
+        let mut revisions: Vec<EntryRevision> = all
+            .iter()
+            .map(|e| EntryRevision { id: e.id.clone(), revision_number: 3, created_at: e.created_at })
+            .collect();
+        let age_and_id = |revision: &EntryRevision| (revision.created_at, revision.id.clone());
+        assert_eq!(keep_what_fits(&mut revisions, &held, age_and_id), 2);
+        assert!(revisions.iter().map(|revision| revision.id.as_str()).eq(ids), "the same whichever way it is asked");
+    }
+
+    #[test]
+    fn what_an_entry_wishes_and_does_not_get_is_told() {
+        use ironroot_api::pb::types::entry::AdditionalAttributes;
+        let wishes = |change: fn(&mut Entry)| {
+            let mut entry = entry("e", "/a");
+            change(&mut entry);
+            undelivered_of(&entry).len()
+        };
+        let on_demand = || AdditionalAttributes { disable_x509_svid_prefetch: true, ..Default::default() };
+        assert_eq!(wishes(|_| ()), 0);
+        assert_eq!(wishes(|e| e.federates_with = vec!["spiffe://friend".to_owned()]), 1);
+        assert_eq!(undelivered_of(&Entry { additional_attributes: Some(on_demand()), ..entry("e", "/a") }).len(), 1);
+        assert!(mask().federates_with && mask().additional_attributes, "otherwise nobody would know");
     }
 }

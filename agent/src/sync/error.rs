@@ -1,5 +1,8 @@
 //! Why a turn of the loop failed, and what the server wants done about it.
 
+use std::path::PathBuf;
+
+use ironroot_api::command_line::code_name;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use thiserror::Error;
@@ -18,7 +21,7 @@ pub enum SyncError {
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The server's error.
-    #[error("a call to the server failed: {}: {}", .0.code(), .0.message())]
+    #[error("a call to the server failed: {}: {}", code_name(.0.code()), .0.message())]
     Server(#[from] Status),
     /// Attestation failed.
     #[error("cannot attest")]
@@ -30,8 +33,14 @@ pub enum SyncError {
     #[error("the agent's key cannot be used")]
     Key(#[from] KeyError),
     /// The configured trust bundle cannot be used.
-    #[error("there is no way to know the server")]
-    Bootstrap(#[from] BootstrapError),
+    #[error("there is no way to know the server: trust_bundle_path {}", path.display())]
+    Bootstrap {
+        /// The bundle's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: BootstrapError,
+    },
     /// No bundle to verify anything against.
     #[error("there is no trust bundle")]
     NoBundle,
@@ -43,8 +52,10 @@ pub enum SyncError {
 /// What a PermissionDenied asks of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// Attest again: the certificate expired, was superseded or its agent forgotten.
+    /// Attest again: the certificate expired or was superseded.
     Reattest,
+    /// Attest again: the server does not know this agent, or not any more. If that cannot be done, it was evicted.
+    NotAttested,
     /// Stop serving.
     Banned,
 }
@@ -88,6 +99,19 @@ impl SyncError {
         }
     }
 
+    /// Whether attestation failed because this agent has nothing to attest with, or because the server decided against it;
+    /// not because it, its store or the way to it is ill.
+    pub fn cannot_attest(&self) -> bool {
+        match self {
+            Self::Attestation(AttestationError::NoToken) => true,
+            Self::Attestation(AttestationError::Server(status)) => matches!(
+                status.code(),
+                Code::InvalidArgument | Code::PermissionDenied | Code::NotFound | Code::FailedPrecondition
+            ),
+            _ => false,
+        }
+    }
+
     /// What the server wants done, if it said so.
     pub fn denial(&self) -> Option<Denial> {
         let status = match self {
@@ -96,9 +120,8 @@ impl SyncError {
         };
         match denial_reason(status)? {
             Reason::AgentBanned => Some(Denial::Banned),
-            Reason::AgentExpired | Reason::AgentNotActive | Reason::AgentNotAttested | Reason::AgentMustReattest => {
-                Some(Denial::Reattest)
-            }
+            Reason::AgentNotAttested => Some(Denial::NotAttested),
+            Reason::AgentExpired | Reason::AgentNotActive | Reason::AgentMustReattest => Some(Denial::Reattest),
             Reason::Unknown => None,
         }
     }
@@ -122,14 +145,34 @@ mod tests {
     fn only_the_servers_explicit_word_is_a_ban() {
         let denial = |status| SyncError::Server(status).denial();
         assert_eq!(denial(permission_denied(Reason::AgentBanned, "")), Some(Denial::Banned));
-        for reason in
-            [Reason::AgentExpired, Reason::AgentNotActive, Reason::AgentNotAttested, Reason::AgentMustReattest]
-        {
+        assert_eq!(denial(permission_denied(Reason::AgentNotAttested, "")), Some(Denial::NotAttested));
+        for reason in [Reason::AgentExpired, Reason::AgentNotActive, Reason::AgentMustReattest] {
             assert_eq!(denial(permission_denied(reason, "")), Some(Denial::Reattest));
         }
         assert_eq!(denial(Status::permission_denied("agent is banned")), None);
         assert_eq!(denial(Status::unavailable("")), None);
         let attesting = AttestationError::Server(permission_denied(Reason::AgentBanned, ""));
         assert_eq!(SyncError::Attestation(attesting).denial(), Some(Denial::Banned));
+    }
+
+    #[test]
+    fn only_a_decision_against_the_agent_is_an_eviction() {
+        let refused = |code| SyncError::Attestation(AttestationError::Server(Status::new(code, ""))).cannot_attest();
+        assert!(SyncError::Attestation(AttestationError::NoToken).cannot_attest());
+        for code in [Code::InvalidArgument, Code::PermissionDenied, Code::NotFound, Code::FailedPrecondition] {
+            assert!(refused(code), "{code:?}");
+        }
+        for code in [
+            Code::Unavailable,
+            Code::Internal,
+            Code::Unknown,
+            Code::DeadlineExceeded,
+            Code::ResourceExhausted,
+            Code::Unimplemented,
+            Code::Cancelled,
+        ] {
+            assert!(!refused(code), "{code:?}: the server, its store or the way to it is ill");
+        }
+        assert!(!SyncError::NoBundle.cannot_attest());
     }
 }

@@ -38,6 +38,17 @@ pub struct Ledger {
     entries: BTreeMap<String, Held>,
 }
 
+/// What a sync did to the entries; the greatest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntriesChange {
+    /// Nothing.
+    None,
+    /// There are new ones, or some of them differ in a way that takes nothing from anybody.
+    Changed,
+    /// Somebody may no longer have what an older state would give: an entry went, or is for another ID or other selectors.
+    Removed,
+}
+
 /// An SVID to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -61,33 +72,32 @@ impl Ledger {
         }
     }
 
-    /// Makes the entries exactly `current`; whether anything changed. An entry whose terms changed is asked for again: its
-    /// lifetime or DNS names may be others. Its SVID goes on being served meanwhile, unless it is for another ID.
-    pub fn replace_entries(&mut self, current: Vec<EntryTerms>, now: Instant) -> bool {
+    /// Makes the entries exactly `current`. An entry whose terms changed is asked for again: its lifetime or DNS names may be
+    /// others. Its SVID goes on being served meanwhile, unless it is for another ID.
+    pub fn replace_entries(&mut self, current: Vec<EntryTerms>, now: Instant) -> EntriesChange {
         let ids: BTreeSet<String> = current.iter().map(|terms| terms.id.clone()).collect();
         let before = self.entries.len();
         self.entries.retain(|id, _| ids.contains(id));
-        let mut changed = self.entries.len() != before;
-        for terms in current {
-            changed |= self.put_terms(terms, now);
-        }
-        changed
+        let removed = self.entries.len() != before;
+        let puts = current.into_iter().map(|terms| self.put_terms(terms, now));
+        puts.fold(if removed { EntriesChange::Removed } else { EntriesChange::None }, EntriesChange::max)
     }
 
-    fn put_terms(&mut self, terms: EntryTerms, now: Instant) -> bool {
+    fn put_terms(&mut self, terms: EntryTerms, now: Instant) -> EntriesChange {
         let Some(held) = self.entries.get_mut(&terms.id) else {
             self.entries.insert(terms.id.clone(), Held::new(terms, None, now));
-            return true;
+            return EntriesChange::Changed;
         };
         if held.terms == terms {
-            return false;
+            return EntriesChange::None;
         }
+        let takes_away = held.terms.spiffe_id != terms.spiffe_id || held.terms.selectors != terms.selectors;
         if held.terms.spiffe_id != terms.spiffe_id {
             held.svid = None;
         }
         let svid = held.svid.take();
         *held = Held::new(terms, svid, now);
-        true
+        if takes_away { EntriesChange::Removed } else { EntriesChange::Changed }
     }
 
     /// The SVIDs that are missing, due, or not valid now as far as this device knows; those that end first in front.

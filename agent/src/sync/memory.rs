@@ -8,7 +8,9 @@ use zeroize::Zeroizing;
 
 use crate::agent_record::{AgentRecord, FILE_NAME, RecordError};
 use crate::durable_file;
-use crate::sealed_cache::{CacheError, Changes, History, SealedCache, WRITE_INTERVAL, WritePlan, plan};
+use crate::sealed_cache::{
+    COUNTER_INTERVAL, CacheError, Changes, History, SealedCache, WRITE_INTERVAL, WritePlan, plan,
+};
 
 /// Why nothing could be kept.
 #[derive(Debug, Error)]
@@ -39,8 +41,10 @@ pub struct SealedMemory {
     cache: SealedCache,
     /// When all writes so far would have been an interval apart.
     written_until: Option<Instant>,
-    incremented: Option<Instant>,
+    /// When all increments so far would have been an interval apart.
+    incremented_until: Option<Instant>,
     increment_owed: bool,
+    removal_owed: bool,
 }
 
 /// One state to keep.
@@ -54,7 +58,13 @@ pub struct ToKeep {
 impl Memory {
     /// Keeps in `cache`.
     pub fn sealed(cache: SealedCache) -> Self {
-        Self::Sealed(Box::new(SealedMemory { cache, written_until: None, incremented: None, increment_owed: false }))
+        Self::Sealed(Box::new(SealedMemory {
+            cache,
+            written_until: None,
+            incremented_until: None,
+            increment_owed: false,
+            removal_owed: false,
+        }))
     }
 
     /// Whether identities outlive the process too.
@@ -123,18 +133,22 @@ impl SealedMemory {
         let now = Instant::now();
         self.written_until = Some(self.written_until.unwrap_or(now).max(now) + WRITE_INTERVAL);
         self.increment_owed = !increment && (self.increment_owed || changes.must_not_be_undone);
+        self.removal_owed = !increment && (self.removal_owed || changes.removal);
         if increment {
-            self.incremented = Some(now);
+            self.incremented_until = Some(self.incremented_until.unwrap_or(now).max(now) + COUNTER_INTERVAL);
         }
         Ok(())
     }
 
     fn history(&self) -> History {
-        let since = |at: Option<Instant>| -> Option<Duration> { at.map(|at| at.elapsed()) };
+        let debt = |until: Option<Instant>| -> Duration {
+            until.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default()
+        };
         History {
-            write_debt: self.written_until.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default(),
-            since_increment: since(self.incremented),
+            write_debt: debt(self.written_until),
+            increment_debt: debt(self.incremented_until),
             increment_owed: self.increment_owed,
+            removal_owed: self.removal_owed,
         }
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use ironroot_api::describe;
 use tracing::{error, info, warn};
 
-use super::Synchronizer;
 use super::memory::ToKeep;
+use super::{Standing, Synchronizer};
 use crate::identities::{Bundle, Identities};
 use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
 
@@ -71,7 +71,7 @@ impl Synchronizer {
             return None;
         }
         let refresh = self.parts.max_age.map_or(REFRESH_INTERVAL, |age| REFRESH_INTERVAL.min(age / 8));
-        self.changes.any |= self.ready && !self.banned && self.kept.last.elapsed() >= refresh;
+        self.changes.any |= self.ready && self.standing == Standing::Good && self.kept.last.elapsed() >= refresh;
         let plan = self.parts.memory.plan(self.changes, flush);
         match plan {
             WritePlan::Idle => return None,

@@ -193,6 +193,9 @@ impl Agent for Services {
         if let Some(reason) = lock(&self.0.script).attestation_denial {
             return Err(permission_denied(reason, "scripted"));
         }
+        if let Some(code) = lock(&self.0.script).attestation_refusal {
+            return Err(Status::new(code, "scripted"));
+        }
         let first = request.into_inner().message().await?.and_then(|message| message.step);
         let Some(attest_agent_request::Step::Params(params)) = first else {
             return Err(Status::invalid_argument("no params"));

@@ -35,12 +35,12 @@ fn wanted(ledger: &Ledger, now: Instant) -> Vec<String> {
 #[test]
 fn a_new_entry_is_wanted_at_once_and_a_removed_one_is_gone() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
-    assert!(ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now));
+    assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now), EntriesChange::Changed);
     assert_eq!(wanted(&ledger, now), ["a", "b"]);
     ledger.put_svid("a", svid("/a", -10, 10), now, &at(0));
     assert_eq!(wanted(&ledger, now), ["b"]);
-    assert!(!ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now));
-    assert!(ledger.replace_entries(vec![terms("b", "/b", 0)], now));
+    assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now), EntriesChange::None);
+    assert_eq!(ledger.replace_entries(vec![terms("b", "/b", 0)], now), EntriesChange::Removed);
     assert_eq!(ledger.entries().count(), 1);
     ledger.put_svid("a", svid("/a", -10, 10), now, &at(0));
     assert_eq!(ledger.entries().count(), 1, "an SVID for a removed entry is dropped");
@@ -51,10 +51,10 @@ fn a_changed_entry_keeps_its_svid_until_the_next_comes_unless_the_id_changed() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
     ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
-    assert!(ledger.replace_entries(vec![terms("a", "/a", 1)], now));
+    assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 1)], now), EntriesChange::Changed);
     assert_eq!(wanted(&ledger, now), ["a"]);
     assert!(ledger.entries().all(|held| held.svid.is_some()));
-    assert!(ledger.replace_entries(vec![terms("a", "/other", 2)], now));
+    assert_eq!(ledger.replace_entries(vec![terms("a", "/other", 2)], now), EntriesChange::Removed);
     assert!(ledger.entries().all(|held| held.svid.is_none()));
     ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
     assert!(ledger.entries().all(|held| held.svid.is_none()), "the answer came too late");
@@ -130,4 +130,13 @@ fn what_our_clock_disputes_does_not_replace_what_lasts() {
     assert!(ledger.entries().all(|held| held.svid.as_ref().expect("held").lifetime.span().not_before == 1_000_000));
     ledger.replace_entries(vec![terms("a", "/other", 1)], now);
     assert!(ledger.put_svid("a", WorkloadSvid { spiffe_id: terms("a", "/other", 1).spiffe_id, ..ahead }, now, &moment));
+}
+
+#[test]
+fn other_selectors_take_an_identity_from_somebody() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.replace_entries(vec![terms("a", "/a", 0)], now);
+    let others = std::iter::once("unix:uid:2".parse().expect("legal")).collect();
+    let changed = EntryTerms { selectors: others, ..terms("a", "/a", 1) };
+    assert_eq!(ledger.replace_entries(vec![changed, terms("b", "/b", 0)], now), EntriesChange::Removed);
 }
