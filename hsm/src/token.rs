@@ -176,6 +176,12 @@ impl Token {
         Some(shared.opened_at.elapsed().saturating_sub(at))
     }
 
+    /// Logs in with `pin` from the next login on, where a PIN is sent: it has been changed in the token. Whoever is logged in stays
+    /// so.
+    pub fn replace_pin(&self, pin: Pin) {
+        self.handle.shared.replace_pin(pin);
+    }
+
     /// Requests waiting for a session now.
     pub fn waiting(&self) -> usize {
         self.handle.shared.queue.len()

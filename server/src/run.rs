@@ -15,7 +15,7 @@ use ironroot_api::process::supervisor;
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_attest::ek_certificate::ManufacturerRoots;
-use ironroot_hsm::{HsmError, PinError, Token, TokenConfig};
+use ironroot_hsm::{HsmError, PinError, Token, TokenConfig, UserLogin};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
-use crate::config::{Admission, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
+use crate::config::{Admission, LoginMode, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
 use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Shared};
 use crate::node_attestation::{JoinTokens, NodeAdmission, NodeAttestation, Tpm2Policy};
@@ -88,7 +88,15 @@ pub enum RunError {
     Stopped(&'static str),
 }
 
-/// Runs a server until SIGTERM or SIGINT. On SIGHUP it opens `log` again.
+impl RunError {
+    /// Whether the token refused the PIN, or would be locked by one more that is wrong: starting again makes it worse.
+    pub fn is_pin_refused(&self) -> bool {
+        let Self::Token(error) = self else { return false };
+        matches!(error, HsmError::PinRefused { .. } | HsmError::PinAtRisk { .. })
+    }
+}
+
+/// Runs a server until SIGTERM or SIGINT. On SIGHUP it opens `log` and reads the PIN again.
 pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
@@ -105,6 +113,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let registry = Arc::new(Registry::load(store.clone()).await?);
     let devices = registry.devices().clone();
     let token = open_token(&config).await?;
+    let reloading = reload(reload_asked, log, token.clone(), config.key_manager.login.clone());
     let ca =
         CertificateAuthority::start(token, store.clone(), ca_policy(&config), ClockSource::of_this_machine()).await?;
     let ca = Arc::new(ca);
@@ -153,7 +162,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     parts.spawn(part("the TCP endpoint", remote));
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
-    background.spawn(reload(reload_asked, log));
+    background.spawn(reloading);
     background.spawn(follow_bundle(ca.clone(), anchors));
     background.spawn(prune(registry, ca.clock(), config.prune_attested_nodes_expired_for));
     background.spawn(async move { ca.run().await });
@@ -237,10 +246,21 @@ fn tpm2_policy(config: &Tpm2Config) -> Result<Tpm2Policy, RunError> {
 }
 
 /// What a SIGHUP does.
-async fn reload(mut asked: Signal, log: LogOutput) {
+async fn reload(mut asked: Signal, log: LogOutput, token: Token, login: LoginMode) {
     while asked.recv().await.is_some() {
         log.reopen_and_say();
-        tracing::info!("reload asked for (SIGHUP): changes of the configuration need a restart");
+        tracing::info!(
+            "reload asked for (SIGHUP): the PIN is read again; other changes of the configuration need a restart"
+        );
+        let login = login.clone();
+        match blocking(move || login.read()).await {
+            Ok(UserLogin::Pin(pin)) => token.replace_pin(pin),
+            Ok(UserLogin::Pinpad | UserLogin::None) => {}
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the PIN could not be read again; the one from before stays"
+            ),
+        }
     }
 }
 

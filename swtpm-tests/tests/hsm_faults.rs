@@ -197,3 +197,27 @@ fn closed_tokens_leave_no_session_and_no_login_behind() {
         });
     });
 }
+
+#[test]
+fn a_pin_that_was_changed_in_the_token_is_taken_over_without_a_restart() {
+    SoftHsm::run_in_child("a_pin_that_was_changed_in_the_token_is_taken_over_without_a_restart", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(2)).unwrap();
+            let key = token.generate_p256(&id("ca"), "CA").await.unwrap();
+            let by_hand = open_session();
+            by_hand.set_pin(&PIN.into(), &"changed".into()).unwrap();
+            by_hand.logout().unwrap();
+            // The old PIN is sent once, and refused.
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !matches!(key.sign_digest(DIGEST, Urgency::FIRST).await, Err(HsmError::PinRefused { .. })) {
+                assert!(Instant::now() < deadline, "the old PIN was never refused");
+            }
+            let UserLogin::Pin(changed) = with_pin(hsm, "changed").login else { unreachable!("a PIN was given") };
+            // SoftHSM's mark of a wrong PIN goes with a login by hand, as for every PIN at risk.
+            by_hand.login(cryptoki::session::UserType::User, Some(&"changed".into())).unwrap();
+            by_hand.logout().unwrap();
+            token.replace_pin(changed);
+            sign_until_it_works(&key).await;
+        });
+    });
+}

@@ -71,3 +71,16 @@ fn a_server_works_with_a_token_that_needs_no_login() {
     expect_rotations(&server, 2);
     assert_eq!(quirks.count("C_Login"), 0);
 }
+
+#[test]
+fn a_server_whose_pin_is_refused_ends_with_a_code_that_keeps_supervisors_from_trying_again() {
+    let mut server = server();
+    std::fs::write(server.directory().join("wrong.pin"), "wrong").unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(server.directory().join("wrong.pin"), private).unwrap();
+    set_login(&server, &format!("pin_file = \"{}\"", server.directory().join("wrong.pin").display()));
+    server.spawn();
+    let ended =
+        ironroot_lab::deployment::wait_for(DEADLINE, || server.process().and_then(|process| process.exit_code()));
+    assert_eq!(ended, Some(77), "{}", server.log());
+}

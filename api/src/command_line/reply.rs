@@ -47,8 +47,10 @@ pub struct Reply {
     pub complaints: String,
     /// On standard error, whoever reads the answer: what is worth knowing, with its line ends.
     pub notes: String,
-    /// Whether part of the work failed; the exit code then is 1.
+    /// Whether part of the work failed; the exit code then is 1, or what `failed_with` says.
     pub failed: bool,
+    /// An exit code that tells a supervisor more.
+    pub failed_with: Option<u8>,
 }
 
 impl Reply {
@@ -87,7 +89,7 @@ fn write_to(
     }
     out.flush()?;
     Ok(match answer {
-        Ok(reply) if reply.failed => ExitCode::FAILURE,
+        Ok(reply) if reply.failed => reply.failed_with.map_or(ExitCode::FAILURE, ExitCode::from),
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     })

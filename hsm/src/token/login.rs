@@ -17,6 +17,7 @@ use super::sessions::{SharedSession, close, open_shared};
 use super::{Shared, UserLogin};
 use crate::error::{FailedCall, HsmError};
 use crate::module::Entered;
+use crate::pin::Pin;
 
 /// One login. Sessions and object handles belong to the login they were made in: a key has new handles after the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(crate) struct LoginState {
     logins: u64,
     /// The token has accepted this PIN before in this process.
     pin_accepted: bool,
+    /// The PIN as somebody has changed it since the start.
+    replaced_pin: Option<Pin>,
 }
 
 /// A login and what goes with it.
@@ -76,6 +79,15 @@ impl Shared {
             makes_keys: mechanisms.contains(&MechanismType::ECC_KEY_PAIR_GEN),
             is_writable: current.shared.is_writable(),
         })
+    }
+
+    /// The next login is with `pin`. One that is the same as before changes nothing: a refused PIN is not sent again.
+    pub(super) fn replace_pin(&self, pin: Pin) {
+        let mut state = self.login();
+        if state.replaced_pin.as_ref().or(self.config.login.pin()) != Some(&pin) {
+            state.pin_accepted = false;
+            state.replaced_pin = Some(pin);
+        }
     }
 
     /// The login of this epoch; logs in if there is none.
@@ -138,7 +150,7 @@ impl Shared {
         if token.is_none() {
             warn!(slot = slot.id(), "the token's information cannot be read: whether its PIN is at risk is not known");
         }
-        self.give_pin(session, slot, token, state.pin_accepted)?;
+        self.give_pin(session, slot, token, state)?;
         state.pin_accepted = true;
         Ok(())
     }
@@ -149,11 +161,11 @@ impl Shared {
         session: &Session,
         slot: Slot,
         token: Option<&TokenFacts>,
-        accepted_before: bool,
+        state: &LoginState,
     ) -> Result<(), HsmError> {
         let label = token.map_or_else(|| format!("in slot {slot}"), |token| format!("{:?}", token.label));
         let serial = token.map_or_else(|| format!("slot {slot}"), |token| token.serial.clone());
-        let pin = self.config.login.pin();
+        let pin = self.config.login.pin().map(|pin| state.replaced_pin.as_ref().unwrap_or(pin));
         if self.module.has_refused(&serial, pin) {
             return Err(HsmError::PinAtRisk { token: label, state: "it refused this PIN before in this process" });
         }
@@ -161,7 +173,7 @@ impl Shared {
         match session.login(UserType::User, auth_pin.as_ref()) {
             Ok(()) | Err(CryptokiError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Err(error) => Err(match HsmError::from(error) {
-                HsmError::Call(call) if is_a_refusal(&call, accepted_before) => {
+                HsmError::Call(call) if is_a_refusal(&call, state.pin_accepted) => {
                     self.module.remember_refusal(&serial, pin);
                     HsmError::PinRefused { token: label, call }
                 }

@@ -13,6 +13,9 @@ use crate::config::{ConfigErrors, Override, ServerConfig};
 use crate::confinement::confine;
 
 const DEFAULT_CONFIG: &str = "conf/server/server.conf";
+/// The token refused the PIN, or one more wrong one would lock it: a supervisor must not start the server again. Source:
+/// sysexits.h, EX_NOPERM.
+const EXIT_PIN_REFUSED: u8 = 77;
 /// Files we make are nobody else's business. Source: SPIRE, which sets the same.
 const UMASK: u32 = 0o027;
 
@@ -35,7 +38,8 @@ impl ConfigFile {
 /// Runs the server until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Flags win over the file. Exit code 1: something is wrong; of a configuration every mistake is printed.
+    after_help = "SIGHUP: opens the log file and reads the PIN again. Flags win over the file. Exit code 1: something is wrong; of a
+configuration every mistake is printed. 77: the token refused the PIN; do not start again before it is right, tokens count.
 
 Example: ironroot-server run -config /etc/ironroot/server.conf -logLevel DEBUG"
 )]
@@ -84,12 +88,11 @@ impl Run {
             Ok(()) => Ok(Reply::default()),
             Err(failure) => {
                 error!(error = describe(&failure), "server stopped");
+                let failed_with = failure.is_pin_refused().then_some(EXIT_PIN_REFUSED);
                 // Said once where the log is standard error, and there too where it is a file nobody looks into yet.
-                if said_on_stderr {
-                    Ok(Reply { failed: true, ..Reply::default() })
-                } else {
-                    Err(CommandError::Run(failure.into()))
-                }
+                let complaints =
+                    if said_on_stderr { String::new() } else { format!("Error: {}\n", describe(&failure)) };
+                Ok(Reply { failed: true, failed_with, complaints, ..Reply::default() })
             }
         }
     }
