@@ -101,6 +101,10 @@ impl<'a> Variant<'a> {
 
     /// What the server said as it refused to start.
     fn refused(self) -> String {
+        self.refused_with(1)
+    }
+
+    fn refused_with(self, code: i32) -> String {
         let path = self.server.directory().join("variant.conf");
         std::fs::write(&path, &self.config).expect("written");
         let (variable, value) = self.server.token().environment();
@@ -109,7 +113,7 @@ impl<'a> Variant<'a> {
         command.args(["--signal=KILL", "30"]).arg(binary("ironroot-server"));
         let output = command.args(["run", "-config"]).arg(&path).env(variable, value).output().expect("starts");
         let said = text(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(!said.contains("panicked"), "{said}");
         said
     }
@@ -129,20 +133,21 @@ fn assert_says(said: &str, words: &[&str]) {
 async fn a_second_server_is_refused_by_whatever_it_shares_with_the_first() {
     let server = Server::start(&ServerOptions::default());
     let said = Variant::of(&server).refused();
+    assert_says(&said, &["cannot listen on 127.0.0.1", "Address already in use"]);
+    let port = format!("bind_port = \"{}\"", server.port());
+    let elsewhere = || Variant::of(&server).with(&port, "bind_port = \"0\"");
+    let said = elsewhere().refused();
+    assert_says(&said, &["cannot open the admin socket", "another process is already serving"]);
+    let other_socket = server.directory().join("other.sock").display().to_string();
+    let socket = server.socket().display().to_string();
+    let elsewhere = || elsewhere().with(&socket, &other_socket);
+    let said = elsewhere().refused();
     assert_says(&said, &["datastore.sqlite3 is in use by another server process"]);
     // Another data store, but the CA's keys are the first server's.
     let data = format!("{}/data", server.directory().display());
     let other = format!("{}/other", server.directory().display());
-    let said = Variant::of(&server).with(&data, &other).refused();
+    let said = elsewhere().with(&data, &other).refused();
     assert_says(&said, &["CA journal", "restore the data store"]);
-    // Another token as well: now the port, then the admin socket.
-    server.token().initialize_token("second");
-    let label = |variant: Variant<'_>| variant.with(LABEL, "second").refused();
-    let said = label(Variant::of(&server).with(&data, &other));
-    assert_says(&said, &["cannot listen on 127.0.0.1", "Address already in use"]);
-    let port = format!("bind_port = \"{}\"", server.port());
-    let said = label(Variant::of(&server).with(&data, &other).with(&port, "bind_port = \"0\""));
-    assert_says(&said, &["cannot open the admin socket", "another process is already serving"]);
     let client = ServerClient::new(&server).await;
     client.agent().await;
     assert!(server.cli_output(&["healthcheck"]).status.success(), "the first server is not disturbed");
@@ -165,13 +170,13 @@ async fn a_server_that_cannot_use_its_token_says_what_to_do_and_sends_a_wrong_pi
     let said = Variant::of(&server).with(pin_file.to_str().expect("UTF-8"), "/nonexistent/pin").refused();
     assert_says(&said, &["PIN", "/nonexistent/pin"]);
     std::fs::write(&pin_file, "wrong-pin").expect("written");
-    let said = Variant::of(&server).refused();
+    let said = Variant::of(&server).refused_with(77);
     assert_says(&said, &["refused the PIN", "CKR_PIN_INCORRECT", "it was tried once", "correct the PIN and restart"]);
     assert!(!said.contains("wrong-pin"), "the PIN is in the log: {said}");
     // The token remembers; neither the wrong PIN nor the right one is sent until someone has looked.
     for pin in ["wrong-pin", PIN] {
         std::fs::write(&pin_file, pin).expect("written");
-        let said = Variant::of(&server).refused();
+        let said = Variant::of(&server).refused_with(77);
         assert_says(&said, &["PIN not sent", "log in once by hand"]);
     }
     server

@@ -142,7 +142,7 @@ fn commit_all(connection: &Connection, jobs: Vec<Job>, trouble: &Trouble) {
             return;
         }
         let changes_before = connection.total_changes();
-        let (answers, fate) = run_and_commit(connection, &mut jobs);
+        let (answers, fate) = run_and_commit(connection, &mut jobs, trouble);
         match &fate {
             Err(why) => {
                 error!(error = why as &dyn std::error::Error, changes = answers.len(), "database refused a commit");
@@ -158,10 +158,11 @@ fn commit_all(connection: &Connection, jobs: Vec<Job>, trouble: &Trouble) {
 fn run_and_commit(
     connection: &Connection,
     jobs: &mut impl Iterator<Item = Job>,
+    trouble: &Trouble,
 ) -> (Vec<Answer>, Result<(), StoreError>) {
     let mut answers = Vec::new();
     for job in jobs {
-        let (answer, fate) = run_in_savepoint(connection, job);
+        let (answer, fate) = run_in_savepoint(connection, job, trouble);
         answers.extend(answer);
         if fate.is_err() {
             rollback(connection);
@@ -176,13 +177,14 @@ fn run_and_commit(
 }
 
 /// The job's answer if it is still owed, and whether the transaction around it still stands.
-fn run_in_savepoint(connection: &Connection, job: Job) -> (Option<Answer>, Result<(), StoreError>) {
+fn run_in_savepoint(connection: &Connection, job: Job, trouble: &Trouble) -> (Option<Answer>, Result<(), StoreError>) {
     if let Err(why) = connection.execute_batch("SAVEPOINT change").map_err(StoreError::from) {
         return (Some(job(Err(why.clone())).answer), Err(why));
     }
     let ran = job(Ok(connection));
     if !ran.keep && connection.is_autocommit() {
-        // This job's own error says why; the ones before it learn that they went with it.
+        // This job's own error says why; the ones before it learn that they went with it. Whoever hears of it may ask at once.
+        trouble.set(Some(StoreError::RolledBack));
         (ran.answer)(Ok(()));
         return (None, Err(StoreError::RolledBack));
     }
