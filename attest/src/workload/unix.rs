@@ -22,7 +22,7 @@ use crate::{Selector, SelectorSet};
 /// How long hashing one executable may take.
 const HASH_DEADLINE: Duration = Duration::from_secs(4);
 /// Largest executable hashed unless the operator says otherwise, bytes: what a slow core (128 MB/s) hashes within
-/// [`HASH_DEADLINE`].
+/// `HASH_DEADLINE`.
 pub const DEFAULT_SIZE_LIMIT: i64 = 512 << 20;
 
 /// What is looked at. The first two are SPIRE's keys of the `unix` workload attestor, the others are ours.

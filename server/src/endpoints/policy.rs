@@ -1,4 +1,4 @@
-//! The one table: which methods there are, whom each is for, and what its request may be. [`Gate`](super::gate::Gate) enforces
+//! The one table: which methods there are, whom each is for, and what its request may be. `gate` enforces
 //! it before a byte of a body is read; a method that does not stand here does not exist.
 
 use std::mem::size_of;
