@@ -23,7 +23,7 @@ mod rotation;
 mod rotation_health;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::command_line::utc;
+use ironroot_api::logging::utc;
 use ironroot_hsm::{HsmError, KeyId};
 use thiserror::Error;
 

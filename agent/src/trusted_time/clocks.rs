@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+
+pub use ironroot_api::logging::utc;
 
 use super::record::TpmClock;
 
@@ -46,22 +46,9 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// `unix` as people read it, in UTC: `2026-11-25T21:14:35Z`.
-pub fn utc(unix: i64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp(unix).ok();
-    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{unix} s after 1970"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_shown_in_utc() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(1_795_641_275), "2026-11-25T21:14:35Z");
-        assert_eq!(utc(i64::MAX), format!("{} s after 1970", i64::MAX));
-    }
 
     #[test]
     fn elapsed_time_only_grows() {

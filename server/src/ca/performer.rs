@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
+use ironroot_api::logging::utc;
 use ironroot_hsm::{KeyId, KeyName, Token, TokenKey};
 use tracing::{error, info, warn};
 
@@ -173,7 +174,7 @@ impl Performer {
         let root = issuer::certify_root(&key, number, ttl_seconds, &self.policy, moment).await?;
         let not_after = root.not_after;
         self.persist(self.journal.clone().make_root(slot, root)).await?;
-        info!(slot = %place, key_id = %self.key_id(place), not_after, "root made and published");
+        info!(slot = %place, key_id = %self.key_id(place), not_after = utc(not_after), "root made and published");
         Ok(())
     }
 
@@ -225,7 +226,7 @@ impl Performer {
         let authority = issuer::certify(key, number, root, &self.policy, moment).await?;
         let not_after = authority.not_after;
         self.persist(self.journal.clone().prepare(slot, authority)).await?;
-        info!(%slot, key_id = %self.key_id(Place::Ca(slot)), not_after, "CA prepared and published");
+        info!(%slot, key_id = %self.key_id(Place::Ca(slot)), not_after = utc(not_after), "CA prepared and published");
         Ok(())
     }
 
@@ -235,7 +236,7 @@ impl Performer {
             return self.miss(slot).await;
         }
         self.persist(self.journal.clone().activate(slot)).await?;
-        info!(%slot, not_after = authority.not_after, "CA activated");
+        info!(%slot, not_after = utc(authority.not_after), "CA activated");
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::asn1::{AnyRef, BitStringRef, Ia5String, OctetString, UintRef};
 use der::{DateTime, Decode, Encode, Sequence};
 use ironroot_api::certificate::{Certificate, CertificateError};
-use ironroot_api::command_line::utc;
+use ironroot_api::logging::utc;
 use ironroot_api::{SpiffeId, TrustDomain};
 use spki::SubjectPublicKeyInfoRef;
 use thiserror::Error;

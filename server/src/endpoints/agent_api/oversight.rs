@@ -3,6 +3,7 @@
 use ironroot_api::SpiffeId;
 use ironroot_api::agent::AgentFilter;
 use ironroot_api::command_line::describe;
+use ironroot_api::logging::utc;
 use ironroot_api::pb::agent::{
     BanAgentRequest, CountAgentsRequest, CountAgentsResponse, CreateJoinTokenRequest, DeleteAgentRequest,
     GetAgentRequest, ListAgentsRequest, ListAgentsResponse,
@@ -71,7 +72,7 @@ impl AgentApi {
         let created = self.0.registry.create_join_token(&value, expires_at, alias.as_ref(), now_unix).await;
         created.map_err(registry_status)?;
         // The token itself is a secret until it is used.
-        self.0.audit.done(by.caller(), "CreateJoinToken", format_args!("expires_at {expires_at}"));
+        self.0.audit.done(by.caller(), "CreateJoinToken", format_args!("expires_at {}", utc(expires_at)));
         Ok(types::JoinToken { value, expires_at })
     }
 }
