@@ -144,6 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn records_survive_damage() {
+        let der = || certificate().der().to_vec();
+        let spires = record(vec![der(), der()], vec![der()]).to_json();
+        ironroot_fuzz::Target::new("agent-data.json").seed(spires).seed(r#"{"svid":["AAAA"],"bundle":null}"#).survives(
+            |bytes| {
+                if let Ok(record) = AgentRecord::from_json(bytes) {
+                    let _ = record.to_json();
+                }
+            },
+        );
+    }
+
+    #[test]
     fn plain_record_survives_a_restart() {
         let directory = tempfile::tempdir().expect("directory");
         assert_eq!(AgentRecord::read(directory.path()).expect("no file is no error"), None);

@@ -223,6 +223,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn uris_survive_damage() {
+        let whole =
+            "pkcs11:token=a%20b;serial=01;manufacturer=m;model=x;slot-id=5?pin-source=file:/p&module-path=/m.so";
+        ironroot_fuzz::Target::new("PKCS#11 URI").seed(whole).seed("pkcs11:").survives(|bytes| {
+            if let Ok(uri) = TokenUri::parse(&String::from_utf8_lossy(bytes)) {
+                let _ = (uri.to_string(), uri.module_path(), uri.pin_source());
+            }
+        });
+    }
+
+    #[test]
     fn reads_every_supported_attribute() {
         let uri = TokenUri::parse(
             "pkcs11:token=My%20token;serial=01ab;manufacturer=m;model=x;slot-id=7;object=key%3b1;id=%01%fF;type=private\

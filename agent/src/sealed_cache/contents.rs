@@ -355,6 +355,17 @@ mod tests {
     }
 
     #[test]
+    fn contents_survive_damage() {
+        let (bundle, svid) = bundle_and_svid();
+        let (time, moment) = (TimeRecord::default(), now());
+        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 10, time: &time, moment: &moment };
+        let bytes = encode_identities(state, [(&terms("a"), Some(&svid))].into_iter());
+        ironroot_fuzz::Target::new("sealed cache contents").seed(bytes.to_vec()).survives(|bytes| {
+            let _ = (decode_identities(bytes, &trust_domain()), decode_record(bytes));
+        });
+    }
+
+    #[test]
     fn record_survives() {
         let record = AgentRecord {
             chain: vec![b"leaf".to_vec()],

@@ -2,10 +2,11 @@
 //! another machine than the one it is for.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 
 use crate::directory::{DirectoryError, could_be_prepared};
@@ -19,6 +20,9 @@ pub fn usable_directory(directory: &Path) -> Result<(), String> {
     };
     could_be_prepared(directory).map_err(told)?;
     let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    if is_the_kernels(there) {
+        return Err(format!("{} belongs to the kernel: nobody can make files there", there.display()));
+    }
     let refused = |errno: Errno| format!("this user cannot write to {}: {}", there.display(), errno.desc());
     access(there, AccessFlags::W_OK | AccessFlags::X_OK).map_err(refused)
 }
@@ -47,16 +51,30 @@ pub fn readable_file(path: &Path) -> Result<(), String> {
     fs::File::open(path).map(drop).map_err(cannot)
 }
 
-/// Whether `path` is a shared library by its first bytes, so that it can at all be a PKCS#11 module. Source: elf(5).
-pub fn shared_library(path: &Path) -> Result<(), String> {
-    use std::io::Read;
+/// Most of a library that is looked through, bytes.
+const MAX_LIBRARY_BYTES: u64 = 256 * 1024 * 1024;
+/// The one function that every PKCS#11 module exports. Source: PKCS#11 v3.0 §5.4.
+const ENTRY_POINT: &[u8] = b"C_GetFunctionList";
+
+/// Whether `path` is a shared library that names the functions of PKCS#11. It is not loaded: that would run it. Source: elf(5).
+pub fn pkcs11_module(path: &Path) -> Result<(), String> {
     readable_file(path)?;
-    let mut magic = [0; 4];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    match read.is_ok() && magic == *b"\x7fELF" {
-        true => Ok(()),
-        false => Err(format!("{} is not a shared library", path.display())),
+    let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let mut library = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(MAX_LIBRARY_BYTES).read_to_end(&mut library)).map_err(cannot)?;
+    if !library.starts_with(b"\x7fELF") {
+        return Err(format!("{} is not a shared library", path.display()));
     }
+    match library.windows(ENTRY_POINT.len()).any(|name| name == ENTRY_POINT) {
+        true => Ok(()),
+        false => Err(format!("{} is not a PKCS#11 module: it has no C_GetFunctionList", path.display())),
+    }
+}
+
+/// File systems of the kernel, in which nobody makes a file. Source: statfs(2).
+fn is_the_kernels(directory: &Path) -> bool {
+    let magic = statfs(directory).map(|facts| facts.filesystem_type());
+    magic.is_ok_and(|magic| [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&magic))
 }
 
 #[cfg(test)]
@@ -72,8 +90,12 @@ mod tests {
         assert_eq!(readable_file(file.path()), Ok(()));
         assert!(readable_file(directory.path()).expect_err("a directory").contains("is a directory"));
         assert!(readable_file(Path::new("/nowhere/x")).expect_err("absent").contains("/nowhere/x"));
-        assert!(shared_library(file.path()).expect_err("empty").contains("not a shared library"));
-        assert_eq!(shared_library(Path::new("/proc/self/exe")), Ok(()));
+        assert!(pkcs11_module(file.path()).expect_err("empty").contains("not a shared library"));
+        assert!(usable_directory(Path::new("/proc/ironroot")).expect_err("procfs").contains("belongs to the kernel"));
+        fs::write(file.path(), b"\x7fELF without it").expect("written");
+        assert!(pkcs11_module(file.path()).expect_err("as the C library").contains("not a PKCS#11 module"));
+        fs::write(file.path(), b"\x7fELF and C_GetFunctionList").expect("written");
+        assert_eq!(pkcs11_module(file.path()), Ok(()));
         let long = format!("/{}", "x".repeat(MAX_PATH_BYTES));
         assert!(fits_a_socket_address(Path::new(&long)).expect_err("too long").contains("108"));
     }

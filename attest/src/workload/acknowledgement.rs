@@ -72,6 +72,14 @@ mod tests {
     }
 
     #[test]
+    fn frames_survive_damage_however_they_are_cut() {
+        let client = [PREFACE, ACKNOWLEDGEMENT, &[0, 0, 1, 6, 0, 0, 0, 0, 0, 9], ACKNOWLEDGEMENT].concat();
+        ironroot_fuzz::Target::new("HTTP/2 frames").seed(client).survives(|bytes| {
+            assert_eq!(found(b"", bytes, 1), found(b"", bytes, bytes.len().max(1)), "cutting changes nothing");
+        });
+    }
+
+    #[test]
     fn an_acknowledgement_counts_if_it_is_a_frame_and_all_of_it_came_now() {
         let settings: &[u8] = &[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 9];
         let hungry: &[u8] = &[0, 64, 0, 0xbe, 0, 0, 0, 0, 0];

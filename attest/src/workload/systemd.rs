@@ -61,6 +61,18 @@ mod tests {
     }
 
     #[test]
+    fn control_groups_survive_damage_and_name_only_units() {
+        let lines =
+            "12:cpu,cpuacct:/\n1:name=systemd:/system.slice/app.service\n0::/system.slice/system-a.slice/b.scope\n";
+        ironroot_fuzz::Target::new("control groups").seed(lines).survives(|bytes| {
+            let Ok(groups) = ProcessCGroups::from_buf_read(bytes) else { return };
+            if let Some(selector) = id(&groups) {
+                assert!(selector.to_string().starts_with("systemd:id:"), "{selector}");
+            }
+        });
+    }
+
+    #[test]
     fn a_unit_below_the_system_slice_is_named_and_nothing_else() {
         for (path, unit) in [
             ("/system.slice/app.service", Some("app.service")),

@@ -87,7 +87,7 @@ fn read_pkcs11(data: &Section<'_>) -> Option<Pkcs11Config> {
     let hint = "give the token maker's library, such as /usr/lib/softhsm/libsofthsm2.so";
     let module_path = data.required("module_path", module_path, hint);
     if let Some(module) = &module_path {
-        data.look("module_path", || places::shared_library(module));
+        data.look("module_path", || places::pkcs11_module(module));
     }
     let login = read_login(data, token.as_ref());
     if let Some(LoginMode::Pin(pin)) = &login {

@@ -123,6 +123,17 @@ mod tests {
     }
 
     #[test]
+    fn subordinate_uids_survive_damage() {
+        let text = "alice:100000:65536\n1001:165536:65536\n# comment\nroot:4294901760:65536\n";
+        ironroot_fuzz::Target::new("/etc/subuid").seed(text).survives(|bytes| {
+            let uids = parse(&String::from_utf8_lossy(bytes));
+            for uid in [0, 1000, 100_000, 165_536, u32::MAX] {
+                let _ = uids.user_of(uid);
+            }
+        });
+    }
+
+    #[test]
     fn the_uids_of_a_range_are_its_owners() {
         let uids = parse("alice:100000:65536\n1001:165536:65536\n# comment\nbroken:x:1\nalice:1:\n\nghost:300000:10\n");
         for (uid, user) in [
