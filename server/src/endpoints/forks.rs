@@ -2,7 +2,11 @@
 //! had opened before still asks. A chip that was only set back or cleared has no such connection left: one of the two is a copy
 //! (a cloned virtual TPM), and nobody can say which. Both are banned until an operator decides.
 //!
+//! A copy that never attests works with the copied certificate: it is told, not banned, when both ask in turns (`turns`).
+//!
 //! Addresses are told, not judged: devices move, and many share one.
+
+mod turns;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,15 +24,19 @@ use super::caller::{AuthenticatedAgent, Caller};
 use super::{device_status, store_status};
 use crate::devices::hex;
 use crate::node_attestation::AttestationError;
+use turns::Turns;
 
 /// How long a contradiction is remembered: the longest that a connection of an agent lives.
 const MEMORY: Duration = Duration::from_secs(31 * 60);
 /// Contradictions remembered; each needs a chip that was proven. Past it the oldest is forgotten.
 const MAX_CONTRADICTIONS: usize = 1024;
 
-/// Chips whose counters went back, and when.
+/// Chips whose counters went back, and when; and who used which connection last.
 #[derive(Debug, Default)]
-pub struct Forks(Mutex<HashMap<[u8; 32], Contradiction>>);
+pub struct Forks {
+    contradictions: Mutex<HashMap<[u8; 32], Contradiction>>,
+    turns: Turns,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Contradiction {
@@ -62,7 +70,7 @@ impl Forks {
 
     fn contradictions(&self) -> MutexGuard<'_, HashMap<[u8; 32], Contradiction>> {
         // Plain values: a panic leaves the map whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contradictions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,6 +87,7 @@ impl Shared {
     /// Refuses an agent on a connection that was opened before its chip contradicted itself elsewhere, and bans device and
     /// agents: two chips answer to one name.
     pub(super) async fn refuse_fork(&self, agent: &AuthenticatedAgent, opened: Instant) -> Result<(), Status> {
+        self.tell_turns(agent, opened);
         if self.forks.is_empty() {
             return Ok(());
         }
@@ -96,6 +105,20 @@ impl Shared {
              agent evict, and device import"
         );
         Err(permission_denied(Reason::AgentBanned, "agent is banned: its chip runs twice"))
+    }
+}
+
+impl Shared {
+    /// Says that one certificate is used in turns from two addresses.
+    fn tell_turns(&self, agent: &AuthenticatedAgent, opened: Instant) {
+        let Some(here) = address(agent.caller()) else { return };
+        if let Some(other) = self.forks.turns.note(agent.id(), opened, here, Instant::now()) {
+            tracing::warn!(
+                spiffe_id = %agent.id(), address = %here, other_address = %other,
+                "one certificate is used in turns from two addresses: a copy of its key or chip may be at work. If the device does \
+                 not have two ways to here: ironroot-server agent ban, and see which of the two is right"
+            );
+        }
     }
 }
 
