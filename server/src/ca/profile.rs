@@ -410,11 +410,11 @@ mod tests {
         let said = |now| svid(&leaf(10, &[]), &facts, Serial(1), now).unwrap_err().to_string();
         let (early, late) = (said(NOW - 3600), said(NOW + 3600));
         assert!(
-            early.contains("clock says 2027-01-15 07:00:00") && early.contains("from 2027-01-15 07:59:50"),
+            early.contains("clock says 2027-01-15T07:00:00") && early.contains("from 2027-01-15T07:59:50"),
             "{early}"
         );
         assert!(
-            late.contains("clock says 2027-01-15 09:00:00") && late.contains("until 2027-01-15 08:05:00"),
+            late.contains("clock says 2027-01-15T09:00:00") && late.contains("until 2027-01-15T08:05:00"),
             "{late}"
         );
     }

@@ -68,8 +68,8 @@ mod tests {
         let told: Vec<Loudness> = (0..13).map(|n| health.failed("why".to_owned(), 1_800_000_000 + 2 * n)).collect();
         let critical: Vec<usize> = (1..=13).filter(|n| told[n - 1] == Loudness::Critical).collect();
         assert_eq!((told[0], critical), (Loudness::Once, vec![3, 6, 12]));
-        let expected = "the CA rotation has failed 13 times since 2027-01-15 08:00:00 +0000 UTC (why); the CA ends at \
-                        2027-01-15 09:00:00 +0000 UTC, and every identity with it";
+        let expected = "the CA rotation has failed 13 times since 2027-01-15T08:00:00Z (why); the CA ends at \
+                        2027-01-15T09:00:00Z, and every identity with it";
         assert_eq!(health.trouble(1_800_003_600).as_deref(), Some(expected));
         health.worked();
         assert_eq!(health.trouble(1_800_003_600), None);
