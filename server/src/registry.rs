@@ -32,7 +32,7 @@ use tokio::sync::watch;
 
 pub use advice::{Dependents, EntryAdvice};
 pub use agent_table::AgentStanding;
-pub use authorized::{AuthorizedEntry, AuthorizedView};
+pub use authorized::{AuthorizedEntry, AuthorizedView, MAX_ENTRIES_PER_AGENT};
 pub use entries::Created;
 
 use crate::devices::Devices;

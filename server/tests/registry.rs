@@ -8,7 +8,9 @@ use ironroot_api::entry::{EntryError, EntryFilter, RegistrationEntry};
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::SelectorSet;
-use ironroot_server::registry::{AgentStanding, Created, MAX_ENTRIES_PER_PARENT, Registry, RegistryError};
+use ironroot_server::registry::{
+    AgentStanding, Created, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, Registry, RegistryError,
+};
 use ironroot_server::store::{Store, StoreError};
 use tempfile::TempDir;
 
@@ -444,4 +446,36 @@ async fn a_parent_takes_as_many_entries_as_an_agent_takes_and_not_one_more() {
     let Created::New(first) = first else { panic!("not similar to any") };
     fixture.registry.delete_entry(first.id()).await.expect("deletes");
     fixture.registry.update_entry(&moved, None).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn what_several_groups_give_an_agent_together_ends_where_one_parents_entries_end() {
+    let fixture = Fixture::new().await;
+    for group in ["a", "b"] {
+        fixture.create(entry(&format!("/group/{group}"), "/spire/server", &[&format!("group:{group}")])).await;
+    }
+    fixture.attest(agent("a", "1", &["group:a", "group:b"])).await;
+    let device = agent_id("a");
+    let below = |parent: &'static str, count: usize| {
+        (0..count).map(move |n| entry(&format!("{parent}/w{n:05}"), parent, &["unix:uid:1"]))
+    };
+    let half = MAX_ENTRIES_PER_AGENT / 2;
+    let old: Vec<_> = below("/group/a", half).chain(below("/group/b", half)).collect();
+    let created = futures_util::future::join_all(old.iter().map(|e| fixture.registry.create_entry(e, NOW))).await;
+    assert!(created.iter().all(Result::is_ok));
+    let view = fixture.registry.authorized_entries(&device, NOW);
+    assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 0));
+    let Ok(Created::New(newest)) =
+        fixture.registry.create_entry(&entry("/group/b/new", "/group/b", &["unix:uid:1"]), NOW + 1).await
+    else {
+        panic!("its parent has room")
+    };
+    let view = fixture.registry.authorized_entries(&device, NOW + 1);
+    assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 1));
+    assert!(fixture.registry.authorize_entry(&device, newest.id(), NOW + 1).is_none(), "nor is it signed for");
+    let Ok(Created::New(first)) = &created[0] else { panic!("new") };
+    fixture.registry.delete_entry(first.id()).await.expect("deletes");
+    let view = fixture.registry.authorized_entries(&device, NOW + 1);
+    assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 0));
+    assert!(view.find(newest.id()).is_some(), "there is room now");
 }

@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::entry::entry_client::EntryClient;
-use ironroot_api::pb::entry::{
-    EntryRevision, GetAuthorizedEntriesRequest, SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse,
-};
+use ironroot_api::pb::entry::{EntryRevision, GetAuthorizedEntriesRequest, SyncAuthorizedEntriesRequest};
 use ironroot_api::pb::types::{Entry, EntryMask};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 use tracing::warn;
 
 use super::{Ledger, SyncError};
@@ -19,8 +17,9 @@ use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 
 /// Entries asked for in one message. Source: SPIRE's page size.
 const PAGE: usize = 500;
-/// Most revisions listened to, some 100 bytes each: an agent goes on with [`MAX_ENTRIES`] of them.
-const MAX_REVISIONS: usize = 10 * MAX_ENTRIES;
+/// Revisions held while a server lists them, some 100 bytes each: when there are more, those go that the agent leaves out
+/// anyway. How many it listens to is bounded by the bytes of the call.
+const MAX_REVISIONS_HELD: usize = 2 * MAX_ENTRIES;
 
 /// What the server's answer amounts to.
 #[derive(Debug, Default)]
@@ -124,8 +123,16 @@ async fn sync(client: &mut EntryClient<Channel>, held: &Ledger) -> Result<Answer
     if first.entry_revisions.is_empty() && !first.more {
         return Ok(Answer::full(first.entries, held));
     }
-    let mut revisions = revisions(first, &mut answers).await?;
-    let left_out = keep_what_fits(&mut revisions, held, |revision| (revision.created_at, revision.id.clone()));
+    let mut revisions = Revisions::new(held);
+    let mut answer = first;
+    loop {
+        revisions.add(std::mem::take(&mut answer.entry_revisions));
+        if !answer.more {
+            break;
+        }
+        answer = answers.message().await?.ok_or_else(|| Status::unavailable("the server ended the sync"))?;
+    }
+    let (revisions, left_out) = revisions.that_fit();
     let (unchanged, needed) = compare(revisions, held);
     let mut entries = Vec::with_capacity(needed.len());
     for page in needed.chunks(PAGE) {
@@ -144,18 +151,35 @@ async fn sync(client: &mut EntryClient<Channel>, held: &Ledger) -> Result<Answer
     Ok(Answer { entries, unchanged, left_out })
 }
 
-async fn revisions(
-    mut answer: SyncAuthorizedEntriesResponse,
-    answers: &mut Streaming<SyncAuthorizedEntriesResponse>,
-) -> Result<Vec<EntryRevision>, Status> {
-    let mut revisions = Vec::new();
-    loop {
-        revisions.append(&mut answer.entry_revisions);
-        check_count(revisions.len(), MAX_REVISIONS)?;
-        if !answer.more {
-            return Ok(revisions);
+/// Those of a server's revisions that the agent goes on with, of however many.
+struct Revisions<'a> {
+    held: &'a Ledger,
+    fit: Vec<EntryRevision>,
+    left_out: usize,
+}
+
+impl<'a> Revisions<'a> {
+    fn new(held: &'a Ledger) -> Self {
+        Self { held, fit: Vec::new(), left_out: 0 }
+    }
+
+    fn add(&mut self, mut page: Vec<EntryRevision>) {
+        self.fit.append(&mut page);
+        if self.fit.len() > MAX_REVISIONS_HELD {
+            self.cut();
         }
-        answer = answers.message().await?.ok_or_else(|| Status::unavailable("the server ended the sync"))?;
+    }
+
+    /// At most [`MAX_ENTRIES`], and how many went.
+    fn that_fit(mut self) -> (Vec<EntryRevision>, usize) {
+        self.cut();
+        (self.fit, self.left_out)
+    }
+
+    fn cut(&mut self) {
+        let age_and_id = |revision: &EntryRevision| (revision.created_at, revision.id.clone());
+        self.left_out += keep_what_fits(&mut self.fit, self.held, age_and_id);
+        self.fit.shrink_to(MAX_REVISIONS_HELD);
     }
 }
 
@@ -283,13 +307,31 @@ mod tests {
         assert_eq!((answer.entries.len(), answer.left_out), (MAX_ENTRIES, 2));
         let ids: Vec<&str> = answer.entries.iter().map(|entry| entry.id.as_str()).collect();
         assert_eq!((ids[0], ids[1], ids[MAX_ENTRIES - 1]), ("held", "e00000", "e19998"));
-        let mut revisions: Vec<EntryRevision> = all
-            .iter()
-            .map(|e| EntryRevision { id: e.id.clone(), revision_number: 3, created_at: e.created_at })
-            .collect();
-        let age_and_id = |revision: &EntryRevision| (revision.created_at, revision.id.clone());
-        assert_eq!(keep_what_fits(&mut revisions, &held, age_and_id), 2);
-        assert!(revisions.iter().map(|revision| revision.id.as_str()).eq(ids), "the same whichever way it is asked");
+        let revision = |e: &Entry| EntryRevision { id: e.id.clone(), revision_number: 3, created_at: e.created_at };
+        let mut revisions = Revisions::new(&held);
+        all.chunks(PAGE).for_each(|page| revisions.add(page.iter().map(revision).collect()));
+        let (fit, left_out) = revisions.that_fit();
+        assert_eq!(left_out, 2);
+        assert!(fit.iter().map(|revision| revision.id.as_str()).eq(ids), "the same whichever way it is asked");
+    }
+
+    #[test]
+    fn however_many_revisions_a_server_lists_the_agent_holds_a_bounded_number_and_the_same_ones_stay() {
+        let held = Ledger::default();
+        let mut revisions = Revisions::new(&held);
+        let count = 12 * MAX_ENTRIES as i64;
+        for first in (0..count / PAGE as i64).rev().map(|page| page * PAGE as i64) {
+            let page = (first..first + PAGE as i64).map(|n| EntryRevision {
+                id: format!("e{n:06}"),
+                revision_number: 1,
+                created_at: n,
+            });
+            revisions.add(page.collect());
+            assert!(revisions.fit.len() <= MAX_REVISIONS_HELD && revisions.fit.capacity() <= 2 * MAX_REVISIONS_HELD);
+        }
+        let (fit, left_out) = revisions.that_fit();
+        assert_eq!((fit.len(), left_out), (MAX_ENTRIES, 11 * MAX_ENTRIES));
+        assert!(fit.iter().all(|revision| revision.created_at < MAX_ENTRIES as i64), "the oldest");
     }
 
     #[test]

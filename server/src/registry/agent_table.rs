@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use ironroot_api::SpiffeId;
 use ironroot_api::agent::AgentRecord;
+use tracing::{error, info};
 
-use super::authorized::AuthorizedView;
+use super::authorized::{AuthorizedView, MAX_ENTRIES_PER_AGENT};
 use super::entry_table::EntryTable;
 use super::node::OperatorsWords;
 
@@ -70,7 +71,30 @@ impl AgentSlot {
         };
         match &*cached {
             Some(c) if is_current(c) => c.view.clone(),
-            _ => cached.insert(self.gather(entries, words, now_unix)).view.clone(),
+            before => {
+                let left_out_before = before.as_ref().map_or(0, |c| c.view.left_out());
+                let gathered = self.gather(entries, words, now_unix);
+                self.tell_left_out(left_out_before, gathered.view.left_out());
+                cached.insert(gathered).view.clone()
+            }
+        }
+    }
+
+    /// Once for each number.
+    fn tell_left_out(&self, before: usize, left_out: usize) {
+        if left_out == before {
+            return;
+        }
+        let (agent, limit) = (&self.record.spiffe_id, MAX_ENTRIES_PER_AGENT);
+        match left_out {
+            0 => info!(%agent, limit, "all entries of this agent fit again"),
+            _ => error!(
+                %agent,
+                left_out,
+                limit,
+                "this agent's groups have more entries together than one agent takes; the newest are left out: delete some, \
+                 or take the device out of a group"
+            ),
         }
     }
 
