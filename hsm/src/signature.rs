@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use der::asn1::UintRef;
+use der::{Encode, Sequence};
+
 /// A P-256 ECDSA signature as PKCS#11 and JWS have it: r‖s, 32 bytes each, big-endian.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct P256Signature([u8; 64]);
@@ -15,14 +18,15 @@ impl P256Signature {
     /// `ECDSA-Sig-Value`, the form of X.509 and TLS. Source: RFC 3279 §2.2.3.
     pub fn to_der(&self) -> Vec<u8> {
         let (r, s) = self.0.split_at(32);
-        let mut body = Vec::with_capacity(72);
-        push_integer(&mut body, r);
-        push_integer(&mut body, s);
-        let length = u8::try_from(body.len()).expect("two integers of at most 35 bytes");
-        let mut der = vec![0x30, length];
-        der.extend_from_slice(&body);
-        der
+        let value = UintRef::new(r).and_then(|r| EcdsaSigValue { r, s: UintRef::new(s)? }.to_der());
+        value.expect("two integers of 32 bytes are far below DER's bounds")
     }
+}
+
+#[derive(Sequence)]
+struct EcdsaSigValue<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
 }
 
 impl From<[u8; 64]> for P256Signature {
@@ -35,18 +39,6 @@ impl fmt::Debug for P256Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("P256Signature(..)")
     }
-}
-
-/// Appends a non-negative big-endian number as a DER INTEGER: no superfluous leading zero, never negative.
-fn push_integer(out: &mut Vec<u8>, number: &[u8]) {
-    let significant = number.iter().position(|b| *b != 0).map_or(&[0u8][..], |first| &number[first..]);
-    let pad = significant[0] >= 0x80;
-    let length = u8::try_from(significant.len() + usize::from(pad)).expect("at most 33 bytes");
-    out.extend_from_slice(&[0x02, length]);
-    if pad {
-        out.push(0);
-    }
-    out.extend_from_slice(significant);
 }
 
 #[cfg(test)]
