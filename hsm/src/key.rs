@@ -132,11 +132,6 @@ impl TokenKey {
     pub async fn sign_digest(&self, digest: [u8; 32], urgency: Urgency) -> Result<P256Signature, HsmError> {
         self.token.sign(Arc::clone(&self.held), digest, urgency).await
     }
-
-    /// [`TokenKey::sign_digest`] for threads that may block, also inside an async runtime's blocking section.
-    pub fn sign_digest_blocking(&self, digest: [u8; 32], urgency: Urgency) -> Result<P256Signature, HsmError> {
-        self.token.sign_blocking(Arc::clone(&self.held), digest, urgency)
-    }
 }
 
 impl fmt::Debug for TokenKey {

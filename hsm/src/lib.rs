@@ -25,7 +25,6 @@ mod key;
 mod module;
 mod pin;
 mod signature;
-mod signer;
 mod token;
 mod uri;
 

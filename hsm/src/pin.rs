@@ -1,5 +1,6 @@
 //! The user PIN: from a file, from systemd's credentials or from an environment variable; zeroised, never printed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -8,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use cryptoki::types::AuthPin;
+use ironroot_text::{TextError, decode};
 use nix::fcntl::OFlag;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::geteuid;
@@ -18,8 +20,6 @@ use zeroize::Zeroizing;
 pub const MAX_PIN_BYTES: usize = 255;
 /// Where a service finds what `LoadCredential=` gave it. Source: systemd.exec(5), CREDENTIALS.
 const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
-/// What some editors put before a text.
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Why there is no PIN.
 #[derive(Debug, Error)]
@@ -63,9 +63,12 @@ pub enum PinError {
     /// A credential's name is one file's name.
     #[error("{0:?} is no name of a credential: give the name before the colon of LoadCredential=, without a path")]
     CredentialName(String),
-    /// Empty, too long, or not text.
+    /// Empty, too long, or more than one line.
     #[error("PIN from {0} must be 1 to {MAX_PIN_BYTES} bytes of UTF-8 on one line")]
     Malformed(String),
+    /// Not text, or in an encoding that is not read.
+    #[error("PIN from {0} is not text that can be read")]
+    NotText(String, #[source] TextError),
 }
 
 /// A user PIN. Its memory is wiped on drop; it is never printed.
@@ -111,17 +114,17 @@ impl Pin {
         Self::parse(&bytes, name)
     }
 
-    /// One line of text; a byte order mark before it and an end of line after it are not part of the PIN.
+    /// One line of text, in the encodings and with the marks and line ends that files of people may have.
     pub(crate) fn parse(bytes: &[u8], source: &str) -> Result<Self, PinError> {
-        let malformed = || PinError::Malformed(source.to_owned());
-        let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
-        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
-        if text.is_empty() || text.len() > MAX_PIN_BYTES || text.contains(['\n', '\r', '\0']) {
-            return Err(malformed());
+        let text = match decode(bytes).map_err(|error| PinError::NotText(source.to_owned(), error))? {
+            Cow::Owned(text) => Zeroizing::new(text),
+            Cow::Borrowed(text) => Zeroizing::new(text.to_owned()),
+        };
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        if line.is_empty() || line.len() > MAX_PIN_BYTES || line.contains(['\n', '\0']) {
+            return Err(PinError::Malformed(source.to_owned()));
         }
-        Ok(Self(Zeroizing::new(text.to_owned())))
+        Ok(Self(Zeroizing::new(line.to_owned())))
     }
 
     pub(crate) fn to_auth_pin(&self) -> AuthPin {
@@ -135,8 +138,8 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// Longest file that can hold a PIN, bytes: a byte order mark, the PIN, CR and LF.
-const MAX_FILE_BYTES: usize = 3 + MAX_PIN_BYTES + 2;
+/// Longest file that can hold a PIN, bytes: a mark, the PIN, CR and LF, two bytes each in UTF-16.
+const MAX_FILE_BYTES: usize = 2 * (1 + MAX_PIN_BYTES + 2);
 
 /// Who may read or change a file, as far as it tells.
 #[derive(Clone, Copy, Debug)]
@@ -303,10 +306,34 @@ mod tests {
             (b"\xff\xfe", false),
             (&[b'1'; 255], true),
             (&[b'1'; 256], false),
+            (&[b'1'; 600], false),
         ] {
             let (_dir, path) = pin_file(content, 0o600);
             assert_eq!(Pin::from_file(&path).is_ok(), good, "{content:?}");
         }
+    }
+
+    #[test]
+    fn a_pin_file_is_read_as_every_file_of_people_is() {
+        let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+        let longest = format!("\u{feff}{}\r\n", "1".repeat(MAX_PIN_BYTES));
+        for (content, pin) in [
+            (b"\xef\xbb\xbf12 34\r".to_vec(), "12 34"),
+            (utf16("\u{feff}1234\r\n", u16::to_le_bytes), "1234"),
+            (utf16("\u{feff}1234", u16::to_be_bytes), "1234"),
+            (utf16(&longest, u16::to_le_bytes), longest.trim_matches(['\u{feff}', '\r', '\n'])),
+        ] {
+            let (_dir, path) = pin_file(&content, 0o600);
+            assert_eq!(Pin::from_file(&path).unwrap().0.as_str(), pin, "{content:?}");
+        }
+        let (_dir, path) = pin_file(&utf16("1234\n", u16::to_le_bytes), 0o600);
+        let error = Pin::from_file(&path).unwrap_err();
+        assert!(matches!(error, PinError::NotText(..)), "{error}");
+        assert_eq!(error.to_string(), format!("PIN from {} is not text that can be read", path.display()));
+        let source = std::error::Error::source(&error).expect("a reason").to_string();
+        assert_eq!(source, "it is UTF-16 without a mark: save it as UTF-8");
+        let (_dir, path) = pin_file(b"1234\n", 0o644);
+        assert!(matches!(Pin::from_file(&path), Err(PinError::Exposed { .. })), "who may read it counts as before");
     }
 
     #[test]

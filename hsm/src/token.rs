@@ -10,7 +10,6 @@ mod worker;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -115,10 +114,8 @@ enum Job {
     Task(Task),
 }
 
-enum Reply {
-    Async(oneshot::Sender<Result<P256Signature, HsmError>>),
-    Blocking(SyncSender<Result<P256Signature, HsmError>>),
-}
+/// Where a signature goes.
+struct Reply(oneshot::Sender<Result<P256Signature, HsmError>>);
 
 impl Token {
     /// Loads the module, logs in and starts the session threads. Blocks for as long as the token needs.
@@ -194,22 +191,8 @@ impl Token {
         urgency: Urgency,
     ) -> Result<P256Signature, HsmError> {
         let (sender, receiver) = oneshot::channel();
-        self.handle.shared.queue.push(urgency, Job::Sign { key, digest, reply: Reply::Async(sender) })?;
+        self.handle.shared.queue.push(urgency, Job::Sign { key, digest, reply: Reply(sender) })?;
         within_deadline(receiver).await
-    }
-
-    pub(crate) fn sign_blocking(
-        &self,
-        key: Arc<key::Held>,
-        digest: [u8; 32],
-        urgency: Urgency,
-    ) -> Result<P256Signature, HsmError> {
-        let (sender, receiver) = sync_channel(1);
-        self.handle.shared.queue.push(urgency, Job::Sign { key, digest, reply: Reply::Blocking(sender) })?;
-        receiver.recv_timeout(DEADLINE).map_err(|e| match e {
-            RecvTimeoutError::Timeout => HsmError::Stalled(DEADLINE),
-            RecvTimeoutError::Disconnected => HsmError::Closed,
-        })?
     }
 
     async fn run<T: Send + 'static>(
@@ -289,15 +272,12 @@ impl Drop for Handle {
 impl Reply {
     /// Whether nobody waits any more.
     fn is_abandoned(&self) -> bool {
-        matches!(self, Self::Async(sender) if sender.is_closed())
+        self.0.is_closed()
     }
 
     fn send(self, result: Result<P256Signature, HsmError>) {
         // A caller that has gone away needs no answer.
-        match self {
-            Self::Async(sender) => drop(sender.send(result)),
-            Self::Blocking(sender) => drop(sender.send(result)),
-        }
+        let _ = self.0.send(result);
     }
 }
 

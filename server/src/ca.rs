@@ -27,7 +27,6 @@ use ironroot_api::logging::utc;
 use ironroot_hsm::{HsmError, KeyId};
 use thiserror::Error;
 
-use crate::config::CaSubject;
 use crate::store::StoreError;
 
 pub use authority::CertificateAuthority;
@@ -53,6 +52,17 @@ pub struct CaPolicy {
     pub agent_ttl_seconds: i64,
     /// Lifetime of the server's SVIDs, and of workloads' whose entry does not say, seconds.
     pub x509_svid_ttl_seconds: i64,
+}
+
+/// Subject of CA certificates; at least one part is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaSubject {
+    /// Countries, two letters each.
+    pub country: Vec<String>,
+    /// Organizations.
+    pub organization: Vec<String>,
+    /// Common name.
+    pub common_name: Option<String>,
 }
 
 /// Why the CA does not start or does not sign.

@@ -14,6 +14,8 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_hsm::{Pin, PinError, TokenUri, UserLogin};
 
+use crate::ca::CaSubject;
+
 pub use ironroot_api::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
 
@@ -71,17 +73,6 @@ pub struct Lifetimes {
     pub x509_svid: Duration,
     /// Workloads' JWT-SVIDs whose entry does not say.
     pub jwt_svid: Duration,
-}
-
-/// Subject of CA certificates; at least one part is not empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaSubject {
-    /// Countries, two letters each.
-    pub country: Vec<String>,
-    /// Organizations.
-    pub organization: Vec<String>,
-    /// Common name.
-    pub common_name: Option<String>,
 }
 
 /// Which calls are limited per source address. Source: SPIRE's `ratelimit` block.

@@ -9,9 +9,10 @@ use ironroot_api::csr::Spki;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyId, Token, TokenConfig};
-use ironroot_server::ca::{CaError, CaPolicy, CertificateAuthority, IssuedSvid, Journal, Place, SlotName, TrustBundle};
+use ironroot_server::ca::{
+    CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedSvid, Journal, Place, SlotName, TrustBundle,
+};
 use ironroot_server::clock::{ClockSource, Reading};
-use ironroot_server::config::CaSubject;
 use ironroot_server::registry::{AuthorizedEntry, Registry};
 use ironroot_server::store::Store;
 use rustls_pki_types::{CertificateDer, UnixTime};

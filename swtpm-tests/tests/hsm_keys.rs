@@ -1,8 +1,6 @@
 //! Keys in a token: they are made there, protected there, found again, and never confused.
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
-use std::sync::Arc;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use cryptoki::context::Pkcs11;
@@ -163,34 +161,6 @@ fn many_callers_share_few_sessions() {
                 task.await.unwrap();
             }
             assert_eq!(token.waiting(), 0);
-        });
-    });
-}
-
-#[test]
-fn a_key_signs_for_rcgen_and_rustls() {
-    SoftHsm::run_in_child("a_key_signs_for_rcgen_and_rustls", |hsm| {
-        run(async {
-            let token = Token::open(hsm.token_config(1)).unwrap();
-            let key = token.generate_p256(&id("tls"), "TLS").await.unwrap();
-            let certificate = {
-                let key = key.clone();
-                let sign =
-                    move || rcgen::CertificateParams::new(vec!["lab".to_owned()]).unwrap().self_signed(&key).unwrap();
-                tokio::task::spawn_blocking(sign).await.unwrap()
-            };
-            let certified = rustls::sign::CertifiedKey::new(vec![certificate.der().clone()], Arc::new(key.clone()));
-            assert!(certified.keys_match().is_ok());
-            let schemes = [rustls::SignatureScheme::ED25519, rustls::SignatureScheme::ECDSA_NISTP256_SHA256];
-            let signer = rustls::sign::SigningKey::choose_scheme(&key, &schemes).unwrap();
-            // As in a handshake under block_on on a blocking thread: inside an async context that may block.
-            let handle = tokio::runtime::Handle::current();
-            let sign = move || handle.block_on(async move { signer.sign(b"transcript").unwrap() });
-            let signature = tokio::task::spawn_blocking(sign).await.unwrap();
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_point())
-                .verify(b"transcript", &signature)
-                .unwrap();
-            assert!(rustls::sign::SigningKey::choose_scheme(&key, &schemes[..1]).is_none());
         });
     });
 }

@@ -28,27 +28,24 @@ pub enum TextError {
 const MARK: char = '\u{feff}';
 
 /// The text of `bytes`: UTF-8, or UTF-16 with its mark. Marks at the beginning of lines are removed, and CR and CRLF become
-/// LF. Borrowed if nothing had to be changed.
+/// LF. Borrowed if nothing had to be changed; else one string is made and no other copy, since the text may be a secret.
 ///
 /// UTF-32 and UTF-16 without a mark are refused by name.
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, TextError> {
-    let text = match bytes {
+    match bytes {
         // Before UTF-16's mark, which it begins with.
-        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Err(TextError::Encoding("UTF-32")),
-        [0xff, 0xfe, rest @ ..] => Cow::Owned(utf16(rest, u16::from_le_bytes)?),
-        [0xfe, 0xff, rest @ ..] => Cow::Owned(utf16(rest, u16::from_be_bytes)?),
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err(TextError::Encoding("UTF-32")),
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes).map(Cow::Owned),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes).map(Cow::Owned),
         [0x30, 0x82, ..] | [0x30, 0x83, ..] => {
-            return Err(TextError::Binary("DER", "convert it with: openssl x509 -inform der -in FILE -out FILE.pem"));
+            Err(TextError::Binary("DER", "convert it with: openssl x509 -inform der -in FILE -out FILE.pem"))
         }
-        [b'P', b'K', 3, 4, ..] => {
-            return Err(TextError::Binary("a spreadsheet or an archive", "export it as CSV"));
-        }
+        [b'P', b'K', 3, 4, ..] => Err(TextError::Binary("a spreadsheet or an archive", "export it as CSV")),
         [0, first, 0, second, ..] | [first, 0, second, 0, ..] if *first != 0 && *second != 0 => {
-            return Err(TextError::Encoding("UTF-16 without a mark"));
+            Err(TextError::Encoding("UTF-16 without a mark"))
         }
-        _ => Cow::Borrowed(utf8(bytes)?),
-    };
-    Ok(normalized(text))
+        _ => Ok(normalized(utf8(bytes)?)),
+    }
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, TextError> {
@@ -60,18 +57,47 @@ fn utf8(bytes: &[u8]) -> Result<&str, TextError> {
 
 fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, TextError> {
     let (pairs, rest) = bytes.as_chunks::<2>();
-    let units = pairs.iter().map(|pair| unit(*pair));
-    let text = char::decode_utf16(units).collect::<Result<String, _>>();
-    text.ok().filter(|_| rest.is_empty()).ok_or(TextError::Utf16)
+    if !rest.is_empty() {
+        return Err(TextError::Utf16);
+    }
+    // No character needs more than three bytes for each of its units.
+    let mut lines = Lines::with_capacity(3 * pairs.len());
+    for character in char::decode_utf16(pairs.iter().map(|pair| unit(*pair))) {
+        lines.push(character.map_err(|_| TextError::Utf16)?);
+    }
+    Ok(lines.text)
 }
 
-fn normalized(text: Cow<'_, str>) -> Cow<'_, str> {
+fn normalized(text: &str) -> Cow<'_, str> {
     if !text.contains(['\r', MARK]) {
-        return text;
+        return Cow::Borrowed(text);
     }
-    let lf = text.replace("\r\n", "\n").replace('\r', "\n");
-    let lines: Vec<&str> = lf.split('\n').map(|line| line.trim_start_matches(MARK)).collect();
-    Cow::Owned(lines.join("\n"))
+    let mut lines = Lines::with_capacity(text.len());
+    text.chars().for_each(|character| lines.push(character));
+    Cow::Owned(lines.text)
+}
+
+/// Text that is put together character by character, in memory that does not move.
+struct Lines {
+    text: String,
+    after_cr: bool,
+}
+
+impl Lines {
+    fn with_capacity(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), after_cr: false }
+    }
+
+    fn push(&mut self, character: char) {
+        let is_line_begin = self.text.is_empty() || self.text.ends_with('\n');
+        match character {
+            '\n' if self.after_cr => {}
+            '\r' => self.text.push('\n'),
+            MARK if is_line_begin => {}
+            other => self.text.push(other),
+        }
+        self.after_cr = character == '\r';
+    }
 }
 
 #[cfg(test)]

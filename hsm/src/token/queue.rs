@@ -16,8 +16,6 @@ pub struct Urgency(i64);
 impl Urgency {
     /// Before everything else: someone is waiting inside a handshake, or an authority is being made.
     pub const FIRST: Self = Self(i64::MIN);
-    /// After everything else.
-    pub const LAST: Self = Self(i64::MAX);
 
     /// What the result replaces runs out at this time, UNIX seconds.
     pub fn by(unix: i64) -> Self {
@@ -128,7 +126,7 @@ mod tests {
     fn serves_what_runs_out_first_and_equals_in_order() {
         let queue = Queue::new();
         for (urgency, job) in [
-            (Urgency::LAST, 'z'),
+            (Urgency::by(i64::MAX), 'z'),
             (Urgency::by(200), 'd'),
             (Urgency::by(100), 'b'),
             (Urgency::by(100), 'c'),
@@ -146,7 +144,7 @@ mod tests {
     fn refuses_more_than_its_capacity_and_anything_after_closing() {
         let queue = Queue::new();
         for _ in 0..CAPACITY {
-            queue.push(Urgency::LAST, ()).unwrap();
+            queue.push(Urgency::by(i64::MAX), ()).unwrap();
         }
         assert!(matches!(queue.push(Urgency::FIRST, ()), Err(HsmError::Busy(CAPACITY))));
         queue.close();

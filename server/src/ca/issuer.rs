@@ -13,8 +13,8 @@ use super::journal::Authority;
 use super::lint::{self, LintError, Verifier};
 use super::profile::{self, AuthorityFacts, Leaf, Serial};
 use super::{CaError, CaPolicy};
+use crate::ca::CaSubject;
 use crate::clock::Moment;
-use crate::config::CaSubject;
 
 /// A signed certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -106,8 +106,8 @@ mod tests {
     use ironroot_api::SpiffeId;
 
     use super::*;
+    use crate::ca::CaSubject;
     use crate::ca::profile::{self, Serial};
-    use crate::config::CaSubject;
 
     const NOW: i64 = 1_800_000_000;
 

@@ -8,7 +8,7 @@ use der::asn1::{Any, PrintableStringRef, SetOfVec, Utf8StringRef};
 use der::{Encode, Error};
 use x509_cert::attr::AttributeTypeAndValue;
 
-use crate::config::CaSubject;
+use crate::ca::CaSubject;
 
 /// `C=US, O=SPIRE`, and the common name if there is one: the subject of every SVID.
 pub(super) fn svid_subject(common_name: Option<&str>) -> Result<Vec<u8>, Error> {

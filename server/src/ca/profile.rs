@@ -25,7 +25,7 @@ use x509_cert::ext::pkix::{
 use x509_cert::time::{Time, Validity};
 
 use super::names;
-use crate::config::CaSubject;
+use crate::ca::CaSubject;
 
 /// notBefore lies this far back, seconds, for peers whose clocks are behind. Source: SPIRE `x509util.NotBeforeCushion`.
 pub(super) const NOT_BEFORE_CUSHION: i64 = 10;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ironroot_api::settings::{Section, format_duration, places};
 use ironroot_api::{SpiffeId, TrustDomain};
 
-use super::{CaSubject, Lifetimes, PROGRAM, RateLimits};
+use super::{Lifetimes, PROGRAM, RateLimits};
+use crate::ca::CaSubject;
 
 /// Where the admin socket is unless the file says otherwise. Source: SPIRE.
 pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-server/private/api.sock";
