@@ -1,5 +1,6 @@
 //! Devices: endorsement keys that may enrol, and manifests of them. SPIRE has no counterpart.
 
+mod ban;
 mod ek_text;
 mod filter;
 mod manifest;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 
 use ironroot_attest::{Selector, SelectorSet};
 
+pub use ban::{Ban, BanReason, Sighting};
 pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
 pub use manifest::{MAX_DEVICES, ManifestError, Mistake, parse_manifest};
 pub use new_device::{
@@ -72,6 +74,8 @@ pub struct DeviceRecord {
     pub last_attested_at: i64,
     /// The agent that last attested with it.
     pub agent_id: Option<SpiffeId>,
+    /// Why it is banned; none if it is not, or was before this was noted.
+    pub ban: Option<Ban>,
 }
 
 impl DeviceRecord {
@@ -94,6 +98,7 @@ impl DeviceRecord {
             last_attested_at: self.last_attested_at,
             agent_id: self.agent_id.as_ref().map(SpiffeId::to_string).unwrap_or_default(),
             manufacturer: self.manufacturer.clone(),
+            ban: self.ban.as_ref().map(Ban::to_pb),
         }
     }
 }
@@ -149,6 +154,7 @@ mod tests {
             created_at: 0,
             last_attested_at: 0,
             agent_id: None,
+            ban: None,
         };
         let texts = |device: &DeviceRecord| device.selectors().iter().map(Selector::to_string).collect::<Vec<_>>();
         assert_eq!(texts(&device), ["tpm2:label:ring:1", "tpm2:label:site:berlin:hall 2", "tpm2:serial:A-1"]);

@@ -8,6 +8,7 @@
 //! ```
 
 mod change;
+mod contradiction;
 mod import;
 pub(crate) mod table;
 
@@ -20,8 +21,11 @@ use ironroot_attest::node::tpm2::ClockReading;
 use thiserror::Error;
 
 pub use change::{Imported, MAX_PENDING};
+pub use contradiction::Contradiction;
 pub use import::DuplicateSerials;
-pub use ironroot_api::device::{DeviceFilter, DeviceRecord, DeviceState, NewDevice, NewDeviceError, hex, parse_hex};
+pub use ironroot_api::device::{
+    Ban, BanReason, DeviceFilter, DeviceRecord, DeviceState, NewDevice, NewDeviceError, Sighting, hex, parse_hex,
+};
 
 use crate::store::{Store, StoreError};
 use table::Table;
@@ -100,8 +104,10 @@ pub struct Devices {
 impl Devices {
     /// Reads every device the store holds.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
-        let known = store.change(|tx| tx.devices(), |_| ()).await?;
+        let read = |tx: &crate::store::Transaction<'_>| Ok::<_, StoreError>((tx.devices()?, tx.contradictions()?));
+        let (known, contradictions) = store.change(read, |_| ()).await?;
         let mut table = Table::default();
+        table.contradictions.extend(contradictions);
         known.into_iter().for_each(|device| table.put(device));
         Ok(Self { store, table: Arc::new(RwLock::new(table)) })
     }

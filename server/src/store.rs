@@ -9,6 +9,7 @@
 
 mod agents;
 mod ca_journal;
+mod contradictions;
 mod devices;
 mod entries;
 mod error;

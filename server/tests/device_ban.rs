@@ -5,7 +5,7 @@ use ironroot_api::agent::AgentRecord;
 use ironroot_api::device::hex;
 use ironroot_api::pb::device as pb;
 use ironroot_attest::SelectorSet;
-use ironroot_server::devices::{Devices, DuplicateSerials, NewDevice};
+use ironroot_server::devices::{Ban, BanReason, Devices, DuplicateSerials, NewDevice};
 use ironroot_server::registry::{Registry, RegistryError};
 use ironroot_server::store::Store;
 
@@ -55,10 +55,14 @@ impl Fleet {
     }
 }
 
+fn ban() -> Ban {
+    Ban { at: NOW, reason: BanReason::Administrator { by: "local".into() } }
+}
+
 #[tokio::test]
 async fn an_attestation_that_was_under_way_when_its_device_was_banned_leaves_no_agent() {
     let fleet = Fleet::with_one_device().await;
-    fleet.devices.ban(&EK).await.expect("banned");
+    fleet.devices.ban(&EK, ban()).await.expect("banned");
     fleet.registry.ban_agents_of_device(&EK).await.expect("no agent yet, none to ban");
     let refused = fleet.registry.attest_agent(fleet.attested()).await.expect_err("its device is banned");
     assert!(matches!(refused, RegistryError::AgentBanned), "{refused}");
@@ -71,7 +75,7 @@ async fn a_device_that_was_forgotten_and_imported_again_still_bans_its_agent() {
     fleet.registry.attest_agent(fleet.attested()).await.expect("attested");
     fleet.devices.delete(&EK).await.expect("forgotten");
     fleet.import().await;
-    let device = fleet.devices.ban(&EK).await.expect("banned");
+    let device = fleet.devices.ban(&EK, ban()).await.expect("banned");
     assert_eq!(device.agent_id, None, "the new record does not know the agent");
     fleet.registry.ban_agents_of_device(&EK).await.expect("banned");
     assert!(fleet.registry.agent(&fleet.attested().spiffe_id).expect("still listed").banned);

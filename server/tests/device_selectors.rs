@@ -6,6 +6,7 @@ use ironroot_api::entry::SelectorMatch;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_server::devices::DuplicateSerials;
+use ironroot_server::devices::{Ban, BanReason};
 use ironroot_server::registry::Registry;
 use ironroot_server::store::Store;
 
@@ -91,6 +92,7 @@ async fn a_new_label_serves_the_entries_of_its_group_at_once_and_an_old_one_no_l
     import(&registry, "label:site", "").await;
     assert_eq!(served(&registry), [""; 0]);
     import(&registry, "label:site", "rome").await;
-    registry.devices().ban(&EK).await.expect("bans");
+    let ban = Ban { at: NOW, reason: BanReason::Administrator { by: "local".into() } };
+    registry.devices().ban(&EK, ban).await.expect("bans");
     assert_eq!(served(&registry), [""; 0], "of a banned device no word counts");
 }

@@ -8,7 +8,8 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::Selector;
 use ironroot_attest::node::tpm2::ClockReading;
 use ironroot_server::devices::{
-    AdmissionMode, DeviceDecision, DeviceError, DeviceFilter, DeviceState, Devices, DuplicateSerials, MAX_PENDING,
+    AdmissionMode, Ban, BanReason, Contradiction, DeviceDecision, DeviceError, DeviceFilter, DeviceState, Devices,
+    DuplicateSerials, MAX_PENDING, Sighting,
 };
 use ironroot_server::node_attestation::ProvenDevice;
 use ironroot_server::store::Store;
@@ -54,6 +55,10 @@ fn td() -> TrustDomain {
 
 fn agent() -> SpiffeId {
     td().id_with_path("/spire/agent/tpm2/x").expect("legal")
+}
+
+fn ban() -> Ban {
+    Ban { at: NOW, reason: BanReason::Administrator { by: "local".into() } }
 }
 
 fn clock(clock_ms: u64, reset_count: u32) -> ClockReading {
@@ -108,7 +113,7 @@ async fn an_import_enrols_who_waits_and_frees_no_one_who_is_banned() {
     let fixture = Fixture::new().await;
     fixture.devices.record_pending([1; 32], NOW).await.expect("notes");
     fixture.devices.import(manifest(&[(2, "S2", "berlin")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    fixture.devices.ban(&[2; 32]).await.expect("bans");
+    fixture.devices.ban(&[2; 32], ban()).await.expect("bans");
     fixture
         .devices
         .import(manifest(&[(1, "S1", ""), (2, "S2b", "berlin")]), DuplicateSerials::Refused, NOW)
@@ -141,7 +146,7 @@ async fn an_import_changes_only_what_it_names_and_says_what_it_changed() {
     let (serial, known, changes) = import(format!("ek_sha256,serial,label:line,label:hall\n{ek},,,2\n")).await;
     assert_eq!((serial.as_str(), known), ("", labels(&[("hall", "2"), ("site", "rome")])));
     assert_eq!(changes, ["serial SN-1 removed", "label hall 2 added", "label line a removed"]);
-    fixture.devices.ban(&[1; 32]).await.expect("banned");
+    fixture.devices.ban(&[1; 32], ban()).await.expect("banned");
     let (_, _, changes) = import(format!("ek_sha256\n{ek}\n")).await;
     assert_eq!(changes, ["banned, and stays so: delete it and import it again to let it attest"]);
 }
@@ -171,7 +176,7 @@ async fn admission_is_a_table_of_mode_and_state() {
         .import(manifest(&[(2, "", ""), (3, "", "")]), DuplicateSerials::Refused, NOW)
         .await
         .expect("imports");
-    fixture.devices.ban(&[3; 32]).await.expect("bans");
+    fixture.devices.ban(&[3; 32], ban()).await.expect("bans");
     assert_eq!(fixture.decisions(0), [Unknown, AskManufacturer, RecordPending]);
     assert_eq!(fixture.decisions(1), [RecordPending, AskManufacturer, RecordPending]);
     assert_eq!(fixture.decisions(2), [Enrolled; 3]);
@@ -236,7 +241,7 @@ async fn a_ban_during_an_attestation_wins() {
     let fixture = Fixture::new().await;
     fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
     fixture.devices.attested(proven(clock(1, 1)), &agent(), NOW).await.expect("notes");
-    let banned = fixture.devices.ban(&[1; 32]).await.expect("bans");
+    let banned = fixture.devices.ban(&[1; 32], ban()).await.expect("bans");
     assert_eq!(banned.agent_id, Some(agent()), "the agent to ban with it");
     let late = fixture.devices.attested(proven(clock(2, 1)), &agent(), NOW).await;
     assert!(matches!(late, Err(DeviceError::Banned)));
@@ -246,13 +251,49 @@ async fn a_ban_during_an_attestation_wins() {
 async fn a_deleted_device_is_unknown() {
     let mut fixture = Fixture::new().await;
     fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    fixture.devices.ban(&[1; 32]).await.expect("bans");
+    fixture.devices.ban(&[1; 32], ban()).await.expect("bans");
     fixture.devices.delete(&[1; 32]).await.expect("deletes");
     fixture.restart().await;
     assert_eq!(fixture.state(1), None);
     assert!(matches!(fixture.devices.delete(&[1; 32]).await, Err(DeviceError::NotFound)));
-    assert!(matches!(fixture.devices.ban(&[1; 32]).await, Err(DeviceError::NotFound)));
+    assert!(matches!(fixture.devices.ban(&[1; 32], ban()).await, Err(DeviceError::NotFound)));
     assert!(matches!(fixture.devices.approve(&[1; 32]).await, Err(DeviceError::NotFound)));
+}
+
+#[tokio::test]
+async fn the_reason_of_a_ban_is_kept_with_its_evidence_over_a_restart_and_a_second_ban() {
+    let mut fixture = Fixture::new().await;
+    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
+    let sighting = |address: &str| Sighting { at: NOW, address: address.into(), what: "spoke".into() };
+    let reason = BanReason::RunsTwice { sightings: [sighting("10.0.0.1:1"), sighting("10.0.0.2:2")] };
+    let evidence = Ban { at: NOW + 1, reason };
+    fixture.devices.ban(&[1; 32], evidence.clone()).await.expect("bans");
+    fixture.devices.ban(&[1; 32], ban()).await.expect("is banned already");
+    fixture.devices.import(manifest(&[(1, "S2", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
+    fixture.restart().await;
+    assert_eq!(fixture.devices.device(&[1; 32]).and_then(|device| device.ban.clone()), Some(evidence));
+}
+
+#[tokio::test]
+async fn what_speaks_against_a_chip_is_kept_over_a_restart_until_it_attests_or_is_deleted() {
+    let mut fixture = Fixture::new().await;
+    let fleet = [(1, "S1", ""), (2, "S2", "")];
+    fixture.devices.import(manifest(&fleet), DuplicateSerials::Refused, NOW).await.expect("imports");
+    fixture.devices.attested(proven(clock(9, 9)), &agent(), NOW).await.expect("notes");
+    let seen = |reset_count| Contradiction { at_unix: NOW, address: "10.0.0.1:1".into(), clock: clock(7, reset_count) };
+    for (ek, reset_count) in [(1, 3), (1, 4), (2, 1)] {
+        fixture.devices.note_contradiction([ek; 32], seen(reset_count)).await.expect("notes");
+    }
+    let stranger = fixture.devices.note_contradiction([3; 32], seen(1)).await;
+    assert!(matches!(stranger, Err(DeviceError::NotFound)), "{stranger:?}");
+    fixture.restart().await;
+    assert_eq!(fixture.devices.contradiction(&[1; 32]), Some(seen(4)), "the newest");
+    fixture.devices.attested(proven(clock(10, 9)), &agent(), NOW).await.expect("notes");
+    fixture.devices.delete(&[2; 32]).await.expect("deletes");
+    for _ in 0..2 {
+        assert_eq!([1, 2].map(|ek| fixture.devices.contradiction(&[ek; 32])), [None, None]);
+        fixture.restart().await;
+    }
 }
 
 #[tokio::test]
@@ -260,7 +301,7 @@ async fn devices_are_listed_by_state_and_label_in_pages() {
     let fixture = Fixture::new().await;
     let fleet: Vec<_> = (1..=9).map(|n| (n, "S", if n % 2 == 0 { "berlin" } else { "paris" })).collect();
     fixture.devices.import(manifest(&fleet), DuplicateSerials::Allowed, NOW).await.expect("imports");
-    fixture.devices.ban(&[4; 32]).await.expect("bans");
+    fixture.devices.ban(&[4; 32], ban()).await.expect("bans");
     let berlin = BTreeMap::from([("site".to_owned(), "berlin".to_owned())]);
     let (mut eks, mut token) = (Vec::new(), String::new());
     loop {

@@ -70,6 +70,8 @@ async fn a_chip_that_runs_twice_is_banned_with_both_addresses_in_the_log() {
     let request = DeviceRequest { ek_sha256: original.ek_sha256() };
     let device = DeviceClient::new(client.admin().await).get_device(request).await.expect("known").into_inner();
     assert_eq!(device.state(), DeviceState::Banned);
+    let seen: Vec<_> = device.ban.expect("why").sightings.into_iter().map(|seen| seen.address).collect();
+    assert!(seen[0].starts_with("127.0.0.1:") && seen[1].starts_with("127.0.0.7:"), "{seen:?}");
     let log = server.log();
     let alarm =
         log.lines().find(|line| line.contains("a chip runs twice")).unwrap_or_else(|| panic!("no alarm\n{log}"));

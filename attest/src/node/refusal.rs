@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::tpm2::{PcrHash, PcrSelection};
+use super::tpm2::{ClockReading, PcrHash, PcrSelection};
 use crate::ek_certificate::EkCertificateError;
 use crate::structures::{KeyError, PublicError, StructureError};
 
@@ -162,34 +162,53 @@ pub enum Refusal {
 
     /// Fewer resets than already seen.
     #[error(
-        "the TPM's reset counter went back from {seen} to {now}: a copied, rolled back or cleared TPM; \
-         if it was cleared on purpose, delete the device and import or approve it again"
+        "the TPM's reset counter went back from {} to {}: a copied, rolled back or cleared TPM; \
+         if it was cleared on purpose, delete the device and import or approve it again", seen.reset_count, now.reset_count
     )]
     ResetCountWentBack {
         /// At the last attestation.
-        seen: u32,
+        seen: ClockReading,
         /// In this one.
-        now: u32,
+        now: ClockReading,
     },
     /// Fewer restarts than already seen since the same reset.
-    #[error("the TPM's restart counter went back from {seen} to {now}: a copied or rolled back TPM")]
+    #[error(
+        "the TPM's restart counter went back from {} to {}: a copied or rolled back TPM",
+        seen.restart_count,
+        now.restart_count
+    )]
     RestartCountWentBack {
         /// At the last attestation.
-        seen: u32,
+        seen: ClockReading,
         /// In this one.
-        now: u32,
+        now: ClockReading,
     },
     /// The clock went back further than a power cut explains.
-    #[error("the TPM's clock went back from {seen_ms} ms to {now_ms} ms: a copied or rolled back TPM")]
+    #[error(
+        "the TPM's clock went back from {} ms to {} ms: a copied or rolled back TPM",
+        seen.clock_ms,
+        now.clock_ms
+    )]
     ClockWentBack {
         /// At the last attestation.
-        seen_ms: u64,
+        seen: ClockReading,
         /// In this one.
-        now_ms: u64,
+        now: ClockReading,
     },
 }
 
 impl Refusal {
+    /// The reading of a chip that was proven and whose counters or clock went back. It speaks for a copy, a rolled back or a
+    /// cleared chip.
+    pub fn contradicting_clock(&self) -> Option<ClockReading> {
+        match self {
+            Self::ResetCountWentBack { now, .. }
+            | Self::RestartCountWentBack { now, .. }
+            | Self::ClockWentBack { now, .. } => Some(*now),
+            _ => None,
+        }
+    }
+
     /// A structure that does not parse; what a TPM did not make and what attests to something else have their own names.
     pub(super) fn of_structure(part: Part, error: StructureError) -> Self {
         match error {

@@ -234,10 +234,13 @@ fn refuses_a_tpm_whose_clock_or_counters_went_back() {
         attempt.expectation.last_seen = Some(ClockReading { clock_ms, reset_count, restart_count, safe: true });
         refusal(attempt.verdict(|_| {}))
     };
-    assert_eq!(seen(0, 8, 0), Refusal::ResetCountWentBack { seen: 8, now: 7 });
-    assert_eq!(seen(0, 7, 2), Refusal::RestartCountWentBack { seen: 2, now: 1 });
+    let reading =
+        |clock_ms, reset_count, restart_count| ClockReading { clock_ms, reset_count, restart_count, safe: true };
+    let now = reading(1_000_000, 7, 1);
+    assert_eq!(seen(0, 8, 0), Refusal::ResetCountWentBack { seen: reading(0, 8, 0), now });
+    assert_eq!(seen(0, 7, 2), Refusal::RestartCountWentBack { seen: reading(0, 7, 2), now });
     let seen_ms = 1_000_000 + (1 << 22) + 1;
-    assert_eq!(seen(seen_ms, 7, 1), Refusal::ClockWentBack { seen_ms, now_ms: 1_000_000 });
+    assert_eq!(seen(seen_ms, 7, 1), Refusal::ClockWentBack { seen: reading(seen_ms, 7, 1), now });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ironroot_api::SpiffeId;
-use ironroot_api::device::{DeviceRecord, DeviceState, NewDevice};
+use ironroot_api::device::{Ban, DeviceRecord, DeviceState, NewDevice};
 
 use super::import::{DuplicateSerials, Import};
 use super::table::KnownDevice;
@@ -68,19 +68,28 @@ impl Devices {
 
     /// Lets a device that asked attest from now on. A banned one must be deleted first.
     pub async fn approve(&self, ek_sha256: &[u8; 32]) -> Result<Arc<DeviceRecord>, DeviceError> {
-        self.set_state(ek_sha256, DeviceState::Enrolled).await
+        let approve = |record| match record {
+            DeviceRecord { state: DeviceState::Banned, .. } => Err(DeviceError::Banned),
+            record => Ok(DeviceRecord { state: DeviceState::Enrolled, ..record }),
+        };
+        self.change_known(ek_sha256, approve).await
     }
 
-    /// Shuts the device out. Its record names the agent that last attested with it: ban that too.
-    pub async fn ban(&self, ek_sha256: &[u8; 32]) -> Result<Arc<DeviceRecord>, DeviceError> {
-        self.set_state(ek_sha256, DeviceState::Banned).await
+    /// Shuts the device out. Its record names the agent that last attested with it: ban that too. The reason of an earlier ban
+    /// is kept.
+    pub async fn ban(&self, ek_sha256: &[u8; 32], ban: Ban) -> Result<Arc<DeviceRecord>, DeviceError> {
+        let shut_out = |record: DeviceRecord| {
+            let ban = if record.state == DeviceState::Banned { record.ban } else { Some(ban) };
+            Ok(DeviceRecord { state: DeviceState::Banned, ban, ..record })
+        };
+        self.change_known(ek_sha256, shut_out).await
     }
 
     /// Forgets the device, its ban and its clock included.
     pub async fn delete(&self, ek_sha256: &[u8; 32]) -> Result<(), DeviceError> {
         let (table, ek_sha256) = (self.table.clone(), *ek_sha256);
         let remove = move |tx: &Transaction<'_>| match tx.remove_device(&ek_sha256)? {
-            true => Ok(()),
+            true => Ok(tx.remove_contradiction(&ek_sha256)?),
             false => Err(DeviceError::NotFound),
         };
         let apply = move |(): &()| table.write().expect("no code panics while it holds the table").remove(&ek_sha256);
@@ -108,19 +117,23 @@ impl Devices {
                 agent_id: Some(agent),
                 ..record
             };
+            tx.remove_contradiction(&ek_sha256)?;
             Ok((vec![tx.put_device(record, Some(clock))?], ()))
         };
-        self.change(note).await.map(drop)
+        self.change(note).await?;
+        self.table.write().expect("no code panics while it holds the table").contradictions.remove(&ek_sha256);
+        Ok(())
     }
 
-    async fn set_state(&self, ek_sha256: &[u8; 32], state: DeviceState) -> Result<Arc<DeviceRecord>, DeviceError> {
+    async fn change_known(
+        &self,
+        ek_sha256: &[u8; 32],
+        change: impl FnOnce(DeviceRecord) -> Result<DeviceRecord, DeviceError> + Send + 'static,
+    ) -> Result<Arc<DeviceRecord>, DeviceError> {
         let ek_sha256 = *ek_sha256;
         let set = move |tx: &Transaction<'_>| {
             let known = tx.device(&ek_sha256)?.ok_or(DeviceError::NotFound)?;
-            if known.record.state == DeviceState::Banned && state != DeviceState::Banned {
-                return Err(DeviceError::Banned);
-            }
-            let record = DeviceRecord { state, ..(*known.record).clone() };
+            let record = change((*known.record).clone())?;
             Ok((vec![tx.put_device(record, known.clock)?], ()))
         };
         let (mut changed, ()) = self.change(set).await?;
@@ -151,5 +164,6 @@ pub(super) fn unknown(ek_sha256: [u8; 32], state: DeviceState, now_unix: i64) ->
         created_at: now_unix,
         last_attested_at: 0,
         agent_id: None,
+        ban: None,
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use ironroot_api::device::DeviceRecord;
 use ironroot_attest::node::tpm2::ClockReading;
 
+use super::Contradiction;
+
 /// A device, its place in lists, and its TPM's clock at the last attestation.
 #[derive(Clone, Debug)]
 pub struct KnownDevice {
@@ -22,6 +24,8 @@ pub struct KnownDevice {
 pub(super) struct Table {
     all: BTreeMap<i64, KnownDevice>,
     by_ek: HashMap<[u8; 32], i64>,
+    /// One for each device at the most.
+    pub contradictions: HashMap<[u8; 32], Contradiction>,
 }
 
 impl Table {
@@ -33,6 +37,7 @@ impl Table {
 
     /// Removes the device, if it is there.
     pub fn remove(&mut self, ek_sha256: &[u8; 32]) {
+        self.contradictions.remove(ek_sha256);
         if let Some(seq) = self.by_ek.remove(ek_sha256) {
             self.all.remove(&seq);
         }

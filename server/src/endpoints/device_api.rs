@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::caller::{Administrator, granted};
 use super::entry_api::within_batch;
 use super::{Shared, count, device_status, item_ok, store_status};
-use crate::devices::{DeviceFilter, DeviceRecord, DuplicateSerials, hex, parse_hex};
+use crate::devices::{Ban, BanReason, DeviceFilter, DeviceRecord, DuplicateSerials, hex, parse_hex};
 use crate::registry::{Dependents, EntryAdvice};
 
 /// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
@@ -90,7 +90,9 @@ impl Device for DeviceApi {
     async fn ban_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let by: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
-        let device = self.0.devices.ban(&ek_sha256).await.map_err(device_status)?;
+        let reason = BanReason::Administrator { by: by.caller().to_string() };
+        let ban = Ban { at: self.0.now_unix(), reason };
+        let device = self.0.devices.ban(&ek_sha256, ban).await.map_err(device_status)?;
         self.0.registry.ban_agents_of_device(&ek_sha256).await.map_err(store_status)?;
         self.0.audit.done(by.caller(), "BanDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(device.to_pb()))

@@ -11,7 +11,7 @@ use super::{StoreError, Transaction};
 use crate::devices::table::KnownDevice;
 
 const COLUMNS: &str = "seq, ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
-                       clock_ms, reset_count, restart_count, clock_safe";
+                       clock_ms, reset_count, restart_count, clock_safe, ban";
 
 impl Transaction<'_> {
     /// Every device, in the order of its place in lists.
@@ -48,14 +48,15 @@ impl Transaction<'_> {
         clock: Option<ClockReading>,
     ) -> Result<KnownDevice, StoreError> {
         let put = "INSERT INTO devices (ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
-                                        clock_ms, reset_count, restart_count, clock_safe)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                        clock_ms, reset_count, restart_count, clock_safe, ban)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                    ON CONFLICT (ek_sha256) DO UPDATE SET
                        serial = excluded.serial, labels = excluded.labels, state = excluded.state,
                        manufacturer = excluded.manufacturer, created_at = excluded.created_at,
                        last_attested_at = excluded.last_attested_at, agent_id = excluded.agent_id,
                        clock_ms = excluded.clock_ms, reset_count = excluded.reset_count,
-                       restart_count = excluded.restart_count, clock_safe = excluded.clock_safe
+                       restart_count = excluded.restart_count, clock_safe = excluded.clock_safe,
+                       ban = excluded.ban
                    RETURNING seq";
         let values = (
             record.ek_sha256,
@@ -71,6 +72,7 @@ impl Transaction<'_> {
             clock.map(|clock| clock.reset_count),
             clock.map(|clock| clock.restart_count),
             clock.map(|clock| clock.safe),
+            record.ban.as_ref().map(|ban| serde_json::to_string(ban).expect("texts and numbers are JSON")),
         );
         let seq = self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?;
         Ok(KnownDevice { seq, record: Arc::new(record), clock })
@@ -86,6 +88,7 @@ fn known(row: &Row<'_>) -> Result<KnownDevice, StoreError> {
     let seq: i64 = row.get(0)?;
     let damaged = |why: &dyn std::error::Error| StoreError::Corrupt(format!("device in row {seq}: {why}"));
     let agent_id = row.get::<_, Option<String>>(8)?.map(|id| SpiffeId::parse(&id)).transpose();
+    let ban = row.get::<_, Option<String>>(13)?.map(|ban| serde_json::from_str(&ban));
     let record = DeviceRecord {
         ek_sha256: row.get(1)?,
         serial: row.get(2)?,
@@ -96,6 +99,7 @@ fn known(row: &Row<'_>) -> Result<KnownDevice, StoreError> {
         created_at: row.get(6)?,
         last_attested_at: row.get(7)?,
         agent_id: agent_id.map_err(|e| damaged(&e))?,
+        ban: ban.transpose().map_err(|e| damaged(&e))?,
     };
     Ok(KnownDevice { seq, record: Arc::new(record), clock: clock(row)? })
 }

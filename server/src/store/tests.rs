@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::device::DeviceState;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -209,6 +210,23 @@ fn migrates_an_older_file_and_leaves_a_copy_of_it() {
     let backup = Connection::open(backup).expect("the copy");
     let kept: String = backup.query_row("SELECT token FROM join_tokens", [], |row| row.get(0)).expect("reads");
     assert_eq!(kept, "kept");
+}
+
+/// A file as servers of schema 1 left it.
+#[tokio::test]
+async fn a_device_that_was_banned_before_bans_had_reasons_is_banned_still() {
+    let fixture = Fixture::new();
+    let first = fixture.open_with(&schema::MIGRATIONS[..1]).expect("founds");
+    let add = "INSERT INTO devices (ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at)
+               VALUES (zeroblob(32), 'SN-1', '{}', 'banned', 'IFX', 1, 2)";
+    first.connection.execute(add, []).expect("adds");
+    first.close();
+    let store = Store::open(&fixture.path(), &fixture.trust_domain).expect("migrates");
+    let devices = store.change(|tx| tx.devices(), |_| ()).await.expect("reads");
+    let [device] = &devices[..] else { panic!("{devices:?}") };
+    assert_eq!((device.record.state, &device.record.ban), (DeviceState::Banned, &None));
+    store.close().await;
+    assert!(fixture.path().with_extension("sqlite3.v1").exists(), "a copy of the old file");
 }
 
 #[test]

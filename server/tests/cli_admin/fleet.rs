@@ -87,6 +87,10 @@ fn devices_are_named_by_serial_or_by_digits_of_their_hash_and_several_at_once() 
     assert_eq!(server.json(&["device", "list"])["devices"].as_array().map(Vec::len), Some(1));
     let described = server.ok(&["device", "show", a]);
     assert!(described.contains("Serial            : SN-1\n"), "{described}");
+    assert!(described.contains("Banned by         : local\n") && described.contains("Banned at "), "{described}");
+    let ban = server.json(&["device", "show", a])["ban"].clone();
+    assert_eq!((ban["reason"].as_str(), ban["by"].as_str()), (Some("administrator"), Some("local")), "{ban}");
+    assert_eq!(server.json(&["device", "show", c]).get("ban"), None);
 }
 
 #[test]

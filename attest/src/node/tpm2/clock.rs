@@ -1,5 +1,7 @@
 //! The TPM's clock and counters, which a clone or a rolled back chip cannot keep consistent.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::node::Refusal;
@@ -29,19 +31,27 @@ impl ClockReading {
         if self.reset_count != earlier.reset_count {
             return refuse_unless(
                 self.reset_count > earlier.reset_count,
-                Refusal::ResetCountWentBack { seen: earlier.reset_count, now: self.reset_count },
+                Refusal::ResetCountWentBack { seen: *earlier, now: *self },
             );
         }
         if self.restart_count != earlier.restart_count {
             return refuse_unless(
                 self.restart_count > earlier.restart_count,
-                Refusal::RestartCountWentBack { seen: earlier.restart_count, now: self.restart_count },
+                Refusal::RestartCountWentBack { seen: *earlier, now: *self },
             );
         }
         refuse_unless(
             self.clock_ms.saturating_add(MAX_CLOCK_REGRESS_MS) >= earlier.clock_ms,
-            Refusal::ClockWentBack { seen_ms: earlier.clock_ms, now_ms: self.clock_ms },
+            Refusal::ClockWentBack { seen: *earlier, now: *self },
         )
+    }
+
+    /// Whether a chip that said `earlier` can say this `elapsed` later. Its clock stands still while it is off and runs by at
+    /// most 15 % too fast (Part 1 §36.6); only its owner could set it forward.
+    pub fn is_within_reach_of(&self, earlier: &ClockReading, elapsed: Duration) -> bool {
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let furthest = elapsed_ms.saturating_add(elapsed_ms / 4).saturating_add(MAX_CLOCK_REGRESS_MS);
+        self.clock_ms <= earlier.clock_ms.saturating_add(furthest)
     }
 }
 
@@ -72,15 +82,23 @@ mod tests {
             assert_eq!(follows.check_follows(&seen), Ok(()), "{follows:?}");
         }
         let refused = [
-            (reading(4, 9, 99_000_000), Refusal::ResetCountWentBack { seen: 5, now: 4 }),
-            (reading(5, 1, 99_000_000), Refusal::RestartCountWentBack { seen: 2, now: 1 }),
-            (
-                reading(5, 2, 10_000_000 - MAX_CLOCK_REGRESS_MS - 1),
-                Refusal::ClockWentBack { seen_ms: 10_000_000, now_ms: 10_000_000 - MAX_CLOCK_REGRESS_MS - 1 },
-            ),
+            Refusal::ResetCountWentBack { seen, now: reading(4, 9, 99_000_000) },
+            Refusal::RestartCountWentBack { seen, now: reading(5, 1, 99_000_000) },
+            Refusal::ClockWentBack { seen, now: reading(5, 2, 10_000_000 - MAX_CLOCK_REGRESS_MS - 1) },
         ];
-        for (now, refusal) in refused {
+        for refusal in refused {
+            let now = refusal.contradicting_clock().expect("the reading that is refused");
             assert_eq!(now.check_follows(&seen), Err(refusal));
         }
+    }
+
+    #[test]
+    fn one_chip_cannot_get_ahead_of_time() {
+        let (hour, then) = (Duration::from_secs(3600), reading(3, 0, 1_000));
+        let furthest = 1_000 + 4_500_000 + MAX_CLOCK_REGRESS_MS;
+        assert!(reading(9, 0, furthest).is_within_reach_of(&then, hour), "a fast clock, after an unorderly stop");
+        assert!(!reading(9, 0, furthest + 1).is_within_reach_of(&then, hour));
+        assert!(reading(1, 0, 0).is_within_reach_of(&then, Duration::ZERO), "what is behind says nothing");
+        assert!(reading(9, 0, u64::MAX).is_within_reach_of(&then, Duration::MAX));
     }
 }

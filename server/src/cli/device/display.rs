@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 use ironroot_api::command_line::int64;
-use ironroot_api::pb::device::{DeviceRecord, DeviceState};
+use ironroot_api::pb::device::ban::{Reason, Sighting};
+use ironroot_api::pb::device::{Ban, DeviceRecord, DeviceState};
 use serde_json::{Value, json};
 
 use ironroot_api::command_line::utc;
@@ -29,12 +30,15 @@ pub(super) fn describe(text: &mut String, device: &DeviceRecord) {
     if !device.agent_id.is_empty() {
         line(text, "Agent ID", &device.agent_id);
     }
+    if let Some(ban) = &device.ban {
+        describe_ban(text, ban);
+    }
     text.push('\n');
 }
 
 /// In the JSON form of protocol buffers.
 pub(super) fn to_json(device: &DeviceRecord) -> Value {
-    json!({
+    let mut json = json!({
         "ek_sha256": device.ek_sha256,
         "serial": device.serial,
         "labels": sorted(device),
@@ -43,7 +47,34 @@ pub(super) fn to_json(device: &DeviceRecord) -> Value {
         "last_attested_at": int64(device.last_attested_at),
         "agent_id": device.agent_id,
         "manufacturer": device.manufacturer,
-    })
+    });
+    if let Some(ban) = &device.ban {
+        json["ban"] = ban_to_json(ban);
+    }
+    json
+}
+
+fn describe_ban(text: &mut String, ban: &Ban) {
+    line(text, "Banned at", utc(ban.at));
+    match ban.reason() {
+        Reason::Administrator => line(text, "Banned by", &ban.by),
+        Reason::RunsTwice => line(text, "Banned because", "its chip runs twice: one of two is a copy"),
+        Reason::Unspecified => {}
+    }
+    for sighting in &ban.sightings {
+        line(text, "Seen", format_args!("{} {} {}", utc(sighting.at), sighting.address, sighting.what));
+    }
+}
+
+fn ban_to_json(ban: &Ban) -> Value {
+    let reason = match ban.reason() {
+        Reason::Administrator => "administrator",
+        Reason::RunsTwice => "runs_twice",
+        Reason::Unspecified => "unknown",
+    };
+    let sighting = |seen: &Sighting| json!({"at": int64(seen.at), "address": seen.address, "what": seen.what});
+    let sightings: Vec<_> = ban.sightings.iter().map(sighting).collect();
+    json!({"at": int64(ban.at), "reason": reason, "by": ban.by, "sightings": sightings})
 }
 
 fn sorted(device: &DeviceRecord) -> BTreeMap<&String, &String> {
@@ -95,4 +126,31 @@ fn manufacturer(id: &str) -> String {
 
 fn line(text: &mut String, label: &str, value: impl Display) {
     writeln!(text, "{label:<18}: {value}").expect("writing to a string cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_banned_copy_is_shown_with_both_addresses_and_times_in_text_and_json() {
+        let sighting = |at, address: &str, what: &str| Sighting { at, address: address.into(), what: what.into() };
+        let sightings = vec![sighting(60, "10.0.0.1:40", "did this"), sighting(120, "10.0.0.2:50", "did that")];
+        let ban = Ban { at: 121, reason: Reason::RunsTwice.into(), by: String::new(), sightings };
+        let device = DeviceRecord { ban: Some(ban), ..DeviceRecord::default() };
+        let mut text = String::new();
+        describe(&mut text, &device);
+        for said in [
+            "Banned at         : 1970-01-01 00:02:01",
+            "Banned because    : its chip runs twice",
+            "Seen              : 1970-01-01 00:01:00",
+            "10.0.0.1:40 did this\n",
+            "10.0.0.2:50 did that\n",
+        ] {
+            assert!(text.contains(said), "{said}\n{text}");
+        }
+        let json = to_json(&device)["ban"].clone();
+        assert_eq!((&json["reason"], &json["at"]), (&json!("runs_twice"), &json!("121")));
+        assert_eq!(json["sightings"][1], json!({"at": "120", "address": "10.0.0.2:50", "what": "did that"}));
+    }
 }

@@ -72,11 +72,13 @@ impl Conversation<'_> {
             Progress::Attested(node) => *node,
             Progress::Challenge(challenge, bytes) => {
                 let response = self.challenge(bytes).await?;
-                let answered = attestation.answer(*challenge, &response, self.server.now_unix()).await;
-                answered.map_err(|error| {
-                    self.server.note_contradiction(self.device, self.visitor.caller(), &error);
-                    attestation_status(error)
-                })?
+                match attestation.answer(*challenge, &response, self.server.now_unix()).await {
+                    Ok(node) => node,
+                    Err(error) => {
+                        self.server.note_contradiction(self.device, self.visitor.caller(), &error).await;
+                        return Err(attestation_status(error));
+                    }
+                }
             }
         };
         self.admit(node).await
@@ -107,6 +109,7 @@ impl Conversation<'_> {
     /// that was cut off attests again and replaces them.
     async fn admit(&self, node: AttestedNode) -> Result<AttestAgentResponse, Status> {
         let server = self.server;
+        server.refuse_forked_clock(&node, self.visitor.caller()).await?;
         let now_unix = server.now_unix();
         let svid = server.ca.sign_agent_svid(node.id(), node.csr().spki(), now_unix).await.map_err(ca_status)?;
         let record = AgentRecord {
