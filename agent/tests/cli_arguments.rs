@@ -90,6 +90,34 @@ fn exit_codes_are_spires_and_a_wrong_configuration_is_told_line_by_line() {
     }
 }
 
+/// The file's reader judges what its flag stands for: done, told in a warning, or refused by the flag's name.
+#[test]
+fn no_flag_of_spires_is_passed_over_in_silence() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/agent.conf");
+    let validate = |flags: &[&str]| {
+        let output = run(&[&["validate", "-syntaxOnly", "-config", example], flags].concat());
+        (output.status.code(), text(&output.stderr).to_owned())
+    };
+    for done in [&["-disableSDSAPI"][..], &["-rebootstrapMode", "never", "-rebootstrapDelay", "10m"]] {
+        assert_eq!(validate(done), (Some(0), String::new()), "{done:?}");
+    }
+    let (code, said) = validate(&["-logSourceLocation"]);
+    assert_eq!(code, Some(0));
+    let told = "command line, -logSourceLocation: agent.log_source_location: has no meaning in ironroot-agent";
+    assert!(said.contains(told), "{said}");
+    for refused in [
+        &["-allowUnauthenticatedVerifiers"][..],
+        &["-disableWorkloadAPI"],
+        &["-rebootstrapMode", "auto"],
+        &["-trustBundleUrl", "https://server/bundle"],
+    ] {
+        let (code, said) = validate(refused);
+        assert_eq!(code, Some(1), "{refused:?}");
+        let told = format!("command line, {}: ", refused[0]);
+        assert!(said.contains(&told) && said.contains("not supported by ironroot-agent yet"), "{refused:?}: {said}");
+    }
+}
+
 #[test]
 fn an_absent_agent_is_named_by_its_socket() {
     for arguments in [

@@ -205,7 +205,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let log = ironroot_api::settings::read_logging(&server);
     server_block::refuse_unsupported(&server);
     server.finish();
-    let plugins = plugins::read(&root.block("plugins"), block.as_ref().map(|block| block.data_dir.as_path()));
+    let plugins = plugins::read(&root.block("plugins"), block.as_ref());
     let (block, plugins) = block.zip(plugins)?;
     Some(ServerConfig {
         trust_domain: block.trust_domain,

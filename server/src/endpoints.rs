@@ -178,12 +178,14 @@ fn count(number: usize) -> i32 {
 fn registry_status(error: RegistryError) -> Status {
     use RegistryError::{
         AgentBanned, AgentNotFound, Entry, EntryIdTaken, EntryNotFound, NotActive, PageToken, ParentFull, Store, Token,
-        TokenTaken,
+        TokenTaken, UnknownBundle,
     };
     match error {
         EntryNotFound | AgentNotFound => Status::not_found(error.to_string()),
         EntryIdTaken | TokenTaken => Status::already_exists(error.to_string()),
         Entry(_) | Token(_) | PageToken(_) => invalid(&error),
+        // The caller's mistake; the code is SPIRE's, which scripts know.
+        UnknownBundle(_) => Status::internal(error.to_string()),
         ParentFull { .. } => Status::resource_exhausted(error.to_string()),
         AgentBanned => permission_denied(Reason::AgentBanned, "agent is banned"),
         NotActive => permission_denied(Reason::AgentNotActive, "agent SVID is not active"),

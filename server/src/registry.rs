@@ -56,6 +56,11 @@ pub enum RegistryError {
     /// The entry would break a bound.
     #[error("invalid entry")]
     Entry(#[from] EntryError),
+    /// Its holder would need another trust domain's bundle, and the server has none.
+    #[error(
+        "unable to find federated bundle \"spiffe://{0}\": this server does not federate yet, leave the trust domain out"
+    )]
+    UnknownBundle(TrustDomain),
     /// An agent that serves them all would get more than it takes.
     #[error(
         "{parent} has {MAX_ENTRIES_PER_PARENT} entries below it, the most that one agent takes: put some below another group"

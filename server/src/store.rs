@@ -45,6 +45,12 @@ impl Store {
         Ok(Self { trust_domain: trust_domain.clone(), writer: Writer::start(database)? })
     }
 
+    /// Why [`open`](Self::open) would refuse the file at `path` for whose it is: SPIRE's, another trust domain's, a newer
+    /// server's. Reads a few pages and changes nothing; a server may be running on it.
+    pub fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
+        file::recognise(path, trust_domain)
+    }
+
     /// The trust domain whose facts these are.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain

@@ -145,6 +145,24 @@ fn exit_codes_are_spires_and_a_wrong_configuration_is_told_line_by_line() {
 }
 
 #[test]
+fn validate_takes_every_flag_of_run_and_none_is_passed_over_in_silence() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/server.conf");
+    let validate = |flags: &[&str]| {
+        let output = run(&[&["validate", "-syntaxOnly", "-config", example], flags].concat());
+        (output.status.code(), text(&output.stderr).to_owned())
+    };
+    let (code, said) = validate(&["-logSourceLocation"]);
+    assert_eq!(code, Some(0));
+    let told = "command line, -logSourceLocation: server.log_source_location: has no meaning in ironroot-server";
+    assert!(said.contains(told), "{said}");
+    let all = "-bindAddress 127.0.0.1 -serverPort 1 -dataDir d -socketPath s -trustDomain td -logFile f -logFormat json -logLevel warn";
+    assert_eq!(validate(&all.split(' ').collect::<Vec<_>>()), (Some(0), String::new()));
+    let (code, said) = validate(&["-trustDomain", "A_B!"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("command line, -trustDomain: server.trust_domain"), "{said}");
+}
+
+#[test]
 fn a_wrong_request_is_told_without_a_server() {
     for (arguments, reason) in [
         (&["entry", "create", "-spiffeID", "spiffe://td/a", "-node"][..], "at least one selector is required"),

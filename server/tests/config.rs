@@ -327,6 +327,24 @@ fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
 }
 
 #[test]
+fn validate_knows_a_database_of_spires_and_says_what_to_do() {
+    let directory = tempfile::tempdir().expect("directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let spire = rusqlite::Connection::open(at("datastore.sqlite3")).expect("opens");
+    spire.execute_batch("CREATE TABLE migrations (version integer, code_version varchar(255))").expect("made");
+    let named = format!("DataStore \"sql\" {{ plugin_data {{ connection_string = {:?} }} }}", at("datastore.sqlite3"));
+    for (data_dir, plugin) in [(at(""), ""), (at("elsewhere"), named.as_str())] {
+        let text = minimal("", plugin).replace("\"d\"", &format!("{data_dir:?}"));
+        let looking = Settings::parse(Path::new("server.conf"), &text).expect("HCL").looking();
+        let said = ServerConfig::from_settings(looking, &[]).expect_err("mistakes").to_string();
+        let line =
+            said.lines().find(|line| line.contains("this is a SPIRE database")).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains(&at("datastore.sqlite3")) && line.contains("entry create -data"), "{line}");
+        assert!(read(&text).is_ok(), "run says so when it opens the database");
+    }
+}
+
+#[test]
 fn keys_of_spires_without_meaning_here_are_warned_of_and_passed_over() {
     let keys = "log_source_location = true\n profiling_enabled = true\n prune_attested_nodes_batch_size = 5\n experimental { \
                 events_based_cache = true cache_reload_interval = \"5s\" }";

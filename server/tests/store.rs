@@ -97,6 +97,38 @@ async fn a_database_of_spire_is_called_that_and_left_as_it_is() {
     assert!(std::fs::read(&path).expect("read") == before, "not a byte was changed");
 }
 
+/// SPIRE's server keeps its file in WAL mode: while it runs, and after it was killed, every table may be in the log alone.
+#[tokio::test]
+async fn a_database_of_spire_is_known_by_its_log_too() {
+    let (_directory, path) = database();
+    let spire = rusqlite::Connection::open(&path).expect("opens");
+    let tables = "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
+                  CREATE TABLE migrations (id integer primary key, version integer, code_version varchar(255));";
+    spire.execute_batch(tables).expect("made");
+    assert!(std::fs::metadata(&path).expect("there").len() <= 4096, "the table is not in the file yet");
+    for refused in [refusal(&path), Store::recognise(&path, &td()).expect_err("refused")] {
+        assert!(matches!(refused, StoreError::Spire), "{refused}");
+    }
+    spire.execute("INSERT INTO migrations (version) VALUES (26)", []).expect("its server works on");
+}
+
+#[tokio::test]
+async fn whose_a_database_is_can_be_told_while_its_server_runs() {
+    let (directory, path) = database();
+    Store::recognise(&path, &td()).expect("none is no mistake");
+    let running = Store::open(&path, &td()).expect("opens");
+    add_token(&running, "token").await;
+    Store::recognise(&path, &td()).expect("ours");
+    let other = Store::recognise(&path, &TrustDomain::new("other.org").expect("legal"));
+    assert!(matches!(other, Err(StoreError::OtherTrustDomain { .. })), "{other:?}");
+    running.close().await;
+    Store::recognise(&path, &td()).expect("ours");
+    let text = directory.path().join("text");
+    std::fs::write(&text, "no database ".repeat(100)).expect("written");
+    let refused = Store::recognise(&text, &td());
+    assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_second_server_on_the_same_file_is_told_so() {
     let (_directory, path) = database();

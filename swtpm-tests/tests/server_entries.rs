@@ -131,7 +131,7 @@ async fn each_bound_is_refused_with_a_message_that_names_the_field() {
         (|e| e.dns_names = (0..257).map(|n| format!("n{n}.example")).collect(), "256 DNS names"),
         (|e| e.hint = "h".repeat(1025), "invalid hint"),
         (|e| e.hint = "a\nb".into(), "invalid hint"),
-        (|e| e.federates_with = vec!["other.example".into()], "federates_with \"other.example\": there is no bundle"),
+        (|e| e.federates_with = vec!["A.test".into()], "invalid federated trust domain"),
         (|e| (e.store_svid, e.selectors) = (true, vec![selector("a:1"), selector("b:1")]), "store_svid"),
         (|e| e.id = "a/b".into(), "invalid entry ID"),
         (|e| e.id = "i".repeat(256), "invalid entry ID"),
@@ -146,6 +146,31 @@ async fn each_bound_is_refused_with_a_message_that_names_the_field() {
     }
     let filter = list_entries_request::Filter { by_parent_id: spiffe_id("/bounds"), ..Default::default() };
     assert_eq!(lab.list(filter).await, Vec::<String>::new(), "nothing of it was stored");
+}
+
+#[tokio::test]
+async fn what_could_not_be_done_is_told_in_the_words_of_spires_server() {
+    let mut lab = lab().await;
+    let federated = types::Entry { federates_with: vec!["other.example".into()], ..entry("/words", "/words/a") };
+    let status = lab.create(vec![federated.clone()]).await.swap_remove(0).status.expect("a status");
+    let wanted = "failed to create entry: unable to find federated bundle \"spiffe://other.example\"";
+    assert_eq!(Code::from(status.code), Code::Internal);
+    assert!(status.message.starts_with(wanted), "{}", status.message);
+    let stored = lab.created(entry("/words", "/words/a")).await;
+    let unknown = types::Entry { id: "nobody".into(), ..entry("/words", "/words/b") };
+    let federated = types::Entry { id: stored.id, ..federated };
+    let request = BatchUpdateEntryRequest { entries: vec![unknown, federated], ..Default::default() };
+    let results = lab.entries.batch_update_entry(request).await.expect("answered").into_inner().results;
+    for (result, code, words) in [
+        (&results[0], Code::NotFound, "failed to update entry"),
+        (&results[1], Code::Internal, "failed to update entry: unable to find federated bundle"),
+    ] {
+        let status = result.status.as_ref().expect("a status");
+        assert_eq!(Code::from(status.code), code);
+        assert!(status.message.starts_with(words), "{}", status.message);
+    }
+    let filter = list_entries_request::Filter { by_parent_id: spiffe_id("/words"), ..Default::default() };
+    assert_eq!(lab.list(filter).await.len(), 1, "nothing of it was stored");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `run` and `validate`.
 
-use std::path::PathBuf;
+mod flags;
 
 use clap::Args;
 use ironroot_api::command_line::{CommandError, Reply, describe};
@@ -9,28 +9,12 @@ use nix::sys::stat::{Mode, umask};
 use tokio::runtime;
 use tracing::{error, warn};
 
-use crate::config::{AgentConfig, ConfigErrors, Override};
+use crate::config::{AgentConfig, ConfigErrors};
 use crate::confinement::confine;
+use flags::Flags;
 
-const DEFAULT_CONFIG: &str = "conf/agent/agent.conf";
 /// Files we make are nobody else's business. Source: SPIRE, which sets the same.
 const UMASK: u32 = 0o027;
-
-#[derive(Debug, Args)]
-struct ConfigFile {
-    /// The configuration file
-    #[arg(long, value_name = "PATH", default_value = DEFAULT_CONFIG)]
-    config: PathBuf,
-    /// Replace $NAME and ${NAME} in the file from the environment
-    #[arg(long = "expandEnv")]
-    expand_env: bool,
-}
-
-impl ConfigFile {
-    fn load(&self, overrides: &[Override]) -> Result<AgentConfig, CommandError> {
-        Ok(AgentConfig::load(&self.config, overrides, self.expand_env)?)
-    }
-}
 
 /// Runs the agent until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
@@ -41,51 +25,12 @@ Example: ironroot-agent run -config /etc/ironroot/agent.conf -logLevel DEBUG"
 )]
 pub(super) struct Run {
     #[command(flatten)]
-    file: ConfigFile,
-    /// The server's host name or address
-    #[arg(long = "serverAddress", value_name = "HOST")]
-    server_address: Option<String>,
-    /// The server's port
-    #[arg(long = "serverPort", value_name = "PORT")]
-    server_port: Option<String>,
-    /// The trust domain
-    #[arg(long = "trustDomain", value_name = "NAME")]
-    trust_domain: Option<String>,
-    /// File with the certificates that the server is recognised by
-    #[arg(long = "trustBundle", value_name = "PATH")]
-    trust_bundle: Option<String>,
-    /// Form of that file: pem or spiffe
-    #[arg(long = "trustBundleFormat", value_name = "FORMAT")]
-    trust_bundle_format: Option<String>,
-    /// Believe the first server that answers; for trials only
-    #[arg(long = "insecureBootstrap")]
-    insecure_bootstrap: bool,
-    /// A join token; other users can see command lines, so a file is better
-    #[arg(long = "joinToken", value_name = "TOKEN")]
-    join_token: Option<String>,
-    /// File with a join token
-    #[arg(long = "joinTokenFile", value_name = "PATH")]
-    join_token_file: Option<String>,
-    /// Directory for the agent's files
-    #[arg(long = "dataDir", value_name = "PATH")]
-    data_dir: Option<String>,
-    /// The Workload API's socket
-    #[arg(long = "socketPath", value_name = "PATH")]
-    socket_path: Option<String>,
-    /// File to log to
-    #[arg(long = "logFile", value_name = "PATH")]
-    log_file: Option<String>,
-    /// text or json
-    #[arg(long = "logFormat", value_name = "FORMAT")]
-    log_format: Option<String>,
-    /// DEBUG, INFO, WARN or ERROR
-    #[arg(long = "logLevel", value_name = "LEVEL")]
-    log_level: Option<String>,
+    flags: Flags,
 }
 
 impl Run {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
-        let config = self.file.load(&self.overrides())?;
+        let config = self.flags.load(AgentConfig::load)?;
         umask(Mode::from_bits_truncate(UMASK));
         let confined = confine(&config).map_err(|error| CommandError::Run(error.into()))?;
         let log = logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
@@ -112,28 +57,6 @@ impl Run {
             }
         }
     }
-
-    fn overrides(&self) -> Vec<Override> {
-        let insecure = self.insecure_bootstrap.then(|| "true".to_owned());
-        let given = [
-            ("-serverAddress", "server_address", &self.server_address),
-            ("-serverPort", "server_port", &self.server_port),
-            ("-trustDomain", "trust_domain", &self.trust_domain),
-            ("-trustBundle", "trust_bundle_path", &self.trust_bundle),
-            ("-trustBundleFormat", "trust_bundle_format", &self.trust_bundle_format),
-            ("-insecureBootstrap", "insecure_bootstrap", &insecure),
-            ("-joinToken", "join_token", &self.join_token),
-            ("-joinTokenFile", "join_token_file", &self.join_token_file),
-            ("-dataDir", "data_dir", &self.data_dir),
-            ("-socketPath", "socket_path", &self.socket_path),
-            ("-logFile", "log_file", &self.log_file),
-            ("-logFormat", "log_format", &self.log_format),
-            ("-logLevel", "log_level", &self.log_level),
-        ];
-        let given =
-            given.into_iter().filter_map(|(flag, key, value)| Some(Override { flag, key, value: value.clone()? }));
-        given.collect()
-    }
 }
 
 /// Checks a configuration file, and the files and directories it names, without starting anything.
@@ -146,7 +69,7 @@ Example: ironroot-agent validate -config /etc/ironroot/agent.conf"
 )]
 pub(super) struct Validate {
     #[command(flatten)]
-    file: ConfigFile,
+    flags: Flags,
     /// Only read the file; what it names may be on another machine
     #[arg(long = "syntaxOnly")]
     syntax_only: bool,
@@ -154,11 +77,10 @@ pub(super) struct Validate {
 
 impl Validate {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
-        let file = &self.file;
         let read = if self.syntax_only { AgentConfig::load } else { AgentConfig::validate };
-        let config = read(&file.config, &[], file.expand_env).map_err(invalid)?;
+        let config = self.flags.load(read).map_err(invalid)?;
         let complaints = config.warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
-        let text = format!("{}: SPIRE agent configuration file is valid.\n", self.file.config.display());
+        let text = format!("{}: SPIRE agent configuration file is valid.\n", self.flags.config().display());
         Ok(Reply { text, complaints, ..Reply::default() })
     }
 }

@@ -8,7 +8,9 @@ use ironroot_api::settings::{Section, places};
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_hsm::TokenUri;
 
+use super::server_block::ServerBlock;
 use super::{Admission, LoginMode, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, Tpm2Config};
+use crate::store::Store;
 
 /// Sessions opened on the token unless the file says otherwise.
 const DEFAULT_SESSIONS: usize = 4;
@@ -21,10 +23,16 @@ pub(super) struct Plugins {
     pub(super) node_attestors: NodeAttestors,
 }
 
-/// Reads the block; `data_dir` is where the database is unless the file says otherwise.
-pub(super) fn read(plugins: &Section<'_>, data_dir: Option<&Path>) -> Option<Plugins> {
+/// Reads the block; the server's says where the database is unless this one does, and whose.
+pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Plugins> {
     plugins.not_supported(PROGRAM, &["UpstreamAuthority", "Notifier", "BundlePublisher", "CredentialComposer"]);
-    let data_store = read_data_store(plugins, data_dir);
+    let data_store = read_data_store(plugins, server.map(|server| server.data_dir.as_path()));
+    if let (Some(path), Some(server)) = (&data_store, server) {
+        plugins.look("DataStore", || {
+            let told = |error| format!("{}: {}", path.display(), describe(&error));
+            Store::recognise(path, &server.trust_domain).map_err(told)
+        });
+    }
     let key_manager = read_key_manager(plugins);
     let node_attestors = read_node_attestors(plugins);
     plugins.finish();

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::caller::{Administrator, AuthenticatedAgent, granted};
 use super::policy::MAX_ENTRIES;
 use super::{Shared, count, invalid, item_ok, item_status, registry_status};
-use crate::registry::Created;
+use crate::registry::{Created, RegistryError};
 
 /// The entry service.
 #[derive(Clone, Debug)]
@@ -169,9 +169,8 @@ impl Entry for EntryApi {
 
 impl EntryApi {
     async fn create(&self, entry: &types::Entry, now_unix: i64) -> Result<Created, Status> {
-        refuse_federation(entry, None)?;
         self.refuse_executable_only(entry, None)?;
-        self.0.registry.create_entry(entry, now_unix).await.map_err(registry_status)
+        self.0.registry.create_entry(entry, now_unix).await.map_err(|error| not_done("create", error))
     }
 
     async fn update(
@@ -179,9 +178,8 @@ impl EntryApi {
         entry: &types::Entry,
         mask: Option<&types::EntryMask>,
     ) -> Result<Arc<RegistrationEntry>, Status> {
-        refuse_federation(entry, mask)?;
         self.refuse_executable_only(entry, mask)?;
-        self.0.registry.update_entry(entry, mask).await.map_err(registry_status)
+        self.0.registry.update_entry(entry, mask).await.map_err(|error| not_done("update", error))
     }
 
     /// Any local user can run a program, and may make a process look like it: alone it names nobody.
@@ -201,14 +199,11 @@ impl EntryApi {
     }
 }
 
-/// This server holds no bundle of another trust domain yet, and an agent cannot serve an entry that asks for one.
-fn refuse_federation(entry: &types::Entry, mask: Option<&types::EntryMask>) -> Result<(), Status> {
-    match entry.federates_with.first() {
-        Some(domain) if mask.is_none_or(|mask| mask.federates_with) => Err(Status::invalid_argument(format!(
-            "federates_with {domain:?}: there is no bundle of that trust domain; this server does not federate yet"
-        ))),
-        _ => Ok(()),
-    }
+/// What could not be done with a well-formed entry, and why. Source: SPIRE, whose words scripts look for.
+fn not_done(verb: &str, error: RegistryError) -> Status {
+    let malformed = matches!(error, RegistryError::Entry(_));
+    let status = registry_status(error);
+    if malformed { status } else { Status::new(status.code(), format!("failed to {verb} entry: {}", status.message())) }
 }
 
 pub(super) fn within_batch(length: usize) -> Result<(), Status> {

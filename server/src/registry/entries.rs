@@ -59,6 +59,9 @@ impl Registry {
         let update = move |tx: &Transaction<'_>| {
             let (seq, stored) = tx.entry(&entry.id)?.ok_or(RegistryError::EntryNotFound)?;
             let updated = stored.updated(&entry, mask.as_ref(), &trust_domain)?;
+            if mask.as_ref().is_none_or(|mask| mask.federates_with) {
+                refuse_unknown_bundles(&updated)?;
+            }
             tx.replace_entry(&updated)?;
             Ok::<Placed, RegistryError>((seq, Arc::new(updated)))
         };
@@ -198,6 +201,12 @@ fn add_unless_similar(
         return Err(RegistryError::EntryIdTaken);
     }
     let entry = new.register(Uuid::new_v4().to_string(), now_unix);
+    refuse_unknown_bundles(&entry)?;
     let seq = tx.add_entry(&entry)?;
     Ok(Ok((seq, Arc::new(entry))))
+}
+
+/// This server holds no bundle of another trust domain yet, and an agent cannot serve an entry that asks for one.
+fn refuse_unknown_bundles(entry: &RegistrationEntry) -> Result<(), RegistryError> {
+    entry.federates_with().first().map_or(Ok(()), |unknown| Err(RegistryError::UnknownBundle(unknown.clone())))
 }

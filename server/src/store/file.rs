@@ -118,17 +118,38 @@ fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// Whose file is at `path`, as far as reading a few pages can tell; nothing is written to it, and a server may be running on it.
+/// No file is no mistake: one will be made.
+pub(super) fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
+    if !exists(path)? {
+        return Ok(());
+    }
+    let connection = look_into(path)?;
+    if schema::is_spires(&connection)? {
+        return Err(StoreError::Spire);
+    }
+    schema::check_known(&connection, schema::MIGRATIONS)?;
+    schema::check_owner(&connection, trust_domain)
+}
+
 /// A database of SPIRE's is refused before anything is written to it: opening it as ours would change its journal mode. What
 /// cannot be read so is judged later.
 fn leave_spires_alone(path: &Path) -> Result<(), StoreError> {
+    let spires = look_into(path).and_then(|connection| schema::is_spires(&connection));
+    if matches!(spires, Ok(true)) { Err(StoreError::Spire) } else { Ok(()) }
+}
+
+/// The database, for reading only. Of a server that runs or was killed, all of it may be in the log still; without a log nothing
+/// beside the file is made or locked.
+fn look_into(path: &Path) -> Result<Connection, StoreError> {
     let escaped = path.as_os_str().as_encoded_bytes().iter().map(|byte| match byte {
         b'?' | b'#' | b'%' | 0x80.. => format!("%{byte:02x}"),
         byte => char::from(*byte).to_string(),
     });
-    let uri = format!("file:{}?immutable=1", escaped.collect::<String>());
+    let immutable = u8::from(!beside(path, "-wal").exists());
+    let uri = format!("file:{}?immutable={immutable}", escaped.collect::<String>());
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let spires = Connection::open_with_flags(uri, flags).map_err(StoreError::from).and_then(|c| schema::is_spires(&c));
-    if matches!(spires, Ok(true)) { Err(StoreError::Spire) } else { Ok(()) }
+    Connection::open_with_flags(uri, flags).map_err(|e| StoreError::open(path, e))
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

@@ -17,11 +17,8 @@ pub(super) fn migrate(
     migrations: &[&str],
     trust_domain: &TrustDomain,
 ) -> Result<(), StoreError> {
-    let found = version(connection)?;
-    let known = migrations.len() as i64;
-    if found > known {
-        return Err(StoreError::NewerSchema { found, known });
-    }
+    check_known(connection, migrations)?;
+    let (found, known) = (version(connection)?, migrations.len() as i64);
     let pending = usize::try_from(found).ok().and_then(|done| migrations.get(done..));
     let pending = pending.ok_or_else(|| StoreError::Corrupt(format!("schema version is {found}")))?;
     if pending.is_empty() {
@@ -37,6 +34,12 @@ pub(super) fn migrate(
     }
     transaction.pragma_update(None, "user_version", known)?;
     Ok(transaction.commit()?)
+}
+
+/// Refuses a file that a newer server has written.
+pub(super) fn check_known(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+    let (found, known) = (version(connection)?, migrations.len() as i64);
+    if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(()) }
 }
 
 /// The file's schema version; 0 before the first migration.

@@ -16,33 +16,84 @@ const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
 /// Most unknown keys that are told of.
 const MAX_UNKNOWN_KEYS: usize = 20;
 
-/// `{"entries": [...]}`. Source: SPIRE's `spire.common.RegistrationEntries` in Go's JSON. A key nobody knows is passed over
+/// `{"entries": [...]}`. Source: SPIRE's `spire.common.RegistrationEntries` in Go's JSON; and what `entry show -output json`
+/// prints, by which entries move from one server to another. A key nobody knows is passed over
 /// as there, and unlike there it is said: a misspelt key makes another entry than was meant.
 #[derive(Debug, Deserialize)]
 struct EntriesFile {
     entries: Vec<FileEntry>,
+    /// Of a printed list; there is only one page.
+    #[serde(default, rename = "next_page_token")]
+    _next_page_token: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct FileEntry {
+    #[serde(alias = "id")]
     entry_id: String,
-    parent_id: String,
-    spiffe_id: String,
+    parent_id: FileId,
+    spiffe_id: FileId,
     selectors: Vec<FileSelector>,
     x509_svid_ttl: i32,
     jwt_svid_ttl: i32,
     federates_with: Vec<String>,
     admin: bool,
     downstream: bool,
-    #[serde(rename = "entryExpiry", alias = "entry_expiry")]
-    entry_expiry: i64,
+    #[serde(rename = "entryExpiry", alias = "entry_expiry", alias = "expires_at")]
+    entry_expiry: FileInt64,
     dns_names: Vec<String>,
-    revision_number: i64,
+    revision_number: FileInt64,
     store_svid: bool,
     hint: String,
-    created_at: i64,
+    created_at: FileInt64,
     additional_attributes: Option<FileAttributes>,
+}
+
+/// A SPIFFE ID in one text, or in its parts as `entry show -output json` prints it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum FileId {
+    Text(String),
+    Parts { trust_domain: String, path: String },
+}
+
+impl Default for FileId {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+impl FileId {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Parts { trust_domain, path } => format!("spiffe://{trust_domain}{path}"),
+        }
+    }
+}
+
+/// A 64-bit number, or its text as protobuf's JSON has it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum FileInt64 {
+    Number(i64),
+    Text(String),
+}
+
+impl Default for FileInt64 {
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl FileInt64 {
+    fn value(&self, key: &str) -> Result<i64, String> {
+        match self {
+            Self::Number(number) => Ok(*number),
+            Self::Text(text) => text.parse().map_err(|_| format!("{key} {text:?}: not a whole number")),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,26 +140,27 @@ pub(super) fn ids(path: &Path) -> Result<Read<Vec<String>>, CommandError> {
 
 impl FileEntry {
     fn into_pb(self) -> Result<types::Entry, String> {
-        let id = |key: &str, text: &str| {
-            SpiffeId::parse(text).map(|id| id.to_pb()).map_err(|why| format!("{key} {text:?}: {why}"))
+        let id = |key: &str, id: FileId| {
+            let text = id.into_text();
+            SpiffeId::parse(&text).map(|id| id.to_pb()).map_err(|why| format!("{key} {text:?}: {why}"))
         };
         let selector = |selector: FileSelector| types::Selector { r#type: selector.r#type, value: selector.value };
         Ok(types::Entry {
-            spiffe_id: Some(id("spiffe_id", &self.spiffe_id)?),
-            parent_id: Some(id("parent_id", &self.parent_id)?),
+            spiffe_id: Some(id("spiffe_id", self.spiffe_id)?),
+            parent_id: Some(id("parent_id", self.parent_id)?),
             id: self.entry_id,
             selectors: self.selectors.into_iter().map(selector).collect(),
             x509_svid_ttl: self.x509_svid_ttl,
             federates_with: self.federates_with,
             admin: self.admin,
             downstream: self.downstream,
-            expires_at: self.entry_expiry,
+            expires_at: self.entry_expiry.value("entryExpiry")?,
             dns_names: self.dns_names,
-            revision_number: self.revision_number,
+            revision_number: self.revision_number.value("revision_number")?,
             store_svid: self.store_svid,
             jwt_svid_ttl: self.jwt_svid_ttl,
             hint: self.hint,
-            created_at: self.created_at,
+            created_at: self.created_at.value("created_at")?,
             additional_attributes: self.additional_attributes.map(|attributes| types::entry::AdditionalAttributes {
                 disable_x509_svid_prefetch: attributes.disable_x509_svid_prefetch,
                 jwt_svid_include_jti: attributes.jwt_svid_include_jti,
@@ -137,7 +189,6 @@ fn parse<T: DeserializeOwned>(file: &HumanFile) -> Result<Read<T>, CommandError>
 fn unknown_key(file: &str, key: &str, times: usize) -> String {
     let advice = match key {
         "ttl" => ": write x509_svid_ttl",
-        "expires_at" => ": write entryExpiry",
         _ => "",
     };
     format!("Warning: {file}: key {key:?} is not known and passed over ({}){advice}\n", counted(times, "time", "times"))
@@ -170,6 +221,26 @@ mod tests {
         assert_eq!(entries[0].parent_id.as_ref().map(|id| id.path.as_str()), Some("/spire/agent/join_token/T"));
         assert_eq!((entries[1].expires_at, entries[1].id.as_str(), entries[1].downstream), (1_552_410_266, "x", true));
         assert!(entries[1].additional_attributes.as_ref().is_some_and(|a| a.disable_x509_svid_prefetch));
+    }
+
+    #[test]
+    fn reads_what_entry_show_prints() {
+        // Printed by spire-server 1.16.0-dev.
+        let text = r#"{"entries":[{"admin":false,"created_at":"1795661680","dns_names":["_srv._tcp.td"],"downstream":true,
+            "expires_at":"1552410266","federates_with":[],"hint":"","id":"e1","jwt_svid_ttl":0,
+            "parent_id":{"path":"/p","trust_domain":"td"},"revision_number":"3","selectors":[{"type":"unix","value":"uid:2"}],
+            "spiffe_id":{"path":"/b","trust_domain":"td"},"store_svid":false,"x509_svid_ttl":16}],"next_page_token":""}"#;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("entries.json");
+        std::fs::write(&path, text).expect("written");
+        let read = entries(&path).expect("reads");
+        assert_eq!(read.notes, "", "it knows every key");
+        let entry = &read.content[0];
+        let ids =
+            [&entry.spiffe_id, &entry.parent_id].map(|id| SpiffeId::from_pb(id.as_ref()).expect("an ID").to_string());
+        assert_eq!(ids, ["spiffe://td/b", "spiffe://td/p"]);
+        assert_eq!((entry.id.as_str(), entry.expires_at, entry.x509_svid_ttl), ("e1", 1_552_410_266, 16));
+        assert!(entries_of(&text.replace("\"1552410266\"", "\"soon\"")).is_err_and(|said| said.contains("soon")));
     }
 
     #[test]

@@ -73,6 +73,9 @@ fn reply(response: &BatchDeleteEntryResponse) -> Reply {
     }
     let failed = response.results.len() - deleted;
     reply.failed = failed > 0;
+    if reply.failed {
+        reply.complaints.push_str("Error: failed to delete one or more entries\n");
+    }
     reply.text.push_str(&match (deleted, failed) {
         (_, 0) => format!("\n\nDeleted {deleted} entries successfully\n"),
         (0, _) => format!("\n\nFailed to delete {failed} entries\n"),
