@@ -89,6 +89,8 @@ pub fn serve_workload_api(
     now: NowUnix,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Future<Output = Result<(), EndpointError>> + Send, EndpointError> {
+    //= WLE-01 SPIFFE Workload Endpoint 2: "SHOULD NOT expose the same endpoint instance to more than one host"
+    //= WLE-02 SPIFFE Workload Endpoint 3: "Implementations SHOULD prefer Unix Domain Socket transport"
     let listener = SocketListener::bind(&config.socket_path, WORKLOAD_SOCKET_MODE)?;
     admission::raise_descriptor_limit(&config.limits);
     let admission = Admission::new(config.limits, config.subordinate_uids);

@@ -17,6 +17,7 @@ fn acts_as_a_workload() {
     served::act();
 }
 
+//= WLE-06 WLE-07 WLA-06
 #[tokio::test]
 async fn two_users_get_different_identities_and_a_third_is_refused() {
     let served = Served::new(Limits::default());
@@ -27,6 +28,7 @@ async fn two_users_get_different_identities_and_a_third_is_refused() {
     assert_eq!(served.told(61003).await, "PermissionDenied: no identity issued");
 }
 
+//= WLA-13
 #[tokio::test]
 async fn a_reconnecting_workload_gets_the_very_same_svid() {
     let served = Served::ours();
@@ -39,6 +41,7 @@ async fn a_reconnecting_workload_gets_the_very_same_svid() {
     assert_eq!(&svid.bundle, served.publisher.borrow().bundle().expect("ready").concatenated());
 }
 
+//= WLA-02
 #[tokio::test]
 async fn a_rotation_reaches_open_streams_and_what_others_get_does_not() {
     let served = Served::new(Limits::default());
@@ -71,6 +74,7 @@ async fn an_entry_that_is_the_first_to_ask_for_a_hash_reaches_open_streams() {
     assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/hashed", "spiffe://td/test"]);
 }
 
+//= WLA-14
 #[tokio::test]
 async fn a_workload_that_loses_its_last_identity_is_told_so() {
     let served = Served::ours();
@@ -81,6 +85,7 @@ async fn a_workload_that_loses_its_last_identity_is_told_so() {
     assert_eq!((status.code(), status.message()), (Code::PermissionDenied, "no identity issued"));
 }
 
+//= WLE-07
 #[tokio::test]
 async fn while_starting_the_answer_is_unavailable() {
     let served = Served::new(Limits::default());
@@ -110,6 +115,7 @@ async fn a_caller_that_the_agent_cannot_see_is_told_why() {
     assert!(status.message().contains("another PID namespace"), "{status}");
 }
 
+//= WLE-03
 #[tokio::test]
 async fn a_request_without_the_exact_security_header_is_invalid() {
     let served = Served::ours();
@@ -143,6 +149,7 @@ async fn what_has_expired_is_neither_served_nor_left_on_open_streams() {
     assert_eq!(ids(&next(&mut served.fetch().await.expect("served")).await), ["spiffe://td/long"]);
 }
 
+//= WLA-08
 #[tokio::test]
 async fn bundles_are_the_own_and_those_the_callers_entries_federate_with() {
     let served = Served::ours();
@@ -199,6 +206,7 @@ async fn a_user_at_its_stream_limit_is_told_resource_exhausted_and_others_are_se
     .await;
 }
 
+//= WLE-07
 #[tokio::test]
 async fn a_user_that_asks_too_often_is_unavailable_to_itself_only() {
     let served = Served::new(Limits { burst_per_user: 9, rate_per_user: 1, ..Limits::default() });

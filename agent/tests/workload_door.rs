@@ -93,6 +93,7 @@ async fn call(served: &Served, path: &'static str) -> Code {
     answer.map(drop).map_or_else(|status| status.code(), |()| Code::Ok)
 }
 
+//= WLA-12
 #[tokio::test]
 async fn methods_that_are_not_offered_are_answered_at_once_and_named_in_the_log() {
     let (served, log) = (Served::ours(), Log::start());
@@ -206,6 +207,7 @@ async fn a_workload_without_an_identity_leaves_one_line_that_says_what_it_lacks(
     }
 }
 
+//= WLE-08 WLE-09
 #[tokio::test]
 async fn reflection_lists_the_services_without_the_security_header() {
     let served = Served::ours();

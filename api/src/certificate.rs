@@ -104,6 +104,8 @@ impl Certificate {
                 |name| if let GeneralName::UniformResourceIdentifier(uri) = name { Some(uri.as_str()) } else { None },
             )
             .collect();
+        //= X509-01 X509-SVID 2: "An X.509 SVID MUST contain exactly one URI SAN"
+        //= X509-02 X509-SVID 2: "more than one URI SAN MUST reject the SVID"
         match uris[..] {
             [uri] => SpiffeId::parse(uri).map_err(CertificateError::SpiffeId),
             _ => Err(CertificateError::UriNames(uris.len())),
@@ -113,20 +115,25 @@ impl Certificate {
     /// The SPIFFE ID of a certificate that may authenticate: not a CA, digitalSignature, no certificate or CRL signing,
     /// both EKUs when any, an ID with a path. Source: X509-SVID.md §4, §5.2.
     pub fn leaf_spiffe_id(&self) -> Result<SpiffeId, CertificateError> {
+        //= X509-07 X509-SVID 3.2: "Signing certificates MUST NOT be used for authentication purposes."
         if self.is_ca {
             return Err(CertificateError::NotALeaf("it is a CA"));
         }
         let usage = self.key_usage.ok_or(CertificateError::NotALeaf("it has no key usage"))?;
+        //= X509-12 X509-SVID 4.3: "Leaf SVIDs MUST set `digitalSignature`."
         if !usage.digital_signature() {
             return Err(CertificateError::NotALeaf("its key usage lacks digitalSignature"));
         }
+        //= X509-15 X509-SVID 5.2: "that `keyCertSign` and `cRLSign` are not set in the key usage extension"
         if usage.key_cert_sign() || usage.crl_sign() {
             return Err(CertificateError::NotALeaf("its key usage allows signing certificates or CRLs"));
         }
+        //= X509-13 X509-SVID 4.4: "When included, fields `id-kp-serverAuth` and `id-kp-clientAuth` MUST be set."
         if !self.extended_key_usage_fits()? {
             return Err(CertificateError::NotALeaf("its extended key usage lacks serverAuth or clientAuth"));
         }
         let id = self.spiffe_id()?;
+        //= X509-04 X509-SVID 3.1: "Leaf certificate SPIFFE IDs MUST have a non-root path component."
         if id.path().is_empty() {
             return Err(CertificateError::NotALeaf("its SPIFFE ID has no path"));
         }
@@ -229,12 +236,14 @@ mod tests {
         SanType::URI(text.try_into().expect("ascii"))
     }
 
+    //= X509-13
     #[test]
     fn accepts_an_x509_svid_leaf() {
         assert_eq!(certificate(|_| ()).leaf_spiffe_id().expect("leaf").as_str(), "spiffe://td/w");
         certificate(|p| p.extended_key_usages.clear()).leaf_spiffe_id().expect("EKU may be absent");
     }
 
+    //= X509-01 X509-02 X509-04 X509-07 X509-12 X509-13 X509-15
     #[test]
     fn refuses_what_may_not_authenticate() {
         let refused = |change: fn(&mut CertificateParams)| certificate(change).leaf_spiffe_id().expect_err("refused");

@@ -54,6 +54,8 @@ impl TrustDomain {
     /// Parses a bare name (`example.org`) or a trust domain's SPIFFE ID (`spiffe://example.org`).
     pub fn new(name: &str) -> Result<Self, SpiffeIdError> {
         let name = name.strip_prefix("spiffe://").unwrap_or(name);
+        //= ID-02 SPIFFE-ID 2.1: "The `userinfo` and `port` parts of the authority component MUST be empty."
+        //= ID-03 SPIFFE-ID 2.1: "The `host` part of the authority MUST be lowercase."
         let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
         if name.is_empty() || name.len() > MAX_TRUST_DOMAIN_BYTES || !name.bytes().all(legal) {
             return Err(SpiffeIdError::TrustDomain);
@@ -104,9 +106,12 @@ pub struct SpiffeId {
 impl SpiffeId {
     /// Parses `spiffe://trust-domain/path`; the path may be empty.
     pub fn parse(text: &str) -> Result<Self, SpiffeIdError> {
+        //= ID-09 SPIFFE-ID 2.3: "SPIFFE implementations MUST support SPIFFE URIs up to 2048 bytes in length"
+        //= ID-10 SPIFFE-ID 2.3: "SHOULD NOT generate URIs of length greater than 2048 bytes"
         if text.len() > MAX_SPIFFE_ID_BYTES {
             return Err(SpiffeIdError::TooLong);
         }
+        //= ID-01 SPIFFE-ID 2: "Valid SPIFFE IDs MUST have the scheme set to `spiffe`"
         let rest = text.strip_prefix("spiffe://").ok_or(SpiffeIdError::Scheme)?;
         let (name, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
         TrustDomain::new(name)?;
@@ -209,8 +214,12 @@ impl fmt::Debug for SpiffeId {
 }
 
 fn is_legal_path(path: &str) -> bool {
+    //= ID-05 SPIFFE-ID 2.2: "The path component MUST NOT include percent-encoded characters."
+    //= ID-08 SPIFFE-ID 2.2: "segments MUST contain only letters, numbers, dots, dashes, and underscores"
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    //= ID-06 SPIFFE-ID 2.2: "segments that are empty or are relative path modifiers"
     let legal_segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(legal);
+    //= ID-07 SPIFFE-ID 2.2: "The path component MUST NOT include a trailing `/`."
     path.is_empty() || path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(legal_segment))
 }
 
@@ -218,6 +227,7 @@ fn is_legal_path(path: &str) -> bool {
 mod tests {
     use super::*;
 
+    //= ID-03 ID-08
     #[test]
     fn accepts_exactly_the_characters_of_the_standard() {
         for byte in 0..=255u8 {
@@ -229,6 +239,7 @@ mod tests {
         }
     }
 
+    //= ID-01 ID-02 ID-03 ID-04 ID-05 ID-06 ID-07
     #[test]
     fn refuses_what_a_normalising_parser_would_repair() {
         use SpiffeIdError::{Path, Scheme, TrustDomain as Name};
@@ -264,6 +275,7 @@ mod tests {
         }
     }
 
+    //= ID-09 ID-10
     #[test]
     fn accepts_2048_bytes_and_not_one_more() {
         let longest = format!("spiffe://td/{}", "a".repeat(MAX_SPIFFE_ID_BYTES - 12));
@@ -274,6 +286,7 @@ mod tests {
         assert_eq!(TrustDomain::new(&"a".repeat(256)), Err(SpiffeIdError::TrustDomain));
     }
 
+    //= ID-04 ID-11
     #[test]
     fn parts_and_wire_form_round_trip() {
         let id = SpiffeId::parse("spiffe://1.2.3.4/spire/agent/x").expect("legal");

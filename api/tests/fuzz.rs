@@ -45,6 +45,7 @@ fn signing_requests_survive_damage() {
     Target::new("CSR").seed(der).survives(|bytes| drop(Csr::parse(bytes)));
 }
 
+//= ID-06
 #[test]
 fn spiffe_ids_survive_damage_and_are_written_as_they_were_read() {
     Target::new("SPIFFE ID").corpus(corpus("spiffe_id")).survives(|bytes| {

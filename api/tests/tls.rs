@@ -8,7 +8,8 @@ use ironroot_api::tls::{
 };
 use ironroot_api::{SpiffeId, TrustDomain};
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
@@ -21,11 +22,16 @@ struct Authority(Issuer<'static, KeyPair>, CertificateDer<'static>);
 
 impl Authority {
     fn new(id: &str) -> Self {
+        Self::with(id, Vec::new())
+    }
+
+    fn with(id: &str, extensions: Vec<CustomExtension>) -> Self {
         let key = KeyPair::generate().expect("key");
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("params");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.subject_alt_names = vec![uri(id)];
+        params.custom_extensions = extensions;
         let der = params.self_signed(&key).expect("signed").der().clone();
         Self(Issuer::new(params, key), der)
     }
@@ -84,6 +90,7 @@ fn expect_server(anchors: Arc<TrustAnchors>, id: &str) -> ServerTrust {
     ServerTrust::Bundle { anchors, expected: SpiffeId::parse(id).expect("id") }
 }
 
+//= X509-14 TDB-08 X509-07
 #[test]
 fn only_members_of_the_trust_domain_with_a_path_to_its_authority_are_verified() {
     let (ours, other) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
@@ -101,6 +108,31 @@ fn only_members_of_the_trust_domain_with_a_path_to_its_authority_are_verified() 
     assert_eq!(anchors.verify(&good.cert[0], &long, KeyUsage::client_auth(), now()), Err(SvidRefusal::ChainTooLong));
     anchors.replace(std::slice::from_ref(&other.1)).expect("replaced");
     assert!(matches!(verify(&good, now()), Err(SvidRefusal::UnknownAuthority(_))));
+}
+
+/// permittedSubtrees with one URI. Source: RFC 5280 §4.2.1.10.
+fn uris_of(host: &str) -> CustomExtension {
+    let tagged = |tag: u8, content: Vec<u8>| {
+        let length = u8::try_from(content.len()).expect("short");
+        [vec![tag, length], content].concat()
+    };
+    let name = tagged(0x86, host.as_bytes().to_vec());
+    let permitted = tagged(0xa0, tagged(0x30, name));
+    let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 30], tagged(0x30, permitted));
+    extension.set_criticality(true);
+    extension
+}
+
+//= X509-09
+#[test]
+fn no_authority_signs_past_the_uris_that_it_is_constrained_to() {
+    let verify = |authority: &Authority| {
+        let leaf = authority.issue("spiffe://td/w");
+        anchors(authority).verify(&leaf.cert[0], &[], KeyUsage::client_auth(), now())
+    };
+    assert!(verify(&Authority::with("spiffe://td", Vec::new())).is_ok());
+    let refused = verify(&Authority::with("spiffe://td", vec![uris_of("else")]));
+    assert!(matches!(refused, Err(SvidRefusal::Path(_))), "{refused:?}");
 }
 
 #[test]
@@ -133,6 +165,7 @@ fn a_workload_of_the_trust_domain_cannot_pose_as_the_server() {
     assert!(dial("spiffe://td/w").is_err());
 }
 
+//= TDB-08
 #[test]
 fn a_client_may_come_without_a_certificate_but_not_with_a_foreign_one() {
     let (ours, other) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));

@@ -106,6 +106,7 @@ fn reboot_without_a_server_serves_the_same_svids_from_the_sealed_cache() {
     assert_eq!(lab.device.expect_identity(STRANGER).ids, [id("/carol")]);
 }
 
+//= TPM-16
 #[test]
 fn a_device_that_is_not_enrolled_gets_nothing_and_its_agent_lives() {
     let maker = Manufacturer::new("Toy TPM Works").expect("maker");
@@ -121,6 +122,7 @@ fn a_device_that_is_not_enrolled_gets_nothing_and_its_agent_lives() {
     assert_eq!(device.expect_identity(ALICE).ids, [id("/alice")]);
 }
 
+//= TPM-01
 #[test]
 fn a_manufacturers_word_admits_its_devices_and_no_others() {
     let (trusted, other) = (Manufacturer::new("Trusted").expect("maker"), Manufacturer::new("Other").expect("maker"));
@@ -169,6 +171,7 @@ fn a_banned_device_stops_serving_and_wipes_its_cache() {
     assert!(lab.device.fetch(ALICE).is_err(), "the cache must be gone");
 }
 
+//= WLA-14
 #[test]
 fn a_deleted_entry_ends_the_identity() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
@@ -180,6 +183,7 @@ fn a_deleted_entry_ends_the_identity() {
     expect_within(DEADLINE, "a deleted entry's identity is gone", || lab.device.log(), gone);
 }
 
+//= TPM-19
 #[test]
 fn a_copied_cache_yields_nothing_on_another_device() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());

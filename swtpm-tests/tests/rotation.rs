@@ -44,6 +44,7 @@ fn invariant_the_svid_is_valid_now(response: &X509svidResponse) -> (String, Vec<
     (chain[0].serial_decimal(), chain[0].authority_key_id().expect("AKI"))
 }
 
+//= FED-01
 #[test]
 fn workloads_always_hold_a_valid_svid_while_the_ca_rotates_twice() {
     let (server, device) = lab(&minute_ca());
@@ -133,6 +134,7 @@ fn a_lost_ca_key_is_a_loud_error_and_never_a_new_ca() {
     assert!(log.contains("Error:") || log.contains("ERROR"), "{log}");
 }
 
+//= TDB-02
 #[test]
 fn a_server_killed_at_any_moment_of_a_rotation_finds_its_way() {
     let options = ServerOptions { ca_ttl: "12s", agent_ttl: "2s", x509_svid_ttl: "2s", ..Default::default() };

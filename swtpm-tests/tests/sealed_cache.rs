@@ -180,6 +180,7 @@ async fn keeps_its_keys_over_many_writes() {
     assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/three");
 }
 
+//= TPM-19
 #[tokio::test]
 async fn refuses_a_copy_on_another_device() {
     let (device, thief) = (Device::new(), Device::new());
@@ -220,6 +221,7 @@ async fn refuses_identities_sealed_to_other_pcrs_than_configured() {
     assert!(matches!(restore(&mut cache).await.0, Err(CacheRefusal::OtherPcrs)));
 }
 
+//= TPM-37
 #[tokio::test]
 async fn refuses_an_older_file_that_was_put_back() {
     let device = Device::new();
@@ -367,6 +369,7 @@ async fn a_chip_that_is_away_refuses_and_comes_back() {
     assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/workload");
 }
 
+//= TPM-37
 #[tokio::test]
 async fn a_wiped_cache_stays_wiped_whatever_is_put_back() {
     let device = Device::new();

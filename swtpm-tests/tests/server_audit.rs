@@ -50,6 +50,7 @@ async fn audit_lines_name_the_local_administrator_and_the_device_that_was_refuse
 }
 
 /// A copy of a chip's state is started beside the original. Which of them is right nobody can say.
+//= TPM-17
 #[tokio::test]
 async fn a_chip_that_runs_twice_is_banned_with_both_addresses_in_the_log() {
     let options = ServerOptions { require_resident_key: false, ..Default::default() };
@@ -79,6 +80,7 @@ async fn a_chip_that_runs_twice_is_banned_with_both_addresses_in_the_log() {
 }
 
 /// A copy that never attests has the original's certificate and key.
+//= TPM-17
 #[tokio::test]
 async fn one_certificate_that_asks_in_turns_from_two_addresses_is_told_with_both() {
     let server = Server::start(&ServerOptions::default());

@@ -105,6 +105,7 @@ async fn a_batch_is_answered_item_by_item_and_a_similar_entry_is_shown() {
 
 type Spoil = fn(&mut types::Entry);
 
+//= WLA-07 ID-10
 #[tokio::test]
 async fn each_bound_is_refused_with_a_message_that_names_the_field() {
     let mut lab = lab().await;
@@ -148,6 +149,7 @@ async fn each_bound_is_refused_with_a_message_that_names_the_field() {
     assert_eq!(lab.list(filter).await, Vec::<String>::new(), "nothing of it was stored");
 }
 
+//= ID-01 ID-02 ID-03 ID-05 ID-06 ID-07 ID-08 X509-04
 #[tokio::test]
 async fn what_could_not_be_done_is_told_in_the_words_of_spires_server() {
     let mut lab = lab().await;

@@ -285,6 +285,7 @@ async fn devices_are_listed_by_label_and_state_page_by_page() {
     assert_eq!(devices.delete_device(unknown).await.expect_err("unknown").code(), Code::NotFound);
 }
 
+//= TPM-20
 #[tokio::test]
 async fn a_ban_of_a_device_reaches_its_agent_at_once_and_lasts_until_both_are_forgotten() {
     let (server, client) = lab().await;

@@ -68,6 +68,7 @@ async fn root(client: &ServerClient) -> Certificate {
     Certificate::parse(&bundle.expect("a bundle").into_inner().x509_authorities[0].asn1).expect("a certificate")
 }
 
+//= ID-13 X509-03
 #[tokio::test]
 async fn names_come_from_the_entry_whatever_the_request_asks_for() {
     let (server, client) = lab().await;
@@ -153,6 +154,7 @@ async fn a_batch_has_one_to_five_hundred_items() {
 }
 
 /// Source: SPIRE's certificate templates; X509-SVID.md; RFC 5280.
+//= X509-01 X509-05 X509-08 X509-10 X509-12 X509-13
 #[tokio::test]
 async fn an_svid_has_the_profile_that_spire_gives_it() {
     let (server, client) = lab().await;
@@ -202,6 +204,7 @@ async fn an_svid_has_the_profile_that_spire_gives_it() {
     }
 }
 
+//= X509-20
 #[tokio::test]
 async fn no_svid_outlives_its_authority() {
     let (server, client) = lab().await;

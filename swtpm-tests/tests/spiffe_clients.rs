@@ -33,6 +33,7 @@ fn python() -> PathBuf {
     path
 }
 
+//= WLE-02 WLE-04 WLA-03 WLA-06
 #[test]
 fn the_python_client_fetches_watches_and_validates() {
     let (_server, device) = lab();
@@ -46,6 +47,7 @@ fn the_python_client_fetches_watches_and_validates() {
     assert!(answer["rotations"].as_u64().expect("a number") >= 2, "{answer}");
 }
 
+//= WLE-02 WLE-04 WLA-06
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rust_client_fetches_watches_and_validates() {
     let (_server, device) = tokio::task::spawn_blocking(lab).await.expect("lab");

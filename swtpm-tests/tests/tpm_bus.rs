@@ -21,6 +21,7 @@ fn replace(message: &mut [u8], old: &[u8], new: &[u8]) {
     }
 }
 
+//= TPM-13
 #[test]
 fn no_secret_crosses_the_bus_in_the_clear() {
     let chip = Swtpm::start().expect("swtpm starts");
@@ -50,6 +51,7 @@ fn no_secret_crosses_the_bus_in_the_clear() {
     assert!(!bus.has_seen(&activation_secret[..8]));
 }
 
+//= TPM-14 TPM-42
 #[test]
 fn a_changed_answer_is_named_a_forgery() {
     let chip = Swtpm::start().expect("swtpm starts");
@@ -74,6 +76,7 @@ fn a_changed_answer_is_named_a_forgery() {
 
 // Row 14 of the attack table: he puts his own key in the place of the storage root key, so that the session's salt is
 // encrypted to him. The root key's name is in the blob, and his has another.
+//= TPM-14
 #[test]
 fn a_swapped_root_key_is_noticed_before_anything_is_encrypted_to_it() {
     let chip = Swtpm::start().expect("swtpm starts");

@@ -119,6 +119,7 @@ fn a_chip_without_certificates_has_a_p256_endorsement_key() {
     assert!(!Public::parse(&ek.public).expect("EK").key().is_rsa());
 }
 
+//= TPM-33
 #[test]
 fn the_attestation_key_is_restricted_and_a_child_of_the_endorsement_key() {
     let chip = chip();
@@ -145,6 +146,7 @@ fn a_quote_of_no_pcr_still_proves_the_clock() {
     assert!(clock.clock_ms >= quoted.clock);
 }
 
+//= TPM-18
 #[test]
 fn the_clock_counts_resets() {
     let mut chip = chip();
@@ -162,6 +164,7 @@ fn the_clock_counts_resets() {
     assert_eq!(read(&ak).reset_count, first.reset_count + 2);
 }
 
+//= TPM-10
 #[test]
 fn refuses_a_credential_for_another_attestation_key() {
     let chip = chip();

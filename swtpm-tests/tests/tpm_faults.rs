@@ -142,6 +142,7 @@ fn a_reset_without_startup_is_a_finding_not_a_retry() {
     signs(&tpm, &key).expect("works again");
 }
 
+//= TPM-34
 #[test]
 fn twenty_power_cuts_after_use_do_not_lock_the_chip() {
     let mut chip = chip();
@@ -164,6 +165,7 @@ fn twenty_power_cuts_after_use_do_not_lock_the_chip() {
     assert_eq!(run(&tpm, |chip| chip.counter_read(DEFAULT_COUNTER_INDEX, None)), Some(counted));
 }
 
+//= TPM-34
 #[test]
 fn a_locked_out_chip_still_serves_the_agent() {
     let chip = chip();

@@ -162,6 +162,7 @@ impl Watch {
 }
 
 fn show(response: &X509svidResponse, waited: Duration) {
+    //= WLA-04 SPIFFE Workload API 4.4: "non-default or non-empty values MUST NOT be retained by a client"
     let shown = WorkloadSvids::verified(response, now_unix());
     let reply = shown.map(|svids| Reply::new(serde_json::Value::Null, svids.describe(waited)));
     Reply::print(&reply, Output::Pretty);

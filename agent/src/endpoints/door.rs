@@ -98,6 +98,7 @@ impl<S> Door<S> {
 }
 
 fn check_security_header(headers: &HeaderMap) -> Result<(), Status> {
+    //= WLE-03 SPIFFE Workload Endpoint 3: "Requests not including this metadata key/value MUST be rejected"
     let mut values = headers.get_all(SECURITY_HEADER).iter();
     match (values.next(), values.next()) {
         (Some(value), None) if value == "true" => Ok(()),

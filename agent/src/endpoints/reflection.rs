@@ -1,5 +1,6 @@
 //! gRPC server reflection, so that tools such as grpcurl can list what the socket offers.
 //!
+//= WLE-09 SPIFFE Workload Endpoint 7: "endpoint implementers SHOULD include support for [gRPC Server Reflection]"
 //! Source: SPIFFE_Workload_Endpoint.md §4 (SHOULD); SPIRE serves v1 and v1alpha, without the security header.
 
 use ironroot_api::pb::workload;

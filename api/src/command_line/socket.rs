@@ -54,6 +54,7 @@ fn unix_path(address: &str) -> Result<PathBuf, SocketError> {
         Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
         None => address,
     };
+    //= WLE-05 SPIFFE Workload Endpoint 4: "the path component MUST be set to the absolute path"
     if !path.starts_with('/') {
         return Err(SocketError::Endpoint(address.to_owned()));
     }
@@ -74,6 +75,7 @@ mod tests {
         }
     }
 
+    //= WLE-05
     #[test]
     fn the_flag_wins_then_the_instance_then_the_environment() {
         let template = |name: &str| (name == "TEMPLATE").then(|| "/run/%i/api.sock".to_owned());

@@ -119,6 +119,7 @@ pub(super) fn dns_names(names: &[String]) -> Result<Vec<String>, EntryError> {
 }
 
 pub(super) fn hint(hint: &str) -> Result<&str, EntryError> {
+    //= WLA-07 SPIFFE Workload API 5.2.1: "SHOULD NOT support values of more than 1024 bytes in length"
     if hint.len() > MAX_HINT_BYTES || hint.contains(char::is_control) { Err(EntryError::Hint) } else { Ok(hint) }
 }
 

@@ -30,6 +30,7 @@ fn is_label(label: &str) -> bool {
 mod tests {
     use super::*;
 
+    //= X509-03
     #[test]
     fn accepts_host_names_and_one_leading_wildcard() {
         let longest_label = "a".repeat(63);

@@ -149,12 +149,15 @@ impl TrustAnchors {
         }
         let certificate = Certificate::parse(leaf)?;
         let spiffe_id = certificate.leaf_spiffe_id()?;
+        //= TDB-08 SPIFFE Federation 4.2: "from different trust domains MUST NOT be merged"
         if !spiffe_id.is_member_of(&self.trust_domain) {
             return Err(SvidRefusal::OtherTrustDomain(spiffe_id));
         }
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now_unix.try_into().unwrap_or(0)));
         let authorities = self.authorities.load();
         let refusal = |error| refusal(error, BundleEnd { not_after_unix: authorities.last_end_unix, now_unix });
+        //= X509-14 X509-SVID 5.1: "MUST follow [RFC 5280] path validation semantics"
+        //= X509-09 X509-SVID 4.2: "MUST either process the constraint or reject the certificate"
         EndEntityCert::try_from(certificate.der())
             .map_err(refusal)?
             .verify_for_usage(

@@ -116,6 +116,7 @@ fn document(bundle: &types::Bundle) -> Result<Value, CommandError> {
         document.insert("spiffe_sequence".to_owned(), bundle.sequence_number.into());
     }
     if bundle.refresh_hint > 0 {
+        //= TDB-03 SPIFFE Trust Domain and Bundle 4.1.2: "its value MUST be an integer"
         document.insert("spiffe_refresh_hint".to_owned(), bundle.refresh_hint.into());
     }
     Ok(Value::Object(document))
@@ -124,6 +125,7 @@ fn document(bundle: &types::Bundle) -> Result<Value, CommandError> {
 fn x509_jwk(der: &[u8]) -> Result<Value, CommandError> {
     let certificate = Certificate::from_der(der).map_err(|error| malformed(&error))?;
     let mut jwk = jwk(certificate.tbs_certificate().subject_public_key_info())?;
+    //= X509-16 X509-SVID 6.1: "the `kid` parameter of each JWK entry MUST NOT be set"
     jwk.insert("use".to_owned(), "x509-svid".into());
     jwk.insert("x5c".to_owned(), json!([STANDARD.encode(der)]));
     Ok(Value::Object(jwk))
@@ -132,6 +134,7 @@ fn x509_jwk(der: &[u8]) -> Result<Value, CommandError> {
 fn jwt_jwk(spki: &[u8], key_id: &str) -> Result<Value, CommandError> {
     let spki = SubjectPublicKeyInfoOwned::from_der(spki).map_err(|error| malformed(&error))?;
     let mut jwk = jwk(&spki)?;
+    //= JWT-09 JWT-SVID 6.1: "the `kid` parameter of each JWK entry MUST be set"
     jwk.insert("use".to_owned(), "jwt-svid".into());
     jwk.insert("kid".to_owned(), key_id.into());
     Ok(Value::Object(jwk))

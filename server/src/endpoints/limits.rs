@@ -153,6 +153,7 @@ impl<K: Eq + Hash> Sources<K> {
 mod tests {
     use super::*;
 
+    //= TPM-39
     #[test]
     fn third_attestation_in_a_second_waits_two_seconds() {
         let (bucket, now) = (Bucket::new(1), Instant::now());

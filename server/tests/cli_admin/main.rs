@@ -117,6 +117,7 @@ fn entries_come_from_a_file_each_with_its_own_fate() {
     assert!(server.ok(&["entry", "delete", "-file", &ids]).ends_with("Deleted 1 entries successfully\n"));
 }
 
+//= X509-16 TDB-03
 #[test]
 fn tokens_bundles_and_agents_answer_in_spires_words() {
     let server = RunningServer::start();
@@ -136,7 +137,9 @@ fn tokens_bundles_and_agents_answer_in_spires_words() {
     let bundle = server.json(&["bundle", "show"]);
     let key = &document["keys"][0];
     assert_eq!((&key["use"], &key["kty"], &key["crv"]), (&"x509-svid".into(), &"EC".into(), &"P-256".into()));
-    assert_eq!(key["x5c"][0], bundle["x509_authorities"][0]["asn1"]);
+    assert_eq!(key["x5c"], serde_json::json!([bundle["x509_authorities"][0]["asn1"]]), "exactly one");
+    assert_eq!(key.get("kid"), None);
+    assert!(document["spiffe_refresh_hint"].is_u64() && document["spiffe_sequence"].is_u64(), "{document}");
     assert_eq!(bundle["trust_domain"], "example.org");
 
     assert_eq!(server.ok(&["agent", "list"]), "No attested agents found\n");

@@ -35,6 +35,7 @@ fn an_enrolled_device_is_accepted() {
     assert!(!selectors.iter().any(|s| s.contains("manufacturer")), "no certificate was verified: {selectors:?}");
 }
 
+//= TPM-22
 #[test]
 fn a_device_of_a_trusted_maker_is_accepted_and_its_model_known() {
     let maker = Manufacturer::new("Toy").expect("a maker");
@@ -55,6 +56,7 @@ fn a_device_of_a_trusted_maker_is_accepted_and_its_model_known() {
     }
 }
 
+//= TPM-01
 #[test]
 fn another_makers_device_is_refused() {
     let (maker, other) = (Manufacturer::new("Toy").expect("a maker"), Manufacturer::new("Toy").expect("a maker"));
@@ -96,6 +98,7 @@ fn a_device_attests_again_after_power_cycles_and_resets() {
 }
 
 // Row 18: a copy of a virtual TPM's state has the same EK and AK.
+//= TPM-18
 #[test]
 fn a_clone_that_fell_behind_is_refused() {
     let mut device = Device::new();

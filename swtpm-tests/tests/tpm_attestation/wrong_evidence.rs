@@ -27,6 +27,7 @@ fn quoted(device: &Device, response: Response, extra: [u8; 32], pcrs: PcrSelecti
 }
 
 // Row 8.
+//= TPM-08 TPM-35
 #[test]
 fn refuses_a_replayed_quote_and_a_replayed_certification() {
     let device = Device::new();
@@ -46,6 +47,7 @@ fn refuses_a_replayed_quote_and_a_replayed_certification() {
 }
 
 // Row 9.
+//= TPM-09
 #[test]
 fn refuses_a_quote_made_for_another_trust_domain_or_another_key() {
     let device = Device::new();
@@ -63,6 +65,7 @@ fn refuses_a_quote_made_for_another_trust_domain_or_another_key() {
 }
 
 // Row 10.
+//= TPM-10
 #[test]
 fn a_credential_for_one_attestation_key_is_useless_with_another() {
     let device = Device::new();
@@ -80,6 +83,7 @@ fn a_credential_for_one_attestation_key_is_useless_with_another() {
 }
 
 // Row 11.
+//= TPM-11
 #[test]
 fn refuses_a_replayed_activation_secret() {
     let device = Device::new();
@@ -89,6 +93,7 @@ fn refuses_a_replayed_activation_secret() {
 }
 
 // Row 16, as far as it can be told apart: another genuine chip activates nothing for this EK.
+//= TPM-05
 #[test]
 fn another_genuine_chip_cannot_answer() {
     let (device, other) = (Device::new(), Device::new());
@@ -103,6 +108,7 @@ fn another_genuine_chip_cannot_answer() {
 }
 
 // Row 26.
+//= TPM-26
 #[test]
 fn refuses_a_certification_that_nobody_signed() {
     let device = Device::new();
@@ -117,6 +123,7 @@ fn refuses_a_certification_that_nobody_signed() {
 }
 
 // Row 29.
+//= TPM-29
 #[test]
 fn refuses_a_quote_of_other_registers_than_asked_for() {
     let device = Device::new();
@@ -132,6 +139,7 @@ fn refuses_a_quote_of_other_registers_than_asked_for() {
 }
 
 // Row 29, the trap: a chip quotes an inactive bank without complaint.
+//= TPM-29
 #[test]
 fn refuses_a_quote_of_an_inactive_bank_which_the_chip_gives() {
     let mut device = Device::new();
@@ -181,6 +189,7 @@ fn refuses_values_that_were_not_quoted() {
 }
 
 // Row 36.
+//= TPM-36
 #[test]
 fn refuses_a_certified_key_that_is_not_the_requests() {
     let device = Device::new();
@@ -250,12 +259,14 @@ fn refuses_a_quote_in_the_place_of_a_certification_and_the_reverse() {
     assert_eq!(refused, Refusal::AttestationKind(Part::Quote));
 }
 
+//= TPM-16
 #[test]
 fn a_key_outside_the_chip_is_refused_where_policy_wants_it_inside() {
     let device = Device::new();
     assert_eq!(refusal_of(&device, |_, honest| Response { key: None, ..honest }), Refusal::KeyNotResident);
 }
 
+//= TPM-08
 #[test]
 fn a_late_answer_is_refused() {
     let device = Device::new();
@@ -266,6 +277,7 @@ fn a_late_answer_is_refused() {
 }
 
 // Row 41: a restricted key signs no digest of a message that pretends to come from the chip.
+//= TPM-41
 #[test]
 fn the_chip_signs_no_forged_attestation() {
     let device = Device::new();

@@ -30,6 +30,7 @@ fn the_chip_would_activate(device: &Device, rogue: &mut Rogue, key: &Odd) {
 }
 
 // Row 2.
+//= TPM-02
 #[test]
 fn refuses_the_certificate_of_one_chip_with_the_key_of_another() {
     let maker = Manufacturer::new("Toy").expect("a maker");
@@ -55,6 +56,7 @@ fn refuses_an_ordinary_key_as_endorsement_key() {
 }
 
 // Row 3: such a key signs a made-up TPMS_ATTEST.
+//= TPM-03
 #[test]
 fn refuses_an_unrestricted_attestation_key() {
     let device = Device::new();
@@ -65,6 +67,7 @@ fn refuses_an_unrestricted_attestation_key() {
 }
 
 // Row 4.
+//= TPM-04
 #[test]
 fn refuses_a_software_key_as_attestation_key() {
     let device = Device::new();
@@ -80,6 +83,7 @@ fn refuses_a_software_key_as_attestation_key() {
 }
 
 // Row 5: public areas can lie, but the chip activates nothing for a key of which it has the public part only.
+//= TPM-05
 #[test]
 fn a_public_key_with_the_right_attributes_cannot_activate() {
     let device = Device::new();
@@ -96,6 +100,7 @@ fn a_public_key_with_the_right_attributes_cannot_activate() {
 }
 
 // Row 6.
+//= TPM-06
 #[test]
 fn refuses_an_attestation_key_that_can_leave_the_chip() {
     let device = Device::new();
@@ -107,6 +112,7 @@ fn refuses_an_attestation_key_that_can_leave_the_chip() {
 }
 
 // Row 7.
+//= TPM-07
 #[test]
 fn refuses_an_imported_attestation_key() {
     let device = Device::new();
@@ -118,6 +124,7 @@ fn refuses_an_imported_attestation_key() {
 }
 
 // Row 24.
+//= TPM-24
 #[test]
 fn refuses_weak_attestation_keys() {
     let device = Device::new();
@@ -141,6 +148,7 @@ fn refuses_weak_attestation_keys() {
 }
 
 // Row 33: an AK of the owner hierarchy has all attributes, and its attestations show disguised counters.
+//= TPM-33
 #[test]
 fn refuses_an_attestation_key_that_is_no_child_of_the_endorsement_key() {
     let device = Device::new();

@@ -36,6 +36,7 @@ pub(super) enum NotOffered {
 }
 
 /// Every method there is. What is not here does not exist.
+//= WLE-08 SPIFFE Workload Endpoint 7: "such as the SPIFFE Workload API MUST NOT be extended directly"
 const METHODS: [(&str, Offer); 6] = [
     ("/SpiffeWorkloadAPI/FetchX509SVID", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchX509Bundles", Offer::WorkloadApi),
@@ -48,6 +49,7 @@ const METHODS: [(&str, Offer); 6] = [
 impl Offer {
     pub fn of(path: &str) -> Result<Self, NotOffered> {
         let known = METHODS.iter().find(|(method, _)| *method == path);
+        //= WLA-12 SPIFFE Workload API 7: "calls to all RPCs defined by the WIT-SVID profile MUST return"
         known.map(|(_, offer)| *offer).ok_or_else(|| NotOffered::because(path))
     }
 
@@ -99,6 +101,7 @@ mod tests {
         files.flat_map(methods).collect()
     }
 
+    //= WLE-08
     #[test]
     fn every_method_that_is_served_is_in_the_table_and_no_other() {
         for method in served() {
@@ -109,6 +112,7 @@ mod tests {
         assert_eq!(without_reflection.count(), served().len());
     }
 
+    //= WLA-12
     #[test]
     fn what_is_not_offered_is_named() {
         for (path, refusal) in [

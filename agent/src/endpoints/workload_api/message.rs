@@ -25,6 +25,7 @@ impl Message for X509BundlesResponse {
 
     fn compose(all: &Identities, own: &Bundle, theirs: &[&Identity]) -> Self {
         let mut bundles = federated(all, theirs);
+        //= WLA-08 SPIFFE Workload API 5.2.2: "MUST contain at least the trust bundle for the trust domain"
         bundles.insert(all.trust_domain().id().to_string(), own.concatenated().clone());
         Self { crl: Vec::new(), bundles }
     }

@@ -48,6 +48,7 @@ impl<M: Message> Subscription<M> {
     pub async fn begin(api: WorkloadApi, caller: Known, attested: Attested) -> Result<MessageStream<M>, Status> {
         let (identities, stopping) = (api.0.identities.clone(), api.0.stopping.clone());
         let mut this = Self { api, caller, attested, identities, stopping, sent: None };
+        //= WLA-03 SPIFFE Workload API 4.3: "MUST be sent as soon as possible, without delay"
         let first = this.next().await?;
         let rest = futures_util::stream::unfold(Some(this), |this| async move {
             let mut this = this?;
@@ -111,6 +112,7 @@ impl<M: Message> Subscription<M> {
     fn current(&mut self) -> Result<(M, Duration), Status> {
         let all = self.identities.borrow_and_update().clone();
         let Some(own) = all.bundle() else {
+            //= WLE-07 SPIFFE Workload Endpoint 6: "if it is still initializing or it is performing load shedding"
             return Err(Status::unavailable("the agent is still starting"));
         };
         let now = (self.api.0.now)();
@@ -122,6 +124,7 @@ impl<M: Message> Subscription<M> {
             });
         };
         let seconds = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0).max(1);
+        //= WLA-02 SPIFFE Workload API 4.3: "MUST include the full set of information"
         Ok((M::compose(&all, own, &theirs), Duration::from_secs(seconds)))
     }
 
@@ -147,6 +150,7 @@ impl<M: Message> Subscription<M> {
             let suppressed = pass.suppressed;
             warn!(uid, pid, method = M::METHOD, registered = false, %selectors, %nearest, %lacks, suppressed, "No identity issued");
         }
+        //= WLA-14 SPIFFE Workload API 5.2.1: "the server SHOULD respond with the "PermissionDenied" gRPC status code"
         Status::permission_denied("no identity issued")
     }
 }
