@@ -26,6 +26,7 @@ use crate::server_answers::AgentSvid;
 use crate::trusted_time::TrustedTime;
 pub use bounded::{Channel, MAX_ANSWER_BYTES};
 use dial::Dial;
+use verifier::ClockedTrust;
 pub use verifier::{Doubt, ServerRefusal};
 
 /// Longest wait for the answer to a unary RPC. Source: SPIRE's agent waits 30 s.
@@ -108,11 +109,9 @@ impl Server {
     }
 
     fn trusting(&self, anchors: Arc<TrustAnchors>, doubt: Doubt, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
-        let trust = ServerTrust::Bundle { anchors: anchors.clone(), expected: self.id.clone() };
-        let mut config = Arc::unwrap_or_clone(client_config(trust, svid));
-        let verifier = verifier::bundle(anchors, self.id.clone(), doubt, self.time.clone());
-        config.dangerous().set_certificate_verifier(verifier);
-        Arc::new(config)
+        let configured = anchors.trust_domain().clone();
+        let server = ServerTrust::Bundle { anchors, expected: self.id.clone() };
+        client_config(ClockedTrust { server, configured, doubt, time: self.time.clone() }, svid)
     }
 
     async fn connect(&self, config: Arc<ClientConfig>, key_blocks: bool) -> Result<Channel, ChannelError> {

@@ -4,17 +4,20 @@
 //! ```text
 //!  TrustAnchors ◄── replaced on bundle change          SvidResolver ◄── replaced on rotation
 //!      │                                                    │
-//!  ServerVerifier (agent dials)   ClientVerifier (server accepts)   ──► VerifiedSvid: ID, serial, expiry
+//!  Judge of servers (agent dials)   Judge of clients (server accepts)   ──► VerifiedSvid: ID, serial, expiry
+//!      └──────────── SvidVerifier: the handshake's signature ─────────┘
 //! ```
 
 mod anchors;
 mod config;
 mod peer;
 mod resolver;
+mod trust;
 mod verifier;
 
 pub use anchors::{BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
 pub use config::{client_config, provider, server_config};
 pub use peer::TlsPeer;
 pub use resolver::SvidResolver;
-pub use verifier::ServerTrust;
+pub use trust::ServerTrust;
+pub use verifier::Judge;

@@ -13,7 +13,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConnection, HandshakeKind, ServerConnection};
+use rustls::{CertificateError, ClientConnection, HandshakeKind, ServerConnection};
 use webpki::KeyUsage;
 
 const DAY: i64 = 86_400;
@@ -208,4 +208,24 @@ fn insecure_bootstrap_still_requires_the_servers_name() {
     };
     dial("spiffe://td/spire/server").expect("first contact");
     assert!(dial("spiffe://td/w").is_err());
+}
+
+#[test]
+fn a_certificate_without_its_key_proves_nothing_on_either_side() {
+    let authority = Authority::new("spiffe://td");
+    let anchors = anchors(&authority);
+    let with_another_key = |id: &str| {
+        let (stolen, other) = (authority.issue(id), authority.issue("spiffe://td/other"));
+        SvidResolver::new(CertifiedKey::new(stolen.cert, other.key))
+    };
+    let honest = |id: &str| SvidResolver::new(authority.issue(id));
+    let dial = |client, server| {
+        let trust = expect_server(anchors.clone(), "spiffe://td/spire/server");
+        handshake(client_config(trust, client), server_config(anchors.clone(), server)).map(drop)
+    };
+    let (client, server) = ("spiffe://td/spire/agent/x", "spiffe://td/spire/server");
+    assert_eq!(dial(honest(client), honest(server)), Ok(()));
+    let badly_signed = Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature));
+    assert_eq!(dial(honest(client), with_another_key(server)), badly_signed);
+    assert!(dial(with_another_key(client), honest(server)).is_err());
 }

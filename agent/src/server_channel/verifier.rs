@@ -5,14 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
-use ironroot_api::tls::{SvidRefusal, TrustAnchors, provider};
+use ironroot_api::tls::{Judge, ServerTrust, SvidRefusal};
 use ironroot_api::{SpiffeId, TrustDomain};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, Error, OtherError};
+use rustls_pki_types::CertificateDer;
 use thiserror::Error;
-use webpki::KeyUsage;
 
 use crate::server_answers::span;
 use crate::trusted_time::{Span, TrustedTime, utc};
@@ -70,16 +67,6 @@ pub enum Doubt {
     Heard,
 }
 
-/// Verifies by the agent's own notion of now.
-pub(super) fn bundle(
-    anchors: Arc<TrustAnchors>,
-    expected: SpiffeId,
-    doubt: Doubt,
-    time: TrustedTime,
-) -> Arc<dyn ServerCertVerifier> {
-    Arc::new(BundleVerifier { anchors, expected, doubt, time, provider: provider() })
-}
-
 /// The plain refusal out of rustls's layers, which people cannot read.
 pub(super) fn plain(error: io::Error) -> io::Error {
     let tls = error.get_ref().and_then(|inside| inside.downcast_ref::<Error>());
@@ -94,33 +81,24 @@ pub(super) fn plain(error: io::Error) -> io::Error {
     }
 }
 
+/// The server that the bundle proves, by the agent's own notion of now.
 #[derive(Debug)]
-struct BundleVerifier {
-    anchors: Arc<TrustAnchors>,
-    expected: SpiffeId,
-    doubt: Doubt,
-    time: TrustedTime,
-    provider: Arc<CryptoProvider>,
+pub(super) struct ClockedTrust {
+    pub(super) server: ServerTrust,
+    /// The trust domain of the configuration.
+    pub(super) configured: TrustDomain,
+    pub(super) doubt: Doubt,
+    pub(super) time: TrustedTime,
 }
 
-impl BundleVerifier {
+impl ClockedTrust {
     fn verify(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), ServerRefusal> {
         let moment = self.time.moment();
         let span = chain_span(leaf, others)?;
         // A chain that is never valid is refused for that by the verification itself.
         let judged = moment.judge(span);
         let at = judged.map_or_else(|| moment.estimate(), |judged| judged.at);
-        let found = match self.anchors.verify(leaf, others, KeyUsage::server_auth(), at) {
-            Ok(found) => found.spiffe_id().clone(),
-            Err(SvidRefusal::OtherTrustDomain(found)) => {
-                let configured = self.anchors.trust_domain().clone();
-                return Err(ServerRefusal::OtherTrustDomain { found, configured });
-            }
-            Err(refusal) => return Err(refusal.into()),
-        };
-        if found != self.expected {
-            return Err(SvidRefusal::OtherId { found, expected: self.expected.clone() }.into());
-        }
+        self.server.verify(leaf, others, at).map_err(|refusal| self.plain(refusal))?;
         match judged.is_some_and(|judged| judged.in_doubt) {
             true if self.doubt == Doubt::Refused => Err(ServerRefusal::InDoubt { span, clock: moment.in_words() }),
             true => Ok(()),
@@ -130,6 +108,22 @@ impl BundleVerifier {
             }
         }
     }
+
+    fn plain(&self, refusal: SvidRefusal) -> ServerRefusal {
+        match refusal {
+            SvidRefusal::OtherTrustDomain(found) => {
+                ServerRefusal::OtherTrustDomain { found, configured: self.configured.clone() }
+            }
+            other => other.into(),
+        }
+    }
+}
+
+impl Judge for ClockedTrust {
+    /// rustls's own clock is passed over.
+    fn judge(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], _now_unix: i64) -> Result<(), Error> {
+        self.verify(leaf, others).map_err(|refusal| CertificateError::Other(OtherError(Arc::new(refusal))).into())
+    }
 }
 
 /// When the whole chain is valid; what does not parse is left to the verification.
@@ -137,42 +131,4 @@ fn chain_span(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Resul
     let leaf = Certificate::parse(leaf).map_err(SvidRefusal::from)?;
     let others = others.iter().filter_map(|der| Certificate::parse(der).ok());
     Ok(span(&std::iter::once(leaf).chain(others).collect::<Vec<_>>()))
-}
-
-impl ServerCertVerifier for BundleVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        match self.verify(leaf, intermediates) {
-            Ok(()) => Ok(ServerCertVerified::assertion()),
-            Err(refusal) => Err(CertificateError::Other(OtherError(Arc::new(refusal))).into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -10,7 +10,8 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::anchors::TrustAnchors;
 use super::resolver::SvidResolver;
-use super::verifier::{ClientVerifier, ServerTrust, ServerVerifier};
+use super::trust::ClientTrust;
+use super::verifier::{Judge, SvidVerifier};
 
 /// The one crypto provider: aws-lc-rs.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -22,7 +23,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Accepts clients with or without an X509-SVID of the trust domain; shows what `svid` holds.
 pub fn server_config(anchors: Arc<TrustAnchors>, svid: Arc<SvidResolver>) -> Arc<ServerConfig> {
     let provider = provider();
-    let verifier = Arc::new(ClientVerifier { anchors, provider: provider.clone() });
+    let verifier = Arc::new(SvidVerifier { judge: ClientTrust(anchors), provider: provider.clone() });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3 suites")
@@ -34,10 +35,10 @@ pub fn server_config(anchors: Arc<TrustAnchors>, svid: Arc<SvidResolver>) -> Arc
     Arc::new(config)
 }
 
-/// Dials a server that `trust` proves; shows what `svid` holds, if anything.
-pub fn client_config(trust: ServerTrust, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
+/// Dials a server that `judge` accepts; shows what `svid` holds, if anything.
+pub fn client_config(judge: impl Judge, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
     let provider = provider();
-    let verifier = Arc::new(ServerVerifier { trust, provider: provider.clone() });
+    let verifier = Arc::new(SvidVerifier { judge, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3 suites")
