@@ -1,7 +1,7 @@
 //! What local processes reach: the Workload API socket.
 //!
 //! ```text
-//!  accept ─► admission (per user) ─► Guarded<Caller { Peer, slot }> ─► door (method, header, room) ─► Admitted
+//!  accept ─► admission (per user) ─► Watched<Caller { Peer, slot }> ─► door (method, header, room) ─► Admitted
 //!                                                        workload_api ─► attestation ─► Identities::for_selectors
 //! ```
 //! A connection ends when the process that opened it exits, when another process writes into it, when it is of no use, or
@@ -11,15 +11,14 @@
 mod admission;
 mod caller;
 mod door;
-mod guarded;
 mod reflection;
+mod tenancy;
 mod workload_api;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, incoming};
 use ironroot_attest::workload::{ConnectionWriter, UnixAttestor};
@@ -34,7 +33,6 @@ use crate::identities::Identities;
 use admission::Admission;
 use caller::Gate;
 use door::{DoorLayer, MAX_MESSAGE_BYTES};
-use guarded::Guarded;
 use workload_api::WorkloadApi;
 
 /// Every local user may connect: who gets what is decided by attestation.
@@ -100,7 +98,6 @@ pub fn serve_workload_api(
     let door = DoorLayer::new(admission.clone());
     let gate = Gate { admission, attestor, writers: config.connection_writer };
     let connections = incoming(listener, move |stream| caller::admit(&gate, stream));
-    let connections = connections.map(|connection| connection.map(Guarded::new));
     let stopped = async move {
         shutdown.await;
         stop.send_replace(true);

@@ -6,7 +6,7 @@
 //! ```text
 //!  bytes ── pb ──► entry · bundle · svid · mask · permission ──► server, agent
 //!                  spiffe_id (selectors: ironroot-attest)
-//!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority)
+//!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) · watched (connections that end by themselves)
 //!  the process's own place ── directory · process
 //!  files, flags ── settings (HCL with lines) · command_line · logging
 //! ```
@@ -31,6 +31,7 @@ pub mod settings;
 pub mod spiffe_id;
 pub mod tls;
 pub mod unix_socket;
+pub mod watched;
 
 pub use describe::describe;
 pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};

@@ -1,7 +1,7 @@
 //! Unix sockets that any gRPC client can talk to.
 //!
 //! ```text
-//!  bind: safe directory · lock · mode ─► SocketListener ─► incoming(admit) ─► UnixConnection (peer facts, tolerant :authority)
+//!  bind: safe directory · lock · mode ─► SocketListener ─► incoming(admit) ─► Tolerant (of any :authority)
 //! ```
 //! gRPC-core and Java clients send the socket's path as `:authority`, which `h2` refuses; [`authority::AuthorityFix`] makes
 //! those bytes legal in place, so every connection is read through it. Who the peer is and what it may do is decided by
@@ -9,11 +9,11 @@
 
 pub mod authority;
 mod client;
-mod connection;
 mod hpack;
 mod huffman;
 mod incoming;
 mod listener;
+mod peer;
 mod tolerant;
 
 use std::io;
@@ -24,9 +24,9 @@ use thiserror::Error;
 use crate::directory::DirectoryError;
 
 pub use client::connect;
-pub use connection::{PeerCredentials, UnixConnection};
 pub use incoming::incoming;
 pub use listener::{MAX_PATH_BYTES, SocketListener};
+pub use peer::PeerCredentials;
 pub use tolerant::Tolerant;
 
 /// Why a unix socket cannot be served or reached.

@@ -1,15 +1,18 @@
 //! The process behind a connection, admitted.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ironroot_api::unix_socket::{PeerCredentials, UnixConnection};
+use ironroot_api::unix_socket::{PeerCredentials, Tolerant};
+use ironroot_api::watched::Watched;
 use ironroot_attest::workload::{ConnectionWriter, Peer, Report, UnixAttestor, Voice, Witnessed, WorkloadRefusal};
 use tokio::net::UnixStream;
 use tracing::{error, warn};
 
 use super::admission::{About, Admission, ConnectionSlot};
+use super::tenancy::{PATIENCE, Tenancy};
 
 /// Who is asking. Handlers find it among the request's extensions.
 #[derive(Clone, Debug)]
@@ -49,8 +52,11 @@ pub(super) struct Gate {
     pub writers: ConnectionWriter,
 }
 
+/// A connection as the HTTP/2 server takes it.
+pub(super) type LocalConnection = Watched<Tolerant<Witnessed>, Tenancy>;
+
 /// Takes in a new connection, or drops it, which a gRPC client sees as `Unavailable`.
-pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<UnixConnection<Caller, Witnessed>> {
+pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<LocalConnection> {
     let Gate { admission, attestor, writers } = gate;
     let now = Instant::now();
     let uid = match PeerCredentials::of(&stream) {
@@ -86,10 +92,10 @@ pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<UnixConnection<Ca
             }
         },
     };
-    let connection = UnixConnection::new(stream, Caller { known, connection: Arc::new(slot) });
-    let Some(exit) = exit else { return Some(connection) };
-    let ending = connection.ending_with(exit);
-    ending.inspect_err(|error| error!(error = error as &dyn Error, "cannot watch for the exit of a caller")).ok()
+    let tenancy = Tenancy::new(Caller { known, connection: Arc::new(slot) }, exit);
+    let unwatchable = |error: &io::Error| error!(error = error as &dyn Error, "cannot watch for the exit of a caller");
+    let tenancy = tenancy.inspect_err(unwatchable).ok()?;
+    Some(Watched::new(Tolerant::new(stream), tenancy, PATIENCE))
 }
 
 /// Says why a connection of `uid` ends, once in a while.

@@ -6,9 +6,9 @@
 //! ```
 //! Nobody is refused because others came first: see [`places`].
 
+mod activity;
 mod known;
 mod places;
-mod watched;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use ironroot_api::logging::{LineRate, LogLimit};
 use ironroot_api::tls::{TlsPeer, TrustAnchors, VerifiedSvid};
-use ironroot_api::unix_socket::{PeerCredentials, SocketListener, UnixConnection, incoming};
+use ironroot_api::unix_socket::{PeerCredentials, SocketListener, Tolerant, incoming};
+use ironroot_api::watched::{Patience, Watched};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -31,15 +32,15 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use webpki::KeyUsage;
 
-pub use watched::{CallMark, Watching};
+pub use activity::{CallMark, Watching};
 
 use super::Shared;
 use super::address::AddressBlock;
 use super::caller::{Source, source_of};
 use super::roles::{Role, RoleLimits};
+use activity::{Activity, Seat};
 use known::KnownAddresses;
 use places::{Place, Places};
-use watched::{Activity, Patience, Watched};
 
 /// A client that has not finished its handshake by then is dropped, and so is one that has not begun to speak HTTP/2.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -58,9 +59,9 @@ const LINES_PER_ADDRESS: LineRate = LineRate { burst: 5, interval: Duration::fro
 const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
 
 /// A TLS connection as the HTTP/2 server takes it.
-pub type RemoteConnection = Watched<TlsStream<TcpStream>, TlsPeer, Source>;
+pub type RemoteConnection = Watched<TlsStream<TcpStream>, Seat<TlsPeer, Source>>;
 /// A connection of the admin socket as the HTTP/2 server takes it.
-pub type LocalConnection = Watched<UnixConnection<()>, PeerCredentials, Source>;
+pub type LocalConnection = Watched<Tolerant<UnixStream>, Seat<PeerCredentials, Source>>;
 
 struct Acceptor {
     tls: TlsAcceptor,
@@ -192,7 +193,7 @@ impl Acceptor {
         let activity = Arc::<Activity>::default();
         match door.connections.take(source_of(&peer), activity.clone(), Instant::now()) {
             Some(place) => {
-                let connection = Watched::new(stream, peer, activity, place, patience_of(&role.limits()));
+                let connection = Watched::new(stream, Seat::new(peer, activity, place), patience_of(&role.limits()));
                 drop(door.accepted.send(connection).await);
             }
             None => self.say(address, "connection dropped: its caller has too many that are at work", None),
@@ -239,6 +240,6 @@ pub fn accept_local(listener: SocketListener) -> impl Stream<Item = Result<Local
             }
             return None;
         };
-        Some(Watched::new(UnixConnection::new(stream, ()), peer, activity, place, patience))
+        Some(Watched::new(Tolerant::new(stream), Seat::new(peer, activity, place), patience))
     })
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::watched::Activity;
+use super::activity::Activity;
 
 /// A place is not taken from its holder for another of the same source while it is younger than this: of a fleet that comes
 /// back all at once behind one address, those that came first get through.
