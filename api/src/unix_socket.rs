@@ -9,12 +9,9 @@
 
 pub mod authority;
 mod client;
-mod hpack;
-mod huffman;
 mod incoming;
 mod listener;
 mod peer;
-mod tolerant;
 
 use std::io;
 use std::path::PathBuf;
@@ -23,11 +20,11 @@ use thiserror::Error;
 
 use crate::directory::DirectoryError;
 
+pub use authority::Tolerant;
 pub use client::connect;
 pub use incoming::incoming;
 pub use listener::{MAX_PATH_BYTES, SocketListener};
 pub use peer::PeerCredentials;
-pub use tolerant::Tolerant;
 
 /// Why a unix socket cannot be served or reached.
 #[derive(Debug, Error)]
