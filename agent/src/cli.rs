@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
-use ironroot_api::command_line::{CommandError, EXIT_NO_COMMAND, Output, Reply, go_flags};
+use ironroot_shell::command_line::{CommandError, EXIT_NO_COMMAND, Output, Reply, go_flags};
 
 /// Proves this device's TPM to the server and serves SPIFFE identities to local processes, online and offline.
 #[derive(Debug, Parser)]

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::logging::LogConfig;
-use ironroot_api::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_attest::tpm::{EndorsementChoice, TpmAddress};
 use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
+use ironroot_shell::logging::LogConfig;
+use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
 use zeroize::Zeroizing;
 
-pub use ironroot_api::settings::{ConfigErrors, Override};
+pub use ironroot_shell::settings::{ConfigErrors, Override};
 
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
 pub use password::{PasswordError, PasswordSource};

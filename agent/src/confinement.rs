@@ -2,10 +2,10 @@
 //!
 //! Source: capabilities(7). An agent started without privilege has nothing to give up and loses nothing here.
 
-use ironroot_api::process::{self, Capability, CapabilityError, ProcessError};
 use ironroot_attest::workload::capabilities::{
     CapabilitiesUnknown, NEEDED_TO_DISCOVER_PATHS, missing_to_discover_paths,
 };
+use ironroot_shell::process::{self, Capability, CapabilityError, ProcessError};
 use thiserror::Error;
 
 use crate::config::AgentConfig;

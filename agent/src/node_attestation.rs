@@ -9,13 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::command_line::code_name;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::attest_agent_request::{Params, Step};
 use ironroot_api::pb::agent::{AgentX509svidParams, AttestAgentRequest, attest_agent_response};
 use ironroot_api::pb::types::{AttestationData, X509svid};
 use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, CHALLENGE_SECONDS};
 use ironroot_attest::tpm::{Tpm, TpmError};
+use ironroot_shell::command_line::code_name;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

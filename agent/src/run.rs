@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_api::health::{self, Ready};
-use ironroot_api::logging::LogOutput;
-use ironroot_api::process::supervisor;
 use ironroot_attest::workload::{AttestorError, UnixAttestor, UnixAttestorConfig};
+use ironroot_shell::health::{self, Ready};
+use ironroot_shell::logging::LogOutput;
+use ironroot_shell::process::supervisor;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -23,12 +23,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ironroot_api::TrustDomain;
 use ironroot_api::pb::agent::PostStatusRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::TrustAnchors;
-use ironroot_api::{TrustDomain, describe};
+use ironroot_shell::describe;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 

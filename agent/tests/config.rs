@@ -6,10 +6,10 @@ use std::time::Duration;
 use ironroot_agent::config::{
     AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource, TrustBundleFormat,
 };
-use ironroot_api::settings::Settings;
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_attest::tpm::{EndorsementChoice, EndorsementKind};
 use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
+use ironroot_shell::settings::Settings;
 
 const TPM: &str = r#"NodeAttestor "tpm2" { } KeyManager "tpm" { } WorkloadAttestor "unix" { }"#;
 const TOKEN: &str = r#"NodeAttestor "join_token" { } KeyManager "memory" { } WorkloadAttestor "unix" { }"#;

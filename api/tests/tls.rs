@@ -144,7 +144,7 @@ fn who_is_signed_by_an_authority_outside_the_bundle_is_told_until_when_the_bundl
     let end = Certificate::parse(&ours.1).expect("authority").not_after_unix();
     assert!(said(now()).contains("not in the trust bundle (its last certificate ends on "), "{}", said(now()));
     let old = BundleEnd { not_after_unix: Some(end), now_unix: end }.to_string();
-    let date = ironroot_api::command_line::utc(end);
+    let date = ironroot_api::utc(end);
     assert!(old.contains(&format!("last certificate ended on {date}")) && old.contains("new one is needed"), "{old}");
     anchors.replace(&[]).expect("replaced");
     assert!(said(now()).contains("no trust bundle"), "{}", said(now()));

@@ -57,3 +57,13 @@ fn claims_and_answers_survive_damage() {
             let _ = (Evidence::from_json(bytes), Challenge::from_json(bytes), Response::from_json(bytes));
         });
 }
+
+#[test]
+fn selectors_survive_damage_and_are_written_as_they_were_read() {
+    Target::new("selector").seed(*b"unix:uid:1000").seed(*b"tpm2:label:site:berlin").survives(|bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if let Ok(selector) = text.parse::<ironroot_attest::Selector>() {
+            assert_eq!(selector.to_string(), text);
+        }
+    });
+}

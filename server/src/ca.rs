@@ -23,8 +23,8 @@ mod rotation;
 mod rotation_health;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::logging::utc;
 use ironroot_hsm::{HsmError, KeyId};
+use ironroot_shell::logging::utc;
 use thiserror::Error;
 
 use crate::store::StoreError;

@@ -6,7 +6,7 @@
 mod agent;
 mod bundle;
 mod connection;
-mod device;
+pub mod device;
 mod entry;
 mod healthcheck;
 mod messages;
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
-use ironroot_api::command_line::{CommandError, EXIT_NO_COMMAND, Output, Reply, go_flags};
+use ironroot_shell::command_line::{CommandError, EXIT_NO_COMMAND, Output, Reply, go_flags};
 
 /// Promises certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
 #[derive(Debug, Parser)]

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ironroot_api::logging::utc;
+use ironroot_shell::logging::utc;
 use nix::time::{ClockId, clock_gettime};
 use tracing::{error, info, warn};
 

@@ -8,15 +8,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ironroot_api::logging::LogConfig;
-use ironroot_api::settings::{HealthChecks, Section, Settings, read_health_checks};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_hsm::{Pin, PinError, TokenUri, UserLogin};
+use ironroot_shell::logging::LogConfig;
+use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
 
 use crate::ca::CaSubject;
 
-pub use ironroot_api::settings::{ConfigErrors, Override};
+pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
 
 pub(crate) use server_block::DEFAULT_SOCKET_PATH;
@@ -202,7 +202,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let health_checks = read_health_checks(root);
     let server = root.block("server");
     let block = server_block::read(&server);
-    let log = ironroot_api::settings::read_logging(&server);
+    let log = ironroot_shell::settings::read_logging(&server);
     server_block::refuse_unsupported(&server);
     server.finish();
     let plugins = plugins::read(&root.block("plugins"), block.as_ref());

@@ -2,7 +2,7 @@
 //!
 //! Source: capabilities(7). A server started without privilege has nothing to give up and loses nothing here.
 
-use ironroot_api::process::{self, Capability, CapabilityError, ProcessError};
+use ironroot_shell::process::{self, Capability, CapabilityError, ProcessError};
 use thiserror::Error;
 
 /// What a server keeps of root's rights: files and devices of the token's library may belong to another user, and ports below

@@ -9,12 +9,14 @@
 
 mod change;
 mod contradiction;
+mod filter;
 mod import;
-pub(crate) mod table;
+mod new_device;
+mod table;
 
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-use ironroot_api::page::{ListPage, Page, PageTokenError};
+use crate::facts::page::{ListPage, Page, PageTokenError};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::ClockReading;
@@ -22,10 +24,13 @@ use thiserror::Error;
 
 pub use change::{Imported, MAX_PENDING};
 pub use contradiction::Contradiction;
+pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
 pub use import::DuplicateSerials;
-pub use ironroot_api::device::{
-    Ban, BanReason, DeviceFilter, DeviceRecord, DeviceState, NewDevice, NewDeviceError, Sighting, hex, parse_hex,
+pub use new_device::{
+    DeviceTexts, MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_SERIAL_BYTES, NewDevice, NewDeviceError,
 };
+
+use crate::facts::device::{DeviceRecord, DeviceState};
 
 use crate::store::{Store, StoreError};
 use table::Table;

@@ -23,8 +23,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_api::command_line::describe;
-use ironroot_api::health::Ready;
 use ironroot_api::pb::agent::agent_server::AgentServer;
 use ironroot_api::pb::bundle::bundle_server::BundleServer;
 use ironroot_api::pb::device::device_server::DeviceServer;
@@ -36,6 +34,8 @@ use ironroot_api::permission::permission_denied;
 use ironroot_api::tls::TrustAnchors;
 use ironroot_api::unix_socket::SocketListener;
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_shell::command_line::describe;
+use ironroot_shell::health::Ready;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

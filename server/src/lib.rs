@@ -14,6 +14,7 @@ pub mod config;
 pub mod confinement;
 pub mod devices;
 pub mod endpoints;
+pub mod facts;
 pub mod node_attestation;
 pub mod readiness;
 pub mod registry;

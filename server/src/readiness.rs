@@ -9,8 +9,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ironroot_api::command_line::describe;
-use ironroot_api::health::Ready;
+use ironroot_shell::command_line::describe;
+use ironroot_shell::health::Ready;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info};
 

@@ -9,31 +9,38 @@
 //! ```
 
 mod advice;
+mod agent_filter;
 mod agent_table;
 mod agents;
 mod authorized;
+mod encoded_entry;
 mod entries;
 mod entry_table;
+mod filter;
 #[cfg(test)]
 mod model_tests;
 mod node;
 mod places;
+pub mod selector_forms;
 mod token_aliases;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
-use ironroot_api::agent::AgentRecord;
-use ironroot_api::entry::EntryError;
-use ironroot_api::page::PageTokenError;
+use crate::facts::agent::AgentRecord;
+use crate::facts::entry::EntryError;
+use crate::facts::page::PageTokenError;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use thiserror::Error;
 use tokio::sync::watch;
 
 pub use advice::{Dependents, EntryAdvice};
+pub use agent_filter::AgentFilter;
 pub use agent_table::AgentStanding;
 pub use authorized::{AuthorizedEntry, AuthorizedView, MAX_ENTRIES_PER_AGENT};
+pub use encoded_entry::EncodedEntry;
 pub use entries::Created;
+pub use filter::{EntryFilter, FilterError, SelectorMatch, SetMatch};
 
 use crate::devices::Devices;
 use crate::store::{Store, StoreError};

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_api::health;
-use ironroot_api::logging::LogOutput;
-use ironroot_api::process::supervisor;
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig, UserLogin};
+use ironroot_shell::health;
+use ironroot_shell::logging::LogOutput;
+use ironroot_shell::process::supervisor;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;

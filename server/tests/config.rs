@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ironroot_api::settings::Settings;
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_server::config::{Admission, ConfigErrors, LoginMode, Override, PinSource, ServerConfig};
+use ironroot_shell::settings::Settings;
 
 const TOKEN: &str =
     r#"KeyManager "pkcs11" { plugin_data { module_path = "/m.so" token_label = "t" pin_env = "PIN" } }"#;

@@ -1,13 +1,14 @@
 //! A device's ban holds whatever order the ban and an attestation of the device come in.
 
 use ironroot_api::TrustDomain;
-use ironroot_api::agent::AgentRecord;
-use ironroot_api::device::hex;
 use ironroot_api::pb::device as pb;
 use ironroot_attest::SelectorSet;
-use ironroot_server::devices::{Ban, BanReason, Devices, DuplicateSerials, NewDevice};
+use ironroot_server::devices::{Devices, DuplicateSerials, NewDevice};
+use ironroot_server::facts::agent::AgentRecord;
+use ironroot_server::facts::device::{Ban, BanReason};
 use ironroot_server::registry::{Registry, RegistryError};
 use ironroot_server::store::Store;
+use ironroot_shell::hex::hex;
 
 const EK: [u8; 32] = [7; 32];
 const NOW: i64 = 1_800_000_000;

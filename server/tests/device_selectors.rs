@@ -1,13 +1,14 @@
 //! What operators say of a device counts for its agent at once: labels and serial are joined when they are asked for.
 
-use ironroot_api::agent::{AgentFilter, AgentRecord};
-use ironroot_api::device::parse_manifest;
-use ironroot_api::entry::SelectorMatch;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_server::cli::device::manifest::parse_manifest;
 use ironroot_server::devices::DuplicateSerials;
-use ironroot_server::devices::{Ban, BanReason};
+use ironroot_server::facts::agent::AgentRecord;
+use ironroot_server::facts::device::{Ban, BanReason};
+use ironroot_server::registry::AgentFilter;
 use ironroot_server::registry::Registry;
+use ironroot_server::registry::SelectorMatch;
 use ironroot_server::store::Store;
 
 const EK: [u8; 32] = [1; 32];

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ironroot_api::device::{NewDevice, parse_manifest};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::Selector;
 use ironroot_attest::node::tpm2::ClockReading;
+use ironroot_server::cli::device::manifest::parse_manifest;
+use ironroot_server::devices::NewDevice;
 use ironroot_server::devices::{
-    AdmissionMode, Ban, BanReason, Contradiction, DeviceDecision, DeviceError, DeviceFilter, DeviceState, Devices,
-    DuplicateSerials, MAX_PENDING, Sighting,
+    AdmissionMode, Contradiction, DeviceDecision, DeviceError, DeviceFilter, Devices, DuplicateSerials, MAX_PENDING,
 };
+use ironroot_server::facts::device::{Ban, BanReason, DeviceState, Sighting};
 use ironroot_server::node_attestation::ProvenDevice;
 use ironroot_server::store::Store;
 use tempfile::TempDir;

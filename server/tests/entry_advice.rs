@@ -1,8 +1,8 @@
 //! What an operator is told of entries: what they match, and what would end with them.
 
-use ironroot_api::device::parse_manifest;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_server::cli::device::manifest::parse_manifest;
 use ironroot_server::devices::DuplicateSerials;
 use ironroot_server::registry::{Created, Registry};
 use ironroot_server::store::Store;

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ironroot_api::agent::{AgentFilter, AgentRecord};
-use ironroot_api::entry::{EntryError, EntryFilter, RegistrationEntry};
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::SelectorSet;
+use ironroot_server::facts::agent::AgentRecord;
+use ironroot_server::facts::entry::{EntryError, RegistrationEntry};
 use ironroot_server::registry::{
-    AgentStanding, Created, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, Registry, RegistryError,
+    AgentFilter, AgentStanding, Created, EntryFilter, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, Registry,
+    RegistryError,
 };
 use ironroot_server::store::{Store, StoreError};
 use tempfile::TempDir;

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use ironroot_api::agent::AgentRecord;
 use ironroot_api::csr::Spki;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
@@ -13,6 +12,7 @@ use ironroot_server::ca::{
     CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedSvid, Journal, Place, SlotName, TrustBundle,
 };
 use ironroot_server::clock::{ClockSource, Reading};
+use ironroot_server::facts::agent::AgentRecord;
 use ironroot_server::registry::{AuthorizedEntry, Registry};
 use ironroot_server::store::Store;
 use rustls_pki_types::{CertificateDer, UnixTime};

@@ -224,7 +224,7 @@ async fn an_agent_that_does_not_read_its_answers_holds_a_few_of_them() {
         let Ok(channel) = slow.with(&agent.credentials).await else { continue };
         for _ in 0..100 {
             let first = SyncAuthorizedEntriesRequest {
-                output_mask: Some(ironroot_api::mask::agent_entry_mask()),
+                output_mask: Some(ironroot_server::facts::mask::agent_entry_mask()),
                 ..Default::default()
             };
             let asked = tokio_stream::StreamExt::chain(tokio_stream::once(first), tokio_stream::pending());

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ironroot_api::mask::agent_entry_mask;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::{AgentX509svidParams, BanAgentRequest, DeleteAgentRequest, RenewAgentRequest};
 use ironroot_api::pb::entry::entry_client::EntryClient;
@@ -18,6 +17,7 @@ use ironroot_api::permission::denial_reason;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
 use ironroot_lab::server_client::{Agent, Credentials, ServerClient, SharedServer, csr, key};
+use ironroot_server::facts::mask::agent_entry_mask;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use ironroot_api::command_line::{CommandError, Output, Reply, now_unix};
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_api::settings::parse_duration;
+use ironroot_shell::command_line::{CommandError, Output, Reply, now_unix};
+use ironroot_shell::settings::parse_duration;
 
 use super::connection::{Connection, block_on};
 use svid::{WorkloadSvids, to_json};

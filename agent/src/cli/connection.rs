@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ironroot_api::command_line::{CommandError, SocketChoice};
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
 use ironroot_api::unix_socket;
+use ironroot_shell::command_line::{CommandError, SocketChoice};
 use tokio::runtime;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use ironroot_api::command_line::{CommandError, Output, Reply};
+use ironroot_shell::command_line::{CommandError, Output, Reply};
 use serde_json::json;
 use tonic::Code;
 

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use ironroot_api::command_line::{CommandError, Output, Reply};
 use ironroot_attest::tpm::{EndorsementChoice, Tpm, TpmAddress, TpmSettings};
+use ironroot_shell::command_line::{CommandError, Output, Reply};
 
 use crate::config::{AgentConfig, DEFAULT_TPM, PasswordError, PasswordSource};
 use crate::run::tpm_settings;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::command_line::describe;
-use ironroot_api::settings::{Section, places};
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, UnknownPcrHash};
+use ironroot_shell::command_line::describe;
+use ironroot_shell::settings::{Section, places};
 use ironroot_text::HumanFile;
 
 use crate::sync::read_bundle;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use ironroot_api::settings::{Section, places};
 use ironroot_attest::tpm::TpmAddress;
 use ironroot_attest::workload::DEFAULT_SIZE_LIMIT;
+use ironroot_shell::settings::{Section, places};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 

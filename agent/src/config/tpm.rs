@@ -1,8 +1,8 @@
 //! What `NodeAttestor "tpm2"` and `KeyManager "tpm"` say of the TPM.
 
-use ironroot_api::command_line::describe;
-use ironroot_api::settings::Section;
 use ironroot_attest::tpm::{EndorsementChoice, HierarchyPassword, KeyHierarchy, TpmAddress};
+use ironroot_shell::command_line::describe;
+use ironroot_shell::settings::Section;
 use zeroize::Zeroizing;
 
 use super::{PasswordSource, TpmConfig};

@@ -11,7 +11,7 @@ mod slot;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ironroot_api::logging::{LineRate, LogLimit, Pass};
+use ironroot_shell::logging::{LineRate, LogLimit, Pass};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 

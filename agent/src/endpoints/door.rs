@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
-use ironroot_api::logging::clipped;
+use ironroot_shell::logging::clipped;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_api::describe;
 use ironroot_attest::tpm::{Tpm, TpmAddress, TpmError, TpmSettings};
+use ironroot_shell::describe;
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, error};

@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(bundle.authorities().count(), 2);
         let gone =
             read_bundle(&directory.path().join("gone"), TrustBundleFormat::Pem, &trust_domain).expect_err("gone");
-        assert!(ironroot_api::command_line::describe(&gone).contains("/gone: No such file"), "{gone}");
+        assert!(ironroot_shell::command_line::describe(&gone).contains("/gone: No such file"), "{gone}");
     }
 
     #[test]

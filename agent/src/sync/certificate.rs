@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_api::describe;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::{AgentX509svidParams, RenewAgentRequest};
 use ironroot_api::pb::types::X509svid;
+use ironroot_shell::describe;
 use tracing::{info, warn};
 use webpki::KeyUsage;
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use ironroot_api::command_line::code_name;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
+use ironroot_shell::command_line::code_name;
 use thiserror::Error;
 use tonic::{Code, Status};
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ironroot_api::SpiffeId;
 use ironroot_api::tls::TrustAnchors;
-use ironroot_api::{SpiffeId, describe};
+use ironroot_shell::describe;
 use tracing::warn;
 use webpki::KeyUsage;
 

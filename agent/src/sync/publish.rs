@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_api::describe;
+use ironroot_shell::describe;
 use tracing::{error, info, warn};
 
 use super::memory::ToKeep;

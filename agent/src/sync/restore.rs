@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use ironroot_api::describe;
+use ironroot_shell::describe;
 use rustls_pki_types::CertificateDer;
 use tracing::{info, warn};
 

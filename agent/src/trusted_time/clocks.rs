@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
-pub use ironroot_api::logging::utc;
+pub use ironroot_shell::logging::utc;
 
 use super::record::TpmClock;
 

@@ -10,8 +10,8 @@ use thiserror::Error;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::certificate::{Certificate, CertificateError};
-use crate::command_line::utc;
 use crate::spiffe_id::{SpiffeId, TrustDomain};
+use crate::utc;
 
 /// Longest chain accepted from a peer, certificates. SPIRE's are one or two.
 pub const MAX_CHAIN: usize = 8;

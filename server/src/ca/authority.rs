@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::describe;
 use ironroot_api::csr::Spki;
 use ironroot_hsm::{HsmError, Token};
+use ironroot_shell::command_line::describe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, error};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
-use ironroot_api::logging::utc;
 use ironroot_hsm::{KeyId, KeyName, Token, TokenKey};
+use ironroot_shell::logging::utc;
 use tracing::{error, info, warn};
 
 use super::bundle::TrustBundle;

@@ -8,19 +8,20 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::{CommandError, Reply};
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::{
     BanAgentRequest, CountAgentsRequest, DeleteAgentRequest, GetAgentRequest, ListAgentsRequest, list_agents_request,
 };
 use ironroot_api::pb::types;
+use ironroot_shell::command_line::{CommandError, Reply};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::connection::Connection;
 use super::messages;
 use filter::Filter;
-use ironroot_api::command_line::{counted, utc};
+use ironroot_api::utc;
+use ironroot_shell::command_line::counted;
 
 /// Agents asked for at once.
 const PAGE_SIZE: i32 = 1000;

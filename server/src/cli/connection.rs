@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use ironroot_api::command_line::{CommandError, Output, Reply, SocketChoice};
 use ironroot_api::unix_socket;
+use ironroot_shell::command_line::{CommandError, Output, Reply, SocketChoice};
 use tokio::runtime;
 use tonic::transport::Channel;
 

@@ -3,6 +3,7 @@
 mod decide;
 mod display;
 mod import;
+pub mod manifest;
 mod named;
 
 use std::collections::HashMap;
@@ -10,15 +11,15 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use ironroot_api::command_line::{CommandError, Reply};
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::device::{DeviceRecord, DeviceState, ListDevicesRequest};
+use ironroot_shell::command_line::{CommandError, Reply};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::connection::Connection;
 use display::{describe, to_json};
-use ironroot_api::command_line::counted;
+use ironroot_shell::command_line::counted;
 
 /// Devices asked for at once.
 const PAGE_SIZE: i32 = 1000;

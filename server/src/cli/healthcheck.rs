@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use ironroot_api::command_line::{CommandError, Reply};
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_shell::command_line::{CommandError, Reply};
 use serde_json::json;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;

@@ -1,8 +1,8 @@
 //! The server's messages in JSON, with the names and forms of protocol buffers' own JSON: every field is there, set or not,
 //! except messages that are absent.
 
-use ironroot_api::command_line::{base64, int64};
 use ironroot_api::pb::types::{Agent, Bundle, Entry, Selector, Spiffeid, Status};
+use ironroot_shell::command_line::{base64, int64};
 use serde_json::{Map, Value, json};
 
 pub(super) fn entry(entry: &Entry) -> Value {

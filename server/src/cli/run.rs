@@ -3,8 +3,8 @@
 mod flags;
 
 use clap::Args;
-use ironroot_api::command_line::{CommandError, Reply, describe};
-use ironroot_api::logging;
+use ironroot_shell::command_line::{CommandError, Reply, describe};
+use ironroot_shell::logging;
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime;
 use tracing::{error, warn};

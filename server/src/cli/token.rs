@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::{Reply, int64, positive_seconds};
 use ironroot_api::pb::agent::CreateJoinTokenRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
+use ironroot_shell::command_line::{Reply, int64, positive_seconds};
 use serde_json::json;
 
 use super::connection::Connection;

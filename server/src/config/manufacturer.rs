@@ -30,7 +30,7 @@ pub fn read_manufacturer_roots(path: &Path) -> Result<ManufacturerRoots, Manufac
 
 #[cfg(test)]
 mod tests {
-    use ironroot_api::command_line::describe;
+    use ironroot_shell::command_line::describe;
 
     use super::*;
 

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::read_manufacturer_roots;
-use ironroot_api::command_line::describe;
-use ironroot_api::settings::{Section, places};
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_hsm::TokenUri;
+use ironroot_shell::command_line::describe;
+use ironroot_shell::settings::{Section, places};
 
 use super::server_block::ServerBlock;
 use super::{Admission, LoginMode, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, Tpm2Config};

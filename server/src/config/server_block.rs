@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ironroot_api::settings::{Section, format_duration, places};
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_shell::settings::{Section, format_duration, places};
 
 use super::{Lifetimes, PROGRAM, RateLimits};
 use crate::ca::CaSubject;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::devices::NewDevice;
+use crate::facts::device::{Ban, DeviceRecord, DeviceState};
 use ironroot_api::SpiffeId;
-use ironroot_api::device::{Ban, DeviceRecord, DeviceState, NewDevice};
 
 use super::import::{DuplicateSerials, Import};
-use super::table::KnownDevice;
 use super::{DeviceError, Devices};
+use crate::facts::device::KnownDevice;
 use crate::node_attestation::ProvenDevice;
 use crate::store::Transaction;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ironroot_api::device::Sighting;
+use crate::facts::device::Sighting;
 use ironroot_attest::node::tpm2::ClockReading;
 
 use super::{DeviceError, Devices};

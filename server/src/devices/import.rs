@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use ironroot_api::device::{DeviceRecord, DeviceState, NewDevice, hex};
+use crate::devices::NewDevice;
+use crate::facts::device::{DeviceRecord, DeviceState};
+use ironroot_shell::hex::hex;
 
 use super::DeviceError;
 use super::change::unknown;
-use super::table::KnownDevice;
+use crate::facts::device::KnownDevice;
 use crate::store::Transaction;
 
 /// Most duplicate serials that one refusal names.

@@ -2,23 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::Arc;
-
-use ironroot_api::device::DeviceRecord;
-use ironroot_attest::node::tpm2::ClockReading;
 
 use super::Contradiction;
-
-/// A device, its place in lists, and its TPM's clock at the last attestation.
-#[derive(Clone, Debug)]
-pub struct KnownDevice {
-    /// Place in lists.
-    pub seq: i64,
-    /// The device.
-    pub record: Arc<DeviceRecord>,
-    /// None before the first attestation.
-    pub clock: Option<ClockReading>,
-}
+use crate::facts::device::KnownDevice;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {

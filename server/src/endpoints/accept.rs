@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use ironroot_api::logging::{LineRate, LogLimit};
 use ironroot_api::tls::{TlsPeer, TrustAnchors, VerifiedSvid};
 use ironroot_api::unix_socket::{PeerCredentials, SocketListener, Tolerant, incoming};
 use ironroot_api::watched::{Patience, Watched};
+use ironroot_shell::logging::{LineRate, LogLimit};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream, UnixStream};

@@ -95,7 +95,7 @@ impl Agent for AgentApi {
         let agent: AuthenticatedAgent = granted(&request)?;
         self.0.limits.status(agent.caller().address()).await?;
         let version = request.into_inner().agent_version;
-        if version.len() > ironroot_api::agent::MAX_AGENT_VERSION_BYTES {
+        if version.len() > crate::facts::agent::MAX_AGENT_VERSION_BYTES {
             return Err(Status::invalid_argument("agent version is longer than 255 characters"));
         }
         self.0.registry.set_agent_version(agent.id(), &version).await.map_err(store_status)?;

@@ -6,11 +6,11 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use ironroot_api::logging::{LineRate, LogLimit, clipped};
+use ironroot_shell::logging::{LineRate, LogLimit, clipped};
 use tonic::Status;
 
 use super::caller::{Caller, Source};
-use crate::devices::hex;
+use ironroot_shell::hex::hex;
 
 /// Lines about one caller's refusals, and about all callers'.
 const REFUSALS_PER_CALLER: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ironroot_api::device::NewDevice;
+use crate::devices::NewDevice;
 use ironroot_api::pb::device as pb;
 use ironroot_api::pb::device::device_server::Device;
 use ironroot_api::pb::device::{
@@ -15,8 +15,10 @@ use tonic::{Request, Response, Status};
 use super::caller::{Administrator, granted};
 use super::entry_api::within_batch;
 use super::{Shared, count, device_status, item_ok, store_status};
-use crate::devices::{Ban, BanReason, DeviceFilter, DeviceRecord, DuplicateSerials, hex, parse_hex};
+use crate::devices::{DeviceFilter, DuplicateSerials};
+use crate::facts::device::{Ban, BanReason, DeviceRecord};
 use crate::registry::{Dependents, EntryAdvice};
+use ironroot_shell::hex::{hex, parse_hex};
 
 /// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
 const MAX_MISTAKES: usize = 20;

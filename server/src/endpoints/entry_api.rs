@@ -4,7 +4,8 @@ mod sync;
 
 use std::sync::Arc;
 
-use ironroot_api::entry::{EntryFilter, RegistrationEntry};
+use crate::facts::entry::RegistrationEntry;
+use crate::registry::EntryFilter;
 use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
     BatchUpdateEntryRequest, BatchUpdateEntryResponse, CountEntriesRequest, CountEntriesResponse,

@@ -22,8 +22,10 @@ use tonic::Status;
 use super::Shared;
 use super::caller::{AuthenticatedAgent, Caller};
 use super::{device_status, store_status};
-use crate::devices::{Ban, BanReason, Contradiction, Sighting, hex};
+use crate::devices::Contradiction;
+use crate::facts::device::{Ban, BanReason, Sighting};
 use crate::node_attestation::{AttestationError, AttestedNode};
+use ironroot_shell::hex::hex;
 use turns::Turns;
 
 /// How long a suspicion is remembered: the longest that a connection of an agent lives.

@@ -1,7 +1,7 @@
 //! `grpc.health.v1` on the admin socket: the same truth as the HTTP listener's. Source: SPIRE answers `Check` alone.
 
 use futures_util::stream::Empty;
-use ironroot_api::health::Ready;
+use ironroot_shell::health::Ready;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;

@@ -8,7 +8,8 @@ use ironroot_attest::node::tpm2::{
 };
 
 use super::{AttestationError, AttestedNode, NodeAttestation, ProvenDevice};
-use crate::devices::{AdmissionMode, DeviceDecision, hex};
+use crate::devices::{AdmissionMode, DeviceDecision};
+use ironroot_shell::hex::hex;
 
 /// What this server asks of a TPM.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use super::selector_forms::{never_of_a_node, never_of_a_workload};
+use crate::facts::device::{DeviceState, is_operators_selector};
 use ironroot_api::SpiffeId;
-use ironroot_api::device::{DeviceState, is_operators_selector};
-use ironroot_api::entry::selector_forms::{never_of_a_node, never_of_a_workload};
 use ironroot_api::pb::types;
 use ironroot_attest::{Selector, SelectorSet};
 

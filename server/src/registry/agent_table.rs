@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex};
 
+use crate::facts::agent::AgentRecord;
 use ironroot_api::SpiffeId;
-use ironroot_api::agent::AgentRecord;
 use tracing::{error, info};
 
 use super::authorized::{AuthorizedView, MAX_ENTRIES_PER_AGENT};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::facts::agent::AgentRecord;
+use crate::facts::device::DeviceState;
+use crate::facts::page::{ListPage, Page};
+use crate::registry::AgentFilter;
 use ironroot_api::SpiffeId;
-use ironroot_api::agent::{AgentFilter, AgentRecord};
-use ironroot_api::device::DeviceState;
-use ironroot_api::page::{ListPage, Page};
 
 use super::{AgentStanding, Registry, RegistryError, Tables, token_aliases};
 use crate::store::{StoreError, Transaction};

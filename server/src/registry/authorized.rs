@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use ironroot_api::entry::{EncodedEntry, RegistrationEntry};
+use super::EncodedEntry;
+use crate::facts::entry::RegistrationEntry;
 
 use super::MAX_ENTRIES_PER_PARENT;
 

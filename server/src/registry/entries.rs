@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::facts::agent::selectors_to_pb;
+use crate::facts::entry::{NewEntry, RegistrationEntry};
+use crate::facts::page::{ListPage, Page};
+use crate::registry::EntryFilter;
 use ironroot_api::SpiffeId;
-use ironroot_api::agent::selectors_to_pb;
-use ironroot_api::entry::{EntryFilter, NewEntry, RegistrationEntry};
-use ironroot_api::page::{ListPage, Page};
 use ironroot_api::pb::types;
 use ironroot_attest::Selector;
 use uuid::Uuid;

@@ -5,9 +5,10 @@ use std::hash::Hash;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::{EncodedEntry, EntryFilter};
+use crate::facts::entry::RegistrationEntry;
+use crate::facts::page::{ListPage, Page};
 use ironroot_api::SpiffeId;
-use ironroot_api::entry::{EncodedEntry, EntryFilter, RegistrationEntry};
-use ironroot_api::page::{ListPage, Page};
 use ironroot_attest::{Selector, SelectorSet};
 
 use super::authorized::StoredEntry;

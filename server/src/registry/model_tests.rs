@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::facts::agent::AgentRecord;
+use crate::facts::entry::RegistrationEntry;
+use crate::facts::page::Page;
+use crate::registry::EntryFilter;
 use ironroot_api::TrustDomain;
-use ironroot_api::agent::AgentRecord;
-use ironroot_api::entry::{EntryFilter, RegistrationEntry};
-use ironroot_api::page::Page;
 use ironroot_api::pb::types;
 use ironroot_attest::SelectorSet;
 
@@ -55,7 +56,7 @@ fn random_entry(random: &mut Random) -> RegistrationEntry {
         id: format!("e{}", random.below(60)),
         spiffe_id: id(format!("/w/{}", random.below(12))),
         parent_id: id(parent),
-        selectors: ironroot_api::agent::selectors_to_pb(&random.selectors(3)),
+        selectors: crate::facts::agent::selectors_to_pb(&random.selectors(3)),
         expires_at: if random.chance(20) { 1 + random.below(50) as i64 } else { 0 },
         hint: random.below(3).to_string(),
         downstream: random.chance(30),

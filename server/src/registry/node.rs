@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ironroot_api::agent::AgentRecord;
-use ironroot_api::device::{DeviceRecord, DeviceState, is_operators_selector};
+use crate::facts::agent::AgentRecord;
+use crate::facts::device::{DeviceRecord, DeviceState, is_operators_selector};
 use ironroot_attest::{Selector, SelectorSet};
 
 /// The words of operators about one device. Equal words make equal selectors.

@@ -1,7 +1,7 @@
 //! The entry that a join token leaves behind: it ends with the token's agent.
 
+use crate::facts::entry::RegistrationEntry;
 use ironroot_api::SpiffeId;
-use ironroot_api::entry::RegistrationEntry;
 
 use super::Tables;
 use super::entry_table::EntryTable;

@@ -1,7 +1,7 @@
 //! Attested agents.
 
+use crate::facts::agent::AgentRecord;
 use ironroot_api::SpiffeId;
-use ironroot_api::agent::AgentRecord;
 use ironroot_attest::{Selector, SelectorSet};
 use rusqlite::{OptionalExtension, Row};
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::facts::device::{DeviceRecord, DeviceState};
 use ironroot_api::SpiffeId;
-use ironroot_api::device::{DeviceRecord, DeviceState};
 use ironroot_attest::node::tpm2::ClockReading;
 use rusqlite::{OptionalExtension, Row};
 
 use super::{StoreError, Transaction};
-use crate::devices::table::KnownDevice;
+use crate::facts::device::KnownDevice;
 
 const COLUMNS: &str = "seq, ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
                        clock_ms, reset_count, restart_count, clock_safe, ban";

@@ -1,6 +1,6 @@
 //! Registration entries.
 
-use ironroot_api::entry::{NewEntry, RegistrationEntry};
+use crate::facts::entry::{NewEntry, RegistrationEntry};
 use ironroot_api::pb::types;
 use prost::Message;
 use rusqlite::{OptionalExtension, Row};

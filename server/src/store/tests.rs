@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::mpsc;
 
+use crate::facts::device::DeviceState;
 use ironroot_api::TrustDomain;
-use ironroot_api::device::DeviceState;
 use rusqlite::Connection;
 use tempfile::TempDir;
 

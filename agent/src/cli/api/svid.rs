@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
-use ironroot_api::command_line::{CommandError, base64, counted, utc};
 use ironroot_api::pb::workload::{X509svid, X509svidResponse};
 use ironroot_api::tls::TrustAnchors;
+use ironroot_api::utc;
+use ironroot_shell::command_line::{CommandError, base64, counted};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use webpki::KeyUsage;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use der::pem::{self, LineEnding};
 use ironroot_api::certificate::Certificate;
-use ironroot_api::command_line::CommandError;
+use ironroot_shell::command_line::CommandError;
 use zeroize::Zeroizing;
 
 use super::svid::WorkloadSvids;

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use ironroot_api::command_line::utc;
+use ironroot_api::utc;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, list_banks};
 use ironroot_attest::tpm::{Chip, ChipDescription, EndorsementKind, PcrValues, TpmError};
 use serde_json::{Map, Value, json};

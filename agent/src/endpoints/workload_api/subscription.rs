@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_api::logging::clipped;
 use ironroot_attest::Selector;
+use ironroot_shell::logging::clipped;
 use tokio::sync::watch;
 use tonic::Status;
 use tracing::{info, warn};

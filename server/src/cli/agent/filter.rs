@@ -4,11 +4,11 @@ use std::convert::Infallible;
 use std::str::FromStr;
 
 use clap::Args;
-use ironroot_api::command_line::now_unix;
 use ironroot_api::pb::agent::{count_agents_request, list_agents_request};
 use ironroot_api::pb::types::SelectorMatch;
-use ironroot_api::settings::parse_duration;
 use ironroot_attest::Selector;
+use ironroot_shell::command_line::now_unix;
+use ironroot_shell::settings::parse_duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use ironroot_api::command_line::{CommandError, Reply, code_name};
 use ironroot_api::pb::agent::DeleteAgentRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::types;
-use ironroot_api::settings::parse_duration;
+use ironroot_shell::command_line::{CommandError, Reply, code_name};
+use ironroot_shell::settings::parse_duration;
 use serde_json::{Value, json};
 
 use super::{Connection, Filter, id_text, line, list};
-use ironroot_api::command_line::{counted, now_unix};
+use ironroot_shell::command_line::{counted, now_unix};
 
 /// Forgets agents that expired long ago and can attest again.
 #[derive(Debug, Args)]

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
+use crate::devices::NewDevice;
 use clap::Args;
-use ironroot_api::command_line::{CommandError, Reply, counted};
-use ironroot_api::device::NewDevice;
 use ironroot_api::pb::device as pb;
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::device::{DeviceRecord, DeviceRequest, ImportDevicesRequest};
+use ironroot_shell::command_line::{CommandError, Reply, counted};
 use serde_json::json;
 use tonic::transport::Channel;
 use tonic::{Response, Status};

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
-use ironroot_api::command_line::int64;
 use ironroot_api::pb::device::ban::{Reason, Sighting};
 use ironroot_api::pb::device::{Ban, DeviceRecord, DeviceState};
+use ironroot_shell::command_line::int64;
 use serde_json::{Value, json};
 
-use ironroot_api::command_line::utc;
+use ironroot_api::utc;
 
 /// Appends `device` and an empty line.
 pub(super) fn describe(text: &mut String, device: &DeviceRecord) {

@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::manifest::parse_manifest;
+use crate::devices::NewDevice;
 use clap::Args;
-use ironroot_api::command_line::{CommandError, Reply, code_name};
-use ironroot_api::device::{NewDevice, parse_manifest};
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::device::import_devices_response::Result as ImportResult;
 use ironroot_api::pb::device::{ImportDevicesRequest, ImportDevicesResponse};
+use ironroot_shell::command_line::{CommandError, Reply, code_name};
 use ironroot_text::HumanFile;
 use serde_json::{Value, json};
 use tonic::Code;
@@ -18,7 +19,7 @@ use super::MAX_ANSWER_BYTES;
 use super::display::{describe, to_json};
 use crate::cli::connection::Connection;
 use crate::cli::messages;
-use ironroot_api::command_line::counted;
+use ironroot_shell::command_line::counted;
 
 /// Largest manifest accepted, bytes: as many devices as one may hold, each with a certificate.
 const MAX_MANIFEST_BYTES: usize = 256 * 1024 * 1024;

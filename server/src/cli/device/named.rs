@@ -1,9 +1,10 @@
 //! The devices that a command line means: by serial, by hash, by the first digits of a hash.
 
+use crate::devices::{MIN_PREFIX_DIGITS, names};
 use clap::Args;
-use ironroot_api::command_line::{CommandError, Reply};
-use ironroot_api::device::{MIN_PREFIX_DIGITS, hex, names, parse_hex};
 use ironroot_api::pb::device::{DeviceRecord, ListDevicesRequest};
+use ironroot_shell::command_line::{CommandError, Reply};
+use ironroot_shell::hex::{hex, parse_hex};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use ironroot_api::command_line::CommandError;
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::device::{AdviseOnEntriesRequest, CountDependentsRequest};
 use ironroot_api::pb::types::{Entry, Spiffeid};
+use ironroot_shell::command_line::CommandError;
 use tonic::Code;
 use tonic::transport::Channel;
 

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::{CommandError, Reply, code_name, lifetime_seconds};
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{BatchCreateEntryRequest, BatchUpdateEntryRequest, GetEntryRequest};
 use ironroot_api::pb::types::entry::AdditionalAttributes;
 use ironroot_api::pb::types::{Entry, Spiffeid, Status};
 use ironroot_attest::Selector;
+use ironroot_shell::command_line::{CommandError, Reply, code_name, lifetime_seconds};
 use serde_json::{Value, json};
 use tonic::Code;
 use tonic::transport::Channel;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::{CommandError, counted};
 use ironroot_api::pb::types;
+use ironroot_shell::command_line::{CommandError, counted};
 use ironroot_text::HumanFile;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use ironroot_api::command_line::{Reply, code_name};
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{BatchDeleteEntryRequest, BatchDeleteEntryResponse};
+use ironroot_shell::command_line::{Reply, code_name};
 use serde_json::{Value, json};
 use tonic::Code;
 

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ironroot_api::SpiffeId;
-use ironroot_api::command_line::{CommandError, Reply};
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{
     CountEntriesRequest, GetEntryRequest, ListEntriesRequest, count_entries_request, list_entries_request,
 };
 use ironroot_api::pb::types;
 use ironroot_attest::Selector;
+use ironroot_shell::command_line::{CommandError, Reply};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -18,7 +18,7 @@ use super::selection::{MatchMode, federates_with, selector_match};
 use super::show_text::describe;
 use crate::cli::connection::Connection;
 use crate::cli::messages;
-use ironroot_api::command_line::counted;
+use ironroot_shell::command_line::counted;
 
 /// Entries asked for at once.
 const PAGE_SIZE: i32 = 500;

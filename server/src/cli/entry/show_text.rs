@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use ironroot_api::pb::types::{Entry, Spiffeid};
 
-use ironroot_api::command_line::utc;
+use ironroot_api::utc;
 
 /// Appends `entry` and an empty line.
 pub(super) fn describe(text: &mut String, entry: &Entry) {

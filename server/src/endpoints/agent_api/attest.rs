@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_api::agent::AgentRecord;
+use crate::facts::agent::AgentRecord;
 use ironroot_api::csr::Csr;
 use ironroot_api::pb::agent::attest_agent_request::{Params, Step as Asked};
 use ironroot_api::pb::agent::attest_agent_response::{Result as Outcome, Step as Answered};

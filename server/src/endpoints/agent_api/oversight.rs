@@ -1,14 +1,14 @@
 //! What administrators see and decide of agents.
 
+use crate::registry::AgentFilter;
 use ironroot_api::SpiffeId;
-use ironroot_api::agent::AgentFilter;
-use ironroot_api::command_line::describe;
-use ironroot_api::logging::utc;
 use ironroot_api::pb::agent::{
     BanAgentRequest, CountAgentsRequest, CountAgentsResponse, CreateJoinTokenRequest, DeleteAgentRequest,
     GetAgentRequest, ListAgentsRequest, ListAgentsResponse,
 };
 use ironroot_api::pb::types;
+use ironroot_shell::command_line::describe;
+use ironroot_shell::logging::utc;
 use tonic::Status;
 
 use super::super::caller::Administrator;

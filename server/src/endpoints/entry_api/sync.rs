@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_api::entry::EncodedEntry;
-use ironroot_api::mask::agent_entry_mask;
+use crate::facts::mask::agent_entry_mask;
+use crate::registry::EncodedEntry;
 use ironroot_api::pb::entry::{EntryRevision, SyncAuthorizedEntriesRequest};
 use ironroot_api::pb::entry_encoded::SyncAuthorizedEntriesResponse;
 use ironroot_api::pb::types;

@@ -1,0 +1,117 @@
+//! Why a command failed, and what the shell hears.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use ironroot_text::FileError;
+use thiserror::Error;
+use tonic::Code;
+
+use super::SocketError;
+use crate::describe;
+use crate::settings::ConfigErrors;
+use ironroot_api::unix_socket::UnixSocketError;
+
+/// Exit code where the first word is no command, or there is none. Source: SPIRE's command line library, mitchellh/cli.
+pub const EXIT_NO_COMMAND: u8 = 127;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The configuration file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Which socket is meant is not clear.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Nobody answers.
+    #[error("is it running? Give its socket with -socketPath")]
+    Unreachable(#[from] UnixSocketError),
+    /// The other side said no.
+    #[error("{} (code: {})", .0.message(), code_name(.0.code()))]
+    Refused(#[from] tonic::Status),
+    /// No answer in time.
+    #[error("no answer within {0} seconds")]
+    Timeout(u64),
+    /// A file cannot be used.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// Which step, as a verb.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that was named as input cannot be read.
+    #[error(transparent)]
+    Input(#[from] FileError),
+    /// What was read makes no sense.
+    #[error("{0}")]
+    Malformed(String),
+    /// The daemon ended, or never started.
+    #[error(transparent)]
+    Run(Box<dyn Error + Send + Sync>),
+}
+
+impl CommandError {
+    /// The whole story in one line, or one line per mistake of a configuration.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Unreachable(cause @ UnixSocketError::NoWay { .. }) => cause.to_string(),
+            Self::Unreachable(cause) => format!("{}: {self}", describe(cause)),
+            Self::Refused(_) => self.to_string(),
+            _ => describe(self),
+        }
+    }
+}
+
+/// A gRPC code in the spelling of SPIRE's messages.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "Canceled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+    use crate::settings::Origin;
+
+    #[test]
+    fn a_wrong_configuration_is_told_line_by_line() {
+        let config = ConfigErrors::single(Path::new("x.conf"), Origin::Line(3), "a.b", "wrong");
+        assert_eq!(CommandError::from(config).message(), "x.conf:3: a.b: wrong");
+    }
+
+    #[test]
+    fn causes_are_told_once_from_the_outside_in() {
+        let inner = io::Error::other("disk is on fire");
+        let error = CommandError::File { doing: "read", path: "/x".into(), source: inner };
+        assert_eq!(error.message(), "cannot read /x: disk is on fire");
+        assert_eq!(CommandError::Run(Box::new(error)).message(), "cannot read /x: disk is on fire");
+    }
+}

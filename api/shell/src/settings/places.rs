@@ -1,0 +1,102 @@
+//! What a configuration names besides values: files, directories, devices. Looked at only when asked: a file may be written on
+//! another machine than the one it is for.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access};
+
+use ironroot_api::directory::{DirectoryError, could_be_prepared};
+use ironroot_api::unix_socket::MAX_PATH_BYTES;
+
+/// Whether this process could make and use `directory`.
+pub fn usable_directory(directory: &Path) -> Result<(), String> {
+    let told = |error: DirectoryError| match &error {
+        DirectoryError::Io { source, .. } => format!("{error}: {source}"),
+        DirectoryError::Unsafe { .. } => error.to_string(),
+    };
+    could_be_prepared(directory).map_err(told)?;
+    let there = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("."));
+    if is_the_kernels(there) {
+        return Err(format!("{} belongs to the kernel: nobody can make files there", there.display()));
+    }
+    let refused = |errno: Errno| format!("this user cannot write to {}: {}", there.display(), errno.desc());
+    access(there, AccessFlags::W_OK | AccessFlags::X_OK).map_err(refused)
+}
+
+/// Whether a socket could be bound at `path`: short enough for a socket address, in a usable directory.
+pub fn usable_socket(path: &Path) -> Result<(), String> {
+    path.parent().map_or(Ok(()), usable_directory)
+}
+
+/// Refuses a socket path that does not fit into a socket address. Source: unix(7), sun_path.
+pub fn fits_a_socket_address(path: &Path) -> Result<(), String> {
+    let length = path.as_os_str().len();
+    match length > MAX_PATH_BYTES {
+        true => Err(format!("the path has {length} bytes; a socket's path has at most {MAX_PATH_BYTES}")),
+        false => Ok(()),
+    }
+}
+
+/// Whether `path` is a file that this process can read.
+pub fn readable_file(path: &Path) -> Result<(), String> {
+    let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let facts = fs::metadata(path).map_err(cannot)?;
+    if facts.is_dir() {
+        return Err(format!("{} is a directory", path.display()));
+    }
+    fs::File::open(path).map(drop).map_err(cannot)
+}
+
+/// Most of a library that is looked through, bytes.
+const MAX_LIBRARY_BYTES: u64 = 256 * 1024 * 1024;
+/// The one function that every PKCS#11 module exports. Source: PKCS#11 v3.0 §5.4.
+const ENTRY_POINT: &[u8] = b"C_GetFunctionList";
+
+/// Whether `path` is a shared library that names the functions of PKCS#11. It is not loaded: that would run it. Source: elf(5).
+pub fn pkcs11_module(path: &Path) -> Result<(), String> {
+    readable_file(path)?;
+    let cannot = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let mut library = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(MAX_LIBRARY_BYTES).read_to_end(&mut library)).map_err(cannot)?;
+    if !library.starts_with(b"\x7fELF") {
+        return Err(format!("{} is not a shared library", path.display()));
+    }
+    match library.windows(ENTRY_POINT.len()).any(|name| name == ENTRY_POINT) {
+        true => Ok(()),
+        false => Err(format!("{} is not a PKCS#11 module: it has no C_GetFunctionList", path.display())),
+    }
+}
+
+/// File systems of the kernel, in which nobody makes a file. Source: statfs(2).
+fn is_the_kernels(directory: &Path) -> bool {
+    let magic = statfs(directory).map(|facts| facts.filesystem_type());
+    magic.is_ok_and(|magic| [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&magic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_cannot_be_used_are_named() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        let directory = tempfile::tempdir().expect("directory");
+        assert_eq!(usable_directory(&directory.path().join("to/be/made")), Ok(()));
+        assert!(usable_directory(&file.path().join("below")).is_err());
+        assert_eq!(readable_file(file.path()), Ok(()));
+        assert!(readable_file(directory.path()).expect_err("a directory").contains("is a directory"));
+        assert!(readable_file(Path::new("/nowhere/x")).expect_err("absent").contains("/nowhere/x"));
+        assert!(pkcs11_module(file.path()).expect_err("empty").contains("not a shared library"));
+        assert!(usable_directory(Path::new("/proc/ironroot")).expect_err("procfs").contains("belongs to the kernel"));
+        fs::write(file.path(), b"\x7fELF without it").expect("written");
+        assert!(pkcs11_module(file.path()).expect_err("as the C library").contains("not a PKCS#11 module"));
+        fs::write(file.path(), b"\x7fELF and C_GetFunctionList").expect("written");
+        assert_eq!(pkcs11_module(file.path()), Ok(()));
+        let long = format!("/{}", "x".repeat(MAX_PATH_BYTES));
+        assert!(fits_a_socket_address(Path::new(&long)).expect_err("too long").contains("108"));
+    }
+}

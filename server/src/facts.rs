@@ -1,0 +1,10 @@
+//! What the server keeps: agents, devices and registration entries, their bounds and their wire form.
+//!
+//! The lowest room: the store writes these values and reads them back, registry and devices decide about them, endpoints and
+//! the command line show them. Nothing here decides who may do what.
+
+pub mod agent;
+pub mod device;
+pub mod entry;
+pub mod mask;
+pub mod page;

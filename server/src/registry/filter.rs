@@ -1,0 +1,286 @@
+//! Which entries a list shows.
+
+use ironroot_attest::{Selector, SelectorError, SelectorSet};
+use thiserror::Error;
+
+use crate::facts::entry::RegistrationEntry;
+use ironroot_api::pb::{entry, types};
+use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
+
+/// Why a filter is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FilterError {
+    /// A SPIFFE ID in the filter is malformed or of another trust domain.
+    #[error("malformed {what} filter")]
+    Id {
+        /// Which filter.
+        what: &'static str,
+        /// What is wrong with it.
+        source: SpiffeIdError,
+    },
+    /// A selector in the filter is malformed.
+    #[error("malformed selectors filter")]
+    Selector(#[source] SelectorError),
+    /// A trust domain in the filter is malformed.
+    #[error("malformed federates with filter")]
+    FederatesWith(#[source] SpiffeIdError),
+    /// A set to compare with is empty.
+    #[error("malformed {0} filter: empty set")]
+    Empty(&'static str),
+    /// An unknown way to compare.
+    #[error("unknown match behaviour {0}")]
+    Match(i32),
+    /// A time in the filter is not of the form `2006-01-02 15:04:05 -0700 -07`.
+    #[error("malformed expires before filter: must be like \"2006-01-02 15:04:05 -0700 -07\"")]
+    ExpiresBefore,
+}
+
+/// How a stored set relates to the set asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetMatch {
+    /// The same members.
+    Exact,
+    /// Every stored member was asked for.
+    Subset,
+    /// Every member asked for is stored.
+    Superset,
+    /// At least one member in common.
+    Any,
+}
+
+impl SetMatch {
+    /// From the wire's number; both of SPIRE's match enums use the same ones.
+    pub fn from_pb(number: i32) -> Result<Self, FilterError> {
+        use types::selector_match::MatchBehavior;
+        match MatchBehavior::try_from(number).map_err(|_| FilterError::Match(number))? {
+            MatchBehavior::MatchExact => Ok(Self::Exact),
+            MatchBehavior::MatchSubset => Ok(Self::Subset),
+            MatchBehavior::MatchSuperset => Ok(Self::Superset),
+            MatchBehavior::MatchAny => Ok(Self::Any),
+        }
+    }
+
+    /// Whether `stored` relates so to `asked`. Both without repeats.
+    pub fn holds<T: PartialEq>(self, stored: &[&T], asked: &[&T]) -> bool {
+        let covers = |big: &[&T], small: &[&T]| small.iter().all(|item| big.contains(item));
+        match self {
+            Self::Exact => stored.len() == asked.len() && covers(stored, asked),
+            Self::Subset => !stored.is_empty() && covers(asked, stored),
+            Self::Superset => covers(stored, asked),
+            Self::Any => stored.iter().any(|item| asked.contains(item)),
+        }
+    }
+}
+
+/// A selector set to compare stored ones with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectorMatch {
+    selectors: SelectorSet,
+    how: SetMatch,
+}
+
+impl SelectorMatch {
+    /// From the wire; an empty set is refused.
+    pub fn from_pb(filter: &types::SelectorMatch) -> Result<Self, FilterError> {
+        if filter.selectors.is_empty() {
+            return Err(FilterError::Empty("selectors"));
+        }
+        let selector = |s: &types::Selector| Selector::new(&s.r#type, &s.value).map_err(FilterError::Selector);
+        let selectors = filter.selectors.iter().map(selector).collect::<Result<_, _>>()?;
+        Ok(Self { selectors, how: SetMatch::from_pb(filter.r#match)? })
+    }
+
+    /// Whether `stored` relates to the filter's set as asked.
+    pub fn holds(&self, stored: &SelectorSet) -> bool {
+        match self.how {
+            SetMatch::Exact => *stored == self.selectors,
+            SetMatch::Subset => !stored.is_empty() && stored.is_subset_of(&self.selectors),
+            SetMatch::Superset => self.selectors.is_subset_of(stored),
+            SetMatch::Any => stored.iter().any(|s| self.selectors.contains(s)),
+        }
+    }
+}
+
+/// Conditions that all must hold. Default: none, every entry matches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntryFilter {
+    /// Entries for this SPIFFE ID.
+    pub spiffe_id: Option<SpiffeId>,
+    /// Entries under this parent.
+    pub parent_id: Option<SpiffeId>,
+    /// Entries whose selectors relate so.
+    pub selectors: Option<SelectorMatch>,
+    /// Entries whose federated trust domains relate so.
+    pub federates_with: Option<(Vec<TrustDomain>, SetMatch)>,
+    /// Entries with this hint.
+    pub hint: Option<String>,
+    /// Only entries of downstream servers.
+    pub downstream: bool,
+}
+
+impl EntryFilter {
+    /// From a list request; no filter means every entry.
+    pub fn from_pb(
+        filter: Option<&entry::list_entries_request::Filter>,
+        trust_domain: &TrustDomain,
+    ) -> Result<Self, FilterError> {
+        let Some(filter) = filter else { return Ok(Self::default()) };
+        let id = |id: Option<&types::Spiffeid>, what| {
+            let parse = |id| SpiffeId::from_pb(Some(id)).and_then(|id| id.as_member_of(trust_domain));
+            id.map(parse).transpose().map_err(|source| FilterError::Id { what, source })
+        };
+        Ok(Self {
+            spiffe_id: id(filter.by_spiffe_id.as_ref(), "SPIFFE ID")?,
+            parent_id: id(filter.by_parent_id.as_ref(), "parent ID")?,
+            selectors: filter.by_selectors.as_ref().map(SelectorMatch::from_pb).transpose()?,
+            federates_with: filter.by_federates_with.as_ref().map(federates_with).transpose()?,
+            // SPIRE's command line always sends both; its server reads empty and false as "any".
+            hint: filter.by_hint.clone().filter(|hint| !hint.is_empty()),
+            downstream: filter.by_downstream == Some(true),
+        })
+    }
+
+    /// From a count request, which has the same conditions.
+    pub fn from_count_pb(
+        filter: Option<&entry::count_entries_request::Filter>,
+        trust_domain: &TrustDomain,
+    ) -> Result<Self, FilterError> {
+        let same = filter.cloned().map(|f| entry::list_entries_request::Filter {
+            by_spiffe_id: f.by_spiffe_id,
+            by_parent_id: f.by_parent_id,
+            by_selectors: f.by_selectors,
+            by_federates_with: f.by_federates_with,
+            by_hint: f.by_hint,
+            by_downstream: f.by_downstream,
+        });
+        Self::from_pb(same.as_ref(), trust_domain)
+    }
+
+    /// Whether every condition holds.
+    pub fn matches(&self, entry: &RegistrationEntry) -> bool {
+        let federates = |(domains, how): &(Vec<TrustDomain>, SetMatch)| {
+            let (stored, asked): (Vec<_>, Vec<_>) = (entry.federates_with().iter().collect(), domains.iter().collect());
+            how.holds(&stored, &asked)
+        };
+        self.spiffe_id.as_ref().is_none_or(|id| id == entry.spiffe_id())
+            && self.parent_id.as_ref().is_none_or(|id| id == entry.parent_id())
+            && self.selectors.as_ref().is_none_or(|m| m.holds(entry.selectors()))
+            && self.federates_with.as_ref().is_none_or(federates)
+            && self.hint.as_ref().is_none_or(|hint| hint == entry.hint())
+            && (!self.downstream || entry.downstream())
+    }
+}
+
+fn federates_with(filter: &types::FederatesWithMatch) -> Result<(Vec<TrustDomain>, SetMatch), FilterError> {
+    if filter.trust_domains.is_empty() {
+        return Err(FilterError::Empty("federates with"));
+    }
+    let parse = |name: &String| TrustDomain::new(name).map_err(FilterError::FederatesWith);
+    let mut domains = filter.trust_domains.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    domains.sort();
+    domains.dedup();
+    Ok((domains, SetMatch::from_pb(filter.r#match)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selector(text: &str) -> types::Selector {
+        let (kind, value) = text.split_once(':').expect("type:value");
+        types::Selector { r#type: kind.into(), value: value.into() }
+    }
+
+    #[test]
+    fn no_hint_and_not_downstream_mean_any_entry() {
+        let trust_domain = TrustDomain::new("td").unwrap();
+        let id = |path: &str| Some(types::Spiffeid { trust_domain: "td".into(), path: path.into() });
+        let stored = |hint: &str, downstream| {
+            let selectors = vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }];
+            let (id, parent_id, hint) = (id("/w"), id("/p"), hint.to_owned());
+            let entry = types::Entry {
+                id: "e".into(),
+                spiffe_id: id,
+                parent_id,
+                selectors,
+                hint,
+                downstream,
+                ..Default::default()
+            };
+            RegistrationEntry::from_pb(&entry, &trust_domain).unwrap()
+        };
+        let stored = [stored("", false), stored("h", false), stored("", true)];
+        for (by_hint, by_downstream, expected) in [
+            (Some(""), Some(false), &[0, 1, 2][..]),
+            (None, None, &[0, 1, 2]),
+            (Some("h"), Some(false), &[1]),
+            (Some(""), Some(true), &[2]),
+        ] {
+            let by_hint = by_hint.map(str::to_owned);
+            let list =
+                entry::list_entries_request::Filter { by_hint: by_hint.clone(), by_downstream, ..Default::default() };
+            let count = entry::count_entries_request::Filter { by_hint, by_downstream, ..Default::default() };
+            let list = EntryFilter::from_pb(Some(&list), &trust_domain).unwrap();
+            assert_eq!(list, EntryFilter::from_count_pb(Some(&count), &trust_domain).unwrap());
+            let found: Vec<usize> = (0..stored.len()).filter(|place| list.matches(&stored[*place])).collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn federated_trust_domains_are_compared_in_four_ways() {
+        let trust_domain = TrustDomain::new("td").unwrap();
+        let id = |path: &str| Some(types::Spiffeid { trust_domain: "td".into(), path: path.into() });
+        let stored_entry = |domains: &[&str]| {
+            let entry = types::Entry {
+                id: "e".into(),
+                spiffe_id: id("/w"),
+                parent_id: id("/p"),
+                selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }],
+                federates_with: domains.iter().map(|d| (*d).to_owned()).collect(),
+                ..Default::default()
+            };
+            RegistrationEntry::from_pb(&entry, &trust_domain).unwrap()
+        };
+        let stored = [&["one"][..], &["one", "two"], &["one", "two", "three"], &[]].map(stored_entry);
+        for (number, expected) in [(0, &[1][..]), (1, &[0, 1]), (2, &[1, 2]), (3, &[0, 1, 2])] {
+            let trust_domains = vec!["two".into(), "spiffe://one".into(), "two".into()];
+            let filter = entry::list_entries_request::Filter {
+                by_federates_with: Some(types::FederatesWithMatch { trust_domains, r#match: number }),
+                ..Default::default()
+            };
+            let filter = EntryFilter::from_pb(Some(&filter), &trust_domain).unwrap();
+            let found: Vec<usize> = (0..stored.len()).filter(|place| filter.matches(&stored[*place])).collect();
+            assert_eq!(found, expected, "match {number}");
+        }
+    }
+
+    #[test]
+    fn sets_match_as_spire_matches_them() {
+        let set = |texts: &[&str]| texts.iter().map(|t| t.parse().expect("selector")).collect::<SelectorSet>();
+        let matches = |how: i32, asked: &[&str], stored: &[&str]| {
+            let selectors = asked.iter().map(|t| selector(t)).collect();
+            SelectorMatch::from_pb(&types::SelectorMatch { selectors, r#match: how })
+                .expect("legal")
+                .holds(&set(stored))
+        };
+        let (exact, subset, superset, any) = (0, 1, 2, 3);
+        for (how, asked, stored, expected) in [
+            (exact, &["a:1", "a:2"][..], &["a:2", "a:1"][..], true),
+            (exact, &["a:1"], &["a:1", "a:2"], false),
+            (subset, &["a:1", "a:2"], &["a:1"], true),
+            (subset, &["a:1"], &["a:1", "a:2"], false),
+            (subset, &["a:1"], &[], false),
+            (superset, &["a:1"], &["a:1", "a:2"], true),
+            (superset, &["a:1", "a:3"], &["a:1", "a:2"], false),
+            (any, &["a:1", "a:3"], &["a:1", "a:2"], true),
+            (any, &["a:3"], &["a:1", "a:2"], false),
+        ] {
+            assert_eq!(matches(how, asked, stored), expected, "{how} {asked:?} {stored:?}");
+        }
+        let empty = types::SelectorMatch { selectors: vec![], r#match: exact };
+        assert_eq!(SelectorMatch::from_pb(&empty), Err(FilterError::Empty("selectors")));
+        let unknown = types::SelectorMatch { selectors: vec![selector("a:1")], r#match: 9 };
+        assert_eq!(SelectorMatch::from_pb(&unknown), Err(FilterError::Match(9)));
+    }
+}
