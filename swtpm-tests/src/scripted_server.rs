@@ -313,6 +313,7 @@ async fn accept(listener: std::net::TcpListener, play: Arc<Play>, spiffe_id: Str
         svid.replace(server_identity(&play, &spiffe_id));
         let (acceptor, play, connections) = (acceptor.clone(), play.clone(), connections.clone());
         tokio::spawn(async move {
+            let dialled = tcp.local_addr().expect("a connection has two ends");
             let Ok(tls) = acceptor.accept(tcp).await else {
                 lock(&play.asked).failed_handshakes += 1;
                 return;
@@ -321,7 +322,7 @@ async fn accept(listener: std::net::TcpListener, play: Arc<Play>, spiffe_id: Str
                 lock(&play.asked).mutual_connections += 1;
             }
             // A server that is being stopped takes no more.
-            let _ = connections.send(Ok(TlsConnection::new(tls, TlsPeer { address, svid: None }))).await;
+            let _ = connections.send(Ok(TlsConnection::new(tls, TlsPeer { address, dialled, svid: None }))).await;
         });
     }
 }

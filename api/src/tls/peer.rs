@@ -9,6 +9,8 @@ use super::anchors::VerifiedSvid;
 pub struct TlsPeer {
     /// The peer's address.
     pub address: SocketAddr,
+    /// Which of our addresses it dialled.
+    pub dialled: SocketAddr,
     /// Its X509-SVID, if it showed one.
     pub svid: Option<VerifiedSvid>,
 }

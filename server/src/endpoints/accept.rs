@@ -173,6 +173,7 @@ impl Acceptor {
 
     async fn shake(&self, tcp: TcpStream, address: SocketAddr) -> io::Result<(TlsStream<TcpStream>, TlsPeer)> {
         tcp.set_nodelay(true)?;
+        let dialled = tcp.local_addr()?;
         let tls = self.tls.accept(tcp).await?;
         let svid = match tls.get_ref().1.peer_certificates() {
             Some([leaf, intermediates @ ..]) => {
@@ -180,7 +181,7 @@ impl Acceptor {
             }
             _ => None,
         };
-        Ok((tls, TlsPeer { address, svid }))
+        Ok((tls, TlsPeer { address, dialled, svid }))
     }
 
     /// Through the door of its role, if there is a place behind it.

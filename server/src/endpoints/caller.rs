@@ -9,6 +9,7 @@ use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
 use ironroot_api::tls::{TlsPeer, VerifiedSvid};
 use ironroot_api::unix_socket::PeerCredentials;
+use tokio::time::Instant;
 use tonic::codegen::http::Extensions;
 use tonic::{Request, Status};
 
@@ -199,7 +200,7 @@ impl Shared {
 
     /// Lets attested agents pass; the first use of a renewed certificate makes it the agent's current one. Whoever shows a
     /// certificate is told why it does not count, workloads too. Source: SPIRE's agent authorizer.
-    pub(super) async fn agent(&self, caller: Caller) -> Result<AuthenticatedAgent, Status> {
+    pub(super) async fn agent(&self, caller: Caller, opened: Option<Instant>) -> Result<AuthenticatedAgent, Status> {
         let svid = caller.svid().ok_or_else(|| Status::permission_denied("this call is for attested agents"))?;
         let agent = AuthenticatedAgent {
             id: svid.spiffe_id().clone(),
@@ -208,8 +209,12 @@ impl Shared {
             caller,
         };
         self.refuse_expired(&agent)?;
-        if self.registry.agent_standing(&agent.id, &agent.serial) == AgentStanding::ActivatePending {
-            self.registry.activate_agent(&agent.id, &agent.serial).await.map_err(super::registry_status)?;
+        match (self.registry.agent_standing(&agent.id, &agent.serial), opened) {
+            (AgentStanding::ActivatePending, _) => {
+                self.registry.activate_agent(&agent.id, &agent.serial).await.map_err(super::registry_status)?;
+            }
+            (AgentStanding::NotActive, Some(opened)) => self.tell_turns(&agent, opened, false),
+            _ => {}
         }
         self.agent_still_stands(&agent)?;
         Ok(agent)

@@ -26,7 +26,7 @@ use crate::devices::Contradiction;
 use crate::facts::device::{Ban, BanReason, Sighting};
 use crate::node_attestation::{AttestationError, AttestedNode};
 use ironroot_shell::hex::hex;
-use turns::Turns;
+use turns::{Call, Told, Turns};
 
 /// How long a suspicion is remembered: the longest that a connection of an agent lives.
 const MEMORY: Duration = Duration::from_secs(31 * 60);
@@ -100,7 +100,7 @@ impl Shared {
     /// Refuses an agent on a connection that was opened before its chip contradicted itself elsewhere, and bans device and
     /// agents: two chips answer to one name.
     pub(super) async fn refuse_fork(&self, agent: &AuthenticatedAgent, opened: Instant) -> Result<(), Status> {
-        self.tell_turns(agent, opened);
+        self.tell_turns(agent, opened, true);
         if self.forks.is_empty() {
             return Ok(());
         }
@@ -139,7 +139,7 @@ impl Shared {
         };
         let failure = banned.err();
         tracing::error!(
-            device = hex(&device), spiffe_id = %agent, address = here.address, other_address = other.address,
+            device = hex(&device), spiffe_id = %agent, address = %here.address, other_address = %other.address,
             not_banned = failure.as_ref().map(Status::message),
             "a chip runs twice: it was copied. Both are banned. Find out which is right (ironroot-server device show), then: \
              ironroot-server device delete, agent evict, and device import"
@@ -149,16 +149,21 @@ impl Shared {
 }
 
 impl Shared {
-    /// Says that one certificate is used in turns from two addresses.
-    fn tell_turns(&self, agent: &AuthenticatedAgent, opened: Instant) {
-        let Some(here) = address(agent.caller()) else { return };
-        if let Some(other) = self.forks.turns.note(agent.id(), opened, here, Instant::now()) {
-            tracing::warn!(
-                spiffe_id = %agent.id(), address = %here, other_address = %other,
-                "one certificate is used in turns from two addresses: a copy of its key or chip may be at work. If the device does \
-                 not have two ways to here: ironroot-server agent ban, and see which of the two is right"
-            );
-        }
+    /// Says that one identity is used in turns by two. `is_current`: whether the certificate shown is the agent's own now.
+    pub(super) fn tell_turns(&self, agent: &AuthenticatedAgent, opened: Instant, is_current: bool) {
+        let Caller::Remote(peer) = agent.caller() else { return };
+        let (address, dialled) = (peer.address, peer.dialled);
+        let call = Call { opened, address, dialled, serial: agent.serial(), is_current };
+        let Some(Told { other, shared }) = self.forks.turns.note(agent.id(), call, Instant::now()) else { return };
+        let what = match shared {
+            turns::Shared::Certificate => "one certificate is used in turns over two connections",
+            turns::Shared::Identity => "certificates of one agent that replace each other are used in turns",
+        };
+        tracing::warn!(
+            spiffe_id = %agent.id(), %address, other_address = %other,
+            "{what}: a copy of its key or chip may be at work, or two agents with one identity. See which of the two is right; \
+             ironroot-server agent ban ends both"
+        );
     }
 }
 

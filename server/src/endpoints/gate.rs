@@ -131,9 +131,10 @@ impl Gate {
                 })
             }
             Who::Agents => {
-                let agent = self.server.agent(caller.clone()).await?;
-                if let Some(connection) = extensions.get::<Watching<TlsPeer>>() {
-                    self.server.refuse_fork(&agent, connection.opened).await?;
+                let opened = extensions.get::<Watching<TlsPeer>>().map(|connection| connection.opened);
+                let agent = self.server.agent(caller.clone(), opened).await?;
+                if let Some(opened) = opened {
+                    self.server.refuse_fork(&agent, opened).await?;
                 }
                 extensions.insert(agent);
                 Ok(Role::Agent)
