@@ -3,6 +3,8 @@
 //! ```text
 //!  seeds (a corpus folder, and what a test makes) ─► Damage, several ─► the parser ─► no panic, no end without progress
 //! ```
+//! Properties of more than bytes are tried by [`proptest`] with [`cases`], and of damaged bytes with [`damaged`].
+//!
 //! A panic is shrunk to the smallest damage that shows it and printed. An input that a parser does not finish with in
 //! [`MAX_SECONDS_PER_INPUT`] is printed and ends the process: a loop without progress would otherwise never be told.
 
@@ -15,9 +17,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+pub use proptest;
 pub use watchdog::MAX_SECONDS_PER_INPUT;
 
-use damage::{Damage, damaged};
+use damage::Damage;
 use watchdog::Watchdog;
 
 /// Sets how many seconds each target runs; [`DEFAULT_SECONDS`] without it.
@@ -30,6 +33,32 @@ const BATCH: u32 = 256;
 const MAX_DAMAGES: usize = 12;
 /// Longest input made out of nothing, bytes.
 const MAX_RANDOM_BYTES: usize = 512;
+
+/// Multiplies how often each property is tried; 1 without it. `scripts/nightly` sets it.
+pub const TIMES_VARIABLE: &str = "IRONROOT_PROPERTY_TIMES";
+
+/// How often a property is tried: so many times in the gate, a multiple by night. What fails is shrunk, and its seed is kept in
+/// `proptest-regressions/` beside the source, which belongs into the repository: it is tried first from then on.
+///
+/// A property may leave out inputs by `prop_assume`, but of a hundred one must do.
+pub fn cases(in_the_gate: u32) -> Config {
+    let cases = in_the_gate.saturating_mul(number(TIMES_VARIABLE).unwrap_or(1));
+    Config { cases, max_global_rejects: cases.saturating_mul(100), ..Config::default() }
+}
+
+/// `honest` with one to four bytes replaced.
+pub fn altered(honest: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..=4).prop_map(move |changes| {
+        let mut bytes = honest.clone();
+        changes.iter().for_each(|(at, byte)| bytes[at.index(honest.len())] = *byte);
+        bytes
+    })
+}
+
+/// Bytes that are one of `seeds` after a few changes, or made of nothing.
+pub fn damaged(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
+    inputs(seeds.len()).prop_map(move |input| input.bytes(&seeds))
+}
 
 /// One parser to be fed.
 #[derive(Debug)]
@@ -91,7 +120,7 @@ enum Input {
 impl Input {
     fn bytes(&self, seeds: &[Vec<u8>]) -> Vec<u8> {
         match self {
-            Self::Damaged { seed, other, damages } => damaged(&seeds[*seed], &seeds[*other], damages),
+            Self::Damaged { seed, other, damages } => damage::damaged(&seeds[*seed], &seeds[*other], damages),
             Self::Random(bytes) => bytes.clone(),
         }
     }
@@ -109,7 +138,11 @@ fn inputs(seeds: usize) -> BoxedStrategy<Input> {
 }
 
 fn seconds() -> u64 {
-    std::env::var(SECONDS_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_SECONDS)
+    number(SECONDS_VARIABLE).unwrap_or(DEFAULT_SECONDS)
+}
+
+fn number<N: std::str::FromStr>(variable: &str) -> Option<N> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 #[cfg(test)]

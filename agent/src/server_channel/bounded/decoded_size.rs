@@ -146,6 +146,7 @@ mod tests {
     use ironroot_api::pb::entry::SyncAuthorizedEntriesResponse;
     use ironroot_api::pb::svid::{BatchNewX509svidResponse, batch_new_x509svid_response};
     use ironroot_api::pb::types::{Bundle, Entry, JwtKey, Selector, X509Certificate, X509svid};
+    use ironroot_fuzz::proptest::prelude::*;
     use prost::Message;
 
     use super::super::shapes::{Shape, shape_of};
@@ -215,32 +216,35 @@ mod tests {
         }
     }
 
-    #[test]
-    fn never_counts_less_than_the_decoder_makes() {
-        // A walk over what a hostile server might send, the same in each run: what the decoder takes, was counted.
-        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed
-        };
-        let honest = SyncAuthorizedEntriesResponse { entries: vec![entry(); 3], ..Default::default() }.encode_to_vec();
-        let mut decoded = 0;
-        for _ in 0..20_000 {
-            let mut bytes = honest.clone();
-            for _ in 0..1 + next() % 4 {
-                let at = next() as usize % bytes.len();
-                bytes[at] = next() as u8;
-            }
-            let Ok(message) = SyncAuthorizedEntriesResponse::decode(&bytes[..]) else { continue };
-            let mut size = DecodedSize::of(bytes.len() as u64, shape_of(SYNC).fields, usize::MAX);
-            let Ok(()) = size.feed(&bytes) else { continue };
-            decoded += 1;
-            let selectors: usize = message.entries.iter().map(|entry| entry.selectors.len()).sum();
-            let least = message.entries.len() * size_of::<Entry>() + selectors * size_of::<Selector>();
-            assert!(size.size >= least, "{bytes:x?}");
+    proptest! {
+        #![proptest_config(ironroot_fuzz::cases(300))]
+        #[test]
+        fn never_counts_less_than_the_decoder_makes(bytes in ironroot_fuzz::altered(honest())) {
+            let message = SyncAuthorizedEntriesResponse::decode(&bytes[..]);
+            let size = size_of_bytes(&bytes, usize::MAX);
+            prop_assume!(message.is_ok() && size.is_ok());
+            let entries = message.expect("assumed").entries;
+            let selectors: usize = entries.iter().map(|entry| entry.selectors.len()).sum();
+            prop_assert!(size.expect("assumed") >= entries.len() * size_of::<Entry>() + selectors * size_of::<Selector>());
         }
-        assert!(decoded > 1000);
+
+        #[test]
+        fn any_bytes_are_judged_alike_however_they_are_cut(
+            bytes in ironroot_fuzz::damaged(vec![honest()]),
+            piece in 1..100_usize,
+        ) {
+            prop_assert_eq!(size_of_bytes(&bytes, piece), size_of_bytes(&bytes, usize::MAX));
+        }
+    }
+
+    fn honest() -> Vec<u8> {
+        SyncAuthorizedEntriesResponse { entries: vec![entry(); 3], ..Default::default() }.encode_to_vec()
+    }
+
+    /// Of an answer to a sync, without a limit.
+    fn size_of_bytes(bytes: &[u8], piece: usize) -> Result<usize, SizeRefusal> {
+        let mut size = DecodedSize::of(bytes.len() as u64, shape_of(SYNC).fields, usize::MAX);
+        bytes.chunks(piece).try_for_each(|bytes| size.feed(bytes))?;
+        Ok(size.size)
     }
 }

@@ -1,3 +1,5 @@
+use ironroot_fuzz::proptest::prelude::*;
+
 use super::*;
 
 const PATH: &[u8] = b"%2Ftmp%2Fagent%2Fapi.sock";
@@ -195,42 +197,19 @@ fn what_is_not_http2_passes_untouched() {
     }
 }
 
-/// xorshift64*: any seed but 0, the same stream on every run.
-struct Noise(u64);
-
-impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+proptest! {
+    #![proptest_config(ironroot_fuzz::cases(2000))]
+    #[test]
+    fn any_stream_keeps_its_length_and_is_the_same_in_whatever_chunks_it_comes(stream in any_stream(), chunk in 1..80_usize) {
+        let whole = pass(&stream, stream.len().max(1));
+        prop_assert_eq!(whole.len(), stream.len());
+        prop_assert_eq!(pass(&stream, chunk), whole);
     }
 }
 
-#[test]
-fn twenty_thousand_random_and_mutated_streams_neither_panic_nor_change_their_length() {
-    let mut noise = Noise(0x1234_5678_9abc_def1);
-    let templates: Vec<Vec<u8>> = spellings(PATH).iter().map(|f| connection(&around(f), 20, true, true)).collect();
-    for round in 0..20_000 {
-        let mut bytes = templates[round % templates.len()].clone();
-        if round % 4 == 0 {
-            bytes.truncate(PREFACE.len());
-            bytes.extend((0..noise.below(200)).map(|_| noise.next() as u8).collect::<Vec<_>>());
-        }
-        for _ in 0..noise.below(8) {
-            let at = noise.below(bytes.len());
-            match noise.below(3) {
-                0 => bytes[at] = noise.next() as u8,
-                1 => bytes.insert(at, noise.next() as u8),
-                _ => bytes.truncate(at.max(1)),
-            }
-        }
-        let whole = pass(&bytes, bytes.len());
-        assert_eq!(whole.len(), bytes.len());
-        assert_eq!(pass(&bytes, 1 + noise.below(79)), whole, "the same whatever the chunks");
-    }
+/// Connections that were damaged on their way, and whatever else begins like one.
+fn any_stream() -> impl Strategy<Value = Vec<u8>> {
+    let connections = spellings(PATH).iter().map(|field| connection(&around(field), 20, true, true)).collect();
+    let frames = prop::collection::vec(any::<u8>(), 0..200).prop_map(|bytes| [PREFACE, &bytes[..]].concat());
+    prop_oneof![3 => ironroot_fuzz::damaged(connections), 1 => frames]
 }

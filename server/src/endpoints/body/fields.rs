@@ -157,6 +157,7 @@ mod tests {
     use ironroot_api::pb::device::{ImportDevicesRequest, NewDevice};
     use ironroot_api::pb::entry::BatchCreateEntryRequest;
     use ironroot_api::pb::types::{Entry, EntryMask, Selector, Spiffeid};
+    use ironroot_fuzz::proptest::prelude::*;
     use prost::Message;
 
     use super::*;
@@ -226,30 +227,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn never_counts_less_than_the_decoder_makes() {
-        // A deterministic walk over bytes that a hostile client might send: whatever the decoder takes, the counter counted.
-        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed
-        };
-        let honest = batch().encode_to_vec();
-        let mut decoded = 0;
-        for _ in 0..20_000 {
-            let mut bytes = honest.clone();
-            for _ in 0..1 + next() % 4 {
-                let at = next() as usize % bytes.len();
-                bytes[at] = next() as u8;
-            }
-            let Ok(message) = BatchCreateEntryRequest::decode(&bytes[..]) else { continue };
-            decoded += 1;
-            let Ok(counted) = FieldCounter::new(PLENTY).feed(&bytes) else { continue };
+    proptest! {
+        #![proptest_config(ironroot_fuzz::cases(300))]
+        #[test]
+        fn never_counts_less_than_the_decoder_makes(bytes in ironroot_fuzz::altered(batch().encode_to_vec())) {
+            let message = BatchCreateEntryRequest::decode(&bytes[..]);
+            let counted = FieldCounter::new(PLENTY).feed(&bytes);
+            prop_assume!(message.is_ok() && counted.is_ok());
+            let (message, counted) = (message.expect("assumed"), counted.expect("assumed"));
             let selectors: usize = message.entries.iter().map(|entry| entry.selectors.len()).sum();
-            assert!(counted.outer >= message.entries.len() && counted.inner >= selectors, "{bytes:x?}");
+            prop_assert!(counted.outer >= message.entries.len() && counted.inner >= selectors);
         }
-        assert!(decoded > 1000);
+
+        #[test]
+        fn any_bytes_are_judged_alike_however_they_are_cut(
+            bytes in ironroot_fuzz::damaged(vec![batch().encode_to_vec()]),
+            piece in 1..100_usize,
+        ) {
+            let whole = FieldCounter::new(PLENTY).feed(&bytes).map(|counted| (counted.outer, counted.inner));
+            let mut counter = FieldCounter::new(PLENTY);
+            let pieces = bytes.chunks(piece).try_fold((0, 0), |(outer, inner), bytes| {
+                counter.feed(bytes).map(|counted| (outer + counted.outer, inner + counted.inner))
+            });
+            prop_assert_eq!(pieces, whole);
+        }
     }
 }
