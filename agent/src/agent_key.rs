@@ -9,6 +9,7 @@ mod software;
 mod spire_keys;
 mod store;
 mod tpm;
+mod workload_key;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ pub use request::certificate_request;
 pub use software::SoftwareKey;
 pub use store::{KeyPlace, KeyStore};
 pub use tpm::TpmKey;
+pub use workload_key::WorkloadKey;
 
 /// Why the agent's key could not be made, kept or used.
 #[derive(Debug, Error)]

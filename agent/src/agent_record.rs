@@ -4,14 +4,17 @@
 //! (`agent-data.json`), so that either agent can take over the other's data directory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::durable_file;
+use crate::server_answers::{AnswerRefusal, TrustBundle};
 use crate::trusted_time::TimeRecord;
 
 /// Name of the plain file in the data directory.
@@ -30,6 +33,9 @@ pub enum RecordError {
     /// Not what this agent or SPIRE's writes.
     #[error("the agent's record does not parse")]
     Content,
+    /// Its authorities are no trust bundle.
+    #[error("the stored trust bundle is not used")]
+    Bundle(#[from] AnswerRefusal),
 }
 
 /// What is remembered. Certificates are DER; they are verified when they are used.
@@ -39,8 +45,8 @@ pub struct AgentRecord {
     pub chain: Vec<Vec<u8>>,
     /// Whether the agent may attest again; otherwise it must renew in time.
     pub reattestable: bool,
-    /// The last good authorities, each with whether it is tainted.
-    pub authorities: Vec<(Vec<u8>, bool)>,
+    /// The last good trust bundle, if there was one.
+    pub bundle: Option<Arc<TrustBundle>>,
     /// Seconds that were left of the chain when this was written, by elapsed time; if that is known.
     pub left: Option<i64>,
     /// What is known of the time.
@@ -73,9 +79,9 @@ fn zero_time() -> String {
 
 impl AgentRecord {
     /// Reads the plain file; `None` if there is none.
-    pub fn read(directory: &Path) -> Result<Option<Self>, RecordError> {
+    pub fn read(directory: &Path, trust_domain: &TrustDomain) -> Result<Option<Self>, RecordError> {
         let bytes = durable_file::read(&directory.join(FILE_NAME), MAX_FILE_BYTES).map_err(RecordError::Io)?;
-        bytes.map(|bytes| Self::from_json(&bytes)).transpose()
+        bytes.map(|bytes| Self::from_json(&bytes, trust_domain)).transpose()
     }
 
     /// Replaces the plain file.
@@ -83,25 +89,27 @@ impl AgentRecord {
         durable_file::replace(&directory.join(FILE_NAME), &self.to_json()).map_err(RecordError::Io)
     }
 
-    fn from_json(json: &[u8]) -> Result<Self, RecordError> {
+    fn from_json(json: &[u8], trust_domain: &TrustDomain) -> Result<Self, RecordError> {
         let plain: PlainRecord = serde_json::from_slice(json).map_err(|_| RecordError::Content)?;
         let decode = |list: Option<Vec<String>>| list.unwrap_or_default().iter().map(|text| decode(text)).collect();
         let chain: Result<Vec<_>, _> = decode(plain.svid);
         let authorities: Result<Vec<_>, _> = decode(plain.bundle);
+        let authorities: Vec<Vec<u8>> = authorities?;
         Ok(Self {
             chain: chain?,
             reattestable: plain.reattestable,
-            authorities: authorities?.into_iter().map(|der| (der, false)).collect(),
+            bundle: stored_bundle(authorities.iter().map(|der| (&der[..], false)), trust_domain)?.map(Arc::new),
             left: None,
             time: None,
         })
     }
 
     fn to_json(&self) -> Vec<u8> {
-        let list = |ders: Vec<&Vec<u8>>| (!ders.is_empty()).then(|| ders.into_iter().map(|der| encode(der)).collect());
+        let list = |ders: Vec<String>| (!ders.is_empty()).then_some(ders);
+        let bundle = self.bundle.iter().flat_map(|bundle| bundle.authorities().map(|der| encode(&der)));
         let plain = PlainRecord {
-            svid: list(self.chain.iter().collect()),
-            bundle: list(self.authorities.iter().map(|(der, _)| der).collect()),
+            svid: list(self.chain.iter().map(|der| encode(der)).collect()),
+            bundle: list(bundle.collect()),
             reattestable: self.reattestable,
             bootstrap_use: ATTESTED,
             bootstrap_start_time: zero_time(),
@@ -109,6 +117,17 @@ impl AgentRecord {
         };
         serde_json::to_vec(&plain).expect("strings, numbers and a flag always serialise")
     }
+}
+
+/// The bundle of stored authorities, if there are any.
+pub(crate) fn stored_bundle<'a>(
+    authorities: impl ExactSizeIterator<Item = (&'a [u8], bool)>,
+    trust_domain: &TrustDomain,
+) -> Result<Option<TrustBundle>, AnswerRefusal> {
+    if authorities.len() == 0 {
+        return Ok(None);
+    }
+    TrustBundle::new(trust_domain, authorities).map(Some)
 }
 
 /// A certificate in SPIRE's form, or as versions of this agent before it wrote it: DER without PEM around it.
@@ -135,12 +154,23 @@ mod tests {
 
     fn certificate() -> rcgen::Certificate {
         let key = rcgen::KeyPair::generate().expect("key");
-        rcgen::CertificateParams::new(Vec::new()).expect("params").self_signed(&key).expect("signed")
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&key).expect("signed")
+    }
+
+    fn trust_domain() -> TrustDomain {
+        TrustDomain::new("td").expect("legal")
+    }
+
+    fn from_json(json: &[u8]) -> Result<AgentRecord, RecordError> {
+        AgentRecord::from_json(json, &trust_domain())
     }
 
     fn record(chain: Vec<Vec<u8>>, authorities: Vec<Vec<u8>>) -> AgentRecord {
-        let authorities = authorities.into_iter().map(|der| (der, false)).collect();
-        AgentRecord { chain, reattestable: true, authorities, left: None, time: None }
+        let authorities = authorities.iter().map(|der| (&der[..], false));
+        let bundle = stored_bundle(authorities, &trust_domain()).expect("authorities").map(Arc::new);
+        AgentRecord { chain, reattestable: true, bundle, left: None, time: None }
     }
 
     #[test]
@@ -149,7 +179,7 @@ mod tests {
         let spires = record(vec![der(), der()], vec![der()]).to_json();
         ironroot_fuzz::Target::new("agent-data.json").seed(spires).seed(r#"{"svid":["AAAA"],"bundle":null}"#).survives(
             |bytes| {
-                if let Ok(record) = AgentRecord::from_json(bytes) {
+                if let Ok(record) = from_json(bytes) {
                     let _ = record.to_json();
                 }
             },
@@ -159,11 +189,11 @@ mod tests {
     #[test]
     fn plain_record_survives_a_restart() {
         let directory = tempfile::tempdir().expect("directory");
-        assert_eq!(AgentRecord::read(directory.path()).expect("no file is no error"), None);
+        assert_eq!(AgentRecord::read(directory.path(), &trust_domain()).expect("no file is no error"), None);
         let der = || certificate().der().to_vec();
         let record = record(vec![der(), der()], vec![der()]);
         record.write(directory.path()).expect("written");
-        assert_eq!(AgentRecord::read(directory.path()).expect("read"), Some(record));
+        assert_eq!(AgentRecord::read(directory.path(), &trust_domain()).expect("read"), Some(record));
     }
 
     #[test]
@@ -179,24 +209,25 @@ mod tests {
         );
         let ours = record(vec![leaf.der().to_vec()], vec![root.der().to_vec()]);
         assert_eq!(String::from_utf8(ours.to_json()).expect("text"), expected);
-        assert_eq!(AgentRecord::from_json(expected.as_bytes()).expect("read"), ours);
+        assert_eq!(from_json(expected.as_bytes()).expect("read"), ours);
         let empty = String::from_utf8(record(vec![], vec![]).to_json()).expect("text");
         assert!(empty.starts_with(r#"{"svid":null,"bundle":null,"#), "{empty}");
-        assert_eq!(AgentRecord::from_json(empty.as_bytes()).expect("read"), record(vec![], vec![]));
+        assert_eq!(from_json(empty.as_bytes()).expect("read"), record(vec![], vec![]));
     }
 
     #[test]
     fn reads_what_versions_before_wrote() {
-        let json = br#"{"svid":["bGVhZg=="],"bundle":["cm9vdA=="],"reattestable":false}"#;
-        let record = AgentRecord::from_json(json).expect("read");
+        let root = certificate();
+        let root = STANDARD.encode(root.der());
+        let json = format!(r#"{{"svid":["bGVhZg=="],"bundle":["{root}"],"reattestable":false}}"#);
+        let record = from_json(json.as_bytes()).expect("read");
         assert_eq!(record.chain, [b"leaf"]);
-        assert_eq!(record.authorities, [(b"root".to_vec(), false)]);
-        assert!(matches!(AgentRecord::from_json(b"{\"svid\":[\"*\"]}"), Err(RecordError::Content)));
+        assert_eq!(STANDARD.encode(record.bundle.expect("a bundle").concatenated()), root);
+        let no_bundle = from_json(br#"{"svid":["bGVhZg=="],"bundle":["cm9vdA=="]}"#);
+        assert!(matches!(no_bundle, Err(RecordError::Bundle(_))));
+        assert!(matches!(from_json(b"{\"svid\":[\"*\"]}"), Err(RecordError::Content)));
         let broken = STANDARD.encode("-----BEGIN CERTIFICATE-----\nno\n");
-        assert!(matches!(
-            AgentRecord::from_json(format!(r#"{{"svid":["{broken}"]}}"#).as_bytes()),
-            Err(RecordError::Content)
-        ));
-        assert!(matches!(AgentRecord::from_json(b""), Err(RecordError::Content)));
+        assert!(matches!(from_json(format!(r#"{{"svid":["{broken}"]}}"#).as_bytes()), Err(RecordError::Content)));
+        assert!(matches!(from_json(b""), Err(RecordError::Content)));
     }
 }

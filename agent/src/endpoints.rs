@@ -30,6 +30,7 @@ use tonic::transport::Server;
 pub use admission::{Limits, SubordinateUids};
 
 use crate::identities::Identities;
+use crate::requests::Requests;
 use admission::Admission;
 use caller::Gate;
 use door::{DoorLayer, MAX_MESSAGE_BYTES};
@@ -80,10 +81,12 @@ pub enum EndpointError {
 
 /// Binds the Workload API socket at once; the returned future serves it until `shutdown` is done.
 ///
-/// Streams answer from the newest `identities`; nothing that has expired at `now` is served.
+/// Streams answer from the newest `identities`; nothing that has expired at `now` is served. What is made only when somebody
+/// asks for it is asked for by `requests`.
 pub fn serve_workload_api(
     config: WorkloadApiConfig,
     identities: watch::Receiver<Arc<Identities>>,
+    requests: Requests,
     now: NowUnix,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Future<Output = Result<(), EndpointError>> + Send, EndpointError> {
@@ -94,7 +97,7 @@ pub fn serve_workload_api(
     let admission = Admission::new(config.limits, config.subordinate_uids);
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
-    let api = WorkloadApi::new(attestor.clone(), admission.clone(), identities, now, stopping.clone());
+    let api = WorkloadApi::new(attestor.clone(), admission.clone(), identities, requests, now, stopping.clone());
     let door = DoorLayer::new(admission.clone());
     let gate = Gate { admission, attestor, writers: config.connection_writer };
     let connections = incoming(listener, move |stream| caller::admit(&gate, stream));

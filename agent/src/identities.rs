@@ -3,38 +3,27 @@
 //! One writer builds [`Identities`] and publishes it through a `watch` channel; readers ask it who may have what, now.
 //! What is in here was checked when it was built: keys fit their certificates, IDs are of the trust domain.
 
-mod bundle;
 mod identity;
+mod index;
 mod nearest;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::certificate::CertificateError;
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::ExecutableDemand;
 use thiserror::Error;
 
-pub use bundle::Bundle;
-pub use identity::{Identity, IdentityParts, WorkloadKey};
+pub use identity::Identity;
 pub use nearest::Nearest;
+
+use crate::server_answers::{EntryTerms, TrustBundle};
+use index::SelectorIndex;
 
 /// Why something cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentitiesError {
-    /// A certificate chain without a certificate.
-    #[error("identity of entry {0:?} has no certificate")]
-    NoCertificate(String),
-    /// A certificate of an identity does not parse or is no X509-SVID.
-    #[error("identity of entry {entry_id:?} has an unusable certificate")]
-    Certificate {
-        /// The entry.
-        entry_id: String,
-        /// What is wrong.
-        #[source]
-        source: CertificateError,
-    },
     /// The certificate carries another SPIFFE ID than the entry.
     #[error("identity of entry {entry_id:?} has a certificate for {found}")]
     OtherId {
@@ -43,24 +32,12 @@ pub enum IdentitiesError {
         /// The certificate's ID.
         found: String,
     },
-    /// Not a PKCS#8 key of a supported kind.
-    #[error("identity of entry {0:?} has an unusable private key")]
-    Key(String),
-    /// The key and the certificate do not belong together.
-    #[error("identity of entry {0:?} has a private key that does not fit its certificate")]
-    KeyMismatch(String),
     /// An identity of another trust domain than the snapshot's.
     #[error("identity {0} is of another trust domain")]
     OtherTrustDomain(String),
     /// One entry twice.
     #[error("two identities of entry {0:?}")]
     DuplicateEntry(String),
-    /// A bundle without authorities would make peers trust nobody, or, misread, everybody.
-    #[error("trust bundle has no authority")]
-    EmptyBundle,
-    /// An authority of a bundle does not parse.
-    #[error("trust bundle has an unusable authority")]
-    Authority(#[source] CertificateError),
 }
 
 /// Everything that may be served, at one moment.
@@ -71,9 +48,13 @@ pub struct Identities {
     identities: Vec<Arc<Identity>>,
     /// When each of them ends, in the same order, by the clock that [`Identities::for_selectors`] is asked with.
     ends: Vec<i64>,
+    index: SelectorIndex,
+    /// Entries whose SVID is made when it is asked for, of which there is none yet.
+    unsigned: Vec<Arc<EntryTerms>>,
+    unsigned_index: SelectorIndex,
     /// `None`: still starting.
-    bundle: Option<Bundle>,
-    federated: BTreeMap<TrustDomain, Bundle>,
+    bundle: Option<Arc<TrustBundle>>,
+    federated: BTreeMap<TrustDomain, Arc<TrustBundle>>,
     executable_demand: ExecutableDemand,
 }
 
@@ -84,6 +65,9 @@ impl Identities {
             trust_domain,
             identities: Vec::new(),
             ends: Vec::new(),
+            index: SelectorIndex::default(),
+            unsigned: Vec::new(),
+            unsigned_index: SelectorIndex::default(),
             bundle: None,
             federated: BTreeMap::new(),
             executable_demand: ExecutableDemand::default(),
@@ -94,8 +78,8 @@ impl Identities {
     pub fn try_new(
         trust_domain: TrustDomain,
         mut identities: Vec<Arc<Identity>>,
-        bundle: Bundle,
-        mut federated: BTreeMap<TrustDomain, Bundle>,
+        bundle: Arc<TrustBundle>,
+        mut federated: BTreeMap<TrustDomain, Arc<TrustBundle>>,
     ) -> Result<Self, IdentitiesError> {
         let mut entries = HashSet::new();
         for identity in &identities {
@@ -108,9 +92,11 @@ impl Identities {
         }
         identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
         federated.remove(&trust_domain);
-        let executable_demand = ExecutableDemand::of(identities.iter().map(|identity| identity.selectors()));
-        let ends = identities.iter().map(|identity| identity.not_after_unix()).collect();
-        Ok(Self { trust_domain, identities, ends, bundle: Some(bundle), federated, executable_demand })
+        let ends = identities.iter().map(|identity| identity.svid().lifetime().span().not_after).collect();
+        let index = SelectorIndex::of(identities.iter().map(|identity| identity.selectors()));
+        let mut all = Self { identities, ends, index, bundle: Some(bundle), federated, ..Self::starting(trust_domain) };
+        all.executable_demand = all.demand();
+        Ok(all)
     }
 
     /// The same, but each identity ends when `end` says and not at its certificate's notAfter: by the agent's own clock,
@@ -120,18 +106,26 @@ impl Identities {
         self
     }
 
+    /// The same with entries besides whose SVIDs are made when they are asked for.
+    pub fn with_unsigned(mut self, unsigned: Vec<Arc<EntryTerms>>) -> Self {
+        self.unsigned_index = SelectorIndex::of(unsigned.iter().map(|terms| &terms.selectors));
+        self.unsigned = unsigned;
+        self.executable_demand = self.demand();
+        self
+    }
+
     /// The trust domain.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }
 
     /// The trust domain's own bundle; `None` while starting.
-    pub fn bundle(&self) -> Option<&Bundle> {
+    pub fn bundle(&self) -> Option<&Arc<TrustBundle>> {
         self.bundle.as_ref()
     }
 
     /// Bundles of other trust domains.
-    pub fn federated(&self) -> &BTreeMap<TrustDomain, Bundle> {
+    pub fn federated(&self) -> &BTreeMap<TrustDomain, Arc<TrustBundle>> {
         &self.federated
     }
 
@@ -149,7 +143,7 @@ impl Identities {
     ///
     /// An identity is the workload's if the workload has every selector of its entry. Of identities with the same hint
     /// only the oldest counts. Source: SPIFFE_Workload_API.md §5.2, "hint"; SPIRE breaks ties by age and entry ID.
-    pub fn for_selectors(&self, selectors: &SelectorSet, now: i64) -> Vec<&Identity> {
+    pub fn for_selectors(&self, selectors: &SelectorSet, now: i64) -> Vec<&Arc<Identity>> {
         self.lasting(selectors, now).map(|(identity, _)| identity).collect()
     }
 
@@ -163,15 +157,27 @@ impl Identities {
         self.entitled(selectors).next().is_some()
     }
 
-    fn lasting(&self, selectors: &SelectorSet, now: i64) -> impl Iterator<Item = (&Identity, i64)> {
+    /// The entries of a workload with these selectors whose SVIDs it must ask for to have them made.
+    pub fn unsigned_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
+        let candidates = self.unsigned_index.candidates(selectors).into_iter().map(|place| &self.unsigned[place]);
+        candidates.filter(|terms| terms.selectors.is_subset_of(selectors)).collect()
+    }
+
+    fn lasting(&self, selectors: &SelectorSet, now: i64) -> impl Iterator<Item = (&Arc<Identity>, i64)> {
         self.entitled(selectors).filter(move |(_, end)| now < *end)
     }
 
-    fn entitled(&self, selectors: &SelectorSet) -> impl Iterator<Item = (&Identity, i64)> {
+    fn entitled(&self, selectors: &SelectorSet) -> impl Iterator<Item = (&Arc<Identity>, i64)> {
         let mut hints = HashSet::new();
-        let all = self.identities.iter().map(Arc::as_ref).zip(self.ends.iter().copied());
-        let theirs = all.filter(move |(identity, _)| identity.selectors().is_subset_of(selectors));
+        let candidates = self.index.candidates(selectors).into_iter();
+        let candidates = candidates.map(|place| (&self.identities[place], self.ends[place]));
+        let theirs = candidates.filter(move |(identity, _)| identity.selectors().is_subset_of(selectors));
         theirs.filter(move |(identity, _)| identity.hint().is_empty() || hints.insert(identity.hint()))
+    }
+
+    fn demand(&self) -> ExecutableDemand {
+        let unsigned = self.unsigned.iter().map(|terms| &terms.selectors);
+        ExecutableDemand::of(self.identities.iter().map(|identity| identity.selectors()).chain(unsigned))
     }
 }
 

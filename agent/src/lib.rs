@@ -16,6 +16,7 @@ pub mod durable_file;
 pub mod endpoints;
 pub mod identities;
 pub mod node_attestation;
+pub mod requests;
 pub mod run;
 pub mod sealed_cache;
 pub mod server_answers;

@@ -31,6 +31,8 @@ pub(crate) use life::tpm_settings;
 use crate::config::AgentConfig;
 use crate::endpoints::{EndpointError, Limits, NowUnix, SubordinateUids, WorkloadApiConfig, serve_workload_api};
 use crate::identities::Identities;
+use crate::requests::Requests;
+use crate::sync::Wakes;
 use crate::trusted_time::TrustedTime;
 
 /// How long a stopping agent takes to keep what it holds. A slow chip and a slow disk need a second each.
@@ -89,9 +91,11 @@ pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
     let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
 
     // First of all: while the socket is being bound, the chip unseals.
-    let life = tokio::spawn(life::live(config.clone(), publisher, time.clone(), ask_now, stopping.clone()));
-    let workload_api =
-        serve_workload_api(workload_api(&config)?, identities.clone(), now(time), asked(stopping.clone()))?;
+    let (requests, waiting) = Requests::channel();
+    let wakes = Wakes::new(stopping.clone(), ask_now, waiting);
+    let life = tokio::spawn(life::live(config.clone(), publisher, time.clone(), wakes, stopping.clone()));
+    let stopped = asked(stopping.clone());
+    let workload_api = serve_workload_api(workload_api(&config)?, identities.clone(), requests, now(time), stopped)?;
     let mut workload_api = tokio::spawn(workload_api);
     if let Some(checks) = &config.health_checks {
         let address = format!("{}:{}", checks.host, checks.port);

@@ -131,14 +131,14 @@ impl SealedCache {
     }
 
     /// Decrypts what the agent knew of itself, if it is of this device and not older than the counter allows.
-    pub async fn record(&mut self, file: &SealedFile) -> Result<AgentRecord, CacheRefusal> {
+    pub async fn record(&mut self, file: &SealedFile, trust_domain: &TrustDomain) -> Result<AgentRecord, CacheRefusal> {
         let section = file.envelope.section(SectionKind::Record)?;
         if !section.pcrs.is_empty() {
             return Err(CacheRefusal::OtherPcrs);
         }
         let (key, plaintext) = self.unseal(section).await?;
         file.check_generation()?;
-        let record = contents::decode_record(&plaintext)?;
+        let record = contents::decode_record(&plaintext, trust_domain)?;
         self.record_key = Some(key);
         self.ek_sha256 = Some(file.envelope.ek_sha256);
         Ok(record)

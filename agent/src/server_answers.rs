@@ -2,6 +2,7 @@
 //! identity, a signing certificate or an empty bundle into this agent. Pure.
 
 mod bundle;
+mod der_list;
 mod entry;
 mod svid;
 
@@ -11,7 +12,8 @@ use ironroot_api::tls::SvidRefusal;
 use thiserror::Error;
 
 pub use bundle::TrustBundle;
-pub use entry::{EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
+pub use der_list::DerList;
+pub use entry::{EntryTerms, MAX_ENTRIES, MAX_FEDERATED, MAX_SELECTORS};
 pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, span, workload_svid};
 
 use crate::trusted_time::{Span, utc};
@@ -51,6 +53,9 @@ pub enum AnswerRefusal {
     /// A certificate that does not parse.
     #[error("the SVID cannot be read")]
     Certificate(#[from] CertificateError),
+    /// A private key that is not PKCS#8 of a kind we know.
+    #[error("the private key cannot be used")]
+    Key,
     /// The SVID is for another key than the one asked for.
     #[error("the SVID is for another key")]
     OtherKey,

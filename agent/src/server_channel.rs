@@ -16,6 +16,7 @@ use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config};
 use ironroot_api::{SpiffeId, TrustDomain};
 use rustls::ClientConfig;
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tonic::Status;
 use tonic::transport::Endpoint;
@@ -104,7 +105,10 @@ impl Server {
         svid: &AgentSvid,
         key: &AgentKey,
     ) -> Result<Channel, ChannelError> {
-        let resolver = SvidResolver::new(CertifiedKey::new(svid.chain.clone(), key.tls_key()));
+        let resolver = SvidResolver::new(CertifiedKey::new(
+            svid.chain.iter().map(CertificateDer::into_owned).collect(),
+            key.tls_key(),
+        ));
         self.connect(self.trusting(anchors, doubt, resolver), key.is_in_tpm()).await
     }
 

@@ -5,6 +5,9 @@ mod served;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_agent::endpoints::{EndpointError, Limits, serve_workload_api};
+use ironroot_agent::identities::Identities;
+use ironroot_agent::requests::{self, Requests};
+use ironroot_agent::server_answers::EntryTerms;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509svidRequest};
 use ironroot_api::unix_socket::UnixSocketError;
@@ -234,8 +237,58 @@ async fn shutting_down_ends_streams_and_removes_the_socket() {
 async fn a_second_agent_on_the_socket_does_not_start() {
     let served = Served::ours();
     let identities = served.publisher.subscribe();
-    let second = serve_workload_api(config(served.socket(), Limits::default()), identities, Arc::new(|| NOW), async {});
+    let second = serve_workload_api(
+        config(served.socket(), Limits::default()),
+        identities,
+        Requests::channel().0,
+        Arc::new(|| NOW),
+        async {},
+    );
     let error = second.map(drop).expect_err("taken");
     assert!(matches!(error, EndpointError::Socket(UnixSocketError::InUse(_))), "{error}");
     assert!(served.fetch().await.is_ok(), "the first serves on");
+}
+
+#[tokio::test]
+async fn a_workload_whose_svid_waits_to_be_asked_for_asks_and_gets_it_in_its_first_message() {
+    let mut served = Served::new(Limits::default());
+    let entry = EntryTerms { on_demand: true, ..served::terms("/rare", &["unix:uid:0"]) };
+    let unsigned = |served: &Served| {
+        Identities::clone(&served.authority.snapshot(vec![])).with_unsigned(vec![Arc::new(entry.clone())])
+    };
+    let first = unsigned(&served);
+    served.publisher.send_replace(Arc::new(first));
+    let (client, identity) = (served.client(), served.authority.issue("/rare", 0, 3600));
+    let (mut client, publisher) = (client.await, served.publisher.clone());
+    let snapshot = served.authority.snapshot(vec![identity]);
+    let asked = &mut served.asked;
+    let signs = async {
+        let Some(requests::Request::X509Svids { entry_ids, tried }) = asked.recv().await else { panic!("nobody asks") };
+        assert_eq!(entry_ids, ["entry of /rare"]);
+        publisher.send_replace(snapshot);
+        tried.send(()).expect("it waits");
+    };
+    let (answer, ()) = tokio::join!(client.fetch_x509svid(asking(X509svidRequest {})), signs);
+    assert_eq!(ids(&next(&mut answer.expect("served").into_inner()).await), ["spiffe://td/rare"]);
+}
+
+#[tokio::test]
+async fn a_workload_whose_svid_could_not_be_made_is_told_to_come_again_and_others_ask_for_nothing() {
+    let mut served = Served::new(Limits::default());
+    let entry = EntryTerms { on_demand: true, ..served::terms("/rare", &["unix:uid:0"]) };
+    let others = EntryTerms { on_demand: true, ..served::terms("/others", &["unix:uid:61001"]) };
+    let all =
+        Identities::clone(&served.authority.snapshot(vec![])).with_unsigned(vec![Arc::new(entry), Arc::new(others)]);
+    served.publisher.send_replace(Arc::new(all));
+    let mut client = served.client().await;
+    let asked = &mut served.asked;
+    let fails = async {
+        let Some(requests::Request::X509Svids { entry_ids, tried }) = asked.recv().await else { panic!("nobody asks") };
+        assert_eq!(entry_ids, ["entry of /rare"], "nobody else's");
+        tried.send(()).expect("it waits");
+    };
+    let (answer, ()) = tokio::join!(client.fetch_x509svid(asking(X509svidRequest {})), fails);
+    let status = answer.expect_err("nothing to serve");
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("made when it is asked for"), "{status}");
 }

@@ -36,7 +36,7 @@ pub use demand::ExecutableDemand;
 pub use executable::Withheld;
 pub use link::{ExecutableLink, ExecutableSelectors};
 pub use namespaces::Kind as NamespaceKind;
-pub use peer::Peer;
+pub use peer::{Credentials, Peer};
 pub use unix::{Attested, AttestorError, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig, WithheldSelector};
 pub use witnessed::{Report, SecondWrite, Silence, Voice, Witnessed};
 pub use writer::{ConnectionWriter, MAX_QUEUED_BYTES, WriterRefusal};

@@ -8,13 +8,15 @@ use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::config::{Bootstrap, JoinToken, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
 use ironroot_agent::node_attestation::Attestor;
+use ironroot_agent::requests::Requests;
 use ironroot_agent::server_answers::MAX_ENTRIES;
 use ironroot_agent::server_channel::Server;
-use ironroot_agent::sync::{Memory, Parts, Synchronizer};
+use ironroot_agent::sync::{Memory, Parts, Synchronizer, Wakes};
 use ironroot_agent::trusted_time::{TrustedTime, system_unix};
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::types::Entry;
+use ironroot_api::pb::types::entry::AdditionalAttributes;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_attest::SelectorSet;
 use ironroot_lab::scripted_server::{AgentLie, BundleLie, ScriptedServer, SvidLie, TRUST_DOMAIN, entry};
@@ -29,6 +31,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// An agent in this process, with its key in memory and its record in a directory.
 struct Agent {
     identities: watch::Receiver<Arc<Identities>>,
+    requests: Requests,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     directory: TempDir,
@@ -64,13 +67,14 @@ impl Agent {
             sync_interval: Duration::from_millis(100),
             max_age: None,
             publisher,
-            ask_now: Arc::default(),
         });
+        let (requests, waiting) = Requests::channel();
+        let wakes = Wakes::new(stopping, Arc::default(), waiting);
         let task = tokio::spawn(async move {
             synchronizer.restore().await;
-            synchronizer.run(stopping).await;
+            synchronizer.run(wakes).await;
         });
-        Self { identities, stop, task, directory }
+        Self { identities, requests, stop, task, directory }
     }
 
     async fn stop(self) -> TempDir {
@@ -85,16 +89,14 @@ impl Agent {
 
     /// The serials of what a process of uid 1000 gets now.
     fn serials(&self) -> Vec<String> {
-        let selectors: SelectorSet = std::iter::once("unix:uid:1000".parse().expect("legal")).collect();
         let identities = self.identities.borrow().clone();
-        let served = identities.for_selectors(&selectors, system_unix());
+        let served = identities.for_selectors(&selectors(), system_unix());
         served.iter().map(|i| leaf(i.chain_der()).serial_decimal()).collect()
     }
 
     fn ids(&self) -> Vec<String> {
-        let selectors: SelectorSet = std::iter::once("unix:uid:1000".parse().expect("legal")).collect();
         let identities = self.identities.borrow().clone();
-        identities.for_selectors(&selectors, system_unix()).iter().map(|i| i.spiffe_id().to_string()).collect()
+        identities.for_selectors(&selectors(), system_unix()).iter().map(|i| i.spiffe_id().to_string()).collect()
     }
 
     fn authorities(&self) -> usize {
@@ -102,8 +104,12 @@ impl Agent {
     }
 
     fn record(&self) -> Option<AgentRecord> {
-        AgentRecord::read(self.directory.path()).expect("readable")
+        AgentRecord::read(self.directory.path(), &TrustDomain::new(TRUST_DOMAIN).expect("legal")).expect("readable")
     }
+}
+
+fn selectors() -> SelectorSet {
+    std::iter::once("unix:uid:1000".parse().expect("legal")).collect()
 }
 
 fn leaf(chain: &[u8]) -> Certificate {
@@ -469,4 +475,46 @@ async fn insecure_bootstrap_believes_the_first_server_and_then_only_that() {
     until("the impostor is not believed", || impostor.asked().failed_handshakes > 2).await;
     assert_eq!((agent.serial(), impostor.asked().attestations), (good, 0));
     drop(impostor);
+}
+
+fn on_demand(id: &str) -> Entry {
+    let attributes = AdditionalAttributes { disable_x509_svid_prefetch: true, ..Default::default() };
+    Entry { additional_attributes: Some(attributes), ..entry(id, "/rare", 1) }
+}
+
+#[tokio::test]
+async fn an_svid_on_demand_is_signed_when_it_is_first_asked_for_without_a_sync_and_kept_up_from_then_on() {
+    let server = ScriptedServer::start();
+    server.play(|script| {
+        (script.entries, script.svid_ttl) = (vec![entry("workload", "/workload", 1), on_demand("rare")], 4)
+    });
+    let agent = serving(&server).await;
+    until("several syncs", || server.asked().syncs > 5).await;
+    assert_eq!(agent.ids(), [format!("spiffe://{TRUST_DOMAIN}/workload")], "not in advance");
+    assert_eq!(agent.identities.borrow().unsigned_for(&selectors()).len(), 1);
+    agent.requests.ask(vec!["rare".to_owned()]).await;
+    assert_eq!(agent.ids().len(), 2, "the answer comes when it is there");
+    let first = agent.serials();
+    until("it is renewed though nobody asks again", || {
+        agent.ids().len() == 2 && agent.serials().iter().all(|serial| !first.contains(serial))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn while_the_server_is_away_no_request_of_a_workload_makes_the_agent_dial_and_it_is_done_when_it_is_back() {
+    let mut server = ScriptedServer::start();
+    server.play(|script| script.entries.push(on_demand("rare")));
+    let agent = serving(&server).await;
+    server.stop();
+    // The first one finds out that the server is gone.
+    agent.requests.ask(vec!["rare".to_owned()]).await;
+    let began = Instant::now();
+    for _ in 0..200 {
+        agent.requests.ask(vec!["rare".to_owned()]).await;
+    }
+    assert!(began.elapsed() < DEADLINE, "each is answered at once");
+    assert_eq!(agent.ids().len(), 1);
+    server.start_again();
+    until("it is signed with the next sync", || agent.ids().len() == 2).await;
 }

@@ -89,6 +89,27 @@ fn an_agent_keeps_no_capability_that_it_has_no_use_for() {
 }
 
 #[test]
+fn an_entry_without_prefetch_is_signed_when_a_workload_first_asks_and_kept_over_a_reboot() {
+    let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
+    let uid = format!("unix:uid:{STRANGER}");
+    lab.server.create_entry(&lab.parent, "/rare", &[&uid], &["-disableX509SVIDPrefetch"]);
+    lab.device.start();
+    lab.device.expect_identity(ALICE);
+    let signed = |server: &Server| {
+        server.log().lines().any(|line| line.contains("BatchNewX509SVID") && line.contains("/rare serial"))
+    };
+    lab.device.expect_sealed(2);
+    assert!(!signed(&lab.server), "{}", lab.server.log());
+    assert_eq!(lab.device.fetch(STRANGER).expect("served at the first try").ids, [id("/rare")]);
+    assert!(signed(&lab.server), "{}", lab.server.log());
+    lab.device.expect_sealed(3);
+    lab.server.kill();
+    lab.device.power_cycle();
+    lab.device.start();
+    assert_eq!(lab.device.expect_identity(STRANGER).ids, [id("/rare")]);
+}
+
+#[test]
 fn reboot_without_a_server_serves_the_same_svids_from_the_sealed_cache() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
     lab.device.start();

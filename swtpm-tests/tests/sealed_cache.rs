@@ -1,7 +1,9 @@
 //! The sealed cache against a real TPM 2.0 emulator: what it gives back, and each reason to refuse it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ironroot_agent::agent_key::WorkloadKey;
 use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::sealed_cache::{
     CacheRefusal, CachedIdentities, FILE_NAME, IdentitiesToCache, MAX_CACHE_BYTES, SealedCache, encode_identities,
@@ -61,7 +63,7 @@ impl Device {
             Err(refusal) => refusal,
             Ok(None) => panic!("there is no file"),
             Ok(Some(file)) => {
-                cache.record(&file).await.expect_err("the record is refused");
+                cache.record(&file, &trust_domain()).await.expect_err("the record is refused");
                 cache.identities(&file, &trust_domain()).await.expect_err("the identities are refused")
             }
         }
@@ -83,7 +85,7 @@ impl Device {
 async fn restore(cache: &mut SealedCache) -> Restored {
     let file = cache.open().await.expect("opened").expect("there is a file");
     let identities = cache.identities(&file, &trust_domain()).await;
-    (identities, cache.record(&file).await)
+    (identities, cache.record(&file, &trust_domain()).await)
 }
 
 fn trust_domain() -> TrustDomain {
@@ -97,10 +99,10 @@ fn pcrs(text: &str) -> PcrSelection {
 /// One identity, named by `path`.
 fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
     let ca = ToyCa::new("example.org");
-    let bundle = TrustBundle::new(&trust_domain(), [(&ca.der()[..], false)]).expect("bundle");
+    let bundle = Arc::new(TrustBundle::new(&trust_domain(), [(&ca.der()[..], false)]).expect("bundle"));
     let spiffe_id = SpiffeId::parse(&format!("spiffe://example.org{path}")).expect("legal");
     let (der, key) = ca.identity(&ToySvid::new(spiffe_id.as_str(), 3600));
-    let key = Zeroizing::new(key.serialize_der());
+    let key = WorkloadKey::new(Zeroizing::new(key.serialize_der()));
     let svid: WorkloadSvid = restored_workload_svid([&der[..]], &spiffe_id, key, None).expect("svid");
     let terms = EntryTerms {
         id: "entry".to_owned(),
@@ -109,6 +111,8 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         hint: String::new(),
         created_at: 1,
         revision_number: 1,
+        on_demand: false,
+        federates_with: Vec::new(),
     };
     let (time, moment) = (TrustedTime::new().record(None), TrustedTime::new().moment());
     let state = IdentitiesToCache { bundle: &bundle, synced_unix: system_unix(), time: &time, moment: &moment };
@@ -116,7 +120,7 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
     let record = AgentRecord {
         chain: vec![path.as_bytes().to_vec()],
         reattestable: true,
-        authorities: vec![(ca.der().to_vec(), false)],
+        bundle: Some(bundle),
         left: None,
         time: Some(time),
     };
@@ -161,7 +165,7 @@ async fn gives_back_what_was_kept_after_a_power_cycle() {
     let identities = identities.expect("identities");
     assert_eq!(path_of(&identities), "/workload");
     let svid = identities.entries[0].1.as_ref().expect("svid");
-    rcgen::KeyPair::try_from(svid.key.as_slice()).expect("the private key came back");
+    rcgen::KeyPair::try_from(&svid.key().pkcs8_der()[..]).expect("the private key came back");
     assert_eq!(record.expect("record").chain, [b"/workload"]);
     let text = device.bytes();
     assert!(!text.windows(9).any(|bytes| bytes == b"/workload"), "nothing is readable");
@@ -335,7 +339,7 @@ async fn refuses_flipped_bits_wherever_they_are() {
         device.put(&flipped);
         let mut cache = device.cache().await;
         let Ok(Some(file)) = cache.open().await else { continue };
-        let both = (cache.record(&file).await, cache.identities(&file, &trust_domain()).await);
+        let both = (cache.record(&file, &trust_domain()).await, cache.identities(&file, &trust_domain()).await);
         assert!(both.0.is_err() || both.1.is_err(), "bit {bit} of {}", good.len() * 8);
     }
     let mut last = good.clone();

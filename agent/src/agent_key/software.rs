@@ -9,41 +9,38 @@ use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
-use super::KeyError;
+use super::{KeyError, WorkloadKey};
 
 /// A P-256 key pair. Its PKCS#8 form is wiped when dropped and never shown by Debug.
 pub struct SoftwareKey {
-    pkcs8: Zeroizing<Vec<u8>>,
+    pkcs8: WorkloadKey,
     pair: EcdsaKeyPair,
     spki: Vec<u8>,
-    tls: Arc<dyn rustls::sign::SigningKey>,
 }
 
 impl SoftwareKey {
     /// A fresh key.
     pub fn generate() -> Result<Self, KeyError> {
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
-        Self::from_pkcs8(document.map_err(|_| KeyError::Crypto("generate a P-256 key"))?.as_ref())
+        let failed = |_| KeyError::Crypto("generate a P-256 key");
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(failed)?;
+        let document = pair.to_pkcs8v1().map_err(failed)?;
+        Ok(Self::of(pair, document.as_ref()))
     }
 
     /// A stored key; `None` if it is not PKCS#8 of a P-256 key.
     pub fn parse_pkcs8(der: &[u8]) -> Option<Self> {
-        Self::from_pkcs8(der).ok()
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der).ok().map(|pair| Self::of(pair, der))
     }
 
-    fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        let unusable = KeyError::Crypto("use a P-256 key");
-        let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der) else { return Err(unusable) };
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der));
-        let Ok(tls) = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&private) else { return Err(unusable) };
-        let pkcs8 = Zeroizing::new(der.to_vec());
-        let mut key = Self { pkcs8, pair, spki: Vec::new(), tls };
+    fn of(pair: EcdsaKeyPair, pkcs8_der: &[u8]) -> Self {
+        let pkcs8 = WorkloadKey::new(Zeroizing::new(pkcs8_der.to_vec()));
+        let mut key = Self { pkcs8, pair, spki: Vec::new() };
         key.spki = key.subject_public_key_info();
-        Ok(key)
+        key
     }
 
     /// The private key, DER PKCS#8.
-    pub fn pkcs8(&self) -> &Zeroizing<Vec<u8>> {
+    pub fn pkcs8(&self) -> &WorkloadKey {
         &self.pkcs8
     }
 
@@ -54,7 +51,8 @@ impl SoftwareKey {
 
     /// The key as rustls uses it.
     pub fn tls_key(&self) -> Arc<dyn rustls::sign::SigningKey> {
-        self.tls.clone()
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(&self.pkcs8.pkcs8_der()[..]));
+        rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&der).expect("rustls uses the same library for the same key")
     }
 }
 
@@ -88,7 +86,7 @@ mod tests {
     #[test]
     fn stored_key_is_the_same_key() {
         let key = SoftwareKey::generate().expect("key");
-        let again = SoftwareKey::parse_pkcs8(key.pkcs8()).expect("parsed");
+        let again = SoftwareKey::parse_pkcs8(key.pkcs8().pkcs8_der()).expect("parsed");
         assert_eq!(again.spki_der(), key.spki_der());
         assert!(ironroot_api::csr::Spki::parse(key.spki_der()).is_ok());
     }

@@ -56,7 +56,7 @@ impl SpireKeys {
 
     /// Puts `key` into `slot` and replaces the file.
     pub fn put(mut self, directory: &Path, slot: usize, key: &SoftwareKey) -> Result<(), KeyError> {
-        self.keys.insert(IDS[slot].to_owned(), STANDARD.encode(&**key.pkcs8()));
+        self.keys.insert(IDS[slot].to_owned(), STANDARD.encode(key.pkcs8().pkcs8_der()));
         let path = path(directory);
         durable_file::replace(&path, &self.to_json()).map_err(|error| KeyError::File { path, error })
     }
@@ -85,7 +85,7 @@ mod tests {
         SpireKeys::default().put(directory.path(), 1, &b).expect("written");
         SpireKeys::read(directory.path()).expect("read").put(directory.path(), 0, &a).expect("written");
         // json.MarshalIndent(data, "", "\t"): no newline at the end; encoding/json sorts the keys of a map.
-        let base64 = |key: &SoftwareKey| STANDARD.encode(&**key.pkcs8());
+        let base64 = |key: &SoftwareKey| STANDARD.encode(key.pkcs8().pkcs8_der());
         let expected = format!(
             "{{\n\t\"keys\": {{\n\t\t\"agent-svid-A\": \"{}\",\n\t\t\"agent-svid-B\": \"{}\"\n\t}}\n}}",
             base64(&a),

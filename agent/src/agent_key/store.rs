@@ -265,7 +265,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let old = SoftwareKey::generate().expect("key");
         let path = slot_path(directory.path(), 0, "key");
-        std::fs::write(&path, &**old.pkcs8()).expect("written");
+        std::fs::write(&path, old.pkcs8().pkcs8_der()).expect("written");
         let mut store = disk(directory.path());
         assert!(store.adopt(old.spki_der()));
         for _ in 0..2 {

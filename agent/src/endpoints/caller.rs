@@ -5,9 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ironroot_api::unix_socket::{PeerCredentials, Tolerant};
+use ironroot_api::unix_socket::Tolerant;
 use ironroot_api::watched::Watched;
-use ironroot_attest::workload::{ConnectionWriter, Peer, Report, UnixAttestor, Voice, Witnessed, WorkloadRefusal};
+use ironroot_attest::workload::{
+    ConnectionWriter, Credentials, Peer, Report, UnixAttestor, Voice, Witnessed, WorkloadRefusal,
+};
 use tokio::net::UnixStream;
 use tracing::{error, warn};
 
@@ -59,20 +61,17 @@ pub(super) type LocalConnection = Watched<Tolerant<Witnessed>, Tenancy>;
 pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<LocalConnection> {
     let Gate { admission, attestor, writers } = gate;
     let now = Instant::now();
-    let uid = match PeerCredentials::of(&stream) {
-        Ok(peer) => peer.uid,
-        Err(error) => {
-            error!(error = &error as &dyn Error, "cannot ask the kernel who connected");
-            return None;
-        }
-    };
+    let asked = Credentials::of(&stream);
+    let asked = asked.inspect_err(|error| error!(error = error as &dyn Error, "cannot ask the kernel who connected"));
+    let credentials = asked.ok()?;
+    let uid = credentials.uid();
     let refused = |reason: &(dyn Error + 'static)| {
         if let Some(pass) = admission.should_log(uid, About::Connection, now) {
             warn!(uid, reason, suppressed = pass.suppressed, "refused a connection to the Workload API");
         }
     };
     let slot = admission.connect(uid, now).inspect_err(|crowded| refused(crowded)).ok()?;
-    let peer = match attestor.peer(&stream) {
+    let peer = match attestor.peer(&stream, credentials) {
         Err(error @ (WorkloadRefusal::Exited { .. } | WorkloadRefusal::Credentials(_))) => {
             refused(&error);
             return None;

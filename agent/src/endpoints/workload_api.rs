@@ -4,6 +4,7 @@
 
 mod message;
 mod subscription;
+mod view;
 
 use std::error::Error;
 use std::pin::Pin;
@@ -24,7 +25,9 @@ use super::admission::{About, Admission};
 use super::caller::Known;
 use super::door::Admitted;
 use crate::identities::Identities;
-use subscription::{Message, Subscription};
+use crate::requests::Requests;
+use message::Message;
+use subscription::Subscription;
 
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
@@ -43,6 +46,7 @@ struct Shared {
     attestor: Arc<UnixAttestor>,
     admission: Admission,
     identities: watch::Receiver<Arc<Identities>>,
+    requests: Requests,
     now: NowUnix,
     stopping: watch::Receiver<bool>,
 }
@@ -67,10 +71,11 @@ impl WorkloadApi {
         attestor: Arc<UnixAttestor>,
         admission: Admission,
         identities: watch::Receiver<Arc<Identities>>,
+        requests: Requests,
         now: NowUnix,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self(Arc::new(Shared { attestor, admission, identities, now, stopping }))
+        Self(Arc::new(Shared { attestor, admission, identities, requests, now, stopping }))
     }
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {

@@ -2,11 +2,12 @@ use ironroot_api::SpiffeId;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::agent_key::WorkloadKey;
+use crate::server_answers::{WorkloadSvid, restored_workload_svid};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -31,8 +32,8 @@ fn authority() -> Authority {
     Authority { issuer: Issuer::new(params, key), der }
 }
 
-/// A leaf for `id` that ends at `NOW + ttl`, and its key.
-fn leaf(authority: &Authority, id: &str, ttl: i64) -> (CertificateDer<'static>, WorkloadKey) {
+/// An SVID for `id` that ends at `NOW + ttl`.
+fn svid(authority: &Authority, id: &str, ttl: i64) -> WorkloadSvid {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(id.try_into().expect("ASCII"))];
@@ -41,7 +42,8 @@ fn leaf(authority: &Authority, id: &str, ttl: i64) -> (CertificateDer<'static>, 
     params.not_before = OffsetDateTime::from_unix_timestamp(NOW - 3600).expect("in range");
     params.not_after = OffsetDateTime::from_unix_timestamp(NOW + ttl).expect("in range");
     let certificate = params.signed_by(&key, &authority.issuer).expect("signs");
-    (certificate.der().clone(), WorkloadKey::new(Zeroizing::new(key.serialize_der())))
+    let key = WorkloadKey::new(Zeroizing::new(key.serialize_der()));
+    restored_workload_svid([&certificate.der()[..]], &SpiffeId::parse(id).expect("legal"), key, None).expect("a pair")
 }
 
 struct Entry<'a> {
@@ -56,26 +58,26 @@ struct Entry<'a> {
 const ENTRY: Entry<'static> =
     Entry { id: "e", path: "/web", selectors: &["unix:uid:1"], hint: "", created_at: 1, ttl: 60 };
 
-fn parts<'a>(entry: &Entry<'_>, chain: &'a [CertificateDer<'a>], key: WorkloadKey) -> IdentityParts<'a> {
-    IdentityParts {
-        entry_id: entry.id.to_owned(),
+fn terms(entry: &Entry<'_>) -> Arc<EntryTerms> {
+    Arc::new(EntryTerms {
+        id: entry.id.to_owned(),
         spiffe_id: td("td").id_with_path(entry.path).expect("legal"),
         selectors: set(entry.selectors),
         hint: entry.hint.to_owned(),
         created_at: entry.created_at,
+        revision_number: 0,
+        on_demand: false,
         federates_with: Vec::new(),
-        chain,
-        key,
-    }
+    })
 }
 
 fn identity(authority: &Authority, entry: &Entry<'_>) -> Arc<Identity> {
-    let (certificate, key) = leaf(authority, &format!("spiffe://td{}", entry.path), entry.ttl);
-    Arc::new(Identity::try_new(parts(entry, &[certificate], key)).expect("fits"))
+    let svid = svid(authority, &format!("spiffe://td{}", entry.path), entry.ttl);
+    Arc::new(Identity::try_new(terms(entry), Arc::new(svid)).expect("fits"))
 }
 
-fn bundle(authority: &Authority) -> Bundle {
-    Bundle::try_new([&authority.der[..]], 7).expect("an authority")
+fn bundle(authority: &Authority) -> Arc<TrustBundle> {
+    Arc::new(TrustBundle::new(&td("td"), [(&authority.der[..], false)]).expect("an authority"))
 }
 
 fn snapshot(entries: &[Entry<'_>]) -> Identities {
@@ -143,24 +145,34 @@ fn a_hint_that_another_workload_uses_too_is_no_duplicate() {
 }
 
 #[test]
-fn refuses_parts_that_do_not_belong_together() {
-    let authority = authority();
-    let (certificate, key) = leaf(&authority, "spiffe://td/web", 60);
-    let (other, other_key) = leaf(&authority, "spiffe://td/db", 60);
-    let ca = CertificateDer::from(authority.der.clone());
-    let refusal = |chain: &[CertificateDer<'_>], key: &WorkloadKey| {
-        Identity::try_new(parts(&ENTRY, chain, key.clone())).expect_err("does not fit")
+fn an_svid_for_another_id_is_not_the_entrys() {
+    let other = Arc::new(svid(&authority(), "spiffe://td/db", 60));
+    let refusal = Identity::try_new(terms(&ENTRY), other).expect_err("does not fit");
+    assert_eq!(refusal, IdentitiesError::OtherId { entry_id: "e".into(), found: "spiffe://td/db".into() });
+}
+
+#[test]
+fn what_a_workload_was_sent_looks_the_same_until_its_svid_or_hint_changes() {
+    let one = identity(&authority(), &ENTRY);
+    let with = |entry: &Entry<'_>| Identity::try_new(terms(entry), one.svid().clone()).expect("fits");
+    assert!(one.looks_like(&with(&Entry { selectors: &["unix:uid:2"], created_at: 9, ..ENTRY })));
+    assert!(!one.looks_like(&with(&Entry { hint: "x", ..ENTRY })));
+    assert!(!one.looks_like(&identity(&authority(), &ENTRY)));
+}
+
+#[test]
+fn an_entry_on_demand_is_found_by_who_may_ask_for_it() {
+    let on_demand = |id, selectors| terms(&Entry { id, selectors, ..ENTRY });
+    let unsigned = vec![on_demand("one", &["unix:uid:1"]), on_demand("both", &["unix:uid:1", "unix:path:/a"])];
+    let all = snapshot(&[]).with_unsigned(unsigned);
+    let found = |selectors: &[&str]| {
+        all.unsigned_for(&set(selectors)).into_iter().map(|terms| terms.id.clone()).collect::<Vec<_>>()
     };
-    let no_key = WorkloadKey::new(Zeroizing::new(vec![1, 2, 3]));
-    assert_eq!(refusal(&[], &key), IdentitiesError::NoCertificate("e".into()));
-    assert_eq!(
-        refusal(&[other], &other_key),
-        IdentitiesError::OtherId { entry_id: "e".into(), found: "spiffe://td/db".into() }
-    );
-    assert_eq!(refusal(std::slice::from_ref(&certificate), &other_key), IdentitiesError::KeyMismatch("e".into()));
-    assert_eq!(refusal(std::slice::from_ref(&certificate), &no_key), IdentitiesError::Key("e".into()));
-    assert!(matches!(refusal(&[ca], &key), IdentitiesError::Certificate { .. }));
-    assert!(matches!(refusal(&[certificate, vec![0x30].into()], &key), IdentitiesError::Certificate { .. }));
+    assert_eq!(found(&["unix:uid:1"]), ["one"]);
+    assert_eq!(found(&["unix:uid:1", "unix:path:/a"]), ["one", "both"]);
+    assert_eq!(found(&["unix:uid:2"]), [""; 0]);
+    assert!(!all.is_entitled(&set(&["unix:uid:1"])), "there is nothing to serve yet");
+    assert!(all.executable_demand().concerns(&set(&["unix:uid:1"])), "its executable is looked at");
 }
 
 #[test]
@@ -171,16 +183,6 @@ fn refuses_snapshots_that_contradict_themselves() {
         |name, identities| Identities::try_new(td(name), identities, bundle(&authority), BTreeMap::new()).map(drop);
     assert_eq!(build("td", vec![one.clone(), one.clone()]), Err(IdentitiesError::DuplicateEntry("e".into())));
     assert_eq!(build("other", vec![one]), Err(IdentitiesError::OtherTrustDomain("spiffe://td/web".into())));
-    assert_eq!(Bundle::try_new([], 1), Err(IdentitiesError::EmptyBundle));
-    assert!(matches!(Bundle::try_new([&b"x"[..]], 1), Err(IdentitiesError::Authority(_))));
-}
-
-#[test]
-fn a_bundle_is_its_authorities_end_to_end() {
-    let (a, b) = (authority(), authority());
-    let bundle = Bundle::try_new([&a.der[..], &b.der[..]], 7).expect("two authorities");
-    assert_eq!(bundle.concatenated(), &[&a.der[..], &b.der[..]].concat());
-    assert_eq!((bundle.authorities(), bundle.sequence()), (&[a.der.into(), b.der.into()][..], 7));
 }
 
 #[test]
@@ -191,10 +193,8 @@ fn starting_is_a_snapshot_that_serves_nothing() {
 
 #[test]
 fn a_key_does_not_show_in_debug_output() {
-    let (_, key) = leaf(&authority(), "spiffe://td/web", 60);
-    assert_eq!(format!("{key:?}"), "WorkloadKey(..)");
-    let id = SpiffeId::parse("spiffe://td/web").expect("legal");
-    assert!(!format!("{:?} {id}", identity(&authority(), &ENTRY)).contains(&format!("{:?}", key.pkcs8_der())));
+    let identity = identity(&authority(), &ENTRY);
+    assert!(!format!("{identity:?}").contains(&format!("{:?}", identity.key().pkcs8_der())));
 }
 
 #[test]

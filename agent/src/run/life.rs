@@ -6,7 +6,7 @@ use std::time::Duration;
 use ironroot_attest::tpm::{Tpm, TpmAddress, TpmError, TpmSettings};
 use ironroot_shell::describe;
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
@@ -15,7 +15,7 @@ use crate::identities::Identities;
 use crate::node_attestation::{Attestor, remembered};
 use crate::sealed_cache::SealedCache;
 use crate::server_channel::Server;
-use crate::sync::{Memory, Parts, Synchronizer};
+use crate::sync::{Memory, Parts, Synchronizer, Wakes};
 use crate::trusted_time::TrustedTime;
 
 /// First pause before a missing TPM is looked for again; doubles up to [`LONGEST_TPM_PAUSE`].
@@ -28,25 +28,24 @@ pub(super) async fn live(
     config: AgentConfig,
     publisher: watch::Sender<Arc<Identities>>,
     time: TrustedTime,
-    ask_now: Arc<Notify>,
-    stopping: watch::Receiver<bool>,
+    wakes: Wakes,
+    mut stopping: watch::Receiver<bool>,
 ) {
-    let mut stopped = stopping.clone();
     let begun = async {
         let tpm = match &config.tpm {
             Some(tpm) => Some(open_tpm(&tpm.address, &config).await),
             None => None,
         };
-        let mut synchronizer = synchronizer(&config, tpm.as_ref(), publisher, time, ask_now);
+        let mut synchronizer = synchronizer(&config, tpm.as_ref(), publisher, time);
         synchronizer.restore().await;
         synchronizer
     };
     let synchronizer = tokio::select! {
         biased;
-        _ = stopped.wait_for(|stop| *stop) => return,
+        _ = stopping.wait_for(|stop| *stop) => return,
         synchronizer = begun => synchronizer,
     };
-    synchronizer.run(stopping).await;
+    synchronizer.run(wakes).await;
 }
 
 async fn open_tpm(address: &TpmAddress, config: &AgentConfig) -> Tpm {
@@ -97,7 +96,6 @@ fn synchronizer(
     tpm: Option<&Tpm>,
     publisher: watch::Sender<Arc<Identities>>,
     time: TrustedTime,
-    ask_now: Arc<Notify>,
 ) -> Synchronizer {
     let server = Server::new(&config.server_address, config.server_port, &config.trust_domain, time.clone());
     Synchronizer::new(Parts {
@@ -112,7 +110,6 @@ fn synchronizer(
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
         allow_executable_only: config.workload_attestor.allow_executable_only,
         publisher,
-        ask_now,
     })
 }
 

@@ -1,14 +1,18 @@
 //! What the two sections hold, and their bytes. Pure.
 
+use std::sync::Arc;
+
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::{Selector, SelectorSet};
 use prost::Message;
+use rustls_pki_types::CertificateDer;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::CacheRefusal;
-use crate::agent_record::AgentRecord;
+use crate::agent_key::WorkloadKey;
+use crate::agent_record::{AgentRecord, stored_bundle};
 use crate::server_answers::{
-    EntryTerms, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
+    EntryTerms, MAX_ENTRIES, MAX_FEDERATED, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
 };
 use crate::trusted_time::{BootMark, Moment, TimeRecord, TpmClock};
 
@@ -19,7 +23,7 @@ const TIME_FORM: u32 = 1;
 #[derive(Debug)]
 pub struct CachedIdentities {
     /// The last good trust bundle.
-    pub bundle: TrustBundle,
+    pub bundle: Arc<TrustBundle>,
     /// Entries, each with its SVID if there was one.
     pub entries: Vec<(EntryTerms, Option<WorkloadSvid>)>,
     /// When the server last confirmed all this, UNIX seconds.
@@ -118,6 +122,10 @@ struct EntryMessage {
     key: Vec<u8>,
     #[prost(int64, optional, tag = "9")]
     left: Option<i64>,
+    #[prost(bool, tag = "10")]
+    on_demand: bool,
+    #[prost(string, repeated, tag = "11")]
+    federates_with: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -148,7 +156,7 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
     let message = RecordMessage {
         chain: record.chain.clone(),
         reattestable: record.reattestable,
-        authorities: record.authorities.iter().map(|(der, tainted)| authority(der, *tainted)).collect(),
+        authorities: record.bundle.as_ref().map(|bundle| authorities(bundle)).unwrap_or_default(),
         time: record.time.as_ref().map(time_message),
         left: record.left,
     };
@@ -156,12 +164,14 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
 }
 
 /// A record from its bytes.
-pub fn decode_record(bytes: &[u8]) -> Result<AgentRecord, CacheRefusal> {
+pub fn decode_record(bytes: &[u8], trust_domain: &TrustDomain) -> Result<AgentRecord, CacheRefusal> {
     let message = RecordMessage::decode(bytes).map_err(|_| CacheRefusal::Content)?;
+    let authorities = message.authorities.iter().map(|a| (a.der.as_slice(), a.tainted));
+    let bundle = stored_bundle(authorities, trust_domain).map_err(|_| CacheRefusal::Content)?;
     Ok(AgentRecord {
         chain: message.chain,
         reattestable: message.reattestable,
-        authorities: message.authorities.into_iter().map(|a| (a.der, a.tainted)).collect(),
+        bundle: bundle.map(Arc::new),
         time: message.time.map(time_record),
         left: message.left,
     })
@@ -173,7 +183,7 @@ pub fn encode_identities<'a>(
     entries: impl Iterator<Item = (&'a EntryTerms, Option<&'a WorkloadSvid>)>,
 ) -> Zeroizing<Vec<u8>> {
     let message = EntrySecrets(IdentitiesMessage {
-        authorities: state.bundle.tainted_authorities().map(|(der, tainted)| authority(der, tainted)).collect(),
+        authorities: authorities(state.bundle),
         entries: entries.map(|(terms, svid)| entry_message(terms, svid, state.moment)).collect(),
         synced_unix: state.synced_unix,
         time: Some(time_message(state.time)),
@@ -194,7 +204,7 @@ pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<Cac
     }
     let entries = message.0.entries.iter().map(|entry| decode_entry(entry, trust_domain));
     Ok(CachedIdentities {
-        bundle,
+        bundle: Arc::new(bundle),
         entries: entries.collect::<Option<_>>().ok_or(CacheRefusal::Content)?,
         synced_unix: message.0.synced_unix,
         time: message.0.time.clone().map(time_record).ok_or(CacheRefusal::Content)?,
@@ -210,9 +220,11 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Momen
         hint: terms.hint.clone(),
         created_at: terms.created_at,
         revision_number: terms.revision_number,
-        chain: svid.map(|svid| svid.chain.iter().map(|der| der.to_vec()).collect()).unwrap_or_default(),
-        key: svid.map(|svid| svid.key.to_vec()).unwrap_or_default(),
-        left: svid.map(|svid| moment.left(&svid.lifetime)),
+        chain: svid.map(|svid| svid.chain().iter().map(|der| der.to_vec()).collect()).unwrap_or_default(),
+        key: svid.map(|svid| svid.key().pkcs8_der().to_vec()).unwrap_or_default(),
+        left: svid.map(|svid| moment.left(svid.lifetime())),
+        on_demand: terms.on_demand,
+        federates_with: terms.federates_with.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -220,14 +232,16 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
     let spiffe_id = SpiffeId::parse(&entry.spiffe_id).ok()?.as_member_of(trust_domain).ok()?;
     let selectors = entry.selectors.iter().map(|s| Selector::new(&s.kind, &s.value));
     let selectors: SelectorSet = selectors.collect::<Result<_, _>>().ok()?;
-    if selectors.is_empty() || selectors.len() > MAX_SELECTORS {
+    if selectors.is_empty() || selectors.len() > MAX_SELECTORS || entry.federates_with.len() > MAX_FEDERATED {
         return None;
     }
+    let federates_with: Result<Vec<_>, _> = entry.federates_with.iter().map(|name| TrustDomain::new(name)).collect();
     let svid = if entry.chain.is_empty() {
         None
     } else {
         let chain = entry.chain.iter().map(Vec::as_slice);
-        Some(restored_workload_svid(chain, &spiffe_id, Zeroizing::new(entry.key.clone()), entry.left).ok()?)
+        let key = WorkloadKey::new(Zeroizing::new(entry.key.clone()));
+        Some(restored_workload_svid(chain, &spiffe_id, key, entry.left).ok()?)
     };
     let terms = EntryTerms {
         id: entry.id.clone(),
@@ -236,12 +250,15 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
         hint: entry.hint.clone(),
         created_at: entry.created_at,
         revision_number: entry.revision_number,
+        on_demand: entry.on_demand,
+        federates_with: federates_with.ok()?,
     };
     Some((terms, svid))
 }
 
-fn authority(der: &[u8], tainted: bool) -> AuthorityMessage {
-    AuthorityMessage { der: der.to_vec(), tainted }
+fn authorities(bundle: &TrustBundle) -> Vec<AuthorityMessage> {
+    let authority = |(der, tainted): (CertificateDer<'_>, bool)| AuthorityMessage { der: der.to_vec(), tainted };
+    bundle.tainted_authorities().map(authority).collect()
 }
 
 fn time_message(time: &TimeRecord) -> TimeMessage {
@@ -285,7 +302,7 @@ mod tests {
         TrustDomain::new("td").expect("legal")
     }
 
-    fn bundle_and_svid() -> (TrustBundle, WorkloadSvid) {
+    fn bundle_and_svid() -> (Arc<TrustBundle>, WorkloadSvid) {
         let ca_key = KeyPair::generate().expect("key");
         let mut ca = CertificateParams::new(Vec::new()).expect("params");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -298,7 +315,8 @@ mod tests {
         let leaf = leaf.signed_by(&key, &Issuer::new(ca, &ca_key)).expect("leaf");
         let id = SpiffeId::parse("spiffe://td/w").expect("legal");
         let svid = restored_workload_svid([&leaf.der()[..]], &id, key.pkcs8().clone(), Some(9)).expect("svid");
-        (TrustBundle::new(&trust_domain(), [(&root.der()[..], true)]).expect("bundle"), svid)
+        let bundle = TrustBundle::new(&trust_domain(), [(&root.der()[..], true)]).expect("bundle");
+        (Arc::new(bundle), svid)
     }
 
     fn terms(id: &str) -> EntryTerms {
@@ -309,6 +327,8 @@ mod tests {
             hint: "internal".to_owned(),
             created_at: 5,
             revision_number: 6,
+            on_demand: true,
+            federates_with: vec![TrustDomain::new("friend").expect("legal")],
         }
     }
 
@@ -361,7 +381,7 @@ mod tests {
         let state = IdentitiesToCache { bundle: &bundle, synced_unix: 10, time: &time, moment: &moment };
         let bytes = encode_identities(state, [(&terms("a"), Some(&svid))].into_iter());
         ironroot_fuzz::Target::new("sealed cache contents").seed(bytes.to_vec()).survives(|bytes| {
-            let _ = (decode_identities(bytes, &trust_domain()), decode_record(bytes));
+            let _ = (decode_identities(bytes, &trust_domain()), decode_record(bytes, &trust_domain()));
         });
     }
 
@@ -370,11 +390,11 @@ mod tests {
         let record = AgentRecord {
             chain: vec![b"leaf".to_vec()],
             reattestable: true,
-            authorities: vec![(b"root".to_vec(), true)],
+            bundle: Some(bundle_and_svid().0),
             time: Some(TimeRecord { confirmed: 3, claim: Some(4), ..TimeRecord::default() }),
             left: Some(5),
         };
-        assert_eq!(decode_record(&encode_record(&record)).expect("decoded"), record);
-        assert!(matches!(decode_record(b"\xff"), Err(CacheRefusal::Content)));
+        assert_eq!(decode_record(&encode_record(&record), &trust_domain()).expect("decoded"), record);
+        assert!(matches!(decode_record(b"\xff", &trust_domain()), Err(CacheRefusal::Content)));
     }
 }

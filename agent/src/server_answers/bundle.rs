@@ -6,28 +6,25 @@ use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::types;
 use ironroot_api::tls::TrustAnchors;
+use prost::bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
-use super::AnswerRefusal;
+use super::{AnswerRefusal, DerList};
 
 /// Most authorities accepted. A server keeps a few; many servers and a long outage, a few dozen.
 const MAX_AUTHORITIES: usize = 256;
 
-/// The authorities of the trust domain, at least one.
+/// The authorities of one trust domain, at least one: what is verified against, kept, and handed to workloads.
 #[derive(Clone, Debug)]
 pub struct TrustBundle {
     trust_domain: TrustDomain,
-    authorities: Vec<Authority>,
+    authorities: DerList,
+    /// Of each authority, whether it is tainted.
+    tainted: Box<[bool]>,
+    newest_not_before: i64,
     sequence_number: u64,
     anchors: Arc<TrustAnchors>,
     untainted: Arc<TrustAnchors>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Authority {
-    der: CertificateDer<'static>,
-    tainted: bool,
-    not_before_unix: i64,
 }
 
 impl TrustBundle {
@@ -46,22 +43,33 @@ impl TrustBundle {
         trust_domain: &TrustDomain,
         authorities: impl IntoIterator<Item = (&'a [u8], bool)>,
     ) -> Result<Self, AnswerRefusal> {
-        let mut parsed = Vec::new();
-        for (der, tainted) in authorities {
+        let (mut parsed, mut tainted) = (Vec::new(), Vec::new());
+        for (der, is_tainted) in authorities {
             if parsed.len() == MAX_AUTHORITIES {
                 return Err(AnswerRefusal::TooMany { what: "authorities", limit: MAX_AUTHORITIES });
             }
-            parsed.push(Authority::parse(der, tainted)?);
+            parsed.push(authority(der)?);
+            tainted.push(is_tainted);
         }
-        if parsed.is_empty() {
-            return Err(AnswerRefusal::EmptyBundle);
-        }
-        let anchors = |wanted: fn(&Authority) -> bool| {
-            let ders: Vec<_> = parsed.iter().filter(|a| wanted(a)).map(|a| a.der.clone()).collect();
+        let newest = parsed.iter().map(Certificate::not_before_unix).max().ok_or(AnswerRefusal::EmptyBundle)?;
+        let anchors = |ders: Vec<CertificateDer<'_>>| {
             TrustAnchors::new(trust_domain.clone(), &ders).map_err(AnswerRefusal::Authority)
         };
-        let (anchors, untainted) = (anchors(|_| true)?, anchors(|a| !a.tainted)?);
-        Ok(Self { trust_domain: trust_domain.clone(), authorities: parsed, sequence_number: 0, anchors, untainted })
+        let sound = |(certificate, tainted): (&Certificate, &bool)| (!tainted).then(|| certificate.der().clone());
+        let all = anchors(parsed.iter().map(|certificate| certificate.der().clone()).collect())?;
+        let untainted = match tainted.contains(&true) {
+            true => anchors(parsed.iter().zip(&tainted).filter_map(sound).collect())?,
+            false => all.clone(),
+        };
+        Ok(Self {
+            trust_domain: trust_domain.clone(),
+            authorities: DerList::of(&parsed),
+            tainted: tainted.into(),
+            newest_not_before: newest,
+            sequence_number: 0,
+            anchors: all,
+            untainted,
+        })
     }
 
     /// The trust domain.
@@ -76,13 +84,18 @@ impl TrustBundle {
     }
 
     /// The authorities, DER, in the server's order.
-    pub fn authorities(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
-        self.authorities.iter().map(|authority| &authority.der)
+    pub fn authorities(&self) -> impl ExactSizeIterator<Item = CertificateDer<'_>> {
+        self.authorities.iter()
+    }
+
+    /// The authorities' DER certificates laid end to end, as the Workload API sends them.
+    pub fn concatenated(&self) -> &Bytes {
+        self.authorities.concatenated()
     }
 
     /// The authorities with whether each is tainted, as they are stored.
-    pub fn tainted_authorities(&self) -> impl Iterator<Item = (&CertificateDer<'static>, bool)> {
-        self.authorities.iter().map(|authority| (&authority.der, authority.tainted))
+    pub fn tainted_authorities(&self) -> impl Iterator<Item = (CertificateDer<'_>, bool)> {
+        self.authorities.iter().zip(self.tainted.iter().copied())
     }
 
     /// What SVIDs are verified against: tainted authorities still count until they are gone.
@@ -97,29 +110,23 @@ impl TrustBundle {
 
     /// Whether it has an authority that began after all of `other`: only such a bundle can have come after it.
     pub fn is_newer_than(&self, other: &Self) -> bool {
-        self.newest_not_before() > other.newest_not_before()
-    }
-
-    /// The newest notBefore among the authorities, UNIX seconds.
-    fn newest_not_before(&self) -> i64 {
-        self.authorities.iter().map(|authority| authority.not_before_unix).max().unwrap_or(0)
+        self.newest_not_before > other.newest_not_before
     }
 }
 
 impl PartialEq for TrustBundle {
     fn eq(&self, other: &Self) -> bool {
-        self.trust_domain == other.trust_domain && self.authorities == other.authorities
+        self.trust_domain == other.trust_domain
+            && self.authorities == other.authorities
+            && self.tainted == other.tainted
     }
 }
 
-impl Authority {
-    fn parse(der: &[u8], tainted: bool) -> Result<Self, AnswerRefusal> {
-        let certificate = Certificate::parse(der).map_err(AnswerRefusal::Authority)?;
-        if !certificate.is_ca() {
-            return Err(AnswerRefusal::NotAnAuthority);
-        }
-        Ok(Self { der: certificate.der().clone(), tainted, not_before_unix: certificate.not_before_unix() })
-    }
+impl Eq for TrustBundle {}
+
+fn authority(der: &[u8]) -> Result<Certificate, AnswerRefusal> {
+    let certificate = Certificate::parse(der).map_err(AnswerRefusal::Authority)?;
+    if certificate.is_ca() { Ok(certificate) } else { Err(AnswerRefusal::NotAnAuthority) }
 }
 
 #[cfg(test)]

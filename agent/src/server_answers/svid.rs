@@ -5,12 +5,12 @@ use std::fmt;
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::types;
-use ironroot_api::tls::VerifiedSvid;
+use ironroot_api::tls::{MAX_CHAIN, TrustAnchors, VerifiedSvid};
 use rustls_pki_types::CertificateDer;
 use webpki::KeyUsage;
-use zeroize::Zeroizing;
 
-use super::{AnswerRefusal, TrustBundle};
+use super::{AnswerRefusal, DerList, TrustBundle};
+use crate::agent_key::{SoftwareKey, WorkloadKey};
 use crate::trusted_time::{Lifetime, Moment, Span, TrustedTime};
 
 /// The agent's certificate chain.
@@ -19,24 +19,66 @@ pub struct AgentSvid {
     /// The agent's ID.
     pub spiffe_id: SpiffeId,
     /// DER, leaf first, without the root.
-    pub chain: Vec<CertificateDer<'static>>,
+    pub chain: DerList,
     /// DER SubjectPublicKeyInfo of the leaf.
     pub spki_der: Vec<u8>,
     /// How long the chain lasts.
     pub lifetime: Lifetime,
 }
 
-/// A workload's certificate chain and private key.
+/// A workload's certificate chain and private key, which belong together: nobody looks again.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WorkloadSvid {
+    spiffe_id: SpiffeId,
+    chain: DerList,
+    key: WorkloadKey,
+    lifetime: Lifetime,
+}
+
+impl WorkloadSvid {
     /// The workload's ID.
-    pub spiffe_id: SpiffeId,
-    /// DER, leaf first, without the root.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// PKCS#8 DER.
-    pub key: Zeroizing<Vec<u8>>,
+    pub fn spiffe_id(&self) -> &SpiffeId {
+        &self.spiffe_id
+    }
+
+    /// Leaf first, without the root.
+    pub fn chain(&self) -> &DerList {
+        &self.chain
+    }
+
+    /// The leaf's private key.
+    pub fn key(&self) -> &WorkloadKey {
+        &self.key
+    }
+
     /// How long the chain lasts.
-    pub lifetime: Lifetime,
+    pub fn lifetime(&self) -> &Lifetime {
+        &self.lifetime
+    }
+
+    /// Whether an authority of `anchors` signed it. Its time is judged elsewhere.
+    pub(crate) fn is_signed_by(&self, anchors: &TrustAnchors, moment: &Moment) -> bool {
+        is_signed_by(&self.chain, &self.lifetime, anchors, moment)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn unchecked(spiffe_id: SpiffeId, lifetime: Lifetime) -> Self {
+        let key = WorkloadKey::new(zeroize::Zeroizing::new(vec![1]));
+        Self { spiffe_id, chain: DerList::of([]), key, lifetime }
+    }
+}
+
+impl AgentSvid {
+    #[cfg(test)]
+    pub(crate) fn unchecked(lifetime: Lifetime) -> Self {
+        let spiffe_id = SpiffeId::parse("spiffe://td/spire/agent/x").expect("legal");
+        Self { spiffe_id, chain: DerList::of([]), spki_der: Vec::new(), lifetime }
+    }
+
+    /// Whether an authority of `anchors` signed it. Its time is judged elsewhere.
+    pub(crate) fn is_signed_by(&self, anchors: &TrustAnchors, moment: &Moment) -> bool {
+        is_signed_by(&self.chain, &self.lifetime, anchors, moment)
+    }
 }
 
 impl fmt::Debug for WorkloadSvid {
@@ -48,6 +90,11 @@ impl fmt::Debug for WorkloadSvid {
     }
 }
 
+fn is_signed_by(chain: &DerList, lifetime: &Lifetime, anchors: &TrustAnchors, moment: &Moment) -> bool {
+    let at = lifetime.span().nearest(moment.estimate());
+    at.is_some_and(|at| chain.leads_to(anchors, at))
+}
+
 /// Checks the certificate that attestation or renewal gave: ours is the key, an authority of the bundle signed it, and it
 /// names an agent of the trust domain. As the key was made for this request, the signature is fresh: `time` learns from it.
 pub fn agent_svid(
@@ -57,9 +104,7 @@ pub fn agent_svid(
     time: &TrustedTime,
 ) -> Result<AgentSvid, AnswerRefusal> {
     let checked = CheckedChain::check(answer.cert_chain.iter().map(|der| &der[..]), bundle, &time.moment())?;
-    if checked.spki_der != spki_der {
-        return Err(AnswerRefusal::OtherKey);
-    }
+    checked.expect_key(spki_der)?;
     expect_announced(answer.id.as_ref(), checked.verified.spiffe_id())?;
     checked.expect_agent()?;
     let lifetime = time.receive(checked.issued, checked.span);
@@ -80,48 +125,45 @@ pub fn restored_agent_svid<'a>(
     Ok(checked.agent_svid(lifetime))
 }
 
-/// Checks a workload's certificate: `expected` is the entry's ID, `spki_der` and `key` the pair it was asked for. As the key
-/// was made for this request, the signature is fresh: `time` learns from it.
+/// Checks a workload's certificate: `expected` is the entry's ID, `key` the one it was asked for. As the key was made for this
+/// request, the signature is fresh: `time` learns from it.
 pub fn workload_svid(
     answer: &types::X509svid,
     expected: &SpiffeId,
-    spki_der: &[u8],
-    key: &Zeroizing<Vec<u8>>,
+    key: &SoftwareKey,
     bundle: &TrustBundle,
     time: &TrustedTime,
 ) -> Result<WorkloadSvid, AnswerRefusal> {
     let chain = answer.cert_chain.iter().map(|der| &der[..]);
     expect_announced(answer.id.as_ref(), expected)?;
     let checked = CheckedChain::check(chain, bundle, &time.moment())?;
-    if checked.spki_der != spki_der {
-        return Err(AnswerRefusal::OtherKey);
-    }
+    checked.expect_key(key.spki_der())?;
     expect_id(checked.verified.spiffe_id(), expected)?;
     let lifetime = time.receive(checked.issued, checked.span);
-    Ok(WorkloadSvid { spiffe_id: expected.clone(), chain: checked.chain, key: key.clone(), lifetime })
+    Ok(WorkloadSvid { spiffe_id: expected.clone(), chain: checked.list(), key: key.pkcs8().clone(), lifetime })
 }
 
 /// Takes up an SVID and key that this agent checked before it stored them where nobody else can write, with the seconds that
-/// were `left` then, if known. Whether it has ended is asked whenever it is served.
+/// were `left` then, if known: still for `expected`, and still a pair. Whether it has ended is asked whenever it is served.
 pub fn restored_workload_svid<'a>(
     chain: impl IntoIterator<Item = &'a [u8]>,
     expected: &SpiffeId,
-    key: Zeroizing<Vec<u8>>,
+    key: WorkloadKey,
     left: Option<i64>,
 ) -> Result<WorkloadSvid, AnswerRefusal> {
     let certificates = chain.into_iter().map(Certificate::parse).collect::<Result<Vec<_>, _>>()?;
     let leaf = certificates.first().ok_or(AnswerRefusal::Missing("certificate"))?;
     expect_id(&leaf.leaf_spiffe_id()?, expected)?;
-    Ok(WorkloadSvid {
-        spiffe_id: expected.clone(),
-        key,
-        lifetime: Lifetime::kept(span(&certificates), left),
-        chain: certificates.iter().map(|c| c.der().clone()).collect(),
-    })
+    if key.spki_der().ok_or(AnswerRefusal::Key)? != leaf.spki_der() {
+        return Err(AnswerRefusal::OtherKey);
+    }
+    let lifetime = Lifetime::kept(span(&certificates), left);
+    Ok(WorkloadSvid { spiffe_id: expected.clone(), key, lifetime, chain: DerList::of(&certificates) })
 }
 
+/// A chain of which each certificate was decoded once, and which leads to the bundle.
 struct CheckedChain {
-    chain: Vec<CertificateDer<'static>>,
+    certificates: Vec<Certificate>,
     verified: VerifiedSvid,
     spki_der: Vec<u8>,
     /// The leaf's notBefore.
@@ -136,20 +178,23 @@ impl CheckedChain {
         bundle: &TrustBundle,
         moment: &Moment,
     ) -> Result<Self, AnswerRefusal> {
-        let limit = ironroot_api::tls::MAX_CHAIN;
         let mut certificates = Vec::new();
         for der in chain {
-            if certificates.len() == limit {
-                return Err(AnswerRefusal::TooMany { what: "certificates", limit });
+            if certificates.len() == MAX_CHAIN {
+                return Err(AnswerRefusal::TooMany { what: "certificates", limit: MAX_CHAIN });
             }
             certificates.push(Certificate::parse(der)?);
         }
         let leaf = certificates.first().ok_or(AnswerRefusal::Missing("certificate"))?;
         let span = span(&certificates);
         let at = span.nearest(moment.estimate()).ok_or(AnswerRefusal::NeverValid)?;
-        let chain: Vec<_> = certificates.iter().map(|c| c.der().clone()).collect();
-        let verified = bundle.anchors().verify(&chain[0], &chain[1..], KeyUsage::client_auth(), at)?;
-        Ok(Self { verified, spki_der: leaf.spki_der(), issued: leaf.not_before_unix(), span, chain })
+        let intermediates: Vec<CertificateDer<'_>> = certificates[1..].iter().map(|c| c.der().clone()).collect();
+        let verified = bundle.anchors().verify_parsed(leaf, &intermediates, KeyUsage::client_auth(), at)?;
+        Ok(Self { verified, spki_der: leaf.spki_der(), issued: leaf.not_before_unix(), span, certificates })
+    }
+
+    fn expect_key(&self, spki_der: &[u8]) -> Result<(), AnswerRefusal> {
+        if self.spki_der == spki_der { Ok(()) } else { Err(AnswerRefusal::OtherKey) }
     }
 
     fn expect_agent(&self) -> Result<(), AnswerRefusal> {
@@ -157,9 +202,13 @@ impl CheckedChain {
         if id.path().starts_with("/spire/agent/") { Ok(()) } else { Err(AnswerRefusal::NotAnAgent(id.to_string())) }
     }
 
+    fn list(&self) -> DerList {
+        DerList::of(&self.certificates)
+    }
+
     fn agent_svid(self, lifetime: Lifetime) -> AgentSvid {
-        let spiffe_id = self.verified.spiffe_id().clone();
-        AgentSvid { spiffe_id, spki_der: self.spki_der, chain: self.chain, lifetime }
+        let (spiffe_id, chain) = (self.verified.spiffe_id().clone(), self.list());
+        AgentSvid { spiffe_id, spki_der: self.spki_der, chain, lifetime }
     }
 }
 

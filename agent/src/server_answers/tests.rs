@@ -1,5 +1,5 @@
 use super::*;
-use crate::agent_key::SoftwareKey;
+use crate::agent_key::{SoftwareKey, WorkloadKey};
 use crate::trusted_time::{TrustedTime, system_unix};
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
@@ -65,7 +65,7 @@ fn answer(path: &str, chain: Vec<Vec<u8>>) -> types::X509svid {
 
 fn workload(answer: &types::X509svid, key: &SoftwareKey, bundle: &TrustBundle) -> Result<WorkloadSvid, AnswerRefusal> {
     let expected = SpiffeId::parse("spiffe://td/w").expect("legal");
-    workload_svid(answer, &expected, key.spki_der(), key.pkcs8(), bundle, &TrustedTime::new())
+    workload_svid(answer, &expected, key, bundle, &TrustedTime::new())
 }
 
 fn agent(answer: &types::X509svid, key: &SoftwareKey, bundle: &TrustBundle) -> Result<AgentSvid, AnswerRefusal> {
@@ -77,8 +77,8 @@ fn takes_an_honest_svid_with_its_chain() {
     let (authority, key) = (Authority::new(), SoftwareKey::generate().expect("key"));
     let leaf = authority.leaf(&key, "spiffe://td/w", |_| ());
     let svid = workload(&answer("/w", vec![leaf]), &key, &authority.bundle()).expect("taken");
-    assert_eq!((svid.spiffe_id.as_str(), svid.chain.len()), ("spiffe://td/w", 1));
-    assert!((svid.lifetime.span().not_after - system_unix() - 3600).abs() <= 2);
+    assert_eq!((svid.spiffe_id().as_str(), svid.chain().len()), ("spiffe://td/w", 1));
+    assert!((svid.lifetime().span().not_after - system_unix() - 3600).abs() <= 2);
     assert_eq!(format!("{svid:?}").matches("key").count(), 0, "no key in debug output");
 }
 
@@ -117,8 +117,8 @@ fn a_clock_that_agreed_with_the_server_disputes_what_is_not_valid_now() {
     let is_disputed = |from, to| {
         let leaf = authority.leaf(&key, "spiffe://td/w", |p| (p.not_before, p.not_after) = (at(from), at(to)));
         let answer = answer("/w", vec![leaf]);
-        let svid = workload_svid(&answer, &expected, key.spki_der(), key.pkcs8(), &bundle, &time).expect("taken");
-        svid.lifetime.is_disputed()
+        let svid = workload_svid(&answer, &expected, &key, &bundle, &time).expect("taken");
+        svid.lifetime().is_disputed()
     };
     assert!(!is_disputed(-86_400, -82_800), "nobody has confirmed the clock yet");
     assert!(!is_disputed(120, 3600), "a few minutes of skew are no reason");
@@ -133,14 +133,7 @@ fn an_old_chain_teaches_no_time() {
     let (time, other) = (TrustedTime::new(), SoftwareKey::generate().expect("key"));
     let leaf = authority.leaf(&key, "spiffe://td/w", |p| (p.not_before, p.not_after) = (at(9_000_000), at(9_003_600)));
     let expected = SpiffeId::parse("spiffe://td/w").expect("legal");
-    let taken = workload_svid(
-        &answer("/w", vec![leaf]),
-        &expected,
-        other.spki_der(),
-        other.pkcs8(),
-        &authority.bundle(),
-        &time,
-    );
+    let taken = workload_svid(&answer("/w", vec![leaf]), &expected, &other, &authority.bundle(), &time);
     assert!(matches!(taken, Err(AnswerRefusal::OtherKey)));
     assert!((time.now_unix() - system_unix()).abs() <= 1);
 }
@@ -198,4 +191,59 @@ fn a_taint_changes_the_bundle_and_what_counts_as_sound() {
     workload(&answer("/w", vec![leaf.clone()]), &key, &bundle).expect("tainted authorities count until they are gone");
     let usage = webpki::KeyUsage::client_auth();
     assert!(bundle.untainted_anchors().verify(&leaf.into(), &[], usage, system_unix()).is_err());
+}
+
+#[test]
+fn a_stored_svid_is_taken_up_only_with_its_own_key_and_for_its_entry() {
+    let authority = Authority::new();
+    let (key, other) = (SoftwareKey::generate().expect("key"), SoftwareKey::generate().expect("key"));
+    let expected = SpiffeId::parse("spiffe://td/w").expect("legal");
+    let leaf = authority.leaf(&key, "spiffe://td/w", |_| ());
+    let restored = |chain: &[&[u8]], key: &WorkloadKey| {
+        restored_workload_svid(chain.iter().copied(), &expected, key.clone(), Some(60)).map(drop)
+    };
+    assert!(restored(&[&leaf], key.pkcs8()).is_ok());
+    assert!(matches!(restored(&[], key.pkcs8()), Err(AnswerRefusal::Missing(_))));
+    assert!(matches!(restored(&[&leaf], other.pkcs8()), Err(AnswerRefusal::OtherKey)));
+    let no_key = WorkloadKey::new(zeroize::Zeroizing::new(vec![1, 2, 3]));
+    assert!(matches!(restored(&[&leaf], &no_key), Err(AnswerRefusal::Key)));
+    let foreign = authority.leaf(&key, "spiffe://td/v", |_| ());
+    assert!(matches!(restored(&[&foreign], key.pkcs8()), Err(AnswerRefusal::OtherId { .. })));
+    let ca = authority.certificate.der().to_vec();
+    assert!(matches!(restored(&[&ca], key.pkcs8()), Err(AnswerRefusal::Certificate(_))));
+    assert!(matches!(restored(&[&leaf, &[0x30]], key.pkcs8()), Err(AnswerRefusal::Certificate(_))));
+    assert_eq!(format!("{:?}", key.pkcs8()), "WorkloadKey(..)");
+}
+
+#[test]
+fn a_bundle_is_its_authorities_end_to_end() {
+    let (a, b) = (Authority::new(), Authority::new());
+    let ders = [a.certificate.der().to_vec(), b.certificate.der().to_vec()];
+    let bundle = TrustBundle::new(&trust_domain(), ders.iter().map(|der| (&der[..], false))).expect("two");
+    assert_eq!(bundle.concatenated(), &ders.concat());
+    assert!(bundle.authorities().map(|der| der.to_vec()).eq(ders));
+}
+
+#[test]
+fn an_entry_says_whether_its_svid_waits_to_be_asked_for_and_a_strange_friend_costs_it_nothing() {
+    use types::entry::AdditionalAttributes;
+    let entry = |change: fn(&mut types::Entry)| {
+        let mut entry = types::Entry {
+            id: "e".to_owned(),
+            spiffe_id: Some(types::Spiffeid { trust_domain: "td".to_owned(), path: "/w".to_owned() }),
+            selectors: vec![types::Selector { r#type: "unix".to_owned(), value: "uid:1".to_owned() }],
+            ..types::Entry::default()
+        };
+        change(&mut entry);
+        EntryTerms::from_answer(&entry, &trust_domain()).expect("good").expect("served")
+    };
+    fn attributes(on: bool) -> Option<AdditionalAttributes> {
+        Some(AdditionalAttributes { disable_x509_svid_prefetch: on, ..Default::default() })
+    }
+    assert!(!entry(|_| ()).on_demand);
+    assert!(entry(|e| e.additional_attributes = attributes(true)).on_demand);
+    assert!(!entry(|e| e.additional_attributes = attributes(false)).on_demand);
+    let friends = entry(|e| e.federates_with = vec!["spiffe://a".into(), "b".into(), "no domain/".into()]);
+    assert_eq!(friends.federates_with.iter().map(TrustDomain::as_str).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(entry(|e| e.federates_with = vec!["b".into(); 2 * MAX_FEDERATED]).federates_with.len(), MAX_FEDERATED);
 }

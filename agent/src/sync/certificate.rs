@@ -1,17 +1,16 @@
 //! The agent's own certificate: attested, renewed, lost.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::{AgentX509svidParams, RenewAgentRequest};
 use ironroot_api::pb::types::X509svid;
 use ironroot_shell::describe;
 use tracing::{info, warn};
-use webpki::KeyUsage;
 
-use super::schedule::{overdue, renewal_in, unit};
-use super::{Agent, Denial, REFUSED_PAUSE, Standing, SyncError, Synchronizer, read_bundle};
+use super::standing::{Agent, Standing};
+use super::{Denial, SyncError, Synchronizer, read_bundle};
 use crate::agent_key::AgentKey;
 use crate::agent_record::AgentRecord;
 use crate::config::Bootstrap;
@@ -25,13 +24,13 @@ impl Synchronizer {
     /// the server says that the current certificate is worth nothing: otherwise the turn goes on with it.
     pub(super) async fn ensure_certificate(&mut self) -> Result<(), SyncError> {
         let moment = self.parts.time.moment();
-        let Some(agent) = self.agent.as_ref().filter(|agent| moment.remaining(&agent.svid.lifetime) > 0) else {
-            return self.attest().await;
-        };
+        let valid = self.standing.agent().filter(|agent| moment.remaining(&agent.svid.lifetime) > 0);
+        let Some(agent) = valid else { return self.attest().await };
         if !agent.is_due(Instant::now(), &moment) {
             return Ok(());
         }
-        let attests = agent.reattestable || agent.refused || self.is_ended_in_all_likelihood(&agent.svid, &moment);
+        let is_refused = matches!(self.standing, Standing::Refused(_));
+        let attests = agent.reattestable || is_refused || self.is_ended_in_all_likelihood(&agent.svid, &moment);
         let replaced = if attests { self.attest().await } else { self.renew().await };
         match replaced {
             // This one is the turn's to decide: it may be an eviction.
@@ -43,7 +42,7 @@ impl Synchronizer {
             Err(error) if error.denial().is_none() => {
                 warn!(error = %describe(&error), server = self.parts.server.address(), "the agent's certificate could not be replaced yet");
                 let pause = self.pause_after(&error);
-                self.agent.iter_mut().for_each(|agent| agent.postpone(pause));
+                self.standing.agent_mut().into_iter().for_each(|agent| agent.postpone(pause, Instant::now()));
                 Ok(())
             }
             outcome => outcome,
@@ -55,30 +54,11 @@ impl Synchronizer {
         svid.lifetime.span().not_after <= moment.estimate() && !self.failures.is_multiple_of(2)
     }
 
-    /// The server no longer takes the certificate. It is kept all the same: an agent that cannot attest again has no other,
-    /// and what a server forgot it may remember, such as after a restored database.
-    pub(super) fn certificate_refused(&mut self) {
-        self.agent.iter_mut().for_each(|agent| (agent.due, agent.refused) = (Instant::now(), true));
-    }
-
-    pub(super) fn is_reattestable(&self) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.reattestable)
-    }
-
-    /// The certificate's authority is tainted or gone.
-    pub(super) fn rotate_certificate_now(&mut self) {
-        self.agent.iter_mut().for_each(|agent| agent.due = Instant::now());
-    }
-
-    pub(super) fn agent_is_untrusted(&self, bundle: &TrustBundle) -> bool {
+    /// After the bundle changed: another certificate is due at once if this one's authority is tainted or gone.
+    pub(super) fn replace_certificate_if_untrusted(&mut self, bundle: &TrustBundle) {
         let moment = self.parts.time.moment();
-        let usage = KeyUsage::client_auth();
-        // Its time is judged elsewhere; here only who signed it counts.
-        let is_trusted = |svid: &AgentSvid| {
-            let at = svid.lifetime.span().nearest(moment.estimate());
-            at.is_some_and(|at| bundle.untainted_anchors().verify(&svid.chain[0], &svid.chain[1..], usage, at).is_ok())
-        };
-        self.agent.as_ref().is_some_and(|agent| !is_trusted(&agent.svid))
+        let untrusted = |agent: &&mut Agent| !agent.svid.is_signed_by(bundle.untainted_anchors(), &moment);
+        self.standing.agent_mut().filter(untrusted).into_iter().for_each(|agent| agent.replace_now(Instant::now()));
     }
 
     /// The channel over which the agent is known. A server whose certificate has ended by this device's time first proves
@@ -88,7 +68,7 @@ impl Synchronizer {
             Err(error) if error.is_doubt() => {
                 warn!(error = %describe(&error), server = self.parts.server.address(), "asking the server for a fresh signature");
                 // One that can only renew tries every other time whether it was given a new token meanwhile.
-                if self.is_reattestable() || !self.failures.is_multiple_of(2) {
+                if self.standing.is_reattestable() || !self.failures.is_multiple_of(2) {
                     self.attest().await?;
                 } else {
                     let channel = self.dial(Doubt::Heard).await?;
@@ -109,7 +89,7 @@ impl Synchronizer {
     }
 
     async fn dial(&self, doubt: Doubt) -> Result<Channel, SyncError> {
-        let (Some(agent), Some(key)) = (&self.agent, self.parts.keys.current()) else {
+        let (Some(agent), Some(key)) = (self.standing.agent(), self.parts.keys.current()) else {
             return Err(SyncError::NoCertificate);
         };
         Ok(self.parts.server.mutual(self.anchors.clone(), doubt, &agent.svid, key).await?)
@@ -117,17 +97,18 @@ impl Synchronizer {
 
     pub(super) async fn attest(&mut self) -> Result<(), SyncError> {
         let known = self.known_bundle()?;
-        let channel = match self.bootstrap_channel(known.as_ref(), Doubt::Refused).await {
+        let channel = match self.bootstrap_channel(known.as_deref(), Doubt::Refused).await {
             Ok(channel) => {
-                self.adopt_bundle(self.fetch_bundle(channel.clone()).await?)?;
+                let bundle = self.fetch_bundle(channel.clone()).await?;
+                self.adopt_bundle(bundle);
                 channel
             }
             // Nothing it says counts, its bundle neither, before what we know has verified a fresh signature of it.
             Err(error) if error.is_doubt() => {
                 warn!(error = %describe(&error), server = self.parts.server.address(), "asking the server for a fresh signature");
-                let channel = self.bootstrap_channel(known.as_ref(), Doubt::Heard).await?;
+                let channel = self.bootstrap_channel(known.as_deref(), Doubt::Heard).await?;
                 if let Some(known) = known.filter(|_| self.bundle.is_none()) {
-                    self.adopt_bundle(known)?;
+                    self.adopt_bundle(known);
                 }
                 channel
             }
@@ -137,7 +118,6 @@ impl Synchronizer {
         let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await?;
         let svid = self.checked(&attested.svid, &attested.key)?;
         info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, "agent attested");
-        (self.standing, self.wipe_owed) = (Standing::Good, false);
         self.take_up(svid, attested.reattestable).await
     }
 
@@ -153,7 +133,7 @@ impl Synchronizer {
         let mut client = AgentClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
         let answer = within(RPC_DEADLINE, client.renew_agent(request)).await?.into_inner();
         let svid = self.checked(&answer.svid.ok_or(AnswerRefusal::Missing("certificate"))?, &key)?;
-        if let Some(agent) = self.agent.as_ref().filter(|agent| agent.svid.spiffe_id != svid.spiffe_id) {
+        if let Some(agent) = self.standing.agent().filter(|agent| agent.svid.spiffe_id != svid.spiffe_id) {
             let (found, expected) = (svid.spiffe_id.to_string(), agent.svid.spiffe_id.to_string());
             return Err(AnswerRefusal::OtherId { found, expected }.into());
         }
@@ -174,7 +154,7 @@ impl Synchronizer {
         }
         let moment = self.parts.time.moment();
         let remaining = moment.remaining(&svid.lifetime);
-        self.agent = Some(Agent::new(svid, reattestable, remaining, &moment));
+        self.standing = Standing::Attested(Agent::new(svid, reattestable, remaining, Instant::now(), &moment));
         self.channel = None;
         self.changes.any = true;
         if !reattestable {
@@ -188,14 +168,14 @@ impl Synchronizer {
     /// replaced since, and the operator may have placed the new ones: then the last good and the configured bundle in turns,
     /// if that is the newer one. An older one would bring back authorities that were revoked. `None` for an agent that knows
     /// no bundle at all, and was told to believe whoever answers.
-    fn known_bundle(&self) -> Result<Option<TrustBundle>, SyncError> {
+    fn known_bundle(&self) -> Result<Option<Arc<TrustBundle>>, SyncError> {
         let (path, format) = match &self.parts.bootstrap {
             Bootstrap::TrustBundle { path, format } => (path, *format),
             Bootstrap::Insecure => return Ok(self.bundle.clone()),
         };
         let read = || {
             let bundle = read_bundle(path, format, &self.parts.trust_domain);
-            bundle.map_err(|source| SyncError::Bootstrap { path: path.clone(), source })
+            bundle.map(Arc::new).map_err(|source| SyncError::Bootstrap { path: path.clone(), source })
         };
         let Some(held) = &self.bundle else { return read().map(Some) };
         if self.failures.is_multiple_of(2) {
@@ -213,37 +193,14 @@ impl Synchronizer {
     }
 
     /// What is kept of the agent itself.
-    pub(super) fn record(&self, bundle: &TrustBundle, time: TimeRecord, moment: &Moment) -> AgentRecord {
-        let agent = self.agent.as_ref();
+    pub(super) fn record(&self, bundle: Arc<TrustBundle>, time: TimeRecord, moment: &Moment) -> AgentRecord {
+        let agent = self.standing.agent();
         AgentRecord {
             chain: agent.map(|agent| agent.svid.chain.iter().map(|der| der.to_vec()).collect()).unwrap_or_default(),
             reattestable: agent.is_some_and(|agent| agent.reattestable),
-            authorities: bundle.tainted_authorities().map(|(der, tainted)| (der.to_vec(), tainted)).collect(),
+            bundle: Some(bundle),
             left: agent.map(|agent| moment.left(&agent.svid.lifetime)),
             time: Some(time),
         }
-    }
-}
-
-impl Agent {
-    /// With a certificate of which `remaining` seconds count for the schedule.
-    pub(super) fn new(svid: AgentSvid, reattestable: bool, remaining: i64, moment: &Moment) -> Self {
-        let now = Instant::now();
-        let due = now + renewal_in(moment.remaining(&svid.lifetime), remaining, unit());
-        let overdue = overdue(moment.end(&svid.lifetime), remaining);
-        Self { svid, reattestable, due, overdue, asked: None, refused: false }
-    }
-
-    /// Whether it is to be replaced: by the schedule, or because now lies outside of its validity, as far as this device
-    /// knows, and that was not tried a moment ago.
-    fn is_due(&self, now: Instant, moment: &Moment) -> bool {
-        let asked_lately = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < REFUSED_PAUSE);
-        let is_out_of_time = !asked_lately && moment.is_out_of_time(self.svid.lifetime.span());
-        self.due <= now || self.overdue <= moment.own() || is_out_of_time
-    }
-
-    pub(super) fn postpone(&mut self, pause: Duration) {
-        let now = Instant::now();
-        (self.due, self.overdue, self.asked) = (now + pause, i64::MAX, Some(now));
     }
 }

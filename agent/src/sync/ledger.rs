@@ -1,37 +1,20 @@
 //! What the agent holds for its workloads: entries, each with its SVID and when that is to be replaced.
 
+mod held;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_api::SpiffeId;
 use ironroot_api::tls::TrustAnchors;
-use ironroot_shell::describe;
-use tracing::warn;
-use webpki::KeyUsage;
 
-use super::REFUSED_PAUSE;
-use super::schedule::{before_the_end, overdue, renewal_in, unit};
-use crate::identities::{Identity, IdentityParts, WorkloadKey};
+pub use held::Held;
+
+use super::schedule::before_the_end;
+use crate::identities::Identity;
 use crate::server_answers::{EntryTerms, WorkloadSvid};
 use crate::trusted_time::Moment;
-
-/// An entry and what is held for it.
-#[derive(Clone, Debug)]
-pub struct Held {
-    /// Who gets which ID.
-    pub terms: EntryTerms,
-    /// The SVID, once there is one.
-    pub svid: Option<WorkloadSvid>,
-    /// Both together, as they are served.
-    identity: Option<Arc<Identity>>,
-    /// When to ask for the next, by the monotonic clock.
-    due: Instant,
-    /// The same by the agent's own clock, with a margin: the monotonic one stands still while a device sleeps.
-    overdue: i64,
-    /// When it was last asked for in this run.
-    asked: Option<Instant>,
-}
 
 /// Entries by ID.
 #[derive(Debug, Default)]
@@ -63,22 +46,15 @@ impl Ledger {
     /// Takes up what was cached: each SVID is replaced when half of its own lifetime is over, which may be at once.
     pub fn restore(&mut self, entries: Vec<(EntryTerms, Option<WorkloadSvid>)>, now: Instant, moment: &Moment) {
         for (terms, svid) in entries {
-            let mut held = Held::new(terms, svid, now);
-            if let Some(svid) = &held.svid {
-                let lifetime = svid.lifetime.span().length();
-                held.due = now + renewal_in(moment.remaining(&svid.lifetime), lifetime, unit());
-                held.overdue = overdue(moment.end(&svid.lifetime), lifetime);
-            }
-            self.entries.insert(held.terms.id.clone(), held);
+            self.entries.insert(terms.id.clone(), Held::restored(terms, svid, now, moment));
         }
     }
 
-    /// Makes the entries exactly `current`. An entry whose terms changed is asked for again: its lifetime or DNS names may be
-    /// others. Its SVID goes on being served meanwhile, unless it is for another ID.
+    /// Makes the entries exactly `current`.
     pub fn replace_entries(&mut self, current: Vec<EntryTerms>, now: Instant) -> EntriesChange {
-        let ids: BTreeSet<String> = current.iter().map(|terms| terms.id.clone()).collect();
+        let ids: BTreeSet<&str> = current.iter().map(|terms| terms.id.as_str()).collect();
         let before = self.entries.len();
-        self.entries.retain(|id, _| ids.contains(id));
+        self.entries.retain(|id, _| ids.contains(id.as_str()));
         let removed = self.entries.len() != before;
         let puts = current.into_iter().map(|terms| self.put_terms(terms, now));
         puts.fold(if removed { EntriesChange::Removed } else { EntriesChange::None }, EntriesChange::max)
@@ -86,28 +62,35 @@ impl Ledger {
 
     fn put_terms(&mut self, terms: EntryTerms, now: Instant) -> EntriesChange {
         let Some(held) = self.entries.get_mut(&terms.id) else {
-            self.entries.insert(terms.id.clone(), Held::new(terms, None, now));
+            self.entries.insert(terms.id.clone(), Held::new(terms, now));
             return EntriesChange::Changed;
         };
-        if held.terms == terms {
+        if *held.terms() == terms {
             return EntriesChange::None;
         }
-        let takes_away = held.terms.spiffe_id != terms.spiffe_id || held.terms.selectors != terms.selectors;
-        if held.terms.spiffe_id != terms.spiffe_id {
-            held.svid = None;
-        }
-        let svid = held.svid.take();
-        *held = Held::new(terms, svid, now);
+        let before = held.terms();
+        let takes_away = before.spiffe_id != terms.spiffe_id || before.selectors != terms.selectors;
+        held.change(terms, now);
         if takes_away { EntriesChange::Removed } else { EntriesChange::Changed }
     }
 
-    /// The SVIDs that are missing, due, or not valid now as far as this device knows; those that end first in front.
-    pub fn wanted(&self, now: Instant, moment: &Moment) -> Vec<Wanted> {
-        let is_due = |held: &&Held| held.due <= now || held.overdue <= moment.own() || held.is_out_of_time(now, moment);
-        let mut due: Vec<&Held> = self.entries.values().filter(is_due).collect();
-        due.sort_by_key(|held| held.svid.as_ref().map_or(i64::MIN, |svid| moment.end(&svid.lifetime)));
-        let wanted = |held: &Held| Wanted { entry_id: held.terms.id.clone(), spiffe_id: held.terms.spiffe_id.clone() };
+    /// The SVIDs to ask for now: those that are missing, due before the `next` time that something is signed, or not valid now
+    /// as far as this device knows. Those that end first in front.
+    pub fn wanted(&self, now: Instant, next: Duration, moment: &Moment) -> Vec<Wanted> {
+        let mut due: Vec<&Held> = self.entries.values().filter(|held| held.is_due(now, next, moment)).collect();
+        due.sort_by_key(|held| held.svid().map_or(i64::MIN, |svid| moment.end(svid.lifetime())));
+        let wanted =
+            |held: &Held| Wanted { entry_id: held.terms().id.clone(), spiffe_id: held.terms().spiffe_id.clone() };
         due.into_iter().map(wanted).collect()
+    }
+
+    /// A workload asks for SVIDs that are made when they are asked for. Entries that went meanwhile are passed over.
+    pub fn ask(&mut self, entry_ids: &[String], now: Instant) {
+        for id in entry_ids {
+            if let Some(held) = self.entries.get_mut(id) {
+                held.ask(now);
+            }
+        }
     }
 
     /// Keeps a verified SVID, to be replaced when half of what remains of its life is over. Counted from now and not from
@@ -115,68 +98,56 @@ impl Ledger {
     /// kept: not if our clock disputes it, and what is held lasts longer.
     pub fn put_svid(&mut self, entry_id: &str, svid: WorkloadSvid, now: Instant, moment: &Moment) -> bool {
         let Some(held) = self.entries.get_mut(entry_id) else { return true };
-        if held.terms.spiffe_id != svid.spiffe_id {
+        if held.terms().spiffe_id != *svid.spiffe_id() {
             return true;
         }
-        if !moment.prefers(&svid.lifetime, held.svid.as_ref().map(|svid| &svid.lifetime)) {
+        if !moment.prefers(svid.lifetime(), held.svid().map(WorkloadSvid::lifetime)) {
             return false;
         }
-        let remaining = moment.remaining(&svid.lifetime);
-        let due = now + renewal_in(remaining, remaining, unit());
-        let overdue = overdue(moment.end(&svid.lifetime), remaining);
-        *held = Held { overdue, asked: Some(now), ..Held::new(held.terms.clone(), Some(svid), due) };
+        let remaining = moment.remaining(svid.lifetime());
+        held.take(Arc::new(svid), remaining, now, moment);
+        held.asked_for(now);
         true
     }
 
     /// There is no new SVID for this entry: it is asked for again after `pause`, or sooner if the one it has ends.
     pub fn postpone(&mut self, entry_id: &str, pause: Duration, now: Instant, moment: &Moment) {
         let Some(held) = self.entries.get_mut(entry_id) else { return };
-        let remaining = held.svid.as_ref().map(|svid| seconds(moment.remaining(&svid.lifetime)));
-        held.due = now + before_the_end(pause, remaining);
-        held.overdue = i64::MAX;
-        held.asked = Some(now);
+        let remaining = held.svid().map(|svid| seconds(moment.remaining(svid.lifetime())));
+        held.postpone(now + before_the_end(pause, remaining));
+        held.asked_for(now);
     }
 
     /// SVIDs that do not chain to `anchors` are due at once: their authority is tainted or gone.
     pub fn mark_untrusted(&mut self, anchors: &TrustAnchors, now: Instant, moment: &Moment) -> usize {
-        let mut marked = 0;
-        for held in self.entries.values_mut() {
-            let Some(svid) = &held.svid else { continue };
-            let usage = KeyUsage::client_auth();
-            // Its time is judged elsewhere; here only who signed it counts.
-            let at = svid.lifetime.span().nearest(moment.estimate());
-            if at.is_none_or(|at| anchors.verify(&svid.chain[0], &svid.chain[1..], usage, at).is_err()) {
-                held.due = now;
-                marked += 1;
-            }
-        }
-        marked
+        let is_untrusted = |held: &&mut Held| held.svid().is_some_and(|svid| !svid.is_signed_by(anchors, moment));
+        let untrusted = self.entries.values_mut().filter(is_untrusted);
+        untrusted.map(|held| held.replace_now(now)).count()
     }
 
     /// When the next SVID is due.
     pub fn next_due(&self) -> Option<Instant> {
-        self.entries.values().map(|held| held.due).min()
+        self.entries.values().filter_map(Held::due).min()
     }
 
     /// Seconds until the first SVID ends that has not ended yet.
     pub fn next_end_in(&self, moment: &Moment) -> Option<i64> {
-        self.svids().map(|svid| moment.remaining(&svid.lifetime)).filter(|remaining| *remaining > 0).min()
-    }
-
-    /// When each identity ends, by entry ID and the agent's own clock.
-    pub fn ends(&self, moment: &Moment) -> BTreeMap<&str, i64> {
-        let end = |held: &Held| held.svid.as_ref().map(|svid| moment.end(&svid.lifetime));
-        self.entries.iter().filter_map(|(id, held)| Some((id.as_str(), end(held)?))).collect()
+        self.svids().map(|svid| moment.remaining(svid.lifetime())).filter(|remaining| *remaining > 0).min()
     }
 
     /// The shortest whole lifetime among the SVIDs.
     pub fn shortest_lifetime(&self) -> Option<Duration> {
-        self.svids().map(|svid| seconds(svid.lifetime.span().length())).min()
+        self.svids().map(|svid| seconds(svid.lifetime().span().length())).min()
     }
 
     /// What may be served.
     pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
-        self.entries.values().filter_map(|held| held.identity.as_ref())
+        self.entries.values().filter_map(Held::identity)
+    }
+
+    /// The entries whose SVIDs are made when they are asked for, of which there are none yet.
+    pub fn unsigned(&self) -> impl Iterator<Item = &Arc<EntryTerms>> {
+        self.entries.values().filter_map(Held::unsigned)
     }
 
     /// The entries, by ID.
@@ -184,9 +155,14 @@ impl Ledger {
         self.entries.values()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The terms of an entry.
     pub fn terms(&self, entry_id: &str) -> Option<&EntryTerms> {
-        self.entries.get(entry_id).map(|held| &held.terms)
+        self.entries.get(entry_id).map(Held::terms)
     }
 
     /// Forgets everything.
@@ -195,40 +171,7 @@ impl Ledger {
     }
 
     fn svids(&self) -> impl Iterator<Item = &WorkloadSvid> {
-        self.entries.values().filter_map(|held| held.svid.as_ref())
-    }
-}
-
-impl Held {
-    fn new(terms: EntryTerms, svid: Option<WorkloadSvid>, due: Instant) -> Self {
-        let identity = svid.as_ref().and_then(|svid| identity(&terms, svid));
-        Self { terms, svid, identity, due, overdue: i64::MAX, asked: None }
-    }
-
-    /// Now lies outside of its SVID's validity, as far as this device knows, and that was not asked for a moment ago.
-    fn is_out_of_time(&self, now: Instant, moment: &Moment) -> bool {
-        let asked_lately = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < REFUSED_PAUSE);
-        !asked_lately && self.svid.as_ref().is_some_and(|svid| moment.is_out_of_time(svid.lifetime.span()))
-    }
-}
-
-fn identity(terms: &EntryTerms, svid: &WorkloadSvid) -> Option<Arc<Identity>> {
-    let identity = Identity::try_new(IdentityParts {
-        entry_id: terms.id.clone(),
-        spiffe_id: terms.spiffe_id.clone(),
-        selectors: terms.selectors.clone(),
-        hint: terms.hint.clone(),
-        created_at: terms.created_at,
-        federates_with: Vec::new(),
-        chain: &svid.chain,
-        key: WorkloadKey::new(svid.key.clone()),
-    });
-    match identity {
-        Ok(identity) => Some(Arc::new(identity)),
-        Err(error) => {
-            warn!(entry_id = terms.id, error = %describe(&error), "an SVID cannot be served");
-            None
-        }
+        self.entries.values().filter_map(Held::svid)
     }
 }
 

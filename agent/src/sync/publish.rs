@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use ironroot_shell::describe;
 use tracing::{error, info, warn};
 
+use super::Synchronizer;
 use super::memory::ToKeep;
-use super::{Standing, Synchronizer};
-use crate::identities::{Bundle, Identities};
+use crate::identities::Identities;
 use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
 
 /// Pause after a failed write: a full disk or a missing chip does not get better within seconds.
@@ -34,20 +34,30 @@ impl Synchronizer {
     /// Publishes what may be served. Nothing before the first whole answer of a server or the cache: a workload that asks
     /// earlier is told to wait and not that it has no identity.
     pub(super) fn publish(&mut self) {
+        if self.is_serving() {
+            self.publish_anyway();
+        }
+    }
+
+    /// The same, from now on: there is something to say, be it that there are no identities.
+    pub(super) fn publish_anyway(&mut self) {
         let moment = self.parts.time.moment();
         self.published = moment.version();
-        let ends = self.ledger.ends(&moment);
-        let Some(bundle) = self.bundle.as_ref().filter(|_| self.ready) else { return };
-        let authorities = bundle.authorities().map(|der| &der[..]);
-        let identities = Bundle::try_new(authorities, bundle.sequence_number()).and_then(|bundle| {
-            let identities = self.executable_only.leave_out(self.ledger.identities());
-            Identities::try_new(self.parts.trust_domain.clone(), identities, bundle, BTreeMap::new())
-                .map(|all| all.ending(|identity| ends.get(identity.entry_id()).copied().unwrap_or(i64::MIN)))
-        });
-        match identities {
-            Ok(identities) => drop(self.parts.publisher.send_replace(Arc::new(identities))),
+        let Some(bundle) = self.bundle.clone() else { return };
+        let (identities, unsigned) = self.executable_only.leave_out(self.ledger.identities(), self.ledger.unsigned());
+        let all = Identities::try_new(self.parts.trust_domain.clone(), identities, bundle, BTreeMap::new());
+        match all {
+            Ok(all) => {
+                let all = all.ending(|identity| moment.end(identity.svid().lifetime())).with_unsigned(unsigned);
+                self.parts.publisher.send_replace(Arc::new(all));
+            }
             Err(error) => error!(error = %describe(&error), "identities cannot be published; the last ones stay"),
         }
+    }
+
+    /// Whether there was a whole answer, of a server or the cache.
+    fn is_serving(&self) -> bool {
+        self.parts.publisher.borrow().bundle().is_some()
     }
 
     /// What was learned about the time changes what may be served, though nothing else has changed.
@@ -57,21 +67,21 @@ impl Synchronizer {
         }
     }
 
-    /// From now on there is something to say, be it that there are no identities.
+    /// After a whole answer.
     pub(super) fn publish_first(&mut self) {
-        if !std::mem::replace(&mut self.ready, true) {
-            self.publish();
+        if !self.is_serving() {
+            self.publish_anyway();
         }
     }
 
     /// Writes what must be written; how long the rest may wait. An agent that knows neither itself nor an identity writes
     /// nothing: what is on the disk, though it was refused at the start, may be good again after the next one.
     pub(super) async fn keep(&mut self, flush: bool) -> Option<Duration> {
-        if self.agent.is_none() && self.ledger.entries().next().is_none() {
+        if self.standing.agent().is_none() && self.ledger.is_empty() {
             return None;
         }
         let refresh = self.parts.max_age.map_or(REFRESH_INTERVAL, |age| REFRESH_INTERVAL.min(age / 8));
-        self.changes.any |= self.ready && self.standing == Standing::Good && self.kept.last.elapsed() >= refresh;
+        self.changes.any |= self.is_serving() && self.standing.is_good() && self.kept.last.elapsed() >= refresh;
         let plan = self.parts.memory.plan(self.changes, flush);
         match plan {
             WritePlan::Idle => return None,
@@ -101,10 +111,10 @@ impl Synchronizer {
 
     async fn state_to_keep(&mut self) -> Option<ToKeep> {
         let time = self.parts.time.record(self.parts.keys.tpm_clock().await);
-        let (bundle, moment) = (self.bundle.as_ref()?, self.parts.time.moment());
-        let state = IdentitiesToCache { bundle, synced_unix: self.synced_unix, time: &time, moment: &moment };
-        let entries = self.ledger.entries().map(|held| (&held.terms, held.svid.as_ref()));
+        let (bundle, moment) = (self.bundle.clone()?, self.parts.time.moment());
+        let state = IdentitiesToCache { bundle: &bundle, synced_unix: self.synced_unix, time: &time, moment: &moment };
+        let entries = self.ledger.entries().map(|held| (held.terms(), held.svid()));
         let identities = encode_identities(state, entries);
-        Some(ToKeep { record: self.record(bundle, time, &moment), identities })
+        Some(ToKeep { record: self.record(bundle.clone(), time, &moment), identities })
     }
 }

@@ -1,12 +1,13 @@
 //! Taking up what an earlier run left.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ironroot_shell::describe;
-use rustls_pki_types::CertificateDer;
 use tracing::{info, warn};
 
-use super::{Agent, Memory, Synchronizer};
+use super::standing::{Agent, Standing};
+use super::{Memory, Synchronizer};
 use crate::agent_record::AgentRecord;
 use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
 use crate::server_answers::{TrustBundle, restored_agent_svid};
@@ -22,7 +23,7 @@ impl Synchronizer {
                 Ok(None) => info!("there is no sealed cache yet"),
                 Err(refusal) => warn_refused(&refusal),
             },
-            Memory::Plain { directory, .. } => match AgentRecord::read(directory) {
+            Memory::Plain { directory, .. } => match AgentRecord::read(directory, &self.parts.trust_domain) {
                 Ok(Some(record)) => self.restore_record(record),
                 Ok(None) => {}
                 Err(error) => warn!(error = %describe(&error), "the agent's record is not used"),
@@ -39,7 +40,7 @@ impl Synchronizer {
             Err(refusal) => refused = Some(refusal),
         }
         let Memory::Sealed(memory) = &mut self.parts.memory else { return };
-        match memory.cache().record(file).await {
+        match memory.cache().record(file, &trust_domain).await {
             Ok(record) => {
                 time = record.time.clone();
                 self.restore_record(record);
@@ -73,8 +74,9 @@ impl Synchronizer {
         self.ledger.restore(cached.entries, Instant::now(), &self.parts.time.moment());
         self.withdraw_if_too_old();
         // A cache that was written before the first sync knows no entries, not that there are none.
-        self.ready = cached.synced_unix > 0;
-        self.publish();
+        if cached.synced_unix > 0 {
+            self.publish_anyway();
+        }
         info!(entries, synced = utc(self.synced_unix), "identities restored from the sealed cache");
     }
 
@@ -82,25 +84,19 @@ impl Synchronizer {
         if let Some(time) = &record.time {
             self.parts.time.restore(time, None);
         }
-        if self.bundle.is_none() && !record.authorities.is_empty() {
-            let authorities = record.authorities.iter().map(|(der, tainted)| (der.as_slice(), *tainted));
-            match TrustBundle::new(&self.parts.trust_domain, authorities) {
-                Ok(bundle) => self.restore_bundle(bundle),
-                Err(refusal) => warn!(error = %describe(&refusal), "the stored trust bundle is not used"),
-            }
+        if let Some(bundle) = record.bundle.clone().filter(|_| self.bundle.is_none()) {
+            self.restore_bundle(bundle);
         }
         self.restore_certificate(&record);
     }
 
-    fn restore_bundle(&mut self, bundle: TrustBundle) {
-        let authorities: Vec<CertificateDer<'static>> = bundle.authorities().cloned().collect();
-        if self.anchors.replace(&authorities).is_ok() {
-            self.bundle = Some(bundle);
-        }
+    fn restore_bundle(&mut self, bundle: Arc<TrustBundle>) {
+        self.anchors.follow(bundle.anchors());
+        self.bundle = Some(bundle);
     }
 
     fn restore_certificate(&mut self, record: &AgentRecord) {
-        let Some(bundle) = self.bundle.as_ref().filter(|_| !record.chain.is_empty()) else { return };
+        let Some(bundle) = self.bundle.as_deref().filter(|_| !record.chain.is_empty()) else { return };
         let chain_der = record.chain.iter().map(Vec::as_slice);
         let moment = self.parts.time.moment();
         let svid = match restored_agent_svid(chain_der, record.left, bundle, &moment) {
@@ -121,7 +117,8 @@ impl Synchronizer {
         }
         let lifetime = svid.lifetime.span().length();
         info!(spiffe_id = %svid.spiffe_id, "agent certificate restored");
-        self.agent = Some(Agent::new(svid, record.reattestable, lifetime, &moment));
+        let agent = Agent::new(svid, record.reattestable, lifetime, Instant::now(), &moment);
+        self.standing = Standing::Attested(agent);
     }
 }
 

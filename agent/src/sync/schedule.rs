@@ -24,6 +24,12 @@ pub fn overdue(end: i64, lifetime: i64) -> i64 {
     end.saturating_sub(lifetime.max(0) / 5 * 2)
 }
 
+/// By how much an SVID of `lifetime` seconds may be replaced before it is due, so that it is signed together with others: what
+/// is due before the `next` time that something is signed, but never more than an eighth of its life.
+pub fn brought_forward(lifetime: i64, next: Duration) -> Duration {
+    next.min(Duration::from_secs_f64(lifetime.max(0) as f64 / 8.0))
+}
+
 /// Full-jitter back-off after `failures` in a row: anything from nothing to `base * 2^failures`, at most `cap`.
 /// Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 pub fn backoff(failures: u32, base: Duration, cap: Duration, unit: f64) -> Duration {
@@ -80,6 +86,14 @@ mod tests {
         assert_eq!(overdue(10_000, -5), 10_000);
         let latest = renewal_in(1000, 1000, 0.0).as_secs();
         assert!(9_000 + latest < 9_600, "never before its time");
+    }
+
+    #[test]
+    fn what_is_due_before_the_next_poll_is_brought_forward_but_not_by_more_than_an_eighth_of_its_life() {
+        assert_eq!(brought_forward(3600, 5 * SECOND), 5 * SECOND);
+        assert_eq!(brought_forward(3600, 600 * SECOND), 450 * SECOND);
+        assert_eq!(brought_forward(4, 5 * SECOND), Duration::from_millis(500));
+        assert_eq!(brought_forward(-4, 5 * SECOND), Duration::ZERO);
     }
 
     #[test]

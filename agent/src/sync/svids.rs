@@ -1,25 +1,29 @@
 //! New SVIDs for workloads, in batches.
 
+use std::time::{Duration, Instant};
+
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams, batch_new_x509svid_response};
+use ironroot_shell::describe;
 use tonic::Status;
+use tracing::{debug, warn};
 
-use super::SyncError;
 use super::ledger::Wanted;
+use super::{REFUSED_PAUSE, SyncError, Synchronizer};
 use crate::agent_key::{KeyError, SoftwareKey, certificate_request};
 use crate::server_answers::{AnswerRefusal, TrustBundle, WorkloadSvid, workload_svid};
 use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
-use crate::trusted_time::TrustedTime;
+use crate::trusted_time::{Moment, TrustedTime};
 
 /// Requests in one call. Source: SPIRE's agent, and its server's limit per second.
-pub const BATCH: usize = 500;
+const BATCH: usize = 500;
 
 /// A signed answer to one [`Wanted`], or why there is none.
-pub type Signed = (Wanted, Result<WorkloadSvid, SigningRefusal>);
+type Signed = (Wanted, Result<WorkloadSvid, SigningRefusal>);
 
 /// Why one item of a batch gave no SVID.
 #[derive(Debug, thiserror::Error)]
-pub enum SigningRefusal {
+pub(super) enum SigningRefusal {
     /// The server would not sign.
     #[error("the server refused: code {code}: {message}")]
     Server {
@@ -33,8 +37,55 @@ pub enum SigningRefusal {
     Answer(#[from] AnswerRefusal),
 }
 
+impl Synchronizer {
+    /// Signs what is due, and nothing else: no entries, no bundle.
+    pub(super) async fn sign_only(&mut self) -> Result<(), SyncError> {
+        if self.ledger.wanted(Instant::now(), Duration::ZERO, &self.parts.time.moment()).is_empty() {
+            return Ok(());
+        }
+        let channel = self.trusted_channel().await?;
+        self.sign_due(channel, self.next_poll.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Signs what is due, and with it what will be before something is signed the `next` time; publishes each batch.
+    pub(super) async fn sign_due(&mut self, channel: Channel, next: Duration) -> Result<(), SyncError> {
+        let wanted = self.ledger.wanted(Instant::now(), next, &self.parts.time.moment());
+        for batch in wanted.chunks(BATCH) {
+            let Some(bundle) = self.bundle.clone() else { return Err(SyncError::NoBundle) };
+            let signed = sign(channel.clone(), batch.to_vec(), &bundle, &self.parts.time).await?;
+            let (now, moment) = (Instant::now(), self.parts.time.moment());
+            for (wanted, svid) in signed {
+                match svid.and_then(|svid| self.take_svid(&wanted, svid, now, &moment)) {
+                    Ok(()) => self.changes.any = true,
+                    Err(refusal) => {
+                        warn!(entry_id = wanted.entry_id, spiffe_id = %wanted.spiffe_id, error = %describe(&refusal), "no SVID");
+                        self.ledger.postpone(&wanted.entry_id, REFUSED_PAUSE, now, &moment);
+                    }
+                }
+            }
+            self.publish_anyway();
+        }
+        Ok(())
+    }
+
+    fn take_svid(
+        &mut self,
+        wanted: &Wanted,
+        svid: WorkloadSvid,
+        now: Instant,
+        moment: &Moment,
+    ) -> Result<(), SigningRefusal> {
+        let span = svid.lifetime().span();
+        debug!(spiffe_id = %svid.spiffe_id(), entry_id = wanted.entry_id, "SVID rotated");
+        match self.ledger.put_svid(&wanted.entry_id, svid, now, moment) {
+            true => Ok(()),
+            false => Err(AnswerRefusal::Disputed { span, clock: moment.in_words() }.into()),
+        }
+    }
+}
+
 /// Asks for one batch, with a fresh key for each.
-pub async fn sign(
+async fn sign(
     channel: Channel,
     batch: Vec<Wanted>,
     bundle: &TrustBundle,
@@ -78,7 +129,7 @@ impl Prepared {
             (_, None) => Err(AnswerRefusal::Missing("SVID").into()),
             (_, Some(svid)) => {
                 let expected = &self.wanted.spiffe_id;
-                workload_svid(&svid, expected, self.key.spki_der(), self.key.pkcs8(), bundle, time).map_err(Into::into)
+                workload_svid(&svid, expected, &self.key, bundle, time).map_err(Into::into)
             }
         };
         (self.wanted, svid)

@@ -14,8 +14,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use ironroot_agent::agent_key::WorkloadKey;
 use ironroot_agent::endpoints::{EndpointError, Limits, SubordinateUids, WorkloadApiConfig, serve_workload_api};
-use ironroot_agent::identities::{Bundle, Identities, Identity, IdentityParts, WorkloadKey};
+use ironroot_agent::identities::{Identities, Identity};
+use ironroot_agent::requests::{self, Requests};
+use ironroot_agent::server_answers::{EntryTerms, TrustBundle, restored_workload_svid};
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
@@ -25,6 +28,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use time::OffsetDateTime;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -62,8 +66,8 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), der }
     }
 
-    pub fn bundle(&self) -> Bundle {
-        Bundle::try_new([&self.der[..]], 1).expect("an authority")
+    pub fn bundle(&self) -> Arc<TrustBundle> {
+        Arc::new(TrustBundle::new(&td("td"), [(&self.der[..], false)]).expect("an authority"))
     }
 
     /// `path`'s identity for processes of `uid`, until `NOW + ttl`.
@@ -82,17 +86,9 @@ impl Authority {
         params.not_before = OffsetDateTime::from_unix_timestamp(NOW - 60).expect("in range");
         params.not_after = OffsetDateTime::from_unix_timestamp(NOW + ttl).expect("in range");
         let certificate = params.signed_by(&key, &self.issuer).expect("signs").der().clone();
-        let parts = IdentityParts {
-            entry_id: format!("entry of {path}"),
-            spiffe_id,
-            selectors: selectors.iter().map(|text| text.parse().expect("legal")).collect(),
-            hint: String::new(),
-            created_at: 1,
-            federates_with: vec![td("friend")],
-            chain: &[certificate],
-            key: WorkloadKey::new(Zeroizing::new(key.serialize_der())),
-        };
-        Arc::new(Identity::try_new(parts).expect("fits"))
+        let key = WorkloadKey::new(Zeroizing::new(key.serialize_der()));
+        let svid = restored_workload_svid([&certificate[..]], &spiffe_id, key, None).expect("a pair");
+        Arc::new(Identity::try_new(Arc::new(terms(path, selectors)), Arc::new(svid)).expect("fits"))
     }
 
     pub fn snapshot(&self, identities: Vec<Arc<Identity>>) -> Arc<Identities> {
@@ -101,10 +97,26 @@ impl Authority {
     }
 }
 
+/// The entry of `path` for processes that have `selectors`.
+pub fn terms(path: &str, selectors: &[&str]) -> EntryTerms {
+    EntryTerms {
+        id: format!("entry of {path}"),
+        spiffe_id: td("td").id_with_path(path).expect("legal"),
+        selectors: selectors.iter().map(|text| text.parse().expect("legal")).collect(),
+        hint: String::new(),
+        created_at: 1,
+        revision_number: 0,
+        on_demand: false,
+        federates_with: vec![td("friend")],
+    }
+}
+
 /// A served socket.
 pub struct Served {
     pub authority: Authority,
     pub publisher: watch::Sender<Arc<Identities>>,
+    /// What workloads ask for.
+    pub asked: Receiver<requests::Request>,
     clock: Arc<AtomicI64>,
     directory: tempfile::TempDir,
     stop: Option<oneshot::Sender<()>>,
@@ -127,10 +139,12 @@ impl Served {
         let mut config = config(directory.path().join("api.sock"), Limits::default());
         change(&mut config);
         let now = clock.clone();
+        let (requests, asked) = Requests::channel();
         let now = Arc::new(move || now.load(Ordering::Relaxed));
-        let serving = serve_workload_api(config, identities, now, async { drop(stopped.await) }).expect("binds");
+        let serving =
+            serve_workload_api(config, identities, requests, now, async { drop(stopped.await) }).expect("binds");
         let server = tokio::spawn(serving);
-        Self { authority: Authority::new(), publisher, clock, directory, stop: Some(stop), server }
+        Self { authority: Authority::new(), publisher, asked, clock, directory, stop: Some(stop), server }
     }
 
     /// With one identity, `/test`, for processes of our own user.
@@ -306,7 +320,9 @@ fn serve(socket: PathBuf) {
     runtime.block_on(async {
         let (_publisher, identities) = watch::channel(Arc::new(Identities::starting(td("td"))));
         let config = config(socket, Limits::default());
-        let serving = serve_workload_api(config, identities, Arc::new(|| NOW), std::future::pending()).expect("binds");
+        let serving =
+            serve_workload_api(config, identities, Requests::channel().0, Arc::new(|| NOW), std::future::pending())
+                .expect("binds");
         serving.await.expect("serves");
     });
 }

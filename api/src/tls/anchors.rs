@@ -135,6 +135,11 @@ impl TrustAnchors {
         Ok(())
     }
 
+    /// From now on the authorities are those of `others`, which are of the same trust domain and parsed already.
+    pub fn follow(&self, others: &Self) {
+        self.authorities.store(others.authorities.load_full());
+    }
+
     /// Verifies that `leaf` is an X509-SVID of the trust domain with a path over `intermediates` to an authority, valid
     /// at `now_unix`, for server or client authentication. Source: X509-SVID.md §5, RFC 5280 §6.
     pub fn verify(
@@ -144,10 +149,20 @@ impl TrustAnchors {
         usage: KeyUsage,
         now_unix: i64,
     ) -> Result<VerifiedSvid, SvidRefusal> {
+        self.verify_parsed(&Certificate::parse(leaf)?, intermediates, usage, now_unix)
+    }
+
+    /// As [`verify`](Self::verify), of a leaf that has been parsed.
+    pub fn verify_parsed(
+        &self,
+        certificate: &Certificate,
+        intermediates: &[CertificateDer<'_>],
+        usage: KeyUsage,
+        now_unix: i64,
+    ) -> Result<VerifiedSvid, SvidRefusal> {
         if intermediates.len() >= MAX_CHAIN {
             return Err(SvidRefusal::ChainTooLong);
         }
-        let certificate = Certificate::parse(leaf)?;
         let spiffe_id = certificate.leaf_spiffe_id()?;
         //= TDB-08 SPIFFE Federation 4.2: "from different trust domains MUST NOT be merged"
         if !spiffe_id.is_member_of(&self.trust_domain) {

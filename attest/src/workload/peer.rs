@@ -11,6 +11,30 @@ use super::WorkloadRefusal;
 use super::executable::Noted;
 use super::process::Process;
 
+/// Who is on the other end of a socket, as the kernel recorded it at `connect`. Source: unix(7), SO_PEERCRED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Process ID in our PID namespace; 0 if the process is not visible in it.
+    pid: i32,
+    /// Effective user ID.
+    uid: u32,
+    /// Effective group ID.
+    gid: u32,
+}
+
+impl Credentials {
+    /// Asks the kernel. Does not block.
+    pub fn of(stream: &impl AsFd) -> Result<Self, WorkloadRefusal> {
+        let found = getsockopt(stream, sockopt::PeerCredentials).map_err(WorkloadRefusal::Credentials)?;
+        Ok(Self { pid: found.pid(), uid: found.uid(), gid: found.gid() })
+    }
+
+    /// The effective user ID.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+}
+
 /// Who connected, as the kernel recorded it at `connect`, and what ran there when we accepted.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<Facts>);
@@ -37,17 +61,24 @@ enum Anchor {
 impl Peer {
     /// Asks the kernel who is on the other end of `stream`, which has just been accepted. Does not block.
     pub fn of(stream: &impl AsFd) -> Result<Self, WorkloadRefusal> {
-        Self::noting(stream, |_| None)
+        Self::noting(stream, Credentials::of(stream)?, |_| None)
     }
 
     /// The same, and notes what the process runs now. Holds one more descriptor.
     pub fn with_executable(stream: &impl AsFd) -> Result<Self, WorkloadRefusal> {
-        Self::noting(stream, Noted::of)
+        Self::noting(stream, Credentials::of(stream)?, Noted::of)
     }
 
-    fn noting(stream: &impl AsFd, note: fn(&Process) -> Option<Noted>) -> Result<Self, WorkloadRefusal> {
-        let credentials = getsockopt(stream, sockopt::PeerCredentials).map_err(WorkloadRefusal::Credentials)?;
-        let (pid, uid, gid) = (credentials.pid(), credentials.uid(), credentials.gid());
+    /// Of a stream whose `credentials` have been asked for; `looks` at what the process runs, or not.
+    pub(super) fn known(stream: &impl AsFd, credentials: Credentials, looks: bool) -> Result<Self, WorkloadRefusal> {
+        Self::noting(stream, credentials, if looks { Noted::of } else { |_| None })
+    }
+
+    fn noting(
+        stream: &impl AsFd,
+        Credentials { pid, uid, gid }: Credentials,
+        note: fn(&Process) -> Option<Noted>,
+    ) -> Result<Self, WorkloadRefusal> {
         if pid == 0 {
             return Err(WorkloadRefusal::OtherPidNamespace { uid });
         }

@@ -13,7 +13,7 @@ use super::digests::Digests;
 use super::executable::{Executable, OnDisk, Ours, Withheld};
 use super::link::{ExecutableLink, ExecutableSelectors};
 use super::namespaces::Namespaces;
-use super::peer::Peer;
+use super::peer::{Credentials, Peer};
 use super::process::Process;
 use super::witnessed::{SecondWrite, Silence};
 use super::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal, names, systemd};
@@ -120,8 +120,8 @@ impl UnixAttestor {
     }
 
     /// Who is on the other end of `stream`, which has just been accepted. Does not block.
-    pub fn peer(&self, stream: &impl AsFd) -> Result<Peer, WorkloadRefusal> {
-        if self.looks_at_executables() { Peer::with_executable(stream) } else { Peer::of(stream) }
+    pub fn peer(&self, stream: &impl AsFd, credentials: Credentials) -> Result<Peer, WorkloadRefusal> {
+        Peer::known(stream, credentials, self.looks_at_executables())
     }
 
     /// Whose process `peer` is now: everything but its executable. Blocks on files and user databases.

@@ -1,21 +1,39 @@
 //! What a caller may see, as the messages of the Workload API.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
-use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::{X509BundlesResponse, X509svid, X509svidResponse};
 use prost::bytes::Bytes;
 
-use super::subscription::Message;
-use crate::identities::{Bundle, Identities, Identity};
+use super::view::View;
+use crate::identities::Identity;
+use crate::server_answers::TrustBundle;
+
+/// A full-state message.
+pub(super) trait Message: Send + 'static {
+    /// What it holds, for the log.
+    const NAME: &'static str;
+    /// The method that answers with it.
+    const METHOD: &'static str;
+
+    /// Everything in a view that this message tells.
+    fn compose(view: &View) -> Self;
+
+    /// Whether it says the same of both.
+    fn is_same(one: &View, other: &View) -> bool;
+}
 
 impl Message for X509svidResponse {
     const NAME: &'static str = "X.509-SVIDs";
     const METHOD: &'static str = "FetchX509SVID";
 
-    fn compose(all: &Identities, own: &Bundle, theirs: &[&Identity]) -> Self {
-        let svids = theirs.iter().map(|identity| svid(identity, own)).collect();
-        Self { svids, crl: Vec::new(), federated_bundles: federated(all, theirs) }
+    fn compose(view: &View) -> Self {
+        let svids = view.theirs.iter().map(|identity| svid(identity, &view.own)).collect();
+        Self { svids, crl: Vec::new(), federated_bundles: federated(view) }
+    }
+
+    fn is_same(one: &View, other: &View) -> bool {
+        one.same_identities(other) && one.same_bundles(other)
     }
 }
 
@@ -23,15 +41,19 @@ impl Message for X509BundlesResponse {
     const NAME: &'static str = "X.509 bundles";
     const METHOD: &'static str = "FetchX509Bundles";
 
-    fn compose(all: &Identities, own: &Bundle, theirs: &[&Identity]) -> Self {
-        let mut bundles = federated(all, theirs);
+    fn compose(view: &View) -> Self {
+        let mut bundles = federated(view);
         //= WLA-08 SPIFFE Workload API 5.2.2: "MUST contain at least the trust bundle for the trust domain"
-        bundles.insert(all.trust_domain().id().to_string(), own.concatenated().clone());
+        bundles.insert(view.trust_domain.id().to_string(), view.own.concatenated().clone());
         Self { crl: Vec::new(), bundles }
+    }
+
+    fn is_same(one: &View, other: &View) -> bool {
+        one.same_bundles(other)
     }
 }
 
-fn svid(identity: &Identity, own: &Bundle) -> X509svid {
+fn svid(identity: &Identity, own: &TrustBundle) -> X509svid {
     X509svid {
         spiffe_id: identity.spiffe_id().to_string(),
         x509_svid: identity.chain_der().clone(),
@@ -41,9 +63,7 @@ fn svid(identity: &Identity, own: &Bundle) -> X509svid {
     }
 }
 
-/// The bundles of the trust domains that any of `theirs` federates with, by trust domain ID.
-fn federated(all: &Identities, theirs: &[&Identity]) -> HashMap<String, Bytes> {
-    let names: BTreeSet<&TrustDomain> = theirs.iter().flat_map(|identity| identity.federates_with()).collect();
-    let known = names.into_iter().filter_map(|name| Some((name, all.federated().get(name)?)));
-    known.map(|(name, bundle)| (name.id().to_string(), bundle.concatenated().clone())).collect()
+/// By trust domain ID.
+fn federated(view: &View) -> HashMap<String, Bytes> {
+    view.federated.iter().map(|(name, bundle)| (name.id().to_string(), bundle.concatenated().clone())).collect()
 }

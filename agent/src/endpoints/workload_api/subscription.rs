@@ -3,6 +3,7 @@
 //! A stream computes its message when the connection has room for it, so a slow reader skips to the newest state and
 //! nothing queues up.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,26 +13,19 @@ use tokio::sync::watch;
 use tonic::Status;
 use tracing::{info, warn};
 
+use super::message::Message;
+use super::view::View;
 use super::{Attested, MessageStream, WorkloadApi};
 use crate::endpoints::admission::About;
 use crate::endpoints::caller::Known;
-use crate::identities::{Bundle, Identities, Identity};
+use crate::identities::Identities;
 
 /// How often a quiet stream looks at the clock: what counts as now can jump.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// The answer to a workload whose SVID is made on demand, and could not be yet.
+const NOT_SIGNED_YET: &str = "the SVID of this workload is made when it is asked for, and could not be signed yet";
 /// Selectors written into one line of the log; a process may have a thousand.
 const MAX_LOGGED_SELECTORS: usize = 24;
-
-/// A full-state message.
-pub(super) trait Message: Clone + PartialEq + Send + 'static {
-    /// What it holds, for the log.
-    const NAME: &'static str;
-    /// The method that answers with it.
-    const METHOD: &'static str;
-
-    /// Everything in `all` that whoever owns the identities `theirs` may see.
-    fn compose(all: &Identities, own: &Bundle, theirs: &[&Identity]) -> Self;
-}
 
 /// See the module.
 pub(super) struct Subscription<M> {
@@ -40,14 +34,16 @@ pub(super) struct Subscription<M> {
     attested: Attested,
     identities: watch::Receiver<Arc<Identities>>,
     stopping: watch::Receiver<bool>,
-    sent: Option<M>,
+    sent: Option<View>,
+    message: PhantomData<M>,
 }
 
 impl<M: Message> Subscription<M> {
     /// Composes the first message at once, so that a refusal is the answer to the call itself.
     pub async fn begin(api: WorkloadApi, caller: Known, attested: Attested) -> Result<MessageStream<M>, Status> {
         let (identities, stopping) = (api.0.identities.clone(), api.0.stopping.clone());
-        let mut this = Self { api, caller, attested, identities, stopping, sent: None };
+        let mut this = Self { api, caller, attested, identities, stopping, sent: None, message: PhantomData };
+        this.ask_for_what_is_missing().await;
         //= WLA-03 SPIFFE Workload API 4.3: "MUST be sent as soon as possible, without delay"
         let first = this.next().await?;
         let rest = futures_util::stream::unfold(Some(this), |this| async move {
@@ -70,10 +66,11 @@ impl<M: Message> Subscription<M> {
             if !suffices {
                 self.attested = self.api.attest(&self.caller).await?;
             }
-            let (message, valid_for) = self.current()?;
-            if self.sent.as_ref() != Some(&message) {
-                return self.send(message).await;
+            let (view, valid_for) = self.current()?;
+            if !self.sent.as_ref().is_some_and(|sent| M::is_same(sent, &view)) {
+                return self.send(view).await;
             }
+            self.mention_what_is_missing();
             tokio::select! {
                 published = self.identities.changed() => published.map_err(|_| shutting_down())?,
                 _ = self.stopping.changed() => return Err(shutting_down()),
@@ -83,15 +80,35 @@ impl<M: Message> Subscription<M> {
     }
 
     /// Before an update, makes sure that the caller still is who it was, and sends what it may see now.
-    async fn send(&mut self, mut message: M) -> Result<M, Status> {
+    async fn send(&mut self, mut view: View) -> Result<M, Status> {
         if self.sent.is_some() {
             self.attested = self.api.attest(&self.caller).await?;
-            message = self.current()?.0;
+            view = self.current()?.0;
         } else {
             self.record();
         }
-        self.sent = Some(message.clone());
-        Ok(message)
+        Ok(M::compose(self.sent.insert(view)))
+    }
+
+    /// Before the first message: SVIDs of the caller's that are made when somebody asks for them.
+    async fn ask_for_what_is_missing(&self) {
+        let missing = self.missing();
+        if !missing.is_empty() {
+            self.api.0.requests.ask(missing).await;
+        }
+    }
+
+    /// The same for entries that came since; what comes of it is published.
+    fn mention_what_is_missing(&self) {
+        let missing = self.missing();
+        if !missing.is_empty() {
+            self.api.0.requests.mention(missing);
+        }
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let all = self.identities.borrow();
+        all.unsigned_for(&self.attested.selectors).into_iter().map(|terms| terms.id.clone()).collect()
     }
 
     fn record(&self) {
@@ -109,23 +126,24 @@ impl<M: Message> Subscription<M> {
     }
 
     /// What the caller may see now, and how long nothing of it expires.
-    fn current(&mut self) -> Result<(M, Duration), Status> {
+    fn current(&mut self) -> Result<(View, Duration), Status> {
         let all = self.identities.borrow_and_update().clone();
-        let Some(own) = all.bundle() else {
+        let Some(own) = all.bundle().cloned() else {
             //= WLE-07 SPIFFE Workload Endpoint 6: "if it is still initializing or it is performing load shedding"
             return Err(Status::unavailable("the agent is still starting"));
         };
         let now = (self.api.0.now)();
-        let theirs = all.for_selectors(&self.attested.selectors, now);
+        let theirs: Vec<_> = all.for_selectors(&self.attested.selectors, now).into_iter().cloned().collect();
         let Some(expiry) = all.next_end(&self.attested.selectors, now) else {
             return Err(match all.is_entitled(&self.attested.selectors) {
                 true => self.all_expired(),
+                false if !all.unsigned_for(&self.attested.selectors).is_empty() => Status::unavailable(NOT_SIGNED_YET),
                 false => self.no_identity(&all),
             });
         };
         let seconds = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0).max(1);
         //= WLA-02 SPIFFE Workload API 4.3: "MUST include the full set of information"
-        Ok((M::compose(&all, own, &theirs), Duration::from_secs(seconds)))
+        Ok((View::of(&all, own, theirs), Duration::from_secs(seconds)))
     }
 
     fn all_expired(&self) -> Status {

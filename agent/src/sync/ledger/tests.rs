@@ -1,6 +1,6 @@
+use super::super::REFUSED_PAUSE;
 use super::*;
 use crate::trusted_time::{Keeper, Lifetime, Reading, Span};
-use zeroize::Zeroizing;
 
 fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
     EntryTerms {
@@ -10,16 +10,17 @@ fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
         hint: String::new(),
         created_at: 1,
         revision_number,
+        on_demand: false,
+        federates_with: Vec::new(),
     }
 }
 
 fn svid(path: &str, not_before: i64, not_after: i64) -> WorkloadSvid {
-    WorkloadSvid {
-        spiffe_id: SpiffeId::parse(&format!("spiffe://td{path}")).expect("legal"),
-        chain: Vec::new(),
-        key: Zeroizing::new(vec![1]),
-        lifetime: Lifetime::kept(Span { not_before, not_after }, Some(not_after)),
-    }
+    lasting(path, Lifetime::kept(Span { not_before, not_after }, Some(not_after)))
+}
+
+fn lasting(path: &str, lifetime: Lifetime) -> WorkloadSvid {
+    WorkloadSvid::unchecked(SpiffeId::parse(&format!("spiffe://td{path}")).expect("legal"), lifetime)
 }
 
 /// The agent's own clock shows `own`, and so does the kernel's; it started at 0.
@@ -29,7 +30,7 @@ fn at(own: i64) -> Moment {
 }
 
 fn wanted(ledger: &Ledger, now: Instant) -> Vec<String> {
-    ledger.wanted(now, &at(0)).into_iter().map(|w| w.entry_id).collect()
+    ledger.wanted(now, Duration::ZERO, &at(0)).into_iter().map(|w| w.entry_id).collect()
 }
 
 #[test]
@@ -53,11 +54,11 @@ fn a_changed_entry_keeps_its_svid_until_the_next_comes_unless_the_id_changed() {
     ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
     assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 1)], now), EntriesChange::Changed);
     assert_eq!(wanted(&ledger, now), ["a"]);
-    assert!(ledger.entries().all(|held| held.svid.is_some()));
+    assert!(ledger.entries().all(|held| held.svid().is_some()));
     assert_eq!(ledger.replace_entries(vec![terms("a", "/other", 2)], now), EntriesChange::Removed);
-    assert!(ledger.entries().all(|held| held.svid.is_none()));
+    assert!(ledger.entries().all(|held| held.svid().is_none()));
     ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
-    assert!(ledger.entries().all(|held| held.svid.is_none()), "the answer came too late");
+    assert!(ledger.entries().all(|held| held.svid().is_none()), "the answer came too late");
 }
 
 #[test]
@@ -86,10 +87,10 @@ fn what_a_sleeping_device_missed_is_due_when_it_wakes() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
     ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
-    assert!(ledger.wanted(now, &at(1900)).is_empty());
-    assert_eq!(ledger.wanted(now, &at(2160)).len(), 1, "the monotonic clock has not moved");
+    assert!(ledger.wanted(now, Duration::ZERO, &at(1900)).is_empty());
+    assert_eq!(ledger.wanted(now, Duration::ZERO, &at(2160)).len(), 1, "the monotonic clock has not moved");
     ledger.postpone("a", Duration::from_secs(30), now, &at(2160));
-    assert!(ledger.wanted(now, &at(2161)).is_empty(), "a refusal is not asked again at once");
+    assert!(ledger.wanted(now, Duration::ZERO, &at(2161)).is_empty(), "a refusal is not asked again at once");
 }
 
 #[test]
@@ -106,10 +107,10 @@ fn what_is_not_valid_now_as_far_as_is_known_is_asked_for_but_not_again_at_once()
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
     ledger.put_svid("a", svid("/a", 10_800, 14_400), now, &at(0));
-    assert!(ledger.wanted(now, &at(0)).is_empty(), "asked for a moment ago");
+    assert!(ledger.wanted(now, Duration::ZERO, &at(0)).is_empty(), "asked for a moment ago");
     assert_eq!(wanted(&ledger, now + REFUSED_PAUSE), ["a"], "its server was three hours ahead");
     ledger.postpone("a", REFUSED_PAUSE, now + REFUSED_PAUSE, &at(30));
-    assert!(ledger.wanted(now + REFUSED_PAUSE, &at(30)).is_empty());
+    assert!(ledger.wanted(now + REFUSED_PAUSE, Duration::ZERO, &at(30)).is_empty());
 }
 
 #[test]
@@ -120,16 +121,16 @@ fn what_our_clock_disputes_does_not_replace_what_lasts() {
     let mut receive = |issued: i64| {
         let span = Span { not_before: issued, not_after: issued + 3600 };
         let lifetime = keeper.receive(issued, span, reading);
-        (WorkloadSvid { lifetime, ..svid("/a", 0, 0) }, Moment::new(keeper, reading))
+        (lifetime, Moment::new(keeper, reading))
     };
     let (good, moment) = receive(1_000_000);
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-    assert!(ledger.put_svid("a", good, now, &moment));
+    assert!(ledger.put_svid("a", lasting("/a", good), now, &moment));
     let (ahead, moment) = receive(1_010_800);
-    assert!(!ledger.put_svid("a", ahead.clone(), now, &moment));
-    assert!(ledger.entries().all(|held| held.svid.as_ref().expect("held").lifetime.span().not_before == 1_000_000));
+    assert!(!ledger.put_svid("a", lasting("/a", ahead), now, &moment));
+    assert!(ledger.entries().all(|held| held.svid().expect("held").lifetime().span().not_before == 1_000_000));
     ledger.replace_entries(vec![terms("a", "/other", 1)], now);
-    assert!(ledger.put_svid("a", WorkloadSvid { spiffe_id: terms("a", "/other", 1).spiffe_id, ..ahead }, now, &moment));
+    assert!(ledger.put_svid("a", lasting("/other", ahead), now, &moment));
 }
 
 #[test]
@@ -139,4 +140,59 @@ fn other_selectors_take_an_identity_from_somebody() {
     let others = std::iter::once("unix:uid:2".parse().expect("legal")).collect();
     let changed = EntryTerms { selectors: others, ..terms("a", "/a", 1) };
     assert_eq!(ledger.replace_entries(vec![changed, terms("b", "/b", 0)], now), EntriesChange::Removed);
+}
+
+fn on_demand(id: &str) -> EntryTerms {
+    EntryTerms { on_demand: true, ..terms(id, "/a", 0) }
+}
+
+#[test]
+fn an_svid_made_on_demand_is_wanted_when_it_is_asked_for_and_then_like_any_other() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.replace_entries(vec![on_demand("a"), on_demand("b")], now);
+    assert!(wanted(&ledger, now + Duration::from_secs(3600)).is_empty() && ledger.next_due().is_none());
+    assert_eq!(ledger.unsigned().count(), 2);
+    ledger.ask(&["a".to_owned(), "gone".to_owned()], now);
+    assert_eq!(wanted(&ledger, now), ["a"]);
+    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
+    assert!(wanted(&ledger, now).is_empty());
+    assert_eq!(wanted(&ledger, now + Duration::from_secs(2000)), ["a"], "renewed though nobody asks again");
+    ledger.replace_entries(vec![EntryTerms { revision_number: 1, ..on_demand("a") }, on_demand("b")], now);
+    assert_eq!(wanted(&ledger, now), ["a"], "a change is taken in for who has one");
+    assert_eq!(ledger.unsigned().count(), 1);
+}
+
+#[test]
+fn who_asks_for_what_the_server_refuses_makes_nobody_ask_it_again_at_once() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.replace_entries(vec![on_demand("a")], now);
+    ledger.ask(&["a".to_owned()], now);
+    ledger.postpone("a", REFUSED_PAUSE, now, &at(0));
+    ledger.ask(&["a".to_owned()], now);
+    assert!(wanted(&ledger, now).is_empty());
+    assert_eq!(ledger.unsigned().count(), 1, "it goes on being asked for");
+    assert_eq!(wanted(&ledger, now + REFUSED_PAUSE), ["a"]);
+}
+
+#[test]
+fn what_was_made_on_demand_in_an_earlier_run_is_kept_up() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    ledger.restore(vec![(on_demand("a"), Some(svid("/a", -3000, 600))), (on_demand("b"), None)], now, &at(0));
+    assert_eq!(wanted(&ledger, now + Duration::from_secs(1)), ["a"]);
+}
+
+#[test]
+fn what_is_due_before_the_next_poll_is_signed_with_the_rest_but_nothing_refused_is() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let all = ["a", "b", "c"].map(|id| terms(id, &format!("/{id}"), 0));
+    ledger.replace_entries(all.to_vec(), now);
+    for (id, seconds) in [("a", 100), ("b", 110), ("c", 400)] {
+        ledger.put_svid(id, svid(&format!("/{id}"), 0, seconds), now, &at(0));
+    }
+    ledger.postpone("c", Duration::from_secs(52), now, &at(0));
+    let next = Duration::from_secs(12);
+    let at_50 = |next| ledger.wanted(now + Duration::from_secs(50), next, &at(0)).len();
+    assert!(at_50(Duration::ZERO) <= 2);
+    assert_eq!(at_50(next), 2, "one batch instead of three turns");
+    assert!(ledger.wanted(now + Duration::from_secs(20), next, &at(0)).is_empty());
 }

@@ -1,0 +1,36 @@
+//! A private key on its way to its workload.
+
+use std::fmt;
+
+use prost::bytes::Bytes;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
+
+/// A workload's private key, PKCS#8 DER. Clones share the bytes, which are wiped when the last one goes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WorkloadKey(Bytes);
+
+impl WorkloadKey {
+    /// Takes over the key's bytes.
+    pub fn new(pkcs8_der: Zeroizing<Vec<u8>>) -> Self {
+        Self(Bytes::from_owner(pkcs8_der))
+    }
+
+    /// The PKCS#8 DER, to be handed to its workload and nobody else.
+    pub fn pkcs8_der(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The DER SubjectPublicKeyInfo that belongs to it; `None` if it is not PKCS#8 of a kind we know.
+    pub fn spki_der(&self) -> Option<Vec<u8>> {
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(&self.0[..]));
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der).ok()?;
+        signer.public_key().map(|spki| spki.to_vec())
+    }
+}
+
+impl fmt::Debug for WorkloadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WorkloadKey(..)")
+    }
+}

@@ -1,0 +1,109 @@
+use super::*;
+use ironroot_api::pb::types::{Selector, Spiffeid};
+use std::time::Instant;
+
+fn entry(id: &str, path: &str) -> Entry {
+    Entry {
+        id: id.to_owned(),
+        spiffe_id: Some(Spiffeid { trust_domain: "td".to_owned(), path: path.to_owned() }),
+        selectors: vec![Selector { r#type: "unix".to_owned(), value: "uid:1".to_owned() }],
+        revision_number: 3,
+        created_at: 9,
+        ..Entry::default()
+    }
+}
+
+fn terms(entries: Vec<Entry>) -> Vec<String> {
+    let trust_domain = TrustDomain::new("td").expect("legal");
+    let held = Ledger::default();
+    let terms = Answer::full(entries, &held).authorized(&held, &trust_domain).terms;
+    terms.into_iter().map(|terms| terms.id).collect()
+}
+
+#[test]
+fn one_broken_entry_does_not_cost_the_others() {
+    let with = |change: fn(&mut Entry)| {
+        let mut broken = entry("broken", "/b");
+        change(&mut broken);
+        vec![entry("good", "/a"), broken]
+    };
+    assert_eq!(terms(with(|_| ())), ["good", "broken"]);
+    assert_eq!(terms(with(|e| e.store_svid = true)), ["good"]);
+    assert_eq!(terms(with(|e| e.selectors.clear())), ["good"], "would apply to every process");
+    assert_eq!(terms(with(|e| e.spiffe_id = None)), ["good"]);
+    assert_eq!(terms(with(|e| e.spiffe_id.as_mut().expect("id").trust_domain = "other".into())), ["good"]);
+    assert_eq!(terms(with(|e| e.spiffe_id.as_mut().expect("id").path = String::new())), ["good"]);
+    assert_eq!(terms(with(|e| e.id = String::new())), ["good"]);
+    assert_eq!(terms(with(|e| e.hint = "x".repeat(5000))), ["good"]);
+    assert_eq!(terms(with(|e| e.selectors = vec![e.selectors[0].clone(); 1001])), ["good"]);
+}
+
+#[test]
+fn only_what_changed_or_was_recreated_is_asked_for() {
+    let trust_domain = TrustDomain::new("td").expect("legal");
+    let held: Vec<_> = ["same", "updated", "recreated", "removed"]
+        .map(|id| EntryTerms::from_answer(&entry(id, "/a"), &trust_domain).expect("terms").expect("served"))
+        .into();
+    let mut ledger = Ledger::default();
+    ledger.replace_entries(held, Instant::now());
+    let revision = |id: &str, revision_number, created_at| EntryRevision { id: id.into(), revision_number, created_at };
+    let (unchanged, needed) = compare(
+        vec![revision("updated", 4, 9), revision("same", 3, 9), revision("recreated", 3, 10), revision("new", 0, 1)],
+        &ledger,
+    );
+    assert_eq!(unchanged, ["same"]);
+    assert_eq!(needed, ["new", "recreated", "updated"], "sorted");
+}
+
+#[test]
+fn beyond_the_limit_it_goes_on_with_what_it_holds_and_then_the_oldest() {
+    let trust_domain = TrustDomain::new("td").expect("legal");
+    let aged = |id: String, created_at| Entry { created_at, ..entry(&id, "/a") };
+    let mut held = Ledger::default();
+    let newest = aged("held".to_owned(), 999_999);
+    let terms = EntryTerms::from_answer(&newest, &trust_domain).expect("terms").expect("served");
+    held.replace_entries(vec![terms], Instant::now());
+    let mut all: Vec<Entry> = (0..MAX_ENTRIES as i64 + 1).rev().map(|n| aged(format!("e{n:05}"), 1_000 + n)).collect();
+    all.push(newest);
+    let answer = Answer::full(all.clone(), &held);
+    assert_eq!((answer.entries.len(), answer.left_out), (MAX_ENTRIES, 2));
+    let ids: Vec<&str> = answer.entries.iter().map(|entry| entry.id.as_str()).collect();
+    assert_eq!((ids[0], ids[1], ids[MAX_ENTRIES - 1]), ("held", "e00000", "e19998"));
+    let revision = |e: &Entry| EntryRevision { id: e.id.clone(), revision_number: 3, created_at: e.created_at };
+    let mut revisions = Revisions::new(&held);
+    all.chunks(PAGE).for_each(|page| revisions.add(page.iter().map(revision).collect()));
+    let (fit, left_out) = revisions.that_fit();
+    assert_eq!(left_out, 2);
+    assert!(fit.iter().map(|revision| revision.id.as_str()).eq(ids), "the same whichever way it is asked");
+}
+
+#[test]
+fn however_many_revisions_a_server_lists_the_agent_holds_a_bounded_number_and_the_same_ones_stay() {
+    let held = Ledger::default();
+    let mut revisions = Revisions::new(&held);
+    let count = 12 * MAX_ENTRIES as i64;
+    for first in (0..count / PAGE as i64).rev().map(|page| page * PAGE as i64) {
+        let page = (first..first + PAGE as i64).map(|n| EntryRevision {
+            id: format!("e{n:06}"),
+            revision_number: 1,
+            created_at: n,
+        });
+        revisions.add(page.collect());
+        assert!(revisions.fit.len() <= MAX_REVISIONS_HELD && revisions.fit.capacity() <= 2 * MAX_REVISIONS_HELD);
+    }
+    let (fit, left_out) = revisions.that_fit();
+    assert_eq!((fit.len(), left_out), (MAX_ENTRIES, 11 * MAX_ENTRIES));
+    assert!(fit.iter().all(|revision| revision.created_at < MAX_ENTRIES as i64), "the oldest");
+}
+
+#[test]
+fn what_an_entry_wishes_and_does_not_get_is_told() {
+    let wishes = |change: fn(&mut Entry)| {
+        let mut entry = entry("e", "/a");
+        change(&mut entry);
+        undelivered_of(&entry).len()
+    };
+    assert_eq!(wishes(|_| ()), 0);
+    assert_eq!(wishes(|e| e.federates_with = vec!["spiffe://friend".to_owned()]), 1);
+    assert!(mask().federates_with && mask().additional_attributes, "otherwise nobody would know");
+}

@@ -1,0 +1,146 @@
+//! One entry, what is held for it, and when that is to be replaced.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::REFUSED_PAUSE;
+use super::super::schedule::{brought_forward, overdue, renewal_in, unit};
+use crate::identities::Identity;
+use crate::server_answers::{EntryTerms, WorkloadSvid};
+use crate::trusted_time::Moment;
+
+/// An entry and what is held for it.
+#[derive(Clone, Debug)]
+pub struct Held {
+    terms: Arc<EntryTerms>,
+    /// The terms and the SVID, as they are served, once there is one.
+    identity: Option<Arc<Identity>>,
+    due: Due,
+    /// When it was last asked for in this run.
+    asked: Option<Instant>,
+}
+
+/// When to ask for the next SVID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// When a workload asks for it.
+    WhenAsked,
+    /// By the monotonic clock, and `overdue` by the agent's own clock, with a margin: the monotonic one stands still while a
+    /// device sleeps. Sooner, if others are signed anyway.
+    Scheduled { at: Instant, overdue: i64 },
+    /// There was none, or none that is taken: not before this.
+    Postponed { until: Instant },
+}
+
+impl Held {
+    /// An entry that came just now: its SVID is due at once, or when a workload asks for it.
+    pub(super) fn new(terms: EntryTerms, now: Instant) -> Self {
+        let due = if terms.on_demand { Due::WhenAsked } else { Due::at_once(now) };
+        Self { terms: Arc::new(terms), identity: None, due, asked: None }
+    }
+
+    /// From the cache: the SVID is replaced when half of its own lifetime is over, which may be at once.
+    pub(super) fn restored(terms: EntryTerms, svid: Option<WorkloadSvid>, now: Instant, moment: &Moment) -> Self {
+        let mut held = Self::new(terms, now);
+        if let Some(svid) = svid {
+            let length = svid.lifetime().span().length();
+            held.take(Arc::new(svid), length, now, moment);
+        }
+        held
+    }
+
+    /// Who gets which ID.
+    pub fn terms(&self) -> &EntryTerms {
+        &self.terms
+    }
+
+    /// The SVID, once there is one.
+    pub fn svid(&self) -> Option<&WorkloadSvid> {
+        self.identity.as_ref().map(|identity| &**identity.svid())
+    }
+
+    pub(super) fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
+    }
+
+    /// Its terms, if its SVID is made when it is asked for and there is none yet.
+    pub(super) fn unsigned(&self) -> Option<&Arc<EntryTerms>> {
+        (self.terms.on_demand && self.identity.is_none()).then_some(&self.terms)
+    }
+
+    /// Other terms of the same entry: its SVID is asked for again, since its lifetime or DNS names may be others. The old one
+    /// goes on being served meanwhile, unless it is for another ID.
+    pub(super) fn change(&mut self, terms: EntryTerms, now: Instant) {
+        let was_asked_for = self.due != Due::WhenAsked;
+        let svid = self.identity.take().map(|identity| identity.svid().clone());
+        let asked = self.asked;
+        *self = Self { asked, ..Self::new(terms, now) };
+        self.identity = svid.and_then(|svid| Identity::try_new(self.terms.clone(), svid).ok()).map(Arc::new);
+        if was_asked_for {
+            self.due = Due::at_once(now);
+        }
+    }
+
+    /// A workload asks for it.
+    pub(super) fn ask(&mut self, now: Instant) {
+        if self.due == Due::WhenAsked {
+            self.due = Due::at_once(now);
+        }
+    }
+
+    /// Keeps an SVID for the entry's ID; `seconds` of its life count for the schedule.
+    pub(super) fn take(&mut self, svid: Arc<WorkloadSvid>, seconds: i64, now: Instant, moment: &Moment) {
+        let at = now + renewal_in(moment.remaining(svid.lifetime()), seconds, unit());
+        let overdue = overdue(moment.end(svid.lifetime()), seconds);
+        let Ok(identity) = Identity::try_new(self.terms.clone(), svid) else { return };
+        (self.identity, self.due) = (Some(Arc::new(identity)), Due::Scheduled { at, overdue });
+    }
+
+    pub(super) fn asked_for(&mut self, now: Instant) {
+        self.asked = Some(now);
+    }
+
+    pub(super) fn postpone(&mut self, until: Instant) {
+        self.due = Due::Postponed { until };
+    }
+
+    /// It is to be replaced now: its authority is tainted or gone.
+    pub(super) fn replace_now(&mut self, now: Instant) {
+        self.due = Due::at_once(now);
+    }
+
+    /// When it is due by the monotonic clock, if it ever is.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.due {
+            Due::WhenAsked => None,
+            Due::Scheduled { at, .. } | Due::Postponed { until: at } => Some(at),
+        }
+    }
+
+    /// Whether it is to be asked for now that something is signed: it is missing, due before `next`, or not valid now as far as
+    /// this device knows.
+    pub(super) fn is_due(&self, now: Instant, next: Duration, moment: &Moment) -> bool {
+        let by_schedule = match self.due {
+            Due::WhenAsked => false,
+            Due::Scheduled { at, overdue } => at <= now + self.haste(next) || overdue <= moment.own(),
+            Due::Postponed { until } => until <= now,
+        };
+        by_schedule || self.is_out_of_time(now, moment)
+    }
+
+    fn haste(&self, next: Duration) -> Duration {
+        self.svid().map_or(Duration::ZERO, |svid| brought_forward(svid.lifetime().span().length(), next))
+    }
+
+    /// Now lies outside of its SVID's validity, as far as this device knows, and that was not asked for a moment ago.
+    fn is_out_of_time(&self, now: Instant, moment: &Moment) -> bool {
+        let asked_lately = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < REFUSED_PAUSE);
+        !asked_lately && self.svid().is_some_and(|svid| moment.is_out_of_time(svid.lifetime().span()))
+    }
+}
+
+impl Due {
+    fn at_once(now: Instant) -> Self {
+        Self::Scheduled { at: now, overdue: i64::MAX }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a turn of the loop came to: what it changes in the agent's standing, what is said, and how long the loop rests.
+
+use std::time::{Duration, Instant};
+
+use ironroot_shell::describe;
+use tracing::{error, info, warn};
+
+use super::schedule::{backoff, before_the_end, poll_in, unit};
+use super::standing::Standing;
+use super::{Denial, SyncError, Synchronizer};
+use crate::sealed_cache::Changes;
+
+/// First pause after a failure; doubles up to [`BACKOFF_CAP_FACTOR`] times this, and every pause is drawn from 0 upwards.
+const BACKOFF_BASE: Duration = Duration::from_secs(5);
+/// With the default base, a fleet comes back over a minute.
+const BACKOFF_CAP_FACTOR: u32 = 12;
+/// A banned or evicted agent asks this many times more rarely.
+const BANNED_FACTOR: u32 = 6;
+/// Even a lucky draw of the back-off leaves this pause.
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+impl Synchronizer {
+    /// Takes in how a turn went; when the server is to be asked next.
+    pub(super) async fn judge(&mut self, outcome: Result<(), SyncError>) -> Instant {
+        let pause = match outcome {
+            Ok(()) => self.rest(),
+            Err(error) => self.fail(error).await,
+        };
+        Instant::now() + pause
+    }
+
+    async fn fail(&mut self, error: SyncError) -> Duration {
+        // A new dial also asks the name service again.
+        self.channel = None;
+        self.failures = self.failures.saturating_add(1);
+        match error.denial() {
+            Some(Denial::Banned) => self.obey_ban(),
+            Some(Denial::Reattest) => self.standing.refuse(Instant::now()),
+            None if error.is_certificate_refused() && self.standing.is_reattestable() => {
+                self.standing.refuse(Instant::now());
+            }
+            Some(Denial::NotAttested) | None => {}
+        }
+        self.wipe_if_owed().await;
+        self.withdraw_if_too_old();
+        let pause = self.pause_after(&error);
+        self.tell(&error, pause);
+        pause
+    }
+
+    /// One line for each failure.
+    fn tell(&self, error: &SyncError, pause: Duration) {
+        let (failures, next_ms) = (self.failures, pause.as_millis() as u64);
+        let (text, server) = (describe(error), self.parts.server.address());
+        let error = match error.is_certificate_refused() {
+            true => format!("the server does not take this agent's certificate, by its clock or its bundle: {text}"),
+            false => text,
+        };
+        match self.standing {
+            Standing::Banned { .. } => warn!(error, server, next_ms, "banned: nothing is served"),
+            Standing::Evicted(_) => warn!(
+                error,
+                server,
+                next_ms,
+                "evicted: the server does not know this agent any more and it cannot attest again; nothing is served"
+            ),
+            _ if self.ledger.identities().next().is_some() => {
+                warn!(error, server, failures, next_ms, "sync failed; what is held goes on being served");
+            }
+            _ => warn!(error, server, failures, next_ms, "sync failed; there is nothing to serve yet"),
+        }
+    }
+
+    fn rest(&mut self) -> Duration {
+        if self.failures > 0 {
+            info!(failures = self.failures, "in sync with the server again");
+        }
+        self.failures = 0;
+        self.standing.confirm();
+        self.poll_pause(unit()).max(SHORTEST_PAUSE)
+    }
+
+    /// The pause between two syncs; `unit` is its jitter, from 0 to 1.
+    pub(super) fn poll_pause(&self, unit: f64) -> Duration {
+        poll_in(self.parts.sync_interval, self.ledger.shortest_lifetime(), unit)
+    }
+
+    /// When something is due before the next poll. Nothing is while the server is away: the back-off decides when it is asked.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let due = self.ledger.next_due().filter(|_| self.failures == 0)?;
+        Some(due.max(Instant::now() + SHORTEST_PAUSE))
+    }
+
+    /// After an answer that is not taken at least twice the base: the same would come again, and each costs memory.
+    pub(super) fn pause_after(&self, error: &SyncError) -> Duration {
+        let shortest =
+            if error.is_refused_answer() { BACKOFF_BASE.min(self.parts.sync_interval) * 2 } else { Duration::ZERO };
+        self.pause_after_failure().max(shortest)
+    }
+
+    fn pause_after_failure(&self) -> Duration {
+        let base = BACKOFF_BASE.min(self.parts.sync_interval);
+        let (base, failures) = match self.standing.is_good() {
+            true => (base, self.failures),
+            false => (base * BANNED_FACTOR, u32::MAX),
+        };
+        let pause = backoff(failures, base, base * BACKOFF_CAP_FACTOR, unit());
+        let remaining =
+            self.ledger.next_end_in(&self.parts.time.moment()).and_then(|seconds| u64::try_from(seconds).ok());
+        before_the_end(pause, remaining.map(Duration::from_secs)).max(SHORTEST_PAUSE)
+    }
+
+    /// An explicit ban: nothing is served or kept any more. The process stays, and asks now and then whether the ban was
+    /// lifted.
+    fn obey_ban(&mut self) {
+        if !self.standing.ban() {
+            return;
+        }
+        error!("this agent is banned: its identities are withdrawn and its cache is wiped");
+        self.ledger.clear();
+        self.changes = Changes::default();
+        self.publish_anyway();
+    }
+
+    /// The server does not know this agent, and it cannot attest again: nothing is served any more, and what is kept goes.
+    pub(super) fn evicted_if_final(&mut self, error: SyncError) -> SyncError {
+        if !error.cannot_attest() || !self.standing.evict(Instant::now()) {
+            return error;
+        }
+        self.ledger.clear();
+        self.changes = Changes { any: true, must_not_be_undone: true, removal: true, ..self.changes };
+        self.publish_anyway();
+        error
+    }
+
+    /// Tried again until it succeeds: a chip that is away must not keep a ban from holding over a restart.
+    async fn wipe_if_owed(&mut self) {
+        if !matches!(self.standing, Standing::Banned { wipe_owed: true }) {
+            return;
+        }
+        match self.parts.memory.wipe().await {
+            Ok(()) => self.standing.wiped(),
+            Err(error) => error!(error = %describe(&error), "cannot wipe what is kept"),
+        }
+    }
+
+    /// Entries that no server has confirmed for too long.
+    pub(super) fn withdraw_if_too_old(&mut self) {
+        let Some(max_age) = self.parts.max_age else { return };
+        let age = self.parts.time.now_unix().saturating_sub(self.synced_unix);
+        if !self.ledger.is_empty() && age > i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX) {
+            warn!(age_seconds = age, "no server has confirmed the identities for too long; they are withdrawn");
+            self.ledger.clear();
+            self.publish();
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What the server says of this agent, and the certificate it has for it. Pure.
+//!
+//! ```text
+//!  New ──attested──► Attested ──the server takes it no more──► Refused ──attested or renewed──► Attested
+//!  Attested, Refused ──unknown to the server, and cannot attest──► Evicted ──known again──► Attested
+//!  any ──banned──► Banned { wipe_owed } ──attested──► Attested
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::REFUSED_PAUSE;
+use super::schedule::{overdue, renewal_in, unit};
+use crate::server_answers::AgentSvid;
+use crate::trusted_time::Moment;
+
+/// An evicted agent does not try to renew by schedule: each contact tells whether the server knows it again.
+const EVICTED_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
+/// Where the agent stands with its server.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// It has no certificate yet.
+    New,
+    /// It has one.
+    Attested(Agent),
+    /// The server said that the certificate is worth nothing any more. It is kept all the same: an agent that cannot attest
+    /// again has no other, and what a server forgot it may remember, such as after a restored database.
+    Refused(Agent),
+    /// The server does not know it any more, and lets it not attest again: nothing is served. The certificate is kept, for the
+    /// same reason.
+    Evicted(Option<Agent>),
+    /// It is banned: nothing is served or kept.
+    Banned {
+        /// What is kept must go, but could not be wiped yet.
+        wipe_owed: bool,
+    },
+}
+
+/// The agent's own certificate.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) svid: AgentSvid,
+    pub(super) reattestable: bool,
+    due: Instant,
+    /// As `due`, by the agent's own clock: the monotonic one stands still while a device sleeps.
+    overdue: i64,
+    /// When it was last tried in vain to replace it.
+    asked: Option<Instant>,
+}
+
+impl Standing {
+    /// The certificate, if there is one.
+    pub(super) fn agent(&self) -> Option<&Agent> {
+        match self {
+            Self::Attested(agent) | Self::Refused(agent) | Self::Evicted(Some(agent)) => Some(agent),
+            Self::New | Self::Evicted(None) | Self::Banned { .. } => None,
+        }
+    }
+
+    /// The same, to be postponed or hastened.
+    pub(super) fn agent_mut(&mut self) -> Option<&mut Agent> {
+        match self {
+            Self::Attested(agent) | Self::Refused(agent) | Self::Evicted(Some(agent)) => Some(agent),
+            Self::New | Self::Evicted(None) | Self::Banned { .. } => None,
+        }
+    }
+
+    /// Whether the agent may attest whenever it likes.
+    pub(super) fn is_reattestable(&self) -> bool {
+        self.agent().is_some_and(|agent| agent.reattestable)
+    }
+
+    /// Whether the server has neither banned nor evicted it.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self, Self::New | Self::Attested(_) | Self::Refused(_))
+    }
+
+    /// The server takes the certificate no more: another is due at once.
+    pub(super) fn refuse(&mut self, now: Instant) {
+        if let Some(mut agent) = self.take() {
+            agent.due = now;
+            *self = Self::Refused(agent);
+        }
+    }
+
+    /// The server does not know the agent, and it cannot attest. Whether that is news.
+    pub(super) fn evict(&mut self, now: Instant) -> bool {
+        if !self.is_good() {
+            return false;
+        }
+        let mut agent = self.take();
+        agent.iter_mut().for_each(|agent| agent.postpone(EVICTED_PAUSE, now));
+        *self = Self::Evicted(agent);
+        true
+    }
+
+    /// The server bans the agent: its certificate goes. Whether that is news.
+    pub(super) fn ban(&mut self) -> bool {
+        let is_news = !matches!(self, Self::Banned { .. });
+        if is_news {
+            *self = Self::Banned { wipe_owed: true };
+        }
+        is_news
+    }
+
+    /// What was kept has been wiped.
+    pub(super) fn wiped(&mut self) {
+        if let Self::Banned { wipe_owed } = self {
+            *wipe_owed = false;
+        }
+    }
+
+    /// A whole turn succeeded with the certificate: the server knows the agent.
+    pub(super) fn confirm(&mut self) {
+        if let Self::Evicted(agent) = self {
+            *self = agent.take().map_or(Self::New, Self::Attested);
+        }
+    }
+
+    fn take(&mut self) -> Option<Agent> {
+        match std::mem::replace(self, Self::New) {
+            Self::Attested(agent) | Self::Refused(agent) => Some(agent),
+            Self::Evicted(agent) => agent,
+            Self::New => None,
+            banned @ Self::Banned { .. } => {
+                *self = banned;
+                None
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// With a certificate of which `remaining` seconds count for the schedule.
+    pub(super) fn new(svid: AgentSvid, reattestable: bool, remaining: i64, now: Instant, moment: &Moment) -> Self {
+        let due = now + renewal_in(moment.remaining(&svid.lifetime), remaining, unit());
+        let overdue = overdue(moment.end(&svid.lifetime), remaining);
+        Self { svid, reattestable, due, overdue, asked: None }
+    }
+
+    /// When it is to be replaced by the schedule.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Whether it is to be replaced: by the schedule, or because now lies outside of its validity, as far as this device
+    /// knows, and that was not tried a moment ago.
+    pub(super) fn is_due(&self, now: Instant, moment: &Moment) -> bool {
+        let asked_lately = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < REFUSED_PAUSE);
+        let is_out_of_time = !asked_lately && moment.is_out_of_time(self.svid.lifetime.span());
+        self.due <= now || self.overdue <= moment.own() || is_out_of_time
+    }
+
+    /// It was tried in vain.
+    pub(super) fn postpone(&mut self, pause: Duration, now: Instant) {
+        (self.due, self.overdue, self.asked) = (now + pause, i64::MAX, Some(now));
+    }
+
+    /// Its authority is tainted or gone.
+    pub(super) fn replace_now(&mut self, now: Instant) {
+        self.due = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trusted_time::{Keeper, Lifetime, Reading, Span};
+
+    fn moment() -> Moment {
+        let reading = Reading { boot: 0, kernel: 0 };
+        Moment::new(Keeper::new(0, reading), reading)
+    }
+
+    fn agent(now: Instant) -> Agent {
+        let svid = AgentSvid::unchecked(Lifetime::kept(Span { not_before: 0, not_after: 3600 }, Some(3600)));
+        Agent::new(svid, false, 3600, now, &moment())
+    }
+
+    fn all(now: Instant) -> [Standing; 6] {
+        [
+            Standing::New,
+            Standing::Attested(agent(now)),
+            Standing::Refused(agent(now)),
+            Standing::Evicted(Some(agent(now))),
+            Standing::Evicted(None),
+            Standing::Banned { wipe_owed: true },
+        ]
+    }
+
+    /// The name of a state, and whether it holds a certificate that is due.
+    fn seen(standing: &Standing, now: Instant) -> (&'static str, Option<bool>) {
+        let name = match standing {
+            Standing::New => "new",
+            Standing::Attested(_) => "attested",
+            Standing::Refused(_) => "refused",
+            Standing::Evicted(_) => "evicted",
+            Standing::Banned { wipe_owed: true } => "banned, wipe owed",
+            Standing::Banned { wipe_owed: false } => "banned",
+        };
+        (name, standing.agent().map(|agent| agent.is_due(now, &moment())))
+    }
+
+    fn after(change: impl Fn(&mut Standing)) -> Vec<(&'static str, Option<bool>)> {
+        let now = Instant::now();
+        let changed = |mut standing: Standing| {
+            change(&mut standing);
+            seen(&standing, now)
+        };
+        all(now).map(changed).into()
+    }
+
+    #[test]
+    fn each_word_of_the_server_leads_from_each_state_to_one_state() {
+        let now = Instant::now();
+        let banned = ("banned, wipe owed", None);
+        assert_eq!(
+            after(|s| s.refuse(now)),
+            [
+                ("new", None),
+                ("refused", Some(true)),
+                ("refused", Some(true)),
+                ("refused", Some(true)),
+                ("new", None),
+                banned
+            ]
+        );
+        let evicted = ("evicted", Some(false));
+        assert_eq!(
+            after(|s| assert!(s.is_good() == s.evict(now), "told once")),
+            [("evicted", None), evicted, evicted, evicted, ("evicted", None), banned],
+            "a ban is not softened, and the certificate stays but is not renewed"
+        );
+        assert_eq!(after(|s| _ = s.ban()), [banned; 6]);
+        assert_eq!(
+            after(Standing::confirm),
+            [
+                ("new", None),
+                ("attested", Some(false)),
+                ("refused", Some(false)),
+                ("attested", Some(false)),
+                ("new", None),
+                banned
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wipe_is_owed_once_for_each_ban_until_it_is_done() {
+        let mut standing = Standing::New;
+        assert!(standing.ban() && !standing.ban());
+        standing.wiped();
+        assert!(!standing.ban(), "no news");
+        assert_eq!(seen(&standing, Instant::now()).0, "banned", "and no second wipe");
+        assert!(!standing.is_good() && standing.agent().is_none());
+    }
+}
