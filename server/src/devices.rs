@@ -1,6 +1,6 @@
 //! The fleet: endorsement keys that may enrol.
 //!
-//! In memory as the registry is, and changed as it is: decided in a transaction, in force when it is on disk.
+//! In memory as the registry is, and changed as it is: decided in a transaction, in force when it is on disk and followed.
 //!
 //! ```text
 //!  manifest ── import ──► Enrolled ──┐
@@ -11,6 +11,7 @@ mod change;
 mod contradiction;
 mod filter;
 mod import;
+mod mirror;
 mod new_device;
 mod table;
 
@@ -107,14 +108,11 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Reads every device the store holds.
+    /// Reads every device the store holds, and follows what becomes of them.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
-        let read = |tx: &crate::store::Transaction<'_>| Ok::<_, StoreError>((tx.devices()?, tx.contradictions()?));
-        let (known, contradictions) = store.change(read, |_| ()).await?;
-        let mut table = Table::default();
-        table.contradictions.extend(contradictions);
-        known.into_iter().for_each(|device| table.put(device));
-        Ok(Self { store, table: Arc::new(RwLock::new(table)) })
+        let table = Arc::new(RwLock::new(Table::default()));
+        store.follow(mirror::follower(&table)).await?;
+        Ok(Self { store, table })
     }
 
     /// What to do with the device of that endorsement key.

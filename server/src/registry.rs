@@ -1,10 +1,11 @@
 //! In memory: entries and agents, and which entries an agent may serve. A sync never touches SQL.
 //!
-//! Changes are decided in a transaction of the store and take effect here when they are on disk, in the same order, even
-//! if the caller has gone away meanwhile. Readers hold the lock only while they look something up.
+//! Changes are decided in a transaction of the store. The tables follow the store's change log: what is on disk is in force
+//! here, in the order of commits, whoever wrote it, before whoever asked for it is answered. Readers hold the lock only while
+//! they look something up.
 //!
 //! ```text
-//!  change ──► store transaction ──commit──► tables (entries · agents) ──► changes()
+//!  change ──► store transaction ──commit──► change log ──► mirror ──► tables (entries · agents) ──► changes()
 //!  agent, its device's words, now ──► authorized_entries ──► AuthorizedView ──► AuthorizedEntry   (cached until one changes)
 //! ```
 
@@ -17,6 +18,7 @@ mod encoded_entry;
 mod entries;
 mod entry_table;
 mod filter;
+mod mirror;
 #[cfg(test)]
 mod model_tests;
 mod node;
@@ -107,7 +109,7 @@ pub struct Registry {
     shared: Arc<Shared>,
 }
 
-/// What the store's thread updates after each commit.
+/// What follows the store.
 #[derive(Debug)]
 struct Shared {
     tables: RwLock<Tables>,
@@ -122,17 +124,13 @@ struct Tables {
 }
 
 impl Registry {
-    /// Reads everything the store holds.
+    /// Reads everything the store holds, and follows what becomes of it.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
-        let read = |tx: &crate::store::Transaction<'_>| Ok::<_, StoreError>((tx.entries()?, tx.agents()?));
-        let (entries, agents) = store.change(read, |_| ()).await?;
         let devices = Arc::new(Devices::load(store.clone()).await?);
-        let mut tables =
-            Tables { entries: EntryTable::new(store.trust_domain().server_id()), agents: AgentTable::default() };
-        entries.into_iter().for_each(|(seq, entry)| tables.entries.put(seq, Arc::new(entry)));
-        agents.into_iter().for_each(|(seq, agent)| tables.agents.put(seq, agent));
-        let shared =
-            Arc::new(Shared { tables: RwLock::new(tables), places: Mutex::default(), changes: watch::Sender::new(0) });
+        let server_id = store.trust_domain().server_id();
+        let tables = RwLock::new(Tables { entries: EntryTable::new(server_id), agents: AgentTable::default() });
+        let shared = Arc::new(Shared { tables, places: Mutex::default(), changes: watch::Sender::new(0) });
+        store.follow(mirror::follower(&shared)).await?;
         Ok(Self { store, devices, shared })
     }
 
@@ -167,6 +165,15 @@ impl Registry {
     /// What operators say of the agent's device.
     fn words(&self, agent: &AgentRecord) -> OperatorsWords {
         OperatorsWords::of(agent.ek_sha256.and_then(|ek| self.devices.device(&ek)))
+    }
+}
+
+impl Tables {
+    /// Takes the place of what was there; the entries' revision goes on, so that no view of before is taken for one of now.
+    fn replace_by(&mut self, new: Tables) {
+        let before = self.entries.revision();
+        *self = new;
+        self.entries.continue_after(before);
     }
 }
 

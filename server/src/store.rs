@@ -1,54 +1,50 @@
-//! Durable facts: entries, agents, join tokens, devices, the CA's journal.
+//! Durable facts: entries, agents, join tokens, devices, the CA's journal. And a log of what changed, for memory to follow.
 //!
-//! One thread owns the SQLite connection. Changes that wait in its queue are committed together; each is its own
-//! savepoint, so one that fails takes nobody else with it. A method returns once its change is on disk.
+//! One thread owns the engine's connection. Changes that wait in its queue are committed together; each is its own savepoint,
+//! so one that fails takes nobody else with it. Each fact that a commit changes has a row in the change log, and whoever
+//! mirrors facts in memory follows that log, whoever wrote it. A method returns once its change is on disk and followed.
 //!
 //! ```text
-//!  registry, devices, ca ── change(work, committed) ──► queue ──► writer thread: BEGIN, work.., COMMIT, committed.., reply..
+//!  registry, devices, ca ── change(work) ──► queue ──► store's thread: BEGIN, work.., log, COMMIT ──► feed ──► reply..
+//!                                                                                                      │
+//!  registry, devices, bundle ◄── follow(follower): News::Everything once, then News::Changes ◄─────────┘
 //! ```
 
-mod agents;
-mod ca_journal;
-mod contradictions;
-mod devices;
-mod entries;
+mod changed;
 mod error;
-mod file;
-mod join_tokens;
-mod schema;
+mod feed;
 #[cfg(test)]
-mod tests;
-mod transaction;
-mod writer;
+mod feed_tests;
+mod sqlite;
 
 use std::path::Path;
 
 use ironroot_api::TrustDomain;
 
-pub use error::StoreError;
-pub use transaction::Transaction;
-
-use writer::Writer;
+pub use changed::Changed;
+pub use error::{Cause, StoreError};
+pub use feed::{Follows, News};
+pub use sqlite::{Facts, Transaction};
 
 /// A handle to the server's database; clones share it.
 #[derive(Clone)]
 pub struct Store {
     trust_domain: TrustDomain,
-    writer: Writer,
+    writer: sqlite::Writer,
 }
 
 impl Store {
     /// Opens the database at `path`, or founds it if neither it nor a trace of it is there. Blocks: the whole file is
     /// checked before it is believed.
     pub fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Self, StoreError> {
-        let database = file::open(path, trust_domain)?;
-        Ok(Self { trust_domain: trust_domain.clone(), writer: Writer::start(database)? })
+        let database = sqlite::open(path, trust_domain)?;
+        Ok(Self { trust_domain: trust_domain.clone(), writer: sqlite::Writer::start(database)? })
     }
 
     /// Why [`open`](Self::open) would refuse the file at `path` for whose it is: SPIRE's, another trust domain's, a newer
     /// server's. Reads a few pages and changes nothing; a server may be running on it.
     pub fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
-        file::recognise(path, trust_domain)
+        sqlite::recognise(path, trust_domain)
     }
 
     /// The trust domain whose facts these are.
@@ -56,42 +52,69 @@ impl Store {
         &self.trust_domain
     }
 
-    /// Runs `work` in a transaction. If it succeeds and is on disk, `committed` is called on the writer's thread, in the
-    /// order of the changes, and then the result is returned. Dropping the future changes nothing: what was queued runs.
-    pub async fn change<T, E>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
-        committed: impl FnOnce(&T) + Send + 'static,
-    ) -> Result<T, E>
+    /// Runs `work` in a transaction. If it succeeds and is on disk, followers take it in, and then the result is returned.
+    /// Dropping the future changes nothing: what was queued runs. An engine that several servers share may have to run `work`
+    /// more than once.
+    pub async fn change<T, E>(&self, work: impl Fn(&Transaction<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let trust_domain = self.trust_domain.clone();
-        self.writer.run(move |connection| work(&Transaction::new(connection, &trust_domain)), committed).await
+        self.change_holding((), work).await
     }
 
-    /// Runs `work` in a transaction; for what no memory mirrors.
-    async fn run<T: Send + 'static>(
+    /// As [`Store::change`]; `held` is dropped when followers have taken the change in, or when it has failed, even if the
+    /// caller has gone away meanwhile.
+    pub async fn change_holding<G, T, E>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.change(work, |_| ()).await
+        held: G,
+        work: impl Fn(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        G: Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.run(held, work).await
     }
 
-    /// Why the last change did not get to the disk; none if it did. Answers at once: see [`Store::probe`].
+    /// Has `follower` read everything now, and then told of each change, in the order of commits: of this handle's, and of
+    /// other programs' at the next commit or [`Store::probe`]. It runs on the store's thread and must not wait for it.
+    pub async fn follow(
+        &self,
+        follower: impl FnMut(&Facts<'_>, &News) -> Result<Follows, StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.writer.follow(Box::new(follower)).await
+    }
+
+    /// The CA's journal, if one was ever written.
+    pub async fn ca_journal(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.change(|tx| tx.ca_journal()).await
+    }
+
+    /// Replaces the CA's journal; durable on return.
+    pub async fn put_ca_journal(&self, journal: Vec<u8>) -> Result<(), StoreError> {
+        self.change(move |tx| tx.put_ca_journal(&journal)).await
+    }
+
+    /// Takes a token out of the table and returns when it expires (or expired), UNIX seconds; none if there is no such
+    /// token. Whoever shows one uses it up, expired or not; of any number at once exactly one gets it.
+    pub async fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
+        let token = token.to_owned();
+        self.change(move |tx| tx.take_join_token(&token)).await
+    }
+
+    /// Why the last change did not get to the disk, or not from there into memory; none if it did. Answers at once: see
+    /// [`Store::probe`].
     pub fn trouble(&self) -> Option<StoreError> {
         self.writer.trouble()
     }
 
-    /// Writes something to the disk that leaves no trace in the tables, so that [`Store::trouble`] tells today's truth.
+    /// Writes something to the disk that leaves no trace in the tables, so that [`Store::trouble`] tells today's truth, and has
+    /// followers take in what other programs wrote meanwhile.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        self.run(|tx| {
-            tx.connection.execute("INSERT INTO about (trust_domain) VALUES ('probe')", [])?;
-            tx.connection.execute("DELETE FROM about WHERE rowid = last_insert_rowid()", [])?;
-            Ok(())
-        })
-        .await
+        self.change(|tx| tx.leave_no_trace()).await?;
+        self.writer.catch_up().await
     }
 
     /// Finishes what is queued, closes the file and gives up the lock. Later calls on any clone fail.

@@ -8,7 +8,6 @@ use ironroot_api::SpiffeId;
 
 use super::import::{DuplicateSerials, Import};
 use super::{DeviceError, Devices};
-use crate::facts::device::KnownDevice;
 use crate::node_attestation::ProvenDevice;
 use crate::store::Transaction;
 
@@ -36,18 +35,18 @@ impl Devices {
         duplicates: DuplicateSerials,
         now_unix: i64,
     ) -> Result<Imported, DeviceError> {
-        let changed = self.change(move |tx| {
+        let import = self.store.change(move |tx| {
             let mut import = Import::default();
-            for device in devices {
+            for device in &devices {
                 import.take(tx, device, now_unix)?;
             }
             if duplicates == DuplicateSerials::Refused {
                 import.refuse_new_duplicates(tx)?;
             }
-            Ok((import.all, (import.changes, import.created, import.updated)))
+            Ok::<_, DeviceError>(import)
         });
-        let (devices, (changes, created, updated)) = changed.await?;
-        Ok(Imported { devices: devices.into_iter().map(|known| known.record).zip(changes).collect(), created, updated })
+        let Import { all, changes, created, updated, .. } = import.await?;
+        Ok(Imported { devices: all.into_iter().map(|known| known.record).zip(changes).collect(), created, updated })
     }
 
     /// Notes that an unknown device asked to attest. Nothing is written for a device that is known.
@@ -57,14 +56,15 @@ impl Devices {
         }
         let record = move |tx: &Transaction<'_>| {
             if tx.device(&ek_sha256)?.is_some() {
-                return Ok((Vec::new(), ()));
+                return Ok(());
             }
             if tx.count_pending_devices()? >= MAX_PENDING {
                 return Err(DeviceError::TooManyPending);
             }
-            Ok((vec![tx.put_device(unknown(ek_sha256, DeviceState::Pending, now_unix), None)?], ()))
+            tx.put_device(unknown(ek_sha256, DeviceState::Pending, now_unix), None)?;
+            Ok(())
         };
-        self.change(record).await.map(drop)
+        self.store.change(record).await
     }
 
     /// Lets a device that asked attest from now on. A banned one must be deleted first.
@@ -79,8 +79,8 @@ impl Devices {
     /// Shuts the device out. Its record names the agent that last attested with it: ban that too. The reason of an earlier ban
     /// is kept.
     pub async fn ban(&self, ek_sha256: &[u8; 32], ban: Ban) -> Result<Arc<DeviceRecord>, DeviceError> {
-        let shut_out = |record: DeviceRecord| {
-            let ban = if record.state == DeviceState::Banned { record.ban } else { Some(ban) };
+        let shut_out = move |record: DeviceRecord| {
+            let ban = if record.state == DeviceState::Banned { record.ban } else { Some(ban.clone()) };
             Ok(DeviceRecord { state: DeviceState::Banned, ban, ..record })
         };
         self.change_known(ek_sha256, shut_out).await
@@ -88,13 +88,12 @@ impl Devices {
 
     /// Forgets the device, its ban and its clock included.
     pub async fn delete(&self, ek_sha256: &[u8; 32]) -> Result<(), DeviceError> {
-        let (table, ek_sha256) = (self.table.clone(), *ek_sha256);
+        let ek_sha256 = *ek_sha256;
         let remove = move |tx: &Transaction<'_>| match tx.remove_device(&ek_sha256)? {
             true => Ok(tx.remove_contradiction(&ek_sha256)?),
             false => Err(DeviceError::NotFound),
         };
-        let apply = move |(): &()| table.write().expect("no code panics while it holds the table").remove(&ek_sha256);
-        self.store.change(remove, apply).await
+        self.store.change(remove).await
     }
 
     /// Notes a proven attestation: when, by which agent, and what the TPM's clock said. A device that only its
@@ -115,43 +114,27 @@ impl Devices {
             let record = DeviceRecord {
                 state: DeviceState::Enrolled,
                 last_attested_at: now_unix,
-                agent_id: Some(agent),
+                agent_id: Some(agent.clone()),
                 ..record
             };
             tx.remove_contradiction(&ek_sha256)?;
-            Ok((vec![tx.put_device(record, Some(clock))?], ()))
+            tx.put_device(record, Some(clock))?;
+            Ok(())
         };
-        self.change(note).await?;
-        self.table.write().expect("no code panics while it holds the table").contradictions.remove(&ek_sha256);
-        Ok(())
+        self.store.change(note).await
     }
 
     async fn change_known(
         &self,
         ek_sha256: &[u8; 32],
-        change: impl FnOnce(DeviceRecord) -> Result<DeviceRecord, DeviceError> + Send + 'static,
+        change: impl Fn(DeviceRecord) -> Result<DeviceRecord, DeviceError> + Send + 'static,
     ) -> Result<Arc<DeviceRecord>, DeviceError> {
         let ek_sha256 = *ek_sha256;
         let set = move |tx: &Transaction<'_>| {
             let known = tx.device(&ek_sha256)?.ok_or(DeviceError::NotFound)?;
-            let record = change((*known.record).clone())?;
-            Ok((vec![tx.put_device(record, known.clock)?], ()))
+            Ok(tx.put_device(change((*known.record).clone())?, known.clock)?.record)
         };
-        let (mut changed, ()) = self.change(set).await?;
-        Ok(changed.swap_remove(0).record)
-    }
-
-    /// Runs `work`, and takes the devices it names into memory once they are on disk.
-    async fn change<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<(Vec<KnownDevice>, T), DeviceError> + Send + 'static,
-    ) -> Result<(Vec<KnownDevice>, T), DeviceError> {
-        let table = self.table.clone();
-        let apply = move |(devices, _): &(Vec<KnownDevice>, T)| {
-            let mut table = table.write().expect("no code panics while it holds the table");
-            devices.iter().cloned().for_each(|device| table.put(device));
-        };
-        self.store.change(work, apply).await
+        self.store.change(set).await
     }
 }
 

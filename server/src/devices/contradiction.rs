@@ -48,16 +48,11 @@ impl Devices {
 
     /// Keeps the newest contradiction of a device that is known.
     pub async fn note_contradiction(&self, ek_sha256: [u8; 32], seen: Contradiction) -> Result<(), DeviceError> {
-        let (table, noted) = (self.table.clone(), seen.clone());
         let note = move |tx: &Transaction<'_>| {
             tx.device(&ek_sha256)?.ok_or(DeviceError::NotFound)?;
             Ok(tx.put_contradiction(&ek_sha256, &seen)?)
         };
-        let apply = move |(): &()| {
-            let mut table = table.write().expect("no code panics while it holds the table");
-            table.contradictions.insert(ek_sha256, noted);
-        };
-        self.store.change(note, apply).await
+        self.store.change(note).await
     }
 }
 

@@ -35,10 +35,10 @@ pub(super) struct Import {
 }
 
 impl Import {
-    pub(super) fn take(&mut self, tx: &Transaction<'_>, device: NewDevice, now_unix: i64) -> Result<(), DeviceError> {
+    pub(super) fn take(&mut self, tx: &Transaction<'_>, device: &NewDevice, now_unix: i64) -> Result<(), DeviceError> {
         let known = tx.device(&device.ek_sha256())?;
         let before = known.as_ref().map(|known| &*known.record);
-        let after = wanted(&device, before, now_unix)?;
+        let after = wanted(device, before, now_unix)?;
         if !after.serial.is_empty() && before.is_none_or(|before| before.serial != after.serial) {
             self.renamed.insert(after.ek_sha256);
         }

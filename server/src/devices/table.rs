@@ -39,3 +39,11 @@ impl Table {
         self.all.range((Bound::Excluded(place), Bound::Unbounded)).map(|(_, device)| device)
     }
 }
+
+impl FromIterator<KnownDevice> for Table {
+    fn from_iter<I: IntoIterator<Item = KnownDevice>>(devices: I) -> Self {
+        let mut table = Self::default();
+        devices.into_iter().for_each(|device| table.put(device));
+        table
+    }
+}

@@ -123,6 +123,8 @@ impl AgentTable {
     /// Adds the agent, or replaces its row.
     pub fn put(&mut self, seq: i64, agent: AgentRecord) {
         let id = agent.spiffe_id.clone();
+        // One that was deleted and came again has another place.
+        self.remove(&id);
         let slot = Arc::new(AgentSlot { seq, record: Arc::new(agent), view: Mutex::new(None) });
         self.all.insert(seq, slot.clone());
         self.by_id.insert(id, slot);

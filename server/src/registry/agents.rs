@@ -21,7 +21,7 @@ impl Registry {
             match tx.agent(&agent.spiffe_id)? {
                 Some((_, known)) if known.banned => Err(RegistryError::AgentBanned),
                 _ if device_banned => Err(RegistryError::AgentBanned),
-                _ => Ok(agent),
+                _ => Ok(agent.clone()),
             }
         })
         .await
@@ -35,7 +35,7 @@ impl Registry {
             if agent.banned {
                 return Err(RegistryError::AgentBanned);
             }
-            Ok(AgentRecord { new_serial: serial, new_not_after: not_after, ..agent })
+            Ok(AgentRecord { new_serial: serial.clone(), new_not_after: not_after, ..agent })
         })
         .await
     }
@@ -61,8 +61,9 @@ impl Registry {
     /// Shuts the agent out: none of its certificates counts, and it may not attest again until it is deleted. False if
     /// there is no such agent.
     pub async fn ban_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
-        let (serial, new_serial) = (String::new(), String::new());
-        let ban = move |agent| AgentRecord { banned: true, serial, new_serial, new_not_after: 0, ..agent };
+        let none = String::new;
+        let ban =
+            move |agent| AgentRecord { banned: true, serial: none(), new_serial: none(), new_not_after: 0, ..agent };
         known(self.change_known_agent(id, move |agent| Ok::<_, Unknown>(ban(agent))).await)
     }
 
@@ -85,7 +86,7 @@ impl Registry {
             return Ok(());
         }
         let agent_version = version.to_owned();
-        let set = move |agent| Ok::<_, Unknown>(AgentRecord { agent_version, ..agent });
+        let set = move |agent| Ok::<_, Unknown>(AgentRecord { agent_version: agent_version.clone(), ..agent });
         known(self.change_known_agent(id, set).await).map(drop)
     }
 
@@ -94,7 +95,7 @@ impl Registry {
     pub async fn delete_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
         let id = id.clone();
         let removed =
-            self.remove_agents(move |tx| Ok(if tx.remove_agent(&id)? { vec![id] } else { Vec::new() })).await?;
+            self.remove_agents(move |tx| Ok(if tx.remove_agent(&id)? { vec![id.clone()] } else { Vec::new() })).await?;
         Ok(removed > 0)
     }
 
@@ -117,23 +118,14 @@ impl Registry {
     /// Removes what `remove` removes the rows of, aliases of join tokens too; returns how many agents that were.
     async fn remove_agents(
         &self,
-        remove: impl FnOnce(&Transaction<'_>) -> Result<Vec<SpiffeId>, StoreError> + Send + 'static,
+        remove: impl Fn(&Transaction<'_>) -> Result<Vec<SpiffeId>, StoreError> + Send + 'static,
     ) -> Result<usize, StoreError> {
-        let (shared, before) = (self.shared.clone(), self.shared.clone());
         let remove = move |tx: &Transaction<'_>| {
             let ids = remove(tx)?;
-            let aliases = ids.iter().flat_map(|id| token_aliases::of_agent(&before.read().entries, id)).collect();
-            Ok::<_, StoreError>((ids, token_aliases::remove(tx, aliases)?))
+            ids.iter().try_for_each(|id| token_aliases::remove_those_of(tx, id))?;
+            Ok(ids.len())
         };
-        let apply = move |(ids, aliases): &(Vec<SpiffeId>, Vec<String>)| {
-            if !ids.is_empty() {
-                shared.apply(|tables| {
-                    ids.iter().for_each(|id| tables.agents.remove(id));
-                    token_aliases::forget(tables, aliases);
-                });
-            }
-        };
-        Ok(self.store.change(remove, apply).await?.0.len())
+        self.store.change(remove).await
     }
 
     /// What the certificate with this decimal serial is worth for that agent.
@@ -171,7 +163,7 @@ impl Registry {
     async fn change_known_agent<E>(
         &self,
         id: &SpiffeId,
-        change: impl FnOnce(AgentRecord) -> Result<AgentRecord, E> + Send + 'static,
+        change: impl Fn(AgentRecord) -> Result<AgentRecord, E> + Send + 'static,
     ) -> Result<(), E>
     where
         E: From<StoreError> + From<Unknown> + Send + 'static,
@@ -183,17 +175,13 @@ impl Registry {
     /// Stores the row that `decide` gives.
     async fn change_agent<E: From<StoreError> + Send + 'static>(
         &self,
-        decide: impl FnOnce(&Transaction<'_>) -> Result<AgentRecord, E> + Send + 'static,
+        decide: impl Fn(&Transaction<'_>) -> Result<AgentRecord, E> + Send + 'static,
     ) -> Result<(), E> {
-        let shared = self.shared.clone();
         let write = move |tx: &Transaction<'_>| {
-            let agent = decide(tx)?;
-            Ok::<_, E>((tx.put_agent(&agent)?, agent))
+            tx.put_agent(&decide(tx)?)?;
+            Ok::<_, E>(())
         };
-        let apply = move |(seq, agent): &(i64, AgentRecord)| {
-            shared.apply(|tables| tables.agents.put(*seq, agent.clone()));
-        };
-        self.store.change(write, apply).await.map(drop)
+        self.store.change(write).await
     }
 }
 

@@ -24,28 +24,12 @@ pub enum Created {
     Similar(Arc<RegistrationEntry>),
 }
 
-/// An entry that came into being, with its place in lists.
-type Placed = (i64, Arc<RegistrationEntry>);
-
 impl Registry {
     /// Stores a new entry, unless a similar one is there.
     pub async fn create_entry(&self, entry: &types::Entry, now_unix: i64) -> Result<Created, RegistryError> {
         let new = NewEntry::from_pb(entry, self.trust_domain())?;
         let place = self.place_below(new.parent_id())?;
-        let shared = self.shared.clone();
-        let outcome = self.store.change(
-            move |tx| add_unless_similar(tx, new, now_unix),
-            move |outcome| {
-                let _until_it_counts = place;
-                if let Ok((seq, entry)) = outcome {
-                    shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
-                }
-            },
-        );
-        Ok(match outcome.await? {
-            Ok((_, entry)) => Created::New(entry),
-            Err(existing) => Created::Similar(existing),
-        })
+        self.store.change_holding(place, move |tx| add_unless_similar(tx, &new, now_unix)).await
     }
 
     /// Takes the fields that `mask` names (no mask: all) from `entry` into the stored entry of its ID; the revision grows.
@@ -55,22 +39,17 @@ impl Registry {
         mask: Option<&types::EntryMask>,
     ) -> Result<Arc<RegistrationEntry>, RegistryError> {
         let place = self.place_of_move(entry, mask)?;
-        let shared = self.shared.clone();
         let (entry, mask, trust_domain) = (entry.clone(), mask.cloned(), self.trust_domain().clone());
         let update = move |tx: &Transaction<'_>| {
-            let (seq, stored) = tx.entry(&entry.id)?.ok_or(RegistryError::EntryNotFound)?;
+            let (_, stored) = tx.entry(&entry.id)?.ok_or(RegistryError::EntryNotFound)?;
             let updated = stored.updated(&entry, mask.as_ref(), &trust_domain)?;
             if mask.as_ref().is_none_or(|mask| mask.federates_with) {
                 refuse_unknown_bundles(&updated)?;
             }
             tx.replace_entry(&updated)?;
-            Ok::<Placed, RegistryError>((seq, Arc::new(updated)))
+            Ok::<_, RegistryError>(Arc::new(updated))
         };
-        let apply = move |(seq, entry): &Placed| {
-            let _until_it_counts = place;
-            shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
-        };
-        Ok(self.store.change(update, apply).await?.1)
+        self.store.change_holding(place, update).await
     }
 
     fn place_below(&self, parent: &SpiffeId) -> Result<Option<Place>, RegistryError> {
@@ -92,25 +71,17 @@ impl Registry {
 
     /// Removes an entry.
     pub async fn delete_entry(&self, id: &str) -> Result<(), RegistryError> {
-        let shared = self.shared.clone();
-        let (id, gone) = (id.to_owned(), id.to_owned());
+        let id = id.to_owned();
         let remove = move |tx: &Transaction<'_>| match tx.remove_entry(&id)? {
             true => Ok(()),
             false => Err(RegistryError::EntryNotFound),
         };
-        self.store.change(remove, move |()| shared.apply(|tables| tables.entries.remove(&gone))).await
+        self.store.change(remove).await
     }
 
     /// Removes the entries that have ended; returns how many. Agents do not see such entries even before.
     pub async fn prune_expired_entries(&self, now_unix: i64) -> Result<usize, StoreError> {
-        let shared = self.shared.clone();
-        let remove = move |tx: &Transaction<'_>| tx.remove_expired_entries(now_unix);
-        let apply = move |ids: &Vec<String>| {
-            if !ids.is_empty() {
-                shared.apply(|tables| ids.iter().for_each(|id| tables.entries.remove(id)));
-            }
-        };
-        Ok(self.store.change(remove, apply).await?.len())
+        Ok(self.store.change(move |tx| tx.remove_expired_entries(now_unix)).await?.len())
     }
 
     /// Stores a join token that is good until `expires_at`. With `agent_alias`, the agent that attests with it also
@@ -129,20 +100,14 @@ impl Registry {
             return Err(RegistryError::Token(ironroot_api::SpiffeIdError::Path));
         }
         let alias = agent_alias.map(|alias| self.token_alias(agent_id, alias)).transpose()?;
-        let shared = self.shared.clone();
         let token = token.to_owned();
         let add = move |tx: &Transaction<'_>| {
             if !tx.add_join_token(&token, expires_at)? {
                 return Err(RegistryError::TokenTaken);
             }
-            alias.map(|alias| add_unless_similar(tx, alias, now_unix)).transpose()
+            alias.iter().try_for_each(|alias| add_unless_similar(tx, alias, now_unix).map(drop))
         };
-        let apply = move |added: &Option<Result<Placed, Arc<RegistrationEntry>>>| {
-            if let Some(Ok((seq, entry))) = added {
-                shared.apply(|tables| tables.entries.put(*seq, entry.clone()));
-            }
-        };
-        self.store.change(add, apply).await.map(drop)
+        self.store.change(add).await
     }
 
     /// The entry of that ID.
@@ -187,24 +152,19 @@ impl Registry {
     }
 }
 
-/// The new entry, or the similar one that was there.
-fn add_unless_similar(
-    tx: &Transaction<'_>,
-    new: NewEntry,
-    now_unix: i64,
-) -> Result<Result<Placed, Arc<RegistrationEntry>>, RegistryError> {
-    if let Some((_, existing)) = tx.entry_similar_to(&new)? {
-        return Ok(Err(Arc::new(existing)));
+fn add_unless_similar(tx: &Transaction<'_>, new: &NewEntry, now_unix: i64) -> Result<Created, RegistryError> {
+    if let Some((_, existing)) = tx.entry_similar_to(new)? {
+        return Ok(Created::Similar(Arc::new(existing)));
     }
     if let Some(id) = new.requested_id()
         && tx.entry(id)?.is_some()
     {
         return Err(RegistryError::EntryIdTaken);
     }
-    let entry = new.register(Uuid::new_v4().to_string(), now_unix);
+    let entry = new.clone().register(Uuid::new_v4().to_string(), now_unix);
     refuse_unknown_bundles(&entry)?;
-    let seq = tx.add_entry(&entry)?;
-    Ok(Ok((seq, Arc::new(entry))))
+    tx.add_entry(&entry)?;
+    Ok(Created::New(Arc::new(entry)))
 }
 
 /// This server holds no bundle of another trust domain yet, and an agent cannot serve an entry that asks for one.

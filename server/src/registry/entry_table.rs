@@ -45,6 +45,16 @@ impl EntryTable {
         self.revision
     }
 
+    /// Counts on from that number, which another table had reached.
+    pub fn continue_after(&mut self, revision: u64) {
+        self.revision += revision + 1;
+    }
+
+    /// The parent of node aliases.
+    pub fn server_id(&self) -> &SpiffeId {
+        &self.server_id
+    }
+
     /// Adds the entry, or replaces the one of the same ID.
     pub fn put(&mut self, seq: i64, entry: Arc<RegistrationEntry>) {
         self.remove(entry.id());

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::ErrorCode;
 use thiserror::Error;
+
+/// What an engine or the system said; shared, because one failed commit answers many callers.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Why the database refused. Cloned, because one failed commit answers many callers.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// The disk, or the quota, is full.
     #[error("no space left for the database; free some, nothing was changed")]
-    Full(#[source] Arc<rusqlite::Error>),
+    Full(#[source] Cause),
     /// The file or its file system cannot be written.
     #[error("database is read-only; nothing was changed")]
     ReadOnly,
@@ -28,7 +30,7 @@ pub enum StoreError {
     /// Another server process runs on the same file.
     #[error("database {} is in use by another server process", .0.display())]
     InUse(PathBuf),
-    /// Another program holds SQLite's lock for longer than we wait.
+    /// Another program holds the database's lock for longer than we wait.
     #[error("database is locked by another program; nothing was changed")]
     Locked,
     /// Written by a newer server.
@@ -53,14 +55,14 @@ pub enum StoreError {
         /// Where.
         path: PathBuf,
         /// Why.
-        source: Arc<dyn std::error::Error + Send + Sync>,
+        source: Cause,
     },
-    /// A change in the same commit made SQLite give up the whole commit (full disk, failed write).
+    /// A change in the same commit made the engine give up the whole commit (full disk, failed write).
     #[error("database gave up a commit that held this change; nothing was changed")]
     RolledBack,
-    /// Anything else SQLite says.
+    /// Anything else the database's engine says.
     #[error("database operation failed")]
-    Sql(#[source] Arc<rusqlite::Error>),
+    Sql(#[source] Cause),
     /// The store was closed, or its thread died.
     #[error("database is closed")]
     Closed,
@@ -69,17 +71,5 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn open(path: &std::path::Path, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Open { path: path.to_owned(), source: Arc::new(source) }
-    }
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full(Arc::new(error)),
-            Some(ErrorCode::ReadOnly) => Self::ReadOnly,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
-            _ => Self::Sql(Arc::new(error)),
-        }
     }
 }

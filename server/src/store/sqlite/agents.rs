@@ -5,13 +5,14 @@ use ironroot_api::SpiffeId;
 use ironroot_attest::{Selector, SelectorSet};
 use rusqlite::{OptionalExtension, Row};
 
-use super::{StoreError, Transaction};
+use super::{Facts, Transaction};
+use crate::store::{Changed, StoreError};
 
 const COLUMNS: &str =
     "seq, spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest, banned,
                        selectors, agent_version, ek_sha256";
 
-impl Transaction<'_> {
+impl Facts<'_> {
     /// Every agent with its place in lists, in order.
     pub fn agents(&self) -> Result<Vec<(i64, AgentRecord)>, StoreError> {
         let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM agents ORDER BY seq"))?;
@@ -25,7 +26,9 @@ impl Transaction<'_> {
             self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM agents WHERE spiffe_id = ?1"))?;
         select.query_row([id.as_str()], |row| Ok(record(row))).optional()?.transpose()
     }
+}
 
+impl Transaction<'_> {
     /// Adds the agent or replaces its row; returns its place in lists, which it keeps.
     pub fn put_agent(&self, agent: &AgentRecord) -> Result<i64, StoreError> {
         let put = "INSERT INTO agents (spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest,
@@ -51,12 +54,18 @@ impl Transaction<'_> {
             &agent.agent_version,
             agent.ek_sha256,
         );
+        self.note(Changed::Agent(agent.spiffe_id.clone()));
         Ok(self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?)
     }
 
     /// Removes an agent; false if there is none of that ID.
     pub fn remove_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
-        Ok(self.connection.prepare_cached("DELETE FROM agents WHERE spiffe_id = ?1")?.execute([id.as_str()])? == 1)
+        let mut remove = self.connection.prepare_cached("DELETE FROM agents WHERE spiffe_id = ?1")?;
+        let removed = remove.execute([id.as_str()])? == 1;
+        if removed {
+            self.note(Changed::Agent(id.clone()));
+        }
+        Ok(removed)
     }
 
     /// Removes agents that can attest again, are not banned, and whose certificates ended before that time; returns their
@@ -67,7 +76,9 @@ impl Transaction<'_> {
         let mut remove = self.connection.prepare_cached(remove)?;
         let ids = remove.query_map([time], |row| row.get::<_, String>(0))?;
         let parse = |id: String| SpiffeId::parse(&id).map_err(|e| StoreError::Corrupt(format!("agent {id:?}: {e}")));
-        ids.map(|id| parse(id?)).collect()
+        let ids = ids.map(|id| parse(id?)).collect::<Result<Vec<_>, _>>()?;
+        ids.iter().for_each(|id| self.note(Changed::Agent(id.clone())));
+        Ok(ids)
     }
 }
 

@@ -2,26 +2,23 @@
 
 use rusqlite::OptionalExtension;
 
-use super::{Store, StoreError};
+use super::{Facts, Transaction};
+use crate::store::{Changed, StoreError};
 
-impl Store {
+impl Facts<'_> {
     /// The journal, if one was ever written.
-    pub async fn ca_journal(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.run(|tx| {
-            let read = tx.connection.query_row("SELECT journal FROM ca_journal", [], |row| row.get(0));
-            Ok(read.optional()?)
-        })
-        .await
+    pub fn ca_journal(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.connection.query_row("SELECT journal FROM ca_journal", [], |row| row.get(0)).optional()?)
     }
+}
 
-    /// Replaces the journal; durable on return.
-    pub async fn put_ca_journal(&self, journal: Vec<u8>) -> Result<(), StoreError> {
-        self.run(move |tx| {
-            let replace = "INSERT INTO ca_journal (only, journal) VALUES (1, ?1)
-                           ON CONFLICT (only) DO UPDATE SET journal = excluded.journal";
-            tx.connection.execute(replace, [journal])?;
-            Ok(())
-        })
-        .await
+impl Transaction<'_> {
+    /// Replaces the journal.
+    pub fn put_ca_journal(&self, journal: &[u8]) -> Result<(), StoreError> {
+        let replace = "INSERT INTO ca_journal (only, journal) VALUES (1, ?1)
+                       ON CONFLICT (only) DO UPDATE SET journal = excluded.journal";
+        self.connection.execute(replace, [journal])?;
+        self.note(Changed::CaJournal);
+        Ok(())
     }
 }

@@ -1,12 +1,13 @@
 //! What spoke against chips: proven, with a clock or counters older than those they had shown before.
 
 use ironroot_attest::node::tpm2::ClockReading;
-use rusqlite::Row;
+use rusqlite::{OptionalExtension, Row};
 
-use super::{StoreError, Transaction};
+use super::{Facts, Transaction};
 use crate::devices::Contradiction;
+use crate::store::{Changed, StoreError};
 
-impl Transaction<'_> {
+impl Facts<'_> {
     /// Every contradiction, with its device.
     pub(crate) fn contradictions(&self) -> Result<Vec<([u8; 32], Contradiction)>, StoreError> {
         let select = "SELECT ek_sha256, seen_at, address, clock_ms, reset_count, restart_count FROM contradictions";
@@ -15,6 +16,16 @@ impl Transaction<'_> {
         rows.map(|row| Ok(row?)).collect()
     }
 
+    /// What spoke against that device.
+    pub(crate) fn contradiction(&self, ek_sha256: &[u8; 32]) -> Result<Option<Contradiction>, StoreError> {
+        let select = "SELECT ek_sha256, seen_at, address, clock_ms, reset_count, restart_count FROM contradictions
+                      WHERE ek_sha256 = ?1";
+        let found = self.connection.prepare_cached(select)?.query_row([ek_sha256], contradiction).optional()?;
+        Ok(found.map(|(_, contradiction)| contradiction))
+    }
+}
+
+impl Transaction<'_> {
     /// Notes the newest contradiction of that device in the place of an older one.
     pub(crate) fn put_contradiction(&self, ek_sha256: &[u8; 32], seen: &Contradiction) -> Result<(), StoreError> {
         let put =
@@ -25,12 +36,16 @@ impl Transaction<'_> {
         let clock_ms = clock_ms.cast_signed();
         let values = (ek_sha256, seen.at_unix, &seen.address, clock_ms, reset_count, restart_count);
         self.connection.prepare_cached(put)?.execute(values)?;
+        self.note(Changed::Device(*ek_sha256));
         Ok(())
     }
 
     /// Forgets what spoke against that device.
     pub(crate) fn remove_contradiction(&self, ek_sha256: &[u8; 32]) -> Result<(), StoreError> {
-        self.connection.prepare_cached("DELETE FROM contradictions WHERE ek_sha256 = ?1")?.execute([ek_sha256])?;
+        let mut remove = self.connection.prepare_cached("DELETE FROM contradictions WHERE ek_sha256 = ?1")?;
+        if remove.execute([ek_sha256])? > 0 {
+            self.note(Changed::Device(*ek_sha256));
+        }
         Ok(())
     }
 }

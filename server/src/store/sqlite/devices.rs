@@ -7,13 +7,14 @@ use ironroot_api::SpiffeId;
 use ironroot_attest::node::tpm2::ClockReading;
 use rusqlite::{OptionalExtension, Row};
 
-use super::{StoreError, Transaction};
+use super::{Facts, Transaction};
 use crate::facts::device::KnownDevice;
+use crate::store::{Changed, StoreError};
 
 const COLUMNS: &str = "seq, ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
                        clock_ms, reset_count, restart_count, clock_safe, ban";
 
-impl Transaction<'_> {
+impl Facts<'_> {
     /// Every device, in the order of its place in lists.
     pub(crate) fn devices(&self) -> Result<Vec<KnownDevice>, StoreError> {
         let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM devices ORDER BY seq"))?;
@@ -40,7 +41,9 @@ impl Transaction<'_> {
         let count = "SELECT count(*) FROM devices WHERE state = 'pending'";
         Ok(self.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?)
     }
+}
 
+impl Transaction<'_> {
     /// Adds the device or replaces its row; it keeps its place in lists.
     pub(crate) fn put_device(
         &self,
@@ -74,13 +77,19 @@ impl Transaction<'_> {
             clock.map(|clock| clock.safe),
             record.ban.as_ref().map(|ban| serde_json::to_string(ban).expect("texts and numbers are JSON")),
         );
+        self.note(Changed::Device(record.ek_sha256));
         let seq = self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?;
         Ok(KnownDevice { seq, record: Arc::new(record), clock })
     }
 
     /// Removes a device; false if there is none of that endorsement key.
     pub(crate) fn remove_device(&self, ek_sha256: &[u8; 32]) -> Result<bool, StoreError> {
-        Ok(self.connection.prepare_cached("DELETE FROM devices WHERE ek_sha256 = ?1")?.execute([ek_sha256])? == 1)
+        let mut remove = self.connection.prepare_cached("DELETE FROM devices WHERE ek_sha256 = ?1")?;
+        let removed = remove.execute([ek_sha256])? == 1;
+        if removed {
+            self.note(Changed::Device(*ek_sha256));
+        }
+        Ok(removed)
     }
 }
 

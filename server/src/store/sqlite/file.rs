@@ -12,7 +12,8 @@ use ironroot_api::TrustDomain;
 use rusqlite::{Connection, OpenFlags};
 use tracing::{error, info};
 
-use super::{StoreError, schema};
+use super::{Facts, Transaction, schema};
+use crate::store::StoreError;
 
 /// How long a change waits for another program (a backup, a shell) to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,14 +28,25 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// An open, checked database and the lock that makes it ours.
-pub(super) struct Database {
+pub(in crate::store) struct Database {
     pub path: PathBuf,
     pub connection: Connection,
+    trust_domain: TrustDomain,
     // Held for its lock, which ends with it.
     _lock: File,
 }
 
 impl Database {
+    /// What it says now.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts::new(&self.connection, &self.trust_domain)
+    }
+
+    /// The transaction that is open on its connection.
+    pub fn transaction(&self) -> Transaction<'_> {
+        Transaction::new(&self.connection, &self.trust_domain)
+    }
+
     /// Writes the log back into the file and closes it.
     pub fn close(self) {
         if let Err((_, why)) = self.connection.close() {
@@ -44,7 +56,7 @@ impl Database {
 }
 
 /// Opens the file at `path`, founding it if there is none.
-pub(super) fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Database, StoreError> {
+pub(in crate::store) fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Database, StoreError> {
     open_with(path, trust_domain, schema::MIGRATIONS)
 }
 
@@ -60,7 +72,7 @@ pub(super) fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&
     schema::check_owner(&connection, trust_domain)?;
     back_up_before_migration(path, &connection, migrations)?;
     schema::migrate(&connection, migrations, trust_domain)?;
-    Ok(Database { path: path.to_owned(), connection, _lock: lock })
+    Ok(Database { path: path.to_owned(), connection, trust_domain: trust_domain.clone(), _lock: lock })
 }
 
 /// One server per file. The lock is the kernel's: it ends with the process, however that ends. A process that is just ending,
@@ -120,7 +132,7 @@ fn publish(draft: &Path, path: &Path) -> std::io::Result<()> {
 
 /// Whose file is at `path`, as far as reading a few pages can tell; nothing is written to it, and a server may be running on it.
 /// No file is no mistake: one will be made.
-pub(super) fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
+pub(in crate::store) fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
     if !exists(path)? {
         return Ok(());
     }

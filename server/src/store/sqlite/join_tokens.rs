@@ -2,7 +2,8 @@
 
 use rusqlite::OptionalExtension;
 
-use super::{Store, StoreError, Transaction};
+use super::Transaction;
+use crate::store::StoreError;
 
 impl Transaction<'_> {
     /// Adds a token; false if there is one of that value.
@@ -11,24 +12,17 @@ impl Transaction<'_> {
         Ok(self.connection.prepare_cached(add)?.execute((token, expires_at))? == 1)
     }
 
+    /// Removes a token; returns when it expires, or expired, UNIX seconds. None if there is none of that value.
+    pub fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
+        let take = "DELETE FROM join_tokens WHERE token = ?1 RETURNING expires_at";
+        Ok(self.connection.prepare_cached(take)?.query_row([token], |row| row.get(0)).optional()?)
+    }
+
     /// Removes the tokens that expired unused; returns them.
     pub fn remove_join_tokens_expired_at(&self, now_unix: i64) -> Result<Vec<String>, StoreError> {
         let mut remove =
             self.connection.prepare_cached("DELETE FROM join_tokens WHERE expires_at <= ?1 RETURNING token")?;
         let tokens = remove.query_map([now_unix], |row| row.get(0))?;
         Ok(tokens.collect::<Result<_, _>>()?)
-    }
-}
-
-impl Store {
-    /// Takes a token out of the table and returns when it expires (or expired), UNIX seconds; none if there is no such
-    /// token. Whoever shows one uses it up, expired or not; of any number at once exactly one gets it.
-    pub async fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
-        let token = token.to_owned();
-        self.run(move |tx| {
-            let take = "DELETE FROM join_tokens WHERE token = ?1 RETURNING expires_at";
-            Ok(tx.connection.prepare_cached(take)?.query_row([token], |row| row.get(0)).optional()?)
-        })
-        .await
     }
 }

@@ -3,13 +3,14 @@
 use ironroot_api::TrustDomain;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// SQLite's application_id of our files: "Iron".
 pub(super) const APPLICATION_ID: i64 = 0x4972_6f6e;
 
 /// What leads from version n to n + 1. A migration that has shipped is never edited.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Brings the file to the newest version, all or nothing.
 pub(super) fn migrate(

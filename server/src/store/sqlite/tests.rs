@@ -9,7 +9,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::writer::Writer;
-use super::{Store, StoreError, file, schema};
+use super::{Transaction, file, schema};
+use crate::store::{Store, StoreError};
 
 struct Fixture {
     directory: TempDir,
@@ -50,7 +51,7 @@ fn hold(writer: &Writer) -> mpsc::Sender<()> {
     let (release, wait) = mpsc::channel::<()>();
     let writer = writer.clone();
     tokio::spawn(async move {
-        let _ = writer.run(move |_| Ok::<_, StoreError>(wait.recv().is_ok()), |_| ()).await;
+        let _ = writer.run((), move |_| Ok::<_, StoreError>(wait.recv().is_ok())).await;
     });
     release
 }
@@ -61,13 +62,10 @@ async fn one_change_that_fails_takes_none_of_its_batch_with_it() {
     let writer = Writer::start(fixture.open()).expect("starts");
     let release = hold(&writer);
     let change = |name: &'static str, good: bool| {
-        writer.run(
-            move |connection| {
-                add_token(connection, name)?;
-                if good { Ok(name) } else { Err(StoreError::Corrupt(name.into())) }
-            },
-            |_| (),
-        )
+        writer.run((), move |tx| {
+            add_token(tx.connection, name)?;
+            if good { Ok(name) } else { Err(StoreError::Corrupt(name.into())) }
+        })
     };
     let changes = [change("a", true), change("b", false), change("c", true), change("a", true), change("d", true)];
     let all = futures_util::future::join_all(changes);
@@ -80,24 +78,23 @@ async fn one_change_that_fails_takes_none_of_its_batch_with_it() {
 }
 
 #[tokio::test]
-async fn committed_runs_after_the_commit_and_in_order() {
+async fn what_a_change_holds_is_dropped_after_its_commit_and_in_order() {
+    /// Says when it is dropped, and whether its token is on disk by then.
+    struct Held(i32, PathBuf, mpsc::Sender<(i32, bool)>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            let other = Connection::open(&self.1).expect("opens");
+            let count = "SELECT count(*) FROM join_tokens WHERE token = ?1";
+            let durable = other.query_row(count, [self.0.to_string()], |row| row.get(0)).expect("reads");
+            self.2.send((self.0, durable)).expect("test listens");
+        }
+    }
     let fixture = Fixture::new();
     let writer = Writer::start(fixture.open()).expect("starts");
     let release = hold(&writer);
     let (seen, order) = mpsc::channel();
-    let changes = (0..50).map(|n| {
-        let (seen, path) = (seen.clone(), fixture.path());
-        writer.run(
-            move |connection| add_token(connection, &n.to_string()),
-            move |()| {
-                let other = Connection::open(path).expect("opens");
-                let durable: bool = other
-                    .query_row("SELECT count(*) FROM join_tokens WHERE token = ?1", [n.to_string()], |row| row.get(0))
-                    .expect("reads");
-                seen.send((n, durable)).expect("test listens");
-            },
-        )
-    });
+    let changes = (0..50)
+        .map(|n| writer.run(Held(n, fixture.path(), seen.clone()), move |tx| add_token(tx.connection, &n.to_string())));
     let all = futures_util::future::join_all(changes);
     let (results, ()) = tokio::join!(all, async { drop(release) });
     assert!(results.iter().all(Result::is_ok));
@@ -124,15 +121,12 @@ async fn a_full_disk_refuses_what_does_not_fit_and_goes_on() {
     database.connection.pragma_update(None, "max_page_count", pages + 2).expect("limit");
     let writer = Writer::start(database).expect("starts");
     let big = |size: usize| {
-        writer.run(
-            move |connection| {
-                let put = "INSERT OR REPLACE INTO ca_journal (only, journal) VALUES (1, zeroblob(?1))";
-                connection.execute(put, [size as i64]).map_err(StoreError::from)
-            },
-            |_| (),
-        )
+        writer.run((), move |tx| {
+            let put = "INSERT OR REPLACE INTO ca_journal (only, journal) VALUES (1, zeroblob(?1))";
+            tx.connection.execute(put, [size as i64]).map_err(StoreError::from)
+        })
     };
-    let small = |name: &'static str| writer.run(move |connection| add_token(connection, name), |()| ());
+    let small = |name: &'static str| writer.run((), move |tx| add_token(tx.connection, name));
     assert!(matches!(big(1 << 20).await, Err(StoreError::Full(_))));
     let release = hold(&writer);
     let together = async { tokio::join!(small("a"), big(1 << 20), small("b")) };
@@ -173,15 +167,15 @@ async fn a_full_disk_is_trouble_until_there_is_room() {
     let pages: i64 = fixture.sql("PRAGMA page_count");
     database.connection.pragma_update(None, "max_page_count", pages).expect("set");
     let writer = Writer::start(database).expect("starts");
-    let fill = |connection: &Connection| {
+    let fill = |tx: &Transaction<'_>| {
         for number in 0..10_000 {
-            add_token(connection, &format!("{number:0>200}"))?;
+            add_token(tx.connection, &format!("{number:0>200}"))?;
         }
         Ok(())
     };
-    assert!(matches!(writer.run(fill, |()| ()).await, Err::<(), _>(StoreError::Full(_))));
+    assert!(matches!(writer.run((), fill).await, Err::<(), _>(StoreError::Full(_))));
     assert!(writer.trouble().is_some());
-    writer.run(|connection| add_token(connection, "small"), |()| ()).await.expect("fits");
+    writer.run((), |tx| add_token(tx.connection, "small")).await.expect("fits");
     assert!(writer.trouble().is_none());
     writer.close().await;
 }
@@ -222,7 +216,7 @@ async fn a_device_that_was_banned_before_bans_had_reasons_is_banned_still() {
     first.connection.execute(add, []).expect("adds");
     first.close();
     let store = Store::open(&fixture.path(), &fixture.trust_domain).expect("migrates");
-    let devices = store.change(|tx| tx.devices(), |_| ()).await.expect("reads");
+    let devices = store.change(|tx| tx.devices()).await.expect("reads");
     let [device] = &devices[..] else { panic!("{devices:?}") };
     assert_eq!((device.record.state, &device.record.ban), (DeviceState::Banned, &None));
     store.close().await;

@@ -1,17 +1,65 @@
-//! What a change may do to the tables.
+//! What may be read of the tables, and what a change may do to them.
+
+use std::cell::RefCell;
+use std::ops::Deref;
 
 use ironroot_api::TrustDomain;
 use rusqlite::Connection;
 
-/// An open transaction. The tables' own files give it its verbs.
-pub struct Transaction<'c> {
+use crate::store::{Changed, StoreError};
+
+/// What the database says now. The tables' own files give it its verbs.
+pub struct Facts<'c> {
     pub(super) connection: &'c Connection,
     pub(super) trust_domain: &'c TrustDomain,
 }
 
-impl<'c> Transaction<'c> {
+/// An open transaction: facts, and verbs that change them. Each verb notes for the change log what it changed.
+pub struct Transaction<'c> {
+    facts: Facts<'c>,
+    noted: RefCell<Vec<Changed>>,
+}
+
+impl<'c> Facts<'c> {
     pub(super) fn new(connection: &'c Connection, trust_domain: &'c TrustDomain) -> Self {
         Self { connection, trust_domain }
+    }
+}
+
+impl<'c> Transaction<'c> {
+    pub(super) fn new(connection: &'c Connection, trust_domain: &'c TrustDomain) -> Self {
+        Self { facts: Facts::new(connection, trust_domain), noted: RefCell::default() }
+    }
+
+    /// Writes something that is gone again when the transaction ends well.
+    pub(in crate::store) fn leave_no_trace(&self) -> Result<(), StoreError> {
+        self.connection.execute("INSERT INTO about (trust_domain) VALUES ('probe')", [])?;
+        self.connection.execute("DELETE FROM about WHERE rowid = last_insert_rowid()", [])?;
+        Ok(())
+    }
+
+    /// Remembers that this fact is not as it was.
+    pub(super) fn note(&self, changed: Changed) {
+        self.noted.borrow_mut().push(changed);
+    }
+
+    /// What was noted.
+    pub(super) fn into_noted(self) -> Vec<Changed> {
+        self.noted.into_inner()
+    }
+}
+
+impl<'c> Deref for Transaction<'c> {
+    type Target = Facts<'c>;
+
+    fn deref(&self) -> &Facts<'c> {
+        &self.facts
+    }
+}
+
+impl std::fmt::Debug for Facts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Facts({})", self.trust_domain)
     }
 }
 

@@ -7,8 +7,10 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::StoreError;
 use super::file::Database;
+use super::{Transaction, change_log};
+use crate::store::feed::{Feed, Follower};
+use crate::store::{Changed, StoreError};
 
 /// Changes that may wait. More callers than this wait for a place: the disk sets the pace.
 const QUEUE: usize = 1024;
@@ -16,9 +18,11 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 
 /// Runs one change (or, given why it cannot be run, answers at once).
-type Job = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
+type Job = Box<dyn FnOnce(Result<&Transaction<'_>, StoreError>) -> Ran + Send>;
 /// Answers a caller once the fate of the transaction is known.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Tells a caller how something went.
+type Done = oneshot::Sender<Result<(), StoreError>>;
 
 struct Ran {
     keep: bool,
@@ -27,18 +31,20 @@ struct Ran {
 
 enum Message {
     Change(Job),
+    Follow(Follower, Done),
+    CatchUp(Done),
     Close(oneshot::Sender<()>),
 }
 
 /// The queue's sending end.
 #[derive(Clone)]
-pub(super) struct Writer {
+pub(in crate::store) struct Writer {
     queue: mpsc::Sender<Message>,
     trouble: Trouble,
 }
 
-/// Why the last change did not get to the disk; none once one has. Commits that changed nothing say nothing: SQLite does
-/// not touch the disk for them.
+/// Why the last change did not get to the disk, or from there to those who follow; none once one has. Commits that changed
+/// nothing say nothing: SQLite does not touch the disk for them.
 #[derive(Clone, Default)]
 struct Trouble(Arc<Mutex<Option<StoreError>>>);
 
@@ -58,10 +64,8 @@ impl Writer {
     pub fn start(database: Database) -> Result<Self, StoreError> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let (path, trouble) = (database.path.clone(), Trouble::default());
-        let run = {
-            let trouble = trouble.clone();
-            move || write_until_closed(database, messages, &trouble)
-        };
+        let desk = Desk { database, feed: Feed::default(), trouble: trouble.clone() };
+        let run = move || desk.work(messages);
         thread::Builder::new().name("store".into()).spawn(run).map_err(|e| StoreError::open(&path, e))?;
         Ok(Self { queue, trouble })
     }
@@ -71,33 +75,47 @@ impl Writer {
         self.trouble.lock().clone()
     }
 
-    /// See [`super::Store::change`].
-    pub async fn run<T, E>(
+    /// See [`crate::store::Store::change_holding`].
+    pub async fn run<G, T, E>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-        committed: impl FnOnce(&T) + Send + 'static,
+        held: G,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
+        G: Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
         let (reply, result) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let outcome = connection.map_err(E::from).and_then(work);
+        let job: Job = Box::new(move |transaction| {
+            let outcome = transaction.map_err(E::from).and_then(work);
             let keep = outcome.is_ok();
             let answer: Answer = Box::new(move |fate| {
-                let outcome = fate.map_err(E::from).and(outcome);
-                if let Ok(value) = &outcome {
-                    committed(value);
-                }
+                drop(held);
                 // A caller that went away has its change all the same.
-                let _ = reply.send(outcome);
+                let _ = reply.send(fate.map_err(E::from).and(outcome));
             });
             Ran { keep, answer }
         });
         let closed = || E::from(StoreError::Closed);
         self.queue.send(Message::Change(job)).await.map_err(|_| closed())?;
         result.await.map_err(|_| closed())?
+    }
+
+    /// See [`crate::store::Store::follow`].
+    pub async fn follow(&self, follower: Follower) -> Result<(), StoreError> {
+        self.ask(|done| Message::Follow(follower, done)).await
+    }
+
+    /// Has all followers take in what other programs have written meanwhile.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        self.ask(Message::CatchUp).await
+    }
+
+    async fn ask(&self, message: impl FnOnce(Done) -> Message) -> Result<(), StoreError> {
+        let (done, result) = oneshot::channel();
+        self.queue.send(message(done)).await.map_err(|_| StoreError::Closed)?;
+        result.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Waits until what is queued is done and the file is closed.
@@ -109,87 +127,141 @@ impl Writer {
     }
 }
 
-fn write_until_closed(database: Database, mut messages: mpsc::Receiver<Message>, trouble: &Trouble) {
-    let mut closing = None;
-    while closing.is_none() {
-        let Some(first) = messages.blocking_recv() else { break };
-        let mut jobs = Vec::new();
-        let mut next = Some(first);
-        while let Some(message) = next {
-            match message {
-                Message::Change(job) => jobs.push(job),
-                Message::Close(done) => closing = Some(done),
+/// What the thread has before it.
+struct Desk {
+    database: Database,
+    feed: Feed,
+    trouble: Trouble,
+}
+
+impl Desk {
+    fn work(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut closing = None;
+        while closing.is_none() {
+            let Some(first) = messages.blocking_recv() else { break };
+            let (jobs, then) = gather(first, &mut messages);
+            self.commit_all(jobs);
+            match then {
+                Some(Message::Follow(follower, done)) => {
+                    let _ = done.send(self.feed.begin(&self.database.facts(), follower));
+                }
+                Some(Message::CatchUp(done)) => {
+                    let _ = done.send(self.catch_up());
+                }
+                Some(Message::Close(done)) => closing = Some(done),
+                Some(Message::Change(_)) | None => {}
             }
-            next = if closing.is_none() && jobs.len() < BATCH { messages.try_recv().ok() } else { None };
         }
-        commit_all(&database.connection, jobs, trouble);
+        self.database.close();
+        if let Some(done) = closing {
+            let _ = done.send(());
+        }
     }
-    database.close();
-    if let Some(done) = closing {
-        let _ = done.send(());
+
+    /// Commits all jobs, in one transaction unless SQLite gives one up half-way (full disk): then the jobs after it get a
+    /// transaction of their own. Callers hear of it once whoever follows has taken it in.
+    fn commit_all(&mut self, jobs: Vec<Job>) {
+        let mut jobs = jobs.into_iter();
+        while jobs.len() > 0 {
+            if let Err(why) = self.database.connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from) {
+                error!(error = %why, "database refused a transaction");
+                self.trouble.set(Some(why.clone()));
+                jobs.by_ref().for_each(|job| (job(Err(why.clone())).answer)(Err(why.clone())));
+                return;
+            }
+            let changes_before = self.database.connection.total_changes();
+            let mut batch = Batch::default();
+            let mut fate = batch.run_and_commit(&self.database, &mut jobs, &self.trouble);
+            match &fate {
+                Err(why) => {
+                    let changes = batch.answers.len();
+                    error!(error = why as &dyn std::error::Error, changes, "database refused a commit");
+                    self.trouble.set(Some(why.clone()));
+                }
+                Ok(()) if self.database.connection.total_changes() > changes_before => self.trouble.set(None),
+                Ok(()) => {}
+            }
+            if fate.is_ok() && !batch.noted.is_empty() {
+                fate = self.catch_up();
+            }
+            batch.answers.into_iter().for_each(|answer| answer(fate.clone()));
+        }
+    }
+
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let caught_up = self.feed.catch_up(&self.database.facts());
+        if let Err(why) = &caught_up {
+            error!(error = why as &dyn std::error::Error, "what is on disk could not be taken into memory");
+            self.trouble.set(Some(why.clone()));
+        }
+        caught_up
     }
 }
 
-/// Commits all jobs, in one transaction unless SQLite gives one up half-way (full disk): then the jobs after it get a
-/// transaction of their own.
-fn commit_all(connection: &Connection, jobs: Vec<Job>, trouble: &Trouble) {
-    let mut jobs = jobs.into_iter();
-    while jobs.len() > 0 {
-        if let Err(why) = connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from) {
-            error!(error = %why, "database refused a transaction");
-            trouble.set(Some(why.clone()));
-            jobs.by_ref().for_each(|job| (job(Err(why.clone())).answer)(Err(why.clone())));
-            return;
+/// The changes that wait, [`BATCH`] at most, and what came behind them that is no change.
+fn gather(first: Message, messages: &mut mpsc::Receiver<Message>) -> (Vec<Job>, Option<Message>) {
+    let (mut jobs, mut next) = (Vec::new(), Some(first));
+    while let Some(message) = next {
+        match message {
+            Message::Change(job) => jobs.push(job),
+            other => return (jobs, Some(other)),
         }
-        let changes_before = connection.total_changes();
-        let (answers, fate) = run_and_commit(connection, &mut jobs, trouble);
-        match &fate {
-            Err(why) => {
-                error!(error = why as &dyn std::error::Error, changes = answers.len(), "database refused a commit");
-                trouble.set(Some(why.clone()));
-            }
-            Ok(()) if connection.total_changes() > changes_before => trouble.set(None),
-            Ok(()) => {}
-        }
-        answers.into_iter().for_each(|answer| answer(fate.clone()));
+        next = if jobs.len() < BATCH { messages.try_recv().ok() } else { None };
     }
+    (jobs, None)
 }
 
-fn run_and_commit(
-    connection: &Connection,
-    jobs: &mut impl Iterator<Item = Job>,
-    trouble: &Trouble,
-) -> (Vec<Answer>, Result<(), StoreError>) {
-    let mut answers = Vec::new();
-    for job in jobs {
-        let (answer, fate) = run_in_savepoint(connection, job, trouble);
-        answers.extend(answer);
+/// One transaction: answers that are owed, and what it changes.
+#[derive(Default)]
+struct Batch {
+    answers: Vec<Answer>,
+    noted: Vec<Changed>,
+}
+
+impl Batch {
+    fn run_and_commit(
+        &mut self,
+        database: &Database,
+        jobs: &mut impl Iterator<Item = Job>,
+        trouble: &Trouble,
+    ) -> Result<(), StoreError> {
+        let ran = jobs.try_for_each(|job| self.run_in_savepoint(database, job, trouble));
+        let fate = ran.and_then(|()| self.log_and_commit(&database.connection));
         if fate.is_err() {
-            rollback(connection);
-            return (answers, fate);
+            rollback(&database.connection);
         }
+        fate
     }
-    let fate = connection.execute_batch("COMMIT").map_err(StoreError::from);
-    if fate.is_err() {
-        rollback(connection);
-    }
-    (answers, fate)
-}
 
-/// The job's answer if it is still owed, and whether the transaction around it still stands.
-fn run_in_savepoint(connection: &Connection, job: Job, trouble: &Trouble) -> (Option<Answer>, Result<(), StoreError>) {
-    if let Err(why) = connection.execute_batch("SAVEPOINT change").map_err(StoreError::from) {
-        return (Some(job(Err(why.clone())).answer), Err(why));
+    /// Whether the transaction around the job still stands.
+    fn run_in_savepoint(&mut self, database: &Database, job: Job, trouble: &Trouble) -> Result<(), StoreError> {
+        let connection = &database.connection;
+        if let Err(why) = connection.execute_batch("SAVEPOINT change").map_err(StoreError::from) {
+            self.answers.push(job(Err(why.clone())).answer);
+            return Err(why);
+        }
+        let transaction = database.transaction();
+        let ran = job(Ok(&transaction));
+        if !ran.keep && connection.is_autocommit() {
+            // This job's own error says why; the ones before it learn that they went with it. Whoever hears of it may ask at once.
+            trouble.set(Some(StoreError::RolledBack));
+            (ran.answer)(Ok(()));
+            return Err(StoreError::RolledBack);
+        }
+        self.answers.push(ran.answer);
+        if ran.keep {
+            self.noted.extend(transaction.into_noted());
+            return Ok(connection.execute_batch("RELEASE change")?);
+        }
+        Ok(connection.execute_batch("ROLLBACK TO change; RELEASE change")?)
     }
-    let ran = job(Ok(connection));
-    if !ran.keep && connection.is_autocommit() {
-        // This job's own error says why; the ones before it learn that they went with it. Whoever hears of it may ask at once.
-        trouble.set(Some(StoreError::RolledBack));
-        (ran.answer)(Ok(()));
-        return (None, Err(StoreError::RolledBack));
+
+    fn log_and_commit(&self, connection: &Connection) -> Result<(), StoreError> {
+        if !self.noted.is_empty() {
+            change_log::append(connection, &self.noted)?;
+        }
+        Ok(connection.execute_batch("COMMIT")?)
     }
-    let end = if ran.keep { "RELEASE change" } else { "ROLLBACK TO change; RELEASE change" };
-    (Some(ran.answer), connection.execute_batch(end).map_err(StoreError::from))
 }
 
 fn rollback(connection: &Connection) {

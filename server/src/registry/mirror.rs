@@ -1,0 +1,70 @@
+//! The tables follow the change log.
+
+use std::sync::Arc;
+
+use crate::facts::agent::AgentRecord;
+use crate::facts::entry::RegistrationEntry;
+use ironroot_api::SpiffeId;
+
+use super::agent_table::AgentTable;
+use super::entry_table::EntryTable;
+use super::{Shared, Tables};
+use crate::store::{Changed, Facts, Follows, News, StoreError};
+
+/// Takes entries and agents into memory for as long as there is a registry.
+pub(super) fn follower(
+    shared: &Arc<Shared>,
+) -> impl FnMut(&Facts<'_>, &News) -> Result<Follows, StoreError> + Send + 'static {
+    let shared = Arc::downgrade(shared);
+    move |facts, news| {
+        let Some(shared) = shared.upgrade() else { return Ok(Follows::Ended) };
+        match news {
+            News::Everything => {
+                let server_id = shared.read().entries.server_id().clone();
+                let tables = everything(facts, EntryTable::new(server_id))?;
+                shared.apply(|current| current.replace_by(tables));
+            }
+            News::Changes(changes) => {
+                let rows = changes.iter().map(|changed| Row::read(facts, changed)).collect::<Result<Vec<_>, _>>()?;
+                if rows.iter().any(|row| !matches!(row, Row::AnothersBusiness)) {
+                    shared.apply(|tables| rows.into_iter().for_each(|row| row.put_into(tables)));
+                }
+            }
+        }
+        Ok(Follows::On)
+    }
+}
+
+fn everything(facts: &Facts<'_>, mut entries: EntryTable) -> Result<Tables, StoreError> {
+    let mut agents = AgentTable::default();
+    facts.each_entry(|seq, entry| entries.put(seq, Arc::new(entry)))?;
+    facts.agents()?.into_iter().for_each(|(seq, agent)| agents.put(seq, agent));
+    Ok(Tables { entries, agents })
+}
+
+/// What a row of the log is about, as it is now; None if it is gone.
+enum Row {
+    Entry(String, Option<(i64, RegistrationEntry)>),
+    Agent(SpiffeId, Option<(i64, AgentRecord)>),
+    AnothersBusiness,
+}
+
+impl Row {
+    fn read(facts: &Facts<'_>, changed: &Changed) -> Result<Self, StoreError> {
+        Ok(match changed {
+            Changed::Entry(id) => Self::Entry(id.clone(), facts.entry(id)?),
+            Changed::Agent(id) => Self::Agent(id.clone(), facts.agent(id)?),
+            Changed::Device(_) | Changed::CaJournal => Self::AnothersBusiness,
+        })
+    }
+
+    fn put_into(self, tables: &mut Tables) {
+        match self {
+            Self::Entry(_, Some((seq, entry))) => tables.entries.put(seq, Arc::new(entry)),
+            Self::Entry(id, None) => tables.entries.remove(&id),
+            Self::Agent(_, Some((seq, agent))) => tables.agents.put(seq, agent),
+            Self::Agent(id, None) => tables.agents.remove(&id),
+            Self::AnothersBusiness => {}
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What a row of the change log names: which fact is not as it was.
+
+use ironroot_api::SpiffeId;
+
+/// A fact that was added, replaced or removed. What it is now is in its own table.
+///
+/// Join tokens are not among them: no memory mirrors them, and their names are secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Changed {
+    /// The entry of that ID.
+    Entry(String),
+    /// The agent of that SPIFFE ID.
+    Agent(SpiffeId),
+    /// The device of that endorsement key's SHA-256, or what speaks against its chip.
+    Device([u8; 32]),
+    /// The CA's journal.
+    CaJournal,
+}
+
+impl Changed {
+    /// The kind's name in the log. Names that have shipped are never given another meaning.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Entry(_) => "entry",
+            Self::Agent(_) => "agent",
+            Self::Device(_) => "device",
+            Self::CaJournal => "ca",
+        }
+    }
+
+    /// Which one of its kind.
+    pub(super) fn key(&self) -> &[u8] {
+        match self {
+            Self::Entry(id) => id.as_bytes(),
+            Self::Agent(id) => id.as_str().as_bytes(),
+            Self::Device(ek_sha256) => ek_sha256,
+            Self::CaJournal => &[],
+        }
+    }
+
+    /// What a row names. None for a kind that only a newer server knows, and for a key that names no fact of ours: nothing in
+    /// our memory can be older than such a row.
+    pub(super) fn from_row(kind: &str, key: &[u8]) -> Option<Self> {
+        let text = || String::from_utf8(key.to_vec()).ok();
+        match kind {
+            "entry" => text().map(Self::Entry),
+            "agent" => text().and_then(|id| SpiffeId::parse(&id).ok()).map(Self::Agent),
+            "device" => key.try_into().ok().map(Self::Device),
+            "ca" => Some(Self::CaJournal),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_the_log_names_what_was_written_into_it() {
+        let agent = SpiffeId::parse("spiffe://td/spire/agent/a").expect("legal");
+        for changed in
+            [Changed::Entry("e-1".into()), Changed::Agent(agent), Changed::Device([7; 32]), Changed::CaJournal]
+        {
+            assert_eq!(Changed::from_row(changed.kind(), changed.key()), Some(changed));
+        }
+        for (kind, key) in
+            [("start", &b""[..]), ("federation", b"x"), ("entry", b"\xff"), ("agent", b"a"), ("device", b"1")]
+        {
+            assert_eq!(Changed::from_row(kind, key), None, "{kind} {key:?}");
+        }
+    }
+}
