@@ -5,12 +5,14 @@
 //!
 //! ```text
 //!  bytes ── pb ──► spiffe_id · certificate · csr · permission ──► server, agent   (selectors: ironroot-attest)
+//!                  arriving (messages before they are decoded)
 //!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) · watched (connections that end by themselves)
 //!  where sockets and state may stand ── directory
 //! ```
 
 pub mod pb;
 
+pub mod arriving;
 pub mod certificate;
 pub mod csr;
 pub mod directory;

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
+use ironroot_api::arriving::held;
 use ironroot_shell::logging::clipped;
 use tonic::Status;
 use tonic::body::Body;
@@ -21,7 +22,7 @@ use tracing::warn;
 
 use super::admission::{About, Admission, StreamSlot};
 use super::caller::Caller;
-use bodies::{AnswerBody, RequestBody};
+use bodies::RequestBody;
 use offer::{NotOffered, Offer};
 
 pub(super) use offer::MAX_MESSAGE_BYTES;
@@ -126,11 +127,10 @@ where
         };
         let (offer, slot) = (admitted.offer, admitted.slot.clone());
         request.extensions_mut().insert(admitted);
-        let request = request.map(|body| Body::new(RequestBody::new(body, offer.bounds(), slot.clone())));
-        let answer = self.services.call(request);
-        Either::Right(Box::pin(
-            async move { answer.await.map(|it| it.map(|body| Body::new(AnswerBody::new(body, slot)))) },
-        ))
+        // Both ways hold the stream's slot.
+        let bounded = |body| Body::new(RequestBody::new(body, offer.bounds()));
+        let answer = self.services.call(request.map(|body| held(bounded(body), slot.clone())));
+        Either::Right(Box::pin(async move { answer.await.map(|it| it.map(|body| held(body, slot))) }))
     }
 }
 

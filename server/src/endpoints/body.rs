@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use ironroot_api::arriving::{Messages, Part};
 use prost::bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
@@ -20,8 +21,6 @@ use fields::{Counted, FieldCounter};
 use super::caller::Source;
 use super::fair_share::Share;
 
-/// Bytes before each message: compressed or not, and its length. Source: gRPC over HTTP/2, Length-Prefixed-Message.
-const PREFIX_BYTES: usize = 5;
 /// Memory that a message takes beside its decoded items: as it was read, and its texts once more.
 const COPIES: usize = 2;
 /// Memory of one field of an inner message, bytes: a selector, a label.
@@ -48,7 +47,8 @@ pub type Charge = Arc<Mutex<Share<Source>>>;
 pub struct BoundedBody {
     body: Body,
     shape: RequestShape,
-    reading: Reading,
+    arriving: Messages,
+    counter: FieldCounter,
     messages: usize,
     charge: Charge,
     deadline: Duration,
@@ -56,58 +56,26 @@ pub struct BoundedBody {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-#[derive(Debug)]
-enum Reading {
-    Prefix { bytes: [u8; PREFIX_BYTES], have: usize },
-    Message { left: usize, counter: FieldCounter },
-}
-
-impl Reading {
-    fn next() -> Self {
-        Self::Prefix { bytes: [0; PREFIX_BYTES], have: 0 }
-    }
-}
-
 impl BoundedBody {
     /// `body` as `shape` lets it be; every message must be there `deadline` after it began (the first one after now).
     pub fn new(body: Body, shape: RequestShape, charge: Charge, deadline: Duration) -> Self {
         let timer = Some(Box::pin(sleep(deadline)));
-        Self { body, shape, reading: Reading::next(), messages: 0, charge, deadline, timer }
+        let (arriving, counter) = (Messages::default(), FieldCounter::new(shape.fields));
+        Self { body, shape, arriving, counter, messages: 0, charge, deadline, timer }
     }
 
     /// Looks at the bytes that arrived before anybody else does.
     fn inspect(&mut self, mut bytes: &[u8]) -> Result<(), Status> {
-        while !bytes.is_empty() {
-            let used = match &mut self.reading {
-                Reading::Prefix { bytes: prefix, have } => {
-                    let used = bytes.len().min(PREFIX_BYTES - *have);
-                    prefix[*have..*have + used].copy_from_slice(&bytes[..used]);
-                    *have += used;
-                    used
-                }
-                Reading::Message { left, counter } => {
-                    let used = bytes.len().min(*left);
-                    *left -= used;
-                    let counted = counter.feed(&bytes[..used]).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        while let Some(part) = self.arriving.next(&mut bytes) {
+            match part {
+                Part::Begin(length) => self.begin_message(length)?,
+                Part::Bytes(bytes) => {
+                    let counted = self.counter.feed(bytes).map_err(|e| Status::invalid_argument(e.to_string()))?;
                     charge(&self.charge, self.shape.memory(counted))?;
-                    used
                 }
-            };
-            bytes = &bytes[used..];
-            self.step()?;
-        }
-        Ok(())
-    }
-
-    /// From a whole prefix to its message, from a whole message to the next prefix.
-    fn step(&mut self) -> Result<(), Status> {
-        if let Reading::Prefix { bytes: [_, length @ ..], have: PREFIX_BYTES } = self.reading {
-            self.begin_message(u32::from_be_bytes(length) as usize)?;
-        }
-        if let Reading::Message { left: 0, .. } = self.reading {
-            self.reading = Reading::next();
-            // One message at a time is waited for; between those of a stream nothing is owed.
-            self.timer = self.timer.take().filter(|_| !self.shape.streaming);
+                // One message at a time is waited for; between those of a stream nothing is owed.
+                Part::End => self.timer = self.timer.take().filter(|_| !self.shape.streaming),
+            }
         }
         Ok(())
     }
@@ -130,7 +98,7 @@ impl BoundedBody {
             .get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)))
             .as_mut()
             .reset(Instant::now() + self.deadline);
-        self.reading = Reading::Message { left: length, counter: FieldCounter::new(self.shape.fields) };
+        self.counter = FieldCounter::new(self.shape.fields);
         Ok(())
     }
 

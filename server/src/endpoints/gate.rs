@@ -12,10 +12,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use ironroot_api::arriving::held;
 use ironroot_api::tls::TlsPeer;
 use ironroot_api::unix_socket::PeerCredentials;
-use prost::bytes::Bytes;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
@@ -173,30 +172,6 @@ impl Gate {
 impl UnderWay {
     /// The answer, which gives everything back once it has been taken or broken off.
     fn until_the_end_of(self, response: Response<Body>) -> Response<Body> {
-        response.map(|body| Body::new(HeldBody { body, _under_way: self }))
-    }
-}
-
-/// An answer's body that holds what its call occupies.
-#[derive(Debug)]
-struct HeldBody {
-    body: Body,
-    _under_way: UnderWay,
-}
-
-impl HttpBody for HeldBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        response.map(|body| held(body, self))
     }
 }

@@ -1,7 +1,6 @@
-//! Bodies of admitted requests: bounded in bytes and time on the way in; both ways hold the stream's slot.
+//! Bodies of admitted requests: bounded in bytes and time.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http_body::{Frame, SizeHint};
@@ -11,20 +10,18 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::offer::Bounds;
-use crate::endpoints::admission::StreamSlot;
 
 /// What a client sends.
 pub(super) struct RequestBody {
     body: Body,
     bytes_left: usize,
     deadline: Pin<Box<Sleep>>,
-    _slot: Arc<StreamSlot>,
 }
 
 impl RequestBody {
-    pub fn new(body: Body, bounds: Bounds, slot: Arc<StreamSlot>) -> Self {
+    pub fn new(body: Body, bounds: Bounds) -> Self {
         let deadline = Box::pin(tokio::time::sleep(bounds.time));
-        Self { body, bytes_left: bounds.bytes, deadline, _slot: slot }
+        Self { body, bytes_left: bounds.bytes, deadline }
     }
 }
 
@@ -44,35 +41,6 @@ impl http_body::Body for RequestBody {
             None => return Poll::Ready(Some(Err(Status::resource_exhausted("the request is too long")))),
         }
         Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// What the client gets.
-pub(super) struct AnswerBody {
-    body: Body,
-    _slot: Arc<StreamSlot>,
-}
-
-impl AnswerBody {
-    pub fn new(body: Body, slot: Arc<StreamSlot>) -> Self {
-        Self { body, _slot: slot }
-    }
-}
-
-impl http_body::Body for AnswerBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

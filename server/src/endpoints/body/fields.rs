@@ -1,6 +1,7 @@
 //! Counts the fields of a protobuf message while its bytes arrive: two bytes make an empty item, hundreds of bytes of memory
-//! once they are decoded. Source: protobuf.dev/programming-guides/encoding.
+//! once they are decoded.
 
+use ironroot_api::arriving::{Fields, Walk, WalkError};
 use thiserror::Error;
 
 /// Most fields of a message, and of the messages that its fields are.
@@ -35,120 +36,50 @@ pub enum FieldError {
 
 /// A message of which some bytes have been seen.
 #[derive(Clone, Debug)]
-pub struct FieldCounter {
+pub struct FieldCounter(Walk<Counting>);
+
+#[derive(Clone, Debug)]
+struct Counting {
     limits: FieldLimits,
     all: Counted,
-    state: State,
-    /// Bytes left of the inner message that is being read.
-    inner_left: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
-    Key(Varint),
-    Length(Varint),
-    Value(Varint),
-    /// Bytes of a value that are passed over.
-    Skip(u64),
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Varint {
-    value: u64,
-    bytes: u32,
-}
-
-impl Varint {
-    /// The number, if `byte` is its last. At most ten bytes.
-    fn push(&mut self, byte: u8) -> Result<Option<u64>, FieldError> {
-        if self.bytes >= 10 {
-            return Err(FieldError::Malformed);
-        }
-        // The tenth byte's upper bits fall out, as in every decoder.
-        self.value |= u64::from(byte & 0x7f).checked_shl(7 * self.bytes).unwrap_or(0);
-        self.bytes += 1;
-        Ok((byte & 0x80 == 0).then_some(self.value))
-    }
+enum Depth {
+    Outer,
+    Inner,
 }
 
 impl FieldCounter {
     /// Nothing seen yet.
     pub fn new(limits: FieldLimits) -> Self {
-        Self { limits, all: Counted::default(), state: State::Key(Varint::default()), inner_left: None }
+        // Its end is the decoder's to judge.
+        Self(Walk::new(Counting { limits, all: Counted::default() }, Depth::Outer, u64::MAX))
     }
 
     /// Goes on with the next `bytes` of the message and says how many fields began in them.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<Counted, FieldError> {
-        let before = self.all;
-        while let Some((&first, rest)) = bytes.split_first() {
-            let used = match &mut self.state {
-                State::Skip(left) => {
-                    let used = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= used as u64;
-                    bytes = &bytes[used..];
-                    used
-                }
-                State::Key(varint) | State::Length(varint) | State::Value(varint) => {
-                    bytes = rest;
-                    if let Some(number) = varint.push(first)? {
-                        self.state = self.after(number)?;
-                    }
-                    1
-                }
-            };
-            self.consumed(used as u64)?;
-        }
-        Ok(Counted { outer: self.all.outer - before.outer, inner: self.all.inner - before.inner })
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Counted, FieldError> {
+        let before = self.0.fields().all;
+        self.0.feed(bytes).map_err(|error| match error {
+            WalkError::Refused(too_many) => too_many,
+            WalkError::Malformed => FieldError::Malformed,
+        })?;
+        let all = self.0.fields().all;
+        Ok(Counted { outer: all.outer - before.outer, inner: all.inner - before.inner })
     }
+}
 
-    /// What follows the number that is complete now.
-    fn after(&mut self, number: u64) -> Result<State, FieldError> {
-        Ok(match self.state {
-            State::Key(_) => {
-                self.count()?;
-                match number & 7 {
-                    0 => State::Value(Varint::default()),
-                    1 => State::Skip(8),
-                    2 => State::Length(Varint::default()),
-                    5 => State::Skip(4),
-                    _ => return Err(FieldError::Malformed),
-                }
-            }
-            State::Length(_) if self.inner_left.is_none() && self.limits.inner.is_some() && number > 0 => {
-                // One more than its bytes: the last byte of the length itself is taken off next.
-                self.inner_left = Some(number.checked_add(1).ok_or(FieldError::Malformed)?);
-                State::Key(Varint::default())
-            }
-            State::Length(_) => State::Skip(number),
-            State::Value(_) | State::Skip(_) => State::Key(Varint::default()),
-        })
-    }
+impl Fields for Counting {
+    type Message = Depth;
+    type Refusal = FieldError;
 
-    fn count(&mut self) -> Result<(), FieldError> {
-        let (counted, limit) = match self.inner_left {
-            None => (&mut self.all.outer, self.limits.outer),
-            Some(_) => (&mut self.all.inner, self.limits.inner.unwrap_or(0)),
+    fn begin(&mut self, within: Depth, _number: u64) -> Result<Option<Depth>, FieldError> {
+        let (counted, limit, inside) = match within {
+            Depth::Outer => (&mut self.all.outer, self.limits.outer, self.limits.inner.map(|_| Depth::Inner)),
+            Depth::Inner => (&mut self.all.inner, self.limits.inner.unwrap_or(0), None),
         };
         *counted += 1;
-        if *counted > limit { Err(FieldError::TooMany(limit)) } else { Ok(()) }
-    }
-
-    /// Takes `used` bytes off what is being read; the end of a value begins the next field.
-    fn consumed(&mut self, used: u64) -> Result<(), FieldError> {
-        if matches!(self.state, State::Skip(0)) {
-            self.state = State::Key(Varint::default());
-        }
-        if let Some(left) = self.inner_left {
-            let left = left.checked_sub(used).ok_or(FieldError::Malformed)?;
-            let between_fields = matches!(self.state, State::Key(Varint { bytes: 0, .. }));
-            self.inner_left = match (left, between_fields) {
-                (0, true) => None,
-                // A field that goes on past the message it is in.
-                (0, false) => return Err(FieldError::Malformed),
-                (left, _) => Some(left),
-            };
-        }
-        Ok(())
+        if *counted > limit { Err(FieldError::TooMany(limit)) } else { Ok(inside) }
     }
 }
 
