@@ -1,0 +1,22 @@
+SUMMARY = "A gateway whose identity is its TPM: read-only root, writable /var"
+DESCRIPTION = "Boots, proves the chip to the server that agent.conf names, and serves identities to what runs on it."
+SECTION = "security"
+LICENSE = "MIT"
+
+REQUIRED_DISTRO_FEATURES = "systemd"
+
+inherit core-image features_check ironroot_qemu_tpm
+
+IMAGE_FEATURES += "read-only-rootfs"
+IMAGE_LINGUAS = ""
+
+IMAGE_INSTALL = "packagegroup-core-boot packagegroup-ironroot-device ${CORE_IMAGE_EXTRA_INSTALL}"
+
+# GPT: an ESP with the kernel, the root, and /var, where agent and journal write.
+IMAGE_FSTYPES += "wic"
+WKS_FILE ?= "ironroot-gateway.wks.in"
+
+# Measured with the kernel: no word of it may depend on the machine, so that a policy over PCR values can name it. IMA measures what
+# is executed; lockdown keeps root out of the kernel; a panic restarts, since nobody is there to look at it.
+# nooelint: oelint.vars.mispell.unknown - the .wks.in reads it
+IRONROOT_KERNEL_CMDLINE ?= "ro rootwait lockdown=integrity ima_policy=tcb ima_hash=sha256 panic=10"
