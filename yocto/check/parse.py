@@ -26,7 +26,7 @@ LAYER = os.path.join(os.path.dirname(HERE), "meta-ironroot")
 # Classes that recipes inherit, and what they give that recipes use.
 CLASSES = {
     "base": "",
-    "cargo": 'CARGO_BUILD_FLAGS = "-v --frozen"\nBUILD_DIR = "${CARGO_PROFILE}"\nCARGO_PROFILE ?= "release"\n',
+    "cargo": 'BUILD_MODE = "--release"\nBUILD_DIR = "release"\nCARGO_BUILD_FLAGS = "-v --frozen ${BUILD_MODE}"\n',
     "cargo-update-recipe-crates": "",
     "core-image": "",
     "features_check": "",

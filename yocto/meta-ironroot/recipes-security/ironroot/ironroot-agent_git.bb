@@ -10,8 +10,10 @@ DEPENDS:append:class-native = " tpm2-tss-native"
 # Beside agent.conf an image may add file://bootstrap.pem: how the server is recognised the first time ("ironroot-server bundle show").
 SRC_URI += "file://ironroot-manifest.service"
 
-# The smallest binary.
-# nooelint: oelint.vars.mispell.unknown - cargo.bbclass reads it
+# The smallest binary. Classes after wrynose take the profile by its name.
+BUILD_MODE = "--profile device"
+BUILD_DIR = "device"
+# nooelint: oelint.vars.mispell.unknown - cargo_common.bbclass reads it
 CARGO_PROFILE = "device"
 
 # A number that stays the same from image to image: what is kept in /var belongs to it.
