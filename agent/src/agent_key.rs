@@ -24,6 +24,7 @@ pub use workload_key::WorkloadKey;
 
 /// Why the agent's key could not be made, kept or used.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum KeyError {
     /// The chip refused or is away.
     #[error("the TPM could not do it")]
@@ -31,9 +32,7 @@ pub enum KeyError {
     /// A key file cannot be read or written.
     #[error("cannot use key file {path}")]
     File {
-        /// The file.
         path: std::path::PathBuf,
-        /// What the system said.
         #[source]
         error: std::io::Error,
     },
@@ -48,7 +47,7 @@ pub enum KeyError {
 /// The agent's private key. Cloning shares it.
 #[derive(Clone, Debug)]
 pub enum AgentKey {
-    /// Inside the chip.
+    /// Inside the chip, which signs; its wrapped blob lies on disk.
     Tpm(Arc<TpmKey>),
     /// In this process, and on disk if so configured.
     Software(Arc<SoftwareKey>),

@@ -63,9 +63,9 @@ pub struct AgentConfig {
 pub enum Bootstrap {
     /// By the authorities in a file.
     TrustBundle {
-        /// The file.
+        /// Read at each first contact: it may be replaced while the agent runs.
         path: PathBuf,
-        /// Its format.
+        /// What the file must be; never guessed.
         format: TrustBundleFormat,
     },
     /// Not at all: whoever answers first is believed.
@@ -75,7 +75,7 @@ pub enum Bootstrap {
 /// Format of a trust bundle file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrustBundleFormat {
-    /// PEM certificates.
+    /// Certificates in PEM, one after the other.
     #[default]
     Pem,
     /// A SPIFFE bundle document (JWKS).
@@ -87,7 +87,7 @@ pub enum TrustBundleFormat {
 pub enum NodeAttestor {
     /// With a single-use token; none if the agent has attested before and keeps its key.
     JoinToken(Option<JoinToken>),
-    /// With its TPM.
+    /// With its TPM's endorsement key, which the server knows or whose maker it trusts.
     Tpm2,
 }
 
@@ -116,9 +116,9 @@ impl fmt::Debug for JoinToken {
 /// The TPM and how to work with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TpmConfig {
-    /// Where it is.
+    /// The device file, or a simulator.
     pub address: TpmAddress,
-    /// Which endorsement key.
+    /// RSA or P-256 or P-384; by itself the agent takes the one with a certificate and remembers it.
     pub endorsement: EndorsementChoice,
     /// Password of the owner hierarchy.
     pub owner_password: PasswordSource,
@@ -129,11 +129,11 @@ pub struct TpmConfig {
 /// Where the agent's own key lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyManager {
-    /// In the TPM.
+    /// In the TPM, which never gives it out.
     Tpm,
     /// In a file of this directory.
     Disk {
-        /// The directory.
+        /// Where SPIRE's `keys.json` lies, mode 0600.
         directory: PathBuf,
     },
     /// Nowhere: made anew at each start.

@@ -56,9 +56,9 @@ pub type NowUnix = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// What the Workload API socket is made of.
 #[derive(Debug)]
 pub struct WorkloadApiConfig {
-    /// Where to listen.
+    /// Where to listen; the directory is made if it is missing.
     pub socket_path: PathBuf,
-    /// Who asks?
+    /// Tells processes apart.
     pub attestor: UnixAttestor,
     /// Who may write into a connection.
     pub connection_writer: ConnectionWriter,

@@ -42,6 +42,7 @@ const LOCK_FILE: &str = "agent.lock";
 
 /// Why an agent cannot run. A server or a TPM that is away is no reason.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum RunError {
     /// The data directory cannot be made or used, or is not ours alone.
     #[error("cannot use the data directory")]
@@ -49,9 +50,7 @@ pub enum RunError {
     /// The lock file in it cannot be opened.
     #[error("cannot lock {path}")]
     Lock {
-        /// The lock file.
         path: PathBuf,
-        /// What the system said.
         #[source]
         error: io::Error,
     },
@@ -67,9 +66,7 @@ pub enum RunError {
     /// The health listener cannot be bound.
     #[error("cannot listen for health checks on {address}")]
     Health {
-        /// Host and port.
         address: String,
-        /// What the system said.
         #[source]
         error: io::Error,
     },

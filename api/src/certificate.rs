@@ -84,7 +84,7 @@ impl Certificate {
         pem::certificates(text)?.iter().map(|der| Self::parse(der)).collect()
     }
 
-    /// The DER bytes.
+    /// The bytes that were parsed, unchanged.
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
@@ -149,7 +149,7 @@ impl Certificate {
         })
     }
 
-    /// Whether basicConstraints says CA.
+    /// Whether basicConstraints says CA; without that extension it is none. Source: RFC 5280 §4.2.1.9.
     pub fn is_ca(&self) -> bool {
         self.is_ca
     }
@@ -164,12 +164,12 @@ impl Certificate {
         decimal(self.inner.tbs_certificate().serial_number().as_bytes())
     }
 
-    /// notBefore, UNIX seconds.
+    /// notBefore, UNIX seconds: the first second of validity.
     pub fn not_before_unix(&self) -> i64 {
         unix_seconds(self.inner.tbs_certificate().validity().not_before)
     }
 
-    /// notAfter, UNIX seconds.
+    /// notAfter, UNIX seconds: the last second of validity. Source: RFC 5280 §4.1.2.5.
     pub fn not_after_unix(&self) -> i64 {
         unix_seconds(self.inner.tbs_certificate().validity().not_after)
     }

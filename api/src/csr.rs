@@ -62,7 +62,7 @@ pub struct Spki {
 }
 
 impl Spki {
-    /// Checks DER bytes.
+    /// Checks DER bytes of at most [`MAX_CSR_BYTES`]: type, size, and that the point is on its curve.
     pub fn parse(der: &[u8]) -> Result<Self, CsrError> {
         if der.len() > MAX_CSR_BYTES {
             return Err(CsrError::TooLong);
@@ -78,7 +78,7 @@ impl Spki {
         &self.der
     }
 
-    /// The kind of key.
+    /// What [`Spki::parse`] found it to be, so that nobody parses it again to tell.
     pub fn kind(&self) -> KeyKind {
         self.kind
     }
@@ -109,7 +109,7 @@ impl Csr {
         Ok(Self { spki })
     }
 
-    /// The proven public key.
+    /// The public key, whose private half made the request.
     pub fn spki(&self) -> &Spki {
         &self.spki
     }

@@ -20,6 +20,7 @@ const WORLD_WRITABLE: u32 = 0o002;
 
 /// Why a directory cannot be used.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum DirectoryError {
     /// Another user could replace what is put there.
     #[error("{path:?} {why}")]
@@ -29,14 +30,12 @@ pub enum DirectoryError {
         /// What is wrong with it and how it is mended, as the rest of a sentence.
         why: &'static str,
     },
-    /// A system call failed.
+    /// A system call on it or on a directory on the way failed.
     #[error("cannot {doing} {path:?}")]
     Io {
         /// Which step, as a verb.
         doing: &'static str,
-        /// On which directory.
         path: PathBuf,
-        /// The system's answer.
         #[source]
         source: io::Error,
     },

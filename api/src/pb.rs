@@ -10,40 +10,29 @@ pub mod workload {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload.descriptors"));
 }
 
-/// SPIRE's packages.
+/// SPIRE's packages, as its API SDK has them.
 pub mod spire {
-    /// `spire.api`
     pub mod api {
-        /// `spire.api.types`
         pub mod types {
             include!(concat!(env!("OUT_DIR"), "/spire.api.types.rs"));
         }
-        /// `spire.api.server`
         pub mod server {
-            /// `spire.api.server.agent`
             pub mod agent {
-                /// `spire.api.server.agent.v1`
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.agent.v1.rs"));
                 }
             }
-            /// `spire.api.server.bundle`
             pub mod bundle {
-                /// `spire.api.server.bundle.v1`
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.bundle.v1.rs"));
                 }
             }
-            /// `spire.api.server.entry`
             pub mod entry {
-                /// `spire.api.server.entry.v1`
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.entry.v1.rs"));
                 }
             }
-            /// `spire.api.server.svid`
             pub mod svid {
-                /// `spire.api.server.svid.v1`
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.svid.v1.rs"));
                 }
@@ -57,15 +46,11 @@ pub mod entry_encoded {
     include!(concat!(env!("OUT_DIR"), "/encoded/spire.api.server.entry.v1.rs"));
 }
 
-/// Ours.
+/// What SPIRE has no service for: the device registry.
 pub mod ironroot {
-    /// `ironroot.api`
     pub mod api {
-        /// `ironroot.api.server`
         pub mod server {
-            /// `ironroot.api.server.device`
             pub mod device {
-                /// `ironroot.api.server.device.v1`
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.device.v1.rs"));
                 }

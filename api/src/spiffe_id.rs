@@ -142,7 +142,7 @@ impl SpiffeId {
         &self.text["spiffe://".len()..][..self.trust_domain_bytes]
     }
 
-    /// The trust domain.
+    /// The trust domain, in a text of its own: costs an allocation, [`Self::trust_domain_name`] none.
     pub fn trust_domain(&self) -> TrustDomain {
         TrustDomain(self.trust_domain_name().into())
     }
@@ -181,7 +181,7 @@ impl SpiffeId {
         self.path().starts_with("/spire/agent/")
     }
 
-    /// The wire form.
+    /// As SPIRE's messages have it: name and path apart.
     pub fn to_pb(&self) -> types::Spiffeid {
         types::Spiffeid { trust_domain: self.trust_domain_name().to_owned(), path: self.path().to_owned() }
     }

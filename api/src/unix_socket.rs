@@ -28,6 +28,7 @@ pub use peer::PeerCredentials;
 
 /// Why a unix socket cannot be served or reached.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum UnixSocketError {
     /// The path is relative, has no file name, or does not fit into a socket address.
     #[error("socket path {0:?} must be absolute and at most {max} bytes long", max = listener::MAX_PATH_BYTES)]
@@ -40,34 +41,24 @@ pub enum UnixSocketError {
     NotASocket(PathBuf),
     /// The socket's file belongs to another user.
     #[error("{path:?} belongs to user {uid}, not to us: remove it or choose another path")]
-    OtherOwner {
-        /// The file.
-        path: PathBuf,
-        /// Its owner.
-        uid: u32,
-    },
+    OtherOwner { path: PathBuf, uid: u32 },
     /// Another process serves this socket.
     #[error("another process is already serving {0:?}")]
     InUse(PathBuf),
-    /// A system call failed.
+    /// A system call on the socket's file or its lock failed.
     #[error("cannot {doing} {path:?}")]
     Io {
         /// Which step, as a verb.
         doing: &'static str,
-        /// On which file.
         path: PathBuf,
-        /// The system's answer.
         #[source]
         source: io::Error,
     },
     /// A directory on the way to the socket lets this user not through.
     #[error("cannot reach {socket:?}: this user (uid {uid}) may not pass through {directory:?} (mode {mode:04o})")]
     NoWay {
-        /// The socket.
         socket: PathBuf,
-        /// Who asks.
         uid: u32,
-        /// The directory.
         directory: PathBuf,
         /// Its permission bits; 0 if even those cannot be seen.
         mode: u32,
@@ -75,9 +66,7 @@ pub enum UnixSocketError {
     /// Nobody answers on the socket.
     #[error("cannot connect to {path:?}")]
     Connect {
-        /// The socket.
         path: PathBuf,
-        /// tonic's reason.
         #[source]
         source: tonic::transport::Error,
     },

@@ -23,6 +23,7 @@ pub(crate) use server_block::DEFAULT_SOCKET_PATH;
 
 /// Everything the server can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "SPIRE's keys by their names, where nothing more is to be said")]
 pub struct ServerConfig {
     /// The trust domain it signs for.
     pub trust_domain: TrustDomain,
@@ -30,11 +31,9 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Where agents connect. Port 0 lets the kernel choose.
     pub bind_address: SocketAddr,
-    /// The admin socket.
     pub socket_path: PathBuf,
     /// How long what it signs is valid.
     pub lifetimes: Lifetimes,
-    /// Subject of CA certificates.
     pub ca_subject: CaSubject,
     /// Callers that may administer the server over TCP.
     pub admin_ids: Vec<SpiffeId>,
@@ -46,7 +45,7 @@ pub struct ServerConfig {
     pub rate_limits: RateLimits,
     /// Agents whose SVID expired longer ago than this are forgotten; never if none.
     pub prune_attested_nodes_expired_for: Option<Duration>,
-    /// The SQLite file.
+    /// The SQLite file; its `-wal` and `-shm` lie beside it.
     pub data_store: PathBuf,
     /// The token with the CA's keys.
     pub key_manager: Pkcs11Config,
@@ -63,7 +62,7 @@ pub struct ServerConfig {
 /// How long what the server signs is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// X.509 CA certificates.
+    /// X.509 CA certificates, which are replaced when a sixth of this is left.
     pub ca: Duration,
     /// The root above them; none if each CA signs itself.
     pub root: Option<Duration>,
@@ -77,21 +76,20 @@ pub struct Lifetimes {
 
 /// Which calls are limited per source address. Source: SPIRE's `ratelimit` block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "SPIRE's keys by their names")]
 pub struct RateLimits {
-    /// Attestations.
     pub attestation: bool,
-    /// Signatures.
     pub signing: bool,
 }
 
 /// The PKCS#11 token with the CA's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pkcs11Config {
-    /// The maker's library.
+    /// The maker's PKCS#11 library, which is loaded into this process.
     pub module_path: PathBuf,
-    /// Which token.
+    /// By label, serial number, maker or slot; exactly one token must fit.
     pub token: TokenUri,
-    /// How to log in.
+    /// With what the CA's keys are unlocked at the start and after each epoch.
     pub login: LoginMode,
     /// Sessions, so signatures at the same time.
     pub sessions: usize,
@@ -104,7 +102,7 @@ pub enum LoginMode {
     Pin(PinSource),
     /// At the token's own pad or reader.
     Pinpad,
-    /// Not at all.
+    /// Not at all: a token without a user PIN.
     None,
 }
 
@@ -126,12 +124,12 @@ pub enum PinSource {
     File(PathBuf),
     /// What systemd hands over under this name (`LoadCredential=`).
     Credential(String),
-    /// An environment variable.
+    /// An environment variable, by name: the weakest way, since children inherit it.
     Environment(String),
 }
 
 impl PinSource {
-    /// Reads the PIN.
+    /// Reads the PIN from there now, and anew at each call: a SIGHUP takes in one that was changed.
     pub fn read(&self) -> Result<Pin, PinError> {
         match self {
             Self::File(path) => Pin::from_file(path),
@@ -144,16 +142,16 @@ impl PinSource {
 /// How devices may prove who they are; at least one way is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeAttestors {
-    /// Single-use tokens.
+    /// Single-use tokens, made by `token generate`.
     pub join_token: bool,
-    /// TPM 2.0.
+    /// By the device's TPM; none if that way is shut.
     pub tpm2: Option<Tpm2Config>,
 }
 
-/// TPM attestation.
+/// What a device has to prove with its TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tpm2Config {
-    /// Whose TPMs may attest.
+    /// Who says that an endorsement key belongs to a device of ours.
     pub admission: Admission,
     /// The PCRs every device quotes.
     pub pcrs: PcrSelection,

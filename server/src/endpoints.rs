@@ -65,26 +65,20 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 
 /// What every service of the server works on.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "rooms by their names")]
 pub struct Shared {
-    /// The trust domain served.
     pub trust_domain: TrustDomain,
-    /// Signs.
     pub ca: Arc<CertificateAuthority>,
-    /// Entries and agents.
     pub registry: Arc<Registry>,
-    /// The fleet.
     pub devices: Arc<Devices>,
-    /// Join tokens.
+    /// Where join tokens are made and used up; entries and agents are changed through the registry alone.
     pub store: Store,
-    /// Judges nodes.
     pub node_attestation: NodeAttestation,
-    /// Rate limits.
     pub limits: Limits,
     /// Chips that may run twice.
     pub forks: Forks,
-    /// What callers hold.
+    /// What callers hold of connections, calls and bodies at this moment, by role.
     pub occupancy: Occupancy,
-    /// The audit trail.
     pub audit: Audit,
     /// Remote administrators named by configuration.
     pub admin_ids: BTreeSet<SpiffeId>,

@@ -46,11 +46,11 @@ const TROUBLED_PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Why a server does not start, or ends.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "each message names what could not be used")]
 pub enum RunError {
     /// The data directory cannot be made or used, or is not ours alone.
     #[error("cannot use the data directory")]
     DataDirectory(#[from] DirectoryError),
-    /// The database.
     #[error("cannot open the data store")]
     Store(#[from] StoreError),
     /// What the database holds.
@@ -59,28 +59,20 @@ pub enum RunError {
     /// What the database holds of devices.
     #[error("cannot load the device registry")]
     Devices(#[from] DeviceError),
-    /// A manufacturer CA file.
     #[error("cannot take the TPM makers' CAs")]
     Manufacturers(#[from] ManufacturerFileError),
-    /// The user PIN.
     #[error("cannot read the token's user PIN")]
     Pin(#[from] PinError),
-    /// The token.
     #[error("cannot open the PKCS#11 token")]
     Token(#[from] HsmError),
-    /// The CA.
     #[error("cannot start the certificate authority")]
     Ca(#[from] CaError),
-    /// The TCP socket.
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] io::Error),
-    /// The admin socket.
     #[error("cannot open the admin socket")]
     AdminSocket(#[from] UnixSocketError),
-    /// The health listener.
     #[error("cannot open the health listener")]
     Health(#[source] io::Error),
-    /// Signals.
     #[error("cannot watch for signals")]
     Signals(#[source] io::Error),
     /// A part that must not end has ended.

@@ -19,7 +19,7 @@ pub struct SoftwareKey {
 }
 
 impl SoftwareKey {
-    /// A fresh key.
+    /// A fresh P-256 key from the crypto library's random numbers.
     pub fn generate() -> Result<Self, KeyError> {
         let failed = |_| KeyError::Crypto("generate a P-256 key");
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(failed)?;

@@ -22,14 +22,14 @@ const MAX_KEY_FILE_BYTES: usize = 16 * 1024;
 pub enum KeyPlace {
     /// Made in the chip; the wrapped blobs are kept in the data directory.
     Tpm {
-        /// The chip.
+        /// The chip that makes the key and alone can load it again.
         tpm: Tpm,
-        /// The data directory.
+        /// The data directory, nobody's but the agent's.
         directory: PathBuf,
     },
     /// SPIRE's `keys.json`, mode 0600, in this directory.
     Disk {
-        /// The data directory.
+        /// The data directory, nobody's but the agent's.
         directory: PathBuf,
     },
     /// Nowhere: a restart needs a new attestation.

@@ -16,14 +16,14 @@ const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 /// Where a password comes from; read when the TPM is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PasswordSource {
-    /// There is none.
+    /// The hierarchy has no password, as in most chips.
     #[default]
     Empty,
     /// The configuration file itself, as SPIRE has it.
     Given(HierarchyPassword),
     /// A file; one line end at its end is not part of the password.
     File(PathBuf),
-    /// An environment variable.
+    /// An environment variable, by name.
     Environment(String),
     /// A credential of the service, by name.
     Credential(String),
@@ -31,13 +31,12 @@ pub enum PasswordSource {
 
 /// Why there is no password.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum PasswordError {
     /// The file is not there, or not ours to read.
     #[error("cannot read the TPM password file {path}")]
     File {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         #[source]
         error: io::Error,
     },
@@ -58,7 +57,7 @@ pub enum PasswordError {
 }
 
 impl PasswordSource {
-    /// Reads it.
+    /// Reads it from there, at most 64 bytes; what was read is wiped when it is dropped.
     pub fn read(&self) -> Result<HierarchyPassword, PasswordError> {
         match self {
             Self::Empty => Ok(HierarchyPassword::default()),

@@ -35,7 +35,7 @@ pub struct CachedIdentities {
 /// The parts of [`CachedIdentities`] by reference, for writing.
 #[derive(Clone, Copy)]
 pub struct IdentitiesToCache<'a> {
-    /// The trust bundle.
+    /// The bundle the identities were verified with; a restart believes no other.
     pub bundle: &'a TrustBundle,
     /// When the server last confirmed all this, UNIX seconds.
     pub synced_unix: i64,

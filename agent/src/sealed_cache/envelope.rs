@@ -29,7 +29,7 @@ pub struct SealedKey {
     pub blob: KeyBlob,
     /// The PCRs it is sealed to; none for a key that survives updates.
     pub pcrs: PcrSelection,
-    /// The key itself.
+    /// In the clear, 32 bytes; wiped when dropped.
     pub key: Zeroizing<Vec<u8>>,
 }
 
@@ -38,7 +38,7 @@ pub struct SealedKey {
 pub enum SectionKind {
     /// What the agent knows of itself.
     Record = 1,
-    /// Workload identities.
+    /// What workloads may have: sealed to the configured PCRs as well.
     Identities = 2,
 }
 
@@ -56,7 +56,7 @@ pub struct Envelope {
 #[derive(Debug)]
 pub struct Section {
     kind: u8,
-    /// The sealed key.
+    /// The key of the section, sealed by the chip to its policy.
     pub blob: KeyBlob,
     /// The PCRs it is sealed to.
     pub pcrs: PcrSelection,

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 /// Why a cache file, or one of its sections, is not used. None of these stops the agent: it goes on without.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum CacheRefusal {
     /// The disk does not give it.
     #[error("the file cannot be read")]
@@ -12,7 +13,7 @@ pub enum CacheRefusal {
     /// Larger than this agent ever writes.
     #[error("the file is too large")]
     TooLarge,
-    /// It ends too early.
+    /// It ends before a length in it says: a copy that was cut.
     #[error("the file is truncated")]
     Truncated,
     /// Not a cache file, or one with something behind its end.
@@ -38,16 +39,10 @@ pub enum CacheRefusal {
     Tpm(#[source] TpmError),
     /// An older file was put back.
     #[error("the file is of generation {file}, the TPM's counter says {counter}: an older file was put back")]
-    RolledBack {
-        /// Generation in the file.
-        file: u64,
-        /// The chip's counter.
-        counter: u64,
-    },
+    RolledBack { file: u64, counter: u64 },
     /// The chip's counter is missing or behind: the chip was cleared, or the index deleted.
     #[error("the file is of generation {file}, but the TPM's counter is missing or behind ({counter:?})")]
     CounterBehind {
-        /// Generation in the file.
         file: u64,
         /// The chip's counter, if there is one.
         counter: Option<u64>,

@@ -59,7 +59,7 @@ pub enum WritePlan {
     WriteAndIncrement,
 }
 
-/// Decides.
+/// What to do at this moment. Pure: the caller looks again when something changes or a wait is over.
 pub fn plan(changes: Changes, history: History) -> WritePlan {
     let removal = changes.removal || history.removal_owed;
     let increment_wanted = removal || changes.must_not_be_undone || history.increment_owed;

@@ -16,13 +16,13 @@ use crate::trusted_time::{Span, TrustedTime, utc};
 
 /// Why a server is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ServerRefusal {
     /// It is of another trust domain than this agent.
     #[error("the server is {found}, but this agent's configuration says trust_domain = \"{configured}\"")]
     OtherTrustDomain {
         /// The ID in its certificate.
         found: SpiffeId,
-        /// This agent's trust domain.
         configured: TrustDomain,
     },
     /// Its certificate ended before now, as far as this device knows. Somebody may have stolen it.
@@ -32,7 +32,6 @@ pub enum ServerRefusal {
         utc(span.not_after)
     )]
     InDoubt {
-        /// The certificate's validity.
         span: Span,
         /// What the clock says, in words.
         clock: String,

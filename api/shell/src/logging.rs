@@ -39,11 +39,10 @@ pub enum LogLevel {
 
 /// A text that is no log level or format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages say what is wanted")]
 pub enum LogConfigError {
-    /// Not a level.
     #[error("not a log level: use TRACE, DEBUG, INFO, WARN or ERROR")]
     Level,
-    /// Not a format.
     #[error("not a log format: use text or json")]
     Format,
 }
@@ -103,7 +102,7 @@ impl FromStr for LogFormat {
 pub struct LogConfig {
     /// The least important level that is written.
     pub level: LogLevel,
-    /// Text or JSON.
+    /// For people or for programs; whatever it is, an event is one line.
     pub format: LogFormat,
     /// The file to append to; standard error if none.
     pub file: Option<PathBuf>,

@@ -44,7 +44,7 @@ pub struct Override {
 /// A value that passed every check, and what the operator should still hear about it.
 #[derive(Debug)]
 pub struct Checked<T> {
-    /// The configuration.
+    /// What the daemon works with; every key was read and is legal.
     pub value: T,
     /// Warnings, one sentence each, with file and line.
     pub warnings: Vec<String>,

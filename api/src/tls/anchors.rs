@@ -18,6 +18,7 @@ pub const MAX_CHAIN: usize = 8;
 
 /// Why a peer's chain is not an X509-SVID of the trust domain.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum SvidRefusal {
     /// The leaf breaks the X509-SVID profile or does not parse.
     #[error("not an X509-SVID")]
@@ -31,7 +32,6 @@ pub enum SvidRefusal {
     /// The ID is not the one required of this peer.
     #[error("peer is {found}, not {expected}")]
     OtherId {
-        /// The peer's ID.
         found: SpiffeId,
         /// The ID it must have.
         expected: SpiffeId,
@@ -87,7 +87,7 @@ pub struct VerifiedSvid {
 }
 
 impl VerifiedSvid {
-    /// The peer's SPIFFE ID.
+    /// The peer's SPIFFE ID, a member of the anchors' trust domain and with a path.
     pub fn spiffe_id(&self) -> &SpiffeId {
         &self.spiffe_id
     }

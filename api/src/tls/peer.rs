@@ -7,7 +7,7 @@ use super::anchors::VerifiedSvid;
 /// Who is at the other end: parsed once per connection, read by every handler.
 #[derive(Clone, Debug)]
 pub struct TlsPeer {
-    /// The peer's address.
+    /// Where it connects from, as the kernel says: behind a NAT, of many devices.
     pub address: SocketAddr,
     /// Which of our addresses it dialled.
     pub dialled: SocketAddr,

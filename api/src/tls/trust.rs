@@ -16,7 +16,7 @@ use crate::spiffe_id::SpiffeId;
 pub enum ServerTrust {
     /// By the trust bundle: an X509-SVID of the trust domain with exactly this ID.
     Bundle {
-        /// The authorities.
+        /// Replaced behind this handle when the bundle changes; the next handshake sees it.
         anchors: Arc<TrustAnchors>,
         /// The ID the server must have.
         expected: SpiffeId,

@@ -226,7 +226,7 @@ impl<S> Tolerant<S> {
         Self { inner, fix: AuthorityFix::default(), held, held_bytes: 0, surplus: Vec::new() }
     }
 
-    /// The connection itself.
+    /// The connection below; what is read from it directly is not corrected.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }

@@ -61,7 +61,7 @@ impl SocketListener {
         Ok(self.listener.accept().await?.0)
     }
 
-    /// Where it listens.
+    /// The absolute path of its file, which is removed when the listener is dropped.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -7,12 +7,11 @@ use tokio::net::UnixStream;
 
 /// Who connected, as the kernel recorded it at `connect`. Source: unix(7), SO_PEERCRED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "effective IDs, named as SO_PEERCRED does")]
 pub struct PeerCredentials {
     /// Process ID in our PID namespace; 0 if the process is not visible in it.
     pub pid: i32,
-    /// Effective user ID.
     pub uid: u32,
-    /// Effective group ID.
     pub gid: u32,
 }
 

@@ -16,7 +16,7 @@ use crate::{TextError, decode};
 pub struct FileError {
     /// The file, or "standard input".
     pub name: String,
-    /// Why not.
+    /// What was wrong with it; the name is told beside it.
     #[source]
     pub problem: FileProblem,
 }
@@ -33,7 +33,7 @@ pub enum FileProblem {
     /// A directory, a device, a pipe.
     #[error("it is not a regular file")]
     NotRegular,
-    /// It is not text.
+    /// Neither UTF-8 nor UTF-16 with a mark in front.
     #[error(transparent)]
     Text(#[from] TextError),
 }
@@ -85,7 +85,7 @@ impl HumanFile {
         &self.text
     }
 
-    /// Its text.
+    /// The text alone, which no longer knows the file's name.
     pub fn into_text(self) -> String {
         self.text
     }

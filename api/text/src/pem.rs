@@ -14,37 +14,22 @@ const CERTIFICATE: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "X.509 CERTIF
 
 /// Why a text is not taken. Lines are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum PemError {
     /// No frame at all.
     #[error("there is no certificate: a PEM certificate begins with a line -----BEGIN CERTIFICATE-----")]
     None,
     /// A line that was meant to be a frame's first or last line.
     #[error("line {line} is nearly a PEM line: it must be -----BEGIN CERTIFICATE----- or -----END CERTIFICATE-----")]
-    Frame {
-        /// Where.
-        line: usize,
-    },
+    Frame { line: usize },
     /// Something other than a certificate.
     #[error("line {line} begins a {label:?}: only certificates are read here{}", advice(label))]
-    Label {
-        /// Where.
-        line: usize,
-        /// What stands after BEGIN.
-        label: String,
-    },
+    Label { line: usize, label: String },
     /// A frame that is not closed, or not by its own label.
     #[error("the certificate of line {line} has no line -----END CERTIFICATE----- of its own")]
-    Open {
-        /// Where it begins.
-        line: usize,
-    },
-    /// Not base64.
+    Open { line: usize },
     #[error("the certificate of line {line} is not base64")]
-    Base64 {
-        /// Where it begins.
-        line: usize,
-    },
-    /// Too many.
+    Base64 { line: usize },
     #[error("more than {MAX_CERTIFICATES} certificates")]
     TooMany,
 }

@@ -22,7 +22,6 @@ use super::caller::{Administrator, AuthenticatedAgent, Visitor, granted};
 use super::svid_api::svid_to_pb;
 use super::{Shared, ca_status, registry_status, store_status};
 
-/// The agent service.
 #[derive(Clone, Debug)]
 pub struct AgentApi(pub(super) Arc<Shared>);
 

@@ -28,7 +28,7 @@ pub struct AgentRecord {
     pub can_reattest: bool,
     /// Whether an operator shut it out.
     pub banned: bool,
-    /// What attestation found.
+    /// What attestation found; labels are not among them, they are joined at each sync.
     pub selectors: SelectorSet,
     /// What the agent says it runs; empty until it says so.
     pub agent_version: String,

@@ -22,7 +22,7 @@ const SELECTOR_TYPE: &str = "tpm2";
 pub enum DeviceState {
     /// It asked; an operator has not decided.
     Pending,
-    /// It may attest.
+    /// It may attest, whoever made its TPM.
     Enrolled,
     /// It may not, whatever it proves.
     Banned,
@@ -58,7 +58,7 @@ pub struct DeviceRecord {
     pub serial: String,
     /// The operator's words about it.
     pub labels: BTreeMap<String, String>,
-    /// Where it stands.
+    /// Whether it may attest; what became of its agent is the registry's.
     pub state: DeviceState,
     /// Manufacturer of the TPM, as its certificate says; empty if none was seen.
     pub manufacturer: String,
@@ -100,9 +100,9 @@ impl DeviceRecord {
 /// A device, its place in lists, and its TPM's clock at the last attestation.
 #[derive(Clone, Debug)]
 pub struct KnownDevice {
-    /// Place in lists.
+    /// Its place in lists: grows with each device that is added, so pages do not shift.
     pub seq: i64,
-    /// The device.
+    /// What is known of it now; a change makes another.
     pub record: Arc<DeviceRecord>,
     /// None before the first attestation.
     pub clock: Option<ClockReading>,

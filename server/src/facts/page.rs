@@ -15,14 +15,14 @@ pub struct PageTokenError;
 pub struct Page {
     /// Items to skip: those up to and with this place.
     pub after: i64,
-    /// Most items wanted.
+    /// Most items wanted; the last page may have fewer.
     pub limit: usize,
 }
 
-/// One page of a list.
+/// One page of a list, and where the next begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPage<T> {
-    /// What is on it.
+    /// At most as many as were asked for, in the list's own order.
     pub items: Vec<T>,
     /// Leads to the next page; empty if this is the last.
     pub next_page_token: String,

@@ -17,6 +17,7 @@ pub const EXIT_NO_COMMAND: u8 = 127;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum CommandError {
     /// The configuration file is wrong.
     #[error(transparent)]
@@ -41,9 +42,7 @@ pub enum CommandError {
     File {
         /// Which step, as a verb.
         doing: &'static str,
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },

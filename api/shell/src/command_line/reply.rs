@@ -12,7 +12,7 @@ use super::CommandError;
 /// Who reads the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
-    /// People.
+    /// People: aligned labels and counted nouns, as SPIRE's commands print them.
     #[default]
     Pretty,
     /// Programs: one JSON value on one line.
@@ -39,7 +39,7 @@ impl FromStr for Output {
 /// A command's answer in both forms.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reply {
-    /// For programs.
+    /// For programs: the answer as SPIRE's commands print it.
     pub json: Value,
     /// For people, with its line ends.
     pub text: String,

@@ -29,7 +29,7 @@ pub struct SocketChoice<'a> {
     pub template_variable: &'static str,
     /// The environment's own choice, already read: a path, or `unix:` and a path.
     pub environment: Option<String>,
-    /// What remains.
+    /// Where the daemon listens unless its configuration says otherwise.
     pub default: &'static str,
 }
 

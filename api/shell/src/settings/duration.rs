@@ -6,11 +6,10 @@ use thiserror::Error;
 
 /// Why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum DurationError {
-    /// Not numbers with units.
     #[error("not a duration: write numbers with units, such as 90s, 10m or 1h30m (units: ns, us, ms, s, m, h)")]
     Syntax,
-    /// Below zero.
     #[error("a duration here cannot be negative")]
     Negative,
     /// More than Go's largest duration, about 292 years.

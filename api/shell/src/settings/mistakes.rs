@@ -20,7 +20,7 @@ pub enum Origin {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// Where.
+    /// The line or flag that has to be mended.
     pub origin: Origin,
     /// The full key, such as `server.agent_ttl`; empty when it is no key's fault.
     pub key: String,

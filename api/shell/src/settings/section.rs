@@ -30,7 +30,7 @@ pub struct Section<'a> {
 pub struct Plugin<'a> {
     /// The name: `sql` in `DataStore "sql"`.
     pub name: String,
-    /// Its `plugin_data`.
+    /// Its `plugin_data`: an empty section where the block has none.
     pub data: Section<'a>,
     origin: Origin,
 }
@@ -90,7 +90,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A Go duration.
+    /// A Go duration such as `1h30m`. Source: Go's `time.ParseDuration`, without negative ones.
     pub fn duration(&self, key: &str) -> Option<Duration> {
         self.parsed(key, parse_duration)
     }
@@ -136,7 +136,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of strings.
+    /// A list of strings; none if the key is absent, an empty one if the list is.
     pub fn strings(&self, key: &str) -> Option<Vec<String>> {
         let texts = |(origin, value): &(Origin, Value)| match value {
             Value::String(text) | Value::Number(text) => Some(text.clone()),

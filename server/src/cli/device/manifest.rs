@@ -17,14 +17,14 @@ pub const MAX_DEVICES: usize = 100_000;
 pub struct Mistake {
     /// Where, counted from 1. Of a record that spans lines, the first.
     pub line: usize,
-    /// What.
+    /// In the words an operator needs to mend the line.
     pub what: String,
 }
 
 /// What is wrong with a manifest: at least one thing, in order of lines.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ManifestError {
-    /// All of it.
+    /// In the order of the lines, all at once.
     pub mistakes: Vec<Mistake>,
 }
 

@@ -36,7 +36,7 @@ const MAX_AGENTS: usize = 65_536;
 pub(super) struct Call<'a> {
     /// When its connection was opened.
     pub opened: Instant,
-    /// Whence.
+    /// Where the request came from.
     pub address: SocketAddr,
     /// Which of the server's addresses it dialled.
     pub dialled: SocketAddr,

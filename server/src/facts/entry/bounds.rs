@@ -22,23 +22,20 @@ pub const MAX_FEDERATES_WITH: usize = 256;
 
 /// Why a registration entry is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages say it")]
 pub enum EntryError {
-    /// Bad entry ID.
     #[error("invalid entry ID: must be 1 to {MAX_ENTRY_ID_BYTES} characters of a-z, A-Z, 0-9, '.', '-' and '_'")]
     Id,
-    /// Bad SPIFFE ID.
     #[error("invalid SPIFFE ID")]
     SpiffeId(#[source] SpiffeIdError),
     /// SPIFFE ID in the part of the trust domain that servers and agents live in.
     #[error("invalid SPIFFE ID: the path \"/spire\" is reserved for servers and agents")]
     Reserved,
-    /// Bad parent ID.
     #[error("invalid parent ID")]
     ParentId(#[source] SpiffeIdError),
     /// No selectors: the entry would apply to every process.
     #[error("selector list is empty")]
     NoSelectors,
-    /// Bad selector.
     #[error("invalid selector")]
     Selector(#[source] SelectorError),
     /// More of something than an entry may have.
@@ -58,7 +55,6 @@ pub enum EntryError {
     /// Bad trust domain to federate with.
     #[error("invalid federated trust domain")]
     FederatesWith(#[source] SpiffeIdError),
-    /// Bad DNS name.
     #[error("invalid DNS name {0:?}")]
     DnsName(String),
     /// Hint too long or with control characters.
