@@ -13,6 +13,7 @@ pub mod rerun;
 pub mod scripted_server;
 pub mod server_client;
 pub mod softhsm;
+pub mod spire;
 pub mod swtpm;
 pub mod toy_ca;
 pub mod tpm2_pkcs11;

@@ -177,6 +177,32 @@ fn a_join_token_agent_renews_and_comes_back_without_a_new_token() {
     server.kill();
 }
 
+/// What a restart does not know, how long the last run is ago, must not cost the certificate: without a token there is no other.
+#[test]
+fn a_join_token_agent_that_is_restarted_again_and_again_renews_in_time() {
+    let server = Server::start(&ServerOptions { agent_ttl: "10s", ..ServerOptions::default() });
+    let token: serde_json::Value =
+        serde_json::from_str(&server.cli(&["token", "generate", "-output", "json"])).expect("JSON");
+    let token = token["value"].as_str().expect("a token").to_owned();
+    let mut device = Device::without_tpm();
+    let options = AgentOptions { join_token: Some(token.clone()), key_manager: "disk", ..AgentOptions::default() };
+    device.provision(&server, &options);
+    device.start();
+    let id = format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/{token}");
+    server.create_entry(&id, "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    device.expect_identity(ALICE);
+    let began = Instant::now();
+    // Longer than any certificate of the first run could last, and no run as long as half of one.
+    while began.elapsed() < Duration::from_secs(25) {
+        device.kill_agent();
+        device.start();
+        device.expect_identity(ALICE);
+        let started = Instant::now();
+        wait_for(DEADLINE, || (started.elapsed() > Duration::from_secs(3)).then_some(()));
+    }
+    assert!(!device.log().contains("cannot attest"), "{}", device.log());
+}
+
 #[test]
 fn an_offline_start_is_quick() {
     let (mut server, mut device) = lab(&AgentOptions::default());

@@ -10,6 +10,8 @@ pub const AGREEMENT: i64 = 300;
 const STEP: i64 = 60;
 /// One part in this many: how fast elapsed time may be slewed (500 ppm), rounded up.
 const SLEW: i64 = 1024;
+/// One part in this many of a chain's life is its last: after the half at which schedules replace it, and their jitter.
+const LAST_PART: i64 = 4;
 /// By how much servers date certificates back, seconds. Source: SPIRE, pkg/server/ca, backdate.
 const BACKDATE: i64 = 10;
 
@@ -219,10 +221,13 @@ impl Keeper {
         self.version += 1;
     }
 
-    /// Whether now, as far as this device knows, lies outside of a chain's span: then it is to be replaced soon.
+    /// Whether now, as far as this device knows, lies outside of a chain's span or in its last quarter: then it is to be replaced
+    /// soon, whatever the schedule says. Of a chain from an earlier run the schedule may hold too much for left: how long that
+    /// run is ago is not known before a server's word.
     pub fn is_out_of_time(&self, span: Span, reading: Reading) -> bool {
         let now = self.estimate(reading);
-        span.not_before > now.saturating_add(AGREEMENT) || span.not_after <= now
+        let last_quarter = span.not_after.saturating_sub(span.length() / LAST_PART);
+        span.not_before > now.saturating_add(AGREEMENT) || last_quarter <= now
     }
 
     /// Whether a fresh chain is to take the place of what is held. Not if our clock, which had agreed with the server,

@@ -29,6 +29,18 @@ fn the_kernels_clock_is_now_until_a_server_contradicts_it() {
     assert!(keeper.confirmed(at(71, TRUE + 61)) <= TRUE + 61, "one witness moves no bound");
 }
 
+/// A chain of an earlier run may have more behind it than was counted: by the clock, proven or not, it is replaced in time.
+#[test]
+fn a_chain_is_replaced_in_its_last_quarter_by_the_best_estimate() {
+    let unproven = Keeper::new(BUILD, at(10, TRUE));
+    let mut heard = Keeper::new(BUILD, at(10, 0));
+    receive(&mut heard, TRUE, at(10, 0));
+    for (keeper, kernel) in [(unproven, TRUE), (heard, 0)] {
+        let is_due = |passed: i64| keeper.is_out_of_time(hour(TRUE), at(10 + passed, kernel + passed));
+        assert_eq!([0, 2699, 2700, 3600].map(is_due), [false, false, true, true], "kernel {kernel}");
+    }
+}
+
 #[test]
 fn a_clock_that_is_set_must_agree_again() {
     let mut keeper = Keeper::new(BUILD, at(10, TRUE));

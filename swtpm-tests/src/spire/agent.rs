@@ -1,0 +1,106 @@
+//! `spire-agent` with a join token and its keys on disk.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::spire_binary;
+use crate::deployment::{Process, TRUST_DOMAIN, open_directory};
+
+/// An agent process and everything it keeps.
+#[derive(Debug)]
+pub struct SpireAgent {
+    directory: TempDir,
+    process: Option<Process>,
+}
+
+impl SpireAgent {
+    /// An agent that has not been started, in a directory of its own.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("spire-agent-").tempdir().expect("directory");
+        open_directory(directory.path());
+        std::fs::create_dir_all(directory.path().join("data")).expect("directory");
+        Self { directory, process: None }
+    }
+
+    /// Gives it its configuration, with the bundle and the port of its server.
+    pub fn provision(&self, bundle_pem: &str, port: u16) {
+        std::fs::write(self.at("bundle.pem"), bundle_pem).expect("bundle written");
+        std::fs::write(self.at("agent.conf"), self.config(port)).expect("configuration written");
+    }
+
+    /// Starts it (again) without waiting; with a token if it has to attest.
+    pub fn start(&mut self, join_token: Option<&str>) {
+        self.process = None;
+        let mut arguments = vec!["run".to_owned(), "-config".to_owned(), self.at("agent.conf").display().to_string()];
+        arguments.extend(join_token.into_iter().flat_map(|token| ["-joinToken".to_owned(), token.to_owned()]));
+        self.process = Some(Process::start(&spire_binary("spire-agent"), &arguments, &[], &self.at("agent.log")));
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The running process.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// The Workload API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.at("run/api.sock")
+    }
+
+    /// Where `agent-data.json` and `keys.json` are.
+    pub fn data_directory(&self) -> PathBuf {
+        self.at("data")
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.at("agent.log")).unwrap_or_default()
+    }
+
+    fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn config(&self, port: u16) -> String {
+        let directory = self.directory.path().display();
+        format!(
+            r#"agent {{
+    trust_domain = "{TRUST_DOMAIN}"
+    data_dir = "{directory}/data"
+    server_address = "127.0.0.1"
+    server_port = "{port}"
+    socket_path = "{directory}/run/api.sock"
+    trust_bundle_path = "{directory}/bundle.pem"
+    log_level = "DEBUG"
+    experimental {{
+        sync_interval = "1s"
+    }}
+}}
+plugins {{
+    NodeAttestor "join_token" {{
+        plugin_data {{ }}
+    }}
+    KeyManager "disk" {{
+        plugin_data {{
+            directory = "{directory}/data"
+        }}
+    }}
+    WorkloadAttestor "unix" {{
+        plugin_data {{ }}
+    }}
+}}
+"#
+        )
+    }
+}
+
+impl Default for SpireAgent {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,135 @@
+//! `spire-server`, keys in memory or on disk, join tokens.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use super::{spire_binary, spire_command};
+use crate::deployment::{DEADLINE, Process, TRUST_DOMAIN, expect_within, free_port, open_directory};
+
+/// How long what a server signs is valid, as the configuration file has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// `ca_ttl`.
+    pub ca: &'static str,
+    /// `agent_ttl`.
+    pub agent: &'static str,
+    /// `default_x509_svid_ttl`.
+    pub x509_svid: &'static str,
+}
+
+/// A server process and everything it keeps.
+#[derive(Debug)]
+pub struct SpireServer {
+    directory: TempDir,
+    process: Option<Process>,
+    port: u16,
+}
+
+impl SpireServer {
+    /// Writes a configuration, starts the process and waits until it answers.
+    pub fn start(times: Times) -> Self {
+        let directory = tempfile::Builder::new().prefix("spire-server-").tempdir().expect("directory");
+        open_directory(directory.path());
+        let mut server = Self { directory, process: None, port: free_port() };
+        std::fs::create_dir_all(server.directory.path().join("data")).expect("directory");
+        std::fs::write(server.at("server.conf"), server.config(times)).expect("configuration written");
+        server.restart();
+        server
+    }
+
+    /// Starts the process (again) and waits until it answers.
+    pub fn restart(&mut self) {
+        self.process = None;
+        let arguments = ["run".to_owned(), "-config".to_owned(), self.at("server.conf").display().to_string()];
+        self.process = Some(Process::start(&spire_binary("spire-server"), &arguments, &[], &self.at("server.log")));
+        let answers = || self.cli_output(&["healthcheck"]).status.success();
+        expect_within(DEADLINE, "SPIRE's server is healthy", || self.log(), answers);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The running process.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The admin socket.
+    pub fn socket(&self) -> PathBuf {
+        self.at("api.sock")
+    }
+
+    /// Its SQLite file.
+    pub fn database(&self) -> PathBuf {
+        self.at("data/datastore.sqlite3")
+    }
+
+    /// Everything the server has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.at("server.log")).unwrap_or_default()
+    }
+
+    /// Runs `spire-server` with `arguments` against this server, whatever the outcome.
+    pub fn cli_output(&self, arguments: &[&str]) -> Output {
+        let mut command = spire_command("spire-server", arguments);
+        command.arg("-socketPath").arg(self.socket()).output().expect("spire-server starts")
+    }
+
+    fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn config(&self, times: Times) -> String {
+        let directory = self.directory.path().display();
+        format!(
+            r#"server {{
+    trust_domain = "{TRUST_DOMAIN}"
+    data_dir = "{directory}/data"
+    bind_address = "127.0.0.1"
+    bind_port = "{port}"
+    socket_path = "{directory}/api.sock"
+    log_level = "DEBUG"
+    ca_ttl = "{ca}"
+    agent_ttl = "{agent}"
+    default_x509_svid_ttl = "{x509_svid}"
+    ratelimit {{
+        attestation = false
+        signing = false
+    }}
+    experimental {{
+        cache_reload_interval = "1s"
+    }}
+}}
+plugins {{
+    DataStore "sql" {{
+        plugin_data {{
+            database_type = "sqlite3"
+            connection_string = "{directory}/data/datastore.sqlite3"
+        }}
+    }}
+    KeyManager "disk" {{
+        plugin_data {{
+            keys_path = "{directory}/data/keys.json"
+        }}
+    }}
+    NodeAttestor "join_token" {{
+        plugin_data {{ }}
+    }}
+}}
+"#,
+            port = self.port,
+            ca = times.ca,
+            agent = times.agent,
+            x509_svid = times.x509_svid,
+        )
+    }
+}

@@ -1,0 +1,9 @@
+//! Beside SPIRE's own binaries, unchanged: its agent on our server, ours on its, and either on what the other has left.
+//!
+//! They run when whoever tests has SPIRE's binaries, otherwise each says that it was ignored and why:
+//!   IRONROOT_SPIRE_BIN=/path/to/spire/bin scripts/test -p ironroot-swtpm-tests --test spire -- --ignored
+
+mod command_lines;
+mod deployment;
+mod matrix;
+mod moving;
