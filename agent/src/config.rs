@@ -12,7 +12,7 @@ use std::time::Duration;
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_attest::tpm::{EndorsementChoice, TpmAddress};
-use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
+use ironroot_attest::workload::{ConnectionWriter, DEFAULT_SIZE_LIMIT, ExecutableSelectors};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
 use zeroize::Zeroizing;
@@ -164,12 +164,38 @@ pub struct UnixAttestorConfig {
     pub executable_selectors: ExecutableSelectors,
     /// Whether they are told of processes in another mount namespace than the agent's.
     pub executable_in_other_mounts: bool,
-    /// Whether units are told: SPIRE's `WorkloadAttestor "systemd"`.
-    pub systemd: bool,
+    /// Which of SPIRE's attestors tell selectors.
+    pub attestors: WorkloadAttestors,
     /// Whether entries that name a program and nobody who runs it match anybody.
     pub allow_executable_only: bool,
     /// Who may write into a workload's connection.
     pub connection_writer: ConnectionWriter,
+}
+
+impl Default for UnixAttestorConfig {
+    /// What counts where the file says nothing.
+    fn default() -> Self {
+        Self {
+            discover_workload_path: false,
+            workload_size_limit: DEFAULT_SIZE_LIMIT,
+            executable_selectors: ExecutableSelectors::default(),
+            executable_in_other_mounts: false,
+            attestors: WorkloadAttestors::Unix,
+            allow_executable_only: false,
+            connection_writer: ConnectionWriter::default(),
+        }
+    }
+}
+
+/// What selectors of local processes there are, in the names of SPIRE's plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkloadAttestors {
+    /// `unix`: user, groups, executable.
+    Unix,
+    /// `systemd`: the unit.
+    Systemd,
+    /// Both.
+    Both,
 }
 
 impl AgentConfig {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
 use ironroot_attest::SelectorSet;
-use ironroot_attest::workload::ExecutableDemand;
+use ironroot_attest::workload::Demand;
 use thiserror::Error;
 
 pub use identity::Identity;
@@ -55,7 +55,7 @@ pub struct Identities {
     /// `None`: still starting.
     bundle: Option<Arc<TrustBundle>>,
     federated: BTreeMap<TrustDomain, Arc<TrustBundle>>,
-    executable_demand: ExecutableDemand,
+    demand: Demand,
 }
 
 impl Identities {
@@ -70,7 +70,7 @@ impl Identities {
             unsigned_index: SelectorIndex::default(),
             bundle: None,
             federated: BTreeMap::new(),
-            executable_demand: ExecutableDemand::default(),
+            demand: Demand::default(),
         }
     }
 
@@ -95,7 +95,7 @@ impl Identities {
         let ends = identities.iter().map(|identity| identity.svid().lifetime().span().not_after).collect();
         let index = SelectorIndex::of(identities.iter().map(|identity| identity.selectors()));
         let mut all = Self { identities, ends, index, bundle: Some(bundle), federated, ..Self::starting(trust_domain) };
-        all.executable_demand = all.demand();
+        all.demand = all.asked_for();
         Ok(all)
     }
 
@@ -110,7 +110,7 @@ impl Identities {
     pub fn with_unsigned(mut self, unsigned: Vec<Arc<EntryTerms>>) -> Self {
         self.unsigned_index = SelectorIndex::of(unsigned.iter().map(|terms| &terms.selectors));
         self.unsigned = unsigned;
-        self.executable_demand = self.demand();
+        self.demand = self.asked_for();
         self
     }
 
@@ -134,9 +134,9 @@ impl Identities {
         self.identities.iter()
     }
 
-    /// Whose executables must be looked at to tell what they may have.
-    pub fn executable_demand(&self) -> &ExecutableDemand {
-        &self.executable_demand
+    /// Whose executables and units must be looked at to tell what they may have.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
     }
 
     /// What a workload with these selectors may have now, oldest entry first. Never anything ended.
@@ -175,9 +175,9 @@ impl Identities {
         theirs.filter(move |(identity, _)| identity.hint().is_empty() || hints.insert(identity.hint()))
     }
 
-    fn demand(&self) -> ExecutableDemand {
+    fn asked_for(&self) -> Demand {
         let unsigned = self.unsigned.iter().map(|terms| &terms.selectors);
-        ExecutableDemand::of(self.identities.iter().map(|identity| identity.selectors()).chain(unsigned))
+        Demand::of(self.identities.iter().map(|identity| identity.selectors()).chain(unsigned))
     }
 }
 

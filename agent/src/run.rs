@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_attest::workload::{AttestorError, UnixAttestor, UnixAttestorConfig};
+use ironroot_attest::workload::{
+    AttestorConfig, AttestorError, BusAddressError, SystemBus, UnixAttestor, UnixAttestorConfig,
+};
 use ironroot_shell::health::{self, Ready};
 use ironroot_shell::logging::LogOutput;
 use ironroot_shell::process::supervisor;
@@ -28,7 +30,7 @@ use tracing::{info, warn};
 
 pub(crate) use life::tpm_settings;
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, WorkloadAttestors};
 use crate::endpoints::{EndpointError, Limits, NowUnix, SubordinateUids, WorkloadApiConfig, serve_workload_api};
 use crate::identities::Identities;
 use crate::requests::Requests;
@@ -60,6 +62,9 @@ pub enum RunError {
     /// Local processes cannot be told apart.
     #[error("cannot attest workloads")]
     Attestor(#[from] AttestorError),
+    /// The environment names a system bus that is none.
+    #[error("cannot ask systemd for units")]
+    SystemBus(#[from] BusAddressError),
     /// The Workload API cannot be served.
     #[error("cannot serve the Workload API")]
     WorkloadApi(#[from] EndpointError),
@@ -146,14 +151,18 @@ fn lock(directory: &Path) -> Result<Flock<File>, RunError> {
 }
 
 fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
-    let attestor = UnixAttestorConfig {
+    let unix = || UnixAttestorConfig {
         discover_workload_path: config.workload_attestor.discover_workload_path,
         workload_size_limit: config.workload_attestor.workload_size_limit,
         executable_selectors: config.workload_attestor.executable_selectors,
         executable_in_other_mounts: config.workload_attestor.executable_in_other_mounts,
-        systemd: config.workload_attestor.systemd,
     };
-    let attestor = UnixAttestor::new(attestor)?;
+    let (unix, systemd) = match config.workload_attestor.attestors {
+        WorkloadAttestors::Unix => (Some(unix()), None),
+        WorkloadAttestors::Systemd => (None, Some(SystemBus::of_environment()?)),
+        WorkloadAttestors::Both => (Some(unix()), Some(SystemBus::of_environment()?)),
+    };
+    let attestor = UnixAttestor::new(AttestorConfig { unix, systemd })?;
     if let Some(warning) = attestor.warning() {
         warn!("{warning}");
     }

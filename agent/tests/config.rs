@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ironroot_agent::config::{
     AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource, TrustBundleFormat,
+    WorkloadAttestors,
 };
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_attest::tpm::{EndorsementChoice, EndorsementKind};
@@ -81,7 +82,8 @@ fn what_is_told_of_workloads_can_be_chosen() {
     let default = with("").expect("loads");
     assert_eq!(default.connection_writer, ConnectionWriter::Peer);
     assert_eq!(default.executable_selectors, ExecutableSelectors::Always);
-    assert!(!default.allow_executable_only && !default.executable_in_other_mounts && !default.systemd);
+    assert!(!default.allow_executable_only && !default.executable_in_other_mounts);
+    assert_eq!(default.attestors, WorkloadAttestors::Unix);
     let chosen = with(
         "connection_writer = \"user\" executable_selectors = \"where_unforgeable\" allow_executable_only = true executable_in_other_mounts = true",
     );
@@ -93,15 +95,18 @@ fn what_is_told_of_workloads_can_be_chosen() {
         with("executable_selectors = \"never\"").expect("loads").executable_selectors,
         ExecutableSelectors::Never
     );
-    assert!(attestors("WorkloadAttestor \"unix\" { } WorkloadAttestor \"systemd\" { }").expect("loads").systemd);
+    let both = attestors("WorkloadAttestor \"unix\" { } WorkloadAttestor \"systemd\" { }").expect("loads");
+    assert_eq!(both.attestors, WorkloadAttestors::Both);
     let wrong =
         with("connection_writer = \"any\" executable_selectors = \"withhold\"").expect_err("mistakes").to_string();
     assert!(
         wrong.contains("connection_writer: \"any\": use \"peer\"") && wrong.contains("\"withhold\": use \"always\""),
         "{wrong}"
     );
-    let alone = attestors("WorkloadAttestor \"systemd\" { }").expect_err("a mistake").to_string();
-    assert!(alone.contains("add WorkloadAttestor \"unix\""), "{alone}");
+    let alone = attestors("WorkloadAttestor \"systemd\" { }").expect("loads");
+    assert_eq!(alone.attestors, WorkloadAttestors::Systemd);
+    let none = attestors("").expect_err("a mistake").to_string();
+    assert!(none.contains("add WorkloadAttestor \"unix\""), "{none}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Local unix processes: who is on the other end of this socket?
 //!
 //! ```text
-//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor ─► attest_user ─► SelectorSet
+//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor ─► attest_user ─► user, groups, unit
 //!     │                                                            alive? · /proc/PID pinned · alive still?
 //!     └────► Witnessed (who writes?) ─► SecondWrite ─────────────► attest ─► with path and hash, if an entry asks
 //! ```
@@ -32,12 +32,15 @@ use std::io;
 use nix::errno::Errno;
 use thiserror::Error;
 
-pub use demand::ExecutableDemand;
+pub use demand::Demand;
 pub use executable::Withheld;
 pub use link::{ExecutableLink, ExecutableSelectors};
 pub use namespaces::Kind as NamespaceKind;
 pub use peer::{Credentials, Peer};
-pub use unix::{Attested, AttestorError, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig, WithheldSelector};
+pub use systemd::{BusAddressError, BusError, SystemBus, UnitUntold};
+pub use unix::{
+    Attested, AttestorConfig, AttestorError, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig, WithheldSelector,
+};
 pub use witnessed::{Report, SecondWrite, Silence, Voice, Witnessed};
 pub use writer::{ConnectionWriter, MAX_QUEUED_BYTES, WriterRefusal};
 

@@ -6,14 +6,12 @@ mod actor;
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 
 use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody, hear};
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::{
-    DEFAULT_SIZE_LIMIT, ExecutableDemand, Peer, UnixAttestor, UnixAttestorConfig, Withheld, WithheldSelector,
-    WorkloadRefusal,
+    DEFAULT_SIZE_LIMIT, Demand, Peer, UnixAttestor, UnixAttestorConfig, Withheld, WithheldSelector, WorkloadRefusal,
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -62,49 +60,6 @@ fn users_and_groups_are_those_of_the_process_with_names_where_there_are_names() 
     assert_eq!(texts(&found), [format!("unix:gid:{STRANGER}"), format!("unix:uid:{STRANGER}")]);
 }
 
-/// A control group of systemd's hierarchy, as systemd would make it for a unit; removed on drop.
-struct Group(PathBuf);
-
-impl Group {
-    fn new(unit: &str) -> Self {
-        // systemd's own hierarchy where there are several, else the only one.
-        let roots = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"].map(Path::new);
-        let root =
-            roots.into_iter().find(|root| root.join("cgroup.procs").exists()).expect("control groups are mounted");
-        let group = Self(root.join("system.slice").join(unit));
-        fs::create_dir_all(&group.0).expect("root makes groups");
-        group
-    }
-
-    fn join(&self, pid: i32) {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("root moves processes");
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Only an empty one goes: the slice stays if it is systemd's.
-        let _ = (fs::remove_dir(&self.0), fs::remove_dir(self.0.parent().expect("a slice")));
-    }
-}
-
-#[test]
-fn the_unit_of_a_process_is_found_when_asked_for() {
-    let lab = Lab::new();
-    let unit = format!("ironroot-test-{}.service", std::process::id());
-    let group = Group::new(&unit);
-    let mut workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
-    let stream = lab.accept();
-    let unit = format!("systemd:id:{unit}");
-    assert!(!texts(&attest(DISCOVER, &stream).expect("attests")).iter().any(|s| s.starts_with("systemd:")));
-    group.join(workload.pid());
-    assert!(texts(&attest(DISCOVER, &stream).expect("attests")).contains(&unit));
-    let found = attest(UnixAttestorConfig { systemd: false, ..DISCOVER }, &stream).expect("attests");
-    assert!(!texts(&found).contains(&unit));
-    workload.kill();
-    workload.reap();
-}
-
 #[test]
 fn a_process_whose_program_was_not_noted_at_accept_has_neither_path_nor_hash() {
     let lab = Lab::new();
@@ -143,7 +98,7 @@ fn nothing_is_hashed_unless_an_entry_with_this_users_other_selectors_asks_for_it
         (vec![entry(&["unix:uid:61001", "unix:sha256:00"])], true),
         (vec![entry(&["unix:uid:61001", "unix:sha256:00", &path])], true),
     ] {
-        let found = heard.attested(&attestor(DISCOVER), &ExecutableDemand::of(&entries)).expect("attests");
+        let found = heard.attested(&attestor(DISCOVER), &Demand::of(&entries)).expect("attests");
         let has = texts(&found.selectors).iter().any(|text| text.starts_with("unix:sha256:"));
         assert_eq!(has, hashed, "{entries:?}");
     }

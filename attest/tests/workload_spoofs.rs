@@ -11,7 +11,7 @@ use std::process::{Child, Command};
 
 use actor::{DISCOVER, Heard, Lab, STRANGER, hash_of_anybody, hear, within_patience};
 use aws_lc_rs::digest::{SHA256, digest};
-use ironroot_attest::workload::{Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal};
+use ironroot_attest::workload::{Demand, Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal};
 
 #[test]
 fn acts_as_a_process() {
@@ -61,7 +61,7 @@ fn refuses_a_process_that_took_over_the_pid_of_the_one_that_connected() {
     if let Ok(peer) = accepted_early {
         assert!(!peer.still_alive());
         assert!(
-            matches!(attestor(DISCOVER).attest_user(&peer), Err(WorkloadRefusal::Exited { .. })),
+            matches!(attestor(DISCOVER).attest_user(&peer, &Demand::default()), Err(WorkloadRefusal::Exited { .. })),
             "accepted before the takeover"
         );
     }
@@ -148,7 +148,7 @@ fn refuses_a_process_that_changed_its_user_after_it_connected() {
     let _workload = lab.start(&lab.program(), &format!("connect-then-become {STRANGER} {STRANGER}"));
     let stream = lab.accept();
     let peer = Peer::of(&stream).expect("a peer");
-    let refusal = within_patience("still root", || attestor(DISCOVER).attest_user(&peer).err());
+    let refusal = within_patience("still root", || attestor(DISCOVER).attest_user(&peer, &Demand::default()).err());
     assert!(
         matches!(refusal, WorkloadRefusal::CredentialsChanged { old_uid: 0, .. }),
         "between setgid and setuid, or after both: {refusal}"

@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use ironroot_attest::tpm::TpmAddress;
-use ironroot_attest::workload::DEFAULT_SIZE_LIMIT;
 use ironroot_shell::settings::{Section, places};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::tpm::TpmKeys;
-use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, TpmConfig, UnixAttestorConfig};
+use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, TpmConfig, UnixAttestorConfig, WorkloadAttestors};
 
 pub(super) struct Plugins {
     pub(super) node_attestor: NodeAttestor,
@@ -120,25 +119,28 @@ fn read_workload_attestor(plugins: &Section<'_>) -> Option<UnixAttestorConfig> {
         plugin.data.finish();
     }
     let hint = "workloads could not be told apart: add WorkloadAttestor \"unix\" { plugin_data { } }";
-    if systemd && config.is_none() {
-        plugins.mistake(
-            "WorkloadAttestor",
-            "\"systemd\" comes beside \"unix\": add WorkloadAttestor \"unix\" { plugin_data { } }",
-        );
-    }
-    let config = plugins.required("WorkloadAttestor", config, hint)?;
-    Some(UnixAttestorConfig { systemd, ..config })
+    let attestors = match (&config, systemd) {
+        (None, false) => None,
+        (None, true) => Some(WorkloadAttestors::Systemd),
+        (Some(_), false) => Some(WorkloadAttestors::Unix),
+        (Some(_), true) => Some(WorkloadAttestors::Both),
+    };
+    let attestors = plugins.required("WorkloadAttestor", attestors, hint)?;
+    Some(UnixAttestorConfig { attestors, ..config.unwrap_or_default() })
 }
 
+/// The keys of "unix"; which attestors there are is for the caller to say.
 fn read_unix_attestor(data: &Section<'_>) -> UnixAttestorConfig {
+    let default = UnixAttestorConfig::default();
     let size = data.integer("workload_size_limit", i64::MIN..=i64::MAX);
+    let boolean = |key, default| data.boolean(key).unwrap_or(default);
     UnixAttestorConfig {
-        discover_workload_path: data.boolean("discover_workload_path").unwrap_or(false),
-        workload_size_limit: size.unwrap_or(DEFAULT_SIZE_LIMIT),
+        discover_workload_path: boolean("discover_workload_path", default.discover_workload_path),
+        workload_size_limit: size.unwrap_or(default.workload_size_limit),
         executable_selectors: data.parsed("executable_selectors", str::parse).unwrap_or_default(),
-        executable_in_other_mounts: data.boolean("executable_in_other_mounts").unwrap_or(false),
-        allow_executable_only: data.boolean("allow_executable_only").unwrap_or(false),
-        systemd: false,
+        executable_in_other_mounts: boolean("executable_in_other_mounts", default.executable_in_other_mounts),
+        allow_executable_only: boolean("allow_executable_only", default.allow_executable_only),
+        attestors: default.attestors,
         connection_writer: data.parsed("connection_writer", str::parse).unwrap_or_default(),
     }
 }

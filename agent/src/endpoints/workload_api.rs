@@ -15,7 +15,7 @@ use futures_util::Stream;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse};
 use ironroot_attest::SelectorSet;
-use ironroot_attest::workload::{ExecutableDemand, Peer, UnixAttestor, WithheldSelector, WorkloadRefusal};
+use ironroot_attest::workload::{Demand, Peer, UnixAttestor, WithheldSelector, WorkloadRefusal};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
@@ -54,15 +54,15 @@ struct Shared {
 /// What is known about a caller.
 struct Attested {
     selectors: SelectorSet,
-    /// Which entries' questions about its executable were heard.
-    demand: ExecutableDemand,
+    /// Which entries' questions about its executable and unit were heard.
+    demand: Demand,
 }
 
 impl Attested {
     /// Whether nothing more must be known to tell what of `identities` is the caller's.
     fn suffices_for(&self, identities: &Identities) -> bool {
-        let demand = identities.executable_demand();
-        *demand == self.demand || !demand.concerns(&self.selectors)
+        let demand = identities.demand();
+        *demand == self.demand || !demand.concerns(&self.selectors) && !demand.concerns_unit(&self.selectors)
     }
 }
 
@@ -89,10 +89,12 @@ impl WorkloadApi {
     /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has spoken again.
     async fn attest(&self, caller: &Known) -> Result<Attested, Status> {
         let (peer, attestor) = (&caller.peer, &self.0.attestor);
-        let demand = self.0.identities.borrow().executable_demand().clone();
-        let selectors = self.in_turn(peer, |attestor, peer| attestor.attest_user(peer)).await?;
-        if !attestor.looks_at_executables() || !demand.concerns(&selectors) {
-            return Ok(Attested { selectors, demand });
+        let demand = self.0.identities.borrow().demand().clone();
+        let heeded = demand.clone();
+        let user = self.in_turn(peer, move |attestor, peer| attestor.attest_user(peer, &heeded)).await?;
+        if !attestor.looks_at_executables() || !demand.concerns(&user.selectors) {
+            self.report(peer, &user);
+            return Ok(Attested { selectors: user.selectors, demand });
         }
         let heard = caller.voice.second_write(SECOND_WRITE_PATIENCE).await;
         let heeded = demand.clone();

@@ -172,7 +172,7 @@ fn an_entry_on_demand_is_found_by_who_may_ask_for_it() {
     assert_eq!(found(&["unix:uid:1", "unix:path:/a"]), ["one", "both"]);
     assert_eq!(found(&["unix:uid:2"]), [""; 0]);
     assert!(!all.is_entitled(&set(&["unix:uid:1"])), "there is nothing to serve yet");
-    assert!(all.executable_demand().concerns(&set(&["unix:uid:1"])), "its executable is looked at");
+    assert!(all.demand().concerns(&set(&["unix:uid:1"])), "its executable is looked at");
 }
 
 #[test]

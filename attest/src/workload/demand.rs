@@ -1,25 +1,45 @@
-//! Of whom an executable is looked at, or hashed, at all: it is work, and waiting, that an entry must ask for.
+//! Of whom an executable is looked at, or hashed, or systemd asked for the unit, at all: it is work, and waiting, that an
+//! entry must ask for.
 
 use std::sync::Arc;
 
 use crate::{Selector, SelectorSet};
 
-/// Which entries want to know about executables: of each such entry, the other selectors that a workload must have.
-/// Cloning shares.
+/// Which entries want to know more than whose a process is: of each such entry, the other selectors that a workload must
+/// have. Cloning shares.
 ///
 /// The default wants nothing of anybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExecutableDemand {
+pub struct Demand {
     /// Of entries with `unix:path` or `unix:sha256`: what else they have.
     looked_at: Arc<[SelectorSet]>,
     /// Of entries with `unix:sha256`: what else they have, a path included.
     hashed: Arc<[SelectorSet]>,
+    /// Of entries with a unit: what else they have, its name included; nothing about executables, which are looked at later.
+    units: Arc<[SelectorSet]>,
+    /// Of those that have the unit's file.
+    unit_files: Arc<[SelectorSet]>,
 }
 
-impl ExecutableDemand {
+/// What entries want to know of a process's unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnitDemand {
+    Nothing,
+    Id,
+    /// And the file that it was read from.
+    File,
+}
+
+impl Demand {
     /// Of entries with these selectors.
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a SelectorSet> + Clone) -> Self {
-        Self { looked_at: others(entries.clone(), Selector::is_of_executable), hashed: others(entries, is_hash) }
+        let known_later = |selector: &Selector| is_unit_file(selector) || selector.is_of_executable();
+        Self {
+            looked_at: others(entries.clone(), Selector::is_of_executable, Selector::is_of_executable),
+            hashed: others(entries.clone(), is_hash, is_hash),
+            units: others(entries.clone(), |selector| selector.kind() == "systemd", known_later),
+            unit_files: others(entries, is_unit_file, known_later),
+        }
     }
 
     /// Whether the executable could decide about a process with these other selectors.
@@ -31,15 +51,34 @@ impl ExecutableDemand {
     pub fn concerns_hash(&self, found: &SelectorSet) -> bool {
         self.hashed.iter().any(|others| others.is_subset_of(found))
     }
+
+    /// Whether its unit could decide about a process with these selectors, `systemd:id` by its control group among them.
+    pub fn concerns_unit(&self, found: &SelectorSet) -> bool {
+        self.of_unit(found) != UnitDemand::Nothing
+    }
+
+    pub(super) fn of_unit(&self, found: &SelectorSet) -> UnitDemand {
+        let some_of = |entries: &[SelectorSet]| entries.iter().any(|others| others.is_subset_of(found));
+        match () {
+            () if some_of(&self.unit_files) => UnitDemand::File,
+            () if some_of(&self.units) => UnitDemand::Id,
+            () => UnitDemand::Nothing,
+        }
+    }
 }
 
-/// Of the entries that have a selector of this kind: the rest.
+/// Of the entries that have a selector which `asks`: those that must be known before.
 fn others<'a>(
     entries: impl IntoIterator<Item = &'a SelectorSet>,
-    is_of_kind: impl Fn(&Selector) -> bool,
+    asks: impl Fn(&Selector) -> bool,
+    is_known_later: impl Fn(&Selector) -> bool,
 ) -> Arc<[SelectorSet]> {
-    let asking = entries.into_iter().filter(|selectors| selectors.iter().any(&is_of_kind));
-    asking.map(|selectors| selectors.iter().filter(|s| !is_of_kind(s)).cloned().collect()).collect()
+    let asking = entries.into_iter().filter(|selectors| selectors.iter().any(&asks));
+    asking.map(|selectors| selectors.iter().filter(|s| !is_known_later(s)).cloned().collect()).collect()
+}
+
+fn is_unit_file(selector: &Selector) -> bool {
+    selector.kind() == "systemd" && selector.value().starts_with("fragment_path:")
 }
 
 fn is_hash(selector: &Selector) -> bool {
@@ -57,21 +96,39 @@ mod tests {
     #[test]
     fn a_hash_is_wanted_only_of_processes_that_have_the_rest_of_an_entry_that_asks_for_it() {
         let entries = [set(&["unix:uid:1", "unix:sha256:00"]), set(&["unix:uid:2"]), set(&["other:sha256:00"])];
-        let demand = ExecutableDemand::of(&entries);
+        let demand = Demand::of(&entries);
         assert!(demand.concerns_hash(&set(&["unix:uid:1", "unix:gid:9"])));
         assert!(!demand.concerns_hash(&set(&["unix:uid:2"])) && !demand.concerns_hash(&set(&[])));
-        assert!(!ExecutableDemand::default().concerns_hash(&set(&["unix:uid:1"])));
-        assert!(ExecutableDemand::of(&[set(&["unix:sha256:00"])]).concerns_hash(&set(&[])), "asks for the hash alone");
+        assert!(!Demand::default().concerns_hash(&set(&["unix:uid:1"])));
+        assert!(Demand::of(&[set(&["unix:sha256:00"])]).concerns_hash(&set(&[])), "asks for the hash alone");
     }
 
     #[test]
     fn an_executable_is_looked_at_only_for_users_of_entries_with_a_path_or_a_hash() {
         let entries = [set(&["unix:uid:1", "unix:sha256:00", "unix:path:/a"]), set(&["unix:uid:2", "unix:path:/b"])];
-        let demand = ExecutableDemand::of(entries.iter().chain(&[set(&["unix:uid:3"])]));
+        let demand = Demand::of(entries.iter().chain(&[set(&["unix:uid:3"])]));
         for (uid, concerned) in [(1, true), (2, true), (3, false), (4, false)] {
             assert_eq!(demand.concerns(&set(&[&format!("unix:uid:{uid}")])), concerned, "{uid}");
         }
         assert!(!demand.concerns_hash(&set(&["unix:uid:1"])), "another path: the hash would not help");
         assert!(demand.concerns_hash(&set(&["unix:uid:1", "unix:path:/a"])));
+    }
+    #[test]
+    fn systemd_is_asked_only_for_processes_that_its_answer_could_decide_about() {
+        let demand = Demand::of(&[
+            set(&["systemd:id:a.service", "unix:path:/a"]),
+            set(&["systemd:fragment_path:/lib/b.service", "unix:uid:1"]),
+            set(&["unix:uid:2"]),
+        ]);
+        for (found, expected) in [
+            (&["systemd:id:a.service", "unix:uid:2"][..], UnitDemand::Id),
+            (&["systemd:id:b.service", "unix:uid:1"], UnitDemand::File),
+            (&["systemd:id:a.service", "unix:uid:1"], UnitDemand::File),
+            (&["systemd:id:b.service", "unix:uid:2"], UnitDemand::Nothing),
+        ] {
+            assert_eq!(demand.of_unit(&set(found)), expected, "{found:?}");
+            assert_eq!(demand.concerns_unit(&set(found)), expected != UnitDemand::Nothing);
+        }
+        assert_eq!(Demand::default().of_unit(&set(&["systemd:id:a.service"])), UnitDemand::Nothing);
     }
 }

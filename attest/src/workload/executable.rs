@@ -19,6 +19,7 @@ use thiserror::Error;
 use super::digests::{Digests, FileVersion};
 use super::namespaces::{Kind, Namespaces};
 use super::process::Process;
+use super::systemd::UnitUntold;
 use super::witnessed::{SecondWrite, Silence};
 use crate::Selector;
 
@@ -69,7 +70,7 @@ pub(super) struct Ours {
     pub any_mounts: bool,
 }
 
-/// Why a `path` or `sha256` selector is left out. The caller keeps its other selectors: fewer never mean more rights.
+/// Why a selector is left out. The caller keeps its other selectors: fewer never mean more rights.
 #[derive(Debug, Error)]
 pub enum Withheld {
     /// For want of privilege.
@@ -129,6 +130,9 @@ pub enum Withheld {
     /// One user's programs take a share of the time only.
     #[error("hashing the programs of this user has taken more than its share of time; it is tried again later")]
     OverBudget,
+    /// Of `systemd:id` and `systemd:fragment_path`.
+    #[error(transparent)]
+    Unit(#[from] UnitUntold),
 }
 
 /// Where a path leads now.

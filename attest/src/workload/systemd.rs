@@ -1,112 +1,147 @@
-//! The systemd unit of a process, in the name of SPIRE's `systemd` attestor: `systemd:id`.
+//! The systemd unit of a process, in the names of SPIRE's `systemd` attestor: `systemd:id` and `systemd:fragment_path`.
 //!
-//! systemd puts each unit's processes into a control group named after the unit, and only root, or whom root has delegated
-//! that very group to, can put a process there. So the group says the unit without asking anybody. What is below a user's own
-//! manager (`user@1000.service`) is named by that user and counts for nothing. Source: systemd.slice(5), cgroups(7).
+//! ```text
+//!  /proc/PID/cgroup ─► unit ─┬─ no entry asks ────────────────────────► systemd:id, which nothing depends on
+//!                            └─ PID 1, by pidfd over the system bus ─┬─► the same unit ─► systemd:id, systemd:fragment_path
+//!                                                                    ├─► another, none ─► nothing
+//!                                                                    └─► no answer ─────► systemd:id alone
+//! ```
+//! Both witnesses are root's: nobody else can move a process into another unit's group, or speak for PID 1 on the system bus.
+//! So the group is enough where there is no bus, or systemd does not answer in time; where both speak, they must agree.
 
-use procfs::ProcessCGroups;
+mod bus;
+mod control_group;
+mod manager;
 
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use super::demand::UnitDemand;
+use super::peer::Peer;
+use super::process::Process;
 use crate::Selector;
+pub use bus::{BusAddressError, BusError, SystemBus};
+use manager::Unit;
 
-/// Of whom root is the manager.
-const ROOT_SLICE: &str = "system";
-/// Units that have processes. Source: systemd.unit(5).
-const SUFFIXES: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
-/// Longest unit name, bytes. Source: systemd.unit(5).
-const MAX_UNIT_BYTES: usize = 255;
+/// How long PID 1 may take to answer all that is asked of one process. It does within a millisecond, and is silent for a second
+/// or so while it reloads its units.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// `systemd:id:…` of a process in these groups; `None` outside of the units that root manages.
-pub(super) fn id(groups: &ProcessCGroups) -> Option<Selector> {
-    let unit = unit_below_root_slice(&systemds(groups)?.pathname)?;
-    Selector::new("systemd", &format!("id:{unit}")).ok()
+/// Why nothing, or no `systemd:fragment_path`, is told of a process. It keeps its other selectors.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitUntold {
+    /// Somebody has made the control group by hand, or the process was just being moved.
+    #[error("its control group is of the unit {control_group}, but systemd says that it belongs to {}", systemd.as_deref().unwrap_or("none"))]
+    Disagreement {
+        /// What /proc says.
+        control_group: String,
+        /// What PID 1 says.
+        systemd: Option<String>,
+    },
+    /// An entry asks for the unit's file, and only systemd knows it.
+    #[error("systemd could not be asked for the file of its unit")]
+    Unanswered(#[source] BusError),
+    /// Too long, or with control characters.
+    #[error("the unit's file {0:?} cannot be a selector")]
+    Unspeakable(String),
 }
 
-/// systemd's own hierarchy: a named one where there are several, else the only one.
-fn systemds(groups: &ProcessCGroups) -> Option<&procfs::ProcessCGroup> {
-    let named = |group: &&procfs::ProcessCGroup| group.controllers == ["name=systemd"];
-    groups.0.iter().find(named).or_else(|| groups.0.iter().find(|group| group.hierarchy == 0))
+/// What is told of a process's unit.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub selectors: Vec<Selector>,
+    pub withheld: Option<UnitUntold>,
 }
 
-/// The unit in a path such as `/system.slice/system-getty.slice/getty@tty1.service/below`.
-fn unit_below_root_slice(path: &str) -> Option<&str> {
-    let mut parts = path.strip_prefix('/')?.split('/');
-    let mut slice = parts.next()?.strip_suffix(".slice").filter(|slice| *slice == ROOT_SLICE)?;
-    for part in parts {
-        // Names that the kernel has a use for are escaped so. Source: cg_escape() of systemd.
-        let part = part.strip_prefix('_').unwrap_or(part);
-        match part.strip_suffix(".slice") {
-            // A slice in a slice bears its name.
-            Some(below) if below.strip_prefix(slice).is_some_and(|rest| rest.starts_with('-')) => slice = below,
-            Some(_) => return None,
-            None => return Some(part).filter(|part| is_unit(part)),
-        }
+/// What `process`, which is `peer`'s, has for a unit. `wanted` says what entries depend on, given `systemd:id`. Blocks, at
+/// most for `ANSWER_DEADLINE`. True only if `peer` is alive afterwards.
+pub(super) fn told(
+    bus: &SystemBus,
+    peer: &Peer,
+    process: &Process,
+    wanted: impl FnOnce(&Selector) -> UnitDemand,
+) -> Told {
+    // A kernel without control groups has no units.
+    let groups = process.control_groups().ok();
+    let Some(unit) = groups.as_ref().and_then(control_group::unit) else {
+        return Told { selectors: Vec::new(), withheld: None };
+    };
+    let id = Selector::new("systemd", &format!("id:{unit}")).expect("the characters of a unit's name");
+    let wanted = wanted(&id);
+    if wanted == UnitDemand::Nothing {
+        return Told { selectors: vec![id], withheld: None };
     }
-    None
+    let answer = manager::unit_of(bus, peer, wanted, Instant::now() + ANSWER_DEADLINE);
+    agree(unit, id, answer, wanted)
 }
 
-fn is_unit(name: &str) -> bool {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
-    let has_suffix = SUFFIXES.iter().any(|suffix| name.len() > suffix.len() && name.ends_with(suffix));
-    has_suffix && name.len() <= MAX_UNIT_BYTES && name.bytes().all(legal)
+/// What both witnesses say, or what the control group says if PID 1 says nothing.
+fn agree(unit: &str, id: Selector, answer: Result<Option<Unit>, BusError>, wanted: UnitDemand) -> Told {
+    let systemd = match answer {
+        Err(error) => {
+            debug!(unit, error = &error as &dyn Error, "systemd was not asked for a unit: its control group counts");
+            let withheld = (wanted == UnitDemand::File).then_some(UnitUntold::Unanswered(error));
+            return Told { selectors: vec![id], withheld };
+        }
+        Ok(Some(said)) if said.id == unit => said,
+        Ok(said) => {
+            let withheld =
+                UnitUntold::Disagreement { control_group: unit.to_owned(), systemd: said.map(|said| said.id) };
+            return Told { selectors: Vec::new(), withheld: Some(withheld) };
+        }
+    };
+    let file = systemd.file.map(|file| {
+        Selector::new("systemd", &format!("fragment_path:{file}")).map_err(|_| UnitUntold::Unspeakable(file))
+    });
+    match file.transpose() {
+        Ok(file) => Told { selectors: std::iter::once(id).chain(file).collect(), withheld: None },
+        Err(why) => Told { selectors: vec![id], withheld: Some(why) },
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use procfs::FromBufRead;
-
     use super::*;
 
-    fn of(lines: &str) -> Option<String> {
-        id(&ProcessCGroups::from_buf_read(lines.as_bytes()).expect("parses")).map(|selector| selector.to_string())
+    fn told_by(answer: Result<Option<Unit>, BusError>, wanted: UnitDemand) -> (Vec<String>, Option<UnitUntold>) {
+        let id = "systemd:id:app.service".parse().expect("legal");
+        let told = agree("app.service", id, answer, wanted);
+        (told.selectors.iter().map(ToString::to_string).collect(), told.withheld)
+    }
+
+    fn unit(id: &str, file: Option<&str>) -> Result<Option<Unit>, BusError> {
+        Ok(Some(Unit { id: id.to_owned(), file: file.map(str::to_owned) }))
     }
 
     #[test]
-    fn control_groups_survive_damage_and_name_only_units() {
-        let lines =
-            "12:cpu,cpuacct:/\n1:name=systemd:/system.slice/app.service\n0::/system.slice/system-a.slice/b.scope\n";
-        ironroot_fuzz::Target::new("control groups").seed(lines).survives(|bytes| {
-            let Ok(groups) = ProcessCGroups::from_buf_read(bytes) else { return };
-            if let Some(selector) = id(&groups) {
-                assert!(selector.to_string().starts_with("systemd:id:"), "{selector}");
-            }
-        });
-    }
-
-    #[test]
-    fn a_unit_below_the_system_slice_is_named_and_nothing_else() {
-        for (path, unit) in [
-            ("/system.slice/app.service", Some("app.service")),
-            ("/system.slice/app.service/made by itself/deeper", Some("app.service")),
-            ("/system.slice/system-getty.slice/getty@tty1.service", Some("getty@tty1.service")),
-            ("/system.slice/system-a.slice/system-a-b.slice/c.scope", Some("c.scope")),
-            ("/system.slice/docker-0123abcd.scope", Some("docker-0123abcd.scope")),
-            ("/system.slice/_cpu.service", Some("cpu.service")),
-            ("/system.slice/dev-disk-by\\x2dlabel-swap.swap", Some("dev-disk-by\\x2dlabel-swap.swap")),
-            ("/user.slice/user-1000.slice/user@1000.service/app.slice/app.service", None),
-            ("/user.slice/user-1000.slice/session-1.scope", None),
-            ("/system.slice/user.slice/app.service", None),
-            ("/system.slice/systematic.slice/app.service", None),
-            ("/system.slice", None),
-            ("/system.slice/", None),
-            ("/system.slice/.service", None),
-            ("/system.slice/app.service (deleted)", None),
-            ("/system.slice/made-by-hand/app.service", None),
-            ("/../system.slice/app.service", None),
-            ("/app.service", None),
-            ("/", None),
-            ("", None),
-        ] {
-            let expected = unit.map(|unit| format!("systemd:id:{unit}"));
-            assert_eq!(of(&format!("0::{path}\n")), expected, "{path}");
-            assert_eq!(of(&format!("7:pids:/x\n1:name=systemd:{path}\n0::/\n")), expected, "{path}");
+    fn both_witnesses_agree_or_nothing_is_told() {
+        let both = ["systemd:id:app.service", "systemd:fragment_path:/lib/app.service"].map(str::to_owned);
+        let (found, withheld) = told_by(unit("app.service", Some("/lib/app.service")), UnitDemand::File);
+        assert!(found == both && withheld.is_none());
+        // As SPIRE tells a unit that systemd made itself.
+        let (found, _) = told_by(unit("app.service", Some("")), UnitDemand::File);
+        assert_eq!(found[1], "systemd:fragment_path:");
+        for other in [unit("other.service", Some("/lib/app.service")), Ok(None)] {
+            let (found, withheld) = told_by(other, UnitDemand::File);
+            assert!(found.is_empty() && matches!(withheld, Some(UnitUntold::Disagreement { .. })), "{withheld:?}");
         }
-        assert_eq!(of(&format!("0::/system.slice/{}.service", "a".repeat(MAX_UNIT_BYTES))), None);
-        assert_eq!(of(""), None);
     }
 
     #[test]
-    fn other_hierarchies_say_nothing_of_units() {
-        assert_eq!(of("4:memory:/system.slice/app.service\n2:name=other:/system.slice/app.service\n"), None);
-        assert_eq!(of("1:name=systemd:/\n0::/system.slice/app.service\n"), None, "systemd's own hierarchy counts");
+    fn without_an_answer_the_control_group_counts_and_the_file_is_not_known() {
+        for (wanted, is_said) in [(UnitDemand::Id, false), (UnitDemand::File, true)] {
+            let (found, withheld) = told_by(Err(BusError::TimedOut), wanted);
+            assert_eq!(found, ["systemd:id:app.service"]);
+            assert_eq!(matches!(withheld, Some(UnitUntold::Unanswered(_))), is_said, "{withheld:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_no_selector_can_hold_is_withheld() {
+        let (found, withheld) = told_by(unit("app.service", Some("/lib/a\nb")), UnitDemand::File);
+        assert_eq!(found, ["systemd:id:app.service"]);
+        assert!(matches!(withheld, Some(UnitUntold::Unspeakable(_))), "{withheld:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The selectors of a unix process, in the names of SPIRE's `unix` attestor.
+//! The selectors of a unix process, in the names of SPIRE's attestors `unix` and `systemd`.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -8,15 +8,16 @@ use nix::unistd::getpid;
 use procfs::process::Status;
 use thiserror::Error;
 
-use super::demand::ExecutableDemand;
+use super::demand::Demand;
 use super::digests::Digests;
 use super::executable::{Executable, OnDisk, Ours, Withheld};
 use super::link::{ExecutableLink, ExecutableSelectors};
 use super::namespaces::Namespaces;
 use super::peer::{Credentials, Peer};
 use super::process::Process;
+use super::systemd::{self, SystemBus};
 use super::witnessed::{SecondWrite, Silence};
-use super::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal, names, systemd};
+use super::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal, names};
 use crate::{Selector, SelectorSet};
 
 /// How long hashing one executable may take.
@@ -36,8 +37,22 @@ pub struct UnixAttestorConfig {
     pub executable_selectors: ExecutableSelectors,
     /// Whether they are told of processes with another view of the file system than the agent's.
     pub executable_in_other_mounts: bool,
-    /// Also find the selector `systemd:id`: SPIRE's workload attestor `systemd`.
-    pub systemd: bool,
+}
+
+/// Which attestors there are, in SPIRE's names.
+#[derive(Clone, Debug)]
+pub struct AttestorConfig {
+    /// `unix`: user, groups, and the executable if it says so.
+    pub unix: Option<UnixAttestorConfig>,
+    /// `systemd`: the unit, and where systemd is asked.
+    pub systemd: Option<SystemBus>,
+}
+
+impl From<UnixAttestorConfig> for AttestorConfig {
+    /// The `unix` attestor alone.
+    fn from(unix: UnixAttestorConfig) -> Self {
+        Self { unix: Some(unix), systemd: None }
+    }
 }
 
 /// Why no local process can be attested at all.
@@ -74,7 +89,7 @@ pub struct WithheldSelector {
 /// Attests unix processes; remembers hashes.
 #[derive(Debug)]
 pub struct UnixAttestor {
-    config: UnixAttestorConfig,
+    config: AttestorConfig,
     link: ExecutableLink,
     ours: Namespaces,
     digests: Digests,
@@ -82,30 +97,38 @@ pub struct UnixAttestor {
 
 impl UnixAttestor {
     /// Checks that /proc shows the processes that sockets will name, and asks what this kernel lets users forge.
-    pub fn new(config: UnixAttestorConfig) -> Result<Self, AttestorError> {
+    pub fn new(config: impl Into<AttestorConfig>) -> Result<Self, AttestorError> {
         let own = std::fs::read_link("/proc/self").map_err(|_| AttestorError::ForeignProc)?;
         if own.to_str() != Some(&getpid().to_string()) {
             return Err(AttestorError::ForeignProc);
         }
         let ours = Process::open(getpid().as_raw()).and_then(|this| Namespaces::of(&this));
         let ours = ours.map_err(AttestorError::Namespaces)?;
-        Ok(Self { config, link: ExecutableLink::of_this_kernel(), ours, digests: Digests::default() })
+        Ok(Self { config: config.into(), link: ExecutableLink::of_this_kernel(), ours, digests: Digests::default() })
     }
 
     /// Whether `unix:path` and `unix:sha256` are told of anybody.
     pub fn looks_at_executables(&self) -> bool {
-        self.config.discover_workload_path
-            && match self.config.executable_selectors {
-                ExecutableSelectors::Always => true,
-                ExecutableSelectors::WhereUnforgeable => self.link != ExecutableLink::Forgeable,
-                ExecutableSelectors::Never => false,
-            }
+        self.executables().is_some()
+    }
+
+    /// How executables are looked at, if they are.
+    fn executables(&self) -> Option<&UnixAttestorConfig> {
+        self.discovers().filter(|config| match config.executable_selectors {
+            ExecutableSelectors::Always => true,
+            ExecutableSelectors::WhereUnforgeable => self.link != ExecutableLink::Forgeable,
+            ExecutableSelectors::Never => false,
+        })
+    }
+
+    fn discovers(&self) -> Option<&UnixAttestorConfig> {
+        self.config.unix.as_ref().filter(|config| config.discover_workload_path)
     }
 
     /// What the operator should know about executables on this machine, to be said once.
     pub fn warning(&self) -> Option<&'static str> {
-        let forgeable = self.config.discover_workload_path && self.link == ExecutableLink::Forgeable;
-        match self.config.executable_selectors {
+        let forgeable = self.link == ExecutableLink::Forgeable;
+        match self.discovers()?.executable_selectors {
             ExecutableSelectors::Always if forgeable => Some(
                 "any local user can make a process look like any program that it may run (this kernel has PR_SET_MM_MAP and \
                  lets users make user namespaces): unix:path and unix:sha256 tell honest programs of one user apart, they do \
@@ -124,32 +147,32 @@ impl UnixAttestor {
         Peer::known(stream, credentials, self.looks_at_executables())
     }
 
-    /// Whose process `peer` is now: everything but its executable. Blocks on files and user databases.
-    pub fn attest_user(&self, peer: &Peer) -> Result<SelectorSet, WorkloadRefusal> {
-        self.user(peer).map(|(_, selectors)| selectors)
+    /// Whose process `peer` is now: everything but its executable. Blocks on files, user databases, and systemd as far as
+    /// `demand` shows that something depends on its answer.
+    pub fn attest_user(&self, peer: &Peer, demand: &Demand) -> Result<Attested, WorkloadRefusal> {
+        self.user(peer, demand).map(|(_, attested)| attested)
     }
 
-    /// What is true of `peer` now. Blocks on files and user databases.
+    /// What is true of `peer` now. Blocks on files, user databases and systemd.
     ///
     /// `unix:path` and `unix:sha256` are looked for only as far as `demand` shows that something depends on them, and only
     /// after the process has spoken HTTP/2 since it was accepted (`heard`). They are left out where they could be forged or cannot be had.
     pub fn attest(
         &self,
         peer: &Peer,
-        demand: &ExecutableDemand,
+        demand: &Demand,
         heard: Result<SecondWrite, Silence>,
     ) -> Result<Attested, WorkloadRefusal> {
-        let (process, selectors) = self.user(peer)?;
-        let mut attested = Attested { selectors, withheld: Vec::new(), replaced_on_disk: None };
-        if self.looks_at_executables() && demand.concerns(&attested.selectors) {
-            let told = self.executable(peer, &process, demand, heard, &mut attested);
+        let (process, mut attested) = self.user(peer, demand)?;
+        if let Some(config) = self.executables().filter(|_| demand.concerns(&attested.selectors)) {
+            let told = self.executable(config, peer, &process, demand, heard, &mut attested);
             told.unwrap_or_else(|why| attested.withhold("unix:path, unix:sha256", why));
         }
         // Only now is it certain that all of the above was read from the process that connected.
         if peer.still_alive() { Ok(attested) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
     }
 
-    fn user(&self, peer: &Peer) -> Result<(Process, SelectorSet), WorkloadRefusal> {
+    fn user(&self, peer: &Peer, demand: &Demand) -> Result<(Process, Attested), WorkloadRefusal> {
         let process = peer.process()?;
         let exited = WorkloadRefusal::Exited { pid: peer.pid() };
         let status = match process.status() {
@@ -157,23 +180,29 @@ impl UnixAttestor {
             status => status?,
         };
         check_credentials(peer, &status)?;
-        let mut selectors: SelectorSet = users_and_groups(peer, &status).into_iter().collect();
-        if self.config.systemd {
-            // A kernel without control groups has no units.
-            selectors.extend(process.control_groups().ok().as_ref().and_then(systemd::id));
+        let users = self.config.unix.map(|_| users_and_groups(peer, &status));
+        let selectors = users.into_iter().flatten().collect();
+        let mut attested = Attested { selectors, withheld: Vec::new(), replaced_on_disk: None };
+        if let Some(bus) = &self.config.systemd {
+            let told = systemd::told(bus, peer, &process, |id| demand.of_unit(&attested.with([id])));
+            attested.selectors.extend(told.selectors);
+            told.withheld
+                .into_iter()
+                .for_each(|why| attested.withhold("systemd:id, systemd:fragment_path", why.into()));
         }
-        if peer.still_alive() { Ok((process, selectors)) } else { Err(exited) }
+        if peer.still_alive() { Ok((process, attested)) } else { Err(exited) }
     }
 
     fn executable(
         &self,
+        config: &UnixAttestorConfig,
         peer: &Peer,
         process: &Process,
-        demand: &ExecutableDemand,
+        demand: &Demand,
         heard: Result<SecondWrite, Silence>,
         attested: &mut Attested,
     ) -> Result<(), Withheld> {
-        let ours = Ours { namespaces: self.ours, any_mounts: self.config.executable_in_other_mounts };
+        let ours = Ours { namespaces: self.ours, any_mounts: config.executable_in_other_mounts };
         let executable = Executable::open(peer.executable(), process, ours, heard?)?;
         let mut found = Vec::new();
         match executable.path() {
@@ -183,9 +212,8 @@ impl UnixAttestor {
             }
             Err(why) => attested.withhold("unix:path", why),
         }
-        let known: SelectorSet = attested.selectors.iter().chain(&found).cloned().collect();
-        if demand.concerns_hash(&known) {
-            let (limit, deadline) = (self.config.workload_size_limit, Instant::now() + HASH_DEADLINE);
+        if demand.concerns_hash(&attested.with(&found)) {
+            let (limit, deadline) = (config.workload_size_limit, Instant::now() + HASH_DEADLINE);
             match executable.sha256(peer.uid(), limit, &self.digests, deadline) {
                 Ok(hash) => found.extend(hash),
                 Err(why) => attested.withhold("unix:sha256", why),
@@ -198,6 +226,10 @@ impl UnixAttestor {
 }
 
 impl Attested {
+    fn with<'a>(&'a self, more: impl IntoIterator<Item = &'a Selector>) -> SelectorSet {
+        self.selectors.iter().chain(more).cloned().collect()
+    }
+
     fn withhold(&mut self, selector: &'static str, why: Withheld) {
         self.withheld.push(WithheldSelector { selector, why });
     }

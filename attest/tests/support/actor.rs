@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_attest::workload::{
-    Attested, ConnectionWriter, ExecutableDemand, ExecutableSelectors, Peer, SecondWrite, UnixAttestor,
-    UnixAttestorConfig, Witnessed, WorkloadRefusal, WriterRefusal,
+    Attested, ConnectionWriter, Demand, ExecutableSelectors, Peer, SecondWrite, UnixAttestor, UnixAttestorConfig,
+    Witnessed, WorkloadRefusal, WriterRefusal,
 };
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,8 +27,8 @@ use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
-const ROLE: &str = "IRONROOT_ACTOR_ROLE";
-const SOCKET: &str = "IRONROOT_ACTOR_SOCKET";
+pub const ROLE: &str = "IRONROOT_ACTOR_ROLE";
+pub const SOCKET: &str = "IRONROOT_ACTOR_SOCKET";
 /// The test that every file with actors has, and that only does something in an actor.
 const ENTRANCE: &str = "acts_as_a_process";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,12 +40,11 @@ pub const DISCOVER: UnixAttestorConfig = UnixAttestorConfig {
     workload_size_limit: 0,
     executable_selectors: ExecutableSelectors::Always,
     executable_in_other_mounts: false,
-    systemd: true,
 };
 
 /// What an entry asks for that has a hash and nothing else.
-pub fn hash_of_anybody() -> ExecutableDemand {
-    ExecutableDemand::of(&[std::iter::once("unix:sha256:00".parse().expect("legal")).collect()])
+pub fn hash_of_anybody() -> Demand {
+    Demand::of(&[std::iter::once("unix:sha256:00".parse().expect("legal")).collect()])
 }
 
 /// A caller that has acknowledged our SETTINGS after it was accepted.
@@ -75,7 +74,7 @@ pub fn hear(stream: &UnixStream) -> Result<Heard, WorkloadRefusal> {
 }
 
 impl Heard {
-    pub fn attested(&self, attestor: &UnixAttestor, demand: &ExecutableDemand) -> Result<Attested, WorkloadRefusal> {
+    pub fn attested(&self, attestor: &UnixAttestor, demand: &Demand) -> Result<Attested, WorkloadRefusal> {
         attestor.attest(&self.peer, demand, Ok(self.write))
     }
 }
@@ -238,7 +237,7 @@ impl Lab {
         self.path("workload")
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.path("socket")
     }
 
