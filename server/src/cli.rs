@@ -21,7 +21,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use ironroot_shell::command_line::{CommandError, EXIT_NO_COMMAND, Output, Reply, go_flags};
 
-/// Promises certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
+/// Issues certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
 #[derive(Debug, Parser)]
 #[command(name = "ironroot-server", version, disable_help_subcommand = true, max_term_width = 120)]
 #[command(after_help = "Flags take one dash or two. Example, from nothing to a device's first identity:
@@ -45,7 +45,7 @@ enum Command {
     /// Says which workloads and groups of devices get which SPIFFE ID.
     #[command(subcommand, after_help = "Example: ironroot-server entry show -spiffeID spiffe://example.org/web")]
     Entry(entry::Entry),
-    /// Looks at attested agents and turns them away.
+    /// Lists attested agents, evicts and bans them.
     #[command(subcommand, after_help = "Example: ironroot-server agent list")]
     Agent(agent::Agent),
     /// Makes join tokens for devices without a TPM.
@@ -54,7 +54,7 @@ enum Command {
     /// Shows the certificates that everything this server signs can be checked with.
     #[command(subcommand, after_help = "Example: ironroot-server bundle show > bootstrap.pem")]
     Bundle(bundle::Bundle),
-    /// Keeps the fleet: the TPMs that may attest.
+    /// Enrols, lists and bans devices: the TPMs that may attest.
     #[command(subcommand, after_help = "Example: ironroot-server device list -state pending")]
     Device(device::Device),
 }

@@ -207,7 +207,7 @@ fn invalid(error: &(dyn std::error::Error + 'static)) -> Status {
 /// The store is ours: its chain goes to the log, the caller learns that it is not the caller's fault, and what an operator has
 /// to look at.
 fn store_status(error: StoreError) -> Status {
-    tracing::error!(error = &error as &dyn std::error::Error, "store failed");
+    tracing::error!(error = &error as &dyn std::error::Error, "the data store failed");
     match error {
         StoreError::Locked => Status::unavailable("the data store is locked by another program"),
         StoreError::Full(_) => Status::resource_exhausted("the disk of the data store is full; nothing was changed"),

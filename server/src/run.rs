@@ -197,7 +197,7 @@ fn raise_descriptor_limit() {
     });
     match raised {
         Ok(descriptors) => tracing::debug!(descriptors, "descriptor limit raised"),
-        Err(error) => tracing::warn!(%error, "descriptor limit not raised"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files; fewer connections are possible"),
     }
 }
 
@@ -305,12 +305,12 @@ async fn prune(registry: Arc<Registry>, clock: Arc<ServerClock>, agents_expired_
         };
         match (entries, tokens, agents) {
             (Ok(0), Ok(0), Ok(0)) => {}
-            (Ok(entries), Ok(tokens), Ok(agents)) => tracing::info!(entries, tokens, agents, "expired facts removed"),
+            (Ok(entries), Ok(tokens), Ok(agents)) => tracing::info!(entries, tokens, agents, "expired entries, join tokens and agents removed"),
             (entries, tokens, agents) => {
                 let failed = [entries.err(), tokens.err(), agents.err()].into_iter().flatten().next();
                 tracing::warn!(
                     error = failed.as_ref().map(|e| e as &dyn std::error::Error),
-                    "expired facts not removed; next try in a minute"
+                    "expired entries, join tokens and agents are not removed yet; the next try is in a minute"
                 );
             }
         }

@@ -23,7 +23,7 @@ pub(super) struct Connection {
     /// The Workload API's socket; without the flag also environment variable SPIFFE_ENDPOINT_SOCKET
     #[arg(long = "socketPath", value_name = "PATH", default_value = DEFAULT_SOCKET_PATH)]
     socket_path: PathBuf,
-    /// Name put for %i into the template of environment variable SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE
+    /// Name that replaces %i in the path given by environment variable SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
 }

@@ -62,8 +62,8 @@ impl Run {
 /// Checks a configuration file, and the files and directories it names, without starting anything.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints every mistake with its line, or that there is none. Exit code 1: there are mistakes. What the file
-names is looked at with your rights: run it as the daemon's user, or with -syntaxOnly on another machine.
+    after_help = "Prints every mistake with its line, or that there is none. Exit code 1: there are mistakes. What the file \
+        names is looked at with your rights: run it as the daemon's user, or with -syntaxOnly on another machine.
 
 Example: ironroot-agent validate -config /etc/ironroot/agent.conf"
 )]

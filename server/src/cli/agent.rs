@@ -150,7 +150,7 @@ impl Evict {
     }
 }
 
-/// Turns an agent away for good; it may not attest again until it is evicted.
+/// Bans an agent: it is turned away, and may not attest again until it is evicted.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: ironroot-server agent ban -spiffeID spiffe://example.org/spire/agent/tpm2/5f1c")]
 pub(super) struct Ban {

@@ -35,7 +35,7 @@ impl Bundle {
 
 /// Prints the trust bundle: what an agent needs to recognise this server.
 #[derive(Debug, Args)]
-#[command(after_help = "Standard error says until when the bundle is good.
+#[command(after_help = "Standard error says until when the bundle is valid.
 Example: ironroot-server bundle show > bootstrap.pem
 Example: ironroot-server bundle show -format spiffe > bundle.json")]
 pub(super) struct Show {

@@ -21,7 +21,7 @@ pub(super) struct Connection {
     /// The server's admin socket
     #[arg(long = "socketPath", value_name = "PATH", default_value = DEFAULT_SOCKET_PATH)]
     socket_path: PathBuf,
-    /// Name put for %i into the template of environment variable SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE
+    /// Name that replaces %i in the path given by environment variable SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
     /// Form of the answer: pretty or json

@@ -22,8 +22,9 @@ const UMASK: u32 = 0o027;
 /// Runs the server until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "SIGHUP: opens the log file and reads the PIN again. Flags win over the file. Exit code 1: something is wrong; of a
-configuration every mistake is printed. 77: the token refused the PIN; do not start again before it is right, tokens count.
+    after_help = "SIGHUP: opens the log file and reads the PIN again. Flags win over the file. Exit code 1: something is wrong; of a \
+        configuration every mistake is printed. Exit code 77: the token refused the PIN; correct it before the server is started \
+        again, because tokens count wrong PINs and lock themselves.
 
 Example: ironroot-server run -config /etc/ironroot/server.conf -logLevel DEBUG"
 )]
@@ -61,8 +62,8 @@ impl Run {
 /// Checks a configuration file, and the files and directories it names, without starting anything.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints every mistake with its line, or that there is none. Exit code 1: there are mistakes. What the file
-names is looked at with your rights: run it as the daemon's user, or with -syntaxOnly on another machine.
+    after_help = "Prints every mistake with its line, or that there is none. Exit code 1: there are mistakes. What the file \
+        names is looked at with your rights: run it as the daemon's user, or with -syntaxOnly on another machine.
 
 Example: ironroot-server validate -config /etc/ironroot/server.conf"
 )]

@@ -32,7 +32,7 @@ Example: ironroot-server token generate -ttl 3600 -spiffeID spiffe://example.org
 pub(super) struct Generate {
     #[command(flatten)]
     connection: Connection,
-    /// How long it is good, in seconds or as 24h
+    /// How long it can be used, in seconds or as 24h
     #[arg(long, value_name = "TIME", default_value = "600", allow_negative_numbers = true, value_parser = positive_seconds)]
     ttl: i32,
     /// A further SPIFFE ID for the device

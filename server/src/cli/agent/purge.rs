@@ -24,7 +24,7 @@ pub(in crate::cli) struct Purge {
     /// How long ago their SVID must have ended
     #[arg(long = "expiredFor", value_name = "DURATION", default_value = "720h", value_parser = parse_duration)]
     expired_for: Duration,
-    /// Only say which
+    /// Only list them, forget none
     #[arg(long = "dryRun")]
     dry_run: bool,
 }

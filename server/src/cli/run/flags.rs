@@ -41,7 +41,7 @@ pub(super) struct Flags {
     /// DEBUG, INFO, WARN or ERROR
     #[arg(long = "logLevel", value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Without meaning here; told in a warning
+    /// Has no effect here; a warning says so
     #[arg(long = "logSourceLocation")]
     log_source_location: bool,
 }
