@@ -90,6 +90,7 @@ impl Identities {
                 return Err(IdentitiesError::DuplicateEntry(identity.entry_id().to_owned()));
             }
         }
+        //= WLA-13 SPIFFE Workload API 8: "its place is the same on every push and after every restart"
         identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
         federated.remove(&trust_domain);
         let ends = identities.iter().map(|identity| identity.svid().lifetime().span().not_after).collect();
@@ -172,6 +173,7 @@ impl Identities {
         let candidates = self.index.candidates(selectors).into_iter();
         let candidates = candidates.map(|place| (&self.identities[place], self.ends[place]));
         let theirs = candidates.filter(move |(identity, _)| identity.selectors().is_subset_of(selectors));
+        //= WLA-07 SPIFFE Workload API 5.2.1: "its value is unique amongst the set of returned SVIDs"
         theirs.filter(move |(identity, _)| identity.hint().is_empty() || hints.insert(identity.hint()))
     }
 

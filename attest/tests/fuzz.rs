@@ -17,6 +17,7 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
+//= TPM-28
 #[test]
 fn tpm_structures_survive_damage() {
     Target::new("TPM structures")

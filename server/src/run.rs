@@ -305,7 +305,9 @@ async fn prune(registry: Arc<Registry>, clock: Arc<ServerClock>, agents_expired_
         };
         match (entries, tokens, agents) {
             (Ok(0), Ok(0), Ok(0)) => {}
-            (Ok(entries), Ok(tokens), Ok(agents)) => tracing::info!(entries, tokens, agents, "expired entries, join tokens and agents removed"),
+            (Ok(entries), Ok(tokens), Ok(agents)) => {
+                tracing::info!(entries, tokens, agents, "expired entries, join tokens and agents removed")
+            }
             (entries, tokens, agents) => {
                 let failed = [entries.err(), tokens.err(), agents.err()].into_iter().flatten().next();
                 tracing::warn!(

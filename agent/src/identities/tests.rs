@@ -112,6 +112,7 @@ fn nothing_expired_is_served_but_its_owner_stays_known() {
     assert!(identities.is_entitled(&workload) && !identities.is_entitled(&set(&["unix:uid:2"])));
 }
 
+//= WLA-13
 #[test]
 fn order_is_by_age_and_entry_whatever_the_order_of_arrival() {
     let new = |id, created_at| Entry { id, created_at, ..ENTRY };
@@ -121,6 +122,7 @@ fn order_is_by_age_and_entry_whatever_the_order_of_arrival() {
     }
 }
 
+//= WLA-07
 #[test]
 fn of_equal_hints_the_oldest_entry_wins_and_a_tie_goes_by_entry_id() {
     let new = |id, hint, created_at| Entry { id, hint, created_at, ..ENTRY };
@@ -137,6 +139,7 @@ fn of_equal_hints_the_oldest_entry_wins_and_a_tie_goes_by_entry_id() {
     assert_eq!(served(&identities, &["unix:uid:1"], NOW + 20), [""; 0], "a hint does not pass to another identity");
 }
 
+//= WLA-07
 #[test]
 fn a_hint_that_another_workload_uses_too_is_no_duplicate() {
     let other = Entry { id: "other", hint: "x", created_at: 0, selectors: &["unix:uid:2"], ..ENTRY };

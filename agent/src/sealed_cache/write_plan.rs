@@ -83,6 +83,7 @@ pub fn plan(changes: Changes, history: History) -> WritePlan {
 /// Whether a file of generation `file` may be believed while the chip's counter is at `counter`. One ahead is what a power
 /// cut between writing and incrementing leaves.
 pub fn is_current(file: u64, counter: u64) -> bool {
+    //= TPM-37 TPM 2.0 Part 1, NV Memory: "its generation is below the counter in the chip"
     file == counter || Some(file) == counter.checked_add(1)
 }
 

@@ -51,6 +51,7 @@ impl TrustBundle {
             parsed.push(authority(der)?);
             tainted.push(is_tainted);
         }
+        //= TDB-04 SPIFFE Trust Domain and Bundle 4.1.3: "MUST treat all SVIDs from the trust domain as invalid"
         let newest = parsed.iter().map(Certificate::not_before_unix).max().ok_or(AnswerRefusal::EmptyBundle)?;
         let anchors = |ders: Vec<CertificateDer<'_>>| {
             TrustAnchors::new(trust_domain.clone(), &ders).map_err(AnswerRefusal::Authority)

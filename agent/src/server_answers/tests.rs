@@ -155,6 +155,7 @@ fn an_agents_certificate_names_an_agent() {
     assert!(matches!(refused, Err(AnswerRefusal::OtherKey)));
 }
 
+//= TDB-04 TDB-08
 #[test]
 fn refuses_each_false_bundle_by_its_name() {
     let authority = Authority::new();

@@ -76,7 +76,10 @@ fn pem_authorities(text: &str) -> Result<Vec<Vec<u8>>, BootstrapError> {
 
 fn document_authorities(text: &str) -> Result<Vec<Vec<u8>>, BootstrapError> {
     let document: Document = serde_json::from_str(text).map_err(|e| BootstrapError::Document(e.to_string()))?;
+    //= TDB-05 SPIFFE Trust Domain and Bundle 4.2.2: "or an unknown `use` value MUST ignore the entire JWK element"
     let x509 = document.keys.iter().filter(|key| key.purpose == "x509-svid");
+    //= X509-18 X509-SVID 6.2: "If `x5c` is not set, or is empty, then the entry MUST be ignored."
+    //= X509-19 X509-SVID 6.2: "then all but the first MUST be ignored"
     let first = x509.filter_map(|key| key.x5c.first());
     first.map(|der| STANDARD.decode(der).map_err(|e| BootstrapError::Document(e.to_string()))).collect()
 }
@@ -96,6 +99,7 @@ mod tests {
         parse_bundle(text, format, &TrustDomain::new("td").expect("legal"))
     }
 
+    //= TDB-01 X509-18
     #[test]
     fn reads_pem_and_bundle_documents() {
         let (a, b) = (authority(), authority());
@@ -127,6 +131,7 @@ mod tests {
         assert!(ironroot_shell::command_line::describe(&gone).contains("/gone: No such file"), "{gone}");
     }
 
+    //= TDB-04
     #[test]
     fn refuses_empty_and_unusable_files() {
         let refused = |text: &str, format| parse(text, format).expect_err("refused");

@@ -83,7 +83,9 @@ impl Answer {
                     terms.push(taken);
                 }
                 Ok(None) => {}
-                Err(refusal) => warn!(entry_id = %short(&entry.id), error = %refusal, "entry refused"),
+                Err(refusal) => {
+                    warn!(entry_id = %short(&entry.id), error = %refusal, "an entry that the server sent is refused")
+                }
             }
         }
         Authorized { terms, left_out: self.left_out, undelivered }

@@ -58,7 +58,7 @@ impl Synchronizer {
                 match svid.and_then(|svid| self.take_svid(&wanted, svid, now, &moment)) {
                     Ok(()) => self.changes.any = true,
                     Err(refusal) => {
-                        warn!(entry_id = wanted.entry_id, spiffe_id = %wanted.spiffe_id, error = %describe(&refusal), "no SVID");
+                        warn!(entry_id = wanted.entry_id, spiffe_id = %wanted.spiffe_id, error = %describe(&refusal), "the server gave no SVID for this entry; it is asked for again");
                         self.ledger.postpone(&wanted.entry_id, REFUSED_PAUSE, now, &moment);
                     }
                 }

@@ -190,6 +190,7 @@ fn check_validity(link: &Link<'_>, now_unix: i64) -> Result<(), EkCertificateErr
         return Err(EkCertificateError::NotYetValid);
     }
     if now > validity.not_after.to_unix_duration().as_secs() {
+        //= TPM-21 TCG EK Credential Profile 3.2: "expired certificate of a manufacturer: refused"
         return Err(EkCertificateError::Expired);
     }
     Ok(())

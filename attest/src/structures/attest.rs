@@ -58,6 +58,7 @@ impl Attest {
     pub fn parse(bytes: &[u8]) -> Result<Self, StructureError> {
         Reader::whole(bytes, |reader| {
             let magic = reader.u32()?;
+            //= TPM-41 TPM 2.0 Part 2, TPMS_ATTEST: "structure was created by a TPM (always TPM_GENERATED_VALUE)"
             if magic != TPM_GENERATED {
                 return Err(StructureError::Magic(magic));
             }

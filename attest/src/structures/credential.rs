@@ -49,6 +49,7 @@ impl From<Unspecified> for CredentialError {
 /// Wraps `secret` so that only the TPM holding `ek` with an object named `name` loaded can recover it.
 ///
 /// `secret`: 1 byte to the digest size of the EK's nameAlg. Draws a seed or an ephemeral key from the system's randomness.
+//= TPM-10 TPM 2.0 Part 1, Credential Protection: "the secret comes out only where an object of that Name is"
 pub fn make_credential(ek: &Public, name: &Name, secret: &[u8]) -> Result<Credential, CredentialError> {
     let hash = ek.name_hash();
     let key_bytes = usize::from(ek.symmetric_bits().ok_or(CredentialError::Unsuitable)? / 8);

@@ -64,10 +64,12 @@ impl PublicKey {
     /// From a modulus, big-endian and without leading zeros; the exponent is 65537.
     pub fn rsa(modulus: &[u8]) -> Result<Self, KeyError> {
         let bits = modulus.len() * 8;
+        //= TPM-24 TPM 2.0 Part 2, TPM_ALG_ID: "weak attestation key"
         if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
             return Err(KeyError::RsaBits(bits));
         }
         let (first, last) = (modulus[0], modulus[modulus.len() - 1]);
+        //= TPM-27 TPM 2.0 Part 1, Credential Protection: "(point off the curve, weak modulus)"
         if first & 0x80 == 0 || last & 1 == 0 {
             return Err(KeyError::RsaModulus);
         }
@@ -93,6 +95,7 @@ impl PublicKey {
         let key = spki.subject_public_key.as_bytes().ok_or(KeyError::Malformed)?;
         match spki.algorithm.oid {
             // The second names the padding that an EK is used with; old EK certificates have it. The key is the same.
+            //= TPM-23 RFC 4055 1.2: "the key is the same key"
             rfc5912::RSA_ENCRYPTION | rfc5912::ID_RSAES_OAEP => Self::from_rsa_der(key),
             rfc5912::ID_EC_PUBLIC_KEY => {
                 let parameters = spki.algorithm.parameters.ok_or(KeyError::Malformed)?;
@@ -206,6 +209,7 @@ mod tests {
         assert_eq!(key.to_spki_der(), spki.as_ref());
     }
 
+    //= TPM-27
     #[test]
     fn refuses_weak_rsa_keys() {
         assert_eq!(PublicKey::rsa(&modulus()[128..]), Err(KeyError::RsaBits(1024)));
@@ -224,6 +228,7 @@ mod tests {
         assert_eq!(PublicKey::from_spki_der(&spki), Err(KeyError::RsaExponent));
     }
 
+    //= TPM-27
     #[test]
     fn refuses_points_off_the_curve() {
         assert_eq!(PublicKey::ecc(Curve::P256, &[1; 32], &[1; 32]), Err(KeyError::NotOnCurve));
@@ -244,6 +249,7 @@ mod tests {
         assert_eq!(PublicKey::ecc(Curve::P256, &point[2..33], &point[33..]), Ok(padded));
     }
 
+    //= TPM-23
     #[test]
     fn an_oaep_key_is_the_same_key() {
         let modulus = modulus();

@@ -67,6 +67,7 @@ impl Signature {
                 let scheme = Scheme::Ecdsa(Hash::from_id(reader.u16()?)?);
                 Ok(Self { scheme, value: Value::Ecdsa { r: reader.bounded()?, s: reader.bounded()? } })
             }
+            //= TPM-26 TPM 2.0 Part 2, TPMT_SIGNATURE: "structure that nobody signed (TPM_ALG_NULL): refused"
             other => Err(StructureError::SignatureAlgorithm(other)),
         })
     }

@@ -89,6 +89,7 @@ impl<'a> Reader<'a> {
     ) -> Result<T, E> {
         let mut reader = Reader { rest: bytes };
         let value = parse(&mut reader)?;
+        //= TPM-28 TPM 2.0 Part 2, Conventions: "a structure ends where its bytes end"
         if reader.rest.is_empty() { Ok(value) } else { Err(StructureError::Trailing(reader.rest.len()).into()) }
     }
 
@@ -143,6 +144,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
+    //= TPM-28
     #[test]
     fn reads_to_the_exact_end_and_never_past_it() {
         let read = |bytes: &[u8]| Reader::whole(bytes, |r| Ok::<_, StructureError>((r.u8()?, r.sized(3)?.to_vec())));

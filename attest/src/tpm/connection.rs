@@ -392,6 +392,7 @@ mod tests {
         assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1280, 2000, 2000, 2000]);
     }
 
+    //= TPM-34
     #[test]
     fn a_lockout_is_never_tried_again() {
         assert!(patience(rc::LOCKOUT).is_none());

@@ -178,7 +178,7 @@ impl Connection {
         self.release(&key)?;
         let fits = self.certificate_for(kind, &spki)?.is_some();
         if !fits {
-            warn!(%kind, "the certificate in the chip is not for its endorsement key; as good as none");
+            warn!(%kind, "the certificate in the chip is for another key than its endorsement key and is passed over");
         }
         Ok(fits)
     }

@@ -68,7 +68,10 @@ impl Connection {
         // The maker may have defined the index longer than the certificate: the first one counts, padding does not.
         let certificate = split_der(&content).into_iter().next();
         if certificate.is_none() {
-            warn!(index = format_args!("{index:#x}"), "the EK certificate index holds no certificate; as good as none");
+            warn!(
+                index = format_args!("{index:#x}"),
+                "the EK certificate index holds no certificate and is passed over"
+            );
         }
         Ok(certificate)
     }
@@ -89,7 +92,7 @@ impl Connection {
             Err(error) if error.is_about_the_connection() => Err(error),
             Err(error @ (TpmError::Busy(_) | TpmError::Full(_))) => Err(error),
             Err(error) => {
-                warn!(index = format_args!("{index:#x}"), %error, "a certificate in the chip cannot be read; as good as none");
+                warn!(index = format_args!("{index:#x}"), %error, "a certificate in the chip cannot be read and is passed over");
                 Ok(None)
             }
         }

@@ -149,6 +149,7 @@ impl Connection {
     ) -> Result<AuthSession, TpmError> {
         let session = self
             .command("TPM2_StartAuthSession", NO_SESSION, |esys| {
+                //= TPM-13 TPM 2.0 Part 1, Session-based Encryption: "sessions are salted to a key of the chip"
                 let salt = salted_to.map(|key| key.handle);
                 esys.start_auth_session(salt, None, None, kind, SymmetricDefinition::AES_128_CFB, hash)
             })?

@@ -64,6 +64,7 @@ pub fn sealed_object(policy: Digest) -> Result<Public, TpmError> {
 }
 
 /// Made in this chip, never leaves it, no dictionary attack protection (authorization is empty anyway).
+//= TPM-34 TPM 2.0 Part 2, TPMA_OBJECT: "The object is not subject to dictionary attack protections."
 fn in_this_chip() -> ObjectAttributesBuilder {
     ObjectAttributesBuilder::new()
         .with_fixed_tpm(true)
@@ -139,6 +140,7 @@ mod tests {
         assert_eq!(hex(storage_root_key()), "0023000b00030472000000060080004300100003001000000000");
     }
 
+    //= TPM-34
     #[test]
     fn our_keys_are_bound_to_the_chip_and_cause_no_lockout() {
         assert_eq!(hex(attestation_key()), "0023000b00050472000000100018000b0003001000000000");

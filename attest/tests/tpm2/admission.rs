@@ -30,6 +30,7 @@ fn admits_a_certificate_of_a_trusted_manufacturer_for_every_kind_of_key() {
 }
 
 /// Row 1.
+//= TPM-01
 #[test]
 fn refuses_a_certificate_that_the_device_made_itself() {
     let tpm = SoftwareTpm::new();
@@ -40,6 +41,7 @@ fn refuses_a_certificate_that_the_device_made_itself() {
 }
 
 /// Row 2.
+//= TPM-02
 #[test]
 fn refuses_a_genuine_certificate_beside_the_attackers_key() {
     let manufacturer = Manufacturer::new("Toy");
@@ -49,6 +51,7 @@ fn refuses_a_genuine_certificate_beside_the_attackers_key() {
     assert_eq!(refused, Err(Refusal::EkCertificateOfAnotherKey));
 }
 
+//= TPM-02
 #[test]
 fn refuses_another_keys_certificate_even_from_an_enrolled_device() {
     let tpm = SoftwareTpm::new();
@@ -63,6 +66,7 @@ fn refuses_a_device_without_certificate_where_the_manufacturer_decides() {
     assert_eq!(admit_by(&Manufacturer::new("Toy"), &tpm.evidence()), Err(Refusal::NoEkCertificate));
 }
 
+//= TPM-16
 #[test]
 fn refuses_a_key_that_is_not_the_enrolled_one() {
     let claim = Claim::parse(&SoftwareTpm::new().evidence().to_json()).expect("well-formed");
@@ -89,6 +93,7 @@ fn a_key_has_one_hash_however_it_is_dressed_up() {
 }
 
 /// An odd or expired certificate does not keep out a device that is enrolled by its key.
+//= TPM-21
 #[test]
 fn an_enrolled_device_needs_no_good_certificate() {
     let attempt = Attempt::new();

@@ -28,6 +28,7 @@ fn verdict_on(
     EkCertificate::parse(&chain[0])?.verify(&chain[1..], &manufacturer.roots(), NOW).cloned()
 }
 
+//= TPM-22
 #[test]
 fn accepts_what_the_profile_asks_for_and_says_which_tpm_it_is() {
     let model = verdict(|_| {}).expect("accepted");
@@ -42,12 +43,14 @@ fn usages_may_be_absent() {
     verdict(|params| params.is_ca = IsCa::NoCa).expect("accepted");
 }
 
+//= TPM-21
 #[test]
 fn refuses_an_expired_certificate() {
     let refused = verdict(|params| params.not_after = date_time_ymd(2025, 1, 1));
     assert_eq!(refused, Err(EkCertificateError::Expired));
 }
 
+//= TPM-21
 #[test]
 fn refuses_a_certificate_of_the_future() {
     let refused = verdict(|params| params.not_before = date_time_ymd(2030, 1, 1));
@@ -111,6 +114,7 @@ fn refuses_a_certificate_before_version_3() {
 }
 
 /// Row 23.
+//= TPM-23
 #[test]
 fn refuses_sha1() {
     let sha256_with_rsa = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];

@@ -26,6 +26,7 @@ fn refusal_of_ek(ek: Decryptor, change: impl FnOnce(&mut PublicFields)) -> Refus
 }
 
 /// Rows 3, 4, 6, 7: unrestricted, from outside, duplicable, imported; and keys that do more than attest.
+//= TPM-03 TPM-04 TPM-06 TPM-07
 #[test]
 fn refuses_an_attestation_key_with_the_wrong_attributes() {
     for attributes in [
@@ -79,6 +80,7 @@ fn refuses_an_endorsement_key_that_is_no_restricted_decryption_key() {
 }
 
 /// Row 24.
+//= TPM-24
 #[test]
 fn refuses_weak_algorithms() {
     let structure = |error| Refusal::Structure { part: Part::AttestationKey, error };
@@ -124,6 +126,7 @@ fn refuses_a_storage_key_with_another_cipher() {
 }
 
 /// Row 27.
+//= TPM-27
 #[test]
 fn refuses_an_endorsement_key_that_is_no_valid_key() {
     let key = |error| Refusal::Key { part: Part::EndorsementKey, error };
@@ -157,6 +160,7 @@ fn refuses_an_endorsement_key_that_is_no_valid_key() {
 }
 
 /// Row 28.
+//= TPM-28
 #[test]
 fn refuses_bytes_before_and_after_the_end() {
     let tpm = SoftwareTpm::new();

@@ -9,6 +9,7 @@ use crate::software_tpm::{
     SoftwareTpm,
 };
 
+//= TPM-16
 #[test]
 fn refuses_a_key_outside_the_tpm_where_policy_wants_it_inside() {
     let attempt = Attempt::new();
@@ -45,6 +46,7 @@ fn refuses_the_certification_of_another_object() {
 }
 
 /// Rows 12, 36: the binding names the request's key, the certified key is another.
+//= TPM-36
 #[test]
 fn refuses_a_request_for_another_key_than_the_certified_one() {
     for request in [SigningKey::p256().spki_der(), vec![0x30, 0x00]] {

@@ -15,6 +15,7 @@ fn pcrs(text: &str) -> ironroot_attest::node::tpm2::PcrSelection {
 }
 
 /// Rows 5, 10, 11.
+//= TPM-05 TPM-11
 #[test]
 fn refuses_a_wrong_activation_secret() {
     let attempt = Attempt::new();
@@ -24,6 +25,7 @@ fn refuses_a_wrong_activation_secret() {
 }
 
 /// Row 10: the credential opens for this key alone, with this attestation key alone.
+//= TPM-10
 #[test]
 fn a_credential_opens_for_no_other_key() {
     let attempt = Attempt::new();
@@ -44,6 +46,7 @@ fn two_credentials_of_one_secret_have_nothing_in_common() {
     assert_ne!(first.credential, second.credential);
 }
 
+//= TPM-08
 #[test]
 fn refuses_an_answer_that_comes_too_late_or_before_the_question() {
     for (seconds, refused) in [(0, false), (CHALLENGE_SECONDS, false), (CHALLENGE_SECONDS + 1, true), (-1, true)] {
@@ -60,6 +63,7 @@ fn refuses_an_answer_that_comes_too_late_or_before_the_question() {
 }
 
 /// Rows 8, 9, 35.
+//= TPM-08 TPM-09 TPM-35
 #[test]
 fn refuses_evidence_made_for_something_else() {
     let attempt = Attempt::new();
@@ -101,6 +105,7 @@ fn refuses_a_signature_of_another_key() {
 }
 
 /// Row 25.
+//= TPM-25
 #[test]
 fn refuses_a_signature_by_another_algorithm() {
     let attempt = Attempt::new();
@@ -117,6 +122,7 @@ fn refuses_a_signature_by_another_algorithm() {
 }
 
 /// Rows 24, 25, 26.
+//= TPM-26
 #[test]
 fn refuses_signatures_that_are_none() {
     let attempt = Attempt::new();
@@ -141,6 +147,7 @@ fn refuses_signatures_that_are_none() {
     }
 }
 
+//= TPM-41
 #[test]
 fn refuses_what_a_tpm_did_not_make() {
     let attempt = Attempt::new();
@@ -170,6 +177,7 @@ fn refuses_an_attestation_of_another_kind() {
 }
 
 /// Row 33.
+//= TPM-33
 #[test]
 fn refuses_an_attestation_key_outside_the_endorsement_hierarchy() {
     let attempt = Attempt::new();
@@ -185,6 +193,7 @@ fn refuses_an_attestation_key_outside_the_endorsement_hierarchy() {
 }
 
 /// Row 29.
+//= TPM-29
 #[test]
 fn refuses_any_other_pcr_selection() {
     let attempt = Attempt::new();
@@ -227,6 +236,7 @@ fn refuses_pcr_values_that_were_not_quoted() {
 }
 
 /// Row 18.
+//= TPM-18
 #[test]
 fn refuses_a_tpm_whose_clock_or_counters_went_back() {
     let seen = |clock_ms, reset_count, restart_count| {

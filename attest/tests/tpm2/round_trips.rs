@@ -127,6 +127,7 @@ fn quotes_and_certifications_say_what_they_are_about() {
 }
 
 /// Counts and lengths that promise more than there is.
+//= TPM-28
 #[test]
 fn hostile_lengths_cost_nothing() {
     let signer = [&SHA256.to_be_bytes()[..], &[3; 32]].concat();

@@ -284,6 +284,7 @@ mod tests {
         Moment { now_unix, counted: i64::MAX, trust }
     }
 
+    //= FED-02
     #[test]
     fn an_authority_stays_in_the_bundle_when_its_slot_is_used_again() {
         let journal = full();

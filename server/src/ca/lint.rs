@@ -50,6 +50,7 @@ pub(super) fn svid(
     verifier: Option<&Verifier>,
 ) -> Result<i64, LintError> {
     let certificate = Certificate::parse(der)?;
+    //= ID-13 SPIFFE-ID 3.2: "MUST be included in a portion of the payload which is signed"
     check("SPIFFE ID", certificate.leaf_spiffe_id()? == leaf.id)?;
     check("public key", certificate.spki_der() == leaf.spki)?;
     check("authority key identifier", certificate.authority_key_id().as_deref() == Some(authority.key_id()))?;

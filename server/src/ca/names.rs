@@ -56,6 +56,7 @@ mod tests {
     }
 
     // Vectors: encoding/asn1.Marshal of the same crypto/x509/pkix.Name's ToRDNSequence, Go 1.
+    //= X509-05
     #[test]
     fn svid_subjects_are_byte_for_byte_those_of_spire() {
         for (common_name, go) in [

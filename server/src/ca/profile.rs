@@ -71,6 +71,7 @@ impl Serial {
     pub(super) fn random() -> Self {
         let mut bytes = [0; 16];
         aws_lc_rs::rand::fill(&mut bytes).expect("the kernel's random numbers do not fail");
+        //= X509-20 RFC 5280 4.1.2.2: "The serial number MUST be a positive integer"
         Self(u128::from_be_bytes(bytes).max(1))
     }
 
@@ -144,8 +145,10 @@ pub(super) fn svid(
     authority.check(now_unix)?;
     let usages = KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement;
     let extensions = vec![
+        //= X509-10 X509-SVID 4.3: "The key usage extension MUST be set on all SVIDs, and MUST be marked critical."
         extension(true, &KeyUsage(usages))?,
         extension(false, &ExtendedKeyUsage(vec![ID_KP_SERVER_AUTH, ID_KP_CLIENT_AUTH]))?,
+        //= X509-08 X509-SVID 4.1: "leaf certificates MUST set the `cA` field to `false`"
         extension(true, &BasicConstraints { ca: false, path_len_constraint: None })?,
         extension(false, &SubjectKeyIdentifier(OctetString::new(key_id(&leaf.spki)?)?))?,
         extension(false, &authority_key_id(&authority.key_id)?)?,
@@ -169,6 +172,7 @@ pub(super) fn authority(
     not_after: i64,
 ) -> Result<Vec<u8>, ProfileError> {
     let mut extensions = vec![
+        //= X509-11 X509-SVID 4.3: "SVID signing certificates MUST set `keyCertSign`. They MAY set `cRLSign`."
         extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
         extension(true, &BasicConstraints { ca: true, path_len_constraint: None })?,
         extension(false, &SubjectKeyIdentifier(OctetString::new(key_id(spki)?)?))?,
@@ -177,6 +181,8 @@ pub(super) fn authority(
         root.check(now_unix)?;
         extensions.push(extension(false, &authority_key_id(&root.key_id)?)?);
     }
+    //= X509-06 X509-SVID 3.2: "the SPIFFE ID of a signing certificate MUST NOT have a path component"
+    //= ID-12 SPIFFE-ID 3.1: "this signing authority MUST carry an SVID of its own"
     extensions.push(extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?);
     let name = names::ca_subject(subject, &serial.decimal())?;
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(root.map_or(i64::MIN, |root| root.not_before));
@@ -268,6 +274,7 @@ fn authority_key_id(key_id: &[u8]) -> Result<AuthorityKeyIdentifier, der::Error>
 fn alternative_names(dns_names: &[String], id: &str) -> Result<SubjectAltName, der::Error> {
     let mut names = Vec::with_capacity(dns_names.len() + 1);
     for dns_name in dns_names {
+        //= X509-03 X509-SVID 2: "MAY contain any number of other SAN field types, including DNS SANs"
         names.push(GeneralName::DnsName(Ia5String::new(dns_name)?));
     }
     names.push(GeneralName::UniformResourceIdentifier(Ia5String::new(id)?));
@@ -281,6 +288,7 @@ fn validity(not_before: i64, not_after: i64) -> Result<Validity, der::Error> {
 /// UTCTime until 2049, GeneralizedTime from 2050. Source: RFC 5280 §4.1.2.5.
 fn time(unix: i64) -> Result<Time, der::Error> {
     let since_1970 = Duration::from_secs(unix.max(0).unsigned_abs());
+    //= X509-21 RFC 5280 4.1.2.5: "MUST always encode certificate validity dates through the year 2049 as UTCTime"
     Ok(Time::from(DateTime::from_unix_duration(since_1970)?))
 }
 
@@ -317,6 +325,7 @@ mod tests {
         Leaf { id, dns_names: dns_names.iter().map(|d| (*d).to_owned()).collect(), spki: spki(), ttl_seconds }
     }
 
+    //= X509-01 X509-03 X509-08 X509-10 X509-12 X509-13
     #[test]
     fn an_svid_has_the_fields_of_spires_template() {
         let ca = ca(3600);
@@ -347,6 +356,7 @@ mod tests {
         );
     }
 
+    //= ID-12 X509-06 X509-08 X509-11 X509-17
     #[test]
     fn a_ca_certificate_has_the_fields_of_spires_template() {
         let ca = ca(3600);
@@ -385,6 +395,7 @@ mod tests {
         assert_eq!(root_subject(&super::tests::subject(), &long).common_name.unwrap().len(), 64);
     }
 
+    //= X509-20
     #[test]
     fn invariant_no_svid_outlives_its_authority() {
         let facts = AuthorityFacts::of(&ca(300)).unwrap();
@@ -419,6 +430,7 @@ mod tests {
         );
     }
 
+    //= X509-21
     #[test]
     fn years_from_2050_are_written_as_generalized_time() {
         for (unix, generalized) in [(2_524_607_999, false), (2_524_608_000, true), (0, false)] {
@@ -427,6 +439,7 @@ mod tests {
         assert!(time(i64::MAX).is_err(), "beyond year 9999");
     }
 
+    //= X509-20
     #[test]
     fn serial_numbers_are_never_zero_and_never_repeat() {
         let serials: std::collections::HashSet<String> = (0..10_000).map(|_| Serial::random().decimal()).collect();

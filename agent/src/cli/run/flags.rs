@@ -56,7 +56,7 @@ pub(super) struct Flags {
     /// DEBUG, INFO, WARN or ERROR
     #[arg(long = "logLevel", value_name = "LEVEL")]
     log_level: Option<String>,
-    /// Has no effect here; a warning says so
+    /// Without meaning here; told in a warning
     #[arg(long = "logSourceLocation")]
     log_source_location: bool,
     /// Not there yet: callers without an entry get no bundle

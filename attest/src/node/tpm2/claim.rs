@@ -48,6 +48,7 @@ impl Claim {
         let mut certificates = evidence.ek_certificates.into_iter();
         let certificate = certificates.next().map(|der| EkCertificate::parse(&der));
         if matches!(&certificate, Some(Ok(certificate)) if certificate.key() != ek.key()) {
+            //= TPM-02 TPM 2.0 Part 1, Endorsement Hierarchy: "the certificate's key is the endorsement key, always"
             return Err(Refusal::EkCertificateOfAnotherKey);
         }
         let ak = parse_ak(&evidence.ak_public)?;
@@ -79,6 +80,7 @@ impl Claim {
             Admission::Enrolled { .. } => return Err(Refusal::NotEnrolled),
             Admission::Manufacturer { roots, now_unix } => {
                 let certificate = self.certificate.ok_or(Refusal::NoEkCertificate)??;
+                //= TPM-01 TCG EK Credential Profile 3.2: "a certificate leads to a manufacturer's root"
                 certificate.verify(&self.intermediates, roots, now_unix)?;
                 Some(certificate)
             }
@@ -109,6 +111,10 @@ fn parse_ek(public: &[u8]) -> Result<Public, Refusal> {
 fn parse_ak(public: &[u8]) -> Result<Public, Refusal> {
     let ak = Public::parse(public).map_err(|error| Refusal::of_public(Part::AttestationKey, error))?;
     let attributes = ak.attributes();
+    //= TPM-03 TPM 2.0 Part 2, TPMA_OBJECT: "Key usage is restricted to manipulate structures of known format"
+    //= TPM-04 TPM 2.0 Part 2, TPMA_OBJECT: "as indicated by its Qualified Name, may not change."
+    //= TPM-06 TPM 2.0 Part 2, TPMA_OBJECT: "The parent of the object may not change."
+    //= TPM-07 TPM 2.0 Part 2, TPMA_OBJECT: "the TPM generated all of the sensitive data other than the authValue"
     let required = Attributes::RESIDENT | Attributes::RESTRICTED | Attributes::SIGN;
     let forbidden = Attributes::DECRYPT | Attributes::ENCRYPTED_DUPLICATION | Attributes::X509_SIGN;
     if !attributes.are(required, forbidden) {

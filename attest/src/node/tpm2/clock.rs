@@ -28,6 +28,7 @@ impl ClockReading {
     /// Refuses a reading that cannot come after `earlier` on one and the same TPM: a counter went back, or, with equal
     /// counters, the clock went back further than an unorderly stop explains.
     pub fn check_follows(&self, earlier: &ClockReading) -> Result<(), Refusal> {
+        //= TPM-18 TPM 2.0 Part 2, TPMS_CLOCK_INFO: "clock and counters go on and never back"
         if self.reset_count != earlier.reset_count {
             return refuse_unless(
                 self.reset_count > earlier.reset_count,
@@ -67,6 +68,7 @@ mod tests {
         ClockReading { clock_ms, reset_count, restart_count, safe: true }
     }
 
+    //= TPM-18
     #[test]
     fn time_and_counters_may_only_go_forward() {
         let seen = reading(5, 2, 10_000_000);

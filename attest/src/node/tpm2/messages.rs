@@ -219,6 +219,7 @@ mod tests {
         assert!(!String::from_utf8(challenge.to_json()).expect("text").contains("pcr_bank"));
     }
 
+    //= TPM-38
     #[test]
     fn refuses_a_message_over_its_cap_before_parsing_it() {
         let long = vec![b'['; MAX_MESSAGE_BYTES + 1];

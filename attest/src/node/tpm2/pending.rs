@@ -29,6 +29,8 @@ impl Pending {
     pub fn complete(self, response: &[u8], now_unix: i64) -> Result<AttestedTpm, Refusal> {
         self.check_time(now_unix)?;
         let response = Response::from_json(response)?;
+        //= TPM-05 TPM 2.0 Part 3, TPM2_ActivateCredential: "the TPM has validated the parameters"
+        //= TPM-11 TPM 2.0 Part 1, Credential Protection: "each attestation has a random one, compared in constant time"
         verify_slices_are_equal(&response.secret, &self.secret[..]).map_err(|_| Refusal::WrongSecret)?;
         let quote = self.check_attest(Part::Quote, &response.quote, &response.quote_signature)?;
         let Attested::Quote(quoted) = quote.attested() else {
@@ -56,6 +58,7 @@ impl Pending {
         (nonce, secret): ([u8; 32], [u8; 32]),
         issued_unix: i64,
     ) -> Self {
+        //= TPM-09 TPM 2.0 Part 2, TPMS_ATTEST: "the nonce is bound to the trust domain"
         let binding = binding(&expectation.trust_domain, &nonce, &expectation.csr_spki_der);
         Self { admitted, expectation, pcr_bank, secret: Zeroizing::new(secret), binding, issued_unix }
     }
@@ -76,6 +79,7 @@ impl Pending {
     fn check_attest(&self, part: Part, attest: &[u8], signature: &[u8]) -> Result<Attest, Refusal> {
         let of_structure = |error| Refusal::of_structure(part, error);
         let signature = Signature::parse(signature).map_err(of_structure)?;
+        //= TPM-25 TPM 2.0 Part 2, TPMT_SIGNATURE: "scheme and hash are the key's own"
         if signature.scheme() != self.ak_scheme()? {
             return Err(Refusal::SignatureAlgorithm(part));
         }
@@ -83,10 +87,13 @@ impl Pending {
             return Err(Refusal::Signature(part));
         }
         let attest = Attest::parse(attest).map_err(of_structure)?;
+        //= TPM-08 TPM 2.0 Part 2, TPMS_ATTEST: "external information supplied by caller"
+        //= TPM-35 TPM 2.0 Part 3, TPM2_Certify: "it is over the same nonce as the quote"
         if attest.extra_data() != self.binding {
             return Err(Refusal::AnotherBinding(part));
         }
         let ek = self.admitted.ek.qualified_name_in_endorsement_hierarchy();
+        //= TPM-33 TPM 2.0 Part 1, Names: "Qualified Name of the signing key"
         if *attest.qualified_signer() != self.admitted.ak.qualified_name_under(&ek) {
             return Err(Refusal::ForeignSigner(part));
         }
@@ -96,6 +103,7 @@ impl Pending {
     /// Whether the key of the certificate request is in the TPM; a claim that it is must hold even where nobody requires it.
     fn check_key(&self, key: Option<&CertifiedKey>) -> Result<bool, Refusal> {
         let Some(key) = key else {
+            //= TPM-16 TPM 2.0 Part 3, TPM2_Certify: "the key of the certificate can be required to live in that chip"
             return if self.expectation.require_resident_key { Err(Refusal::KeyNotResident) } else { Ok(false) };
         };
         let public = Public::parse(&key.public).map_err(|error| Refusal::of_public(Part::CertifiedKey, error))?;
@@ -109,6 +117,7 @@ impl Pending {
             Attested::Certify { .. } => return Err(Refusal::CertifiedAnotherKey),
             Attested::Quote(_) => return Err(Refusal::AttestationKind(Part::Certify)),
         }
+        //= TPM-36 TPM 2.0 Part 3, TPM2_Certify: "the two are compared"
         match PublicKey::from_spki_der(&self.expectation.csr_spki_der) {
             Ok(requested) if requested == *public.key() => Ok(true),
             _ => Err(Refusal::RequestForAnotherKey),
@@ -137,6 +146,7 @@ fn check_pcrs(
     quote: &Quote,
     values: &[(u8, Vec<u8>)],
 ) -> Result<(), Refusal> {
+    //= TPM-29 TPM 2.0 Part 3, TPM2_Quote: "the selection is exactly the one that was asked for"
     let exact = match quote.banks() {
         [] => expected.is_empty(),
         [bank] => bank.hash == hash.id() && bank.mask == expected.mask(),

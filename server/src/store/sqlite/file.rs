@@ -119,7 +119,7 @@ fn found(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result
     schema::migrate(&connection, migrations, trust_domain)?;
     connection.close().map_err(|(_, e)| StoreError::from(e))?;
     publish(&draft, path).map_err(|e| StoreError::open(path, e))?;
-    info!(path = %path.display(), trust_domain = %trust_domain, "database founded");
+    info!(path = %path.display(), trust_domain = %trust_domain, "database created");
     Ok(())
 }
 

@@ -99,6 +99,7 @@ pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {
 }
 
 pub(super) fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Refusal> {
+    //= TPM-38 RFC 8259 9: "An implementation may set limits on the size of texts that it accepts."
     if json.len() > MAX_MESSAGE_BYTES {
         return Err(Refusal::MessageTooLong { bytes: json.len(), limit: MAX_MESSAGE_BYTES });
     }
