@@ -23,15 +23,11 @@ use index::SelectorIndex;
 
 /// Why something cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum IdentitiesError {
     /// The certificate carries another SPIFFE ID than the entry.
     #[error("identity of entry {entry_id:?} has a certificate for {found}")]
-    OtherId {
-        /// The entry.
-        entry_id: String,
-        /// The certificate's ID.
-        found: String,
-    },
+    OtherId { entry_id: String, found: String },
     /// An identity of another trust domain than the snapshot's.
     #[error("identity {0} is of another trust domain")]
     OtherTrustDomain(String),

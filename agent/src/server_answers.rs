@@ -20,6 +20,7 @@ use crate::trusted_time::{Span, utc};
 
 /// Why an answer is not used. The last good state stays.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum AnswerRefusal {
     /// The answer lacks what it is about.
     #[error("the answer has no {0}")]
@@ -29,7 +30,6 @@ pub enum AnswerRefusal {
     TooMany {
         /// What there are too many of.
         what: &'static str,
-        /// How many are accepted.
         limit: usize,
     },
     /// A bundle without authorities would end all trust.
@@ -69,7 +69,6 @@ pub enum AnswerRefusal {
         utc(span.not_after)
     )]
     Disputed {
-        /// The SVID's validity.
         span: Span,
         /// What the clock says, in words.
         clock: String,
@@ -79,7 +78,6 @@ pub enum AnswerRefusal {
     OtherId {
         /// The ID in the certificate.
         found: String,
-        /// The ID asked for.
         expected: String,
     },
     /// The SVID for this agent is not an agent's.

@@ -23,28 +23,21 @@ const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// Why there is no PIN.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum PinError {
     /// The file cannot be read.
     #[error("cannot read PIN file {}", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
     /// The file is there, but not for this user.
     #[error("user {user} may not read PIN file {}; {}", path.display(), hand_over(path, *user))]
-    Forbidden {
-        /// The file.
-        path: PathBuf,
-        /// Who we are.
-        user: u32,
-    },
+    Forbidden { path: PathBuf, user: u32 },
     /// Others could read or replace the PIN.
     #[error("PIN file {} {problem}; {advice}", path.display())]
     Exposed {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,

@@ -38,6 +38,7 @@ use table::Table;
 
 /// Why the device registry refuses.
 #[derive(Clone, Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum DeviceError {
     /// No such device.
     #[error("device not found")]
@@ -54,7 +55,6 @@ pub enum DeviceError {
          correct the manifest, or import with -allowDuplicateSerials"
     )]
     DuplicateSerials {
-        /// How many serials.
         count: usize,
         /// The first of them, with their devices.
         named: String,

@@ -55,6 +55,7 @@ pub const MAX_ENTRIES_PER_PARENT: usize = 20_000;
 
 /// Why the registry refuses a change.
 #[derive(Clone, Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum RegistryError {
     /// No entry of that ID.
     #[error("entry not found")]
@@ -74,10 +75,7 @@ pub enum RegistryError {
     #[error(
         "{parent} has {MAX_ENTRIES_PER_PARENT} entries below it, the most that one agent takes: put some below another group"
     )]
-    ParentFull {
-        /// The parent.
-        parent: SpiffeId,
-    },
+    ParentFull { parent: SpiffeId },
     /// No agent of that ID.
     #[error("agent is not attested")]
     AgentNotFound,

@@ -117,6 +117,23 @@ mod tests {
         assert_eq!(document.authorities().map(|der| der.to_vec()).collect::<Vec<_>>(), [a.der().to_vec()]);
     }
 
+    //= X509-18 X509-19 TDB-05
+    #[test]
+    fn of_a_bundle_document_only_keys_for_x509_svids_count_and_of_each_the_first_certificate() {
+        let (first, second) = (STANDARD.encode(authority().der()), STANDARD.encode(authority().der()));
+        let json = format!(
+            r#"{{"keys": [
+                {{"use":"x509-svid","kty":"EC","x5c":["{first}","{second}"]}},
+                {{"use":"x509-svid","kty":"EC","x5c":[]}},
+                {{"use":"x509-svid","kty":"EC"}},
+                {{"kty":"EC","x5c":["{second}"]}},
+                {{"use":"something-new","kty":"new","x5c":["{second}"]}}
+            ]}}"#
+        );
+        let bundle = parse(&json, TrustBundleFormat::Spiffe).expect("bundle");
+        assert_eq!(bundle.authorities().map(|der| STANDARD.encode(der)).collect::<Vec<_>>(), [first]);
+    }
+
     #[test]
     fn a_mark_before_an_authority_does_not_lose_it() {
         let directory = tempfile::tempdir().expect("directory");

@@ -16,6 +16,7 @@ use crate::server_channel::ChannelError;
 
 /// Why a turn failed. None of these ends the agent.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum SyncError {
     /// No connection, or one to somebody else.
     #[error(transparent)]
@@ -35,7 +36,6 @@ pub enum SyncError {
     /// The configured trust bundle cannot be used.
     #[error("there is no way to know the server: trust_bundle_path {}", path.display())]
     Bootstrap {
-        /// The bundle's file.
         path: PathBuf,
         /// What is wrong with it.
         #[source]

@@ -26,12 +26,7 @@ type Signed = (Wanted, Result<WorkloadSvid, SigningRefusal>);
 pub(super) enum SigningRefusal {
     /// The server would not sign.
     #[error("the server refused: code {code}: {message}")]
-    Server {
-        /// gRPC status code.
-        code: i32,
-        /// The server's words.
-        message: String,
-    },
+    Server { code: i32, message: String },
     /// It signed something that is not used.
     #[error("the server's SVID is refused")]
     Answer(#[from] AnswerRefusal),

@@ -12,15 +12,11 @@ use crate::structures::{KeyError, PublicError, StructureError};
 ///
 /// A refusal is the whole story in one clause: what it wraps is part of the text and not a source, or logs would say it twice.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum Refusal {
     /// The JSON is over the cap; nothing was parsed.
     #[error("the message is {bytes} bytes, at most {limit} are accepted")]
-    MessageTooLong {
-        /// Its length.
-        bytes: usize,
-        /// [`MAX_MESSAGE_BYTES`](super::tpm2::MAX_MESSAGE_BYTES).
-        limit: usize,
-    },
+    MessageTooLong { bytes: usize, limit: usize },
     /// Not the JSON of this protocol, or a field over its cap.
     #[error("the message is malformed: {0}")]
     MessageFormat(String),
@@ -30,7 +26,6 @@ pub enum Refusal {
     /// A TPM structure is not what TPM 2.0 Part 2 says, or uses an algorithm that is not accepted.
     #[error("the {part} is not acceptable: {error}")]
     Structure {
-        /// Which one.
         part: Part,
         /// What is wrong with it.
         error: StructureError,
@@ -38,7 +33,6 @@ pub enum Refusal {
     /// A public key that is too weak or no valid key at all.
     #[error("the {part} is not acceptable: {error}")]
     Key {
-        /// Which one.
         part: Part,
         /// What is wrong with it.
         error: KeyError,
@@ -48,10 +42,7 @@ pub enum Refusal {
     #[error(
         "the endorsement key has attributes {attributes:#010x}: it is not a restricted decryption key made in a TPM"
     )]
-    NotAnEndorsementKey {
-        /// TPMA_OBJECT, Part 2 §8.3.
-        attributes: u32,
-    },
+    NotAnEndorsementKey { attributes: u32 },
     /// The EK is not the enrolled one.
     #[error("the endorsement key is not the enrolled one")]
     NotEnrolled,
@@ -69,10 +60,7 @@ pub enum Refusal {
     #[error(
         "the attestation key has attributes {attributes:#010x}: it is not a restricted signing key made in and fixed to a TPM"
     )]
-    NotAnAttestationKey {
-        /// TPMA_OBJECT, Part 2 §8.3.
-        attributes: u32,
-    },
+    NotAnAttestationKey { attributes: u32 },
     /// A restricted signing key names its signature scheme; this one does not.
     #[error("the attestation key has no fixed signature scheme")]
     AkWithoutScheme,
@@ -88,7 +76,6 @@ pub enum Refusal {
     ChallengeExpired {
         /// Seconds between challenge and answer.
         seconds: i64,
-        /// Seconds allowed.
         limit: i64,
     },
     /// The credential was not activated: this is not the TPM that the EK belongs to, or the AK is not in it.
@@ -114,30 +101,17 @@ pub enum Refusal {
     ForeignSigner(Part),
     /// Fewer, more, or other PCRs than asked for, or another bank.
     #[error("the quote is not over PCRs {expected} of the {bank} bank alone")]
-    PcrSelection {
-        /// The bank asked for.
-        bank: PcrHash,
-        /// What was asked for.
-        expected: PcrSelection,
-    },
+    PcrSelection { bank: PcrHash, expected: PcrSelection },
     /// None of the PCR banks that this server accepts is active in the chip.
     #[error(
         "the device's TPM has the PCR banks {offered} active, this server accepts {accepted}: activate one of those in the \
          device's firmware settings, or name its bank in pcr_banks of NodeAttestor \"tpm2\" \
          (sha1 only if its weakness is acceptable)"
     )]
-    PcrBank {
-        /// What the chip has.
-        offered: String,
-        /// What is configured.
-        accepted: String,
-    },
+    PcrBank { offered: String, accepted: String },
     /// PCR values missing, too many, out of order, or of another length.
     #[error("the PCR values sent are not those of PCRs {expected}")]
-    PcrValues {
-        /// What was asked for.
-        expected: PcrSelection,
-    },
+    PcrValues { expected: PcrSelection },
     /// The values sent are not the quoted ones.
     #[error("the PCR values sent are not the quoted ones")]
     PcrDigest,
@@ -149,10 +123,7 @@ pub enum Refusal {
     #[error(
         "the certified key has attributes {attributes:#010x}: it is not a signing key made in and fixed to the TPM"
     )]
-    NotAResidentKey {
-        /// TPMA_OBJECT, Part 2 §8.3.
-        attributes: u32,
-    },
+    NotAResidentKey { attributes: u32 },
     /// The certify structure names another object.
     #[error("the certified key is another one than the key sent")]
     CertifiedAnotherKey,
@@ -165,36 +136,21 @@ pub enum Refusal {
         "the TPM's reset counter went back from {} to {}: a copied, rolled back or cleared TPM; \
          if it was cleared on purpose, delete the device and import or approve it again", seen.reset_count, now.reset_count
     )]
-    ResetCountWentBack {
-        /// At the last attestation.
-        seen: ClockReading,
-        /// In this one.
-        now: ClockReading,
-    },
+    ResetCountWentBack { seen: ClockReading, now: ClockReading },
     /// Fewer restarts than already seen since the same reset.
     #[error(
         "the TPM's restart counter went back from {} to {}: a copied or rolled back TPM",
         seen.restart_count,
         now.restart_count
     )]
-    RestartCountWentBack {
-        /// At the last attestation.
-        seen: ClockReading,
-        /// In this one.
-        now: ClockReading,
-    },
+    RestartCountWentBack { seen: ClockReading, now: ClockReading },
     /// The clock went back further than a power cut explains.
     #[error(
         "the TPM's clock went back from {} ms to {} ms: a copied or rolled back TPM",
         seen.clock_ms,
         now.clock_ms
     )]
-    ClockWentBack {
-        /// At the last attestation.
-        seen: ClockReading,
-        /// In this one.
-        now: ClockReading,
-    },
+    ClockWentBack { seen: ClockReading, now: ClockReading },
 }
 
 impl Refusal {

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 /// Why bytes are not the structure they should be, or one that we do not accept.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum StructureError {
     /// A field reaches past the end.
     #[error("it is truncated")]
@@ -14,7 +15,6 @@ pub enum StructureError {
     /// A sized buffer is longer than the standard allows.
     #[error("a field of {bytes} bytes exceeds its limit of {limit}")]
     TooLong {
-        /// Its length.
         bytes: usize,
         /// The bound of Part 2.
         limit: usize,
@@ -30,12 +30,7 @@ pub enum StructureError {
     EccCurve(u16),
     /// Symmetric algorithm other than AES-CFB with 128, 192 or 256 bits.
     #[error("symmetric algorithm {algorithm:#06x} with {bits} bits is not AES in CFB mode")]
-    Symmetric {
-        /// TPM_ALG_ID.
-        algorithm: u16,
-        /// Key size.
-        bits: u16,
-    },
+    Symmetric { algorithm: u16, bits: u16 },
     /// Asymmetric scheme that no key of ours has.
     #[error("scheme {0:#06x} is not accepted")]
     Scheme(u16),
@@ -68,12 +63,7 @@ pub enum StructureError {
     RsaExponent(u32),
     /// The modulus is not as long as keyBits says.
     #[error("the RSA modulus has {bytes} bytes where {bits} bits are declared")]
-    RsaModulus {
-        /// Length of the modulus.
-        bytes: usize,
-        /// keyBits.
-        bits: u16,
-    },
+    RsaModulus { bytes: usize, bits: u16 },
 }
 
 /// Reads from the front of `rest`.

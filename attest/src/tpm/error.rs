@@ -50,13 +50,13 @@ impl fmt::Display for Failure {
 
 /// Why a TPM did not do what was asked.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum TpmError {
     /// Nothing answers there. Check the address, the driver, the permissions of the device (group `tss`).
     #[error("no TPM answers at {address}: {failure}")]
     Absent {
         /// Where it was looked for.
         address: TpmAddress,
-        /// What the transport said.
         failure: Failure,
         /// What the operating system says about the device, if that is the reason.
         source: Option<std::io::Error>,
@@ -67,7 +67,6 @@ pub enum TpmError {
     /// A software TPM did not answer, or cut its answer short: its connection was closed. The next job connects again.
     #[error("the TPM did not answer {command} within {seconds} s")]
     Hung {
-        /// The TPM command.
         command: &'static str,
         /// How long it was waited for.
         seconds: u64,
@@ -105,20 +104,10 @@ pub enum TpmError {
         "the TPM's {hierarchy} hierarchy has another password than the one configured \
          (give it as {hierarchy}_hierarchy_password_file of NodeAttestor \"tpm2\"): {failure}"
     )]
-    Password {
-        /// Whose.
-        hierarchy: KeyHierarchy,
-        /// What the TPM said.
-        failure: Failure,
-    },
+    Password { hierarchy: KeyHierarchy, failure: Failure },
     /// A hierarchy is switched off until the next TPM reset, by firmware or by its owner.
     #[error("the TPM's {hierarchy} hierarchy is switched off, perhaps by firmware settings: {failure}")]
-    HierarchyOff {
-        /// Which.
-        hierarchy: KeyHierarchy,
-        /// What the TPM said.
-        failure: Failure,
-    },
+    HierarchyOff { hierarchy: KeyHierarchy, failure: Failure },
     /// A response was not made by the chip that the session was opened with: something sits on the bus.
     #[error("an answer of the TPM is forged: {0}")]
     Forged(Failure),
@@ -131,9 +120,7 @@ pub enum TpmError {
          activate it in the firmware's settings, or choose another bank with pcr_banks on the server"
     )]
     PcrBank {
-        /// The bank asked for.
         bank: PcrHash,
-        /// The selection asked for.
         wanted: String,
         /// Names of the active banks.
         active: String,
@@ -153,33 +140,19 @@ pub enum TpmError {
     /// An answer that makes no sense.
     #[error("the answer to {command} is malformed: {reason}")]
     Malformed {
-        /// The TPM command.
         command: &'static str,
         /// What is wrong with it.
         reason: &'static str,
     },
     /// The queue in front of the TPM is full.
     #[error("{waiting} jobs wait for the TPM already, {what} is not queued")]
-    Overloaded {
-        /// The job.
-        what: &'static str,
-        /// How many wait.
-        waiting: usize,
-    },
+    Overloaded { what: &'static str, waiting: usize },
     /// The TPM hangs, or what was queued before takes that long.
     #[error("no answer to {what} within {seconds} s")]
-    NoAnswer {
-        /// The job.
-        what: &'static str,
-        /// How long we waited.
-        seconds: u64,
-    },
+    NoAnswer { what: &'static str, seconds: u64 },
     /// The job was dropped: it panicked.
     #[error("{what} ended without an answer")]
-    Stopped {
-        /// The job.
-        what: &'static str,
-    },
+    Stopped { what: &'static str },
     /// The operating system gives no thread.
     #[error("cannot start the TPM's thread")]
     Thread(#[source] std::io::Error),

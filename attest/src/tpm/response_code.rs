@@ -9,73 +9,42 @@ use tss_esapi::constants::response_code::Tss2ResponseCode;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ResponseCode(pub(super) u32);
 
+// Each is named as in Part 2 §6.6, without TPM_RC_.
 /// TPM_RC_INITIALIZE: no TPM2_Startup since the last reset.
 pub const INITIALIZE: u16 = 0x100;
-/// TPM_RC_FAILURE.
 pub const FAILURE: u16 = 0x101;
-/// TPM_RC_POLICY.
 pub const POLICY: u16 = 0x126;
-/// TPM_RC_PCR.
 pub const PCR: u16 = 0x127;
-/// TPM_RC_PCR_CHANGED.
 pub const PCR_CHANGED: u16 = 0x128;
-/// TPM_RC_AUTH_MISSING.
 pub const AUTH_MISSING: u16 = 0x125;
-/// TPM_RC_AUTH_UNAVAILABLE.
 pub const AUTH_UNAVAILABLE: u16 = 0x12f;
-/// TPM_RC_REBOOT.
 pub const REBOOT: u16 = 0x130;
-/// TPM_RC_COMMAND_CODE.
 pub const COMMAND_CODE: u16 = 0x143;
-/// TPM_RC_NV_UNINITIALIZED.
 pub const NV_UNINITIALIZED: u16 = 0x14a;
-/// TPM_RC_NEEDS_TEST.
 pub const NEEDS_TEST: u16 = 0x153;
-/// TPM_RC_HASH.
 pub const HASH: u16 = 0x083;
-/// TPM_RC_HIERARCHY.
 pub const HIERARCHY: u16 = 0x085;
-/// TPM_RC_HANDLE.
 pub const HANDLE: u16 = 0x08b;
-/// TPM_RC_CURVE.
 pub const CURVE: u16 = 0x0a6;
-/// TPM_RC_AUTH_FAIL.
 pub const AUTH_FAIL: u16 = 0x08e;
-/// TPM_RC_SYMMETRIC.
 pub const SYMMETRIC: u16 = 0x096;
-/// TPM_RC_POLICY_FAIL.
 pub const POLICY_FAIL: u16 = 0x09d;
-/// TPM_RC_INTEGRITY.
 pub const INTEGRITY: u16 = 0x09f;
-/// TPM_RC_BAD_AUTH.
 pub const BAD_AUTH: u16 = 0x0a2;
-/// TPM_RC_CONTEXT_GAP.
 pub const CONTEXT_GAP: u16 = 0x901;
-/// TPM_RC_OBJECT_MEMORY.
 pub const OBJECT_MEMORY: u16 = 0x902;
-/// TPM_RC_SESSION_MEMORY.
 pub const SESSION_MEMORY: u16 = 0x903;
-/// TPM_RC_MEMORY.
 pub const MEMORY: u16 = 0x904;
-/// TPM_RC_SESSION_HANDLES.
 pub const SESSION_HANDLES: u16 = 0x905;
-/// TPM_RC_YIELDED.
 pub const YIELDED: u16 = 0x908;
-/// TPM_RC_CANCELED.
 pub const CANCELED: u16 = 0x909;
-/// TPM_RC_TESTING.
 pub const TESTING: u16 = 0x90a;
 /// TPM_RC_REFERENCE_H0, first of the range up to [`REFERENCE_S6`].
 pub const REFERENCE_H0: u16 = 0x910;
-/// TPM_RC_REFERENCE_S6.
 pub const REFERENCE_S6: u16 = 0x91e;
-/// TPM_RC_NV_RATE.
 pub const NV_RATE: u16 = 0x920;
-/// TPM_RC_LOCKOUT.
 pub const LOCKOUT: u16 = 0x921;
-/// TPM_RC_RETRY.
 pub const RETRY: u16 = 0x922;
-/// TPM_RC_NV_UNAVAILABLE.
 pub const NV_UNAVAILABLE: u16 = 0x923;
 
 /// TSS2_BASE_RC_RSP_AUTH_FAILED: the HMAC of a response does not verify.

@@ -72,6 +72,7 @@ pub(super) struct Ours {
 
 /// Why a selector is left out. The caller keeps its other selectors: fewer never mean more rights.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum Withheld {
     /// For want of privilege.
     #[error(
@@ -111,10 +112,7 @@ pub enum Withheld {
     Unspeakable(PathBuf),
     /// By configuration.
     #[error("the executable has {size} bytes, more than workload_size_limit allows")]
-    TooLarge {
-        /// Its size.
-        size: i64,
-    },
+    TooLarge { size: i64 },
     /// A large file or a slow disk.
     #[error("the executable could not be hashed in time")]
     TooSlow,

@@ -41,47 +41,32 @@ impl FromStr for ConnectionWriter {
 
 /// Why a connection is ended for what was written into it.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum WriterRefusal {
     /// It was handed on, inherited or taken.
     #[error("pid {peer} connected, pid {writer} (uid {writer_uid}) wrote")]
     Stranger {
-        /// Who connected.
         peer: i32,
-        /// Who wrote.
         writer: i32,
         /// The writer's real user ID.
         writer_uid: u32,
     },
     /// The kernel names nobody whom the agent could know.
     #[error("pid {peer} connected, a process that the agent cannot see wrote")]
-    Invisible {
-        /// Who connected.
-        peer: i32,
-    },
+    Invisible { peer: i32 },
     /// Descriptors or other things came along; they are closed unseen.
     #[error("pid {peer} connected, and something came along with the bytes that has no place here (descriptors?)")]
-    Ancillary {
-        /// Who connected.
-        peer: i32,
-    },
+    Ancillary { peer: i32 },
     /// More waits than any client sends before it is answered.
     #[error("pid {peer} queued more than {MAX_QUEUED_BYTES} bytes before it was accepted")]
-    TooMuchQueued {
-        /// Who connected.
-        peer: i32,
-    },
+    TooMuchQueued { peer: i32 },
     /// The process that connected is gone, so its PID may be another's by now.
     #[error("pid {peer} connected and has exited")]
-    PeerExited {
-        /// Who connected.
-        peer: i32,
-    },
+    PeerExited { peer: i32 },
     /// The socket cannot be read.
     #[error("cannot read what pid {peer} wrote")]
     Read {
-        /// Who connected.
         peer: i32,
-        /// The system's word.
         #[source]
         source: io::Error,
     },

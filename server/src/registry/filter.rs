@@ -9,11 +9,11 @@ use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 
 /// Why a filter is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum FilterError {
     /// A SPIFFE ID in the filter is malformed or of another trust domain.
     #[error("malformed {what} filter")]
     Id {
-        /// Which filter.
         what: &'static str,
         /// What is wrong with it.
         source: SpiffeIdError,

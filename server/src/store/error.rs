@@ -10,6 +10,7 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Why the database refused. Cloned, because one failed commit answers many callers.
 #[derive(Clone, Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum StoreError {
     /// The disk, or the quota, is full.
     #[error("no space left for the database; free some, nothing was changed")]
@@ -36,27 +37,16 @@ pub enum StoreError {
     /// Written by a newer server.
     #[error("database has schema version {found}, this server knows versions up to {known}; run the newer server")]
     NewerSchema {
-        /// The file's version.
         found: i64,
         /// The newest this server knows.
         known: i64,
     },
     /// The file belongs to another trust domain.
     #[error("database belongs to trust domain {found:?}, the configuration says {expected:?}")]
-    OtherTrustDomain {
-        /// In the file.
-        found: String,
-        /// In the configuration.
-        expected: String,
-    },
+    OtherTrustDomain { found: String, expected: String },
     /// The file cannot be opened, created or locked.
     #[error("cannot open database {}", path.display())]
-    Open {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: Cause,
-    },
+    Open { path: PathBuf, source: Cause },
     /// A change in the same commit made the engine give up the whole commit (full disk, failed write).
     #[error("database gave up a commit that held this change; nothing was changed")]
     RolledBack,

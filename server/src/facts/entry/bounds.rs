@@ -43,7 +43,6 @@ pub enum EntryError {
     TooMany {
         /// What there is too much of.
         what: &'static str,
-        /// How many are allowed.
         limit: usize,
     },
     /// An entry whose SVID is pushed into a store names its store in the selector type, so there can be only one.
