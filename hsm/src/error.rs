@@ -8,7 +8,7 @@ use cryptoki::context::Function;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use thiserror::Error;
 
-use crate::key::{KeyId, KeyName};
+use crate::name::{KeyId, KeyName};
 
 /// A PKCS#11 call that failed, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,12 +116,10 @@ pub enum HsmError {
     /// The session was closed by another thread that mends the token.
     #[error("the session has ended")]
     SessionEnded,
-    /// More than one key carries the same CKA_ID.
-    #[error(
-        "{count} {class} keys on the token have CKA_ID {name}; delete all but one of them (pkcs11-tool --delete-object)"
-    )]
+    /// More than one key carries the same name.
+    #[error("{count} {class} keys on the token have {name}; delete all but one of them (pkcs11-tool --delete-object)")]
     DuplicateKey {
-        /// The identifier, and the label if it was looked for.
+        /// What was looked for.
         name: KeyName,
         /// `private` or `public`.
         class: &'static str,
@@ -130,28 +128,28 @@ pub enum HsmError {
     },
     /// There is a private key but not the public key beside it.
     #[error(
-        "the token holds the private key with CKA_ID {0} but not its public key; import the public key with the same CKA_ID"
+        "the token holds the private key with {0} but not its public key; import the public key with the same CKA_ID and CKA_LABEL"
     )]
-    PublicKeyMissing(KeyId),
+    PublicKeyMissing(KeyName),
     /// A key that was found before is no longer there, though the session is logged in.
-    #[error("the key with CKA_ID {0} is gone from the token; restore the token from its backup")]
-    KeyLost(KeyId),
+    #[error("the key with {0} is gone from the token; restore the token from its backup")]
+    KeyLost(KeyName),
     /// Another key now has the CKA_ID of one that was found before.
-    #[error("the key with CKA_ID {0} is not the one that was there before; restore the token from its backup")]
-    KeyReplaced(KeyId),
+    #[error("the key with {0} is not the one that was there before; restore the token from its backup")]
+    KeyReplaced(KeyName),
     /// The token does not protect the key as required.
-    #[error("the key with CKA_ID {id} is not protected: {attribute}; generate the key inside the token")]
+    #[error("the key with {name} is not protected: {attribute}; generate the key inside the token")]
     KeyUnprotected {
-        /// The identifier.
-        id: KeyId,
+        /// The key.
+        name: KeyName,
         /// Which attribute has which value.
         attribute: String,
     },
     /// The key is of another kind, or its two halves do not belong together.
-    #[error("the key with CKA_ID {id} is unusable: {reason}")]
+    #[error("the key with {name} is unusable: {reason}")]
     KeyUnusable {
-        /// The identifier.
-        id: KeyId,
+        /// The key.
+        name: KeyName,
         /// What is wrong with it.
         reason: String,
     },
@@ -160,10 +158,10 @@ pub enum HsmError {
     KeyExists(KeyId),
     /// A handle leads to another object than it should, so nothing may be done with it.
     #[error(
-        "the token mixed up the handles of the key with CKA_ID {0} (one for both halves, or another object's); trying again \
+        "the token mixed up the handles of the key with {0} (one for both halves, or another object's); trying again \
          after a new start of the module"
     )]
-    HandlesMixedUp(KeyId),
+    HandlesMixedUp(KeyName),
     /// The token named a new key as it liked, so that it could not be found again. It was destroyed.
     #[error(
         "the token gave the new key CKA_ID {given} instead of {id}, and another label than the one asked for: it could not be \

@@ -22,15 +22,17 @@
 
 mod error;
 mod key;
+mod login;
 mod module;
+mod name;
 mod pin;
 mod signature;
 mod token;
 mod uri;
 
 pub use error::{FailedCall, HsmError};
-pub use key::{KeyId, KeyName, TokenKey};
+pub use name::{KeyId, KeyIdError, KeyName};
 pub use pin::{Pin, PinError};
 pub use signature::P256Signature;
-pub use token::{Token, TokenConfig, Urgency, UserLogin};
+pub use token::{Token, TokenConfig, TokenKey, Urgency, UserLogin};
 pub use uri::{TokenUri, UriError};

@@ -8,8 +8,6 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::token::{TokenFacts, without_padding};
-
 /// Longest URI accepted, bytes.
 const MAX_URI_BYTES: usize = 2048;
 
@@ -48,6 +46,20 @@ pub struct TokenUri {
     id: Option<Vec<u8>>,
     module_path: Option<PathBuf>,
     pin_source: Option<PathBuf>,
+}
+
+/// What a token is called, without padding.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenNames<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) serial: &'a str,
+    pub(crate) manufacturer: &'a str,
+    pub(crate) model: &'a str,
+}
+
+/// Trailing blanks and NULs are padding, in the token and in what an operator copied from a tool.
+pub(crate) fn without_padding(name: &str) -> &str {
+    name.trim_end_matches([' ', '\0'])
 }
 
 impl TokenUri {
@@ -98,13 +110,13 @@ impl TokenUri {
         self.pin_source.as_deref()
     }
 
-    /// Whether all that is given is true of this token; padding does not count.
-    pub(crate) fn matches(&self, slot_id: u64, token: &TokenFacts) -> bool {
+    /// Whether all that is given is true of the token in this slot; padding does not count.
+    pub(crate) fn matches(&self, slot_id: u64, token: TokenNames<'_>) -> bool {
         let same = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|w| without_padding(w) == found);
-        same(&self.token, &token.label)
-            && same(&self.serial, &token.serial)
-            && same(&self.manufacturer, &token.manufacturer)
-            && same(&self.model, &token.model)
+        same(&self.token, token.label)
+            && same(&self.serial, token.serial)
+            && same(&self.manufacturer, token.manufacturer)
+            && same(&self.model, token.model)
             && self.slot_id.is_none_or(|wanted| wanted == slot_id)
     }
 

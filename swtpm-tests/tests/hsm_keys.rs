@@ -67,7 +67,7 @@ fn a_key_is_made_in_the_token_signs_and_is_found_again() {
             drop(token);
             let token = Token::open(hsm.token_config(2)).unwrap();
             let found = token.find(&id("ca")).await.unwrap().unwrap();
-            assert_eq!((found.spki_der(), found.id()), (made.spki_der(), made.id()));
+            assert_eq!((found.spki_der(), found.name().id()), (made.spki_der(), made.name().id()));
             assert_signs(&found).await;
             assert!(matches!(token.generate_p256(&id("ca"), "CA").await, Err(HsmError::KeyExists(_))));
             assert!(token.destroy(&id("ca")).await.unwrap());

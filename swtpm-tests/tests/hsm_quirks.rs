@@ -255,10 +255,10 @@ fn a_token_that_chooses_key_ids_keeps_a_key_under_its_label() {
             let token = Token::open(quirks.token_config(hsm, 1)).unwrap();
             let ca = name("ca", "the CA");
             assert!(token.find(&ca).await.unwrap().is_none());
-            let made = token.generate_p256(ca.id(), "the CA").await.unwrap();
-            assert!(made.id().as_bytes().starts_with(b"own-"), "{}", made.id());
+            let made = token.generate_p256(&id("ca"), "the CA").await.unwrap();
+            assert!(made.name().id().unwrap().as_bytes().starts_with(b"own-"), "{}", made.name());
             let found = token.find(&ca).await.unwrap().unwrap();
-            assert_eq!((found.id(), found.spki_der()), (made.id(), made.spki_der()));
+            assert_eq!((found.name(), found.spki_der()), (made.name(), made.spki_der()));
             // Also in another login.
             quirks.set(&["own_id", &until_initialized(quirks, "fail", "C_Sign", GENERAL_ERROR)]);
             sign(&made).await;
@@ -312,7 +312,7 @@ fn a_handle_that_leads_to_another_key_is_not_used_and_that_key_stays() {
             assert_ne!(next.spki_der(), active.spki_der());
             for key in [&active, &next] {
                 sign(key).await;
-                assert_eq!(token.find(key.id()).await.unwrap().unwrap().spki_der(), key.spki_der());
+                assert_eq!(token.find(key.name()).await.unwrap().unwrap().spki_der(), key.spki_der());
             }
         });
     });

@@ -10,11 +10,12 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::Session;
 use tracing::{info, warn};
 
+use super::Held;
 use super::protection::{self, Protected, Shortcoming};
-use super::{Held, KeyId, KeyName};
 use crate::error::HsmError;
+use crate::login::{Login, is_logged_in};
+use crate::name::{KeyId, KeyName};
 use crate::signature::P256Signature;
-use crate::token::{Login, is_logged_in};
 
 /// SubjectPublicKeyInfo of a P-256 key up to its point. Source: RFC 5480 §2.
 pub(super) const P256_SPKI_PREFIX: [u8; 26] = [
@@ -57,7 +58,7 @@ pub(crate) fn generate(session: &Session, name: &KeyName, before: &Before, login
     let (public, private) = make(session, name)?;
     if !before.is_without([public, private]) {
         // What these handles lead to may be another key: it is left alone.
-        return Err(HsmError::HandlesMixedUp(name.id().clone()));
+        return Err(HsmError::HandlesMixedUp(name.clone()));
     }
     let given = name_given(session, name, private);
     let made = given.and_then(|name| examine(session, &name, private, public, login));
@@ -69,12 +70,13 @@ pub(crate) fn generate(session: &Session, name: &KeyName, before: &Before, login
             }
         }
     }
-    made.inspect(|held| info!(key_id = %held.id(), label = name.label(), "key generated in the token"))
+    made.inspect(|held| info!(key = %held.name(), "key generated in the token"))
 }
 
 fn make(session: &Session, name: &KeyName) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
     let label = name.label().unwrap_or_default().as_bytes().to_vec();
-    let named = [Attribute::Token(true), Attribute::Id(name.id().as_bytes().to_vec()), Attribute::Label(label)];
+    let mut named = vec![Attribute::Token(true), Attribute::Label(label)];
+    named.extend(name.id().map(|id| Attribute::Id(id.as_bytes().to_vec())));
     let mut public = vec![Attribute::EcParams(P256_PARAMS.to_vec())];
     public.extend_from_slice(&named);
     let mut private = vec![
@@ -90,15 +92,15 @@ fn make(session: &Session, name: &KeyName) -> Result<(ObjectHandle, ObjectHandle
 /// The name under which the token keeps the new key.
 fn name_given(session: &Session, asked: &KeyName, private: ObjectHandle) -> Result<KeyName, HsmError> {
     let Identity { id, label, .. } = Identity::of(session, private)?;
-    let id = KeyId::new(&id).unwrap_or_else(|| asked.id().clone());
-    if id == *asked.id() {
+    let (Some(wanted), Some(given)) = (asked.id(), KeyId::new(&id)) else { return Ok(asked.clone()) };
+    if given == *wanted {
         return Ok(asked.clone());
     }
     if asked.label().is_none_or(|wanted| wanted.as_bytes() != label) {
-        return Err(HsmError::NameIgnored { id: asked.id().clone(), given: id });
+        return Err(HsmError::NameIgnored { id: wanted.clone(), given });
     }
-    info!(asked = %asked, given = %id, "the token chooses CKA_IDs itself; the key is found again by its label");
-    Ok(KeyName { id, label: asked.label.clone() })
+    info!(asked = %asked, given = %given, "the token chooses CKA_IDs itself; the key is found again by its label");
+    Ok(asked.clone().told(Some(given)))
 }
 
 fn examine(
@@ -108,9 +110,9 @@ fn examine(
     public: ObjectHandle,
     login: Login,
 ) -> Result<Held, HsmError> {
-    let says_local = check_protection(session, name.id(), private)?.says_local;
-    let point = p256_point(session, name.id(), public)?;
-    prove_possession(session, name.id(), private, &point)?;
+    let says_local = check_protection(session, name, private)?.says_local;
+    let point = p256_point(session, name, public)?;
+    prove_possession(session, name, private, &point)?;
     let spki = [&P256_SPKI_PREFIX[..], &point].concat();
     Ok(Held::new(name.clone(), spki, says_local, private, login))
 }
@@ -120,7 +122,7 @@ fn examine(
 pub(crate) fn remove_strays(session: &Session, name: &KeyName, before: &Before) -> Result<(), HsmError> {
     let mut removed = 0usize;
     for class in CLASSES {
-        let mut strays = by_id(session, name.id(), class)?;
+        let mut strays = by_id(session, name, class)?;
         for object in by_label(session, name, class)? {
             if !before.labelled.contains(&Identity::of(session, object)?.id) && !strays.contains(&object) {
                 strays.push(object);
@@ -174,10 +176,11 @@ impl Identity {
 
     /// A search gave its handle: it must lead to what was searched for.
     fn require(&self, name: &KeyName, class: ObjectClass) -> Result<(), HsmError> {
-        let is_named = self.id == name.id().as_bytes() || name.label().is_some_and(|l| l.as_bytes() == self.label);
+        let is_named = name.id().is_some_and(|id| id.as_bytes() == self.id)
+            || name.label().is_some_and(|label| label.as_bytes() == self.label);
         match self.class == Some(class) && is_named {
             true => Ok(()),
-            false => Err(HsmError::HandlesMixedUp(name.id().clone())),
+            false => Err(HsmError::HandlesMixedUp(name.clone())),
         }
     }
 }
@@ -190,10 +193,9 @@ pub(crate) fn find(session: &Session, name: &KeyName, login: Login) -> Result<Op
     };
     let identity = Identity::of(session, private)?;
     identity.require(name, ObjectClass::PRIVATE_KEY)?;
-    let id = KeyId::new(&identity.id).unwrap_or_else(|| name.id().clone());
-    let name = KeyName { id, label: name.label.clone() };
+    let name = name.clone().told(KeyId::new(&identity.id));
     let public = only_one(session, &name, ObjectClass::PUBLIC_KEY, "public")?;
-    let public = public.ok_or_else(|| HsmError::PublicKeyMissing(name.id().clone()))?;
+    let public = public.ok_or_else(|| HsmError::PublicKeyMissing(name.clone()))?;
     Identity::of(session, public)?.require(&name, ObjectClass::PUBLIC_KEY)?;
     examine(session, &name, private, public, login).map(Some)
 }
@@ -207,7 +209,7 @@ pub(crate) fn destroy(session: &Session, name: &KeyName) -> Result<bool, HsmErro
         }
         Ok::<_, HsmError>(found)
     };
-    let mut doomed = with(&|class| by_id(session, name.id(), class))?;
+    let mut doomed = with(&|class| by_id(session, name, class))?;
     if doomed.is_empty() {
         doomed = with(&|class| by_label(session, name, class))?;
     }
@@ -215,15 +217,15 @@ pub(crate) fn destroy(session: &Session, name: &KeyName) -> Result<bool, HsmErro
         destroy_checked(session, *object, name, *class)?;
     }
     if !doomed.is_empty() {
-        info!(key_id = %name.id(), label = name.label(), "key destroyed in the token");
+        info!(key = %name, "key destroyed in the token");
     }
     Ok(!doomed.is_empty())
 }
 
 /// A token's signature, if it has the length of one.
-pub(crate) fn checked_signature(id: &KeyId, bytes: &[u8]) -> Result<P256Signature, HsmError> {
+pub(crate) fn checked_signature(name: &KeyName, bytes: &[u8]) -> Result<P256Signature, HsmError> {
     <[u8; 64]>::try_from(bytes).map(P256Signature::from).map_err(|_| HsmError::KeyUnusable {
-        id: id.clone(),
+        name: name.clone(),
         reason: format!("C_Sign returned {} bytes where a P-256 signature has 64", bytes.len()),
     })
 }
@@ -238,7 +240,7 @@ fn only_one(
     class: ObjectClass,
     class_name: &'static str,
 ) -> Result<Option<ObjectHandle>, HsmError> {
-    let mut found = by_id(session, name.id(), class)?;
+    let mut found = by_id(session, name, class)?;
     if found.is_empty() {
         found = by_label(session, name, class)?;
     }
@@ -249,7 +251,8 @@ fn only_one(
     }
 }
 
-fn by_id(session: &Session, id: &KeyId, class: ObjectClass) -> Result<Vec<ObjectHandle>, HsmError> {
+fn by_id(session: &Session, name: &KeyName, class: ObjectClass) -> Result<Vec<ObjectHandle>, HsmError> {
+    let Some(id) = name.id() else { return Ok(Vec::new()) };
     let template = [Attribute::Class(class), Attribute::Token(true), Attribute::Id(id.as_bytes().to_vec())];
     Ok(session.find_objects(&template)?)
 }
@@ -260,12 +263,12 @@ fn by_label(session: &Session, name: &KeyName, class: ObjectClass) -> Result<Vec
     Ok(session.find_objects(&template)?)
 }
 
-fn check_protection(session: &Session, id: &KeyId, private: ObjectHandle) -> Result<Protected, HsmError> {
+fn check_protection(session: &Session, name: &KeyName, private: ObjectHandle) -> Result<Protected, HsmError> {
     let told = session.get_attributes(private, &protection::ATTRIBUTES)?;
     protection::judge(&told).map_err(|shortcoming| match shortcoming {
-        Shortcoming::Unprotected(attribute) => HsmError::KeyUnprotected { id: id.clone(), attribute },
+        Shortcoming::Unprotected(attribute) => HsmError::KeyUnprotected { name: name.clone(), attribute },
         Shortcoming::AlwaysAuthenticate => HsmError::KeyUnusable {
-            id: id.clone(),
+            name: name.clone(),
             reason: "the token wants the PIN again for each signature (CKA_ALWAYS_AUTHENTICATE, a login as \
                      CKU_CONTEXT_SPECIFIC); set the token up to make keys without that"
                 .to_owned(),
@@ -273,8 +276,8 @@ fn check_protection(session: &Session, id: &KeyId, private: ObjectHandle) -> Res
     })
 }
 
-fn p256_point(session: &Session, id: &KeyId, public: ObjectHandle) -> Result<Vec<u8>, HsmError> {
-    let unusable = |reason: &str| HsmError::KeyUnusable { id: id.clone(), reason: reason.to_owned() };
+fn p256_point(session: &Session, name: &KeyName, public: ObjectHandle) -> Result<Vec<u8>, HsmError> {
+    let unusable = |reason: &str| HsmError::KeyUnusable { name: name.clone(), reason: reason.to_owned() };
     let kinds = [AttributeType::KeyType, AttributeType::EcParams, AttributeType::EcPoint];
     let mut point = None;
     for attribute in session.get_attributes(public, &kinds)? {
@@ -295,13 +298,13 @@ fn p256_point(session: &Session, id: &KeyId, public: ObjectHandle) -> Result<Vec
 }
 
 /// Signs something and verifies it: the two objects may carry one CKA_ID and still not belong together.
-fn prove_possession(session: &Session, id: &KeyId, private: ObjectHandle, point: &[u8]) -> Result<(), HsmError> {
-    let message = [b"ironroot proof of possession ", id.as_bytes()].concat();
+fn prove_possession(session: &Session, name: &KeyName, private: ObjectHandle, point: &[u8]) -> Result<(), HsmError> {
+    let message = [b"ironroot proof of possession ", name.to_string().as_bytes()].concat();
     let hash = digest(&SHA256, &message);
     let signature = session.sign(&Mechanism::Ecdsa, private, hash.as_ref())?;
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(&message, &signature).map_err(|_| {
         HsmError::KeyUnusable {
-            id: id.clone(),
+            name: name.clone(),
             reason: "its private and public halves do not belong together".to_owned(),
         }
     })

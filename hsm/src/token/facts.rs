@@ -2,9 +2,9 @@
 
 use cryptoki::slot::{Limit, TokenInfo};
 
-use super::UserLogin;
+use super::user_login::UserLogin;
 use crate::error::HsmError;
-use crate::uri::TokenUri;
+use crate::uri::{TokenNames, TokenUri, without_padding};
 
 /// What a token says of itself, as far as something is decided by it. Names without their padding: blanks by the standard,
 /// NUL by some tools.
@@ -62,11 +62,6 @@ pub(super) enum LoginStep {
     Nothing,
 }
 
-/// Trailing blanks and NULs are padding, in the token and in what an operator copied from a tool.
-pub(crate) fn without_padding(name: &str) -> &str {
-    name.trim_end_matches([' ', '\0'])
-}
-
 impl From<&TokenInfo> for TokenFacts {
     fn from(info: &TokenInfo) -> Self {
         let name = |padded: &str| without_padding(padded).to_owned();
@@ -84,6 +79,13 @@ impl From<&TokenInfo> for TokenFacts {
                 Limit::Unavailable | Limit::Infinite => None,
             },
         }
+    }
+}
+
+impl TokenFacts {
+    fn names(&self) -> TokenNames<'_> {
+        let Self { label, serial, manufacturer, model, .. } = self;
+        TokenNames { label, serial, manufacturer, model }
     }
 }
 
@@ -131,7 +133,7 @@ pub(crate) fn choose(wanted: &TokenUri, slots: &[SeenSlot]) -> Result<Chosen, Hs
 
 fn is_meant(wanted: &TokenUri, slot: &SeenSlot) -> bool {
     match &slot.token {
-        Ok(token) => wanted.matches(slot.id, token),
+        Ok(token) => wanted.matches(slot.id, token.names()),
         // Nothing else is known of it, so nothing else may be asked of it.
         Err(unread) => unread.answered && wanted.names_only_slot(slot.id),
     }

@@ -3,34 +3,35 @@
 //! A login belongs to the token and the process, not to a session. It ends silently with the last session, so the shared one
 //! is kept open for as long as the epoch lasts.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error as CryptokiError, RvError};
 use cryptoki::mechanism::MechanismType;
-use cryptoki::session::{Session, SessionState, UserType};
+use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use tracing::warn;
 
 use super::facts::{Chosen, LoginStep, SeenSlot, TokenFacts, Unread, choose, login_step};
 use super::sessions::{SharedSession, close, open_shared};
-use super::{Shared, UserLogin};
+use super::user_login::UserLogin;
 use crate::error::{FailedCall, HsmError};
-use crate::module::Entered;
+use crate::login::{Login, is_logged_in};
+use crate::module::{Entered, Module};
 use crate::pin::Pin;
+use crate::uri::TokenUri;
 
-/// One login. Sessions and object handles belong to the login they were made in: a key has new handles after the next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Login {
-    pub(super) epoch: u64,
-    number: u64,
-    /// The token shows private objects only to who is logged in.
-    pub(crate) is_needed: bool,
+/// Finds the token and keeps this process logged in to it.
+pub(super) struct Logins {
+    module: Arc<Module>,
+    token: TokenUri,
+    login: UserLogin,
+    state: Mutex<LoginState>,
 }
 
 /// Who is logged in to the token, as far as this process is concerned.
 #[derive(Default)]
-pub(crate) struct LoginState {
+struct LoginState {
     current: Option<Current>,
     logins: u64,
     /// The token has accepted this PIN before in this process.
@@ -57,7 +58,22 @@ pub(super) struct Abilities {
     pub(super) is_writable: bool,
 }
 
-impl Shared {
+impl Logins {
+    /// None has been made yet.
+    pub(super) fn new(module: Arc<Module>, token: TokenUri, login: UserLogin) -> Self {
+        Self { module, token, login, state: Mutex::default() }
+    }
+
+    /// The token that is meant.
+    pub(super) fn token(&self) -> &TokenUri {
+        &self.token
+    }
+
+    /// How it is logged in to.
+    pub(super) fn user_login(&self) -> &UserLogin {
+        &self.login
+    }
+
     /// Logs in for the first time.
     pub(super) fn first_login(&self) -> Result<Abilities, HsmError> {
         let entered = match self.module.enter() {
@@ -72,7 +88,7 @@ impl Shared {
         let current = self.logged_in(&entered)?;
         let mechanisms = entered.pkcs11.get_mechanism_list(current.slot)?;
         if !mechanisms.contains(&MechanismType::ECDSA) {
-            return Err(HsmError::MechanismMissing { token: self.config.token.to_string(), mechanism: "CKM_ECDSA" });
+            return Err(HsmError::MechanismMissing { token: self.token.to_string(), mechanism: "CKM_ECDSA" });
         }
         Ok(Abilities {
             max_sessions: read_token(entered.pkcs11, current.slot).ok().and_then(|token| token.max_sessions),
@@ -83,8 +99,8 @@ impl Shared {
 
     /// The next login is with `pin`. One that is the same as before changes nothing: a refused PIN is not sent again.
     pub(super) fn replace_pin(&self, pin: Pin) {
-        let mut state = self.login();
-        if state.replaced_pin.as_ref().or(self.config.login.pin()) != Some(&pin) {
+        let mut state = self.state();
+        if state.replaced_pin.as_ref().or(self.login.pin()) != Some(&pin) {
             state.pin_accepted = false;
             state.replaced_pin = Some(pin);
         }
@@ -92,11 +108,11 @@ impl Shared {
 
     /// The login of this epoch; logs in if there is none.
     pub(super) fn logged_in(&self, entered: &Entered<'_>) -> Result<Current, HsmError> {
-        let mut state = self.login();
+        let mut state = self.state();
         if let Some(current) = state.current.as_ref().filter(|c| c.login.epoch == entered.epoch) {
             return Ok(current.clone());
         }
-        let Chosen { slot_id, token } = choose(&self.config.token, &see_slots(entered.pkcs11)?)?;
+        let Chosen { slot_id, token } = choose(&self.token, &see_slots(entered.pkcs11)?)?;
         let slot = Slot::try_from(slot_id)?;
         let open = open_shared(entered.pkcs11, slot)?;
         if let Err(error) = self.log_in(&open.session, slot, token.as_ref(), &mut state) {
@@ -104,7 +120,7 @@ impl Shared {
             return Err(error);
         }
         state.logins += 1;
-        let is_needed = !matches!(self.config.login, UserLogin::None);
+        let is_needed = !matches!(self.login, UserLogin::None);
         let login = Login { epoch: entered.epoch, number: state.logins, is_needed };
         let current = Current { login, slot, shared: Arc::new(SharedSession::new(slot, open)) };
         state.current = Some(current.clone());
@@ -113,7 +129,7 @@ impl Shared {
 
     /// Forgets this login, so that the next session checks it and logs in again. Another thread may have done so already.
     pub(super) fn forget_login(&self, login: Login) {
-        let forgotten = self.login().current.take_if(|c| c.login == login);
+        let forgotten = self.state().current.take_if(|c| c.login == login);
         if let Some(current) = forgotten {
             self.close_shared(&current);
         }
@@ -139,7 +155,7 @@ impl Shared {
         token: Option<&TokenFacts>,
         state: &mut LoginState,
     ) -> Result<(), HsmError> {
-        let step = match login_step(&self.config.login, token, state.pin_accepted) {
+        let step = match login_step(&self.login, token, state.pin_accepted) {
             // What is logged in already needs no PIN, whatever risk it would be at.
             Err(HsmError::PinAtRisk { .. }) if is_logged_in(session)? => return Ok(()),
             step => step?,
@@ -165,7 +181,7 @@ impl Shared {
     ) -> Result<(), HsmError> {
         let label = token.map_or_else(|| format!("in slot {slot}"), |token| format!("{:?}", token.label));
         let serial = token.map_or_else(|| format!("slot {slot}"), |token| token.serial.clone());
-        let pin = self.config.login.pin().map(|pin| state.replaced_pin.as_ref().unwrap_or(pin));
+        let pin = self.login.pin().map(|pin| state.replaced_pin.as_ref().unwrap_or(pin));
         if self.module.has_refused(&serial, pin) {
             return Err(HsmError::PinAtRisk { token: label, state: "it refused this PIN before in this process" });
         }
@@ -182,25 +198,19 @@ impl Shared {
         }
     }
 
-    fn login(&self) -> MutexGuard<'_, LoginState> {
-        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, LoginState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The last session of the token closes its shared one too, which logs out.
-impl Drop for Shared {
+impl Drop for Logins {
     fn drop(&mut self) {
-        let current = self.login().current.take();
+        let current = self.state().current.take();
         if let Some(current) = current {
             self.close_shared(&current);
         }
     }
-}
-
-/// Whether this session sees private objects.
-pub(crate) fn is_logged_in(session: &Session) -> Result<bool, HsmError> {
-    let state = session.get_session_info()?.session_state();
-    Ok(matches!(state, SessionState::RoUser | SessionState::RwUser))
 }
 
 /// Whether the token still answers. Some modules go on with empty lists when their token is gone; its information is then

@@ -1,7 +1,6 @@
 //! One session thread: takes the most urgent job, does it, and climbs from remedy to remedy when the token fails.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cryptoki::mechanism::Mechanism;
@@ -9,12 +8,16 @@ use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use tracing::{debug, warn};
 
-use super::login::{Current, Login, answers};
+use super::job::Job;
+use super::login::{Current, answers};
+use super::queue::Queue;
 use super::sessions::{Open, close, open_own};
-use super::{Job, Shared};
+use super::shared::Shared;
 use crate::error::{HsmError, Remedy};
-use crate::key::{self, Before, Held, KeyId, KeyName};
+use crate::key::{self, Before, Held};
+use crate::login::Login;
 use crate::module::Entered;
+use crate::name::{KeyId, KeyName};
 use crate::signature::P256Signature;
 
 /// A worker that found the token without a free session asks again after this time; meanwhile it shares one.
@@ -67,8 +70,8 @@ impl Worker {
     }
 
     /// Serves jobs until the queue is closed and empty.
-    pub(super) fn run(mut self) {
-        while let Some(job) = self.shared.queue.next() {
+    pub(super) fn run(mut self, queue: &Queue<Job<Self>>) {
+        while let Some(job) = queue.next() {
             match job {
                 Job::Sign { reply, .. } if reply.is_abandoned() => {}
                 Job::Sign { key, digest, reply } => reply.send(self.sign(&key, &digest)),
@@ -97,9 +100,7 @@ impl Worker {
 
     fn generate_once(&mut self, name: &KeyName) -> Result<Arc<Held>, HsmError> {
         // This also mends what has happened since the last job: a lost login, a new epoch.
-        if self.find(&KeyName::from(name.id()))?.is_some() {
-            return Err(HsmError::KeyExists(name.id().clone()));
-        }
+        self.check_unused(name)?;
         let mut before = None;
         let made = self.attempt(Access::Writes, &mut |work: &Work<'_>| {
             let before = before.insert(Before::see(work.session, name)?);
@@ -113,6 +114,15 @@ impl Worker {
             Err(error) => self.mend(error, name, before.as_ref()),
         }
         made.map(Arc::new)
+    }
+
+    /// Makes sure that no key has the new one's CKA_ID.
+    fn check_unused(&mut self, name: &KeyName) -> Result<(), HsmError> {
+        let Some(id) = name.id() else { return Ok(()) };
+        match self.find(&KeyName::from(id))? {
+            Some(_) => Err(HsmError::KeyExists(id.clone())),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn find(&mut self, name: &KeyName) -> Result<Option<Arc<Held>>, HsmError> {
@@ -137,7 +147,7 @@ impl Worker {
                 None => key.find_again(work.session, work.login)?,
             };
             let signature = work.session.sign(&Mechanism::Ecdsa, handle, digest)?;
-            key::checked_signature(key.id(), &signature)
+            key::checked_signature(key.name(), &signature)
         })?;
         self.shared.note_signature();
         Ok(signature)
@@ -170,9 +180,9 @@ impl Worker {
 
     /// Once per process: a token's word that a key was not made inside, where everything else says that it was.
     fn tell_origin(&self, held: &Held) {
-        if !held.says_local() && !self.shared.told_origin.swap(true, Ordering::Relaxed) {
+        if !held.says_local() && self.shared.is_origin_untold() {
             warn!(
-                key_id = %held.id(),
+                key = %held.name(),
                 "the token does not say that its keys were made inside (CKA_LOCAL); it says that they never were readable"
             );
         }
@@ -214,7 +224,7 @@ impl Worker {
             Remedy::NewSession | Remedy::NewLogin => {
                 self.close_session();
                 if let Some(login) = self.login.take() {
-                    self.shared.forget_login(login);
+                    self.shared.logins.forget_login(login);
                 }
                 true
             }
@@ -232,7 +242,7 @@ impl Worker {
         self.epoch = shared.module.epoch();
         let entered = shared.module.enter()?;
         self.epoch = entered.epoch;
-        let current = shared.logged_in(&entered)?;
+        let current = shared.logins.logged_in(&entered)?;
         self.login = Some(current.login);
         self.take_own(&entered, &current)?;
         let (slot, login) = (current.slot, current.login);
@@ -263,7 +273,7 @@ impl Worker {
 
     fn close_session(&mut self) {
         if let Some((login, session)) = self.own.take() {
-            self.shared.close_in(login.epoch, session);
+            self.shared.logins.close_in(login.epoch, session);
         }
     }
 }
