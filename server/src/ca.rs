@@ -1,9 +1,10 @@
-//! The certificate authority: keys in a PKCS#11 token, a root above two slots A and B, a journal, and rotation.
+//! The certificate authority: keys in a PKCS#11 token, two slots for each purpose (the root, the CAs below it), a journal, and one
+//! plan for all.
 //!
 //! ```text
-//!  plan(moment, journal) ──► Step ──► performer: journal to disk, then token, signers, bundle
-//!                                      │ Intend: the key is named     Prepare, Renew: made, certified, published
-//!                                      └ Activate: it signs           Prune: expired authorities leave the bundle
+//!  plan(moment, journal, paces) ──► Step ──► performer: journal to disk, then token, signers, bundle
+//!                                             │ Intend: the key is named     Prepare, Renew: made, certified, published
+//!                                             └ Activate: it signs           Prune: expired authorities leave the bundle
 //!  AuthorizedEntry + Spki ──► profile (TBS) ──► token ──► lint ──► IssuedSvid
 //! ```
 //!
@@ -15,15 +16,19 @@ mod authority;
 mod bundle;
 mod issuer;
 mod journal;
+mod key_stock;
 mod lint;
 mod names;
 mod performer;
 mod profile;
+mod purpose;
+mod rotating;
 mod rotation;
 mod rotation_health;
+mod server_name;
 
 use ironroot_api::TrustDomain;
-use ironroot_hsm::{HsmError, KeyId};
+use ironroot_hsm::{HsmError, KeyName};
 use ironroot_shell::logging::utc;
 use thiserror::Error;
 
@@ -32,16 +37,26 @@ use crate::store::StoreError;
 pub use authority::CertificateAuthority;
 pub use bundle::TrustBundle;
 pub use issuer::IssuedSvid;
-pub use journal::{Authority, Journal, JournalError, Place, RootSlot, Roots, Slot, SlotName};
+pub use journal::{
+    Authority, Credential, Journal, JournalError, KeyMark, KeyRecord, MAX_USED_KEYS, Origin, Place, Slot, SlotName,
+    Slots,
+};
 pub use lint::LintError;
 pub use profile::ProfileError;
-pub use rotation::{Hierarchy, Step, plan};
+pub use purpose::Purpose;
+pub use rotating::Rotation;
+pub use rotation::{Pace, Step, plan};
+pub use server_name::{ServerName, ServerNameError};
 
 /// What the operator decides about the CA.
 #[derive(Clone, Debug)]
 pub struct CaPolicy {
     /// The trust domain it signs for.
     pub trust_domain: TrustDomain,
+    /// Which of the servers of the trust domain this is.
+    pub server: ServerName,
+    /// Keys that the HSM's administrator has made, in the order in which they are used; none: the CA makes its keys.
+    pub given_keys: Vec<KeyName>,
     /// Subject of CA certificates; a serial number is added to each.
     pub subject: CaSubject,
     /// Lifetime of a CA certificate, seconds.
@@ -52,6 +67,14 @@ pub struct CaPolicy {
     pub agent_ttl_seconds: i64,
     /// Lifetime of the server's SVIDs, and of workloads' whose entry does not say, seconds.
     pub x509_svid_ttl_seconds: i64,
+}
+
+impl CaPolicy {
+    /// What is renewed, and when; who signs others comes first.
+    pub fn paces(&self) -> Vec<Pace> {
+        let root = self.root_ttl_seconds.map(|_| Pace::of_the_root(self.ca_ttl_seconds));
+        root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).collect()
+    }
 }
 
 /// Subject of CA certificates; at least one part is not empty.
@@ -79,27 +102,27 @@ pub enum CaError {
     Journal(#[from] JournalError),
     /// The active CA's key is not in the token.
     #[error(
-        "the key of the active CA (slot {slot}, CKA_ID {id}) is not in the token: restore the token from its backup; if the \
-         key is lost for good, delete the row of table ca_journal from the data store to found a new CA, and give every \
+        "the key of the active CA (slot {slot}, {key}) is not in the token: restore the token from its backup; if the \
+         key is lost for good, delete this server's row of table ca_journals from the data store to found a new CA, and give every \
          agent the new trust bundle"
     )]
     KeyLost {
         /// Its place.
         slot: Place,
-        /// The key's identifier.
-        id: KeyId,
+        /// What the key is called.
+        key: KeyName,
     },
     /// The key of the root is not in the token. What is signed already is good.
     #[error(
-        "the key of the root (slot {slot}, CKA_ID {id}) is not in the token, so no new CA can be signed, and the present one ends \
+        "the key of the root (slot {slot}, {key}) is not in the token, so no new CA can be signed, and the present one ends \
          soon: restore the token from its backup; if the key is lost for good, set enabled = false in the root block and give \
          every agent the new trust bundle"
     )]
     RootLost {
         /// Its place.
         slot: Place,
-        /// The key's identifier.
-        id: KeyId,
+        /// What the key is called.
+        key: KeyName,
     },
     /// No root is valid now.
     #[error("this server's clock says {}, and no root certificate is valid then: correct the clock", utc(*now))]
@@ -109,27 +132,44 @@ pub enum CaError {
     },
     /// The key in the token is not the one the journal speaks of.
     #[error(
-        "the key in slot {slot} (CKA_ID {id}) is not the one the CA journal names: the token and the data store are from \
+        "the key in slot {slot} ({key}) is not the one the CA journal names: the token and the data store are from \
          different times or servers; restore the one that is wrong from its backup"
     )]
     KeyMismatch {
         /// The place.
         slot: Place,
-        /// The key's identifier.
-        id: KeyId,
+        /// What the key is called.
+        key: KeyName,
     },
     /// The token holds our keys but the database does not know them.
     #[error(
-        "the token holds a key in slot {slot} (CKA_ID {id}) that the CA journal in the data store does not know: restore the \
-         data store from its latest backup; if the key is not in use anywhere, delete it (pkcs11-tool --delete-object, both \
-         halves)"
+        "the token holds a key for slot {slot} ({key}) that the CA journal in the data store does not know: restore the \
+         data store from its latest backup; if another server of this trust domain uses the token, give each its server_name; if \
+         the key is not in use anywhere, delete it (pkcs11-tool --delete-object, both halves)"
     )]
     KeyWithoutJournal {
         /// The place.
         slot: Place,
-        /// The key's identifier.
-        id: KeyId,
+        /// What the key is called.
+        key: KeyName,
     },
+    /// Keys are an administrator's, and each was used or cannot be.
+    #[error(
+        "no key is free for slot {slot}: of the {listed} that key_ids and key_labels name, each was used before, is missing or cannot \
+         be used (the log says which); have the HSM's administrator make P-256 keys that are sensitive, not extractable and may sign, \
+         name them there, and restart the server"
+    )]
+    NoFreeKey {
+        /// The place.
+        slot: Place,
+        /// How many keys are named.
+        listed: usize,
+    },
+    /// More keys of an administrator were used than are remembered.
+    #[error(
+        "{MAX_USED_KEYS} keys of the HSM's administrator were used, and no more are remembered: use another data store and token"
+    )]
+    TooManyUsedKeys,
     /// There is no CA yet, and the clock cannot be right.
     #[error(
         "this server's clock says {}: that cannot be right, and a CA that began then would never be valid; correct the clock \

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
-use ironroot_hsm::{Pin, PinError, TokenUri, UserLogin};
+use ironroot_hsm::{KeyName, Pin, PinError, TokenUri, UserLogin};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
 
-use crate::ca::CaSubject;
+use crate::ca::{CaSubject, ServerName};
 
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
@@ -27,6 +27,8 @@ pub(crate) use server_block::DEFAULT_SOCKET_PATH;
 pub struct ServerConfig {
     /// The trust domain it signs for.
     pub trust_domain: TrustDomain,
+    /// Which of the trust domain's servers it is.
+    pub server_name: ServerName,
     /// Its directory; made if missing.
     pub data_dir: PathBuf,
     /// Where agents connect. Port 0 lets the kernel choose.
@@ -93,6 +95,8 @@ pub struct Pkcs11Config {
     pub login: LoginMode,
     /// Sessions, so signatures at the same time.
     pub sessions: usize,
+    /// Keys that the token's administrator has made, in the order in which they are used; none: the server makes its keys.
+    pub given_keys: Vec<KeyName>,
 }
 
 /// How to log in to the token.
@@ -207,6 +211,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let (block, plugins) = block.zip(plugins)?;
     Some(ServerConfig {
         trust_domain: block.trust_domain,
+        server_name: block.server_name,
         data_dir: block.data_dir,
         bind_address: block.bind_address,
         socket_path: block.socket_path,

@@ -106,8 +106,8 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let devices = registry.devices().clone();
     let token = open_token(&config).await?;
     let reloading = reload(reload_asked, log, token.clone(), config.key_manager.login.clone());
-    let ca =
-        CertificateAuthority::start(token, store.clone(), ca_policy(&config), ClockSource::of_this_machine()).await?;
+    let clocks = ClockSource::of_this_machine();
+    let (ca, rotation) = CertificateAuthority::start(token, store.clone(), ca_policy(&config), clocks).await?;
     let ca = Arc::new(ca);
 
     let authorities =
@@ -157,7 +157,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     background.spawn(reloading);
     background.spawn(follow_bundle(ca.clone(), anchors));
     background.spawn(prune(registry, ca.clock(), config.prune_attested_nodes_expired_for));
-    background.spawn(async move { ca.run().await });
+    background.spawn(rotation.run());
     background.spawn(svid.keep_current());
     background.spawn(probe_store(store.clone()));
     background.spawn(async move { readiness.keep().await });
@@ -215,6 +215,8 @@ async fn open_token(config: &ServerConfig) -> Result<Token, RunError> {
 fn ca_policy(config: &ServerConfig) -> CaPolicy {
     CaPolicy {
         trust_domain: config.trust_domain.clone(),
+        server: config.server_name.clone(),
+        given_keys: config.key_manager.given_keys.clone(),
         subject: config.ca_subject.clone(),
         ca_ttl_seconds: seconds(config.lifetimes.ca),
         root_ttl_seconds: config.lifetimes.root.map(seconds),

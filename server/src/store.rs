@@ -87,14 +87,27 @@ impl Store {
         self.writer.follow(Box::new(follower)).await
     }
 
-    /// The CA's journal, if one was ever written.
-    pub async fn ca_journal(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.change(|tx| tx.ca_journal()).await
+    /// The CA's journal of this server, if it ever wrote one.
+    pub async fn ca_journal(&self, server: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let server = server.to_owned();
+        self.change(move |tx| tx.ca_journal(&server)).await
     }
 
-    /// Replaces the CA's journal; durable on return.
-    pub async fn put_ca_journal(&self, journal: Vec<u8>) -> Result<(), StoreError> {
-        self.change(move |tx| tx.put_ca_journal(&journal)).await
+    /// Every server's name, and its CA's journal.
+    pub async fn ca_journals(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.change(|tx| tx.ca_journals()).await
+    }
+
+    /// Replaces the CA's journal of this server; durable on return.
+    pub async fn put_ca_journal(&self, server: &str, journal: Vec<u8>) -> Result<(), StoreError> {
+        let server = server.to_owned();
+        self.change(move |tx| tx.put_ca_journal(&server, &journal)).await
+    }
+
+    /// Gives the journal of the server without a name to `server`, which has none; whether there was one.
+    pub async fn name_ca_journal(&self, server: &str) -> Result<bool, StoreError> {
+        let server = server.to_owned();
+        self.change(move |tx| tx.name_ca_journal(&server)).await
     }
 
     /// Takes a token out of the table and returns when it expires (or expired), UNIX seconds; none if there is no such

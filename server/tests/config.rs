@@ -219,6 +219,40 @@ fn a_pin_is_wanted_exactly_when_one_is_sent() {
 }
 
 #[test]
+fn keys_of_an_administrator_are_named_by_identifier_or_label_and_each_once() {
+    let with = |data: &str| {
+        format!(
+            "server {{ trust_domain = \"td\" data_dir = \"d\" }}\nplugins {{ NodeAttestor \"join_token\" {{ }} KeyManager \"pkcs11\" {{ plugin_data {{\nmodule_path = \"/m.so\" token_label = \"t\" pin_file = \"p\" {data}\n}} }} }}"
+        )
+    };
+    let config = read(&with("key_labels = [\"a\", \"b\"] key_ids = [\"0A:01\"]")).expect("loads");
+    let names: Vec<String> = config.key_manager.given_keys.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["CKA_ID 0a01", "CKA_LABEL \"a\"", "CKA_LABEL \"b\""]);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let few = read(&with("key_labels = [\"a\", \"b\"]")).expect("loads").warnings;
+    assert!(few.iter().any(|warning| warning.contains("need three keys")), "{few:?}");
+    assert!(read(&with("")).expect("loads").key_manager.given_keys.is_empty());
+    for (data, mistake) in [
+        ("key_ids = [\"xyz\"]", "key_ids: \"xyz\": not a CKA_ID: write 1 to 255 bytes in hexadecimal"),
+        ("key_labels = [\"\"]", "key_labels: \"\": a label is not empty"),
+        ("key_labels = []", "key_labels: name at least one key, or remove it"),
+        ("key_labels = [\"a\", \"b\", \"a\"]", "key_labels: CKA_LABEL \"a\" is named twice"),
+    ] {
+        let found = mistakes(&with(data));
+        assert!(found.iter().any(|line| line.contains(mistake)), "{data}: {found:?}");
+    }
+}
+
+#[test]
+fn a_server_has_a_name_only_if_it_is_given_one() {
+    let with = |server: &str| minimal(server, "");
+    assert!(read(&with("")).expect("loads").server_name.is_unnamed());
+    assert_eq!(read(&with("server_name = \"north-1\"")).expect("loads").server_name.as_str(), "north-1");
+    let found = mistakes(&with("server_name = \"North 1\""));
+    assert!(found.iter().any(|line| line.contains("server_name: \"North 1\": use 1 to 63 of")), "{found:?}");
+}
+
+#[test]
 fn a_token_uri_may_name_module_and_pin_file() {
     let text = "server { trust_domain = \"td\" data_dir = \"d\" }\nplugins { NodeAttestor \"join_token\" { } KeyManager \"pkcs11\" { plugin_data {\
                 token_uri = \"pkcs11:token=t?module-path=/m.so&pin-source=file:/etc/pin\" sessions = 2 } } }";

@@ -38,7 +38,7 @@ async fn filled(path: &Path) {
     let names: Vec<String> = (0..500).map(|n| format!("token-{n:04}-{}", "x".repeat(40))).collect();
     let all = names.iter().map(|name| registry.create_join_token(name, 100, None, 0));
     futures_util::future::join_all(all).await.into_iter().for_each(|r| r.expect("adds"));
-    store.put_ca_journal(vec![7; 20_000]).await.expect("writes");
+    store.put_ca_journal("", vec![7; 20_000]).await.expect("writes");
     store.close().await;
 }
 
@@ -134,7 +134,7 @@ async fn a_second_server_on_the_same_file_is_told_so() {
     let (_directory, path) = database();
     let first = Store::open(&path, &td()).expect("opens");
     assert!(matches!(refusal(&path), StoreError::InUse(p) if p == path));
-    first.put_ca_journal(vec![1]).await.expect("the first goes on");
+    first.put_ca_journal("", vec![1]).await.expect("the first goes on");
     first.close().await;
     assert!(Store::open(&path, &td()).is_ok());
 }
@@ -161,7 +161,7 @@ async fn a_truncated_database_is_refused_at_every_length() {
     }
     std::fs::write(&path, &whole).expect("writes");
     let store = Store::open(&path, &td()).expect("the whole file is good");
-    assert_eq!(store.ca_journal().await.expect("reads"), Some(vec![7; 20_000]));
+    assert_eq!(store.ca_journal("").await.expect("reads"), Some(vec![7; 20_000]));
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn a_database_with_a_page_of_zeros_is_refused() {
     let root = |table: &str| -> i64 {
         store.query_row("SELECT rootpage FROM sqlite_schema WHERE name = ?1", [table], |r| r.get(0)).expect(table)
     };
-    let pages: Vec<i64> = ["about", "entries", "agents", "join_tokens", "devices", "ca_journal"].map(root).into();
+    let pages: Vec<i64> = ["about", "entries", "agents", "join_tokens", "devices", "ca_journals"].map(root).into();
     drop(store);
     for page in pages {
         let mut damaged = whole.clone();
@@ -209,14 +209,14 @@ async fn a_start_that_was_cut_off_while_founding_starts_again() {
     std::fs::write(beside(&path, ".new"), b"half a database").expect("writes");
     std::fs::write(beside(&path, ".new-wal"), b"half a log").expect("writes");
     let store = Store::open(&path, &td()).expect("founds");
-    assert_eq!(store.ca_journal().await.expect("reads"), None);
+    assert_eq!(store.ca_journal("").await.expect("reads"), None);
 }
 
 #[tokio::test]
 async fn only_the_server_can_read_the_file() {
     let (_directory, path) = database();
     let store = Store::open(&path, &td()).expect("opens");
-    store.put_ca_journal(vec![1]).await.expect("writes");
+    store.put_ca_journal("", vec![1]).await.expect("writes");
     for suffix in ["", "-wal", "-shm", ".lock"] {
         let mode = std::fs::metadata(beside(&path, suffix)).expect(suffix).permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{suffix}");
@@ -238,11 +238,11 @@ const CHILD_DATABASE: &str = "IRONROOT_TEST_CHILD_DATABASE";
 async fn child_that_writes_until_it_is_killed() {
     let Some(path) = std::env::var_os(CHILD_DATABASE) else { return };
     let store = Store::open(Path::new(&path), &td()).expect("opens");
-    let last = store.ca_journal().await.expect("reads");
+    let last = store.ca_journal("").await.expect("reads");
     let mut number = last.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().expect("8 bytes")));
     loop {
         number += 1;
-        store.put_ca_journal(number.to_be_bytes().to_vec()).await.expect("writes");
+        store.put_ca_journal("", number.to_be_bytes().to_vec()).await.expect("writes");
         println!("promised {number}");
         std::io::stdout().flush().expect("parent listens");
     }
@@ -277,7 +277,7 @@ async fn what_was_promised_survives_kill_9() {
             promised = whole.unwrap_or(promised).max(promised);
         }
         let store = Store::open(&path, &td()).expect("opens after the kill");
-        let found = store.ca_journal().await.expect("reads");
+        let found = store.ca_journal("").await.expect("reads");
         let found = found.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().expect("8 bytes")));
         assert!(found == promised || found == promised + 1, "promised {promised}, found {found}");
         promised = found;
@@ -290,7 +290,7 @@ async fn a_log_cut_short_loses_no_more_than_its_tail() {
     let (_directory, path) = database();
     let store = Store::open(&path, &td()).expect("opens");
     for number in 0..20u8 {
-        store.put_ca_journal(vec![number]).await.expect("writes");
+        store.put_ca_journal("", vec![number]).await.expect("writes");
     }
     // The file as a power cut would leave it: a copy taken while the server runs, its log torn in the last frame.
     let copy = path.with_file_name("copy.sqlite3");
@@ -302,5 +302,5 @@ async fn a_log_cut_short_loses_no_more_than_its_tail() {
     log.seek(SeekFrom::End(-1)).and_then(|_| log.write_all(&[!last[0]])).expect("writes");
     drop(log);
     let store = Store::open(&copy, &td()).expect("opens");
-    assert_eq!(store.ca_journal().await.expect("reads"), Some(vec![18]));
+    assert_eq!(store.ca_journal("").await.expect("reads"), Some(vec![18]));
 }

@@ -92,7 +92,7 @@ fn sign_raw(lab: &AuthorityLab, module: &Path, sessions: usize) -> Measured {
     let slots = pkcs11.get_slots_with_initialized_token().expect("slots");
     let slot =
         slots.into_iter().find(|s| pkcs11.get_token_info(*s).is_ok_and(|t| t.label() == LABEL)).expect("our token");
-    let id = lab.key_id(SlotName::A).as_bytes().to_vec();
+    let id = lab.key_name(SlotName::A).id().expect("it has one").as_bytes().to_vec();
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (start, cpu) = (Instant::now(), cpu_time());
     let threads: Vec<_> = (0..sessions)

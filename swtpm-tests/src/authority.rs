@@ -7,9 +7,10 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use ironroot_api::csr::Spki;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_hsm::{KeyId, Token, TokenConfig};
+use ironroot_hsm::{KeyName, Token, TokenConfig, TokenKey};
 use ironroot_server::ca::{
-    CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedSvid, Journal, Place, SlotName, TrustBundle,
+    CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedSvid, Journal, Pace, Place, Rotation, ServerName,
+    SlotName, TrustBundle,
 };
 use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::facts::agent::AgentRecord;
@@ -34,6 +35,8 @@ pub struct AuthorityLab {
     pub store: Store,
     ca_ttl_seconds: i64,
     root_ttl_seconds: Option<i64>,
+    server: ServerName,
+    given_keys: Vec<KeyName>,
     _directory: Option<TempDir>,
 }
 
@@ -55,12 +58,31 @@ impl AuthorityLab {
         let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("a constant");
         let store = Store::open(store, &trust_domain).expect("a store of our own");
         let token = Token::open(token).expect("a token of our own");
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds: None, _directory: None }
+        let (server, given_keys) = (ServerName::default(), Vec::new());
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds: None, server, given_keys, _directory: None }
     }
 
     /// The same with a root above the CAs.
     pub fn rooted(self, root_ttl_seconds: i64) -> Self {
         Self { root_ttl_seconds: Some(root_ttl_seconds), ..self }
+    }
+
+    /// The same under this name: another server on the same token and in the same store.
+    pub fn named(&self, server: &str) -> Self {
+        let server = server.parse().expect("a legal name");
+        let (token, store, given_keys) = (self.token.clone(), self.store.clone(), self.given_keys.clone());
+        let (ca_ttl_seconds, root_ttl_seconds) = (self.ca_ttl_seconds, self.root_ttl_seconds);
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, given_keys, _directory: None }
+    }
+
+    /// This one under this name.
+    pub fn renamed(self, server: &str) -> Self {
+        Self { server: server.parse().expect("a legal name"), ..self }
+    }
+
+    /// The same with keys that an administrator has made.
+    pub fn given(self, given_keys: Vec<KeyName>) -> Self {
+        Self { given_keys, ..self }
     }
 
     /// Starts a CA as a server that starts at `now_unix` does, on a machine that was on all the time and whose clock is right.
@@ -81,6 +103,11 @@ impl AuthorityLab {
 
     /// The same, by these clocks.
     pub async fn start_on(&self, clocks: ClockSource) -> Result<CertificateAuthority, CaError> {
+        self.start_rotating(clocks).await.map(|(ca, _)| ca)
+    }
+
+    /// The same, and what renews it.
+    pub async fn start_rotating(&self, clocks: ClockSource) -> Result<(CertificateAuthority, Rotation), CaError> {
         CertificateAuthority::start(self.token.clone(), self.store.clone(), self.policy(), clocks).await
     }
 
@@ -89,31 +116,63 @@ impl AuthorityLab {
         self.store.trust_domain().clone()
     }
 
-    /// CKA_ID of a slot's key.
-    pub fn key_id(&self, slot: SlotName) -> KeyId {
-        slot.key_id(self.store.trust_domain())
+    /// What the key that the CA makes for a slot is called.
+    pub fn key_name(&self, slot: SlotName) -> KeyName {
+        Place::ca(slot).key_name(self.store.trust_domain(), &self.server)
     }
 
-    /// CKA_ID of a root's key.
-    pub fn root_key_id(&self, slot: SlotName) -> KeyId {
-        Place::Root(slot).key_id(self.store.trust_domain())
+    /// What the key that it makes for a root is called.
+    pub fn root_key_name(&self, slot: SlotName) -> KeyName {
+        Place::root(slot).key_name(self.store.trust_domain(), &self.server)
+    }
+
+    /// Makes the key that the CA would make in this place, as it would be after a crash.
+    pub async fn make_key(&self, name: &KeyName) -> TokenKey {
+        let id = name.id().expect("keys that the CA makes have one");
+        self.token.generate_p256(id, name.label().unwrap_or_default()).await.expect("a token of our own")
+    }
+
+    /// The journal of a CA that does not exist yet.
+    pub fn founding(&self) -> Journal {
+        Journal::new(self.store.trust_domain(), &self.server)
+    }
+
+    /// What is renewed, and when.
+    pub fn paces(&self) -> Vec<Pace> {
+        self.policy().paces()
+    }
+
+    /// Whether the store has a journal of this server.
+    pub async fn has_journal(&self) -> bool {
+        self.stored_journal().await.is_some()
+    }
+
+    /// The journal's bytes.
+    pub async fn stored_journal(&self) -> Option<Vec<u8>> {
+        self.store.ca_journal(self.server.as_str()).await.expect("a store of our own")
     }
 
     /// The journal as the store has it.
     pub async fn journal(&self) -> Journal {
-        let bytes = self.store.ca_journal().await.expect("a store of our own").expect("a CA was founded");
-        Journal::from_bytes(&bytes, self.store.trust_domain()).expect("what the CA wrote")
+        let bytes = self.stored_journal().await.expect("a CA was founded");
+        Journal::from_bytes(&bytes, self.store.trust_domain(), &self.server).expect("what the CA wrote")
     }
 
     /// Makes the store say something else, as if a server had stopped there.
     pub async fn put(&self, journal: &Journal) {
-        self.store.put_ca_journal(journal.to_bytes()).await.expect("a store of our own");
+        self.put_bytes(journal.to_bytes()).await;
+    }
+
+    /// The same with what may be no journal.
+    pub async fn put_bytes(&self, journal: Vec<u8>) {
+        self.store.put_ca_journal(self.server.as_str(), journal).await.expect("a store of our own");
     }
 
     /// Takes the CA's keys out of the token, for the next store beside it.
     pub async fn forget_keys(&self) {
-        for place in Place::ALL {
-            self.token.destroy(&place.key_id(self.store.trust_domain())).await.expect("a token of our own");
+        for place in Place::all() {
+            let name = place.key_name(self.store.trust_domain(), &self.server);
+            self.token.destroy(&name).await.expect("a token of our own");
         }
     }
 
@@ -122,7 +181,17 @@ impl AuthorityLab {
         let (agent_ttl_seconds, x509_svid_ttl_seconds) = (3600, 3600);
         let (trust_domain, ca_ttl_seconds) = (self.trust_domain(), self.ca_ttl_seconds);
         let root_ttl_seconds = self.root_ttl_seconds;
-        CaPolicy { trust_domain, subject, ca_ttl_seconds, root_ttl_seconds, agent_ttl_seconds, x509_svid_ttl_seconds }
+        let (server, given_keys) = (self.server.clone(), self.given_keys.clone());
+        CaPolicy {
+            trust_domain,
+            server,
+            given_keys,
+            subject,
+            ca_ttl_seconds,
+            root_ttl_seconds,
+            agent_ttl_seconds,
+            x509_svid_ttl_seconds,
+        }
     }
 }
 

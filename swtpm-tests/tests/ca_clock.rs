@@ -4,7 +4,7 @@
 use ironroot_api::certificate::Certificate;
 use ironroot_lab::authority::{AuthorityLab, NOW, assert_signs, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
-use ironroot_server::ca::{CaError, SlotName};
+use ironroot_server::ca::{CaError, Purpose, SlotName};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -15,7 +15,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 async fn key(lab: &AuthorityLab, slot: SlotName) -> Option<Vec<u8>> {
-    lab.token.find(&lab.key_id(slot)).await.unwrap().map(|key| key.spki_der().to_vec())
+    lab.token.find(&lab.key_name(slot)).await.unwrap().map(|key| key.spki_der().to_vec())
 }
 
 #[test]
@@ -54,7 +54,11 @@ fn a_machine_that_starts_with_a_wrong_clock_costs_no_key_and_the_valid_authority
                     lab.start_by(boot, 5, NOW + ahead).await.unwrap();
                     lab.start_by(boot, 125, NOW + ahead + 120).await.unwrap();
                     let journal = lab.journal().await;
-                    assert_eq!(journal.active().map(|(slot, _)| slot), Some(SlotName::B), "{boot}");
+                    assert_eq!(
+                        journal.slots(Purpose::X509Ca).active().map(|(slot, _)| slot),
+                        Some(SlotName::B),
+                        "{boot}"
+                    );
                     // A time service sets it right.
                     let now = NOW + 140;
                     let ca = lab.start_by(boot, 140, now).await.unwrap();
@@ -101,7 +105,7 @@ fn no_ca_is_founded_by_a_clock_that_cannot_be_right() {
             let refused = lab.start(100).await.unwrap_err();
             assert!(matches!(refused, CaError::ClockAtFounding { now: 100 }), "{refused}");
             assert!(refused.to_string().contains("1970-01-01T00:01:40"), "{refused}");
-            assert!(lab.store.ca_journal().await.unwrap().is_none());
+            assert!(!lab.has_journal().await);
             assert_eq!(key(&lab, SlotName::A).await, None);
         });
     });
@@ -117,7 +121,7 @@ fn a_key_that_comes_back_with_its_restored_token_is_found_again() {
             }
             // A is old now, and missing for a while.
             let now = NOW + DAY * 5 / 6 + 60;
-            lab.token.destroy(&lab.key_id(SlotName::A)).await.unwrap();
+            lab.token.destroy(&lab.key_name(SlotName::A)).await.unwrap();
             let journal = lab.journal().await;
             assert_signs(&lab.start(now).await.unwrap(), now).await;
             assert_eq!(lab.journal().await, journal, "the journal still knows it");

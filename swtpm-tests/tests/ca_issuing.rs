@@ -1,7 +1,6 @@
 //! What the CA signs, for whom, and that it goes on signing while it rotates.
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::SpiffeId;
@@ -88,11 +87,8 @@ fn there_is_no_moment_without_a_valid_svid_while_the_ca_rotates() {
     SoftHsm::run_in_child("there_is_no_moment_without_a_valid_svid_while_the_ca_rotates", |hsm| {
         run(async {
             let lab = AuthorityLab::new(hsm, 12);
-            let ca = Arc::new(lab.start_on(ClockSource::of_this_machine()).await.unwrap());
-            let running = tokio::spawn({
-                let ca = ca.clone();
-                async move { ca.run().await }
-            });
+            let (ca, rotation) = lab.start_rotating(ClockSource::of_this_machine()).await.unwrap();
+            let running = tokio::spawn(rotation.run());
             let mut issued_at = unix_now();
             let mut held = ca.sign_server_svid(&spki(), issued_at).await.unwrap();
             let deadline = Instant::now() + Duration::from_secs(90);

@@ -5,7 +5,7 @@ use ironroot_api::TrustDomain;
 use ironroot_hsm::Token;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, TRUST_DOMAIN, assert_signs, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
-use ironroot_server::ca::{CaError, Hierarchy, Journal, Place, SlotName, Step, plan};
+use ironroot_server::ca::{CaError, Journal, KeyRecord, Place, Purpose, ServerName, SlotName, Slots, Step, plan};
 use ironroot_server::clock::{Moment, Trust};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -17,6 +17,20 @@ const DAY: i64 = 24 * 60 * 60;
 /// A machine that was on since [`NOW`], with a clock that is right.
 fn right(now_unix: i64) -> Moment {
     Moment { now_unix, counted: now_unix - NOW, trust: Trust::Agreed }
+}
+
+const A: Place = Place { purpose: Purpose::X509Ca, slot: SlotName::A };
+const B: Place = Place { purpose: Purpose::X509Ca, slot: SlotName::B };
+const ROOT: Place = Place { purpose: Purpose::Root, slot: SlotName::A };
+
+fn cas(journal: &Journal) -> &Slots {
+    journal.slots(Purpose::X509Ca)
+}
+
+/// The journal just before the CA makes a key in `place`.
+fn intend(lab: &Lab, journal: Journal, place: Place) -> Journal {
+    let name = place.key_name(&lab.trust_domain(), &ServerName::default());
+    journal.intend(place, KeyRecord::made(name))
 }
 
 #[test]
@@ -44,15 +58,15 @@ fn a_lost_key_is_an_error_with_a_way_out_and_never_a_new_ca() {
         run(async {
             let lab = Lab::new(hsm, DAY);
             lab.start(NOW).await.unwrap();
-            let journal = lab.store.ca_journal().await.unwrap();
-            lab.token.destroy(&lab.key_id(SlotName::A)).await.unwrap();
+            let journal = lab.stored_journal().await;
+            lab.token.destroy(&lab.key_name(SlotName::A)).await.unwrap();
             for _ in 0..2 {
                 let error = lab.start(NOW).await.unwrap_err();
-                assert!(matches!(error, CaError::KeyLost { slot: Place::Ca(SlotName::A), .. }), "{error}");
+                assert!(matches!(error, CaError::KeyLost { slot: A, .. }), "{error}");
                 assert!(error.to_string().contains("restore the token from its backup"), "{error}");
             }
-            assert_eq!(lab.store.ca_journal().await.unwrap(), journal, "the journal was touched");
-            assert!(lab.token.find(&lab.key_id(SlotName::A)).await.unwrap().is_none(), "a key was made");
+            assert_eq!(lab.stored_journal().await, journal, "the journal was touched");
+            assert!(lab.token.find(&lab.key_name(SlotName::A)).await.unwrap().is_none(), "a key was made");
         });
     });
 }
@@ -63,10 +77,10 @@ fn another_key_in_the_slot_is_an_error() {
         run(async {
             let lab = Lab::new(hsm, DAY);
             lab.start(NOW).await.unwrap();
-            lab.token.destroy(&lab.key_id(SlotName::A)).await.unwrap();
-            lab.token.generate_p256(&lab.key_id(SlotName::A), "imposter").await.unwrap();
+            lab.token.destroy(&lab.key_name(SlotName::A)).await.unwrap();
+            lab.make_key(&lab.key_name(SlotName::A)).await;
             let error = lab.start(NOW).await.unwrap_err();
-            assert!(matches!(error, CaError::KeyMismatch { slot: Place::Ca(SlotName::A), .. }), "{error}");
+            assert!(matches!(error, CaError::KeyMismatch { slot: A, .. }), "{error}");
         });
     });
 }
@@ -77,13 +91,13 @@ fn a_key_without_a_journal_is_not_overwritten() {
         run(async {
             for slot in SlotName::BOTH {
                 let lab = Lab::new(hsm, DAY);
-                let key = lab.token.generate_p256(&lab.key_id(slot), "someone's").await.unwrap();
+                let key = lab.make_key(&lab.key_name(slot)).await;
                 let error = lab.start(NOW).await.unwrap_err();
                 assert!(matches!(error, CaError::KeyWithoutJournal { .. }), "{error}");
-                assert!(lab.store.ca_journal().await.unwrap().is_none());
-                let kept = lab.token.find(&lab.key_id(slot)).await.unwrap().unwrap();
+                assert!(!lab.has_journal().await);
+                let kept = lab.token.find(&lab.key_name(slot)).await.unwrap().unwrap();
                 assert_eq!(kept.spki_der(), key.spki_der());
-                lab.token.destroy(&lab.key_id(slot)).await.unwrap();
+                lab.token.destroy(&lab.key_name(slot)).await.unwrap();
             }
         });
     });
@@ -108,7 +122,9 @@ fn a_data_store_older_than_the_token_is_refused_and_overwrites_no_key() {
                 lab.put(&old).await;
                 // What was only activated since has the same keys; all else is refused.
                 let outcome = lab.start(NOW + 60).await;
-                let same = SlotName::BOTH.iter().all(|s| old.slot(*s).authority() == newest.slot(*s).authority());
+                let same = SlotName::BOTH
+                    .iter()
+                    .all(|s| old.slot(Place::ca(*s)).authority() == newest.slot(Place::ca(*s)).authority());
                 assert_eq!(outcome.is_ok(), same, "{old:?}");
                 assert_eq!(self::keys(&lab).await, keys);
             }
@@ -119,7 +135,7 @@ fn a_data_store_older_than_the_token_is_refused_and_overwrites_no_key() {
 async fn keys(lab: &Lab) -> Vec<Option<Vec<u8>>> {
     let mut keys = Vec::new();
     for slot in SlotName::BOTH {
-        keys.push(lab.token.find(&lab.key_id(slot)).await.unwrap().map(|key| key.spki_der().to_vec()));
+        keys.push(lab.token.find(&lab.key_name(slot)).await.unwrap().map(|key| key.spki_der().to_vec()));
     }
     keys
 }
@@ -130,9 +146,13 @@ fn a_damaged_journal_and_another_trust_domains_are_refused() {
         run(async {
             let lab = Lab::new(hsm, DAY);
             lab.start(NOW).await.unwrap();
-            let other = Journal::new(&TrustDomain::new("example.com").unwrap()).to_bytes();
+            let other = Journal::<ironroot_server::ca::Credential>::new(
+                &TrustDomain::new("example.com").unwrap(),
+                &ServerName::default(),
+            )
+            .to_bytes();
             for bytes in [b"{}".to_vec(), Vec::new(), other] {
-                lab.store.put_ca_journal(bytes).await.unwrap();
+                lab.put_bytes(bytes).await;
                 assert!(matches!(lab.start(NOW).await, Err(CaError::Journal(_))));
             }
         });
@@ -147,12 +167,12 @@ fn every_crash_point_replays_to_the_same_step() {
             // Founding: the key is intended; then made but not written down; then prepared.
             for key_made in [false, true] {
                 let lab = Lab::new(hsm, DAY);
-                let intended = Journal::new(&lab.trust_domain()).intend(SlotName::A);
+                let intended = intend(&lab, lab.founding(), A);
                 lab.put(&intended).await;
                 if key_made {
-                    lab.token.generate_p256(&lab.key_id(SlotName::A), "before the crash").await.unwrap();
+                    lab.make_key(&lab.key_name(SlotName::A)).await;
                 }
-                assert_eq!(plan(right(NOW), &intended, Hierarchy::SelfSigned), Step::Prepare(SlotName::A));
+                assert_eq!(plan(right(NOW), &intended, &lab.paces()), Step::Prepare(A));
                 let ca = lab.start(NOW).await.unwrap();
                 assert_signs(&ca, NOW).await;
                 lab.forget_keys().await;
@@ -163,24 +183,24 @@ fn every_crash_point_replays_to_the_same_step() {
             let old = ca.sign_server_svid(&spki(), NOW).await.unwrap();
             let half = NOW + DAY / 2;
             for key_made in [false, true] {
-                let intended = lab.journal().await.intend(SlotName::B);
+                let intended = intend(&lab, lab.journal().await, B);
                 lab.put(&intended).await;
                 if key_made {
-                    lab.token.destroy(&lab.key_id(SlotName::B)).await.unwrap();
-                    lab.token.generate_p256(&lab.key_id(SlotName::B), "before the crash").await.unwrap();
+                    lab.token.destroy(&lab.key_name(SlotName::B)).await.unwrap();
+                    lab.make_key(&lab.key_name(SlotName::B)).await;
                 }
-                assert_eq!(plan(right(half), &intended, Hierarchy::SelfSigned), Step::Prepare(SlotName::B));
+                assert_eq!(plan(right(half), &intended, &lab.paces()), Step::Prepare(B));
                 let ca = lab.start(half).await.unwrap();
                 let bundle = ca.bundle().borrow().clone();
                 let svid = ca.sign_server_svid(&spki(), half).await.unwrap();
                 verify(&svid, &bundle, half).unwrap();
                 verify(&old, &bundle, NOW + 60).unwrap();
-                assert_eq!(lab.journal().await.active().map(|(slot, _)| slot), Some(SlotName::A));
+                assert_eq!(cas(&lab.journal().await).active().map(|(slot, _)| slot), Some(SlotName::A));
             }
             // Prepared, published, not activated: the prepared key is kept.
             let prepared = lab.journal().await;
             let due = NOW + DAY * 5 / 6;
-            assert_eq!(plan(right(due), &prepared, Hierarchy::SelfSigned), Step::Activate(SlotName::B));
+            assert_eq!(plan(right(due), &prepared, &lab.paces()), Step::Activate(B));
             lab.start(half + 1).await.unwrap();
             assert_eq!(lab.journal().await, prepared);
             let ca = lab.start(due).await.unwrap();
@@ -203,21 +223,21 @@ fn every_crash_point_of_making_a_root_replays_to_the_same_step() {
                 if !is_new {
                     lab.start(NOW).await.unwrap();
                 }
-                let journal = if is_new { Journal::new(&lab.trust_domain()) } else { lab.journal().await };
-                let intended = journal.intend_root(SlotName::A);
+                let journal = if is_new { lab.founding() } else { lab.journal().await };
+                let intended = intend(&lab, journal, ROOT);
                 lab.put(&intended).await;
                 if key_made {
-                    lab.token.generate_p256(&lab.root_key_id(SlotName::A), "before the crash").await.unwrap();
+                    lab.make_key(&lab.root_key_name(SlotName::A)).await;
                 }
-                assert_eq!(plan(right(NOW), &intended, Hierarchy::Rooted), Step::MakeRoot(SlotName::A));
                 let lab = lab.rooted(40 * DAY);
+                assert_eq!(plan(right(NOW), &intended, &lab.paces()), Step::Prepare(ROOT));
                 let ca = lab.start(NOW).await.unwrap();
                 assert_signs(&ca, NOW).await;
                 let journal = lab.journal().await;
-                assert_eq!(journal.roots().made().len(), 1);
+                assert_eq!(journal.slots(Purpose::Root).authorities().len(), 1);
                 // Made, and nothing signed by it yet: it is the same root at the next start.
                 assert_signs(&lab.start(NOW + 60).await.unwrap(), NOW + 60).await;
-                assert_eq!(lab.journal().await.roots(), journal.roots());
+                assert_eq!(lab.journal().await.slots(Purpose::Root), journal.slots(Purpose::Root));
                 lab.forget_keys().await;
             }
         });
@@ -232,11 +252,11 @@ fn a_lost_prepared_key_is_replaced_under_the_active_one() {
             lab.start(NOW).await.unwrap();
             let half = NOW + DAY / 2;
             lab.start(half).await.unwrap();
-            lab.token.destroy(&lab.key_id(SlotName::B)).await.unwrap();
+            lab.token.destroy(&lab.key_name(SlotName::B)).await.unwrap();
             let ca = lab.start(half + 1).await.unwrap();
             let journal = lab.journal().await;
-            assert!(journal.prepared().is_some());
-            assert_eq!(journal.active().map(|(slot, _)| slot), Some(SlotName::A));
+            assert!(cas(&journal).prepared().is_some());
+            assert_eq!(cas(&journal).active().map(|(slot, _)| slot), Some(SlotName::A));
             assert_signs(&ca, half + 1).await;
             let ca = lab.start(NOW + DAY * 5 / 6 + 60).await.unwrap();
             assert_signs(&ca, NOW + DAY * 5 / 6 + 60).await;

@@ -4,10 +4,11 @@
 use ironroot_api::certificate::Certificate;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
-use ironroot_server::ca::{CaError, Place, SlotName, TrustBundle};
+use ironroot_server::ca::{CaError, Place, Purpose, SlotName, TrustBundle};
 
 const DAY: i64 = 24 * 60 * 60;
-const ROOT: i64 = 7300 * DAY;
+const ROOT_TTL: i64 = 7300 * DAY;
+const ROOT: Place = Place { purpose: Purpose::Root, slot: SlotName::A };
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
@@ -21,10 +22,10 @@ fn certificates(bundle: &TrustBundle) -> Vec<Certificate> {
 fn a_new_ca_has_a_root_for_twenty_years_and_every_svid_leads_to_it() {
     SoftHsm::run_in_child("a_new_ca_has_a_root_for_twenty_years_and_every_svid_leads_to_it", |hsm| {
         run(async {
-            let lab = Lab::new(hsm, DAY).rooted(ROOT);
+            let lab = Lab::new(hsm, DAY).rooted(ROOT_TTL);
             let image = lab.start(NOW).await.unwrap().bundle().borrow().clone();
             let [root] = &certificates(&image)[..] else { panic!("{image:?}") };
-            assert_eq!((root.not_after_unix(), root.is_ca()), (NOW + ROOT, true));
+            assert_eq!((root.not_after_unix(), root.is_ca()), (NOW + ROOT_TTL, true));
             let mut issuers = std::collections::HashSet::new();
             for quarter in 0..16 {
                 let now = NOW + quarter * DAY / 4;
@@ -56,7 +57,7 @@ fn an_existing_ca_takes_the_root_in_by_one_rotation_and_nobody_notices() {
             let held = before.sign_server_svid(&spki(), NOW).await.unwrap();
             let known = before.bundle().borrow().clone();
             drop(before);
-            let lab = lab.rooted(ROOT);
+            let lab = lab.rooted(ROOT_TTL);
             let ca = lab.start(NOW + 600).await.unwrap();
             let bundle = ca.bundle().borrow().clone();
             assert_eq!(bundle.authorities.len(), 2, "the root beside the CA that signs");
@@ -83,7 +84,7 @@ fn an_existing_ca_takes_the_root_in_by_one_rotation_and_nobody_notices() {
             let ca = lab.start(NOW + 2 * DAY + 60).await.unwrap();
             let bundle = ca.bundle().borrow().clone();
             let [root] = &certificates(&bundle)[..] else { panic!("{} authorities", bundle.authorities.len()) };
-            assert_eq!(root.not_after_unix(), NOW + 600 + ROOT, "the root alone is left");
+            assert_eq!(root.not_after_unix(), NOW + 600 + ROOT_TTL, "the root alone is left");
         });
     });
 }
@@ -98,7 +99,7 @@ fn without_a_root_each_ca_signs_itself_as_spires_do() {
             let bundle = ca.bundle().borrow().clone();
             assert_eq!((svid.chain.len(), bundle.authorities.len()), (1, 1));
             assert_eq!(certificates(&bundle)[0].not_after_unix(), NOW + DAY);
-            assert!(lab.token.find(&lab.root_key_id(SlotName::A)).await.unwrap().is_none());
+            assert!(lab.token.find(&lab.root_key_name(SlotName::A)).await.unwrap().is_none());
         });
     });
 }
@@ -107,18 +108,18 @@ fn without_a_root_each_ca_signs_itself_as_spires_do() {
 fn a_lost_root_key_is_told_while_the_ca_goes_on_and_no_other_root_is_made() {
     SoftHsm::run_in_child("a_lost_root_key_is_told_while_the_ca_goes_on_and_no_other_root_is_made", |hsm| {
         run(async {
-            let lab = Lab::new(hsm, DAY).rooted(ROOT);
+            let lab = Lab::new(hsm, DAY).rooted(ROOT_TTL);
             let bundle = lab.start(NOW).await.unwrap().bundle().borrow().clone();
-            lab.token.destroy(&lab.root_key_id(SlotName::A)).await.unwrap();
+            lab.token.destroy(&lab.root_key_name(SlotName::A)).await.unwrap();
             let ca = lab.start(NOW + 60).await.unwrap();
             assert_signs(&ca, NOW + 60).await;
             assert_eq!(*ca.bundle().borrow(), bundle);
             // The next CA is due; the present one signs until its end.
             assert_signs(&lab.start(NOW + DAY / 2).await.unwrap(), NOW + DAY / 2).await;
             let refused = lab.start(NOW + DAY).await.unwrap_err();
-            assert!(matches!(refused, CaError::RootLost { slot: Place::Root(SlotName::A), .. }), "{refused}");
+            assert!(matches!(refused, CaError::RootLost { slot: ROOT, .. }), "{refused}");
             assert!(refused.to_string().contains("restore the token from its backup"), "{refused}");
-            assert!(lab.token.find(&lab.root_key_id(SlotName::A)).await.unwrap().is_none(), "a key was made");
+            assert!(lab.token.find(&lab.root_key_name(SlotName::A)).await.unwrap().is_none(), "a key was made");
         });
     });
 }
@@ -127,11 +128,11 @@ fn a_lost_root_key_is_told_while_the_ca_goes_on_and_no_other_root_is_made() {
 fn a_root_key_that_the_journal_does_not_know_is_not_overwritten() {
     SoftHsm::run_in_child("a_root_key_that_the_journal_does_not_know_is_not_overwritten", |hsm| {
         run(async {
-            let lab = Lab::new(hsm, DAY).rooted(ROOT);
-            let id = lab.root_key_id(SlotName::A);
-            let key = lab.token.generate_p256(&id, "of a newer data store").await.unwrap();
+            let lab = Lab::new(hsm, DAY).rooted(ROOT_TTL);
+            let id = lab.root_key_name(SlotName::A);
+            let key = lab.make_key(&id).await;
             let refused = lab.start(NOW).await.unwrap_err();
-            assert!(matches!(refused, CaError::KeyWithoutJournal { slot: Place::Root(SlotName::A), .. }), "{refused}");
+            assert!(matches!(refused, CaError::KeyWithoutJournal { slot: ROOT, .. }), "{refused}");
             assert_eq!(lab.token.find(&id).await.unwrap().unwrap().spki_der(), key.spki_der());
         });
     });

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, expect_within};
 use ironroot_lab::quirk::Quirks;
+use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
 
 /// A server on a token with quirks, none of them on yet, and the port of its health listener.
 fn server(options: ServerOptions) -> (Server, Quirks, u16) {
@@ -104,4 +105,34 @@ fn a_rotation_that_keeps_failing_is_told_while_the_ca_still_signs() {
     quirks.set(&[]);
     expect_ready(&server, port);
     assert!(!server.log().contains("the CA certificate expired"), "{}", server.log());
+}
+
+/// In a ceremony: another process, with the token's own module.
+fn make_key(hsm: &SoftHsm, number: &str) {
+    let module = SoftHsm::module_path();
+    let token = ["--module", module.to_str().unwrap(), "--token-label", LABEL, "--login", "--pin", PIN];
+    let key = ["--keypairgen", "--key-type", "EC:prime256v1", "--sensitive", "--usage-sign"];
+    hsm.run("pkcs11-tool", &[&token[..], &key, &["--label", number, "--id", number]].concat());
+}
+
+/// The HSM's administrator makes the keys, and has made no third one.
+#[test]
+fn a_missing_key_of_the_administrator_is_told_before_the_rotation_that_needs_it() {
+    let (mut server, quirks, port) = server(ServerOptions::default());
+    for number in ["01", "02"] {
+        make_key(server.token(), number);
+    }
+    let config = std::fs::read_to_string(server.config_path()).unwrap();
+    let named = config.replace("sessions = 4", "sessions = 4\n key_labels = [\"01\", \"02\", \"03\"]");
+    std::fs::write(server.config_path(), named).unwrap();
+    quirks.set(&["fail C_GenerateKeyPair 0x101", "fail C_DestroyObject 0x1B"]);
+    server.spawn();
+    expect_not_ready(&server, port, "no key is free for the next authority, which is due at");
+    let log = server.log();
+    assert!(log.contains("no key is left for the next rotation") && log.contains("restart the server"), "{log}");
+    assert!(log.contains("a key that the configuration names is not in the token") && log.contains("03"), "{log}");
+    make_key(server.token(), "03");
+    server.restart();
+    expect_ready(&server, port);
+    assert_eq!(quirks.count("C_GenerateKeyPair"), 0);
 }

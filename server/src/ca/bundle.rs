@@ -22,11 +22,21 @@ pub struct TrustBundle {
 }
 
 impl TrustBundle {
-    pub(super) fn of(journal: &Journal, policy: &CaPolicy) -> Self {
+    /// What this server's journal has, and those of `others` that share its data store.
+    pub(super) fn of(journal: &Journal, others: &[Journal], policy: &CaPolicy) -> Self {
+        let journals = || std::iter::once(journal).chain(others);
+        let anchors = journals().flat_map(Journal::anchors).filter_map(|authority| {
+            let der = authority.credential.certificate()?.der().to_vec();
+            Some((authority.issued_at, authority.not_after, der))
+        });
+        // Each server sorts alike, also what was issued in one second.
+        let mut anchors: Vec<_> = anchors.collect();
+        anchors.sort();
         Self {
             trust_domain: policy.trust_domain.clone(),
-            authorities: journal.authorities().into_iter().map(|authority| authority.certificate.clone()).collect(),
-            sequence_number: journal.sequence_number(),
+            authorities: anchors.into_iter().map(|(_, _, der)| der).collect(),
+            // Each of them grows, and nobody's is ever left out.
+            sequence_number: journals().map(Journal::sequence_number).sum(),
             refresh_hint_seconds: (policy.ca_ttl_seconds / 10).clamp(1, MAX_REFRESH_HINT),
         }
     }

@@ -9,7 +9,7 @@ use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_hsm::{HsmError, TokenKey, Urgency};
 
-use super::journal::Authority;
+use super::journal::{Authority, KeyRecord};
 use super::lint::{self, LintError, Verifier};
 use super::profile::{self, AuthorityFacts, Leaf, Serial};
 use super::{CaError, CaPolicy};
@@ -57,11 +57,11 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    /// `key` is the one that `authority` certifies.
+    /// `key` is the one that `authority`, whose certificate this is, certifies.
     pub(super) fn new(key: TokenKey, authority: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
         let verifier = Verifier::of(&key)?;
         let facts = AuthorityFacts::of(certificate)?;
-        let intermediates = authority.root.map(|_| authority.certificate.clone()).into_iter().collect();
+        let intermediates = authority.root.map(|_| certificate.der().to_vec()).into_iter().collect();
         Ok(Self { facts, intermediates, verifier, key, signed: AtomicU64::new(0), distrusted: AtomicBool::new(false) })
     }
 
@@ -146,53 +146,66 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// `key` is the one that `root` certifies.
+    /// `key` is the one that `root`, whose certificate this is, certifies.
     pub(super) fn new(key: TokenKey, root: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
         Ok(Self { key, number: root.key, facts: AuthorityFacts::of(certificate)? })
     }
 }
 
-/// Certifies a CA key for the policy's lifetime from now on: by `root`, or by itself. `number` is the key's in the journal.
-pub(super) async fn certify(
-    key: &TokenKey,
-    number: u64,
+/// A key that is to become an authority.
+pub(super) struct Candidate {
+    pub(super) key: TokenKey,
+    /// Its number in the journal.
+    pub(super) number: u64,
+    /// What the journal calls it.
+    pub(super) record: KeyRecord,
+}
+
+/// Certifies a CA's key for the policy's lifetime from now on: by `root`, or by itself.
+pub(super) async fn certify_ca(
+    candidate: Candidate,
     root: Option<&Root>,
     policy: &CaPolicy,
     moment: Moment,
 ) -> Result<Authority, CaError> {
-    sign_authority(key, number, root, &policy.subject, &policy.trust_domain, moment, policy.ca_ttl_seconds).await
+    sign_authority(candidate, root, &policy.subject, &policy.trust_domain, moment, policy.ca_ttl_seconds).await
 }
 
 /// Certifies a root's key with itself, for `ttl_seconds` from now on.
 pub(super) async fn certify_root(
-    key: &TokenKey,
-    number: u64,
+    candidate: Candidate,
     ttl_seconds: i64,
     policy: &CaPolicy,
     moment: Moment,
 ) -> Result<Authority, CaError> {
     let subject = profile::root_subject(&policy.subject, &policy.trust_domain);
-    sign_authority(key, number, None, &subject, &policy.trust_domain, moment, ttl_seconds).await
+    sign_authority(candidate, None, &subject, &policy.trust_domain, moment, ttl_seconds).await
 }
 
 async fn sign_authority(
-    key: &TokenKey,
-    number: u64,
+    candidate: Candidate,
     root: Option<&Root>,
     subject: &CaSubject,
     trust_domain: &TrustDomain,
     moment: Moment,
     ttl_seconds: i64,
 ) -> Result<Authority, CaError> {
+    let Candidate { key, number, record } = candidate;
     let Moment { now_unix, counted: issued_counted, .. } = moment;
     let (facts, serial) = (root.map(|root| &root.facts), Serial::random());
     let not_after = now_unix.saturating_add(ttl_seconds);
     let tbs = profile::authority(subject, trust_domain, key.spki_der(), facts, serial, now_unix, not_after)?;
-    let certificate = sign(root.map_or(key, |root| &root.key), &tbs, Urgency::FIRST).await?;
-    lint::authority(&certificate, trust_domain, key, root.map(|root| (&root.key, &root.facts)))?;
-    let not_after = facts.map_or(not_after, |root| not_after.min(root.not_after()));
-    let root = root.map(|root| root.number);
-    Ok(Authority { certificate, issued_at: now_unix, not_after, issued_counted, key: number, root })
+    let der = sign(root.map_or(&key, |root| &root.key), &tbs, Urgency::FIRST).await?;
+    let certificate = lint::authority(&der, trust_domain, &key, root.map(|root| (&root.key, &root.facts)))?;
+    Ok(Authority {
+        credential: certificate.into(),
+        issued_at: now_unix,
+        not_after: facts.map_or(not_after, |root| not_after.min(root.not_after())),
+        issued_counted,
+        key: number,
+        in_token: record,
+        root: root.map(|root| root.number),
+    })
 }
 
 async fn sign(key: &TokenKey, tbs: &[u8], urgency: Urgency) -> Result<Vec<u8>, CaError> {

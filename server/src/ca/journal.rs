@@ -1,131 +1,88 @@
-//! What the CA has decided, durable before anyone can see it.
+//! What the CA has decided, durable before anyone can see it: the slots of each purpose, which keys were used, the clock.
 //!
-//! ```text
-//!  slot:  Empty ──intend──► Intended ──prepare──► Prepared ──activate──► Active ──(other slot activated)──► Old
-//!           ▲                  ▲                   ▲  └─forsake─► Empty                                      │
-//!           └────── prune ─────┴──── intend ───────┴──── prepare (the same key, certified anew) ◄───────────┘
-//! ```
 //! An authority whose slot is used again stays in the bundle until it is pruned. One that a root has signed is not in the bundle:
 //! the root is.
 
 mod authority;
+mod credential;
 mod format;
-mod root;
+mod key;
 mod slot;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use ironroot_api::TrustDomain;
 use serde::{Deserialize, Serialize};
 
 pub use authority::Authority;
+pub use credential::{CaCertificate, Credential};
 pub use format::JournalError;
-pub use root::{RootSlot, Roots};
+pub use key::{KeyMark, KeyRecord, Origin};
 pub use slot::{Place, Slot, SlotName};
+pub use slots::Slots;
 
+use super::purpose::Purpose;
+use super::server_name::ServerName;
 use crate::clock::{ClockRecord, Moment};
 
-/// Authorities kept beside those in the slots. In its life a CA keeps two or three; each time that the clock is wrong for long
-/// adds one or two. When there are more, the one that was retired first goes.
-const MAX_RETIRED: usize = 64;
+/// Keys of an administrator that are remembered as used. No more are taken then: in a ceremony a handful is made, so these are the
+/// keys of many lives.
+pub const MAX_USED_KEYS: usize = 1024;
 
-/// The journal. Each method is one transition and takes nothing that is not on disk afterwards.
+/// The journal of one server. Each method is one transition and takes nothing that is not on disk afterwards. `C`: what authorities
+/// are verified with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Journal {
+pub struct Journal<C = Credential> {
     format: u32,
     trust_domain: String,
+    /// Whose; empty of a server without a name.
+    server: String,
     sequence_number: u64,
-    /// The number of the key that is made next.
-    #[serde(default)]
+    /// The number of the key that is used next.
     next_key: u64,
     /// The clock when this was written.
-    #[serde(default)]
     clock: Option<ClockRecord>,
-    #[serde(default)]
-    roots: Roots,
-    a: Slot,
-    b: Slot,
-    retired: Vec<Authority>,
+    slots: BTreeMap<Purpose, Slots<C>>,
+    /// Keys of an administrator that were taken, at most [`MAX_USED_KEYS`].
+    used: BTreeSet<KeyMark>,
 }
 
-impl Journal {
+impl<C: Clone + PartialEq> Journal<C> {
     /// Of a CA that does not exist yet.
-    pub fn new(trust_domain: &TrustDomain) -> Self {
+    pub fn new(trust_domain: &TrustDomain, server: &ServerName) -> Self {
         Self {
             format: format::FORMAT,
             trust_domain: trust_domain.as_str().to_owned(),
+            server: server.as_str().to_owned(),
             sequence_number: 0,
             next_key: 0,
             clock: None,
-            roots: Roots::default(),
-            a: Slot::Empty,
-            b: Slot::Empty,
-            retired: Vec::new(),
+            slots: Purpose::ALL.into_iter().map(|purpose| (purpose, Slots::default())).collect(),
+            used: BTreeSet::new(),
         }
     }
 
-    /// What is in this slot.
-    pub fn slot(&self, name: SlotName) -> &Slot {
-        match name {
-            SlotName::A => &self.a,
-            SlotName::B => &self.b,
-        }
+    /// The places of a purpose.
+    pub fn slots(&self, purpose: Purpose) -> &Slots<C> {
+        self.slots.get(&purpose).expect("each purpose has its slots: made and read so")
     }
 
-    /// The slot where a key is about to be made.
-    pub fn intended(&self) -> Option<SlotName> {
-        SlotName::BOTH.into_iter().find(|name| *self.slot(*name) == Slot::Intended)
+    /// What is in this place.
+    pub fn slot(&self, place: Place) -> &Slot<C> {
+        self.slots(place.purpose).slot(place.slot)
     }
 
-    /// The authority that comes next.
-    pub fn prepared(&self) -> Option<(SlotName, &Authority)> {
-        self.only(|slot| if let Slot::Prepared(authority) = slot { Some(authority) } else { None })
-    }
-
-    /// The authority that signs, as long as the clock lets it.
-    pub fn active(&self) -> Option<(SlotName, &Authority)> {
-        self.only(|slot| if let Slot::Active(authority) = slot { Some(authority) } else { None })
-    }
-
-    /// Every authority whose key is still in a slot, in the order in which they are asked to sign: the active one; those that
-    /// were, the newest first; the prepared one. All are in the bundle, or their roots are.
-    pub fn signers(&self) -> Vec<(SlotName, &Authority)> {
-        let old = self.only(|slot| if let Slot::Old(authority) = slot { Some(authority) } else { None });
-        let with_key = |authority: &Authority| {
-            SlotName::BOTH.into_iter().find(|name| self.slot(*name).authority().is_some_and(|a| a.key == authority.key))
-        };
-        let retired = self.retired.iter().rev().filter_map(|authority| Some((with_key(authority)?, authority)));
-        self.active().into_iter().chain(old).chain(retired).chain(self.prepared()).collect()
-    }
-
-    /// The first of them that may sign at `now_unix`, the prepared one left out.
-    pub fn signer(&self, now_unix: i64) -> Option<(SlotName, &Authority)> {
-        let prepared = self.prepared();
-        self.signers().into_iter().find(|signer| Some(*signer) != prepared && signer.1.is_valid(now_unix))
-    }
-
-    /// Whether the key in this slot may be destroyed: it certifies nothing that could still be valid.
-    pub fn key_may_go(&self, name: SlotName, moment: Moment) -> bool {
-        let Some(authority) = self.slot(name).authority() else { return true };
-        let of_this_key = self.retired.iter().filter(|retired| retired.key == authority.key);
-        of_this_key.chain([authority]).all(|authority| authority.is_over(moment))
-    }
-
-    /// The authorities of the bundle, the oldest first: roots, and those that no root has signed.
-    pub fn authorities(&self) -> Vec<&Authority> {
-        let mut anchors = self.every_authority();
-        anchors.retain(|authority| authority.root.is_none());
+    /// The authorities of the bundle, the oldest first.
+    pub fn anchors(&self) -> Vec<&Authority<C>> {
+        let mut anchors: Vec<_> = self.slots.values().flat_map(Slots::anchors).collect();
         anchors.sort_by_key(|authority| (authority.issued_at, authority.not_after));
         anchors
     }
 
-    /// The roots.
-    pub fn roots(&self) -> &Roots {
-        &self.roots
-    }
-
-    fn every_authority(&self) -> Vec<&Authority> {
-        let slots = SlotName::BOTH.into_iter().filter_map(|name| self.slot(name).authority());
-        let roots = self.roots.made().into_iter().map(|(_, root)| root);
-        self.retired.iter().chain(slots).chain(roots).collect()
+    /// Every authority.
+    pub fn authorities(&self) -> Vec<&Authority<C>> {
+        self.slots.values().flat_map(Slots::authorities).collect()
     }
 
     /// Grows with each change of the bundle.
@@ -143,118 +100,72 @@ impl Journal {
         self.clock.as_ref()
     }
 
+    /// Whether this key of an administrator was taken before.
+    pub fn has_used(&self, key: &KeyMark) -> bool {
+        self.used.contains(key)
+    }
+
+    /// Whether no more of them can be remembered, and so none may be taken.
+    pub fn remembers_no_more_keys(&self) -> bool {
+        self.used.len() >= MAX_USED_KEYS
+    }
+
     /// With the clock as it is now.
     pub fn with_clock(mut self, clock: ClockRecord) -> Self {
         self.clock = Some(clock);
         self
     }
 
-    /// A key is about to be made in `name`, over whatever is there.
-    pub fn intend(mut self, name: SlotName) -> Self {
-        self.retire(name);
-        *self.slot_mut(name) = Slot::Intended;
+    /// With this key of an administrator taken.
+    pub fn with_used(mut self, key: KeyMark) -> Self {
+        self.used.insert(key);
         self
     }
 
-    /// The key in `name`, a new one or the one that was there, has been certified.
-    pub fn prepare(mut self, name: SlotName, authority: Authority) -> Self {
-        self.retire(name);
+    /// `key` is about to be used in `place`, over whatever is there.
+    pub fn intend(mut self, place: Place, key: KeyRecord) -> Self {
+        self.slots_mut(place.purpose).intend(place.slot, key);
+        self
+    }
+
+    /// The key in `place`, a new one or the one that was there, has been certified.
+    pub fn prepare(mut self, place: Place, authority: Authority<C>) -> Self {
         self.next_key = self.next_key.max(authority.key + 1);
         self.sequence_number += u64::from(authority.root.is_none());
-        *self.slot_mut(name) = Slot::Prepared(authority);
+        self.slots_mut(place.purpose).prepare(place.slot, authority);
         self
     }
 
-    /// A root's key is about to be made in `name`, over whatever is there.
-    pub fn intend_root(mut self, name: SlotName) -> Self {
-        *self.roots.slot_mut(name) = RootSlot::Intended;
+    /// `place`, which is prepared, signs from now on; the other slot, if it was active, is old.
+    pub fn activate(mut self, place: Place) -> Self {
+        self.slots_mut(place.purpose).activate(place.slot);
         self
     }
 
-    /// The root's key in `name` has been made and certified.
-    pub fn make_root(mut self, name: SlotName, root: Authority) -> Self {
-        self.next_key = self.next_key.max(root.key + 1);
-        self.sequence_number += 1;
-        *self.roots.slot_mut(name) = RootSlot::Made(root);
+    /// The key in `place` is not in the token.
+    pub fn forsake(mut self, place: Place) -> Self {
+        self.slots_mut(place.purpose).forsake(place.slot);
         self
     }
 
-    /// `name`, which is prepared, signs from now on; the other slot, if it was active, is old.
-    pub fn activate(mut self, name: SlotName) -> Self {
-        if let Slot::Prepared(authority) = self.slot(name).clone() {
-            *self.slot_mut(name) = Slot::Active(authority);
-            if let Slot::Active(authority) = self.slot(name.other()).clone() {
-                *self.slot_mut(name.other()) = Slot::Old(authority);
-            }
-        }
+    /// Authorities of `purpose` whose time is over leave the bundle.
+    pub fn prune(mut self, purpose: Purpose, moment: Moment) -> Self {
+        let before = self.slots(purpose).anchors().len();
+        self.slots_mut(purpose).prune(moment);
+        let has_changed = self.slots(purpose).anchors().len() != before;
+        self.sequence_number += u64::from(has_changed);
         self
     }
 
-    /// The key in `name` is not in the token.
-    pub fn forsake(mut self, name: SlotName) -> Self {
-        self.retire(name);
-        *self.slot_mut(name) = Slot::Empty;
-        self
-    }
-
-    /// Authorities whose time is over leave the bundle.
-    pub fn prune(mut self, moment: Moment) -> Self {
-        let before = self.authorities().len();
-        for name in SlotName::BOTH {
-            if self.is_old_and_over(name, moment) {
-                *self.slot_mut(name) = Slot::Empty;
-            }
-        }
-        self.retired.retain(|authority| !authority.is_prunable(moment));
-        if self.authorities().len() != before {
-            self.sequence_number += 1;
-        }
-        self
-    }
-
-    /// Whether [`Journal::prune`] would change anything.
-    pub fn is_prunable(&self, moment: Moment) -> bool {
-        self.retired.iter().any(|authority| authority.is_prunable(moment))
-            || SlotName::BOTH.into_iter().any(|name| self.is_old_and_over(name, moment))
-    }
-
-    /// When the next authority is pruned at the earliest, UNIX seconds, if later than `now_unix`. What is prepared or active
-    /// is not pruned where it stands.
-    pub fn next_prune(&self, now_unix: i64) -> Option<i64> {
-        let old = SlotName::BOTH.into_iter().filter_map(|name| match self.slot(name) {
-            Slot::Old(authority) => Some(authority),
-            _ => None,
-        });
-        self.retired.iter().chain(old).map(Authority::prune_at).filter(|at| *at > now_unix).min()
-    }
-
-    fn is_old_and_over(&self, name: SlotName, moment: Moment) -> bool {
-        matches!(self.slot(name), Slot::Old(authority) if authority.is_prunable(moment))
-            && self.key_may_go(name, moment)
-    }
-
-    fn retire(&mut self, name: SlotName) {
-        let authority = self.slot(name).authority().cloned();
-        self.retired.extend(authority);
-        let surplus = self.retired.len().saturating_sub(MAX_RETIRED);
-        self.retired.drain(..surplus);
-    }
-
-    fn slot_mut(&mut self, name: SlotName) -> &mut Slot {
-        match name {
-            SlotName::A => &mut self.a,
-            SlotName::B => &mut self.b,
-        }
-    }
-
-    fn only<'a>(&'a self, pick: impl Fn(&'a Slot) -> Option<&'a Authority>) -> Option<(SlotName, &'a Authority)> {
-        SlotName::BOTH.into_iter().find_map(|name| Some((name, pick(self.slot(name))?)))
+    fn slots_mut(&mut self, purpose: Purpose) -> &mut Slots<C> {
+        self.slots.entry(purpose).or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use ironroot_api::certificate::Certificate;
+    use ironroot_hsm::KeyName;
 
     use super::*;
     use crate::clock::Trust;
@@ -267,17 +178,34 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
-        let certificate = params.self_signed(&key).unwrap().der().to_vec();
-        let not_after = Certificate::parse(&certificate).unwrap().not_after_unix();
-        Authority { certificate, issued_at: 1_800_000_000, not_after, issued_counted: 0, key: 0, root: None }
+        let certificate = Certificate::parse(params.self_signed(&key).unwrap().der()).unwrap();
+        let (not_after, in_token) = (certificate.not_after_unix(), made("a"));
+        let (issued_at, issued_counted, key, root) = (1_800_000_000, 0, 0, None);
+        Authority { credential: certificate.into(), issued_at, not_after, issued_counted, key, in_token, root }
+    }
+
+    pub(super) fn made(label: &str) -> KeyRecord {
+        KeyRecord::made(KeyName::labelled(label).unwrap())
+    }
+
+    pub(super) fn founding() -> Journal {
+        Journal::new(&trust_domain(), &ServerName::default())
+    }
+
+    const A: Place = Place { purpose: Purpose::X509Ca, slot: SlotName::A };
+    const B: Place = Place { purpose: Purpose::X509Ca, slot: SlotName::B };
+    const ROOT: Place = Place { purpose: Purpose::Root, slot: SlotName::A };
+
+    fn slots(journal: &Journal) -> &Slots {
+        journal.slots(Purpose::X509Ca)
     }
 
     /// Three authorities: one retired, one active, one prepared, each with its own key.
     pub(super) fn full() -> Journal {
         let authority = |key| Authority { key, ..authority("spiffe://example.org") };
-        let journal = Journal::new(&trust_domain()).intend(SlotName::A).prepare(SlotName::A, authority(0));
-        let journal = journal.activate(SlotName::A).intend(SlotName::B).prepare(SlotName::B, authority(1));
-        journal.activate(SlotName::B).intend(SlotName::A).prepare(SlotName::A, authority(2))
+        let journal = founding().intend(A, made("a")).prepare(A, authority(0));
+        let journal = journal.activate(A).intend(B, made("b")).prepare(B, authority(1));
+        journal.activate(B).intend(A, made("a")).prepare(A, authority(2))
     }
 
     fn moment(now_unix: i64, trust: Trust) -> Moment {
@@ -288,62 +216,58 @@ mod tests {
     #[test]
     fn an_authority_stays_in_the_bundle_when_its_slot_is_used_again() {
         let journal = full();
-        assert_eq!((journal.authorities().len(), journal.sequence_number(), journal.next_key()), (3, 3, 3));
-        let forsaken = journal.clone().forsake(SlotName::A);
-        assert_eq!((forsaken.authorities().len(), forsaken.prepared()), (3, None));
-        let end = journal.next_prune(0).unwrap();
-        assert_eq!(journal.clone().prune(moment(end - 1, Trust::Agreed)), journal);
+        assert_eq!((journal.anchors().len(), journal.sequence_number(), journal.next_key()), (3, 3, 3));
+        let forsaken = journal.clone().forsake(A);
+        assert_eq!((forsaken.anchors().len(), slots(&forsaken).prepared()), (3, None));
+        let end = slots(&journal).next_prune(0).unwrap();
+        assert_eq!(journal.clone().prune(Purpose::X509Ca, moment(end - 1, Trust::Agreed)), journal);
         for unsure in [Trust::Settling, Trust::Incident] {
-            assert_eq!(journal.clone().prune(moment(end, unsure)), journal, "{unsure:?}");
+            assert_eq!(journal.clone().prune(Purpose::X509Ca, moment(end, unsure)), journal, "{unsure:?}");
         }
-        let pruned = journal.clone().prune(moment(end, Trust::Agreed));
-        assert_eq!(
-            (pruned.authorities().len(), pruned.sequence_number()),
-            (2, 4),
-            "the active and the prepared one stay"
-        );
+        let pruned = journal.clone().prune(Purpose::X509Ca, moment(end, Trust::Agreed));
+        assert_eq!((pruned.anchors().len(), pruned.sequence_number()), (2, 4), "the active and the prepared one stay");
     }
 
     #[test]
     fn a_key_that_is_certified_anew_signs_under_both_certificates() {
         let journal = full();
         let anew = Authority { key: 1, issued_at: 1_800_000_100, ..authority("spiffe://example.org") };
-        let journal = journal.forsake(SlotName::A).prepare(SlotName::B, anew.clone());
-        let signers: Vec<_> = journal.signers().iter().map(|(slot, a)| (*slot, a.key, a.issued_at)).collect();
+        let journal = journal.forsake(A).prepare(B, anew.clone());
+        let signers: Vec<_> = slots(&journal).signers().iter().map(|(slot, a)| (*slot, a.key, a.issued_at)).collect();
         assert_eq!(signers, [(SlotName::B, 1, 1_800_000_000), (SlotName::B, 1, 1_800_000_100)]);
-        let (_, signer) = journal.signer(1_800_000_200).unwrap();
+        let (_, signer) = slots(&journal).signer(1_800_000_200).unwrap();
         assert_eq!(signer.issued_at, 1_800_000_000, "the prepared one waits until it is activated");
-        assert_eq!(journal.activate(SlotName::B).signer(1_800_000_200).unwrap().1, &anew);
+        assert_eq!(slots(&journal.activate(B)).signer(1_800_000_200).unwrap().1, &anew);
     }
 
     #[test]
     fn what_a_root_has_signed_is_not_in_the_bundle_and_changes_nothing_there() {
         let root = authority("spiffe://example.org");
         let ca = |key| Authority { key, root: Some(0), ..authority("spiffe://example.org") };
-        let journal = Journal::new(&trust_domain()).intend_root(SlotName::A).make_root(SlotName::A, root.clone());
+        let journal = founding().intend(ROOT, made("root")).prepare(ROOT, root.clone()).activate(ROOT);
         assert_eq!(journal.sequence_number(), 1);
-        let journal = journal.intend(SlotName::A).prepare(SlotName::A, ca(1)).activate(SlotName::A);
-        let journal = journal.intend(SlotName::B).prepare(SlotName::B, ca(2)).activate(SlotName::B);
-        assert_eq!((journal.authorities(), journal.sequence_number()), (vec![&root], 1));
-        assert_eq!((journal.signers().len(), journal.next_key()), (2, 3));
+        let journal = journal.intend(A, made("a")).prepare(A, ca(1)).activate(A);
+        let journal = journal.intend(B, made("b")).prepare(B, ca(2)).activate(B);
+        assert_eq!((journal.anchors(), journal.sequence_number()), (vec![&root], 1));
+        assert_eq!((slots(&journal).signers().len(), journal.next_key()), (2, 3));
     }
 
     #[test]
     fn activating_one_takes_nothing_from_the_other() {
-        let journal = full().activate(SlotName::A);
-        let Slot::Old(old) = journal.slot(SlotName::B).clone() else { panic!("{journal:?}") };
+        let journal = full().activate(A);
+        let Slot::Old(old) = journal.slot(B).clone() else { panic!("{journal:?}") };
         let anew = Authority { key: 2, ..authority("spiffe://example.org") };
-        let journal = journal.prepare(SlotName::A, anew).activate(SlotName::A);
-        assert_eq!(journal.slot(SlotName::B), &Slot::Old(old), "it was not active");
+        let journal = journal.prepare(A, anew).activate(A);
+        assert_eq!(journal.slot(B), &Slot::Old(old), "it was not active");
     }
 
     #[test]
     fn the_number_of_authorities_is_bounded() {
         let mut journal = full();
-        for n in 0..2 * MAX_RETIRED as u64 {
+        for n in 0..2 * slots::MAX_RETIRED as u64 {
             let authority = Authority { key: n, issued_at: n as i64, ..authority("spiffe://example.org") };
-            journal = journal.prepare(SlotName::A, authority);
+            journal = journal.prepare(A, authority);
         }
-        assert_eq!(journal.authorities().len(), MAX_RETIRED + 2);
+        assert_eq!(journal.anchors().len(), slots::MAX_RETIRED + 2);
     }
 }

@@ -62,13 +62,13 @@ pub(super) fn svid(
     Ok(certificate.not_after_unix())
 }
 
-/// Checks a CA certificate for `key` against who signed it: a root, or itself.
+/// Checks a CA certificate for `key` against who signed it: a root, or itself. Returns it parsed.
 pub(super) fn authority(
     der: &[u8],
     trust_domain: &TrustDomain,
     key: &TokenKey,
     root: Option<(&TokenKey, &AuthorityFacts)>,
-) -> Result<(), LintError> {
+) -> Result<Certificate, LintError> {
     let certificate = Certificate::parse(der)?;
     let usage = certificate.key_usage().ok_or(LintError::Field("key usage"))?;
     check("basic constraints", certificate.is_ca())?;
@@ -80,7 +80,8 @@ pub(super) fn authority(
         check("end of life", certificate.not_after_unix() <= root.not_after())?;
     }
     let signer = root.map_or(key, |(key, _)| key);
-    Verifier::of(signer)?.verify(&signed_part(&certificate)?, &certificate)
+    Verifier::of(signer)?.verify(&signed_part(&certificate)?, &certificate)?;
+    Ok(certificate)
 }
 
 fn check(field: &'static str, holds: bool) -> Result<(), LintError> {

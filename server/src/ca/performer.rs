@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use ironroot_api::certificate::Certificate;
-use ironroot_hsm::{KeyId, KeyName, Token, TokenKey};
+use ironroot_hsm::{Token, TokenKey};
 use ironroot_shell::logging::utc;
 use tracing::{error, info, warn};
 
 use super::bundle::TrustBundle;
-use super::issuer::{self, Issuer, Root, Signers};
-use super::journal::{Authority, Journal, Place, RootSlot, Slot, SlotName};
-use super::rotation::{Hierarchy, Step, plan};
+use super::issuer::{self, Candidate, Issuer, Root, Signers};
+use super::journal::{Authority, Journal, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
+use super::key_stock::{KeyStock, is_used};
+use super::purpose::Purpose;
+use super::rotation::{Step, next_key_at, plan};
+use super::server_name::ServerName;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock, Trust};
 use crate::store::Store;
@@ -20,16 +22,18 @@ const KEEP_EVERY: i64 = 60;
 /// No CA is founded before this time, UNIX seconds (2026-01-01): the clock cannot be right.
 const EARLIEST_FOUNDING: i64 = 1_767_225_600;
 
-/// The only writer of the journal.
+/// The only writer of this server's journal.
 pub(super) struct Performer {
-    token: Token,
+    keys: KeyStock,
     store: Store,
     policy: Arc<CaPolicy>,
     clock: Arc<ServerClock>,
     journal: Journal,
-    /// Slots whose key the token does not have, of authorities that are not needed now. The journal keeps them: a token can
-    /// be restored.
-    absent: Vec<SlotName>,
+    /// Those of the servers that share the data store, as they were read last.
+    others: Vec<Journal>,
+    /// Places whose key the token does not have, of authorities that are not needed now. The journal keeps them: a token can be
+    /// restored.
+    absent: Vec<Place>,
     /// Whether others may not have seen yet what was done.
     unseen: bool,
 }
@@ -42,24 +46,27 @@ impl Performer {
         policy: Arc<CaPolicy>,
         source: ClockSource,
     ) -> Result<Self, CaError> {
-        let stored = store.ca_journal().await?;
+        let stored = read_own(&store, &policy.server).await?;
         let is_new = stored.is_none();
         let journal = match stored {
-            Some(bytes) => Journal::from_bytes(&bytes, &policy.trust_domain)?,
-            None => Journal::new(&policy.trust_domain),
+            Some(bytes) => Journal::from_bytes(&bytes, &policy.trust_domain, &policy.server)?,
+            None => Journal::new(&policy.trust_domain, &policy.server),
         };
         let clock = Arc::new(ServerClock::start(source, journal.clock()));
         let moment = clock.moment();
         if is_new && moment.now_unix < EARLIEST_FOUNDING {
             return Err(CaError::ClockAtFounding { now: moment.now_unix });
         }
-        let mut performer = Self { token, store, policy, clock, journal, absent: Vec::new(), unseen: true };
-        for slot in SlotName::BOTH {
-            performer.check_root(slot).await?;
-            performer.check_slot(slot, moment).await?;
+        let keys = KeyStock::new(token, policy.given_keys.clone());
+        let (others, absent) = (Vec::new(), Vec::new());
+        let mut performer = Self { keys, store, policy, clock, journal, others, absent, unseen: true };
+        performer.read_others().await?;
+        for place in Place::all() {
+            performer.check_place(place, moment).await?;
         }
         if is_new {
-            info!(trust_domain = %performer.policy.trust_domain, "founding the CA");
+            let CaPolicy { trust_domain, server, .. } = &*performer.policy;
+            info!(%trust_domain, %server, others = performer.others.len(), "founding the CA");
         }
         Ok(performer)
     }
@@ -71,14 +78,25 @@ impl Performer {
 
     /// What to do at `moment`.
     pub(super) fn next_step(&self, moment: Moment) -> Step {
-        let with_keys = self.absent.iter().fold(self.journal.clone(), |journal, slot| journal.forsake(*slot));
-        let rooted = self.policy.root_ttl_seconds.is_some();
-        plan(moment, &with_keys, if rooted { Hierarchy::Rooted } else { Hierarchy::SelfSigned })
+        let with_keys = self.absent.iter().fold(self.journal.clone(), |journal, place| journal.forsake(*place));
+        plan(moment, &with_keys, &self.policy.paces())
     }
 
-    /// The bundle as the journal has it.
+    /// The bundle as the journals have it.
     pub(super) fn bundle(&self) -> TrustBundle {
-        TrustBundle::of(&self.journal, &self.policy)
+        TrustBundle::of(&self.journal, &self.others, &self.policy)
+    }
+
+    /// Learns what the servers that share the data store have published.
+    pub(super) async fn read_others(&mut self) -> Result<(), CaError> {
+        let rows = self.store.ca_journals().await?;
+        let others = rows.into_iter().filter(|(server, _)| *server != self.policy.server.as_str());
+        let read = others.map(|(server, bytes)| {
+            let server = server.parse().unwrap_or_default();
+            Journal::from_bytes(&bytes, &self.policy.trust_domain, &server)
+        });
+        self.others = read.collect::<Result<_, _>>()?;
+        Ok(())
     }
 
     /// Does one step. If it fails, nothing of it is visible, and it will be planned again.
@@ -86,13 +104,11 @@ impl Performer {
         self.unseen = true;
         match step {
             Step::Wait { .. } => Ok(()),
-            Step::IntendRoot(slot) => self.persist(self.journal.clone().intend_root(slot)).await,
-            Step::MakeRoot(slot) => self.make_root(slot, moment).await,
-            Step::Intend(slot) => self.intend(slot).await,
-            Step::Prepare(slot) => self.prepare(slot, moment).await,
-            Step::Renew(slot) => self.renew(slot, moment).await,
-            Step::Activate(slot) => self.activate(slot).await,
-            Step::Prune => self.prune(moment).await,
+            Step::Intend(place) => self.intend(place).await,
+            Step::Prepare(place) => self.prepare(place, moment).await,
+            Step::Renew(place) => self.renew(place, moment).await,
+            Step::Activate(place) => self.activate(place).await,
+            Step::Prune(purpose) => self.prune(purpose, moment).await,
         }
     }
 
@@ -108,18 +124,19 @@ impl Performer {
 
     /// With their keys at hand, in the order in which they are asked.
     async fn signers(&self) -> Result<Signers, CaError> {
+        let slots = self.journal.slots(Purpose::X509Ca);
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
-            if self.journal.slot(slot).authority().is_some() {
-                keys.extend(self.token.find(self.key_name(Place::Ca(slot))).await?.map(|key| (slot, key)));
+            if let Some(authority) = slots.slot(slot).authority() {
+                keys.extend(self.keys.find(&authority.in_token.name).await?.map(|key| (slot, key)));
             }
         }
         let mut issuers = Vec::new();
-        for (slot, authority) in self.journal.signers() {
-            let Some((_, key)) = keys.iter().find(|(held, _)| *held == slot) else { continue };
-            let certificate = parse(authority)?;
-            if certifies(&certificate, key) {
-                issuers.push(Issuer::new(key.clone(), authority, &certificate)?);
+        for (slot, authority) in slots.signers() {
+            let key = keys.iter().find(|(held, _)| *held == slot).map(|(_, key)| key);
+            let (Some(key), Some(certificate)) = (key, authority.credential.certificate()) else { continue };
+            if certificate.spki_der() == key.spki_der() {
+                issuers.push(Issuer::new(key.clone(), authority, certificate)?);
             }
         }
         Ok(Signers::new(issuers))
@@ -133,6 +150,14 @@ impl Performer {
         self.root(moment).await.map(drop)
     }
 
+    /// When the next key is needed, UNIX seconds, if it is one of an administrator's and none is free.
+    pub(super) async fn look_for_free_key(&mut self, moment: Moment) -> Result<Option<i64>, CaError> {
+        if !self.keys.is_given() || self.keys.first_free(&self.journal, &self.others).await?.is_some() {
+            return Ok(None);
+        }
+        Ok(next_key_at(moment.now_unix, &self.journal, &self.policy.paces()))
+    }
+
     /// Writes down what was counted, if it is worth it.
     pub(super) async fn keep_clock(&mut self) -> Result<(), CaError> {
         let kept = self.journal.clock().map_or(i64::MIN / 2, |record| record.counted());
@@ -142,54 +167,114 @@ impl Performer {
         self.persist(self.journal.clone()).await
     }
 
-    async fn prune(&mut self, moment: Moment) -> Result<(), CaError> {
-        let pruned = self.journal.clone().prune(moment);
-        for slot in SlotName::BOTH {
+    async fn prune(&mut self, purpose: Purpose, moment: Moment) -> Result<(), CaError> {
+        let pruned = self.journal.clone().prune(purpose, moment);
+        for place in SlotName::BOTH.map(|slot| Place { purpose, slot }) {
             // The key goes first: an old authority may lack its key, an empty slot may not have one.
-            if *pruned.slot(slot) == Slot::Empty {
-                self.token.destroy(self.key_name(Place::Ca(slot))).await?;
+            if *pruned.slot(place) == Slot::Empty
+                && let Some(key) = self.journal.slot(place).key()
+            {
+                self.keys.release(key).await?;
             }
         }
         self.persist(pruned).await?;
-        info!(authorities = self.journal.authorities().len(), "expired authorities left the trust bundle");
+        info!(%purpose, authorities = self.journal.anchors().len(), "expired authorities left the trust bundle");
         Ok(())
     }
 
-    async fn intend(&mut self, slot: SlotName) -> Result<(), CaError> {
-        if self.absent.contains(&slot) && self.token.find(self.key_name(Place::Ca(slot))).await?.is_some() {
-            info!(%slot, "the key of the CA is in the token again");
-            self.absent.retain(|absent| *absent != slot);
+    async fn intend(&mut self, place: Place) -> Result<(), CaError> {
+        if self.finds_absent_key(place).await? {
             return Ok(());
         }
-        self.persist(self.journal.clone().intend(slot)).await?;
-        self.absent.retain(|absent| *absent != slot);
+        let (key, journal) = self.choose_key(place).await?;
+        let before = self.journal.slot(place).key().filter(|before| before.name != key.name).cloned();
+        if let Some(before) = before {
+            self.keys.release(&before).await?;
+        }
+        self.persist(journal.intend(place, key)).await?;
+        self.absent.retain(|absent| *absent != place);
         Ok(())
     }
 
-    async fn make_root(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
-        let Some(ttl_seconds) = self.policy.root_ttl_seconds else { return Ok(()) };
-        let place = Place::Root(slot);
-        let key = self.make_key(place).await?;
-        let number = self.journal.next_key();
-        let root = issuer::certify_root(&key, number, ttl_seconds, &self.policy, moment).await?;
-        let not_after = root.not_after;
-        self.persist(self.journal.clone().make_root(slot, root)).await?;
-        info!(slot = %place, key_id = %self.key_id(place), not_after = utc(not_after), "root made and published");
-        Ok(())
+    /// Whether the key of this place was missing and is in the token again.
+    async fn finds_absent_key(&mut self, place: Place) -> Result<bool, CaError> {
+        let was_absent = self.absent.contains(&place);
+        let Some(key) = self.journal.slot(place).key().filter(|_| was_absent) else { return Ok(false) };
+        if self.keys.find(&key.name).await?.is_none() {
+            return Ok(false);
+        }
+        info!(slot = %place, "the key of the CA is in the token again");
+        self.absent.retain(|absent| *absent != place);
+        Ok(true)
     }
 
-    async fn prepare(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
+    /// The key that `place` gets next, and the journal that knows it as used.
+    async fn choose_key(&mut self, place: Place) -> Result<(KeyRecord, Journal), CaError> {
+        if !self.keys.is_given() {
+            return Ok((self.own_key(place), self.journal.clone()));
+        }
+        if self.journal.remembers_no_more_keys() {
+            return Err(CaError::TooManyUsedKeys);
+        }
+        self.read_others().await?;
+        match self.keys.first_free(&self.journal, &self.others).await? {
+            Some(free) => Ok((free.record, self.journal.clone().with_used(free.mark))),
+            None => Err(self.keys.none_free(place)),
+        }
+    }
+
+    async fn prepare(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let Slot::Intended(record) = self.journal.slot(place).clone() else { return Ok(()) };
         // Who signs comes first: without the root no key is made.
-        let root = self.root(moment).await?;
-        let key = self.make_key(Place::Ca(slot)).await?;
-        self.certify(slot, &key, self.journal.next_key(), root.as_ref(), moment).await
+        let root = self.signer_of(place.purpose, moment).await?;
+        // The journal says that whatever has the name of a key that is made is nobody's: one whose time is over, or one from
+        // before a crash.
+        match self.obtain(&record).await? {
+            Some(key) => {
+                let candidate = Candidate { key, number: self.journal.next_key(), record };
+                self.certify(place, candidate, root.as_ref(), moment).await
+            }
+            None => {
+                error!(
+                    slot = %place,
+                    key = %record.name,
+                    "the key that was taken is gone from the token, or another server has taken it too: another one is taken"
+                );
+                self.persist(self.journal.clone().forsake(place)).await
+            }
+        }
     }
 
-    /// The journal says that whatever is there is nobody's: a key whose time is over, or one from before a crash.
-    async fn make_key(&self, place: Place) -> Result<TokenKey, CaError> {
-        let (id, label) = (self.key_id(place), place.key_label(&self.policy.trust_domain));
-        self.token.destroy(self.key_name(place)).await?;
-        Ok(self.token.generate_p256(&id, &label).await?)
+    /// The key of an intended place. One of an administrator's is not used if another server has it in its journal too: what is on disk
+    /// before either looks, one of them sees.
+    async fn obtain(&mut self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
+        let key = self.keys.obtain(record).await?;
+        if record.origin == Origin::Made {
+            return Ok(key);
+        }
+        self.read_others().await?;
+        let is_others = |key: &TokenKey| is_used(&self.others, &KeyMark::of(key.spki_der()));
+        Ok(key.filter(|key| !is_others(key)))
+    }
+
+    async fn renew(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let Some(authority) = self.journal.slot(place).authority().cloned() else { return Ok(()) };
+        let (number, record) = (authority.key, authority.in_token);
+        match self.keys.find(&record.name).await? {
+            Some(key) => {
+                let root = self.signer_of(place.purpose, moment).await?;
+                self.certify(place, Candidate { key, number, record }, root.as_ref(), moment).await
+            }
+            None => self.miss(place).await,
+        }
+    }
+
+    /// Who signs an authority of this purpose, if not itself.
+    async fn signer_of(&self, purpose: Purpose, moment: Moment) -> Result<Option<Root>, CaError> {
+        match purpose {
+            Purpose::Root => Ok(None),
+            Purpose::X509Ca => self.root(moment).await,
+        }
     }
 
     /// The root that signs now, if the policy has one.
@@ -198,109 +283,103 @@ impl Performer {
             return Ok(None);
         }
         let now = moment.now_unix;
-        let signing = self.journal.roots().signing(now, self.policy.ca_ttl_seconds);
-        let (slot, root) = signing.ok_or(CaError::NoRootValid { now })?;
-        let (slot, certificate) = (Place::Root(slot), parse(root)?);
-        match self.find_key(slot, root).await? {
-            Some(key) => Root::new(key, root, &certificate).map(Some),
-            None => Err(CaError::RootLost { slot, id: self.key_id(slot) }),
-        }
-    }
-
-    async fn renew(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
-        let Some(number) = self.journal.slot(slot).authority().map(|authority| authority.key) else { return Ok(()) };
-        match self.token.find(self.key_name(Place::Ca(slot))).await? {
-            Some(key) => self.certify(slot, &key, number, self.root(moment).await?.as_ref(), moment).await,
-            None => self.miss(slot).await,
-        }
+        let (slot, root) = self.journal.slots(Purpose::Root).signer(now).ok_or(CaError::NoRootValid { now })?;
+        let (slot, key) = (Place::root(slot), root.in_token.name.clone());
+        let lost = CaError::RootLost { slot, key };
+        let held = self.find_key(slot, root).await?.ok_or(lost)?;
+        let certificate = root.credential.certificate().ok_or(CaError::NoRootValid { now })?;
+        Root::new(held, root, certificate).map(Some)
     }
 
     async fn certify(
         &mut self,
-        slot: SlotName,
-        key: &TokenKey,
-        number: u64,
+        place: Place,
+        candidate: Candidate,
         root: Option<&Root>,
         moment: Moment,
     ) -> Result<(), CaError> {
-        let authority = issuer::certify(key, number, root, &self.policy, moment).await?;
+        let key = candidate.record.name.clone();
+        let authority = match place.purpose {
+            Purpose::Root => {
+                let ttl_seconds = self.policy.root_ttl_seconds.unwrap_or(self.policy.ca_ttl_seconds);
+                issuer::certify_root(candidate, ttl_seconds, &self.policy, moment).await?
+            }
+            Purpose::X509Ca => issuer::certify_ca(candidate, root, &self.policy, moment).await?,
+        };
         let not_after = authority.not_after;
-        self.persist(self.journal.clone().prepare(slot, authority)).await?;
-        info!(%slot, key_id = %self.key_id(Place::Ca(slot)), not_after = utc(not_after), "CA prepared and published");
+        self.persist(self.journal.clone().prepare(place, authority)).await?;
+        info!(slot = %place, %key, not_after = utc(not_after), "{} prepared and published", place.purpose.noun());
         Ok(())
     }
 
-    async fn activate(&mut self, slot: SlotName) -> Result<(), CaError> {
-        let Slot::Prepared(authority) = self.journal.slot(slot).clone() else { return Ok(()) };
-        if self.find_key(Place::Ca(slot), &authority).await?.is_none() {
-            return self.miss(slot).await;
+    async fn activate(&mut self, place: Place) -> Result<(), CaError> {
+        let Slot::Prepared(authority) = self.journal.slot(place).clone() else { return Ok(()) };
+        if self.find_key(place, &authority).await?.is_none() {
+            return self.miss(place).await;
         }
-        self.persist(self.journal.clone().activate(slot)).await?;
-        info!(%slot, not_after = utc(authority.not_after), "CA activated");
+        self.persist(self.journal.clone().activate(place)).await?;
+        info!(slot = %place, not_after = utc(authority.not_after), "{} activated", place.purpose.noun());
         Ok(())
     }
 
-    /// A slot holds what the journal says, or nothing. A key that the journal does not know means that the data store is older
-    /// than the token: going on would overwrite a key that may be in use. The active authority must have its key, as long as
-    /// it may be alive.
-    async fn check_slot(&mut self, slot: SlotName, moment: Moment) -> Result<(), CaError> {
-        let place = Place::Ca(slot);
-        let held = self.journal.slot(slot).clone();
-        match (&held, held.authority()) {
-            (Slot::Empty, _) => self.check_unused(place).await,
-            (_, None) => Ok(()),
-            (_, Some(authority)) => match (self.find_key(place, authority).await?, &held) {
-                (Some(_), _) => Ok(()),
-                (None, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
-                    Err(CaError::KeyLost { slot: place, id: self.key_id(place) })
-                }
-                (None, _) => self.miss(slot).await,
-            },
+    /// A place holds what the journal says, or nothing. A key of ours that the journal does not know means that the data store is
+    /// older than the token: going on would overwrite a key that may be in use. The active CA must have its key, as long as it may
+    /// be alive; without the root's key what is signed already goes on being good.
+    async fn check_place(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let held = self.journal.slot(place).clone();
+        if held.key().is_none_or(|key| key.name != self.own_key(place).name) {
+            self.check_unused(place).await?;
+        }
+        let Some(authority) = held.authority() else { return Ok(()) };
+        if self.find_key(place, authority).await?.is_some() {
+            return Ok(());
+        }
+        let key = authority.in_token.name.clone();
+        match (place.purpose, &held) {
+            (Purpose::Root, _) => {
+                let lost = CaError::RootLost { slot: place, key };
+                error!(error = &lost as &dyn std::error::Error, "the root cannot sign");
+                Ok(())
+            }
+            (_, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
+                Err(CaError::KeyLost { slot: place, key })
+            }
+            _ => self.miss(place).await,
         }
     }
 
-    /// The same for a root. Without its key what is signed already goes on being good.
-    async fn check_root(&self, slot: SlotName) -> Result<(), CaError> {
-        let place = Place::Root(slot);
-        match self.journal.roots().slot(slot) {
-            RootSlot::Empty => self.check_unused(place).await,
-            RootSlot::Intended => Ok(()),
-            RootSlot::Made(root) => {
-                if self.find_key(place, root).await?.is_none() {
-                    let lost = CaError::RootLost { slot: place, id: self.key_id(place) };
-                    error!(error = &lost as &dyn std::error::Error, "the root cannot sign");
-                }
+    async fn check_unused(&self, slot: Place) -> Result<(), CaError> {
+        let key = self.own_key(slot).name;
+        match self.keys.find(&key).await? {
+            Some(_) => Err(CaError::KeyWithoutJournal { slot, key }),
+            None => Ok(()),
+        }
+    }
+
+    /// The key of an authority that is not needed now is not in the token. A prepared CA has signed nothing, another takes
+    /// its place; an old one is left as it is. A root that others may know already is not replaced.
+    async fn miss(&mut self, place: Place) -> Result<(), CaError> {
+        let held = self.journal.slot(place);
+        let Some(key) = held.key().map(|key| key.name.clone()) else { return Ok(()) };
+        match (place.purpose, held) {
+            (Purpose::Root, _) => Err(CaError::RootLost { slot: place, key }),
+            (_, Slot::Prepared(_)) => {
+                error!(slot = %place, %key, "the key of the prepared CA is lost; another one will be made: check the token");
+                self.persist(self.journal.clone().forsake(place)).await
+            }
+            _ => {
+                warn!(slot = %place, %key, "the key of a former CA is not in the token");
+                self.absent.push(place);
                 Ok(())
             }
         }
     }
 
-    async fn check_unused(&self, slot: Place) -> Result<(), CaError> {
-        let id = self.key_id(slot);
-        match self.token.find(self.key_name(slot)).await? {
-            Some(_) => Err(CaError::KeyWithoutJournal { slot, id }),
-            None => Ok(()),
-        }
-    }
-
-    /// The key of an authority that is not needed now is not in the token. A prepared one has signed nothing, another takes
-    /// its place; an old one is left as it is.
-    async fn miss(&mut self, slot: SlotName) -> Result<(), CaError> {
-        let key_id = self.key_id(Place::Ca(slot));
-        if !matches!(self.journal.slot(slot), Slot::Prepared(_)) {
-            warn!(%slot, %key_id, "the key of a former CA is not in the token");
-            self.absent.push(slot);
-            return Ok(());
-        }
-        error!(%slot, %key_id, "the key of the prepared CA is lost; another one will be made: check the token");
-        self.persist(self.journal.clone().forsake(slot)).await
-    }
-
     async fn find_key(&self, slot: Place, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
-        let id = self.key_id(slot);
-        let Some(key) = self.token.find(self.key_name(slot)).await? else { return Ok(None) };
-        if !certifies(&parse(authority)?, &key) {
-            return Err(CaError::KeyMismatch { slot, id });
+        let Some(key) = self.keys.find(&authority.in_token.name).await? else { return Ok(None) };
+        let certified = authority.credential.certificate().map(|certificate| certificate.spki_der());
+        if certified.as_deref() != Some(key.spki_der()) {
+            return Err(CaError::KeyMismatch { slot, key: authority.in_token.name.clone() });
         }
         Ok(Some(key))
     }
@@ -308,25 +387,23 @@ impl Performer {
     /// Durable first; in memory only then.
     async fn persist(&mut self, journal: Journal) -> Result<(), CaError> {
         let journal = journal.with_clock(self.clock.record());
-        self.store.put_ca_journal(journal.to_bytes()).await?;
+        self.store.put_ca_journal(self.policy.server.as_str(), journal.to_bytes()).await?;
         self.journal = journal;
         Ok(())
     }
 
-    fn key_id(&self, place: Place) -> KeyId {
-        place.key_id(&self.policy.trust_domain)
-    }
-
-    /// With the label: a token that chooses CKA_IDs itself keeps the key under that.
-    fn key_name(&self, place: Place) -> KeyName {
-        KeyName::new(self.key_id(place), &place.key_label(&self.policy.trust_domain))
+    /// The key that this server makes for a place.
+    fn own_key(&self, place: Place) -> KeyRecord {
+        KeyRecord::made(place.key_name(&self.policy.trust_domain, &self.policy.server))
     }
 }
 
-fn parse(authority: &Authority) -> Result<Certificate, CaError> {
-    Ok(Certificate::parse(&authority.certificate).map_err(super::JournalError::Certificate)?)
-}
-
-fn certifies(certificate: &Certificate, key: &TokenKey) -> bool {
-    certificate.spki_der() == key.spki_der()
+/// This server's row. A server that is given a name takes over what it wrote without one.
+async fn read_own(store: &Store, server: &ServerName) -> Result<Option<Vec<u8>>, CaError> {
+    let own = store.ca_journal(server.as_str()).await?;
+    if own.is_some() || server.is_unnamed() || !store.name_ca_journal(server.as_str()).await? {
+        return Ok(own);
+    }
+    info!(%server, "the CA that this server had without a name goes on under its name");
+    Ok(store.ca_journal(server.as_str()).await?)
 }

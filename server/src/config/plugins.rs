@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::read_manufacturer_roots;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
-use ironroot_hsm::TokenUri;
+use ironroot_hsm::{KeyId, KeyName, TokenUri};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, places};
 
@@ -108,10 +108,41 @@ fn read_pkcs11(data: &Section<'_>) -> Option<Pkcs11Config> {
     }
     let sessions =
         data.integer("sessions", 1..=64).and_then(|count| usize::try_from(count).ok()).unwrap_or(DEFAULT_SESSIONS);
+    let given_keys = read_given_keys(data);
     data.refuse("pin", "a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file");
     data.finish();
-    Some(Pkcs11Config { module_path: module_path?, token: token?, login: login?, sessions })
+    Some(Pkcs11Config { module_path: module_path?, token: token?, login: login?, sessions, given_keys })
 }
+
+/// Two lists and not one of blocks: each key has one name, and a name is a string on a line of its own.
+fn read_given_keys(data: &Section<'_>) -> Vec<KeyName> {
+    let labelled = |text: &str| KeyName::labelled(text).ok_or("a label is not empty");
+    let ids = data.parsed_list("key_ids", str::parse::<KeyId>).unwrap_or_default();
+    let labels = data.parsed_list("key_labels", labelled).unwrap_or_default();
+    let mut keys: Vec<KeyName> = Vec::new();
+    for (list, key) in
+        ids.iter().map(|id| ("key_ids", id.into())).chain(labels.into_iter().map(|key| ("key_labels", key)))
+    {
+        if keys.contains(&key) {
+            data.mistake(list, format!("{key} is named twice: keep one"));
+        }
+        keys.push(key);
+    }
+    if (1..KEYS_AT_FOUNDING).contains(&keys.len()) {
+        data.warn("key_labels", KEYS_HINT);
+    }
+    for list in ["key_ids", "key_labels"] {
+        // An empty list would quietly mean that the server makes its keys.
+        if data.strings(list).is_some_and(|names| names.is_empty()) {
+            data.mistake(list, "name at least one key, or remove it: then the server makes its keys");
+        }
+    }
+    keys
+}
+
+/// Keys that are used in the first life of a CA: its root, itself, and its successor.
+const KEYS_AT_FOUNDING: usize = 3;
+const KEYS_HINT: &str = "the first CA, its root and its successor need three keys, and each rotation one more";
 
 fn read_token(data: &Section<'_>) -> Option<TokenUri> {
     let uri = data.parsed("token_uri", TokenUri::parse);

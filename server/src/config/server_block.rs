@@ -8,7 +8,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::settings::{Section, format_duration, places};
 
 use super::{Lifetimes, PROGRAM, RateLimits};
-use crate::ca::CaSubject;
+use crate::ca::{CaSubject, ServerName};
 
 /// Where the admin socket is unless the file says otherwise. Source: SPIRE.
 pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-server/private/api.sock";
@@ -29,6 +29,7 @@ const CA_LIVES_PER_SVID: u32 = 6;
 
 pub(super) struct ServerBlock {
     pub(super) trust_domain: TrustDomain,
+    pub(super) server_name: ServerName,
     pub(super) data_dir: PathBuf,
     pub(super) bind_address: SocketAddr,
     pub(super) socket_path: PathBuf,
@@ -45,6 +46,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let trust_domain = server.parsed("trust_domain", TrustDomain::new);
     let trust_domain =
         server.required("trust_domain", trust_domain, "give its name, such as trust_domain = \"example.org\"");
+    let server_name = server.parsed("server_name", str::parse::<ServerName>).unwrap_or_default();
     let data_dir = server.required("data_dir", server.path("data_dir"), "give the directory the server may write to");
     let address = server.ip_address("bind_address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = server.port("bind_port", 0).unwrap_or(8081);
@@ -64,6 +66,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     Some(ServerBlock {
         admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
         trust_domain: trust_domain?,
+        server_name,
         data_dir: data_dir?,
         bind_address: SocketAddr::new(address, port),
         socket_path,

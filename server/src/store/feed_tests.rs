@@ -85,7 +85,7 @@ fn entry(id: &str) -> ironroot_api::pb::types::Entry {
 }
 
 async fn journal(store: &Store) {
-    store.put_ca_journal(b"journal".to_vec()).await.expect("writes");
+    store.put_ca_journal("", b"journal".to_vec()).await.expect("writes");
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn a_change_that_fails_leaves_nothing_in_the_log() {
     let fixture = Fixture::new();
     let before = fixture.number("SELECT max(revision) FROM changes");
     let failing = fixture.store.change(|tx| {
-        tx.put_ca_journal(b"x")?;
+        tx.put_ca_journal("", b"x")?;
         Err::<(), _>(StoreError::Closed)
     });
     assert!(failing.await.is_err());
@@ -163,7 +163,7 @@ async fn the_log_is_bounded_and_a_follower_that_missed_what_was_pruned_reads_eve
     let heard = listen(&fixture.store).await;
     let another = fixture.another();
     let many = MAX_CHANGES + 5;
-    let note_many = another.change(move |tx| (0..many).try_for_each(|_| tx.put_ca_journal(b"x")));
+    let note_many = another.change(move |tx| (0..many).try_for_each(|_| tx.put_ca_journal("", b"x")));
     note_many.await.expect("writes");
     assert_eq!(fixture.number("SELECT count(*) FROM changes"), MAX_CHANGES);
     assert_eq!(fixture.number("SELECT max(revision) FROM changes"), many + 1);
@@ -180,7 +180,7 @@ async fn a_long_log_is_taken_in_page_by_page_and_each_fact_once() {
     let heard = listen(&fixture.store).await;
     let another = fixture.another();
     let many = PAGE as i64 * 2 + 1;
-    another.change(move |tx| (0..many).try_for_each(|_| tx.put_ca_journal(b"x"))).await.expect("writes");
+    another.change(move |tx| (0..many).try_for_each(|_| tx.put_ca_journal("", b"x"))).await.expect("writes");
     told(&heard);
     fixture.store.probe().await.expect("probes");
     assert_eq!(told(&heard), vec![Some(vec![Changed::CaJournal]); 3]);
@@ -226,7 +226,7 @@ async fn a_follower_that_fails_is_trouble_and_is_told_the_same_again() {
     let sound = listen(&fixture.store).await;
     told(&sound);
     *works.lock().expect("no panic") = false;
-    let refused = fixture.store.put_ca_journal(b"journal".to_vec()).await;
+    let refused = fixture.store.put_ca_journal("", b"journal".to_vec()).await;
     assert!(matches!(refused, Err(StoreError::Locked)), "whoever asked is not told that it is in force");
     assert!(fixture.store.trouble().is_some());
     assert_eq!(told(&sound), [Some(vec![Changed::CaJournal])], "the others go on");

@@ -124,10 +124,10 @@ impl Server {
         let store = Store::open(&self.directory.path().join("data/datastore.sqlite3"), &trust_domain).expect("opened");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         runtime.block_on(async {
-            let journal = store.ca_journal().await.expect("read").expect("a CA was founded");
+            let journal = store.ca_journal("").await.expect("read").expect("a CA was founded");
             let mut journal: serde_json::Value = serde_json::from_slice(&journal).expect("JSON");
             journal["clock"]["boot_id"] = "the boot before".into();
-            store.put_ca_journal(journal.to_string().into_bytes()).await.expect("written");
+            store.put_ca_journal("", journal.to_string().into_bytes()).await.expect("written");
             store.close().await;
         });
     }

@@ -1,9 +1,9 @@
-//! A CA certificate, its life, and its key.
+//! An authority: what it is verified with, its life, and its key.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
+use super::credential::Credential;
+use super::key::KeyRecord;
 use crate::ca::profile::NOT_BEFORE_CUSHION;
 use crate::clock::Moment;
 
@@ -14,28 +14,26 @@ const PRUNE_AFTER: i64 = 24 * 60 * 60;
 /// shorter: counting loses a little at each restart.
 const COUNTING_SLACK: i64 = 60;
 
-/// A CA certificate and its life.
+/// An authority and its life. `C`: what it is verified with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Authority {
-    /// DER.
-    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
-    pub certificate: Vec<u8>,
+pub struct Authority<C = Credential> {
+    /// What the world verifies its signatures with.
+    pub credential: C,
     /// UNIX seconds, by the wall clock of that moment.
     pub issued_at: i64,
     /// UNIX seconds.
     pub not_after: i64,
     /// The seconds counted when it was issued; see [`Moment::counted`].
-    #[serde(default)]
     pub issued_counted: i64,
-    /// Which of the keys ever made it certifies.
-    #[serde(default)]
+    /// Which of the keys ever used it certifies.
     pub key: u64,
+    /// That key in the token.
+    pub in_token: KeyRecord,
     /// The key of the root that signed it; none if it signed itself.
-    #[serde(default)]
     pub root: Option<u64>,
 }
 
-impl Authority {
+impl<C> Authority<C> {
     /// Seconds from issue to end.
     pub fn lifetime(&self) -> i64 {
         self.not_after.saturating_sub(self.issued_at)
@@ -80,33 +78,31 @@ impl Authority {
     }
 }
 
-fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(bytes))
-}
-
-fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)
-}
-
 #[cfg(test)]
 mod tests {
+    use ironroot_hsm::KeyName;
+
     use super::*;
     use crate::clock::Trust;
 
     const START: i64 = 1_800_000_000;
     const DAY: i64 = 24 * 60 * 60;
 
-    #[test]
-    fn an_authority_is_over_only_when_both_clocks_say_so_and_are_believed() {
-        let certificate = Vec::new();
-        let authority = Authority {
-            certificate,
+    fn of_a_day() -> Authority<()> {
+        Authority {
+            credential: (),
             issued_at: START,
             not_after: START + DAY,
-            issued_counted: 1000,
+            issued_counted: 0,
             key: 0,
+            in_token: KeyRecord::made(KeyName::labelled("a").unwrap()),
             root: None,
-        };
+        }
+    }
+
+    #[test]
+    fn an_authority_is_over_only_when_both_clocks_say_so_and_are_believed() {
+        let authority = Authority { issued_counted: 1000, ..of_a_day() };
         let moment = |now, counted, trust| Moment { now_unix: START + now, counted: 1000 + counted, trust };
         for (now, counted, trust, over) in [
             (DAY, DAY, Trust::Agreed, true),
@@ -128,14 +124,7 @@ mod tests {
 
     #[test]
     fn an_authority_is_valid_from_the_cushion_before_its_issue_to_its_end() {
-        let authority = Authority {
-            certificate: Vec::new(),
-            issued_at: START,
-            not_after: START + DAY,
-            issued_counted: 0,
-            key: 0,
-            root: None,
-        };
+        let authority = of_a_day();
         for (now, valid) in [(-11, false), (-10, true), (0, true), (DAY - 1, true), (DAY, false)] {
             assert_eq!(authority.is_valid(START + now), valid, "{now}");
         }

@@ -1,15 +1,19 @@
-//! The places for keys, and what those for CA keys hold.
+//! The places for keys, and what they hold.
 
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::TrustDomain;
-use ironroot_hsm::KeyId;
+use ironroot_hsm::{KeyId, KeyName};
 use serde::{Deserialize, Serialize};
 
 use super::authority::Authority;
+use super::credential::Credential;
+use super::key::KeyRecord;
+use crate::ca::purpose::Purpose;
+use crate::ca::server_name::ServerName;
 
-/// One of the two places for a CA key. Source: SPIRE's slots `x509-CA-A`, `x509-CA-B`.
+/// One of the two places for the keys of a purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlotName {
     /// The first.
@@ -29,11 +33,6 @@ impl SlotName {
             Self::B => Self::A,
         }
     }
-
-    /// CKA_ID of the CA key in this slot.
-    pub fn key_id(self, trust_domain: &TrustDomain) -> KeyId {
-        Place::Ca(self).key_id(trust_domain)
-    }
 }
 
 impl fmt::Display for SlotName {
@@ -47,73 +46,79 @@ impl fmt::Display for SlotName {
 
 /// A place for a key in the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// Of a CA that signs SVIDs.
-    Ca(SlotName),
-    /// Of a root that signs CAs.
-    Root(SlotName),
+pub struct Place {
+    /// What the key signs.
+    pub purpose: Purpose,
+    /// Which of the two.
+    pub slot: SlotName,
 }
 
 impl Place {
+    /// Of a CA that signs SVIDs.
+    pub fn ca(slot: SlotName) -> Self {
+        Self { purpose: Purpose::X509Ca, slot }
+    }
+
+    /// Of a root that signs CAs.
+    pub fn root(slot: SlotName) -> Self {
+        Self { purpose: Purpose::Root, slot }
+    }
+
     /// Each.
-    pub const ALL: [Self; 4] =
-        [Self::Ca(SlotName::A), Self::Ca(SlotName::B), Self::Root(SlotName::A), Self::Root(SlotName::B)];
-
-    /// CKA_ID of the key: the first 16 bytes of a SHA-256, since some tokens allow no more.
-    pub fn key_id(self, trust_domain: &TrustDomain) -> KeyId {
-        let text = format!("ironroot {} {trust_domain}", self.name());
-        KeyId::new(&digest(&SHA256, text.as_bytes()).as_ref()[..16]).expect("16 bytes are a legal CKA_ID")
+    pub fn all() -> impl Iterator<Item = Self> {
+        Purpose::ALL.into_iter().flat_map(|purpose| SlotName::BOTH.map(|slot| Self { purpose, slot }))
     }
 
-    /// CKA_LABEL of the key, for people.
-    pub fn key_label(self, trust_domain: &TrustDomain) -> String {
-        format!("{trust_domain} {}", self.name())
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Ca(slot) => format!("x509-CA-{slot}"),
-            Self::Root(slot) => format!("x509-Root-{slot}"),
-        }
+    /// What a key that `server` makes here is called. Its CKA_ID is the first 16 bytes of a SHA-256, since some tokens allow no
+    /// more; its CKA_LABEL is for people, and for tokens that choose CKA_IDs themselves.
+    pub fn key_name(self, trust_domain: &TrustDomain, server: &ServerName) -> KeyName {
+        // Without a name these are the names of the time when a token had one server.
+        let (id, label) = match server.is_unnamed() {
+            true => (format!("ironroot {self} {trust_domain}"), format!("{trust_domain} {self}")),
+            false => (format!("ironroot {self} {trust_domain} {server}"), format!("{trust_domain} {server} {self}")),
+        };
+        let id = KeyId::new(&digest(&SHA256, id.as_bytes()).as_ref()[..16]).expect("16 bytes are a legal CKA_ID");
+        KeyName::new(id, &label)
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())
+        write!(f, "{}-{}", self.purpose, self.slot)
     }
 }
 
-/// What a slot for a CA key holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a place holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
-pub enum Slot {
+pub enum Slot<C = Credential> {
     /// Nothing.
-    #[default]
     Empty,
-    /// A key is about to be made here. Whatever the token holds under this slot's CKA_ID is nobody's and is replaced.
-    Intended,
+    /// This key is about to be used here. If it is to be made, whatever the token holds under its name is nobody's and is
+    /// replaced.
+    Intended(KeyRecord),
     /// Certified, and in the bundle, or its root is; does not sign yet.
-    Prepared(Authority),
+    Prepared(Authority<C>),
     /// Signs.
-    Active(Authority),
-    /// Has signed; its SVIDs are still about.
-    Old(Authority),
+    Active(Authority<C>),
+    /// Has signed; what it signed is still about.
+    Old(Authority<C>),
 }
 
-impl Slot {
+impl<C> Slot<C> {
     /// The authority here, if there is one.
-    pub fn authority(&self) -> Option<&Authority> {
+    pub fn authority(&self) -> Option<&Authority<C>> {
         match self {
-            Self::Empty | Self::Intended => None,
+            Self::Empty | Self::Intended(_) => None,
             Self::Prepared(authority) | Self::Active(authority) | Self::Old(authority) => Some(authority),
         }
     }
 
-    pub(super) fn authority_mut(&mut self) -> Option<&mut Authority> {
+    /// The key here, if there is one or is to be.
+    pub fn key(&self) -> Option<&KeyRecord> {
         match self {
-            Self::Empty | Self::Intended => None,
-            Self::Prepared(authority) | Self::Active(authority) | Self::Old(authority) => Some(authority),
+            Self::Intended(key) => Some(key),
+            other => other.authority().map(|authority| &authority.in_token),
         }
     }
 }
@@ -123,12 +128,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_of_other_places_and_trust_domains_have_other_identifiers() {
+    fn keys_of_other_places_servers_and_trust_domains_have_other_names() {
         let domains = ["example.org", "example.com"].map(|name| TrustDomain::new(name).unwrap());
-        let ids: std::collections::HashSet<_> =
-            domains.iter().flat_map(|domain| Place::ALL.map(|place| place.key_id(domain).to_string())).collect();
-        assert_eq!(ids.len(), 8);
-        assert_eq!(Place::Ca(SlotName::A).key_label(&domains[0]), "example.org x509-CA-A");
-        assert_eq!(Place::Root(SlotName::B).key_label(&domains[0]), "example.org x509-Root-B");
+        let servers = [ServerName::default(), "one".parse().unwrap(), "two".parse().unwrap()];
+        let mut names = std::collections::HashSet::new();
+        for (domain, server) in domains.iter().flat_map(|domain| servers.iter().map(move |server| (domain, server))) {
+            names.extend(Place::all().map(|place| place.key_name(domain, server).to_string()));
+        }
+        assert_eq!(names.len(), 2 * 3 * 4);
+        let label = |place: Place, server| place.key_name(&domains[0], server).label().unwrap().to_owned();
+        assert_eq!(label(Place::ca(SlotName::A), &servers[0]), "example.org x509-CA-A");
+        assert_eq!(label(Place::root(SlotName::B), &servers[1]), "example.org one x509-Root-B");
+    }
+
+    /// The keys of servers that are in use.
+    #[test]
+    fn keys_of_a_server_without_a_name_are_called_as_they_always_were() {
+        let domain = TrustDomain::new("example.org").unwrap();
+        for (place, id) in [
+            (Place::root(SlotName::A), "d36b0cdc8bacf444acad4e99163bf9e5"),
+            (Place::ca(SlotName::A), "b1b20003ae6b10b19e19908bc9542e8f"),
+        ] {
+            let name = place.key_name(&domain, &ServerName::default());
+            assert_eq!(name.id().unwrap().to_string(), id);
+        }
     }
 }

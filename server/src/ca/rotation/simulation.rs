@@ -3,11 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use ironroot_api::TrustDomain;
-
-use super::tests::perform;
-use super::{Hierarchy, Step, plan};
-use crate::ca::journal::{Authority, Journal, Slot, SlotName};
+use super::tests::{Journal, cas, founding, paces, perform};
+use super::{Pace, Step, plan};
+use crate::ca::journal::{Authority, Place, Slot, SlotName};
 use crate::clock::{ClockWatch, Moment, Reading, STEADY, STEP};
 
 const START: i64 = 1_800_000_000;
@@ -51,7 +49,7 @@ impl Random {
 
 struct World {
     random: Random,
-    hierarchy: Hierarchy,
+    paces: Vec<Pace>,
     ttl: i64,
     /// A wrong clock is put right once in so many ticks.
     patience: i64,
@@ -68,13 +66,13 @@ struct World {
     journal: Journal,
     saved_at: i64,
     /// When each certificate really ended, if it was issued by a right clock.
-    ends: BTreeMap<Vec<u8>, i64>,
+    ends: BTreeMap<String, i64>,
     destroyed: u64,
 }
 
 impl World {
     fn new(seed: u64, ttl: i64) -> Self {
-        let journal = Journal::new(&TrustDomain::new("example.org").unwrap());
+        let journal = founding();
         let watch = ClockWatch::start(None, "0", Reading { wall_unix: START, boot_seconds: 0 });
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let patience = [3, 30, 300, 6000][usize::try_from(random.below(4)).unwrap()];
@@ -82,7 +80,7 @@ impl World {
         let zero = 0;
         Self {
             random,
-            hierarchy: if seed.is_multiple_of(2) { Hierarchy::Rooted } else { Hierarchy::SelfSigned },
+            paces: paces(seed.is_multiple_of(2), ttl),
             ttl,
             patience,
             time: zero,
@@ -158,7 +156,7 @@ impl World {
 
     fn advance(&mut self, moment: Moment) {
         for _ in 0..10 {
-            let step = plan(moment, &self.journal, self.hierarchy);
+            let step = plan(moment, &self.journal, &self.paces);
             if matches!(step, Step::Wait { .. }) {
                 return self.save();
             }
@@ -172,7 +170,7 @@ impl World {
                 return self.restart();
             }
         }
-        panic!("does not settle at {}: {:?}", self.time, plan(moment, &self.journal, self.hierarchy));
+        panic!("does not settle at {}: {:?}", self.time, plan(moment, &self.journal, &self.paces));
     }
 
     /// As the performer does each minute.
@@ -186,22 +184,22 @@ impl World {
     fn note_ends(&mut self) {
         let (time, right) = (self.time, self.error.abs() <= STEP);
         for authority in self.journal.authorities() {
-            let end = if right { time + self.ttl } else { 0 };
-            self.ends.entry(authority.certificate.clone()).or_insert(end);
+            let end = if right { time + authority.lifetime() } else { 0 };
+            self.ends.entry(authority.credential.clone()).or_insert(end);
         }
     }
 
     fn invariant_no_key_of_a_live_authority_is_destroyed(&mut self, before: &Journal, step: Step) {
-        for slot in SlotName::BOTH {
+        for place in Place::all() {
             let gone = match step {
-                Step::Intend(intended) => intended == slot && *before.slot(slot) != Slot::Empty,
-                Step::Prune => *before.slot(slot) != *self.journal.slot(slot),
+                Step::Intend(intended) => intended == place && *before.slot(place) != Slot::Empty,
+                Step::Prune(_) => *before.slot(place) != *self.journal.slot(place),
                 _ => false,
             };
-            let Some(key) = before.slot(slot).authority().map(|a| a.key).filter(|_| gone) else { continue };
+            let Some(key) = before.slot(place).authority().map(|a| a.key).filter(|_| gone) else { continue };
             self.destroyed += 1;
             for authority in before.authorities().iter().filter(|authority| authority.key == key) {
-                let end = self.ends[&authority.certificate];
+                let end = self.ends[&authority.credential];
                 assert!(
                     self.time >= end - EXACT_TO,
                     "{step:?} at {} destroys a key that lives until {end}: {before:?}",
@@ -213,30 +211,31 @@ impl World {
 
     fn check(&self) {
         let now = START + self.time + self.error;
-        if let Some((_, signer)) = self.journal.signer(now) {
+        let cas = cas(&self.journal);
+        if let Some((_, signer)) = cas.signer(now) {
             let anchor = signer.root.unwrap_or(signer.key);
-            let known = |authority: &&Authority| authority.key == anchor;
-            assert!(self.journal.authorities().iter().any(known), "the signer is not in the bundle");
+            let known = |authority: &&Authority<String>| authority.key == anchor;
+            assert!(self.journal.anchors().iter().any(known), "the signer is not in the bundle");
         }
-        let prepared = |slot: &SlotName| matches!(self.journal.slot(*slot), Slot::Prepared(_) | Slot::Intended);
+        let prepared = |slot: &SlotName| matches!(cas.slot(*slot), Slot::Prepared(_) | Slot::Intended(_));
         assert!(
             SlotName::BOTH.iter().filter(|slot| prepared(slot)).count() <= 1,
             "two are prepared: {:?}",
             self.journal
         );
-        let may_sign = |authority: &&Authority| {
-            let key = |slot| self.journal.slot(slot).authority().map(|a| a.key);
-            let is_prepared = self.journal.prepared().is_some_and(|(_, prepared)| prepared == *authority);
+        let may_sign = |authority: &&Authority<String>| {
+            let key = |slot| cas.slot(slot).authority().map(|a| a.key);
+            let is_prepared = cas.prepared().is_some_and(|(_, prepared)| prepared == *authority);
             let has_key = SlotName::BOTH.into_iter().any(|slot| key(slot) == Some(authority.key));
             has_key && !is_prepared && authority.is_valid(now)
         };
-        if self.journal.authorities().iter().any(may_sign) {
-            assert!(self.journal.signer(now).is_some(), "one is valid at {now}, and nobody signs: {:?}", self.journal);
+        if cas.authorities().iter().any(may_sign) {
+            assert!(cas.signer(now).is_some(), "one is valid at {now}, and nobody signs: {:?}", self.journal);
         }
         let right_for = self.time.saturating_sub(self.right_since);
         if right_for > LONGEST_GAP {
             assert!(
-                self.journal.signer(now).is_some(),
+                cas.signer(now).is_some(),
                 "right for {right_for} s, and nobody signs at {}: {:?}",
                 self.time,
                 self.journal
@@ -273,7 +272,7 @@ fn without_jumps_every_key_is_destroyed_after_its_life() {
 impl World {
     fn advance_plainly(&mut self, moment: Moment) {
         loop {
-            let step = plan(moment, &self.journal, self.hierarchy);
+            let step = plan(moment, &self.journal, &self.paces);
             if matches!(step, Step::Wait { .. }) {
                 return;
             }

@@ -9,8 +9,12 @@ use crate::store::StoreError;
 pub(super) const APPLICATION_ID: i64 = 0x4972_6f6e;
 
 /// What leads from version n to n + 1. A migration that has shipped is never edited.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Brings the file to the newest version, all or nothing.
 pub(super) fn migrate(

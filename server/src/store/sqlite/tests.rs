@@ -106,11 +106,11 @@ async fn what_a_change_holds_is_dropped_after_its_commit_and_in_order() {
 async fn a_caller_that_goes_away_has_its_change_all_the_same() {
     let fixture = Fixture::new();
     let store = Store::open(&fixture.path(), &fixture.trust_domain).expect("opens");
-    let mut given_up = Box::pin(store.put_ca_journal(b"journal".to_vec()));
+    let mut given_up = Box::pin(store.put_ca_journal("", b"journal".to_vec()));
     // One poll queues the change.
     let _ = futures_util::poll!(&mut given_up);
     drop(given_up);
-    assert_eq!(store.ca_journal().await.expect("reads"), Some(b"journal".to_vec()));
+    assert_eq!(store.ca_journal("").await.expect("reads"), Some(b"journal".to_vec()));
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_full_disk_refuses_what_does_not_fit_and_goes_on() {
     let writer = Writer::start(database).expect("starts");
     let big = |size: usize| {
         writer.run((), move |tx| {
-            let put = "INSERT OR REPLACE INTO ca_journal (only, journal) VALUES (1, zeroblob(?1))";
+            let put = "INSERT OR REPLACE INTO ca_journals (server, journal) VALUES ('', zeroblob(?1))";
             tx.connection.execute(put, [size as i64]).map_err(StoreError::from)
         })
     };
@@ -185,7 +185,7 @@ async fn a_closed_store_says_so() {
     let fixture = Fixture::new();
     let store = Store::open(&fixture.path(), &fixture.trust_domain).expect("opens");
     store.close().await;
-    assert!(matches!(store.ca_journal().await, Err(StoreError::Closed)));
+    assert!(matches!(store.ca_journal("").await, Err(StoreError::Closed)));
     assert!(Store::open(&fixture.path(), &fixture.trust_domain).is_ok(), "the lock is free again");
 }
 

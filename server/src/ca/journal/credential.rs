@@ -1,0 +1,83 @@
+//! What the world verifies an authority's signatures with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ironroot_api::certificate::Certificate;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::format::JournalError;
+
+/// What the world verifies an authority's signatures with. Parsed once, where it is made or read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Credential {
+    /// A CA's certificate.
+    Certificate(CaCertificate),
+}
+
+impl Credential {
+    /// The certificate, if it is one.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Certificate(certificate) => Some(&certificate.0),
+        }
+    }
+
+    /// Makes sure that it is this trust domain's and ends at `not_after`.
+    pub(super) fn check(&self, trust_domain: &str, not_after: i64) -> Result<(), JournalError> {
+        match self {
+            Self::Certificate(certificate) => check_certificate(&certificate.0, trust_domain, not_after),
+        }
+    }
+}
+
+impl From<Certificate> for Credential {
+    fn from(certificate: Certificate) -> Self {
+        Self::Certificate(CaCertificate(Arc::new(certificate)))
+    }
+}
+
+fn check_certificate(certificate: &Certificate, trust_domain: &str, not_after: i64) -> Result<(), JournalError> {
+    if certificate.not_after_unix() != not_after {
+        return Err(JournalError::Contradiction("an authority ends at another time than its certificate"));
+    }
+    if certificate.spiffe_id()?.trust_domain_name() != trust_domain {
+        return Err(JournalError::Contradiction("an authority is another trust domain's"));
+    }
+    Ok(())
+}
+
+/// A CA's certificate; written down as its DER in base64.
+#[derive(Clone)]
+pub struct CaCertificate(Arc<Certificate>);
+
+impl fmt::Debug for CaCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CaCertificate({})", self.0.serial_decimal())
+    }
+}
+
+impl PartialEq for CaCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.der() == other.0.der()
+    }
+}
+
+impl Eq for CaCertificate {}
+
+impl Serialize for CaCertificate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(self.0.der()))
+    }
+}
+
+impl<'de> Deserialize<'de> for CaCertificate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let der = STANDARD.decode(String::deserialize(deserializer)?).map_err(de::Error::custom)?;
+        let certificate = Certificate::parse(&der).map_err(de::Error::custom)?;
+        Ok(Self(Arc::new(certificate)))
+    }
+}

@@ -1,0 +1,39 @@
+//! What authorities are for. A new kind is a line here, its certificate or key in `journal/credential.rs`, and how it is made.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What an authority signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Purpose {
+    /// CAs; it is what bundles hold.
+    #[serde(rename = "x509-Root")]
+    Root,
+    /// X509-SVIDs. Source of the name: SPIRE's slots `x509-CA-A`, `x509-CA-B`.
+    #[serde(rename = "x509-CA")]
+    X509Ca,
+}
+
+impl Purpose {
+    /// Each, in the order in which they are made: who signs others comes first.
+    pub const ALL: [Self; 2] = [Self::Root, Self::X509Ca];
+
+    /// What the log calls such an authority.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::X509Ca => "CA",
+        }
+    }
+}
+
+/// As keys in the token are called after it.
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Root => "x509-Root",
+            Self::X509Ca => "x509-CA",
+        })
+    }
+}

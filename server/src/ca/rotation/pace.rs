@@ -1,0 +1,68 @@
+//! When an authority is replaced: thresholds that scale with its own lifetime, so that a `ca_ttl` of a minute works as one of a year
+//! does.
+
+use crate::ca::purpose::Purpose;
+
+/// Thirty days and seven, seconds.
+const DAYS_30: i64 = 30 * 24 * 60 * 60;
+const DAYS_7: i64 = 7 * 24 * 60 * 60;
+
+/// When the authorities of a purpose are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// What they sign.
+    pub purpose: Purpose,
+    prepare: Remainder,
+    activate: Remainder,
+    is_patient: bool,
+}
+
+/// What is left of a life: a part of it, within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Remainder {
+    /// One so-many-th.
+    part: i64,
+    /// At least, seconds.
+    least: i64,
+    /// At most, seconds.
+    most: i64,
+}
+
+impl Pace {
+    /// Of what signs SVIDs. Source: SPIRE pkg/server/ca/manager, `preparationThreshold`, `activationThreshold`.
+    pub fn of_signers(purpose: Purpose) -> Self {
+        let prepare = Remainder { part: 2, least: 0, most: DAYS_30 };
+        let activate = Remainder { part: 6, least: 0, most: DAYS_7 };
+        Self { purpose, prepare, activate, is_patient: false }
+    }
+
+    /// Of the root, whose CAs live `ca_ttl_seconds`. Devices that were off for long know the oldest only, so it signs for as long as it
+    /// can: to the last quarter of its life, or until it would cut a CA's life short. Its successor joins the bundle at half of it, and
+    /// not on the word of a clock in doubt: a root that nobody has yet locks out who knows only the one before.
+    pub fn of_the_root(ca_ttl_seconds: i64) -> Self {
+        let prepare = Remainder { part: 2, least: 0, most: i64::MAX };
+        let activate = Remainder { part: 4, least: ca_ttl_seconds, most: i64::MAX };
+        Self { purpose: Purpose::Root, prepare, activate, is_patient: true }
+    }
+
+    /// The next authority is prepared when less than this remains of one that lives `lifetime`, seconds.
+    pub(super) fn prepare_before(&self, lifetime: i64) -> i64 {
+        self.prepare.of(lifetime)
+    }
+
+    /// The next authority is activated when less than this remains, seconds.
+    pub(super) fn activate_before(&self, lifetime: i64) -> i64 {
+        self.activate.of(lifetime)
+    }
+
+    /// Whether a new one waits while the clock is in doubt and one is there.
+    pub(super) fn is_patient(&self) -> bool {
+        self.is_patient
+    }
+}
+
+impl Remainder {
+    fn of(self, lifetime: i64) -> i64 {
+        (lifetime / self.part).min(self.most).max(self.least)
+    }
+}

@@ -1,0 +1,151 @@
+//! A CA whose keys the HSM's administrator makes: C_GenerateKeyPair and C_DestroyObject are refused to the server.
+#![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
+
+use ironroot_hsm::{KeyId, KeyName};
+use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs};
+use ironroot_lab::quirk::Quirks;
+use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
+use ironroot_server::ca::{CaError, Journal, Origin, Place, SlotName};
+
+const DAY: i64 = 24 * 60 * 60;
+/// CKR_USER_NOT_LOGGED_IN and CKR_ACTION_PROHIBITED: what HSMs answer to who is not their administrator.
+const NOT_ALLOWED: [&str; 2] = ["fail C_GenerateKeyPair 0x101", "fail C_DestroyObject 0x1B"];
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+/// A ceremony: another process, with the token's own module.
+fn make(hsm: &SoftHsm, label: &str, id: &str, more: &[&str]) {
+    let module = SoftHsm::module_path();
+    let token = ["--module", module.to_str().unwrap(), "--token-label", LABEL, "--login", "--pin", PIN];
+    let key = ["--keypairgen", "--label", label, "--id", id, "--usage-sign"];
+    let kind: &[&str] = if more.contains(&"--key-type") { &[] } else { &["--key-type", "EC:prime256v1"] };
+    hsm.run("pkcs11-tool", &[&token[..], &key, kind, more].concat());
+}
+
+fn good(hsm: &SoftHsm, labels: &[&str]) {
+    for (number, label) in labels.iter().enumerate() {
+        make(hsm, label, &format!("{:02x}", number + 1), &["--sensitive"]);
+    }
+}
+
+fn labelled(labels: &[&str]) -> Vec<KeyName> {
+    labels.iter().map(|label| KeyName::labelled(label).unwrap()).collect()
+}
+
+/// The labels of the keys in the places: root A, CA A, CA B.
+fn taken(journal: &Journal) -> Vec<Option<String>> {
+    let key = |place| {
+        let key = journal.slot(place).key()?;
+        assert_eq!(key.origin, Origin::Given);
+        key.name.label().map(str::to_owned)
+    };
+    [Place::root(SlotName::A), Place::ca(SlotName::A), Place::ca(SlotName::B)].map(key).to_vec()
+}
+
+#[test]
+fn keys_of_an_administrator_are_taken_in_turn_and_neither_made_nor_destroyed_by_the_server() {
+    const TEST: &str = "keys_of_an_administrator_are_taken_in_turn_and_neither_made_nor_destroyed_by_the_server";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            let labels = ["k1", "k2", "k3", "k4", "k5"];
+            good(hsm, &labels);
+            quirks.set(&NOT_ALLOWED);
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).rooted(40 * DAY).given(labelled(&labels));
+            let mut seen = Vec::new();
+            for quarter in 0..8 {
+                let now = NOW + quarter * DAY / 4;
+                assert_signs(&lab.start(now).await.unwrap(), now).await;
+                let taken = taken(&lab.journal().await);
+                if seen.last() != Some(&taken) {
+                    seen.push(taken);
+                }
+            }
+            let some = |labels: &[&str]| labels.iter().map(|label| Some((*label).to_owned())).collect::<Vec<_>>();
+            assert_eq!(seen[0], [Some("k1".to_owned()), Some("k2".to_owned()), None]);
+            assert_eq!(seen[1..], [some(&["k1", "k2", "k3"]), some(&["k1", "k4", "k3"]), some(&["k1", "k4", "k5"])]);
+            // None is left: what signs goes on, also through a restart, and it is said what is missing.
+            let due = NOW + 2 * DAY;
+            let ca = lab.start(due).await.unwrap();
+            assert_signs(&ca, due).await;
+            for label in labels {
+                let name = KeyName::labelled(label).unwrap();
+                assert!(lab.token.find(&name).await.unwrap().is_some(), "{label} stays in the token");
+            }
+            assert_eq!(quirks.count("C_GenerateKeyPair"), 0);
+            make(hsm, "k6", "06", &["--sensitive"]);
+            let lab = lab.given(labelled(&["k1", "k2", "k3", "k4", "k5", "k6"]));
+            assert_signs(&lab.start(due).await.unwrap(), due).await;
+            assert!(taken(&lab.journal().await).contains(&Some("k6".to_owned())));
+        });
+    });
+}
+
+#[test]
+fn a_key_that_is_missing_exposed_or_of_another_curve_is_passed_over_and_one_with_two_names_is_taken_once() {
+    const TEST: &str =
+        "a_key_that_is_missing_exposed_or_of_another_curve_is_passed_over_and_one_with_two_names_is_taken_once";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            make(hsm, "exposed", "a1", &["--extractable"]);
+            make(hsm, "curve", "a2", &["--key-type", "EC:secp384r1", "--sensitive"]);
+            make(hsm, "twice", "a3", &["--sensitive"]);
+            make(hsm, "twice", "a4", &["--sensitive"]);
+            good(hsm, &["k1", "k2"]);
+            quirks.set(&[NOT_ALLOWED[0], NOT_ALLOWED[1], "local_false"]);
+            let by_id = KeyName::from(&"01".parse::<KeyId>().unwrap());
+            let mut keys = labelled(&["exposed", "curve", "missing", "twice"]);
+            keys.extend([by_id, KeyName::labelled("k1").unwrap()]);
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).rooted(40 * DAY).given(keys.clone());
+            let refused = lab.start(NOW).await.unwrap_err();
+            let CaError::NoFreeKey { slot, listed: 6 } = refused else { panic!("{refused}") };
+            assert_eq!(slot, Place::ca(SlotName::A), "the root has the one key that is fit");
+            keys.extend(labelled(&["k2"]));
+            let lab = lab.given(keys);
+            assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
+            assert_eq!(taken(&lab.journal().await)[1].as_deref(), Some("k2"));
+        });
+    });
+}
+
+#[test]
+fn servers_that_share_a_store_do_not_take_the_same_key() {
+    const TEST: &str = "servers_that_share_a_store_do_not_take_the_same_key";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            let labels = ["k1", "k2", "k3", "k4"];
+            good(hsm, &labels);
+            quirks.set(&NOT_ALLOWED);
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&labels));
+            let servers = ["one", "two"].map(|name| lab.named(name));
+            for now in [NOW, NOW + DAY / 2] {
+                for server in &servers {
+                    assert_signs(&server.start(now).await.unwrap(), now).await;
+                }
+            }
+            let mut all = Vec::new();
+            for server in &servers {
+                all.extend(taken(&server.journal().await).into_iter().flatten());
+            }
+            all.sort();
+            assert_eq!(all, labels);
+        });
+    });
+}
+
+#[test]
+fn a_key_that_is_gone_before_it_was_certified_is_replaced_by_the_next() {
+    const TEST: &str = "a_key_that_is_gone_before_it_was_certified_is_replaced_by_the_next";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            good(hsm, &["k1", "k2"]);
+            quirks.set(&NOT_ALLOWED);
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&["k1", "k2"]));
+            let gone = ironroot_server::ca::KeyRecord::given(KeyName::labelled("gone").unwrap());
+            lab.put(&lab.founding().intend(Place::ca(SlotName::A), gone)).await;
+            assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
+            assert_eq!(taken(&lab.journal().await)[1].as_deref(), Some("k1"));
+        });
+    });
+}
