@@ -13,13 +13,10 @@ mod messages;
 mod run;
 mod token;
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
-use ironroot_shell::command_line::{CommandError, EXIT_NO_COMMAND, Output, Reply, go_flags};
+use clap::{CommandFactory, Parser, Subcommand};
+use ironroot_shell::command_line::{CommandError, Output, Program, Reply};
 
 /// Issues certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
 #[derive(Debug, Parser)]
@@ -61,31 +58,7 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    match Cli::parse_go(std::env::args_os()) {
-        Ok(cli) => cli.execute(),
-        Err(error) => told(&error, is_command(std::env::args_os().nth(1))),
-    }
-}
-
-/// Whether the first word of the command line is a command, or a flag such as -help.
-fn is_command(first: Option<OsString>) -> bool {
-    let Some(first) = first else { return false };
-    let is_it = |command: &clap::Command| first == command.get_name();
-    first.as_encoded_bytes().starts_with(b"-") || Cli::command().get_subcommands().any(is_it)
-}
-
-/// Prints help, the version, or what is wrong with the command line. The version goes to standard error, as SPIRE's does.
-fn told(error: &clap::Error, is_command: bool) -> ExitCode {
-    if error.kind() == ErrorKind::DisplayVersion {
-        eprintln!("{}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
-    }
-    let _ = error.print();
-    match (error.use_stderr(), is_command) {
-        (false, _) => ExitCode::SUCCESS,
-        (true, true) => ExitCode::FAILURE,
-        (true, false) => ExitCode::from(EXIT_NO_COMMAND),
-    }
+    <Cli as Program>::main()
 }
 
 impl Cli {
@@ -93,13 +66,9 @@ impl Cli {
     pub fn description() -> clap::Command {
         Self::command()
     }
+}
 
-    /// Parses a command line with Go's flags: one dash or two, `-node` or `-node=true`.
-    pub fn parse_go(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let switches = switches(&Self::command());
-        Self::try_parse_from(go_flags(arguments, &switches))
-    }
-
+impl Program for Cli {
     fn execute(self) -> ExitCode {
         match self.command {
             Command::Run(run) => finish(run.execute()),
@@ -112,13 +81,6 @@ impl Cli {
             Command::Device(device) => device.execute(),
         }
     }
-}
-
-/// The long flags of `command` and its subcommands that take no value.
-fn switches(command: &clap::Command) -> BTreeSet<String> {
-    let own = command.get_arguments().filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue));
-    let own = own.filter_map(|argument| argument.get_long().map(str::to_owned));
-    own.chain(command.get_subcommands().flat_map(switches)).collect()
 }
 
 fn finish(result: Result<Reply, CommandError>) -> ExitCode {

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use clap::ArgAction;
 use ironroot_server::cli::Cli;
+use ironroot_shell::command_line::Program;
 
 fn accepted(line: &str) -> Result<(), String> {
     let arguments = std::iter::once("ironroot-server").chain(line.split_whitespace()).map(OsString::from);

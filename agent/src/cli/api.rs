@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_shell::command_line::{CommandError, Output, Reply, now_unix};
+use ironroot_shell::command_line::{CommandError, Output, Reply, block_on, now_unix};
 use ironroot_shell::settings::parse_duration;
 
-use super::connection::{Connection, block_on};
+use super::connection::Connection;
 use svid::{WorkloadSvids, to_json};
 
 #[derive(Debug, Subcommand)]

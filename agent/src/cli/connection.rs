@@ -7,7 +7,6 @@ use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiCli
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
 use ironroot_api::unix_socket;
 use ironroot_shell::command_line::{CommandError, SocketChoice};
-use tokio::runtime;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
@@ -45,21 +44,13 @@ impl Connection {
     }
 
     fn socket(&self) -> Result<PathBuf, CommandError> {
-        let lookup = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let is_default = self.socket_path.as_os_str() == DEFAULT_SOCKET_PATH;
         let choice = SocketChoice {
-            flag: (!is_default).then_some(self.socket_path.as_path()),
+            flag: &self.socket_path,
             instance: self.instance.as_deref(),
             template_variable: "SPIRE_AGENT_PUBLIC_SOCKET_TEMPLATE",
-            environment: lookup("SPIFFE_ENDPOINT_SOCKET"),
+            variable: "SPIFFE_ENDPOINT_SOCKET",
             default: DEFAULT_SOCKET_PATH,
         };
-        Ok(choice.resolve(lookup)?)
+        Ok(choice.resolve_here()?)
     }
-}
-
-/// Runs `work` to its end on this thread.
-pub(super) fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| CommandError::Run(error.into()))?.block_on(work)
 }

@@ -1,14 +1,13 @@
 //! `healthcheck`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
-use ironroot_shell::command_line::{CommandError, Output, Reply};
+use ironroot_shell::command_line::{CommandError, Output, Reply, block_on, within};
 use serde_json::json;
 use tonic::Code;
 
-use super::connection::{Connection, block_on};
+use super::connection::Connection;
 
 /// Longest wait for an answer, seconds.
 const PATIENCE_SECONDS: u64 = 5;
@@ -33,12 +32,7 @@ impl Healthcheck {
     pub(super) fn execute(self) -> ExitCode {
         let steps = if self.verbose { "Checking agent health...\n" } else { "" };
         let healthy = || Reply::new(json!({ "healthy": true }), format!("{steps}Agent is healthy.\n"));
-        Reply::print(&block_on(self.ask()).map(|()| healthy()), Output::Pretty)
-    }
-
-    async fn ask(&self) -> Result<(), CommandError> {
-        let patience = Duration::from_secs(PATIENCE_SECONDS);
-        tokio::time::timeout(patience, self.answer()).await.unwrap_or(Err(CommandError::Timeout(PATIENCE_SECONDS)))
+        Reply::print(&block_on(within(PATIENCE_SECONDS, self.answer())).map(|()| healthy()), Output::Pretty)
     }
 
     async fn answer(&self) -> Result<(), CommandError> {

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use ironroot_attest::tpm::{EndorsementChoice, Tpm, TpmAddress, TpmSettings};
 use ironroot_shell::command_line::{CommandError, Output, Reply};
 
-use crate::config::{AgentConfig, DEFAULT_TPM, PasswordError, PasswordSource};
+use crate::config::{AgentConfig, DEFAULT_TPM, PasswordSource};
 use crate::run::tpm_settings;
 use description::{Description, ManifestLine};
 
@@ -115,7 +115,7 @@ impl Show {
     }
 
     fn look(&self) -> Result<Description, CommandError> {
-        let failed = |error| CommandError::Run(Box::new(error));
+        let failed = CommandError::run;
         let settings = self.settings()?;
         let address = settings.address.to_string();
         let tpm = Tpm::open_blocking(settings).map_err(failed)?;
@@ -124,7 +124,7 @@ impl Show {
 
     /// What the configuration says, and over it what the flags say.
     fn settings(&self) -> Result<TpmSettings, CommandError> {
-        let password = |error: PasswordError| CommandError::Run(Box::new(error));
+        let password = CommandError::run;
         let mut settings = match &self.config {
             None => TpmSettings::from(DEFAULT_TPM.parse::<TpmAddress>().expect("a legal device path")),
             Some(path) => {

@@ -1,7 +1,10 @@
 //! What the command lines of server and agent share: flags in Go's style, answers in two forms, errors with exit codes.
 
+mod asking;
+mod daemon;
 mod error;
 mod json;
+mod program;
 mod reply;
 mod seconds;
 mod socket;
@@ -11,8 +14,11 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 pub use crate::describe;
+pub use asking::{block_on, within};
+pub use daemon::{ConfigFile, ConfigFlags, Given, LogFlags, begin_log, ended, keep_files_private, switched_on};
 pub use error::{CommandError, EXIT_NO_COMMAND, code_name};
 pub use json::{base64, int64};
+pub use program::Program;
 pub use reply::{Output, Reply, UnknownOutput};
 pub use seconds::{lifetime_seconds, positive_seconds};
 pub use socket::{SocketChoice, SocketError};

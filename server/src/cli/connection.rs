@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use ironroot_api::unix_socket;
-use ironroot_shell::command_line::{CommandError, Output, Reply, SocketChoice};
-use tokio::runtime;
+use ironroot_shell::command_line::{CommandError, Output, Reply, SocketChoice, block_on, within};
 use tonic::transport::Channel;
 
 use crate::config::DEFAULT_SOCKET_PATH;
@@ -32,7 +30,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Runs `command` and prints what it answers.
     pub(super) fn run(&self, command: impl AsyncFnOnce(&Self) -> Result<Reply, CommandError>) -> ExitCode {
-        Reply::print(&self.ask(command), self.output)
+        Reply::print(&block_on(within(PATIENCE_SECONDS, command(self))), self.output)
     }
 
     /// A channel to the server.
@@ -40,25 +38,14 @@ impl Connection {
         Ok(unix_socket::connect(&self.socket()?).await?)
     }
 
-    fn ask(&self, command: impl AsyncFnOnce(&Self) -> Result<Reply, CommandError>) -> Result<Reply, CommandError> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| CommandError::Run(error.into()))?;
-        runtime.block_on(async {
-            let patience = Duration::from_secs(PATIENCE_SECONDS);
-            tokio::time::timeout(patience, command(self)).await.unwrap_or(Err(CommandError::Timeout(PATIENCE_SECONDS)))
-        })
-    }
-
     fn socket(&self) -> Result<PathBuf, CommandError> {
-        let lookup = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let is_default = self.socket_path.as_os_str() == DEFAULT_SOCKET_PATH;
         let choice = SocketChoice {
-            flag: (!is_default).then_some(self.socket_path.as_path()),
+            flag: &self.socket_path,
             instance: self.instance.as_deref(),
             template_variable: "SPIRE_SERVER_PRIVATE_SOCKET_TEMPLATE",
-            environment: lookup("SPIRE_SERVER_PRIVATE_SOCKET"),
+            variable: "SPIRE_SERVER_PRIVATE_SOCKET",
             default: DEFAULT_SOCKET_PATH,
         };
-        Ok(choice.resolve(lookup)?)
+        Ok(choice.resolve_here()?)
     }
 }

@@ -3,22 +3,16 @@
 mod flags;
 
 use clap::Args;
-use ironroot_shell::command_line::{CommandError, Reply, describe};
-use ironroot_shell::logging;
-use nix::sys::stat::{Mode, umask};
+use ironroot_shell::command_line::{CommandError, ConfigFile, Reply, begin_log, ended, keep_files_private};
 use tokio::runtime;
-use tracing::{error, warn};
 
-use crate::config::{ConfigErrors, ServerConfig};
+use crate::config::ServerConfig;
 use crate::confinement::confine;
 use flags::Flags;
 
 /// The token refused the PIN, or one more wrong one would lock it: a supervisor must not start the server again. Source:
 /// sysexits.h, EX_NOPERM.
 const EXIT_PIN_REFUSED: u8 = 77;
-/// Files we make are nobody else's business. Source: SPIRE, which sets the same.
-const UMASK: u32 = 0o027;
-
 /// Runs the server until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(
@@ -30,32 +24,20 @@ Example: ironroot-server run -config /etc/ironroot/server.conf -logLevel DEBUG"
 )]
 pub(super) struct Run {
     #[command(flatten)]
-    flags: Flags,
+    file: ConfigFile<Flags>,
 }
 
 impl Run {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
-        let config = self.flags.load(ServerConfig::load)?;
-        umask(Mode::from_bits_truncate(UMASK));
-        confine().map_err(|error| CommandError::Run(error.into()))?;
-        let log = logging::init(&config.log).map_err(|error| CommandError::Run(error.into()))?;
-        for warning in &config.warnings {
-            warn!("{warning}");
-        }
+        let config = self.file.load(ServerConfig::load)?;
+        keep_files_private();
+        confine().map_err(CommandError::run)?;
+        let log = begin_log(&config.log, &config.warnings)?;
         let runtime = runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| CommandError::Run(error.into()))?;
-        let said_on_stderr = config.log.file.is_none();
-        match runtime.block_on(crate::run::run(config, log)) {
-            Ok(()) => Ok(Reply::default()),
-            Err(failure) => {
-                error!(error = describe(&failure), "server stopped");
-                let failed_with = failure.is_pin_refused().then_some(EXIT_PIN_REFUSED);
-                // Said once where the log is standard error, and there too where it is a file nobody looks into yet.
-                let complaints =
-                    if said_on_stderr { String::new() } else { format!("Error: {}\n", describe(&failure)) };
-                Ok(Reply { failed: true, failed_with, complaints, ..Reply::default() })
-            }
-        }
+        let runtime = runtime.map_err(CommandError::run)?;
+        let logs_to_file = config.log.file.is_some();
+        let outcome = runtime.block_on(crate::run::run(config, log));
+        Ok(ended("server", logs_to_file, outcome, |failure| failure.is_pin_refused().then_some(EXIT_PIN_REFUSED)))
     }
 }
 
@@ -69,7 +51,7 @@ Example: ironroot-server validate -config /etc/ironroot/server.conf"
 )]
 pub(super) struct Validate {
     #[command(flatten)]
-    flags: Flags,
+    file: ConfigFile<Flags>,
     /// Only read the file; what it names may be on another machine
     #[arg(long = "syntaxOnly")]
     syntax_only: bool,
@@ -78,14 +60,7 @@ pub(super) struct Validate {
 impl Validate {
     pub(super) fn execute(self) -> Result<Reply, CommandError> {
         let read = if self.syntax_only { ServerConfig::load } else { ServerConfig::validate };
-        let config = self.flags.load(read).map_err(invalid)?;
-        let complaints = config.warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
-        let text = format!("{}: SPIRE server configuration file is valid.\n", self.flags.config().display());
-        Ok(Reply { text, complaints, ..Reply::default() })
+        self.file
+            .validate("server", |path, overrides, expand| read(path, overrides, expand).map(|config| config.warnings))
     }
-}
-
-/// In SPIRE's words, which scripts look for.
-fn invalid(mistakes: ConfigErrors) -> CommandError {
-    CommandError::Malformed(format!("SPIRE server configuration file is invalid:\n{mistakes}"))
 }

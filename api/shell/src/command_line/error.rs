@@ -58,6 +58,11 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// The daemon, or what it needs, failed.
+    pub fn run(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Run(cause.into())
+    }
+
     /// The whole story in one line, or one line per mistake of a configuration.
     pub fn message(&self) -> String {
         match self {

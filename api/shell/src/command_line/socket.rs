@@ -21,14 +21,14 @@ pub enum SocketError {
 /// The ways to name a socket, strongest first.
 #[derive(Clone, Debug)]
 pub struct SocketChoice<'a> {
-    /// `-socketPath`.
-    pub flag: Option<&'a Path>,
+    /// `-socketPath`, which is `default` where it was not given.
+    pub flag: &'a Path,
     /// `-instance`, put into the template in place of `%i`.
     pub instance: Option<&'a str>,
     /// The environment variable with the template.
     pub template_variable: &'static str,
-    /// The environment's own choice, already read: a path, or `unix:` and a path.
-    pub environment: Option<String>,
+    /// The environment variable with a path, or `unix:` and a path.
+    pub variable: &'static str,
     /// Where the daemon listens unless its configuration says otherwise.
     pub default: &'static str,
 }
@@ -36,16 +36,23 @@ pub struct SocketChoice<'a> {
 impl SocketChoice<'_> {
     /// The socket's absolute path; `lookup` reads the environment.
     pub fn resolve(&self, lookup: impl Fn(&str) -> Option<String>) -> Result<PathBuf, SocketError> {
-        let path = match (self.flag, self.instance, &self.environment) {
+        let flag = Some(self.flag).filter(|flag| flag.as_os_str() != self.default);
+        let lookup = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let path = match (flag, self.instance, lookup(self.variable)) {
             (Some(flag), ..) => flag.to_owned(),
             (None, Some(instance), _) => {
                 let template = lookup(self.template_variable).filter(|template| template.contains("%i"));
                 template.ok_or(SocketError::Template(self.template_variable))?.replace("%i", instance).into()
             }
-            (None, None, Some(environment)) => unix_path(environment)?,
+            (None, None, Some(environment)) => unix_path(&environment)?,
             (None, None, None) => PathBuf::from(self.default),
         };
         std::path::absolute(&path).map_err(|_| SocketError::Relative(path))
+    }
+
+    /// The same in this process's environment.
+    pub fn resolve_here(&self) -> Result<PathBuf, SocketError> {
+        self.resolve(|name| std::env::var(name).ok())
     }
 }
 
@@ -65,39 +72,35 @@ fn unix_path(address: &str) -> Result<PathBuf, SocketError> {
 mod tests {
     use super::*;
 
-    fn choice<'a>(flag: Option<&'a str>, instance: Option<&'a str>, environment: Option<&str>) -> SocketChoice<'a> {
-        SocketChoice {
-            flag: flag.map(Path::new),
-            instance,
-            template_variable: "TEMPLATE",
-            environment: environment.map(str::to_owned),
-            default: "/default.sock",
-        }
+    /// What is meant with the flag, the instance and the environment's own choice; "" is an unset or empty variable.
+    fn resolved(flag: &str, instance: Option<&str>, environment: &str, template: &str) -> Result<PathBuf, SocketError> {
+        let default = "/default.sock";
+        let flag = Path::new(if flag.is_empty() { default } else { flag });
+        let choice = SocketChoice { flag, instance, template_variable: "TEMPLATE", variable: "SOCKET", default };
+        choice.resolve(|name| Some(if name == "SOCKET" { environment } else { template }.to_owned()))
     }
 
-    //= WLE-05
     #[test]
     fn the_flag_wins_then_the_instance_then_the_environment() {
-        let template = |name: &str| (name == "TEMPLATE").then(|| "/run/%i/api.sock".to_owned());
         for (flag, instance, environment, wanted) in [
-            (Some("/flag.sock"), Some("a"), Some("/env.sock"), "/flag.sock"),
-            (None, Some("a"), Some("/env.sock"), "/run/a/api.sock"),
-            (None, None, Some("/env.sock"), "/env.sock"),
-            (None, None, Some("unix:/env.sock"), "/env.sock"),
-            (None, None, Some("unix:///env.sock"), "/env.sock"),
-            (None, None, None, "/default.sock"),
+            ("/flag.sock", Some("a"), "/env.sock", "/flag.sock"),
+            ("", Some("a"), "/env.sock", "/run/a/api.sock"),
+            ("", None, "/env.sock", "/env.sock"),
+            ("", None, "unix:/env.sock", "/env.sock"),
+            ("", None, "unix:///env.sock", "/env.sock"),
+            ("", None, "", "/default.sock"),
         ] {
-            assert_eq!(choice(flag, instance, environment).resolve(template), Ok(PathBuf::from(wanted)));
+            assert_eq!(resolved(flag, instance, environment, "/run/%i/api.sock"), Ok(PathBuf::from(wanted)));
         }
-        assert_eq!(choice(None, Some("a"), None).resolve(|_| None), Err(SocketError::Template("TEMPLATE")));
+        assert_eq!(resolved("", Some("a"), "", ""), Err(SocketError::Template("TEMPLATE")));
         for bad in ["tcp://127.0.0.1:1", "unix:relative", "x"] {
-            assert_eq!(choice(None, None, Some(bad)).resolve(|_| None), Err(SocketError::Endpoint(bad.to_owned())));
+            assert_eq!(resolved("", None, bad, ""), Err(SocketError::Endpoint(bad.to_owned())));
         }
     }
 
     #[test]
     fn a_relative_flag_starts_at_the_working_directory() {
         let wanted = std::env::current_dir().expect("a directory").join("api.sock");
-        assert_eq!(choice(Some("api.sock"), None, None).resolve(|_| None), Ok(wanted));
+        assert_eq!(resolved("api.sock", None, "", ""), Ok(wanted));
     }
 }

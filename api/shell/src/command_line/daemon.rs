@@ -1,0 +1,130 @@
+//! `run` and `validate`, as far as both daemons do them alike.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use nix::sys::stat::{Mode, umask};
+use tracing::{error, warn};
+
+use super::{CommandError, Reply};
+use crate::describe;
+use crate::logging::{self, LogConfig, LogOutput};
+use crate::settings::{ConfigErrors, Override};
+
+/// Files we make are nobody else's business. Source: SPIRE, which sets the same.
+const UMASK: u32 = 0o027;
+
+/// A flag that stands for a key of the configuration file, and its value if it was given.
+pub type Given = (&'static str, &'static str, Option<String>);
+
+/// A daemon's own flags of `run` and `validate`.
+pub trait ConfigFlags: Args {
+    /// Where its file is by default.
+    const DEFAULT_FILE: &'static str;
+
+    /// Every flag; the key's reader does it, warns of it or refuses it, naming the flag.
+    fn given(&self) -> Vec<Given>;
+}
+
+/// The configuration file, and the flags that win over it.
+#[derive(Debug, Args)]
+pub struct ConfigFile<F: ConfigFlags> {
+    /// The configuration file
+    #[arg(long, value_name = "PATH", default_value = F::DEFAULT_FILE)]
+    config: PathBuf,
+    /// Replace $NAME and ${NAME} in the file from the environment
+    #[arg(long = "expandEnv")]
+    expand_env: bool,
+    #[command(flatten)]
+    flags: F,
+}
+
+impl<F: ConfigFlags> ConfigFile<F> {
+    /// What `read` makes of the file and the flags.
+    pub fn load<T>(
+        &self,
+        read: impl FnOnce(&Path, &[Override], bool) -> Result<T, ConfigErrors>,
+    ) -> Result<T, ConfigErrors> {
+        let given = self.flags.given().into_iter();
+        let overrides: Vec<_> =
+            given.filter_map(|(flag, key, value)| Some(Override { flag, key, value: value? })).collect();
+        read(&self.config, &overrides, self.expand_env)
+    }
+
+    /// What `validate` answers, in SPIRE's words, which scripts look for. `daemon`: "agent" or "server". `read` gives the file's
+    /// warnings.
+    pub fn validate(
+        &self,
+        daemon: &str,
+        read: impl FnOnce(&Path, &[Override], bool) -> Result<Vec<String>, ConfigErrors>,
+    ) -> Result<Reply, CommandError> {
+        let invalid = |mistakes| format!("SPIRE {daemon} configuration file is invalid:\n{mistakes}");
+        let warnings = self.load(read).map_err(|mistakes| CommandError::Malformed(invalid(mistakes)))?;
+        let complaints = warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
+        let text = format!("{}: SPIRE {daemon} configuration file is valid.\n", self.config.display());
+        Ok(Reply { text, complaints, ..Reply::default() })
+    }
+}
+
+/// Flags about the log.
+#[derive(Debug, Args)]
+pub struct LogFlags {
+    /// File to log to
+    #[arg(long = "logFile", value_name = "PATH")]
+    file: Option<String>,
+    /// text or json
+    #[arg(long = "logFormat", value_name = "FORMAT")]
+    format: Option<String>,
+    /// DEBUG, INFO, WARN or ERROR
+    #[arg(long = "logLevel", value_name = "LEVEL")]
+    level: Option<String>,
+    /// Without meaning here; told in a warning
+    #[arg(long = "logSourceLocation")]
+    source_location: bool,
+}
+
+impl LogFlags {
+    /// See [`ConfigFlags::given`].
+    pub fn given(&self) -> [Given; 4] {
+        [
+            ("-logFile", "log_file", self.file.clone()),
+            ("-logFormat", "log_format", self.format.clone()),
+            ("-logLevel", "log_level", self.level.clone()),
+            ("-logSourceLocation", "log_source_location", switched_on(self.source_location)),
+        ]
+    }
+}
+
+/// A switch's value as the file would have it.
+pub fn switched_on(switch: bool) -> Option<String> {
+    switch.then(|| "true".to_owned())
+}
+
+/// From now on files are made for their owner and group alone.
+pub fn keep_files_private() {
+    umask(Mode::from_bits_truncate(UMASK));
+}
+
+/// Begins to log, with the `warnings` that the configuration earned.
+pub fn begin_log(config: &LogConfig, warnings: &[String]) -> Result<LogOutput, CommandError> {
+    let log = logging::init(config).map_err(CommandError::run)?;
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    Ok(log)
+}
+
+/// The answer of a daemon that ended: of one that failed, why, once where the log is standard error, and there too where the log
+/// is a file that nobody looks into yet. `logs_to_file`: the latter.
+pub fn ended<E: Error + 'static>(
+    daemon: &str,
+    logs_to_file: bool,
+    ended: Result<(), E>,
+    exit_code: impl FnOnce(&E) -> Option<u8>,
+) -> Reply {
+    let Err(failure) = ended else { return Reply::default() };
+    error!(error = describe(&failure), "{daemon} stopped");
+    let complaints = if logs_to_file { format!("Error: {}\n", describe(&failure)) } else { String::new() };
+    Reply { failed: true, failed_with: exit_code(&failure), complaints, ..Reply::default() }
+}
