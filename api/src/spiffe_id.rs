@@ -176,11 +176,6 @@ impl SpiffeId {
         self.path() == "/spire" || self.path().starts_with("/spire/")
     }
 
-    /// Whether the ID is an agent's: `/spire/agent/...`.
-    pub fn is_agent(&self) -> bool {
-        self.path().starts_with("/spire/agent/")
-    }
-
     /// As SPIRE's messages have it: name and path apart.
     pub fn to_pb(&self) -> types::Spiffeid {
         types::Spiffeid { trust_domain: self.trust_domain_name().to_owned(), path: self.path().to_owned() }
@@ -292,7 +287,7 @@ mod tests {
         let id = SpiffeId::parse("spiffe://1.2.3.4/spire/agent/x").expect("legal");
         assert_eq!((id.trust_domain_name(), id.path()), ("1.2.3.4", "/spire/agent/x"));
         assert_eq!(SpiffeId::from_pb(Some(&id.to_pb())), Ok(id.clone()));
-        assert!(id.is_reserved() && id.is_agent());
+        assert!(id.is_reserved());
         assert_eq!(SpiffeId::from_parts("td/x", "/y"), Err(SpiffeIdError::TrustDomain));
         assert_eq!(SpiffeId::from_parts("td", "y"), Err(SpiffeIdError::Path));
         assert_ne!(SpiffeId::parse("spiffe://td/A"), SpiffeId::parse("spiffe://td/a"));

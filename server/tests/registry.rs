@@ -210,14 +210,13 @@ async fn what_an_agent_may_serve_follows_its_selectors_and_its_ban() {
 async fn an_entry_that_has_ended_is_not_served_and_then_pruned() {
     let fixture = Fixture::new().await;
     fixture.attest(agent("a", "1", &[])).await;
-    let ending =
-        types::Entry { expires_at: NOW + 10, admin: true, downstream: true, ..entry("/w", "/spire/agent/a", &["a:1"]) };
+    let ending = types::Entry { expires_at: NOW + 10, admin: true, ..entry("/w", "/spire/agent/a", &["a:1"]) };
     let stored = fixture.create(ending).await;
     let id = stored.spiffe_id();
     assert_eq!(fixture.served(&agent_id("a"), NOW + 9), ["/w"]);
-    assert!(fixture.registry.is_admin(id, NOW + 9) && fixture.registry.is_downstream(id, NOW + 9));
+    assert!(fixture.registry.is_admin(id, NOW + 9));
     assert!(fixture.served(&agent_id("a"), NOW + 10).is_empty());
-    assert!(!fixture.registry.is_admin(id, NOW + 10) && !fixture.registry.is_downstream(id, NOW + 10));
+    assert!(!fixture.registry.is_admin(id, NOW + 10));
     assert_eq!(fixture.registry.prune_expired_entries(NOW + 9).await.expect("prunes"), 0);
     assert_eq!(fixture.registry.prune_expired_entries(NOW + 10).await.expect("prunes"), 1);
     assert!(fixture.registry.entry(stored.id()).is_none());

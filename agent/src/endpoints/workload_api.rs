@@ -40,9 +40,9 @@ type MessageStream<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
 /// The service. Clones share everything.
 #[derive(Clone)]
-pub(super) struct WorkloadApi(Arc<Shared>);
+pub(super) struct WorkloadApi(Arc<Serving>);
 
-struct Shared {
+struct Serving {
     attestor: Arc<UnixAttestor>,
     admission: Admission,
     identities: watch::Receiver<Arc<Identities>>,
@@ -75,7 +75,7 @@ impl WorkloadApi {
         now: NowUnix,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self(Arc::new(Shared { attestor, admission, identities, requests, now, stopping }))
+        Self(Arc::new(Serving { attestor, admission, identities, requests, now, stopping }))
     }
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {

@@ -38,13 +38,6 @@ pub enum FileProblem {
     Text(#[from] TextError),
 }
 
-impl FileError {
-    /// Whether there is no such file.
-    pub fn is_missing(&self) -> bool {
-        matches!(&self.problem, FileProblem::Io(error) if error.kind() == io::ErrorKind::NotFound)
-    }
-}
-
 /// A file's text, decoded, and what it is called in messages.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HumanFile {
@@ -136,7 +129,7 @@ mod tests {
         assert!(refused(&path, 8).starts_with(&format!("cannot read {name}: line 1 is not UTF-8")));
         assert!(refused(directory.path(), 8).ends_with("it is not a regular file"));
         let gone = HumanFile::regular(Path::new("/nonexistent/x"), 8).expect_err("gone");
-        assert!(gone.is_missing() && whole(&gone).starts_with("cannot read /nonexistent/x: No such file"));
+        assert!(whole(&gone).starts_with("cannot read /nonexistent/x: No such file"));
         fs::write(&path, "7654321").expect("written");
         let file = HumanFile::regular(&path, 7).expect("fits");
         assert!(!format!("{file:?}").contains("7654321"));
