@@ -7,16 +7,12 @@ mod watch;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use ironroot_shell::clock;
 use ironroot_shell::logging::utc;
-use nix::time::{ClockId, clock_gettime};
 use tracing::{error, info, warn};
 
 pub use watch::{ClockRecord, ClockWatch, FAR, Incident, Moment, Reading, SETTLE, STEADY, STEP, Trust};
-
-/// Names the time since the machine started; another after each start. Source: random(4).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where readings come from.
 #[derive(Clone)]
@@ -33,8 +29,8 @@ impl ClockSource {
 
     /// The kernel's clocks. Where the boot's name cannot be read each process is taken for a boot of its own.
     pub fn of_this_machine() -> Self {
-        let boot_id = std::fs::read_to_string(BOOT_ID).map(|id| id.trim().to_owned());
-        Self::new(boot_id.unwrap_or_else(|_| uuid::Uuid::new_v4().to_string()), read_clocks)
+        let boot_id = clock::boot_id().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        Self::new(boot_id, read_clocks)
     }
 }
 
@@ -45,9 +41,7 @@ impl fmt::Debug for ClockSource {
 }
 
 fn read_clocks() -> Reading {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let boot_seconds = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.tv_sec());
-    Reading { wall_unix: since_1970.try_into().unwrap_or(i64::MAX), boot_seconds }
+    Reading { wall_unix: clock::wall_unix(), boot_seconds: clock::boot_seconds() }
 }
 
 /// The clock that the CA and the sweeps of the server decide by.

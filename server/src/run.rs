@@ -6,17 +6,17 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::tls::{TrustAnchors, server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig, UserLogin};
+use ironroot_shell::clock::wall_unix;
 use ironroot_shell::health;
 use ironroot_shell::logging::LogOutput;
-use ironroot_shell::process::supervisor;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use ironroot_shell::process::{self, supervisor};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -136,7 +136,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
         audit: Audit::new(config.audit_log_enabled),
         admin_ids: config.admin_ids.iter().cloned().collect(),
         allow_executable_only: config.allow_executable_only,
-        now: now_unix,
+        now: wall_unix,
     });
 
     let readiness = Readiness::new(ca.clone(), store.clone());
@@ -191,11 +191,7 @@ const ADMIN_SOCKET_MODE: u32 = 0o770;
 
 /// Every agent holds a connection; the usual soft limit is 1024 descriptors, the hard one what the operator grants.
 fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-        Ok(hard)
-    });
-    match raised {
+    match process::raise_descriptor_limit(u64::MAX) {
         Ok(descriptors) => tracing::debug!(descriptors, "descriptor limit raised"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files; fewer connections are possible"),
     }
@@ -345,9 +341,4 @@ async fn terminated() -> Result<(), RunError> {
 
 fn seconds(duration: Duration) -> i64 {
     duration.as_secs().try_into().unwrap_or(i64::MAX)
-}
-
-/// The wall clock, UNIX seconds.
-fn now_unix() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, seconds)
 }

@@ -8,7 +8,7 @@ use ironroot_server::facts::agent::AgentRecord;
 use ironroot_server::facts::device::{Ban, BanReason};
 use ironroot_server::registry::{Registry, RegistryError};
 use ironroot_server::store::Store;
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 
 const EK: [u8; 32] = [7; 32];
 const NOW: i64 = 1_800_000_000;

@@ -11,7 +11,7 @@ use ironroot_server::facts::device::DeviceState;
 use ironroot_server::facts::entry::RegistrationEntry;
 use ironroot_server::registry::{AgentFilter, AgentStanding, EntryFilter, Registry};
 use ironroot_server::store::Store;
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 use tempfile::TempDir;
 
 const KIOSK: &str = "spiffe://example.org/spire/agent/join_token/d045ef86-00a3-45fd-b8c8-01d37d005bb6";

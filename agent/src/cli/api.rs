@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_shell::command_line::{CommandError, Output, Reply, block_on, now_unix};
+use ironroot_shell::clock::wall_unix;
+use ironroot_shell::command_line::{CommandError, Output, Reply, block_on};
 use ironroot_shell::settings::parse_duration;
 
 use super::connection::Connection;
@@ -90,7 +91,7 @@ impl FetchX509 {
         if self.output == Output::Json {
             return Ok(Reply::new(to_json(&response), ""));
         }
-        let svids = WorkloadSvids::verified(&response, now_unix())?;
+        let svids = WorkloadSvids::verified(&response, wall_unix())?;
         let mut text = if self.silent { String::new() } else { svids.describe(waited) };
         if let Some(directory) = &self.write {
             let written = write::write(&svids, directory)?;
@@ -163,7 +164,7 @@ impl Watch {
 
 fn show(response: &X509svidResponse, waited: Duration) {
     //= WLA-04 SPIFFE Workload API 4.4: "non-default or non-empty values MUST NOT be retained by a client"
-    let shown = WorkloadSvids::verified(response, now_unix());
+    let shown = WorkloadSvids::verified(response, wall_unix());
     let reply = shown.map(|svids| Reply::new(serde_json::Value::Null, svids.describe(waited)));
     Reply::print(&reply, Output::Pretty);
 }

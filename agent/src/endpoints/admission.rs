@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ironroot_shell::logging::{LineRate, LogLimit, Pass};
+use ironroot_shell::token_bucket::Rate;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -66,6 +67,11 @@ impl Limits {
         self.max_connections / 16
     }
 
+    /// Of one user's connections and requests.
+    fn rate(&self) -> Rate {
+        Rate::per_second(self.burst_per_user, self.rate_per_user)
+    }
+
     fn within(mut self, descriptors: usize) -> Self {
         self.max_connections = self.max_connections.min(descriptors).max(4);
         self.max_connections_per_user = self.max_connections_per_user.min(self.max_connections / 4);
@@ -111,10 +117,10 @@ pub(super) enum About {
 
 /// The books: who occupies what.
 #[derive(Clone, Debug)]
-pub(super) struct Admission(Arc<Shared>);
+pub(super) struct Admission(Arc<AdmissionState>);
 
 #[derive(Debug)]
-struct Shared {
+struct AdmissionState {
     limits: Limits,
     uids: SubordinateUids,
     books: Mutex<Books>,
@@ -125,7 +131,7 @@ impl Admission {
     pub fn new(limits: Limits, uids: SubordinateUids) -> Self {
         let limits = limits.within(descriptors::room_for_connections());
         let lines = LogLimit::new(LINES_PER_USER, LINES_IN_ALL);
-        Self(Arc::new(Shared { limits, uids, books: Mutex::default(), lines }))
+        Self(Arc::new(AdmissionState { limits, uids, books: Mutex::default(), lines }))
     }
 
     /// Books one more connection for the user of `uid`, if need be at the cost of another connection.

@@ -1,9 +1,8 @@
 //! The device's clocks, read. Everything else about time is pure.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use ironroot_shell::clock;
 
-use nix::time::{ClockId, clock_gettime};
-
+pub use ironroot_shell::clock::wall_unix as system_unix;
 pub use ironroot_shell::logging::utc;
 
 use super::record::TpmClock;
@@ -20,16 +19,8 @@ pub struct Reading {
 impl Reading {
     /// Reads both.
     pub fn now() -> Self {
-        // A kernel without CLOCK_BOOTTIME is older than any that runs this: zero would only stop time, not the agent.
-        let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |at| at.tv_sec());
-        Self { boot, kernel: system_unix() }
+        Self { boot: clock::boot_seconds(), kernel: system_unix() }
     }
-}
-
-/// The system clock, UNIX seconds.
-pub fn system_unix() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// What is read when an earlier run's record is taken up, beside the [`Reading`].
@@ -43,7 +34,7 @@ pub struct Restart {
 
 /// The kernel's name for this boot; empty without procfs.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    clock::boot_id().unwrap_or_default()
 }
 
 #[cfg(test)]

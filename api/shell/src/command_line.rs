@@ -22,7 +22,7 @@ pub use program::Program;
 pub use reply::{Output, Reply, UnknownOutput};
 pub use seconds::{lifetime_seconds, positive_seconds};
 pub use socket::{SocketChoice, SocketError};
-pub use text::{counted, now_unix};
+pub use text::counted;
 
 /// Rewrites Go's flags so that a parser of double-dash flags understands them: `-socketPath x` and `-output=json` become
 /// `--socketPath x` and `--output=json`; of `switches`, the flags without value, `-node=true` becomes `--node` and

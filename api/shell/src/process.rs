@@ -4,7 +4,7 @@ mod capabilities;
 pub mod supervisor;
 
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
 pub use capabilities::{Capability, CapabilityError, drop_all_except};
@@ -28,4 +28,26 @@ pub fn close() -> Result<(), ProcessError> {
     prctl::set_dumpable(false).map_err(failed("forbid core dumps"))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed("set the limit of core dumps to zero"))?;
     prctl::set_no_new_privs().map_err(failed("give up gaining privileges"))
+}
+
+/// Lets this process open `wanted` files and sockets, or as many as the operator grants if that is less. How many it may open now.
+pub fn raise_descriptor_limit(wanted: u64) -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let limit = wanted.min(hard).max(soft);
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard)?;
+    Ok(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptor_limit_is_raised_to_what_is_granted_and_never_lowered() {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("asked");
+        assert_eq!(raise_descriptor_limit(1), Ok(soft));
+        assert_eq!(raise_descriptor_limit(u64::MAX), Ok(hard));
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((hard, hard)));
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("set back");
+    }
 }

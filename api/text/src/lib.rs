@@ -11,6 +11,7 @@
 
 mod decode;
 mod file;
+pub mod hex;
 pub mod pem;
 
 pub use decode::{TextError, decode};

@@ -13,7 +13,8 @@ use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::types;
 use ironroot_api::utc;
-use ironroot_shell::command_line::{CommandError, Reply, now_unix};
+use ironroot_shell::clock::wall_unix;
+use ironroot_shell::command_line::{CommandError, Reply};
 use serde_json::{Map, Value, json};
 use x509_cert::Certificate;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
@@ -73,7 +74,7 @@ impl Show {
                 Format::Pem => pem_of(&bundle)?,
                 Format::Spiffe => format!("{:#}\n", document(&bundle)?),
             };
-            Ok(Reply { complaints: validity(&bundle, now_unix())?, ..Reply::new(messages::bundle(&bundle), text) })
+            Ok(Reply { complaints: validity(&bundle, wall_unix())?, ..Reply::new(messages::bundle(&bundle), text) })
         })
     }
 }

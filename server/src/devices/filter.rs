@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::facts::device::{DeviceRecord, DeviceState};
 use ironroot_api::pb::device as pb;
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 
 /// Fewest digits of a hash that name a device: 24 bits tell 300 devices apart, and no serial is taken for them by accident.
 pub const MIN_PREFIX_DIGITS: usize = 6;

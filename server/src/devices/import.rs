@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::devices::NewDevice;
 use crate::facts::device::{DeviceRecord, DeviceState};
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 
 use super::DeviceError;
 use super::change::unknown;

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use ek_text::{MAX_CERTIFICATE_BYTES, certificate_der};
 use ironroot_api::pb::device as pb;
-use ironroot_shell::hex::{hex, parse_hex};
+use ironroot_text::hex::{hex, parse_hex};
 
 /// Longest serial number, bytes.
 pub const MAX_SERIAL_BYTES: usize = 255;

@@ -10,7 +10,7 @@ use ironroot_shell::logging::{LineRate, LogLimit, clipped};
 use tonic::Status;
 
 use super::caller::{Caller, Source};
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 
 /// Lines about one caller's refusals, and about all callers'.
 const REFUSALS_PER_CALLER: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };

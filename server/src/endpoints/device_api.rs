@@ -18,7 +18,7 @@ use super::{Shared, count, device_status, item_ok, store_status};
 use crate::devices::{DeviceFilter, DuplicateSerials};
 use crate::facts::device::{Ban, BanReason, DeviceRecord};
 use crate::registry::{Dependents, EntryAdvice};
-use ironroot_shell::hex::{hex, parse_hex};
+use ironroot_text::hex::{hex, parse_hex};
 
 /// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
 const MAX_MISTAKES: usize = 20;

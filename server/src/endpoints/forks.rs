@@ -25,7 +25,7 @@ use super::{device_status, store_status};
 use crate::devices::Contradiction;
 use crate::facts::device::{Ban, BanReason, Sighting};
 use crate::node_attestation::{AttestationError, AttestedNode};
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 use turns::{Call, Told, Turns};
 
 /// How long a suspicion is remembered: the longest that a connection of an agent lives.

@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::Instant;
+use ironroot_shell::token_bucket::{Rate, TokenBucket};
 use tonic::Status;
 
 use super::address::AddressBlock;
@@ -97,43 +97,36 @@ async fn wait<K: Eq + Hash>(bucket: &Bucket<K>, source: K, tokens: usize) -> Res
 /// A token bucket per source: `rate` tokens a second, at most `rate` saved up.
 #[derive(Debug)]
 struct Bucket<K> {
-    rate: u32,
+    rate: Rate,
     sources: Mutex<Sources<K>>,
 }
 
 #[derive(Debug)]
 struct Sources<K> {
-    /// When the source will have used up what it has taken so far.
-    paid_until: HashMap<K, Instant>,
-    /// The same for those who find no room.
-    others_paid_until: Option<Instant>,
+    buckets: HashMap<K, TokenBucket>,
+    /// Of those who find no room.
+    others: Option<TokenBucket>,
     swept: Option<Instant>,
 }
 
 impl<K: Eq + Hash> Bucket<K> {
     fn new(rate: u32) -> Self {
-        let sources = Sources { paid_until: HashMap::new(), others_paid_until: None, swept: None };
-        Self { rate, sources: Mutex::new(sources) }
+        let sources = Sources { buckets: HashMap::new(), others: None, swept: None };
+        Self { rate: Rate::per_second(rate, rate), sources: Mutex::new(sources) }
     }
 
     /// Takes `tokens` and says how long to wait for them, or nothing if that is too long or more than a burst.
     fn take(&self, source: K, tokens: usize, now: Instant) -> Option<Duration> {
-        let tokens = u32::try_from(tokens).ok().filter(|t| *t <= self.rate)?;
+        let tokens = u32::try_from(tokens).ok()?;
         let mut sources = self.sources.lock().expect("no panic while held: arithmetic on instants only");
         sources.sweep(now);
-        let known = sources.paid_until.get(&source).copied();
-        let has_room = known.is_some() || sources.paid_until.len() < MAX_SOURCES;
-        let burst = Duration::from_secs(1);
-        let cost = burst * tokens / self.rate;
-        let paid_so_far = if has_room { known } else { sources.others_paid_until };
-        let paid_until = paid_so_far.unwrap_or(now).max(now) + cost;
-        let delay = paid_until.saturating_duration_since(now).saturating_sub(burst);
-        if delay > LONGEST_WAIT {
-            return None;
-        }
+        let known = sources.buckets.get(&source).copied();
+        let has_room = known.is_some() || sources.buckets.len() < MAX_SOURCES;
+        let mut bucket = if has_room { known } else { sources.others }.unwrap_or(TokenBucket::full(now));
+        let delay = bucket.take(self.rate, tokens, LONGEST_WAIT, now)?;
         match has_room {
-            true => drop(sources.paid_until.insert(source, paid_until)),
-            false => sources.others_paid_until = Some(paid_until),
+            true => drop(sources.buckets.insert(source, bucket)),
+            false => sources.others = Some(bucket),
         }
         Some(delay)
     }
@@ -142,9 +135,9 @@ impl<K: Eq + Hash> Bucket<K> {
 impl<K: Eq + Hash> Sources<K> {
     fn sweep(&mut self, now: Instant) {
         let is_due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_INTERVAL);
-        if self.paid_until.len() >= MAX_SOURCES && is_due {
+        if self.buckets.len() >= MAX_SOURCES && is_due {
             self.swept = Some(now);
-            self.paid_until.retain(|_, paid_until| *paid_until > now);
+            self.buckets.retain(|_, bucket| !bucket.is_full(now));
         }
     }
 }
@@ -184,7 +177,7 @@ mod tests {
         assert_eq!(bucket.take(0, 1, now), Some(Duration::ZERO));
         let let_in = (1..200_000).filter(|source| bucket.take(*source, 1, now).is_some()).count();
         assert!(let_in <= MAX_SOURCES + LONGEST_WAIT.as_secs() as usize);
-        assert_eq!(bucket.sources.lock().expect("whole").paid_until.len(), MAX_SOURCES);
+        assert_eq!(bucket.sources.lock().expect("whole").buckets.len(), MAX_SOURCES);
         assert_eq!(bucket.take(0, 1, now + Duration::from_secs(1)), Some(Duration::ZERO));
     }
 

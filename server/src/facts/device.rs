@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ironroot_attest::node::tpm2::ClockReading;
 use ironroot_attest::{Selector, SelectorSet};
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 
 pub use ban::{Ban, BanReason, Sighting};
 

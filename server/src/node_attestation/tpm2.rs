@@ -9,7 +9,7 @@ use ironroot_attest::node::tpm2::{
 
 use super::{AttestationError, AttestedNode, NodeAttestation, ProvenDevice};
 use crate::devices::{AdmissionMode, DeviceDecision};
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 
 /// What this server asks of a TPM.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use ironroot_api::csr::Spki;
 use ironroot_api::tls::{SvidResolver, provider};
+use ironroot_shell::clock::wall_unix;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::now_unix;
 use crate::ca::{CaError, CertificateAuthority};
 
 /// The clock is looked at no less often than this: it may have been set.
@@ -34,7 +34,7 @@ impl ServerSvid {
     /// Has the first one signed. If the CA cannot, because the clock is wrong, the server starts without: whoever administers
     /// it is to learn what is wrong.
     pub(super) async fn issue(ca: Arc<CertificateAuthority>) -> Self {
-        match sign(&ca, now_unix()).await {
+        match sign(&ca, wall_unix()).await {
             Ok((certified, lifetime)) => Self { ca, resolver: SvidResolver::new(certified), lifetime },
             Err(error) => {
                 tracing::error!(
@@ -60,7 +60,7 @@ impl ServerSvid {
                 () = self.lifetime.is_half_over() => {}
                 Ok(()) = bundle.changed() => {}
             }
-            match sign(&self.ca, now_unix()).await {
+            match sign(&self.ca, wall_unix()).await {
                 Ok((certified, lifetime)) => {
                     self.resolver.replace(certified);
                     self.lifetime = lifetime;
@@ -84,7 +84,7 @@ impl Lifetime {
     /// Done at half of it, also when the clock is set forward past that or back to before it began: clients whose clocks are
     /// right would refuse the certificate.
     async fn is_half_over(&self) {
-        while let Some(wait) = self.wait(now_unix()) {
+        while let Some(wait) = self.wait(wall_unix()) {
             tokio::time::sleep(wait).await;
         }
     }

@@ -50,7 +50,7 @@ impl TpmNode {
     /// SHA-256 of the endorsement key's SubjectPublicKeyInfo, hex: the device's name in the registry.
     pub fn ek_sha256(&self) -> String {
         let claim = Claim::parse(&self.evidence()).expect("its own evidence");
-        ironroot_shell::hex::hex(&claim.ek_sha256())
+        ironroot_text::hex::hex(&claim.ek_sha256())
     }
 
     /// The answer to a challenge, for the key of this SubjectPublicKeyInfo, which is not in the chip.

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use ironroot_api::utc;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, list_banks};
 use ironroot_attest::tpm::{Chip, ChipDescription, EndorsementKind, PcrValues, TpmError};
+use ironroot_text::hex::hex;
 use serde_json::{Map, Value, json};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -173,10 +174,6 @@ fn by_index(values: &PcrValues) -> Value {
 
 fn line(text: &mut String, label: &str, value: impl Display) {
     writeln!(text, "{label:<18}: {value}").expect("writing to a string cannot fail");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ironroot_shell::token_bucket::TokenBucket;
 use tokio::sync::Semaphore;
 
 use super::local_user::LocalUser;
@@ -31,8 +32,7 @@ struct User {
     connections: BTreeMap<u64, Booked>,
     streams: usize,
     attestations: Arc<Semaphore>,
-    tokens: f64,
-    counted: Instant,
+    requests: TokenBucket,
 }
 
 #[derive(Debug)]
@@ -127,25 +127,19 @@ impl Books {
     }
 
     pub fn is_in_rate(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> bool {
-        let user = self.user(user, limits, now);
-        let allowed = user.tokens >= 1.0;
-        user.tokens -= if allowed { 1.0 } else { 0.0 };
-        allowed
+        self.user(user, limits, now).requests.take_one(limits.rate(), now)
     }
 
     pub fn attestations(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
         self.user(user, limits, now).attestations.clone()
     }
 
-    /// The account of `user`, its tokens counted up to `now`.
+    /// The account of `user`.
     fn user(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> &mut User {
         if self.users.len() >= MAX_IDLE_USERS && !self.users.contains_key(&user) {
-            self.users.retain(|_, user| !user.is_idle(limits) || !user.is_rested(limits, now));
+            self.users.retain(|_, user| !user.is_idle(limits) || !user.requests.is_full(now));
         }
-        let user = self.users.entry(user).or_insert_with(|| User::new(limits, now));
-        user.tokens = user.refilled(limits, now);
-        user.counted = now.max(user.counted);
-        user
+        self.users.entry(user).or_insert_with(|| User::new(limits, now))
     }
 }
 
@@ -155,23 +149,13 @@ impl User {
             connections: BTreeMap::new(),
             streams: 0,
             attestations: Arc::new(Semaphore::new(limits.max_attestations_per_user)),
-            tokens: limits.burst_per_user.into(),
-            counted: now,
+            requests: TokenBucket::full(now),
         }
-    }
-
-    fn refilled(&self, limits: &Limits, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        (self.tokens + passed * f64::from(limits.rate_per_user)).min(limits.burst_per_user.into())
     }
 
     fn is_idle(&self, limits: &Limits) -> bool {
         let attesting = self.attestations.available_permits() < limits.max_attestations_per_user;
         self.connections.is_empty() && self.streams == 0 && !attesting
-    }
-
-    fn is_rested(&self, limits: &Limits, now: Instant) -> bool {
-        self.refilled(limits, now) >= f64::from(limits.burst_per_user)
     }
 }
 

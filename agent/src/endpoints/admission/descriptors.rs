@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use ironroot_shell::process;
+use nix::sys::resource::{Resource, getrlimit};
 use tracing::warn;
 
 use super::Limits;
@@ -16,14 +17,9 @@ const PER_CONNECTION: usize = 3;
 /// Lets this process open what `limits` allows, as far as its hard limit goes.
 pub fn raise_descriptor_limit(limits: &Limits) {
     let wanted = (RESERVED + PER_CONNECTION * (limits.max_connections + MAX_LEAVING)) as u64;
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < wanted.min(hard)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)
-    {
-        warn!(
-            error = &error as &dyn Error,
-            soft, "cannot raise the limit of open files; fewer connections are possible"
-        );
+    if let Err(error) = process::raise_descriptor_limit(wanted) {
+        let error = &error as &dyn Error;
+        warn!(error, "cannot raise the limit of open files; fewer connections are possible");
     }
 }
 

@@ -66,8 +66,8 @@ impl ConnectionSlot {
 
     /// Room for one more stream on this connection, if its user has some.
     pub fn open_stream(self: &Arc<Self>, now: Instant) -> Option<StreamSlot> {
-        let Admission(shared) = &self.admission;
-        let opened = self.admission.books().open_stream(self.user, self.number, &shared.limits, now);
+        let Admission(state) = &self.admission;
+        let opened = self.admission.books().open_stream(self.user, self.number, &state.limits, now);
         opened.then(|| StreamSlot(self.clone()))
     }
 }

@@ -9,7 +9,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+pub use crate::token_bucket::Rate as LineRate;
+use crate::token_bucket::TokenBucket;
 
 /// Most of a foreign value that is logged, bytes: the longest name that any of our rooms takes.
 pub const MAX_LOGGED_BYTES: usize = 255;
@@ -35,15 +38,6 @@ impl fmt::Display for Clipped<'_> {
     }
 }
 
-/// How many lines may be written: `burst` at once, then one every `interval`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LineRate {
-    /// Lines that may follow each other at once.
-    pub burst: u32,
-    /// How long it takes until one more line is due.
-    pub interval: Duration,
-}
-
 /// Limits repeated lines: per source, and of all sources together.
 ///
 /// A source is whoever can cause the line: an address block, a uid, a SPIFFE ID.
@@ -64,7 +58,7 @@ pub struct Pass {
 
 #[derive(Debug)]
 struct State<K> {
-    all: Account,
+    all: TokenBucket,
     /// Those for whom there is no account of their own.
     others: Account,
     sources: HashMap<K, Account>,
@@ -72,11 +66,10 @@ struct State<K> {
     swept: Option<Instant>,
 }
 
-/// A token bucket that counts what it refuses.
+/// A source's lines, and how many it was refused.
 #[derive(Clone, Copy, Debug)]
 struct Account {
-    lines: f64,
-    counted: Instant,
+    lines: TokenBucket,
     suppressed: u64,
 }
 
@@ -84,12 +77,8 @@ impl<K: Eq + Hash> LogLimit<K> {
     /// No line has been written yet.
     pub fn new(per_source: LineRate, in_all: LineRate) -> Self {
         let now = Instant::now();
-        let state = State {
-            all: Account::full(in_all, now),
-            others: Account::full(per_source, now),
-            sources: HashMap::new(),
-            swept: None,
-        };
+        let state =
+            State { all: TokenBucket::full(now), others: Account::full(now), sources: HashMap::new(), swept: None };
         Self { per_source, in_all, state: Mutex::new(state) }
     }
 
@@ -102,13 +91,13 @@ impl<K: Eq + Hash> LogLimit<K> {
             *swept = Some(now);
             // What rested sources were refused is not lost: it is told with the next line of the shared account.
             sources.retain(|_, account| {
-                let rests = account.refilled(self.per_source, now) >= f64::from(self.per_source.burst);
+                let rests = account.lines.is_full(now);
                 others.suppressed += if rests { account.suppressed } else { 0 };
                 !rests
             });
         }
         let account = match sources.len() < MAX_LOG_SOURCES || sources.contains_key(&source) {
-            true => sources.entry(source).or_insert_with(|| Account::full(self.per_source, now)),
+            true => sources.entry(source).or_insert_with(|| Account::full(now)),
             false => others,
         };
         account.take(self.per_source, all, self.in_all, now)
@@ -121,37 +110,27 @@ impl<K: Eq + Hash> LogLimit<K> {
 }
 
 impl Account {
-    fn full(rate: LineRate, now: Instant) -> Self {
-        Self { lines: rate.burst.into(), counted: now, suppressed: 0 }
+    fn full(now: Instant) -> Self {
+        Self { lines: TokenBucket::full(now), suppressed: 0 }
     }
 
     /// A line of this account, if both it and the account of all have one left.
-    fn take(&mut self, rate: LineRate, all: &mut Self, in_all: LineRate, now: Instant) -> Option<Pass> {
-        self.refill(rate, now);
-        all.refill(in_all, now);
-        if self.lines < 1.0 || all.lines < 1.0 {
+    fn take(&mut self, rate: LineRate, all: &mut TokenBucket, in_all: LineRate, now: Instant) -> Option<Pass> {
+        let (mut lines, mut lines_in_all) = (self.lines, *all);
+        if !lines.take_one(rate, now) || !lines_in_all.take_one(in_all, now) {
             self.suppressed += 1;
             return None;
         }
-        self.lines -= 1.0;
-        all.lines -= 1.0;
+        (self.lines, *all) = (lines, lines_in_all);
         let suppressed = std::mem::take(&mut self.suppressed);
         Some(Pass { suppressed: (suppressed > 0).then_some(suppressed) })
-    }
-
-    fn refill(&mut self, rate: LineRate, now: Instant) {
-        self.lines = self.refilled(rate, now);
-        self.counted = now.max(self.counted);
-    }
-
-    fn refilled(&self, rate: LineRate, now: Instant) -> f64 {
-        let passed = now.saturating_duration_since(self.counted).as_secs_f64();
-        (self.lines + passed / rate.interval.as_secs_f64()).min(rate.burst.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const RATE: LineRate = LineRate { burst: 3, interval: Duration::from_secs(10) };

@@ -1,6 +1,6 @@
 //! A TPM that has proven itself: the only way to a node identity of this attestation type.
 
-use std::fmt::Write;
+use ironroot_text::hex::hex;
 
 use super::{ATTESTATION_TYPE, AdmittedEk, ClockReading, PcrHash};
 use crate::ek_certificate::EkCertificate;
@@ -95,11 +95,4 @@ fn certificate_values(certificate: &EkCertificate) -> Vec<String> {
     }
     values.extend(certificate.issuer_common_name().map(|name| format!("ek:issuer:cn:{name}")));
     values
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String never fails");
-        text
-    })
 }

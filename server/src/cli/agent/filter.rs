@@ -7,7 +7,7 @@ use clap::Args;
 use ironroot_api::pb::agent::{count_agents_request, list_agents_request};
 use ironroot_api::pb::types::SelectorMatch;
 use ironroot_attest::Selector;
-use ironroot_shell::command_line::now_unix;
+use ironroot_shell::clock::wall_unix;
 use ironroot_shell::settings::parse_duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -85,7 +85,7 @@ impl Filter {
 fn expires_before(text: &str) -> Result<String, &'static str> {
     let time = match (OffsetDateTime::parse(text, &Rfc3339), parse_duration(text)) {
         (Ok(time), _) => time.unix_timestamp(),
-        (_, Ok(from_now)) => now_unix().saturating_add_unsigned(from_now.as_secs()),
+        (_, Ok(from_now)) => wall_unix().saturating_add_unsigned(from_now.as_secs()),
         _ => return Ok(text.to_owned()),
     };
     let time = OffsetDateTime::from_unix_timestamp(time).map_err(|_| "later than any time")?;

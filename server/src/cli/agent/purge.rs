@@ -13,7 +13,8 @@ use ironroot_shell::settings::parse_duration;
 use serde_json::{Value, json};
 
 use super::{Connection, Filter, id_text, line, list};
-use ironroot_shell::command_line::{counted, now_unix};
+use ironroot_shell::clock::wall_unix;
+use ironroot_shell::command_line::counted;
 
 /// Forgets agents that expired long ago and can attest again.
 #[derive(Debug, Args)]
@@ -42,7 +43,7 @@ impl Purge {
             let channel = connection.open().await?;
             let agents = list(channel.clone(), Filter::reattestable()).await?;
             let age = i64::try_from(self.expired_for.as_secs()).unwrap_or(i64::MAX);
-            let latest = now_unix().saturating_sub(age);
+            let latest = wall_unix().saturating_sub(age);
             let mut client = AgentClient::new(channel);
             let mut expired = Vec::new();
             for agent in agents.into_iter().filter(|agent| agent.x509svid_expires_at < latest) {

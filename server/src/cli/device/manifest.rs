@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::devices::{DeviceTexts, NewDevice};
-use ironroot_shell::hex::hex;
+use ironroot_text::hex::hex;
 
 /// Most devices in one manifest.
 pub const MAX_DEVICES: usize = 100_000;

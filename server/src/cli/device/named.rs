@@ -4,7 +4,7 @@ use crate::devices::{MIN_PREFIX_DIGITS, names};
 use clap::Args;
 use ironroot_api::pb::device::{DeviceRecord, ListDevicesRequest};
 use ironroot_shell::command_line::{CommandError, Reply};
-use ironroot_shell::hex::{hex, parse_hex};
+use ironroot_text::hex::{hex, parse_hex};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 

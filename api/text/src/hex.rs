@@ -1,8 +1,14 @@
-//! Hashes as digits.
+//! Bytes as digits that people compare.
 
-/// A hash as 64 lower-case hexadecimal digits.
-pub fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+use std::fmt::Write;
+
+/// `bytes` as lower-case hexadecimal digits, two each.
+pub fn hex(bytes: &(impl AsRef<[u8]> + ?Sized)) -> String {
+    let bytes = bytes.as_ref();
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a String never fails");
+        text
+    })
 }
 
 /// A hash from 64 hexadecimal digits of either case.
