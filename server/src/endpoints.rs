@@ -66,7 +66,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 /// What every service of the server works on.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "rooms by their names")]
-pub struct Shared {
+pub struct ServerState {
     pub trust_domain: TrustDomain,
     pub ca: Arc<CertificateAuthority>,
     pub registry: Arc<Registry>,
@@ -88,7 +88,7 @@ pub struct Shared {
     pub now: fn() -> i64,
 }
 
-impl Shared {
+impl ServerState {
     fn now_unix(&self) -> i64 {
         (self.now)()
     }
@@ -96,7 +96,7 @@ impl Shared {
 
 /// Serves `tcp` until `stop` says so: an HTTP/2 server for each role, with what its connections may occupy.
 pub async fn serve_remote(
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     tcp: TcpListener,
     config: Arc<ServerConfig>,
     anchors: Arc<TrustAnchors>,
@@ -113,7 +113,7 @@ pub async fn serve_remote(
 
 /// Serves the admin socket until `stop` says so; grpc.health.v1 beside the services, as in SPIRE.
 pub async fn serve_local(
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     socket: SocketListener,
     ready: Ready,
     stop: watch::Receiver<bool>,
@@ -125,7 +125,7 @@ pub async fn serve_local(
 }
 
 /// The services of both listeners. Who may call what, with which request, the gate before them decides.
-fn services(shared: &Arc<Shared>) -> Routes {
+fn services(shared: &Arc<ServerState>) -> Routes {
     let entry = EntryServer::new(entry_api::EntryApi(shared.clone()));
     let device = DeviceServer::new(device_api::DeviceApi(shared.clone()));
     Routes::new(AgentServer::new(agent_api::AgentApi(shared.clone())))

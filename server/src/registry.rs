@@ -104,12 +104,12 @@ pub enum RegistryError {
 pub struct Registry {
     store: Store,
     devices: Arc<Devices>,
-    shared: Arc<Shared>,
+    shared: Arc<Memory>,
 }
 
 /// What follows the store.
 #[derive(Debug)]
-struct Shared {
+struct Memory {
     tables: RwLock<Tables>,
     places: Mutex<HashMap<SpiffeId, usize>>,
     changes: watch::Sender<u64>,
@@ -127,7 +127,7 @@ impl Registry {
         let devices = Arc::new(Devices::load(store.clone()).await?);
         let server_id = store.trust_domain().server_id();
         let tables = RwLock::new(Tables { entries: EntryTable::new(server_id), agents: AgentTable::default() });
-        let shared = Arc::new(Shared { tables, places: Mutex::default(), changes: watch::Sender::new(0) });
+        let shared = Arc::new(Memory { tables, places: Mutex::default(), changes: watch::Sender::new(0) });
         store.follow(mirror::follower(&shared)).await?;
         Ok(Self { store, devices, shared })
     }
@@ -175,7 +175,7 @@ impl Tables {
     }
 }
 
-impl Shared {
+impl Memory {
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
         self.tables.read().expect("no code panics while it holds the tables")
     }

@@ -28,7 +28,7 @@ use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
 use crate::config::{Admission, LoginMode, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
 use crate::devices::DeviceError;
-use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Shared};
+use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, ServerState};
 use crate::node_attestation::{JoinTokens, NodeAdmission, NodeAttestation, Tpm2Policy};
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
@@ -116,7 +116,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
         TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse");
     let svid = ServerSvid::issue(ca.clone()).await;
     let tpm2 = config.node_attestors.tpm2.as_ref().map(tpm2_policy).transpose()?;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ServerState {
         trust_domain: config.trust_domain.clone(),
         ca: ca.clone(),
         registry: registry.clone(),

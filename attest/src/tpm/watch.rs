@@ -15,10 +15,10 @@ use tracing::warn;
 /// The command that is under way, as its thread tells.
 #[derive(Clone)]
 pub struct Watch {
-    shared: Arc<Shared>,
+    shared: Arc<WatchedCommand>,
 }
 
-struct Shared {
+struct WatchedCommand {
     state: Mutex<State>,
     changed: Condvar,
     deadline: Duration,
@@ -35,7 +35,7 @@ struct State {
 impl Watch {
     /// Starts the watch over the TPM at `peer` and the control port beside it.
     pub fn start(peer: SocketAddr, deadline: Duration) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), deadline });
+        let shared = Arc::new(WatchedCommand { state: Mutex::default(), changed: Condvar::new(), deadline });
         let watched = Arc::clone(&shared);
         thread::Builder::new().name("tpm-watch".into()).spawn(move || watched.run(peer))?;
         Ok(Self { shared })
@@ -64,7 +64,7 @@ impl Watch {
     }
 }
 
-impl Shared {
+impl WatchedCommand {
     fn run(&self, peer: SocketAddr) {
         let mut state = self.lock();
         loop {

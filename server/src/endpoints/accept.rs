@@ -34,7 +34,7 @@ use webpki::KeyUsage;
 
 pub use activity::{CallMark, Watching};
 
-use super::Shared;
+use super::ServerState;
 use super::address::AddressBlock;
 use super::caller::{Source, source_of};
 use super::roles::{Role, RoleLimits};
@@ -66,7 +66,7 @@ pub type LocalConnection = Watched<Tolerant<UnixStream>, Seat<PeerCredentials, S
 struct Acceptor {
     tls: TlsAcceptor,
     anchors: Arc<TrustAnchors>,
-    server: Arc<Shared>,
+    server: Arc<ServerState>,
     strangers: Places<AddressBlock>,
     known: Places<AddressBlock>,
     known_addresses: KnownAddresses,
@@ -86,7 +86,7 @@ pub fn accept(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     anchors: Arc<TrustAnchors>,
-    server: Arc<Shared>,
+    server: Arc<ServerState>,
 ) -> [(Role, mpsc::Receiver<RemoteConnection>); Role::REMOTE.len()] {
     let mut doors = Vec::new();
     let receivers = Role::REMOTE.map(|role| {

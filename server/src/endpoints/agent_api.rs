@@ -20,10 +20,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::{Administrator, AuthenticatedAgent, Visitor, granted};
 use super::svid_api::svid_to_pb;
-use super::{Shared, ca_status, registry_status, store_status};
+use super::{ServerState, ca_status, registry_status, store_status};
 
 #[derive(Clone, Debug)]
-pub struct AgentApi(pub(super) Arc<Shared>);
+pub struct AgentApi(pub(super) Arc<ServerState>);
 
 #[tonic::async_trait]
 impl Agent for AgentApi {

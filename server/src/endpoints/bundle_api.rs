@@ -7,13 +7,13 @@ use ironroot_api::pb::bundle::bundle_server::Bundle;
 use ironroot_api::pb::types;
 use tonic::{Request, Response, Status};
 
-use super::Shared;
+use super::ServerState;
 use super::caller::{Visitor, granted};
 use crate::ca::TrustBundle;
 
 /// The bundle service.
 #[derive(Clone, Debug)]
-pub struct BundleApi(pub(super) Arc<Shared>);
+pub struct BundleApi(pub(super) Arc<ServerState>);
 
 #[tonic::async_trait]
 impl Bundle for BundleApi {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::codegen::http::Extensions;
 use tonic::{Request, Status};
 
-use super::Shared;
+use super::ServerState;
 use super::accept::Watching;
 use super::address::AddressBlock;
 use super::roles::Role;
@@ -173,7 +173,7 @@ pub fn granted<G: Grant>(request: &Request<impl Sized>) -> Result<G, Status> {
     grant.ok_or_else(|| Status::internal("this method is served under another right than the policy grants"))
 }
 
-impl Shared {
+impl ServerState {
     /// Lets everybody pass.
     pub(super) fn visitor(caller: Caller) -> Visitor {
         Visitor(caller)

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::{Administrator, granted};
 use super::entry_api::within_batch;
-use super::{Shared, count, device_status, item_ok, store_status};
+use super::{ServerState, count, device_status, item_ok, store_status};
 use crate::devices::{DeviceFilter, DuplicateSerials};
 use crate::facts::device::{Ban, BanReason, DeviceRecord};
 use crate::registry::{Dependents, EntryAdvice};
@@ -25,7 +25,7 @@ const MAX_MISTAKES: usize = 20;
 
 /// The device service.
 #[derive(Clone, Debug)]
-pub struct DeviceApi(pub(super) Arc<Shared>);
+pub struct DeviceApi(pub(super) Arc<ServerState>);
 
 #[tonic::async_trait]
 impl Device for DeviceApi {

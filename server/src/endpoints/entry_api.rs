@@ -22,12 +22,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::caller::{Administrator, AuthenticatedAgent, granted};
 use super::policy::MAX_ENTRIES;
-use super::{Shared, count, invalid, item_ok, item_status, registry_status};
+use super::{ServerState, count, invalid, item_ok, item_status, registry_status};
 use crate::registry::{Created, RegistryError};
 
 /// The entry service.
 #[derive(Clone, Debug)]
-pub struct EntryApi(pub(super) Arc<Shared>);
+pub struct EntryApi(pub(super) Arc<ServerState>);
 
 #[tonic::async_trait]
 impl Entry for EntryApi {

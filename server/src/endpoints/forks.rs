@@ -19,7 +19,7 @@ use ironroot_api::permission::permission_denied;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::Shared;
+use super::ServerState;
 use super::caller::{AuthenticatedAgent, Caller};
 use super::{device_status, store_status};
 use crate::devices::Contradiction;
@@ -76,7 +76,7 @@ impl Forks {
     }
 }
 
-impl Shared {
+impl ServerState {
     /// Remembers a refusal that says of a proven chip that its counters went back.
     pub(super) async fn note_contradiction(
         &self,
@@ -148,7 +148,7 @@ impl Shared {
     }
 }
 
-impl Shared {
+impl ServerState {
     /// Says that one identity is used in turns by two. `is_current`: whether the certificate shown is the agent's own now.
     pub(super) fn tell_turns(&self, agent: &AuthenticatedAgent, opened: Instant, is_current: bool) {
         let Caller::Remote(peer) = agent.caller() else { return };
@@ -156,8 +156,8 @@ impl Shared {
         let call = Call { opened, address, dialled, serial: agent.serial(), is_current };
         let Some(Told { other, shared }) = self.forks.turns.note(agent.id(), call, Instant::now()) else { return };
         let what = match shared {
-            turns::Shared::Certificate => "one certificate is used in turns over two connections",
-            turns::Shared::Identity => "certificates of one agent that replace each other are used in turns",
+            turns::ServerState::Certificate => "one certificate is used in turns over two connections",
+            turns::ServerState::Identity => "certificates of one agent that replace each other are used in turns",
         };
         tracing::warn!(
             spiffe_id = %agent.id(), %address, other_address = %other,

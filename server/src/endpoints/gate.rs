@@ -20,7 +20,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
-use super::Shared;
+use super::ServerState;
 use super::accept::{CallMark, Watching};
 use super::body::{BoundedBody, Charge};
 use super::caller::{Caller, Listener, Source};
@@ -31,13 +31,13 @@ use super::roles::Role;
 /// Puts the gate before services of one listener.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    server: Arc<Shared>,
+    server: Arc<ServerState>,
     listener: Listener,
 }
 
 impl Gate {
     /// For the services of `listener`.
-    pub fn new(server: Arc<Shared>, listener: Listener) -> Self {
+    pub fn new(server: Arc<ServerState>, listener: Listener) -> Self {
         Self { server, listener }
     }
 }
@@ -122,7 +122,7 @@ impl Gate {
         let is_local = self.listener == Listener::Local;
         match method.who {
             Who::Anyone | Who::AdminSocket => {
-                extensions.insert(Shared::visitor(caller.clone()));
+                extensions.insert(ServerState::visitor(caller.clone()));
                 Ok(match caller {
                     Caller::Local(_) => Role::LocalAdministrator,
                     Caller::Remote(TlsPeer { svid: None, .. }) => Role::Stranger,

@@ -12,7 +12,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::caller::{AuthenticatedAgent, granted};
 use super::policy::MAX_CSRS;
-use super::{Shared, item_ok, item_status};
+use super::{ServerState, item_ok, item_status};
 use crate::ca::{CaError, IssuedSvid};
 use crate::registry::AuthorizedEntry;
 
@@ -21,7 +21,7 @@ const MAX_ENTRY_ID_BYTES: usize = 255;
 
 /// The SVID service.
 #[derive(Clone, Debug)]
-pub struct SvidApi(pub(super) Arc<Shared>);
+pub struct SvidApi(pub(super) Arc<ServerState>);
 
 #[tonic::async_trait]
 impl Svid for SvidApi {

@@ -8,12 +8,12 @@ use ironroot_api::SpiffeId;
 
 use super::agent_table::AgentTable;
 use super::entry_table::EntryTable;
-use super::{Shared, Tables};
+use super::{Memory, Tables};
 use crate::store::{Changed, Facts, Follows, News, StoreError};
 
 /// Takes entries and agents into memory for as long as there is a registry.
 pub(super) fn follower(
-    shared: &Arc<Shared>,
+    shared: &Arc<Memory>,
 ) -> impl FnMut(&Facts<'_>, &News) -> Result<Follows, StoreError> + Send + 'static {
     let shared = Arc::downgrade(shared);
     move |facts, news| {

@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use ironroot_api::SpiffeId;
 
-use super::{MAX_ENTRIES_PER_PARENT, RegistryError, Shared};
+use super::{MAX_ENTRIES_PER_PARENT, Memory, RegistryError};
 
 /// The right to put one entry below a parent. It is given back when it is dropped: by then the entry counts, or is not there.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Place {
-    shared: Arc<Shared>,
+    shared: Arc<Memory>,
     parent: SpiffeId,
 }
 
 impl Place {
     /// Takes one of the places below `parent`. Below `server` there are any number: those are groups of devices, of which an
     /// agent gets none.
-    pub fn below(shared: &Arc<Shared>, parent: &SpiffeId, server: &SpiffeId) -> Result<Option<Self>, RegistryError> {
+    pub fn below(shared: &Arc<Memory>, parent: &SpiffeId, server: &SpiffeId) -> Result<Option<Self>, RegistryError> {
         if parent == server {
             return Ok(None);
         }

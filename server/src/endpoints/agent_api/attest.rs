@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 
 use super::super::caller::Visitor;
 use super::super::svid_api::svid_to_pb;
-use super::super::{Shared, ca_status, device_status, registry_status, store_status};
+use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
 use crate::node_attestation::{AttestationError, AttestedNode, Progress};
 
 /// Longest a whole conversation may take: as long as an agent works on it.
@@ -27,7 +27,7 @@ type Answers = mpsc::Sender<Result<AttestAgentResponse, Status>>;
 
 /// Talks in a task of its own; the stream ends with the certificate or the reason there is none.
 pub(super) fn converse(
-    server: Arc<Shared>,
+    server: Arc<ServerState>,
     visitor: Visitor,
     asked: Streaming<AttestAgentRequest>,
 ) -> ReceiverStream<Result<AttestAgentResponse, Status>> {
@@ -48,7 +48,7 @@ pub(super) fn converse(
 }
 
 struct Conversation<'a> {
-    server: &'a Shared,
+    server: &'a ServerState,
     visitor: &'a Visitor,
     /// What it claims to be: SHA-256 of its endorsement key.
     device: Option<[u8; 32]>,

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::super::Shared;
+use super::super::ServerState;
 use super::super::caller::AuthenticatedAgent;
 use crate::registry::{AuthorizedEntry, AuthorizedView};
 
@@ -60,7 +60,7 @@ impl Form {
 
 /// Answers in a task of its own until the agent closes its side.
 pub(super) fn converse(
-    server: Arc<Shared>,
+    server: Arc<ServerState>,
     agent: AuthenticatedAgent,
     mut asked: Streaming<SyncAuthorizedEntriesRequest>,
 ) -> ReceiverStream<Result<SyncAuthorizedEntriesResponse, Status>> {
@@ -76,7 +76,7 @@ pub(super) fn converse(
 }
 
 struct Conversation {
-    server: Arc<Shared>,
+    server: Arc<ServerState>,
     agent: AuthenticatedAgent,
     answers: mpsc::Sender<Result<SyncAuthorizedEntriesResponse, Status>>,
 }

@@ -63,7 +63,7 @@ pub(in crate::store) fn open(path: &Path, trust_domain: &TrustDomain) -> Result<
 pub(super) fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<Database, StoreError> {
     let lock = lock(path)?;
     if !exists(path)? {
-        found(path, trust_domain, migrations)?;
+        create(path, trust_domain, migrations)?;
     }
     leave_spires_alone(path)?;
     let connection = connect(path)?;
@@ -108,7 +108,7 @@ fn exists(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Makes the new file under another name first, so that a crash leaves either no database or a whole one.
-fn found(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<(), StoreError> {
+fn create(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<(), StoreError> {
     let draft = beside(path, ".new");
     for leftover in ["", "-wal", "-shm", "-journal"] {
         remove_if_there(&beside(&draft, leftover))?;
