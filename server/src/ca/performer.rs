@@ -66,7 +66,7 @@ impl Performer {
         }
         if is_new {
             let CaPolicy { trust_domain, server, .. } = &*performer.policy;
-            info!(%trust_domain, %server, others = performer.others.len(), "founding the CA");
+            info!(%trust_domain, %server, others = performer.others.len(), "there is no CA of this server yet; making one");
         }
         Ok(performer)
     }

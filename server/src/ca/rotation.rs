@@ -102,6 +102,7 @@ fn prepare_at<C>(signer: &Authority<C>, pace: Pace) -> i64 {
 /// As late as the threshold says, and not before the prepared authority was published long enough to be known, as long as
 /// the signing one can still sign meanwhile.
 fn activate_at<C>(signer: &Authority<C>, prepared: &Authority<C>, moment: Moment, pace: Pace) -> i64 {
+    //= FED-01 SPIFFE Federation 4.1: "prior to the keys being used to issue SVIDs"
     let publication = PUBLISH_FOR.min(signer.lifetime() / 12);
     let unknown_for = (prepared.issued_counted + publication - moment.counted).max(0);
     let published = (moment.now_unix + unknown_for).min(signer.not_after - publication);

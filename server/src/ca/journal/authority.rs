@@ -70,6 +70,7 @@ impl<C> Authority<C> {
         self.is_over_by(moment, self.prune_at())
     }
 
+    //= FED-02 SPIFFE Federation 4.1: "no longer has any active, valid SVIDs issued from those keys"
     fn is_over_by(&self, moment: Moment, end_unix: i64) -> bool {
         let lived = moment.counted.saturating_sub(self.issued_counted);
         let slack = COUNTING_SLACK.min(self.lifetime() / 12);
