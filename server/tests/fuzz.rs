@@ -5,7 +5,7 @@ use ironroot_api::pb::{device as pb, types};
 use ironroot_fuzz::Target;
 use ironroot_server::cli::device::manifest::parse_manifest;
 use ironroot_server::devices::NewDevice;
-use ironroot_server::facts::entry::RegistrationEntry;
+use ironroot_server::facts::entry::NewEntry;
 use prost::Message;
 
 fn corpus(name: &str) -> String {
@@ -34,7 +34,7 @@ fn messages_of_administrators_survive_damage() {
     let trust_domain = TrustDomain::new("example.org").expect("legal");
     Target::new("messages").seed(entry.encode_to_vec()).seed(device.encode_to_vec()).survives(|bytes| {
         if let Ok(entry) = types::Entry::decode(bytes) {
-            let _ = RegistrationEntry::from_pb(&entry, &trust_domain);
+            let _ = NewEntry::from_pb(&entry, &trust_domain);
         }
         if let Ok(device) = pb::NewDevice::decode(bytes) {
             let _ = NewDevice::from_pb(&device);

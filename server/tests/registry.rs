@@ -7,12 +7,13 @@ use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::SelectorSet;
 use ironroot_server::facts::agent::AgentRecord;
-use ironroot_server::facts::entry::{EntryError, RegistrationEntry};
+use ironroot_server::facts::entry::{EntryError, MAX_DNS_NAMES, MAX_HINT_BYTES, MAX_SELECTORS, RegistrationEntry};
 use ironroot_server::registry::{
     AgentFilter, AgentStanding, Created, EntryFilter, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, Registry,
     RegistryError,
 };
 use ironroot_server::store::{Store, StoreError};
+use prost::Message;
 use tempfile::TempDir;
 
 const NOW: i64 = 1_000;
@@ -478,4 +479,63 @@ async fn what_several_groups_give_an_agent_together_ends_where_one_parents_entri
     let view = fixture.registry.authorized_entries(&device, NOW + 1);
     assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 0));
     assert!(view.find(newest.id()).is_some(), "there is room now");
+}
+
+/// As if each bound had been wider once: what is in the database is read, served and listed; who changes it is told of the bound.
+#[tokio::test]
+async fn what_was_accepted_before_a_bound_got_tighter_neither_stops_a_start_nor_is_lost() {
+    let mut fixture = Fixture::new().await;
+    fixture.create(types::Entry { id: "old".into(), ..entry("/old", "/spire/agent/a", &["unix:uid:1"]) }).await;
+    let many: Vec<String> = (0..MAX_SELECTORS + 1).map(|number| format!("unix:gid:{number}")).collect();
+    let mut wide = vec![format!("unix:path:/{}", "x".repeat(5_000)), "unix:tab:a\tb".to_owned()];
+    wide.extend(many);
+    let row = fixture.registry.entry("old").expect("created").to_row();
+    let terms = OldTerms {
+        selectors: wide.clone(),
+        dns_names: vec!["Not A Name!".into(); MAX_DNS_NAMES + 1],
+        hint: "h".repeat(MAX_HINT_BYTES + 1),
+        store_svid: true,
+        x509_svid_ttl: u32::MAX,
+    };
+    fixture.store.close().await;
+    let database = rusqlite::Connection::open(&fixture.path).expect("opens");
+    let id = format!("id with spaces{}", "x".repeat(300));
+    let put = "UPDATE entries SET id = ?1, spiffe_id = 'spiffe://td/spire/reserved', terms = ?2 WHERE id = ?3";
+    database.execute(put, (&id, terms.encode_to_vec(), &row.id)).expect("written");
+    database
+        .execute(
+            "INSERT INTO devices (ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at)
+                  VALUES (zeroblob(32), ?1, json_object('site', ?1), 'enrolled', '', 0, 0)",
+            ["s\n".repeat(5_000)],
+        )
+        .expect("written");
+    drop(database);
+    fixture.restart().await;
+    let stored = fixture.registry.entry(&id).expect("it is there");
+    assert_eq!((stored.selectors().len(), stored.dns_names().len()), (wide.len(), MAX_DNS_NAMES + 1));
+    fixture.attest(agent("a", "1", &[])).await;
+    assert_eq!(fixture.served(&agent_id("a"), NOW), ["/spire/reserved"]);
+    let listed = fixture.registry.list_entries(&EntryFilter::default(), 10, "").expect("lists").items;
+    assert_eq!(listed[0].to_pb().x509_svid_ttl, i32::MAX, "as much as the wire can say");
+    assert_eq!(fixture.registry.devices().selectors(&[0; 32]).len(), 2);
+    let change = types::Entry { id: id.clone(), hint: "short".into(), ..Default::default() };
+    let mask = types::EntryMask { hint: true, ..Default::default() };
+    let refused = fixture.registry.update_entry(&change, Some(&mask)).await;
+    assert!(matches!(refused, Err(RegistryError::Entry(EntryError::Reserved))), "{refused:?}");
+    fixture.registry.delete_entry(&id).await.expect("deletes");
+}
+
+/// The stored form's fields that this test fills, by the tags that databases have.
+#[derive(Clone, PartialEq, prost::Message)]
+struct OldTerms {
+    #[prost(string, repeated, tag = "1")]
+    selectors: Vec<String>,
+    #[prost(uint32, tag = "2")]
+    x509_svid_ttl: u32,
+    #[prost(string, repeated, tag = "7")]
+    dns_names: Vec<String>,
+    #[prost(bool, tag = "8")]
+    store_svid: bool,
+    #[prost(string, tag = "9")]
+    hint: String,
 }

@@ -77,7 +77,9 @@ impl DeviceRecord {
     pub fn selectors(&self) -> SelectorSet {
         let serial = Some(format!("serial:{}", self.serial)).filter(|_| !self.serial.is_empty());
         let labels = self.labels.iter().map(|(name, value)| format!("label:{name}:{value}"));
-        let selector = |value: String| Selector::new(SELECTOR_TYPE, &value).expect("serials and labels are bounded");
+        let selector = |value: String| {
+            Selector::accepted(&format!("{SELECTOR_TYPE}:{value}")).expect("there is a colon between type and value")
+        };
         serial.into_iter().chain(labels).map(selector).collect()
     }
 

@@ -1,12 +1,14 @@
-//! Registration entries: bounds, masks, wire form.
+//! Registration entries: bounds, masks, wire form, and the form in which they are stored.
 //!
 //! ```text
 //!  wire entry ── NewEntry::from_pb ──► NewEntry ── register(id, now) ──► RegistrationEntry ── EncodedEntry ──► agents
 //!                (every bound, once)                    updated(wire, mask) ──► RegistrationEntry, revision + 1
+//!                                                       to_row ──► database ──► from_row (its form, no bounds)
 //! ```
 
 mod bounds;
 mod dns_name;
+mod row;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ use ironroot_attest::SelectorSet;
 
 pub use bounds::{EntryError, MAX_DNS_NAMES, MAX_ENTRY_ID_BYTES, MAX_FEDERATES_WITH, MAX_HINT_BYTES, MAX_SELECTORS};
 pub use dns_name::is_dns_name;
+pub use row::{EntryRow, EntryRowError, terms_of_wire_form};
 
 use crate::facts::mask::mask_entry;
 use ironroot_api::pb::types;
@@ -73,16 +76,6 @@ pub struct RegistrationEntry {
 }
 
 impl RegistrationEntry {
-    /// The entry that the wire message describes, whole: what a store reads back.
-    pub fn from_pb(entry: &types::Entry, trust_domain: &TrustDomain) -> Result<Self, EntryError> {
-        Ok(Self {
-            id: bounds::entry_id(&entry.id)?.to_owned(),
-            terms: Terms::from_pb(entry, trust_domain)?,
-            revision_number: bounds::not_negative(entry.revision_number, "revision number")?,
-            created_at: bounds::not_negative(entry.created_at, "creation time")?,
-        })
-    }
-
     /// This entry with the fields that `mask` names taken from `entry` (no mask: all of them), at the next revision.
     /// The ID, the revision number and the creation time of `entry` are not read.
     pub fn updated(

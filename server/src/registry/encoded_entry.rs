@@ -54,6 +54,7 @@ mod tests {
     use ironroot_api::TrustDomain;
 
     use super::*;
+    use crate::facts::entry::NewEntry;
 
     #[test]
     fn the_agents_view_is_a_prefix_of_the_whole() {
@@ -72,7 +73,7 @@ mod tests {
             ..types::Entry::default()
         };
         let trust_domain = TrustDomain::new("example.org").expect("legal");
-        let entry = RegistrationEntry::from_pb(&wire, &trust_domain).expect("legal");
+        let entry = NewEntry::from_pb(&wire, &trust_domain).expect("legal").register(String::new(), 5);
         let encoded = EncodedEntry::of(&entry);
         assert_eq!(types::Entry::decode(encoded.whole()).expect("protobuf"), entry.to_pb());
         let for_agents = types::Entry::decode(encoded.for_agents()).expect("protobuf");

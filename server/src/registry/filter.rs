@@ -185,6 +185,7 @@ fn federates_with(filter: &types::FederatesWithMatch) -> Result<(Vec<TrustDomain
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::entry::NewEntry;
 
     fn selector(text: &str) -> types::Selector {
         let (kind, value) = text.split_once(':').expect("type:value");
@@ -207,7 +208,7 @@ mod tests {
                 downstream,
                 ..Default::default()
             };
-            RegistrationEntry::from_pb(&entry, &trust_domain).unwrap()
+            NewEntry::from_pb(&entry, &trust_domain).unwrap().register(String::new(), 0)
         };
         let stored = [stored("", false), stored("h", false), stored("", true)];
         for (by_hint, by_downstream, expected) in [
@@ -240,7 +241,7 @@ mod tests {
                 federates_with: domains.iter().map(|d| (*d).to_owned()).collect(),
                 ..Default::default()
             };
-            RegistrationEntry::from_pb(&entry, &trust_domain).unwrap()
+            NewEntry::from_pb(&entry, &trust_domain).unwrap().register(String::new(), 0)
         };
         let stored = [&["one"][..], &["one", "two"], &["one", "two", "three"], &[]].map(stored_entry);
         for (number, expected) in [(0, &[1][..]), (1, &[0, 1]), (2, &[1, 2]), (3, &[0, 1, 2])] {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::facts::agent::AgentRecord;
-use crate::facts::entry::RegistrationEntry;
+use crate::facts::entry::{NewEntry, RegistrationEntry};
 use crate::facts::page::Page;
 use crate::registry::EntryFilter;
 use ironroot_api::TrustDomain;
@@ -60,10 +60,9 @@ fn random_entry(random: &mut Random) -> RegistrationEntry {
         expires_at: if random.chance(20) { 1 + random.below(50) as i64 } else { 0 },
         hint: random.below(3).to_string(),
         downstream: random.chance(30),
-        revision_number: random.below(9) as i64,
         ..types::Entry::default()
     };
-    RegistrationEntry::from_pb(&wire, &td()).expect("legal")
+    NewEntry::from_pb(&wire, &td()).expect("legal").register(String::new(), random.below(9) as i64)
 }
 
 fn random_agent(random: &mut Random) -> AgentRecord {

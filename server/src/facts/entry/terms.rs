@@ -69,6 +69,7 @@ impl Terms {
     }
 }
 
+/// What the wire cannot say is the most that it can.
 fn as_i32(seconds: u32) -> i32 {
-    i32::try_from(seconds).expect("a TTL is made from a non-negative i32")
+    i32::try_from(seconds).unwrap_or(i32::MAX)
 }

@@ -106,31 +106,36 @@ fn a_new_entry_starts_at_revision_zero_whatever_the_message_says() {
     assert_eq!(entry.id(), "generated");
 }
 
+/// The entry at the moment that the message names, at revision 0.
+fn stored(wire: &types::Entry) -> RegistrationEntry {
+    NewEntry::from_pb(wire, &td()).expect("legal").register("generated".into(), wire.created_at)
+}
+
 #[test]
 fn a_dns_name_that_is_given_twice_stands_once_in_the_entry() {
     let dns_names = ["b", "a", "b", "_srv._tcp.c"].map(str::to_owned).to_vec();
     let entry = types::Entry { id: "e".into(), dns_names, ..smallest() };
-    let entry = RegistrationEntry::from_pb(&entry, &td()).unwrap();
+    let entry = stored(&entry);
     assert_eq!(entry.dns_names(), ["b", "a", "_srv._tcp.c"]);
 }
 
 #[test]
 fn wire_form_round_trips_and_keeps_the_order_of_dns_names() {
     for wire in [largest(), types::Entry { id: "x".into(), ..smallest() }] {
-        let entry = RegistrationEntry::from_pb(&wire, &td()).expect("legal");
-        assert_eq!(entry.to_pb(), wire);
+        let entry = stored(&wire);
+        assert_eq!(entry.to_pb(), types::Entry { revision_number: 0, ..wire });
     }
 }
 
 #[test]
 fn an_update_takes_what_the_mask_names_and_counts_up() {
-    let stored = RegistrationEntry::from_pb(&largest(), &td()).expect("legal");
+    let stored = stored(&largest());
     let from = types::Entry { id: "E-1.a_b".into(), hint: "new".into(), created_at: 99, ..smallest() };
     let mask = types::EntryMask { hint: true, revision_number: true, created_at: true, ..Default::default() };
     let updated = stored.updated(&from, Some(&mask), &td()).expect("legal");
-    assert_eq!(updated.to_pb(), types::Entry { hint: "new".into(), revision_number: 8, ..largest() });
+    assert_eq!(updated.to_pb(), types::Entry { hint: "new".into(), revision_number: 1, ..largest() });
     let replaced = stored.updated(&from, None, &td()).expect("legal");
-    assert_eq!(replaced.to_pb(), types::Entry { revision_number: 8, created_at: 9, ..from.clone() });
+    assert_eq!(replaced.to_pb(), types::Entry { revision_number: 1, created_at: 9, ..from.clone() });
     let emptied = types::EntryMask { selectors: true, ..Default::default() };
     let none = types::Entry { selectors: vec![], ..from };
     assert_eq!(stored.updated(&none, Some(&emptied), &td()), Err(EntryError::NoSelectors));
@@ -138,7 +143,7 @@ fn an_update_takes_what_the_mask_names_and_counts_up() {
 
 #[test]
 fn a_masked_update_is_checked_as_a_whole() {
-    let stored = RegistrationEntry::from_pb(&types::Entry { id: "x".into(), ..smallest() }, &td()).expect("legal");
+    let stored = stored(&types::Entry { id: "x".into(), ..smallest() });
     let from = types::Entry { selectors: vec![selector("a:1"), selector("b:2")], store_svid: true, ..smallest() };
     let both = types::EntryMask { selectors: true, store_svid: true, ..Default::default() };
     assert_eq!(stored.updated(&from, Some(&both), &td()), Err(EntryError::MixedSelectorTypes));
@@ -148,7 +153,7 @@ fn a_masked_update_is_checked_as_a_whole() {
 fn expires_at_the_second_it_names_and_zero_is_never() {
     let at = |expires_at| {
         let wire = types::Entry { id: "x".into(), expires_at, ..smallest() };
-        RegistrationEntry::from_pb(&wire, &td()).expect("legal")
+        stored(&wire)
     };
     assert!(!at(0).is_expired(i64::MAX));
     assert!(!at(10).is_expired(9) && at(10).is_expired(10));

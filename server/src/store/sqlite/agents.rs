@@ -107,5 +107,5 @@ fn lines(selectors: &SelectorSet) -> String {
 }
 
 fn selectors(lines: &str) -> Result<SelectorSet, ironroot_attest::SelectorError> {
-    lines.lines().map(str::parse).collect()
+    lines.lines().map(Selector::accepted).collect()
 }

@@ -1,23 +1,22 @@
 //! Registration entries.
 
-use crate::facts::entry::{NewEntry, RegistrationEntry};
+use crate::facts::entry::{EntryRow, NewEntry, RegistrationEntry};
 use ironroot_api::SpiffeId;
-use ironroot_api::pb::types;
-use prost::Message;
+use ironroot_shell::describe;
 use rusqlite::{OptionalExtension, Row};
 
 use super::{Facts, Transaction};
 use crate::store::{Changed, StoreError};
 
-/// A row of the table: its place in lists, and the entry as it was encoded.
-type Found = (i64, Vec<u8>);
+/// An entry's columns, behind its place in lists.
+const COLUMNS: &str = "seq, id, spiffe_id, parent_id, expires_at, terms";
 
 impl Facts<'_> {
     /// Hands every entry to `take`, with its place in lists, in order.
     pub fn each_entry(&self, mut take: impl FnMut(i64, RegistrationEntry)) -> Result<(), StoreError> {
-        let mut select = self.connection.prepare_cached("SELECT seq, entry FROM entries ORDER BY seq")?;
+        let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM entries ORDER BY seq"))?;
         for row in select.query_map([], found)? {
-            let (seq, entry) = self.decode(row?)?;
+            let (seq, entry) = decode(row?)?;
             take(seq, entry);
         }
         Ok(())
@@ -25,66 +24,51 @@ impl Facts<'_> {
 
     /// The entries below that parent.
     pub fn entries_below(&self, parent: &SpiffeId) -> Result<Vec<RegistrationEntry>, StoreError> {
-        let select = "SELECT seq, entry FROM entries WHERE parent_id = ?1";
-        let mut select = self.connection.prepare_cached(select)?;
+        let select = format!("SELECT {COLUMNS} FROM entries WHERE parent_id = ?1");
+        let mut select = self.connection.prepare_cached(&select)?;
         let rows = select.query_map([parent.as_str()], found)?;
-        rows.map(|row| Ok(self.decode(row?)?.1)).collect()
+        rows.map(|row| Ok(decode(row?)?.1)).collect()
     }
 
     /// The entry with that ID.
     pub fn entry(&self, id: &str) -> Result<Option<(i64, RegistrationEntry)>, StoreError> {
-        let mut select = self.connection.prepare_cached("SELECT seq, entry FROM entries WHERE id = ?1")?;
-        select.query_row([id], found).optional()?.map(|row| self.decode(row)).transpose()
+        let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM entries WHERE id = ?1"))?;
+        select.query_row([id], found).optional()?.map(decode).transpose()
     }
 
     /// The first entry that gives the same identity to the same holder as `new` would.
     pub fn entry_similar_to(&self, new: &NewEntry) -> Result<Option<(i64, RegistrationEntry)>, StoreError> {
-        let select = "SELECT seq, entry FROM entries WHERE spiffe_id = ?1 AND parent_id = ?2 ORDER BY seq";
-        let mut select = self.connection.prepare_cached(select)?;
+        let select = format!("SELECT {COLUMNS} FROM entries WHERE spiffe_id = ?1 AND parent_id = ?2 ORDER BY seq");
+        let mut select = self.connection.prepare_cached(&select)?;
         let rows = select.query_map([new.spiffe_id().as_str(), new.parent_id().as_str()], found)?;
         for row in rows {
-            let (seq, entry) = self.decode(row?)?;
+            let (seq, entry) = decode(row?)?;
             if entry.is_similar_to(new) {
                 return Ok(Some((seq, entry)));
             }
         }
         Ok(None)
     }
-
-    fn decode(&self, (seq, bytes): Found) -> Result<(i64, RegistrationEntry), StoreError> {
-        let damaged = |why: &dyn std::error::Error| StoreError::Corrupt(format!("entry in row {seq}: {why}"));
-        let message = types::Entry::decode(&*bytes).map_err(|e| damaged(&e))?;
-        let entry = RegistrationEntry::from_pb(&message, self.trust_domain).map_err(|e| damaged(&e))?;
-        Ok((seq, entry))
-    }
 }
 
 impl Transaction<'_> {
-    /// Adds an entry whose ID is not taken; returns its place in lists.
-    pub fn add_entry(&self, entry: &RegistrationEntry) -> Result<i64, StoreError> {
-        let add = "INSERT INTO entries (id, spiffe_id, parent_id, expires_at, entry) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.connection.prepare_cached(add)?.execute((
-            entry.id(),
-            entry.spiffe_id().as_str(),
-            entry.parent_id().as_str(),
-            entry.expires_at(),
-            entry.to_pb().encode_to_vec(),
-        ))?;
-        self.note(Changed::Entry(entry.id().to_owned()));
-        Ok(self.connection.last_insert_rowid())
+    /// Adds an entry whose ID is not taken.
+    pub fn add_entry(&self, entry: &RegistrationEntry) -> Result<(), StoreError> {
+        let add = "INSERT INTO entries (id, spiffe_id, parent_id, expires_at, terms) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.write_entry(add, entry)
     }
 
-    /// Replaces the entry of the same ID.
+    /// Replaces the entry of the same ID; it keeps its place in lists.
     pub fn replace_entry(&self, entry: &RegistrationEntry) -> Result<(), StoreError> {
-        let replace = "UPDATE entries SET spiffe_id = ?2, parent_id = ?3, expires_at = ?4, entry = ?5 WHERE id = ?1";
-        self.connection.prepare_cached(replace)?.execute((
-            entry.id(),
-            entry.spiffe_id().as_str(),
-            entry.parent_id().as_str(),
-            entry.expires_at(),
-            entry.to_pb().encode_to_vec(),
-        ))?;
-        self.note(Changed::Entry(entry.id().to_owned()));
+        let replace = "UPDATE entries SET spiffe_id = ?2, parent_id = ?3, expires_at = ?4, terms = ?5 WHERE id = ?1";
+        self.write_entry(replace, entry)
+    }
+
+    fn write_entry(&self, statement: &str, entry: &RegistrationEntry) -> Result<(), StoreError> {
+        let EntryRow { id, spiffe_id, parent_id, expires_at, terms } = entry.to_row();
+        let values = (&id, spiffe_id, parent_id, expires_at, terms);
+        self.connection.prepare_cached(statement)?.execute(values)?;
+        self.note(Changed::Entry(id));
         Ok(())
     }
 
@@ -108,6 +92,18 @@ impl Transaction<'_> {
     }
 }
 
-fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
-    Ok((row.get(0)?, row.get(1)?))
+fn found(row: &Row<'_>) -> rusqlite::Result<(i64, EntryRow)> {
+    let entry = EntryRow {
+        id: row.get(1)?,
+        spiffe_id: row.get(2)?,
+        parent_id: row.get(3)?,
+        expires_at: row.get(4)?,
+        terms: row.get(5)?,
+    };
+    Ok((row.get(0)?, entry))
+}
+
+fn decode((seq, row): (i64, EntryRow)) -> Result<(i64, RegistrationEntry), StoreError> {
+    let damaged = |why| StoreError::Corrupt(format!("entry in row {seq}: {}", describe(&why)));
+    Ok((seq, RegistrationEntry::from_row(row).map_err(damaged)?))
 }

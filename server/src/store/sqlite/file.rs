@@ -12,6 +12,7 @@ use ironroot_api::TrustDomain;
 use rusqlite::{Connection, OpenFlags};
 use tracing::{error, info};
 
+use super::schema::Migration;
 use super::{Facts, Transaction, schema};
 use crate::store::StoreError;
 
@@ -60,7 +61,11 @@ pub(in crate::store) fn open(path: &Path, trust_domain: &TrustDomain) -> Result<
     open_with(path, trust_domain, schema::MIGRATIONS)
 }
 
-pub(super) fn open_with(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<Database, StoreError> {
+pub(super) fn open_with(
+    path: &Path,
+    trust_domain: &TrustDomain,
+    migrations: &[Migration],
+) -> Result<Database, StoreError> {
     let lock = lock(path)?;
     if !exists(path)? {
         create(path, trust_domain, migrations)?;
@@ -108,7 +113,7 @@ fn exists(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Makes the new file under another name first, so that a crash leaves either no database or a whole one.
-fn create(path: &Path, trust_domain: &TrustDomain, migrations: &[&str]) -> Result<(), StoreError> {
+fn create(path: &Path, trust_domain: &TrustDomain, migrations: &[Migration]) -> Result<(), StoreError> {
     let draft = beside(path, ".new");
     for leftover in ["", "-wal", "-shm", "-journal"] {
         remove_if_there(&beside(&draft, leftover))?;
@@ -198,7 +203,7 @@ fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// A copy of the old file, so that the older server can be put back.
-fn back_up_before_migration(path: &Path, connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+fn back_up_before_migration(path: &Path, connection: &Connection, migrations: &[Migration]) -> Result<(), StoreError> {
     let version = schema::version(connection)?;
     if version == 0 || version >= migrations.len() as i64 {
         return Ok(());

@@ -1,5 +1,7 @@
 //! The tables, and how older files become today's.
 
+mod terms;
+
 use ironroot_api::TrustDomain;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -9,17 +11,33 @@ use crate::store::StoreError;
 pub(super) const APPLICATION_ID: i64 = 0x4972_6f6e;
 
 /// What leads from version n to n + 1. A migration that has shipped is never edited.
-pub(super) const MIGRATIONS: &[&str] = &[
-    include_str!("schema/1.sql"),
-    include_str!("schema/2.sql"),
-    include_str!("schema/3.sql"),
-    include_str!("schema/4.sql"),
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration::sql(include_str!("schema/1.sql")),
+    Migration::sql(include_str!("schema/2.sql")),
+    Migration::sql(include_str!("schema/3.sql")),
+    Migration::sql(include_str!("schema/4.sql")),
+    Migration { sql: include_str!("schema/5.sql"), then: terms::convert },
 ];
+
+/// What leads to the next version.
+#[derive(Clone, Copy)]
+pub(super) struct Migration {
+    sql: &'static str,
+    /// What SQL cannot say, done after it.
+    then: fn(&Connection) -> Result<(), StoreError>,
+}
+
+impl Migration {
+    /// One that SQL can say.
+    pub const fn sql(sql: &'static str) -> Self {
+        Self { sql, then: |_| Ok(()) }
+    }
+}
 
 /// Brings the file to the newest version, all or nothing.
 pub(super) fn migrate(
     connection: &Connection,
-    migrations: &[&str],
+    migrations: &[Migration],
     trust_domain: &TrustDomain,
 ) -> Result<(), StoreError> {
     check_known(connection, migrations)?;
@@ -31,7 +49,8 @@ pub(super) fn migrate(
     }
     let transaction = connection.unchecked_transaction()?;
     for migration in pending {
-        transaction.execute_batch(migration)?;
+        transaction.execute_batch(migration.sql)?;
+        (migration.then)(&transaction)?;
     }
     if found == 0 {
         transaction.execute("INSERT INTO about (trust_domain) VALUES (?1)", [trust_domain.as_str()])?;
@@ -42,7 +61,7 @@ pub(super) fn migrate(
 }
 
 /// Refuses a file that a newer server has written.
-pub(super) fn check_known(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+pub(super) fn check_known(connection: &Connection, migrations: &[Migration]) -> Result<(), StoreError> {
     let (found, known) = (version(connection)?, migrations.len() as i64);
     if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(()) }
 }

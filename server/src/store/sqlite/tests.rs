@@ -8,6 +8,7 @@ use ironroot_api::TrustDomain;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::schema::Migration;
 use super::writer::Writer;
 use super::{Transaction, file, schema};
 use crate::store::{Store, StoreError};
@@ -27,7 +28,7 @@ impl Fixture {
         self.directory.path().join("datastore.sqlite3")
     }
 
-    fn open_with(&self, migrations: &[&str]) -> Result<file::Database, StoreError> {
+    fn open_with(&self, migrations: &[Migration]) -> Result<file::Database, StoreError> {
         file::open_with(&self.path(), &self.trust_domain, migrations)
     }
 
@@ -189,7 +190,7 @@ async fn a_closed_store_says_so() {
     assert!(Store::open(&fixture.path(), &fixture.trust_domain).is_ok(), "the lock is free again");
 }
 
-const NEXT: &str = "ALTER TABLE about ADD COLUMN extra TEXT";
+const NEXT: Migration = Migration::sql("ALTER TABLE about ADD COLUMN extra TEXT");
 
 #[test]
 fn migrates_an_older_file_and_leaves_a_copy_of_it() {
@@ -227,7 +228,7 @@ async fn a_device_that_was_banned_before_bans_had_reasons_is_banned_still() {
 fn a_migration_that_fails_leaves_the_file_as_it_was() {
     let fixture = Fixture::new();
     fixture.open().close();
-    let broken = [schema::MIGRATIONS, &[NEXT, "CREATE TABLE about (x)"]].concat();
+    let broken = [schema::MIGRATIONS, &[NEXT, Migration::sql("CREATE TABLE about (x)")]].concat();
     assert!(matches!(fixture.open_with(&broken), Err(StoreError::Sql(_))));
     assert_eq!(fixture.sql::<i64>("PRAGMA user_version"), schema::MIGRATIONS.len() as i64);
     fixture.open().close();
