@@ -23,8 +23,8 @@ use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::ClockReading;
 use thiserror::Error;
 
+pub use crate::facts::device::Contradiction;
 pub use change::{Imported, MAX_PENDING};
-pub use contradiction::Contradiction;
 pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
 pub use import::DuplicateSerials;
 pub use new_device::{

@@ -1,6 +1,7 @@
 //! Devices: endorsement keys that may enrol. SPIRE has no counterpart.
 
 mod ban;
+mod contradiction;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use ironroot_attest::{Selector, SelectorSet};
 use ironroot_text::hex::hex;
 
 pub use ban::{Ban, BanReason, Sighting};
+pub use contradiction::Contradiction;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::device as pb;

@@ -4,7 +4,7 @@ use ironroot_attest::node::tpm2::ClockReading;
 use rusqlite::{OptionalExtension, Row};
 
 use super::{Facts, Transaction};
-use crate::devices::Contradiction;
+use crate::facts::device::Contradiction;
 use crate::store::{Changed, StoreError};
 
 impl Facts<'_> {
