@@ -33,6 +33,11 @@ impl Connection {
         Reply::print(&block_on(within(PATIENCE_SECONDS, command(self))), self.output)
     }
 
+    /// The form that is asked for: what would take much memory is made in that one only.
+    pub(super) fn output(&self) -> Output {
+        self.output
+    }
+
     /// A channel to the server.
     pub(super) async fn open(&self) -> Result<Channel, CommandError> {
         Ok(unix_socket::connect(&self.socket()?).await?)

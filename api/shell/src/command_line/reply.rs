@@ -1,6 +1,6 @@
 //! A command's answer: for people or for programs.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -41,6 +41,8 @@ impl FromStr for Output {
 pub struct Reply {
     /// For programs: the answer as SPIRE's commands print it.
     pub json: Value,
+    /// For programs, in place of `json` where that would take much memory: one JSON value, as text on one line.
+    pub json_text: Option<String>,
     /// For people, with its line ends.
     pub text: String,
     /// For people, on standard error: what did not work.
@@ -62,7 +64,7 @@ impl Reply {
     /// Prints an answer, or the error in its place, and says what the shell hears.
     pub fn print(answer: &Result<Self, CommandError>, output: Output) -> ExitCode {
         // A reader that went away needs no message.
-        match write_to(answer, output, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+        match write_to(answer, output, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr().lock()) {
             Ok(code) => code,
             Err(_) => ExitCode::FAILURE,
         }
@@ -76,9 +78,11 @@ fn write_to(
     err: &mut dyn Write,
 ) -> io::Result<ExitCode> {
     match (answer, output) {
+        (Ok(Reply { json_text: Some(json), .. }), Output::Json) => writeln!(out, "{json}")?,
         (Ok(reply), Output::Json) => writeln!(out, "{}", reply.json)?,
         (Ok(reply), Output::Pretty) => {
-            write!(out, "{}", printable(&reply.text))?;
+            // Line by line: a long list is not held once more.
+            reply.text.split_inclusive('\n').try_for_each(|line| write!(out, "{}", printable(line)))?;
             write!(err, "{}", printable(&reply.complaints))?;
         }
         (Err(error), Output::Json) => writeln!(err, "{}", json!({ "error": error.message() }))?,
@@ -116,6 +120,8 @@ mod tests {
         let reply = Ok(Reply::new(json!({ "b": 1, "a": [] }), "Hello \u{1b}[31m\n"));
         assert_eq!(printed(&reply, Output::Json).0, "{\"a\":[],\"b\":1}\n");
         assert_eq!(printed(&reply, Output::Pretty).0, "Hello \\u{1b}[31m\n");
+        let in_text = Ok(Reply { json_text: Some("[1]".into()), ..Reply::default() });
+        assert_eq!(printed(&in_text, Output::Json).0, "[1]\n");
         let refused = Err(CommandError::from(tonic::Status::not_found("entry not found")));
         let (out, err, _) = printed(&refused, Output::Json);
         assert_eq!((out.as_str(), err.as_str()), ("", "{\"error\":\"entry not found (code: NotFound)\"}\n"));
