@@ -14,16 +14,17 @@ mod agent_filter;
 mod agent_table;
 mod agents;
 mod authorized;
-mod encoded_entry;
 mod entries;
 mod entry_table;
 mod filter;
+mod group;
 mod mirror;
 #[cfg(test)]
 mod model_tests;
 mod node;
 mod places;
 pub mod selector_forms;
+mod stored_entry;
 mod token_aliases;
 
 use std::collections::HashMap;
@@ -40,7 +41,6 @@ pub use advice::{Dependents, EntryAdvice};
 pub use agent_filter::AgentFilter;
 pub use agent_table::AgentStanding;
 pub use authorized::{AuthorizedEntry, AuthorizedView, MAX_ENTRIES_PER_AGENT};
-pub use encoded_entry::EncodedEntry;
 pub use entries::Created;
 pub use filter::{EntryFilter, FilterError, SelectorMatch, SetMatch};
 
@@ -125,8 +125,8 @@ impl Registry {
     /// Reads everything the store holds, and follows what becomes of it.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
         let devices = Arc::new(Devices::load(store.clone()).await?);
-        let server_id = store.trust_domain().server_id();
-        let tables = RwLock::new(Tables { entries: EntryTable::new(server_id), agents: AgentTable::default() });
+        let entries = EntryTable::new(store.trust_domain());
+        let tables = RwLock::new(Tables { entries, agents: AgentTable::default() });
         let shared = Arc::new(Memory { tables, places: Mutex::default(), changes: watch::Sender::new(0) });
         store.follow(mirror::follower(&shared)).await?;
         Ok(Self { store, devices, shared })

@@ -197,7 +197,7 @@ async fn what_an_agent_may_serve_follows_its_selectors_and_its_ban() {
     let served = fixture.create(entry("/w", "/group", &["unix:uid:1"])).await;
     fixture.attest(agent("a", "1", &["tpm2:a"])).await;
     let authorize = || fixture.registry.authorize_entry(&agent_id("a"), served.id(), NOW);
-    assert!(authorize().is_some_and(|authorized| *authorized.entry() == *served));
+    assert!(authorize().is_some_and(|authorized| authorized.entry() == *served));
     assert!(fixture.registry.authorize_entry(&agent_id("b"), served.id(), NOW).is_none());
     fixture.attest(agent("a", "2", &["tpm2:b"])).await;
     assert!(authorize().is_none());

@@ -258,8 +258,70 @@ async fn a_sync_begins_with_a_mask_that_shows_revisions_and_with_no_ids() {
 async fn revisions(agent: &Agent) -> BTreeMap<String, (i64, i64)> {
     let mut sync = Sync::begin(agent, mask()).await.expect("begun");
     let pages = sync.pages().await;
-    let entries = pages.iter().flat_map(|page| &page.entries);
-    entries.map(|entry| (entry.id.clone(), (entry.revision_number, entry.created_at))).collect()
+    let whole = pages.iter().flat_map(|page| &page.entries);
+    let whole = whole.map(|entry| (entry.id.clone(), (entry.revision_number, entry.created_at)));
+    // What a connection has had comes as revisions.
+    let known = pages.iter().flat_map(|page| &page.entry_revisions);
+    whole.chain(known.map(|known| (known.id.clone(), (known.revision_number, known.created_at)))).collect()
+}
+
+async fn update(client: &ServerClient, entries: Vec<types::Entry>) {
+    let request = BatchUpdateEntryRequest { entries, input_mask: None, output_mask: None };
+    EntryClient::new(client.admin().await).batch_update_entry(request).await.expect("updated");
+}
+
+fn bytes(pages: &[SyncAuthorizedEntriesResponse]) -> usize {
+    pages.iter().map(prost::Message::encoded_len).sum()
+}
+
+#[tokio::test]
+async fn a_connection_that_has_had_the_list_gets_revisions_and_then_the_entries_it_asks_for() {
+    const COUNT: usize = 100;
+    let (_server, client) = lab().await;
+    let agent = client.agent().await;
+    let all: Vec<types::Entry> = (0..COUNT).map(|number| entry(&agent.id(), number)).collect();
+    create(&client, all.clone()).await;
+    let sync = async || Sync::begin(&agent, mask()).await.expect("begun").pages().await;
+    let first = sync().await;
+    assert_eq!(sizes(&first), [(0, COUNT, false)]);
+    let second = sync().await;
+    assert_eq!(sizes(&second), [(COUNT, 0, false)]);
+    let (whole, revisions) = (bytes(&first), bytes(&second));
+    assert!(revisions * 100 <= whole * 35, "{revisions} of {whole} bytes");
+
+    let changed = types::Entry { hint: "other".into(), ..all[7].clone() };
+    update(&client, vec![changed.clone()]).await;
+    delete(&client, &all[9].id).await;
+    let mut third = Sync::begin(&agent, mask()).await.expect("begun");
+    let pages = third.pages().await;
+    assert_eq!(sizes(&pages), [(COUNT - 1, 0, false)]);
+    let newer = pages[0].entry_revisions.iter().filter(|revision| revision.revision_number == 1);
+    assert_eq!(newer.map(|revision| &revision.id).collect::<Vec<_>>(), [&changed.id]);
+    let asked = third.ask_for(vec![changed.id.clone(), all[9].id.clone()]).await;
+    assert_eq!(asked[0].entries.iter().map(|entry| &*entry.hint).collect::<Vec<_>>(), ["other"]);
+
+    let other_fields = SyncAuthorizedEntriesRequest { output_mask: None, ids: Vec::new() };
+    let pages = Sync::begin(&agent, other_fields).await.expect("begun").pages().await;
+    assert_eq!(sizes(&pages), [(0, COUNT - 1, false)], "in a form that it has not had");
+}
+
+#[tokio::test]
+async fn a_connection_that_lacks_most_of_the_list_gets_all_of_it() {
+    let (_server, client) = lab().await;
+    let agent = client.agent().await;
+    let sync = async || sizes(&Sync::begin(&agent, mask()).await.expect("begun").pages().await);
+    assert_eq!(sync().await, [(0, 0, false)]);
+    assert_eq!(sync().await, [(0, 0, false)], "of nothing there are no revisions");
+    let all: Vec<types::Entry> = (0..10).map(|number| entry(&agent.id(), number)).collect();
+    create(&client, all[..4].to_vec()).await;
+    assert_eq!(sync().await, [(0, 4, false)]);
+    create(&client, all[4..8].to_vec()).await;
+    assert_eq!(sync().await, [(0, 8, false)], "half of it is new");
+    create(&client, all[8..].to_vec()).await;
+    assert_eq!(sync().await, [(10, 0, false)], "two of ten are new");
+    let changed = all[..6].iter().map(|entry| types::Entry { hint: "other".into(), ..entry.clone() });
+    update(&client, changed.collect()).await;
+    assert_eq!(sync().await, [(0, 10, false)], "most are in another state");
 }
 
 #[tokio::test]
@@ -270,9 +332,7 @@ async fn an_update_and_a_recreation_under_the_same_id_both_show() {
     create(&client, vec![first.clone()]).await;
     let created = revisions(&agent).await[&first.id];
     assert_eq!(created.0, 0);
-    let changed = types::Entry { hint: "other".into(), ..first.clone() };
-    let request = BatchUpdateEntryRequest { entries: vec![changed], input_mask: None, output_mask: None };
-    EntryClient::new(client.admin().await).batch_update_entry(request).await.expect("updated");
+    update(&client, vec![types::Entry { hint: "other".into(), ..first.clone() }]).await;
     let updated = revisions(&agent).await[&first.id];
     assert_eq!(updated, (1, created.1), "the revision grows, the creation stays");
     delete(&client, &first.id).await;

@@ -1,6 +1,9 @@
 //! `spire.api.server.entry.v1`: registration entries for administrators, authorised entries for agents.
 
+mod sent;
 mod sync;
+
+pub use sent::SentView;
 
 use std::sync::Arc;
 
@@ -16,10 +19,12 @@ use ironroot_api::pb::entry::{
 use ironroot_api::pb::entry_encoded::entry_server::Entry;
 use ironroot_api::pb::entry_encoded::{GetAuthorizedEntriesResponse, SyncAuthorizedEntriesResponse};
 use ironroot_api::pb::types;
+use ironroot_api::tls::TlsPeer;
 use ironroot_attest::{Selector, SelectorSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::accept::Watching;
 use super::caller::{Administrator, AuthenticatedAgent, granted};
 use super::policy::MAX_ENTRIES;
 use super::{ServerState, count, invalid, item_ok, item_status, registry_status};
@@ -156,7 +161,7 @@ impl Entry for EntryApi {
         let agent: AuthenticatedAgent = granted(&request)?;
         let view = self.0.registry.authorized_entries(agent.id(), self.0.now_unix());
         let form = sync::Form::of(request.into_inner().output_mask.as_ref(), false)?;
-        Ok(Response::new(GetAuthorizedEntriesResponse { entries: view.iter().map(|e| form.encode(e)).collect() }))
+        Ok(Response::new(GetAuthorizedEntriesResponse { entries: form.encode(view.iter()) }))
     }
 
     async fn sync_authorized_entries(
@@ -164,7 +169,9 @@ impl Entry for EntryApi {
         request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
         let agent: AuthenticatedAgent = granted(&request)?;
-        Ok(Response::new(sync::converse(self.0.clone(), agent, request.into_inner())))
+        let connection = request.extensions().get::<Watching<TlsPeer>>();
+        let sent = connection.map(|connection| connection.sent.clone()).unwrap_or_default();
+        Ok(Response::new(sync::converse(self.0.clone(), agent, sent, request.into_inner())))
     }
 }
 

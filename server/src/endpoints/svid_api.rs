@@ -93,11 +93,11 @@ impl SvidApi {
         entry: &AuthorizedEntry,
         issued: Option<Result<IssuedSvid, CaError>>,
     ) -> batch_new_x509svid_response::Result {
-        let id = entry.entry().spiffe_id();
+        let (id, hint) = (&entry.spiffe_id(), entry.entry().hint().to_owned());
         match issued {
             Some(Ok(svid)) => {
                 self.0.audit.done(agent.caller(), "BatchNewX509SVID", format_args!("{id} serial {}", svid.serial));
-                let svid = svid_to_pb(&svid, id, entry.entry().hint());
+                let svid = svid_to_pb(&svid, id, &hint);
                 batch_new_x509svid_response::Result { status: Some(item_ok()), svid: Some(svid) }
             }
             Some(Err(error)) => {

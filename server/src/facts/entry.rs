@@ -1,7 +1,7 @@
 //! Registration entries: bounds, masks, wire form, and the form in which they are stored.
 //!
 //! ```text
-//!  wire entry ── NewEntry::from_pb ──► NewEntry ── register(id, now) ──► RegistrationEntry ── EncodedEntry ──► agents
+//!  wire entry ── NewEntry::from_pb ──► NewEntry ── register(id, now) ──► RegistrationEntry ── to_pb ──► agents
 //!                (every bound, once)                    updated(wire, mask) ──► RegistrationEntry, revision + 1
 //!                                                       to_row ──► database ──► from_row (its form, no bounds)
 //! ```

@@ -58,7 +58,7 @@ impl Registry {
         let asked: HashSet<&str> = ids.iter().map(String::as_str).collect();
         let dependents = |id: &String| {
             let entry = tables.entries.get(id)?;
-            let spiffe_id = entry.spiffe_id().clone();
+            let spiffe_id = entry.spiffe_id();
             let entries = tables.entries.children_of(&spiffe_id).filter(|child| !asked.contains(child.id())).count();
             let given_by_others = tables.entries.with_spiffe_id(&spiffe_id).any(|other| !asked.contains(other.id()));
             Some(Dependents { id: id.clone(), spiffe_id, entries, given_by_others })

@@ -100,9 +100,9 @@ impl AgentSlot {
 
     fn gather(&self, entries: &EntryTable, words: OperatorsWords, now_unix: i64) -> CachedView {
         let below = entries.below(&self.record.spiffe_id, &words.joined_to(&self.record));
-        let (ended, served): (Vec<_>, Vec<_>) = below.into_iter().partition(|s| s.entry.is_expired(now_unix));
-        let last_end = ended.iter().map(|stored| stored.entry.expires_at()).max();
-        let next_end = served.iter().map(|stored| stored.entry.expires_at()).filter(|end| *end != 0).min();
+        let (ended, served): (Vec<_>, Vec<_>) = below.into_iter().partition(|s| s.is_expired(now_unix));
+        let last_end = ended.iter().map(|stored| stored.expires_at).max();
+        let next_end = served.iter().map(|stored| stored.expires_at).filter(|end| *end != 0).min();
         CachedView {
             entries_revision: entries.revision(),
             words,

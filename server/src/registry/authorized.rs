@@ -2,18 +2,12 @@
 
 use std::sync::Arc;
 
-use super::EncodedEntry;
-use crate::facts::entry::RegistrationEntry;
+use ironroot_api::SpiffeId;
+use ironroot_api::pb::entry::EntryRevision;
 
 use super::MAX_ENTRIES_PER_PARENT;
-
-/// An entry, its place in lists, and its wire form, made once.
-#[derive(Debug)]
-pub(super) struct StoredEntry {
-    pub seq: i64,
-    pub entry: Arc<RegistrationEntry>,
-    pub encoded: EncodedEntry,
-}
+use super::stored_entry::StoredEntry;
+use crate::facts::entry::RegistrationEntry;
 
 /// An entry that the registry found among those an agent may serve. Only the registry makes one.
 #[derive(Clone, Debug)]
@@ -22,18 +16,43 @@ pub struct AuthorizedEntry {
 }
 
 impl AuthorizedEntry {
-    /// The entry.
-    pub fn entry(&self) -> &RegistrationEntry {
-        &self.stored.entry
+    /// The entry: read out of its wire form.
+    pub fn entry(&self) -> RegistrationEntry {
+        self.stored.entry()
+    }
+
+    /// The entry's own ID.
+    pub fn id(&self) -> &str {
+        self.stored.id()
+    }
+
+    /// Who the identity is for.
+    pub fn spiffe_id(&self) -> SpiffeId {
+        self.stored.spiffe_id()
+    }
+
+    /// Which state of the entry this is.
+    pub fn revision(&self) -> EntryRevision {
+        self.stored.revision()
+    }
+
+    /// The wire form, all fields.
+    pub fn whole(&self) -> &[u8] {
+        self.stored.whole()
+    }
+
+    /// The wire form, the fields of the mask that SPIRE's agents send.
+    pub fn for_agents(&self) -> &[u8] {
+        self.stored.for_agents()
+    }
+
+    /// Whether it is the same state of the same entry.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stored, &other.stored)
     }
 
     fn age(&self) -> (i64, &str) {
-        (self.entry().created_at(), self.entry().id())
-    }
-
-    /// The entry's wire form.
-    pub fn encoded(&self) -> &EncodedEntry {
-        &self.stored.encoded
+        (self.stored.created_at, self.id())
     }
 }
 
@@ -57,7 +76,7 @@ impl AuthorizedView {
             entries.sort_by(|a, b| a.age().cmp(&b.age()));
             entries.truncate(MAX_ENTRIES_PER_AGENT);
         }
-        entries.sort_by(|a, b| a.entry().id().cmp(b.entry().id()));
+        entries.sort_by(|a, b| a.id().cmp(b.id()));
         Self { entries: entries.into(), left_out }
     }
 
@@ -76,6 +95,14 @@ impl AuthorizedView {
         self.entries.is_empty()
     }
 
+    /// How many entries are in both, in the same state.
+    pub fn count_same(&self, other: &Self) -> usize {
+        if Arc::ptr_eq(&self.entries, &other.entries) {
+            return self.len();
+        }
+        self.iter().filter(|ours| other.find(ours.id()).is_some_and(|theirs| theirs.is_same(ours))).count()
+    }
+
     /// In order.
     pub fn iter(&self) -> std::slice::Iter<'_, AuthorizedEntry> {
         self.entries.iter()
@@ -83,7 +110,7 @@ impl AuthorizedView {
 
     /// The entry of that ID.
     pub fn find(&self, id: &str) -> Option<&AuthorizedEntry> {
-        let place = self.entries.binary_search_by(|authorized| authorized.entry().id().cmp(id)).ok()?;
+        let place = self.entries.binary_search_by(|authorized| authorized.id().cmp(id)).ok()?;
         self.entries.get(place)
     }
 }

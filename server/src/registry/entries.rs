@@ -112,7 +112,7 @@ impl Registry {
 
     /// The entry of that ID.
     pub fn entry(&self, id: &str) -> Option<Arc<RegistrationEntry>> {
-        self.shared.read().entries.get(id)
+        self.shared.read().entries.get(id).map(|stored| Arc::new(stored.entry()))
     }
 
     /// The matching entries of a page, in the order of their creation. `page_size` and `page_token` as on the wire.
@@ -132,7 +132,7 @@ impl Registry {
 
     /// Whether an entry lets this ID administer the server.
     pub fn is_admin(&self, id: &SpiffeId, now_unix: i64) -> bool {
-        self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.admin() && !entry.is_expired(now_unix))
+        self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.admin && !entry.is_expired(now_unix))
     }
 
     fn token_alias(&self, agent_id: SpiffeId, alias: &SpiffeId) -> Result<NewEntry, RegistryError> {

@@ -1,40 +1,47 @@
 //! Entries in memory, indexed by what is asked of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::Hash;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{EncodedEntry, EntryFilter};
-use crate::facts::entry::RegistrationEntry;
-use crate::facts::page::{ListPage, Page};
-use ironroot_api::SpiffeId;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::{Selector, SelectorSet};
 
-use super::authorized::StoredEntry;
+use super::EntryFilter;
+use super::group::{ById, ByParent, BySpiffeId, Groups};
+use super::stored_entry::{StoredEntry, id_key, server_key};
+use crate::facts::entry::RegistrationEntry;
+use crate::facts::page::{ListPage, Page};
 
 /// All entries of the trust domain.
 #[derive(Debug)]
 pub(super) struct EntryTable {
-    server_id: SpiffeId,
+    server: Vec<u8>,
     all: BTreeMap<i64, Arc<StoredEntry>>,
-    by_id: HashMap<String, i64>,
-    by_spiffe_id: HashMap<SpiffeId, Group>,
-    by_parent: HashMap<SpiffeId, Group>,
+    by_id: HashSet<ById>,
+    by_spiffe_id: Groups<BySpiffeId>,
+    by_parent: Groups<ByParent>,
     /// Node aliases, each under the one of its selectors that the fewest others were under when it came.
-    aliases: HashMap<Selector, Group>,
+    aliases: HashMap<Selector, Vec<Alias>>,
     revision: u64,
 }
 
+/// An entry below the server, whose selectors are the node's, not a process's. There are few, and they are asked often.
+#[derive(Debug)]
+struct Alias {
+    entry: Arc<StoredEntry>,
+    selectors: SelectorSet,
+}
+
 impl EntryTable {
-    /// No entries. Those below `server_id` are node aliases: their selectors are the node's, not a process's.
-    pub fn new(server_id: SpiffeId) -> Self {
+    /// No entries. Those below the server of `trust_domain` are node aliases.
+    pub fn new(trust_domain: &TrustDomain) -> Self {
         Self {
-            server_id,
+            server: server_key(trust_domain),
             all: BTreeMap::new(),
-            by_id: HashMap::new(),
-            by_spiffe_id: HashMap::new(),
-            by_parent: HashMap::new(),
+            by_id: HashSet::new(),
+            by_spiffe_id: Groups::default(),
+            by_parent: Groups::default(),
             aliases: HashMap::new(),
             revision: 0,
         }
@@ -50,23 +57,19 @@ impl EntryTable {
         self.revision += revision + 1;
     }
 
-    /// The parent of node aliases.
-    pub fn server_id(&self) -> &SpiffeId {
-        &self.server_id
-    }
-
     /// Adds the entry, or replaces the one of the same ID.
-    pub fn put(&mut self, seq: i64, entry: Arc<RegistrationEntry>) {
+    pub fn put(&mut self, seq: i64, entry: &RegistrationEntry) {
         self.remove(entry.id());
-        let stored = Arc::new(StoredEntry { seq, encoded: EncodedEntry::of(&entry), entry });
-        let entry = &stored.entry;
-        self.by_id.insert(entry.id().to_owned(), seq);
-        self.by_spiffe_id.entry(entry.spiffe_id().clone()).or_default().put(stored.clone());
-        self.by_parent.entry(entry.parent_id().clone()).or_default().put(stored.clone());
-        if *entry.parent_id() == self.server_id {
-            let rarest = entry.selectors().iter().min_by_key(|s| self.aliases.get(s).map_or(0, Group::len));
-            let rarest = rarest.expect("an entry has selectors").clone();
-            self.aliases.entry(rarest).or_default().put(stored.clone());
+        let stored = Arc::new(StoredEntry::new(seq, entry));
+        self.by_id.insert(ById(stored.clone()));
+        self.by_spiffe_id.put(stored.clone());
+        self.by_parent.put(stored.clone());
+        if stored.parent_key() == self.server {
+            let rarest = entry.selectors().iter().min_by_key(|s| self.aliases.get(s).map_or(0, Vec::len));
+            if let Some(rarest) = rarest.cloned() {
+                let alias = Alias { entry: stored.clone(), selectors: entry.selectors().clone() };
+                self.aliases.entry(rarest).or_default().push(alias);
+            }
         }
         self.all.insert(seq, stored);
         self.revision += 1;
@@ -74,39 +77,50 @@ impl EntryTable {
 
     /// Removes the entry of that ID, if there is one.
     pub fn remove(&mut self, id: &str) {
-        let Some(seq) = self.by_id.remove(id) else { return };
-        let Some(stored) = self.all.remove(&seq) else { return };
-        remove_from(&mut self.by_spiffe_id, stored.entry.spiffe_id(), seq);
-        remove_from(&mut self.by_parent, stored.entry.parent_id(), seq);
-        if *stored.entry.parent_id() == self.server_id {
-            stored.entry.selectors().iter().for_each(|selector| remove_from(&mut self.aliases, selector, seq));
+        let Some(ById(stored)) = self.by_id.take(id) else { return };
+        self.all.remove(&stored.seq);
+        self.by_spiffe_id.remove(&stored);
+        self.by_parent.remove(&stored);
+        if stored.parent_key() == self.server {
+            stored.entry().selectors().iter().for_each(|selector| self.remove_alias(selector, stored.seq));
         }
         self.revision += 1;
     }
 
+    fn remove_alias(&mut self, selector: &Selector, seq: i64) {
+        if let Some(group) = self.aliases.get_mut(selector) {
+            group.retain(|alias| alias.entry.seq != seq);
+            if group.is_empty() {
+                self.aliases.remove(selector);
+            }
+        }
+    }
+
     /// The entry of that ID.
-    pub fn get(&self, id: &str) -> Option<Arc<RegistrationEntry>> {
-        self.by_id.get(id).and_then(|seq| self.all.get(seq)).map(|stored| stored.entry.clone())
+    pub fn get(&self, id: &str) -> Option<&StoredEntry> {
+        self.by_id.get(id).map(|ById(stored)| &**stored)
     }
 
     /// The entries for that SPIFFE ID.
-    pub fn with_spiffe_id(&self, id: &SpiffeId) -> impl Iterator<Item = &RegistrationEntry> {
-        self.by_spiffe_id.get(id).into_iter().flat_map(Group::iter).map(|stored| &*stored.entry)
+    pub fn with_spiffe_id(&self, id: &SpiffeId) -> impl Iterator<Item = &StoredEntry> {
+        self.by_spiffe_id.get(&id_key(id)).iter().map(|stored| &**stored)
     }
 
     /// How many entries are below that parent.
     pub fn count_children(&self, parent: &SpiffeId) -> usize {
-        self.by_parent.get(parent).map_or(0, Group::len)
+        self.by_parent.get(&id_key(parent)).len()
     }
 
     /// The entries below that parent.
-    pub fn children_of(&self, parent: &SpiffeId) -> impl Iterator<Item = &RegistrationEntry> {
-        self.by_parent.get(parent).into_iter().flat_map(Group::iter).map(|stored| &*stored.entry)
+    pub fn children_of(&self, parent: &SpiffeId) -> impl Iterator<Item = &StoredEntry> {
+        self.by_parent.get(&id_key(parent)).iter().map(|stored| &**stored)
     }
 
     /// The matching entries of a page.
     pub fn page(&self, filter: &EntryFilter, page: Page) -> ListPage<Arc<RegistrationEntry>> {
-        page.cut(self.matching(filter, page.after).map(|stored| (stored.seq, stored.entry.clone())))
+        let ListPage { items, next_page_token } =
+            page.cut(self.matching(filter, page.after).map(|stored| (stored.seq, stored)));
+        ListPage { items: items.into_iter().map(|stored| Arc::new(stored.entry())).collect(), next_page_token }
     }
 
     /// How many entries match.
@@ -116,74 +130,38 @@ impl EntryTable {
 
     /// Every entry below `agent_id` and below the aliases that `node` matches, through any number of parents.
     pub fn below(&self, agent_id: &SpiffeId, node: &SelectorSet) -> Vec<Arc<StoredEntry>> {
+        let agent = id_key(agent_id);
         let mut found = Vec::new();
-        let mut seen: HashSet<&SpiffeId> = self.aliases_of(node).map(|alias| alias.entry.spiffe_id()).collect();
-        seen.insert(agent_id);
-        let mut parents: Vec<&SpiffeId> = seen.iter().copied().collect();
+        let mut seen: HashSet<&[u8]> = self.aliases_of(node).map(StoredEntry::spiffe_id_key).collect();
+        seen.insert(&agent);
+        let mut parents: Vec<&[u8]> = seen.iter().copied().collect();
         while let Some(parent) = parents.pop() {
-            for child in self.by_parent.get(parent).into_iter().flat_map(Group::iter) {
+            for child in self.by_parent.get(parent) {
                 found.push(child.clone());
-                if seen.insert(child.entry.spiffe_id()) {
-                    parents.push(child.entry.spiffe_id());
+                if seen.insert(child.spiffe_id_key()) {
+                    parents.push(child.spiffe_id_key());
                 }
             }
         }
         found
     }
 
-    fn aliases_of(&self, node: &SelectorSet) -> impl Iterator<Item = &Arc<StoredEntry>> {
-        let candidates = node.iter().filter_map(|selector| self.aliases.get(selector)).flat_map(Group::iter);
-        candidates.filter(|alias| alias.entry.selectors().is_subset_of(node))
+    fn aliases_of(&self, node: &SelectorSet) -> impl Iterator<Item = &StoredEntry> {
+        let candidates = node.iter().filter_map(|selector| self.aliases.get(selector)).flatten();
+        candidates.filter(|alias| alias.selectors.is_subset_of(node)).map(|alias| &*alias.entry)
     }
 
     /// From the smallest index that the filter allows, in order.
-    fn matching<'t>(&'t self, filter: &'t EntryFilter, after: i64) -> impl Iterator<Item = &'t Arc<StoredEntry>> {
+    fn matching(&self, filter: &EntryFilter, after: i64) -> impl Iterator<Item = &StoredEntry> {
         let group = match (&filter.spiffe_id, &filter.parent_id) {
-            (Some(id), _) => Some(self.by_spiffe_id.get(id)),
-            (None, Some(parent)) => Some(self.by_parent.get(parent)),
+            (Some(id), _) => Some(self.by_spiffe_id.get(&id_key(id))),
+            (None, Some(parent)) => Some(self.by_parent.get(&id_key(parent))),
             (None, None) => None,
         };
         let all = group.is_none().then(|| self.all.range((Bound::Excluded(after), Bound::Unbounded)));
-        let all = all.into_iter().flatten().map(|(_, stored)| stored);
-        let group = group.flatten().into_iter().flat_map(move |group| group.behind(after));
-        all.chain(group).filter(|stored| filter.matches(&stored.entry))
-    }
-}
-
-/// A few entries (most often one) that an index leads to, in the order of their places in lists.
-#[derive(Debug, Default)]
-struct Group(Vec<Arc<StoredEntry>>);
-
-impl Group {
-    fn put(&mut self, stored: Arc<StoredEntry>) {
-        let place = self.0.partition_point(|s| s.seq < stored.seq);
-        self.0.insert(place, stored);
-    }
-
-    fn remove(&mut self, seq: i64) {
-        if let Ok(place) = self.0.binary_search_by_key(&seq, |stored| stored.seq) {
-            self.0.remove(place);
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn iter(&self) -> std::slice::Iter<'_, Arc<StoredEntry>> {
-        self.0.iter()
-    }
-
-    fn behind(&self, place: i64) -> std::slice::Iter<'_, Arc<StoredEntry>> {
-        self.0[self.0.partition_point(|stored| stored.seq <= place)..].iter()
-    }
-}
-
-fn remove_from<K: Hash + Eq>(index: &mut HashMap<K, Group>, key: &K, seq: i64) {
-    if let Some(group) = index.get_mut(key) {
-        group.remove(seq);
-        if group.0.is_empty() {
-            index.remove(key);
-        }
+        let group = group.unwrap_or_default();
+        let group = &group[group.partition_point(|stored| stored.seq <= after)..];
+        let candidates = all.into_iter().flatten().map(|(_, stored)| stored).chain(group);
+        candidates.map(|stored| &**stored).filter(|stored| filter.matches_stored(stored))
     }
 }

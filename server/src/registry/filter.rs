@@ -3,6 +3,7 @@
 use ironroot_attest::{Selector, SelectorError, SelectorSet};
 use thiserror::Error;
 
+use super::stored_entry::StoredEntry;
 use crate::facts::entry::RegistrationEntry;
 use ironroot_api::pb::{entry, types};
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
@@ -154,6 +155,25 @@ impl EntryFilter {
             by_downstream: f.by_downstream,
         });
         Self::from_pb(same.as_ref(), trust_domain)
+    }
+
+    /// Whether every condition holds of an entry that the index of one of them led to. Of a million entries few are decoded.
+    pub(super) fn matches_stored(&self, stored: &StoredEntry) -> bool {
+        let index_alone = self.selectors.is_none()
+            && self.federates_with.is_none()
+            && self.hint.is_none()
+            && (self.spiffe_id.is_none() || self.parent_id.is_none());
+        (!self.downstream || stored.downstream)
+            && self.may_match(stored.whole())
+            && (index_alone || self.matches(&stored.entry()))
+    }
+
+    /// Whether the texts that a matching entry must have are in its wire form.
+    fn may_match(&self, wire: &[u8]) -> bool {
+        let holds = |text: &str| text.is_empty() || wire.windows(text.len()).any(|part| part == text.as_bytes());
+        let must_have_all = |m: &&SelectorMatch| matches!(m.how, SetMatch::Exact | SetMatch::Superset);
+        let selectors = self.selectors.as_ref().filter(must_have_all).map(|m| m.selectors.iter());
+        self.hint.as_deref().is_none_or(holds) && selectors.into_iter().flatten().all(|s| holds(s.value()))
     }
 
     /// Whether every condition holds.

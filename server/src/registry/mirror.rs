@@ -20,8 +20,7 @@ pub(super) fn follower(
         let Some(shared) = shared.upgrade() else { return Ok(Follows::Ended) };
         match news {
             News::Everything => {
-                let server_id = shared.read().entries.server_id().clone();
-                let tables = everything(facts, EntryTable::new(server_id))?;
+                let tables = everything(facts)?;
                 shared.apply(|current| current.replace_by(tables));
             }
             News::Changes(changes) => {
@@ -35,9 +34,9 @@ pub(super) fn follower(
     }
 }
 
-fn everything(facts: &Facts<'_>, mut entries: EntryTable) -> Result<Tables, StoreError> {
-    let mut agents = AgentTable::default();
-    facts.each_entry(|seq, entry| entries.put(seq, Arc::new(entry)))?;
+fn everything(facts: &Facts<'_>) -> Result<Tables, StoreError> {
+    let (mut entries, mut agents) = (EntryTable::new(facts.trust_domain()), AgentTable::default());
+    facts.each_entry(|seq, entry| entries.put(seq, &entry))?;
     facts.agents()?.into_iter().for_each(|(seq, agent)| agents.put(seq, agent));
     Ok(Tables { entries, agents })
 }
@@ -60,7 +59,7 @@ impl Row {
 
     fn put_into(self, tables: &mut Tables) {
         match self {
-            Self::Entry(_, Some((seq, entry))) => tables.entries.put(seq, Arc::new(entry)),
+            Self::Entry(_, Some((seq, entry))) => tables.entries.put(seq, &entry),
             Self::Entry(id, None) => tables.entries.remove(&id),
             Self::Agent(_, Some((seq, agent))) => tables.agents.put(seq, agent),
             Self::Agent(id, None) => tables.agents.remove(&id),

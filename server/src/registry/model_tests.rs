@@ -1,203 +1,195 @@
-//! The tables against a model without any index, over thousands of random changes.
+//! The tables, and the registry over its life, against a model without any index.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+mod model;
+mod steps;
 
-use crate::facts::agent::AgentRecord;
-use crate::facts::entry::{NewEntry, RegistrationEntry};
-use crate::facts::page::Page;
-use crate::registry::EntryFilter;
+use std::path::PathBuf;
+
 use ironroot_api::TrustDomain;
-use ironroot_api::pb::types;
-use ironroot_attest::SelectorSet;
+use ironroot_fuzz::proptest::prelude::*;
+use tempfile::TempDir;
 
 use super::agent_table::AgentTable;
 use super::entry_table::EntryTable;
 use super::node::OperatorsWords;
-
-/// xorshift64*: the same sequence each time.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 33) % limit
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn selectors(&mut self, most: u64) -> SelectorSet {
-        let count = 1 + self.below(most);
-        (0..count).map(|_| format!("s:{}", self.below(8)).parse().expect("selector")).collect()
-    }
-}
+use super::{Created, EntryFilter, Registry, Tables};
+use crate::facts::entry::{NewEntry, RegistrationEntry};
+use crate::facts::page::Page;
+use crate::store::Store;
+use model::Model;
+use steps::{Step, filter, steps};
 
 fn td() -> TrustDomain {
     TrustDomain::new("td").expect("legal")
 }
 
-/// IDs of few values, so that parents, loops and aliases meet often.
-fn random_entry(random: &mut Random) -> RegistrationEntry {
-    let id = |path: String| Some(types::Spiffeid { trust_domain: "td".into(), path });
-    let parent = match random.below(10) {
-        0..4 => "/spire/server".into(),
-        4..6 => format!("/spire/agent/{}", random.below(5)),
-        _ => format!("/w/{}", random.below(12)),
-    };
-    let wire = types::Entry {
-        id: format!("e{}", random.below(60)),
-        spiffe_id: id(format!("/w/{}", random.below(12))),
-        parent_id: id(parent),
-        selectors: crate::facts::agent::selectors_to_pb(&random.selectors(3)),
-        expires_at: if random.chance(20) { 1 + random.below(50) as i64 } else { 0 },
-        hint: random.below(3).to_string(),
-        downstream: random.chance(30),
-        ..types::Entry::default()
-    };
-    NewEntry::from_pb(&wire, &td()).expect("legal").register(String::new(), random.below(9) as i64)
-}
-
-fn random_agent(random: &mut Random) -> AgentRecord {
-    AgentRecord {
-        spiffe_id: td().id_with_path(&format!("/spire/agent/{}", random.below(5))).expect("legal"),
-        attestation_type: "tpm2".into(),
-        serial: "1".into(),
-        not_after: 0,
-        new_serial: String::new(),
-        new_not_after: 0,
-        can_reattest: true,
-        banned: random.chance(10),
-        selectors: if random.chance(10) { SelectorSet::default() } else { random.selectors(6) },
-        agent_version: String::new(),
-        ek_sha256: None,
-    }
-}
-
-fn random_filter(random: &mut Random) -> EntryFilter {
-    let mut id = |path: &str| {
-        let id = td().id_with_path(&format!("{path}{}", random.below(12))).expect("legal");
-        random.chance(40).then_some(id)
-    };
-    EntryFilter {
-        spiffe_id: id("/w/"),
-        parent_id: id("/w/"),
-        hint: random.chance(30).then(|| random.below(3).to_string()),
-        downstream: random.chance(30),
-        ..EntryFilter::default()
-    }
-}
-
-/// Lists only; every question is answered by looking at everything.
-#[derive(Default)]
-struct Model {
-    entries: Vec<(i64, RegistrationEntry)>,
-    agents: Vec<AgentRecord>,
-}
-
-impl Model {
-    fn put_entry(&mut self, seq: i64, entry: RegistrationEntry) {
-        self.entries.retain(|(_, e)| e.id() != entry.id());
-        self.entries.push((seq, entry));
-        self.entries.sort_by_key(|(seq, _)| *seq);
-    }
-
-    fn put_agent(&mut self, agent: AgentRecord) {
-        self.agents.retain(|a| a.spiffe_id != agent.spiffe_id);
-        self.agents.push(agent);
-    }
-
-    /// SPIRE's definition, iterated until nothing is added. Source: spire.md §7.
-    fn authorized(&self, agent: &AgentRecord, now_unix: i64) -> BTreeSet<&str> {
-        if agent.banned {
-            return BTreeSet::new();
+proptest! {
+    #![proptest_config(ironroot_fuzz::cases(40))]
+    #[test]
+    fn tables_answer_as_a_model_without_indexes_does(
+        steps in steps(200),
+        // Time goes forth and back: a cached view must not outlive the entries in it.
+        times in prop::collection::vec(0..60i64, 200),
+        filters in prop::collection::vec((filter(), 1..8i32), 20),
+    ) {
+        let mut model = Model::default();
+        let mut tables = Tables { entries: EntryTable::new(&td()), agents: AgentTable::default() };
+        for (number, (step, now_unix)) in steps.into_iter().zip(times).enumerate() {
+            take(&mut tables, &mut model, number as i64, step);
+            check_views(&model, &tables, now_unix);
+            if number % 10 == 0 {
+                let (filter, size) = &filters[number / 10];
+                check_lists(&model, &tables.entries, filter, *size);
+            }
         }
-        let all = || self.entries.iter().map(|(_, entry)| entry);
-        let aliases =
-            all().filter(|e| *e.parent_id() == td().server_id() && e.selectors().is_subset_of(&agent.selectors));
-        let mut parents: BTreeSet<_> = aliases.map(|e| e.spiffe_id().clone()).collect();
-        parents.insert(agent.spiffe_id.clone());
-        loop {
-            let below = all().filter(|e| parents.contains(e.parent_id())).map(|e| e.spiffe_id().clone());
-            let grown: BTreeSet<_> = parents.iter().cloned().chain(below.collect::<Vec<_>>()).collect();
-            if grown == parents {
-                break;
-            }
-            parents = grown;
-        }
-        all()
-            .filter(|e| parents.contains(e.parent_id()) && !e.is_expired(now_unix))
-            .map(RegistrationEntry::id)
-            .collect()
     }
 }
 
-#[test]
-fn tables_answer_as_a_model_without_indexes_does() {
-    let mut random = Random(0x1234_5678_9abc_def1);
-    let mut model = Model::default();
-    let mut entries = EntryTable::new(td().server_id());
-    let mut agents = AgentTable::default();
-    for step in 0..4000 {
-        match random.below(10) {
-            0..5 => {
-                let entry = random_entry(&mut random);
-                let known = model.entries.iter().find(|(_, e)| e.id() == entry.id()).map(|(seq, _)| *seq);
-                let seq = known.unwrap_or(step);
-                entries.put(seq, Arc::new(entry.clone()));
-                model.put_entry(seq, entry);
+fn take(tables: &mut Tables, model: &mut Model, number: i64, step: Step) {
+    match step {
+        Step::PutEntry(wire) => {
+            let created_at = number % 9;
+            let entry = NewEntry::from_pb(&wire, &td()).expect("legal").register(String::new(), created_at);
+            let seq = model.place_of(entry.id()).unwrap_or(number);
+            tables.entries.put(seq, &entry);
+            model.put_entry(seq, entry);
+        }
+        Step::RemoveEntry(id) => {
+            tables.entries.remove(&id);
+            model.remove_entry(&id);
+        }
+        Step::PutAgent(agent) => {
+            let place: i64 = agent.spiffe_id.path().rsplit('/').next().expect("number").parse().expect("number");
+            tables.agents.put(place, agent.clone());
+            model.put_agent(agent);
+        }
+        Step::RemoveAgent(agent) => {
+            let id = td().id_with_path(&format!("/spire/agent/{agent}")).expect("legal");
+            tables.agents.remove(&id);
+            model.agents.retain(|a| a.spiffe_id != id);
+        }
+    }
+}
+
+/// Who does the next step, or what happens before it.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Ours,
+    Another,
+    Restart,
+}
+
+fn turns(count: usize) -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![4 => Just(Turn::Ours), 4 => Just(Turn::Another), 1 => Just(Turn::Restart)];
+    prop::collection::vec(turn, count)
+}
+
+proptest! {
+    #![proptest_config(ironroot_fuzz::cases(6))]
+    #[test]
+    fn the_registry_answers_as_the_model_does_over_restarts_and_behind_another_writer(
+        steps in steps(60),
+        turns in turns(60),
+        times in prop::collection::vec(0..60i64, 60),
+        filter in filter(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        runtime.block_on(async {
+            let (mut life, mut model) = (Life::begin().await, Model::default());
+            for (number, ((step, turn), now_unix)) in steps.into_iter().zip(turns).zip(times).enumerate() {
+                life.take(&mut model, number as i64, step, turn).await;
+                for registry in [&life.ours.1, &life.another.1] {
+                    check_views(&model, &registry.shared.read(), now_unix);
+                    check_lists(&model, &registry.shared.read().entries, &filter, 7);
+                }
             }
-            5..8 => {
-                let id = format!("e{}", random.below(60));
-                entries.remove(&id);
-                model.entries.retain(|(_, e)| e.id() != id);
-            }
-            8 => {
-                let agent = random_agent(&mut random);
-                let place: i64 = agent.spiffe_id.path().rsplit('/').next().expect("number").parse().expect("number");
-                agents.put(place, agent.clone());
+        });
+    }
+}
+
+/// Two servers on one database.
+struct Life {
+    directory: TempDir,
+    ours: (Store, Registry),
+    another: (Store, Registry),
+}
+
+impl Life {
+    async fn begin() -> Self {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let ours = opened(directory.path().join("datastore.sqlite3")).await;
+        let link = directory.path().join("link.sqlite3");
+        std::os::unix::fs::symlink("datastore.sqlite3", &link).expect("linked");
+        Self { ours, another: opened(link).await, directory }
+    }
+
+    async fn take(&mut self, model: &mut Model, number: i64, step: Step, turn: Turn) {
+        if matches!(turn, Turn::Restart) {
+            self.ours.0.close().await;
+            self.ours = opened(self.directory.path().join("datastore.sqlite3")).await;
+        }
+        let (writer, follower) = match turn {
+            Turn::Another => (&self.another, &self.ours),
+            Turn::Ours | Turn::Restart => (&self.ours, &self.another),
+        };
+        write(&writer.1, model, number, step).await;
+        follower.0.probe().await.expect("follows");
+    }
+}
+
+async fn opened(path: PathBuf) -> (Store, Registry) {
+    let store = Store::open(&path, &td()).expect("opens");
+    let registry = Registry::load(store.clone()).await.expect("loads");
+    (store, registry)
+}
+
+async fn write(registry: &Registry, model: &mut Model, number: i64, step: Step) {
+    match step {
+        Step::PutEntry(wire) if model.place_of(&wire.id).is_some() => {
+            let updated = registry.update_entry(&wire, None).await.expect("updates");
+            model.put_entry(model.place_of(&wire.id).expect("it is there"), RegistrationEntry::clone(&updated));
+        }
+        Step::PutEntry(wire) => match registry.create_entry(&wire, number).await.expect("creates") {
+            Created::New(entry) => model.put_entry(number, RegistrationEntry::clone(&entry)),
+            Created::Similar(entry) => assert!(model.place_of(entry.id()).is_some()),
+        },
+        Step::RemoveEntry(id) => {
+            assert_eq!(registry.delete_entry(&id).await.is_ok(), model.place_of(&id).is_some());
+            model.remove_entry(&id);
+        }
+        Step::PutAgent(agent) => {
+            let banned_before = model.agents.iter().any(|a| a.spiffe_id == agent.spiffe_id && a.banned);
+            assert_eq!(registry.attest_agent(agent.clone()).await.is_err(), banned_before);
+            if !banned_before {
                 model.put_agent(agent);
             }
-            _ => {
-                let id = td().id_with_path(&format!("/spire/agent/{}", random.below(5))).expect("legal");
-                agents.remove(&id);
-                model.agents.retain(|a| a.spiffe_id != id);
-            }
         }
-        // Time goes forth and back: a cached view must not outlive the entries in it.
-        let now_unix = random.below(60) as i64;
-        check_views(&model, &entries, &agents, now_unix);
-        if step % 10 == 0 {
-            check_lists(&model, &entries, &random_filter(&mut random), 1 + random.below(7) as i32);
+        Step::RemoveAgent(agent) => {
+            let id = td().id_with_path(&format!("/spire/agent/{agent}")).expect("legal");
+            registry.delete_agent(&id).await.expect("deletes");
+            model.agents.retain(|a| a.spiffe_id != id);
         }
     }
 }
 
-fn check_views(model: &Model, entries: &EntryTable, agents: &AgentTable, now_unix: i64) {
+fn check_views(model: &Model, tables: &Tables, now_unix: i64) {
     for agent in &model.agents {
-        let view = agents.slot(&agent.spiffe_id).expect("in both").view(entries, OperatorsWords::default(), now_unix);
-        let ids: Vec<&str> = view.iter().map(|authorized| authorized.entry().id()).collect();
+        let slot = tables.agents.slot(&agent.spiffe_id).expect("in both");
+        let view = slot.view(&tables.entries, OperatorsWords::default(), now_unix);
+        let ids: Vec<&str> = view.iter().map(|authorized| authorized.id()).collect();
         let expected = model.authorized(agent, now_unix);
         assert!(ids.is_sorted(), "{ids:?}");
         assert_eq!(ids, expected.iter().copied().collect::<Vec<_>>(), "{} at {now_unix}", agent.spiffe_id);
         for (_, entry) in &model.entries {
             let found = view.find(entry.id());
             assert_eq!(found.is_some(), expected.contains(entry.id()));
-            assert!(found.is_none_or(|found| found.entry() == entry), "stale {}", entry.id());
+            assert!(found.is_none_or(|found| found.entry() == *entry), "stale {}", entry.id());
         }
     }
 }
 
 fn check_lists(model: &Model, entries: &EntryTable, filter: &EntryFilter, size: i32) {
-    let expected: Vec<&RegistrationEntry> =
-        model.entries.iter().map(|(_, e)| e).filter(|e| filter.matches(e)).collect();
+    let expected = model.matching(filter);
     assert_eq!(entries.count(filter), expected.len());
     let (mut listed, mut token) = (Vec::new(), String::new());
     loop {
@@ -211,7 +203,8 @@ fn check_lists(model: &Model, entries: &EntryTable, filter: &EntryFilter, size: 
     }
     assert_eq!(listed.iter().map(|e| &**e).collect::<Vec<_>>(), expected);
     for (_, entry) in &model.entries {
-        assert_eq!(entries.get(entry.id()).as_deref(), Some(entry));
-        assert!(entries.with_spiffe_id(entry.spiffe_id()).any(|e| e == entry));
+        assert_eq!(entries.get(entry.id()).map(|stored| stored.entry()).as_ref(), Some(entry));
+        assert!(entries.with_spiffe_id(entry.spiffe_id()).any(|stored| stored.entry() == *entry));
+        assert!(entries.children_of(entry.parent_id()).any(|stored| stored.id() == entry.id()));
     }
 }

@@ -8,6 +8,7 @@ use std::task::Context;
 use ironroot_api::watched::Tenure;
 use tokio::time::Instant;
 
+use super::super::entry_api::SentView;
 use super::places::Place;
 
 /// What is going on on a connection.
@@ -69,6 +70,8 @@ pub struct Watching<P> {
     pub peer: P,
     /// When the connection was opened.
     pub opened: Instant,
+    /// What went over it.
+    pub sent: Arc<SentView>,
     activity: Arc<Activity>,
 }
 
@@ -89,7 +92,7 @@ pub struct Seat<P, K: Eq + Hash> {
 impl<P, K: Eq + Hash> Seat<P, K> {
     /// From now on; `activity` is what `place` was taken with.
     pub fn new(peer: P, activity: Arc<Activity>, place: Place<K>) -> Self {
-        Self { watching: Watching { peer, opened: Instant::now(), activity }, place }
+        Self { watching: Watching { peer, opened: Instant::now(), sent: Arc::default(), activity }, place }
     }
 }
 

@@ -1,21 +1,22 @@
-//! SyncAuthorizedEntries: the whole list where it is short, revisions and the entries asked for where it is long.
+//! SyncAuthorizedEntries: the whole list where it is short, revisions and the entries asked for where it is long, or where the
+//! connection has had most of it already.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::facts::mask::agent_entry_mask;
-use crate::registry::EncodedEntry;
 use ironroot_api::pb::entry::{EntryRevision, SyncAuthorizedEntriesRequest};
 use ironroot_api::pb::entry_encoded::SyncAuthorizedEntriesResponse;
 use ironroot_api::pb::types;
 use prost::Message;
-use prost::bytes::Bytes;
+use prost::bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::super::ServerState;
 use super::super::caller::AuthenticatedAgent;
+use super::SentView;
 use crate::registry::{AuthorizedEntry, AuthorizedView};
 
 /// Entries (or revisions) in one message; at or below it the whole list is sent at once. Source: SPIRE's page size.
@@ -48,13 +49,19 @@ impl Form {
         })
     }
 
-    pub(super) fn encode(&self, entry: &AuthorizedEntry) -> Bytes {
-        let encoded: &EncodedEntry = entry.encoded();
-        match self {
-            Self::Whole => encoded.whole(),
-            Self::ForAgents => encoded.for_agents(),
-            Self::Masked(mask) => entry.entry().to_pb_masked(Some(mask)).encode_to_vec().into(),
-        }
+    /// The entries in that form, all in one piece of memory.
+    pub(super) fn encode<'e>(&self, entries: impl Iterator<Item = &'e AuthorizedEntry>) -> Vec<Bytes> {
+        let mut memory = BytesMut::new();
+        let mut take = |bytes: &[u8]| {
+            memory.extend_from_slice(bytes);
+            memory.split().freeze()
+        };
+        let encode = |entry: &AuthorizedEntry| match self {
+            Self::Whole => take(entry.whole()),
+            Self::ForAgents => take(entry.for_agents()),
+            Self::Masked(mask) => take(&entry.entry().to_pb_masked(Some(mask)).encode_to_vec()),
+        };
+        entries.map(encode).collect()
     }
 }
 
@@ -62,12 +69,13 @@ impl Form {
 pub(super) fn converse(
     server: Arc<ServerState>,
     agent: AuthenticatedAgent,
+    sent: Arc<SentView>,
     mut asked: Streaming<SyncAuthorizedEntriesRequest>,
 ) -> ReceiverStream<Result<SyncAuthorizedEntriesResponse, Status>> {
     // A page in flight and one being made: an agent that reads slowly holds up only itself.
     let (answers, stream) = mpsc::channel(2);
     tokio::spawn(async move {
-        let conversation = Conversation { server, agent, answers: answers.clone() };
+        let conversation = Conversation { server, agent, sent, answers: answers.clone() };
         if let Err(status) = conversation.run(&mut asked).await {
             let _ = answers.send(Err(status)).await;
         }
@@ -78,6 +86,7 @@ pub(super) fn converse(
 struct Conversation {
     server: Arc<ServerState>,
     agent: AuthenticatedAgent,
+    sent: Arc<SentView>,
     answers: mpsc::Sender<Result<SyncAuthorizedEntriesResponse, Status>>,
 }
 
@@ -89,11 +98,15 @@ impl Conversation {
         }
         let form = Form::of(first.output_mask.as_ref(), true)?;
         let view = self.server.registry.authorized_entries(self.agent.id(), self.server.now_unix());
-        if view.len() <= PAGE {
-            let entries = view.iter().map(|e| form.encode(e)).collect();
-            return self.send(SyncAuthorizedEntriesResponse { entries, ..Default::default() }).await;
+        let mask = first.output_mask.as_ref();
+        if view.len() <= PAGE && !self.sent.has_most_of(&view, mask) {
+            let entries = form.encode(view.iter());
+            self.send(SyncAuthorizedEntriesResponse { entries, ..Default::default() }).await?;
+            self.sent.note(&view, mask);
+            return Ok(());
         }
         self.send_revisions(&view).await?;
+        self.sent.note(&view, mask);
         while let Some(request) = self.next(asked).await? {
             self.send_entries(&view, &form, &request.ids).await?;
         }
@@ -101,7 +114,7 @@ impl Conversation {
     }
 
     async fn send_revisions(&self, view: &AuthorizedView) -> Result<(), Status> {
-        let revisions: Vec<EntryRevision> = view.iter().map(revision).collect();
+        let revisions: Vec<EntryRevision> = view.iter().map(AuthorizedEntry::revision).collect();
         let pages = revisions.chunks(PAGE);
         let last = pages.len().saturating_sub(1);
         for (number, page) in pages.enumerate() {
@@ -114,7 +127,7 @@ impl Conversation {
 
     /// Ids the agent may not see, or that are gone, are left out without a word.
     async fn send_entries(&self, view: &AuthorizedView, form: &Form, ids: &[String]) -> Result<(), Status> {
-        let entries: Vec<Bytes> = ids.iter().filter_map(|id| view.find(id)).map(|e| form.encode(e)).collect();
+        let entries: Vec<Bytes> = form.encode(ids.iter().filter_map(|id| view.find(id)));
         let mut pages = entries.chunks(PAGE).peekable();
         if pages.peek().is_none() {
             return self.send(SyncAuthorizedEntriesResponse::default()).await;
@@ -146,14 +159,5 @@ impl Conversation {
         self.server.agent_still_stands(&self.agent)?;
         room.send(Ok(answer));
         Ok(())
-    }
-}
-
-fn revision(entry: &AuthorizedEntry) -> EntryRevision {
-    let entry = entry.entry();
-    EntryRevision {
-        id: entry.id().to_owned(),
-        revision_number: entry.revision_number(),
-        created_at: entry.created_at(),
     }
 }

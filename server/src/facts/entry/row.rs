@@ -116,22 +116,38 @@ impl RegistrationEntry {
         }
     }
 
+    /// The entry whose [`to_pb`](Self::to_pb) this is: no bounds, as in [`from_row`](Self::from_row).
+    pub fn accepted(wire: types::Entry) -> Result<Self, EntryRowError> {
+        let id = |wire: Option<&types::Spiffeid>| SpiffeId::from_pb(wire).map_err(EntryRowError::SpiffeId);
+        let ids = (id(wire.spiffe_id.as_ref())?, id(wire.parent_id.as_ref())?);
+        Self::of_parts(wire.id.clone(), ids, wire.expires_at, terms_of(wire))
+    }
+
     /// As it was written.
     pub fn from_row(row: EntryRow) -> Result<Self, EntryRowError> {
-        let stored = StoredTerms::decode(&*row.terms).map_err(EntryRowError::Terms)?;
+        let terms = StoredTerms::decode(&*row.terms).map_err(EntryRowError::Terms)?;
         let id = |text: &str| SpiffeId::parse(text).map_err(EntryRowError::SpiffeId);
+        Self::of_parts(row.id, (id(&row.spiffe_id)?, id(&row.parent_id)?), row.expires_at, terms)
+    }
+
+    fn of_parts(
+        id: String,
+        (spiffe_id, parent_id): (SpiffeId, SpiffeId),
+        expires_at: i64,
+        stored: StoredTerms,
+    ) -> Result<Self, EntryRowError> {
         let selectors = stored.selectors.iter().map(|text| Selector::accepted(text));
         let federates_with = stored.federates_with.iter().map(|name| TrustDomain::new(name));
         let terms = Terms {
-            spiffe_id: id(&row.spiffe_id)?,
-            parent_id: id(&row.parent_id)?,
+            spiffe_id,
+            parent_id,
             selectors: selectors.collect::<Result<_, _>>().map_err(EntryRowError::Selector)?,
             x509_svid_ttl: stored.x509_svid_ttl,
             jwt_svid_ttl: stored.jwt_svid_ttl,
             federates_with: federates_with.collect::<Result<_, _>>().map_err(EntryRowError::TrustDomain)?,
             admin: stored.admin,
             downstream: stored.downstream,
-            expires_at: row.expires_at,
+            expires_at,
             dns_names: stored.dns_names,
             store_svid: stored.store_svid,
             hint: stored.hint,
@@ -140,15 +156,18 @@ impl RegistrationEntry {
                 jwt_svid_include_jti: stored.jwt_svid_include_jti,
             }),
         };
-        Ok(Self { id: row.id, terms, revision_number: stored.revision_number, created_at: stored.created_at })
+        Ok(Self { id, terms, revision_number: stored.revision_number, created_at: stored.created_at })
     }
 }
 
 /// What schemas before version 5 kept, a whole message of the wire, as today's encoded terms. Nothing is checked but its form.
 pub fn terms_of_wire_form(wire: &[u8]) -> Result<Vec<u8>, prost::DecodeError> {
-    let wire = types::Entry::decode(wire)?;
+    Ok(terms_of(types::Entry::decode(wire)?).encode_to_vec())
+}
+
+fn terms_of(wire: types::Entry) -> StoredTerms {
     let selectors = wire.selectors.iter().map(|selector| format!("{}:{}", selector.r#type, selector.value));
-    let terms = StoredTerms {
+    StoredTerms {
         selectors: selectors.collect(),
         x509_svid_ttl: wire.x509_svid_ttl.max(0).unsigned_abs(),
         jwt_svid_ttl: wire.jwt_svid_ttl.max(0).unsigned_abs(),
@@ -164,8 +183,7 @@ pub fn terms_of_wire_form(wire: &[u8]) -> Result<Vec<u8>, prost::DecodeError> {
         }),
         revision_number: wire.revision_number,
         created_at: wire.created_at,
-    };
-    Ok(terms.encode_to_vec())
+    }
 }
 
 #[cfg(test)]

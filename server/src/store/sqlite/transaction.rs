@@ -24,6 +24,11 @@ impl<'c> Facts<'c> {
     pub(super) fn new(connection: &'c Connection, trust_domain: &'c TrustDomain) -> Self {
         Self { connection, trust_domain }
     }
+
+    /// Whose facts these are.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.trust_domain
+    }
 }
 
 impl<'c> Transaction<'c> {

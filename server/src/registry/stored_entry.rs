@@ -1,0 +1,205 @@
+//! An entry as memory keeps it: its wire form, made once, and what the indexes need of it.
+
+use ironroot_api::pb::entry::EntryRevision;
+use ironroot_api::pb::types;
+use ironroot_api::{SpiffeId, TrustDomain};
+use prost::Message;
+
+use crate::facts::entry::RegistrationEntry;
+use crate::facts::mask::{agent_entry_mask, mask_entry};
+
+/// A registration entry. Everything but a few numbers is in `wire`, a whole `spire.api.types.Entry`; the rest is read out of it
+/// when it is asked for. A million of them are held, so there is nothing twice.
+///
+/// Protobuf lets fields come in any order, so what agents ask for is a prefix of the whole and needs no second copy:
+///
+/// ```text
+///  id │ SPIFFE ID │ the other fields for agents │ parent ID │ the rest
+///  └──────────── for agents ────────────────────┘
+/// ```
+#[derive(Debug)]
+pub(super) struct StoredEntry {
+    /// Place in lists.
+    pub seq: i64,
+    /// UNIX seconds; 0 means never.
+    pub expires_at: i64,
+    pub created_at: i64,
+    pub revision_number: i64,
+    wire: Box<[u8]>,
+    id: Part,
+    spiffe_id: Part,
+    parent_id: Part,
+    agent_bytes: u32,
+    pub admin: bool,
+    pub downstream: bool,
+}
+
+/// Where in the wire form something is.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    start: u32,
+    end: u32,
+}
+
+impl StoredEntry {
+    pub fn new(seq: i64, entry: &RegistrationEntry) -> Self {
+        let all = entry.to_pb();
+        let mut wire = Vec::new();
+        let id = append(&mut wire, types::Entry { id: all.id.clone(), ..Default::default() }, all.id.len());
+        let append_id = |wire: &mut Vec<u8>, id: &SpiffeId, place: fn(types::Spiffeid) -> types::Entry| {
+            append(wire, place(id.to_pb()), id.to_pb().encoded_len())
+        };
+        let spiffe_id =
+            append_id(&mut wire, entry.spiffe_id(), |id| types::Entry { spiffe_id: Some(id), ..Default::default() });
+        let for_agents = mask_entry(all.clone(), Some(&agent_entry_mask()));
+        append(&mut wire, types::Entry { id: String::new(), spiffe_id: None, ..for_agents }, 0);
+        let agent_bytes = place_of(wire.len());
+        let parent_id =
+            append_id(&mut wire, entry.parent_id(), |id| types::Entry { parent_id: Some(id), ..Default::default() });
+        append(&mut wire, not_for_agents(all), 0);
+        Self {
+            seq,
+            expires_at: entry.expires_at(),
+            created_at: entry.created_at(),
+            revision_number: entry.revision_number(),
+            wire: wire.into(),
+            id,
+            spiffe_id,
+            parent_id,
+            agent_bytes,
+            admin: entry.admin(),
+            downstream: entry.downstream(),
+        }
+    }
+
+    /// All of it.
+    pub fn entry(&self) -> RegistrationEntry {
+        let wire = types::Entry::decode(&*self.wire).expect("it was encoded here");
+        RegistrationEntry::accepted(wire).expect("it was encoded from an entry")
+    }
+
+    pub fn id(&self) -> &str {
+        std::str::from_utf8(self.part(self.id)).expect("an entry's ID is text")
+    }
+
+    pub fn spiffe_id(&self) -> SpiffeId {
+        let wire = types::Spiffeid::decode(self.part(self.spiffe_id)).expect("it was encoded here");
+        SpiffeId::from_pb(Some(&wire)).expect("it was encoded from a SPIFFE ID")
+    }
+
+    /// Whose identity it is, as [`id_key`] makes it.
+    pub fn spiffe_id_key(&self) -> &[u8] {
+        self.part(self.spiffe_id)
+    }
+
+    /// Below whom it is, as [`id_key`] makes it.
+    pub fn parent_key(&self) -> &[u8] {
+        self.part(self.parent_id)
+    }
+
+    /// Whether the entry has ended.
+    pub fn is_expired(&self, now_unix: i64) -> bool {
+        self.expires_at != 0 && self.expires_at <= now_unix
+    }
+
+    /// The wire form, all fields.
+    pub fn whole(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// The fields of the mask that SPIRE's agents send: no parent, no TTLs, no DNS names, no expiry.
+    pub fn for_agents(&self) -> &[u8] {
+        &self.wire[..self.agent_bytes as usize]
+    }
+
+    /// What tells this state of the entry from others.
+    pub fn revision(&self) -> EntryRevision {
+        EntryRevision { id: self.id().to_owned(), revision_number: self.revision_number, created_at: self.created_at }
+    }
+
+    fn part(&self, part: Part) -> &[u8] {
+        &self.wire[part.start as usize..part.end as usize]
+    }
+}
+
+/// A SPIFFE ID as the indexes have it: the bytes of `spire.api.types.SPIFFEID`.
+pub(super) fn id_key(id: &SpiffeId) -> Vec<u8> {
+    id.to_pb().encode_to_vec()
+}
+
+/// The key of a trust domain's server.
+pub(super) fn server_key(trust_domain: &TrustDomain) -> Vec<u8> {
+    id_key(&trust_domain.server_id())
+}
+
+/// Appends the field, or fields, of `message`; returns where its last `bytes` are.
+fn append(wire: &mut Vec<u8>, message: types::Entry, bytes: usize) -> Part {
+    message.encode(wire).expect("a vector grows");
+    Part { start: place_of(wire.len() - bytes), end: place_of(wire.len()) }
+}
+
+fn place_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("an entry is far smaller than 4 GiB")
+}
+
+fn not_for_agents(all: types::Entry) -> types::Entry {
+    types::Entry {
+        x509_svid_ttl: all.x509_svid_ttl,
+        jwt_svid_ttl: all.jwt_svid_ttl,
+        expires_at: all.expires_at,
+        dns_names: all.dns_names,
+        ..types::Entry::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::entry::NewEntry;
+
+    fn wire() -> types::Entry {
+        let id = |path: &str| Some(types::Spiffeid { trust_domain: "example.org".into(), path: path.into() });
+        types::Entry {
+            id: "e".into(),
+            spiffe_id: id("/w"),
+            parent_id: id("/p"),
+            selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }],
+            x509_svid_ttl: 60,
+            jwt_svid_ttl: 61,
+            expires_at: 62,
+            dns_names: vec!["a.test".into()],
+            hint: "h".into(),
+            downstream: true,
+            ..types::Entry::default()
+        }
+    }
+
+    fn entry(wire: &types::Entry) -> RegistrationEntry {
+        let trust_domain = TrustDomain::new("example.org").expect("legal");
+        NewEntry::from_pb(wire, &trust_domain).expect("legal").register(String::new(), 5)
+    }
+
+    #[test]
+    fn the_agents_view_is_a_prefix_of_the_whole() {
+        let entry = entry(&wire());
+        let stored = StoredEntry::new(1, &entry);
+        assert_eq!(types::Entry::decode(stored.whole()).expect("protobuf"), entry.to_pb());
+        let for_agents = types::Entry::decode(stored.for_agents()).expect("protobuf");
+        assert_eq!(for_agents, mask_entry(entry.to_pb(), Some(&agent_entry_mask())));
+        assert!(stored.whole().starts_with(stored.for_agents()));
+    }
+
+    #[test]
+    fn what_indexes_need_is_read_out_of_the_wire_form() {
+        let long = "x".repeat(255);
+        for (id, parent) in [("e", "/p"), (&*long, "/spire/server")] {
+            let parent_id = Some(types::Spiffeid { trust_domain: "example.org".into(), path: parent.into() });
+            let entry = entry(&types::Entry { id: id.into(), parent_id, ..wire() });
+            let stored = StoredEntry::new(1, &entry);
+            assert_eq!((stored.id(), stored.spiffe_id()), (id, entry.spiffe_id().clone()));
+            assert_eq!(stored.spiffe_id_key(), id_key(entry.spiffe_id()));
+            assert_eq!(stored.parent_key(), id_key(entry.parent_id()));
+            assert_eq!(stored.entry(), entry);
+        }
+    }
+}
