@@ -15,4 +15,5 @@ mod refused_keys;
 mod refused_residency;
 mod refused_responses;
 mod round_trips;
-mod software_tpm;
+
+use ironroot_software_tpm as software_tpm;

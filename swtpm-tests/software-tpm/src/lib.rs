@@ -1,13 +1,18 @@
-//! A TPM in software, for evidence that no real one would make. Writes Part 2 structures with no code of the parser.
+//! A TPM in software, for evidence that no real one would make, and for more chips than there are emulators. Writes Part 2
+//! structures with no code of the parser.
+#![allow(missing_docs, reason = "for tests only; the names are those of TPM 2.0 Part 2")]
+#![allow(clippy::new_without_default, reason = "a chip is made, with fresh keys")]
 
 mod activation;
 mod keys;
 mod marshal;
+mod node;
 
 use ironroot_attest::node::tpm2::{Challenge, Evidence, PcrHash};
 
 pub use keys::{Decryptor, SigningKey};
 pub use marshal::{AttestFields, PublicFields, Unique, certify_info, name, qualified_name, quote_info};
+pub use node::SoftwareNode;
 
 pub const FIXED_TPM: u32 = 0x2;
 pub const FIXED_PARENT: u32 = 0x10;

@@ -7,7 +7,7 @@ use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey};
 use ironroot_attest::structures::Curve;
 
-use super::marshal::{Unique, digest, hash_bytes, sized};
+use super::marshal::{Unique, digest, hash_bytes};
 use super::{Decryptor, PublicFields, SHA384};
 
 impl Decryptor {
@@ -85,5 +85,5 @@ fn split_sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[test]
 fn sized_is_what_split_sized_splits() {
-    assert_eq!(split_sized(&sized(b"ab")), Some((&b"ab"[..], &b""[..])));
+    assert_eq!(split_sized(&super::marshal::sized(b"ab")), Some((&b"ab"[..], &b""[..])));
 }
