@@ -163,7 +163,7 @@ impl Desk {
     fn commit_all(&mut self, jobs: Vec<Job>) {
         let mut jobs = jobs.into_iter();
         while jobs.len() > 0 {
-            if let Err(why) = self.database.connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from) {
+            if let Err(why) = run(&self.database.connection, "BEGIN IMMEDIATE") {
                 error!(error = %why, "database refused a transaction");
                 self.trouble.set(Some(why.clone()));
                 jobs.by_ref().for_each(|job| (job(Err(why.clone())).answer)(Err(why.clone())));
@@ -236,7 +236,7 @@ impl Batch {
     /// Whether the transaction around the job still stands.
     fn run_in_savepoint(&mut self, database: &Database, job: Job, trouble: &Trouble) -> Result<(), StoreError> {
         let connection = &database.connection;
-        if let Err(why) = connection.execute_batch("SAVEPOINT change").map_err(StoreError::from) {
+        if let Err(why) = run(connection, "SAVEPOINT change") {
             self.answers.push(job(Err(why.clone())).answer);
             return Err(why);
         }
@@ -251,17 +251,23 @@ impl Batch {
         self.answers.push(ran.answer);
         if ran.keep {
             self.noted.extend(transaction.into_noted());
-            return Ok(connection.execute_batch("RELEASE change")?);
+            return run(connection, "RELEASE change");
         }
-        Ok(connection.execute_batch("ROLLBACK TO change; RELEASE change")?)
+        run(connection, "ROLLBACK TO change").and_then(|()| run(connection, "RELEASE change"))
     }
 
     fn log_and_commit(&self, connection: &Connection) -> Result<(), StoreError> {
         if !self.noted.is_empty() {
             change_log::append(connection, &self.noted)?;
         }
-        Ok(connection.execute_batch("COMMIT")?)
+        run(connection, "COMMIT")
     }
+}
+
+/// Each is parsed once.
+fn run(connection: &Connection, statement: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(statement)?.execute([])?;
+    Ok(())
 }
 
 fn rollback(connection: &Connection) {
