@@ -19,5 +19,5 @@ pub use anchors::{BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid}
 pub use config::{client_config, provider, server_config};
 pub use peer::TlsPeer;
 pub use resolver::SvidResolver;
-pub use trust::ServerTrust;
+pub use trust::{ClientTrust, ServerTrust};
 pub use verifier::Judge;

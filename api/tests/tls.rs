@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
 use ironroot_api::tls::{
-    BundleEnd, ServerTrust, SvidRefusal, SvidResolver, TrustAnchors, client_config, provider, server_config,
+    BundleEnd, ClientTrust, ServerTrust, SvidRefusal, SvidResolver, TrustAnchors, client_config, provider,
+    server_config,
 };
 use ironroot_api::{SpiffeId, TrustDomain};
 use rcgen::{
@@ -155,7 +156,7 @@ fn a_workload_of_the_trust_domain_cannot_pose_as_the_server() {
     let authority = Authority::new("spiffe://td");
     let anchors = anchors(&authority);
     let dial = |shown: &str| {
-        let server = server_config(anchors.clone(), SvidResolver::new(authority.issue(shown)));
+        let server = server_config(ClientTrust::new(anchors.clone()), SvidResolver::new(authority.issue(shown)));
         handshake(
             client_config(expect_server(anchors.clone(), "spiffe://td/spire/server"), SvidResolver::empty()),
             server,
@@ -170,7 +171,8 @@ fn a_workload_of_the_trust_domain_cannot_pose_as_the_server() {
 fn a_client_may_come_without_a_certificate_but_not_with_a_foreign_one() {
     let (ours, other) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
     let anchors = anchors(&ours);
-    let server = server_config(anchors.clone(), SvidResolver::new(ours.issue("spiffe://td/spire/server")));
+    let server =
+        server_config(ClientTrust::new(anchors.clone()), SvidResolver::new(ours.issue("spiffe://td/spire/server")));
     let dial = |svid| {
         let trust = expect_server(anchors.clone(), "spiffe://td/spire/server");
         handshake(client_config(trust, svid), server.clone()).map(|(_, s)| s.peer_certificates().is_some())
@@ -181,10 +183,30 @@ fn a_client_may_come_without_a_certificate_but_not_with_a_foreign_one() {
 }
 
 #[test]
+fn a_client_is_known_by_what_its_own_handshake_verified_and_only_once() {
+    let authority = Authority::new("spiffe://td");
+    let (anchors, id) = (anchors(&authority), "spiffe://td/spire/agent/x");
+    let clients = ClientTrust::new(anchors.clone());
+    let server = server_config(clients.clone(), SvidResolver::new(authority.issue("spiffe://td/spire/server")));
+    let trust = expect_server(anchors.clone(), "spiffe://td/spire/server");
+    let client = client_config(trust, SvidResolver::new(authority.issue(id)));
+    let (_, shaken) = handshake(client, server).expect("handshake");
+    let chain = shaken.peer_certificates().expect("it showed one");
+    // What is found anew needs authorities; what the handshake has found does not.
+    anchors.replace(&[]).expect("no authorities");
+    assert_eq!(clients.svid(chain, now()).expect("from the handshake").spiffe_id().as_str(), id);
+    assert!(matches!(clients.svid(chain, now()), Err(SvidRefusal::UnknownAuthority(_))));
+    assert!(clients.svid(&[], now()).is_err());
+}
+
+#[test]
 fn sessions_are_never_resumed() {
     let authority = Authority::new("spiffe://td");
     let anchors = anchors(&authority);
-    let server = server_config(anchors.clone(), SvidResolver::new(authority.issue("spiffe://td/spire/server")));
+    let server = server_config(
+        ClientTrust::new(anchors.clone()),
+        SvidResolver::new(authority.issue("spiffe://td/spire/server")),
+    );
     let svid = SvidResolver::new(authority.issue("spiffe://td/spire/agent/x"));
     let client = client_config(expect_server(anchors.clone(), "spiffe://td/spire/server"), svid);
     for _ in 0..3 {
@@ -202,7 +224,7 @@ fn sessions_are_never_resumed() {
 fn insecure_bootstrap_still_requires_the_servers_name() {
     let (ours, stranger) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
     let dial = |shown: &str| {
-        let server = server_config(anchors(&ours), SvidResolver::new(stranger.issue(shown)));
+        let server = server_config(ClientTrust::new(anchors(&ours)), SvidResolver::new(stranger.issue(shown)));
         let expected = SpiffeId::parse("spiffe://td/spire/server").expect("id");
         handshake(client_config(ServerTrust::InsecureBootstrap { expected }, SvidResolver::empty()), server)
     };
@@ -221,7 +243,7 @@ fn a_certificate_without_its_key_proves_nothing_on_either_side() {
     let honest = |id: &str| SvidResolver::new(authority.issue(id));
     let dial = |client, server| {
         let trust = expect_server(anchors.clone(), "spiffe://td/spire/server");
-        handshake(client_config(trust, client), server_config(anchors.clone(), server)).map(drop)
+        handshake(client_config(trust, client), server_config(ClientTrust::new(anchors.clone()), server)).map(drop)
     };
     let (client, server) = ("spiffe://td/spire/agent/x", "spiffe://td/spire/server");
     assert_eq!(dial(honest(client), honest(server)), Ok(()));

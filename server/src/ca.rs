@@ -12,6 +12,7 @@
 //! lost is an error with a recovery step, never a reason to found another CA; nothing leaves before its fields are read back,
 //! and a token that signs wrongly is found out.
 
+mod agent_to_sign;
 mod authority;
 mod bundle;
 mod issuer;
@@ -34,6 +35,7 @@ use thiserror::Error;
 
 use crate::store::StoreError;
 
+pub use agent_to_sign::AgentToSign;
 pub use authority::CertificateAuthority;
 pub use bundle::TrustBundle;
 pub use issuer::IssuedSvid;

@@ -1,5 +1,6 @@
 //! The server's configuration file: SPIRE's keys, and ours for the token and the TPMs.
 
+mod attestors;
 mod manufacturer;
 mod plugins;
 mod server_block;
@@ -9,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_hsm::{KeyName, Pin, PinError, TokenUri, UserLogin};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
 
 use crate::ca::{CaSubject, ServerName};
 
+pub use attestors::{Admission, NodeAttestors, Tpm2Config};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
 
@@ -141,42 +142,6 @@ impl PinSource {
             Self::Environment(name) => Pin::from_env(name),
         }
     }
-}
-
-/// How devices may prove who they are; at least one way is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeAttestors {
-    /// Single-use tokens, made by `token generate`.
-    pub join_token: bool,
-    /// By the device's TPM; none if that way is shut.
-    pub tpm2: Option<Tpm2Config>,
-}
-
-/// What a device has to prove with its TPM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tpm2Config {
-    /// Who says that an endorsement key belongs to a device of ours.
-    pub admission: Admission,
-    /// The PCRs every device quotes.
-    pub pcrs: PcrSelection,
-    /// The banks they may be quoted from, the one preferred first.
-    pub pcr_banks: Vec<PcrHash>,
-    /// Whether the agent's key must have been made in the TPM.
-    pub require_resident_key: bool,
-}
-
-/// Whose TPMs may attest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Those in the device registry.
-    Enrolled,
-    /// Those whose EK certificate chains to one of these files of PEM certificates, unless the registry bans them.
-    Manufacturer {
-        /// PEM files, at least one.
-        ca_paths: Vec<PathBuf>,
-    },
-    /// Any that an administrator has approved; new ones wait in the registry.
-    Approval,
 }
 
 impl ServerConfig {

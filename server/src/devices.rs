@@ -7,6 +7,9 @@
 //!  stranger ── record_pending ──► Pending ── approve ──┘      any ── ban ──► Banned ── delete ──► unknown
 //! ```
 
+mod admission;
+mod attested;
+mod ban;
 mod change;
 mod contradiction;
 mod filter;
@@ -23,8 +26,11 @@ use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::ClockReading;
 use thiserror::Error;
 
-pub use crate::facts::device::Contradiction;
+pub use admission::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
+pub(crate) use attested::note_attested;
+pub use ban::BannedDevice;
 pub use change::{Imported, MAX_PENDING};
+pub use contradiction::ForkProof;
 pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
 pub use import::DuplicateSerials;
 pub use new_device::{
@@ -73,33 +79,6 @@ pub enum DeviceError {
     Store(#[from] StoreError),
 }
 
-/// Who may enrol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AdmissionMode {
-    /// Devices that were imported or approved.
-    #[default]
-    EnrolledOnly,
-    /// Also devices whose endorsement key certificate chains to a configured manufacturer.
-    ManufacturerRoots,
-    /// Others are noted, and wait for an operator.
-    PendingApproval,
-}
-
-/// What to do with a device that wants to attest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceDecision {
-    /// Refuse it, whatever it proves.
-    Banned,
-    /// Let it prove its key.
-    Enrolled,
-    /// Let it prove its key, if its certificate chains to a manufacturer.
-    AskManufacturer,
-    /// Note that it asked, and refuse it until an operator approves.
-    RecordPending,
-    /// Refuse it: nobody announced it.
-    Unknown,
-}
-
 /// The devices: durable in the store, answered from memory.
 #[derive(Debug)]
 pub struct Devices {
@@ -113,18 +92,6 @@ impl Devices {
         let table = Arc::new(RwLock::new(Table::default()));
         store.follow(mirror::follower(&table)).await?;
         Ok(Self { store, table })
-    }
-
-    /// What to do with the device of that endorsement key.
-    pub fn decide(&self, ek_sha256: &[u8; 32], mode: AdmissionMode) -> DeviceDecision {
-        use AdmissionMode::{EnrolledOnly, ManufacturerRoots, PendingApproval};
-        match (self.device(ek_sha256).map(|device| device.state), mode) {
-            (Some(DeviceState::Banned), _) => DeviceDecision::Banned,
-            (Some(DeviceState::Enrolled), _) => DeviceDecision::Enrolled,
-            (_, ManufacturerRoots) => DeviceDecision::AskManufacturer,
-            (_, PendingApproval) | (Some(DeviceState::Pending), _) => DeviceDecision::RecordPending,
-            (None, EnrolledOnly) => DeviceDecision::Unknown,
-        }
     }
 
     /// The device of that endorsement key.

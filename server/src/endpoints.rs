@@ -31,12 +31,11 @@ use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
-use ironroot_api::tls::TrustAnchors;
+use ironroot_api::tls::{ClientTrust, SvidResolver, TrustAnchors};
 use ironroot_api::unix_socket::SocketListener;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::health::Ready;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -46,7 +45,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 pub use audit::Audit;
 pub use body::{FieldLimits, RequestShape};
-pub use caller::{Administrator, AuthenticatedAgent, Caller, Listener};
+pub use caller::Listener;
 pub use forks::Forks;
 pub use health_api::REASON_METADATA;
 pub use limits::Limits;
@@ -98,12 +97,12 @@ impl ServerState {
 pub async fn serve_remote(
     shared: Arc<ServerState>,
     tcp: TcpListener,
-    config: Arc<ServerConfig>,
     anchors: Arc<TrustAnchors>,
+    svid: Arc<SvidResolver>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let services = services(&shared);
-    let servers = accept::accept(tcp, config, anchors, shared.clone()).map(|(role, connections)| {
+    let servers = accept::accept(tcp, ClientTrust::new(anchors), svid, shared.clone()).map(|(role, connections)| {
         let gate = Gate::new(shared.clone(), Listener::Remote);
         let router = http2(role.limits()).layer(gate).add_routes(services.clone());
         router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))
@@ -171,8 +170,8 @@ fn count(number: usize) -> i32 {
 /// Whose fault decides the code.
 fn registry_status(error: RegistryError) -> Status {
     use RegistryError::{
-        AgentBanned, AgentNotFound, Entry, EntryIdTaken, EntryNotFound, NotActive, PageToken, ParentFull, Store, Token,
-        TokenTaken, UnknownBundle,
+        AgentBanned, AgentNotFound, Device, Entry, EntryIdTaken, EntryNotFound, NotActive, PageToken, ParentFull,
+        Store, Token, TokenTaken, UnknownBundle,
     };
     match error {
         EntryNotFound | AgentNotFound => Status::not_found(error.to_string()),
@@ -183,6 +182,7 @@ fn registry_status(error: RegistryError) -> Status {
         ParentFull { .. } => Status::resource_exhausted(error.to_string()),
         AgentBanned => permission_denied(Reason::AgentBanned, "agent is banned"),
         NotActive => permission_denied(Reason::AgentNotActive, "agent SVID is not active"),
+        Device(cause) => device_status(cause),
         Store(cause) => store_status(cause),
     }
 }

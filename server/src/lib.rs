@@ -18,5 +18,6 @@ pub mod facts;
 pub mod node_attestation;
 pub mod readiness;
 pub mod registry;
+pub mod rights;
 pub mod run;
 pub mod store;

@@ -1,9 +1,13 @@
-//! Drives one attestation to an [`AttestedNode`]: join tokens, and TPM evidence judged by `ironroot_attest`.
+//! Drives one attestation to an [`AttestedNode`].
 //!
 //! ```text
-//!  begin(type, payload, CSR) ─► Attested | Challenge(bytes) ─► answer(response) ─► Attested
+//!  read(type, payload) ─► Evidence ─ begin(CSR) ─► Attested | Challenge ─ answer ─► Attested
 //! ```
+//! Each way to attest is a file below: its policy, what a node says first, the challenge if there is one, and why it refuses.
+//! A further one is a file and a line in each of the lists here.
 
+mod fault;
+mod join_token;
 mod tpm2;
 
 use std::sync::Arc;
@@ -11,18 +15,42 @@ use std::sync::Arc;
 use ironroot_api::csr::Csr;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::SelectorSet;
-use ironroot_attest::node::Refusal;
-use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Claim, ClockReading};
 use thiserror::Error;
 
-pub use tpm2::{NodeAdmission, Tpm2Challenge, Tpm2Policy};
+pub use fault::Fault;
+pub use join_token::JoinTokenRefusal;
+pub use tpm2::{Tpm2Policy, Tpm2Refusal};
 
-use crate::devices::{DeviceError, Devices};
-use crate::registry::Registry;
+use crate::devices::{DeviceError, Devices, ProvenDevice};
 use crate::store::{Store, StoreError};
 
 /// The attestation type of join tokens.
 pub const JOIN_TOKEN: &str = "join_token";
+
+/// A way to attest, with what the server asks of it.
+#[derive(Debug)]
+pub enum Attestor {
+    /// A secret that an administrator made, good once.
+    JoinToken,
+    /// A TPM 2.0.
+    Tpm2(Box<Tpm2Policy>),
+}
+
+/// What a node's first message says, by its attestation type. Nothing is believed yet.
+#[derive(Debug)]
+pub enum Evidence<'a> {
+    /// The token.
+    JoinToken(join_token::Evidence<'a>),
+    /// What the TPM claims.
+    Tpm2(Box<tpm2::Evidence<'a>>),
+}
+
+/// What a node must answer.
+#[derive(Debug)]
+pub enum Challenge {
+    /// To show that it has the TPM.
+    Tpm2(Box<tpm2::Challenge>),
+}
 
 /// Why a node is not attested.
 #[derive(Debug, Error)]
@@ -30,30 +58,12 @@ pub enum AttestationError {
     /// A type that is not configured.
     #[error("attestation type {0:?} is not configured on this server")]
     Type(String),
-    /// Unknown, used, or never made.
-    #[error("join token does not exist or has already been used")]
-    JoinTokenUnknown,
-    /// Past its time; it is used up all the same.
-    #[error("join token has expired")]
-    JoinTokenExpired,
-    /// The evidence is refused.
-    #[error("TPM evidence refused: {0}")]
-    Refused(#[from] Refusal),
-    /// The endorsement key is not in the device registry.
-    #[error("device {ek_sha256} is not enrolled: import it, or approve it, and attest again")]
-    NotEnrolled {
-        /// SHA-256 of the endorsement key, hex.
-        ek_sha256: String,
-    },
-    /// The device waits for an operator.
-    #[error("device {ek_sha256} waits for approval: ironroot-server device approve {ek_sha256}")]
-    ApprovalPending {
-        /// SHA-256 of the endorsement key, hex.
-        ek_sha256: String,
-    },
-    /// An operator shut the device or the agent out.
-    #[error("agent {0} is banned")]
-    Banned(String),
+    /// The join token is refused.
+    #[error(transparent)]
+    JoinToken(#[from] JoinTokenRefusal),
+    /// The TPM is.
+    #[error(transparent)]
+    Tpm2(#[from] Tpm2Refusal),
     /// The identity would not be a legal agent ID.
     #[error("node has no legal agent ID")]
     AgentId(#[from] SpiffeIdError),
@@ -65,7 +75,61 @@ pub enum AttestationError {
     Store(#[from] StoreError),
 }
 
+impl Attestor {
+    /// Its attestation type.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::JoinToken => JOIN_TOKEN,
+            Self::Tpm2(_) => tpm2::TYPE,
+        }
+    }
+
+    fn read<'a>(&'a self, payload: &'a [u8]) -> Result<Evidence<'a>, AttestationError> {
+        Ok(match self {
+            Self::JoinToken => Evidence::JoinToken(join_token::Evidence::new(payload)),
+            Self::Tpm2(policy) => Evidence::Tpm2(Box::new(tpm2::Evidence::read(payload, policy)?)),
+        })
+    }
+}
+
+impl Evidence<'_> {
+    /// The device that it claims to be: SHA-256 of its endorsement key.
+    pub fn device(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::JoinToken(_) => None,
+            Self::Tpm2(evidence) => Some(evidence.device()),
+        }
+    }
+}
+
+impl AttestationError {
+    /// Whose fault it is.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::Type(_) => Fault::Type,
+            Self::JoinToken(refusal) => refusal.fault(),
+            Self::Tpm2(refusal) => refusal.fault(),
+            Self::AgentId(_) => Fault::Message,
+            Self::Devices(error) => Fault::Devices(error),
+            Self::Store(error) => Fault::Store(error),
+        }
+    }
+}
+
 /// A node whose identity has been proven, with the key its certificate will carry. Made only here.
+///
+/// ```compile_fail
+/// # fn forge(id: ironroot_api::SpiffeId, csr: ironroot_api::csr::Csr) -> ironroot_server::node_attestation::AttestedNode {
+/// ironroot_server::node_attestation::AttestedNode {
+///     id,
+///     attestation_type: "tpm2",
+///     selectors: Default::default(),
+///     can_reattest: true,
+///     csr,
+///     device: None,
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct AttestedNode {
@@ -109,43 +173,13 @@ impl AttestedNode {
     }
 }
 
-/// A TPM whose endorsement key has been proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProvenDevice {
-    /// SHA-256 of the endorsement key's SPKI.
-    pub ek_sha256: [u8; 32],
-    /// The TPM's clock.
-    pub clock: ClockReading,
-    /// Whether its manufacturer's word enrols it; otherwise it must be in the registry still.
-    pub may_be_new: bool,
-}
-
-/// What a node's first message says, by its attestation type.
-#[derive(Debug)]
-pub enum Evidence<'a> {
-    /// The token.
-    JoinToken(&'a [u8]),
-    /// What the TPM claims, and what is asked of it.
-    Tpm2(Box<Claim>, &'a Tpm2Policy),
-}
-
-impl Evidence<'_> {
-    /// The device that it claims to be: SHA-256 of its endorsement key.
-    pub fn device(&self) -> Option<[u8; 32]> {
-        match self {
-            Self::JoinToken(_) => None,
-            Self::Tpm2(claim, _) => Some(claim.ek_sha256()),
-        }
-    }
-}
-
 /// Where an attestation stands.
 #[derive(Debug)]
 pub enum Progress {
     /// Proven.
     Attested(Box<AttestedNode>),
     /// The node must answer these bytes.
-    Challenge(Box<Tpm2Challenge>, Vec<u8>),
+    Challenge(Challenge, Vec<u8>),
 }
 
 /// The attestors of this server and the facts they consult.
@@ -153,89 +187,45 @@ pub enum Progress {
 pub struct NodeAttestation {
     trust_domain: TrustDomain,
     store: Store,
-    registry: Arc<Registry>,
     devices: Arc<Devices>,
-    tpm2: Option<Tpm2Policy>,
-    join_tokens: JoinTokens,
-}
-
-/// Whether join tokens attest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinTokens {
-    /// They are configured, or nothing is.
-    Accepted,
-    /// Other ways are configured, and this is not among them.
-    Refused,
+    attestors: Vec<Attestor>,
 }
 
 impl NodeAttestation {
-    /// `tpm2`: the policy for TPM evidence, or none to refuse that type.
-    pub fn new(
-        trust_domain: TrustDomain,
-        store: Store,
-        registry: Arc<Registry>,
-        devices: Arc<Devices>,
-        tpm2: Option<Tpm2Policy>,
-        join_tokens: JoinTokens,
-    ) -> Self {
-        Self { trust_domain, store, registry, devices, tpm2, join_tokens }
+    /// Only what is among `attestors` attests.
+    pub fn new(trust_domain: TrustDomain, store: Store, devices: Arc<Devices>, attestors: Vec<Attestor>) -> Self {
+        Self { trust_domain, store, devices, attestors }
     }
 
     /// Reads a node's first message. Nothing is believed or looked up yet.
     pub fn read<'a>(&'a self, kind: &str, payload: &'a [u8]) -> Result<Evidence<'a>, AttestationError> {
-        match (kind, &self.tpm2) {
-            (JOIN_TOKEN, _) if self.join_tokens == JoinTokens::Accepted => Ok(Evidence::JoinToken(payload)),
-            (ATTESTATION_TYPE, Some(policy)) => Ok(Evidence::Tpm2(Box::new(Claim::parse(payload)?), policy)),
-            (other, _) => Err(AttestationError::Type(other.chars().take(64).collect())),
-        }
+        let attestor = self.attestors.iter().find(|attestor| attestor.kind() == kind);
+        attestor.ok_or_else(|| AttestationError::Type(kind.chars().take(64).collect()))?.read(payload)
     }
 
     /// Begins with what a node's first message says.
     pub async fn begin(&self, evidence: Evidence<'_>, csr: Csr, now_unix: i64) -> Result<Progress, AttestationError> {
         match evidence {
-            Evidence::JoinToken(token) => {
-                self.join_token(token, csr, now_unix).await.map(|n| Progress::Attested(Box::new(n)))
-            }
-            Evidence::Tpm2(claim, policy) => {
-                let (challenge, bytes) = self.tpm2_begin(policy, *claim, csr, now_unix).await?;
-                Ok(Progress::Challenge(Box::new(challenge), bytes))
-            }
+            Evidence::JoinToken(token) => self.join(token, csr, now_unix).await.map(Progress::attested),
+            Evidence::Tpm2(evidence) => self.challenge_tpm(*evidence, csr, now_unix),
         }
     }
 
     /// Goes on with the node's answer to a challenge.
     pub async fn answer(
         &self,
-        challenge: Tpm2Challenge,
+        challenge: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
-        self.tpm2_complete(challenge, response, now_unix).await
-    }
-
-    /// The token is used up before anything else is looked at: of any number of parallel attestations one wins.
-    async fn join_token(&self, payload: &[u8], csr: Csr, now_unix: i64) -> Result<AttestedNode, AttestationError> {
-        let token = std::str::from_utf8(payload).map_err(|_| AttestationError::JoinTokenUnknown)?;
-        let expires_at = self.store.take_join_token(token).await?.ok_or(AttestationError::JoinTokenUnknown)?;
-        if expires_at <= now_unix {
-            return Err(AttestationError::JoinTokenExpired);
+        match challenge {
+            Challenge::Tpm2(challenge) => self.judge_tpm(*challenge, response, now_unix).await,
         }
-        let id = self.trust_domain.id_with_path(&format!("/spire/agent/{JOIN_TOKEN}/{token}"))?;
-        self.refuse_banned(&id)?;
-        Ok(AttestedNode {
-            id,
-            attestation_type: JOIN_TOKEN,
-            selectors: SelectorSet::default(),
-            can_reattest: false,
-            csr,
-            device: None,
-        })
     }
+}
 
-    fn refuse_banned(&self, id: &SpiffeId) -> Result<(), AttestationError> {
-        match self.registry.agent(id) {
-            Some(agent) if agent.banned => Err(AttestationError::Banned(id.to_string())),
-            _ => Ok(()),
-        }
+impl Progress {
+    fn attested(node: AttestedNode) -> Self {
+        Self::Attested(Box::new(node))
     }
 }

@@ -37,14 +37,14 @@ use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use thiserror::Error;
 use tokio::sync::watch;
 
+pub use crate::rights::AgentStanding;
 pub use advice::{Dependents, EntryAdvice};
 pub use agent_filter::AgentFilter;
-pub use agent_table::AgentStanding;
 pub use authorized::{AuthorizedEntry, AuthorizedView, MAX_ENTRIES_PER_AGENT};
 pub use entries::Created;
 pub use filter::{EntryFilter, FilterError, SelectorMatch, SetMatch};
 
-use crate::devices::Devices;
+use crate::devices::{DeviceError, Devices};
 use crate::store::{Store, StoreError};
 use agent_table::{AgentSlot, AgentTable};
 use entry_table::EntryTable;
@@ -94,6 +94,9 @@ pub enum RegistryError {
     /// The page token was not made by this server.
     #[error(transparent)]
     PageToken(#[from] PageTokenError),
+    /// The agent's device may not attest, or not any more.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The database refused.
     #[error(transparent)]
     Store(#[from] StoreError),

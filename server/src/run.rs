@@ -4,14 +4,12 @@ mod server_svid;
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_api::tls::{TrustAnchors, server_config};
+use ironroot_api::tls::TrustAnchors;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
-use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig, UserLogin};
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::health;
@@ -26,10 +24,10 @@ use tokio::task::JoinSet;
 
 use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
-use crate::config::{Admission, LoginMode, ManufacturerFileError, ServerConfig, Tpm2Config, read_manufacturer_roots};
+use crate::config::{LoginMode, ManufacturerFileError, ServerConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, ServerState};
-use crate::node_attestation::{JoinTokens, NodeAdmission, NodeAttestation, Tpm2Policy};
+use crate::node_attestation::NodeAttestation;
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
@@ -115,21 +113,14 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let anchors =
         TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse");
     let svid = ServerSvid::issue(ca.clone()).await;
-    let tpm2 = config.node_attestors.tpm2.as_ref().map(tpm2_policy).transpose()?;
+    let attestors = config.node_attestors.load()?;
     let shared = Arc::new(ServerState {
         trust_domain: config.trust_domain.clone(),
         ca: ca.clone(),
         registry: registry.clone(),
         devices: devices.clone(),
         store: store.clone(),
-        node_attestation: NodeAttestation::new(
-            config.trust_domain.clone(),
-            store.clone(),
-            registry.clone(),
-            devices,
-            tpm2,
-            if config.node_attestors.join_token { JoinTokens::Accepted } else { JoinTokens::Refused },
-        ),
+        node_attestation: NodeAttestation::new(config.trust_domain.clone(), store.clone(), devices, attestors),
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
         forks: Forks::default(),
         occupancy: Occupancy::new(),
@@ -148,8 +139,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
 
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
-    let tls = server_config(anchors.clone(), svid.resolver());
-    let remote = endpoints::serve_remote(shared.clone(), tcp, tls, anchors.clone(), stopped.clone());
+    let remote = endpoints::serve_remote(shared.clone(), tcp, anchors.clone(), svid.resolver(), stopped.clone());
     let local = endpoints::serve_local(shared, admin, ready, stopped);
     parts.spawn(part("the TCP endpoint", remote));
     parts.spawn(part("the admin endpoint", local));
@@ -221,20 +211,6 @@ fn ca_policy(config: &ServerConfig) -> CaPolicy {
     }
 }
 
-fn tpm2_policy(config: &Tpm2Config) -> Result<Tpm2Policy, RunError> {
-    let admission = match &config.admission {
-        Admission::Enrolled => NodeAdmission::Enrolled,
-        Admission::Approval => NodeAdmission::Approval,
-        Admission::Manufacturer { ca_paths } => NodeAdmission::Manufacturer(manufacturer_roots(ca_paths)?),
-    };
-    Ok(Tpm2Policy {
-        admission,
-        pcrs: config.pcrs,
-        pcr_banks: config.pcr_banks.clone(),
-        require_resident_key: config.require_resident_key,
-    })
-}
-
 /// What a SIGHUP does.
 async fn reload(mut asked: Signal, log: LogOutput, token: Token, login: LoginMode) {
     while asked.recv().await.is_some() {
@@ -252,11 +228,6 @@ async fn reload(mut asked: Signal, log: LogOutput, token: Token, login: LoginMod
             ),
         }
     }
-}
-
-fn manufacturer_roots(paths: &[PathBuf]) -> Result<ManufacturerRoots, RunError> {
-    let roots = paths.iter().map(|path| read_manufacturer_roots(path)).collect::<Result<Vec<_>, _>>()?;
-    Ok(roots.into_iter().fold(ManufacturerRoots::default(), ManufacturerRoots::and))
 }
 
 /// Each new bundle becomes what clients must chain to.

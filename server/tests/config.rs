@@ -269,7 +269,7 @@ fn manufacturers_are_needed_exactly_when_they_admit() {
     let admission = |data: &str| read(&tpm2(data)).expect("loads").node_attestors.tpm2.expect("tpm2").admission;
     assert_eq!(admission("admission = \"approval\""), Admission::Approval);
     let both = "admission = \"manufacturer\" manufacturer_ca_path = \"a\" manufacturer_ca_paths = [\"b\"]";
-    assert_eq!(admission(both), Admission::Manufacturer { ca_paths: vec!["a".into(), "b".into()] });
+    assert_eq!(admission(both), Admission::Manufacturer(vec!["a".into(), "b".into()]));
     assert!(mistakes(&tpm2("admission = \"manufacturer\""))[0].contains("manufacturer_ca_path: missing"));
     let unused = read(&tpm2("manufacturer_ca_path = \"a\"")).expect("loads");
     assert!(unused.warnings[0].contains("only used with admission"), "{:?}", unused.warnings);

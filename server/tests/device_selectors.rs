@@ -1,15 +1,19 @@
 //! What operators say of a device counts for its agent at once: labels and serial are joined when they are asked for.
 
+#[path = "support/grants.rs"]
+mod grants;
+
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_server::cli::device::manifest::parse_manifest;
 use ironroot_server::devices::DuplicateSerials;
 use ironroot_server::facts::agent::AgentRecord;
-use ironroot_server::facts::device::{Ban, BanReason};
 use ironroot_server::registry::AgentFilter;
 use ironroot_server::registry::Registry;
 use ironroot_server::registry::SelectorMatch;
 use ironroot_server::store::Store;
+
+use grants::administrator;
 
 const EK: [u8; 32] = [1; 32];
 const NOW: i64 = 1_000;
@@ -48,13 +52,13 @@ async fn create(registry: &Registry, path: &str, parent: SpiffeId, selector: &st
         selectors: vec![types::Selector { r#type: kind.into(), value: value.into() }],
         ..types::Entry::default()
     };
-    registry.create_entry(&entry, NOW).await.expect("creates");
+    registry.create_entry(&administrator(), &entry, NOW).await.expect("creates");
 }
 
 async fn import(registry: &Registry, columns: &str, values: &str) {
     let ek = "01".repeat(32);
     let devices = parse_manifest(&format!("ek_sha256,{columns}\n{ek},{values}\n")).expect("good manifest");
-    registry.devices().import(devices, DuplicateSerials::Refused, NOW).await.expect("imports");
+    registry.devices().import(&administrator(), devices, DuplicateSerials::Refused, NOW).await.expect("imports");
 }
 
 fn served(registry: &Registry) -> Vec<String> {
@@ -76,13 +80,14 @@ fn listed_by(registry: &Registry, selector: &str) -> usize {
 async fn a_new_label_serves_the_entries_of_its_group_at_once_and_an_old_one_no_longer() {
     let directory = tempfile::tempdir().expect("directory");
     let store = Store::open(&directory.path().join("datastore.sqlite3"), &td()).expect("opens");
+    // As an older server has left it.
+    store.change(|tx| tx.put_agent(&agent())).await.map(drop).expect("stored");
     let registry = Registry::load(store).await.expect("loads");
     for site in ["vienna", "berlin", "rome"] {
         create(&registry, &format!("/{site}"), td().server_id(), &format!("tpm2:label:site:{site}")).await;
         create(&registry, &format!("/{site}/app"), id(&format!("/{site}")), "unix:uid:1").await;
     }
     import(&registry, "label:site,serial", "berlin,SN-1").await;
-    registry.attest_agent(agent()).await.expect("attests");
     assert_eq!(served(&registry), ["/berlin/app"], "not the words that were stored at attestation");
     import(&registry, "label:site", "rome").await;
     assert_eq!(served(&registry), ["/rome/app"]);
@@ -93,7 +98,6 @@ async fn a_new_label_serves_the_entries_of_its_group_at_once_and_an_old_one_no_l
     import(&registry, "label:site", "").await;
     assert_eq!(served(&registry), [""; 0]);
     import(&registry, "label:site", "rome").await;
-    let ban = Ban { at: NOW, reason: BanReason::Administrator { by: "local".into() } };
-    registry.devices().ban(&EK, ban).await.expect("bans");
+    registry.devices().ban(&administrator(), &EK, NOW).await.map(drop).expect("bans");
     assert_eq!(served(&registry), [""; 0], "of a banned device no word counts");
 }

@@ -1,20 +1,32 @@
 //! The fleet: import, admission, approval, ban.
 
+#[path = "support/grants.rs"]
+mod grants;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_api::TrustDomain;
 use ironroot_attest::Selector;
-use ironroot_attest::node::tpm2::ClockReading;
+use ironroot_attest::ek_certificate::ManufacturerRoots;
+use ironroot_attest::node::tpm2::{Claim, ClockReading};
 use ironroot_server::cli::device::manifest::parse_manifest;
 use ironroot_server::devices::NewDevice;
 use ironroot_server::devices::{
-    AdmissionMode, Contradiction, DeviceDecision, DeviceError, DeviceFilter, Devices, DuplicateSerials, MAX_PENDING,
+    AdmissionPolicy, DeviceError, DeviceFilter, Devices, DuplicateSerials, MAX_PENDING, NotAdmitted, ProvenDevice,
 };
-use ironroot_server::facts::device::{Ban, BanReason, DeviceState, Sighting};
-use ironroot_server::node_attestation::ProvenDevice;
+use ironroot_server::facts::device::{BanReason, Contradiction, DeviceState, Sighting};
+use ironroot_server::node_attestation::{
+    AttestationError, AttestedNode, Attestor, NodeAttestation, Tpm2Policy, Tpm2Refusal,
+};
+use ironroot_server::registry::{Registry, RegistryError};
 use ironroot_server::store::Store;
+use ironroot_software_tpm::SoftwareNode;
 use tempfile::TempDir;
+use tokio::time::Instant;
+
+use grants::administrator;
 
 const NOW: i64 = 1_000;
 
@@ -22,7 +34,8 @@ struct Fixture {
     _directory: TempDir,
     path: PathBuf,
     store: Store,
-    devices: Devices,
+    registry: Registry,
+    devices: Arc<Devices>,
 }
 
 impl Fixture {
@@ -30,19 +43,52 @@ impl Fixture {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("datastore.sqlite3");
         let store = Store::open(&path, &td()).expect("opens");
-        let devices = Devices::load(store.clone()).await.expect("loads");
-        Self { _directory: directory, path, store, devices }
+        let registry = Registry::load(store.clone()).await.expect("loads");
+        let devices = registry.devices().clone();
+        Self { _directory: directory, path, store, registry, devices }
     }
 
     async fn restart(&mut self) {
         self.store.close().await;
         self.store = Store::open(&self.path, &td()).expect("opens");
-        self.devices = Devices::load(self.store.clone()).await.expect("loads");
+        self.registry = Registry::load(self.store.clone()).await.expect("loads");
+        self.devices = self.registry.devices().clone();
     }
 
-    fn decisions(&self, ek: u8) -> [DeviceDecision; 3] {
-        use AdmissionMode::{EnrolledOnly, ManufacturerRoots, PendingApproval};
-        [EnrolledOnly, ManufacturerRoots, PendingApproval].map(|mode| self.devices.decide(&[ek; 32], mode))
+    /// What becomes of the chip's claim under each policy.
+    fn admissions(&self, chip: &SoftwareNode) -> [&'static str; 3] {
+        let makers = AdmissionPolicy::Manufacturer(ManufacturerRoots::default());
+        [AdmissionPolicy::Enrolled, makers, AdmissionPolicy::Approval].map(|policy| {
+            let claim = Claim::parse(&chip.evidence()).expect("honest evidence");
+            match self.devices.admit(claim, &policy, NOW) {
+                Ok(_) => "admitted",
+                Err(NotAdmitted::Banned { .. }) => "banned",
+                Err(NotAdmitted::NotEnrolled { .. }) => "unknown",
+                Err(NotAdmitted::Evidence(_)) => "no maker vouches",
+            }
+        })
+    }
+
+    async fn enrol(&self, chip: &SoftwareNode) {
+        let manifest = parse_manifest(&format!("ek_sha256,serial\n{},S1\n", ironroot_text::hex::hex(&ek(chip))));
+        let devices = manifest.expect("good manifest");
+        let imported = self.devices.import(&administrator(), devices, DuplicateSerials::Refused, NOW).await;
+        imported.expect("imports");
+    }
+
+    fn attestation(&self, admission: AdmissionPolicy) -> NodeAttestation {
+        let (pcrs, pcr_banks) = ("0".parse().expect("legal"), vec![Default::default()]);
+        let policy = Tpm2Policy { admission, pcrs, pcr_banks, require_resident_key: true };
+        NodeAttestation::new(td(), self.store.clone(), self.devices.clone(), vec![Attestor::Tpm2(Box::new(policy))])
+    }
+
+    async fn proven(&self, chip: &mut SoftwareNode, clock: ClockReading) -> AttestedNode {
+        chip.clock = clock;
+        grants::attested(&self.attestation(AdmissionPolicy::Enrolled), chip, NOW).await
+    }
+
+    async fn attested(&self, node: &AttestedNode, now_unix: i64) -> Result<(), RegistryError> {
+        self.registry.attest_agent(node, ("1", now_unix + 60), now_unix).await
     }
 
     fn state(&self, ek: u8) -> Option<DeviceState> {
@@ -54,12 +100,9 @@ fn td() -> TrustDomain {
     TrustDomain::new("td").expect("legal")
 }
 
-fn agent() -> SpiffeId {
-    td().id_with_path("/spire/agent/tpm2/x").expect("legal")
-}
-
-fn ban() -> Ban {
-    Ban { at: NOW, reason: BanReason::Administrator { by: "local".into() } }
+/// SHA-256 of the chip's endorsement key.
+fn ek(chip: &SoftwareNode) -> [u8; 32] {
+    Claim::parse(&chip.evidence()).expect("honest evidence").ek_sha256()
 }
 
 fn clock(clock_ms: u64, reset_count: u32) -> ClockReading {
@@ -83,19 +126,19 @@ async fn the_same_import_again_changes_nothing_and_another_updates() {
         |imported: &ironroot_server::devices::Imported| (imported.devices.len(), imported.created, imported.updated);
     let first = fixture
         .devices
-        .import(manifest(&[(1, "S1", "berlin"), (2, "S2", "")]), DuplicateSerials::Refused, NOW)
+        .import(&administrator(), manifest(&[(1, "S1", "berlin"), (2, "S2", "")]), DuplicateSerials::Refused, NOW)
         .await
         .expect("imports");
     assert_eq!(counts(&first), (2, 2, 0));
     let again = fixture
         .devices
-        .import(manifest(&[(2, "S2", ""), (1, "S1", "berlin")]), DuplicateSerials::Refused, NOW + 1)
+        .import(&administrator(), manifest(&[(2, "S2", ""), (1, "S1", "berlin")]), DuplicateSerials::Refused, NOW + 1)
         .await
         .expect("imports");
     assert_eq!(counts(&again), (2, 0, 0));
     let moved = fixture
         .devices
-        .import(manifest(&[(1, "S1", "paris"), (3, "S3", "")]), DuplicateSerials::Refused, NOW + 2)
+        .import(&administrator(), manifest(&[(1, "S1", "paris"), (3, "S3", "")]), DuplicateSerials::Refused, NOW + 2)
         .await
         .expect("imports");
     assert_eq!(counts(&moved), (2, 1, 1));
@@ -111,19 +154,25 @@ async fn the_same_import_again_changes_nothing_and_another_updates() {
 
 #[tokio::test]
 async fn an_import_enrols_who_waits_and_frees_no_one_who_is_banned() {
-    let fixture = Fixture::new().await;
-    fixture.devices.record_pending([1; 32], NOW).await.expect("notes");
-    fixture.devices.import(manifest(&[(2, "S2", "berlin")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    fixture.devices.ban(&[2; 32], ban()).await.expect("bans");
+    let (fixture, waiting) = (Fixture::new().await, SoftwareNode::new());
+    fixture.devices.record_pending(&grants::unvouched(&waiting), NOW).await.expect("notes");
+    fixture.enrol(&waiting).await;
+    assert_eq!(fixture.devices.device(&ek(&waiting)).map(|device| device.state), Some(DeviceState::Enrolled));
     fixture
         .devices
-        .import(manifest(&[(1, "S1", ""), (2, "S2b", "berlin")]), DuplicateSerials::Refused, NOW)
+        .import(&administrator(), manifest(&[(2, "S2", "berlin")]), DuplicateSerials::Refused, NOW)
+        .await
+        .expect("imports");
+    fixture.devices.ban(&administrator(), &[2; 32], NOW).await.map(drop).expect("bans");
+    fixture
+        .devices
+        .import(&administrator(), manifest(&[(1, "S1", ""), (2, "S2b", "berlin")]), DuplicateSerials::Refused, NOW)
         .await
         .expect("imports");
     assert_eq!((fixture.state(1), fixture.state(2)), (Some(DeviceState::Enrolled), Some(DeviceState::Banned)));
     assert_eq!(fixture.devices.device(&[2; 32]).expect("known").serial, "S2b");
     assert!(fixture.devices.selectors(&[2; 32]).is_empty());
-    assert!(matches!(fixture.devices.approve(&[2; 32]).await, Err(DeviceError::Banned)));
+    assert!(matches!(fixture.devices.approve(&administrator(), &[2; 32]).await, Err(DeviceError::Banned)));
 }
 
 #[tokio::test]
@@ -132,7 +181,8 @@ async fn an_import_changes_only_what_it_names_and_says_what_it_changed() {
     let ek = "01".repeat(32);
     let import = async |text: String| {
         let devices = parse_manifest(&text).expect("good manifest");
-        let mut imported = fixture.devices.import(devices, DuplicateSerials::Refused, NOW).await.expect("imports");
+        let mut imported =
+            fixture.devices.import(&administrator(), devices, DuplicateSerials::Refused, NOW).await.expect("imports");
         let (device, changes) = imported.devices.swap_remove(0);
         (device.serial.clone(), device.labels.clone(), changes)
     };
@@ -147,7 +197,7 @@ async fn an_import_changes_only_what_it_names_and_says_what_it_changed() {
     let (serial, known, changes) = import(format!("ek_sha256,serial,label:line,label:hall\n{ek},,,2\n")).await;
     assert_eq!((serial.as_str(), known), ("", labels(&[("hall", "2"), ("site", "rome")])));
     assert_eq!(changes, ["serial SN-1 removed", "label hall 2 added", "label line a removed"]);
-    fixture.devices.ban(&[1; 32], ban()).await.expect("banned");
+    fixture.devices.ban(&administrator(), &[1; 32], NOW).await.map(drop).expect("banned");
     let (_, _, changes) = import(format!("ek_sha256\n{ek}\n")).await;
     assert_eq!(changes, ["banned, and stays so: delete it and import it again to let it attest"]);
 }
@@ -155,7 +205,8 @@ async fn an_import_changes_only_what_it_names_and_says_what_it_changed() {
 #[tokio::test]
 async fn two_devices_do_not_come_to_have_one_serial_unless_that_is_said() {
     let fixture = Fixture::new().await;
-    let import = |lines: &[(u8, &str, &str)], duplicates| fixture.devices.import(manifest(lines), duplicates, NOW);
+    let by = administrator();
+    let import = |lines: &[(u8, &str, &str)], duplicates| fixture.devices.import(&by, manifest(lines), duplicates, NOW);
     import(&[(1, "S1", ""), (2, "S2", ""), (3, "", ""), (4, "", "")], DuplicateSerials::Refused).await.expect("unlike");
     for taken in [&[(5, "S1", "")][..], &[(5, "S5", ""), (6, "S5", "")], &[(2, "S1", "")]] {
         let refused = import(taken, DuplicateSerials::Refused).await.expect_err("duplicate");
@@ -169,130 +220,164 @@ async fn two_devices_do_not_come_to_have_one_serial_unless_that_is_said() {
 
 #[tokio::test]
 async fn admission_is_a_table_of_mode_and_state() {
-    use DeviceDecision::{AskManufacturer, Banned, Enrolled, RecordPending, Unknown};
     let fixture = Fixture::new().await;
-    fixture.devices.record_pending([1; 32], NOW).await.expect("notes");
-    fixture
-        .devices
-        .import(manifest(&[(2, "", ""), (3, "", "")]), DuplicateSerials::Refused, NOW)
-        .await
-        .expect("imports");
-    fixture.devices.ban(&[3; 32], ban()).await.expect("bans");
-    assert_eq!(fixture.decisions(0), [Unknown, AskManufacturer, RecordPending]);
-    assert_eq!(fixture.decisions(1), [RecordPending, AskManufacturer, RecordPending]);
-    assert_eq!(fixture.decisions(2), [Enrolled; 3]);
-    assert_eq!(fixture.decisions(3), [Banned; 3]);
+    let [stranger, waiting, enrolled, banned] = [(); 4].map(|()| SoftwareNode::new());
+    fixture.devices.record_pending(&grants::unvouched(&waiting), NOW).await.expect("notes");
+    for chip in [&enrolled, &banned] {
+        fixture.enrol(chip).await;
+    }
+    fixture.devices.ban(&administrator(), &ek(&banned), NOW).await.map(drop).expect("bans");
+    assert_eq!(fixture.admissions(&stranger), ["unknown", "no maker vouches", "admitted"]);
+    assert_eq!(fixture.admissions(&waiting), ["admitted", "no maker vouches", "admitted"]);
+    assert_eq!(fixture.admissions(&enrolled), ["admitted"; 3]);
+    assert_eq!(fixture.admissions(&banned), ["banned"; 3]);
+}
+
+#[tokio::test]
+async fn a_device_that_nobody_vouches_for_proves_its_key_and_waits() {
+    let (fixture, chip) = (Fixture::new().await, SoftwareNode::new());
+    assert_eq!(ProvenDevice::of(&grants::unvouched(&chip)), None, "it is no proven device");
+    let attestation = fixture.attestation(AdmissionPolicy::Approval);
+    for _ in 0..2 {
+        let waits = grants::attempt(&attestation, &chip, NOW).await;
+        assert!(matches!(waits, Err(AttestationError::Tpm2(Tpm2Refusal::ApprovalPending { .. }))), "{waits:?}");
+        assert_eq!(fixture.devices.device(&ek(&chip)).map(|device| device.state), Some(DeviceState::Pending));
+    }
+    fixture.devices.approve(&administrator(), &ek(&chip)).await.expect("approves");
+    grants::attempt(&attestation, &chip, NOW).await.map(drop).expect("an operator vouches for it");
 }
 
 #[tokio::test]
 async fn strangers_fill_a_bounded_list_only() {
     let mut fixture = Fixture::new().await;
-    let ek = |n: i64| {
-        let mut ek = [0; 32];
-        ek[..8].copy_from_slice(&n.to_be_bytes());
-        ek
-    };
-    let all = (0..MAX_PENDING).map(|n| fixture.devices.record_pending(ek(n), NOW));
+    let strangers: Vec<_> = (0..=MAX_PENDING).map(|_| grants::unvouched(&SoftwareNode::new())).collect();
+    let (last, others) = strangers.split_last().expect("many");
+    let all = others.iter().map(|stranger| fixture.devices.record_pending(stranger, NOW));
     futures_util::future::join_all(all).await.into_iter().for_each(|r| r.expect("notes"));
     fixture.restart().await;
-    assert!(matches!(fixture.devices.record_pending(ek(MAX_PENDING), NOW).await, Err(DeviceError::TooManyPending)));
-    fixture.devices.record_pending(ek(0), NOW).await.expect("is noted already");
-    fixture.devices.approve(&ek(0)).await.expect("approves");
-    fixture.devices.record_pending(ek(MAX_PENDING), NOW).await.expect("there is room again");
+    assert!(matches!(fixture.devices.record_pending(last, NOW).await, Err(DeviceError::TooManyPending)));
+    fixture.devices.record_pending(&others[0], NOW).await.expect("is noted already");
+    fixture.devices.approve(&administrator(), &others[0].ek_sha256()).await.expect("approves");
+    fixture.devices.record_pending(last, NOW).await.expect("there is room again");
     let pending = fixture.devices.list(&filter(Some(DeviceState::Pending), &BTreeMap::new()), 0, "").expect("lists");
     assert_eq!(pending.items.len() as i64, MAX_PENDING);
 }
 
 #[tokio::test]
 async fn an_attestation_leaves_its_agent_and_its_clock() {
-    let mut fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    assert_eq!(fixture.devices.last_clock(&[1; 32]), None);
+    let (mut fixture, mut chip) = (Fixture::new().await, SoftwareNode::new());
+    fixture.enrol(&chip).await;
+    assert_eq!(fixture.devices.last_clock(&ek(&chip)), None);
     let reading = ClockReading { clock_ms: u64::MAX, reset_count: u32::MAX, restart_count: 7, safe: false };
-    fixture.devices.attested(proven(reading), &agent(), NOW + 5).await.expect("notes");
+    let node = fixture.proven(&mut chip, reading).await;
+    fixture.attested(&node, NOW + 5).await.expect("notes");
+    assert_eq!(fixture.devices.last_clock(&ek(&chip)), Some(reading));
     fixture.restart().await;
-    assert_eq!(fixture.devices.last_clock(&[1; 32]), Some(reading));
-    let device = fixture.devices.device(&[1; 32]).expect("known");
-    assert_eq!((device.last_attested_at, device.agent_id.as_ref()), (NOW + 5, Some(&agent())));
+    assert_eq!(fixture.devices.last_clock(&ek(&chip)), Some(reading));
+    let device = fixture.devices.device(&ek(&chip)).expect("known");
+    assert_eq!((device.last_attested_at, device.agent_id.as_ref()), (NOW + 5, Some(node.id())));
     // A new import keeps what attestation found.
-    fixture.devices.import(manifest(&[(1, "S9", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    assert_eq!(fixture.devices.last_clock(&[1; 32]), Some(reading));
-    assert_eq!(fixture.devices.device(&[1; 32]).expect("known").last_attested_at, NOW + 5);
+    fixture.enrol(&chip).await;
+    assert_eq!(fixture.devices.last_clock(&ek(&chip)), Some(reading));
+    assert_eq!(fixture.devices.device(&ek(&chip)).expect("known").last_attested_at, NOW + 5);
 }
 
 #[tokio::test]
 async fn a_clock_that_went_back_meanwhile_is_refused() {
-    let fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    fixture.devices.attested(proven(clock(5, 9)), &agent(), NOW).await.expect("notes");
-    let older = fixture.devices.attested(proven(clock(5, 8)), &agent(), NOW).await;
-    assert!(matches!(older, Err(DeviceError::Clock(_))));
-    assert_eq!(fixture.devices.last_clock(&[1; 32]), Some(clock(5, 9)));
-}
-
-#[tokio::test]
-async fn a_device_its_manufacturer_vouches_for_is_enrolled_by_attesting() {
-    let fixture = Fixture::new().await;
-    fixture.devices.attested(proven(clock(1, 1)), &agent(), NOW).await.expect("notes");
-    assert_eq!(fixture.state(1), Some(DeviceState::Enrolled));
+    let (fixture, mut chip) = (Fixture::new().await, SoftwareNode::new());
+    fixture.enrol(&chip).await;
+    let older = fixture.proven(&mut chip, clock(5, 8)).await;
+    let newer = fixture.proven(&mut chip, clock(5, 9)).await;
+    fixture.attested(&newer, NOW).await.expect("notes");
+    let refused = fixture.attested(&older, NOW).await;
+    assert!(matches!(refused, Err(RegistryError::Device(DeviceError::Clock(_)))), "{refused:?}");
+    assert_eq!(fixture.devices.last_clock(&ek(&chip)), Some(clock(5, 9)));
 }
 
 #[tokio::test]
 async fn a_ban_during_an_attestation_wins() {
-    let fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    fixture.devices.attested(proven(clock(1, 1)), &agent(), NOW).await.expect("notes");
-    let banned = fixture.devices.ban(&[1; 32], ban()).await.expect("bans");
-    assert_eq!(banned.agent_id, Some(agent()), "the agent to ban with it");
-    let late = fixture.devices.attested(proven(clock(2, 1)), &agent(), NOW).await;
-    assert!(matches!(late, Err(DeviceError::Banned)));
+    let (fixture, mut chip) = (Fixture::new().await, SoftwareNode::new());
+    fixture.enrol(&chip).await;
+    let first = fixture.proven(&mut chip, clock(1, 1)).await;
+    fixture.attested(&first, NOW).await.expect("notes");
+    let late = fixture.proven(&mut chip, clock(2, 1)).await;
+    let banned = fixture.devices.ban(&administrator(), &ek(&chip), NOW).await.expect("bans");
+    assert_eq!(banned.record().agent_id.as_ref(), Some(first.id()), "the agent to ban with it");
+    assert!(matches!(fixture.attested(&late, NOW).await, Err(RegistryError::Device(DeviceError::Banned))));
 }
 
 #[tokio::test]
 async fn a_deleted_device_is_unknown() {
     let mut fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    fixture.devices.ban(&[1; 32], ban()).await.expect("bans");
-    fixture.devices.delete(&[1; 32]).await.expect("deletes");
+    fixture
+        .devices
+        .import(&administrator(), manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW)
+        .await
+        .expect("imports");
+    fixture.devices.ban(&administrator(), &[1; 32], NOW).await.map(drop).expect("bans");
+    fixture.devices.delete(&administrator(), &[1; 32]).await.expect("deletes");
     fixture.restart().await;
     assert_eq!(fixture.state(1), None);
-    assert!(matches!(fixture.devices.delete(&[1; 32]).await, Err(DeviceError::NotFound)));
-    assert!(matches!(fixture.devices.ban(&[1; 32], ban()).await, Err(DeviceError::NotFound)));
-    assert!(matches!(fixture.devices.approve(&[1; 32]).await, Err(DeviceError::NotFound)));
+    assert!(matches!(fixture.devices.delete(&administrator(), &[1; 32]).await, Err(DeviceError::NotFound)));
+    assert!(matches!(fixture.devices.ban(&administrator(), &[1; 32], NOW).await, Err(DeviceError::NotFound)));
+    assert!(matches!(fixture.devices.approve(&administrator(), &[1; 32]).await, Err(DeviceError::NotFound)));
 }
 
 #[tokio::test]
 async fn the_reason_of_a_ban_is_kept_with_its_evidence_over_a_restart_and_a_second_ban() {
-    let mut fixture = Fixture::new().await;
-    fixture.devices.import(manifest(&[(1, "S1", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
-    let sighting = |address: &str| Sighting { at: NOW, address: address.into(), what: "spoke".into() };
-    let reason = BanReason::RunsTwice { sightings: [sighting("10.0.0.1:1"), sighting("10.0.0.2:2")] };
-    let evidence = Ban { at: NOW + 1, reason };
-    fixture.devices.ban(&[1; 32], evidence.clone()).await.expect("bans");
-    fixture.devices.ban(&[1; 32], ban()).await.expect("is banned already");
-    fixture.devices.import(manifest(&[(1, "S2", "")]), DuplicateSerials::Refused, NOW).await.expect("imports");
+    let (mut fixture, chip) = (Fixture::new().await, SoftwareNode::new());
+    fixture.enrol(&chip).await;
+    let sighting = |at, address: &str| Sighting { at, address: address.into(), what: "spoke".into() };
+    let older = Contradiction { at_unix: NOW, address: "10.0.0.1:1".into(), clock: clock(7, 1) };
+    fixture.devices.note_contradiction(ek(&chip), older).await.expect("notes");
+    let opened_before = Instant::now() - std::time::Duration::from_secs(60);
+    let here = sighting(NOW + 1, "10.0.0.2:2");
+    let proof = fixture.devices.fork_by_connection(&ek(&chip), opened_before, here.clone()).expect("it runs twice");
+    fixture.devices.ban_copied(&proof, NOW + 1).await.map(drop).expect("bans");
+    fixture.devices.ban(&administrator(), &ek(&chip), NOW + 2).await.map(drop).expect("is banned already");
+    fixture.enrol(&chip).await;
     fixture.restart().await;
-    assert_eq!(fixture.devices.device(&[1; 32]).and_then(|device| device.ban.clone()), Some(evidence));
+    let ban = fixture.devices.device(&ek(&chip)).and_then(|device| device.ban.clone()).expect("a reason");
+    let BanReason::RunsTwice { sightings: [first, second] } = ban.reason else { panic!("{ban:?}") };
+    assert_eq!((ban.at, first.address.as_str(), first.at, second), (NOW + 1, "10.0.0.1:1", NOW, here));
+    assert_eq!(fixture.admissions(&chip), ["banned"; 3]);
 }
 
 #[tokio::test]
-async fn what_speaks_against_a_chip_is_kept_over_a_restart_until_it_attests_or_is_deleted() {
-    let mut fixture = Fixture::new().await;
-    let fleet = [(1, "S1", ""), (2, "S2", "")];
-    fixture.devices.import(manifest(&fleet), DuplicateSerials::Refused, NOW).await.expect("imports");
-    fixture.devices.attested(proven(clock(9, 9)), &agent(), NOW).await.expect("notes");
-    let seen = |reset_count| Contradiction { at_unix: NOW, address: "10.0.0.1:1".into(), clock: clock(7, reset_count) };
-    for (ek, reset_count) in [(1, 3), (1, 4), (2, 1)] {
-        fixture.devices.note_contradiction([ek; 32], seen(reset_count)).await.expect("notes");
+async fn what_speaks_against_a_chip_proves_a_copy_after_a_restart_too_until_it_attests_or_is_deleted() {
+    let (mut fixture, mut chip) = (Fixture::new().await, SoftwareNode::new());
+    fixture.enrol(&chip).await;
+    let here = || Sighting { at: NOW, address: "10.0.0.2:2".into(), what: "spoke".into() };
+    let day_ms = 24 * 3600 * 1000;
+    let first = fixture.proven(&mut chip, clock(day_ms, 3)).await;
+    fixture.attested(&first, NOW).await.expect("notes");
+    for reset_count in [2, 1] {
+        let older = Contradiction { at_unix: NOW, address: "10.0.0.1:1".into(), clock: clock(7, reset_count) };
+        fixture.devices.note_contradiction(ek(&chip), older).await.expect("notes");
     }
-    let stranger = fixture.devices.note_contradiction([3; 32], seen(1)).await;
-    assert!(matches!(stranger, Err(DeviceError::NotFound)), "{stranger:?}");
+    let stranger = fixture
+        .devices
+        .note_contradiction([9; 32], Contradiction { at_unix: NOW, address: String::new(), clock: clock(1, 1) });
+    assert!(matches!(stranger.await, Err(DeviceError::NotFound)));
     fixture.restart().await;
-    assert_eq!(fixture.devices.contradiction(&[1; 32]), Some(seen(4)), "the newest");
-    fixture.devices.attested(proven(clock(10, 9)), &agent(), NOW).await.expect("notes");
-    fixture.devices.delete(&[2; 32]).await.expect("deletes");
+    assert!(fixture.devices.suspects_any());
+    let long_ago = Instant::now() - std::time::Duration::from_secs(60);
+    assert!(fixture.devices.fork_by_connection(&ek(&chip), long_ago, here()).is_none(), "all connections are new");
+    let again = fixture.proven(&mut chip, clock(day_ms + 1, 3)).await;
+    let device = again.device().expect("a chip");
+    let proof = fixture.devices.fork_by_clock(device, here(), NOW + 60).expect("a day ahead after a minute");
+    assert_eq!(proof.sightings()[0].address, "10.0.0.1:1");
+    assert!(
+        fixture.devices.fork_by_clock(device, here(), NOW + 2 * 24 * 3600).is_none(),
+        "after two days it can be there"
+    );
+    fixture.attested(&again, NOW + 2 * 24 * 3600).await.expect("notes");
+    assert!(!fixture.devices.suspects_any(), "it has attested since");
+    let older = Contradiction { at_unix: NOW, address: String::new(), clock: clock(7, 1) };
+    fixture.devices.note_contradiction(ek(&chip), older).await.expect("notes");
+    fixture.devices.delete(&administrator(), &ek(&chip)).await.expect("deletes");
     for _ in 0..2 {
-        assert_eq!([1, 2].map(|ek| fixture.devices.contradiction(&[ek; 32])), [None, None]);
+        assert!(!fixture.devices.suspects_any());
         fixture.restart().await;
     }
 }
@@ -301,8 +386,8 @@ async fn what_speaks_against_a_chip_is_kept_over_a_restart_until_it_attests_or_i
 async fn devices_are_listed_by_state_and_label_in_pages() {
     let fixture = Fixture::new().await;
     let fleet: Vec<_> = (1..=9).map(|n| (n, "S", if n % 2 == 0 { "berlin" } else { "paris" })).collect();
-    fixture.devices.import(manifest(&fleet), DuplicateSerials::Allowed, NOW).await.expect("imports");
-    fixture.devices.ban(&[4; 32], ban()).await.expect("bans");
+    fixture.devices.import(&administrator(), manifest(&fleet), DuplicateSerials::Allowed, NOW).await.expect("imports");
+    fixture.devices.ban(&administrator(), &[4; 32], NOW).await.map(drop).expect("bans");
     let berlin = BTreeMap::from([("site".to_owned(), "berlin".to_owned())]);
     let (mut eks, mut token) = (Vec::new(), String::new());
     loop {
@@ -321,14 +406,11 @@ async fn devices_are_listed_by_state_and_label_in_pages() {
 
 #[tokio::test]
 async fn a_device_deleted_while_it_attested_does_not_come_back() {
-    let fixture = Fixture::new().await;
-    let gone = ProvenDevice { may_be_new: false, ..proven(clock(1, 1)) };
-    let refused = fixture.devices.attested(gone, &agent(), NOW).await;
-    assert!(matches!(refused, Err(DeviceError::NotFound)), "{refused:?}");
-    assert!(fixture.devices.device(&[1; 32]).is_none());
-}
-
-/// An endorsement key that its manufacturer vouched for.
-fn proven(clock: ClockReading) -> ProvenDevice {
-    ProvenDevice { ek_sha256: [1; 32], clock, may_be_new: true }
+    let (fixture, mut chip) = (Fixture::new().await, SoftwareNode::new());
+    fixture.enrol(&chip).await;
+    let node = fixture.proven(&mut chip, clock(1, 1)).await;
+    fixture.devices.delete(&administrator(), &ek(&chip)).await.expect("deletes");
+    let refused = fixture.attested(&node, NOW).await;
+    assert!(matches!(refused, Err(RegistryError::Device(DeviceError::NotFound))), "{refused:?}");
+    assert!(fixture.devices.device(&ek(&chip)).is_none() && fixture.registry.agent(node.id()).is_none());
 }

@@ -1,5 +1,8 @@
 //! What an operator is told of entries: what they match, and what would end with them.
 
+#[path = "support/grants.rs"]
+mod grants;
+
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_server::cli::device::manifest::parse_manifest;
@@ -7,6 +10,8 @@ use ironroot_server::devices::DuplicateSerials;
 use ironroot_server::registry::{Created, Registry};
 use ironroot_server::store::Store;
 use tempfile::TempDir;
+
+use grants::administrator;
 
 const NOW: i64 = 1_000;
 
@@ -31,7 +36,7 @@ async fn registry() -> (TempDir, Registry) {
 }
 
 async fn create(registry: &Registry, entry: types::Entry) -> String {
-    match registry.create_entry(&entry, NOW).await.expect("creates") {
+    match registry.create_entry(&administrator(), &entry, NOW).await.expect("creates") {
         Created::New(entry) => entry.id().to_owned(),
         Created::Similar(entry) => panic!("{} is similar", entry.id()),
     }
@@ -43,7 +48,7 @@ async fn an_entry_for_devices_says_how_many_it_matches() {
     let rows: String =
         (1..=3).map(|n| format!("{},{}\n", format!("{n:02x}").repeat(32), ["rome", "wien"][n % 2])).collect();
     let devices = parse_manifest(&format!("ek_sha256,label:site\n{rows}")).expect("good manifest");
-    registry.devices().import(devices, DuplicateSerials::Refused, NOW).await.expect("imports");
+    registry.devices().import(&administrator(), devices, DuplicateSerials::Refused, NOW).await.expect("imports");
     let advice = |selectors: &[&str]| registry.advise(&[entry("/g", "/spire/server", selectors)]).remove(0);
     assert_eq!(advice(&["tpm2:label:site:wien"]).notes, ["matches 2 of 3 devices"]);
     assert_eq!(advice(&["tpm2:label:site:berlln"]).warnings, ["matches 0 of 3 devices"]);

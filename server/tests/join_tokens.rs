@@ -1,13 +1,16 @@
 //! Join tokens attest where they are configured, and nowhere else.
 
-use std::sync::Arc;
+#[path = "support/grants.rs"]
+mod grants;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::csr::Csr;
-use ironroot_server::node_attestation::{AttestationError, JOIN_TOKEN, JoinTokens, NodeAttestation, Progress};
+use ironroot_server::node_attestation::{AttestationError, Attestor, JOIN_TOKEN, NodeAttestation, Progress};
 use ironroot_server::registry::Registry;
 use ironroot_server::store::Store;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+
+use grants::administrator;
 
 const NOW: i64 = 1_000;
 
@@ -22,15 +25,13 @@ async fn a_join_token_attests_only_where_that_is_configured_and_is_not_used_up_o
     let directory = tempfile::tempdir().expect("directory");
     let trust_domain = TrustDomain::new("td").expect("legal");
     let store = Store::open(&directory.path().join("datastore.sqlite3"), &trust_domain).expect("opens");
-    let registry = Arc::new(Registry::load(store.clone()).await.expect("loads"));
-    registry.create_join_token("t", NOW + 10, None, NOW).await.expect("adds");
-    let attestation = |join_tokens| {
-        let devices = registry.devices().clone();
-        NodeAttestation::new(trust_domain.clone(), store.clone(), registry.clone(), devices, None, join_tokens)
-    };
-    let refusing = attestation(JoinTokens::Refused);
+    let registry = Registry::load(store.clone()).await.expect("loads");
+    registry.create_join_token(&administrator(), "t", NOW + 10, None, NOW).await.expect("adds");
+    let attestation =
+        |attestors| NodeAttestation::new(trust_domain.clone(), store.clone(), registry.devices().clone(), attestors);
+    let refusing = attestation(vec![]);
     assert!(matches!(refusing.read(JOIN_TOKEN, b"t"), Err(AttestationError::Type(kind)) if kind == JOIN_TOKEN));
-    let accepting = attestation(JoinTokens::Accepted);
+    let accepting = attestation(vec![Attestor::JoinToken]);
     let evidence = accepting.read(JOIN_TOKEN, b"t").expect("a token");
     assert!(matches!(accepting.begin(evidence, csr(), NOW).await, Ok(Progress::Attested(_))));
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::Selector;
 use ironroot_server::ca::{Journal, Purpose, ServerName};
@@ -10,6 +11,7 @@ use ironroot_server::facts::agent::AgentRecord;
 use ironroot_server::facts::device::DeviceState;
 use ironroot_server::facts::entry::RegistrationEntry;
 use ironroot_server::registry::{AgentFilter, AgentStanding, EntryFilter, Registry};
+use ironroot_server::rights::{Administrator, Caller};
 use ironroot_server::store::Store;
 use ironroot_text::hex::hex;
 use tempfile::TempDir;
@@ -102,7 +104,9 @@ async fn the_token_and_the_ca_journal_of_schema_1_are_there_and_new_facts_join_t
     assert!(!journal.anchors().is_empty() && journal.slots(Purpose::X509Ca).active().is_some());
     assert_eq!(registry.prune_join_tokens(i64::MAX).await.expect("prunes"), 1, "the token");
     assert!(registry.entry("7fc19487-528c-4a4e-a387-18e0003dadb6").is_none(), "its alias went with it");
-    registry.delete_entry("lazy").await.expect("deletes");
+    let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+    let administrator = Administrator::judge(local, |_| false, 0).expect("local");
+    registry.delete_entry(&administrator, "lazy").await.expect("deletes");
     store.close().await;
     let old = path.with_extension("sqlite3.v1");
     assert!(old.exists(), "a copy of the old file is left");

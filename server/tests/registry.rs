@@ -1,20 +1,28 @@
 //! The registry with its store: SPIRE's semantics, and the same answers after a restart.
 
+#[path = "support/grants.rs"]
+mod grants;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ironroot_api::csr::Csr;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::SelectorSet;
 use ironroot_server::facts::agent::AgentRecord;
 use ironroot_server::facts::entry::{EntryError, MAX_DNS_NAMES, MAX_HINT_BYTES, MAX_SELECTORS, RegistrationEntry};
+use ironroot_server::node_attestation::{Attestor, JOIN_TOKEN, NodeAttestation, Progress};
 use ironroot_server::registry::{
     AgentFilter, AgentStanding, Created, EntryFilter, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, Registry,
     RegistryError,
 };
 use ironroot_server::store::{Store, StoreError};
 use prost::Message;
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
+
+use grants::{administrator, authenticated, shown};
 
 const NOW: i64 = 1_000;
 
@@ -41,14 +49,27 @@ impl Fixture {
     }
 
     async fn create(&self, entry: types::Entry) -> Arc<RegistrationEntry> {
-        match self.registry.create_entry(&entry, NOW).await.expect("creates") {
+        match self.registry.create_entry(&administrator(), &entry, NOW).await.expect("creates") {
             Created::New(entry) => entry,
             Created::Similar(entry) => panic!("{} is similar", entry.id()),
         }
     }
 
+    /// As another server that shares the database stores it.
     async fn attest(&self, agent: AgentRecord) {
-        self.registry.attest_agent(agent).await.expect("attests");
+        self.store.change(move |tx| tx.put_agent(&agent)).await.map(drop).expect("stored");
+    }
+
+    /// The node of `token`, which attests.
+    async fn join(&self, token: &str, serial: &str) -> Result<(), RegistryError> {
+        let devices = self.registry.devices().clone();
+        let attestation = NodeAttestation::new(td(), self.store.clone(), devices, vec![Attestor::JoinToken]);
+        let key = KeyPair::generate().expect("a key");
+        let request = CertificateParams::default().serialize_request(&key).expect("a request");
+        let evidence = attestation.read(JOIN_TOKEN, token.as_bytes()).expect("a token");
+        let begun = attestation.begin(evidence, Csr::parse(request.der()).expect("honest"), NOW).await;
+        let Ok(Progress::Attested(node)) = begun else { panic!("{begun:?}") };
+        self.registry.attest_agent(&node, (serial, 2_000), NOW).await
     }
 
     fn served(&self, agent: &SpiffeId, now_unix: i64) -> Vec<String> {
@@ -106,7 +127,7 @@ async fn a_similar_entry_is_returned_and_nothing_is_stored() {
     let fixture = Fixture::new().await;
     let first = fixture.create(entry("/w", "/p", &["a:1", "a:2"])).await;
     let again = types::Entry { hint: "other".into(), ..entry("/w", "/p", &["a:2", "a:1"]) };
-    let outcome = fixture.registry.create_entry(&again, NOW + 1).await.expect("answers");
+    let outcome = fixture.registry.create_entry(&administrator(), &again, NOW + 1).await.expect("answers");
     assert!(matches!(outcome, Created::Similar(found) if found == first));
     assert_eq!(fixture.registry.count_entries(&EntryFilter::default()), 1);
     for different in
@@ -120,7 +141,8 @@ async fn a_similar_entry_is_returned_and_nothing_is_stored() {
 async fn of_many_similar_entries_at_once_one_is_created() {
     let fixture = Fixture::new().await;
     let wire = entry("/w", "/p", &["a:1"]);
-    let all = (0..50).map(|_| fixture.registry.create_entry(&wire, NOW));
+    let by = administrator();
+    let all = (0..50).map(|_| fixture.registry.create_entry(&by, &wire, NOW));
     let outcomes = futures_util::future::join_all(all).await;
     let created = outcomes.iter().filter(|o| matches!(o, Ok(Created::New(_)))).count();
     let similar = outcomes.iter().filter(|o| matches!(o, Ok(Created::Similar(_)))).count();
@@ -132,9 +154,12 @@ async fn an_entry_id_belongs_to_one_entry() {
     let fixture = Fixture::new().await;
     fixture.create(types::Entry { id: "mine".into(), ..entry("/w", "/p", &["a:1"]) }).await;
     let taken = types::Entry { id: "mine".into(), ..entry("/w2", "/p", &["a:1"]) };
-    assert!(matches!(fixture.registry.create_entry(&taken, NOW).await, Err(RegistryError::EntryIdTaken)));
+    assert!(matches!(
+        fixture.registry.create_entry(&administrator(), &taken, NOW).await,
+        Err(RegistryError::EntryIdTaken)
+    ));
     let bad = types::Entry { id: "no slash/".into(), ..entry("/w3", "/p", &["a:1"]) };
-    let refused = fixture.registry.create_entry(&bad, NOW).await;
+    let refused = fixture.registry.create_entry(&administrator(), &bad, NOW).await;
     assert!(matches!(refused, Err(RegistryError::Entry(EntryError::Id))));
 }
 
@@ -147,18 +172,21 @@ async fn an_update_counts_up_and_moves_the_entry_to_its_new_parent() {
     assert_eq!(fixture.served(&agent_id("a"), NOW), ["/w"]);
     let moved = types::Entry { id: stored.id().into(), ..entry("/x", "/spire/agent/b", &["b:1"]) };
     let parent_only = types::EntryMask { parent_id: true, ..Default::default() };
-    let updated = fixture.registry.update_entry(&moved, Some(&parent_only)).await.expect("updates");
+    let updated = fixture.registry.update_entry(&administrator(), &moved, Some(&parent_only)).await.expect("updates");
     assert_eq!((updated.revision_number(), updated.created_at(), updated.spiffe_id().path()), (1, NOW, "/w"));
     assert!(fixture.served(&agent_id("a"), NOW).is_empty());
     assert_eq!(fixture.served(&agent_id("b"), NOW), ["/w"]);
-    let updated = fixture.registry.update_entry(&moved, None).await.expect("updates");
+    let updated = fixture.registry.update_entry(&administrator(), &moved, None).await.expect("updates");
     assert_eq!((updated.revision_number(), updated.spiffe_id().path()), (2, "/x"));
     fixture.restart().await;
     assert_eq!(fixture.registry.entry(stored.id()), Some(updated));
     let unknown = types::Entry { id: "unknown".into(), ..moved.clone() };
-    assert!(matches!(fixture.registry.update_entry(&unknown, None).await, Err(RegistryError::EntryNotFound)));
+    assert!(matches!(
+        fixture.registry.update_entry(&administrator(), &unknown, None).await,
+        Err(RegistryError::EntryNotFound)
+    ));
     let emptied = types::Entry { selectors: vec![], ..moved };
-    let refused = fixture.registry.update_entry(&emptied, None).await;
+    let refused = fixture.registry.update_entry(&administrator(), &emptied, None).await;
     assert!(matches!(refused, Err(RegistryError::Entry(EntryError::NoSelectors))));
 }
 
@@ -167,9 +195,9 @@ async fn a_recreated_entry_differs_in_its_creation_time() {
     let fixture = Fixture::new().await;
     let wire = types::Entry { id: "same".into(), ..entry("/w", "/p", &["a:1"]) };
     fixture.create(wire.clone()).await;
-    fixture.registry.delete_entry("same").await.expect("deletes");
-    assert!(matches!(fixture.registry.delete_entry("same").await, Err(RegistryError::EntryNotFound)));
-    let again = fixture.registry.create_entry(&wire, NOW + 5).await.expect("creates");
+    fixture.registry.delete_entry(&administrator(), "same").await.expect("deletes");
+    assert!(matches!(fixture.registry.delete_entry(&administrator(), "same").await, Err(RegistryError::EntryNotFound)));
+    let again = fixture.registry.create_entry(&administrator(), &wire, NOW + 5).await.expect("creates");
     assert!(matches!(again, Created::New(entry) if entry.created_at() == NOW + 5 && entry.revision_number() == 0));
 }
 
@@ -203,7 +231,7 @@ async fn what_an_agent_may_serve_follows_its_selectors_and_its_ban() {
     assert!(authorize().is_none());
     fixture.attest(agent("a", "3", &["tpm2:a"])).await;
     assert!(authorize().is_some());
-    fixture.registry.ban_agent(&agent_id("a")).await.expect("bans");
+    fixture.registry.ban_agent(&administrator(), &agent_id("a")).await.expect("bans");
     assert!(authorize().is_none());
 }
 
@@ -228,16 +256,19 @@ async fn a_renewed_certificate_counts_from_its_first_use() {
     let mut fixture = Fixture::new().await;
     let a = agent_id("a");
     assert_eq!(fixture.standing("1"), AgentStanding::NotAttested);
-    assert!(matches!(fixture.registry.renew_agent(&a, "2", 3_000).await, Err(RegistryError::AgentNotFound)));
+    assert!(matches!(
+        fixture.registry.renew_agent(&authenticated(&a, 1), "2", 3_000).await,
+        Err(RegistryError::AgentNotFound)
+    ));
     fixture.attest(agent("a", "1", &[])).await;
-    fixture.registry.renew_agent(&a, "2", 3_000).await.expect("renews");
+    fixture.registry.renew_agent(&authenticated(&a, 1), "2", 3_000).await.expect("renews");
     fixture.restart().await;
     assert_eq!((fixture.standing("1"), fixture.standing("2")), (AgentStanding::Active, AgentStanding::ActivatePending));
-    fixture.registry.renew_agent(&a, "3", 4_000).await.expect("renews again: the answer was lost");
+    fixture.registry.renew_agent(&authenticated(&a, 1), "3", 4_000).await.expect("renews again: the answer was lost");
     assert_eq!(fixture.standing("2"), AgentStanding::NotActive);
-    assert!(matches!(fixture.registry.activate_agent(&a, "2").await, Err(RegistryError::NotActive)));
-    fixture.registry.activate_agent(&a, "3").await.expect("activates");
-    fixture.registry.activate_agent(&a, "3").await.expect("is active");
+    assert!(matches!(fixture.registry.activate_agent(&shown(&a, 2)).await, Err(RegistryError::NotActive)));
+    fixture.registry.activate_agent(&shown(&a, 3)).await.expect("activates");
+    fixture.registry.activate_agent(&shown(&a, 3)).await.expect("is active");
     assert_eq!((fixture.standing("1"), fixture.standing("3")), (AgentStanding::NotActive, AgentStanding::Active));
     assert_eq!(fixture.registry.agent(&a).map(|a| (a.not_after, a.new_serial.clone())), Some((4_000, String::new())));
     assert_eq!(fixture.standing(""), AgentStanding::NotActive);
@@ -247,8 +278,8 @@ async fn a_renewed_certificate_counts_from_its_first_use() {
 async fn a_second_attestation_unseats_the_first_certificate() {
     let fixture = Fixture::new().await;
     fixture.attest(agent("a", "1", &[])).await;
-    fixture.registry.renew_agent(&agent_id("a"), "2", 3_000).await.expect("renews");
-    fixture.registry.set_agent_version(&agent_id("a"), "0.1.0").await.expect("notes");
+    fixture.registry.renew_agent(&authenticated(&agent_id("a"), 1), "2", 3_000).await.expect("renews");
+    fixture.registry.set_agent_version(&authenticated(&agent_id("a"), 1), "0.1.0").await.expect("notes");
     fixture.attest(agent("a", "7", &[])).await;
     for old in ["1", "2"] {
         assert_eq!(fixture.standing(old), AgentStanding::NotActive);
@@ -261,22 +292,37 @@ async fn a_second_attestation_unseats_the_first_certificate() {
 async fn a_banned_agent_stays_out_until_it_is_deleted() {
     let mut fixture = Fixture::new().await;
     let a = agent_id("a");
-    assert!(!fixture.registry.ban_agent(&a).await.expect("answers"));
+    assert!(!fixture.registry.ban_agent(&administrator(), &a).await.expect("answers"));
     fixture.attest(agent("a", "1", &[])).await;
-    fixture.registry.renew_agent(&a, "2", 3_000).await.expect("renews");
-    assert!(fixture.registry.ban_agent(&a).await.expect("bans"));
+    fixture.registry.renew_agent(&authenticated(&a, 1), "2", 3_000).await.expect("renews");
+    assert!(fixture.registry.ban_agent(&administrator(), &a).await.expect("bans"));
     fixture.restart().await;
     for serial in ["1", "2", ""] {
         assert_eq!(fixture.standing(serial), AgentStanding::Banned);
     }
-    let attested = fixture.registry.attest_agent(agent("a", "3", &[])).await;
-    assert!(matches!(attested, Err(RegistryError::AgentBanned)));
-    assert!(matches!(fixture.registry.renew_agent(&a, "3", 1).await, Err(RegistryError::AgentBanned)));
-    assert!(matches!(fixture.registry.activate_agent(&a, "2").await, Err(RegistryError::AgentBanned)));
-    assert!(fixture.registry.delete_agent(&a).await.expect("deletes"));
-    assert!(!fixture.registry.delete_agent(&a).await.expect("answers"));
+    assert!(matches!(
+        fixture.registry.renew_agent(&authenticated(&a, 1), "3", 1).await,
+        Err(RegistryError::AgentBanned)
+    ));
+    assert!(matches!(fixture.registry.activate_agent(&shown(&a, 2)).await, Err(RegistryError::AgentBanned)));
+    assert!(fixture.registry.delete_agent(&administrator(), &a).await.expect("deletes"));
+    assert!(!fixture.registry.delete_agent(&administrator(), &a).await.expect("answers"));
     fixture.attest(agent("a", "4", &[])).await;
     assert_eq!(fixture.standing("4"), AgentStanding::Active);
+}
+
+#[tokio::test]
+async fn an_agent_that_was_banned_while_it_attested_is_refused() {
+    let fixture = Fixture::new().await;
+    let by = administrator();
+    let token = |at| fixture.registry.create_join_token(&by, "t", at, None, NOW);
+    token(NOW + 10).await.expect("made");
+    fixture.join("t", "1").await.expect("attests");
+    let joined = agent_id("join_token/t");
+    assert!(fixture.registry.ban_agent(&administrator(), &joined).await.expect("bans"));
+    token(NOW + 10).await.expect("the first one was used");
+    assert!(matches!(fixture.join("t", "2").await, Err(RegistryError::AgentBanned)));
+    assert_eq!(fixture.registry.agent_standing(&joined, "2"), AgentStanding::Banned);
 }
 
 #[tokio::test]
@@ -287,8 +333,8 @@ async fn agents_are_pruned_only_when_they_can_come_back() {
     fixture.attest(AgentRecord { can_reattest: false, ..agent("token", "1", &[]) }).await;
     fixture.attest(AgentRecord { not_after: 5_000, ..agent("young", "1", &[]) }).await;
     fixture.attest(agent("renewed", "1", &[])).await;
-    fixture.registry.renew_agent(&agent_id("renewed"), "2", 5_000).await.expect("renews");
-    fixture.registry.ban_agent(&agent_id("banned")).await.expect("bans");
+    fixture.registry.renew_agent(&authenticated(&agent_id("renewed"), 1), "2", 5_000).await.expect("renews");
+    fixture.registry.ban_agent(&administrator(), &agent_id("banned")).await.expect("bans");
     assert_eq!(fixture.registry.prune_expired_agents(2_000).await.expect("prunes"), 0);
     assert_eq!(fixture.registry.prune_expired_agents(2_001).await.expect("prunes"), 1);
     let left = fixture.registry.list_agents(&AgentFilter::default(), 0, "").expect("lists").items;
@@ -308,7 +354,7 @@ async fn agents_are_listed_by_what_is_asked() {
             ..agent("b", "1", &[])
         })
         .await;
-    fixture.registry.ban_agent(&agent_id("b")).await.expect("bans");
+    fixture.registry.ban_agent(&administrator(), &agent_id("b")).await.expect("bans");
     let count = |filter: AgentFilter| fixture.registry.count_agents(&filter);
     assert_eq!(count(AgentFilter { attestation_type: Some("tpm2".into()), ..Default::default() }), 1);
     assert_eq!(count(AgentFilter { banned: Some(true), ..Default::default() }), 1);
@@ -328,7 +374,7 @@ async fn a_join_token_and_its_alias_come_together_or_not_at_all() {
     let alias = td().id_with_path("/site").expect("legal");
     let create = |token: &'static str, alias: Option<SpiffeId>| {
         let registry = &fixture.registry;
-        async move { registry.create_join_token(token, 2_000, alias.as_ref(), NOW).await }
+        async move { registry.create_join_token(&administrator(), token, 2_000, alias.as_ref(), NOW).await }
     };
     create("t", Some(alias.clone())).await.expect("creates");
     let token_agent = agent_id("join_token/t");
@@ -357,10 +403,10 @@ async fn changes_are_counted_when_they_are_in_force() {
     let stored = fixture.create(entry("/w", "/p", &["a:1"])).await;
     assert!(changes.has_changed().expect("registry lives"));
     changes.mark_unchanged();
-    let _ = fixture.registry.create_entry(&entry("/w", "/p", &["a:1"]), NOW).await;
+    let _ = fixture.registry.create_entry(&administrator(), &entry("/w", "/p", &["a:1"]), NOW).await;
     let _ = fixture.registry.prune_expired_entries(NOW).await;
     assert!(!changes.has_changed().expect("registry lives"), "nothing changed");
-    fixture.registry.delete_entry(stored.id()).await.expect("deletes");
+    fixture.registry.delete_entry(&administrator(), stored.id()).await.expect("deletes");
     assert!(changes.has_changed().expect("registry lives"));
 }
 
@@ -378,7 +424,7 @@ async fn everything_is_as_it_was_after_a_restart() {
     }
     let all = EntryFilter::default();
     let fourth = fixture.registry.list_entries(&all, 0, "").expect("lists").items[3].clone();
-    fixture.registry.delete_entry(fourth.id()).await.expect("deletes");
+    fixture.registry.delete_entry(&administrator(), fourth.id()).await.expect("deletes");
     let lists = |registry: &Registry| {
         let entries = registry.list_entries(&all, 0, "").expect("lists").items;
         (entries, registry.list_agents(&AgentFilter::default(), 0, "").expect("lists").items)
@@ -392,7 +438,7 @@ async fn everything_is_as_it_was_after_a_restart() {
 async fn a_store_that_fails_changes_nothing_in_memory() {
     let fixture = Fixture::new().await;
     fixture.store.close().await;
-    let refused = fixture.registry.create_entry(&entry("/w", "/p", &["a:1"]), NOW).await;
+    let refused = fixture.registry.create_entry(&administrator(), &entry("/w", "/p", &["a:1"]), NOW).await;
     assert!(matches!(refused, Err(RegistryError::Store(StoreError::Closed))));
     assert_eq!(fixture.registry.count_entries(&EntryFilter::default()), 0);
 }
@@ -403,7 +449,7 @@ async fn the_alias_of_a_join_token_ends_with_its_agent_and_other_entries_stay() 
     let alias = td().id_with_path("/group").expect("legal");
     let all = |fixture: &Fixture| fixture.registry.count_entries(&EntryFilter::default());
     for token in ["used", "expired", "kept"] {
-        fixture.registry.create_join_token(token, NOW + 10, Some(&alias), NOW).await.expect("adds");
+        fixture.registry.create_join_token(&administrator(), token, NOW + 10, Some(&alias), NOW).await.expect("adds");
     }
     let joined = |token: &str| AgentRecord {
         attestation_type: "join_token".into(),
@@ -420,7 +466,7 @@ async fn the_alias_of_a_join_token_ends_with_its_agent_and_other_entries_stay() 
     let other = "spiffe_id:spiffe://td/spire/agent/join_token/kept";
     fixture.create(entry("/odd", "/spire/agent/join_token/used", &[other])).await;
     assert_eq!(all(&fixture), 5);
-    assert!(fixture.registry.delete_agent(&agent_id("join_token/used")).await.expect("deletes"));
+    assert!(fixture.registry.delete_agent(&administrator(), &agent_id("join_token/used")).await.expect("deletes"));
     assert_eq!(all(&fixture), 4, "its alias is gone");
     assert_eq!(fixture.registry.prune_join_tokens(NOW + 10).await.expect("prunes"), 1);
     assert_eq!(all(&fixture), 3, "nobody can use the token any more");
@@ -434,19 +480,20 @@ async fn a_parent_takes_as_many_entries_as_an_agent_takes_and_not_one_more() {
     let fixture = Fixture::new().await;
     let all: Vec<_> =
         (0..=MAX_ENTRIES_PER_PARENT).map(|n| entry(&format!("/w{n}"), "/node", &["unix:uid:1"])).collect();
+    let by = administrator();
     // All at once: what is on its way to the disk counts too.
-    let outcomes = futures_util::future::join_all(all.iter().map(|e| fixture.registry.create_entry(e, NOW))).await;
+    let outcomes = futures_util::future::join_all(all.iter().map(|e| fixture.registry.create_entry(&by, e, NOW))).await;
     let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert!(matches!(refused[..], [RegistryError::ParentFull { .. }]), "{refused:?}");
     assert!(refused[0].to_string().contains("spiffe://td/node has 20000 entries below it"), "{}", refused[0]);
     let elsewhere = fixture.create(entry("/more", "/other", &["unix:uid:1"])).await;
     let moved = types::Entry { id: elsewhere.id().to_owned(), ..entry("/more", "/node", &["unix:uid:1"]) };
-    let refused = fixture.registry.update_entry(&moved, None).await;
+    let refused = fixture.registry.update_entry(&administrator(), &moved, None).await;
     assert!(matches!(refused, Err(RegistryError::ParentFull { .. })), "moving one there is no way around");
     let first = outcomes[0].as_ref().expect("created");
     let Created::New(first) = first else { panic!("not similar to any") };
-    fixture.registry.delete_entry(first.id()).await.expect("deletes");
-    fixture.registry.update_entry(&moved, None).await.expect("there is room again");
+    fixture.registry.delete_entry(&administrator(), first.id()).await.expect("deletes");
+    fixture.registry.update_entry(&administrator(), &moved, None).await.expect("there is room again");
 }
 
 #[tokio::test]
@@ -462,12 +509,15 @@ async fn what_several_groups_give_an_agent_together_ends_where_one_parents_entri
     };
     let half = MAX_ENTRIES_PER_AGENT / 2;
     let old: Vec<_> = below("/group/a", half).chain(below("/group/b", half)).collect();
-    let created = futures_util::future::join_all(old.iter().map(|e| fixture.registry.create_entry(e, NOW))).await;
+    let by = administrator();
+    let created = futures_util::future::join_all(old.iter().map(|e| fixture.registry.create_entry(&by, e, NOW))).await;
     assert!(created.iter().all(Result::is_ok));
     let view = fixture.registry.authorized_entries(&device, NOW);
     assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 0));
-    let Ok(Created::New(newest)) =
-        fixture.registry.create_entry(&entry("/group/b/new", "/group/b", &["unix:uid:1"]), NOW + 1).await
+    let Ok(Created::New(newest)) = fixture
+        .registry
+        .create_entry(&administrator(), &entry("/group/b/new", "/group/b", &["unix:uid:1"]), NOW + 1)
+        .await
     else {
         panic!("its parent has room")
     };
@@ -475,7 +525,7 @@ async fn what_several_groups_give_an_agent_together_ends_where_one_parents_entri
     assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 1));
     assert!(fixture.registry.authorize_entry(&device, newest.id(), NOW + 1).is_none(), "nor is it signed for");
     let Ok(Created::New(first)) = &created[0] else { panic!("new") };
-    fixture.registry.delete_entry(first.id()).await.expect("deletes");
+    fixture.registry.delete_entry(&administrator(), first.id()).await.expect("deletes");
     let view = fixture.registry.authorized_entries(&device, NOW + 1);
     assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 0));
     assert!(view.find(newest.id()).is_some(), "there is room now");
@@ -520,9 +570,9 @@ async fn what_was_accepted_before_a_bound_got_tighter_neither_stops_a_start_nor_
     assert_eq!(fixture.registry.devices().selectors(&[0; 32]).len(), 2);
     let change = types::Entry { id: id.clone(), hint: "short".into(), ..Default::default() };
     let mask = types::EntryMask { hint: true, ..Default::default() };
-    let refused = fixture.registry.update_entry(&change, Some(&mask)).await;
+    let refused = fixture.registry.update_entry(&administrator(), &change, Some(&mask)).await;
     assert!(matches!(refused, Err(RegistryError::Entry(EntryError::Reserved))), "{refused:?}");
-    fixture.registry.delete_entry(&id).await.expect("deletes");
+    fixture.registry.delete_entry(&administrator(), &id).await.expect("deletes");
 }
 
 /// The stored form's fields that this test fills, by the tags that databases have.

@@ -1,5 +1,8 @@
 //! The store under power cuts, damage, and two servers on one file.
 
+#[path = "support/grants.rs"]
+mod grants;
+
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -28,7 +31,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 async fn add_token(store: &Store, token: &str) {
     let registry = Registry::load(store.clone()).await.expect("loads");
-    registry.create_join_token(token, 100, None, 0).await.expect("adds");
+    registry.create_join_token(&grants::administrator(), token, 100, None, 0).await.expect("adds");
 }
 
 /// A closed database that holds a few pages of tokens.
@@ -36,7 +39,8 @@ async fn filled(path: &Path) {
     let store = Store::open(path, &td()).expect("opens");
     let registry = Registry::load(store.clone()).await.expect("loads");
     let names: Vec<String> = (0..500).map(|n| format!("token-{n:04}-{}", "x".repeat(40))).collect();
-    let all = names.iter().map(|name| registry.create_join_token(name, 100, None, 0));
+    let by = grants::administrator();
+    let all = names.iter().map(|name| registry.create_join_token(&by, name, 100, None, 0));
     futures_util::future::join_all(all).await.into_iter().for_each(|r| r.expect("adds"));
     store.put_ca_journal("", vec![7; 20_000]).await.expect("writes");
     store.close().await;

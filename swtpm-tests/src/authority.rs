@@ -4,18 +4,21 @@ use std::path::Path;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use ironroot_api::csr::Spki;
+use ironroot_api::TrustDomain;
+use ironroot_api::csr::{Csr, Spki};
 use ironroot_api::pb::types;
-use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_hsm::{KeyName, Token, TokenConfig, TokenKey};
 use ironroot_server::ca::{
     CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedSvid, Journal, Pace, Place, Rotation, ServerName,
     SlotName, TrustBundle,
 };
 use ironroot_server::clock::{ClockSource, Reading};
-use ironroot_server::facts::agent::AgentRecord;
+use ironroot_server::node_attestation::{AttestedNode, Attestor, JOIN_TOKEN, NodeAttestation, Progress};
 use ironroot_server::registry::{AuthorizedEntry, Registry};
+use ironroot_server::rights::{Administrator, Caller};
 use ironroot_server::store::Store;
+use rcgen::CertificateParams;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tempfile::TempDir;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
@@ -227,27 +230,32 @@ fn wire_id(path: &str) -> Option<types::Spiffeid> {
     Some(types::Spiffeid { trust_domain: "example.org".to_owned(), path: path.to_owned() })
 }
 
-fn agent_record(id: &SpiffeId) -> AgentRecord {
-    AgentRecord {
-        spiffe_id: id.clone(),
-        attestation_type: "join_token".to_owned(),
-        serial: "1".to_owned(),
-        not_after: NOW + 3600,
-        new_serial: String::new(),
-        new_not_after: 0,
-        can_reattest: false,
-        banned: false,
-        selectors: Default::default(),
-        agent_version: String::new(),
-        ek_sha256: None,
+/// An administrator, as whoever opens the admin socket is.
+fn administrator() -> Administrator {
+    let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+    Administrator::judge(local, |_| false, NOW).expect("local")
+}
+
+/// A node that has attested with a fresh join token `lab`.
+pub async fn joined(lab: &AuthorityLab, registry: &Registry) -> AttestedNode {
+    registry.create_join_token(&administrator(), "lab", NOW + 60, None, NOW).await.expect("a registry of our own");
+    let (store, devices) = (lab.store.clone(), registry.devices().clone());
+    let attestation = NodeAttestation::new(lab.trust_domain(), store, devices, vec![Attestor::JoinToken]);
+    let request = CertificateParams::default().serialize_request(&rcgen::KeyPair::generate().expect("a key"));
+    let csr = Csr::parse(request.expect("a request").der()).expect("an honest request");
+    let evidence = attestation.read(JOIN_TOKEN, b"lab").expect("a token");
+    match attestation.begin(evidence, csr, NOW).await {
+        Ok(Progress::Attested(node)) => *node,
+        other => panic!("{other:?}"),
     }
 }
 
 /// An entry as the registry hands it out to the agent it belongs to.
 pub async fn authorized_entry(lab: &AuthorityLab, path: &str, ttl: i32, dns_names: &[&str]) -> AuthorizedEntry {
     let registry = Registry::load(lab.store.clone()).await.expect("a registry of our own");
-    let agent = SpiffeId::parse("spiffe://example.org/spire/agent/join_token/lab").expect("a registry of our own");
-    registry.attest_agent(agent_record(&agent)).await.expect("a registry of our own");
+    let node = joined(lab, &registry).await;
+    registry.attest_agent(&node, ("1", NOW + 3600), NOW).await.expect("a registry of our own");
+    let agent = node.id();
     let entry = types::Entry {
         spiffe_id: wire_id(path),
         parent_id: wire_id(agent.path()),
@@ -256,8 +264,8 @@ pub async fn authorized_entry(lab: &AuthorityLab, path: &str, ttl: i32, dns_name
         dns_names: dns_names.iter().map(|d| (*d).to_owned()).collect(),
         ..types::Entry::default()
     };
-    registry.create_entry(&entry, NOW).await.expect("a registry of our own");
-    let view = registry.authorized_entries(&agent, NOW);
+    registry.create_entry(&administrator(), &entry, NOW).await.expect("a registry of our own");
+    let view = registry.authorized_entries(agent, NOW);
     let id = view
         .iter()
         .map(|e| e.entry())
@@ -265,5 +273,5 @@ pub async fn authorized_entry(lab: &AuthorityLab, path: &str, ttl: i32, dns_name
         .expect("a registry of our own")
         .id()
         .to_owned();
-    registry.authorize_entry(&agent, &id, NOW).expect("a registry of our own")
+    registry.authorize_entry(agent, &id, NOW).expect("a registry of our own")
 }

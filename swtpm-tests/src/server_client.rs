@@ -1,6 +1,7 @@
 //! The server's gRPC surface as anyone may meet it: any certificate or none over TLS, the admin socket, any request.
 
 mod shared;
+mod software_device;
 mod tpm_node;
 
 use std::io;
@@ -36,6 +37,7 @@ use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
 pub use shared::SharedServer;
+pub use software_device::SoftwareDevice;
 pub use tpm_node::TpmNode;
 
 use crate::deployment::Server;

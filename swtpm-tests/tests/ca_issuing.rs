@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
-use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, spki, verify};
+use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, joined, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
+use ironroot_server::ca::AgentToSign;
 use ironroot_server::clock::ClockSource;
+use ironroot_server::registry::Registry;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
@@ -33,9 +34,11 @@ fn svids_carry_the_names_and_lifetimes_of_their_entries() {
                 assert_eq!((certificate.serial_decimal(), certificate.not_after_unix()), (svid.serial, NOW + lives));
                 assert_eq!(svid.not_after_unix, NOW + lives);
             }
-            let agent = SpiffeId::parse("spiffe://example.org/spire/agent/tpm2/ab").unwrap();
-            let svid = ca.sign_agent_svid(&agent, &spki(), NOW).await.unwrap();
-            assert_eq!(Certificate::parse(&svid.chain[0]).unwrap().leaf_spiffe_id().unwrap(), agent);
+            let agent = joined(&lab, &Registry::load(lab.store.clone()).await.unwrap()).await;
+            let svid = ca.sign_agent_svid(AgentToSign::attested(&agent), NOW).await.unwrap();
+            let certificate = Certificate::parse(&svid.chain[0]).unwrap();
+            assert_eq!(certificate.leaf_spiffe_id().unwrap(), *agent.id());
+            assert_eq!(certificate.spki_der(), agent.csr().spki().as_der());
             let svid = ca.sign_server_svid(&spki(), NOW).await.unwrap();
             let id = Certificate::parse(&svid.chain[0]).unwrap().leaf_spiffe_id().unwrap();
             assert_eq!(id.as_str(), "spiffe://example.org/spire/server");

@@ -9,8 +9,9 @@ use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
+use ironroot_attest::node::tpm2::ClockReading;
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions};
-use ironroot_lab::server_client::{ServerClient, TpmNode, csr, key};
+use ironroot_lab::server_client::{ServerClient, SoftwareDevice, TpmNode, csr, key};
 use tonic::Code;
 
 /// Most bytes that the attacks of these tests may leave in the log.
@@ -78,6 +79,33 @@ async fn a_chip_that_runs_twice_is_banned_with_both_addresses_in_the_log() {
     let alarm =
         log.lines().find(|line| line.contains("a chip runs twice")).unwrap_or_else(|| panic!("no alarm\n{log}"));
     assert!(alarm.contains("address=127.0.0.7:") && alarm.contains("other_address=127.0.0.1:"), "{alarm}");
+}
+
+/// After a restart of the server every connection is new. What the refused chip said is kept: the other's clock is too far ahead.
+//= TPM-17
+#[tokio::test]
+async fn a_copy_is_proven_by_its_clock_after_a_restart_of_the_server_too() {
+    let mut server = Server::start(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    let mut chip = SoftwareDevice::new();
+    server.import_devices(&format!("ek_sha256,serial\n{},SN-1\n", chip.ek_sha256()));
+    let original = ClockReading { clock_ms: 24 * 3600 * 1000, reset_count: 9, restart_count: 0, safe: true };
+    let copy = ClockReading { clock_ms: 3600 * 1000, reset_count: 8, ..original };
+    chip.node.clock = original;
+    chip.attest(&client).await.map(drop).expect("enrolled");
+    chip.node.clock = copy;
+    let refused = chip.attest(&client.clone().at(Ipv4Addr::new(127, 0, 0, 7))).await.map(drop).expect_err("older");
+    assert!(refused.message().contains("reset counter went back"), "{refused}");
+    server.restart();
+    let client = ServerClient::new(&server).await;
+    chip.node.clock = ClockReading { clock_ms: original.clock_ms + 60_000, ..original };
+    let caught = chip.attest(&client).await.map(drop).expect_err("both are banned");
+    assert_eq!(denial_reason(&caught), Some(Reason::AgentBanned), "{caught}");
+    let device =
+        DeviceClient::new(client.admin().await).get_device(DeviceRequest { ek_sha256: chip.ek_sha256() }).await;
+    let ban = device.expect("known").into_inner().ban.expect("why");
+    let seen: Vec<_> = ban.sightings.iter().map(|seen| seen.address.split(':').next().expect("an IP")).collect();
+    assert_eq!(seen, ["127.0.0.7", "127.0.0.1"]);
 }
 
 /// A copy that never attests has the original's certificate and key. It is seen from another address, and behind the same.

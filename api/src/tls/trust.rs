@@ -1,14 +1,15 @@
 //! Whom a server and a client believe.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::{CertificateError as TlsCertificateError, Error, OtherError};
 use rustls_pki_types::CertificateDer;
 use webpki::KeyUsage;
 
-use super::anchors::{SvidRefusal, TrustAnchors};
+use super::anchors::{SvidRefusal, TrustAnchors, VerifiedSvid};
 use super::verifier::Judge;
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, CertificateError};
 use crate::spiffe_id::SpiffeId;
 
 /// How the dialled server is to be proven.
@@ -56,13 +57,52 @@ impl Judge for ServerTrust {
     }
 }
 
-/// Clients with an X509-SVID of the trust domain.
-#[derive(Debug)]
-pub(super) struct ClientTrust(pub(super) Arc<TrustAnchors>);
+/// Clients verified in handshakes that nobody has asked for: as many as there may be handshakes at once. Each is about 1 kB. Past
+/// it all are forgotten.
+const MAX_VERIFIED: usize = 2048;
 
-impl Judge for ClientTrust {
+/// Clients with an X509-SVID of the trust domain; and whom a handshake has verified, for who goes on with the connection: nobody
+/// has to verify the chain again.
+#[derive(Debug)]
+pub struct ClientTrust {
+    anchors: Arc<TrustAnchors>,
+    /// By the leaf's DER.
+    verified: Mutex<HashMap<Vec<u8>, VerifiedSvid>>,
+}
+
+impl ClientTrust {
+    /// By these authorities.
+    pub fn new(anchors: Arc<TrustAnchors>) -> Arc<Self> {
+        Arc::new(Self { anchors, verified: Mutex::default() })
+    }
+
+    /// The SVID of a client whose handshake is over; `chain` as it showed it, leaf first. What its handshake found, or, if that was
+    /// forgotten or another connection with the same certificate took it, what is found now.
+    pub fn svid(&self, chain: &[CertificateDer<'_>], now_unix: i64) -> Result<VerifiedSvid, SvidRefusal> {
+        let Some((leaf, others)) = chain.split_first() else {
+            return Err(SvidRefusal::Leaf(CertificateError::Malformed));
+        };
+        match self.verified().remove(leaf.as_ref()) {
+            Some(svid) => Ok(svid),
+            None => self.anchors.verify(leaf, others, KeyUsage::client_auth(), now_unix),
+        }
+    }
+
+    fn verified(&self) -> MutexGuard<'_, HashMap<Vec<u8>, VerifiedSvid>> {
+        // Plain values: a panic leaves the map whole.
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Judge for Arc<ClientTrust> {
     fn judge(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], now_unix: i64) -> Result<(), Error> {
-        self.0.verify(leaf, others, KeyUsage::client_auth(), now_unix).map(drop).map_err(tls_error)
+        let svid = self.anchors.verify(leaf, others, KeyUsage::client_auth(), now_unix).map_err(tls_error)?;
+        let mut verified = self.verified();
+        if verified.len() >= MAX_VERIFIED {
+            verified.clear();
+        }
+        verified.insert(leaf.to_vec(), svid);
+        Ok(())
     }
 }
 

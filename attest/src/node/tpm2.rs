@@ -21,7 +21,7 @@ mod pending;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-pub use admitted::{AdmittedEk, Expectation};
+pub use admitted::{AdmittedEk, Expectation, Voucher};
 pub use attested::AttestedTpm;
 pub use claim::{Admission, Claim};
 pub use clock::ClockReading;

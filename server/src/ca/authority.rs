@@ -11,6 +11,7 @@ use ironroot_shell::command_line::describe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::agent_to_sign::AgentToSign;
 use super::bundle::TrustBundle;
 use super::issuer::{IssuedSvid, Scrutiny, Signers};
 use super::profile::Leaf;
@@ -115,9 +116,9 @@ impl CertificateAuthority {
         results
     }
 
-    /// Signs an SVID for the agent `id`.
-    pub async fn sign_agent_svid(&self, id: &SpiffeId, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
-        let leaf = plain(id.clone(), spki, self.policy.agent_ttl_seconds);
+    /// Signs an SVID for an agent.
+    pub async fn sign_agent_svid(&self, agent: AgentToSign<'_>, now_unix: i64) -> Result<IssuedSvid, CaError> {
+        let leaf = plain(agent.id.clone(), agent.spki, self.policy.agent_ttl_seconds);
         self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
     }
 

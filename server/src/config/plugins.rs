@@ -2,20 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::read_manufacturer_roots;
-use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_hsm::{KeyId, KeyName, TokenUri};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, places};
 
 use super::server_block::ServerBlock;
-use super::{Admission, LoginMode, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, Tpm2Config};
+use super::{LoginMode, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, attestors};
 use crate::store::Store;
 
 /// Sessions opened on the token unless the file says otherwise.
 const DEFAULT_SESSIONS: usize = 4;
-/// PCRs quoted unless the file says otherwise: firmware, option ROMs, boot loader, secure boot.
-const DEFAULT_PCRS: [u8; 4] = [0, 2, 4, 7];
 
 pub(super) struct Plugins {
     pub(super) data_store: PathBuf,
@@ -34,7 +30,7 @@ pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Optio
         });
     }
     let key_manager = read_key_manager(plugins);
-    let node_attestors = read_node_attestors(plugins);
+    let node_attestors = attestors::read(plugins);
     plugins.finish();
     Some(Plugins { data_store: data_store?, key_manager: key_manager?, node_attestors: node_attestors? })
 }
@@ -201,85 +197,4 @@ fn one_of<T, const N: usize>(data: &Section<'_>, choices: [(&str, Option<T>); N]
         [_, again, ..] => data.mistake(again, format!("{hint} {names}, not with several")),
     }
     choices.into_iter().find_map(|(_, value)| value)
-}
-
-fn read_node_attestors(plugins: &Section<'_>) -> Option<NodeAttestors> {
-    let mut attestors = NodeAttestors { join_token: false, tpm2: None };
-    let found = plugins.plugins("NodeAttestor");
-    let known = found.len();
-    for plugin in found {
-        match plugin.name.as_str() {
-            "join_token" => {
-                attestors.join_token = true;
-                plugin.data.finish();
-            }
-            "tpm2" => attestors.tpm2 = read_tpm2(&plugin.data),
-            _ => {
-                let reason = format!("not supported by {PROGRAM} yet: use \"tpm2\" or \"join_token\"");
-                plugins.plugin_mistake("NodeAttestor", &plugin, reason);
-            }
-        }
-    }
-    // A plugin that is there and wrong, or switched off, is not none.
-    if known == 0 && !plugins.has("NodeAttestor") {
-        attestors.join_token = true;
-        plugins.warn("NodeAttestor", "none is configured: devices attest with join tokens, as in SPIRE");
-        return Some(attestors);
-    }
-    let hint = "no device could attest: add NodeAttestor \"tpm2\" { } or NodeAttestor \"join_token\" { }";
-    plugins.required("NodeAttestor", (known > 0).then_some(attestors), hint)
-}
-
-fn read_tpm2(data: &Section<'_>) -> Option<Tpm2Config> {
-    let pcrs = data.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_PCRS.to_vec());
-    let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| data.mistake("pcrs", error.to_string())).ok();
-    let pcr_banks = data.parsed_list("pcr_banks", str::parse::<PcrHash>).unwrap_or_else(|| vec![PcrHash::default()]);
-    if pcr_banks.is_empty() {
-        data.mistake("pcr_banks", "name at least one bank, such as \"sha256\"");
-    }
-    if pcr_banks.contains(&PcrHash::Sha1) {
-        data.warn(
-            "pcr_banks",
-            "sha1 is broken for collisions: whoever writes a device's firmware can make two that measure alike",
-        );
-    }
-    let require_resident_key = data.boolean("require_resident_key").unwrap_or(true);
-    let admission = read_admission(data);
-    data.finish();
-    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, pcr_banks, require_resident_key })
-}
-
-fn read_admission(data: &Section<'_>) -> Option<Admission> {
-    let mut ca_paths: Vec<PathBuf> = data.path("manufacturer_ca_path").into_iter().collect();
-    ca_paths.extend(data.strings("manufacturer_ca_paths").unwrap_or_default().into_iter().map(PathBuf::from));
-    let known = |text: &str| match text {
-        "enrolled" | "manufacturer" | "approval" => Ok(text.to_owned()),
-        _ => Err("use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)"),
-    };
-    let mode = data.parsed("admission", known);
-    if mode.is_none() && data.string("admission").is_some() {
-        return None;
-    }
-    match mode.as_deref() {
-        Some("manufacturer") if ca_paths.is_empty() => {
-            data.mistake(
-                "manufacturer_ca_path",
-                "missing: admission \"manufacturer\" needs the PEM file of the TPM makers' CAs",
-            );
-            None
-        }
-        Some("manufacturer") => {
-            let key = if data.has("manufacturer_ca_path") { "manufacturer_ca_path" } else { "manufacturer_ca_paths" };
-            for path in &ca_paths {
-                data.look(key, || read_manufacturer_roots(path).map(drop).map_err(|error| describe(&error)));
-            }
-            Some(Admission::Manufacturer { ca_paths })
-        }
-        mode => {
-            if !ca_paths.is_empty() {
-                data.warn("admission", "the manufacturers' CAs are only used with admission = \"manufacturer\"");
-            }
-            Some(if mode == Some("approval") { Admission::Approval } else { Admission::Enrolled })
-        }
-    }
 }

@@ -1,14 +1,13 @@
-//! What operators decide of devices, and what attestations leave behind.
+//! What operators decide of devices.
 
 use std::sync::Arc;
 
 use crate::devices::NewDevice;
-use crate::facts::device::{Ban, DeviceRecord, DeviceState};
-use ironroot_api::SpiffeId;
+use crate::facts::device::{DeviceRecord, DeviceState};
 
 use super::import::{DuplicateSerials, Import};
 use super::{DeviceError, Devices};
-use crate::node_attestation::ProvenDevice;
+use crate::rights::Administrator;
 use crate::store::Transaction;
 
 /// Most devices that wait for approval. Strangers make these rows: this bounds what they can fill.
@@ -31,6 +30,7 @@ impl Devices {
     /// No two devices come to have one serial, unless `duplicates` says that they may.
     pub async fn import(
         &self,
+        _: &Administrator,
         devices: Vec<NewDevice>,
         duplicates: DuplicateSerials,
         now_unix: i64,
@@ -49,26 +49,8 @@ impl Devices {
         Ok(Imported { devices: all.into_iter().map(|known| known.record).zip(changes).collect(), created, updated })
     }
 
-    /// Notes that an unknown device asked to attest. Nothing is written for a device that is known.
-    pub async fn record_pending(&self, ek_sha256: [u8; 32], now_unix: i64) -> Result<(), DeviceError> {
-        if self.device(&ek_sha256).is_some() {
-            return Ok(());
-        }
-        let record = move |tx: &Transaction<'_>| {
-            if tx.device(&ek_sha256)?.is_some() {
-                return Ok(());
-            }
-            if tx.count_pending_devices()? >= MAX_PENDING {
-                return Err(DeviceError::TooManyPending);
-            }
-            tx.put_device(unknown(ek_sha256, DeviceState::Pending, now_unix), None)?;
-            Ok(())
-        };
-        self.store.change(record).await
-    }
-
     /// Lets a device that asked attest from now on. A banned one must be deleted first.
-    pub async fn approve(&self, ek_sha256: &[u8; 32]) -> Result<Arc<DeviceRecord>, DeviceError> {
+    pub async fn approve(&self, _: &Administrator, ek_sha256: &[u8; 32]) -> Result<Arc<DeviceRecord>, DeviceError> {
         let approve = |record| match record {
             DeviceRecord { state: DeviceState::Banned, .. } => Err(DeviceError::Banned),
             record => Ok(DeviceRecord { state: DeviceState::Enrolled, ..record }),
@@ -76,18 +58,8 @@ impl Devices {
         self.change_known(ek_sha256, approve).await
     }
 
-    /// Shuts the device out. Its record names the agent that last attested with it: ban that too. The reason of an earlier ban
-    /// is kept.
-    pub async fn ban(&self, ek_sha256: &[u8; 32], ban: Ban) -> Result<Arc<DeviceRecord>, DeviceError> {
-        let shut_out = move |record: DeviceRecord| {
-            let ban = if record.state == DeviceState::Banned { record.ban } else { Some(ban.clone()) };
-            Ok(DeviceRecord { state: DeviceState::Banned, ban, ..record })
-        };
-        self.change_known(ek_sha256, shut_out).await
-    }
-
     /// Forgets the device, its ban and its clock included.
-    pub async fn delete(&self, ek_sha256: &[u8; 32]) -> Result<(), DeviceError> {
+    pub async fn delete(&self, _: &Administrator, ek_sha256: &[u8; 32]) -> Result<(), DeviceError> {
         let ek_sha256 = *ek_sha256;
         let remove = move |tx: &Transaction<'_>| match tx.remove_device(&ek_sha256)? {
             true => Ok(tx.remove_contradiction(&ek_sha256)?),
@@ -96,35 +68,7 @@ impl Devices {
         self.store.change(remove).await
     }
 
-    /// Notes a proven attestation: when, by which agent, and what the TPM's clock said. A device that only its
-    /// manufacturer vouched for is enrolled by it. Refused if the device was banned or deleted, or attested with a later
-    /// clock, while this attestation was under way.
-    pub async fn attested(&self, device: ProvenDevice, agent: &SpiffeId, now_unix: i64) -> Result<(), DeviceError> {
-        let (ProvenDevice { ek_sha256, clock, may_be_new }, agent) = (device, agent.clone());
-        let note = move |tx: &Transaction<'_>| {
-            let known = tx.device(&ek_sha256)?;
-            let last_clock = known.as_ref().and_then(|known| known.clock);
-            let record = known.map(|known| (*known.record).clone());
-            let new = may_be_new.then(|| unknown(ek_sha256, DeviceState::Enrolled, now_unix));
-            let record = record.or(new).ok_or(DeviceError::NotFound)?;
-            if record.state == DeviceState::Banned {
-                return Err(DeviceError::Banned);
-            }
-            last_clock.map_or(Ok(()), |last| clock.check_follows(&last)).map_err(DeviceError::Clock)?;
-            let record = DeviceRecord {
-                state: DeviceState::Enrolled,
-                last_attested_at: now_unix,
-                agent_id: Some(agent.clone()),
-                ..record
-            };
-            tx.remove_contradiction(&ek_sha256)?;
-            tx.put_device(record, Some(clock))?;
-            Ok(())
-        };
-        self.store.change(note).await
-    }
-
-    async fn change_known(
+    pub(super) async fn change_known(
         &self,
         ek_sha256: &[u8; 32],
         change: impl Fn(DeviceRecord) -> Result<DeviceRecord, DeviceError> + Send + 'static,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use super::Contradiction;
+use super::contradiction::Suspicion;
 use crate::facts::device::KnownDevice;
 
 #[derive(Debug, Default)]
@@ -11,7 +11,7 @@ pub(super) struct Table {
     all: BTreeMap<i64, KnownDevice>,
     by_ek: HashMap<[u8; 32], i64>,
     /// One for each device at the most.
-    pub contradictions: HashMap<[u8; 32], Contradiction>,
+    pub suspicions: HashMap<[u8; 32], Suspicion>,
 }
 
 impl Table {
@@ -23,7 +23,7 @@ impl Table {
 
     /// Removes the device, if it is there.
     pub fn remove(&mut self, ek_sha256: &[u8; 32]) {
-        self.contradictions.remove(ek_sha256);
+        self.suspicions.remove(ek_sha256);
         if let Some(seq) = self.by_ek.remove(ek_sha256) {
             self.all.remove(&seq);
         }

@@ -18,25 +18,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use ironroot_api::tls::{TlsPeer, TrustAnchors, VerifiedSvid};
+use ironroot_api::tls::{ClientTrust, SvidResolver, TlsPeer, server_config};
 use ironroot_api::unix_socket::{PeerCredentials, SocketListener, Tolerant, incoming};
 use ironroot_api::watched::{Patience, Watched};
 use ironroot_shell::logging::{LineRate, LogLimit};
-use rustls::ServerConfig;
-use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use webpki::KeyUsage;
 
 pub use activity::{CallMark, Watching};
 
 use super::ServerState;
 use super::address::AddressBlock;
-use super::caller::{Source, source_of};
+use super::caller::Source;
 use super::roles::{Role, RoleLimits};
 use activity::{Activity, Seat};
 use known::KnownAddresses;
@@ -65,7 +62,7 @@ pub type LocalConnection = Watched<Tolerant<UnixStream>, Seat<PeerCredentials, S
 
 struct Acceptor {
     tls: TlsAcceptor,
-    anchors: Arc<TrustAnchors>,
+    clients: Arc<ClientTrust>,
     server: Arc<ServerState>,
     strangers: Places<AddressBlock>,
     known: Places<AddressBlock>,
@@ -84,8 +81,8 @@ struct Door {
 /// Accepts on `listener` until the receivers are dropped; the connections of each role.
 pub fn accept(
     listener: TcpListener,
-    config: Arc<ServerConfig>,
-    anchors: Arc<TrustAnchors>,
+    clients: Arc<ClientTrust>,
+    svid: Arc<SvidResolver>,
     server: Arc<ServerState>,
 ) -> [(Role, mpsc::Receiver<RemoteConnection>); Role::REMOTE.len()] {
     let mut doors = Vec::new();
@@ -95,8 +92,8 @@ pub fn accept(
         (role, receiver)
     });
     let acceptor = Acceptor {
-        tls: TlsAcceptor::from(config),
-        anchors,
+        tls: TlsAcceptor::from(server_config(clients.clone(), svid)),
+        clients,
         server,
         strangers: Places::new(MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS),
         known: Places::new(MAX_KNOWN_HANDSHAKES.0, MAX_KNOWN_HANDSHAKES.1),
@@ -176,10 +173,8 @@ impl Acceptor {
         let dialled = tcp.local_addr()?;
         let tls = self.tls.accept(tcp).await?;
         let svid = match tls.get_ref().1.peer_certificates() {
-            Some([leaf, intermediates @ ..]) => {
-                Some(verified(&self.anchors, leaf, intermediates, self.server.now_unix())?)
-            }
-            _ => None,
+            Some(chain) => Some(self.clients.svid(chain, self.server.now_unix()).map_err(io::Error::other)?),
+            None => None,
         };
         Ok((tls, TlsPeer { address, dialled, svid }))
     }
@@ -192,7 +187,7 @@ impl Acceptor {
         }
         let Some(door) = self.doors.iter().find(|door| door.role == role) else { return };
         let activity = Arc::<Activity>::default();
-        match door.connections.take(source_of(&peer), activity.clone(), Instant::now()) {
+        match door.connections.take(Source::of_peer(&peer), activity.clone(), Instant::now()) {
             Some(place) => {
                 let connection = Watched::new(stream, Seat::new(peer, activity, place), patience_of(&role.limits()));
                 drop(door.accepted.send(connection).await);
@@ -207,16 +202,6 @@ impl Acceptor {
             tracing::info!(%address, error, suppressed = pass.suppressed, "{what}");
         }
     }
-}
-
-/// The handshake's verifier has no way to hand out what it verified, so the same check is made once more for its value.
-fn verified(
-    anchors: &TrustAnchors,
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    now_unix: i64,
-) -> io::Result<VerifiedSvid> {
-    anchors.verify(leaf, intermediates, KeyUsage::client_auth(), now_unix).map_err(io::Error::other)
 }
 
 /// The connections of a role as a stream.

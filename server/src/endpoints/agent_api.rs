@@ -5,6 +5,7 @@ mod oversight;
 
 use std::sync::Arc;
 
+use futures_util::stream::BoxStream;
 use ironroot_api::csr::Csr;
 use ironroot_api::pb::agent::agent_server::Agent;
 use ironroot_api::pb::agent::{
@@ -15,19 +16,20 @@ use ironroot_api::pb::agent::{
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::caller::{Administrator, AuthenticatedAgent, Visitor, granted};
+use super::caller::granted;
 use super::svid_api::svid_to_pb;
 use super::{ServerState, ca_status, registry_status, store_status};
+use crate::ca::AgentToSign;
+use crate::rights::{Administrator, AuthenticatedAgent, Visitor};
 
 #[derive(Clone, Debug)]
 pub struct AgentApi(pub(super) Arc<ServerState>);
 
 #[tonic::async_trait]
 impl Agent for AgentApi {
-    type AttestAgentStream = ReceiverStream<Result<AttestAgentResponse, Status>>;
+    type AttestAgentStream = BoxStream<'static, Result<AttestAgentResponse, Status>>;
 
     async fn count_agents(
         &self,
@@ -75,8 +77,9 @@ impl Agent for AgentApi {
         }
         let params = request.into_inner().params.ok_or_else(|| Status::invalid_argument("params cannot be nil"))?;
         let csr = Csr::parse(&params.csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
-        let svid = self.0.ca.sign_agent_svid(agent.id(), csr.spki(), self.0.now_unix()).await.map_err(ca_status)?;
-        let renewed = self.0.registry.renew_agent(agent.id(), &svid.serial, svid.not_after_unix).await;
+        let renewing = AgentToSign::renewing(&agent, &csr);
+        let svid = self.0.ca.sign_agent_svid(renewing, self.0.now_unix()).await.map_err(ca_status)?;
+        let renewed = self.0.registry.renew_agent(&agent, &svid.serial, svid.not_after_unix).await;
         renewed.map_err(registry_status)?;
         self.0.audit.done(agent.caller(), "RenewAgent", format_args!("{} serial {}", agent.id(), svid.serial));
         Ok(Response::new(RenewAgentResponse { svid: Some(svid_to_pb(&svid, agent.id(), "")) }))
@@ -97,7 +100,7 @@ impl Agent for AgentApi {
         if version.len() > crate::facts::agent::MAX_AGENT_VERSION_BYTES {
             return Err(Status::invalid_argument("agent version is longer than 255 characters"));
         }
-        self.0.registry.set_agent_version(agent.id(), &version).await.map_err(store_status)?;
+        self.0.registry.set_agent_version(&agent, &version).await.map_err(store_status)?;
         Ok(Response::new(PostStatusResponse {}))
     }
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use ironroot_shell::logging::{LineRate, LogLimit, clipped};
 use tonic::Status;
 
-use super::caller::{Caller, Source};
+use super::caller::Source;
+use crate::rights::Caller;
 use ironroot_text::hex::hex;
 
 /// Lines about one caller's refusals, and about all callers'.
@@ -71,7 +72,7 @@ impl Audit {
         if !self.enabled {
             return;
         }
-        let Some(pass) = self.refusals.admit(caller.source(), Instant::now()) else { return };
+        let Some(pass) = self.refusals.admit(Source::of(caller), Instant::now()) else { return };
         let (object, who, device) = (object.to_string(), caller.to_string(), device.map(hex));
         let (uid, pid) = local_process(caller);
         tracing::warn!(

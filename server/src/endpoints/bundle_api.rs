@@ -8,8 +8,9 @@ use ironroot_api::pb::types;
 use tonic::{Request, Response, Status};
 
 use super::ServerState;
-use super::caller::{Visitor, granted};
+use super::caller::granted;
 use crate::ca::TrustBundle;
+use crate::rights::Visitor;
 
 /// The bundle service.
 #[derive(Clone, Debug)]

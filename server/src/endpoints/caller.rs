@@ -1,8 +1,7 @@
-//! Who calls, and what that lets them do. Each grant is a value that only its check makes, here; the gate leaves it in the
-//! request, and a service cannot work without it.
+//! Who calls, and what that lets them do: the checks of [`crate::rights`] with the server's facts. The gate leaves the grant in
+//! the request, and a service cannot work without it.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types::permission_denied_details::Reason;
@@ -17,7 +16,7 @@ use super::ServerState;
 use super::accept::Watching;
 use super::address::AddressBlock;
 use super::roles::Role;
-use crate::registry::AgentStanding;
+use crate::rights::{Administrator, AgentStanding, AuthenticatedAgent, Caller, NoRight, ShownCertificate, Visitor};
 
 /// Which socket a service instance answers on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +25,6 @@ pub enum Listener {
     Local,
     /// TCP with TLS.
     Remote,
-}
-
-/// The other end of an RPC.
-#[derive(Clone, Debug)]
-pub enum Caller {
-    /// Someone with access to the admin socket.
-    Local(PeerCredentials),
-    /// A TLS client, with an X509-SVID or without.
-    Remote(TlsPeer),
 }
 
 /// Whom limits count: one of these may hold only so much.
@@ -58,107 +48,31 @@ impl fmt::Display for Source {
     }
 }
 
-impl Caller {
-    /// The caller on the connection whose facts these are.
-    pub fn of(connection: &Extensions, listener: Listener) -> Result<Self, Status> {
-        let caller = match listener {
-            Listener::Local => connection.get::<Watching<PeerCredentials>>().map(|c| Self::Local(c.peer)),
-            Listener::Remote => connection.get::<Watching<TlsPeer>>().map(|c| Self::Remote(c.peer.clone())),
-        };
-        caller.ok_or_else(|| Status::internal("connection without a peer"))
-    }
-
-    /// The source address of a remote caller.
-    pub fn address(&self) -> Option<IpAddr> {
-        match self {
-            Self::Local(_) => None,
-            Self::Remote(peer) => Some(peer.address.ip()),
+impl Source {
+    /// Whom the limits of that caller count.
+    pub fn of(caller: &Caller) -> Self {
+        match caller {
+            Caller::Local(peer) => Self::Uid(peer.uid),
+            Caller::Remote(peer) => Self::of_peer(peer),
         }
     }
 
-    /// Whom its limits count.
-    pub fn source(&self) -> Source {
-        match self {
-            Self::Local(peer) => Source::Uid(peer.uid),
-            Self::Remote(peer) => source_of(peer),
-        }
-    }
-
-    fn svid(&self) -> Option<&VerifiedSvid> {
-        match self {
-            Self::Local(_) => None,
-            Self::Remote(peer) => peer.svid.as_ref(),
+    /// Whom the limits of a TLS client count: its ID if it has shown one, or its address.
+    pub fn of_peer(peer: &TlsPeer) -> Self {
+        match &peer.svid {
+            Some(svid) => Self::Id(svid.spiffe_id().clone()),
+            None => Self::Address(peer.address.ip().into()),
         }
     }
 }
 
-/// Whom the limits of a TLS client count: its ID if it has shown one, or its address.
-pub fn source_of(peer: &TlsPeer) -> Source {
-    match &peer.svid {
-        Some(svid) => Source::Id(svid.spiffe_id().clone()),
-        None => Source::Address(peer.address.ip().into()),
-    }
-}
-
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self, self.svid()) {
-            (Self::Local(_), _) => f.write_str("local"),
-            (Self::Remote(peer), Some(svid)) => write!(f, "{} at {}", svid.spiffe_id(), peer.address),
-            (Self::Remote(peer), None) => write!(f, "{}", peer.address),
-        }
-    }
-}
-
-/// The right to what anyone may do.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Visitor(Caller);
-
-/// The right to administer: the admin socket, an admin ID of the configuration, or an entry with `admin`.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Administrator(Caller);
-
-/// An attested agent whose current certificate has been shown on this connection.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct AuthenticatedAgent {
-    caller: Caller,
-    id: SpiffeId,
-    serial: String,
-    not_after_unix: i64,
-}
-
-impl Visitor {
-    /// Whoever that is.
-    pub fn caller(&self) -> &Caller {
-        &self.0
-    }
-}
-
-impl Administrator {
-    /// Who administers.
-    pub fn caller(&self) -> &Caller {
-        &self.0
-    }
-}
-
-impl AuthenticatedAgent {
-    /// The agent and its connection.
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// The agent's SPIFFE ID.
-    pub fn id(&self) -> &SpiffeId {
-        &self.id
-    }
-
-    /// The decimal serial of the certificate it showed.
-    pub fn serial(&self) -> &str {
-        &self.serial
-    }
+/// The caller on the connection whose facts these are.
+pub fn caller_of(connection: &Extensions, listener: Listener) -> Result<Caller, Status> {
+    let caller = match listener {
+        Listener::Local => connection.get::<Watching<PeerCredentials>>().map(|c| Caller::Local(c.peer)),
+        Listener::Remote => connection.get::<Watching<TlsPeer>>().map(|c| Caller::Remote(c.peer.clone())),
+    };
+    caller.ok_or_else(|| Status::internal("connection without a peer"))
 }
 
 /// A right, as the gate leaves it in a request's extensions.
@@ -173,81 +87,61 @@ pub fn granted<G: Grant>(request: &Request<impl Sized>) -> Result<G, Status> {
     grant.ok_or_else(|| Status::internal("this method is served under another right than the policy grants"))
 }
 
-impl ServerState {
-    /// Lets everybody pass.
-    pub(super) fn visitor(caller: Caller) -> Visitor {
-        Visitor(caller)
+/// The answer to a caller without the right, with SPIRE's reason where it has one.
+pub fn no_right(refusal: NoRight) -> Status {
+    let message = refusal.to_string();
+    match refusal {
+        NoRight::NotAdministrator | NoRight::AdministratorExpired | NoRight::NoCertificate => {
+            Status::permission_denied(message)
+        }
+        NoRight::AgentExpired => permission_denied(Reason::AgentExpired, &message),
+        NoRight::AgentNotAttested => permission_denied(Reason::AgentNotAttested, &message),
+        NoRight::AgentBanned => permission_denied(Reason::AgentBanned, &message),
+        NoRight::AgentNotActive => permission_denied(Reason::AgentNotActive, &message),
     }
+}
 
+impl ServerState {
     /// Lets administrators pass.
     pub(super) fn administrator(&self, caller: Caller) -> Result<Administrator, Status> {
-        let denied = || Status::permission_denied("administration is for the admin socket and admin identities only");
-        if let Caller::Remote(peer) = &caller {
-            let svid = peer.svid.as_ref().ok_or_else(denied)?;
-            if svid.not_after_unix() <= self.now_unix() {
-                return Err(Status::permission_denied("the certificate of this connection has expired"));
-            }
-            if !self.is_administrator(svid) {
-                return Err(denied());
-            }
-        }
-        Ok(Administrator(caller))
+        Administrator::judge(caller, |id| self.is_admin_id(id), self.now_unix()).map_err(no_right)
     }
 
-    fn is_administrator(&self, svid: &VerifiedSvid) -> bool {
-        self.admin_ids.contains(svid.spiffe_id()) || self.registry.is_admin(svid.spiffe_id(), self.now_unix())
+    fn is_admin_id(&self, id: &SpiffeId) -> bool {
+        self.admin_ids.contains(id) || self.registry.is_admin(id, self.now_unix())
     }
 
-    /// Lets attested agents pass; the first use of a renewed certificate makes it the agent's current one. Whoever shows a
-    /// certificate is told why it does not count, workloads too. Source: SPIRE's agent authorizer.
+    /// Lets attested agents pass; the first use of a renewed certificate makes it the agent's current one. `opened`: when the
+    /// connection was.
     pub(super) async fn agent(&self, caller: Caller, opened: Option<Instant>) -> Result<AuthenticatedAgent, Status> {
-        let svid = caller.svid().ok_or_else(|| Status::permission_denied("this call is for attested agents"))?;
-        let agent = AuthenticatedAgent {
-            id: svid.spiffe_id().clone(),
-            serial: svid.serial().to_owned(),
-            not_after_unix: svid.not_after_unix(),
-            caller,
-        };
-        self.refuse_expired(&agent)?;
-        match (self.registry.agent_standing(&agent.id, &agent.serial), opened) {
+        let shown = ShownCertificate::judge(caller, self.now_unix()).map_err(no_right)?;
+        match (self.registry.standing_of(&shown), opened) {
             (AgentStanding::ActivatePending, _) => {
-                self.registry.activate_agent(&agent.id, &agent.serial).await.map_err(super::registry_status)?;
+                self.registry.activate_agent(&shown).await.map_err(super::registry_status)?;
             }
-            (AgentStanding::NotActive, Some(opened)) => self.tell_turns(&agent, opened, false),
+            (AgentStanding::NotActive, Some(opened)) => self.tell_turns(&shown, opened, false),
             _ => {}
         }
-        self.agent_still_stands(&agent)?;
-        Ok(agent)
+        let standing = self.registry.standing_of(&shown);
+        shown.authenticate(standing).map_err(no_right)
     }
 
-    /// Refuses an agent that was let pass and has been banned, deleted or replaced since, or whose certificate has ended: a
-    /// call may last.
+    /// Refuses an agent that was let pass and may not go on: a call may last.
     pub fn agent_still_stands(&self, agent: &AuthenticatedAgent) -> Result<(), Status> {
-        self.refuse_expired(agent)?;
-        let denied = |reason, message| Err(permission_denied(reason, message));
-        match self.registry.agent_standing(&agent.id, &agent.serial) {
-            AgentStanding::Active => Ok(()),
-            AgentStanding::NotAttested => denied(Reason::AgentNotAttested, "agent is not attested"),
-            AgentStanding::Banned => denied(Reason::AgentBanned, "agent is banned"),
-            AgentStanding::NotActive | AgentStanding::ActivatePending => {
-                denied(Reason::AgentNotActive, "agent SVID is not active")
-            }
-        }
-    }
-
-    fn refuse_expired(&self, agent: &AuthenticatedAgent) -> Result<(), Status> {
-        if agent.not_after_unix <= self.now_unix() {
-            return Err(permission_denied(Reason::AgentExpired, "agent SVID is expired"));
-        }
-        Ok(())
+        let standing = self.registry.agent_standing(agent.id(), agent.serial());
+        agent.check_again(standing, self.now_unix()).map_err(no_right)
     }
 
     /// Which limits the connection of `peer` gets; each call is judged by itself all the same.
     pub(super) fn role_of(&self, peer: &TlsPeer) -> Role {
         let Some(svid) = &peer.svid else { return Role::Stranger };
-        if self.is_administrator(svid) {
+        if self.is_admin_id(svid.spiffe_id()) {
             return Role::RemoteAdministrator;
         }
+        self.role_of_agent(svid)
+    }
+
+    fn role_of_agent(&self, svid: &VerifiedSvid) -> Role {
         match self.registry.agent_standing(svid.spiffe_id(), svid.serial()) {
             AgentStanding::Active | AgentStanding::ActivatePending => Role::Agent,
             AgentStanding::NotAttested | AgentStanding::Banned | AgentStanding::NotActive => Role::Holder,

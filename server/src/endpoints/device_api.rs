@@ -12,12 +12,13 @@ use ironroot_api::pb::device::{
 };
 use tonic::{Request, Response, Status};
 
-use super::caller::{Administrator, granted};
+use super::caller::granted;
 use super::entry_api::within_batch;
 use super::{ServerState, count, device_status, item_ok, store_status};
 use crate::devices::{DeviceFilter, DuplicateSerials};
-use crate::facts::device::{Ban, BanReason, DeviceRecord};
+use crate::facts::device::DeviceRecord;
 use crate::registry::{Dependents, EntryAdvice};
+use crate::rights::Administrator;
 use ironroot_text::hex::{hex, parse_hex};
 
 /// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
@@ -41,7 +42,7 @@ impl Device for DeviceApi {
             true => DuplicateSerials::Allowed,
             false => DuplicateSerials::Refused,
         };
-        let imported = self.0.devices.import(devices, duplicates, self.0.now_unix()).await.map_err(device_status);
+        let imported = self.0.devices.import(&by, devices, duplicates, self.0.now_unix()).await.map_err(device_status);
         let imported =
             imported.map_err(|status| self.0.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
         let total = format_args!("{} created, {} updated", imported.created, imported.updated);
@@ -82,7 +83,7 @@ impl Device for DeviceApi {
 
     async fn approve_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let by: Administrator = granted(&request)?;
-        let device = self.0.devices.approve(&key(request.get_ref())?).await.map_err(device_status)?;
+        let device = self.0.devices.approve(&by, &key(request.get_ref())?).await.map_err(device_status)?;
         self.0.audit.done(by.caller(), "ApproveDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(device.to_pb()))
     }
@@ -92,17 +93,15 @@ impl Device for DeviceApi {
     async fn ban_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let by: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
-        let reason = BanReason::Administrator { by: by.caller().to_string() };
-        let ban = Ban { at: self.0.now_unix(), reason };
-        let device = self.0.devices.ban(&ek_sha256, ban).await.map_err(device_status)?;
-        self.0.registry.ban_agents_of_device(&ek_sha256).await.map_err(store_status)?;
+        let banned = self.0.devices.ban(&by, &ek_sha256, self.0.now_unix()).await.map_err(device_status)?;
+        self.0.registry.ban_agents_of_device(&banned).await.map_err(store_status)?;
         self.0.audit.done(by.caller(), "BanDevice", &request.get_ref().ek_sha256);
-        Ok(Response::new(device.to_pb()))
+        Ok(Response::new(banned.record().to_pb()))
     }
 
     async fn delete_device(&self, request: Request<DeviceRequest>) -> Result<Response<()>, Status> {
         let by: Administrator = granted(&request)?;
-        self.0.devices.delete(&key(request.get_ref())?).await.map_err(device_status)?;
+        self.0.devices.delete(&by, &key(request.get_ref())?).await.map_err(device_status)?;
         self.0.audit.done(by.caller(), "DeleteDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(()))
     }

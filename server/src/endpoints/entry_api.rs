@@ -25,10 +25,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::accept::Watching;
-use super::caller::{Administrator, AuthenticatedAgent, granted};
+use super::caller::granted;
 use super::policy::MAX_ENTRIES;
 use super::{ServerState, count, invalid, item_ok, item_status, registry_status};
 use crate::registry::{Created, RegistryError};
+use crate::rights::{Administrator, AuthenticatedAgent};
 
 /// The entry service.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ impl Entry for EntryApi {
         let request = request.into_inner();
         within_batch(request.entries.len())?;
         let (mask, now_unix) = (request.output_mask.as_ref(), self.0.now_unix());
-        let creations = request.entries.iter().map(|entry| self.create(entry, now_unix));
+        let creations = request.entries.iter().map(|entry| self.create(&by, entry, now_unix));
         // All are queued before any is awaited, so that they share a transaction.
         let outcomes = futures_util::future::join_all(creations).await;
         let result = |outcome| match outcome {
@@ -117,7 +118,7 @@ impl Entry for EntryApi {
         let (input, output) = (request.input_mask.as_ref(), request.output_mask.as_ref());
         let mut results = Vec::with_capacity(request.entries.len());
         for entry in &request.entries {
-            let (status, entry) = match self.update(entry, input).await {
+            let (status, entry) = match self.update(&by, entry, input).await {
                 Ok(updated) => {
                     self.0.audit.done(by.caller(), "BatchUpdateEntry", updated.id());
                     (item_ok(), Some(updated.to_pb_masked(output)))
@@ -140,7 +141,7 @@ impl Entry for EntryApi {
         within_batch(ids.len())?;
         let mut results = Vec::with_capacity(ids.len());
         for id in ids {
-            let status = match self.0.registry.delete_entry(&id).await {
+            let status = match self.0.registry.delete_entry(&by, &id).await {
                 Ok(_) => {
                     self.0.audit.done(by.caller(), "BatchDeleteEntry", &id);
                     item_ok()
@@ -176,18 +177,19 @@ impl Entry for EntryApi {
 }
 
 impl EntryApi {
-    async fn create(&self, entry: &types::Entry, now_unix: i64) -> Result<Created, Status> {
+    async fn create(&self, by: &Administrator, entry: &types::Entry, now_unix: i64) -> Result<Created, Status> {
         self.refuse_executable_only(entry, None)?;
-        self.0.registry.create_entry(entry, now_unix).await.map_err(|error| not_done("create", error))
+        self.0.registry.create_entry(by, entry, now_unix).await.map_err(|error| not_done("create", error))
     }
 
     async fn update(
         &self,
+        by: &Administrator,
         entry: &types::Entry,
         mask: Option<&types::EntryMask>,
     ) -> Result<Arc<RegistrationEntry>, Status> {
         self.refuse_executable_only(entry, mask)?;
-        self.0.registry.update_entry(entry, mask).await.map_err(|error| not_done("update", error))
+        self.0.registry.update_entry(by, entry, mask).await.map_err(|error| not_done("update", error))
     }
 
     /// Any local user can run a program, and may make a process look like it: alone it names nobody.

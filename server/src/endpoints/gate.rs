@@ -23,10 +23,11 @@ use tower::{Layer, Service};
 use super::ServerState;
 use super::accept::{CallMark, Watching};
 use super::body::{BoundedBody, Charge};
-use super::caller::{Caller, Listener, Source};
+use super::caller::{Listener, Source, caller_of};
 use super::fair_share::Share;
 use super::policy::{self, Method, Who};
 use super::roles::Role;
+use crate::rights::{Caller, Visitor};
 
 /// Puts the gate before services of one listener.
 #[derive(Clone, Debug)]
@@ -99,7 +100,7 @@ impl Gate {
         let method = policy::find(request.uri().path())
             .filter(|method| method.who != Who::AdminSocket || self.listener == Listener::Local)
             .ok_or_else(|| Status::unimplemented("this server has no such method"))?;
-        let caller = Caller::of(request.extensions(), self.listener)?;
+        let caller = caller_of(request.extensions(), self.listener)?;
         let mark = self.mark(&request)?;
         let (mut parts, body) = request.into_parts();
         let role = self
@@ -122,7 +123,7 @@ impl Gate {
         let is_local = self.listener == Listener::Local;
         match method.who {
             Who::Anyone | Who::AdminSocket => {
-                extensions.insert(ServerState::visitor(caller.clone()));
+                extensions.insert(Visitor::judge(caller.clone()));
                 Ok(match caller {
                     Caller::Local(_) => Role::LocalAdministrator,
                     Caller::Remote(TlsPeer { svid: None, .. }) => Role::Stranger,
@@ -146,7 +147,7 @@ impl Gate {
     }
 
     fn occupy(&self, method: &Method, role: Role, caller: &Caller, mark: CallMark) -> Result<UnderWay, Status> {
-        let (occupancy, source) = (&self.server.occupancy, caller.source());
+        let (occupancy, source) = (&self.server.occupancy, Source::of(caller));
         let too_many = || Status::resource_exhausted("too many calls of this caller are under way; try again");
         let calls = occupancy.calls(role).take(source.clone(), 1).ok_or_else(too_many)?;
         let large_answers = match method.has_large_answer {

@@ -10,11 +10,12 @@ use ironroot_api::pb::svid::{
 use ironroot_api::pb::types;
 use tonic::{Code, Request, Response, Status};
 
-use super::caller::{AuthenticatedAgent, granted};
+use super::caller::granted;
 use super::policy::MAX_CSRS;
 use super::{ServerState, item_ok, item_status};
 use crate::ca::{CaError, IssuedSvid};
 use crate::registry::AuthorizedEntry;
+use crate::rights::AuthenticatedAgent;
 
 /// Longest entry ID, bytes: what creation takes.
 const MAX_ENTRY_ID_BYTES: usize = 255;

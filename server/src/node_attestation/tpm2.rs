@@ -2,20 +2,22 @@
 
 use aws_lc_rs::rand;
 use ironroot_api::csr::Csr;
-use ironroot_attest::ek_certificate::ManufacturerRoots;
-use ironroot_attest::node::tpm2::{
-    ATTESTATION_TYPE, Admission, AdmittedEk, Claim, Expectation, PcrHash, PcrSelection, Pending,
-};
+use ironroot_attest::node::Refusal;
+use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Claim, ClockReading, Expectation, PcrHash, PcrSelection, Pending};
+use thiserror::Error;
 
-use super::{AttestationError, AttestedNode, NodeAttestation, ProvenDevice};
-use crate::devices::{AdmissionMode, DeviceDecision};
+use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress};
+use crate::devices::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
 use ironroot_text::hex::hex;
+
+/// The attestation type.
+pub(super) const TYPE: &str = ATTESTATION_TYPE;
 
 /// What this server asks of a TPM.
 #[derive(Debug)]
 pub struct Tpm2Policy {
     /// Whose TPMs may attest.
-    pub admission: NodeAdmission,
+    pub admission: AdmissionPolicy,
     /// The PCRs that must be quoted.
     pub pcrs: PcrSelection,
     /// The banks they may be quoted from, the one preferred first.
@@ -24,116 +26,106 @@ pub struct Tpm2Policy {
     pub require_resident_key: bool,
 }
 
-/// Whose TPMs may attest.
-#[derive(Debug)]
-pub enum NodeAdmission {
-    /// Those in the device registry.
-    Enrolled,
-    /// Those, and any whose endorsement key certificate chains to these manufacturers.
-    Manufacturer(ManufacturerRoots),
-    /// Those, once an operator has approved them; new ones wait in the registry.
-    Approval,
+/// Why a TPM is refused.
+#[derive(Debug, Error)]
+pub enum Tpm2Refusal {
+    /// The evidence does not prove it.
+    #[error("TPM evidence refused: {0}")]
+    Evidence(#[from] Refusal),
+    /// Its key may not attest here.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// The device waits for an operator.
+    #[error("device {ek_sha256} waits for approval: ironroot-server device approve {ek_sha256}")]
+    ApprovalPending {
+        /// SHA-256 of the endorsement key, hex.
+        ek_sha256: String,
+    },
 }
 
-impl NodeAdmission {
-    fn mode(&self) -> AdmissionMode {
+impl Tpm2Refusal {
+    /// What a chip said that was proven and whose counters or clock went back.
+    pub fn contradicting_clock(&self) -> Option<ClockReading> {
         match self {
-            Self::Enrolled => AdmissionMode::EnrolledOnly,
-            Self::Manufacturer(_) => AdmissionMode::ManufacturerRoots,
-            Self::Approval => AdmissionMode::PendingApproval,
+            Self::Evidence(refusal) => refusal.contradicting_clock(),
+            Self::NotAdmitted(_) | Self::ApprovalPending { .. } => None,
+        }
+    }
+
+    pub(super) fn fault(self) -> Fault {
+        match self {
+            Self::NotAdmitted(NotAdmitted::Banned { .. }) => Fault::Banned,
+            Self::Evidence(_) | Self::NotAdmitted(_) | Self::ApprovalPending { .. } => Fault::Node,
         }
     }
 }
 
-/// On whose word a device may prove its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sponsor {
-    /// It is in the registry.
-    Registry,
-    /// Its manufacturer's certificate.
-    Manufacturer,
-    /// Nobody's yet: it proves its key, and then waits for an operator.
-    Nobody,
+/// What a TPM claims, and what is asked of it.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    claim: Claim,
+    policy: &'a Tpm2Policy,
+}
+
+impl<'a> Evidence<'a> {
+    pub(super) fn read(payload: &[u8], policy: &'a Tpm2Policy) -> Result<Self, Tpm2Refusal> {
+        Ok(Self { claim: Claim::parse(payload)?, policy })
+    }
+
+    pub(super) fn device(&self) -> [u8; 32] {
+        self.claim.ek_sha256()
+    }
 }
 
 /// An attestation that waits for the node's answer.
 #[derive(Debug)]
-pub struct Tpm2Challenge {
+pub struct Challenge {
     pending: Pending,
     csr: Csr,
-    sponsor: Sponsor,
 }
 
 impl NodeAttestation {
-    pub(super) async fn tpm2_begin(
+    pub(super) fn challenge_tpm(
         &self,
-        policy: &Tpm2Policy,
-        claim: Claim,
+        Evidence { claim, policy }: Evidence<'_>,
         csr: Csr,
         now_unix: i64,
-    ) -> Result<(Tpm2Challenge, Vec<u8>), AttestationError> {
-        let ek_sha256 = claim.ek_sha256();
-        let (ek, sponsor) = self.admit(policy, claim, now_unix)?;
+    ) -> Result<Progress, AttestationError> {
+        let admitted = self.devices.admit(claim, &policy.admission, now_unix).map_err(Tpm2Refusal::from)?;
+        let Admitted { ek, last_clock } = admitted;
         let expectation = Expectation {
             trust_domain: self.trust_domain.as_str().to_owned(),
             csr_spki_der: csr.spki().as_der().to_vec(),
             pcrs: policy.pcrs,
             pcr_banks: policy.pcr_banks.clone(),
             require_resident_key: policy.require_resident_key,
-            last_seen: self.devices.last_clock(&ek_sha256),
+            last_seen: last_clock,
         };
-        let (pending, challenge) = ek.challenge(expectation, random(), random(), now_unix)?;
-        Ok((Tpm2Challenge { pending, csr, sponsor }, challenge.to_json()))
+        let challenged = ek.challenge(expectation, random(), random(), now_unix).map_err(Tpm2Refusal::from);
+        let (pending, challenge) = challenged?;
+        let waiting = super::Challenge::Tpm2(Box::new(Challenge { pending, csr }));
+        Ok(Progress::Challenge(waiting, challenge.to_json()))
     }
 
-    /// A ban comes first, then enrolment; a manufacturer's word or an operator's pending decision only where configured.
-    fn admit(
+    /// A key that nobody vouches for gets a row once it was proven: rows for invented keys would cost a stranger nothing.
+    pub(super) async fn judge_tpm(
         &self,
-        policy: &Tpm2Policy,
-        claim: Claim,
-        now_unix: i64,
-    ) -> Result<(AdmittedEk, Sponsor), AttestationError> {
-        let ek_sha256 = claim.ek_sha256();
-        let by_registry = Admission::Enrolled { ek_sha256 };
-        match (self.devices.decide(&ek_sha256, policy.admission.mode()), &policy.admission) {
-            (DeviceDecision::Banned, _) => Err(AttestationError::Banned(format!("with device {}", hex(&ek_sha256)))),
-            (DeviceDecision::Enrolled, _) => Ok((claim.admit(by_registry)?, Sponsor::Registry)),
-            (DeviceDecision::AskManufacturer, NodeAdmission::Manufacturer(roots)) => {
-                Ok((claim.admit(Admission::Manufacturer { roots, now_unix })?, Sponsor::Manufacturer))
-            }
-            // Only a key that was proven gets a row: rows for invented keys would cost a stranger nothing.
-            (DeviceDecision::RecordPending, _) => Ok((claim.admit(by_registry)?, Sponsor::Nobody)),
-            (DeviceDecision::AskManufacturer | DeviceDecision::Unknown, _) => {
-                Err(AttestationError::NotEnrolled { ek_sha256: hex(&ek_sha256) })
-            }
-        }
-    }
-
-    pub(super) async fn tpm2_complete(
-        &self,
-        challenge: Tpm2Challenge,
+        Challenge { pending, csr }: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
-        let attested = challenge.pending.complete(response, now_unix)?;
-        let ek_sha256 = attested.ek_sha256();
-        if challenge.sponsor == Sponsor::Nobody {
-            self.devices.record_pending(ek_sha256, now_unix).await?;
-            return Err(AttestationError::ApprovalPending { ek_sha256: hex(&ek_sha256) });
-        }
-        let id = self.trust_domain.id_with_path(&attested.agent_path())?;
-        self.refuse_banned(&id)?;
+        let attested = pending.complete(response, now_unix).map_err(Tpm2Refusal::from)?;
+        let Some(device) = ProvenDevice::of(&attested) else {
+            self.devices.record_pending(&attested, now_unix).await?;
+            return Err(Tpm2Refusal::ApprovalPending { ek_sha256: hex(&attested.ek_sha256()) }.into());
+        };
         Ok(AttestedNode {
-            id,
-            attestation_type: ATTESTATION_TYPE,
+            id: self.trust_domain.id_with_path(&attested.agent_path())?,
+            attestation_type: TYPE,
             selectors: attested.selectors().clone(),
             can_reattest: true,
-            csr: challenge.csr,
-            device: Some(ProvenDevice {
-                ek_sha256,
-                clock: attested.clock(),
-                may_be_new: challenge.sponsor == Sponsor::Manufacturer,
-            }),
+            csr,
+            device: Some(device),
         })
     }
 }

@@ -11,34 +11,18 @@ use tracing::{error, info};
 use super::authorized::{AuthorizedView, MAX_ENTRIES_PER_AGENT};
 use super::entry_table::EntryTable;
 use super::node::OperatorsWords;
+use crate::rights::AgentStanding;
 
-/// What the registry says of an agent that shows a certificate. The order of the variants is the order of the checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AgentStanding {
-    /// No such agent: never attested, or deleted.
-    NotAttested,
-    /// Shut out by an operator.
-    Banned,
-    /// The certificate is the agent's current one.
-    Active,
-    /// The certificate is the renewed one, shown for the first time: activate it, then go on.
-    ActivatePending,
-    /// The certificate is neither: replaced, or a copy's.
-    NotActive,
-}
-
-impl AgentStanding {
-    /// What `agent`'s row means for the certificate with this decimal serial.
-    pub(super) fn of(agent: &AgentRecord, serial: &str) -> Self {
-        if agent.banned || agent.serial.is_empty() {
-            Self::Banned
-        } else if agent.serial == serial {
-            Self::Active
-        } else if !serial.is_empty() && agent.new_serial == serial {
-            Self::ActivatePending
-        } else {
-            Self::NotActive
-        }
+/// What `agent`'s row means for the certificate with this decimal serial.
+pub(super) fn standing(agent: &AgentRecord, serial: &str) -> AgentStanding {
+    if agent.banned || agent.serial.is_empty() {
+        AgentStanding::Banned
+    } else if agent.serial == serial {
+        AgentStanding::Active
+    } else if !serial.is_empty() && agent.new_serial == serial {
+        AgentStanding::ActivatePending
+    } else {
+        AgentStanding::NotActive
     }
 }
 

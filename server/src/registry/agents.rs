@@ -3,35 +3,58 @@
 use std::sync::Arc;
 
 use crate::facts::agent::AgentRecord;
-use crate::facts::device::DeviceState;
 use crate::facts::page::{ListPage, Page};
 use crate::registry::AgentFilter;
 use ironroot_api::SpiffeId;
 
+use super::agent_table::standing;
 use super::{AgentStanding, Registry, RegistryError, Tables, token_aliases};
+use crate::devices::{BannedDevice, ProvenDevice, note_attested};
+use crate::node_attestation::AttestedNode;
+use crate::rights::{Administrator, AuthenticatedAgent, ShownCertificate};
 use crate::store::{StoreError, Transaction};
 
 impl Registry {
-    /// Stores an agent that has just proven itself. Its certificate is the current one from now on, any earlier one is not
-    /// active any more. An agent that was banned meanwhile is refused, and so is one whose device was.
-    pub async fn attest_agent(&self, agent: AgentRecord) -> Result<(), RegistryError> {
+    /// Stores an agent that has just proven itself, and what it leaves with its device, in one change. Its certificate (decimal
+    /// serial, notAfter in UNIX seconds) is the current one from now on, any earlier one is not active any more. An agent that was
+    /// banned meanwhile is refused, and so is one whose device was.
+    pub async fn attest_agent(
+        &self,
+        node: &AttestedNode,
+        (serial, not_after): (&str, i64),
+        now_unix: i64,
+    ) -> Result<(), RegistryError> {
+        self.put_attested(attested(node, serial, not_after), node.device(), now_unix).await
+    }
+
+    pub(super) async fn put_attested(
+        &self,
+        agent: AgentRecord,
+        device: Option<ProvenDevice>,
+        now_unix: i64,
+    ) -> Result<(), RegistryError> {
         self.change_agent(move |tx| {
-            let device = agent.ek_sha256.map(|ek| tx.device(&ek)).transpose()?.flatten();
-            let device_banned = device.is_some_and(|known| known.record.state == DeviceState::Banned);
-            match tx.agent(&agent.spiffe_id)? {
-                Some((_, known)) if known.banned => Err(RegistryError::AgentBanned),
-                _ if device_banned => Err(RegistryError::AgentBanned),
-                _ => Ok(agent.clone()),
+            let known = tx.agent(&agent.spiffe_id)?.map(|(_, known)| known);
+            if known.as_ref().is_some_and(|known| known.banned) {
+                return Err(RegistryError::AgentBanned);
             }
+            device.map_or(Ok(()), |device| note_attested(tx, device, &agent.spiffe_id, now_unix))?;
+            let agent_version = known.map(|known| known.agent_version).unwrap_or_default();
+            Ok(AgentRecord { agent_version, ..agent.clone() })
         })
         .await
     }
 
     /// Stores a renewed certificate beside the current one, which stays good until the new one is first used: an agent
     /// that loses the answer is not locked out.
-    pub async fn renew_agent(&self, id: &SpiffeId, serial: &str, not_after: i64) -> Result<(), RegistryError> {
+    pub async fn renew_agent(
+        &self,
+        agent: &AuthenticatedAgent,
+        serial: &str,
+        not_after: i64,
+    ) -> Result<(), RegistryError> {
         let serial = serial.to_owned();
-        self.change_known_agent(id, move |agent| {
+        self.change_known_agent(agent.id(), move |agent| {
             if agent.banned {
                 return Err(RegistryError::AgentBanned);
             }
@@ -41,9 +64,9 @@ impl Registry {
     }
 
     /// Makes the renewed certificate the current one. Good also if it is that already.
-    pub async fn activate_agent(&self, id: &SpiffeId, serial: &str) -> Result<(), RegistryError> {
-        let serial = serial.to_owned();
-        self.change_known_agent(id, move |agent| match AgentStanding::of(&agent, &serial) {
+    pub async fn activate_agent(&self, shown: &ShownCertificate) -> Result<(), RegistryError> {
+        let serial = shown.serial().to_owned();
+        self.change_known_agent(shown.id(), move |agent| match standing(&agent, &serial) {
             AgentStanding::Active => Ok(agent),
             AgentStanding::ActivatePending => Ok(AgentRecord {
                 serial: agent.new_serial,
@@ -60,28 +83,33 @@ impl Registry {
 
     /// Shuts the agent out: none of its certificates counts, and it may not attest again until it is deleted. False if
     /// there is no such agent.
-    pub async fn ban_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
+    pub async fn ban_agent(&self, _: &Administrator, id: &SpiffeId) -> Result<bool, StoreError> {
+        self.shut_out(id).await
+    }
+
+    async fn shut_out(&self, id: &SpiffeId) -> Result<bool, StoreError> {
         let none = String::new;
         let ban =
             move |agent| AgentRecord { banned: true, serial: none(), new_serial: none(), new_not_after: 0, ..agent };
         known(self.change_known_agent(id, move |agent| Ok::<_, Unknown>(ban(agent))).await)
     }
 
-    /// Shuts out every agent that attested with the TPM of that endorsement key.
-    pub async fn ban_agents_of_device(&self, ek_sha256: &[u8; 32]) -> Result<(), StoreError> {
-        let is_its = |agent: &&Arc<AgentRecord>| agent.ek_sha256 == Some(*ek_sha256);
+    /// Shuts out every agent that attested with the TPM of a device that is banned.
+    pub async fn ban_agents_of_device(&self, device: &BannedDevice) -> Result<(), StoreError> {
+        let is_its = |agent: &&Arc<AgentRecord>| agent.ek_sha256 == Some(device.record().ek_sha256);
         let ids = |tables: &Tables| {
             tables.agents.behind(i64::MIN).map(|(_, agent)| agent).filter(is_its).map(|a| a.spiffe_id.clone()).collect()
         };
         let ids: Vec<SpiffeId> = ids(&self.shared.read());
         for id in &ids {
-            self.ban_agent(id).await?;
+            self.shut_out(id).await?;
         }
         Ok(())
     }
 
     /// Stores what the agent says it runs; of an agent that was deleted meanwhile nothing.
-    pub async fn set_agent_version(&self, id: &SpiffeId, version: &str) -> Result<(), StoreError> {
+    pub async fn set_agent_version(&self, agent: &AuthenticatedAgent, version: &str) -> Result<(), StoreError> {
+        let id = agent.id();
         if self.agent(id).is_none_or(|agent| agent.agent_version == version) {
             return Ok(());
         }
@@ -92,7 +120,7 @@ impl Registry {
 
     /// Forgets the agent, its ban and the alias of its join token included; it may attest again. False if there is no such
     /// agent.
-    pub async fn delete_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
+    pub async fn delete_agent(&self, _: &Administrator, id: &SpiffeId) -> Result<bool, StoreError> {
         let id = id.clone();
         let removed =
             self.remove_agents(move |tx| Ok(if tx.remove_agent(&id)? { vec![id.clone()] } else { Vec::new() })).await?;
@@ -131,7 +159,12 @@ impl Registry {
     /// What the certificate with this decimal serial is worth for that agent.
     pub fn agent_standing(&self, id: &SpiffeId, serial: &str) -> AgentStanding {
         let tables = self.shared.read();
-        tables.agents.slot(id).map_or(AgentStanding::NotAttested, |slot| AgentStanding::of(&slot.record, serial))
+        tables.agents.slot(id).map_or(AgentStanding::NotAttested, |slot| standing(&slot.record, serial))
+    }
+
+    /// What that certificate is worth.
+    pub fn standing_of(&self, shown: &ShownCertificate) -> AgentStanding {
+        self.agent_standing(shown.id(), shown.serial())
     }
 
     /// The agent of that ID, with the selectors that its node has now.
@@ -212,5 +245,21 @@ fn known(outcome: Result<(), Unknown>) -> Result<bool, StoreError> {
         Ok(()) => Ok(true),
         Err(Unknown::Agent) => Ok(false),
         Err(Unknown::Store(error)) => Err(error),
+    }
+}
+
+fn attested(node: &AttestedNode, serial: &str, not_after: i64) -> AgentRecord {
+    AgentRecord {
+        spiffe_id: node.id().clone(),
+        attestation_type: node.attestation_type().to_owned(),
+        serial: serial.to_owned(),
+        not_after,
+        new_serial: String::new(),
+        new_not_after: 0,
+        can_reattest: node.can_reattest(),
+        banned: false,
+        selectors: node.selectors().clone(),
+        agent_version: String::new(),
+        ek_sha256: node.device().map(|device| device.ek_sha256()),
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::places::Place;
 use super::{Registry, RegistryError};
+use crate::rights::Administrator;
 use crate::store::{StoreError, Transaction};
 
 /// What became of a new entry.
@@ -26,7 +27,12 @@ pub enum Created {
 
 impl Registry {
     /// Stores a new entry, unless a similar one is there.
-    pub async fn create_entry(&self, entry: &types::Entry, now_unix: i64) -> Result<Created, RegistryError> {
+    pub async fn create_entry(
+        &self,
+        _: &Administrator,
+        entry: &types::Entry,
+        now_unix: i64,
+    ) -> Result<Created, RegistryError> {
         let new = NewEntry::from_pb(entry, self.trust_domain())?;
         let place = self.place_below(new.parent_id())?;
         self.store.change_holding(place, move |tx| add_unless_similar(tx, &new, now_unix)).await
@@ -35,6 +41,7 @@ impl Registry {
     /// Takes the fields that `mask` names (no mask: all) from `entry` into the stored entry of its ID; the revision grows.
     pub async fn update_entry(
         &self,
+        _: &Administrator,
         entry: &types::Entry,
         mask: Option<&types::EntryMask>,
     ) -> Result<Arc<RegistrationEntry>, RegistryError> {
@@ -70,7 +77,7 @@ impl Registry {
     }
 
     /// Removes an entry.
-    pub async fn delete_entry(&self, id: &str) -> Result<(), RegistryError> {
+    pub async fn delete_entry(&self, _: &Administrator, id: &str) -> Result<(), RegistryError> {
         let id = id.to_owned();
         let remove = move |tx: &Transaction<'_>| match tx.remove_entry(&id)? {
             true => Ok(()),
@@ -88,6 +95,7 @@ impl Registry {
     /// serves what is registered below that ID. Source: SPIRE's CreateJoinToken.
     pub async fn create_join_token(
         &self,
+        _: &Administrator,
         token: &str,
         expires_at: i64,
         agent_alias: Option<&SpiffeId>,

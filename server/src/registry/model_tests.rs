@@ -6,6 +6,7 @@ mod steps;
 use std::path::PathBuf;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_fuzz::proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -15,9 +16,14 @@ use super::node::OperatorsWords;
 use super::{Created, EntryFilter, Registry, Tables};
 use crate::facts::entry::{NewEntry, RegistrationEntry};
 use crate::facts::page::Page;
+use crate::rights::{Administrator, Caller};
 use crate::store::Store;
 use model::Model;
 use steps::{Step, filter, steps};
+
+fn administrator() -> Administrator {
+    Administrator::judge(Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 }), |_| false, 0).expect("local")
+}
 
 fn td() -> TrustDomain {
     TrustDomain::new("td").expect("legal")
@@ -146,27 +152,27 @@ async fn opened(path: PathBuf) -> (Store, Registry) {
 async fn write(registry: &Registry, model: &mut Model, number: i64, step: Step) {
     match step {
         Step::PutEntry(wire) if model.place_of(&wire.id).is_some() => {
-            let updated = registry.update_entry(&wire, None).await.expect("updates");
+            let updated = registry.update_entry(&administrator(), &wire, None).await.expect("updates");
             model.put_entry(model.place_of(&wire.id).expect("it is there"), RegistrationEntry::clone(&updated));
         }
-        Step::PutEntry(wire) => match registry.create_entry(&wire, number).await.expect("creates") {
+        Step::PutEntry(wire) => match registry.create_entry(&administrator(), &wire, number).await.expect("creates") {
             Created::New(entry) => model.put_entry(number, RegistrationEntry::clone(&entry)),
             Created::Similar(entry) => assert!(model.place_of(entry.id()).is_some()),
         },
         Step::RemoveEntry(id) => {
-            assert_eq!(registry.delete_entry(&id).await.is_ok(), model.place_of(&id).is_some());
+            assert_eq!(registry.delete_entry(&administrator(), &id).await.is_ok(), model.place_of(&id).is_some());
             model.remove_entry(&id);
         }
         Step::PutAgent(agent) => {
             let banned_before = model.agents.iter().any(|a| a.spiffe_id == agent.spiffe_id && a.banned);
-            assert_eq!(registry.attest_agent(agent.clone()).await.is_err(), banned_before);
+            assert_eq!(registry.put_attested(agent.clone(), None, number).await.is_err(), banned_before);
             if !banned_before {
                 model.put_agent(agent);
             }
         }
         Step::RemoveAgent(agent) => {
             let id = td().id_with_path(&format!("/spire/agent/{agent}")).expect("legal");
-            registry.delete_agent(&id).await.expect("deletes");
+            registry.delete_agent(&administrator(), &id).await.expect("deletes");
             model.agents.retain(|a| a.spiffe_id != id);
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use ironroot_api::TrustDomain;
+use ironroot_api::unix_socket::PeerCredentials;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -12,6 +13,11 @@ use super::sqlite::MAX_CHANGES;
 use super::{Changed, Follows, News, Store, StoreError};
 use crate::devices::{DuplicateSerials, NewDevice};
 use crate::registry::Registry;
+use crate::rights::{Administrator, Caller};
+
+fn administrator() -> Administrator {
+    Administrator::judge(Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 }), |_| false, 0).expect("local")
+}
 
 fn td() -> TrustDomain {
     TrustDomain::new("td").expect("legal")
@@ -94,24 +100,24 @@ async fn each_transaction_logs_the_facts_that_it_changed_and_tells_them_before_i
     let heard = listen(&fixture.store).await;
     assert_eq!(told(&heard), [None], "everything at first");
     let registry = Registry::load(fixture.store.clone()).await.expect("loads");
-    registry.create_entry(&entry("e"), 1).await.expect("creates");
+    registry.create_entry(&administrator(), &entry("e"), 1).await.expect("creates");
     assert_eq!(told(&heard), [Some(vec![Changed::Entry("e".into())])]);
-    registry.update_entry(&entry("e"), None).await.expect("updates");
+    registry.update_entry(&administrator(), &entry("e"), None).await.expect("updates");
     assert_eq!(told(&heard), [Some(vec![Changed::Entry("e".into())])]);
-    registry.delete_entry("e").await.expect("deletes");
+    registry.delete_entry(&administrator(), "e").await.expect("deletes");
     assert_eq!(told(&heard), [Some(vec![Changed::Entry("e".into())])]);
     let device = |byte: u8| {
         let ek_sha256 = format!("{byte:02x}").repeat(32);
         NewDevice::from_pb(&ironroot_api::pb::device::NewDevice { ek_sha256, ..Default::default() }).expect("legal")
     };
     let devices = vec![device(1), device(2)];
-    registry.devices().import(devices.clone(), DuplicateSerials::Refused, 1).await.expect("imports");
+    registry.devices().import(&administrator(), devices.clone(), DuplicateSerials::Refused, 1).await.expect("imports");
     assert_eq!(told(&heard), [Some(vec![Changed::Device([1; 32]), Changed::Device([2; 32])])]);
-    registry.devices().import(devices, DuplicateSerials::Refused, 1).await.expect("imports");
+    registry.devices().import(&administrator(), devices, DuplicateSerials::Refused, 1).await.expect("imports");
     assert_eq!(told(&heard), [], "what changes nothing is not logged");
     journal(&fixture.store).await;
     assert_eq!(told(&heard), [Some(vec![Changed::CaJournal])]);
-    registry.create_join_token("secret", 9, None, 1).await.expect("creates");
+    registry.create_join_token(&administrator(), "secret", 9, None, 1).await.expect("creates");
     fixture.store.take_join_token("secret").await.expect("takes");
     assert_eq!(told(&heard), [], "tokens are secrets that nothing mirrors");
 }
@@ -146,12 +152,12 @@ async fn what_another_handle_wrote_is_followed_at_the_next_commit_or_probe() {
     let registry = Registry::load(fixture.store.clone()).await.expect("loads");
     let another = fixture.another();
     let theirs = Registry::load(another.clone()).await.expect("loads");
-    theirs.create_entry(&entry("theirs"), 1).await.expect("creates");
+    theirs.create_entry(&administrator(), &entry("theirs"), 1).await.expect("creates");
     assert!(registry.entry("theirs").is_none(), "not yet");
     fixture.store.probe().await.expect("probes");
     assert!(registry.entry("theirs").is_some());
-    theirs.delete_entry("theirs").await.expect("deletes");
-    registry.create_entry(&entry("ours"), 1).await.expect("creates");
+    theirs.delete_entry(&administrator(), "theirs").await.expect("deletes");
+    registry.create_entry(&administrator(), &entry("ours"), 1).await.expect("creates");
     assert!(registry.entry("theirs").is_none(), "an own commit follows what came before it, too");
     another.probe().await.expect("probes");
     assert!(theirs.entry("ours").is_some());
@@ -192,7 +198,7 @@ async fn a_long_log_is_taken_in_page_by_page_and_each_fact_once() {
 async fn a_database_that_was_put_back_is_read_anew_even_if_its_revisions_were_issued_again() {
     let fixture = Fixture::new();
     let registry = Registry::load(fixture.store.clone()).await.expect("loads");
-    registry.create_entry(&entry("lost"), 1).await.expect("creates");
+    registry.create_entry(&administrator(), &entry("lost"), 1).await.expect("creates");
     let heard = listen(&fixture.store).await;
     told(&heard);
     // As after a failover that lost the last commit: the same number, another change.
@@ -204,7 +210,7 @@ async fn a_database_that_was_put_back_is_read_anew_even_if_its_revisions_were_is
     assert_eq!(told(&heard), [None]);
     assert!(registry.entry("lost").is_none());
     // And as after one that lost several: the numbers end before our place.
-    registry.create_entry(&entry("again"), 1).await.expect("creates");
+    registry.create_entry(&administrator(), &entry("again"), 1).await.expect("creates");
     told(&heard);
     fixture.sql("DELETE FROM entries; DELETE FROM changes WHERE revision > 1; UPDATE revision SET revision = 1");
     fixture.store.probe().await.expect("probes");

@@ -8,11 +8,23 @@ use crate::structures::{Public, make_credential};
 /// Longest trust domain name, bytes (SPIFFE ID standard §2.1).
 const MAX_TRUST_DOMAIN_BYTES: usize = 255;
 
+/// On whose word an endorsement key was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voucher {
+    /// The device registry's.
+    Registry,
+    /// Its manufacturer's certificate.
+    Manufacturer,
+    /// Nobody's yet.
+    Nobody,
+}
+
 /// An admitted endorsement key. Whether the device holds it is what the challenge finds out.
 #[derive(Clone, Debug)]
 pub struct AdmittedEk {
     pub(super) ek: Public,
     pub(super) ek_sha256: [u8; 32],
+    pub(super) voucher: Voucher,
     pub(super) verified_certificate: Option<EkCertificate>,
     pub(super) ak: Public,
     pub(super) boot_id: String,

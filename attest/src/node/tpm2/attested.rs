@@ -2,7 +2,7 @@
 
 use ironroot_text::hex::hex;
 
-use super::{ATTESTATION_TYPE, AdmittedEk, ClockReading, PcrHash};
+use super::{ATTESTATION_TYPE, AdmittedEk, ClockReading, PcrHash, Voucher};
 use crate::ek_certificate::EkCertificate;
 use crate::{Selector, SelectorSet};
 
@@ -10,6 +10,7 @@ use crate::{Selector, SelectorSet};
 #[derive(Clone, Debug)]
 pub struct AttestedTpm {
     ek_sha256: [u8; 32],
+    voucher: Voucher,
     selectors: SelectorSet,
     clock: ClockReading,
     firmware_version: u64,
@@ -30,6 +31,11 @@ impl AttestedTpm {
     /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo.
     pub fn ek_sha256(&self) -> [u8; 32] {
         self.ek_sha256
+    }
+
+    /// On whose word it was let prove itself.
+    pub fn voucher(&self) -> Voucher {
+        self.voucher
     }
 
     /// The facts that this attestation proved, type "tpm2".
@@ -66,6 +72,7 @@ impl AttestedTpm {
         Self {
             selectors: selectors(&admitted, &proven),
             ek_sha256: admitted.ek_sha256,
+            voucher: admitted.voucher,
             clock: proven.clock,
             firmware_version: proven.firmware_version,
             boot_id: admitted.boot_id,

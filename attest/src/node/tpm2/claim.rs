@@ -1,6 +1,6 @@
 //! What the device claims to be, parsed and bounded; nothing is believed yet.
 
-use super::{AdmittedEk, Evidence, PcrHash};
+use super::{AdmittedEk, Evidence, PcrHash, Voucher};
 use crate::ek_certificate::{EkCertificate, EkCertificateError, ManufacturerRoots, ek_sha256};
 use crate::node::{Part, Refusal};
 use crate::structures::{Attributes, Public};
@@ -38,6 +38,8 @@ pub enum Admission<'a> {
         /// UNIX seconds.
         now_unix: i64,
     },
+    /// Nobody vouches for it yet: it proves its key and no more, so that an operator can decide.
+    Unvouched,
 }
 
 impl Claim {
@@ -75,19 +77,21 @@ impl Claim {
 
     /// Admits the endorsement key, or refuses it.
     pub fn admit(self, admission: Admission<'_>) -> Result<AdmittedEk, Refusal> {
-        let verified_certificate = match admission {
-            Admission::Enrolled { ek_sha256 } if ek_sha256 == self.ek_sha256 => None,
+        let (voucher, verified_certificate) = match admission {
+            Admission::Enrolled { ek_sha256 } if ek_sha256 == self.ek_sha256 => (Voucher::Registry, None),
             Admission::Enrolled { .. } => return Err(Refusal::NotEnrolled),
             Admission::Manufacturer { roots, now_unix } => {
                 let certificate = self.certificate.ok_or(Refusal::NoEkCertificate)??;
                 //= TPM-01 TCG EK Credential Profile 3.2: "a certificate leads to a manufacturer's root"
                 certificate.verify(&self.intermediates, roots, now_unix)?;
-                Some(certificate)
+                (Voucher::Manufacturer, Some(certificate))
             }
+            Admission::Unvouched => (Voucher::Nobody, None),
         };
         Ok(AdmittedEk {
             ek: self.ek,
             ek_sha256: self.ek_sha256,
+            voucher,
             verified_certificate,
             ak: self.ak,
             boot_id: self.boot_id,

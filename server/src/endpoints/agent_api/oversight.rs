@@ -11,9 +11,9 @@ use ironroot_shell::command_line::describe;
 use ironroot_shell::logging::utc;
 use tonic::Status;
 
-use super::super::caller::Administrator;
 use super::super::{count, invalid, registry_status, store_status};
 use super::AgentApi;
+use crate::rights::Administrator;
 
 impl AgentApi {
     pub(super) fn count(&self, _: &Administrator, request: &CountAgentsRequest) -> Result<CountAgentsResponse, Status> {
@@ -40,7 +40,7 @@ impl AgentApi {
 
     pub(super) async fn delete(&self, by: &Administrator, request: &DeleteAgentRequest) -> Result<(), Status> {
         let id = agent_id(request.id.as_ref())?;
-        if !self.0.registry.delete_agent(&id).await.map_err(store_status)? {
+        if !self.0.registry.delete_agent(by, &id).await.map_err(store_status)? {
             return Err(self.0.audit.refused(by.caller(), "DeleteAgent", &id, Status::not_found("agent not found")));
         }
         self.0.audit.done(by.caller(), "DeleteAgent", &id);
@@ -49,7 +49,7 @@ impl AgentApi {
 
     pub(super) async fn ban(&self, by: &Administrator, request: &BanAgentRequest) -> Result<(), Status> {
         let id = agent_id(request.id.as_ref())?;
-        if !self.0.registry.ban_agent(&id).await.map_err(store_status)? {
+        if !self.0.registry.ban_agent(by, &id).await.map_err(store_status)? {
             return Err(self.0.audit.refused(by.caller(), "BanAgent", &id, Status::not_found("agent not found")));
         }
         self.0.audit.done(by.caller(), "BanAgent", &id);
@@ -69,7 +69,7 @@ impl AgentApi {
         let alias = request.agent_id.map(|id| SpiffeId::from_pb(Some(&id))).transpose().map_err(|e| invalid(&e))?;
         let now_unix = self.0.now_unix();
         let expires_at = now_unix + i64::from(request.ttl);
-        let created = self.0.registry.create_join_token(&value, expires_at, alias.as_ref(), now_unix).await;
+        let created = self.0.registry.create_join_token(by, &value, expires_at, alias.as_ref(), now_unix).await;
         created.map_err(registry_status)?;
         // The token itself is a secret until it is used.
         self.0.audit.done(by.caller(), "CreateJoinToken", format_args!("expires_at {}", utc(expires_at)));

@@ -15,9 +15,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::super::ServerState;
-use super::super::caller::AuthenticatedAgent;
 use super::SentView;
 use crate::registry::{AuthorizedEntry, AuthorizedView};
+use crate::rights::AuthenticatedAgent;
 
 /// Entries (or revisions) in one message; at or below it the whole list is sent at once. Source: SPIRE's page size.
 const PAGE: usize = 500;

@@ -52,12 +52,12 @@ pub(super) struct Told {
     /// Where the other one is.
     pub other: SocketAddr,
     /// What they share.
-    pub shared: ServerState,
+    pub shared: InCommon,
 }
 
 /// What two use in turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ServerState {
+pub(super) enum InCommon {
     /// One certificate.
     Certificate,
     /// An agent's certificates: each has one that replaced the other's.
@@ -108,9 +108,9 @@ impl Use {
 
     fn note(&mut self, call: Call<'_>, now: Instant) -> Option<Told> {
         self.seen = now;
-        let identity = self.serials.note(call, now).map(|other| Told { other, shared: ServerState::Identity });
+        let identity = self.serials.note(call, now).map(|other| Told { other, shared: InCommon::Identity });
         let certificate = if call.is_current { self.connections.note(call, now) } else { None };
-        let told = certificate.map(|other| Told { other, shared: ServerState::Certificate }).or(identity)?;
+        let told = certificate.map(|other| Told { other, shared: InCommon::Certificate }).or(identity)?;
         let told_lately = self.told.is_some_and(|told| now.saturating_duration_since(told) < MEMORY);
         if told_lately {
             return None;
@@ -165,7 +165,7 @@ mod tests {
         for other in [1, 2] {
             let calls: Vec<Line> = (0..30).map(|n| if n % 2 == 0 { (1, 0, 7, 7) } else { (other, 1, 7, 7) }).collect();
             let told = told(&calls);
-            assert_eq!(told, [Told { other: address(other), shared: ServerState::Certificate }]);
+            assert_eq!(told, [Told { other: address(other), shared: InCommon::Certificate }]);
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
             })
             .collect();
         let told = told(&calls);
-        assert!(told.len() == 1 && told[0].shared == ServerState::Identity, "{told:?}");
+        assert!(told.len() == 1 && told[0].shared == InCommon::Identity, "{told:?}");
         // One of them cannot attest again: it shows what it has.
         let calls: Vec<Line> =
             [(1, 0, 1, 1), (1, 1, 2, 2)].into_iter().chain([(1, 1, 2, 2), (2, 2, 1, 2)].repeat(4)).collect();

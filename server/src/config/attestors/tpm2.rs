@@ -1,0 +1,107 @@
+//! `NodeAttestor "tpm2"`.
+
+use std::path::PathBuf;
+
+use ironroot_attest::ek_certificate::ManufacturerRoots;
+use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
+use ironroot_shell::command_line::describe;
+use ironroot_shell::settings::Section;
+
+use super::super::{ManufacturerFileError, read_manufacturer_roots};
+use crate::devices::AdmissionPolicy;
+use crate::node_attestation::{Attestor, Tpm2Policy};
+
+/// PCRs quoted unless the file says otherwise: firmware, option ROMs, boot loader, secure boot.
+const DEFAULT_PCRS: [u8; 4] = [0, 2, 4, 7];
+
+/// What a device has to prove with its TPM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tpm2Config {
+    /// Who says that an endorsement key belongs to a device of ours.
+    pub admission: Admission,
+    /// The PCRs every device quotes.
+    pub pcrs: PcrSelection,
+    /// The banks they may be quoted from, the one preferred first.
+    pub pcr_banks: Vec<PcrHash>,
+    /// Whether the agent's key must have been made in the TPM.
+    pub require_resident_key: bool,
+}
+
+/// Whose TPMs may attest; manufacturers as PEM files, at least one.
+pub type Admission = AdmissionPolicy<Vec<PathBuf>>;
+
+impl Tpm2Config {
+    pub(super) fn load(&self) -> Result<Attestor, ManufacturerFileError> {
+        let admission = match &self.admission {
+            Admission::Enrolled => AdmissionPolicy::Enrolled,
+            Admission::Approval => AdmissionPolicy::Approval,
+            Admission::Manufacturer(paths) => AdmissionPolicy::Manufacturer(manufacturer_roots(paths)?),
+        };
+        Ok(Attestor::Tpm2(Box::new(Tpm2Policy {
+            admission,
+            pcrs: self.pcrs,
+            pcr_banks: self.pcr_banks.clone(),
+            require_resident_key: self.require_resident_key,
+        })))
+    }
+}
+
+fn manufacturer_roots(paths: &[PathBuf]) -> Result<ManufacturerRoots, ManufacturerFileError> {
+    let roots = paths.iter().map(|path| read_manufacturer_roots(path)).collect::<Result<Vec<_>, _>>()?;
+    Ok(roots.into_iter().fold(ManufacturerRoots::default(), ManufacturerRoots::and))
+}
+
+/// What `NodeAttestor "tpm2"` is told.
+pub(super) fn read(data: &Section<'_>) -> Option<Tpm2Config> {
+    let pcrs = data.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_PCRS.to_vec());
+    let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| data.mistake("pcrs", error.to_string())).ok();
+    let pcr_banks = data.parsed_list("pcr_banks", str::parse::<PcrHash>).unwrap_or_else(|| vec![PcrHash::default()]);
+    if pcr_banks.is_empty() {
+        data.mistake("pcr_banks", "name at least one bank, such as \"sha256\"");
+    }
+    if pcr_banks.contains(&PcrHash::Sha1) {
+        data.warn(
+            "pcr_banks",
+            "sha1 is broken for collisions: whoever writes a device's firmware can make two that measure alike",
+        );
+    }
+    let require_resident_key = data.boolean("require_resident_key").unwrap_or(true);
+    let admission = read_admission(data);
+    data.finish();
+    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, pcr_banks, require_resident_key })
+}
+
+fn read_admission(data: &Section<'_>) -> Option<Admission> {
+    let mut ca_paths: Vec<PathBuf> = data.path("manufacturer_ca_path").into_iter().collect();
+    ca_paths.extend(data.strings("manufacturer_ca_paths").unwrap_or_default().into_iter().map(PathBuf::from));
+    let known = |text: &str| match text {
+        "enrolled" | "manufacturer" | "approval" => Ok(text.to_owned()),
+        _ => Err("use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)"),
+    };
+    let mode = data.parsed("admission", known);
+    if mode.is_none() && data.string("admission").is_some() {
+        return None;
+    }
+    match mode.as_deref() {
+        Some("manufacturer") if ca_paths.is_empty() => {
+            data.mistake(
+                "manufacturer_ca_path",
+                "missing: admission \"manufacturer\" needs the PEM file of the TPM makers' CAs",
+            );
+            None
+        }
+        Some("manufacturer") => {
+            let key = if data.has("manufacturer_ca_path") { "manufacturer_ca_path" } else { "manufacturer_ca_paths" };
+            for path in &ca_paths {
+                data.look(key, || read_manufacturer_roots(path).map(drop).map_err(|error| describe(&error)));
+            }
+            Some(Admission::Manufacturer(ca_paths))
+        }
+        mode => {
+            if !ca_paths.is_empty() {
+                data.warn("admission", "the manufacturers' CAs are only used with admission = \"manufacturer\"");
+            }
+            Some(if mode == Some("approval") { Admission::Approval } else { Admission::Enrolled })
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What an attestation leaves with its device.
+
+use ironroot_api::SpiffeId;
+use ironroot_attest::node::tpm2::AttestedTpm;
+
+use super::change::{MAX_PENDING, unknown};
+use super::{DeviceError, Devices, ProvenDevice};
+use crate::facts::device::{DeviceRecord, DeviceState};
+use crate::store::Transaction;
+
+/// Notes a proven attestation, in the transaction that stores its agent: when, by which agent, and what the TPM's clock said. A
+/// device that only its manufacturer vouched for is enrolled by it. Refused if the device was banned or deleted, or attested
+/// with a later clock, while this attestation was under way.
+pub(crate) fn note_attested(
+    tx: &Transaction<'_>,
+    device: ProvenDevice,
+    agent: &SpiffeId,
+    now_unix: i64,
+) -> Result<(), DeviceError> {
+    let ProvenDevice { ek_sha256, clock, may_be_new } = device;
+    let known = tx.device(&ek_sha256)?;
+    let last_clock = known.as_ref().and_then(|known| known.clock);
+    let record = known.map(|known| (*known.record).clone());
+    let new = may_be_new.then(|| unknown(ek_sha256, DeviceState::Enrolled, now_unix));
+    let record = record.or(new).ok_or(DeviceError::NotFound)?;
+    if record.state == DeviceState::Banned {
+        return Err(DeviceError::Banned);
+    }
+    last_clock.map_or(Ok(()), |last| clock.check_follows(&last)).map_err(DeviceError::Clock)?;
+    tx.remove_contradiction(&ek_sha256)?;
+    let (state, agent_id) = (DeviceState::Enrolled, Some(agent.clone()));
+    tx.put_device(DeviceRecord { state, last_attested_at: now_unix, agent_id, ..record }, Some(clock))?;
+    Ok(())
+}
+
+impl Devices {
+    /// Notes that an unknown device asked to attest, and proved its key. Nothing is written for a device that is known.
+    pub async fn record_pending(&self, proven: &AttestedTpm, now_unix: i64) -> Result<(), DeviceError> {
+        let ek_sha256 = proven.ek_sha256();
+        if self.device(&ek_sha256).is_some() {
+            return Ok(());
+        }
+        let record = move |tx: &Transaction<'_>| {
+            if tx.device(&ek_sha256)?.is_some() {
+                return Ok(());
+            }
+            if tx.count_pending_devices()? >= MAX_PENDING {
+                return Err(DeviceError::TooManyPending);
+            }
+            tx.put_device(unknown(ek_sha256, DeviceState::Pending, now_unix), None)?;
+            Ok(())
+        };
+        self.store.change(record).await
+    }
+}

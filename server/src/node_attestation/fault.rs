@@ -1,0 +1,21 @@
+//! Whose fault it is that a node is not attested: all that an endpoint has to know of a refusal.
+
+use crate::devices::DeviceError;
+use crate::store::StoreError;
+
+/// Whose fault a refusal is.
+#[derive(Debug)]
+pub enum Fault {
+    /// The configuration's: the type does not attest here.
+    Type,
+    /// The message's: it can never be right.
+    Message,
+    /// The node's: it has not proven what it must, or nobody has enrolled it.
+    Node,
+    /// The node's, and an operator has said so: it is banned.
+    Banned,
+    /// The device registry's.
+    Devices(DeviceError),
+    /// The store's.
+    Store(StoreError),
+}

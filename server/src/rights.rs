@@ -1,0 +1,71 @@
+//! Who may do what: grants that only their checks make. What changes something demands the grant for it, so that a check that
+//! was left out does not compile.
+//!
+//! ```text
+//!  Caller ─► Visitor
+//!         ─► Administrator
+//!         ─► ShownCertificate ── its standing in the registry ──► AuthenticatedAgent
+//! ```
+//!
+//! They are made of facts alone: who is at the other end, what the registry says, what time it is.
+//!
+//! ```
+//! use ironroot_api::unix_socket::PeerCredentials;
+//! use ironroot_server::rights::{Administrator, Caller};
+//! let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+//! let operator = Administrator::judge(local, |_| false, 0).expect("whoever may open the admin socket");
+//! # fn ban(registry: &ironroot_server::registry::Registry, operator: &Administrator, id: &ironroot_api::SpiffeId) {
+//! drop(registry.ban_agent(operator, id));
+//! # }
+//! ```
+//!
+//! Nobody else makes one, and nothing is changed without:
+//!
+//! ```compile_fail
+//! use ironroot_api::unix_socket::PeerCredentials;
+//! use ironroot_server::rights::{Administrator, Caller};
+//! let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+//! let operator = Administrator(local);
+//! ```
+//!
+//! ```compile_fail
+//! # fn ban(registry: &ironroot_server::registry::Registry, id: &ironroot_api::SpiffeId) {
+//! drop(registry.ban_agent(id));
+//! # }
+//! ```
+
+mod administrator;
+mod agent;
+mod caller;
+
+use thiserror::Error;
+
+pub use administrator::Administrator;
+pub use agent::{AgentStanding, AuthenticatedAgent, ShownCertificate};
+pub use caller::{Caller, Visitor};
+
+/// Why a caller has no right to what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NoRight {
+    /// Neither at the admin socket nor one of the IDs that may administer.
+    #[error("administration is for the admin socket and admin identities only")]
+    NotAdministrator,
+    /// It was an administrator's, and has ended.
+    #[error("the certificate of this connection has expired")]
+    AdministratorExpired,
+    /// An agent shows a certificate.
+    #[error("this call is for attested agents")]
+    NoCertificate,
+    /// The agent's certificate has ended.
+    #[error("agent SVID is expired")]
+    AgentExpired,
+    /// Never attested, or deleted.
+    #[error("agent is not attested")]
+    AgentNotAttested,
+    /// An operator or a copied chip shut it out.
+    #[error("agent is banned")]
+    AgentBanned,
+    /// The certificate was replaced, or is a copy's.
+    #[error("agent SVID is not active")]
+    AgentNotActive,
+}
