@@ -23,6 +23,14 @@ fn name(chip: &Swtpm, kind: EkKind) -> String {
     hex(ek_sha256_of(chip, kind).expect("an endorsement key"))
 }
 
+/// Gives a hierarchy a password.
+fn own(chip: &Swtpm, hierarchy: AuthHandle, password: &str) {
+    let mut esys = chip.esys().expect("ESYS");
+    let auth = Auth::try_from(password.as_bytes()).expect("a password");
+    esys.execute_with_session(Some(AuthSession::Password), |esys| esys.hierarchy_change_auth(hierarchy, auth))
+        .expect("owned");
+}
+
 /// Enrols the device and gives Alice an entry on it.
 fn enrol(server: &Server, device: &Device) {
     server.import_devices(&format!("ek_sha256,label:site\n{},berlin\n", device.ek_sha256()));
@@ -141,15 +149,40 @@ fn a_device_keeps_its_name_when_somebody_writes_another_certificate_into_its_chi
 }
 
 #[test]
+fn the_password_of_a_hierarchy_may_be_a_credential_of_the_service() {
+    let chip = chip();
+    let known = name(&chip, EkKind::P256);
+    own(&chip, AuthHandle::Endorsement, "endorsement's");
+    let device = Device::with_chip(chip, known);
+    let tpm_lines = "endorsement_hierarchy_password_credential = \"ek-password\"\n".to_owned();
+    let no_bundle = "";
+    device.provision_with_bundle(no_bundle, 8081, &AgentOptions { tpm_lines, ..AgentOptions::default() });
+    // As systemd hands it over with LoadCredential=ek-password:….
+    let credentials = tempfile::tempdir().expect("directory");
+    let file = credentials.path().join("ek-password");
+    std::fs::write(&file, "endorsement's\n").expect("written");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o440)).expect("mode");
+    let show = |directory: Option<&std::path::Path>| {
+        let mut command = Command::new(binary("ironroot-agent"));
+        command.args(["tpm", "show", "-output", "csv", "-config"]).arg(device.config_path());
+        command.env_remove("CREDENTIALS_DIRECTORY").envs(directory.map(|path| ("CREDENTIALS_DIRECTORY", path)));
+        let output = command.output().expect("ironroot-agent starts");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(show(Some(credentials.path())), (format!("ek_sha256\n{}\n", device.ek_sha256()), String::new()));
+    let (_, unnamed) = show(None);
+    assert!(unnamed.contains("\"ek-password\"") && unnamed.contains("LoadCredential="), "{unnamed}");
+    let empty = tempfile::tempdir().expect("directory");
+    let (_, missing) = show(Some(empty.path()));
+    assert!(missing.contains(&empty.path().join("ek-password").display().to_string()), "{missing}");
+}
+
+#[test]
 fn a_device_with_an_owned_chip_lives_with_passwords_from_files() {
     let chip = chip();
     let known = name(&chip, EkKind::P256);
-    for (hierarchy, password) in [(AuthHandle::Owner, "owner's"), (AuthHandle::Endorsement, "endorsement's")] {
-        let mut esys = chip.esys().expect("ESYS");
-        let auth = Auth::try_from(password.as_bytes()).expect("a password");
-        esys.execute_with_session(Some(AuthSession::Password), |esys| esys.hierarchy_change_auth(hierarchy, auth))
-            .expect("owned");
-    }
+    own(&chip, AuthHandle::Owner, "owner's");
+    own(&chip, AuthHandle::Endorsement, "endorsement's");
     let server = Server::start(&ServerOptions::default());
     let mut device = Device::with_chip(chip, known);
     enrol(&server, &device);

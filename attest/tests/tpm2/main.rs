@@ -8,6 +8,7 @@ mod admission;
 mod attempt;
 mod certificates;
 mod chains;
+mod credentials;
 mod genuine;
 mod manufacturer;
 mod mutations;

@@ -3,6 +3,8 @@
 use ironroot_attest::ek_certificate::EkCertificate;
 use ironroot_attest::node::tpm2::{Challenge, Claim, Evidence, Response};
 use ironroot_attest::structures::{Attest, Public, PublicKey, Signature};
+use ironroot_fuzz::proptest::test_runner::TestRunner;
+use ironroot_fuzz::{cases, damaged};
 
 use crate::attempt::Attempt;
 use crate::genuine::{evidence_p256, evidence_rsa, judge, response_p256};
@@ -21,28 +23,13 @@ fn bit_flips(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// `count` random damages of several bytes: set, removed, inserted, swapped for extremes. The same in every run.
-fn damages(bytes: &[u8], count: usize) -> impl Iterator<Item = Vec<u8>> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below.max(1) as u64) as usize
-    };
-    (0..count).map(move |_| {
-        let mut damaged = bytes.to_vec();
-        for _ in 0..=random(4) {
-            let at = random(damaged.len());
-            match random(4) {
-                0 if !damaged.is_empty() => damaged[at] = random(256) as u8,
-                1 if !damaged.is_empty() => damaged[at] = [0x00, 0x7f, 0x80, 0xff][random(4)],
-                2 if !damaged.is_empty() => drop(damaged.drain(at..(at + random(8)).min(damaged.len()))),
-                _ => damaged.insert(at, random(256) as u8),
-            }
-        }
-        damaged
-    })
+/// `parse` is fed with `count` damaged forms of `bytes`; what panics is shrunk and printed.
+fn feed_damages(bytes: &[u8], count: u32, parse: impl Fn(&[u8])) {
+    let tried = TestRunner::new(cases(count)).run(&damaged(vec![bytes.to_vec()]), |bytes| {
+        parse(&bytes);
+        Ok(())
+    });
+    tried.expect("no damage panics");
 }
 
 /// No damage panics; nothing truncated parses; what parses and differs in one bit gives another value.
@@ -54,9 +41,7 @@ fn check<T: PartialEq, E>(bytes: &[u8], parse: impl Fn(&[u8]) -> Result<T, E>) {
     for (bit, flipped) in bit_flips(bytes).enumerate() {
         assert!(parse(&flipped).ok().is_none_or(|value| value != original), "bit {bit} is not looked at");
     }
-    for damaged in damages(bytes, 3000) {
-        let _ = parse(&damaged);
-    }
+    feed_damages(bytes, 3000, |damaged| drop(parse(damaged)));
 }
 
 #[test]
@@ -85,13 +70,15 @@ fn signatures() {
 fn certificates_and_keys() {
     // Not all of a certificate is kept: only that nothing panics.
     let der = evidence_rsa().ek_certificates[0].clone();
-    for bytes in truncations(&der).chain(bit_flips(&der)).chain(damages(&der, 5000)) {
+    for bytes in truncations(&der).chain(bit_flips(&der)) {
         let _ = EkCertificate::parse(&bytes);
     }
+    feed_damages(&der, 5000, |damaged| drop(EkCertificate::parse(damaged)));
     let spki = Attempt::new().tpm.leaf.spki_der();
-    for bytes in truncations(&spki).chain(bit_flips(&spki)).chain(damages(&spki, 5000)) {
+    for bytes in truncations(&spki).chain(bit_flips(&spki)) {
         let _ = PublicKey::from_spki_der(&bytes);
     }
+    feed_damages(&spki, 5000, |damaged| drop(PublicKey::from_spki_der(damaged)));
 }
 
 #[test]
@@ -100,18 +87,17 @@ fn messages() {
     check_message(&evidence_p256().to_json(), Evidence::from_json);
     check_message(&response_p256().to_json(), Response::from_json);
     check_message(&challenge.to_json(), Challenge::from_json);
-    for damaged in damages(&evidence_p256().to_json(), 2000) {
-        let _ = Claim::parse(&damaged);
-    }
+    feed_damages(&evidence_p256().to_json(), 2000, |damaged| drop(Claim::parse(damaged)));
 }
 
 /// As `check`; JSON and base64 have several texts for one value, so equality is not looked at.
 fn check_message<T, E>(json: &[u8], parse: impl Fn(&[u8]) -> Result<T, E>) {
     assert!(parse(json).is_ok());
     assert!(truncations(json).all(|truncated| parse(&truncated).is_err()));
-    for damaged in bit_flips(json).chain(damages(json, 3000)) {
-        let _ = parse(&damaged);
+    for flipped in bit_flips(json) {
+        let _ = parse(&flipped);
     }
+    feed_damages(json, 3000, |damaged| drop(parse(damaged)));
 }
 
 /// The strongest claim: evidence of a genuine TPM is refused when any one bit of it is another.

@@ -1,7 +1,7 @@
 //! TPM2_ActivateCredential, written from Part 1 §24 and Annexes B and C, not from the code under test.
 
 use aws_lc_rs::agreement::{ECDH_P256, ECDH_P384, UnparsedPublicKey, agree};
-use aws_lc_rs::cipher::{AES_128, AES_256, DecryptionContext, StreamingDecryptingKey, UnboundCipherKey};
+use aws_lc_rs::cipher::{AES_128, AES_192, AES_256, DecryptionContext, StreamingDecryptingKey, UnboundCipherKey};
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey};
@@ -67,7 +67,11 @@ fn hmac_algorithm(hash: u16) -> hmac::Algorithm {
 }
 
 fn cfb_decrypt(key: &[u8], ciphertext: &[u8]) -> Vec<u8> {
-    let algorithm = if key.len() == 32 { &AES_256 } else { &AES_128 };
+    let algorithm = match key.len() {
+        16 => &AES_128,
+        24 => &AES_192,
+        _ => &AES_256,
+    };
     let iv = DecryptionContext::Iv128(FixedLength::from(&[0; 16]));
     let key = UnboundCipherKey::new(algorithm, key).expect("key");
     let mut cipher = StreamingDecryptingKey::cfb128(key, iv).expect("cipher");

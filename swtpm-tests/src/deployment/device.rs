@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ironroot_api::certificate::Certificate;
+use ironroot_attest::tpm::TpmAddress;
 use tempfile::TempDir;
 
 use super::process::{Process, as_uid, faked_clock};
@@ -34,6 +35,8 @@ pub struct AgentOptions {
     pub trust_domain: &'static str,
     /// Further lines for the tpm2 node attestor's block.
     pub tpm_lines: String,
+    /// Where the agent finds the chip, if not at the chip's own address: an interposer's.
+    pub tpm_address: Option<TpmAddress>,
 }
 
 impl Default for AgentOptions {
@@ -48,6 +51,7 @@ impl Default for AgentOptions {
             agent_lines: String::new(),
             trust_domain: TRUST_DOMAIN,
             tpm_lines: String::new(),
+            tpm_address: None,
         }
     }
 }
@@ -241,8 +245,8 @@ impl Device {
     fn config(&self, port: u16, options: &AgentOptions) -> String {
         let directory = path(self.directory.path());
         let token = options.join_token.as_ref().map(|token| format!("join_token = \"{token}\"")).unwrap_or_default();
-        let tpm_address =
-            self.tpm.as_ref().map(|tpm| format!("tpm_address = \"{}\"", tpm.address())).unwrap_or_default();
+        let tpm_address = options.tpm_address.clone().or_else(|| self.tpm.as_ref().map(Swtpm::address));
+        let tpm_address = tpm_address.map(|address| format!("tpm_address = \"{address}\"")).unwrap_or_default();
         let attestor = match &options.join_token {
             Some(_) => "NodeAttestor \"join_token\" { plugin_data { } }".to_owned(),
             None => format!("NodeAttestor \"tpm2\" {{ plugin_data {{ {tpm_address}\n{} }} }}", options.tpm_lines),
