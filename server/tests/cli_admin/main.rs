@@ -179,7 +179,7 @@ fn a_locked_data_store_is_named_and_the_server_is_not_healthy_until_it_is_free()
     let create = ["entry", "create", "-parentID", KIOSK, "-spiffeID", WEB, "-selector", "unix:uid:1"];
     let refused = server.run(&create);
     assert_eq!(refused.code, 1);
-    let expected = "code: Unavailable, msg: \"the data store is locked by another program\"";
+    let expected = "code: Unavailable, msg: \"failed to create entry: the data store is locked by another program\"";
     assert!(refused.err.contains(expected), "{}", refused.err);
     let sick = server.run(&["healthcheck"]);
     assert_eq!(sick.code, 1, "{}", sick.out);
