@@ -4,6 +4,7 @@ mod server_svid;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ pub enum RunError {
     #[error("cannot start the certificate authority")]
     Ca(#[from] CaError),
     #[error("cannot listen on {0}")]
-    Listen(std::net::SocketAddr, #[source] io::Error),
+    Listen(SocketAddr, #[source] io::Error),
     #[error("cannot open the admin socket")]
     AdminSocket(#[from] UnixSocketError),
     #[error("cannot open the health listener")]
@@ -92,14 +93,9 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     raise_descriptor_limit();
     prepare_private(&config.data_dir)?;
     // Sockets first: who cannot listen has not founded a CA in somebody's token.
-    let tcp = TcpListener::bind(config.bind_address).await.map_err(|e| RunError::Listen(config.bind_address, e))?;
-    let address = tcp.local_addr().map_err(|e| RunError::Listen(config.bind_address, e))?;
+    let (tcp, address) = listen(config.bind_address).await?;
     let admin = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?;
-    let store = blocking({
-        let (path, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
-        move || Store::open(&path, &trust_domain)
-    })
-    .await?;
+    let store = open_store(&config).await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
     let devices = registry.devices().clone();
     let token = open_token(&config).await?;
@@ -108,10 +104,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let (ca, rotation) = CertificateAuthority::start(token, store.clone(), ca_policy(&config), clocks).await?;
     let ca = Arc::new(ca);
 
-    let authorities =
-        ca.bundle().borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect::<Vec<_>>();
-    let anchors =
-        TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse");
+    let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
     let attestors = config.node_attestors.load()?;
     let shared = Arc::new(ServerState {
@@ -132,10 +125,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
 
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
-    let health = match &config.health_checks {
-        Some(checks) => Some(health::serve(checks.clone(), "server", ready.clone()).await.map_err(RunError::Health)?),
-        None => None,
-    };
+    let health = health_listener(&config, ready.clone()).await?;
 
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
@@ -158,22 +148,59 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
     supervisor::started(&format!("signing for {} on {address}", config.trust_domain));
 
+    let ended = until_stopped(&mut parts, &mut background).await;
+    supervisor::stopping();
+    stop.send_replace(true);
+    drain(parts).await;
+    background.shutdown().await;
+    store.close().await;
+    tracing::info!("server stopped");
+    ended
+}
+
+async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |error| RunError::Listen(at, error);
+    let tcp = TcpListener::bind(at).await.map_err(failed)?;
+    let address = tcp.local_addr().map_err(failed)?;
+    Ok((tcp, address))
+}
+
+async fn open_store(config: &ServerConfig) -> Result<Store, RunError> {
+    let (path, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
+    Ok(blocking(move || Store::open(&path, &trust_domain)).await?)
+}
+
+fn trust_anchors(config: &ServerConfig, ca: &CertificateAuthority) -> Arc<TrustAnchors> {
+    let authorities: Vec<_> =
+        ca.bundle().borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse")
+}
+
+async fn health_listener(
+    config: &ServerConfig,
+    ready: health::Ready,
+) -> Result<Option<impl Future<Output = ()> + Send + use<>>, RunError> {
+    let Some(checks) = config.health_checks.clone() else { return Ok(None) };
+    Ok(Some(health::serve(checks, "server", ready).await.map_err(RunError::Health)?))
+}
+
+/// Waits for a signal, or for what must not end.
+async fn until_stopped(parts: &mut JoinSet<&'static str>, background: &mut JoinSet<()>) -> Result<(), RunError> {
     let ended = tokio::select! {
         signal = terminated() => signal,
         ended = parts.join_next() => Err(RunError::Stopped(ended.and_then(Result::ok).unwrap_or("an endpoint"))),
         _ = background.join_next() => Err(RunError::Stopped("a background task")),
     };
     tracing::info!("server stopping");
-    supervisor::stopping();
-    stop.send_replace(true);
+    ended
+}
+
+/// Open calls get their time.
+async fn drain(mut parts: JoinSet<&'static str>) {
     let drained = tokio::time::timeout(DRAIN, async { while parts.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!("open calls cut off after {} s", DRAIN.as_secs());
     }
-    background.shutdown().await;
-    store.close().await;
-    tracing::info!("server stopped");
-    ended
 }
 
 /// Owner and group may open the admin socket.
