@@ -83,6 +83,7 @@ fn devices_are_named_by_serial_or_by_digits_of_their_hash_and_several_at_once() 
         let refused = server.run(&["device", "delete", "SN-3", name]);
         assert!(refused.code == 1 && refused.err.contains(reason), "{name}: {}", refused.err);
     }
+    assert_eq!(server.json(&["device", "show", c]).get("ban"), None);
     assert_eq!(server.ok(&["device", "delete", "SN-3", "SN-2"]), "Deleted 2 devices successfully\n");
     assert_eq!(server.json(&["device", "list"])["devices"].as_array().map(Vec::len), Some(1));
     let described = server.ok(&["device", "show", a]);

@@ -126,6 +126,8 @@ impl Parser<'_> {
                     return Ok(Item { key, labels, origin, value });
                 }
                 Token::String(label) | Token::Word(label) if line == key_line => labels.push(label),
+                // Without the word: whoever gives another file than a configuration may have given one with a secret.
+                Token::End => return error(line, "expected \"=\" or \"{\", found the end of the file".to_owned()),
                 token => return error(line, format!("expected \"=\" or \"{{\" after {key:?}, found {token}")),
             }
         }

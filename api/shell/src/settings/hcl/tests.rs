@@ -62,6 +62,7 @@ fn names_the_line_and_the_cure_of_a_syntax_error() {
         ("a = x", 1, "x is not a value: put text in quotes, \"x\""),
         ("a =\n}", 2, "expected a value, found \"}\""),
         ("a\n= 1\n1 = 2", 3, "expected a key, found 1"),
+        ("user-pin\n", 2, "expected \"=\" or \"{\", found the end of the file"),
         ("a\n\"b\" { }", 2, "expected \"=\" or \"{\" after \"a\", found \"b\""),
         ("a = 1\n}", 2, "expected a key, found \"}\""),
         ("a = \"\\.\"", 1, "\\. is no escape: write \\\\ for a backslash"),
