@@ -49,11 +49,18 @@ pub fn expect_within(
     }
 }
 
+/// Names a directory with another build of this tree's binaries; those that are not there are looked for as ever.
+pub const BINARIES_VARIABLE: &str = "IRONROOT_BIN";
+
 /// A binary of this tree, beside the running test or program.
 ///
 /// # Panics
 /// If it has not been built: `cargo build --workspace --bins`.
 pub fn binary(name: &str) -> PathBuf {
+    let chosen = std::env::var_os(BINARIES_VARIABLE).map(|directory| Path::new(&directory).join(name));
+    if let Some(chosen) = chosen.filter(|path| path.is_file()) {
+        return chosen;
+    }
     let here = std::env::current_exe().expect("the running program has a path");
     let candidates = here.ancestors().skip(1).take(3).map(|directory| directory.join(name));
     let found = candidates.into_iter().find(|path| path.is_file());

@@ -17,4 +17,5 @@ pub mod spire;
 pub mod swtpm;
 pub mod toy_ca;
 pub mod tpm2_pkcs11;
+pub mod usage;
 pub mod workload_client;

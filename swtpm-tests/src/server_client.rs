@@ -87,14 +87,19 @@ pub struct ServerClient {
 impl ServerClient {
     /// To `server`, which is proven by the bundle that its admin socket gives.
     pub async fn new(server: &Server) -> Self {
-        let admin = unix_socket::connect(&server.socket()).await.expect("the admin socket");
+        Self::to(server.socket(), server.port()).await
+    }
+
+    /// To the server of either make with this admin socket and this TCP port.
+    pub async fn to(socket: PathBuf, port: u16) -> Self {
+        let admin = unix_socket::connect(&socket).await.expect("the admin socket");
         let bundle = BundleClient::new(admin).get_bundle(GetBundleRequest::default()).await.expect("a bundle");
         let bundle = bundle.into_inner();
         let authorities: Vec<_> =
             bundle.x509_authorities.iter().map(|authority| CertificateDer::from(authority.asn1.to_vec())).collect();
         let trust_domain = ironroot_api::TrustDomain::new(&bundle.trust_domain).expect("a trust domain");
         let anchors = TrustAnchors::new(trust_domain, &authorities).expect("authorities");
-        Self { port: server.port(), from: Ipv4Addr::LOCALHOST, window: None, socket: server.socket(), anchors }
+        Self { port, from: Ipv4Addr::LOCALHOST, window: None, socket, anchors }
     }
 
     /// The same, connecting from another of the loopback's addresses.

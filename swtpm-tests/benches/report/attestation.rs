@@ -10,8 +10,8 @@ use ironroot_api::tls::TrustAnchors;
 use ironroot_attest::tpm::Tpm;
 use ironroot_lab::deployment::TRUST_DOMAIN;
 
-use super::process::cpu_ms;
 use super::{Lab, row, runtime};
+use ironroot_lab::usage::cpu_ms;
 
 const ATTESTATIONS: u32 = 100;
 

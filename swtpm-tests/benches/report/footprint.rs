@@ -6,8 +6,8 @@ use std::time::Duration;
 use ironroot_lab::deployment::wait_for;
 use ironroot_lab::workload_client;
 
-use super::process::pss_mb;
 use super::{Lab, row, runtime};
+use ironroot_lab::usage::pss_mb;
 
 const WORKLOADS: usize = 100;
 

@@ -6,7 +6,6 @@
 mod attestation;
 mod boot;
 mod footprint;
-mod process;
 mod workload_api;
 
 use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions};

@@ -1,0 +1,105 @@
+//! What to size a server by: memory for each connection that polls and for each entry, CPU for each poll.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::entry::{BatchCreateEntryRequest, GetAuthorizedEntriesRequest};
+use ironroot_api::pb::types;
+use ironroot_lab::deployment::TRUST_DOMAIN;
+use ironroot_lab::server_client::{Agent, Credentials, ServerClient};
+use ironroot_lab::usage::{cpu_ms, pss_mb};
+
+use super::{pair, row};
+
+/// Polls of each agent, one a second: memory that a connection takes is there after the first ones.
+const POLLS: usize = 10;
+/// Entries that the server is filled with, in batches as command lines make them.
+const ENTRIES: usize = 20_000;
+const BATCH: usize = 500;
+
+pub struct Sizes {
+    connection_kb: f64,
+    poll_us: f64,
+    entry_bytes: f64,
+    entries_per_second: f64,
+}
+
+pub fn report(measured: &(Sizes, Option<Sizes>)) {
+    row("server memory (PSS) per polling connection, kB", &pair(measured, |s| s.connection_kb), 1, "≤ 30");
+    row("server CPU per poll of an agent without entries, µs", &pair(measured, |s| s.poll_us), 0, "≤ 0.25 of SPIRE's");
+    row(&format!("server memory (PSS) per entry, of {ENTRIES}, bytes"), &pair(measured, |s| s.entry_bytes), 0, "≤ 450");
+    row(
+        "entries created per second, in batches of 500",
+        &pair(measured, |s| s.entries_per_second),
+        0,
+        "≥ 5 of SPIRE's",
+    );
+}
+
+/// Of the server whose process `pid` is.
+pub async fn sizes(client: &ServerClient, fleet: &[Credentials], pid: u32) -> Sizes {
+    let before = settled(pid).await;
+    let agents: Vec<Agent> = join_all(fleet.iter().map(|credentials| client.agent_of(credentials.clone()))).await;
+    poll(&agents).await;
+    let cpu = cpu_ms(pid);
+    for _ in 0..POLLS {
+        let (turn, ()) = tokio::join!(tokio::time::sleep(Duration::from_secs(1)), poll(&agents));
+        turn
+    }
+    let polls = (POLLS * agents.len()) as f64;
+    let poll_us = (cpu_ms(pid) - cpu) * 1e3 / polls;
+    let connection_kb = (settled(pid).await - before) * 1024.0 / agents.len() as f64;
+    let before = settled(pid).await;
+    let began = Instant::now();
+    fill(client).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let entry_bytes = (settled(pid).await - before) * 1024.0 * 1024.0 / ENTRIES as f64;
+    Sizes { connection_kb, poll_us, entry_bytes, entries_per_second: ENTRIES as f64 / seconds }
+}
+
+/// Each agent asks once for its entries, on the connection that it has.
+async fn poll(agents: &[Agent]) {
+    let ask = async |agent: &Agent| {
+        agent.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await.expect("answered");
+    };
+    join_all(agents.iter().map(ask)).await;
+}
+
+async fn fill(client: &ServerClient) {
+    let mut entries = EntryClient::new(client.admin().await);
+    let id = |path: String| Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.to_owned(), path });
+    let entry = |n: usize| types::Entry {
+        spiffe_id: id(format!("/region/{}/workload/{n}", n % 40)),
+        parent_id: id(format!("/group/{}", n % 1000)),
+        selectors: vec![
+            types::Selector { r#type: "unix".into(), value: format!("uid:{}", 1000 + n % 5000) },
+            types::Selector { r#type: "unix".into(), value: format!("path:/usr/bin/workload-{}", n % 200) },
+        ],
+        ..types::Entry::default()
+    };
+    for batch in 0..ENTRIES / BATCH {
+        let batch = (batch * BATCH..(batch + 1) * BATCH).map(entry).collect();
+        let request = BatchCreateEntryRequest { entries: batch, output_mask: Some(types::EntryMask::default()) };
+        let results = entries.batch_create_entry(request).await.expect("answered").into_inner().results;
+        assert!(
+            results.iter().all(|result| result.status.as_ref().is_some_and(|status| status.code == 0)),
+            "{:?}",
+            results[0]
+        );
+    }
+}
+
+/// Megabytes, once they stay the same for three seconds.
+async fn settled(pid: u32) -> f64 {
+    let mut last = [0.0; 3];
+    for _ in 0..20 {
+        let now = pss_mb(pid);
+        if last.iter().all(|before| (now - before).abs() < 0.01 * now) {
+            break;
+        }
+        last = [last[1], last[2], now];
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    pss_mb(pid)
+}
