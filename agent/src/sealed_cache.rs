@@ -9,6 +9,7 @@
 
 mod contents;
 mod envelope;
+mod generations;
 mod refusal;
 mod write_plan;
 
@@ -33,7 +34,7 @@ pub use write_plan::{COUNTER_BURST, COUNTER_INTERVAL, Changes, History, WRITE_BU
 use crate::agent_record::AgentRecord;
 use crate::durable_file;
 use envelope::{Envelope, SealedKey, Section};
-use write_plan::is_current;
+use generations::{Seen, Step, is_current};
 
 /// How many agents can have their counters on one chip; the next one shares the first one's.
 pub const INDICES: u32 = 8;
@@ -68,9 +69,8 @@ pub struct SealedCache {
     ek_sha256: Option<[u8; 32]>,
     /// A file was removed, its copies are not worthless yet.
     increment_owed: bool,
-    /// Generation of the file that was written or read last, be it that the counter was never raised to it. Held while the
-    /// file is replaced: a write whose caller was cut short goes on beside the next one.
-    newest: Arc<Mutex<u64>>,
+    /// Held while the file is replaced: a write whose caller was cut short goes on beside the next one.
+    seen: Arc<Mutex<Seen>>,
 }
 
 /// A file that has been read, nothing of it decrypted yet.
@@ -94,7 +94,7 @@ impl SealedCache {
             identities_key: None,
             ek_sha256: None,
             increment_owed: false,
-            newest: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -108,7 +108,7 @@ impl SealedCache {
             Err(error) => Err(error),
         };
         if matches!(counter, Ok(Some(counter)) if is_current(envelope.generation, counter)) {
-            *lock(&self.newest) = envelope.generation;
+            lock(&self.seen).file(envelope.generation);
         }
         Ok(Some(SealedFile { envelope, counter }))
     }
@@ -154,61 +154,71 @@ impl SealedCache {
     }
 
     /// Replaces the file. With `increment`, every file written before is worthless afterwards: the new file is on the disk
-    /// under the counter's next value before the counter is raised, and both values are good for it.
-    ///
-    /// A file that the counter was never raised to becomes worthless too: the counter is raised to it, and past it.
+    /// under the counter's next value before the counter is raised, and both values are good for it. See [`generations`].
     pub async fn store(&mut self, record: &AgentRecord, identities: &[u8], increment: bool) -> Result<(), CacheError> {
-        let mut counter = self.counter().await?;
-        let is_behind = counter.checked_add(1) == Some(self.newest().await);
-        if is_behind {
-            counter = self.increment().await?;
-        }
-        let increment = increment || is_behind;
+        let counter = self.counter().await?;
         let ek_sha256 = self.ek_sha256().await?;
         let record_key = self.sealed_key(SectionKind::Record).await?;
         let identities_key = self.sealed_key(SectionKind::Identities).await?;
-        let generation = counter + u64::from(increment);
         let record = contents::encode_record(record);
         let sections = [
             (SectionKind::Record, &record_key, record.as_slice()),
             (SectionKind::Identities, &identities_key, identities),
         ];
-        let file = envelope::encode(generation, &ek_sha256, &sections).ok_or(CacheError::Encode)?;
-        let (path, newest) = (self.path.clone(), Arc::clone(&self.newest));
-        // An fsync may take a second on worn flash: not on the runtime's thread.
-        let written = tokio::task::spawn_blocking(move || {
-            let mut newest = lock(&newest);
-            durable_file::replace(&path, &file).map(|()| *newest = generation)
-        });
-        let written = written.await;
-        written.unwrap_or_else(|_| Err(std::io::Error::other("write panicked"))).map_err(CacheError::Io)?;
-        if increment {
-            self.increment().await?;
+        let encode = |generation| envelope::encode(generation, &ek_sha256, &sections).ok_or(CacheError::Encode);
+        for step in self.seen().await.store(counter, increment) {
+            match step {
+                Step::Raise => drop(self.increment().await?),
+                Step::Write(generation) => self.write(generation, encode(generation)?).await?,
+                Step::Remove => self.remove()?,
+            }
         }
-        debug!(generation, "sealed cache written");
         Ok(())
     }
 
-    /// Removes the file and makes every copy of it worthless. After an error, call it again.
+    /// Makes every copy of the file worthless and removes it. After an error, call it again: where the chip does not answer the
+    /// file goes all the same.
     pub async fn wipe(&mut self) -> Result<(), CacheError> {
         self.identities_key = None;
         self.record_key = None;
         self.increment_owed |= self.path.symlink_metadata().is_ok();
-        durable_file::remove(&self.path).map_err(CacheError::Io)?;
-        if self.increment_owed {
-            // Twice if the file was ahead of the counter: raised once, the counter would make its copies current.
-            if self.increment().await? <= self.newest().await {
+        let raised = if self.increment_owed { self.raise_past_all().await } else { Ok(()) };
+        self.increment_owed = raised.is_err();
+        self.remove()?;
+        raised
+    }
+
+    async fn raise_past_all(&self) -> Result<(), CacheError> {
+        let counter = self.counter().await?;
+        for step in self.seen().await.wipe(counter) {
+            if step == Step::Raise {
                 self.increment().await?;
             }
-            self.increment_owed = false;
         }
         Ok(())
     }
 
+    fn remove(&self) -> Result<(), CacheError> {
+        durable_file::remove(&self.path).map_err(CacheError::Io)
+    }
+
+    /// An fsync may take a second on worn flash: not on the runtime's thread.
+    async fn write(&self, generation: u64, file: Vec<u8>) -> Result<(), CacheError> {
+        let (path, seen) = (self.path.clone(), Arc::clone(&self.seen));
+        let written = tokio::task::spawn_blocking(move || {
+            let mut seen = lock(&seen);
+            durable_file::replace(&path, &file).map(|()| seen.file(generation))
+        });
+        let written = written.await;
+        written.unwrap_or_else(|_| Err(std::io::Error::other("write panicked"))).map_err(CacheError::Io)?;
+        debug!(generation, "sealed cache written");
+        Ok(())
+    }
+
     /// Waits for a write that is still under way.
-    async fn newest(&self) -> u64 {
-        let newest = Arc::clone(&self.newest);
-        tokio::task::spawn_blocking(move || *lock(&newest)).await.unwrap_or(0)
+    async fn seen(&self) -> Seen {
+        let seen = Arc::clone(&self.seen);
+        tokio::task::spawn_blocking(move || *lock(&seen)).await.unwrap_or_default()
     }
 
     async fn unseal(&self, section: &Section) -> Result<(SealedKey, Zeroizing<Vec<u8>>), CacheRefusal> {
@@ -254,7 +264,9 @@ impl SealedCache {
             chip.counter_define(index, &owner)?;
             chip.counter_increment(index, under.as_ref())
         };
-        self.tpm.run("raise cache counter", increment).await.map_err(failed)
+        let counter = self.tpm.run("raise cache counter", increment).await.map_err(failed)?;
+        lock(&self.seen).raised();
+        Ok(counter)
     }
 
     /// Where this agent's counter is, or will be made.
@@ -324,9 +336,9 @@ fn choose(chip: &mut Chip, first: u32, owner: &[u8; 32], has_file: bool) -> Resu
     Ok(unowned.or(free).unwrap_or(first))
 }
 
-/// A number: as good after a panic as before.
-fn lock(newest: &Mutex<u64>) -> MutexGuard<'_, u64> {
-    newest.lock().unwrap_or_else(PoisonError::into_inner)
+/// A number and a flag: as good after a panic as before.
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unreadable(error: std::io::Error) -> CacheRefusal {

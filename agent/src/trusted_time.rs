@@ -5,8 +5,12 @@
 //! that asks "has this ended?".
 
 mod clocks;
+#[cfg(test)]
+mod invariants;
 mod keeper;
 mod lifetime;
+#[cfg(test)]
+mod model;
 mod moment;
 mod record;
 #[cfg(test)]

@@ -80,13 +80,6 @@ pub fn plan(changes: Changes, history: History) -> WritePlan {
     }
 }
 
-/// Whether a file of generation `file` may be believed while the chip's counter is at `counter`. One ahead is what a power
-/// cut between writing and incrementing leaves.
-pub fn is_current(file: u64, counter: u64) -> bool {
-    //= TPM-37 TPM 2.0 Part 1, NV Memory: "its generation is below the counter in the chip"
-    file == counter || Some(file) == counter.checked_add(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,15 +153,5 @@ mod tests {
             history.increment_debt = history.increment_debt.saturating_sub(Duration::from_secs(60));
         }
         assert!((24..=24 + COUNTER_BURST).contains(&increments), "{increments}");
-    }
-
-    #[test]
-    fn a_power_cut_between_write_and_increment_loses_nothing() {
-        let counter = 7;
-        assert!(is_current(7, counter), "before the write");
-        assert!(is_current(8, counter), "written, not incremented");
-        assert!(is_current(8, counter + 1), "incremented");
-        assert!(!is_current(7, counter + 1), "the older file is worthless from then on");
-        assert!(!is_current(9, counter) && !is_current(u64::MAX, 0) && !is_current(0, u64::MAX));
     }
 }

@@ -8,7 +8,7 @@ pub use ironroot_shell::logging::utc;
 use super::record::TpmClock;
 
 /// What the clocks show at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reading {
     /// Seconds since this boot, sleep included (CLOCK_BOOTTIME). Nobody can set it.
     pub boot: i64,
@@ -24,7 +24,7 @@ impl Reading {
 }
 
 /// What is read when an earlier run's record is taken up, beside the [`Reading`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Restart {
     /// The TPM's clock, if it was read.
     pub tpm_clock: Option<TpmClock>,

@@ -16,7 +16,7 @@ const LAST_PART: i64 = 4;
 const BACKDATE: i64 = 10;
 
 /// The state. It moves on with the readings that every question brings along.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Keeper {
     /// The agent's own clock is this and the seconds since boot: near to UNIX time, never set, never back.
     origin: i64,
@@ -31,14 +31,14 @@ pub struct Keeper {
 }
 
 /// A UNIX time at a moment of this boot.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Mark {
     unix: i64,
     boot: i64,
 }
 
 /// A server's word, confirmed by nobody.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Claim {
     mark: Mark,
     /// A server said so in this run; otherwise the record did.
@@ -46,7 +46,7 @@ struct Claim {
 }
 
 /// What the kernel's clock is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kernel {
     /// Nothing yet: 1970, the image's date, the last shutdown, or right.
     Unproven,
@@ -59,14 +59,14 @@ enum Kernel {
 }
 
 /// The kernel's clock against elapsed time, since it agreed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Track {
     offset: i64,
     since: i64,
 }
 
 /// How the kernel's clock stands, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClockStanding {
     /// No server has confirmed it yet.
     Unconfirmed,
@@ -77,7 +77,7 @@ pub enum ClockStanding {
 }
 
 /// At which moment to verify a server's chain, and whether time speaks against it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChainTime {
     /// UNIX seconds, in the chain's span.
     pub at: i64,

@@ -1,7 +1,7 @@
 //! How long one certificate chain lasts, as this device can know it.
 
 /// The validity of a chain: the latest notBefore and the earliest notAfter in it, UNIX seconds by its issuer's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
     /// From here on.
     pub not_before: i64,
@@ -23,7 +23,7 @@ impl Span {
 }
 
 /// A held chain's span, and what is left of it by elapsed time alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lifetime {
     span: Span,
     left: Left,
@@ -31,7 +31,7 @@ pub struct Lifetime {
 }
 
 /// What is left, seconds of elapsed time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Left {
     /// Received from its issuer in this run, signed for a key made a moment before: the agent's own clock then, and how
     /// long from there.

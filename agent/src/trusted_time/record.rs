@@ -7,7 +7,7 @@ use super::clocks::Restart;
 const TPM_CLOCK_SHARE: u64 = 172;
 
 /// A reading of the TPM's clock, which counts while the chip has power and survives reboots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TpmClock {
     /// Milliseconds powered on since the chip was last cleared.
     pub clock_ms: u64,
@@ -16,7 +16,7 @@ pub struct TpmClock {
 }
 
 /// One moment of one boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BootMark {
     /// The kernel's name for the boot.
     pub id: String,
@@ -25,7 +25,7 @@ pub struct BootMark {
 }
 
 /// The state of [`Keeper`](super::Keeper) as it outlives the process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TimeRecord {
     /// The confirmed bound: now was at least this, UNIX seconds.
     pub confirmed: i64,

@@ -2,7 +2,7 @@
 //! servers that lie, thieves with an old certificate. What the device does in a turn is what [`crate::sync`] does; what it
 //! knows, it knows from [`Keeper`].
 
-use super::lifetime::Left;
+use super::invariants::Observed;
 use super::*;
 
 const BUILD: i64 = BUILD_UNIX;
@@ -306,17 +306,9 @@ impl Life {
     fn check(&self) {
         let (seed, reading) = (self.seed, self.reading());
         let served = self.served();
-        if !self.misled {
-            let confirmed = self.keeper.confirmed(reading);
-            assert!(confirmed <= self.now, "seed {seed}: the bound is {} s ahead", confirmed - self.now);
-        }
-        if let Some(chain) = served {
-            self.check_not_knowingly_ended(chain);
-        }
-        let holds_a_good_one = self
-            .held
-            .is_some_and(|held| held.honest && !Self::is_kept(&held) && held.lifetime.span().not_after > self.now);
-        assert!(!holds_a_good_one || self.misled || served.is_some(), "seed {seed}: a valid one is refused");
+        let held = self.held.as_ref().map(|held| (&held.lifetime, held.honest));
+        let observed = Observed { keeper: &self.keeper, reading, now: self.now, held, misled: self.misled };
+        assert_eq!(observed.broken(), None, "seed {seed}");
         let Some(since) = self.right_since else { return };
         let back_for = self.now - since;
         assert!(
@@ -346,28 +338,6 @@ impl Life {
         let asked = |held: &Chain| self.keeper.own(self.reading()) - held.asked_at;
         let ended = |held: &&Chain| held.lifetime.span().nearest(self.now) != Some(self.now);
         self.held.as_ref().filter(ended).is_some_and(|held| asked(held) <= REFUSED_PAUSE + LONGEST_PAUSE)
-    }
-
-    fn check_not_knowingly_ended(&self, chain: &Chain) {
-        let (seed, reading, span) = (self.seed, self.reading(), chain.lifetime.span());
-        let over = self.now - span.not_after;
-        assert!(
-            !chain.honest || over <= 10 || Self::is_kept(chain),
-            "seed {seed}: an honest chain ended {over} s ago in this run and is served"
-        );
-        let agreed = self.keeper.standing() == ClockStanding::Confirmed;
-        assert!(
-            !agreed || reading.kernel - AGREEMENT <= span.not_after,
-            "seed {seed}: two witnesses agree that it ended"
-        );
-        assert!(
-            !Self::is_kept(chain) || self.keeper.confirmed(reading) <= span.not_after,
-            "seed {seed}: the confirmed bound says that it ended"
-        );
-    }
-
-    fn is_kept(chain: &Chain) -> bool {
-        matches!(chain.lifetime.left(), Left::Kept { .. })
     }
 
     /// Until the next turn: the poll interval, or until something is due.

@@ -2,6 +2,7 @@
 //!
 //!   lab-workload serve SOCKET               prints the port, then who called
 //!   lab-workload dial SOCKET PORT SPIFFE-ID  calls, requires that ID of the other side
+//!   lab-workload watch SOCKET               holds a stream open, prints a line for each message
 //!   lab-workload besiege SOCKET CONNECTIONS STREAMS ANNOUNCED SENT SECONDS
 //!                                            asks with messages that never end, on all streams again and again
 
@@ -47,7 +48,11 @@ async fn main() -> Outcome<()> {
             let siege = Siege { announced: announced.parse()?, sent: sent.parse()? };
             siege.lay(Path::new(socket), connections.parse()?, streams.parse()?, seconds.parse()?).await
         }
-        _ => Err("usage: lab-workload serve SOCKET | dial SOCKET PORT SPIFFE-ID | besiege SOCKET ...".into()),
+        ["watch", socket] => watch(Path::new(socket)).await,
+        _ => {
+            Err("usage: lab-workload serve SOCKET | dial SOCKET PORT SPIFFE-ID | watch SOCKET | besiege SOCKET ..."
+                .into())
+        }
     }
 }
 
@@ -95,6 +100,15 @@ async fn dial(socket: &Path, port: u16, expected: SpiffeId) -> Outcome<()> {
     let mut greeting = String::new();
     tls.read_to_string(&mut greeting).await?;
     println!("{greeting}");
+    Ok(())
+}
+
+async fn watch(socket: &Path) -> Outcome<()> {
+    let mut client = workload_client::client(socket).await?;
+    let mut stream = workload_client::watch(&mut client).await?;
+    while let Some(message) = stream.message().await? {
+        println!("{}", message.svids.len());
+    }
     Ok(())
 }
 
