@@ -98,15 +98,16 @@ impl Csr {
             return Err(CsrError::TooLong);
         }
         let request = CertReq::from_der(der).map_err(|_| CsrError::Malformed)?;
-        let spki = Spki::parse(&request.info.public_key.to_der().map_err(|_| CsrError::Malformed)?)?;
-        let algorithm = signature_algorithm(spki.kind, request.algorithm.oid)?;
+        let info = &request.info.public_key;
+        // The key is decoded with the request and judged with the signature: once each.
+        let kind = key_kind(info)?;
+        let algorithm = signature_algorithm(kind, request.algorithm.oid)?;
+        let key = ParsedPublicKey::new(algorithm, key_bytes(info)?).map_err(|_| CsrError::InvalidKey)?;
         let signed = request.info.to_der().map_err(|_| CsrError::Malformed)?;
         let signature = request.signature.as_bytes().ok_or(CsrError::Malformed)?;
-        ParsedPublicKey::new(algorithm, key_bytes(&request.info.public_key)?)
-            .map_err(|_| CsrError::InvalidKey)?
-            .verify_sig(&signed, signature)
-            .map_err(|_| CsrError::Signature)?;
-        Ok(Self { spki })
+        key.verify_sig(&signed, signature).map_err(|_| CsrError::Signature)?;
+        let der = info.to_der().map_err(|_| CsrError::Malformed)?;
+        Ok(Self { spki: Spki { der, kind } })
     }
 
     /// The public key, whose private half made the request.
