@@ -16,7 +16,7 @@ use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::{Demand, Peer, UnixAttestor, WithheldSelector, WorkloadRefusal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
@@ -35,6 +35,10 @@ const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
 /// busy device within a second; who does not keeps what its user gives it.
 const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Callers that are looked at again at once when something was published: each look is a read of procfs on a thread of its own,
+/// and hundreds of streams wake together.
+const UPDATES_AT_ONCE: usize = 4;
+
 /// A message stream to a workload.
 type MessageStream<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
@@ -47,13 +51,15 @@ struct Serving {
     admission: Admission,
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
+    /// Bounds how many callers are looked at again at once.
+    updates: Semaphore,
     now: NowUnix,
     stopping: watch::Receiver<bool>,
 }
 
 /// What is known about a caller.
 struct Attested {
-    selectors: SelectorSet,
+    selectors: Arc<SelectorSet>,
     /// Which entries' questions about its executable and unit were heard.
     demand: Demand,
 }
@@ -75,7 +81,8 @@ impl WorkloadApi {
         now: NowUnix,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self(Arc::new(Serving { attestor, admission, identities, requests, now, stopping }))
+        let updates = Semaphore::new(UPDATES_AT_ONCE);
+        Self(Arc::new(Serving { attestor, admission, identities, requests, updates, now, stopping }))
     }
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {
@@ -94,13 +101,30 @@ impl WorkloadApi {
         let user = self.in_turn(peer, move |attestor, peer| attestor.attest_user(peer, &heeded)).await?;
         if !attestor.looks_at_executables() || !demand.concerns(&user.selectors) {
             self.report(peer, &user);
-            return Ok(Attested { selectors: user.selectors, demand });
+            return Ok(Attested { selectors: Arc::new(user.selectors), demand });
         }
         let heard = caller.voice.second_write(SECOND_WRITE_PATIENCE).await;
         let heeded = demand.clone();
         let attested = self.in_turn(peer, move |attestor, peer| attestor.attest(peer, &heeded, heard)).await?;
         self.report(peer, &attested);
-        Ok(Attested { selectors: attested.selectors, demand })
+        Ok(Attested { selectors: Arc::new(attested.selectors), demand })
+    }
+
+    /// Before an update: the caller as it is now. Whoever's user and groups are the same, and whose unit and executable decide
+    /// nothing, is not attested anew: a publication wakes every stream at once.
+    async fn attest_again(&self, caller: &Known, before: &Attested) -> Result<Attested, Status> {
+        let (peer, known) = (&caller.peer, before.selectors.clone());
+        let demand = self.0.identities.borrow().demand().clone();
+        if demand.concerns(&known) || demand.concerns_unit(&known) {
+            return self.attest(caller).await;
+        }
+        let room = self.0.updates.acquire().await;
+        let is_still = self.in_turn(peer, move |attestor, peer| attestor.is_still(peer, &known)).await?;
+        drop(room);
+        match is_still {
+            true => Ok(Attested { selectors: before.selectors.clone(), demand }),
+            false => self.attest(caller).await,
+        }
     }
 
     /// Does a piece of an attestation off the runtime's threads, when it is its user's turn.

@@ -172,13 +172,21 @@ impl UnixAttestor {
         if peer.still_alive() { Ok(attested) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
     }
 
+    /// Whether `peer` certainly still is whom `known` says, by one read of procfs: its user and groups, whose names are not
+    /// looked up again. Not where more may have changed, which is its unit.
+    pub fn is_still(&self, peer: &Peer, known: &SelectorSet) -> Result<bool, WorkloadRefusal> {
+        if self.config.systemd.is_some() || self.config.unix.is_none() {
+            return Ok(false);
+        }
+        let status = status(peer, &peer.process()?)?;
+        check_credentials(peer, &status)?;
+        let same = has_groups(known, &status.groups);
+        if peer.still_alive() { Ok(same) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
+    }
+
     fn user(&self, peer: &Peer, demand: &Demand) -> Result<(Process, Attested), WorkloadRefusal> {
         let process = peer.process()?;
-        let exited = WorkloadRefusal::Exited { pid: peer.pid() };
-        let status = match process.status() {
-            Err(_) if !peer.still_alive() => return Err(exited),
-            status => status?,
-        };
+        let status = status(peer, &process)?;
         check_credentials(peer, &status)?;
         let users = self.config.unix.map(|_| users_and_groups(peer, &status));
         let selectors = users.into_iter().flatten().collect();
@@ -190,7 +198,7 @@ impl UnixAttestor {
                 .into_iter()
                 .for_each(|why| attested.withhold("systemd:id, systemd:fragment_path", why.into()));
         }
-        if peer.still_alive() { Ok((process, attested)) } else { Err(exited) }
+        if peer.still_alive() { Ok((process, attested)) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
     }
 
     fn executable(
@@ -235,6 +243,21 @@ impl Attested {
     }
 }
 
+fn status(peer: &Peer, process: &Process) -> Result<Status, WorkloadRefusal> {
+    match process.status() {
+        Err(_) if !peer.still_alive() => Err(WorkloadRefusal::Exited { pid: peer.pid() }),
+        status => status,
+    }
+}
+
+/// Whether the supplementary groups in `known` are exactly `groups`.
+fn has_groups(known: &SelectorSet, groups: &[u32]) -> bool {
+    let now: SelectorSet = groups.iter().map(|gid| names::number("supplementary_gid", *gid)).collect();
+    let is_group =
+        |selector: &&Selector| selector.kind() == "unix" && selector.value().starts_with("supplementary_gid:");
+    now.is_subset_of(known) && known.iter().filter(is_group).count() == now.len()
+}
+
 fn check_credentials(peer: &Peer, status: &Status) -> Result<(), WorkloadRefusal> {
     let (pid, old_uid, old_gid) = (peer.pid(), peer.uid(), peer.gid());
     let (uid, gid) = (status.euid, status.egid);
@@ -256,4 +279,24 @@ fn users_and_groups(peer: &Peer, status: &Status) -> Vec<Selector> {
         found.extend(names::group("supplementary_group", *gid));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_more_or_less_is_noticed_and_a_repeated_one_is_none() {
+        let known: SelectorSet =
+            ["unix:uid:1", "unix:supplementary_gid:4", "unix:supplementary_gid:7", "other:supplementary_gid:9"]
+                .map(|text| text.parse().expect("legal"))
+                .into_iter()
+                .collect();
+        for (groups, same) in
+            [(&[7, 4][..], true), (&[4, 7, 7], true), (&[4], false), (&[4, 7, 9], false), (&[], false)]
+        {
+            assert_eq!(has_groups(&known, groups), same, "{groups:?}");
+        }
+        assert!(has_groups(&SelectorSet::default(), &[]));
+    }
 }

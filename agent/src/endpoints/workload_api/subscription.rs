@@ -82,7 +82,7 @@ impl<M: Message> Subscription<M> {
     /// Before an update, makes sure that the caller still is who it was, and sends what it may see now.
     async fn send(&mut self, mut view: View) -> Result<M, Status> {
         if self.sent.is_some() {
-            self.attested = self.api.attest(&self.caller).await?;
+            self.attested = self.api.attest_again(&self.caller, &self.attested).await?;
             view = self.current()?.0;
         } else {
             self.record();
@@ -158,7 +158,7 @@ impl<M: Message> Subscription<M> {
     /// The client waits and tries again, mostly without a word; so the reason stands here. SPIRE's words come first, so
     /// that who searches logs for them finds it.
     fn no_identity(&self, all: &Identities) -> Status {
-        let (uid, pid, selectors) = (self.caller.peer.uid(), self.caller.peer.pid(), &self.attested.selectors);
+        let (uid, pid, selectors) = (self.caller.peer.uid(), self.caller.peer.pid(), &*self.attested.selectors);
         if let Some(pass) = self.api.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
             let (nearest, lacks) = match all.nearest(selectors) {
                 Some(nearest) => (nearest.identity.spiffe_id().as_str(), listed(nearest.lacks.iter().copied())),
