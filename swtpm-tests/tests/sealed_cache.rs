@@ -82,6 +82,12 @@ impl Device {
     }
 }
 
+/// In one run, whose first raise of the counter is two, and each after it is one.
+async fn store_in(run: &mut SealedCache, path: &str) {
+    let (record, identities) = content(path);
+    run.store(&record, &identities, true).await.expect("stored");
+}
+
 async fn restore(cache: &mut SealedCache) -> Restored {
     let file = cache.open().await.expect("opened").expect("there is a file");
     let identities = cache.identities(&file, &trust_domain()).await;
@@ -240,10 +246,11 @@ async fn refuses_an_older_file_that_was_put_back() {
 async fn a_power_cut_between_write_and_increment_loses_neither_file_nor_protection() {
     // Two equal chips: on one the counter was raised after the write, the other lost power in between.
     let device = Device::new();
-    device.store("/old", true).await;
+    let mut run = device.cache().await;
+    store_in(&mut run, "/old").await;
     let old = device.bytes();
     let mut interrupted = device.chip.clone_state().expect("a chip with the same state");
-    device.store("/new", true).await;
+    store_in(&mut run, "/new").await;
     interrupted.power_cycle().expect("power cycle");
     let mut cache = device.cache_on(&interrupted, pcrs("7")).await;
     let file = cache.open().await.expect("opened").expect("there is a file");
@@ -270,9 +277,10 @@ async fn refuses_again(device: &Device, chip: &Swtpm, ahead: &[u8]) {
 #[tokio::test]
 async fn a_file_that_the_counter_was_never_raised_to_is_worthless_once_replaced_or_wiped() {
     let device = Device::new();
-    device.store("/old", true).await;
+    let mut run = device.cache().await;
+    store_in(&mut run, "/old").await;
     let chips = [(); 2].map(|()| device.chip.clone_state().expect("a chip with the same state"));
-    device.store("/ahead", true).await;
+    store_in(&mut run, "/ahead").await;
     let ahead = device.bytes();
     let [mut replaced, mut wiped] = chips;
 
