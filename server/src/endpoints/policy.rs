@@ -149,6 +149,28 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_each_kind_has_its_own_bounds() {
+        // Bytes, fields of the message, fields of its items, whether it streams, whether its answer grows with the registry.
+        for (method, bounds) in [
+            ("/GetBundle", (4_096, 16, None, false, false)),
+            ("/AttestAgent", (98_304, 16, None, true, false)),
+            ("/RenewAgent", (16_384, 16, None, false, false)),
+            ("/BatchNewX509SVID", (1_048_576, 516, None, false, false)),
+            ("/GetAuthorizedEntries", (4_096, 16, None, false, true)),
+            ("/SyncAuthorizedEntries", (262_144, 2_016, None, true, true)),
+            ("/ListEntries", (65_536, 1_016, None, false, true)),
+            ("/BatchCreateEntry", (16_777_216, 10_016, Some(400_000), false, true)),
+            ("/BatchDeleteEntry", (4_194_304, 10_016, None, false, false)),
+            ("/ImportDevices", (16_777_216, 150_016, Some(1_200_000), false, true)),
+        ] {
+            let line = POLICY.iter().find(|line| line.path.ends_with(method)).expect("a line");
+            let RequestShape { bytes, fields, streaming, .. } = line.request;
+            assert_eq!((bytes, fields.outer, fields.inner, streaming, line.has_large_answer), bounds, "{method}");
+            assert_eq!(find(line.path), Some(line));
+        }
+    }
+
+    #[test]
     fn every_role_can_send_the_largest_request_it_may() {
         for method in POLICY {
             let roles: &[Role] = match method.who {
