@@ -156,3 +156,75 @@ fn a_restart_within_a_boot_changes_nothing() {
     assert_eq!(after.estimate(now), before.estimate(now));
     assert!(after.confirmed(now) >= TRUE + 99);
 }
+
+#[test]
+fn each_event_that_changes_what_may_be_served_counts_and_nothing_else_does() {
+    let mut keeper = Keeper::new(BUILD, at(10, TRUE));
+    let mut counted = keeper.version();
+    let mut counts = |keeper: &Keeper| {
+        let more = keeper.version() - counted;
+        counted = keeper.version();
+        more
+    };
+    keeper.restore(&TimeRecord::default(), &Restart::default(), at(10, TRUE));
+    assert_eq!(counts(&keeper), 1, "what an earlier run left");
+    receive(&mut keeper, TRUE, at(20, TRUE + 10));
+    assert_eq!(counts(&keeper), 1, "the server confirms the clock");
+    receive(&mut keeper, TRUE + 10, at(30, TRUE + 20));
+    keeper.observe(at(40, TRUE + 30));
+    assert_eq!(counts(&keeper), 0, "and again; the clock goes on");
+    keeper.observe(at(50, TRUE + 9_999));
+    assert_eq!(counts(&keeper), 1, "the clock was set");
+    let now = at(50, TRUE + 9_999);
+    keeper.lift(keeper.estimate(now) + AGREEMENT, now);
+    assert_eq!(counts(&keeper), 0, "a certificate that tells nothing new");
+    keeper.lift(keeper.estimate(now) + AGREEMENT + 1, now);
+    assert_eq!(counts(&keeper), 1, "a certificate that disproves the estimate");
+}
+
+#[test]
+fn the_bound_grows_by_elapsed_time_less_what_a_slewed_clock_may_be_fast() {
+    let mut keeper = Keeper::new(BUILD, at(0, TRUE));
+    receive(&mut keeper, TRUE, at(0, TRUE));
+    for passed in [1, SLEW - 1, SLEW, 10 * SLEW] {
+        assert_eq!(keeper.confirmed(at(passed, 0)), TRUE + passed - passed / SLEW - 1, "after {passed} s");
+    }
+    assert_eq!(keeper.confirmed(at(0, 0)), TRUE, "never below what was confirmed");
+}
+
+#[test]
+fn a_certificate_that_began_later_than_now_lifts_the_estimate_and_confirms_nothing() {
+    let now = at(10, TRUE);
+    let mut keeper = Keeper::new(BUILD, now);
+    keeper.lift(TRUE + AGREEMENT, now);
+    assert_eq!(keeper.estimate(now), TRUE, "within what clocks may differ");
+    keeper.lift(TRUE + AGREEMENT + 1, now);
+    assert_eq!(keeper.estimate(now), TRUE + AGREEMENT + 1);
+    assert_eq!((keeper.standing(), keeper.confirmed(now)), (ClockStanding::Unconfirmed, BUILD));
+    receive(&mut keeper, TRUE, now);
+    keeper.lift(TRUE + 90_000, now);
+    assert_eq!(keeper.standing(), ClockStanding::Contradicted);
+}
+
+#[test]
+fn clocks_that_differ_by_no_more_than_is_tolerated_agree() {
+    let now = at(10, TRUE);
+    let keeper = Keeper::new(BUILD, now);
+    let ended = |by: i64| Span { not_before: BUILD, not_after: TRUE - AGREEMENT - by };
+    assert_eq!([0, 1].map(|by| keeper.judge(ended(by), now).expect("a span").in_doubt), [false, true]);
+    let begins = |by: i64| Span { not_before: TRUE + AGREEMENT + by, not_after: TRUE + 90_000 };
+    assert_eq!([0, 1].map(|by| keeper.is_out_of_time(begins(by), now)), [false, true]);
+    for (apart, standing) in [(AGREEMENT, ClockStanding::Confirmed), (AGREEMENT + 1, ClockStanding::Unconfirmed)] {
+        let mut keeper = Keeper::new(BUILD, now);
+        receive(&mut keeper, TRUE + apart, now);
+        assert_eq!(keeper.standing(), standing, "{apart} s apart");
+    }
+}
+
+#[test]
+fn what_a_server_said_is_kept_as_its_claim_and_goes_on_with_time() {
+    let mut keeper = Keeper::new(BUILD, at(10, TRUE));
+    assert_eq!(keeper.record(Restart::default(), at(10, TRUE)).claim, None);
+    receive(&mut keeper, TRUE + 10_000, at(10, TRUE));
+    assert_eq!(keeper.record(Restart::default(), at(110, TRUE + 100)).claim, Some(TRUE + 10_100));
+}
