@@ -62,7 +62,7 @@ impl fmt::Debug for KeyId {
 
 /// What a key is called in the token. A key of the label is only looked for if none has the CKA_ID: where a token chooses
 /// CKA_IDs itself, or if no CKA_ID is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyName {
     id: Option<KeyId>,
     label: Option<String>,

@@ -32,7 +32,7 @@ pub const MAX_USED_KEYS: usize = 1024;
 
 /// The journal of one server. Each method is one transition and takes nothing that is not on disk afterwards. `C`: what authorities
 /// are verified with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Journal<C = Credential> {
     format: u32,
     trust_domain: String,

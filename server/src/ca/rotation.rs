@@ -3,6 +3,8 @@
 //! The clock may be wrong. What is done by a wrong clock can be undone: while it is known to be wrong the plan waits; a key
 //! that may still be needed is not replaced but certified once more; and whoever is valid signs, whoever is active.
 
+#[cfg(test)]
+mod model;
 mod pace;
 #[cfg(test)]
 mod simulation;

@@ -25,7 +25,7 @@ pub const FAR: i64 = 60 * 60;
 const LINE_LIFE: i64 = 60 * 60;
 
 /// Both clocks at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Reading {
     /// The wall clock, UNIX seconds. It can be set.
     pub wall_unix: i64,
@@ -71,7 +71,7 @@ impl Moment {
 }
 
 /// What is kept of the clock across restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClockRecord {
     boot_id: String,
     last: Reading,

@@ -15,7 +15,7 @@ const PRUNE_AFTER: i64 = 24 * 60 * 60;
 const COUNTING_SLACK: i64 = 60;
 
 /// An authority and its life. `C`: what it is verified with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Authority<C = Credential> {
     /// What the world verifies its signatures with.
     pub credential: C,

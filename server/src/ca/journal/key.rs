@@ -5,7 +5,7 @@ use ironroot_hsm::{KeyId, KeyName};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A key in the token, by the name that it is found by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "StoredKey", into = "StoredKey")]
 pub struct KeyRecord {
     /// What the token calls it.
@@ -15,7 +15,7 @@ pub struct KeyRecord {
 }
 
 /// Who made a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// This server: it destroys the key when its time is over.
@@ -37,7 +37,7 @@ impl KeyRecord {
 }
 
 /// A key that has been used, whatever it is called: the first half of the SHA-256 of its public half, in hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyMark(String);
 
 impl KeyMark {

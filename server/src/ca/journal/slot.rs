@@ -89,7 +89,7 @@ impl fmt::Display for Place {
 }
 
 /// What a place holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Slot<C = Credential> {
     /// Nothing.

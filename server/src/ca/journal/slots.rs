@@ -19,7 +19,7 @@ use crate::clock::Moment;
 pub(super) const MAX_RETIRED: usize = 64;
 
 /// The places of one purpose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Slots<C = Credential> {
     pub(super) a: Slot<C>,
     pub(super) b: Slot<C>,
