@@ -42,8 +42,6 @@ pub struct AgentConfig {
     pub node_attestor: NodeAttestor,
     /// Where the agent's own key lives.
     pub key_manager: KeyManager,
-    /// The TPM; there whenever attestation or the key needs one.
-    pub tpm: Option<TpmConfig>,
     /// The sealed cache; only with a TPM.
     pub offline_cache: Option<OfflineCacheConfig>,
     /// How local processes are told apart.
@@ -82,13 +80,13 @@ pub enum TrustBundleFormat {
     Spiffe,
 }
 
-/// How the device proves who it is.
+/// How the device proves who it is. `Chip`: what is known of its TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodeAttestor {
+pub enum NodeAttestor<Chip = TpmConfig> {
     /// With a single-use token; none if the agent has attested before and keeps its key.
     JoinToken(Option<JoinToken>),
     /// With its TPM's endorsement key, which the server knows or whose maker it trusts.
-    Tpm2,
+    Tpm2(Chip),
 }
 
 /// A single-use token. Never printed.
@@ -126,11 +124,11 @@ pub struct TpmConfig {
     pub endorsement_password: PasswordSource,
 }
 
-/// Where the agent's own key lives.
+/// Where the agent's own key lives. `Chip`: as in [`NodeAttestor`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyManager {
+pub enum KeyManager<Chip = TpmConfig> {
     /// In the TPM, which never gives it out.
-    Tpm,
+    Tpm(Chip),
     /// In a file of this directory.
     Disk {
         /// Where SPIRE's `keys.json` lies, mode 0600.
@@ -143,6 +141,8 @@ pub enum KeyManager {
 /// The cache of identities, sealed to the TPM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfflineCacheConfig {
+    /// The chip that it is sealed to.
+    pub tpm: TpmConfig,
     /// PCRs that must be as they were when the cache was written. May be empty.
     pub pcrs: PcrSelection,
     /// Identities that came from the server longer ago than this are not served, even if they are still valid.
@@ -199,6 +199,11 @@ pub enum WorkloadAttestors {
 }
 
 impl AgentConfig {
+    /// The TPM, if attestation or the key needs one.
+    pub fn tpm(&self) -> Option<&TpmConfig> {
+        tpm_of(&self.node_attestor, &self.key_manager)
+    }
+
     /// Reads and checks the file at `path`. `overrides` are the command line's and win over the file; `expand_env` replaces
     /// `$NAME` and `${NAME}` in the file from the environment.
     pub fn load(path: &Path, overrides: &[Override], expand_env: bool) -> Result<Self, ConfigErrors> {
@@ -218,6 +223,14 @@ impl AgentConfig {
     }
 }
 
+/// The TPM that either needs; both have the same.
+fn tpm_of<'a, Chip>(node_attestor: &'a NodeAttestor<Chip>, key_manager: &'a KeyManager<Chip>) -> Option<&'a Chip> {
+    match (node_attestor, key_manager) {
+        (NodeAttestor::Tpm2(chip), _) | (NodeAttestor::JoinToken(_), KeyManager::Tpm(chip)) => Some(chip),
+        (NodeAttestor::JoinToken(_), KeyManager::Disk { .. } | KeyManager::Memory) => None,
+    }
+}
+
 fn read(root: &Section<'_>) -> Option<AgentConfig> {
     root.not_supported(PROGRAM, &["telemetry"]);
     let health_checks = read_health_checks(root);
@@ -225,8 +238,8 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let block = agent_block::read(&agent);
     let log = read_logging(&agent);
     let plugins = plugins::read(&root.block("plugins"), agent_block::read_join_token(&agent));
-    let cache =
-        agent_block::read_offline_cache(&agent.block("offline_cache"), plugins.as_ref().map(|p| p.tpm.is_some()));
+    let tpm = plugins.as_ref().map(|plugins| tpm_of(&plugins.node_attestor, &plugins.key_manager));
+    let cache = agent_block::read_offline_cache(&agent.block("offline_cache"), tpm);
     agent_block::refuse_unsupported(&agent);
     agent.finish();
     let (block, plugins) = block.zip(plugins)?;
@@ -239,7 +252,6 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         bootstrap: block.bootstrap,
         node_attestor: plugins.node_attestor,
         key_manager: plugins.key_manager,
-        tpm: plugins.tpm,
         offline_cache: cache,
         workload_attestor: plugins.workload_attestor,
         sync_interval: block.sync_interval,

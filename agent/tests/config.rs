@@ -60,11 +60,12 @@ fn is_code(comment: &str) -> bool {
 #[test]
 fn defaults_are_spires_and_the_tpm_is_the_kernels() {
     let config = read(&minimal("", TPM)).expect("loads");
+    let tpm = config.tpm().expect("a TPM").clone();
     assert_eq!(config.socket_path, PathBuf::from("/tmp/spire-agent/public/api.sock"));
     assert_eq!((config.data_dir, config.sync_interval), (PathBuf::from("."), Duration::from_secs(5)));
     assert_eq!(config.bootstrap, Bootstrap::TrustBundle { path: "b".into(), format: TrustBundleFormat::Pem });
-    assert_eq!((config.node_attestor, config.key_manager), (NodeAttestor::Tpm2, KeyManager::Tpm));
-    assert_eq!(config.tpm.expect("a TPM").address, "/dev/tpmrm0".parse().expect("an address"));
+    assert_eq!(tpm.address, "/dev/tpmrm0".parse().expect("an address"));
+    assert_eq!((config.node_attestor, config.key_manager), (NodeAttestor::Tpm2(tpm.clone()), KeyManager::Tpm(tpm)));
     let cache = config.offline_cache.expect("on with a TPM");
     assert_eq!((cache.pcrs.to_string().as_str(), cache.max_age, cache.tpm_nv_index), ("7", None, 0x0180_4952));
     assert_eq!(
@@ -118,7 +119,7 @@ fn works_without_a_tpm_and_then_without_a_cache() {
     let config = read(&minimal(&agent, TOKEN)).expect("loads");
     let NodeAttestor::JoinToken(Some(token)) = &config.node_attestor else { panic!("a token") };
     assert_eq!((token.expose(), format!("{token:?}").as_str()), ("the-token", "JoinToken(redacted)"));
-    assert_eq!((config.tpm, config.offline_cache, config.key_manager), (None, None, KeyManager::Memory));
+    assert_eq!((config.tpm(), &config.offline_cache, &config.key_manager), (None, &None, &KeyManager::Memory));
     let wanted = "agent.conf:4: agent.offline_cache.enabled: the cache is sealed to a TPM: add NodeAttestor \"tpm2\" or KeyManager \"tpm\"";
     assert_eq!(mistakes(&minimal("offline_cache { enabled = true }", TOKEN)), [wanted]);
 }
@@ -144,7 +145,7 @@ fn one_tpm_is_named_in_either_place_and_way() {
     let address = format!("tpm_address = \"{swtpm}\"");
     for (attestor, key) in [(path.as_str(), ""), ("", address.as_str()), (&address, &path)] {
         let config = read(&minimal("", &plugins(attestor, key))).expect("loads");
-        assert_eq!(config.tpm.expect("a TPM").address.to_string(), swtpm);
+        assert_eq!(config.tpm().expect("a TPM").address.to_string(), swtpm);
     }
     let found = mistakes(&minimal("", &plugins(&path, "tpm_device_path = \"/dev/tpm1\"")));
     assert_eq!(
@@ -164,7 +165,7 @@ fn with_tpm2(data: &str) -> String {
 
 #[test]
 fn the_endorsement_key_and_the_bank_of_the_cache_can_be_set() {
-    let tpm = |data: &str| read(&with_tpm2(data)).expect("loads").tpm.expect("a TPM");
+    let tpm = |data: &str| read(&with_tpm2(data)).expect("loads").tpm().expect("a TPM").clone();
     assert_eq!(tpm("").endorsement, EndorsementChoice::Auto);
     assert_eq!(tpm("ek = \"rsa2048\"").endorsement, EndorsementChoice::Only(EndorsementKind::Rsa2048));
     let found = mistakes(&with_tpm2("ek = \"rsa\""));
@@ -182,7 +183,7 @@ fn the_passwords_of_the_hierarchies_come_in_four_forms() {
         let password = |data: &str| {
             let config = read(&with_tpm2(&data.replace("KEY", &format!("{hierarchy}_hierarchy_password"))));
             let config = config.expect("loads");
-            let tpm = config.tpm.expect("a TPM");
+            let tpm = config.tpm().expect("a TPM").clone();
             let source = if hierarchy == "owner" { tpm.owner_password } else { tpm.endorsement_password };
             (source, config.warnings)
         };
@@ -202,7 +203,7 @@ fn the_passwords_of_the_hierarchies_come_in_four_forms() {
     }
     let keys = "NodeAttestor \"join_token\" { } KeyManager \"tpm\" { plugin_data { owner_hierarchy_password_env = \"P\" } } WorkloadAttestor \"unix\" { }";
     let config = read(&minimal("join_token = \"t\"", keys)).expect("loads");
-    assert_eq!(config.tpm.expect("a TPM").owner_password, PasswordSource::Environment("P".into()));
+    assert_eq!(config.tpm().expect("a TPM").owner_password, PasswordSource::Environment("P".into()));
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Show {
             Some(path) => {
                 let config = AgentConfig::load(path, &[], false)?;
                 let none = || CommandError::Usage(format!("{} configures no TPM", path.display()));
-                tpm_settings(&config).map_err(password)?.ok_or_else(none)?
+                tpm_settings(config.tpm().ok_or_else(none)?, &config).map_err(password)?
             }
         };
         settings.address = self.tpm.clone().unwrap_or(settings.address);

@@ -12,7 +12,7 @@ use ironroot_text::HumanFile;
 
 use crate::sync::read_bundle;
 
-use super::{Bootstrap, JoinToken, OfflineCacheConfig, PROGRAM, TrustBundleFormat};
+use super::{Bootstrap, JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig, TrustBundleFormat};
 
 /// Where the Workload API is unless the file says otherwise. Source: SPIRE.
 pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-agent/public/api.sock";
@@ -89,8 +89,9 @@ pub(super) fn read_join_token(agent: &Section<'_>) -> Option<JoinToken> {
     agent.string("join_token").map(|text| JoinToken::new(&text)).or(from_file)
 }
 
-/// Reads the `offline_cache` block; `has_tpm` is `None` when the plugins could not be read.
-pub(super) fn read_offline_cache(section: &Section<'_>, has_tpm: Option<bool>) -> Option<OfflineCacheConfig> {
+/// Reads the `offline_cache` block; `tpm` is `None` when the plugins could not be read, and `Some(None)`
+/// when they need none.
+pub(super) fn read_offline_cache(section: &Section<'_>, tpm: Option<Option<&TpmConfig>>) -> Option<OfflineCacheConfig> {
     let enabled = section.boolean("enabled");
     let pcrs = section.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_SEALING_PCRS.to_vec());
     let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| section.mistake("pcrs", error.to_string())).ok();
@@ -98,12 +99,12 @@ pub(super) fn read_offline_cache(section: &Section<'_>, has_tpm: Option<bool>) -
     let pcr_bank = section.parsed("pcr_bank", sealing_bank).flatten();
     let tpm_nv_index = section.parsed("tpm_nv_index", nv_index);
     section.finish();
-    if enabled == Some(true) && has_tpm == Some(false) {
+    if enabled == Some(true) && tpm == Some(None) {
         section.mistake("enabled", "the cache is sealed to a TPM: add NodeAttestor \"tpm2\" or KeyManager \"tpm\"");
     }
-    let on = enabled.unwrap_or(true) && has_tpm == Some(true);
+    let tpm = tpm.flatten().filter(|_| enabled.unwrap_or(true))?.clone();
     let tpm_nv_index = tpm_nv_index.unwrap_or(DEFAULT_NV_INDEX);
-    on.then_some(OfflineCacheConfig { pcrs: pcrs?, pcr_bank, max_age, tpm_nv_index })
+    Some(OfflineCacheConfig { tpm, pcrs: pcrs?, pcr_bank, max_age, tpm_nv_index })
 }
 
 /// `auto`, or the name of a bank.

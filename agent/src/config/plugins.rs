@@ -8,12 +8,11 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::tpm::TpmKeys;
-use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, TpmConfig, UnixAttestorConfig, WorkloadAttestors};
+use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, TpmConfig, UnixAttestorConfig, WorkloadAttestors, tpm_of};
 
 pub(super) struct Plugins {
     pub(super) node_attestor: NodeAttestor,
     pub(super) key_manager: KeyManager,
-    pub(super) tpm: Option<TpmConfig>,
     pub(super) workload_attestor: UnixAttestorConfig,
 }
 
@@ -25,21 +24,42 @@ pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Opti
     let workload_attestor = read_workload_attestor(plugins);
     plugins.finish();
     let ((node_attestor, attestor_tpm), (key_manager, key_tpm)) = (attestor?, key?);
-    let needs_tpm = node_attestor == NodeAttestor::Tpm2 || key_manager == KeyManager::Tpm;
     let tpm = match attestor_tpm.with(key_tpm) {
-        Ok(tpm) => needs_tpm.then_some(tpm),
+        Ok(tpm) => tpm,
         Err(contradiction) => {
             plugins.mistake("KeyManager", contradiction);
             return None;
         }
     };
-    if let Some(TpmAddress::Device(device)) = tpm.as_ref().map(|tpm| &tpm.address) {
+    let (node_attestor, key_manager) = (node_attestor.on(&tpm), key_manager.on(&tpm));
+    if let Some(TpmAddress::Device(device)) = tpm_of(&node_attestor, &key_manager).map(|tpm| &tpm.address) {
         plugins.look("NodeAttestor", || usable_device(device));
     }
-    Some(Plugins { node_attestor, key_manager, tpm, workload_attestor: workload_attestor? })
+    Some(Plugins { node_attestor, key_manager, workload_attestor: workload_attestor? })
 }
 
-fn read_node_attestor(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Option<(NodeAttestor, TpmKeys)> {
+impl NodeAttestor<()> {
+    /// Once both plugins have said which TPM it is.
+    fn on(self, tpm: &TpmConfig) -> NodeAttestor {
+        match self {
+            Self::JoinToken(token) => NodeAttestor::JoinToken(token),
+            Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
+        }
+    }
+}
+
+impl KeyManager<()> {
+    /// As [`NodeAttestor::on`].
+    fn on(self, tpm: &TpmConfig) -> KeyManager {
+        match self {
+            Self::Tpm(()) => KeyManager::Tpm(tpm.clone()),
+            Self::Disk { directory } => KeyManager::Disk { directory },
+            Self::Memory => KeyManager::Memory,
+        }
+    }
+}
+
+fn read_node_attestor(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Option<(NodeAttestor<()>, TpmKeys)> {
     let hint = "the device must prove who it is: add NodeAttestor \"tpm2\" { plugin_data { } } or NodeAttestor \"join_token\" { }";
     let plugin = plugins.required("NodeAttestor", plugins.only_plugin("NodeAttestor"), hint)?;
     match plugin.name.as_str() {
@@ -53,7 +73,7 @@ fn read_node_attestor(plugins: &Section<'_>, join_token: Option<JoinToken>) -> O
             }
             let tpm = TpmKeys::read(&plugin.data);
             plugin.data.finish();
-            Some((NodeAttestor::Tpm2, tpm))
+            Some((NodeAttestor::Tpm2(()), tpm))
         }
         _ => {
             let reason = format!("not supported by {PROGRAM} yet: use \"tpm2\" or \"join_token\"");
@@ -63,14 +83,14 @@ fn read_node_attestor(plugins: &Section<'_>, join_token: Option<JoinToken>) -> O
     }
 }
 
-fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager, TpmKeys)> {
+fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager<()>, TpmKeys)> {
     let hint = "say where the agent's own key lives: add KeyManager \"tpm\" { }, or \"disk\", or \"memory\"";
     let plugin = plugins.required("KeyManager", plugins.only_plugin("KeyManager"), hint)?;
     let data = &plugin.data;
     let manager = match plugin.name.as_str() {
         "tpm" => {
             let tpm = TpmKeys::read_for_keys(data);
-            Some((KeyManager::Tpm, tpm))
+            Some((KeyManager::Tpm(()), tpm))
         }
         "memory" => Some((KeyManager::Memory, TpmKeys::default())),
         "disk" => {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_attest::tpm::{Tpm, TpmAddress, TpmError, TpmSettings};
+use ironroot_attest::tpm::{Tpm, TpmError, TpmSettings};
 use ironroot_shell::describe;
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
-use crate::config::{AgentConfig, KeyManager, NodeAttestor, PasswordError};
+use crate::config::{AgentConfig, KeyManager, NodeAttestor, PasswordError, TpmConfig};
 use crate::identities::Identities;
 use crate::node_attestation::{Attestor, remembered};
 use crate::sealed_cache::SealedCache;
@@ -32,11 +32,7 @@ pub(super) async fn live(
     mut stopping: watch::Receiver<bool>,
 ) {
     let begun = async {
-        let tpm = match &config.tpm {
-            Some(tpm) => Some(open_tpm(&tpm.address, &config).await),
-            None => None,
-        };
-        let mut synchronizer = synchronizer(&config, tpm.as_ref(), publisher, time);
+        let mut synchronizer = synchronizer(&config, publisher, time).await;
         synchronizer.restore().await;
         synchronizer
     };
@@ -48,12 +44,33 @@ pub(super) async fn live(
     synchronizer.run(wakes).await;
 }
 
-async fn open_tpm(address: &TpmAddress, config: &AgentConfig) -> Tpm {
+/// The open chips, each opened when it is first needed: one for all its users.
+struct Chips<'a> {
+    config: &'a AgentConfig,
+    opened: Vec<(&'a TpmConfig, Tpm)>,
+}
+
+impl<'a> Chips<'a> {
+    fn of(config: &'a AgentConfig) -> Self {
+        Self { config, opened: Vec::new() }
+    }
+
+    async fn open(&mut self, tpm: &'a TpmConfig) -> Tpm {
+        if let Some((_, opened)) = self.opened.iter().find(|(known, _)| *known == tpm) {
+            return opened.clone();
+        }
+        let opened = open_tpm(tpm, self.config).await;
+        self.opened.push((tpm, opened.clone()));
+        opened
+    }
+}
+
+async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Tpm {
     let mut pause = FIRST_TPM_PAUSE;
     loop {
-        let error = match try_open_tpm(address, config).await {
+        let error = match try_open_tpm(tpm, config).await {
             Ok(opened) => {
-                debug!(%address, "TPM opened");
+                debug!(address = %tpm.address, "TPM opened");
                 return opened;
             }
             Err(error) => error,
@@ -72,39 +89,37 @@ enum OpenError {
     Tpm(#[from] TpmError),
 }
 
-async fn try_open_tpm(address: &TpmAddress, config: &AgentConfig) -> Result<Tpm, OpenError> {
-    let settings = tpm_settings(config)?.unwrap_or_else(|| TpmSettings::from(address.clone()));
-    Ok(Tpm::open(settings).await?)
+async fn try_open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Result<Tpm, OpenError> {
+    Ok(Tpm::open(tpm_settings(tpm, config)?).await?)
 }
 
-/// How an agent with this configuration works with its TPM, if it has one: passwords read, the endorsement key that the device is
-/// known by looked up.
-pub(crate) fn tpm_settings(config: &AgentConfig) -> Result<Option<TpmSettings>, PasswordError> {
-    let Some(tpm) = &config.tpm else { return Ok(None) };
-    Ok(Some(TpmSettings {
+/// How an agent with this configuration works with its TPM: passwords read, the endorsement key that the device is known by
+/// looked up.
+pub(crate) fn tpm_settings(tpm: &TpmConfig, config: &AgentConfig) -> Result<TpmSettings, PasswordError> {
+    Ok(TpmSettings {
         endorsement: tpm.endorsement,
         remembered: remembered(&config.data_dir),
         owner_password: tpm.owner_password.read()?,
         endorsement_password: tpm.endorsement_password.read()?,
         sealing_bank: config.offline_cache.as_ref().and_then(|cache| cache.pcr_bank),
         ..TpmSettings::from(tpm.address.clone())
-    }))
+    })
 }
 
-fn synchronizer(
+async fn synchronizer(
     config: &AgentConfig,
-    tpm: Option<&Tpm>,
     publisher: watch::Sender<Arc<Identities>>,
     time: TrustedTime,
 ) -> Synchronizer {
+    let mut chips = Chips::of(config);
     let server = Server::new(&config.server_address, config.server_port, &config.trust_domain, time.clone());
     Synchronizer::new(Parts {
         trust_domain: config.trust_domain.clone(),
         server,
         bootstrap: config.bootstrap.clone(),
-        attestor: attestor(config, tpm),
-        keys: KeyStore::open(key_place(config, tpm)),
-        memory: memory(config, tpm),
+        attestor: attestor(config, &mut chips).await,
+        keys: KeyStore::open(key_place(config, &mut chips).await),
+        memory: memory(config, &mut chips).await,
         time,
         sync_interval: config.sync_interval,
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
@@ -113,27 +128,23 @@ fn synchronizer(
     })
 }
 
-fn memory(config: &AgentConfig, tpm: Option<&Tpm>) -> Memory {
-    match tpm.zip(config.offline_cache.as_ref()) {
-        Some((tpm, cache)) => {
-            Memory::sealed(SealedCache::new(tpm.clone(), &config.data_dir, cache.pcrs, cache.tpm_nv_index))
-        }
-        None => Memory::plain(config.data_dir.clone()),
+async fn memory<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> Memory {
+    let Some(cache) = &config.offline_cache else { return Memory::plain(config.data_dir.clone()) };
+    let tpm = chips.open(&cache.tpm).await;
+    Memory::sealed(SealedCache::new(tpm, &config.data_dir, cache.pcrs, cache.tpm_nv_index))
+}
+
+async fn key_place<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> KeyPlace {
+    match &config.key_manager {
+        KeyManager::Tpm(tpm) => KeyPlace::Tpm { tpm: chips.open(tpm).await, directory: config.data_dir.clone() },
+        KeyManager::Disk { directory } => KeyPlace::Disk { directory: directory.clone() },
+        KeyManager::Memory => KeyPlace::Memory,
     }
 }
 
-fn key_place(config: &AgentConfig, tpm: Option<&Tpm>) -> KeyPlace {
-    match (&config.key_manager, tpm) {
-        (KeyManager::Tpm, Some(tpm)) => KeyPlace::Tpm { tpm: tpm.clone(), directory: config.data_dir.clone() },
-        (KeyManager::Disk { directory }, _) => KeyPlace::Disk { directory: directory.clone() },
-        (KeyManager::Memory, _) | (KeyManager::Tpm, None) => KeyPlace::Memory,
-    }
-}
-
-fn attestor(config: &AgentConfig, tpm: Option<&Tpm>) -> Attestor {
-    match (&config.node_attestor, tpm) {
-        (NodeAttestor::Tpm2, Some(tpm)) => Attestor::Tpm2 { tpm: tpm.clone(), directory: config.data_dir.clone() },
-        (NodeAttestor::JoinToken(token), _) => Attestor::JoinToken(token.clone()),
-        (NodeAttestor::Tpm2, None) => Attestor::JoinToken(None),
+async fn attestor<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> Attestor {
+    match &config.node_attestor {
+        NodeAttestor::Tpm2(tpm) => Attestor::Tpm2 { tpm: chips.open(tpm).await, directory: config.data_dir.clone() },
+        NodeAttestor::JoinToken(token) => Attestor::JoinToken(token.clone()),
     }
 }
