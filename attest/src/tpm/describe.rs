@@ -1,6 +1,7 @@
 //! What a chip says of itself, for people.
 
-use tss_esapi::constants::PropertyTag;
+use tss_esapi::constants::{CapabilityType, PropertyTag};
+use tss_esapi::structures::CapabilityData;
 
 use super::TpmError;
 use super::connection::{Chip, Connection, NO_SESSION};
@@ -43,10 +44,13 @@ impl Chip {
 }
 
 impl Connection {
-    /// 0 if the chip does not say.
+    /// 0 if the chip does not say: it answers with the next property that it has.
     fn property(&mut self, tag: PropertyTag) -> Result<u32, TpmError> {
-        let value = self.command("TPM2_GetCapability", NO_SESSION, |esys| esys.get_tpm_property(tag))?;
-        Ok(value.unwrap_or(0))
+        let (answer, _) = self.command("TPM2_GetCapability", NO_SESSION, |esys| {
+            esys.get_capability(CapabilityType::TpmProperties, tag.into(), 1)
+        })?;
+        let CapabilityData::TpmProperties(found) = answer else { return Ok(0) };
+        Ok(found.find(tag).map_or(0, |property| property.value()))
     }
 }
 

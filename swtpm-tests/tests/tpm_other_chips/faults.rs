@@ -11,6 +11,7 @@ use crate::bench::{attest, chip, open, run, run_err};
 
 const ACTIVATE_CREDENTIAL: u32 = 0x147;
 const CREATE: u32 = 0x153;
+const GET_CAPABILITY: u32 = 0x17a;
 const NV_READ: u32 = 0x14e;
 const POLICY_RESTART: u32 = 0x180;
 const SELF_TEST: u32 = 0x143;
@@ -139,4 +140,22 @@ fn nobody_on_the_bus_can_tell_another_value_of_the_counter() {
     });
     let error = run_err(&tpm, move |chip| chip.counter_read(INDEX, Some(&sealed)));
     assert!(matches!(error, TpmError::Forged(_)), "{error}");
+}
+
+/// As wolfTPM's fwTPM: asked for a property that it does not have, a TPM answers with the next one.
+#[test]
+fn a_chip_without_a_property_is_described_without_it() {
+    let chip = chip();
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = open(bus.address());
+    let whole = run(&tpm, Chip::describe);
+    bus.tamper(|sent, response| {
+        // After the header, moreData, the capability and the count.
+        if sent == GET_CAPABILITY && response.get(19..23) == Some(&[0, 0, 1, 0x07]) {
+            response[22] = 0x0a;
+        }
+    });
+    let described = run(&tpm, Chip::describe);
+    assert_eq!((described.manufacturer, described.firmware), (whole.manufacturer, whole.firmware));
+    assert!(described.model.len() < whole.model.len(), "{:?} {:?}", described.model, whole.model);
 }
