@@ -289,8 +289,10 @@ impl Servers {
     }
 }
 
+type Holds = fn(&World) -> bool;
+
 /// Must hold in each state.
-const INVARIANTS: [(&str, fn(&World) -> bool); 5] = [
+const INVARIANTS: [(&str, Holds); 5] = [
     (TRESPASS, |world| !world.has_trespassed),
     ("no signer's key is destroyed or replaced", |world| {
         let has_key = |signer: &Authority<Serial>| world.serial_of(&signer.in_token) == Some(signer.credential);
