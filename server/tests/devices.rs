@@ -166,7 +166,7 @@ async fn an_import_enrols_who_waits_and_frees_no_one_who_is_banned() {
     fixture.devices.ban(&administrator(), &[2; 32], NOW).await.map(drop).expect("bans");
     fixture
         .devices
-        .import(&administrator(), manifest(&[(1, "S1", ""), (2, "S2b", "berlin")]), DuplicateSerials::Refused, NOW)
+        .import(&administrator(), manifest(&[(1, "S7", ""), (2, "S2b", "berlin")]), DuplicateSerials::Refused, NOW)
         .await
         .expect("imports");
     assert_eq!((fixture.state(1), fixture.state(2)), (Some(DeviceState::Enrolled), Some(DeviceState::Banned)));
