@@ -279,7 +279,15 @@ async fn a_connection_that_has_had_the_list_gets_revisions_and_then_the_entries_
     const COUNT: usize = 100;
     let (_server, client) = lab().await;
     let agent = client.agent().await;
-    let all: Vec<types::Entry> = (0..COUNT).map(|number| entry(&agent.id(), number)).collect();
+    // As long as entries are: a path of some segments, the user and the program.
+    let whole = |number: usize| {
+        let path = format!("/region/europe/site/berlin/workload/{number}");
+        let spiffe_id = TrustDomain::new(TRUST_DOMAIN).expect("legal").id_with_path(&path).expect("legal");
+        let selector = |value: String| types::Selector { r#type: "unix".into(), value };
+        let selectors = vec![selector(format!("uid:{number}")), selector(format!("path:/usr/bin/workload-{number}"))];
+        types::Entry { spiffe_id: Some(spiffe_id.to_pb()), selectors, ..entry(&agent.id(), number) }
+    };
+    let all: Vec<types::Entry> = (0..COUNT).map(whole).collect();
     create(&client, all.clone()).await;
     let sync = async || Sync::begin(&agent, mask()).await.expect("begun").pages().await;
     let first = sync().await;
