@@ -37,7 +37,7 @@ impl AuthorizedEntry {
     }
 
     /// The wire form, all fields.
-    pub fn whole(&self) -> &[u8] {
+    pub fn whole(&self) -> Vec<u8> {
         self.stored.whole()
     }
 

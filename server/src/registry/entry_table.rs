@@ -60,11 +60,13 @@ impl EntryTable {
     /// Adds the entry, or replaces the one of the same ID.
     pub fn put(&mut self, seq: i64, entry: &RegistrationEntry) {
         self.remove(entry.id());
-        let stored = Arc::new(StoredEntry::new(seq, entry));
+        let parent = id_key(entry.parent_id());
+        let shared = self.by_parent.get(&parent).first().map(|sibling| sibling.shared_parent());
+        let stored = Arc::new(StoredEntry::new(seq, entry, shared.unwrap_or_else(|| parent.into())));
         self.by_id.insert(ById(stored.clone()));
         self.by_spiffe_id.put(stored.clone());
         self.by_parent.put(stored.clone());
-        if stored.parent_key() == self.server {
+        if *stored.parent_key() == *self.server {
             let rarest = entry.selectors().iter().min_by_key(|s| self.aliases.get(s).map_or(0, Vec::len));
             if let Some(rarest) = rarest.cloned() {
                 let alias = Alias { entry: stored.clone(), selectors: entry.selectors().clone() };
@@ -81,7 +83,7 @@ impl EntryTable {
         self.all.remove(&stored.seq);
         self.by_spiffe_id.remove(&stored);
         self.by_parent.remove(&stored);
-        if stored.parent_key() == self.server {
+        if *stored.parent_key() == *self.server {
             stored.entry().selectors().iter().for_each(|selector| self.remove_alias(selector, stored.seq));
         }
         self.revision += 1;

@@ -164,7 +164,7 @@ impl EntryFilter {
             && self.hint.is_none()
             && (self.spiffe_id.is_none() || self.parent_id.is_none());
         (!self.downstream || stored.downstream)
-            && self.may_match(stored.whole())
+            && self.may_match(stored.own_fields())
             && (index_alone || self.matches(&stored.entry()))
     }
 

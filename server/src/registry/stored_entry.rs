@@ -1,5 +1,7 @@
 //! An entry as memory keeps it: its wire form, made once, and what the indexes need of it.
 
+use std::sync::Arc;
+
 use ironroot_api::pb::entry::EntryRevision;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
@@ -8,13 +10,13 @@ use prost::Message;
 use crate::facts::entry::RegistrationEntry;
 use crate::facts::mask::{agent_entry_mask, mask_entry};
 
-/// A registration entry. Everything but a few numbers is in `wire`, a whole `spire.api.types.Entry`; the rest is read out of it
-/// when it is asked for. A million of them are held, so there is nothing twice.
+/// A registration entry. Everything but a few numbers and its parent is in `wire`, a `spire.api.types.Entry`; the rest is read
+/// out of it when it is asked for. A million of them are held, so there is nothing twice: entries below one parent share its ID.
 ///
-/// Protobuf lets fields come in any order, so what agents ask for is a prefix of the whole and needs no second copy:
+/// Protobuf lets fields come in any order, so what agents ask for is a prefix of the rest and needs no second copy:
 ///
 /// ```text
-///  id │ SPIFFE ID │ the other fields for agents │ parent ID │ the rest
+///  id │ SPIFFE ID │ the other fields for agents │ what they do not ask for
 ///  └──────────── for agents ────────────────────┘
 /// ```
 #[derive(Debug)]
@@ -26,9 +28,9 @@ pub(super) struct StoredEntry {
     pub created_at: i64,
     pub revision_number: i64,
     wire: Box<[u8]>,
+    parent: Arc<[u8]>,
     id: Part,
     spiffe_id: Part,
-    parent_id: Part,
     agent_bytes: u32,
     pub admin: bool,
     pub downstream: bool,
@@ -42,20 +44,17 @@ struct Part {
 }
 
 impl StoredEntry {
-    pub fn new(seq: i64, entry: &RegistrationEntry) -> Self {
+    /// `parent`: the [`id_key`] of its parent, shared with others.
+    pub fn new(seq: i64, entry: &RegistrationEntry, parent: Arc<[u8]>) -> Self {
         let all = entry.to_pb();
         let mut wire = Vec::new();
         let id = append(&mut wire, types::Entry { id: all.id.clone(), ..Default::default() }, all.id.len());
-        let append_id = |wire: &mut Vec<u8>, id: &SpiffeId, place: fn(types::Spiffeid) -> types::Entry| {
-            append(wire, place(id.to_pb()), id.to_pb().encoded_len())
-        };
-        let spiffe_id =
-            append_id(&mut wire, entry.spiffe_id(), |id| types::Entry { spiffe_id: Some(id), ..Default::default() });
+        let spiffe_id = entry.spiffe_id().to_pb();
+        let bytes = spiffe_id.encoded_len();
+        let spiffe_id = append(&mut wire, types::Entry { spiffe_id: Some(spiffe_id), ..Default::default() }, bytes);
         let for_agents = mask_entry(all.clone(), Some(&agent_entry_mask()));
         append(&mut wire, types::Entry { id: String::new(), spiffe_id: None, ..for_agents }, 0);
         let agent_bytes = place_of(wire.len());
-        let parent_id =
-            append_id(&mut wire, entry.parent_id(), |id| types::Entry { parent_id: Some(id), ..Default::default() });
         append(&mut wire, not_for_agents(all), 0);
         Self {
             seq,
@@ -63,9 +62,9 @@ impl StoredEntry {
             created_at: entry.created_at(),
             revision_number: entry.revision_number(),
             wire: wire.into(),
+            parent,
             id,
             spiffe_id,
-            parent_id,
             agent_bytes,
             admin: entry.admin(),
             downstream: entry.downstream(),
@@ -74,7 +73,7 @@ impl StoredEntry {
 
     /// All of it.
     pub fn entry(&self) -> RegistrationEntry {
-        let wire = types::Entry::decode(&*self.wire).expect("it was encoded here");
+        let wire = types::Entry::decode(&self.whole()[..]).expect("it was encoded here");
         RegistrationEntry::accepted(wire).expect("it was encoded from an entry")
     }
 
@@ -94,7 +93,7 @@ impl StoredEntry {
 
     /// Below whom it is, as [`id_key`] makes it.
     pub fn parent_key(&self) -> &[u8] {
-        self.part(self.parent_id)
+        &self.parent
     }
 
     /// Whether the entry has ended.
@@ -103,8 +102,21 @@ impl StoredEntry {
     }
 
     /// The wire form, all fields.
-    pub fn whole(&self) -> &[u8] {
+    pub fn whole(&self) -> Vec<u8> {
+        let parent_id = types::Spiffeid::decode(&*self.parent).expect("it was encoded here");
+        let mut whole = self.wire.to_vec();
+        append(&mut whole, types::Entry { parent_id: Some(parent_id), ..Default::default() }, 0);
+        whole
+    }
+
+    /// The wire form, all fields but the parent.
+    pub fn own_fields(&self) -> &[u8] {
         &self.wire
+    }
+
+    /// The parent's key, to share it.
+    pub fn shared_parent(&self) -> Arc<[u8]> {
+        self.parent.clone()
     }
 
     /// The fields of the mask that SPIRE's agents send: no parent, no TTLs, no DNS names, no expiry.
@@ -182,8 +194,8 @@ mod tests {
     #[test]
     fn the_agents_view_is_a_prefix_of_the_whole() {
         let entry = entry(&wire());
-        let stored = StoredEntry::new(1, &entry);
-        assert_eq!(types::Entry::decode(stored.whole()).expect("protobuf"), entry.to_pb());
+        let stored = StoredEntry::new(1, &entry, id_key(entry.parent_id()).into());
+        assert_eq!(types::Entry::decode(&stored.whole()[..]).expect("protobuf"), entry.to_pb());
         let for_agents = types::Entry::decode(stored.for_agents()).expect("protobuf");
         assert_eq!(for_agents, mask_entry(entry.to_pb(), Some(&agent_entry_mask())));
         assert!(stored.whole().starts_with(stored.for_agents()));
@@ -195,7 +207,7 @@ mod tests {
         for (id, parent) in [("e", "/p"), (&*long, "/spire/server")] {
             let parent_id = Some(types::Spiffeid { trust_domain: "example.org".into(), path: parent.into() });
             let entry = entry(&types::Entry { id: id.into(), parent_id, ..wire() });
-            let stored = StoredEntry::new(1, &entry);
+            let stored = StoredEntry::new(1, &entry, id_key(entry.parent_id()).into());
             assert_eq!((stored.id(), stored.spiffe_id()), (id, entry.spiffe_id().clone()));
             assert_eq!(stored.spiffe_id_key(), id_key(entry.spiffe_id()));
             assert_eq!(stored.parent_key(), id_key(entry.parent_id()));

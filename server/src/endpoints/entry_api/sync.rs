@@ -57,7 +57,7 @@ impl Form {
             memory.split().freeze()
         };
         let encode = |entry: &AuthorizedEntry| match self {
-            Self::Whole => take(entry.whole()),
+            Self::Whole => take(&entry.whole()),
             Self::ForAgents => take(entry.for_agents()),
             Self::Masked(mask) => take(&entry.entry().to_pb_masked(Some(mask)).encode_to_vec()),
         };
