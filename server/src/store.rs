@@ -11,15 +11,16 @@
 //! ```
 
 mod changed;
+#[cfg(test)]
+mod contract_tests;
 mod error;
 mod feed;
-#[cfg(test)]
-mod feed_tests;
 mod sqlite;
 
 use std::path::Path;
 
 use ironroot_api::TrustDomain;
+use tokio::sync::watch;
 
 pub use changed::Changed;
 pub use error::{Cause, StoreError};
@@ -115,6 +116,19 @@ impl Store {
     pub async fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
         let token = token.to_owned();
         self.change(move |tx| tx.take_join_token(&token)).await
+    }
+
+    /// Changes when a CA's journal does, whoever wrote it; what this handle writes is marked before its writer goes on.
+    pub async fn ca_journal_changes(&self) -> Result<watch::Receiver<()>, StoreError> {
+        let (changes, receiver) = watch::channel(());
+        let follower = move |_: &Facts<'_>, news: &News| {
+            if matches!(news, News::Everything) || news.names(&Changed::CaJournal) {
+                changes.send_replace(());
+            }
+            Ok(if changes.is_closed() { Follows::Ended } else { Follows::On })
+        };
+        self.follow(follower).await?;
+        Ok(receiver)
     }
 
     /// Why the last change did not get to the disk, or not from there into memory; none if it did. Answers at once: see

@@ -51,25 +51,6 @@ fn refusal(path: &Path) -> StoreError {
 }
 
 #[tokio::test]
-async fn of_a_hundred_redemptions_of_one_token_exactly_one_wins() {
-    let (_directory, path) = database();
-    let store = Store::open(&path, &td()).expect("opens");
-    add_token(&store, "once").await;
-    let tasks: Vec<_> = (0..100)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { store.take_join_token("once").await.expect("store works") })
-        })
-        .collect();
-    let mut won = 0;
-    for task in tasks {
-        won += usize::from(task.await.expect("no panic").is_some());
-    }
-    assert_eq!(won, 1);
-    assert_eq!(store.take_join_token("once").await.expect("store works"), None);
-}
-
-#[tokio::test]
 async fn an_expired_token_is_used_up_too() {
     let (_directory, path) = database();
     let store = Store::open(&path, &td()).expect("opens");

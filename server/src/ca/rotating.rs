@@ -33,6 +33,7 @@ pub struct Rotation {
     performer: Performer,
     published: Arc<Published>,
     clock: Arc<ServerClock>,
+    journals: watch::Receiver<()>,
     looked: Option<Instant>,
 }
 
@@ -51,6 +52,7 @@ impl Rotation {
         policy: Arc<CaPolicy>,
         source: ClockSource,
     ) -> Result<Self, CaError> {
+        let journals = store.ca_journal_changes().await?;
         let mut performer = Performer::load(token, store, policy, source).await?;
         let clock = performer.clock();
         let advanced = advance_to_now(&mut performer, &clock).await;
@@ -61,7 +63,7 @@ impl Rotation {
         }
         let bundle = watch::Sender::new(Arc::new(performer.bundle()));
         let published = Published { signers: ArcSwap::from_pointee(signers), bundle, health: Mutex::default() };
-        Ok(Self { performer, published: Arc::new(published), clock, looked: None })
+        Ok(Self { performer, published: Arc::new(published), clock, journals, looked: None })
     }
 
     pub(super) fn clock(&self) -> Arc<ServerClock> {
@@ -72,26 +74,35 @@ impl Rotation {
         Arc::clone(&self.published)
     }
 
-    /// Rotates for as long as it is polled: at the planned times, and at least every ten seconds.
+    /// Rotates for as long as it is polled: at the planned times, when another server has changed its journal, and at least
+    /// every ten seconds.
     pub async fn run(mut self) {
         loop {
-            let wait = match self.advance().await {
+            match self.advance().await {
                 Ok(wait) => {
                     self.published.health().worked();
-                    wait
+                    self.rest(wait).await;
                 }
                 Err(error) => {
                     self.tell_failure(&error);
-                    RETRY
+                    tokio::time::sleep(RETRY).await;
                 }
-            };
-            tokio::time::sleep(wait).await;
+            }
+        }
+    }
+
+    /// Until the time is over, or a journal has changed: another server's, or this one's by what was just done.
+    async fn rest(&mut self, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            Ok(()) = self.journals.changed() => {}
         }
     }
 
     /// Does what is due; returns how long to wait for the next step. Each step asks the clocks anew: one that jumps is noticed
     /// before anything is decided by it.
     async fn advance(&mut self) -> Result<Duration, CaError> {
+        self.journals.mark_unchanged();
         self.performer.read_others().await?;
         for _ in 0..MAX_STEPS {
             self.published.publish(self.performer.bundle());

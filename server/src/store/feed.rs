@@ -27,6 +27,13 @@ pub enum News {
     Changes(Vec<Changed>),
 }
 
+impl News {
+    /// Whether that fact is among those that changed.
+    pub fn names(&self, changed: &Changed) -> bool {
+        matches!(self, Self::Changes(changes) if changes.contains(changed))
+    }
+}
+
 /// Whether a follower wants to hear more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
