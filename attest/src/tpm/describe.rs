@@ -21,7 +21,7 @@ impl Chip {
     /// What the chip says of itself. Source: TPM_PT_FIXED, Part 2 §6.13.
     pub fn describe(&mut self) -> Result<ChipDescription, TpmError> {
         self.task(|tpm| {
-            let manufacturer = tpm.property(PropertyTag::Manufacturer)?;
+            let manufacturer = tpm.property(PropertyTag::Manufacturer)?.unwrap_or_default();
             let mut model = Vec::new();
             for tag in [
                 PropertyTag::VendorString1,
@@ -29,10 +29,10 @@ impl Chip {
                 PropertyTag::VendorString3,
                 PropertyTag::VendorString4,
             ] {
-                model.extend(tpm.property(tag)?.to_be_bytes());
+                model.extend(tpm.property(tag)?.unwrap_or_default().to_be_bytes());
             }
-            let high = u64::from(tpm.property(PropertyTag::FirmwareVersion1)?);
-            let low = u64::from(tpm.property(PropertyTag::FirmwareVersion2)?);
+            let high = u64::from(tpm.property(PropertyTag::FirmwareVersion1)?.unwrap_or_default());
+            let low = u64::from(tpm.property(PropertyTag::FirmwareVersion2)?.unwrap_or_default());
             let id = text(&manufacturer.to_be_bytes());
             Ok(ChipDescription {
                 manufacturer: if id.is_empty() { format!("{manufacturer:08x}") } else { id },
@@ -44,13 +44,13 @@ impl Chip {
 }
 
 impl Connection {
-    /// 0 if the chip does not say: it answers with the next property that it has.
-    fn property(&mut self, tag: PropertyTag) -> Result<u32, TpmError> {
+    /// `None` if the chip does not say: it answers with the next property that it has.
+    pub(super) fn property(&mut self, tag: PropertyTag) -> Result<Option<u32>, TpmError> {
         let (answer, _) = self.command("TPM2_GetCapability", NO_SESSION, |esys| {
             esys.get_capability(CapabilityType::TpmProperties, tag.into(), 1)
         })?;
-        let CapabilityData::TpmProperties(found) = answer else { return Ok(0) };
-        Ok(found.find(tag).map_or(0, |property| property.value()))
+        let CapabilityData::TpmProperties(found) = answer else { return Ok(None) };
+        Ok(found.find(tag).map(|property| property.value()))
     }
 }
 

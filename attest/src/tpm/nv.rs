@@ -43,10 +43,7 @@ impl Connection {
 
     /// The whole content of `index`, read with its empty auth value, or as the owner where that alone is allowed.
     pub fn nv_read_all(&mut self, index: u32, limit: usize) -> Result<Vec<u8>, TpmError> {
-        let chunk = self
-            .command("TPM2_GetCapability", NO_SESSION, |esys| esys.get_tpm_property(PropertyTag::NvBufferMax))?
-            .unwrap_or(SMALLEST_NV_BUFFER)
-            .min(TPM2_MAX_NV_BUFFER_SIZE);
+        let chunk = self.property(PropertyTag::NvBufferMax)?.unwrap_or(SMALLEST_NV_BUFFER).min(TPM2_MAX_NV_BUFFER_SIZE);
         self.with_nv_index(index, |tpm, handle| {
             let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
             let size = public.data_size();

@@ -159,3 +159,20 @@ fn a_chip_without_a_property_is_described_without_it() {
     assert_eq!((described.manufacturer, described.firmware), (whole.manufacturer, whole.firmware));
     assert!(described.model.len() < whole.model.len(), "{:?} {:?}", described.model, whole.model);
 }
+
+#[test]
+fn a_chip_that_does_not_say_how_much_it_reads_at_once_is_read_in_small_pieces() {
+    let chip = chip();
+    let certificates = |tpm: &Tpm| run(tpm, Chip::endorsement_key).certificates;
+    let whole = certificates(&open(chip.address()));
+    assert!(!whole.is_empty(), "the maker wrote one");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = open(bus.address());
+    bus.tamper(|sent, response| {
+        // TPM2_PT_NV_BUFFER_MAX, answered by the property behind it.
+        if sent == GET_CAPABILITY && response.get(19..23) == Some(&[0, 0, 1, 0x2c]) {
+            response[22] = 0x2d;
+        }
+    });
+    assert_eq!(certificates(&tpm), whole);
+}
