@@ -127,6 +127,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let ready = readiness.ready();
     let health = health_listener(&config, ready.clone()).await?;
 
+    let stop_asked = stop_signal()?;
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
     let remote = endpoints::serve_remote(shared.clone(), tcp, anchors.clone(), svid.resolver(), stopped.clone());
@@ -148,7 +149,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
     supervisor::started(&format!("signing for {} on {address}", config.trust_domain));
 
-    let ended = until_stopped(&mut parts, &mut background).await;
+    let ended = until_stopped(stop_asked, &mut parts, &mut background).await;
     supervisor::stopping();
     stop.send_replace(true);
     drain(parts).await;
@@ -185,9 +186,13 @@ async fn health_listener(
 }
 
 /// Waits for a signal, or for what must not end.
-async fn until_stopped(parts: &mut JoinSet<&'static str>, background: &mut JoinSet<()>) -> Result<(), RunError> {
+async fn until_stopped(
+    asked: impl Future<Output = ()>,
+    parts: &mut JoinSet<&'static str>,
+    background: &mut JoinSet<()>,
+) -> Result<(), RunError> {
     let ended = tokio::select! {
-        signal = terminated() => signal,
+        () = asked => Ok(()),
         ended = parts.join_next() => Err(RunError::Stopped(ended.and_then(Result::ok).unwrap_or("an endpoint"))),
         _ = background.join_next() => Err(RunError::Stopped("a background task")),
     };
@@ -327,14 +332,17 @@ async fn part(name: &'static str, serving: impl Future<Output = Result<(), tonic
     name
 }
 
-async fn terminated() -> Result<(), RunError> {
+/// Registered before anything answers: whoever has seen the server healthy may end it, and it ends in order. Until then a signal ends
+/// it at once, which a token that hangs at the start must not put off.
+fn stop_signal() -> Result<impl Future<Output = ()>, RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 fn seconds(duration: Duration) -> i64 {

@@ -62,7 +62,9 @@ async fn an_address_that_floods_the_port_with_silent_connections_shuts_out_nobod
     }
     let log = server.log();
     assert!(!log.contains("connection not accepted"), "out of descriptors: {log}");
-    let lines = log.lines().filter(|line| line.contains("too many handshakes of this address")).count();
+    // Which of the two it is depends on how fast the flood came: young ones keep their places, old ones give them up.
+    let told = ["too many handshakes of this address", "others need the place"];
+    let lines = log.lines().filter(|line| told.iter().any(|words| line.contains(words))).count();
     assert!((1..20).contains(&lines), "{lines} lines about {FLOOD} connections:\n{log}");
 }
 
