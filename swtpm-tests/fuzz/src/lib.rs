@@ -3,7 +3,7 @@
 //! ```text
 //!  seeds (a corpus folder, and what a test makes) ─► Damage, several ─► the parser ─► no panic, no end without progress
 //! ```
-//! Properties of more than bytes are tried by [`proptest`] with [`cases`], and of damaged bytes with [`damaged`].
+//! Properties of more than bytes are tried by [`mod@proptest`] with [`cases`], and of damaged bytes with [`damaged`].
 //!
 //! A panic is shrunk to the smallest damage that shows it and printed. An input that a parser does not finish with in
 //! [`MAX_SECONDS_PER_INPUT`] is printed and ends the process: a loop without progress would otherwise never be told.
