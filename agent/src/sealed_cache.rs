@@ -154,7 +154,7 @@ impl SealedCache {
     }
 
     /// Replaces the file. With `increment`, every file written before is worthless afterwards: the new file is on the disk
-    /// under the counter's next value before the counter is raised, and both values are good for it. See [`generations`].
+    /// under the counter's next value before the counter is raised, and both values are good for it. See `generations`.
     pub async fn store(&mut self, record: &AgentRecord, identities: &[u8], increment: bool) -> Result<(), CacheError> {
         let counter = self.counter().await?;
         let ek_sha256 = self.ek_sha256().await?;

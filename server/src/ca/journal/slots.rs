@@ -92,7 +92,7 @@ impl<C: Clone + PartialEq> Slots<C> {
         self.authorities().into_iter().filter(|authority| authority.root.is_none()).collect()
     }
 
-    /// Whether [`Slots::prune`] would change anything.
+    /// Whether `Slots::prune` would change anything.
     pub fn is_prunable(&self, moment: Moment) -> bool {
         self.retired.iter().any(|authority| authority.is_prunable(moment))
             || SlotName::BOTH.into_iter().any(|name| self.is_old_and_over(name, moment))
