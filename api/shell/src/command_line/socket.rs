@@ -80,6 +80,7 @@ mod tests {
         choice.resolve(|name| Some(if name == "SOCKET" { environment } else { template }.to_owned()))
     }
 
+    //= WLE-05
     #[test]
     fn the_flag_wins_then_the_instance_then_the_environment() {
         for (flag, instance, environment, wanted) in [
