@@ -208,7 +208,9 @@ fn a_real_systemd_says_the_unit_and_the_file_of_a_service() {
     };
     systemctl(&["daemon-reload"]);
     systemctl(&["start", NAME]);
-    let peer = Peer::of(&lab.accept()).expect("a peer");
+    // The process lives as long as the connection.
+    let stream = lab.accept();
+    let peer = Peer::of(&stream).expect("a peer");
     let config = AttestorConfig { unix: None, systemd: Some(SystemBus::default()) };
     let demand = Demand::of(&[[FILE_OF_ANY.parse().expect("legal")].into_iter().collect()]);
     let attested = UnixAttestor::new(config).expect("our own /proc").attest_user(&peer, &demand).expect("attests");
