@@ -173,5 +173,5 @@ fn a_chip_that_does_not_say_how_much_it_reads_at_once_is_read_in_small_pieces() 
             response[22] = 0x2d;
         }
     });
-    assert_eq!(run(&tpm, Chip::endorsement_key).certificates, [certificate]);
+    assert_eq!(run(&tpm, Chip::endorsement_key).certificates.first(), Some(&certificate));
 }
