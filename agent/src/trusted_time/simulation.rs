@@ -2,6 +2,8 @@
 //! servers that lie, thieves with an old certificate. What the device does in a turn is what [`crate::sync`] does; what it
 //! knows, it knows from [`Keeper`].
 
+use ironroot_fuzz::Dice;
+
 use super::invariants::Observed;
 use super::*;
 
@@ -16,27 +18,10 @@ const TURNS: u64 = 80;
 /// How long a connection may live before the next handshake, seconds.
 const CONNECTION_AGE: i64 = 1800;
 
-/// xorshift64*: each life has its own seed, which a failure prints.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-
-    /// A wrong clock's error, seconds: minutes, hours, days or years.
-    fn error(&mut self) -> i64 {
-        let size = self.one_of(&[400, 3_600, 10_800, 86_400, 172_800, 31_536_000, 315_360_000]);
-        if self.below(2) == 0 { size } else { -size }
-    }
+/// A wrong clock's error, seconds: minutes, hours, days or years.
+fn error(random: &mut Dice) -> i64 {
+    let size = random.one_of(&[400, 3_600, 10_800, 86_400, 172_800, 31_536_000, 315_360_000]);
+    if random.below(2) == 0 { size } else { -size }
 }
 
 /// A chain the device holds, and what is true of it.
@@ -69,7 +54,7 @@ enum Peer {
 #[derive(Debug)]
 struct Life {
     seed: u64,
-    random: Random,
+    random: Dice,
     /// The truth.
     now: i64,
     booted: i64,
@@ -96,7 +81,7 @@ struct Life {
 
 impl Life {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Dice::new(seed);
         let now = BUILD + 50_000_000 + random.below(100_000_000) as i64;
         let ttl = random.one_of(&[60, 600, 3_600, 3_600, 86_400]);
         let reading = Reading { boot: 0, kernel: 0 };
@@ -154,7 +139,7 @@ impl Life {
             2 => -self.now,
             3 => self.last_shutdown + self.kernel_error - self.now,
             4 => BUILD - self.now,
-            _ => self.random.error(),
+            _ => error(&mut self.random),
         };
         self.start_process();
     }
@@ -189,7 +174,7 @@ impl Life {
                 self.boot(off);
             }
             1 => self.start_process(),
-            2 => self.kernel_error = self.random.error(),
+            2 => self.kernel_error = error(&mut self.random),
             3 | 4 => self.kernel_error = 0,
             5 => self.kernel_error += self.random.one_of(&[-50, 50]),
             _ => {}
@@ -197,7 +182,7 @@ impl Life {
         self.peer = match self.random.below(10) {
             0..=4 => Peer::Server(0),
             5 => Peer::Away,
-            6 => Peer::Server(self.random.error()),
+            6 => Peer::Server(error(&mut self.random)),
             7 => Peer::Server(self.kernel_error + self.random.one_of(&[-100, 0, 100])),
             8 if !self.old_certificates.is_empty() => {
                 let which = self.random.below(self.old_certificates.len() as u64) as usize;

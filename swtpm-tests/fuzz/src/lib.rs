@@ -9,6 +9,7 @@
 //! [`MAX_SECONDS_PER_INPUT`] is printed and ends the process: a loop without progress would otherwise never be told.
 
 mod damage;
+mod dice;
 mod watchdog;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+pub use dice::Dice;
 pub use proptest;
 pub use watchdog::MAX_SECONDS_PER_INPUT;
 

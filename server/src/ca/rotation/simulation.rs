@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use super::tests::{Journal, cas, founding, paces, perform};
 use super::{Pace, Step, plan};
+use ironroot_fuzz::Dice;
+
 use crate::ca::journal::{Authority, Place, Slot, SlotName};
 use crate::clock::{ClockWatch, Moment, Reading, STEADY, STEP};
 
@@ -19,16 +21,12 @@ const LONGEST_GAP: i64 = STEADY + 2 * TICK;
 /// What is counted may be this much less exact than true time: slack for restarts, and steps that nobody notices.
 const EXACT_TO: i64 = 60 + STEP;
 
-/// xorshift64*: the same sequence each time.
-struct Random(u64);
+struct Random(Dice);
 
 impl Random {
+    /// Seconds and ticks are signed here; `limit` is not.
     fn below(&mut self, limit: i64) -> i64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-        (number % limit.unsigned_abs()).cast_signed()
+        self.0.below(limit.unsigned_abs()).cast_signed()
     }
 
     /// Once in so many ticks.
@@ -74,8 +72,8 @@ impl World {
     fn new(seed: u64, ttl: i64) -> Self {
         let journal = founding();
         let watch = ClockWatch::start(None, "0", Reading { wall_unix: START, boot_seconds: 0 });
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let patience = [3, 30, 300, 6000][usize::try_from(random.below(4)).unwrap()];
+        let mut random = Random(Dice::new(seed));
+        let patience = random.0.one_of(&[3, 30, 300, 6000]);
         let ends = BTreeMap::new();
         let zero = 0;
         Self {
