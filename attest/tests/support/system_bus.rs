@@ -47,9 +47,19 @@ impl Bus {
     pub fn start(version: Version) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let address = address(directory.path());
+        // As systemd 252's own policy for those who are not root: what it does not list is refused by the bus.
+        let listed = match version {
+            Version::V252 => {
+                "<deny send_destination=\"org.freedesktop.systemd1\"/>\
+                 <allow send_destination=\"org.freedesktop.systemd1\" send_interface=\"org.freedesktop.systemd1.Manager\" send_member=\"GetUnitByPID\"/>\
+                 <allow send_destination=\"org.freedesktop.systemd1\" \
+                 send_interface=\"org.freedesktop.DBus.Properties\" send_member=\"Get\"/>"
+            }
+            Version::None | Version::V253 | Version::Hangs => "",
+        };
         let config = format!(
             "<busconfig><type>system</type><listen>{address}</listen><auth>EXTERNAL</auth><policy context=\"default\">\
-             <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/></policy></busconfig>"
+             <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow own=\"*\"/>{listed}</policy></busconfig>"
         );
         let file = directory.path().join("bus.conf");
         fs::write(&file, config).expect("writes");
