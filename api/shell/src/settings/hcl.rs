@@ -126,9 +126,7 @@ impl Parser<'_> {
                     return Ok(Item { key, labels, origin, value });
                 }
                 Token::String(label) | Token::Word(label) if line == key_line => labels.push(label),
-                // Without the word: whoever gives another file than a configuration may have given one with a secret.
-                Token::End => return error(line, "expected \"=\" or \"{\", found the end of the file".to_owned()),
-                token => return error(line, format!("expected \"=\" or \"{{\" after {key:?}, found {token}")),
+                token => return error(line, format!("expected \"=\" or \"{{\" after a key, found {token}")),
             }
         }
     }
@@ -142,7 +140,7 @@ impl Parser<'_> {
             Token::OpenBracket => self.list(line),
             Token::Word(word) if word == "true" => Ok(Value::Bool(true)),
             Token::Word(word) if word == "false" => Ok(Value::Bool(false)),
-            Token::Word(word) => error(line, format!("{word} is not a value: put text in quotes, {word:?}")),
+            Token::Word(_) => error(line, "a word without quotes is not a value: put text in quotes".to_owned()),
             token => error(line, format!("expected a value, found {token}")),
         }
     }
