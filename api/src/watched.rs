@@ -68,6 +68,27 @@ impl<S, T: Tenure> Watched<S, T> {
         Ok(())
     }
 
+    /// Our SETTINGS go out before the preface is read: until then only a write that has to wait asks for patience.
+    fn poll_writing(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>>
+    where
+        S: Unpin,
+    {
+        self.tenure.poll_end(cx)?;
+        let preface_is_due = self.read < PREFACE_BYTES;
+        if !preface_is_due {
+            self.poll_patience(cx)?;
+        }
+        let polled = write(Pin::new(&mut self.stream), cx);
+        if preface_is_due && polled.is_pending() {
+            self.poll_patience(cx)?;
+        }
+        polled
+    }
+
     /// When it is to end, as things stand.
     fn end(&self) -> Instant {
         if self.read < PREFACE_BYTES {
@@ -102,10 +123,7 @@ impl<S: AsyncRead + Unpin, T: Tenure + Unpin> AsyncRead for Watched<S, T> {
 
 impl<S: AsyncWrite + Unpin, T: Tenure + Unpin> AsyncWrite for Watched<S, T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.tenure.poll_end(cx)?;
-        this.poll_patience(cx)?;
-        Pin::new(&mut this.stream).poll_write(cx, bytes)
+        self.get_mut().poll_writing(cx, |stream, cx| stream.poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -113,10 +131,7 @@ impl<S: AsyncWrite + Unpin, T: Tenure + Unpin> AsyncWrite for Watched<S, T> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        this.tenure.poll_end(cx)?;
-        this.poll_patience(cx)?;
-        Pin::new(&mut this.stream).poll_write_vectored(cx, bytes)
+        self.get_mut().poll_writing(cx, |stream, cx| stream.poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {

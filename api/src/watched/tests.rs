@@ -70,6 +70,7 @@ async fn a_preface_that_has_arrived_counts_however_late_it_is_read() {
     let (mut client, mut connection, _) = watched(true);
     client.write_all(&[0; PREFACE_BYTES]).await.expect("written");
     tokio::time::sleep_until(connection.opened + PATIENCE.preface).await;
+    connection.write_all(b"SETTINGS").await.expect("an HTTP/2 server speaks before it listens");
     connection.read_exact(&mut [0; PREFACE_BYTES]).await.expect("it was there in time");
 }
 
