@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use ironroot_text::hex::hex;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
@@ -226,8 +227,7 @@ impl<'a> Executable<'a> {
             return Err(Withheld::TooLarge { size: self.stat.st_size });
         }
         let digest = digests.of(uid, &self.file, FileVersion::of(&self.stat), deadline)?;
-        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        selector("sha256", Path::new(&hex)).map(Some)
+        selector("sha256", Path::new(&hex(&digest))).map(Some)
     }
 }
 

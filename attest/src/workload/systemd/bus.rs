@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use ironroot_text::hex::hex;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
@@ -130,7 +131,7 @@ impl Connection {
 
     /// Source: D-Bus specification, "Authentication protocol", EXTERNAL.
     fn greet(&mut self) -> Result<(), BusError> {
-        let uid: String = geteuid().to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
+        let uid = hex(&geteuid().to_string());
         self.send(format!("\0AUTH EXTERNAL {uid}\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n").as_bytes(), &[])?;
         for expected in ["OK ", "AGREE_UNIX_FD"] {
             let line = self.line()?;
