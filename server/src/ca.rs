@@ -29,8 +29,8 @@ mod rotation_health;
 mod server_name;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::utc;
 use ironroot_hsm::{HsmError, KeyName};
-use ironroot_shell::logging::utc;
 use thiserror::Error;
 
 use crate::store::StoreError;

@@ -8,8 +8,8 @@ mod watch;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ironroot_api::utc;
 use ironroot_shell::clock;
-use ironroot_shell::logging::utc;
 use tracing::{error, info, warn};
 
 pub use watch::{ClockRecord, ClockWatch, FAR, Incident, Moment, Reading, SETTLE, STEADY, STEP, Trust};

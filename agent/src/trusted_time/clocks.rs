@@ -2,8 +2,8 @@
 
 use ironroot_shell::clock;
 
+pub use ironroot_api::utc;
 pub use ironroot_shell::clock::wall_unix as system_unix;
-pub use ironroot_shell::logging::utc;
 
 use super::record::TpmClock;
 

@@ -5,7 +5,6 @@
 mod json;
 mod limit;
 mod output;
-mod time;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -19,7 +18,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub use limit::{Clipped, LineRate, LogLimit, MAX_LOG_SOURCES, MAX_LOGGED_BYTES, Pass, clipped};
 pub use output::LogOutput;
-pub use time::utc;
 
 /// How much is logged, in SPIRE's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use ironroot_api::utc;
 use ironroot_hsm::{Token, TokenKey};
-use ironroot_shell::logging::utc;
 use tracing::{error, info, warn};
 
 use super::bundle::TrustBundle;

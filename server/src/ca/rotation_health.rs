@@ -1,6 +1,6 @@
 //! Whether the next authority can be made, told while the one that signs still lives.
 
-use ironroot_shell::logging::utc;
+use ironroot_api::utc;
 
 /// Failures in a row after which the server is not ready: one may be a token that is just being restarted.
 const FAILURES: u32 = 3;

@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 use super::connection::Connection;
 use super::messages;
 use filter::Filter;
-use ironroot_api::utc;
+use ironroot_api::spire_time;
 use ironroot_shell::command_line::counted;
 
 /// Agents asked for at once.
@@ -185,7 +185,7 @@ async fn list(channel: Channel, filter: list_agents_request::Filter) -> Result<V
 fn describe(text: &mut String, agent: &types::Agent) {
     line(text, "SPIFFE ID", format_args!("{}", id_text(agent)));
     line(text, "Attestation type", format_args!("{}", agent.attestation_type));
-    line(text, "Expiration time", format_args!("{}", utc(agent.x509svid_expires_at)));
+    line(text, "Expiration time", format_args!("{}", spire_time(agent.x509svid_expires_at)));
     if agent.banned {
         line(text, "Banned", format_args!("true"));
     } else {

@@ -12,7 +12,7 @@ use der::{Decode, asn1::ObjectIdentifier};
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::types;
-use ironroot_api::utc;
+use ironroot_api::spire_time;
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::{CommandError, Reply};
 use serde_json::{Map, Value, json};
@@ -91,7 +91,7 @@ fn validity(bundle: &types::Bundle, now_unix: i64) -> Result<String, CommandErro
     };
     let ends = bundle.x509_authorities.iter().map(end).collect::<Result<Vec<_>, CommandError>>()?;
     let Some(last) = ends.into_iter().max() else { return Ok("the bundle is empty\n".to_owned()) };
-    let until = utc(last);
+    let until = spire_time(last);
     Ok(match last.saturating_sub(now_unix) < SHORT {
         false => format!("valid until {until}\n"),
         true => format!(

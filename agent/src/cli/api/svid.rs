@@ -7,8 +7,8 @@ use std::time::Duration;
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::{X509svid, X509svidResponse};
+use ironroot_api::spire_time;
 use ironroot_api::tls::TrustAnchors;
-use ironroot_api::utc;
 use ironroot_shell::command_line::{CommandError, base64, counted};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -122,8 +122,8 @@ fn authorities(text: &mut String, prefix: &str, bundle: &[Certificate]) {
 }
 
 fn validity(text: &mut String, name: &str, certificate: &Certificate) {
-    line(text, &format!("{name} Valid After:\t"), utc(certificate.not_before_unix()));
-    line(text, &format!("{name} Valid Until:\t"), utc(certificate.not_after_unix()));
+    line(text, &format!("{name} Valid After:\t"), spire_time(certificate.not_before_unix()));
+    line(text, &format!("{name} Valid Until:\t"), spire_time(certificate.not_after_unix()));
 }
 
 fn line(text: &mut String, label: &str, value: impl Display) {

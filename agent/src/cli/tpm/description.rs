@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use ironroot_api::utc;
+use ironroot_api::spire_time;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, list_banks};
 use ironroot_attest::tpm::{Chip, ChipDescription, EndorsementKind, PcrValues, TpmError};
 use ironroot_text::hex::hex;
@@ -113,8 +113,8 @@ impl FoundCertificate {
             Some(details) => {
                 line(text, "  Issuer", &details.issuer);
                 line(text, "  Serial number", &details.serial_number);
-                line(text, "  Valid from", utc(details.not_before));
-                line(text, "  Valid until", utc(details.not_after));
+                line(text, "  Valid from", spire_time(details.not_before));
+                line(text, "  Valid until", spire_time(details.not_after));
             }
             None => line(text, "  Issuer", "unknown: its encoding cannot be read"),
         }

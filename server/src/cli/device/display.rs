@@ -8,7 +8,7 @@ use ironroot_api::pb::device::{Ban, DeviceRecord, DeviceState};
 use ironroot_shell::command_line::int64;
 use serde_json::{Value, json};
 
-use ironroot_api::utc;
+use ironroot_api::spire_time;
 
 /// Appends `device` and an empty line.
 pub(super) fn describe(text: &mut String, device: &DeviceRecord) {
@@ -23,9 +23,9 @@ pub(super) fn describe(text: &mut String, device: &DeviceRecord) {
     for (name, value) in sorted(device) {
         line(text, "Label", format_args!("{name}={value}"));
     }
-    line(text, "Created at", utc(device.created_at));
+    line(text, "Created at", spire_time(device.created_at));
     if device.last_attested_at != 0 {
-        line(text, "Last attested at", utc(device.last_attested_at));
+        line(text, "Last attested at", spire_time(device.last_attested_at));
     }
     if !device.agent_id.is_empty() {
         line(text, "Agent ID", &device.agent_id);
@@ -55,14 +55,14 @@ pub(super) fn to_json(device: &DeviceRecord) -> Value {
 }
 
 fn describe_ban(text: &mut String, ban: &Ban) {
-    line(text, "Banned at", utc(ban.at));
+    line(text, "Banned at", spire_time(ban.at));
     match ban.reason() {
         Reason::Administrator => line(text, "Banned by", &ban.by),
         Reason::RunsTwice => line(text, "Banned because", "its chip runs twice: one of two is a copy"),
         Reason::Unspecified => {}
     }
     for sighting in &ban.sightings {
-        line(text, "Seen", format_args!("{} {} {}", utc(sighting.at), sighting.address, sighting.what));
+        line(text, "Seen", format_args!("{} {} {}", spire_time(sighting.at), sighting.address, sighting.what));
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use ironroot_api::pb::types::{Entry, Spiffeid};
 
-use ironroot_api::utc;
+use ironroot_api::spire_time;
 
 /// Appends `entry` and an empty line.
 pub(super) fn describe(text: &mut String, entry: &Entry) {
@@ -16,7 +16,7 @@ pub(super) fn describe(text: &mut String, entry: &Entry) {
     line(text, "X509-SVID TTL", ttl(entry.x509_svid_ttl));
     line(text, "JWT-SVID TTL", ttl(entry.jwt_svid_ttl));
     if entry.expires_at != 0 {
-        line(text, "Expiration time", utc(entry.expires_at));
+        line(text, "Expiration time", spire_time(entry.expires_at));
     }
     for selector in &entry.selectors {
         line(text, "Selector", format_args!("{}:{}", selector.r#type, selector.value));

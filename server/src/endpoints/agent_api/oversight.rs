@@ -7,8 +7,8 @@ use ironroot_api::pb::agent::{
     GetAgentRequest, ListAgentsRequest, ListAgentsResponse,
 };
 use ironroot_api::pb::types;
+use ironroot_api::utc;
 use ironroot_shell::command_line::describe;
-use ironroot_shell::logging::utc;
 use tonic::Status;
 
 use super::super::{count, invalid, registry_status, store_status};
