@@ -50,6 +50,7 @@ CONFIGURATION = {
     "localstatedir": "/var",
     "sysconfdir": "/etc",
     "systemd_system_unitdir": "/usr/lib/systemd/system",
+    "SERIAL_CONSOLES": "115200;ttyS0",
     "OVERRIDES": "class-target:pn-${PN}:${DISTROOVERRIDES}",
 }
 
@@ -127,6 +128,12 @@ def check_program(path, recipe):
         yield "builds revision %r" % recipe.getVar("SRCREV")
 
 
+def check_image(recipe):
+    """Somebody at a serial line sees the kernel and the device's row."""
+    if not recipe.getVar("IRONROOT_KERNEL_CMDLINE").endswith(" console=tty0 console=ttyS0,115200"):
+        yield "the kernel is told %r" % recipe.getVar("IRONROOT_KERNEL_CMDLINE")
+
+
 def check_kernel(data, stubs):
     """The fragment is asked for by the distribution feature, and by nothing else."""
     # An append is parsed behind its recipe: here behind an empty one.
@@ -155,6 +162,8 @@ def check():
             try:
                 recipe = parsed(data, path)
                 checks = list(check_file_is_there(path, recipe)) if recipe.getVar("SRC_URI") else []
+                if recipe.getVar("WKS_FILE"):
+                    checks += check_image(recipe)
                 if os.path.basename(path).endswith("_git.bb"):
                     checks += check_program(path, recipe)
             except Exception as error:  # pylint: disable=broad-except - each way to fail is a mistake in the recipe

@@ -43,6 +43,7 @@ RDEPENDS:${PN}-manifest = "${PN}"
 
 CONFFILES:${PN} = "${sysconfdir}/ironroot/agent.conf"
 
-# Opened by name, so that no dependency is found by looking at the binary.
-RDEPENDS:${PN}:append:class-target = " libtss2-tcti-device"
+# The library is opened by name, so that no dependency is found by looking at the binary; the group tss and the rule that gives it the
+# chip are in tpm2-tss, on which its libraries do not depend.
+RDEPENDS:${PN}:append:class-target = " tpm2-tss libtss2-tcti-device"
 RRECOMMENDS:${PN}:append:class-target = " kernel-module-tpm-tis kernel-module-tpm-crb"

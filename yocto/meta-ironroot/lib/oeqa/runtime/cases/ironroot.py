@@ -39,7 +39,7 @@ class IronrootTest(OERuntimeTestCase):
     def test_chip_names_the_device(self):
         """A row that "ironroot-server device import" takes."""
         self.run_on_target('test -c /dev/tpmrm0')
-        row = self.run_on_target('ironroot-agent tpm show -output csv')
+        row = self.run_on_target('ironroot-agent tpm show -config /etc/ironroot/agent.conf -output csv')
         self.assertRegex(row, r'(?m)^[0-9a-f]{64},')
 
     @OETestDepends(['ssh.SSHTest.test_ssh'])
