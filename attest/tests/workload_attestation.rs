@@ -7,11 +7,11 @@ mod actor;
 use std::fs;
 use std::os::unix::net::UnixStream;
 
-use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody, hear};
+use actor::{DISCOVER, Lab, STRANGER, hash_of_anybody, hear, peer_of};
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::{
-    DEFAULT_SIZE_LIMIT, Demand, Peer, UnixAttestor, UnixAttestorConfig, Withheld, WithheldSelector, WorkloadRefusal,
+    DEFAULT_SIZE_LIMIT, Demand, UnixAttestor, UnixAttestorConfig, Withheld, WithheldSelector, WorkloadRefusal,
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -66,7 +66,7 @@ fn a_process_whose_program_was_not_noted_at_accept_has_neither_path_nor_hash() {
     let _workload = lab.start(&lab.program(), "connect");
     let stream = lab.accept();
     let heard = hear(&stream).expect("a peer");
-    let unnoted = Peer::of(&stream).expect("a peer");
+    let unnoted = peer_of(&stream).expect("a peer");
     let attested = attestor(DISCOVER).attest(&unnoted, &hash_of_anybody(), Ok(heard.write)).expect("attests");
     assert!(matches!(attested.withheld[..], [WithheldSelector { why: Withheld::NotNoted, .. }]), "{attested:?}");
     assert!(!attested.selectors.iter().any(|selector| selector.is_of_executable()));
@@ -176,7 +176,7 @@ fn refuses_a_process_with_more_groups_than_are_looked_at() {
 #[test]
 fn refuses_what_is_no_socket() {
     let file = fs::File::open("/dev/null").expect("opens");
-    assert!(matches!(Peer::of(&file), Err(WorkloadRefusal::Credentials(_))));
+    assert!(matches!(peer_of(&file), Err(WorkloadRefusal::Credentials(_))));
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use actor::{DISCOVER, Heard, Lab, STRANGER, hash_of_anybody, hear, within_patience};
+use actor::{DISCOVER, Heard, Lab, STRANGER, hash_of_anybody, hear, peer_of, within_patience};
 use aws_lc_rs::digest::{SHA256, digest};
-use ironroot_attest::workload::{Demand, Peer, UnixAttestor, UnixAttestorConfig, WorkloadRefusal};
+use ironroot_attest::workload::{Demand, UnixAttestor, UnixAttestorConfig, WorkloadRefusal};
 
 #[test]
 fn acts_as_a_process() {
@@ -54,10 +54,10 @@ fn refuses_a_process_that_took_over_the_pid_of_the_one_that_connected() {
     let lab = Lab::new();
     let mut before = lab.start(&lab.program(), "connect-hand-over-and-exit");
     let stream = lab.accept();
-    let accepted_early = Peer::of(&stream);
+    let accepted_early = peer_of(&stream);
     before.reap();
     let mut successor = reuse(before.pid());
-    assert!(matches!(Peer::of(&stream), Err(WorkloadRefusal::Exited { .. })), "accepted after the takeover");
+    assert!(matches!(peer_of(&stream), Err(WorkloadRefusal::Exited { .. })), "accepted after the takeover");
     if let Ok(peer) = accepted_early {
         assert!(!peer.still_alive());
         assert!(
@@ -147,7 +147,7 @@ fn refuses_a_process_that_changed_its_user_after_it_connected() {
     let lab = Lab::new();
     let _workload = lab.start(&lab.program(), &format!("connect-then-become {STRANGER} {STRANGER}"));
     let stream = lab.accept();
-    let peer = Peer::of(&stream).expect("a peer");
+    let peer = peer_of(&stream).expect("a peer");
     let refusal = within_patience("still root", || attestor(DISCOVER).attest_user(&peer, &Demand::default()).err());
     assert!(
         matches!(refusal, WorkloadRefusal::CredentialsChanged { old_uid: 0, .. }),

@@ -13,9 +13,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use actor::{Actor, DISCOVER, Lab};
+use actor::{Actor, DISCOVER, Lab, peer_of};
 use ironroot_attest::workload::{
-    Attested, AttestorConfig, Demand, Peer, SystemBus, UnitUntold, UnixAttestor, Withheld, WithheldSelector,
+    Attested, AttestorConfig, Demand, SystemBus, UnitUntold, UnixAttestor, Withheld, WithheldSelector,
 };
 use system_bus::{Bus, Version};
 
@@ -88,7 +88,7 @@ impl Bench {
     fn attest(&self, systemd: SystemBus, entries: &[&str]) -> Attested {
         let entries: Vec<_> = entries.iter().map(|text| [text.parse().expect("legal")].into_iter().collect()).collect();
         let config = AttestorConfig { unix: None, systemd: Some(systemd) };
-        let peer = Peer::of(&self.stream).expect("a peer");
+        let peer = peer_of(&self.stream).expect("a peer");
         let attestor = UnixAttestor::new(config).expect("our own /proc");
         attestor.attest_user(&peer, &Demand::of(&entries)).expect("attests")
     }
@@ -116,7 +116,7 @@ fn the_unit_of_a_process_is_found_when_asked_for() {
     assert!(bench.attest(no_bus(), &[]).selectors.is_empty(), "in no unit yet");
     bench.group.join(bench.workload.pid());
     assert_eq!(texts(&bench.attest(no_bus(), &[])), [bench.id()]);
-    let peer = Peer::of(&bench.stream).expect("a peer");
+    let peer = peer_of(&bench.stream).expect("a peer");
     let unix_alone = UnixAttestor::new(DISCOVER).expect("our own /proc");
     let found = texts(&unix_alone.attest_user(&peer, &Demand::default()).expect("attests"));
     assert!(found.contains(&"unix:uid:61001".to_owned()) && !found.contains(&bench.id()), "{found:?}");
@@ -210,7 +210,7 @@ fn a_real_systemd_says_the_unit_and_the_file_of_a_service() {
     systemctl(&["start", NAME]);
     // The process lives as long as the connection.
     let stream = lab.accept();
-    let peer = Peer::of(&stream).expect("a peer");
+    let peer = peer_of(&stream).expect("a peer");
     let config = AttestorConfig { unix: None, systemd: Some(SystemBus::default()) };
     let demand = Demand::of(&[[FILE_OF_ANY.parse().expect("legal")].into_iter().collect()]);
     let attested = UnixAttestor::new(config).expect("our own /proc").attest_user(&peer, &demand).expect("attests");

@@ -11,8 +11,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actor::{Lab, within_patience};
-use ironroot_attest::workload::{ConnectionWriter, MAX_QUEUED_BYTES, Peer, Silence, Voice, Witnessed, WriterRefusal};
+use actor::{Lab, peer_of, within_patience};
+use ironroot_attest::workload::{ConnectionWriter, MAX_QUEUED_BYTES, Silence, Voice, Witnessed, WriterRefusal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +36,7 @@ fn connection(queued: &[u8]) -> (UnixStream, tokio::net::UnixStream) {
 }
 
 fn begin(stream: tokio::net::UnixStream) -> Result<(Witnessed, Voice), WriterRefusal> {
-    let peer = Peer::of(&stream).expect("a peer");
+    let peer = peer_of(&stream).expect("a peer");
     Witnessed::begin(stream, peer, ConnectionWriter::Peer, Arc::new(|_: &WriterRefusal| {}))
 }
 
@@ -81,7 +81,7 @@ async fn bytes_of_a_process_that_has_exited_end_the_connection() {
     stream.set_nonblocking(true).expect("does not block");
     let answer = stream.try_clone().expect("the same connection");
     let stream = tokio::net::UnixStream::from_std(stream).expect("a stream");
-    let peer = Peer::of(&stream).expect("a peer");
+    let peer = peer_of(&stream).expect("a peer");
     let (mut server, _voice) =
         Witnessed::begin(stream, peer.clone(), ConnectionWriter::Peer, Arc::new(|_: &WriterRefusal| {}))
             .expect("its own");

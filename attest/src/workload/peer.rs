@@ -59,18 +59,9 @@ enum Anchor {
 }
 
 impl Peer {
-    /// Asks the kernel who is on the other end of `stream`, which has just been accepted. Does not block.
-    pub fn of(stream: &impl AsFd) -> Result<Self, WorkloadRefusal> {
-        Self::noting(stream, Credentials::of(stream)?, |_| None)
-    }
-
-    /// The same, and notes what the process runs now. Holds one more descriptor.
-    pub fn with_executable(stream: &impl AsFd) -> Result<Self, WorkloadRefusal> {
-        Self::noting(stream, Credentials::of(stream)?, Noted::of)
-    }
-
-    /// Of a stream whose `credentials` have been asked for; `looks` at what the process runs, or not.
-    pub(super) fn known(stream: &impl AsFd, credentials: Credentials, looks: bool) -> Result<Self, WorkloadRefusal> {
+    /// Asks the kernel who is on the other end of `stream`, which has just been accepted and whose `credentials` have been asked
+    /// for; with `looks`, notes what the process runs now too, which holds one more descriptor. Does not block.
+    pub fn of(stream: &impl AsFd, credentials: Credentials, looks: bool) -> Result<Self, WorkloadRefusal> {
         Self::noting(stream, credentials, if looks { Noted::of } else { |_| None })
     }
 

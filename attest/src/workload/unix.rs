@@ -144,7 +144,7 @@ impl UnixAttestor {
 
     /// Who is on the other end of `stream`, which has just been accepted. Does not block.
     pub fn peer(&self, stream: &impl AsFd, credentials: Credentials) -> Result<Peer, WorkloadRefusal> {
-        Peer::known(stream, credentials, self.looks_at_executables())
+        Peer::of(stream, credentials, self.looks_at_executables())
     }
 
     /// Whose process `peer` is now: everything but its executable. Blocks on files, user databases, and systemd as far as

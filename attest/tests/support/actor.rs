@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_attest::workload::{
-    Attested, ConnectionWriter, Demand, ExecutableSelectors, Peer, SecondWrite, UnixAttestor, UnixAttestorConfig,
-    Witnessed, WorkloadRefusal, WriterRefusal,
+    Attested, ConnectionWriter, Credentials, Demand, ExecutableSelectors, Peer, SecondWrite, UnixAttestor,
+    UnixAttestorConfig, Witnessed, WorkloadRefusal, WriterRefusal,
 };
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -57,7 +57,7 @@ pub struct Heard {
 
 /// Asks the process behind `stream`, which was just accepted, to acknowledge.
 pub fn hear(stream: &UnixStream) -> Result<Heard, WorkloadRefusal> {
-    let peer = Peer::with_executable(stream)?;
+    let peer = Peer::of(stream, Credentials::of(stream)?, true)?;
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let stream = stream.try_clone().expect("the same connection");
     stream.set_nonblocking(true).expect("does not block");
@@ -71,6 +71,11 @@ pub fn hear(stream: &UnixStream) -> Result<Heard, WorkloadRefusal> {
         (connection, voice.second_write(PATIENCE).await.expect("it has written"))
     });
     Ok(Heard { peer, write, _connection: connection, _runtime: runtime })
+}
+
+/// Who connected; nothing is noted of what runs there.
+pub fn peer_of(stream: &impl AsFd) -> Result<Peer, WorkloadRefusal> {
+    Peer::of(stream, Credentials::of(stream)?, false)
 }
 
 impl Heard {
@@ -190,7 +195,7 @@ fn lend(socket: &str) {
     let stream = listener.accept().expect("accepts").0;
     let mut waiting = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
     poll(&mut waiting, PollTimeout::NONE).expect("waits");
-    let peer = Peer::of(&stream).expect("itself");
+    let peer = peer_of(&stream).expect("itself");
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let verdict = runtime.block_on(async {
         stream.set_nonblocking(true).expect("does not block");
