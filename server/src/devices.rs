@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub use admission::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
 pub(crate) use attested::note_attested;
-pub use ban::BannedDevice;
+pub use ban::Banned;
 pub use change::{Imported, MAX_PENDING};
 pub use contradiction::ForkProof;
 pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};

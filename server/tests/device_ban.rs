@@ -63,7 +63,7 @@ async fn an_attestation_that_was_under_way_when_its_device_was_banned_leaves_no_
     let fleet = Fleet::with_one_device().await;
     let node = fleet.proven().await;
     let banned = fleet.registry.devices().ban(&administrator(), &fleet.ek, NOW).await.expect("banned");
-    fleet.registry.ban_agents_of_device(&banned).await.expect("no agent yet, none to ban");
+    assert_eq!(banned.agents, [], "no agent yet, none to ban");
     let refused = fleet.registry.attest_agent(&node, ("1", NOW + 60), NOW).await.expect_err("its device is banned");
     assert!(matches!(refused, RegistryError::Device(DeviceError::Banned)), "{refused}");
     assert!(fleet.registry.agent(node.id()).is_none());
@@ -90,7 +90,7 @@ async fn a_device_that_was_forgotten_and_imported_again_still_bans_its_agent() {
     fleet.registry.devices().delete(&administrator(), &fleet.ek).await.expect("forgotten");
     fleet.import().await;
     let banned = fleet.registry.devices().ban(&administrator(), &fleet.ek, NOW).await.expect("banned");
-    assert_eq!(banned.record().agent_id, None, "the new record does not know the agent");
-    fleet.registry.ban_agents_of_device(&banned).await.expect("banned");
+    assert_eq!(banned.device.agent_id, None, "the new record does not know the agent");
+    assert_eq!(banned.agents, [node.id().clone()]);
     assert!(fleet.registry.agent(node.id()).expect("still listed").banned);
 }

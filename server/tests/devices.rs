@@ -302,7 +302,9 @@ async fn a_ban_during_an_attestation_wins() {
     fixture.attested(&first, NOW).await.expect("notes");
     let late = fixture.proven(&mut chip, clock(2, 1)).await;
     let banned = fixture.devices.ban(&administrator(), &ek(&chip), NOW).await.expect("bans");
-    assert_eq!(banned.record().agent_id.as_ref(), Some(first.id()), "the agent to ban with it");
+    assert_eq!(banned.agents, [first.id().clone()], "banned with it");
+    assert!(matches!(fixture.attested(&late, NOW).await, Err(RegistryError::AgentBanned)));
+    fixture.registry.delete_agent(&administrator(), first.id()).await.expect("deletes");
     assert!(matches!(fixture.attested(&late, NOW).await, Err(RegistryError::Device(DeviceError::Banned))));
 }
 

@@ -6,42 +6,43 @@ use super::contradiction::ForkProof;
 use super::{DeviceError, Devices};
 use crate::facts::device::{Ban, BanReason, DeviceRecord, DeviceState};
 use crate::rights::Administrator;
+use crate::store::Transaction;
+use ironroot_api::SpiffeId;
 
-/// A device that is banned: its agents are to be banned too. Made by the bans here alone.
+/// What a ban shut out.
 #[derive(Clone, Debug)]
-#[must_use]
-pub struct BannedDevice(Arc<DeviceRecord>);
-
-impl BannedDevice {
-    /// The device.
-    pub fn record(&self) -> &DeviceRecord {
-        &self.0
-    }
+pub struct Banned {
+    /// The device, as it is now.
+    pub device: Arc<DeviceRecord>,
+    /// Every agent that attested with it. By its key: a device that was deleted and imported again names none of them.
+    pub agents: Vec<SpiffeId>,
 }
 
 impl Devices {
-    /// Shuts the device out. The reason of an earlier ban is kept.
-    pub async fn ban(
-        &self,
-        by: &Administrator,
-        ek_sha256: &[u8; 32],
-        now_unix: i64,
-    ) -> Result<BannedDevice, DeviceError> {
+    /// Shuts the device out, and every agent that attested with it. The reason of an earlier ban is kept.
+    pub async fn ban(&self, by: &Administrator, ek_sha256: &[u8; 32], now_unix: i64) -> Result<Banned, DeviceError> {
         let reason = BanReason::Administrator { by: by.caller().to_string() };
         self.shut_out(ek_sha256, Ban { at: now_unix, reason }).await
     }
 
-    /// Shuts out a device that runs twice. The reason of an earlier ban is kept.
-    pub async fn ban_copied(&self, proof: &ForkProof, now_unix: i64) -> Result<BannedDevice, DeviceError> {
+    /// Shuts out a device that runs twice, and its agents. The reason of an earlier ban is kept.
+    pub async fn ban_copied(&self, proof: &ForkProof, now_unix: i64) -> Result<Banned, DeviceError> {
         let reason = BanReason::RunsTwice { sightings: proof.sightings().clone() };
         self.shut_out(&proof.ek_sha256, Ban { at: now_unix, reason }).await
     }
 
-    async fn shut_out(&self, ek_sha256: &[u8; 32], ban: Ban) -> Result<BannedDevice, DeviceError> {
-        let shut_out = move |record: DeviceRecord| {
+    /// Device and agents in one commit: callers are judged by their agent's row, and nothing would repeat a ban that stopped
+    /// between the two.
+    async fn shut_out(&self, ek_sha256: &[u8; 32], ban: Ban) -> Result<Banned, DeviceError> {
+        let ek_sha256 = *ek_sha256;
+        let shut_out = move |tx: &Transaction<'_>| {
+            let known = tx.device(&ek_sha256)?.ok_or(DeviceError::NotFound)?;
+            let record = (*known.record).clone();
             let ban = if record.state == DeviceState::Banned { record.ban } else { Some(ban.clone()) };
-            Ok(DeviceRecord { state: DeviceState::Banned, ban, ..record })
+            let record = DeviceRecord { state: DeviceState::Banned, ban, ..record };
+            let device = tx.put_device(record, known.clock)?.record;
+            Ok(Banned { device, agents: tx.ban_agents_of(&ek_sha256)? })
         };
-        self.change_known(ek_sha256, shut_out).await.map(BannedDevice)
+        self.store.change(shut_out).await
     }
 }

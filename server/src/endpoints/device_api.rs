@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::caller::granted;
 use super::entry_api::within_batch;
-use super::{ServerState, count, device_status, item_ok, store_status};
+use super::{ServerState, count, device_status, item_ok};
 use crate::devices::{DeviceFilter, DuplicateSerials};
 use crate::facts::device::DeviceRecord;
 use crate::registry::{Dependents, EntryAdvice};
@@ -88,15 +88,16 @@ impl Device for DeviceApi {
         Ok(Response::new(device.to_pb()))
     }
 
-    /// The device first, then its agent: between the two the agent can no longer attest, only use what it holds. The agent
-    /// is known by the key, because a device that was deleted and imported again no longer names it.
+    /// The device, and its agents with it.
     async fn ban_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let by: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
         let banned = self.0.devices.ban(&by, &ek_sha256, self.0.now_unix()).await.map_err(device_status)?;
-        self.0.registry.ban_agents_of_device(&banned).await.map_err(store_status)?;
         self.0.audit.done(by.caller(), "BanDevice", &request.get_ref().ek_sha256);
-        Ok(Response::new(banned.record().to_pb()))
+        for agent in &banned.agents {
+            self.0.audit.done(by.caller(), "BanDevice", format_args!("{}: {agent}", hex(&ek_sha256)));
+        }
+        Ok(Response::new(banned.device.to_pb()))
     }
 
     async fn delete_device(&self, request: Request<DeviceRequest>) -> Result<Response<()>, Status> {

@@ -14,8 +14,7 @@ use ironroot_api::permission::permission_denied;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::ServerState;
-use super::{device_status, store_status};
+use super::{ServerState, device_status};
 use crate::devices::ForkProof;
 use crate::facts::device::{Contradiction, Sighting};
 use crate::node_attestation::{AttestationError, AttestedNode};
@@ -79,10 +78,7 @@ impl ServerState {
 
     /// Bans and alarms. What both who answer to the name are told.
     async fn ban_fork(&self, device: [u8; 32], agent: &SpiffeId, proof: &ForkProof) -> Status {
-        let banned = match self.devices.ban_copied(proof, self.now_unix()).await.map_err(device_status) {
-            Ok(banned) => self.registry.ban_agents_of_device(&banned).await.map_err(store_status),
-            Err(status) => Err(status),
-        };
+        let banned = self.devices.ban_copied(proof, self.now_unix()).await.map_err(device_status);
         let ([other, here], failure) = (proof.sightings(), banned.err());
         tracing::error!(
             device = hex(&device), spiffe_id = %agent, address = %here.address, other_address = %other.address,

@@ -8,8 +8,8 @@ use crate::registry::AgentFilter;
 use ironroot_api::SpiffeId;
 
 use super::agent_table::standing;
-use super::{AgentStanding, Registry, RegistryError, Tables, token_aliases};
-use crate::devices::{BannedDevice, ProvenDevice, note_attested};
+use super::{AgentStanding, Registry, RegistryError, token_aliases};
+use crate::devices::{ProvenDevice, note_attested};
 use crate::node_attestation::AttestedNode;
 use crate::rights::{Administrator, AuthenticatedAgent, ShownCertificate};
 use crate::store::{StoreError, Transaction};
@@ -84,27 +84,8 @@ impl Registry {
     /// Shuts the agent out: none of its certificates counts, and it may not attest again until it is deleted. False if
     /// there is no such agent.
     pub async fn ban_agent(&self, _: &Administrator, id: &SpiffeId) -> Result<bool, StoreError> {
-        self.shut_out(id).await
-    }
-
-    async fn shut_out(&self, id: &SpiffeId) -> Result<bool, StoreError> {
-        let none = String::new;
-        let ban =
-            move |agent| AgentRecord { banned: true, serial: none(), new_serial: none(), new_not_after: 0, ..agent };
-        known(self.change_known_agent(id, move |agent| Ok::<_, Unknown>(ban(agent))).await)
-    }
-
-    /// Shuts out every agent that attested with the TPM of a device that is banned.
-    pub async fn ban_agents_of_device(&self, device: &BannedDevice) -> Result<(), StoreError> {
-        let is_its = |agent: &&Arc<AgentRecord>| agent.ek_sha256 == Some(device.record().ek_sha256);
-        let ids = |tables: &Tables| {
-            tables.agents.behind(i64::MIN).map(|(_, agent)| agent).filter(is_its).map(|a| a.spiffe_id.clone()).collect()
-        };
-        let ids: Vec<SpiffeId> = ids(&self.shared.read());
-        for id in &ids {
-            self.shut_out(id).await?;
-        }
-        Ok(())
+        let id = id.clone();
+        self.store.change(move |tx| tx.ban_agent(&id)).await
     }
 
     /// Stores what the agent says it runs; of an agent that was deleted meanwhile nothing.

@@ -12,7 +12,9 @@ use super::feed::PAGE;
 use super::sqlite::MAX_CHANGES;
 use super::{Changed, Follows, News, Store, StoreError};
 use crate::devices::{DuplicateSerials, NewDevice};
-use crate::registry::Registry;
+use crate::facts::agent::AgentRecord;
+use crate::facts::device::DeviceState;
+use crate::registry::{AgentStanding, Registry};
 use crate::rights::{Administrator, Caller};
 
 fn administrator() -> Administrator {
@@ -102,6 +104,28 @@ fn entry(id: &str) -> ironroot_api::pb::types::Entry {
     }
 }
 
+fn device(byte: u8) -> NewDevice {
+    let ek_sha256 = format!("{byte:02x}").repeat(32);
+    NewDevice::from_pb(&ironroot_api::pb::device::NewDevice { ek_sha256, ..Default::default() }).expect("legal")
+}
+
+/// One whose certificate has serial 1.
+fn agent(name: &str, ek_sha256: Option<[u8; 32]>) -> AgentRecord {
+    AgentRecord {
+        spiffe_id: td().id_with_path(&format!("/spire/agent/{name}")).expect("legal"),
+        attestation_type: "test".into(),
+        serial: "1".into(),
+        not_after: 9,
+        new_serial: String::new(),
+        new_not_after: 0,
+        can_reattest: true,
+        banned: false,
+        selectors: Default::default(),
+        agent_version: String::new(),
+        ek_sha256,
+    }
+}
+
 async fn journal(store: &Store) {
     store.put_ca_journal("", b"journal".to_vec()).await.expect("writes");
 }
@@ -118,10 +142,6 @@ async fn each_transaction_logs_the_facts_that_it_changed_and_tells_them_before_i
         assert_eq!(told(&heard), [Some(vec![Changed::Entry("e".into())])]);
         registry.delete_entry(&administrator(), "e").await.expect("deletes");
         assert_eq!(told(&heard), [Some(vec![Changed::Entry("e".into())])]);
-        let device = |byte: u8| {
-            let ek_sha256 = format!("{byte:02x}").repeat(32);
-            NewDevice::from_pb(&ironroot_api::pb::device::NewDevice { ek_sha256, ..Default::default() }).expect("legal")
-        };
         let devices = vec![device(1), device(2)];
         registry
             .devices()
@@ -318,6 +338,36 @@ fn a_log_without_its_newest_row_is_no_log() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
         let refused = runtime.block_on(fixture.store.follow(|_, _| Ok(Follows::On)));
         assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_is_banned_with_all_its_agents_or_not_at_all() {
+    for fixture in Fixture::of_each_engine() {
+        let registry = Registry::load(fixture.store.clone()).await.expect("loads");
+        let agents = [agent("a", Some([1; 32])), agent("b", Some([1; 32])), agent("c", Some([2; 32]))];
+        let devices = registry.devices();
+        devices.import(&administrator(), vec![device(1)], DuplicateSerials::Refused, 1).await.expect("imports");
+        let all = agents.clone();
+        let add = fixture.store.change(move |tx| all.iter().try_for_each(|agent| tx.put_agent(agent).map(drop)));
+        add.await.expect("adds");
+        let heard = listen(&fixture.store).await;
+        told(&heard);
+        let standing = |of: &AgentRecord| registry.agent_standing(&of.spiffe_id, "1");
+        // As where the disk is full just then.
+        fixture.sql("CREATE TRIGGER full BEFORE UPDATE ON agents BEGIN SELECT RAISE(ABORT, 'full'); END");
+        devices.ban(&administrator(), &[1; 32], 5).await.expect_err("no room");
+        assert_eq!(devices.device(&[1; 32]).expect("known").state, DeviceState::Enrolled);
+        assert_eq!(agents.each_ref().map(standing), [AgentStanding::Active; 3]);
+        assert_eq!(told(&heard), []);
+        fixture.sql("DROP TRIGGER full");
+        let banned = devices.ban(&administrator(), &[1; 32], 5).await.expect("bans");
+        let ids = agents.each_ref().map(|agent| agent.spiffe_id.clone());
+        assert_eq!((banned.device.state, &banned.agents[..]), (DeviceState::Banned, &ids[..2]));
+        let (banned, active) = (AgentStanding::Banned, AgentStanding::Active);
+        assert_eq!(agents.each_ref().map(standing), [banned, banned, active], "another chip's agent goes on");
+        let [a, b, _] = ids.map(Changed::Agent);
+        assert_eq!(told(&heard), [Some(vec![Changed::Device([1; 32]), a, b])], "one commit");
     }
 }
 

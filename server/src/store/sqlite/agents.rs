@@ -12,6 +12,9 @@ const COLUMNS: &str =
     "seq, spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest, banned,
                        selectors, agent_version, ek_sha256";
 
+/// What a ban does to an agent's row: no certificate counts any more.
+const BAN: &str = "UPDATE agents SET banned = 1, serial = '', new_serial = '', new_not_after = 0";
+
 impl Facts<'_> {
     /// Every agent with its place in lists, in order.
     pub fn agents(&self) -> Result<Vec<(i64, AgentRecord)>, StoreError> {
@@ -58,6 +61,23 @@ impl Transaction<'_> {
         Ok(self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?)
     }
 
+    /// Shuts the agent out; false if there is none of that ID.
+    pub fn ban_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
+        let ban = format!("{BAN} WHERE spiffe_id = ?1");
+        let banned = self.connection.prepare_cached(&ban)?.execute([id.as_str()])? == 1;
+        if banned {
+            self.note(Changed::Agent(id.clone()));
+        }
+        Ok(banned)
+    }
+
+    /// Shuts out every agent that attested with that endorsement key; returns their IDs.
+    pub fn ban_agents_of(&self, ek_sha256: &[u8; 32]) -> Result<Vec<SpiffeId>, StoreError> {
+        let mut ban = self.connection.prepare_cached(&format!("{BAN} WHERE ek_sha256 = ?1 RETURNING spiffe_id"))?;
+        let ids = ban.query_map([ek_sha256], |row| row.get::<_, String>(0))?;
+        self.noted_agents(ids)
+    }
+
     /// Removes an agent; false if there is none of that ID.
     pub fn remove_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
         let mut remove = self.connection.prepare_cached("DELETE FROM agents WHERE spiffe_id = ?1")?;
@@ -75,6 +95,11 @@ impl Transaction<'_> {
                       WHERE can_reattest = 1 AND banned = 0 AND not_after < ?1 AND new_not_after < ?1 RETURNING spiffe_id";
         let mut remove = self.connection.prepare_cached(remove)?;
         let ids = remove.query_map([time], |row| row.get::<_, String>(0))?;
+        self.noted_agents(ids)
+    }
+
+    /// The agents of these IDs, each noted as changed.
+    fn noted_agents(&self, ids: impl Iterator<Item = rusqlite::Result<String>>) -> Result<Vec<SpiffeId>, StoreError> {
         let parse = |id: String| SpiffeId::parse(&id).map_err(|e| StoreError::Corrupt(format!("agent {id:?}: {e}")));
         let ids = ids.map(|id| parse(id?)).collect::<Result<Vec<_>, _>>()?;
         ids.iter().for_each(|id| self.note(Changed::Agent(id.clone())));
