@@ -170,7 +170,9 @@ impl Synchronizer {
         self.publish_if_time_changed();
         let unwritten = self.keep(false).await.map(|pause| Instant::now() + pause);
         let renewal = self.standing.agent().filter(|_| self.failures == 0).map(Agent::due);
-        let poll = renewal.map_or(self.next_poll, |due| self.next_poll.min(due)).max(Instant::now() + SHORTEST_PAUSE);
+        // Only a renewal is held back: a poll that each turn moves away would never come while workloads ask.
+        let soonest = Instant::now() + SHORTEST_PAUSE;
+        let poll = renewal.map_or(self.next_poll, |due| self.next_poll.min(due.max(soonest)));
         Sleep { poll, due: self.next_due().into_iter().chain(unwritten).min() }
     }
 

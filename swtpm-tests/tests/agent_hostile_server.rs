@@ -518,3 +518,22 @@ async fn while_the_server_is_away_no_request_of_a_workload_makes_the_agent_dial_
     server.start_again();
     until("it is signed with the next sync", || agent.ids().len() == 2).await;
 }
+
+#[tokio::test]
+async fn requests_of_workloads_without_pause_do_not_keep_the_agent_from_asking_the_server_for_changes() {
+    let server = ScriptedServer::start();
+    server.play(|script| script.entries.push(on_demand("rare")));
+    let agent = serving(&server).await;
+    let requests = agent.requests.clone();
+    let asking = tokio::spawn(async move {
+        loop {
+            requests.ask(vec!["rare".to_owned()]).await;
+        }
+    });
+    until("it is asked for", || agent.ids().len() == 2).await;
+    let syncs = server.asked().syncs;
+    until("it polls all the same", || server.asked().syncs > syncs + 3).await;
+    server.play(|script| script.entries.clear());
+    until("what was removed is gone", || agent.ids().is_empty()).await;
+    asking.abort();
+}

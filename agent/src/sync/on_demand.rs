@@ -14,11 +14,9 @@ impl Synchronizer {
     pub(super) async fn answer(&mut self, first: Request, wakes: &mut Wakes) -> Result<(), SyncError> {
         let now = Instant::now();
         let mut tried: Vec<oneshot::Sender<()>> = Vec::new();
-        let mut next = Some(first);
-        while let Some(Request::X509Svids { entry_ids, tried: reply }) = next {
+        for Request::X509Svids { entry_ids, tried: reply } in std::iter::once(first).chain(wakes.waiting_requests()) {
             self.ledger.ask(&entry_ids, now);
             tried.push(reply);
-            next = wakes.waiting_request();
         }
         let outcome = if self.failures == 0 { self.sign_only().await } else { Ok(()) };
         for reply in tried {

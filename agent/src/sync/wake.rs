@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::requests::Request;
+use crate::requests::{MAX_WAITING, Request};
 
 /// Why the loop goes on.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Wakes {
         self.shutdown.clone()
     }
 
-    /// Waits for the next wake.
+    /// Waits for the next wake. What is due goes before requests: workloads ask as often as they like.
     pub async fn next(&mut self, sleep: Sleep) -> Wake {
         let (at, wake) = match sleep.due {
             Some(due) if due < sleep.poll => (due, Wake::Due),
@@ -58,13 +58,52 @@ impl Wakes {
             biased;
             _ = self.shutdown.wait_for(|stop| *stop) => Wake::Shutdown,
             () = self.ask_now.notified() => Wake::Poll,
+            // Not left to the timer, which learns the time only when the runtime has nothing else to do.
+            () = std::future::ready(()), if at <= Instant::now() => wake,
             () = tokio::time::sleep_until(at.into()) => wake,
             Some(request) = self.requests.recv() => Wake::Request(request),
         }
     }
 
-    /// A request that waits already, so that all of them cost one batch.
-    pub fn waiting_request(&mut self) -> Option<Request> {
-        self.requests.try_recv().ok()
+    /// The requests that wait already, so that all of them cost one batch; no more than can wait, though others come meanwhile.
+    pub fn waiting_requests(&mut self) -> impl Iterator<Item = Request> {
+        std::iter::from_fn(|| self.requests.try_recv().ok()).take(MAX_WAITING)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::requests::Requests;
+
+    fn wakes() -> (Wakes, Requests, watch::Sender<bool>) {
+        let (stop, stopping) = watch::channel(false);
+        let (requests, waiting) = Requests::channel();
+        (Wakes::new(stopping, Arc::default(), waiting), requests, stop)
+    }
+
+    #[tokio::test]
+    async fn what_is_due_goes_before_requests_that_wait() {
+        let (mut wakes, requests, _stop) = wakes();
+        requests.mention(vec!["e".to_owned()]);
+        // Passed since the runtime last looked at the clock.
+        let passed = Instant::now() + Duration::from_millis(5);
+        while Instant::now() < passed {
+            std::hint::spin_loop();
+        }
+        let later = passed + Duration::from_secs(60);
+        assert!(matches!(wakes.next(Sleep { poll: passed, due: Some(later) }).await, Wake::Poll));
+        assert!(matches!(wakes.next(Sleep { poll: later, due: Some(passed) }).await, Wake::Due));
+        assert!(matches!(wakes.next(Sleep { poll: later, due: None }).await, Wake::Request(_)));
+    }
+
+    #[test]
+    fn a_batch_ends_though_requests_come_while_it_is_gathered() {
+        let (mut wakes, requests, _stop) = wakes();
+        requests.mention(vec!["e".to_owned()]);
+        let batch = wakes.waiting_requests().inspect(|_| requests.mention(vec!["e".to_owned()]));
+        assert_eq!(batch.take(2 * MAX_WAITING).count(), MAX_WAITING);
     }
 }
