@@ -373,6 +373,26 @@ async fn every_other_denial_means_attesting_again_while_serving() {
 }
 
 #[tokio::test]
+async fn an_agent_without_a_token_renews_again_when_a_server_that_refused_its_certificate_takes_it_after_all() {
+    let server = ScriptedServer::start();
+    let agent = serving(&server).await;
+    let attestations = server.asked().attestations;
+    server.play(|script| {
+        script.denial = Some(Reason::AgentExpired);
+        script.attestation_refusal = Some(Code::InvalidArgument);
+    });
+    until("it tries to attest", || server.asked().attestations > attestations).await;
+    assert_eq!(server.asked().renewals, 0);
+    server.play(|script| script.denial = None);
+    until("it renews", || server.asked().renewals > 0).await;
+    let attestations = server.asked().attestations;
+    let syncs = server.asked().syncs;
+    until("it stays in sync", || server.asked().syncs > syncs + 3).await;
+    assert_eq!((server.asked().attestations, server.asked().renewals), (attestations, 1));
+    assert!(agent.serial().is_some());
+}
+
+#[tokio::test]
 async fn renews_when_it_cannot_attest_again_and_only_then() {
     for (reattestable, what) in [(false, "renewals"), (true, "attestations")] {
         let server = ScriptedServer::start();

@@ -1,7 +1,7 @@
 //! What the server says of this agent, and the certificate it has for it. Pure.
 //!
 //! ```text
-//!  New ──attested──► Attested ──the server takes it no more──► Refused ──attested or renewed──► Attested
+//!  New ──attested──► Attested ──the server takes it no more──► Refused ──attested, or the server takes it again──► Attested
 //!  Attested, Refused ──unknown to the server, and cannot attest──► Evicted ──known again──► Attested
 //!  any ──banned──► Banned { wipe_owed } ──attested──► Attested
 //! ```
@@ -110,10 +110,11 @@ impl Standing {
         }
     }
 
-    /// A whole turn succeeded with the certificate: the server knows the agent.
+    /// A whole turn succeeded over the channel that the certificate opens: the server takes it, whatever it said before. So it
+    /// is renewed again: one that cannot attest would be lost with the end of its certificate.
     pub(super) fn confirm(&mut self) {
-        if let Self::Evicted(agent) = self {
-            *self = agent.take().map_or(Self::New, Self::Attested);
+        if let Some(agent) = self.take() {
+            *self = Self::Attested(agent);
         }
     }
 
@@ -237,12 +238,21 @@ mod tests {
             [
                 ("new", None),
                 ("attested", Some(false)),
-                ("refused", Some(false)),
+                ("attested", Some(false)),
                 ("attested", Some(false)),
                 ("new", None),
                 banned
             ]
         );
+    }
+
+    #[test]
+    fn a_certificate_that_the_server_takes_again_is_still_due() {
+        let now = Instant::now();
+        let mut standing = Standing::Attested(agent(now));
+        standing.refuse(now);
+        standing.confirm();
+        assert_eq!(seen(&standing, now), ("attested", Some(true)));
     }
 
     #[test]
