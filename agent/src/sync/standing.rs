@@ -75,11 +75,12 @@ impl Standing {
         matches!(self, Self::New | Self::Attested(_) | Self::Refused(_))
     }
 
-    /// The server takes the certificate no more: another is due at once.
+    /// The server takes the certificate no more: another is due at once. An evicted agent stays one: nothing is served or
+    /// kept on such a word, and a second eviction is no news.
     pub(super) fn refuse(&mut self, now: Instant) {
-        if let Some(mut agent) = self.take() {
-            agent.due = now;
-            *self = Self::Refused(agent);
+        self.agent_mut().into_iter().for_each(|agent| agent.replace_now(now));
+        if self.is_good() {
+            *self = self.take().map_or(Self::New, Self::Refused);
         }
     }
 
@@ -157,7 +158,7 @@ impl Agent {
         (self.due, self.overdue, self.asked) = (now + pause, i64::MAX, Some(now));
     }
 
-    /// Its authority is tainted or gone.
+    /// Its authority is tainted or gone, or the server takes it no more.
     pub(super) fn replace_now(&mut self, now: Instant) {
         self.due = now;
     }
@@ -221,10 +222,11 @@ mod tests {
                 ("new", None),
                 ("refused", Some(true)),
                 ("refused", Some(true)),
-                ("refused", Some(true)),
-                ("new", None),
+                ("evicted", Some(true)),
+                ("evicted", None),
                 banned
-            ]
+            ],
+            "an eviction is not softened"
         );
         let evicted = ("evicted", Some(false));
         assert_eq!(
