@@ -4,6 +4,7 @@
 
 mod message;
 mod subscription;
+mod turns;
 mod view;
 
 use std::error::Error;
@@ -16,7 +17,7 @@ use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::{Demand, Peer, UnixAttestor, WithheldSelector, WorkloadRefusal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
@@ -28,16 +29,13 @@ use crate::identities::Identities;
 use crate::requests::Requests;
 use message::Message;
 use subscription::Subscription;
+use turns::{Turn, Turns};
 
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a caller may take to acknowledge our SETTINGS, where an entry asks for its executable. HTTP/2 clients do at once, on a
 /// busy device within a second; who does not keeps what its user gives it.
 const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Callers that are looked at again at once when something was published: each look is a read of procfs on a thread of its own,
-/// and hundreds of streams wake together.
-const UPDATES_AT_ONCE: usize = 4;
 
 /// A message stream to a workload.
 type MessageStream<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
@@ -51,8 +49,7 @@ struct Serving {
     admission: Admission,
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
-    /// Bounds how many callers are looked at again at once.
-    updates: Semaphore,
+    turns: Turns,
     now: NowUnix,
     stopping: watch::Receiver<bool>,
 }
@@ -81,8 +78,8 @@ impl WorkloadApi {
         now: NowUnix,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let updates = Semaphore::new(UPDATES_AT_ONCE);
-        Self(Arc::new(Serving { attestor, admission, identities, requests, updates, now, stopping }))
+        let turns = Turns::new(admission.clone(), ATTESTATION_DEADLINE);
+        Self(Arc::new(Serving { attestor, admission, identities, requests, turns, now, stopping }))
     }
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {
@@ -115,28 +112,35 @@ impl WorkloadApi {
     async fn attest_again(&self, caller: &Known, before: &Attested) -> Result<Attested, Status> {
         let (peer, known) = (&caller.peer, before.selectors.clone());
         let demand = self.0.identities.borrow().demand().clone();
-        if demand.concerns(&known) || demand.concerns_unit(&known) {
+        if !self.0.attestor.knows_again() || demand.concerns(&known) || demand.concerns_unit(&known) {
             return self.attest(caller).await;
         }
-        let room = self.0.updates.acquire().await;
-        let is_still = self.in_turn(peer, move |attestor, peer| attestor.is_still(peer, &known)).await?;
-        drop(room);
+        let (turn, place) = self.0.turns.of_update(peer.uid()).await?;
+        let is_still = self.work(peer, turn, move |attestor, peer| attestor.is_still(peer, &known)).await?;
+        drop(place);
         match is_still {
             true => Ok(Attested { selectors: before.selectors.clone(), demand }),
             false => self.attest(caller).await,
         }
     }
 
-    /// Does a piece of an attestation off the runtime's threads, when it is its user's turn.
+    /// Does a piece of an attestation when it is its user's turn.
     async fn in_turn<T: Send + 'static>(
         &self,
         peer: &Peer,
         work: impl FnOnce(&UnixAttestor, &Peer) -> Result<T, WorkloadRefusal> + Send + 'static,
     ) -> Result<T, Status> {
-        let turns = self.0.admission.attestations(peer.uid(), Instant::now());
-        let Ok(Ok(turn)) = tokio::time::timeout(ATTESTATION_DEADLINE, turns.acquire_owned()).await else {
-            return Err(Status::unavailable("too many attestations of this user are in progress"));
-        };
+        let turn = self.0.turns.of_user(peer.uid()).await?;
+        self.work(peer, turn, work).await
+    }
+
+    /// Does a piece of an attestation off the runtime's threads, in this `turn`.
+    async fn work<T: Send + 'static>(
+        &self,
+        peer: &Peer,
+        turn: Turn,
+        work: impl FnOnce(&UnixAttestor, &Peer) -> Result<T, WorkloadRefusal> + Send + 'static,
+    ) -> Result<T, Status> {
         let (attestor, caller) = (self.0.attestor.clone(), peer.clone());
         let job = tokio::task::spawn_blocking(move || {
             let done = work(&attestor, &caller);

@@ -172,10 +172,15 @@ impl UnixAttestor {
         if peer.still_alive() { Ok(attested) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
     }
 
+    /// Whether [`is_still`](Self::is_still) can be true of anybody.
+    pub fn knows_again(&self) -> bool {
+        self.config.systemd.is_none() && self.config.unix.is_some()
+    }
+
     /// Whether `peer` certainly still is whom `known` says, by one read of procfs: its user and groups, whose names are not
     /// looked up again. Not where more may have changed, which is its unit.
     pub fn is_still(&self, peer: &Peer, known: &SelectorSet) -> Result<bool, WorkloadRefusal> {
-        if self.config.systemd.is_some() || self.config.unix.is_none() {
+        if !self.knows_again() {
             return Ok(false);
         }
         let status = status(peer, &peer.process()?)?;
@@ -284,6 +289,18 @@ fn users_and_groups(peer: &Peer, status: &Status) -> Vec<Selector> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_change_its_unit_is_never_known_again() {
+        let bus = || Some(SystemBus::default());
+        let unix = || Some(UnixAttestorConfig::default());
+        for (unix, systemd, knows_again) in
+            [(unix(), None, true), (unix(), bus(), false), (None, bus(), false), (None, None, false)]
+        {
+            let attestor = UnixAttestor::new(AttestorConfig { unix, systemd }).expect("our own /proc");
+            assert_eq!(attestor.knows_again(), knows_again);
+        }
+    }
 
     #[test]
     fn a_group_more_or_less_is_noticed_and_a_repeated_one_is_none() {
