@@ -13,6 +13,7 @@ use ironroot_api::pb::workload::{X509BundlesRequest, X509svidRequest};
 use ironroot_api::unix_socket::UnixSocketError;
 use served::{NOW, Served, asking, config, ending, ids, next, patiently};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tonic::{Code, Request};
 
 #[test]
@@ -291,4 +292,21 @@ async fn a_workload_whose_svid_could_not_be_made_is_told_to_come_again_and_other
     let status = answer.expect_err("nothing to serve");
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("made when it is asked for"), "{status}");
+}
+
+#[tokio::test]
+async fn a_workload_with_an_identity_in_hand_does_not_wait_for_another_that_must_be_signed_first() {
+    let mut served = Served::new(Limits::default());
+    let entry = EntryTerms { on_demand: true, ..served::terms("/rare", &["unix:uid:0"]) };
+    let (held, rare) = (served.authority.issue("/held", 0, 3600), served.authority.issue("/rare", 0, 3600));
+    let all = Identities::clone(&served.authority.snapshot(vec![held.clone()])).with_unsigned(vec![Arc::new(entry)]);
+    served.publisher.send_replace(Arc::new(all));
+    let began = Instant::now();
+    let mut stream = served.fetch().await.expect("served");
+    assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/held"]);
+    assert!(began.elapsed() < Duration::from_secs(5), "nobody has answered: {:?}", began.elapsed());
+    let Some(requests::Request::X509Svids { entry_ids, .. }) = served.asked.recv().await else { panic!("not asked") };
+    assert_eq!(entry_ids, ["entry of /rare"]);
+    served.publish(vec![held, rare]);
+    assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/held", "spiffe://td/rare"]);
 }

@@ -90,15 +90,18 @@ impl<M: Message> Subscription<M> {
         Ok(M::compose(self.sent.insert(view)))
     }
 
-    /// Before the first message: SVIDs of the caller's that are made when somebody asks for them.
+    /// Before the first message: SVIDs of the caller's that are made when somebody asks for them. Only who has nothing yet waits
+    /// for them: a server that is slow or away keeps nobody from what is there, and what it signs is published.
     async fn ask_for_what_is_missing(&self) {
         let missing = self.missing();
-        if !missing.is_empty() {
-            self.api.0.requests.ask(missing).await;
+        let has_some = self.identities.borrow().next_end(&self.attested.selectors, (self.api.0.now)()).is_some();
+        match missing.is_empty() || has_some {
+            true => self.mention_what_is_missing(),
+            false => self.api.0.requests.ask(missing).await,
         }
     }
 
-    /// The same for entries that came since; what comes of it is published.
+    /// Asks for the same and does not wait; what comes of it is published.
     fn mention_what_is_missing(&self) {
         let missing = self.missing();
         if !missing.is_empty() {
