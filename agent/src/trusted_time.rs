@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
-pub use clocks::{Reading, Restart, system_unix, utc};
+pub use clocks::{Reading, Restart, boot_id, system_unix, utc};
 pub use keeper::{AGREEMENT, ChainTime, ClockStanding, Keeper};
 pub use lifetime::{Lifetime, Span};
 pub use moment::Moment;
@@ -54,7 +54,7 @@ impl TrustedTime {
     /// Starts from the build time.
     pub fn new() -> Self {
         let keeper = Keeper::new(BUILD_UNIX, Reading::now());
-        Self { keeper: Arc::new(Mutex::new(keeper)), boot_id: clocks::boot_id().into(), told: Arc::default() }
+        Self { keeper: Arc::new(Mutex::new(keeper)), boot_id: boot_id().into(), told: Arc::default() }
     }
 
     /// Takes up what an earlier run recorded on this device; again when the TPM's clock has been read.

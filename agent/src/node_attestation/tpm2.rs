@@ -5,6 +5,7 @@ use ironroot_attest::tpm::{Chip, EndorsementKey, KeyBlob, RememberedEndorsement,
 
 use super::AttestationError;
 use crate::agent_key::{AgentKey, KeyStore};
+use crate::trusted_time::boot_id;
 
 /// Proves this device's TPM: what it is, what booted, and that the agent's key lives in it.
 pub(super) struct Prover {
@@ -35,6 +36,7 @@ impl Prover {
             ek_certificates: self.endorsement_key.certificates.clone(),
             ek_public: self.endorsement_key.public.clone(),
             ak_public: self.attestation_key.public.clone(),
+            // The server only compares it.
             boot_id: boot_id(),
             pcr_banks: self.pcr_banks.clone(),
         };
@@ -77,9 +79,4 @@ impl Prover {
         let ak = self.attestation_key.clone();
         self.tpm.run(what, move |chip| job(chip, &ak)).await.map_err(|error| AttestationError::Tpm(what, error))
     }
-}
-
-/// The kernel's name for this boot. A system without one (no procfs) claims none; the server only compares.
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }

@@ -22,7 +22,6 @@ pub struct TrustBundle {
     /// Of each authority, whether it is tainted.
     tainted: Box<[bool]>,
     newest_not_before: i64,
-    sequence_number: u64,
     anchors: Arc<TrustAnchors>,
     untainted: Arc<TrustAnchors>,
 }
@@ -35,7 +34,7 @@ impl TrustBundle {
             return Err(AnswerRefusal::OtherTrustDomain(name.chars().take(255).collect()));
         }
         let authorities = answer.x509_authorities.iter().map(|authority| (&authority.asn1[..], authority.tainted));
-        Ok(Self { sequence_number: answer.sequence_number, ..Self::new(trust_domain, authorities)? })
+        Self::new(trust_domain, authorities)
     }
 
     /// Checks stored or configured authorities, DER, each with whether it is tainted.
@@ -67,7 +66,6 @@ impl TrustBundle {
             authorities: DerList::of(&parsed),
             tainted: tainted.into(),
             newest_not_before: newest,
-            sequence_number: 0,
             anchors: all,
             untainted,
         })
@@ -76,12 +74,6 @@ impl TrustBundle {
     /// The trust domain.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
-    }
-
-    /// The server's number for this state; 0 if unknown. Two bundles with the same authorities are equal whatever their
-    /// numbers.
-    pub fn sequence_number(&self) -> u64 {
-        self.sequence_number
     }
 
     /// The authorities, DER, in the server's order.
