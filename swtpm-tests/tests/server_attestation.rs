@@ -88,6 +88,41 @@ async fn of_a_hundred_redemptions_of_one_token_at_once_exactly_one_wins() {
     authorized(&winner).await.expect("the winner is an agent");
 }
 
+/// Tries at once: more than may wait for a token of their address's bucket, one a second.
+const TRIES: usize = 40;
+
+/// Whether of many tries at once, all from one address, one is refused for the rate of its address.
+async fn is_held_to_a_rate(client: &ServerClient, what: &Params) -> bool {
+    let mut tries = tokio::task::JoinSet::new();
+    for _ in 0..TRIES {
+        tries.spawn(attest(client.anonymous().await, what.clone(), None));
+    }
+    while let Some(refused) = tries.join_next().await {
+        let refused = refused.expect("no panic").map(drop).expect_err("nonsense attests nobody");
+        match refused.code() {
+            Code::ResourceExhausted => return refused.message().contains("rate limit"),
+            code => assert_ne!(code, Code::Unavailable, "{refused}"),
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_stranger_who_talks_nonsense_is_held_to_the_rate_of_its_address_before_its_csr_is_verified() {
+    let server = Server::start(&ServerOptions { rate_limits: true, ..Default::default() });
+    let client = ServerClient::new(&server).await;
+    let good = csr(&key(), &[]);
+    for (last, nonsense) in [
+        (11, params("no_such_type", Vec::new(), good.clone())),
+        (12, params("tpm2", vec![0xff; 64], good)),
+        (13, params("join_token", b"no-such-token".to_vec(), spoiled_csr())),
+    ] {
+        let stranger = client.clone().at(std::net::Ipv4Addr::new(127, 0, 0, last));
+        let kind = nonsense.data.clone().expect("given").r#type;
+        assert!(is_held_to_a_rate(&stranger, &nonsense).await, "{kind}");
+    }
+}
+
 #[tokio::test]
 async fn an_expired_token_is_refused_and_used_up() {
     let (_server, client) = lab().await;
@@ -261,7 +296,12 @@ async fn nonsense_is_refused_by_name_and_leaves_nothing_behind() {
         ("an unknown type", vec![first(params("aws_iid", vec![1], good()))], Code::FailedPrecondition, "aws_iid"),
         ("a long type", vec![first(params(&"x".repeat(5000), vec![], good()))], Code::FailedPrecondition, "xxx"),
         ("an empty CSR", vec![first(params("join_token", b"x".to_vec(), vec![]))], Code::InvalidArgument, "CSR"),
-        ("a CSR of garbage", vec![first(params("tpm2", vec![], vec![0x30; 900]))], Code::InvalidArgument, "CSR"),
+        (
+            "a CSR of garbage",
+            vec![first(params("tpm2", node.evidence(), vec![0x30; 900]))],
+            Code::InvalidArgument,
+            "CSR",
+        ),
         ("a spoiled CSR", vec![first(params("tpm2", node.evidence(), spoiled_csr()))], Code::InvalidArgument, "CSR"),
         (
             "a P-521 key",

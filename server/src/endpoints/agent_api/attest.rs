@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 use super::super::svid_api::svid_to_pb;
 use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
 use crate::ca::AgentToSign;
-use crate::node_attestation::{AttestationError, AttestedNode, Challenge, Fault, Progress};
+use crate::node_attestation::{AttestationError, AttestedNode, Challenge, Evidence, Fault, Progress};
 use crate::rights::Visitor;
 
 /// Longest a whole conversation may take: as long as an agent works on it.
@@ -75,12 +75,14 @@ impl Conversation {
         let params = self.params().await?;
         let data = params.data.ok_or_else(|| Status::invalid_argument("missing attestation data"))?;
         let csr = params.params.ok_or_else(|| Status::invalid_argument("missing X509-SVID parameters"))?.csr;
-        let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
         let attestation = &self.server.node_attestation;
-        let evidence = attestation.read(&data.r#type, &data.payload).map_err(attestation_status)?;
-        self.device = evidence.device();
+        let evidence = attestation.read(&data.r#type, &data.payload).map_err(attestation_status);
+        self.device = evidence.as_ref().ok().and_then(Evidence::device);
         let known_device = self.device.filter(|ek| self.server.devices.device(ek).is_some());
+        // What cannot be read counts against its address too. A CSR's signature is verified only for who has the right to a try.
         self.server.limits.attestation(self.visitor.caller().address(), known_device).await?;
+        let evidence = evidence?;
+        let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
         let begun = attestation.begin(evidence, csr, self.server.now_unix()).await;
         match begun.map_err(attestation_status)? {
             Progress::Attested(node) => self.admit(*node).await,
