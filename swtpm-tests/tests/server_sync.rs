@@ -18,6 +18,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
 use ironroot_lab::server_client::{Agent, Credentials, ServerClient, SharedServer, csr, key};
 use ironroot_server::facts::mask::agent_entry_mask;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -44,8 +45,9 @@ fn entry(parent: &SpiffeId, number: usize) -> types::Entry {
     }
 }
 
+/// What was created does not come back: large entries would be more than a client takes.
 async fn create(client: &ServerClient, entries: Vec<types::Entry>) {
-    let request = BatchCreateEntryRequest { entries, output_mask: None };
+    let request = BatchCreateEntryRequest { entries, output_mask: Some(types::EntryMask::default()) };
     let answer = EntryClient::new(client.admin().await).batch_create_entry(request).await.expect("answered");
     for result in answer.into_inner().results {
         assert_eq!(result.status.expect("a status").code, 0);
@@ -168,6 +170,31 @@ async fn a_sync_gets_nothing_after_its_agents_certificate_has_ended() {
         assert!(Instant::now() < end, "the certificate counts past its end");
     }
     assert_eq!(first_request(sync).await, Some(Reason::AgentExpired));
+}
+
+/// As large as an entry may be: 1 MiB of selectors.
+fn largest_entry(parent: &SpiffeId, number: usize) -> types::Entry {
+    let selector = |n: usize| types::Selector { r#type: "unix".into(), value: format!("gid:{n:0>4000}") };
+    types::Entry { selectors: (0..256).map(selector).collect(), ..entry(parent, number) }
+}
+
+/// What one message of a sync may have, bytes: a page of 1 MiB, and what its last entry has more.
+const MAX_PAGE_BYTES: usize = 5 << 19;
+
+#[tokio::test]
+async fn an_entry_asked_for_two_thousand_times_comes_once_and_large_ones_come_in_pages_of_a_megabyte() {
+    let (_server, client) = lab().await;
+    let agent = client.agent().await;
+    create(&client, (0..5).map(|number| largest_entry(&agent.id(), number)).collect()).await;
+    let mut sync = Sync::begin(&agent, mask()).await.expect("begun");
+    assert_eq!(sizes(&sync.pages().await), [(5, 0, false)], "together they are too large to be sent at once");
+    let all: Vec<String> = (0..5).map(|number| entry(&agent.id(), number).id).collect();
+    let many_times = sync.ask_for(vec![all[0].clone(); 2000]).await;
+    assert_eq!(sizes(&many_times), [(0, 1, false)]);
+    let pages = sync.ask_for(all.clone()).await;
+    assert_eq!(ids(&pages), all);
+    assert!(pages.len() > 2, "{:?}", sizes(&pages));
+    assert!(pages.iter().all(|page| page.encoded_len() <= MAX_PAGE_BYTES), "{:?}", sizes(&pages));
 }
 
 #[tokio::test]

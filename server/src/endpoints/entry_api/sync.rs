@@ -1,6 +1,7 @@
 //! SyncAuthorizedEntries: the whole list where it is short, revisions and the entries asked for where it is long, or where the
 //! connection has had most of it already.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use crate::rights::AuthenticatedAgent;
 
 /// Entries (or revisions) in one message; at or below it the whole list is sent at once. Source: SPIRE's page size.
 const PAGE: usize = 500;
+/// A page ends with the entry that brings it to this many bytes, and a list with more is not sent at once. With one more entry, of
+/// which the largest has a little over 1 MiB, that is below the 4 MiB that SPIRE's agents take.
+const PAGE_BYTES: usize = 1024 * 1024;
 /// Longest time between two requests of one sync.
 const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long an agent may take to read a page before its sync is broken off.
@@ -52,16 +56,30 @@ impl Form {
     /// The entries in that form, all in one piece of memory.
     pub(super) fn encode<'e>(&self, entries: impl Iterator<Item = &'e AuthorizedEntry>) -> Vec<Bytes> {
         let mut memory = BytesMut::new();
-        let mut take = |bytes: &[u8]| {
-            memory.extend_from_slice(bytes);
-            memory.split().freeze()
-        };
-        let encode = |entry: &AuthorizedEntry| match self {
-            Self::Whole => take(&entry.whole()),
-            Self::ForAgents => take(entry.for_agents()),
-            Self::Masked(mask) => take(&entry.entry().to_pb_masked(Some(mask)).encode_to_vec()),
-        };
-        entries.map(encode).collect()
+        entries.map(|entry| self.encode_one(entry, &mut memory)).collect()
+    }
+
+    /// The next entries in that form: [`PAGE`] of them, or those that reach [`PAGE_BYTES`].
+    fn page<'e>(&self, entries: &mut impl Iterator<Item = &'e AuthorizedEntry>) -> Vec<Bytes> {
+        let (mut page, mut bytes, mut memory) = (Vec::new(), 0, BytesMut::new());
+        while page.len() < PAGE && bytes < PAGE_BYTES {
+            let Some(entry) = entries.next() else { break };
+            let encoded = self.encode_one(entry, &mut memory);
+            bytes += encoded.len();
+            page.push(encoded);
+        }
+        page
+    }
+
+    fn encode_one(&self, entry: &AuthorizedEntry, memory: &mut BytesMut) -> Bytes {
+        match self {
+            Self::Whole => memory.extend_from_slice(&entry.whole()),
+            Self::ForAgents => memory.extend_from_slice(entry.for_agents()),
+            Self::Masked(mask) => {
+                memory.extend_from_slice(&entry.entry().to_pb_masked(Some(mask)).encode_to_vec());
+            }
+        }
+        memory.split().freeze()
     }
 }
 
@@ -87,8 +105,12 @@ struct Conversation {
     server: Arc<ServerState>,
     agent: AuthenticatedAgent,
     sent: Arc<SentView>,
-    answers: mpsc::Sender<Result<SyncAuthorizedEntriesResponse, Status>>,
+    answers: mpsc::Sender<Answer>,
 }
+
+type Answer = Result<SyncAuthorizedEntriesResponse, Status>;
+/// A place for one answer.
+type Room<'c> = mpsc::Permit<'c, Answer>;
 
 impl Conversation {
     async fn run(&self, asked: &mut Streaming<SyncAuthorizedEntriesRequest>) -> Result<(), Status> {
@@ -99,9 +121,7 @@ impl Conversation {
         let form = Form::of(first.output_mask.as_ref(), true)?;
         let view = self.server.registry.authorized_entries(self.agent.id(), self.server.now_unix());
         let mask = first.output_mask.as_ref();
-        if view.len() <= PAGE && !self.sent.has_most_of(&view, mask) {
-            let entries = form.encode(view.iter());
-            self.send(SyncAuthorizedEntriesResponse { entries, ..Default::default() }).await?;
+        if !self.sent.has_most_of(&view, mask) && self.send_at_once(&view, &form).await? {
             self.sent.note(&view, mask);
             return Ok(());
         }
@@ -111,6 +131,19 @@ impl Conversation {
             self.send_entries(&view, &form, &request.ids).await?;
         }
         Ok(())
+    }
+
+    /// The whole list, if one page holds it; false if not.
+    async fn send_at_once(&self, view: &AuthorizedView, form: &Form) -> Result<bool, Status> {
+        if view.len() > PAGE {
+            return Ok(false);
+        }
+        let entries = form.page(&mut view.iter());
+        if entries.len() < view.len() {
+            return Ok(false);
+        }
+        self.send(SyncAuthorizedEntriesResponse { entries, ..Default::default() }).await?;
+        Ok(true)
     }
 
     async fn send_revisions(&self, view: &AuthorizedView) -> Result<(), Status> {
@@ -125,18 +158,19 @@ impl Conversation {
         Ok(())
     }
 
-    /// Ids the agent may not see, or that are gone, are left out without a word.
+    /// Ids the agent may not see, or that are gone, are left out without a word. Each entry is sent once, however often it is asked
+    /// for, and no page is made before there is room for it.
     async fn send_entries(&self, view: &AuthorizedView, form: &Form, ids: &[String]) -> Result<(), Status> {
-        let entries: Vec<Bytes> = form.encode(ids.iter().filter_map(|id| view.find(id)));
-        let mut pages = entries.chunks(PAGE).peekable();
-        if pages.peek().is_none() {
-            return self.send(SyncAuthorizedEntriesResponse::default()).await;
+        let mut entries = each_once(view, ids).into_iter().peekable();
+        loop {
+            let room = self.room().await?;
+            let page = form.page(&mut entries);
+            let more = entries.peek().is_some();
+            room.send(Ok(SyncAuthorizedEntriesResponse { entries: page, more, ..Default::default() }));
+            if !more {
+                return Ok(());
+            }
         }
-        while let Some(page) = pages.next() {
-            let more = pages.peek().is_some();
-            self.send(SyncAuthorizedEntriesResponse { entries: page.to_vec(), more, ..Default::default() }).await?;
-        }
-        Ok(())
     }
 
     /// The next request of an agent that still has the right to ask: it was judged when it opened the stream, and a ban, an
@@ -151,13 +185,23 @@ impl Conversation {
         Ok(message)
     }
 
-    /// Waits for room, and then looks once more whether the agent may have it.
     async fn send(&self, answer: SyncAuthorizedEntriesResponse) -> Result<(), Status> {
+        self.room().await?.send(Ok(answer));
+        Ok(())
+    }
+
+    /// Waits for room, and then looks once more whether the agent may have it.
+    async fn room(&self) -> Result<Room<'_>, Status> {
         let room = tokio::time::timeout(READ_DEADLINE, self.answers.reserve()).await;
         let room = room.map_err(|_| Status::deadline_exceeded("the answer was not read in time"))?;
         let room = room.map_err(|_| Status::cancelled("agent hung up"))?;
         self.server.agent_still_stands(&self.agent)?;
-        room.send(Ok(answer));
-        Ok(())
+        Ok(room)
     }
+}
+
+/// What `view` has of `ids`, in their order.
+fn each_once<'v>(view: &'v AuthorizedView, ids: &[String]) -> Vec<&'v AuthorizedEntry> {
+    let mut seen = HashSet::new();
+    ids.iter().filter(|id| seen.insert(*id)).filter_map(|id| view.find(id)).collect()
 }
