@@ -64,14 +64,15 @@ impl<K: Eq + Hash + Clone> Places<K> {
     pub fn take(&self, source: K, activity: Arc<Activity>, now: Instant) -> Option<Place<K>> {
         let mut state = self.state();
         let own = state.by_source.get(&source).map_or(0, VecDeque::len);
-        let largest =
-            state.by_source.iter().max_by_key(|(_, taken)| (taken.len(), Reverse(taken.front().map(|t| t.since))));
-        let largest = largest.map(|(key, taken)| (key.clone(), taken.len()));
-        let made_room = match largest {
-            _ if own >= self.0.per_source => state.make_room_within(&source, now),
-            _ if state.taken < self.0.in_all => true,
-            Some((key, most)) if most > own => state.make_room_for_another(&key),
-            _ => state.make_room_within(&source, now),
+        let made_room = if own >= self.0.per_source {
+            state.make_room_within(&source, now)
+        } else if state.taken < self.0.in_all {
+            true
+        } else {
+            match state.largest() {
+                Some((key, most)) if most > own => state.make_room_for_another(&key),
+                _ => state.make_room_within(&source, now),
+            }
         };
         made_room.then(|| {
             let (number, stay) = state.add(source.clone(), activity, now);
@@ -84,6 +85,14 @@ impl<K: Eq + Hash> Places<K> {
     fn state(&self) -> MutexGuard<'_, State<K>> {
         // Changed together under the lock by calls that do not panic.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash + Clone> State<K> {
+    /// Who holds most, and how many; of several who hold as many, the one whose first has been there longest. Looks at every source.
+    fn largest(&self) -> Option<(K, usize)> {
+        let by_rank = |(_, taken): &(&K, &VecDeque<Taken>)| (taken.len(), Reverse(taken.front().map(|t| t.since)));
+        self.by_source.iter().max_by_key(by_rank).map(|(key, taken)| (key.clone(), taken.len()))
     }
 }
 
@@ -152,6 +161,8 @@ impl<K: Eq + Hash> Drop for Place<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn idle() -> Arc<Activity> {
@@ -196,6 +207,43 @@ mod tests {
         drop(call);
         let _fourth = places.take(1, idle(), now + GRACE).expect("the first one has nothing to do any more");
         assert!(is_lost(&mut first));
+    }
+
+    /// A source whose copies are counted: whoever is found to hold most is copied out of the books.
+    #[derive(Debug)]
+    struct Counted(usize, Arc<AtomicUsize>);
+
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Self(self.0, self.1.clone())
+        }
+    }
+
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Counted {}
+
+    impl Hash for Counted {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    #[test]
+    fn whoever_holds_most_is_looked_for_only_when_all_places_are_taken() {
+        let (places, now, copies) = (Places::new(100, 2), Instant::now(), Arc::default());
+        let take = |source| places.take(Counted(source, Arc::clone(&copies)), idle(), now);
+        let mut held: Vec<_> = (0..99).map(|source| take(source).expect("free")).collect();
+        held.push(take(0).expect("free"));
+        assert!(take(0).is_none(), "both of its own are young");
+        assert_eq!(copies.swap(0, Ordering::Relaxed), 100, "one for each place, of who takes it");
+        let _newcomer = take(200).expect("another's");
+        assert_eq!(copies.load(Ordering::Relaxed), 2, "the newcomer, and who holds most");
     }
 
     #[test]
