@@ -19,7 +19,7 @@ use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_attest::workload::{
     AttestorConfig, AttestorError, BusAddressError, SystemBus, UnixAttestor, UnixAttestorConfig,
 };
-use ironroot_shell::health::{self, Ready};
+use ironroot_shell::health::{HealthListener, Ready};
 use ironroot_shell::logging::LogOutput;
 use ironroot_shell::process::supervisor;
 use nix::fcntl::{Flock, FlockArg};
@@ -101,8 +101,9 @@ pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
     let mut workload_api = tokio::spawn(workload_api);
     if let Some(checks) = &config.health_checks {
         let address = format!("{}:{}", checks.host, checks.port);
-        let listener = health::serve(checks.clone(), "agent", ready(identities)).await;
-        tokio::spawn(listener.map_err(|error| RunError::Health { address, error })?);
+        let listener = HealthListener::bind(checks.clone()).await;
+        let listener = listener.map_err(|error| RunError::Health { address, error })?;
+        tokio::spawn(listener.serve("agent", ready(identities)));
     }
     info!(socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "agent started");
     tokio::spawn(supervisor::feed_watchdog());

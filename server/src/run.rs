@@ -13,7 +13,7 @@ use ironroot_api::tls::TrustAnchors;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig, UserLogin};
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::health;
+use ironroot_shell::health::HealthListener;
 use ironroot_shell::logging::LogOutput;
 use ironroot_shell::process::{self, supervisor};
 use rustls_pki_types::CertificateDer;
@@ -92,9 +92,12 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
     prepare_private(&config.data_dir)?;
-    // Sockets first: who cannot listen has not founded a CA in somebody's token.
+    // Sockets and files first: who cannot use them has not founded a CA in somebody's token.
     let (tcp, address) = listen(config.bind_address).await?;
     let admin = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?;
+    let health = health_listener(&config).await?;
+    let attestors = config.node_attestors.clone();
+    let attestors = blocking(move || attestors.load()).await?;
     let store = open_store(&config).await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
     let devices = registry.devices().clone();
@@ -106,7 +109,6 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
-    let attestors = config.node_attestors.load()?;
     let shared = Arc::new(ServerState {
         trust_domain: config.trust_domain.clone(),
         ca: ca.clone(),
@@ -125,13 +127,12 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
 
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
-    let health = health_listener(&config, ready.clone()).await?;
 
     let stop_asked = stop_signal()?;
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
     let remote = endpoints::serve_remote(shared.clone(), tcp, anchors.clone(), svid.resolver(), stopped.clone());
-    let local = endpoints::serve_local(shared, admin, ready, stopped);
+    let local = endpoints::serve_local(shared, admin, ready.clone(), stopped);
     parts.spawn(part("the TCP endpoint", remote));
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
@@ -143,7 +144,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     background.spawn(probe_store(store.clone()));
     background.spawn(async move { readiness.keep().await });
     if let Some(health) = health {
-        background.spawn(health);
+        background.spawn(health.serve("server", ready));
     }
     background.spawn(supervisor::feed_watchdog());
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
@@ -177,12 +178,9 @@ fn trust_anchors(config: &ServerConfig, ca: &CertificateAuthority) -> Arc<TrustA
     TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse")
 }
 
-async fn health_listener(
-    config: &ServerConfig,
-    ready: health::Ready,
-) -> Result<Option<impl Future<Output = ()> + Send + use<>>, RunError> {
+async fn health_listener(config: &ServerConfig) -> Result<Option<HealthListener>, RunError> {
     let Some(checks) = config.health_checks.clone() else { return Ok(None) };
-    Ok(Some(health::serve(checks, "server", ready).await.map_err(RunError::Health)?))
+    HealthListener::bind(checks).await.map(Some).map_err(RunError::Health)
 }
 
 /// Waits for a signal, or for what must not end.

@@ -12,7 +12,7 @@ use ironroot_api::pb::entry::{BatchCreateEntryRequest, GetAuthorizedEntriesReque
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::pb::{agent, device, entry, types};
 use ironroot_api::permission::denial_reason;
-use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN, binary};
+use ironroot_lab::deployment::{Admission, Server, ServerOptions, TRUST_DOMAIN, binary};
 use ironroot_lab::server_client::{Agent, ServerClient};
 use ironroot_lab::softhsm::{LABEL, PIN};
 
@@ -183,6 +183,27 @@ async fn a_server_that_cannot_use_its_token_says_what_to_do_and_sends_a_wrong_pi
         .token()
         .run("pkcs11-tool", &["--module", &module, "--token-label", LABEL, "--login", "--pin", PIN, "--list-objects"]);
     server.restart();
+}
+
+#[test]
+fn a_server_that_cannot_use_a_makers_file_or_its_health_port_has_left_the_token_as_it_was() {
+    let admission = Admission::Manufacturer("no certificate".to_owned());
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let checks = format!(
+        "health_checks {{ listener_enabled = true bind_address = \"127.0.0.1\" bind_port = {port} }}\nplugins {{"
+    );
+    for (admission, checks, words) in [
+        (admission, "plugins {", ["cannot take the TPM makers' CAs", "manufacturers.pem"]),
+        (Admission::Enrolled, &checks, ["cannot open the health listener", "in use"]),
+    ] {
+        let server = Server::prepare(&ServerOptions { admission, ..Default::default() });
+        assert_says(&Variant::of(&server).with("plugins {", checks).refused(), &words);
+        let module = first_module(&server.config_path());
+        let arguments = ["--module", &module, "--token-label", LABEL, "--login", "--pin", PIN, "--list-objects"];
+        let objects = server.token().run("pkcs11-tool", &arguments);
+        assert!(!objects.contains("Key Object"), "{objects}");
+    }
 }
 
 /// The module's path in a configuration.

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,16 +43,25 @@ struct Health {
     ready: Ready,
 }
 
-/// Binds the listener that `checks` describe and returns the future that serves it until dropped. `subsystem` is the key of the
-/// JSON object: `server` or `agent`.
-pub async fn serve(
-    checks: HealthChecks,
-    subsystem: &'static str,
-    ready: Ready,
-) -> io::Result<impl Future<Output = ()> + Send + use<>> {
-    let listener = TcpListener::bind((checks.host.as_str(), checks.port)).await?;
-    info!(address = %listener.local_addr()?, "health listener started");
-    Ok(accept(listener, Health { checks: Arc::new(checks), subsystem, ready }))
+/// The listener, bound: connections wait until it is served.
+#[derive(Debug)]
+pub struct HealthListener {
+    listener: TcpListener,
+    checks: Arc<HealthChecks>,
+}
+
+impl HealthListener {
+    /// Binds the listener that `checks` describe.
+    pub async fn bind(checks: HealthChecks) -> io::Result<Self> {
+        let listener = TcpListener::bind((checks.host.as_str(), checks.port)).await?;
+        info!(address = %listener.local_addr()?, "health listener started");
+        Ok(Self { listener, checks: Arc::new(checks) })
+    }
+
+    /// Answers until dropped. `subsystem` is the key of the JSON object: `server` or `agent`.
+    pub async fn serve(self, subsystem: &'static str, ready: Ready) {
+        accept(self.listener, Health { checks: self.checks, subsystem, ready }).await;
+    }
 }
 
 async fn accept(listener: TcpListener, health: Health) {
