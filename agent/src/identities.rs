@@ -7,7 +7,7 @@ mod identity;
 mod index;
 mod nearest;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
@@ -50,7 +50,6 @@ pub struct Identities {
     unsigned_index: SelectorIndex,
     /// `None`: still starting.
     bundle: Option<Arc<TrustBundle>>,
-    federated: BTreeMap<TrustDomain, Arc<TrustBundle>>,
     demand: Demand,
 }
 
@@ -65,17 +64,15 @@ impl Identities {
             unsigned: Vec::new(),
             unsigned_index: SelectorIndex::default(),
             bundle: None,
-            federated: BTreeMap::new(),
             demand: Demand::default(),
         }
     }
 
-    /// Everything that may be served: identities of `trust_domain`, its bundle, and bundles of other trust domains.
+    /// Everything that may be served: identities of `trust_domain`, and its bundle.
     pub fn try_new(
         trust_domain: TrustDomain,
         mut identities: Vec<Arc<Identity>>,
         bundle: Arc<TrustBundle>,
-        mut federated: BTreeMap<TrustDomain, Arc<TrustBundle>>,
     ) -> Result<Self, IdentitiesError> {
         let mut entries = HashSet::new();
         for identity in &identities {
@@ -88,10 +85,9 @@ impl Identities {
         }
         //= WLA-13 SPIFFE Workload API 8: "its place is the same on every push and after every restart"
         identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
-        federated.remove(&trust_domain);
         let ends = identities.iter().map(|identity| identity.svid().lifetime().span().not_after).collect();
         let index = SelectorIndex::of(identities.iter().map(|identity| identity.selectors()));
-        let mut all = Self { identities, ends, index, bundle: Some(bundle), federated, ..Self::starting(trust_domain) };
+        let mut all = Self { identities, ends, index, bundle: Some(bundle), ..Self::starting(trust_domain) };
         all.demand = all.asked_for();
         Ok(all)
     }
@@ -119,11 +115,6 @@ impl Identities {
     /// The trust domain's own bundle; `None` while starting.
     pub fn bundle(&self) -> Option<&Arc<TrustBundle>> {
         self.bundle.as_ref()
-    }
-
-    /// Bundles of other trust domains.
-    pub fn federated(&self) -> &BTreeMap<TrustDomain, Arc<TrustBundle>> {
-        &self.federated
     }
 
     /// All identities, in order, expired ones too.

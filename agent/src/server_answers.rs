@@ -13,7 +13,7 @@ use thiserror::Error;
 
 pub use bundle::TrustBundle;
 pub use der_list::DerList;
-pub use entry::{EntryTerms, MAX_ENTRIES, MAX_FEDERATED, MAX_SELECTORS};
+pub use entry::{EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
 pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, span, workload_svid};
 
 use crate::trusted_time::{Span, utc};

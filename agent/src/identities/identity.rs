@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_api::SpiffeId;
 use ironroot_attest::SelectorSet;
 use prost::bytes::Bytes;
 
@@ -55,11 +55,6 @@ impl Identity {
     /// When the entry was created, UNIX seconds.
     pub fn created_at(&self) -> i64 {
         self.terms.created_at
-    }
-
-    /// Trust domains whose bundles the workload gets too.
-    pub fn federates_with(&self) -> &[TrustDomain] {
-        &self.terms.federates_with
     }
 
     /// The certificate chain, DER laid end to end, leaf first.

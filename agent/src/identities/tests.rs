@@ -67,7 +67,6 @@ fn terms(entry: &Entry<'_>) -> Arc<EntryTerms> {
         created_at: entry.created_at,
         revision_number: 0,
         on_demand: false,
-        federates_with: Vec::new(),
     })
 }
 
@@ -83,7 +82,7 @@ fn bundle(authority: &Authority) -> Arc<TrustBundle> {
 fn snapshot(entries: &[Entry<'_>]) -> Identities {
     let authority = authority();
     let identities = entries.iter().map(|entry| identity(&authority, entry)).collect();
-    Identities::try_new(td("td"), identities, bundle(&authority), BTreeMap::new()).expect("sound")
+    Identities::try_new(td("td"), identities, bundle(&authority)).expect("sound")
 }
 
 fn served<'a>(identities: &'a Identities, selectors: &[&str], now: i64) -> Vec<&'a str> {
@@ -183,7 +182,7 @@ fn refuses_snapshots_that_contradict_themselves() {
     let authority = authority();
     let one = identity(&authority, &ENTRY);
     let build =
-        |name, identities| Identities::try_new(td(name), identities, bundle(&authority), BTreeMap::new()).map(drop);
+        |name, identities| Identities::try_new(td(name), identities, bundle(&authority)).map(drop);
     assert_eq!(build("td", vec![one.clone(), one.clone()]), Err(IdentitiesError::DuplicateEntry("e".into())));
     assert_eq!(build("other", vec![one]), Err(IdentitiesError::OtherTrustDomain("spiffe://td/web".into())));
 }

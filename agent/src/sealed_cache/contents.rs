@@ -12,7 +12,7 @@ use super::CacheRefusal;
 use crate::agent_key::WorkloadKey;
 use crate::agent_record::{AgentRecord, stored_bundle};
 use crate::server_answers::{
-    EntryTerms, MAX_ENTRIES, MAX_FEDERATED, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
+    EntryTerms, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
 };
 use crate::trusted_time::{BootMark, Moment, TimeRecord, TpmClock};
 
@@ -124,8 +124,7 @@ struct EntryMessage {
     left: Option<i64>,
     #[prost(bool, tag = "10")]
     on_demand: bool,
-    #[prost(string, repeated, tag = "11")]
-    federates_with: Vec<String>,
+    // 11 was used: trust domains to federate with.
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -224,7 +223,6 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Momen
         key: svid.map(|svid| svid.key().pkcs8_der().to_vec()).unwrap_or_default(),
         left: svid.map(|svid| moment.left(svid.lifetime())),
         on_demand: terms.on_demand,
-        federates_with: terms.federates_with.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -232,10 +230,9 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
     let spiffe_id = SpiffeId::parse(&entry.spiffe_id).ok()?.as_member_of(trust_domain).ok()?;
     let selectors = entry.selectors.iter().map(|s| Selector::new(&s.kind, &s.value));
     let selectors: SelectorSet = selectors.collect::<Result<_, _>>().ok()?;
-    if selectors.is_empty() || selectors.len() > MAX_SELECTORS || entry.federates_with.len() > MAX_FEDERATED {
+    if selectors.is_empty() || selectors.len() > MAX_SELECTORS {
         return None;
     }
-    let federates_with: Result<Vec<_>, _> = entry.federates_with.iter().map(|name| TrustDomain::new(name)).collect();
     let svid = if entry.chain.is_empty() {
         None
     } else {
@@ -251,7 +248,6 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
         created_at: entry.created_at,
         revision_number: entry.revision_number,
         on_demand: entry.on_demand,
-        federates_with: federates_with.ok()?,
     };
     Some((terms, svid))
 }
@@ -328,7 +324,6 @@ mod tests {
             created_at: 5,
             revision_number: 6,
             on_demand: true,
-            federates_with: vec![TrustDomain::new("friend").expect("legal")],
         }
     }
 

@@ -10,8 +10,6 @@ use super::AnswerRefusal;
 pub const MAX_ENTRIES: usize = 20_000;
 /// Most selectors of one entry.
 pub const MAX_SELECTORS: usize = 1_000;
-/// Most trust domains that one entry federates with.
-pub const MAX_FEDERATED: usize = 1_000;
 /// Longest entry ID, bytes.
 const MAX_ID_BYTES: usize = 255;
 /// Longest hint, bytes: four times SPIRE's 1024 characters.
@@ -34,8 +32,6 @@ pub struct EntryTerms {
     pub revision_number: i64,
     /// Its SVID is made when a workload first asks for it, and not before. Source: SPIRE, disable_x509_svid_prefetch.
     pub on_demand: bool,
-    /// Trust domains whose bundles the workload gets too.
-    pub federates_with: Vec<TrustDomain>,
 }
 
 impl EntryTerms {
@@ -60,7 +56,6 @@ impl EntryTerms {
             created_at: entry.created_at,
             revision_number: entry.revision_number,
             on_demand: entry.additional_attributes.is_some_and(|more| more.disable_x509_svid_prefetch),
-            federates_with: federates_with(&entry.federates_with),
         }))
     }
 
@@ -69,12 +64,6 @@ impl EntryTerms {
     pub fn is_same_version(&self, revision_number: i64, created_at: i64) -> bool {
         self.revision_number == revision_number && self.created_at == created_at
     }
-}
-
-/// With or without `spiffe://`, as a server may write them. A name that cannot be one costs the entry nothing else.
-fn federates_with(wire: &[String]) -> Vec<TrustDomain> {
-    let name = |text: &String| TrustDomain::new(text.strip_prefix("spiffe://").unwrap_or(text)).ok();
-    wire.iter().take(MAX_FEDERATED).filter_map(name).collect()
 }
 
 fn selectors(wire: &[types::Selector]) -> Result<SelectorSet, AnswerRefusal> {

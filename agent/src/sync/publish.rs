@@ -1,6 +1,5 @@
 //! What leaves the loop: snapshots for the Workload API, and what outlives the process.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,7 +44,7 @@ impl Synchronizer {
         self.published = moment.version();
         let Some(bundle) = self.bundle.clone() else { return };
         let (identities, unsigned) = self.executable_only.leave_out(self.ledger.identities(), self.ledger.unsigned());
-        let all = Identities::try_new(self.parts.trust_domain.clone(), identities, bundle, BTreeMap::new());
+        let all = Identities::try_new(self.parts.trust_domain.clone(), identities, bundle);
         match all {
             Ok(all) => {
                 let all = all.ending(|identity| moment.end(identity.svid().lifetime())).with_unsigned(unsigned);

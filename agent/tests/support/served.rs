@@ -1,7 +1,6 @@
 //! A Workload API socket with identities made for the test, and clients in other processes and of other users.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -92,8 +91,7 @@ impl Authority {
     }
 
     pub fn snapshot(&self, identities: Vec<Arc<Identity>>) -> Arc<Identities> {
-        let federated = BTreeMap::from([(td("friend"), self.bundle()), (td("stranger"), self.bundle())]);
-        Arc::new(Identities::try_new(td("td"), identities, self.bundle(), federated).expect("sound"))
+        Arc::new(Identities::try_new(td("td"), identities, self.bundle()).expect("sound"))
     }
 }
 
@@ -107,7 +105,6 @@ pub fn terms(path: &str, selectors: &[&str]) -> EntryTerms {
         created_at: 1,
         revision_number: 0,
         on_demand: false,
-        federates_with: vec![td("friend")],
     }
 }
 

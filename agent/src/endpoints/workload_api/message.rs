@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use ironroot_api::pb::workload::{X509BundlesResponse, X509svid, X509svidResponse};
-use prost::bytes::Bytes;
 
 use super::view::View;
 use crate::identities::Identity;
@@ -29,11 +28,11 @@ impl Message for X509svidResponse {
 
     fn compose(view: &View) -> Self {
         let svids = view.theirs.iter().map(|identity| svid(identity, &view.own)).collect();
-        Self { svids, crl: Vec::new(), federated_bundles: federated(view) }
+        Self { svids, crl: Vec::new(), federated_bundles: HashMap::new() }
     }
 
     fn is_same(one: &View, other: &View) -> bool {
-        one.same_identities(other) && one.same_bundles(other)
+        one.same_identities(other) && one.same_bundle(other)
     }
 }
 
@@ -42,14 +41,13 @@ impl Message for X509BundlesResponse {
     const METHOD: &'static str = "FetchX509Bundles";
 
     fn compose(view: &View) -> Self {
-        let mut bundles = federated(view);
         //= WLA-08 SPIFFE Workload API 5.2.2: "MUST contain at least the trust bundle for the trust domain"
-        bundles.insert(view.trust_domain.id().to_string(), view.own.concatenated().clone());
-        Self { crl: Vec::new(), bundles }
+        let own = (view.trust_domain.id().to_string(), view.own.concatenated().clone());
+        Self { crl: Vec::new(), bundles: HashMap::from([own]) }
     }
 
     fn is_same(one: &View, other: &View) -> bool {
-        one.same_bundles(other)
+        one.same_bundle(other)
     }
 }
 
@@ -61,9 +59,4 @@ fn svid(identity: &Identity, own: &TrustBundle) -> X509svid {
         bundle: own.concatenated().clone(),
         hint: identity.hint().to_owned(),
     }
-}
-
-/// By trust domain ID.
-fn federated(view: &View) -> HashMap<String, Bytes> {
-    view.federated.iter().map(|(name, bundle)| (name.id().to_string(), bundle.concatenated().clone())).collect()
 }

@@ -11,7 +11,6 @@ fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
         created_at: 1,
         revision_number,
         on_demand: false,
-        federates_with: Vec::new(),
     }
 }
 
