@@ -1,8 +1,9 @@
 //! The one loop that keeps identities current.
 //!
 //! ```text
-//!  wakes:   poll (the interval, a back-off, an operator) · due · request (a workload's) · shutdown        (wake.rs)
-//!  a poll:  certificate (attest, renew) ─► bundle ─► entries ─► SVIDs ─► publish ─► keep
+//!  wakes:   poll (the interval, a back-off, an operator) · push (the server's) · due · request (a workload's) · shutdown (wake.rs)
+//!  a poll,
+//!  a push:  certificate (attest, renew) ─► listen (push.rs) ─► bundle ─► entries ─► SVIDs ─► publish ─► keep
 //!  due, request:                                              SVIDs ─► publish ─► keep
 //!  what came of it ─► standing with the server (standing.rs), the next pause (outcome.rs)
 //! ```
@@ -19,6 +20,7 @@ mod memory;
 mod on_demand;
 mod outcome;
 mod publish;
+mod push;
 mod restore;
 mod schedule;
 mod standing;
@@ -36,7 +38,7 @@ use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::TrustAnchors;
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{debug, info};
 
 pub use bootstrap::{BootstrapError, read_bundle};
 pub use error::{Denial, SyncError};
@@ -55,6 +57,8 @@ use crate::trusted_time::TrustedTime;
 use executable_only::ExecutableOnly;
 use outcome::SHORTEST_PAUSE;
 use publish::Kept;
+use push::{COME_BACK, Pushes};
+use schedule::unit;
 use standing::{Agent, Standing};
 use told::Told;
 
@@ -97,6 +101,8 @@ pub struct Synchronizer {
     ledger: Ledger,
     executable_only: ExecutableOnly,
     channel: Option<Channel>,
+    /// What the server says over that channel by itself.
+    pushes: Pushes,
     /// Turns that failed since the last that did not.
     failures: u32,
     next_poll: Instant,
@@ -123,6 +129,7 @@ impl Synchronizer {
             anchors,
             ledger: Ledger::default(),
             channel: None,
+            pushes: Pushes::quiet(),
             failures: 0,
             next_poll: Instant::now(),
             synced_unix: 0,
@@ -145,7 +152,7 @@ impl Synchronizer {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 sleep = self.turn(wake, &mut wakes) => sleep,
             };
-            wake = wakes.next(sleep).await;
+            wake = wakes.next(sleep, &mut self.pushes).await;
         }
         self.keep(true).await;
     }
@@ -153,10 +160,12 @@ impl Synchronizer {
     /// Does what `wake` is about; until when to sleep.
     async fn turn(&mut self, wake: Wake, wakes: &mut Wakes) -> Sleep {
         match wake {
-            Wake::Poll => {
-                let outcome = self.sync_or_attest().await;
-                self.next_poll = self.judge(outcome).await;
+            Wake::Poll => self.poll().await,
+            Wake::Push(revision) => {
+                debug!(revision, "the server tells of a change");
+                self.poll().await;
             }
+            Wake::PushesEnded => self.next_poll = self.next_poll.min(Instant::now() + COME_BACK.mul_f64(unit())),
             Wake::Due => {
                 let outcome = self.sign_only().await;
                 self.go_on_after(outcome).await;
@@ -174,6 +183,12 @@ impl Synchronizer {
         let soonest = Instant::now() + SHORTEST_PAUSE;
         let poll = renewal.map_or(self.next_poll, |due| self.next_poll.min(due.max(soonest)));
         Sleep { poll, due: self.next_due().into_iter().chain(unwritten).min() }
+    }
+
+    async fn poll(&mut self) {
+        let outcome = self.sync_or_attest().await;
+        self.next_poll = self.judge(outcome).await;
+        self.pushes.rest(self.parts.sync_interval);
     }
 
     /// After something smaller than a poll. What the server says against this agent is a poll's to hear.
@@ -196,6 +211,7 @@ impl Synchronizer {
     async fn sync(&mut self) -> Result<(), SyncError> {
         self.ensure_certificate().await?;
         let channel = self.trusted_channel().await?;
+        self.pushes.listen(&channel).await;
         let bundle = self.fetch_bundle(channel.clone()).await?;
         self.adopt_bundle(bundle);
         self.sync_entries(channel.clone()).await?;

@@ -46,10 +46,15 @@ pub mod entry_encoded {
     include!(concat!(env!("OUT_DIR"), "/encoded/spire.api.server.entry.v1.rs"));
 }
 
-/// What SPIRE has no service for: the device registry.
+/// What SPIRE has no service for: the device registry, and word of changes.
 pub mod ironroot {
     pub mod api {
         pub mod server {
+            pub mod change {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.change.v1.rs"));
+                }
+            }
             pub mod device {
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.device.v1.rs"));
@@ -59,6 +64,6 @@ pub mod ironroot {
     }
 }
 
-pub use ironroot::api::server::device::v1 as device;
+pub use ironroot::api::server::{change::v1 as change, device::v1 as device};
 pub use spire::api::server::{agent::v1 as agent, bundle::v1 as bundle, entry::v1 as entry, svid::v1 as svid};
 pub use spire::api::types;

@@ -8,6 +8,7 @@ mod audit;
 mod body;
 mod bundle_api;
 mod caller;
+mod change_api;
 mod device_api;
 mod entry_api;
 mod fair_share;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use ironroot_api::pb::agent::agent_server::AgentServer;
 use ironroot_api::pb::bundle::bundle_server::BundleServer;
+use ironroot_api::pb::change::change_server::ChangeServer;
 use ironroot_api::pb::device::device_server::DeviceServer;
 use ironroot_api::pb::entry_encoded::entry_server::EntryServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
@@ -46,6 +48,7 @@ use tonic_health::pb::health_server::HealthServer;
 pub use audit::Audit;
 pub use body::{FieldLimits, RequestShape};
 pub use caller::Listener;
+pub use change_api::{MAX_HELD_STREAMS, MAX_HELD_STREAMS_PER_AGENT, Pushes};
 pub use forks::Forks;
 pub use health_api::REASON_METADATA;
 pub use limits::Limits;
@@ -78,6 +81,8 @@ pub struct ServerState {
     pub forks: Forks,
     /// What callers hold of connections, calls and bodies at this moment, by role.
     pub occupancy: Occupancy,
+    /// Streams that are held for agents, to tell them of changes.
+    pub pushes: Pushes,
     pub audit: Audit,
     /// Remote administrators named by configuration.
     pub admin_ids: BTreeSet<SpiffeId>,
@@ -101,7 +106,7 @@ pub async fn serve_remote(
     svid: Arc<SvidResolver>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let services = services(&shared);
+    let services = services(&shared, &stop);
     let servers = accept::accept(tcp, ClientTrust::new(anchors), svid, shared.clone()).map(|(role, connections)| {
         let gate = Gate::new(shared.clone(), Listener::Remote);
         let router = http2(role.limits()).layer(gate).add_routes(services.clone());
@@ -117,14 +122,14 @@ pub async fn serve_local(
     ready: Ready,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let services = services(&shared).add_service(HealthServer::new(health_api::HealthApi(ready)));
+    let services = services(&shared, &stop).add_service(HealthServer::new(health_api::HealthApi(ready)));
     let gate = Gate::new(shared, Listener::Local);
     let router = http2(Role::LocalAdministrator.limits()).layer(gate).add_routes(services);
     router.serve_with_incoming_shutdown(accept::accept_local(socket), raised(stop)).await
 }
 
 /// The services of both listeners. Who may call what, with which request, the gate before them decides.
-fn services(shared: &Arc<ServerState>) -> Routes {
+fn services(shared: &Arc<ServerState>, stop: &watch::Receiver<bool>) -> Routes {
     let entry = EntryServer::new(entry_api::EntryApi(shared.clone()));
     let device = DeviceServer::new(device_api::DeviceApi(shared.clone()));
     Routes::new(AgentServer::new(agent_api::AgentApi(shared.clone())))
@@ -132,6 +137,7 @@ fn services(shared: &Arc<ServerState>) -> Routes {
         .add_service(device.max_decoding_message_size(policy::MAX_BATCH_BYTES))
         .add_service(SvidServer::new(svid_api::SvidApi(shared.clone())))
         .add_service(BundleServer::new(bundle_api::BundleApi(shared.clone())))
+        .add_service(ChangeServer::new(change_api::ChangeApi { server: shared.clone(), stopping: stop.clone() }))
 }
 
 fn http2(limits: RoleLimits) -> Server {

@@ -5,7 +5,7 @@
 //! they look something up.
 //!
 //! ```text
-//!  change ──► store transaction ──commit──► change log ──► mirror ──► tables (entries · agents) ──► changes()
+//!  change ──► store transaction ──commit──► change log ──► mirror ──► tables (entries · agents) ──► changes(), news_of(agent)
 //!  agent, its device's words, now ──► authorized_entries ──► AuthorizedView ──► AuthorizedEntry   (cached until one changes)
 //! ```
 
@@ -21,6 +21,7 @@ mod group;
 mod mirror;
 #[cfg(test)]
 mod model_tests;
+mod news;
 mod node;
 mod places;
 pub mod selector_forms;
@@ -43,6 +44,7 @@ pub use agent_filter::AgentFilter;
 pub use authorized::{AuthorizedEntry, AuthorizedView, MAX_ENTRIES_PER_AGENT};
 pub use entries::Created;
 pub use filter::{EntryFilter, FilterError, SelectorMatch, SetMatch};
+pub use news::News;
 
 use crate::devices::{DeviceError, Devices};
 use crate::store::{Store, StoreError};
@@ -115,7 +117,7 @@ pub struct Registry {
 struct Memory {
     tables: RwLock<Tables>,
     places: Mutex<HashMap<SpiffeId, usize>>,
-    changes: watch::Sender<u64>,
+    changes: watch::Sender<i64>,
 }
 
 #[derive(Debug)]
@@ -145,8 +147,9 @@ impl Registry {
         self.store.trust_domain()
     }
 
-    /// Counts changes, of entries or agents, since the start.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    /// The revision of the change log that entries and devices were last followed to: what agents may serve may be another
+    /// since.
+    pub fn changes(&self) -> watch::Receiver<i64> {
         self.shared.changes.subscribe()
     }
 
@@ -185,6 +188,5 @@ impl Memory {
 
     fn apply(&self, change: impl FnOnce(&mut Tables)) {
         change(&mut self.tables.write().expect("no code panics while it holds the tables"));
-        self.changes.send_modify(|count| *count += 1);
     }
 }

@@ -27,7 +27,7 @@ use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
 use crate::config::{LoginMode, ManufacturerFileError, ServerConfig};
 use crate::devices::DeviceError;
-use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, ServerState};
+use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState};
 use crate::node_attestation::NodeAttestation;
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
@@ -119,6 +119,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
         forks: Forks::default(),
         occupancy: Occupancy::new(),
+        pushes: Pushes::new(),
         audit: Audit::new(config.audit_log_enabled),
         admin_ids: config.admin_ids.iter().cloned().collect(),
         allow_executable_only: config.allow_executable_only,

@@ -6,6 +6,7 @@ mod grants;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use ironroot_api::csr::Csr;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
@@ -14,7 +15,7 @@ use ironroot_server::facts::agent::AgentRecord;
 use ironroot_server::facts::entry::{EntryError, MAX_DNS_NAMES, MAX_HINT_BYTES, MAX_SELECTORS, RegistrationEntry};
 use ironroot_server::node_attestation::{Attestor, JOIN_TOKEN, NodeAttestation, Progress};
 use ironroot_server::registry::{
-    AgentFilter, AgentStanding, Created, EntryFilter, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, Registry,
+    AgentFilter, AgentStanding, Created, EntryFilter, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, News, Registry,
     RegistryError,
 };
 use ironroot_server::store::{Store, StoreError};
@@ -408,6 +409,26 @@ async fn changes_are_counted_when_they_are_in_force() {
     assert!(!changes.has_changed().expect("registry lives"), "nothing changed");
     fixture.registry.delete_entry(&administrator(), stored.id()).await.expect("deletes");
     assert!(changes.has_changed().expect("registry lives"));
+}
+
+#[tokio::test]
+async fn news_of_an_agent_come_with_entries_and_with_its_own_row_and_not_with_other_agents() {
+    let fixture = Fixture::new().await;
+    let (one, other) = (agent("1", "1", &[]), agent("2", "2", &[]));
+    fixture.attest(one.clone()).await;
+    let waits = |news: &mut News| news.come().now_or_never().is_none();
+    let mut news = fixture.registry.news_of(&one.spiffe_id);
+    fixture.attest(other.clone()).await;
+    assert!(waits(&mut news), "another agent's row");
+    fixture.attest(AgentRecord { serial: "3".into(), ..one.clone() }).await;
+    assert!(!waits(&mut news), "its own row");
+    let mut news = fixture.registry.news_of(&one.spiffe_id);
+    let before = news.revision();
+    fixture.create(entry("/w", "/p", &["a:1"])).await;
+    assert!(!waits(&mut news) && news.revision() > before, "an entry");
+    let mut news = fixture.registry.news_of(&one.spiffe_id);
+    fixture.registry.ban_agent(&administrator(), &one.spiffe_id).await.expect("bans");
+    assert!(!waits(&mut news), "its end");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::agent::agent_server::AgentServer;
 use ironroot_api::pb::bundle::bundle_server::BundleServer;
+use ironroot_api::pb::change::change_server::ChangeServer;
 use ironroot_api::pb::entry::entry_server::EntryServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::types;
@@ -22,7 +23,7 @@ use rustls::time_provider::TimeProvider;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -97,6 +98,23 @@ pub enum AgentLie {
     Silence,
 }
 
+/// How it tells agents of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushPlay {
+    /// It has no such method, as SPIRE has none.
+    Absent,
+    /// It holds streams, and tells what [`ScriptedServer::push`] says.
+    Honest,
+    /// It takes the call and says nothing.
+    Mute,
+    /// It refuses the call.
+    Refused(tonic::Code),
+    /// It ends each stream after the first word.
+    Broken,
+    /// It tells of changes as fast as it can.
+    Flood,
+}
+
 /// The part a server plays; may be changed at any time.
 #[derive(Debug)]
 pub struct Script {
@@ -128,6 +146,8 @@ pub struct Script {
     pub tainted: bool,
     /// By how much its clock is wrong, seconds: what it signs, and its own certificate, are dated by it.
     pub clock_error: i64,
+    /// How it tells agents of changes.
+    pub pushes: PushPlay,
     /// A thief's: it has the server's certificate and key, but its own authority signs, and is all of its bundle.
     pub stolen: bool,
 }
@@ -149,6 +169,8 @@ pub struct Asked {
     pub batches: u32,
     /// PostStatus.
     pub statuses: u32,
+    /// WatchChanges.
+    pub watches: u32,
     /// TLS handshakes that came to nothing.
     pub failed_handshakes: u32,
     /// Connections with a client certificate.
@@ -172,6 +194,8 @@ pub(crate) struct Play {
     pub(crate) rogue: ToyCa,
     pub(crate) script: Mutex<Script>,
     pub(crate) asked: Mutex<Asked>,
+    /// The newest revision that it tells of.
+    pub(crate) pushed: watch::Sender<i64>,
 }
 
 impl fmt::Debug for Play {
@@ -212,6 +236,7 @@ impl ScriptedServer {
             agent_ttl: 3600,
             tainted: false,
             clock_error: 0,
+            pushes: PushPlay::Absent,
             stolen: false,
         };
         let play = Arc::new(Play {
@@ -220,6 +245,7 @@ impl ScriptedServer {
             rogue: ToyCa::new(TRUST_DOMAIN),
             script: Mutex::new(script),
             asked: Mutex::default(),
+            pushed: watch::Sender::new(0),
         });
         let mut server = Self { play, address, spiffe_id: spiffe_id.to_owned(), runtime: None };
         server.start_again();
@@ -256,6 +282,11 @@ impl ScriptedServer {
     /// What it was asked so far.
     pub fn asked(&self) -> Asked {
         *lock(&self.play.asked)
+    }
+
+    /// Tells agents of one more change, over the streams that it holds.
+    pub fn push(&self) {
+        self.play.pushed.send_modify(|revision| *revision += 1);
     }
 
     /// Ends every connection and closes the port.
@@ -304,6 +335,7 @@ async fn accept(listener: std::net::TcpListener, play: Arc<Play>, spiffe_id: Str
         tonic::transport::Server::builder()
             .add_service(AgentServer::new(services.clone()))
             .add_service(BundleServer::new(services.clone()))
+            .add_service(ChangeServer::new(services.clone()))
             .add_service(EntryServer::new(services.clone()))
             .add_service(SvidServer::new(services))
             .serve_with_incoming(ReceiverStream::new(incoming)),

@@ -42,7 +42,8 @@ fn rpcs_of_the_protos() -> BTreeMap<String, bool> {
                 ["package", name, ..] => package = name,
                 ["service", name, ..] => service = name,
                 ["rpc", method, ..] if package.contains("server") => {
-                    rpcs.insert(format!("/{package}.{service}/{method}"), line.contains("(stream"));
+                    let request = line.split("returns").next().expect("a line");
+                    rpcs.insert(format!("/{package}.{service}/{method}"), request.contains("(stream"));
                 }
                 _ => {}
             }
@@ -64,12 +65,14 @@ async fn call(channel: &Channel, rpc: &Method) -> Outcome {
     }
     let path: PathAndQuery = rpc.path.parse().expect("a path");
     let codec = tonic_prost::ProstCodec::<(), ()>::default();
-    let result = match rpc.request.streaming {
-        false => grpc.unary(Request::new(()), path, codec).await.map(drop),
-        true => match grpc.streaming(Request::new(tokio_stream::once(())), path, codec).await {
-            Ok(answers) => answers.into_inner().message().await.map(drop),
-            Err(status) => Err(status),
-        },
+    // The first message tells enough: some answers are held open.
+    let answers = match rpc.request.streaming {
+        false => grpc.server_streaming(Request::new(()), path, codec).await,
+        true => grpc.streaming(Request::new(tokio_stream::once(())), path, codec).await,
+    };
+    let result = match answers {
+        Ok(answers) => answers.into_inner().message().await.map(drop),
+        Err(status) => Err(status),
     };
     match result {
         Ok(()) => Outcome::LetIn,

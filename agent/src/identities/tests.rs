@@ -181,8 +181,7 @@ fn an_entry_on_demand_is_found_by_who_may_ask_for_it() {
 fn refuses_snapshots_that_contradict_themselves() {
     let authority = authority();
     let one = identity(&authority, &ENTRY);
-    let build =
-        |name, identities| Identities::try_new(td(name), identities, bundle(&authority)).map(drop);
+    let build = |name, identities| Identities::try_new(td(name), identities, bundle(&authority)).map(drop);
     assert_eq!(build("td", vec![one.clone(), one.clone()]), Err(IdentitiesError::DuplicateEntry("e".into())));
     assert_eq!(build("other", vec![one]), Err(IdentitiesError::OtherTrustDomain("spiffe://td/web".into())));
 }

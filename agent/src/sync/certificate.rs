@@ -155,7 +155,7 @@ impl Synchronizer {
         let moment = self.parts.time.moment();
         let remaining = moment.remaining(&svid.lifetime);
         self.standing = Standing::Attested(Agent::new(svid, reattestable, remaining, Instant::now(), &moment));
-        self.channel = None;
+        self.hang_up();
         self.changes.any = true;
         if !reattestable {
             self.changes.must_not_be_lost = true;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ironroot_shell::describe;
 use tracing::{error, info, warn};
 
+use super::push::POLL_FACTOR;
 use super::schedule::{backoff, before_the_end, poll_in, unit};
 use super::standing::Standing;
 use super::{Denial, SyncError, Synchronizer};
@@ -31,7 +32,7 @@ impl Synchronizer {
 
     async fn fail(&mut self, error: SyncError) -> Duration {
         // A new dial also asks the name service again.
-        self.channel = None;
+        self.hang_up();
         self.failures = self.failures.saturating_add(1);
         match error.denial() {
             Some(Denial::Banned) => self.obey_ban(),
@@ -46,6 +47,12 @@ impl Synchronizer {
         let pause = self.pause_after(&error);
         self.tell(&error, pause);
         pause
+    }
+
+    /// Gives up the connection, and what was heard over it.
+    pub(super) fn hang_up(&mut self) {
+        self.channel = None;
+        self.pushes.hang_up();
     }
 
     /// One line for each failure.
@@ -82,7 +89,8 @@ impl Synchronizer {
 
     /// The pause between two syncs; `unit` is its jitter, from 0 to 1.
     pub(super) fn poll_pause(&self, unit: f64) -> Duration {
-        poll_in(self.parts.sync_interval, self.ledger.shortest_lifetime(), unit)
+        let factor = if self.pushes.is_listening() { POLL_FACTOR } else { 1 };
+        poll_in(self.parts.sync_interval * factor, self.ledger.shortest_lifetime(), unit)
     }
 
     /// When something is due before the next poll. Nothing is while the server is away: the back-off decides when it is asked.

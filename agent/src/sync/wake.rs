@@ -1,10 +1,11 @@
-//! What wakes the loop. Another thing that may wake it (a push of the server's) is a variant here and a line in [`Wakes::next`].
+//! What wakes the loop. Another thing that may wake it is a variant here and a line in [`Wakes::next`].
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::push::{Heard, Pushes};
 use crate::requests::{MAX_WAITING, Request};
 
 /// Why the loop goes on.
@@ -12,6 +13,10 @@ use crate::requests::{MAX_WAITING, Request};
 pub enum Wake {
     /// The server is to be asked for changes: the interval or a back-off is over, or an operator wants it at once.
     Poll,
+    /// The server says that something has changed, by this revision of its change log.
+    Push(i64),
+    /// The server says no more when something changes.
+    PushesEnded,
     /// Something is to be signed, or to be written, before the next poll.
     Due,
     /// A workload asks for something that is made only when it is asked for.
@@ -49,7 +54,7 @@ impl Wakes {
     }
 
     /// Waits for the next wake. What is due goes before requests: workloads ask as often as they like.
-    pub async fn next(&mut self, sleep: Sleep) -> Wake {
+    pub(super) async fn next(&mut self, sleep: Sleep, pushes: &mut Pushes) -> Wake {
         let (at, wake) = match sleep.due {
             Some(due) if due < sleep.poll => (due, Wake::Due),
             _ => (sleep.poll, Wake::Poll),
@@ -61,6 +66,11 @@ impl Wakes {
             // Not left to the timer, which learns the time only when the runtime has nothing else to do.
             () = std::future::ready(()), if at <= Instant::now() => wake,
             () = tokio::time::sleep_until(at.into()) => wake,
+            heard = pushes.next() => match heard {
+                Heard::Revision(revision) => Wake::Push(revision),
+                Heard::Denial => Wake::Poll,
+                Heard::End => Wake::PushesEnded,
+            },
             Some(request) = self.requests.recv() => Wake::Request(request),
         }
     }
@@ -94,9 +104,10 @@ mod tests {
             std::hint::spin_loop();
         }
         let later = passed + Duration::from_secs(60);
-        assert!(matches!(wakes.next(Sleep { poll: passed, due: Some(later) }).await, Wake::Poll));
-        assert!(matches!(wakes.next(Sleep { poll: later, due: Some(passed) }).await, Wake::Due));
-        assert!(matches!(wakes.next(Sleep { poll: later, due: None }).await, Wake::Request(_)));
+        let mut pushes = Pushes::quiet();
+        assert!(matches!(wakes.next(Sleep { poll: passed, due: Some(later) }, &mut pushes).await, Wake::Poll));
+        assert!(matches!(wakes.next(Sleep { poll: later, due: Some(passed) }, &mut pushes).await, Wake::Due));
+        assert!(matches!(wakes.next(Sleep { poll: later, due: None }, &mut pushes).await, Wake::Request(_)));
     }
 
     #[test]

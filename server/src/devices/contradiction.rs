@@ -72,6 +72,11 @@ impl Devices {
         !self.read().suspicions.is_empty()
     }
 
+    /// Whether a call over a connection of the device's agent, opened at `opened`, would prove a copy.
+    pub fn suspects(&self, ek_sha256: &[u8; 32], opened: Instant) -> bool {
+        self.suspicion(ek_sha256).is_some_and(|suspicion| suspicion.is_after(opened))
+    }
+
     /// Whether a connection of the device's agent, opened at `opened`, proves a copy. `here`: the call over it.
     pub fn fork_by_connection(&self, ek_sha256: &[u8; 32], opened: Instant, here: Sighting) -> Option<ForkProof> {
         let suspicion = self.suspicion(ek_sha256).filter(|suspicion| suspicion.is_after(opened))?;

@@ -92,7 +92,7 @@ const DEVICES: RequestShape =
 
 use Who::{AdminSocket, Administrators, Agents, Anyone};
 
-/// The table. Source of whom: SPIRE's policy_data.json; the device service is for administrators.
+/// The table. Source of whom: SPIRE's policy_data.json; the device service is for administrators, the change service for agents.
 pub const POLICY: &[Method] = &[
     method("/spire.api.server.bundle.v1.Bundle/GetBundle", Anyone, SMALL),
     method("/spire.api.server.agent.v1.Agent/AttestAgent", Anyone, EVIDENCE),
@@ -101,6 +101,7 @@ pub const POLICY: &[Method] = &[
     large_answer(method("/spire.api.server.entry.v1.Entry/GetAuthorizedEntries", Agents, SMALL)),
     large_answer(method("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", Agents, SYNC)),
     method("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", Agents, CSRS),
+    method("/ironroot.api.server.change.v1.Change/WatchChanges", Agents, SMALL),
     method("/spire.api.server.agent.v1.Agent/CountAgents", Administrators, FILTER),
     large_answer(method("/spire.api.server.agent.v1.Agent/ListAgents", Administrators, FILTER)),
     method("/spire.api.server.agent.v1.Agent/GetAgent", Administrators, SMALL),

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, Range};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::facts::agent::AgentRecord;
 use ironroot_api::SpiffeId;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::authorized::{AuthorizedView, MAX_ENTRIES_PER_AGENT};
@@ -32,6 +33,8 @@ pub(super) struct AgentSlot {
     seq: i64,
     pub record: Arc<AgentRecord>,
     view: Mutex<Option<CachedView>>,
+    /// Made when somebody waits for the end of this row. Nothing is sent: the end of the sender is the news.
+    end: OnceLock<watch::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,11 @@ struct CachedView {
 }
 
 impl AgentSlot {
+    /// Changes once, when another row takes this one's place, or none.
+    pub fn end(&self) -> watch::Receiver<()> {
+        self.end.get_or_init(|| watch::Sender::new(())).subscribe()
+    }
+
     /// What the agent may serve now; `words` are those about its device.
     pub fn view(&self, entries: &EntryTable, words: OperatorsWords, now_unix: i64) -> AuthorizedView {
         if self.record.banned {
@@ -109,7 +117,7 @@ impl AgentTable {
         let id = agent.spiffe_id.clone();
         // One that was deleted and came again has another place.
         self.remove(&id);
-        let slot = Arc::new(AgentSlot { seq, record: Arc::new(agent), view: Mutex::new(None) });
+        let slot = Arc::new(AgentSlot { seq, record: Arc::new(agent), view: Mutex::new(None), end: OnceLock::new() });
         self.all.insert(seq, slot.clone());
         self.by_id.insert(id, slot);
     }

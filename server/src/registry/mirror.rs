@@ -18,6 +18,8 @@ pub(super) fn follower(
     let shared = Arc::downgrade(shared);
     move |facts, news| {
         let Some(shared) = shared.upgrade() else { return Ok(Follows::Ended) };
+        // Before the facts: they are no older than it.
+        let revision = facts.revision()?;
         match news {
             News::Everything => {
                 let tables = everything(facts)?;
@@ -30,7 +32,21 @@ pub(super) fn follower(
                 }
             }
         }
+        if concerns_many(news) {
+            shared.changes.send_replace(revision);
+        }
         Ok(Follows::On)
+    }
+}
+
+/// Whether agents besides those in `news` may get something else now. What is said of devices has been taken in before: the fleet
+/// follows ahead of the registry.
+fn concerns_many(news: &News) -> bool {
+    match news {
+        News::Everything => true,
+        News::Changes(changes) => {
+            changes.iter().any(|changed| matches!(changed, Changed::Entry(_) | Changed::Device(_)))
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use ironroot_api::pb::agent::{
 };
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_server::Bundle;
+use ironroot_api::pb::change::change_server::Change;
+use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
 use ironroot_api::pb::entry::entry_server::Entry;
 use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
@@ -31,7 +33,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{AgentLie, BundleLie, Play, SvidLie, TRUST_DOMAIN, lock};
+use super::{AgentLie, BundleLie, Play, PushPlay, SvidLie, TRUST_DOMAIN, lock};
 use crate::toy_ca::{ToyCa, ToySvid};
 
 /// The path of the agent that every attestation makes.
@@ -178,6 +180,28 @@ impl Svid for Services {
             results.pop();
         }
         Ok(Response::new(BatchNewX509svidResponse { results }))
+    }
+}
+
+#[tonic::async_trait]
+impl Change for Services {
+    type WatchChangesStream = Answers<WatchChangesResponse>;
+
+    async fn watch_changes(
+        &self,
+        _: Request<WatchChangesRequest>,
+    ) -> Result<Response<Self::WatchChangesStream>, Status> {
+        self.permitted()?;
+        lock(&self.0.asked).watches += 1;
+        let play = lock(&self.0.script).pushes;
+        match play {
+            PushPlay::Absent => return Err(Status::unimplemented("an older server")),
+            PushPlay::Refused(code) => return Err(Status::new(code, "scripted")),
+            _ => {}
+        }
+        let (answers, stream) = mpsc::channel(4);
+        tokio::spawn(tell(self.0.clone(), play, answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
 
@@ -355,6 +379,27 @@ async fn converse(
             let more = number + 1 < pages;
             let answer = SyncAuthorizedEntriesResponse { entries: page.to_vec(), more, ..Default::default() };
             let _ = answers.send(Ok(answer)).await;
+        }
+    }
+}
+
+/// The first word at once, then by the script, until the agent hangs up.
+async fn tell(play: Arc<Play>, push: PushPlay, answers: mpsc::Sender<Result<WatchChangesResponse, Status>>) {
+    let mut pushed = play.pushed.subscribe();
+    if push == PushPlay::Mute {
+        return answers.closed().await;
+    }
+    loop {
+        let revision = *pushed.borrow_and_update();
+        if answers.send(Ok(WatchChangesResponse { revision })).await.is_err() || push == PushPlay::Broken {
+            return;
+        }
+        if push == PushPlay::Flood {
+            continue;
+        }
+        tokio::select! {
+            _ = pushed.changed() => {}
+            () = answers.closed() => return,
         }
     }
 }

@@ -19,6 +19,8 @@ const MAX_CALL_BYTES: usize = 64 * MIB;
 const MAX_BUNDLE_BYTES: usize = 256 * KIB;
 /// A certificate chain, or a challenge of a TPM.
 const MAX_SMALL_BYTES: usize = 64 * KIB;
+/// A number, and room for what later versions say.
+const MAX_WORD_BYTES: usize = KIB;
 /// 500 chains of 8 kB each.
 const MAX_SVIDS_BYTES: usize = 4 * MIB;
 
@@ -88,10 +90,14 @@ pub(super) fn shape_of(path: &str) -> Shape {
         "/spire.api.server.bundle.v1.Bundle/GetBundle" => once(MAX_BUNDLE_BYTES, BUNDLE),
         "/spire.api.server.agent.v1.Agent/AttestAgent" => conversation(ATTESTED),
         "/spire.api.server.agent.v1.Agent/RenewAgent" => once(MAX_SMALL_BYTES, RENEWED),
+        "/ironroot.api.server.change.v1.Change/WatchChanges" => WORDS,
         // PostStatus, and what this agent does not call yet.
         _ => once(MAX_SMALL_BYTES, &[]),
     }
 }
+
+/// Numbers, for as long as the stream is held: some thousands.
+const WORDS: Shape = Shape { call_bytes: MAX_SMALL_BYTES, ..once(MAX_WORD_BYTES, &[]) };
 
 const fn once(bytes: usize, fields: &'static [Field]) -> Shape {
     Shape { message_bytes: bytes, call_bytes: bytes, decoded_bytes: bytes, fields }

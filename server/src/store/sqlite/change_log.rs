@@ -31,6 +31,11 @@ pub(super) fn append(connection: &Connection, changes: &[Changed]) -> Result<(),
 }
 
 impl Facts<'_> {
+    /// How far the log goes.
+    pub fn revision(&self) -> Result<i64, StoreError> {
+        Ok(self.log_end()?.revision)
+    }
+
     /// The log's newest row.
     pub(in crate::store) fn log_end(&self) -> Result<Position, StoreError> {
         let newest = "SELECT revision, id FROM changes ORDER BY revision DESC LIMIT 1";

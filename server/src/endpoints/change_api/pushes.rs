@@ -1,0 +1,96 @@
+//! How many streams are held, and how fast they are looked after, all together.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ironroot_shell::token_bucket::{Rate, TokenBucket};
+
+use crate::endpoints::caller::Source;
+use crate::endpoints::fair_share::{FairShare, Share};
+
+/// Streams that are held, of all agents: half of the calls that agents may have under way, some 8 kB each. Agents that find no
+/// place poll.
+pub const MAX_HELD_STREAMS: usize = 8192;
+/// Of one agent: the one of a connection that ends, and the one of its successor.
+pub const MAX_HELD_STREAMS_PER_AGENT: usize = 2;
+/// Looks after streams, and with them pushes: so many at once, so many a second in the long run. A change that concerns all agents
+/// reaches them over some seconds, and their syncs come spread over that time; one that concerns a few reaches them at once.
+const LOOKS: (u32, u32) = (200, 2000);
+/// Longest wait for a turn: that of the last of all streams.
+const LONGEST_WAIT: Duration = Duration::from_secs(1 + MAX_HELD_STREAMS as u64 / LOOKS.1 as u64);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Pushes {
+    held: FairShare<Source>,
+    looks: Mutex<TokenBucket>,
+}
+
+impl Pushes {
+    /// None held.
+    pub fn new() -> Self {
+        let held = FairShare::new(MAX_HELD_STREAMS, MAX_HELD_STREAMS_PER_AGENT, 1);
+        Self { held, looks: Mutex::new(TokenBucket::full(Instant::now())) }
+    }
+
+    /// A place for one more stream of `agent`, if there is one.
+    pub(super) fn place(&self, agent: Source) -> Option<Share<Source>> {
+        self.held.take(agent, 1)
+    }
+
+    /// Waits for this stream's turn to be looked after.
+    pub(super) async fn turn(&self) {
+        tokio::time::sleep(self.wait(Instant::now())).await;
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        // One value, replaced as a whole.
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.take(Rate::per_second(LOOKS.0, LOOKS.1), 1, LONGEST_WAIT, now).unwrap_or(LONGEST_WAIT)
+    }
+}
+
+impl Default for Pushes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::TrustDomain;
+
+    use super::super::super::roles::Role;
+    use super::*;
+
+    fn agent(number: usize) -> Source {
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        Source::Id(trust_domain.id_with_path(&format!("/spire/agent/{number}")).expect("legal"))
+    }
+
+    #[test]
+    fn streams_are_held_up_to_a_bound_and_two_of_one_agent() {
+        let pushes = Pushes::new();
+        let one: Vec<_> = std::iter::from_fn(|| pushes.place(agent(0))).collect();
+        assert_eq!(one.len(), MAX_HELD_STREAMS_PER_AGENT);
+        let mut others: Vec<_> = (1..).map_while(|number| pushes.place(agent(number))).collect();
+        assert_eq!(one.len() + others.len(), MAX_HELD_STREAMS);
+        others.pop();
+        assert!(pushes.place(agent(0)).is_none() && pushes.place(agent(9999)).is_some(), "a place that is free again");
+    }
+
+    #[test]
+    fn held_streams_leave_half_of_the_agents_calls_to_others() {
+        assert!(2 * MAX_HELD_STREAMS <= Role::Agent.limits().calls);
+        assert!(MAX_HELD_STREAMS_PER_AGENT < Role::Agent.limits().calls_per_source);
+    }
+
+    #[test]
+    fn a_change_for_all_is_looked_after_over_seconds_and_one_for_a_few_at_once() {
+        let (pushes, now) = (Pushes::new(), Instant::now());
+        let waits: Vec<_> = (0..MAX_HELD_STREAMS).map(|_| pushes.wait(now)).collect();
+        assert!(waits[..LOOKS.0 as usize].iter().all(Duration::is_zero));
+        assert!(waits.is_sorted() && waits[MAX_HELD_STREAMS - 1] > Duration::from_secs(3), "{:?}", waits.last());
+        assert!(waits[MAX_HELD_STREAMS - 1] <= LONGEST_WAIT);
+    }
+}
