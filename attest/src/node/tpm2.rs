@@ -12,8 +12,10 @@
 
 mod admitted;
 mod attested;
+mod challenge;
 mod claim;
 mod clock;
+mod clock_order;
 mod messages;
 mod pcr_hash;
 mod pcr_selection;

@@ -1,10 +1,10 @@
 //! Names and qualified names (Part 1 §16): what a TPM calls an object, and where it hangs.
 
+use super::algorithm::Hash;
 use super::wire::{Reader, StructureError};
-use super::{Hash, Public};
 
 /// TPM_RH_ENDORSEMENT.
-const ENDORSEMENT_HIERARCHY: [u8; 4] = 0x4000_000b_u32.to_be_bytes();
+pub(super) const ENDORSEMENT_HIERARCHY: [u8; 4] = 0x4000_000b_u32.to_be_bytes();
 /// Longest name, bytes: algorithm and SHA-512 digest.
 const MAX_NAME_BYTES: usize = 2 + Hash::MAX_BYTES;
 
@@ -33,22 +33,11 @@ impl Name {
         heapless::Vec::from_slice(bytes).map(Self).map_err(|_| StructureError::Name)
     }
 
-    fn new(hash: Hash, parts: &[&[u8]]) -> Self {
+    /// `hash`, then that hash of `parts`.
+    pub(super) fn new(hash: Hash, parts: &[&[u8]]) -> Self {
         let mut name = heapless::Vec::new();
         name.extend(hash.id().to_be_bytes());
         name.extend_from_slice(hash.digest(parts).as_ref()).expect("the buffer holds the longest digest");
         Self(name)
-    }
-}
-
-impl Public {
-    /// The qualified name of this key as a primary key of the endorsement hierarchy: nameAlg || H(handle || Name).
-    pub fn qualified_name_in_endorsement_hierarchy(&self) -> Name {
-        Name::new(self.name_hash(), &[&ENDORSEMENT_HIERARCHY, self.name().as_bytes()])
-    }
-
-    /// The qualified name of this key as a child of the one whose qualified name is `parent`: nameAlg || H(parent || Name).
-    pub fn qualified_name_under(&self, parent: &Name) -> Name {
-        Name::new(self.name_hash(), &[parent.as_bytes(), self.name().as_bytes()])
     }
 }

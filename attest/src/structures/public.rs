@@ -5,9 +5,10 @@ use std::fmt;
 use thiserror::Error;
 
 use super::algorithm::ALG_NULL;
+use super::name::{ENDORSEMENT_HIERARCHY, Name};
 use super::public_key::{KeyError, MAX_RSA_BITS, PublicKey, RSA_EXPONENT};
 use super::wire::{Reader, StructureError};
-use super::{Curve, Hash, Name, Scheme};
+use super::{Curve, Hash, Scheme};
 
 const ALG_RSA: u16 = 0x0001;
 const ALG_ECC: u16 = 0x0023;
@@ -85,6 +86,18 @@ impl Public {
         let key = if object_type == ALG_RSA { read_rsa(reader)? } else { read_ecc(reader)? };
         let name = Name::of_public_area(name_hash, bytes);
         Ok(Self { name_hash, name, attributes, symmetric_bits, scheme, key })
+    }
+}
+
+impl Public {
+    /// The qualified name of this key as a primary key of the endorsement hierarchy: nameAlg || H(handle || Name).
+    pub fn qualified_name_in_endorsement_hierarchy(&self) -> Name {
+        Name::new(self.name_hash(), &[&ENDORSEMENT_HIERARCHY, self.name().as_bytes()])
+    }
+
+    /// The qualified name of this key as a child of the one whose qualified name is `parent`: nameAlg || H(parent || Name).
+    pub fn qualified_name_under(&self, parent: &Name) -> Name {
+        Name::new(self.name_hash(), &[parent.as_bytes(), self.name().as_bytes()])
     }
 }
 

@@ -4,9 +4,10 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{EncryptedSecret, IdObject};
 use zeroize::Zeroizing;
 
-use super::connection::Chip;
+use super::chip::Chip;
 use super::ek::Endorsed;
-use super::{KeyBlob, TpmError};
+use super::error::TpmError;
+use super::key_blob::KeyBlob;
 
 impl Chip {
     /// Recovers the secret that was encrypted to this chip's EK and the name of `ak`.

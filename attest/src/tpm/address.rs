@@ -8,8 +8,6 @@ use std::str::FromStr;
 use thiserror::Error;
 use tss_esapi::TctiNameConf;
 
-use super::TpmError;
-
 /// Why a text is not the address of a TPM.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
@@ -53,13 +51,13 @@ impl TpmAddress {
     }
 
     /// In the words of the TSS library.
-    pub(super) fn tcti(&self) -> Result<TctiNameConf, TpmError> {
+    pub(super) fn tcti(&self) -> tss_esapi::Result<TctiNameConf> {
         let text = match self {
             TpmAddress::Device(path) => format!("device:{}", path.display()),
             TpmAddress::Swtpm { host, port } => format!("swtpm:host={host},port={port}"),
             TpmAddress::Mssim { host, port } => format!("mssim:host={host},port={port}"),
         };
-        TctiNameConf::from_str(&text).map_err(|e| TpmError::of("Tss2_TctiLdr_Initialize", e))
+        TctiNameConf::from_str(&text)
     }
 }
 

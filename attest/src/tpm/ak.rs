@@ -1,7 +1,9 @@
 //! The attestation key: signs what the TPM says about itself.
 
-use super::connection::Chip;
-use super::{KeyBlob, TpmError, templates};
+use super::chip::Chip;
+use super::error::TpmError;
+use super::key_blob::KeyBlob;
+use super::templates;
 
 impl Chip {
     /// Makes an attestation key: P-256, restricted, a child of the EK in the endorsement hierarchy. That its

@@ -4,11 +4,12 @@ use tss_esapi::handles::ObjectHandle;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::SignatureScheme;
 
-use super::connection::Chip;
+use super::chip::Chip;
+use super::error::TpmError;
+use super::key_blob::KeyBlob;
 use super::key_blob::marshal;
 use super::quote::extra_data;
 use super::signing_key::check_attestation;
-use super::{KeyBlob, TpmError};
 
 impl Chip {
     /// Certifies `key`, a child of the storage root key, by `ak` with `qualifying_data` as extraData. Returns TPMS_ATTEST and

@@ -3,10 +3,12 @@
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Data, SignatureScheme};
 
-use super::connection::Chip;
+use super::chip::Chip;
+use super::error::TpmError;
+use super::hierarchy::KeyHierarchy;
+use super::key_blob::KeyBlob;
 use super::key_blob::marshal;
 use super::signing_key::check_attestation;
-use super::{KeyBlob, KeyHierarchy, TpmError};
 use crate::node::tpm2::ClockReading;
 
 impl Chip {

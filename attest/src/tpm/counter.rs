@@ -7,11 +7,14 @@ use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Digest, NvPublic, NvPublicBuilder};
 
-use super::connection::{Chip, Connection, NO_SESSION};
+use super::chip::Chip;
+use super::connection::{Connection, NO_SESSION};
+use super::error::TpmError;
+use super::hierarchy::KeyHierarchy;
+use super::key_blob::KeyBlob;
 use super::nv::nv_index;
 use super::response_code as rc;
 use super::sessions::Encrypted;
-use super::{KeyBlob, KeyHierarchy, TpmError};
 
 /// NV index of the agent's counter, in the range that the TCG leaves to the owner (0x01800000 to 0x01bfffff, Registry of
 /// Reserved TPM 2.0 Handles §2.2.2).

@@ -3,8 +3,9 @@
 use tss_esapi::constants::{CapabilityType, PropertyTag};
 use tss_esapi::structures::CapabilityData;
 
-use super::TpmError;
-use super::connection::{Chip, Connection, NO_SESSION};
+use super::chip::Chip;
+use super::connection::{Connection, NO_SESSION};
+use super::error::TpmError;
 
 /// Maker, model and firmware, in the chip's own words; nothing of it is proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

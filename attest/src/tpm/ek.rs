@@ -3,12 +3,14 @@
 use tracing::{info, warn};
 use tss_esapi::interface_types::session_handles::AuthSession;
 
-use super::connection::{Chip, Connection};
+use super::chip::Chip;
+use super::connection::Connection;
 use super::endorsement_kind::{EndorsementChoice, EndorsementKind, RememberedEndorsement, decide};
+use super::error::TpmError;
+use super::key_blob::KeyBlob;
 use super::key_blob::marshal;
-use super::primaries::Primary;
-use super::sessions::Loaded;
-use super::{KeyBlob, TpmError};
+use super::loaded::Loaded;
+use super::primary::Primary;
 use crate::ek_certificate::ek_sha256;
 use crate::structures::{Public, PublicKey};
 

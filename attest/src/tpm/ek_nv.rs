@@ -5,7 +5,8 @@ use der::{Reader, SliceReader};
 use tracing::warn;
 
 use super::connection::Connection;
-use super::{EndorsementKind, TpmError};
+use super::endorsement_kind::EndorsementKind;
+use super::error::TpmError;
 use crate::ek_certificate::EkCertificate;
 use crate::structures::PublicKey;
 
@@ -17,13 +18,6 @@ const CHAIN_INDICES: std::ops::RangeInclusive<u32> = 0x01c0_0100..=0x01c0_01ff;
 const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
 /// Certificates handed out at most, EK and chain together.
 const MAX_CERTIFICATES: usize = 8;
-
-/// What a connection has read; a maker's service that writes a certificate later is noticed by the next one.
-#[derive(Default)]
-pub struct CertificatesRead {
-    indices: Option<Vec<u32>>,
-    endorsement: Vec<(EndorsementKind, Option<Vec<u8>>)>,
-}
 
 impl Connection {
     /// The certificate for `key`, the EK of this kind, and those of CAs on the chip; empty if there is none for it.

@@ -5,8 +5,9 @@ use std::fmt;
 use thiserror::Error;
 use tss_esapi::{Error as EsapiError, WrapperErrorKind};
 
+use super::address::TpmAddress;
+use super::hierarchy::KeyHierarchy;
 use super::response_code::{self as rc, Layer, ResponseCode};
-use super::{KeyHierarchy, TpmAddress};
 use crate::node::tpm2::PcrHash;
 
 /// What the device said, in its own words: the command and the code.

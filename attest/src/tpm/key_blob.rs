@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tss_esapi::structures::{Private, Public};
 use tss_esapi::traits::{Marshall, UnMarshall};
 
-use super::TpmError;
+use super::error::TpmError;
 use crate::structures::{Curve, PublicKey};
 
 /// Longest field accepted from storage, bytes. The longest honest one is an RSA-2048 private part, under 1 KiB.

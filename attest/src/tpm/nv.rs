@@ -8,7 +8,8 @@ use tss_esapi::structures::CapabilityData;
 use tss_esapi::tss2_esys::TPM2_MAX_NV_BUFFER_SIZE;
 
 use super::connection::{Connection, NO_SESSION};
-use super::{KeyHierarchy, TpmError};
+use super::error::TpmError;
+use super::hierarchy::KeyHierarchy;
 
 /// Handles asked for at once. A chip has a few dozen NV indices.
 const MAX_INDICES: u32 = 254;

@@ -5,8 +5,9 @@ use tss_esapi::constants::CapabilityType;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{CapabilityData, PcrSelectionList, PcrSlot};
 
-use super::TpmError;
-use super::connection::{Chip, Connection, NO_SESSION};
+use super::chip::Chip;
+use super::connection::{Connection, NO_SESSION};
+use super::error::TpmError;
 use crate::node::tpm2::{PcrHash, PcrSelection, list_banks};
 
 /// PCR index and value, ascending. A value is as long as its bank's hash.

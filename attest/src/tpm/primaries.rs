@@ -6,75 +6,18 @@
 use tracing::debug;
 use tss_esapi::constants::CapabilityType;
 use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle};
-use tss_esapi::structures::{CapabilityData, Public};
-use tss_esapi::utils::TpmsContext;
+use tss_esapi::structures::CapabilityData;
 
 use super::connection::{Connection, NO_SESSION};
-use super::hierarchy::KeyHierarchy;
-use super::sessions::Loaded;
-use super::{EndorsementKind, TpmError, templates};
+use super::error::TpmError;
+use super::known::{Made, Persistent};
+use super::loaded::Loaded;
+use super::primary::{Primary, is_of_template};
 
 /// First persistent handle.
 const FIRST_PERSISTENT: u32 = 0x8100_0000;
 /// Persistent handles asked for; the profile demands seven, chips hold some ten more.
 const MAX_PERSISTENT: u32 = 254;
-/// Where a persistent storage root key is (Provisioning Guidance §7.8).
-const STORAGE_ROOT_HANDLE: u32 = 0x8100_0001;
-
-/// A primary key that an agent works with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Primary {
-    Endorsement(EndorsementKind),
-    StorageRoot,
-}
-
-impl Primary {
-    fn hierarchy(self) -> KeyHierarchy {
-        match self {
-            Primary::Endorsement(_) => KeyHierarchy::Endorsement,
-            Primary::StorageRoot => KeyHierarchy::Owner,
-        }
-    }
-
-    fn template(self) -> Result<Public, TpmError> {
-        match self {
-            Primary::Endorsement(kind) => templates::endorsement_key(kind),
-            Primary::StorageRoot => templates::storage_root_key(),
-        }
-    }
-
-    fn persistent_handle(self) -> u32 {
-        match self {
-            Primary::Endorsement(kind) => kind.persistent_handle(),
-            Primary::StorageRoot => STORAGE_ROOT_HANDLE,
-        }
-    }
-}
-
-/// What a connection knows of the chip's primary keys.
-#[derive(Default)]
-pub struct Primaries {
-    handles: Option<Vec<u32>>,
-    persistent: Vec<(Primary, Option<Persistent>)>,
-    made: Vec<(Primary, Made)>,
-    /// Persistent handles that keys were taken from, for whoever wants to know.
-    used: Vec<u32>,
-}
-
-/// A key at its persistent handle whose public part is the template's.
-#[derive(Clone)]
-struct Persistent {
-    handle: KeyHandle,
-    public: Public,
-    name: Vec<u8>,
-}
-
-/// A key that was made, outside the chip again.
-struct Made {
-    context: TpmsContext,
-    public: Public,
-    name: Vec<u8>,
-}
 
 impl Connection {
     /// `primary`, made from its template.
@@ -199,63 +142,5 @@ impl Connection {
         let handles: Vec<u32> = handles.into_inner().into_iter().map(u32::from).collect();
         self.primaries().handles = Some(handles.clone());
         Ok(handles)
-    }
-}
-
-/// Whether `public` is what `template` makes: all is equal but the key itself.
-fn is_of_template(public: &Public, template: &Public) -> bool {
-    match (public, template) {
-        (
-            Public::Rsa { object_attributes, name_hashing_algorithm, auth_policy, parameters, .. },
-            Public::Rsa {
-                object_attributes: attributes,
-                name_hashing_algorithm: hash,
-                auth_policy: policy,
-                parameters: wanted,
-                ..
-            },
-        ) => {
-            object_attributes == attributes
-                && name_hashing_algorithm == hash
-                && auth_policy == policy
-                && parameters == wanted
-        }
-        (
-            Public::Ecc { object_attributes, name_hashing_algorithm, auth_policy, parameters, .. },
-            Public::Ecc {
-                object_attributes: attributes,
-                name_hashing_algorithm: hash,
-                auth_policy: policy,
-                parameters: wanted,
-                ..
-            },
-        ) => {
-            object_attributes == attributes
-                && name_hashing_algorithm == hash
-                && auth_policy == policy
-                && parameters == wanted
-        }
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_of_its_own_template_only() {
-        let kinds = EndorsementKind::ALL.map(Primary::Endorsement);
-        let all: Vec<Primary> = kinds.into_iter().chain([Primary::StorageRoot]).collect();
-        for a in &all {
-            for b in &all {
-                let (one, other) = (a.template().expect("template"), b.template().expect("template"));
-                assert_eq!(is_of_template(&one, &other), a == b, "{a:?} {b:?}");
-            }
-        }
-        assert!(!is_of_template(
-            &templates::signing_key().expect("template"),
-            &templates::storage_root_key().expect("template")
-        ));
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Chip, TpmError};
+use super::chip::Chip;
+use super::error::TpmError;
 
 /// Jobs waiting at most, both lanes together. A slow chip does about five operations a second: whoever would be
 /// 65th waits longer than any handshake or attestation lives, so it is told at once.

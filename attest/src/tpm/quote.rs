@@ -2,12 +2,14 @@
 
 use tss_esapi::structures::{Attest, AttestInfo, Data, SignatureScheme};
 
-use super::connection::{Chip, Connection, EMPTY_PASSWORD};
+use super::chip::Chip;
+use super::connection::{Connection, EMPTY_PASSWORD};
+use super::error::TpmError;
+use super::key_blob::KeyBlob;
 use super::key_blob::marshal;
+use super::loaded::Loaded;
 use super::pcr::{self, PcrValues};
-use super::sessions::Loaded;
 use super::signing_key::check_attestation;
-use super::{KeyBlob, TpmError};
 use crate::node::tpm2::{PcrHash, PcrSelection};
 
 /// How often values and quote are taken anew when a PCR changed between them.

@@ -5,10 +5,13 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Digest, SensitiveData};
 use zeroize::Zeroizing;
 
-use super::connection::{Chip, Connection, NO_SESSION};
+use super::chip::Chip;
+use super::connection::{Connection, NO_SESSION};
+use super::error::TpmError;
+use super::key_blob::KeyBlob;
 use super::pcr::selection_list;
 use super::sessions::{Encrypted, policy};
-use super::{KeyBlob, TpmError, templates};
+use super::templates;
 use crate::node::tpm2::{PcrHash, PcrSelection};
 
 /// Longest secret that a TPM seals, bytes (MAX_SYM_DATA, Part 2 §11.1.13). Seal a key and encrypt the data with it.

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{EndorsementChoice, RememberedEndorsement, TpmAddress, TpmError};
+use super::address::TpmAddress;
+use super::endorsement_kind::{EndorsementChoice, RememberedEndorsement};
+use super::error::TpmError;
+use super::hierarchy::KeyHierarchy;
 use crate::node::tpm2::PcrHash;
 
 /// Longest password of a hierarchy, bytes: the longest digest (Part 1 §19.6.4.3).
@@ -32,6 +35,16 @@ pub struct TpmSettings {
     pub sealing_bank: Option<PcrHash>,
     /// See [`COMMAND_DEADLINE`].
     pub command_deadline: Duration,
+}
+
+impl TpmSettings {
+    /// The password of `hierarchy`.
+    pub(super) fn password(&self, hierarchy: KeyHierarchy) -> &HierarchyPassword {
+        match hierarchy {
+            KeyHierarchy::Owner => &self.owner_password,
+            KeyHierarchy::Endorsement => &self.endorsement_password,
+        }
+    }
 }
 
 impl From<TpmAddress> for TpmSettings {

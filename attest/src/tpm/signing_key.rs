@@ -8,10 +8,13 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Digest, EccSignature, HashcheckTicket, Signature, SignatureScheme};
 use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
 
-use super::connection::{Chip, Connection, EMPTY_PASSWORD};
-use super::primaries::Primary;
-use super::sessions::Loaded;
-use super::{KeyBlob, TpmError, templates};
+use super::chip::Chip;
+use super::connection::{Connection, EMPTY_PASSWORD};
+use super::error::TpmError;
+use super::key_blob::KeyBlob;
+use super::loaded::Loaded;
+use super::primary::Primary;
+use super::templates;
 
 /// Length of a P-256 scalar, bytes.
 const SCALAR_BYTES: usize = 32;

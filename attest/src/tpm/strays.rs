@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use super::TpmAddress;
+use super::address::TpmAddress;
 
 /// Longest TPM response, bytes.
 const MAX_RESPONSE_BYTES: usize = 4096;

@@ -12,7 +12,8 @@ use tss_esapi::structures::{
     PublicEccParameters, PublicKeyedHashParameters, SymmetricDefinitionObject,
 };
 
-use super::{EndorsementKind, TpmError};
+use super::endorsement_kind::EndorsementKind;
+use super::error::TpmError;
 
 /// Templates of the TCG EK Credential Profile (level 0, §B.3 and B.4): the keys that manufacturers certify.
 pub fn endorsement_key(kind: EndorsementKind) -> Result<Public, TpmError> {

@@ -17,7 +17,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use nix::sys::stat::fstat;
 use tracing::debug;
 
-use super::executable::Withheld;
+use super::withheld::Withheld;
 use memory::{Known, Memory};
 use turns::Turns;
 pub(super) use version::FileVersion;

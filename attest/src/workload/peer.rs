@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::WorkloadRefusal;
-use super::executable::Noted;
+use super::noted::Noted;
 use super::process::Process;
+use super::refusal::WorkloadRefusal;
 
 /// Who is on the other end of a socket, as the kernel recorded it at `connect`. Source: unix(7), SO_PEERCRED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

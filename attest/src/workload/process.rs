@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use procfs::process::{Stat, Status};
 use procfs::{FromBufRead, FromRead, ProcessCGroups};
 
-use super::WorkloadRefusal;
+use super::refusal::WorkloadRefusal;
 
 /// Longest /proc/PID/status read, bytes: 65,536 groups of eleven characters, and the rest.
 const MAX_STATUS_BYTES: u64 = 1 << 20;

@@ -10,14 +10,16 @@ use thiserror::Error;
 
 use super::demand::Demand;
 use super::digests::Digests;
-use super::executable::{Executable, OnDisk, Ours, Withheld};
+use super::executable::{Executable, OnDisk, Ours};
 use super::link::{ExecutableLink, ExecutableSelectors};
+use super::names;
 use super::namespaces::Namespaces;
 use super::peer::{Credentials, Peer};
 use super::process::Process;
+use super::refusal::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal};
 use super::systemd::{self, SystemBus};
+use super::withheld::Withheld;
 use super::witnessed::{SecondWrite, Silence};
-use super::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal, names};
 use crate::{Selector, SelectorSet};
 
 /// How long hashing one executable may take.

@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use super::Peer;
 use super::acknowledgement::Frames;
+use super::peer::Peer;
 use super::writer::{ConnectionWriter, MAX_QUEUED_BYTES, Writer, WriterRefusal, control_buffer, receive};
 
 /// Most bytes read at once. More would touch more of the reader's buffer than requests of this API need.

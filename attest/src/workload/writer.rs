@@ -11,7 +11,7 @@ use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 use thiserror::Error;
 
-use super::Peer;
+use super::peer::Peer;
 
 /// Most bytes that may wait in a connection before it is accepted. A client's first flight is a few hundred.
 pub const MAX_QUEUED_BYTES: usize = 16 * 1024;

@@ -158,6 +158,18 @@ impl Response {
     }
 }
 
+impl From<CertifiedKey> for CertifiedKeyJson {
+    fn from(key: CertifiedKey) -> Self {
+        Self { public: Base64(key.public), attest: Base64(key.attest), signature: Base64(key.signature) }
+    }
+}
+
+impl From<CertifiedKeyJson> for CertifiedKey {
+    fn from(key: CertifiedKeyJson) -> Self {
+        Self { public: key.public.0, attest: key.attest.0, signature: key.signature.0 }
+    }
+}
+
 // The activation secret stays out of logs.
 impl std::fmt::Debug for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

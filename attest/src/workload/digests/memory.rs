@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::FileVersion;
+use super::version::FileVersion;
 
 /// Most files remembered. One costs about 200 bytes.
 const MAX_REMEMBERED: usize = 512;

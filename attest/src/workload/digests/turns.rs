@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::workload::executable::Withheld;
+use crate::workload::withheld::Withheld;
 
 /// Seconds of hashing that one user may cause at once: a device's whole software at its start.
 const BURST: f64 = 10.0;

@@ -4,6 +4,7 @@
 //! attestation has a thread of its own anyway. The format is zbus's; its connections would be another 330 kB of a device's
 //! program, for one question.
 
+mod error;
 mod message;
 
 use std::io::{self, Read};
@@ -22,6 +23,7 @@ use serde::Serialize;
 use thiserror::Error;
 use zbus::Type;
 
+pub use error::BusError;
 pub(super) use message::Method;
 use message::{Body, FIXED_BYTES, Reply};
 
@@ -42,38 +44,6 @@ pub struct SystemBus(PathBuf);
 #[derive(Debug, Error)]
 #[error("{ADDRESS_VARIABLE} is {0:?}: give one address of the form unix:path=/run/dbus/system_bus_socket, or none")]
 pub struct BusAddressError(String);
-
-/// Why the bus, or who was asked there, gave no answer.
-#[derive(Debug, Error)]
-pub enum BusError {
-    /// There is no bus, it is not ours to use, or it is full.
-    #[error("cannot connect to the system bus {path}")]
-    Connect {
-        /// Its socket.
-        path: PathBuf,
-        /// The system's word.
-        #[source]
-        source: io::Error,
-    },
-    /// The bus takes nobody of this user, or no descriptors.
-    #[error("the system bus answered {0:?} to the greeting")]
-    Greeting(String),
-    /// Who was asked, or the bus, is busy or stuck.
-    #[error("the answer did not come in time")]
-    TimedOut,
-    /// The bus hung up.
-    #[error("the connection to the system bus broke")]
-    Broken(#[source] io::Error),
-    /// An error came back.
-    #[error("the answer was the error {name}")]
-    Refused {
-        /// Such as `org.freedesktop.DBus.Error.AccessDenied`.
-        name: String,
-    },
-    /// The answer is not what the specification says.
-    #[error("the answer cannot be read")]
-    Malformed(#[source] zbus::Error),
-}
 
 impl SystemBus {
     /// Where the environment says that it is, else its usual place.

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::CertifiedKey;
 use super::base64_bytes::{Base64, Base64Digest};
 use crate::node::Refusal;
 use crate::node::tpm2::{MAX_MESSAGE_BYTES, PcrHash, PcrSelection};
@@ -75,18 +74,6 @@ pub(super) struct CertifiedKeyJson {
     pub public: Base64<MAX_PUBLIC_BYTES>,
     pub attest: Base64<MAX_ATTEST_BYTES>,
     pub signature: Base64<MAX_SIGNATURE_BYTES>,
-}
-
-impl From<CertifiedKey> for CertifiedKeyJson {
-    fn from(key: CertifiedKey) -> Self {
-        Self { public: Base64(key.public), attest: Base64(key.attest), signature: Base64(key.signature) }
-    }
-}
-
-impl From<CertifiedKeyJson> for CertifiedKey {
-    fn from(key: CertifiedKeyJson) -> Self {
-        Self { public: key.public.0, attest: key.attest.0, signature: key.signature.0 }
-    }
 }
 
 /// What an older peer does not know is not sent to it.

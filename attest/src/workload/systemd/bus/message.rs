@@ -12,7 +12,7 @@ use zbus::wire::serialized::{Context, Data};
 use zbus::wire::{BE, Endian, LE, to_bytes};
 use zbus::{Error, Fd, ObjectPath, Signature, Type, Variant};
 
-use super::BusError;
+use super::error::BusError;
 
 /// Bytes up to and with the length of the fields.
 pub(super) const FIXED_BYTES: usize = 16;
