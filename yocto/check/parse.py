@@ -48,6 +48,7 @@ CONFIGURATION = {
     "TARGET_ARCH": "x86_64",
     "bindir": "/usr/bin",
     "localstatedir": "/var",
+    "nonarch_libdir": "/usr/lib",
     "sysconfdir": "/etc",
     "systemd_system_unitdir": "/usr/lib/systemd/system",
     "SERIAL_CONSOLES": "115200;ttyS0",
