@@ -107,7 +107,7 @@ pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
     }
     info!(socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "agent started");
     tokio::spawn(supervisor::feed_watchdog());
-    supervisor::started(&format!("serving {} on {}", config.trust_domain, config.socket_path.display()));
+    supervisor::started(&serving(&config));
 
     let ended = tokio::select! {
         () = stop_asked => None,
@@ -125,6 +125,11 @@ pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
     }
     drained.unwrap_or(Ok(()))?;
     Ok(())
+}
+
+/// What `systemctl status` shows of an agent that has all it needs.
+fn serving(config: &AgentConfig) -> String {
+    format!("serving {} on {}", config.trust_domain, config.socket_path.display())
 }
 
 /// What a SIGHUP does; ends with the process.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ironroot_attest::tpm::{Tpm, TpmError, TpmSettings};
 use ironroot_shell::describe;
+use ironroot_shell::process::supervisor;
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{debug, error};
@@ -71,11 +72,13 @@ async fn open_tpm(tpm: &TpmConfig, config: &AgentConfig) -> Tpm {
         let error = match try_open_tpm(tpm, config).await {
             Ok(opened) => {
                 debug!(address = %tpm.address, "TPM opened");
+                supervisor::status(&super::serving(config));
                 return opened;
             }
-            Err(error) => error,
+            Err(error) => describe(&error),
         };
-        error!(error = %describe(&error), retry_ms = pause.as_millis() as u64, "cannot open the TPM");
+        error!(%error, retry_ms = pause.as_millis() as u64, "cannot open the TPM");
+        supervisor::status(&format!("waiting for the TPM: {error}"));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_TPM_PAUSE);
     }

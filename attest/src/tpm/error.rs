@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use nix::errno::Errno;
 use thiserror::Error;
 use tss_esapi::{Error as EsapiError, WrapperErrorKind};
 
@@ -53,8 +54,8 @@ impl fmt::Display for Failure {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum TpmError {
-    /// Nothing answers there. Check the address, the driver, the permissions of the device (group `tss`).
-    #[error("no TPM answers at {address}: {failure}")]
+    /// Nothing answers there; the message says what to look at.
+    #[error("no TPM answers at {address}{}: {failure}", remedy(source.as_ref()))]
     Absent {
         /// Where it was looked for.
         address: TpmAddress,
@@ -157,6 +158,19 @@ pub enum TpmError {
     /// The operating system gives no thread.
     #[error("cannot start the TPM's thread")]
     Thread(#[source] std::io::Error),
+}
+
+/// What to do about a device that the operating system does not open for us. Source: open(2), Linux's tpm-dev.c and tpmrm-dev.c.
+fn remedy(error: Option<&std::io::Error>) -> &'static str {
+    match error.and_then(std::io::Error::raw_os_error).map(Errno::from_raw) {
+        Some(Errno::ENOENT | Errno::ENODEV | Errno::ENXIO) => {
+            " (no such device: is there a TPM 2.0, is it switched on in the firmware's settings, has the kernel its driver?)"
+        }
+        Some(Errno::EACCES) => " (not for this user: it must belong to the group of the device, tss)",
+        Some(Errno::EPERM) => " (the service may not use this device: DeviceAllow= in its unit)",
+        Some(Errno::EBUSY) => " (another process has it alone: use /dev/tpmrm0, which is shared)",
+        _ => "",
+    }
 }
 
 impl TpmError {
@@ -306,6 +320,16 @@ mod tests {
             assert!(off.to_string().contains("switched off"), "{off}");
         }
         assert!(matches!(of(0x922).of_hierarchy(KeyHierarchy::Owner), TpmError::Busy(_)));
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_opened_is_told_with_what_to_do() {
+        for (code, remedy) in [(Errno::ENOENT, "switched on"), (Errno::EACCES, "tss"), (Errno::EPERM, "DeviceAllow=")] {
+            let TpmError::Transport(failure) = of(0xa_000a) else { panic!("an error of the transport") };
+            let source = Some(std::io::Error::from_raw_os_error(code as i32));
+            let absent = TpmError::Absent { address: TpmAddress::Device("/dev/tpmrm0".into()), failure, source };
+            assert!(absent.to_string().contains(remedy), "{absent}");
+        }
     }
 
     #[test]

@@ -29,7 +29,10 @@ pub enum CommandError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// Nobody answers.
-    #[error("is it running? Give its socket with -socketPath")]
+    #[error(
+        "one that was installed as a package listens in /run/ironroot-server or /run/ironroot-agent/public: \
+         is it running? Give its socket with -socketPath"
+    )]
     Unreachable(#[from] UnixSocketError),
     /// The other side said no.
     #[error("{} (code: {})", .0.message(), code_name(.0.code()))]

@@ -10,6 +10,11 @@ pub fn started(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// What `systemctl status` shows from now on.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
 /// The process is on its way out; it may take a while to finish what it does.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
