@@ -30,7 +30,7 @@ pub struct AgentConfig {
     pub trust_domain: TrustDomain,
     /// The server's host name or address.
     pub server_address: String,
-    /// The server's port.
+    /// The TCP port that the server listens on, 1 to 65535.
     pub server_port: u16,
     /// Its directory; made if missing.
     pub data_dir: PathBuf,
@@ -50,7 +50,7 @@ pub struct AgentConfig {
     pub sync_interval: Duration,
     /// The HTTP health listener, if enabled.
     pub health_checks: Option<HealthChecks>,
-    /// What is logged, how and where.
+    /// The least important level, the form, and the file if it is not standard error.
     pub log: LogConfig,
     /// What the operator should know about the file; for the log once there is one.
     pub warnings: Vec<String>,
@@ -194,7 +194,7 @@ pub enum WorkloadAttestors {
     Unix,
     /// `systemd`: the unit.
     Systemd,
-    /// Both.
+    /// `unix` and `systemd`: a workload gets the selectors of both.
     Both,
 }
 

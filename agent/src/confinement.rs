@@ -13,7 +13,7 @@ use crate::config::AgentConfig;
 /// Why an agent cannot be confined.
 #[derive(Debug, Error)]
 pub enum ConfinementError {
-    /// What it has is not known.
+    /// The kernel does not say which capabilities the process has.
     #[error(transparent)]
     Unknown(#[from] CapabilitiesUnknown),
     /// What it has cannot be given up.

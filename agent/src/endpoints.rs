@@ -60,7 +60,7 @@ pub struct WorkloadApiConfig {
     pub socket_path: PathBuf,
     /// Tells processes apart.
     pub attestor: UnixAttestor,
-    /// Who may write into a connection.
+    /// Whether other processes than the one that opened a connection may write into it.
     pub connection_writer: ConnectionWriter,
     /// How much of the agent one user may occupy.
     pub limits: Limits,

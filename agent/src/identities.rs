@@ -107,7 +107,7 @@ impl Identities {
         self
     }
 
-    /// The trust domain.
+    /// The trust domain that every identity here belongs to.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }

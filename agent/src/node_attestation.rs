@@ -62,9 +62,9 @@ pub enum AttestationError {
 pub enum Attestor {
     /// With a single-use token, if there is one.
     JoinToken(Option<JoinToken>),
-    /// With its TPM.
+    /// By its TPM: the endorsement key says which device it is, a quote what was started on it.
     Tpm2 {
-        /// The chip.
+        /// The thread that owns the chip, shared with the sealed cache and the agent's key.
         tpm: Tpm,
         /// Where it is noted which endorsement key the device is known by.
         directory: PathBuf,

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Request {
     /// X509-SVIDs of entries whose SVIDs are made on demand.
     X509Svids {
-        /// The entries' IDs.
+        /// As the server gave them. One that the agent holds no entry for is passed over.
         entry_ids: Vec<String>,
         /// Told when it was tried; what came of it is published.
         tried: oneshot::Sender<()>,

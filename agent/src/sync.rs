@@ -69,7 +69,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 pub struct Parts {
     /// The agent's trust domain.
     pub trust_domain: TrustDomain,
-    /// Where the server is.
+    /// Its address, and the SPIFFE ID that it must prove.
     pub server: Server,
     /// How the server is known before there is a bundle.
     pub bootstrap: Bootstrap,
@@ -87,7 +87,7 @@ pub struct Parts {
     pub max_age: Option<Duration>,
     /// Whether entries that name a program and nobody who runs it match anybody.
     pub allow_executable_only: bool,
-    /// Where identities are published.
+    /// Where every new state is published for the endpoints; they read the newest and never wait.
     pub publisher: watch::Sender<Arc<Identities>>,
 }
 

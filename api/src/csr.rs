@@ -50,7 +50,7 @@ pub enum KeyKind {
     EcP384,
     /// RSA, 2048 to 4096 bits.
     Rsa,
-    /// Ed25519.
+    /// Ed25519 (RFC 8410); 32 bytes.
     Ed25519,
 }
 

@@ -111,12 +111,12 @@ impl SelectorSet {
         self.0.binary_search(selector).is_ok()
     }
 
-    /// In order.
+    /// The selectors, sorted by type and value, none twice.
     pub fn iter(&self) -> std::slice::Iter<'_, Selector> {
         self.0.iter()
     }
 
-    /// How many.
+    /// The number of different selectors.
     pub fn len(&self) -> usize {
         self.0.len()
     }

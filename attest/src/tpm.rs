@@ -119,7 +119,7 @@ impl Tpm {
         Ok(tpm)
     }
 
-    /// Where the TPM is.
+    /// The device or socket that it was opened at, for messages.
     pub fn address(&self) -> &TpmAddress {
         &self.owner.address
     }

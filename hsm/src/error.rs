@@ -59,7 +59,7 @@ pub enum HsmError {
         "no token matches {wanted}; tokens present: {present}; insert or initialise the token, or correct its label or serial"
     )]
     TokenAbsent {
-        /// What was looked for.
+        /// The configured token, as it was named.
         wanted: String,
         /// Label and serial of each token that is there.
         present: String,
@@ -67,7 +67,7 @@ pub enum HsmError {
     /// More than one token matches.
     #[error("{count} tokens match {wanted}; name the token by its serial number")]
     TokenAmbiguous {
-        /// What was looked for.
+        /// The configured token, as it was named.
         wanted: String,
         /// How many match.
         count: usize,
@@ -119,11 +119,11 @@ pub enum HsmError {
     /// More than one key carries the same name.
     #[error("{count} {class} keys on the token have {name}; delete all but one of them (pkcs11-tool --delete-object)")]
     DuplicateKey {
-        /// What was looked for.
+        /// The CKA_ID or label that they share.
         name: KeyName,
         /// `private` or `public`.
         class: &'static str,
-        /// How many there are.
+        /// Two or more.
         count: usize,
     },
     /// There is a private key but not the public key beside it.
@@ -140,7 +140,7 @@ pub enum HsmError {
     /// The token does not protect the key as required.
     #[error("the key with {name} is not protected: {attribute}; generate the key inside the token")]
     KeyUnprotected {
-        /// The key.
+        /// By which CKA_ID or label it was found.
         name: KeyName,
         /// Which attribute has which value.
         attribute: String,
@@ -148,9 +148,9 @@ pub enum HsmError {
     /// The key is of another kind, or its two halves do not belong together.
     #[error("the key with {name} is unusable: {reason}")]
     KeyUnusable {
-        /// The key.
+        /// By which CKA_ID or label it was found.
         name: KeyName,
-        /// What is wrong with it.
+        /// Which property is missing, or what the token answered when it was tried.
         reason: String,
     },
     /// A key is to be made where one exists.
@@ -168,7 +168,7 @@ pub enum HsmError {
          found again; use a token that keeps CKA_ID or CKA_LABEL"
     )]
     NameIgnored {
-        /// Asked for.
+        /// The CKA_ID that the template asked for.
         id: KeyId,
         /// What the token made of it.
         given: KeyId,

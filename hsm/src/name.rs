@@ -25,7 +25,7 @@ impl KeyId {
         (1..=MAX_ID_BYTES).contains(&id.len()).then(|| Self(id.to_vec()))
     }
 
-    /// The bytes.
+    /// CKA_ID as the token has it; text forms are hexadecimal.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -39,7 +39,7 @@ pub enum PinError {
     #[error("PIN file {} {problem}; {advice}", path.display())]
     Exposed {
         path: PathBuf,
-        /// What is wrong with it.
+        /// Whose file it is, or who may read it.
         problem: String,
         /// What to do about it.
         advice: String,

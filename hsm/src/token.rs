@@ -45,7 +45,7 @@ pub struct TokenConfig {
     pub module_path: PathBuf,
     /// Which of the module's tokens.
     pub token: TokenUri,
-    /// How to log in to it.
+    /// How to log in: with a PIN, at the token's own pad, or not at all.
     pub login: UserLogin,
     /// Sessions, and threads, to sign with: as many as the token can serve at once. 1 to 64. One more is kept for the login
     /// and for making keys. A token that grants fewer is worked with as it is, also with one.

@@ -80,7 +80,7 @@ impl TokenUri {
         Ok(uri)
     }
 
-    /// The token with this label.
+    /// A URI that names a token by its label alone.
     pub fn with_label(label: &str) -> Self {
         Self { token: Some(label.to_owned()), ..Self::default() }
     }

@@ -84,19 +84,19 @@ impl CaPolicy {
 pub struct CaSubject {
     /// Countries, two letters each.
     pub country: Vec<String>,
-    /// Organizations.
+    /// The O of the subject, one for each.
     pub organization: Vec<String>,
-    /// Common name.
+    /// The CN of the subject.
     pub common_name: Option<String>,
 }
 
 /// Why the CA does not start or does not sign.
 #[derive(Debug, Error)]
 pub enum CaError {
-    /// The token.
+    /// The token does not answer, or refuses.
     #[error("the PKCS#11 token failed")]
     Token(#[from] HsmError),
-    /// The database.
+    /// The data store does not give the journal, or does not take it.
     #[error("the CA journal cannot be read or written")]
     Store(#[from] StoreError),
     /// What the journal says.
@@ -109,7 +109,7 @@ pub enum CaError {
          agent the new trust bundle"
     )]
     KeyLost {
-        /// Its place.
+        /// Which authority's key it was.
         slot: Place,
         /// What the key is called.
         key: KeyName,
@@ -121,7 +121,7 @@ pub enum CaError {
          every agent the new trust bundle"
     )]
     RootLost {
-        /// Its place.
+        /// Which root's key it was.
         slot: Place,
         /// What the key is called.
         key: KeyName,
@@ -138,7 +138,7 @@ pub enum CaError {
          different times or servers; restore the one that is wrong from its backup"
     )]
     KeyMismatch {
-        /// The place.
+        /// Which authority's key the journal means.
         slot: Place,
         /// What the key is called.
         key: KeyName,
@@ -150,7 +150,7 @@ pub enum CaError {
          the key is not in use anywhere, delete it (pkcs11-tool --delete-object, both halves)"
     )]
     KeyWithoutJournal {
-        /// The place.
+        /// Which place the key was made for, by its name.
         slot: Place,
         /// What the key is called.
         key: KeyName,
@@ -162,7 +162,7 @@ pub enum CaError {
          name them there, and restart the server"
     )]
     NoFreeKey {
-        /// The place.
+        /// The place that is to be filled.
         slot: Place,
         /// How many keys are named.
         listed: usize,

@@ -56,7 +56,7 @@ pub struct ServerConfig {
     pub node_attestors: NodeAttestors,
     /// The HTTP health listener, if enabled.
     pub health_checks: Option<HealthChecks>,
-    /// What is logged, how and where.
+    /// The least important level, the form, and the file if it is not standard error.
     pub log: LogConfig,
     /// What the operator should know about the file; for the log once there is one.
     pub warnings: Vec<String>,

@@ -46,7 +46,7 @@ use table::Table;
 #[derive(Clone, Debug, Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum DeviceError {
-    /// No such device.
+    /// The registry has no device of that name.
     #[error("device not found")]
     NotFound,
     /// An operator shut it out; delete it first.

@@ -39,7 +39,7 @@ pub enum Attestor {
 /// What a node's first message says, by its attestation type. Nothing is believed yet.
 #[derive(Debug)]
 pub enum Evidence<'a> {
-    /// The token.
+    /// A join token, in the clear.
     JoinToken(join_token::Evidence<'a>),
     /// What the TPM claims.
     Tpm2(Box<tpm2::Evidence<'a>>),
@@ -61,7 +61,7 @@ pub enum AttestationError {
     /// The join token is refused.
     #[error(transparent)]
     JoinToken(#[from] JoinTokenRefusal),
-    /// The TPM is.
+    /// The TPM's evidence is refused, or its device is.
     #[error(transparent)]
     Tpm2(#[from] Tpm2Refusal),
     /// The identity would not be a legal agent ID.
@@ -103,7 +103,7 @@ impl Evidence<'_> {
 }
 
 impl AttestationError {
-    /// Whose fault it is.
+    /// Whose fault it is, for the endpoint that answers: it need not know the attestors' reasons.
     pub fn fault(self) -> Fault {
         match self {
             Self::Type(_) => Fault::Type,
@@ -176,7 +176,7 @@ impl AttestedNode {
 /// Where an attestation stands.
 #[derive(Debug)]
 pub enum Progress {
-    /// Proven.
+    /// Over: this proof is all that the next room accepts.
     Attested(Box<AttestedNode>),
     /// The node must answer these bytes.
     Challenge(Challenge, Vec<u8>),

@@ -142,7 +142,7 @@ impl Registry {
         &self.devices
     }
 
-    /// The trust domain whose registry this is.
+    /// The trust domain of the data store; no entry or agent of another one is in it.
     pub fn trust_domain(&self) -> &TrustDomain {
         self.store.trust_domain()
     }

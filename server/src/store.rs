@@ -35,7 +35,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database at `path`, or founds it if neither it nor a trace of it is there. Blocks: the whole file is
+    /// Opens the database at `path`, or makes it if neither it nor a trace of it is there. Blocks: the whole file is
     /// checked before it is believed.
     pub fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Self, StoreError> {
         let database = sqlite::open(path, trust_domain)?;

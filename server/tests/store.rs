@@ -193,7 +193,7 @@ async fn a_start_that_was_cut_off_while_founding_starts_again() {
     let (_directory, path) = database();
     std::fs::write(beside(&path, ".new"), b"half a database").expect("writes");
     std::fs::write(beside(&path, ".new-wal"), b"half a log").expect("writes");
-    let store = Store::open(&path, &td()).expect("founds");
+    let store = Store::open(&path, &td()).expect("is made");
     assert_eq!(store.ca_journal("").await.expect("reads"), None);
 }
 
@@ -245,7 +245,7 @@ async fn what_was_promised_survives_kill_9() {
             .spawn()
             .expect("starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        // The first round is killed while or before it founds the file, later ones after ever more promises.
+        // The first round is killed while or before it makes the file, later ones after ever more promises.
         let mut wanted = round * 3;
         while wanted > 0 {
             let line = lines.next().expect("child goes on").expect("text");

@@ -32,9 +32,9 @@ pub const NOW: i64 = 1_800_000_000;
 
 /// A store in its own directory, and a token, for CAs that are started again and again.
 pub struct AuthorityLab {
-    /// The token.
+    /// SoftHSM, with the sessions that the CA signs with.
     pub token: Token,
-    /// The store.
+    /// The data store that holds the CA's journal.
     pub store: Store,
     ca_ttl_seconds: i64,
     root_ttl_seconds: Option<i64>,
@@ -78,7 +78,7 @@ impl AuthorityLab {
         Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, given_keys, _directory: None }
     }
 
-    /// This one under this name.
+    /// The same lab, whose server has this `server_name`.
     pub fn renamed(self, server: &str) -> Self {
         Self { server: server.parse().expect("a legal name"), ..self }
     }

@@ -38,7 +38,7 @@ impl Quirks {
         SoftHsm::run_in_child(test, |hsm| body(hsm, &Self::of(hsm)));
     }
 
-    /// The module.
+    /// The shared object to name as `module_path`: SoftHSM with the chosen manners.
     pub fn module_path(&self) -> &Path {
         &self.module
     }

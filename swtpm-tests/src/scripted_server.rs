@@ -38,7 +38,7 @@ pub const TRUST_DOMAIN: &str = "example.org";
 /// What is wrong with the SVIDs it signs for workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SvidLie {
-    /// Nothing.
+    /// A right server's certificate.
     Honest,
     /// The certificate names somebody else.
     OtherId,
@@ -67,7 +67,7 @@ pub enum SvidLie {
 /// What is wrong with the bundle it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BundleLie {
-    /// Nothing.
+    /// The bundle that proves this server.
     Honest,
     /// No authority.
     Empty,
@@ -84,7 +84,7 @@ pub enum BundleLie {
 /// What is wrong with the certificate it gives agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentLie {
-    /// Nothing.
+    /// What a right server answers.
     Honest,
     /// It names a workload.
     NotAnAgent,

@@ -58,12 +58,12 @@ impl Credentials {
         Self { chain, key: key.serialize_der() }
     }
 
-    /// The leaf.
+    /// The first certificate of the chain, parsed.
     pub fn leaf(&self) -> Certificate {
         Certificate::parse(&self.chain[0]).expect("a certificate")
     }
 
-    /// Whose certificate it is.
+    /// The SPIFFE ID in the leaf.
     pub fn id(&self) -> SpiffeId {
         self.leaf().spiffe_id().expect("a SPIFFE ID")
     }
@@ -197,9 +197,9 @@ impl ServerClient {
 
 /// An attested agent with a connection.
 pub struct Agent {
-    /// What it shows.
+    /// The chain and key that its connection is authenticated with.
     pub credentials: Credentials,
-    /// Where it shows it.
+    /// An mTLS connection to the server.
     pub channel: Channel,
 }
 

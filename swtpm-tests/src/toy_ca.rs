@@ -73,7 +73,7 @@ impl ToyCa {
         Self { params, key, der }
     }
 
-    /// Its certificate.
+    /// The self-signed certificate, DER, for bundles.
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
@@ -102,7 +102,7 @@ impl ToyCa {
         self.sign_point(&Point(point), svid)
     }
 
-    /// A certificate and key of its own.
+    /// Signs what `svid` asks for, be it wrong, for a new P-256 key.
     pub fn identity(&self, svid: &ToySvid) -> (CertificateDer<'static>, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         (self.sign_point(&key, svid), key)

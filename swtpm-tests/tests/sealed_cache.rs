@@ -145,7 +145,7 @@ fn boot_something_else(chip: &Swtpm) {
         .expect("extended");
 }
 
-/// As an owner of the machine can.
+/// Undefines the agent's counter, as whoever has the owner's password can.
 fn remove_counter(chip: &Swtpm) {
     let index = NvIndexTpmHandle::new(DEFAULT_COUNTER_INDEX).expect("an NV index");
     let mut esys = chip.esys().expect("the TPM answers");

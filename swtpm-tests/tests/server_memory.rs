@@ -57,7 +57,7 @@ fn empty_items(bytes: usize) -> Bytes {
     message.into()
 }
 
-/// Calls `path` with these bytes as its body.
+/// The gRPC code of one unary call, whose body need be no message.
 async fn call(channel: &Channel, path: &str, body: Bytes) -> Code {
     let mut channel = channel.clone();
     std::future::poll_fn(|cx| channel.poll_ready(cx)).await.expect("connected");

@@ -329,7 +329,7 @@ fn the_counter_only_goes_up() {
     assert!(increment() > last);
 }
 
-/// As an owner of the machine can.
+/// Undefines the counter, as whoever has the owner's password can.
 fn delete_counter(chip: &Swtpm) {
     let mut esys = chip.esys().expect("the TPM answers");
     let index = NvIndexTpmHandle::new(DEFAULT_COUNTER_INDEX).expect("an NV index");

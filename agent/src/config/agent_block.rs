@@ -24,7 +24,7 @@ const DEFAULT_SEALING_PCRS: [u8; 1] = [7];
 const DEFAULT_NV_INDEX: u32 = 0x0180_4952;
 /// Largest file with a join token, bytes: a token is a UUID, or at most what a SPIFFE ID's segment holds.
 const MAX_JOIN_TOKEN_FILE_BYTES: usize = 4 * 1024;
-/// The owner's range of NV indices.
+/// The NV indices that the owner of a chip may define. Source: TCG Registry of Reserved TPM 2.0 Handles and Localities.
 const OWNER_NV_INDICES: RangeInclusive<u32> = 0x0180_0000..=0x01BF_FFFF;
 
 pub(super) struct AgentBlock {

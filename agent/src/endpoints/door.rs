@@ -64,7 +64,7 @@ impl<S> Layer<S> for DoorLayer {
 }
 
 impl Admitted {
-    /// Who asks.
+    /// The process behind the connection, by the kernel's word, as it was when the request passed.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }

@@ -27,7 +27,7 @@ impl Identity {
         Ok(Self { terms, svid })
     }
 
-    /// The SVID.
+    /// The chain and the private key; the selectors alone decide who gets them.
     pub fn svid(&self) -> &Arc<WorkloadSvid> {
         &self.svid
     }

@@ -9,7 +9,7 @@ use super::{Identities, Identity};
 /// An identity that a workload does not have.
 #[derive(Clone, Debug)]
 pub struct Nearest<'a> {
-    /// The identity.
+    /// What the workload would get if it had the selectors that it lacks.
     pub identity: &'a Identity,
     /// The selectors of its entry that the workload lacks.
     pub lacks: Vec<&'a Selector>,

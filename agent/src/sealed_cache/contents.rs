@@ -24,7 +24,7 @@ const TIME_FORM: u32 = 1;
 pub struct CachedIdentities {
     /// The last good trust bundle.
     pub bundle: Arc<TrustBundle>,
-    /// Entries, each with its SVID if there was one.
+    /// What may be served to whom; no SVID where none had been signed yet.
     pub entries: Vec<(EntryTerms, Option<WorkloadSvid>)>,
     /// When the server last confirmed all this, UNIX seconds.
     pub synced_unix: i64,
@@ -41,7 +41,7 @@ pub struct IdentitiesToCache<'a> {
     pub synced_unix: i64,
     /// What is known of the time.
     pub time: &'a TimeRecord,
-    /// When it is written.
+    /// The moment of writing, from which a later run counts what was left of each lifetime.
     pub moment: &'a Moment,
 }
 
@@ -162,7 +162,7 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// A record from its bytes.
+/// The record that [`encode_record`] wrote. [`CacheRefusal::Content`]: the bytes are none, or an authority in it cannot be one.
 pub fn decode_record(bytes: &[u8], trust_domain: &TrustDomain) -> Result<AgentRecord, CacheRefusal> {
     let message = RecordMessage::decode(bytes).map_err(|_| CacheRefusal::Content)?;
     let authorities = message.authorities.iter().map(|a| (a.der.as_slice(), a.tainted));

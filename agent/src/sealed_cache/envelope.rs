@@ -119,7 +119,7 @@ impl Envelope {
         if reader.rest.is_empty() { Ok(Self { generation, ek_sha256, sections }) } else { Err(CacheRefusal::Format) }
     }
 
-    /// The section of this kind.
+    /// The first section of this kind; [`CacheRefusal::Format`] if there is none.
     pub fn section(&self, kind: SectionKind) -> Result<&Section, CacheRefusal> {
         self.sections.iter().find(|s| s.kind == kind as u8).ok_or(CacheRefusal::Format)
     }

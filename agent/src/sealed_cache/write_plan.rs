@@ -23,7 +23,7 @@ pub const COUNTER_BURST: u32 = 8;
 /// What has changed since the last write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Anything at all.
+    /// Something differs, be it only what is known of the time.
     pub any: bool,
     /// The agent's own certificate.
     pub must_not_be_lost: bool,

@@ -71,7 +71,7 @@ impl TrustBundle {
         })
     }
 
-    /// The trust domain.
+    /// Whose authorities these are: they prove no SVID of another trust domain.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }

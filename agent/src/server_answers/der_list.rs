@@ -32,12 +32,12 @@ impl DerList {
         &self.concatenated
     }
 
-    /// Each, DER.
+    /// The certificates in the order in which they came.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = CertificateDer<'_>> {
         self.each.iter().map(|der| CertificateDer::from(&der[..]))
     }
 
-    /// How many.
+    /// The number of certificates.
     pub fn len(&self) -> usize {
         self.each.len()
     }

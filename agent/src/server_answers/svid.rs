@@ -36,7 +36,7 @@ pub struct WorkloadSvid {
 }
 
 impl WorkloadSvid {
-    /// The workload's ID.
+    /// The ID in the leaf, which is the one that the entry asked for.
     pub fn spiffe_id(&self) -> &SpiffeId {
         &self.spiffe_id
     }

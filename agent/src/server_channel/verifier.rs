@@ -60,7 +60,7 @@ impl ServerRefusal {
 /// What becomes of a server whose certificate ended before now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// It is refused.
+    /// The handshake fails; the error says what the clock here is known by.
     Refused,
     /// It is talked to, so that it can prove by a fresh signature that its CA is alive.
     Heard,
@@ -84,7 +84,7 @@ pub(super) fn plain(error: io::Error) -> io::Error {
 #[derive(Debug)]
 pub(super) struct ClockedTrust {
     pub(super) server: ServerTrust,
-    /// The trust domain of the configuration.
+    /// The trust domain that `agent.conf` says; a server of another one is told apart from a stranger.
     pub(super) configured: TrustDomain,
     pub(super) doubt: Doubt,
     pub(super) time: TrustedTime,

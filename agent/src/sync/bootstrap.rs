@@ -22,13 +22,13 @@ pub enum BootstrapError {
     /// The file cannot be read, or is no text.
     #[error("there is no trust bundle")]
     File(#[from] FileError),
-    /// Not PEM certificates.
+    /// The file was to be PEM and holds something else, or a damaged certificate.
     #[error("the trust bundle file is not PEM certificates")]
     Pem(#[source] CertificateError),
     /// Not a SPIFFE bundle document.
     #[error("the trust bundle file is not a SPIFFE bundle document: {0}")]
     Document(String),
-    /// Not authorities.
+    /// What was read is no bundle: no authority, too many, or a certificate that may not sign.
     #[error("the trust bundle file cannot be used")]
     Content(#[from] AnswerRefusal),
 }

@@ -35,9 +35,9 @@ pub struct Authorized {
 /// A wish of an entry that this agent cannot fulfil.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undelivered {
-    /// The entry's ID.
+    /// The ID of the registration entry that asks for it.
     pub entry_id: String,
-    /// Its revision.
+    /// The entry's revision that was warned of: a newer one is worth another line.
     pub revision_number: i64,
     /// What is not delivered, for people.
     pub what: &'static str,

@@ -37,7 +37,7 @@ pub enum SyncError {
     #[error("there is no way to know the server: trust_bundle_path {}", path.display())]
     Bootstrap {
         path: PathBuf,
-        /// What is wrong with it.
+        /// Whether the file is missing, no bundle, or without a usable authority.
         #[source]
         source: BootstrapError,
     },

@@ -25,7 +25,7 @@ pub struct Ledger {
 /// What a sync did to the entries; the greatest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntriesChange {
-    /// Nothing.
+    /// The same entries with the same terms.
     None,
     /// There are new ones, or some of them differ in a way that takes nothing from anybody.
     Changed,
@@ -36,7 +36,7 @@ pub enum EntriesChange {
 /// An SVID to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// The entry's ID.
+    /// The server's ID of the entry that it is signed for.
     pub entry_id: String,
     /// The ID that the SVID must have.
     pub spiffe_id: SpiffeId,
@@ -140,7 +140,7 @@ impl Ledger {
         self.svids().map(|svid| seconds(svid.lifetime().span().length())).min()
     }
 
-    /// What may be served.
+    /// Every identity with an SVID, in the order of the entries' IDs.
     pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
         self.entries.values().filter_map(Held::identity)
     }
@@ -160,7 +160,7 @@ impl Ledger {
         self.entries.is_empty()
     }
 
-    /// The terms of an entry.
+    /// What is served for that entry and to whom; `None` if the server did not name it last time.
     pub fn terms(&self, entry_id: &str) -> Option<&EntryTerms> {
         self.entries.get(entry_id).map(Held::terms)
     }

@@ -15,15 +15,15 @@ use crate::sealed_cache::{
 /// Why nothing could be kept.
 #[derive(Debug, Error)]
 pub enum MemoryError {
-    /// The sealed cache.
+    /// The cache could not be sealed, written, or covered by the chip's counter.
     #[error("the sealed cache could not be written")]
     Cache(#[from] CacheError),
-    /// The plain record.
+    /// The file in the data directory could not be replaced.
     #[error("the agent's record could not be written")]
     Record(#[from] RecordError),
 }
 
-/// Where it is kept.
+/// Where that is kept which outlives the process.
 pub enum Memory {
     /// Sealed to the TPM, with everything needed to serve without a server.
     Sealed(Box<SealedMemory>),
@@ -49,7 +49,7 @@ pub struct SealedMemory {
 
 /// One state to keep.
 pub struct ToKeep {
-    /// The agent's record.
+    /// What the agent knows of itself: its certificate, the bundle, the time.
     pub record: AgentRecord,
     /// The encoded identities; a plain record has no use for them.
     pub identities: Zeroizing<Vec<u8>>,

@@ -21,7 +21,7 @@ const EVICTED_PAUSE: Duration = Duration::from_secs(24 * 3600);
 pub(super) enum Standing {
     /// It has no certificate yet.
     New,
-    /// It has one.
+    /// The server takes its certificate, as far as anybody has said.
     Attested(Agent),
     /// The server said that the certificate is worth nothing any more. It is kept all the same: an agent that cannot attest
     /// again has no other, and what a server forgot it may remember, such as after a restored database.
@@ -49,7 +49,7 @@ pub(super) struct Agent {
 }
 
 impl Standing {
-    /// The certificate, if there is one.
+    /// The certificate to show; an evicted agent has its last one, a banned agent none.
     pub(super) fn agent(&self) -> Option<&Agent> {
         match self {
             Self::Attested(agent) | Self::Refused(agent) | Self::Evicted(Some(agent)) => Some(agent),

@@ -3,9 +3,9 @@
 /// The validity of a chain: the latest notBefore and the earliest notAfter in it, UNIX seconds by its issuer's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
-    /// From here on.
+    /// The latest notBefore, UNIX seconds; valid from this second on.
     pub not_before: i64,
-    /// Until here.
+    /// The earliest notAfter, UNIX seconds; this second is the last.
     pub not_after: i64,
 }
 

@@ -29,7 +29,7 @@ struct Flash {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Life {
-    /// The truth.
+    /// The real time, which no clock of the model need show.
     now: i64,
     booted: i64,
     boots: u8,

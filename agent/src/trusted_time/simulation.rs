@@ -34,7 +34,7 @@ struct Chain {
     due: i64,
 }
 
-/// What is on the flash.
+/// What survives a power cut.
 #[derive(Clone, Debug)]
 struct Flash {
     time: TimeRecord,
@@ -55,7 +55,7 @@ enum Peer {
 struct Life {
     seed: u64,
     random: Dice,
-    /// The truth.
+    /// The real time, UNIX seconds, which no clock of the simulation need show.
     now: i64,
     booted: i64,
     boots: u64,

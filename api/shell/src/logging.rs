@@ -29,9 +29,9 @@ pub enum LogLevel {
     /// What the process did.
     #[default]
     Info,
-    /// How it did it.
+    /// And how it came to do it. Libraries for HTTP/2, TLS and gRPC stay at INFO here too.
     Debug,
-    /// Each step of it.
+    /// And the single steps of that.
     Trace,
 }
 
@@ -76,7 +76,7 @@ impl LogLevel {
 /// The shape of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// One line of words: time, level, message, fields as `name=value`.
     #[default]
     Text,
     /// One JSON object per line.
@@ -95,7 +95,7 @@ impl FromStr for LogFormat {
     }
 }
 
-/// What to log and where.
+/// The settings of the log; the default is INFO as text on standard error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogConfig {
     /// The least important level that is written.

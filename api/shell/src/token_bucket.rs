@@ -30,7 +30,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// One that has rested.
+    /// A bucket with a whole burst in it.
     pub fn full(now: Instant) -> Self {
         Self { full_at: now }
     }
@@ -47,7 +47,7 @@ impl TokenBucket {
         Some(wait)
     }
 
-    /// Takes one that is there.
+    /// Takes one token, never on credit; false, and nothing is taken, if there is none.
     pub fn take_one(&mut self, rate: Rate, now: Instant) -> bool {
         self.take(rate, 1, Duration::ZERO, now).is_some()
     }

@@ -10,7 +10,7 @@ pub enum Part<'a> {
     Begin(usize),
     /// Some of its bytes.
     Bytes(&'a [u8]),
-    /// Its end.
+    /// No byte of it follows; its next prefix, if any, begins another message.
     End,
 }
 

@@ -124,7 +124,7 @@ impl TrustAnchors {
         Ok(Arc::new(Self { trust_domain, authorities }))
     }
 
-    /// The trust domain these anchors are for.
+    /// The trust domain these anchors speak for: an SVID of another one is refused whoever signed it.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }

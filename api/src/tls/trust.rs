@@ -71,7 +71,7 @@ pub struct ClientTrust {
 }
 
 impl ClientTrust {
-    /// By these authorities.
+    /// Trusts SVIDs that lead to `anchors`, and remembers nobody yet.
     pub fn new(anchors: Arc<TrustAnchors>) -> Arc<Self> {
         Arc::new(Self { anchors, verified: Mutex::default() })
     }

@@ -16,7 +16,7 @@ const CERTIFICATE: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "X.509 CERTIF
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum PemError {
-    /// No frame at all.
+    /// No line of it begins a certificate.
     #[error("there is no certificate: a PEM certificate begins with a line -----BEGIN CERTIFICATE-----")]
     None,
     /// A line that was meant to be a frame's first or last line.

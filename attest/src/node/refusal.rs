@@ -27,14 +27,14 @@ pub enum Refusal {
     #[error("the {part} is not acceptable: {error}")]
     Structure {
         part: Part,
-        /// What is wrong with it.
+        /// Which rule of the TPM's encoding is broken.
         error: StructureError,
     },
     /// A public key that is too weak or no valid key at all.
     #[error("the {part} is not acceptable: {error}")]
     Key {
         part: Part,
-        /// What is wrong with it.
+        /// Which strength or form it lacks.
         error: KeyError,
     },
 

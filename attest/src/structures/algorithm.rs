@@ -53,7 +53,7 @@ impl Hash {
         context.finish()
     }
 
-    /// For HMAC with this hash.
+    /// The same hash in the crypto library's HMAC: KDFa and sessions are made with it.
     pub(super) fn hmac(self) -> hmac::Algorithm {
         match self {
             Hash::Sha256 => hmac::HMAC_SHA256,

@@ -21,7 +21,7 @@ pub struct Attest {
     attested: Attested,
 }
 
-/// What is attested.
+/// The part of a TPMS_ATTEST that differs by its kind. Source: TPM 2.0 Part 2, TPMU_ATTEST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attested {
     /// TPMS_CERTIFY_INFO: an object with this name is loaded.
@@ -100,7 +100,7 @@ impl Attest {
         self.firmware_version
     }
 
-    /// What is attested.
+    /// What the TPM says of an object or of PCRs.
     pub fn attested(&self) -> &Attested {
         &self.attested
     }

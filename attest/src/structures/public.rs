@@ -116,9 +116,9 @@ impl Attributes {
     pub const ENCRYPTED_DUPLICATION: u32 = 1 << 11;
     /// Signs only what the TPM made; decrypts only what the TPM will act on.
     pub const RESTRICTED: u32 = 1 << 16;
-    /// May decrypt.
+    /// Its private part may decrypt, or, for a storage key, protect children.
     pub const DECRYPT: u32 = 1 << 17;
-    /// May sign.
+    /// Its private part may sign, or, for a symmetric key, encrypt.
     pub const SIGN: u32 = 1 << 18;
     /// Signs certificates through TPM2_CertifyX509 only.
     pub const X509_SIGN: u32 = 1 << 19;
@@ -128,7 +128,7 @@ impl Attributes {
     /// Bits 0, 3, 12 to 15 and 20 to 31.
     const RESERVED: u32 = 0xfff0_f009;
 
-    /// The bits.
+    /// The TPMA_OBJECT as it is on the wire.
     pub fn bits(self) -> u32 {
         self.0
     }

@@ -167,7 +167,7 @@ impl PublicKey {
     }
 }
 
-/// The key agreement of a curve.
+/// ECDH of the crypto library on that curve; it also checks that a point is on it.
 pub(super) fn ecdh(curve: Curve) -> &'static agreement::Algorithm {
     match curve {
         Curve::P256 => &agreement::ECDH_P256,

@@ -90,22 +90,22 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// BYTE.
+    /// One byte; [`StructureError::Truncated`] at the end, as the numbers below.
     pub(crate) fn u8(&mut self) -> Result<u8, StructureError> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    /// UINT16.
+    /// Two bytes, big-endian: UINT16, TPM_ALG_ID, TPM_ST and the sizes of all TPM2B.
     pub(crate) fn u16(&mut self) -> Result<u16, StructureError> {
         self.array().map(u16::from_be_bytes)
     }
 
-    /// UINT32.
+    /// Four bytes, big-endian: UINT32, TPMA_OBJECT, TPM_GENERATED, counts of lists.
     pub(crate) fn u32(&mut self) -> Result<u32, StructureError> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// UINT64.
+    /// Eight bytes, big-endian: UINT64, such as a clock's milliseconds.
     pub(crate) fn u64(&mut self) -> Result<u64, StructureError> {
         self.array().map(u64::from_be_bytes)
     }

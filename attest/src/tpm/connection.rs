@@ -18,7 +18,7 @@ use super::watch::Watch;
 /// The sessions of one command: authorizations first, then parameter encryption.
 pub type Sessions = (Option<AuthSession>, Option<AuthSession>, Option<AuthSession>);
 
-/// No session.
+/// For commands that need no authorization and carry no secret.
 pub const NO_SESSION: Sessions = (None, None, None);
 /// One authorization by empty password.
 pub const EMPTY_PASSWORD: Sessions = (Some(AuthSession::Password), None, None);

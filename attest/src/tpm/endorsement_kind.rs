@@ -110,7 +110,7 @@ impl FromStr for EndorsementChoice {
 /// The endorsement key that this device was known by when it last attested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RememberedEndorsement {
-    /// Its kind.
+    /// Which template makes the key again.
     pub kind: EndorsementKind,
     /// SHA-256 of its DER SubjectPublicKeyInfo.
     pub ek_sha256: [u8; 32],

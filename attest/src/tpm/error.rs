@@ -57,7 +57,7 @@ pub enum TpmError {
     /// Nothing answers there; the message says what to look at.
     #[error("no TPM answers at {address}{}: {failure}", remedy(source.as_ref()))]
     Absent {
-        /// Where it was looked for.
+        /// The device or socket that was tried.
         address: TpmAddress,
         failure: Failure,
         /// What the operating system says about the device, if that is the reason.
@@ -143,7 +143,7 @@ pub enum TpmError {
     #[error("the answer to {command} is malformed: {reason}")]
     Malformed {
         command: &'static str,
-        /// What is wrong with it.
+        /// Which part of the answer breaks which rule.
         reason: &'static str,
     },
     /// The queue in front of the TPM is full.

@@ -57,7 +57,7 @@ pub enum Layer {
     Tpm,
     /// The TSS library above the transport.
     Tss,
-    /// The transport.
+    /// Between library and chip: the device file or socket.
     Tcti,
 }
 

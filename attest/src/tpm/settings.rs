@@ -21,7 +21,7 @@ pub const COMMAND_DEADLINE: Duration = Duration::from_secs(120);
 /// Where the TPM is and how to work with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TpmSettings {
-    /// Where it is.
+    /// A device file, or a software TPM's socket.
     pub address: TpmAddress,
     /// Which endorsement key.
     pub endorsement: EndorsementChoice,

@@ -17,7 +17,7 @@ pub struct Demand {
     hashed: Arc<[SelectorSet]>,
     /// Of entries with a unit: what else they have, its name included; nothing about executables, which are looked at later.
     units: Arc<[SelectorSet]>,
-    /// Of those that have the unit's file.
+    /// Of entries with the file that the unit was read from: what else they have, the unit's name included.
     unit_files: Arc<[SelectorSet]>,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum UnitDemand {
 }
 
 impl Demand {
-    /// Of entries with these selectors.
+    /// What must be looked at, if entries with these sets of selectors are all that there are.
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a SelectorSet> + Clone) -> Self {
         let known_later = |selector: &Selector| is_unit_file(selector) || selector.is_of_executable();
         Self {

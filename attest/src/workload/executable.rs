@@ -21,7 +21,7 @@ use super::withheld::Withheld;
 use super::witnessed::SecondWrite;
 use crate::Selector;
 
-/// Where the agent is.
+/// The agent's own namespaces, which a process must share for its path to mean what it says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ours {
     pub namespaces: Namespaces,

@@ -31,9 +31,9 @@ pub enum ExecutableSelectors {
     /// Also where the link can be forged, as SPIRE does.
     #[default]
     Always,
-    /// Only where it cannot.
+    /// Only where no user can forge it: see [`ExecutableLink`].
     WhereUnforgeable,
-    /// Never.
+    /// Of no process, whatever entries ask for.
     Never,
 }
 

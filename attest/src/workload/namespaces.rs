@@ -14,14 +14,14 @@ use super::process::Process;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Namespaces([Option<(u64, u64)>; KINDS.len()]);
 
-/// What is compared.
+/// A kind of namespace, by what a difference would mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Who is root.
+    /// Another user may be root there.
     User,
-    /// What a PID means.
+    /// Its numbers of processes mean others here.
     Pid,
-    /// What a path means.
+    /// Its paths lead to other files.
     Mount,
 }
 

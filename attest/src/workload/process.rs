@@ -53,7 +53,7 @@ impl Process {
         Ok((!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat.starttime))
     }
 
-    /// Its control groups.
+    /// The lines of `/proc/PID/cgroup`, one for each hierarchy; at most [`MAX_CGROUP_BYTES`] are read.
     pub fn control_groups(&self) -> Result<ProcessCGroups, WorkloadRefusal> {
         self.read("cgroup", |file| ProcessCGroups::from_buf_read(BufReader::new(file.take(MAX_CGROUP_BYTES))))
     }

@@ -71,7 +71,7 @@ pub enum AttestorError {
 /// What is known about a process.
 #[derive(Debug)]
 pub struct Attested {
-    /// Its selectors.
+    /// All that is proven of it; an entry applies if it names nothing else.
     pub selectors: SelectorSet,
     /// What an entry asked for and is left out, for the log.
     pub withheld: Vec<WithheldSelector>,
@@ -84,7 +84,7 @@ pub struct Attested {
 pub struct WithheldSelector {
     /// Its name or names.
     pub selector: &'static str,
-    /// Why.
+    /// What could not be proven, or may not be looked at.
     pub why: Withheld,
 }
 

@@ -48,7 +48,7 @@ pub enum Withheld {
     /// Not UTF-8, too long or with control characters.
     #[error("{0:?} cannot be a selector")]
     Unspeakable(PathBuf),
-    /// By configuration.
+    /// It is larger than the operator wants hashed; `size` in bytes.
     #[error("the executable has {size} bytes, more than workload_size_limit allows")]
     TooLarge { size: i64 },
     /// A large file or a slow disk.

@@ -16,7 +16,7 @@ use super::peer::Peer;
 /// Most bytes that may wait in a connection before it is accepted. A client's first flight is a few hundred.
 pub const MAX_QUEUED_BYTES: usize = 16 * 1024;
 
-/// Who may write into a connection.
+/// The `connection_writer` of `agent.conf`. Source: ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionWriter {
     /// Only the process that opened it.

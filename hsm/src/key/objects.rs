@@ -35,7 +35,7 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// Looks.
+    /// Looks at every private and public key that the login shows.
     pub(crate) fn see(session: &Session, name: &KeyName) -> Result<Self, HsmError> {
         let (mut handles, mut labelled) = (Vec::new(), Vec::new());
         for class in CLASSES {

@@ -41,7 +41,7 @@ pub(crate) struct SeenSlot {
 
 /// Why a token's information is not known.
 pub(crate) struct Unread {
-    /// For people.
+    /// In words, for the log and for errors.
     pub(crate) reason: String,
     /// The token answered; what it answered is not what the standard allows.
     pub(crate) answered: bool,

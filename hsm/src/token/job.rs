@@ -15,9 +15,9 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Work of a thread whose state is `W`.
 pub(super) enum Job<W> {
-    /// The one that is frequent.
+    /// A signature over a SHA-256 digest: nearly all jobs, so it is no boxed closure.
     Sign { key: Arc<Held>, digest: [u8; 32], reply: Reply },
-    /// All else.
+    /// Anything else that wants the session: making, finding and destroying keys.
     Task(Box<dyn FnOnce(&mut W) + Send>),
 }
 

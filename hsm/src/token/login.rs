@@ -69,7 +69,7 @@ impl Logins {
         &self.token
     }
 
-    /// How it is logged in to.
+    /// The configured way to log in, its PIN included; a PIN in it is printed nowhere.
     pub(super) fn user_login(&self) -> &UserLogin {
         &self.login
     }

@@ -42,7 +42,7 @@ impl Trouble {
         }
     }
 
-    /// An epoch was begun for it.
+    /// Notes at `now` that the module was started anew on account of this trouble: the next time waits longer.
     pub(super) fn epoch_begun(&mut self, now: Instant) {
         self.epochs = self.epochs.saturating_add(1);
         self.last_epoch = Some(now);

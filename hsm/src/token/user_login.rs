@@ -5,7 +5,7 @@ use crate::pin::Pin;
 /// How to log in to a token as its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserLogin {
-    /// With this PIN.
+    /// C_Login with this PIN.
     Pin(Pin),
     /// At the token: it has a pad, a reader or another way of its own to ask for the PIN.
     Pinpad,

@@ -29,7 +29,7 @@ pub struct CertificateAuthority {
 }
 
 impl CertificateAuthority {
-    /// Finds the CA's keys again, or founds the CA if there never was one, and brings it to where it should be now, by the
+    /// Finds the CA's keys again, or makes the first CA if there never was one, and brings it to where it should be now, by the
     /// clocks of `source`. It signs from then on; the [`Rotation`] renews it for as long as it runs.
     ///
     /// Errors: the token or the store fails, or they do not belong together; see [`CaError`].
@@ -116,13 +116,13 @@ impl CertificateAuthority {
         results
     }
 
-    /// Signs an SVID for an agent.
+    /// Signs for an agent, `agent_ttl` long at most and no longer than the CA lives. The signature is verified before it leaves.
     pub async fn sign_agent_svid(&self, agent: AgentToSign<'_>, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(agent.id.clone(), agent.spki, self.policy.agent_ttl_seconds);
         self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
     }
 
-    /// Signs an SVID for this server.
+    /// Signs this server's own TLS certificate for the key `spki`, `default_x509_svid_ttl` long at most; verified likewise.
     pub async fn sign_server_svid(&self, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(self.policy.trust_domain.server_id(), spki, self.policy.x509_svid_ttl_seconds);
         self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await

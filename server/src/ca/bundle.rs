@@ -11,7 +11,7 @@ const MAX_REFRESH_HINT: i64 = 300;
 /// Our trust domain's authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustBundle {
-    /// Whose.
+    /// The trust domain whose SVIDs these authorities prove.
     pub trust_domain: TrustDomain,
     /// X.509 authorities, DER, oldest first: roots, and CAs without one, the prepared one among them before it signs.
     pub authorities: Vec<Vec<u8>>,

@@ -27,7 +27,7 @@ pub struct IssuedSvid {
     pub not_after_unix: i64,
 }
 
-/// Of the SVIDs that may be sampled, every so-manieth has its signature verified, and each of as many at first.
+/// Of the SVIDs that may be sampled, one in this many has its signature verified, and each of as many at first.
 ///
 /// Verifying costs as much CPU as SoftHSM needs to sign; on a server that only signs it would halve the rate. What it finds,
 /// a token that signs wrongly, is found by sampling too; after the first such signature all are verified.
@@ -39,7 +39,7 @@ const PROBE: &[u8] = b"ironroot asks whether the token signs";
 /// Whether the signature of an SVID is verified before it leaves. All else is always checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scrutiny {
-    /// It is.
+    /// Always.
     Full,
     /// Sometimes, and always once the token has signed wrongly.
     Sampled,

@@ -68,7 +68,7 @@ impl<C: Clone + PartialEq> Journal<C> {
         self.slots.get(&purpose).expect("each purpose has its slots: made and read so")
     }
 
-    /// What is in this place.
+    /// Empty, or an authority or key and how far its life is.
     pub fn slot(&self, place: Place) -> &Slot<C> {
         self.slots(place.purpose).slot(place.slot)
     }

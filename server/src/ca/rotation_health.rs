@@ -87,7 +87,7 @@ fn key_alarm(needed_at: i64) -> String {
 pub(super) enum Loudness {
     /// It is in the log already.
     Silent,
-    /// The first.
+    /// It is new: one line at WARN.
     Once,
     /// Somebody must act: after 3 failures, 6, 12 and so on.
     Critical,

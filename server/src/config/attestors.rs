@@ -27,7 +27,7 @@ impl NodeAttestors {
     }
 }
 
-/// The `NodeAttestor` plugins.
+/// Reads the `NodeAttestor` blocks, reporting every mistake. `None` if one of them cannot be used.
 pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
     let mut attestors = NodeAttestors { join_token: false, tpm2: None };
     let found = plugins.plugins("NodeAttestor");

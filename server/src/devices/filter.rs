@@ -21,7 +21,7 @@ pub struct DeviceFilter {
 }
 
 impl DeviceFilter {
-    /// From a list request.
+    /// What a list request asks for; a field that is not set holds for every device.
     pub fn from_pb(request: &pb::ListDevicesRequest) -> Self {
         Self {
             state: DeviceState::from_pb(request.by_state()),

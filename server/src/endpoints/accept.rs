@@ -43,7 +43,7 @@ use places::{Place, Places};
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Handshakes under way at once: each costs about 300 µs of CPU and 30 kB.
 const MAX_HANDSHAKES: usize = 1024;
-/// Handshakes of one address.
+/// Half of them: an address that takes its share leaves room for all others.
 const MAX_HANDSHAKES_PER_ADDRESS: usize = MAX_HANDSHAKES / 2;
 /// As many again for addresses of agents that were here before, in number and for each.
 const MAX_KNOWN_HANDSHAKES: (usize, usize) = (512, 256);

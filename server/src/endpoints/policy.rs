@@ -27,9 +27,9 @@ pub enum Who {
 pub struct Method {
     /// The HTTP/2 path: package, service, method.
     pub path: &'static str,
-    /// Who may call it.
+    /// The callers that may: all others are refused before a byte of the body is read.
     pub who: Who,
-    /// What its request may be.
+    /// How large its request may be, in bytes and in what it decodes to.
     pub request: RequestShape,
     /// Whether its answer grows with the registry: few of them at once per caller.
     pub has_large_answer: bool,

@@ -22,10 +22,10 @@ pub enum Role {
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-/// The limits of one role.
+/// What callers of one role may make the server hold. The handbook's table "What each role can take of the server" is this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoleLimits {
-    /// Connections in all.
+    /// Open connections of all callers of the role together.
     pub connections: usize,
     /// Connections of one source: an address block, an ID, a uid.
     pub connections_per_source: usize,
@@ -69,13 +69,13 @@ const CALL_BYTES: usize = 8 * KIB;
 const CONNECTION_BYTES: usize = 64 * KIB;
 
 impl Role {
-    /// All roles.
+    /// From least to most trusted.
     pub const ALL: [Self; 5] =
         [Self::Stranger, Self::Holder, Self::Agent, Self::RemoteAdministrator, Self::LocalAdministrator];
     /// Those whose connections come over TCP.
     pub const REMOTE: [Self; 4] = [Self::Stranger, Self::Holder, Self::Agent, Self::RemoteAdministrator];
 
-    /// The role's limits.
+    /// What callers of this role may take; constant, so that a test can sum it up.
     pub const fn limits(self) -> RoleLimits {
         match self {
             Self::Stranger => STRANGER,
@@ -193,7 +193,7 @@ impl Occupancy {
         }
     }
 
-    /// The calls of that role.
+    /// The open calls of that role, shared out among its sources.
     pub fn calls(&self, role: Role) -> &FairShare<Source> {
         &self.roles[role as usize].calls
     }

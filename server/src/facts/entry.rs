@@ -44,7 +44,7 @@ impl NewEntry {
         self.id.as_deref()
     }
 
-    /// Who the identity is for.
+    /// The ID that workloads get.
     pub fn spiffe_id(&self) -> &SpiffeId {
         &self.terms.spiffe_id
     }
@@ -115,7 +115,7 @@ impl RegistrationEntry {
         &self.id
     }
 
-    /// Who the identity is for.
+    /// The ID that workloads get.
     pub fn spiffe_id(&self) -> &SpiffeId {
         &self.terms.spiffe_id
     }

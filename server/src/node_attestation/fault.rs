@@ -14,8 +14,8 @@ pub enum Fault {
     Node,
     /// The node's, and an operator has said so: it is banned.
     Banned,
-    /// The device registry's.
+    /// The device registry's: it refuses, or cannot be read or written.
     Devices(DeviceError),
-    /// The store's.
+    /// The data store's: it cannot be read or written.
     Store(StoreError),
 }

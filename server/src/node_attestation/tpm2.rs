@@ -10,7 +10,7 @@ use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress};
 use crate::devices::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
 use ironroot_text::hex::hex;
 
-/// The attestation type.
+/// What the wire and the agents' IDs call this way to attest.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
 
 /// What this server asks of a TPM.

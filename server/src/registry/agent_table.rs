@@ -122,14 +122,14 @@ impl AgentTable {
         self.by_id.insert(id, slot);
     }
 
-    /// Removes the agent, if it is there.
+    /// Removes the agent; nothing happens if there is none of that ID.
     pub fn remove(&mut self, id: &SpiffeId) {
         if let Some(slot) = self.by_id.remove(id) {
             self.all.remove(&slot.seq);
         }
     }
 
-    /// The agent of that ID.
+    /// What is known of the agent, and its place in the order of arrival.
     pub fn slot(&self, id: &SpiffeId) -> Option<&AgentSlot> {
         self.by_id.get(id).map(|slot| &**slot)
     }

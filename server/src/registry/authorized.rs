@@ -21,12 +21,12 @@ impl AuthorizedEntry {
         self.stored.entry()
     }
 
-    /// The entry's own ID.
+    /// The registry's ID of the entry, which the agent asks for SVIDs by.
     pub fn id(&self) -> &str {
         self.stored.id()
     }
 
-    /// Who the identity is for.
+    /// The ID to sign, decoded anew at each call.
     pub fn spiffe_id(&self) -> SpiffeId {
         self.stored.spiffe_id()
     }
@@ -85,7 +85,7 @@ impl AuthorizedView {
         self.left_out
     }
 
-    /// How many.
+    /// The number of entries, at most [`MAX_ENTRIES_PER_AGENT`].
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -103,12 +103,12 @@ impl AuthorizedView {
         self.iter().filter(|ours| other.find(ours.id()).is_some_and(|theirs| theirs.is_same(ours))).count()
     }
 
-    /// In order.
+    /// The entries in the order of their IDs.
     pub fn iter(&self) -> std::slice::Iter<'_, AuthorizedEntry> {
         self.entries.iter()
     }
 
-    /// The entry of that ID.
+    /// The entry, if the agent may serve it; found by halving.
     pub fn find(&self, id: &str) -> Option<&AuthorizedEntry> {
         let place = self.entries.binary_search_by(|authorized| authorized.id().cmp(id)).ok()?;
         self.entries.get(place)

@@ -19,7 +19,7 @@ use crate::store::{StoreError, Transaction};
 /// What became of a new entry.
 #[derive(Clone, Debug)]
 pub enum Created {
-    /// It is stored.
+    /// It is in the data store, with its new ID.
     New(Arc<RegistrationEntry>),
     /// This one gives the same identity to the same holder already; nothing was changed.
     Similar(Arc<RegistrationEntry>),
@@ -118,7 +118,7 @@ impl Registry {
         self.store.change(add).await
     }
 
-    /// The entry of that ID.
+    /// The entry as the memory has it, decoded anew; `None` if there is none of that ID.
     pub fn entry(&self, id: &str) -> Option<Arc<RegistrationEntry>> {
         self.shared.read().entries.get(id).map(|stored| Arc::new(stored.entry()))
     }

@@ -77,7 +77,7 @@ impl EntryTable {
         self.revision += 1;
     }
 
-    /// Removes the entry of that ID, if there is one.
+    /// Takes the entry out of every index; nothing happens if there is none of that ID.
     pub fn remove(&mut self, id: &str) {
         let Some(ById(stored)) = self.by_id.take(id) else { return };
         self.all.remove(&stored.seq);
@@ -98,12 +98,12 @@ impl EntryTable {
         }
     }
 
-    /// The entry of that ID.
+    /// The encoded entry; what it says is decoded when it is asked for.
     pub fn get(&self, id: &str) -> Option<&StoredEntry> {
         self.by_id.get(id).map(|ById(stored)| &**stored)
     }
 
-    /// The entries for that SPIFFE ID.
+    /// Every entry that gives this SPIFFE ID, to whomever.
     pub fn with_spiffe_id(&self, id: &SpiffeId) -> impl Iterator<Item = &StoredEntry> {
         self.by_spiffe_id.get(&id_key(id)).iter().map(|stored| &**stored)
     }

@@ -16,7 +16,7 @@ pub enum FilterError {
     #[error("malformed {what} filter")]
     Id {
         what: &'static str,
-        /// What is wrong with it.
+        /// Which rule of SPIFFE IDs it breaks.
         source: SpiffeIdError,
     },
     /// A selector in the filter is malformed.

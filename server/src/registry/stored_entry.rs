@@ -71,7 +71,7 @@ impl StoredEntry {
         }
     }
 
-    /// All of it.
+    /// Decodes the entry: it costs as much as parsing the wire's message.
     pub fn entry(&self) -> RegistrationEntry {
         let wire = types::Entry::decode(&self.whole()[..]).expect("it was encoded here");
         RegistrationEntry::accepted(wire).expect("it was encoded from an entry")
@@ -139,7 +139,7 @@ pub(super) fn id_key(id: &SpiffeId) -> Vec<u8> {
     id.to_pb().encode_to_vec()
 }
 
-/// The key of a trust domain's server.
+/// What node aliases have as their parent: the ID of the trust domain's server, as a key of the indices.
 pub(super) fn server_key(trust_domain: &TrustDomain) -> Vec<u8> {
     id_key(&trust_domain.server_id())
 }

@@ -24,7 +24,7 @@ impl Administrator {
         Ok(Self(caller))
     }
 
-    /// Who administers.
+    /// The administrator: `local`, or an ID at an address; audit lines name it.
     pub fn caller(&self) -> &Caller {
         &self.0
     }

@@ -30,7 +30,7 @@ pub struct ShownCertificate {
 }
 
 impl ShownCertificate {
-    /// What `caller` has shown.
+    /// The certificate of `caller`'s connection. Refused: no certificate, and one that has ended at `now_unix`.
     pub fn judge(caller: Caller, now_unix: i64) -> Result<Self, NoRight> {
         let svid = caller.svid().ok_or(NoRight::NoCertificate)?;
         let (id, serial) = (svid.spiffe_id().clone(), svid.serial().to_owned());
@@ -39,7 +39,7 @@ impl ShownCertificate {
         Ok(shown)
     }
 
-    /// The ID in it.
+    /// The SPIFFE ID in the certificate.
     pub fn id(&self) -> &SpiffeId {
         &self.id
     }
@@ -49,7 +49,7 @@ impl ShownCertificate {
         &self.serial
     }
 
-    /// Who has shown it.
+    /// The connection that it was shown on.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -77,7 +77,7 @@ impl AuthenticatedAgent {
         &self.0.caller
     }
 
-    /// The agent's SPIFFE ID.
+    /// The SPIFFE ID that the registry knows the agent by.
     pub fn id(&self) -> &SpiffeId {
         &self.0.id
     }
@@ -87,7 +87,7 @@ impl AuthenticatedAgent {
         &self.0.serial
     }
 
-    /// What it showed.
+    /// The certificate that it was let pass with.
     pub fn certificate(&self) -> &ShownCertificate {
         &self.0
     }

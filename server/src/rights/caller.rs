@@ -54,7 +54,7 @@ impl Visitor {
         Self(caller)
     }
 
-    /// Whoever that is.
+    /// The connection: an address, or the admin socket, with whatever certificate it shows.
     pub fn caller(&self) -> &Caller {
         &self.0
     }

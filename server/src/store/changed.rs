@@ -9,11 +9,11 @@ use ironroot_api::SpiffeId;
 pub enum Changed {
     /// The entry of that ID.
     Entry(String),
-    /// The agent of that SPIFFE ID.
+    /// The agent of that SPIFFE ID, its selectors included.
     Agent(SpiffeId),
     /// The device of that endorsement key's SHA-256, or what speaks against its chip.
     Device([u8; 32]),
-    /// The CA's journal.
+    /// The CA's journal: the log does not say what in it.
     CaJournal,
 }
 
@@ -28,7 +28,7 @@ impl Changed {
         }
     }
 
-    /// Which one of its kind.
+    /// Which one of its kind: an entry's ID, an agent's SPIFFE ID, the hash of a device's key; empty for the journal.
     pub(super) fn key(&self) -> &[u8] {
         match self {
             Self::Entry(id) => id.as_bytes(),

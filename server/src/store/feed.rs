@@ -37,9 +37,9 @@ impl News {
 /// Whether a follower wants to hear more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follows {
-    /// Yes.
+    /// Whoever holds its memory still looks at it.
     On,
-    /// No: nobody looks at its memory any more.
+    /// Nobody looks at its memory any more: it is told nothing again.
     Ended,
 }
 
@@ -74,7 +74,7 @@ pub(super) enum Break {
     OtherHistory,
 }
 
-/// All followers, each at its position.
+/// Every follower with the position up to which it has taken the log in.
 #[derive(Default)]
 pub(super) struct Feed(Vec<(Position, Follower)>);
 

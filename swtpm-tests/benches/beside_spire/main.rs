@@ -19,9 +19,9 @@ fn main() {
 
 /// What both makes' programs cost; SPIRE's only if its binaries are given.
 pub struct Pair {
-    /// Ours.
+    /// Measured on Ironroot, in the unit of the row.
     pub ours: f64,
-    /// SPIRE's.
+    /// Measured on SPIRE in the same run; none if its programs were not given.
     pub spires: Option<f64>,
 }
 

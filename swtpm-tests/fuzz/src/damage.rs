@@ -33,7 +33,7 @@ const PIECES: [&[u8]; 26] = [
     b"\x30\x84\xff\xff\xff\xff",
 ];
 
-/// One change.
+/// One way to damage an input; several may follow each other.
 #[derive(Clone, Debug)]
 pub(crate) enum Damage {
     Flip(Index, u8),

@@ -32,7 +32,7 @@ impl PublicFields {
         Self { kind: unique.kind(), name_hash, attributes, policy, symmetric_bits, scheme: None, unique }
     }
 
-    /// A signing key.
+    /// The public area of a key that signs, with RSASSA or ECDSA as its kind is; its Name is over SHA-256.
     pub fn signing(key: &SigningKey, attributes: u32) -> Self {
         let unique = key.unique();
         let algorithm = if matches!(unique, Unique::Rsa { .. }) { RSASSA } else { ECDSA };

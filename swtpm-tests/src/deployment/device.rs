@@ -31,7 +31,7 @@ pub struct AgentOptions {
     pub attestor_lines: String,
     /// Further lines for the agent's block.
     pub agent_lines: String,
-    /// The trust domain.
+    /// `trust_domain` of its agent.conf.
     pub trust_domain: &'static str,
     /// Further lines for the tpm2 node attestor's block.
     pub tpm_lines: String,
@@ -91,7 +91,7 @@ impl Device {
         Self::with(Some(chip), ek_sha256)
     }
 
-    /// A device without a TPM.
+    /// A device that attests by join token and keeps its keys in files.
     pub fn without_tpm() -> Self {
         Self::with(None, String::new())
     }
@@ -112,7 +112,7 @@ impl Device {
         format!("spiffe://{TRUST_DOMAIN}/spire/agent/tpm2/{}", self.ek_sha256)
     }
 
-    /// The TPM.
+    /// The swtpm that is its chip; panics for a device without one.
     pub fn tpm(&mut self) -> &mut Swtpm {
         self.tpm.as_mut().expect("this device has a TPM")
     }

@@ -172,7 +172,7 @@ impl Server {
         Quirks::of(&self.token)
     }
 
-    /// The server's own directory.
+    /// The directory with its configuration, data store, token and sockets; gone when this is dropped.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }

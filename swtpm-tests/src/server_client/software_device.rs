@@ -17,7 +17,7 @@ use crate::deployment::TRUST_DOMAIN;
 
 /// A device with a chip in software.
 pub struct SoftwareDevice {
-    /// Its chip.
+    /// The TPM in software that answers the server's challenge.
     pub node: SoftwareNode,
     key: KeyPair,
     csr: Vec<u8>,

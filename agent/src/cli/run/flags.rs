@@ -6,13 +6,13 @@ use ironroot_shell::command_line::{ConfigFlags, Given, LogFlags, switched_on};
 /// Every flag of SPIRE's; each stands for a key of the file, whose reader does it, warns of it or refuses it, naming the flag.
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// The server's host name or address
+    /// The server's host name or address, without the port
     #[arg(long = "serverAddress", value_name = "HOST")]
     server_address: Option<String>,
-    /// The server's port
+    /// The TCP port that the server listens on, 1 to 65535; 8081 unless the server is told otherwise
     #[arg(long = "serverPort", value_name = "PORT")]
     server_port: Option<String>,
-    /// The trust domain
+    /// The trust domain that this device belongs to, such as example.org
     #[arg(long = "trustDomain", value_name = "NAME")]
     trust_domain: Option<String>,
     /// File with the certificates that the server is recognised by
@@ -27,7 +27,7 @@ pub(super) struct Flags {
     /// A join token; other users can see command lines, so a file is better
     #[arg(long = "joinToken", value_name = "TOKEN")]
     join_token: Option<String>,
-    /// File with a join token
+    /// File that holds the join token and nothing else
     #[arg(long = "joinTokenFile", value_name = "PATH")]
     join_token_file: Option<String>,
     /// Directory for the agent's files

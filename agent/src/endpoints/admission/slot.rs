@@ -49,7 +49,7 @@ impl ConnectionSlot {
         Self { admission, uid, user, number, eviction }
     }
 
-    /// Who connected.
+    /// The effective uid of the process that connected, as the kernel says it.
     pub fn uid(&self) -> u32 {
         self.uid
     }

@@ -63,7 +63,7 @@ enum Action {
     Removal,
     /// A write, as the plan says while increments are, or are not, rationed.
     Store { rationed: bool },
-    /// A ban.
+    /// The server has banned the agent: every file must become worthless.
     Wipe,
     /// The next step of what is under way.
     Step,

@@ -20,7 +20,7 @@ pub type Given = (&'static str, &'static str, Option<String>);
 
 /// A daemon's own flags of `run` and `validate`.
 pub trait ConfigFlags: Args {
-    /// Where its file is by default.
+    /// The file that is read without `-config`: SPIRE's path, relative to the working directory.
     const DEFAULT_FILE: &'static str;
 
     /// Every flag; the key's reader does it, warns of it or refuses it, naming the flag.

@@ -57,7 +57,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// What it is, for messages.
+    /// What kind of value it is, with its article, for messages about mistakes.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::String(_) => "a string",

@@ -33,7 +33,7 @@ pub enum Admission<'a> {
     },
     /// Its certificate leads to a manufacturer that we trust.
     Manufacturer {
-        /// The manufacturers.
+        /// The CA certificates of `manufacturer_ca_paths` that its certificate must lead to.
         roots: &'a ManufacturerRoots,
         /// UNIX seconds.
         now_unix: i64,

@@ -20,7 +20,7 @@ pub enum PcrHash {
     Sha256,
     /// On newer chips; some have it alone.
     Sha384,
-    /// Rare.
+    /// On few chips.
     Sha512,
     /// Broken for collisions: whoever writes the firmware that is measured can make two versions that look the same. Never
     /// taken unless an operator says so.

@@ -59,7 +59,7 @@ impl PcrSelection {
         u32::from(index) <= LAST_PCR && self.mask >> index & 1 == 1
     }
 
-    /// How many.
+    /// The number of selected PCRs, 0 to 16.
     pub fn len(self) -> usize {
         self.mask.count_ones() as usize
     }

@@ -13,7 +13,7 @@ const SHARE: f64 = 0.1;
 /// Users remembered before those that have earned their burst again are forgotten.
 const MAX_RESTED_USERS: usize = 256;
 
-/// The books.
+/// What each user has had hashed lately, and who waits for a turn.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     users: Mutex<HashMap<u32, User>>,

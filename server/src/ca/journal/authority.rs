@@ -27,7 +27,7 @@ pub struct Authority<C = Credential> {
     pub issued_counted: i64,
     /// Which of the keys ever used it certifies.
     pub key: u64,
-    /// That key in the token.
+    /// How that key is found in the token, and who made it.
     pub in_token: KeyRecord,
     /// The key of the root that signed it; none if it signed itself.
     pub root: Option<u64>,

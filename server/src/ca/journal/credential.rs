@@ -14,12 +14,12 @@ use super::format::JournalError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
-    /// A CA's certificate.
+    /// X.509: the CA's or the root's certificate.
     Certificate(CaCertificate),
 }
 
 impl Credential {
-    /// The certificate, if it is one.
+    /// The certificate, for what signs X.509; later kinds have none.
     pub fn certificate(&self) -> Option<&Certificate> {
         match self {
             Self::Certificate(certificate) => Some(&certificate.0),

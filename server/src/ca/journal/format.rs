@@ -30,9 +30,9 @@ pub enum JournalError {
     /// Another server's.
     #[error("it belongs to the server {found:?}, and this one is {expected:?}; correct server_name")]
     OtherServer {
-        /// Whose it is.
+        /// The server's name in the journal.
         found: String,
-        /// Who we are.
+        /// `server_name` of this configuration; empty if it has none.
         expected: String,
     },
     /// An authority's certificate is damaged.
@@ -61,7 +61,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// For the store.
+    /// The JSON that [`from_bytes`](Self::from_bytes) reads, in the newest format.
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("numbers, strings and lists are JSON")
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct KeyRecord {
     /// What the token calls it.
     pub name: KeyName,
-    /// Who made it.
+    /// Whether this server may destroy it.
     pub origin: Origin,
 }
 

@@ -15,18 +15,17 @@ use crate::ca::server_name::ServerName;
 
 /// One of the two places for the keys of a purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "two equal slots: what tells them apart is what they hold")]
 pub enum SlotName {
-    /// The first.
     A,
-    /// The second.
     B,
 }
 
 impl SlotName {
-    /// Both.
+    /// A, then B: the order in which slots are looked at.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
-    /// The other one.
+    /// The slot that the next key goes to while this one signs.
     pub fn other(self) -> Self {
         match self {
             Self::A => Self::B,
@@ -49,7 +48,7 @@ impl fmt::Display for SlotName {
 pub struct Place {
     /// What the key signs.
     pub purpose: Purpose,
-    /// Which of the two.
+    /// Which of the two slots of that purpose.
     pub slot: SlotName,
 }
 
@@ -64,7 +63,7 @@ impl Place {
         Self { purpose: Purpose::Root, slot }
     }
 
-    /// Each.
+    /// Both slots of every purpose.
     pub fn all() -> impl Iterator<Item = Self> {
         Purpose::ALL.into_iter().flat_map(|purpose| SlotName::BOTH.map(|slot| Self { purpose, slot }))
     }
@@ -92,21 +91,21 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Slot<C = Credential> {
-    /// Nothing.
+    /// No key, in use or intended.
     Empty,
     /// This key is about to be used here. If it is to be made, whatever the token holds under its name is nobody's and is
     /// replaced.
     Intended(KeyRecord),
     /// Certified, and in the bundle, or its root is; does not sign yet.
     Prepared(Authority<C>),
-    /// Signs.
+    /// Signs whatever its purpose signs, as long as the clock lets it.
     Active(Authority<C>),
     /// Has signed; what it signed is still about.
     Old(Authority<C>),
 }
 
 impl<C> Slot<C> {
-    /// The authority here, if there is one.
+    /// The authority, if its key is certified: prepared, active or old.
     pub fn authority(&self) -> Option<&Authority<C>> {
         match self {
             Self::Empty | Self::Intended(_) => None,
@@ -114,7 +113,7 @@ impl<C> Slot<C> {
         }
     }
 
-    /// The key here, if there is one or is to be.
+    /// The authority's key, or the one that is intended.
     pub fn key(&self) -> Option<&KeyRecord> {
         match self {
             Self::Intended(key) => Some(key),

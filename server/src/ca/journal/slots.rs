@@ -33,7 +33,7 @@ impl<C> Default for Slots<C> {
 }
 
 impl<C: Clone + PartialEq> Slots<C> {
-    /// What is in this slot.
+    /// What the slot of that name holds.
     pub fn slot(&self, name: SlotName) -> &Slot<C> {
         match name {
             SlotName::A => &self.a,
@@ -81,7 +81,7 @@ impl<C: Clone + PartialEq> Slots<C> {
         of_this_key.chain([authority]).all(|authority| authority.is_over(moment))
     }
 
-    /// All authorities.
+    /// Every authority that the journal knows: those that have left their slots first, then slot A's and slot B's.
     pub fn authorities(&self) -> Vec<&Authority<C>> {
         let slots = SlotName::BOTH.into_iter().filter_map(|name| self.slot(name).authority());
         self.retired.iter().chain(slots).collect()

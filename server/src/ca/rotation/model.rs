@@ -32,10 +32,10 @@ const LONGEST_ABSENCE: i64 = 4;
 
 type Journal = super::Journal<Serial>;
 
-/// The so-manieth key of the token; authorities are verified with it.
+/// The number of a key of the token, counted as they are made; authorities are verified with it.
 type Serial = u8;
 
-/// What is explored.
+/// The two servers of a world, and what may happen to them.
 #[derive(Clone)]
 struct Servers {
     names: [ServerName; 2],

@@ -10,7 +10,7 @@ const DAYS_7: i64 = 7 * 24 * 60 * 60;
 /// When the authorities of a purpose are replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// What they sign.
+    /// What the authorities of this pace sign.
     pub purpose: Purpose,
     prepare: Remainder,
     activate: Remainder,

@@ -181,7 +181,7 @@ impl Create {
 pub(in crate::cli) struct Update {
     #[command(flatten)]
     connection: Connection,
-    /// The entry's ID
+    /// ID of the entry to change, as entry show prints it
     #[arg(long = "entryID", value_name = "ENTRY", required_unless_present = "data")]
     entry_id: Option<String>,
     /// Change a SPIFFE ID also if other entries name it as parent: they end with it

@@ -23,7 +23,7 @@ Example: ironroot-server entry delete -entryID 2f6e1a0c-8c5e-4f0e-9a57-0d7b7f2f2
 pub(in crate::cli) struct Delete {
     #[command(flatten)]
     connection: Connection,
-    /// The entry's ID
+    /// ID of the entry to delete, as entry show prints it
     #[arg(long = "entryID", value_name = "ENTRY", required_unless_present = "file", conflicts_with = "file")]
     entry_id: Option<String>,
     /// A JSON file with IDs; - for standard input

@@ -18,7 +18,7 @@ pub(super) struct Flags {
     /// The admin socket
     #[arg(long = "socketPath", value_name = "PATH")]
     socket_path: Option<String>,
-    /// The trust domain
+    /// The trust domain that this server signs for, such as example.org
     #[arg(long = "trustDomain", value_name = "NAME")]
     trust_domain: Option<String>,
     #[command(flatten)]

@@ -49,16 +49,16 @@ pub(super) struct Call<'a> {
 /// What is told of two who use one identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Told {
-    /// Where the other one is.
+    /// The address and port of the connection that answers in turns with this one.
     pub other: SocketAddr,
-    /// What they share.
+    /// Whether they show one certificate, or two of one agent.
     pub shared: InCommon,
 }
 
 /// What two use in turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InCommon {
-    /// One certificate.
+    /// The very same certificate, by its serial.
     Certificate,
     /// An agent's certificates: each has one that replaced the other's.
     Identity,

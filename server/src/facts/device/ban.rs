@@ -9,7 +9,7 @@ use ironroot_api::pb::device as pb;
 pub struct Ban {
     /// When, UNIX seconds.
     pub at: i64,
-    /// Why.
+    /// Who decided it, or what was seen.
     pub reason: BanReason,
 }
 
@@ -19,7 +19,7 @@ pub struct Ban {
 pub enum BanReason {
     /// An administrator decided it: `local`, or an ID and its address.
     Administrator {
-        /// Who.
+        /// `local`, or the administrator's SPIFFE ID and its address.
         by: String,
     },
     /// Two chips answered to its name: one of them is a copy.

@@ -9,6 +9,6 @@ pub struct Contradiction {
     pub at_unix: i64,
     /// The address that it was proven at.
     pub address: String,
-    /// What it said.
+    /// The clock and the counters in that proof.
     pub clock: ClockReading,
 }

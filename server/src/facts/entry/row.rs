@@ -36,10 +36,10 @@ pub enum EntryRowError {
     /// One of the SPIFFE IDs. Their form is the standard's and does not change.
     #[error("malformed SPIFFE ID")]
     SpiffeId(#[source] SpiffeIdError),
-    /// A selector.
+    /// A selector without a type or a value.
     #[error("malformed selector")]
     Selector(#[source] SelectorError),
-    /// A trust domain.
+    /// The name of a trust domain that the entry federates with.
     #[error("malformed trust domain")]
     TrustDomain(#[source] SpiffeIdError),
 }
@@ -123,7 +123,7 @@ impl RegistrationEntry {
         Self::of_parts(wire.id.clone(), ids, wire.expires_at, terms_of(wire))
     }
 
-    /// As it was written.
+    /// The entry that [`to_row`](Self::to_row) wrote. None of today's bounds count: what was taken once stays.
     pub fn from_row(row: EntryRow) -> Result<Self, EntryRowError> {
         let terms = StoredTerms::decode(&*row.terms).map_err(EntryRowError::Terms)?;
         let id = |text: &str| SpiffeId::parse(text).map_err(EntryRowError::SpiffeId);

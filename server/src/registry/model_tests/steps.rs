@@ -8,7 +8,7 @@ use super::td;
 use crate::facts::agent::{AgentRecord, selectors_to_pb};
 use crate::registry::EntryFilter;
 
-/// One change.
+/// One change of the registry, as the model and the real one take it.
 #[derive(Clone, Debug)]
 pub enum Step {
     PutEntry(types::Entry),

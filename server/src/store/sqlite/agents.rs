@@ -23,7 +23,7 @@ impl Facts<'_> {
         rows.map(|row| row?).collect()
     }
 
-    /// The agent of that ID.
+    /// The agent of that ID with its place in the order of arrival; `None` if there is none.
     pub fn agent(&self, id: &SpiffeId) -> Result<Option<(i64, AgentRecord)>, StoreError> {
         let mut select =
             self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM agents WHERE spiffe_id = ?1"))?;

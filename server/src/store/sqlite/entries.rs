@@ -22,7 +22,7 @@ impl Facts<'_> {
         Ok(())
     }
 
-    /// The entries below that parent.
+    /// The entries whose parent is exactly that ID, in no order; it does not look further down.
     pub fn entries_below(&self, parent: &SpiffeId) -> Result<Vec<RegistrationEntry>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM entries WHERE parent_id = ?1");
         let mut select = self.connection.prepare_cached(&select)?;
@@ -30,7 +30,7 @@ impl Facts<'_> {
         rows.map(|row| Ok(decode(row?)?.1)).collect()
     }
 
-    /// The entry with that ID.
+    /// The entry of that ID with its place in the order of creation; `None` if there is none.
     pub fn entry(&self, id: &str) -> Result<Option<(i64, RegistrationEntry)>, StoreError> {
         let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM entries WHERE id = ?1"))?;
         select.query_row([id], found).optional()?.map(decode).transpose()

@@ -211,7 +211,7 @@ fn migrates_an_older_file_and_leaves_a_copy_of_it() {
 #[tokio::test]
 async fn a_device_that_was_banned_before_bans_had_reasons_is_banned_still() {
     let fixture = Fixture::new();
-    let first = fixture.open_with(&schema::MIGRATIONS[..1]).expect("founds");
+    let first = fixture.open_with(&schema::MIGRATIONS[..1]).expect("is made");
     let add = "INSERT INTO devices (ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at)
                VALUES (zeroblob(32), 'SN-1', '{}', 'banned', 'IFX', 1, 2)";
     first.connection.execute(add, []).expect("adds");
@@ -238,7 +238,7 @@ fn a_migration_that_fails_leaves_the_file_as_it_was() {
 fn refuses_a_file_that_a_newer_server_wrote() {
     let fixture = Fixture::new();
     let newer = [schema::MIGRATIONS, &[NEXT]].concat();
-    fixture.open_with(&newer).expect("founds").close();
+    fixture.open_with(&newer).expect("is made").close();
     let known = schema::MIGRATIONS.len() as i64;
     let refused = fixture.open_with(schema::MIGRATIONS).map(drop);
     assert!(matches!(refused, Err(StoreError::NewerSchema { found, known: k }) if found == known + 1 && k == known));

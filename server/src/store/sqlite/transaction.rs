@@ -25,7 +25,7 @@ impl<'c> Facts<'c> {
         Self { connection, trust_domain }
     }
 
-    /// Whose facts these are.
+    /// The trust domain that this database belongs to.
     pub fn trust_domain(&self) -> &TrustDomain {
         self.trust_domain
     }
@@ -48,7 +48,7 @@ impl<'c> Transaction<'c> {
         self.noted.borrow_mut().push(changed);
     }
 
-    /// What was noted.
+    /// Everything that [`note`](Self::note) was told, for the log of changes, in order.
     pub(super) fn into_noted(self) -> Vec<Changed> {
         self.noted.into_inner()
     }

@@ -11,7 +11,7 @@ pub enum BusError {
     /// There is no bus, it is not ours to use, or it is full.
     #[error("cannot connect to the system bus {path}")]
     Connect {
-        /// Its socket.
+        /// The socket that was dialled.
         path: PathBuf,
         /// The system's word.
         #[source]

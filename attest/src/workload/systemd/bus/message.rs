@@ -57,7 +57,7 @@ impl Serialize for Field<'_> {
     }
 }
 
-/// What is called.
+/// A method of the bus, by the four names that a call carries. Source: D-Bus specification, "Message Types".
 #[derive(Debug)]
 pub(in super::super) struct Method<'a> {
     pub service: &'a str,
