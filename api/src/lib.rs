@@ -24,4 +24,4 @@ mod utc;
 pub mod watched;
 
 pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
-pub use utc::{spire_time, utc};
+pub use utc::{spire_time, utc, utc_with_fraction};

@@ -1,13 +1,26 @@
-//! Moments in words: one form for log lines and messages, another for the tables that SPIRE's command line prints.
+//! Moments in words: one form for log lines and messages, with or without fractions of a second, another for the tables that SPIRE's
+//! command line prints.
+
+use std::time::SystemTime;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
+/// A moment with its fraction of a second, in UTC, as JSON log lines tell it: `2026-11-25T21:14:35.5Z`. Source: RFC 3339.
+pub fn utc_with_fraction(at: SystemTime) -> String {
+    rfc3339(OffsetDateTime::from(at)).unwrap_or_default()
+}
+
 /// UNIX seconds as log lines begin with them and messages tell them, in UTC: `2026-11-25T21:14:35Z`. Source: RFC 3339.
 pub fn utc(unix_seconds: i64) -> String {
     let at = OffsetDateTime::from_unix_timestamp(unix_seconds).ok();
-    at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{unix_seconds} s after 1970"))
+    at.and_then(rfc3339).unwrap_or_else(|| format!("{unix_seconds} s after 1970"))
+}
+
+/// `None` for years of more than four digits.
+fn rfc3339(at: OffsetDateTime) -> Option<String> {
+    at.format(&Rfc3339).ok()
 }
 
 /// UNIX seconds as `2026-11-22 10:00:00 +0000 UTC`, the form of SPIRE's tables.
@@ -19,6 +32,8 @@ pub fn spire_time(unix_seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -26,6 +41,12 @@ mod tests {
         assert_eq!(utc(0), "1970-01-01T00:00:00Z");
         assert_eq!(utc(1_795_641_275), "2026-11-25T21:14:35Z");
         assert_eq!(utc(i64::MAX), format!("{} s after 1970", i64::MAX));
+    }
+
+    #[test]
+    fn a_fraction_of_a_second_is_told_where_it_is_asked_for() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_641_275_500);
+        assert_eq!(utc_with_fraction(at), "2026-11-25T21:14:35.5Z");
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::SystemTime;
 
+use ironroot_api::utc_with_fraction;
 use serde_json::{Map, Value};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
@@ -29,8 +29,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut line = Line::default();
         event.record(&mut line);
-        let time = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
-        line.0.insert("time".into(), time.into());
+        line.0.insert("time".into(), utc_with_fraction(SystemTime::now()).into());
         line.0.insert("level".into(), level(*event.metadata().level()).into());
         line.0.insert("target".into(), event.metadata().target().into());
         writeln!(writer, "{}", Value::Object(line.0))
@@ -96,6 +95,8 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use time::OffsetDateTime;
+    use time::format_description::well_known::Rfc3339;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
