@@ -21,7 +21,7 @@ use ironroot_attest::workload::{
 };
 use ironroot_shell::health::{HealthListener, Ready};
 use ironroot_shell::logging::LogOutput;
-use ironroot_shell::process::supervisor;
+use ironroot_shell::process::{self, supervisor};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -84,7 +84,8 @@ pub enum RunError {
 /// trust bundle file as it is then.
 pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
     let _lock = lock(&config.data_dir)?;
-    let stop_asked = stop_signal()?;
+    // Before anything else happens, so that a signal during the start ends the agent in order.
+    let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let ask_now = Arc::new(Notify::new());
     tokio::spawn(reload(reload_asked, log, ask_now.clone()));
@@ -196,18 +197,6 @@ fn ready(identities: watch::Receiver<Arc<Identities>>) -> Ready {
 /// Done once `stopping` says so, or nobody is left to say it.
 async fn asked(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// Registered before anything else happens, so that a signal during the start ends the agent in order.
-fn stop_signal() -> Result<impl Future<Output = ()>, RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 #[cfg(test)]

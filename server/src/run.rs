@@ -129,7 +129,9 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
 
-    let stop_asked = stop_signal()?;
+    // Before anything answers: whoever has seen the server healthy may end it, and it ends in order. Until here a signal ended it at
+    // once, which a token that hangs at the start must not put off.
+    let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
     let remote = endpoints::serve_remote(shared.clone(), tcp, anchors.clone(), svid.resolver(), stopped.clone());
@@ -329,19 +331,6 @@ async fn part(name: &'static str, serving: impl Future<Output = Result<(), tonic
         tracing::error!(error = &error as &dyn std::error::Error, "{name} failed");
     }
     name
-}
-
-/// Registered before anything answers: whoever has seen the server healthy may end it, and it ends in order. Until then a signal ends
-/// it at once, which a token that hangs at the start must not put off.
-fn stop_signal() -> Result<impl Future<Output = ()>, RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 fn seconds(duration: Duration) -> i64 {

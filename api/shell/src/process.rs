@@ -1,6 +1,7 @@
 //! What a process that holds secrets denies itself and others before it holds any.
 
 mod capabilities;
+mod stop;
 pub mod supervisor;
 
 use nix::sys::prctl;
@@ -8,6 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
 pub use capabilities::{Capability, CapabilityError, drop_all_except};
+pub use stop::stop_asked;
 
 /// Why the process could not be closed.
 #[derive(Debug, Error)]
