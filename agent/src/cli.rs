@@ -19,9 +19,9 @@ use ironroot_shell::command_line::{CommandError, Output, Program, Reply};
 #[command(name = "ironroot-agent", version, disable_help_subcommand = true, max_term_width = 120)]
 #[command(after_help = "Flags take one dash or two. Example:
   ironroot-agent tpm show
-  ironroot-agent validate -config docs/agent.conf
-  ironroot-agent run -config docs/agent.conf &
-  ironroot-agent api fetch x509 -write /tmp")]
+  ironroot-agent validate -config /etc/ironroot/agent.conf
+  ironroot-agent run -config /etc/ironroot/agent.conf &
+  ironroot-agent api fetch x509")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

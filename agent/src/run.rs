@@ -47,7 +47,7 @@ const LOCK_FILE: &str = "agent.lock";
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum RunError {
     /// The data directory cannot be made or used, or is not ours alone.
-    #[error("cannot use the data directory")]
+    #[error("cannot use the data directory; let this user write there, or name another in data_dir")]
     DataDirectory(#[from] DirectoryError),
     /// The lock file in it cannot be opened.
     #[error("cannot lock {path}")]
@@ -57,7 +57,7 @@ pub enum RunError {
         error: io::Error,
     },
     /// Another agent runs on the same data directory.
-    #[error("another agent is using the data directory {0}")]
+    #[error("another agent is using the data directory {0}; stop it, or give this one a data_dir of its own")]
     Locked(PathBuf),
     /// Local processes cannot be told apart.
     #[error("cannot attest workloads")]
@@ -69,7 +69,9 @@ pub enum RunError {
     #[error("cannot serve the Workload API")]
     WorkloadApi(#[from] EndpointError),
     /// The health listener cannot be bound.
-    #[error("cannot listen for health checks on {address}")]
+    #[error(
+        "cannot listen for health checks on {address}; health_checks {{ bind_address, bind_port }} names another place"
+    )]
     Health {
         address: String,
         #[source]
@@ -152,6 +154,7 @@ fn lock(directory: &Path) -> Result<Flock<File>, RunError> {
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     let file = options.open(&path);
     Flock::lock(file.map_err(unusable)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        //= FLT-A20 agent faults: "the second ends and says why"
         nix::errno::Errno::EWOULDBLOCK => RunError::Locked(directory.to_owned()),
         other => unusable(other.into()),
     })
@@ -203,6 +206,7 @@ async fn asked(mut stopping: watch::Receiver<bool>) {
 mod tests {
     use super::*;
 
+    //= FLT-A20
     #[test]
     fn a_second_agent_on_the_same_directory_is_told_so() {
         let directory = tempfile::tempdir().expect("directory");
@@ -227,6 +231,7 @@ mod tests {
         assert!(matches!(lock(&file.path().join("below")), Err(RunError::DataDirectory(_))));
     }
 
+    //= FLT-A19
     #[test]
     fn a_directory_that_others_write_in_and_a_link_for_a_lock_are_refused() {
         use std::os::unix::fs::PermissionsExt;

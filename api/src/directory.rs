@@ -52,8 +52,9 @@ pub fn prepare(directory: &Path, mode: u32) -> Result<(), DirectoryError> {
 
 /// What [`prepare`] would say of the part of `directory` that is there already; makes nothing.
 pub fn could_be_prepared(directory: &Path) -> Result<(), DirectoryError> {
-    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
-    if !there.as_os_str().is_empty() && !there.is_dir() {
+    // Where nothing of a relative path is there, it begins in the working directory.
+    let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    if !there.is_dir() {
         return Err(failed("use as a directory", there)(io::ErrorKind::NotADirectory.into()));
     }
     judge(there)
@@ -64,6 +65,7 @@ fn judge(directory: &Path) -> Result<(), DirectoryError> {
     let real = fs::canonicalize(whole).map_err(failed("resolve", whole))?;
     for path in whole.ancestors().chain(real.ancestors()).filter(|path| !path.as_os_str().is_empty()) {
         let facts = fs::symlink_metadata(path).map_err(failed("inspect", path))?;
+        //= FLT-A19 agent faults: "and names the place"
         if let Some(why) = fault(&facts) {
             return Err(DirectoryError::Unsafe { path: PathBuf::from(path), why });
         }
@@ -163,6 +165,15 @@ mod tests {
             let refused = prepare_private(&data).expect_err("anybody could put a file there");
             assert!(matches!(&refused, DirectoryError::Unsafe { path, .. } if *path == data), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_relative_directory_that_is_not_there_yet_could_be_made_in_the_working_directory() {
+        for path in ["not-there", "not-there/below", "./not-there"] {
+            could_be_prepared(Path::new(path)).expect(path);
+        }
+        let refused = could_be_prepared(Path::new("Cargo.toml/below")).expect_err("a file");
+        assert!(matches!(refused, DirectoryError::Io { .. }), "{refused}");
     }
 
     #[test]

@@ -26,7 +26,7 @@ const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum PinError {
     /// The file cannot be read.
-    #[error("cannot read PIN file {}", path.display())]
+    #[error("cannot read PIN file {}; the PIN of the token's user belongs there, on one line", path.display())]
     Read {
         path: PathBuf,
         #[source]
@@ -229,6 +229,7 @@ mod tests {
         (dir, path)
     }
 
+    //= FLT-S19
     #[test]
     fn refuses_a_file_that_others_may_touch() {
         for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
@@ -329,6 +330,7 @@ mod tests {
         assert!(matches!(Pin::from_file(&path), Err(PinError::Exposed { .. })), "who may read it counts as before");
     }
 
+    //= FLT-S21
     #[test]
     fn never_prints_the_pin() {
         let (_dir, path) = pin_file(b"secret-pin\n", 0o600);

@@ -22,7 +22,7 @@ use ironroot_shell::command_line::{CommandError, Output, Program, Reply};
 #[derive(Debug, Parser)]
 #[command(name = "ironroot-server", version, disable_help_subcommand = true, max_term_width = 120)]
 #[command(after_help = "Flags take one dash or two. Example, from nothing to a device's first identity:
-  ironroot-server run -config docs/server.conf &
+  ironroot-server run -config /etc/ironroot/server.conf &
   ironroot-server device import devices.csv
   ironroot-server entry create -node -spiffeID spiffe://example.org/berlin \\
       -selector tpm2:label:site:berlin

@@ -48,7 +48,7 @@ const TROUBLED_PROBE_INTERVAL: Duration = Duration::from_secs(3);
 #[expect(missing_docs, reason = "each message names what could not be used")]
 pub enum RunError {
     /// The data directory cannot be made or used, or is not ours alone.
-    #[error("cannot use the data directory")]
+    #[error("cannot use the data directory; let this user write there, or name another in data_dir")]
     DataDirectory(#[from] DirectoryError),
     #[error("cannot open the data store")]
     Store(#[from] StoreError),
@@ -66,11 +66,11 @@ pub enum RunError {
     Token(#[from] HsmError),
     #[error("cannot start the certificate authority")]
     Ca(#[from] CaError),
-    #[error("cannot listen on {0}")]
+    #[error("cannot listen on {0}; if another server runs there, bind_address and bind_port name another place")]
     Listen(SocketAddr, #[source] io::Error),
     #[error("cannot open the admin socket")]
     AdminSocket(#[from] UnixSocketError),
-    #[error("cannot open the health listener")]
+    #[error("cannot open the health listener; health_checks {{ bind_address, bind_port }} names another place")]
     Health(#[source] io::Error),
     #[error("cannot watch for signals")]
     Signals(#[source] io::Error),

@@ -34,7 +34,7 @@ impl Api {
 /// Fetches this process's identities.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[command(after_help = "Example: ironroot-agent api fetch x509 -write /tmp")]
+#[command(after_help = "Example: ironroot-agent api fetch x509 -write .")]
 pub(super) struct Fetch {
     #[command(subcommand)]
     kind: Option<FetchKind>,

@@ -9,7 +9,7 @@ use ironroot_api::unix_socket;
 use ironroot_shell::command_line::{CommandError, SocketChoice};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Request, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::config::DEFAULT_SOCKET_PATH;
 
@@ -40,7 +40,7 @@ impl Connection {
         let mut request = Request::new(X509svidRequest {});
         // Source: SPIFFE_Workload_API.md §3, against requests forged through another process.
         request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
-        Ok(client.fetch_x509svid(request).await?.into_inner())
+        Ok(client.fetch_x509svid(request).await.map_err(advised)?.into_inner())
     }
 
     fn socket(&self) -> Result<PathBuf, CommandError> {
@@ -52,5 +52,15 @@ impl Connection {
             default: DEFAULT_SOCKET_PATH,
         };
         Ok(choice.resolve_here()?)
+    }
+}
+
+/// A refusal of the agent's, which tells workloads no more than they need, with the place that tells its operator all.
+fn advised(refusal: Status) -> Status {
+    match refusal.code() {
+        code @ (Code::PermissionDenied | Code::Unavailable) => {
+            Status::new(code, format!("{}; the agent's log says why", refusal.message()))
+        }
+        _ => refusal,
     }
 }

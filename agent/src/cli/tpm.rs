@@ -7,12 +7,16 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use ironroot_attest::tpm::{EndorsementChoice, Tpm, TpmAddress, TpmSettings};
-use ironroot_shell::command_line::{CommandError, Output, Reply};
+use ironroot_attest::tpm::{EndorsementChoice, Tpm, TpmAddress, TpmError, TpmSettings};
+use ironroot_shell::command_line::{CommandError, Output, Reply, describe};
 
 use crate::config::{AgentConfig, DEFAULT_TPM, PasswordSource};
 use crate::run::tpm_settings;
 use description::{Description, ManifestLine};
+
+/// What to do where no chip answers.
+const ANOTHER_CHIP: &str =
+    "is there a TPM, does the kernel have its driver, and may this user open it? -tpm names another one";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TpmCommand {
@@ -30,12 +34,12 @@ impl TpmCommand {
 /// Shows this device's TPM: the key that names the device, its certificate, the maker, the boot registers.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Needs no server and no configuration, and changes nothing in the TPM. Run it as root, or as a user who may
-use the TPM (group tss). The agent uses the same key as is shown here, unless its configuration sets another one with
-\"ek\", or it has attested with another one before.
+    after_help = "Needs no server and no configuration, and changes nothing in the TPM. Run it as root, or as a user who may use the \
+        TPM (group tss). The agent uses the same key as is shown here, unless its configuration sets another one with \"ek\", or it \
+        has attested with another one before.
 
-With -output csv it prints a manifest: a head line and one line for this device, as \"device import\" takes it. In a
-factory, for every device, and then once on the server:
+With -output csv it prints a manifest: a head line and one line for this device, as \"device import\" takes it. In a factory, for \
+        every device, and then on the server, for each file:
 
   ironroot-agent tpm show -output csv -serial SN-0001 -label site=berlin > SN-0001.csv
   ironroot-server device import SN-0001.csv
@@ -118,7 +122,7 @@ impl Show {
         let failed = CommandError::run;
         let settings = self.settings()?;
         let address = settings.address.to_string();
-        let tpm = Tpm::open_blocking(settings).map_err(failed)?;
+        let tpm = Tpm::open_blocking(settings).map_err(unopened)?;
         tpm.run_blocking("describe the TPM", move |chip| Description::of(address, chip)).map_err(failed)
     }
 
@@ -139,5 +143,13 @@ impl Show {
             settings.endorsement_password = PasswordSource::File(file.clone()).read().map_err(password)?;
         }
         Ok(settings)
+    }
+}
+
+/// Whoever asks for a chip that is not there has no log to look into.
+fn unopened(error: TpmError) -> CommandError {
+    match &error {
+        TpmError::Absent { .. } => CommandError::Malformed(format!("{}; {ANOTHER_CHIP}", describe(&error))),
+        _ => CommandError::run(error),
     }
 }

@@ -20,7 +20,7 @@ const MAX_BUNDLE_FILE_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Error)]
 pub enum BootstrapError {
     /// The file cannot be read, or is no text.
-    #[error("there is no trust bundle")]
+    #[error("there is no trust bundle; write what \"ironroot-server bundle show\" prints into this file")]
     File(#[from] FileError),
     /// The file was to be PEM and holds something else, or a damaged certificate.
     #[error("the trust bundle file is not PEM certificates")]
@@ -113,8 +113,14 @@ mod tests {
             jwk("x509-svid", a.der()),
             jwk("jwt-svid", b"ignored")
         );
-        let document = parse(&json, TrustBundleFormat::Spiffe).expect("bundle");
-        assert_eq!(document.authorities().map(|der| der.to_vec()).collect::<Vec<_>>(), [a.der().to_vec()]);
+        for json in [json.clone(), json.replace(r#","spiffe_sequence":1"#, "")] {
+            let document = parse(&json, TrustBundleFormat::Spiffe).expect("bundle");
+            assert_eq!(
+                document.authorities().map(|der| der.to_vec()).collect::<Vec<_>>(),
+                [a.der().to_vec()],
+                "{json}"
+            );
+        }
     }
 
     //= X509-18 X509-19 TDB-05

@@ -25,10 +25,12 @@ impl Token {
 
 /// Makes a token that lets one agent attest once.
 #[derive(Debug, Args)]
-#[command(after_help = "With -spiffeID the device that attests with it also gets that ID, so that entries can
-name it as parent.
+#[command(
+    after_help = "With -spiffeID the device that attests with it also gets that ID, so that entries can name it as \
+        parent.
 
-Example: ironroot-server token generate -ttl 3600 -spiffeID spiffe://example.org/kiosk")]
+Example: ironroot-server token generate -ttl 3600 -spiffeID spiffe://example.org/kiosk"
+)]
 pub(super) struct Generate {
     #[command(flatten)]
     connection: Connection,

@@ -28,17 +28,18 @@ const MAX_SHOWN: usize = 100;
 
 /// Enrols the devices of a manifest: all of them, or none if one record is wrong.
 #[derive(Debug, Args)]
-#[command(after_help = "CSV has a head line; columns are ek_sha256 or ek_certificate, serial, and label:<name> for
-each label; semicolons and tabs separate as well as commas. JSON is a list of objects with
-ek_sha256 or ek_certificate, serial and labels. A certificate is PEM, or DER in base64 or in
-hexadecimal digits. Of a device that is known already, what is named is updated: a missing
-column leaves what is there, an empty cell removes it.
+#[command(
+    after_help = "CSV has a head line; columns are ek_sha256 or ek_certificate, serial, and label:<name> for each label; \
+        semicolons and tabs separate as well as commas. JSON is a list of objects with ek_sha256 or ek_certificate, serial and labels. \
+        A certificate is PEM, or DER in base64 or in hexadecimal digits. Of a device that is known already, what is named is updated: \
+        a missing column leaves what is there, an empty cell removes it.
 
   ek_sha256,serial,label:site
   5f1c...(64 digits),SN-0001,berlin
 
 Example: ironroot-server device import devices.csv
-Example: ironroot-server device import - < devices.json")]
+Example: ironroot-server device import - < devices.json"
+)]
 pub(in crate::cli) struct Import {
     #[command(flatten)]
     connection: Connection,

@@ -120,8 +120,8 @@ impl Fields {
 
 /// Creates entries.
 #[derive(Debug, Args)]
-#[command(after_help = "With -node the entry names a group of devices instead of a workload; entries for workloads
-then take the group's ID as parent. A file has the form
+#[command(after_help = "With -node the entry names a group of devices instead of a workload; entries for workloads \
+        then take the group's ID as parent. A file has the form
   {\"entries\": [{\"spiffe_id\": \"\", \"parent_id\": \"\", \"selectors\": [{\"type\": \"\", \"value\": \"\"}]}]}
 
 Example: ironroot-server entry create -node -spiffeID spiffe://example.org/berlin \\
