@@ -35,11 +35,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    //= FLT-A1 agent faults: "no file of it is half written"
     let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
+        //= FLT-A3 agent faults: "the file stays as it was"
         // The old file is untouched; a leftover would only be confusing.
         let _ = fs::remove_file(&temporary);
     }
+    //= FLT-A2 agent faults: "the old state is there or the new one, never neither"
     written?;
     sync_directory_of(path)
 }
@@ -69,6 +72,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
+    //= FLT-A1
     #[test]
     fn replaces_the_whole_content_and_keeps_others_out() {
         let directory = tempfile::tempdir().expect("directory");
@@ -93,8 +97,9 @@ mod tests {
         assert!(read(directory.path(), 10).is_err());
     }
 
+    //= FLT-A3
     #[test]
-    fn a_full_or_read_only_disk_leaves_the_old_content() {
+    fn what_cannot_be_written_leaves_the_old_content() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("state");
         replace(&path, b"old").expect("written");

@@ -138,6 +138,7 @@ impl Server {
 
 /// `answer`, or DeadlineExceeded.
 pub async fn within<T>(deadline: Duration, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    //= FLT-N2 network faults: "calls end at a deadline"
     let late = |_| Status::deadline_exceeded("the server did not answer in time");
     tokio::time::timeout(deadline, answer).await.map_err(late)?
 }

@@ -206,6 +206,7 @@ fn the_passwords_of_the_hierarchies_come_in_four_forms() {
     assert_eq!(config.tpm().expect("a TPM").owner_password, PasswordSource::Environment("P".into()));
 }
 
+//= FLT-S19
 #[test]
 fn every_mistake_is_reported_at_once_with_its_line() {
     let text = r#"agent {

@@ -8,12 +8,16 @@ use ironroot_agent::endpoints::{EndpointError, Limits, serve_workload_api};
 use ironroot_agent::identities::Identities;
 use ironroot_agent::requests::{self, Requests};
 use ironroot_agent::server_answers::EntryTerms;
+use ironroot_agent::trusted_time::system_unix;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509svidRequest};
 use ironroot_api::unix_socket::UnixSocketError;
-use served::{NOW, Served, asking, config, ending, ids, next, patiently};
+use served::{NOW, Served, asking, config, ending, ids, next, patiently, terms};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{ChildStdout, Command};
 use tonic::{Code, Request};
 
 #[test]
@@ -32,7 +36,7 @@ async fn two_users_get_different_identities_and_a_third_is_refused() {
     assert_eq!(served.told(61003).await, "PermissionDenied: no identity issued");
 }
 
-//= WLA-13
+//= WLA-13 WLA-03
 #[tokio::test]
 async fn a_reconnecting_workload_gets_the_very_same_svid() {
     let served = Served::ours();
@@ -45,7 +49,7 @@ async fn a_reconnecting_workload_gets_the_very_same_svid() {
     assert_eq!(&svid.bundle, served.publisher.borrow().bundle().expect("ready").concatenated());
 }
 
-//= WLA-02
+//= WLA-02 FLT-A23
 #[tokio::test]
 async fn a_rotation_reaches_open_streams_and_what_others_get_does_not() {
     let served = Served::new(Limits::default());
@@ -99,6 +103,7 @@ async fn while_starting_the_answer_is_unavailable() {
     assert!(served.fetch().await.is_ok());
 }
 
+//= FLT-A18
 #[tokio::test]
 async fn a_caller_that_the_agent_cannot_see_is_told_why() {
     let served = Served::ours();
@@ -119,7 +124,7 @@ async fn a_caller_that_the_agent_cannot_see_is_told_why() {
     assert!(status.message().contains("another PID namespace"), "{status}");
 }
 
-//= WLE-03
+//= WLE-03 FLT-A11
 #[tokio::test]
 async fn a_request_without_the_exact_security_header_is_invalid() {
     let served = Served::ours();
@@ -136,6 +141,7 @@ async fn a_request_without_the_exact_security_header_is_invalid() {
     assert_eq!(status.code(), Code::InvalidArgument);
 }
 
+//= FLT-A4
 #[tokio::test]
 async fn what_has_expired_is_neither_served_nor_left_on_open_streams() {
     let served = Served::new(Limits::default());
@@ -168,6 +174,7 @@ async fn the_bundle_is_the_own_trust_domains_and_only_for_callers_with_an_identi
     assert_eq!(status.code(), Code::PermissionDenied);
 }
 
+//= FLT-A8 FLT-A23
 #[tokio::test]
 async fn a_slow_reader_finds_the_newest_state_and_no_queue() {
     const UPDATES: usize = 3000;
@@ -189,6 +196,7 @@ async fn a_slow_reader_finds_the_newest_state_and_no_queue() {
     assert!(messages < UPDATES / 20, "{messages} messages were queued");
 }
 
+//= FLT-A7
 #[tokio::test]
 async fn a_user_at_its_stream_limit_is_told_resource_exhausted_and_others_are_served() {
     let served = Served::new(Limits { max_streams_per_user: 2, ..Limits::default() });
@@ -206,7 +214,7 @@ async fn a_user_at_its_stream_limit_is_told_resource_exhausted_and_others_are_se
     .await;
 }
 
-//= WLE-07
+//= WLE-07 FLT-A6
 #[tokio::test]
 async fn a_user_that_asks_too_often_is_unavailable_to_itself_only() {
     let served = Served::new(Limits { burst_per_user: 9, rate_per_user: 1, ..Limits::default() });
@@ -230,6 +238,7 @@ async fn shutting_down_ends_streams_and_removes_the_socket() {
     assert!(!served.socket().exists());
 }
 
+//= FLT-A20
 #[tokio::test]
 async fn a_second_agent_on_the_socket_does_not_start() {
     let served = Served::ours();
@@ -305,4 +314,35 @@ async fn a_workload_with_an_identity_in_hand_does_not_wait_for_another_that_must
     assert_eq!(entry_ids, ["entry of /rare"]);
     served.publish(vec![held, rare]);
     assert_eq!(ids(&next(&mut stream).await), ["spiffe://td/held", "spiffe://td/rare"]);
+}
+
+//= WLA-04
+#[tokio::test]
+async fn a_client_shows_nothing_of_an_earlier_message_that_the_last_one_does_not_hold() {
+    let served = Served::new(Limits::default());
+    let now = system_unix();
+    served.set_clock(now);
+    let publish = |hint: &str| {
+        let terms = EntryTerms { hint: hint.to_owned(), ..terms("/web", &["unix:uid:0"]) };
+        served.publish(vec![served.authority.issue_for(terms, now - 60..now + 3600)]);
+    };
+    publish("blue");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ironroot-agent"));
+    command.args(["api", "watch", "-socketPath"]).arg(served.socket()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut watching = command.spawn().expect("it runs");
+    let mut shown = BufReader::new(watching.stdout.take().expect("piped"));
+    let first = shown_next(&mut shown).await;
+    assert!(first.contains("Hint:\t\t\tblue"), "{first}");
+    publish("");
+    let second = shown_next(&mut shown).await;
+    assert!(second.contains("spiffe://td/web") && !second.contains("Hint"), "{second}");
+}
+
+/// What `api watch` shows of one message: up to the second empty line.
+async fn shown_next(shown: &mut BufReader<ChildStdout>) -> String {
+    let mut text = String::new();
+    while text.matches("\n\n").count() < 2 {
+        assert_ne!(patiently(shown.read_line(&mut text)).await.expect("text"), 0, "it ended: {text}");
+    }
+    text
 }

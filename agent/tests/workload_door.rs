@@ -99,6 +99,7 @@ async fn methods_that_are_not_offered_are_answered_at_once_and_named_in_the_log(
     let (served, log) = (Served::ours(), Log::start());
     for path in [
         "/SpiffeWorkloadAPI/FetchJWTSVID",
+        "/SpiffeWorkloadAPI/FetchWITSVID",
         "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
         "/no.such.Service/Method",
     ] {
@@ -139,6 +140,7 @@ async fn a_body_of_many_small_messages_is_refused_too() {
     assert!(!end_of_answer(&mut connection, 1).await);
 }
 
+//= FLT-A9
 #[tokio::test]
 async fn unfinished_requests_hold_their_users_slots_until_a_deadline_and_no_other_users() {
     let served = Served::new(Limits { max_streams_per_user: 2, ..Limits::default() });
@@ -166,6 +168,7 @@ async fn unfinished_requests_hold_their_users_slots_until_a_deadline_and_no_othe
     .await;
 }
 
+//= FLT-A10
 #[tokio::test]
 async fn a_connection_that_never_says_http2_is_closed() {
     let served = Served::ours();

@@ -96,6 +96,7 @@ async fn a_client_that_sends_the_sockets_path_as_authority_is_served() {
     }
 }
 
+//= FLT-A10
 #[tokio::test]
 async fn garbage_tls_and_http1_end_their_connection_and_nothing_else() {
     let served = Served::ours();
@@ -111,6 +112,7 @@ async fn garbage_tls_and_http1_end_their_connection_and_nothing_else() {
     assert!(served.fetch().await.is_ok());
 }
 
+//= FLT-A6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_connections_of_one_user_leave_the_socket_to_others() {
     let served = Served::new(Limits::default());
@@ -132,6 +134,7 @@ async fn ten_thousand_connections_of_one_user_leave_the_socket_to_others() {
     drop(held);
 }
 
+//= FLT-A6
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_users_that_hold_every_connection_leave_room_for_another() {
     let served = Served::new(Limits::default());

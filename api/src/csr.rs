@@ -205,6 +205,7 @@ mod tests {
         }
     }
 
+    //= FLT-S12
     #[test]
     fn refuses_a_request_whose_signature_does_not_verify() {
         let mut der = request(&rcgen::PKCS_ECDSA_P256_SHA256);
@@ -213,6 +214,7 @@ mod tests {
         assert!(matches!(Csr::parse(&der), Err(CsrError::Signature)));
     }
 
+    //= FLT-S12
     #[test]
     fn refuses_curves_and_sizes_outside_the_set() {
         let p521 = request(&rcgen::PKCS_ECDSA_P521_SHA512);
@@ -220,6 +222,7 @@ mod tests {
         assert!(matches!(Csr::parse(&vec![0x30; MAX_CSR_BYTES + 1]), Err(CsrError::TooLong)));
     }
 
+    //= FLT-S12
     #[test]
     fn refuses_every_truncation_and_bit_flip_without_panicking() {
         let der = request(&rcgen::PKCS_ECDSA_P256_SHA256);

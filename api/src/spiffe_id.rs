@@ -270,7 +270,7 @@ mod tests {
         }
     }
 
-    //= ID-09 ID-10
+    //= ID-09 ID-10 FLT-A24
     #[test]
     fn accepts_2048_bytes_and_not_one_more() {
         let longest = format!("spiffe://td/{}", "a".repeat(MAX_SPIFFE_ID_BYTES - 12));

@@ -33,6 +33,7 @@ fn certificates_survive_damage() {
     });
 }
 
+//= FLT-S12
 #[test]
 fn signing_requests_survive_damage() {
     let der = params().serialize_request(&key()).expect("CSR").der().to_vec();

@@ -151,6 +151,7 @@ fn who_is_signed_by_an_authority_outside_the_bundle_is_told_until_when_the_bundl
     assert!(said(now()).contains("no trust bundle"), "{}", said(now()));
 }
 
+//= FLT-N3
 #[test]
 fn a_workload_of_the_trust_domain_cannot_pose_as_the_server() {
     let authority = Authority::new("spiffe://td");
@@ -199,6 +200,7 @@ fn a_client_is_known_by_what_its_own_handshake_verified_and_only_once() {
     assert!(clients.svid(&[], now()).is_err());
 }
 
+//= FLT-S14
 #[test]
 fn sessions_are_never_resumed() {
     let authority = Authority::new("spiffe://td");

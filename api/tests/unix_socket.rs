@@ -66,6 +66,7 @@ async fn leaves_alone_what_is_not_a_socket() {
     assert!(fs::symlink_metadata(&path).is_ok());
 }
 
+//= FLT-A19
 #[tokio::test]
 async fn refuses_a_directory_that_others_can_write() {
     let dir = directory();
@@ -79,6 +80,7 @@ async fn refuses_a_directory_that_others_can_write() {
     SocketListener::bind(&path, 0o777).expect("sticky, as /tmp");
 }
 
+//= FLT-A19
 #[tokio::test]
 async fn refuses_a_way_through_another_users_link_or_directory() {
     assert!(nix::unistd::geteuid().is_root(), "this test gives files to another user: run it as root");
@@ -99,6 +101,7 @@ async fn refuses_a_way_through_another_users_link_or_directory() {
     ));
 }
 
+//= FLT-A19
 #[tokio::test]
 async fn leaves_another_users_socket_and_lock_alone() {
     assert!(nix::unistd::geteuid().is_root(), "this test gives files to another user: run it as root");

@@ -17,7 +17,7 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-//= TPM-28
+//= TPM-28 FLT-T7
 #[test]
 fn tpm_structures_survive_damage() {
     Target::new("TPM structures")
@@ -42,6 +42,7 @@ fn endorsement_key_certificates_survive_damage() {
     });
 }
 
+//= FLT-T7
 #[test]
 fn claims_and_answers_survive_damage() {
     let evidence = |ek_public: Vec<u8>, ak_public: Vec<u8>| {

@@ -104,6 +104,7 @@ fn nothing_is_hashed_unless_an_entry_with_this_users_other_selectors_asks_for_it
     }
 }
 
+//= FLT-A16
 #[test]
 fn a_sparse_program_of_forty_gigabytes_costs_one_hash_at_most_however_often_it_asks() {
     let cpu_seconds = || {
@@ -127,6 +128,7 @@ fn a_sparse_program_of_forty_gigabytes_costs_one_hash_at_most_however_often_it_a
     }
 }
 
+//= FLT-A16
 #[test]
 fn a_size_limit_leaves_out_the_hash_of_larger_programs_and_a_negative_one_of_all() {
     let lab = Lab::new();
@@ -141,6 +143,7 @@ fn a_size_limit_leaves_out_the_hash_of_larger_programs_and_a_negative_one_of_all
     }
 }
 
+//= FLT-A17
 #[test]
 fn a_program_named_like_a_stat_line_is_attested_like_any_other() {
     let lab = Lab::new();
@@ -162,6 +165,7 @@ fn a_path_that_no_selector_can_hold_is_left_out() {
     assert!(found.contains(&format!("unix:sha256:{}", sha256(&program))));
 }
 
+//= FLT-A17
 #[test]
 fn refuses_a_process_with_more_groups_than_are_looked_at() {
     let lab = Lab::new();
@@ -188,6 +192,7 @@ fn an_agent_without_sys_ptrace_still_attests_users_but_no_paths() {
     );
 }
 
+//= FLT-S23
 #[test]
 fn an_agent_out_of_descriptors_refuses_the_caller_and_says_which_file_it_missed() {
     let verdict = Lab::new().verdict_of("exec \"$0\" \"$@\"", "serve without-descriptors", STRANGER);

@@ -49,6 +49,7 @@ fn reuse(pid: i32) -> Child {
     })
 }
 
+//= FLT-A12
 #[test]
 fn refuses_a_process_that_took_over_the_pid_of_the_one_that_connected() {
     let lab = Lab::new();
@@ -68,6 +69,7 @@ fn refuses_a_process_that_took_over_the_pid_of_the_one_that_connected() {
     successor.kill().and_then(|()| successor.wait()).expect("ends");
 }
 
+//= FLT-A12
 #[test]
 fn refuses_a_process_that_has_exited_even_while_it_is_a_zombie() {
     let lab = Lab::new();
@@ -82,6 +84,7 @@ fn refuses_a_process_that_has_exited_even_while_it_is_a_zombie() {
     assert!(matches!(attest(&heard), Err(WorkloadRefusal::Exited { .. })));
 }
 
+//= FLT-A13
 #[test]
 fn a_path_forged_with_a_mount_namespace_is_no_selector() {
     let lab = Lab::new();
@@ -101,6 +104,7 @@ fn a_path_forged_with_a_mount_namespace_is_no_selector() {
     assert!(found.contains(&format!("unix:sha256:{}", sha256(&lab.program()))), "the hash is of what runs: {found:?}");
 }
 
+//= FLT-A15
 #[test]
 fn a_program_that_lives_in_memory_only_has_no_path() {
     let lab = Lab::new();
@@ -111,6 +115,7 @@ fn a_program_that_lives_in_memory_only_has_no_path() {
     assert!(found.contains(&format!("unix:sha256:{}", sha256(&lab.program()))));
 }
 
+//= FLT-A15
 #[test]
 fn a_deleted_program_has_no_path_even_if_a_file_bears_the_name_it_shows() {
     let lab = Lab::new();
@@ -128,6 +133,7 @@ fn a_deleted_program_has_no_path_even_if_a_file_bears_the_name_it_shows() {
     assert!(!has(&found, "unix:path:") && found.contains(&format!("unix:sha256:{hash}")), "{found:?}");
 }
 
+//= FLT-A14
 #[test]
 fn a_process_that_connects_and_then_becomes_another_program_has_neither_path_nor_hash() {
     let lab = Lab::new();
@@ -155,6 +161,7 @@ fn refuses_a_process_that_changed_its_user_after_it_connected() {
     );
 }
 
+//= FLT-A18
 #[test]
 fn refuses_a_caller_from_outside_the_agents_pid_namespace_and_names_the_cause() {
     let inside = "exec unshare --pid --fork --kill-child --mount-proc \"$0\" \"$@\"";
@@ -169,6 +176,7 @@ fn does_not_start_on_the_proc_of_another_pid_namespace() {
     assert!(verdict.contains("/proc belongs to another PID namespace"), "{verdict}");
 }
 
+//= FLT-A17
 #[test]
 fn refuses_a_caller_that_hidepid_hides_and_says_what_to_do() {
     let hidden = "exec unshare -m sh -c 'mount -t proc -o hidepid=2 proc /proc && \

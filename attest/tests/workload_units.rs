@@ -169,6 +169,7 @@ fn where_systemd_and_the_control_group_disagree_no_unit_is_told() {
     }
 }
 
+//= FLT-A21
 #[test]
 fn without_an_answer_in_time_the_control_group_says_the_unit() {
     let bench = Bench::in_its_group("silent");

@@ -113,6 +113,7 @@ impl Module {
 }
 
 fn initialize(pkcs11: &Pkcs11) -> Result<(), HsmError> {
+    //= FLT-H4 token faults: "it is told to lock by itself"
     match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
         Ok(()) | Err(CryptokiError::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
         Err(error) => Err(error.into()),

@@ -95,6 +95,7 @@ fn the_forms_of_existing_files_are_understood() {
     assert_eq!((health.host.as_str(), health.port, health.ready_path.as_str()), ("localhost", 0, "/ready"));
 }
 
+//= FLT-S19
 #[test]
 fn every_mistake_is_reported_at_once_with_its_line() {
     let text = r#"server {
@@ -293,6 +294,7 @@ fn the_pcr_banks_are_sha256_unless_an_operator_names_others() {
     }
 }
 
+//= FLT-S10
 #[test]
 fn warns_when_a_ca_rotation_would_shorten_svids() {
     let warnings = |server: &str| read(&minimal(server, "")).expect("loads").warnings;

@@ -45,6 +45,7 @@ fn told(entry: &RegistrationEntry) -> String {
     format!("{} {} < {} [{}]", entry.id(), entry.spiffe_id().path(), entry.parent_id().path(), selectors.join(", "))
 }
 
+//= FLT-S22
 #[tokio::test]
 async fn every_entry_of_schema_1_is_there_as_it_was() {
     let Old { registry, _directory, .. } = opened("schema1.sqlite3").await;

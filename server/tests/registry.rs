@@ -455,6 +455,7 @@ async fn everything_is_as_it_was_after_a_restart() {
     assert_eq!(lists(&fixture.registry), before);
 }
 
+//= FLT-S4
 #[tokio::test]
 async fn a_store_that_fails_changes_nothing_in_memory() {
     let fixture = Fixture::new().await;

@@ -124,6 +124,7 @@ async fn a_second_server_on_the_same_file_is_told_so() {
     assert!(Store::open(&path, &td()).is_ok());
 }
 
+//= FLT-S19
 #[tokio::test]
 async fn refuses_a_database_of_another_trust_domain() {
     let (_directory, path) = database();
@@ -133,6 +134,7 @@ async fn refuses_a_database_of_another_trust_domain() {
     assert!(matches!(refused, StoreError::OtherTrustDomain { found, .. } if found == "example.org"));
 }
 
+//= FLT-S6
 #[tokio::test]
 async fn a_truncated_database_is_refused_at_every_length() {
     let (_directory, path) = database();
@@ -149,6 +151,7 @@ async fn a_truncated_database_is_refused_at_every_length() {
     assert_eq!(store.ca_journal("").await.expect("reads"), Some(vec![7; 20_000]));
 }
 
+//= FLT-S6
 #[tokio::test]
 async fn a_database_with_a_page_of_zeros_is_refused() {
     let (_directory, path) = database();
@@ -169,6 +172,7 @@ async fn a_database_with_a_page_of_zeros_is_refused() {
     }
 }
 
+//= FLT-S6
 #[tokio::test]
 async fn what_is_left_of_a_database_is_not_a_fresh_start() {
     let (_directory, path) = database();
@@ -233,6 +237,7 @@ async fn child_that_writes_until_it_is_killed() {
     }
 }
 
+//= FLT-S2
 #[tokio::test]
 async fn what_was_promised_survives_kill_9() {
     let (_directory, path) = database();

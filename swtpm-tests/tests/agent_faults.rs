@@ -60,6 +60,7 @@ fn waits_for_a_tpm_that_is_away_at_the_start() {
     assert_eq!(device.expect_identity(ALICE).ids, alice());
 }
 
+//= FLT-T2
 #[test]
 fn serves_on_when_the_tpm_dies_and_uses_it_again_when_it_is_back() {
     let (mut server, mut device) = lab(&AgentOptions::default());
@@ -76,6 +77,7 @@ fn serves_on_when_the_tpm_dies_and_uses_it_again_when_it_is_back() {
     assert_eq!(device.expect_identity(60_002).ids, [format!("spiffe://{TRUST_DOMAIN}/bob")]);
 }
 
+//= FLT-T6
 #[test]
 fn other_firmware_costs_the_cache_but_not_the_way_to_the_server() {
     let (server, mut device) =
@@ -92,6 +94,7 @@ fn other_firmware_costs_the_cache_but_not_the_way_to_the_server() {
     drop(server);
 }
 
+//= FLT-T5
 #[test]
 fn an_older_cache_that_was_put_back_is_refused_with_one_warning() {
     let (mut server, mut device) = lab(&AgentOptions::default());
@@ -115,6 +118,7 @@ fn an_older_cache_that_was_put_back_is_refused_with_one_warning() {
     assert_eq!(refusals(&device), 1, "{}", device.log());
 }
 
+//= FLT-A20
 #[test]
 fn a_second_agent_on_the_same_directory_ends_with_a_clear_word() {
     let (_server, mut device) = lab(&AgentOptions::default());
@@ -131,6 +135,7 @@ fn a_second_agent_on_the_same_directory_ends_with_a_clear_word() {
     assert!(device.process().expect("started").runs(), "the first is not disturbed");
 }
 
+//= FLT-S24
 #[test]
 fn ends_in_order_on_sigterm_and_takes_up_what_it_kept() {
     let (mut server, mut device) = lab(&AgentOptions::default());
@@ -142,6 +147,7 @@ fn ends_in_order_on_sigterm_and_takes_up_what_it_kept() {
     assert_eq!(serial(&device), before);
 }
 
+//= FLT-S24
 #[test]
 fn sigterm_during_the_start_is_an_orderly_end() {
     let (_server, mut device) = lab(&AgentOptions::default());

@@ -22,6 +22,7 @@ use ironroot_attest::SelectorSet;
 use ironroot_lab::scripted_server::{AgentLie, BundleLie, PushPlay, ScriptedServer, SvidLie, TRUST_DOMAIN, entry};
 use ironroot_lab::toy_ca::ToyCa;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::Code;
@@ -165,6 +166,7 @@ async fn attests_once_syncs_and_serves() {
     rcgen::KeyPair::try_from(&key[..]).expect("PKCS#8");
 }
 
+//= FLT-A25
 #[tokio::test]
 async fn no_lie_about_an_svid_replaces_the_last_good_one() {
     for lie in [
@@ -212,6 +214,7 @@ async fn a_server_that_comes_to_its_senses_is_believed_again() {
     until("the new SVID is served", || agent.serial().is_some() && agent.serial() != good).await;
 }
 
+//= FLT-A25
 #[tokio::test]
 async fn no_lie_about_the_bundle_replaces_the_last_good_one() {
     for lie in [
@@ -231,6 +234,7 @@ async fn no_lie_about_the_bundle_replaces_the_last_good_one() {
     }
 }
 
+//= FLT-A25
 #[tokio::test]
 async fn no_lie_about_the_agents_own_certificate_is_taken_up() {
     for lie in [AgentLie::NotAnAgent, AgentLie::Server, AgentLie::OtherKey, AgentLie::Challenge, AgentLie::Silence] {
@@ -245,6 +249,7 @@ async fn no_lie_about_the_agents_own_certificate_is_taken_up() {
     }
 }
 
+//= FLT-N1
 #[tokio::test]
 async fn a_server_of_an_unknown_authority_is_not_talked_to() {
     let server = ScriptedServer::start();
@@ -254,6 +259,7 @@ async fn a_server_of_an_unknown_authority_is_not_talked_to() {
     assert!(!agent.task.is_finished(), "and lives");
 }
 
+//= FLT-N3
 #[tokio::test]
 async fn an_svid_of_the_trust_domain_is_not_the_server() {
     for path in ["/workload", "/spire/agent/x", "/spire/server/x"] {
@@ -265,6 +271,7 @@ async fn an_svid_of_the_trust_domain_is_not_the_server() {
     }
 }
 
+//= FLT-N1
 #[tokio::test]
 async fn a_hostile_answer_on_the_servers_address_costs_nothing_held() {
     let mut server = ScriptedServer::start();
@@ -283,6 +290,27 @@ async fn a_hostile_answer_on_the_servers_address_costs_nothing_held() {
     assert_eq!(agent.serial(), good);
 }
 
+//= FLT-N2
+#[tokio::test]
+async fn a_server_that_takes_connections_and_says_nothing_is_given_up_and_dialled_again() {
+    let mut server = ScriptedServer::start();
+    let agent = serving(&server).await;
+    let good = agent.serial();
+    server.stop();
+    let silent = TcpListener::bind(server.address()).await.expect("the address is free");
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        let dialled = tokio::time::timeout(2 * DEADLINE, silent.accept()).await;
+        held.push(dialled.expect("no handshake lasts for ever").expect("accepted"));
+    }
+    assert_eq!(agent.serial(), good);
+    drop((held, silent));
+    server.start_again();
+    let syncs = server.asked().syncs;
+    until("the agent is back", || server.asked().syncs > syncs).await;
+}
+
+//= FLT-A4
 #[tokio::test]
 async fn serves_on_while_the_server_is_gone_and_catches_up() {
     let mut server = ScriptedServer::start();
@@ -299,6 +327,7 @@ async fn serves_on_while_the_server_is_gone_and_catches_up() {
     assert!(agent.serials().contains(&good.expect("held")), "the old SVID is still good");
 }
 
+//= FLT-A22
 #[tokio::test]
 async fn a_ban_empties_the_agent_wipes_what_is_kept_and_is_lifted_by_attesting() {
     let server = ScriptedServer::start();
@@ -317,6 +346,7 @@ async fn a_ban_empties_the_agent_wipes_what_is_kept_and_is_lifted_by_attesting()
     until("it serves again", || agent.serial().is_some()).await;
 }
 
+//= FLT-A22
 #[tokio::test]
 async fn an_evicted_agent_that_cannot_attest_again_withdraws_at_once_and_asks_slowly() {
     for code in [Code::InvalidArgument, Code::PermissionDenied] {
@@ -352,6 +382,7 @@ async fn a_server_that_is_ill_evicts_nobody() {
     }
 }
 
+//= FLT-A23
 #[tokio::test]
 async fn beyond_the_limit_of_entries_it_goes_on_with_what_fits() {
     let server = ScriptedServer::start();

@@ -59,11 +59,13 @@ fn besieged(device: &mut Device, connections: &str, streams: &str, announced: &s
     let before = memory(device, "VmRSS:");
     let mut besieger = besiege(device, STRANGER, &[connections, streams, announced, sent]);
     until("the siege ends", || besieger.try_wait().expect("waits").is_some());
+    assert!(besieger.wait().expect("ended").success(), "the siege was laid");
     let grown = memory(device, "VmHWM:").saturating_sub(before);
     println!("{connections} connections of {streams} streams, {announced} announced, {sent} sent: {grown} MiB");
     grown
 }
 
+//= FLT-A9
 #[test]
 fn a_local_user_without_any_entry_adds_no_more_memory_than_the_handbook_says() {
     let server = ScriptedServer::start();
@@ -77,6 +79,7 @@ fn a_local_user_without_any_entry_adds_no_more_memory_than_the_handbook_says() {
     }
 }
 
+//= FLT-A9
 #[test]
 fn many_local_users_together_add_no_more_memory_than_the_handbook_says_and_one_more_is_served() {
     let server = ScriptedServer::start();
@@ -86,6 +89,7 @@ fn many_local_users_together_add_no_more_memory_than_the_handbook_says_and_one_m
     let mut crowd: Vec<Child> = crowd.map(|uid| besiege(&device, uid, &["500", "1", "1024", "1000"])).collect();
     device.expect_identity(1000);
     until("the siege ends", || crowd.iter_mut().all(|child| child.try_wait().expect("waits").is_some()));
+    assert!(crowd.iter_mut().all(|child| child.wait().expect("ended").success()), "each siege was laid");
     let grown = memory(&mut device, "VmHWM:").saturating_sub(before);
     println!("nine users: {grown} MiB");
     assert!(grown <= ALL_USERS_MIB, "{grown} MiB");
@@ -100,6 +104,7 @@ fn the_handbook_names_the_bounds_that_are_measured_here() {
     }
 }
 
+//= FLT-A25
 #[test]
 fn a_hostile_servers_answers_add_no_more_memory_than_the_handbook_says() {
     let server = ScriptedServer::start();

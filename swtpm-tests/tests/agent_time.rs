@@ -135,6 +135,7 @@ fn a_stolen_certificate_that_has_ended_opens_no_door() {
     assert!(device.log().contains("signed by an authority that is not in the trust bundle"), "{}", device.log());
 }
 
+//= FLT-A4
 #[test]
 fn what_ended_while_the_agent_was_down_is_not_served() {
     let mut server = ScriptedServer::start();

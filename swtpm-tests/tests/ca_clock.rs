@@ -18,6 +18,7 @@ async fn key(lab: &AuthorityLab, slot: SlotName) -> Option<Vec<u8>> {
     lab.token.find(&lab.key_name(slot)).await.unwrap().map(|key| key.spki_der().to_vec())
 }
 
+//= FLT-S11
 #[test]
 fn a_server_whose_clock_is_ten_years_ahead_for_seconds_destroys_nothing_and_says_so() {
     SoftHsm::run_in_child("a_server_whose_clock_is_ten_years_ahead_for_seconds_destroys_nothing_and_says_so", |hsm| {
@@ -78,6 +79,7 @@ fn a_machine_that_starts_with_a_wrong_clock_costs_no_key_and_the_valid_authority
     );
 }
 
+//= FLT-S11
 #[test]
 fn a_clock_before_the_last_time_rotates_nothing_until_it_has_caught_up() {
     SoftHsm::run_in_child("a_clock_before_the_last_time_rotates_nothing_until_it_has_caught_up", |hsm| {

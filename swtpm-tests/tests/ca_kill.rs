@@ -27,6 +27,7 @@ struct Memory {
     svid: Vec<u8>,
 }
 
+//= FLT-S1
 #[test]
 fn kill_minus_nine_at_any_moment_loses_no_authority() {
     match std::env::var(ROLE).as_deref() {

@@ -104,6 +104,7 @@ fn without_a_root_each_ca_signs_itself_as_spires_do() {
     });
 }
 
+//= FLT-H8
 #[test]
 fn a_lost_root_key_is_told_while_the_ca_goes_on_and_no_other_root_is_made() {
     SoftHsm::run_in_child("a_lost_root_key_is_told_while_the_ca_goes_on_and_no_other_root_is_made", |hsm| {

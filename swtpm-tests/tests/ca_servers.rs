@@ -42,6 +42,7 @@ async fn rotate_in_turns(servers: &[Lab; 2]) {
     assert!(all.len() >= 10, "both rotated: {} keys", all.len());
 }
 
+//= FLT-S7
 #[test]
 fn two_servers_on_one_token_rotate_and_neither_touches_the_others_keys() {
     SoftHsm::run_in_child("two_servers_on_one_token_rotate_and_neither_touches_the_others_keys", |hsm| {
@@ -62,6 +63,7 @@ fn two_servers_on_one_token_rotate_and_neither_touches_the_others_keys() {
     });
 }
 
+//= FLT-S7
 #[test]
 fn two_servers_in_one_store_rotate_and_each_bundle_holds_what_both_sign_with() {
     SoftHsm::run_in_child("two_servers_in_one_store_rotate_and_each_bundle_holds_what_both_sign_with", |hsm| {
@@ -109,6 +111,7 @@ fn a_server_that_is_given_a_name_goes_on_with_its_ca_and_its_next_keys_carry_the
                     named.start(NOW + moment).await.unwrap();
                 }
                 let journal = named.journal().await;
+                assert!(Place::all().any(|place| journal.slot(place).key().is_some()));
                 for place in Place::all() {
                     let key = journal.slot(place).key().map(|key| key.name.clone());
                     assert!(key.is_none_or(|key| key == place.key_name(&lab.trust_domain(), &north)), "{place}");

@@ -43,6 +43,7 @@ async fn sign_until_it_works(key: &TokenKey) {
     }
 }
 
+//= FLT-H1
 #[test]
 fn a_wrong_pin_is_sent_once_and_not_again_until_someone_logs_in_by_hand() {
     SoftHsm::run_in_child("a_wrong_pin_is_sent_once_and_not_again_until_someone_logs_in_by_hand", |hsm| {
@@ -87,6 +88,7 @@ fn an_absent_token_is_named_with_those_that_are_present() {
     });
 }
 
+//= FLT-H5
 #[test]
 fn two_tokens_with_one_label_are_refused_and_the_serial_decides() {
     SoftHsm::run_in_child("two_tokens_with_one_label_are_refused_and_the_serial_decides", |hsm| {
@@ -100,6 +102,7 @@ fn two_tokens_with_one_label_are_refused_and_the_serial_decides() {
     });
 }
 
+//= FLT-H3
 #[test]
 fn work_goes_on_after_the_token_was_pulled_and_returned() {
     SoftHsm::run_in_child("work_goes_on_after_the_token_was_pulled_and_returned", |hsm| {
@@ -121,6 +124,7 @@ fn work_goes_on_after_the_token_was_pulled_and_returned() {
     });
 }
 
+//= FLT-H3
 #[test]
 fn work_goes_on_after_someone_logged_us_out() {
     SoftHsm::run_in_child("work_goes_on_after_someone_logged_us_out", |hsm| {

@@ -77,6 +77,7 @@ fn a_key_is_made_in_the_token_signs_and_is_found_again() {
     });
 }
 
+//= FLT-H7
 #[test]
 fn no_attribute_of_the_private_key_leaves_the_token() {
     SoftHsm::run_in_child("no_attribute_of_the_private_key_leaves_the_token", |hsm| {
@@ -94,6 +95,7 @@ fn no_attribute_of_the_private_key_leaves_the_token() {
     });
 }
 
+//= FLT-H7
 #[test]
 fn refuses_a_key_that_is_or_was_exposed() {
     SoftHsm::run_in_child("refuses_a_key_that_is_or_was_exposed", |hsm| {
@@ -110,6 +112,7 @@ fn refuses_a_key_that_is_or_was_exposed() {
     });
 }
 
+//= FLT-H5
 #[test]
 fn refuses_two_keys_with_one_identifier() {
     SoftHsm::run_in_child("refuses_two_keys_with_one_identifier", |hsm| {
@@ -145,6 +148,7 @@ fn refuses_a_public_key_that_does_not_belong_to_the_private_one() {
     });
 }
 
+//= FLT-H4
 #[test]
 fn many_callers_share_few_sessions() {
     SoftHsm::run_in_child("many_callers_share_few_sessions", |hsm| {

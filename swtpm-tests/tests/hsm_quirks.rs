@@ -144,6 +144,7 @@ fn whatever_function_fails_until_a_new_start_work_goes_on() {
     });
 }
 
+//= FLT-H4
 #[test]
 fn a_token_of_one_two_or_three_sessions_signs_under_load_and_makes_keys() {
     Quirks::run_in_child("a_token_of_one_two_or_three_sessions_signs_under_load_and_makes_keys", |hsm, quirks| {
@@ -211,6 +212,7 @@ fn a_login_that_fails_leaves_no_session_open() {
     });
 }
 
+//= FLT-H6
 #[test]
 fn a_token_that_refuses_read_only_sessions_is_worked_with_in_others() {
     Quirks::run_in_child("a_token_that_refuses_read_only_sessions_is_worked_with_in_others", |hsm, quirks| {
@@ -247,6 +249,7 @@ fn a_key_that_the_token_does_not_call_local_is_made_and_found_again() {
     });
 }
 
+//= FLT-H6
 #[test]
 fn a_token_that_chooses_key_ids_keeps_a_key_under_its_label() {
     Quirks::run_in_child("a_token_that_chooses_key_ids_keeps_a_key_under_its_label", |hsm, quirks| {
@@ -421,6 +424,7 @@ fn a_device_that_was_away_is_worked_with_again_and_its_pin_sent_once() {
     });
 }
 
+//= FLT-H2
 #[test]
 fn a_pin_that_somebody_else_has_locked_is_right_again_once_it_is_unlocked() {
     const PIN_LOCKED: &str = "fail C_Login 0xA4";
@@ -446,6 +450,7 @@ fn a_pin_that_somebody_else_has_locked_is_right_again_once_it_is_unlocked() {
     });
 }
 
+//= FLT-H3
 #[test]
 fn callers_of_a_token_that_hangs_are_told_and_the_next_are_served() {
     Quirks::run_in_child("callers_of_a_token_that_hangs_are_told_and_the_next_are_served", |hsm, quirks| {

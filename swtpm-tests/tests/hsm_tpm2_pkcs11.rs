@@ -28,6 +28,7 @@ fn a_key_in_a_tpm_is_made_signs_is_found_again_and_destroyed() {
     });
 }
 
+//= FLT-H6
 /// One key only: the module keeps its keys loaded, and without a resource manager the chip has three places.
 #[test]
 fn a_ca_lives_in_a_tpm_and_is_found_again() {

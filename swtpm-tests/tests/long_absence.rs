@@ -80,6 +80,7 @@ fn without_a_root_the_agent_says_when_its_bundle_ended_and_comes_back_with_a_new
     device.expect_identity(lab.uid);
 }
 
+//= FLT-A4
 /// Three years by every clock of both machines, which were started anew meanwhile.
 #[test]
 fn a_device_that_was_off_for_three_years_comes_back_by_its_tpm_alone() {

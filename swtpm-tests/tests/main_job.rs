@@ -36,6 +36,7 @@ fn id(path: &str) -> String {
     format!("spiffe://{TRUST_DOMAIN}{path}")
 }
 
+//= TPM-19
 #[test]
 fn users_of_an_attested_device_get_their_own_svid_and_strangers_none() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
@@ -109,6 +110,7 @@ fn an_entry_without_prefetch_is_signed_when_a_workload_first_asks_and_kept_over_
     assert_eq!(lab.device.expect_identity(STRANGER).ids, [id("/rare")]);
 }
 
+//= FLT-A4
 #[test]
 fn reboot_without_a_server_serves_the_same_svids_from_the_sealed_cache() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
@@ -175,6 +177,7 @@ fn approval_admits_what_an_operator_has_looked_at() {
     assert_eq!(device.expect_identity(ALICE).ids, [id("/alice")]);
 }
 
+//= FLT-A22
 #[test]
 fn a_banned_device_stops_serving_and_wipes_its_cache() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
@@ -204,7 +207,7 @@ fn a_deleted_entry_ends_the_identity() {
     expect_within(DEADLINE, "a deleted entry's identity is gone", || lab.device.log(), gone);
 }
 
-//= TPM-19
+//= TPM-19 FLT-T5
 #[test]
 fn a_copied_cache_yields_nothing_on_another_device() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());
@@ -227,6 +230,7 @@ fn a_copied_cache_yields_nothing_on_another_device() {
     assert!(thief.fetch(ALICE).is_err());
 }
 
+//= FLT-A1
 #[test]
 fn agent_survives_a_hundred_kills_with_a_client_attached() {
     let mut lab = lab(&ServerOptions::default(), &AgentOptions::default());

@@ -43,6 +43,7 @@ fn hang_up(process: &Process) {
 /// Capability numbers: CAP_DAC_OVERRIDE 1, CAP_NET_BIND_SERVICE 10. Source: capabilities(7).
 const SERVER_KEEPS: u64 = 1 << 1 | 1 << 10;
 
+//= FLT-S21
 #[test]
 fn neither_daemon_can_be_dumped_or_gains_privileges_and_both_give_up_what_they_have_no_use_for() {
     let (mut server, mut device) = lab();
@@ -58,6 +59,45 @@ fn neither_daemon_can_be_dumped_or_gains_privileges_and_both_give_up_what_they_h
     }
 }
 
+//= WLE-01
+#[test]
+fn an_agent_listens_on_its_unix_socket_and_on_no_port_of_the_network() {
+    let (server, mut device) = lab();
+    device.provision(&server, &AgentOptions::default());
+    device.start();
+    device.expect_identity(UNPRIVILEGED);
+    let pid = device.process().expect("started").pid();
+    let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).expect("the process lives");
+    let paths = table("unix");
+    assert!(paths.lines().any(|line| line.ends_with(&device.socket().display().to_string())), "{paths}");
+    let sockets = sockets_of(pid);
+    assert!(!sockets.is_empty());
+    for (name, is_open_to_others) in
+        [("tcp", is_listening as fn(&str) -> bool), ("tcp6", is_listening), ("udp", |_| true), ("udp6", |_| true)]
+    {
+        for line in table(name).lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            assert!(
+                !(sockets.contains(&format!("socket:[{}]", fields[9])) && is_open_to_others(fields[3])),
+                "{name}: {line}"
+            );
+        }
+    }
+}
+
+/// State TCP_LISTEN in a line of `/proc/net/tcp`. Source: Linux, include/net/tcp_states.h.
+fn is_listening(state: &str) -> bool {
+    state == "0A"
+}
+
+/// The sockets among the descriptors of `pid`, as `socket:[INODE]`.
+fn sockets_of(pid: u32) -> Vec<String> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives");
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    links.map(|link| link.display().to_string()).filter(|link| link.starts_with("socket:")).collect()
+}
+
+//= FLT-S21
 #[test]
 fn a_neighbour_of_the_same_user_cannot_read_the_agents_memory() {
     let directory = tempfile::Builder::new().prefix("ironroot-unprivileged-").tempdir().expect("directory");
@@ -96,6 +136,7 @@ fn unprivileged_agent(directory: &Path) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started")
 }
 
+//= FLT-S24
 #[test]
 fn a_hangup_reopens_logs_and_asks_again_and_ends_nothing() {
     let (mut server, mut device) = lab();

@@ -88,6 +88,7 @@ fn the_ca_is_the_same_after_a_restart() {
     assert!(served.is_some(), "{}", device.log());
 }
 
+//= FLT-S11
 #[test]
 fn a_server_whose_clock_is_set_years_ahead_is_not_ready_says_why_and_is_itself_again_afterwards() {
     let (mut server, device) = lab(&ServerOptions::default());
@@ -114,6 +115,7 @@ fn a_server_whose_clock_is_set_years_ahead_is_not_ready_says_why_and_is_itself_a
     assert!(served.is_some(), "{}", device.log());
 }
 
+//= FLT-H8
 #[test]
 fn a_lost_ca_key_is_a_loud_error_and_never_a_new_ca() {
     let (mut server, _device) = lab(&ServerOptions::default());
@@ -134,12 +136,12 @@ fn a_lost_ca_key_is_a_loud_error_and_never_a_new_ca() {
     assert!(log.contains("Error:") || log.contains("ERROR"), "{log}");
 }
 
-//= TDB-02
+//= TDB-02 FLT-S1
 #[test]
 fn a_server_killed_at_any_moment_of_a_rotation_finds_its_way() {
     let options = ServerOptions { ca_ttl: "12s", agent_ttl: "2s", x509_svid_ttl: "2s", ..Default::default() };
     let mut server = Server::start(&options);
-    let mut sequence = 0;
+    let (mut sequence, mut keys) = (0, serde_json::Value::Null);
     // A rotation every few seconds, a kill every few hundred milliseconds: after a while one has hit each step.
     for round in 0..25u64 {
         let moment = Instant::now() + Duration::from_millis(97 * (round % 9));
@@ -151,6 +153,7 @@ fn a_server_killed_at_any_moment_of_a_rotation_finds_its_way() {
         let now = json["spiffe_sequence"].as_u64().expect("sequence");
         assert!(now >= sequence, "round {round}: the bundle's sequence went back from {sequence} to {now}");
         assert!(!json["keys"].as_array().expect("keys").is_empty(), "round {round}: no authority");
-        sequence = now;
+        assert!(now > sequence || json["keys"] == keys, "round {round}: other keys under one sequence number {now}");
+        (sequence, keys) = (now, json["keys"].clone());
     }
 }

@@ -1,6 +1,7 @@
 //! The sealed cache against a real TPM 2.0 emulator: what it gives back, and each reason to refuse it.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use ironroot_agent::agent_key::WorkloadKey;
@@ -15,6 +16,7 @@ use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{DEFAULT_COUNTER_INDEX, Tpm};
 use ironroot_lab::swtpm::Swtpm;
 use ironroot_lab::toy_ca::{ToyCa, ToySvid};
+use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 use tss_esapi::handles::{AuthHandle, NvIndexHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
@@ -189,7 +191,7 @@ async fn keeps_its_keys_over_many_writes() {
     assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/three");
 }
 
-//= TPM-19
+//= TPM-19 FLT-T4
 #[tokio::test]
 async fn refuses_a_copy_on_another_device() {
     let (device, thief) = (Device::new(), Device::new());
@@ -198,6 +200,7 @@ async fn refuses_a_copy_on_another_device() {
     assert!(matches!(thief.refusal().await, CacheRefusal::OtherTpm(_)));
 }
 
+//= FLT-T4
 #[tokio::test]
 async fn refuses_what_a_cleared_chip_once_sealed() {
     let device = Device::new();
@@ -208,6 +211,7 @@ async fn refuses_what_a_cleared_chip_once_sealed() {
     assert!(matches!(device.refusal().await, CacheRefusal::OtherTpm(_)));
 }
 
+//= FLT-T6
 #[tokio::test]
 async fn refuses_identities_after_another_boot_but_keeps_the_way_to_the_server() {
     let mut device = Device::new();
@@ -230,7 +234,7 @@ async fn refuses_identities_sealed_to_other_pcrs_than_configured() {
     assert!(matches!(restore(&mut cache).await.0, Err(CacheRefusal::OtherPcrs)));
 }
 
-//= TPM-37
+//= TPM-37 FLT-T5
 #[tokio::test]
 async fn refuses_an_older_file_that_was_put_back() {
     let device = Device::new();
@@ -241,6 +245,7 @@ async fn refuses_an_older_file_that_was_put_back() {
     assert!(matches!(device.refusal().await, CacheRefusal::RolledBack { .. }));
 }
 
+//= FLT-A2
 #[tokio::test]
 async fn a_power_cut_between_write_and_increment_loses_neither_file_nor_protection() {
     // Two equal chips: on one the counter was raised after the write, the other lost power in between.
@@ -394,17 +399,51 @@ async fn a_wiped_cache_stays_wiped_whatever_is_put_back() {
     device.cache().await.wipe().await.expect("wiping nothing is no error");
 }
 
-#[tokio::test]
-async fn a_full_disk_leaves_the_old_file() {
+//= FLT-A3
+#[test]
+fn a_full_or_read_only_disk_leaves_the_old_file() {
     let device = Device::new();
-    device.store("/workload", true).await;
-    // A directory where the temporary file should go: the write cannot begin.
-    std::fs::create_dir(device.file().with_extension("new")).expect("obstacle");
-    let (record, identities) = content("/lost");
-    device.cache().await.store(&record, &identities, true).await.expect_err("not stored");
-    assert_eq!(path_of(&device.restore().await.0.expect("identities")), "/workload");
+    let disk = device.directory.path();
+    with_a_disk_of_its_own(disk, || {
+        block_on(device.store("/workload", true));
+        let room =
+            std::fs::write(disk.join("others' files"), vec![0; SMALL_DISK_BYTES]).expect_err("more than there is");
+        assert_eq!(room.kind(), std::io::ErrorKind::StorageFull);
+        let lost =
+            || block_on(async { device.cache().await.store(&content("/lost").0, &content("/lost").1, true).await });
+        lost().expect_err("the disk is full");
+        assert_eq!(path_of(&block_on(device.restore()).0.expect("identities")), "/workload");
+        mount(&["-o", "remount,ro"], disk);
+        lost().expect_err("the disk is read-only");
+        assert_eq!(path_of(&block_on(device.restore()).0.expect("identities")), "/workload");
+    });
 }
 
+/// Bytes of [`with_a_disk_of_its_own`]: a cache file has some thousand.
+const SMALL_DISK_BYTES: usize = 256 * 1024;
+
+/// Runs `test` on a thread that alone sees a small disk at `path`.
+fn with_a_disk_of_its_own(path: &Path, test: impl FnOnce() + Send) {
+    let run = || {
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("tests run as root");
+        mount(&["--make-rprivate"], Path::new("/"));
+        mount(&["-t", "tmpfs", "-o", &format!("size={SMALL_DISK_BYTES}"), "tmpfs"], path);
+        test();
+    };
+    std::thread::scope(|threads| threads.spawn(run).join().expect("the test on the small disk passes"));
+}
+
+fn mount(arguments: &[&str], path: &Path) {
+    let status = Command::new("mount").args(arguments).arg(path).status().expect("mount(8) is there");
+    assert!(status.success(), "mount {arguments:?} {}", path.display());
+}
+
+/// On this thread and threads that it starts, which see what it sees of the file system.
+fn block_on<T>(what: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(what)
+}
+
+//= FLT-T11
 #[tokio::test]
 async fn two_agents_on_one_chip_do_not_spoil_each_others_cache() {
     let device = Device::new();

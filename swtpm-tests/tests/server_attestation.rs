@@ -57,6 +57,7 @@ async fn shown(client: &ServerClient, id: &SpiffeId) -> Option<types::Agent> {
     AgentClient::new(client.admin().await).get_agent(request).await.ok().map(tonic::Response::into_inner)
 }
 
+//= FLT-S3
 #[tokio::test]
 async fn of_a_hundred_redemptions_of_one_token_at_once_exactly_one_wins() {
     let (_server, client) = lab().await;
@@ -224,6 +225,7 @@ async fn a_renewed_certificate_counts_from_its_first_use_and_the_old_one_until_t
     renew(&second).await.expect("and it can be renewed in turn");
 }
 
+//= FLT-S12
 #[tokio::test]
 async fn a_certificate_request_that_does_not_prove_its_key_renews_nothing() {
     let (_server, client) = lab().await;

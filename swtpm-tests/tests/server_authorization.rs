@@ -216,6 +216,7 @@ async fn a_method_that_does_not_exist_is_refused_at_once_on_both_sockets() {
     }
 }
 
+//= FLT-S15
 #[tokio::test]
 async fn every_rpc_lets_in_exactly_the_callers_that_spires_policy_names() {
     let server = server_with_admin_ids(&ServerOptions::default());
@@ -250,6 +251,7 @@ async fn every_rpc_lets_in_exactly_the_callers_that_spires_policy_names() {
     assert!(server.log().contains("this call is for attested agents"), "denials leave no audit line");
 }
 
+//= FLT-S14
 #[tokio::test]
 async fn an_expired_certificate_counts_no_longer_on_the_connection_it_opened() {
     let server = server_with_admin_ids(&ServerOptions { agent_ttl: "4s", ..Default::default() });

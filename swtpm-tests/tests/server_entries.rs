@@ -105,7 +105,7 @@ async fn a_batch_is_answered_item_by_item_and_a_similar_entry_is_shown() {
 
 type Spoil = fn(&mut types::Entry);
 
-//= WLA-07 ID-10
+//= WLA-07 ID-10 FLT-A24
 #[tokio::test]
 async fn each_bound_is_refused_with_a_message_that_names_the_field() {
     let mut lab = lab().await;
@@ -175,6 +175,7 @@ async fn what_could_not_be_done_is_told_in_the_words_of_spires_server() {
     assert_eq!(lab.list(filter).await.len(), 1, "nothing of it was stored");
 }
 
+//= FLT-A24
 #[tokio::test]
 async fn ids_that_a_lenient_parser_would_repair_are_refused() {
     let mut lab = lab().await;
@@ -243,6 +244,7 @@ async fn an_update_takes_the_fields_of_its_mask_and_the_answer_shows_those_of_th
     assert_eq!(stored, types::Entry { revision_number: 2, created_at, ..wish }, "no mask: every field but these");
 }
 
+//= FLT-S16
 #[tokio::test]
 async fn deletions_are_answered_one_by_one_and_batches_have_a_bound() {
     let mut lab = lab().await;
@@ -307,6 +309,7 @@ async fn filters_know_four_ways_to_compare_sets() {
     assert_eq!(places(lab.list(by(Default::default())).await), [0, 1, 2, 3]);
 }
 
+//= FLT-S16
 #[tokio::test]
 async fn filters_that_say_nothing_are_refused_by_name() {
     let mut lab = lab().await;

@@ -41,6 +41,7 @@ async fn served(client: &ServerClient) -> std::io::Result<()> {
     tls.read_exact(&mut [0; 9]).await.map(drop)
 }
 
+//= FLT-S13
 #[tokio::test]
 async fn an_address_that_floods_the_port_with_silent_connections_shuts_out_nobody() {
     let server = server_with_few_descriptors();
@@ -77,6 +78,7 @@ async fn stay_silent(client: ServerClient) {
     }
 }
 
+//= FLT-S13
 #[tokio::test]
 async fn half_open_connections_from_sixteen_addresses_leave_a_seventeenth_all_its_handshakes() {
     let server = server_with_few_descriptors();

@@ -53,6 +53,7 @@ fn short_ca(ca_ttl: &'static str) -> ServerOptions {
     ServerOptions { ca_ttl, agent_ttl: "2s", x509_svid_ttl: "2s", ..ServerOptions::default() }
 }
 
+//= FLT-H3
 #[test]
 fn a_token_that_is_gone_is_told_with_its_code_and_forgotten_when_it_is_back() {
     let (mut server, quirks, port) = server(ServerOptions::default());

@@ -45,6 +45,7 @@ async fn reason(agent: &Agent) -> Option<Reason> {
     denial_reason(&status.expect_err("denied"))
 }
 
+//= FLT-S2
 #[tokio::test]
 async fn a_killed_server_comes_back_with_all_that_it_had_acknowledged() {
     let mut server = Server::start(&ServerOptions::default());
@@ -153,6 +154,7 @@ async fn a_second_server_is_refused_by_whatever_it_shares_with_the_first() {
     assert!(server.cli_output(&["healthcheck"]).status.success(), "the first server is not disturbed");
 }
 
+//= FLT-H1
 #[tokio::test]
 async fn a_server_that_cannot_use_its_token_says_what_to_do_and_sends_a_wrong_pin_once() {
     let mut server = Server::start(&ServerOptions::default());
@@ -213,6 +215,7 @@ fn first_module(config: &Path) -> String {
     after.split_once('"').expect("its end").0.to_owned()
 }
 
+//= FLT-S6
 #[tokio::test]
 async fn a_database_that_is_not_this_servers_or_not_whole_is_refused_and_left_alone() {
     let mut server = Server::start(&ServerOptions::default());

@@ -68,7 +68,7 @@ async fn root(client: &ServerClient) -> Certificate {
     Certificate::parse(&bundle.expect("a bundle").into_inner().x509_authorities[0].asn1).expect("a certificate")
 }
 
-//= ID-13 X509-03
+//= ID-13 X509-03 FLT-S12
 #[tokio::test]
 async fn names_come_from_the_entry_whatever_the_request_asks_for() {
     let (server, client) = lab().await;
@@ -204,7 +204,7 @@ async fn an_svid_has_the_profile_that_spire_gives_it() {
     }
 }
 
-//= X509-20
+//= X509-20 FLT-S10
 #[tokio::test]
 async fn no_svid_outlives_its_authority() {
     let (server, client) = lab().await;

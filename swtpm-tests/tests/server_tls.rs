@@ -103,6 +103,7 @@ async fn anyone_may_connect_without_a_certificate_and_sees_the_servers_svid() {
     );
 }
 
+//= FLT-S14
 #[tokio::test]
 async fn no_session_is_resumed_because_no_ticket_is_given() {
     let (server, client) = lab().await;
@@ -136,6 +137,7 @@ async fn another_protocol_than_h2_is_refused() {
     served(&client).await;
 }
 
+//= FLT-S13 FLT-N2
 #[tokio::test]
 async fn silent_and_slow_clients_are_dropped_in_ten_seconds_and_hold_nobody_up() {
     let (server, client) = lab().await;

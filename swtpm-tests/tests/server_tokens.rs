@@ -29,6 +29,7 @@ fn keys_in(token: &SoftHsm) -> usize {
     token.run("pkcs11-tool", &arguments).matches("Private Key Object").count()
 }
 
+//= FLT-H6
 #[test]
 fn a_ca_rotates_and_is_found_again_on_a_token_with_every_other_manner_at_once() {
     let mut server = server();
@@ -72,6 +73,7 @@ fn a_server_works_with_a_token_that_needs_no_login() {
     assert_eq!(quirks.count("C_Login"), 0);
 }
 
+//= FLT-H1
 #[test]
 fn a_server_whose_pin_is_refused_ends_with_a_code_that_keeps_supervisors_from_trying_again() {
     let mut server = server();

@@ -70,6 +70,7 @@ impl Bench {
     }
 }
 
+//= FLT-T10
 /// Scaled: the time is the chip's, in keys, so that what a chip with seconds for each needs is their number.
 #[test]
 fn attestation_makes_so_few_keys_that_the_slowest_chip_is_done_before_its_challenge_ends() {
@@ -83,6 +84,7 @@ fn attestation_makes_so_few_keys_that_the_slowest_chip_is_done_before_its_challe
     assert!(2 * SLOWEST_SECONDS * keys as i64 <= CHALLENGE_SECONDS, "{keys} keys");
 }
 
+//= FLT-T10
 #[test]
 #[ignore = "minutes: scripts/nightly"]
 fn chips_that_take_seven_and_a_half_and_twenty_seconds_for_a_key_attest_and_keep_what_they_got() {

@@ -51,7 +51,7 @@ fn no_secret_crosses_the_bus_in_the_clear() {
     assert!(!bus.has_seen(&activation_secret[..8]));
 }
 
-//= TPM-14 TPM-42
+//= TPM-14 TPM-42 FLT-T7
 #[test]
 fn a_changed_answer_is_named_a_forgery() {
     let chip = Swtpm::start().expect("swtpm starts");

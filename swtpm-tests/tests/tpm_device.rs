@@ -261,6 +261,7 @@ fn seals_up_to_the_size_that_every_chip_takes() {
     }
 }
 
+//= FLT-T4
 #[test]
 fn another_chip_opens_nothing() {
     let (mine, thief) = (chip(), chip());
@@ -340,6 +341,7 @@ fn delete_counter(chip: &Swtpm) {
     .expect("deleted");
 }
 
+//= FLT-T11
 #[test]
 fn an_index_that_can_be_set_to_any_number_is_no_counter() {
     let chip = chip();

@@ -74,6 +74,7 @@ fn an_absent_tpm_is_named_at_once() {
     assert!(reason.contains("No such file"), "{reason}");
 }
 
+//= FLT-T2
 #[test]
 fn works_again_when_a_vanished_tpm_comes_back() {
     let mut chip = chip();
@@ -99,6 +100,7 @@ fn a_restart_between_two_jobs_goes_unnoticed() {
     }
 }
 
+//= FLT-T2
 #[test]
 fn a_tpm_that_dies_in_the_middle_of_a_command_fails_only_that_job() {
     let mut chip = chip();
@@ -165,7 +167,7 @@ fn twenty_power_cuts_after_use_do_not_lock_the_chip() {
     assert_eq!(run(&tpm, |chip| chip.counter_read(DEFAULT_COUNTER_INDEX, None)), Some(counted));
 }
 
-//= TPM-34
+//= TPM-34 FLT-T3
 #[test]
 fn a_locked_out_chip_still_serves_the_agent() {
     let chip = chip();
@@ -222,6 +224,7 @@ fn lock_out(chip: &Swtpm) {
     esys.flush_context(key.into()).expect("flushed");
 }
 
+//= FLT-T1
 #[test]
 fn nothing_stays_loaded_after_fifty_jobs_that_work_and_fail() {
     let chip = chip();
@@ -252,6 +255,7 @@ fn nothing_stays_loaded_after_fifty_jobs_that_work_and_fail() {
     assert!((20..50).contains(&failed), "{failed} of 50 were to fail");
 }
 
+//= FLT-T1 FLT-T11
 #[test]
 fn frees_the_slots_that_a_killed_process_left_full() {
     let chip = chip();

@@ -98,6 +98,7 @@ mod tests {
         assert!(SoftwareKey::parse_pkcs8(&p384.serialize_der()).is_none());
     }
 
+    //= FLT-S21
     #[test]
     fn debug_shows_no_key_material() {
         assert_eq!(format!("{:?}", SoftwareKey::generate().expect("key")), "SoftwareKey { .. }");

@@ -219,6 +219,7 @@ mod tests {
         KeyStore::open(KeyPlace::Disk { directory: directory.to_owned() })
     }
 
+    //= FLT-A2
     #[tokio::test]
     async fn a_crash_between_new_key_and_new_certificate_loses_neither_key() {
         let directory = tempfile::tempdir().expect("directory");

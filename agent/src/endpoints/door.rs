@@ -103,6 +103,7 @@ fn check_security_header(headers: &HeaderMap) -> Result<(), Status> {
     let mut values = headers.get_all(SECURITY_HEADER).iter();
     match (values.next(), values.next()) {
         (Some(value), None) if value == "true" => Ok(()),
+        //= FLT-A11 agent faults: "InvalidArgument"
         _ => Err(Status::invalid_argument("security header \"workload.spiffe.io: true\" missing from request")),
     }
 }

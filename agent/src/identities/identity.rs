@@ -32,7 +32,7 @@ impl Identity {
         &self.svid
     }
 
-    /// The registration entry's ID.
+    /// The server's ID of the entry that it comes from, which SVIDs are asked for by.
     pub fn entry_id(&self) -> &str {
         &self.terms.id
     }

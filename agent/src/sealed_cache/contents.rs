@@ -150,7 +150,7 @@ impl Drop for EntrySecrets {
     }
 }
 
-/// The bytes of a record.
+/// A record as protobuf, in the newest form.
 pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
     let message = RecordMessage {
         chain: record.chain.clone(),

@@ -18,7 +18,7 @@ const MAX_HINT_BYTES: usize = 4096;
 /// Who gets which ID: the part of a registration entry that an agent acts on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryTerms {
-    /// The entry's ID.
+    /// The server's ID of the registration entry; at most one entry has it.
     pub id: String,
     /// The ID to serve.
     pub spiffe_id: SpiffeId,

@@ -16,7 +16,7 @@ use crate::trusted_time::{Lifetime, Moment, Span, TrustedTime};
 /// The agent's certificate chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSvid {
-    /// The agent's ID.
+    /// The ID in its leaf: below `/spire/agent/`.
     pub spiffe_id: SpiffeId,
     /// DER, leaf first, without the root.
     pub chain: DerList,

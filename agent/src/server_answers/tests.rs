@@ -82,6 +82,7 @@ fn takes_an_honest_svid_with_its_chain() {
     assert_eq!(format!("{svid:?}").matches("key").count(), 0, "no key in debug output");
 }
 
+//= FLT-A25
 #[test]
 fn refuses_each_false_svid_by_its_name() {
     let (authority, other) = (Authority::new(), Authority::new());

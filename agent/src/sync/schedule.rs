@@ -33,7 +33,9 @@ pub fn brought_forward(lifetime: i64, next: Duration) -> Duration {
 /// Full-jitter back-off after `failures` in a row: anything from nothing to `base * 2^failures`, at most `cap`.
 /// Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 pub fn backoff(failures: u32, base: Duration, cap: Duration, unit: f64) -> Duration {
+    //= FLT-A4 agent faults: "after pauses that are random and bounded"
     let doubled = base.saturating_mul(1 << failures.min(MAX_DOUBLINGS));
+    //= FLT-A5 agent faults: "each waits a random part of its pause"
     doubled.min(cap).mul_f64(unit.clamp(0.0, 1.0))
 }
 
@@ -96,6 +98,7 @@ mod tests {
         assert_eq!(brought_forward(-4, 5 * SECOND), Duration::ZERO);
     }
 
+    //= FLT-A4 FLT-A5
     #[test]
     fn backoff_spreads_over_the_whole_pause_and_is_capped() {
         let cap = 60 * SECOND;

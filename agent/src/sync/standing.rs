@@ -212,6 +212,7 @@ mod tests {
         all(now).map(changed).into()
     }
 
+    //= FLT-A22
     #[test]
     fn each_word_of_the_server_leads_from_each_state_to_one_state() {
         let now = Instant::now();

@@ -350,6 +350,7 @@ impl Life {
     }
 }
 
+//= FLT-S11
 #[test]
 fn no_history_of_clocks_outages_and_liars_breaks_the_invariants() {
     // Another seed for each run; a failure prints the one of its life, to be tried alone with `IRONROOT_SEED`.

@@ -3,6 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -76,18 +77,22 @@ impl Authority {
 
     /// `path`'s identity for processes that have `selectors`, until `NOW + ttl`.
     pub fn issue_to(&self, path: &str, selectors: &[&str], ttl: i64) -> Arc<Identity> {
+        self.issue_for(terms(path, selectors), NOW - 60..NOW + ttl)
+    }
+
+    /// The identity of an entry with these terms, valid in this span of UNIX seconds.
+    pub fn issue_for(&self, terms: EntryTerms, valid: Range<i64>) -> Arc<Identity> {
         let key = KeyPair::generate().expect("a key");
-        let spiffe_id = td("td").id_with_path(path).expect("legal");
         let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(spiffe_id.as_str().try_into().expect("ASCII"))];
+        params.subject_alt_names = vec![SanType::URI(terms.spiffe_id.as_str().try_into().expect("ASCII"))];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = OffsetDateTime::from_unix_timestamp(NOW - 60).expect("in range");
-        params.not_after = OffsetDateTime::from_unix_timestamp(NOW + ttl).expect("in range");
+        params.not_before = OffsetDateTime::from_unix_timestamp(valid.start).expect("in range");
+        params.not_after = OffsetDateTime::from_unix_timestamp(valid.end).expect("in range");
         let certificate = params.signed_by(&key, &self.issuer).expect("signs").der().clone();
         let key = WorkloadKey::new(Zeroizing::new(key.serialize_der()));
-        let svid = restored_workload_svid([&certificate[..]], &spiffe_id, key, None).expect("a pair");
-        Arc::new(Identity::try_new(Arc::new(terms(path, selectors)), Arc::new(svid)).expect("fits"))
+        let svid = restored_workload_svid([&certificate[..]], &terms.spiffe_id, key, None).expect("a pair");
+        Arc::new(Identity::try_new(Arc::new(terms), Arc::new(svid)).expect("fits"))
     }
 
     pub fn snapshot(&self, identities: Vec<Arc<Identity>>) -> Arc<Identities> {

@@ -44,6 +44,7 @@ pub fn raise_descriptor_limit(wanted: u64) -> nix::Result<u64> {
 mod tests {
     use super::*;
 
+    //= FLT-S23
     #[test]
     fn the_descriptor_limit_is_raised_to_what_is_granted_and_never_lowered() {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("asked");

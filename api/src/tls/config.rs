@@ -36,6 +36,7 @@ pub fn server_config(clients: Arc<ClientTrust>, svid: Arc<SvidResolver>) -> Arc<
         .with_cert_resolver(svid);
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
+    //= FLT-S14 server faults: "there is none to resume"
     config.send_tls13_tickets = 0;
     Arc::new(config)
 }

@@ -128,6 +128,7 @@ pub fn watched<T>(
     let Some(watch) = watch else { return call().map_err(|e| TpmError::of(name, e)) };
     match watch.over(name, call) {
         (Ok(value), _) => Ok(value),
+        //= FLT-T2 chip faults: "that command fails in time"
         (Err(_), true) => Err(TpmError::Hung { command: name, seconds: watch.deadline().as_secs() }),
         (Err(error), false) => Err(TpmError::of(name, error)),
     }

@@ -15,11 +15,13 @@ pub struct Patience {
 impl Patience {
     /// The pause after `tries` failed tries; none when patience has ended.
     pub fn pause(self, tries: u32) -> Option<Duration> {
+        //= FLT-T1 chip faults: "tried again a bounded number of times"
         (tries < self.tries).then(|| (self.first * 2u32.saturating_pow(tries.min(16))).min(self.longest))
     }
 }
 
 /// The patience that `code` deserves, if any. LOCKOUT is missing on purpose: trying again costs another mark.
+//= FLT-T3 chip faults: "nothing is tried again"
 pub fn patience(code: u16) -> Option<Patience> {
     let patience = |first, longest, tries| {
         Some(Patience { first: Duration::from_millis(first), longest: Duration::from_millis(longest), tries })
@@ -43,6 +45,7 @@ pub fn patience(code: u16) -> Option<Patience> {
 mod tests {
     use super::*;
 
+    //= FLT-T1
     #[test]
     fn pauses_grow_to_a_limit_and_end() {
         let retry = patience(rc::RETRY).expect("RETRY is repeated");
@@ -50,7 +53,7 @@ mod tests {
         assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1280, 2000, 2000, 2000]);
     }
 
-    //= TPM-34
+    //= TPM-34 FLT-T3
     #[test]
     fn a_lockout_is_never_tried_again() {
         assert!(patience(rc::LOCKOUT).is_none());

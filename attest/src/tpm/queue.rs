@@ -87,6 +87,7 @@ impl Queue {
 mod tests {
     use super::*;
 
+    //= FLT-T10
     #[test]
     fn a_handshake_goes_before_what_was_queued_earlier() {
         let queue = Queue::default();
@@ -98,6 +99,7 @@ mod tests {
         assert_eq!(order, ["sign", "quote", "seal"]);
     }
 
+    //= FLT-T10
     #[test]
     fn says_at_once_when_too_many_wait() {
         let queue = Queue::default();

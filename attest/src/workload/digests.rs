@@ -145,6 +145,7 @@ mod tests {
         assert!(matches!(Digests::default().of(1, &open, before, soon()), Err(Withheld::Changed)));
     }
 
+    //= FLT-A16
     #[test]
     fn a_file_of_forty_gigabytes_is_given_up_at_the_deadline_and_read_no_second_time() {
         let named = file(b"");

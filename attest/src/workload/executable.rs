@@ -55,6 +55,7 @@ impl<'a> Executable<'a> {
         ours: Ours,
         _heard: SecondWrite,
     ) -> Result<Self, Withheld> {
+        //= FLT-A13 agent faults: "no path is told"
         match Namespaces::of(process).map_err(Withheld::NotAllowed)?.difference(&ours.namespaces) {
             Some(Kind::Mount) if ours.any_mounts => {}
             Some(Kind::Mount) => return Err(Withheld::OtherMounts),
@@ -64,6 +65,7 @@ impl<'a> Executable<'a> {
         let path = readlinkat(process.directory(), "exe").map_err(Withheld::NotAllowed)?;
         // FUSE and NFS: only what is known to be the noted file is opened.
         let noted = noted.ok_or(Withheld::NotNoted)?;
+        //= FLT-A14 agent faults: "nothing of the other program is told"
         if FileId::running(process) != Some(noted.id()) {
             return Err(Withheld::Replaced);
         }
@@ -95,6 +97,7 @@ impl<'a> Executable<'a> {
     }
 
     fn path_on_disk(&self) -> Result<Selector, Withheld> {
+        //= FLT-A15 agent faults: "no path is told"
         if self.stat.st_nlink == 0 {
             return Err(Withheld::Unlinked);
         }

@@ -27,6 +27,7 @@ pub(super) fn number(kind: &str, id: u32) -> Selector {
 mod tests {
     use super::*;
 
+    //= FLT-A17
     #[test]
     fn root_has_names_and_an_unknown_number_has_none() {
         assert_eq!(user(0).expect("has one").to_string(), "unix:user:root");

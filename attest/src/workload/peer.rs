@@ -71,6 +71,7 @@ impl Peer {
         note: fn(&Process) -> Option<Noted>,
     ) -> Result<Self, WorkloadRefusal> {
         if pid == 0 {
+            //= FLT-A18 agent faults: "refused, and the cause is named"
             return Err(WorkloadRefusal::OtherPidNamespace { uid });
         }
         let anchor = match getsockopt(stream, sockopt::PeerPidfd) {
@@ -108,6 +109,7 @@ impl Peer {
                 let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
                 matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
             }
+            //= FLT-A12 agent faults: "the newcomer is nobody"
             Anchor::StartTime { process, ticks } => process.start_time().is_ok_and(|now| now == Some(*ticks)),
         }
     }
@@ -177,6 +179,7 @@ mod tests {
         assert!(!peer.still_alive());
     }
 
+    //= FLT-A12
     #[test]
     fn without_pidfd_another_start_time_is_another_process() {
         let mut child = sleeper();

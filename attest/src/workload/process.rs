@@ -84,6 +84,7 @@ impl Process {
 mod tests {
     use super::*;
 
+    //= FLT-A17
     #[test]
     fn a_name_like_a_stat_line_does_not_confuse_the_start_time() {
         let line = |name: &str| {

@@ -93,7 +93,7 @@ fn a_key_has_one_hash_however_it_is_dressed_up() {
 }
 
 /// An odd or expired certificate does not keep out a device that is enrolled by its key.
-//= TPM-21
+//= TPM-21 FLT-T9
 #[test]
 fn an_enrolled_device_needs_no_good_certificate() {
     let attempt = Attempt::new();
@@ -107,6 +107,7 @@ fn an_enrolled_device_needs_no_good_certificate() {
     claim.admit(Admission::Enrolled { ek_sha256 }).expect("admitted");
 }
 
+//= FLT-T9
 #[test]
 fn the_encoding_of_its_certificate_keeps_no_enrolled_device_out() {
     let tpm = SoftwareTpm::new();

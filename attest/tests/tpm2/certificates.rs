@@ -155,6 +155,7 @@ fn refuses_a_certificate_issued_by_an_endorsement_key() {
     assert_eq!(refused, Err(EkCertificateError::Untrusted(webpki::Error::EndEntityUsedAsCa)));
 }
 
+//= FLT-T9
 #[test]
 fn refuses_a_key_that_no_chip_of_ours_has() {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("key");

@@ -199,6 +199,7 @@ fn many_cas_with_one_name_cost_no_more_than_a_few_signatures() {
     assert!(start.elapsed() < std::time::Duration::from_secs(10));
 }
 
+//= FLT-T9
 #[test]
 fn a_refusal_for_want_of_a_ca_names_it_and_where_to_get_it() {
     let mut maker = Maker::new();

@@ -100,6 +100,7 @@ fn check_message<T, E>(json: &[u8], parse: impl Fn(&[u8]) -> Result<T, E>) {
     feed_damages(json, 3000, |damaged| drop(parse(damaged)));
 }
 
+//= FLT-T8
 /// The strongest claim: evidence of a genuine TPM is refused when any one bit of it is another.
 #[test]
 fn no_bit_of_the_evidence_is_loose() {

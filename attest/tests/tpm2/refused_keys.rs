@@ -26,7 +26,7 @@ fn refusal_of_ek(ek: Decryptor, change: impl FnOnce(&mut PublicFields)) -> Refus
 }
 
 /// Rows 3, 4, 6, 7: unrestricted, from outside, duplicable, imported; and keys that do more than attest.
-//= TPM-03 TPM-04 TPM-06 TPM-07
+//= TPM-03 TPM-04 TPM-06 TPM-07 FLT-T8
 #[test]
 fn refuses_an_attestation_key_with_the_wrong_attributes() {
     for attributes in [

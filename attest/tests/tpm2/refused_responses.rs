@@ -63,7 +63,7 @@ fn refuses_an_answer_that_comes_too_late_or_before_the_question() {
 }
 
 /// Rows 8, 9, 35.
-//= TPM-08 TPM-09 TPM-35
+//= TPM-08 TPM-09 TPM-35 FLT-T8
 #[test]
 fn refuses_evidence_made_for_something_else() {
     let attempt = Attempt::new();
@@ -193,7 +193,7 @@ fn refuses_an_attestation_key_outside_the_endorsement_hierarchy() {
 }
 
 /// Row 29.
-//= TPM-29
+//= TPM-29 FLT-T8
 #[test]
 fn refuses_any_other_pcr_selection() {
     let attempt = Attempt::new();

@@ -82,6 +82,7 @@ fn make(session: &Session, name: &KeyName) -> Result<(ObjectHandle, ObjectHandle
     let mut private = vec![
         Attribute::Private(true),
         Attribute::Sensitive(true),
+        //= FLT-H7 token faults: "no attribute of it leaves the token"
         Attribute::Extractable(false),
         Attribute::Sign(true),
     ];
@@ -247,6 +248,7 @@ fn only_one(
     match found[..] {
         [] => Ok(None),
         [one] => Ok(Some(one)),
+        //= FLT-H5 token faults: "neither is used until one is named exactly"
         _ => Err(HsmError::DuplicateKey { name: name.clone(), class: class_name, count: found.len() }),
     }
 }

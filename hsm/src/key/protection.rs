@@ -93,6 +93,7 @@ mod tests {
         }
     }
 
+    //= FLT-H7
     #[test]
     fn each_other_word_is_required_and_must_be_right() {
         for (place, (_, wanted, name)) in REQUIRED.into_iter().enumerate() {

@@ -175,6 +175,7 @@ pub(super) fn login_step(
             wrong("has no pad or reader of its own (CKF_PROTECTED_AUTHENTICATION_PATH is clear)", "pin")
         }
         _ => match token.pin.risk(accepted_before) {
+            //= FLT-H2 token faults: "none is sent"
             Some(state) => Err(HsmError::PinAtRisk { token: token.label.clone(), state }),
             None => Ok(step),
         },
@@ -268,6 +269,7 @@ mod tests {
         assert_eq!(login_step(&UserLogin::None, None, false).unwrap(), LoginStep::Nothing);
     }
 
+    //= FLT-H2
     #[test]
     fn a_pin_at_risk_is_not_sent() {
         for (state, first, again) in [

@@ -80,7 +80,7 @@ impl<C: Clone + PartialEq> Journal<C> {
         anchors
     }
 
-    /// Every authority.
+    /// Every authority of every purpose, in the order in which purposes are made.
     pub fn authorities(&self) -> Vec<&Authority<C>> {
         self.slots.values().flat_map(Slots::authorities).collect()
     }

@@ -342,6 +342,7 @@ impl Performer {
                 Ok(())
             }
             (_, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
+                //= FLT-H8 token faults: "never a new CA by itself"
                 Err(CaError::KeyLost { slot: place, key })
             }
             _ => self.miss(place).await,

@@ -131,6 +131,7 @@ pub(super) struct Leaf {
 impl Leaf {
     /// The end of its life under `authority`, UNIX seconds: no SVID outlives its authority.
     pub(super) fn not_after(&self, authority: &AuthorityFacts, now_unix: i64) -> i64 {
+        //= FLT-S10 server faults: "the SVID ends with it"
         now_unix.saturating_add(self.ttl_seconds).min(authority.not_after)
     }
 }
@@ -367,6 +368,8 @@ mod tests {
         assert!(tbs.subject().to_string().contains("SPIFFE"));
         assert_eq!((ca.not_before_unix(), ca.not_after_unix()), (NOW - 10, NOW + 3600));
         assert!(tbs.get_extension::<ExtendedKeyUsage>().unwrap().is_none());
+        let usage = ca.key_usage().unwrap();
+        assert!(usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature());
     }
 
     #[test]
@@ -430,7 +433,7 @@ mod tests {
         );
     }
 
-    //= X509-21
+    //= X509-21 FLT-S11
     #[test]
     fn years_from_2050_are_written_as_generalized_time() {
         for (unix, generalized) in [(2_524_607_999, false), (2_524_608_000, true), (0, false)] {
@@ -439,7 +442,7 @@ mod tests {
         assert!(time(i64::MAX).is_err(), "beyond year 9999");
     }
 
-    //= X509-20
+    //= X509-20 FLT-S8
     #[test]
     fn serial_numbers_are_never_zero_and_never_repeat() {
         let serials: std::collections::HashSet<String> = (0..10_000).map(|_| Serial::random().decimal()).collect();

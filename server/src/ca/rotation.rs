@@ -326,6 +326,7 @@ mod tests {
         assert_eq!((until, journal.anchors().len()), (late + DAY / 2, 1));
     }
 
+    //= FLT-S1 FED-01
     #[test]
     fn a_new_authority_is_published_before_it_signs_even_after_a_stop() {
         let (journal, ..) = settle(founding(), START, DAY);
@@ -410,6 +411,7 @@ mod tests {
         );
     }
 
+    //= FLT-S10 FED-01
     /// Follows the plan for many lifetimes and checks at each moment what must always hold.
     #[test]
     fn at_every_moment_of_many_lifetimes_one_published_authority_signs() {

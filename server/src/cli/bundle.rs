@@ -165,3 +165,34 @@ fn jwk(spki: &SubjectPublicKeyInfoOwned) -> Result<Map<String, Value>, CommandEr
 fn malformed(error: &dyn std::fmt::Display) -> CommandError {
     CommandError::Malformed(format!("the server's bundle cannot be read: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, PublicKeyData};
+
+    //= JWT-09
+    #[test]
+    fn a_jwt_key_has_its_use_and_its_id_and_an_x509_key_has_no_id() {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::default().self_signed(&key).expect("signs");
+        let bundle = types::Bundle {
+            x509_authorities: vec![types::X509Certificate {
+                asn1: certificate.der().to_vec().into(),
+                ..Default::default()
+            }],
+            jwt_authorities: vec![types::JwtKey {
+                public_key: key.subject_public_key_info().into(),
+                key_id: "key of 2027".to_owned(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let document = document(&bundle).expect("P-256 keys");
+        let (x509, jwt) = (&document["keys"][0], &document["keys"][1]);
+        assert_eq!((&x509["use"], x509.get("kid")), (&"x509-svid".into(), None));
+        assert_eq!((&jwt["use"], &jwt["kid"]), (&"jwt-svid".into(), &"key of 2027".into()));
+        assert_eq!((&jwt["kty"], &jwt["crv"], &jwt["x"]), (&"EC".into(), &"P-256".into(), &x509["x"]));
+        assert_eq!(jwt.get("x5c"), None);
+    }
+}

@@ -12,7 +12,7 @@ use super::caller::granted;
 use crate::ca::TrustBundle;
 use crate::rights::Visitor;
 
-/// The bundle service.
+/// SPIRE's `spire.api.server.bundle.v1.Bundle`.
 #[derive(Clone, Debug)]
 pub struct BundleApi(pub(super) Arc<ServerState>);
 

@@ -24,7 +24,7 @@ use ironroot_text::hex::{hex, parse_hex};
 /// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
 const MAX_MISTAKES: usize = 20;
 
-/// The device service.
+/// Ours: `ironroot.api.server.device.v1.Device`.
 #[derive(Clone, Debug)]
 pub struct DeviceApi(pub(super) Arc<ServerState>);
 

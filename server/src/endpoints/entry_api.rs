@@ -31,7 +31,7 @@ use super::{ServerState, count, invalid, item_ok, item_status, registry_status};
 use crate::registry::{Created, RegistryError};
 use crate::rights::{Administrator, AuthenticatedAgent};
 
-/// The entry service.
+/// SPIRE's `spire.api.server.entry.v1.Entry`.
 #[derive(Clone, Debug)]
 pub struct EntryApi(pub(super) Arc<ServerState>);
 

@@ -11,7 +11,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 /// Metadata of an answer that is not "serving": why, for a person. Values of names in -bin carry any text.
 pub const REASON_METADATA: &str = "ironroot-reason-bin";
 
-/// The health service.
+/// gRPC's `grpc.health.v1.Health`.
 pub struct HealthApi(pub(super) Ready);
 
 #[tonic::async_trait]

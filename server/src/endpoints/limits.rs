@@ -183,6 +183,7 @@ mod tests {
         assert_eq!(bucket.take(0, 1, now + Duration::from_secs(1)), Some(Duration::ZERO));
     }
 
+    //= FLT-A5 TPM-39
     #[tokio::test]
     async fn five_thousand_known_devices_behind_one_address_attest_within_seconds_and_unknown_ones_wait() {
         let limits = Limits::new(true, true);

@@ -20,7 +20,7 @@ use crate::rights::AuthenticatedAgent;
 /// Longest entry ID, bytes: what creation takes.
 const MAX_ENTRY_ID_BYTES: usize = 255;
 
-/// The SVID service.
+/// SPIRE's `spire.api.server.svid.v1.SVID`.
 #[derive(Clone, Debug)]
 pub struct SvidApi(pub(super) Arc<ServerState>);
 

@@ -371,6 +371,7 @@ async fn a_device_is_banned_with_all_its_agents_or_not_at_all() {
     }
 }
 
+//= FLT-S3
 #[tokio::test]
 async fn of_a_hundred_redemptions_of_one_token_exactly_one_wins() {
     for fixture in Fixture::of_each_engine() {

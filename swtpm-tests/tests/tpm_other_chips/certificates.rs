@@ -64,6 +64,7 @@ fn an_index_that_the_owner_may_read_is_read_as_the_owner() {
     assert_eq!(endorsement_key(&chip).certificates[0], certificate);
 }
 
+//= FLT-T9
 #[test]
 fn garbage_in_an_index_does_not_change_who_the_device_is() {
     let chip = chip();

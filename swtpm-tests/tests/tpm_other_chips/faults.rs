@@ -38,6 +38,7 @@ fn answer(bus: &Interposer, command: u32, with: u32, times: usize) -> Arc<Atomic
     seen
 }
 
+//= FLT-T1
 #[test]
 fn a_self_test_is_sent_once_when_the_chip_asks_for_it() {
     let chip = chip();
@@ -62,6 +63,7 @@ fn a_self_test_is_sent_once_when_the_chip_asks_for_it() {
     assert!(always.load(Ordering::Relaxed) <= 2);
 }
 
+//= FLT-T1
 #[test]
 fn a_cancelled_command_is_tried_again_a_few_times() {
     let chip = chip();
@@ -75,6 +77,7 @@ fn a_cancelled_command_is_tried_again_a_few_times() {
     assert!((2..10).contains(&tries.load(Ordering::Relaxed)));
 }
 
+//= FLT-T2 FLT-T7
 #[test]
 fn an_answer_that_is_cut_does_not_hold_the_chip_up_for_ever() {
     let chip = chip();

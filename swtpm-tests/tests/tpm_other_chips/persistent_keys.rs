@@ -120,6 +120,7 @@ fn a_persistent_key_that_is_remembered_needs_no_certificate() {
     assert_eq!(made.load(Ordering::Relaxed), 0);
 }
 
+//= FLT-T11 TPM-42
 /// Whoever has the owner's password can put any key at a persistent handle.
 #[test]
 fn a_stranger_at_the_persistent_handle_does_not_change_who_the_device_is() {

@@ -46,6 +46,7 @@ impl Books {
     /// Books a connection; its number, and how it learns that it must end.
     pub fn connect(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Result<(u64, Arc<Eviction>), Crowded> {
         let held = self.user(user, limits, now).connections.len();
+        //= FLT-A6 agent faults: "it is held to its rate and its share"
         let all = limits.max_connections - if held == 0 { 0 } else { limits.kept_for_newcomers() };
         if held >= limits.max_connections_per_user {
             self.evict(user, true, Crowded::User)?;
@@ -98,6 +99,7 @@ impl Books {
     pub fn open_stream(&mut self, user: LocalUser, number: u64, limits: &Limits, now: Instant) -> bool {
         let most = if self.streams < limits.max_streams { limits.max_streams_per_user } else { 1 };
         let user = self.user(user, limits, now);
+        //= FLT-A7 agent faults: "at its user's share it is told ResourceExhausted"
         if user.streams >= most {
             return false;
         }

@@ -118,6 +118,7 @@ fn streams_are_bounded_per_user_and_given_back() {
     assert!(first.open_stream(now).is_some(), "what is given back can be had again");
 }
 
+//= FLT-A7
 #[test]
 fn at_the_bound_of_all_streams_those_who_have_none_still_get_one() {
     let limits = Limits { max_streams: 4, ..limits() };
@@ -131,6 +132,7 @@ fn at_the_bound_of_all_streams_those_who_have_none_still_get_one() {
     assert!(open(3).is_some());
 }
 
+//= FLT-A21
 #[test]
 fn attestations_take_turns_within_a_user_only() {
     let (admission, now) = admission();

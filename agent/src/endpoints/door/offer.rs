@@ -120,6 +120,8 @@ mod tests {
             ("/SpiffeWorkloadAPI/FetchJWTBundles", NotOffered::Jwt),
             ("/SpiffeWorkloadAPI/ValidateJWTSVID", NotOffered::Jwt),
             ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", NotOffered::Sds),
+            ("/SpiffeWorkloadAPI/FetchWITSVID", NotOffered::Unknown),
+            ("/SpiffeWorkloadAPI/FetchWITBundles", NotOffered::Unknown),
             ("/SpiffeWorkloadAPI/fetchX509SVID", NotOffered::Unknown),
             ("/spire.api.server.entry.v1.Entry/ListEntries", NotOffered::Unknown),
             ("", NotOffered::Unknown),

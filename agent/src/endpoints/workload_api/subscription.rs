@@ -46,6 +46,7 @@ impl<M: Message> Subscription<M> {
         this.ask_for_what_is_missing().await;
         //= WLA-03 SPIFFE Workload API 4.3: "MUST be sent as soon as possible, without delay"
         let first = this.next().await?;
+        //= FLT-A8 agent faults: "nothing is queued for it"
         let rest = futures_util::stream::unfold(Some(this), |this| async move {
             let mut this = this?;
             match this.next().await {

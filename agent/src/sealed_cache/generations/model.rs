@@ -212,6 +212,7 @@ fn invariant_the_last_file_counts(_: &Cache, world: &World) -> bool {
     !world.is_ours || world.disk.is_some_and(|file| is_current(file.generation, world.counter))
 }
 
+//= FLT-A2
 #[test]
 fn no_order_of_writes_power_cuts_and_old_files_gives_back_what_was_taken_away_or_loses_what_was_written() {
     let checker = Cache.checker().spawn_bfs().join();

@@ -135,12 +135,14 @@ mod tests {
 
     use super::*;
 
+    //= FLT-S21
     #[test]
     fn an_event_stays_one_line() {
         let event = b"agent said \"a\nERROR forged\r\x1b[31m\0\x7f\" caf\xc3\xa9\n";
         assert_eq!(one_line(event), b"agent said \"a\\nERROR forged\\r\\x1b[31m\\x00\\x7f\" caf\xc3\xa9\n");
     }
 
+    //= FLT-S21
     #[test]
     fn a_huge_event_is_cut() {
         let line = one_line(&vec![b'x'; 4 << 20]);

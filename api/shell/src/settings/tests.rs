@@ -34,6 +34,7 @@ fn reads_values_in_spires_loose_types() {
     assert_eq!(checked.expect("no mistake").value, wanted);
 }
 
+//= FLT-S19
 #[test]
 fn reports_every_mistake_at_once_in_the_order_of_the_lines() {
     let text = "a {\n  port = 70000\n  ttl = \"1x\"\n  yes = 5\n  l = \"x\"\n  prot = 1\n  ttl = \"1s\"\n  b = 1\n}\n\nzzz = 1\n";

@@ -107,6 +107,7 @@ impl Drop for Turn<'_> {
 mod tests {
     use super::*;
 
+    //= FLT-A16
     #[test]
     fn one_hash_at_a_time_for_a_user_and_others_do_not_wait() {
         let turns = Turns::default();

@@ -258,6 +258,7 @@ mod tests {
         assert!(open(says, PATIENCE).is_ok());
     }
 
+    //= FLT-A21
     #[test]
     fn each_way_of_not_answering_ends_by_the_deadline() {
         let soon = Duration::from_millis(50);

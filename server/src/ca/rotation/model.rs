@@ -361,6 +361,7 @@ fn assert_holds(servers: &Servers) {
     assert!(both_rotate && one_is_destroyed && worlds > 1_000, "{worlds} worlds");
 }
 
+//= FLT-S7
 #[test]
 fn servers_with_names_of_their_own_rotate_on_one_token_whoever_dies_when() {
     for is_rooted in [false, true] {

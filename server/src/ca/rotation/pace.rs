@@ -20,7 +20,7 @@ pub struct Pace {
 /// What is left of a life: a part of it, within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Remainder {
-    /// One so-many-th.
+    /// Of a lifetime, one in this many is kept in reserve.
     part: i64,
     /// At least, seconds.
     least: i64,

@@ -242,6 +242,7 @@ impl World {
     }
 }
 
+//= FLT-S11
 #[test]
 fn no_clock_destroys_a_live_key_or_leaves_a_gap_that_is_longer_than_stated() {
     let mut destroyed = 0;

@@ -80,6 +80,7 @@ impl Conversation {
         self.device = evidence.as_ref().ok().and_then(Evidence::device);
         let known_device = self.device.filter(|ek| self.server.devices.device(ek).is_some());
         // What cannot be read counts against its address too. A CSR's signature is verified only for who has the right to a try.
+        //= TPM-39 TPM 2.0 Part 1, Credential Protection: "attestations are limited by their source before any is made"
         self.server.limits.attestation(self.visitor.caller().address(), known_device).await?;
         let evidence = evidence?;
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;

@@ -54,6 +54,7 @@ fn refusal(change: impl FnOnce(&mut types::Entry)) -> EntryError {
     NewEntry::from_pb(&entry, &td()).expect_err("refused")
 }
 
+//= FLT-A24
 #[test]
 fn each_bound_has_its_refusal() {
     use SpiffeIdError as Id;

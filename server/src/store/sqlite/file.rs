@@ -198,6 +198,7 @@ fn check_length(path: &Path, connection: &Connection) -> Result<(), StoreError> 
 
 /// Reads every page: a truncated or flipped file is refused here, by name of what is wrong.
 fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
+    //= FLT-S6 server faults: "it is refused at the start"
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(StoreError::Corrupt(verdict)) }
 }

@@ -14,6 +14,7 @@ impl Transaction<'_> {
 
     /// Removes a token; returns when it expires, or expired, UNIX seconds. None if there is none of that value.
     pub fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
+        //= FLT-S2 server faults: "the token is used up"
         let take = "DELETE FROM join_tokens WHERE token = ?1 RETURNING expires_at";
         Ok(self.connection.prepare_cached(take)?.query_row([token], |row| row.get(0)).optional()?)
     }

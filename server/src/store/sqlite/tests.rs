@@ -161,6 +161,7 @@ async fn trouble_is_told_while_changes_do_not_get_to_the_disk_and_no_longer() {
     assert_eq!(fixture.sql::<i64>("SELECT count(*) FROM about"), 1, "a probe leaves no trace");
 }
 
+//= FLT-S4
 #[tokio::test]
 async fn a_full_disk_is_trouble_until_there_is_room() {
     let fixture = Fixture::new();
@@ -192,6 +193,7 @@ async fn a_closed_store_says_so() {
 
 const NEXT: Migration = Migration::sql("ALTER TABLE about ADD COLUMN extra TEXT");
 
+//= FLT-S22
 #[test]
 fn migrates_an_older_file_and_leaves_a_copy_of_it() {
     let fixture = Fixture::new();
@@ -224,6 +226,7 @@ async fn a_device_that_was_banned_before_bans_had_reasons_is_banned_still() {
     assert!(fixture.path().with_extension("sqlite3.v1").exists(), "a copy of the old file");
 }
 
+//= FLT-S22
 #[test]
 fn a_migration_that_fails_leaves_the_file_as_it_was() {
     let fixture = Fixture::new();
@@ -234,6 +237,7 @@ fn a_migration_that_fails_leaves_the_file_as_it_was() {
     fixture.open().close();
 }
 
+//= FLT-S22
 #[test]
 fn refuses_a_file_that_a_newer_server_wrote() {
     let fixture = Fixture::new();
@@ -253,6 +257,7 @@ fn every_commit_waits_for_the_disk() {
     assert_eq!(mode, "wal");
 }
 
+//= FLT-S4
 #[test]
 fn sqlites_codes_become_what_an_operator_can_act_on() {
     use rusqlite::ffi;
