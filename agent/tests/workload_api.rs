@@ -299,6 +299,7 @@ async fn a_workload_whose_svid_could_not_be_made_is_told_to_come_again_and_other
     assert!(status.message().contains("made when it is asked for"), "{status}");
 }
 
+//= WLA-03
 #[tokio::test]
 async fn a_workload_with_an_identity_in_hand_does_not_wait_for_another_that_must_be_signed_first() {
     let mut served = Served::new(Limits::default());

@@ -199,7 +199,10 @@ async fn an_import_changes_only_what_it_names_and_says_what_it_changed() {
     assert_eq!(changes, ["serial SN-1 removed", "label hall 2 added", "label line a removed"]);
     fixture.devices.ban(&administrator(), &[1; 32], NOW).await.map(drop).expect("banned");
     let (_, _, changes) = import(format!("ek_sha256\n{ek}\n")).await;
-    assert_eq!(changes, ["banned, and stays so: delete it and import it again to let it attest"]);
+    assert_eq!(
+        changes,
+        ["banned, and stays so: delete it, evict its agent if it had one, and import it again to let it attest"]
+    );
 }
 
 #[tokio::test]

@@ -109,7 +109,10 @@ fn changes(before: &DeviceRecord, after: &DeviceRecord) -> Vec<String> {
         changes.push("enrolled: it waited for approval".to_owned());
     }
     if after.state == DeviceState::Banned {
-        changes.push("banned, and stays so: delete it and import it again to let it attest".to_owned());
+        changes.push(
+            "banned, and stays so: delete it, evict its agent if it had one, and import it again to let it attest"
+                .to_owned(),
+        );
     }
     changes
 }

@@ -29,7 +29,7 @@ impl Show {
     }
 }
 
-/// Lets pending devices attest. A banned one stays banned until it is deleted and imported again.
+/// Lets pending devices attest. A banned one stays so until it is deleted, its agent evicted, and it is imported again.
 #[derive(Debug, Args)]
 #[command(after_help = "With -serial and -label the device gets selectors at once, as an import would give it.
 
