@@ -57,6 +57,9 @@ pub struct CaPolicy {
     pub trust_domain: TrustDomain,
     /// Which of the servers of the trust domain this is.
     pub server: ServerName,
+    /// Whether other servers have their journals in the same data store. If not, a journal of another name is this server's own, from
+    /// before its name was changed.
+    pub shares_store: bool,
     /// Keys that the HSM's administrator has made, in the order in which they are used; none: the CA makes its keys.
     pub given_keys: Vec<KeyName>,
     /// Subject of CA certificates; a serial number is added to each.
@@ -155,6 +158,20 @@ pub enum CaError {
         /// What the key is called.
         key: KeyName,
     },
+    /// The data store has a CA, and it is not one of this server's name: another one would lock out all who know that one only.
+    #[error(
+        "the data store holds the CA of server_name {}, and this server is {}: the CA goes on only under the name that it has, so \
+         set server_name to that; to found another CA on purpose, give the server a data store of its own (connection_string), and \
+         give every agent the new trust bundle",
+        names(found),
+        own_name(server)
+    )]
+    OtherServersCa {
+        /// Whose CA is there.
+        found: Vec<ServerName>,
+        /// What this server is called.
+        server: ServerName,
+    },
     /// Keys are an administrator's, and each was used or cannot be.
     #[error(
         "no key is free for slot {slot}: of the {listed} that key_ids and key_labels name, each was used before, is missing or cannot \
@@ -197,4 +214,13 @@ pub enum CaError {
     /// A signing task ended early.
     #[error("a signing task ended early")]
     Interrupted,
+}
+
+fn names(servers: &[ServerName]) -> String {
+    let quoted: Vec<_> = servers.iter().map(|server| format!("\"{server}\"")).collect();
+    quoted.join(" or ")
+}
+
+fn own_name(server: &ServerName) -> String {
+    if server.is_unnamed() { "without a server_name".to_owned() } else { format!("\"{server}\"") }
 }

@@ -39,6 +39,7 @@ pub struct AuthorityLab {
     ca_ttl_seconds: i64,
     root_ttl_seconds: Option<i64>,
     server: ServerName,
+    shares_store: bool,
     given_keys: Vec<KeyName>,
     _directory: Option<TempDir>,
 }
@@ -62,7 +63,8 @@ impl AuthorityLab {
         let store = Store::open(store, &trust_domain).expect("a store of our own");
         let token = Token::open(token).expect("a token of our own");
         let (server, given_keys) = (ServerName::default(), Vec::new());
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds: None, server, given_keys, _directory: None }
+        let (root_ttl_seconds, shares_store) = (None, false);
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, shares_store, given_keys, _directory: None }
     }
 
     /// The same with a root above the CAs.
@@ -70,12 +72,26 @@ impl AuthorityLab {
         Self { root_ttl_seconds: Some(root_ttl_seconds), ..self }
     }
 
-    /// The same under this name: another server on the same token and in the same store.
+    /// One of several servers that have their journals in one store, as a database that many open would let them.
+    pub fn sharing(self) -> Self {
+        Self { shares_store: true, ..self }
+    }
+
+    /// The same under this name, on the same token and in the same store: another server if it is sharing.
     pub fn named(&self, server: &str) -> Self {
-        let server = server.parse().expect("a legal name");
+        self.as_server(server.parse().expect("a legal name"))
+    }
+
+    /// The same without a name.
+    pub fn unnamed(&self) -> Self {
+        self.as_server(ServerName::default())
+    }
+
+    fn as_server(&self, server: ServerName) -> Self {
         let (token, store, given_keys) = (self.token.clone(), self.store.clone(), self.given_keys.clone());
         let (ca_ttl_seconds, root_ttl_seconds) = (self.ca_ttl_seconds, self.root_ttl_seconds);
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, given_keys, _directory: None }
+        let shares_store = self.shares_store;
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, shares_store, given_keys, _directory: None }
     }
 
     /// The same lab, whose server has this `server_name`.
@@ -188,6 +204,7 @@ impl AuthorityLab {
         CaPolicy {
             trust_domain,
             server,
+            shares_store: self.shares_store,
             given_keys,
             subject,
             ca_ttl_seconds,

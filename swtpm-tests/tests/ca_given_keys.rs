@@ -117,7 +117,7 @@ fn servers_that_share_a_store_do_not_take_the_same_key() {
             let labels = ["k1", "k2", "k3", "k4"];
             good(hsm, &labels);
             quirks.set(&NOT_ALLOWED);
-            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&labels));
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&labels)).sharing();
             let servers = ["one", "two"].map(|name| lab.named(name));
             for now in [NOW, NOW + DAY / 2] {
                 for server in &servers {

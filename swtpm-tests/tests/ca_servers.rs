@@ -70,6 +70,7 @@ fn two_servers_in_one_store_rotate_and_each_bundle_holds_what_both_sign_with() {
         run(async {
             for rooted in [false, true] {
                 let lab = if rooted { Lab::new(hsm, DAY).rooted(40 * DAY) } else { Lab::new(hsm, DAY) };
+                let lab = lab.sharing();
                 let servers = ["one", "two"].map(|name| lab.named(name));
                 rotate_in_turns(&servers).await;
                 let now = NOW + 3 * DAY;
@@ -124,6 +125,27 @@ fn a_server_that_is_given_a_name_goes_on_with_its_ca_and_its_next_keys_carry_the
             });
         },
     );
+}
+
+#[test]
+fn a_server_whose_name_is_changed_or_removed_founds_no_second_ca_and_says_which_name_to_set() {
+    const TEST: &str = "a_server_whose_name_is_changed_or_removed_founds_no_second_ca_and_says_which_name_to_set";
+    SoftHsm::run_in_child(TEST, |hsm| {
+        run(async {
+            let north = Lab::new(hsm, DAY).rooted(40 * DAY).renamed("north");
+            let bundle = north.start(NOW).await.unwrap().bundle().borrow().clone();
+            let changed = north.named("nroth").start(NOW + 60).await.unwrap_err();
+            assert!(matches!(changed, CaError::OtherServersCa { .. }), "{changed}");
+            let words =
+                ["holds the CA of server_name \"north\"", "this server is \"nroth\"", "set server_name to that"];
+            assert!(words.iter().all(|word| changed.to_string().contains(word)), "{changed}");
+            let removed = north.unnamed().start(NOW + 60).await.unwrap_err();
+            assert!(matches!(removed, CaError::OtherServersCa { .. }), "{removed}");
+            assert!(removed.to_string().contains("this server is without a server_name"), "{removed}");
+            let again = north.named("north").start(NOW + 60).await.unwrap();
+            assert_eq!(*again.bundle().borrow(), bundle, "nothing was written");
+        });
+    });
 }
 
 #[test]

@@ -156,6 +156,26 @@ async fn a_second_server_is_refused_by_whatever_it_shares_with_the_first() {
 
 //= FLT-H1
 #[tokio::test]
+async fn a_server_whose_name_is_changed_refuses_to_start_and_goes_on_under_the_one_that_it_had() {
+    let mut server = Server::start(&ServerOptions::default());
+    let domain = format!("trust_domain = \"{TRUST_DOMAIN}\"");
+    let named = |name: &str| format!("{domain}\n    server_name = \"{name}\"");
+    let unnamed = std::fs::read_to_string(server.config_path()).expect("configuration");
+    let bundle = server.bundle_pem();
+    server.kill();
+    std::fs::write(server.config_path(), unnamed.replace(&domain, &named("north"))).expect("written");
+    server.restart();
+    assert_eq!(server.bundle_pem(), bundle, "a name may be added");
+    server.kill();
+    let said = Variant::of(&server).with("north", "south").refused();
+    assert_says(&said, &["the CA of server_name \"north\"", "this server is \"south\"", "set server_name to that"]);
+    let said = Variant::of(&server).with(&named("north"), &domain).refused();
+    assert_says(&said, &["the CA of server_name \"north\"", "without a server_name"]);
+    server.restart();
+    assert_eq!(server.bundle_pem(), bundle);
+}
+
+#[tokio::test]
 async fn a_server_that_cannot_use_its_token_says_what_to_do_and_sends_a_wrong_pin_once() {
     let mut server = Server::start(&ServerOptions::default());
     server.kill();

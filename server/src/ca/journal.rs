@@ -63,6 +63,11 @@ impl<C: Clone + PartialEq> Journal<C> {
         }
     }
 
+    /// Whose it is.
+    pub fn server(&self) -> ServerName {
+        self.server.parse().unwrap_or_default()
+    }
+
     /// The places of a purpose.
     pub fn slots(&self, purpose: Purpose) -> &Slots<C> {
         self.slots.get(&purpose).expect("each purpose has its slots: made and read so")

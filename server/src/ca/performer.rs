@@ -57,10 +57,13 @@ impl Performer {
         if is_new && moment.now_unix < EARLIEST_FOUNDING {
             return Err(CaError::ClockAtFounding { now: moment.now_unix });
         }
+        let others = read_others(&store, &policy).await?;
+        if is_new {
+            refuse_another_ca(&others, &policy)?;
+        }
         let keys = KeyStock::new(token, policy.given_keys.clone());
-        let (others, absent) = (Vec::new(), Vec::new());
+        let absent = Vec::new();
         let mut performer = Self { keys, store, policy, clock, journal, others, absent, unseen: true };
-        performer.read_others().await?;
         for place in Place::all() {
             performer.check_place(place, moment).await?;
         }
@@ -89,13 +92,7 @@ impl Performer {
 
     /// Learns what the servers that share the data store have published.
     pub(super) async fn read_others(&mut self) -> Result<(), CaError> {
-        let rows = self.store.ca_journals().await?;
-        let others = rows.into_iter().filter(|(server, _)| *server != self.policy.server.as_str());
-        let read = others.map(|(server, bytes)| {
-            let server = server.parse().unwrap_or_default();
-            Journal::from_bytes(&bytes, &self.policy.trust_domain, &server)
-        });
-        self.others = read.collect::<Result<_, _>>()?;
+        self.others = read_others(&self.store, &self.policy).await?;
         Ok(())
     }
 
@@ -407,4 +404,24 @@ async fn read_own(store: &Store, server: &ServerName) -> Result<Option<Vec<u8>>,
     }
     info!(%server, "the CA that this server had without a name goes on under its name");
     Ok(store.ca_journal(server.as_str()).await?)
+}
+
+/// What other servers have published in the data store.
+async fn read_others(store: &Store, policy: &CaPolicy) -> Result<Vec<Journal>, CaError> {
+    let rows = store.ca_journals().await?;
+    let others = rows.into_iter().filter(|(server, _)| *server != policy.server.as_str());
+    let read = others.map(|(server, bytes)| {
+        let server = server.parse().unwrap_or_default();
+        Ok(Journal::from_bytes(&bytes, &policy.trust_domain, &server)?)
+    });
+    read.collect()
+}
+
+/// A server without a journal founds a CA only where there is none, or where others have theirs too.
+fn refuse_another_ca(others: &[Journal], policy: &CaPolicy) -> Result<(), CaError> {
+    if others.is_empty() || policy.shares_store {
+        return Ok(());
+    }
+    let found = others.iter().map(Journal::server).collect();
+    Err(CaError::OtherServersCa { found, server: policy.server.clone() })
 }
