@@ -2,7 +2,7 @@
 //! plan for all.
 //!
 //! ```text
-//!  plan(moment, journal, paces) ──► Step ──► performer: journal to disk, then token, signers, bundle
+//!  plan(moment, journal, paces, failed) ──► Step ──► performer: journal to disk, then token, signers, bundle
 //!                                             │ Intend: the key is named     Prepare, Renew: made, certified, published
 //!                                             └ Activate: it signs           Prune: expired authorities leave the bundle
 //!  AuthorizedEntry + Spki ──► profile (TBS) ──► token ──► lint ──► IssuedSvid
@@ -128,6 +128,21 @@ pub enum CaError {
         slot: Place,
         /// What the key is called.
         key: KeyName,
+    },
+    /// The key of a root that does not sign now is not in the token.
+    #[error(
+        "the key of a root that does not sign now (slot {slot}, {key}) is not in the token; the root that signs CAs goes on until {}: \
+         restore the token from its backup before that; if the key is lost for good, set enabled = false in the root block before \
+         that and give every agent the new trust bundle",
+        utc(*until_unix)
+    )]
+    IdleRootLost {
+        /// Its place.
+        slot: Place,
+        /// What the key is called.
+        key: KeyName,
+        /// When the root that signs ends, UNIX seconds.
+        until_unix: i64,
     },
     /// No root is valid now.
     #[error("this server's clock says {}, and no root certificate is valid then: correct the clock", utc(*now))]

@@ -178,7 +178,7 @@ fn every_crash_point_replays_to_the_same_step() {
                 if key_made {
                     lab.make_key(&lab.key_name(SlotName::A)).await;
                 }
-                assert_eq!(plan(right(NOW), &intended, &lab.paces()), Step::Prepare(A));
+                assert_eq!(plan(right(NOW), &intended, &lab.paces(), &[]), Step::Prepare(A));
                 let ca = lab.start(NOW).await.unwrap();
                 assert_signs(&ca, NOW).await;
                 lab.forget_keys().await;
@@ -195,7 +195,7 @@ fn every_crash_point_replays_to_the_same_step() {
                     lab.token.destroy(&lab.key_name(SlotName::B)).await.unwrap();
                     lab.make_key(&lab.key_name(SlotName::B)).await;
                 }
-                assert_eq!(plan(right(half), &intended, &lab.paces()), Step::Prepare(B));
+                assert_eq!(plan(right(half), &intended, &lab.paces(), &[]), Step::Prepare(B));
                 let ca = lab.start(half).await.unwrap();
                 let bundle = ca.bundle().borrow().clone();
                 let svid = ca.sign_server_svid(&spki(), half).await.unwrap();
@@ -206,7 +206,7 @@ fn every_crash_point_replays_to_the_same_step() {
             // Prepared, published, not activated: the prepared key is kept.
             let prepared = lab.journal().await;
             let due = NOW + DAY * 5 / 6;
-            assert_eq!(plan(right(due), &prepared, &lab.paces()), Step::Activate(B));
+            assert_eq!(plan(right(due), &prepared, &lab.paces(), &[]), Step::Activate(B));
             lab.start(half + 1).await.unwrap();
             assert_eq!(lab.journal().await, prepared);
             let ca = lab.start(due).await.unwrap();
@@ -237,7 +237,7 @@ fn every_crash_point_of_making_a_root_replays_to_the_same_step() {
                     lab.make_key(&lab.root_key_name(SlotName::A)).await;
                 }
                 let lab = lab.rooted(40 * DAY);
-                assert_eq!(plan(right(NOW), &intended, &lab.paces()), Step::Prepare(ROOT));
+                assert_eq!(plan(right(NOW), &intended, &lab.paces(), &[]), Step::Prepare(ROOT));
                 let ca = lab.start(NOW).await.unwrap();
                 assert_signs(&ca, NOW).await;
                 let journal = lab.journal().await;

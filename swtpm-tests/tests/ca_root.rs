@@ -1,10 +1,15 @@
 //! The root above the rotating CAs: what images hold, and what every SVID leads to.
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
 use ironroot_api::certificate::Certificate;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::{CaError, Place, Purpose, SlotName, TrustBundle};
+use ironroot_server::clock::{ClockSource, Reading};
 
 const DAY: i64 = 24 * 60 * 60;
 const ROOT_TTL: i64 = 7300 * DAY;
@@ -123,6 +128,81 @@ fn a_lost_root_key_is_told_while_the_ca_goes_on_and_no_other_root_is_made() {
             assert!(lab.token.find(&lab.root_key_name(SlotName::A)).await.unwrap().is_none(), "a key was made");
         });
     });
+}
+
+const NEXT_ROOT: Place = Place { purpose: Purpose::Root, slot: SlotName::B };
+/// A root whose successor is prepared at 20 days and due at 30.
+const SHORT_ROOT_TTL: i64 = 40 * DAY;
+
+/// A CA whose next root is in the bundle, and the key of that lost; at 20 days.
+async fn next_root_lost(hsm: &SoftHsm) -> Lab {
+    let lab = Lab::new(hsm, DAY).rooted(SHORT_ROOT_TTL);
+    lab.start(NOW).await.unwrap();
+    lab.start(NOW + SHORT_ROOT_TTL / 2).await.unwrap();
+    assert!(lab.journal().await.slots(Purpose::Root).prepared().is_some());
+    assert!(lab.token.destroy(&lab.root_key_name(SlotName::B)).await.unwrap());
+    lab
+}
+
+#[test]
+fn a_next_root_whose_key_is_lost_stops_no_ca_while_the_present_root_lives() {
+    SoftHsm::run_in_child("a_next_root_whose_key_is_lost_stops_no_ca_while_the_present_root_lives", |hsm| {
+        run(async {
+            let lab = next_root_lost(hsm).await;
+            let mut issuers = std::collections::HashSet::new();
+            for half in 60..70 {
+                let now = NOW + half * DAY / 2;
+                let ca = lab.start(now).await.unwrap();
+                assert_signs(&ca, now).await;
+                issuers.insert(ca.sign_server_svid(&spki(), now).await.unwrap().chain.pop());
+            }
+            assert!(issuers.len() >= 5, "{} CAs", issuers.len());
+            let refused = lab.start(NOW + SHORT_ROOT_TTL).await.unwrap_err();
+            assert!(matches!(refused, CaError::RootLost { slot: NEXT_ROOT, .. }), "{refused}");
+            assert!(lab.token.find(&lab.root_key_name(SlotName::B)).await.unwrap().is_none(), "a key was made");
+        });
+    });
+}
+
+#[test]
+fn a_rotation_that_cannot_activate_the_next_root_renews_the_ca_keeps_the_clock_and_says_what_is_true() {
+    const TEST: &str =
+        "a_rotation_that_cannot_activate_the_next_root_renews_the_ca_keeps_the_clock_and_says_what_is_true";
+    SoftHsm::run_in_child(TEST, |hsm| {
+        run(async {
+            let lab = next_root_lost(hsm).await;
+            let seconds = Arc::new(AtomicI64::new(SHORT_ROOT_TTL / 2));
+            let clock = Arc::clone(&seconds);
+            let reading = move || {
+                let wall_unix = NOW + clock.load(Ordering::SeqCst);
+                Reading { wall_unix, boot_seconds: wall_unix }
+            };
+            let (ca, rotation) = lab.start_rotating(ClockSource::new("lab", reading)).await.unwrap();
+            seconds.store(SHORT_ROOT_TTL * 3 / 4, Ordering::SeqCst);
+            let running = tokio::spawn(rotation.run());
+            let now = NOW + SHORT_ROOT_TTL * 3 / 4;
+            until("the next CA signs", async || ca.sign_server_svid(&spki(), now).await.is_ok()).await;
+            until("the failure is told", async || ca.rotation_trouble().is_some()).await;
+            let trouble = ca.rotation_trouble().unwrap();
+            for words in ["root that does not sign now (slot x509-Root-B", "goes on until 2027-02-24T08:00:00Z"] {
+                assert!(trouble.contains(words), "{words:?} is not in: {trouble}");
+            }
+            let counted = async || lab.journal().await.clock().unwrap().counted();
+            let before = counted().await;
+            seconds.fetch_add(120, Ordering::SeqCst);
+            until("the clock is kept", async || counted().await >= before + 120).await;
+            running.abort();
+        });
+    });
+}
+
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("not within a minute: {what}"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ironroot_api::utc;
-use ironroot_hsm::{Token, TokenKey};
+use ironroot_hsm::{KeyName, Token, TokenKey};
 use tracing::{error, info, warn};
 
 use super::bundle::TrustBundle;
@@ -79,10 +79,10 @@ impl Performer {
         Arc::clone(&self.clock)
     }
 
-    /// What to do at `moment`.
-    pub(super) fn next_step(&self, moment: Moment) -> Step {
+    /// What to do at `moment`, but for what `failed`.
+    pub(super) fn next_step(&self, moment: Moment, failed: &[Step]) -> Step {
         let with_keys = self.absent.iter().fold(self.journal.clone(), |journal, place| journal.forsake(*place));
-        plan(moment, &with_keys, &self.policy.paces())
+        plan(moment, &with_keys, &self.policy.paces(), failed)
     }
 
     /// The bundle as the journals have it.
@@ -104,7 +104,7 @@ impl Performer {
             Step::Intend(place) => self.intend(place).await,
             Step::Prepare(place) => self.prepare(place, moment).await,
             Step::Renew(place) => self.renew(place, moment).await,
-            Step::Activate(place) => self.activate(place).await,
+            Step::Activate(place) => self.activate(place, moment).await,
             Step::Prune(purpose) => self.prune(purpose, moment).await,
         }
     }
@@ -262,7 +262,7 @@ impl Performer {
                 let root = self.signer_of(place.purpose, moment).await?;
                 self.certify(place, Candidate { key, number, record }, root.as_ref(), moment).await
             }
-            None => self.miss(place).await,
+            None => self.miss(place, moment).await,
         }
     }
 
@@ -309,10 +309,10 @@ impl Performer {
         Ok(())
     }
 
-    async fn activate(&mut self, place: Place) -> Result<(), CaError> {
+    async fn activate(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
         let Slot::Prepared(authority) = self.journal.slot(place).clone() else { return Ok(()) };
         if self.find_key(place, &authority).await?.is_none() {
-            return self.miss(place).await;
+            return self.miss(place, moment).await;
         }
         self.persist(self.journal.clone().activate(place)).await?;
         info!(slot = %place, not_after = utc(authority.not_after), "{} activated", place.purpose.noun());
@@ -334,15 +334,15 @@ impl Performer {
         let key = authority.in_token.name.clone();
         match (place.purpose, &held) {
             (Purpose::Root, _) => {
-                let lost = CaError::RootLost { slot: place, key };
-                error!(error = &lost as &dyn std::error::Error, "the root cannot sign");
+                let lost = self.root_lost(place, key, moment);
+                error!(error = &lost as &dyn std::error::Error, "a root cannot sign");
                 Ok(())
             }
             (_, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
                 //= FLT-H8 token faults: "never a new CA by itself"
                 Err(CaError::KeyLost { slot: place, key })
             }
-            _ => self.miss(place).await,
+            _ => self.miss(place, moment).await,
         }
     }
 
@@ -356,11 +356,11 @@ impl Performer {
 
     /// The key of an authority that is not needed now is not in the token. A prepared CA has signed nothing, another takes
     /// its place; an old one is left as it is. A root that others may know already is not replaced.
-    async fn miss(&mut self, place: Place) -> Result<(), CaError> {
+    async fn miss(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
         let held = self.journal.slot(place);
         let Some(key) = held.key().map(|key| key.name.clone()) else { return Ok(()) };
         match (place.purpose, held) {
-            (Purpose::Root, _) => Err(CaError::RootLost { slot: place, key }),
+            (Purpose::Root, _) => Err(self.root_lost(place, key, moment)),
             (_, Slot::Prepared(_)) => {
                 error!(slot = %place, %key, "the key of the prepared CA is lost; another one will be made: check the token");
                 self.persist(self.journal.clone().forsake(place)).await
@@ -370,6 +370,16 @@ impl Performer {
                 self.absent.push(place);
                 Ok(())
             }
+        }
+    }
+
+    /// What is lost with the key of the root in `slot`: now, or later.
+    fn root_lost(&self, slot: Place, key: KeyName, moment: Moment) -> CaError {
+        match self.journal.slots(Purpose::Root).signer(moment.now_unix) {
+            Some((signing, root)) if signing != slot.slot => {
+                CaError::IdleRootLost { slot, key, until_unix: root.not_after }
+            }
+            _ => CaError::RootLost { slot, key },
         }
     }
 

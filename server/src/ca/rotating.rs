@@ -101,25 +101,29 @@ impl Rotation {
 
     /// Does what is due; returns how long to wait for the next step. Each step asks the clocks anew: one that jumps is noticed
     /// before anything is decided by it.
+    ///
+    /// Errors: the first thing that failed, when all that does not need it is done.
     async fn advance(&mut self) -> Result<Duration, CaError> {
         self.journals.mark_unchanged();
+        self.performer.keep_clock().await?;
         self.performer.read_others().await?;
+        let mut failures = Failures::default();
         for _ in 0..MAX_STEPS {
             self.published.publish(self.performer.bundle());
             if let Some(signers) = self.performer.new_signers().await? {
                 self.published.signers.store(Arc::new(signers));
             }
             let moment = self.clock.moment();
-            let step = self.performer.next_step(moment);
+            let step = self.performer.next_step(moment, &failures.steps);
             if let Step::Wait { until_unix } = step {
-                self.performer.keep_clock().await?;
-                self.look_ahead(moment).await?;
+                let looked = self.look_ahead(moment).await;
+                failures.end_with(looked)?;
                 let seconds = until_unix.saturating_sub(moment.now_unix).max(1).unsigned_abs();
                 return Ok(Duration::from_secs(seconds).min(LONGEST_WAIT));
             }
-            self.performer.perform(step, moment).await?;
+            failures.note(step, self.performer.perform(step, moment).await);
         }
-        Err(CaError::Unsettled)
+        failures.end_with(Err(CaError::Unsettled)).map(|()| LONGEST_WAIT)
     }
 
     /// Looks now and then for what the next steps will need.
@@ -144,7 +148,10 @@ impl Rotation {
             Loudness::Silent => debug!(error = error as &dyn Error, "CA rotation failed again"),
             Loudness::Once => error!(error = error as &dyn Error, "CA rotation failed; it is tried again"),
             Loudness::Critical => {
-                error!(reason = self.published.rotation_trouble(now_unix), "CRITICAL: the CA cannot be renewed");
+                error!(
+                    reason = self.published.rotation_trouble(now_unix),
+                    "CRITICAL: the CA or its root cannot be renewed"
+                );
             }
         }
     }
@@ -181,16 +188,38 @@ impl Published {
     }
 }
 
-/// What is due at the start.
-async fn advance_to_now(performer: &mut Performer, clock: &ServerClock) -> Result<(), CaError> {
-    for _ in 0..MAX_STEPS {
-        let moment = clock.moment();
-        match performer.next_step(moment) {
-            Step::Wait { .. } => return Ok(()),
-            step => performer.perform(step, moment).await?,
+/// Steps that failed since the rotation began to do what is due. Each is tried once, and holds up nothing that does not need it.
+#[derive(Default)]
+struct Failures {
+    steps: Vec<Step>,
+    first: Option<CaError>,
+}
+
+impl Failures {
+    fn note(&mut self, step: Step, done: Result<(), CaError>) {
+        if let Err(error) = done {
+            self.steps.push(step);
+            self.first.get_or_insert(error);
         }
     }
-    Err(CaError::Unsettled)
+
+    /// The first error, the last act's if there was none before.
+    fn end_with(self, last: Result<(), CaError>) -> Result<(), CaError> {
+        self.first.map_or(last, Err)
+    }
+}
+
+/// What is due at the start.
+async fn advance_to_now(performer: &mut Performer, clock: &ServerClock) -> Result<(), CaError> {
+    let mut failures = Failures::default();
+    for _ in 0..MAX_STEPS {
+        let moment = clock.moment();
+        match performer.next_step(moment, &failures.steps) {
+            Step::Wait { .. } => return failures.end_with(Ok(())),
+            step => failures.note(step, performer.perform(step, moment).await),
+        }
+    }
+    failures.end_with(Err(CaError::Unsettled))
 }
 
 /// A root that cannot sign, or a key that nobody has made, is no reason not to start while a CA can: it is tried again.
@@ -208,6 +237,10 @@ fn tell_if_it_signs(advanced: Result<(), CaError>, signers: &Signers, now_unix: 
 fn is_about_the_next(error: &CaError) -> bool {
     matches!(
         error,
-        CaError::RootLost { .. } | CaError::NoRootValid { .. } | CaError::NoFreeKey { .. } | CaError::TooManyUsedKeys
+        CaError::RootLost { .. }
+            | CaError::IdleRootLost { .. }
+            | CaError::NoRootValid { .. }
+            | CaError::NoFreeKey { .. }
+            | CaError::TooManyUsedKeys
     )
 }

@@ -43,8 +43,8 @@ pub enum Step {
 }
 
 /// What to do at `moment`; `paces` has each purpose that is wanted, who signs others first. Performing the step and asking again
-/// converges to `Wait`.
-pub fn plan<C: Clone + PartialEq>(moment: Moment, journal: &Journal<C>, paces: &[Pace]) -> Step {
+/// converges to `Wait`. `failed`: steps that were tried at this time and cannot be done; what does not need them is done all the same.
+pub fn plan<C: Clone + PartialEq>(moment: Moment, journal: &Journal<C>, paces: &[Pace], failed: &[Step]) -> Step {
     if moment.trust == Trust::Incident && !journal.slots(Purpose::X509Ca).signers().is_empty() {
         return Step::Wait { until_unix: moment.now_unix.saturating_add(WATCH_EVERY) };
     }
@@ -52,13 +52,14 @@ pub fn plan<C: Clone + PartialEq>(moment: Moment, journal: &Journal<C>, paces: &
     for pace in paces {
         match plan_one(moment, journal.slots(pace.purpose), *pace) {
             Step::Wait { until_unix } => until = until.min(until_unix),
+            step if failed.contains(&step) => {}
             step => return step,
         }
     }
     // Also what is not wanted any more ends in its time.
-    let prunable = |purpose: &Purpose| journal.slots(*purpose).is_prunable(moment);
-    if let Some(purpose) = Purpose::ALL.into_iter().find(prunable) {
-        return Step::Prune(purpose);
+    let prunable = Purpose::ALL.into_iter().filter(|purpose| journal.slots(*purpose).is_prunable(moment));
+    if let Some(step) = prunable.map(Step::Prune).find(|step| !failed.contains(step)) {
+        return step;
     }
     let prunes = Purpose::ALL.into_iter().filter_map(|purpose| journal.slots(purpose).next_prune(moment.now_unix));
     Step::Wait { until_unix: prunes.fold(until, i64::min) }
@@ -157,7 +158,7 @@ mod tests {
 
     use ironroot_hsm::KeyName;
 
-    use super::*;
+    use super::{plan as plan_without, *};
     use crate::ca::journal::KeyRecord;
     use crate::ca::server_name::ServerName;
 
@@ -170,6 +171,11 @@ mod tests {
     const A: Place = Place { purpose: Purpose::X509Ca, slot: SlotName::A };
     const B: Place = Place { purpose: Purpose::X509Ca, slot: SlotName::B };
     const ROOT_A: Place = Place { purpose: Purpose::Root, slot: SlotName::A };
+
+    /// What to do when nothing has failed.
+    pub(super) fn plan(moment: Moment, journal: &Journal, paces: &[Pace]) -> Step {
+        plan_without(moment, journal, paces, &[])
+    }
 
     pub(super) fn founding() -> Journal {
         Journal::new(&TrustDomain::new("example.org").unwrap(), &ServerName::default())
@@ -470,6 +476,23 @@ mod tests {
         let (journal, ..) = settle_in(ROOTED, journal, right(START + 2 * DAY), DAY);
         let anchors: Vec<_> = journal.anchors().iter().map(|anchor| anchor.not_after).collect();
         assert_eq!(anchors, [taken_in + CAS_PER_ROOT * DAY], "only the root is left");
+    }
+
+    #[test]
+    fn a_step_that_failed_holds_up_neither_what_another_purpose_needs_nor_what_ends_in_its_time() {
+        let root_half = START + CAS_PER_ROOT * DAY / 2;
+        let (journal, ..) = settle_in(ROOTED, founding(), right(START), DAY);
+        let (journal, ..) = settle_in(ROOTED, journal, right(root_half), DAY);
+        let root_b = Place::root(SlotName::B);
+        let due = START + CAS_PER_ROOT * DAY * 3 / 4;
+        let step = |failed: &[Step]| plan_without(right(due), &journal, &paces(ROOTED, DAY), failed);
+        assert_eq!(step(&[]), Step::Activate(root_b), "the next root is there");
+        let Step::Intend(ca) = step(&[Step::Activate(root_b)]) else { panic!("{journal:?}") };
+        assert_eq!(ca.purpose, Purpose::X509Ca);
+        let prune = Step::Prune(Purpose::X509Ca);
+        assert_eq!(step(&[Step::Activate(root_b), Step::Intend(ca)]), prune);
+        let all = [Step::Activate(root_b), Step::Intend(ca), prune];
+        assert!(matches!(step(&all), Step::Wait { until_unix } if until_unix > due), "{:?}", step(&all));
     }
 
     #[test]

@@ -65,7 +65,8 @@ impl RotationHealth {
             return self.key_needed_at.filter(|at| now_unix >= at - KEY_ALARM).map(key_alarm);
         }
         Some(format!(
-            "the CA rotation has failed {} times since {} ({}); the CA ends at {}, and every identity with it",
+            "the CA rotation has failed {} times since {} ({}); the CA that signs now ends at {}, and every identity with it \
+             unless the next CA is there by then",
             self.failures,
             utc(self.since_unix),
             self.why,
@@ -103,8 +104,8 @@ mod tests {
         let told: Vec<Loudness> = (0..13).map(|n| health.failed("why".to_owned(), 1_800_000_000 + 2 * n)).collect();
         let critical: Vec<usize> = (1..=13).filter(|n| told[n - 1] == Loudness::Critical).collect();
         assert_eq!((told[0], critical), (Loudness::Once, vec![3, 6, 12]));
-        let expected = "the CA rotation has failed 13 times since 2027-01-15T08:00:00Z (why); the CA ends at \
-                        2027-01-15T09:00:00Z, and every identity with it";
+        let expected = "the CA rotation has failed 13 times since 2027-01-15T08:00:00Z (why); the CA that signs now \
+                        ends at 2027-01-15T09:00:00Z, and every identity with it unless the next CA is there by then";
         assert_eq!(health.trouble(0, 1_800_003_600).as_deref(), Some(expected));
         health.worked();
         assert_eq!(health.trouble(0, 1_800_003_600), None);

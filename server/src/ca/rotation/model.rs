@@ -137,7 +137,7 @@ impl Servers {
     fn act(&self, world: &mut World, of: usize) {
         let journal = world.servers[of].journal.clone();
         match world.servers[of].midway.clone() {
-            Midway::Nowhere => self.begin(world, of, plan(world.moment(), &journal, &self.paces())),
+            Midway::Nowhere => self.begin(world, of, plan(world.moment(), &journal, &self.paces(), &[])),
             Midway::HasKey(place, serial) => {
                 let authority = certified(world, &journal, place, serial);
                 persist(world, of, journal.prepare(place, authority));

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::tests::{Journal, cas, founding, paces, perform};
-use super::{Pace, Step, plan};
+use super::tests::{Journal, cas, founding, paces, perform, plan};
+use super::{Pace, Step};
 use ironroot_fuzz::Dice;
 
 use crate::ca::journal::{Authority, Place, Slot, SlotName};
