@@ -4,6 +4,7 @@
 use ironroot_api::TrustDomain;
 use ironroot_hsm::Token;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, TRUST_DOMAIN, assert_signs, spki, verify};
+use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::{CaError, Journal, KeyRecord, Place, Purpose, ServerName, SlotName, Slots, Step, plan};
 use ironroot_server::clock::{Moment, Trust};
@@ -68,6 +69,28 @@ fn a_lost_key_is_an_error_with_a_way_out_and_never_a_new_ca() {
             }
             assert_eq!(lab.stored_journal().await, journal, "the journal was touched");
             assert!(lab.token.find(&lab.key_name(SlotName::A)).await.unwrap().is_none(), "a key was made");
+        });
+    });
+}
+
+#[test]
+fn a_restart_starts_while_one_signs_whatever_keeps_the_next_authority_from_being_made() {
+    const TEST: &str = "a_restart_starts_while_one_signs_whatever_keeps_the_next_authority_from_being_made";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).rooted(40 * DAY);
+            let bundle = lab.start(NOW).await.unwrap().bundle().borrow().clone();
+            // CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY (the token is full), CKR_TEMPLATE_INCONSISTENT.
+            for refusal in ["0x30", "0x31", "0xD1"] {
+                quirks.set(&[&format!("fail C_GenerateKeyPair {refusal}")]);
+                let ca = lab.start(NOW + DAY / 2).await.unwrap();
+                assert_signs(&ca, NOW + DAY / 2).await;
+                assert_eq!(*ca.bundle().borrow(), bundle, "nothing is published that is not there");
+                let refused = lab.start(NOW + DAY).await.unwrap_err();
+                assert!(matches!(refused, CaError::Token(_)), "nobody signs any more: {refused}");
+            }
+            quirks.set(&[]);
+            assert_signs(&lab.start(NOW + DAY).await.unwrap(), NOW + DAY).await;
         });
     });
 }

@@ -222,25 +222,13 @@ async fn advance_to_now(performer: &mut Performer, clock: &ServerClock) -> Resul
     failures.end_with(Err(CaError::Unsettled))
 }
 
-/// A root that cannot sign, or a key that nobody has made, is no reason not to start while a CA can: it is tried again.
+/// Whatever the next authority lacks is no reason not to start while one signs: it is tried again, as it is while the server runs.
 fn tell_if_it_signs(advanced: Result<(), CaError>, signers: &Signers, now_unix: i64) -> Result<(), CaError> {
     match advanced {
-        Err(error) if is_about_the_next(&error) && signers.trouble(now_unix).is_none() => {
+        Err(error) if signers.trouble(now_unix).is_none() => {
             error!(error = &error as &dyn Error, "CA rotation failed; it is tried again");
             Ok(())
         }
         other => other,
     }
-}
-
-/// Whether only the next authority lacks something.
-fn is_about_the_next(error: &CaError) -> bool {
-    matches!(
-        error,
-        CaError::RootLost { .. }
-            | CaError::IdleRootLost { .. }
-            | CaError::NoRootValid { .. }
-            | CaError::NoFreeKey { .. }
-            | CaError::TooManyUsedKeys
-    )
 }
