@@ -1,4 +1,4 @@
-//! What a server is called beside others that share its token or its data store.
+//! What a server is called beside others that share its token.
 
 use std::fmt;
 use std::str::FromStr;
