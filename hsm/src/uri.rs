@@ -26,6 +26,12 @@ pub enum UriError {
     /// The same attribute twice.
     #[error("attribute {0:?} is given twice")]
     Repeated(String),
+    /// An attribute of keys and other objects. Passing over it could mean another key than the one that was named.
+    #[error(
+        "{0:?} names an object in a token, and here a token is named: leave it out; keys that an administrator has made are named by \
+         key_ids and key_labels"
+    )]
+    NamesObject(String),
     /// The PIN itself is in the URI.
     #[error("\"pin-value\" is refused; put the PIN into a file of mode 0600 and name it with \"pin-source=file:...\"")]
     PinValue,
@@ -34,7 +40,7 @@ pub enum UriError {
     NoToken,
 }
 
-/// Which token, and optionally which key, PIN file and module. All given attributes must match.
+/// Which token, and optionally which PIN file and module. All given attributes must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenUri {
     token: Option<String>,
@@ -42,8 +48,6 @@ pub struct TokenUri {
     manufacturer: Option<String>,
     model: Option<String>,
     slot_id: Option<u64>,
-    object: Option<String>,
-    id: Option<Vec<u8>>,
     module_path: Option<PathBuf>,
     pin_source: Option<PathBuf>,
 }
@@ -90,16 +94,6 @@ impl TokenUri {
         Self { serial: Some(serial.to_owned()), ..Self::default() }
     }
 
-    /// The key's label, if one is named.
-    pub fn object(&self) -> Option<&str> {
-        self.object.as_deref()
-    }
-
-    /// The key's CKA_ID, if one is named.
-    pub fn id(&self) -> Option<&[u8]> {
-        self.id.as_deref()
-    }
-
     /// The module's path, if one is named.
     pub fn module_path(&self) -> Option<&Path> {
         self.module_path.as_deref()
@@ -133,14 +127,12 @@ impl TokenUri {
             "serial" => put(&mut self.serial, name, text(component, value)?),
             "manufacturer" => put(&mut self.manufacturer, name, text(component, value)?),
             "model" => put(&mut self.model, name, text(component, value)?),
-            "object" => put(&mut self.object, name, text(component, value)?),
-            "id" => put(&mut self.id, name, decode(component, value)?),
             "slot-id" => {
                 let number = value.parse().map_err(|_| UriError::Malformed(component.to_owned()))?;
                 put(&mut self.slot_id, name, number)
             }
-            // Only private keys are ever used here.
-            "type" if value == "private" => Ok(()),
+            // Source: RFC 7512 §2.3: these and no others are compared with an object's attributes.
+            "object" | "id" | "type" => Err(UriError::NamesObject(name.to_owned())),
             _ => Err(UriError::Unsupported(name.to_owned())),
         }
     }
@@ -248,7 +240,7 @@ mod tests {
     #[test]
     fn reads_every_supported_attribute() {
         let uri = TokenUri::parse(
-            "pkcs11:token=My%20token;serial=01ab;manufacturer=m;model=x;slot-id=7;object=key%3b1;id=%01%fF;type=private\
+            "pkcs11:token=My%20token;serial=01ab;manufacturer=m;model=x;slot-id=7\
              ?module-path=/usr/lib/p.so&pin-source=file:/run/pin",
         )
         .unwrap();
@@ -256,7 +248,6 @@ mod tests {
             (uri.token.as_deref(), uri.serial.as_deref(), uri.slot_id),
             (Some("My token"), Some("01ab"), Some(7))
         );
-        assert_eq!((uri.object(), uri.id()), (Some("key;1"), Some(&[0x01, 0xff][..])));
         assert_eq!(
             (uri.module_path(), uri.pin_source()),
             (Some(Path::new("/usr/lib/p.so")), Some(Path::new("/run/pin")))
@@ -274,14 +265,12 @@ mod tests {
             ("token=x", UriError::Scheme),
             ("PKCS11:token=x", UriError::Scheme),
             ("pkcs11:", UriError::NoToken),
-            ("pkcs11:object=x", UriError::NoToken),
             ("pkcs11:token", malformed("token")),
             ("pkcs11:token=%4", malformed("token=%4")),
             ("pkcs11:token=%zz", malformed("token=%zz")),
             ("pkcs11:token=%ff", malformed("token=%ff")),
             ("pkcs11:token=a;token=b", UriError::Repeated("token".into())),
             ("pkcs11:token=a;library-version=3", unsupported("library-version")),
-            ("pkcs11:token=a;type=public", unsupported("type")),
             ("pkcs11:token=a?pin-value=1234", UriError::PinValue),
             ("pkcs11:token=a?module-name=p", unsupported("module-name")),
             ("pkcs11:token=a?pin-source=|cmd", malformed("pin-source=|cmd")),
@@ -290,5 +279,17 @@ mod tests {
             assert_eq!(TokenUri::parse(text), Err(why), "{text}");
         }
         assert_eq!(TokenUri::parse(&format!("pkcs11:token={}", "a".repeat(2048))), Err(UriError::Scheme));
+    }
+
+    #[test]
+    fn refuses_what_names_a_key_and_not_a_token() {
+        for component in ["object=ca", "id=%01%ff", "type=private", "type=public"] {
+            let name = component.split_once('=').unwrap().0;
+            for uri in [format!("pkcs11:token=a;{component}"), format!("pkcs11:{component}")] {
+                assert_eq!(TokenUri::parse(&uri), Err(UriError::NamesObject(name.to_owned())), "{uri}");
+            }
+        }
+        let said = UriError::NamesObject("id".to_owned()).to_string();
+        assert!(said.contains("here a token is named: leave it out") && said.contains("key_ids"), "{said}");
     }
 }

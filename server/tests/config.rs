@@ -265,6 +265,16 @@ fn a_token_uri_may_name_module_and_pin_file() {
 }
 
 #[test]
+fn a_token_uri_that_names_a_key_is_refused_and_told_where_keys_are_named() {
+    let text = "server { trust_domain = \"td\" data_dir = \"d\" }\nplugins { NodeAttestor \"join_token\" { } KeyManager \"pkcs11\" { plugin_data {\
+                module_path = \"/m.so\" pin_file = \"p\"\ntoken_uri = \"pkcs11:token=t;object=ca\" } } }";
+    let found = mistakes(text);
+    let [mistake] = &found[..] else { panic!("{found:?}") };
+    let said = "server.conf:3: plugins.KeyManager.pkcs11.plugin_data.token_uri: \"pkcs11:token=t;object=ca\": \"object\" names an object";
+    assert!(mistake.starts_with(said) && mistake.contains("key_ids and key_labels"), "{mistake}");
+}
+
+#[test]
 fn manufacturers_are_needed_exactly_when_they_admit() {
     let tpm2 = |data: &str| minimal("", &format!("NodeAttestor \"tpm2\" {{ plugin_data {{ {data} }} }}"));
     let admission = |data: &str| read(&tpm2(data)).expect("loads").node_attestors.tpm2.expect("tpm2").admission;
