@@ -126,11 +126,6 @@ impl Token {
         self.handle.shared.logins.replace_pin(pin);
     }
 
-    /// Requests waiting for a session now.
-    pub fn waiting(&self) -> usize {
-        self.handle.queue.len()
-    }
-
     async fn run<T: Send + 'static>(
         &self,
         task: impl FnOnce(&mut Worker) -> Result<T, HsmError> + Send + 'static,

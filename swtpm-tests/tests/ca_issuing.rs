@@ -25,7 +25,8 @@ fn svids_carry_the_names_and_lifetimes_of_their_entries() {
                 [("/web", 0, &["web.example.org", "www.example.org"][..], 3600), ("/db", 10, &[][..], 10)]
             {
                 let (entry, key) = (authorized_entry(&lab, path, ttl, dns_names).await, spki());
-                let svid = ca.sign_workload_svid(&entry, &key, NOW).await.unwrap();
+                let requests = vec![(entry.clone(), key.clone())];
+                let svid = ca.sign_workload_svids(requests, NOW).await.pop().unwrap().unwrap();
                 verify(&svid, &bundle, NOW).unwrap();
                 let certificate = Certificate::parse(&svid.chain[0]).unwrap();
                 assert_eq!(svid.chain.len(), 1);

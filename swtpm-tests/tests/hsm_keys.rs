@@ -164,7 +164,6 @@ fn many_callers_share_few_sessions() {
             for task in tasks {
                 task.await.unwrap();
             }
-            assert_eq!(token.waiting(), 0);
         });
     });
 }

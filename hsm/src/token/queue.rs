@@ -88,11 +88,6 @@ impl<T> Queue<T> {
         self.arrived.notify_all();
     }
 
-    /// Jobs waiting now.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().waiting.len()
-    }
-
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,7 +129,6 @@ mod tests {
         ] {
             queue.push(urgency, job).unwrap();
         }
-        assert_eq!(queue.len(), 5);
         queue.close();
         let served: String = std::iter::from_fn(|| queue.next()).collect();
         assert_eq!(served, "abcdz");

@@ -79,18 +79,8 @@ impl CertificateAuthority {
         self.published.signers()
     }
 
-    /// Signs an SVID for a workload of `entry`.
-    pub async fn sign_workload_svid(
-        &self,
-        entry: &AuthorizedEntry,
-        spki: &Spki,
-        now_unix: i64,
-    ) -> Result<IssuedSvid, CaError> {
-        self.signers().at(now_unix)?.issue(&self.workload(entry, spki), Scrutiny::Sampled, now_unix).await
-    }
-
-    /// Signs many, on all sessions of the token at once; one result for each request, in order. Dropping the future takes
-    /// what is not signed yet out of the token's queue.
+    /// Signs SVIDs for workloads of these entries, on all sessions of the token at once; one result for each request, in order.
+    /// Dropping the future takes what is not signed yet out of the token's queue.
     pub async fn sign_workload_svids(
         &self,
         requests: Vec<(AuthorizedEntry, Spki)>,
