@@ -135,6 +135,50 @@ fn servers_that_share_a_store_do_not_take_the_same_key() {
 }
 
 #[test]
+fn a_key_that_is_not_fit_any_more_before_it_was_certified_is_replaced_by_the_next() {
+    const TEST: &str = "a_key_that_is_not_fit_any_more_before_it_was_certified_is_replaced_by_the_next";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            make(hsm, "exposed", "a1", &["--extractable"]);
+            make(hsm, "curve", "a2", &["--key-type", "EC:secp384r1", "--sensitive"]);
+            good(hsm, &["k1", "k2"]);
+            quirks.set(&NOT_ALLOWED);
+            for unfit in ["exposed", "curve"] {
+                let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&["k1", "k2"]));
+                let taken_then = ironroot_server::ca::KeyRecord::given(KeyName::labelled(unfit).unwrap());
+                lab.put(&lab.founding().intend(Place::ca(SlotName::A), taken_then)).await;
+                assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
+                assert_eq!(taken(&lab.journal().await)[1].as_deref(), Some("k1"), "instead of {unfit}");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_prepared_key_that_cannot_be_used_any_more_stops_neither_a_restart_nor_the_rotation() {
+    const TEST: &str = "a_prepared_key_that_cannot_be_used_any_more_stops_neither_a_restart_nor_the_rotation";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            let labels = ["k1", "k2", "k3"];
+            good(hsm, &labels);
+            quirks.set(&NOT_ALLOWED);
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&labels));
+            for now in [NOW, NOW + DAY / 2] {
+                lab.start(now).await.unwrap();
+            }
+            assert_eq!(taken(&lab.journal().await)[1..], [Some("k1".to_owned()), Some("k2".to_owned())]);
+            let module = SoftHsm::module_path();
+            let token = ["--module", module.to_str().unwrap(), "--token-label", LABEL, "--login", "--pin", PIN];
+            let half = ["--delete-object", "--type", "pubkey", "--label", "k2"];
+            hsm.run("pkcs11-tool", &[&token[..], &half].concat());
+            let due = NOW + DAY * 5 / 6;
+            assert_signs(&lab.start(due).await.unwrap(), due).await;
+            assert_eq!(taken(&lab.journal().await)[1..], [Some("k1".to_owned()), Some("k3".to_owned())]);
+        });
+    });
+}
+
+#[test]
 fn a_key_that_is_gone_before_it_was_certified_is_replaced_by_the_next() {
     const TEST: &str = "a_key_that_is_gone_before_it_was_certified_is_replaced_by_the_next";
     Quirks::run_in_child(TEST, |hsm, quirks| {

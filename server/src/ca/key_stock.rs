@@ -40,9 +40,19 @@ impl KeyStock {
         Ok(self.token.find(name).await?)
     }
 
-    /// The key that an intended place gets: made now, over whatever has its name, or an administrator's; none if that is gone.
-    pub(super) async fn obtain(&self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
-        let (Origin::Made, Some(id)) = (record.origin, record.name.id()) else { return self.find(&record.name).await };
+    /// The key of a place that does not sign now. None also if it is an administrator's and not fit any more: nobody needs it, and
+    /// nothing is destroyed for that.
+    pub(super) async fn find_fit(&mut self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
+        match record.origin {
+            Origin::Made => self.find(&record.name).await,
+            Origin::Given => self.fit(&record.name).await,
+        }
+    }
+
+    /// The key that an intended place gets: made now, over whatever has its name, or an administrator's; none if that is gone or not
+    /// fit.
+    pub(super) async fn obtain(&mut self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
+        let (Origin::Made, Some(id)) = (record.origin, record.name.id()) else { return self.find_fit(record).await };
         self.token.destroy(&record.name).await?;
         Ok(Some(self.token.generate_p256(id, record.name.label().unwrap_or_default()).await?))
     }

@@ -120,13 +120,17 @@ impl Performer {
     }
 
     /// With their keys at hand, in the order in which they are asked.
-    async fn signers(&self) -> Result<Signers, CaError> {
+    async fn signers(&mut self) -> Result<Signers, CaError> {
         let slots = self.journal.slots(Purpose::X509Ca);
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
-            if let Some(authority) = slots.slot(slot).authority() {
-                keys.extend(self.keys.find(&authority.in_token.name).await?.map(|key| (slot, key)));
-            }
+            let held = slots.slot(slot);
+            let Some(key) = held.authority().map(|authority| &authority.in_token) else { continue };
+            let found = match held {
+                Slot::Active(_) => self.keys.find(&key.name).await?,
+                _ => self.keys.find_fit(key).await?,
+            };
+            keys.extend(found.map(|key| (slot, key)));
         }
         let mut issuers = Vec::new();
         for (slot, authority) in slots.signers() {
@@ -197,7 +201,7 @@ impl Performer {
     async fn finds_absent_key(&mut self, place: Place) -> Result<bool, CaError> {
         let was_absent = self.absent.contains(&place);
         let Some(key) = self.journal.slot(place).key().filter(|_| was_absent) else { return Ok(false) };
-        if self.keys.find(&key.name).await?.is_none() {
+        if self.keys.find_fit(key).await?.is_none() {
             return Ok(false);
         }
         info!(slot = %place, "the key of the CA is in the token again");
@@ -235,7 +239,8 @@ impl Performer {
                 error!(
                     slot = %place,
                     key = %record.name,
-                    "the key that was taken is gone from the token, or another server has taken it too: another one is taken"
+                    "the key that was taken is gone from the token, cannot be used any more, or another server has taken it too: another \
+                     one is taken"
                 );
                 self.persist(self.journal.clone().forsake(place)).await
             }
@@ -257,7 +262,7 @@ impl Performer {
     async fn renew(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
         let Some(authority) = self.journal.slot(place).authority().cloned() else { return Ok(()) };
         let (number, record) = (authority.key, authority.in_token);
-        match self.keys.find(&record.name).await? {
+        match self.keys.find_fit(&record).await? {
             Some(key) => {
                 let root = self.signer_of(place.purpose, moment).await?;
                 self.certify(place, Candidate { key, number, record }, root.as_ref(), moment).await
@@ -311,7 +316,7 @@ impl Performer {
 
     async fn activate(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
         let Slot::Prepared(authority) = self.journal.slot(place).clone() else { return Ok(()) };
-        if self.find_key(place, &authority).await?.is_none() {
+        if self.find_idle_key(place, &authority).await?.is_none() {
             return self.miss(place, moment).await;
         }
         self.persist(self.journal.clone().activate(place)).await?;
@@ -328,7 +333,11 @@ impl Performer {
             self.check_unused(place).await?;
         }
         let Some(authority) = held.authority() else { return Ok(()) };
-        if self.find_key(place, authority).await?.is_some() {
+        let found = match (place.purpose, &held) {
+            (Purpose::X509Ca, Slot::Active(_)) => self.find_key(place, authority).await?,
+            _ => self.find_idle_key(place, authority).await?,
+        };
+        if found.is_some() {
             return Ok(());
         }
         let key = authority.in_token.name.clone();
@@ -384,12 +393,12 @@ impl Performer {
     }
 
     async fn find_key(&self, slot: Place, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
-        let Some(key) = self.keys.find(&authority.in_token.name).await? else { return Ok(None) };
-        let certified = authority.credential.certificate().map(|certificate| certificate.spki_der());
-        if certified.as_deref() != Some(key.spki_der()) {
-            return Err(CaError::KeyMismatch { slot, key: authority.in_token.name.clone() });
-        }
-        Ok(Some(key))
+        require_certified(slot, authority, self.keys.find(&authority.in_token.name).await?)
+    }
+
+    /// The same of an authority that signs no SVIDs now.
+    async fn find_idle_key(&mut self, slot: Place, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
+        require_certified(slot, authority, self.keys.find_fit(&authority.in_token).await?)
     }
 
     /// Durable first; in memory only then.
@@ -403,6 +412,17 @@ impl Performer {
     /// The key that this server makes for a place.
     fn own_key(&self, place: Place) -> KeyRecord {
         KeyRecord::made(place.key_name(&self.policy.trust_domain, &self.policy.server))
+    }
+}
+
+/// What was found is the key that `authority` certifies, or nothing.
+fn require_certified(slot: Place, authority: &Authority, found: Option<TokenKey>) -> Result<Option<TokenKey>, CaError> {
+    let certified = authority.credential.certificate().map(|certificate| certificate.spki_der());
+    match found {
+        Some(key) if certified.as_deref() != Some(key.spki_der()) => {
+            Err(CaError::KeyMismatch { slot, key: authority.in_token.name.clone() })
+        }
+        found => Ok(found),
     }
 }
 
