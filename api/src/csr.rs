@@ -59,6 +59,8 @@ pub enum KeyKind {
 pub struct Spki {
     der: Vec<u8>,
     kind: KeyKind,
+    /// How many of the last bytes are the key itself.
+    key_bytes: usize,
 }
 
 impl Spki {
@@ -68,9 +70,9 @@ impl Spki {
             return Err(CsrError::TooLong);
         }
         let info = SubjectPublicKeyInfoOwned::from_der(der).map_err(|_| CsrError::Malformed)?;
-        let kind = key_kind(&info)?;
-        ParsedPublicKey::new(default_algorithm(kind), key_bytes(&info)?).map_err(|_| CsrError::InvalidKey)?;
-        Ok(Self { der: der.to_vec(), kind })
+        let (kind, key) = (key_kind(&info)?, key_bytes(&info)?);
+        ParsedPublicKey::new(default_algorithm(kind), key).map_err(|_| CsrError::InvalidKey)?;
+        Ok(Self { der: der.to_vec(), kind, key_bytes: key.len() })
     }
 
     /// The DER bytes, as they came.
@@ -81,6 +83,12 @@ impl Spki {
     /// What [`Spki::parse`] found it to be, so that nobody parses it again to tell.
     pub fn kind(&self) -> KeyKind {
         self.kind
+    }
+
+    /// The bytes of subjectPublicKey: of what key identifiers are made. They are the last ones of the DER. Source: RFC 5280
+    /// §4.1 and §4.2.1.2.
+    pub fn key(&self) -> &[u8] {
+        &self.der[self.der.len() - self.key_bytes..]
     }
 }
 
@@ -100,14 +108,14 @@ impl Csr {
         let request = CertReq::from_der(der).map_err(|_| CsrError::Malformed)?;
         let info = &request.info.public_key;
         // The key is decoded with the request and judged with the signature: once each.
-        let kind = key_kind(info)?;
+        let (kind, bytes) = (key_kind(info)?, key_bytes(info)?);
         let algorithm = signature_algorithm(kind, request.algorithm.oid)?;
-        let key = ParsedPublicKey::new(algorithm, key_bytes(info)?).map_err(|_| CsrError::InvalidKey)?;
+        let key = ParsedPublicKey::new(algorithm, bytes).map_err(|_| CsrError::InvalidKey)?;
         let signed = request.info.to_der().map_err(|_| CsrError::Malformed)?;
         let signature = request.signature.as_bytes().ok_or(CsrError::Malformed)?;
         key.verify_sig(&signed, signature).map_err(|_| CsrError::Signature)?;
         let der = info.to_der().map_err(|_| CsrError::Malformed)?;
-        Ok(Self { spki: Spki { der, kind } })
+        Ok(Self { spki: Spki { der, kind, key_bytes: bytes.len() } })
     }
 
     /// The public key, whose private half made the request.
@@ -206,6 +214,20 @@ mod tests {
     }
 
     //= FLT-S12
+    #[test]
+    fn the_key_of_a_request_is_at_hand_without_parsing_it_again() {
+        for algorithm in [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ED25519,
+            &rcgen::PKCS_RSA_SHA256,
+        ] {
+            let csr = Csr::parse(&request(algorithm)).expect("accepted");
+            let info = SubjectPublicKeyInfoOwned::from_der(csr.spki().as_der()).expect("a key");
+            assert_eq!(Some(csr.spki().key()), info.subject_public_key.as_bytes(), "{algorithm:?}");
+        }
+    }
+
     #[test]
     fn refuses_a_request_whose_signature_does_not_verify() {
         let mut der = request(&rcgen::PKCS_ECDSA_P256_SHA256);

@@ -90,7 +90,7 @@ impl CertificateAuthority {
         let mut results: Vec<_> = requests.iter().map(|_| Err(CaError::Interrupted)).collect();
         let mut tasks = JoinSet::new();
         for (number, (entry, spki)) in requests.into_iter().enumerate() {
-            let (issuer, leaf) = (signers.at(now_unix), self.workload(&entry, &spki));
+            let (issuer, leaf) = (signers.at(now_unix), self.workload(&entry, spki));
             tasks.spawn(async move {
                 match issuer {
                     Ok(issuer) => (number, issuer.issue(&leaf, Scrutiny::Sampled, now_unix).await),
@@ -118,14 +118,14 @@ impl CertificateAuthority {
         self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
     }
 
-    fn workload(&self, entry: &AuthorizedEntry, spki: &Spki) -> Leaf {
+    fn workload(&self, entry: &AuthorizedEntry, spki: Spki) -> Leaf {
         let entry = entry.entry();
         let ttl_seconds = match entry.x509_svid_ttl() {
             0 => self.policy.x509_svid_ttl_seconds,
             seconds => i64::from(seconds),
         };
         let dns_names = entry.dns_names().to_vec();
-        Leaf { id: entry.spiffe_id().clone(), dns_names, spki: spki.as_der().to_vec(), ttl_seconds }
+        Leaf { id: entry.spiffe_id().clone(), dns_names, spki, ttl_seconds }
     }
 }
 
@@ -136,5 +136,5 @@ impl fmt::Debug for CertificateAuthority {
 }
 
 fn plain(id: SpiffeId, spki: &Spki, ttl_seconds: i64) -> Leaf {
-    Leaf { id, dns_names: Vec::new(), spki: spki.as_der().to_vec(), ttl_seconds }
+    Leaf { id, dns_names: Vec::new(), spki: spki.clone(), ttl_seconds }
 }

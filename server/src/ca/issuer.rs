@@ -194,7 +194,7 @@ async fn sign_authority(
     let Moment { now_unix, counted: issued_counted, .. } = moment;
     let (facts, serial) = (root.map(|root| &root.facts), Serial::random());
     let not_after = now_unix.saturating_add(ttl_seconds);
-    let tbs = profile::authority(subject, trust_domain, key.spki_der(), facts, serial, now_unix, not_after)?;
+    let tbs = profile::authority(subject, trust_domain, (&key).into(), facts, serial, now_unix, not_after)?;
     let der = sign(root.map_or(&key, |root| &root.key), &tbs, Urgency::FIRST).await?;
     let certificate = lint::authority(&der, trust_domain, &key, root.map(|root| (&root.key, &root.facts)))?;
     Ok(Authority {

@@ -52,7 +52,7 @@ pub(super) fn svid(
     let certificate = Certificate::parse(der)?;
     //= ID-13 SPIFFE-ID 3.2: "MUST be included in a portion of the payload which is signed"
     check("SPIFFE ID", certificate.leaf_spiffe_id()? == leaf.id)?;
-    check("public key", certificate.spki_der() == leaf.spki)?;
+    check("public key", certificate.spki_der() == leaf.spki.as_der())?;
     check("authority key identifier", certificate.authority_key_id().as_deref() == Some(authority.key_id()))?;
     check("end of life", certificate.not_after_unix() <= authority.not_after())?;
     check("DNS names", dns_names(&certificate)? == leaf.dns_names)?;
@@ -106,6 +106,7 @@ mod tests {
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
     use ironroot_api::SpiffeId;
+    use ironroot_api::csr::Spki;
 
     use super::*;
     use crate::ca::CaSubject;
@@ -118,9 +119,9 @@ mod tests {
         facts: AuthorityFacts,
     }
 
-    fn key() -> (EcdsaKeyPair, Vec<u8>) {
+    fn key() -> (EcdsaKeyPair, Spki) {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        let spki = key.public_key().as_der().unwrap().as_ref().to_vec();
+        let spki = Spki::parse(key.public_key().as_der().unwrap().as_ref()).unwrap();
         (key, spki)
     }
 
@@ -128,7 +129,7 @@ mod tests {
         let (key, spki) = key();
         let subject = CaSubject { country: Vec::new(), organization: vec!["toy".to_owned()], common_name: None };
         let td = TrustDomain::new("example.org").unwrap();
-        let tbs = profile::authority(&subject, &td, &spki, None, Serial::random(), NOW, NOW + 600).unwrap();
+        let tbs = profile::authority(&subject, &td, (&spki).into(), None, Serial::random(), NOW, NOW + 600).unwrap();
         let der = profile::assemble(&tbs, key.sign(&SystemRandom::new(), &tbs).unwrap().as_ref()).unwrap();
         Toy { key, facts: AuthorityFacts::of(&Certificate::parse(&der).unwrap()).unwrap() }
     }

@@ -11,9 +11,10 @@ use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::asn1::{AnyRef, BitStringRef, Ia5String, OctetString, UintRef};
 use der::{DateTime, Decode, Encode, Sequence};
 use ironroot_api::certificate::{Certificate, CertificateError};
+use ironroot_api::csr::Spki;
 use ironroot_api::utc;
 use ironroot_api::{SpiffeId, TrustDomain};
-use spki::SubjectPublicKeyInfoRef;
+use ironroot_hsm::TokenKey;
 use thiserror::Error;
 use x509_cert::certificate::Version;
 use x509_cert::ext::Extension;
@@ -119,12 +120,40 @@ impl AuthorityFacts {
     }
 }
 
+/// A public key to certify. It was parsed where it came from and is not parsed again.
+#[derive(Clone, Copy)]
+pub(super) struct SubjectKey<'a> {
+    /// DER SubjectPublicKeyInfo.
+    spki_der: &'a [u8],
+    /// Its subjectPublicKey.
+    key: &'a [u8],
+}
+
+impl SubjectKey<'_> {
+    /// SHA-1 over the bits of the public key: a name, not a proof. Source: RFC 5280 §4.2.1.2 (1), as SPIRE does.
+    fn id(self) -> Vec<u8> {
+        digest(&SHA1_FOR_LEGACY_USE_ONLY, self.key).as_ref().to_vec()
+    }
+}
+
+impl<'a> From<&'a Spki> for SubjectKey<'a> {
+    fn from(spki: &'a Spki) -> Self {
+        Self { spki_der: spki.as_der(), key: spki.key() }
+    }
+}
+
+impl<'a> From<&'a TokenKey> for SubjectKey<'a> {
+    fn from(key: &'a TokenKey) -> Self {
+        Self { spki_der: key.spki_der(), key: key.public_point() }
+    }
+}
+
 /// Who gets an SVID, for which key, for how long.
 #[derive(Clone, Debug)]
 pub(super) struct Leaf {
     pub(super) id: SpiffeId,
     pub(super) dns_names: Vec<String>,
-    pub(super) spki: Vec<u8>,
+    pub(super) spki: Spki,
     pub(super) ttl_seconds: i64,
 }
 
@@ -144,6 +173,7 @@ pub(super) fn svid(
     now_unix: i64,
 ) -> Result<Vec<u8>, ProfileError> {
     authority.check(now_unix)?;
+    let key = SubjectKey::from(&leaf.spki);
     let usages = KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement;
     let extensions = vec![
         //= X509-10 X509-SVID 4.3: "The key usage extension MUST be set on all SVIDs, and MUST be marked critical."
@@ -151,22 +181,22 @@ pub(super) fn svid(
         extension(false, &ExtendedKeyUsage(vec![ID_KP_SERVER_AUTH, ID_KP_CLIENT_AUTH]))?,
         //= X509-08 X509-SVID 4.1: "leaf certificates MUST set the `cA` field to `false`"
         extension(true, &BasicConstraints { ca: false, path_len_constraint: None })?,
-        extension(false, &SubjectKeyIdentifier(OctetString::new(key_id(&leaf.spki)?)?))?,
+        extension(false, &SubjectKeyIdentifier(OctetString::new(key.id())?))?,
         extension(false, &authority_key_id(&authority.key_id)?)?,
         extension(false, &alternative_names(&leaf.dns_names, leaf.id.as_str())?)?,
     ];
     let subject = names::svid_subject(leaf.dns_names.first().map(String::as_str))?;
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(authority.not_before);
     let validity = validity(not_before, leaf.not_after(authority, now_unix))?;
-    encode(serial, &authority.name, validity, &subject, &leaf.spki, extensions)
+    encode(serial, &authority.name, validity, &subject, key, extensions)
 }
 
-/// The to-be-signed part of a CA certificate for the key `spki`, DER: signed by `root`, or by itself. Source: SPIRE, whose
+/// The to-be-signed part of a CA certificate for `key`, DER: signed by `root`, or by itself. Source: SPIRE, whose
 /// CAs under an upstream authority have neither a path length nor name constraints, and the trust domain as URI.
 pub(super) fn authority(
     subject: &CaSubject,
     trust_domain: &TrustDomain,
-    spki: &[u8],
+    key: SubjectKey<'_>,
     root: Option<&AuthorityFacts>,
     serial: Serial,
     now_unix: i64,
@@ -176,7 +206,7 @@ pub(super) fn authority(
         //= X509-11 X509-SVID 4.3: "SVID signing certificates MUST set `keyCertSign`. They MAY set `cRLSign`."
         extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
         extension(true, &BasicConstraints { ca: true, path_len_constraint: None })?,
-        extension(false, &SubjectKeyIdentifier(OctetString::new(key_id(spki)?)?))?,
+        extension(false, &SubjectKeyIdentifier(OctetString::new(key.id())?))?,
     ];
     if let Some(root) = root {
         root.check(now_unix)?;
@@ -188,7 +218,7 @@ pub(super) fn authority(
     let name = names::ca_subject(subject, &serial.decimal())?;
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(root.map_or(i64::MIN, |root| root.not_before));
     let validity = validity(not_before, not_after.min(root.map_or(i64::MAX, |root| root.not_after)))?;
-    encode(serial, root.map_or(&name, |root| &root.name), validity, &name, spki, extensions)
+    encode(serial, root.map_or(&name, |root| &root.name), validity, &name, key, extensions)
 }
 
 /// The subject of roots: the CAs' own, with a common name that says what it is.
@@ -239,7 +269,7 @@ fn encode(
     issuer: &[u8],
     validity: Validity,
     subject: &[u8],
-    spki: &[u8],
+    key: SubjectKey<'_>,
     extensions: Vec<Extension>,
 ) -> Result<Vec<u8>, ProfileError> {
     let serial = serial.0.to_be_bytes();
@@ -250,7 +280,7 @@ fn encode(
         issuer: AnyRef::from_der(issuer)?,
         validity,
         subject: AnyRef::from_der(subject)?,
-        spki: AnyRef::from_der(spki)?,
+        spki: AnyRef::from_der(key.spki_der)?,
         extensions,
     };
     Ok(tbs.to_der()?)
@@ -258,12 +288,6 @@ fn encode(
 
 fn extension<T: AssociatedOid + Encode>(critical: bool, value: &T) -> Result<Extension, der::Error> {
     Ok(Extension { extn_id: T::OID, critical, extn_value: OctetString::new(value.to_der()?)? })
-}
-
-/// SHA-1 over the bits of the public key: a name, not a proof. Source: RFC 5280 §4.2.1.2 (1), as SPIRE does.
-fn key_id(spki: &[u8]) -> Result<Vec<u8>, der::Error> {
-    let info = SubjectPublicKeyInfoRef::from_der(spki)?;
-    Ok(digest(&SHA1_FOR_LEGACY_USE_ONLY, info.subject_public_key.raw_bytes()).as_ref().to_vec())
 }
 
 fn authority_key_id(key_id: &[u8]) -> Result<AuthorityKeyIdentifier, der::Error> {
@@ -302,9 +326,9 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
-    fn spki() -> Vec<u8> {
+    fn spki() -> Spki {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        key.public_key().as_der().unwrap().as_ref().to_vec()
+        Spki::parse(key.public_key().as_der().unwrap().as_ref()).unwrap()
     }
 
     fn subject() -> CaSubject {
@@ -318,7 +342,7 @@ mod tests {
 
     fn ca(ttl: i64) -> Certificate {
         let td = TrustDomain::new("example.org").unwrap();
-        parsed(&authority(&subject(), &td, &spki(), None, Serial(77), NOW, NOW + ttl).unwrap())
+        parsed(&authority(&subject(), &td, SubjectKey::from(&spki()), None, Serial(77), NOW, NOW + ttl).unwrap())
     }
 
     fn leaf(ttl_seconds: i64, dns_names: &[&str]) -> Leaf {
@@ -338,9 +362,10 @@ mod tests {
         assert_eq!((svid.not_before_unix(), svid.not_after_unix()), (NOW - 10, NOW + 600));
         assert_eq!(tbs.issuer().to_der().unwrap(), ca.inner().tbs_certificate().subject().to_der().unwrap());
         assert_eq!(tbs.subject().to_string(), "CN=web.example.org,O=SPIRE,C=US");
-        assert_eq!((svid.leaf_spiffe_id().unwrap(), svid.spki_der()), (leaf.id, leaf.spki));
+        assert_eq!((svid.leaf_spiffe_id().unwrap(), &svid.spki_der()[..]), (leaf.id, leaf.spki.as_der()));
         assert_eq!(svid.authority_key_id(), ca.subject_key_id());
-        assert_eq!(svid.subject_key_id().unwrap().len(), 20);
+        let point = &leaf.spki.as_der()[leaf.spki.as_der().len() - 65..];
+        assert_eq!(svid.subject_key_id().unwrap(), digest(&SHA1_FOR_LEGACY_USE_ONLY, point).as_ref());
         let critical: Vec<_> = tbs.extensions().unwrap().iter().map(|e| (e.extn_id.to_string(), e.critical)).collect();
         let expected = [
             ("2.5.29.15", true),
@@ -376,10 +401,12 @@ mod tests {
     fn a_ca_under_a_root_names_it_and_does_not_outlive_it() {
         let td = TrustDomain::new("example.org").unwrap();
         let subject = root_subject(&subject(), &td);
-        let root = parsed(&authority(&subject, &td, &spki(), None, Serial(7), NOW, NOW + 7200).unwrap());
+        let key = spki();
+        let key = SubjectKey::from(&key);
+        let root = parsed(&authority(&subject, &td, key, None, Serial(7), NOW, NOW + 7200).unwrap());
         let facts = AuthorityFacts::of(&root).unwrap();
         let under = |now, end| {
-            parsed(&authority(&super::tests::subject(), &td, &spki(), Some(&facts), Serial(8), now, end).unwrap())
+            parsed(&authority(&super::tests::subject(), &td, key, Some(&facts), Serial(8), now, end).unwrap())
         };
         let ca = under(NOW, NOW + 3600);
         let (issuer, name) = (ca.inner().tbs_certificate().issuer(), ca.inner().tbs_certificate().subject());
@@ -392,7 +419,7 @@ mod tests {
             let ca = under(now, end);
             assert!(ca.not_before_unix() >= root.not_before_unix() && ca.not_after_unix() <= root.not_after_unix());
         }
-        let late = authority(&subject, &td, &spki(), Some(&facts), Serial(9), NOW + 7200, NOW + 9000);
+        let late = authority(&subject, &td, key, Some(&facts), Serial(9), NOW + 7200, NOW + 9000);
         assert!(matches!(late, Err(ProfileError::AuthorityExpired { .. })));
         let long = TrustDomain::new(&"a".repeat(200)).unwrap();
         assert_eq!(root_subject(&super::tests::subject(), &long).common_name.unwrap().len(), 64);
