@@ -1,0 +1,33 @@
+//! Serial numbers of certificates.
+
+/// A certificate's serial number: 1 to 2^128 - 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ca) struct Serial(pub(super) u128);
+
+impl Serial {
+    /// 128 random bits.
+    pub(in crate::ca) fn random() -> Self {
+        let mut bytes = [0; 16];
+        aws_lc_rs::rand::fill(&mut bytes).expect("the kernel's random numbers do not fail");
+        //= X509-20 RFC 5280 4.1.2.2: "The serial number MUST be a positive integer"
+        Self(u128::from_be_bytes(bytes).max(1))
+    }
+
+    /// In decimal, as SPIRE stores and prints it.
+    pub(in crate::ca) fn decimal(self) -> String {
+        self.0.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //= X509-20 FLT-S8
+    #[test]
+    fn serial_numbers_are_never_zero_and_never_repeat() {
+        let serials: std::collections::HashSet<String> = (0..10_000).map(|_| Serial::random().decimal()).collect();
+        assert_eq!(serials.len(), 10_000);
+        assert!(!serials.contains("0"));
+    }
+}
