@@ -8,19 +8,21 @@
 //!  AuthorizedEntry + Spki ──► profile (TBS) ──► token ──► lint ──► IssuedSvid
 //! ```
 //!
-//! Invariants: no key that may still be needed is destroyed, whatever the clock says; what signs is in a durable journal and was published before; no SVID outlives its authority; a key that is
-//! lost is an error with a recovery step, never a reason to found another CA; nothing leaves before its fields are read back,
-//! and a token that signs wrongly is found out.
+//! Invariants: no key that may still be needed is destroyed, whatever the clock says; what signs is in a durable journal and was
+//! published before; no SVID outlives its authority; a key that is lost is an error with a recovery step, never a reason to found
+//! another CA; nothing leaves before its fields are read back, and a token that signs wrongly is found out.
 
 mod agent_to_sign;
 mod authority;
 mod bundle;
+mod error;
 mod issuer;
 mod journal;
 mod key_stock;
 mod lint;
 mod names;
 mod performer;
+mod policy;
 mod profile;
 mod purpose;
 mod rotating;
@@ -28,214 +30,19 @@ mod rotation;
 mod rotation_health;
 mod server_name;
 
-use ironroot_api::TrustDomain;
-use ironroot_api::utc;
-use ironroot_hsm::{HsmError, KeyName};
-use thiserror::Error;
-
-use crate::store::StoreError;
-
 pub use agent_to_sign::AgentToSign;
 pub use authority::CertificateAuthority;
 pub use bundle::TrustBundle;
+pub use error::CaError;
 pub use issuer::IssuedSvid;
 pub use journal::{
     Authority, Credential, Journal, JournalError, KeyMark, KeyRecord, MAX_USED_KEYS, Origin, Place, Slot, SlotName,
     Slots,
 };
 pub use lint::LintError;
+pub use policy::{CaPolicy, CaSubject};
 pub use profile::ProfileError;
 pub use purpose::Purpose;
 pub use rotating::Rotation;
 pub use rotation::{Pace, Step, plan};
 pub use server_name::{ServerName, ServerNameError};
-
-/// What the operator decides about the CA.
-#[derive(Clone, Debug)]
-pub struct CaPolicy {
-    /// The trust domain it signs for.
-    pub trust_domain: TrustDomain,
-    /// Which of the servers of the trust domain this is.
-    pub server: ServerName,
-    /// Whether other servers have their journals in the same data store. If not, a journal of another name is this server's own, from
-    /// before its name was changed.
-    pub shares_store: bool,
-    /// Keys that the HSM's administrator has made, in the order in which they are used; none: the CA makes its keys.
-    pub given_keys: Vec<KeyName>,
-    /// Subject of CA certificates; a serial number is added to each.
-    pub subject: CaSubject,
-    /// Lifetime of a CA certificate, seconds.
-    pub ca_ttl_seconds: i64,
-    /// Lifetime of the root above the CAs, seconds; without one each CA signs itself.
-    pub root_ttl_seconds: Option<i64>,
-    /// Lifetime of agents' SVIDs, seconds.
-    pub agent_ttl_seconds: i64,
-    /// Lifetime of the server's SVIDs, and of workloads' whose entry does not say, seconds.
-    pub x509_svid_ttl_seconds: i64,
-}
-
-impl CaPolicy {
-    /// What is renewed, and when; who signs others comes first.
-    pub fn paces(&self) -> Vec<Pace> {
-        let root = self.root_ttl_seconds.map(|_| Pace::of_the_root(self.ca_ttl_seconds));
-        root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).collect()
-    }
-}
-
-/// Subject of CA certificates; at least one part is not empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaSubject {
-    /// Countries, two letters each.
-    pub country: Vec<String>,
-    /// The O of the subject, one for each.
-    pub organization: Vec<String>,
-    /// The CN of the subject.
-    pub common_name: Option<String>,
-}
-
-/// Why the CA does not start or does not sign.
-#[derive(Debug, Error)]
-pub enum CaError {
-    /// The token does not answer, or refuses.
-    #[error("the PKCS#11 token failed")]
-    Token(#[from] HsmError),
-    /// The data store does not give the journal, or does not take it.
-    #[error("the CA journal cannot be read or written")]
-    Store(#[from] StoreError),
-    /// What the journal says.
-    #[error("the CA journal is unusable")]
-    Journal(#[from] JournalError),
-    /// The active CA's key is not in the token.
-    #[error(
-        "the key of the active CA (slot {slot}, {key}) is not in the token: restore the token from its backup; if the \
-         key is lost for good, delete this server's row of table ca_journals from the data store to found a new CA, and give every \
-         agent the new trust bundle"
-    )]
-    KeyLost {
-        /// Which authority's key it was.
-        slot: Place,
-        /// What the key is called.
-        key: KeyName,
-    },
-    /// The key of the root is not in the token. What is signed already is good.
-    #[error(
-        "the key of the root (slot {slot}, {key}) is not in the token, so no new CA can be signed, and the present one ends \
-         soon: restore the token from its backup; if the key is lost for good, set enabled = false in the root block and give \
-         every agent the new trust bundle"
-    )]
-    RootLost {
-        /// Which root's key it was.
-        slot: Place,
-        /// What the key is called.
-        key: KeyName,
-    },
-    /// The key of a root that does not sign now is not in the token.
-    #[error(
-        "the key of a root that does not sign now (slot {slot}, {key}) is not in the token; the root that signs CAs goes on until {}: \
-         restore the token from its backup before that; if the key is lost for good, set enabled = false in the root block before \
-         that and give every agent the new trust bundle",
-        utc(*until_unix)
-    )]
-    IdleRootLost {
-        /// Its place.
-        slot: Place,
-        /// What the key is called.
-        key: KeyName,
-        /// When the root that signs ends, UNIX seconds.
-        until_unix: i64,
-    },
-    /// No root is valid now.
-    #[error("this server's clock says {}, and no root certificate is valid then: correct the clock", utc(*now))]
-    NoRootValid {
-        /// The time, UNIX seconds.
-        now: i64,
-    },
-    /// The key in the token is not the one the journal speaks of.
-    #[error(
-        "the key in slot {slot} ({key}) is not the one the CA journal names: the token and the data store are from \
-         different times or servers; restore the one that is wrong from its backup"
-    )]
-    KeyMismatch {
-        /// Which authority's key the journal means.
-        slot: Place,
-        /// What the key is called.
-        key: KeyName,
-    },
-    /// The token holds our keys but the database does not know them.
-    #[error(
-        "the token holds a key for slot {slot} ({key}) that the CA journal in the data store does not know: restore the \
-         data store from its latest backup; if another server of this trust domain uses the token, give each its server_name; if \
-         the key is not in use anywhere, delete it (pkcs11-tool --delete-object, both halves)"
-    )]
-    KeyWithoutJournal {
-        /// Which place the key was made for, by its name.
-        slot: Place,
-        /// What the key is called.
-        key: KeyName,
-    },
-    /// The data store has a CA, and it is not one of this server's name: another one would lock out all who know that one only.
-    #[error(
-        "the data store holds the CA of server_name {}, and this server is {}: the CA goes on only under the name that it has, so \
-         set server_name to that; to found another CA on purpose, give the server a data store of its own (connection_string), and \
-         give every agent the new trust bundle",
-        names(found),
-        own_name(server)
-    )]
-    OtherServersCa {
-        /// Whose CA is there.
-        found: Vec<ServerName>,
-        /// What this server is called.
-        server: ServerName,
-    },
-    /// Keys are an administrator's, and each was used or cannot be.
-    #[error(
-        "no key is free for slot {slot}: of the {listed} that key_ids and key_labels name, each was used before, is missing or cannot \
-         be used (the log says which); have the HSM's administrator make P-256 keys that are sensitive, not extractable and may sign, \
-         name them there, and restart the server"
-    )]
-    NoFreeKey {
-        /// The place that is to be filled.
-        slot: Place,
-        /// How many keys are named.
-        listed: usize,
-    },
-    /// More keys of an administrator were used than are remembered.
-    #[error(
-        "{MAX_USED_KEYS} keys of the HSM's administrator were used, and no more are remembered: use another data store and token"
-    )]
-    TooManyUsedKeys,
-    /// There is no CA yet, and the clock cannot be right.
-    #[error(
-        "this server's clock says {}: that cannot be right, and a CA that began then would never be valid; correct the clock \
-         and start again",
-        utc(*now)
-    )]
-    ClockAtFounding {
-        /// The time, UNIX seconds.
-        now: i64,
-    },
-    /// No key of the CA is at hand.
-    #[error("no CA key is at hand; see the errors before this one")]
-    NothingSigns,
-    /// The plan asks for one step after the other without an end.
-    #[error("CA rotation does not settle; report this with the log")]
-    Unsettled,
-    /// The certificate cannot be composed.
-    #[error("the certificate cannot be composed")]
-    Profile(#[from] ProfileError),
-    /// A certificate was signed that must not leave.
-    #[error("a signed certificate failed its check and was withheld")]
-    Lint(#[from] LintError),
-    /// A signing task ended early.
-    #[error("a signing task ended early")]
-    Interrupted,
-}
-
-fn names(servers: &[ServerName]) -> String {
-    let quoted: Vec<_> = servers.iter().map(|server| format!("\"{server}\"")).collect();
-    quoted.join(" or ")
-}
-
-fn own_name(server: &ServerName) -> String {
-    if server.is_unnamed() { "without a server_name".to_owned() } else { format!("\"{server}\"") }
-}

@@ -1,0 +1,116 @@
+//! Whether the token has the keys that the journal names, and what follows if it has not.
+
+use ironroot_hsm::{KeyName, TokenKey};
+use tracing::{error, info, warn};
+
+use super::Performer;
+use crate::ca::CaError;
+use crate::ca::journal::{Authority, Place, Slot};
+use crate::ca::purpose::Purpose;
+use crate::clock::{Moment, Trust};
+
+impl Performer {
+    /// A place holds what the journal says, or nothing. A key of ours that the journal does not know means that the data store is
+    /// older than the token: going on would overwrite a key that may be in use. The active CA must have its key, as long as it may
+    /// be alive; without the root's key what is signed already goes on being good.
+    pub(super) async fn check_place(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let held = self.journal.slot(place).clone();
+        if held.key().is_none_or(|key| key.name != self.own_key(place).name) {
+            self.check_unused(place).await?;
+        }
+        let Some(authority) = held.authority() else { return Ok(()) };
+        let found = match (place.purpose, &held) {
+            (Purpose::X509Ca, Slot::Active(_)) => self.find_key(place, authority).await?,
+            _ => self.find_idle_key(place, authority).await?,
+        };
+        if found.is_some() {
+            return Ok(());
+        }
+        let key = authority.in_token.name.clone();
+        match (place.purpose, &held) {
+            (Purpose::Root, _) => {
+                let lost = self.root_lost(place, key, moment);
+                error!(error = &lost as &dyn std::error::Error, "a root cannot sign");
+                Ok(())
+            }
+            (_, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
+                //= FLT-H8 token faults: "never a new CA by itself"
+                Err(CaError::KeyLost { slot: place, key })
+            }
+            _ => self.miss(place, moment).await,
+        }
+    }
+
+    async fn check_unused(&self, slot: Place) -> Result<(), CaError> {
+        let key = self.own_key(slot).name;
+        match self.keys.find(&key).await? {
+            Some(_) => Err(CaError::KeyWithoutJournal { slot, key }),
+            None => Ok(()),
+        }
+    }
+
+    /// The key of an authority that is not needed now is not in the token. A prepared CA has signed nothing, another takes
+    /// its place; an old one is left as it is. A root that others may know already is not replaced.
+    pub(super) async fn miss(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let held = self.journal.slot(place);
+        let Some(key) = held.key().map(|key| key.name.clone()) else { return Ok(()) };
+        match (place.purpose, held) {
+            (Purpose::Root, _) => Err(self.root_lost(place, key, moment)),
+            (_, Slot::Prepared(_)) => {
+                error!(slot = %place, %key, "the key of the prepared CA is lost; another one will be made: check the token");
+                self.persist(self.journal.clone().forsake(place)).await
+            }
+            _ => {
+                warn!(slot = %place, %key, "the key of a former CA is not in the token");
+                self.absent.push(place);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the key of this place was missing and is in the token again.
+    pub(super) async fn finds_absent_key(&mut self, place: Place) -> Result<bool, CaError> {
+        let was_absent = self.absent.contains(&place);
+        let Some(key) = self.journal.slot(place).key().filter(|_| was_absent) else { return Ok(false) };
+        if self.keys.find_fit(key).await?.is_none() {
+            return Ok(false);
+        }
+        info!(slot = %place, "the key of the CA is in the token again");
+        self.absent.retain(|absent| *absent != place);
+        Ok(true)
+    }
+
+    /// What is lost with the key of the root in `slot`: now, or later.
+    fn root_lost(&self, slot: Place, key: KeyName, moment: Moment) -> CaError {
+        match self.journal.slots(Purpose::Root).signer(moment.now_unix) {
+            Some((signing, root)) if signing != slot.slot => {
+                CaError::IdleRootLost { slot, key, until_unix: root.not_after }
+            }
+            _ => CaError::RootLost { slot, key },
+        }
+    }
+
+    pub(super) async fn find_key(&self, slot: Place, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
+        require_certified(slot, authority, self.keys.find(&authority.in_token.name).await?)
+    }
+
+    /// The same of an authority that signs no SVIDs now.
+    pub(super) async fn find_idle_key(
+        &mut self,
+        slot: Place,
+        authority: &Authority,
+    ) -> Result<Option<TokenKey>, CaError> {
+        require_certified(slot, authority, self.keys.find_fit(&authority.in_token).await?)
+    }
+}
+
+/// What was found is the key that `authority` certifies, or nothing.
+fn require_certified(slot: Place, authority: &Authority, found: Option<TokenKey>) -> Result<Option<TokenKey>, CaError> {
+    let certified = authority.credential.certificate().map(|certificate| certificate.spki_der());
+    match found {
+        Some(key) if certified.as_deref() != Some(key.spki_der()) => {
+            Err(CaError::KeyMismatch { slot, key: authority.in_token.name.clone() })
+        }
+        found => Ok(found),
+    }
+}

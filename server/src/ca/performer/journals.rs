@@ -1,0 +1,38 @@
+//! The journals of the data store: this server's, and those of others.
+
+use tracing::info;
+
+use crate::ca::journal::Journal;
+use crate::ca::server_name::ServerName;
+use crate::ca::{CaError, CaPolicy};
+use crate::store::Store;
+
+/// This server's row. A server that is given a name takes over what it wrote without one.
+pub(super) async fn read_own(store: &Store, server: &ServerName) -> Result<Option<Vec<u8>>, CaError> {
+    let own = store.ca_journal(server.as_str()).await?;
+    if own.is_some() || server.is_unnamed() || !store.name_ca_journal(server.as_str()).await? {
+        return Ok(own);
+    }
+    info!(%server, "the CA that this server had without a name goes on under its name");
+    Ok(store.ca_journal(server.as_str()).await?)
+}
+
+/// What other servers have published in the data store.
+pub(super) async fn read_others(store: &Store, policy: &CaPolicy) -> Result<Vec<Journal>, CaError> {
+    let rows = store.ca_journals().await?;
+    let others = rows.into_iter().filter(|(server, _)| *server != policy.server.as_str());
+    let read = others.map(|(server, bytes)| {
+        let server = server.parse().unwrap_or_default();
+        Ok(Journal::from_bytes(&bytes, &policy.trust_domain, &server)?)
+    });
+    read.collect()
+}
+
+/// A server without a journal founds a CA only where there is none, or where others have theirs too.
+pub(super) fn refuse_another_ca(others: &[Journal], policy: &CaPolicy) -> Result<(), CaError> {
+    if others.is_empty() || policy.shares_store {
+        return Ok(());
+    }
+    let found = others.iter().map(Journal::server).collect();
+    Err(CaError::OtherServersCa { found, server: policy.server.clone() })
+}

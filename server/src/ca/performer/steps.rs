@@ -1,0 +1,145 @@
+//! The steps of the plan, each: the journal first, then what others can see.
+
+use ironroot_api::utc;
+use ironroot_hsm::TokenKey;
+use tracing::{error, info};
+
+use super::Performer;
+use crate::ca::CaError;
+use crate::ca::issuer::{self, Candidate, Root};
+use crate::ca::journal::{Journal, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
+use crate::ca::key_stock::is_used;
+use crate::ca::purpose::Purpose;
+use crate::clock::Moment;
+
+impl Performer {
+    pub(super) async fn intend(&mut self, place: Place) -> Result<(), CaError> {
+        if self.finds_absent_key(place).await? {
+            return Ok(());
+        }
+        let (key, journal) = self.choose_key(place).await?;
+        let before = self.journal.slot(place).key().filter(|before| before.name != key.name).cloned();
+        if let Some(before) = before {
+            self.keys.release(&before).await?;
+        }
+        self.persist(journal.intend(place, key)).await?;
+        self.absent.retain(|absent| *absent != place);
+        Ok(())
+    }
+
+    /// The key that `place` gets next, and the journal that knows it as used.
+    async fn choose_key(&mut self, place: Place) -> Result<(KeyRecord, Journal), CaError> {
+        if !self.keys.is_given() {
+            return Ok((self.own_key(place), self.journal.clone()));
+        }
+        if self.journal.remembers_no_more_keys() {
+            return Err(CaError::TooManyUsedKeys);
+        }
+        self.read_others().await?;
+        match self.keys.first_free(&self.journal, &self.others).await? {
+            Some(free) => Ok((free.record, self.journal.clone().with_used(free.mark))),
+            None => Err(self.keys.none_free(place)),
+        }
+    }
+
+    pub(super) async fn prepare(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let Slot::Intended(record) = self.journal.slot(place).clone() else { return Ok(()) };
+        // Who signs comes first: without the root no key is made.
+        let root = self.signer_of(place.purpose, moment).await?;
+        // The journal says that whatever has the name of a key that is made is nobody's: one whose time is over, or one from
+        // before a crash.
+        match self.obtain(&record).await? {
+            Some(key) => {
+                let candidate = Candidate { key, number: self.journal.next_key(), record };
+                self.certify(place, candidate, root.as_ref(), moment).await
+            }
+            None => {
+                error!(
+                    slot = %place,
+                    key = %record.name,
+                    "the key that was taken is gone from the token, cannot be used any more, or another server has taken it too: another \
+                     one is taken"
+                );
+                self.persist(self.journal.clone().forsake(place)).await
+            }
+        }
+    }
+
+    /// The key of an intended place. One of an administrator's is not used if another server has it in its journal too: what is on disk
+    /// before either looks, one of them sees.
+    async fn obtain(&mut self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
+        let key = self.keys.obtain(record).await?;
+        if record.origin == Origin::Made {
+            return Ok(key);
+        }
+        self.read_others().await?;
+        let is_others = |key: &TokenKey| is_used(&self.others, &KeyMark::of(key.spki_der()));
+        Ok(key.filter(|key| !is_others(key)))
+    }
+
+    pub(super) async fn renew(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let Some(authority) = self.journal.slot(place).authority().cloned() else { return Ok(()) };
+        let (number, record) = (authority.key, authority.in_token);
+        match self.keys.find_fit(&record).await? {
+            Some(key) => {
+                let root = self.signer_of(place.purpose, moment).await?;
+                self.certify(place, Candidate { key, number, record }, root.as_ref(), moment).await
+            }
+            None => self.miss(place, moment).await,
+        }
+    }
+
+    /// Who signs an authority of this purpose, if not itself.
+    async fn signer_of(&self, purpose: Purpose, moment: Moment) -> Result<Option<Root>, CaError> {
+        match purpose {
+            Purpose::Root => Ok(None),
+            Purpose::X509Ca => self.root(moment).await,
+        }
+    }
+
+    async fn certify(
+        &mut self,
+        place: Place,
+        candidate: Candidate,
+        root: Option<&Root>,
+        moment: Moment,
+    ) -> Result<(), CaError> {
+        let key = candidate.record.name.clone();
+        let authority = match place.purpose {
+            Purpose::Root => {
+                let ttl_seconds = self.policy.root_ttl_seconds.unwrap_or(self.policy.ca_ttl_seconds);
+                issuer::certify_root(candidate, ttl_seconds, &self.policy, moment).await?
+            }
+            Purpose::X509Ca => issuer::certify_ca(candidate, root, &self.policy, moment).await?,
+        };
+        let not_after = authority.not_after;
+        self.persist(self.journal.clone().prepare(place, authority)).await?;
+        info!(slot = %place, %key, not_after = utc(not_after), "{} prepared and published", place.purpose.noun());
+        Ok(())
+    }
+
+    pub(super) async fn activate(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        let Slot::Prepared(authority) = self.journal.slot(place).clone() else { return Ok(()) };
+        if self.find_idle_key(place, &authority).await?.is_none() {
+            return self.miss(place, moment).await;
+        }
+        self.persist(self.journal.clone().activate(place)).await?;
+        info!(slot = %place, not_after = utc(authority.not_after), "{} activated", place.purpose.noun());
+        Ok(())
+    }
+
+    pub(super) async fn prune(&mut self, purpose: Purpose, moment: Moment) -> Result<(), CaError> {
+        let pruned = self.journal.clone().prune(purpose, moment);
+        for place in SlotName::BOTH.map(|slot| Place { purpose, slot }) {
+            // The key goes first: an old authority may lack its key, an empty slot may not have one.
+            if *pruned.slot(place) == Slot::Empty
+                && let Some(key) = self.journal.slot(place).key()
+            {
+                self.keys.release(key).await?;
+            }
+        }
+        self.persist(pruned).await?;
+        info!(%purpose, authorities = self.journal.anchors().len(), "expired authorities left the trust bundle");
+        Ok(())
+    }
+}

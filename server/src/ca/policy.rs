@@ -1,0 +1,51 @@
+//! What the operator decides about the CA.
+
+use ironroot_api::TrustDomain;
+use ironroot_hsm::KeyName;
+
+use super::purpose::Purpose;
+use super::rotation::Pace;
+use super::server_name::ServerName;
+
+/// What the operator decides about the CA.
+#[derive(Clone, Debug)]
+pub struct CaPolicy {
+    /// The trust domain it signs for.
+    pub trust_domain: TrustDomain,
+    /// Which of the servers of the trust domain this is.
+    pub server: ServerName,
+    /// Whether other servers have their journals in the same data store. If not, a journal of another name is this server's own, from
+    /// before its name was changed.
+    pub shares_store: bool,
+    /// Keys that the HSM's administrator has made, in the order in which they are used; none: the CA makes its keys.
+    pub given_keys: Vec<KeyName>,
+    /// Subject of CA certificates; a serial number is added to each.
+    pub subject: CaSubject,
+    /// Lifetime of a CA certificate, seconds.
+    pub ca_ttl_seconds: i64,
+    /// Lifetime of the root above the CAs, seconds; without one each CA signs itself.
+    pub root_ttl_seconds: Option<i64>,
+    /// Lifetime of agents' SVIDs, seconds.
+    pub agent_ttl_seconds: i64,
+    /// Lifetime of the server's SVIDs, and of workloads' whose entry does not say, seconds.
+    pub x509_svid_ttl_seconds: i64,
+}
+
+impl CaPolicy {
+    /// What is renewed, and when; who signs others comes first.
+    pub fn paces(&self) -> Vec<Pace> {
+        let root = self.root_ttl_seconds.map(|_| Pace::of_the_root(self.ca_ttl_seconds));
+        root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).collect()
+    }
+}
+
+/// Subject of CA certificates; at least one part is not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaSubject {
+    /// Countries, two letters each.
+    pub country: Vec<String>,
+    /// The O of the subject, one for each.
+    pub organization: Vec<String>,
+    /// The CN of the subject.
+    pub common_name: Option<String>,
+}
