@@ -14,7 +14,7 @@ use std::rc::Rc;
 use ironroot_api::TrustDomain;
 use ironroot_hsm::KeyName;
 
-use super::tests::paces;
+use super::rehearsal::paces;
 use super::{Pace, Step, plan};
 use crate::ca::journal::{Authority, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
 use crate::ca::purpose::Purpose;

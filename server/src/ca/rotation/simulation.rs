@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tests::{Journal, cas, founding, paces, perform, plan};
+use super::rehearsal::{Journal, cas, founding, paces, perform, plan};
 use super::{Pace, Step};
 use ironroot_fuzz::Dice;
 
