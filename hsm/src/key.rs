@@ -1,5 +1,7 @@
 //! Keys on a token, through one session: made, found, checked, destroyed.
 
+mod examination;
+mod generation;
 mod objects;
 mod protection;
 
@@ -12,7 +14,9 @@ use crate::error::HsmError;
 use crate::login::Login;
 use crate::name::KeyName;
 
-pub(crate) use objects::{Before, checked_signature, destroy, find, generate, remove_strays};
+pub(crate) use examination::checked_signature;
+pub(crate) use generation::{Before, generate, remove_strays};
+pub(crate) use objects::{destroy, find};
 
 /// What is known of a key: who it is for ever, and its handle in one login.
 pub(crate) struct Held {
@@ -40,7 +44,7 @@ impl Held {
 
     /// The public half, an uncompressed point.
     pub(crate) fn point(&self) -> &[u8] {
-        &self.spki[objects::P256_SPKI_PREFIX.len()..]
+        &self.spki[examination::P256_SPKI_PREFIX.len()..]
     }
 
     /// Whether the token says that it was made inside (CKA_LOCAL).
