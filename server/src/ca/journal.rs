@@ -225,6 +225,7 @@ mod tests {
         let forsaken = journal.clone().forsake(A);
         assert_eq!((forsaken.anchors().len(), slots(&forsaken).prepared()), (3, None));
         let end = slots(&journal).next_prune(0).unwrap();
+        assert_eq!((slots(&journal).next_prune(end - 1), slots(&journal).next_prune(end)), (Some(end), None));
         assert_eq!(journal.clone().prune(Purpose::X509Ca, moment(end - 1, Trust::Agreed)), journal);
         for unsure in [Trust::Settling, Trust::Incident] {
             assert_eq!(journal.clone().prune(Purpose::X509Ca, moment(end, unsure)), journal, "{unsure:?}");
@@ -264,6 +265,14 @@ mod tests {
         let anew = Authority { key: 2, ..authority("spiffe://example.org") };
         let journal = journal.prepare(A, anew).activate(A);
         assert_eq!(journal.slot(B), &Slot::Old(old), "it was not active");
+    }
+
+    #[test]
+    fn so_many_keys_of_an_administrator_are_remembered_and_no_more_are_taken() {
+        let mark = |number: usize| KeyMark::of(&number.to_be_bytes());
+        let taken = (1..MAX_USED_KEYS).fold(founding(), |journal, number| journal.with_used(mark(number)));
+        assert!(!taken.remembers_no_more_keys() && taken.has_used(&mark(1)) && !taken.has_used(&mark(0)));
+        assert!(taken.with_used(mark(0)).remembers_no_more_keys());
     }
 
     #[test]

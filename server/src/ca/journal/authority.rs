@@ -119,6 +119,11 @@ mod tests {
         ] {
             assert_eq!(authority.is_over(moment(now, counted, trust)), over, "{now} {counted} {trust:?}");
         }
+        let minute = Authority { not_after: START + 60, ..of_a_day() };
+        for (counted, over) in [(55, true), (54, false)] {
+            let moment = Moment { now_unix: START + 60, counted, trust: Trust::Agreed };
+            assert_eq!(minute.is_over(moment), over, "of a short life a twelfth may be missing: {counted}");
+        }
         assert!(!authority.is_prunable(moment(2 * DAY - 1, 2 * DAY, Trust::Agreed)));
         assert!(authority.is_prunable(moment(2 * DAY, 2 * DAY, Trust::Agreed)));
     }

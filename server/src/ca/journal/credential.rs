@@ -81,3 +81,16 @@ impl<'de> Deserialize<'de> for CaCertificate {
         Ok(Self(Arc::new(certificate)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::authority;
+
+    #[test]
+    fn certificates_are_told_apart_by_their_bytes_and_called_by_their_numbers() {
+        let [one, other] = ["spiffe://example.org"; 2].map(|uri| authority(uri).credential);
+        assert!(one == one.clone() && one != other);
+        let number = one.certificate().unwrap().serial_decimal();
+        assert_eq!(format!("{one:?}"), format!("Certificate(CaCertificate({number}))"));
+    }
+}

@@ -156,6 +156,7 @@ mod tests {
         let [one, two]: [ServerName; 2] = ["one", "two"].map(|name| name.parse().unwrap());
         let read = |journal: &Journal, server| Journal::from_bytes(&journal.to_bytes(), &trust_domain(), server);
         let named = read(&full(), &one).unwrap();
+        assert_eq!((named.server(), full().server()), (one.clone(), ServerName::default()));
         assert_eq!(read(&named, &one).unwrap(), named);
         for other in [&two, &ServerName::default()] {
             assert!(matches!(read(&named, other), Err(JournalError::OtherServer { .. })), "{other}");

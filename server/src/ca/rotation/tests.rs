@@ -83,6 +83,10 @@ fn a_new_authority_is_published_before_it_signs_even_after_a_stop() {
         matches!(plan(slept, &journal, &paces(SELF_SIGNED, DAY)), Step::Wait { .. }),
         "published by the clock that counts, not by the one that can be set"
     );
+    // Of a short life it is a twelfth, as long as the active one has that long.
+    let (journal, ..) = settle(founding(), START, 60);
+    let (_, steps, until) = settle(journal, START + 52, 60);
+    assert_eq!((&steps[..], until), (&[Step::Intend(B), Step::Prepare(B)][..], START + 55));
     // When the active one cannot wait, it is not waited for.
     let (journal, ..) = settle(founding(), START, DAY);
     let (_, steps, _) = settle(journal, START + DAY - 30, DAY);
