@@ -123,8 +123,10 @@ fn at_every_moment_of_many_lifetimes_one_published_authority_signs() {
 #[test]
 fn a_step_that_failed_holds_up_neither_what_another_purpose_needs_nor_what_ends_in_its_time() {
     let root_half = START + CAS_PER_ROOT * DAY / 2;
-    let (journal, ..) = settle_in(ROOTED, founding(), right(START), DAY);
-    let (journal, ..) = settle_in(ROOTED, journal, right(root_half), DAY);
+    let mut journal = founding();
+    for at in [START, root_half - DAY / 2, root_half, root_half + DAY / 3] {
+        (journal, ..) = settle_in(ROOTED, journal, right(at), DAY);
+    }
     let root_b = Place::root(SlotName::B);
     let due = START + CAS_PER_ROOT * DAY * 3 / 4;
     let step = |failed: &[Step]| plan_but_for(right(due), &journal, &paces(ROOTED, DAY), failed);
