@@ -60,7 +60,10 @@ impl Lab {
         server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
         create_entries(&server, &device.agent_id(), count);
         let wire = CountingProxy::to(server.port());
-        let options = AgentOptions { server_port: Some(wire.port()), ..AgentOptions::default() };
+        // As a product has them, and not as tests do.
+        let (sync_interval, log_level) = ("5s", "INFO");
+        let options =
+            AgentOptions { server_port: Some(wire.port()), sync_interval, log_level, ..AgentOptions::default() };
         device.provision(&server, &options);
         device.start();
         device.expect_identity(FIRST_UID);

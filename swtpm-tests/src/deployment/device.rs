@@ -23,6 +23,8 @@ pub struct AgentOptions {
     pub key_manager: &'static str,
     /// `experimental.sync_interval`.
     pub sync_interval: &'static str,
+    /// `log_level`.
+    pub log_level: &'static str,
     /// Whether the unix attestor gives `path` and `sha256`.
     pub discover_workload_path: bool,
     /// The server's TCP port, if another than that of the deployment's server.
@@ -45,6 +47,7 @@ impl Default for AgentOptions {
             join_token: None,
             key_manager: "tpm",
             sync_interval: "1s",
+            log_level: "DEBUG",
             discover_workload_path: false,
             server_port: None,
             attestor_lines: String::new(),
@@ -264,7 +267,7 @@ impl Device {
     server_port = "{port}"
     socket_path = "{socket}"
     trust_bundle_path = "{directory}/bundle.pem"
-    log_level = "DEBUG"
+    log_level = "{log_level}"
     {token}
     {agent_lines}
     experimental {{
@@ -287,6 +290,7 @@ plugins {{
             agent_lines = options.agent_lines,
             attestor_lines = options.attestor_lines,
             sync_interval = options.sync_interval,
+            log_level = options.log_level,
             discover = options.discover_workload_path,
         )
     }
