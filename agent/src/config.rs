@@ -5,23 +5,22 @@ mod password;
 mod plugins;
 mod tpm;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
-use ironroot_attest::tpm::{EndorsementChoice, TpmAddress};
 use ironroot_attest::workload::{ConnectionWriter, DEFAULT_SIZE_LIMIT, ExecutableSelectors};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
-use zeroize::Zeroizing;
 
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
+pub use crate::node_attestation::{JoinToken, NodeAttestor};
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
 pub use password::{PasswordError, PasswordSource};
-pub(crate) use tpm::DEFAULT_TPM;
+pub use tpm::TpmConfig;
+pub(crate) use tpm::{DEFAULT_TPM, TpmKeys};
 
 /// Everything the agent can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,50 +77,6 @@ pub enum TrustBundleFormat {
     Pem,
     /// A SPIFFE bundle document (JWKS).
     Spiffe,
-}
-
-/// How the device proves who it is. `Chip`: what is known of its TPM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodeAttestor<Chip = TpmConfig> {
-    /// With a single-use token; none if the agent has attested before and keeps its key.
-    JoinToken(Option<JoinToken>),
-    /// With its TPM's endorsement key, which the server knows or whose maker it trusts.
-    Tpm2(Chip),
-}
-
-/// A single-use token. Never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct JoinToken(Zeroizing<String>);
-
-impl JoinToken {
-    /// From text; surrounding blanks are dropped.
-    pub fn new(text: &str) -> Self {
-        Self(Zeroizing::new(text.trim().to_owned()))
-    }
-
-    /// What is sent to the server.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for JoinToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JoinToken(redacted)")
-    }
-}
-
-/// The TPM and how to work with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TpmConfig {
-    /// The device file, or a simulator.
-    pub address: TpmAddress,
-    /// RSA or P-256 or P-384; by itself the agent takes the one with a certificate and remembers it.
-    pub endorsement: EndorsementChoice,
-    /// Password of the owner hierarchy.
-    pub owner_password: PasswordSource,
-    /// Password of the endorsement hierarchy.
-    pub endorsement_password: PasswordSource,
 }
 
 /// Where the agent's own key lives. `Chip`: as in [`NodeAttestor`].
@@ -225,9 +180,9 @@ impl AgentConfig {
 
 /// The TPM that either needs; both have the same.
 fn tpm_of<'a, Chip>(node_attestor: &'a NodeAttestor<Chip>, key_manager: &'a KeyManager<Chip>) -> Option<&'a Chip> {
-    match (node_attestor, key_manager) {
-        (NodeAttestor::Tpm2(chip), _) | (NodeAttestor::JoinToken(_), KeyManager::Tpm(chip)) => Some(chip),
-        (NodeAttestor::JoinToken(_), KeyManager::Disk { .. } | KeyManager::Memory) => None,
+    match key_manager {
+        KeyManager::Tpm(chip) => Some(chip),
+        KeyManager::Disk { .. } | KeyManager::Memory => node_attestor.chip(),
     }
 }
 

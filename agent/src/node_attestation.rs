@@ -1,38 +1,45 @@
-//! The conversation with AttestAgent: proof in, agent certificate out.
+//! How a device proves who it is to its server.
 //!
-//! Nothing is believed here: the caller verifies the certificate against the trust bundle and the key that was asked for.
+//! ```text
+//!  read(plugins) ─► NodeAttestor<()> ─ on(TPM) ─► NodeAttestor<TpmConfig> ─ open ─► Attestor ─ begin ─► Proof
+//!                                                                     conversation: data ─► respond ─► settle
+//! ```
+//! Each way is a file below: what it is told, what it says first, how it answers a challenge, and why it fails. A further one is
+//! a file, and a line in each of the lists here.
 
+mod conversation;
 mod endorsement_record;
+mod join_token;
 mod tpm2;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::Path;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::pb::agent::agent_client::AgentClient;
-use ironroot_api::pb::agent::attest_agent_request::{Params, Step};
-use ironroot_api::pb::agent::{AgentX509svidParams, AttestAgentRequest, attest_agent_response};
-use ironroot_api::pb::types::{AttestationData, X509svid};
-use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, CHALLENGE_SECONDS};
-use ironroot_attest::tpm::{Tpm, TpmError};
+use ironroot_api::pb::types::AttestationData;
+use ironroot_attest::tpm::Tpm;
 use ironroot_shell::command_line::code_name;
+use ironroot_shell::settings::Section;
 use thiserror::Error;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::agent_key::{AgentKey, KeyError, KeyStore};
-use crate::config::JoinToken;
-use crate::server_channel::{Channel, MAX_ANSWER_BYTES, within};
+use crate::config::{TpmConfig, TpmKeys};
+pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
-use tpm2::Prover;
+pub use join_token::JoinToken;
+pub use tpm2::{Device, Tpm2Failure};
 
-/// Longest attestation: as long as the server waits. Slow chips make their RSA keys within minutes, a rate limit on the server
-/// takes a second for each device behind the same address.
-const ATTESTATION_DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
-/// Challenges answered at most; every type known needs one.
-const MAX_CHALLENGES: usize = 8;
-const JOIN_TOKEN: &str = "join_token";
+/// How the device proves who it is. `Chip`: what is known of its TPM, from nothing over its configuration to an open one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeAttestor<Chip = TpmConfig> {
+    /// With a single-use token; none if the agent has attested before and keeps its key.
+    JoinToken(Option<JoinToken>),
+    /// By its TPM: the endorsement key says which device it is, a quote what was started on it.
+    Tpm2(Chip),
+}
+
+/// What attests.
+pub type Attestor = NodeAttestor<Device>;
 
 /// Why attestation failed.
 #[derive(Debug, Error)]
@@ -40,123 +47,119 @@ pub enum AttestationError {
     /// No way to attest is left: the token is used up or was never given.
     #[error("there is no join token to attest with; create one on the server and configure it")]
     NoToken,
+    /// The TPM did not do its part.
+    #[error(transparent)]
+    Tpm2(#[from] Tpm2Failure),
     /// The server refused, or the connection broke.
     #[error("the server refused attestation: {}: {}", code_name(.0.code()), .0.message())]
     Server(#[source] Status),
-    /// The chip did not do its part.
-    #[error("the TPM could not {0}")]
-    Tpm(&'static str, #[source] TpmError),
     /// The agent's key could not be made or kept.
     #[error("the agent's key could not be used")]
     Key(#[from] KeyError),
-    /// The server's challenge does not parse.
-    #[error("the server's challenge is unusable")]
-    Challenge(#[source] ironroot_attest::node::Refusal),
     /// The server does not follow the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(&'static str),
 }
 
-/// How this device proves who it is.
-#[derive(Clone)]
-pub enum Attestor {
-    /// With a single-use token, if there is one.
-    JoinToken(Option<JoinToken>),
-    /// By its TPM: the endorsement key says which device it is, a quote what was started on it.
-    Tpm2 {
-        /// The thread that owns the chip, shared with the sealed cache and the agent's key.
-        tpm: Tpm,
-        /// Where it is noted which endorsement key the device is known by.
-        directory: PathBuf,
-    },
-}
-
-/// What the server gave, not verified yet.
-#[derive(Debug)]
-pub struct Attested {
-    /// The agent's certificate.
-    pub svid: X509svid,
-    /// Whether the agent may attest again; if so it never renews.
-    pub reattestable: bool,
-    /// The key the certificate was asked for.
-    pub key: AgentKey,
-}
-
-/// Attests over `channel` with a fresh key.
-pub async fn attest(
-    channel: Channel,
-    attestor: &Attestor,
-    keys: &mut KeyStore,
-    trust_domain: &TrustDomain,
-) -> Result<Attested, AttestationError> {
-    within_deadline(async {
-        let (proof, data) = match attestor {
-            Attestor::JoinToken(None) => return Err(AttestationError::NoToken),
-            Attestor::JoinToken(Some(token)) => (None, data(JOIN_TOKEN, token.expose().as_bytes())),
-            Attestor::Tpm2 { tpm, .. } => {
-                let prover = Prover::new(tpm.clone(), keys, trust_domain.as_str()).await?;
-                let evidence = data(ATTESTATION_TYPE, &prover.evidence());
-                (Some(prover), evidence)
+impl NodeAttestor<()> {
+    /// The one `NodeAttestor` of the `plugins` block, with what it says of the TPM; `token` is what the `agent` block gave.
+    pub(crate) fn read(plugins: &Section<'_>, token: Option<JoinToken>) -> Option<(Self, TpmKeys)> {
+        let hint = "the device must prove who it is: add NodeAttestor \"tpm2\" { plugin_data { } } or NodeAttestor \"join_token\" { }";
+        let plugin = plugins.required(KIND, plugins.only_plugin(KIND), hint)?;
+        let (data, is_token_given) = (&plugin.data, token.is_some());
+        let read = match plugin.name.as_str() {
+            join_token::TYPE => Some((Self::JoinToken(token), TpmKeys::default())),
+            tpm2::TYPE => Some((Self::Tpm2(()), TpmKeys::read(data))),
+            _ => {
+                let reason = "not supported by ironroot-agent yet: use \"tpm2\" or \"join_token\"";
+                plugins.plugin_mistake(KIND, &plugin, reason);
+                return None;
             }
         };
-        let key = keys.prepare().await?;
-        let result = converse(channel, data, proof.as_ref(), &key).await;
-        if matches!(&result, Err(AttestationError::Tpm(_, TpmError::ForeignKey(_) | TpmError::ForeignParent))) {
-            keys.forget_attestation_key();
+        data.finish();
+        let (attestor, tpm) = read?;
+        if is_token_given && !matches!(attestor, Self::JoinToken(_)) {
+            plugins.warn(KIND, format!("the join token is not used: the device attests with {:?}", plugin.name));
         }
-        let (svid, reattestable) = result?;
-        if let (Attestor::Tpm2 { tpm, directory }, Some(prover)) = (attestor, &proof) {
-            endorsement_record::remember(tpm, directory, prover.identity()).await;
-        }
-        Ok(Attested { svid, reattestable, key })
-    })
-    .await
-}
+        Some((attestor, tpm))
+    }
 
-async fn converse(
-    channel: Channel,
-    data: AttestationData,
-    prover: Option<&Prover>,
-    key: &AgentKey,
-) -> Result<(X509svid, bool), AttestationError> {
-    let csr = key.certificate_request().await?.into();
-    let params = Params { data: Some(data), params: Some(AgentX509svidParams { csr }) };
-    // One message is under way at a time: each is the answer to a challenge.
-    let (requests, stream) = mpsc::channel(1);
-    send(&requests, Step::Params(params)).await?;
-    let mut client = AgentClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-    let answers = client.attest_agent(ReceiverStream::new(stream)).await;
-    let mut answers = answers.map_err(AttestationError::Server)?.into_inner();
-    for _ in 0..=MAX_CHALLENGES {
-        let answer = answers.message().await.map_err(AttestationError::Server)?;
-        match answer.and_then(|answer| answer.step) {
-            Some(attest_agent_response::Step::Result(result)) => {
-                let svid = result.svid.ok_or(AttestationError::Protocol("a result without certificate"))?;
-                return Ok((svid, result.reattestable));
-            }
-            Some(attest_agent_response::Step::Challenge(challenge)) => {
-                let prover = prover.ok_or(AttestationError::Protocol("a challenge to a join token"))?;
-                let response = prover.respond(&challenge, key).await?;
-                send(&requests, Step::ChallengeResponse(response.into())).await?;
-            }
-            None => return Err(AttestationError::Protocol("it ended the conversation without a result")),
+    /// Once all plugins have said which TPM it is.
+    pub(crate) fn on(self, tpm: &TpmConfig) -> NodeAttestor {
+        match self {
+            Self::JoinToken(token) => NodeAttestor::JoinToken(token),
+            Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
         }
     }
-    Err(AttestationError::Protocol("it never stops challenging"))
 }
 
-async fn send(requests: &mpsc::Sender<AttestAgentRequest>, step: Step) -> Result<(), AttestationError> {
-    let sent = requests.send(AttestAgentRequest { step: Some(step) }).await;
-    sent.map_err(|_| AttestationError::Protocol("it closed its ear"))
+impl NodeAttestor {
+    /// What attests, with the chip that `opened` gives if one is needed, and notes in `directory`.
+    pub(crate) async fn open<'a, Opened: Future<Output = Tpm>>(
+        &'a self,
+        directory: &Path,
+        opened: impl FnOnce(&'a TpmConfig) -> Opened,
+    ) -> Attestor {
+        match self {
+            Self::JoinToken(token) => Attestor::JoinToken(token.clone()),
+            Self::Tpm2(tpm) => Attestor::Tpm2(Device { tpm: opened(tpm).await, directory: directory.to_owned() }),
+        }
+    }
 }
 
-fn data(kind: &str, payload: &[u8]) -> AttestationData {
-    AttestationData { r#type: kind.to_owned(), payload: payload.to_vec().into() }
+impl<Chip> NodeAttestor<Chip> {
+    /// The TPM, if it attests.
+    pub fn chip(&self) -> Option<&Chip> {
+        match self {
+            Self::Tpm2(chip) => Some(chip),
+            Self::JoinToken(_) => None,
+        }
+    }
 }
 
-async fn within_deadline<T>(
-    attestation: impl Future<Output = Result<T, AttestationError>>,
-) -> Result<T, AttestationError> {
-    let outcome = within(ATTESTATION_DEADLINE, async { Ok(attestation.await) }).await;
-    outcome.map_err(AttestationError::Server)?
+impl Attestor {
+    async fn begin(&self, keys: &mut KeyStore, trust_domain: &TrustDomain) -> Result<Proof, AttestationError> {
+        Ok(match self {
+            Self::JoinToken(token) => Proof::JoinToken(token.clone().ok_or(AttestationError::NoToken)?),
+            Self::Tpm2(device) => Proof::Tpm2(Box::new(device.prover(keys, trust_domain).await?)),
+        })
+    }
 }
+
+/// One attestation of this device.
+enum Proof {
+    JoinToken(JoinToken),
+    Tpm2(Box<tpm2::Prover>),
+}
+
+impl Proof {
+    /// The first message.
+    fn data(&self) -> AttestationData {
+        let (kind, payload) = match self {
+            Self::JoinToken(token) => (join_token::TYPE, token.expose().as_bytes().to_vec()),
+            Self::Tpm2(prover) => (tpm2::TYPE, prover.evidence()),
+        };
+        AttestationData { r#type: kind.to_owned(), payload: payload.into() }
+    }
+
+    /// The answer to a challenge, for the key that the certificate is asked for.
+    async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, AttestationError> {
+        match self {
+            Self::JoinToken(_) => Err(AttestationError::Protocol("a challenge to a join token")),
+            Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
+        }
+    }
+
+    /// What is to be noted once the conversation is over.
+    async fn settle(&self, outcome: Result<(), &AttestationError>, keys: &mut KeyStore) {
+        match (self, outcome) {
+            (Self::Tpm2(prover), Ok(())) => prover.remember().await,
+            (Self::Tpm2(_), Err(AttestationError::Tpm2(failure))) if failure.is_foreign_key() => {
+                keys.forget_attestation_key();
+            }
+            _ => {}
+        }
+    }
+}
+
+const KIND: &str = "NodeAttestor";

@@ -3,6 +3,8 @@
 //! Each is a line of values that own their data and are consumed: what the device sent, what was asked of it, what it
 //! proved. Whatever is not proven is a [`Refusal`].
 
+mod base64_bytes;
+mod json;
 mod refusal;
 pub mod tpm2;
 

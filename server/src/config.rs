@@ -16,7 +16,7 @@ use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_chec
 
 use crate::ca::{CaSubject, ServerName};
 
-pub use attestors::{Admission, NodeAttestors, Tpm2Config};
+pub use attestors::{Admission, AttestorFileError, NodeAttestors, Tpm2Config};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
 

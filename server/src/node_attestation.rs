@@ -7,6 +7,7 @@
 //! A further one is a file and a line in each of the lists here.
 
 mod fault;
+mod fresh;
 mod join_token;
 mod tpm2;
 

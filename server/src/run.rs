@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
-use crate::config::{LoginMode, ManufacturerFileError, ServerConfig};
+use crate::config::{AttestorFileError, LoginMode, ServerConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState};
 use crate::node_attestation::NodeAttestation;
@@ -58,8 +58,9 @@ pub enum RunError {
     /// What the database holds of devices.
     #[error("cannot load the device registry")]
     Devices(#[from] DeviceError),
-    #[error("cannot take the TPM makers' CAs")]
-    Manufacturers(#[from] ManufacturerFileError),
+    /// What the files hold that say who may attest.
+    #[error(transparent)]
+    Attestors(#[from] AttestorFileError),
     #[error("cannot read the token's user PIN")]
     Pin(#[from] PinError),
     #[error("cannot open the PKCS#11 token")]

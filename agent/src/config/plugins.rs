@@ -19,7 +19,7 @@ pub(super) struct Plugins {
 /// Reads the block; `join_token` is what the `agent` block gave.
 pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Option<Plugins> {
     plugins.not_supported(PROGRAM, &["SVIDStore"]);
-    let attestor = read_node_attestor(plugins, join_token);
+    let attestor = NodeAttestor::read(plugins, join_token);
     let key = read_key_manager(plugins);
     let workload_attestor = read_workload_attestor(plugins);
     plugins.finish();
@@ -38,16 +38,6 @@ pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Opti
     Some(Plugins { node_attestor, key_manager, workload_attestor: workload_attestor? })
 }
 
-impl NodeAttestor<()> {
-    /// Once both plugins have said which TPM it is.
-    fn on(self, tpm: &TpmConfig) -> NodeAttestor {
-        match self {
-            Self::JoinToken(token) => NodeAttestor::JoinToken(token),
-            Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
-        }
-    }
-}
-
 impl KeyManager<()> {
     /// As [`NodeAttestor::on`].
     fn on(self, tpm: &TpmConfig) -> KeyManager {
@@ -55,30 +45,6 @@ impl KeyManager<()> {
             Self::Tpm(()) => KeyManager::Tpm(tpm.clone()),
             Self::Disk { directory } => KeyManager::Disk { directory },
             Self::Memory => KeyManager::Memory,
-        }
-    }
-}
-
-fn read_node_attestor(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Option<(NodeAttestor<()>, TpmKeys)> {
-    let hint = "the device must prove who it is: add NodeAttestor \"tpm2\" { plugin_data { } } or NodeAttestor \"join_token\" { }";
-    let plugin = plugins.required("NodeAttestor", plugins.only_plugin("NodeAttestor"), hint)?;
-    match plugin.name.as_str() {
-        "join_token" => {
-            plugin.data.finish();
-            Some((NodeAttestor::JoinToken(join_token), TpmKeys::default()))
-        }
-        "tpm2" => {
-            if join_token.is_some() {
-                plugins.warn("NodeAttestor", "the join token is not used: the device attests with its TPM");
-            }
-            let tpm = TpmKeys::read(&plugin.data);
-            plugin.data.finish();
-            Some((NodeAttestor::Tpm2(()), tpm))
-        }
-        _ => {
-            let reason = format!("not supported by {PROGRAM} yet: use \"tpm2\" or \"join_token\"");
-            plugins.plugin_mistake("NodeAttestor", &plugin, reason);
-            None
         }
     }
 }

@@ -5,14 +5,27 @@ use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 use zeroize::Zeroizing;
 
-use super::{PasswordSource, TpmConfig};
+use super::password::PasswordSource;
 
 /// The TPM behind the kernel's resource manager, where it is on every Linux device.
 pub(crate) const DEFAULT_TPM: &str = "/dev/tpmrm0";
 
+/// The TPM and how to work with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TpmConfig {
+    /// The device file, or a simulator.
+    pub address: TpmAddress,
+    /// RSA or P-256 or P-384; by itself the agent takes the one with a certificate and remembers it.
+    pub endorsement: EndorsementChoice,
+    /// Password of the owner hierarchy.
+    pub owner_password: PasswordSource,
+    /// Password of the endorsement hierarchy.
+    pub endorsement_password: PasswordSource,
+}
+
 /// What one of the two plugins says; the agent works with one TPM.
 #[derive(Default)]
-pub(super) struct TpmKeys {
+pub(crate) struct TpmKeys {
     address: Option<TpmAddress>,
     endorsement: Option<EndorsementChoice>,
     owner_password: Option<PasswordSource>,
@@ -21,7 +34,7 @@ pub(super) struct TpmKeys {
 
 impl TpmKeys {
     /// Reads the keys that `NodeAttestor "tpm2"` has.
-    pub(super) fn read(data: &Section<'_>) -> Self {
+    pub(crate) fn read(data: &Section<'_>) -> Self {
         Self {
             address: read_address(data),
             endorsement: data.parsed("ek", str::parse::<EndorsementChoice>),

@@ -1,15 +1,64 @@
-//! The device's side of attestation type "tpm2".
+//! `NodeAttestor "tpm2"`: the device's side.
 
-use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, Evidence, PcrHash, Response, binding};
-use ironroot_attest::tpm::{Chip, EndorsementKey, KeyBlob, RememberedEndorsement, Tpm, TpmError};
+use std::path::PathBuf;
 
-use super::AttestationError;
-use crate::agent_key::{AgentKey, KeyStore};
+use ironroot_api::TrustDomain;
+use ironroot_attest::node::Refusal;
+use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, CertifiedKey, Challenge, Evidence, PcrHash, Response, binding};
+use ironroot_attest::tpm::{Chip, EndorsementKey, KeyBlob, Tpm, TpmError};
+use thiserror::Error;
+
+use super::endorsement_record;
+use crate::agent_key::{AgentKey, KeyError, KeyStore};
 use crate::trusted_time::boot_id;
+
+/// The attestation type.
+pub(super) const TYPE: &str = ATTESTATION_TYPE;
+
+/// Why the device's TPM did not attest.
+#[derive(Debug, Error)]
+pub enum Tpm2Failure {
+    /// The chip did not do its part.
+    #[error("the TPM could not {0}")]
+    Chip(&'static str, #[source] TpmError),
+    /// The attestation key could not be made or kept.
+    #[error("the agent's key could not be used")]
+    Key(#[from] KeyError),
+    /// The server's challenge does not parse.
+    #[error("the server's challenge is unusable")]
+    Challenge(#[source] Refusal),
+}
+
+impl Tpm2Failure {
+    /// Whether the attestation key is of another chip, or of before this one was cleared.
+    pub(super) fn is_foreign_key(&self) -> bool {
+        matches!(self, Self::Chip(_, TpmError::ForeignKey(_) | TpmError::ForeignParent))
+    }
+}
+
+/// The device's TPM, open.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// The thread that owns the chip, shared with the sealed cache and the agent's key.
+    pub tpm: Tpm,
+    /// Where it is noted which endorsement key the device is known by.
+    pub directory: PathBuf,
+}
+
+impl Device {
+    pub(super) async fn prover(&self, keys: &mut KeyStore, trust_domain: &TrustDomain) -> Result<Prover, Tpm2Failure> {
+        let what = "read its endorsement key";
+        let read = self.tpm.run(what, |chip| Ok((chip.endorsement_key()?, chip.active_banks()?))).await;
+        let (endorsement_key, pcr_banks) = read.map_err(|error| Tpm2Failure::Chip(what, error))?;
+        let attestation_key = keys.attestation_key(&self.tpm, &endorsement_key.name).await?;
+        let (device, trust_domain) = (self.clone(), trust_domain.as_str().to_owned());
+        Ok(Prover { device, endorsement_key, pcr_banks, attestation_key, trust_domain })
+    }
+}
 
 /// Proves this device's TPM: what it is, what booted, and that the agent's key lives in it.
 pub(super) struct Prover {
-    tpm: Tpm,
+    device: Device,
     endorsement_key: EndorsementKey,
     pcr_banks: Vec<PcrHash>,
     attestation_key: KeyBlob,
@@ -17,17 +66,9 @@ pub(super) struct Prover {
 }
 
 impl Prover {
-    pub(super) async fn new(tpm: Tpm, keys: &mut KeyStore, trust_domain: &str) -> Result<Self, AttestationError> {
-        let what = "read its endorsement key";
-        let read = tpm.run(what, |chip| Ok((chip.endorsement_key()?, chip.active_banks()?))).await;
-        let (endorsement_key, pcr_banks) = read.map_err(|error| AttestationError::Tpm(what, error))?;
-        let attestation_key = keys.attestation_key(&tpm, &endorsement_key.name).await?;
-        Ok(Self { tpm, endorsement_key, pcr_banks, attestation_key, trust_domain: trust_domain.to_owned() })
-    }
-
-    /// What the server knows this device by.
-    pub(super) fn identity(&self) -> RememberedEndorsement {
-        self.endorsement_key.identity
+    /// Notes what the server knows this device by.
+    pub(super) async fn remember(&self) {
+        endorsement_record::remember(&self.device.tpm, &self.device.directory, self.endorsement_key.identity).await;
     }
 
     /// The first message.
@@ -44,9 +85,9 @@ impl Prover {
     }
 
     /// The answer to a challenge, for the key that the certificate was asked for.
-    pub(super) async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, AttestationError> {
+    pub(super) async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, Tpm2Failure> {
         let Challenge { credential, secret, nonce, pcrs, pcr_bank } =
-            Challenge::from_json(challenge).map_err(AttestationError::Challenge)?;
+            Challenge::from_json(challenge).map_err(Tpm2Failure::Challenge)?;
         let binding = binding(&self.trust_domain, &nonce, key.spki_der());
         let secret = self
             .ask("activate the credential", move |chip, ak| chip.activate_credential(ak, &credential, &secret))
@@ -63,7 +104,7 @@ impl Prover {
     }
 
     /// The attestation key's word that the agent's key is in the same chip, if it is.
-    async fn certified(&self, key: &AgentKey, binding: [u8; 32]) -> Result<Option<CertifiedKey>, AttestationError> {
+    async fn certified(&self, key: &AgentKey, binding: [u8; 32]) -> Result<Option<CertifiedKey>, Tpm2Failure> {
         let AgentKey::Tpm(key) = key else { return Ok(None) };
         let blob = key.blob().clone();
         let certify = move |chip: &mut Chip, ak: &KeyBlob| chip.certify(&blob, ak, &binding);
@@ -75,8 +116,8 @@ impl Prover {
         &self,
         what: &'static str,
         job: impl FnOnce(&mut Chip, &KeyBlob) -> Result<T, TpmError> + Send + 'static,
-    ) -> Result<T, AttestationError> {
+    ) -> Result<T, Tpm2Failure> {
         let ak = self.attestation_key.clone();
-        self.tpm.run(what, move |chip| job(chip, &ak)).await.map_err(|error| AttestationError::Tpm(what, error))
+        self.device.tpm.run(what, move |chip| job(chip, &ak)).await.map_err(|error| Tpm2Failure::Chip(what, error))
     }
 }

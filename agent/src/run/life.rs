@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
-use crate::config::{AgentConfig, KeyManager, NodeAttestor, PasswordError, TpmConfig};
+use crate::config::{AgentConfig, KeyManager, PasswordError, TpmConfig};
 use crate::identities::Identities;
 use crate::node_attestation::{Attestor, remembered};
 use crate::sealed_cache::SealedCache;
@@ -146,8 +146,5 @@ async fn key_place<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> KeyPla
 }
 
 async fn attestor<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> Attestor {
-    match &config.node_attestor {
-        NodeAttestor::Tpm2(tpm) => Attestor::Tpm2 { tpm: chips.open(tpm).await, directory: config.data_dir.clone() },
-        NodeAttestor::JoinToken(token) => Attestor::JoinToken(token.clone()),
-    }
+    config.node_attestor.open(&config.data_dir, move |tpm| chips.open(tpm)).await
 }

@@ -32,11 +32,10 @@ pub use pcr_hash::{PcrHash, UnknownPcrHash, list_banks};
 pub use pcr_selection::{PcrSelection, PcrSelectionError};
 pub use pending::Pending;
 
+pub use super::json::MAX_MESSAGE_BYTES;
+
 /// Attestation type on the wire, and the type of the selectors that it gives.
 pub const ATTESTATION_TYPE: &str = "tpm2";
-
-/// Longest message of this protocol accepted, bytes of JSON.
-pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// How long an attestation may take, seconds: a server waits as long for the answer to its challenge as an agent works on it.
 /// A slow chip that has to make its RSA keys first needs minutes; the kernel gives it 300 s for a single command.

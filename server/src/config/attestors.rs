@@ -3,6 +3,7 @@
 mod tpm2;
 
 use ironroot_shell::settings::Section;
+use thiserror::Error;
 
 pub use tpm2::{Admission, Tpm2Config};
 
@@ -18,9 +19,17 @@ pub struct NodeAttestors {
     pub tpm2: Option<Tpm2Config>,
 }
 
+/// Why a file that an attestor needs cannot be used. Each message names the file.
+#[derive(Debug, Error)]
+pub enum AttestorFileError {
+    /// The TPM makers' CAs.
+    #[error("cannot take the TPM makers' CAs")]
+    Manufacturers(#[from] ManufacturerFileError),
+}
+
 impl NodeAttestors {
     /// The attestors, with what the files hold that the configuration names.
-    pub fn load(&self) -> Result<Vec<Attestor>, ManufacturerFileError> {
+    pub fn load(&self) -> Result<Vec<Attestor>, AttestorFileError> {
         let join_token = self.join_token.then_some(Attestor::JoinToken);
         let tpm2 = self.tpm2.as_ref().map(Tpm2Config::load).transpose()?;
         Ok(join_token.into_iter().chain(tpm2).collect())

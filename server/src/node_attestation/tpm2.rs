@@ -1,11 +1,11 @@
 //! TPM evidence: admission by the device registry, then challenge and answer.
 
-use aws_lc_rs::rand;
 use ironroot_api::csr::Csr;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Claim, ClockReading, Expectation, PcrHash, PcrSelection, Pending};
 use thiserror::Error;
 
+use super::fresh::fresh;
 use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress};
 use crate::devices::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
 use ironroot_text::hex::hex;
@@ -101,7 +101,7 @@ impl NodeAttestation {
             require_resident_key: policy.require_resident_key,
             last_seen: last_clock,
         };
-        let challenged = ek.challenge(expectation, random(), random(), now_unix).map_err(Tpm2Refusal::from);
+        let challenged = ek.challenge(expectation, fresh(), fresh(), now_unix).map_err(Tpm2Refusal::from);
         let (pending, challenge) = challenged?;
         let waiting = super::Challenge::Tpm2(Box::new(Challenge { pending, csr }));
         Ok(Progress::Challenge(waiting, challenge.to_json()))
@@ -128,11 +128,4 @@ impl NodeAttestation {
             device: Some(device),
         })
     }
-}
-
-/// 32 bytes from the CSPRNG: a nonce or a secret, used once.
-fn random() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).expect("the kernel's random source does not fail once it has been seeded");
-    bytes
 }

@@ -1,17 +1,14 @@
 //! The three messages, as JSON with standard base64. Every size is capped before anything is decoded.
 
-mod base64_bytes;
 mod json;
 
-use base64_bytes::{Base64, Base64Digest};
 use json::{CertifiedKeyJson, ChallengeJson, EvidenceJson, ResponseJson};
-use json::{
-    MAX_BOOT_ID_BYTES, MAX_CERTIFICATES, MAX_PCR_BANKS, MAX_PCR_VALUES, VERSION, check_count, check_version, decode,
-    encode,
-};
+use json::{MAX_BOOT_ID_BYTES, MAX_CERTIFICATES, MAX_PCR_BANKS, MAX_PCR_VALUES, VERSION, check_count, check_version};
 
 use super::{PcrHash, PcrSelection};
 use crate::node::Refusal;
+use crate::node::base64_bytes::{Base64, Base64Digest};
+use crate::node::json::{decode, encode};
 
 /// The device's first message: which TPM it claims to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

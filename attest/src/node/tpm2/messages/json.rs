@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::base64_bytes::{Base64, Base64Digest};
 use crate::node::Refusal;
-use crate::node::tpm2::{MAX_MESSAGE_BYTES, PcrHash, PcrSelection};
+use crate::node::base64_bytes::{Base64, Base64Digest};
+use crate::node::tpm2::{PcrHash, PcrSelection};
 
 /// Version of this message format.
 pub(super) const VERSION: u32 = 1;
@@ -79,23 +79,6 @@ pub(super) struct CertifiedKeyJson {
 /// What an older peer does not know is not sent to it.
 fn is_default(bank: &PcrHash) -> bool {
     *bank == PcrHash::default()
-}
-
-pub(super) fn encode(message: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(message).expect("strings and numbers always serialise")
-}
-
-pub(super) fn decode<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, Refusal> {
-    //= TPM-38 RFC 8259 9: "An implementation may set limits on the size of texts that it accepts."
-    if json.len() > MAX_MESSAGE_BYTES {
-        return Err(Refusal::MessageTooLong { bytes: json.len(), limit: MAX_MESSAGE_BYTES });
-    }
-    serde_json::from_slice(json).map_err(|error| Refusal::MessageFormat(printable(&error.to_string())))
-}
-
-/// Parser messages quote the peer's text: keep it short and on one line.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(160).collect()
 }
 
 pub(super) fn check_version(version: u32) -> Result<(), Refusal> {

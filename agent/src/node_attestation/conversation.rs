@@ -1,0 +1,91 @@
+//! The conversation with AttestAgent: proof in, agent certificate out.
+//!
+//! Nothing is believed here: the caller verifies the certificate against the trust bundle and the key that was asked for.
+
+use std::time::Duration;
+
+use ironroot_api::TrustDomain;
+use ironroot_api::pb::agent::agent_client::AgentClient;
+use ironroot_api::pb::agent::attest_agent_request::{Params, Step};
+use ironroot_api::pb::agent::{AgentX509svidParams, AttestAgentRequest, attest_agent_response};
+use ironroot_api::pb::types::X509svid;
+use ironroot_attest::node::tpm2::CHALLENGE_SECONDS;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{AttestationError, Attestor, Proof};
+use crate::agent_key::{AgentKey, KeyStore};
+use crate::server_channel::{Channel, MAX_ANSWER_BYTES, within};
+
+/// Longest attestation: as long as the server waits. Slow chips make their RSA keys within minutes, a rate limit on the server
+/// takes a second for each device behind the same address.
+const ATTESTATION_DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
+/// Challenges answered at most; every type known needs one.
+const MAX_CHALLENGES: usize = 8;
+
+/// What the server gave, not verified yet.
+#[derive(Debug)]
+pub struct Attested {
+    /// The agent's certificate.
+    pub svid: X509svid,
+    /// Whether the agent may attest again; if so it never renews.
+    pub reattestable: bool,
+    /// The key the certificate was asked for.
+    pub key: AgentKey,
+}
+
+/// Attests over `channel` with a fresh key.
+pub async fn attest(
+    channel: Channel,
+    attestor: &Attestor,
+    keys: &mut KeyStore,
+    trust_domain: &TrustDomain,
+) -> Result<Attested, AttestationError> {
+    within_deadline(async {
+        let proof = attestor.begin(keys, trust_domain).await?;
+        let key = keys.prepare().await?;
+        let result = converse(channel, &proof, &key).await;
+        proof.settle(result.as_ref().map(drop), keys).await;
+        let (svid, reattestable) = result?;
+        Ok(Attested { svid, reattestable, key })
+    })
+    .await
+}
+
+async fn converse(channel: Channel, proof: &Proof, key: &AgentKey) -> Result<(X509svid, bool), AttestationError> {
+    let csr = key.certificate_request().await?.into();
+    let params = Params { data: Some(proof.data()), params: Some(AgentX509svidParams { csr }) };
+    // One message is under way at a time: each is the answer to a challenge.
+    let (requests, stream) = mpsc::channel(1);
+    send(&requests, Step::Params(params)).await?;
+    let mut client = AgentClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+    let answers = client.attest_agent(ReceiverStream::new(stream)).await;
+    let mut answers = answers.map_err(AttestationError::Server)?.into_inner();
+    for _ in 0..=MAX_CHALLENGES {
+        let answer = answers.message().await.map_err(AttestationError::Server)?;
+        match answer.and_then(|answer| answer.step) {
+            Some(attest_agent_response::Step::Result(result)) => {
+                let svid = result.svid.ok_or(AttestationError::Protocol("a result without certificate"))?;
+                return Ok((svid, result.reattestable));
+            }
+            Some(attest_agent_response::Step::Challenge(challenge)) => {
+                let response = proof.respond(&challenge, key).await?;
+                send(&requests, Step::ChallengeResponse(response.into())).await?;
+            }
+            None => return Err(AttestationError::Protocol("it ended the conversation without a result")),
+        }
+    }
+    Err(AttestationError::Protocol("it never stops challenging"))
+}
+
+async fn send(requests: &mpsc::Sender<AttestAgentRequest>, step: Step) -> Result<(), AttestationError> {
+    let sent = requests.send(AttestAgentRequest { step: Some(step) }).await;
+    sent.map_err(|_| AttestationError::Protocol("it closed its ear"))
+}
+
+async fn within_deadline<T>(
+    attestation: impl Future<Output = Result<T, AttestationError>>,
+) -> Result<T, AttestationError> {
+    let outcome = within(ATTESTATION_DEADLINE, async { Ok(attestation.await) }).await;
+    outcome.map_err(AttestationError::Server)?
+}
