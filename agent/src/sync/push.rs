@@ -63,7 +63,7 @@ struct Listening {
     unanswered: Option<i64>,
 }
 
-/// What was heard.
+/// One word of the server on the stream of changes, or its end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// Something has changed, by this revision of the server's change log.

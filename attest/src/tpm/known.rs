@@ -7,12 +7,12 @@ use tss_esapi::utils::TpmsContext;
 use super::endorsement_kind::EndorsementKind;
 use super::primary::Primary;
 
-/// All of it.
+/// The keys and certificates that need not be asked for again.
 #[derive(Default)]
 pub struct Known {
     /// Of its primary keys.
     pub primaries: Primaries,
-    /// Of its certificates.
+    /// Its endorsement key certificates, as far as they were read.
     pub certificates: CertificatesRead,
 }
 
@@ -23,7 +23,7 @@ pub struct Primaries {
     pub handles: Option<Vec<u32>>,
     /// What was looked for at its persistent handle.
     pub persistent: Vec<(Primary, Option<Persistent>)>,
-    /// What was made.
+    /// Primary keys that are not persistent, with what loads them again.
     pub made: Vec<(Primary, Made)>,
     /// Persistent handles that keys were taken from, for whoever wants to know.
     pub used: Vec<u32>,

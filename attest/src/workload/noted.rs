@@ -49,7 +49,7 @@ impl Noted {
         Some(Self { id, _file: file, path: OnceLock::new() })
     }
 
-    /// Which file it was.
+    /// Device and inode of what it ran then.
     pub fn id(&self) -> FileId {
         self.id
     }
