@@ -339,6 +339,17 @@ async fn a_client_shows_nothing_of_an_earlier_message_that_the_last_one_does_not
     assert!(second.contains("spiffe://td/web") && !second.contains("Hint"), "{second}");
 }
 
+#[tokio::test]
+async fn who_fetches_without_an_identity_is_told_where_the_reason_stands() {
+    let served = Served::new(Limits::default());
+    served.publish(vec![served.authority.issue("/web", 61001, 3600)]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ironroot-agent"));
+    command.args(["api", "fetch", "x509", "-socketPath"]).arg(served.socket());
+    let output = patiently(command.output()).await.expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said, "Error: no identity issued; the agent's log says why (code: PermissionDenied)\n");
+}
+
 /// What `api watch` shows of one message: up to the second empty line.
 async fn shown_next(shown: &mut BufReader<ChildStdout>) -> String {
     let mut text = String::new();

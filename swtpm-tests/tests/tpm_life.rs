@@ -125,6 +125,7 @@ fn tpm_show_says_why_there_is_nothing_to_show() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("no TPM answers at swtpm:host=127.0.0.1"), "{stderr}");
+    assert!(stderr.contains("-tpm names another chip"), "{stderr}");
 }
 
 #[test]

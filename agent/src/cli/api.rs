@@ -68,7 +68,7 @@ struct FetchX509 {
     /// Print nothing
     #[arg(long)]
     silent: bool,
-    /// Write them into this directory (only with -output pretty)
+    /// Write them into this directory, which must be there (only with -output pretty)
     #[arg(long, value_name = "DIRECTORY")]
     write: Option<PathBuf>,
     /// Longest wait for an answer

@@ -14,9 +14,8 @@ use crate::config::{AgentConfig, DEFAULT_TPM, PasswordSource};
 use crate::run::tpm_settings;
 use description::{Description, ManifestLine};
 
-/// What to do where no chip answers.
-const ANOTHER_CHIP: &str =
-    "is there a TPM, does the kernel have its driver, and may this user open it? -tpm names another one";
+/// What else to do where no chip answers; the error says what to look at.
+const ANOTHER_CHIP: &str = "-tpm names another chip";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TpmCommand {
