@@ -315,6 +315,7 @@ impl SealedFile {
         let file = self.envelope.generation;
         match &self.counter {
             Ok(Some(counter)) if is_current(file, *counter) => Ok(()),
+            //= FLT-T5 chip faults: "it yields nothing"
             Ok(Some(counter)) if file < *counter => Err(CacheRefusal::RolledBack { file, counter: *counter }),
             Ok(counter) => Err(CacheRefusal::CounterBehind { file, counter: *counter }),
             Err(_) => Err(CacheRefusal::CounterBehind { file, counter: None }),
@@ -347,7 +348,9 @@ fn unreadable(error: std::io::Error) -> CacheRefusal {
 
 fn unsealing(error: TpmError) -> CacheRefusal {
     match error {
+        //= FLT-T6 chip faults: "the cache is lost, the way to the server is not"
         TpmError::WrongPolicy(_) => CacheRefusal::ChangedPcrs(error),
+        //= FLT-T4 chip faults: "what the old one sealed is refused by name"
         TpmError::ForeignKey(_) | TpmError::ForeignParent => CacheRefusal::OtherTpm(error),
         // A flipped bit in a sealed key makes it unloadable; only its own chip would have made it.
         TpmError::Argument(_) => CacheRefusal::Altered,

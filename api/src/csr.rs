@@ -113,6 +113,7 @@ impl Csr {
         let key = ParsedPublicKey::new(algorithm, bytes).map_err(|_| CsrError::InvalidKey)?;
         let signed = request.info.to_der().map_err(|_| CsrError::Malformed)?;
         let signature = request.signature.as_bytes().ok_or(CsrError::Malformed)?;
+        //= FLT-S12 server faults: "not signed by their key"
         key.verify_sig(&signed, signature).map_err(|_| CsrError::Signature)?;
         let der = info.to_der().map_err(|_| CsrError::Malformed)?;
         Ok(Self { spki: Spki { der, kind, key_bytes: bytes.len() } })
@@ -228,6 +229,7 @@ mod tests {
         }
     }
 
+    //= FLT-S12
     #[test]
     fn refuses_a_request_whose_signature_does_not_verify() {
         let mut der = request(&rcgen::PKCS_ECDSA_P256_SHA256);

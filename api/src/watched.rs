@@ -52,6 +52,7 @@ pub struct Watched<S, T> {
 impl<S, T: Tenure> Watched<S, T> {
     /// Watches `stream`, of which nothing has been read, from now on.
     pub fn new(stream: S, tenure: T, patience: Patience) -> Self {
+        //= FLT-A10 agent faults: "that connection ends and nothing else"
         let timer = Box::pin(sleep(patience.preface));
         Self { stream, tenure, patience, opened: Instant::now(), read: 0, timer }
     }

@@ -108,6 +108,7 @@ impl Module {
 
     /// Remembers that the token with this serial number refused this PIN.
     pub(crate) fn remember_refusal(&self, serial: &str, pin: Option<&Pin>) {
+        //= FLT-H1 token faults: "it is sent once"
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).push((serial.to_owned(), pin.cloned()));
     }
 }

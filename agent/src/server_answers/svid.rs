@@ -194,6 +194,7 @@ impl CheckedChain {
     }
 
     fn expect_key(&self, spki_der: &[u8]) -> Result<(), AnswerRefusal> {
+        //= FLT-A25 agent faults: "each is verified and bounded"
         if self.spki_der == spki_der { Ok(()) } else { Err(AnswerRefusal::OtherKey) }
     }
 

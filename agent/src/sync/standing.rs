@@ -99,6 +99,7 @@ impl Standing {
     pub(super) fn ban(&mut self) -> bool {
         let is_news = !matches!(self, Self::Banned { .. });
         if is_news {
+            //= FLT-A22 agent faults: "banned, it wipes its cache too"
             *self = Self::Banned { wipe_owed: true };
         }
         is_news

@@ -35,6 +35,7 @@ pub fn close() -> Result<(), ProcessError> {
 /// Lets this process open `wanted` files and sockets, or as many as the operator grants if that is less. How many it may open now.
 pub fn raise_descriptor_limit(wanted: u64) -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    //= FLT-S23 server faults: "the daemon takes what the system grants it"
     let limit = wanted.min(hard).max(soft);
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard)?;
     Ok(limit)

@@ -38,12 +38,14 @@ impl ServerTrust {
         now_unix: i64,
     ) -> Result<(), SvidRefusal> {
         let (found, expected) = match self {
+            //= FLT-N1 network faults: "whoever cannot prove to be the server by the bundle is told nothing"
             Self::Bundle { anchors, expected } => {
                 let verified = anchors.verify(leaf, others, KeyUsage::server_auth(), now_unix)?;
                 (verified.spiffe_id().clone(), expected)
             }
             Self::InsecureBootstrap { expected } => (Certificate::parse(leaf)?.leaf_spiffe_id()?, expected),
         };
+        //= FLT-N3 network faults: "only the server's own ID is the server"
         if found == *expected {
             return Ok(());
         }

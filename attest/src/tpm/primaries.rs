@@ -121,6 +121,7 @@ impl Connection {
         })?;
         let key = KeyHandle::from(handle);
         let (public, _, _) = self.command("TPM2_ReadPublic", NO_SESSION, |esys| esys.read_public(key))?;
+        //= FLT-T11 chip faults: "what is found is compared before it is used"
         if is_of_template(&public, &primary.template()?) {
             return Ok(Some(Persistent { handle: key, public, name }));
         }

@@ -42,6 +42,7 @@ impl Queue {
     /// Adds a job, or says at once that too many wait.
     pub fn push(&self, lane: Lane, what: &'static str, job: Job) -> Result<(), TpmError> {
         let mut waiting = self.lock();
+        //= FLT-T10 chip faults: "what waits is bounded"
         if waiting.urgent.len() + waiting.normal.len() >= BOUND {
             return Err(TpmError::Overloaded { what, waiting: BOUND });
         }

@@ -272,6 +272,7 @@ fn check_credentials(peer: &Peer, status: &Status) -> Result<(), WorkloadRefusal
         return Err(WorkloadRefusal::CredentialsChanged { pid, old_uid, old_gid, uid, gid });
     }
     if status.groups.len() > MAX_SUPPLEMENTARY_GROUPS {
+        //= FLT-A17 agent faults: "that caller is refused or told less"
         return Err(WorkloadRefusal::TooManyGroups { pid });
     }
     Ok(())

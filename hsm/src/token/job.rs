@@ -11,6 +11,7 @@ use crate::signature::P256Signature;
 
 /// How long a caller waits for the token before it is told that the token has stalled. A C call cannot be cancelled: the
 /// thread stays with it. Generous, because slow tokens with a full queue are slow, not broken.
+//= FLT-H3 token faults: "callers are told"
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Work of a thread whose state is `W`.

@@ -157,6 +157,7 @@ impl Acceptor {
     /// One connection, until the HTTP/2 server has it or it is dropped.
     async fn serve(self: Arc<Self>, tcp: TcpStream, address: SocketAddr, mut place: Place<AddressBlock>) {
         let shaken = tokio::select! {
+            //= FLT-S13 server faults: "each handshake and request has a deadline"
             shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, self.shake(tcp, address)) => shaken,
             () = place.lost() => return self.say(address, "TLS handshake broken off: others need the place", None),
         };

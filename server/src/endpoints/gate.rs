@@ -97,6 +97,7 @@ struct UnderWay {
 impl Gate {
     /// The request as the services may have it, or why not.
     async fn admit(&self, request: Request<Body>) -> Result<(Request<Body>, UnderWay), Status> {
+        //= FLT-S15 server faults: "every method lets in exactly who may call it"
         let method = policy::find(request.uri().path())
             .filter(|method| method.who != Who::AdminSocket || self.listener == Listener::Local)
             .ok_or_else(|| Status::unimplemented("this server has no such method"))?;

@@ -40,6 +40,7 @@ impl Page {
             token if token.bytes().all(|b| b.is_ascii_digit()) => token.parse().map_err(|_| PageTokenError)?,
             _ => return Err(PageTokenError),
         };
+        //= FLT-S16 server faults: "bounded, or refused by name"
         Ok(Self { after, limit: size.min(MAX_PAGE_SIZE) })
     }
 

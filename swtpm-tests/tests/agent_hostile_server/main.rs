@@ -299,8 +299,15 @@ async fn a_server_that_takes_connections_and_says_nothing_is_given_up_and_dialle
     let agent = serving(&server).await;
     let good = agent.serial();
     server.stop();
-    let silent = TcpListener::bind(server.address()).await.expect("the address is free");
-    let mut held = Vec::new();
+    let mut freed = None;
+    until("the address is free", || {
+        freed = std::net::TcpListener::bind(server.address()).ok();
+        freed.is_some()
+    })
+    .await;
+    let silent = freed.expect("bound");
+    silent.set_nonblocking(true).expect("set");
+    let (silent, mut held) = (TcpListener::from_std(silent).expect("taken over"), Vec::new());
     while held.len() < 2 {
         let dialled = tokio::time::timeout(2 * DEADLINE, silent.accept()).await;
         held.push(dialled.expect("no handshake lasts for ever").expect("accepted"));

@@ -64,6 +64,7 @@ async fn a_server_that_refuses_or_breaks_off_its_pushes_is_polled_and_asked_for_
     }
 }
 
+//= FLT-N2
 #[tokio::test]
 async fn a_server_that_takes_the_call_for_pushes_and_says_nothing_delays_one_sync() {
     let server = ScriptedServer::start();

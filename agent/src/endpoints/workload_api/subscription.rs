@@ -68,6 +68,7 @@ impl<M: Message> Subscription<M> {
                 self.attested = self.api.attest(&self.caller).await?;
             }
             let (view, valid_for) = self.current()?;
+            //= FLT-A23 agent faults: "nothing while its own does not change"
             if !self.sent.as_ref().is_some_and(|sent| M::is_same(sent, &view)) {
                 return self.send(view).await;
             }

@@ -118,6 +118,7 @@ fn one_line(event: &[u8]) -> Vec<u8> {
     for &byte in &body[..shown] {
         match byte {
             b'\t' => line.push(byte),
+            //= FLT-S21 server faults: "an event is one line"
             0..=0x1f | 0x7f => line.extend(byte.escape_ascii()),
             _ => line.push(byte),
         }

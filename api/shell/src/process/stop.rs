@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Done when the process is told to stop, by SIGTERM or SIGINT: from the call on these end it no longer by themselves. Call it inside
 /// a tokio runtime.
 pub fn stop_asked() -> io::Result<impl Future<Output = ()>> {
+    //= FLT-S24 server faults: "SIGTERM is an orderly end"
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {

@@ -93,6 +93,7 @@ impl Connection {
         let failed = |source: io::Error| BusError::Connect { path: path.to_owned(), source };
         let stream = connected(path).map_err(|errno| failed(errno.into()))?;
         stream.set_nonblocking(false).map_err(failed)?;
+        //= FLT-A21 agent faults: "after a deadline what it would have said is left out"
         let mut this = Self { stream, deadline, last_serial: 0 };
         this.greet()?;
         this.call(&message::HELLO, &())?;

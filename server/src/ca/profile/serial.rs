@@ -10,6 +10,7 @@ impl Serial {
         let mut bytes = [0; 16];
         aws_lc_rs::rand::fill(&mut bytes).expect("the kernel's random numbers do not fail");
         //= X509-20 RFC 5280 4.1.2.2: "The serial number MUST be a positive integer"
+        //= FLT-S8 server faults: "128 random bits do not repeat"
         Self(u128::from_be_bytes(bytes).max(1))
     }
 

@@ -127,5 +127,6 @@ pub(super) fn seconds(number: i32, what: &'static str) -> Result<u32, EntryError
 }
 
 fn at_most<T>(limit: usize, list: &[T], what: &'static str) -> Result<(), EntryError> {
+    //= FLT-A24 agent faults: "refused beyond it"
     if list.len() > limit { Err(EntryError::TooMany { what, limit }) } else { Ok(()) }
 }

@@ -16,6 +16,7 @@ impl Transaction<'_> {
     pub fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
         //= FLT-S2 server faults: "the token is used up"
         let take = "DELETE FROM join_tokens WHERE token = ?1 RETURNING expires_at";
+        //= FLT-S3 server faults: "exactly one wins"
         Ok(self.connection.prepare_cached(take)?.query_row([token], |row| row.get(0)).optional()?)
     }
 

@@ -63,6 +63,7 @@ pub(super) fn migrate(
 /// Refuses a file that a newer server has written.
 pub(super) fn check_known(connection: &Connection, migrations: &[Migration]) -> Result<(), StoreError> {
     let (found, known) = (version(connection)?, migrations.len() as i64);
+    //= FLT-S22 server faults: "the newer refused"
     if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(()) }
 }
 
