@@ -22,9 +22,9 @@ pub const CONFIGURATION_VARIABLE: &str = "SOFTHSM2_CONF";
 /// The label of every lab token.
 pub const LABEL: &str = "ironroot-lab";
 /// The user PIN of every lab token.
-pub const PIN: &str = "lab-user-pin";
+pub const PIN: &str = "lab-pin8";
 
-const SO_PIN: &str = "lab-so-pin";
+const SO_PIN: &str = "lab-so-8";
 /// Where distributions put the module.
 const MODULES: [&str; 5] = [
     "/usr/lib/softhsm/libsofthsm2.so",

@@ -19,7 +19,7 @@ use crate::swtpm::Swtpm;
 /// The variable that the module takes its database's directory from.
 pub const STORE_VARIABLE: &str = "TPM2_PKCS11_STORE";
 
-const SO_PIN: &str = "lab-so-pin";
+const SO_PIN: &str = "lab-so-8";
 /// Where distributions put the module.
 const MODULES: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so",
