@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -118,8 +119,7 @@ fn create(path: &Path, trust_domain: &TrustDomain, migrations: &[Migration]) -> 
     for leftover in ["", "-wal", "-shm", "-journal"] {
         remove_if_there(&beside(&draft, leftover))?;
     }
-    let created = OpenOptions::new().create_new(true).write(true).mode(MODE).open(&draft);
-    created.map_err(|e| StoreError::open(&draft, e))?;
+    create_empty(&draft)?;
     let connection = connect(&draft)?;
     schema::migrate(&connection, migrations, trust_domain)?;
     connection.close().map_err(|(_, e)| StoreError::from(e))?;
@@ -211,9 +211,18 @@ fn back_up_before_migration(path: &Path, connection: &Connection, migrations: &[
     }
     let backup = beside(path, &format!(".v{version}"));
     remove_if_there(&backup)?;
-    connection.execute("VACUUM INTO ?1", [backup.to_string_lossy()])?;
+    // SQLite would make the file with the umask's rights; it takes an empty one that is there.
+    create_empty(&backup)?;
+    // A path is bytes, and need not be UTF-8.
+    connection.execute("VACUUM INTO CAST(?1 AS TEXT)", [backup.as_os_str().as_bytes()])?;
     info!(path = %backup.display(), version, "database backed up before its migration");
     Ok(())
+}
+
+/// A new file that nobody but the server reads.
+fn create_empty(path: &Path) -> Result<(), StoreError> {
+    let created = OpenOptions::new().create_new(true).write(true).mode(MODE).open(path);
+    created.map(drop).map_err(|e| StoreError::open(path, e))
 }
 
 fn remove_if_there(path: &Path) -> Result<(), StoreError> {

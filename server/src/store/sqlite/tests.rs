@@ -1,5 +1,8 @@
 //! Group commit, full disks and migrations: what needs to see the connection.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::mpsc;
 
@@ -204,9 +207,24 @@ fn migrates_an_older_file_and_leaves_a_copy_of_it() {
     assert_eq!(fixture.sql::<String>("SELECT token FROM join_tokens"), "kept");
     let mut backup = fixture.path().into_os_string();
     backup.push(format!(".v{}", schema::MIGRATIONS.len()));
+    let mode = std::fs::metadata(&backup).expect("the copy").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds join tokens, as the file does");
     let backup = Connection::open(backup).expect("the copy");
     let kept: String = backup.query_row("SELECT token FROM join_tokens", [], |row| row.get(0)).expect("reads");
     assert_eq!(kept, "kept");
+}
+
+#[test]
+fn the_copy_of_a_file_whose_path_is_no_utf_8_is_beside_it() {
+    let fixture = Fixture::new();
+    let path = fixture.directory.path().join(OsStr::from_bytes(b"data\xffstore"));
+    file::open(&path, &fixture.trust_domain).expect("founds").close();
+    let newer = [schema::MIGRATIONS, &[NEXT]].concat();
+    file::open_with(&path, &fixture.trust_domain, &newer).expect("migrates").close();
+    let version = schema::MIGRATIONS.len();
+    let mut backup = path.into_os_string();
+    backup.push(format!(".v{version}"));
+    assert!(std::fs::metadata(backup).expect("the copy").len() > 0);
 }
 
 /// A file as servers of schema 1 left it.
