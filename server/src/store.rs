@@ -25,7 +25,7 @@ use tokio::sync::watch;
 pub use changed::Changed;
 pub use error::{Cause, StoreError};
 pub use feed::{Follows, News};
-pub use sqlite::{Facts, Transaction};
+pub use sqlite::{Facts, ShownToken, Transaction};
 
 /// A handle to the server's database; clones share it.
 #[derive(Clone)]
@@ -111,11 +111,10 @@ impl Store {
         self.change(move |tx| tx.name_ca_journal(&server)).await
     }
 
-    /// Takes a token out of the table and returns when it expires (or expired), UNIX seconds; none if there is no such
-    /// token. Whoever shows one uses it up, expired or not; of any number at once exactly one gets it.
-    pub async fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
+    /// Takes a token that is good at that time out of the table; of any number who show it at once exactly one gets it.
+    pub async fn take_join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
         let token = token.to_owned();
-        self.change(move |tx| tx.take_join_token(&token)).await
+        self.change(move |tx| tx.take_join_token(&token, now_unix)).await
     }
 
     /// Changes when a CA's journal does, whoever wrote it; what this handle writes is marked before its writer goes on.

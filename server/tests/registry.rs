@@ -18,7 +18,7 @@ use ironroot_server::registry::{
     AgentFilter, AgentStanding, Created, EntryFilter, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, News, Registry,
     RegistryError,
 };
-use ironroot_server::store::{Store, StoreError};
+use ironroot_server::store::{ShownToken, Store, StoreError};
 use prost::Message;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
@@ -387,7 +387,7 @@ async fn a_join_token_and_its_alias_come_together_or_not_at_all() {
     assert!(matches!(create("t", None).await, Err(RegistryError::TokenTaken)));
     let reserved = create("u", Some(agent_id("x"))).await;
     assert!(matches!(reserved, Err(RegistryError::Entry(EntryError::Reserved))));
-    assert_eq!(fixture.store.take_join_token("u").await.expect("answers"), None);
+    assert_eq!(fixture.store.take_join_token("u", NOW).await.expect("answers"), ShownToken::Unknown);
     for bad in ["a/b", "..", "", "a b"] {
         assert!(matches!(create(bad, None).await, Err(RegistryError::Token(_))), "{bad:?}");
     }
@@ -479,8 +479,8 @@ async fn the_alias_of_a_join_token_ends_with_its_agent_and_other_entries_stay() 
         ek_sha256: None,
         ..agent(&format!("join_token/{token}"), "1", &[])
     };
-    fixture.store.take_join_token("used").await.expect("takes");
-    fixture.store.take_join_token("kept").await.expect("takes");
+    fixture.store.take_join_token("used", NOW).await.expect("takes");
+    fixture.store.take_join_token("kept", NOW).await.expect("takes");
     fixture.attest(joined("used")).await;
     fixture.attest(joined("kept")).await;
     // An operator's own entries below the agent, one of nearly the same shape.
@@ -495,6 +495,36 @@ async fn the_alias_of_a_join_token_ends_with_its_agent_and_other_entries_stay() 
     fixture.restart().await;
     assert_eq!(all(&fixture), 3);
     assert_eq!(fixture.registry.agent(&agent_id("join_token/kept")).map(|agent| agent.banned), Some(false));
+}
+
+#[tokio::test]
+async fn what_a_token_that_left_no_agent_was_to_serve_is_not_the_next_ones_of_its_value() {
+    let fixture = Fixture::new().await;
+    let (by, alias) = (administrator(), td().id_with_path("/group").expect("legal"));
+    let token = |alias: Option<&SpiffeId>, now| {
+        let (registry, by, alias) = (&fixture.registry, &by, alias.cloned());
+        async move { registry.create_join_token(by, "t", now + 10, alias.as_ref(), now).await }
+    };
+    fixture.create(entry("/w", "/group", &["unix:uid:1"])).await;
+    let all = || fixture.registry.count_entries(&EntryFilter::default());
+    // Shown too late: it is forgotten with its alias.
+    token(Some(&alias), NOW).await.expect("made");
+    assert_eq!(fixture.store.take_join_token("t", NOW + 10).await.expect("answers"), ShownToken::Expired);
+    assert_eq!(fixture.registry.prune_join_tokens(NOW + 10).await.expect("prunes"), 1);
+    assert_eq!(all(), 1, "the alias is gone");
+    // Used up, and then the attestation failed.
+    token(Some(&alias), NOW).await.expect("made");
+    assert_eq!(fixture.store.take_join_token("t", NOW).await.expect("answers"), ShownToken::Taken);
+    assert_eq!(all(), 2);
+    token(None, NOW).await.expect("made again, for another purpose");
+    assert_eq!(all(), 1, "the alias is gone");
+    // An agent's own alias stays.
+    fixture.store.take_join_token("t", NOW).await.expect("takes");
+    token(Some(&alias), NOW).await.expect("made");
+    fixture.join("t", "1").await.expect("attests");
+    token(None, NOW).await.expect("made");
+    assert_eq!(all(), 2);
+    assert_eq!(fixture.registry.authorized_entries(&agent_id("join_token/t"), NOW).len(), 2);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use ironroot_api::TrustDomain;
 use ironroot_server::registry::Registry;
-use ironroot_server::store::{Store, StoreError};
+use ironroot_server::store::{ShownToken, Store, StoreError};
 use tempfile::TempDir;
 
 fn td() -> TrustDomain {
@@ -51,16 +51,17 @@ fn refusal(path: &Path) -> StoreError {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_used_up_too() {
+async fn an_expired_token_is_good_for_nothing_and_stays_until_it_is_pruned_with_its_alias() {
     let (_directory, path) = database();
     let store = Store::open(&path, &td()).expect("opens");
     add_token(&store, "old").await;
-    assert_eq!(store.take_join_token("old").await.expect("store works"), Some(100));
-    assert_eq!(store.take_join_token("old").await.expect("store works"), None);
-    add_token(&store, "older").await;
+    for _ in 0..2 {
+        assert_eq!(store.take_join_token("old", 100).await.expect("store works"), ShownToken::Expired);
+    }
     let registry = Registry::load(store.clone()).await.expect("loads");
     assert_eq!(registry.prune_join_tokens(99).await.expect("store works"), 0);
     assert_eq!(registry.prune_join_tokens(100).await.expect("store works"), 1);
+    assert_eq!(store.take_join_token("old", 99).await.expect("store works"), ShownToken::Unknown);
 }
 
 #[tokio::test]

@@ -125,7 +125,7 @@ async fn a_stranger_who_talks_nonsense_is_held_to_the_rate_of_its_address_before
 }
 
 #[tokio::test]
-async fn an_expired_token_is_refused_and_used_up() {
+async fn an_expired_token_is_refused_each_time() {
     let (_server, client) = lab().await;
     let token = create_token(&client, CreateJoinTokenRequest { ttl: 1, ..Default::default() }).await.expect("made");
     let end = Instant::now() + DEADLINE;
@@ -133,10 +133,10 @@ async fn an_expired_token_is_refused_and_used_up() {
         assert!(Instant::now() < end);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    for why in ["join token has expired", "does not exist or has already been used"] {
+    for _ in 0..2 {
         let status = client.attest_with_token(&token.value).await.err().expect("refused");
         assert_eq!(status.code(), Code::InvalidArgument);
-        assert!(status.message().contains(why), "{status}");
+        assert!(status.message().contains("join token has expired"), "{status}");
     }
     let agent = id(&format!("/spire/agent/join_token/{}", token.value));
     assert_eq!(shown(&client, &agent).await, None, "a refused node leaves no row");

@@ -5,6 +5,7 @@ use ironroot_attest::SelectorSet;
 use thiserror::Error;
 
 use super::{AttestationError, AttestedNode, Fault, JOIN_TOKEN, NodeAttestation};
+use crate::store::ShownToken;
 
 /// Why a join token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -12,7 +13,7 @@ pub enum JoinTokenRefusal {
     /// Unknown, used, or never made.
     #[error("join token does not exist or has already been used")]
     Unknown,
-    /// Past its time; it is used up all the same.
+    /// Past its time.
     #[error("join token has expired")]
     Expired,
 }
@@ -42,9 +43,10 @@ impl NodeAttestation {
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
         let token = std::str::from_utf8(token).map_err(|_| JoinTokenRefusal::Unknown)?;
-        let expires_at = self.store.take_join_token(token).await?.ok_or(JoinTokenRefusal::Unknown)?;
-        if expires_at <= now_unix {
-            return Err(JoinTokenRefusal::Expired.into());
+        match self.store.take_join_token(token, now_unix).await? {
+            ShownToken::Taken => {}
+            ShownToken::Expired => return Err(JoinTokenRefusal::Expired.into()),
+            ShownToken::Unknown => return Err(JoinTokenRefusal::Unknown.into()),
         }
         Ok(AttestedNode {
             id: self.trust_domain.id_with_path(&format!("/spire/agent/{JOIN_TOKEN}/{token}"))?,

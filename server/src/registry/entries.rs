@@ -12,7 +12,7 @@ use ironroot_attest::Selector;
 use uuid::Uuid;
 
 use super::places::Place;
-use super::{Registry, RegistryError};
+use super::{Registry, RegistryError, token_aliases};
 use crate::rights::Administrator;
 use crate::store::{StoreError, Transaction};
 
@@ -92,7 +92,8 @@ impl Registry {
     }
 
     /// Stores a join token that is good until `expires_at`. With `agent_alias`, the agent that attests with it also
-    /// serves what is registered below that ID. Source: SPIRE's CreateJoinToken.
+    /// serves what is registered below that ID; aliases of an earlier token of that value, which left no agent, end. Source:
+    /// SPIRE's CreateJoinToken.
     pub async fn create_join_token(
         &self,
         _: &Administrator,
@@ -107,11 +108,14 @@ impl Registry {
         if token.contains('/') {
             return Err(RegistryError::Token(ironroot_api::SpiffeIdError::Path));
         }
-        let alias = agent_alias.map(|alias| self.token_alias(agent_id, alias)).transpose()?;
+        let alias = agent_alias.map(|alias| self.token_alias(&agent_id, alias)).transpose()?;
         let token = token.to_owned();
         let add = move |tx: &Transaction<'_>| {
             if !tx.add_join_token(&token, expires_at)? {
                 return Err(RegistryError::TokenTaken);
+            }
+            if tx.agent(&agent_id)?.is_none() {
+                token_aliases::remove_those_of(tx, &agent_id)?;
             }
             alias.iter().try_for_each(|alias| add_unless_similar(tx, alias, now_unix).map(drop))
         };
@@ -143,7 +147,7 @@ impl Registry {
         self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.admin && !entry.is_expired(now_unix))
     }
 
-    fn token_alias(&self, agent_id: SpiffeId, alias: &SpiffeId) -> Result<NewEntry, RegistryError> {
+    fn token_alias(&self, agent_id: &SpiffeId, alias: &SpiffeId) -> Result<NewEntry, RegistryError> {
         let selector = Selector::new("spiffe_id", agent_id.as_str()).expect("a SPIFFE ID is a legal selector value");
         let entry = types::Entry {
             spiffe_id: Some(alias.to_pb()),

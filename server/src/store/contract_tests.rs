@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::feed::PAGE;
 use super::sqlite::MAX_CHANGES;
-use super::{Changed, Follows, News, Store, StoreError};
+use super::{Changed, Follows, News, ShownToken, Store, StoreError};
 use crate::devices::{DuplicateSerials, NewDevice};
 use crate::facts::agent::AgentRecord;
 use crate::facts::device::DeviceState;
@@ -154,7 +154,7 @@ async fn each_transaction_logs_the_facts_that_it_changed_and_tells_them_before_i
         journal(&fixture.store).await;
         assert_eq!(told(&heard), [Some(vec![Changed::CaJournal])]);
         registry.create_join_token(&administrator(), "secret", 9, None, 1).await.expect("creates");
-        fixture.store.take_join_token("secret").await.expect("takes");
+        fixture.store.take_join_token("secret", 1).await.expect("takes");
         assert_eq!(told(&heard), [], "tokens are secrets that nothing mirrors");
     }
 }
@@ -379,11 +379,12 @@ async fn of_a_hundred_redemptions_of_one_token_exactly_one_wins() {
         registry.create_join_token(&administrator(), "once", 100, None, 0).await.expect("adds");
         let takes = (0..100).map(|_| {
             let store = fixture.store.clone();
-            tokio::spawn(async move { store.take_join_token("once").await.expect("store works") })
+            tokio::spawn(async move { store.take_join_token("once", 99).await.expect("store works") })
         });
         let taken = futures_util::future::join_all(takes.collect::<Vec<_>>()).await;
-        let won: Vec<i64> = taken.into_iter().filter_map(|taken| taken.expect("no panic")).collect();
-        assert_eq!(won, [100]);
-        assert_eq!(fixture.store.take_join_token("once").await.expect("store works"), None);
+        let (won, lost): (Vec<_>, Vec<_>) =
+            taken.into_iter().map(|taken| taken.expect("no panic")).partition(|shown| *shown == ShownToken::Taken);
+        assert_eq!((won.len(), lost), (1, vec![ShownToken::Unknown; 99]));
+        assert_eq!(fixture.store.take_join_token("once", 99).await.expect("store works"), ShownToken::Unknown);
     }
 }

@@ -1,9 +1,18 @@
 //! Join tokens: secrets that let one agent attest, once.
 
-use rusqlite::OptionalExtension;
-
 use super::Transaction;
 use crate::store::StoreError;
+
+/// What a join token that somebody shows is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownToken {
+    /// It was good. It is used up now.
+    Taken,
+    /// It is past its time.
+    Expired,
+    /// It was used already, or never made.
+    Unknown,
+}
 
 impl Transaction<'_> {
     /// Adds a token; false if there is one of that value.
@@ -12,12 +21,16 @@ impl Transaction<'_> {
         Ok(self.connection.prepare_cached(add)?.execute((token, expires_at))? == 1)
     }
 
-    /// Removes a token; returns when it expires, or expired, UNIX seconds. None if there is none of that value.
-    pub fn take_join_token(&self, token: &str) -> Result<Option<i64>, StoreError> {
+    /// Removes a token that is good at that time. One that has expired stays, so that it is forgotten with its alias.
+    pub fn take_join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
         //= FLT-S2 server faults: "the token is used up"
-        let take = "DELETE FROM join_tokens WHERE token = ?1 RETURNING expires_at";
+        let take = "DELETE FROM join_tokens WHERE token = ?1 AND expires_at > ?2";
         //= FLT-S3 server faults: "exactly one wins"
-        Ok(self.connection.prepare_cached(take)?.query_row([token], |row| row.get(0)).optional()?)
+        if self.connection.prepare_cached(take)?.execute((token, now_unix))? == 1 {
+            return Ok(ShownToken::Taken);
+        }
+        let mut expired = self.connection.prepare_cached("SELECT 1 FROM join_tokens WHERE token = ?1")?;
+        Ok(if expired.exists([token])? { ShownToken::Expired } else { ShownToken::Unknown })
     }
 
     /// Removes the tokens that expired unused; returns them.
