@@ -21,7 +21,6 @@ mod table;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use crate::facts::page::{ListPage, Page, PageTokenError};
-use ironroot_attest::SelectorSet;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::ClockReading;
 use thiserror::Error;
@@ -37,7 +36,7 @@ pub use new_device::{
     DeviceTexts, MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_SERIAL_BYTES, NewDevice, NewDeviceError,
 };
 
-use crate::facts::device::{DeviceRecord, DeviceState};
+use crate::facts::device::DeviceRecord;
 
 use crate::store::{Store, StoreError};
 use table::Table;
@@ -109,12 +108,6 @@ impl Devices {
         self.read().get(ek_sha256).and_then(|known| known.clock)
     }
 
-    /// Serial and labels as selectors; none for a device that is not enrolled.
-    pub fn selectors(&self, ek_sha256: &[u8; 32]) -> SelectorSet {
-        let enrolled = self.device(ek_sha256).filter(|device| device.state == DeviceState::Enrolled);
-        enrolled.map(|device| device.selectors()).unwrap_or_default()
-    }
-
     /// The devices that `filter` matches, in the order they became known. `page_size` and `page_token` as on the wire.
     pub fn list(
         &self,
@@ -130,5 +123,13 @@ impl Devices {
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().expect("no code panics while it holds the table")
+    }
+}
+
+#[cfg(test)]
+impl Devices {
+    /// Nobody reads the fleet while this is held.
+    pub(crate) fn hold(&self) -> impl Sized {
+        self.table.write().expect("no panic")
     }
 }

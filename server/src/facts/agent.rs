@@ -1,4 +1,4 @@
-//! Attested agents as the server remembers them, and filters over them.
+//! Attested agents as the server remembers them, and their wire form.
 
 use ironroot_attest::SelectorSet;
 
@@ -56,4 +56,24 @@ impl AgentRecord {
 /// The wire form of a selector set, in order.
 pub fn selectors_to_pb(selectors: &SelectorSet) -> Vec<types::Selector> {
     selectors.iter().map(|s| types::Selector { r#type: s.kind().to_owned(), value: s.value().to_owned() }).collect()
+}
+
+#[cfg(test)]
+impl AgentRecord {
+    /// `spiffe://td/spire/agent/<name>`, whose certificate has serial 1; tests say what else is true of it.
+    pub(crate) fn example(name: &str) -> Self {
+        Self {
+            spiffe_id: SpiffeId::parse(&format!("spiffe://td/spire/agent/{name}")).expect("legal"),
+            attestation_type: "test".into(),
+            serial: "1".into(),
+            not_after: 9,
+            new_serial: String::new(),
+            new_not_after: 0,
+            can_reattest: true,
+            banned: false,
+            selectors: SelectorSet::default(),
+            agent_version: String::new(),
+            ek_sha256: None,
+        }
+    }
 }

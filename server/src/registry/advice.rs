@@ -1,16 +1,17 @@
 //! What an operator should know of an entry: what it matches, what it hangs on, what hangs on it. Nothing here refuses.
 
+mod matching;
+
 use std::collections::HashSet;
 
+use super::Registry;
 use super::selector_forms::{never_of_a_node, never_of_a_workload};
-use crate::facts::device::{DeviceState, is_operators_selector};
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types;
 use ironroot_attest::{Selector, SelectorSet};
+use matching::Matching;
 
-use super::{Registry, Tables};
-
-/// Most node entries of one question whose devices are counted: each looks at the whole fleet.
+/// Most node entries of one question whose devices are counted: each is held against the whole fleet.
 const MAX_COUNTED: usize = 100;
 
 /// What is to be said of one entry, a sentence each.
@@ -35,21 +36,26 @@ pub struct Dependents {
     pub given_by_others: bool,
 }
 
-/// How many of the fleet's devices a node entry is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Matching {
-    devices: usize,
-    matching: usize,
-    /// Devices that may turn out to match when they attest: what is asked of their TPMs is not known yet.
-    open: usize,
+/// An entry that there may be: what is to be said of it hangs on these two.
+struct Asked {
+    parent: SpiffeId,
+    selectors: SelectorSet,
 }
 
 impl Registry {
-    /// Advice on each of the entries, stored or not.
+    /// Advice on each of the entries, stored or not; none for what is no entry: creating it says why.
+    ///
+    /// The tables are looked at for a moment only: what the fleet has is counted while others change them.
     pub fn advise(&self, entries: &[types::Entry]) -> Vec<EntryAdvice> {
-        let tables = self.shared.read();
-        let mut counted = 0;
-        entries.iter().map(|entry| self.advise_on(&tables, entry, &mut counted).unwrap_or_default()).collect()
+        let asked: Vec<Option<Asked>> = entries.iter().map(Asked::from_pb).collect();
+        let server = self.trust_domain().server_id();
+        let groups = asked.iter().flatten().filter(|asked| asked.parent == server).take(MAX_COUNTED);
+        let mut counted = self.count_matching(groups.map(|asked| &asked.selectors).collect()).into_iter();
+        let mut advise = |asked: &Asked| match asked.parent == server {
+            true => EntryAdvice::on_a_group(&asked.selectors, counted.next()),
+            false => EntryAdvice::on_a_workload(&asked.selectors, self.missing_parent(&asked.parent)),
+        };
+        asked.iter().map(|asked| asked.as_ref().map(&mut advise).unwrap_or_default()).collect()
     }
 
     /// What would end with the entries of these IDs; those that there are not are left out.
@@ -66,53 +72,48 @@ impl Registry {
         ids.iter().filter_map(dependents).collect()
     }
 
-    /// None for what is no entry: creating it says why.
-    fn advise_on(&self, tables: &Tables, entry: &types::Entry, counted: &mut usize) -> Option<EntryAdvice> {
-        let parent = SpiffeId::from_pb(entry.parent_id.as_ref()).ok()?;
-        let selectors = entry.selectors.iter().map(|s| Selector::new(&s.r#type, &s.value).ok());
-        let selectors: SelectorSet = selectors.collect::<Option<Vec<_>>>()?.into_iter().collect();
-        let mut advice = EntryAdvice::default();
-        if parent == self.trust_domain().server_id() {
-            advice.warnings.extend(selectors.iter().filter_map(never_of_a_node));
-            *counted += 1;
-            if *counted <= MAX_COUNTED {
-                advice.say_what_matches(self.matching(tables, &selectors));
-            }
-        } else {
-            advice.warnings.extend(selectors.iter().filter_map(never_of_a_workload));
-            advice.warnings.extend(missing_parent(tables, &parent));
+    /// How many devices each of these node selector sets is for.
+    fn count_matching(&self, groups: Vec<&SelectorSet>) -> Vec<Matching> {
+        if groups.is_empty() {
+            return Vec::new();
         }
-        Some(advice)
+        let agents = self.shared.read().agents.behind(i64::MIN).map(|(_, agent)| agent.clone()).collect();
+        matching::count(&groups, matching::nodes(self.devices.all(), agents))
     }
 
-    fn matching(&self, tables: &Tables, selectors: &SelectorSet) -> Matching {
-        let mut matching = Matching::default();
-        let mut seen: HashSet<SpiffeId> = HashSet::new();
-        for device in self.devices.all().into_iter().filter(|device| device.state == DeviceState::Enrolled) {
-            matching.devices += 1;
-            let agent = device.agent_id.as_ref().and_then(|id| tables.agents.slot(id));
-            let node = match agent {
-                Some(slot) => self.words(&slot.record).joined_to(&slot.record),
-                None => device.selectors(),
-            };
-            if selectors.is_subset_of(&node) {
-                matching.matching += 1;
-            } else if agent.is_none() && selectors.iter().all(|s| node.contains(s) || !is_operators_selector(s)) {
-                matching.open += 1;
-            }
-            seen.extend(agent.map(|slot| slot.record.spiffe_id.clone()));
+    fn missing_parent(&self, parent: &SpiffeId) -> Option<String> {
+        let tables = self.shared.read();
+        if tables.entries.with_spiffe_id(parent).next().is_some() || tables.agents.slot(parent).is_some() {
+            return None;
         }
-        for (_, agent) in tables.agents.behind(i64::MIN).filter(|(_, agent)| !agent.banned) {
-            if agent.ek_sha256.is_none() && !seen.contains(&agent.spiffe_id) {
-                matching.devices += 1;
-                matching.matching += usize::from(selectors.is_subset_of(&agent.selectors));
-            }
-        }
-        matching
+        Some(match parent.path().starts_with("/spire/agent/") {
+            true => format!("no agent {parent} has attested yet: nobody serves this entry until one has"),
+            false => format!("no entry gives the parent ID {parent} yet: nobody serves this entry until one does"),
+        })
+    }
+}
+
+impl Asked {
+    fn from_pb(entry: &types::Entry) -> Option<Self> {
+        let parent = SpiffeId::from_pb(entry.parent_id.as_ref()).ok()?;
+        let selectors = entry.selectors.iter().map(|s| Selector::new(&s.r#type, &s.value).ok());
+        Some(Self { parent, selectors: selectors.collect::<Option<Vec<_>>>()?.into_iter().collect() })
     }
 }
 
 impl EntryAdvice {
+    fn on_a_group(selectors: &SelectorSet, matching: Option<Matching>) -> Self {
+        let mut advice = Self::default();
+        advice.warnings.extend(selectors.iter().filter_map(never_of_a_node));
+        matching.into_iter().for_each(|matching| advice.say_what_matches(matching));
+        advice
+    }
+
+    fn on_a_workload(selectors: &SelectorSet, missing_parent: Option<String>) -> Self {
+        let doubts = selectors.iter().filter_map(never_of_a_workload);
+        Self { warnings: doubts.chain(missing_parent).collect(), notes: Vec::new() }
+    }
+
     fn say_what_matches(&mut self, Matching { devices, matching, open }: Matching) {
         let word = if devices == 1 { "device" } else { "devices" };
         let later = match open {
@@ -124,12 +125,44 @@ impl EntryAdvice {
     }
 }
 
-fn missing_parent(tables: &Tables, parent: &SpiffeId) -> Option<String> {
-    if tables.entries.with_spiffe_id(parent).next().is_some() || tables.agents.slot(parent).is_some() {
-        return None;
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use ironroot_api::TrustDomain;
+
+    use super::*;
+    use crate::facts::agent::AgentRecord;
+    use crate::store::Store;
+
+    fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            thread::yield_now();
+        }
     }
-    Some(match parent.path().starts_with("/spire/agent/") {
-        true => format!("no agent {parent} has attested yet: nobody serves this entry until one has"),
-        false => format!("no entry gives the parent ID {parent} yet: nobody serves this entry until one does"),
-    })
+
+    #[tokio::test]
+    async fn entries_and_agents_change_while_the_fleet_is_counted() {
+        let (directory, td) = (tempfile::tempdir().expect("directory"), TrustDomain::new("td").expect("legal"));
+        let store = Store::open(&directory.path().join("datastore.sqlite3"), &td).expect("opens");
+        let agent = AgentRecord::example("a");
+        let id = agent.spiffe_id.clone();
+        store.change(move |tx| tx.put_agent(&agent)).await.map(drop).expect("stored");
+        let registry = Arc::new(Registry::load(store).await.expect("loads"));
+        let record = registry.shared.read().agents.slot(&id).expect("loaded").record.clone();
+        let (fleet, before) = (registry.devices().hold(), Arc::strong_count(&record));
+        let selectors = vec![types::Selector { r#type: "tpm2".into(), value: "label:site:rome".into() }];
+        let parent_id = Some(td.server_id().to_pb());
+        let group = types::Entry { parent_id, selectors, ..types::Entry::default() };
+        let asked = registry.clone();
+        let asking = thread::spawn(move || asked.advise(&[group]));
+        wait_until("it has what it counts", || Arc::strong_count(&record) > before);
+        wait_until("the tables can be changed", || registry.shared.tables.try_write().is_ok());
+        drop(fleet);
+        assert_eq!(asking.join().expect("no panic")[0].warnings, ["matches 0 of 1 device"]);
+    }
 }
