@@ -173,11 +173,12 @@ impl Registry {
 }
 
 impl Tables {
-    /// Takes the place of what was there; the entries' revision goes on, so that no view of before is taken for one of now.
+    /// Takes the place of what was there; the entries' revision goes on, so that no view of before is taken for one of now,
+    /// and what operators were told once stays told.
     fn replace_by(&mut self, new: Tables) {
-        let before = self.entries.revision();
-        *self = new;
-        self.entries.continue_after(before);
+        let before = std::mem::replace(self, new);
+        self.entries.continue_after(before.entries.revision());
+        self.agents.continue_after(&before.agents);
     }
 }
 

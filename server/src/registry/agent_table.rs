@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, Range};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crate::facts::agent::AgentRecord;
 use ironroot_api::SpiffeId;
@@ -32,9 +32,17 @@ pub(super) fn standing(agent: &AgentRecord, serial: &str) -> AgentStanding {
 pub(super) struct AgentSlot {
     seq: i64,
     pub record: Arc<AgentRecord>,
-    view: Mutex<Option<CachedView>>,
+    served: Mutex<Served>,
     /// Made when somebody waits for the end of this row. Nothing is sent: the end of the sender is the news.
     end: OnceLock<watch::Sender<()>>,
+}
+
+/// What is known of an agent and is in no row.
+#[derive(Debug, Default)]
+struct Served {
+    view: Option<CachedView>,
+    /// How many entries do not fit, as the operator was told last.
+    told_left_out: usize,
 }
 
 #[derive(Debug)]
@@ -57,19 +65,21 @@ impl AgentSlot {
         if self.record.banned {
             return AuthorizedView::default();
         }
-        let mut cached = self.view.lock().expect("no code panics while it holds a view");
+        let mut served = self.served();
         let is_current = |c: &CachedView| {
             c.entries_revision == entries.revision() && c.words == words && c.valid.contains(&now_unix)
         };
-        match &*cached {
-            Some(c) if is_current(c) => c.view.clone(),
-            before => {
-                let left_out_before = before.as_ref().map_or(0, |c| c.view.left_out());
-                let gathered = self.gather(entries, words, now_unix);
-                self.tell_left_out(left_out_before, gathered.view.left_out());
-                cached.insert(gathered).view.clone()
-            }
+        if let Some(current) = served.view.as_ref().filter(|cached| is_current(cached)) {
+            return current.view.clone();
         }
+        let gathered = self.gather(entries, words, now_unix);
+        let told_before = std::mem::replace(&mut served.told_left_out, gathered.view.left_out());
+        self.tell_left_out(told_before, served.told_left_out);
+        served.view.insert(gathered).view.clone()
+    }
+
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().expect("no code panics while it holds a view")
     }
 
     /// Once for each number.
@@ -112,14 +122,25 @@ pub(super) struct AgentTable {
 }
 
 impl AgentTable {
-    /// Adds the agent, or replaces its row.
+    /// Adds the agent, or replaces its row: what the operator was told of it once is not told again.
     pub fn put(&mut self, seq: i64, agent: AgentRecord) {
         let id = agent.spiffe_id.clone();
+        let told_left_out = self.slot(&id).map_or(0, |slot| slot.served().told_left_out);
         // One that was deleted and came again has another place.
         self.remove(&id);
-        let slot = Arc::new(AgentSlot { seq, record: Arc::new(agent), view: Mutex::new(None), end: OnceLock::new() });
+        let served = Mutex::new(Served { view: None, told_left_out });
+        let slot = Arc::new(AgentSlot { seq, record: Arc::new(agent), served, end: OnceLock::new() });
         self.all.insert(seq, slot.clone());
         self.by_id.insert(id, slot);
+    }
+
+    /// Takes over what `before`, which this table replaces, told the operator of the same agents.
+    pub fn continue_after(&mut self, before: &Self) {
+        for (id, slot) in &self.by_id {
+            if let Some(before) = before.slot(id) {
+                slot.served().told_left_out = before.served().told_left_out;
+            }
+        }
     }
 
     /// Removes the agent; nothing happens if there is none of that ID.
@@ -137,5 +158,84 @@ impl AgentTable {
     /// The agents behind that place, in order.
     pub fn behind(&self, place: i64) -> impl Iterator<Item = (i64, &Arc<AgentRecord>)> {
         self.all.range((Bound::Excluded(place), Bound::Unbounded)).map(|(seq, slot)| (*seq, &slot.record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+
+    use ironroot_api::TrustDomain;
+    use ironroot_api::pb::types;
+
+    use super::*;
+    use crate::facts::entry::NewEntry;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn count(&self, told: &str) -> usize {
+            String::from_utf8_lossy(&self.0.lock().expect("no panic")).matches(told).count()
+        }
+    }
+
+    fn agent(serial: usize) -> AgentRecord {
+        AgentRecord { serial: serial.to_string(), ..AgentRecord::example("a") }
+    }
+
+    /// One more than an agent takes.
+    fn too_many_entries() -> EntryTable {
+        let td = TrustDomain::new("td").expect("legal");
+        let mut entries = EntryTable::new(&td);
+        for n in 0..=MAX_ENTRIES_PER_AGENT {
+            let wire = types::Entry {
+                id: format!("e{n}"),
+                spiffe_id: Some(td.id_with_path("/w").expect("legal").to_pb()),
+                parent_id: Some(agent(0).spiffe_id.to_pb()),
+                selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }],
+                ..types::Entry::default()
+            };
+            entries.put(n as i64, &NewEntry::from_pb(&wire, &td).expect("legal").register(String::new(), 0));
+        }
+        entries
+    }
+
+    #[test]
+    fn entries_that_do_not_fit_are_told_once_however_often_the_agents_row_is_written() {
+        let (entries, mut agents, log) = (too_many_entries(), AgentTable::default(), Written::default());
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let look = |agents: &AgentTable| {
+            let slot = agents.slot(&agent(0).spiffe_id).expect("it is there");
+            assert_eq!(slot.view(&entries, OperatorsWords::default(), 0).left_out(), 1);
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            for serial in 0..3 {
+                agents.put(1, agent(serial));
+                look(&agents);
+            }
+            // All is read again.
+            let mut anew = AgentTable::default();
+            anew.put(1, agent(3));
+            anew.continue_after(&agents);
+            look(&anew);
+            assert_eq!(log.count("left_out=1"), 1);
+            anew.remove(&agent(0).spiffe_id);
+            anew.put(2, agent(4));
+            look(&anew);
+            assert_eq!(log.count("left_out=1"), 2, "it was deleted and came again: that is another agent");
+        });
     }
 }
