@@ -62,12 +62,12 @@ async fn every_entry_of_schema_1_is_there_as_it_was() {
     ];
     assert_eq!(all.iter().map(|entry| told(entry)).collect::<Vec<_>>(), expected);
     let [_, _, berlin, web, stored, lazy] = &all[..] else { panic!("{all:?}") };
-    assert_eq!((web.x509_svid_ttl(), web.jwt_svid_ttl(), web.hint()), (3600, 300, "public"));
+    assert_eq!((web.x509_svid_ttl(), web.to_pb().jwt_svid_ttl, web.hint()), (3600, 300, "public"));
     assert_eq!(web.dns_names(), ["web.example.org", "www.example.org"]);
-    assert!(web.admin() && web.downstream() && !web.store_svid());
-    assert!(stored.store_svid() && stored.expires_at() == 4_000_000_000);
+    assert!(web.admin() && web.downstream() && !web.to_pb().store_svid);
+    assert!(stored.to_pb().store_svid && stored.expires_at() == 4_000_000_000);
     assert_eq!((lazy.revision_number(), lazy.hint()), (1, "again"));
-    assert_eq!((berlin.revision_number(), berlin.additional_attributes()), (0, None));
+    assert_eq!((berlin.revision_number(), berlin.to_pb().additional_attributes), (0, None));
     assert!(all.iter().all(|entry| (1_795_661_600..1_795_661_700).contains(&entry.created_at())));
     let views = registry.authorized_entries(&id(&format!("spiffe://example.org/spire/agent/tpm2/{EK_SHA256}")), 1);
     assert_eq!(views.iter().map(|e| e.entry().id().to_owned()).collect::<Vec<_>>(), ["stored", "web"]);

@@ -619,7 +619,7 @@ async fn what_was_accepted_before_a_bound_got_tighter_neither_stops_a_start_nor_
     assert_eq!(fixture.served(&agent_id("a"), NOW), ["/spire/reserved"]);
     let listed = fixture.registry.list_entries(&EntryFilter::default(), 10, "").expect("lists").items;
     assert_eq!(listed[0].to_pb().x509_svid_ttl, i32::MAX, "as much as the wire can say");
-    assert_eq!(fixture.registry.devices().selectors(&[0; 32]).len(), 2);
+    assert_eq!(fixture.registry.devices().device(&[0; 32]).expect("known").selectors().len(), 2);
     let change = types::Entry { id: id.clone(), hint: "short".into(), ..Default::default() };
     let mask = types::EntryMask { hint: true, ..Default::default() };
     let refused = fixture.registry.update_entry(&administrator(), &change, Some(&mask)).await;

@@ -135,11 +135,6 @@ impl RegistrationEntry {
         self.terms.x509_svid_ttl
     }
 
-    /// Life of a JWT-SVID, seconds; 0 means the server's default.
-    pub fn jwt_svid_ttl(&self) -> u32 {
-        self.terms.jwt_svid_ttl
-    }
-
     /// Trust domains whose bundles the workload is given besides its own.
     pub fn federates_with(&self) -> &[TrustDomain] {
         &self.terms.federates_with
@@ -160,11 +155,6 @@ impl RegistrationEntry {
         self.terms.expires_at
     }
 
-    /// Whether the entry has ended.
-    pub fn is_expired(&self, now_unix: i64) -> bool {
-        self.terms.expires_at != 0 && self.terms.expires_at <= now_unix
-    }
-
     /// DNS names of the X.509-SVID; the first is also its common name.
     pub fn dns_names(&self) -> &[String] {
         &self.terms.dns_names
@@ -175,11 +165,6 @@ impl RegistrationEntry {
         self.revision_number
     }
 
-    /// Whether agents push the SVID into a store instead of serving it.
-    pub fn store_svid(&self) -> bool {
-        self.terms.store_svid
-    }
-
     /// How a workload with several SVIDs tells this one from the others.
     pub fn hint(&self) -> &str {
         &self.terms.hint
@@ -188,11 +173,6 @@ impl RegistrationEntry {
     /// When the entry was created, UNIX seconds.
     pub fn created_at(&self) -> i64 {
         self.created_at
-    }
-
-    /// How agents treat the entry's SVIDs, if anything was said of it.
-    pub fn additional_attributes(&self) -> Option<types::entry::AdditionalAttributes> {
-        self.terms.additional_attributes
     }
 
     /// Whether `new` would give the same identity to the same holder: same SPIFFE ID, parent and selectors.

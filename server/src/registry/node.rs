@@ -42,3 +42,33 @@ impl PartialEq for OperatorsWords {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_device_that_is_not_enrolled_no_word_counts() {
+        let words = |state| {
+            let device = DeviceRecord {
+                ek_sha256: [1; 32],
+                serial: "S1".into(),
+                labels: [("site".to_owned(), "rome".to_owned())].into(),
+                state,
+                manufacturer: String::new(),
+                created_at: 0,
+                last_attested_at: 0,
+                agent_id: None,
+                ban: None,
+            };
+            let selectors = ["tpm2:fw:1", "tpm2:serial:old"].iter().map(|s| Selector::accepted(s).expect("legal"));
+            let (selectors, ek_sha256) = (selectors.collect(), Some([1; 32]));
+            let agent = AgentRecord { selectors, ek_sha256, ..AgentRecord::example("a") };
+            let joined = OperatorsWords::of(Some(Arc::new(device))).joined_to(&agent);
+            joined.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(words(DeviceState::Enrolled), ["tpm2:fw:1", "tpm2:label:site:rome", "tpm2:serial:S1"]);
+        assert_eq!(words(DeviceState::Banned), ["tpm2:fw:1"]);
+        assert_eq!(words(DeviceState::Pending), ["tpm2:fw:1"]);
+    }
+}

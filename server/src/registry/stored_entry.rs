@@ -214,4 +214,14 @@ mod tests {
             assert_eq!(stored.entry(), entry);
         }
     }
+
+    #[test]
+    fn expires_at_the_second_it_names_and_zero_is_never() {
+        let at = |expires_at| {
+            let entry = entry(&types::Entry { expires_at, ..wire() });
+            StoredEntry::new(1, &entry, id_key(entry.parent_id()).into())
+        };
+        assert!(!at(0).is_expired(i64::MAX));
+        assert!(!at(10).is_expired(9) && at(10).is_expired(10));
+    }
 }

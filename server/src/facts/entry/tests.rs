@@ -149,13 +149,3 @@ fn a_masked_update_is_checked_as_a_whole() {
     let both = types::EntryMask { selectors: true, store_svid: true, ..Default::default() };
     assert_eq!(stored.updated(&from, Some(&both), &td()), Err(EntryError::MixedSelectorTypes));
 }
-
-#[test]
-fn expires_at_the_second_it_names_and_zero_is_never() {
-    let at = |expires_at| {
-        let wire = types::Entry { id: "x".into(), expires_at, ..smallest() };
-        stored(&wire)
-    };
-    assert!(!at(0).is_expired(i64::MAX));
-    assert!(!at(10).is_expired(9) && at(10).is_expired(10));
-}

@@ -44,10 +44,8 @@ impl Model {
             }
             parents = grown;
         }
-        all()
-            .filter(|e| parents.contains(e.parent_id()) && !e.is_expired(now_unix))
-            .map(RegistrationEntry::id)
-            .collect()
+        let goes_on = |e: &&RegistrationEntry| e.expires_at() == 0 || e.expires_at() > now_unix;
+        all().filter(|e| parents.contains(e.parent_id())).filter(goes_on).map(RegistrationEntry::id).collect()
     }
 
     pub fn remove_entry(&mut self, id: &str) {
