@@ -1,6 +1,7 @@
 //! The server's configuration file: SPIRE's keys, and ours for the token and the TPMs.
 
 mod attestors;
+mod data_store;
 mod manufacturer;
 mod plugins;
 mod server_block;
@@ -15,6 +16,7 @@ use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
 
 use crate::ca::{CaSubject, ServerName};
+use crate::store::Location;
 
 pub use attestors::{Admission, AttestorFileError, NodeAttestors, Tpm2Config};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
@@ -48,8 +50,8 @@ pub struct ServerConfig {
     pub rate_limits: RateLimits,
     /// Agents whose SVID expired longer ago than this are forgotten; never if none.
     pub prune_attested_nodes_expired_for: Option<Duration>,
-    /// The SQLite file; its `-wal` and `-shm` lie beside it.
-    pub data_store: PathBuf,
+    /// Where entries, agents, devices and the CA's journal are kept.
+    pub data_store: Location,
     /// The token with the CA's keys.
     pub key_manager: Pkcs11Config,
     /// How devices may prove who they are.

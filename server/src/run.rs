@@ -172,8 +172,8 @@ async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
 }
 
 async fn open_store(config: &ServerConfig) -> Result<Store, RunError> {
-    let (path, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
-    Ok(blocking(move || Store::open(&path, &trust_domain)).await?)
+    let (location, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
+    Ok(blocking(move || location.open(&trust_domain)).await?)
 }
 
 fn trust_anchors(config: &ServerConfig, ca: &CertificateAuthority) -> Arc<TrustAnchors> {

@@ -15,6 +15,8 @@ mod changed;
 mod contract_tests;
 mod error;
 mod feed;
+mod location;
+mod shown_token;
 mod sqlite;
 
 use std::path::Path;
@@ -25,7 +27,9 @@ use tokio::sync::watch;
 pub use changed::Changed;
 pub use error::{Cause, StoreError};
 pub use feed::{Follows, News};
-pub use sqlite::{Facts, ShownToken, Transaction};
+pub use location::Location;
+pub use shown_token::ShownToken;
+pub use sqlite::{Facts, Transaction};
 
 /// A handle to the server's database; clones share it.
 #[derive(Clone)]
@@ -35,7 +39,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database at `path`, or makes it if neither it nor a trace of it is there. Blocks: the whole file is
+    /// Opens SQLite's database at `path`, or makes it if neither it nor a trace of it is there. Blocks: the whole file is
     /// checked before it is believed.
     pub fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Self, StoreError> {
         let database = sqlite::open(path, trust_domain)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_server::config::{Admission, ConfigErrors, LoginMode, Override, PinSource, ServerConfig};
+use ironroot_server::store::Location;
 use ironroot_shell::settings::Settings;
 
 const TOKEN: &str =
@@ -63,7 +64,7 @@ fn defaults_are_spires() {
     let config = read(&minimal("", "")).expect("loads");
     assert_eq!(config.bind_address.to_string(), "0.0.0.0:8081");
     assert_eq!(config.socket_path, PathBuf::from("/tmp/spire-server/private/api.sock"));
-    assert_eq!(config.data_store, PathBuf::from("d/datastore.sqlite3"));
+    assert_eq!(config.data_store, Location::Sqlite("d/datastore.sqlite3".into()));
     assert_eq!(config.lifetimes.ca, Duration::from_secs(24 * 3600));
     assert_eq!(config.lifetimes.x509_svid, Duration::from_secs(3600));
     assert_eq!(config.lifetimes.agent, config.lifetimes.x509_svid);
@@ -89,7 +90,7 @@ fn the_forms_of_existing_files_are_understood() {
     );
     let config = read(&text).expect("loads");
     assert_eq!(config.bind_address.to_string(), "[::1]:8443");
-    assert_eq!(config.data_store, PathBuf::from("./.data/x.sqlite3"));
+    assert_eq!(config.data_store, Location::Sqlite("./.data/x.sqlite3".into()));
     assert!(!config.rate_limits.attestation && config.rate_limits.signing);
     let health = config.health_checks.expect("enabled");
     assert_eq!((health.host.as_str(), health.port, health.ready_path.as_str()), ("localhost", 0, "/ready"));

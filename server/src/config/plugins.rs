@@ -1,70 +1,32 @@
 //! The `plugins` block. Every plugin is built in; the block chooses and configures them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ironroot_hsm::{KeyId, KeyName, TokenUri};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, places};
 
 use super::server_block::ServerBlock;
-use super::{LoginMode, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, attestors};
-use crate::store::Store;
+use super::{LoginMode, NodeAttestors, PROGRAM, PinSource, Pkcs11Config, attestors, data_store};
+use crate::store::Location;
 
 /// Sessions opened on the token unless the file says otherwise.
 const DEFAULT_SESSIONS: usize = 4;
 
 pub(super) struct Plugins {
-    pub(super) data_store: PathBuf,
+    pub(super) data_store: Location,
     pub(super) key_manager: Pkcs11Config,
     pub(super) node_attestors: NodeAttestors,
 }
 
-/// Reads the block; the server's says where the database is unless this one does, and whose.
+/// Reads the block; the server's says whose the database is, and where unless this one does.
 pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Plugins> {
     plugins.not_supported(PROGRAM, &["UpstreamAuthority", "Notifier", "BundlePublisher", "CredentialComposer"]);
-    let data_store = read_data_store(plugins, server.map(|server| server.data_dir.as_path()));
-    if let (Some(path), Some(server)) = (&data_store, server) {
-        plugins.look("DataStore", || {
-            let told = |error| format!("{}: {}", path.display(), describe(&error));
-            Store::recognise(path, &server.trust_domain).map_err(told)
-        });
-    }
+    let data_store = data_store::read(plugins, server);
     let key_manager = read_key_manager(plugins);
     let node_attestors = attestors::read(plugins);
     plugins.finish();
     Some(Plugins { data_store: data_store?, key_manager: key_manager?, node_attestors: node_attestors? })
-}
-
-fn read_data_store(plugins: &Section<'_>, data_dir: Option<&Path>) -> Option<PathBuf> {
-    let default = || data_dir.map(|dir| dir.join("datastore.sqlite3"));
-    let Some(plugin) = plugins.only_plugin("DataStore") else { return default() };
-    if plugin.name != "sql" {
-        plugins.plugin_mistake("DataStore", &plugin, "not supported: use DataStore \"sql\"");
-        return None;
-    }
-    let data = &plugin.data;
-    data.parsed("database_type", |text| match text {
-        "sqlite3" => Ok(()),
-        _ => Err("not supported by ironroot-server yet: use sqlite3"),
-    });
-    let path = data.parsed("connection_string", |text| match text {
-        ":memory:" => Err("the registry must survive a restart: give the path of a file"),
-        text if text.starts_with("file:") || text.contains('?') => {
-            Err("give the path of a file, without \"file:\" and options")
-        }
-        text => Ok(PathBuf::from(text)),
-    });
-    if let Some(directory) = path.as_deref().and_then(Path::parent) {
-        data.look("connection_string", || places::usable_directory(directory));
-    }
-    let wrong = path.is_none() && data.has("connection_string");
-    data.no_meaning(PROGRAM, &["conn_max_lifetime", "max_idle_conns", "max_open_conns"]);
-    data.not_supported(
-        PROGRAM,
-        &["client_cert_path", "client_key_path", "disable_migration", "ro_connection_string", "root_ca_path"],
-    );
-    data.finish();
-    if wrong { None } else { path.or_else(default) }
 }
 
 fn read_key_manager(plugins: &Section<'_>) -> Option<Pkcs11Config> {

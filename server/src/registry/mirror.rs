@@ -52,7 +52,7 @@ fn concerns_many(news: &News) -> bool {
 
 fn everything(facts: &Facts<'_>) -> Result<Tables, StoreError> {
     let (mut entries, mut agents) = (EntryTable::new(facts.trust_domain()), AgentTable::default());
-    facts.each_entry(|seq, entry| entries.put(seq, &entry))?;
+    facts.each_entry(&mut |seq, entry| entries.put(seq, &entry))?;
     facts.agents()?.into_iter().for_each(|(seq, agent)| agents.put(seq, agent));
     Ok(Tables { entries, agents })
 }

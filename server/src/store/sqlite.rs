@@ -21,6 +21,5 @@ mod writer;
 #[cfg(test)]
 pub(super) use change_log::MAX_CHANGES;
 pub(super) use file::{open, recognise};
-pub use join_tokens::ShownToken;
 pub use transaction::{Facts, Transaction};
 pub(super) use writer::Writer;

@@ -13,7 +13,7 @@ const COLUMNS: &str = "seq, id, spiffe_id, parent_id, expires_at, terms";
 
 impl Facts<'_> {
     /// Hands every entry to `take`, with its place in lists, in order.
-    pub fn each_entry(&self, mut take: impl FnMut(i64, RegistrationEntry)) -> Result<(), StoreError> {
+    pub fn each_entry(&self, take: &mut dyn FnMut(i64, RegistrationEntry)) -> Result<(), StoreError> {
         let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM entries ORDER BY seq"))?;
         for row in select.query_map([], found)? {
             let (seq, entry) = decode(row?)?;

@@ -1,18 +1,7 @@
 //! Join tokens: secrets that let one agent attest, once.
 
 use super::Transaction;
-use crate::store::StoreError;
-
-/// What a join token that somebody shows is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShownToken {
-    /// It was good. It is used up now.
-    Taken,
-    /// It is past its time.
-    Expired,
-    /// It was used already, or never made.
-    Unknown,
-}
+use crate::store::{ShownToken, StoreError};
 
 impl Transaction<'_> {
     /// Adds a token; false if there is one of that value.

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::schema::Migration;
 use super::writer::Writer;
-use super::{Transaction, file, schema};
-use crate::store::{Store, StoreError};
+use super::{file, schema};
+use crate::store::{Store, StoreError, Transaction};
 
 struct Fixture {
     directory: TempDir,
@@ -50,6 +50,13 @@ fn add_token(connection: &Connection, token: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn add_in(tx: &Transaction<'_>, token: &str) -> Result<(), StoreError> {
+    match tx.add_join_token(token, 1)? {
+        true => Ok(()),
+        false => Err(StoreError::Corrupt(format!("{token} is there"))),
+    }
+}
+
 /// Keeps the writer busy until dropped, so that what is sent meanwhile is committed together.
 fn hold(writer: &Writer) -> mpsc::Sender<()> {
     let (release, wait) = mpsc::channel::<()>();
@@ -67,7 +74,7 @@ async fn one_change_that_fails_takes_none_of_its_batch_with_it() {
     let release = hold(&writer);
     let change = |name: &'static str, good: bool| {
         writer.run((), move |tx| {
-            add_token(tx.connection, name)?;
+            add_in(tx, name)?;
             if good { Ok(name) } else { Err(StoreError::Corrupt(name.into())) }
         })
     };
@@ -97,8 +104,8 @@ async fn what_a_change_holds_is_dropped_after_its_commit_and_in_order() {
     let writer = Writer::start(fixture.open()).expect("starts");
     let release = hold(&writer);
     let (seen, order) = mpsc::channel();
-    let changes = (0..50)
-        .map(|n| writer.run(Held(n, fixture.path(), seen.clone()), move |tx| add_token(tx.connection, &n.to_string())));
+    let changes =
+        (0..50).map(|n| writer.run(Held(n, fixture.path(), seen.clone()), move |tx| add_in(tx, &n.to_string())));
     let all = futures_util::future::join_all(changes);
     let (results, ()) = tokio::join!(all, async { drop(release) });
     assert!(results.iter().all(Result::is_ok));
@@ -124,13 +131,8 @@ async fn a_full_disk_refuses_what_does_not_fit_and_goes_on() {
     let pages: i64 = database.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("pages");
     database.connection.pragma_update(None, "max_page_count", pages + 2).expect("limit");
     let writer = Writer::start(database).expect("starts");
-    let big = |size: usize| {
-        writer.run((), move |tx| {
-            let put = "INSERT OR REPLACE INTO ca_journals (server, journal) VALUES ('', zeroblob(?1))";
-            tx.connection.execute(put, [size as i64]).map_err(StoreError::from)
-        })
-    };
-    let small = |name: &'static str| writer.run((), move |tx| add_token(tx.connection, name));
+    let big = |size: usize| writer.run((), move |tx| tx.put_ca_journal("", &vec![0; size]));
+    let small = |name: &'static str| writer.run((), move |tx| add_in(tx, name));
     assert!(matches!(big(1 << 20).await, Err(StoreError::Full(_))));
     let release = hold(&writer);
     let together = async { tokio::join!(small("a"), big(1 << 20), small("b")) };
@@ -174,13 +176,13 @@ async fn a_full_disk_is_trouble_until_there_is_room() {
     let writer = Writer::start(database).expect("starts");
     let fill = |tx: &Transaction<'_>| {
         for number in 0..10_000 {
-            add_token(tx.connection, &format!("{number:0>200}"))?;
+            add_in(tx, &format!("{number:0>200}"))?;
         }
         Ok(())
     };
     assert!(matches!(writer.run((), fill).await, Err::<(), _>(StoreError::Full(_))));
     assert!(writer.trouble().is_some());
-    writer.run((), |tx| add_token(tx.connection, "small")).await.expect("fits");
+    writer.run((), |tx| add_in(tx, "small")).await.expect("fits");
     assert!(writer.trouble().is_none());
     writer.close().await;
 }

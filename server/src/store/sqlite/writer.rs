@@ -7,10 +7,10 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
+use super::change_log;
 use super::file::Database;
-use super::{Transaction, change_log};
 use crate::store::feed::{Feed, Follower};
-use crate::store::{Changed, StoreError};
+use crate::store::{Changed, StoreError, Transaction};
 
 /// Changes that may wait. More callers than this wait for a place: the disk sets the pace.
 const QUEUE: usize = 1024;

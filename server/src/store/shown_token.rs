@@ -1,0 +1,12 @@
+//! Join tokens, as those who show them are told of them.
+
+/// What a join token that somebody shows is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownToken {
+    /// It was good. It is used up now.
+    Taken,
+    /// It is past its time.
+    Expired,
+    /// It was used already, or never made.
+    Unknown,
+}
