@@ -29,7 +29,7 @@ pub use admission::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
 pub(crate) use attested::note_attested;
 pub use ban::Banned;
 pub use change::{Imported, MAX_PENDING};
-pub use contradiction::ForkProof;
+pub use contradiction::{ContradictedChip, ForkProof};
 pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
 pub use import::DuplicateSerials;
 pub use new_device::{

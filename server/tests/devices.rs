@@ -14,9 +14,10 @@ use ironroot_attest::node::tpm2::{Claim, ClockReading};
 use ironroot_server::cli::device::manifest::parse_manifest;
 use ironroot_server::devices::NewDevice;
 use ironroot_server::devices::{
-    AdmissionPolicy, DeviceError, DeviceFilter, Devices, DuplicateSerials, MAX_PENDING, NotAdmitted, ProvenDevice,
+    AdmissionPolicy, ContradictedChip, DeviceError, DeviceFilter, Devices, DuplicateSerials, MAX_PENDING, NotAdmitted,
+    ProvenDevice,
 };
-use ironroot_server::facts::device::{BanReason, Contradiction, DeviceState, Sighting};
+use ironroot_server::facts::device::{BanReason, DeviceState, Sighting};
 use ironroot_server::node_attestation::{
     AttestationError, AttestedNode, Attestor, NodeAttestation, Tpm2Policy, Tpm2Refusal,
 };
@@ -85,6 +86,15 @@ impl Fixture {
     async fn proven(&self, chip: &mut SoftwareNode, clock: ClockReading) -> AttestedNode {
         chip.clock = clock;
         grants::attested(&self.attestation(AdmissionPolicy::Enrolled), chip, NOW).await
+    }
+
+    /// The chip, which proves itself with a clock that is older than that of its last attestation.
+    async fn contradicted(&self, chip: &mut SoftwareNode, clock: ClockReading) -> ContradictedChip {
+        chip.clock = clock;
+        match grants::attempt(&self.attestation(AdmissionPolicy::Enrolled), chip, NOW).await {
+            Err(AttestationError::Tpm2(Tpm2Refusal::Contradiction { chip, .. })) => chip,
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn attested(&self, node: &AttestedNode, now_unix: i64) -> Result<(), RegistryError> {
@@ -329,11 +339,13 @@ async fn a_deleted_device_is_unknown() {
 
 #[tokio::test]
 async fn the_reason_of_a_ban_is_kept_with_its_evidence_over_a_restart_and_a_second_ban() {
-    let (mut fixture, chip) = (Fixture::new().await, SoftwareNode::new());
+    let (mut fixture, mut chip) = (Fixture::new().await, SoftwareNode::new());
     fixture.enrol(&chip).await;
+    let first = fixture.proven(&mut chip, clock(7, 2)).await;
+    fixture.attested(&first, NOW).await.expect("notes");
     let sighting = |at, address: &str| Sighting { at, address: address.into(), what: "spoke".into() };
-    let older = Contradiction { at_unix: NOW, address: "10.0.0.1:1".into(), clock: clock(7, 1) };
-    fixture.devices.note_contradiction(ek(&chip), older).await.expect("notes");
+    let older = fixture.contradicted(&mut chip, clock(7, 1)).await;
+    fixture.devices.note_contradiction(&older, "10.0.0.1:1".into(), NOW).await.expect("notes");
     let opened_before = Instant::now() - std::time::Duration::from_secs(60);
     let here = sighting(NOW + 1, "10.0.0.2:2");
     let proof = fixture.devices.fork_by_connection(&ek(&chip), opened_before, here.clone()).expect("it runs twice");
@@ -356,13 +368,9 @@ async fn what_speaks_against_a_chip_proves_a_copy_after_a_restart_too_until_it_a
     let first = fixture.proven(&mut chip, clock(day_ms, 3)).await;
     fixture.attested(&first, NOW).await.expect("notes");
     for reset_count in [2, 1] {
-        let older = Contradiction { at_unix: NOW, address: "10.0.0.1:1".into(), clock: clock(7, reset_count) };
-        fixture.devices.note_contradiction(ek(&chip), older).await.expect("notes");
+        let older = fixture.contradicted(&mut chip, clock(7, reset_count)).await;
+        fixture.devices.note_contradiction(&older, "10.0.0.1:1".into(), NOW).await.expect("notes");
     }
-    let stranger = fixture
-        .devices
-        .note_contradiction([9; 32], Contradiction { at_unix: NOW, address: String::new(), clock: clock(1, 1) });
-    assert!(matches!(stranger.await, Err(DeviceError::NotFound)));
     fixture.restart().await;
     assert!(fixture.devices.suspects_any());
     let long_ago = Instant::now() - std::time::Duration::from_secs(60);
@@ -377,9 +385,11 @@ async fn what_speaks_against_a_chip_proves_a_copy_after_a_restart_too_until_it_a
     );
     fixture.attested(&again, NOW + 2 * 24 * 3600).await.expect("notes");
     assert!(!fixture.devices.suspects_any(), "it has attested since");
-    let older = Contradiction { at_unix: NOW, address: String::new(), clock: clock(7, 1) };
-    fixture.devices.note_contradiction(ek(&chip), older).await.expect("notes");
+    let older = fixture.contradicted(&mut chip, clock(7, 1)).await;
+    fixture.devices.note_contradiction(&older, String::new(), NOW).await.expect("notes");
     fixture.devices.delete(&administrator(), &ek(&chip)).await.expect("deletes");
+    let gone = fixture.devices.note_contradiction(&older, String::new(), NOW).await;
+    assert!(matches!(gone, Err(DeviceError::NotFound)), "{gone:?}");
     for _ in 0..2 {
         assert!(!fixture.devices.suspects_any());
         fixture.restart().await;

@@ -7,11 +7,38 @@
 use std::time::Duration;
 
 use crate::facts::device::{Contradiction, Sighting};
+use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::ClockReading;
 use tokio::time::Instant;
 
 use super::{DeviceError, Devices, ProvenDevice};
 use crate::store::Transaction;
+
+/// A chip that has proven its key, and with it a clock or counters older than it had shown before. Made only where its answer is
+/// judged, of the refusal:
+///
+/// ```compile_fail
+/// # fn forge(clock: ironroot_attest::node::tpm2::ClockReading) -> ironroot_server::devices::ContradictedChip {
+/// ironroot_server::devices::ContradictedChip { ek_sha256: [0; 32], clock }
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContradictedChip {
+    ek_sha256: [u8; 32],
+    clock: ClockReading,
+}
+
+impl ContradictedChip {
+    /// `ek_sha256` is the key that was challenged; none if the answer was refused for another reason.
+    pub(crate) fn of(ek_sha256: [u8; 32], refusal: &Refusal) -> Option<Self> {
+        Some(Self { ek_sha256, clock: refusal.contradicting_clock()? })
+    }
+
+    /// SHA-256 of the endorsement key's SPKI.
+    pub fn ek_sha256(&self) -> &[u8; 32] {
+        &self.ek_sha256
+    }
+}
 
 /// A contradiction, and when it was seen; none if that was before this server's start.
 #[derive(Clone, Debug)]
@@ -90,8 +117,14 @@ impl Devices {
         is_proof.then(|| ForkProof { ek_sha256: device.ek_sha256, sightings: [suspicion.sighting(), here] })
     }
 
-    /// Keeps the newest contradiction of a device that is known.
-    pub async fn note_contradiction(&self, ek_sha256: [u8; 32], seen: Contradiction) -> Result<(), DeviceError> {
+    /// Keeps the newest contradiction of a device that is known. `address`: where it was proven, at `at_unix`.
+    pub async fn note_contradiction(
+        &self,
+        chip: &ContradictedChip,
+        address: String,
+        at_unix: i64,
+    ) -> Result<(), DeviceError> {
+        let (ek_sha256, seen) = (chip.ek_sha256, Contradiction { at_unix, address, clock: chip.clock });
         let note = move |tx: &Transaction<'_>| {
             tx.device(&ek_sha256)?.ok_or(DeviceError::NotFound)?;
             Ok(tx.put_contradiction(&ek_sha256, &seen)?)

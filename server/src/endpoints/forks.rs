@@ -16,8 +16,8 @@ use tonic::Status;
 
 use super::{ServerState, device_status};
 use crate::devices::ForkProof;
-use crate::facts::device::{Contradiction, Sighting};
-use crate::node_attestation::{AttestationError, AttestedNode};
+use crate::facts::device::Sighting;
+use crate::node_attestation::{AttestationError, AttestedNode, Tpm2Refusal};
 use crate::rights::{AuthenticatedAgent, Caller, ShownCertificate};
 use ironroot_text::hex::hex;
 use turns::{Call, InCommon, Told, Turns};
@@ -30,19 +30,11 @@ pub struct Forks {
 
 impl ServerState {
     /// Remembers a refusal that says of a proven chip that its counters went back.
-    pub(super) async fn note_contradiction(
-        &self,
-        ek_sha256: Option<[u8; 32]>,
-        caller: &Caller,
-        error: &AttestationError,
-    ) {
-        let AttestationError::Tpm2(refusal) = error else { return };
-        let (Some(ek_sha256), Some(clock)) = (ek_sha256, refusal.contradicting_clock()) else { return };
-        let address = address_of(caller);
-        let seen = Contradiction { at_unix: self.now_unix(), address, clock };
-        if let Err(error) = self.devices.note_contradiction(ek_sha256, seen).await {
+    pub(super) async fn note_contradiction(&self, caller: &Caller, error: &AttestationError) {
+        let AttestationError::Tpm2(Tpm2Refusal::Contradiction { chip, .. }) = error else { return };
+        if let Err(error) = self.devices.note_contradiction(chip, address_of(caller), self.now_unix()).await {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(device = hex(&ek_sha256), error, "a chip's contradiction is not kept");
+            tracing::error!(device = hex(chip.ek_sha256()), error, "a chip's contradiction is not kept");
         }
     }
 

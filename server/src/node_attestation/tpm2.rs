@@ -2,12 +2,12 @@
 
 use ironroot_api::csr::Csr;
 use ironroot_attest::node::Refusal;
-use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Claim, ClockReading, Expectation, PcrHash, PcrSelection, Pending};
+use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Claim, Expectation, PcrHash, PcrSelection, Pending};
 use thiserror::Error;
 
 use super::fresh::fresh;
 use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress};
-use crate::devices::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
+use crate::devices::{AdmissionPolicy, Admitted, ContradictedChip, NotAdmitted, ProvenDevice};
 use ironroot_text::hex::hex;
 
 /// What the wire and the agents' IDs call this way to attest.
@@ -32,6 +32,14 @@ pub enum Tpm2Refusal {
     /// The evidence does not prove it.
     #[error("TPM evidence refused: {0}")]
     Evidence(#[from] Refusal),
+    /// It has proven its key, and its counters or clock went back: it speaks for a copy.
+    #[error("TPM evidence refused: {refusal}")]
+    Contradiction {
+        /// The chip.
+        chip: ContradictedChip,
+        /// What went back.
+        refusal: Refusal,
+    },
     /// Its key may not attest here.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
@@ -44,18 +52,20 @@ pub enum Tpm2Refusal {
 }
 
 impl Tpm2Refusal {
-    /// What a chip said that was proven and whose counters or clock went back.
-    pub fn contradicting_clock(&self) -> Option<ClockReading> {
-        match self {
-            Self::Evidence(refusal) => refusal.contradicting_clock(),
-            Self::NotAdmitted(_) | Self::ApprovalPending { .. } => None,
+    /// Why the answer to the challenge of that key is refused.
+    fn of_answer(ek_sha256: [u8; 32], refusal: Refusal) -> Self {
+        match ContradictedChip::of(ek_sha256, &refusal) {
+            Some(chip) => Self::Contradiction { chip, refusal },
+            None => Self::Evidence(refusal),
         }
     }
 
     pub(super) fn fault(self) -> Fault {
         match self {
             Self::NotAdmitted(NotAdmitted::Banned { .. }) => Fault::Banned,
-            Self::Evidence(_) | Self::NotAdmitted(_) | Self::ApprovalPending { .. } => Fault::Node,
+            Self::Evidence(_) | Self::Contradiction { .. } | Self::NotAdmitted(_) | Self::ApprovalPending { .. } => {
+                Fault::Node
+            }
         }
     }
 }
@@ -80,6 +90,8 @@ impl<'a> Evidence<'a> {
 /// An attestation that waits for the node's answer.
 #[derive(Debug)]
 pub struct Challenge {
+    /// SHA-256 of the endorsement key that it is for.
+    ek_sha256: [u8; 32],
     pending: Pending,
     csr: Csr,
 }
@@ -91,6 +103,7 @@ impl NodeAttestation {
         csr: Csr,
         now_unix: i64,
     ) -> Result<Progress, AttestationError> {
+        let ek_sha256 = claim.ek_sha256();
         let admitted = self.devices.admit(claim, &policy.admission, now_unix).map_err(Tpm2Refusal::from)?;
         let Admitted { ek, last_clock } = admitted;
         let expectation = Expectation {
@@ -103,18 +116,19 @@ impl NodeAttestation {
         };
         let challenged = ek.challenge(expectation, fresh(), fresh(), now_unix).map_err(Tpm2Refusal::from);
         let (pending, challenge) = challenged?;
-        let waiting = super::Challenge::Tpm2(Box::new(Challenge { pending, csr }));
+        let waiting = super::Challenge::Tpm2(Box::new(Challenge { ek_sha256, pending, csr }));
         Ok(Progress::Challenge(waiting, challenge.to_json()))
     }
 
     /// A key that nobody vouches for gets a row once it was proven: rows for invented keys would cost a stranger nothing.
     pub(super) async fn judge_tpm(
         &self,
-        Challenge { pending, csr }: Challenge,
+        Challenge { ek_sha256, pending, csr }: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
-        let attested = pending.complete(response, now_unix).map_err(Tpm2Refusal::from)?;
+        let attested = pending.complete(response, now_unix);
+        let attested = attested.map_err(|refusal| Tpm2Refusal::of_answer(ek_sha256, refusal))?;
         let Some(device) = ProvenDevice::of(&attested) else {
             self.devices.record_pending(&attested, now_unix).await?;
             return Err(Tpm2Refusal::ApprovalPending { ek_sha256: hex(&attested.ek_sha256()) }.into());

@@ -102,7 +102,7 @@ impl Conversation {
         match self.server.node_attestation.answer(challenge, &response, self.server.now_unix()).await {
             Ok(node) => self.admit(node).await,
             Err(error) => {
-                self.server.note_contradiction(self.device, self.visitor.caller(), &error).await;
+                self.server.note_contradiction(self.visitor.caller(), &error).await;
                 Err(attestation_status(error))
             }
         }
