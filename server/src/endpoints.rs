@@ -19,6 +19,7 @@ mod limits;
 pub mod policy;
 mod roles;
 mod svid_api;
+mod unbroken;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ pub use forks::Forks;
 pub use health_api::REASON_METADATA;
 pub use limits::Limits;
 pub use roles::{BODY_BUDGET_BYTES, Occupancy, Role, RoleLimits};
+pub use unbroken::Unbroken;
 
 use gate::Gate;
 
@@ -84,6 +86,8 @@ pub struct ServerState {
     /// Streams that are held for agents, to tell them of changes.
     pub pushes: Pushes,
     pub audit: Audit,
+    /// What is done to its end although its caller has gone.
+    pub unbroken: Unbroken,
     /// Remote administrators named by configuration.
     pub admin_ids: BTreeSet<SpiffeId>,
     /// Whether entries may name a program and nobody who runs it.

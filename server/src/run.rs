@@ -27,7 +27,7 @@ use crate::ca::{CaError, CaPolicy, CertificateAuthority};
 use crate::clock::{ClockSource, ServerClock};
 use crate::config::{AttestorFileError, LoginMode, ServerConfig};
 use crate::devices::DeviceError;
-use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState};
+use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState, Unbroken};
 use crate::node_attestation::NodeAttestation;
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
@@ -110,6 +110,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
+    let unbroken = Unbroken::new();
     let shared = Arc::new(ServerState {
         trust_domain: config.trust_domain.clone(),
         ca: ca.clone(),
@@ -122,6 +123,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
         occupancy: Occupancy::new(),
         pushes: Pushes::new(),
         audit: Audit::new(config.audit_log_enabled),
+        unbroken: unbroken.clone(),
         admin_ids: config.admin_ids.iter().cloned().collect(),
         allow_executable_only: config.allow_executable_only,
         now: wall_unix,
@@ -157,7 +159,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let ended = until_stopped(stop_asked, &mut parts, &mut background).await;
     supervisor::stopping();
     stop.send_replace(true);
-    drain(parts).await;
+    drain(parts, unbroken).await;
     background.shutdown().await;
     store.close().await;
     tracing::info!("server stopped");
@@ -202,9 +204,13 @@ async fn until_stopped(
     ended
 }
 
-/// Open calls get their time.
-async fn drain(mut parts: JoinSet<&'static str>) {
-    let drained = tokio::time::timeout(DRAIN, async { while parts.join_next().await.is_some() {} }).await;
+/// Open calls get their time, and so do changes whose callers have gone.
+async fn drain(mut parts: JoinSet<&'static str>, unbroken: Unbroken) {
+    let all = async {
+        while parts.join_next().await.is_some() {}
+        unbroken.ended().await;
+    };
+    let drained = tokio::time::timeout(DRAIN, all).await;
     if drained.is_err() {
         tracing::warn!("open calls cut off after {} s", DRAIN.as_secs());
     }

@@ -3,16 +3,22 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
+use ironroot_api::pb::agent::CountAgentsRequest;
+use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::device::{DeviceRequest, DeviceState};
-use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::entry::{BatchCreateEntryRequest, CountEntriesRequest, GetAuthorizedEntriesRequest};
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
+use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_attest::node::tpm2::ClockReading;
-use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions};
-use ironroot_lab::server_client::{ServerClient, SoftwareDevice, TpmNode, csr, key};
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within};
+use ironroot_lab::server_client::{ServerClient, SoftwareDevice, TpmNode, attest, csr, key, params};
+use tokio::task::JoinSet;
 use tonic::Code;
+use tonic::transport::Channel;
 
 /// Most bytes that the attacks of these tests may leave in the log.
 const MAX_LOGGED: usize = 200_000;
@@ -49,6 +55,71 @@ async fn audit_lines_name_the_local_administrator_and_the_device_that_was_refuse
     node.attest(&client).await.map(drop).expect_err("not enrolled");
     let device = format!("device=\"{}\"", node.ek_sha256());
     assert!(server.log().contains(&device), "{}", server.log());
+}
+
+fn entry(number: usize) -> types::Entry {
+    let id = |path: String| Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.into(), path });
+    types::Entry {
+        spiffe_id: id(format!("/w/{number}")),
+        parent_id: id("/group".into()),
+        selectors: vec![types::Selector { r#type: "unix".into(), value: format!("uid:{number}") }],
+        ..types::Entry::default()
+    }
+}
+
+/// Entries of the batch: so many take the server many commits.
+const BATCH: usize = 5000;
+
+#[tokio::test]
+async fn a_batch_whose_caller_hangs_up_is_done_to_its_end_and_each_change_has_its_audit_line() {
+    let server = Server::start(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    let (mut admin, mut watcher) = (EntryClient::new(client.admin().await), EntryClient::new(client.admin().await));
+    let output_mask = Some(types::EntryMask::default());
+    let batch = BatchCreateEntryRequest { entries: (0..BATCH).map(entry).collect(), output_mask };
+    let caller = tokio::spawn(async move { admin.batch_create_entry(batch).await.map(drop) });
+    let deadline = Instant::now() + DEADLINE;
+    while watcher.count_entries(CountEntriesRequest::default()).await.expect("counted").into_inner().count == 0 {
+        assert!(Instant::now() < deadline, "no entry is created");
+    }
+    caller.abort();
+    assert!(caller.await.is_err_and(|gone| gone.is_cancelled()), "it hangs up before its answer");
+    let lines = || server.log().lines().filter(|line| line.contains("method=\"BatchCreateEntry\"")).count();
+    expect_within(DEADLINE, "a line for each", || format!("{} lines", lines()), || lines() == BATCH);
+    let created = watcher.count_entries(CountEntriesRequest::default()).await.expect("counted").into_inner().count;
+    assert_eq!(created as usize, BATCH);
+}
+
+/// Nodes that attest at once: fewer than one address may have connections.
+const NODES: usize = 100;
+
+#[tokio::test]
+async fn an_agent_that_is_stored_has_its_audit_line_although_its_node_hung_up() {
+    let server = Server::start(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    let mut agents = AgentClient::new(client.admin().await);
+    let mut attesting = Vec::new();
+    for _ in 0..NODES {
+        let params = params("join_token", client.join_token().await.into_bytes(), csr(&key(), &[]));
+        attesting.push(attest(client.anonymous().await, params, None));
+    }
+    let mut nodes: JoinSet<_> = attesting.into_iter().collect();
+    let deadline = Instant::now() + DEADLINE;
+    while count(&mut agents).await == 0 {
+        assert!(Instant::now() < deadline, "no node attests");
+    }
+    nodes.shutdown().await;
+    // Stands in the store's queue behind all that was asked for.
+    client.join_token().await;
+    let is_line = |line: &&str| line.contains("status=\"success\"") && line.contains("method=\"AttestAgent\"");
+    let lines = || server.log().lines().filter(is_line).count();
+    while lines() != count(&mut agents).await {
+        assert!(Instant::now() < deadline, "{} lines, {} agents", lines(), count(&mut agents).await);
+    }
+}
+
+async fn count(agents: &mut AgentClient<Channel>) -> usize {
+    agents.count_agents(CountAgentsRequest::default()).await.expect("counted").into_inner().count as usize
 }
 
 /// A copy of a chip's state is started beside the original. Which of them is right nobody can say.

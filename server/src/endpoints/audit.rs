@@ -1,6 +1,7 @@
 //! One line per certificate issued, request refused and fact changed: who, what, outcome.
 //!
-//! What was done always has its line. Refusals cost a caller nothing, so their lines are limited per caller, and what was left
+//! What was done always has its line, also when whoever asked for it has hung up meanwhile ([`unbroken`](super::unbroken)); a
+//! certificate that was signed for such a caller is nobody's, and has none. Refusals cost a caller nothing, so their lines are limited per caller, and what was left
 //! out is counted; foreign values are clipped.
 
 use std::fmt::Display;

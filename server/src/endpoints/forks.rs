@@ -48,7 +48,7 @@ impl ServerState {
         let Some(device) = self.registry.agent(agent.id()).and_then(|record| record.ek_sha256) else { return Ok(()) };
         let here = self.sighting(agent.caller(), "asked over a connection that it had opened before that");
         match self.devices.fork_by_connection(&device, opened, here) {
-            Some(proof) => Err(self.ban_fork(device, agent.id(), &proof).await),
+            Some(proof) => Err(self.ban_fork(device, agent.id(), proof).await),
             None => Ok(()),
         }
     }
@@ -59,7 +59,7 @@ impl ServerState {
         let Some(device) = node.device() else { return Ok(()) };
         let here = self.sighting(caller, "proved the chip, with a clock that the other cannot have reached");
         match self.devices.fork_by_clock(device, here, self.now_unix()) {
-            Some(proof) => Err(self.ban_fork(device.ek_sha256(), node.id(), &proof).await),
+            Some(proof) => Err(self.ban_fork(device.ek_sha256(), node.id(), proof).await),
             None => Ok(()),
         }
     }
@@ -68,17 +68,14 @@ impl ServerState {
         Sighting { at: self.now_unix(), address: address_of(caller), what: what.into() }
     }
 
-    /// Bans and alarms. What both who answer to the name are told.
-    async fn ban_fork(&self, device: [u8; 32], agent: &SpiffeId, proof: &ForkProof) -> Status {
-        let banned = self.devices.ban_copied(proof, self.now_unix()).await.map_err(device_status);
-        let ([other, here], failure) = (proof.sightings(), banned.err());
-        tracing::error!(
-            device = hex(&device), spiffe_id = %agent, address = %here.address, other_address = %other.address,
-            not_banned = failure.as_ref().map(Status::message),
-            "a chip runs twice: it was copied. Both are banned. Find out which is right (ironroot-server device show), then: \
-             ironroot-server device delete, agent evict, and device import"
-        );
-        failure.unwrap_or_else(|| permission_denied(Reason::AgentBanned, "agent is banned: its chip runs twice"))
+    /// Bans and alarms, both even if the caller hangs up. What both who answer to the name are told.
+    async fn ban_fork(&self, device: [u8; 32], agent: &SpiffeId, proof: ForkProof) -> Status {
+        let (devices, agent, now_unix) = (self.devices.clone(), agent.clone(), self.now_unix());
+        let ban = async move {
+            let banned = devices.ban_copied(&proof, now_unix).await.map_err(device_status);
+            alarm(device, &agent, &proof, banned.err())
+        };
+        self.unbroken.run(ban).await.unwrap_or_else(|failed| failed)
     }
 
     /// Says that one identity is used in turns by two. `is_current`: whether the certificate shown is the agent's own now.
@@ -97,6 +94,18 @@ impl ServerState {
              ironroot-server agent ban ends both"
         );
     }
+}
+
+/// Says that a chip was copied, and whether it could be banned. What its agents are told.
+fn alarm(device: [u8; 32], agent: &SpiffeId, proof: &ForkProof, not_banned: Option<Status>) -> Status {
+    let [other, here] = proof.sightings();
+    tracing::error!(
+        device = hex(&device), spiffe_id = %agent, address = %here.address, other_address = %other.address,
+        not_banned = not_banned.as_ref().map(Status::message),
+        "a chip runs twice: it was copied. Both are banned. Find out which is right (ironroot-server device show), then: \
+         ironroot-server device delete, agent evict, and device import"
+    );
+    not_banned.unwrap_or_else(|| permission_denied(Reason::AgentBanned, "agent is banned: its chip runs twice"))
 }
 
 /// With port, so that devices behind one address can be told apart there.

@@ -1,5 +1,5 @@
 //! The gate before every service: the policy's line for the method, the caller's right to it, its share of the server, and
-//! then, only then, the body between its limits.
+//! then, only then, the body between its limits. A call that changes something goes on if its caller hangs up.
 //!
 //! ```text
 //!  path ─► policy line ─► Caller ─► right ─► calls at once ─► grant into the extensions, BoundedBody ─► service
@@ -61,7 +61,7 @@ pub struct Gated<S> {
 impl<S> Service<Request<Body>> for Gated<S>
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -77,17 +77,24 @@ where
         let mut inner = std::mem::replace(&mut self.inner, waiting);
         let gate = self.gate.clone();
         Box::pin(async move {
-            match gate.admit(request).await {
-                Ok((request, under_way)) => Ok(under_way.until_the_end_of(inner.call(request).await?)),
-                Err(status) => Ok(status.into_http()),
+            let (request, under_way) = match gate.admit(request).await {
+                Ok(admitted) => admitted,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let outlives = under_way.method.changes;
+            let call = async move { Ok(under_way.until_the_end_of(inner.call(request).await?)) };
+            match outlives {
+                true => gate.server.unbroken.run(call).await.unwrap_or_else(|failed| Ok(failed.into_http())),
+                false => call.await,
             }
         })
     }
 }
 
-/// What a call occupies until its answer has been taken.
+/// What a call occupies until its answer has been taken; one that changes something, until it is done.
 #[derive(Debug)]
 struct UnderWay {
+    method: &'static Method,
     _calls: Share<Source>,
     _large_answers: Option<Share<Source>>,
     _mark: CallMark,
@@ -147,7 +154,7 @@ impl Gate {
         }
     }
 
-    fn occupy(&self, method: &Method, role: Role, caller: &Caller, mark: CallMark) -> Result<UnderWay, Status> {
+    fn occupy(&self, method: &'static Method, role: Role, caller: &Caller, mark: CallMark) -> Result<UnderWay, Status> {
         let (occupancy, source) = (&self.server.occupancy, Source::of(caller));
         let too_many = || Status::resource_exhausted("too many calls of this caller are under way; try again");
         let calls = occupancy.calls(role).take(source.clone(), 1).ok_or_else(too_many)?;
@@ -157,7 +164,7 @@ impl Gate {
         };
         let charge = occupancy.body_bytes(role).take(source, 0).ok_or_else(too_many)?;
         let charge = Arc::new(Mutex::new(charge));
-        Ok(UnderWay { _calls: calls, _large_answers: large_answers, _mark: mark, charge })
+        Ok(UnderWay { method, _calls: calls, _large_answers: large_answers, _mark: mark, charge })
     }
 
     /// Tells the connection that a call is under way on it.

@@ -33,6 +33,8 @@ pub struct Method {
     pub request: RequestShape,
     /// Whether its answer grows with the registry: few of them at once per caller.
     pub has_large_answer: bool,
+    /// Whether it may change something: then it is done to its end when its caller hangs up, and has its audit line.
+    pub changes: bool,
 }
 
 /// Items that a batch of entries may have.
@@ -68,7 +70,12 @@ const fn stream(shape: RequestShape) -> RequestShape {
 }
 
 const fn method(path: &'static str, who: Who, request: RequestShape) -> Method {
-    Method { path, who, request, has_large_answer: false }
+    Method { path, who, request, has_large_answer: false, changes: true }
+}
+
+/// A method that changes nothing: work for a caller that hung up ends with the call. An SVID that is signed by then is nobody's.
+const fn question(method: Method) -> Method {
+    Method { changes: false, ..method }
 }
 
 const fn large_answer(method: Method) -> Method {
@@ -94,36 +101,36 @@ use Who::{AdminSocket, Administrators, Agents, Anyone};
 
 /// The table. Source of whom: SPIRE's policy_data.json; the device service is for administrators, the change service for agents.
 pub const POLICY: &[Method] = &[
-    method("/spire.api.server.bundle.v1.Bundle/GetBundle", Anyone, SMALL),
+    question(method("/spire.api.server.bundle.v1.Bundle/GetBundle", Anyone, SMALL)),
     method("/spire.api.server.agent.v1.Agent/AttestAgent", Anyone, EVIDENCE),
     method("/spire.api.server.agent.v1.Agent/RenewAgent", Agents, CSR),
     method("/spire.api.server.agent.v1.Agent/PostStatus", Agents, SMALL),
-    large_answer(method("/spire.api.server.entry.v1.Entry/GetAuthorizedEntries", Agents, SMALL)),
-    large_answer(method("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", Agents, SYNC)),
-    method("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", Agents, CSRS),
-    method("/ironroot.api.server.change.v1.Change/WatchChanges", Agents, SMALL),
-    method("/spire.api.server.agent.v1.Agent/CountAgents", Administrators, FILTER),
-    large_answer(method("/spire.api.server.agent.v1.Agent/ListAgents", Administrators, FILTER)),
-    method("/spire.api.server.agent.v1.Agent/GetAgent", Administrators, SMALL),
+    large_answer(question(method("/spire.api.server.entry.v1.Entry/GetAuthorizedEntries", Agents, SMALL))),
+    large_answer(question(method("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", Agents, SYNC))),
+    question(method("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", Agents, CSRS)),
+    question(method("/ironroot.api.server.change.v1.Change/WatchChanges", Agents, SMALL)),
+    question(method("/spire.api.server.agent.v1.Agent/CountAgents", Administrators, FILTER)),
+    large_answer(question(method("/spire.api.server.agent.v1.Agent/ListAgents", Administrators, FILTER))),
+    question(method("/spire.api.server.agent.v1.Agent/GetAgent", Administrators, SMALL)),
     method("/spire.api.server.agent.v1.Agent/DeleteAgent", Administrators, SMALL),
     method("/spire.api.server.agent.v1.Agent/BanAgent", Administrators, SMALL),
     method("/spire.api.server.agent.v1.Agent/CreateJoinToken", Administrators, SMALL),
-    method("/spire.api.server.entry.v1.Entry/CountEntries", Administrators, FILTER),
-    large_answer(method("/spire.api.server.entry.v1.Entry/ListEntries", Administrators, FILTER)),
-    method("/spire.api.server.entry.v1.Entry/GetEntry", Administrators, SMALL),
+    question(method("/spire.api.server.entry.v1.Entry/CountEntries", Administrators, FILTER)),
+    large_answer(question(method("/spire.api.server.entry.v1.Entry/ListEntries", Administrators, FILTER))),
+    question(method("/spire.api.server.entry.v1.Entry/GetEntry", Administrators, SMALL)),
     large_answer(method("/spire.api.server.entry.v1.Entry/BatchCreateEntry", Administrators, ENTRIES)),
     large_answer(method("/spire.api.server.entry.v1.Entry/BatchUpdateEntry", Administrators, ENTRIES)),
     method("/spire.api.server.entry.v1.Entry/BatchDeleteEntry", Administrators, ENTRY_IDS),
     large_answer(method("/ironroot.api.server.device.v1.Device/ImportDevices", Administrators, DEVICES)),
-    large_answer(method("/ironroot.api.server.device.v1.Device/ListDevices", Administrators, FILTER)),
-    method("/ironroot.api.server.device.v1.Device/GetDevice", Administrators, SMALL),
+    large_answer(question(method("/ironroot.api.server.device.v1.Device/ListDevices", Administrators, FILTER))),
+    question(method("/ironroot.api.server.device.v1.Device/GetDevice", Administrators, SMALL)),
     method("/ironroot.api.server.device.v1.Device/ApproveDevice", Administrators, SMALL),
     method("/ironroot.api.server.device.v1.Device/BanDevice", Administrators, SMALL),
     method("/ironroot.api.server.device.v1.Device/DeleteDevice", Administrators, SMALL),
-    large_answer(method("/ironroot.api.server.device.v1.Device/AdviseOnEntries", Administrators, ENTRIES)),
-    large_answer(method("/ironroot.api.server.device.v1.Device/CountDependents", Administrators, ENTRY_IDS)),
-    method("/grpc.health.v1.Health/Check", AdminSocket, SMALL),
-    method("/grpc.health.v1.Health/Watch", AdminSocket, SMALL),
+    large_answer(question(method("/ironroot.api.server.device.v1.Device/AdviseOnEntries", Administrators, ENTRIES))),
+    large_answer(question(method("/ironroot.api.server.device.v1.Device/CountDependents", Administrators, ENTRY_IDS))),
+    question(method("/grpc.health.v1.Health/Check", AdminSocket, SMALL)),
+    question(method("/grpc.health.v1.Health/Watch", AdminSocket, SMALL)),
 ];
 
 /// The line of that path.
@@ -147,6 +154,16 @@ mod tests {
             assert!(POLICY.iter().skip(index + 1).all(|other| other.path != method.path), "{} twice", method.path);
         }
         assert_eq!(find("/spire.api.server.debug.v1.Debug/GetInfo"), None);
+    }
+
+    #[test]
+    fn what_is_no_question_goes_on_when_its_caller_hangs_up() {
+        let questions = ["Get", "List", "Count", "Sync", "Check", "Watch", "Advise", "BatchNewX509SVID"];
+        for Method { path, changes, .. } in POLICY {
+            let name = path.rsplit('/').next().expect("a name");
+            let is_question = questions.iter().any(|question| name.starts_with(question));
+            assert_eq!(*changes, !is_question, "{path}");
+        }
     }
 
     #[test]

@@ -165,6 +165,10 @@ pub const BODY_BUDGET_BYTES: usize = STRANGER.body_bytes
     + REMOTE_ADMINISTRATOR.body_bytes
     + LOCAL_ADMINISTRATOR.body_bytes;
 
+/// Calls of all roles at once.
+pub const CALLS: usize =
+    STRANGER.calls + HOLDER.calls + AGENT.calls + REMOTE_ADMINISTRATOR.calls + LOCAL_ADMINISTRATOR.calls;
+
 /// What the callers of each role hold at this moment.
 #[derive(Debug)]
 pub struct Occupancy {

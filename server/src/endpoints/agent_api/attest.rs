@@ -123,21 +123,25 @@ impl Conversation {
     /// Certificate, then rows, then answer: a ban or a later attestation that came in between refuses the rows, and a node
     /// that was cut off attests again and replaces them.
     async fn admit(&self, node: AttestedNode) -> Result<AttestAgentResponse, Status> {
-        let server = &self.server;
-        server.refuse_banned(&node)?;
-        server.refuse_forked_clock(&node, self.visitor.caller()).await?;
-        let now_unix = server.now_unix();
-        let svid = server.ca.sign_agent_svid(AgentToSign::attested(&node), now_unix).await.map_err(ca_status)?;
-        let stored = server.registry.attest_agent(&node, (&svid.serial, svid.not_after_unix), now_unix).await;
-        stored.map_err(registry_status)?;
-        server.audit.done(self.visitor.caller(), "AttestAgent", format_args!("{} serial {}", node.id(), svid.serial));
-        tracing::info!(spiffe_id = %node.id(), serial = svid.serial, attestation_type = node.attestation_type(), "agent attested");
-        let result = Outcome { svid: Some(svid_to_pb(&svid, node.id(), "")), reattestable: node.can_reattest() };
+        self.server.refuse_banned(&node)?;
+        self.server.refuse_forked_clock(&node, self.visitor.caller()).await?;
+        let (server, visitor) = (self.server.clone(), self.visitor.clone());
+        let result = self.server.unbroken.run(async move { server.admit(&node, &visitor).await }).await??;
         Ok(AttestAgentResponse { step: Some(Answered::Result(result)) })
     }
 }
 
 impl ServerState {
+    async fn admit(&self, node: &AttestedNode, visitor: &Visitor) -> Result<Outcome, Status> {
+        let now_unix = self.now_unix();
+        let svid = self.ca.sign_agent_svid(AgentToSign::attested(node), now_unix).await.map_err(ca_status)?;
+        let stored = self.registry.attest_agent(node, (&svid.serial, svid.not_after_unix), now_unix).await;
+        stored.map_err(registry_status)?;
+        self.audit.done(visitor.caller(), "AttestAgent", format_args!("{} serial {}", node.id(), svid.serial));
+        tracing::info!(spiffe_id = %node.id(), serial = svid.serial, attestation_type = node.attestation_type(), "agent attested");
+        Ok(Outcome { svid: Some(svid_to_pb(&svid, node.id(), "")), reattestable: node.can_reattest() })
+    }
+
     /// Before anything is signed. The change that stores the agent looks once more.
     fn refuse_banned(&self, node: &AttestedNode) -> Result<(), Status> {
         match self.registry.agent(node.id()) {
