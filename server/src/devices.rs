@@ -28,7 +28,7 @@ use thiserror::Error;
 pub use admission::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
 pub(crate) use attested::note_attested;
 pub use ban::Banned;
-pub use change::{Imported, MAX_PENDING};
+pub use change::{Imported, MAX_IMPORT, MAX_PENDING};
 pub use contradiction::{ContradictedChip, ForkProof};
 pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
 pub use import::DuplicateSerials;

@@ -10,6 +10,8 @@ use super::{DeviceError, Devices};
 use crate::rights::Administrator;
 use crate::store::Transaction;
 
+/// Most devices of one import.
+pub const MAX_IMPORT: usize = 100_000;
 /// Most devices that wait for approval. Strangers make these rows: this bounds what they can fill.
 pub const MAX_PENDING: i64 = 1000;
 

@@ -16,12 +16,12 @@ use tonic::Status;
 use tonic::body::Body;
 
 pub use fields::FieldLimits;
-use fields::{Counted, FieldCounter};
+pub(super) use fields::{Counted, FieldCounter};
 
 use super::caller::Source;
 use super::fair_share::Share;
 
-/// Memory that a message takes beside its decoded items: as it was read, and its texts once more.
+/// Memory that a message takes beside its decoded items, in lengths of it: as it was read, and its texts once more.
 const COPIES: usize = 2;
 /// Memory of one field of an inner message, bytes: a selector, a label.
 const INNER_FIELD_BYTES: usize = 64;
@@ -71,7 +71,7 @@ impl BoundedBody {
                 Part::Begin(length) => self.begin_message(length)?,
                 Part::Bytes(bytes) => {
                     let counted = self.counter.feed(bytes).map_err(|e| Status::invalid_argument(e.to_string()))?;
-                    charge(&self.charge, self.shape.memory(counted))?;
+                    charge(&self.charge, self.shape.memory_of_items(counted))?;
                 }
                 // One message at a time is waited for; between those of a stream nothing is owed.
                 Part::End => self.timer = self.timer.take().filter(|_| !self.shape.streaming),
@@ -93,7 +93,7 @@ impl BoundedBody {
             // The message before has been handed on and is bounded by itself.
             lock(&self.charge).release();
         }
-        charge(&self.charge, length.saturating_mul(COPIES))?;
+        charge(&self.charge, self.shape.memory_of_texts(length))?;
         self.timer
             .get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)))
             .as_mut()
@@ -108,7 +108,13 @@ impl BoundedBody {
 }
 
 impl RequestShape {
-    fn memory(&self, counted: Counted) -> usize {
+    /// What a message of `length` bytes is charged when it begins, bytes.
+    pub(super) fn memory_of_texts(&self, length: usize) -> usize {
+        length.saturating_mul(COPIES)
+    }
+
+    /// What these items and fields are charged beside, as they arrive, bytes.
+    pub(super) fn memory_of_items(&self, counted: Counted) -> usize {
         counted.outer.saturating_mul(self.item_bytes) + counted.inner.saturating_mul(INNER_FIELD_BYTES)
     }
 }

@@ -8,6 +8,7 @@ use ironroot_api::pb::svid::NewX509svidParams;
 use ironroot_api::pb::types::{Entry, Selector};
 
 use super::body::{FieldLimits, RequestShape};
+use crate::devices::MAX_IMPORT;
 
 /// Whom a method is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +42,10 @@ pub struct Method {
 pub const MAX_ENTRIES: usize = 10_000;
 /// CSRs that a batch may have: SPIRE's agents send at most 500.
 pub const MAX_CSRS: usize = 500;
-/// Largest batch, bytes: 10,000 entries.
+/// Largest batch, bytes: 10,000 entries, or as many devices as one import may have, each with its hash, a serial and a few labels.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Entry IDs that a sync may ask for at once. SPIRE's agents ask for at most 500.
 const MAX_SYNC_IDS: usize = 2000;
-/// Devices of one import. With their texts that many fill the message.
-const MAX_DEVICES: usize = 150_000;
 /// Fields beside the items of a batch: masks, filters, page tokens. Room for those of later versions.
 const OTHER_FIELDS: usize = 16;
 /// What one item of a kind holds beside its own fields' texts, a few of each kind: see [`FieldLimits`].
@@ -95,7 +94,7 @@ const ENTRIES: RequestShape =
     batch(MAX_BATCH_BYTES, MAX_ENTRIES, size_of::<Entry>(), Some(MAX_ENTRIES * FIELDS_PER_ENTRY));
 const ENTRY_IDS: RequestShape = batch(4 * 1024 * 1024, MAX_ENTRIES, size_of::<String>(), None);
 const DEVICES: RequestShape =
-    batch(MAX_BATCH_BYTES, MAX_DEVICES, size_of::<NewDevice>(), Some(MAX_DEVICES * FIELDS_PER_DEVICE));
+    batch(MAX_BATCH_BYTES, MAX_IMPORT, size_of::<NewDevice>(), Some(MAX_IMPORT * FIELDS_PER_DEVICE));
 
 use Who::{AdminSocket, Administrators, Agents, Anyone};
 
@@ -140,12 +139,24 @@ pub fn find(path: &str) -> Option<&'static Method> {
 
 #[cfg(test)]
 mod tests {
+    use ironroot_api::pb::device::ImportDevicesRequest;
+    use prost::Message;
+
+    use super::super::body::{Counted, FieldCounter};
     use super::super::roles::{Role, RoleLimits};
     use super::*;
 
     /// Memory of the largest message of that shape, bytes, as it is charged.
     fn largest(shape: &RequestShape) -> usize {
-        2 * shape.bytes
+        let FieldLimits { outer, inner } = shape.fields;
+        let counted = Counted { outer, inner: inner.unwrap_or(0) };
+        shape.memory_of_texts(shape.bytes) + shape.memory_of_items(counted)
+    }
+
+    /// What one source of that role may hold, bytes.
+    fn share(role: Role) -> usize {
+        let RoleLimits { body_bytes, portion, .. } = role.limits();
+        body_bytes / (portion + 1)
     }
 
     #[test]
@@ -179,7 +190,7 @@ mod tests {
             ("/ListEntries", (65_536, 1_016, None, false, true)),
             ("/BatchCreateEntry", (16_777_216, 10_016, Some(400_000), false, true)),
             ("/BatchDeleteEntry", (4_194_304, 10_016, None, false, false)),
-            ("/ImportDevices", (16_777_216, 150_016, Some(1_200_000), false, true)),
+            ("/ImportDevices", (16_777_216, 100_016, Some(800_000), false, true)),
         ] {
             let line = POLICY.iter().find(|line| line.path.ends_with(method)).expect("a line");
             let RequestShape { bytes, fields, streaming, .. } = line.request;
@@ -198,9 +209,28 @@ mod tests {
                 Who::AdminSocket => &[Role::LocalAdministrator],
             };
             for role in roles {
-                let RoleLimits { body_bytes, portion, .. } = role.limits();
-                assert!(largest(&method.request) <= body_bytes / (portion + 1), "{} by {role:?}", method.path);
+                let (needed, share) = (largest(&method.request), share(*role));
+                assert!(needed <= share, "{} by {role:?}: {needed} bytes of {share}", method.path);
             }
+        }
+    }
+
+    #[test]
+    fn both_administrators_can_import_as_many_devices_as_there_may_be_with_serials_and_labels() {
+        let labels = ["site", "line", "model"].map(|name| (name.to_owned(), "hall 2, west".to_owned()));
+        let device = |number: usize| NewDevice {
+            ek_sha256: format!("{number:064x}"),
+            serial: Some(format!("SN-{number:09}")),
+            labels: labels.clone().into_iter().collect(),
+            ..NewDevice::default()
+        };
+        let devices = (0..MAX_IMPORT).map(device).collect();
+        let message = ImportDevicesRequest { devices, ..ImportDevicesRequest::default() }.encode_to_vec();
+        assert!(message.len() <= DEVICES.bytes, "{} bytes", message.len());
+        let counted = FieldCounter::new(DEVICES.fields).feed(&message).expect("no more items than there may be");
+        let needed = DEVICES.memory_of_texts(message.len()) + DEVICES.memory_of_items(counted);
+        for role in [Role::RemoteAdministrator, Role::LocalAdministrator] {
+            assert!(needed <= share(role), "{role:?}: {needed} bytes of {}", share(role));
         }
     }
 

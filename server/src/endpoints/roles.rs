@@ -131,14 +131,14 @@ const AGENT: RoleLimits = RoleLimits {
     body_deadline: Duration::from_secs(30),
 };
 
-/// Imports and batches come from here too.
+/// Imports and batches come from here too: of the memory one source may hold half, as much as the largest import takes.
 const REMOTE_ADMINISTRATOR: RoleLimits = RoleLimits {
     connections: 64,
     connections_per_source: 16,
     portion: 1,
     calls: 128,
     calls_per_source: 32,
-    body_bytes: 64 * MIB,
+    body_bytes: 192 * MIB,
     body_deadline: Duration::from_secs(60),
     windows: (256 * KIB as u32, 1024 * KIB as u32),
     ..AGENT
@@ -154,7 +154,6 @@ const LOCAL_ADMINISTRATOR: RoleLimits = RoleLimits {
     calls: 512,
     calls_per_source: 256,
     large_answers_per_source: 16,
-    body_bytes: 128 * MIB,
     ..REMOTE_ADMINISTRATOR
 };
 

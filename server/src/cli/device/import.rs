@@ -6,12 +6,14 @@ use std::process::ExitCode;
 
 use super::manifest::parse_manifest;
 use crate::devices::NewDevice;
+use crate::endpoints::policy::MAX_BATCH_BYTES;
 use clap::Args;
 use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::device::import_devices_response::Result as ImportResult;
 use ironroot_api::pb::device::{ImportDevicesRequest, ImportDevicesResponse};
 use ironroot_shell::command_line::{CommandError, Reply, code_name};
 use ironroot_text::HumanFile;
+use prost::Message;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -59,7 +61,9 @@ impl Import {
                 .max_encoding_message_size(MAX_ANSWER_BYTES)
                 .max_decoding_message_size(MAX_ANSWER_BYTES);
             let allow_duplicate_serials = self.allow_duplicate_serials;
-            let response = client.import_devices(ImportDevicesRequest { devices, allow_duplicate_serials }).await?;
+            let request = ImportDevicesRequest { devices, allow_duplicate_serials };
+            refuse_too_large(&request)?;
+            let response = client.import_devices(request).await?;
             Ok(reply(&response.into_inner()))
         })
     }
@@ -69,6 +73,17 @@ impl Import {
         let malformed = |error| CommandError::Malformed(format!("{}: {error}", file.name()));
         parse_manifest(file.text()).map_err(malformed)
     }
+}
+
+/// The server would read none of it.
+fn refuse_too_large(request: &ImportDevicesRequest) -> Result<(), CommandError> {
+    let (bytes, most) = (request.encoded_len(), MAX_BATCH_BYTES);
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(CommandError::Malformed(format!(
+        "the manifest makes {bytes} bytes, and one import takes {most}: split it, or give hashes instead of certificates"
+    )))
 }
 
 fn reply(response: &ImportDevicesResponse) -> Reply {
@@ -123,4 +138,22 @@ fn changed(results: &[ImportResult]) -> String {
         text.push_str(&format!("  and {} more; -output json shows all\n", counted(left, "device", "devices")));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::pb::device::NewDevice;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_that_no_import_takes_is_refused_with_what_to_do() {
+        let devices = |count| {
+            let device = NewDevice { ek_certificate: vec![0; 1_500].into(), ..NewDevice::default() };
+            ImportDevicesRequest { devices: vec![device; count], ..ImportDevicesRequest::default() }
+        };
+        assert!(refuse_too_large(&devices(10_000)).is_ok());
+        let refused = refuse_too_large(&devices(12_000)).expect_err("18 MB");
+        assert!(refused.to_string().contains("split it, or give hashes"), "{refused}");
+    }
 }

@@ -6,11 +6,8 @@ mod json;
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::devices::{DeviceTexts, NewDevice};
+use crate::devices::{DeviceTexts, MAX_IMPORT, NewDevice};
 use ironroot_text::hex::hex;
-
-/// Most devices in one manifest.
-pub const MAX_DEVICES: usize = 100_000;
 
 /// One thing wrong with a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +62,8 @@ pub fn parse_manifest(text: &str) -> Result<Vec<NewDevice>, ManifestError> {
     if devices.is_empty() && mistakes.is_empty() {
         mistakes.push(Mistake { line: 1, what: "manifest names no device".into() });
     }
-    if devices.len() > MAX_DEVICES {
-        mistakes.push(Mistake { line: 1, what: format!("more than {MAX_DEVICES} devices; split the manifest") });
+    if devices.len() > MAX_IMPORT {
+        mistakes.push(Mistake { line: 1, what: format!("more than {MAX_IMPORT} devices; split the manifest") });
     }
     if mistakes.is_empty() {
         return Ok(devices);
