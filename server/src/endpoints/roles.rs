@@ -56,17 +56,7 @@ pub struct RoleLimits {
 impl RoleLimits {
     /// What open calls get to finish when a connection's age is over.
     pub const GRACE: Duration = Duration::from_secs(30);
-
-    /// What a connection's calls hold at the worst, bytes: headers, windows and the answers' buffers.
-    pub const fn connection_bytes(&self) -> usize {
-        self.streams as usize * (self.header_bytes as usize + CALL_BYTES) + self.windows.1 as usize + CONNECTION_BYTES
-    }
 }
-
-/// A call's state in the HTTP/2 and gRPC libraries, bytes. Measured: 4.9 kB.
-const CALL_BYTES: usize = 8 * KIB;
-/// A connection's state in TLS and HTTP/2, bytes. Measured: 46 kB at 5,000 agents.
-const CONNECTION_BYTES: usize = 64 * KIB;
 
 impl Role {
     /// From least to most trusted.
