@@ -370,3 +370,39 @@ async fn pages_show_each_entry_once_while_others_come_and_go() {
         assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "malformed page token"));
     }
 }
+
+/// System calls with which the server has written so far.
+fn writes(server: &mut Server) -> u64 {
+    let pid = server.process().expect("running").pid();
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).expect("its counters");
+    let line = io.lines().find_map(|line| line.strip_prefix("syscw: ")).expect("a line");
+    line.parse().expect("a number")
+}
+
+#[tokio::test]
+async fn the_updates_and_deletions_of_a_batch_share_commits_as_creations_do() {
+    let mut server = Server::start(&ServerOptions::default());
+    let mut entries = EntryClient::new(ServerClient::new(&server).await.admin().await);
+    let all: Vec<_> =
+        (0..1000).map(|n| types::Entry { id: format!("e{n}"), ..entry("/group", &format!("/w/{n}")) }).collect();
+    let ids: Vec<String> = all.iter().map(|entry| entry.id.clone()).collect();
+    let before = writes(&mut server);
+    let create = BatchCreateEntryRequest { entries: all.clone(), output_mask: None };
+    let created = entries.batch_create_entry(create).await.expect("answered").into_inner().results;
+    let after_creation = writes(&mut server);
+    let changed = all.into_iter().map(|entry| types::Entry { hint: "new".into(), ..entry }).collect();
+    let update = BatchUpdateEntryRequest { entries: changed, ..Default::default() };
+    let updated = entries.batch_update_entry(update).await.expect("answered").into_inner().results;
+    let after_update = writes(&mut server);
+    let deleted = entries.batch_delete_entry(BatchDeleteEntryRequest { ids: ids.clone() }).await;
+    let deleted = deleted.expect("answered").into_inner().results;
+    let after_deletion = writes(&mut server);
+    assert!(created.iter().all(|result| code(&result.status) == Code::Ok));
+    assert!(updated.iter().all(|result| result.entry.as_ref().is_some_and(|entry| entry.hint == "new")));
+    assert!(deleted.iter().all(|result| code(&result.status) == Code::Ok));
+    assert!(deleted.iter().map(|result| &result.id).eq(&ids), "in the order that was asked for");
+    let spent = [after_creation - before, after_update - after_creation, after_deletion - after_update];
+    println!("writes for 1000 entries created, updated, deleted: {spent:?}");
+    let [creation, update, deletion] = spent;
+    assert!(update < 2 * creation && deletion < 2 * creation, "{spent:?}");
+}

@@ -1,4 +1,6 @@
 //! `spire.api.server.entry.v1`: registration entries for administrators, authorised entries for agents.
+//!
+//! The changes of a batch are queued, in its order, before any is awaited: so they share transactions.
 
 mod sent;
 mod sync;
@@ -82,7 +84,6 @@ impl Entry for EntryApi {
         within_batch(request.entries.len())?;
         let (mask, now_unix) = (request.output_mask.as_ref(), self.0.now_unix());
         let creations = request.entries.iter().map(|entry| self.create(&by, entry, now_unix));
-        // All are queued before any is awaited, so that they share a transaction.
         let outcomes = futures_util::future::join_all(creations).await;
         let result = |outcome| match outcome {
             Ok(Created::New(entry)) => {
@@ -116,20 +117,19 @@ impl Entry for EntryApi {
         let request = request.into_inner();
         within_batch(request.entries.len())?;
         let (input, output) = (request.input_mask.as_ref(), request.output_mask.as_ref());
-        let mut results = Vec::with_capacity(request.entries.len());
-        for entry in &request.entries {
-            let (status, entry) = match self.update(&by, entry, input).await {
-                Ok(updated) => {
-                    self.0.audit.done(by.caller(), "BatchUpdateEntry", updated.id());
-                    (item_ok(), Some(updated.to_pb_masked(output)))
-                }
-                Err(error) => {
-                    (item_status(&self.0.audit.refused(by.caller(), "BatchUpdateEntry", &entry.id, error)), None)
-                }
-            };
-            results.push(batch_update_entry_response::Result { status: Some(status), entry });
-        }
-        Ok(Response::new(BatchUpdateEntryResponse { results }))
+        let updates = request.entries.iter().map(|entry| self.update(&by, entry, input));
+        let outcomes = futures_util::future::join_all(updates).await;
+        let result = |(outcome, asked): (Result<Arc<RegistrationEntry>, Status>, &types::Entry)| match outcome {
+            Ok(updated) => {
+                self.0.audit.done(by.caller(), "BatchUpdateEntry", updated.id());
+                (item_ok(), Some(updated.to_pb_masked(output)))
+            }
+            Err(error) => (item_status(&self.0.audit.refused(by.caller(), "BatchUpdateEntry", &asked.id, error)), None),
+        };
+        let results = outcomes.into_iter().zip(&request.entries).map(result);
+        let results =
+            results.map(|(status, entry)| batch_update_entry_response::Result { status: Some(status), entry });
+        Ok(Response::new(BatchUpdateEntryResponse { results: results.collect() }))
     }
 
     async fn batch_delete_entry(
@@ -139,10 +139,11 @@ impl Entry for EntryApi {
         let by: Administrator = granted(&request)?;
         let ids = request.into_inner().ids;
         within_batch(ids.len())?;
-        let mut results = Vec::with_capacity(ids.len());
-        for id in ids {
-            let status = match self.0.registry.delete_entry(&by, &id).await {
-                Ok(_) => {
+        let deletions = ids.iter().map(|id| self.0.registry.delete_entry(&by, id));
+        let outcomes = futures_util::future::join_all(deletions).await;
+        let result = |(outcome, id): (Result<(), RegistryError>, String)| {
+            let status = match outcome {
+                Ok(()) => {
                     self.0.audit.done(by.caller(), "BatchDeleteEntry", &id);
                     item_ok()
                 }
@@ -150,8 +151,9 @@ impl Entry for EntryApi {
                     item_status(&self.0.audit.refused(by.caller(), "BatchDeleteEntry", &id, registry_status(error)))
                 }
             };
-            results.push(batch_delete_entry_response::Result { status: Some(status), id });
-        }
+            batch_delete_entry_response::Result { status: Some(status), id }
+        };
+        let results = outcomes.into_iter().zip(ids).map(result).collect();
         Ok(Response::new(BatchDeleteEntryResponse { results }))
     }
 
