@@ -30,7 +30,16 @@ pub(super) struct Connection {
 impl Connection {
     /// Runs `command` and prints what it answers.
     pub(super) fn run(&self, command: impl AsyncFnOnce(&Self) -> Result<Reply, CommandError>) -> ExitCode {
-        Reply::print(&block_on(within(PATIENCE_SECONDS, command(self))), self.output)
+        self.run_for(PATIENCE_SECONDS, command)
+    }
+
+    /// The same for a command that asks much: it may take as long as that.
+    pub(super) fn run_for(
+        &self,
+        seconds: u64,
+        command: impl AsyncFnOnce(&Self) -> Result<Reply, CommandError>,
+    ) -> ExitCode {
+        Reply::print(&block_on(within(seconds, command(self))), self.output)
     }
 
     /// The form that is asked for: what would take much memory is made in that one only.

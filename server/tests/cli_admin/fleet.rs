@@ -1,8 +1,46 @@
 //! `device` against a live server.
 
 use std::fs;
+use std::path::Path;
+
+use ironroot_api::TrustDomain;
+use ironroot_server::store::Store;
 
 use crate::running_server::RunningServer;
+
+/// Agents of the purge.
+const EXPIRED: u64 = 500;
+
+/// A store with agents whose certificates ended in 1970.
+fn store_expired_agents(data: &Path) {
+    let path = data.join("datastore.sqlite3");
+    let store = Store::open(&path, &TrustDomain::new("example.org").expect("legal")).expect("a new store");
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(store.close());
+    let mut database = rusqlite::Connection::open(&path).expect("opens");
+    let rows = database.transaction().expect("begun");
+    for number in 0..EXPIRED {
+        let id = format!("spiffe://example.org/spire/agent/tpm2/{number:04}");
+        let row = "INSERT INTO agents (spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest,
+                                       banned, selectors, agent_version) VALUES (?1, 'tpm2', '1', 60, '', 0, 1, 0, '', '')";
+        rows.execute(row, [id]).expect("added");
+    }
+    rows.commit().expect("committed");
+}
+
+#[test]
+fn a_purge_asks_for_many_deletions_at_once_and_they_share_commits() {
+    let server = RunningServer::start_upon(store_expired_agents);
+    let spared = server.ok(&["agent", "purge", "-dryRun"]);
+    assert!(spared.starts_with(&format!("Found {EXPIRED} expired agents\n")), "{spared}");
+    let before = server.writes();
+    let purged = server.ok(&["agent", "purge"]);
+    let writes = server.writes() - before;
+    println!("{writes} writes for {EXPIRED} agents");
+    assert_eq!(purged.matches("SPIFFE ID         : spiffe://").count() as u64, EXPIRED);
+    assert!(purged.contains("Agents purged:\n") && !purged.contains("Agents not purged:"), "{purged}");
+    assert_eq!(server.ok(&["agent", "purge"]), "No agents to purge.\n");
+    assert!(writes < 6 * EXPIRED, "{writes} writes for {EXPIRED} agents");
+}
 
 #[test]
 fn a_fleet_is_imported_listed_banned_and_deleted() {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -34,9 +34,17 @@ pub struct Answer {
 
 impl RunningServer {
     pub fn start() -> Self {
+        Self::start_upon(|_| ())
+    }
+
+    /// Over what `prepare` has put into its data directory.
+    pub fn start_upon(prepare: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path();
         make_token(root);
+        let data = root.join("data");
+        fs::DirBuilder::new().mode(0o700).create(&data).expect("made");
+        prepare(&data);
         fs::write(root.join("server.conf"), configuration(root)).expect("written");
         let child = Command::new(BINARY)
             .args(["run", "-logFormat=json", "-config"])
@@ -90,6 +98,13 @@ impl RunningServer {
     pub fn json(&self, arguments: &[&str]) -> Value {
         let out = self.ok(&[arguments, &["-output", "json"]].concat());
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+    }
+
+    /// System calls with which the server has written so far.
+    pub fn writes(&self) -> u64 {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.child.id())).expect("its counters");
+        let line = io.lines().find_map(|line| line.strip_prefix("syscw: ")).expect("a line");
+        line.parse().expect("a number")
     }
 
     /// A file of this server's directory.
