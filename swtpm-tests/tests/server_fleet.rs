@@ -14,8 +14,8 @@ use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
-use ironroot_lab::deployment::{Server, ServerOptions};
-use ironroot_lab::server_client::{Agent, ServerClient, SharedServer, TpmNode};
+use ironroot_lab::deployment::{Admission, Server, ServerOptions};
+use ironroot_lab::server_client::{Agent, ServerClient, SharedServer, SoftwareDevice, TpmNode};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -283,6 +283,40 @@ async fn devices_are_listed_by_label_and_state_page_by_page() {
     assert_eq!(devices.get_device(unknown.clone()).await.expect_err("unknown").code(), Code::NotFound);
     assert_eq!(devices.ban_device(unknown.clone()).await.expect_err("unknown").code(), Code::NotFound);
     assert_eq!(devices.delete_device(unknown).await.expect_err("unknown").code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn an_approval_with_serial_or_labels_enrols_all_that_it_names_or_nobody() {
+    let server = Server::start(&ServerOptions { admission: Admission::Approval, ..Default::default() });
+    let client = ServerClient::new(&server).await;
+    let (first, second) = (SoftwareDevice::new(), SoftwareDevice::new());
+    for device in [&first, &second] {
+        let waits = device.attest(&client).await.map(drop).expect_err("nobody vouches for it");
+        assert!(waits.message().contains("waits for approval"), "{waits}");
+    }
+    let (first, second, banned, unknown) = (first.ek_sha256(), second.ek_sha256(), hash('b'), hash('e'));
+    server.import_devices(&format!("ek_sha256,serial\n{},SN-1\n{banned},SN-2\n", hash('c')));
+    server.cli(&["device", "ban", &banned]);
+    let pending = || server.cli(&["device", "list", "-state", "pending"]);
+    for (arguments, words) in [
+        (&[&*first, "-serial", "SN-1"][..], "serials would belong to several devices"),
+        (&[&first, &second, "-serial", "SN-3"], "-serial can be given to one device only"),
+        (&[&first, &second, "-label", "si te=berlin"], "label name"),
+        (&[&first, &unknown, "-label", "site=berlin"], &format!("{unknown}: device not found")),
+        (&[&first, &banned, "-label", "site=berlin"], &format!("{banned}: device is banned")),
+    ] {
+        let refused = server.cli_output(&[&["device", "approve"], arguments].concat());
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(words), "{arguments:?}: {said}");
+        assert!(pending().starts_with("Found 2 devices\n"), "{arguments:?}: {}", pending());
+    }
+    let imports = || server.log().matches("method=\"ImportDevices\" object=0 created").count();
+    let before = imports();
+    server.cli(&["device", "approve", &first, &second, "-label", "site=berlin"]);
+    assert_eq!(imports() - before, 1, "{}", server.log());
+    assert!(server.log().contains("object=0 created, 2 updated"), "{}", server.log());
+    assert!(pending().starts_with("Found 0 devices\n"), "{}", pending());
+    assert!(server.cli(&["device", "list", "-label", "site=berlin"]).starts_with("Found 2 devices\n"));
 }
 
 //= TPM-20

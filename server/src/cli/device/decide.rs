@@ -6,7 +6,7 @@ use crate::devices::NewDevice;
 use clap::Args;
 use ironroot_api::pb::device as pb;
 use ironroot_api::pb::device::device_client::DeviceClient;
-use ironroot_api::pb::device::{DeviceRecord, DeviceRequest, ImportDevicesRequest};
+use ironroot_api::pb::device::{DeviceRecord, DeviceRequest, DeviceState, ImportDevicesRequest};
 use ironroot_shell::command_line::{CommandError, Reply, counted};
 use serde_json::json;
 use tonic::transport::Channel;
@@ -31,10 +31,13 @@ impl Show {
 
 /// Lets pending devices attest. A banned one stays so until it is deleted, its agent evicted, and it is imported again.
 #[derive(Debug, Args)]
-#[command(after_help = "With -serial and -label the device gets selectors at once, as an import would give it.
+#[command(
+    after_help = "With -serial and -label the device gets selectors at once, as an import would give it: all devices
+named are approved, or none.
 
 Example: ironroot-server device approve 5f1c2a
-Example: ironroot-server device approve 5f1c2a -serial SN-0001 -label site=berlin")]
+Example: ironroot-server device approve 5f1c2a -serial SN-0001 -label site=berlin"
+)]
 pub(in crate::cli) struct Approve {
     #[command(flatten)]
     devices: Named,
@@ -57,19 +60,13 @@ impl Approve {
             if self.serial.is_some() && hashes.len() != 1 {
                 return Err(CommandError::Usage("-serial can be given to one device only".to_owned()));
             }
-            let mut client = DeviceClient::new(channel);
-            for ek_sha256 in &hashes {
-                client.approve_device(DeviceRequest { ek_sha256: ek_sha256.clone() }).await?;
-            }
-            let devices = hashes.into_iter().map(|hash| self.described(hash)).collect::<Result<_, _>>()?;
-            let request = ImportDevicesRequest { devices, ..ImportDevicesRequest::default() };
-            let results = client.import_devices(request).await?.into_inner().results;
-            let devices: Vec<DeviceRecord> = results.into_iter().filter_map(|result| result.device).collect();
-            Ok(self.devices.reply(&devices))
+            let described = hashes.iter().map(|hash| self.described(hash)).collect::<Result<_, _>>()?;
+            Ok(self.devices.reply(&enrol(DeviceClient::new(channel), described).await?))
         })
     }
 
-    fn described(&self, ek_sha256: String) -> Result<pb::NewDevice, CommandError> {
+    fn described(&self, ek_sha256: &str) -> Result<pb::NewDevice, CommandError> {
+        let ek_sha256 = ek_sha256.to_owned();
         let labels = self.label.iter().map(|super::Label(name, value)| (name.clone(), value.clone())).collect();
         let device = pb::NewDevice { ek_sha256, serial: self.serial.clone(), labels, ..pb::NewDevice::default() };
         let wrong = |mistakes: Vec<_>| {
@@ -77,6 +74,32 @@ impl Approve {
             CommandError::Usage(mistakes.join("; "))
         };
         Ok(NewDevice::from_pb(&device).map_err(wrong)?.to_pb())
+    }
+}
+
+/// One import enrols them all. What it would let pass is looked for before: it takes unknown devices in, and leaves banned ones as
+/// they are.
+async fn enrol(
+    mut client: DeviceClient<Channel>,
+    devices: Vec<pb::NewDevice>,
+) -> Result<Vec<DeviceRecord>, CommandError> {
+    let of = devices.len();
+    for pb::NewDevice { ek_sha256, .. } in &devices {
+        let known = client.get_device(DeviceRequest { ek_sha256: ek_sha256.clone() }).await;
+        refuse_banned(known.map_err(|status| about(ek_sha256, of, status))?.get_ref(), of)?;
+    }
+    let request = ImportDevicesRequest { devices, ..ImportDevicesRequest::default() };
+    let results = client.import_devices(request).await?.into_inner().results;
+    let enrolled: Vec<DeviceRecord> = results.into_iter().filter_map(|result| result.device).collect();
+    // One may have been banned meanwhile.
+    enrolled.iter().try_for_each(|device| refuse_banned(device, of))?;
+    Ok(enrolled)
+}
+
+fn refuse_banned(device: &DeviceRecord, of: usize) -> Result<(), CommandError> {
+    match device.state() {
+        DeviceState::Banned => Err(about(&device.ek_sha256, of, Status::permission_denied("device is banned"))),
+        DeviceState::Pending | DeviceState::Enrolled | DeviceState::Unspecified => Ok(()),
     }
 }
 
