@@ -11,6 +11,7 @@ mod conversation;
 mod endorsement_record;
 mod join_token;
 mod tpm2;
+mod x509pop;
 
 use std::path::Path;
 
@@ -28,6 +29,7 @@ pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
 pub use join_token::JoinToken;
 pub use tpm2::{Device, Tpm2Failure};
+pub use x509pop::{CertificateFiles, X509PopFailure};
 
 /// How the device proves who it is. `Chip`: what is known of its TPM, from nothing over its configuration to an open one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub enum NodeAttestor<Chip = TpmConfig> {
     JoinToken(Option<JoinToken>),
     /// By its TPM: the endorsement key says which device it is, a quote what was started on it.
     Tpm2(Chip),
+    /// With a certificate that it was given.
+    X509Pop(CertificateFiles),
 }
 
 /// What attests.
@@ -50,6 +54,9 @@ pub enum AttestationError {
     /// The TPM did not do its part.
     #[error(transparent)]
     Tpm2(#[from] Tpm2Failure),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    X509Pop(#[from] X509PopFailure),
     /// The server refused, or the connection broke.
     #[error("the server refused attestation: {}: {}", code_name(.0.code()), .0.message())]
     Server(#[source] Status),
@@ -70,8 +77,9 @@ impl NodeAttestor<()> {
         let read = match plugin.name.as_str() {
             join_token::TYPE => Some((Self::JoinToken(token), TpmKeys::default())),
             tpm2::TYPE => Some((Self::Tpm2(()), TpmKeys::read(data))),
+            x509pop::TYPE => x509pop::read(data).map(|files| (Self::X509Pop(files), TpmKeys::default())),
             _ => {
-                let reason = "not supported by ironroot-agent yet: use \"tpm2\" or \"join_token\"";
+                let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"x509pop\" or \"join_token\"";
                 plugins.plugin_mistake(KIND, &plugin, reason);
                 return None;
             }
@@ -89,6 +97,7 @@ impl NodeAttestor<()> {
         match self {
             Self::JoinToken(token) => NodeAttestor::JoinToken(token),
             Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
+            Self::X509Pop(files) => NodeAttestor::X509Pop(files),
         }
     }
 }
@@ -103,6 +112,7 @@ impl NodeAttestor {
         match self {
             Self::JoinToken(token) => Attestor::JoinToken(token.clone()),
             Self::Tpm2(tpm) => Attestor::Tpm2(Device { tpm: opened(tpm).await, directory: directory.to_owned() }),
+            Self::X509Pop(files) => Attestor::X509Pop(files.clone()),
         }
     }
 }
@@ -112,7 +122,7 @@ impl<Chip> NodeAttestor<Chip> {
     pub fn chip(&self) -> Option<&Chip> {
         match self {
             Self::Tpm2(chip) => Some(chip),
-            Self::JoinToken(_) => None,
+            Self::JoinToken(_) | Self::X509Pop(_) => None,
         }
     }
 }
@@ -122,6 +132,7 @@ impl Attestor {
         Ok(match self {
             Self::JoinToken(token) => Proof::JoinToken(token.clone().ok_or(AttestationError::NoToken)?),
             Self::Tpm2(device) => Proof::Tpm2(Box::new(device.prover(keys, trust_domain).await?)),
+            Self::X509Pop(files) => Proof::X509Pop(Box::new(files.prover().await?)),
         })
     }
 }
@@ -130,6 +141,7 @@ impl Attestor {
 enum Proof {
     JoinToken(JoinToken),
     Tpm2(Box<tpm2::Prover>),
+    X509Pop(Box<x509pop::Prover>),
 }
 
 impl Proof {
@@ -138,6 +150,7 @@ impl Proof {
         let (kind, payload) = match self {
             Self::JoinToken(token) => (join_token::TYPE, token.expose().as_bytes().to_vec()),
             Self::Tpm2(prover) => (tpm2::TYPE, prover.evidence()),
+            Self::X509Pop(prover) => (x509pop::TYPE, prover.evidence()),
         };
         AttestationData { r#type: kind.to_owned(), payload: payload.into() }
     }
@@ -147,6 +160,7 @@ impl Proof {
         match self {
             Self::JoinToken(_) => Err(AttestationError::Protocol("a challenge to a join token")),
             Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
+            Self::X509Pop(prover) => Ok(prover.respond(challenge)?),
         }
     }
 

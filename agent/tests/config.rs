@@ -125,6 +125,28 @@ fn works_without_a_tpm_and_then_without_a_cache() {
 }
 
 #[test]
+fn x509pop_is_told_the_devices_files() {
+    let with = |data: &str| {
+        let plugins =
+            TOKEN.replace("NodeAttestor \"join_token\" { }", &format!("NodeAttestor \"x509pop\" {{ {data} }}"));
+        minimal("", &plugins)
+    };
+    let files = "private_key_path = \"k\" certificate_path = \"c\"";
+    let attestor = |data: &str| match read(&with(&format!("plugin_data {{ {data} }}"))).expect("loads").node_attestor {
+        NodeAttestor::X509Pop(files) => files,
+        other => panic!("{other:?}"),
+    };
+    let told = attestor(files);
+    assert_eq!((told.private_key, told.certificate, told.intermediates), ("k".into(), "c".into(), None));
+    let told = attestor(&format!("{files} intermediates_path = \"i\""));
+    assert_eq!(told.intermediates, Some("i".into()));
+    let said = mistakes(&with("plugin_data { spiffe_endpoint_socket = \"s\" }")).join("\n");
+    for why in ["private_key_path: missing", "certificate_path: missing", "spiffe_endpoint_socket: not supported"] {
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
 fn the_cache_can_be_chosen() {
     let cache = |text: &str| read(&minimal(&format!("offline_cache {{ {text} }}"), TPM)).expect("loads").offline_cache;
     assert_eq!(cache("enabled = false"), None);

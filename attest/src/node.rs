@@ -7,5 +7,6 @@ mod base64_bytes;
 mod json;
 mod refusal;
 pub mod tpm2;
+pub mod x509pop;
 
 pub use refusal::{Part, Refusal};

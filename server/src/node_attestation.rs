@@ -10,17 +10,20 @@ mod fault;
 mod fresh;
 mod join_token;
 mod tpm2;
+mod x509pop;
 
 use std::sync::Arc;
 
 use ironroot_api::csr::Csr;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::SelectorSet;
+use ironroot_attest::node::x509pop::X509PopRefusal;
 use thiserror::Error;
 
 pub use fault::Fault;
 pub use join_token::JoinTokenRefusal;
 pub use tpm2::{Tpm2Policy, Tpm2Refusal};
+pub use x509pop::X509PopPolicy;
 
 use crate::devices::{DeviceError, Devices, ProvenDevice};
 use crate::store::{Store, StoreError};
@@ -35,6 +38,8 @@ pub enum Attestor {
     JoinToken,
     /// A TPM 2.0.
     Tpm2(Box<Tpm2Policy>),
+    /// A certificate that somebody gave the device.
+    X509Pop(Box<X509PopPolicy>),
 }
 
 /// What a node's first message says, by its attestation type. Nothing is believed yet.
@@ -44,6 +49,8 @@ pub enum Evidence<'a> {
     JoinToken(join_token::Evidence<'a>),
     /// What the TPM claims.
     Tpm2(Box<tpm2::Evidence<'a>>),
+    /// The certificates.
+    X509Pop(x509pop::Evidence<'a>),
 }
 
 /// What a node must answer.
@@ -51,6 +58,8 @@ pub enum Evidence<'a> {
 pub enum Challenge {
     /// To show that it has the TPM.
     Tpm2(Box<tpm2::Challenge>),
+    /// To show that it has the certificate's key.
+    X509Pop(Box<x509pop::Challenge>),
 }
 
 /// Why a node is not attested.
@@ -65,6 +74,9 @@ pub enum AttestationError {
     /// The TPM's evidence is refused, or its device is.
     #[error(transparent)]
     Tpm2(#[from] Tpm2Refusal),
+    /// The certificate is.
+    #[error("certificate evidence refused: {0}")]
+    X509Pop(#[from] X509PopRefusal),
     /// The identity would not be a legal agent ID.
     #[error("node has no legal agent ID")]
     AgentId(#[from] SpiffeIdError),
@@ -82,6 +94,7 @@ impl Attestor {
         match self {
             Self::JoinToken => JOIN_TOKEN,
             Self::Tpm2(_) => tpm2::TYPE,
+            Self::X509Pop(_) => x509pop::TYPE,
         }
     }
 
@@ -89,6 +102,7 @@ impl Attestor {
         Ok(match self {
             Self::JoinToken => Evidence::JoinToken(join_token::Evidence::new(payload)),
             Self::Tpm2(policy) => Evidence::Tpm2(Box::new(tpm2::Evidence::read(payload, policy)?)),
+            Self::X509Pop(policy) => Evidence::X509Pop(x509pop::Evidence::read(payload, policy)?),
         })
     }
 }
@@ -97,7 +111,7 @@ impl Evidence<'_> {
     /// The device that it claims to be: SHA-256 of its endorsement key.
     pub fn device(&self) -> Option<[u8; 32]> {
         match self {
-            Self::JoinToken(_) => None,
+            Self::JoinToken(_) | Self::X509Pop(_) => None,
             Self::Tpm2(evidence) => Some(evidence.device()),
         }
     }
@@ -110,6 +124,7 @@ impl AttestationError {
             Self::Type(_) => Fault::Type,
             Self::JoinToken(refusal) => refusal.fault(),
             Self::Tpm2(refusal) => refusal.fault(),
+            Self::X509Pop(refusal) => x509pop::fault(&refusal),
             Self::AgentId(_) => Fault::Message,
             Self::Devices(error) => Fault::Devices(error),
             Self::Store(error) => Fault::Store(error),
@@ -148,7 +163,7 @@ impl AttestedNode {
         &self.id
     }
 
-    /// `join_token` or `tpm2`.
+    /// `join_token`, `tpm2` or `x509pop`.
     pub fn attestation_type(&self) -> &'static str {
         self.attestation_type
     }
@@ -209,6 +224,7 @@ impl NodeAttestation {
         match evidence {
             Evidence::JoinToken(token) => self.join(token, csr, now_unix).await.map(Progress::attested),
             Evidence::Tpm2(evidence) => self.challenge_tpm(*evidence, csr, now_unix),
+            Evidence::X509Pop(evidence) => self.challenge_certificate(evidence, csr, now_unix),
         }
     }
 
@@ -221,6 +237,7 @@ impl NodeAttestation {
     ) -> Result<AttestedNode, AttestationError> {
         match challenge {
             Challenge::Tpm2(challenge) => self.judge_tpm(*challenge, response, now_unix).await,
+            Challenge::X509Pop(challenge) => self.judge_certificate(*challenge, response, now_unix),
         }
     }
 }

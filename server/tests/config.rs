@@ -142,7 +142,7 @@ plugins {
         "server.conf:15: telemetry: not supported by ironroot-server yet: remove it",
         "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"postgres\": not supported by ironroot-server yet: use sqlite3",
         "server.conf:18: plugins.KeyManager.disk: would keep the CA's private key where it can be copied: use KeyManager \"pkcs11\" (SoftHSM will do for a trial)",
-        "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\" or \"join_token\"",
+        "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"x509pop\" or \"join_token\"",
         "server.conf:21: plugins.NodeAttestor.tpm2.plugin_data.admission: \"everybody\": use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)",
         "server.conf:22: plugins.NodeAttestor.tpm2.plugin_data.pcrs: \"23\" is not a PCR index from 0 to 15",
         "server.conf:24: plugins.UpstreamAuthority: not supported by ironroot-server yet: remove it",
@@ -285,6 +285,28 @@ fn manufacturers_are_needed_exactly_when_they_admit() {
     assert!(mistakes(&tpm2("admission = \"manufacturer\""))[0].contains("manufacturer_ca_path: missing"));
     let unused = read(&tpm2("manufacturer_ca_path = \"a\"")).expect("loads");
     assert!(unused.warnings[0].contains("only used with admission"), "{:?}", unused.warnings);
+}
+
+#[test]
+fn x509pop_is_told_whose_certificates_count_and_nothing_else() {
+    let x509pop = |data: &str| minimal("", &format!("NodeAttestor \"x509pop\" {{ plugin_data {{ {data} }} }}"));
+    let paths = |data: &str| {
+        let attestors = read(&x509pop(data)).expect("loads").node_attestors;
+        assert!(attestors.tpm2.is_none(), "only what is named attests");
+        attestors.x509pop.expect("x509pop").ca_bundle_paths
+    };
+    assert_eq!(paths("ca_bundle_path = \"a\" mode = \"external_pki\""), [PathBuf::from("a")]);
+    assert_eq!(paths("ca_bundle_paths = [\"a\", \"b\"]"), [PathBuf::from("a"), PathBuf::from("b")]);
+    for (data, why) in [
+        ("", "ca_bundle_path: missing: give the PEM file"),
+        ("ca_bundle_path = \"a\" ca_bundle_paths = [\"b\"]", "not both"),
+        ("ca_bundle_path = \"a\" mode = \"spiffe\"", "use external_pki"),
+        ("ca_bundle_path = \"a\" agent_path_template = \"/x\"", "not supported by ironroot-server yet"),
+        ("ca_bundle_path = \"a\" verify_client_ip = true", "not supported by ironroot-server yet"),
+    ] {
+        let said = mistakes(&x509pop(data));
+        assert!(said.len() == 1 && said[0].contains(why), "{data}: {said:?}");
+    }
 }
 
 #[test]

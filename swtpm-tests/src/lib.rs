@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod child;
 pub mod deployment;
+pub mod device_pki;
 pub mod interposer;
 pub mod manufacturer;
 pub mod quirk;

@@ -19,6 +19,8 @@ use crate::swtpm::Swtpm;
 pub struct AgentOptions {
     /// A join token, or none to attest with the TPM.
     pub join_token: Option<String>,
+    /// The block of another node attestor than that of tokens or of the TPM.
+    pub node_attestor: Option<String>,
     /// Where the agent's own key lives: `tpm`, `disk` or `memory`.
     pub key_manager: &'static str,
     /// `experimental.sync_interval`.
@@ -45,6 +47,7 @@ impl Default for AgentOptions {
     fn default() -> Self {
         Self {
             join_token: None,
+            node_attestor: None,
             key_manager: "tpm",
             sync_interval: "1s",
             log_level: "DEBUG",
@@ -250,9 +253,12 @@ impl Device {
         let token = options.join_token.as_ref().map(|token| format!("join_token = \"{token}\"")).unwrap_or_default();
         let tpm_address = options.tpm_address.clone().or_else(|| self.tpm.as_ref().map(Swtpm::address));
         let tpm_address = tpm_address.map(|address| format!("tpm_address = \"{address}\"")).unwrap_or_default();
-        let attestor = match &options.join_token {
-            Some(_) => "NodeAttestor \"join_token\" { plugin_data { } }".to_owned(),
-            None => format!("NodeAttestor \"tpm2\" {{ plugin_data {{ {tpm_address}\n{} }} }}", options.tpm_lines),
+        let attestor = match (&options.node_attestor, &options.join_token) {
+            (Some(block), _) => block.clone(),
+            (None, Some(_)) => "NodeAttestor \"join_token\" { plugin_data { } }".to_owned(),
+            (None, None) => {
+                format!("NodeAttestor \"tpm2\" {{ plugin_data {{ {tpm_address}\n{} }} }}", options.tpm_lines)
+            }
         };
         let key_manager = match options.key_manager {
             "tpm" => format!("KeyManager \"tpm\" {{ plugin_data {{ {tpm_address} }} }}"),

@@ -45,6 +45,8 @@ pub struct ServerOptions {
     pub rate_limits: bool,
     /// Further lines for the server's block.
     pub server_lines: String,
+    /// Further blocks of the plugins.
+    pub plugins: String,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
     /// Whether the token is used through the quirk module: see [`Server::quirks`].
@@ -62,6 +64,7 @@ impl Default for ServerOptions {
             pcr_banks: "[\"sha256\"]",
             rate_limits: false,
             server_lines: String::new(),
+            plugins: String::new(),
             require_resident_key: true,
             quirky_token: false,
         }
@@ -314,6 +317,7 @@ plugins {{
             require_resident_key = {require_resident_key}
         }}
     }}
+    {plugins}
 }}
 "#,
             port = self.port,
@@ -324,6 +328,7 @@ plugins {{
             rate_limits = options.rate_limits,
             module = path(&module),
             server_lines = options.server_lines,
+            plugins = options.plugins,
             label = crate::softhsm::LABEL,
             pin_file = path(&self.token.pin_file()),
             pcrs = options.pcrs,

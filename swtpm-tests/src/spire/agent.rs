@@ -25,8 +25,13 @@ impl SpireAgent {
 
     /// Gives it its configuration, with the bundle and the port of its server.
     pub fn provision(&self, bundle_pem: &str, port: u16) {
+        self.provision_with(bundle_pem, port, "NodeAttestor \"join_token\" { plugin_data { } }");
+    }
+
+    /// As [`provision`](Self::provision), with the block of the node attestor.
+    pub fn provision_with(&self, bundle_pem: &str, port: u16, node_attestor: &str) {
         std::fs::write(self.at("bundle.pem"), bundle_pem).expect("bundle written");
-        std::fs::write(self.at("agent.conf"), self.config(port)).expect("configuration written");
+        std::fs::write(self.at("agent.conf"), self.config(port, node_attestor)).expect("configuration written");
     }
 
     /// Starts it (again) without waiting; with a token if it has to attest.
@@ -66,7 +71,7 @@ impl SpireAgent {
         self.directory.path().join(name)
     }
 
-    fn config(&self, port: u16) -> String {
+    fn config(&self, port: u16, node_attestor: &str) -> String {
         let directory = self.directory.path().display();
         format!(
             r#"agent {{
@@ -82,9 +87,7 @@ impl SpireAgent {
     }}
 }}
 plugins {{
-    NodeAttestor "join_token" {{
-        plugin_data {{ }}
-    }}
+    {node_attestor}
     KeyManager "disk" {{
         plugin_data {{
             directory = "{directory}/data"

@@ -30,11 +30,16 @@ pub struct SpireServer {
 impl SpireServer {
     /// Writes a configuration, starts the process and waits until it answers.
     pub fn start(times: Times) -> Self {
+        Self::start_with(times, "")
+    }
+
+    /// As [`start`](Self::start), with further blocks of the plugins.
+    pub fn start_with(times: Times, plugins: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("spire-server-").tempdir().expect("directory");
         open_directory(directory.path());
         let mut server = Self { directory, process: None, port: free_port() };
         std::fs::create_dir_all(server.directory.path().join("data")).expect("directory");
-        std::fs::write(server.at("server.conf"), server.config(times)).expect("configuration written");
+        std::fs::write(server.at("server.conf"), server.config(times, plugins)).expect("configuration written");
         server.restart();
         server
     }
@@ -88,7 +93,7 @@ impl SpireServer {
         self.directory.path().join(name)
     }
 
-    fn config(&self, times: Times) -> String {
+    fn config(&self, times: Times, plugins: &str) -> String {
         let directory = self.directory.path().display();
         format!(
             r#"server {{
@@ -124,6 +129,7 @@ plugins {{
     NodeAttestor "join_token" {{
         plugin_data {{ }}
     }}
+    {plugins}
 }}
 "#,
             port = self.port,

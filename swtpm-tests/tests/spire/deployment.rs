@@ -28,14 +28,20 @@ pub enum AnyServer {
 
 impl AnyServer {
     pub fn start(maker: Maker, times: Times) -> Self {
+        Self::start_with(maker, times, "")
+    }
+
+    /// As [`start`](Self::start), with further blocks of the plugins.
+    pub fn start_with(maker: Maker, times: Times, plugins: &str) -> Self {
         match maker {
             Maker::Ironroot => Self::Ours(Server::start(&ServerOptions {
                 ca_ttl: times.ca,
                 agent_ttl: times.agent,
                 x509_svid_ttl: times.x509_svid,
+                plugins: plugins.to_owned(),
                 ..ServerOptions::default()
             })),
-            Maker::Spire => Self::Spires(SpireServer::start(times)),
+            Maker::Spire => Self::Spires(SpireServer::start_with(times, plugins)),
         }
     }
 
@@ -133,6 +139,23 @@ impl AnyAgent {
             Self::Spires(agent) => {
                 agent.provision(&bundle, server.port());
                 agent.start(join_token);
+            }
+        }
+    }
+
+    /// Starts it with another node attestor than that of tokens.
+    pub fn start_with(&mut self, server: &AnyServer, node_attestor: &str) {
+        let bundle = server.cli(Maker::Spire, &["bundle", "show"]);
+        match self {
+            Self::Ours(device) => {
+                let node_attestor = Some(node_attestor.to_owned());
+                let options = AgentOptions { node_attestor, key_manager: "disk", ..AgentOptions::default() };
+                device.provision_with_bundle(&bundle, server.port(), &options);
+                device.start();
+            }
+            Self::Spires(agent) => {
+                agent.provision_with(&bundle, server.port(), node_attestor);
+                agent.start(None);
             }
         }
     }

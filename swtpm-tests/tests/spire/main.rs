@@ -7,3 +7,4 @@ mod command_lines;
 mod deployment;
 mod matrix;
 mod moving;
+mod x509pop;

@@ -1,0 +1,305 @@
+//! Attestation by a certificate, from the outside: what a device says, what is believed, and each reason not to.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PSS_SHA256, RsaPssSaltLength};
+use ironroot_attest::node::x509pop::{
+    ANSWER_SECONDS, AttestedCertificate, Authorities, Challenge, Evidence, Family, Holder, HolderError, Response,
+    X509PopRefusal,
+};
+use ironroot_fuzz::Target;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SerialNumber, SignatureAlgorithm, date_time_ymd,
+};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// 2026-12-01, UNIX seconds.
+const NOW: i64 = 1_796_083_200;
+const NONCE: [u8; 32] = [7; 32];
+const OWN: [u8; 32] = [9; 32];
+
+/// A root, an intermediate and a device.
+struct Pki {
+    authorities: Authorities,
+    root: Vec<u8>,
+    intermediate: Vec<u8>,
+    leaf: Vec<u8>,
+    key: KeyPair,
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = valid(CertificateParams::default());
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+fn valid(mut params: CertificateParams) -> CertificateParams {
+    (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2027, 1, 1));
+    params
+}
+
+fn device(name: &str) -> CertificateParams {
+    let mut params = valid(CertificateParams::default());
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    // Of no matter, as in SPIRE.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+    params.serial_number = Some(SerialNumber::from_slice(&[0x0a, 0x1b, 0x2c]));
+    params
+}
+
+impl Pki {
+    fn new(algorithm: &'static SignatureAlgorithm) -> Self {
+        Self::with(algorithm, device("device-1"))
+    }
+
+    fn with(algorithm: &'static SignatureAlgorithm, device: CertificateParams) -> Self {
+        let [root_key, middle_key] = [(); 2].map(|()| KeyPair::generate().expect("key"));
+        let key = KeyPair::generate_for(algorithm).expect("key");
+        let root = ca("Toy Root").self_signed(&root_key).expect("signs");
+        let issuer = Issuer::new(ca("Toy Root"), root_key);
+        let intermediate = ca("Toy Devices").signed_by(&middle_key, &issuer).expect("signs").der().to_vec();
+        let issuer = Issuer::new(ca("Toy Devices"), middle_key);
+        let leaf = device.signed_by(&key, &issuer).expect("signs").der().to_vec();
+        let authorities = Authorities::from_pem(&root.pem()).expect("authorities");
+        Self { authorities, root: root.der().to_vec(), intermediate, leaf, key }
+    }
+
+    fn holder(&self) -> Holder {
+        Holder::new(vec![self.leaf.clone(), self.intermediate.clone()], &private(&self.key)).expect("a device")
+    }
+
+    /// What a server makes of `answer` to its challenge, so many seconds later.
+    fn judge(
+        &self,
+        seconds: i64,
+        answer: impl FnOnce(&[u8]) -> Vec<u8>,
+    ) -> Result<AttestedCertificate, X509PopRefusal> {
+        let evidence = Evidence::from_json(&self.holder().evidence())?;
+        let (pending, challenge) = evidence.verify(&self.authorities, NOW)?.challenge(NONCE, NOW);
+        pending.complete(&answer(&challenge.to_json()), NOW + seconds)
+    }
+}
+
+fn private(key: &KeyPair) -> PrivateKeyDer<'static> {
+    PrivatePkcs8KeyDer::from(key.serialize_der()).into()
+}
+
+fn sha1(der: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, der);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn verdict(pki: &Pki, certificates: &[&[u8]]) -> X509PopRefusal {
+    let holder = Holder::new(certificates.iter().map(|der| der.to_vec()).collect(), &private(&pki.key)).expect("pair");
+    let evidence = Evidence::from_json(&holder.evidence()).expect("parses");
+    evidence.verify(&pki.authorities, NOW).map(drop).expect_err("refused")
+}
+
+#[test]
+fn a_device_with_the_key_of_its_certificate_attests_under_spires_names() {
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P521_SHA256, &rcgen::PKCS_RSA_SHA256] {
+        let pki = Pki::new(algorithm);
+        let attested = pki.judge(ANSWER_SECONDS, |challenge| pki.holder().respond(challenge, OWN).expect("answers"));
+        let attested = attested.unwrap_or_else(|refusal| panic!("{algorithm:?}: {refusal}"));
+        assert_eq!(attested.agent_path(), format!("/spire/agent/x509pop/{}", sha1(&pki.leaf)));
+        let mut expected = [
+            "x509pop:subject:cn:device-1".to_owned(),
+            "x509pop:serialnumber:0a1b2c".to_owned(),
+            format!("x509pop:ca:fingerprint:{}", sha1(&pki.intermediate)),
+            format!("x509pop:ca:fingerprint:{}", sha1(&pki.root)),
+        ];
+        expected.sort();
+        let selectors: Vec<String> = attested.selectors().iter().map(ToString::to_string).collect();
+        assert_eq!(selectors, expected);
+    }
+}
+
+/// What SPIRE's agents sign with: Go's PSS takes the longest salt that fits.
+#[test]
+fn an_rsa_signature_with_the_longest_salt_is_as_good_as_one_with_the_hashs() {
+    let pki = Pki::new(&rcgen::PKCS_RSA_SHA256);
+    let key = aws_lc_rs::signature::RsaKeyPair::from_pkcs8(&pki.key.serialize_der()).expect("key");
+    for salt in [RsaPssSaltLength::Max, RsaPssSaltLength::Digest, RsaPssSaltLength::Custom(20)] {
+        let signed = |_: &[u8]| {
+            let mut signature = vec![0; key.public_modulus_len()];
+            let encoding: &'static _ = Box::leak(Box::new(RSA_PSS_SHA256.with_pss_salt_length(salt)));
+            key.sign(encoding, &SystemRandom::new(), &[NONCE, OWN].concat(), &mut signature).expect("signs");
+            Response::Rsa { nonce: OWN, signature }.to_json()
+        };
+        let expected = if salt == RsaPssSaltLength::Custom(20) { Err(X509PopRefusal::Signature) } else { Ok(()) };
+        assert_eq!(pki.judge(0, signed).map(drop), expected, "{salt:?}");
+    }
+}
+
+#[test]
+fn refuses_a_signature_by_another_key_or_over_other_nonces() {
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_RSA_SHA256] {
+        let (pki, other) = (Pki::new(algorithm), Pki::new(algorithm));
+        let by_another = pki.judge(0, |challenge| other.holder().respond(challenge, OWN).expect("answers"));
+        assert_eq!(by_another.map(drop), Err(X509PopRefusal::Signature));
+        let family = if algorithm == &rcgen::PKCS_RSA_SHA256 { Family::Rsa } else { Family::Ecdsa };
+        let replayed = Challenge { family, nonce: [8; 32] }.to_json();
+        let replayed = pki.judge(0, |_| pki.holder().respond(&replayed, OWN).expect("answers"));
+        assert_eq!(replayed.map(drop), Err(X509PopRefusal::Signature));
+        let other_own = pki.judge(0, |challenge| {
+            let answer = pki.holder().respond(challenge, OWN).expect("answers");
+            match Response::from_json(&answer, family).expect("parses") {
+                Response::Rsa { signature, .. } => Response::Rsa { nonce: NONCE, signature },
+                Response::Ecdsa { r, s, .. } => Response::Ecdsa { nonce: NONCE, r, s },
+            }
+            .to_json()
+        });
+        assert_eq!(other_own.map(drop), Err(X509PopRefusal::Signature));
+    }
+}
+
+#[test]
+fn refuses_an_answer_that_comes_too_late_or_before_its_challenge() {
+    let pki = Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    for seconds in [ANSWER_SECONDS + 1, -1] {
+        let late = pki.judge(seconds, |challenge| pki.holder().respond(challenge, OWN).expect("answers"));
+        assert_eq!(late.map(drop), Err(X509PopRefusal::Late(seconds)));
+    }
+}
+
+#[test]
+fn refuses_a_certificate_that_no_authority_of_ours_answers_for() {
+    let p256 = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let (pki, stranger) = (Pki::new(p256), Pki::new(p256));
+    let untrusted = |refusal| matches!(refusal, X509PopRefusal::Untrusted(_));
+    assert!(untrusted(verdict(&stranger, &[&stranger.leaf])), "its intermediate is missing");
+    let foreign = Evidence::from_json(&stranger.holder().evidence()).expect("parses");
+    let refusal = foreign.verify(&pki.authorities, NOW).map(drop).expect_err("of another root");
+    assert!(untrusted(refusal));
+    for (year, what) in [(2020, "expired"), (2030, "not valid yet")] {
+        let mut params = device("device-1");
+        (params.not_before, params.not_after) = (date_time_ymd(year, 1, 1), date_time_ymd(year + 1, 1, 1));
+        let pki = Pki::with(p256, params);
+        assert!(untrusted(verdict(&pki, &[&pki.leaf, &pki.intermediate])), "{what}");
+    }
+    let mut authority = device("device-1");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pki = Pki::with(p256, authority);
+    assert!(untrusted(verdict(&pki, &[&pki.leaf, &pki.intermediate])), "an authority is no device");
+}
+
+#[test]
+fn refuses_a_certificate_whose_key_is_for_something_else() {
+    let mut params = device("device-1");
+    params.key_usages = vec![KeyUsagePurpose::KeyEncipherment];
+    let pki = Pki::with(&rcgen::PKCS_RSA_SHA256, params);
+    let refused = |pki: &Pki| Holder::new(vec![pki.leaf.clone()], &private(&pki.key)).map(drop).expect_err("refused");
+    assert_eq!(refused(&pki), X509PopRefusal::KeyUsage.into());
+    let pki = Pki::new(&rcgen::PKCS_ED25519);
+    assert_eq!(refused(&pki), X509PopRefusal::Key.into());
+    assert_eq!(
+        Holder::new(vec![b"no certificate".to_vec()], &private(&pki.key)).map(drop),
+        Err(X509PopRefusal::Malformed.into())
+    );
+    assert_eq!(Holder::new(Vec::new(), &private(&pki.key)).map(drop), Err(X509PopRefusal::NoCertificate.into()));
+}
+
+#[test]
+fn a_holder_has_the_key_of_its_first_certificate() {
+    let (pki, other) = (Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256), Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256));
+    let with = |key| Holder::new(vec![pki.leaf.clone()], &private(key)).map(drop);
+    assert_eq!(with(&other.key), Err(HolderError::OtherKey));
+    let rsa = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("key");
+    assert_eq!(with(&rsa), Err(HolderError::Key));
+    let many = vec![pki.leaf.clone(); 6];
+    let refused = Holder::new(many, &private(&pki.key)).map(drop);
+    assert_eq!(refused, Err(X509PopRefusal::TooManyCertificates(6).into()));
+    let p384 = Pki::new(&rcgen::PKCS_ECDSA_P384_SHA384);
+    let refused = Holder::new(vec![p384.leaf.clone()], &private(&p384.key)).map(drop);
+    assert_eq!(refused, Err(HolderError::Curve));
+    let asked = Challenge { family: Family::Rsa, nonce: NONCE }.to_json();
+    assert_eq!(pki.holder().respond(&asked, OWN), Err(X509PopRefusal::OtherFamily.into()));
+}
+
+/// By openssl, since our own agent does not sign with SHA-256 on this curve: x509 -req, and dgst -sha256 -sign over the nonces.
+#[test]
+fn a_p384_key_of_spires_agent_attests() {
+    let leaf = pem(P384_LEAF);
+    let evidence = serde_json::json!({ "certificates": [base64(&leaf)] }).to_string();
+    let evidence = Evidence::from_json(evidence.as_bytes()).expect("parses");
+    let authorities = Authorities::from_pem(P384_CA).expect("authorities");
+    let (pending, challenge) = evidence.verify(&authorities, NOW).expect("trusted").challenge(NONCE, NOW);
+    assert_eq!(challenge.family, Family::Ecdsa);
+    let response = Response::Ecdsa { nonce: OWN, r: bytes(P384_R), s: bytes(P384_S) }.to_json();
+    let attested = pending.complete(&response, NOW).expect("attested");
+    assert_eq!(attested.agent_path(), "/spire/agent/x509pop/59ae5a876497a47a2b4682910aa265d3b540ea0e");
+    let ca = "x509pop:ca:fingerprint:65cb7fd2b3a7ba88f66cb13ff08338f6ad3a8e47".parse().expect("legal");
+    assert!(attested.selectors().contains(&ca));
+}
+
+#[test]
+fn certificates_and_messages_survive_damage() {
+    let pki = Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let challenge = Challenge { family: Family::Ecdsa, nonce: NONCE }.to_json();
+    let answer = pki.holder().respond(&challenge, OWN).expect("answers");
+    let authorities = pki.authorities.clone();
+    Target::new("x509pop").seed(pki.holder().evidence()).seed(answer).seed(challenge).seed(pki.leaf.clone()).survives(
+        move |bytes| {
+            let as_leaf = serde_json::json!({ "certificates": [base64(bytes)] }).to_string();
+            for message in [bytes, as_leaf.as_bytes()] {
+                if let Ok(evidence) = Evidence::from_json(message) {
+                    let _ = evidence.verify(&authorities, NOW);
+                }
+            }
+            for family in [Family::Rsa, Family::Ecdsa] {
+                let _ = (Challenge::from_json(bytes, family), Response::from_json(bytes, family));
+            }
+        },
+    );
+}
+
+#[test]
+fn an_authority_in_a_bundle_that_is_none_is_named() {
+    let error = Authorities::from_pem("no PEM").map(drop).expect_err("refused");
+    assert!(error.to_string().contains("certificate"), "{error}");
+}
+
+fn pem(text: &str) -> Vec<u8> {
+    ironroot_text::pem::certificates(text).expect("PEM")[0].to_vec()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.chars().map(|c| c.to_digit(16).expect("hex") as u8).collect();
+    digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+const P384_R: &str = "03adef0a246d0a4130225a3bbba80c24faebed88128e36d8df18dd28851694119407353290d6837b0e06c964374c74d6";
+const P384_S: &str = "7737e83c8550a51f9e978c19e3bace74eb1349f42831886d4118e87fded5a6b0ab0d8b724a7577d1849e9aee6762a9e9";
+const P384_CA: &str = "-----BEGIN CERTIFICATE-----
+MIIBwjCCAUigAwIBAgIUKyyXTQ8qMwQ9IuzOhqPHBeq7+r8wCgYIKoZIzj0EAwMw
+FzEVMBMGA1UEAwwMVG95IFAtMzg0IENBMCAXDTI2MTEyNjA2NTAyOFoYDzIxMjYx
+MTAyMDY1MDI4WjAXMRUwEwYDVQQDDAxUb3kgUC0zODQgQ0EwdjAQBgcqhkjOPQIB
+BgUrgQQAIgNiAAR0UeBEqTA2mEJaYHnIhItuhZnz77ilJEKsuVzHbfsl8zAmxd/h
+J8gHyrJWi78xbWl64DUZE6+qY7mH29ggG8TmV+M9OEhtX8C4Rby6MhKuAPtEEqML
+xfjGhIbBvpY/6COjUzBRMB0GA1UdDgQWBBRa2E9csRz6xdacT9oMTdUtT7XtuDAf
+BgNVHSMEGDAWgBRa2E9csRz6xdacT9oMTdUtT7XtuDAPBgNVHRMBAf8EBTADAQH/
+MAoGCCqGSM49BAMDA2gAMGUCMBH5e19K+yd1EBdlqoPOUCK+qOg4ACs2czL05rTs
+KhU3I7cE0ubHzhZ8qUZm/I209AIxANVtkVT/9yhMA3ayaJJxkdHPNN2DVVULtkGi
+GX0jYmtDM0Gov3iMiVloHHPeZcP55g==
+-----END CERTIFICATE-----
+";
+const P384_LEAF: &str = "-----BEGIN CERTIFICATE-----
+MIIBvDCCAUKgAwIBAgIDChssMAoGCCqGSM49BAMDMBcxFTATBgNVBAMMDFRveSBQ
+LTM4NCBDQTAgFw0yNjExMjYwNjUwMjlaGA8yMTI2MTEwMTA2NTAyOVowFTETMBEG
+A1UEAwwKZGV2aWNlLTM4NDB2MBAGByqGSM49AgEGBSuBBAAiA2IABILkMcP7YivN
+hAp7zALrn/7R0LJczlsdLpu3DHw1OxA2xV3hCAT8mSBtyz3hTsmZY57s9m1ClpnV
+IfDh7I3uWXXuVeoRJ3Vt+7qH852F8Q5EVaojGYuFfgyv7YAKz5DrDqNgMF4wDgYD
+VR0PAQH/BAQDAgeAMAwGA1UdEwEB/wQCMAAwHQYDVR0OBBYEFAmNznD5whLUyeAY
+7jWdz1yKkVbsMB8GA1UdIwQYMBaAFFrYT1yxHPrF1pxP2gxN1S1Pte24MAoGCCqG
+SM49BAMDA2gAMGUCMG/8pEzCVD3/tYVWRjwC42oC4bqAsPXC6jkkO38oj7lL2HHN
+n+Wh4PnWQEVOiKGNJQIxAJWYvmQpgR7CleHWDY9woIz5ogkzj0JzdCcZPQxDYfLy
+RoVm2oKPjNNAlhNrxGbcUA==
+-----END CERTIFICATE-----
+";

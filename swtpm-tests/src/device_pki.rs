@@ -1,0 +1,111 @@
+//! A toy PKI that gives devices certificates before anybody has heard of SPIFFE, for attestation type "x509pop".
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use ironroot_text::hex::hex;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SerialNumber, SignatureAlgorithm,
+};
+use tempfile::TempDir;
+
+use crate::deployment::{TRUST_DOMAIN, open_directory};
+
+/// A root and an authority below it that issues devices their certificates.
+pub struct DevicePki {
+    directory: TempDir,
+    root: Certificate,
+    between: Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// What a device was given.
+pub struct DeviceIdentity {
+    files: PathBuf,
+    /// The SPIFFE ID of the agent that attests with it.
+    pub agent_id: String,
+    /// What entries can ask for: name, serial number, both authorities.
+    pub selectors: Vec<String>,
+}
+
+impl DevicePki {
+    /// Makes both.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("device-pki-").tempdir().expect("directory");
+        open_directory(directory.path());
+        let [root_key, key] = [(); 2].map(|()| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("key"));
+        let (root_params, params) = (authority("Toy Root"), authority("Toy Device CA"));
+        let root = root_params.self_signed(&root_key).expect("signed");
+        let between = params.signed_by(&key, &Issuer::new(root_params, root_key)).expect("signed");
+        fs::write(directory.path().join("root.pem"), root.pem()).expect("written");
+        Self { directory, root, between, issuer: Issuer::new(params, key) }
+    }
+
+    /// The `NodeAttestor` block of a server of either make that believes this PKI.
+    pub fn server_block(&self) -> String {
+        block(&[("ca_bundle_path", &self.directory.path().join("root.pem"))])
+    }
+
+    /// Gives a device a certificate for a fresh key.
+    pub fn issue(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> DeviceIdentity {
+        let key = KeyPair::generate_for(algorithm).expect("key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.serial_number = Some(SerialNumber::from_slice(&[0x0a, 0x1b, 0x2c]));
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        let files = self.directory.path().join(name);
+        fs::create_dir_all(&files).expect("directory");
+        fs::write(files.join("device.pem"), certificate.pem()).expect("written");
+        fs::write(files.join("between.pem"), self.between.pem()).expect("written");
+        fs::write(files.join("device.key"), key.serialize_pem()).expect("written");
+        fs::set_permissions(files.join("device.key"), Permissions::from_mode(0o600)).expect("ours");
+        DeviceIdentity {
+            files,
+            agent_id: format!("spiffe://{TRUST_DOMAIN}/spire/agent/x509pop/{}", fingerprint(&certificate)),
+            selectors: vec![
+                format!("x509pop:subject:cn:{name}"),
+                "x509pop:serialnumber:0a1b2c".to_owned(),
+                format!("x509pop:ca:fingerprint:{}", fingerprint(&self.between)),
+                format!("x509pop:ca:fingerprint:{}", fingerprint(&self.root)),
+            ],
+        }
+    }
+}
+
+impl Default for DevicePki {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DeviceIdentity {
+    /// The `NodeAttestor` block of an agent of either make on this device.
+    pub fn agent_block(&self) -> String {
+        block(&[
+            ("private_key_path", &self.files.join("device.key")),
+            ("certificate_path", &self.files.join("device.pem")),
+            ("intermediates_path", &self.files.join("between.pem")),
+        ])
+    }
+}
+
+fn block(keys: &[(&str, &Path)]) -> String {
+    let lines: String = keys.iter().map(|(key, path)| format!("{key} = \"{}\"\n", path.display())).collect();
+    format!("NodeAttestor \"x509pop\" {{ plugin_data {{\n{lines}}} }}")
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
+}
+
+fn fingerprint(certificate: &Certificate) -> String {
+    hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, certificate.der()).as_ref())
+}

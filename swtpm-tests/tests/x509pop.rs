@@ -1,0 +1,59 @@
+//! Devices without a TPM that have a certificate from elsewhere.
+
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
+use ironroot_lab::device_pki::{DeviceIdentity, DevicePki};
+
+const ALICE: u32 = 60_001;
+
+fn server(pki: &DevicePki) -> Server {
+    Server::start(&ServerOptions { plugins: pki.server_block(), ..ServerOptions::default() })
+}
+
+fn device(server: &Server, identity: &DeviceIdentity) -> Device {
+    let device = Device::without_tpm();
+    let node_attestor = Some(identity.agent_block());
+    device.provision(server, &AgentOptions { node_attestor, key_manager: "memory", ..AgentOptions::default() });
+    device
+}
+
+#[test]
+fn a_device_with_a_certificate_attests_serves_and_attests_again_and_a_banned_one_does_not() {
+    for (name, algorithm) in [("p256", &rcgen::PKCS_ECDSA_P256_SHA256), ("rsa", &rcgen::PKCS_RSA_SHA256)] {
+        let pki = DevicePki::new();
+        let (server, identity) = (server(&pki), pki.issue(name, algorithm));
+        let alias = format!("spiffe://{TRUST_DOMAIN}/with-a-certificate");
+        let selectors: Vec<&str> = identity.selectors.iter().map(String::as_str).collect();
+        server.create_entry(&format!("spiffe://{TRUST_DOMAIN}/spire/server"), "/with-a-certificate", &selectors, &[]);
+        server.create_entry(&alias, "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+        let mut device = device(&server, &identity);
+        device.start();
+        assert_eq!(device.expect_identity(ALICE).ids, [format!("spiffe://{TRUST_DOMAIN}/alice")]);
+        assert!(server.cli(&["agent", "list"]).contains(&identity.agent_id));
+
+        // Its own key is gone with the process, and nobody gives it a token.
+        device.kill_agent();
+        device.start();
+        device.expect_identity(ALICE);
+        server.cli(&["agent", "ban", "-spiffeID", &identity.agent_id]);
+        let nothing = || device.fetch(ALICE).is_err();
+        expect_within(DEADLINE, "a banned agent serves nothing", || device.log(), nothing);
+    }
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_refused() {
+    let (pki, stranger) = (DevicePki::new(), DevicePki::new());
+    let server = server(&pki);
+    let mut device = device(&server, &stranger.issue("stranger", &rcgen::PKCS_ECDSA_P256_SHA256));
+    device.start();
+    device.expect_log("certificate evidence refused");
+    assert!(!server.cli(&["agent", "list"]).contains("x509pop"));
+}
+
+#[test]
+fn a_server_that_was_not_told_of_an_authority_takes_no_certificate() {
+    let (pki, server) = (DevicePki::new(), Server::start(&ServerOptions::default()));
+    let mut device = device(&server, &pki.issue("device", &rcgen::PKCS_ECDSA_P256_SHA256));
+    device.start();
+    device.expect_log("is not configured on this server");
+}
