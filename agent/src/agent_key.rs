@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use request::certificate_request;
 pub use software::SoftwareKey;
-pub use store::{KeyPlace, KeyStore};
+pub use store::{Keep, KeyPlace, KeyStore};
 pub use tpm::TpmKey;
 pub use workload_key::WorkloadKey;
 

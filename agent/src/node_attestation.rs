@@ -23,7 +23,7 @@ use ironroot_shell::settings::Section;
 use thiserror::Error;
 use tonic::Status;
 
-use crate::agent_key::{AgentKey, KeyError, KeyStore};
+use crate::agent_key::{AgentKey, Keep, KeyError, KeyStore};
 use crate::config::{TpmConfig, TpmKeys};
 pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
@@ -153,6 +153,14 @@ impl Proof {
             Self::X509Pop(prover) => (x509pop::TYPE, prover.evidence()),
         };
         AttestationData { r#type: kind.to_owned(), payload: payload.into() }
+    }
+
+    /// What a key is worth that the disk does not take. A token is spent by one attestation.
+    fn keep(&self) -> Keep {
+        match self {
+            Self::Tpm2(_) => Keep::IfPossible,
+            Self::JoinToken(_) | Self::X509Pop(_) => Keep::Surely,
+        }
     }
 
     /// The answer to a challenge, for the key that the certificate is asked for.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ironroot_attest::tpm::{KeyBlob, Tpm};
-use tracing::error;
+use ironroot_shell::describe;
+use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use super::spire_keys::SpireKeys;
@@ -34,6 +35,15 @@ pub enum KeyPlace {
     },
     /// Nowhere: a restart needs a new attestation.
     Memory,
+}
+
+/// What a fresh key is worth where the disk does not take it, because it is full or read-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: an agent that loses the key of its only certificate never comes back to its server.
+    Surely,
+    /// A life until the next restart, after which the agent attests again.
+    IfPossible,
 }
 
 /// Two slots for the agent's key.
@@ -90,14 +100,19 @@ impl KeyStore {
     }
 
     /// A fresh key, kept in the slot that the current certificate does not use.
-    pub async fn prepare(&mut self) -> Result<AgentKey, KeyError> {
+    pub async fn prepare(&mut self, keep: Keep) -> Result<AgentKey, KeyError> {
         let key = match &self.place {
             KeyPlace::Tpm { tpm, .. } => AgentKey::Tpm(Arc::new(TpmKey::generate(tpm).await?)),
             KeyPlace::Disk { .. } | KeyPlace::Memory => AgentKey::Software(Arc::new(SoftwareKey::generate()?)),
         };
         let slot = self.free_slot()?;
         let (place, made) = (self.place.clone(), key.clone());
-        on_disk(move || write_slot(&place, slot, &made)).await?;
+        match on_disk(move || write_slot(&place, slot, &made)).await {
+            Err(error @ KeyError::File { .. }) if keep == Keep::IfPossible => {
+                warn!(error = %describe(&error), "the agent's new key is in memory only: make room on the disk; after a restart the agent attests again");
+            }
+            written => written?,
+        }
         self.slots[slot] = Slot::Key(key.clone());
         Ok(key)
     }
@@ -124,7 +139,9 @@ impl KeyStore {
         let blob = blob.map_err(KeyError::Tpm)?;
         if let KeyPlace::Tpm { directory, .. } = &self.place {
             let (path, made) = (attestation_key_path(directory), blob.clone());
-            on_disk(move || write_blob(&path, &made)).await?;
+            if let Err(error) = on_disk(move || write_blob(&path, &made)).await {
+                warn!(error = %describe(&error), "the attestation key is in memory only: make room on the disk; after a restart it is made anew");
+            }
         }
         self.attestation_key = Some(blob.clone());
         Ok(blob)
@@ -224,24 +241,40 @@ mod tests {
     async fn a_crash_between_new_key_and_new_certificate_loses_neither_key() {
         let directory = tempfile::tempdir().expect("directory");
         let mut store = disk(directory.path());
-        let first = store.prepare().await.expect("key").spki_der().to_vec();
+        let first = store.prepare(Keep::Surely).await.expect("key").spki_der().to_vec();
         assert!(store.adopt(&first));
-        let second = store.prepare().await.expect("key").spki_der().to_vec();
+        let second = store.prepare(Keep::Surely).await.expect("key").spki_der().to_vec();
         for certified in [&first, &second] {
             let mut after_crash = disk(directory.path());
             assert!(after_crash.adopt(certified));
             assert_eq!(after_crash.current().expect("current").spki_der(), certified);
         }
         // A renewal that never came to a certificate is repeated: the current key stays.
-        let third = store.prepare().await.expect("key").spki_der().to_vec();
+        let third = store.prepare(Keep::Surely).await.expect("key").spki_der().to_vec();
         let mut after_crash = disk(directory.path());
         assert!(after_crash.adopt(&first) && after_crash.adopt(&third) && !after_crash.adopt(&second));
+    }
+
+    //= FLT-A26
+    #[tokio::test]
+    async fn a_disk_that_takes_no_key_stops_only_who_could_not_come_back_without_it() {
+        let directory = tempfile::tempdir().expect("directory");
+        // Where the temporary file should go: the write cannot begin.
+        std::fs::create_dir(directory.path().join("keys.new")).expect("obstacle");
+        let mut store = disk(directory.path());
+        assert!(matches!(store.prepare(Keep::Surely).await, Err(KeyError::File { .. })));
+        let key = store.prepare(Keep::IfPossible).await.expect("in memory");
+        assert!(store.adopt(key.spki_der()));
+        assert!(!disk(directory.path()).adopt(key.spki_der()), "a restart knows nothing of it");
+        std::fs::remove_dir(directory.path().join("keys.new")).expect("room again");
+        let next = store.prepare(Keep::Surely).await.expect("kept").spki_der().to_vec();
+        assert!(disk(directory.path()).adopt(&next));
     }
 
     #[tokio::test]
     async fn memory_keys_leave_no_file() {
         let mut store = KeyStore::open(KeyPlace::Memory);
-        let key = store.prepare().await.expect("key");
+        let key = store.prepare(Keep::Surely).await.expect("key");
         assert!(store.adopt(key.spki_der()) && !key.is_in_tpm());
         assert!(!store.adopt(b"another key"));
         assert!(store.current().is_none());
@@ -253,12 +286,12 @@ mod tests {
         let damaged = slot_path(directory.path(), 0, "key");
         std::fs::write(&damaged, b"damaged").expect("written");
         let mut store = disk(directory.path());
-        let key = store.prepare().await.expect("the other slot is free").spki_der().to_vec();
+        let key = store.prepare(Keep::Surely).await.expect("the other slot is free").spki_der().to_vec();
         assert!(store.adopt(&key));
-        assert!(matches!(store.prepare().await, Err(KeyError::Content(_))), "no slot left");
+        assert!(matches!(store.prepare(Keep::Surely).await, Err(KeyError::Content(_))), "no slot left");
         assert_eq!(std::fs::read(&damaged).expect("kept"), b"damaged");
         std::fs::remove_file(&damaged).expect("removed by the operator");
-        store.prepare().await.expect("free again");
+        store.prepare(Keep::Surely).await.expect("free again");
     }
 
     #[tokio::test]
@@ -270,7 +303,7 @@ mod tests {
         let mut store = disk(directory.path());
         assert!(store.adopt(old.spki_der()));
         for _ in 0..2 {
-            let next = store.prepare().await.expect("key").spki_der().to_vec();
+            let next = store.prepare(Keep::Surely).await.expect("key").spki_der().to_vec();
             assert!(disk(directory.path()).adopt(&next) && store.adopt(&next));
         }
         assert!(!path.exists(), "its slot has a newer key");

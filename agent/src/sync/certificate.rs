@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::standing::{Agent, Standing};
 use super::{Denial, SyncError, Synchronizer, read_bundle};
-use crate::agent_key::AgentKey;
+use crate::agent_key::{AgentKey, Keep};
 use crate::agent_record::AgentRecord;
 use crate::config::Bootstrap;
 use crate::node_attestation::attest;
@@ -127,7 +127,7 @@ impl Synchronizer {
     }
 
     async fn renew_over(&mut self, channel: Channel) -> Result<(), SyncError> {
-        let key = self.parts.keys.prepare().await?;
+        let key = self.parts.keys.prepare(Keep::Surely).await?;
         let csr = key.certificate_request().await?.into();
         let request = RenewAgentRequest { params: Some(AgentX509svidParams { csr }) };
         let mut client = AgentClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
