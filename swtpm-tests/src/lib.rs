@@ -7,6 +7,7 @@ pub mod child;
 pub mod deployment;
 pub mod device_pki;
 pub mod interposer;
+pub mod machine;
 pub mod manufacturer;
 pub mod quirk;
 pub mod raw_http2;

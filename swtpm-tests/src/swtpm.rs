@@ -47,8 +47,13 @@ impl Swtpm {
 
     /// A second chip with a copy of this one's state: what a thief of a virtual TPM has.
     pub fn clone_state(&self) -> io::Result<Swtpm> {
+        Self::with_copy_of(self.state())
+    }
+
+    /// A chip with a copy of the state in this directory.
+    pub fn with_copy_of(state: &Path) -> io::Result<Swtpm> {
         let directory = tempfile::Builder::new().prefix("ironroot-swtpm-").tempdir()?;
-        for entry in fs::read_dir(self.state())? {
+        for entry in fs::read_dir(state)? {
             let entry = entry?;
             // Not the lock that the emulator holds.
             if entry.file_type()?.is_file() && !entry.file_name().to_string_lossy().starts_with('.') {
@@ -186,6 +191,20 @@ impl Swtpm {
             loaded.extend(response[19..].chunks_exact(4).map(|h| u32::from_be_bytes([h[0], h[1], h[2], h[3]])));
         }
         Ok(loaded)
+    }
+
+    /// How many failures the chip counts towards its dictionary attack lockout: TPM2_GetCapability (TPM_PT_LOCKOUT_COUNTER), Part 2
+    /// §6.13.
+    pub fn lockout_counter(&self) -> io::Result<u32> {
+        let command = [0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a, 0, 0, 0, 6, 0, 0, 0x02, 0x0e, 0, 0, 0, 1];
+        let response = self.transmit(&command)?;
+        // Header, more data, capability, count, property, value.
+        match response.get(23..27) {
+            Some(value) if response[6..10] == [0; 4] && response[19..23] == [0, 0, 0x02, 0x0e] => {
+                Ok(u32::from_be_bytes([value[0], value[1], value[2], value[3]]))
+            }
+            _ => Err(io::Error::other("the chip does not tell its lockout counter")),
+        }
     }
 
     fn with_state(directory: TempDir) -> io::Result<Swtpm> {

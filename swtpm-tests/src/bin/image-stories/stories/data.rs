@@ -1,0 +1,85 @@
+//! What happens to the data partition.
+
+use ironroot_lab::machine::Power;
+
+use crate::Outcome;
+use crate::lab::{Lab, WORKLOAD, expect_identity, expect_log, fetch, first_svid, journal};
+use crate::stories::require;
+
+pub fn full(lab: &mut Lab) -> Outcome<String> {
+    let board = lab.enrolled_board()?;
+    let mut machine = board.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    let shell = machine.shell()?;
+    shell.try_run("dd if=/dev/zero of=/var/fill bs=1M; dd if=/dev/zero of=/var/fill2 bs=512; sync; df /var")?;
+    let later = WORKLOAD + 3;
+    let entry = lab.create_entry("/later", later);
+    let shell = machine.shell()?;
+    expect_identity(shell, later)?;
+    let line = expect_log(shell, "identities are not kept")?;
+    machine.cut();
+    lab.server.cli(&["entry", "delete", "-entryID", &entry]);
+    let mut machine = board.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    let shell = machine.shell()?;
+    shell.run("rm /var/fill /var/fill2")?;
+    expect_log(shell, "identities sealed")?;
+    Ok(format!("served on, also after a reboot, and sealed again once there was room; the log: {line}"))
+}
+
+pub fn read_only(lab: &mut Lab) -> Outcome<String> {
+    let board = lab.enrolled_board()?;
+    lab.server.kill();
+    let mut machine = board.power_on(&Power { read_only_disk: true, ..lab.power() })?;
+    let svid = first_svid(&mut machine)?;
+    let said = machine.shell()?.run("dmesg | grep ironroot-init: | tail -n 1")?;
+    require(said.contains("read-only"), &format!("nobody says so: {said}"))?;
+    Ok(format!("without a server, {:.1} s; the boot says: {}", svid.seconds, words(&said)))
+}
+
+pub fn corrupt(lab: &mut Lab) -> Outcome<String> {
+    let board = lab.enrolled_board()?;
+    board.tamper(board.partition("ironroot-data")?, 512)?;
+    let mut machine = board.power_on(&lab.power())?;
+    let svid = first_svid(&mut machine)?;
+    let shell = machine.shell()?;
+    let said = shell.run("dmesg | grep ironroot-init:")?;
+    require(said.contains("mkfs.ext4"), &format!("nobody says what to do: {said}"))?;
+    // What the boot told: and then all is as before.
+    let told = said.lines().find_map(|line| line.split_once("then: ")).map(|(_, command)| command.to_owned());
+    shell.run(&format!("umount -l /var; yes | {}", told.ok_or("no command told")?))?;
+    machine.cut();
+    let mut machine = board.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    expect_log(machine.shell()?, "identities sealed")?;
+    machine.cut();
+    lab.server.kill();
+    let mut machine = board.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    Ok(format!(
+        "identities from the server ({:.1} s), offline again after the command that the boot told",
+        svid.seconds
+    ))
+}
+
+pub fn foreign(lab: &mut Lab) -> Outcome<String> {
+    let board = lab.enrolled_board()?;
+    let mut machine = board.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    let shell = machine.shell()?;
+    shell.run("systemctl stop ironroot-agent; f=/var/lib/ironroot-agent/identities.sealed; truncate -s 100 $f; sync; ls -l $f")?;
+    machine.cut();
+    let mut machine = board.power_on(&lab.power())?;
+    let shell = machine.shell()?;
+    let line = expect_log(shell, "the sealed cache is refused")?;
+    expect_identity(shell, WORKLOAD)?;
+    let lines = journal(shell).matches("is refused").count();
+    require(lines == 1, &format!("told {lines} times"))?;
+    require(fetch(shell, WORKLOAD)?.is_ok(), "nothing served")?;
+    Ok(words(&line))
+}
+
+/// A kernel line without its time, an agent's line without its first words.
+fn words(line: &str) -> String {
+    line.split_once("ironroot-init: ").map_or(line, |(_, words)| words).to_owned()
+}

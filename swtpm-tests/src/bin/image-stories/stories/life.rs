@@ -1,0 +1,65 @@
+//! A device's ordinary life.
+
+use crate::Outcome;
+use crate::lab::{Lab, WORKLOAD, expect_identity, expect_log, expect_sealed, fetch, first_svid};
+use crate::stories::require;
+
+pub fn factory(lab: &mut Lab) -> Outcome<String> {
+    let board = lab.new_board()?;
+    let mut machine = board.power_on(&lab.power())?;
+    let hash = lab.enrol(&mut machine)?;
+    let svid = first_svid(&mut machine)?;
+    require(svid.said.contains("/app"), &format!("the workload got something else: {}", svid.said))?;
+    let shell = machine.shell()?;
+    let stranger = fetch(shell, WORKLOAD + 1)?;
+    require(stranger.is_err(), "a process without an entry got an identity")?;
+    let chip = shell.run("ls -l /dev/tpmrm0; systemctl show -p User --value ironroot-agent")?;
+    require(chip.contains("tss") && chip.ends_with("ironroot-agent"), &format!("the agent has other rights: {chip}"))?;
+    let secure = shell
+        .run("cat /sys/kernel/security/lockdown; systemctl is-system-running --wait; systemctl --failed --no-legend")?;
+    require(secure.contains("[integrity]"), &format!("the kernel is not locked down: {secure}"))?;
+    require(secure.ends_with("running"), &format!("not every unit is well: {secure}"))?;
+    expect_sealed(shell)?;
+    machine.shut_down()?;
+    let facts = format!("enrolled as {}…, first identity {:.1} s after the kernel's start", &hash[..8], svid.seconds);
+    lab.keep(board, hash);
+    Ok(facts)
+}
+
+pub fn offline(lab: &mut Lab) -> Outcome<String> {
+    let board = lab.enrolled_board()?;
+    lab.server.kill();
+    let mut machine = board.power_on(&lab.power())?;
+    let svid = first_svid(&mut machine)?;
+    let shell = machine.shell()?;
+    expect_log(shell, "identities restored from the sealed cache")?;
+    let times = shell.run(
+        "systemctl show -p ExecMainStartTimestampMonotonic --value ironroot-agent; systemctl is-system-running --wait; \
+         systemctl show -p ActiveEnterTimestampMonotonic --value sysinit.target",
+    )?;
+    let times: Vec<u64> = times.lines().filter_map(|line| line.parse().ok()).collect();
+    require(
+        times.len() == 2 && times[0] < times[1],
+        &format!("the agent waited for what it does not need: {times:?}"),
+    )?;
+    Ok(format!(
+        "{:.1} s from the kernel's start to the identity; the agent was there before sysinit.target",
+        svid.seconds
+    ))
+}
+
+pub fn network(lab: &mut Lab) -> Outcome<String> {
+    let board = lab.enrolled_board()?;
+    let mut machine = board.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    machine.plug_network(false)?;
+    let later = WORKLOAD + 2;
+    let entry = lab.create_entry("/later", later);
+    let shell = machine.shell()?;
+    require(fetch(shell, WORKLOAD)?.is_ok(), "the workload lost its identity with the network")?;
+    require(fetch(shell, later)?.is_err(), "a new identity came through a cut network")?;
+    machine.plug_network(true)?;
+    expect_identity(machine.shell()?, later)?;
+    lab.server.cli(&["entry", "delete", "-entryID", &entry]);
+    Ok("the old identity served meanwhile, the new one after it".to_owned())
+}

@@ -1,0 +1,212 @@
+//! A whole machine: firmware, disk, clock and network by QEMU (software emulation alone), and a chip by swtpm that the guest's own kernel
+//! drives.
+//!
+//! ```text
+//!  Board: disk, chip, firmware's variables ── power_on ──► Machine: console, a shell in the guest, QEMU's controls ── cut ──► Board
+//! ```
+//! Needs the packages of `scripts/setup --image`. A machine is killed when it is dropped, when we die, and when it has used
+//! [`MOST_CPU_SECONDS`].
+
+mod board;
+mod qmp;
+mod shell;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::child::{dies_with_us, spawn};
+use crate::deployment::wait_for;
+pub use board::{Board, Partition};
+use qmp::Qmp;
+pub use shell::Shell;
+
+/// A guest that hangs under emulation would burn a core for ever.
+pub const MOST_CPU_SECONDS: u32 = 1200;
+/// Longest that a boot may take on a busy machine without hardware help.
+pub const BOOT_DEADLINE: Duration = Duration::from_secs(300);
+/// Longest that QEMU and swtpm may take to open their sockets.
+const SOCKET_DEADLINE: Duration = Duration::from_secs(60);
+/// Firmware that keeps its variables to itself: Secure Boot is worth nothing without.
+const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
+
+/// How a board is powered on.
+#[derive(Clone, Debug)]
+pub struct Power {
+    /// A port of our loopback: the only thing that the guest can reach, as 10.0.2.100:8081.
+    pub server_port: u16,
+    /// What the machine's clock shows, as `-rtc base=` takes it; ours if not given.
+    pub clock: Option<String>,
+    /// Whether there is a chip.
+    pub chip: bool,
+    /// Whether the disk refuses writes.
+    pub read_only_disk: bool,
+}
+
+impl Power {
+    /// A sound machine that reaches the server at `server_port`.
+    pub fn reaching(server_port: u16) -> Self {
+        Self { server_port, clock: None, chip: true, read_only_disk: false }
+    }
+}
+
+/// A board under power.
+#[derive(Debug)]
+pub struct Machine {
+    qemu: Child,
+    chip: Option<Child>,
+    qmp: Qmp,
+    shell: Shell,
+    console: PathBuf,
+}
+
+impl Machine {
+    fn start(board: &Board, power: &Power) -> io::Result<Self> {
+        let chip = if power.chip { Some(start_chip(board)?) } else { None };
+        let console = board.next_console();
+        let _ = std::fs::remove_file(board.file("shell.sock"));
+        let _ = std::fs::remove_file(board.file("qmp.sock"));
+        let mut command = dies_with_us("prlimit");
+        command
+            .arg(format!("--cpu={MOST_CPU_SECONDS}"))
+            .arg("qemu-system-x86_64")
+            .args(arguments(board, power, &console));
+        let errors = std::fs::File::create(board.file("qemu.log"))?;
+        let qemu = spawn_quietly(command, errors)?;
+        let connected = Shell::connect(&board.file("shell.sock"), SOCKET_DEADLINE)
+            .and_then(|shell| Ok((shell, Qmp::connect(&board.file("qmp.sock"), SOCKET_DEADLINE)?)));
+        match connected {
+            Ok((shell, qmp)) => Ok(Self { qemu, chip, qmp, shell, console }),
+            Err(error) => {
+                kill(qemu);
+                if let Some(chip) = chip {
+                    kill(chip);
+                }
+                let said = std::fs::read_to_string(board.file("qemu.log")).unwrap_or_default();
+                Err(io::Error::other(format!("qemu-system-x86_64 (scripts/setup --image): {error}: {said}")))
+            }
+        }
+    }
+
+    /// The shell in the guest, once the guest has started it.
+    pub fn shell(&mut self) -> io::Result<&mut Shell> {
+        self.shell.wait_ready(BOOT_DEADLINE).map_err(|error| self.with_console(&error))?;
+        Ok(&mut self.shell)
+    }
+
+    /// What has come out of the serial console in this boot.
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until the console has said `text`.
+    pub fn expect_console(&mut self, text: &str, deadline: Duration) -> io::Result<()> {
+        let said = wait_for(deadline, || self.console().contains(text).then_some(()));
+        said.ok_or_else(|| self.with_console(&format!("the console does not say {text:?}")))
+    }
+
+    /// Waits until the guest has ended by itself: powered off, or started anew.
+    pub fn expect_end(&mut self, deadline: Duration) -> io::Result<()> {
+        let ended = wait_for(deadline, || self.qemu.try_wait().ok().flatten());
+        ended.map(drop).ok_or_else(|| self.with_console(&"the machine goes on"))
+    }
+
+    /// Pulls the network's plug, or puts it in again.
+    pub fn plug_network(&mut self, up: bool) -> io::Result<()> {
+        self.qmp.execute("set_link", &json!({ "name": "net", "up": up })).map(drop)
+    }
+
+    /// Asks the guest to shut down in order, and waits until it has.
+    pub fn shut_down(mut self) -> io::Result<()> {
+        self.shell()?.send("systemctl poweroff")?;
+        self.expect_end(BOOT_DEADLINE)
+    }
+
+    /// Cuts the power: nothing is flushed, nothing is said to the chip.
+    pub fn cut(self) {}
+
+    /// An error that shows what the console said last.
+    pub fn with_console(&self, error: &dyn std::fmt::Display) -> io::Error {
+        let console = self.console();
+        let tail: Vec<&str> = console.lines().rev().take(40).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        io::Error::other(format!("{error}; the console's last lines:\n{}", tail.join("\n")))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill().and_then(|()| self.qemu.wait());
+        if let Some(chip) = self.chip.take() {
+            kill(chip);
+        }
+    }
+}
+
+fn arguments(board: &Board, power: &Power, console: &Path) -> Vec<String> {
+    let shown = |path: &Path| path.display().to_string();
+    let disk = format!(
+        "if=none,id=disk,format=raw,file={},read-only={}",
+        shown(&board.disk()),
+        if power.read_only_disk { "on" } else { "off" }
+    );
+    let server = format!("guestfwd=tcp:10.0.2.100:8081-cmd:socat - TCP4:127.0.0.1:{}", power.server_port);
+    let mut arguments: Vec<String> = [
+        "-M q35,smm=on -global driver=cfi.pflash01,property=secure,value=on -accel tcg -cpu max -m 512 -smp 1",
+        "-nodefaults -no-user-config -display none -no-reboot",
+    ]
+    .iter()
+    .flat_map(|line| line.split(' ').map(str::to_owned))
+    .collect();
+    let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+    add("-drive", format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"));
+    add("-drive", format!("if=pflash,format=raw,file={}", shown(&board.variables())));
+    add("-drive", disk);
+    add("-device", "virtio-blk-pci,drive=disk".to_owned());
+    add("-netdev", format!("user,id=net,restrict=on,{server}"));
+    add("-device", "virtio-net-pci,id=card,netdev=net,romfile=".to_owned());
+    add("-serial", format!("file:{}", shown(console)));
+    add("-serial", format!("unix:{},server=on,wait=off", shown(&board.file("shell.sock"))));
+    add("-qmp", format!("unix:{},server=on,wait=off", shown(&board.file("qmp.sock"))));
+    if let Some(clock) = &power.clock {
+        add("-rtc", format!("base={clock}"));
+    }
+    if power.chip {
+        add("-chardev", format!("socket,id=chip,path={}", shown(&board.file("chip.sock"))));
+        add("-tpmdev", "emulator,id=tpm,chardev=chip".to_owned());
+        add("-device", "tpm-crb,tpmdev=tpm".to_owned());
+    }
+    arguments
+}
+
+fn start_chip(board: &Board) -> io::Result<Child> {
+    let socket = board.file("chip.sock");
+    let _ = std::fs::remove_file(&socket);
+    let mut command = dies_with_us("swtpm");
+    command
+        .args(["socket", "--tpm2", "--tpmstate"])
+        .arg(format!("dir={}", board.chip().display()))
+        .arg("--ctrl")
+        .arg(format!("type=unixio,path={}", socket.display()));
+    let errors = std::fs::File::create(board.file("swtpm.log"))?;
+    let chip = spawn_quietly(command, errors)?;
+    match wait_for(SOCKET_DEADLINE, || socket.exists().then_some(())) {
+        Some(()) => Ok(chip),
+        None => {
+            kill(chip);
+            Err(io::Error::other("swtpm (package swtpm) does not open its socket"))
+        }
+    }
+}
+
+fn spawn_quietly(mut command: std::process::Command, errors: std::fs::File) -> io::Result<Child> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+    spawn(command)
+}
+
+fn kill(mut child: Child) {
+    let _ = child.kill().and_then(|()| child.wait());
+}

@@ -1,0 +1,153 @@
+//! What a machine is while its power is off.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Machine, Power};
+
+/// Variables of a firmware that has never seen a key.
+const NO_KEYS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Bytes of a sector, as `sfdisk` counts.
+const SECTOR_BYTES: u64 = 512;
+
+/// A disk, a chip, and the firmware's variables, in a directory of their own.
+#[derive(Debug)]
+pub struct Board {
+    directory: TempDir,
+    consoles: Cell<u32>,
+}
+
+/// Where a partition lies on the disk, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Partition {
+    /// Its first byte.
+    pub start: u64,
+    /// Its length.
+    pub length: u64,
+}
+
+impl Board {
+    /// A board off the line: a new chip, and what `scripts/image` left in `image` on the disk and in the firmware.
+    pub fn manufacture(image: &Path) -> io::Result<Self> {
+        let board = Self::empty()?;
+        copy(&image.join("ironroot-amd64.img"), &board.disk())?;
+        copy(&image.join("firmware-variables.fd"), &board.variables())?;
+        fs::create_dir(board.chip())?;
+        let mut setup = Command::new("swtpm_setup");
+        setup.args(["--tpm2", "--create-ek-cert", "--create-platform-cert", "--pcr-banks", "sha256", "--overwrite"]);
+        run(setup.arg("--tpmstate").arg(board.chip()))?;
+        Ok(board)
+    }
+
+    /// The same board once more: its disk, its chip, its firmware. What a story does to it, the next one does not see.
+    pub fn copy(&self) -> io::Result<Self> {
+        let board = Self::empty()?;
+        copy(&self.disk(), &board.disk())?;
+        copy(&self.variables(), &board.variables())?;
+        run(Command::new("cp").arg("-r").arg(self.chip()).arg(board.chip()))?;
+        Ok(board)
+    }
+
+    /// Puts `disk` in place of this board's own.
+    pub fn take_disk_of(&self, other: &Self) -> io::Result<()> {
+        copy(&other.disk(), &self.disk())
+    }
+
+    /// Takes every key out of the firmware, so that Secure Boot is off.
+    pub fn forget_keys(&self) -> io::Result<()> {
+        copy(Path::new(NO_KEYS), &self.variables())
+    }
+
+    /// Power on.
+    pub fn power_on(&self, power: &Power) -> io::Result<Machine> {
+        Machine::start(self, power)
+    }
+
+    /// The partition with this name.
+    pub fn partition(&self, name: &str) -> io::Result<Partition> {
+        let table = run(Command::new("sfdisk").arg("--json").arg(self.disk()))?;
+        let table: Value = serde_json::from_str(&table).map_err(io::Error::other)?;
+        let partitions = table["partitiontable"]["partitions"].as_array().cloned().unwrap_or_default();
+        let found = partitions.iter().find(|partition| partition["name"] == name);
+        let found = found.ok_or_else(|| io::Error::other(format!("the disk has no partition {name}")))?;
+        let bytes = |what: &str| found[what].as_u64().unwrap_or_default() * SECTOR_BYTES;
+        Ok(Partition { start: bytes("start"), length: bytes("size") })
+    }
+
+    /// Changes every `step`-th byte of a partition.
+    pub fn tamper(&self, partition: Partition, step: u64) -> io::Result<()> {
+        let mut disk = fs::OpenOptions::new().read(true).write(true).open(self.disk())?;
+        for offset in (partition.start..partition.start + partition.length)
+            .step_by(usize::try_from(step).map_err(io::Error::other)?)
+        {
+            let mut byte = [0];
+            disk.seek(SeekFrom::Start(offset))?;
+            disk.read_exact(&mut byte)?;
+            disk.seek(SeekFrom::Start(offset))?;
+            disk.write_all(&[!byte[0]])?;
+        }
+        Ok(())
+    }
+
+    /// Takes the signature off the kernel on the EFI system partition.
+    pub fn unsign_kernel(&self) -> io::Result<()> {
+        let esp = format!("{}@@{}", self.disk().display(), self.partition("ironroot-esp")?.start);
+        let kernel = self.file("kernel.efi");
+        run(Command::new("mcopy").args(["-n", "-i", &esp, "::EFI/BOOT/BOOTX64.EFI"]).arg(&kernel))?;
+        run(Command::new("sbattach").arg("--remove").arg(&kernel))?;
+        run(Command::new("mcopy").args(["-D", "o", "-o", "-i", &esp]).arg(&kernel).arg("::EFI/BOOT/BOOTX64.EFI"))?;
+        Ok(())
+    }
+
+    /// The disk, raw.
+    pub fn disk(&self) -> PathBuf {
+        self.file("disk.raw")
+    }
+
+    /// The directory of the chip's persistent state.
+    pub fn chip(&self) -> PathBuf {
+        self.file("chip")
+    }
+
+    /// A file that belongs to this board.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(super) fn variables(&self) -> PathBuf {
+        self.file("firmware-variables.fd")
+    }
+
+    /// Where the next boot's console goes.
+    pub(super) fn next_console(&self) -> PathBuf {
+        self.consoles.set(self.consoles.get() + 1);
+        self.file(&format!("console-{}.log", self.consoles.get()))
+    }
+
+    fn empty() -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("ironroot-board-").tempdir()?;
+        Ok(Self { directory, consoles: Cell::new(0) })
+    }
+}
+
+/// With holes where there are some.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    run(Command::new("cp").arg("--sparse=always").arg(from).arg(to)).map(drop)
+}
+
+/// Standard output, or an error with everything that was said.
+fn run(command: &mut Command) -> io::Result<String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| io::Error::other(format!("{command:?}: {error} (scripts/setup --image)")))?;
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        return Err(io::Error::other(format!("{command:?}: {}\n{said}{wrong}", output.status)));
+    }
+    Ok(said.into_owned())
+}
