@@ -1,6 +1,9 @@
 //! What an honest TPM gets.
 
-use ironroot_attest::node::tpm2::{Admission, Claim, ClockReading, PcrSelection};
+use ironroot_attest::node::Refusal;
+use ironroot_attest::node::tpm2::{
+    Admission, Claim, ClockReading, Evidence, Expectation, PcrHash, PcrSelection, list_banks,
+};
 
 use crate::attempt::{Attempt, NONCE, SECRET};
 use crate::manufacturer::{Manufacturer, NOW};
@@ -81,4 +84,22 @@ fn a_reading_that_follows_the_last_one_is_accepted() {
     attempt.expectation.last_seen =
         Some(ClockReading { clock_ms: 1_005_000, reset_count: 7, restart_count: 1, safe: true });
     attempt.verdict(|_| {}).expect("a clock some seconds back is what a power cut leaves");
+}
+
+#[test]
+fn the_bank_asked_for_is_the_first_preferred_that_the_chip_has() {
+    let attempt = Attempt::new();
+    let asked = |offered: &[PcrHash], accepted: &[PcrHash]| {
+        let evidence = Evidence { pcr_banks: offered.to_vec(), ..attempt.tpm.evidence() };
+        let claim = Claim::parse(&evidence.to_json()).expect("parses");
+        let ek_sha256 = claim.ek_sha256();
+        let admitted = claim.admit(Admission::Enrolled { ek_sha256 }).expect("enrolled");
+        let expectation = Expectation { pcr_banks: accepted.to_vec(), ..attempt.expectation.clone() };
+        admitted.challenge(expectation, NONCE, SECRET, NOW).map(|(_, challenge)| challenge.pcr_bank)
+    };
+    let (sha1, sha256, sha384) = (PcrHash::Sha1, PcrHash::Sha256, PcrHash::Sha384);
+    assert_eq!(asked(&[sha256, sha384], &[sha384, sha256]), Ok(sha384));
+    assert_eq!(asked(&[sha256], &[sha384, sha256]), Ok(sha256));
+    let refusal = Refusal::PcrBank { offered: list_banks(&[sha1]), accepted: list_banks(&[sha256]) };
+    assert_eq!(asked(&[sha1], &[sha256]), Err(refusal));
 }

@@ -1,5 +1,7 @@
 //! Readings of one TPM come one after the other, which a clone or a rolled back chip cannot keep up.
 
+use std::cmp::Ordering;
+
 use super::clock::{ClockReading, MAX_CLOCK_REGRESS_MS};
 use crate::node::Refusal;
 
@@ -8,27 +10,19 @@ impl ClockReading {
     /// counters, the clock went back further than an unorderly stop explains.
     pub fn check_follows(&self, earlier: &ClockReading) -> Result<(), Refusal> {
         //= TPM-18 TPM 2.0 Part 2, TPMS_CLOCK_INFO: "clock and counters go on and never back"
-        if self.reset_count != earlier.reset_count {
-            return refuse_unless(
-                self.reset_count > earlier.reset_count,
-                Refusal::ResetCountWentBack { seen: *earlier, now: *self },
-            );
+        match (self.reset_count.cmp(&earlier.reset_count), self.restart_count.cmp(&earlier.restart_count)) {
+            (Ordering::Less, _) => Err(Refusal::ResetCountWentBack { seen: *earlier, now: *self }),
+            (Ordering::Equal, Ordering::Less) => Err(Refusal::RestartCountWentBack { seen: *earlier, now: *self }),
+            (Ordering::Equal, Ordering::Equal) if self.is_further_back_than_a_stop_explains(earlier) => {
+                Err(Refusal::ClockWentBack { seen: *earlier, now: *self })
+            }
+            _ => Ok(()),
         }
-        if self.restart_count != earlier.restart_count {
-            return refuse_unless(
-                self.restart_count > earlier.restart_count,
-                Refusal::RestartCountWentBack { seen: *earlier, now: *self },
-            );
-        }
-        refuse_unless(
-            self.clock_ms.saturating_add(MAX_CLOCK_REGRESS_MS) >= earlier.clock_ms,
-            Refusal::ClockWentBack { seen: *earlier, now: *self },
-        )
     }
-}
 
-fn refuse_unless(holds: bool, refusal: Refusal) -> Result<(), Refusal> {
-    if holds { Ok(()) } else { Err(refusal) }
+    fn is_further_back_than_a_stop_explains(&self, earlier: &ClockReading) -> bool {
+        self.clock_ms.saturating_add(MAX_CLOCK_REGRESS_MS) < earlier.clock_ms
+    }
 }
 
 #[cfg(test)]
