@@ -51,7 +51,7 @@ CONFIGURATION = {
     "nonarch_libdir": "/usr/lib",
     "sysconfdir": "/etc",
     "systemd_system_unitdir": "/usr/lib/systemd/system",
-    "SERIAL_CONSOLES": "115200;ttyS0",
+    "SERIAL_CONSOLES": "115200;ttyS0 9600;ttyS1",
     "OVERRIDES": "class-target:pn-${PN}:${DISTROOVERRIDES}",
 }
 
@@ -130,8 +130,8 @@ def check_program(path, recipe):
 
 
 def check_image(recipe):
-    """Somebody at a serial line sees the kernel and the device's row."""
-    if not recipe.getVar("IRONROOT_KERNEL_CMDLINE").endswith(" console=tty0 console=ttyS0,115200"):
+    """Somebody at the machine's first serial line sees the kernel and the device's row."""
+    if not recipe.getVar("IRONROOT_KERNEL_CMDLINE").endswith(" console=tty0 console=ttyS1,9600 console=ttyS0,115200"):
         yield "the kernel is told %r" % recipe.getVar("IRONROOT_KERNEL_CMDLINE")
 
 

@@ -17,12 +17,13 @@ IMAGE_FSTYPES += "wic"
 WKS_FILE ?= "ironroot-gateway.wks.in"
 
 # Measured with the kernel: no word of it may depend on the machine, so that a policy over PCR values can name it. IMA measures what
-# is executed; lockdown keeps root out of the kernel; a panic restarts, since nobody is there to look at it.
+# is executed; lockdown keeps root out of the kernel; a panic restarts, since nobody is there to look at it; credentials that come with
+# the machine (SMBIOS, fw_cfg) would be files and programs of root's, so none is taken.
 # The consoles are the machine's, the same for each device of its kind.
 # nooelint: oelint.vars.mispell.unknown - the .wks.in reads it
-IRONROOT_KERNEL_CMDLINE ?= "ro rootwait lockdown=integrity ima_policy=tcb ima_hash=sha256 panic=10 ${@ironroot_consoles(d)}"
+IRONROOT_KERNEL_CMDLINE ?= "ro rootwait lockdown=integrity ima_policy=tcb ima_hash=sha256 panic=10 systemd.import_credentials=no ${@ironroot_consoles(d)}"
 
 def ironroot_consoles(d):
-    """SERIAL_CONSOLES ("115200;ttyS0 ...") as the kernel reads them; the last one is /dev/console."""
+    """SERIAL_CONSOLES ("115200;ttyS0 ...") as the kernel reads them: the first of them comes last, and is /dev/console."""
     serial = [console.split(';') for console in (d.getVar('SERIAL_CONSOLES') or '').split()]
-    return ' '.join(['console=tty0'] + ['console=%s,%s' % (console[1], console[0]) for console in serial])
+    return ' '.join(['console=tty0'] + ['console=%s,%s' % (console[1], console[0]) for console in reversed(serial)])
