@@ -44,12 +44,14 @@ pub struct Power {
     pub chip: bool,
     /// Whether the disk refuses writes.
     pub read_only_disk: bool,
+    /// A string of the machine's SMBIOS (type 11), which whoever owns the machine can set. Source: SMBIOS reference specification, 7.12.
+    pub smbios: Option<String>,
 }
 
 impl Power {
     /// A sound machine that reaches the server at `server_port`.
     pub fn reaching(server_port: u16) -> Self {
-        Self { server_port, clock: None, chip: true, read_only_disk: false }
+        Self { server_port, clock: None, chip: true, read_only_disk: false, smbios: None }
     }
 }
 
@@ -173,6 +175,9 @@ fn arguments(board: &Board, power: &Power, console: &Path) -> Vec<String> {
     add("-qmp", format!("unix:{},server=on,wait=off", shown(&board.file("qmp.sock"))));
     if let Some(clock) = &power.clock {
         add("-rtc", format!("base={clock}"));
+    }
+    if let Some(text) = &power.smbios {
+        add("-smbios", format!("type=11,value={}", text.replace(',', ",,")));
     }
     if power.chip {
         add("-chardev", format!("socket,id=chip,path={}", shown(&board.file("chip.sock"))));

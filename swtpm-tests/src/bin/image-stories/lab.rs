@@ -1,5 +1,6 @@
 //! The server, the image that was made for it, and the board that every story begins with a copy of.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -21,10 +22,18 @@ pub struct Lab {
     /// How many times the power is cut.
     pub cuts: u32,
     image: PathBuf,
-    /// And its row of the manifest.
-    enrolled: Option<(Board, String)>,
+    enrolled: Option<Enrolled>,
     /// The SPIFFE ID that stands for every device of the site.
     gateways: String,
+}
+
+/// A board that has served and is off.
+struct Enrolled {
+    board: Board,
+    /// Of its endorsement key.
+    hash: String,
+    /// What its clock showed when it was shut down, UNIX seconds.
+    off_since: u64,
 }
 
 /// What the workload in the image has written down.
@@ -67,19 +76,26 @@ impl Lab {
             let mut machine = board.power_on(&self.power())?;
             let hash = self.enrol(&mut machine)?;
             expect_sealed(machine.shell()?)?;
-            machine.shut_down()?;
-            self.keep(board, hash);
+            self.keep(board, machine, hash)?;
         }
-        let (board, hash) = self.enrolled.as_ref().ok_or("just made")?;
+        let Enrolled { board, hash, .. } = self.enrolled.as_ref().ok_or("just made")?;
         // The server would know the copy's chip for one that was set back, and it is: to this server it is a new device.
         self.server.cli(&["device", "delete", hash]);
         self.import(hash);
         Ok(board.copy()?)
     }
 
-    /// Keeps this board, known by this hash, for the stories that need an enrolled one.
-    pub fn keep(&mut self, board: Board, hash: String) {
-        self.enrolled = Some((board, hash));
+    /// Shuts the machine down in order and keeps its board, known by this hash, for the stories that need an enrolled one.
+    pub fn keep(&mut self, board: Board, mut machine: Machine, hash: String) -> Outcome<()> {
+        let off_since = clock(machine.shell()?)?;
+        machine.shut_down()?;
+        self.enrolled = Some(Enrolled { board, hash, off_since });
+        Ok(())
+    }
+
+    /// What the clock of the enrolled board showed when it was shut down, UNIX seconds.
+    pub fn off_since(&self) -> Outcome<u64> {
+        Ok(self.enrolled.as_ref().ok_or("no board is enrolled yet")?.off_since)
     }
 
     /// The factory's step: the row that the device prints at its first boot, and a serial number and a label to it. The key's hash.
@@ -109,18 +125,26 @@ impl Lab {
 }
 
 fn make_image(out: &Path, anchor: &Path) -> Outcome<()> {
+    let overlay = overlay()?;
     let mut make = Command::new("scripts/image");
-    make.args([
-        "--quick",
-        "--trust-domain",
-        TRUST_DOMAIN,
-        "--server",
-        "10.0.2.100:8081",
-        "--overlay",
-        "swtpm-tests/image/root",
-    ]);
+    make.args(["--quick", "--trust-domain", TRUST_DOMAIN, "--server", "10.0.2.100:8081"]);
+    make.arg("--overlay").arg(overlay.path());
     make.arg("--anchor").arg(anchor).arg("--out").arg(out).arg("--keys").arg(out.join("keys"));
     require(make.status()?.success(), "scripts/image made no image")
+}
+
+/// What the lab adds to an image. In a folder that is closed to everybody else, as `mktemp -d` makes them: the image's `/` is not.
+fn overlay() -> Outcome<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o700)).tempdir()?;
+    let copy = "umask 022; tar -C swtpm-tests/image/root --mode=u=rwX,go=rX -c etc usr | tar -C \"$0\" -x";
+    let copied = Command::new("sh").args(["-c", copy]).arg(folder.path()).status()?;
+    require(copied.success(), "the lab's files cannot be copied")?;
+    Ok(folder)
+}
+
+/// What the guest's clock shows, UNIX seconds.
+pub fn clock(shell: &mut Shell) -> Outcome<u64> {
+    Ok(shell.run("date +%s")?.parse()?)
 }
 
 /// The last word that is a SHA-256 in hexadecimal digits after the manifest's head line.

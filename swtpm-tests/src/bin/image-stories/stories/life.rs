@@ -1,12 +1,18 @@
 //! A device's ordinary life.
 
+use ironroot_lab::machine::{Power, Shell};
+
 use crate::Outcome;
 use crate::lab::{Lab, WORKLOAD, expect_identity, expect_log, expect_sealed, fetch, first_svid};
 use crate::stories::require;
 
+/// What systemd takes from a machine's SMBIOS unless it is told not to: here lines of tmpfiles.d, which root carries out.
+/// Source: systemd.system-credentials(7), tmpfiles.extra.
+const INTRUDER: &str = "io.systemd.credential:tmpfiles.extra=f /run/lab-intruder 0644 root root - -";
+
 pub fn factory(lab: &mut Lab) -> Outcome<String> {
     let board = lab.new_board()?;
-    let mut machine = board.power_on(&lab.power())?;
+    let mut machine = board.power_on(&Power { smbios: Some(INTRUDER.to_owned()), ..lab.power() })?;
     let hash = lab.enrol(&mut machine)?;
     let svid = first_svid(&mut machine)?;
     require(svid.said.contains("/app"), &format!("the workload got something else: {}", svid.said))?;
@@ -19,11 +25,23 @@ pub fn factory(lab: &mut Lab) -> Outcome<String> {
         .run("cat /sys/kernel/security/lockdown; systemctl is-system-running --wait; systemctl --failed --no-legend")?;
     require(secure.contains("[integrity]"), &format!("the kernel is not locked down: {secure}"))?;
     require(secure.ends_with("running"), &format!("not every unit is well: {secure}"))?;
+    closed(shell)?;
     expect_sealed(shell)?;
-    machine.shut_down()?;
     let facts = format!("enrolled as {}…, first identity {:.1} s after the kernel's start", &hash[..8], svid.seconds);
-    lab.keep(board, hash);
+    lab.keep(board, machine, hash)?;
     Ok(facts)
+}
+
+/// The root is root's and everybody may look into it; nobody logs in; the machine's owner brings no files of root's.
+fn closed(shell: &mut Shell) -> Outcome<()> {
+    let modes = shell.run("stat -c '%a %u %g' / /etc /usr/lib/systemd/system | sort -u")?;
+    require(modes == "755 0 0", &format!("the root's folders have other modes or owners: {modes}"))?;
+    let units = "getty@tty2 autovt@tty2 serial-getty@ttyS0 console-getty getty.target";
+    let begun =
+        shell.run(&format!("for unit in {units}; do systemctl start $unit && echo \"$unit begins\"; done; true"))?;
+    require(!begun.contains("begins"), &format!("somebody could log in: {begun}"))?;
+    let taken = shell.try_run("ls /run/lab-intruder")?;
+    require(taken.1 != "0", "a credential of the machine's SMBIOS made a file of root's")
 }
 
 pub fn offline(lab: &mut Lab) -> Outcome<String> {
