@@ -1,6 +1,6 @@
 //! The path from an EK certificate to a manufacturer, where webpki cannot go.
 //!
-//! webpki refuses every certificate with an extension that it does not process and that is critical. A sixth of the makers'
+//! webpki refuses every certificate with an extension that it does not process and that is critical. Some makers'
 //! CAs mark *certificatePolicies* so. As nobody here asks for a certain policy (RFC 5280 §6.1.1: user-initial-policy-set is
 //! any-policy, no explicit policy required), processing it comes to nothing, as long as no certificate in the path demands
 //! one: a path with policyConstraints or inhibitAnyPolicy is refused. All else is as strict as webpki: names, signatures (by
