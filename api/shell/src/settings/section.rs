@@ -202,6 +202,7 @@ impl<'a> Section<'a> {
     pub fn required<T>(&self, key: &str, value: Option<T>, hint: &str) -> Option<T> {
         let absent = |item: &Item| match &item.value {
             Value::String(text) => text.is_empty(),
+            Value::List(values) => values.is_empty(),
             Value::Block(body) => {
                 body.items.iter().any(|item| item.key == "enabled" && item.value == Value::Bool(false))
             }

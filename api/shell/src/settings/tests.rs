@@ -66,6 +66,23 @@ fn reports_every_mistake_at_once_in_the_order_of_the_lines() {
 }
 
 #[test]
+fn what_is_required_and_empty_is_missing_whatever_its_kind() {
+    for empty in ["", "name = \"\"", "name = []"] {
+        let errors = settings(&format!("a {{\n  {empty}\n}}")).check(|root| {
+            let a = root.block("a");
+            let name = match empty.contains('[') {
+                true => a.strings("name").filter(|all| !all.is_empty()),
+                false => a.string("name").map(|one| vec![one]),
+            };
+            a.finish();
+            a.required("name", name, "give it a name")
+        });
+        let said = lines(&errors.expect_err("missing"));
+        assert!(said.len() == 1 && said[0].ends_with("a.name: missing: give it a name"), "{empty}: {said:?}");
+    }
+}
+
+#[test]
 fn the_command_line_wins_and_is_named_in_messages() {
     let mut settings = settings("a {\n  port = \"x\"\n  name = \"file\"\n}");
     settings.override_with(
