@@ -42,37 +42,17 @@ impl Primary {
 
 /// Whether `public` is what `template` makes: all is equal but the key itself.
 pub fn is_of_template(public: &Public, template: &Public) -> bool {
+    public.object_attributes() == template.object_attributes()
+        && public.name_hashing_algorithm() == template.name_hashing_algorithm()
+        && public.auth_policy() == template.auth_policy()
+        && are_of_one_kind(public, template)
+}
+
+/// Whether the parameters are the same: those of RSA or ECC keys, since no template has others.
+fn are_of_one_kind(public: &Public, template: &Public) -> bool {
     match (public, template) {
-        (
-            Public::Rsa { object_attributes, name_hashing_algorithm, auth_policy, parameters, .. },
-            Public::Rsa {
-                object_attributes: attributes,
-                name_hashing_algorithm: hash,
-                auth_policy: policy,
-                parameters: wanted,
-                ..
-            },
-        ) => {
-            object_attributes == attributes
-                && name_hashing_algorithm == hash
-                && auth_policy == policy
-                && parameters == wanted
-        }
-        (
-            Public::Ecc { object_attributes, name_hashing_algorithm, auth_policy, parameters, .. },
-            Public::Ecc {
-                object_attributes: attributes,
-                name_hashing_algorithm: hash,
-                auth_policy: policy,
-                parameters: wanted,
-                ..
-            },
-        ) => {
-            object_attributes == attributes
-                && name_hashing_algorithm == hash
-                && auth_policy == policy
-                && parameters == wanted
-        }
+        (Public::Rsa { parameters, .. }, Public::Rsa { parameters: wanted, .. }) => parameters == wanted,
+        (Public::Ecc { parameters, .. }, Public::Ecc { parameters: wanted, .. }) => parameters == wanted,
         _ => false,
     }
 }
