@@ -4,15 +4,12 @@
 
 mod chain;
 mod error;
-mod link;
 mod profile;
 mod roots;
 
-use std::time::Duration;
-
 use aws_lc_rs::digest;
 use der::{Decode, Encode};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use webpki::{EndEntityCert, KeyUsage};
 use x509_cert::Certificate;
 
@@ -106,21 +103,11 @@ impl EkCertificate {
     ) -> Result<(), EkCertificateError> {
         let leaf = CertificateDer::from(self.der.as_slice());
         let intermediates: Vec<_> = intermediates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(now_unix.try_into().unwrap_or(0)));
         let certificate = EndEntityCert::try_from(&leaf).map_err(EkCertificateError::from_webpki)?;
-        certificate
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                roots.anchors(),
-                &intermediates,
-                now,
-                // `required` would be asked of the CAs too, and most have no extended key usage.
-                KeyUsage::required_if_present(EKU_EK_CERTIFICATE),
-                None,
-                None,
-            )
-            .map_err(EkCertificateError::from_webpki)?;
-        Ok(())
+        // `required` would be asked of the CAs too, and most have no extended key usage.
+        let usage = KeyUsage::required_if_present(EKU_EK_CERTIFICATE);
+        let above = roots.0.above(&certificate, &intermediates, now_unix, usage);
+        above.map(drop).map_err(EkCertificateError::from_webpki)
     }
 
     /// An unknown issuer is named.

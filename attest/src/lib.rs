@@ -12,7 +12,9 @@
 //!
 //! Not here: gRPC, sockets to the server, SPIFFE IDs, certificates that we sign.
 
+mod authorities;
 pub mod ek_certificate;
+mod link;
 pub mod node;
 pub mod selector;
 pub mod structures;

@@ -3,8 +3,8 @@
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PSS_SHA256, RsaPssSaltLength};
 use ironroot_attest::node::x509pop::{
-    ANSWER_SECONDS, AttestedCertificate, Authorities, Challenge, Evidence, Family, Holder, HolderError, Response,
-    X509PopRefusal,
+    ANSWER_SECONDS, AttestedCertificate, Authorities, AuthoritiesError, Challenge, Evidence, Family, Holder,
+    HolderError, NoAuthority, Response, X509PopRefusal,
 };
 use ironroot_fuzz::Target;
 use rcgen::{
@@ -55,12 +55,25 @@ impl Pki {
     }
 
     fn with(algorithm: &'static SignatureAlgorithm, device: CertificateParams) -> Self {
+        Self::of(algorithm, [ca("Toy Root"), ca("Toy Devices")], device)
+    }
+
+    /// Of P-256, with these certificates of a root and of an authority below it.
+    fn below(authorities: [CertificateParams; 2]) -> Self {
+        Self::of(&rcgen::PKCS_ECDSA_P256_SHA256, authorities, device("device-1"))
+    }
+
+    fn of(
+        algorithm: &'static SignatureAlgorithm,
+        [root_params, between]: [CertificateParams; 2],
+        device: CertificateParams,
+    ) -> Self {
         let [root_key, middle_key] = [(); 2].map(|()| KeyPair::generate().expect("key"));
         let key = KeyPair::generate_for(algorithm).expect("key");
-        let root = ca("Toy Root").self_signed(&root_key).expect("signs");
-        let issuer = Issuer::new(ca("Toy Root"), root_key);
-        let intermediate = ca("Toy Devices").signed_by(&middle_key, &issuer).expect("signs").der().to_vec();
-        let issuer = Issuer::new(ca("Toy Devices"), middle_key);
+        let root = root_params.self_signed(&root_key).expect("signs");
+        let issuer = Issuer::new(root_params, root_key);
+        let intermediate = between.signed_by(&middle_key, &issuer).expect("signs").der().to_vec();
+        let issuer = Issuer::new(between, middle_key);
         let leaf = device.signed_by(&key, &issuer).expect("signs").der().to_vec();
         let authorities = Authorities::from_pem(&root.pem()).expect("authorities");
         Self { authorities, root: root.der().to_vec(), intermediate, leaf, key }
@@ -215,7 +228,7 @@ fn a_holder_has_the_key_of_its_first_certificate() {
     let refused = Holder::new(vec![p384.leaf.clone()], &private(&p384.key)).map(drop);
     assert_eq!(refused, Err(HolderError::Curve));
     let asked = Challenge { family: Family::Rsa, nonce: NONCE }.to_json();
-    assert_eq!(pki.holder().respond(&asked, OWN), Err(X509PopRefusal::OtherFamily.into()));
+    assert_eq!(pki.holder().respond(&asked, OWN), Err(X509PopRefusal::OtherChallenge.into()));
 }
 
 /// By openssl, since our own agent does not sign with SHA-256 on this curve: x509 -req, and dgst -sha256 -sign over the nonces.
@@ -261,6 +274,108 @@ fn an_authority_in_a_bundle_that_is_none_is_named() {
     assert!(error.to_string().contains("certificate"), "{error}");
 }
 
+/// Whoever has the key of a device's certificate could else issue certificates to others.
+#[test]
+fn a_certificate_in_a_bundle_that_is_no_authoritys_is_named_with_its_reason() {
+    let key = KeyPair::generate().expect("key");
+    let good = ca("Toy Root").self_signed(&key).expect("signs").pem();
+    let refused = |bad: &str| match Authorities::from_pem(&format!("{good}{bad}")).map(drop) {
+        Err(AuthoritiesError::NotAnAuthority(refused)) => refused,
+        other => panic!("{other:?}"),
+    };
+    let of_a_device = device("device-1").self_signed(&key).expect("signs").pem();
+    let no_ca = refused(&of_a_device);
+    assert_eq!((no_ca.number, no_ca.subject.as_str(), no_ca.reason), (2, "CN=device-1", NoAuthority::BasicConstraints));
+    assert!(no_ca.to_string().contains("take it out of the file"), "{no_ca}");
+    let mut no_signer = ca("Toy Root");
+    no_signer.key_usages = vec![KeyUsagePurpose::CrlSign];
+    assert_eq!(refused(&no_signer.self_signed(&key).expect("signs").pem()).reason, NoAuthority::KeyUsage);
+    assert_eq!(refused(VERSION_1).reason, NoAuthority::Version);
+    let mut signer = ca("Toy Root");
+    signer.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    Authorities::from_pem(&signer.self_signed(&key).expect("signs").pem()).expect("an authority");
+}
+
+#[test]
+fn refuses_a_path_over_an_authority_that_may_not_sign_certificates() {
+    let mut between = ca("Toy Devices");
+    between.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let pki = Pki::below([ca("Toy Root"), between]);
+    let refusal = verdict(&pki, &[&pki.leaf, &pki.intermediate]);
+    assert_eq!(refusal, X509PopRefusal::Untrusted(webpki::Error::EndEntityUsedAsCa));
+}
+
+#[test]
+fn an_authority_vouches_while_it_is_valid_and_for_no_longer_a_path_than_it_says() {
+    let refused = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut root = ca("Toy Root");
+        change(&mut root);
+        let pki = Pki::below([root, ca("Toy Devices")]);
+        (verdict(&pki, &[&pki.leaf, &pki.intermediate]), pki.authorities.ended(NOW))
+    };
+    let (refusal, told) = refused(&|root| root.not_after = date_time_ymd(2026, 6, 1));
+    assert!(matches!(refusal, X509PopRefusal::Untrusted(webpki::Error::CertExpired { .. })), "{refusal}");
+    assert!(told.len() == 1 && told[0].contains("CN=Toy Root") && told[0].contains("2026-06-01"), "{told:?}");
+    let (refusal, told) = refused(&|root| {
+        (root.not_before, root.not_after) = (date_time_ymd(2026, 12, 15), date_time_ymd(2027, 6, 1));
+    });
+    assert!(matches!(refusal, X509PopRefusal::Untrusted(webpki::Error::CertNotValidYet { .. })), "{refusal}");
+    assert!(told.is_empty(), "{told:?}");
+    let (refusal, _) = refused(&|root| root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+    assert_eq!(refusal, X509PopRefusal::Untrusted(webpki::Error::PathLenConstraintViolated));
+    let mut one_below = ca("Toy Root");
+    one_below.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    let pki = Pki::below([one_below, ca("Toy Devices")]);
+    pki.judge(0, |challenge| pki.holder().respond(challenge, OWN).expect("answers")).expect("one authority between");
+}
+
+/// As SPIRE, which gives those of each path that Go finds.
+#[test]
+fn the_fingerprints_are_those_of_every_path_and_of_every_certificate_of_a_renewed_authority_that_is_valid() {
+    let [root_key, other_key, middle_key, key] = [(); 4].map(|()| KeyPair::generate().expect("key"));
+    let root = |year| {
+        let mut params = ca("Toy Root");
+        (params.not_before, params.not_after) = (date_time_ymd(year, 1, 1), date_time_ymd(year + 2, 1, 1));
+        params.self_signed(&root_key).expect("signs")
+    };
+    let (ended, older, newer) = (root(2023), root(2025), root(2026));
+    let other = ca("Other Root").self_signed(&other_key).expect("signs");
+    let by = |name, key| ca("Toy Devices").signed_by(&middle_key, &Issuer::new(ca(name), key)).expect("signs");
+    let (between, crossed) = (by("Toy Root", &root_key), by("Other Root", &other_key));
+    let leaf = device("device-1").signed_by(&key, &Issuer::new(ca("Toy Devices"), &middle_key)).expect("signs");
+    let bundle = [&ended, &older, &newer, &other].map(|root| root.pem()).concat();
+    let authorities = Authorities::from_pem(&bundle).expect("authorities");
+    let sent = vec![leaf.der().to_vec(), between.der().to_vec(), crossed.der().to_vec()];
+    let holder = Holder::new(sent, &private(&key)).expect("a device");
+    let evidence = Evidence::from_json(&holder.evidence()).expect("parses");
+    let (pending, challenge) = evidence.verify(&authorities, NOW).expect("trusted").challenge(NONCE, NOW);
+    let attested = pending.complete(&holder.respond(&challenge.to_json(), OWN).expect("answers"), NOW).expect("proven");
+    let mut expected = [&older, &newer, &other, &between, &crossed]
+        .map(|certificate| format!("x509pop:ca:fingerprint:{}", sha1(certificate.der())));
+    expected.sort();
+    let selectors: Vec<String> = attested.selectors().iter().map(ToString::to_string).collect();
+    let found: Vec<_> = selectors.into_iter().filter(|selector| selector.contains(":ca:")).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_refused_in_words() {
+    let (pki, stranger) = (Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256), Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256));
+    let foreign = Evidence::from_json(&stranger.holder().evidence()).expect("parses");
+    let refusal = foreign.verify(&pki.authorities, NOW).map(drop).expect_err("of another root").to_string();
+    assert!(!refusal.contains("InvalidSignature") && refusal.contains("not by the issuer"), "{refusal}");
+    for error in [
+        webpki::Error::UnknownIssuer,
+        webpki::Error::UnsupportedCriticalExtension,
+        webpki::Error::EndEntityUsedAsCa,
+        webpki::Error::PathLenConstraintViolated,
+        webpki::Error::BadDer,
+    ] {
+        let text = X509PopRefusal::Untrusted(error.clone()).to_string();
+        assert!(!text.contains(&format!("{error:?}")), "{text}");
+    }
+}
+
 fn pem(text: &str) -> Vec<u8> {
     ironroot_text::pem::certificates(text).expect("PEM")[0].to_vec()
 }
@@ -301,5 +416,16 @@ VR0PAQH/BAQDAgeAMAwGA1UdEwEB/wQCMAAwHQYDVR0OBBYEFAmNznD5whLUyeAY
 SM49BAMDA2gAMGUCMG/8pEzCVD3/tYVWRjwC42oC4bqAsPXC6jkkO38oj7lL2HHN
 n+Wh4PnWQEVOiKGNJQIxAJWYvmQpgR7CleHWDY9woIz5ogkzj0JzdCcZPQxDYfLy
 RoVm2oKPjNNAlhNrxGbcUA==
+-----END CERTIFICATE-----
+";
+/// By openssl: x509 -req -signkey without extensions.
+const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIIBKzCB0wIURczRt43f1qliSjWNfr3JMBk9Qo8wCgYIKoZIzj0EAwIwGDEWMBQG
+A1UEAwwNVG95IFZlcnNpb24gMTAgFw0yNjExMjYwOTM2NTFaGA8yMTI2MTEwMjA5
+MzY1MVowGDEWMBQGA1UEAwwNVG95IFZlcnNpb24gMTBZMBMGByqGSM49AgEGCCqG
+SM49AwEHA0IABBaopNhYn3IuMBkubTLLXSzwRML468T8loZq2V2XJ0LZLA0wDZjS
+VzdrFjsFMuI0eJKlDjwolCLmzngjOD3OCEgwCgYIKoZIzj0EAwIDRwAwRAIgPP3x
+4r7m4b03xpNa4EM8ers9XdL4Bz1VQ1EWDa+Vz+4CIDgp0Cnc7CyQjOedzY1bwZZn
+/4gyr8BSOSJ244tF/s+5
 -----END CERTIFICATE-----
 ";

@@ -98,7 +98,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let admin = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?;
     let health = health_listener(&config).await?;
     let attestors = config.node_attestors.clone();
-    let attestors = blocking(move || attestors.load()).await?;
+    let attestors = blocking(move || attestors.load(wall_unix())).await?;
     let store = open_store(&config).await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
     let devices = registry.devices().clone();

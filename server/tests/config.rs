@@ -299,6 +299,9 @@ fn x509pop_is_told_whose_certificates_count_and_nothing_else() {
     assert_eq!(paths("ca_bundle_paths = [\"a\", \"b\"]"), [PathBuf::from("a"), PathBuf::from("b")]);
     for (data, why) in [
         ("", "ca_bundle_path: missing: give the PEM file"),
+        ("ca_bundle_path = \"\"", "ca_bundle_path: missing: give the PEM file"),
+        // Else the way to attest would be shut without a word.
+        ("ca_bundle_paths = []", "ca_bundle_paths: missing: give the PEM file"),
         ("ca_bundle_path = \"a\" ca_bundle_paths = [\"b\"]", "not both"),
         ("ca_bundle_path = \"a\" mode = \"spiffe\"", "use external_pki"),
         ("ca_bundle_path = \"a\" agent_path_template = \"/x\"", "not supported by ironroot-server yet"),
@@ -444,5 +447,6 @@ fn without_a_node_attestor_join_tokens_attest_and_that_is_said() {
     let only_tpm = minimal("", "NodeAttestor \"tpm2\" { }").replace("NodeAttestor \"join_token\" { }", "");
     assert!(!read(&only_tpm).expect("loads").node_attestors.join_token, "only what is named attests");
     let off = text.replace("plugins {", "plugins { NodeAttestor \"tpm2\" { enabled = false }");
-    assert!(read(&off).is_err(), "one that is switched off is not none");
+    let said = read(&off).expect_err("one that is switched off is not none").to_string();
+    assert!(["tpm2", "x509pop", "join_token"].iter().all(|kind| said.contains(kind)), "{said}");
 }

@@ -7,15 +7,18 @@
 //! webpki's own algorithms), validity, basicConstraints with path length, keyUsage, extendedKeyUsage. A path with name
 //! constraints is refused.
 
+use std::time::Duration;
+
 use const_oid::{AssociatedOid, ObjectIdentifier};
 use der::Decode;
-use rustls_pki_types::TrustAnchor;
+use rustls_pki_types::{TrustAnchor, UnixTime};
 use x509_cert::certificate::Version;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
-use super::link::{Link, algorithm_and_key};
 use super::profile::TCG_KP_EK_CERTIFICATE;
 use super::{EkCertificateError, ManufacturerRoots};
+use crate::authorities::may_sign_certificates;
+use crate::link::{Link, algorithm_and_key};
 
 /// Longest path, CAs on the chip. Real ones have one or two.
 const MAX_DEPTH: usize = 6;
@@ -95,7 +98,8 @@ impl Search<'_> {
         let roots = self.roots;
         for anchor in roots.anchors().iter().filter(|anchor| anchor.subject.as_ref() == link.issuer) {
             let signed = self.is_signed(link, anchor.subject_public_key_info.as_ref());
-            if signed && self.note(without_constraints(anchor)) {
+            let vouches = || without_constraints(anchor).and_then(|()| roots.vouches(anchor, below, self.now()));
+            if signed && self.note(vouches()) {
                 return true;
             }
         }
@@ -117,6 +121,10 @@ impl Search<'_> {
             self.in_path[at] = false;
             found
         })
+    }
+
+    fn now(&self) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(self.now_unix.try_into().unwrap_or(0)))
     }
 
     fn is_signed(&mut self, link: &Link<'_>, public_key_info: &[u8]) -> bool {
@@ -158,7 +166,7 @@ fn check_authority(issuer: &Link<'_>, below: usize, now_unix: i64) -> Result<(),
         }
         _ => return untrusted(webpki::Error::EndEntityUsedAsCa),
     }
-    if extension::<KeyUsage>(issuer, "keyUsage")?.is_some_and(|usage| !usage.key_cert_sign()) {
+    if !may_sign_certificates(&issuer.certificate).map_err(|_| EkCertificateError::Extension("keyUsage"))? {
         return untrusted(webpki::Error::UnknownIssuer);
     }
     let usages = extension::<ExtendedKeyUsage>(issuer, "extendedKeyUsage")?;

@@ -3,6 +3,8 @@
 use ironroot_text::pem::PemError;
 use thiserror::Error;
 
+use crate::authorities::NotAnAuthority;
+use crate::authorities::words::plain;
 use crate::structures::KeyError;
 
 /// What is wrong with an endorsement key certificate, or with a manufacturer's root.
@@ -42,7 +44,7 @@ pub enum EkCertificateError {
     #[error("it or its chain is not valid yet")]
     NotYetValid,
     /// No path to a manufacturer root.
-    #[error("no chain of certificates leads from it to a trusted manufacturer: {0}")]
+    #[error("no chain of certificates leads from it to a trusted manufacturer: {}", plain(.0))]
     Untrusted(webpki::Error),
     /// The CA that issued it, or one above, is not known: makers' chips mostly carry no CA certificates, so that the issuing CAs
     /// have to be configured, not the roots alone.
@@ -65,6 +67,9 @@ pub enum EkCertificateError {
     /// A manufacturer root that is not a certificate.
     #[error("manufacturer root {0} is not a certificate")]
     Root(usize),
+    /// A manufacturer root that is the certificate of no CA.
+    #[error("the manufacturer roots hold a certificate that is no CA's: {0}")]
+    RootNotAnAuthority(NotAnAuthority),
 }
 
 impl EkCertificateError {

@@ -12,7 +12,6 @@
 //!
 //! Source: SPIRE, pkg/common/plugin/x509pop and its two plugins.
 
-mod authorities;
 mod certificate;
 mod family;
 mod holder;
@@ -22,7 +21,7 @@ mod proof_key;
 mod refusal;
 mod verified;
 
-pub use authorities::{Authorities, AuthoritiesError};
+pub use crate::authorities::{Authorities, AuthoritiesError, NoAuthority, NotAnAuthority};
 pub use family::Family;
 pub use holder::{Holder, HolderError};
 pub use messages::{Challenge, Evidence, Response};

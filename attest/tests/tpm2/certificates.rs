@@ -171,6 +171,11 @@ fn manufacturer_roots_must_be_certificates() {
     assert_eq!(error("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"), EkCertificateError::Root(1));
     let bad = error("-----BEGIN CERTIFICATE-----\n%%%\n-----END CERTIFICATE-----\n");
     assert_eq!(bad, EkCertificateError::RootPem(ironroot_text::pem::PemError::Base64 { line: 1 }));
+    let device = rcgen::KeyPair::generate().expect("key");
+    let device =
+        ek_params(&rcgen::PublicKeyData::subject_public_key_info(&device)).self_signed(&device).expect("signs");
+    let said = error(&device.pem());
+    assert!(matches!(said, EkCertificateError::RootNotAnAuthority(_)), "{said}");
     let open = error("----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n");
     assert_eq!(open, EkCertificateError::RootPem(ironroot_text::pem::PemError::Frame { line: 1 }));
 }

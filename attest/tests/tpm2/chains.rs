@@ -13,6 +13,7 @@ type Verdict = Result<(), EkCertificateError>;
 
 /// A root, a middle CA, an issuing CA and a leaf, the three last ones with critical certificatePolicies.
 struct Maker {
+    root: CertificateParams,
     middle: CertificateParams,
     issuing: CertificateParams,
     leaf: CertificateParams,
@@ -23,7 +24,7 @@ impl Maker {
     fn new() -> Self {
         let spki = Decryptor::p256().spki_der();
         let (middle, issuing, leaf) = (ca("Toy Middle CA"), ca("Toy EK CA"), ek_params(&spki));
-        let mut maker = Self { middle, issuing, leaf, spki };
+        let mut maker = Self { root: ca("Toy Root"), middle, issuing, leaf, spki };
         for params in [&mut maker.middle, &mut maker.issuing, &mut maker.leaf] {
             params.custom_extensions.push(critical(&[2, 5, 29, 32], &[0x30, 6, 0x30, 4, 6, 2, 0x2a, 3]));
         }
@@ -34,7 +35,7 @@ impl Maker {
     fn build(&self) -> (Vec<Vec<u8>>, ManufacturerRoots) {
         let key = || KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("key");
         let (root_key, middle_key, issuing_key) = (key(), key(), key());
-        let root = ca("Toy Root");
+        let root = self.root.clone();
         let roots = ManufacturerRoots::from_pem(&root.self_signed(&root_key).expect("signs").pem()).expect("roots");
         let root = Issuer::new(root, root_key);
         let middle_der = self.middle.signed_by(&middle_key, &root).expect("signs").der().to_vec();
@@ -42,6 +43,14 @@ impl Maker {
         let issuing_der = self.issuing.signed_by(&issuing_key, &middle).expect("signs").der().to_vec();
         let issuing = Issuer::new(self.issuing.clone(), issuing_key);
         (vec![issue(&self.leaf, &self.spki, &issuing), issuing_der, middle_der], roots)
+    }
+
+    /// Without policies: a chain that webpki goes along.
+    fn plain(mut self) -> Self {
+        for params in [&mut self.middle, &mut self.issuing, &mut self.leaf] {
+            params.custom_extensions.retain(|extension| extension.oid_components().ne([2, 5, 29, 32]));
+        }
+        self
     }
 
     fn verdict(&self) -> Verdict {
@@ -202,10 +211,7 @@ fn many_cas_with_one_name_cost_no_more_than_a_few_signatures() {
 //= FLT-T9
 #[test]
 fn a_refusal_for_want_of_a_ca_names_it_and_where_to_get_it() {
-    let mut maker = Maker::new();
-    for params in [&mut maker.middle, &mut maker.issuing, &mut maker.leaf] {
-        params.custom_extensions.retain(|extension| extension.oid_components().ne([2, 5, 29, 32]));
-    }
+    let mut maker = Maker::new().plain();
     let address = b"http://maker.example/ek-ca.crt";
     let access = [&[0x30, 42, 0x30, 40, 6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 2, 0x86, 28][..], &address[..28]].concat();
     maker.leaf.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], access));
@@ -216,4 +222,28 @@ fn a_refusal_for_want_of_a_ca_names_it_and_where_to_get_it() {
     let error = judge(&chain[..2], &roots).expect_err("the middle CA is missing");
     assert!(error.to_string().contains("CN=Toy Middle CA"), "{error}");
     judge(&chain, &roots).expect("whole");
+}
+
+/// webpki looks at none of this, and at chains with policies it is not asked.
+#[test]
+fn a_makers_ca_counts_while_it_is_valid_and_may_sign_with_policies_and_without() {
+    let with = |change: &dyn Fn(&mut Maker)| {
+        [Maker::new(), Maker::new().plain()].map(|mut maker| {
+            change(&mut maker);
+            maker.verdict()
+        })
+    };
+    let both = |error: EkCertificateError| [Err(error.clone()), Err(error)];
+    assert_eq!(with(&|_| {}), [Ok(()), Ok(())]);
+    let ended = with(&|maker| maker.root.not_after = date_time_ymd(2025, 1, 1));
+    assert_eq!(ended, both(EkCertificateError::Expired));
+    let future = with(&|maker| maker.root.not_before = date_time_ymd(2030, 1, 1));
+    assert_eq!(future, both(EkCertificateError::NotYetValid));
+    let short = with(&|maker| maker.root.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)));
+    assert_eq!(short, both(untrusted(webpki::Error::PathLenConstraintViolated)));
+    assert_eq!(with(&|maker| maker.root.is_ca = IsCa::Ca(BasicConstraints::Constrained(2))), [Ok(()), Ok(())]);
+    let no_signer = with(&|maker| maker.issuing.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    let [policies, plain] = no_signer.map(|verdict| verdict.expect_err("refused"));
+    assert_eq!(policies, untrusted(webpki::Error::UnknownIssuer));
+    assert_eq!(plain, untrusted(webpki::Error::EndEntityUsedAsCa));
 }

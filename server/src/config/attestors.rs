@@ -3,6 +3,8 @@
 mod tpm2;
 mod x509pop;
 
+use std::path::Path;
+
 use ironroot_shell::settings::Section;
 use thiserror::Error;
 
@@ -35,13 +37,21 @@ pub enum AttestorFileError {
 }
 
 impl NodeAttestors {
-    /// The attestors, with what the files hold that the configuration names.
-    pub fn load(&self) -> Result<Vec<Attestor>, AttestorFileError> {
+    /// The attestors, with what the files hold that the configuration names. Authorities that have ended by `now_unix` (UNIX seconds)
+    /// are told.
+    pub fn load(&self, now_unix: i64) -> Result<Vec<Attestor>, AttestorFileError> {
         let join_token = self.join_token.then_some(Attestor::JoinToken);
-        let tpm2 = self.tpm2.as_ref().map(Tpm2Config::load).transpose()?;
-        let x509pop = self.x509pop.as_ref().map(X509PopConfig::load).transpose()?;
+        let tpm2 = self.tpm2.as_ref().map(|tpm2| tpm2.load(now_unix)).transpose()?;
+        let x509pop = self.x509pop.as_ref().map(|x509pop| x509pop.load(now_unix)).transpose()?;
         Ok(join_token.into_iter().chain(tpm2).chain(x509pop).collect())
     }
+}
+
+/// What an operator is told of authorities in the file at `path` that have ended.
+fn told_of_ended(path: &Path, ended: &[String]) -> Option<String> {
+    let all = ended.join(", ");
+    let told = || format!("{}: {all}: no device is taken any more whose certificate it vouches for", path.display());
+    (!ended.is_empty()).then(told)
 }
 
 /// Reads the `NodeAttestor` blocks, reporting every mistake. `None` if one of them cannot be used.
@@ -69,6 +79,44 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         plugins.warn("NodeAttestor", "none is configured: devices attest with join tokens, as in SPIRE");
         return Some(attestors);
     }
-    let hint = "no device could attest: add NodeAttestor \"tpm2\" { } or NodeAttestor \"join_token\" { }";
+    let hint = "no device could attest: add NodeAttestor \"tpm2\", \"x509pop\" or \"join_token\"";
     plugins.required("NodeAttestor", (known > 0).then_some(attestors), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_shell::settings::Settings;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn authorities_that_have_ended_are_told_with_their_file_and_the_others_count_on() {
+        let directory = tempfile::tempdir().expect("directory");
+        let bundle = directory.path().join("bundle.pem");
+        let root = |name: &str, year| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.not_after = date_time_ymd(year, 1, 1);
+            params.self_signed(&KeyPair::generate().expect("key")).expect("signed").pem()
+        };
+        std::fs::write(&bundle, root("Toy Ended", 2001) + &root("Toy Valid", 4000)).expect("written");
+        let plugin = |kind: &str, data: &str| format!("NodeAttestor \"{kind}\" {{ plugin_data {{\n{data}\n}} }}\n");
+        let path = bundle.display();
+        let text = [
+            "plugins {\n".to_owned(),
+            plugin("tpm2", &format!("admission = \"manufacturer\"\nmanufacturer_ca_path = \"{path}\"")),
+            plugin("x509pop", &format!("ca_bundle_path = \"{path}\"")),
+            "}\n".to_owned(),
+        ];
+        let settings = Settings::parse(Path::new("server.conf"), &text.concat()).expect("HCL").looking();
+        let checked = settings.check(|root| read(&root.block("plugins"))).expect("taken");
+        let [makers, devices] = &checked.warnings[..] else { panic!("{:?}", checked.warnings) };
+        for (warning, key) in [(makers, "manufacturer_ca_path: "), (devices, "ca_bundle_path: ")] {
+            let told = format!("{path}: \"CN=Toy Ended\" ended at 2001-01-01");
+            assert!(warning.contains(key) && warning.contains(&told) && !warning.contains("Valid"), "{warning}");
+        }
+        checked.value.load(0).expect("both are read");
+    }
 }

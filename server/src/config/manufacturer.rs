@@ -40,7 +40,9 @@ mod tests {
         let path = directory.path().join("makers.pem");
         let root = || {
             let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("key");
-            rcgen::CertificateParams::default().self_signed(&key).expect("root").pem()
+            let mut root = rcgen::CertificateParams::default();
+            root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            root.self_signed(&key).expect("root").pem()
         };
         std::fs::write(&path, format!("\u{feff}{}\u{feff}{}", root(), root())).expect("written");
         read_manufacturer_roots(&path).expect("roots");

@@ -43,7 +43,8 @@ pub(super) fn fault(refusal: &X509PopRefusal) -> Fault {
         | X509PopRefusal::NoCertificate
         | X509PopRefusal::TooManyCertificates(_)
         | X509PopRefusal::Malformed
-        | X509PopRefusal::OtherFamily => Fault::Message,
+        | X509PopRefusal::OtherFamily
+        | X509PopRefusal::OtherChallenge => Fault::Message,
         X509PopRefusal::Untrusted(_)
         | X509PopRefusal::KeyUsage
         | X509PopRefusal::Key

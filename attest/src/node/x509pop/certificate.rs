@@ -1,13 +1,15 @@
 //! What a device's certificate says of the device.
 
-use der::Decode;
+use const_oid::db::rfc4519::COMMON_NAME;
 use ironroot_text::hex::hex;
-use x509_cert::Certificate;
 use x509_cert::ext::pkix::KeyUsage;
+use x509_cert::ext::pkix::name::DirectoryString;
+use x509_cert::name::Name;
 
-use super::authorities::{Fingerprint, fingerprint};
 use super::proof_key::ProofKey;
 use super::refusal::X509PopRefusal;
+use crate::authorities::{Fingerprint, fingerprint};
+use crate::link::Link;
 
 /// A device's certificate, parsed.
 #[derive(Clone, Debug)]
@@ -22,20 +24,26 @@ pub(super) struct DeviceCertificate {
 impl DeviceCertificate {
     /// Parses one certificate, whose key must be for digital signatures.
     pub(super) fn parse(der: &[u8]) -> Result<Self, X509PopRefusal> {
-        let certificate = Certificate::from_der(der).map_err(|_| X509PopRefusal::Malformed)?;
-        let tbs = certificate.tbs_certificate();
+        let link = Link::parse(der).ok_or(X509PopRefusal::Malformed)?;
+        let tbs = link.certificate.tbs_certificate();
         let usage = tbs.get_extension::<KeyUsage>().map_err(|_| X509PopRefusal::Malformed)?;
         if !usage.is_some_and(|(_, usage)| usage.digital_signature()) {
             return Err(X509PopRefusal::KeyUsage);
         }
-        let common_name = tbs.subject().common_name().ok().flatten();
         Ok(Self {
             fingerprint: fingerprint(der),
-            key: ProofKey::of(&certificate)?,
-            common_name: common_name.map(|name| name.value().into_owned()).filter(|name| !name.is_empty()),
+            key: ProofKey::of(&link.certificate)?,
+            common_name: common_name(tbs.subject()),
             serial_number: serial_number(tbs.serial_number().as_bytes()),
         })
     }
+}
+
+/// The last one, if there are several, as Go has it. None if it is empty or no text.
+fn common_name(subject: &Name) -> Option<String> {
+    let last = subject.iter().filter(|attribute| attribute.oid == COMMON_NAME).last()?;
+    let name = DirectoryString::try_from(&last.value).ok()?.value().into_owned();
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// A big-endian number without what a sign takes.
@@ -60,5 +68,15 @@ mod tests {
         ] {
             assert_eq!(serial_number(bytes), text);
         }
+    }
+
+    #[test]
+    fn of_several_common_names_the_last_counts_as_in_go() {
+        let named = |text: &str| common_name(&text.parse().expect("a name"));
+        // The text of a name has its last attribute first.
+        assert_eq!(named("CN=last,OU=unit,CN=first").as_deref(), Some("last"));
+        assert_eq!(named("OU=unit,CN=only").as_deref(), Some("only"));
+        assert_eq!(named("CN=,CN=first"), None, "as in Go, an empty one is none");
+        assert_eq!(named("OU=unit"), None);
     }
 }

@@ -115,7 +115,7 @@ impl Challenge {
             Family::Rsa => message.rsa_signature,
             Family::Ecdsa => message.ecdsa_signature,
         };
-        let nonce = asked.ok_or(X509PopRefusal::OtherFamily)?.nonce.0;
+        let nonce = asked.ok_or(X509PopRefusal::OtherChallenge)?.nonce.0;
         Ok(Self { family, nonce })
     }
 }
@@ -197,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn refuses_an_answer_of_the_other_kind_and_one_over_its_caps() {
+    fn refuses_what_is_of_the_other_kind_by_its_name_and_what_is_over_its_caps() {
         let ecdsa = Response::Ecdsa { nonce: [7; 32], r: vec![5], s: vec![6] }.to_json();
         assert_eq!(Response::from_json(&ecdsa, Family::Rsa), Err(X509PopRefusal::OtherFamily));
         let challenge = Challenge { family: Family::Rsa, nonce: [7; 32] }.to_json();
-        assert_eq!(Challenge::from_json(&challenge, Family::Ecdsa), Err(X509PopRefusal::OtherFamily));
+        assert_eq!(Challenge::from_json(&challenge, Family::Ecdsa), Err(X509PopRefusal::OtherChallenge));
         let long = Response::Ecdsa { nonce: [7; 32], r: vec![5; MAX_SCALAR_BYTES + 1], s: vec![6] }.to_json();
         let refused = Response::from_json(&long, Family::Ecdsa);
         assert!(matches!(refused, Err(X509PopRefusal::Message(Refusal::MessageFormat(_)))), "{refused:?}");

@@ -2,11 +2,11 @@
 
 use ironroot_text::hex::hex;
 
-use super::authorities::Fingerprint;
 use super::certificate::DeviceCertificate;
 use super::messages::{Challenge, Response};
 use super::refusal::X509PopRefusal;
 use super::{ANSWER_SECONDS, ATTESTATION_TYPE};
+use crate::authorities::Fingerprint;
 use crate::{Selector, SelectorSet};
 
 /// A challenge that waits for its one answer.

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::MAX_CERTIFICATES;
+use crate::authorities::words::plain;
 use crate::node::Refusal;
 
 /// A reason to say no: the whole story in one clause.
@@ -21,7 +22,7 @@ pub enum X509PopRefusal {
     #[error("the device's certificate is malformed")]
     Malformed,
     /// No path to an authority that is configured.
-    #[error("the device's certificate is not acceptable: {0}")]
+    #[error("the device's certificate is not acceptable: {}", plain(.0))]
     Untrusted(webpki::Error),
     /// Its key is for something else.
     #[error("the device's certificate is not for digital signatures")]
@@ -32,6 +33,9 @@ pub enum X509PopRefusal {
     /// The answer is for a key of another kind than the certificate's.
     #[error("the answer is not of the kind that was asked for")]
     OtherFamily,
+    /// The challenge is for a key of another kind than the certificate's.
+    #[error("the challenge is not for the kind of key that the device's certificate has")]
+    OtherChallenge,
     /// The answer came too late, or the clock of the server went back.
     #[error("the answer came {0} s after the challenge")]
     Late(i64),

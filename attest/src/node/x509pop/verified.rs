@@ -1,39 +1,32 @@
 //! A certificate that an authority of ours has issued; whether the device has its key is what the challenge finds out.
 
-use std::time::Duration;
-
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 
 use super::NONCE_BYTES;
-use super::authorities::{Authorities, Fingerprint, fingerprint};
 use super::certificate::DeviceCertificate;
 use super::messages::{Challenge, Evidence};
 use super::pending::Pending;
 use super::refusal::X509PopRefusal;
+use crate::authorities::{Authorities, Fingerprint};
 
-/// A certificate with a path to an authority.
+/// A certificate with at least one path to an authority.
 #[derive(Clone, Debug)]
 pub struct Verified {
     certificate: DeviceCertificate,
-    /// Of the path, from the issuer of the certificate to the authority.
+    /// Every certificate above it, on any path, in no order.
     issuers: Vec<Fingerprint>,
 }
 
 impl Evidence {
-    /// Looks for a path from the device's certificate to one of `authorities`, by signatures, names, validity at `now_unix`
-    /// (UNIX seconds), basicConstraints and keyUsage. Extended key usage is not looked at, as in SPIRE.
+    /// Looks for the paths from the device's certificate to `authorities`, by signatures, names, validity at `now_unix` (UNIX
+    /// seconds), basicConstraints and keyUsage, the authorities' own included. Extended key usage is not looked at, as in SPIRE.
     pub fn verify(&self, authorities: &Authorities, now_unix: i64) -> Result<Verified, X509PopRefusal> {
         let (leaf, intermediates) = self.certificates.split_first().ok_or(X509PopRefusal::NoCertificate)?;
         let (leaf, intermediates) = (CertificateDer::from(leaf.as_slice()), ders(intermediates));
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(now_unix.try_into().unwrap_or(0)));
         let end_entity = EndEntityCert::try_from(&leaf).map_err(X509PopRefusal::Untrusted)?;
-        let algorithms = webpki::ALL_VERIFICATION_ALGS;
-        let path = end_entity
-            .verify_for_usage(algorithms, &authorities.anchors, &intermediates, now, AnyUsage, None, None)
-            .map_err(X509PopRefusal::Untrusted)?;
-        let between = path.intermediate_certificates().map(|certificate| fingerprint(&certificate.der()));
-        let issuers = between.chain(authorities.fingerprint_of(path.anchor())).collect();
+        let above = authorities.above(&end_entity, &intermediates, now_unix, AnyUsage);
+        let issuers = above.map_err(X509PopRefusal::Untrusted)?.into_iter().collect();
         Ok(Verified { certificate: DeviceCertificate::parse(&leaf)?, issuers })
     }
 }

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
+use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
+use tracing::warn;
 
 use super::super::{ManufacturerFileError, read_manufacturer_roots};
+use super::told_of_ended;
 use crate::devices::AdmissionPolicy;
 use crate::node_attestation::{Attestor, Tpm2Policy};
 
@@ -31,11 +34,11 @@ pub struct Tpm2Config {
 pub type Admission = AdmissionPolicy<Vec<PathBuf>>;
 
 impl Tpm2Config {
-    pub(super) fn load(&self) -> Result<Attestor, ManufacturerFileError> {
+    pub(super) fn load(&self, now_unix: i64) -> Result<Attestor, ManufacturerFileError> {
         let admission = match &self.admission {
             Admission::Enrolled => AdmissionPolicy::Enrolled,
             Admission::Approval => AdmissionPolicy::Approval,
-            Admission::Manufacturer(paths) => AdmissionPolicy::Manufacturer(manufacturer_roots(paths)?),
+            Admission::Manufacturer(paths) => AdmissionPolicy::Manufacturer(manufacturer_roots(paths, now_unix)?),
         };
         Ok(Attestor::Tpm2(Box::new(Tpm2Policy {
             admission,
@@ -46,9 +49,14 @@ impl Tpm2Config {
     }
 }
 
-fn manufacturer_roots(paths: &[PathBuf]) -> Result<ManufacturerRoots, ManufacturerFileError> {
-    let roots = paths.iter().map(|path| read_manufacturer_roots(path)).collect::<Result<Vec<_>, _>>()?;
-    Ok(roots.into_iter().fold(ManufacturerRoots::default(), ManufacturerRoots::and))
+fn manufacturer_roots(paths: &[PathBuf], now_unix: i64) -> Result<ManufacturerRoots, ManufacturerFileError> {
+    let mut all = ManufacturerRoots::default();
+    for path in paths {
+        let roots = read_manufacturer_roots(path)?;
+        told_of_ended(path, &roots.ended(now_unix)).inspect(|told| warn!("{told}"));
+        all = all.and(roots);
+    }
+    Ok(all)
 }
 
 /// What `NodeAttestor "tpm2"` is told.
@@ -93,7 +101,11 @@ fn read_admission(data: &Section<'_>) -> Option<Admission> {
         Some("manufacturer") => {
             let key = if data.has("manufacturer_ca_path") { "manufacturer_ca_path" } else { "manufacturer_ca_paths" };
             for path in &ca_paths {
-                data.look(key, || read_manufacturer_roots(path).map(drop).map_err(|error| describe(&error)));
+                data.look(key, || {
+                    let roots = read_manufacturer_roots(path).map_err(|error| describe(&error))?;
+                    told_of_ended(path, &roots.ended(wall_unix())).inspect(|told| data.warn(key, told.as_str()));
+                    Ok(())
+                });
             }
             Some(Admission::Manufacturer(ca_paths))
         }

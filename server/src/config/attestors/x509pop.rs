@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use ironroot_attest::node::x509pop::{Authorities, AuthoritiesError};
+use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 use ironroot_text::{FileError, HumanFile};
 use thiserror::Error;
+use tracing::warn;
 
 use super::super::PROGRAM;
+use super::told_of_ended;
 use crate::node_attestation::{Attestor, X509PopPolicy};
 
 /// Largest bundle accepted, bytes: some thousand certificates.
@@ -33,9 +36,13 @@ pub enum CaBundleError {
 }
 
 impl X509PopConfig {
-    pub(super) fn load(&self) -> Result<Attestor, CaBundleError> {
-        let bundles = self.ca_bundle_paths.iter().map(|path| read_bundle(path)).collect::<Result<Vec<_>, _>>()?;
-        let authorities = bundles.into_iter().fold(Authorities::default(), Authorities::and);
+    pub(super) fn load(&self, now_unix: i64) -> Result<Attestor, CaBundleError> {
+        let mut authorities = Authorities::default();
+        for path in &self.ca_bundle_paths {
+            let bundle = read_bundle(path)?;
+            told_of_ended(path, &bundle.ended(now_unix)).inspect(|told| warn!("{told}"));
+            authorities = authorities.and(bundle);
+        }
         Ok(Attestor::X509Pop(Box::new(X509PopPolicy { authorities })))
     }
 }
@@ -69,7 +76,11 @@ pub(super) fn read(data: &Section<'_>) -> Option<X509PopConfig> {
     let key = if data.has("ca_bundle_paths") { "ca_bundle_paths" } else { "ca_bundle_path" };
     let paths: Vec<PathBuf> = one.into_iter().chain(several.into_iter().map(PathBuf::from)).collect();
     for path in &paths {
-        data.look(key, || read_bundle(path).map(drop).map_err(|error| describe(&error)));
+        data.look(key, || {
+            let bundle = read_bundle(path).map_err(|error| describe(&error))?;
+            told_of_ended(path, &bundle.ended(wall_unix())).inspect(|told| data.warn(key, told.as_str()));
+            Ok(())
+        });
     }
     data.finish();
     let hint = "give the PEM file of the authorities that issue the devices' certificates";

@@ -13,7 +13,7 @@ const CA_ISSUERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7
 const MAX_SHOWN: usize = 200;
 
 /// A parsed certificate beside its own bytes. Names and keys are the contents of their SEQUENCE, as webpki compares them.
-pub(super) struct Link<'a> {
+pub(crate) struct Link<'a> {
     pub certificate: Certificate,
     /// TBSCertificate, header included.
     pub tbs: &'a [u8],
@@ -27,7 +27,7 @@ pub(super) struct Link<'a> {
 
 impl<'a> Link<'a> {
     /// `None` if it is not a DER certificate of RFC 5280, or names two signature algorithms.
-    pub(super) fn parse(der: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(der: &'a [u8]) -> Option<Self> {
         let certificate = Certificate::from_der(der).ok()?;
         let mut outer = SliceReader::new(contents(der)?).ok()?;
         let tbs = outer.tlv_bytes().ok()?;
@@ -50,12 +50,12 @@ impl<'a> Link<'a> {
     }
 
     /// Who issued it, for people.
-    pub(super) fn issuer_name(&self) -> String {
+    pub(crate) fn issuer_name(&self) -> String {
         shown(&self.certificate.tbs_certificate().issuer().to_string())
     }
 
     /// Where its issuer's certificate can be had, as the maker says (authorityInfoAccess, RFC 5280 §4.2.2.1).
-    pub(super) fn issuer_address(&self) -> Option<String> {
+    pub(crate) fn issuer_address(&self) -> Option<String> {
         let access = self.certificate.tbs_certificate().get_extension::<AuthorityInfoAccessSyntax>().ok()??.1;
         access.0.iter().find_map(|description| match &description.access_location {
             GeneralName::UniformResourceIdentifier(address) if description.access_method == CA_ISSUERS => {
@@ -67,7 +67,7 @@ impl<'a> Link<'a> {
 }
 
 /// Algorithm and key of a SubjectPublicKeyInfo's contents: the algorithm's contents, and the key's bits.
-pub(super) fn algorithm_and_key(public_key_info: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn algorithm_and_key(public_key_info: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = SliceReader::new(public_key_info).ok()?;
     let algorithm = contents(fields.tlv_bytes().ok()?)?;
     let key = BitStringRef::decode(&mut fields).ok()?.as_bytes()?;
@@ -79,6 +79,6 @@ fn contents(tlv: &[u8]) -> Option<&[u8]> {
 }
 
 /// A stranger's text on one line of a log.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()
 }
