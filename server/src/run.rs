@@ -242,8 +242,6 @@ fn ca_policy(config: &ServerConfig) -> CaPolicy {
     CaPolicy {
         trust_domain: config.trust_domain.clone(),
         server: config.server_name.clone(),
-        // The data store is locked: whoever else wrote to it had another name.
-        shares_store: false,
         given_keys: config.key_manager.given_keys.clone(),
         subject: config.ca_subject.clone(),
         ca_ttl_seconds: seconds(config.lifetimes.ca),

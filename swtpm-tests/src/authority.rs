@@ -39,7 +39,6 @@ pub struct AuthorityLab {
     ca_ttl_seconds: i64,
     root_ttl_seconds: Option<i64>,
     server: ServerName,
-    shares_store: bool,
     given_keys: Vec<KeyName>,
     _directory: Option<TempDir>,
 }
@@ -63,8 +62,7 @@ impl AuthorityLab {
         let store = Store::open(store, &trust_domain).expect("a store of our own");
         let token = Token::open(token).expect("a token of our own");
         let (server, given_keys) = (ServerName::default(), Vec::new());
-        let (root_ttl_seconds, shares_store) = (None, false);
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, shares_store, given_keys, _directory: None }
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds: None, server, given_keys, _directory: None }
     }
 
     /// The same with a root above the CAs.
@@ -72,12 +70,15 @@ impl AuthorityLab {
         Self { root_ttl_seconds: Some(root_ttl_seconds), ..self }
     }
 
-    /// One of several servers that have their journals in one store, as a database that many open would let them.
-    pub fn sharing(self) -> Self {
-        Self { shares_store: true, ..self }
+    /// The server of `other`, which has founded its CA, with its journal in this store: as where the rows of two stores were brought
+    /// together by hand.
+    pub async fn take_in(&self, other: &Self) -> Self {
+        let moved = Self { store: self.store.clone(), ..other.as_server(other.server.clone()) };
+        moved.put(&other.journal().await).await;
+        moved
     }
 
-    /// The same under this name, on the same token and in the same store: another server if it is sharing.
+    /// The same under this name, on the same token and in the same store.
     pub fn named(&self, server: &str) -> Self {
         self.as_server(server.parse().expect("a legal name"))
     }
@@ -90,8 +91,7 @@ impl AuthorityLab {
     fn as_server(&self, server: ServerName) -> Self {
         let (token, store, given_keys) = (self.token.clone(), self.store.clone(), self.given_keys.clone());
         let (ca_ttl_seconds, root_ttl_seconds) = (self.ca_ttl_seconds, self.root_ttl_seconds);
-        let shares_store = self.shares_store;
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, shares_store, given_keys, _directory: None }
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, given_keys, _directory: None }
     }
 
     /// The same lab, whose server has this `server_name`.
@@ -204,7 +204,6 @@ impl AuthorityLab {
         CaPolicy {
             trust_domain,
             server,
-            shares_store: self.shares_store,
             given_keys,
             subject,
             ca_ttl_seconds,

@@ -110,19 +110,23 @@ fn a_key_that_is_missing_exposed_or_of_another_curve_is_passed_over_and_one_with
 }
 
 #[test]
-fn servers_that_share_a_store_do_not_take_the_same_key() {
-    const TEST: &str = "servers_that_share_a_store_do_not_take_the_same_key";
+fn cas_whose_rows_are_in_one_store_do_not_take_the_same_key() {
+    const TEST: &str = "cas_whose_rows_are_in_one_store_do_not_take_the_same_key";
     Quirks::run_in_child(TEST, |hsm, quirks| {
         run(async {
             let labels = ["k1", "k2", "k3", "k4"];
             good(hsm, &labels);
             quirks.set(&NOT_ALLOWED);
-            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&labels)).sharing();
-            let servers = ["one", "two"].map(|name| lab.named(name));
-            for now in [NOW, NOW + DAY / 2] {
-                for server in &servers {
-                    assert_signs(&server.start(now).await.unwrap(), now).await;
-                }
+            let found = async |name, labels: &[&str]| {
+                let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(labels)).renamed(name);
+                lab.start(NOW).await.unwrap();
+                lab
+            };
+            let (one, two) = (found("one", &labels).await, found("two", &labels[1..]).await);
+            let two = one.take_in(&two).await.given(labelled(&labels));
+            let (now, servers) = (NOW + DAY / 2, [one, two]);
+            for server in &servers {
+                assert_signs(&server.start(now).await.unwrap(), now).await;
             }
             let mut all = Vec::new();
             for server in &servers {

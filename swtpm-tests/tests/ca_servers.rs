@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, spki, verify};
+use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::{CaError, Place, ServerName};
 
@@ -63,36 +64,49 @@ fn two_servers_on_one_token_rotate_and_neither_touches_the_others_keys() {
     });
 }
 
-//= FLT-S7
+/// No server founds a CA in a store that has one, so these rows come from two.
 #[test]
-fn two_servers_in_one_store_rotate_and_each_bundle_holds_what_both_sign_with() {
-    SoftHsm::run_in_child("two_servers_in_one_store_rotate_and_each_bundle_holds_what_both_sign_with", |hsm| {
-        run(async {
-            for rooted in [false, true] {
-                let lab = if rooted { Lab::new(hsm, DAY).rooted(40 * DAY) } else { Lab::new(hsm, DAY) };
-                let lab = lab.sharing();
-                let servers = ["one", "two"].map(|name| lab.named(name));
-                rotate_in_turns(&servers).await;
-                let now = NOW + 3 * DAY;
-                let mut signed = Vec::new();
-                let mut bundles = Vec::new();
-                for server in &servers {
-                    let ca = server.start(now).await.unwrap();
-                    signed.push(ca.sign_server_svid(&spki(), now).await.unwrap());
+fn two_cas_whose_rows_are_in_one_store_rotate_and_each_bundle_holds_what_both_sign_with() {
+    SoftHsm::run_in_child(
+        "two_cas_whose_rows_are_in_one_store_rotate_and_each_bundle_holds_what_both_sign_with",
+        |hsm| {
+            run(async {
+                for rooted in [false, true] {
+                    let lab = if rooted { Lab::new(hsm, DAY).rooted(40 * DAY) } else { Lab::new(hsm, DAY) };
+                    let (one, two) = (
+                        lab.renamed("one"),
+                        if rooted { Lab::new(hsm, DAY).rooted(40 * DAY) } else { Lab::new(hsm, DAY) },
+                    );
+                    let two = two.renamed("two");
+                    for server in [&one, &two] {
+                        server.start(NOW).await.unwrap();
+                    }
+                    let two = one.take_in(&two).await;
+                    let servers = [one, two];
+                    rotate_in_turns(&servers).await;
+                    let now = NOW + 3 * DAY;
+                    let mut signed = Vec::new();
+                    let mut bundles = Vec::new();
+                    for server in &servers {
+                        let ca = server.start(now).await.unwrap();
+                        signed.push(ca.sign_server_svid(&spki(), now).await.unwrap());
+                    }
+                    for server in &servers {
+                        bundles.push(server.start(now).await.unwrap().bundle().borrow().clone());
+                    }
+                    assert_eq!(bundles[0], bundles[1]);
+                    for (svid, bundle) in
+                        signed.iter().flat_map(|svid| bundles.iter().map(move |bundle| (svid, bundle)))
+                    {
+                        verify(svid, bundle, now).unwrap();
+                    }
+                    for server in servers {
+                        server.forget_keys().await;
+                    }
                 }
-                for server in &servers {
-                    bundles.push(server.start(now).await.unwrap().bundle().borrow().clone());
-                }
-                assert_eq!(bundles[0], bundles[1]);
-                for (svid, bundle) in signed.iter().flat_map(|svid| bundles.iter().map(move |bundle| (svid, bundle))) {
-                    verify(svid, bundle, now).unwrap();
-                }
-                for server in servers {
-                    server.forget_keys().await;
-                }
-            }
-        });
-    });
+            });
+        },
+    );
 }
 
 #[test]
@@ -127,6 +141,7 @@ fn a_server_that_is_given_a_name_goes_on_with_its_ca_and_its_next_keys_carry_the
     );
 }
 
+//= FLT-S7
 #[test]
 fn a_server_whose_name_is_changed_or_removed_founds_no_second_ca_and_says_which_name_to_set() {
     const TEST: &str = "a_server_whose_name_is_changed_or_removed_founds_no_second_ca_and_says_which_name_to_set";
@@ -144,6 +159,28 @@ fn a_server_whose_name_is_changed_or_removed_founds_no_second_ca_and_says_which_
             assert!(removed.to_string().contains("this server is without a server_name"), "{removed}");
             let again = north.named("north").start(NOW + 60).await.unwrap();
             assert_eq!(*again.bundle().borrow(), bundle, "nothing was written");
+        });
+    });
+}
+
+/// The token could make no key: the mistyped name has a row, and no CA.
+#[test]
+fn a_start_under_a_mistyped_name_that_failed_before_founding_keeps_nobody_from_founding() {
+    const TEST: &str = "a_start_under_a_mistyped_name_that_failed_before_founding_keeps_nobody_from_founding";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            let mistyped = Lab::with_token(quirks.token_config(hsm, 2), DAY).renamed("nroth");
+            quirks.set(&["fail C_GenerateKeyPair 0x31"]);
+            let refused = mistyped.start(NOW).await.unwrap_err();
+            assert!(matches!(refused, CaError::Token(_)), "{refused}");
+            assert!(mistyped.has_journal().await);
+            quirks.set(&[]);
+            let north = mistyped.named("north");
+            let bundle = north.start(NOW).await.unwrap().bundle().borrow().clone();
+            let again = mistyped.start(NOW).await.unwrap_err();
+            let CaError::OtherServersCa { found, .. } = again else { panic!("{again}") };
+            assert_eq!(found, ["north".parse().unwrap()], "a row is no leave to found a second CA");
+            assert_eq!(*north.start(NOW + 60).await.unwrap().bundle().borrow(), bundle);
         });
     });
 }

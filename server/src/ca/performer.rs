@@ -50,18 +50,19 @@ impl Performer {
         source: ClockSource,
     ) -> Result<Self, CaError> {
         let stored = read_own(&store, &policy.server).await?;
-        let is_new = stored.is_none();
         let journal = match stored {
             Some(bytes) => Journal::from_bytes(&bytes, &policy.trust_domain, &policy.server)?,
             None => Journal::new(&policy.trust_domain, &policy.server),
         };
         let clock = Arc::new(ServerClock::start(source, journal.clock()));
         let moment = clock.moment();
-        if is_new && moment.now_unix < EARLIEST_FOUNDING {
+        // A start that failed before it had founded one may have left a journal.
+        let is_founding = journal.authorities().is_empty();
+        if is_founding && moment.now_unix < EARLIEST_FOUNDING {
             return Err(CaError::ClockAtFounding { now: moment.now_unix });
         }
         let others = read_others(&store, &policy).await?;
-        if is_new {
+        if is_founding {
             refuse_another_ca(&others, &policy)?;
         }
         let keys = KeyStock::new(token, policy.given_keys.clone());
@@ -70,7 +71,7 @@ impl Performer {
         for place in Place::all() {
             performer.check_place(place, moment).await?;
         }
-        if is_new {
+        if is_founding {
             let CaPolicy { trust_domain, server, .. } = &*performer.policy;
             info!(%trust_domain, %server, others = performer.others.len(), "there is no CA of this server yet; making one");
         }

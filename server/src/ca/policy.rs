@@ -14,9 +14,6 @@ pub struct CaPolicy {
     pub trust_domain: TrustDomain,
     /// Which of the servers of the trust domain this is.
     pub server: ServerName,
-    /// Whether other servers have their journals in the same data store. If not, a journal of another name is this server's own, from
-    /// before its name was changed.
-    pub shares_store: bool,
     /// Keys that the HSM's administrator has made, in the order in which they are used; none: the CA makes its keys.
     pub given_keys: Vec<KeyName>,
     /// Subject of CA certificates; a serial number is added to each.

@@ -28,11 +28,14 @@ pub(super) async fn read_others(store: &Store, policy: &CaPolicy) -> Result<Vec<
     read.collect()
 }
 
-/// A server without a journal founds a CA only where there is none, or where others have theirs too.
+/// A server without a CA founds one only where there is none: the data store is locked, so one of another name is its own, from before
+/// its name was changed. What a start left behind that failed before it had founded one is no CA.
 pub(super) fn refuse_another_ca(others: &[Journal], policy: &CaPolicy) -> Result<(), CaError> {
-    if others.is_empty() || policy.shares_store {
+    //= FLT-S7 server faults: "a data store holds one server's CA"
+    let has_ca = |journal: &&Journal| !journal.authorities().is_empty();
+    let found: Vec<_> = others.iter().filter(has_ca).map(Journal::server).collect();
+    if found.is_empty() {
         return Ok(());
     }
-    let found = others.iter().map(Journal::server).collect();
     Err(CaError::OtherServersCa { found, server: policy.server.clone() })
 }
