@@ -1,11 +1,14 @@
 //! A CA whose keys the HSM's administrator makes: C_GenerateKeyPair and C_DestroyObject are refused to the server.
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
+use std::time::Duration;
+
 use ironroot_hsm::{KeyId, KeyName};
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs};
 use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
-use ironroot_server::ca::{CaError, Journal, Origin, Place, SlotName};
+use ironroot_server::ca::{CaError, Journal, KeyMark, KeyRecord, Origin, Place, SlotName};
+use ironroot_server::clock::{ClockSource, Reading};
 
 const DAY: i64 = 24 * 60 * 60;
 /// CKR_USER_NOT_LOGGED_IN and CKR_ACTION_PROHIBITED: what HSMs answer to who is not their administrator.
@@ -149,7 +152,7 @@ fn a_key_that_is_not_fit_any_more_before_it_was_certified_is_replaced_by_the_nex
             quirks.set(&NOT_ALLOWED);
             for unfit in ["exposed", "curve"] {
                 let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&["k1", "k2"]));
-                let taken_then = ironroot_server::ca::KeyRecord::given(KeyName::labelled(unfit).unwrap());
+                let taken_then = KeyRecord::given(KeyName::labelled(unfit).unwrap(), KeyMark::of(unfit.as_bytes()));
                 lab.put(&lab.founding().intend(Place::ca(SlotName::A), taken_then)).await;
                 assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
                 assert_eq!(taken(&lab.journal().await)[1].as_deref(), Some("k1"), "instead of {unfit}");
@@ -182,6 +185,101 @@ fn a_prepared_key_that_cannot_be_used_any_more_stops_neither_a_restart_nor_the_r
     });
 }
 
+/// Between the step that takes a key and the one that certifies it, its name comes to be another key's: one that nobody has used, or one
+/// that was used before.
+#[test]
+fn a_key_that_has_the_name_of_the_one_that_was_taken_is_not_certified_in_its_place() {
+    const TEST: &str = "a_key_that_has_the_name_of_the_one_that_was_taken_is_not_certified_in_its_place";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            good(hsm, &["k1", "k2", "k3"]);
+            quirks.set(&NOT_ALLOWED);
+            let [k1, k2, k3] = ["k1", "k2", "k3"].map(|label| KeyName::labelled(label).unwrap());
+            for (used_before, expected) in [(false, "k2"), (true, "k3")] {
+                let lab =
+                    Lab::with_token(quirks.token_config(hsm, 2), DAY).given(vec![k1.clone(), k2.clone(), k3.clone()]);
+                let mark = async |name: &KeyName| KeyMark::of(lab.token.find(name).await.unwrap().unwrap().spki_der());
+                let (first, second) = (mark(&k1).await, mark(&k2).await);
+                // The journal took k1 when it was called k2.
+                let journal = lab.founding().with_used(first.clone());
+                let journal = if used_before { journal.with_used(second.clone()) } else { journal };
+                lab.put(&journal.intend(Place::ca(SlotName::A), KeyRecord::given(k2.clone(), first))).await;
+                assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
+                let journal = lab.journal().await;
+                assert_eq!(taken(&journal)[1].as_deref(), Some(expected));
+                assert!(
+                    journal.has_used(&mark(&KeyName::labelled(expected).unwrap()).await),
+                    "what signs is marked as used"
+                );
+            }
+        });
+    });
+}
+
+/// A journal of before it kept which key was taken: it knows at least which were used.
+#[test]
+fn a_key_that_no_journal_marked_as_used_is_not_certified() {
+    const TEST: &str = "a_key_that_no_journal_marked_as_used_is_not_certified";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            good(hsm, &["k1", "k2"]);
+            quirks.set(&NOT_ALLOWED);
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&["k1", "k2"]));
+            let mark = async |label| {
+                let key = lab.token.find(&KeyName::labelled(label).unwrap()).await.unwrap().unwrap();
+                KeyMark::of(key.spki_der())
+            };
+            let intended = |journal: Journal, label| {
+                let record = KeyRecord::given(KeyName::labelled(label).unwrap(), KeyMark::of(b"left out"));
+                String::from_utf8(journal.intend(Place::ca(SlotName::A), record).to_bytes()).unwrap()
+            };
+            for (label, is_marked, expected) in [("k2", true, "k2"), ("k2", false, "k1")] {
+                let journal = lab.founding();
+                let journal = if is_marked { journal.with_used(mark(label).await) } else { journal };
+                let mut journal: serde_json::Value = serde_json::from_str(&intended(journal, label)).unwrap();
+                let key = journal.pointer_mut("/slots/x509-CA/a").unwrap().as_object_mut().unwrap();
+                assert!(key.remove("mark").is_some(), "{key:?}");
+                lab.put_bytes(journal.to_string().into_bytes()).await;
+                assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
+                assert_eq!(taken(&lab.journal().await)[1].as_deref(), Some(expected));
+                assert!(lab.journal().await.has_used(&mark(expected).await));
+            }
+        });
+    });
+}
+
+/// The root's key is lost, and no key is free: of both it is heard.
+#[test]
+fn a_lost_root_does_not_hide_that_no_key_is_free() {
+    const TEST: &str = "a_lost_root_does_not_hide_that_no_key_is_free";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            good(hsm, &["k1", "k2"]);
+            quirks.set(&NOT_ALLOWED);
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).rooted(40 * DAY).given(labelled(&["k1", "k2"]));
+            let clocks = ClockSource::new("lab", || Reading { wall_unix: NOW, boot_seconds: 0 });
+            let (ca, rotation) = lab.start_rotating(clocks).await.unwrap();
+            let module = SoftHsm::module_path();
+            let token = ["--module", module.to_str().unwrap(), "--token-label", LABEL, "--login", "--pin", PIN];
+            for half in ["pubkey", "privkey"] {
+                hsm.run("pkcs11-tool", &[&token[..], &["--delete-object", "--type", half, "--label", "k1"]].concat());
+            }
+            let running = tokio::spawn(rotation.run());
+            let both = || {
+                let trouble = ca.rotation_trouble().unwrap_or_default();
+                trouble.contains("x509-Root-A") && trouble.contains("no key is free for the next authority")
+            };
+            let told = tokio::time::timeout(Duration::from_secs(60), async {
+                while !both() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+            assert!(told.await.is_ok(), "{:?}", ca.rotation_trouble());
+            running.abort();
+        });
+    });
+}
+
 #[test]
 fn a_key_that_is_gone_before_it_was_certified_is_replaced_by_the_next() {
     const TEST: &str = "a_key_that_is_gone_before_it_was_certified_is_replaced_by_the_next";
@@ -190,7 +288,7 @@ fn a_key_that_is_gone_before_it_was_certified_is_replaced_by_the_next() {
             good(hsm, &["k1", "k2"]);
             quirks.set(&NOT_ALLOWED);
             let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).given(labelled(&["k1", "k2"]));
-            let gone = ironroot_server::ca::KeyRecord::given(KeyName::labelled("gone").unwrap());
+            let gone = KeyRecord::given(KeyName::labelled("gone").unwrap(), KeyMark::of(b"gone"));
             lab.put(&lab.founding().intend(Place::ca(SlotName::A), gone)).await;
             assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
             assert_eq!(taken(&lab.journal().await)[1].as_deref(), Some("k1"));

@@ -88,7 +88,7 @@ impl KeyStock {
             if !key.says_local() && self.told.insert(name.to_string()) {
                 warn!(key = %name, "the token does not say that this key was made inside (CKA_LOCAL): its administrator must know");
             }
-            return Ok(Some(FreeKey { record: KeyRecord::given(key.name().clone()), mark }));
+            return Ok(Some(FreeKey { record: KeyRecord::given(key.name().clone(), mark.clone()), mark }));
         }
         Ok(None)
     }

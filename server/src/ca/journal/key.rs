@@ -12,6 +12,8 @@ pub struct KeyRecord {
     pub name: KeyName,
     /// Whether this server may destroy it.
     pub origin: Origin,
+    /// Of an administrator's key, which one had that name when it was taken; none in a journal of before that was kept.
+    mark: Option<KeyMark>,
 }
 
 /// Who made a key.
@@ -27,12 +29,17 @@ pub enum Origin {
 impl KeyRecord {
     /// Of a key that this server makes.
     pub fn made(name: KeyName) -> Self {
-        Self { name, origin: Origin::Made }
+        Self { name, origin: Origin::Made, mark: None }
     }
 
-    /// Of a key that an administrator made.
-    pub fn given(name: KeyName) -> Self {
-        Self { name, origin: Origin::Given }
+    /// Of a key that an administrator made, and that is taken now.
+    pub fn given(name: KeyName, mark: KeyMark) -> Self {
+        Self { name, origin: Origin::Given, mark: Some(mark) }
+    }
+
+    /// Which key had that name when it was taken, if it is an administrator's.
+    pub fn mark(&self) -> Option<&KeyMark> {
+        self.mark.as_ref()
     }
 }
 
@@ -60,12 +67,14 @@ struct StoredKey {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     label: String,
     origin: Origin,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<KeyMark>,
 }
 
 impl From<KeyRecord> for StoredKey {
     fn from(record: KeyRecord) -> Self {
-        let KeyRecord { name, origin } = record;
-        Self { id: name.id().cloned(), label: name.label().unwrap_or_default().to_owned(), origin }
+        let KeyRecord { name, origin, mark } = record;
+        Self { id: name.id().cloned(), label: name.label().unwrap_or_default().to_owned(), origin, mark }
     }
 }
 
@@ -73,12 +82,12 @@ impl TryFrom<StoredKey> for KeyRecord {
     type Error = &'static str;
 
     fn try_from(stored: StoredKey) -> Result<Self, Self::Error> {
-        let StoredKey { id, label, origin } = stored;
+        let StoredKey { id, label, origin, mark } = stored;
         let name = match id {
             Some(id) => Some(KeyName::new(id, &label)),
             None => KeyName::labelled(&label),
         };
-        Ok(Self { name: name.ok_or("a key has neither CKA_ID nor CKA_LABEL")?, origin })
+        Ok(Self { name: name.ok_or("a key has neither CKA_ID nor CKA_LABEL")?, origin, mark })
     }
 }
 
@@ -100,8 +109,9 @@ mod tests {
         let id = KeyId::new(&[1, 0xff]).unwrap();
         for record in [
             KeyRecord::made(KeyName::new(id.clone(), "ca")),
-            KeyRecord::given(KeyName::from(&id)),
-            KeyRecord::given(KeyName::labelled("ca").unwrap()),
+            KeyRecord::given(KeyName::from(&id), KeyMark::of(b"one")),
+            KeyRecord::given(KeyName::labelled("ca").unwrap(), KeyMark::of(b"two")),
+            KeyRecord { mark: None, ..KeyRecord::given(KeyName::labelled("ca").unwrap(), KeyMark::of(b"two")) },
         ] {
             let text = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<KeyRecord>(&text).unwrap(), record, "{text}");

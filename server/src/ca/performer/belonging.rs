@@ -68,11 +68,12 @@ impl Performer {
         }
     }
 
-    /// Whether the key of this place was missing and is in the token again.
+    /// Whether the key of this place was missing and is in the token again: that one, and no other of its name.
     pub(super) async fn finds_absent_key(&mut self, place: Place) -> Result<bool, CaError> {
         let was_absent = self.absent.contains(&place);
-        let Some(key) = self.journal.slot(place).key().filter(|_| was_absent) else { return Ok(false) };
-        if self.keys.find_fit(key).await?.is_none() {
+        let former = self.journal.slot(place).authority().filter(|_| was_absent).cloned();
+        let Some(former) = former else { return Ok(false) };
+        if self.find_idle_key(place, &former).await?.is_none() {
             return Ok(false);
         }
         info!(slot = %place, "the key of the CA is in the token again");

@@ -57,31 +57,35 @@ impl Performer {
                 error!(
                     slot = %place,
                     key = %record.name,
-                    "the key that was taken is gone from the token, cannot be used any more, or another server has taken it too: another \
-                     one is taken"
+                    "the key that was taken is gone from the token, is another one by now, cannot be used any more, or another server has \
+                     taken it too: another one is taken"
                 );
                 self.persist(self.journal.clone().forsake(place)).await
             }
         }
     }
 
-    /// The key of an intended place. One of an administrator's is not used if another server has it in its journal too: what is on disk
-    /// before either looks, one of them sees.
+    /// The key of an intended place. One of an administrator's is used only if it is the one that was taken, whatever has its name by
+    /// now, and not if another server has it in its journal too: what is on disk before either looks, one of them sees.
     async fn obtain(&mut self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
         let key = self.keys.obtain(record).await?;
         if record.origin == Origin::Made {
             return Ok(key);
         }
         self.read_others().await?;
-        let is_others = |key: &TokenKey| is_used(&self.others, &KeyMark::of(key.spki_der()));
-        Ok(key.filter(|key| !is_others(key)))
+        let is_ours_alone = |key: &TokenKey| {
+            let found = KeyMark::of(key.spki_der());
+            let is_taken = record.mark().map_or_else(|| self.journal.has_used(&found), |taken| *taken == found);
+            is_taken && !is_used(&self.others, &found)
+        };
+        Ok(key.filter(is_ours_alone))
     }
 
     pub(super) async fn renew(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
         let Some(authority) = self.journal.slot(place).authority().cloned() else { return Ok(()) };
-        let (number, record) = (authority.key, authority.in_token);
-        match self.keys.find_fit(&record).await? {
+        match self.find_idle_key(place, &authority).await? {
             Some(key) => {
+                let (number, record) = (authority.key, authority.in_token);
                 let root = self.signer_of(place.purpose, moment).await?;
                 self.certify(place, Candidate { key, number, record }, root.as_ref(), moment).await
             }

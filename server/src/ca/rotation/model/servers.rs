@@ -166,8 +166,11 @@ impl Servers {
             let name = place.key_name(&trust_domain(), &self.names[of]);
             return persist(world, of, journal.intend(place, KeyRecord::made(name)));
         }
-        let keys = self.given.iter().map(|label| KeyRecord::given(KeyName::labelled(label).expect("a label")));
-        let mut free = keys.filter_map(|key| Some((world.serial_of(&key)?, key)));
+        let names = self.given.iter().map(|label| KeyName::labelled(label).expect("a label"));
+        let mut free = names.filter_map(|name| {
+            let (_, serial) = world.token.get(&name.to_string())?;
+            Some((*serial, KeyRecord::given(name, mark(*serial))))
+        });
         let free = free.find(|(serial, _)| !(0..2).any(|server| world.has_taken(server, *serial)));
         let (serial, key) = free.expect("there are keys enough");
         persist(world, of, journal.with_used(mark(serial)).intend(place, key));
