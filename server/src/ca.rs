@@ -27,6 +27,7 @@ mod profile;
 mod purpose;
 mod rotating;
 mod rotation;
+mod rotation_failures;
 mod rotation_health;
 mod server_name;
 

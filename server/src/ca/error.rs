@@ -68,6 +68,11 @@ pub enum CaError {
         now: i64,
     },
     /// The key in the token is not the one the journal speaks of.
+    /// There is no root yet, or the one that there is does not sign yet.
+    #[error(
+        "no CA can be signed before there is a root that signs, and what keeps that from being there is told beside this"
+    )]
+    NoRoot,
     #[error(
         "the key in slot {slot} ({key}) is not the one the CA journal names: the token and the data store are from \
          different times or servers; restore the one that is wrong from its backup"

@@ -1,19 +1,18 @@
 //! The one task that renews the CA, and what everyone else sees of it.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ironroot_hsm::Token;
-use ironroot_shell::command_line::describe;
 use tokio::sync::watch;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::bundle::TrustBundle;
 use super::issuer::Signers;
 use super::performer::Performer;
 use super::rotation::Step;
+use super::rotation_failures::{Attempt, Failures};
 use super::rotation_health::{Loudness, RotationHealth};
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
@@ -55,9 +54,10 @@ impl Rotation {
         let journals = store.ca_journal_changes().await?;
         let mut performer = Performer::load(token, store, policy, source).await?;
         let clock = performer.clock();
-        let advanced = advance_to_now(&mut performer, &clock).await;
-        let signers = performer.new_signers().await?.unwrap_or_default();
-        tell_if_it_signs(advanced, &signers, clock.moment().now_unix)?;
+        let mut failures = advance_to_now(&mut performer, &clock).await;
+        let found = failures.note(Attempt::FindSigners, performer.new_signers().await);
+        let signers = found.flatten().unwrap_or_default();
+        tell_if_it_signs(failures, &signers, clock.moment().now_unix)?;
         if signers.is_empty() {
             return Err(CaError::NothingSigns);
         }
@@ -83,8 +83,8 @@ impl Rotation {
                     self.published.health().worked();
                     self.rest(wait).await;
                 }
-                Err(error) => {
-                    self.tell_failure(&error);
+                Err(failures) => {
+                    self.tell(&failures);
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -102,51 +102,68 @@ impl Rotation {
     /// Does what is due; returns how long to wait for the next step. Each step asks the clocks anew: one that jumps is noticed
     /// before anything is decided by it.
     ///
-    /// Errors: the first thing that failed, when all that does not need it is done.
-    async fn advance(&mut self) -> Result<Duration, CaError> {
+    /// Errors: all that failed, when all that does not need it is done.
+    async fn advance(&mut self) -> Result<Duration, Failures> {
         self.journals.mark_unchanged();
-        self.performer.keep_clock().await?;
-        self.performer.read_others().await?;
+        self.use_store().await.map_err(|error| Failures::of(Attempt::UseStore, error))?;
         let mut failures = Failures::default();
         for _ in 0..MAX_STEPS {
-            self.published.publish(self.performer.bundle());
-            if let Some(signers) = self.performer.new_signers().await? {
-                self.published.signers.store(Arc::new(signers));
-            }
+            self.publish(&mut failures).await;
             let moment = self.clock.moment();
-            let step = self.performer.next_step(moment, &failures.steps);
-            if let Step::Wait { until_unix } = step {
-                let looked = self.look_ahead(moment).await;
-                failures.end_with(looked)?;
-                let seconds = until_unix.saturating_sub(moment.now_unix).max(1).unsigned_abs();
-                return Ok(Duration::from_secs(seconds).min(LONGEST_WAIT));
-            }
-            failures.note(step, self.performer.perform(step, moment).await);
+            match self.performer.next_step(moment, &failures.steps()) {
+                Step::Wait { until_unix } => {
+                    self.look_ahead(moment, &mut failures).await;
+                    let seconds = until_unix.saturating_sub(moment.now_unix).max(1).unsigned_abs();
+                    return failures.or(Duration::from_secs(seconds).min(LONGEST_WAIT));
+                }
+                step => failures.note(Attempt::Do(step), self.performer.perform(step, moment).await),
+            };
         }
-        failures.end_with(Err(CaError::Unsettled)).map(|()| LONGEST_WAIT)
+        failures.note(Attempt::Settle, Err::<(), _>(CaError::Unsettled));
+        failures.or(LONGEST_WAIT)
     }
 
-    /// Looks now and then for what the next steps will need.
-    async fn look_ahead(&mut self, moment: Moment) -> Result<(), CaError> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AHEAD) {
-            return Ok(());
+    async fn use_store(&mut self) -> Result<(), CaError> {
+        self.performer.keep_clock().await?;
+        self.performer.read_others().await
+    }
+
+    /// What is in the journals is in the bundle before anybody signs with it.
+    async fn publish(&mut self, failures: &mut Failures) {
+        self.published.publish(self.performer.bundle());
+        if failures.has(Attempt::FindSigners) {
+            return;
         }
-        self.performer.look_for_root(moment).await?;
-        let shortage = self.performer.look_for_free_key(moment).await?;
-        if let Some(alarm) = self.published.health().look_at_keys(shortage, moment.now_unix) {
+        let found = failures.note(Attempt::FindSigners, self.performer.new_signers().await);
+        if let Some(signers) = found.flatten() {
+            self.published.signers.store(Arc::new(signers));
+        }
+    }
+
+    /// Looks now and then for what the next steps will need, and soon again for what it did not find.
+    async fn look_ahead(&mut self, moment: Moment, failures: &mut Failures) {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK_AHEAD) {
+            return;
+        }
+        let root = failures.note(Attempt::LookForRoot, self.performer.look_for_root(moment).await);
+        let shortage = failures.note(Attempt::LookForFreeKey, self.performer.look_for_free_key(moment).await);
+        if let Some(shortage) = shortage
+            && let Some(alarm) = self.published.health().look_at_keys(shortage, moment.now_unix)
+        {
             error!(reason = alarm, "no key is left for the next rotation");
         }
-        self.looked = Some(Instant::now());
-        Ok(())
+        if root.is_some() && shortage.is_some() {
+            self.looked = Some(Instant::now());
+        }
     }
 
     /// In the log at once and when it gets serious; for health checks each time.
-    fn tell_failure(&self, error: &CaError) {
+    fn tell(&self, failures: &Failures) {
         let now_unix = self.clock.moment().now_unix;
-        let loudness = self.published.health().failed(describe(error), now_unix);
+        let loudness = self.published.health().failed(failures, now_unix);
         match loudness {
-            Loudness::Silent => debug!(error = error as &dyn Error, "CA rotation failed again"),
-            Loudness::Once => error!(error = error as &dyn Error, "CA rotation failed; it is tried again"),
+            Loudness::Silent => debug!(reason = %failures, "CA rotation failed again"),
+            Loudness::Once => warn!(reason = %failures, "CA rotation failed; it is tried again"),
             Loudness::Critical => {
                 error!(
                     reason = self.published.rotation_trouble(now_unix),
@@ -188,47 +205,31 @@ impl Published {
     }
 }
 
-/// Steps that failed since the rotation began to do what is due. Each is tried once, and holds up nothing that does not need it.
-#[derive(Default)]
-struct Failures {
-    steps: Vec<Step>,
-    first: Option<CaError>,
-}
-
-impl Failures {
-    fn note(&mut self, step: Step, done: Result<(), CaError>) {
-        if let Err(error) = done {
-            self.steps.push(step);
-            self.first.get_or_insert(error);
-        }
-    }
-
-    /// The first error, the last act's if there was none before.
-    fn end_with(self, last: Result<(), CaError>) -> Result<(), CaError> {
-        self.first.map_or(last, Err)
-    }
-}
-
-/// What is due at the start.
-async fn advance_to_now(performer: &mut Performer, clock: &ServerClock) -> Result<(), CaError> {
+/// What is due at the start; returns what of it failed.
+async fn advance_to_now(performer: &mut Performer, clock: &ServerClock) -> Failures {
     let mut failures = Failures::default();
     for _ in 0..MAX_STEPS {
         let moment = clock.moment();
-        match performer.next_step(moment, &failures.steps) {
-            Step::Wait { .. } => return failures.end_with(Ok(())),
-            step => failures.note(step, performer.perform(step, moment).await),
-        }
+        match performer.next_step(moment, &failures.steps()) {
+            Step::Wait { .. } => return failures,
+            step => failures.note(Attempt::Do(step), performer.perform(step, moment).await),
+        };
     }
-    failures.end_with(Err(CaError::Unsettled))
+    failures.note(Attempt::Settle, Err::<(), _>(CaError::Unsettled));
+    failures
 }
 
 /// Whatever the next authority lacks is no reason not to start while one signs: it is tried again, as it is while the server runs.
-fn tell_if_it_signs(advanced: Result<(), CaError>, signers: &Signers, now_unix: i64) -> Result<(), CaError> {
-    match advanced {
-        Err(error) if signers.trouble(now_unix).is_none() => {
-            error!(error = &error as &dyn Error, "CA rotation failed; it is tried again");
-            Ok(())
+fn tell_if_it_signs(failures: Failures, signers: &Signers, now_unix: i64) -> Result<(), CaError> {
+    if signers.trouble(now_unix).is_none() {
+        if !failures.is_empty() {
+            warn!(reason = %failures, "CA rotation failed; it is tried again");
         }
-        other => other,
+        return Ok(());
     }
+    let Some((why, beside)) = failures.why_nobody_signs() else { return Ok(()) };
+    if !beside.is_empty() {
+        error!(reason = %beside, "this failed too, beside what keeps the server from starting");
+    }
+    Err(why)
 }

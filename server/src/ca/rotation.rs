@@ -50,6 +50,19 @@ pub enum Step {
     Prune(Purpose),
 }
 
+impl Step {
+    /// Whose authorities it changes; none if it changes nothing.
+    pub fn purpose(&self) -> Option<Purpose> {
+        match self {
+            Self::Wait { .. } => None,
+            Self::Intend(place) | Self::Prepare(place) | Self::Renew(place) | Self::Activate(place) => {
+                Some(place.purpose)
+            }
+            Self::Prune(purpose) => Some(*purpose),
+        }
+    }
+}
+
 /// What to do at `moment`; `paces` has each purpose that is wanted, who signs others first. Performing the step and asking again
 /// converges to `Wait`. `failed`: steps that were tried at this time and cannot be done; what does not need them is done all the same.
 pub fn plan<C: Clone + PartialEq>(moment: Moment, journal: &Journal<C>, paces: &[Pace], failed: &[Step]) -> Step {

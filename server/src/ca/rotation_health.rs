@@ -2,6 +2,8 @@
 
 use ironroot_api::utc;
 
+use super::rotation_failures::{Attempt, Failures};
+
 /// Failures in a row after which the server is not ready: one may be a token that is just being restarted.
 const FAILURES: u32 = 3;
 
@@ -10,11 +12,11 @@ const KEY_ALARM: i64 = 30 * 24 * 60 * 60;
 /// It is told to the log again after this time, seconds.
 const KEY_REMINDER: i64 = 24 * 60 * 60;
 
-/// Steps of the rotation that failed in a row, and whether the next one lacks a key.
+/// What has failed in each of the last rounds of the rotation, and whether the next step lacks a key.
 #[derive(Debug, Default)]
 pub(super) struct RotationHealth {
-    failures: u32,
-    since_unix: i64,
+    failing: Vec<Failing>,
+    /// Why, of the last round.
     why: String,
     /// When a key is needed that nobody has made, UNIX seconds.
     key_needed_at: Option<i64>,
@@ -22,11 +24,18 @@ pub(super) struct RotationHealth {
     key_told_at: Option<i64>,
 }
 
+/// One thing that fails again and again: what begins to fail beside it is counted by itself.
+#[derive(Debug)]
+struct Failing {
+    attempt: Attempt,
+    times: u32,
+    since_unix: i64,
+}
+
 impl RotationHealth {
-    /// A step was done, or there was none to do.
+    /// All that was due was done, or there was nothing to do.
     pub(super) fn worked(&mut self) {
-        let Self { key_needed_at, key_told_at, .. } = *self;
-        *self = Self { key_needed_at, key_told_at, ..Self::default() };
+        (self.failing, self.why) = Default::default();
     }
 
     /// An administrator's key is needed at `needed_at`, UNIX seconds, and none is free; or that is not so. Returns what the log is to be
@@ -45,33 +54,49 @@ impl RotationHealth {
         Some(key_alarm(needed_at))
     }
 
-    /// A step failed at `now_unix`. Returns how loudly to say so.
-    pub(super) fn failed(&mut self, why: String, now_unix: i64) -> Loudness {
-        if self.failures == 0 {
-            self.since_unix = now_unix;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.why = why;
-        match self.failures {
-            1 => Loudness::Once,
-            n if n >= FAILURES && n.is_multiple_of(FAILURES) && (n / FAILURES).is_power_of_two() => Loudness::Critical,
-            _ => Loudness::Silent,
-        }
+    /// A round ended with these failures at `now_unix`. Returns how loudly to say so.
+    pub(super) fn failed(&mut self, failures: &Failures, now_unix: i64) -> Loudness {
+        let before = std::mem::take(&mut self.failing);
+        let again = |attempt| {
+            let known = before.iter().find(|failing| failing.attempt == attempt);
+            let (times, since_unix) = known.map_or((0, now_unix), |known| (known.times, known.since_unix));
+            Failing { attempt, times: times.saturating_add(1), since_unix }
+        };
+        self.failing = failures.attempts().map(again).collect();
+        self.why = failures.to_string();
+        self.failing.iter().map(Failing::loudness).max().unwrap_or(Loudness::Silent)
     }
 
     /// Why the CA that ends at `not_after_unix` may have no successor; none if nothing speaks against one.
     pub(super) fn trouble(&self, now_unix: i64, not_after_unix: i64) -> Option<String> {
-        if self.failures < FAILURES {
-            return self.key_needed_at.filter(|at| now_unix >= at - KEY_ALARM).map(key_alarm);
+        let shortage = self.key_needed_at.filter(|at| now_unix >= at - KEY_ALARM).map(key_alarm);
+        let reasons: Vec<_> = self.lasting_failure(not_after_unix).into_iter().chain(shortage).collect();
+        if reasons.is_empty() { None } else { Some(reasons.join("; ")) }
+    }
+
+    fn lasting_failure(&self, not_after_unix: i64) -> Option<String> {
+        let longest = self.failing.iter().max_by_key(|failing| failing.times)?;
+        if longest.times < FAILURES {
+            return None;
         }
         Some(format!(
             "the CA rotation has failed {} times since {} ({}); the CA that signs now ends at {}, and every identity with it \
              unless the next CA is there by then",
-            self.failures,
-            utc(self.since_unix),
+            longest.times,
+            utc(longest.since_unix),
             self.why,
             utc(not_after_unix)
         ))
+    }
+}
+
+impl Failing {
+    fn loudness(&self) -> Loudness {
+        match self.times {
+            1 => Loudness::Once,
+            n if n >= FAILURES && n.is_multiple_of(FAILURES) && (n / FAILURES).is_power_of_two() => Loudness::Critical,
+            _ => Loudness::Silent,
+        }
     }
 }
 
@@ -83,36 +108,84 @@ fn key_alarm(needed_at: i64) -> String {
     )
 }
 
-/// How loudly a failure is told. The same failure comes every few seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How loudly failures are told, from the least to the most. The same ones come every few seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Loudness {
     /// It is in the log already.
     Silent,
-    /// It is new: one line at WARN.
+    /// One of them is new: one line at WARN, since the CA that is there goes on.
     Once,
-    /// Somebody must act: after 3 failures, 6, 12 and so on.
+    /// Somebody must act, at ERROR: after 3 failures, 6, 12 and so on.
     Critical,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ca::CaError;
+    use crate::ca::purpose::Purpose;
+    use crate::ca::rotation::Step;
+
+    const CA: Attempt = Attempt::Do(Step::Prune(Purpose::X509Ca));
+    const ROOT: Attempt = Attempt::Do(Step::Prune(Purpose::Root));
+
+    fn of_the_ca() -> Failures {
+        Failures::of(CA, CaError::NothingSigns)
+    }
+
+    fn of_the_root() -> Failures {
+        Failures::of(ROOT, CaError::Interrupted)
+    }
 
     #[test]
     fn a_rotation_that_keeps_failing_is_told_before_the_ca_ends_and_ever_less_often() {
         let mut health = RotationHealth::default();
-        let told: Vec<Loudness> = (0..13).map(|n| health.failed("why".to_owned(), 1_800_000_000 + 2 * n)).collect();
+        let told: Vec<Loudness> = (0..13).map(|n| health.failed(&of_the_ca(), 1_800_000_000 + 2 * n)).collect();
         let critical: Vec<usize> = (1..=13).filter(|n| told[n - 1] == Loudness::Critical).collect();
         assert_eq!((told[0], critical), (Loudness::Once, vec![3, 6, 12]));
-        let expected = "the CA rotation has failed 13 times since 2027-01-15T08:00:00Z (why); the CA that signs now \
-                        ends at 2027-01-15T09:00:00Z, and every identity with it unless the next CA is there by then";
+        let expected = "the CA rotation has failed 13 times since 2027-01-15T08:00:00Z (no CA key is at hand; see the errors before \
+                        this one); the CA that signs now ends at 2027-01-15T09:00:00Z, and every identity with it unless the next CA \
+                        is there by then";
         assert_eq!(health.trouble(0, 1_800_003_600).as_deref(), Some(expected));
         health.worked();
         assert_eq!(health.trouble(0, 1_800_003_600), None);
         for _ in 0..FAILURES - 1 {
-            health.failed("why".to_owned(), 0);
+            health.failed(&of_the_ca(), 0);
         }
         assert_eq!(health.trouble(0, 0), None, "one or two may be a token that is being restarted");
+    }
+
+    #[test]
+    fn what_begins_to_fail_beside_what_failed_before_is_told_at_once_and_neither_hides_the_other() {
+        let mut health = RotationHealth::default();
+        let told: Vec<Loudness> = (0..4).map(|now| health.failed(&of_the_root(), now)).collect();
+        assert_eq!(told[2..], [Loudness::Critical, Loudness::Silent]);
+        let both = || {
+            let mut both = of_the_root();
+            both.note(CA, Err::<(), _>(CaError::NothingSigns));
+            both
+        };
+        assert_eq!(health.failed(&both(), 4), Loudness::Once, "it is new");
+        let trouble = health.trouble(4, 100).expect("the root fails for long");
+        for words in ["failed 5 times since 1970-01-01T00:00:00Z", "task ended early; no CA key is at hand"] {
+            assert!(trouble.contains(words), "{words:?} is not in: {trouble}");
+        }
+        assert_eq!([5, 6].map(|now| health.failed(&both(), now)), [Loudness::Critical, Loudness::Critical]);
+        // The root is there again: what is left is counted from its own beginning.
+        health.failed(&of_the_ca(), 7);
+        let trouble = health.trouble(7, 100).expect("the CA fails for long");
+        assert!(trouble.contains("failed 4 times since 1970-01-01T00:00:04Z (no CA key"), "{trouble}");
+    }
+
+    #[test]
+    fn a_missing_key_is_told_beside_what_fails() {
+        let mut health = RotationHealth::default();
+        health.look_at_keys(Some(100), 0);
+        for now in 0..3 {
+            health.failed(&of_the_root(), now);
+        }
+        let trouble = health.trouble(3, 100).expect("both");
+        assert!(trouble.contains("a signing task ended early") && trouble.contains("no key is free"), "{trouble}");
     }
 
     #[test]

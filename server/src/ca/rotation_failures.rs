@@ -1,0 +1,137 @@
+//! All that failed in one round of the rotation: what is harmless hides nothing that is not.
+
+use std::fmt;
+
+use ironroot_shell::command_line::describe;
+
+use super::CaError;
+use super::purpose::Purpose;
+use super::rotation::Step;
+
+/// What a round of the rotation tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// To write down what the clock counted, and to read what other servers wrote. Nothing is planned without.
+    UseStore,
+    /// A step of the plan.
+    Do(Step),
+    /// To have whoever may sign at hand.
+    FindSigners,
+    /// To find the root's key before it is needed.
+    LookForRoot,
+    /// To find an administrator's key before it is needed.
+    LookForFreeKey,
+    /// To come to an end.
+    Settle,
+}
+
+/// What failed in one round, in the order in which it was tried. Each is tried once, and holds up nothing that does not need it; so
+/// there are no more of them than a round has attempts.
+#[derive(Debug, Default)]
+pub(super) struct Failures(Vec<(Attempt, CaError)>);
+
+impl Failures {
+    /// A round that failed at this.
+    pub(super) fn of(attempt: Attempt, error: CaError) -> Self {
+        Self(vec![(attempt, error)])
+    }
+
+    /// Remembers the error, if it is one; returns what was got if not.
+    pub(super) fn note<T>(&mut self, attempt: Attempt, done: Result<T, CaError>) -> Option<T> {
+        done.map_err(|error| self.0.push((attempt, error))).ok()
+    }
+
+    /// `done` if nothing failed.
+    pub(super) fn or<T>(self, done: T) -> Result<T, Self> {
+        if self.0.is_empty() { Ok(done) } else { Err(self) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn has(&self, attempt: Attempt) -> bool {
+        self.attempts().any(|failed| failed == attempt)
+    }
+
+    pub(super) fn attempts(&self) -> impl Iterator<Item = Attempt> {
+        self.0.iter().map(|(attempt, _)| *attempt)
+    }
+
+    /// The steps among them.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        self.attempts().filter_map(|attempt| if let Attempt::Do(step) = attempt { Some(step) } else { None }).collect()
+    }
+
+    /// Why nobody signs, and what failed beside it; none if nothing failed.
+    pub(super) fn why_nobody_signs(mut self) -> Option<(CaError, Self)> {
+        let nearest = (0..self.0.len()).min_by_key(|number| distance_from_signing(&self.0[*number]))?;
+        let (_, error) = self.0.remove(nearest);
+        Some((error, self))
+    }
+}
+
+/// How far what failed is from the signing of SVIDs: the CA's own reason comes before the root's, but where the CA waits for the root.
+fn distance_from_signing((attempt, error): &(Attempt, CaError)) -> u8 {
+    match attempt {
+        Attempt::FindSigners => 0,
+        Attempt::Do(step) if step.purpose() == Some(Purpose::X509Ca) && !matches!(error, CaError::NoRoot) => 1,
+        Attempt::Do(step) if step.purpose() == Some(Purpose::Root) => 2,
+        _ => 3,
+    }
+}
+
+/// Each reason once.
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut reasons: Vec<String> = Vec::new();
+        for (_, error) in &self.0 {
+            let reason = describe(error);
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        f.write_str(&reasons.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ca::journal::{Place, SlotName};
+
+    const CA: Attempt = Attempt::Do(Step::Prepare(Place { purpose: Purpose::X509Ca, slot: SlotName::B }));
+    const ROOT: Attempt = Attempt::Do(Step::Activate(Place { purpose: Purpose::Root, slot: SlotName::B }));
+
+    fn failures(failed: Vec<(Attempt, CaError)>) -> Failures {
+        Failures(failed)
+    }
+
+    #[test]
+    fn where_nobody_signs_the_cas_own_reason_is_told_unless_it_only_waits_for_the_root() {
+        let own = failures(vec![(ROOT, CaError::TooManyUsedKeys), (CA, CaError::Interrupted)]);
+        let (reason, beside) = own.why_nobody_signs().unwrap();
+        assert!(matches!(reason, CaError::Interrupted), "{reason}");
+        assert!(beside.to_string().contains("keys of the HSM's administrator were used"), "{beside}");
+        let roots = failures(vec![(ROOT, CaError::TooManyUsedKeys), (CA, CaError::NoRoot)]);
+        let (reason, _) = roots.why_nobody_signs().unwrap();
+        assert!(matches!(reason, CaError::TooManyUsedKeys), "{reason}");
+        let found = failures(vec![(CA, CaError::Interrupted), (Attempt::FindSigners, CaError::NothingSigns)]);
+        let (reason, _) = found.why_nobody_signs().unwrap();
+        assert!(matches!(reason, CaError::NothingSigns), "{reason}");
+        assert!(Failures::default().why_nobody_signs().is_none());
+    }
+
+    #[test]
+    fn all_that_failed_is_told_together_and_each_reason_once() {
+        let mut failures = Failures::of(ROOT, CaError::TooManyUsedKeys);
+        assert_eq!(failures.note(Attempt::LookForFreeKey, Ok(1)), Some(1));
+        failures.note(CA, Err::<(), _>(CaError::Interrupted));
+        failures.note(Attempt::LookForRoot, Err::<(), _>(CaError::Interrupted));
+        assert_eq!(failures.to_string().matches("a signing task ended early").count(), 1, "{failures}");
+        assert!(failures.to_string().contains("were used, and no more are remembered"), "{failures}");
+        assert_eq!(failures.steps().len(), 2);
+        assert!(failures.has(Attempt::LookForRoot) && !failures.has(Attempt::LookForFreeKey));
+        assert!(failures.or(()).is_err() && Failures::default().or(()).is_ok());
+    }
+}
