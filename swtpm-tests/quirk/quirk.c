@@ -14,6 +14,7 @@
  *   no_read_only                read-only sessions are refused
  *   local_false                 CKA_LOCAL of each key is false
  *   always_authenticate         CKA_ALWAYS_AUTHENTICATE of each key is true
+ *   sign_wrong                  a bit of each signature is flipped
  *   own_id                      a new key gets a CKA_ID of the token's choice
  *   own_label                   a new key gets a CKA_LABEL of the token's choice
  *   one_handle N                the first N key pairs of the process: one handle is told for both halves
@@ -287,9 +288,13 @@ static CK_RV q_sign_init(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT 
 }
 
 static CK_RV q_sign(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *signature, CK_ULONG *signed_length) {
+    record("C_Sign");
     BEFORE("C_Sign");
-    return CALL(SIGN, (CK_SESSION, CK_BYTE *, CK_ULONG, CK_BYTE *, CK_ULONG *), session, data, length, signature,
-                signed_length);
+    CK_RV code = CALL(SIGN, (CK_SESSION, CK_BYTE *, CK_ULONG, CK_BYTE *, CK_ULONG *), session, data, length, signature,
+                      signed_length);
+    if (!code && signature && quirk("sign_wrong", NULL))
+        signature[*signed_length - 1] ^= 1;
+    return code;
 }
 
 static void rename_key(CK_SESSION session, CK_OBJECT key, CK_ULONG type, const char *format, unsigned value) {

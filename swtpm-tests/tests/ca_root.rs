@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use ironroot_api::certificate::Certificate;
-use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, spki, verify};
+use ironroot_hsm::TokenConfig;
+use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, authorized_entry, spki, verify};
+use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::{CaError, Place, Purpose, SlotName, TrustBundle};
 use ironroot_server::clock::{ClockSource, Reading};
@@ -135,8 +137,8 @@ const NEXT_ROOT: Place = Place { purpose: Purpose::Root, slot: SlotName::B };
 const SHORT_ROOT_TTL: i64 = 40 * DAY;
 
 /// A CA whose next root is in the bundle, and the key of that lost; at 20 days.
-async fn next_root_lost(hsm: &SoftHsm) -> Lab {
-    let lab = Lab::new(hsm, DAY).rooted(SHORT_ROOT_TTL);
+async fn next_root_lost(token: TokenConfig) -> Lab {
+    let lab = Lab::with_token(token, DAY).rooted(SHORT_ROOT_TTL);
     lab.start(NOW).await.unwrap();
     lab.start(NOW + SHORT_ROOT_TTL / 2).await.unwrap();
     assert!(lab.journal().await.slots(Purpose::Root).prepared().is_some());
@@ -148,7 +150,7 @@ async fn next_root_lost(hsm: &SoftHsm) -> Lab {
 fn a_next_root_whose_key_is_lost_stops_no_ca_while_the_present_root_lives() {
     SoftHsm::run_in_child("a_next_root_whose_key_is_lost_stops_no_ca_while_the_present_root_lives", |hsm| {
         run(async {
-            let lab = next_root_lost(hsm).await;
+            let lab = next_root_lost(hsm.token_config(2)).await;
             let mut issuers = std::collections::HashSet::new();
             for half in 60..70 {
                 let now = NOW + half * DAY / 2;
@@ -170,14 +172,9 @@ fn a_rotation_that_cannot_activate_the_next_root_renews_the_ca_keeps_the_clock_a
         "a_rotation_that_cannot_activate_the_next_root_renews_the_ca_keeps_the_clock_and_says_what_is_true";
     SoftHsm::run_in_child(TEST, |hsm| {
         run(async {
-            let lab = next_root_lost(hsm).await;
-            let seconds = Arc::new(AtomicI64::new(SHORT_ROOT_TTL / 2));
-            let clock = Arc::clone(&seconds);
-            let reading = move || {
-                let wall_unix = NOW + clock.load(Ordering::SeqCst);
-                Reading { wall_unix, boot_seconds: wall_unix }
-            };
-            let (ca, rotation) = lab.start_rotating(ClockSource::new("lab", reading)).await.unwrap();
+            let lab = next_root_lost(hsm.token_config(2)).await;
+            let (seconds, clocks) = clocks(SHORT_ROOT_TTL / 2);
+            let (ca, rotation) = lab.start_rotating(clocks).await.unwrap();
             seconds.store(SHORT_ROOT_TTL * 3 / 4, Ordering::SeqCst);
             let running = tokio::spawn(rotation.run());
             let now = NOW + SHORT_ROOT_TTL * 3 / 4;
@@ -192,6 +189,184 @@ fn a_rotation_that_cannot_activate_the_next_root_renews_the_ca_keeps_the_clock_a
             seconds.fetch_add(120, Ordering::SeqCst);
             until("the clock is kept", async || counted().await >= before + 120).await;
             running.abort();
+        });
+    });
+}
+
+/// Clocks that agree, and the seconds after [`NOW`] that they show.
+fn clocks(seconds: i64) -> (Arc<AtomicI64>, ClockSource) {
+    let shown = Arc::new(AtomicI64::new(seconds));
+    let read = Arc::clone(&shown);
+    let reading = move || {
+        let wall_unix = NOW + read.load(Ordering::SeqCst);
+        Reading { wall_unix, boot_seconds: wall_unix }
+    };
+    (shown, ClockSource::new("lab", reading))
+}
+
+/// CKR_DEVICE_MEMORY: the token is full.
+const FULL: &str = "fail C_GenerateKeyPair 0x31";
+
+#[test]
+fn a_harmless_root_failure_hides_not_what_keeps_the_ca_from_being_prepared() {
+    const TEST: &str = "a_harmless_root_failure_hides_not_what_keeps_the_ca_from_being_prepared";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            let lab = next_root_lost(quirks.token_config(hsm, 2)).await;
+            let (seconds, clocks) = clocks(SHORT_ROOT_TTL * 3 / 4 - DAY);
+            let (ca, rotation) = lab.start_rotating(clocks).await.unwrap();
+            quirks.set(&[FULL]);
+            seconds.store(SHORT_ROOT_TTL * 3 / 4 - DAY / 4, Ordering::SeqCst);
+            let running = tokio::spawn(rotation.run());
+            // The CA fails first; then the root is due, and fails too.
+            until("the CA's failure is told", async || ca.rotation_trouble().is_some()).await;
+            seconds.store(SHORT_ROOT_TTL * 3 / 4 - 60, Ordering::SeqCst);
+            let words = ["CKR_DEVICE_MEMORY", "x509-Root-B"];
+            let both = || words.iter().all(|words| ca.rotation_trouble().unwrap_or_default().contains(words));
+            seconds.store(SHORT_ROOT_TTL * 3 / 4, Ordering::SeqCst);
+            until("both are told", async || both()).await;
+            running.abort();
+            // The CA has expired: the start fails, and by what the CA lacks.
+            let refused = lab.start(NOW + SHORT_ROOT_TTL * 3 / 4 + DAY).await.unwrap_err();
+            assert!(matches!(refused, CaError::Token(_)), "{refused}");
+        });
+    });
+}
+
+#[test]
+fn a_root_that_cannot_be_made_is_the_reason_that_a_first_start_gives() {
+    Quirks::run_in_child("a_root_that_cannot_be_made_is_the_reason_that_a_first_start_gives", |hsm, quirks| {
+        run(async {
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY).rooted(ROOT_TTL);
+            quirks.set(&[FULL]);
+            let refused = lab.start(NOW).await.unwrap_err();
+            assert!(matches!(refused, CaError::Token(_)), "{refused}");
+            quirks.set(&[]);
+            assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
+        });
+    });
+}
+
+//= FLT-H8
+#[test]
+fn a_root_whose_key_is_lost_after_it_was_activated_keeps_no_ca_from_being_signed_by_the_one_before() {
+    const TEST: &str =
+        "a_root_whose_key_is_lost_after_it_was_activated_keeps_no_ca_from_being_signed_by_the_one_before";
+    SoftHsm::run_in_child(TEST, |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY).rooted(SHORT_ROOT_TTL);
+            for seconds in [0, SHORT_ROOT_TTL / 2, SHORT_ROOT_TTL * 3 / 4] {
+                lab.start(NOW + seconds).await.unwrap();
+            }
+            let journal = lab.journal().await;
+            let (roots, at) = (journal.slots(Purpose::Root), SHORT_ROOT_TTL * 3 / 4 + DAY);
+            assert_eq!(roots.active().map(|(slot, _)| slot), Some(SlotName::B));
+            let before = roots.slot(SlotName::A).authority().unwrap();
+            assert!(lab.token.destroy(&lab.root_key_name(SlotName::B)).await.unwrap());
+            let (_, clocks) = clocks(at);
+            let (ca, rotation) = lab.start_rotating(clocks).await.unwrap();
+            assert_signs(&ca, NOW + at).await;
+            let journal = lab.journal().await;
+            let (_, signer) = journal.slots(Purpose::X509Ca).signer(NOW + at).unwrap();
+            assert_eq!((signer.root, signer.issued_at), (Some(before.key), NOW + at));
+            let running = tokio::spawn(rotation.run());
+            until("the loss is told", async || ca.rotation_trouble().is_some()).await;
+            let trouble = ca.rotation_trouble().unwrap();
+            for words in ["root that does not sign now (slot x509-Root-B", "goes on until 2027-02-24T08:00:00Z"] {
+                assert!(trouble.contains(words), "{words:?} is not in: {trouble}");
+            }
+            running.abort();
+            let refused = lab.start(NOW + SHORT_ROOT_TTL).await.unwrap_err();
+            assert!(matches!(refused, CaError::RootLost { slot: NEXT_ROOT, .. }), "{refused}");
+        });
+    });
+}
+
+#[test]
+fn a_step_that_fails_again_and_again_has_the_token_prove_no_key_again() {
+    Quirks::run_in_child("a_step_that_fails_again_and_again_has_the_token_prove_no_key_again", |hsm, quirks| {
+        run(async {
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY);
+            let (seconds, clocks) = clocks(0);
+            let (ca, rotation) = lab.start_rotating(clocks).await.unwrap();
+            quirks.set(&[FULL]);
+            seconds.store(DAY / 2, Ordering::SeqCst);
+            let running = tokio::spawn(rotation.run());
+            let tried = || quirks.count("C_GenerateKeyPair");
+            let before = tried();
+            // What is intended is a step that succeeds; after it nothing has changed.
+            until("the first failure", async || tried() > before).await;
+            let signed = quirks.count("C_Sign");
+            until("three more", async || tried() >= before + 4).await;
+            assert_eq!(quirks.count("C_Sign"), signed);
+            running.abort();
+            assert_signs(&ca, NOW + DAY / 2).await;
+        });
+    });
+}
+
+#[test]
+fn a_token_that_has_signed_wrongly_is_not_trusted_again_because_the_next_ca_is_prepared() {
+    const TEST: &str = "a_token_that_has_signed_wrongly_is_not_trusted_again_because_the_next_ca_is_prepared";
+    Quirks::run_in_child(TEST, |hsm, quirks| {
+        run(async {
+            let lab = Lab::with_token(quirks.token_config(hsm, 2), DAY);
+            let (seconds, clocks) = clocks(0);
+            let (ca, rotation) = lab.start_rotating(clocks).await.unwrap();
+            let entry = authorized_entry(&lab, "/web", 60, &[]).await;
+            let sign = async |count: usize, now| {
+                let requests = (0..count).map(|_| (entry.clone(), spki())).collect();
+                ca.sign_workload_svids(requests, now).await.iter().filter(|result| result.is_ok()).count()
+            };
+            assert_eq!(sign(1, NOW).await, 1);
+            quirks.set(&["sign_wrong"]);
+            assert_eq!(sign(1, NOW).await, 0, "it is found out: the first are verified");
+            quirks.set(&[]);
+            seconds.store(DAY / 2, Ordering::SeqCst);
+            let running = tokio::spawn(rotation.run());
+            until("the next CA is prepared", async || ca.bundle().borrow().authorities.len() == 2).await;
+            assert_eq!(sign(40, NOW + DAY / 2).await, 40);
+            quirks.set(&["sign_wrong"]);
+            assert_eq!(sign(8, NOW + DAY / 2).await, 0, "all are verified, not one of 16");
+            running.abort();
+        });
+    });
+}
+
+/// The machine was off for hours, so that the key of slot A may still be needed when its place is: it is certified once more.
+#[test]
+fn a_key_that_was_exchanged_under_its_name_is_not_certified_once_more() {
+    SoftHsm::run_in_child("a_key_that_was_exchanged_under_its_name_is_not_certified_once_more", |hsm| {
+        run(async {
+            for is_lost_at_start in [false, true] {
+                let lab = Lab::new(hsm, DAY);
+                for seconds in [0, DAY / 2, DAY * 5 / 6] {
+                    lab.start(NOW + seconds).await.unwrap();
+                }
+                let name = lab.key_name(SlotName::A);
+                if is_lost_at_start {
+                    lab.token.destroy(&name).await.unwrap();
+                }
+                let seconds = Arc::new(AtomicI64::new(DAY - 10));
+                let read = Arc::clone(&seconds);
+                let clocks = ClockSource::new("another boot", move || {
+                    let seconds = read.load(Ordering::SeqCst);
+                    Reading { wall_unix: NOW + seconds, boot_seconds: seconds }
+                });
+                let (ca, rotation) = lab.start_rotating(clocks).await.unwrap();
+                lab.token.destroy(&name).await.unwrap();
+                lab.make_key(&name).await;
+                let former = lab.journal().await.slot(Place::ca(SlotName::A)).clone();
+                seconds.store(DAY, Ordering::SeqCst);
+                let running = tokio::spawn(rotation.run());
+                until("it is told", async || ca.rotation_trouble().is_some()).await;
+                let trouble = ca.rotation_trouble().unwrap();
+                assert!(trouble.contains("is not the one the CA journal names"), "{trouble}");
+                assert_eq!(*lab.journal().await.slot(Place::ca(SlotName::A)), former);
+                assert_signs(&ca, NOW + DAY).await;
+                running.abort();
+                lab.forget_keys().await;
+            }
         });
     });
 }

@@ -5,6 +5,7 @@ use ironroot_hsm::{HsmError, KeyName};
 use thiserror::Error;
 
 use super::journal::{JournalError, MAX_USED_KEYS, Place};
+use super::key_stock::is_about_the_key;
 use super::lint::LintError;
 use super::profile::ProfileError;
 use super::server_name::ServerName;
@@ -67,12 +68,12 @@ pub enum CaError {
         /// The time, UNIX seconds.
         now: i64,
     },
-    /// The key in the token is not the one the journal speaks of.
     /// There is no root yet, or the one that there is does not sign yet.
     #[error(
         "no CA can be signed before there is a root that signs, and what keeps that from being there is told beside this"
     )]
     NoRoot,
+    /// The key in the token is not the one the journal speaks of.
     #[error(
         "the key in slot {slot} ({key}) is not the one the CA journal names: the token and the data store are from \
          different times or servers; restore the one that is wrong from its backup"
@@ -151,6 +152,25 @@ pub enum CaError {
     /// A signing task ended early.
     #[error("a signing task ended early")]
     Interrupted,
+}
+
+impl CaError {
+    /// Whether one key is at fault, so that another may do, and not the token or the data store.
+    pub(super) fn is_about_a_key(&self) -> bool {
+        match self {
+            Self::RootLost { .. } | Self::KeyMismatch { .. } => true,
+            Self::Token(error) => is_about_the_key(error),
+            _ => false,
+        }
+    }
+
+    /// The same where another root, which ends then (UNIX seconds), signs CAs meanwhile.
+    pub(super) fn while_a_root_signs_until(self, until_unix: i64) -> Self {
+        match self {
+            Self::RootLost { slot, key } => Self::IdleRootLost { slot, key, until_unix },
+            other => other,
+        }
+    }
 }
 
 fn names(servers: &[ServerName]) -> String {

@@ -9,7 +9,7 @@ use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_hsm::{HsmError, TokenKey, Urgency};
 
-use super::journal::{Authority, KeyRecord};
+use super::journal::{Authority, Credential, KeyRecord};
 use super::lint::{self, LintError, Verifier};
 use super::profile::{self, AuthorityFacts, Leaf, Serial};
 use super::{CaError, CaPolicy};
@@ -48,6 +48,8 @@ pub(super) enum Scrutiny {
 /// An authority with its key at hand.
 pub(super) struct Issuer {
     key: TokenKey,
+    /// The authority's.
+    credential: Credential,
     facts: AuthorityFacts,
     /// What follows the leaf in a chain.
     intermediates: Vec<Vec<u8>>,
@@ -62,7 +64,9 @@ impl Issuer {
         let verifier = Verifier::of(&key)?;
         let facts = AuthorityFacts::of(certificate)?;
         let intermediates = authority.root.map(|_| certificate.der().to_vec()).into_iter().collect();
-        Ok(Self { facts, intermediates, verifier, key, signed: AtomicU64::new(0), distrusted: AtomicBool::new(false) })
+        let (credential, signed, distrusted) =
+            (authority.credential.clone(), AtomicU64::new(0), AtomicBool::new(false));
+        Ok(Self { key, credential, facts, intermediates, verifier, signed, distrusted })
     }
 
     /// Whether it may sign.
@@ -115,8 +119,13 @@ impl Issuer {
 pub(super) struct Signers(Vec<Arc<Issuer>>);
 
 impl Signers {
-    pub(super) fn new(issuers: Vec<Issuer>) -> Self {
-        Self(issuers.into_iter().map(Arc::new).collect())
+    pub(super) fn new(issuers: Vec<Arc<Issuer>>) -> Self {
+        Self(issuers)
+    }
+
+    /// The one of this authority.
+    pub(super) fn of(&self, authority: &Authority) -> Option<Arc<Issuer>> {
+        self.0.iter().find(|issuer| issuer.credential == authority.credential).cloned()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -128,7 +128,7 @@ pub(super) fn is_used(journals: &[Journal], key: &KeyMark) -> bool {
 }
 
 /// Whether the key is at fault, and not the token.
-fn is_about_the_key(error: &HsmError) -> bool {
+pub(super) fn is_about_the_key(error: &HsmError) -> bool {
     matches!(
         error,
         HsmError::DuplicateKey { .. }

@@ -11,6 +11,7 @@ use ironroot_hsm::Token;
 use tracing::info;
 
 use super::bundle::TrustBundle;
+use super::issuer::Signers;
 use super::journal::{Journal, KeyRecord, Place};
 use super::key_stock::KeyStock;
 use super::rotation::{Step, plan};
@@ -37,7 +38,9 @@ pub(super) struct Performer {
     /// Places whose key the token does not have, of authorities that are not needed now. The journal keeps them: a token can be
     /// restored.
     absent: Vec<Place>,
-    /// Whether others may not have seen yet what was done.
+    /// Who may sign, as it was found last.
+    signers: Signers,
+    /// Whether something was done since, so that they may be others.
     unseen: bool,
 }
 
@@ -66,8 +69,8 @@ impl Performer {
             refuse_another_ca(&others, &policy)?;
         }
         let keys = KeyStock::new(token, policy.given_keys.clone());
-        let absent = Vec::new();
-        let mut performer = Self { keys, store, policy, clock, journal, others, absent, unseen: true };
+        let (absent, signers) = (Vec::new(), Signers::default());
+        let mut performer = Self { keys, store, policy, clock, journal, others, absent, signers, unseen: true };
         for place in Place::all() {
             performer.check_place(place, moment).await?;
         }
@@ -102,7 +105,6 @@ impl Performer {
 
     /// Does one step. If it fails, nothing of it is visible, and it will be planned again.
     pub(super) async fn perform(&mut self, step: Step, moment: Moment) -> Result<(), CaError> {
-        self.unseen = true;
         match step {
             Step::Wait { .. } => Ok(()),
             Step::Intend(place) => self.intend(place).await,
@@ -110,7 +112,9 @@ impl Performer {
             Step::Renew(place) => self.renew(place, moment).await,
             Step::Activate(place) => self.activate(place, moment).await,
             Step::Prune(purpose) => self.prune(purpose, moment).await,
-        }
+        }?;
+        self.unseen = true;
+        Ok(())
     }
 
     /// Writes down what was counted, if it is worth it.

@@ -68,10 +68,15 @@ impl<C: Clone + PartialEq> Slots<C> {
         self.active().into_iter().chain(old).chain(retired).chain(self.prepared()).collect()
     }
 
-    /// The first of them that may sign at `now_unix`, the prepared one left out.
-    pub fn signer(&self, now_unix: i64) -> Option<(SlotName, &Authority<C>)> {
+    /// Those of them that may sign at `now_unix`, the prepared one left out.
+    pub fn valid_signers(&self, now_unix: i64) -> impl Iterator<Item = (SlotName, &Authority<C>)> {
         let prepared = self.prepared();
-        self.signers().into_iter().find(|signer| Some(*signer) != prepared && signer.1.is_valid(now_unix))
+        self.signers().into_iter().filter(move |signer| Some(*signer) != prepared && signer.1.is_valid(now_unix))
+    }
+
+    /// The first of those.
+    pub fn signer(&self, now_unix: i64) -> Option<(SlotName, &Authority<C>)> {
+        self.valid_signers(now_unix).next()
     }
 
     /// Whether the key in this slot may go: it certifies nothing that could still be valid.

@@ -29,7 +29,7 @@ impl Performer {
         let key = authority.in_token.name.clone();
         match (place.purpose, &held) {
             (Purpose::Root, _) => {
-                let lost = self.root_lost(place, key, moment);
+                let lost = self.root_lost(place, key, moment).await;
                 error!(error = &lost as &dyn std::error::Error, "a root cannot sign");
                 Ok(())
             }
@@ -55,7 +55,7 @@ impl Performer {
         let held = self.journal.slot(place);
         let Some(key) = held.key().map(|key| key.name.clone()) else { return Ok(()) };
         match (place.purpose, held) {
-            (Purpose::Root, _) => Err(self.root_lost(place, key, moment)),
+            (Purpose::Root, _) => Err(self.root_lost(place, key, moment).await),
             (_, Slot::Prepared(_)) => {
                 error!(slot = %place, %key, "the key of the prepared CA is lost; another one will be made: check the token");
                 self.persist(self.journal.clone().forsake(place)).await
@@ -82,12 +82,11 @@ impl Performer {
     }
 
     /// What is lost with the key of the root in `slot`: now, or later.
-    fn root_lost(&self, slot: Place, key: KeyName, moment: Moment) -> CaError {
-        match self.journal.slots(Purpose::Root).signer(moment.now_unix) {
-            Some((signing, root)) if signing != slot.slot => {
-                CaError::IdleRootLost { slot, key, until_unix: root.not_after }
-            }
-            _ => CaError::RootLost { slot, key },
+    async fn root_lost(&self, slot: Place, key: KeyName, moment: Moment) -> CaError {
+        let lost = CaError::RootLost { slot, key };
+        match self.root(moment).await {
+            Ok(Some(signing)) => lost.while_a_root_signs_until(signing.until_unix),
+            _ => lost,
         }
     }
 

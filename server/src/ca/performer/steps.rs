@@ -97,7 +97,7 @@ impl Performer {
     async fn signer_of(&self, purpose: Purpose, moment: Moment) -> Result<Option<Root>, CaError> {
         match purpose {
             Purpose::Root => Ok(None),
-            Purpose::X509Ca => self.root(moment).await,
+            Purpose::X509Ca => Ok(self.root(moment).await?.map(|signing| signing.root)),
         }
     }
 
