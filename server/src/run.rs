@@ -28,7 +28,7 @@ use crate::clock::{ClockSource, ServerClock};
 use crate::config::{AttestorFileError, LoginMode, ServerConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState, Unbroken};
-use crate::node_attestation::NodeAttestation;
+use crate::node_attestation::{Attestor, NodeAttestation};
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
@@ -101,7 +101,6 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
     let store = open_store(&config).await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
-    let devices = registry.devices().clone();
     let token = open_token(&config).await?;
     let reloading = reload(reload_asked, log, token.clone(), config.key_manager.login.clone());
     let clocks = ClockSource::of_this_machine();
@@ -110,25 +109,8 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
-    let unbroken = Unbroken::new();
-    let shared = Arc::new(ServerState {
-        trust_domain: config.trust_domain.clone(),
-        ca: ca.clone(),
-        registry: registry.clone(),
-        devices: devices.clone(),
-        store: store.clone(),
-        node_attestation: NodeAttestation::new(config.trust_domain.clone(), store.clone(), devices, attestors),
-        limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
-        forks: Forks::default(),
-        occupancy: Occupancy::new(),
-        pushes: Pushes::new(),
-        audit: Audit::new(config.audit_log_enabled),
-        unbroken: unbroken.clone(),
-        admin_ids: config.admin_ids.iter().cloned().collect(),
-        allow_executable_only: config.allow_executable_only,
-        now: wall_unix,
-    });
-
+    let shared = Arc::new(server_state(&config, &ca, &registry, &store, attestors));
+    let unbroken = shared.unbroken.clone();
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
 
@@ -164,6 +146,34 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     store.close().await;
     tracing::info!("server stopped");
     ended
+}
+
+/// What all endpoints work with; each of the daemon's own rooms is in it once.
+fn server_state(
+    config: &ServerConfig,
+    ca: &Arc<CertificateAuthority>,
+    registry: &Arc<Registry>,
+    store: &Store,
+    attestors: Vec<Attestor>,
+) -> ServerState {
+    let (trust_domain, devices) = (config.trust_domain.clone(), registry.devices().clone());
+    ServerState {
+        trust_domain: trust_domain.clone(),
+        ca: ca.clone(),
+        registry: registry.clone(),
+        devices: devices.clone(),
+        store: store.clone(),
+        node_attestation: NodeAttestation::new(trust_domain, store.clone(), devices, attestors),
+        limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
+        forks: Forks::default(),
+        occupancy: Occupancy::new(),
+        pushes: Pushes::new(),
+        audit: Audit::new(config.audit_log_enabled),
+        unbroken: Unbroken::new(),
+        admin_ids: config.admin_ids.iter().cloned().collect(),
+        allow_executable_only: config.allow_executable_only,
+        now: wall_unix,
+    }
 }
 
 async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {

@@ -27,7 +27,7 @@ fn a_clock_that_was_years_ahead_costs_no_key_and_the_authority_that_is_valid_sig
     let (journal, steps, _) = settle_at(journal, ahead, DAY);
     assert_eq!(steps, [Step::Intend(B), Step::Prepare(B), Step::Activate(B)]);
     let back = right(START + 16);
-    let (slot, signer) = cas(&journal).signer(back.now_unix).unwrap();
+    let (slot, signer) = cas(&journal).signer(back.now_unix).expect("A is valid by the clock that is right again");
     assert_eq!((slot, signer.issued_at), (SlotName::A, START));
     assert!(matches!(plan(back, &journal, &paces(SELF_SIGNED, DAY)), Step::Wait { .. }));
     // The life of A ends: the next one is certified in time, and by the key that is there.
@@ -35,7 +35,7 @@ fn a_clock_that_was_years_ahead_costs_no_key_and_the_authority_that_is_valid_sig
     assert_eq!(steps, [Step::Renew(B)]);
     let (journal, steps, _) = settle(journal, START + DAY * 5 / 6, DAY);
     assert_eq!(steps, [Step::Activate(B)]);
-    assert_eq!(cas(&journal).signer(START + DAY).unwrap().1.issued_at, START + DAY / 2);
+    assert_eq!(cas(&journal).signer(START + DAY).expect("B was certified anew in time").1.issued_at, START + DAY / 2);
 }
 
 /// Server +21 hours within a life of 24: the next authority is dated tomorrow, and the active one is valid.
@@ -61,7 +61,7 @@ fn a_clock_that_goes_back_rotates_nothing_that_is_valid() {
     let (journal, steps, _) = settle_at(journal, before, DAY);
     assert_eq!(steps, [Step::Intend(B), Step::Prepare(B), Step::Activate(B)]);
     assert_eq!(
-        cas(&journal).signer(START).unwrap().0,
+        cas(&journal).signer(START).expect("A keeps its key and its time").0,
         SlotName::A,
         "its key is kept for when the clock is right again"
     );

@@ -25,7 +25,7 @@ pub(super) fn plan(moment: Moment, journal: &Journal, paces: &[Pace]) -> Step {
 }
 
 pub(super) fn founding() -> Journal {
-    Journal::new(&TrustDomain::new("example.org").unwrap(), &ServerName::default())
+    Journal::new(&TrustDomain::new("example.org").expect("a legal name"), &ServerName::default())
 }
 
 /// Each CA signs itself.
@@ -43,7 +43,7 @@ pub(super) fn cas(journal: &Journal) -> &Slots<String> {
 }
 
 pub(super) fn key(place: Place) -> KeyRecord {
-    KeyRecord::made(KeyName::labelled(&place.to_string()).unwrap())
+    KeyRecord::made(KeyName::labelled(&place.to_string()).expect("a place is called something"))
 }
 
 pub(super) fn intend(journal: Journal, place: Place) -> Journal {

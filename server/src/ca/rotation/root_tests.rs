@@ -56,10 +56,10 @@ fn an_existing_ca_takes_the_root_in_by_one_rotation() {
     let (journal, steps, _) = settle_in(ROOTED, journal, right(taken_in), DAY);
     assert_eq!(steps, [Step::Intend(ROOT_A), Step::Prepare(ROOT_A), Step::Activate(ROOT_A)]);
     assert_eq!(journal.anchors().len(), 2, "beside the authority that signs");
-    assert_eq!(cas(&journal).signer(taken_in).unwrap().1.root, None);
+    assert_eq!(cas(&journal).signer(taken_in).expect("the CA of before signs on").1.root, None);
     let (journal, ..) = settle_in(ROOTED, journal, right(START + DAY / 2), DAY);
     let (journal, ..) = settle_in(ROOTED, journal, right(START + DAY * 5 / 6), DAY);
-    let signer = cas(&journal).signer(START + DAY * 5 / 6).unwrap().1;
+    let signer = cas(&journal).signer(START + DAY * 5 / 6).expect("the next CA was activated").1;
     assert!(signer.root.is_some() && journal.anchors().len() == 2, "its SVIDs of before are still about");
     let (journal, ..) = settle_in(ROOTED, journal, right(START + 2 * DAY), DAY);
     let anchors: Vec<_> = journal.anchors().iter().map(|anchor| anchor.not_after).collect();
