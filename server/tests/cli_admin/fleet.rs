@@ -10,19 +10,21 @@ use crate::running_server::RunningServer;
 
 /// Agents of the purge.
 const EXPIRED: u64 = 500;
+/// One whose certificate ended in 1970 as well.
+const BANNED: &str = "spiffe://example.org/spire/agent/tpm2/banned";
 
-/// A store with agents whose certificates ended in 1970.
+/// A store with agents whose certificates ended in 1970, and one such that is banned.
 fn store_expired_agents(data: &Path) {
     let path = data.join("datastore.sqlite3");
     let store = Store::open(&path, &TrustDomain::new("example.org").expect("legal")).expect("a new store");
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(store.close());
     let mut database = rusqlite::Connection::open(&path).expect("opens");
     let rows = database.transaction().expect("begun");
-    for number in 0..EXPIRED {
-        let id = format!("spiffe://example.org/spire/agent/tpm2/{number:04}");
+    let expired = (0..EXPIRED).map(|number| (format!("spiffe://example.org/spire/agent/tpm2/{number:04}"), false));
+    for (id, banned) in expired.chain([(BANNED.to_owned(), true)]) {
         let row = "INSERT INTO agents (spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest,
-                                       banned, selectors, agent_version) VALUES (?1, 'tpm2', '1', 60, '', 0, 1, 0, '', '')";
-        rows.execute(row, [id]).expect("added");
+                                       banned, selectors, agent_version) VALUES (?1, 'tpm2', '1', 60, '', 0, 1, ?2, '', '')";
+        rows.execute(row, (id, banned)).expect("added");
     }
     rows.commit().expect("committed");
 }
@@ -40,6 +42,17 @@ fn a_purge_asks_for_many_deletions_at_once_and_they_share_commits() {
     assert!(purged.contains("Agents purged:\n") && !purged.contains("Agents not purged:"), "{purged}");
     assert_eq!(server.ok(&["agent", "purge"]), "No agents to purge.\n");
     assert!(writes < 6 * EXPIRED, "{writes} writes for {EXPIRED} agents");
+}
+
+#[test]
+fn a_purge_lifts_no_ban() {
+    let server = RunningServer::start_upon(store_expired_agents);
+    assert!(!server.ok(&["agent", "purge", "-dryRun"]).contains(BANNED));
+    assert!(!server.ok(&["agent", "purge"]).contains(BANNED));
+    let listed = server.json(&["agent", "list"]);
+    let left = listed["agents"].as_array().expect("a list");
+    assert_eq!(left.len(), 1, "{listed}");
+    assert_eq!((&left[0]["id"]["path"], &left[0]["banned"]), (&"/spire/agent/tpm2/banned".into(), &true.into()));
 }
 
 #[test]

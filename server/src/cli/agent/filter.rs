@@ -50,9 +50,13 @@ impl FromStr for YesNoOrBoth {
 }
 
 impl Filter {
-    /// Agents that can attest again, whatever else.
+    /// Agents that can attest again and may: to forget a banned one would lift its ban.
     pub(super) fn reattestable() -> list_agents_request::Filter {
-        list_agents_request::Filter { by_can_reattest: Some(true), ..list_agents_request::Filter::default() }
+        list_agents_request::Filter {
+            by_can_reattest: Some(true),
+            by_banned: Some(false),
+            ..list_agents_request::Filter::default()
+        }
     }
 
     pub(super) fn to_list_filter(&self) -> list_agents_request::Filter {

@@ -27,7 +27,7 @@ const DELETING_SECONDS: u64 = 540;
 /// Longest time for all of it, seconds: what became of each is told also when the time is over.
 const PURGE_SECONDS: u64 = DELETING_SECONDS + 60;
 
-/// Forgets agents that expired long ago and can attest again.
+/// Forgets agents that expired long ago and can attest again. Banned ones stay: only "agent evict" lifts a ban
 #[derive(Debug, Args)]
 #[command(after_help = "Example: ironroot-server agent purge -expiredFor 2160h -dryRun")]
 pub(in crate::cli) struct Purge {
