@@ -524,7 +524,11 @@ async fn what_a_token_that_left_no_agent_was_to_serve_is_not_the_next_ones_of_it
     fixture.join("t", "1").await.expect("attests");
     token(None, NOW).await.expect("made");
     assert_eq!(all(), 2);
-    assert_eq!(fixture.registry.authorized_entries(&agent_id("join_token/t"), NOW).len(), 2);
+    let served = || fixture.registry.authorized_entries(&agent_id("join_token/t"), NOW).len();
+    assert_eq!(served(), 2);
+    // Also when a token that was made anew beside it is swept out.
+    assert_eq!(fixture.registry.prune_join_tokens(NOW + 10).await.expect("prunes"), 1);
+    assert_eq!((all(), served()), (2, 2));
 }
 
 #[tokio::test]

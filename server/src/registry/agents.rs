@@ -114,7 +114,8 @@ impl Registry {
         self.remove_agents(move |tx| tx.remove_agents_ended_before(ended_before)).await
     }
 
-    /// Forgets tokens that expired unused, and their aliases: no agent will ever serve what is below them. Returns how many.
+    /// Forgets tokens that expired unused, and their aliases, unless an agent lives that joined by an earlier token of that value.
+    /// Returns how many tokens.
     pub async fn prune_join_tokens(&self, now_unix: i64) -> Result<usize, StoreError> {
         let trust_domain = self.trust_domain().clone();
         let expired = move |tx: &Transaction<'_>| {
@@ -124,14 +125,15 @@ impl Registry {
         self.remove_agents(expired).await
     }
 
-    /// Removes what `remove` removes the rows of, aliases of join tokens too; returns how many agents that were.
+    /// Removes what `remove` removes the rows of, and the aliases of join tokens that are left without their agents; returns how
+    /// many rows.
     async fn remove_agents(
         &self,
         remove: impl Fn(&Transaction<'_>) -> Result<Vec<SpiffeId>, StoreError> + Send + 'static,
     ) -> Result<usize, StoreError> {
         let remove = move |tx: &Transaction<'_>| {
             let ids = remove(tx)?;
-            ids.iter().try_for_each(|id| token_aliases::remove_those_of(tx, id))?;
+            ids.iter().try_for_each(|id| token_aliases::remove_orphaned(tx, id))?;
             Ok(ids.len())
         };
         self.store.change(remove).await

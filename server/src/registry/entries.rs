@@ -114,9 +114,7 @@ impl Registry {
             if !tx.add_join_token(&token, expires_at)? {
                 return Err(RegistryError::TokenTaken);
             }
-            if tx.agent(&agent_id)?.is_none() {
-                token_aliases::remove_those_of(tx, &agent_id)?;
-            }
+            token_aliases::remove_orphaned(tx, &agent_id)?;
             alias.iter().try_for_each(|alias| add_unless_similar(tx, alias, now_unix).map(drop))
         };
         self.store.change(add).await

@@ -1,4 +1,4 @@
-//! The entry that a join token leaves behind: it ends with the token's agent.
+//! The entry that a join token leaves behind: it lives as long as the token's agent, or while the token waits for one.
 
 use crate::facts::entry::RegistrationEntry;
 use ironroot_api::SpiffeId;
@@ -18,9 +18,9 @@ fn is_token_alias(entry: &RegistrationEntry) -> bool {
     }
 }
 
-/// Removes the aliases below that agent, if it joined by a token.
-pub(super) fn remove_those_of(tx: &Transaction<'_>, agent: &SpiffeId) -> Result<(), StoreError> {
-    if !agent.path().starts_with("/spire/agent/join_token/") {
+/// Removes the aliases below an agent that would have joined by a token, or had, and is not there.
+pub(super) fn remove_orphaned(tx: &Transaction<'_>, agent: &SpiffeId) -> Result<(), StoreError> {
+    if !agent.path().starts_with("/spire/agent/join_token/") || tx.agent(agent)?.is_some() {
         return Ok(());
     }
     for entry in tx.entries_below(agent)?.iter().filter(|entry| is_token_alias(entry)) {
