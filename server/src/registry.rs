@@ -116,7 +116,8 @@ pub struct Registry {
 #[derive(Debug)]
 struct Memory {
     tables: RwLock<Tables>,
-    places: Mutex<HashMap<SpiffeId, usize>>,
+    /// By how many entries below a parent the changes under way differ from the tables.
+    places: Mutex<HashMap<SpiffeId, isize>>,
     changes: watch::Sender<i64>,
 }
 

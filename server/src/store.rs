@@ -29,7 +29,7 @@ pub use error::{Cause, StoreError};
 pub use feed::{Follows, News};
 pub use location::Location;
 pub use shown_token::ShownToken;
-pub use sqlite::{Facts, Transaction};
+pub use sqlite::{Facts, Queued, Transaction};
 
 /// A handle to the server's database; clones share it.
 #[derive(Clone)]
@@ -65,22 +65,22 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.change_holding((), work).await
+        self.queue(move |tx| Ok(((), work(tx)?))).await.answer().await
     }
 
-    /// As [`Store::change`]; `held` is dropped when followers have taken the change in, or when it has failed, even if the
-    /// caller has gone away meanwhile.
-    pub async fn change_holding<G, T, E>(
+    /// As [`Store::change`], in two steps: whoever queues one change after the other has them done in that order, and waits for
+    /// all their answers together. What `work` gives beside its result is held until followers have taken the change in, or
+    /// until the change has failed, whether or not anybody waits for it.
+    pub async fn queue<G, T, E>(
         &self,
-        held: G,
-        work: impl Fn(&Transaction<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+        work: impl Fn(&Transaction<'_>) -> Result<(G, T), E> + Send + 'static,
+    ) -> Queued<T, E>
     where
         G: Send + 'static,
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.writer.run(held, work).await
+        self.writer.queue(work).await
     }
 
     /// Has `follower` read everything now, and then told of each change, in the order of commits: of this handle's, and of

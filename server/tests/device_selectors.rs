@@ -52,7 +52,7 @@ async fn create(registry: &Registry, path: &str, parent: SpiffeId, selector: &st
         selectors: vec![types::Selector { r#type: kind.into(), value: value.into() }],
         ..types::Entry::default()
     };
-    registry.create_entry(&administrator(), &entry, NOW).await.expect("creates");
+    registry.create_entry(&administrator(), &entry, NOW).await.answer().await.expect("creates");
 }
 
 async fn import(registry: &Registry, columns: &str, values: &str) {

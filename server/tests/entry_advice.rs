@@ -36,7 +36,7 @@ async fn registry() -> (TempDir, Registry) {
 }
 
 async fn create(registry: &Registry, entry: types::Entry) -> String {
-    match registry.create_entry(&administrator(), &entry, NOW).await.expect("creates") {
+    match registry.create_entry(&administrator(), &entry, NOW).await.answer().await.expect("creates") {
         Created::New(entry) => entry.id().to_owned(),
         Created::Similar(entry) => panic!("{} is similar", entry.id()),
     }

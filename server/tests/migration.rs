@@ -107,7 +107,7 @@ async fn the_token_and_the_ca_journal_of_schema_1_are_there_and_new_facts_join_t
     assert!(registry.entry("7fc19487-528c-4a4e-a387-18e0003dadb6").is_none(), "its alias went with it");
     let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
     let administrator = Administrator::judge(local, |_| false, 0).expect("local");
-    registry.delete_entry(&administrator, "lazy").await.expect("deletes");
+    registry.delete_entry(&administrator, "lazy").await.answer().await.expect("deletes");
     store.close().await;
     let old = path.with_extension("sqlite3.v1");
     assert!(old.exists(), "a copy of the old file is left");

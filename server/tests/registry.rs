@@ -18,7 +18,7 @@ use ironroot_server::registry::{
     AgentFilter, AgentStanding, Created, EntryFilter, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, News, Registry,
     RegistryError,
 };
-use ironroot_server::store::{ShownToken, Store, StoreError};
+use ironroot_server::store::{Queued, ShownToken, Store, StoreError};
 use prost::Message;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
@@ -50,10 +50,19 @@ impl Fixture {
     }
 
     async fn create(&self, entry: types::Entry) -> Arc<RegistrationEntry> {
-        match self.registry.create_entry(&administrator(), &entry, NOW).await.expect("creates") {
+        match self.registry.create_entry(&administrator(), &entry, NOW).await.answer().await.expect("creates") {
             Created::New(entry) => entry,
             Created::Similar(entry) => panic!("{} is similar", entry.id()),
         }
+    }
+
+    /// All are under way at once, in their order.
+    async fn create_all(&self, entries: &[types::Entry]) -> Vec<Result<Created, RegistryError>> {
+        let mut queued = Vec::new();
+        for entry in entries {
+            queued.push(self.registry.create_entry(&administrator(), entry, NOW).await);
+        }
+        futures_util::future::join_all(queued.into_iter().map(Queued::answer)).await
     }
 
     /// As another server that shares the database stores it.
@@ -128,7 +137,8 @@ async fn a_similar_entry_is_returned_and_nothing_is_stored() {
     let fixture = Fixture::new().await;
     let first = fixture.create(entry("/w", "/p", &["a:1", "a:2"])).await;
     let again = types::Entry { hint: "other".into(), ..entry("/w", "/p", &["a:2", "a:1"]) };
-    let outcome = fixture.registry.create_entry(&administrator(), &again, NOW + 1).await.expect("answers");
+    let outcome =
+        fixture.registry.create_entry(&administrator(), &again, NOW + 1).await.answer().await.expect("answers");
     assert!(matches!(outcome, Created::Similar(found) if found == first));
     assert_eq!(fixture.registry.count_entries(&EntryFilter::default()), 1);
     for different in
@@ -142,9 +152,7 @@ async fn a_similar_entry_is_returned_and_nothing_is_stored() {
 async fn of_many_similar_entries_at_once_one_is_created() {
     let fixture = Fixture::new().await;
     let wire = entry("/w", "/p", &["a:1"]);
-    let by = administrator();
-    let all = (0..50).map(|_| fixture.registry.create_entry(&by, &wire, NOW));
-    let outcomes = futures_util::future::join_all(all).await;
+    let outcomes = fixture.create_all(&vec![wire; 50]).await;
     let created = outcomes.iter().filter(|o| matches!(o, Ok(Created::New(_)))).count();
     let similar = outcomes.iter().filter(|o| matches!(o, Ok(Created::Similar(_)))).count();
     assert_eq!((created, similar), (1, 49));
@@ -156,11 +164,11 @@ async fn an_entry_id_belongs_to_one_entry() {
     fixture.create(types::Entry { id: "mine".into(), ..entry("/w", "/p", &["a:1"]) }).await;
     let taken = types::Entry { id: "mine".into(), ..entry("/w2", "/p", &["a:1"]) };
     assert!(matches!(
-        fixture.registry.create_entry(&administrator(), &taken, NOW).await,
+        fixture.registry.create_entry(&administrator(), &taken, NOW).await.answer().await,
         Err(RegistryError::EntryIdTaken)
     ));
     let bad = types::Entry { id: "no slash/".into(), ..entry("/w3", "/p", &["a:1"]) };
-    let refused = fixture.registry.create_entry(&administrator(), &bad, NOW).await;
+    let refused = fixture.registry.create_entry(&administrator(), &bad, NOW).await.answer().await;
     assert!(matches!(refused, Err(RegistryError::Entry(EntryError::Id))));
 }
 
@@ -173,21 +181,27 @@ async fn an_update_counts_up_and_moves_the_entry_to_its_new_parent() {
     assert_eq!(fixture.served(&agent_id("a"), NOW), ["/w"]);
     let moved = types::Entry { id: stored.id().into(), ..entry("/x", "/spire/agent/b", &["b:1"]) };
     let parent_only = types::EntryMask { parent_id: true, ..Default::default() };
-    let updated = fixture.registry.update_entry(&administrator(), &moved, Some(&parent_only)).await.expect("updates");
+    let updated = fixture
+        .registry
+        .update_entry(&administrator(), &moved, Some(&parent_only))
+        .await
+        .answer()
+        .await
+        .expect("updates");
     assert_eq!((updated.revision_number(), updated.created_at(), updated.spiffe_id().path()), (1, NOW, "/w"));
     assert!(fixture.served(&agent_id("a"), NOW).is_empty());
     assert_eq!(fixture.served(&agent_id("b"), NOW), ["/w"]);
-    let updated = fixture.registry.update_entry(&administrator(), &moved, None).await.expect("updates");
+    let updated = fixture.registry.update_entry(&administrator(), &moved, None).await.answer().await.expect("updates");
     assert_eq!((updated.revision_number(), updated.spiffe_id().path()), (2, "/x"));
     fixture.restart().await;
     assert_eq!(fixture.registry.entry(stored.id()), Some(updated));
     let unknown = types::Entry { id: "unknown".into(), ..moved.clone() };
     assert!(matches!(
-        fixture.registry.update_entry(&administrator(), &unknown, None).await,
+        fixture.registry.update_entry(&administrator(), &unknown, None).await.answer().await,
         Err(RegistryError::EntryNotFound)
     ));
     let emptied = types::Entry { selectors: vec![], ..moved };
-    let refused = fixture.registry.update_entry(&administrator(), &emptied, None).await;
+    let refused = fixture.registry.update_entry(&administrator(), &emptied, None).await.answer().await;
     assert!(matches!(refused, Err(RegistryError::Entry(EntryError::NoSelectors))));
 }
 
@@ -196,9 +210,12 @@ async fn a_recreated_entry_differs_in_its_creation_time() {
     let fixture = Fixture::new().await;
     let wire = types::Entry { id: "same".into(), ..entry("/w", "/p", &["a:1"]) };
     fixture.create(wire.clone()).await;
-    fixture.registry.delete_entry(&administrator(), "same").await.expect("deletes");
-    assert!(matches!(fixture.registry.delete_entry(&administrator(), "same").await, Err(RegistryError::EntryNotFound)));
-    let again = fixture.registry.create_entry(&administrator(), &wire, NOW + 5).await.expect("creates");
+    fixture.registry.delete_entry(&administrator(), "same").await.answer().await.expect("deletes");
+    assert!(matches!(
+        fixture.registry.delete_entry(&administrator(), "same").await.answer().await,
+        Err(RegistryError::EntryNotFound)
+    ));
+    let again = fixture.registry.create_entry(&administrator(), &wire, NOW + 5).await.answer().await.expect("creates");
     assert!(matches!(again, Created::New(entry) if entry.created_at() == NOW + 5 && entry.revision_number() == 0));
 }
 
@@ -404,10 +421,10 @@ async fn changes_are_counted_when_they_are_in_force() {
     let stored = fixture.create(entry("/w", "/p", &["a:1"])).await;
     assert!(changes.has_changed().expect("registry lives"));
     changes.mark_unchanged();
-    let _ = fixture.registry.create_entry(&administrator(), &entry("/w", "/p", &["a:1"]), NOW).await;
+    let _ = fixture.registry.create_entry(&administrator(), &entry("/w", "/p", &["a:1"]), NOW).await.answer().await;
     let _ = fixture.registry.prune_expired_entries(NOW).await;
     assert!(!changes.has_changed().expect("registry lives"), "nothing changed");
-    fixture.registry.delete_entry(&administrator(), stored.id()).await.expect("deletes");
+    fixture.registry.delete_entry(&administrator(), stored.id()).await.answer().await.expect("deletes");
     assert!(changes.has_changed().expect("registry lives"));
 }
 
@@ -445,7 +462,7 @@ async fn everything_is_as_it_was_after_a_restart() {
     }
     let all = EntryFilter::default();
     let fourth = fixture.registry.list_entries(&all, 0, "").expect("lists").items[3].clone();
-    fixture.registry.delete_entry(&administrator(), fourth.id()).await.expect("deletes");
+    fixture.registry.delete_entry(&administrator(), fourth.id()).await.answer().await.expect("deletes");
     let lists = |registry: &Registry| {
         let entries = registry.list_entries(&all, 0, "").expect("lists").items;
         (entries, registry.list_agents(&AgentFilter::default(), 0, "").expect("lists").items)
@@ -460,7 +477,8 @@ async fn everything_is_as_it_was_after_a_restart() {
 async fn a_store_that_fails_changes_nothing_in_memory() {
     let fixture = Fixture::new().await;
     fixture.store.close().await;
-    let refused = fixture.registry.create_entry(&administrator(), &entry("/w", "/p", &["a:1"]), NOW).await;
+    let refused =
+        fixture.registry.create_entry(&administrator(), &entry("/w", "/p", &["a:1"]), NOW).await.answer().await;
     assert!(matches!(refused, Err(RegistryError::Store(StoreError::Closed))));
     assert_eq!(fixture.registry.count_entries(&EntryFilter::default()), 0);
 }
@@ -536,20 +554,46 @@ async fn a_parent_takes_as_many_entries_as_an_agent_takes_and_not_one_more() {
     let fixture = Fixture::new().await;
     let all: Vec<_> =
         (0..=MAX_ENTRIES_PER_PARENT).map(|n| entry(&format!("/w{n}"), "/node", &["unix:uid:1"])).collect();
-    let by = administrator();
     // All at once: what is on its way to the disk counts too.
-    let outcomes = futures_util::future::join_all(all.iter().map(|e| fixture.registry.create_entry(&by, e, NOW))).await;
+    let outcomes = fixture.create_all(&all).await;
     let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert!(matches!(refused[..], [RegistryError::ParentFull { .. }]), "{refused:?}");
     assert!(refused[0].to_string().contains("spiffe://td/node has 20000 entries below it"), "{}", refused[0]);
     let elsewhere = fixture.create(entry("/more", "/other", &["unix:uid:1"])).await;
     let moved = types::Entry { id: elsewhere.id().to_owned(), ..entry("/more", "/node", &["unix:uid:1"]) };
-    let refused = fixture.registry.update_entry(&administrator(), &moved, None).await;
+    let refused = fixture.registry.update_entry(&administrator(), &moved, None).await.answer().await;
     assert!(matches!(refused, Err(RegistryError::ParentFull { .. })), "moving one there is no way around");
     let first = outcomes[0].as_ref().expect("created");
     let Created::New(first) = first else { panic!("not similar to any") };
-    fixture.registry.delete_entry(&administrator(), first.id()).await.expect("deletes");
-    fixture.registry.update_entry(&administrator(), &moved, None).await.expect("there is room again");
+    fixture.registry.delete_entry(&administrator(), first.id()).await.answer().await.expect("deletes");
+    fixture.registry.update_entry(&administrator(), &moved, None).await.answer().await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn a_batch_moves_entries_out_of_a_full_parent_and_then_as_many_others_into_it() {
+    let fixture = Fixture::new().await;
+    let full: Vec<_> =
+        (0..MAX_ENTRIES_PER_PARENT).map(|n| entry(&format!("/w{n}"), "/full", &["unix:uid:1"])).collect();
+    assert!(fixture.create_all(&full).await.iter().all(Result::is_ok));
+    let others = (0..3).map(|n| entry(&format!("/other{n}"), "/elsewhere", &["unix:uid:1"])).collect::<Vec<_>>();
+    let others = fixture.create_all(&others).await;
+    let listed = fixture.registry.list_entries(&EntryFilter::default(), 3, "").expect("lists").items;
+    let to =
+        |parent: &str, id: &str, path: &str| types::Entry { id: id.into(), ..entry(path, parent, &["unix:uid:1"]) };
+    let out = listed[..2].iter().map(|inside| to("/elsewhere", inside.id(), inside.spiffe_id().path()));
+    let into = others.iter().map(|other| match other {
+        Ok(Created::New(other)) => to("/full", other.id(), other.spiffe_id().path()),
+        other => panic!("{other:?}"),
+    });
+    let (by, mut batch) = (administrator(), Vec::new());
+    for moved in out.chain(into) {
+        batch.push(fixture.registry.update_entry(&by, &moved, None).await);
+    }
+    let outcomes = futures_util::future::join_all(batch.into_iter().map(Queued::answer)).await;
+    assert!(outcomes[..4].iter().all(Result::is_ok), "{outcomes:?}");
+    assert!(matches!(outcomes[4], Err(RegistryError::ParentFull { .. })), "two went out, and a third came in");
+    let again = fixture.create_all(&full[2..3]).await;
+    assert!(matches!(again[..], [Ok(Created::Similar(_))]), "what is there already needs no room: {again:?}");
 }
 
 #[tokio::test]
@@ -565,14 +609,15 @@ async fn what_several_groups_give_an_agent_together_ends_where_one_parents_entri
     };
     let half = MAX_ENTRIES_PER_AGENT / 2;
     let old: Vec<_> = below("/group/a", half).chain(below("/group/b", half)).collect();
-    let by = administrator();
-    let created = futures_util::future::join_all(old.iter().map(|e| fixture.registry.create_entry(&by, e, NOW))).await;
+    let created = fixture.create_all(&old).await;
     assert!(created.iter().all(Result::is_ok));
     let view = fixture.registry.authorized_entries(&device, NOW);
     assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 0));
     let Ok(Created::New(newest)) = fixture
         .registry
         .create_entry(&administrator(), &entry("/group/b/new", "/group/b", &["unix:uid:1"]), NOW + 1)
+        .await
+        .answer()
         .await
     else {
         panic!("its parent has room")
@@ -581,7 +626,7 @@ async fn what_several_groups_give_an_agent_together_ends_where_one_parents_entri
     assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 1));
     assert!(fixture.registry.authorize_entry(&device, newest.id(), NOW + 1).is_none(), "nor is it signed for");
     let Ok(Created::New(first)) = &created[0] else { panic!("new") };
-    fixture.registry.delete_entry(&administrator(), first.id()).await.expect("deletes");
+    fixture.registry.delete_entry(&administrator(), first.id()).await.answer().await.expect("deletes");
     let view = fixture.registry.authorized_entries(&device, NOW + 1);
     assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 0));
     assert!(view.find(newest.id()).is_some(), "there is room now");
@@ -626,9 +671,9 @@ async fn what_was_accepted_before_a_bound_got_tighter_neither_stops_a_start_nor_
     assert_eq!(fixture.registry.devices().device(&[0; 32]).expect("known").selectors().len(), 2);
     let change = types::Entry { id: id.clone(), hint: "short".into(), ..Default::default() };
     let mask = types::EntryMask { hint: true, ..Default::default() };
-    let refused = fixture.registry.update_entry(&administrator(), &change, Some(&mask)).await;
+    let refused = fixture.registry.update_entry(&administrator(), &change, Some(&mask)).await.answer().await;
     assert!(matches!(refused, Err(RegistryError::Entry(EntryError::Reserved))), "{refused:?}");
-    fixture.registry.delete_entry(&administrator(), &id).await.expect("deletes");
+    fixture.registry.delete_entry(&administrator(), &id).await.answer().await.expect("deletes");
 }
 
 /// The stored form's fields that this test fills, by the tags that databases have.

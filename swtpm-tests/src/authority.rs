@@ -280,7 +280,7 @@ pub async fn authorized_entry(lab: &AuthorityLab, path: &str, ttl: i32, dns_name
         dns_names: dns_names.iter().map(|d| (*d).to_owned()).collect(),
         ..types::Entry::default()
     };
-    registry.create_entry(&administrator(), &entry, NOW).await.expect("a registry of our own");
+    registry.create_entry(&administrator(), &entry, NOW).await.answer().await.expect("a registry of our own");
     let view = registry.authorized_entries(agent, NOW);
     let id = view
         .iter()

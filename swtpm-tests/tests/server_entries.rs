@@ -406,3 +406,30 @@ async fn the_updates_and_deletions_of_a_batch_share_commits_as_creations_do() {
     let [creation, update, deletion] = spent;
     assert!(update < 2 * creation && deletion < 2 * creation, "{spent:?}");
 }
+
+#[tokio::test]
+async fn a_batch_is_done_in_its_order_however_long_it_is() {
+    let server = Server::start(&ServerOptions::default());
+    let mut entries = EntryClient::new(ServerClient::new(&server).await.admin().await);
+    let all: Vec<_> =
+        (0..300).map(|n| types::Entry { id: format!("e{n}"), ..entry("/group", &format!("/w/{n}")) }).collect();
+    let hint = |hint: &str| {
+        let hinted = all.iter().map(|entry| types::Entry { hint: hint.into(), ..entry.clone() });
+        hinted.collect::<Vec<_>>()
+    };
+    // The same entry under another ID, 300 places on: the first one is there when the second comes.
+    let creations =
+        [all.clone(), all.iter().map(|e| types::Entry { id: format!("{}-again", e.id), ..e.clone() }).collect()];
+    let create = BatchCreateEntryRequest { entries: creations.concat(), output_mask: None };
+    let created = entries.batch_create_entry(create).await.expect("answered").into_inner().results;
+    let (first, second) = created.split_at(all.len());
+    assert!(first.iter().all(|result| code(&result.status) == Code::Ok));
+    assert!(second.iter().all(|result| code(&result.status) == Code::AlreadyExists));
+    let update = BatchUpdateEntryRequest { entries: [hint("first"), hint("last")].concat(), ..Default::default() };
+    let updated = entries.batch_update_entry(update).await.expect("answered").into_inner().results;
+    assert!(updated.iter().all(|result| code(&result.status) == Code::Ok));
+    let stored = entries.list_entries(ListEntriesRequest::default()).await.expect("listed").into_inner().entries;
+    assert_eq!(stored.len(), all.len());
+    let late: Vec<_> = stored.iter().filter(|entry| entry.hint != "last").map(|entry| &entry.id).collect();
+    assert!(late.is_empty(), "the earlier change of {late:?} was done last");
+}

@@ -1,6 +1,7 @@
 //! `spire.api.server.entry.v1`: registration entries for administrators, authorised entries for agents.
 //!
-//! The changes of a batch are queued, in its order, before any is awaited: so they share transactions.
+//! The changes of a batch are queued one after the other, and then their answers are waited for together: they are done in the
+//! batch's order, and share transactions.
 
 mod sent;
 mod sync;
@@ -32,6 +33,7 @@ use super::policy::MAX_ENTRIES;
 use super::{ServerState, count, invalid, item_ok, item_status, registry_status};
 use crate::registry::{Created, RegistryError};
 use crate::rights::{Administrator, AuthenticatedAgent};
+use crate::store::Queued;
 
 /// SPIRE's `spire.api.server.entry.v1.Entry`.
 #[derive(Clone, Debug)]
@@ -84,7 +86,7 @@ impl Entry for EntryApi {
         within_batch(request.entries.len())?;
         let (mask, now_unix) = (request.output_mask.as_ref(), self.0.now_unix());
         let creations = request.entries.iter().map(|entry| self.create(&by, entry, now_unix));
-        let outcomes = futures_util::future::join_all(creations).await;
+        let outcomes = in_order(creations, |error| not_done("create", error)).await;
         let result = |outcome| match outcome {
             Ok(Created::New(entry)) => {
                 self.0.audit.done(
@@ -118,7 +120,7 @@ impl Entry for EntryApi {
         within_batch(request.entries.len())?;
         let (input, output) = (request.input_mask.as_ref(), request.output_mask.as_ref());
         let updates = request.entries.iter().map(|entry| self.update(&by, entry, input));
-        let outcomes = futures_util::future::join_all(updates).await;
+        let outcomes = in_order(updates, |error| not_done("update", error)).await;
         let result = |(outcome, asked): (Result<Arc<RegistrationEntry>, Status>, &types::Entry)| match outcome {
             Ok(updated) => {
                 self.0.audit.done(by.caller(), "BatchUpdateEntry", updated.id());
@@ -139,17 +141,15 @@ impl Entry for EntryApi {
         let by: Administrator = granted(&request)?;
         let ids = request.into_inner().ids;
         within_batch(ids.len())?;
-        let deletions = ids.iter().map(|id| self.0.registry.delete_entry(&by, id));
-        let outcomes = futures_util::future::join_all(deletions).await;
-        let result = |(outcome, id): (Result<(), RegistryError>, String)| {
+        let deletions = ids.iter().map(|id| async { Ok(self.0.registry.delete_entry(&by, id).await) });
+        let outcomes = in_order(deletions, registry_status).await;
+        let result = |(outcome, id): (Result<(), Status>, String)| {
             let status = match outcome {
                 Ok(()) => {
                     self.0.audit.done(by.caller(), "BatchDeleteEntry", &id);
                     item_ok()
                 }
-                Err(error) => {
-                    item_status(&self.0.audit.refused(by.caller(), "BatchDeleteEntry", &id, registry_status(error)))
-                }
+                Err(error) => item_status(&self.0.audit.refused(by.caller(), "BatchDeleteEntry", &id, error)),
             };
             batch_delete_entry_response::Result { status: Some(status), id }
         };
@@ -179,9 +179,9 @@ impl Entry for EntryApi {
 }
 
 impl EntryApi {
-    async fn create(&self, by: &Administrator, entry: &types::Entry, now_unix: i64) -> Result<Created, Status> {
+    async fn create(&self, by: &Administrator, entry: &types::Entry, now_unix: i64) -> Change<Created> {
         self.refuse_executable_only(entry, None)?;
-        self.0.registry.create_entry(by, entry, now_unix).await.map_err(|error| not_done("create", error))
+        Ok(self.0.registry.create_entry(by, entry, now_unix).await)
     }
 
     async fn update(
@@ -189,9 +189,9 @@ impl EntryApi {
         by: &Administrator,
         entry: &types::Entry,
         mask: Option<&types::EntryMask>,
-    ) -> Result<Arc<RegistrationEntry>, Status> {
+    ) -> Change<Arc<RegistrationEntry>> {
         self.refuse_executable_only(entry, mask)?;
-        self.0.registry.update_entry(by, entry, mask).await.map_err(|error| not_done("update", error))
+        Ok(self.0.registry.update_entry(by, entry, mask).await)
     }
 
     /// Any local user can run a program, and may make a process look like it: alone it names nobody.
@@ -209,6 +209,22 @@ impl EntryApi {
             _ => Ok(()),
         }
     }
+}
+
+/// A change that is queued, or why it may not be.
+type Change<T> = Result<Queued<T, RegistryError>, Status>;
+
+/// What became of each change, in their order. One is queued after the other, so that each meets what those before it left.
+async fn in_order<T>(
+    changes: impl Iterator<Item = impl Future<Output = Change<T>>>,
+    status: impl Fn(RegistryError) -> Status + Copy,
+) -> Vec<Result<T, Status>> {
+    let mut queued = Vec::new();
+    for change in changes {
+        queued.push(change.await);
+    }
+    let answers = queued.into_iter().map(|change| async move { change?.answer().await.map_err(status) });
+    futures_util::future::join_all(answers).await
 }
 
 /// What could not be done with a well-formed entry, and why. Source: SPIRE, whose words scripts look for.

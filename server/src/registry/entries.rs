@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::places::Place;
 use super::{Registry, RegistryError, token_aliases};
 use crate::rights::Administrator;
-use crate::store::{StoreError, Transaction};
+use crate::store::{Queued, StoreError, Transaction};
 
 /// What became of a new entry.
 #[derive(Clone, Debug)]
@@ -26,64 +26,56 @@ pub enum Created {
 }
 
 impl Registry {
-    /// Stores a new entry, unless a similar one is there.
+    /// Queues that a new entry is stored, unless a similar one is there. Changes of entries are done in the order in which they
+    /// are queued.
     pub async fn create_entry(
         &self,
         _: &Administrator,
         entry: &types::Entry,
         now_unix: i64,
-    ) -> Result<Created, RegistryError> {
-        let new = NewEntry::from_pb(entry, self.trust_domain())?;
-        let place = self.place_below(new.parent_id())?;
-        self.store.change_holding(place, move |tx| add_unless_similar(tx, &new, now_unix)).await
+    ) -> Queued<Created, RegistryError> {
+        let new = match NewEntry::from_pb(entry, self.trust_domain()) {
+            Ok(new) => new,
+            Err(error) => return Queued::refused(error.into()),
+        };
+        let shared = self.shared.clone();
+        let create = move |tx: &Transaction<'_>| match add_unless_similar(tx, &new, now_unix)? {
+            created @ Created::New(_) => Ok((Some(Place::below(&shared, new.parent_id())?), created)),
+            similar @ Created::Similar(_) => Ok((None, similar)),
+        };
+        self.store.queue(create).await
     }
 
-    /// Takes the fields that `mask` names (no mask: all) from `entry` into the stored entry of its ID; the revision grows.
+    /// Queues that the fields that `mask` names (no mask: all) come from `entry` into the stored entry of its ID; the revision
+    /// grows.
     pub async fn update_entry(
         &self,
         _: &Administrator,
         entry: &types::Entry,
         mask: Option<&types::EntryMask>,
-    ) -> Result<Arc<RegistrationEntry>, RegistryError> {
-        let place = self.place_of_move(entry, mask)?;
-        let (entry, mask, trust_domain) = (entry.clone(), mask.cloned(), self.trust_domain().clone());
+    ) -> Queued<Arc<RegistrationEntry>, RegistryError> {
+        let (entry, mask, shared) = (entry.clone(), mask.cloned(), self.shared.clone());
         let update = move |tx: &Transaction<'_>| {
             let (_, stored) = tx.entry(&entry.id)?.ok_or(RegistryError::EntryNotFound)?;
-            let updated = stored.updated(&entry, mask.as_ref(), &trust_domain)?;
+            let updated = stored.updated(&entry, mask.as_ref(), tx.trust_domain())?;
             if mask.as_ref().is_none_or(|mask| mask.federates_with) {
                 refuse_unknown_bundles(&updated)?;
             }
+            let moved = Place::moved(&shared, stored.parent_id(), updated.parent_id())?;
             tx.replace_entry(&updated)?;
-            Ok::<_, RegistryError>(Arc::new(updated))
+            Ok((moved, Arc::new(updated)))
         };
-        self.store.change_holding(place, update).await
+        self.store.queue(update).await
     }
 
-    fn place_below(&self, parent: &SpiffeId) -> Result<Option<Place>, RegistryError> {
-        Place::below(&self.shared, parent, &self.trust_domain().server_id())
-    }
-
-    /// An entry that comes below another parent needs a place there.
-    fn place_of_move(
-        &self,
-        entry: &types::Entry,
-        mask: Option<&types::EntryMask>,
-    ) -> Result<Option<Place>, RegistryError> {
-        let new_parent = SpiffeId::from_pb(entry.parent_id.as_ref()).ok().filter(|_| mask.is_none_or(|m| m.parent_id));
-        match (new_parent, self.entry(&entry.id)) {
-            (Some(new), Some(stored)) if new != *stored.parent_id() => self.place_below(&new),
-            _ => Ok(None),
-        }
-    }
-
-    /// Removes an entry.
-    pub async fn delete_entry(&self, _: &Administrator, id: &str) -> Result<(), RegistryError> {
+    /// Queues that an entry is removed.
+    pub async fn delete_entry(&self, _: &Administrator, id: &str) -> Queued<(), RegistryError> {
         let id = id.to_owned();
         let remove = move |tx: &Transaction<'_>| match tx.remove_entry(&id)? {
-            true => Ok(()),
+            true => Ok(((), ())),
             false => Err(RegistryError::EntryNotFound),
         };
-        self.store.change(remove).await
+        self.store.queue(remove).await
     }
 
     /// Removes the entries that have ended; returns how many. Agents do not see such entries even before.

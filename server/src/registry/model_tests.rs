@@ -152,15 +152,20 @@ async fn opened(path: PathBuf) -> (Store, Registry) {
 async fn write(registry: &Registry, model: &mut Model, number: i64, step: Step) {
     match step {
         Step::PutEntry(wire) if model.place_of(&wire.id).is_some() => {
-            let updated = registry.update_entry(&administrator(), &wire, None).await.expect("updates");
+            let updated = registry.update_entry(&administrator(), &wire, None).await.answer().await.expect("updates");
             model.put_entry(model.place_of(&wire.id).expect("it is there"), RegistrationEntry::clone(&updated));
         }
-        Step::PutEntry(wire) => match registry.create_entry(&administrator(), &wire, number).await.expect("creates") {
-            Created::New(entry) => model.put_entry(number, RegistrationEntry::clone(&entry)),
-            Created::Similar(entry) => assert!(model.place_of(entry.id()).is_some()),
-        },
+        Step::PutEntry(wire) => {
+            match registry.create_entry(&administrator(), &wire, number).await.answer().await.expect("creates") {
+                Created::New(entry) => model.put_entry(number, RegistrationEntry::clone(&entry)),
+                Created::Similar(entry) => assert!(model.place_of(entry.id()).is_some()),
+            }
+        }
         Step::RemoveEntry(id) => {
-            assert_eq!(registry.delete_entry(&administrator(), &id).await.is_ok(), model.place_of(&id).is_some());
+            assert_eq!(
+                registry.delete_entry(&administrator(), &id).await.answer().await.is_ok(),
+                model.place_of(&id).is_some()
+            );
             model.remove_entry(&id);
         }
         Step::PutAgent(agent) => {

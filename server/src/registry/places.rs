@@ -1,4 +1,7 @@
 //! Room below a parent: as many entries as an agent takes in one answer, and no more, however many are on their way to the disk.
+//!
+//! It is judged where changes are decided, one after the other, in the order in which they were queued: memory has what is
+//! committed, and here is what the changes before did since.
 
 use std::sync::Arc;
 
@@ -6,40 +9,55 @@ use ironroot_api::SpiffeId;
 
 use super::{MAX_ENTRIES_PER_PARENT, Memory, RegistryError};
 
-/// The right to put one entry below a parent. It is given back when it is dropped: by then the entry counts, or is not there.
+/// An entry that a change puts below a parent, or takes away from there. It is dropped when memory has the change, or when the
+/// change has failed.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Place {
     shared: Arc<Memory>,
     parent: SpiffeId,
+    /// 1 or -1.
+    entries: isize,
 }
 
 impl Place {
-    /// Takes one of the places below `parent`. Below `server` there are any number: those are groups of devices, of which an
+    /// One more entry below `parent`, if there is room. Below the server there is always: those are groups of devices, of which an
     /// agent gets none.
-    pub fn below(shared: &Arc<Memory>, parent: &SpiffeId, server: &SpiffeId) -> Result<Option<Self>, RegistryError> {
-        if parent == server {
-            return Ok(None);
-        }
+    pub fn below(shared: &Arc<Memory>, parent: &SpiffeId) -> Result<Self, RegistryError> {
         let mut places = shared.places.lock().expect("no code panics while it holds the places");
         // Counted while no place is given back: an entry counts as stored or as under way at any time, never as neither.
         let stored = shared.read().entries.count_children(parent);
-        if stored + places.get(parent).copied().unwrap_or(0) >= MAX_ENTRIES_PER_PARENT {
+        let all = stored.saturating_add_signed(places.get(parent).copied().unwrap_or(0));
+        if all >= MAX_ENTRIES_PER_PARENT && *parent != parent.trust_domain().server_id() {
             return Err(RegistryError::ParentFull { parent: parent.clone() });
         }
         *places.entry(parent.clone()).or_default() += 1;
-        Ok(Some(Self { shared: shared.clone(), parent: parent.clone() }))
+        Ok(Self { shared: shared.clone(), parent: parent.clone(), entries: 1 })
+    }
+
+    /// An entry that goes from below one parent to below another: the new one must have room, and the old one has more at once.
+    /// None if it stays where it is.
+    pub fn moved(shared: &Arc<Memory>, from: &SpiffeId, to: &SpiffeId) -> Result<Option<[Self; 2]>, RegistryError> {
+        if from == to {
+            return Ok(None);
+        }
+        Ok(Some([Self::below(shared, to)?, Self::left(shared, from)]))
+    }
+
+    fn left(shared: &Arc<Memory>, parent: &SpiffeId) -> Self {
+        let mut places = shared.places.lock().expect("no code panics while it holds the places");
+        *places.entry(parent.clone()).or_default() -= 1;
+        Self { shared: shared.clone(), parent: parent.clone(), entries: -1 }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut places = self.shared.places.lock().expect("no code panics while it holds the places");
-        if let Some(under_way) = places.get_mut(&self.parent) {
-            *under_way -= 1;
-            if *under_way == 0 {
-                places.remove(&self.parent);
-            }
+        let under_way = places.entry(self.parent.clone()).or_default();
+        *under_way -= self.entries;
+        if *under_way == 0 {
+            places.remove(&self.parent);
         }
     }
 }
@@ -61,14 +79,14 @@ mod tests {
     #[test]
     fn no_place_is_given_back_between_counting_what_is_stored_and_what_is_under_way() {
         let trust_domain = TrustDomain::new("td").expect("legal");
-        let (server, parent) = (trust_domain.server_id(), trust_domain.id_with_path("/parent").expect("legal"));
+        let parent = trust_domain.id_with_path("/parent").expect("legal");
         let tables = Tables { entries: EntryTable::new(&trust_domain), agents: AgentTable::default() };
         let (tables, changes) = (RwLock::new(tables), watch::Sender::new(0));
         let shared = Arc::new(Memory { tables, places: Mutex::default(), changes });
         // It waits where it counts the entries.
         let applying = shared.tables.write().expect("no panic");
         let (memory, of) = (shared.clone(), parent.clone());
-        let asking = thread::spawn(move || Place::below(&memory, &of, &server).map(drop));
+        let asking = thread::spawn(move || Place::below(&memory, &of).map(drop));
         let deadline = Instant::now() + Duration::from_secs(10);
         while shared.places.try_lock().is_ok() {
             assert!(Instant::now() < deadline, "places can be given back while it counts");

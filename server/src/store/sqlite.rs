@@ -22,4 +22,5 @@ mod writer;
 pub(super) use change_log::MAX_CHANGES;
 pub(super) use file::{open, recognise};
 pub use transaction::{Facts, Transaction};
+pub use writer::Queued;
 pub(super) use writer::Writer;

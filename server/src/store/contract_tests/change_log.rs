@@ -19,11 +19,11 @@ async fn each_transaction_logs_the_facts_that_it_changed_and_tells_them_before_i
         let heard = listen(&fixture.store).await;
         assert_eq!(told(&heard), [None], "everything at first");
         let registry = Registry::load(fixture.store.clone()).await.expect("loads");
-        registry.create_entry(&administrator(), &entry("e"), 1).await.expect("creates");
+        registry.create_entry(&administrator(), &entry("e"), 1).await.answer().await.expect("creates");
         assert_eq!(told(&heard), [Some(vec![Changed::Entry("e".into())])]);
-        registry.update_entry(&administrator(), &entry("e"), None).await.expect("updates");
+        registry.update_entry(&administrator(), &entry("e"), None).await.answer().await.expect("updates");
         assert_eq!(told(&heard), [Some(vec![Changed::Entry("e".into())])]);
-        registry.delete_entry(&administrator(), "e").await.expect("deletes");
+        registry.delete_entry(&administrator(), "e").await.answer().await.expect("deletes");
         assert_eq!(told(&heard), [Some(vec![Changed::Entry("e".into())])]);
         let devices = vec![device(1), device(2)];
         registry
@@ -74,12 +74,12 @@ async fn what_another_handle_wrote_is_followed_at_the_next_commit_or_probe() {
         let registry = Registry::load(fixture.store.clone()).await.expect("loads");
         let another = fixture.another();
         let theirs = Registry::load(another.clone()).await.expect("loads");
-        theirs.create_entry(&administrator(), &entry("theirs"), 1).await.expect("creates");
+        theirs.create_entry(&administrator(), &entry("theirs"), 1).await.answer().await.expect("creates");
         assert!(registry.entry("theirs").is_none(), "not yet");
         fixture.store.probe().await.expect("probes");
         assert!(registry.entry("theirs").is_some());
-        theirs.delete_entry(&administrator(), "theirs").await.expect("deletes");
-        registry.create_entry(&administrator(), &entry("ours"), 1).await.expect("creates");
+        theirs.delete_entry(&administrator(), "theirs").await.answer().await.expect("deletes");
+        registry.create_entry(&administrator(), &entry("ours"), 1).await.answer().await.expect("creates");
         assert!(registry.entry("theirs").is_none(), "an own commit follows what came before it, too");
         another.probe().await.expect("probes");
         assert!(theirs.entry("ours").is_some());
@@ -101,13 +101,15 @@ async fn a_journal_that_any_server_writes_is_told() {
             .expect("loads")
             .create_entry(&administrator(), &entry("e"), 1)
             .await
+            .answer()
+            .await
             .expect("creates");
         assert!(!changes.has_changed().expect("open"), "not followed yet");
         fixture.store.probe().await.expect("probes");
         assert!(changes.has_changed().expect("open"));
         changes.mark_unchanged();
         let registry = Registry::load(fixture.store.clone()).await.expect("loads");
-        registry.delete_entry(&administrator(), "e").await.expect("deletes");
+        registry.delete_entry(&administrator(), "e").await.answer().await.expect("deletes");
         assert!(!changes.has_changed().expect("open"), "an entry is no journal");
     }
 }
@@ -149,7 +151,7 @@ async fn a_long_log_is_taken_in_page_by_page_and_each_fact_once() {
 async fn a_database_that_was_put_back_is_read_anew_even_if_its_revisions_were_issued_again() {
     for fixture in Fixture::of_each_engine() {
         let registry = Registry::load(fixture.store.clone()).await.expect("loads");
-        registry.create_entry(&administrator(), &entry("lost"), 1).await.expect("creates");
+        registry.create_entry(&administrator(), &entry("lost"), 1).await.answer().await.expect("creates");
         let heard = listen(&fixture.store).await;
         told(&heard);
         // As after a failover that lost the last commit: the same number, another change.
@@ -161,7 +163,7 @@ async fn a_database_that_was_put_back_is_read_anew_even_if_its_revisions_were_is
         assert_eq!(told(&heard), [None]);
         assert!(registry.entry("lost").is_none());
         // And as after one that lost several: the numbers end before our place.
-        registry.create_entry(&administrator(), &entry("again"), 1).await.expect("creates");
+        registry.create_entry(&administrator(), &entry("again"), 1).await.answer().await.expect("creates");
         told(&heard);
         fixture.sql("DELETE FROM entries; DELETE FROM changes WHERE revision > 1; UPDATE revision SET revision = 1");
         fixture.store.probe().await.expect("probes");

@@ -57,12 +57,21 @@ fn add_in(tx: &Transaction<'_>, token: &str) -> Result<(), StoreError> {
     }
 }
 
+/// One change, and what it holds while it is under way.
+async fn run<G: Send + 'static, T: Send + 'static>(
+    writer: &Writer,
+    held: G,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    writer.queue(move |tx| Ok((held, work(tx)?))).await.answer().await
+}
+
 /// Keeps the writer busy until dropped, so that what is sent meanwhile is committed together.
 fn hold(writer: &Writer) -> mpsc::Sender<()> {
     let (release, wait) = mpsc::channel::<()>();
     let writer = writer.clone();
     tokio::spawn(async move {
-        let _ = writer.run((), move |_| Ok::<_, StoreError>(wait.recv().is_ok())).await;
+        let _ = run(&writer, (), move |_| Ok::<_, StoreError>(wait.recv().is_ok())).await;
     });
     release
 }
@@ -73,7 +82,7 @@ async fn one_change_that_fails_takes_none_of_its_batch_with_it() {
     let writer = Writer::start(fixture.open()).expect("starts");
     let release = hold(&writer);
     let change = |name: &'static str, good: bool| {
-        writer.run((), move |tx| {
+        run(&writer, (), move |tx| {
             add_in(tx, name)?;
             if good { Ok(name) } else { Err(StoreError::Corrupt(name.into())) }
         })
@@ -105,7 +114,7 @@ async fn what_a_change_holds_is_dropped_after_its_commit_and_in_order() {
     let release = hold(&writer);
     let (seen, order) = mpsc::channel();
     let changes =
-        (0..50).map(|n| writer.run(Held(n, fixture.path(), seen.clone()), move |tx| add_in(tx, &n.to_string())));
+        (0..50).map(|n| run(&writer, Held(n, fixture.path(), seen.clone()), move |tx| add_in(tx, &n.to_string())));
     let all = futures_util::future::join_all(changes);
     let (results, ()) = tokio::join!(all, async { drop(release) });
     assert!(results.iter().all(Result::is_ok));
@@ -131,8 +140,8 @@ async fn a_full_disk_refuses_what_does_not_fit_and_goes_on() {
     let pages: i64 = database.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("pages");
     database.connection.pragma_update(None, "max_page_count", pages + 2).expect("limit");
     let writer = Writer::start(database).expect("starts");
-    let big = |size: usize| writer.run((), move |tx| tx.put_ca_journal("", &vec![0; size]));
-    let small = |name: &'static str| writer.run((), move |tx| add_in(tx, name));
+    let big = |size: usize| run(&writer, (), move |tx| tx.put_ca_journal("", &vec![0; size]));
+    let small = |name: &'static str| run(&writer, (), move |tx| add_in(tx, name));
     assert!(matches!(big(1 << 20).await, Err(StoreError::Full(_))));
     let release = hold(&writer);
     let together = async { tokio::join!(small("a"), big(1 << 20), small("b")) };
@@ -180,9 +189,9 @@ async fn a_full_disk_is_trouble_until_there_is_room() {
         }
         Ok(())
     };
-    assert!(matches!(writer.run((), fill).await, Err::<(), _>(StoreError::Full(_))));
+    assert!(matches!(run(&writer, (), fill).await, Err::<(), _>(StoreError::Full(_))));
     assert!(writer.trouble().is_some());
-    writer.run((), |tx| add_in(tx, "small")).await.expect("fits");
+    run(&writer, (), |tx| add_in(tx, "small")).await.expect("fits");
     assert!(writer.trouble().is_none());
     writer.close().await;
 }

@@ -43,6 +43,24 @@ pub(in crate::store) struct Writer {
     trouble: Trouble,
 }
 
+/// A change that has its place in the queue: it comes after all that were queued before it, and it is done whether or not its
+/// answer is waited for.
+#[derive(Debug)]
+#[must_use = "what became of the change is in its answer"]
+pub struct Queued<T, E>(Result<oneshot::Receiver<Result<T, E>>, E>);
+
+impl<T, E: From<StoreError>> Queued<T, E> {
+    /// A change that was refused before it came into the queue.
+    pub fn refused(why: E) -> Self {
+        Self(Err(why))
+    }
+
+    /// What became of it, once it is on disk and followed.
+    pub async fn answer(self) -> Result<T, E> {
+        self.0?.await.map_err(|_| E::from(StoreError::Closed))?
+    }
+}
+
 /// Why the last change did not get to the disk, or from there to those who follow; none once one has. Commits that changed
 /// nothing say nothing: SQLite does not touch the disk for them.
 #[derive(Clone, Default)]
@@ -75,12 +93,11 @@ impl Writer {
         self.trouble.lock().clone()
     }
 
-    /// See [`crate::store::Store::change_holding`].
-    pub async fn run<G, T, E>(
+    /// See [`crate::store::Store::queue`].
+    pub async fn queue<G, T, E>(
         &self,
-        held: G,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+        work: impl FnOnce(&Transaction<'_>) -> Result<(G, T), E> + Send + 'static,
+    ) -> Queued<T, E>
     where
         G: Send + 'static,
         T: Send + 'static,
@@ -91,15 +108,17 @@ impl Writer {
             let outcome = transaction.map_err(E::from).and_then(work);
             let keep = outcome.is_ok();
             let answer: Answer = Box::new(move |fate| {
-                drop(held);
+                let outcome = outcome.map(|(held, done)| {
+                    drop(held);
+                    done
+                });
                 // A caller that went away has its change all the same.
                 let _ = reply.send(fate.map_err(E::from).and(outcome));
             });
             Ran { keep, answer }
         });
-        let closed = || E::from(StoreError::Closed);
-        self.queue.send(Message::Change(job)).await.map_err(|_| closed())?;
-        result.await.map_err(|_| closed())?
+        let queued = self.queue.send(Message::Change(job)).await;
+        Queued(queued.map(|()| result).map_err(|_| E::from(StoreError::Closed)))
     }
 
     /// See [`crate::store::Store::follow`].
