@@ -180,13 +180,14 @@ fn count(number: usize) -> i32 {
 /// Whose fault decides the code.
 fn registry_status(error: RegistryError) -> Status {
     use RegistryError::{
-        AgentBanned, AgentNotFound, Device, Entry, EntryIdTaken, EntryNotFound, NotActive, PageToken, ParentFull,
-        Store, Token, TokenTaken, UnknownBundle,
+        AgentBanned, AgentNotFound, Device, Entry, EntryIdTaken, EntryNotFound, JoinToken, NotActive, PageToken,
+        ParentFull, Store, Token, TokenTaken, UnknownBundle,
     };
     match error {
         EntryNotFound | AgentNotFound => Status::not_found(error.to_string()),
         EntryIdTaken | TokenTaken => Status::already_exists(error.to_string()),
         Entry(_) | Token(_) | PageToken(_) => invalid(&error),
+        JoinToken(refusal) => Status::invalid_argument(format!("failed to attest: {refusal}")),
         // The caller's mistake; the code is SPIRE's, which scripts know.
         UnknownBundle(_) => Status::internal(error.to_string()),
         ParentFull { .. } => Status::resource_exhausted(error.to_string()),

@@ -21,11 +21,11 @@ use ironroot_attest::node::x509pop::X509PopRefusal;
 use thiserror::Error;
 
 pub use fault::Fault;
-pub use join_token::JoinTokenRefusal;
+pub use join_token::{JoinTokenRefusal, UnspentToken};
 pub use tpm2::{Tpm2Policy, Tpm2Refusal};
 pub use x509pop::X509PopPolicy;
 
-use crate::devices::{DeviceError, Devices, ProvenDevice};
+use crate::devices::{Devices, ProvenDevice};
 use crate::store::{Store, StoreError};
 
 /// The attestation type of join tokens.
@@ -80,9 +80,6 @@ pub enum AttestationError {
     /// The identity would not be a legal agent ID.
     #[error("node has no legal agent ID")]
     AgentId(#[from] SpiffeIdError),
-    /// The device registry could not be read or written.
-    #[error("device registry failed")]
-    Devices(#[from] DeviceError),
     /// The store could not be read or written.
     #[error("store failed")]
     Store(#[from] StoreError),
@@ -126,7 +123,6 @@ impl AttestationError {
             Self::Tpm2(refusal) => refusal.fault(),
             Self::X509Pop(refusal) => x509pop::fault(&refusal),
             Self::AgentId(_) => Fault::Message,
-            Self::Devices(error) => Fault::Devices(error),
             Self::Store(error) => Fault::Store(error),
         }
     }
@@ -142,7 +138,7 @@ impl AttestationError {
 ///     selectors: Default::default(),
 ///     can_reattest: true,
 ///     csr,
-///     device: None,
+///     proof: ironroot_server::node_attestation::Proof::Certificate,
 /// }
 /// # }
 /// ```
@@ -154,7 +150,18 @@ pub struct AttestedNode {
     selectors: SelectorSet,
     can_reattest: bool,
     csr: Csr,
-    device: Option<ProvenDevice>,
+    proof: Proof,
+}
+
+/// What a node was proven by. The change that stores its agent looks at it once more.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// A join token, which is spent with that.
+    JoinToken(UnspentToken),
+    /// A TPM, of which the device registry is to know.
+    Tpm(ProvenDevice),
+    /// A certificate that somebody gave the device.
+    Certificate,
 }
 
 impl AttestedNode {
@@ -185,7 +192,15 @@ impl AttestedNode {
 
     /// The TPM, for nodes that proved one.
     pub fn device(&self) -> Option<ProvenDevice> {
-        self.device
+        match self.proof {
+            Proof::Tpm(device) => Some(device),
+            Proof::JoinToken(_) | Proof::Certificate => None,
+        }
+    }
+
+    /// What it was proven by.
+    pub fn proof(&self) -> &Proof {
+        &self.proof
     }
 }
 
@@ -219,7 +234,7 @@ impl NodeAttestation {
         attestor.ok_or_else(|| AttestationError::Type(kind.chars().take(64).collect()))?.read(payload)
     }
 
-    /// Begins with what a node's first message says.
+    /// Begins with what a node's first message says. Changes nothing.
     pub async fn begin(&self, evidence: Evidence<'_>, csr: Csr, now_unix: i64) -> Result<Progress, AttestationError> {
         match evidence {
             Evidence::JoinToken(token) => self.join(token, csr, now_unix).await.map(Progress::attested),
@@ -228,15 +243,15 @@ impl NodeAttestation {
         }
     }
 
-    /// Goes on with the node's answer to a challenge.
-    pub async fn answer(
+    /// Goes on with the node's answer to a challenge. Changes nothing.
+    pub fn answer(
         &self,
         challenge: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
         match challenge {
-            Challenge::Tpm2(challenge) => self.judge_tpm(*challenge, response, now_unix).await,
+            Challenge::Tpm2(challenge) => self.judge_tpm(*challenge, response, now_unix),
             Challenge::X509Pop(challenge) => self.judge_certificate(*challenge, response, now_unix),
         }
     }

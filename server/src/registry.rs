@@ -47,6 +47,7 @@ pub use filter::{EntryFilter, FilterError, SelectorMatch, SetMatch};
 pub use news::News;
 
 use crate::devices::{DeviceError, Devices};
+use crate::node_attestation::JoinTokenRefusal;
 use crate::store::{Store, StoreError};
 use agent_table::{AgentSlot, AgentTable};
 use entry_table::EntryTable;
@@ -93,6 +94,9 @@ pub enum RegistryError {
     /// The join token cannot be part of an agent's ID.
     #[error("invalid join token")]
     Token(#[source] SpiffeIdError),
+    /// The join token that the agent was proven by is not good any more.
+    #[error(transparent)]
+    JoinToken(#[from] JoinTokenRefusal),
     /// The page token was not made by this server.
     #[error(transparent)]
     PageToken(#[from] PageTokenError),

@@ -115,10 +115,10 @@ impl Store {
         self.change(move |tx| tx.name_ca_journal(&server)).await
     }
 
-    /// Takes a token that is good at that time out of the table; of any number who show it at once exactly one gets it.
-    pub async fn take_join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
+    /// What a join token is worth at that time. It is spent by the change that stores its agent.
+    pub async fn join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
         let token = token.to_owned();
-        self.change(move |tx| tx.take_join_token(&token, now_unix)).await
+        self.change(move |tx| tx.join_token(&token, now_unix)).await
     }
 
     /// Changes when a CA's journal does, whoever wrote it; what this handle writes is marked before its writer goes on.

@@ -13,7 +13,9 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::SelectorSet;
 use ironroot_server::facts::agent::AgentRecord;
 use ironroot_server::facts::entry::{EntryError, MAX_DNS_NAMES, MAX_HINT_BYTES, MAX_SELECTORS, RegistrationEntry};
-use ironroot_server::node_attestation::{Attestor, JOIN_TOKEN, NodeAttestation, Progress};
+use ironroot_server::node_attestation::{
+    AttestedNode, Attestor, JOIN_TOKEN, JoinTokenRefusal, NodeAttestation, Progress,
+};
 use ironroot_server::registry::{
     AgentFilter, AgentStanding, Created, EntryFilter, MAX_ENTRIES_PER_AGENT, MAX_ENTRIES_PER_PARENT, News, Registry,
     RegistryError,
@@ -70,8 +72,18 @@ impl Fixture {
         self.store.change(move |tx| tx.put_agent(&agent)).await.map(drop).expect("stored");
     }
 
+    /// Takes `token` out of the table.
+    async fn spend(&self, token: &'static str) -> ShownToken {
+        self.store.change(move |tx| tx.spend_join_token(token, NOW)).await.expect("answers")
+    }
+
     /// The node of `token`, which attests.
     async fn join(&self, token: &str, serial: &str) -> Result<(), RegistryError> {
+        self.registry.attest_agent(&self.shows(token).await, (serial, 2_000), NOW).await
+    }
+
+    /// A node that shows `token`, which is good.
+    async fn shows(&self, token: &str) -> AttestedNode {
         let devices = self.registry.devices().clone();
         let attestation = NodeAttestation::new(td(), self.store.clone(), devices, vec![Attestor::JoinToken]);
         let key = KeyPair::generate().expect("a key");
@@ -79,7 +91,7 @@ impl Fixture {
         let evidence = attestation.read(JOIN_TOKEN, token.as_bytes()).expect("a token");
         let begun = attestation.begin(evidence, Csr::parse(request.der()).expect("honest"), NOW).await;
         let Ok(Progress::Attested(node)) = begun else { panic!("{begun:?}") };
-        self.registry.attest_agent(&node, (serial, 2_000), NOW).await
+        *node
     }
 
     fn served(&self, agent: &SpiffeId, now_unix: i64) -> Vec<String> {
@@ -404,7 +416,7 @@ async fn a_join_token_and_its_alias_come_together_or_not_at_all() {
     assert!(matches!(create("t", None).await, Err(RegistryError::TokenTaken)));
     let reserved = create("u", Some(agent_id("x"))).await;
     assert!(matches!(reserved, Err(RegistryError::Entry(EntryError::Reserved))));
-    assert_eq!(fixture.store.take_join_token("u", NOW).await.expect("answers"), ShownToken::Unknown);
+    assert_eq!(fixture.store.join_token("u", NOW).await.expect("answers"), ShownToken::Unknown);
     for bad in ["a/b", "..", "", "a b"] {
         assert!(matches!(create(bad, None).await, Err(RegistryError::Token(_))), "{bad:?}");
     }
@@ -412,6 +424,46 @@ async fn a_join_token_and_its_alias_come_together_or_not_at_all() {
     fixture.attest(AgentRecord { spiffe_id: token_agent.clone(), ..agent("x", "1", &[]) }).await;
     fixture.create(entry("/w", "/site", &["unix:uid:1"])).await;
     assert_eq!(fixture.served(&token_agent, NOW), ["/site", "/w"]);
+}
+
+#[tokio::test]
+async fn a_join_token_is_spent_by_the_change_that_stores_its_agent_or_not_at_all() {
+    let fixture = Fixture::new().await;
+    fixture.registry.create_join_token(&administrator(), "t", 2_000, None, NOW).await.expect("made");
+    let good = async || fixture.store.join_token("t", NOW).await.expect("answers") == ShownToken::Good;
+    drop(fixture.shows("t").await);
+    assert!(good().await, "its node hung up before anything was stored");
+    let sql = |text: &str| rusqlite::Connection::open(&fixture.path).expect("opens").execute_batch(text).expect(text);
+    // As where the disk is full just then.
+    sql("CREATE TRIGGER full BEFORE INSERT ON agents BEGIN SELECT RAISE(ABORT, 'full'); END");
+    fixture.join("t", "1").await.expect_err("no room");
+    assert!(good().await && fixture.registry.agent(&agent_id("join_token/t")).is_none());
+    sql("DROP TRIGGER full");
+    fixture.attest(AgentRecord { banned: true, ..agent("join_token/t", "1", &[]) }).await;
+    assert!(matches!(fixture.join("t", "1").await, Err(RegistryError::AgentBanned)));
+    assert!(good().await, "an agent that is banned has not used it");
+    fixture.registry.delete_agent(&administrator(), &agent_id("join_token/t")).await.expect("deletes");
+    let too_late = fixture.registry.attest_agent(&fixture.shows("t").await, ("1", 3_000), 2_000).await;
+    assert!(matches!(too_late, Err(RegistryError::JoinToken(JoinTokenRefusal::Expired))), "{too_late:?}");
+    fixture.join("t", "2").await.expect("attests");
+    assert!(!good().await);
+}
+
+#[tokio::test]
+async fn of_many_nodes_that_show_one_token_at_once_exactly_one_becomes_an_agent() {
+    let fixture = Fixture::new().await;
+    fixture.registry.create_join_token(&administrator(), "t", 2_000, None, NOW).await.expect("made");
+    let mut nodes = Vec::new();
+    for serial in 0..50 {
+        nodes.push((fixture.shows("t").await, serial.to_string()));
+    }
+    let all = nodes.iter().map(|(node, serial)| fixture.registry.attest_agent(node, (serial, 2_000), NOW));
+    let outcomes = futures_util::future::join_all(all).await;
+    let unknown = |o: &&Result<(), _>| matches!(o, Err(RegistryError::JoinToken(JoinTokenRefusal::Unknown)));
+    assert_eq!(outcomes.iter().filter(unknown).count(), 49);
+    let winner = outcomes.iter().position(Result::is_ok).expect("one");
+    let stored = fixture.registry.agent(&agent_id("join_token/t")).expect("stored");
+    assert_eq!(stored.serial, winner.to_string());
 }
 
 #[tokio::test]
@@ -497,8 +549,9 @@ async fn the_alias_of_a_join_token_ends_with_its_agent_and_other_entries_stay() 
         ek_sha256: None,
         ..agent(&format!("join_token/{token}"), "1", &[])
     };
-    fixture.store.take_join_token("used", NOW).await.expect("takes");
-    fixture.store.take_join_token("kept", NOW).await.expect("takes");
+    for used in ["used", "kept"] {
+        assert_eq!(fixture.spend(used).await, ShownToken::Good);
+    }
     fixture.attest(joined("used")).await;
     fixture.attest(joined("kept")).await;
     // An operator's own entries below the agent, one of nearly the same shape.
@@ -527,17 +580,17 @@ async fn what_a_token_that_left_no_agent_was_to_serve_is_not_the_next_ones_of_it
     let all = || fixture.registry.count_entries(&EntryFilter::default());
     // Shown too late: it is forgotten with its alias.
     token(Some(&alias), NOW).await.expect("made");
-    assert_eq!(fixture.store.take_join_token("t", NOW + 10).await.expect("answers"), ShownToken::Expired);
+    assert_eq!(fixture.store.join_token("t", NOW + 10).await.expect("answers"), ShownToken::Expired);
     assert_eq!(fixture.registry.prune_join_tokens(NOW + 10).await.expect("prunes"), 1);
     assert_eq!(all(), 1, "the alias is gone");
-    // Used up, and then the attestation failed.
+    // Used up, and no agent came of it: so an earlier version may have left it.
     token(Some(&alias), NOW).await.expect("made");
-    assert_eq!(fixture.store.take_join_token("t", NOW).await.expect("answers"), ShownToken::Taken);
+    assert_eq!(fixture.spend("t").await, ShownToken::Good);
     assert_eq!(all(), 2);
     token(None, NOW).await.expect("made again, for another purpose");
     assert_eq!(all(), 1, "the alias is gone");
     // An agent's own alias stays.
-    fixture.store.take_join_token("t", NOW).await.expect("takes");
+    assert_eq!(fixture.spend("t").await, ShownToken::Good);
     token(Some(&alias), NOW).await.expect("made");
     fixture.join("t", "1").await.expect("attests");
     token(None, NOW).await.expect("made");

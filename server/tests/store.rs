@@ -56,12 +56,14 @@ async fn an_expired_token_is_good_for_nothing_and_stays_until_it_is_pruned_with_
     let store = Store::open(&path, &td()).expect("opens");
     add_token(&store, "old").await;
     for _ in 0..2 {
-        assert_eq!(store.take_join_token("old", 100).await.expect("store works"), ShownToken::Expired);
+        assert_eq!(store.join_token("old", 100).await.expect("store works"), ShownToken::Expired);
+        let spent = store.change(|tx| tx.spend_join_token("old", 100)).await.expect("store works");
+        assert_eq!(spent, ShownToken::Expired);
     }
     let registry = Registry::load(store.clone()).await.expect("loads");
     assert_eq!(registry.prune_join_tokens(99).await.expect("store works"), 0);
     assert_eq!(registry.prune_join_tokens(100).await.expect("store works"), 1);
-    assert_eq!(store.take_join_token("old", 99).await.expect("store works"), ShownToken::Unknown);
+    assert_eq!(store.join_token("old", 99).await.expect("store works"), ShownToken::Unknown);
 }
 
 #[tokio::test]

@@ -149,7 +149,8 @@ async fn a_banned_agent_stays_out_until_it_is_deleted_and_an_evicted_one_may_com
     assert_eq!(denial_reason(&status), Some(Reason::AgentBanned), "{status}");
     agents.delete_agent(DeleteAgentRequest { id: id_of(&agent) }).await.expect("deleted");
     assert_eq!(reason(&agent).await, Some(Reason::AgentNotAttested));
-    agents.create_join_token(same_token).await.expect("the refused attestation used the token up");
+    let status = agents.create_join_token(same_token).await.expect_err("the refused attestation has not used it up");
+    assert_eq!(status.code(), Code::AlreadyExists);
     let again = client.agent_of(client.attest_with_token(&token).await.expect("attests")).await;
     calls(&again).await.expect("an agent again");
     assert_eq!(again.id(), agent.id());

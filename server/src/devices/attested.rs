@@ -34,21 +34,21 @@ pub(crate) fn note_attested(
 }
 
 impl Devices {
-    /// Notes that an unknown device asked to attest, and proved its key. Nothing is written for a device that is known.
-    pub async fn record_pending(&self, proven: &AttestedTpm, now_unix: i64) -> Result<(), DeviceError> {
+    /// Notes that an unknown device asked to attest, and proved its key. False, and nothing is written, for a device that is known.
+    pub async fn record_pending(&self, proven: &AttestedTpm, now_unix: i64) -> Result<bool, DeviceError> {
         let ek_sha256 = proven.ek_sha256();
         if self.device(&ek_sha256).is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let record = move |tx: &Transaction<'_>| {
             if tx.device(&ek_sha256)?.is_some() {
-                return Ok(());
+                return Ok(false);
             }
             if tx.count_pending_devices()? >= MAX_PENDING {
                 return Err(DeviceError::TooManyPending);
             }
             tx.put_device(unknown(ek_sha256, DeviceState::Pending, now_unix), None)?;
-            Ok(())
+            Ok(true)
         };
         self.store.change(record).await
     }

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::{ServerState, device_status};
-use crate::devices::ForkProof;
+use crate::devices::{ContradictedChip, ForkProof};
 use crate::facts::device::Sighting;
-use crate::node_attestation::{AttestationError, AttestedNode, Tpm2Refusal};
+use crate::node_attestation::AttestedNode;
 use crate::rights::{AuthenticatedAgent, Caller, ShownCertificate};
 use ironroot_text::hex::hex;
 use turns::{Call, InCommon, Told, Turns};
@@ -29,12 +29,14 @@ pub struct Forks {
 }
 
 impl ServerState {
-    /// Remembers a refusal that says of a proven chip that its counters went back.
-    pub(super) async fn note_contradiction(&self, caller: &Caller, error: &AttestationError) {
-        let AttestationError::Tpm2(Tpm2Refusal::Contradiction { chip, .. }) = error else { return };
-        if let Err(error) = self.devices.note_contradiction(chip, address_of(caller), self.now_unix()).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(device = hex(chip.ek_sha256()), error, "a chip's contradiction is not kept");
+    /// Remembers of a proven chip that its counters went back.
+    pub(super) async fn note_contradiction(&self, caller: &Caller, chip: &ContradictedChip) {
+        let device = hex(chip.ek_sha256());
+        match self.devices.note_contradiction(chip, address_of(caller), self.now_unix()).await {
+            Ok(()) => self.audit.done(caller, "AttestAgent", format_args!("device {device} contradicted itself")),
+            Err(error) => {
+                tracing::error!(device, error = &error as &dyn std::error::Error, "a chip's contradiction is not kept");
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! Whose fault it is that a node is not attested: all that an endpoint has to know of a refusal.
 
-use crate::devices::DeviceError;
 use crate::store::StoreError;
 
 /// Whose fault a refusal is.
@@ -14,8 +13,6 @@ pub enum Fault {
     Node,
     /// The node's, and an operator has said so: it is banned.
     Banned,
-    /// The device registry's: it refuses, or cannot be read or written.
-    Devices(DeviceError),
     /// The data store's: it cannot be read or written.
     Store(StoreError),
 }

@@ -2,11 +2,11 @@
 
 use ironroot_api::csr::Csr;
 use ironroot_attest::node::Refusal;
-use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Claim, Expectation, PcrHash, PcrSelection, Pending};
+use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, AttestedTpm, Claim, Expectation, PcrHash, PcrSelection, Pending};
 use thiserror::Error;
 
 use super::fresh::fresh;
-use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress};
+use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof};
 use crate::devices::{AdmissionPolicy, Admitted, ContradictedChip, NotAdmitted, ProvenDevice};
 use ironroot_text::hex::hex;
 
@@ -48,6 +48,8 @@ pub enum Tpm2Refusal {
     ApprovalPending {
         /// SHA-256 of the endorsement key, hex.
         ek_sha256: String,
+        /// What it has proven.
+        chip: Box<AttestedTpm>,
     },
 }
 
@@ -120,8 +122,8 @@ impl NodeAttestation {
         Ok(Progress::Challenge(waiting, challenge.to_json()))
     }
 
-    /// A key that nobody vouches for gets a row once it was proven: rows for invented keys would cost a stranger nothing.
-    pub(super) async fn judge_tpm(
+    /// A key that nobody vouches for may wait once it was proven: rows for invented keys would cost a stranger nothing.
+    pub(super) fn judge_tpm(
         &self,
         Challenge { ek_sha256, pending, csr }: Challenge,
         response: &[u8],
@@ -130,8 +132,8 @@ impl NodeAttestation {
         let attested = pending.complete(response, now_unix);
         let attested = attested.map_err(|refusal| Tpm2Refusal::of_answer(ek_sha256, refusal))?;
         let Some(device) = ProvenDevice::of(&attested) else {
-            self.devices.record_pending(&attested, now_unix).await?;
-            return Err(Tpm2Refusal::ApprovalPending { ek_sha256: hex(&attested.ek_sha256()) }.into());
+            let (ek_sha256, chip) = (hex(&ek_sha256), Box::new(attested));
+            return Err(Tpm2Refusal::ApprovalPending { ek_sha256, chip }.into());
         };
         Ok(AttestedNode {
             id: self.trust_domain.id_with_path(&attested.agent_path())?,
@@ -139,7 +141,7 @@ impl NodeAttestation {
             selectors: attested.selectors().clone(),
             can_reattest: true,
             csr,
-            device: Some(device),
+            proof: Proof::Tpm(device),
         })
     }
 }

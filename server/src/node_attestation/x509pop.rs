@@ -4,7 +4,7 @@ use ironroot_api::csr::Csr;
 use ironroot_attest::node::x509pop::{self, ATTESTATION_TYPE, Authorities, Pending, X509PopRefusal};
 
 use super::fresh::fresh;
-use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress};
+use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof};
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
@@ -78,7 +78,7 @@ impl NodeAttestation {
             selectors: attested.selectors().clone(),
             can_reattest: true,
             csr,
-            device: None,
+            proof: Proof::Certificate,
         })
     }
 }

@@ -9,28 +9,28 @@ use ironroot_api::SpiffeId;
 
 use super::agent_table::standing;
 use super::{AgentStanding, Registry, RegistryError, token_aliases};
-use crate::devices::{ProvenDevice, note_attested};
-use crate::node_attestation::AttestedNode;
+use crate::devices::note_attested;
+use crate::node_attestation::{AttestedNode, Proof};
 use crate::rights::{Administrator, AuthenticatedAgent, ShownCertificate};
 use crate::store::{StoreError, Transaction};
 
 impl Registry {
-    /// Stores an agent that has just proven itself, and what it leaves with its device, in one change. Its certificate (decimal
-    /// serial, notAfter in UNIX seconds) is the current one from now on, any earlier one is not active any more. An agent that was
-    /// banned meanwhile is refused, and so is one whose device was.
+    /// Stores an agent that has just proven itself, spends its join token or notes it with its device, all in one change. Its
+    /// certificate (decimal serial, notAfter in UNIX seconds) is the current one from now on, any earlier one is not active any
+    /// more. An agent that was banned meanwhile is refused, one whose device was, and one whose join token another has spent.
     pub async fn attest_agent(
         &self,
         node: &AttestedNode,
         (serial, not_after): (&str, i64),
         now_unix: i64,
     ) -> Result<(), RegistryError> {
-        self.put_attested(attested(node, serial, not_after), node.device(), now_unix).await
+        self.put_attested(attested(node, serial, not_after), node.proof().clone(), now_unix).await
     }
 
     pub(super) async fn put_attested(
         &self,
         agent: AgentRecord,
-        device: Option<ProvenDevice>,
+        proof: Proof,
         now_unix: i64,
     ) -> Result<(), RegistryError> {
         self.change_agent(move |tx| {
@@ -38,7 +38,11 @@ impl Registry {
             if known.as_ref().is_some_and(|known| known.banned) {
                 return Err(RegistryError::AgentBanned);
             }
-            device.map_or(Ok(()), |device| note_attested(tx, device, &agent.spiffe_id, now_unix))?;
+            match &proof {
+                Proof::JoinToken(token) => token.spend(tx, now_unix)?,
+                Proof::Tpm(device) => note_attested(tx, *device, &agent.spiffe_id, now_unix)?,
+                Proof::Certificate => {}
+            }
             let agent_version = known.map(|known| known.agent_version).unwrap_or_default();
             Ok(AgentRecord { agent_version, ..agent.clone() })
         })

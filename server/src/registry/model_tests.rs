@@ -16,6 +16,7 @@ use super::node::OperatorsWords;
 use super::{Created, EntryFilter, Registry, Tables};
 use crate::facts::entry::{NewEntry, RegistrationEntry};
 use crate::facts::page::Page;
+use crate::node_attestation::Proof;
 use crate::rights::{Administrator, Caller};
 use crate::store::Store;
 use model::Model;
@@ -170,7 +171,7 @@ async fn write(registry: &Registry, model: &mut Model, number: i64, step: Step) 
         }
         Step::PutAgent(agent) => {
             let banned_before = model.agents.iter().any(|a| a.spiffe_id == agent.spiffe_id && a.banned);
-            assert_eq!(registry.put_attested(agent.clone(), None, number).await.is_err(), banned_before);
+            assert_eq!(registry.put_attested(agent.clone(), Proof::Certificate, number).await.is_err(), banned_before);
             if !banned_before {
                 model.put_agent(agent);
             }

@@ -3,8 +3,8 @@
 /// What a join token that somebody shows is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShownToken {
-    /// It was good. It is used up now.
-    Taken,
+    /// It lets one agent attest.
+    Good,
     /// It is past its time.
     Expired,
     /// It was used already, or never made.

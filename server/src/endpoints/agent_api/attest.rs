@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 use super::super::svid_api::svid_to_pb;
 use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
 use crate::ca::AgentToSign;
-use crate::node_attestation::{AttestationError, AttestedNode, Challenge, Evidence, Fault, Progress};
+use crate::node_attestation::{AttestationError, AttestedNode, Challenge, Evidence, Fault, Progress, Tpm2Refusal};
 use crate::rights::Visitor;
 
 /// Longest a whole conversation may take: as long as an agent works on it.
@@ -99,12 +99,10 @@ impl Conversation {
             Asked::ChallengeResponse(response) => response,
             Asked::Params(_) => return Err(Status::invalid_argument("expected a challenge response")),
         };
-        match self.server.node_attestation.answer(challenge, &response, self.server.now_unix()).await {
+        match self.server.node_attestation.answer(challenge, &response, self.server.now_unix()) {
             Ok(node) => self.admit(node).await,
-            Err(error) => {
-                self.server.note_contradiction(self.visitor.caller(), &error).await;
-                Err(attestation_status(error))
-            }
+            Err(AttestationError::Tpm2(refusal)) => Err(self.refuse(refusal).await),
+            Err(error) => Err(attestation_status(error)),
         }
     }
 
@@ -118,6 +116,16 @@ impl Conversation {
     async fn message(&mut self) -> Result<Asked, Status> {
         let message = self.asked.message().await?.and_then(|m| m.step);
         message.ok_or_else(|| Status::invalid_argument("node ended the conversation"))
+    }
+
+    /// Why the chip is refused, once what that leaves behind is kept, with its audit line.
+    async fn refuse(&self, refusal: Tpm2Refusal) -> Status {
+        let (server, visitor) = (self.server.clone(), self.visitor.clone());
+        let keep = async move {
+            let kept = server.keep_trace(&visitor, &refusal).await;
+            kept.err().unwrap_or_else(|| attestation_status(refusal.into()))
+        };
+        self.server.unbroken.run(keep).await.unwrap_or_else(|failed| failed)
     }
 
     /// Certificate, then rows, then answer: a ban or a later attestation that came in between refuses the rows, and a node
@@ -142,6 +150,21 @@ impl ServerState {
         Ok(Outcome { svid: Some(svid_to_pb(&svid, node.id(), "")), reattestable: node.can_reattest() })
     }
 
+    /// What a refused chip leaves in the data store: that it waits for approval, or that it contradicted itself.
+    async fn keep_trace(&self, visitor: &Visitor, refusal: &Tpm2Refusal) -> Result<(), Status> {
+        let caller = visitor.caller();
+        match refusal {
+            Tpm2Refusal::ApprovalPending { ek_sha256, chip } => {
+                if self.devices.record_pending(chip, self.now_unix()).await.map_err(device_status)? {
+                    self.audit.done(caller, "AttestAgent", format_args!("device {ek_sha256} waits for approval"));
+                }
+            }
+            Tpm2Refusal::Contradiction { chip, .. } => self.note_contradiction(caller, chip).await,
+            Tpm2Refusal::Evidence(_) | Tpm2Refusal::NotAdmitted(_) => {}
+        }
+        Ok(())
+    }
+
     /// Before anything is signed. The change that stores the agent looks once more.
     fn refuse_banned(&self, node: &AttestedNode) -> Result<(), Status> {
         match self.registry.agent(node.id()) {
@@ -162,7 +185,6 @@ fn attestation_status(error: AttestationError) -> Status {
         Fault::Message => Status::invalid_argument(message),
         Fault::Node => Status::permission_denied(message),
         Fault::Banned => permission_denied(Reason::AgentBanned, &message),
-        Fault::Devices(cause) => device_status(cause),
         Fault::Store(cause) => store_status(cause),
     }
 }

@@ -37,7 +37,7 @@ async fn each_transaction_logs_the_facts_that_it_changed_and_tells_them_before_i
         journal(&fixture.store).await;
         assert_eq!(told(&heard), [Some(vec![Changed::CaJournal])]);
         registry.create_join_token(&administrator(), "secret", 9, None, 1).await.expect("creates");
-        fixture.store.take_join_token("secret", 1).await.expect("takes");
+        fixture.store.change(|tx| tx.spend_join_token("secret", 1)).await.expect("spends");
         assert_eq!(told(&heard), [], "tokens are secrets that nothing mirrors");
     }
 }

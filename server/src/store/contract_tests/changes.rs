@@ -46,12 +46,12 @@ async fn of_a_hundred_redemptions_of_one_token_exactly_one_wins() {
         registry.create_join_token(&administrator(), "once", 100, None, 0).await.expect("adds");
         let takes = (0..100).map(|_| {
             let store = fixture.store.clone();
-            tokio::spawn(async move { store.take_join_token("once", 99).await.expect("store works") })
+            tokio::spawn(async move { store.change(|tx| tx.spend_join_token("once", 99)).await.expect("store works") })
         });
         let taken = futures_util::future::join_all(takes.collect::<Vec<_>>()).await;
         let (won, lost): (Vec<_>, Vec<_>) =
-            taken.into_iter().map(|taken| taken.expect("no panic")).partition(|shown| *shown == ShownToken::Taken);
+            taken.into_iter().map(|taken| taken.expect("no panic")).partition(|shown| *shown == ShownToken::Good);
         assert_eq!((won.len(), lost), (1, vec![ShownToken::Unknown; 99]));
-        assert_eq!(fixture.store.take_join_token("once", 99).await.expect("store works"), ShownToken::Unknown);
+        assert_eq!(fixture.store.join_token("once", 99).await.expect("store works"), ShownToken::Unknown);
     }
 }

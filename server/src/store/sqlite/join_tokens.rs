@@ -1,7 +1,22 @@
 //! Join tokens: secrets that let one agent attest, once.
 
-use super::Transaction;
+use rusqlite::OptionalExtension;
+
+use super::{Facts, Transaction};
 use crate::store::{ShownToken, StoreError};
+
+impl Facts<'_> {
+    /// What a token is worth at that time.
+    pub fn join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
+        let mut expiry = self.connection.prepare_cached("SELECT expires_at FROM join_tokens WHERE token = ?1")?;
+        let expires_at: Option<i64> = expiry.query_row([token], |row| row.get(0)).optional()?;
+        Ok(match expires_at {
+            None => ShownToken::Unknown,
+            Some(expires_at) if expires_at <= now_unix => ShownToken::Expired,
+            Some(_) => ShownToken::Good,
+        })
+    }
+}
 
 impl Transaction<'_> {
     /// Adds a token; false if there is one of that value.
@@ -11,15 +26,14 @@ impl Transaction<'_> {
     }
 
     /// Removes a token that is good at that time. One that has expired stays, so that it is forgotten with its alias.
-    pub fn take_join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
-        //= FLT-S2 server faults: "the token is used up"
-        let take = "DELETE FROM join_tokens WHERE token = ?1 AND expires_at > ?2";
-        //= FLT-S3 server faults: "exactly one wins"
-        if self.connection.prepare_cached(take)?.execute((token, now_unix))? == 1 {
-            return Ok(ShownToken::Taken);
+    pub fn spend_join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
+        let shown = self.join_token(token, now_unix)?;
+        if shown == ShownToken::Good {
+            //= FLT-S2 server faults: "the token is used up"
+            //= FLT-S3 server faults: "exactly one wins"
+            self.connection.prepare_cached("DELETE FROM join_tokens WHERE token = ?1")?.execute([token])?;
         }
-        let mut expired = self.connection.prepare_cached("SELECT 1 FROM join_tokens WHERE token = ?1")?;
-        Ok(if expired.exists([token])? { ShownToken::Expired } else { ShownToken::Unknown })
+        Ok(shown)
     }
 
     /// Removes the tokens that expired unused; returns them.

@@ -167,7 +167,7 @@ async fn trouble_is_told_while_changes_do_not_get_to_the_disk_and_no_longer() {
     assert!(matches!(store.probe().await, Err(StoreError::Locked)));
     assert!(matches!(store.trouble(), Some(StoreError::Locked)));
     other.execute_batch("ROLLBACK").expect("lets go");
-    store.take_join_token("none", 1).await.expect("nothing to do");
+    store.change(|tx| tx.spend_join_token("none", 1)).await.expect("nothing to do");
     assert!(store.trouble().is_some(), "a commit without changes does not touch the disk and proves nothing");
     store.probe().await.expect("writes");
     assert!(store.trouble().is_none());
