@@ -41,6 +41,11 @@ impl AuthorizedEntry {
         self.stored.whole()
     }
 
+    /// The length of the wire form, bytes, all fields: no form of fewer fields is longer.
+    pub fn whole_bytes(&self) -> usize {
+        self.stored.whole_bytes()
+    }
+
     /// The wire form, the fields of the mask that SPIRE's agents send.
     pub fn for_agents(&self) -> &[u8] {
         self.stored.for_agents()

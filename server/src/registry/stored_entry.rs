@@ -36,6 +36,9 @@ pub(super) struct StoredEntry {
     pub downstream: bool,
 }
 
+/// What names the field of the parent in the wire form, bytes: its number is below 16.
+const PARENT_TAG_BYTES: usize = 1;
+
 /// Where in the wire form something is.
 #[derive(Clone, Copy, Debug)]
 struct Part {
@@ -107,6 +110,12 @@ impl StoredEntry {
         let mut whole = self.wire.to_vec();
         append(&mut whole, types::Entry { parent_id: Some(parent_id), ..Default::default() }, 0);
         whole
+    }
+
+    /// The length of [`whole`](Self::whole), bytes, without making it.
+    pub fn whole_bytes(&self) -> usize {
+        let parent = self.parent.len();
+        self.wire.len() + PARENT_TAG_BYTES + prost::length_delimiter_len(parent) + parent
     }
 
     /// The wire form, all fields but the parent.

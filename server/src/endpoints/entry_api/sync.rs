@@ -71,6 +71,25 @@ impl Form {
         page
     }
 
+    /// Whether [`page`](Self::page) would hold them all, by their lengths: nothing is encoded.
+    fn fits_a_page(&self, view: &AuthorizedView) -> bool {
+        let mut bytes = 0;
+        let has_room = |entry: &AuthorizedEntry| {
+            let before = bytes;
+            bytes += self.most_bytes(entry);
+            before < PAGE_BYTES
+        };
+        view.len() <= PAGE && view.iter().all(has_room)
+    }
+
+    /// The entry's length in that form; with a choice of fields it may be shorter.
+    fn most_bytes(&self, entry: &AuthorizedEntry) -> usize {
+        match self {
+            Self::Whole | Self::Masked(_) => entry.whole_bytes(),
+            Self::ForAgents => entry.for_agents().len(),
+        }
+    }
+
     fn encode_one(&self, entry: &AuthorizedEntry, memory: &mut BytesMut) -> Bytes {
         match self {
             Self::Whole => memory.extend_from_slice(&entry.whole()),
@@ -133,16 +152,13 @@ impl Conversation {
         Ok(())
     }
 
-    /// The whole list, if one page holds it; false if not.
+    /// The whole list, if one page holds it; false if not. It is made when there is room for it.
     async fn send_at_once(&self, view: &AuthorizedView, form: &Form) -> Result<bool, Status> {
-        if view.len() > PAGE {
+        if !form.fits_a_page(view) {
             return Ok(false);
         }
-        let entries = form.page(&mut view.iter());
-        if entries.len() < view.len() {
-            return Ok(false);
-        }
-        self.send(SyncAuthorizedEntriesResponse { entries, ..Default::default() }).await?;
+        let room = self.room().await?;
+        room.send(Ok(SyncAuthorizedEntriesResponse { entries: form.encode(view.iter()), ..Default::default() }));
         Ok(true)
     }
 
@@ -204,4 +220,56 @@ impl Conversation {
 fn each_once<'v>(view: &'v AuthorizedView, ids: &[String]) -> Vec<&'v AuthorizedEntry> {
     let mut seen = HashSet::new();
     ids.iter().filter(|id| seen.insert(*id)).filter_map(|id| view.find(id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::unix_socket::PeerCredentials;
+    use ironroot_api::{SpiffeId, TrustDomain};
+
+    use super::*;
+    use crate::facts::agent::AgentRecord;
+    use crate::registry::Registry;
+    use crate::rights::{Administrator, Caller};
+    use crate::store::Store;
+
+    /// An entry of a little more than `bytes` without its parent, in selectors of 4000 bytes.
+    fn entry(parent: &SpiffeId, number: usize, bytes: usize) -> types::Entry {
+        let selector = |n: usize| types::Selector { r#type: "unix".into(), value: format!("gid:{n:0>4000}") };
+        types::Entry {
+            parent_id: Some(parent.to_pb()),
+            spiffe_id: Some(types::Spiffeid { trust_domain: "td".into(), path: format!("/w/{number}") }),
+            selectors: (0..=bytes / 4000).map(selector).collect(),
+            dns_names: vec![format!("host-{number}.example")],
+            ..types::Entry::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn whether_a_page_holds_a_list_is_known_by_its_lengths_before_anything_is_encoded() {
+        let (directory, td) = (tempfile::tempdir().expect("directory"), TrustDomain::new("td").expect("legal"));
+        let store = Store::open(&directory.path().join("datastore.sqlite3"), &td).expect("opens");
+        let agent = AgentRecord::example("a");
+        let id = agent.spiffe_id.clone();
+        store.change(move |tx| tx.put_agent(&agent)).await.map(drop).expect("stored");
+        let registry = Registry::load(store).await.expect("loads");
+        let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+        let by = Administrator::judge(local, |_| false, 0).expect("local");
+        let revision = types::EntryMask { revision_number: true, ..types::EntryMask::default() };
+        let (mut held, mut not_held) = (0, 0);
+        for (number, bytes) in [10, 300_000, 300_000, 300_000, 140_000, 300_000].into_iter().enumerate() {
+            registry.create_entry(&by, &entry(&id, number, bytes), 0).await.answer().await.expect("created");
+            let view = registry.authorized_entries(&id, 0);
+            assert_eq!(view.len(), number + 1);
+            assert!(view.iter().all(|entry| entry.whole_bytes() == entry.whole().len()));
+            for form in [Form::Whole, Form::ForAgents] {
+                let holds = form.page(&mut view.iter()).len() == view.len();
+                assert_eq!(form.fits_a_page(&view), holds, "{} entries", view.len());
+                *(if holds { &mut held } else { &mut not_held }) += 1;
+            }
+            let masked = Form::Masked(revision);
+            assert!(!masked.fits_a_page(&view) || masked.page(&mut view.iter()).len() == view.len());
+        }
+        assert!(held > 0 && not_held > 0, "{held}, {not_held}");
+    }
 }
