@@ -135,7 +135,7 @@ pub async fn serve_local(
 /// The services of both listeners. Who may call what, with which request, the gate before them decides.
 fn services(shared: &Arc<ServerState>, stop: &watch::Receiver<bool>) -> Routes {
     let entry = EntryServer::new(entry_api::EntryApi(shared.clone()));
-    let device = DeviceServer::new(device_api::DeviceApi(shared.clone()));
+    let device = DeviceServer::new(device_api::DeviceApi::new(shared.clone()));
     Routes::new(AgentServer::new(agent_api::AgentApi(shared.clone())))
         .add_service(entry.max_decoding_message_size(policy::MAX_BATCH_BYTES))
         .add_service(device.max_decoding_message_size(policy::MAX_BATCH_BYTES))

@@ -1,5 +1,7 @@
 //! `ironroot.api.server.device.v1`: the fleet, for administrators.
 
+mod aside;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ use crate::devices::{DeviceFilter, DuplicateSerials};
 use crate::facts::device::DeviceRecord;
 use crate::registry::{Dependents, EntryAdvice};
 use crate::rights::Administrator;
+use aside::Aside;
 use ironroot_text::hex::{hex, parse_hex};
 
 /// Most mistakes told at once: the message goes into HTTP/2 headers, of which clients accept 8 to 16 kB.
@@ -26,7 +29,16 @@ const MAX_MISTAKES: usize = 20;
 
 /// Ours: `ironroot.api.server.device.v1.Device`.
 #[derive(Clone, Debug)]
-pub struct DeviceApi(pub(super) Arc<ServerState>);
+pub struct DeviceApi {
+    server: Arc<ServerState>,
+    aside: Aside,
+}
+
+impl DeviceApi {
+    pub(super) fn new(server: Arc<ServerState>) -> Self {
+        Self { aside: Aside::new(server.registry.clone()), server }
+    }
+}
 
 #[tonic::async_trait]
 impl Device for DeviceApi {
@@ -37,19 +49,19 @@ impl Device for DeviceApi {
         let by: Administrator = granted(&request)?;
         let devices = manifest(&request.get_ref().devices);
         let devices =
-            devices.map_err(|status| self.0.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
+            devices.map_err(|status| self.server.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
         let duplicates = match request.get_ref().allow_duplicate_serials {
             true => DuplicateSerials::Allowed,
             false => DuplicateSerials::Refused,
         };
-        let imported = self.0.devices.import(&by, devices, duplicates, self.0.now_unix()).await.map_err(device_status);
+        let imported = self.server.devices.import(&by, devices, duplicates, self.server.now_unix()).await.map_err(device_status);
         let imported =
-            imported.map_err(|status| self.0.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
+            imported.map_err(|status| self.server.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
         let total = format_args!("{} created, {} updated", imported.created, imported.updated);
-        self.0.audit.done(by.caller(), "ImportDevices", total);
+        self.server.audit.done(by.caller(), "ImportDevices", total);
         for (device, changes) in imported.devices.iter().filter(|(_, changes)| !changes.is_empty()) {
             let changed = format_args!("{}: {}", hex(&device.ek_sha256), changes.join("; "));
-            self.0.audit.done(by.caller(), "ImportDevices", changed);
+            self.server.audit.done(by.caller(), "ImportDevices", changed);
         }
         let (created, updated) = (count(imported.created), count(imported.updated));
         let result = |(device, changes): (Arc<DeviceRecord>, Vec<String>)| import_devices_response::Result {
@@ -68,7 +80,7 @@ impl Device for DeviceApi {
         let _: Administrator = granted(&request)?;
         let request = request.into_inner();
         let filter = DeviceFilter::from_pb(&request);
-        let page = self.0.devices.list(&filter, request.page_size, &request.page_token);
+        let page = self.server.devices.list(&filter, request.page_size, &request.page_token);
         let page = page.map_err(device_status)?;
         let devices = page.items.iter().map(|d| d.to_pb()).collect();
         Ok(Response::new(ListDevicesResponse { devices, next_page_token: page.next_page_token }))
@@ -77,14 +89,14 @@ impl Device for DeviceApi {
     async fn get_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let _: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
-        let device = self.0.devices.device(&ek_sha256).ok_or_else(|| Status::not_found("device not found"))?;
+        let device = self.server.devices.device(&ek_sha256).ok_or_else(|| Status::not_found("device not found"))?;
         Ok(Response::new(device.to_pb()))
     }
 
     async fn approve_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let by: Administrator = granted(&request)?;
-        let device = self.0.devices.approve(&by, &key(request.get_ref())?).await.map_err(device_status)?;
-        self.0.audit.done(by.caller(), "ApproveDevice", &request.get_ref().ek_sha256);
+        let device = self.server.devices.approve(&by, &key(request.get_ref())?).await.map_err(device_status)?;
+        self.server.audit.done(by.caller(), "ApproveDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(device.to_pb()))
     }
 
@@ -92,18 +104,18 @@ impl Device for DeviceApi {
     async fn ban_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {
         let by: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
-        let banned = self.0.devices.ban(&by, &ek_sha256, self.0.now_unix()).await.map_err(device_status)?;
-        self.0.audit.done(by.caller(), "BanDevice", &request.get_ref().ek_sha256);
+        let banned = self.server.devices.ban(&by, &ek_sha256, self.server.now_unix()).await.map_err(device_status)?;
+        self.server.audit.done(by.caller(), "BanDevice", &request.get_ref().ek_sha256);
         for agent in &banned.agents {
-            self.0.audit.done(by.caller(), "BanDevice", format_args!("{}: {agent}", hex(&ek_sha256)));
+            self.server.audit.done(by.caller(), "BanDevice", format_args!("{}: {agent}", hex(&ek_sha256)));
         }
         Ok(Response::new(banned.device.to_pb()))
     }
 
     async fn delete_device(&self, request: Request<DeviceRequest>) -> Result<Response<()>, Status> {
         let by: Administrator = granted(&request)?;
-        self.0.devices.delete(&by, &key(request.get_ref())?).await.map_err(device_status)?;
-        self.0.audit.done(by.caller(), "DeleteDevice", &request.get_ref().ek_sha256);
+        self.server.devices.delete(&by, &key(request.get_ref())?).await.map_err(device_status)?;
+        self.server.audit.done(by.caller(), "DeleteDevice", &request.get_ref().ek_sha256);
         Ok(Response::new(()))
     }
 
@@ -115,8 +127,8 @@ impl Device for DeviceApi {
         let entries = request.into_inner().entries;
         within_batch(entries.len())?;
         let advice = |EntryAdvice { warnings, notes }| pb::advise_on_entries_response::Advice { warnings, notes };
-        let advice = self.0.registry.advise(&entries).into_iter().map(advice).collect();
-        Ok(Response::new(pb::AdviseOnEntriesResponse { advice }))
+        let told = self.aside.find(move |registry| registry.advise(&entries)).await?;
+        Ok(Response::new(pb::AdviseOnEntriesResponse { advice: told.into_iter().map(advice).collect() }))
     }
 
     async fn count_dependents(
@@ -132,8 +144,8 @@ impl Device for DeviceApi {
             entries: count(d.entries),
             given_by_others: d.given_by_others,
         };
-        let dependents = self.0.registry.dependents(&ids).into_iter().map(dependents).collect();
-        Ok(Response::new(pb::CountDependentsResponse { dependents }))
+        let found = self.aside.find(move |registry| registry.dependents(&ids)).await?;
+        Ok(Response::new(pb::CountDependentsResponse { dependents: found.into_iter().map(dependents).collect() }))
     }
 }
 
