@@ -51,6 +51,12 @@ pub enum DeviceError {
     /// An operator shut it out; delete it first.
     #[error("device is banned")]
     Banned,
+    /// Devices are approved together, and this one nobody has seen.
+    #[error("device {ek_sha256}: device not found")]
+    UnknownAmong { ek_sha256: String },
+    /// Devices are approved together, and this one was shut out.
+    #[error("device {ek_sha256}: device is banned")]
+    BannedAmong { ek_sha256: String },
     /// Strangers fill the list; an operator must look at it.
     #[error("{MAX_PENDING} devices wait for approval already; approve, ban or delete some")]
     TooManyPending,

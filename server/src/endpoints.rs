@@ -201,8 +201,10 @@ fn registry_status(error: RegistryError) -> Status {
 /// Whose fault decides the code.
 fn device_status(error: DeviceError) -> Status {
     match error {
-        DeviceError::NotFound => Status::not_found(error.to_string()),
-        DeviceError::Banned | DeviceError::Clock(_) => Status::permission_denied(describe(&error)),
+        DeviceError::NotFound | DeviceError::UnknownAmong { .. } => Status::not_found(error.to_string()),
+        DeviceError::Banned | DeviceError::BannedAmong { .. } | DeviceError::Clock(_) => {
+            Status::permission_denied(describe(&error))
+        }
         DeviceError::TooManyPending => Status::resource_exhausted(error.to_string()),
         DeviceError::PageToken(_) | DeviceError::Device(_) => invalid(&error),
         DeviceError::DuplicateSerials { .. } => Status::already_exists(error.to_string()),

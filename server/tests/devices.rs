@@ -231,6 +231,31 @@ async fn two_devices_do_not_come_to_have_one_serial_unless_that_is_said() {
 }
 
 #[tokio::test]
+async fn devices_are_approved_with_a_description_if_all_are_known_and_not_banned_or_none_is() {
+    let (fixture, by, waiting) = (Fixture::new().await, administrator(), SoftwareNode::new());
+    fixture.devices.record_pending(&grants::unvouched(&waiting), NOW).await.expect("notes");
+    let first: Vec<_> = manifest(&[(1, "S1", ""), (2, "S2", "")]);
+    fixture.devices.import(&by, first, DuplicateSerials::Refused, NOW).await.expect("imports");
+    fixture.devices.ban(&by, &[2; 32], NOW).await.map(drop).expect("bans");
+    let waits = format!("{},S3,rome\n", ironroot_text::hex::hex(&ek(&waiting)));
+    let approve = async |others: &[u8]| {
+        let others = others.iter().map(|ek| format!("{},,rome\n", format!("{ek:02x}").repeat(32)));
+        let manifest = format!("ek_sha256,serial,label:site\n{waits}{}", others.collect::<String>());
+        let devices = parse_manifest(&manifest).expect("good");
+        fixture.devices.approve_described(&by, devices, DuplicateSerials::Refused, NOW).await
+    };
+    let banned = approve(&[1, 2]).await.expect_err("one is banned");
+    assert!(matches!(&banned, DeviceError::BannedAmong { ek_sha256 } if *ek_sha256 == "02".repeat(32)), "{banned}");
+    let deleted = approve(&[1, 3]).await.expect_err("one is not known");
+    assert!(matches!(&deleted, DeviceError::UnknownAmong { ek_sha256 } if *ek_sha256 == "03".repeat(32)), "{deleted}");
+    let state = || fixture.devices.device(&ek(&waiting)).map(|device| device.state);
+    assert_eq!((state(), fixture.state(3)), (Some(DeviceState::Pending), None), "nothing was kept");
+    assert_eq!(fixture.devices.device(&[1; 32]).expect("known").labels.get("site"), None);
+    approve(&[1]).await.expect("both are known");
+    assert_eq!(state(), Some(DeviceState::Enrolled));
+}
+
+#[tokio::test]
 async fn admission_is_a_table_of_mode_and_state() {
     let fixture = Fixture::new().await;
     let [stranger, waiting, enrolled, banned] = [(); 4].map(|()| SoftwareNode::new());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::devices::NewDevice;
 use crate::facts::device::{DeviceRecord, DeviceState};
+use ironroot_text::hex::hex;
 
 use super::import::{DuplicateSerials, Import};
 use super::{DeviceError, Devices};
@@ -37,9 +38,32 @@ impl Devices {
         duplicates: DuplicateSerials,
         now_unix: i64,
     ) -> Result<Imported, DeviceError> {
+        self.import_those_that(|_, _| Ok(()), devices, duplicates, now_unix).await
+    }
+
+    /// Enrols devices that are known and not banned, with what is said of their serial and labels: all of them or, if one of them
+    /// is not known or is banned, none.
+    pub async fn approve_described(
+        &self,
+        _: &Administrator,
+        devices: Vec<NewDevice>,
+        duplicates: DuplicateSerials,
+        now_unix: i64,
+    ) -> Result<Imported, DeviceError> {
+        self.import_those_that(may_be_approved, devices, duplicates, now_unix).await
+    }
+
+    async fn import_those_that(
+        &self,
+        may_be: fn(&Transaction<'_>, &NewDevice) -> Result<(), DeviceError>,
+        devices: Vec<NewDevice>,
+        duplicates: DuplicateSerials,
+        now_unix: i64,
+    ) -> Result<Imported, DeviceError> {
         let import = self.store.change(move |tx| {
             let mut import = Import::default();
             for device in &devices {
+                may_be(tx, device)?;
                 import.take(tx, device, now_unix)?;
             }
             if duplicates == DuplicateSerials::Refused {
@@ -81,6 +105,15 @@ impl Devices {
             Ok(tx.put_device(change((*known.record).clone())?, known.clock)?.record)
         };
         self.store.change(set).await
+    }
+}
+
+fn may_be_approved(tx: &Transaction<'_>, device: &NewDevice) -> Result<(), DeviceError> {
+    let ek_sha256 = device.ek_sha256();
+    match tx.device(&ek_sha256)?.map(|known| known.record.state) {
+        None => Err(DeviceError::UnknownAmong { ek_sha256: hex(&ek_sha256) }),
+        Some(DeviceState::Banned) => Err(DeviceError::BannedAmong { ek_sha256: hex(&ek_sha256) }),
+        Some(DeviceState::Pending | DeviceState::Enrolled) => Ok(()),
     }
 }
 

@@ -47,16 +47,16 @@ impl Device for DeviceApi {
         request: Request<ImportDevicesRequest>,
     ) -> Result<Response<ImportDevicesResponse>, Status> {
         let by: Administrator = granted(&request)?;
-        let devices = manifest(&request.get_ref().devices);
-        let devices =
-            devices.map_err(|status| self.server.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
-        let duplicates = match request.get_ref().allow_duplicate_serials {
-            true => DuplicateSerials::Allowed,
-            false => DuplicateSerials::Refused,
+        let refused = |status| self.server.audit.refused(by.caller(), "ImportDevices", "manifest", status);
+        let ImportDevicesRequest { devices, allow_duplicate_serials, known_only } = request.into_inner();
+        let devices = manifest(&devices).map_err(refused)?;
+        let duplicates = if allow_duplicate_serials { DuplicateSerials::Allowed } else { DuplicateSerials::Refused };
+        let (registry, now_unix) = (&self.server.devices, self.server.now_unix());
+        let imported = match known_only {
+            true => registry.approve_described(&by, devices, duplicates, now_unix).await,
+            false => registry.import(&by, devices, duplicates, now_unix).await,
         };
-        let imported = self.server.devices.import(&by, devices, duplicates, self.server.now_unix()).await.map_err(device_status);
-        let imported =
-            imported.map_err(|status| self.server.audit.refused(by.caller(), "ImportDevices", "manifest", status))?;
+        let imported = imported.map_err(|error| refused(device_status(error)))?;
         let total = format_args!("{} created, {} updated", imported.created, imported.updated);
         self.server.audit.done(by.caller(), "ImportDevices", total);
         for (device, changes) in imported.devices.iter().filter(|(_, changes)| !changes.is_empty()) {

@@ -6,7 +6,7 @@ use crate::devices::NewDevice;
 use clap::Args;
 use ironroot_api::pb::device as pb;
 use ironroot_api::pb::device::device_client::DeviceClient;
-use ironroot_api::pb::device::{DeviceRecord, DeviceRequest, DeviceState, ImportDevicesRequest};
+use ironroot_api::pb::device::{DeviceRecord, DeviceRequest, ImportDevicesRequest};
 use ironroot_shell::command_line::{CommandError, Reply, counted};
 use serde_json::json;
 use tonic::transport::Channel;
@@ -77,30 +77,14 @@ impl Approve {
     }
 }
 
-/// One import enrols them all. What it would let pass is looked for before: it takes unknown devices in, and leaves banned ones as
-/// they are.
+/// One import enrols them all, or refuses them all: it looks at them where it changes them.
 async fn enrol(
     mut client: DeviceClient<Channel>,
     devices: Vec<pb::NewDevice>,
 ) -> Result<Vec<DeviceRecord>, CommandError> {
-    let of = devices.len();
-    for pb::NewDevice { ek_sha256, .. } in &devices {
-        let known = client.get_device(DeviceRequest { ek_sha256: ek_sha256.clone() }).await;
-        refuse_banned(known.map_err(|status| about(ek_sha256, of, status))?.get_ref(), of)?;
-    }
-    let request = ImportDevicesRequest { devices, ..ImportDevicesRequest::default() };
+    let request = ImportDevicesRequest { devices, known_only: true, ..ImportDevicesRequest::default() };
     let results = client.import_devices(request).await?.into_inner().results;
-    let enrolled: Vec<DeviceRecord> = results.into_iter().filter_map(|result| result.device).collect();
-    // One may have been banned meanwhile.
-    enrolled.iter().try_for_each(|device| refuse_banned(device, of))?;
-    Ok(enrolled)
-}
-
-fn refuse_banned(device: &DeviceRecord, of: usize) -> Result<(), CommandError> {
-    match device.state() {
-        DeviceState::Banned => Err(about(&device.ek_sha256, of, Status::permission_denied("device is banned"))),
-        DeviceState::Pending | DeviceState::Enrolled | DeviceState::Unspecified => Ok(()),
-    }
+    Ok(results.into_iter().filter_map(|result| result.device).collect())
 }
 
 /// Turns devices away, and the agents that attested with them.

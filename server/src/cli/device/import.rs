@@ -61,7 +61,7 @@ impl Import {
                 .max_encoding_message_size(MAX_ANSWER_BYTES)
                 .max_decoding_message_size(MAX_ANSWER_BYTES);
             let allow_duplicate_serials = self.allow_duplicate_serials;
-            let request = ImportDevicesRequest { devices, allow_duplicate_serials };
+            let request = ImportDevicesRequest { devices, allow_duplicate_serials, known_only: false };
             refuse_too_large(&request)?;
             let response = client.import_devices(request).await?;
             Ok(reply(&response.into_inner()))
