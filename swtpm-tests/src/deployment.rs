@@ -23,7 +23,11 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// The trust domain of every deployment.
 pub const TRUST_DOMAIN: &str = "lab.example";
 
-/// Looks again and again until `look` finds something, or until `deadline` has passed. The one place that sleeps.
+/// Between two looks at what is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Looks again and again until `look` finds something, or until `deadline` has passed. It sleeps, as [`expect_within_async`] does,
+/// and nothing else.
 pub fn wait_for<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {
@@ -33,7 +37,7 @@ pub fn wait_for<T>(deadline: Duration, mut look: impl FnMut() -> Option<T>) -> O
         if Instant::now() >= end {
             return None;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -46,6 +50,20 @@ pub fn expect_within(
 ) {
     if wait_for(deadline, || holds().then_some(())).is_none() {
         panic!("not within {deadline:?}: {claim}\n{}", explain());
+    }
+}
+
+/// The same, while the runtime goes on with what else there is to do.
+pub async fn expect_within_async(
+    deadline: Duration,
+    claim: &str,
+    explain: impl FnOnce() -> String,
+    mut holds: impl AsyncFnMut() -> bool,
+) {
+    let end = Instant::now() + deadline;
+    while !holds().await {
+        assert!(Instant::now() < end, "not within {deadline:?}: {claim}\n{}", explain());
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The server's gRPC surface as anyone may meet it: any certificate or none over TLS, the admin socket, any request.
 
+mod outcasts;
 mod shared;
 mod software_device;
 mod tpm_node;
@@ -36,6 +37,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+pub use outcasts::Outcast;
 pub use shared::SharedServer;
 pub use software_device::SoftwareDevice;
 pub use tpm_node::TpmNode;

@@ -1,9 +1,8 @@
 //! What others can make of a real agent's memory: local users without any entry, and a hostile server.
 
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
-use ironroot_lab::deployment::{self, AgentOptions, Device};
+use ironroot_lab::deployment::{self, AgentOptions, DEADLINE, Device, expect_within};
 use ironroot_lab::scripted_server::{self, BundleLie, ScriptedServer, SvidLie, entry};
 
 /// What one local user may add to an agent, MiB. The number stands in the handbook.
@@ -14,8 +13,6 @@ const ALL_USERS_MIB: u64 = 160;
 const SERVER_MIB: u64 = 64;
 /// A user without any entry.
 const STRANGER: u32 = 60_009;
-/// Longer than anything here takes on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An agent that serves uid 1000 by a scripted server's word.
 fn served(server: &ScriptedServer) -> Device {
@@ -39,14 +36,6 @@ fn memory(device: &mut Device, line: &str) -> u64 {
     value.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().expect("kB") / 1024
 }
 
-fn until(claim: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {claim}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Starts to besiege the agent as `uid`.
 fn besiege(device: &Device, uid: u32, arguments: &[&str]) -> Child {
     let mut besieger = device.command_as(uid, "lab-workload");
@@ -58,7 +47,7 @@ fn besiege(device: &Device, uid: u32, arguments: &[&str]) -> Child {
 fn besieged(device: &mut Device, connections: &str, streams: &str, announced: &str, sent: &str) -> u64 {
     let before = memory(device, "VmRSS:");
     let mut besieger = besiege(device, STRANGER, &[connections, streams, announced, sent]);
-    until("the siege ends", || besieger.try_wait().expect("waits").is_some());
+    expect_within(DEADLINE, "the siege ends", String::new, || besieger.try_wait().expect("waits").is_some());
     assert!(besieger.wait().expect("ended").success(), "the siege was laid");
     let grown = memory(device, "VmHWM:").saturating_sub(before);
     println!("{connections} connections of {streams} streams, {announced} announced, {sent} sent: {grown} MiB");
@@ -88,7 +77,9 @@ fn many_local_users_together_add_no_more_memory_than_the_handbook_says_and_one_m
     let crowd = STRANGER..STRANGER + 9;
     let mut crowd: Vec<Child> = crowd.map(|uid| besiege(&device, uid, &["500", "1", "1024", "1000"])).collect();
     device.expect_identity(1000);
-    until("the siege ends", || crowd.iter_mut().all(|child| child.try_wait().expect("waits").is_some()));
+    expect_within(DEADLINE, "the siege ends", String::new, || {
+        crowd.iter_mut().all(|child| child.try_wait().expect("waits").is_some())
+    });
     assert!(crowd.iter_mut().all(|child| child.wait().expect("ended").success()), "each siege was laid");
     let grown = memory(&mut device, "VmHWM:").saturating_sub(before);
     println!("nine users: {grown} MiB");
@@ -112,7 +103,7 @@ fn a_hostile_servers_answers_add_no_more_memory_than_the_handbook_says() {
     let before = memory(&mut device, "VmRSS:");
     let bundles = server.asked().bundles;
     server.play(|script| script.bundle = BundleLie::Amplified);
-    until("the bundle is asked for again", || server.asked().bundles > bundles + 2);
+    expect_within(DEADLINE, "the bundle is asked for again", String::new, || server.asked().bundles > bundles + 2);
     let many_selectors = || {
         let mut entry = entry("workload", "/workload", 7);
         entry.selectors = vec![ironroot_api::pb::types::Selector::default(); 2_000_000];
@@ -120,11 +111,11 @@ fn a_hostile_servers_answers_add_no_more_memory_than_the_handbook_says() {
     };
     let syncs = server.asked().syncs;
     server.play(|script| (script.bundle, script.entries) = (BundleLie::Honest, vec![many_selectors()]));
-    until("the entries are asked for again", || server.asked().syncs > syncs + 1);
+    expect_within(DEADLINE, "the entries are asked for again", String::new, || server.asked().syncs > syncs + 1);
     let batches = server.asked().batches;
     let changed = vec![entry("workload", "/workload", 8)];
     server.play(|script| (script.svid, script.entries) = (SvidLie::Amplified, changed));
-    until("SVIDs are asked for again", || server.asked().batches > batches + 1);
+    expect_within(DEADLINE, "SVIDs are asked for again", String::new, || server.asked().batches > batches + 1);
     let grown = memory(&mut device, "VmHWM:").saturating_sub(before);
     println!("a hostile server: {grown} MiB");
     assert!(grown <= SERVER_MIB, "{grown} MiB");

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use ironroot_api::certificate::Certificate;
 use ironroot_hsm::TokenConfig;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, authorized_entry, spki, verify};
+use ironroot_lab::deployment::{DEADLINE, expect_within_async};
 use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::{CaError, Place, Purpose, SlotName, TrustBundle};
@@ -371,13 +371,8 @@ fn a_key_that_was_exchanged_under_its_name_is_not_certified_once_more() {
     });
 }
 
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("not within a minute: {what}"));
+async fn until(what: &str, holds: impl AsyncFnMut() -> bool) {
+    expect_within_async(DEADLINE, what, String::new, holds).await;
 }
 
 #[test]

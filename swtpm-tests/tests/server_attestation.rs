@@ -1,7 +1,6 @@
 //! AttestAgent and RenewAgent from outside: join tokens, renewal, a cloned agent, and nodes that talk nonsense.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::attest_agent_request::{Params, Step};
@@ -15,7 +14,7 @@ use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within_async};
 use ironroot_lab::server_client::{Agent, Credentials, ServerClient, SharedServer, TpmNode, attest, csr, key, params};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -128,11 +127,8 @@ async fn a_stranger_who_talks_nonsense_is_held_to_the_rate_of_its_address_before
 async fn an_expired_token_is_refused_each_time() {
     let (_server, client) = lab().await;
     let token = create_token(&client, CreateJoinTokenRequest { ttl: 1, ..Default::default() }).await.expect("made");
-    let end = Instant::now() + DEADLINE;
-    while now_unix() < token.expires_at {
-        assert!(Instant::now() < end);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let is_over = async || now_unix() >= token.expires_at;
+    expect_within_async(DEADLINE, "the token's time is over", String::new, is_over).await;
     for _ in 0..2 {
         let status = client.attest_with_token(&token.value).await.err().expect("refused");
         assert_eq!(status.code(), Code::InvalidArgument);

@@ -1,7 +1,6 @@
 //! What callers leave in the server's log, however hard they try.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
 use ironroot_api::pb::agent::CountAgentsRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
@@ -14,7 +13,9 @@ use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_attest::node::tpm2::ClockReading;
-use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within};
+use ironroot_lab::deployment::{
+    Admission, DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within, expect_within_async,
+};
 use ironroot_lab::server_client::{ServerClient, SoftwareDevice, TpmNode, attest, csr, key, params};
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -78,16 +79,14 @@ async fn a_batch_whose_caller_hangs_up_is_done_to_its_end_and_each_change_has_it
     let output_mask = Some(types::EntryMask::default());
     let batch = BatchCreateEntryRequest { entries: (0..BATCH).map(entry).collect(), output_mask };
     let caller = tokio::spawn(async move { admin.batch_create_entry(batch).await.map(drop) });
-    let deadline = Instant::now() + DEADLINE;
-    while watcher.count_entries(CountEntriesRequest::default()).await.expect("counted").into_inner().count == 0 {
-        assert!(Instant::now() < deadline, "no entry is created");
-    }
+    let mut created =
+        async || watcher.count_entries(CountEntriesRequest::default()).await.expect("counted").into_inner().count;
+    expect_within_async(DEADLINE, "an entry is created", String::new, async || created().await > 0).await;
     caller.abort();
     assert!(caller.await.is_err_and(|gone| gone.is_cancelled()), "it hangs up before its answer");
     let lines = || server.log().lines().filter(|line| line.contains("method=\"BatchCreateEntry\"")).count();
     expect_within(DEADLINE, "a line for each", || format!("{} lines", lines()), || lines() == BATCH);
-    let created = watcher.count_entries(CountEntriesRequest::default()).await.expect("counted").into_inner().count;
-    assert_eq!(created as usize, BATCH);
+    assert_eq!(created().await as usize, BATCH);
 }
 
 /// Nodes that attest at once: fewer than one address may have connections.
@@ -104,18 +103,36 @@ async fn an_agent_that_is_stored_has_its_audit_line_although_its_node_hung_up() 
         attesting.push(attest(client.anonymous().await, params, None));
     }
     let mut nodes: JoinSet<_> = attesting.into_iter().collect();
-    let deadline = Instant::now() + DEADLINE;
-    while count(&mut agents).await == 0 {
-        assert!(Instant::now() < deadline, "no node attests");
+    expect_within_async(DEADLINE, "a node attests", String::new, async || count(&mut agents).await > 0).await;
+    nodes.abort_all();
+    let mut answered = 0;
+    while let Some(ended) = nodes.join_next().await {
+        match ended {
+            Ok(attested) => answered += usize::from(attested.is_ok()),
+            Err(gone) => assert!(gone.is_cancelled(), "{gone}"),
+        }
     }
-    nodes.shutdown().await;
-    // Stands in the store's queue behind all that was asked for.
-    client.join_token().await;
+    assert!(answered < NODES, "all nodes were answered: nobody hung up");
     let is_line = |line: &&str| line.contains("status=\"success\"") && line.contains("method=\"AttestAgent\"");
     let lines = || server.log().lines().filter(is_line).count();
-    while lines() != count(&mut agents).await {
-        assert!(Instant::now() < deadline, "{} lines, {} agents", lines(), count(&mut agents).await);
+    let said = || format!("{} lines, {answered} nodes answered", lines());
+    let mut told = async || {
+        let stored = count(&mut agents).await;
+        stored > answered && stored == lines()
+    };
+    expect_within_async(DEADLINE, "more agents are stored than answered, each with its line", said, &mut told).await;
+}
+
+#[tokio::test]
+async fn a_device_that_comes_to_wait_for_approval_has_its_audit_line_and_only_one() {
+    let server = Server::start(&ServerOptions { admission: Admission::Approval, ..Default::default() });
+    let (client, device) = (ServerClient::new(&server).await, SoftwareDevice::new());
+    for _ in 0..2 {
+        device.attest(&client).await.map(drop).expect_err("nobody vouches for it");
     }
+    let waits = format!("device {} waits for approval", device.ek_sha256());
+    let is_line = |line: &&str| line.contains("status=\"success\"") && line.contains(&waits);
+    assert_eq!(server.log().lines().filter(is_line).count(), 1, "{}", server.log());
 }
 
 async fn count(agents: &mut AgentClient<Channel>) -> usize {
@@ -189,13 +206,13 @@ async fn one_certificate_that_asks_in_turns_over_two_connections_is_told_with_bo
         let original = client.agent().await;
         let copy = client.clone().at(from).agent_of(original.credentials.clone()).await;
         let said = || server.log();
-        let deadline = Instant::now() + DEADLINE;
-        while !said().contains("one certificate is used in turns") {
-            assert!(Instant::now() < deadline, "{}", said());
+        let told = async || {
             for agent in [&original, &copy] {
                 agent.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await.expect("answered");
             }
-        }
+            said().contains("one certificate is used in turns")
+        };
+        expect_within_async(DEADLINE, "the turns are told", said, told).await;
         let line = said().lines().find(|line| line.contains("in turns")).map(str::to_owned).expect("said");
         let there = format!("other_address={from}:");
         assert!(

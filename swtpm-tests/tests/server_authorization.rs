@@ -12,7 +12,7 @@ use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
-use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within_async};
 use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
 use ironroot_server::endpoints::policy::{self, Method, POLICY, Who};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType};
@@ -262,18 +262,13 @@ async fn an_expired_certificate_counts_no_longer_on_the_connection_it_opened() {
     let by_agent = |rpc: &&Method| rpc.who == Who::Agents;
     let first = POLICY.iter().find(by_agent).expect("one");
     assert_eq!(call(&agent.channel, first).await, Outcome::LetIn);
-    let end = std::time::Instant::now() + DEADLINE;
-    while call(&agent.channel, first).await == Outcome::LetIn {
-        assert!(std::time::Instant::now() < end, "the certificate counts past its end");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let shut_out = async || call(&agent.channel, first).await != Outcome::LetIn;
+    expect_within_async(DEADLINE, "the certificate counts no longer", String::new, shut_out).await;
     for rpc in POLICY.iter().filter(by_agent) {
         assert_eq!(call(&agent.channel, rpc).await, because(Reason::AgentExpired), "{}", rpc.path);
     }
-    while still_administers(&operator).await {
-        assert!(std::time::Instant::now() < end, "the administrator's certificate counts past its end");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let shut_out = async || !still_administers(&operator).await;
+    expect_within_async(DEADLINE, "the administrator's certificate counts no longer", String::new, shut_out).await;
     for rpc in POLICY.iter().filter(|rpc| rpc.who == Who::Administrators) {
         assert_eq!(call(&operator, rpc).await, NO, "{}", rpc.path);
     }

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use ironroot_api::SpiffeId;
-use ironroot_api::pb::agent::agent_client::AgentClient;
-use ironroot_api::pb::agent::{AgentX509svidParams, BanAgentRequest, DeleteAgentRequest, RenewAgentRequest};
 use ironroot_api::pb::change::change_client::ChangeClient;
 use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
 use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_attest::node::tpm2::ClockReading;
-use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN};
+use ironroot_lab::deployment::{
+    AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within_async,
+};
 use ironroot_lab::manufacturer::Manufacturer;
-use ironroot_lab::server_client::{Agent, Credentials, ServerClient, SoftwareDevice, csr, key};
+use ironroot_lab::server_client::{Agent, Outcast, ServerClient, SoftwareDevice};
 use ironroot_lab::workload_client;
 use ironroot_server::endpoints::MAX_HELD_STREAMS_PER_AGENT;
 use tonic::{Code, Status, Streaming};
@@ -103,23 +103,11 @@ async fn the_copy_of_a_chip_is_made_to_ask_when_the_original_contradicts_it() {
 async fn who_may_not_go_on_is_told_why_at_once() {
     let server = Server::start(&ServerOptions::default());
     let client = ServerClient::new(&server).await;
-    let mut admin = AgentClient::new(client.admin().await);
-    let (banned, evicted, replaced) = (client.agent().await, client.agent().await, client.agent().await);
-    let mut watches = (Watch::begin(&banned).await, Watch::begin(&evicted).await, Watch::begin(&replaced).await);
-    admin.ban_agent(BanAgentRequest { id: Some(banned.id().to_pb()) }).await.expect("banned");
-    admin.delete_agent(DeleteAgentRequest { id: Some(evicted.id().to_pb()) }).await.expect("evicted");
-    let key = key();
-    let params = Some(AgentX509svidParams { csr: csr(&key, &[]).into() });
-    let renewed = replaced.agents().renew_agent(RenewAgentRequest { params }).await.expect("renewed").into_inner();
-    let newer = client.agent_of(Credentials::new(&renewed.svid.expect("an SVID"), &key)).await;
-    newer.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await.expect("first use");
-    for (watch, reason) in [
-        (&mut watches.0, Reason::AgentBanned),
-        (&mut watches.1, Reason::AgentNotAttested),
-        (&mut watches.2, Reason::AgentNotActive),
-    ] {
+    for outcast in Outcast::of_each_kind(&client).await {
+        let mut watch = Watch::begin(&outcast.agent).await;
+        outcast.cast_out(&client).await;
         let status = watch.next().await.expect_err("the end");
-        assert_eq!(denial_reason(&status), Some(reason), "{status:?}");
+        assert_eq!(denial_reason(&status), Some(outcast.reason), "{status:?}");
     }
 }
 
@@ -135,11 +123,8 @@ async fn an_agent_holds_no_more_streams_than_it_needs_and_gets_a_place_back() {
     let refused = Watch::open(&agent).await.err().expect("refused");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     held.pop();
-    let end = std::time::Instant::now() + DEADLINE;
-    while Watch::open(&agent).await.is_err() {
-        assert!(std::time::Instant::now() < end, "a place that was given back is not free");
-        tokio::task::yield_now().await;
-    }
+    let is_free = async || Watch::open(&agent).await.is_ok();
+    expect_within_async(DEADLINE, "the place that was given back is free", String::new, is_free).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

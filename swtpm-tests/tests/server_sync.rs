@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use ironroot_api::pb::agent::BanAgentRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
-use ironroot_api::pb::agent::{AgentX509svidParams, BanAgentRequest, DeleteAgentRequest, RenewAgentRequest};
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, EntryRevision,
@@ -15,8 +15,8 @@ use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
-use ironroot_lab::server_client::{Agent, Credentials, ServerClient, SharedServer, csr, key};
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within_async};
+use ironroot_lab::server_client::{Agent, Outcast, ServerClient, SharedServer};
 use ironroot_server::facts::mask::agent_entry_mask;
 use prost::Message;
 use tokio::sync::mpsc;
@@ -141,19 +141,15 @@ async fn first_request(mut sync: Sync) -> Option<Reason> {
 #[tokio::test]
 async fn a_sync_opened_before_a_ban_an_eviction_or_a_replacement_gets_nothing_afterwards() {
     let (_server, client) = lab().await;
-    let mut admin = AgentClient::new(client.admin().await);
-    let (banned, evicted, replaced) = (client.agent().await, client.agent().await, client.agent().await);
-    let syncs = (opened(&banned).await, opened(&evicted).await, opened(&replaced).await);
-    admin.ban_agent(BanAgentRequest { id: Some(banned.id().to_pb()) }).await.expect("banned");
-    admin.delete_agent(DeleteAgentRequest { id: Some(evicted.id().to_pb()) }).await.expect("evicted");
-    let key = key();
-    let params = Some(AgentX509svidParams { csr: csr(&key, &[]).into() });
-    let renewed = replaced.agents().renew_agent(RenewAgentRequest { params }).await.expect("renewed").into_inner();
-    let newer = client.agent_of(Credentials::new(&renewed.svid.expect("an SVID"), &key)).await;
-    newer.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await.expect("first use");
-    assert_eq!(first_request(syncs.0).await, Some(Reason::AgentBanned));
-    assert_eq!(first_request(syncs.1).await, Some(Reason::AgentNotAttested));
-    assert_eq!(first_request(syncs.2).await, Some(Reason::AgentNotActive));
+    let outcasts = Outcast::of_each_kind(&client).await;
+    let mut syncs = Vec::new();
+    for outcast in &outcasts {
+        syncs.push(opened(&outcast.agent).await);
+        outcast.cast_out(&client).await;
+    }
+    for (sync, outcast) in syncs.into_iter().zip(&outcasts) {
+        assert_eq!(first_request(sync).await, Some(outcast.reason));
+    }
 }
 
 #[tokio::test]
@@ -162,14 +158,11 @@ async fn a_sync_gets_nothing_after_its_agents_certificate_has_ended() {
     let client = ServerClient::new(&server).await;
     let agent = client.agent().await;
     let sync = opened(&agent).await;
-    let end = Instant::now() + DEADLINE;
     let ended = async || {
         let calls = agent.entries().get_authorized_entries(GetAuthorizedEntriesRequest::default()).await;
         calls.is_err_and(|status| denial_reason(&status) == Some(Reason::AgentExpired))
     };
-    while !ended().await {
-        assert!(Instant::now() < end, "the certificate counts past its end");
-    }
+    expect_within_async(DEADLINE, "the certificate counts no longer", String::new, ended).await;
     assert_eq!(first_request(sync).await, Some(Reason::AgentExpired));
 }
 
@@ -373,11 +366,9 @@ async fn an_update_and_a_recreation_under_the_same_id_both_show() {
     assert_eq!(updated, (1, created.1), "the revision grows, the creation stays");
     delete(&client, &first.id).await;
     assert!(!revisions(&agent).await.contains_key(&first.id));
-    let end = Instant::now() + DEADLINE;
-    while SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64 <= created.1 {
-        assert!(Instant::now() < end);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let is_later =
+        async || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64 > created.1;
+    expect_within_async(DEADLINE, "another second", String::new, is_later).await;
     create(&client, vec![first.clone()]).await;
     let recreated = revisions(&agent).await[&first.id];
     assert_eq!(recreated.0, 0);

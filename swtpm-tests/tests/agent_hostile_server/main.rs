@@ -21,6 +21,7 @@ use ironroot_api::pb::types::Entry;
 use ironroot_api::pb::types::entry::AdditionalAttributes;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_attest::SelectorSet;
+use ironroot_lab::deployment::expect_within_async;
 use ironroot_lab::scripted_server::{AgentLie, BundleLie, ScriptedServer, SvidLie, TRUST_DOMAIN, entry};
 use ironroot_lab::toy_ca::ToyCa;
 use tempfile::TempDir;
@@ -137,13 +138,8 @@ fn leaf(chain: &[u8]) -> Certificate {
     Certificate::parse_concatenated(chain).expect("a chain").remove(0)
 }
 
-/// Looks until `holds`; panics with `claim` after the deadline.
 async fn until(claim: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {claim}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    expect_within_async(DEADLINE, claim, String::new, async || holds()).await;
 }
 
 async fn serving(server: &ScriptedServer) -> Agent {
