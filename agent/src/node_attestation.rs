@@ -125,6 +125,16 @@ impl<Chip> NodeAttestor<Chip> {
             Self::JoinToken(_) | Self::X509Pop(_) => None,
         }
     }
+
+    /// What a key is worth that the disk does not take. Whoever can attest again needs it until the next start; a token is spent
+    /// by one attestation.
+    fn keep(&self) -> Keep {
+        match self {
+            //= FLT-A26 agent faults: "an agent that can attest again goes on with a key in memory"
+            Self::Tpm2(_) | Self::X509Pop(_) => Keep::IfPossible,
+            Self::JoinToken(_) => Keep::Surely,
+        }
+    }
 }
 
 impl Attestor {
@@ -155,14 +165,6 @@ impl Proof {
         AttestationData { r#type: kind.to_owned(), payload: payload.into() }
     }
 
-    /// What a key is worth that the disk does not take. A token is spent by one attestation.
-    fn keep(&self) -> Keep {
-        match self {
-            Self::Tpm2(_) => Keep::IfPossible,
-            Self::JoinToken(_) | Self::X509Pop(_) => Keep::Surely,
-        }
-    }
-
     /// The answer to a challenge, for the key that the certificate is asked for.
     async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, AttestationError> {
         match self {
@@ -185,3 +187,19 @@ impl Proof {
 }
 
 const KIND: &str = "NodeAttestor";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //= FLT-A26
+    #[test]
+    fn the_key_of_whoever_can_attest_again_need_not_be_kept() {
+        let files = || CertificateFiles { private_key: "k".into(), certificate: "c".into(), intermediates: None };
+        let needed = |attestor: NodeAttestor<()>| attestor.keep();
+        assert_eq!(needed(NodeAttestor::JoinToken(Some(JoinToken::new("token")))), Keep::Surely);
+        assert_eq!(needed(NodeAttestor::JoinToken(None)), Keep::Surely);
+        assert_eq!(needed(NodeAttestor::Tpm2(())), Keep::IfPossible);
+        assert_eq!(needed(NodeAttestor::X509Pop(files())), Keep::IfPossible);
+    }
+}

@@ -147,17 +147,34 @@ async fn reload(mut asked: Signal, log: LogOutput, ask_now: Arc<Notify>) {
 /// Makes the data directory if need be and locks it for this process.
 fn lock(directory: &Path) -> Result<Flock<File>, RunError> {
     prepare_private(directory)?;
-    let path = directory.join(LOCK_FILE);
-    let unusable = |error| RunError::Lock { path: path.clone(), error };
-    let mut options = OpenOptions::new();
-    // A link in its place would make us create or lock a file of somebody's choice.
-    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-    let file = options.open(&path);
-    Flock::lock(file.map_err(unusable)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+    let unusable = |error| RunError::Lock { path: directory.join(LOCK_FILE), error };
+    let file = open_lock(directory).map_err(unusable)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         //= FLT-A20 agent faults: "the second ends and says why"
         nix::errno::Errno::EWOULDBLOCK => RunError::Locked(directory.to_owned()),
         other => unusable(other.into()),
     })
+}
+
+/// What is locked: a file that only we can open. A disk that takes none (read-only, or full) stops no agent: then the file as it
+/// lies there, or the directory itself. Not that one at once: any user who may read it could hold its lock.
+fn open_lock(directory: &Path) -> io::Result<File> {
+    let path = directory.join(LOCK_FILE);
+    // A link in its place would make us create or lock a file of somebody's choice.
+    let open = |options: &mut OpenOptions| options.custom_flags(nix::libc::O_NOFOLLOW).open(&path);
+    match open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600)) {
+        Err(error) if takes_nothing(&error) => {}
+        opened => return opened,
+    }
+    match open(OpenOptions::new().read(true)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(directory),
+        opened => opened,
+    }
+}
+
+fn takes_nothing(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded)
 }
 
 fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {

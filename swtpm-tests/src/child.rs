@@ -1,5 +1,6 @@
 //! Child processes that die with us, also when the test run is killed.
 
+use std::fs;
 use std::io;
 use std::process::{Child, Command};
 use std::sync::{OnceLock, mpsc};
@@ -18,12 +19,20 @@ pub fn dies_with_us(program: &str) -> Command {
 /// Starts `command` from a thread that lives as long as this process.
 ///
 /// The kernel sends the death signal when the *thread* that forked ends, and test threads and the runtime's blocking threads
-/// end long before the process does.
-pub fn spawn(command: Command) -> io::Result<Child> {
+/// end long before the process does. A thread with mounts of its own ([`SmallDisk`](crate::small_disk::SmallDisk)) starts its
+/// children itself, since no other could show them what it sees; they die with it.
+pub fn spawn(mut command: Command) -> io::Result<Child> {
+    if has_mounts_of_its_own()? {
+        return command.spawn();
+    }
     let (answer, answered) = mpsc::channel();
     let request = Request { command, answer };
     spawner().send(request).map_err(|_| io::Error::other("the spawning thread has ended"))?;
     answered.recv().map_err(|_| io::Error::other("the spawning thread has ended"))?
+}
+
+fn has_mounts_of_its_own() -> io::Result<bool> {
+    Ok(fs::read_link("/proc/thread-self/ns/mnt")? != fs::read_link("/proc/self/ns/mnt")?)
 }
 
 struct Request {

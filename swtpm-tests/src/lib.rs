@@ -14,6 +14,7 @@ pub mod raw_http2;
 pub mod rerun;
 pub mod scripted_server;
 pub mod server_client;
+pub mod small_disk;
 pub mod softhsm;
 pub mod spire;
 pub mod swtpm;

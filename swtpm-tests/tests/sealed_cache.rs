@@ -1,7 +1,6 @@
 //! The sealed cache against a real TPM 2.0 emulator: what it gives back, and each reason to refuse it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use ironroot_agent::agent_key::WorkloadKey;
@@ -14,9 +13,9 @@ use ironroot_agent::trusted_time::{TrustedTime, system_unix};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{DEFAULT_COUNTER_INDEX, Tpm};
+use ironroot_lab::small_disk::SmallDisk;
 use ironroot_lab::swtpm::Swtpm;
 use ironroot_lab::toy_ca::{ToyCa, ToySvid};
-use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 use tss_esapi::handles::{AuthHandle, NvIndexHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
@@ -403,39 +402,17 @@ async fn a_wiped_cache_stays_wiped_whatever_is_put_back() {
 #[test]
 fn a_full_or_read_only_disk_leaves_the_old_file() {
     let device = Device::new();
-    let disk = device.directory.path();
-    with_a_disk_of_its_own(disk, || {
+    SmallDisk::at(device.directory.path(), |disk| {
         block_on(device.store("/workload", true));
-        let room =
-            std::fs::write(disk.join("others' files"), vec![0; SMALL_DISK_BYTES]).expect_err("more than there is");
-        assert_eq!(room.kind(), std::io::ErrorKind::StorageFull);
+        disk.fill();
         let lost =
             || block_on(async { device.cache().await.store(&content("/lost").0, &content("/lost").1, true).await });
         lost().expect_err("the disk is full");
         assert_eq!(path_of(&block_on(device.restore()).0.expect("identities")), "/workload");
-        mount(&["-o", "remount,ro"], disk);
+        disk.make_read_only();
         lost().expect_err("the disk is read-only");
         assert_eq!(path_of(&block_on(device.restore()).0.expect("identities")), "/workload");
     });
-}
-
-/// Bytes of [`with_a_disk_of_its_own`]: a cache file has some thousand.
-const SMALL_DISK_BYTES: usize = 256 * 1024;
-
-/// Runs `test` on a thread that alone sees a small disk at `path`.
-fn with_a_disk_of_its_own(path: &Path, test: impl FnOnce() + Send) {
-    let run = || {
-        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("tests run as root");
-        mount(&["--make-rprivate"], Path::new("/"));
-        mount(&["-t", "tmpfs", "-o", &format!("size={SMALL_DISK_BYTES}"), "tmpfs"], path);
-        test();
-    };
-    std::thread::scope(|threads| threads.spawn(run).join().expect("the test on the small disk passes"));
-}
-
-fn mount(arguments: &[&str], path: &Path) {
-    let status = Command::new("mount").args(arguments).arg(path).status().expect("mount(8) is there");
-    assert!(status.success(), "mount {arguments:?} {}", path.display());
 }
 
 /// On this thread and threads that it starts, which see what it sees of the file system.

@@ -43,7 +43,7 @@ pub async fn attest(
 ) -> Result<Attested, AttestationError> {
     within_deadline(async {
         let proof = attestor.begin(keys, trust_domain).await?;
-        let key = keys.prepare(proof.keep()).await?;
+        let key = keys.prepare(attestor.keep()).await?;
         let result = converse(channel, &proof, &key).await;
         proof.settle(result.as_ref().map(drop), keys).await;
         let (svid, reattestable) = result?;
