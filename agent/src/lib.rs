@@ -19,6 +19,7 @@ pub mod node_attestation;
 pub mod requests;
 pub mod run;
 pub mod sealed_cache;
+pub mod secret_file;
 pub mod server_answers;
 pub mod server_channel;
 pub mod sync;

@@ -1,15 +1,15 @@
 //! Where the password of a TPM hierarchy comes from.
 
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ironroot_attest::tpm::{HierarchyPassword, TpmError};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::secret_file::{self, SecretFileError};
+
 /// Largest password file accepted, bytes: the longest password and a line end.
-const MAX_FILE_BYTES: u64 = 128;
+const MAX_FILE_BYTES: usize = 128;
 /// Where systemd puts the files of `LoadCredential=` and its like (systemd.exec(5)).
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
@@ -31,18 +31,10 @@ pub enum PasswordSource {
 
 /// Why there is no password.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum PasswordError {
-    /// The file is not there, or not ours to read.
-    #[error("cannot read the TPM password file {path}")]
-    File {
-        path: PathBuf,
-        #[source]
-        error: io::Error,
-    },
-    /// Every user of the machine can read it.
-    #[error("every user can read the TPM password file {0}: take that right away with chmod o= {0}")]
-    Readable(PathBuf),
+    /// The file cannot be read, or others can.
+    #[error("the file with the TPM password is not used")]
+    File(#[from] SecretFileError),
     /// Longer than a password can be.
     #[error("the TPM password in {0} is longer than a TPM takes")]
     TooLong(String),
@@ -77,15 +69,7 @@ impl PasswordSource {
 }
 
 fn from_file(path: &Path) -> Result<HierarchyPassword, PasswordError> {
-    use std::io::Read;
-    let unreadable = |error| PasswordError::File { path: path.to_owned(), error };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(PasswordError::Readable(path.to_owned()));
-    }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES as usize + 1));
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let mut bytes = secret_file::read(path, MAX_FILE_BYTES)?;
     for end in [b'\n', b'\r'] {
         if bytes.last() == Some(&end) {
             bytes.pop();
@@ -100,6 +84,8 @@ fn password(bytes: Zeroizing<Vec<u8>>, place: &str) -> Result<HierarchyPassword,
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn file(content: &[u8], mode: u32) -> tempfile::NamedTempFile {
@@ -128,11 +114,15 @@ mod tests {
     #[test]
     fn refuses_what_everybody_reads_and_what_is_no_password() {
         let open = file(b"secret", 0o644);
-        assert!(matches!(PasswordSource::File(open.path().to_owned()).read(), Err(PasswordError::Readable(_))));
-        let long = file(&[b'x'; 200], 0o600);
+        let read = PasswordSource::File(open.path().to_owned()).read();
+        assert!(matches!(read, Err(PasswordError::File(SecretFileError::Open(_)))));
+        let longer = file(&[b'x'; 200], 0o600);
+        let read = PasswordSource::File(longer.path().to_owned()).read();
+        assert!(matches!(read, Err(PasswordError::File(SecretFileError::TooLarge { .. }))));
+        let long = file(&[b'x'; 100], 0o600);
         assert!(matches!(PasswordSource::File(long.path().to_owned()).read(), Err(PasswordError::TooLong(_))));
         let missing = PasswordSource::File("/nonexistent/password".into()).read();
-        assert!(matches!(missing, Err(PasswordError::File { .. })));
+        assert!(matches!(missing, Err(PasswordError::File(SecretFileError::Io { .. }))));
         let unset = PasswordSource::Environment("IRONROOT_NO_SUCH_VARIABLE".into()).read();
         assert!(matches!(unset, Err(PasswordError::Environment(_))));
     }

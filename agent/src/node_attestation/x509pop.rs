@@ -1,7 +1,5 @@
 //! `NodeAttestor "x509pop"`: a certificate that the device was given, with its key, in files as SPIRE's agent has them.
 
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
@@ -9,10 +7,13 @@ use ironroot_attest::node::x509pop::{ATTESTATION_TYPE, Holder, HolderError, NONC
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 use ironroot_text::pem::{self, PemError};
-use ironroot_text::{FileError, HumanFile};
+use ironroot_text::{FileError, HumanFile, TextError, decode};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::secret_file::{self, SecretFileError};
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
@@ -37,18 +38,18 @@ pub enum X509PopFailure {
     /// It cannot be read, or is no text.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Who may read it cannot be asked.
-    #[error("cannot look at {0}")]
-    Look(PathBuf, #[source] io::Error),
-    /// Every user of the machine could attest as this device.
-    #[error("every user can read the private key {0}: take that right away with chmod o= {0}")]
-    Readable(PathBuf),
+    /// The key cannot be read, or every user of the machine could attest as this device.
+    #[error("the file with the device's private key is not used")]
+    KeyFile(#[from] SecretFileError),
+    /// The key is no text.
+    #[error("the private key {0} is no text")]
+    KeyText(PathBuf, #[source] TextError),
     /// There is something else in it than certificates.
     #[error("{0} holds no usable certificates")]
     Certificates(String, #[source] PemError),
     /// No key that we know the form of.
     #[error("{0} holds no private key in PEM without a password: PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY")]
-    NoKey(String),
+    NoKey(PathBuf),
     /// They are not of one another, or cannot be used.
     #[error("the certificate {certificate} with the key {private_key} cannot attest")]
     Holder {
@@ -123,18 +124,18 @@ fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, X509PopFailure> {
     Ok(certificates.iter().map(|certificate| certificate.to_vec()).collect())
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, X509PopFailure> {
-    let file = HumanFile::regular(path, MAX_FILE_BYTES)?;
-    let mode = std::fs::metadata(path).map_err(|error| X509PopFailure::Look(path.to_owned(), error))?;
-    if mode.permissions().mode() & 0o004 != 0 {
-        return Err(X509PopFailure::Readable(path.to_owned()));
-    }
-    PrivateKeyDer::from_pem_slice(file.text().as_bytes()).map_err(|_| X509PopFailure::NoKey(file.name().to_owned()))
+fn read_key(path: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, X509PopFailure> {
+    let bytes = secret_file::read(path, MAX_FILE_BYTES)?;
+    let text = decode(&bytes).map_err(|error| X509PopFailure::KeyText(path.to_owned(), error))?;
+    let text = Zeroizing::new(text.into_owned());
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes());
+    key.map(Zeroizing::new).map_err(|_| X509PopFailure::NoKey(path.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -170,8 +171,10 @@ mod tests {
         let both = CertificateFiles { intermediates: Some(good.certificate.clone()), ..good.clone() };
         both.holder().expect("with an intermediate");
 
-        fs::set_permissions(&good.private_key, Permissions::from_mode(0o644)).expect("ours");
-        assert!(failure(&good).contains("chmod o="), "{}", failure(&good));
+        for open in [0o644, 0o602, 0o601] {
+            fs::set_permissions(&good.private_key, Permissions::from_mode(open)).expect("ours");
+            assert!(failure(&good).contains("chmod o="), "{open:o}: {}", failure(&good));
+        }
         write_key(&good.private_key, &rcgen::KeyPair::generate().expect("key").serialize_pem());
         assert!(failure(&good).contains("is not that of the certificate"), "{}", failure(&good));
         write_key(&good.private_key, "no key");

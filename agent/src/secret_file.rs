@@ -1,0 +1,140 @@
+//! Files with a secret that the configuration names: a key, a password.
+//!
+//! ```text
+//!  path ─open, without waiting─► one handle ─fstat─► regular, and not for everybody ─► at most so many bytes ─► wiped when dropped
+//! ```
+//! What is checked is what is read: the file is opened once. Files that the agent writes for itself are `durable_file`'s.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Rights of users who are neither the file's owner nor in its group. A group is fine: systemd's credentials have mode 0440.
+const OTHERS: u32 = 0o007;
+
+/// Why a file with a secret is not used.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum SecretFileError {
+    /// It is not there, or not ours to read.
+    #[error("cannot read {path}")]
+    Io {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    /// A directory, a device, a pipe.
+    #[error("{0} is not a regular file")]
+    NotRegular(PathBuf),
+    /// Every user of the machine can read it, or put another secret in its place.
+    #[error("every user has rights to {0}: take them away with chmod o= {0}")]
+    Open(PathBuf),
+    /// Longer than such a secret can be.
+    #[error("{path} has more than {max_bytes} bytes: is it the right file?")]
+    TooLarge { path: PathBuf, max_bytes: usize },
+}
+
+/// Reads the file whole, at most `max_bytes`. Symbolic links are followed.
+pub fn read(path: &Path, max_bytes: usize) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+    let unreadable = |error| SecretFileError::Io { path: path.to_owned(), error };
+    // Without O_NONBLOCK, opening a pipe would wait for its writer.
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(unreadable)?;
+    judge(&file.metadata().map_err(unreadable)?, path)?;
+    let bytes = read_bounded(file, max_bytes).map_err(unreadable)?;
+    match bytes.len() > max_bytes {
+        true => Err(SecretFileError::TooLarge { path: path.to_owned(), max_bytes }),
+        false => Ok(bytes),
+    }
+}
+
+fn judge(facts: &std::fs::Metadata, path: &Path) -> Result<(), SecretFileError> {
+    if !facts.is_file() {
+        return Err(SecretFileError::NotRegular(path.to_owned()));
+    }
+    if facts.permissions().mode() & OTHERS != 0 {
+        return Err(SecretFileError::Open(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// One byte more than `max_bytes` at most, in memory that does not move: what moves leaves a copy behind.
+fn read_bounded(file: File, max_bytes: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max_bytes + 1));
+    file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::sys::stat::Mode;
+
+    use super::*;
+
+    fn file(content: &[u8], mode: u32) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        fs::write(file.path(), content).expect("written");
+        fs::set_permissions(file.path(), Permissions::from_mode(mode)).expect("mode");
+        file
+    }
+
+    #[test]
+    fn a_secret_that_others_have_any_right_to_is_refused() {
+        for mode in [0o600, 0o400, 0o440, 0o640] {
+            assert_eq!(read(file(b"secret", mode).path(), 6).expect("ours").as_slice(), b"secret");
+        }
+        for mode in [0o604, 0o602, 0o601, 0o644, 0o666] {
+            assert!(matches!(read(file(b"secret", mode).path(), 6), Err(SecretFileError::Open(_))), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_of_bounded_size_is_read_and_nothing_is_waited_for() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (pipe, link) = (directory.path().join("pipe"), directory.path().join("link"));
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).expect("pipe");
+        assert!(matches!(read(&pipe, 6), Err(SecretFileError::NotRegular(_))), "and does not wait");
+        assert!(matches!(read(directory.path(), 6), Err(SecretFileError::NotRegular(_))));
+        let secret = file(b"secret", 0o600);
+        assert!(matches!(read(secret.path(), 5), Err(SecretFileError::TooLarge { max_bytes: 5, .. })));
+        std::os::unix::fs::symlink(secret.path(), &link).expect("link");
+        assert_eq!(read(&link, 6).expect("its end is a file").as_slice(), b"secret");
+        assert!(matches!(read(Path::new("/nonexistent/secret"), 6), Err(SecretFileError::Io { .. })));
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_checked_though_another_file_gets_its_name_meanwhile() {
+        let directory = tempfile::tempdir().expect("directory");
+        let at = |name: &str| directory.path().join(name);
+        for (name, mode) in [("open", 0o604), ("closed", 0o600)] {
+            fs::write(at(name), name).expect("written");
+            fs::set_permissions(at(name), Permissions::from_mode(mode)).expect("mode");
+        }
+        let rename = |from: &str| {
+            fs::hard_link(at(from), at("next")).and_then(|()| fs::rename(at("next"), at("secret"))).expect("renamed");
+        };
+        rename("closed");
+        let enough = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    ["open", "closed"].into_iter().for_each(rename);
+                }
+            });
+            for _ in 0..2000 {
+                match read(&at("secret"), 6) {
+                    Ok(secret) => assert_eq!(secret.as_slice(), b"closed"),
+                    Err(error) => assert!(matches!(error, SecretFileError::Open(_)), "{error}"),
+                }
+            }
+            enough.store(true, Ordering::Relaxed);
+        });
+    }
+}
