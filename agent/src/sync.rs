@@ -121,6 +121,7 @@ impl Synchronizer {
     /// Knows nothing yet.
     pub fn new(parts: Parts) -> Self {
         let anchors = TrustAnchors::new(parts.trust_domain.clone(), &[]).expect("no certificate, none malformed");
+        let pushes = Pushes::new(parts.sync_interval);
         Self {
             executable_only: ExecutableOnly::new(parts.allow_executable_only),
             parts,
@@ -129,7 +130,7 @@ impl Synchronizer {
             anchors,
             ledger: Ledger::default(),
             channel: None,
-            pushes: Pushes::quiet(),
+            pushes,
             failures: 0,
             next_poll: Instant::now(),
             synced_unix: 0,
@@ -143,6 +144,9 @@ impl Synchronizer {
 
     /// Runs until one of the `wakes` is the end.
     pub async fn run(mut self, mut wakes: Wakes) {
+        if !self.pushes.are_wanted() {
+            info!("sync_interval is long: the server is asked at that pace, and does not tell of changes meanwhile");
+        }
         let mut wake = Wake::Poll;
         let mut shutdown = wakes.shutdown();
         while !matches!(wake, Wake::Shutdown) {
@@ -166,6 +170,7 @@ impl Synchronizer {
                 self.poll().await;
             }
             Wake::PushesEnded => self.next_poll = self.next_poll.min(Instant::now() + COME_BACK.mul_f64(unit())),
+            Wake::Due if self.is_certificate_due() => self.poll().await,
             Wake::Due => {
                 let outcome = self.sign_only().await;
                 self.go_on_after(outcome).await;
@@ -182,7 +187,22 @@ impl Synchronizer {
         // Only a renewal is held back: a poll that each turn moves away would never come while workloads ask.
         let soonest = Instant::now() + SHORTEST_PAUSE;
         let poll = renewal.map_or(self.next_poll, |due| self.next_poll.min(due.max(soonest)));
-        Sleep { poll, due: self.next_due().into_iter().chain(unwritten).min() }
+        self.keep_silence_if_told_nothing();
+        Sleep { poll, due: self.next_due().into_iter().chain(unwritten).chain(self.next_look()).min() }
+    }
+
+    /// As after a sleep of the device, over which its timers stood still. Not while the server is away: the back-off decides.
+    fn is_certificate_due(&self) -> bool {
+        let agent = self.standing.agent().filter(|_| self.failures == 0);
+        agent.is_some_and(|agent| agent.is_due(Instant::now(), &self.parts.time.moment()))
+    }
+
+    /// Whoever is asked rarely is asked over a connection of its own each time: the server would send a PING over one that is
+    /// kept, once a minute, and wake a radio with it.
+    fn keep_silence_if_told_nothing(&mut self) {
+        if !self.pushes.are_wanted() {
+            self.hang_up();
+        }
     }
 
     async fn poll(&mut self) {
@@ -274,3 +294,6 @@ fn status() -> PostStatusRequest {
     let agent_version = concat!("ironroot-agent ", env!("CARGO_PKG_VERSION")).to_owned();
     PostStatusRequest { agent_version, ..PostStatusRequest::default() }
 }
+
+#[cfg(test)]
+mod tests;

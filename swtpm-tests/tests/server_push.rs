@@ -148,7 +148,7 @@ async fn a_new_entry_reaches_a_workloads_stream_though_the_next_poll_is_an_hour_
     let own = nix::unistd::geteuid().as_raw();
     let uid = format!("unix:uid:{own}");
     server.create_entry(&gateway, "/first", &[&uid], &[]);
-    device.provision(&server, &AgentOptions { sync_interval: "1h", ..AgentOptions::default() });
+    device.provision(&server, &AgentOptions { sync_interval: "5m", ..AgentOptions::default() });
     device.start();
     device.expect_log("the server tells of changes");
     device.expect_identity(own);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ironroot_shell::describe;
 use tracing::{error, info, warn};
 
-use super::push::POLL_FACTOR;
+use super::push::polled_every;
 use super::schedule::{backoff, before_the_end, poll_in, unit};
 use super::standing::Standing;
 use super::{Denial, SyncError, Synchronizer};
@@ -89,14 +89,22 @@ impl Synchronizer {
 
     /// The pause between two syncs; `unit` is its jitter, from 0 to 1.
     pub(super) fn poll_pause(&self, unit: f64) -> Duration {
-        let factor = if self.pushes.is_listening() { POLL_FACTOR } else { 1 };
-        poll_in(self.parts.sync_interval * factor, self.ledger.shortest_lifetime(), unit)
+        let configured = self.parts.sync_interval;
+        let interval =
+            if self.pushes.is_listening() { polled_every(configured, self.parts.max_age) } else { configured };
+        poll_in(interval, self.ledger.shortest_lifetime(), unit)
     }
 
     /// When something is due before the next poll. Nothing is while the server is away: the back-off decides when it is asked.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let due = self.ledger.next_due().filter(|_| self.failures == 0)?;
         Some(due.max(Instant::now() + SHORTEST_PAUSE))
+    }
+
+    /// When to look whether something has ended while the device was asleep, which no timer notices. An agent that is not told of
+    /// changes polls as often.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.pushes.is_listening().then(|| Instant::now() + self.parts.sync_interval.max(SHORTEST_PAUSE))
     }
 
     /// After an answer that is not taken at least twice the base: the same would come again, and each costs memory.

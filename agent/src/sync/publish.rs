@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 
 use super::Synchronizer;
 use super::memory::ToKeep;
+use super::schedule::within_age;
 use crate::identities::Identities;
 use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
 
@@ -79,7 +80,7 @@ impl Synchronizer {
         if self.standing.agent().is_none() && self.ledger.is_empty() {
             return None;
         }
-        let refresh = self.parts.max_age.map_or(REFRESH_INTERVAL, |age| REFRESH_INTERVAL.min(age / 8));
+        let refresh = within_age(REFRESH_INTERVAL, self.parts.max_age);
         self.changes.any |= self.is_serving() && self.standing.is_good() && self.kept.last.elapsed() >= refresh;
         let plan = self.parts.memory.plan(self.changes, flush);
         match plan {

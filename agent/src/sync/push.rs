@@ -3,6 +3,7 @@
 //! ```text
 //!  Quiet { until } ──listen: the server holds a stream──► Listening ──the stream ends──► Quiet { until: now, or a back-off }
 //!        └──listen: it has no such method──► Quiet { until: an hour }
+//!  Unwanted: the agent asks rarely, and wants no connection between
 //! ```
 //! The word has no authority: all that it brings about is a sync, no more often than [`SPACING`]. A server without it (SPIRE's, an
 //! older one) is polled as ever.
@@ -16,7 +17,7 @@ use ironroot_api::permission::denial_reason;
 use tonic::{Code, Status, Streaming};
 use tracing::{debug, info};
 
-use super::schedule::{backoff, unit};
+use super::schedule::{backoff, unit, within_age};
 use crate::server_channel::{Channel, within};
 
 /// Longest wait for the server's first word. Each try that it does not come delays a sync by that much.
@@ -37,7 +38,11 @@ pub(super) const SPACING: Duration = Duration::from_secs(1);
 /// Words that are taken off the stream at once before a sync that answers them all. More of them cost another sync.
 const MAX_WAITING: usize = 256;
 /// While the server pushes, it is polled this many times more rarely: only in case a push was lost.
-pub(super) const POLL_FACTOR: u32 = 12;
+const POLL_FACTOR: u32 = 12;
+/// An agent whose `sync_interval` is above this is told of no changes and keeps no connection. Both ends of one with a held stream
+/// send a PING, every 30 s and every minute, which wakes a radio and costs on a metered link: who has an agent ask this rarely
+/// wants silence between. Told in agent.conf and the handbook.
+const LONGEST_TOLD_INTERVAL: Duration = Duration::from_secs(600);
 
 /// See the module.
 #[derive(Debug)]
@@ -51,6 +56,7 @@ pub(super) struct Pushes {
 
 #[derive(Debug)]
 enum State {
+    Unwanted,
     Quiet { until: Instant },
     Listening(Listening),
 }
@@ -75,10 +81,17 @@ pub(super) enum Heard {
 }
 
 impl Pushes {
-    /// Nobody has been listened to.
-    pub fn quiet() -> Self {
+    /// For an agent that asks every `sync_interval` by itself. Nobody has been listened to.
+    pub fn new(sync_interval: Duration) -> Self {
         let now = Instant::now();
-        Self { state: State::Quiet { until: now }, failures: 0, not_before: now }
+        let is_wanted = sync_interval <= LONGEST_TOLD_INTERVAL;
+        let state = if is_wanted { State::Quiet { until: now } } else { State::Unwanted };
+        Self { state, failures: 0, not_before: now }
+    }
+
+    /// Whether the server is ever asked for its word: see [`LONGEST_TOLD_INTERVAL`].
+    pub fn are_wanted(&self) -> bool {
+        !matches!(self.state, State::Unwanted)
     }
 
     /// Whether the server gives word of changes.
@@ -91,6 +104,7 @@ impl Pushes {
     pub async fn listen(&mut self, channel: &Channel) {
         match &mut self.state {
             State::Listening(listening) => listening.unanswered = None,
+            State::Unwanted => {}
             State::Quiet { until } if *until > Instant::now() => {}
             State::Quiet { .. } => self.open(channel).await,
         }
@@ -129,10 +143,7 @@ impl Pushes {
     /// A server ends each stream now and then, with its connection: the next one is opened with the next sync.
     fn end(&mut self, status: &Status) {
         match &self.state {
-            State::Listening(listening) if listening.since.elapsed() >= LASTED => {
-                self.failures = 0;
-                self.hang_up();
-            }
+            State::Listening(listening) if listening.has_lasted() => self.hang_up(),
             _ => self.fail(status),
         }
     }
@@ -142,15 +153,21 @@ impl Pushes {
         self.not_before = Instant::now() + spacing.min(SPACING);
     }
 
-    /// The connection is given up, and the stream with it.
+    /// The connection is given up, and the stream with it. If that lasted, those that failed before it count no more.
     pub fn hang_up(&mut self) {
-        if self.is_listening() {
-            self.state = State::Quiet { until: Instant::now() };
+        let State::Listening(listening) = &self.state else { return };
+        if listening.has_lasted() {
+            self.failures = 0;
         }
+        self.state = State::Quiet { until: Instant::now() };
     }
 }
 
 impl Listening {
+    fn has_lasted(&self) -> bool {
+        self.since.elapsed() >= LASTED
+    }
+
     async fn next(&mut self, not_before: Instant) -> Result<i64, Status> {
         if self.unanswered.is_none() {
             self.unanswered = Some(word(self.stream.message().await)?);
@@ -162,6 +179,11 @@ impl Listening {
         }
         self.unanswered.take().ok_or_else(ended)
     }
+}
+
+/// How often a server is polled that pushes; never more often than `configured`, though `max_age` asks for it.
+pub(super) fn polled_every(configured: Duration, max_age: Option<Duration>) -> Duration {
+    within_age(configured.saturating_mul(POLL_FACTOR), max_age).max(configured)
 }
 
 async fn first_word(channel: &Channel) -> Result<(Streaming<WatchChangesResponse>, i64), Status> {
@@ -187,10 +209,23 @@ fn pause_after(code: Code, failures: u32, unit: f64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use tonic::body::Body;
+    use tonic_prost::ProstDecoder;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    impl Pushes {
+        /// Listening for `age` to a server that says nothing, after `failures` streams that failed.
+        pub(in crate::sync) fn listening(age: Duration, failures: u32) -> Self {
+            let stream = Streaming::new_empty(ProstDecoder::<WatchChangesResponse>::default(), Body::empty());
+            let since = Instant::now().checked_sub(age).expect("this machine has been up for longer");
+            let listening = Listening { stream: Box::new(stream), since, unanswered: None };
+            Self { state: State::Listening(listening), failures, not_before: Instant::now() }
+        }
+    }
 
     #[test]
     fn a_server_without_pushes_is_asked_for_them_once_an_hour_and_one_that_fails_after_a_back_off() {
@@ -200,11 +235,43 @@ mod tests {
         assert_eq!(pause_after(Code::Unavailable, u32::MAX, 1.0), 600 * SECOND);
     }
 
+    #[test]
+    fn failures_do_not_outlive_a_stream_that_lasted_whoever_ends_it() {
+        type End = fn(&mut Pushes);
+        let by_us: End = Pushes::hang_up;
+        let by_the_server: End = |pushes| pushes.end(&ended());
+        for (age, end, failures) in
+            [(LASTED, by_us, 0), (LASTED, by_the_server, 0), (SECOND, by_us, 7), (SECOND, by_the_server, 8)]
+        {
+            let mut pushes = Pushes::listening(age, 7);
+            end(&mut pushes);
+            assert!(!pushes.is_listening());
+            assert_eq!(pushes.failures, failures, "after {age:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_pushes_is_polled_rarely_but_eight_times_within_max_age() {
+        assert_eq!(polled_every(5 * SECOND, None), 60 * SECOND);
+        assert_eq!(polled_every(60 * SECOND, Some(600 * SECOND)), 75 * SECOND);
+        assert_eq!(polled_every(5 * SECOND, Some(604_800 * SECOND)), 60 * SECOND);
+        assert_eq!(polled_every(60 * SECOND, Some(60 * SECOND)), 60 * SECOND, "never more often than it was told to");
+    }
+
+    #[test]
+    fn an_agent_that_asks_more_rarely_than_every_ten_minutes_is_not_told_of_changes() {
+        assert!(Pushes::new(LONGEST_TOLD_INTERVAL).are_wanted());
+        assert!(!Pushes::new(LONGEST_TOLD_INTERVAL + SECOND).are_wanted());
+        assert!(!Pushes::new(Duration::MAX).are_wanted());
+    }
+
     #[tokio::test]
     async fn nothing_is_heard_of_a_server_that_is_not_listened_to() {
-        let mut pushes = Pushes::quiet();
-        pushes.hang_up();
-        assert!(!pushes.is_listening());
-        assert!(pushes.next().now_or_never().is_none());
+        for interval in [SECOND, 2 * LONGEST_TOLD_INTERVAL] {
+            let mut pushes = Pushes::new(interval);
+            pushes.hang_up();
+            assert!(!pushes.is_listening());
+            assert!(pushes.next().now_or_never().is_none());
+        }
     }
 }

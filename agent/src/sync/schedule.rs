@@ -8,6 +8,8 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 const JITTER: f64 = 0.1;
 /// Nothing is rotated more often than this, however short its life.
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
+/// What must be confirmed within a `max_age` is confirmed, and that written down, this many times in it: some may fail.
+const CONFIRMATIONS: u32 = 8;
 /// Failures in a row after which the back-off no longer doubles.
 const MAX_DOUBLINGS: u32 = 16;
 
@@ -53,6 +55,11 @@ pub fn before_the_end(backoff: Duration, remaining: Option<Duration>) -> Duratio
 pub fn poll_in(configured: Duration, shortest_lifetime: Option<Duration>, unit: f64) -> Duration {
     let needed = shortest_lifetime.map_or(configured, |lifetime| (lifetime / 4).max(Duration::from_secs(1)));
     configured.min(needed).mul_f64(1.0 + JITTER * (2.0 * unit - 1.0))
+}
+
+/// `pause`, or less if `max_age` (identities that no server has confirmed for that long are withdrawn) leaves no room for it.
+pub fn within_age(pause: Duration, max_age: Option<Duration>) -> Duration {
+    max_age.map_or(pause, |age| pause.min(age / CONFIRMATIONS))
 }
 
 /// A number from 0 to 1, for the functions above.

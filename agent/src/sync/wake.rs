@@ -104,7 +104,7 @@ mod tests {
             std::hint::spin_loop();
         }
         let later = passed + Duration::from_secs(60);
-        let mut pushes = Pushes::quiet();
+        let mut pushes = Pushes::new(Duration::from_secs(5));
         assert!(matches!(wakes.next(Sleep { poll: passed, due: Some(later) }, &mut pushes).await, Wake::Poll));
         assert!(matches!(wakes.next(Sleep { poll: later, due: Some(passed) }, &mut pushes).await, Wake::Due));
         assert!(matches!(wakes.next(Sleep { poll: later, due: None }, &mut pushes).await, Wake::Request(_)));

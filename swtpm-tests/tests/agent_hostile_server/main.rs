@@ -41,6 +41,12 @@ struct Agent {
     directory: TempDir,
 }
 
+/// How often an agent asks, and for how long it believes an answer.
+struct Pace {
+    sync_interval: Duration,
+    max_age: Option<Duration>,
+}
+
 impl Agent {
     fn start(server: &ScriptedServer) -> Self {
         Self::start_with(server, &server.bundle_pem(), tempfile::tempdir().expect("directory"))
@@ -54,24 +60,27 @@ impl Agent {
     }
 
     fn start_bootstrapped(server: &ScriptedServer, bootstrap: Bootstrap, directory: TempDir) -> Self {
-        Self::start_polling(server, bootstrap, directory, Duration::from_millis(100))
+        Self::start_polling(
+            server,
+            bootstrap,
+            directory,
+            Pace { sync_interval: Duration::from_millis(100), max_age: None },
+        )
     }
 
-    /// An agent that asks for changes at an interval of an hour, if nobody tells it of them.
+    /// An agent that asks for changes once an hour, as long as somebody tells it of them.
     fn start_listening(server: &ScriptedServer) -> Self {
+        Self::start_at(server, Pace { sync_interval: Duration::from_secs(300), max_age: None })
+    }
+
+    fn start_at(server: &ScriptedServer, pace: Pace) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("bootstrap.pem");
         std::fs::write(&path, server.bundle_pem()).expect("bundle written");
-        let bootstrap = Bootstrap::TrustBundle { path, format: TrustBundleFormat::Pem };
-        Self::start_polling(server, bootstrap, directory, Duration::from_secs(3600))
+        Self::start_polling(server, Bootstrap::TrustBundle { path, format: TrustBundleFormat::Pem }, directory, pace)
     }
 
-    fn start_polling(
-        server: &ScriptedServer,
-        bootstrap: Bootstrap,
-        directory: TempDir,
-        sync_interval: Duration,
-    ) -> Self {
+    fn start_polling(server: &ScriptedServer, bootstrap: Bootstrap, directory: TempDir, pace: Pace) -> Self {
         let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("legal");
         let (publisher, identities) = watch::channel(Arc::new(Identities::starting(trust_domain.clone())));
         let (stop, stopping) = watch::channel(false);
@@ -86,8 +95,8 @@ impl Agent {
             keys: KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() }),
             memory: Memory::plain(directory.path().to_owned()),
             time,
-            sync_interval,
-            max_age: None,
+            sync_interval: pace.sync_interval,
+            max_age: pace.max_age,
             publisher,
         });
         let (requests, waiting) = Requests::channel();

@@ -1,0 +1,65 @@
+use super::*;
+use crate::agent_key::KeyPlace;
+use crate::config::JoinToken;
+use crate::requests::Requests;
+use crate::server_answers::AgentSvid;
+use crate::trusted_time::{BUILD_UNIX, Keeper, Moment, Reading, Span};
+
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Seconds that the agent's certificate lasts in all.
+const LIFE: i64 = 3600;
+
+/// An agent that was in sync a moment ago and is told of changes, though every poll of its server fails. `slept`: for how many
+/// seconds the device has been asleep since the agent got its certificate.
+fn listening_after(slept: i64) -> Synchronizer {
+    let trust_domain = TrustDomain::new("td").expect("legal");
+    let time = TrustedTime::new();
+    let mut agent = Synchronizer::new(Parts {
+        server: Server::new("127.0.0.1", 1, &trust_domain, time.clone()),
+        bootstrap: Bootstrap::Insecure,
+        attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
+        keys: KeyStore::open(KeyPlace::Memory),
+        memory: Memory::plain("/nonexistent".into()),
+        sync_interval: INTERVAL,
+        max_age: None,
+        allow_executable_only: false,
+        publisher: watch::channel(Arc::new(Identities::starting(trust_domain.clone()))).0,
+        trust_domain,
+        time,
+    });
+    let now = Reading::now();
+    let then = Reading { boot: now.boot - slept, kernel: now.kernel - slept };
+    let span = Span { not_before: then.kernel, not_after: then.kernel + LIFE };
+    let mut keeper = Keeper::new(BUILD_UNIX, then);
+    let svid = AgentSvid::unchecked(keeper.receive(span.not_before, span, then));
+    // The monotonic clock stood still: by it, the certificate has just been taken up.
+    let known = Agent::new(svid, false, LIFE, Instant::now(), &Moment::new(keeper, then));
+    agent.standing = Standing::Attested(known);
+    agent.pushes = Pushes::listening(Duration::ZERO, 0);
+    agent.next_poll = Instant::now() + 12 * INTERVAL;
+    agent
+}
+
+async fn turn(agent: &mut Synchronizer) -> Sleep {
+    let (_stop, stopping) = watch::channel(false);
+    let (_requests, waiting) = Requests::channel();
+    agent.turn(Wake::Due, &mut Wakes::new(stopping, Arc::default(), waiting)).await
+}
+
+#[tokio::test]
+async fn an_agent_that_is_told_of_changes_looks_at_each_interval_what_ended_and_asks_nobody_without_need() {
+    let mut agent = listening_after(0);
+    let sleep = turn(&mut agent).await;
+    assert_eq!(agent.failures, 0, "nobody was asked");
+    assert!(agent.pushes.is_listening());
+    assert!(sleep.due.is_some_and(|due| due <= Instant::now() + INTERVAL), "{sleep:?}");
+    assert!(sleep.poll > Instant::now() + 2 * INTERVAL, "{sleep:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_came_due_while_the_device_slept_is_replaced_within_an_interval() {
+    let mut agent = listening_after(LIFE - 60);
+    turn(&mut agent).await;
+    assert_eq!(agent.failures, 1, "it polled");
+    assert!(!agent.pushes.is_listening());
+}
