@@ -3,7 +3,7 @@
 use ironroot_lab::machine::Power;
 
 use crate::Outcome;
-use crate::lab::{Lab, clock, expect_log, first_svid};
+use crate::lab::{Lab, WORKLOAD, clock, expect_log, fetch, first_svid};
 use crate::stories::require;
 
 /// What a machine without a battery shows.
@@ -20,14 +20,19 @@ pub fn at_1970(lab: &mut Lab) -> Outcome<String> {
     machine.cut();
     let mut machine = board.power_on(&power)?;
     let online = first_svid(&mut machine)?;
-    let shown = machine.shell()?.run("date +%Y-%m-%d")?;
+    let shell = machine.shell()?;
+    let shown = shell.run("date +%Y-%m-%dT%H:%M:%S")?;
+    // What verifies by the machine's own clock.
+    let by_clock = fetch(shell, WORKLOAD)?;
     machine.cut();
     lab.server.kill();
     let mut machine = board.power_on(&power)?;
     let offline = first_svid(&mut machine)?;
     Ok(format!(
-        "the guest's clock shows {shown}; {:.1} s with a server, {:.1} s without",
-        online.seconds, offline.seconds
+        "the guest's clock shows {shown}; {:.1} s with a server, {:.1} s without; \"api fetch\" by that clock: {}",
+        online.seconds,
+        offline.seconds,
+        by_clock.err().unwrap_or_else(|| "verified".to_owned())
     ))
 }
 
