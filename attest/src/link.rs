@@ -66,6 +66,12 @@ impl<'a> Link<'a> {
     }
 }
 
+/// What the issuer of a certificate has signed (TBSCertificate), header included. Nothing in it can be changed without the
+/// issuer; how the signature after it is written can.
+pub(crate) fn signed_part(der: &[u8]) -> Option<&[u8]> {
+    SliceReader::new(contents(der)?).ok()?.tlv_bytes().ok()
+}
+
 /// Algorithm and key of a SubjectPublicKeyInfo's contents: the algorithm's contents, and the key's bits.
 pub(crate) fn algorithm_and_key(public_key_info: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = SliceReader::new(public_key_info).ok()?;

@@ -129,6 +129,31 @@ fn a_device_with_the_key_of_its_certificate_attests_under_spires_names() {
     }
 }
 
+/// An ECDSA signature can be written anew by whoever has the certificate; a second one by the authority shows the same.
+#[test]
+fn a_certificate_is_the_same_however_its_signature_is_written_although_spires_id_is_not() {
+    let [ca_key, key] = [(); 2].map(|()| KeyPair::generate().expect("key"));
+    let root = ca("Toy Root").self_signed(&ca_key).expect("signs");
+    let issuer = Issuer::new(ca("Toy Root"), ca_key);
+    let authorities = Authorities::from_pem(&root.pem()).expect("authorities");
+    let attested = |params: CertificateParams| {
+        let leaf = params.signed_by(&key, &issuer).expect("signs").der().to_vec();
+        let holder = Holder::new(vec![leaf], &private(&key)).expect("a device");
+        let evidence = Evidence::from_json(&holder.evidence()).expect("parses");
+        let claimed = evidence.certificate_sha256();
+        let (pending, challenge) = evidence.verify(&authorities, NOW).expect("trusted").challenge(NONCE, NOW);
+        let answer = holder.respond(&challenge.to_json(), OWN).expect("answers");
+        let attested = pending.complete(&answer, NOW).expect("attested");
+        assert_eq!(claimed, Some(attested.certificate_sha256()));
+        attested
+    };
+    let (first, again, renewed) =
+        (attested(device("device-1")), attested(device("device-1")), attested(device("device-2")));
+    assert_ne!(first.agent_path(), again.agent_path());
+    assert_eq!(first.certificate_sha256(), again.certificate_sha256());
+    assert_ne!(first.certificate_sha256(), renewed.certificate_sha256());
+}
+
 /// What SPIRE's agents sign with: Go's PSS takes the longest salt that fits.
 #[test]
 fn an_rsa_signature_with_the_longest_salt_is_as_good_as_one_with_the_hashs() {

@@ -112,6 +112,14 @@ impl Evidence<'_> {
             Self::Tpm2(evidence) => Some(evidence.device()),
         }
     }
+
+    /// The certificate that it shows: SHA-256 of what its authority has signed.
+    pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::JoinToken(_) | Self::Tpm2(_) => None,
+            Self::X509Pop(evidence) => evidence.certificate_sha256(),
+        }
+    }
 }
 
 impl AttestationError {
@@ -138,7 +146,7 @@ impl AttestationError {
 ///     selectors: Default::default(),
 ///     can_reattest: true,
 ///     csr,
-///     proof: ironroot_server::node_attestation::Proof::Certificate,
+///     proof: ironroot_server::node_attestation::Proof::Certificate { sha256: [0; 32] },
 /// }
 /// # }
 /// ```
@@ -160,8 +168,11 @@ pub enum Proof {
     JoinToken(UnspentToken),
     /// A TPM, of which the device registry is to know.
     Tpm(ProvenDevice),
-    /// A certificate that somebody gave the device.
-    Certificate,
+    /// A certificate that somebody gave the device: SHA-256 of what its authority has signed.
+    Certificate {
+        /// Of what the authority has signed of it (the TBSCertificate, DER).
+        sha256: [u8; 32],
+    },
 }
 
 impl AttestedNode {
@@ -194,13 +205,21 @@ impl AttestedNode {
     pub fn device(&self) -> Option<ProvenDevice> {
         match self.proof {
             Proof::Tpm(device) => Some(device),
-            Proof::JoinToken(_) | Proof::Certificate => None,
+            Proof::JoinToken(_) | Proof::Certificate { .. } => None,
         }
     }
 
     /// What it was proven by.
     pub fn proof(&self) -> &Proof {
         &self.proof
+    }
+
+    /// SHA-256 of what the authority of its certificate has signed, for nodes that proved one.
+    pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
+        match self.proof {
+            Proof::Certificate { sha256 } => Some(sha256),
+            Proof::JoinToken(_) | Proof::Tpm(_) => None,
+        }
     }
 }
 

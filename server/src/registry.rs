@@ -23,6 +23,7 @@ mod mirror;
 mod model_tests;
 mod news;
 mod node;
+mod one_certificate;
 mod places;
 pub mod selector_forms;
 mod stored_entry;
@@ -85,6 +86,11 @@ pub enum RegistryError {
     /// An operator shut the agent out; it must be deleted before it may attest again.
     #[error("agent is banned")]
     AgentBanned,
+    /// The device's certificate is another agent's already, with its signature written in another way.
+    #[error(
+        "its certificate is that of agent {agent}, signed in another way: evict that agent if this is to be the one"
+    )]
+    CertificateTaken { agent: SpiffeId },
     /// The certificate shown is neither the agent's current nor its renewed one.
     #[error("agent SVID is not active")]
     NotActive,

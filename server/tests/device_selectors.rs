@@ -41,6 +41,7 @@ fn agent() -> AgentRecord {
         selectors: stored.map(|text| text.parse().expect("selector")).into_iter().collect(),
         agent_version: String::new(),
         ek_sha256: Some(EK),
+        certificate_sha256: None,
     }
 }
 

@@ -141,6 +141,7 @@ fn agent(name: &str, serial: &str, selectors: &[&str]) -> AgentRecord {
         selectors: selectors.iter().map(|s| s.parse().expect("selector")).collect(),
         agent_version: String::new(),
         ek_sha256: Some([9; 32]),
+        certificate_sha256: None,
     }
 }
 
@@ -547,6 +548,7 @@ async fn the_alias_of_a_join_token_ends_with_its_agent_and_other_entries_stay() 
         attestation_type: "join_token".into(),
         can_reattest: false,
         ek_sha256: None,
+        certificate_sha256: None,
         ..agent(&format!("join_token/{token}"), "1", &[])
     };
     for used in ["used", "kept"] {

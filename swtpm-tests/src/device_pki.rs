@@ -5,14 +5,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use ironroot_attest::node::x509pop::{ATTESTATION_TYPE, Holder, NONCE_BYTES};
 use ironroot_text::hex::hex;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, SerialNumber, SignatureAlgorithm,
 };
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use tempfile::TempDir;
+use tonic::Status;
 
 use crate::deployment::{TRUST_DOMAIN, open_directory};
+use crate::server_client::{self, Credentials, ServerClient, converse, csr, params};
 
 /// A root and an authority below it that issues devices their certificates.
 pub struct DevicePki {
@@ -25,6 +29,9 @@ pub struct DevicePki {
 /// What a device was given.
 pub struct DeviceIdentity {
     files: PathBuf,
+    key: KeyPair,
+    params: CertificateParams,
+    chain: Vec<Vec<u8>>,
     /// The SPIFFE ID of the agent that attests with it.
     pub agent_id: String,
     /// What entries can ask for: name, serial number, both authorities.
@@ -56,6 +63,16 @@ impl DevicePki {
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(SerialNumber::from_slice(&[0x0a, 0x1b, 0x2c]));
+        self.identity(name, key, params)
+    }
+
+    /// The same certificate, signed once more: no two ECDSA signatures are alike, so SPIRE's ID of it is another.
+    pub fn sign_again(&self, identity: &DeviceIdentity) -> DeviceIdentity {
+        let key = KeyPair::from_pem(&identity.key.serialize_pem()).expect("its own key");
+        self.identity("again", key, identity.params.clone())
+    }
+
+    fn identity(&self, name: &str, key: KeyPair, params: CertificateParams) -> DeviceIdentity {
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let files = self.directory.path().join(name);
         fs::create_dir_all(&files).expect("directory");
@@ -65,6 +82,9 @@ impl DevicePki {
         fs::set_permissions(files.join("device.key"), Permissions::from_mode(0o600)).expect("ours");
         DeviceIdentity {
             files,
+            key,
+            params,
+            chain: vec![certificate.der().to_vec(), self.between.der().to_vec()],
             agent_id: format!("spiffe://{TRUST_DOMAIN}/spire/agent/x509pop/{}", fingerprint(&certificate)),
             selectors: vec![
                 format!("x509pop:subject:cn:{name}"),
@@ -83,6 +103,15 @@ impl Default for DevicePki {
 }
 
 impl DeviceIdentity {
+    /// Attests as an agent on this device does, over a connection of its own.
+    pub async fn attest(&self, server: &ServerClient) -> Result<Credentials, Status> {
+        let (svid_key, proof_key) = (server_client::key(), PrivatePkcs8KeyDer::from(self.key.serialize_der()));
+        let holder = Holder::new(self.chain.clone(), &proof_key.into()).expect("its own key");
+        let first = params(ATTESTATION_TYPE, holder.evidence(), csr(&svid_key, &[]));
+        let answer = |challenge: &[u8]| holder.respond(challenge, [7; NONCE_BYTES]).expect("a challenge");
+        converse(server, first, &svid_key, answer).await
+    }
+
     /// The `NodeAttestor` block of an agent of either make on this device.
     pub fn agent_block(&self) -> String {
         block(&[

@@ -39,7 +39,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub use outcasts::Outcast;
 pub use shared::SharedServer;
-pub use software_device::SoftwareDevice;
+pub use software_device::{SoftwareDevice, converse};
 pub use tpm_node::TpmNode;
 
 use crate::deployment::Server;

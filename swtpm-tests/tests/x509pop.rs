@@ -1,7 +1,10 @@
 //! Devices without a TPM that have a certificate from elsewhere.
 
+use ironroot_api::pb::types::permission_denied_details::Reason;
+use ironroot_api::permission::denial_reason;
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
 use ironroot_lab::device_pki::{DeviceIdentity, DevicePki};
+use ironroot_lab::server_client::ServerClient;
 
 const ALICE: u32 = 60_001;
 
@@ -38,6 +41,28 @@ fn a_device_with_a_certificate_attests_serves_and_attests_again_and_a_banned_one
         let nothing = || device.fetch(ALICE).is_err();
         expect_within(DEADLINE, "a banned agent serves nothing", || device.log(), nothing);
     }
+}
+
+#[tokio::test]
+async fn a_banned_certificate_does_not_come_back_with_its_signature_written_in_another_way() {
+    let pki = DevicePki::new();
+    let server = server(&pki);
+    let client = ServerClient::new(&server).await;
+    let identity = pki.issue("device", &rcgen::PKCS_ECDSA_P256_SHA256);
+    let twin = pki.sign_again(&identity);
+    assert_ne!(twin.agent_id, identity.agent_id, "SPIRE's IDs differ");
+    identity.attest(&client).await.expect("attests");
+    let refused = twin.attest(&client).await.map(drop).expect_err("one certificate is one agent");
+    assert!(refused.message().contains(&identity.agent_id) && denial_reason(&refused).is_none(), "{refused}");
+    server.cli(&["agent", "ban", "-spiffeID", &identity.agent_id]);
+    for form in [&twin, &identity] {
+        let refused = form.attest(&client).await.map(drop).expect_err("banned");
+        assert_eq!(denial_reason(&refused), Some(Reason::AgentBanned), "{refused}");
+        assert!(refused.message().contains(&identity.agent_id), "{refused}");
+    }
+    assert!(!server.cli(&["agent", "list"]).contains(&twin.agent_id));
+    server.cli(&["agent", "evict", "-spiffeID", &identity.agent_id]);
+    twin.attest(&client).await.expect("the ban went with the agent");
 }
 
 #[test]

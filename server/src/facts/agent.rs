@@ -34,6 +34,8 @@ pub struct AgentRecord {
     pub agent_version: String,
     /// SHA-256 of the endorsement key it proved, for agents with a TPM.
     pub ek_sha256: Option<[u8; 32]>,
+    /// SHA-256 of the TBSCertificate of the certificate it proved, for agents that have one (`x509pop`). No two have the same.
+    pub certificate_sha256: Option<[u8; 32]>,
 }
 
 impl AgentRecord {
@@ -74,6 +76,7 @@ impl AgentRecord {
             selectors: SelectorSet::default(),
             agent_version: String::new(),
             ek_sha256: None,
+            certificate_sha256: None,
         }
     }
 }

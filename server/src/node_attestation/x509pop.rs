@@ -27,6 +27,10 @@ impl<'a> Evidence<'a> {
     pub(super) fn read(payload: &[u8], policy: &'a X509PopPolicy) -> Result<Self, X509PopRefusal> {
         Ok(Self { evidence: x509pop::Evidence::from_json(payload)?, policy })
     }
+
+    pub(super) fn certificate_sha256(&self) -> Option<[u8; 32]> {
+        self.evidence.certificate_sha256()
+    }
 }
 
 /// An attestation that waits for the node's answer.
@@ -78,7 +82,7 @@ impl NodeAttestation {
             selectors: attested.selectors().clone(),
             can_reattest: true,
             csr,
-            proof: Proof::Certificate,
+            proof: Proof::Certificate { sha256: attested.certificate_sha256() },
         })
     }
 }

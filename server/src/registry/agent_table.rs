@@ -119,6 +119,7 @@ impl AgentSlot {
 pub(super) struct AgentTable {
     all: BTreeMap<i64, Arc<AgentSlot>>,
     by_id: HashMap<SpiffeId, Arc<AgentSlot>>,
+    by_certificate: HashMap<[u8; 32], Arc<AgentSlot>>,
 }
 
 impl AgentTable {
@@ -131,6 +132,9 @@ impl AgentTable {
         let served = Mutex::new(Served { view: None, told_left_out });
         let slot = Arc::new(AgentSlot { seq, record: Arc::new(agent), served, end: OnceLock::new() });
         self.all.insert(seq, slot.clone());
+        if let Some(certificate) = slot.record.certificate_sha256 {
+            self.by_certificate.insert(certificate, slot.clone());
+        }
         self.by_id.insert(id, slot);
     }
 
@@ -147,7 +151,18 @@ impl AgentTable {
     pub fn remove(&mut self, id: &SpiffeId) {
         if let Some(slot) = self.by_id.remove(id) {
             self.all.remove(&slot.seq);
+            // Another agent may have its certificate by now: changes come one by one, and it was gone before.
+            if let Some(certificate) = &slot.record.certificate_sha256
+                && self.by_certificate.get(certificate).is_some_and(|of| Arc::ptr_eq(of, &slot))
+            {
+                self.by_certificate.remove(certificate);
+            }
         }
+    }
+
+    /// The agent that attested with that certificate.
+    pub fn with_certificate(&self, certificate_sha256: &[u8; 32]) -> Option<&AgentSlot> {
+        self.by_certificate.get(certificate_sha256).map(|slot| &**slot)
     }
 
     /// What is known of the agent, and its place in the order of arrival.

@@ -8,7 +8,7 @@ use crate::registry::AgentFilter;
 use ironroot_api::SpiffeId;
 
 use super::agent_table::standing;
-use super::{AgentStanding, Registry, RegistryError, token_aliases};
+use super::{AgentStanding, Registry, RegistryError, one_certificate, token_aliases};
 use crate::devices::note_attested;
 use crate::node_attestation::{AttestedNode, Proof};
 use crate::rights::{Administrator, AuthenticatedAgent, ShownCertificate};
@@ -17,7 +17,8 @@ use crate::store::{StoreError, Transaction};
 impl Registry {
     /// Stores an agent that has just proven itself, spends its join token or notes it with its device, all in one change. Its
     /// certificate (decimal serial, notAfter in UNIX seconds) is the current one from now on, any earlier one is not active any
-    /// more. An agent that was banned meanwhile is refused, one whose device was, and one whose join token another has spent.
+    /// more. An agent that was banned meanwhile is refused, one whose device was, one whose join token another has spent, and
+    /// one whose certificate another agent has.
     pub async fn attest_agent(
         &self,
         node: &AttestedNode,
@@ -41,7 +42,7 @@ impl Registry {
             match &proof {
                 Proof::JoinToken(token) => token.spend(tx, now_unix)?,
                 Proof::Tpm(device) => note_attested(tx, *device, &agent.spiffe_id, now_unix)?,
-                Proof::Certificate => {}
+                Proof::Certificate { .. } => one_certificate::refuse_under_another_id(tx, &agent)?,
             }
             let agent_version = known.map(|known| known.agent_version).unwrap_or_default();
             Ok(AgentRecord { agent_version, ..agent.clone() })
@@ -159,6 +160,12 @@ impl Registry {
         self.shared.read().agents.slot(id).map(|slot| self.words(&slot.record).shown(&slot.record))
     }
 
+    /// The agent that attested with the certificate of that TBSCertificate's SHA-256.
+    pub fn agent_with_certificate(&self, certificate_sha256: &[u8; 32]) -> Option<Arc<AgentRecord>> {
+        let tables = self.shared.read();
+        tables.agents.with_certificate(certificate_sha256).map(|slot| self.words(&slot.record).shown(&slot.record))
+    }
+
     /// The matching agents of a page, in the order of their first attestation, with the selectors that their nodes have
     /// now. `page_size` and `page_token` as on the wire.
     pub fn list_agents(
@@ -248,5 +255,6 @@ fn attested(node: &AttestedNode, serial: &str, not_after: i64) -> AgentRecord {
         selectors: node.selectors().clone(),
         agent_version: String::new(),
         ek_sha256: node.device().map(|device| device.ek_sha256()),
+        certificate_sha256: node.certificate_sha256(),
     }
 }

@@ -2,7 +2,7 @@
 
 use ironroot_api::pb::agent::AttestAgentRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
-use ironroot_api::pb::agent::attest_agent_request::Step as Asked;
+use ironroot_api::pb::agent::attest_agent_request::{Params, Step as Asked};
 use ironroot_api::pb::agent::attest_agent_response::Step as Answered;
 use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, Claim};
 use ironroot_software_tpm::SoftwareNode;
@@ -38,26 +38,35 @@ impl SoftwareDevice {
 
     /// Attests over a connection of its own.
     pub async fn attest(&self, server: &ServerClient) -> Result<Credentials, Status> {
-        let (ask, asked) = mpsc::channel(2);
         let first = params(ATTESTATION_TYPE, self.node.evidence(), self.csr.clone());
-        ask.try_send(AttestAgentRequest { step: Some(Asked::Params(first)) }).expect("room for the first message");
-        let channel = server.dial(None).await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let answers = AgentClient::new(channel).attest_agent(ReceiverStream::new(asked)).await?;
-        let mut answers = answers.into_inner();
-        while let Some(answer) = answers.message().await? {
-            match answer.step {
-                Some(Answered::Result(result)) => {
-                    return Ok(Credentials::new(&result.svid.expect("a result has an SVID"), &self.key));
-                }
-                Some(Answered::Challenge(challenge)) => {
-                    let spki = self.key.subject_public_key_info();
-                    let response = self.node.answer(&challenge, TRUST_DOMAIN, &spki);
-                    let step = Some(Asked::ChallengeResponse(response.into()));
-                    let _ = ask.send(AttestAgentRequest { step }).await;
-                }
-                None => panic!("an empty answer"),
-            }
-        }
-        Err(Status::unknown("the server ended the conversation without a result"))
+        let spki = self.key.subject_public_key_info();
+        converse(server, first, &self.key, |challenge| self.node.answer(challenge, TRUST_DOMAIN, &spki)).await
     }
+}
+
+/// One attestation over a connection of its own, of a device that answers challenges at once; `key`: that of the request.
+pub async fn converse(
+    server: &ServerClient,
+    first: Params,
+    key: &KeyPair,
+    answer: impl Fn(&[u8]) -> Vec<u8>,
+) -> Result<Credentials, Status> {
+    let (ask, asked) = mpsc::channel(2);
+    ask.try_send(AttestAgentRequest { step: Some(Asked::Params(first)) }).expect("room for the first message");
+    let channel = server.dial(None).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let answers = AgentClient::new(channel).attest_agent(ReceiverStream::new(asked)).await?;
+    let mut answers = answers.into_inner();
+    while let Some(answered) = answers.message().await? {
+        match answered.step {
+            Some(Answered::Result(result)) => {
+                return Ok(Credentials::new(&result.svid.expect("a result has an SVID"), key));
+            }
+            Some(Answered::Challenge(challenge)) => {
+                let step = Some(Asked::ChallengeResponse(answer(&challenge).into()));
+                let _ = ask.send(AttestAgentRequest { step }).await;
+            }
+            None => panic!("an empty answer"),
+        }
+    }
+    Err(Status::unknown("the server ended the conversation without a result"))
 }

@@ -1,5 +1,6 @@
 //! What a device's certificate says of the device.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use const_oid::db::rfc4519::COMMON_NAME;
 use ironroot_text::hex::hex;
 use x509_cert::ext::pkix::KeyUsage;
@@ -9,12 +10,16 @@ use x509_cert::name::Name;
 use super::proof_key::ProofKey;
 use super::refusal::X509PopRefusal;
 use crate::authorities::{Fingerprint, fingerprint};
-use crate::link::Link;
+use crate::link::{Link, signed_part};
+
+/// SHA-256 of a TBSCertificate: the same for a certificate however its signature is written.
+pub(super) type SignedSha256 = [u8; 32];
 
 /// A device's certificate, parsed.
 #[derive(Clone, Debug)]
 pub(super) struct DeviceCertificate {
     pub(super) fingerprint: Fingerprint,
+    pub(super) signed_sha256: SignedSha256,
     pub(super) key: ProofKey,
     pub(super) common_name: Option<String>,
     /// Lower-case hexadecimal, of an even number of digits. Source: SPIRE, `SerialNumberHex`.
@@ -32,11 +37,21 @@ impl DeviceCertificate {
         }
         Ok(Self {
             fingerprint: fingerprint(der),
+            signed_sha256: sha256(link.tbs),
             key: ProofKey::of(&link.certificate)?,
             common_name: common_name(tbs.subject()),
             serial_number: serial_number(tbs.serial_number().as_bytes()),
         })
     }
+}
+
+/// Of a certificate that nobody has looked at yet.
+pub(super) fn signed_sha256(der: &[u8]) -> Option<SignedSha256> {
+    signed_part(der).map(sha256)
+}
+
+fn sha256(signed: &[u8]) -> SignedSha256 {
+    digest(&SHA256, signed).as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }
 
 /// The last one, if there are several, as Go has it. None if it is empty or no text.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::signed_sha256;
 use super::family::Family;
 use super::refusal::X509PopRefusal;
 use super::{MAX_CERTIFICATES, NONCE_BYTES};
@@ -83,6 +84,11 @@ struct EcdsaJson {
 }
 
 impl Evidence {
+    /// The certificate that is shown, as [`AttestedCertificate`](super::AttestedCertificate) calls it; nothing is believed yet.
+    pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
+        signed_sha256(self.certificates.first()?)
+    }
+
     /// The message as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         encode(&EvidenceJson { certificates: self.certificates.iter().cloned().map(Base64).collect() })

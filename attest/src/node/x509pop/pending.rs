@@ -22,6 +22,7 @@ pub struct Pending {
 #[derive(Clone, Debug)]
 pub struct AttestedCertificate {
     fingerprint: Fingerprint,
+    certificate_sha256: [u8; 32],
     selectors: SelectorSet,
 }
 
@@ -45,6 +46,7 @@ impl Pending {
         self.certificate.key.check(&self.challenge.nonce, &response)?;
         Ok(AttestedCertificate {
             fingerprint: self.certificate.fingerprint,
+            certificate_sha256: self.certificate.signed_sha256,
             selectors: selectors(&self.certificate, &self.issuers),
         })
     }
@@ -54,6 +56,12 @@ impl AttestedCertificate {
     /// Path of the agent's SPIFFE ID: `/spire/agent/x509pop/` and the SHA-1 of the certificate in hex.
     pub fn agent_path(&self) -> String {
         format!("/spire/agent/{ATTESTATION_TYPE}/{}", hex(&self.fingerprint))
+    }
+
+    /// SHA-256 of what the authority has signed (TBSCertificate). The path is of the whole certificate, which its holder can
+    /// write in several ways: an ECDSA signature (r, s) is as good as (r, n - s). This is what tells certificates apart.
+    pub fn certificate_sha256(&self) -> [u8; 32] {
+        self.certificate_sha256
     }
 
     /// What the certificate says, and who issued it.

@@ -18,6 +18,7 @@ use super::super::svid_api::svid_to_pb;
 use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
 use crate::ca::AgentToSign;
 use crate::node_attestation::{AttestationError, AttestedNode, Challenge, Evidence, Fault, Progress, Tpm2Refusal};
+use crate::registry::RegistryError;
 use crate::rights::Visitor;
 
 /// Longest a whole conversation may take: as long as an agent works on it.
@@ -167,13 +168,18 @@ impl ServerState {
 
     /// Before anything is signed. The change that stores the agent looks once more.
     fn refuse_banned(&self, node: &AttestedNode) -> Result<(), Status> {
-        match self.registry.agent(node.id()) {
-            Some(agent) if agent.banned => {
-                let message = format!("failed to attest: agent {} is banned", node.id());
-                Err(permission_denied(Reason::AgentBanned, &message))
+        let of_its_certificate =
+            node.certificate_sha256().and_then(|sha256| self.registry.agent_with_certificate(&sha256));
+        for known in self.registry.agent(node.id()).into_iter().chain(of_its_certificate) {
+            if known.banned {
+                let message = format!("failed to attest: agent {} is banned", known.spiffe_id);
+                return Err(permission_denied(Reason::AgentBanned, &message));
             }
-            _ => Ok(()),
+            if known.spiffe_id != *node.id() {
+                return Err(registry_status(RegistryError::CertificateTaken { agent: known.spiffe_id.clone() }));
+            }
         }
+        Ok(())
     }
 }
 

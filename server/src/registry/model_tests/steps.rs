@@ -74,6 +74,7 @@ fn agent() -> impl Strategy<Value = AgentRecord> {
         selectors,
         agent_version: String::new(),
         ek_sha256: None,
+        certificate_sha256: None,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::store::{Changed, StoreError};
 
 const COLUMNS: &str =
     "seq, spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest, banned,
-                       selectors, agent_version, ek_sha256";
+                       selectors, agent_version, ek_sha256, certificate_sha256";
 
 /// What a ban does to an agent's row: no certificate counts any more.
 const BAN: &str = "UPDATE agents SET banned = 1, serial = '', new_serial = '', new_not_after = 0";
@@ -29,20 +29,29 @@ impl Facts<'_> {
             self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM agents WHERE spiffe_id = ?1"))?;
         select.query_row([id.as_str()], |row| Ok(record(row))).optional()?.transpose()
     }
+
+    /// The agent that attested with the certificate of that TBSCertificate's SHA-256; `None` if there is none.
+    pub fn agent_with_certificate(&self, certificate_sha256: &[u8; 32]) -> Result<Option<AgentRecord>, StoreError> {
+        let select = format!("SELECT {COLUMNS} FROM agents WHERE certificate_sha256 = ?1");
+        let mut select = self.connection.prepare_cached(&select)?;
+        let found = select.query_row([certificate_sha256], |row| Ok(record(row))).optional()?.transpose()?;
+        Ok(found.map(|(_, agent)| agent))
+    }
 }
 
 impl Transaction<'_> {
     /// Adds the agent or replaces its row; returns its place in lists, which it keeps.
     pub fn put_agent(&self, agent: &AgentRecord) -> Result<i64, StoreError> {
         let put = "INSERT INTO agents (spiffe_id, attestation_type, serial, not_after, new_serial, new_not_after, can_reattest,
-                                       banned, selectors, agent_version, ek_sha256)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                                       banned, selectors, agent_version, ek_sha256, certificate_sha256)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                    ON CONFLICT (spiffe_id) DO UPDATE SET
                        attestation_type = excluded.attestation_type, serial = excluded.serial,
                        not_after = excluded.not_after, new_serial = excluded.new_serial,
                        new_not_after = excluded.new_not_after, can_reattest = excluded.can_reattest,
                        banned = excluded.banned, selectors = excluded.selectors,
-                       agent_version = excluded.agent_version, ek_sha256 = excluded.ek_sha256
+                       agent_version = excluded.agent_version, ek_sha256 = excluded.ek_sha256,
+                       certificate_sha256 = excluded.certificate_sha256
                    RETURNING seq";
         let values = (
             agent.spiffe_id.as_str(),
@@ -56,6 +65,7 @@ impl Transaction<'_> {
             lines(&agent.selectors),
             &agent.agent_version,
             agent.ek_sha256,
+            agent.certificate_sha256,
         );
         self.note(Changed::Agent(agent.spiffe_id.clone()));
         Ok(self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?)
@@ -122,6 +132,7 @@ fn record(row: &Row<'_>) -> Result<(i64, AgentRecord), StoreError> {
         selectors: selectors(&row.get::<_, String>(9)?).map_err(|e| damaged(&e))?,
         agent_version: row.get(10)?,
         ek_sha256: row.get(11)?,
+        certificate_sha256: row.get(12)?,
     };
     Ok((seq, agent))
 }

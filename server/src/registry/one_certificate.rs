@@ -1,0 +1,66 @@
+//! A certificate is one agent's.
+//!
+//! SPIRE's ID of an agent with a certificate is a hash of all its bytes. Whoever has the certificate can write its signature in
+//! another way and so have another ID: it would come back after a ban. What its authority has signed stays the same.
+
+use crate::facts::agent::AgentRecord;
+use crate::store::Transaction;
+
+use super::RegistryError;
+
+/// Refuses `agent`, which has just proven its certificate, if there is an agent of another ID that has the same one.
+pub(super) fn refuse_under_another_id(tx: &Transaction<'_>, agent: &AgentRecord) -> Result<(), RegistryError> {
+    let Some(certificate) = &agent.certificate_sha256 else { return Ok(()) };
+    match tx.agent_with_certificate(certificate)? {
+        Some(known) if known.spiffe_id == agent.spiffe_id => Ok(()),
+        Some(known) if known.banned => Err(RegistryError::AgentBanned),
+        Some(known) => Err(RegistryError::CertificateTaken { agent: known.spiffe_id }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::TrustDomain;
+    use ironroot_api::unix_socket::PeerCredentials;
+
+    use super::*;
+    use crate::node_attestation::Proof;
+    use crate::registry::Registry;
+    use crate::rights::{Administrator, Caller};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn of_one_certificate_one_agent_is_kept_and_its_ban_holds_for_each_id_until_it_is_evicted() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        let store = Store::open(&directory.path().join("datastore.sqlite3"), &trust_domain).expect("opens");
+        let registry = Registry::load(store.clone()).await.expect("loads");
+        let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+        let by = Administrator::judge(local, |_| false, 0).expect("local");
+        let agent = |name, of| AgentRecord { certificate_sha256: Some([of; 32]), ..AgentRecord::example(name) };
+        let [one, twin, other] = [agent("one", 1), agent("twin", 1), agent("other", 2)];
+        let attest = |agent: &AgentRecord| {
+            let sha256 = agent.certificate_sha256.expect("has one");
+            registry.put_attested(agent.clone(), Proof::Certificate { sha256 }, 0)
+        };
+        for agent in [&one, &one, &other] {
+            attest(agent).await.expect("attests, and again");
+        }
+        let refused = attest(&twin).await;
+        assert!(matches!(&refused, Err(RegistryError::CertificateTaken { agent }) if *agent == one.spiffe_id));
+        assert!(registry.ban_agent(&by, &one.spiffe_id).await.expect("bans"));
+        for agent in [&one, &twin] {
+            assert!(matches!(attest(agent).await, Err(RegistryError::AgentBanned)));
+        }
+        assert_eq!(registry.agent_with_certificate(&[1; 32]).expect("kept").spiffe_id, one.spiffe_id);
+        // What memory answers, another process finds in the file.
+        let anew = Registry::load(store).await.expect("loads");
+        assert!(anew.agent_with_certificate(&[1; 32]).expect("kept").banned);
+        assert!(registry.delete_agent(&by, &one.spiffe_id).await.expect("evicts"));
+        assert_eq!(registry.agent_with_certificate(&[1; 32]), None);
+        attest(&twin).await.expect("the ban has gone with its agent");
+        assert_eq!(registry.agent_with_certificate(&[1; 32]).expect("kept").spiffe_id, twin.spiffe_id);
+        assert_eq!(registry.agent_with_certificate(&[2; 32]).expect("kept").spiffe_id, other.spiffe_id);
+    }
+}
