@@ -180,8 +180,8 @@ fn count(number: usize) -> i32 {
 /// Whose fault decides the code.
 fn registry_status(error: RegistryError) -> Status {
     use RegistryError::{
-        AgentBanned, AgentNotFound, CertificateTaken, Device, Entry, EntryIdTaken, EntryNotFound, JoinToken, NotActive, PageToken,
-        ParentFull, Store, Token, TokenTaken, UnknownBundle,
+        AgentBanned, AgentNotFound, CertificateTaken, Device, Entry, EntryIdTaken, EntryNotFound, JoinToken, NotActive,
+        PageToken, ParentFull, Store, Token, TokenTaken, UnknownBundle,
     };
     match error {
         EntryNotFound | AgentNotFound => Status::not_found(error.to_string()),

@@ -1,5 +1,7 @@
 //! Devices without a TPM that have a certificate from elsewhere.
 
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
@@ -63,6 +65,36 @@ async fn a_banned_certificate_does_not_come_back_with_its_signature_written_in_a
     assert!(!server.cli(&["agent", "list"]).contains(&twin.agent_id));
     server.cli(&["agent", "evict", "-spiffeID", &identity.agent_id]);
     twin.attest(&client).await.expect("the ban went with the agent");
+}
+
+/// Forty at once are more than an address may have waiting.
+#[tokio::test]
+async fn certificates_that_attested_before_do_so_again_at_once_although_they_share_an_address() {
+    let pki = DevicePki::new();
+    let options = ServerOptions { plugins: pki.server_block(), rate_limits: true, ..ServerOptions::default() };
+    let server = Server::start(&options);
+    let client = ServerClient::new(&server).await;
+    let names = (0..40).map(|number| format!("device-{number}"));
+    let fleet: Vec<_> = names.map(|name| pki.issue(&name, &rcgen::PKCS_ECDSA_P256_SHA256)).collect();
+    let alone = (1..).zip(&fleet).map(|(host, device)| {
+        let client = client.clone().at([127, 0, 1, host].into());
+        async move { device.attest(&client).await.map(drop) }
+    });
+    join_all(alone).await.into_iter().for_each(|first| first.expect("attests from an address of its own"));
+    let together = join_all(fleet.iter().map(|device| device.attest(&client))).await;
+    together.into_iter().for_each(|again| drop(again.expect("known by its certificate")));
+    // Who was never here is held to the rate of its address.
+    let strangers: Vec<_> =
+        (0..40).map(|number| pki.issue(&format!("new-{number}"), &rcgen::PKCS_ECDSA_P256_SHA256)).collect();
+    let mut tries: FuturesUnordered<_> = strangers.iter().map(|device| device.attest(&client)).collect();
+    let mut held = false;
+    while let Some(tried) = tries.next().await {
+        held = tried.is_err_and(|status| status.message().contains("rate limit"));
+        if held {
+            break;
+        }
+    }
+    assert!(held, "{}", server.log());
 }
 
 #[test]

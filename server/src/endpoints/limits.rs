@@ -1,7 +1,8 @@
 //! Rate limits, as SPIRE has them per source address: a caller over the rate waits; only a wait past the deadline is refused.
 //! They bound what a stranger can make the server compute.
 //!
-//! Devices of the registry have a rate each, so that a fleet behind one address comes back within seconds.
+//! Devices of the registry, and devices with a certificate that attested before, have a rate each, so that a fleet behind one
+//! address comes back within seconds.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -57,7 +58,8 @@ impl Limits {
         }
     }
 
-    /// Waits for the right to one AttestAgent; `known_device` is the endorsement key's hash if the registry knows it.
+    /// Waits for the right to one AttestAgent; `known_device` is the hash of the endorsement key or of the certificate, if the
+    /// registry knows it.
     pub async fn attestation(&self, address: Option<IpAddr>, known_device: Option<[u8; 32]>) -> Result<(), Status> {
         let (Some(limits), Some(address)) = (&self.attestation, block(address)) else { return Ok(()) };
         match known_device {

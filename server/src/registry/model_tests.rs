@@ -171,7 +171,10 @@ async fn write(registry: &Registry, model: &mut Model, number: i64, step: Step) 
         }
         Step::PutAgent(agent) => {
             let banned_before = model.agents.iter().any(|a| a.spiffe_id == agent.spiffe_id && a.banned);
-            assert_eq!(registry.put_attested(agent.clone(), Proof::Certificate, number).await.is_err(), banned_before);
+            assert_eq!(
+                registry.put_attested(agent.clone(), Proof::Certificate { sha256: [0; 32] }, number).await.is_err(),
+                banned_before
+            );
             if !banned_before {
                 model.put_agent(agent);
             }

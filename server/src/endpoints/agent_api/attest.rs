@@ -79,10 +79,10 @@ impl Conversation {
         let attestation = &self.server.node_attestation;
         let evidence = attestation.read(&data.r#type, &data.payload).map_err(attestation_status);
         self.device = evidence.as_ref().ok().and_then(Evidence::device);
-        let known_device = self.device.filter(|ek| self.server.devices.device(ek).is_some());
+        let known = evidence.as_ref().ok().and_then(|evidence| self.server.known(evidence));
         // What cannot be read counts against its address too. A CSR's signature is verified only for who has the right to a try.
         //= TPM-39 TPM 2.0 Part 1, Credential Protection: "attestations are limited by their source before any is made"
-        self.server.limits.attestation(self.visitor.caller().address(), known_device).await?;
+        self.server.limits.attestation(self.visitor.caller().address(), known).await?;
         let evidence = evidence?;
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
         let begun = attestation.begin(evidence, csr, self.server.now_unix()).await;
@@ -180,6 +180,14 @@ impl ServerState {
             }
         }
         Ok(())
+    }
+
+    /// The device that the evidence claims to be of, if it was here before: it has a rate of its own, whatever address it shares.
+    /// Its endorsement key's hash, or its certificate's.
+    fn known(&self, evidence: &Evidence<'_>) -> Option<[u8; 32]> {
+        let device = evidence.device().filter(|ek| self.devices.device(ek).is_some());
+        let attested = |certificate: &[u8; 32]| self.registry.agent_with_certificate(certificate).is_some();
+        device.or_else(|| evidence.certificate_sha256().filter(attested))
     }
 }
 
