@@ -42,6 +42,9 @@ pub struct Method {
 pub const MAX_ENTRIES: usize = 10_000;
 /// CSRs that a batch may have: SPIRE's agents send at most 500.
 pub const MAX_CSRS: usize = 500;
+/// Audiences that a JWT-SVID may have, and bytes of a request for one: a token with more fits into no HTTP header.
+const MAX_AUDIENCES: usize = 256;
+const MAX_AUDIENCE_BYTES: usize = 16 * 1024;
 /// Largest batch, bytes: 10,000 entries, or as many devices as one import may have, each with its hash, a serial and a few labels.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Entry IDs that a sync may ask for at once. SPIRE's agents ask for at most 500.
@@ -89,6 +92,7 @@ const FILTER: RequestShape = batch(64 * 1024, 1000, size_of::<Selector>(), None)
 const EVIDENCE: RequestShape = stream(fixed(96 * 1024));
 const CSR: RequestShape = fixed(16 * 1024);
 const CSRS: RequestShape = batch(1024 * 1024, MAX_CSRS, size_of::<NewX509svidParams>(), None);
+const AUDIENCES: RequestShape = batch(MAX_AUDIENCE_BYTES, MAX_AUDIENCES, size_of::<String>(), None);
 const SYNC: RequestShape = stream(batch(256 * 1024, MAX_SYNC_IDS, size_of::<String>(), None));
 const ENTRIES: RequestShape =
     batch(MAX_BATCH_BYTES, MAX_ENTRIES, size_of::<Entry>(), Some(MAX_ENTRIES * FIELDS_PER_ENTRY));
@@ -107,6 +111,8 @@ pub const POLICY: &[Method] = &[
     large_answer(question(method("/spire.api.server.entry.v1.Entry/GetAuthorizedEntries", Agents, SMALL))),
     large_answer(question(method("/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries", Agents, SYNC))),
     question(method("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", Agents, CSRS)),
+    question(method("/spire.api.server.svid.v1.SVID/NewJWTSVID", Agents, AUDIENCES)),
+    question(method("/spire.api.server.svid.v1.SVID/MintJWTSVID", Administrators, AUDIENCES)),
     question(method("/ironroot.api.server.change.v1.Change/WatchChanges", Agents, SMALL)),
     question(method("/spire.api.server.agent.v1.Agent/CountAgents", Administrators, FILTER)),
     large_answer(question(method("/spire.api.server.agent.v1.Agent/ListAgents", Administrators, FILTER))),
@@ -169,7 +175,8 @@ mod tests {
 
     #[test]
     fn what_is_no_question_goes_on_when_its_caller_hangs_up() {
-        let questions = ["Get", "List", "Count", "Sync", "Check", "Watch", "Advise", "BatchNewX509SVID"];
+        let signed = ["BatchNewX509SVID", "NewJWTSVID", "MintJWTSVID"];
+        let questions = [&["Get", "List", "Count", "Sync", "Check", "Watch", "Advise"][..], &signed].concat();
         for Method { path, changes, .. } in POLICY {
             let name = path.rsplit('/').next().expect("a name");
             let is_question = questions.iter().any(|question| name.starts_with(question));
@@ -185,6 +192,8 @@ mod tests {
             ("/AttestAgent", (98_304, 16, None, true, false)),
             ("/RenewAgent", (16_384, 16, None, false, false)),
             ("/BatchNewX509SVID", (1_048_576, 516, None, false, false)),
+            ("/NewJWTSVID", (16_384, 272, None, false, false)),
+            ("/MintJWTSVID", (16_384, 272, None, false, false)),
             ("/GetAuthorizedEntries", (4_096, 16, None, false, true)),
             ("/SyncAuthorizedEntries", (262_144, 2_016, None, true, true)),
             ("/ListEntries", (65_536, 1_016, None, false, true)),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ironroot_api::csr::Csr;
 use ironroot_api::pb::svid::svid_server::Svid;
 use ironroot_api::pb::svid::{
-    BatchNewX509svidRequest, BatchNewX509svidResponse, NewX509svidParams, batch_new_x509svid_response,
+    BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, NewJwtsvidRequest,
+    NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
 use ironroot_api::pb::types;
 use tonic::{Code, Request, Response, Status};
@@ -44,6 +45,14 @@ impl Svid for SvidApi {
         self.0.limits.signing(agent.caller().address(), params.len()).await?;
         let results = self.issue(&agent, params).await;
         Ok(Response::new(BatchNewX509svidResponse { results }))
+    }
+
+    async fn mint_jwtsvid(&self, _: Request<MintJwtsvidRequest>) -> Result<Response<MintJwtsvidResponse>, Status> {
+        Err(no_jwt_svids())
+    }
+
+    async fn new_jwtsvid(&self, _: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
+        Err(no_jwt_svids())
     }
 }
 
@@ -109,6 +118,10 @@ impl SvidApi {
             None => refused(Status::new(Code::Internal, "failed to sign X509-SVID")),
         }
     }
+}
+
+fn no_jwt_svids() -> Status {
+    Status::failed_precondition("this server has no key that signs JWT-SVIDs")
 }
 
 fn refused(status: Status) -> batch_new_x509svid_response::Result {

@@ -24,7 +24,8 @@ use ironroot_api::pb::entry::{
 };
 use ironroot_api::pb::svid::svid_server::Svid;
 use ironroot_api::pb::svid::{
-    BatchNewX509svidRequest, BatchNewX509svidResponse, NewX509svidParams, batch_new_x509svid_response,
+    BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, NewJwtsvidRequest,
+    NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
 use ironroot_api::pb::types;
 use ironroot_api::permission::permission_denied;
@@ -180,6 +181,15 @@ impl Svid for Services {
             results.pop();
         }
         Ok(Response::new(BatchNewX509svidResponse { results }))
+    }
+
+    async fn mint_jwtsvid(&self, _: Request<MintJwtsvidRequest>) -> Result<Response<MintJwtsvidResponse>, Status> {
+        Err(Status::unimplemented("JWT functionality is disabled"))
+    }
+
+    async fn new_jwtsvid(&self, _: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
+        self.permitted()?;
+        Err(Status::unimplemented("JWT functionality is disabled"))
     }
 }
 
