@@ -1,17 +1,20 @@
 //! The authorities that SVIDs of the trust domain must chain to, and the check itself.
 
+mod issuer;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 
 use crate::certificate::{Certificate, CertificateError};
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::utc;
+use issuer::VerifiedIssuer;
 
 /// Longest chain accepted from a peer, certificates. SPIRE's are one or two.
 pub const MAX_CHAIN: usize = 8;
@@ -115,6 +118,8 @@ struct Authorities {
     anchors: Vec<TrustAnchor<'static>>,
     /// When the last of them ends, UNIX seconds.
     last_end_unix: Option<i64>,
+    /// The issuer that a verified path had last: one, for one server has one.
+    issuer: ArcSwapOption<VerifiedIssuer>,
 }
 
 impl TrustAnchors {
@@ -171,20 +176,16 @@ impl TrustAnchors {
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now_unix.try_into().unwrap_or(0)));
         let authorities = self.authorities.load();
         let refusal = |error| refusal(error, BundleEnd { not_after_unix: authorities.last_end_unix, now_unix });
-        //= X509-14 X509-SVID 5.1: "MUST follow [RFC 5280] path validation semantics"
-        //= X509-09 X509-SVID 4.2: "MUST either process the constraint or reject the certificate"
-        EndEntityCert::try_from(certificate.der())
-            .map_err(refusal)?
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &authorities.anchors,
-                intermediates,
-                now,
-                usage,
-                None,
-                None,
-            )
-            .map_err(refusal)?;
+        let leaf = EndEntityCert::try_from(certificate.der()).map_err(refusal)?;
+        let issuer = authorities.issuer.load();
+        let known = issuer.as_ref().and_then(|issuer| issuer.stands_for(intermediates, usage, now_unix));
+        let is_signed_by = |known| path(&leaf, std::slice::from_ref(known), &[], now, usage).is_ok();
+        if !known.is_some_and(is_signed_by) {
+            let path = path(&leaf, &authorities.anchors, intermediates, now, usage).map_err(refusal)?;
+            if let Some(issuer) = VerifiedIssuer::on(&path, usage) {
+                authorities.issuer.store(Some(Arc::new(issuer)));
+            }
+        }
         Ok(VerifiedSvid {
             spiffe_id,
             serial: certificate.serial_decimal(),
@@ -193,12 +194,25 @@ impl TrustAnchors {
     }
 }
 
+/// The path from `leaf` over `others` to one of `anchors`.
+fn path<'p>(
+    leaf: &'p EndEntityCert<'p>,
+    anchors: &'p [TrustAnchor<'p>],
+    others: &'p [CertificateDer<'p>],
+    now: UnixTime,
+    usage: KeyUsage,
+) -> Result<VerifiedPath<'p>, webpki::Error> {
+    //= X509-14 X509-SVID 5.1: "MUST follow [RFC 5280] path validation semantics"
+    //= X509-09 X509-SVID 4.2: "MUST either process the constraint or reject the certificate"
+    leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, anchors, others, now, usage, None, None)
+}
+
 fn parse_anchors(authorities: &[CertificateDer<'_>]) -> Result<Authorities, CertificateError> {
     let owned = |der: &CertificateDer<'_>| anchor_from_trusted_cert(der).map(|anchor| anchor.to_owned());
     let anchors = authorities.iter().map(|der| owned(der).map_err(|_| CertificateError::Malformed));
     let parsed = authorities.iter().filter_map(|der| Certificate::parse(der).ok());
     let last_end_unix = parsed.map(|certificate| certificate.not_after_unix()).max();
-    Ok(Authorities { anchors: anchors.collect::<Result<_, _>>()?, last_end_unix })
+    Ok(Authorities { anchors: anchors.collect::<Result<_, _>>()?, last_end_unix, issuer: ArcSwapOption::empty() })
 }
 
 fn refusal(error: webpki::Error, bundle: BundleEnd) -> SvidRefusal {
@@ -211,3 +225,6 @@ fn refusal(error: webpki::Error, bundle: BundleEnd) -> SvidRefusal {
         other => SvidRefusal::Path(other),
     }
 }
+
+#[cfg(test)]
+mod tests;
