@@ -10,7 +10,8 @@
 //! answer (a socket can be inherited), and, for `unix:path` and `unix:sha256`, that no other code runs in that program
 //! (LD_PRELOAD, interpreters, [`ExecutableLink`]). So entries with these selectors name a user or a unit beside them.
 //!
-//! Everything here blocks (procfs, user database, hashing): call it under `spawn_blocking`, except [`Peer::of`].
+//! Everything here blocks (procfs, user database, hashing): call it under `spawn_blocking`, except [`Peer::of`] and
+//! [`UnixAttestor::is_still`], which read a few lines that the kernel makes up and wait for nobody.
 
 mod acknowledgement;
 pub mod capabilities;
@@ -21,6 +22,7 @@ mod link;
 mod names;
 mod namespaces;
 mod noted;
+mod owner;
 mod peer;
 mod process;
 mod refusal;

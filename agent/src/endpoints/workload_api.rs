@@ -29,7 +29,7 @@ use crate::identities::Identities;
 use crate::requests::Requests;
 use message::Message;
 use subscription::Subscription;
-use turns::{Turn, Turns};
+use turns::Turns;
 
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
@@ -110,37 +110,24 @@ impl WorkloadApi {
     /// Before an update: the caller as it is now. Whoever's user and groups are the same, and whose unit and executable decide
     /// nothing, is not attested anew: a publication wakes every stream at once.
     async fn attest_again(&self, caller: &Known, before: &Attested) -> Result<Attested, Status> {
-        let (peer, known) = (&caller.peer, before.selectors.clone());
+        let (attestor, peer, known) = (&self.0.attestor, &caller.peer, &before.selectors);
         let demand = self.0.identities.borrow().demand().clone();
-        if !self.0.attestor.knows_again() || demand.concerns(&known) || demand.concerns_unit(&known) {
-            return self.attest(caller).await;
-        }
-        let (turn, place) = self.0.turns.of_update(peer.uid()).await?;
-        let is_still = self.work(peer, turn, move |attestor, peer| attestor.is_still(peer, &known)).await?;
-        drop(place);
-        match is_still {
-            true => Ok(Attested { selectors: before.selectors.clone(), demand }),
+        let decides_nothing_else = !demand.concerns(known) && !demand.concerns_unit(known);
+        // On this thread: handing it to another one and back costs more than the look itself.
+        let is_still = || attestor.is_still(peer, known).map_err(|refusal| self.refused(peer, &refusal));
+        match attestor.knows_again() && decides_nothing_else && is_still()? {
+            true => Ok(Attested { selectors: known.clone(), demand }),
             false => self.attest(caller).await,
         }
     }
 
-    /// Does a piece of an attestation when it is its user's turn.
+    /// Does a piece of an attestation off the runtime's threads, when it is its user's turn.
     async fn in_turn<T: Send + 'static>(
         &self,
         peer: &Peer,
         work: impl FnOnce(&UnixAttestor, &Peer) -> Result<T, WorkloadRefusal> + Send + 'static,
     ) -> Result<T, Status> {
         let turn = self.0.turns.of_user(peer.uid()).await?;
-        self.work(peer, turn, work).await
-    }
-
-    /// Does a piece of an attestation off the runtime's threads, in this `turn`.
-    async fn work<T: Send + 'static>(
-        &self,
-        peer: &Peer,
-        turn: Turn,
-        work: impl FnOnce(&UnixAttestor, &Peer) -> Result<T, WorkloadRefusal> + Send + 'static,
-    ) -> Result<T, Status> {
         let (attestor, caller) = (self.0.attestor.clone(), peer.clone());
         let job = tokio::task::spawn_blocking(move || {
             let done = work(&attestor, &caller);

@@ -9,9 +9,10 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
-use procfs::process::{Stat, Status};
+use procfs::process::Stat;
 use procfs::{FromBufRead, FromRead, ProcessCGroups};
 
+use super::owner::Owner;
 use super::refusal::WorkloadRefusal;
 
 /// Longest /proc/PID/status read, bytes: 65,536 groups of eleven characters, and the rest.
@@ -20,6 +21,8 @@ const MAX_STATUS_BYTES: u64 = 1 << 20;
 const MAX_CGROUP_BYTES: u64 = 128 << 10;
 /// Longest /proc/PID/stat read, bytes.
 const MAX_STAT_BYTES: u64 = 16 << 10;
+/// What /proc/PID/status mostly has, bytes, with room: read at once.
+const STATUS_BYTES: usize = 4 << 10;
 
 /// A process by its open /proc directory. Says nothing about whether it still runs.
 #[derive(Debug)]
@@ -40,10 +43,14 @@ impl Process {
         &self.directory
     }
 
-    /// Users, groups and the like.
-    pub fn status(&self) -> Result<Status, WorkloadRefusal> {
-        let parse = |file: File| Status::from_buf_read(BufReader::new(file.take(MAX_STATUS_BYTES)));
-        self.read("status", parse)
+    /// Whose it is now.
+    pub fn owner(&self) -> Result<Owner, WorkloadRefusal> {
+        self.read("status", |file| {
+            let mut text = Vec::with_capacity(STATUS_BYTES);
+            file.take(MAX_STATUS_BYTES).read_to_end(&mut text)?;
+            let incomplete = || procfs::ProcError::Other("no complete Uid, Gid and Groups".to_owned());
+            Owner::parse(&text).ok_or_else(incomplete)
+        })
     }
 
     /// When the process started, in clock ticks since boot: a PID and its start time name a process once. `None` for a
@@ -100,7 +107,7 @@ mod tests {
     #[test]
     fn reads_our_own_process() {
         let us = Process::open(std::process::id() as i32).expect("opens");
-        assert_eq!(us.status().expect("reads").euid, nix::unistd::geteuid().as_raw());
+        assert_eq!(us.owner().expect("reads").euid, nix::unistd::geteuid().as_raw());
         assert!(us.start_time().expect("reads").is_some());
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::unistd::getpid;
-use procfs::process::Status;
 use thiserror::Error;
 
 use super::demand::Demand;
@@ -14,6 +13,7 @@ use super::executable::{Executable, OnDisk, Ours};
 use super::link::{ExecutableLink, ExecutableSelectors};
 use super::names;
 use super::namespaces::Namespaces;
+use super::owner::Owner;
 use super::peer::{Credentials, Peer};
 use super::process::Process;
 use super::refusal::{MAX_SUPPLEMENTARY_GROUPS, WorkloadRefusal};
@@ -180,22 +180,22 @@ impl UnixAttestor {
     }
 
     /// Whether `peer` certainly still is whom `known` says, by one read of procfs: its user and groups, whose names are not
-    /// looked up again. Not where more may have changed, which is its unit.
+    /// looked up again. Not where more may have changed, which is its unit. Does not block: that file is made from memory alone.
     pub fn is_still(&self, peer: &Peer, known: &SelectorSet) -> Result<bool, WorkloadRefusal> {
         if !self.knows_again() {
             return Ok(false);
         }
-        let status = status(peer, &peer.process()?)?;
-        check_credentials(peer, &status)?;
-        let same = has_groups(known, &status.groups);
+        let owner = owner(peer, &peer.process()?)?;
+        check_credentials(peer, &owner)?;
+        let same = has_groups(known, &owner.groups);
         if peer.still_alive() { Ok(same) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
     }
 
     fn user(&self, peer: &Peer, demand: &Demand) -> Result<(Process, Attested), WorkloadRefusal> {
         let process = peer.process()?;
-        let status = status(peer, &process)?;
-        check_credentials(peer, &status)?;
-        let users = self.config.unix.map(|_| users_and_groups(peer, &status));
+        let owner = owner(peer, &process)?;
+        check_credentials(peer, &owner)?;
+        let users = self.config.unix.map(|_| users_and_groups(peer, &owner));
         let selectors = users.into_iter().flatten().collect();
         let mut attested = Attested { selectors, withheld: Vec::new(), replaced_on_disk: None };
         if let Some(bus) = &self.config.systemd {
@@ -250,10 +250,10 @@ impl Attested {
     }
 }
 
-fn status(peer: &Peer, process: &Process) -> Result<Status, WorkloadRefusal> {
-    match process.status() {
+fn owner(peer: &Peer, process: &Process) -> Result<Owner, WorkloadRefusal> {
+    match process.owner() {
         Err(_) if !peer.still_alive() => Err(WorkloadRefusal::Exited { pid: peer.pid() }),
-        status => status,
+        owner => owner,
     }
 }
 
@@ -265,24 +265,24 @@ fn has_groups(known: &SelectorSet, groups: &[u32]) -> bool {
     now.is_subset_of(known) && known.iter().filter(is_group).count() == now.len()
 }
 
-fn check_credentials(peer: &Peer, status: &Status) -> Result<(), WorkloadRefusal> {
+fn check_credentials(peer: &Peer, owner: &Owner) -> Result<(), WorkloadRefusal> {
     let (pid, old_uid, old_gid) = (peer.pid(), peer.uid(), peer.gid());
-    let (uid, gid) = (status.euid, status.egid);
+    let (uid, gid) = (owner.euid, owner.egid);
     if (uid, gid) != (old_uid, old_gid) {
         return Err(WorkloadRefusal::CredentialsChanged { pid, old_uid, old_gid, uid, gid });
     }
-    if status.groups.len() > MAX_SUPPLEMENTARY_GROUPS {
+    if owner.groups.len() > MAX_SUPPLEMENTARY_GROUPS {
         //= FLT-A17 agent faults: "that caller is refused or told less"
         return Err(WorkloadRefusal::TooManyGroups { pid });
     }
     Ok(())
 }
 
-fn users_and_groups(peer: &Peer, status: &Status) -> Vec<Selector> {
+fn users_and_groups(peer: &Peer, owner: &Owner) -> Vec<Selector> {
     let mut found = vec![names::number("uid", peer.uid()), names::number("gid", peer.gid())];
     found.extend(names::user(peer.uid()));
     found.extend(names::group("group", peer.gid()));
-    for gid in &status.groups {
+    for gid in &owner.groups {
         found.push(names::number("supplementary_gid", *gid));
         found.extend(names::group("supplementary_group", *gid));
     }
