@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use thiserror::Error;
-use tss_esapi::TctiNameConf;
+use tss_esapi::tcti_ldr::{DeviceConfig, NetworkTPMConfig, TctiNameConf};
 
 /// Why a text is not the address of a TPM.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -50,14 +50,15 @@ impl TpmAddress {
         }
     }
 
-    /// In the words of the TSS library.
+    /// In the words of the TSS library. Not by its parser of the whole, which compiles regular expressions to read one word: half a
+    /// megabyte that stays.
     pub(super) fn tcti(&self) -> tss_esapi::Result<TctiNameConf> {
-        let text = match self {
-            TpmAddress::Device(path) => format!("device:{}", path.display()),
-            TpmAddress::Swtpm { host, port } => format!("swtpm:host={host},port={port}"),
-            TpmAddress::Mssim { host, port } => format!("mssim:host={host},port={port}"),
-        };
-        TctiNameConf::from_str(&text)
+        let network = |host, port| NetworkTPMConfig::from_str(&format!("host={host},port={port}"));
+        Ok(match self {
+            TpmAddress::Device(path) => TctiNameConf::Device(DeviceConfig::from_str(&path.to_string_lossy())?),
+            TpmAddress::Swtpm { host, port } => TctiNameConf::Swtpm(network(host, port)?),
+            TpmAddress::Mssim { host, port } => TctiNameConf::Mssim(network(host, port)?),
+        })
     }
 }
 
@@ -128,6 +129,16 @@ mod tests {
             "swtpm:port=7,host=localhost".parse(),
             Ok(TpmAddress::Swtpm { host: [127, 0, 0, 1].into(), port: 7 })
         );
+    }
+
+    #[test]
+    fn the_library_understands_the_same() {
+        for text in
+            ["device:/dev/tpmrm0", "swtpm:host=127.0.0.1,port=2321", "swtpm:host=::1,port=9", "mssim:host=::1,port=9"]
+        {
+            let ours = text.parse::<TpmAddress>().expect("legal").tcti().expect("the library's");
+            assert_eq!(ours, TctiNameConf::from_str(text).expect("legal"), "{text}");
+        }
     }
 
     #[test]
