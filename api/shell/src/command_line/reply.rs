@@ -1,5 +1,6 @@
 //! A command's answer: for people or for programs.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -100,8 +101,11 @@ fn write_to(
 }
 
 /// `text` with control characters escaped, so that what an agent called itself cannot drive an operator's terminal.
-fn printable(text: &str) -> String {
+fn printable(text: &str) -> Cow<'_, str> {
     let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    if text.chars().all(keep) {
+        return text.into();
+    }
     text.chars().flat_map(|c| if keep(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }
 
