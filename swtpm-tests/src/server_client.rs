@@ -1,5 +1,6 @@
 //! The server's gRPC surface as anyone may meet it: any certificate or none over TLS, the admin socket, any request.
 
+mod filling;
 mod outcasts;
 mod shared;
 mod software_device;

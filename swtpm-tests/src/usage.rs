@@ -19,3 +19,10 @@ pub fn pss_mb(pid: u32) -> f64 {
     let kilobytes: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
     kilobytes / 1024.0
 }
+
+/// The most memory that the process has had at once, MB; none once it has ended.
+pub fn peak_mb(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kilobytes| kilobytes / 1024.0)
+}

@@ -5,10 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use ironroot_api::pb::change::change_client::ChangeClient;
 use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
-use ironroot_api::pb::entry::entry_client::EntryClient;
-use ironroot_api::pb::entry::{BatchCreateEntryRequest, GetAuthorizedEntriesRequest};
-use ironroot_api::pb::types;
-use ironroot_lab::deployment::TRUST_DOMAIN;
+use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
 use ironroot_lab::server_client::{Agent, Credentials, ServerClient};
 use ironroot_lab::usage::{cpu_ms, pss_mb};
 use tonic::Streaming;
@@ -19,7 +16,6 @@ use super::{Pair, pair, row};
 const POLLS: usize = 10;
 /// Entries that the server is filled with, in batches as command lines make them.
 const ENTRIES: usize = 20_000;
-const BATCH: usize = 500;
 
 pub struct Sizes {
     connection_kb: f64,
@@ -61,7 +57,7 @@ pub async fn sizes(client: &ServerClient, fleet: &[Credentials], pid: u32) -> Si
     let stream_kb = held_streams_kb(&agents, pid).await;
     let before = settled(pid).await;
     let began = Instant::now();
-    fill(client).await;
+    client.fill(ENTRIES).await;
     let seconds = began.elapsed().as_secs_f64();
     let entry_bytes = (settled(pid).await - before) * 1024.0 * 1024.0 / ENTRIES as f64;
     Sizes { connection_kb, stream_kb, poll_us, entry_bytes, entries_per_second: ENTRIES as f64 / seconds }
@@ -90,30 +86,6 @@ async fn hold(agent: &Agent) -> Option<Streaming<WatchChangesResponse>> {
         ChangeClient::new(agent.channel.clone()).watch_changes(WatchChangesRequest {}).await.ok()?.into_inner();
     stream.message().await.expect("the first word");
     Some(stream)
-}
-
-async fn fill(client: &ServerClient) {
-    let mut entries = EntryClient::new(client.admin().await);
-    let id = |path: String| Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.to_owned(), path });
-    let entry = |n: usize| types::Entry {
-        spiffe_id: id(format!("/region/{}/workload/{n}", n % 40)),
-        parent_id: id(format!("/group/{}", n % 1000)),
-        selectors: vec![
-            types::Selector { r#type: "unix".into(), value: format!("uid:{}", 1000 + n % 5000) },
-            types::Selector { r#type: "unix".into(), value: format!("path:/usr/bin/workload-{}", n % 200) },
-        ],
-        ..types::Entry::default()
-    };
-    for batch in 0..ENTRIES / BATCH {
-        let batch = (batch * BATCH..(batch + 1) * BATCH).map(entry).collect();
-        let request = BatchCreateEntryRequest { entries: batch, output_mask: Some(types::EntryMask::default()) };
-        let results = entries.batch_create_entry(request).await.expect("answered").into_inner().results;
-        assert!(
-            results.iter().all(|result| result.status.as_ref().is_some_and(|status| status.code == 0)),
-            "{:?}",
-            results[0]
-        );
-    }
 }
 
 /// Megabytes, once they stay the same for three seconds.

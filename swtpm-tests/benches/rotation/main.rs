@@ -1,22 +1,29 @@
 //! What it costs an agent to keep short-lived SVIDs renewed that open streams hold: CPU, and bytes to and from the server.
 //!
 //!   cargo bench --bench rotation
-//!   IRONROOT_BESIDE=PID:SOCKET cargo bench --bench rotation
+//!   IRONROOT_SPIRE_BIN=DIR cargo bench --bench rotation
 //!
 //! A figure of a busy machine says little, so each stands beside two others of the same windows: the bare cryptography of the
-//! same SVIDs (one key generation, one signature, one verification each), and, where another agent is named whose server has
-//! the same entries (`unix:uid:70000` and on, 60 s each), that agent's. Reads /proc and becomes other users: run it as root.
+//! same SVIDs (one key generation, one signature, one verification each), and, where SPIRE's programs are, what its agent needs for
+//! the same entries and the same number of streams. Reads /proc and becomes other users: run it as root.
 
 mod meter;
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions, as_uid, binary};
+use ironroot_api::pb::entry::BatchCreateEntryRequest;
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::types;
+use ironroot_lab::deployment::{
+    AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, as_uid, binary, expect_within,
+};
 use ironroot_lab::manufacturer::Manufacturer;
-use serde_json::json;
+use ironroot_lab::server_client::ServerClient;
+use ironroot_lab::spire::{self, SpireAgent, SpireServer, Times};
+use tokio::runtime::Runtime;
 
 use meter::{CountingProxy, bare_crypto_us, cpu_ms};
 
@@ -34,10 +41,10 @@ const WINDOW: Duration = Duration::from_secs(90);
 fn main() {
     let count = std::env::var("IRONROOT_SVIDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SVIDS);
     let lab = Lab::start(count);
-    let beside = std::env::var("IRONROOT_BESIDE").ok().map(|text| Beside::parse(&text));
+    let beside = spire::is_given().then(|| Beside::start(count));
     let mut workloads = workloads(&lab.device.socket(), count);
     if let Some(beside) = &beside {
-        workloads.extend(self::workloads(&beside.socket, count));
+        workloads.extend(self::workloads(&beside.agent.socket(), count));
     }
     std::thread::sleep(WARM_UP);
     report(&lab, beside.as_ref(), count);
@@ -58,7 +65,10 @@ impl Lab {
         let mut device = Device::manufacture(&maker);
         let server = Server::start(&ServerOptions::default());
         server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
-        create_entries(&server, &device.agent_id(), count);
+        let parent = device.agent_id().strip_prefix(&format!("spiffe://{TRUST_DOMAIN}")).map(str::to_owned);
+        Runtime::new().expect("a runtime").block_on(async {
+            create_entries(&ServerClient::new(&server).await, &parent.expect("ours"), count).await;
+        });
         let wire = CountingProxy::to(server.port());
         // As a product has them, and not as tests do.
         let (sync_interval, log_level) = ("5s", "INFO");
@@ -76,49 +86,67 @@ impl Lab {
     }
 }
 
-fn create_entries(server: &Server, parent: &str, count: u32) {
-    let entry = |n: u32| {
-        json!({
-            "parent_id": parent,
-            "spiffe_id": format!("spiffe://lab.example/rotation/{n}"),
-            "selectors": [{ "type": "unix", "value": format!("uid:{}", FIRST_UID + n) }],
-            "x509_svid_ttl": TTL,
-        })
+/// Below the agent of this path, one for each user.
+async fn create_entries(client: &ServerClient, parent: &str, count: u32) {
+    let id = |path: &str| Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.to_owned(), path: path.to_owned() });
+    let entry = |n: u32| types::Entry {
+        parent_id: id(parent),
+        spiffe_id: id(&format!("/rotation/{n}")),
+        selectors: vec![types::Selector { r#type: "unix".into(), value: format!("uid:{}", FIRST_UID + n) }],
+        x509_svid_ttl: TTL,
+        ..types::Entry::default()
     };
-    let file = server.directory().join("entries.json");
-    let entries = json!({ "entries": (0..count).map(entry).collect::<Vec<_>>() });
-    std::fs::write(&file, entries.to_string()).expect("written");
-    server.cli(&["entry", "create", "-data", &file.display().to_string()]);
+    let request = BatchCreateEntryRequest { entries: (0..count).map(entry).collect(), output_mask: None };
+    let results = EntryClient::new(client.admin().await).batch_create_entry(request).await.expect("answered");
+    let refused = results.get_ref().results.iter().find(|r| r.status.as_ref().is_none_or(|status| status.code != 0));
+    assert!(refused.is_none(), "{refused:?}");
 }
 
-/// Another agent, measured in the same windows.
+/// SPIRE's agent and its server, measured in the same windows.
 struct Beside {
+    _server: SpireServer,
+    agent: SpireAgent,
     pid: u32,
-    socket: PathBuf,
 }
 
 impl Beside {
-    fn parse(text: &str) -> Self {
-        let (pid, socket) = text.split_once(':').expect("IRONROOT_BESIDE=PID:SOCKET");
-        Self { pid: pid.parse().expect("a process ID"), socket: socket.into() }
+    fn start(count: u32) -> Self {
+        let server = SpireServer::start(Times { ca: "24h", agent: "1h", x509_svid: "1h" });
+        let token = Runtime::new().expect("a runtime").block_on(async {
+            let client = ServerClient::to(server.socket(), server.port()).await;
+            let token = client.join_token().await;
+            create_entries(&client, &format!("/spire/agent/join_token/{token}"), count).await;
+            token
+        });
+        let mut agent = SpireAgent::new().as_in_use();
+        let bundle = server.cli_output(&["bundle", "show"]).stdout;
+        agent.provision(&String::from_utf8(bundle).expect("PEM"), server.port());
+        agent.start(Some(&token));
+        let is_served = || is_served(&mut watch(&agent.socket(), FIRST_UID));
+        expect_within(DEADLINE, "SPIRE's agent serves", || agent.log(), is_served);
+        let pid = agent.process().expect("it runs").pid();
+        Self { _server: server, agent, pid }
     }
 }
 
 /// One process for each user, with an open stream that has had its first message.
 fn workloads(socket: &Path, count: u32) -> Vec<Child> {
-    let program = binary("lab-workload");
-    let start = |n| {
-        let mut command = as_uid(FIRST_UID + n, &program);
-        command.arg("watch").arg(socket).stdout(Stdio::piped()).spawn().expect("starts")
-    };
-    let mut children: Vec<Child> = (0..count).map(start).collect();
-    for child in &mut children {
-        let mut line = String::new();
-        let output = child.stdout.as_mut().expect("piped");
-        BufReader::with_capacity(16, output).read_line(&mut line).expect("a line");
-        assert_eq!(line, "1\n", "each workload has its identity");
-    }
+    let mut children: Vec<Child> = (0..count).map(|n| watch(socket, FIRST_UID + n)).collect();
+    assert!(children.iter_mut().all(is_served), "each workload has its identity");
     children
+}
+
+fn watch(socket: &Path, uid: u32) -> Child {
+    let mut command = as_uid(uid, &binary("lab-workload"));
+    command.arg("watch").arg(socket).stdout(Stdio::piped()).spawn().expect("starts")
+}
+
+/// Whether a workload's first message has one identity. Waits for that message, or until there can be none.
+fn is_served(workload: &mut Child) -> bool {
+    let mut line = String::new();
+    let output = workload.stdout.as_mut().expect("piped");
+    BufReader::with_capacity(16, output).read_line(&mut line).expect("a line");
+    line == "1\n"
 }
 
 fn report(lab: &Lab, beside: Option<&Beside>, count: u32) {
@@ -138,6 +166,6 @@ fn report(lab: &Lab, beside: Option<&Beside>, count: u32) {
     println!("| same: to and from the server | {:.2} MB/min | |", bytes as f64 * 60.0 / seconds / 1e6);
     if let (Some(before), Some(after)) = (before.1, after.1) {
         let theirs = (after - before) / seconds;
-        println!("| same, the agent beside it | {theirs:.1} ms/s; ours is {:.2} of it | ≤ 0.5 |", ours / theirs);
+        println!("| same, SPIRE's agent | {theirs:.1} ms/s; ours is {:.2} of it | ≤ 0.5 |", ours / theirs);
     }
 }

@@ -11,6 +11,8 @@ use crate::deployment::{Process, TRUST_DOMAIN, open_directory};
 #[derive(Debug)]
 pub struct SpireAgent {
     directory: TempDir,
+    /// `log_level` and `sync_interval`.
+    manners: (&'static str, &'static str),
     process: Option<Process>,
 }
 
@@ -20,7 +22,12 @@ impl SpireAgent {
         let directory = tempfile::Builder::new().prefix("spire-agent-").tempdir().expect("directory");
         open_directory(directory.path());
         std::fs::create_dir_all(directory.path().join("data")).expect("directory");
-        Self { directory, process: None }
+        Self { directory, manners: ("DEBUG", "1s"), process: None }
+    }
+
+    /// The same, but it says and asks no more than one that is in use.
+    pub fn as_in_use(self) -> Self {
+        Self { manners: ("INFO", "5s"), ..self }
     }
 
     /// Gives it its configuration, with the bundle and the port of its server.
@@ -73,6 +80,7 @@ impl SpireAgent {
 
     fn config(&self, port: u16, node_attestor: &str) -> String {
         let directory = self.directory.path().display();
+        let (log_level, sync_interval) = self.manners;
         format!(
             r#"agent {{
     trust_domain = "{TRUST_DOMAIN}"
@@ -81,9 +89,9 @@ impl SpireAgent {
     server_port = "{port}"
     socket_path = "{directory}/run/api.sock"
     trust_bundle_path = "{directory}/bundle.pem"
-    log_level = "DEBUG"
+    log_level = "{log_level}"
     experimental {{
-        sync_interval = "1s"
+        sync_interval = "{sync_interval}"
     }}
 }}
 plugins {{
