@@ -32,7 +32,7 @@ const SVIDS: u32 = 500;
 /// The first of their users.
 const FIRST_UID: u32 = 70_000;
 /// How long each SVID lasts, seconds.
-const TTL: u32 = 60;
+const TTL: i32 = 60;
 /// Half-lives that pass before the measurement, so that renewals are spread as they stay spread.
 const WARM_UP: Duration = Duration::from_secs(45);
 /// Three half-lives.
