@@ -5,6 +5,7 @@ mod daemon;
 mod error;
 mod json;
 mod program;
+mod replace_file;
 mod reply;
 mod seconds;
 mod socket;
@@ -19,6 +20,7 @@ pub use daemon::{ConfigFile, ConfigFlags, Given, LogFlags, begin_log, ended, kee
 pub use error::{CommandError, EXIT_NO_COMMAND, code_name};
 pub use json::{base64, int64};
 pub use program::Program;
+pub use replace_file::replace_file;
 pub use reply::{Output, Reply, UnknownOutput};
 pub use seconds::{lifetime_seconds, positive_seconds};
 pub use socket::{SocketChoice, SocketError};
