@@ -1,11 +1,12 @@
-//! The certificate authority: keys in a PKCS#11 token, two slots for each purpose (the root, the CAs below it), a journal, and one
-//! plan for all.
+//! The certificate authority: keys in a PKCS#11 token, two slots for each purpose (the root, the CAs below it, the keys of JWT-SVIDs), a
+//! journal, and one plan for all.
 //!
 //! ```text
 //!  plan(moment, journal, paces, failed) ──► Step ──► performer: journal to disk, then token, signers, bundle
 //!                                             │ Intend: the key is named     Prepare, Renew: made, certified, published
 //!                                             └ Activate: it signs           Prune: expired authorities leave the bundle
 //!  AuthorizedEntry + Spki ──► profile (TBS) ──► token ──► lint ──► IssuedSvid
+//!  JwtSubject + Audience ──► jwt (claims) ──► token ──► IssuedJwtSvid
 //! ```
 //!
 //! Invariants: no key that may still be needed is destroyed, whatever the clock says; what signs is in a durable journal and was
@@ -18,6 +19,7 @@ mod bundle;
 mod error;
 mod issuer;
 mod journal;
+mod jwt;
 mod key_stock;
 mod lint;
 mod names;
@@ -29,19 +31,22 @@ mod rotating;
 mod rotation;
 mod rotation_failures;
 mod rotation_health;
+mod sampling;
 mod server_name;
+mod signers;
 
 pub use agent_to_sign::AgentToSign;
 pub use authority::CertificateAuthority;
-pub use bundle::TrustBundle;
+pub use bundle::{JwtAuthority, TrustBundle};
 pub use error::CaError;
 pub use issuer::IssuedSvid;
 pub use journal::{
-    Authority, Credential, Journal, JournalError, KeyMark, KeyRecord, MAX_USED_KEYS, Origin, Place, Slot, SlotName,
-    Slots,
+    Authority, Credential, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord, MAX_USED_KEYS, Origin, Place,
+    Slot, SlotName, Slots,
 };
+pub use jwt::{Audience, IssuedJwtSvid, JwtError, JwtSubject, NoAudience, NotForWorkloads};
 pub use lint::LintError;
-pub use policy::{CaPolicy, CaSubject};
+pub use policy::{CaPolicy, CaSubject, JwtPolicy};
 pub use profile::ProfileError;
 pub use purpose::Purpose;
 pub use rotating::Rotation;

@@ -15,7 +15,7 @@ use ironroot_hsm::{KeyName, Pin, PinError, TokenUri, UserLogin};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
 
-use crate::ca::{CaSubject, ServerName};
+use crate::ca::{CaSubject, JwtPolicy, ServerName};
 use crate::store::Location;
 
 pub use attestors::{Admission, AttestorFileError, NodeAttestors, Tpm2Config};
@@ -40,6 +40,8 @@ pub struct ServerConfig {
     /// How long what it signs is valid.
     pub lifetimes: Lifetimes,
     pub ca_subject: CaSubject,
+    /// What JWT-SVIDs say, and for how long; none: none are signed.
+    pub jwt: Option<JwtPolicy>,
     /// Callers that may administer the server over TCP.
     pub admin_ids: Vec<SpiffeId>,
     /// Whether entries may name a program and nobody who runs it.
@@ -184,6 +186,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         socket_path: block.socket_path,
         lifetimes: block.lifetimes,
         ca_subject: block.ca_subject,
+        jwt: block.jwt.policy(!plugins.key_manager.given_keys.is_empty()),
         admin_ids: block.admin_ids,
         allow_executable_only: block.allow_executable_only,
         audit_log_enabled: block.audit_log_enabled,

@@ -92,6 +92,10 @@ impl RunError {
 pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
+    if config.jwt.is_none() {
+        let given_keys = config.key_manager.given_keys.len();
+        tracing::info!(given_keys, "JWT-SVID profile is disabled");
+    }
     prepare_private(&config.data_dir)?;
     // Sockets and files first: who cannot use them has not founded a CA in somebody's token.
     let (tcp, address) = listen(config.bind_address).await?;
@@ -258,6 +262,7 @@ fn ca_policy(config: &ServerConfig) -> CaPolicy {
         root_ttl_seconds: config.lifetimes.root.map(seconds),
         agent_ttl_seconds: seconds(config.lifetimes.agent),
         x509_svid_ttl_seconds: seconds(config.lifetimes.x509_svid),
+        jwt: config.jwt.clone(),
     }
 }
 

@@ -231,6 +231,7 @@ fn keys_of_an_administrator_are_named_by_identifier_or_label_and_each_once() {
     let names: Vec<String> = config.key_manager.given_keys.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["CKA_ID 0a01", "CKA_LABEL \"a\"", "CKA_LABEL \"b\""]);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.jwt, None, "keys that were made for CAs do not go to JWT-SVIDs by themselves");
     let few = read(&with("key_labels = [\"a\", \"b\"]")).expect("loads").warnings;
     assert!(few.iter().any(|warning| warning.contains("need three keys")), "{few:?}");
     assert!(read(&with("")).expect("loads").key_manager.given_keys.is_empty());
@@ -243,6 +244,24 @@ fn keys_of_an_administrator_are_named_by_identifier_or_label_and_each_once() {
         let found = mistakes(&with(data));
         assert!(found.iter().any(|line| line.contains(mistake)), "{data}: {found:?}");
     }
+}
+
+#[test]
+fn jwt_svids_are_signed_unless_they_are_disabled() {
+    let jwt = |server: &str| read(&minimal(server, "")).expect("loads").jwt;
+    let plain = jwt("").expect("by default");
+    assert_eq!((plain.issuer, plain.svid_ttl_seconds), (None, 300));
+    let said =
+        jwt("jwt_issuer = \"https://oidc.example.org\" default_jwt_svid_ttl = \"1m\" jwt_key_type = \"ec-p256\"");
+    let said = said.expect("not disabled");
+    assert_eq!((said.issuer.as_deref(), said.svid_ttl_seconds), (Some("https://oidc.example.org"), 60));
+    assert_eq!(jwt("jwt_issuer = \"\"").expect("not disabled").issuer, None);
+    assert_eq!(jwt("disable_jwt_svids = true"), None);
+    let given = "server { trust_domain = \"td\" data_dir = \"d\" disable_jwt_svids = false }\nplugins { NodeAttestor \"join_token\" { } \
+                 KeyManager \"pkcs11\" { plugin_data { module_path = \"/m.so\" token_label = \"t\" pin_file = \"p\" key_labels = [\"a\"] } } }";
+    assert!(read(given).expect("loads").jwt.is_some(), "where the file says so");
+    let found = mistakes(&minimal("jwt_key_type = \"ed25519\"", ""));
+    assert!(found.iter().any(|line| line.contains("jwt_key_type")), "{found:?}");
 }
 
 #[test]

@@ -3,15 +3,19 @@
 use std::path::Path;
 
 use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use ironroot_api::TrustDomain;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ironroot_api::csr::{Csr, Spki};
 use ironroot_api::pb::types;
 use ironroot_api::unix_socket::PeerCredentials;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyName, Token, TokenConfig, TokenKey};
 use ironroot_server::ca::{
-    CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedSvid, Journal, Pace, Place, Rotation, ServerName,
-    SlotName, TrustBundle,
+    Audience, CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedJwtSvid, IssuedSvid, Journal, JwtPolicy,
+    JwtSubject, Pace, Place, Rotation, ServerName, SlotName, TrustBundle,
 };
 use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::node_attestation::{AttestedNode, Attestor, JOIN_TOKEN, NodeAttestation, Progress};
@@ -23,6 +27,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use tempfile::TempDir;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
+use crate::jwt;
 use crate::softhsm::SoftHsm;
 
 /// The trust domain of these CAs.
@@ -40,6 +45,7 @@ pub struct AuthorityLab {
     root_ttl_seconds: Option<i64>,
     server: ServerName,
     given_keys: Vec<KeyName>,
+    jwt: Option<JwtPolicy>,
     _directory: Option<TempDir>,
 }
 
@@ -62,12 +68,22 @@ impl AuthorityLab {
         let store = Store::open(store, &trust_domain).expect("a store of our own");
         let token = Token::open(token).expect("a token of our own");
         let (server, given_keys) = (ServerName::default(), Vec::new());
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds: None, server, given_keys, _directory: None }
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds: None, server, given_keys, jwt: None, _directory: None }
     }
 
     /// The same with a root above the CAs.
     pub fn rooted(self, root_ttl_seconds: i64) -> Self {
         Self { root_ttl_seconds: Some(root_ttl_seconds), ..self }
+    }
+
+    /// The same, whose CA signs JWT-SVIDs too, for five minutes.
+    pub fn with_jwt(self) -> Self {
+        Self { jwt: Some(JwtPolicy { issuer: None, svid_ttl_seconds: 300 }), ..self }
+    }
+
+    /// The same, whose CA signs no JWT-SVIDs.
+    pub fn without_jwt(self) -> Self {
+        Self { jwt: None, ..self }
     }
 
     /// The server of `other`, which has founded its CA, with its journal in this store: as where the rows of two stores were brought
@@ -91,7 +107,8 @@ impl AuthorityLab {
     fn as_server(&self, server: ServerName) -> Self {
         let (token, store, given_keys) = (self.token.clone(), self.store.clone(), self.given_keys.clone());
         let (ca_ttl_seconds, root_ttl_seconds) = (self.ca_ttl_seconds, self.root_ttl_seconds);
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, given_keys, _directory: None }
+        let jwt = self.jwt.clone();
+        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, given_keys, jwt, _directory: None }
     }
 
     /// The same lab, whose server has this `server_name`.
@@ -143,6 +160,11 @@ impl AuthorityLab {
     /// What the key that it makes for a root is called.
     pub fn root_key_name(&self, slot: SlotName) -> KeyName {
         Place::root(slot).key_name(self.store.trust_domain(), &self.server)
+    }
+
+    /// What the key that it makes for JWT-SVIDs is called.
+    pub fn jwt_key_name(&self, slot: SlotName) -> KeyName {
+        Place::jwt(slot).key_name(self.store.trust_domain(), &self.server)
     }
 
     /// Makes the key that the CA would make in this place, as it would be after a crash.
@@ -210,6 +232,7 @@ impl AuthorityLab {
             root_ttl_seconds,
             agent_ttl_seconds,
             x509_svid_ttl_seconds,
+            jwt: self.jwt.clone(),
         }
     }
 }
@@ -235,6 +258,27 @@ pub fn verify(svid: &IssuedSvid, bundle: &TrustBundle, now_unix: i64) -> Result<
     Ok(())
 }
 
+/// A JWT-SVID for `/web`, to be shown to `audience`, by the CA at `now_unix`.
+pub async fn sign_jwt(ca: &CertificateAuthority, now_unix: i64) -> Result<IssuedJwtSvid, CaError> {
+    let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("a constant");
+    let id = SpiffeId::parse("spiffe://example.org/web").expect("a constant");
+    let subject = JwtSubject::minted(&administrator(), id, &trust_domain, 0).expect("a workload's");
+    let audience = Audience::parse(vec!["audience".to_owned()]).expect("one");
+    ca.sign_jwt_svid(&subject, &audience, now_unix).await
+}
+
+/// The ID of the key that has signed a token, if the bundle has that key and it has.
+pub fn verify_jwt(token: &str, bundle: &TrustBundle) -> Result<String, &'static str> {
+    let (header, _) = jwt::parts(token);
+    let key_id = header["kid"].as_str().ok_or("no key ID")?;
+    let named = bundle.jwt_authorities.iter().find(|authority| authority.key.key_id().as_str() == key_id);
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, named.ok_or("no key of this ID")?.key.spki().as_der());
+    let (input, signature) = token.rsplit_once('.').ok_or("no signature")?;
+    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| "no base64url")?;
+    key.verify(input.as_bytes(), &signature).map_err(|_| "the signature is wrong")?;
+    Ok(key_id.to_owned())
+}
+
 /// The CA signs something that its own bundle verifies.
 pub async fn assert_signs(ca: &CertificateAuthority, now_unix: i64) {
     let svid = ca.sign_server_svid(&spki(), now_unix).await.expect("it signs");
@@ -247,7 +291,7 @@ fn wire_id(path: &str) -> Option<types::Spiffeid> {
 }
 
 /// An administrator, as whoever opens the admin socket is.
-fn administrator() -> Administrator {
+pub fn administrator() -> Administrator {
     let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
     Administrator::judge(local, |_| false, NOW).expect("local")
 }

@@ -7,6 +7,7 @@ pub mod child;
 pub mod deployment;
 pub mod device_pki;
 pub mod interposer;
+pub mod jwt;
 pub mod machine;
 pub mod manufacturer;
 pub mod quirk;

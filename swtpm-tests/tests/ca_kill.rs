@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use ironroot_api::certificate::Certificate;
-use ironroot_lab::authority::{AuthorityLab, NOW, spki, verify};
+use ironroot_lab::authority::{AuthorityLab, NOW, sign_jwt, spki, verify, verify_jwt};
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::IssuedSvid;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,7 @@ struct Memory {
     now: i64,
     sequence_number: u64,
     svid: Vec<u8>,
+    token: String,
 }
 
 //= FLT-S1
@@ -44,7 +45,7 @@ fn kill_repeatedly() {
         let mut child = hsm.start_child(TEST, (ROLE, "victim"));
         wait_until_logged_in(&hsm, &mut child);
         // Spread over the first few lives; the exact moment does not matter, many different ones do.
-        std::thread::sleep(Duration::from_millis(u64::from(kill * 37 % 300)));
+        std::thread::sleep(Duration::from_millis(u64::from(kill * 37 % 600)));
         let ended_by_itself = child.try_wait().unwrap();
         assert!(ended_by_itself.is_none(), "after {kill} kills: {}", hsm.child_output());
         child.kill().unwrap();
@@ -69,7 +70,7 @@ fn wait_until_logged_in(hsm: &SoftHsm, child: &mut Child) {
 fn live(lives: u32) {
     let hsm = SoftHsm::of_environment();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let lab = AuthorityLab::at(hsm.token_config(1), &hsm.file("datastore.sqlite3"), CA_TTL);
+    let lab = AuthorityLab::at(hsm.token_config(1), &hsm.file("datastore.sqlite3"), CA_TTL).with_jwt();
     std::fs::write(hsm.file("logged-in"), "").unwrap();
     for _ in 0..lives {
         runtime.block_on(live_once(&lab, &hsm.file("memory")));
@@ -85,6 +86,7 @@ async fn live_once(lab: &AuthorityLab, file: &Path) {
     if let Some(before) = before {
         assert!(bundle.sequence_number >= before.sequence_number, "the bundle went back");
         let not_after_unix = Certificate::parse(&before.svid).unwrap().not_after_unix();
+        verify_jwt(&before.token, &bundle).expect("the key of a token of before the kill is still published");
         let svid = IssuedSvid { chain: vec![before.svid], serial: String::new(), not_after_unix };
         if not_after_unix > now {
             verify(&svid, &bundle, now).expect("what was signed before the kill is still good");
@@ -92,7 +94,10 @@ async fn live_once(lab: &AuthorityLab, file: &Path) {
     }
     let svid = ca.sign_server_svid(&spki(), now).await.unwrap();
     verify(&svid, &bundle, now).unwrap();
-    remember(file, &Memory { now, sequence_number: bundle.sequence_number, svid: svid.chain[0].clone() });
+    let token = sign_jwt(&ca, now).await.unwrap().token;
+    verify_jwt(&token, &bundle).unwrap();
+    let (sequence_number, svid) = (bundle.sequence_number, svid.chain[0].clone());
+    remember(file, &Memory { now, sequence_number, svid, token });
 }
 
 fn remembered(file: &Path) -> Option<Memory> {

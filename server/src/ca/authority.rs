@@ -13,9 +13,12 @@ use tokio::task::JoinSet;
 
 use super::agent_to_sign::AgentToSign;
 use super::bundle::TrustBundle;
-use super::issuer::{IssuedSvid, Scrutiny, Signers};
+use super::issuer::IssuedSvid;
+use super::jwt::{Audience, Claims, IssuedJwtSvid, JwtError, JwtSubject};
 use super::profile::Leaf;
 use super::rotating::{Published, Rotation};
+use super::sampling::Scrutiny;
+use super::signers::Signers;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, ServerClock};
 use crate::registry::AuthorizedEntry;
@@ -116,6 +119,27 @@ impl CertificateAuthority {
     pub async fn sign_server_svid(&self, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(self.policy.trust_domain.server_id(), spki, self.policy.x509_svid_ttl_seconds);
         self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
+    }
+
+    /// Whether the configuration has JWT-SVIDs signed.
+    ///
+    /// Errors: [`JwtError::Disabled`].
+    pub fn offers_jwt_svids(&self) -> Result<(), JwtError> {
+        self.policy.jwt.as_ref().map(drop).ok_or(JwtError::Disabled)
+    }
+
+    /// Signs a JWT-SVID, as long as its subject or the policy says and no longer than its key lives.
+    pub async fn sign_jwt_svid(
+        &self,
+        subject: &JwtSubject,
+        audience: &Audience,
+        now_unix: i64,
+    ) -> Result<IssuedJwtSvid, CaError> {
+        let policy = self.policy.jwt.as_ref().ok_or(JwtError::Disabled)?;
+        let signer = self.signers().jwt_at(now_unix)?;
+        let mut token_id = [0; 16];
+        aws_lc_rs::rand::fill(&mut token_id).expect("the kernel's random numbers do not fail");
+        signer.sign(Claims::new(subject, audience, policy, now_unix, token_id)).await
     }
 
     fn workload(&self, entry: &AuthorizedEntry, spki: Spki) -> Leaf {

@@ -5,6 +5,7 @@ use ironroot_hsm::{HsmError, KeyName};
 use thiserror::Error;
 
 use super::journal::{JournalError, MAX_USED_KEYS, Place};
+use super::jwt::JwtError;
 use super::key_stock::is_about_the_key;
 use super::lint::LintError;
 use super::profile::ProfileError;
@@ -146,9 +147,12 @@ pub enum CaError {
     /// The certificate cannot be composed.
     #[error("the certificate cannot be composed")]
     Profile(#[from] ProfileError),
-    /// A certificate was signed that must not leave.
-    #[error("a signed certificate failed its check and was withheld")]
+    /// A certificate or a token was signed that must not leave.
+    #[error("what was signed failed its check and was withheld")]
     Lint(#[from] LintError),
+    /// No JWT-SVID can be signed.
+    #[error("no JWT-SVID can be signed")]
+    Jwt(#[from] JwtError),
     /// A signing task ended early.
     #[error("a signing task ended early")]
     Interrupted,

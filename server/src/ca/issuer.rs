@@ -1,7 +1,5 @@
 //! The authorities that may sign: each its key in the token and its certificate.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -12,6 +10,7 @@ use ironroot_hsm::{HsmError, TokenKey, Urgency};
 use super::journal::{Authority, Credential, KeyRecord};
 use super::lint::{self, LintError, Verifier};
 use super::profile::{self, AuthorityFacts, Leaf, Serial};
+use super::sampling::{Sampling, Scrutiny};
 use super::{CaError, CaPolicy};
 use crate::ca::CaSubject;
 use crate::clock::Moment;
@@ -27,23 +26,8 @@ pub struct IssuedSvid {
     pub not_after_unix: i64,
 }
 
-/// Of the SVIDs that may be sampled, one in this many has its signature verified, and each of as many at first.
-///
-/// Verifying costs as much CPU as SoftHSM needs to sign; on a server that only signs it would halve the rate. What it finds,
-/// a token that signs wrongly, is found by sampling too; after the first such signature all are verified.
-const SAMPLE: u64 = 16;
-
 /// What the token signs to show that it still does. No certificate, CSR or token of ours begins like this.
 const PROBE: &[u8] = b"ironroot asks whether the token signs";
-
-/// Whether the signature of an SVID is verified before it leaves. All else is always checked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scrutiny {
-    /// Always.
-    Full,
-    /// Sometimes, and always once the token has signed wrongly.
-    Sampled,
-}
 
 /// An authority with its key at hand.
 pub(super) struct Issuer {
@@ -54,8 +38,7 @@ pub(super) struct Issuer {
     /// What follows the leaf in a chain.
     intermediates: Vec<Vec<u8>>,
     verifier: Verifier,
-    signed: AtomicU64,
-    distrusted: AtomicBool,
+    sampling: Sampling,
 }
 
 impl Issuer {
@@ -64,14 +47,23 @@ impl Issuer {
         let verifier = Verifier::of(&key)?;
         let facts = AuthorityFacts::of(certificate)?;
         let intermediates = authority.root.map(|_| certificate.der().to_vec()).into_iter().collect();
-        let (credential, signed, distrusted) =
-            (authority.credential.clone(), AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { key, credential, facts, intermediates, verifier, signed, distrusted })
+        let (credential, sampling) = (authority.credential.clone(), Sampling::default());
+        Ok(Self { key, credential, facts, intermediates, verifier, sampling })
     }
 
     /// Whether it may sign.
-    fn is_valid(&self, now_unix: i64) -> bool {
+    pub(super) fn is_valid(&self, now_unix: i64) -> bool {
         self.facts.check(now_unix).is_ok()
+    }
+
+    /// Why it may not sign now; none if it may.
+    pub(super) fn trouble(&self, now_unix: i64) -> Option<CaError> {
+        self.facts.check(now_unix).err().map(CaError::Profile)
+    }
+
+    /// Whether it is this authority.
+    pub(super) fn is_of(&self, authority: &Authority) -> bool {
+        self.credential == authority.credential
     }
 
     /// Its end, UNIX seconds.
@@ -95,55 +87,14 @@ impl Issuer {
         // What lives shortest runs out first: SVIDs are renewed at half their life.
         let urgency = Urgency::by(now_unix.saturating_add(leaf.ttl_seconds / 2));
         let certificate = sign(&self.key, &tbs, urgency).await?;
-        let verifier = self.is_verified(scrutiny).then_some(&self.verifier);
+        let verifier = self.sampling.is_verified(scrutiny).then_some(&self.verifier);
         let not_after_unix = lint::svid(&certificate, leaf, &self.facts, verifier).inspect_err(|error| {
             if matches!(error, LintError::Signature) {
-                self.distrusted.store(true, Ordering::Relaxed);
+                self.sampling.distrust();
             }
         })?;
         let chain = std::iter::once(certificate).chain(self.intermediates.iter().cloned()).collect();
         Ok(IssuedSvid { chain, serial: serial.decimal(), not_after_unix })
-    }
-
-    fn is_verified(&self, scrutiny: Scrutiny) -> bool {
-        let number = self.signed.fetch_add(1, Ordering::Relaxed);
-        scrutiny == Scrutiny::Full
-            || number < SAMPLE
-            || number.is_multiple_of(SAMPLE)
-            || self.distrusted.load(Ordering::Relaxed)
-    }
-}
-
-/// Who may sign, in the order in which they are asked.
-#[derive(Clone, Default)]
-pub(super) struct Signers(Vec<Arc<Issuer>>);
-
-impl Signers {
-    pub(super) fn new(issuers: Vec<Arc<Issuer>>) -> Self {
-        Self(issuers)
-    }
-
-    /// The one of this authority.
-    pub(super) fn of(&self, authority: &Authority) -> Option<Arc<Issuer>> {
-        self.0.iter().find(|issuer| issuer.credential == authority.credential).cloned()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The first that is valid now; if none is, the first, whose refusal says why.
-    pub(super) fn at(&self, now_unix: i64) -> Result<Arc<Issuer>, CaError> {
-        let valid = self.0.iter().find(|issuer| issuer.is_valid(now_unix));
-        valid.or(self.0.first()).cloned().ok_or(CaError::NothingSigns)
-    }
-
-    /// Why nobody may sign now; none if somebody may.
-    pub(super) fn trouble(&self, now_unix: i64) -> Option<CaError> {
-        match self.at(now_unix) {
-            Ok(issuer) => issuer.facts.check(now_unix).err().map(CaError::Profile),
-            Err(error) => Some(error),
-        }
     }
 }
 

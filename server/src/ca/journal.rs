@@ -16,7 +16,7 @@ use ironroot_api::TrustDomain;
 use serde::{Deserialize, Serialize};
 
 pub use authority::Authority;
-pub use credential::{CaCertificate, Credential};
+pub use credential::{CaCertificate, Credential, JwtKey, KeyId};
 pub use format::JournalError;
 pub use key::{KeyMark, KeyRecord, Origin};
 pub use slot::{Place, Slot, SlotName};
@@ -90,6 +90,12 @@ impl<C: Clone + PartialEq> Journal<C> {
         self.slots.values().flat_map(Slots::authorities).collect()
     }
 
+    /// Whether there is a CA, or a root for one.
+    pub fn is_founded(&self) -> bool {
+        let has_any = |purpose| !self.slots(purpose).authorities().is_empty();
+        [Purpose::Root, Purpose::X509Ca].into_iter().any(has_any)
+    }
+
     /// Grows with each change of the bundle.
     pub fn sequence_number(&self) -> u64 {
         self.sequence_number
@@ -153,6 +159,12 @@ impl<C: Clone + PartialEq> Journal<C> {
         self
     }
 
+    /// Nobody wants `purpose` any more: what is there ends in its time, and its keys are destroyed then.
+    pub fn lay_down(mut self, purpose: Purpose) -> Self {
+        self.slots_mut(purpose).lay_down();
+        self
+    }
+
     /// Authorities of `purpose` whose time is over leave the bundle.
     pub fn prune(mut self, purpose: Purpose, moment: Moment) -> Self {
         let before = self.slots(purpose).anchors().len();
@@ -170,6 +182,7 @@ impl<C: Clone + PartialEq> Journal<C> {
 #[cfg(test)]
 mod tests {
     use ironroot_api::certificate::Certificate;
+    use ironroot_api::csr::Spki;
     use ironroot_hsm::KeyName;
 
     use super::*;
@@ -187,6 +200,14 @@ mod tests {
         let (not_after, in_token) = (certificate.not_after_unix(), made("a"));
         let (issued_at, issued_counted, key, root) = (1_800_000_000, 0, 0, None);
         Authority { credential: certificate.into(), issued_at, not_after, issued_counted, key, in_token, root }
+    }
+
+    pub(super) fn jwt_authority() -> Authority {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let spki = Spki::parse(&rcgen::PublicKeyData::subject_public_key_info(&key)).unwrap();
+        let (credential, in_token) = (JwtKey::new(KeyId::random(), spki).into(), made("jwt"));
+        let (issued_at, not_after) = (1_800_000_000, 1_800_086_400);
+        Authority { credential, issued_at, not_after, issued_counted: 0, key: 0, in_token, root: None }
     }
 
     pub(super) fn made(label: &str) -> KeyRecord {
@@ -256,6 +277,20 @@ mod tests {
         let journal = journal.intend(B, made("b")).prepare(B, ca(2)).activate(B);
         assert_eq!((journal.anchors(), journal.sequence_number()), (vec![&root], 1));
         assert_eq!((slots(&journal).signers().len(), journal.next_key()), (2, 3));
+    }
+
+    #[test]
+    fn keys_of_jwt_svids_are_in_the_bundle_and_found_no_ca() {
+        let place = Place::jwt(SlotName::A);
+        let journal = founding().intend(place, made("jwt")).prepare(place, jwt_authority()).activate(place);
+        assert_eq!((journal.anchors().len(), journal.sequence_number(), journal.is_founded()), (1, 1, false));
+        assert!(full().is_founded());
+        let end = jwt_authority().prune_at();
+        let pruned = |journal: &Journal| journal.clone().prune(Purpose::Jwt, moment(end, Trust::Agreed));
+        assert_eq!(pruned(&journal).slot(place), journal.slot(place), "the active one stays");
+        assert_eq!(pruned(&journal.clone().lay_down(Purpose::Jwt)).slot(place), &Slot::Empty, "unless nobody wants it");
+        let forsaken = journal.forsake(place);
+        assert_eq!((forsaken.anchors().len(), forsaken.sequence_number()), (1, 1), "what it signed is still about");
     }
 
     #[test]

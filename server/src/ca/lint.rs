@@ -35,9 +35,13 @@ impl Verifier {
         ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_point()).map(Self).map_err(|_| LintError::Signature)
     }
 
-    fn verify(&self, tbs: &[u8], certificate: &Certificate) -> Result<(), LintError> {
-        let signature = certificate.inner().signature().as_bytes().ok_or(LintError::Signature)?;
-        self.0.verify_sig(tbs, signature).map_err(|_| LintError::Signature)
+    /// `signature`: DER `ECDSA-Sig-Value`.
+    pub(super) fn verify(&self, signed: &[u8], signature: &[u8]) -> Result<(), LintError> {
+        self.0.verify_sig(signed, signature).map_err(|_| LintError::Signature)
+    }
+
+    fn verify_certificate(&self, tbs: &[u8], certificate: &Certificate) -> Result<(), LintError> {
+        self.verify(tbs, certificate.inner().signature().as_bytes().ok_or(LintError::Signature)?)
     }
 }
 
@@ -57,7 +61,7 @@ pub(super) fn svid(
     check("end of life", certificate.not_after_unix() <= authority.not_after())?;
     check("DNS names", dns_names(&certificate)? == leaf.dns_names)?;
     if let Some(verifier) = verifier {
-        verifier.verify(&signed_part(&certificate)?, &certificate)?;
+        verifier.verify_certificate(&signed_part(&certificate)?, &certificate)?;
     }
     Ok(certificate.not_after_unix())
 }
@@ -80,7 +84,7 @@ pub(super) fn authority(
         check("end of life", certificate.not_after_unix() <= root.not_after())?;
     }
     let signer = root.map_or(key, |(key, _)| key);
-    Verifier::of(signer)?.verify(&signed_part(&certificate)?, &certificate)?;
+    Verifier::of(signer)?.verify_certificate(&signed_part(&certificate)?, &certificate)?;
     Ok(certificate)
 }
 

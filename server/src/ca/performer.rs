@@ -11,10 +11,10 @@ use ironroot_hsm::Token;
 use tracing::info;
 
 use super::bundle::TrustBundle;
-use super::issuer::Signers;
 use super::journal::{Journal, KeyRecord, Place};
 use super::key_stock::KeyStock;
 use super::rotation::{Step, plan};
+use super::signers::Signers;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
 use crate::store::Store;
@@ -57,10 +57,11 @@ impl Performer {
             Some(bytes) => Journal::from_bytes(&bytes, &policy.trust_domain, &policy.server)?,
             None => Journal::new(&policy.trust_domain, &policy.server),
         };
+        let journal = policy.unwanted().fold(journal, Journal::lay_down);
         let clock = Arc::new(ServerClock::start(source, journal.clock()));
         let moment = clock.moment();
         // A start that failed before it had founded one may have left a journal.
-        let is_founding = journal.authorities().is_empty();
+        let is_founding = !journal.is_founded();
         if is_founding && moment.now_unix < EARLIEST_FOUNDING {
             return Err(CaError::ClockAtFounding { now: moment.now_unix });
         }

@@ -26,13 +26,31 @@ pub struct CaPolicy {
     pub agent_ttl_seconds: i64,
     /// Lifetime of the server's SVIDs, and of workloads' whose entry does not say, seconds.
     pub x509_svid_ttl_seconds: i64,
+    /// Of JWT-SVIDs; none: this server signs none. Their keys live as long as CAs.
+    pub jwt: Option<JwtPolicy>,
+}
+
+/// What the operator decides about JWT-SVIDs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtPolicy {
+    /// The `iss` of each; none: they have none.
+    pub issuer: Option<String>,
+    /// Lifetime of those whose entry or request does not say, seconds.
+    pub svid_ttl_seconds: i64,
 }
 
 impl CaPolicy {
     /// What is renewed, and when; who signs others comes first.
     pub fn paces(&self) -> Vec<Pace> {
         let root = self.root_ttl_seconds.map(|_| Pace::of_the_root(self.ca_ttl_seconds));
-        root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).collect()
+        let jwt = self.jwt.as_ref().map(|_| Pace::of_signers(Purpose::Jwt));
+        root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).chain(jwt).collect()
+    }
+
+    /// What is not renewed: nobody wants it.
+    pub(super) fn unwanted(&self) -> impl Iterator<Item = Purpose> {
+        let paces = self.paces();
+        Purpose::ALL.into_iter().filter(move |purpose| paces.iter().all(|pace| pace.purpose != *purpose))
     }
 }
 

@@ -13,17 +13,21 @@ pub enum Purpose {
     /// X509-SVIDs. Source of the name: SPIRE's slots `x509-CA-A`, `x509-CA-B`.
     #[serde(rename = "x509-CA")]
     X509Ca,
+    /// JWT-SVIDs. Source of the name: SPIRE's slots `JWT-Signer-A`, `JWT-Signer-B`.
+    #[serde(rename = "JWT-Signer")]
+    Jwt,
 }
 
 impl Purpose {
     /// Each, in the order in which they are made: who signs others comes first.
-    pub const ALL: [Self; 2] = [Self::Root, Self::X509Ca];
+    pub const ALL: [Self; 3] = [Self::Root, Self::X509Ca, Self::Jwt];
 
     /// What the log calls such an authority.
     pub fn noun(self) -> &'static str {
         match self {
             Self::Root => "root",
             Self::X509Ca => "CA",
+            Self::Jwt => "JWT key",
         }
     }
 }
@@ -34,6 +38,7 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Self::Root => "x509-Root",
             Self::X509Ca => "x509-CA",
+            Self::Jwt => "JWT-Signer",
         })
     }
 }

@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use tracing::{debug, error, warn};
 
 use super::bundle::TrustBundle;
-use super::issuer::Signers;
 use super::performer::Performer;
 use super::rotation::Step;
 use super::rotation_failures::{Attempt, Failures};
 use super::rotation_health::{Loudness, RotationHealth};
+use super::signers::Signers;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
 use crate::store::Store;
@@ -22,9 +22,10 @@ use crate::store::Store;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Wait after a step that failed.
 const RETRY: Duration = Duration::from_secs(2);
-/// Steps that are done without a pause. Founding takes six.
+/// Steps that are done without a pause. Founding takes nine.
 const MAX_STEPS: usize = 16;
-/// The root's key, and a free key where keys are given, are looked for this often, so that their loss is noticed before they are needed.
+/// The root's key, that of JWT-SVIDs, and a free key where keys are given, are looked for this often, so that their loss is noticed
+/// before they are needed, or soon.
 const LOOK_AHEAD: Duration = Duration::from_secs(60);
 
 /// Renews the CA. Nothing is renewed unless it runs.
@@ -146,13 +147,14 @@ impl Rotation {
             return;
         }
         let root = failures.note(Attempt::LookForRoot, self.performer.look_for_root(moment).await);
+        let jwt_key = failures.note(Attempt::LookForJwtKey, self.performer.look_for_jwt_key(moment).await);
         let shortage = failures.note(Attempt::LookForFreeKey, self.performer.look_for_free_key(moment).await);
         if let Some(shortage) = shortage
             && let Some(alarm) = self.published.health().look_at_keys(shortage, moment.now_unix)
         {
             error!(reason = alarm, "no key is left for the next rotation");
         }
-        if root.is_some() && shortage.is_some() {
+        if root.is_some() && jwt_key.is_some() && shortage.is_some() {
             self.looked = Some(Instant::now());
         }
     }

@@ -19,6 +19,8 @@ pub(super) enum Attempt {
     FindSigners,
     /// To find the root's key before it is needed.
     LookForRoot,
+    /// To find the key that signs JWT-SVIDs.
+    LookForJwtKey,
     /// To find an administrator's key before it is needed.
     LookForFreeKey,
     /// To come to an end.

@@ -8,7 +8,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::settings::{Section, format_duration, places};
 
 use super::{Lifetimes, PROGRAM, RateLimits};
-use crate::ca::{CaSubject, ServerName};
+use crate::ca::{CaSubject, JwtPolicy, ServerName};
 
 /// Where the admin socket is unless the file says otherwise. Source: SPIRE.
 pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-server/private/api.sock";
@@ -35,6 +35,7 @@ pub(super) struct ServerBlock {
     pub(super) socket_path: PathBuf,
     pub(super) lifetimes: Lifetimes,
     pub(super) ca_subject: CaSubject,
+    pub(super) jwt: JwtBlock,
     pub(super) admin_ids: Vec<SpiffeId>,
     pub(super) allow_executable_only: bool,
     pub(super) audit_log_enabled: bool,
@@ -62,7 +63,8 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let prune_attested_nodes_expired_for = server.duration("prune_attested_nodes_expired_for");
     let allow_executable_only = server.boolean("allow_executable_only").unwrap_or(false);
     let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(true);
-    read_key_type(server);
+    read_key_type(server, "ca_key_type");
+    let jwt = read_jwt(server, lifetimes.jwt_svid);
     Some(ServerBlock {
         admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
         trust_domain: trust_domain?,
@@ -72,6 +74,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         socket_path,
         lifetimes,
         ca_subject: ca_subject?,
+        jwt,
         allow_executable_only,
         audit_log_enabled,
         rate_limits,
@@ -81,10 +84,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
 
 /// SPIRE's keys that are understood there and not here yet.
 pub(super) fn refuse_unsupported(server: &Section<'_>) {
-    server.not_supported(
-        PROGRAM,
-        &["federation", "jwt_key_type", "jwt_issuer", "proxy_protocol_trusted_cidrs", "prune_tofu_nodes"],
-    );
+    server.not_supported(PROGRAM, &["federation", "proxy_protocol_trusted_cidrs", "prune_tofu_nodes"]);
     server.no_meaning(
         PROGRAM,
         &[
@@ -97,8 +97,6 @@ pub(super) fn refuse_unsupported(server: &Section<'_>) {
             "prune_attested_nodes_batch_size",
         ],
     );
-    // JWT-SVIDs are not served yet, so switching them off is already done.
-    server.boolean("disable_jwt_svids");
     let experimental = server.block("experimental");
     experimental.not_supported(
         PROGRAM,
@@ -183,8 +181,31 @@ fn warn_of_short_svids(server: &Section<'_>, key: &str, svid: Duration, ca: Dura
     );
 }
 
-fn read_key_type(server: &Section<'_>) {
-    server.parsed("ca_key_type", |text| match text {
+/// JWT-SVIDs as the file has them.
+#[derive(Debug)]
+pub(super) struct JwtBlock {
+    policy: JwtPolicy,
+    is_disabled: Option<bool>,
+}
+
+impl JwtBlock {
+    /// What they say, and for how long; none if they are switched off. Where an administrator makes the keys, they are off unless the
+    /// file says otherwise: keys that were made for CAs would go to them.
+    pub(super) fn policy(self, has_given_keys: bool) -> Option<JwtPolicy> {
+        let is_disabled = self.is_disabled.unwrap_or(has_given_keys);
+        (!is_disabled).then_some(self.policy)
+    }
+}
+
+fn read_jwt(server: &Section<'_>, svid_ttl: Duration) -> JwtBlock {
+    read_key_type(server, "jwt_key_type");
+    let issuer = server.string("jwt_issuer");
+    let svid_ttl_seconds = svid_ttl.as_secs().try_into().unwrap_or(i64::MAX);
+    JwtBlock { policy: JwtPolicy { issuer, svid_ttl_seconds }, is_disabled: server.boolean("disable_jwt_svids") }
+}
+
+fn read_key_type(server: &Section<'_>, key: &str) {
+    server.parsed(key, |text| match text {
         "ec-p256" => Ok(()),
         "ec-p384" | "rsa-2048" | "rsa-4096" => Err("not supported by ironroot-server yet: use ec-p256"),
         _ => Err("not a key type: use ec-p256"),

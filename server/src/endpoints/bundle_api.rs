@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::ServerState;
 use super::caller::granted;
-use crate::ca::TrustBundle;
+use crate::ca::{JwtAuthority, TrustBundle};
 use crate::rights::Visitor;
 
 /// SPIRE's `spire.api.server.bundle.v1.Bundle`.
@@ -30,9 +30,18 @@ fn to_pb(bundle: &TrustBundle) -> types::Bundle {
     types::Bundle {
         trust_domain: bundle.trust_domain.as_str().to_owned(),
         x509_authorities: bundle.authorities.iter().map(authority).collect(),
-        jwt_authorities: Vec::new(),
+        jwt_authorities: bundle.jwt_authorities.iter().map(jwt_key).collect(),
         refresh_hint: bundle.refresh_hint_seconds,
         sequence_number: bundle.sequence_number,
+    }
+}
+
+fn jwt_key(authority: &JwtAuthority) -> types::JwtKey {
+    types::JwtKey {
+        public_key: authority.key.spki().as_der().to_vec().into(),
+        key_id: authority.key.key_id().as_str().to_owned(),
+        expires_at: authority.not_after_unix,
+        tainted: false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! `spire.api.server.svid.v1`: SVIDs for the workloads of the calling agent.
 
+mod jwt;
+
 use std::sync::Arc;
 
 use ironroot_api::csr::Csr;
@@ -16,7 +18,7 @@ use super::policy::MAX_CSRS;
 use super::{ServerState, item_ok, item_status};
 use crate::ca::{CaError, IssuedSvid};
 use crate::registry::AuthorizedEntry;
-use crate::rights::AuthenticatedAgent;
+use crate::rights::{Administrator, AuthenticatedAgent};
 
 /// Longest entry ID, bytes: what creation takes.
 const MAX_ENTRY_ID_BYTES: usize = 255;
@@ -47,12 +49,19 @@ impl Svid for SvidApi {
         Ok(Response::new(BatchNewX509svidResponse { results }))
     }
 
-    async fn mint_jwtsvid(&self, _: Request<MintJwtsvidRequest>) -> Result<Response<MintJwtsvidResponse>, Status> {
-        Err(no_jwt_svids())
+    async fn mint_jwtsvid(
+        &self,
+        request: Request<MintJwtsvidRequest>,
+    ) -> Result<Response<MintJwtsvidResponse>, Status> {
+        let administrator: Administrator = granted(&request)?;
+        let svid = self.mint_jwt(&administrator, request.into_inner()).await?;
+        Ok(Response::new(MintJwtsvidResponse { svid: Some(svid) }))
     }
 
-    async fn new_jwtsvid(&self, _: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
-        Err(no_jwt_svids())
+    async fn new_jwtsvid(&self, request: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
+        let agent: AuthenticatedAgent = granted(&request)?;
+        let svid = self.new_jwt(&agent, request.into_inner()).await?;
+        Ok(Response::new(NewJwtsvidResponse { svid: Some(svid) }))
     }
 }
 
@@ -87,14 +96,19 @@ impl SvidApi {
         param: &NewX509svidParams,
         now_unix: i64,
     ) -> Result<(AuthorizedEntry, Csr), Status> {
-        if param.entry_id.len() > MAX_ENTRY_ID_BYTES {
-            let length = param.entry_id.len();
-            return Err(Status::invalid_argument(format!("entry ID has {length} bytes, at most {MAX_ENTRY_ID_BYTES}")));
-        }
-        let entry = self.0.registry.authorize_entry(agent.id(), &param.entry_id, now_unix);
-        let entry = entry.ok_or_else(|| Status::not_found("entry not found or not authorized"))?;
+        let entry = self.authorized(agent, &param.entry_id, now_unix)?;
         let csr = Csr::parse(&param.csr).map_err(|e| Status::invalid_argument(format!("malformed CSR: {e}")))?;
         Ok((entry, csr))
+    }
+
+    /// The entry of this ID, if the agent may serve it.
+    fn authorized(&self, agent: &AuthenticatedAgent, entry_id: &str, now_unix: i64) -> Result<AuthorizedEntry, Status> {
+        if entry_id.len() > MAX_ENTRY_ID_BYTES {
+            let length = entry_id.len();
+            return Err(Status::invalid_argument(format!("entry ID has {length} bytes, at most {MAX_ENTRY_ID_BYTES}")));
+        }
+        let entry = self.0.registry.authorize_entry(agent.id(), entry_id, now_unix);
+        entry.ok_or_else(|| Status::not_found("entry not found or not authorized"))
     }
 
     fn answer(
@@ -118,10 +132,6 @@ impl SvidApi {
             None => refused(Status::new(Code::Internal, "failed to sign X509-SVID")),
         }
     }
-}
-
-fn no_jwt_svids() -> Status {
-    Status::failed_precondition("this server has no key that signs JWT-SVIDs")
 }
 
 fn refused(status: Status) -> batch_new_x509svid_response::Result {

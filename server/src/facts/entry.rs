@@ -135,6 +135,16 @@ impl RegistrationEntry {
         self.terms.x509_svid_ttl
     }
 
+    /// Life of a JWT-SVID, seconds; 0 means the server's default.
+    pub fn jwt_svid_ttl(&self) -> u32 {
+        self.terms.jwt_svid_ttl
+    }
+
+    /// Whether each of its JWT-SVIDs has an ID of its own (`jti`).
+    pub fn jwt_svid_include_jti(&self) -> bool {
+        self.terms.additional_attributes.is_some_and(|attributes| attributes.jwt_svid_include_jti)
+    }
+
     /// Trust domains whose bundles the workload is given besides its own.
     pub fn federates_with(&self) -> &[TrustDomain] {
         &self.terms.federates_with

@@ -1,5 +1,7 @@
 //! What the world verifies an authority's signatures with.
 
+mod jwt_key;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,19 +12,40 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::format::JournalError;
 
+pub use jwt_key::{JwtKey, KeyId};
+
 /// What the world verifies an authority's signatures with. Parsed once, where it is made or read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Credential {
     /// X.509: the CA's or the root's certificate.
     Certificate(CaCertificate),
+    /// JWT: the key itself, under the ID that it has in bundles.
+    JwtKey(JwtKey),
 }
 
 impl Credential {
-    /// The certificate, for what signs X.509; later kinds have none.
+    /// The certificate, for what signs X.509; other kinds have none.
     pub fn certificate(&self) -> Option<&Certificate> {
         match self {
             Self::Certificate(certificate) => Some(&certificate.0),
+            Self::JwtKey(_) => None,
+        }
+    }
+
+    /// The published key, for what signs JWT-SVIDs; other kinds have none.
+    pub fn jwt_key(&self) -> Option<&JwtKey> {
+        match self {
+            Self::Certificate(_) => None,
+            Self::JwtKey(key) => Some(key),
+        }
+    }
+
+    /// Whether signatures of the key with this public half, a DER SubjectPublicKeyInfo, verify with it.
+    pub fn is_of(&self, spki_der: &[u8]) -> bool {
+        match self {
+            Self::Certificate(certificate) => certificate.0.spki_der() == spki_der,
+            Self::JwtKey(key) => key.spki().as_der() == spki_der,
         }
     }
 
@@ -30,6 +53,8 @@ impl Credential {
     pub(super) fn check(&self, trust_domain: &str, not_after: i64) -> Result<(), JournalError> {
         match self {
             Self::Certificate(certificate) => check_certificate(&certificate.0, trust_domain, not_after),
+            // It says nothing of its trust domain or its life: the journal alone does.
+            Self::JwtKey(_) => Ok(()),
         }
     }
 }
@@ -37,6 +62,12 @@ impl Credential {
 impl From<Certificate> for Credential {
     fn from(certificate: Certificate) -> Self {
         Self::Certificate(CaCertificate(Arc::new(certificate)))
+    }
+}
+
+impl From<JwtKey> for Credential {
+    fn from(key: JwtKey) -> Self {
+        Self::JwtKey(key)
     }
 }
 

@@ -10,8 +10,10 @@ use thiserror::Error;
 use super::{Journal, Purpose, ServerName, Slot, SlotName, Slots};
 
 /// The format written. Format 1 knew neither the clock, nor which key an authority has, nor roots; format 2 neither purposes, nor
-/// what keys are called in the token, nor other servers.
-pub(super) const FORMAT: u32 = 3;
+/// what keys are called in the token, nor other servers; format 3 no keys that sign JWT-SVIDs.
+pub(super) const FORMAT: u32 = 4;
+/// The oldest format that differs from today's only in what it does not have.
+const OLDEST_LIKE_TODAY: u32 = 3;
 /// The oldest format read.
 const OLDEST_FORMAT: u32 = 1;
 
@@ -51,11 +53,12 @@ impl Journal {
             format: u32,
         }
         let head: Head = serde_json::from_slice(bytes).map_err(JournalError::Malformed)?;
-        let mut journal = match head.format {
-            FORMAT => serde_json::from_slice(bytes).map_err(JournalError::Malformed)?,
-            OLDEST_FORMAT..FORMAT => older::read(bytes, head.format, trust_domain)?,
+        let mut journal: Self = match head.format {
+            OLDEST_LIKE_TODAY..=FORMAT => serde_json::from_slice(bytes).map_err(JournalError::Malformed)?,
+            OLDEST_FORMAT..OLDEST_LIKE_TODAY => older::read(bytes, head.format, trust_domain)?,
             other => return Err(JournalError::Format(other)),
         };
+        journal.format = FORMAT;
         journal.check(trust_domain)?;
         journal.become_of(server)?;
         Ok(journal)
@@ -105,7 +108,7 @@ fn check_slots(slots: &Slots) -> Result<(), JournalError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{authority, founding, full, made, trust_domain};
+    use super::super::tests::{authority, founding, full, jwt_authority, made, trust_domain};
     use super::super::{KeyMark, Place};
     use super::*;
     use crate::clock::{ClockWatch, Reading};
@@ -125,6 +128,7 @@ mod tests {
             full().with_clock(clock),
             full().with_used(KeyMark::of(b"one")).intend(Place::root(SlotName::A), made("root")),
             full().prepare(Place::root(SlotName::B), authority("spiffe://example.org")),
+            full().prepare(Place::jwt(SlotName::A), jwt_authority()).activate(Place::jwt(SlotName::A)),
         ] {
             assert_eq!(read(&journal.to_bytes()).unwrap(), journal);
         }
@@ -136,8 +140,8 @@ mod tests {
         let refused = |text: &str| read(text.as_bytes()).unwrap_err();
         assert!(matches!(refused(""), JournalError::Malformed(_)));
         assert!(matches!(refused(&text[..text.len() - 1]), JournalError::Malformed(_)));
-        assert!(matches!(refused(&text.replace("\"format\":3", "\"format\":4")), JournalError::Format(4)));
-        assert!(matches!(refused(&text.replace("\"format\":3", "\"format\":0")), JournalError::Format(0)));
+        assert!(matches!(refused(&text.replace("\"format\":4", "\"format\":5")), JournalError::Format(5)));
+        assert!(matches!(refused(&text.replace("\"format\":4", "\"format\":0")), JournalError::Format(0)));
         assert!(matches!(refused(&text.replace("\"MII", "\"AAA")), JournalError::Malformed(_)));
         assert!(matches!(refused(&text.replace("\"prepared\"", "\"active\"")), JournalError::Contradiction(_)));
         let other = TrustDomain::new("example.com").unwrap();
@@ -169,5 +173,29 @@ mod tests {
         let mut json: serde_json::Value = serde_json::from_slice(&journal.to_bytes()).unwrap();
         json["slots"].as_object_mut().unwrap().remove("x509-Root");
         assert_eq!(read(&serde_json::to_vec(&json).unwrap()).unwrap(), journal);
+    }
+
+    /// A row of table ca_journals that the server wrote before it signed JWT-SVIDs.
+    #[test]
+    fn a_journal_of_format_3_is_read_and_is_of_todays_format_from_then_on() {
+        let stored = include_bytes!("format/fixtures/3-rooted.json");
+        let journal = read(stored).unwrap();
+        let (roots, cas) = (journal.slots(Purpose::Root), journal.slots(Purpose::X509Ca));
+        assert!(roots.active().is_some() && cas.active().is_some(), "{journal:?}");
+        assert_eq!(journal.slots(Purpose::Jwt), &Slots::default());
+        let text = String::from_utf8(journal.to_bytes()).unwrap();
+        assert!(text.contains("\"format\":4") && text.contains("JWT-Signer"), "{text}");
+        assert_eq!(read(text.as_bytes()).unwrap(), journal);
+    }
+
+    #[test]
+    fn a_damaged_jwt_key_is_refused() {
+        let place = Place::jwt(SlotName::A);
+        let text = String::from_utf8(founding().prepare(place, jwt_authority()).to_bytes()).unwrap();
+        for (whole, damaged) in [("\"spki\":\"MFk", "\"spki\":\"AAA"), ("\"key_id\":\"", "\"key_id\":\"-")] {
+            let damaged = text.replace(whole, damaged);
+            assert_ne!(damaged, text);
+            assert!(matches!(read(damaged.as_bytes()), Err(JournalError::Malformed(_))), "{damaged}");
+        }
     }
 }

@@ -131,6 +131,15 @@ impl<C: Clone + PartialEq> Slots<C> {
         }
     }
 
+    /// Whoever was to sign, or did, is old.
+    pub(super) fn lay_down(&mut self) {
+        for name in SlotName::BOTH {
+            if let Slot::Prepared(authority) | Slot::Active(authority) = self.slot(name).clone() {
+                *self.slot_mut(name) = Slot::Old(authority);
+            }
+        }
+    }
+
     pub(super) fn forsake(&mut self, name: SlotName) {
         self.retire(name);
         *self.slot_mut(name) = Slot::Empty;

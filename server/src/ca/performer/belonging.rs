@@ -12,7 +12,8 @@ use crate::clock::{Moment, Trust};
 impl Performer {
     /// A place holds what the journal says, or nothing. A key of ours that the journal does not know means that the data store is
     /// older than the token: going on would overwrite a key that may be in use. The active CA must have its key, as long as it may
-    /// be alive; without the root's key what is signed already goes on being good.
+    /// be alive; without the root's key what is signed already goes on being good. For a key of JWT-SVIDs that is lost another is made:
+    /// whoever has the bundle learns of it as of any other.
     pub(super) async fn check_place(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
         let held = self.journal.slot(place).clone();
         if held.key().is_none_or(|key| key.name != self.own_key(place).name) {
@@ -33,7 +34,7 @@ impl Performer {
                 error!(error = &lost as &dyn std::error::Error, "a root cannot sign");
                 Ok(())
             }
-            (_, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
+            (Purpose::X509Ca, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
                 //= FLT-H8 token faults: "never a new CA by itself"
                 Err(CaError::KeyLost { slot: place, key })
             }
@@ -56,12 +57,16 @@ impl Performer {
         let Some(key) = held.key().map(|key| key.name.clone()) else { return Ok(()) };
         match (place.purpose, held) {
             (Purpose::Root, _) => Err(self.root_lost(place, key, moment).await),
+            (Purpose::Jwt, Slot::Active(_)) => {
+                error!(slot = %place, %key, "the key that signs JWT-SVIDs is lost; another one will be made: check the token");
+                self.persist(self.journal.clone().forsake(place)).await
+            }
             (_, Slot::Prepared(_)) => {
-                error!(slot = %place, %key, "the key of the prepared CA is lost; another one will be made: check the token");
+                error!(slot = %place, %key, "the key of the prepared {} is lost; another one will be made: check the token", place.purpose.noun());
                 self.persist(self.journal.clone().forsake(place)).await
             }
             _ => {
-                warn!(slot = %place, %key, "the key of a former CA is not in the token");
+                warn!(slot = %place, %key, "the key of a former {} is not in the token", place.purpose.noun());
                 self.absent.push(place);
                 Ok(())
             }
@@ -76,7 +81,7 @@ impl Performer {
         if self.find_idle_key(place, &former).await?.is_none() {
             return Ok(false);
         }
-        info!(slot = %place, "the key of the CA is in the token again");
+        info!(slot = %place, "the key of the {} is in the token again", place.purpose.noun());
         self.absent.retain(|absent| *absent != place);
         Ok(true)
     }
@@ -106,9 +111,8 @@ impl Performer {
 
 /// What was found is the key that `authority` certifies, or nothing.
 fn require_certified(slot: Place, authority: &Authority, found: Option<TokenKey>) -> Result<Option<TokenKey>, CaError> {
-    let certified = authority.credential.certificate().map(|certificate| certificate.spki_der());
     match found {
-        Some(key) if certified.as_deref() != Some(key.spki_der()) => {
+        Some(key) if !authority.credential.is_of(key.spki_der()) => {
             Err(CaError::KeyMismatch { slot, key: authority.in_token.name.clone() })
         }
         found => Ok(found),

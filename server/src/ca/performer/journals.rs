@@ -32,8 +32,7 @@ pub(super) async fn read_others(store: &Store, policy: &CaPolicy) -> Result<Vec<
 /// its name was changed. What a start left behind that failed before it had founded one is no CA.
 pub(super) fn refuse_another_ca(others: &[Journal], policy: &CaPolicy) -> Result<(), CaError> {
     //= FLT-S7 server faults: "a data store holds one server's CA"
-    let has_ca = |journal: &&Journal| !journal.authorities().is_empty();
-    let found: Vec<_> = others.iter().filter(has_ca).map(Journal::server).collect();
+    let found: Vec<_> = others.iter().filter(|journal| journal.is_founded()).map(Journal::server).collect();
     if found.is_empty() {
         return Ok(());
     }

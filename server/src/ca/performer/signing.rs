@@ -2,13 +2,29 @@
 
 use std::sync::Arc;
 
+use ironroot_hsm::TokenKey;
+use tracing::error;
+
 use super::Performer;
 use crate::ca::CaError;
-use crate::ca::issuer::{Issuer, Root, Signers};
+use crate::ca::issuer::{Issuer, Root};
 use crate::ca::journal::{Authority, Place, Slot, SlotName};
+use crate::ca::jwt::JwtSigner;
 use crate::ca::purpose::Purpose;
 use crate::ca::rotation::next_key_at;
+use crate::ca::signers::Signers;
 use crate::clock::{Moment, Trust};
+
+/// Keys that are in the token, each with its place.
+struct FoundKeys(Vec<(SlotName, TokenKey)>);
+
+impl FoundKeys {
+    /// The key in this place, if it is the one that `authority` is verified with.
+    fn of(&self, slot: SlotName, authority: &Authority) -> Option<&TokenKey> {
+        let (_, key) = self.0.iter().find(|(held, _)| *held == slot)?;
+        authority.credential.is_of(key.spki_der()).then_some(key)
+    }
+}
 
 /// The root that signs CAs.
 pub(super) struct SigningRoot {
@@ -20,23 +36,66 @@ pub(super) struct SigningRoot {
 }
 
 impl Performer {
-    /// Everyone who may sign, if a step has been done since this was asked last, or the one that should sign was not found then.
+    /// Everyone who may sign, if a step has been done since this was asked last, or one that should sign was not found then.
     pub(in crate::ca) async fn new_signers(&mut self) -> Result<Option<Signers>, CaError> {
         if !self.unseen {
             return Ok(None);
         }
-        self.signers = self.find_signers().await?;
-        let active = self.journal.slots(Purpose::X509Ca).active();
-        self.unseen = active.is_some_and(|(_, authority)| self.signers.of(authority).is_none());
+        self.signers = Signers::new(self.find_issuers().await?, self.find_jwt_signers().await?);
+        let active = |purpose| self.journal.slots(purpose).active().map(|(_, authority)| authority);
+        self.unseen = active(Purpose::X509Ca).is_some_and(|authority| self.signers.of(authority).is_none())
+            || active(Purpose::Jwt).is_some_and(|authority| self.signers.jwt_of(authority).is_none());
         Ok(Some(self.signers.clone()))
     }
 
-    /// With their keys at hand, in the order in which they are asked. Who was among them before stays, with what was learnt about it.
-    async fn find_signers(&mut self) -> Result<Signers, CaError> {
-        let slots = self.journal.slots(Purpose::X509Ca);
+    /// The CAs, in the order in which they are asked. Who was among them before stays, with what was learnt about it.
+    async fn find_issuers(&mut self) -> Result<Vec<Arc<Issuer>>, CaError> {
+        let keys = self.find_keys(Purpose::X509Ca).await?;
+        let mut issuers = Vec::new();
+        for (slot, authority) in self.journal.slots(Purpose::X509Ca).signers() {
+            let (Some(key), Some(certificate)) = (keys.of(slot, authority), authority.credential.certificate()) else {
+                continue;
+            };
+            issuers.push(match self.signers.of(authority) {
+                Some(known) => known,
+                None => Arc::new(Issuer::new(key.clone(), authority, certificate)?),
+            });
+        }
+        Ok(issuers)
+    }
+
+    /// The keys of JWT-SVIDs, likewise; the prepared one signs nothing before it is activated. One that cannot be used keeps no CA from
+    /// signing.
+    async fn find_jwt_signers(&mut self) -> Result<Vec<Arc<JwtSigner>>, CaError> {
+        let keys = match self.find_keys(Purpose::Jwt).await {
+            Err(error) if error.is_about_a_key() => {
+                error!(error = &error as &dyn std::error::Error, "a key that signs JWT-SVIDs cannot be used");
+                return Ok(Vec::new());
+            }
+            found => found?,
+        };
+        let slots = self.journal.slots(Purpose::Jwt);
+        let mut signers = Vec::new();
+        for (slot, authority) in slots.signers() {
+            let (Some(key), Some(published)) = (keys.of(slot, authority), authority.credential.jwt_key()) else {
+                continue;
+            };
+            if slots.prepared() == Some((slot, authority)) {
+                continue;
+            }
+            signers.push(match self.signers.jwt_of(authority) {
+                Some(known) => known,
+                None => Arc::new(JwtSigner::new(key.clone(), authority, published)?),
+            });
+        }
+        Ok(signers)
+    }
+
+    /// The keys in the places of a purpose, as far as the token has them.
+    async fn find_keys(&mut self, purpose: Purpose) -> Result<FoundKeys, CaError> {
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
-            let held = slots.slot(slot);
+            let held = self.journal.slots(purpose).slot(slot);
             let Some(key) = held.authority().map(|authority| &authority.in_token) else { continue };
             let found = match held {
                 Slot::Active(_) => self.keys.find(&key.name).await?,
@@ -44,19 +103,7 @@ impl Performer {
             };
             keys.extend(found.map(|key| (slot, key)));
         }
-        let mut issuers = Vec::new();
-        for (slot, authority) in slots.signers() {
-            let key = keys.iter().find(|(held, _)| *held == slot).map(|(_, key)| key);
-            let (Some(key), Some(certificate)) = (key, authority.credential.certificate()) else { continue };
-            if certificate.spki_der() != key.spki_der() {
-                continue;
-            }
-            issuers.push(match self.signers.of(authority) {
-                Some(known) => known,
-                None => Arc::new(Issuer::new(key.clone(), authority, certificate)?),
-            });
-        }
-        Ok(Signers::new(issuers))
+        Ok(FoundKeys(keys))
     }
 
     /// The root that signs CAs now, if the policy has one: of those that are valid the first whose key is at hand. Each is in the
@@ -103,6 +150,19 @@ impl Performer {
         }
         let passed_over = self.root(moment).await?.and_then(|signing| signing.passed_over);
         passed_over.map_or(Ok(()), Err)
+    }
+
+    /// Has another key made for JWT-SVIDs if the one that signs them is lost.
+    pub(in crate::ca) async fn look_for_jwt_key(&mut self, moment: Moment) -> Result<(), CaError> {
+        let active = self.journal.slots(Purpose::Jwt).active();
+        let Some((slot, authority)) = active.map(|(slot, authority)| (Place::jwt(slot), authority.clone())) else {
+            return Ok(());
+        };
+        if self.find_idle_key(slot, &authority).await?.is_some() {
+            return Ok(());
+        }
+        self.unseen = true;
+        self.miss(slot, moment).await
     }
 
     /// When the next key is needed, UNIX seconds, if it is one of an administrator's and none is free.

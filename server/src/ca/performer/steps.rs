@@ -7,7 +7,8 @@ use tracing::{error, info};
 use super::Performer;
 use crate::ca::CaError;
 use crate::ca::issuer::{self, Candidate, Root};
-use crate::ca::journal::{Journal, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
+use crate::ca::journal::{Journal, KeyId, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
+use crate::ca::jwt;
 use crate::ca::key_stock::is_used;
 use crate::ca::purpose::Purpose;
 use crate::clock::Moment;
@@ -96,7 +97,7 @@ impl Performer {
     /// Who signs an authority of this purpose, if not itself.
     async fn signer_of(&self, purpose: Purpose, moment: Moment) -> Result<Option<Root>, CaError> {
         match purpose {
-            Purpose::Root => Ok(None),
+            Purpose::Root | Purpose::Jwt => Ok(None),
             Purpose::X509Ca => Ok(self.root(moment).await?.map(|signing| signing.root)),
         }
     }
@@ -115,6 +116,7 @@ impl Performer {
                 issuer::certify_root(candidate, ttl_seconds, &self.policy, moment).await?
             }
             Purpose::X509Ca => issuer::certify_ca(candidate, root, &self.policy, moment).await?,
+            Purpose::Jwt => jwt::publishable(candidate, &self.policy, moment, KeyId::random())?,
         };
         let not_after = authority.not_after;
         self.persist(self.journal.clone().prepare(place, authority)).await?;

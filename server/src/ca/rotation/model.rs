@@ -98,6 +98,11 @@ fn servers_with_names_of_their_own_rotate_on_one_token_whoever_dies_when() {
 }
 
 #[test]
+fn servers_rotate_the_keys_of_jwt_svids_as_they_rotate_cas_whoever_dies_when() {
+    assert_holds(&Servers { is_jwt: true, ..Servers::named(["one", "two"]) });
+}
+
+#[test]
 fn servers_that_take_keys_from_one_list_never_take_the_same_whoever_dies_when() {
     let given =
         vec!["k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8", "k9", "k10", "k11", "k12", "k13", "k14", "k15", "k16"];

@@ -38,6 +38,12 @@ pub(super) fn paces(is_rooted: bool, ttl: i64) -> Vec<Pace> {
     root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).collect()
 }
 
+/// The same where JWT-SVIDs are signed too.
+pub(super) fn with_jwt(mut paces: Vec<Pace>) -> Vec<Pace> {
+    paces.push(Pace::of_signers(Purpose::Jwt));
+    paces
+}
+
 pub(super) fn cas(journal: &Journal) -> &Slots<String> {
     journal.slots(Purpose::X509Ca)
 }
@@ -65,7 +71,8 @@ pub(super) fn perform(journal: Journal, step: Step, moment: Moment, ttl: i64) ->
     let authority = |place: Place, key_number| {
         let (root, life) = match place.purpose {
             Purpose::Root => (None, CAS_PER_ROOT * ttl),
-            _ => (root, ttl),
+            Purpose::X509Ca => (root, ttl),
+            Purpose::Jwt => (None, ttl),
         };
         Authority {
             credential: format!("{place}, key {key_number}, at {now_unix}"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ironroot_api::TrustDomain;
 use ironroot_hsm::KeyName;
 
-use super::super::rehearsal::paces;
+use super::super::rehearsal::{paces, with_jwt};
 use super::super::{Pace, Step, plan};
 use crate::ca::journal::{self, Authority, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
 use crate::ca::purpose::Purpose;
@@ -31,6 +31,8 @@ pub(super) type Serial = u8;
 pub(super) struct Servers {
     pub(super) names: [ServerName; 2],
     pub(super) is_rooted: bool,
+    /// Whether it is keys of JWT-SVIDs that they rotate, and not CAs.
+    pub(super) is_jwt: bool,
     /// How many of the two may die. With both it is a million worlds and some minutes; the gate explores one, which is enough to meet
     /// every order of effects.
     pub(super) mortals: usize,
@@ -90,8 +92,8 @@ impl World {
     /// Who signs now, of a server that runs.
     pub(super) fn signer(&self, of: usize) -> Option<&Authority<Serial>> {
         let server = self.servers.get(of).filter(|server| server.absent_since.is_none())?;
-        let signer = server.journal.slots(Purpose::X509Ca).signer(START + self.time);
-        signer.map(|(_, authority)| authority)
+        let signer = |purpose| server.journal.slots(purpose).signer(START + self.time);
+        signer(Purpose::X509Ca).or_else(|| signer(Purpose::Jwt)).map(|(_, authority)| authority)
     }
 
     pub(super) fn serial_of(&self, key: &KeyRecord) -> Option<Serial> {
@@ -118,11 +120,11 @@ fn mark(serial: Serial) -> KeyMark {
 impl Servers {
     pub(super) fn named(names: [&str; 2]) -> Self {
         let names = names.map(|name| name.parse().unwrap_or_default());
-        Self { names, is_rooted: false, mortals: 1, given: Vec::new() }
+        Self { names, is_rooted: false, is_jwt: false, mortals: 1, given: Vec::new() }
     }
 
     fn paces(&self) -> Vec<Pace> {
-        paces(self.is_rooted, TTL)
+        if self.is_jwt { with_jwt(Vec::new()) } else { paces(self.is_rooted, TTL) }
     }
 
     fn act(&self, world: &mut World, of: usize) {

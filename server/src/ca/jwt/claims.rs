@@ -1,0 +1,99 @@
+//! What a JWT-SVID says. Pure: time and randomness are arguments.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+
+use super::audience::Audience;
+use super::subject::JwtSubject;
+use crate::ca::JwtPolicy;
+
+/// The claims of a JWT-SVID, in the order in which SPIRE writes them; times are whole UNIX seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::ca) struct Claims {
+    aud: Vec<String>,
+    pub(super) exp: i64,
+    pub(super) iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    //= JWT-05 JWT-SVID 3.1: "MUST be set to the SPIFFE ID of the workload to which it is issued"
+    sub: String,
+}
+
+impl Claims {
+    /// For `subject`, from `now_unix` on for as long as the subject or the policy says. `token_id`: 16 random bytes, which become the
+    /// token's ID if the subject wants one.
+    pub(in crate::ca) fn new(
+        subject: &JwtSubject,
+        audience: &Audience,
+        policy: &JwtPolicy,
+        now_unix: i64,
+        token_id: [u8; 16],
+    ) -> Self {
+        let ttl_seconds = match subject.ttl_seconds {
+            0 => policy.svid_ttl_seconds,
+            seconds => i64::from(seconds),
+        };
+        Self {
+            aud: audience.recipients().to_vec(),
+            exp: now_unix.saturating_add(ttl_seconds),
+            iat: now_unix,
+            iss: policy.issuer.clone(),
+            jti: subject.has_token_id.then(|| URL_SAFE_NO_PAD.encode(token_id)),
+            sub: subject.id.as_str().to_owned(),
+        }
+    }
+
+    /// The same, ending with the key that signs it at the latest, UNIX seconds.
+    //= JWT-12 RFC 7519 4.1: "no token outlives the key that signed it"
+    pub(super) fn ending_by(self, not_after_unix: i64) -> Self {
+        Self { exp: self.exp.min(not_after_unix), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::{SpiffeId, TrustDomain};
+
+    use super::*;
+
+    fn subject(ttl_seconds: u32, has_token_id: bool) -> JwtSubject {
+        let id = SpiffeId::parse("spiffe://example.org/web").unwrap();
+        let minted = JwtSubject::of_id(id, &TrustDomain::new("example.org").unwrap(), ttl_seconds).unwrap();
+        JwtSubject { has_token_id, ..minted }
+    }
+
+    fn policy(issuer: Option<&str>) -> JwtPolicy {
+        JwtPolicy { issuer: issuer.map(str::to_owned), svid_ttl_seconds: 300 }
+    }
+
+    fn claims(subject: &JwtSubject, issuer: Option<&str>) -> Claims {
+        let audience = Audience::parse(vec!["b".to_owned(), "a".to_owned()]).unwrap();
+        Claims::new(subject, &audience, &policy(issuer), 1_800_000_000, [0xff; 16])
+    }
+
+    //= JWT-05
+    // Vectors: json.Marshal of what SPIRE's BuildWorkloadJWTSVIDClaims returns; a map's keys are sorted.
+    #[test]
+    fn claims_are_byte_for_byte_those_of_spire() {
+        let json = |claims: &Claims| serde_json::to_string(claims).unwrap();
+        assert_eq!(
+            json(&claims(&subject(0, false), None)),
+            r#"{"aud":["b","a"],"exp":1800000300,"iat":1800000000,"sub":"spiffe://example.org/web"}"#
+        );
+        assert_eq!(
+            json(&claims(&subject(60, true), Some("https://oidc.example.org"))),
+            r#"{"aud":["b","a"],"exp":1800000060,"iat":1800000000,"iss":"https://oidc.example.org","jti":"_____________________w","sub":"spiffe://example.org/web"}"#
+        );
+    }
+
+    //= JWT-12
+    #[test]
+    fn no_token_outlives_the_key_that_signs_it() {
+        for (not_after, exp) in [(1_800_000_299, 1_800_000_299), (1_800_000_301, 1_800_000_300)] {
+            assert_eq!(claims(&subject(0, false), None).ending_by(not_after).exp, exp);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Why no JWT-SVID is signed.
+
+use ironroot_api::utc;
+use thiserror::Error;
+
+/// Why no JWT-SVID is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum JwtError {
+    /// The configuration says so.
+    #[error("JWT functionality is disabled")]
+    Disabled,
+    /// There is none yet, or it is not in the token.
+    #[error("no key that signs JWT-SVIDs is at hand; see the errors before this one")]
+    NoKey,
+    /// The key's time is over.
+    #[error(
+        "this server's clock says {}, the key that signs JWT-SVIDs was valid until {}: correct the clock if it is ahead, else look \
+         for what kept the key from being replaced",
+        utc(*now),
+        utc(*not_after)
+    )]
+    KeyExpired {
+        /// Its end, UNIX seconds.
+        not_after: i64,
+        /// The time, UNIX seconds.
+        now: i64,
+    },
+    /// The clock went back to before the key began.
+    #[error("this server's clock says {}, the key that signs JWT-SVIDs is valid from {}: correct the clock", utc(*now), utc(*not_before))]
+    ClockBehind {
+        /// Its beginning, UNIX seconds.
+        not_before: i64,
+        /// The time, UNIX seconds.
+        now: i64,
+    },
+    /// The key has a kind that no algorithm of JWT-SVIDs goes with.
+    #[error("the key that signs JWT-SVIDs is neither EC P-256, EC P-384 nor RSA")]
+    NoAlgorithm,
+}

@@ -1,0 +1,102 @@
+//! A key in the token that signs JWT-SVIDs.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use ironroot_api::csr::KeyKind;
+use ironroot_hsm::{TokenKey, Urgency};
+
+use super::claims::Claims;
+use super::compact::{self, Header};
+use super::error::JwtError;
+use crate::ca::CaError;
+use crate::ca::journal::{Authority, Credential, JwtKey};
+use crate::ca::lint::Verifier;
+use crate::ca::profile::NOT_BEFORE_CUSHION;
+use crate::ca::sampling::{Sampling, Scrutiny};
+
+/// A signed token. Whoever holds it is taken for its subject, so it is printed nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IssuedJwtSvid {
+    /// JWS Compact Serialization.
+    pub token: String,
+    /// UNIX seconds.
+    pub issued_at_unix: i64,
+    /// UNIX seconds.
+    pub expires_at_unix: i64,
+}
+
+impl fmt::Debug for IssuedJwtSvid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IssuedJwtSvid(until {})", self.expires_at_unix)
+    }
+}
+
+/// An authority for JWT-SVIDs with its key at hand.
+pub(in crate::ca) struct JwtSigner {
+    key: TokenKey,
+    credential: Credential,
+    header: Header,
+    /// UNIX seconds.
+    not_before: i64,
+    not_after: i64,
+    verifier: Verifier,
+    sampling: Sampling,
+}
+
+impl JwtSigner {
+    /// `key` is the one that `authority`, whose published half this is, has in the token.
+    pub(in crate::ca) fn new(key: TokenKey, authority: &Authority, published: &JwtKey) -> Result<Self, CaError> {
+        let algorithm = algorithm_of(published.spki().kind()).ok_or(JwtError::NoAlgorithm)?;
+        Ok(Self {
+            verifier: Verifier::of(&key)?,
+            key,
+            credential: authority.credential.clone(),
+            header: Header::new(algorithm, published.key_id().as_str()),
+            not_before: authority.issued_at.saturating_sub(NOT_BEFORE_CUSHION),
+            not_after: authority.not_after,
+            sampling: Sampling::default(),
+        })
+    }
+
+    /// Whether it is this authority.
+    pub(in crate::ca) fn is_of(&self, authority: &Authority) -> bool {
+        self.credential == authority.credential
+    }
+
+    /// Refuses to sign outside the authority's own time.
+    pub(in crate::ca) fn check(&self, now: i64) -> Result<(), JwtError> {
+        if self.not_after <= now {
+            return Err(JwtError::KeyExpired { not_after: self.not_after, now });
+        }
+        if now < self.not_before {
+            return Err(JwtError::ClockBehind { not_before: self.not_before, now });
+        }
+        Ok(())
+    }
+
+    /// Signs, and now and then verifies what the token has signed.
+    pub(in crate::ca) async fn sign(&self, claims: Claims) -> Result<IssuedJwtSvid, CaError> {
+        self.check(claims.iat)?;
+        let claims = claims.ending_by(self.not_after);
+        let input = compact::signing_input(&self.header, &claims);
+        let hash: [u8; 32] = digest(&SHA256, input.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes");
+        // As X509-SVIDs: what lives shortest runs out first.
+        let urgency = Urgency::by(claims.iat.midpoint(claims.exp));
+        let signature = self.key.sign_digest(hash, urgency).await?;
+        if self.sampling.is_verified(Scrutiny::Sampled) {
+            let verified = self.verifier.verify(input.as_bytes(), &signature.to_der());
+            verified.inspect_err(|_| self.sampling.distrust())?;
+        }
+        let token = compact::token(&input, signature.as_bytes());
+        Ok(IssuedJwtSvid { token, issued_at_unix: claims.iat, expires_at_unix: claims.exp })
+    }
+}
+
+/// Source: SPIRE `cryptoutil.JoseAlgFromPublicKey`; RFC 7518 §3.1.
+fn algorithm_of(kind: KeyKind) -> Option<&'static str> {
+    match kind {
+        KeyKind::EcP256 => Some("ES256"),
+        KeyKind::EcP384 | KeyKind::Rsa | KeyKind::Ed25519 => None,
+    }
+}
