@@ -9,6 +9,7 @@ mod connection;
 pub mod device;
 mod entry;
 mod healthcheck;
+mod jwt;
 mod messages;
 mod run;
 mod token;
@@ -51,6 +52,12 @@ enum Command {
     /// Shows the certificates that everything this server signs can be checked with.
     #[command(subcommand, after_help = "Example: ironroot-server bundle show > bootstrap.pem")]
     Bundle(bundle::Bundle),
+    /// Signs JWT-SVIDs on an administrator's word.
+    #[command(
+        subcommand,
+        after_help = "Example: ironroot-server jwt mint -spiffeID spiffe://example.org/job -audience https://vault.example.org"
+    )]
+    Jwt(jwt::Jwt),
     /// Enrols, lists and bans devices: the TPMs that may attest.
     #[command(subcommand, after_help = "Example: ironroot-server device list -state pending")]
     Device(device::Device),
@@ -78,6 +85,7 @@ impl Program for Cli {
             Command::Agent(agent) => agent.execute(),
             Command::Token(token) => token.execute(),
             Command::Bundle(bundle) => bundle.execute(),
+            Command::Jwt(jwt) => jwt.execute(),
             Command::Device(device) => device.execute(),
         }
     }

@@ -34,6 +34,8 @@ fn takes_spires_lines_with_one_dash_or_two() {
         "entry create -parentID spiffe://td/p -spiffeID spiffe://td/w -selector a:b -storeSVID true",
         "entry create -parentID spiffe://td/p -spiffeID spiffe://td/w -selector a:b -x509SVIDTTL 1h -jwtSVIDTTL 0x10",
         "token generate -ttl 24h",
+        "jwt mint -spiffeID spiffe://td/w -audience a -audience b -ttl 1m -write f",
+        "jwt mint -spiffeID spiffe://td/w -audience a -output json -socketPath s",
         "bundle show -format PEM -output JSON",
         "entry update -entryID e -parentID spiffe://td/p -spiffeID spiffe://td/w -selector a:b",
         "entry update -data f",

@@ -1,4 +1,4 @@
-//! SVIDs per second as a share of raw C_SignInit + C_Sign on the same token with as many sessions.
+//! X509-SVIDs and JWT-SVIDs per second as shares of raw C_SignInit + C_Sign on the same token with as many sessions.
 //!
 //! Prints wall-clock rates and CPU time per signature: with SoftHSM both compete for the same cores, and neighbours on the
 //! machine disturb the former only. `cargo bench --bench issuing`.
@@ -14,7 +14,7 @@ use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
 use ironroot_hsm::TokenConfig;
-use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, spki};
+use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, sign_jwt, spki};
 use ironroot_lab::softhsm::{CONFIGURATION_VARIABLE, LABEL, SoftHsm};
 use ironroot_lab::tpm2_pkcs11::{STORE_VARIABLE, Tpm2Token};
 use ironroot_server::ca::SlotName;
@@ -25,6 +25,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 5;
 /// Requests in a batch; SPIRE's agents send up to 500, and a slow token needs seconds for so many.
 const BATCH: usize = 100;
+/// Callers that ask for one JWT-SVID after the other; and the share of raw signatures that is the goal.
+const JWT_CALLERS: usize = 64;
+const JWT_GOAL: f64 = 0.95;
 
 fn main() {
     if std::env::var_os(CONFIGURATION_VARIABLE).is_some() {
@@ -48,20 +51,36 @@ fn run_again(environment: Vec<(&str, OsString)>) {
 
 fn measure(name: &str, module: &Path, sessions: &[usize], config: impl Fn(usize) -> TokenConfig) {
     println!("{name}");
-    println!("sessions        raw/s       SVID/s   share     raw CPU us    SVID CPU us");
+    println!(
+        "sessions        raw/s       SVID/s   share        JWT/s   share     raw CPU us    SVID CPU us     JWT CPU us"
+    );
     for &sessions in sessions {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let lab = AuthorityLab::with_token(config(sessions), 24 * 3600);
+        let lab = AuthorityLab::with_token(config(sessions), 24 * 3600).with_jwt();
         // In turns, and the medians: neighbours come and go.
-        let mut rounds: Vec<_> =
-            (0..ROUNDS).map(|_| (runtime.block_on(issue(&lab)), sign_raw(&lab, module, sessions))).collect();
-        rounds.sort_by(|a, b| (a.0.rate / a.1.rate).total_cmp(&(b.0.rate / b.1.rate)));
-        let (svid, raw) = &rounds[ROUNDS / 2];
-        let share = svid.rate / raw.rate;
+        let rounds: Vec<_> = (0..ROUNDS)
+            .map(|_| {
+                let (svid, jwt) = (runtime.block_on(issue(&lab)), runtime.block_on(issue_jwts(&lab)));
+                (sign_raw(&lab, module, sessions), svid, jwt)
+            })
+            .collect();
+        let share = |of: fn(&(Measured, Measured, Measured)) -> &Measured| {
+            let mut shares: Vec<f64> = rounds.iter().map(|round| of(round).rate / round.0.rate).collect();
+            shares.sort_by(f64::total_cmp);
+            shares[ROUNDS / 2]
+        };
+        let (svid_share, jwt_share) = (share(|round| &round.1), share(|round| &round.2));
+        let (raw, svid, jwt) = &rounds[ROUNDS / 2];
         println!(
-            "{sessions:>8} {:>12.0} {:>12.0} {share:>7.2} {:>14.0} {:>14.0}",
-            raw.rate, svid.rate, raw.cpu_us, svid.cpu_us
+            "{sessions:>8} {:>12.0} {:>12.0} {svid_share:>7.2} {:>12.0} {jwt_share:>7.2} {:>14.0} {:>14.0} {:>14.0}{}",
+            raw.rate,
+            svid.rate,
+            jwt.rate,
+            raw.cpu_us,
+            svid.cpu_us,
+            jwt.cpu_us,
+            if jwt_share < JWT_GOAL { "  JWT: below the goal" } else { "" }
         );
         runtime.block_on(lab.forget_keys());
     }
@@ -83,6 +102,29 @@ async fn issue(lab: &AuthorityLab) -> Measured {
         let (one, two) =
             tokio::join!(ca.sign_workload_svids(requests.clone(), NOW), ca.sign_workload_svids(requests.clone(), NOW));
         count += u32::try_from(one.iter().chain(&two).filter(|svid| svid.is_ok()).count()).expect("a thousand");
+    }
+    measured(f64::from(count), start, cpu)
+}
+
+async fn issue_jwts(lab: &AuthorityLab) -> Measured {
+    let ca = Arc::new(lab.start(NOW).await.expect("a CA"));
+    let (start, cpu) = (Instant::now(), cpu_time());
+    let callers: Vec<_> = (0..JWT_CALLERS)
+        .map(|_| {
+            let ca = Arc::clone(&ca);
+            tokio::spawn(async move {
+                let mut count = 0u32;
+                while start.elapsed() < PERIOD {
+                    sign_jwt(&ca, NOW).await.expect("a token");
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let mut count = 0;
+    for caller in callers {
+        count += caller.await.expect("a task of our own");
     }
     measured(f64::from(count), start, cpu)
 }

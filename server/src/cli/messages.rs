@@ -1,7 +1,7 @@
 //! The server's messages in JSON, with the names and forms of protocol buffers' own JSON: every field is there, set or not,
 //! except messages that are absent.
 
-use ironroot_api::pb::types::{Agent, Bundle, Entry, Selector, Spiffeid, Status};
+use ironroot_api::pb::types::{Agent, Bundle, Entry, Jwtsvid, Selector, Spiffeid, Status};
 use ironroot_shell::command_line::{base64, int64};
 use serde_json::{Map, Value, json};
 
@@ -52,6 +52,17 @@ pub(super) fn agent(agent: &Agent) -> Value {
         "agent_version": agent.agent_version,
     }));
     put(&mut fields, "id", agent.id.as_ref().map(spiffe_id));
+    Value::Object(fields)
+}
+
+pub(super) fn jwt_svid(svid: &Jwtsvid) -> Value {
+    let mut fields = object(json!({
+        "token": svid.token,
+        "expires_at": int64(svid.expires_at),
+        "issued_at": int64(svid.issued_at),
+        "hint": svid.hint,
+    }));
+    put(&mut fields, "id", svid.id.as_ref().map(spiffe_id));
     Value::Object(fields)
 }
 

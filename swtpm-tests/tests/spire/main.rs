@@ -5,6 +5,7 @@
 
 mod command_lines;
 mod deployment;
+mod jwt_server;
 mod matrix;
 mod moving;
 mod x509pop;
