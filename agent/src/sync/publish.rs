@@ -104,6 +104,7 @@ impl Synchronizer {
             Err(error) => {
                 self.kept.not_before = Some(Instant::now() + FAILED_WRITE_PAUSE);
                 warn!(error = %describe(&error), "identities are not kept; a restart would lose what is new");
+                return Some(FAILED_WRITE_PAUSE);
             }
         }
         None

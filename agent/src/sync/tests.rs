@@ -63,3 +63,23 @@ async fn a_certificate_that_came_due_while_the_device_slept_is_replaced_within_a
     assert_eq!(agent.failures, 1, "it polled");
     assert!(!agent.pushes.is_listening());
 }
+
+/// An authority of "td", as a server would tell it.
+fn bundle() -> Arc<TrustBundle> {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = params.self_signed(&rcgen::KeyPair::generate().expect("key")).expect("root");
+    Arc::new(TrustBundle::new(&TrustDomain::new("td").expect("legal"), [(&root.der()[..], false)]).expect("bundle"))
+}
+
+#[tokio::test]
+async fn what_could_not_be_kept_is_tried_again_after_a_pause_though_nothing_changes_meanwhile() {
+    // Its directory is not there.
+    let mut agent = listening_after(0);
+    agent.bundle = Some(bundle());
+    agent.changes.any = true;
+    let pause = agent.keep(false).await.expect("it does not wait for the next change");
+    assert!(!pause.is_zero() && pause <= Duration::from_secs(60), "{pause:?}");
+    let again = agent.keep(false).await.expect("nor forget it");
+    assert!(!again.is_zero() && again <= pause, "not at once: {again:?}");
+}
