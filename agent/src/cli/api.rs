@@ -12,6 +12,7 @@ use ironroot_api::pb::workload::X509svidResponse;
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::{CommandError, Output, Reply, block_on};
 use ironroot_shell::settings::parse_duration;
+use serde_json::Value;
 
 use super::connection::Connection;
 use svid::{WorkloadSvids, to_json};
@@ -91,7 +92,8 @@ impl FetchX509 {
         if self.output == Output::Json {
             return Ok(Reply::new(to_json(&response), ""));
         }
-        let svids = WorkloadSvids::verified(&response, wall_unix())?;
+        let now = wall_unix();
+        let svids = WorkloadSvids::verified(&response, now)?;
         let mut text = if self.silent { String::new() } else { svids.describe(waited) };
         if let Some(directory) = &self.write {
             let written = write::write(&svids, directory)?;
@@ -99,7 +101,7 @@ impl FetchX509 {
                 text.push_str(&written);
             }
         }
-        Ok(Reply::new(to_json(&response), text))
+        Ok(Reply { notes: svids.early_clock(now), ..Reply::new(to_json(&response), text) })
     }
 
     async fn first(&self) -> Result<X509svidResponse, CommandError> {
@@ -164,8 +166,10 @@ impl Watch {
 
 fn show(response: &X509svidResponse, waited: Duration) {
     //= WLA-04 SPIFFE Workload API 4.4: "non-default or non-empty values MUST NOT be retained by a client"
-    let shown = WorkloadSvids::verified(response, wall_unix());
-    let reply = shown.map(|svids| Reply::new(serde_json::Value::Null, svids.describe(waited)));
+    let now = wall_unix();
+    let shown = WorkloadSvids::verified(response, now);
+    let reply =
+        shown.map(|svids| Reply { notes: svids.early_clock(now), ..Reply::new(Value::Null, svids.describe(waited)) });
     Reply::print(&reply, Output::Pretty);
 }
 

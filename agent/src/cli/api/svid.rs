@@ -7,8 +7,8 @@ use std::time::Duration;
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::{X509svid, X509svidResponse};
-use ironroot_api::spire_time;
-use ironroot_api::tls::TrustAnchors;
+use ironroot_api::tls::{SvidRefusal, TrustAnchors};
+use ironroot_api::{spire_time, utc};
 use ironroot_shell::command_line::{CommandError, base64, counted};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -16,11 +16,13 @@ use webpki::KeyUsage;
 use zeroize::Zeroizing;
 
 /// A workload's SVIDs, each verified against the bundle that came with it.
+#[derive(Debug)]
 pub(super) struct WorkloadSvids {
     pub(super) svids: Vec<WorkloadSvid>,
     pub(super) federated: BTreeMap<String, Vec<Certificate>>,
 }
 
+#[derive(Debug)]
 pub(super) struct WorkloadSvid {
     id: SpiffeId,
     hint: String,
@@ -32,7 +34,8 @@ pub(super) struct WorkloadSvid {
 }
 
 impl WorkloadSvids {
-    /// Parses `response` and verifies each SVID at `now_unix`.
+    /// Parses `response` and verifies each SVID at `now_unix`, UNIX seconds by this machine's clock; one that begins later, at
+    /// its begin: nobody signs ahead, so it is the clock that is wrong, as the agent judges too (docs/trusted_time.md, 5).
     pub(super) fn verified(response: &X509svidResponse, now_unix: i64) -> Result<Self, CommandError> {
         if response.svids.is_empty() {
             return Err(CommandError::Malformed("the agent's answer has no SVID".to_owned()));
@@ -44,6 +47,20 @@ impl WorkloadSvids {
             Ok((trust_domain.clone(), bundle))
         });
         Ok(Self { svids, federated: federated.collect::<Result<_, CommandError>>()? })
+    }
+
+    /// A line for people if this machine's clock is before what was received; else nothing.
+    pub(super) fn early_clock(&self, now_unix: i64) -> String {
+        let Some(begin) = self.svids.iter().map(|svid| begin(&svid.chain)).max().filter(|begin| *begin > now_unix)
+        else {
+            return String::new();
+        };
+        format!(
+            "Warning: this machine's clock shows {}, but what was received begins on {}. The agent serves by trusted time; \
+             programs that verify by this clock will refuse it: set the clock\n",
+            utc(now_unix),
+            utc(begin)
+        )
     }
 
     /// The answer for people; `waited` is how long it took.
@@ -73,8 +90,8 @@ impl WorkloadSvid {
         let (leaf, intermediates) = chain.split_first().ok_or_else(|| wrong(&id, &"there is no certificate"))?;
         let intermediates = ders(intermediates);
         let verified = anchors
-            .verify(leaf.der(), &intermediates, KeyUsage::client_auth(), now_unix)
-            .map_err(|error| wrong(&id, &error))?;
+            .verify(leaf.der(), &intermediates, KeyUsage::client_auth(), now_unix.max(begin(&chain)))
+            .map_err(|refusal| refused(&id, refusal, &chain, now_unix))?;
         if *verified.spiffe_id() != id {
             return Err(wrong(&id, &format_args!("its certificate is for {}", verified.spiffe_id())));
         }
@@ -130,6 +147,30 @@ fn line(text: &mut String, label: &str, value: impl Display) {
     writeln!(text, "{label}{value}").expect("writing to a string cannot fail");
 }
 
+/// When the last certificate of `chain` begins, UNIX seconds.
+fn begin(chain: &[Certificate]) -> i64 {
+    chain.iter().map(Certificate::not_before_unix).max().unwrap_or(i64::MIN)
+}
+
+/// What a clock that is ahead looks like is said with both times: which of them is wrong, nobody here can know.
+fn refused(id: &SpiffeId, refusal: SvidRefusal, chain: &[Certificate], now_unix: i64) -> CommandError {
+    let end = chain.iter().map(Certificate::not_after_unix).min();
+    match (refusal, end) {
+        (SvidRefusal::Expired, Some(end)) if end <= now_unix => wrong(
+            id,
+            &format_args!(
+                "it ended on {}, and this machine's clock shows {}: set the clock if it is wrong; the agent serves by trusted time",
+                utc(end),
+                utc(now_unix)
+            ),
+        ),
+        (refusal, _) => wrong(id, &refusal),
+    }
+}
+
 fn wrong(what: &dyn Display, why: &dyn Display) -> CommandError {
     CommandError::Malformed(format!("the agent's answer for {what} is not usable: {why}"))
 }
+
+#[cfg(test)]
+mod tests;
