@@ -7,31 +7,33 @@
 //! Needs the packages of `scripts/setup --image`. A machine is killed when it is dropped, when we die, and when it has used
 //! [`MOST_CPU_SECONDS`].
 
+mod architecture;
 mod board;
 mod qmp;
 mod shell;
+mod write_log;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::child::{dies_with_us, spawn};
 use crate::deployment::wait_for;
+pub use architecture::Architecture;
 pub use board::{Board, Partition};
 use qmp::Qmp;
 pub use shell::Shell;
+pub use write_log::WriteLog;
 
 /// A guest that hangs under emulation would burn a core for ever.
 pub const MOST_CPU_SECONDS: u32 = 1200;
 /// Longest that a boot may take on a busy machine without hardware help.
-pub const BOOT_DEADLINE: Duration = Duration::from_secs(300);
+pub const BOOT_DEADLINE: Duration = Duration::from_secs(600);
 /// Longest that QEMU and swtpm may take to open their sockets.
 const SOCKET_DEADLINE: Duration = Duration::from_secs(60);
-/// Firmware that keeps its variables to itself: Secure Boot is worth nothing without.
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";
 
 /// How a board is powered on.
 #[derive(Clone, Debug)]
@@ -46,12 +48,14 @@ pub struct Power {
     pub read_only_disk: bool,
     /// A string of the machine's SMBIOS (type 11), which whoever owns the machine can set. Source: SMBIOS reference specification, 7.12.
     pub smbios: Option<String>,
+    /// Whether every write to the disk is written down: [`Machine::writes`], [`Board::write_log`].
+    pub log_writes: bool,
 }
 
 impl Power {
     /// A sound machine that reaches the server at `server_port`.
     pub fn reaching(server_port: u16) -> Self {
-        Self { server_port, clock: None, chip: true, read_only_disk: false, smbios: None }
+        Self { server_port, clock: None, chip: true, read_only_disk: false, smbios: None, log_writes: false }
     }
 }
 
@@ -63,6 +67,7 @@ pub struct Machine {
     qmp: Qmp,
     shell: Shell,
     console: PathBuf,
+    writes: PathBuf,
 }
 
 impl Machine {
@@ -74,21 +79,27 @@ impl Machine {
         let mut command = dies_with_us("prlimit");
         command
             .arg(format!("--cpu={MOST_CPU_SECONDS}"))
-            .arg("qemu-system-x86_64")
+            .arg(board.architecture().qemu())
             .args(arguments(board, power, &console));
+        if power.log_writes {
+            std::fs::File::create(board.writes())?;
+        }
         let errors = std::fs::File::create(board.file("qemu.log"))?;
         let qemu = spawn_quietly(command, errors)?;
         let connected = Shell::connect(&board.file("shell.sock"), SOCKET_DEADLINE)
             .and_then(|shell| Ok((shell, Qmp::connect(&board.file("qmp.sock"), SOCKET_DEADLINE)?)));
         match connected {
-            Ok((shell, qmp)) => Ok(Self { qemu, chip, qmp, shell, console }),
+            Ok((shell, qmp)) => Ok(Self { qemu, chip, qmp, shell, console, writes: board.writes() }),
             Err(error) => {
                 kill(qemu);
                 if let Some(chip) = chip {
                     kill(chip);
                 }
                 let said = std::fs::read_to_string(board.file("qemu.log")).unwrap_or_default();
-                Err(io::Error::other(format!("qemu-system-x86_64 (scripts/setup --image): {error}: {said}")))
+                Err(io::Error::other(format!(
+                    "{} (scripts/setup --image): {error}: {said}",
+                    board.architecture().qemu()
+                )))
             }
         }
     }
@@ -121,6 +132,11 @@ impl Machine {
         self.qmp.execute("set_link", &json!({ "name": "net", "up": up })).map(drop)
     }
 
+    /// How many entries the log of the disk's writes has by now.
+    pub fn writes(&self) -> io::Result<usize> {
+        write_log::length(&self.writes)
+    }
+
     /// Asks the guest to shut down in order, and waits until it has.
     pub fn shut_down(mut self) -> io::Result<()> {
         self.shell()?.send("systemctl poweroff")?;
@@ -150,28 +166,21 @@ impl Drop for Machine {
 
 fn arguments(board: &Board, power: &Power, console: &Path) -> Vec<String> {
     let shown = |path: &Path| path.display().to_string();
-    let disk = format!(
-        "if=none,id=disk,format=raw,file={},read-only={}",
-        shown(&board.disk()),
-        if power.read_only_disk { "on" } else { "off" }
-    );
     let server = format!("guestfwd=tcp:10.0.2.100:8081-cmd:socat - TCP4:127.0.0.1:{}", power.server_port);
-    let mut arguments: Vec<String> = [
-        "-M q35,smm=on -global driver=cfi.pflash01,property=secure,value=on -accel tcg -cpu max -m 512 -smp 1",
-        "-nodefaults -no-user-config -display none -no-reboot",
-    ]
-    .iter()
-    .flat_map(|line| line.split(' ').map(str::to_owned))
-    .collect();
+    let kind = board.architecture();
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<String>>();
+    let mut arguments = words(kind.machine());
+    arguments.extend(words("-m 512 -smp 1 -nodefaults -no-user-config -display none -no-reboot"));
+    arguments.extend(["-serial".to_owned(), format!("file:{}", shown(console))]);
+    arguments.extend(words(kind.shell()));
     let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-    add("-drive", format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"));
+    add("-drive", format!("if=pflash,format=raw,readonly=on,file={}", kind.firmware()));
     add("-drive", format!("if=pflash,format=raw,file={}", shown(&board.variables())));
-    add("-drive", disk);
+    add("-blockdev", disk(board, power).to_string());
     add("-device", "virtio-blk-pci,drive=disk".to_owned());
     add("-netdev", format!("user,id=net,restrict=on,{server}"));
     add("-device", "virtio-net-pci,id=card,netdev=net,romfile=".to_owned());
-    add("-serial", format!("file:{}", shown(console)));
-    add("-serial", format!("unix:{},server=on,wait=off", shown(&board.file("shell.sock"))));
+    add("-chardev", format!("socket,id=shell,path={},server=on,wait=off", shown(&board.file("shell.sock"))));
     add("-qmp", format!("unix:{},server=on,wait=off", shown(&board.file("qmp.sock"))));
     if let Some(clock) = &power.clock {
         add("-rtc", format!("base={clock}"));
@@ -182,9 +191,25 @@ fn arguments(board: &Board, power: &Power, console: &Path) -> Vec<String> {
     if power.chip {
         add("-chardev", format!("socket,id=chip,path={}", shown(&board.file("chip.sock"))));
         add("-tpmdev", "emulator,id=tpm,chardev=chip".to_owned());
-        add("-device", "tpm-crb,tpmdev=tpm".to_owned());
+        add("-device", format!("{},tpmdev=tpm", kind.chip()));
     }
     arguments
+}
+
+/// The disk as QEMU's block layer takes it.
+fn disk(board: &Board, power: &Power) -> Value {
+    let raw = |path: PathBuf| json!({ "driver": "raw", "file": { "driver": "file", "filename": path } });
+    let mut disk = raw(board.disk());
+    if power.log_writes {
+        let log = raw(board.writes());
+        disk = json!({ "driver": "blklogwrites", "file": disk, "log": log,
+            "log-sector-size": write_log::LOG_SECTOR_BYTES, "log-super-update-interval": 1 });
+    } else {
+        disk["read-only"] = power.read_only_disk.into();
+        disk["file"]["read-only"] = power.read_only_disk.into();
+    }
+    disk["node-name"] = "disk".into();
+    disk
 }
 
 fn start_chip(board: &Board) -> io::Result<Child> {

@@ -9,16 +9,15 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Machine, Power};
+use super::{Architecture, Machine, Power, WriteLog};
 
-/// Variables of a firmware that has never seen a key.
-const NO_KEYS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// Bytes of a sector, as `sfdisk` counts.
 const SECTOR_BYTES: u64 = 512;
 
 /// A disk, a chip, and the firmware's variables, in a directory of their own.
 #[derive(Debug)]
 pub struct Board {
+    architecture: Architecture,
     directory: TempDir,
     consoles: Cell<u32>,
 }
@@ -34,9 +33,9 @@ pub struct Partition {
 
 impl Board {
     /// A board off the line: a new chip, and what `scripts/image` left in `image` on the disk and in the firmware.
-    pub fn manufacture(image: &Path) -> io::Result<Self> {
-        let board = Self::empty()?;
-        copy(&image.join("ironroot-amd64.img"), &board.disk())?;
+    pub fn manufacture(architecture: Architecture, image: &Path) -> io::Result<Self> {
+        let board = Self::empty(architecture)?;
+        copy(&image.join(format!("ironroot-{}.img", architecture.name())), &board.disk())?;
         copy(&image.join("firmware-variables.fd"), &board.variables())?;
         fs::create_dir(board.chip())?;
         let mut setup = Command::new("swtpm_setup");
@@ -48,7 +47,7 @@ impl Board {
 
     /// The same board once more: its disk, its chip, its firmware. What a story does to it, the next one does not see.
     pub fn copy(&self) -> io::Result<Self> {
-        let board = Self::empty()?;
+        let board = Self::empty(self.architecture)?;
         copy(&self.disk(), &board.disk())?;
         copy(&self.variables(), &board.variables())?;
         run(Command::new("cp").arg("-r").arg(self.chip()).arg(board.chip()))?;
@@ -62,7 +61,7 @@ impl Board {
 
     /// Takes every key out of the firmware, so that Secure Boot is off.
     pub fn forget_keys(&self) -> io::Result<()> {
-        copy(Path::new(NO_KEYS), &self.variables())
+        copy(self.architecture.no_keys(), &self.variables())
     }
 
     /// Power on.
@@ -96,13 +95,34 @@ impl Board {
         Ok(())
     }
 
+    /// What a partition holds.
+    pub fn read(&self, partition: Partition) -> io::Result<Vec<u8>> {
+        let mut disk = fs::File::open(self.disk())?;
+        disk.seek(SeekFrom::Start(partition.start))?;
+        let mut bytes = vec![0; usize::try_from(partition.length).map_err(io::Error::other)?];
+        disk.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Puts `bytes` on a partition.
+    pub fn write(&self, partition: Partition, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = fs::OpenOptions::new().write(true).open(self.disk())?;
+        disk.seek(SeekFrom::Start(partition.start))?;
+        disk.write_all(bytes)
+    }
+
+    /// What was written to the disk while it was last powered on with [`Power::log_writes`].
+    pub fn write_log(&self) -> io::Result<WriteLog> {
+        WriteLog::read(&self.writes())
+    }
+
     /// Takes the signature off the kernel on the EFI system partition.
     pub fn unsign_kernel(&self) -> io::Result<()> {
         let esp = format!("{}@@{}", self.disk().display(), self.partition("ironroot-esp")?.start);
-        let kernel = self.file("kernel.efi");
-        run(Command::new("mcopy").args(["-n", "-i", &esp, "::EFI/BOOT/BOOTX64.EFI"]).arg(&kernel))?;
+        let (place, kernel) = (self.architecture.kernel(), self.file("kernel.efi"));
+        run(Command::new("mcopy").args(["-n", "-i", &esp, place]).arg(&kernel))?;
         run(Command::new("sbattach").arg("--remove").arg(&kernel))?;
-        run(Command::new("mcopy").args(["-D", "o", "-o", "-i", &esp]).arg(&kernel).arg("::EFI/BOOT/BOOTX64.EFI"))?;
+        run(Command::new("mcopy").args(["-D", "o", "-o", "-i", &esp]).arg(&kernel).arg(place))?;
         Ok(())
     }
 
@@ -125,15 +145,24 @@ impl Board {
         self.file("firmware-variables.fd")
     }
 
+    pub(super) fn writes(&self) -> PathBuf {
+        self.file("writes.log")
+    }
+
     /// Where the next boot's console goes.
     pub(super) fn next_console(&self) -> PathBuf {
         self.consoles.set(self.consoles.get() + 1);
         self.file(&format!("console-{}.log", self.consoles.get()))
     }
 
-    fn empty() -> io::Result<Self> {
+    /// What kind of machine it is.
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    fn empty(architecture: Architecture) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("ironroot-board-").tempdir()?;
-        Ok(Self { directory, consoles: Cell::new(0) })
+        Ok(Self { architecture, directory, consoles: Cell::new(0) })
     }
 }
 

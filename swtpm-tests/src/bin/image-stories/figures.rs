@@ -3,7 +3,7 @@
 use ironroot_lab::machine::{Machine, Shell};
 
 use crate::Outcome;
-use crate::lab::{AGENT_DEADLINE, Lab, WORKLOAD, expect_identity, first_svid};
+use crate::lab::{AGENT_DEADLINE, COUNT_SEALED, Lab, WORKLOAD, expect_identity, first_svid};
 
 /// How many workloads have identities when a day's writes are counted.
 const WORKLOADS: [u32; 3] = [1, 10, 100];
@@ -11,8 +11,6 @@ const WORKLOADS: [u32; 3] = [1, 10, 100];
 const FIRST_USER: u32 = 61_000;
 /// A day has so many writes of the cache at most, by the agent's own rule: one every 15 minutes (`sealed_cache::WRITE_INTERVAL`).
 const WRITES_A_DAY: u64 = 86_400 / ironroot_agent::sealed_cache::WRITE_INTERVAL.as_secs();
-/// How often the agent says that it has sealed.
-const COUNT_SEALED: &str = "journalctl --no-pager -o cat -u ironroot-agent | grep -c 'identities sealed'";
 /// Bytes of a sector in the kernel's counters.
 const SECTOR_BYTES: u64 = 512;
 
@@ -64,7 +62,7 @@ fn sizes(shell: &mut Shell) -> Outcome<Vec<(String, String)>> {
         ("the agent's program", "/usr/bin/ironroot-agent"),
         (
             "libtss2 (esys, sys, mu, tctildr, tcti-device)",
-            "/usr/lib/x86_64-linux-gnu/libtss2-{esys,sys,mu,tctildr,tcti-device}.so.?",
+            "/usr/lib/*-linux-gnu/libtss2-{esys,sys,mu,tctildr,tcti-device}.so.?",
         ),
         (
             "unit, user, configuration",

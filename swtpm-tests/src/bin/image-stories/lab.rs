@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN, wait_for};
-use ironroot_lab::machine::{BOOT_DEADLINE, Board, Machine, Power, Shell};
+use ironroot_lab::machine::{Architecture, BOOT_DEADLINE, Board, Machine, Power, Shell};
 
 use crate::{Outcome, stories::require};
 
@@ -15,12 +15,16 @@ pub const WORKLOAD: u32 = 60_001;
 /// Longest that the agent may take for something after its start, on a busy machine.
 pub const AGENT_DEADLINE: Duration = Duration::from_secs(120);
 
+/// In the guest: how often the agent says that it has sealed since its start; exit code 1 if never.
+pub const COUNT_SEALED: &str = "journalctl --no-pager -o cat -u ironroot-agent | grep -c 'identities sealed'";
+
 /// What stories share.
 pub struct Lab {
     /// The server, on this machine.
     pub server: Server,
     /// How many times the power is cut.
     pub cuts: u32,
+    architecture: Architecture,
     image: PathBuf,
     enrolled: Option<Enrolled>,
     /// The SPIFFE ID that stands for every device of the site.
@@ -46,22 +50,22 @@ pub struct FirstSvid {
 
 impl Lab {
     /// Starts a server, and makes an image that knows it.
-    pub fn begin(cuts: u32) -> Outcome<Self> {
+    pub fn begin(architecture: Architecture, cuts: u32) -> Outcome<Self> {
         let server =
             Server::start(&ServerOptions { x509_svid_ttl: "1h", agent_ttl: "24h", ..ServerOptions::default() });
-        let image = PathBuf::from("target/test-image");
+        let image = Path::new("target/test-image").join(architecture.name());
         std::fs::create_dir_all(&image)?;
         let anchor = image.join("bootstrap.pem");
         std::fs::write(&anchor, server.bundle_pem())?;
-        make_image(&image, &anchor)?;
+        make_image(architecture, &image, &anchor)?;
         let gateways = server.create_node_alias("/gateway", "site:berlin");
         server.create_entry(&gateways, "/app", &[&format!("unix:uid:{WORKLOAD}")], &[]);
-        Ok(Self { server, cuts, image, enrolled: None, gateways })
+        Ok(Self { server, cuts, architecture, image, enrolled: None, gateways })
     }
 
     /// A board off the line that nobody has enrolled.
     pub fn new_board(&self) -> Outcome<Board> {
-        Ok(Board::manufacture(&self.image)?)
+        Ok(Board::manufacture(self.architecture, &self.image)?)
     }
 
     /// How a board is powered on that can reach the server.
@@ -124,10 +128,18 @@ impl Lab {
     }
 }
 
-fn make_image(out: &Path, anchor: &Path) -> Outcome<()> {
+fn make_image(architecture: Architecture, out: &Path, anchor: &Path) -> Outcome<()> {
     let overlay = overlay()?;
     let mut make = Command::new("scripts/image");
-    make.args(["--quick", "--trust-domain", TRUST_DOMAIN, "--server", "10.0.2.100:8081"]);
+    make.args([
+        "--quick",
+        "--arch",
+        architecture.name(),
+        "--trust-domain",
+        TRUST_DOMAIN,
+        "--server",
+        "10.0.2.100:8081",
+    ]);
     make.arg("--overlay").arg(overlay.path());
     make.arg("--anchor").arg(anchor).arg("--out").arg(out).arg("--keys").arg(out.join("keys"));
     require(make.status()?.success(), "scripts/image made no image")

@@ -1,7 +1,7 @@
 //! Boots the device image of `scripts/image`, as a device would be booted, and has it live through what devices live through.
 //!
-//!   image-stories [--cuts N] [STORY...]    in the root of the tree; every story, or these
-//!   image-stories --list                   their names
+//!   image-stories [--arch NAME] [--cuts N] [STORY...]    in the root of the tree; every story, or these
+//!   image-stories --list                                 their names
 //!
 //! A server with its token runs on this machine, and is all that the guest can reach. `scripts/test-image` builds what this needs.
 
@@ -13,6 +13,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use ironroot_lab::machine::Architecture;
 use lab::Lab;
 use stories::{STORIES, Story};
 
@@ -20,13 +21,14 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Exit code for a wrong command line. Source: sysexits.h, EX_USAGE.
 const EXIT_USAGE: u8 = 64;
-const USAGE: &str = "image-stories [--cuts N] [STORY...]    every story, or these
-image-stories --list                   their names
+const USAGE: &str = "image-stories [--arch NAME] [--cuts N] [STORY...]    every story, or these
+image-stories --list                                 their names
 ";
 /// Power cuts of a short run.
 const FEW_CUTS: u32 = 3;
 
 struct Wanted {
+    architecture: Architecture,
     cuts: u32,
     stories: Vec<&'static Story>,
 }
@@ -52,10 +54,14 @@ fn main() -> ExitCode {
 }
 
 fn wanted(arguments: &[String]) -> Option<Wanted> {
-    let mut wanted = Wanted { cuts: FEW_CUTS, stories: Vec::new() };
+    let mut wanted = Wanted { architecture: Architecture::Amd64, cuts: FEW_CUTS, stories: Vec::new() };
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
+            "--arch" => {
+                let name = rest.next()?;
+                wanted.architecture = Architecture::ALL.into_iter().find(|kind| kind.name() == name)?;
+            }
             "--cuts" => wanted.cuts = rest.next()?.parse().ok()?,
             name => wanted.stories.push(STORIES.iter().find(|story| story.name == name)?),
         }
@@ -70,7 +76,7 @@ fn wanted(arguments: &[String]) -> Option<Wanted> {
 /// How many stories went wrong.
 fn tell(wanted: &Wanted) -> Outcome<usize> {
     let began = Instant::now();
-    let mut lab = Lab::begin(wanted.cuts)?;
+    let mut lab = Lab::begin(wanted.architecture, wanted.cuts)?;
     let mut failed = 0;
     for story in &wanted.stories {
         let since = Instant::now();

@@ -4,6 +4,7 @@ mod boot;
 mod chip;
 mod data;
 mod life;
+mod lost_writes;
 mod power;
 mod time;
 
@@ -25,10 +26,15 @@ const fn story(name: &'static str, claim: &'static str, tell: fn(&mut Lab) -> Ou
 }
 
 /// All of them, in an order that needs little waiting.
-pub const STORIES: [Story; 18] = [
+pub const STORIES: [Story; 19] = [
     story("factory", "a board prints its row, is enrolled by it, and its workload gets an identity", life::factory),
     story("offline", "without a server a started device serves from its sealed cache", life::offline),
     story("power-cuts", "no power cut loses or spoils the cache, and none locks the chip", power::cuts),
+    story(
+        "lost-writes",
+        "a disk that loses any write not flushed leaves the old cache or the new one, and boots",
+        lost_writes::tell,
+    ),
     story(
         "clock-1970",
         "a clock that starts in 1970 keeps nobody from an identity, with a server or without",

@@ -1,6 +1,6 @@
 //! What happens to the data partition.
 
-use ironroot_lab::machine::Power;
+use ironroot_lab::machine::{Machine, Power};
 
 use crate::Outcome;
 use crate::lab::{Lab, WORKLOAD, expect_identity, expect_log, fetch, first_svid, journal};
@@ -10,21 +10,32 @@ pub fn full(lab: &mut Lab) -> Outcome<String> {
     let board = lab.enrolled_board()?;
     let mut machine = board.power_on(&lab.power())?;
     first_svid(&mut machine)?;
-    let shell = machine.shell()?;
-    shell.try_run("dd if=/dev/zero of=/var/fill bs=1M; dd if=/dev/zero of=/var/fill2 bs=512; sync; df /var")?;
+    machine.shell()?.try_run("dd if=/dev/zero of=/var/fill bs=1M; dd if=/dev/zero of=/var/fill2 bs=512; sync")?;
     let later = WORKLOAD + 3;
     let entry = lab.create_entry("/later", later);
-    let shell = machine.shell()?;
-    expect_identity(shell, later)?;
-    let line = expect_log(shell, "identities are not kept")?;
+    let told = serves_though_full(&mut machine, later)?;
     machine.cut();
-    lab.server.cli(&["entry", "delete", "-entryID", &entry]);
+    // After a start that finds no room either; and then there is some.
     let mut machine = board.power_on(&lab.power())?;
-    first_svid(&mut machine)?;
+    serves_though_full(&mut machine, later)?;
     let shell = machine.shell()?;
     shell.run("rm /var/fill /var/fill2")?;
     expect_log(shell, "identities sealed")?;
-    Ok(format!("served on, also after a reboot, and sealed again once there was room; the log: {line}"))
+    machine.cut();
+    lab.server.kill();
+    let mut machine = board.power_on(&lab.power())?;
+    expect_identity(machine.shell()?, later)?;
+    lab.settle();
+    lab.server.cli(&["entry", "delete", "-entryID", &entry]);
+    Ok(format!("served on, also after a reboot; sealed once there was room, and then served offline; the log: {told}"))
+}
+
+/// What came while the disk was full is served, and not kept: the log's line.
+fn serves_though_full(machine: &mut Machine, uid: u32) -> Outcome<String> {
+    first_svid(machine)?;
+    let shell = machine.shell()?;
+    expect_identity(shell, uid)?;
+    expect_log(shell, "identities are not kept")
 }
 
 pub fn read_only(lab: &mut Lab) -> Outcome<String> {
