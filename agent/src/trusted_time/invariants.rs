@@ -1,5 +1,6 @@
 //! What must hold of a device's time in every state, whoever looks: the simulation's random lives, and the model's every life.
 
+use super::keeper::{SLEW, STEP};
 use super::lifetime::Left;
 use super::*;
 
@@ -34,7 +35,9 @@ impl Observed<'_> {
         if honest && over > 10 && !kept {
             return Some(format!("an honest chain ended {over} s ago in this run and is served"));
         }
-        if agreed && self.reading.kernel - AGREEMENT > not_after {
+        // What it may have moved since it agreed is nobody's word; of a chain from the cache it counts all the same.
+        let moved = if kept { 0 } else { STEP + self.reading.boot / SLEW };
+        if agreed && self.reading.kernel - AGREEMENT - moved > not_after {
             return Some("two witnesses agree that it ended, and it is served".to_owned());
         }
         let bound_says_so = kept && self.keeper.confirmed(self.reading) > not_after;

@@ -7,9 +7,9 @@ use super::record::{BootMark, TimeRecord};
 /// How far the kernel's clock and a server's may differ and still agree, seconds.
 pub const AGREEMENT: i64 = 300;
 /// How far the kernel's clock may move against elapsed time and still be the clock that agreed, seconds.
-const STEP: i64 = 60;
+pub(super) const STEP: i64 = 60;
 /// One part in this many: how fast elapsed time may be slewed (500 ppm), rounded up.
-const SLEW: i64 = 1024;
+pub(super) const SLEW: i64 = 1024;
 /// One part in this many of a chain's life is its last: after the half at which schedules replace it, and their jitter.
 const LAST_PART: i64 = 4;
 /// By how much servers date certificates back, seconds. Source: SPIRE, pkg/server/ca, backdate.
@@ -252,7 +252,7 @@ impl Keeper {
         let by = |clock: i64| own.saturating_add(not_after.saturating_sub(clock));
         let elapsed = self.elapsed_end(lifetime);
         match (lifetime.left(), self.kernel) {
-            (Left::Fresh { .. }, Kernel::Agreed(_)) => elapsed.min(by(reading.kernel - AGREEMENT)),
+            (Left::Fresh { .. }, Kernel::Agreed(track)) => elapsed.min(by(track.clock(reading) - AGREEMENT)),
             (Left::Fresh { .. }, _) => elapsed,
             (Left::Kept { .. }, kernel) => {
                 let sure = elapsed.min(by(self.confirmed(reading)));
@@ -297,6 +297,11 @@ impl Mark {
 impl Track {
     fn of(reading: Reading) -> Self {
         Self { offset: reading.kernel.saturating_sub(reading.boot), since: reading.boot }
+    }
+
+    /// The clock as it was when it agreed, gone on by elapsed time: a small step since is not the server's word.
+    fn clock(&self, reading: Reading) -> i64 {
+        self.offset.saturating_add(reading.boot)
     }
 
     fn leads_to(&self, reading: Reading) -> bool {

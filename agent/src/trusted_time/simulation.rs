@@ -176,7 +176,9 @@ impl Life {
             1 => self.start_process(),
             2 => self.kernel_error = error(&mut self.random),
             3 | 4 => self.kernel_error = 0,
-            5 => self.kernel_error += self.random.one_of(&[-50, 50]),
+            5 | 6 => self.kernel_error += self.random.one_of(&[-50, 50]),
+            // Not right, and near enough to agree.
+            7 => self.kernel_error = self.random.one_of(&[-280, 280]),
             _ => {}
         }
         self.peer = match self.random.below(10) {

@@ -74,6 +74,21 @@ fn a_fresh_chain_lasts_as_long_as_it_was_signed_for_whatever_the_clock_says() {
     }
 }
 
+/// It may have agreed at the very edge; what it moved since, the server never said.
+#[test]
+fn a_small_step_of_a_clock_that_agreed_ends_no_fresh_chain_early() {
+    let now = at(10, TRUE + AGREEMENT);
+    let mut keeper = Keeper::new(BUILD, now);
+    let held = receive(&mut keeper, TRUE, now);
+    let ends = keeper.end(&held, now);
+    for step in [-STEP, 0, STEP] {
+        let reading = at(1_000, TRUE + AGREEMENT + 990 + step);
+        keeper.observe(reading);
+        assert_eq!(keeper.standing(), ClockStanding::Confirmed, "{step}");
+        assert_eq!(keeper.end(&held, reading), ends, "{step}");
+    }
+}
+
 #[test]
 fn with_a_clock_that_agrees_back_dating_is_known() {
     let mut keeper = Keeper::new(BUILD, at(100, TRUE));
