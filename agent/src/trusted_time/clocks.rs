@@ -46,4 +46,10 @@ mod tests {
         let (first, second) = (Reading::now(), Reading::now());
         assert!(first.boot > 0 && second.boot >= first.boot);
     }
+
+    #[test]
+    fn a_boot_has_the_name_that_the_kernel_gives_it() {
+        let name = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("procfs");
+        assert_eq!(boot_id(), name.trim());
+    }
 }

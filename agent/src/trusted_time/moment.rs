@@ -80,6 +80,7 @@ impl Moment {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clocks::Restart;
     use super::*;
 
     #[test]
@@ -94,5 +95,23 @@ mod tests {
         let in_1970 = Reading { boot: 100, kernel: 5 };
         let text = Moment::new(Keeper::new(1_767_225_600, in_1970), in_1970).in_words();
         assert!(text.starts_with("1970-01-01T00:00:05Z") && text.contains("it is 2026-01-01T00:00:00Z"), "{text}");
+    }
+    #[test]
+    fn a_moment_stays_what_its_keeper_knew_at_its_reading() {
+        let (then, now) = (Reading { boot: 100, kernel: 2_000_000 }, Reading { boot: 500, kernel: 2_000_400 });
+        let span = Span { not_before: then.kernel, not_after: then.kernel + 3_600 };
+        let mut keeper = Keeper::new(1_000_000, then);
+        let held = keeper.receive(span.not_before, span, then);
+        keeper.restore(&keeper.record(Restart::default(), then), &Restart::default(), then);
+        let moment = Moment::new(keeper, now);
+        keeper.lift(9_000_000, now);
+        assert_eq!((moment.own(), moment.estimate(), moment.version()), (2_000_400, 2_000_400, 2));
+        assert_eq!((moment.end(&held), moment.remaining(&held), moment.left(&held)), (2_003_600, 3_200, 3_200));
+        let ends = |not_after| Span { not_after, ..span };
+        assert!(moment.is_out_of_time(ends(2_000_400)) && !moment.is_out_of_time(span));
+        assert!(moment.judge(ends(2_000_099)).expect("a span").in_doubt);
+        assert_eq!(moment.judge(span), Some(ChainTime { at: 2_000_400, in_doubt: false }));
+        let disputed = Lifetime::fresh(span, moment.own(), 3_600, true);
+        assert!(!moment.prefers(&disputed, Some(&held)) && moment.prefers(&disputed, None));
     }
 }

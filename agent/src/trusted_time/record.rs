@@ -117,5 +117,6 @@ mod tests {
     fn what_an_older_version_kept_is_a_claim() {
         let old = TimeRecord::of_an_unconfirmed_bound(77, clock(1, 2));
         assert_eq!((old.confirmed, old.claim, old.kernel), (0, Some(77), None));
+        assert_eq!(old.tpm_clock, clock(1, 2));
     }
 }

@@ -90,6 +90,18 @@ fn a_small_step_of_a_clock_that_agreed_ends_no_fresh_chain_early() {
 }
 
 #[test]
+fn a_clock_that_the_right_server_confirms_ends_what_a_server_that_was_behind_had_signed() {
+    for (behind, left) in [(AGREEMENT + 3601, -1), (AGREEMENT + 3595, 5)] {
+        let now = at(10, TRUE);
+        let mut keeper = Keeper::new(BUILD, now);
+        let held = receive(&mut keeper, TRUE - behind, now);
+        assert_eq!(keeper.end(&held, now), keeper.own(now) + 3600, "by elapsed time");
+        receive(&mut keeper, TRUE, now);
+        assert_eq!(keeper.end(&held, now) - keeper.own(now), left, "{behind} s behind");
+    }
+}
+
+#[test]
 fn with_a_clock_that_agrees_back_dating_is_known() {
     let mut keeper = Keeper::new(BUILD, at(100, TRUE));
     let span = Span { not_before: TRUE - 10, not_after: TRUE + 10 };
@@ -170,6 +182,55 @@ fn a_restart_within_a_boot_changes_nothing() {
     assert_eq!(after.standing(), ClockStanding::Confirmed);
     assert_eq!(after.estimate(now), before.estimate(now));
     assert!(after.confirmed(now) >= TRUE + 99);
+}
+
+/// What an agreed clock left when the power went.
+fn agreed_record(then: Reading) -> TimeRecord {
+    let mut before = Keeper::new(BUILD, then);
+    receive(&mut before, then.kernel, then);
+    before.record(Restart { tpm_clock: None, boot_id: "a".to_owned() }, then)
+}
+
+fn restored(record: &TimeRecord, boot_id: &str, now: Reading) -> Keeper {
+    let mut keeper = Keeper::new(BUILD, now);
+    keeper.restore(record, &Restart { tpm_clock: None, boot_id: boot_id.to_owned() }, now);
+    keeper
+}
+
+#[test]
+fn a_clock_that_moved_while_the_agent_was_down_has_agreed_only_if_it_was_slewed() {
+    let record = agreed_record(at(5_000, TRUE));
+    let most = STEP + 2;
+    for (moved, standing) in [
+        (-most - 1, ClockStanding::Unconfirmed),
+        (-most, ClockStanding::Confirmed),
+        (most, ClockStanding::Confirmed),
+        (most + 1, ClockStanding::Unconfirmed),
+    ] {
+        let after = restored(&record, "a", at(5_000 + 2 * SLEW, TRUE + 2 * SLEW + moved));
+        assert_eq!(after.standing(), standing, "{moved} s against elapsed time");
+    }
+}
+
+#[test]
+fn after_another_boot_a_clock_is_still_what_it_was_if_it_has_not_gone_back() {
+    let record = agreed_record(at(5_000, TRUE));
+    for (back, is_what_it_was) in [(STEP + 1, false), (STEP, true), (-90_000, true)] {
+        let now = at(30, TRUE + 30 - back);
+        let again = restored(&record, "b", now).record(Restart::default(), now);
+        assert_eq!(again.kernel.is_some(), is_what_it_was, "{back} s back");
+    }
+}
+
+#[test]
+fn a_record_that_knows_no_more_than_this_run_takes_nothing_from_the_bound() {
+    let now = at(20, TRUE + 10);
+    let mut keeper = Keeper::new(BUILD, at(10, TRUE));
+    receive(&mut keeper, TRUE, at(10, TRUE));
+    let (before, later) = (keeper, at(1_000, TRUE + 990));
+    let record = TimeRecord { confirmed: keeper.confirmed(now), ..TimeRecord::default() };
+    keeper.restore(&record, &Restart::default(), now);
+    assert_eq!(keeper.confirmed(later), before.confirmed(later));
 }
 
 #[test]
