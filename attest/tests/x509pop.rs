@@ -129,6 +129,17 @@ fn a_device_with_the_key_of_its_certificate_attests_under_spires_names() {
     }
 }
 
+#[test]
+fn a_device_with_an_rsa_key_in_the_older_form_attests() {
+    let pki = Pki::new(&rcgen::PKCS_RSA_SHA256);
+    // Around it, PKCS#8 puts a version and the algorithm: 26 bytes in front of a key of 2048 bits.
+    let pkcs1 = pki.key.serialize_der().split_off(26);
+    let key = PrivateKeyDer::Pkcs1(pkcs1.into());
+    let holder = Holder::new(vec![pki.leaf.clone(), pki.intermediate.clone()], &key).expect("a device");
+    let attested = pki.judge(0, |challenge| holder.respond(challenge, OWN).expect("answers"));
+    assert!(attested.is_ok(), "{attested:?}");
+}
+
 /// An ECDSA signature can be written anew by whoever has the certificate; a second one by the authority shows the same.
 #[test]
 fn a_certificate_is_the_same_however_its_signature_is_written_although_spires_id_is_not() {

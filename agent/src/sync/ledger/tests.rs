@@ -1,5 +1,13 @@
+use ironroot_api::TrustDomain;
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use zeroize::Zeroizing;
+
 use super::super::REFUSED_PAUSE;
 use super::*;
+use crate::agent_key::WorkloadKey;
+use crate::server_answers::restored_workload_svid;
 use crate::trusted_time::{Keeper, Lifetime, Reading, Span};
 
 fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
@@ -194,4 +202,50 @@ fn what_is_due_before_the_next_poll_is_signed_with_the_rest_but_nothing_refused_
     assert!(at_50(Duration::ZERO) <= 2);
     assert_eq!(at_50(next), 2, "one batch instead of three turns");
     assert!(ledger.wanted(now + Duration::from_secs(20), next, &at(0)).is_empty());
+}
+
+/// An authority, and an SVID of `path` that it signed.
+fn authority_and_svid(path: &str) -> (Vec<u8>, WorkloadSvid) {
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let [root_key, key] = [(); 2].map(|()| KeyPair::generate().expect("a key"));
+    let authority = root.self_signed(&root_key).expect("signs").der().to_vec();
+    let id = format!("spiffe://td{path}");
+    let mut leaf = CertificateParams::default();
+    leaf.subject_alt_names = vec![SanType::URI(id.as_str().try_into().expect("ASCII"))];
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).expect("signs");
+    let key = WorkloadKey::new(Zeroizing::new(key.serialize_der()));
+    let id = SpiffeId::parse(&id).expect("legal");
+    (authority, restored_workload_svid([&leaf.der()[..]], &id, key, None).expect("a pair"))
+}
+
+#[test]
+fn what_an_authority_signed_that_is_no_longer_trusted_is_due_at_once_and_nothing_else_is() {
+    let (mut ledger, now, moment) = (Ledger::default(), Instant::now(), at(1_800_000_000));
+    ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0), on_demand("c")], now);
+    let (trusted, of_trusted) = authority_and_svid("/a");
+    let (_, of_tainted) = authority_and_svid("/b");
+    ledger.put_svid("a", of_trusted, now, &moment);
+    ledger.put_svid("b", of_tainted, now, &moment);
+    let due = |ledger: &Ledger| ledger.wanted(now, Duration::ZERO, &moment);
+    assert!(due(&ledger).is_empty());
+    let trust_domain = TrustDomain::new("td").expect("legal");
+    let anchors = TrustAnchors::new(trust_domain, &[trusted.into()]).expect("an authority");
+    assert_eq!(ledger.mark_untrusted(&anchors, now, &moment), 1);
+    let ids: Vec<_> = due(&ledger).into_iter().map(|wanted| wanted.entry_id).collect();
+    assert_eq!(ids, ["b"]);
+}
+
+#[test]
+fn what_was_forgotten_is_neither_held_nor_due() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    assert!(ledger.is_empty());
+    ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now);
+    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
+    let count = |ledger: &Ledger| (ledger.is_empty(), ledger.identities().count(), ledger.next_due());
+    assert_eq!(count(&ledger), (false, 1, Some(now)), "the second has no SVID yet");
+    ledger.clear();
+    assert_eq!(count(&ledger), (true, 0, None));
 }

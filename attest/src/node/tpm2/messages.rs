@@ -231,6 +231,8 @@ mod tests {
     //= TPM-38
     #[test]
     fn refuses_a_message_over_its_cap_before_parsing_it() {
+        let longest = Evidence::from_json(&[b'['; MAX_MESSAGE_BYTES]);
+        assert!(matches!(longest, Err(Refusal::MessageFormat(_))), "as long as it may be, it is parsed");
         let long = vec![b'['; MAX_MESSAGE_BYTES + 1];
         let refusal = Refusal::MessageTooLong { bytes: long.len(), limit: MAX_MESSAGE_BYTES };
         assert_eq!(Evidence::from_json(&long), Err(refusal));
