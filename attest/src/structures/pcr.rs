@@ -39,3 +39,29 @@ fn read_bank(reader: &mut Reader<'_>) -> Result<PcrBank, StructureError> {
     let mask = octets.iter().rev().fold(0, |mask, octet| mask << 8 | u32::from(*octet));
     Ok(PcrBank { hash, mask })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(banks: u8, each: &[u8]) -> Result<Vec<u32>, StructureError> {
+        let octets = u8::try_from(each.len()).expect("few");
+        let bank = [&[0x00, 0x0b, octets], each].concat();
+        let list = [vec![0, 0, 0, banks], bank.repeat(banks.into())].concat();
+        Reader::whole(&list, read_pcr_banks).map(|banks| banks.iter().map(|bank| bank.mask).collect())
+    }
+
+    #[test]
+    fn a_selection_names_at_most_32_pcrs_the_first_octet_the_lowest() {
+        for (octets, mask) in [(&[][..], 0), (&[1], 1), (&[0, 0x80, 1], 0x01_8000), (&[1, 2, 3, 4], 0x0403_0201)] {
+            assert_eq!(read(1, octets), Ok(vec![mask]));
+        }
+        assert_eq!(read(1, &[0; 5]), Err(StructureError::PcrSelection));
+    }
+
+    #[test]
+    fn a_selection_is_of_no_more_banks_than_a_tpm_has() {
+        assert_eq!(read(16, &[1, 0, 0]), Ok(vec![1; 16]));
+        assert_eq!(read(17, &[1, 0, 0]), Err(StructureError::PcrSelection));
+    }
+}
