@@ -124,3 +124,18 @@ fn fixed_ecdsa(curve: Curve, r: &[u8], s: &[u8]) -> Option<heapless::Vec<u8, 96>
     }
     Some(fixed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_no_longer_than_the_longest_key() {
+        let signed = |bytes: usize| {
+            let header = [ALG_RSASSA, Hash::Sha256.id(), u16::try_from(bytes).expect("short")].map(u16::to_be_bytes);
+            Signature::parse(&[header.concat(), vec![0; bytes]].concat()).map(|signature| signature.scheme())
+        };
+        assert_eq!(signed(512), Ok(Scheme::RsaSsa(Hash::Sha256)));
+        assert_eq!(signed(513), Err(StructureError::TooLong { bytes: 513, limit: 512 }));
+    }
+}

@@ -228,29 +228,55 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_an_agents_by_its_serial_and_a_renewed_one_until_it_is_used() {
+        let row = |serial: &str, new_serial: &str| AgentRecord {
+            serial: serial.to_owned(),
+            new_serial: new_serial.to_owned(),
+            ..AgentRecord::example("a")
+        };
+        for (row, serial, expected) in [
+            (row("1", "2"), "1", AgentStanding::Active),
+            (row("1", "2"), "2", AgentStanding::ActivatePending),
+            (row("1", "2"), "3", AgentStanding::NotActive),
+            (row("1", ""), "", AgentStanding::NotActive),
+            (row("", "2"), "2", AgentStanding::Banned),
+            (row("", ""), "", AgentStanding::Banned),
+            (AgentRecord { banned: true, ..row("1", "2") }, "1", AgentStanding::Banned),
+            (AgentRecord { banned: true, ..row("1", "2") }, "2", AgentStanding::Banned),
+        ] {
+            assert_eq!(standing(&row, serial), expected, "{} {} {serial}", row.serial, row.new_serial);
+        }
+    }
+
+    #[test]
     fn entries_that_do_not_fit_are_told_once_however_often_the_agents_row_is_written() {
-        let (entries, mut agents, log) = (too_many_entries(), AgentTable::default(), Written::default());
+        let (mut entries, mut agents, log) = (too_many_entries(), AgentTable::default(), Written::default());
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        let look = |agents: &AgentTable| {
+        let look = |entries: &EntryTable, agents: &AgentTable| {
             let slot = agents.slot(&agent(0).spiffe_id).expect("it is there");
-            assert_eq!(slot.view(&entries, OperatorsWords::default(), 0).left_out(), 1);
+            assert_eq!(slot.view(entries, OperatorsWords::default(), 0).left_out(), 1);
         };
         tracing::subscriber::with_default(subscriber, || {
             for serial in 0..3 {
                 agents.put(1, agent(serial));
-                look(&agents);
+                look(&entries, &agents);
             }
             // All is read again.
             let mut anew = AgentTable::default();
             anew.put(1, agent(3));
             anew.continue_after(&agents);
-            look(&anew);
+            look(&entries, &anew);
             assert_eq!(log.count("left_out=1"), 1);
             anew.remove(&agent(0).spiffe_id);
             anew.put(2, agent(4));
-            look(&anew);
+            look(&entries, &anew);
             assert_eq!(log.count("left_out=1"), 2, "it was deleted and came again: that is another agent");
+            assert_eq!((log.count("fit again"), log.count("ERROR")), (0, 2));
+            entries.remove("e0");
+            let slot = anew.slot(&agent(0).spiffe_id).expect("it is there");
+            assert_eq!(slot.view(&entries, OperatorsWords::default(), 0).left_out(), 0);
+            assert_eq!((log.count("fit again"), log.count("ERROR")), (1, 2));
         });
     }
 }

@@ -128,3 +128,68 @@ impl<'a> IntoIterator for &'a AuthorizedView {
         self.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::TrustDomain;
+    use ironroot_api::pb::types;
+    use prost::Message;
+
+    use super::*;
+    use crate::facts::entry::NewEntry;
+
+    fn stored(id: &str, created_at: i64) -> Arc<StoredEntry> {
+        let td = TrustDomain::new("td").expect("legal");
+        let at = |path| Some(td.id_with_path(path).expect("legal").to_pb());
+        let wire = types::Entry {
+            id: id.to_owned(),
+            spiffe_id: at("/w"),
+            parent_id: at("/p"),
+            selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }],
+            x509_svid_ttl: 60,
+            ..types::Entry::default()
+        };
+        let entry = NewEntry::from_pb(&wire, &td).expect("legal").register(String::new(), created_at);
+        let parent = super::super::stored_entry::id_key(entry.parent_id()).into();
+        Arc::new(StoredEntry::new(1, &entry, parent))
+    }
+
+    #[test]
+    fn what_an_agent_may_serve_is_the_entry_that_is_stored() {
+        let stored = stored("e", 7);
+        let view = AuthorizedView::new(vec![stored.clone()]);
+        let found = view.find("e").expect("it is there");
+        assert_eq!((found.id(), found.spiffe_id(), found.entry()), ("e", stored.spiffe_id(), stored.entry()));
+        assert_eq!(found.revision(), EntryRevision { id: "e".into(), revision_number: 0, created_at: 7 });
+        assert_eq!(types::Entry::decode(&found.whole()[..]), Ok(stored.entry().to_pb()));
+        assert_eq!(found.whole_bytes(), found.whole().len());
+        let for_agents = types::Entry::decode(found.for_agents()).expect("protobuf");
+        assert_eq!((for_agents.id.as_str(), for_agents.x509_svid_ttl), ("e", 0));
+    }
+
+    #[test]
+    fn what_two_views_share_is_what_is_in_the_same_state() {
+        let [a, b, c] = ["a", "b", "c"].map(|id| stored(id, 1));
+        let view = AuthorizedView::new(vec![c.clone(), a.clone(), b.clone()]);
+        assert_eq!(view.count_same(&view.clone()), 3);
+        let later = AuthorizedView::new(vec![a, stored("b", 1), c]);
+        assert_eq!((view.count_same(&later), later.count_same(&view)), (2, 2), "one was written anew");
+        let none = AuthorizedView::default();
+        assert_eq!((view.count_same(&none), none.is_empty(), view.is_empty()), (0, true, false));
+        assert_eq!((&view).into_iter().map(AuthorizedEntry::id).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!((view.left_out(), none.left_out()), (0, 0));
+    }
+
+    #[test]
+    fn of_more_entries_than_an_agent_takes_the_newest_are_left_out_whatever_their_ids() {
+        let mut entries: Vec<_> = (1..MAX_ENTRIES_PER_AGENT).map(|n| stored(&format!("m{n}"), 5)).collect();
+        entries.extend([stored("a-newest", 6), stored("z-oldest", 4), stored("n-as-old", 5)]);
+        let view = AuthorizedView::new(entries);
+        assert_eq!((view.len(), view.left_out()), (MAX_ENTRIES_PER_AGENT, 2));
+        assert!(
+            view.find("a-newest").is_none() && view.find("n-as-old").is_none(),
+            "of two that are as old, the first ID"
+        );
+        assert!(view.find("z-oldest").is_some());
+    }
+}

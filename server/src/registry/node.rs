@@ -47,25 +47,56 @@ impl PartialEq for OperatorsWords {
 mod tests {
     use super::*;
 
+    fn device(serial: &str, site: &str, state: DeviceState) -> Option<Arc<DeviceRecord>> {
+        Some(Arc::new(DeviceRecord {
+            ek_sha256: [1; 32],
+            serial: serial.to_owned(),
+            labels: [("site".to_owned(), site.to_owned())].into(),
+            state,
+            manufacturer: String::new(),
+            created_at: 0,
+            last_attested_at: 0,
+            agent_id: None,
+            ban: None,
+        }))
+    }
+
+    fn agent(ek_sha256: Option<[u8; 32]>) -> AgentRecord {
+        let selectors = ["tpm2:fw:1", "tpm2:serial:old"].iter().map(|s| Selector::accepted(s).expect("legal"));
+        AgentRecord { selectors: selectors.collect(), ek_sha256, ..AgentRecord::example("a") }
+    }
+
+    fn texts(selectors: &SelectorSet) -> Vec<String> {
+        selectors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn words_are_the_same_if_they_say_the_same() {
+        let words = |serial, site| OperatorsWords::of(device(serial, site, DeviceState::Enrolled));
+        let one = words("S1", "rome");
+        assert_eq!(one, one.clone());
+        assert_eq!(one, words("S1", "rome"));
+        for other in [words("S2", "rome"), words("S1", "bern"), OperatorsWords::default()] {
+            assert_ne!(one, other);
+            assert_ne!(other, one);
+        }
+        assert_eq!(OperatorsWords::default(), OperatorsWords::default());
+    }
+
+    #[test]
+    fn an_agent_on_a_device_is_shown_with_todays_words_and_any_other_as_it_attested() {
+        let words = OperatorsWords::of(device("S1", "rome", DeviceState::Enrolled));
+        let shown = words.shown(&Arc::new(agent(Some([1; 32]))));
+        assert_eq!(texts(&shown.selectors), ["tpm2:fw:1", "tpm2:label:site:rome", "tpm2:serial:S1"]);
+        let other = OperatorsWords::default().shown(&Arc::new(agent(None)));
+        assert_eq!(texts(&other.selectors), ["tpm2:fw:1", "tpm2:serial:old"], "nobody speaks for what has no device");
+    }
+
     #[test]
     fn of_a_device_that_is_not_enrolled_no_word_counts() {
         let words = |state| {
-            let device = DeviceRecord {
-                ek_sha256: [1; 32],
-                serial: "S1".into(),
-                labels: [("site".to_owned(), "rome".to_owned())].into(),
-                state,
-                manufacturer: String::new(),
-                created_at: 0,
-                last_attested_at: 0,
-                agent_id: None,
-                ban: None,
-            };
-            let selectors = ["tpm2:fw:1", "tpm2:serial:old"].iter().map(|s| Selector::accepted(s).expect("legal"));
-            let (selectors, ek_sha256) = (selectors.collect(), Some([1; 32]));
-            let agent = AgentRecord { selectors, ek_sha256, ..AgentRecord::example("a") };
-            let joined = OperatorsWords::of(Some(Arc::new(device))).joined_to(&agent);
-            joined.iter().map(ToString::to_string).collect::<Vec<_>>()
+            let words = OperatorsWords::of(device("S1", "rome", state));
+            texts(&words.joined_to(&agent(Some([1; 32]))))
         };
         assert_eq!(words(DeviceState::Enrolled), ["tpm2:fw:1", "tpm2:label:site:rome", "tpm2:serial:S1"]);
         assert_eq!(words(DeviceState::Banned), ["tpm2:fw:1"]);

@@ -46,10 +46,3 @@ pub struct Expectation {
     /// Clock and counters at this TPM's last attestation, if there was one.
     pub last_seen: Option<ClockReading>,
 }
-
-impl AdmittedEk {
-    /// SHA-256 of the endorsement key's DER SubjectPublicKeyInfo.
-    pub fn ek_sha256(&self) -> [u8; 32] {
-        self.ek_sha256
-    }
-}

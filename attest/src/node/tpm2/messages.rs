@@ -250,8 +250,12 @@ mod tests {
         assert!(format(long_certificate.to_json()).contains("16384"));
         let many = Evidence { ek_certificates: vec![vec![0]; MAX_CERTIFICATES + 1], ..evidence() };
         assert!(format(many.to_json()).contains("at most 8"));
-        let boot_id = Evidence { boot_id: "a\nb".into(), ..evidence() };
-        assert!(format(boot_id.to_json()).contains("boot_id"));
+        let named = |boot_id: String| Evidence { boot_id, ..evidence() };
+        let longest = named("a".repeat(MAX_BOOT_ID_BYTES));
+        assert_eq!(Evidence::from_json(&longest.to_json()), Ok(longest));
+        for boot_id in ["a\nb".to_owned(), "a".repeat(MAX_BOOT_ID_BYTES + 1)] {
+            assert!(format(named(boot_id).to_json()).contains("boot_id"));
+        }
         let extra = String::from_utf8(evidence().to_json()).expect("utf-8").replacen('{', "{\"x\":1,", 1);
         assert!(format(extra.into_bytes()).contains("unknown field"));
         assert!(format(b"[1]".to_vec()).len() < 200);

@@ -124,6 +124,7 @@ mod tests {
         assert_eq!(selection.to_string(), "0,2,4,15");
         assert_eq!(selection.indices().collect::<Vec<_>>(), [0, 2, 4, 15]);
         assert_eq!(selection.len(), 4);
+        assert_eq!(PcrSelection::from_mask(0x8015), Ok(selection));
         assert_eq!("".parse(), Ok(PcrSelection::NONE));
     }
 
@@ -131,7 +132,9 @@ mod tests {
     fn refuses_registers_that_software_can_reset() {
         assert!("16".parse::<PcrSelection>().is_err());
         assert!("0,x".parse::<PcrSelection>().is_err());
-        assert!(PcrSelection::from_mask(0x1_0000).is_err());
+        for pcr in [16, 17, 23, 31] {
+            assert!(PcrSelection::from_mask(1 << pcr).is_err(), "{pcr}");
+        }
         assert!(PcrSelection::from_indices([3, 23]).is_err());
         assert!(!PcrSelection::NONE.contains(200));
     }
