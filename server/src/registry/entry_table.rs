@@ -167,3 +167,95 @@ impl EntryTable {
         candidates.map(|stored| &**stored).filter(|stored| filter.matches_stored(stored))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::pb::types;
+
+    use super::*;
+    use crate::facts::entry::NewEntry;
+
+    fn td() -> TrustDomain {
+        TrustDomain::new("td").expect("legal")
+    }
+
+    fn id(path: &str) -> SpiffeId {
+        td().id_with_path(path).expect("legal")
+    }
+
+    fn entry(id: &str, [path, parent]: [&str; 2], selectors: &[&str]) -> RegistrationEntry {
+        let selector = |value: &&str| types::Selector { r#type: "s".into(), value: (*value).to_owned() };
+        let wire = types::Entry {
+            id: id.to_owned(),
+            spiffe_id: Some(self::id(path).to_pb()),
+            parent_id: Some(self::id(parent).to_pb()),
+            selectors: selectors.iter().map(selector).collect(),
+            ..types::Entry::default()
+        };
+        NewEntry::from_pb(&wire, &td()).expect("legal").register(String::new(), 0)
+    }
+
+    fn ids<'a>(entries: impl IntoIterator<Item = &'a StoredEntry>) -> Vec<&'a str> {
+        entries.into_iter().map(StoredEntry::id).collect()
+    }
+
+    #[test]
+    fn each_change_and_each_table_that_takes_anothers_place_has_a_number_of_its_own() {
+        let mut table = EntryTable::new(&td());
+        let mut numbers = vec![table.revision()];
+        table.put(1, &entry("e", ["/w", "/p"], &["1"]));
+        numbers.push(table.revision());
+        table.put(1, &entry("e", ["/w", "/p"], &["2"]));
+        numbers.push(table.revision());
+        table.remove("e");
+        numbers.push(table.revision());
+        table.remove("e");
+        assert_eq!(table.revision(), numbers[3], "nothing was there");
+        let mut anew = EntryTable::new(&td());
+        anew.continue_after(table.revision());
+        numbers.push(anew.revision());
+        assert!(numbers.is_sorted_by(|one, two| one < two), "{numbers:?}");
+    }
+
+    #[test]
+    fn what_was_removed_is_found_in_no_way() {
+        let mut table = EntryTable::new(&td());
+        for (seq, name) in [(1, "e1"), (2, "e2"), (3, "e3")] {
+            table.put(seq, &entry(name, ["/w", "/p"], &["1"]));
+        }
+        table.remove("e2");
+        assert!(table.get("e2").is_none() && table.get("e1").is_some_and(|stored| stored.id() == "e1"));
+        assert_eq!(ids(table.with_spiffe_id(&id("/w"))), ["e1", "e3"]);
+        assert_eq!((ids(table.children_of(&id("/p"))), table.count_children(&id("/p"))), (vec!["e1", "e3"], 2));
+        assert_eq!(table.count(&EntryFilter::default()), 2);
+        table.remove("e1");
+        table.remove("e3");
+        assert_eq!((table.count_children(&id("/p")), table.with_spiffe_id(&id("/w")).count()), (0, 0));
+    }
+
+    #[test]
+    fn an_agent_has_what_is_below_it_and_below_the_aliases_that_its_node_matches() {
+        let mut table = EntryTable::new(&td());
+        let server = "/spire/server";
+        table.put(1, &entry("alias", ["/group", server], &["1", "2"]));
+        table.put(2, &entry("other-alias", ["/others", server], &["3"]));
+        table.put(3, &entry("grouped", ["/w", "/group"], &["1"]));
+        table.put(4, &entry("others", ["/w", "/others"], &["1"]));
+        table.put(5, &entry("own", ["/own", "/agent"], &["1"]));
+        table.put(6, &entry("below-own", ["/agent", "/own"], &["1"]));
+        let below = |table: &EntryTable, node: &[&str]| {
+            let node = node.iter().map(|value| format!("s:{value}").parse().expect("a selector")).collect();
+            let below = table.below(&id("/agent"), &node);
+            let mut ids: Vec<String> = below.iter().map(|stored| stored.id().to_owned()).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(below(&table, &[]), ["below-own", "own"], "a loop of parents ends");
+        assert_eq!(below(&table, &["1", "9"]), ["below-own", "own"], "half an alias");
+        assert_eq!(below(&table, &["1", "2", "9"]), ["below-own", "grouped", "own"]);
+        table.remove("alias");
+        assert_eq!(below(&table, &["1", "2", "3"]), ["below-own", "others", "own"]);
+        table.remove("others");
+        assert_eq!(below(&table, &["1", "2", "3"]), ["below-own", "own"]);
+    }
+}
