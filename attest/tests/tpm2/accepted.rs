@@ -24,6 +24,7 @@ fn says_what_was_proven() {
     let attempt = Attempt::new();
     let attested = attempt.verdict(|_| {}).expect("accepted");
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &attempt.tpm.ek.spki_der());
+    assert_eq!(&attested.ek_sha256()[..], hash.as_ref());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(attested.agent_path(), format!("/spire/agent/tpm2/{hash}"));
     assert_eq!(attested.clock(), ClockReading { clock_ms: 1_000_000, reset_count: 7, restart_count: 1, safe: true });
