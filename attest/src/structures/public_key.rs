@@ -236,6 +236,24 @@ mod tests {
         assert_eq!(PublicKey::ecc(Curve::P384, &[], &[]), Err(KeyError::NotOnCurve));
     }
 
+    //= TPM-27
+    #[test]
+    fn refuses_a_point_in_any_form_but_the_uncompressed() {
+        let private = aws_lc_rs::agreement::PrivateKey::generate(&agreement::ECDH_P256).expect("key");
+        let point = private.compute_public_key().expect("point").as_ref().to_vec();
+        let read = |point: &[u8]| {
+            let curve = rfc5912::SECP_256_R_1;
+            PublicKey::from_spki_der(&spki_der(rfc5912::ID_EC_PUBLIC_KEY, AnyRef::from(&curve), point))
+        };
+        assert!(read(&point).is_ok());
+        let parity = point[64] & 1;
+        let hybrid = [&[6 | parity], &point[1..]].concat();
+        let compressed = [&[2 | parity], &point[1..33]].concat();
+        for other in [&hybrid[..], &compressed, &point[1..], &[4], &[]] {
+            assert_eq!(read(other), Err(KeyError::NotOnCurve));
+        }
+    }
+
     #[test]
     fn pads_coordinates_with_leading_zeros() {
         // One key in 256 has an x that begins with a zero byte.

@@ -1,5 +1,6 @@
 //! What an honest TPM gets.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{
     Admission, Claim, ClockReading, Evidence, Expectation, PcrHash, PcrSelection, list_banks,
@@ -7,7 +8,7 @@ use ironroot_attest::node::tpm2::{
 
 use crate::attempt::{Attempt, NONCE, SECRET};
 use crate::manufacturer::{Manufacturer, NOW};
-use crate::software_tpm::{Decryptor, SigningKey, SoftwareTpm, pcr_value};
+use crate::software_tpm::{Decryptor, SigningKey, SoftwareTpm, pcr_value, quote_info};
 
 #[test]
 fn accepts_every_kind_of_key_that_chips_have() {
@@ -23,7 +24,7 @@ fn accepts_every_kind_of_key_that_chips_have() {
 fn says_what_was_proven() {
     let attempt = Attempt::new();
     let attested = attempt.verdict(|_| {}).expect("accepted");
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &attempt.tpm.ek.spki_der());
+    let hash = digest(&SHA256, &attempt.tpm.ek.spki_der());
     assert_eq!(&attested.ek_sha256()[..], hash.as_ref());
     let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(attested.agent_path(), format!("/spire/agent/tpm2/{hash}"));
@@ -77,8 +78,11 @@ fn a_quote_of_no_pcr_proves_the_rest() {
     attempt.expectation.pcrs = PcrSelection::NONE;
     // None of which this chip has active: of no matter, since none is quoted.
     attempt.expectation.pcr_banks = vec![PcrHash::Sha384];
-    let attested = attempt.verdict(|_| {}).expect("accepted");
-    assert_eq!(attested.selectors().len(), 3);
+    let no_bank = quote_info(&[], digest(&SHA256, b"").as_ref());
+    for lie in [None, Some(no_bank)] {
+        let verdict = attempt.verdict(|draft| draft.quote.info = lie.unwrap_or_else(|| draft.quote.info.clone()));
+        assert_eq!(verdict.expect("accepted").selectors().len(), 3);
+    }
 }
 
 #[test]

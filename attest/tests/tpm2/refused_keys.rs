@@ -52,6 +52,15 @@ fn refuses_an_attestation_key_without_scheme() {
     assert_eq!(refusal_of_ak(|ak| ak.scheme = None), Refusal::AkWithoutScheme);
 }
 
+//= TPM-27
+#[test]
+fn refuses_an_rsa_key_longer_than_any_that_is_taken_before_it_looks_at_it() {
+    let modulus = vec![0xff; 513];
+    let refusal = refusal_of_ek(Decryptor::rsa(), |ek| ek.unique = Unique::Rsa { bits: 4104, exponent: 0, modulus });
+    let error = StructureError::TooLong { bytes: 513, limit: 512 };
+    assert_eq!(refusal, Refusal::Structure { part: Part::EndorsementKey, error });
+}
+
 #[test]
 fn refuses_reserved_attribute_bits() {
     let attributes = AK_ATTRIBUTES | 0x8000_0000;
