@@ -43,9 +43,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The Workload API alone, for server reflection.
+/// The Workload API alone and what it imports, for server reflection.
 fn workload_descriptors(descriptors: &FileDescriptorSet) -> FileDescriptorSet {
-    let file = descriptors.file.iter().filter(|file| file.name() == "workload.proto").cloned();
+    let served = ["workload.proto", "google/protobuf/struct.proto"];
+    let file = descriptors.file.iter().filter(|file| served.contains(&file.name())).cloned();
     let file = file.map(|file| FileDescriptorProto { source_code_info: None, ..file });
     FileDescriptorSet { file: file.collect() }
 }

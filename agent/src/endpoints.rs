@@ -30,10 +30,11 @@ use tonic::transport::Server;
 pub use admission::{Limits, SubordinateUids};
 
 use crate::identities::Identities;
+use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
 use admission::Admission;
 use caller::Gate;
-use door::{DoorLayer, MAX_MESSAGE_BYTES};
+use door::{DoorLayer, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES};
 use workload_api::WorkloadApi;
 
 /// Every local user may connect: who gets what is decided by attestation.
@@ -70,6 +71,19 @@ pub struct WorkloadApiConfig {
     pub subordinate_uids: SubordinateUids,
 }
 
+/// Where what is served comes from.
+#[derive(Clone)]
+pub struct Sources {
+    /// Everything that may be served; answers are from the newest.
+    pub identities: watch::Receiver<Arc<Identities>>,
+    /// Asks for what is made only when somebody asks for it.
+    pub requests: Requests,
+    /// JWT-SVIDs, which are.
+    pub jwt_svids: JwtSvids,
+    /// Nothing that has ended by this clock is served.
+    pub now: NowUnix,
+}
+
 /// Why the socket cannot be served.
 #[derive(Debug, Error)]
 pub enum EndpointError {
@@ -82,14 +96,9 @@ pub enum EndpointError {
 }
 
 /// Binds the Workload API socket at once; the returned future serves it until `shutdown` is done.
-///
-/// Streams answer from the newest `identities`; nothing that has expired at `now` is served. What is made only when somebody
-/// asks for it is asked for by `requests`.
 pub fn serve_workload_api(
     config: WorkloadApiConfig,
-    identities: watch::Receiver<Arc<Identities>>,
-    requests: Requests,
-    now: NowUnix,
+    sources: Sources,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<impl Future<Output = Result<(), EndpointError>> + Send, EndpointError> {
     //= WLE-01 SPIFFE Workload Endpoint 2: "SHOULD NOT expose the same endpoint instance to more than one host"
@@ -99,7 +108,7 @@ pub fn serve_workload_api(
     let admission = Admission::new(config.limits, config.subordinate_uids);
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
-    let api = WorkloadApi::new(attestor.clone(), admission.clone(), identities, requests, now, stopping.clone());
+    let api = WorkloadApi::new(attestor.clone(), admission.clone(), sources, stopping.clone());
     let door = DoorLayer::new(admission.clone());
     let gate = Gate { admission, attestor, writers: config.connection_writer };
     let connections = incoming(listener, move |stream| caller::admit(&gate, stream));
@@ -117,7 +126,7 @@ pub fn serve_workload_api(
 }
 
 fn routes(api: WorkloadApi) -> Routes {
-    let api = SpiffeWorkloadApiServer::new(api).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let api = SpiffeWorkloadApiServer::new(api).max_decoding_message_size(MAX_JWT_MESSAGE_BYTES);
     // grpc.health.v1 beside it, as SPIRE has it on this socket: who is answered at all is answered "serving".
     let (_, health) = tonic_health::server::health_reporter();
     reflection::add_to(Routes::new(api).add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES)))

@@ -45,7 +45,7 @@ pub struct Identities {
     /// When each of them ends, in the same order, by the clock that [`Identities::for_selectors`] is asked with.
     ends: Vec<i64>,
     index: SelectorIndex,
-    /// Entries whose SVID is made when it is asked for, of which there is none yet.
+    /// Entries without an X509-SVID: new ones, and those whose SVID is made when it is asked for.
     unsigned: Vec<Arc<EntryTerms>>,
     unsigned_index: SelectorIndex,
     /// `None`: still starting.
@@ -99,7 +99,7 @@ impl Identities {
         self
     }
 
-    /// The same with entries besides whose SVIDs are made when they are asked for.
+    /// The same with entries besides that have no X509-SVID yet.
     pub fn with_unsigned(mut self, unsigned: Vec<Arc<EntryTerms>>) -> Self {
         self.unsigned_index = SelectorIndex::of(unsigned.iter().map(|terms| &terms.selectors));
         self.unsigned = unsigned;
@@ -148,7 +148,25 @@ impl Identities {
     /// The entries of a workload with these selectors whose SVIDs it must ask for to have them made.
     pub fn unsigned_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
         let candidates = self.unsigned_index.candidates(selectors).into_iter().map(|place| &self.unsigned[place]);
-        candidates.filter(|terms| terms.selectors.is_subset_of(selectors)).collect()
+        candidates.filter(|terms| terms.on_demand && terms.selectors.is_subset_of(selectors)).collect()
+    }
+
+    /// The entries of a workload with these selectors, oldest first, whatever became of their X509-SVIDs: a JWT-SVID can be had for
+    /// each. Of entries with the same hint only the oldest counts.
+    pub fn entries_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
+        let signed = self.index.candidates(selectors).into_iter().map(|place| self.identities[place].terms());
+        let unsigned = self.unsigned_index.candidates(selectors).into_iter().map(|place| &self.unsigned[place]);
+        let theirs = signed.chain(unsigned).filter(|terms| terms.selectors.is_subset_of(selectors));
+        let mut theirs: Vec<_> = theirs.collect();
+        theirs.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        let mut hints = HashSet::new();
+        theirs.retain(|terms| terms.hint.is_empty() || hints.insert(terms.hint.as_str()));
+        theirs
+    }
+
+    /// All entries, whatever became of their X509-SVIDs.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<EntryTerms>> {
+        self.identities.iter().map(|identity| identity.terms()).chain(&self.unsigned)
     }
 
     fn lasting(&self, selectors: &SelectorSet, now: i64) -> impl Iterator<Item = (&Arc<Identity>, i64)> {

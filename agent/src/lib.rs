@@ -15,6 +15,7 @@ pub mod confinement;
 pub mod durable_file;
 pub mod endpoints;
 pub mod identities;
+pub mod jwt_svids;
 pub mod node_attestation;
 pub mod requests;
 pub mod run;

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::oneshot;
 
+use crate::server_channel::Channel;
+
 /// Most requests that wait for the loop. Those that come while it works are answered together, so a burst of workloads that
 /// start at once fits; who finds it full is served when identities are published.
 pub const MAX_WAITING: usize = 256;
@@ -27,6 +29,13 @@ pub enum Request {
         /// Told when it was tried; what came of it is published.
         tried: oneshot::Sender<()>,
     },
+    /// A connection to the server.
+    Connection {
+        /// Told which; dropped without a word if there is none.
+        connected: oneshot::Sender<Channel>,
+    },
+    /// News of the server: it knows something that this agent does not.
+    Refresh,
 }
 
 /// The way to ask. Clones share it.
@@ -54,6 +63,19 @@ impl Requests {
         }
     }
 
+    /// Asks for a connection to the server, and waits for it, but not for long. `None`: there is none now.
+    pub async fn connection(&self) -> Option<Channel> {
+        let (connected, receiver) = oneshot::channel();
+        self.0.try_send(Request::Connection { connected }).ok()?;
+        tokio::time::timeout(PATIENCE, receiver).await.ok()?.ok()
+    }
+
+    /// Asks that the server be asked for news, and does not wait.
+    pub fn refresh(&self) {
+        // A full queue: the loop is at it.
+        let _ = self.0.try_send(Request::Refresh);
+    }
+
     fn send(&self, entry_ids: Vec<String>) -> Option<oneshot::Receiver<()>> {
         let (tried, receiver) = oneshot::channel();
         self.0.try_send(Request::X509Svids { entry_ids, tried }).ok().map(|()| receiver)
@@ -69,8 +91,10 @@ mod tests {
         let (requests, mut waiting) = Requests::channel();
         for _ in 0..2 * MAX_WAITING {
             requests.mention(vec!["e".to_owned()]);
+            requests.refresh();
         }
         requests.ask(vec!["e".to_owned()]).await;
+        assert!(requests.connection().await.is_none());
         let mut count = 0;
         while waiting.try_recv().is_ok() {
             count += 1;
@@ -78,5 +102,6 @@ mod tests {
         assert_eq!(count, MAX_WAITING);
         drop(waiting);
         requests.ask(vec!["e".to_owned()]).await;
+        assert!(requests.connection().await.is_none());
     }
 }

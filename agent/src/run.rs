@@ -28,11 +28,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use life::Published;
 pub(crate) use life::tpm_settings;
 
 use crate::config::{AgentConfig, WorkloadAttestors};
-use crate::endpoints::{EndpointError, Limits, NowUnix, SubordinateUids, WorkloadApiConfig, serve_workload_api};
+use crate::endpoints::{
+    EndpointError, Limits, NowUnix, Sources, SubordinateUids, WorkloadApiConfig, serve_workload_api,
+};
 use crate::identities::Identities;
+use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
 use crate::sync::Wakes;
 use crate::trusted_time::TrustedTime;
@@ -98,9 +102,13 @@ pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
     // First of all: while the socket is being bound, the chip unseals.
     let (requests, waiting) = Requests::channel();
     let wakes = Wakes::new(stopping.clone(), ask_now, waiting);
-    let life = tokio::spawn(life::live(config.clone(), publisher, time.clone(), wakes, stopping.clone()));
-    let stopped = asked(stopping.clone());
-    let workload_api = serve_workload_api(workload_api(&config)?, identities.clone(), requests, now(time), stopped)?;
+    let (link, linked) = watch::channel(None);
+    let published = Published { identities: publisher, link };
+    let life = tokio::spawn(life::live(config.clone(), published, time.clone(), wakes, stopping.clone()));
+    let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), time.clone());
+    tokio::spawn(jwt_svids.clone().follow());
+    let sources = Sources { identities: identities.clone(), requests, jwt_svids, now: now(time) };
+    let workload_api = serve_workload_api(workload_api(&config)?, sources, asked(stopping.clone()))?;
     let mut workload_api = tokio::spawn(workload_api);
     if let Some(checks) = &config.health_checks {
         let address = format!("{}:{}", checks.host, checks.port);

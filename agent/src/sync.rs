@@ -38,7 +38,7 @@ use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::TrustAnchors;
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 pub use bootstrap::{BootstrapError, read_bundle};
 pub use error::{Denial, SyncError};
@@ -89,6 +89,8 @@ pub struct Parts {
     pub allow_executable_only: bool,
     /// Where every new state is published for the endpoints; they read the newest and never wait.
     pub publisher: watch::Sender<Arc<Identities>>,
+    /// The connection to the server, while there is one: what is signed on demand is signed over it, beside the loop.
+    pub link: watch::Sender<Option<Channel>>,
 }
 
 /// The only writer of identities.
@@ -100,7 +102,8 @@ pub struct Synchronizer {
     anchors: Arc<TrustAnchors>,
     ledger: Ledger,
     executable_only: ExecutableOnly,
-    channel: Option<Channel>,
+    /// When workloads last brought about a poll.
+    refreshed: Option<Instant>,
     /// What the server says over that channel by itself.
     pushes: Pushes,
     /// Turns that failed since the last that did not.
@@ -129,7 +132,7 @@ impl Synchronizer {
             bundle: None,
             anchors,
             ledger: Ledger::default(),
-            channel: None,
+            refreshed: None,
             pushes,
             failures: 0,
             next_poll: Instant::now(),
@@ -259,7 +262,16 @@ impl Synchronizer {
         self.anchors.follow(bundle.anchors());
         let moment = self.parts.time.moment();
         let marked = self.ledger.mark_untrusted(bundle.untainted_anchors(), Instant::now(), &moment);
-        info!(authorities = bundle.authorities().len(), svids_to_replace = marked, "trust bundle changed");
+        let jwt = bundle.jwt_authorities();
+        info!(
+            authorities = bundle.authorities().len(),
+            jwt_authorities = jwt.len(),
+            svids_to_replace = marked,
+            "trust bundle changed"
+        );
+        if jwt.left_out() > 0 {
+            warn!(left_out = jwt.left_out(), "keys of the trust bundle that sign no JWT-SVID this agent can verify");
+        }
         self.replace_certificate_if_untrusted(&bundle);
         self.bundle = Some(bundle);
         self.changes.any = true;

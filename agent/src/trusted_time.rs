@@ -91,6 +91,12 @@ impl TrustedTime {
         lifetime
     }
 
+    /// See [`Keeper::count`].
+    pub fn count(&self, issued: i64, span: Span) -> Lifetime {
+        let (keeper, reading) = self.observe();
+        keeper.count(issued, span, reading)
+    }
+
     /// See [`Keeper::lift`].
     pub fn lift(&self, not_before: i64) {
         let (mut keeper, reading) = self.observe();

@@ -30,12 +30,15 @@ fn takes_spires_lines_with_one_dash_or_two() {
         "healthcheck -socketPath s -shallow -verbose",
         "api fetch -socketPath s -write d",
         "api fetch x509 -silent -timeout 10s -write=d -output json",
+        "api fetch jwt -audience a,b -spiffeID spiffe://td/w -socketPath s -timeout 1s -output json",
+        "api fetch jwt -audience a -audience b -format json",
+        "api validate jwt -audience a -svid x -socketPath s -timeout 1s -output json",
         "api watch -socketPath s",
     ] {
         assert_eq!(accepted(line), Ok(()), "{line}");
     }
     for (line, reason) in [
-        ("api fetch jwt", "unrecognized subcommand"),
+        ("api fetch wit", "unrecognized subcommand"),
         ("api fetch x509 -timeout 10", "not a duration"),
         ("api fetch x509 -output yaml", "use pretty or json"),
         ("run -joinTokn x", "a similar argument exists"),
@@ -116,6 +119,19 @@ fn no_flag_of_spires_is_passed_over_in_silence() {
         assert_eq!(code, Some(1), "{refused:?}");
         let told = format!("command line, {}: ", refused[0]);
         assert!(said.contains(&told) && said.contains("not supported by ironroot-agent yet"), "{refused:?}: {said}");
+    }
+}
+
+#[test]
+fn what_a_jwt_svid_is_for_must_be_said_in_spires_words() {
+    for (arguments, wrong) in [
+        (&["api", "fetch", "jwt"][..], "audience must be specified"),
+        (&["api", "validate", "jwt", "-svid", "x"], "audience must be specified"),
+        (&["api", "validate", "jwt", "-audience", "x"], "svid must be specified"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains(wrong), "{arguments:?}: {}", text(&output.stderr));
     }
 }
 

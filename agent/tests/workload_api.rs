@@ -12,7 +12,7 @@ use ironroot_agent::trusted_time::system_unix;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509BundlesRequest, X509svidRequest};
 use ironroot_api::unix_socket::UnixSocketError;
-use served::{NOW, Served, asking, config, ending, ids, next, patiently, terms};
+use served::{NOW, Served, asking, config, ending, ids, next, patiently, sources, terms};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -243,13 +243,8 @@ async fn shutting_down_ends_streams_and_removes_the_socket() {
 async fn a_second_agent_on_the_socket_does_not_start() {
     let served = Served::ours();
     let identities = served.publisher.subscribe();
-    let second = serve_workload_api(
-        config(served.socket(), Limits::default()),
-        identities,
-        Requests::channel().0,
-        Arc::new(|| NOW),
-        async {},
-    );
+    let sources = sources(identities, Requests::channel().0, Arc::new(|| NOW));
+    let second = serve_workload_api(config(served.socket(), Limits::default()), sources, async {});
     let error = second.map(drop).expect_err("taken");
     assert!(matches!(error, EndpointError::Socket(UnixSocketError::InUse(_))), "{error}");
     assert!(served.fetch().await.is_ok(), "the first serves on");

@@ -98,8 +98,8 @@ async fn call(served: &Served, path: &'static str) -> Code {
 async fn methods_that_are_not_offered_are_answered_at_once_and_named_in_the_log() {
     let (served, log) = (Served::ours(), Log::start());
     for path in [
-        "/SpiffeWorkloadAPI/FetchJWTSVID",
         "/SpiffeWorkloadAPI/FetchWITSVID",
+        "/SpiffeWorkloadAPI/FetchWITBundles",
         "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
         "/no.such.Service/Method",
     ] {
@@ -108,7 +108,7 @@ async fn methods_that_are_not_offered_are_answered_at_once_and_named_in_the_log(
         assert!(began.elapsed() < Duration::from_secs(3), "{path}");
     }
     let log = log.text();
-    assert!(log.contains("JWT-SVIDs are not offered") && log.contains("/SpiffeWorkloadAPI/FetchJWTSVID"), "{log}");
+    assert!(log.contains("no such method") && log.contains("/SpiffeWorkloadAPI/FetchWITSVID"), "{log}");
     assert_eq!(log.matches("WARN").count(), 1, "one line for this user within a while: {log}");
 }
 
@@ -116,7 +116,7 @@ async fn methods_that_are_not_offered_are_answered_at_once_and_named_in_the_log(
 async fn a_method_is_decided_about_before_a_byte_of_the_body_is_there() {
     let served = Served::ours();
     let mut connection = connection(&served).await;
-    connection.write_all(&headers(1, "/SpiffeWorkloadAPI/FetchJWTSVID")).await.expect("writes");
+    connection.write_all(&headers(1, "/SpiffeWorkloadAPI/FetchWITSVID")).await.expect("writes");
     assert!(!end_of_answer(&mut connection, 1).await);
 }
 

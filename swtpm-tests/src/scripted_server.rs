@@ -1,6 +1,7 @@
 //! A server that says what a test tells it to say, over real sockets and TLS. It keeps to the protocol's form, not to the
 //! truth: what a hostile, broken or older server might send to an agent.
 
+mod jwt;
 mod services;
 mod tls_connection;
 
@@ -29,6 +30,8 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::toy_ca::{ToyCa, ToySvid};
+use jwt::JwtKeys;
+pub use jwt::{JwtLie, JwtScript};
 use services::Services;
 use tls_connection::TlsConnection;
 
@@ -150,6 +153,8 @@ pub struct Script {
     pub pushes: PushPlay,
     /// A thief's: it has the server's certificate and key, but its own authority signs, and is all of its bundle.
     pub stolen: bool,
+    /// Its tokens, and the keys that sign them.
+    pub jwt: JwtScript,
 }
 
 /// What the server was asked.
@@ -167,6 +172,8 @@ pub struct Asked {
     pub entries_by_id: u32,
     /// BatchNewX509SVID.
     pub batches: u32,
+    /// NewJWTSVID.
+    pub tokens: u32,
     /// PostStatus.
     pub statuses: u32,
     /// WatchChanges.
@@ -192,6 +199,7 @@ pub(crate) struct Play {
     pub(crate) second_ca: ToyCa,
     /// In no bundle.
     pub(crate) rogue: ToyCa,
+    pub(crate) jwt: JwtKeys,
     pub(crate) script: Mutex<Script>,
     pub(crate) asked: Mutex<Asked>,
     /// The newest revision that it tells of.
@@ -238,11 +246,13 @@ impl ScriptedServer {
             clock_error: 0,
             pushes: PushPlay::Absent,
             stolen: false,
+            jwt: JwtScript::default(),
         };
         let play = Arc::new(Play {
             ca,
             second_ca: ToyCa::new(TRUST_DOMAIN),
             rogue: ToyCa::new(TRUST_DOMAIN),
+            jwt: JwtKeys::generate(),
             script: Mutex::new(script),
             asked: Mutex::default(),
             pushed: watch::Sender::new(0),

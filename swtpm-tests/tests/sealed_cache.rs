@@ -119,6 +119,7 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         created_at: 1,
         revision_number: 1,
         on_demand: false,
+        unique_tokens: Some(false),
     };
     let (time, moment) = (TrustedTime::new().record(None), TrustedTime::new().moment());
     let state = IdentitiesToCache { bundle: &bundle, synced_unix: system_unix(), time: &time, moment: &moment };

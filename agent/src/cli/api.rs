@@ -1,5 +1,6 @@
-//! `api fetch` and `api watch`.
+//! `api fetch`, `api validate` and `api watch`.
 
+mod jwt;
 mod svid;
 mod write;
 
@@ -15,11 +16,13 @@ use ironroot_shell::settings::parse_duration;
 use serde_json::Value;
 
 use super::connection::Connection;
+use jwt::{FetchJwt, Validate};
 use svid::{WorkloadSvids, to_json};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Api {
     Fetch(Fetch),
+    Validate(Validate),
     Watch(Watch),
 }
 
@@ -27,6 +30,7 @@ impl Api {
     pub(super) fn execute(self) -> ExitCode {
         match self {
             Self::Fetch(fetch) => fetch.execute(),
+            Self::Validate(validate) => validate.execute(),
             Self::Watch(watch) => watch.execute(),
         }
     }
@@ -35,7 +39,8 @@ impl Api {
 /// Fetches this process's identities.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-#[command(after_help = "Example: ironroot-agent api fetch x509 -write .")]
+#[command(after_help = "Example: ironroot-agent api fetch x509 -write .
+Example: ironroot-agent api fetch jwt -audience https://example.org")]
 pub(super) struct Fetch {
     #[command(subcommand)]
     kind: Option<FetchKind>,
@@ -46,12 +51,14 @@ pub(super) struct Fetch {
 #[derive(Debug, Subcommand)]
 enum FetchKind {
     X509(FetchX509),
+    Jwt(FetchJwt),
 }
 
 impl Fetch {
     fn execute(self) -> ExitCode {
         match self.kind {
             Some(FetchKind::X509(x509)) => x509.execute(),
+            Some(FetchKind::Jwt(jwt)) => jwt.execute(),
             None => self.x509.execute(),
         }
     }

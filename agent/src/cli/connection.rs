@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
-use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
+use ironroot_api::pb::workload::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse, X509svidRequest, X509svidResponse,
+};
 use ironroot_api::unix_socket;
 use ironroot_shell::command_line::{CommandError, SocketChoice};
 use tonic::metadata::MetadataValue;
@@ -35,12 +38,41 @@ impl Connection {
 
     /// The stream of X.509-SVIDs: one message now, one at each change.
     pub(super) async fn x509_svids(&self) -> Result<Streaming<X509svidResponse>, CommandError> {
+        let mut client = self.client().await?;
+        Ok(client.fetch_x509svid(asking(X509svidRequest {})).await.map_err(advised)?.into_inner())
+    }
+
+    /// JWT-SVIDs for `audience`: one for each identity, or for `spiffe_id` alone if that is not empty.
+    pub(super) async fn jwt_svids(
+        &self,
+        audience: &[String],
+        spiffe_id: &str,
+    ) -> Result<JwtsvidResponse, CommandError> {
+        let request = JwtsvidRequest { audience: audience.to_vec(), spiffe_id: spiffe_id.to_owned() };
+        Ok(self.client().await?.fetch_jwtsvid(asking(request)).await.map_err(advised)?.into_inner())
+    }
+
+    /// The stream of JWT bundles: one message now, one at each change.
+    pub(super) async fn jwt_bundles(&self) -> Result<Streaming<JwtBundlesResponse>, CommandError> {
+        let mut client = self.client().await?;
+        Ok(client.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.map_err(advised)?.into_inner())
+    }
+
+    /// Whether a JWT-SVID is good and for `audience`; a refusal that says so is [`CommandError::Malformed`] in SPIRE's words.
+    pub(super) async fn validate(&self, audience: &str, svid: &str) -> Result<ValidateJwtsvidResponse, CommandError> {
+        let request = ValidateJwtsvidRequest { audience: audience.to_owned(), svid: svid.to_owned() };
+        match self.client().await?.validate_jwtsvid(asking(request)).await {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(refusal) if refusal.code() == Code::InvalidArgument => {
+                Err(CommandError::Malformed(format!("SVID is not valid: {}", refusal.message())))
+            }
+            Err(refusal) => Err(advised(refusal).into()),
+        }
+    }
+
+    async fn client(&self) -> Result<SpiffeWorkloadApiClient<Channel>, CommandError> {
         let channel = self.open().await?;
-        let mut client = SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-        let mut request = Request::new(X509svidRequest {});
-        // Source: SPIFFE_Workload_API.md §3, against requests forged through another process.
-        request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
-        Ok(client.fetch_x509svid(request).await.map_err(advised)?.into_inner())
+        Ok(SpiffeWorkloadApiClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
     }
 
     fn socket(&self) -> Result<PathBuf, CommandError> {
@@ -53,6 +85,13 @@ impl Connection {
         };
         Ok(choice.resolve_here()?)
     }
+}
+
+/// A request as the Workload API wants it. Source: SPIFFE_Workload_API.md §3, against requests forged through another process.
+fn asking<M>(message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
+    request
 }
 
 /// A refusal of the agent's, which tells workloads no more than they need, with the place that tells its operator all.

@@ -41,6 +41,8 @@ pub struct Limits {
     pub max_streams_per_user: usize,
     /// Attestations of one user at the same time; more wait for their turn.
     pub max_attestations_per_user: usize,
+    /// JWT-SVIDs that one user has signed at the same time; more wait for their turn.
+    pub max_signatures_per_user: usize,
     /// Connections and requests of one user that go through at once.
     pub burst_per_user: u32,
     /// Connections and requests of one user per second in the long run.
@@ -55,6 +57,7 @@ impl Default for Limits {
             max_streams: 4096,
             max_streams_per_user: 512,
             max_attestations_per_user: 8,
+            max_signatures_per_user: 4,
             burst_per_user: 4096,
             rate_per_user: 500,
         }
@@ -109,6 +112,10 @@ pub(super) enum About {
     NoIdentity,
     /// A caller whose identities are too old to be served.
     Expired,
+    /// A JWT-SVID that could not be signed.
+    Signature,
+    /// A token that a caller had validated and that is not good.
+    Token,
     /// What an entry asks about a caller and could not be told.
     Withheld,
     /// A connection that was ended because of who writes into it.
@@ -155,6 +162,11 @@ impl Admission {
     /// renewed, all streams of its user are attested again at once.
     pub fn attestations(&self, uid: u32, now: Instant) -> Arc<Semaphore> {
         self.books().attestations(self.0.uids.user_of(uid), &self.0.limits, now)
+    }
+
+    /// A permit of these is a call to the server for the user of `uid`, waited for in the same way.
+    pub fn signatures(&self, uid: u32, now: Instant) -> Arc<Semaphore> {
+        self.books().signatures(self.0.uids.user_of(uid), &self.0.limits, now)
     }
 
     /// Whether a line about `uid` may be logged now: once in a while is enough.

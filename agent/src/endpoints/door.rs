@@ -25,7 +25,7 @@ use super::caller::Caller;
 use bodies::RequestBody;
 use offer::{NotOffered, Offer};
 
-pub(super) use offer::MAX_MESSAGE_BYTES;
+pub(super) use offer::{MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES};
 
 /// Keeps browsers and naive proxies from being talked into asking. Source: SPIFFE_Workload_Endpoint.md §3.
 const SECURITY_HEADER: &str = "workload.spiffe.io";

@@ -1,8 +1,11 @@
 //! The SPIFFE Workload API: each caller's whole state, again whenever it changes.
 //!
-//! Source: SPIFFE_Workload_API.md §5. What is not built here (JWT, WIT) is answered `Unimplemented` at the door.
+//! Source: SPIFFE_Workload_API.md §5, §6. What is not built here (WIT) is answered `Unimplemented` at the door.
 
+mod claims;
+mod jwt;
 mod message;
+mod nobody;
 mod subscription;
 mod turns;
 mod view;
@@ -14,18 +17,22 @@ use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
-use ironroot_api::pb::workload::{X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse};
+use ironroot_api::pb::workload::{
+    JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
+    ValidateJwtsvidResponse, X509BundlesRequest, X509BundlesResponse, X509svidRequest, X509svidResponse,
+};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::{Demand, Peer, UnixAttestor, WithheldSelector, WorkloadRefusal};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
-use super::NowUnix;
 use super::admission::{About, Admission};
 use super::caller::Known;
 use super::door::Admitted;
+use super::{NowUnix, Sources};
 use crate::identities::Identities;
+use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
 use message::Message;
 use subscription::Subscription;
@@ -49,6 +56,7 @@ struct Serving {
     admission: Admission,
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
+    jwt_svids: JwtSvids,
     turns: Turns,
     now: NowUnix,
     stopping: watch::Receiver<bool>,
@@ -73,19 +81,23 @@ impl WorkloadApi {
     pub fn new(
         attestor: Arc<UnixAttestor>,
         admission: Admission,
-        identities: watch::Receiver<Arc<Identities>>,
-        requests: Requests,
-        now: NowUnix,
+        sources: Sources,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let turns = Turns::new(admission.clone(), ATTESTATION_DEADLINE);
-        Self(Arc::new(Serving { attestor, admission, identities, requests, turns, now, stopping }))
+        let Sources { identities, requests, jwt_svids, now } = sources;
+        Self(Arc::new(Serving { attestor, admission, identities, requests, jwt_svids, turns, now, stopping }))
+    }
+
+    /// Whoever sent a request that has passed the door.
+    fn caller(&self, request: &Request<impl Sized>) -> Result<Known, Status> {
+        let admitted = request.extensions().get::<Admitted>();
+        let admitted = admitted.ok_or_else(|| Status::internal("a request that did not pass the door"))?;
+        Ok(admitted.caller().known().map_err(attestation_failed)?.clone())
     }
 
     async fn subscribe<M: Message>(&self, request: &Request<impl Sized>) -> Result<MessageStream<M>, Status> {
-        let admitted = request.extensions().get::<Admitted>();
-        let admitted = admitted.ok_or_else(|| Status::internal("a request that did not pass the door"))?;
-        let caller = admitted.caller().known().map_err(attestation_failed)?.clone();
+        let caller = self.caller(request)?;
         let attested = self.attest(&caller).await?;
         Subscription::begin(self.clone(), caller, attested).await
     }
@@ -177,6 +189,7 @@ impl WorkloadApi {
 impl SpiffeWorkloadApi for WorkloadApi {
     type FetchX509SVIDStream = MessageStream<X509svidResponse>;
     type FetchX509BundlesStream = MessageStream<X509BundlesResponse>;
+    type FetchJWTBundlesStream = MessageStream<JwtBundlesResponse>;
 
     async fn fetch_x509svid(
         &self,
@@ -190,6 +203,24 @@ impl SpiffeWorkloadApi for WorkloadApi {
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         self.subscribe(&request).await.map(Response::new)
+    }
+
+    async fn fetch_jwt_bundles(
+        &self,
+        request: Request<JwtBundlesRequest>,
+    ) -> Result<Response<Self::FetchJWTBundlesStream>, Status> {
+        self.subscribe(&request).await.map(Response::new)
+    }
+
+    async fn fetch_jwtsvid(&self, request: Request<JwtsvidRequest>) -> Result<Response<JwtsvidResponse>, Status> {
+        self.jwt_svids(request).await.map(Response::new)
+    }
+
+    async fn validate_jwtsvid(
+        &self,
+        request: Request<ValidateJwtsvidRequest>,
+    ) -> Result<Response<ValidateJwtsvidResponse>, Status> {
+        self.validated(request).await.map(Response::new)
     }
 }
 

@@ -32,6 +32,11 @@ impl Identity {
         &self.svid
     }
 
+    /// The entry that it comes from.
+    pub fn terms(&self) -> &Arc<EntryTerms> {
+        &self.terms
+    }
+
     /// The server's ID of the entry that it comes from, which SVIDs are asked for by.
     pub fn entry_id(&self) -> &str {
         &self.terms.id

@@ -67,6 +67,7 @@ fn terms(entry: &Entry<'_>) -> Arc<EntryTerms> {
         created_at: entry.created_at,
         revision_number: 0,
         on_demand: false,
+        unique_tokens: Some(false),
     })
 }
 
@@ -164,7 +165,10 @@ fn what_a_workload_was_sent_looks_the_same_until_its_svid_or_hint_changes() {
 
 #[test]
 fn an_entry_on_demand_is_found_by_who_may_ask_for_it() {
-    let on_demand = |id, selectors| terms(&Entry { id, selectors, ..ENTRY });
+    let on_demand = |id, selectors| {
+        let terms = terms(&Entry { id, selectors, ..ENTRY });
+        Arc::new(EntryTerms { on_demand: true, ..EntryTerms::clone(&terms) })
+    };
     let unsigned = vec![on_demand("one", &["unix:uid:1"]), on_demand("both", &["unix:uid:1", "unix:path:/a"])];
     let all = snapshot(&[]).with_unsigned(unsigned);
     let found = |selectors: &[&str]| {

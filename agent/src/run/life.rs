@@ -15,7 +15,7 @@ use crate::config::{AgentConfig, KeyManager, PasswordError, TpmConfig};
 use crate::identities::Identities;
 use crate::node_attestation::{Attestor, remembered};
 use crate::sealed_cache::SealedCache;
-use crate::server_channel::Server;
+use crate::server_channel::{Channel, Server};
 use crate::sync::{Memory, Parts, Synchronizer, Wakes};
 use crate::trusted_time::TrustedTime;
 
@@ -24,16 +24,24 @@ const FIRST_TPM_PAUSE: Duration = Duration::from_millis(500);
 /// See [`FIRST_TPM_PAUSE`].
 const LONGEST_TPM_PAUSE: Duration = Duration::from_secs(30);
 
+/// What the endpoints follow.
+pub(super) struct Published {
+    /// What may be served.
+    pub identities: watch::Sender<Arc<Identities>>,
+    /// The connection to the server.
+    pub link: watch::Sender<Option<Channel>>,
+}
+
 /// Lives until `stopping` says so. A TPM that is away is waited for: the socket serves nothing meanwhile.
 pub(super) async fn live(
     config: AgentConfig,
-    publisher: watch::Sender<Arc<Identities>>,
+    published: Published,
     time: TrustedTime,
     wakes: Wakes,
     mut stopping: watch::Receiver<bool>,
 ) {
     let begun = async {
-        let mut synchronizer = synchronizer(&config, publisher, time).await;
+        let mut synchronizer = synchronizer(&config, published, time).await;
         synchronizer.restore().await;
         synchronizer
     };
@@ -109,11 +117,7 @@ pub(crate) fn tpm_settings(tpm: &TpmConfig, config: &AgentConfig) -> Result<TpmS
     })
 }
 
-async fn synchronizer(
-    config: &AgentConfig,
-    publisher: watch::Sender<Arc<Identities>>,
-    time: TrustedTime,
-) -> Synchronizer {
+async fn synchronizer(config: &AgentConfig, published: Published, time: TrustedTime) -> Synchronizer {
     let mut chips = Chips::of(config);
     let server = Server::new(&config.server_address, config.server_port, &config.trust_domain, time.clone());
     Synchronizer::new(Parts {
@@ -127,7 +131,8 @@ async fn synchronizer(
         sync_interval: config.sync_interval,
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
         allow_executable_only: config.workload_attestor.allow_executable_only,
-        publisher,
+        publisher: published.identities,
+        link: published.link,
     })
 }
 

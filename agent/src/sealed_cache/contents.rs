@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ironroot_api::pb::types::JwtKey;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::{Selector, SelectorSet};
 use prost::Message;
@@ -125,6 +126,9 @@ struct EntryMessage {
     #[prost(bool, tag = "10")]
     on_demand: bool,
     // 11 was used: trust domains to federate with.
+    /// Versions without JWT-SVIDs did not write it.
+    #[prost(bool, optional, tag = "12")]
+    unique_tokens: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -137,6 +141,10 @@ struct IdentitiesMessage {
     synced_unix: i64,
     #[prost(message, optional, tag = "4")]
     time: Option<TimeMessage>,
+    #[prost(message, repeated, tag = "5")]
+    jwt_authorities: Vec<JwtKey>,
+    #[prost(int64, tag = "6")]
+    refresh_hint: i64,
 }
 
 /// Wipes the keys in a message when it goes.
@@ -186,6 +194,8 @@ pub fn encode_identities<'a>(
         entries: entries.map(|(terms, svid)| entry_message(terms, svid, state.moment)).collect(),
         synced_unix: state.synced_unix,
         time: Some(time_message(state.time)),
+        jwt_authorities: state.bundle.jwt_authorities().to_wire(),
+        refresh_hint: state.bundle.refresh_hint().map_or(0, |hint| hint.as_secs().cast_signed()),
     });
     // Exactly the size needed: a buffer that grows would leave copies of keys behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(message.0.encoded_len()));
@@ -198,6 +208,7 @@ pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<Cac
     let message = EntrySecrets(IdentitiesMessage::decode(bytes).map_err(|_| CacheRefusal::Content)?);
     let authorities = message.0.authorities.iter().map(|a| (a.der.as_slice(), a.tainted));
     let bundle = TrustBundle::new(trust_domain, authorities).map_err(|_| CacheRefusal::Content)?;
+    let bundle = bundle.with_jwt(&message.0.jwt_authorities, message.0.refresh_hint);
     if message.0.entries.len() > MAX_ENTRIES {
         return Err(CacheRefusal::Content);
     }
@@ -223,6 +234,7 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Momen
         key: svid.map(|svid| svid.key().pkcs8_der().to_vec()).unwrap_or_default(),
         left: svid.map(|svid| moment.left(svid.lifetime())),
         on_demand: terms.on_demand,
+        unique_tokens: terms.unique_tokens,
     }
 }
 
@@ -248,6 +260,7 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
         created_at: entry.created_at,
         revision_number: entry.revision_number,
         on_demand: entry.on_demand,
+        unique_tokens: entry.unique_tokens,
     };
     Some((terms, svid))
 }
@@ -324,6 +337,7 @@ mod tests {
             created_at: 5,
             revision_number: 6,
             on_demand: true,
+            unique_tokens: Some(true),
         }
     }
 
@@ -355,6 +369,29 @@ mod tests {
         let back = decode_identities(&bytes, &trust_domain()).expect("decoded");
         assert_eq!((back.bundle, back.synced_unix, back.time), (bundle, 10, time));
         assert_eq!(back.entries, [(with, Some(svid)), (without, None)]);
+    }
+
+    #[test]
+    fn keys_of_jwt_svids_survive_and_a_file_that_has_none_is_read_all_the_same() {
+        let (bundle, _) = bundle_and_svid();
+        let spki = SoftwareKey::generate().expect("key").spki_der().to_vec();
+        let key = JwtKey { public_key: spki.into(), key_id: "k".to_owned(), expires_at: 9, tainted: true };
+        let bundle = TrustBundle::clone(&bundle).with_jwt(&[key], 300);
+        let (time, moment) = (TimeRecord::default(), now());
+        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 0, time: &time, moment: &moment };
+        let bytes = encode_identities(state, [(&terms("a"), None)].into_iter());
+        let back = decode_identities(&bytes, &trust_domain()).expect("decoded");
+        assert_eq!(*back.bundle, bundle);
+        assert!(back.bundle.jwt_authorities().find("k").is_some_and(|key| key.is_tainted()));
+
+        let mut older = IdentitiesMessage::decode(&bytes[..]).expect("a message");
+        (older.jwt_authorities, older.refresh_hint) = (Vec::new(), 0);
+        older.entries.iter_mut().for_each(|entry| entry.unique_tokens = None);
+        let back = decode_identities(&older.encode_to_vec(), &trust_domain()).expect("an older version's");
+        assert!(back.bundle.jwt_authorities().is_empty());
+        let (held, told) = (&back.entries[0].0, terms("a"));
+        assert!(!held.is_same_version(held.revision_number, held.created_at), "it is asked for again");
+        assert!(held.is_completed_by(&told), "and its SVID is not replaced for that");
     }
 
     #[test]

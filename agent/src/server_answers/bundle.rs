@@ -1,9 +1,11 @@
 //! The trust bundle: the authorities that everybody in the trust domain believes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
+use ironroot_api::jwt::JwtAuthorities;
 use ironroot_api::pb::types;
 use ironroot_api::tls::TrustAnchors;
 use prost::bytes::Bytes;
@@ -24,6 +26,9 @@ pub struct TrustBundle {
     newest_not_before: i64,
     anchors: Arc<TrustAnchors>,
     untainted: Arc<TrustAnchors>,
+    jwt: JwtAuthorities,
+    /// Seconds; 0: the server says nothing.
+    refresh_hint: i64,
 }
 
 impl TrustBundle {
@@ -34,7 +39,15 @@ impl TrustBundle {
             return Err(AnswerRefusal::OtherTrustDomain(name.chars().take(255).collect()));
         }
         let authorities = answer.x509_authorities.iter().map(|authority| (&authority.asn1[..], authority.tainted));
-        Self::new(trust_domain, authorities)
+        Ok(Self::new(trust_domain, authorities)?.with_jwt(&answer.jwt_authorities, answer.refresh_hint))
+    }
+
+    /// The same with the keys that sign the trust domain's JWT-SVIDs, and how often its server wants to be asked for news,
+    /// seconds. Only keys that are for JWT-SVIDs come in here: none that signs certificates or another kind of token.
+    //= JWT-10 JWT-SVID 6.2: "Implementations MUST extract the JWT-SVID specific keys before using them"
+    pub fn with_jwt(self, keys: &[types::JwtKey], refresh_hint: i64) -> Self {
+        let jwt = JwtAuthorities::from_wire(&self.trust_domain, keys);
+        Self { jwt, refresh_hint: refresh_hint.max(0), ..self }
     }
 
     /// Checks stored or configured authorities, DER, each with whether it is tainted.
@@ -68,6 +81,8 @@ impl TrustBundle {
             newest_not_before: newest,
             anchors: all,
             untainted,
+            jwt: JwtAuthorities::from_wire(trust_domain, &[]),
+            refresh_hint: 0,
         })
     }
 
@@ -101,6 +116,16 @@ impl TrustBundle {
         &self.untainted
     }
 
+    /// The keys that sign the trust domain's JWT-SVIDs.
+    pub fn jwt_authorities(&self) -> &JwtAuthorities {
+        &self.jwt
+    }
+
+    /// How often the server wants to be asked for news of the bundle, if it says so.
+    pub fn refresh_hint(&self) -> Option<Duration> {
+        u64::try_from(self.refresh_hint).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    }
+
     /// Whether it has an authority that began after all of `other`: only such a bundle can have come after it.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         self.newest_not_before > other.newest_not_before
@@ -112,6 +137,8 @@ impl PartialEq for TrustBundle {
         self.trust_domain == other.trust_domain
             && self.authorities == other.authorities
             && self.tainted == other.tainted
+            && self.jwt == other.jwt
+            && self.refresh_hint == other.refresh_hint
     }
 }
 

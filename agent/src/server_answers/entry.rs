@@ -32,6 +32,9 @@ pub struct EntryTerms {
     pub revision_number: i64,
     /// Its SVID is made when a workload first asks for it, and not before. Source: SPIRE, disable_x509_svid_prefetch.
     pub on_demand: bool,
+    /// Whether each of its JWT-SVIDs is made anew, because it has an ID of its own. Source: SPIRE, jwt_svid_include_jti. `None`: a
+    /// version of this agent that made none has not kept it; the server says it at the next sync.
+    pub unique_tokens: Option<bool>,
 }
 
 impl EntryTerms {
@@ -56,13 +59,19 @@ impl EntryTerms {
             created_at: entry.created_at,
             revision_number: entry.revision_number,
             on_demand: entry.additional_attributes.is_some_and(|more| more.disable_x509_svid_prefetch),
+            unique_tokens: Some(entry.additional_attributes.is_some_and(|more| more.jwt_svid_include_jti)),
         }))
     }
 
     /// Whether another state of the entry is the same version of it. A recreated entry counts its revisions from zero
-    /// again, hence both.
+    /// again, hence both. Not if something of it is not known: then it is asked for again.
     pub fn is_same_version(&self, revision_number: i64, created_at: i64) -> bool {
-        self.revision_number == revision_number && self.created_at == created_at
+        self.unique_tokens.is_some() && self.revision_number == revision_number && self.created_at == created_at
+    }
+
+    /// Whether `told` is the same version, with what was not known before.
+    pub fn is_completed_by(&self, told: &Self) -> bool {
+        self.unique_tokens.is_none() && *told == Self { unique_tokens: told.unique_tokens, ..self.clone() }
     }
 }
 

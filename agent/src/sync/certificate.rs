@@ -81,11 +81,13 @@ impl Synchronizer {
     }
 
     async fn mutual_channel(&mut self) -> Result<Channel, SyncError> {
-        if let Some(channel) = &self.channel {
-            return Ok(channel.clone());
+        let open = self.parts.link.borrow().clone();
+        if let Some(channel) = open {
+            return Ok(channel);
         }
         let channel = self.dial(Doubt::Refused).await?;
-        Ok(self.channel.insert(channel).clone())
+        self.parts.link.send_replace(Some(channel.clone()));
+        Ok(channel)
     }
 
     async fn dial(&self, doubt: Doubt) -> Result<Channel, SyncError> {

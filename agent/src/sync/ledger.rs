@@ -68,6 +68,10 @@ impl Ledger {
         if *held.terms() == terms {
             return EntriesChange::None;
         }
+        if held.terms().is_completed_by(&terms) {
+            held.complete(terms);
+            return EntriesChange::Changed;
+        }
         let before = held.terms();
         let takes_away = before.spiffe_id != terms.spiffe_id || before.selectors != terms.selectors;
         held.change(terms, now);
@@ -145,7 +149,7 @@ impl Ledger {
         self.entries.values().filter_map(Held::identity)
     }
 
-    /// The entries whose SVIDs are made when they are asked for, of which there are none yet.
+    /// The entries without an SVID: they are new, or nobody has asked for it yet.
     pub fn unsigned(&self) -> impl Iterator<Item = &Arc<EntryTerms>> {
         self.entries.values().filter_map(Held::unsigned)
     }

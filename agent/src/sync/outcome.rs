@@ -17,6 +17,8 @@ const BACKOFF_BASE: Duration = Duration::from_secs(5);
 const BACKOFF_CAP_FACTOR: u32 = 12;
 /// A banned or evicted agent asks this many times more rarely.
 const BANNED_FACTOR: u32 = 6;
+/// No server makes an agent ask more often than this by its bundle's refresh hint.
+const SHORTEST_HINT: Duration = Duration::from_secs(5);
 /// Even a lucky draw of the back-off leaves this pause.
 pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,7 +53,7 @@ impl Synchronizer {
 
     /// Gives up the connection, and what was heard over it.
     pub(super) fn hang_up(&mut self) {
-        self.channel = None;
+        self.parts.link.send_replace(None);
         self.pushes.hang_up();
     }
 
@@ -89,10 +91,18 @@ impl Synchronizer {
 
     /// The pause between two syncs; `unit` is its jitter, from 0 to 1.
     pub(super) fn poll_pause(&self, unit: f64) -> Duration {
-        let configured = self.parts.sync_interval;
+        let configured = self.as_often_as_hinted(self.parts.sync_interval);
         let interval =
             if self.pushes.is_listening() { polled_every(configured, self.parts.max_age) } else { configured };
         poll_in(interval, self.ledger.shortest_lifetime(), unit)
+    }
+
+    /// `interval`, or less if the server wants to be asked more often for news of the bundle. Not of an agent that is to be
+    /// silent in between: what its operator wants goes before what a server wants.
+    fn as_often_as_hinted(&self, interval: Duration) -> Duration {
+        let hint = self.bundle.as_ref().and_then(|bundle| bundle.refresh_hint());
+        let hint = hint.filter(|_| self.pushes.are_wanted()).map(|hint| hint.max(SHORTEST_HINT));
+        hint.map_or(interval, |hint| interval.min(hint))
     }
 
     /// When something is due before the next poll. Nothing is while the server is away: the back-off decides when it is asked.

@@ -24,6 +24,7 @@ fn listening_after(slept: i64) -> Synchronizer {
         max_age: None,
         allow_executable_only: false,
         publisher: watch::channel(Arc::new(Identities::starting(trust_domain.clone()))).0,
+        link: watch::channel(None).0,
         trust_domain,
         time,
     });
@@ -82,4 +83,19 @@ async fn what_could_not_be_kept_is_tried_again_after_a_pause_though_nothing_chan
     assert!(!pause.is_zero() && pause <= Duration::from_secs(60), "{pause:?}");
     let again = agent.keep(false).await.expect("nor forget it");
     assert!(!again.is_zero() && again <= pause, "not at once: {again:?}");
+}
+
+#[tokio::test]
+async fn a_server_is_asked_as_often_as_its_bundle_hints_but_by_no_agent_that_is_to_be_silent() {
+    let bundle = |hint| Some(Arc::new(TrustBundle::clone(&bundle()).with_jwt(&[], hint)));
+    let seconds = Duration::from_secs;
+    let mut agent = listening_after(0);
+    agent.pushes.hang_up();
+    for (interval, hint, expected) in
+        [(300, 0, 300), (300, 60, 60), (300, 3000, 300), (300, 1, 5), (300, -9, 300), (3600, 60, 3600)]
+    {
+        (agent.parts.sync_interval, agent.bundle) = (seconds(interval), bundle(hint));
+        agent.pushes = Pushes::new(agent.parts.sync_interval);
+        assert_eq!(agent.poll_pause(0.5), seconds(expected), "{interval} s, hint {hint}");
+    }
 }

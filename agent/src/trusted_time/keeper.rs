@@ -166,6 +166,11 @@ impl Keeper {
         }
     }
 
+    /// Whether something speaks for the estimate: a server in this run, or a kernel's clock that has agreed with one.
+    pub fn is_placed(&self) -> bool {
+        !matches!(self.kernel, Kernel::Unproven) || self.claim.is_some_and(|claim| claim.heard)
+    }
+
     /// Grows whenever an event changed what may be served.
     pub fn version(&self) -> u64 {
         self.version
@@ -175,6 +180,12 @@ impl Keeper {
     /// `issued` (notBefore) is what the server holds for now.
     pub fn receive(&mut self, issued: i64, span: Span, reading: Reading) -> Lifetime {
         self.hear(issued, reading);
+        self.count(issued, span, reading)
+    }
+
+    /// How long something lasts that was signed just now and says nothing of the time that is believed: a token, which is not
+    /// for a key that the agent has made for it.
+    pub fn count(&self, issued: i64, span: Span, reading: Reading) -> Lifetime {
         let issuer_now = match self.kernel {
             Kernel::Agreed(_) => reading.kernel.clamp(issued, issued.saturating_add(BACKDATE)),
             Kernel::Unproven | Kernel::Recorded(_) | Kernel::Disputed(_) => issued,

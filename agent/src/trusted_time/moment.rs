@@ -27,6 +27,11 @@ impl Moment {
         self.keeper.estimate(self.reading)
     }
 
+    /// See [`Keeper::is_placed`].
+    pub fn is_placed(&self) -> bool {
+        self.keeper.is_placed()
+    }
+
     /// When a chain ends, by the [`own`](Self::own) clock; see [`Keeper::end`].
     pub fn end(&self, lifetime: &Lifetime) -> i64 {
         self.keeper.end(lifetime, self.reading)

@@ -15,10 +15,14 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use ironroot_agent::agent_key::WorkloadKey;
-use ironroot_agent::endpoints::{EndpointError, Limits, SubordinateUids, WorkloadApiConfig, serve_workload_api};
+use ironroot_agent::endpoints::{
+    EndpointError, Limits, NowUnix, Sources, SubordinateUids, WorkloadApiConfig, serve_workload_api,
+};
 use ironroot_agent::identities::{Identities, Identity};
+use ironroot_agent::jwt_svids::JwtSvids;
 use ironroot_agent::requests::{self, Requests};
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle, restored_workload_svid};
+use ironroot_agent::trusted_time::TrustedTime;
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
@@ -110,6 +114,7 @@ pub fn terms(path: &str, selectors: &[&str]) -> EntryTerms {
         created_at: 1,
         revision_number: 0,
         on_demand: false,
+        unique_tokens: Some(false),
     }
 }
 
@@ -143,8 +148,8 @@ impl Served {
         let now = clock.clone();
         let (requests, asked) = Requests::channel();
         let now = Arc::new(move || now.load(Ordering::Relaxed));
-        let serving =
-            serve_workload_api(config, identities, requests, now, async { drop(stopped.await) }).expect("binds");
+        let sources = sources(identities, requests, now);
+        let serving = serve_workload_api(config, sources, async { drop(stopped.await) }).expect("binds");
         let server = tokio::spawn(serving);
         Self { authority: Authority::new(), publisher, asked, clock, directory, stop: Some(stop), server }
     }
@@ -253,6 +258,13 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
     }
 }
 
+/// What is served from, without a server behind it.
+pub fn sources(identities: watch::Receiver<Arc<Identities>>, requests: Requests, now: NowUnix) -> Sources {
+    let (_, linked) = watch::channel(None);
+    let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), TrustedTime::new());
+    Sources { identities, requests, jwt_svids, now }
+}
+
 /// A request with the security header.
 pub fn asking<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -322,9 +334,12 @@ fn serve(socket: PathBuf) {
     runtime.block_on(async {
         let (_publisher, identities) = watch::channel(Arc::new(Identities::starting(td("td"))));
         let config = config(socket, Limits::default());
-        let serving =
-            serve_workload_api(config, identities, Requests::channel().0, Arc::new(|| NOW), std::future::pending())
-                .expect("binds");
+        let serving = serve_workload_api(
+            config,
+            sources(identities, Requests::channel().0, Arc::new(|| NOW)),
+            std::future::pending(),
+        )
+        .expect("binds");
         serving.await.expect("serves");
     });
 }

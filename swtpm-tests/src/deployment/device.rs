@@ -208,6 +208,12 @@ impl Device {
         command.output().expect("ironroot-agent starts")
     }
 
+    /// Runs `ironroot-agent api ...` as `uid`, whatever the outcome.
+    pub fn api(&self, uid: u32, arguments: &[&str]) -> Output {
+        let mut command = self.command_as(uid, "ironroot-agent");
+        command.arg("api").args(arguments).arg("-socketPath").arg(self.socket()).output().expect("it starts")
+    }
+
     /// A binary of this tree as another user. It is linked into the device's directory first: the tree itself may be
     /// somewhere that only its owner can enter.
     pub fn command_as(&self, uid: u32, name: &str) -> Command {

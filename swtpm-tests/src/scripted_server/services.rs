@@ -34,7 +34,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{AgentLie, BundleLie, Play, PushPlay, SvidLie, TRUST_DOMAIN, lock};
+use super::{AgentLie, BundleLie, Play, PushPlay, SvidLie, TRUST_DOMAIN, jwt, lock};
 use crate::toy_ca::{ToyCa, ToySvid};
 
 /// The path of the agent that every attestation makes.
@@ -161,7 +161,7 @@ impl Bundle for Services {
             jwt_authorities: if lie == BundleLie::Amplified {
                 vec![types::JwtKey::default(); EMPTY_ITEMS]
             } else {
-                vec![]
+                self.0.jwt.bundle(&lock(&self.0.script).jwt)
             },
             ..types::Bundle::default()
         }))
@@ -187,9 +187,11 @@ impl Svid for Services {
         Err(Status::unimplemented("JWT functionality is disabled"))
     }
 
-    async fn new_jwtsvid(&self, _: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
+    async fn new_jwtsvid(&self, request: Request<NewJwtsvidRequest>) -> Result<Response<NewJwtsvidResponse>, Status> {
         self.permitted()?;
-        Err(Status::unimplemented("JWT functionality is disabled"))
+        lock(&self.0.asked).tokens += 1;
+        let svid = jwt::answer(&self.0, request.into_inner()).await?;
+        Ok(Response::new(NewJwtsvidResponse { svid: Some(svid) }))
     }
 }
 

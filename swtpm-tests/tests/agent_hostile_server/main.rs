@@ -1,5 +1,6 @@
 //! An agent and a server that is wrong, hostile, older, or gone: what is held stays, nothing false replaces it.
 
+mod jwt;
 mod push;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use ironroot_agent::agent_key::{KeyPlace, KeyStore};
 use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::config::{Bootstrap, JoinToken, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
+use ironroot_agent::jwt_svids::JwtSvids;
 use ironroot_agent::node_attestation::Attestor;
 use ironroot_agent::requests::Requests;
 use ironroot_agent::server_answers::MAX_ENTRIES;
@@ -36,6 +38,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 struct Agent {
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
+    jwt_svids: JwtSvids,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     directory: TempDir,
@@ -84,7 +87,11 @@ impl Agent {
         let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("legal");
         let (publisher, identities) = watch::channel(Arc::new(Identities::starting(trust_domain.clone())));
         let (stop, stopping) = watch::channel(false);
+        let (link, linked) = watch::channel(None);
         let time = TrustedTime::new();
+        let (requests, waiting) = Requests::channel();
+        let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), time.clone());
+        tokio::spawn(jwt_svids.clone().follow());
         let address = server.address();
         let mut synchronizer = Synchronizer::new(Parts {
             allow_executable_only: false,
@@ -98,14 +105,14 @@ impl Agent {
             sync_interval: pace.sync_interval,
             max_age: pace.max_age,
             publisher,
+            link,
         });
-        let (requests, waiting) = Requests::channel();
         let wakes = Wakes::new(stopping, Arc::default(), waiting);
         let task = tokio::spawn(async move {
             synchronizer.restore().await;
             synchronizer.run(wakes).await;
         });
-        Self { identities, requests, stop, task, directory }
+        Self { identities, requests, jwt_svids, stop, task, directory }
     }
 
     async fn stop(self) -> TempDir {

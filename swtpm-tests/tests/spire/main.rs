@@ -5,6 +5,7 @@
 
 mod command_lines;
 mod deployment;
+mod jwt;
 mod jwt_server;
 mod matrix;
 mod moving;

@@ -32,6 +32,7 @@ struct User {
     connections: BTreeMap<u64, Booked>,
     streams: usize,
     attestations: Arc<Semaphore>,
+    signatures: Arc<Semaphore>,
     requests: TokenBucket,
 }
 
@@ -136,6 +137,10 @@ impl Books {
         self.user(user, limits, now).attestations.clone()
     }
 
+    pub fn signatures(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
+        self.user(user, limits, now).signatures.clone()
+    }
+
     /// The account of `user`.
     fn user(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> &mut User {
         if self.users.len() >= MAX_IDLE_USERS && !self.users.contains_key(&user) {
@@ -151,13 +156,15 @@ impl User {
             connections: BTreeMap::new(),
             streams: 0,
             attestations: Arc::new(Semaphore::new(limits.max_attestations_per_user)),
+            signatures: Arc::new(Semaphore::new(limits.max_signatures_per_user)),
             requests: TokenBucket::full(now),
         }
     }
 
     fn is_idle(&self, limits: &Limits) -> bool {
         let attesting = self.attestations.available_permits() < limits.max_attestations_per_user;
-        self.connections.is_empty() && self.streams == 0 && !attesting
+        let signing = self.signatures.available_permits() < limits.max_signatures_per_user;
+        self.connections.is_empty() && self.streams == 0 && !attesting && !signing
     }
 }
 

@@ -7,6 +7,7 @@ fn limits() -> Limits {
         max_streams: 30,
         max_streams_per_user: 3,
         max_attestations_per_user: 1,
+        max_signatures_per_user: 1,
         burst_per_user: 100,
         rate_per_user: 10,
     }
@@ -141,6 +142,10 @@ fn attestations_take_turns_within_a_user_only() {
     assert!(admission.attestations(2, now).try_acquire_owned().is_ok());
     drop(first);
     assert!(admission.attestations(1, now).try_acquire_owned().is_ok());
+    let _call = admission.signatures(1, now).try_acquire_owned().expect("its turn");
+    assert!(admission.signatures(1, now).try_acquire_owned().is_err(), "and so do calls to the server");
+    assert!(admission.signatures(2, now).try_acquire_owned().is_ok());
+    assert!(admission.attestations(1, now).try_acquire_owned().is_ok(), "neither waits for the other");
 }
 
 #[test]

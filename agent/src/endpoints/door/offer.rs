@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use ironroot_api::jwt::MAX_TOKEN_BYTES;
 use thiserror::Error;
 
-/// Longest message of a request, bytes. Those of the Workload API are empty; health checks and reflection name something.
+/// Longest message of most requests, bytes. Those for X509-SVIDs and bundles are empty; health checks and reflection name
+/// something.
 pub(in crate::endpoints) const MAX_MESSAGE_BYTES: usize = 1024;
+/// Longest message that is about a JWT-SVID, bytes: the longest token, or as many audiences as fit into one, and a SPIFFE ID.
+pub(in crate::endpoints) const MAX_JWT_MESSAGE_BYTES: usize = MAX_TOKEN_BYTES + 4096;
 /// Before each message of a body. Source: gRPC over HTTP2, Length-Prefixed-Message.
 const PREFIX_BYTES: usize = 5;
 
@@ -13,6 +17,7 @@ const PREFIX_BYTES: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
     WorkloadApi,
+    JwtSvid,
     Health,
     Reflection,
 }
@@ -27,8 +32,6 @@ pub(super) struct Bounds {
 /// Why a method is answered `Unimplemented`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum NotOffered {
-    #[error("JWT-SVIDs are not offered by this agent; use X.509-SVIDs (FetchX509SVID, FetchX509Bundles)")]
-    Jwt,
     #[error("Envoy's Secret Discovery Service is not offered by this agent; use the Workload API (FetchX509SVID)")]
     Sds,
     #[error("no such method on the Workload API socket of this agent")]
@@ -36,10 +39,14 @@ pub(super) enum NotOffered {
 }
 
 /// Every method there is. What is not here does not exist.
+//= WLA-01 SPIFFE Workload API 3: "the X.509-SVID and the JWT-SVID profile are both there"
 //= WLE-08 SPIFFE Workload Endpoint 7: "such as the SPIFFE Workload API MUST NOT be extended directly"
-const METHODS: [(&str, Offer); 6] = [
+const METHODS: [(&str, Offer); 9] = [
     ("/SpiffeWorkloadAPI/FetchX509SVID", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchX509Bundles", Offer::WorkloadApi),
+    ("/SpiffeWorkloadAPI/FetchJWTSVID", Offer::JwtSvid),
+    ("/SpiffeWorkloadAPI/FetchJWTBundles", Offer::WorkloadApi),
+    ("/SpiffeWorkloadAPI/ValidateJWTSVID", Offer::JwtSvid),
     ("/grpc.health.v1.Health/Check", Offer::Health),
     ("/grpc.health.v1.Health/Watch", Offer::Health),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Offer::Reflection),
@@ -55,7 +62,7 @@ impl Offer {
 
     /// Source: SPIFFE_Workload_Endpoint.md §3; SPIRE exempts health checks and reflection.
     pub fn wants_security_header(self) -> bool {
-        self == Self::WorkloadApi
+        matches!(self, Self::WorkloadApi | Self::JwtSvid)
     }
 
     pub fn bounds(self) -> Bounds {
@@ -63,6 +70,7 @@ impl Offer {
             Self::WorkloadApi | Self::Health => {
                 Bounds { bytes: PREFIX_BYTES + MAX_MESSAGE_BYTES, time: Duration::from_secs(5) }
             }
+            Self::JwtSvid => Bounds { bytes: PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, time: Duration::from_secs(5) },
             // A conversation: a tool asks for one file after the other.
             Self::Reflection => Bounds { bytes: 64 * 1024, time: Duration::from_secs(60) },
         }
@@ -72,7 +80,6 @@ impl Offer {
 impl NotOffered {
     fn because(path: &str) -> Self {
         match path.rsplit_once('/') {
-            Some(("/SpiffeWorkloadAPI", method)) if method.contains("JWT") => Self::Jwt,
             Some(("/envoy.service.secret.v3.SecretDiscoveryService", _)) => Self::Sds,
             _ => Self::Unknown,
         }
@@ -101,7 +108,7 @@ mod tests {
         files.flat_map(methods).collect()
     }
 
-    //= WLE-08
+    //= WLA-01 WLE-08
     #[test]
     fn every_method_that_is_served_is_in_the_table_and_no_other() {
         for method in served() {
@@ -116,9 +123,6 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_named() {
         for (path, refusal) in [
-            ("/SpiffeWorkloadAPI/FetchJWTSVID", NotOffered::Jwt),
-            ("/SpiffeWorkloadAPI/FetchJWTBundles", NotOffered::Jwt),
-            ("/SpiffeWorkloadAPI/ValidateJWTSVID", NotOffered::Jwt),
             ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", NotOffered::Sds),
             ("/SpiffeWorkloadAPI/FetchWITSVID", NotOffered::Unknown),
             ("/SpiffeWorkloadAPI/FetchWITBundles", NotOffered::Unknown),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ironroot_api::pb::workload::{X509BundlesResponse, X509svid, X509svidResponse};
+use ironroot_api::pb::workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
 
 use super::view::View;
 use crate::identities::Identity;
@@ -14,6 +14,8 @@ pub(super) trait Message: Send + 'static {
     const NAME: &'static str;
     /// The method that answers with it.
     const METHOD: &'static str;
+    /// Whether only who has an X509-SVID that has not ended gets it; for others an entry is enough.
+    const NEEDS_X509_SVID: bool = true;
 
     /// Everything in a view that this message tells.
     fn compose(view: &View) -> Self;
@@ -48,6 +50,22 @@ impl Message for X509BundlesResponse {
 
     fn is_same(one: &View, other: &View) -> bool {
         one.same_bundle(other)
+    }
+}
+
+impl Message for JwtBundlesResponse {
+    const NAME: &'static str = "JWT bundles";
+    const METHOD: &'static str = "FetchJWTBundles";
+    const NEEDS_X509_SVID: bool = false;
+
+    fn compose(view: &View) -> Self {
+        //= WLA-10 SPIFFE Workload API 6.2.2: "The server MUST NOT include keys with other uses in the returned JWT bundles."
+        let own = (view.trust_domain.id().to_string(), view.own.jwt_authorities().jwks().clone());
+        Self { bundles: HashMap::from([own]) }
+    }
+
+    fn is_same(one: &View, other: &View) -> bool {
+        one.same_jwt_bundle(other)
     }
 }
 

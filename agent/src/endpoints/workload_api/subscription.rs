@@ -7,8 +7,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_attest::Selector;
-use ironroot_shell::logging::clipped;
 use tokio::sync::watch;
 use tonic::Status;
 use tracing::{info, warn};
@@ -24,8 +22,6 @@ use crate::identities::Identities;
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// The answer to a workload whose SVID is made on demand, and could not be yet.
 const NOT_SIGNED_YET: &str = "the SVID of this workload is made when it is asked for, and could not be signed yet";
-/// Selectors written into one line of the log; a process may have a thousand.
-const MAX_LOGGED_SELECTORS: usize = 24;
 
 /// See the module.
 pub(super) struct Subscription<M> {
@@ -95,6 +91,9 @@ impl<M: Message> Subscription<M> {
     /// Before the first message: SVIDs of the caller's that are made when somebody asks for them. Only who has nothing yet waits
     /// for them: a server that is slow or away keeps nobody from what is there, and what it signs is published.
     async fn ask_for_what_is_missing(&self) {
+        if !M::NEEDS_X509_SVID {
+            return;
+        }
         let missing = self.missing();
         let has_some = self.identities.borrow().next_end(&self.attested.selectors, (self.api.0.now)()).is_some();
         match missing.is_empty() || has_some {
@@ -105,7 +104,7 @@ impl<M: Message> Subscription<M> {
 
     /// Asks for the same and does not wait; what comes of it is published.
     fn mention_what_is_missing(&self) {
-        let missing = self.missing();
+        let missing = if M::NEEDS_X509_SVID { self.missing() } else { Vec::new() };
         if !missing.is_empty() {
             self.api.0.requests.mention(missing);
         }
@@ -139,16 +138,34 @@ impl<M: Message> Subscription<M> {
         };
         let now = (self.api.0.now)();
         let theirs: Vec<_> = all.for_selectors(&self.attested.selectors, now).into_iter().cloned().collect();
+        let valid_for = if M::NEEDS_X509_SVID { self.svids_last(&all, now)? } else { self.entries_last(&all)? };
+        //= WLA-02 SPIFFE Workload API 4.3: "MUST include the full set of information"
+        Ok((View::of(&all, own, theirs), valid_for))
+    }
+
+    /// How long no X509-SVID of the caller's ends; `Err` if it has none.
+    fn svids_last(&self, all: &Identities, now: i64) -> Result<Duration, Status> {
         let Some(expiry) = all.next_end(&self.attested.selectors, now) else {
             return Err(match all.is_entitled(&self.attested.selectors) {
                 true => self.all_expired(),
                 false if !all.unsigned_for(&self.attested.selectors).is_empty() => Status::unavailable(NOT_SIGNED_YET),
-                false => self.no_identity(&all),
+                false => self.no_identity(all),
             });
         };
         let seconds = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0).max(1);
-        //= WLA-02 SPIFFE Workload API 4.3: "MUST include the full set of information"
-        Ok((View::of(&all, own, theirs), Duration::from_secs(seconds)))
+        Ok(Duration::from_secs(seconds))
+    }
+
+    /// The same of an entry, which does not end by itself.
+    fn entries_last(&self, all: &Identities) -> Result<Duration, Status> {
+        match all.entries_for(&self.attested.selectors).is_empty() {
+            true => Err(self.no_identity(all)),
+            false => Ok(MAX_SLEEP),
+        }
+    }
+
+    fn no_identity(&self, all: &Identities) -> Status {
+        self.api.no_identity(&self.caller.peer, &self.attested.selectors, M::METHOD, all)
     }
 
     fn all_expired(&self) -> Status {
@@ -159,35 +176,6 @@ impl<M: Message> Subscription<M> {
         }
         Status::unavailable(text)
     }
-
-    /// The client waits and tries again, mostly without a word; so the reason stands here. SPIRE's words come first, so
-    /// that who searches logs for them finds it.
-    fn no_identity(&self, all: &Identities) -> Status {
-        let (uid, pid, selectors) = (self.caller.peer.uid(), self.caller.peer.pid(), &*self.attested.selectors);
-        if let Some(pass) = self.api.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
-            let (nearest, lacks) = match all.nearest(selectors) {
-                Some(nearest) => (nearest.identity.spiffe_id().as_str(), listed(nearest.lacks.iter().copied())),
-                None => ("none: this agent holds no entry with an SVID", String::new()),
-            };
-            let selectors = listed(selectors);
-            let suppressed = pass.suppressed;
-            warn!(uid, pid, method = M::METHOD, registered = false, %selectors, %nearest, %lacks, suppressed, "No identity issued");
-        }
-        //= WLA-14 SPIFFE Workload API 5.2.1: "the server SHOULD respond with the "PermissionDenied" gRPC status code"
-        Status::permission_denied("no identity issued")
-    }
-}
-
-/// Selectors for a line of the log.
-fn listed<'a>(selectors: impl IntoIterator<Item = &'a Selector, IntoIter: ExactSizeIterator>) -> String {
-    let selectors = selectors.into_iter();
-    let more = selectors.len().saturating_sub(MAX_LOGGED_SELECTORS);
-    let shown = selectors.take(MAX_LOGGED_SELECTORS).map(|selector| clipped(&selector.to_string()).to_string());
-    let mut list = shown.collect::<Vec<_>>().join(" ");
-    if more > 0 {
-        list += &format!(" and {more} more");
-    }
-    list
 }
 
 fn shutting_down() -> Status {

@@ -25,6 +25,11 @@ impl View {
         Arc::ptr_eq(&self.own, &other.own) || self.own.concatenated() == other.own.concatenated()
     }
 
+    /// Whether both show the same keys of JWT-SVIDs; workloads do not see taints here either.
+    pub fn same_jwt_bundle(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.own, &other.own) || self.own.jwt_authorities().jwks() == other.own.jwt_authorities().jwks()
+    }
+
     /// Whether both show the same identities.
     pub fn same_identities(&self, other: &Self) -> bool {
         let mut pairs = self.theirs.iter().zip(&other.theirs);

@@ -63,9 +63,16 @@ impl Held {
         self.identity.as_ref()
     }
 
-    /// Its terms, if its SVID is made when it is asked for and there is none yet.
+    /// Its terms, if there is no SVID yet.
     pub(super) fn unsigned(&self) -> Option<&Arc<EntryTerms>> {
-        (self.terms.on_demand && self.identity.is_none()).then_some(&self.terms)
+        self.identity.is_none().then_some(&self.terms)
+    }
+
+    /// The same version of the entry, of which more is known now: its SVID stays what it is.
+    pub(super) fn complete(&mut self, terms: EntryTerms) {
+        self.terms = Arc::new(terms);
+        let svid = self.identity.take().map(|identity| identity.svid().clone());
+        self.identity = svid.and_then(|svid| Identity::try_new(self.terms.clone(), svid).ok()).map(Arc::new);
     }
 
     /// Other terms of the same entry: its SVID is asked for again, since its lifetime or DNS names may be others. The old one

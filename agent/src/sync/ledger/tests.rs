@@ -19,6 +19,7 @@ fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
         created_at: 1,
         revision_number,
         on_demand: false,
+        unique_tokens: Some(false),
     }
 }
 
@@ -248,4 +249,21 @@ fn what_was_forgotten_is_neither_held_nor_due() {
     assert_eq!(count(&ledger), (false, 1, Some(now)), "the second has no SVID yet");
     ledger.clear();
     assert_eq!(count(&ledger), (true, 0, None));
+}
+
+#[test]
+fn an_entry_of_which_more_is_known_keeps_its_svid_and_is_not_signed_again() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let of_an_older_version = EntryTerms { unique_tokens: None, ..terms("a", "/a", 3) };
+    ledger.restore(vec![(of_an_older_version.clone(), Some(svid("/a", 0, 3600)))], now, &at(0));
+    assert!(!of_an_older_version.is_same_version(3, 1), "so it is asked for");
+    assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 3)], now), EntriesChange::Changed);
+    assert!(wanted(&ledger, now).is_empty());
+    let held = ledger.entries().next().expect("held");
+    assert_eq!((held.terms(), held.svid().is_some()), (&terms("a", "/a", 3), true));
+    assert!(held.terms().is_same_version(3, 1));
+    let mut other = Ledger::default();
+    other.restore(vec![(of_an_older_version, Some(svid("/a", 0, 3600)))], now, &at(0));
+    other.replace_entries(vec![terms("a", "/a", 4)], now);
+    assert_eq!(wanted(&other, now), ["a"], "a change is a change all the same");
 }

@@ -304,3 +304,34 @@ fn what_a_server_said_is_kept_as_its_claim_and_goes_on_with_time() {
     receive(&mut keeper, TRUE + 10_000, at(10, TRUE));
     assert_eq!(keeper.record(Restart::default(), at(110, TRUE + 100)).claim, Some(TRUE + 10_100));
 }
+
+#[test]
+fn a_token_is_counted_like_a_chain_and_moves_nothing() {
+    for kernel in [TRUE, 0] {
+        let keeper = Keeper::new(BUILD, at(10, kernel));
+        let (mut chains, before) = (keeper, keeper);
+        let token = keeper.count(TRUE, hour(TRUE), at(10, kernel));
+        assert_eq!(keeper, before, "whoever replays an old token sets no clock");
+        let chain = receive(&mut chains, TRUE, at(10, kernel));
+        assert_eq!(keeper.end(&token, at(10, kernel)), keeper.end(&chain, at(10, kernel)));
+        assert_eq!(
+            keeper.end(&token, at(3000, kernel - 5000)),
+            keeper.own(at(10, kernel)) + 3600,
+            "by elapsed time alone"
+        );
+    }
+}
+
+#[test]
+fn an_estimate_is_placed_once_a_server_or_a_clock_that_agreed_speaks_for_it() {
+    let mut keeper = Keeper::new(BUILD, at(10, 0));
+    assert!(!keeper.is_placed());
+    keeper.restore(&TimeRecord { claim: Some(TRUE), ..TimeRecord::default() }, &Restart::default(), at(10, 0));
+    assert!(!keeper.is_placed(), "a recorded claim may be long ago");
+    receive(&mut keeper, TRUE, at(20, 0));
+    assert!(keeper.is_placed());
+    let mut agreed = Keeper::new(BUILD, at(10, TRUE));
+    assert!(!agreed.is_placed());
+    receive(&mut agreed, TRUE, at(10, TRUE));
+    assert!(agreed.is_placed());
+}

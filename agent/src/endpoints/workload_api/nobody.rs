@@ -1,0 +1,53 @@
+//! A caller without an identity: what it is told, and what the log says.
+
+use std::time::Instant;
+
+use ironroot_attest::workload::Peer;
+use ironroot_attest::{Selector, SelectorSet};
+use ironroot_shell::logging::clipped;
+use tonic::Status;
+use tracing::warn;
+
+use super::WorkloadApi;
+use crate::endpoints::admission::About;
+use crate::identities::Identities;
+
+/// Selectors written into one line of the log; a process may have a thousand.
+const MAX_LOGGED_SELECTORS: usize = 24;
+
+impl WorkloadApi {
+    /// The client waits and tries again, mostly without a word; so the reason stands here. SPIRE's words come first, so
+    /// that who searches logs for them finds it.
+    pub(super) fn no_identity(
+        &self,
+        peer: &Peer,
+        selectors: &SelectorSet,
+        method: &'static str,
+        all: &Identities,
+    ) -> Status {
+        let (uid, pid) = (peer.uid(), peer.pid());
+        if let Some(pass) = self.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
+            let (nearest, lacks) = match all.nearest(selectors) {
+                Some(nearest) => (nearest.identity.spiffe_id().as_str(), listed(nearest.lacks.iter().copied())),
+                None => ("none: this agent holds no entry with an SVID", String::new()),
+            };
+            let selectors = listed(selectors);
+            let suppressed = pass.suppressed;
+            warn!(uid, pid, method, registered = false, %selectors, %nearest, %lacks, suppressed, "No identity issued");
+        }
+        //= WLA-14 SPIFFE Workload API 5.2.1: "the server SHOULD respond with the "PermissionDenied" gRPC status code"
+        Status::permission_denied("no identity issued")
+    }
+}
+
+/// Selectors for a line of the log.
+fn listed<'a>(selectors: impl IntoIterator<Item = &'a Selector, IntoIter: ExactSizeIterator>) -> String {
+    let selectors = selectors.into_iter();
+    let more = selectors.len().saturating_sub(MAX_LOGGED_SELECTORS);
+    let shown = selectors.take(MAX_LOGGED_SELECTORS).map(|selector| clipped(&selector.to_string()).to_string());
+    let mut list = shown.collect::<Vec<_>>().join(" ");
+    if more > 0 {
+        list += &format!(" and {more} more");
+    }
+    list
+}

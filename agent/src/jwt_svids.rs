@@ -1,0 +1,183 @@
+//! JWT-SVIDs for workloads: made when they are asked for, kept in memory until half of their life is over, and served to their end
+//! while the server is away.
+//!
+//! ```text
+//!  fetch ─► cache: more than half left? ─► served
+//!      └──► one flight for each wish (flights) ─► NewJWTSVID over the loop's connection (signing) ─► verified (token) ─► cache
+//! ```
+//! Nothing here decides who may have what: who calls [`JwtSvids::fetch`] names an entry that its workload has. No token is on the
+//! disk: they live for minutes, and each would cost a write of the whole sealed cache. `docs/trusted_time.md` holds for them as
+//! for X509-SVIDs.
+
+mod cache;
+mod error;
+mod flights;
+mod signing;
+mod token;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ironroot_api::jwt::Audiences;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::{info, warn};
+
+pub use error::FetchError;
+pub use token::Token;
+
+use crate::identities::Identities;
+use crate::requests::Requests;
+use crate::server_answers::EntryTerms;
+use crate::server_channel::Channel;
+use crate::trusted_time::{Moment, TrustedTime};
+use cache::TokenCache;
+use flights::Flights;
+use signing::Signing;
+use token::Wish;
+
+/// Calls of NewJWTSVID that are under way at once, for all users: some share of what a server signs for one agent in a second.
+pub const MAX_CALLS: usize = 32;
+/// Longest wait for a place among them.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long somebody for whom a valid token is there waits for a newer one. Source: SPIRE 1.14.3, where a server that hung kept
+/// cached tokens from workloads.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause after a token could not be renewed: what is held is served at once meanwhile.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+
+/// See the module. Clones share everything.
+#[derive(Clone)]
+pub struct JwtSvids(Arc<State>);
+
+struct State {
+    cache: Mutex<TokenCache>,
+    flights: Flights,
+    calls: Arc<Semaphore>,
+    signing: Signing,
+}
+
+impl JwtSvids {
+    /// Signs over the connection that `link` holds; `requests` asks the loop for one, and for a newer bundle.
+    pub fn new(
+        identities: watch::Receiver<Arc<Identities>>,
+        link: watch::Receiver<Option<Channel>>,
+        requests: Requests,
+        time: TrustedTime,
+    ) -> Self {
+        let signing = Signing { identities, link, requests, time };
+        let (flights, calls) = (Flights::default(), Arc::new(Semaphore::new(MAX_CALLS)));
+        Self(Arc::new(State { cache: Mutex::default(), flights, calls, signing }))
+    }
+
+    /// What is known of the time, by which tokens end.
+    pub fn moment(&self) -> Moment {
+        self.0.signing.time.moment()
+    }
+
+    /// A token of this entry for these audiences: one that is held while more than half of it is left, else a new one, else what
+    /// is left of the one that is held. `turns` are those of the user that asks.
+    pub async fn fetch(
+        &self,
+        terms: &Arc<EntryTerms>,
+        audiences: &Audiences,
+        turns: Arc<Semaphore>,
+    ) -> Result<Arc<Token>, FetchError> {
+        let wish = Wish { terms: terms.clone(), audiences: audiences.clone() };
+        // Each has an ID of its own, so none is kept. Where that is not known yet, it is assumed.
+        if terms.unique_tokens != Some(false) {
+            let _places = self.places(turns).await?;
+            return self.0.signing.sign(&wish).await.map(Arc::new);
+        }
+        let Some(held) = self.held(&wish) else { return self.renew(wish, turns).await };
+        if !held.is_due {
+            return Ok(held.token);
+        }
+        match tokio::time::timeout(RENEWAL_PATIENCE, self.renew(wish.clone(), turns)).await {
+            Ok(Ok(renewed)) => Ok(renewed),
+            Ok(Err(error)) => self.rest_of(&wish, error),
+            Err(_) => self.rest_of(&wish, FetchError::Late),
+        }
+    }
+
+    /// Drops what is no longer served, whenever something is published: tokens whose entry went or is for another ID, and tokens
+    /// of a key that the bundle no longer has or that is tainted.
+    pub async fn follow(self) {
+        let mut identities = self.0.signing.identities.clone();
+        while identities.changed().await.is_ok() {
+            let all = identities.borrow_and_update().clone();
+            let dropped = self.cache().keep_those_of(&all);
+            if dropped > 0 {
+                info!(dropped, held = self.cache().count(), "JWT-SVIDs dropped: their entry or their key is gone");
+            }
+        }
+    }
+
+    /// How many tokens are held.
+    pub fn count(&self) -> usize {
+        self.cache().count()
+    }
+
+    fn held(&self, wish: &Wish) -> Option<cache::Found> {
+        let (all, moment) = (self.0.signing.identities.borrow().clone(), self.moment());
+        let found = self.cache().find(wish, &moment, Instant::now())?;
+        token::is_trusted(&found.token, &all).then_some(found)
+    }
+
+    async fn renew(&self, wish: Wish, turns: Arc<Semaphore>) -> Result<Arc<Token>, FetchError> {
+        if let Some(flight) = self.0.flights.join(&wish) {
+            return flight.landed().await;
+        }
+        let places = self.places(turns).await?;
+        // Somebody else may have done it while this one waited.
+        if let Some(held) = self.held(&wish).filter(|held| !held.is_due) {
+            return Ok(held.token);
+        }
+        let this = self.clone();
+        let flight = self.0.flights.begin(&wish, |wish| async move {
+            let signed = this.0.signing.sign(&wish).await;
+            // Held until the call is over, also when nobody waits any more.
+            drop(places);
+            this.keep(wish, signed?)
+        });
+        flight.landed().await
+    }
+
+    /// Keeps a new token, unless the device's clock disputes it and what is held lasts longer.
+    fn keep(&self, wish: Wish, token: Token) -> Result<Arc<Token>, FetchError> {
+        let (token, moment) = (Arc::new(token), self.moment());
+        let mut cache = self.cache();
+        let held = cache.find(&wish, &moment, Instant::now());
+        let lasting = held.filter(|held| !moment.prefers(token.lifetime(), Some(held.token.lifetime())));
+        if let Some(held) = lasting {
+            return Ok(held.token);
+        }
+        // Of a key that went meanwhile nothing is kept; whoever waits for it gets it all the same, as from SPIRE.
+        if token::is_trusted(&token, &self.0.signing.identities.borrow()) {
+            cache.put(wish, token.clone(), &moment);
+        }
+        Ok(token)
+    }
+
+    /// What is left of a token that could not be renewed.
+    fn rest_of(&self, wish: &Wish, error: FetchError) -> Result<Arc<Token>, FetchError> {
+        self.cache().postpone(wish, Instant::now() + RENEWAL_PAUSE);
+        let Some(held) = self.held(wish) else { return Err(error) };
+        warn!(spiffe_id = %wish.terms.spiffe_id, %error, "a JWT-SVID could not be renewed; what is left of it is served");
+        Ok(held.token)
+    }
+
+    /// A place among the user's calls, and one among all calls: in this order, so that who waits for a place holds none.
+    async fn places(&self, turns: Arc<Semaphore>) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), FetchError> {
+        let calls = self.0.calls.clone();
+        let both = async { Ok((turns.acquire_owned().await?, calls.acquire_owned().await?)) };
+        match tokio::time::timeout(PATIENCE, both).await {
+            Ok(Ok::<_, tokio::sync::AcquireError>(places)) => Ok(places),
+            _ => Err(FetchError::Busy),
+        }
+    }
+
+    fn cache(&self) -> MutexGuard<'_, TokenCache> {
+        // Every change leaves the cache whole: a panic elsewhere cannot leave it half done.
+        self.0.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

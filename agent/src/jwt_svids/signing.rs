@@ -1,0 +1,103 @@
+//! One call of NewJWTSVID: over the connection that the loop holds, tried again while the server comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironroot_api::jwt::JwtRefusal;
+use ironroot_api::pb::svid::NewJwtsvidRequest;
+use ironroot_api::pb::svid::svid_client::SvidClient;
+use ironroot_api::permission::denial_reason;
+use tokio::sync::watch;
+use tonic::{Code, Status};
+use tracing::debug;
+
+use super::{FetchError, Token, Wish};
+use crate::identities::Identities;
+use crate::requests::Requests;
+use crate::server_answers::TrustBundle;
+use crate::server_channel::{Channel, RPC_DEADLINE, within};
+use crate::trusted_time::TrustedTime;
+
+/// First pause after a call that did not reach the server; doubles until [`RPC_DEADLINE`] is over. Source: SPIRE.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a token of a key that the bundle does not have waits for a bundle that does.
+const BUNDLE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a call needs.
+pub(super) struct Signing {
+    pub identities: watch::Receiver<Arc<Identities>>,
+    pub link: watch::Receiver<Option<Channel>>,
+    pub requests: Requests,
+    pub time: TrustedTime,
+}
+
+impl Signing {
+    /// A new token, verified.
+    pub async fn sign(&self, wish: &Wish) -> Result<Token, FetchError> {
+        let late = |_| FetchError::Late;
+        let text = tokio::time::timeout(RPC_DEADLINE, self.signed(wish)).await.map_err(late)??;
+        let bundle = self.bundle()?;
+        let token = match Token::from_answer(text.clone(), wish, &bundle, &self.time) {
+            Err(FetchError::Token(JwtRefusal::UnknownKey { key_id, .. })) => {
+                let bundle = self.newer_bundle(&key_id).await?;
+                Token::from_answer(text, wish, &bundle, &self.time)
+            }
+            checked => checked,
+        }?;
+        debug!(spiffe_id = %wish.terms.spiffe_id, entry_id = wish.terms.id, "JWT-SVID signed");
+        Ok(token)
+    }
+
+    async fn signed(&self, wish: &Wish) -> Result<String, FetchError> {
+        let mut pause = RETRY_PAUSE;
+        loop {
+            let channel = self.channel().await?;
+            match call(channel, wish).await {
+                Ok(token) => return Ok(token),
+                Err(status) if status.code() == Code::Unavailable => {
+                    debug!(%status, "JWT-SVID not signed; trying again")
+                }
+                Err(status) => {
+                    // What the server has against this agent is the loop's to hear.
+                    if denial_reason(&status).is_some() {
+                        self.requests.refresh();
+                    }
+                    return Err(status.into());
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
+    /// The connection that is there, or one that the loop makes now. None while the loop knows that the server is away: no
+    /// workload can make this agent dial.
+    async fn channel(&self) -> Result<Channel, FetchError> {
+        let open = self.link.borrow().clone();
+        match open {
+            Some(channel) => Ok(channel),
+            None => self.requests.connection().await.ok_or(FetchError::ServerAway),
+        }
+    }
+
+    fn bundle(&self) -> Result<Arc<TrustBundle>, FetchError> {
+        self.identities.borrow().bundle().cloned().ok_or(FetchError::ServerAway)
+    }
+
+    /// A bundle with this key: the server has begun to sign with it since the last sync.
+    async fn newer_bundle(&self, key_id: &str) -> Result<Arc<TrustBundle>, FetchError> {
+        self.requests.refresh();
+        let mut identities = self.identities.clone();
+        let has_it = |all: &Arc<Identities>| all.bundle().is_some_and(|b| b.jwt_authorities().find(key_id).is_some());
+        let waited = tokio::time::timeout(BUNDLE_PATIENCE, identities.wait_for(has_it)).await;
+        drop(waited);
+        self.bundle()
+    }
+}
+
+async fn call(channel: Channel, wish: &Wish) -> Result<String, Status> {
+    let request = NewJwtsvidRequest { entry_id: wish.terms.id.clone(), audience: wish.audiences.as_slice().to_vec() };
+    let answer = within(RPC_DEADLINE, SvidClient::new(channel).new_jwtsvid(request)).await?.into_inner();
+    let svid = answer.svid.ok_or_else(|| Status::internal("JWTSVID response missing SVID"))?;
+    Ok(svid.token)
+}

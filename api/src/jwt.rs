@@ -1,0 +1,28 @@
+//! JWT-SVIDs: their bounds, their form, who signed them; and the keys of a trust domain that sign them.
+//!
+//! ```text
+//!  text ─► UnverifiedJwtSvid (bounds, header, claims) ─► verify(authorities) ─► JwtSvid ─► for whom? until when?
+//!  wire JWTKey ─► JwtAuthority ─► JwtAuthorities (one trust domain's) ─► JWKS
+//! ```
+//! Nothing here knows the time: it is an argument. Nothing costs asymmetric work before form and key are known to fit.
+//! Source: JWT-SVID.md; RFC 7515, 7517, 7519.
+
+mod algorithm;
+mod audience;
+mod authorities;
+mod bounds;
+mod claims;
+mod json;
+mod key_kind;
+mod public_key;
+mod refusal;
+mod token;
+
+pub use algorithm::Algorithm;
+pub use audience::{AudienceRefusal, Audiences, MAX_AUDIENCE_BYTES, MAX_AUDIENCES};
+pub use authorities::{JwtAuthorities, JwtAuthority};
+pub use bounds::{MAX_JWT_AUTHORITIES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES};
+pub use claims::LEEWAY;
+pub use json::MAX_DEPTH;
+pub use refusal::JwtRefusal;
+pub use token::{JwtSvid, UnverifiedJwtSvid};

@@ -1,0 +1,80 @@
+//! For whom a JWT-SVID is asked for.
+
+use thiserror::Error;
+
+/// Most audiences in one request: a token with more fits into no HTTP header.
+pub const MAX_AUDIENCES: usize = 256;
+/// Longest audience, bytes: as long as the longest SPIFFE ID, and longer than any URL that is one.
+pub const MAX_AUDIENCE_BYTES: usize = 2048;
+
+/// Why a list of audiences is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AudienceRefusal {
+    /// A token for nobody in particular is good for everybody.
+    #[error("audience must be specified")]
+    None,
+    /// One of them is the empty text.
+    #[error("audience must not be empty")]
+    Empty,
+    /// More than [`MAX_AUDIENCES`].
+    #[error("more than {MAX_AUDIENCES} audiences")]
+    TooMany,
+    /// One is longer than [`MAX_AUDIENCE_BYTES`].
+    #[error("an audience is longer than {MAX_AUDIENCE_BYTES} bytes")]
+    TooLong,
+}
+
+/// At least one audience; two lists with the same members are the same, in whatever order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Audiences(Box<[String]>);
+
+impl Audiences {
+    /// Checks what somebody asks for.
+    pub fn try_new(mut audiences: Vec<String>) -> Result<Self, AudienceRefusal> {
+        if audiences.is_empty() {
+            return Err(AudienceRefusal::None);
+        }
+        if audiences.len() > MAX_AUDIENCES {
+            return Err(AudienceRefusal::TooMany);
+        }
+        if audiences.iter().any(String::is_empty) {
+            return Err(AudienceRefusal::Empty);
+        }
+        if audiences.iter().any(|audience| audience.len() > MAX_AUDIENCE_BYTES) {
+            return Err(AudienceRefusal::TooLong);
+        }
+        audiences.sort_unstable();
+        audiences.dedup();
+        Ok(Self(audiences.into()))
+    }
+
+    /// Each once, sorted.
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+
+    /// How many bytes they are.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(String::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(audiences: &[&str]) -> Result<Audiences, AudienceRefusal> {
+        Audiences::try_new(audiences.iter().map(|&audience| audience.to_owned()).collect())
+    }
+
+    #[test]
+    fn audiences_are_a_set_in_which_nothing_is_empty_and_no_more_than_a_token_can_carry() {
+        assert_eq!(of(&["b", "a", "b"]), of(&["a", "b"]));
+        assert_ne!(of(&["ab"]), of(&["a", "b"]));
+        assert_eq!(of(&[]), Err(AudienceRefusal::None));
+        assert_eq!(of(&["a", ""]), Err(AudienceRefusal::Empty));
+        assert_eq!(Audiences::try_new(vec!["a".to_owned(); MAX_AUDIENCES + 1]), Err(AudienceRefusal::TooMany));
+        assert_eq!(of(&[&"a".repeat(MAX_AUDIENCE_BYTES + 1)]), Err(AudienceRefusal::TooLong));
+        assert_eq!(of(&[&"a".repeat(MAX_AUDIENCE_BYTES)]).map(|audiences| audiences.bytes()), Ok(MAX_AUDIENCE_BYTES));
+    }
+}
