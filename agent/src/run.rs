@@ -20,7 +20,7 @@ use ironroot_attest::workload::{
     AttestorConfig, AttestorError, BusAddressError, SystemBus, UnixAttestor, UnixAttestorConfig,
 };
 use ironroot_shell::health::{HealthListener, Ready};
-use ironroot_shell::logging::LogOutput;
+use ironroot_shell::logging::{Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
@@ -88,13 +88,13 @@ pub enum RunError {
 
 /// Runs an agent until SIGTERM or SIGINT. On SIGHUP it opens `log` again and asks the server at once, a first contact by the
 /// trust bundle file as it is then.
-pub async fn run(config: AgentConfig, log: LogOutput) -> Result<(), RunError> {
+pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
     let _lock = lock(&config.data_dir)?;
     // Before anything else happens, so that a signal during the start ends the agent in order.
     let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let ask_now = Arc::new(Notify::new());
-    tokio::spawn(reload(reload_asked, log, ask_now.clone()));
+    tokio::spawn(reload(reload_asked, log.output, ask_now.clone()));
     let (stop, stopping) = watch::channel(false);
     let time = TrustedTime::new();
     let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));

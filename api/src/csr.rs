@@ -1,5 +1,7 @@
-//! PKCS#10 requests: the key they carry and the proof that the requester holds it. Names and extensions are not read:
-//! what goes into a certificate comes from entries.
+//! PKCS#10 requests: the key they carry and the proof that the requester holds it. Names are read for administrators alone:
+//! what goes into a certificate comes from entries, except where they mint one.
+
+mod requested_names;
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ED25519,
@@ -12,6 +14,8 @@ use der::{Decode, Encode};
 use spki::SubjectPublicKeyInfoOwned;
 use thiserror::Error;
 use x509_cert::request::CertReq;
+
+pub use requested_names::RequestedNames;
 
 /// Longest request accepted, bytes. An RSA-4096 request with a long subject has about 2 kB.
 pub const MAX_CSR_BYTES: usize = 16 * 1024;
@@ -102,10 +106,17 @@ impl Csr {
     /// Parses a DER PKCS#10 request and verifies that its own key signed it. Unknown extensions and attributes are
     /// ignored, as is the subject. Source: RFC 2986 §4.
     pub fn parse(der: &[u8]) -> Result<Self, CsrError> {
-        if der.len() > MAX_CSR_BYTES {
-            return Err(CsrError::TooLong);
-        }
-        let request = CertReq::from_der(der).map_err(|_| CsrError::Malformed)?;
+        Self::verified(&decode(der)?)
+    }
+
+    /// The same with the names that its requester wants. They say nothing about who that is.
+    pub fn parse_with_names(der: &[u8]) -> Result<(Self, RequestedNames), CsrError> {
+        let request = decode(der)?;
+        let csr = Self::verified(&request)?;
+        Ok((csr, RequestedNames::of(&request)?))
+    }
+
+    fn verified(request: &CertReq) -> Result<Self, CsrError> {
         let info = &request.info.public_key;
         // The key is decoded with the request and judged with the signature: once each.
         let (kind, bytes) = (key_kind(info)?, key_bytes(info)?);
@@ -123,6 +134,13 @@ impl Csr {
     pub fn spki(&self) -> &Spki {
         &self.spki
     }
+}
+
+fn decode(der: &[u8]) -> Result<CertReq, CsrError> {
+    if der.len() > MAX_CSR_BYTES {
+        return Err(CsrError::TooLong);
+    }
+    CertReq::from_der(der).map_err(|_| CsrError::Malformed)
 }
 
 fn key_bytes(info: &SubjectPublicKeyInfoOwned) -> Result<&[u8], CsrError> {

@@ -27,9 +27,19 @@ pub mod spire {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.bundle.v1.rs"));
                 }
             }
+            pub mod debug {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/spire.api.server.debug.v1.rs"));
+                }
+            }
             pub mod entry {
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.entry.v1.rs"));
+                }
+            }
+            pub mod logger {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/spire.api.server.logger.v1.rs"));
                 }
             }
             pub mod svid {
@@ -65,5 +75,8 @@ pub mod ironroot {
 }
 
 pub use ironroot::api::server::{change::v1 as change, device::v1 as device};
-pub use spire::api::server::{agent::v1 as agent, bundle::v1 as bundle, entry::v1 as entry, svid::v1 as svid};
+pub use spire::api::server::{
+    agent::v1 as agent, bundle::v1 as bundle, debug::v1 as debug, entry::v1 as entry, logger::v1 as logger,
+    svid::v1 as svid,
+};
 pub use spire::api::types;

@@ -22,6 +22,7 @@ mod journal;
 mod jwt;
 mod key_stock;
 mod lint;
+mod minted;
 mod names;
 mod performer;
 mod policy;
@@ -46,6 +47,7 @@ pub use journal::{
 };
 pub use jwt::{Audience, IssuedJwtSvid, JwtError, JwtSubject, NoAudience, NotForWorkloads};
 pub use lint::LintError;
+pub use minted::{MintRefusal, SvidToMint};
 pub use policy::{CaPolicy, CaSubject, JwtPolicy};
 pub use profile::ProfileError;
 pub use purpose::Purpose;

@@ -6,13 +6,16 @@
 mod agent;
 mod bundle;
 mod connection;
+mod debug;
 pub mod device;
 mod entry;
 mod healthcheck;
 mod jwt;
+mod logger;
 mod messages;
 mod run;
 mod token;
+mod x509;
 
 use std::process::ExitCode;
 
@@ -58,6 +61,18 @@ enum Command {
         after_help = "Example: ironroot-server jwt mint -spiffeID spiffe://example.org/job -audience https://vault.example.org"
     )]
     Jwt(jwt::Jwt),
+    /// Mints X.509-SVIDs for which there is no entry.
+    #[command(
+        subcommand,
+        after_help = "Example: ironroot-server x509 mint -spiffeID spiffe://example.org/web -write ."
+    )]
+    X509(x509::X509),
+    /// Changes how much the running server logs.
+    #[command(subcommand, after_help = "Example: ironroot-server logger set -level debug")]
+    Logger(logger::Logger),
+    /// Shows what the running server is at this moment.
+    #[command(subcommand, after_help = "Example: ironroot-server debug getinfo")]
+    Debug(debug::Debug),
     /// Enrols, lists and bans devices: the TPMs that may attest.
     #[command(subcommand, after_help = "Example: ironroot-server device list -state pending")]
     Device(device::Device),
@@ -86,6 +101,9 @@ impl Program for Cli {
             Command::Token(token) => token.execute(),
             Command::Bundle(bundle) => bundle.execute(),
             Command::Jwt(jwt) => jwt.execute(),
+            Command::X509(x509) => x509.execute(),
+            Command::Logger(logger) => logger.execute(),
+            Command::Debug(debug) => debug.execute(),
             Command::Device(device) => device.execute(),
         }
     }

@@ -9,6 +9,7 @@ mod body;
 mod bundle_api;
 mod caller;
 mod change_api;
+mod debug_api;
 mod device_api;
 mod entry_api;
 mod fair_share;
@@ -16,6 +17,7 @@ mod forks;
 mod gate;
 mod health_api;
 mod limits;
+mod logger_api;
 pub mod policy;
 mod roles;
 mod svid_api;
@@ -23,13 +25,15 @@ mod unbroken;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ironroot_api::pb::agent::agent_server::AgentServer;
 use ironroot_api::pb::bundle::bundle_server::BundleServer;
 use ironroot_api::pb::change::change_server::ChangeServer;
+use ironroot_api::pb::debug::debug_server::DebugServer;
 use ironroot_api::pb::device::device_server::DeviceServer;
 use ironroot_api::pb::entry_encoded::entry_server::EntryServer;
+use ironroot_api::pb::logger::logger_server::LoggerServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
@@ -39,6 +43,7 @@ use ironroot_api::unix_socket::SocketListener;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::health::Ready;
+use ironroot_shell::logging::LevelControl;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
@@ -86,6 +91,10 @@ pub struct ServerState {
     /// Streams that are held for agents, to tell them of changes.
     pub pushes: Pushes,
     pub audit: Audit,
+    /// How much this process logs.
+    pub log_level: LevelControl,
+    /// The certificate that the server shows.
+    pub svid: Arc<SvidResolver>,
     /// What is done to its end although its caller has gone.
     pub unbroken: Unbroken,
     /// Remote administrators named by configuration.
@@ -107,26 +116,30 @@ pub async fn serve_remote(
     shared: Arc<ServerState>,
     tcp: TcpListener,
     anchors: Arc<TrustAnchors>,
-    svid: Arc<SvidResolver>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let services = services(&shared, &stop);
-    let servers = accept::accept(tcp, ClientTrust::new(anchors), svid, shared.clone()).map(|(role, connections)| {
-        let gate = Gate::new(shared.clone(), Listener::Remote);
-        let router = http2(role.limits()).layer(gate).add_routes(services.clone());
-        router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))
-    });
+    let servers = accept::accept(tcp, ClientTrust::new(anchors), shared.svid.clone(), shared.clone()).map(
+        |(role, connections)| {
+            let gate = Gate::new(shared.clone(), Listener::Remote);
+            let router = http2(role.limits()).layer(gate).add_routes(services.clone());
+            router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))
+        },
+    );
     futures_util::future::try_join_all(servers).await.map(drop)
 }
 
-/// Serves the admin socket until `stop` says so; grpc.health.v1 beside the services, as in SPIRE.
+/// Serves the admin socket until `stop` says so; beside the services those that are for people at this machine alone, as in SPIRE.
 pub async fn serve_local(
     shared: Arc<ServerState>,
     socket: SocketListener,
     ready: Ready,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let services = services(&shared, &stop).add_service(HealthServer::new(health_api::HealthApi(ready)));
+    let services = services(&shared, &stop)
+        .add_service(HealthServer::new(health_api::HealthApi(ready)))
+        .add_service(LoggerServer::new(logger_api::LoggerApi(shared.clone())))
+        .add_service(DebugServer::new(debug_api::DebugApi { server: shared.clone(), began: Instant::now() }));
     let gate = Gate::new(shared, Listener::Local);
     let router = http2(Role::LocalAdministrator.limits()).layer(gate).add_routes(services);
     router.serve_with_incoming_shutdown(accept::accept_local(socket), raised(stop)).await

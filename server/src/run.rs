@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_api::tls::TrustAnchors;
+use ironroot_api::tls::{SvidResolver, TrustAnchors};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_hsm::{HsmError, PinError, Token, TokenConfig, UserLogin};
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::health::HealthListener;
-use ironroot_shell::logging::LogOutput;
+use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -89,7 +89,7 @@ impl RunError {
 }
 
 /// Runs a server until SIGTERM or SIGINT. On SIGHUP it opens `log` and reads the PIN again.
-pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
+pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
     if config.jwt.is_none() {
@@ -106,14 +106,15 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let store = open_store(&config).await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
     let token = open_token(&config).await?;
-    let reloading = reload(reload_asked, log, token.clone(), config.key_manager.login.clone());
+    let reloading = reload(reload_asked, log.output, token.clone(), config.key_manager.login.clone());
     let clocks = ClockSource::of_this_machine();
     let (ca, rotation) = CertificateAuthority::start(token, store.clone(), ca_policy(&config), clocks).await?;
     let ca = Arc::new(ca);
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
-    let shared = Arc::new(server_state(&config, &ca, &registry, &store, attestors));
+    let state = server_state(&config, &ca, &registry, &store, attestors, log.level, svid.resolver());
+    let shared = Arc::new(state);
     let unbroken = shared.unbroken.clone();
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
@@ -123,7 +124,7 @@ pub async fn run(config: ServerConfig, log: LogOutput) -> Result<(), RunError> {
     let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
-    let remote = endpoints::serve_remote(shared.clone(), tcp, anchors.clone(), svid.resolver(), stopped.clone());
+    let remote = endpoints::serve_remote(shared.clone(), tcp, anchors.clone(), stopped.clone());
     let local = endpoints::serve_local(shared, admin, ready.clone(), stopped);
     parts.spawn(part("the TCP endpoint", remote));
     parts.spawn(part("the admin endpoint", local));
@@ -159,6 +160,8 @@ fn server_state(
     registry: &Arc<Registry>,
     store: &Store,
     attestors: Vec<Attestor>,
+    log_level: LevelControl,
+    svid: Arc<SvidResolver>,
 ) -> ServerState {
     let (trust_domain, devices) = (config.trust_domain.clone(), registry.devices().clone());
     ServerState {
@@ -173,6 +176,8 @@ fn server_state(
         occupancy: Occupancy::new(),
         pushes: Pushes::new(),
         audit: Audit::new(config.audit_log_enabled),
+        log_level,
+        svid,
         unbroken: Unbroken::new(),
         admin_ids: config.admin_ids.iter().cloned().collect(),
         allow_executable_only: config.allow_executable_only,

@@ -3,25 +3,31 @@
 //! Set up once, by `main`. Rooms only say `tracing::info!`.
 
 mod json;
+mod level_control;
 mod limit;
 mod output;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use thiserror::Error;
 use tracing::Level;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use level_control::{LevelControl, Levels};
 pub use limit::{Clipped, LineRate, LogLimit, MAX_LOG_SOURCES, MAX_LOGGED_BYTES, Pass, clipped};
 pub use output::LogOutput;
 
 /// How much is logged, in SPIRE's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogLevel {
+    /// SPIRE's highest. What is logged is the same as at [`Error`](Self::Error), as nothing here is above that.
+    Panic,
+    /// SPIRE's second; likewise.
+    Fatal,
     /// Something failed that should not have.
     Error,
     /// Something is wrong and was survived.
@@ -50,8 +56,9 @@ impl FromStr for LogLevel {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_ascii_lowercase().as_str() {
-            // SPIRE has two levels above; what is fatal here is an error.
-            "error" | "fatal" | "panic" => Ok(Self::Error),
+            "panic" => Ok(Self::Panic),
+            "fatal" => Ok(Self::Fatal),
+            "error" => Ok(Self::Error),
             "warn" | "warning" => Ok(Self::Warn),
             "info" => Ok(Self::Info),
             "debug" => Ok(Self::Debug),
@@ -61,10 +68,25 @@ impl FromStr for LogLevel {
     }
 }
 
+/// As SPIRE's commands print it. Source: logrus, `Level.MarshalText`.
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Panic => "panic",
+            Self::Fatal => "fatal",
+            Self::Error => "error",
+            Self::Warn => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
 impl LogLevel {
     fn as_tracing(self) -> Level {
         match self {
-            Self::Error => Level::ERROR,
+            Self::Panic | Self::Fatal | Self::Error => Level::ERROR,
             Self::Warn => Level::WARN,
             Self::Info => Level::INFO,
             Self::Debug => Level::DEBUG,
@@ -120,24 +142,28 @@ pub enum LoggingError {
     Twice,
 }
 
-/// Sends the process's logs where `config` says, from now on; the output, to be opened again by whoever has a reason. A log file
-/// is opened again on each SIGUSR2 anyway.
+/// The process's log while it runs.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Where lines go.
+    pub output: LogOutput,
+    /// Which lines there are.
+    pub level: LevelControl,
+}
+
+/// Sends the process's logs where `config` says, from now on; returns what can be changed of that later. A log file is opened
+/// again on each SIGUSR2 anyway.
 ///
 /// Call before any other thread starts, so that every thread inherits the blocked SIGUSR2.
-pub fn init(config: &LogConfig) -> Result<LogOutput, LoggingError> {
+pub fn init(config: &LogConfig) -> Result<Log, LoggingError> {
     let output = LogOutput::open(config.file.as_deref())?;
     output.reopen_on_sigusr2().map_err(LoggingError::Signal)?;
-    let level = config.level.as_tracing();
-    // Their debug lines hold raw bytes of handshakes and frames; ours name what matters.
-    let quiet = level.min(Level::INFO);
-    let filter = ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"]
-        .into_iter()
-        .fold(Targets::new().with_default(level), |filter, target| filter.with_target(target, quiet));
+    let (level, filter) = LevelControl::new(config.level);
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(output.clone());
     let layer = match config.format {
         LogFormat::Text => layer.with_target(false).with_filter(filter).boxed(),
         LogFormat::Json => layer.event_format(json::Lines).with_filter(filter).boxed(),
     };
     tracing_subscriber::registry().with(layer).try_init().map_err(|_| LoggingError::Twice)?;
-    Ok(output)
+    Ok(Log { output, level })
 }

@@ -7,6 +7,7 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 
 /// Holds the current chain and key; empty means none is shown (a server then fails every handshake).
 #[derive(Debug, Default)]
@@ -26,6 +27,11 @@ impl SvidResolver {
     /// From now on this certificate is shown.
     pub fn replace(&self, certified: CertifiedKey) {
         self.0.store(Some(Arc::new(certified)));
+    }
+
+    /// The certificates that are shown, leaf first; none if none is.
+    pub fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.0.load().as_ref().map(|certified| certified.cert.clone()).unwrap_or_default()
     }
 }
 

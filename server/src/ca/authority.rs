@@ -15,6 +15,7 @@ use super::agent_to_sign::AgentToSign;
 use super::bundle::TrustBundle;
 use super::issuer::IssuedSvid;
 use super::jwt::{Audience, Claims, IssuedJwtSvid, JwtError, JwtSubject};
+use super::minted::SvidToMint;
 use super::profile::Leaf;
 use super::rotating::{Published, Rotation};
 use super::sampling::Scrutiny;
@@ -112,6 +113,15 @@ impl CertificateAuthority {
     /// Signs for an agent, `agent_ttl` long at most and no longer than the CA lives. The signature is verified before it leaves.
     pub async fn sign_agent_svid(&self, agent: AgentToSign<'_>, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(agent.id.clone(), agent.spki, self.policy.agent_ttl_seconds);
+        self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
+    }
+
+    /// Signs what an administrator asks for, `default_x509_svid_ttl` long if it does not say how long, and no longer than the CA
+    /// lives. The signature is verified before it leaves.
+    pub async fn sign_minted_svid(&self, svid: SvidToMint, now_unix: i64) -> Result<IssuedSvid, CaError> {
+        let SvidToMint { id, dns_names, spki, ttl_seconds } = svid;
+        let ttl_seconds = if ttl_seconds == 0 { self.policy.x509_svid_ttl_seconds } else { ttl_seconds };
+        let leaf = Leaf { id, dns_names, spki, ttl_seconds };
         self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
     }
 

@@ -13,6 +13,7 @@ mod subject;
 pub use audience::{Audience, NoAudience};
 pub use error::JwtError;
 pub use signer::IssuedJwtSvid;
+pub(in crate::ca) use subject::workload_id;
 pub use subject::{JwtSubject, NotForWorkloads};
 
 pub(super) use claims::Claims;

@@ -130,7 +130,7 @@ impl Gate {
     ) -> Result<Role, Status> {
         let is_local = self.listener == Listener::Local;
         match method.who {
-            Who::Anyone | Who::AdminSocket => {
+            Who::Anyone => {
                 extensions.insert(Visitor::judge(caller.clone()));
                 Ok(match caller {
                     Caller::Local(_) => Role::LocalAdministrator,
@@ -147,7 +147,8 @@ impl Gate {
                 extensions.insert(agent);
                 Ok(Role::Agent)
             }
-            Who::Administrators => {
+            // Whoever may open the admin socket administers.
+            Who::Administrators | Who::AdminSocket => {
                 extensions.insert(self.server.administrator(caller.clone())?);
                 Ok(if is_local { Role::LocalAdministrator } else { Role::RemoteAdministrator })
             }

@@ -134,6 +134,11 @@ pub const POLICY: &[Method] = &[
     method("/ironroot.api.server.device.v1.Device/DeleteDevice", Administrators, SMALL),
     large_answer(question(method("/ironroot.api.server.device.v1.Device/AdviseOnEntries", Administrators, ENTRIES))),
     large_answer(question(method("/ironroot.api.server.device.v1.Device/CountDependents", Administrators, ENTRY_IDS))),
+    method("/spire.api.server.svid.v1.SVID/MintX509SVID", Administrators, CSR),
+    question(method("/spire.api.server.debug.v1.Debug/GetInfo", AdminSocket, SMALL)),
+    question(method("/spire.api.server.logger.v1.Logger/GetLogger", AdminSocket, SMALL)),
+    method("/spire.api.server.logger.v1.Logger/SetLogLevel", AdminSocket, SMALL),
+    method("/spire.api.server.logger.v1.Logger/ResetLogLevel", AdminSocket, SMALL),
     question(method("/grpc.health.v1.Health/Check", AdminSocket, SMALL)),
     question(method("/grpc.health.v1.Health/Watch", AdminSocket, SMALL)),
 ];
@@ -170,7 +175,7 @@ mod tests {
         for (index, method) in POLICY.iter().enumerate() {
             assert!(POLICY.iter().skip(index + 1).all(|other| other.path != method.path), "{} twice", method.path);
         }
-        assert_eq!(find("/spire.api.server.debug.v1.Debug/GetInfo"), None);
+        assert_eq!(find("/spire.api.server.debug.v1.Debug/GetOut"), None);
     }
 
     #[test]

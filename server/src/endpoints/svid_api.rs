@@ -1,4 +1,6 @@
-//! `spire.api.server.svid.v1`: SVIDs for the workloads of the calling agent.
+//! `spire.api.server.svid.v1`: SVIDs for the workloads of the calling agent, and those that an administrator mints.
+
+mod mint;
 
 mod jwt;
 
@@ -7,8 +9,8 @@ use std::sync::Arc;
 use ironroot_api::csr::Csr;
 use ironroot_api::pb::svid::svid_server::Svid;
 use ironroot_api::pb::svid::{
-    BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, NewJwtsvidRequest,
-    NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
+    BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, MintX509svidRequest,
+    MintX509svidResponse, NewJwtsvidRequest, NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
 use ironroot_api::pb::types;
 use tonic::{Code, Request, Response, Status};
@@ -29,6 +31,14 @@ pub struct SvidApi(pub(super) Arc<ServerState>);
 
 #[tonic::async_trait]
 impl Svid for SvidApi {
+    async fn mint_x509svid(
+        &self,
+        request: Request<MintX509svidRequest>,
+    ) -> Result<Response<MintX509svidResponse>, Status> {
+        let by: Administrator = granted(&request)?;
+        self.mint(&by, &request.into_inner()).await.map(Response::new)
+    }
+
     async fn batch_new_x509svid(
         &self,
         request: Request<BatchNewX509svidRequest>,

@@ -24,8 +24,8 @@ use ironroot_api::pb::entry::{
 };
 use ironroot_api::pb::svid::svid_server::Svid;
 use ironroot_api::pb::svid::{
-    BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, NewJwtsvidRequest,
-    NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
+    BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, MintX509svidRequest,
+    MintX509svidResponse, NewJwtsvidRequest, NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
 use ironroot_api::pb::types;
 use ironroot_api::permission::permission_denied;
@@ -181,6 +181,10 @@ impl Svid for Services {
             results.pop();
         }
         Ok(Response::new(BatchNewX509svidResponse { results }))
+    }
+
+    async fn mint_x509svid(&self, _: Request<MintX509svidRequest>) -> Result<Response<MintX509svidResponse>, Status> {
+        Err(Status::unimplemented("scripted for agents"))
     }
 
     async fn mint_jwtsvid(&self, _: Request<MintJwtsvidRequest>) -> Result<Response<MintJwtsvidResponse>, Status> {

@@ -10,7 +10,7 @@ use ironroot_lab::spire::{Times, spire_binary};
 use crate::deployment::{AnyServer, Maker};
 
 /// The verbs that both have.
-const SERVER_VERBS: [&str; 16] = [
+const SERVER_VERBS: [&str; 21] = [
     "run",
     "validate",
     "healthcheck",
@@ -27,6 +27,11 @@ const SERVER_VERBS: [&str; 16] = [
     "entry show",
     "entry count",
     "token generate",
+    "x509 mint",
+    "logger get",
+    "logger set",
+    "logger reset",
+    "debug getinfo",
 ];
 const AGENT_VERBS: [&str; 5] = ["run", "validate", "healthcheck", "api fetch x509", "api watch"];
 
@@ -113,6 +118,21 @@ const LINES: &[Line] = &[
     same("entry delete -entryID e1"),
     same("entry count"),
     like("entry show -output x"),
+    same("logger get"),
+    same("logger set -level warn"),
+    same("logger set -level PANIC -output json"),
+    same("logger get -output json"),
+    like("logger set"),
+    like("logger set -level loud"),
+    same("logger reset"),
+    like("debug getinfo"),
+    like("debug getinfo -output json"),
+    like("x509 mint"),
+    like("x509 mint -spiffeID TD/m -ttl 1h -dns a.example.org"),
+    like("x509 mint -spiffeID TD/m -output json"),
+    like("x509 mint -spiffeID TD/spire/agent/x"),
+    like("x509 mint -spiffeID spiffe://other.test/m"),
+    like("x509 mint -spiffeID TD/m -dns *.b -dns a.b"),
     like("entry"),
     like("entry nonsense"),
 ];

@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use super::{CommandError, Reply};
 use crate::describe;
-use crate::logging::{self, LogConfig, LogOutput};
+use crate::logging::{self, Log, LogConfig};
 use crate::settings::{ConfigErrors, Override};
 
 /// Files we make are nobody else's business. Source: SPIRE, which sets the same.
@@ -107,7 +107,7 @@ pub fn keep_files_private() {
 }
 
 /// Begins to log, with the `warnings` that the configuration earned.
-pub fn begin_log(config: &LogConfig, warnings: &[String]) -> Result<LogOutput, CommandError> {
+pub fn begin_log(config: &LogConfig, warnings: &[String]) -> Result<Log, CommandError> {
     let log = logging::init(config).map_err(CommandError::run)?;
     for warning in warnings {
         warn!("{warning}");

@@ -66,11 +66,16 @@ impl JwtSubject {
     }
 
     pub(super) fn of_id(id: SpiffeId, trust_domain: &TrustDomain, ttl_seconds: u32) -> Result<Self, NotForWorkloads> {
-        let id = id.as_member_of(trust_domain)?;
-        if id.is_reserved() {
-            return Err(NotForWorkloads::Reserved { id, trust_domain: trust_domain.clone() });
-        }
-        Ok(Self { id, ttl_seconds, has_token_id: false })
+        Ok(Self { id: workload_id(id, trust_domain)?, ttl_seconds, has_token_id: false })
+    }
+}
+
+/// `id` itself if a workload of `trust_domain` can have it.
+pub(in crate::ca) fn workload_id(id: SpiffeId, trust_domain: &TrustDomain) -> Result<SpiffeId, NotForWorkloads> {
+    let id = id.as_member_of(trust_domain)?;
+    match id.is_reserved() {
+        true => Err(NotForWorkloads::Reserved { id, trust_domain: trust_domain.clone() }),
+        false => Ok(id),
     }
 }
 

@@ -1,0 +1,96 @@
+//! `spire.api.server.logger.v1`: how much the server logs, changed while it runs.
+
+use std::sync::Arc;
+
+use ironroot_api::pb::logger::logger_server::Logger;
+use ironroot_api::pb::logger::{GetLoggerRequest, ResetLogLevelRequest, SetLogLevelRequest};
+use ironroot_api::pb::types;
+use ironroot_shell::logging::{Levels, LogLevel};
+use tonic::{Request, Response, Status};
+
+use super::ServerState;
+use super::caller::granted;
+use crate::rights::Administrator;
+
+/// SPIRE's `spire.api.server.logger.v1.Logger`.
+#[derive(Clone, Debug)]
+pub struct LoggerApi(pub(super) Arc<ServerState>);
+
+#[tonic::async_trait]
+impl Logger for LoggerApi {
+    async fn get_logger(&self, request: Request<GetLoggerRequest>) -> Result<Response<types::Logger>, Status> {
+        let _: Administrator = granted(&request)?;
+        Ok(Response::new(to_pb(self.0.log_level.levels())))
+    }
+
+    async fn set_log_level(&self, request: Request<SetLogLevelRequest>) -> Result<Response<types::Logger>, Status> {
+        let by: Administrator = granted(&request)?;
+        let level = level(request.into_inner().new_level)
+            .map_err(|status| self.0.audit.refused(by.caller(), "SetLogLevel", "", status))?;
+        // Before it is set: an audit line is of level INFO.
+        self.0.audit.done(by.caller(), "SetLogLevel", level);
+        Ok(Response::new(to_pb(self.0.log_level.set(level))))
+    }
+
+    async fn reset_log_level(&self, request: Request<ResetLogLevelRequest>) -> Result<Response<types::Logger>, Status> {
+        let by: Administrator = granted(&request)?;
+        let levels = self.0.log_level.reset();
+        self.0.audit.done(by.caller(), "ResetLogLevel", levels.current);
+        Ok(Response::new(to_pb(levels)))
+    }
+}
+
+/// Source of the texts: SPIRE, pkg/server/api/logger/v1/service.go.
+fn level(number: i32) -> Result<LogLevel, Status> {
+    match types::LogLevel::try_from(number) {
+        Ok(types::LogLevel::Unspecified) => {
+            Err(Status::invalid_argument("newLevel value cannot be LogLevel_UNSPECIFIED"))
+        }
+        Ok(types::LogLevel::Panic) => Ok(LogLevel::Panic),
+        Ok(types::LogLevel::Fatal) => Ok(LogLevel::Fatal),
+        Ok(types::LogLevel::Error) => Ok(LogLevel::Error),
+        Ok(types::LogLevel::Warn) => Ok(LogLevel::Warn),
+        Ok(types::LogLevel::Info) => Ok(LogLevel::Info),
+        Ok(types::LogLevel::Debug) => Ok(LogLevel::Debug),
+        Ok(types::LogLevel::Trace) => Ok(LogLevel::Trace),
+        Err(_) => Err(Status::invalid_argument("unsupported log level")),
+    }
+}
+
+fn to_pb(levels: Levels) -> types::Logger {
+    let number = |level| {
+        let level = match level {
+            LogLevel::Panic => types::LogLevel::Panic,
+            LogLevel::Fatal => types::LogLevel::Fatal,
+            LogLevel::Error => types::LogLevel::Error,
+            LogLevel::Warn => types::LogLevel::Warn,
+            LogLevel::Info => types::LogLevel::Info,
+            LogLevel::Debug => types::LogLevel::Debug,
+            LogLevel::Trace => types::LogLevel::Trace,
+        };
+        level.into()
+    };
+    types::Logger { current_level: number(levels.current), launch_level: number(levels.launch) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_level_of_the_wire_is_one_of_ours_and_comes_back() {
+        for number in 1..=7 {
+            let current = level(number).expect("a level");
+            let logger = to_pb(Levels { current, launch: LogLevel::Info });
+            assert_eq!((logger.current_level, logger.launch_level), (number, types::LogLevel::Info.into()));
+        }
+    }
+
+    #[test]
+    fn no_level_and_one_of_a_later_version_are_refused_in_spires_words() {
+        for (number, text) in [(0, "newLevel value cannot be LogLevel_UNSPECIFIED"), (8, "unsupported log level")] {
+            let status = level(number).expect_err("refused");
+            assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, text));
+        }
+    }
+}
