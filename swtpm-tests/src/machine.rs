@@ -48,6 +48,8 @@ pub struct Power {
     pub read_only_disk: bool,
     /// A string of the machine's SMBIOS (type 11), which whoever owns the machine can set. Source: SMBIOS reference specification, 7.12.
     pub smbios: Option<String>,
+    /// Whether the machine starts anew when its kernel asks for it, as devices do: after a panic, too. Else that is its end.
+    pub restarts: bool,
     /// Whether every write to the disk is written down: [`Machine::writes`], [`Board::write_log`].
     pub log_writes: bool,
 }
@@ -55,7 +57,15 @@ pub struct Power {
 impl Power {
     /// A sound machine that reaches the server at `server_port`.
     pub fn reaching(server_port: u16) -> Self {
-        Self { server_port, clock: None, chip: true, read_only_disk: false, smbios: None, log_writes: false }
+        Self {
+            server_port,
+            clock: None,
+            chip: true,
+            read_only_disk: false,
+            smbios: None,
+            restarts: true,
+            log_writes: false,
+        }
     }
 }
 
@@ -170,7 +180,10 @@ fn arguments(board: &Board, power: &Power, console: &Path) -> Vec<String> {
     let kind = board.architecture();
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<String>>();
     let mut arguments = words(kind.machine());
-    arguments.extend(words("-m 512 -smp 1 -nodefaults -no-user-config -display none -no-reboot"));
+    arguments.extend(words("-m 512 -smp 1 -nodefaults -no-user-config -display none"));
+    if !power.restarts {
+        arguments.push("-no-reboot".to_owned());
+    }
     arguments.extend(["-serial".to_owned(), format!("file:{}", shown(console))]);
     arguments.extend(words(kind.shell()));
     let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);

@@ -1,6 +1,6 @@
 //! Machines that boot something else than what was signed.
 
-use ironroot_lab::machine::BOOT_DEADLINE;
+use ironroot_lab::machine::{BOOT_DEADLINE, Power};
 
 use crate::Outcome;
 use crate::lab::{Lab, expect_log, first_svid};
@@ -38,7 +38,7 @@ pub fn unsigned_kernel(lab: &mut Lab) -> Outcome<String> {
 pub fn tampered_root(lab: &mut Lab) -> Outcome<String> {
     let board = lab.enrolled_board()?;
     board.tamper(board.partition("ironroot-root")?, TAMPER_STEP_BYTES)?;
-    let mut machine = board.power_on(&lab.power())?;
+    let mut machine = board.power_on(&Power { restarts: false, ..lab.power() })?;
     machine.expect_end(BOOT_DEADLINE)?;
     let console = machine.console();
     require(console.contains("dm-verity device corrupted"), &format!("it ended otherwise: {console}"))?;
