@@ -184,7 +184,8 @@ mod tests {
     use ironroot_api::pb::types;
 
     use super::*;
-    use crate::facts::entry::NewEntry;
+    use crate::facts::device::DeviceState;
+    use crate::facts::entry::{NewEntry, RegistrationEntry};
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -215,16 +216,50 @@ mod tests {
         let td = TrustDomain::new("td").expect("legal");
         let mut entries = EntryTable::new(&td);
         for n in 0..=MAX_ENTRIES_PER_AGENT {
-            let wire = types::Entry {
-                id: format!("e{n}"),
-                spiffe_id: Some(td.id_with_path("/w").expect("legal").to_pb()),
-                parent_id: Some(agent(0).spiffe_id.to_pb()),
-                selectors: vec![types::Selector { r#type: "unix".into(), value: "uid:1".into() }],
-                ..types::Entry::default()
-            };
-            entries.put(n as i64, &NewEntry::from_pb(&wire, &td).expect("legal").register(String::new(), 0));
+            let parent = agent(0).spiffe_id;
+            entries.put(n as i64, &entry(&format!("e{n}"), ["/w", parent.path()], ["unix", "uid:1"], 0));
         }
         entries
+    }
+
+    /// An entry below `parent`, all paths of `td`.
+    fn entry(id: &str, [path, parent]: [&str; 2], [kind, value]: [&str; 2], expires_at: i64) -> RegistrationEntry {
+        let td = TrustDomain::new("td").expect("legal");
+        let wire = types::Entry {
+            id: id.to_owned(),
+            spiffe_id: Some(td.id_with_path(path).expect("legal").to_pb()),
+            parent_id: Some(td.id_with_path(parent).expect("legal").to_pb()),
+            selectors: vec![types::Selector { r#type: kind.to_owned(), value: value.to_owned() }],
+            expires_at,
+            ..types::Entry::default()
+        };
+        NewEntry::from_pb(&wire, &td).expect("legal").register(String::new(), 0)
+    }
+
+    #[test]
+    fn what_an_agent_may_serve_follows_todays_words_about_its_device_and_the_ends_of_entries() {
+        let mut entries = EntryTable::new(&TrustDomain::new("td").expect("legal"));
+        let place = ["tpm2", "label:site:rome"];
+        entries.put(1, &entry("alias", ["/rome", "/spire/server"], place, 0));
+        entries.put(2, &entry("short", ["/w", "/rome"], ["unix", "uid:1"], 50));
+        entries.put(3, &entry("long", ["/v", "/rome"], ["unix", "uid:1"], 90));
+        let mut agents = AgentTable::default();
+        agents.put(1, AgentRecord { ek_sha256: Some([1; 32]), ..agent(1) });
+        let slot = agents.slot(&agent(1).spiffe_id).expect("it is there");
+        let served = |site: &str, now_unix: i64| {
+            let words = OperatorsWords::example("S1", site, DeviceState::Enrolled);
+            slot.view(&entries, words, now_unix).iter().map(|entry| entry.id().to_owned()).collect::<Vec<_>>()
+        };
+        for _ in 0..2 {
+            assert!(served("bern", 10).is_empty());
+            for (now_unix, expected) in
+                [(10, &["long", "short"][..]), (49, &["long", "short"]), (50, &["long"]), (90, &[])]
+            {
+                assert_eq!(served("rome", now_unix), expected, "at {now_unix}");
+            }
+        }
+        let is_served = |now_unix| served("rome", now_unix).len();
+        assert_eq!([90, 10, 50, 49].map(is_served), [0, 2, 1, 2], "a clock that is set back");
     }
 
     #[test]

@@ -234,6 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn of_many_groups_each_is_found_by_what_its_entries_have_in_common() {
+        let mut table = EntryTable::new(&td());
+        let names: Vec<[String; 3]> =
+            (0..500).map(|n| [format!("e{n}"), format!("/w/{n}"), format!("/p/{n}")]).collect();
+        for (seq, [name, path, parent]) in names.iter().enumerate() {
+            table.put(seq as i64, &entry(name, [path, parent], &["1"]));
+        }
+        for [name, path, parent] in &names {
+            assert_eq!(ids(table.get(name)), [name]);
+            assert_eq!(ids(table.with_spiffe_id(&id(path))), [name]);
+            assert_eq!(ids(table.children_of(&id(parent))), [name]);
+        }
+    }
+
+    #[test]
     fn an_agent_has_what_is_below_it_and_below_the_aliases_that_its_node_matches() {
         let mut table = EntryTable::new(&td());
         let server = "/spire/server";

@@ -44,11 +44,10 @@ impl PartialEq for OperatorsWords {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn device(serial: &str, site: &str, state: DeviceState) -> Option<Arc<DeviceRecord>> {
-        Some(Arc::new(DeviceRecord {
+impl OperatorsWords {
+    /// About a device with that serial and a label `site`; those that are enrolled count.
+    pub(super) fn example(serial: &str, site: &str, state: DeviceState) -> Self {
+        Self::of(Some(Arc::new(DeviceRecord {
             ek_sha256: [1; 32],
             serial: serial.to_owned(),
             labels: [("site".to_owned(), site.to_owned())].into(),
@@ -58,8 +57,13 @@ mod tests {
             last_attested_at: 0,
             agent_id: None,
             ban: None,
-        }))
+        })))
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     fn agent(ek_sha256: Option<[u8; 32]>) -> AgentRecord {
         let selectors = ["tpm2:fw:1", "tpm2:serial:old"].iter().map(|s| Selector::accepted(s).expect("legal"));
@@ -72,7 +76,7 @@ mod tests {
 
     #[test]
     fn words_are_the_same_if_they_say_the_same() {
-        let words = |serial, site| OperatorsWords::of(device(serial, site, DeviceState::Enrolled));
+        let words = |serial, site| OperatorsWords::example(serial, site, DeviceState::Enrolled);
         let one = words("S1", "rome");
         assert_eq!(one, one.clone());
         assert_eq!(one, words("S1", "rome"));
@@ -85,7 +89,7 @@ mod tests {
 
     #[test]
     fn an_agent_on_a_device_is_shown_with_todays_words_and_any_other_as_it_attested() {
-        let words = OperatorsWords::of(device("S1", "rome", DeviceState::Enrolled));
+        let words = OperatorsWords::example("S1", "rome", DeviceState::Enrolled);
         let shown = words.shown(&Arc::new(agent(Some([1; 32]))));
         assert_eq!(texts(&shown.selectors), ["tpm2:fw:1", "tpm2:label:site:rome", "tpm2:serial:S1"]);
         let other = OperatorsWords::default().shown(&Arc::new(agent(None)));
@@ -95,7 +99,7 @@ mod tests {
     #[test]
     fn of_a_device_that_is_not_enrolled_no_word_counts() {
         let words = |state| {
-            let words = OperatorsWords::of(device("S1", "rome", state));
+            let words = OperatorsWords::example("S1", "rome", state);
             texts(&words.joined_to(&agent(Some([1; 32]))))
         };
         assert_eq!(words(DeviceState::Enrolled), ["tpm2:fw:1", "tpm2:label:site:rome", "tpm2:serial:S1"]);
