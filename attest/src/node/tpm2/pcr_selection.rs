@@ -122,6 +122,7 @@ mod tests {
         let selection: PcrSelection = "0, 2,4,15".parse().expect("legal");
         assert_eq!(selection.mask(), 0x8015);
         assert_eq!(selection.to_string(), "0,2,4,15");
+        assert_eq!(format!("{selection:?}"), "PcrSelection(0,2,4,15)");
         assert_eq!(selection.indices().collect::<Vec<_>>(), [0, 2, 4, 15]);
         assert_eq!(selection.len(), 4);
         assert_eq!(PcrSelection::from_mask(0x8015), Ok(selection));
