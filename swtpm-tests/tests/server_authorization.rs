@@ -202,7 +202,11 @@ async fn a_method_that_does_not_exist_is_refused_at_once_on_both_sockets() {
     let server = Server::start(&ServerOptions::default());
     let client = ServerClient::new(&server).await;
     for channel in [client.anonymous().await, client.admin().await] {
-        for path in ["/spire.api.server.debug.v1.Debug/GetInfo", "/spire.api.server.agent.v1.Agent/Nothing", "/x"] {
+        for path in [
+            "/spire.api.server.localauthority.v1.LocalAuthority/GetX509AuthorityState",
+            "/spire.api.server.agent.v1.Agent/Nothing",
+            "/x",
+        ] {
             let mut grpc = tonic::client::Grpc::new(channel.clone());
             grpc.ready().await.expect("connected");
             // A request that never comes: whoever waits for it does not answer.
