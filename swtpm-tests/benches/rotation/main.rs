@@ -138,7 +138,7 @@ fn workloads(socket: &Path, count: u32) -> Vec<Child> {
 
 fn watch(socket: &Path, uid: u32) -> Child {
     let mut command = as_uid(uid, &binary("lab-workload"));
-    command.arg("watch").arg(socket).stdout(Stdio::piped()).spawn().expect("starts")
+    command.arg("watch").arg(socket).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts")
 }
 
 /// Whether a workload's first message has one identity. Waits for that message, or until there can be none.
