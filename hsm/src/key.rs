@@ -4,6 +4,7 @@ mod examination;
 mod generation;
 mod objects;
 mod protection;
+mod public_half;
 
 use std::sync::{PoisonError, RwLock};
 
@@ -11,25 +12,38 @@ use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 
 use crate::error::HsmError;
+use crate::kind::KeyKind;
 use crate::login::Login;
 use crate::name::KeyName;
 
-pub(crate) use examination::checked_signature;
+pub(crate) use examination::{checked_signature, mechanism};
 pub(crate) use generation::{Before, generate, remove_strays};
 pub(crate) use objects::{destroy, find};
+
+use public_half::PublicHalf;
 
 /// What is known of a key: who it is for ever, and its handle in one login.
 pub(crate) struct Held {
     name: KeyName,
+    kind: KeyKind,
     spki: Vec<u8>,
+    /// How many of the last bytes of `spki` are the key itself.
+    key_bytes: usize,
     says_local: bool,
     handle: RwLock<Option<(Login, ObjectHandle)>>,
 }
 
 impl Held {
     /// `name`: the CKA_ID as the token has it.
-    fn new(name: KeyName, spki: Vec<u8>, says_local: bool, handle: ObjectHandle, login: Login) -> Self {
-        Self { name, spki, says_local, handle: RwLock::new(Some((login, handle))) }
+    fn new(
+        name: KeyName,
+        (kind, public): (KeyKind, &PublicHalf),
+        says_local: bool,
+        handle: ObjectHandle,
+        login: Login,
+    ) -> Self {
+        let (spki, key_bytes) = (public.spki(), public.key_bytes());
+        Self { name, kind, spki, key_bytes, says_local, handle: RwLock::new(Some((login, handle))) }
     }
 
     /// Its name, with the CKA_ID as the token has it.
@@ -37,14 +51,19 @@ impl Held {
         &self.name
     }
 
+    /// What kind of key it is.
+    pub(crate) fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
     /// The public half, a DER SubjectPublicKeyInfo.
     pub(crate) fn spki(&self) -> &[u8] {
         &self.spki
     }
 
-    /// The public half, an uncompressed point.
-    pub(crate) fn point(&self) -> &[u8] {
-        &self.spki[examination::P256_SPKI_PREFIX.len()..]
+    /// The public half, an uncompressed point, or an RSAPublicKey.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        &self.spki[self.spki.len() - self.key_bytes..]
     }
 
     /// Whether the token says that it was made inside (CKA_LOCAL).
@@ -60,7 +79,7 @@ impl Held {
 
     /// Looks the key up again and makes sure that it is still the same one.
     pub(crate) fn find_again(&self, session: &Session, login: Login) -> Result<ObjectHandle, HsmError> {
-        let found = find(session, &self.name, login)?.ok_or_else(|| HsmError::KeyLost(self.name.clone()))?;
+        let found = find(session, &self.name, self.kind, login)?.ok_or_else(|| HsmError::KeyLost(self.name.clone()))?;
         if found.spki != self.spki {
             return Err(HsmError::KeyReplaced(self.name.clone()));
         }

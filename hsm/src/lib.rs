@@ -22,6 +22,7 @@
 
 mod error;
 mod key;
+mod kind;
 mod login;
 mod module;
 mod name;
@@ -31,6 +32,7 @@ mod token;
 mod uri;
 
 pub use error::{FailedCall, HsmError};
+pub use kind::KeyKind;
 pub use name::{KeyId, KeyIdError, KeyName};
 pub use pin::{Pin, PinError};
 pub use signature::P256Signature;

@@ -20,6 +20,7 @@ use tracing::info;
 
 use crate::error::HsmError;
 use crate::key::Held;
+use crate::kind::{KeyKind, SigningInput};
 use crate::module::Module;
 use crate::name::{KeyId, KeyName};
 use crate::pin::Pin;
@@ -97,15 +98,25 @@ impl Token {
     /// If it fails, nothing of the key stays in the token, and what may help a later try has been done: a new session, a new
     /// login, a new start of the module.
     pub async fn generate_p256(&self, id: &KeyId, label: &str) -> Result<TokenKey, HsmError> {
+        self.generate(KeyKind::EcP256, id, label).await
+    }
+
+    /// The same of another kind, as far as the token makes such keys.
+    pub async fn generate(&self, kind: KeyKind, id: &KeyId, label: &str) -> Result<TokenKey, HsmError> {
         let (id, label) = (id.clone(), label.to_owned());
-        let held = self.run(move |worker| worker.generate(&id, &label)).await?;
+        let held = self.run(move |worker| worker.generate(&id, &label, kind)).await?;
         Ok(TokenKey { token: self.clone(), held })
     }
 
-    /// The key of this name, checked as [`Token::generate_p256`] does; `None` only if a logged-in session sees none.
+    /// The P-256 key of this name, checked as [`Token::generate_p256`] does; `None` only if a logged-in session sees none.
     pub async fn find(&self, name: impl Into<KeyName>) -> Result<Option<TokenKey>, HsmError> {
+        self.find_of(KeyKind::EcP256, name).await
+    }
+
+    /// The same of another kind; one that is of none but this kind is refused.
+    pub async fn find_of(&self, kind: KeyKind, name: impl Into<KeyName>) -> Result<Option<TokenKey>, HsmError> {
         let name = name.into();
-        let held = self.run(move |worker| worker.find(&name)).await?;
+        let held = self.run(move |worker| worker.find(&name, kind)).await?;
         Ok(held.map(|held| TokenKey { token: self.clone(), held }))
     }
 
@@ -175,7 +186,7 @@ impl Drop for Handle {
     }
 }
 
-/// A P-256 key pair whose private half is, and stays, in a token.
+/// A key pair whose private half is, and stays, in a token.
 #[derive(Clone)]
 pub struct TokenKey {
     token: Token,
@@ -193,9 +204,14 @@ impl TokenKey {
         self.held.spki()
     }
 
-    /// The public half, an uncompressed point: 0x04‖x‖y, 65 bytes.
-    pub fn public_point(&self) -> &[u8] {
-        self.held.point()
+    /// What kind of key it is.
+    pub fn kind(&self) -> KeyKind {
+        self.held.kind()
+    }
+
+    /// The public half, as its SubjectPublicKeyInfo has it: an uncompressed point 0x04‖x‖y (65 bytes on P-256), or a DER RSAPublicKey.
+    pub fn public_key(&self) -> &[u8] {
+        self.held.public_key()
     }
 
     /// Whether the token says that it was made inside (CKA_LOCAL).
@@ -208,13 +224,32 @@ impl TokenKey {
         self.token.signed_ago()
     }
 
-    /// Signs a SHA-256 digest.
+    /// Signs a SHA-256 digest with a key on P-256.
     ///
-    /// Errors: [`HsmError::Busy`] if too much is waiting, [`HsmError::KeyLost`] if the key is gone, and what else the token
-    /// says. Dropping the future takes the request out of the queue.
+    /// Errors: [`HsmError::Busy`] if too much is waiting, [`HsmError::KeyLost`] if the key is gone,
+    /// [`HsmError::KeyUnusable`] if it is of another kind, and what else the token says. Dropping the future takes the request out of
+    /// the queue.
     pub async fn sign_digest(&self, digest: [u8; 32], urgency: Urgency) -> Result<P256Signature, HsmError> {
+        let unusable = |reason: String| HsmError::KeyUnusable { name: self.name().clone(), reason };
+        if self.kind() != KeyKind::EcP256 {
+            return Err(unusable(format!("it is a {} key, and not on P-256", self.kind())));
+        }
+        let signature = self.sign(SigningInput::of_digest(&digest), urgency).await?;
+        let signature: Result<[u8; 64], _> = signature.try_into();
+        signature
+            .map(P256Signature::from)
+            .map_err(|_| unusable("its signature has another length than 64 bytes".into()))
+    }
+
+    /// Signs a message with the digest that goes with the key (see [`KeyKind`]), in the form of JWS: r‖s of fixed width, or RSA's
+    /// PKCS #1 v1.5. Source of the form: RFC 7518 §3.3, §3.4. Errors as [`sign_digest`](Self::sign_digest).
+    pub async fn sign_message(&self, message: &[u8], urgency: Urgency) -> Result<Vec<u8>, HsmError> {
+        self.sign(SigningInput::of(self.kind(), message), urgency).await
+    }
+
+    async fn sign(&self, input: SigningInput, urgency: Urgency) -> Result<Vec<u8>, HsmError> {
         let (sender, receiver) = oneshot::channel();
-        let job = Job::Sign { key: Arc::clone(&self.held), digest, reply: Reply(sender) };
+        let job = Job::Sign { key: Arc::clone(&self.held), input, reply: Reply(sender) };
         self.token.handle.queue.push(urgency, job)?;
         within_deadline(receiver).await
     }

@@ -186,7 +186,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         socket_path: block.socket_path,
         lifetimes: block.lifetimes,
         ca_subject: block.ca_subject,
-        jwt: block.jwt.policy(!plugins.key_manager.given_keys.is_empty()),
+        jwt: block.jwt.policy(&server, !plugins.key_manager.given_keys.is_empty()),
         admin_ids: block.admin_ids,
         allow_executable_only: block.allow_executable_only,
         audit_log_enabled: block.audit_log_enabled,

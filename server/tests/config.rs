@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_attest::node::tpm2::PcrHash;
+use ironroot_hsm::KeyKind;
 use ironroot_server::config::{Admission, ConfigErrors, LoginMode, Override, PinSource, ServerConfig};
 use ironroot_server::store::Location;
 use ironroot_shell::settings::Settings;
@@ -260,8 +261,17 @@ fn jwt_svids_are_signed_unless_they_are_disabled() {
     let given = "server { trust_domain = \"td\" data_dir = \"d\" disable_jwt_svids = false }\nplugins { NodeAttestor \"join_token\" { } \
                  KeyManager \"pkcs11\" { plugin_data { module_path = \"/m.so\" token_label = \"t\" pin_file = \"p\" key_labels = [\"a\"] } } }";
     assert!(read(given).expect("loads").jwt.is_some(), "where the file says so");
-    let found = mistakes(&minimal("jwt_key_type = \"ed25519\"", ""));
-    assert!(found.iter().any(|line| line.contains("jwt_key_type")), "{found:?}");
+    let kind = |text: &str| jwt(&format!("jwt_key_type = \"{text}\"")).expect("not disabled").key_kind;
+    assert_eq!(["ec-p256", "ec-p384", "rsa-2048"].map(kind), [KeyKind::EcP256, KeyKind::EcP384, KeyKind::Rsa2048]);
+    let other = given.replace("= false", "= false jwt_key_type = \"rsa-2048\"");
+    for (text, words) in [
+        (minimal("jwt_key_type = \"ed25519\"", ""), "not a key type: use ec-p256, ec-p384 or rsa-2048"),
+        (minimal("jwt_key_type = \"rsa-4096\"", ""), "not supported by ironroot-server yet"),
+        (other, "keys that key_labels and key_ids name are P-256"),
+    ] {
+        let found = mistakes(&text);
+        assert!(found.iter().any(|line| line.contains("jwt_key_type") && line.contains(words)), "{found:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, EcdsaKeyPair, KeyPair,
+    RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +13,7 @@ use ironroot_api::csr::{Csr, Spki};
 use ironroot_api::pb::types;
 use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_hsm::{KeyName, Token, TokenConfig, TokenKey};
+use ironroot_hsm::{KeyKind, KeyName, Token, TokenConfig, TokenKey};
 use ironroot_server::ca::{
     Audience, CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedJwtSvid, IssuedSvid, Journal, JwtPolicy,
     JwtSubject, Pace, Place, Rotation, ServerName, SlotName, TrustBundle,
@@ -78,7 +79,13 @@ impl AuthorityLab {
 
     /// The same, whose CA signs JWT-SVIDs too, for five minutes.
     pub fn with_jwt(self) -> Self {
-        Self { jwt: Some(JwtPolicy { issuer: None, svid_ttl_seconds: 300 }), ..self }
+        Self { jwt: Some(JwtPolicy { issuer: None, svid_ttl_seconds: 300, key_kind: KeyKind::EcP256 }), ..self }
+    }
+
+    /// The same, whose next keys of JWT-SVIDs are of this kind.
+    pub fn with_jwt_keys(self, key_kind: KeyKind) -> Self {
+        let jwt = self.jwt.map(|jwt| JwtPolicy { key_kind, ..jwt });
+        Self { jwt, ..self }
     }
 
     /// The same, whose CA signs no JWT-SVIDs.
@@ -272,7 +279,14 @@ pub fn verify_jwt(token: &str, bundle: &TrustBundle) -> Result<String, &'static 
     let (header, _) = jwt::parts(token);
     let key_id = header["kid"].as_str().ok_or("no key ID")?;
     let named = bundle.jwt_authorities.iter().find(|authority| authority.key.key_id().as_str() == key_id);
-    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, named.ok_or("no key of this ID")?.key.spki().as_der());
+    let spki = named.ok_or("no key of this ID")?.key.spki();
+    let algorithm: &'static dyn VerificationAlgorithm = match header["alg"].as_str() {
+        Some("ES256") => &ECDSA_P256_SHA256_FIXED,
+        Some("ES384") => &ECDSA_P384_SHA384_FIXED,
+        Some("RS256") => &RSA_PKCS1_2048_8192_SHA256,
+        _ => return Err("no algorithm of ours"),
+    };
+    let key = UnparsedPublicKey::new(algorithm, spki.key());
     let (input, signature) = token.rsplit_once('.').ok_or("no signature")?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| "no base64url")?;
     key.verify(input.as_bytes(), &signature).map_err(|_| "the signature is wrong")?;

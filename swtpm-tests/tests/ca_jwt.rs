@@ -1,6 +1,7 @@
 //! The keys of JWT-SVIDs in the token: published before they sign, found again after a restart, replaced in time or when they are lost.
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
+use ironroot_hsm::KeyKind;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, sign_jwt, verify_jwt};
 use ironroot_lab::deployment::{DEADLINE, expect_within_async};
 use ironroot_lab::jwt;
@@ -207,6 +208,30 @@ fn a_ca_of_before_takes_jwt_svids_in_and_a_later_one_without_them_keeps_what_was
                 lab.token.find(&lab.jwt_key_name(SlotName::A)).await.unwrap().is_none(),
                 "and its key is destroyed"
             );
+        });
+    });
+}
+
+#[test]
+fn another_kind_of_key_signs_from_the_next_rotation_on() {
+    SoftHsm::run_in_child("another_kind_of_key_signs_from_the_next_rotation_on", |hsm| {
+        run(async {
+            let mut lab = Lab::new(hsm, DAY).rooted(40 * DAY).with_jwt();
+            let algorithm = async |lab: &Lab, now: i64| {
+                let ca = lab.start(now).await.unwrap();
+                let signed = sign_jwt(&ca, now).await.unwrap();
+                verify_jwt(&signed.token, &bundle(&ca)).unwrap();
+                jwt::parts(&signed.token).0["alg"].as_str().unwrap().to_owned()
+            };
+            assert_eq!(algorithm(&lab, NOW).await, "ES256");
+            let mut end = NOW;
+            for (kind, next) in [(KeyKind::EcP384, "ES384"), (KeyKind::Rsa2048, "RS256"), (KeyKind::EcP256, "ES256")] {
+                lab = lab.with_jwt_keys(kind);
+                let before = algorithm(&lab, end).await;
+                assert_eq!(algorithm(&lab, end + DAY / 2).await, before, "the key that is there signs on");
+                end += DAY * 5 / 6;
+                assert_eq!(algorithm(&lab, end).await, next);
+            }
         });
     });
 }

@@ -2,13 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
+    UnparsedPublicKey, VerificationAlgorithm,
+};
 use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
-use ironroot_hsm::{HsmError, KeyId, Token, TokenKey, Urgency};
+use ironroot_api::csr::Spki;
+use ironroot_hsm::{HsmError, KeyId, KeyKind, Token, TokenKey, Urgency};
 use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
 
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -25,8 +29,8 @@ async fn assert_signs(key: &TokenKey) {
     let message = b"what is signed";
     let hash: [u8; 32] = digest(&SHA256, message).as_ref().try_into().unwrap();
     let signature = key.sign_digest(hash, Urgency::FIRST).await.unwrap();
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_point()).verify(message, signature.as_bytes()).unwrap();
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_point()).verify(message, &signature.to_der()).unwrap();
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_key()).verify(message, signature.as_bytes()).unwrap();
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_key()).verify(message, &signature.to_der()).unwrap();
 }
 
 /// A second user of the module in the same process, as an administrator's tool would be one in another.
@@ -73,6 +77,38 @@ fn a_key_is_made_in_the_token_signs_and_is_found_again() {
             assert!(token.destroy(&id("ca")).await.unwrap());
             assert!(!token.destroy(&id("ca")).await.unwrap());
             assert!(token.find(&id("ca")).await.unwrap().is_none());
+        });
+    });
+}
+
+#[test]
+fn keys_of_other_kinds_are_made_sign_and_are_found_as_what_they_are() {
+    SoftHsm::run_in_child("keys_of_other_kinds_are_made_sign_and_are_found_as_what_they_are", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(1)).unwrap();
+            let verifiers: [(KeyKind, &str, &'static dyn VerificationAlgorithm); 3] = [
+                (KeyKind::EcP256, "p256", &ECDSA_P256_SHA256_FIXED),
+                (KeyKind::EcP384, "p384", &ECDSA_P384_SHA384_FIXED),
+                (KeyKind::Rsa2048, "rsa", &RSA_PKCS1_2048_8192_SHA256),
+            ];
+            for (kind, name, verifier) in verifiers {
+                let made = token.generate(kind, &id(name), name).await.unwrap();
+                let found = token.find_of(kind, &id(name)).await.unwrap().unwrap();
+                assert_eq!((found.spki_der(), found.kind()), (made.spki_der(), kind));
+                Spki::parse(found.spki_der()).unwrap();
+                let signature = found.sign_message(b"what is signed", Urgency::FIRST).await.unwrap();
+                UnparsedPublicKey::new(verifier, found.public_key()).verify(b"what is signed", &signature).unwrap();
+                if kind != KeyKind::EcP256 {
+                    let unfit = token.find(&id(name)).await.unwrap_err();
+                    assert!(matches!(unfit, HsmError::KeyUnusable { .. }), "{unfit}");
+                    let unfit = found.sign_digest([1; 32], Urgency::FIRST).await.unwrap_err();
+                    assert!(matches!(unfit, HsmError::KeyUnusable { .. }), "{unfit}");
+                }
+            }
+            let unfit = token.find_of(KeyKind::EcP384, &id("p256")).await.unwrap_err();
+            assert!(unfit.to_string().contains("its curve is not P-384"), "{unfit}");
+            let unfit = token.find_of(KeyKind::Rsa2048, &id("p256")).await.unwrap_err();
+            assert!(unfit.to_string().contains("it is no RSA key"), "{unfit}");
         });
     });
 }

@@ -89,6 +89,17 @@ async fn an_agent_gets_a_token_for_its_entry_which_the_published_keys_verify() {
 }
 
 #[tokio::test]
+async fn each_kind_of_key_signs_with_its_algorithm() {
+    for (kind, algorithm) in [("ec-p384", "ES384"), ("rsa-2048", "RS256")] {
+        let server = server(&format!("jwt_key_type = \"{kind}\""));
+        let client = ServerClient::new(&server).await;
+        let minted = mint(&client, TRUST_DOMAIN, "/job", &[AUDIENCE]).await.expect("minted");
+        assert_eq!(parts(&minted.token).0["alg"], algorithm);
+        Jwks::printed_by(&server).verify(&minted.token, AUDIENCE, now_unix()).expect("a good token");
+    }
+}
+
+#[tokio::test]
 async fn what_nothing_is_said_about_has_the_defaults() {
     let server = server("default_jwt_svid_ttl = \"90s\"");
     let client = ServerClient::new(&server).await;

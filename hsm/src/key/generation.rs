@@ -9,11 +9,16 @@ use cryptoki::session::Session;
 use tracing::{info, warn};
 
 use super::Held;
-use super::examination::{P256_PARAMS, examine};
+use super::examination::examine;
 use super::objects::{CLASSES, Identity, by_id, by_label, destroy_checked};
+use super::public_half::{RSA_EXPONENT, ec_params};
 use crate::error::HsmError;
+use crate::kind::KeyKind;
 use crate::login::Login;
 use crate::name::{KeyId, KeyName};
+
+/// Length of the modulus of RSA keys.
+const RSA_BITS: std::ffi::c_ulong = 2048;
 
 /// What is in the token before a key is made: what comes after it can be told apart.
 pub(crate) struct Before {
@@ -43,14 +48,20 @@ impl Before {
 }
 
 /// Makes a key pair and checks it. One that fails its checks is destroyed again, by its handles, if they are its own.
-pub(crate) fn generate(session: &Session, name: &KeyName, before: &Before, login: Login) -> Result<Held, HsmError> {
-    let (public, private) = make(session, name)?;
+pub(crate) fn generate(
+    session: &Session,
+    name: &KeyName,
+    kind: KeyKind,
+    before: &Before,
+    login: Login,
+) -> Result<Held, HsmError> {
+    let (public, private) = make(session, name, kind)?;
     if !before.is_without([public, private]) {
         // What these handles lead to may be another key: it is left alone.
         return Err(HsmError::HandlesMixedUp(name.clone()));
     }
     let given = name_given(session, name, private);
-    let made = given.and_then(|name| examine(session, &name, private, public, login));
+    let made = given.and_then(|name| examine(session, &name, kind, [private, public], login));
     if made.is_err() {
         for handle in [private, public] {
             if let Err(error) = session.destroy_object(handle) {
@@ -62,11 +73,17 @@ pub(crate) fn generate(session: &Session, name: &KeyName, before: &Before, login
     made.inspect(|held| info!(key = %held.name(), "key generated in the token"))
 }
 
-fn make(session: &Session, name: &KeyName) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
+fn make(session: &Session, name: &KeyName, kind: KeyKind) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
     let label = name.label().unwrap_or_default().as_bytes().to_vec();
     let mut named = vec![Attribute::Token(true), Attribute::Label(label)];
     named.extend(name.id().map(|id| Attribute::Id(id.as_bytes().to_vec())));
-    let mut public = vec![Attribute::EcParams(P256_PARAMS.to_vec())];
+    let (mechanism, mut public) = match kind {
+        KeyKind::EcP256 | KeyKind::EcP384 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(ec_params(kind))]),
+        KeyKind::Rsa2048 => (
+            Mechanism::RsaPkcsKeyPairGen,
+            vec![Attribute::ModulusBits(RSA_BITS.into()), Attribute::PublicExponent(RSA_EXPONENT.to_vec())],
+        ),
+    };
     public.extend_from_slice(&named);
     let mut private = vec![
         Attribute::Private(true),
@@ -76,7 +93,7 @@ fn make(session: &Session, name: &KeyName) -> Result<(ObjectHandle, ObjectHandle
         Attribute::Sign(true),
     ];
     private.extend_from_slice(&named);
-    Ok(session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)?)
+    Ok(session.generate_key_pair(&mechanism, &public, &private)?)
 }
 
 /// The name under which the token keeps the new key.

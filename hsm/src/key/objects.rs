@@ -7,11 +7,12 @@ use tracing::info;
 use super::Held;
 use super::examination::examine;
 use crate::error::HsmError;
+use crate::kind::KeyKind;
 use crate::login::{Login, is_logged_in};
 use crate::name::{KeyId, KeyName};
 
 /// The one key of this name, after checking what it is and how it is protected.
-pub(crate) fn find(session: &Session, name: &KeyName, login: Login) -> Result<Option<Held>, HsmError> {
+pub(crate) fn find(session: &Session, name: &KeyName, kind: KeyKind, login: Login) -> Result<Option<Held>, HsmError> {
     let Some(private) = only_one(session, name, ObjectClass::PRIVATE_KEY, "private")? else {
         // A session that is not logged in sees no private keys, and says so by an empty list.
         return if !login.is_needed || is_logged_in(session)? { Ok(None) } else { Err(HsmError::NotLoggedIn) };
@@ -22,7 +23,7 @@ pub(crate) fn find(session: &Session, name: &KeyName, login: Login) -> Result<Op
     let public = only_one(session, &name, ObjectClass::PUBLIC_KEY, "public")?;
     let public = public.ok_or_else(|| HsmError::PublicKeyMissing(name.clone()))?;
     Identity::of(session, public)?.require(&name, ObjectClass::PUBLIC_KEY)?;
-    examine(session, &name, private, public, login).map(Some)
+    examine(session, &name, kind, [private, public], login).map(Some)
 }
 
 /// Destroys whatever has this name, private halves first; true if there was anything.

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::error::HsmError;
 use crate::key::Held;
-use crate::signature::P256Signature;
+use crate::kind::SigningInput;
 
 /// How long a caller waits for the token before it is told that the token has stalled. A C call cannot be cancelled: the
 /// thread stays with it. Generous, because slow tokens with a full queue are slow, not broken.
@@ -16,14 +16,14 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Work of a thread whose state is `W`.
 pub(super) enum Job<W> {
-    /// A signature over a SHA-256 digest: nearly all jobs, so it is no boxed closure.
-    Sign { key: Arc<Held>, digest: [u8; 32], reply: Reply },
+    /// A signature over a digest: nearly all jobs, so it is no boxed closure.
+    Sign { key: Arc<Held>, input: SigningInput, reply: Reply },
     /// Anything else that wants the session: making, finding and destroying keys.
     Task(Box<dyn FnOnce(&mut W) + Send>),
 }
 
 /// Where a signature goes.
-pub(super) struct Reply(pub(super) oneshot::Sender<Result<P256Signature, HsmError>>);
+pub(super) struct Reply(pub(super) oneshot::Sender<Result<Vec<u8>, HsmError>>);
 
 impl Reply {
     /// Whether nobody waits any more.
@@ -32,7 +32,7 @@ impl Reply {
     }
 
     /// A caller that has gone away needs no answer.
-    pub(super) fn send(self, result: Result<P256Signature, HsmError>) {
+    pub(super) fn send(self, result: Result<Vec<u8>, HsmError>) {
         let _ = self.0.send(result);
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cryptoki::mechanism::Mechanism;
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
 use tracing::{debug, warn};
@@ -15,10 +14,10 @@ use super::sessions::{Open, close, open_own};
 use super::shared::Shared;
 use crate::error::{HsmError, Remedy};
 use crate::key::{self, Before, Held};
+use crate::kind::{KeyKind, SigningInput};
 use crate::login::Login;
 use crate::module::Entered;
 use crate::name::{KeyId, KeyName};
-use crate::signature::P256Signature;
 
 /// A worker that found the token without a free session asks again after this time; meanwhile it shares one.
 const OWN_SESSION_RETRY: Duration = Duration::from_secs(10);
@@ -74,7 +73,7 @@ impl Worker {
         while let Some(job) = queue.next() {
             match job {
                 Job::Sign { reply, .. } if reply.is_abandoned() => {}
-                Job::Sign { key, digest, reply } => reply.send(self.sign(&key, &digest)),
+                Job::Sign { key, input, reply } => reply.send(self.sign(&key, &input)),
                 Job::Task(task) => task(&mut self),
             }
         }
@@ -84,11 +83,11 @@ impl Worker {
     /// Makes a key, or leaves none behind. A failure is not answered by a second try here: a generation that failed half-way
     /// must be looked at. But what may help the next try is done before this one is reported. Handles that are mixed up are no
     /// failure of the token's: what they need is done, so it is tried again.
-    pub(super) fn generate(&mut self, id: &KeyId, label: &str) -> Result<Arc<Held>, HsmError> {
+    pub(super) fn generate(&mut self, id: &KeyId, label: &str, kind: KeyKind) -> Result<Arc<Held>, HsmError> {
         let name = KeyName::new(id.clone(), label);
         let mut retries = MIXED_UP_RETRIES;
         loop {
-            match self.generate_once(&name) {
+            match self.generate_once(&name, kind) {
                 Err(error @ HsmError::HandlesMixedUp(_)) if retries > 0 => {
                     retries -= 1;
                     warn!(error = %error, "key not made yet");
@@ -98,13 +97,13 @@ impl Worker {
         }
     }
 
-    fn generate_once(&mut self, name: &KeyName) -> Result<Arc<Held>, HsmError> {
+    fn generate_once(&mut self, name: &KeyName, kind: KeyKind) -> Result<Arc<Held>, HsmError> {
         // This also mends what has happened since the last job: a lost login, a new epoch.
-        self.check_unused(name)?;
+        self.check_unused(name, kind)?;
         let mut before = None;
         let made = self.attempt(Access::Writes, &mut |work: &Work<'_>| {
             let before = before.insert(Before::see(work.session, name)?);
-            key::generate(work.session, name, before, work.login)
+            key::generate(work.session, name, kind, before, work.login)
         });
         match &made {
             Ok(held) => {
@@ -117,17 +116,17 @@ impl Worker {
     }
 
     /// Makes sure that no key has the new one's CKA_ID.
-    fn check_unused(&mut self, name: &KeyName) -> Result<(), HsmError> {
+    fn check_unused(&mut self, name: &KeyName, kind: KeyKind) -> Result<(), HsmError> {
         let Some(id) = name.id() else { return Ok(()) };
-        match self.find(&KeyName::from(id))? {
+        match self.find(&KeyName::from(id), kind)? {
             Some(_) => Err(HsmError::KeyExists(id.clone())),
             None => Ok(()),
         }
     }
 
-    pub(super) fn find(&mut self, name: &KeyName) -> Result<Option<Arc<Held>>, HsmError> {
+    pub(super) fn find(&mut self, name: &KeyName, kind: KeyKind) -> Result<Option<Arc<Held>>, HsmError> {
         let found = self.persist_with(Access::Reads, |work| {
-            let found = key::find(work.session, name, work.login)?;
+            let found = key::find(work.session, name, kind, work.login)?;
             if found.is_none() {
                 answers(work.entered.pkcs11, work.slot)?;
             }
@@ -140,14 +139,14 @@ impl Worker {
         self.persist_with(Access::Writes, |work| key::destroy(work.session, name))
     }
 
-    fn sign(&mut self, key: &Held, digest: &[u8; 32]) -> Result<P256Signature, HsmError> {
+    fn sign(&mut self, key: &Held, input: &SigningInput) -> Result<Vec<u8>, HsmError> {
         let signature = self.persist_with(Access::Reads, |work| {
             let handle = match key.handle_in(work.login) {
                 Some(handle) => handle,
                 None => key.find_again(work.session, work.login)?,
             };
-            let signature = work.session.sign(&Mechanism::Ecdsa, handle, digest)?;
-            key::checked_signature(key.name(), &signature)
+            let signature = work.session.sign(&key::mechanism(key.kind()), handle, input.as_bytes())?;
+            key::checked_signature(key.name(), key.kind(), signature)
         })?;
         self.shared.note_signature();
         Ok(signature)

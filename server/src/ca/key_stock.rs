@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use ironroot_hsm::{HsmError, KeyName, Token, TokenKey};
+use ironroot_hsm::{HsmError, KeyKind, KeyName, Token, TokenKey};
 use tracing::{error, info, warn};
 
 use super::CaError;
@@ -11,7 +11,7 @@ use super::journal::{Journal, KeyMark, KeyRecord, Origin, Place};
 /// The token, and which of its keys may be taken.
 pub(super) struct KeyStock {
     token: Token,
-    /// Keys of an administrator, in the order in which they are taken. None: keys are made.
+    /// Keys of an administrator, on P-256, in the order in which they are taken. None: keys are made.
     given: Vec<KeyName>,
     /// Those of which it was said that they cannot be used.
     told: HashSet<String>,
@@ -36,25 +36,27 @@ impl KeyStock {
     }
 
     /// The key of this name; none only if a logged-in session sees none.
-    pub(super) async fn find(&self, name: &KeyName) -> Result<Option<TokenKey>, CaError> {
-        Ok(self.token.find(name).await?)
+    pub(super) async fn find(&self, name: &KeyName, kind: KeyKind) -> Result<Option<TokenKey>, CaError> {
+        Ok(self.token.find_of(kind, name).await?)
     }
 
     /// The key of a place that does not sign now. None also if it is an administrator's and not fit any more: nobody needs it, and
     /// nothing is destroyed for that.
-    pub(super) async fn find_fit(&mut self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
+    pub(super) async fn find_fit(&mut self, record: &KeyRecord, kind: KeyKind) -> Result<Option<TokenKey>, CaError> {
         match record.origin {
-            Origin::Made => self.find(&record.name).await,
-            Origin::Given => self.fit(&record.name).await,
+            Origin::Made => self.find(&record.name, kind).await,
+            Origin::Given => self.fit(&record.name, kind).await,
         }
     }
 
     /// The key that an intended place gets: made now, over whatever has its name, or an administrator's; none if that is gone or not
     /// fit.
-    pub(super) async fn obtain(&mut self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
-        let (Origin::Made, Some(id)) = (record.origin, record.name.id()) else { return self.find_fit(record).await };
+    pub(super) async fn obtain(&mut self, record: &KeyRecord, kind: KeyKind) -> Result<Option<TokenKey>, CaError> {
+        let (Origin::Made, Some(id)) = (record.origin, record.name.id()) else {
+            return self.find_fit(record, kind).await;
+        };
         self.token.destroy(&record.name).await?;
-        Ok(Some(self.token.generate_p256(id, record.name.label().unwrap_or_default()).await?))
+        Ok(Some(self.token.generate(kind, id, record.name.label().unwrap_or_default()).await?))
     }
 
     /// A key is not used any more: our own is destroyed, an administrator's is left where it is.
@@ -79,7 +81,7 @@ impl KeyStock {
         let unspent: Vec<_> =
             self.given.iter().filter(|name| !self.spent.contains(&name.to_string())).cloned().collect();
         for name in unspent {
-            let Some(key) = self.fit(&name).await? else { continue };
+            let Some(key) = self.fit(&name, KeyKind::EcP256).await? else { continue };
             let mark = KeyMark::of(key.spki_der());
             if journal.has_used(&mark) || is_used(others, &mark) {
                 self.spent.insert(name.to_string());
@@ -94,8 +96,8 @@ impl KeyStock {
     }
 
     /// The key of this name if it is there and protected as one of our own; a failure of the token is an error.
-    async fn fit(&mut self, name: &KeyName) -> Result<Option<TokenKey>, CaError> {
-        match self.token.find(name).await {
+    async fn fit(&mut self, name: &KeyName, kind: KeyKind) -> Result<Option<TokenKey>, CaError> {
+        match self.token.find_of(kind, name).await {
             Ok(Some(key)) => Ok(Some(key)),
             Ok(None) => {
                 if self.told.insert(name.to_string()) {

@@ -2,11 +2,14 @@
 //!
 //! A token that returns a wrong signature, or an encoder that was changed carelessly, is found here and not at a peer.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
+};
 use der::Encode;
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::{Certificate, CertificateError};
-use ironroot_hsm::TokenKey;
+use ironroot_hsm::{KeyKind, TokenKey};
 use thiserror::Error;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -31,11 +34,24 @@ pub enum LintError {
 pub(super) struct Verifier(ParsedPublicKey);
 
 impl Verifier {
+    /// Of a CA's key, which is on P-256. It verifies DER `ECDSA-Sig-Value`.
     pub(super) fn of(key: &TokenKey) -> Result<Self, LintError> {
-        ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_point()).map(Self).map_err(|_| LintError::Signature)
+        Self::new(&ECDSA_P256_SHA256_ASN1, key)
     }
 
-    /// `signature`: DER `ECDSA-Sig-Value`.
+    /// Of a key that signs JWS. It verifies what the token returns: r‖s of fixed width, or RSA's PKCS #1 v1.5.
+    pub(super) fn of_jws(key: &TokenKey) -> Result<Self, LintError> {
+        match key.kind() {
+            KeyKind::EcP256 => Self::new(&ECDSA_P256_SHA256_FIXED, key),
+            KeyKind::EcP384 => Self::new(&ECDSA_P384_SHA384_FIXED, key),
+            KeyKind::Rsa2048 => Self::new(&RSA_PKCS1_2048_8192_SHA256, key),
+        }
+    }
+
+    fn new(algorithm: &'static dyn VerificationAlgorithm, key: &TokenKey) -> Result<Self, LintError> {
+        ParsedPublicKey::new(algorithm, key.public_key()).map(Self).map_err(|_| LintError::Signature)
+    }
+
     pub(super) fn verify(&self, signed: &[u8], signature: &[u8]) -> Result<(), LintError> {
         self.0.verify_sig(signed, signature).map_err(|_| LintError::Signature)
     }

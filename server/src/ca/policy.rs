@@ -1,7 +1,7 @@
 //! What the operator decides about the CA.
 
 use ironroot_api::TrustDomain;
-use ironroot_hsm::KeyName;
+use ironroot_hsm::{KeyKind, KeyName};
 
 use super::purpose::Purpose;
 use super::rotation::Pace;
@@ -37,6 +37,8 @@ pub struct JwtPolicy {
     pub issuer: Option<String>,
     /// Lifetime of those whose entry or request does not say, seconds.
     pub svid_ttl_seconds: i64,
+    /// What kind of key the next one is; it says the algorithm.
+    pub key_kind: KeyKind,
 }
 
 impl CaPolicy {
@@ -45,6 +47,14 @@ impl CaPolicy {
         let root = self.root_ttl_seconds.map(|_| Pace::of_the_root(self.ca_ttl_seconds));
         let jwt = self.jwt.as_ref().map(|_| Pace::of_signers(Purpose::Jwt));
         root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).chain(jwt).collect()
+    }
+
+    /// What kind of key is made for a purpose.
+    pub(super) fn key_kind(&self, purpose: Purpose) -> KeyKind {
+        match purpose {
+            Purpose::Root | Purpose::X509Ca => KeyKind::EcP256,
+            Purpose::Jwt => self.jwt.as_ref().map(|jwt| jwt.key_kind).unwrap_or_default(),
+        }
     }
 
     /// What is not renewed: nobody wants it.

@@ -6,9 +6,10 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::{Args, Subcommand};
-use const_oid::db::rfc5912::{ID_EC_PUBLIC_KEY, SECP_256_R_1, SECP_384_R_1};
+use const_oid::db::rfc5912::{ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1};
+use der::asn1::{ObjectIdentifier, UintRef};
 use der::pem::{self, LineEnding};
-use der::{Decode, asn1::ObjectIdentifier};
+use der::{Decode, Sequence};
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::types;
@@ -142,10 +143,28 @@ fn jwt_jwk(spki: &[u8], key_id: &str) -> Result<Value, CommandError> {
     Ok(Value::Object(jwk))
 }
 
-/// Parameters of an elliptic-curve key. Source: RFC 7518 §6.2.1.
+/// Parameters of a key.
 fn jwk(spki: &SubjectPublicKeyInfoOwned) -> Result<Map<String, Value>, CommandError> {
+    if spki.algorithm.oid == RSA_ENCRYPTION { rsa_jwk(spki) } else { ec_jwk(spki) }
+}
+
+/// Source: RFC 7518 §6.3.1.
+fn rsa_jwk(spki: &SubjectPublicKeyInfoOwned) -> Result<Map<String, Value>, CommandError> {
+    #[derive(Sequence)]
+    struct RsaPublicKey<'a> {
+        modulus: UintRef<'a>,
+        exponent: UintRef<'a>,
+    }
+    let key = RsaPublicKey::from_der(spki.subject_public_key.raw_bytes()).map_err(|error| malformed(&error))?;
+    let text = |number: UintRef<'_>| Value::from(URL_SAFE_NO_PAD.encode(number.as_bytes()));
+    let fields = [("kty", "RSA".into()), ("n", text(key.modulus)), ("e", text(key.exponent))];
+    Ok(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// Source: RFC 7518 §6.2.1.
+fn ec_jwk(spki: &SubjectPublicKeyInfoOwned) -> Result<Map<String, Value>, CommandError> {
     let unsupported =
-        || CommandError::Malformed("the bundle has a key that is neither P-256 nor P-384: use -format pem".to_owned());
+        || CommandError::Malformed("the bundle has a key that is not P-256, P-384 or RSA: use -format pem".to_owned());
     let curve = spki.algorithm.parameters.as_ref().and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
     let (name, size) = match curve {
         Some(SECP_256_R_1) if spki.algorithm.oid == ID_EC_PUBLIC_KEY => ("P-256", 32),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_hsm::KeyKind;
 use ironroot_shell::settings::{Section, format_duration, places};
 
 use super::{Lifetimes, PROGRAM, RateLimits};
@@ -63,7 +64,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let prune_attested_nodes_expired_for = server.duration("prune_attested_nodes_expired_for");
     let allow_executable_only = server.boolean("allow_executable_only").unwrap_or(false);
     let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(true);
-    read_key_type(server, "ca_key_type");
+    read_ca_key_type(server);
     let jwt = read_jwt(server, lifetimes.jwt_svid);
     Some(ServerBlock {
         admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
@@ -190,22 +191,38 @@ pub(super) struct JwtBlock {
 
 impl JwtBlock {
     /// What they say, and for how long; none if they are switched off. Where an administrator makes the keys, they are off unless the
-    /// file says otherwise: keys that were made for CAs would go to them.
-    pub(super) fn policy(self, has_given_keys: bool) -> Option<JwtPolicy> {
+    /// file says otherwise: keys that were made for CAs would go to them. Those are on P-256.
+    pub(super) fn policy(self, server: &Section<'_>, has_given_keys: bool) -> Option<JwtPolicy> {
         let is_disabled = self.is_disabled.unwrap_or(has_given_keys);
+        if !is_disabled && has_given_keys && self.policy.key_kind != KeyKind::EcP256 {
+            server.mistake("jwt_key_type", "keys that key_labels and key_ids name are P-256: use ec-p256");
+        }
         (!is_disabled).then_some(self.policy)
     }
 }
 
 fn read_jwt(server: &Section<'_>, svid_ttl: Duration) -> JwtBlock {
-    read_key_type(server, "jwt_key_type");
+    let key_kind = server.parsed("jwt_key_type", jwt_key_kind).unwrap_or_default();
     let issuer = server.string("jwt_issuer");
     let svid_ttl_seconds = svid_ttl.as_secs().try_into().unwrap_or(i64::MAX);
-    JwtBlock { policy: JwtPolicy { issuer, svid_ttl_seconds }, is_disabled: server.boolean("disable_jwt_svids") }
+    JwtBlock {
+        policy: JwtPolicy { issuer, svid_ttl_seconds, key_kind },
+        is_disabled: server.boolean("disable_jwt_svids"),
+    }
 }
 
-fn read_key_type(server: &Section<'_>, key: &str) {
-    server.parsed(key, |text| match text {
+fn jwt_key_kind(text: &str) -> Result<KeyKind, &'static str> {
+    match text {
+        "ec-p256" => Ok(KeyKind::EcP256),
+        "ec-p384" => Ok(KeyKind::EcP384),
+        "rsa-2048" => Ok(KeyKind::Rsa2048),
+        "rsa-4096" => Err("not supported by ironroot-server yet: use ec-p256, ec-p384 or rsa-2048"),
+        _ => Err("not a key type: use ec-p256, ec-p384 or rsa-2048"),
+    }
+}
+
+fn read_ca_key_type(server: &Section<'_>) {
+    server.parsed("ca_key_type", |text| match text {
         "ec-p256" => Ok(()),
         "ec-p384" | "rsa-2048" | "rsa-4096" => Err("not supported by ironroot-server yet: use ec-p256"),
         _ => Err("not a key type: use ec-p256"),

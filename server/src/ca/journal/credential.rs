@@ -8,6 +8,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ironroot_api::certificate::Certificate;
+use ironroot_api::csr;
+use ironroot_hsm::KeyKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::format::JournalError;
@@ -38,6 +40,16 @@ impl Credential {
         match self {
             Self::Certificate(_) => None,
             Self::JwtKey(key) => Some(key),
+        }
+    }
+
+    /// What kind of key it is.
+    pub fn key_kind(&self) -> KeyKind {
+        match self.jwt_key().map(|key| key.spki().kind()) {
+            Some(csr::KeyKind::EcP384) => KeyKind::EcP384,
+            Some(csr::KeyKind::Rsa) => KeyKind::Rsa2048,
+            // No other kind is made; a CA's is always this one.
+            Some(csr::KeyKind::EcP256 | csr::KeyKind::Ed25519) | None => KeyKind::EcP256,
         }
     }
 

@@ -56,6 +56,7 @@ impl Claims {
 #[cfg(test)]
 mod tests {
     use ironroot_api::{SpiffeId, TrustDomain};
+    use ironroot_hsm::KeyKind;
 
     use super::*;
 
@@ -66,7 +67,7 @@ mod tests {
     }
 
     fn policy(issuer: Option<&str>) -> JwtPolicy {
-        JwtPolicy { issuer: issuer.map(str::to_owned), svid_ttl_seconds: 300 }
+        JwtPolicy { issuer: issuer.map(str::to_owned), svid_ttl_seconds: 300, key_kind: KeyKind::EcP256 }
     }
 
     fn claims(subject: &JwtSubject, issuer: Option<&str>) -> Claims {

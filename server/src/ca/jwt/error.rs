@@ -1,10 +1,11 @@
 //! Why no JWT-SVID is signed.
 
+use ironroot_api::csr::CsrError;
 use ironroot_api::utc;
 use thiserror::Error;
 
 /// Why no JWT-SVID is signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum JwtError {
     /// The configuration says so.
     #[error("JWT functionality is disabled")]
@@ -33,7 +34,7 @@ pub enum JwtError {
         /// The time, UNIX seconds.
         now: i64,
     },
-    /// The key has a kind that no algorithm of JWT-SVIDs goes with.
-    #[error("the key that signs JWT-SVIDs is neither EC P-256, EC P-384 nor RSA")]
-    NoAlgorithm,
+    /// What the token says of the key is no public key.
+    #[error("the public half of the key for JWT-SVIDs cannot be published; the token may be faulty")]
+    Key(#[source] CsrError),
 }

@@ -17,7 +17,7 @@ pub(in crate::ca) fn publishable(
     key_id: KeyId,
 ) -> Result<Authority, CaError> {
     let Candidate { key, number, record } = candidate;
-    let spki = Spki::parse(key.spki_der()).map_err(|_| JwtError::NoAlgorithm)?;
+    let spki = Spki::parse(key.spki_der()).map_err(JwtError::Key)?;
     Ok(Authority {
         credential: JwtKey::new(key_id, spki).into(),
         issued_at: moment.now_unix,

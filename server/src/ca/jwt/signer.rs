@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use ironroot_api::csr::KeyKind;
-use ironroot_hsm::{TokenKey, Urgency};
+use ironroot_hsm::{KeyKind, TokenKey, Urgency};
 
 use super::claims::Claims;
 use super::compact::{self, Header};
@@ -47,12 +45,11 @@ pub(in crate::ca) struct JwtSigner {
 impl JwtSigner {
     /// `key` is the one that `authority`, whose published half this is, has in the token.
     pub(in crate::ca) fn new(key: TokenKey, authority: &Authority, published: &JwtKey) -> Result<Self, CaError> {
-        let algorithm = algorithm_of(published.spki().kind()).ok_or(JwtError::NoAlgorithm)?;
         Ok(Self {
-            verifier: Verifier::of(&key)?,
+            verifier: Verifier::of_jws(&key)?,
+            header: Header::new(algorithm(key.kind()), published.key_id().as_str()),
             key,
             credential: authority.credential.clone(),
-            header: Header::new(algorithm, published.key_id().as_str()),
             not_before: authority.issued_at.saturating_sub(NOT_BEFORE_CUSHION),
             not_after: authority.not_after,
             sampling: Sampling::default(),
@@ -80,23 +77,23 @@ impl JwtSigner {
         self.check(claims.iat)?;
         let claims = claims.ending_by(self.not_after);
         let input = compact::signing_input(&self.header, &claims);
-        let hash: [u8; 32] = digest(&SHA256, input.as_bytes()).as_ref().try_into().expect("SHA-256 has 32 bytes");
         // As X509-SVIDs: what lives shortest runs out first.
         let urgency = Urgency::by(claims.iat.midpoint(claims.exp));
-        let signature = self.key.sign_digest(hash, urgency).await?;
+        let signature = self.key.sign_message(input.as_bytes(), urgency).await?;
         if self.sampling.is_verified(Scrutiny::Sampled) {
-            let verified = self.verifier.verify(input.as_bytes(), &signature.to_der());
+            let verified = self.verifier.verify(input.as_bytes(), &signature);
             verified.inspect_err(|_| self.sampling.distrust())?;
         }
-        let token = compact::token(&input, signature.as_bytes());
+        let token = compact::token(&input, &signature);
         Ok(IssuedJwtSvid { token, issued_at_unix: claims.iat, expires_at_unix: claims.exp })
     }
 }
 
 /// Source: SPIRE `cryptoutil.JoseAlgFromPublicKey`; RFC 7518 §3.1.
-fn algorithm_of(kind: KeyKind) -> Option<&'static str> {
+fn algorithm(kind: KeyKind) -> &'static str {
     match kind {
-        KeyKind::EcP256 => Some("ES256"),
-        KeyKind::EcP384 | KeyKind::Rsa | KeyKind::Ed25519 => None,
+        KeyKind::EcP256 => "ES256",
+        KeyKind::EcP384 => "ES384",
+        KeyKind::Rsa2048 => "RS256",
     }
 }

@@ -44,7 +44,7 @@ impl Performer {
 
     async fn check_unused(&self, slot: Place) -> Result<(), CaError> {
         let key = self.own_key(slot).name;
-        match self.keys.find(&key).await? {
+        match self.keys.find(&key, self.policy.key_kind(slot.purpose)).await? {
             Some(_) => Err(CaError::KeyWithoutJournal { slot, key }),
             None => Ok(()),
         }
@@ -96,7 +96,11 @@ impl Performer {
     }
 
     pub(super) async fn find_key(&self, slot: Place, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
-        require_certified(slot, authority, self.keys.find(&authority.in_token.name).await?)
+        require_certified(
+            slot,
+            authority,
+            self.keys.find(&authority.in_token.name, authority.credential.key_kind()).await?,
+        )
     }
 
     /// The same of an authority that signs no SVIDs now.
@@ -105,7 +109,11 @@ impl Performer {
         slot: Place,
         authority: &Authority,
     ) -> Result<Option<TokenKey>, CaError> {
-        require_certified(slot, authority, self.keys.find_fit(&authority.in_token).await?)
+        require_certified(
+            slot,
+            authority,
+            self.keys.find_fit(&authority.in_token, authority.credential.key_kind()).await?,
+        )
     }
 }
 

@@ -96,10 +96,11 @@ impl Performer {
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
             let held = self.journal.slots(purpose).slot(slot);
-            let Some(key) = held.authority().map(|authority| &authority.in_token) else { continue };
+            let Some(authority) = held.authority() else { continue };
+            let (key, kind) = (&authority.in_token, authority.credential.key_kind());
             let found = match held {
-                Slot::Active(_) => self.keys.find(&key.name).await?,
-                _ => self.keys.find_fit(key).await?,
+                Slot::Active(_) => self.keys.find(&key.name, kind).await?,
+                _ => self.keys.find_fit(key, kind).await?,
             };
             keys.extend(found.map(|key| (slot, key)));
         }

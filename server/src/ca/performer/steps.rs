@@ -49,7 +49,7 @@ impl Performer {
         let root = self.signer_of(place.purpose, moment).await?;
         // The journal says that whatever has the name of a key that is made is nobody's: one whose time is over, or one from
         // before a crash.
-        match self.obtain(&record).await? {
+        match self.obtain(place, &record).await? {
             Some(key) => {
                 let candidate = Candidate { key, number: self.journal.next_key(), record };
                 self.certify(place, candidate, root.as_ref(), moment).await
@@ -68,8 +68,8 @@ impl Performer {
 
     /// The key of an intended place. One of an administrator's is used only if it is the one that was taken, whatever has its name by
     /// now, and not if another server has it in its journal too: what is on disk before either looks, one of them sees.
-    async fn obtain(&mut self, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
-        let key = self.keys.obtain(record).await?;
+    async fn obtain(&mut self, place: Place, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
+        let key = self.keys.obtain(record, self.policy.key_kind(place.purpose)).await?;
         if record.origin == Origin::Made {
             return Ok(key);
         }

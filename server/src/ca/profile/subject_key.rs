@@ -28,6 +28,6 @@ impl<'a> From<&'a Spki> for SubjectKey<'a> {
 
 impl<'a> From<&'a TokenKey> for SubjectKey<'a> {
     fn from(key: &'a TokenKey) -> Self {
-        Self { spki_der: key.spki_der(), key: key.public_point() }
+        Self { spki_der: key.spki_der(), key: key.public_key() }
     }
 }

@@ -1,0 +1,94 @@
+//! Kinds of keys that a token may hold for us, and what differs between them when something is signed.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, SHA384, digest};
+
+/// A kind of key pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// ECDSA on NIST P-256, with SHA-256.
+    #[default]
+    EcP256,
+    /// ECDSA on NIST P-384, with SHA-384.
+    EcP384,
+    /// RSA of 2048 bits: PKCS #1 v1.5 with SHA-256.
+    Rsa2048,
+}
+
+/// DigestInfo of SHA-256 up to the digest. Source: RFC 8017 §9.2, note 1.
+const SHA256_DIGEST_INFO: [u8; 19] =
+    [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
+
+/// What C_Sign is given: a digest, or what PKCS #1 pads.
+#[derive(Clone, Copy)]
+pub(crate) struct SigningInput {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl SigningInput {
+    /// Of a message that a key of this kind signs.
+    pub(crate) fn of(kind: KeyKind, message: &[u8]) -> Self {
+        match kind {
+            KeyKind::EcP256 => Self::from_parts(&[], digest(&SHA256, message).as_ref()),
+            KeyKind::EcP384 => Self::from_parts(&[], digest(&SHA384, message).as_ref()),
+            KeyKind::Rsa2048 => Self::from_parts(&SHA256_DIGEST_INFO, digest(&SHA256, message).as_ref()),
+        }
+    }
+
+    /// A SHA-256 digest for a key on P-256.
+    pub(crate) fn of_digest(digest: &[u8; 32]) -> Self {
+        Self::from_parts(&[], digest)
+    }
+
+    /// Both together have at most 51 bytes.
+    fn from_parts(prefix: &[u8], digest: &[u8]) -> Self {
+        let (mut bytes, length) = ([0; 64], prefix.len() + digest.len());
+        bytes[..prefix.len()].copy_from_slice(prefix);
+        bytes[prefix.len()..length].copy_from_slice(digest);
+        Self { bytes, length }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl KeyKind {
+    /// Length of a signature as the token returns it, bytes.
+    pub(crate) fn signature_bytes(self) -> usize {
+        match self {
+            Self::EcP256 => 64,
+            Self::EcP384 => 96,
+            Self::Rsa2048 => 256,
+        }
+    }
+}
+
+/// As errors call it.
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EcP256 => "P-256",
+            Self::EcP384 => "P-384",
+            Self::Rsa2048 => "RSA-2048",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_signed_is_the_digest_that_goes_with_the_key() {
+        let lengths = [KeyKind::EcP256, KeyKind::EcP384, KeyKind::Rsa2048]
+            .map(|kind| (SigningInput::of(kind, b"abc").as_bytes().len(), kind.signature_bytes()));
+        assert_eq!(lengths, [(32, 64), (48, 96), (51, 256)]);
+        let info = SigningInput::of(KeyKind::Rsa2048, b"abc");
+        assert_eq!(&info.as_bytes()[19..], SigningInput::of(KeyKind::EcP256, b"abc").as_bytes());
+        let hash: [u8; 32] = digest(&SHA256, b"abc").as_ref().try_into().unwrap();
+        assert_eq!(SigningInput::of_digest(&hash).as_bytes(), hash);
+    }
+}
