@@ -1,10 +1,10 @@
-"""Fetches, validates and watches X.509-SVIDs with the SPIFFE client for Python; prints what it got as JSON."""
+"""Fetches, validates and watches X.509-SVIDs, and fetches and validates JWT-SVIDs, with the SPIFFE client for Python; prints what it got as JSON."""
 
 import json
 import sys
 import threading
 
-from spiffe import TrustDomain, WorkloadApiClient
+from spiffe import JwtSvid, TrustDomain, WorkloadApiClient
 
 client = WorkloadApiClient(socket_path="unix:" + sys.argv[1])
 context = client.fetch_x509_context()
@@ -23,6 +23,13 @@ for issued, issuer in zip(chain, chain[1:]):
     issued.verify_directly_issued_by(issuer)
 form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 assert leaf.public_key().public_bytes(*form) == svid.private_key.public_key().public_bytes(*form)
+
+# A JWT-SVID: validated by the agent, and by the client itself with the keys that the agent hands out.
+token = client.fetch_jwt_svid(audience={"us", "them"})
+assert token.spiffe_id == svid.spiffe_id, token.spiffe_id
+assert client.validate_jwt_svid(token.token, "them").spiffe_id == svid.spiffe_id
+keys = client.fetch_jwt_bundles().get_bundle_for_trust_domain(TrustDomain(name))
+assert JwtSvid.parse_and_validate(token.token, keys, {"us"}).spiffe_id == svid.spiffe_id
 
 serials, failures, enough = [], [], threading.Event()
 
@@ -47,5 +54,7 @@ assert not failures, failures
 print(json.dumps({
     "spiffe_id": str(svid.spiffe_id),
     "authorities": len(authorities),
+    "jwt_svid_of": str(token.spiffe_id),
+    "jwt_authorities": len(keys.jwt_authorities),
     "rotations": len(serials) - 1,
 }))

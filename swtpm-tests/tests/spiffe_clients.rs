@@ -33,7 +33,7 @@ fn python() -> PathBuf {
     path
 }
 
-//= WLE-02 WLE-04 WLA-03 WLA-06
+//= WLE-02 WLE-04 WLA-01 WLA-03 WLA-06 WLA-11
 #[test]
 fn the_python_client_fetches_watches_and_validates() {
     let (_server, device) = lab();
@@ -44,6 +44,8 @@ fn the_python_client_fetches_watches_and_validates() {
     let answer: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(answer["spiffe_id"], format!("spiffe://{TRUST_DOMAIN}/probe"));
     assert_eq!(answer["authorities"], 1);
+    assert_eq!(answer["jwt_svid_of"], answer["spiffe_id"]);
+    assert!(answer["jwt_authorities"].as_u64().is_some_and(|keys| keys >= 1), "{answer}");
     assert!(answer["rotations"].as_u64().expect("a number") >= 2, "{answer}");
 }
 
