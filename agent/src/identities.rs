@@ -164,6 +164,11 @@ impl Identities {
         theirs
     }
 
+    /// Whether there is this entry, for the same ID.
+    pub fn holds(&self, terms: &EntryTerms) -> bool {
+        self.entries().any(|held| held.id == terms.id && held.spiffe_id == terms.spiffe_id)
+    }
+
     /// All entries, whatever became of their X509-SVIDs.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<EntryTerms>> {
         self.identities.iter().map(|identity| identity.terms()).chain(&self.unsigned)

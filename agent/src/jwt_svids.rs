@@ -151,8 +151,9 @@ impl JwtSvids {
         if let Some(held) = lasting {
             return Ok(held.token);
         }
-        // Of a key that went meanwhile nothing is kept; whoever waits for it gets it all the same, as from SPIRE.
-        if token::is_trusted(&token, &self.0.signing.identities.borrow()) {
+        // Of a key or an entry that went meanwhile nothing is kept; whoever waits for it gets it all the same, as from SPIRE.
+        let all = self.0.signing.identities.borrow().clone();
+        if token::is_trusted(&token, &all) && all.holds(&wish.terms) {
             cache.put(wish, token.clone(), &moment);
         }
         Ok(token)

@@ -184,6 +184,18 @@ async fn a_token_is_only_for_an_audience_that_is_named_and_an_identity_that_the_
     assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status}");
 }
 
+#[tokio::test]
+async fn who_has_very_many_identities_names_the_one_it_wants() {
+    let mut served = Served::new(Limits::default());
+    served.asked.close();
+    let many = (0..101).map(|n| terms(&format!("/w{n}"), &["unix:uid:0"])).collect();
+    publish(&served, Vec::new(), many, &[]);
+    let status = fetch(&served, &["a"], "").await;
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("more than 100 identities: name one in spiffe_id"), "{status}");
+    assert_eq!(fetch(&served, &["a"], "spiffe://td/w7").await.code(), Code::Unavailable, "it would be signed");
+}
+
 //= WLE-03
 #[tokio::test]
 async fn requests_about_tokens_want_the_security_header_too() {
