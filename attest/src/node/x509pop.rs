@@ -19,6 +19,7 @@ mod messages;
 mod pending;
 mod proof_key;
 mod refusal;
+mod signed_sha256;
 mod verified;
 
 pub use crate::authorities::{Authorities, AuthoritiesError, NoAuthority, NotAnAuthority};

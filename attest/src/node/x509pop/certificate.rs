@@ -1,6 +1,5 @@
 //! What a device's certificate says of the device.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use const_oid::db::rfc4519::COMMON_NAME;
 use ironroot_text::hex::hex;
 use x509_cert::ext::pkix::KeyUsage;
@@ -9,11 +8,9 @@ use x509_cert::name::Name;
 
 use super::proof_key::ProofKey;
 use super::refusal::X509PopRefusal;
+use super::signed_sha256::{SignedSha256, of_signed};
 use crate::authorities::{Fingerprint, fingerprint};
-use crate::link::{Link, signed_part};
-
-/// SHA-256 of a TBSCertificate: the same for a certificate however its signature is written.
-pub(super) type SignedSha256 = [u8; 32];
+use crate::link::Link;
 
 /// A device's certificate, parsed.
 #[derive(Clone, Debug)]
@@ -37,21 +34,12 @@ impl DeviceCertificate {
         }
         Ok(Self {
             fingerprint: fingerprint(der),
-            signed_sha256: sha256(link.tbs),
+            signed_sha256: of_signed(link.tbs),
             key: ProofKey::of(&link.certificate)?,
             common_name: common_name(tbs.subject()),
             serial_number: serial_number(tbs.serial_number().as_bytes()),
         })
     }
-}
-
-/// Of a certificate that nobody has looked at yet.
-pub(super) fn signed_sha256(der: &[u8]) -> Option<SignedSha256> {
-    signed_part(der).map(sha256)
-}
-
-fn sha256(signed: &[u8]) -> SignedSha256 {
-    digest(&SHA256, signed).as_ref().try_into().expect("SHA-256 gives 32 bytes")
 }
 
 /// The last one, if there are several, as Go has it. None if it is empty or no text.

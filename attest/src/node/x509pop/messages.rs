@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::certificate::signed_sha256;
 use super::family::Family;
 use super::refusal::X509PopRefusal;
+use super::signed_sha256;
 use super::{MAX_CERTIFICATES, NONCE_BYTES};
 use crate::node::base64_bytes::{Base64, Base64Digest};
 use crate::node::json::{decode, encode};
@@ -86,7 +86,7 @@ struct EcdsaJson {
 impl Evidence {
     /// The certificate that is shown, as [`AttestedCertificate`](super::AttestedCertificate) calls it; nothing is believed yet.
     pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
-        signed_sha256(self.certificates.first()?)
+        signed_sha256::of_certificate(self.certificates.first()?)
     }
 
     /// The message as JSON.
