@@ -27,8 +27,11 @@ fn lab(more: &[&str]) -> (Server, Device) {
     (server, device)
 }
 
-/// What `api fetch jwt` says to `uid`: the IDs and the tokens, and the key IDs of the bundle.
-fn fetch(device: &Device, uid: u32, more: &[&str]) -> Result<(Vec<(String, String)>, Vec<String>), String> {
+/// IDs with their tokens, and the key IDs of the bundle.
+type Fetched = (Vec<(String, String)>, Vec<String>);
+
+/// What `api fetch jwt` says to `uid`.
+fn fetch(device: &Device, uid: u32, more: &[&str]) -> Result<Fetched, String> {
     let output = device.api(uid, &[&["fetch", "jwt", "-output", "json", "-audience"], more].concat());
     let json: Value = serde_json::from_str(&said(&output)?).expect("JSON");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();

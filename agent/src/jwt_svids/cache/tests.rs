@@ -154,7 +154,7 @@ fn tokens_go_with_their_entry_and_with_their_key() {
         cache.count()
     };
     assert_eq!(left(&all(&[one.clone(), two.clone()], &[("k", false)])), 3);
-    assert_eq!(left(&all(&[two.clone()], &[("k", false)])), 1, "an entry went");
+    assert_eq!(left(&all(std::slice::from_ref(&two), &[("k", false)])), 1, "an entry went");
     assert_eq!(left(&all(&[terms("one", "/other"), two.clone()], &[("k", false)])), 1, "or is for another ID");
     assert_eq!(left(&all(&[one.clone(), two.clone()], &[("k", true)])), 0, "the key is tainted");
     assert_eq!(left(&all(&[one, two], &[("l", false)])), 0, "or gone");
