@@ -256,6 +256,18 @@ mod tests {
     }
 
     #[test]
+    fn an_old_authority_ends_in_its_slot_at_a_time_that_is_known_before() {
+        let authority = |key| Authority { key, ..authority("spiffe://example.org") };
+        let journal = founding().intend(A, made("a")).prepare(A, authority(0)).activate(A);
+        assert_eq!(slots(&journal).next_prune(0), None, "the active one is not pruned where it stands");
+        let journal = journal.intend(B, made("b")).prepare(B, authority(1)).activate(B);
+        let end = authority(0).prune_at();
+        assert_eq!(slots(&journal).next_prune(0), Some(end));
+        let pruned = journal.prune(Purpose::X509Ca, moment(end, Trust::Agreed));
+        assert_eq!((pruned.slot(A), slots(&pruned).next_prune(0)), (&Slot::Empty, None));
+    }
+
+    #[test]
     fn a_key_that_is_certified_anew_signs_under_both_certificates() {
         let journal = full();
         let anew = Authority { key: 1, issued_at: 1_800_000_100, ..authority("spiffe://example.org") };
