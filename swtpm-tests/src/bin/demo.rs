@@ -23,6 +23,8 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const ALICE: u32 = 60_001;
 const BOB: u32 = 60_002;
 const STRANGER: u32 = 60_003;
+/// For whom Alice's token is.
+const SERVICE: &str = "https://vault.example.org";
 
 const USAGE: &str = "demo          shows the main job on a software TPM and a software HSM, and leaves nothing behind
 demo --keep   leaves the lab up and says how to look around, until Enter or Ctrl-C
@@ -117,6 +119,13 @@ fn run(keep: bool, interrupted: Arc<AtomicBool>, interruption: &mpsc::Receiver<(
     story.chapter("They talk mutual TLS, each requiring the other's SPIFFE ID")?;
     story.fact(&mutual_tls(&device)?)?;
 
+    story.chapter("Alice gets a JWT-SVID for one service, signed in the token; Bob has it validated by his agent")?;
+    let token = token_of_alice(&device)?;
+    story.fact(&format!("for {SERVICE}: {}... ({} characters)", &token[..token.len().min(24)], token.len()))?;
+    story.fact(&validated(&device, SERVICE, &token)?)?;
+    let elsewhere = validated(&device, "https://elsewhere.example", &token).err().ok_or("another audience took it")?;
+    story.fact(&format!("for another audience: {elsewhere}"))?;
+
     story.chapter("The server is killed and the device loses power: agent killed, TPM reset, memory gone")?;
     let sealed = sealed_svids(&device)?;
     server.kill();
@@ -135,6 +144,7 @@ fn run(keep: bool, interrupted: Arc<AtomicBool>, interruption: &mpsc::Receiver<(
         story.fact(&format!("uid {uid}: {} again, the same SVID", again.ids.join(", ")))?;
     }
     require(device.fetch(STRANGER).is_err(), "a process without an entry got an identity offline")?;
+    story.fact(&format!("Alice's JWT-SVID, without a server: {}", validated(&device, SERVICE, &token)?))?;
 
     story.chapter("A thief copies the cache to another device")?;
     story.fact(&thief(&maker, &server, &device)?)?;
@@ -165,6 +175,25 @@ fn mutual_tls(device: &Device) -> Outcome<String> {
     serving.wait()?;
     require(dialled.status.success(), &format!("mutual TLS failed: {}", String::from_utf8_lossy(&dialled.stderr)))?;
     Ok(String::from_utf8_lossy(&dialled.stdout).trim().to_owned())
+}
+
+/// A JWT-SVID of Alice's for the service.
+fn token_of_alice(device: &Device) -> Outcome<String> {
+    let answer = device.api(ALICE, &["fetch", "jwt", "-audience", SERVICE, "-output", "json"]);
+    require(answer.status.success(), &format!("no JWT-SVID: {}", String::from_utf8_lossy(&answer.stderr).trim()))?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+    Ok(answer[0]["svids"][0]["svid"].as_str().ok_or("an answer without a token")?.to_owned())
+}
+
+/// What Bob's agent says of a token: whose it is, or why it is refused.
+fn validated(device: &Device, audience: &str, token: &str) -> Outcome<String> {
+    let answer = device.api(BOB, &["validate", "jwt", "-audience", audience, "-svid", token]);
+    if !answer.status.success() {
+        return Err(String::from_utf8_lossy(&answer.stderr).trim().into());
+    }
+    let said = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let subject = said.lines().find(|line| line.contains("spiffe://")).ok_or("an answer without a subject")?;
+    Ok(format!("valid, {}", subject.split_whitespace().last().unwrap_or_default()))
 }
 
 /// Waits until the cache on flash holds what the workloads hold; their serials.
