@@ -36,5 +36,5 @@ pub use kind::KeyKind;
 pub use name::{KeyId, KeyIdError, KeyName};
 pub use pin::{Pin, PinError};
 pub use signature::P256Signature;
-pub use token::{Token, TokenConfig, TokenKey, Urgency, UserLogin};
+pub use token::{Token, TokenConfig, TokenKey, Urgency, UserLogin, session_threads_ended};
 pub use uri::{TokenUri, UriError};

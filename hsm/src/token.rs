@@ -6,6 +6,7 @@ mod login;
 mod queue;
 mod sessions;
 mod shared;
+mod threads;
 mod trouble;
 mod user_login;
 mod worker;
@@ -28,12 +29,14 @@ use crate::signature::P256Signature;
 use crate::uri::TokenUri;
 
 pub use queue::Urgency;
+pub use threads::session_threads_ended;
 pub use user_login::UserLogin;
 
 use job::{Job, Reply, within_deadline};
 use login::{Abilities, Logins};
 use queue::Queue;
 use shared::Shared;
+use threads::SessionThread;
 use worker::Worker;
 
 /// Most sessions opened on one token.
@@ -81,10 +84,14 @@ impl Token {
         // When the token has no more for one, it has none for the next.
         let own_sessions = workers.iter_mut().position(|worker| !worker.open_session()).unwrap_or(threads);
         for (number, worker) in workers.into_iter().enumerate() {
-            let queue = Arc::clone(&queue);
+            let (queue, alive) = (Arc::clone(&queue), SessionThread::begin());
+            let serve = move || {
+                worker.run(&queue);
+                drop(alive);
+            };
             std::thread::Builder::new()
                 .name(format!("hsm-{number}"))
-                .spawn(move || worker.run(&queue))
+                .spawn(serve)
                 .map_err(|e| HsmError::Thread(e.to_string()))?;
         }
         say_what_it_can(&shared, &abilities, wanted, own_sessions);

@@ -10,12 +10,16 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ironroot_hsm::session_threads_ended;
+
 use crate::child;
 
 /// Tells a child process which test it is the child of.
 const CHILD_VARIABLE: &str = "IRONROOT_LAB_CHILD_OF";
 /// A child that is not done by then hangs. Generous: the machine may be busy with other tests.
 const DEADLINE: Duration = Duration::from_secs(180);
+/// Longest wait for the session threads of tokens.
+const SESSIONS_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause between two looks at a running child.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -24,8 +28,10 @@ pub fn is_child_of(test: &str) -> bool {
     std::env::var(CHILD_VARIABLE).is_ok_and(|name| name == test)
 }
 
-/// What a child does last, so that its parent knows that it got there.
+/// What a child does last, so that its parent knows that it got there. What tokens are still doing for a dropped caller it waits for.
 pub fn mark_end(directory: &Path) {
+    // A test may have hung one for good.
+    let _ = session_threads_ended(SESSIONS_PATIENCE);
     fs::write(directory.join("ended"), "").expect("a directory of our own");
 }
 

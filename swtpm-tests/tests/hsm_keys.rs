@@ -1,6 +1,8 @@
 //! Keys in a token: they are made there, protected there, found again, and never confused.
 #![allow(clippy::unwrap_used, reason = "in a test whatever is not there is the failure")]
 
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
@@ -12,7 +14,7 @@ use cryptoki::object::{Attribute, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use ironroot_api::csr::Spki;
-use ironroot_hsm::{HsmError, KeyId, KeyKind, Token, TokenKey, Urgency};
+use ironroot_hsm::{HsmError, KeyId, KeyKind, Token, TokenKey, Urgency, session_threads_ended};
 use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
 
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -201,5 +203,21 @@ fn many_callers_share_few_sessions() {
                 task.await.unwrap();
             }
         });
+    });
+}
+
+#[test]
+fn the_threads_of_a_token_that_is_dropped_while_it_works_end_and_a_process_can_wait_for_them() {
+    const TEST: &str = "the_threads_of_a_token_that_is_dropped_while_it_works_end_and_a_process_can_wait_for_them";
+    SoftHsm::run_in_child(TEST, |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(2)).unwrap();
+            let key = token.generate_p256(&id("busy"), "busy").await.unwrap();
+            let sign = |key: TokenKey| async move { key.sign_digest([7; 32], Urgency::FIRST).await };
+            let calls: Vec<_> = (0..50).map(|_| tokio::spawn(sign(key.clone()))).collect();
+            assert!(!session_threads_ended(Duration::ZERO), "they are there as long as the token is");
+            calls.iter().for_each(tokio::task::JoinHandle::abort);
+        });
+        assert!(session_threads_ended(Duration::from_secs(60)));
     });
 }

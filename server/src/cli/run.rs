@@ -2,7 +2,10 @@
 
 mod flags;
 
+use std::time::Duration;
+
 use clap::Args;
+use ironroot_hsm::session_threads_ended;
 use ironroot_shell::command_line::{CommandError, ConfigFile, Reply, begin_log, ended, keep_files_private};
 use tokio::runtime;
 
@@ -13,6 +16,9 @@ use flags::Flags;
 /// The token refused the PIN, or one more wrong one would lock it: a supervisor must not start the server again. Source:
 /// sysexits.h, EX_NOPERM.
 const EXIT_PIN_REFUSED: u8 = 77;
+/// How long a server that ends waits for what the token is doing: a PKCS#11 library that is taken down beneath a call crashes.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Runs the server until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
 #[command(
@@ -37,6 +43,11 @@ impl Run {
         let runtime = runtime.map_err(CommandError::run)?;
         let logs_to_file = config.log.file.is_some();
         let outcome = runtime.block_on(crate::run::run(config, log));
+        // Its tasks go, and the token with the last of them.
+        drop(runtime);
+        if !session_threads_ended(TOKEN_PATIENCE) {
+            tracing::warn!("the token is still busy with a call; the server ends all the same");
+        }
         Ok(ended("server", logs_to_file, outcome, |failure| failure.is_pin_refused().then_some(EXIT_PIN_REFUSED)))
     }
 }
