@@ -14,7 +14,9 @@ fn decoding_survives_damaged_text_and_leaves_no_mark_and_no_carriage_return() {
     Target::new("decode").seed("\u{feff}a,b\r\nc,d\r").seed(utf16).survives(|bytes| {
         if let Ok(text) = decode(bytes) {
             assert!(!text.contains('\r') && !text.starts_with('\u{feff}'));
-            assert_eq!(decode(text.as_bytes()).as_deref(), Ok(&*text), "decoded text is decoded");
+            // Behind a mark text may begin as what is refused without one: as UTF-16 with its NULs, as an archive.
+            let needs_its_mark = text.contains(['\0', '\u{3}']);
+            assert!(needs_its_mark || decode(text.as_bytes()).as_deref() == Ok(&*text), "decoded text is decoded");
         }
     });
 }
