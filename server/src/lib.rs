@@ -15,6 +15,7 @@ pub mod confinement;
 pub mod devices;
 pub mod endpoints;
 pub mod facts;
+mod log_level;
 pub mod node_attestation;
 pub mod readiness;
 pub mod registry;

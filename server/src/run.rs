@@ -92,10 +92,7 @@ impl RunError {
 pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
-    if config.jwt.is_none() {
-        let given_keys = config.key_manager.given_keys.len();
-        tracing::info!(given_keys, "JWT-SVID profile is disabled");
-    }
+    say_what_is_off(&config);
     prepare_private(&config.data_dir)?;
     // Sockets and files first: who cannot use them has not founded a CA in somebody's token.
     let (tcp, address) = listen(config.bind_address).await?;
@@ -113,8 +110,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
-    let state = server_state(&config, &ca, &registry, &store, attestors, log.level, svid.resolver());
-    let shared = Arc::new(state);
+    let shared = Arc::new(server_state(&config, &ca, &registry, &store, attestors, log.level, svid.resolver()));
     let unbroken = shared.unbroken.clone();
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
@@ -151,6 +147,14 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     store.close().await;
     tracing::info!("server stopped");
     ended
+}
+
+/// Source of the words: SPIRE.
+fn say_what_is_off(config: &ServerConfig) {
+    if config.jwt.is_none() {
+        let given_keys = config.key_manager.given_keys.len();
+        tracing::info!(given_keys, "JWT-SVID profile is disabled");
+    }
 }
 
 /// What all endpoints work with; each of the daemon's own rooms is in it once.

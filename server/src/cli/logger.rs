@@ -11,6 +11,7 @@ use ironroot_shell::logging::LogLevel;
 use serde_json::json;
 
 use super::connection::Connection;
+use crate::log_level;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Logger {
@@ -64,16 +65,7 @@ pub(super) struct Set {
 impl Set {
     fn execute(self) -> ExitCode {
         self.connection.run(async |connection| {
-            let new_level = match self.level {
-                LogLevel::Panic => types::LogLevel::Panic,
-                LogLevel::Fatal => types::LogLevel::Fatal,
-                LogLevel::Error => types::LogLevel::Error,
-                LogLevel::Warn => types::LogLevel::Warn,
-                LogLevel::Info => types::LogLevel::Info,
-                LogLevel::Debug => types::LogLevel::Debug,
-                LogLevel::Trace => types::LogLevel::Trace,
-            };
-            let request = SetLogLevelRequest { new_level: new_level.into() };
+            let request = SetLogLevelRequest { new_level: log_level::to_pb(self.level).into() };
             reply(LoggerClient::new(connection.open().await?).set_log_level(request).await?.into_inner())
         })
     }
@@ -96,24 +88,17 @@ impl Reset {
     }
 }
 
+/// Source of the words: SPIRE, pkg/common/api/logger.
 fn reply(logger: types::Logger) -> Result<Reply, CommandError> {
     let (current, launch) = (level(logger.current_level)?, level(logger.launch_level)?);
-    let json = json!({ "current_level": current.as_str_name(), "launch_level": launch.as_str_name() });
-    let text = format!("Logger Level : {}\nLaunch Level : {}\n\n", word(current)?, word(launch)?);
-    Ok(Reply::new(json, text))
+    let name = |level| log_level::to_pb(level).as_str_name();
+    let json = json!({ "current_level": name(current), "launch_level": name(launch) });
+    Ok(Reply::new(json, format!("Logger Level : {current}\nLaunch Level : {launch}\n\n")))
 }
 
-fn level(number: i32) -> Result<types::LogLevel, CommandError> {
-    let known = types::LogLevel::try_from(number);
-    known.map_err(|_| CommandError::Malformed(format!("the server names a log level {number} that this command lacks")))
-}
-
-/// As SPIRE's command prints it.
-fn word(level: types::LogLevel) -> Result<String, CommandError> {
-    let known = level.as_str_name().parse::<LogLevel>();
-    known
-        .map(|level| level.to_string())
-        .map_err(|_| CommandError::Malformed("the server names no log level".to_owned()))
+fn level(number: i32) -> Result<LogLevel, CommandError> {
+    let unknown = || CommandError::Malformed(format!("the server names a log level {number} that this command lacks"));
+    log_level::from_pb(number).ok_or_else(unknown)
 }
 
 #[cfg(test)]

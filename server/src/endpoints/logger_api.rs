@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::ServerState;
 use super::caller::granted;
+use crate::log_level;
 use crate::rights::Administrator;
 
 /// SPIRE's `spire.api.server.logger.v1.Logger`.
@@ -42,49 +43,19 @@ impl Logger for LoggerApi {
 
 /// Source of the texts: SPIRE, pkg/server/api/logger/v1/service.go.
 fn level(number: i32) -> Result<LogLevel, Status> {
-    match types::LogLevel::try_from(number) {
-        Ok(types::LogLevel::Unspecified) => {
-            Err(Status::invalid_argument("newLevel value cannot be LogLevel_UNSPECIFIED"))
-        }
-        Ok(types::LogLevel::Panic) => Ok(LogLevel::Panic),
-        Ok(types::LogLevel::Fatal) => Ok(LogLevel::Fatal),
-        Ok(types::LogLevel::Error) => Ok(LogLevel::Error),
-        Ok(types::LogLevel::Warn) => Ok(LogLevel::Warn),
-        Ok(types::LogLevel::Info) => Ok(LogLevel::Info),
-        Ok(types::LogLevel::Debug) => Ok(LogLevel::Debug),
-        Ok(types::LogLevel::Trace) => Ok(LogLevel::Trace),
-        Err(_) => Err(Status::invalid_argument("unsupported log level")),
+    if number == i32::from(types::LogLevel::Unspecified) {
+        return Err(Status::invalid_argument("newLevel value cannot be LogLevel_UNSPECIFIED"));
     }
+    log_level::from_pb(number).ok_or_else(|| Status::invalid_argument("unsupported log level"))
 }
 
-fn to_pb(levels: Levels) -> types::Logger {
-    let number = |level| {
-        let level = match level {
-            LogLevel::Panic => types::LogLevel::Panic,
-            LogLevel::Fatal => types::LogLevel::Fatal,
-            LogLevel::Error => types::LogLevel::Error,
-            LogLevel::Warn => types::LogLevel::Warn,
-            LogLevel::Info => types::LogLevel::Info,
-            LogLevel::Debug => types::LogLevel::Debug,
-            LogLevel::Trace => types::LogLevel::Trace,
-        };
-        level.into()
-    };
-    types::Logger { current_level: number(levels.current), launch_level: number(levels.launch) }
+fn to_pb(Levels { current, launch }: Levels) -> types::Logger {
+    types::Logger { current_level: log_level::to_pb(current).into(), launch_level: log_level::to_pb(launch).into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_level_of_the_wire_is_one_of_ours_and_comes_back() {
-        for number in 1..=7 {
-            let current = level(number).expect("a level");
-            let logger = to_pb(Levels { current, launch: LogLevel::Info });
-            assert_eq!((logger.current_level, logger.launch_level), (number, types::LogLevel::Info.into()));
-        }
-    }
 
     #[test]
     fn no_level_and_one_of_a_later_version_are_refused_in_spires_words() {
