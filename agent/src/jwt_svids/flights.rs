@@ -81,25 +81,14 @@ fn key(wish: &Wish) -> Key {
 
 #[cfg(test)]
 mod tests {
-    use ironroot_api::TrustDomain;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::server_answers::EntryTerms;
 
     fn wish() -> Wish {
-        let terms = EntryTerms {
-            id: "e".to_owned(),
-            spiffe_id: TrustDomain::new("td").expect("legal").id_with_path("/w").expect("legal"),
-            selectors: std::iter::once("unix:uid:1".parse().expect("legal")).collect(),
-            hint: String::new(),
-            created_at: 1,
-            revision_number: 0,
-            on_demand: false,
-            unique_tokens: Some(false),
-        };
         let audiences = Audiences::try_new(vec!["a".to_owned()]).expect("legal");
-        Wish { terms: Arc::new(terms), audiences }
+        Wish { terms: Arc::new(EntryTerms::example("e", "/w")), audiences }
     }
 
     #[tokio::test]

@@ -37,6 +37,23 @@ pub struct EntryTerms {
     pub unique_tokens: Option<bool>,
 }
 
+#[cfg(test)]
+impl EntryTerms {
+    /// The entry of this ID for `spiffe://td<path>`, with user 1; tests say what else is true of it.
+    pub(crate) fn example(id: &str, path: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            spiffe_id: SpiffeId::from_parts("td", path).expect("legal"),
+            selectors: std::iter::once("unix:uid:1".parse().expect("legal")).collect(),
+            hint: String::new(),
+            created_at: 1,
+            revision_number: 0,
+            on_demand: false,
+            unique_tokens: Some(false),
+        }
+    }
+}
+
 impl EntryTerms {
     /// Checks an entry of a sync answer. `Ok(None)`: an entry that is not for the Workload API.
     pub fn from_answer(entry: &types::Entry, trust_domain: &TrustDomain) -> Result<Option<Self>, AnswerRefusal> {

@@ -15,16 +15,7 @@ fn td() -> TrustDomain {
 }
 
 fn terms(id: &str, path: &str) -> Arc<EntryTerms> {
-    Arc::new(EntryTerms {
-        id: id.to_owned(),
-        spiffe_id: td().id_with_path(path).expect("legal"),
-        selectors: std::iter::once("unix:uid:1".parse().expect("legal")).collect(),
-        hint: String::new(),
-        created_at: 1,
-        revision_number: 0,
-        on_demand: false,
-        unique_tokens: Some(false),
-    })
+    Arc::new(EntryTerms::example(id, path))
 }
 
 fn wish(entry: &str, audience: &str) -> Wish {
