@@ -46,7 +46,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// 30 s costs a tenth of what it takes to renew an SVID of 60 s.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Requests of this API are a few bytes; what a client may have in flight is bounded by these.
+/// Most requests of this API are a few bytes, none is larger than a token; what a client may have in flight is bounded by these.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;
 /// Clients send some 300 bytes of headers, with tracing some more. Each open stream may hold as many.

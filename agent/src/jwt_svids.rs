@@ -18,7 +18,9 @@ mod token;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ironroot_api::SpiffeId;
 use ironroot_api::jwt::Audiences;
+use ironroot_shell::logging::{LineRate, LogLimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{info, warn};
 
@@ -44,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause after a token could not be renewed: what is held is served at once meanwhile.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
+/// Lines about one identity's tokens that could not be renewed, and about all of them.
+const LINES_PER_IDENTITY: LineRate = LineRate { burst: 1, interval: Duration::from_secs(10) };
+const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
 
 /// See the module. Clones share everything.
 #[derive(Clone)]
@@ -54,6 +59,8 @@ struct State {
     flights: Flights,
     calls: Arc<Semaphore>,
     signing: Signing,
+    /// About tokens that could not be renewed: workloads can ask as often as they like.
+    lines: LogLimit<SpiffeId>,
 }
 
 impl JwtSvids {
@@ -66,7 +73,8 @@ impl JwtSvids {
     ) -> Self {
         let signing = Signing { identities, link, requests, time };
         let (flights, calls) = (Flights::default(), Arc::new(Semaphore::new(MAX_CALLS)));
-        Self(Arc::new(State { cache: Mutex::default(), flights, calls, signing }))
+        let lines = LogLimit::new(LINES_PER_IDENTITY, LINES_IN_ALL);
+        Self(Arc::new(State { cache: Mutex::default(), flights, calls, signing, lines }))
     }
 
     /// What is known of the time, by which tokens end.
@@ -145,14 +153,14 @@ impl JwtSvids {
     /// Keeps a new token, unless the device's clock disputes it and what is held lasts longer.
     fn keep(&self, wish: Wish, token: Token) -> Result<Arc<Token>, FetchError> {
         let (token, moment) = (Arc::new(token), self.moment());
+        let all = self.0.signing.identities.borrow().clone();
         let mut cache = self.cache();
-        let held = cache.find(&wish, &moment, Instant::now());
+        let held = cache.find(&wish, &moment, Instant::now()).filter(|held| token::is_trusted(&held.token, &all));
         let lasting = held.filter(|held| !moment.prefers(token.lifetime(), Some(held.token.lifetime())));
         if let Some(held) = lasting {
             return Ok(held.token);
         }
         // Of a key or an entry that went meanwhile nothing is kept; whoever waits for it gets it all the same, as from SPIRE.
-        let all = self.0.signing.identities.borrow().clone();
         if token::is_trusted(&token, &all) && all.holds(&wish.terms) {
             cache.put(wish, token.clone(), &moment);
         }
@@ -163,7 +171,10 @@ impl JwtSvids {
     fn rest_of(&self, wish: &Wish, error: FetchError) -> Result<Arc<Token>, FetchError> {
         self.cache().postpone(wish, Instant::now() + RENEWAL_PAUSE);
         let Some(held) = self.held(wish) else { return Err(error) };
-        warn!(spiffe_id = %wish.terms.spiffe_id, %error, "a JWT-SVID could not be renewed; what is left of it is served");
+        if let Some(pass) = self.0.lines.admit(wish.terms.spiffe_id.clone(), Instant::now()) {
+            let (spiffe_id, suppressed) = (&wish.terms.spiffe_id, pass.suppressed);
+            warn!(%spiffe_id, %error, suppressed, "a JWT-SVID could not be renewed; what is left of it is served");
+        }
         Ok(held.token)
     }
 

@@ -151,6 +151,37 @@ fn a_key_that_is_lost_while_the_server_runs_is_replaced() {
     });
 }
 
+/// Another key under the name of the one that the journal knows.
+async fn exchange(lab: &Lab, slot: SlotName) {
+    let name = lab.jwt_key_name(slot);
+    assert!(lab.token.destroy(&name).await.unwrap());
+    lab.make_key(&name).await;
+}
+
+#[test]
+fn a_key_that_was_exchanged_keeps_neither_the_ca_nor_the_other_key_from_signing_and_is_replaced_in_time() {
+    const TEST: &str =
+        "a_key_that_was_exchanged_keeps_neither_the_ca_nor_the_other_key_from_signing_and_is_replaced_in_time";
+    SoftHsm::run_in_child(TEST, |hsm| {
+        run(async {
+            let lab = Lab::new(hsm, DAY).rooted(40 * DAY).with_jwt();
+            lab.start(NOW).await.unwrap();
+            exchange(&lab, SlotName::A).await;
+            let ca = lab.start(NOW + 60).await.unwrap();
+            assert_signs(&ca, NOW + 60).await;
+            sign_jwt(&ca, NOW + 60).await.expect_err("by a key that nobody published");
+            let later = NOW + DAY * 5 / 6;
+            for at in [NOW + DAY / 2, later] {
+                assert_signs(&lab.start(at).await.unwrap(), at).await;
+            }
+            let ca = lab.start(later + 60).await.unwrap();
+            let signing = signing_key(&ca, later + 60).await;
+            // That of the former key is exchanged already: the one that signs is not concerned.
+            assert_eq!(key_ids(&bundle(&ca)).last(), Some(&signing));
+        });
+    });
+}
+
 #[test]
 fn no_crash_between_two_steps_is_a_dead_end() {
     SoftHsm::run_in_child("no_crash_between_two_steps_is_a_dead_end", |hsm| {

@@ -106,6 +106,7 @@ fn a_running_server_logs_as_much_as_it_is_told_to() {
     assert_eq!(server.cli(&["logger", "reset"]), launch);
     server.cli(&["token", "generate"]);
     assert!(server.log().contains("CreateJoinToken"), "{}", server.log());
+    assert!(server.log().contains("method=\"ResetLogLevel\""), "and who made it talk again\n{}", server.log());
     let refused = server.cli_output(&["logger", "set", "-level", "loud"]);
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("not a log level"));
 }

@@ -10,6 +10,7 @@ use ironroot_api::permission::denial_reason;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 use tracing::debug;
+use zeroize::Zeroizing;
 
 use super::{FetchError, Token, Wish};
 use crate::identities::Identities;
@@ -35,12 +36,12 @@ impl Signing {
     /// A new token, verified.
     pub async fn sign(&self, wish: &Wish) -> Result<Token, FetchError> {
         let late = |_| FetchError::Late;
-        let text = tokio::time::timeout(RPC_DEADLINE, self.signed(wish)).await.map_err(late)??;
+        let text = Zeroizing::new(tokio::time::timeout(RPC_DEADLINE, self.signed(wish)).await.map_err(late)??);
         let bundle = self.bundle()?;
-        let token = match Token::from_answer(text.clone(), wish, &bundle, &self.time) {
+        let token = match Token::from_answer(&text, wish, &bundle, &self.time) {
             Err(FetchError::Token(JwtRefusal::UnknownKey { key_id, .. })) => {
                 let bundle = self.newer_bundle(&key_id).await?;
-                Token::from_answer(text, wish, &bundle, &self.time)
+                Token::from_answer(&text, wish, &bundle, &self.time)
             }
             checked => checked,
         }?;

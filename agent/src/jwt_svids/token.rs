@@ -20,7 +20,7 @@ pub(super) struct Wish {
     pub audiences: Audiences,
 }
 
-/// A bearer's secret until it ends: not shown, and wiped.
+/// A bearer's secret until it ends: not shown, and wiped; what gRPC copies of it is not.
 pub struct Token {
     text: Zeroizing<String>,
     key_id: String,
@@ -30,13 +30,12 @@ pub struct Token {
 impl Token {
     /// Checks what the server signed: by a key of the bundle, for the entry's ID, for these audiences and no others.
     pub(super) fn from_answer(
-        text: String,
+        text: &Zeroizing<String>,
         wish: &Wish,
         bundle: &TrustBundle,
         time: &TrustedTime,
     ) -> Result<Self, FetchError> {
-        let text = Zeroizing::new(text);
-        let svid = UnverifiedJwtSvid::parse(&text)?.verify(bundle.jwt_authorities())?;
+        let svid = UnverifiedJwtSvid::parse(text)?.verify(bundle.jwt_authorities())?;
         if *svid.subject() != wish.terms.spiffe_id {
             return Err(FetchError::Other("SPIFFE ID"));
         }
@@ -49,7 +48,7 @@ impl Token {
         }
         let span = Span { not_before: issued_at, not_after: svid.expires_at() };
         let (key_id, lifetime) = (svid.key_id().to_owned(), time.count(issued_at, span));
-        Ok(Self { text, key_id, lifetime })
+        Ok(Self { text: text.clone(), key_id, lifetime })
     }
 
     /// The token itself.

@@ -21,8 +21,8 @@ pub use level_control::{LevelControl, Levels};
 pub use limit::{Clipped, LineRate, LogLimit, MAX_LOG_SOURCES, MAX_LOGGED_BYTES, Pass, clipped};
 pub use output::LogOutput;
 
-/// How much is logged, in SPIRE's names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How much is logged, in SPIRE's names: what stands below says more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// SPIRE's highest. What is logged is the same as at [`Error`](Self::Error), as nothing here is above that.
     Panic,

@@ -1,11 +1,15 @@
 //! For whom a JWT-SVID is asked for.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// Most audiences in one request: a token with more fits into no HTTP header.
 pub const MAX_AUDIENCES: usize = 256;
 /// Longest audience, bytes: as long as the longest SPIFFE ID, and longer than any URL that is one.
 pub const MAX_AUDIENCE_BYTES: usize = 2048;
+/// What one text takes besides its bytes: the string, and the allocator's share.
+const HOLDING_BYTES: usize = size_of::<String>() + 16;
 
 /// Why a list of audiences is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -24,9 +28,9 @@ pub enum AudienceRefusal {
     TooLong,
 }
 
-/// At least one audience; two lists with the same members are the same, in whatever order.
+/// At least one audience; two lists with the same members are the same, in whatever order. Clones share them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Audiences(Box<[String]>);
+pub struct Audiences(Arc<[String]>);
 
 impl Audiences {
     /// Checks what somebody asks for.
@@ -53,9 +57,9 @@ impl Audiences {
         &self.0
     }
 
-    /// How many bytes they are.
+    /// How much memory they take, bytes: their texts, and what holds each.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(String::len).sum()
+        self.0.iter().map(|audience| audience.len() + HOLDING_BYTES).sum()
     }
 }
 

@@ -12,6 +12,10 @@ use super::json;
 use super::refusal::JwtRefusal;
 use crate::SpiffeId;
 
+/// How much of a token's audiences an error tells: an error fits into a header of HTTP/2 and a line of a log.
+const MAX_TOLD_AUDIENCES: usize = 8;
+const MAX_TOLD_CHARACTERS: usize = 256;
+
 /// A token that has the form of a JWT-SVID. Nobody has signed it yet, as far as is known.
 #[derive(Debug)]
 pub struct UnverifiedJwtSvid<'a> {
@@ -137,7 +141,8 @@ impl JwtSvid {
         match self.claims.audience.iter().any(|known| known == audience) {
             true => Ok(()),
             false => {
-                Err(JwtRefusal::OtherAudience { expected: [audience.to_owned()], found: self.claims.audience.clone() })
+                let found = self.claims.audience.iter().take(MAX_TOLD_AUDIENCES).map(|known| told(known)).collect();
+                Err(JwtRefusal::OtherAudience { expected: [told(audience)], found })
             }
         }
     }
@@ -169,6 +174,11 @@ fn object(part: &'static str, text: &str) -> Result<Map<String, Value>, JwtRefus
 
 fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwtRefusal> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| JwtRefusal::Encoding(part))
+}
+
+/// An audience for an error: all of a usual one.
+fn told(audience: &str) -> String {
+    audience.chars().take(MAX_TOLD_CHARACTERS).collect()
 }
 
 /// The beginning of a text that somebody else chose, for an error.

@@ -167,10 +167,7 @@ impl Rotation {
             Loudness::Silent => debug!(reason = %failures, "CA rotation failed again"),
             Loudness::Once => warn!(reason = %failures, "CA rotation failed; it is tried again"),
             Loudness::Critical => {
-                error!(
-                    reason = self.published.rotation_trouble(now_unix),
-                    "CRITICAL: the CA or its root cannot be renewed"
-                );
+                error!(reason = self.published.rotation_trouble(now_unix), "CRITICAL: the rotation keeps failing");
             }
         }
     }

@@ -32,6 +32,17 @@ pub(super) enum Attempt {
 #[derive(Debug, Default)]
 pub(super) struct Failures(Vec<(Attempt, CaError)>);
 
+impl Attempt {
+    /// Whether only keys of JWT-SVIDs depend on it.
+    pub(super) fn is_for_jwt_svids(self) -> bool {
+        match self {
+            Self::LookForJwtKey => true,
+            Self::Do(step) => step.purpose() == Some(Purpose::Jwt),
+            _ => false,
+        }
+    }
+}
+
 impl Failures {
     /// A round that failed at this.
     pub(super) fn of(attempt: Attempt, error: CaError) -> Self {
@@ -83,18 +94,29 @@ fn distance_from_signing((attempt, error): &(Attempt, CaError)) -> u8 {
     }
 }
 
+impl Failures {
+    /// Each reason once, of what failed for keys of JWT-SVIDs alone, or of all else.
+    pub(super) fn reasons(&self, for_jwt_svids: bool) -> String {
+        joined(self.0.iter().filter(|(attempt, _)| attempt.is_for_jwt_svids() == for_jwt_svids))
+    }
+}
+
 /// Each reason once.
 impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut reasons: Vec<String> = Vec::new();
-        for (_, error) in &self.0 {
-            let reason = describe(error);
-            if !reasons.contains(&reason) {
-                reasons.push(reason);
-            }
-        }
-        f.write_str(&reasons.join("; "))
+        f.write_str(&joined(&self.0))
     }
+}
+
+fn joined<'a>(failed: impl IntoIterator<Item = &'a (Attempt, CaError)>) -> String {
+    let mut reasons: Vec<String> = Vec::new();
+    for (_, error) in failed {
+        let reason = describe(error);
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    reasons.join("; ")
 }
 
 #[cfg(test)]

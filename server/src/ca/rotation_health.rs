@@ -16,8 +16,9 @@ const KEY_REMINDER: i64 = 24 * 60 * 60;
 #[derive(Debug, Default)]
 pub(super) struct RotationHealth {
     failing: Vec<Failing>,
-    /// Why, of the last round.
+    /// Why, of the last round: for the CA and its root, and for keys of JWT-SVIDs alone.
     why: String,
+    why_jwt: String,
     /// When a key is needed that nobody has made, UNIX seconds.
     key_needed_at: Option<i64>,
     /// When that was told last, UNIX seconds.
@@ -35,7 +36,7 @@ struct Failing {
 impl RotationHealth {
     /// All that was due was done, or there was nothing to do.
     pub(super) fn worked(&mut self) {
-        (self.failing, self.why) = Default::default();
+        (self.failing, self.why, self.why_jwt) = Default::default();
     }
 
     /// An administrator's key is needed at `needed_at`, UNIX seconds, and none is free; or that is not so. Returns what the log is to be
@@ -63,22 +64,21 @@ impl RotationHealth {
             Failing { attempt, times: times.saturating_add(1), since_unix }
         };
         self.failing = failures.attempts().map(again).collect();
-        self.why = failures.to_string();
+        (self.why, self.why_jwt) = (failures.reasons(false), failures.reasons(true));
         self.failing.iter().map(Failing::loudness).max().unwrap_or(Loudness::Silent)
     }
 
     /// Why the CA that ends at `not_after_unix` may have no successor; none if nothing speaks against one.
     pub(super) fn trouble(&self, now_unix: i64, not_after_unix: i64) -> Option<String> {
         let shortage = self.key_needed_at.filter(|at| now_unix >= at - KEY_ALARM).map(key_alarm);
-        let reasons: Vec<_> = self.lasting_failure(not_after_unix).into_iter().chain(shortage).collect();
+        let of_the_ca = self.lasting_failure(not_after_unix);
+        let reasons: Vec<_> =
+            of_the_ca.into_iter().chain(self.lasting_failure_of_jwt_svids()).chain(shortage).collect();
         if reasons.is_empty() { None } else { Some(reasons.join("; ")) }
     }
 
     fn lasting_failure(&self, not_after_unix: i64) -> Option<String> {
-        let longest = self.failing.iter().max_by_key(|failing| failing.times)?;
-        if longest.times < FAILURES {
-            return None;
-        }
+        let longest = self.longest(false)?;
         Some(format!(
             "the CA rotation has failed {} times since {} ({}); the CA that signs now ends at {}, and every identity with it \
              unless the next CA is there by then",
@@ -87,6 +87,21 @@ impl RotationHealth {
             self.why,
             utc(not_after_unix)
         ))
+    }
+
+    fn lasting_failure_of_jwt_svids(&self) -> Option<String> {
+        let Failing { times, since_unix, .. } = self.longest(true)?;
+        let (since, why) = (utc(*since_unix), &self.why_jwt);
+        Some(format!(
+            "the rotation of the keys of JWT-SVIDs has failed {times} times since {since} ({why}); X509-SVIDs go on, and \
+             `disable_jwt_svids = true` leaves the others out"
+        ))
+    }
+
+    /// What has failed most often, if that is often enough to be told.
+    fn longest(&self, for_jwt_svids: bool) -> Option<&Failing> {
+        let failing = self.failing.iter().filter(|failing| failing.attempt.is_for_jwt_svids() == for_jwt_svids);
+        failing.max_by_key(|failing| failing.times).filter(|longest| longest.times >= FAILURES)
     }
 }
 
@@ -175,6 +190,29 @@ mod tests {
         health.failed(&of_the_ca(), 7);
         let trouble = health.trouble(7, 100).expect("the CA fails for long");
         assert!(trouble.contains("failed 4 times since 1970-01-01T00:00:04Z (no CA key"), "{trouble}");
+    }
+
+    #[test]
+    fn what_keeps_only_jwt_svids_from_their_next_key_is_told_as_that_and_beside_what_the_ca_lacks() {
+        const JWT: Attempt = Attempt::LookForJwtKey;
+        let mut health = RotationHealth::default();
+        for now in 0..3 {
+            health.failed(&Failures::of(JWT, CaError::Interrupted), now);
+        }
+        let alone = health.trouble(3, 100).expect("for long");
+        assert!(alone.starts_with("the rotation of the keys of JWT-SVIDs has failed 3 times since 1970"), "{alone}");
+        assert!(alone.contains("X509-SVIDs go on") && !alone.contains("the CA that signs now ends"), "{alone}");
+        for now in 3..6 {
+            let mut both = of_the_ca();
+            both.note(JWT, Err::<(), _>(CaError::Interrupted));
+            health.failed(&both, now);
+        }
+        let both = health.trouble(6, 100).expect("for long");
+        assert!(both.contains("the CA rotation has failed 3 times since 1970-01-01T00:00:03Z (no CA key"), "{both}");
+        assert!(
+            both.contains("of JWT-SVIDs has failed 6 times since 1970-01-01T00:00:00Z (task ended early)"),
+            "{both}"
+        );
     }
 
     #[test]

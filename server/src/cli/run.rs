@@ -44,7 +44,7 @@ impl Run {
         let logs_to_file = config.log.file.is_some();
         let outcome = runtime.block_on(crate::run::run(config, log));
         // Its tasks go, and the token with the last of them.
-        drop(runtime);
+        runtime.shutdown_timeout(TOKEN_PATIENCE);
         if !session_threads_ended(TOKEN_PATIENCE) {
             tracing::warn!("the token is still busy with a call; the server ends all the same");
         }

@@ -1,6 +1,6 @@
 //! One line per certificate issued, request refused and fact changed: who, what, outcome.
 //!
-//! What was done always has its line, also when whoever asked for it has hung up meanwhile ([`unbroken`](super::unbroken)); a
+//! Lines are of level INFO: at a level above there are none. What was done always has its line, also when whoever asked for it has hung up meanwhile ([`unbroken`](super::unbroken)); a
 //! certificate that was signed for such a caller is nobody's, and has none. Nor has what an agent only says or shows: its version,
 //! and that it uses its renewed certificate. Refusals cost a caller nothing, so their lines are limited per caller, and what was
 //! left out is counted; foreign values are clipped.

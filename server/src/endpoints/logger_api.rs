@@ -28,16 +28,29 @@ impl Logger for LoggerApi {
         let by: Administrator = granted(&request)?;
         let level = level(request.into_inner().new_level)
             .map_err(|status| self.0.audit.refused(by.caller(), "SetLogLevel", "", status))?;
-        // Before it is set: an audit line is of level INFO.
-        self.0.audit.done(by.caller(), "SetLogLevel", level);
-        Ok(Response::new(to_pb(self.0.log_level.set(level))))
+        Ok(Response::new(to_pb(self.set(&by, "SetLogLevel", level))))
     }
 
     async fn reset_log_level(&self, request: Request<ResetLogLevelRequest>) -> Result<Response<types::Logger>, Status> {
         let by: Administrator = granted(&request)?;
-        let levels = self.0.log_level.reset();
-        self.0.audit.done(by.caller(), "ResetLogLevel", levels.current);
-        Ok(Response::new(to_pb(levels)))
+        let launch = self.0.log_level.levels().launch;
+        Ok(Response::new(to_pb(self.set(&by, "ResetLogLevel", launch))))
+    }
+}
+
+impl LoggerApi {
+    /// The line of the audit is written at the more talkative of the two levels: it is of level INFO.
+    fn set(&self, by: &Administrator, method: &str, level: LogLevel) -> Levels {
+        let before = self.0.log_level.levels().current;
+        let says_more = level > before;
+        if !says_more {
+            self.0.audit.done(by.caller(), method, level);
+        }
+        let levels = self.0.log_level.set(level);
+        if says_more {
+            self.0.audit.done(by.caller(), method, level);
+        }
+        levels
     }
 }
 

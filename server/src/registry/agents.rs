@@ -166,6 +166,11 @@ impl Registry {
         tables.agents.with_certificate(certificate_sha256).map(|slot| self.words(&slot.record).shown(&slot.record))
     }
 
+    /// Whether an agent attested with that certificate.
+    pub fn knows_certificate(&self, certificate_sha256: &[u8; 32]) -> bool {
+        self.shared.read().agents.with_certificate(certificate_sha256).is_some()
+    }
+
     /// The matching agents of a page, in the order of their first attestation, with the selectors that their nodes have
     /// now. `page_size` and `page_token` as on the wire.
     pub fn list_agents(

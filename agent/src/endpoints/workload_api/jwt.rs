@@ -48,8 +48,8 @@ impl WorkloadApi {
             return Err(Status::resource_exhausted(text));
         }
         let entries: Vec<Arc<EntryTerms>> = entries.into_iter().cloned().collect();
-        let fetches: Vec<_> =
-            entries.into_iter().map(|terms| self.jwt_svid(caller.clone(), terms, audiences.clone())).collect();
+        // Made as they come, no more than a few at a time.
+        let fetches = entries.into_iter().map(|terms| self.jwt_svid(caller.clone(), terms, audiences.clone()));
         let svids: Vec<Jwtsvid> = futures_util::stream::iter(fetches).buffered(AT_ONCE).try_collect().await?;
         Ok(JwtsvidResponse { svids })
     }

@@ -49,11 +49,6 @@ impl LevelControl {
         *levels
     }
 
-    /// Back to what the configuration asked for.
-    pub fn reset(&self) -> Levels {
-        self.set(self.levels().launch)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Levels> {
         self.levels.lock().expect("no panic while held: a filter of fixed names is replaced")
     }
@@ -122,7 +117,10 @@ mod tests {
             speak("at debug");
             control.clone().set(LogLevel::Fatal);
             speak("at fatal");
-            assert_eq!(control.reset(), Levels { current: LogLevel::Info, launch: LogLevel::Info });
+            assert_eq!(
+                control.set(control.levels().launch),
+                Levels { current: LogLevel::Info, launch: LogLevel::Info }
+            );
             speak("at info again");
         });
         let lines = String::from_utf8(lines.0.lock().expect("whole").clone()).expect("text");

@@ -21,8 +21,16 @@ impl Performer {
         }
         let Some(authority) = held.authority() else { return Ok(()) };
         let found = match (place.purpose, &held) {
-            (Purpose::X509Ca, Slot::Active(_)) => self.find_key(place, authority).await?,
-            _ => self.find_idle_key(place, authority).await?,
+            (Purpose::X509Ca, Slot::Active(_)) => self.find_key(place, authority).await,
+            _ => self.find_idle_key(place, authority).await,
+        };
+        let found = match found {
+            // It keeps no CA from signing, and no other key of its purpose.
+            Err(unfit) if place.purpose == Purpose::Jwt && unfit.is_about_a_key() => {
+                error!(slot = %place, error = &unfit as &dyn std::error::Error, "a key of JWT-SVIDs cannot be used: check the token");
+                return Ok(());
+            }
+            found => found?,
         };
         if found.is_some() {
             return Ok(());

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ironroot_hsm::TokenKey;
-use tracing::error;
 
 use super::Performer;
 use crate::ca::CaError;
@@ -36,15 +35,14 @@ pub(super) struct SigningRoot {
 }
 
 impl Performer {
-    /// Everyone who may sign, if a step has been done since this was asked last, or one that should sign was not found then.
+    /// Everyone who may sign, if a step has been done since this was asked last, or a CA that should sign was not found then.
     pub(in crate::ca) async fn new_signers(&mut self) -> Result<Option<Signers>, CaError> {
         if !self.unseen {
             return Ok(None);
         }
         self.signers = Signers::new(self.find_issuers().await?, self.find_jwt_signers().await?);
-        let active = |purpose| self.journal.slots(purpose).active().map(|(_, authority)| authority);
-        self.unseen = active(Purpose::X509Ca).is_some_and(|authority| self.signers.of(authority).is_none())
-            || active(Purpose::Jwt).is_some_and(|authority| self.signers.jwt_of(authority).is_none());
+        let active = self.journal.slots(Purpose::X509Ca).active();
+        self.unseen = active.is_some_and(|(_, authority)| self.signers.of(authority).is_none());
         Ok(Some(self.signers.clone()))
     }
 
@@ -64,16 +62,9 @@ impl Performer {
         Ok(issuers)
     }
 
-    /// The keys of JWT-SVIDs, likewise; the prepared one signs nothing before it is activated. One that cannot be used keeps no CA from
-    /// signing.
+    /// The keys of JWT-SVIDs, likewise; the prepared one signs nothing before it is activated.
     async fn find_jwt_signers(&mut self) -> Result<Vec<Arc<JwtSigner>>, CaError> {
-        let keys = match self.find_keys(Purpose::Jwt).await {
-            Err(error) if error.is_about_a_key() => {
-                error!(error = &error as &dyn std::error::Error, "a key that signs JWT-SVIDs cannot be used");
-                return Ok(Vec::new());
-            }
-            found => found?,
-        };
+        let keys = self.find_keys(Purpose::Jwt).await?;
         let slots = self.journal.slots(Purpose::Jwt);
         let mut signers = Vec::new();
         for (slot, authority) in slots.signers() {
@@ -91,7 +82,8 @@ impl Performer {
         Ok(signers)
     }
 
-    /// The keys in the places of a purpose, as far as the token has them.
+    /// The keys in the places of a purpose, as far as the token has them. One of JWT-SVIDs that cannot be used keeps neither the other
+    /// nor a CA from signing: of the one that should, `look_for_jwt_key` tells.
     async fn find_keys(&mut self, purpose: Purpose) -> Result<FoundKeys, CaError> {
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
@@ -99,8 +91,12 @@ impl Performer {
             let Some(authority) = held.authority() else { continue };
             let (key, kind) = (&authority.in_token, authority.credential.key_kind());
             let found = match held {
-                Slot::Active(_) => self.keys.find(&key.name, kind).await?,
-                _ => self.keys.find_fit(key, kind).await?,
+                Slot::Active(_) => self.keys.find(&key.name, kind).await,
+                _ => self.keys.find_fit(key, kind).await,
+            };
+            let found = match found {
+                Err(unfit) if purpose == Purpose::Jwt && unfit.is_about_a_key() => None,
+                found => found?,
             };
             keys.extend(found.map(|key| (slot, key)));
         }
@@ -153,13 +149,14 @@ impl Performer {
         passed_over.map_or(Ok(()), Err)
     }
 
-    /// Has another key made for JWT-SVIDs if the one that signs them is lost.
+    /// Has another key made for JWT-SVIDs if the one that signs them is lost; one that can be used again signs again.
     pub(in crate::ca) async fn look_for_jwt_key(&mut self, moment: Moment) -> Result<(), CaError> {
         let active = self.journal.slots(Purpose::Jwt).active();
         let Some((slot, authority)) = active.map(|(slot, authority)| (Place::jwt(slot), authority.clone())) else {
             return Ok(());
         };
         if self.find_idle_key(slot, &authority).await?.is_some() {
+            self.unseen |= self.signers.jwt_of(&authority).is_none();
             return Ok(());
         }
         self.unseen = true;

@@ -186,7 +186,7 @@ impl ServerState {
     /// Its endorsement key's hash, or its certificate's.
     fn known(&self, evidence: &Evidence<'_>) -> Option<[u8; 32]> {
         let device = evidence.device().filter(|ek| self.devices.device(ek).is_some());
-        let attested = |certificate: &[u8; 32]| self.registry.agent_with_certificate(certificate).is_some();
+        let attested = |certificate: &[u8; 32]| self.registry.knows_certificate(certificate);
         device.or_else(|| evidence.certificate_sha256().filter(attested))
     }
 }
