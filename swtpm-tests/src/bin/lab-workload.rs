@@ -3,7 +3,7 @@
 //!   lab-workload serve SOCKET               prints the port, then who called
 //!   lab-workload dial SOCKET PORT SPIFFE-ID  calls, requires that ID of the other side
 //!   lab-workload watch SOCKET               holds a stream open, prints a line for each message
-//!   lab-workload besiege SOCKET CONNECTIONS STREAMS ANNOUNCED SENT SECONDS
+//!   lab-workload besiege SOCKET METHOD CONNECTIONS STREAMS ANNOUNCED SENT SECONDS
 //!                                            asks with messages that never end, on all streams again and again
 
 use std::error::Error;
@@ -44,8 +44,8 @@ async fn main() -> Outcome<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", socket] => serve(Path::new(socket)).await,
         ["dial", socket, port, id] => dial(Path::new(socket), port.parse()?, SpiffeId::parse(id)?).await,
-        ["besiege", socket, connections, streams, announced, sent, seconds] => {
-            let siege = Siege { announced: announced.parse()?, sent: sent.parse()? };
+        ["besiege", socket, method, connections, streams, announced, sent, seconds] => {
+            let siege = Siege { method: method.into(), announced: announced.parse()?, sent: sent.parse()? };
             siege.lay(Path::new(socket), connections.parse()?, streams.parse()?, seconds.parse()?).await
         }
         ["watch", socket] => watch(Path::new(socket)).await,
@@ -113,8 +113,10 @@ async fn watch(socket: &Path) -> Outcome<()> {
 }
 
 /// Requests whose one message is announced with so many bytes, of which so many are sent.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Siege {
+    /// Of the Workload API.
+    method: Arc<str>,
     announced: u32,
     sent: usize,
 }
@@ -125,7 +127,7 @@ impl Siege {
         let mut besiegers = JoinSet::new();
         for _ in 0..connections {
             let channel = unix_socket::connect(socket).await?;
-            (0..streams).for_each(|_| drop(besiegers.spawn(self.besiege(channel.clone(), end))));
+            (0..streams).for_each(|_| drop(besiegers.spawn(self.clone().besiege(channel.clone(), end))));
         }
         println!("besieging");
         let answers: u32 = besiegers.join_all().await.into_iter().sum();
@@ -151,7 +153,7 @@ impl Siege {
         answers
     }
 
-    fn request(self) -> http::Request<Body> {
+    fn request(&self) -> http::Request<Body> {
         let prefix = [&[0][..], &self.announced.to_be_bytes()].concat();
         let whole = self.sent / PIECE_BYTES;
         let pieces = (0..whole).map(|_| PIECE_BYTES).chain([self.sent % PIECE_BYTES]);
@@ -159,7 +161,7 @@ impl Siege {
         let frames = bytes.map(|bytes| Ok::<_, Status>(Frame::data(bytes.into())));
         // It never ends.
         let body = StreamBody::new(tokio_stream::iter(frames).chain(tokio_stream::pending()));
-        let request = http::Request::post("http://localhost/SpiffeWorkloadAPI/FetchX509SVID");
+        let request = http::Request::post(format!("http://localhost/SpiffeWorkloadAPI/{}", self.method));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
         request.header("workload.spiffe.io", "true").body(Body::new(body)).expect("a legal request")
     }
