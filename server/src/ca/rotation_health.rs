@@ -210,7 +210,7 @@ mod tests {
         let both = health.trouble(6, 100).expect("for long");
         assert!(both.contains("the CA rotation has failed 3 times since 1970-01-01T00:00:03Z (no CA key"), "{both}");
         assert!(
-            both.contains("of JWT-SVIDs has failed 6 times since 1970-01-01T00:00:00Z (task ended early)"),
+            both.contains("of JWT-SVIDs has failed 6 times since 1970-01-01T00:00:00Z (a signing task ended early)"),
             "{both}"
         );
     }
