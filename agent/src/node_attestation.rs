@@ -7,6 +7,7 @@
 //! Each way is a file below: what it is told, what it says first, how it answers a challenge, and why it fails. A further one is
 //! a file, and a line in each of the lists here.
 
+mod boot_log;
 mod conversation;
 mod endorsement_record;
 mod join_token;
@@ -25,6 +26,8 @@ use tonic::Status;
 
 use crate::agent_key::{AgentKey, Keep, KeyError, KeyStore};
 use crate::config::{TpmConfig, TpmKeys};
+pub use boot_log::BootLogFile;
+pub(crate) use boot_log::default_paths;
 pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
 pub use join_token::JoinToken;
@@ -111,7 +114,10 @@ impl NodeAttestor {
     ) -> Attestor {
         match self {
             Self::JoinToken(token) => Attestor::JoinToken(token.clone()),
-            Self::Tpm2(tpm) => Attestor::Tpm2(Device { tpm: opened(tpm).await, directory: directory.to_owned() }),
+            Self::Tpm2(tpm) => {
+                let (boot_log, directory) = (BootLogFile::new(tpm.event_log.clone()), directory.to_owned());
+                Attestor::Tpm2(Device { tpm: opened(tpm).await, directory, boot_log })
+            }
             Self::X509Pop(files) => Attestor::X509Pop(files.clone()),
         }
     }
@@ -171,6 +177,14 @@ impl Proof {
             Self::JoinToken(_) => Err(AttestationError::Protocol("a challenge to a join token")),
             Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
             Self::X509Pop(prover) => Ok(prover.respond(challenge)?),
+        }
+    }
+
+    /// Whether the server is an older one, and refused what it does not know: from now on that is left out.
+    fn offers_less_after(&mut self, error: &AttestationError) -> bool {
+        match (self, error) {
+            (Self::Tpm2(prover), AttestationError::Server(status)) => prover.offers_less_after(status.message()),
+            _ => false,
         }
     }
 

@@ -1,9 +1,12 @@
 //! Every parser of this crate that takes a stranger's bytes, fed damaged input. The seeds are what a TPM emulator said.
 
 use ironroot_attest::ek_certificate::EkCertificate;
-use ironroot_attest::node::tpm2::{Challenge, Claim, Evidence, Response};
+use ironroot_attest::event_log::EventLog;
+use ironroot_attest::ima_log::{self, Progress};
+use ironroot_attest::node::tpm2::{Challenge, Claim, Evidence, PcrHash, Response};
 use ironroot_attest::structures::{Attest, Public, Signature};
 use ironroot_fuzz::Target;
+use ironroot_software_tpm::BootLog;
 
 macro_rules! vector {
     ($name:literal) => {
@@ -47,7 +50,8 @@ fn endorsement_key_certificates_survive_damage() {
 fn claims_and_answers_survive_damage() {
     let evidence = |ek_public: Vec<u8>, ak_public: Vec<u8>| {
         let ek_certificates = vec![vector!("leaf")];
-        Evidence { ek_certificates, ek_public, ak_public, boot_id: "b".into(), pcr_banks: vec![] }.to_json()
+        Evidence { ek_certificates, ek_public, ak_public, boot_id: "b".into(), pcr_banks: vec![], event_log: true }
+            .to_json()
     };
     Target::new("tpm2 claim")
         .seed(evidence(vector!("ek_rsa"), vector!("ak_rsa")))
@@ -57,6 +61,55 @@ fn claims_and_answers_survive_damage() {
                 let _ = claim.ek_sha256();
             }
             let _ = (Evidence::from_json(bytes), Challenge::from_json(bytes), Response::from_json(bytes));
+        });
+}
+
+/// Read to the end: what leads to a quote of its own registers, and what Secure Boot makes of it.
+//= TPM-31 FLT-T7
+#[test]
+fn boot_logs_survive_damage() {
+    Target::new("boot log")
+        .seed(*include_bytes!("boot_logs/seabios_direct_kernel/binary_bios_measurements"))
+        .seed(*include_bytes!("boot_logs/ovmf_direct_banks_sha1_256_384/binary_bios_measurements"))
+        .seed(*include_bytes!("boot_logs/ovmf_secureboot_ms_shim_grub/binary_bios_measurements"))
+        .survives(|bytes| {
+            let Ok(log) = EventLog::parse(bytes) else { return };
+            for bank in PcrHash::ALL {
+                let _ = log.clone().verify(bank, &[(7, vec![0; bank.bytes()])]);
+                if let Ok(log) = log.clone().verify(bank, &[]) {
+                    let _ = (log.secure_boot(), log.command_line());
+                }
+            }
+        });
+}
+
+/// The part behind the replay: a log that leads to its registers, whatever it says.
+#[test]
+fn secure_boot_survives_damaged_events() {
+    Target::new("Secure Boot").seed(BootLog::booted(true, b"loader").bytes()).survives(|bytes| {
+        let mut log = BootLog::new();
+        for part in bytes.chunks(80) {
+            let kind = [0x8000_0001, 0x8000_00e0, 0x4, 0x8000_0007, 0xd][part.len() % 5];
+            log.measure(7, kind, part);
+            log.measure(8, 0xd, part);
+            log.measure(12, 0xd, part);
+        }
+        let quoted = [7, 8, 12].map(|pcr: u8| (pcr, log.pcrs()[usize::from(pcr)].to_vec()));
+        let Ok(parsed) = EventLog::parse(log.bytes()) else { return };
+        let verified = parsed.verify(PcrHash::Sha256, &quoted).expect("leads to its own registers");
+        let _ = (verified.secure_boot(), verified.command_line());
+    });
+}
+
+//= FLT-T7
+#[test]
+fn lists_of_measured_files_survive_damage() {
+    Target::new("IMA list")
+        .seed(*include_bytes!("boot_logs/ovmf_direct_ima_tcb_ext4/ima_binary_runtime_measurements"))
+        .survives(|bytes| {
+            let Ok(entries) = ima_log::parse(bytes) else { return };
+            let start = Progress::start(PcrHash::Sha256);
+            let _ = (start.check_boot_aggregate(&entries, &[]), start.reach(&entries, &[1; 32]));
         });
 }
 

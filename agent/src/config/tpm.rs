@@ -1,11 +1,14 @@
 //! What `NodeAttestor "tpm2"` and `KeyManager "tpm"` say of the TPM.
 
+use std::path::PathBuf;
+
 use ironroot_attest::tpm::{EndorsementChoice, HierarchyPassword, KeyHierarchy, TpmAddress};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 use zeroize::Zeroizing;
 
 use super::password::PasswordSource;
+use crate::node_attestation::default_paths;
 
 /// The TPM behind the kernel's resource manager, where it is on every Linux device.
 pub(crate) const DEFAULT_TPM: &str = "/dev/tpmrm0";
@@ -21,6 +24,8 @@ pub struct TpmConfig {
     pub owner_password: PasswordSource,
     /// Password of the endorsement hierarchy.
     pub endorsement_password: PasswordSource,
+    /// Where the firmware's log of what it measured may be, the best place first; nowhere if it is not to be looked for.
+    pub event_log: Vec<PathBuf>,
 }
 
 /// What one of the two plugins says; the agent works with one TPM.
@@ -30,6 +35,8 @@ pub(crate) struct TpmKeys {
     endorsement: Option<EndorsementChoice>,
     owner_password: Option<PasswordSource>,
     endorsement_password: Option<PasswordSource>,
+    /// As the file says it; empty for none.
+    event_log: Option<PathBuf>,
 }
 
 impl TpmKeys {
@@ -40,6 +47,7 @@ impl TpmKeys {
             endorsement: data.parsed("ek", str::parse::<EndorsementChoice>),
             owner_password: read_password(data, KeyHierarchy::Owner),
             endorsement_password: read_password(data, KeyHierarchy::Endorsement),
+            event_log: data.string("event_log_path").map(PathBuf::from),
         }
     }
 
@@ -63,8 +71,14 @@ impl TpmKeys {
             return Err("names another owner_hierarchy_password than NodeAttestor: give it once".to_owned());
         }
         let default = || DEFAULT_TPM.parse().expect("a legal device path");
+        let address = self.address.or(other.address).unwrap_or_else(default);
+        let event_log = match self.event_log {
+            Some(path) => Some(path).filter(|path| !path.as_os_str().is_empty()).into_iter().collect(),
+            None => default_paths(&address),
+        };
         Ok(TpmConfig {
-            address: self.address.or(other.address).unwrap_or_else(default),
+            address,
+            event_log,
             endorsement: self.endorsement.unwrap_or_default(),
             owner_password: self.owner_password.or(other.owner_password).unwrap_or_default(),
             endorsement_password: self.endorsement_password.unwrap_or_default(),

@@ -42,9 +42,12 @@ pub async fn attest(
     trust_domain: &TrustDomain,
 ) -> Result<Attested, AttestationError> {
     within_deadline(async {
-        let proof = attestor.begin(keys, trust_domain).await?;
+        let mut proof = attestor.begin(keys, trust_domain).await?;
         let key = keys.prepare(attestor.keep()).await?;
-        let result = converse(channel, &proof, &key).await;
+        let mut result = converse(channel.clone(), &proof, &key).await;
+        if result.as_ref().is_err_and(|error| proof.offers_less_after(error)) {
+            result = converse(channel, &proof, &key).await;
+        }
         proof.settle(result.as_ref().map(drop), keys).await;
         let (svid, reattestable) = result?;
         Ok(Attested { svid, reattestable, key })

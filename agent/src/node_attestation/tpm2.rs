@@ -8,12 +8,16 @@ use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, CertifiedKey, Challenge, Evi
 use ironroot_attest::tpm::{Chip, EndorsementKey, KeyBlob, Tpm, TpmError};
 use thiserror::Error;
 
-use super::endorsement_record;
+use super::{BootLogFile, endorsement_record};
 use crate::agent_key::{AgentKey, KeyError, KeyStore};
 use crate::trusted_time::boot_id;
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
+
+/// What a server says to a first message that offers a boot log, if it knows none. Source: serde's words for a field that is not
+/// known, in the answers of our servers before.
+const UNKNOWN_FIELD: &str = "unknown field `event_log`";
 
 /// Why the device's TPM did not attest.
 #[derive(Debug, Error)]
@@ -43,6 +47,8 @@ pub struct Device {
     pub tpm: Tpm,
     /// Where it is noted which endorsement key the device is known by.
     pub directory: PathBuf,
+    /// The firmware's log of what it measured.
+    pub boot_log: BootLogFile,
 }
 
 impl Device {
@@ -52,7 +58,8 @@ impl Device {
         let (endorsement_key, pcr_banks) = read.map_err(|error| Tpm2Failure::Chip(what, error))?;
         let attestation_key = keys.attestation_key(&self.tpm, &endorsement_key.name).await?;
         let (device, trust_domain) = (self.clone(), trust_domain.as_str().to_owned());
-        Ok(Prover { device, endorsement_key, pcr_banks, attestation_key, trust_domain })
+        let event_log = self.boot_log.read().await;
+        Ok(Prover { device, endorsement_key, pcr_banks, attestation_key, event_log, trust_domain })
     }
 }
 
@@ -62,6 +69,7 @@ pub(super) struct Prover {
     endorsement_key: EndorsementKey,
     pcr_banks: Vec<PcrHash>,
     attestation_key: KeyBlob,
+    event_log: Option<Vec<u8>>,
     trust_domain: String,
 }
 
@@ -69,6 +77,11 @@ impl Prover {
     /// Notes what the server knows this device by.
     pub(super) async fn remember(&self) {
         endorsement_record::remember(&self.device.tpm, &self.device.directory, self.endorsement_key.identity).await;
+    }
+
+    /// A server of before boot logs refuses the whole message for the one field that it does not know.
+    pub(super) fn offers_less_after(&mut self, refusal: &str) -> bool {
+        refusal.contains(UNKNOWN_FIELD) && self.event_log.take().is_some()
     }
 
     /// The first message.
@@ -80,13 +93,14 @@ impl Prover {
             // The server only compares it.
             boot_id: boot_id(),
             pcr_banks: self.pcr_banks.clone(),
+            event_log: self.event_log.is_some(),
         };
         evidence.to_json()
     }
 
     /// The answer to a challenge, for the key that the certificate was asked for.
     pub(super) async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, Tpm2Failure> {
-        let Challenge { credential, secret, nonce, pcrs, pcr_bank } =
+        let Challenge { credential, secret, nonce, pcrs, pcr_bank, event_log } =
             Challenge::from_json(challenge).map_err(Tpm2Failure::Challenge)?;
         let binding = binding(&self.trust_domain, &nonce, key.spki_der());
         let secret = self
@@ -99,6 +113,7 @@ impl Prover {
             quote_signature: quote.signature,
             pcr_values: quote.pcr_values,
             key: self.certified(key, binding).await?,
+            event_log: self.event_log.clone().filter(|_| event_log),
         };
         Ok(response.to_json())
     }

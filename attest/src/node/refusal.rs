@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::tpm2::{ClockReading, PcrHash, PcrSelection};
 use crate::ek_certificate::EkCertificateError;
+use crate::event_log::EventLogError;
 use crate::structures::{KeyError, PublicError, StructureError};
 
 /// A reason to say no. One variant per reason; the text tells an operator what was wrong with the device's evidence.
@@ -115,6 +116,15 @@ pub enum Refusal {
     /// The values sent are not the quoted ones.
     #[error("the PCR values sent are not the quoted ones")]
     PcrDigest,
+
+    /// Policy wants a log of what was booted.
+    #[error(
+        "the device sent no boot log, and the server requires one: its firmware must write one and its agent be able to read it"
+    )]
+    NoEventLog,
+    /// The log of what was booted is not the quoted registers' log.
+    #[error("the boot log is not acceptable: {0}")]
+    EventLog(EventLogError),
 
     /// Policy wants the agent's key in the TPM.
     #[error("the agent's key is not certified to be in the TPM, and the server requires it")]

@@ -4,7 +4,7 @@
 //!  device                                    server
 //!  Evidence   EK certificates, EK, AK  ───►  Claim ─admit─► AdmittedEk
 //!             Challenge                ◄───  credential for (EK, AK), nonce, PCR selection   ─► Pending
-//!  Response   secret, quote, certify   ───►  Pending ─complete─► AttestedTpm
+//!  Response   secret, quote, log, key  ───►  Pending ─complete─► AttestedTpm
 //! ```
 //!
 //! Two round trips on the AttestAgent stream. Quote and certify carry [`binding`] as extraData, so that evidence is good
@@ -12,10 +12,12 @@
 
 mod admitted;
 mod attested;
+mod boot;
 mod challenge;
 mod claim;
 mod clock;
 mod clock_order;
+mod event_log_policy;
 mod messages;
 mod pcr_hash;
 mod pcr_selection;
@@ -25,9 +27,11 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 pub use admitted::{AdmittedEk, Expectation, Voucher};
 pub use attested::AttestedTpm;
+pub use boot::{BootLog, BootState, ProvenLog};
 pub use claim::{Admission, Claim};
 pub use clock::ClockReading;
-pub use messages::{CertifiedKey, Challenge, Evidence, Response};
+pub use event_log_policy::EventLogPolicy;
+pub use messages::{CertifiedKey, Challenge, Evidence, MAX_RESPONSE_BYTES, Response};
 pub use pcr_hash::{PcrHash, UnknownPcrHash, list_banks};
 pub use pcr_selection::{PcrSelection, PcrSelectionError};
 pub use pending::Pending;

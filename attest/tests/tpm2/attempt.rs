@@ -2,11 +2,12 @@
 
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{
-    Admission, AttestedTpm, CertifiedKey, Challenge, Claim, Expectation, PcrHash, Pending, Response, binding,
+    Admission, AttestedTpm, CertifiedKey, Challenge, Claim, EventLogPolicy, Expectation, PcrHash, Pending, Response,
+    binding,
 };
 
 use crate::manufacturer::NOW;
-use crate::software_tpm::{AttestFields, SoftwareTpm, pcr_value};
+use crate::software_tpm::{AttestFields, SoftwareTpm};
 
 pub const NONCE: [u8; 32] = [0x5a; 32];
 pub const SECRET: [u8; 32] = [0xc3; 32];
@@ -37,6 +38,7 @@ impl Attempt {
             csr_spki_der: tpm.leaf.spki_der(),
             pcrs: "0,2,4,7".parse().expect("legal"),
             pcr_banks: vec![PcrHash::Sha256],
+            event_log: EventLogPolicy::Verified,
             require_resident_key: true,
             last_seen: None,
         };
@@ -62,7 +64,7 @@ impl Attempt {
         let mut draft = Draft {
             secret: self.tpm.activate(challenge).expect("our credential"),
             quote: self.tpm.quote(&extra_data, challenge.pcrs.mask()),
-            pcr_values: challenge.pcrs.indices().map(|n| (n, pcr_value(n).to_vec())).collect(),
+            pcr_values: challenge.pcrs.indices().map(|n| (n, self.tpm.pcrs[usize::from(n)].to_vec())).collect(),
             certify: self.tpm.certify(&extra_data, &self.tpm.leaf_public),
         };
         lie(&mut draft);
@@ -77,6 +79,7 @@ impl Attempt {
                 signature: self.tpm.ak.sign(&attest),
                 attest,
             }),
+            event_log: self.tpm.event_log.clone().filter(|_| challenge.event_log),
         }
     }
 

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_attest::ek_certificate::{EkCertificate, ManufacturerRoots};
 use ironroot_attest::node::tpm2::{
-    Admission, AttestedTpm, CertifiedKey, Claim, ClockReading, Evidence, Expectation, PcrHash, Response,
+    Admission, AttestedTpm, CertifiedKey, Claim, ClockReading, EventLogPolicy, Evidence, Expectation, PcrHash, Response,
 };
 use ironroot_attest::node::{Part, Refusal};
 use ironroot_attest::structures::Public;
@@ -34,6 +34,7 @@ pub fn evidence_p256() -> Evidence {
         ak_public: vector!("ak_p256"),
         boot_id: "1".into(),
         pcr_banks: vec![PcrHash::Sha256],
+        event_log: false,
     }
 }
 
@@ -44,6 +45,7 @@ pub fn evidence_rsa() -> Evidence {
         ak_public: vector!("ak_rsa"),
         boot_id: "1".into(),
         pcr_banks: vec![PcrHash::Sha256],
+        event_log: false,
     }
 }
 
@@ -58,6 +60,7 @@ pub fn response_p256() -> Response {
             attest: vector!("certify_p256"),
             signature: vector!("certify_p256_signature"),
         }),
+        event_log: None,
     }
 }
 
@@ -94,6 +97,7 @@ pub fn judge(evidence: &Evidence, response: &Response) -> Result<AttestedTpm, Re
         csr_spki_der: vector!("leaf_spki"),
         pcrs: "0,2,4,7".parse().expect("legal"),
         pcr_banks: vec![PcrHash::Sha256],
+        event_log: EventLogPolicy::Ignored,
         require_resident_key: true,
         last_seen: None,
     };

@@ -6,6 +6,7 @@
 mod accepted;
 mod admission;
 mod attempt;
+mod boot_log;
 mod certificates;
 mod chains;
 mod credentials;

@@ -1,6 +1,6 @@
 //! Answers to a challenge that prove less than they must.
 
-use ironroot_attest::node::tpm2::{CHALLENGE_SECONDS, ClockReading, MAX_MESSAGE_BYTES, PcrHash, binding};
+use ironroot_attest::node::tpm2::{CHALLENGE_SECONDS, ClockReading, MAX_RESPONSE_BYTES, PcrHash, binding};
 use ironroot_attest::node::{Part, Refusal};
 use ironroot_attest::structures::StructureError;
 
@@ -264,7 +264,7 @@ fn refuses_a_trust_domain_that_cannot_be_one() {
 
 #[test]
 fn refuses_a_response_that_is_no_message() {
-    let long = vec![b' '; MAX_MESSAGE_BYTES + 1];
+    let long = vec![b' '; MAX_RESPONSE_BYTES + 1];
     for (message, too_long) in [(&b"{}"[..], false), (b"", false), (b"null", false), (&long, true)] {
         let (pending, _) = Attempt::new().begin().expect("challenged");
         let refused = pending.complete(message, NOW).expect_err("refused");

@@ -88,8 +88,8 @@ const fn large_answer(method: Method) -> Method {
 const SMALL: RequestShape = fixed(4 * 1024);
 /// Selectors, labels, IDs to filter by. Its page token is a text: what its fields hold is bounded by its bytes.
 const FILTER: RequestShape = batch(64 * 1024, 1000, size_of::<Selector>(), None);
-/// Evidence is at most 64 kB; the CSR beside it.
-const EVIDENCE: RequestShape = stream(fixed(96 * 1024));
+/// The first message is at most 64 kB, and the CSR beside it; the second at most 416 kB, a boot log among it.
+const EVIDENCE: RequestShape = stream(fixed(448 * 1024));
 const CSR: RequestShape = fixed(16 * 1024);
 const CSRS: RequestShape = batch(1024 * 1024, MAX_CSRS, size_of::<NewX509svidParams>(), None);
 const AUDIENCES: RequestShape = batch(MAX_AUDIENCE_BYTES, MAX_AUDIENCES, size_of::<String>(), None);
@@ -194,7 +194,7 @@ mod tests {
         // Bytes, fields of the message, fields of its items, whether it streams, whether its answer grows with the registry.
         for (method, bounds) in [
             ("/GetBundle", (4_096, 16, None, false, false)),
-            ("/AttestAgent", (98_304, 16, None, true, false)),
+            ("/AttestAgent", (458_752, 16, None, true, false)),
             ("/RenewAgent", (16_384, 16, None, false, false)),
             ("/BatchNewX509SVID", (1_048_576, 516, None, false, false)),
             ("/NewJWTSVID", (16_384, 272, None, false, false)),

@@ -95,14 +95,8 @@ const STRANGER: RoleLimits = RoleLimits {
 };
 
 /// May ask for the bundle, and attest as anybody may.
-const HOLDER: RoleLimits = RoleLimits {
-    connections: 512,
-    connections_per_source: 16,
-    calls: 256,
-    calls_per_source: 32,
-    body_bytes: 2 * MIB,
-    ..STRANGER
-};
+const HOLDER: RoleLimits =
+    RoleLimits { connections: 512, connections_per_source: 16, calls: 256, calls_per_source: 32, ..STRANGER };
 
 /// Polls every few seconds on one connection for half an hour. A second one comes with each renewal.
 const AGENT: RoleLimits = RoleLimits {

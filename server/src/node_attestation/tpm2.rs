@@ -2,7 +2,9 @@
 
 use ironroot_api::csr::Csr;
 use ironroot_attest::node::Refusal;
-use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, AttestedTpm, Claim, Expectation, PcrHash, PcrSelection, Pending};
+use ironroot_attest::node::tpm2::{
+    ATTESTATION_TYPE, AttestedTpm, Claim, EventLogPolicy, Expectation, PcrHash, PcrSelection, Pending,
+};
 use thiserror::Error;
 
 use super::fresh::fresh;
@@ -22,6 +24,8 @@ pub struct Tpm2Policy {
     pub pcrs: PcrSelection,
     /// The banks they may be quoted from, the one preferred first.
     pub pcr_banks: Vec<PcrHash>,
+    /// What is wanted of the log of what a device has booted.
+    pub event_log: EventLogPolicy,
     /// Whether the agent's TLS key must have been made in the TPM.
     pub require_resident_key: bool,
 }
@@ -113,6 +117,7 @@ impl NodeAttestation {
             csr_spki_der: csr.spki().as_der().to_vec(),
             pcrs: policy.pcrs,
             pcr_banks: policy.pcr_banks.clone(),
+            event_log: policy.event_log,
             require_resident_key: policy.require_resident_key,
             last_seen: last_clock,
         };

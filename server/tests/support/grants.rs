@@ -5,7 +5,7 @@ use ironroot_api::SpiffeId;
 use ironroot_api::csr::Csr;
 use ironroot_api::tls::{TlsPeer, TrustAnchors};
 use ironroot_api::unix_socket::PeerCredentials;
-use ironroot_attest::node::tpm2::{Admission, AttestedTpm, Claim, Expectation, PcrHash};
+use ironroot_attest::node::tpm2::{Admission, AttestedTpm, Claim, EventLogPolicy, Expectation, PcrHash};
 use ironroot_server::node_attestation::{AttestationError, AttestedNode, NodeAttestation, Progress};
 use ironroot_server::rights::{Administrator, AgentStanding, AuthenticatedAgent, Caller, ShownCertificate};
 use ironroot_software_tpm::SoftwareNode;
@@ -66,6 +66,7 @@ pub fn unvouched(node: &SoftwareNode) -> AttestedTpm {
         csr_spki_der: spki_der.clone(),
         pcrs: "0".parse().expect("legal"),
         pcr_banks: vec![PcrHash::default()],
+        event_log: EventLogPolicy::Ignored,
         require_resident_key: true,
         last_seen: None,
     };

@@ -1,7 +1,7 @@
 //! What one `tpm2` attestation costs the server: TLS handshake, evidence, certificate, rows.
 
 use ironroot_agent::agent_key::{KeyPlace, KeyStore};
-use ironroot_agent::node_attestation::{Attestor, Device, attest};
+use ironroot_agent::node_attestation::{Attestor, BootLogFile, Device, attest};
 use ironroot_agent::server_channel::{Doubt, Server as Dialled};
 use ironroot_agent::trusted_time::TrustedTime;
 use ironroot_api::TrustDomain;
@@ -29,7 +29,11 @@ pub fn report(lab: &mut Lab) {
         let directory = tempfile::tempdir().expect("directory");
         let place = KeyPlace::Tpm { tpm: tpm.clone(), directory: directory.path().to_owned() };
         let mut keys = KeyStore::open(place);
-        let attestor = Attestor::Tpm2(Device { tpm, directory: directory.path().to_owned() });
+        let attestor = Attestor::Tpm2(Device {
+            tpm,
+            directory: directory.path().to_owned(),
+            boot_log: BootLogFile::new(Vec::new()),
+        });
         let dialled = Dialled::new("127.0.0.1", port, &trust_domain, TrustedTime::new());
         let mut before = 0.0;
         for round in 0..=ATTESTATIONS {

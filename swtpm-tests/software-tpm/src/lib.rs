@@ -4,12 +4,14 @@
 #![allow(clippy::new_without_default, reason = "a chip is made, with fresh keys")]
 
 mod activation;
+mod boot_log;
 mod keys;
 mod marshal;
 mod node;
 
 use ironroot_attest::node::tpm2::{Challenge, Evidence, PcrHash};
 
+pub use boot_log::{BootLog, efi_variable, kind, vendor};
 pub use keys::{Decryptor, SigningKey};
 pub use marshal::{AttestFields, PublicFields, Unique, certify_info, name, qualified_name, quote_info};
 pub use node::SoftwareNode;
@@ -52,6 +54,10 @@ pub struct SoftwareTpm {
     pub ak_public: PublicFields,
     pub leaf: SigningKey,
     pub leaf_public: PublicFields,
+    /// PCRs 0 to 23 of the SHA-256 bank.
+    pub pcrs: Vec<[u8; 32]>,
+    /// What it says was booted.
+    pub event_log: Option<Vec<u8>>,
 }
 
 impl SoftwareTpm {
@@ -70,6 +76,8 @@ impl SoftwareTpm {
             ek,
             ak,
             leaf,
+            pcrs: (0..24).map(pcr_value).collect(),
+            event_log: None,
         }
     }
 
@@ -80,7 +88,13 @@ impl SoftwareTpm {
             ak_public: self.ak_public.marshal(),
             boot_id: "5b2a6c0e-11aa-4a57-8d5b-0d6f5d2a9c11".into(),
             pcr_banks: vec![PcrHash::Sha256],
+            event_log: self.event_log.is_some(),
         }
+    }
+
+    /// The registers and the log of that boot.
+    pub fn boot(&mut self, log: &BootLog) {
+        (self.pcrs, self.event_log) = (log.pcrs().to_vec(), Some(log.bytes().to_vec()));
     }
 
     /// TPM2_ActivateCredential for the AK; `None` is TPM_RC_INTEGRITY.
@@ -90,7 +104,7 @@ impl SoftwareTpm {
 
     /// What TPM2_Quote fills in, for the PCRs of `mask`.
     pub fn quote(&self, extra_data: &[u8], mask: u32) -> AttestFields {
-        let values: Vec<u8> = (0..24).filter(|n| mask >> n & 1 == 1).flat_map(pcr_value).collect();
+        let values: Vec<u8> = (0..24).filter(|n| mask >> n & 1 == 1).flat_map(|n: usize| self.pcrs[n]).collect();
         let digest = marshal::digest(self.ak.hash(), &values);
         AttestFields::new(
             QUOTE,

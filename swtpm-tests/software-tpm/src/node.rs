@@ -3,7 +3,7 @@
 use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, ClockReading, Response, binding};
 
 use crate::marshal::Unique;
-use crate::{AttestFields, PublicFields, SoftwareTpm, pcr_value};
+use crate::{AttestFields, PublicFields, SoftwareTpm};
 
 /// A device with a chip in software, whose clock says what it is told to.
 pub struct SoftwareNode {
@@ -34,7 +34,8 @@ impl SoftwareNode {
             secret: self.tpm.activate(&challenge).expect("made for this chip"),
             quote_signature: self.tpm.ak.sign(&quote),
             quote,
-            pcr_values: challenge.pcrs.indices().map(|n| (n, pcr_value(n).to_vec())).collect(),
+            pcr_values: challenge.pcrs.indices().map(|n| (n, self.tpm.pcrs[usize::from(n)].to_vec())).collect(),
+            event_log: self.tpm.event_log.clone().filter(|_| challenge.event_log),
             key: Some(CertifiedKey { public: public.marshal(), signature: self.tpm.ak.sign(&attest), attest }),
         };
         response.to_json()

@@ -15,6 +15,8 @@ pub struct TpmNode {
     endorsement_key: EndorsementKey,
     attestation_key: KeyBlob,
     chip: Swtpm,
+    /// What it says was booted; sent when it is asked for.
+    pub event_log: Option<Vec<u8>>,
 }
 
 impl TpmNode {
@@ -24,7 +26,7 @@ impl TpmNode {
         let tpm = Tpm::open(chip.address()).await.expect("the TPM answers");
         let keys = tpm.run("make keys", |chip| Ok((chip.endorsement_key()?, chip.create_attestation_key()?))).await;
         let (endorsement_key, attestation_key) = keys.expect("the chip makes keys");
-        Self { tpm, endorsement_key, attestation_key, chip }
+        Self { tpm, endorsement_key, attestation_key, chip, event_log: None }
     }
 
     /// Another machine with a copy of this one's chip and of what the agent keeps of it.
@@ -32,7 +34,12 @@ impl TpmNode {
         let chip = self.chip.clone_state().expect("a copy of the chip starts");
         let tpm = Tpm::open(chip.address()).await.expect("the copy answers");
         let (endorsement_key, attestation_key) = (self.endorsement_key.clone(), self.attestation_key.clone());
-        Self { tpm, endorsement_key, attestation_key, chip }
+        Self { tpm, endorsement_key, attestation_key, chip, event_log: self.event_log.clone() }
+    }
+
+    /// The chip.
+    pub fn chip(&mut self) -> &mut Swtpm {
+        &mut self.chip
     }
 
     /// The first message.
@@ -43,6 +50,7 @@ impl TpmNode {
             ak_public: self.attestation_key.public.clone(),
             boot_id: String::new(),
             pcr_banks: vec![PcrHash::Sha256],
+            event_log: self.event_log.is_some(),
         };
         evidence.to_json()
     }
@@ -56,7 +64,7 @@ impl TpmNode {
     /// The answer to a challenge, for the key of this SubjectPublicKeyInfo, which is not in the chip.
     pub async fn answer(&self, challenge: &[u8], spki: &[u8]) -> Vec<u8> {
         let challenge = Challenge::from_json(challenge).expect("a challenge");
-        let Challenge { credential, secret, nonce, pcrs, pcr_bank } = challenge;
+        let Challenge { credential, secret, nonce, pcrs, pcr_bank, event_log } = challenge;
         let (ak, extra_data) = (self.attestation_key.clone(), binding(TRUST_DOMAIN, &nonce, spki));
         let answer = self.tpm.run("answer the challenge", move |chip| {
             let secret = chip.activate_credential(&ak, &credential, &secret)?;
@@ -69,6 +77,7 @@ impl TpmNode {
             quote_signature: quote.signature,
             pcr_values: quote.pcr_values,
             key: None,
+            event_log: self.event_log.clone().filter(|_| event_log),
         };
         response.to_json()
     }

@@ -3,7 +3,8 @@
 use aws_lc_rs::rand::fill;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{
-    Admission, CertifiedKey, Challenge, Claim, Evidence, Expectation, PcrHash, PcrSelection, Pending, Response, binding,
+    Admission, CertifiedKey, Challenge, Claim, EventLogPolicy, Evidence, Expectation, PcrHash, PcrSelection, Pending,
+    Response, binding,
 };
 use ironroot_attest::tpm::{Chip, EndorsementKey, KeyBlob, Tpm, TpmError};
 use ironroot_lab::swtpm::Swtpm;
@@ -50,6 +51,7 @@ impl Device {
             ak_public: self.ak.public.clone(),
             boot_id: "5a3c0d5e-6d2f-4a3e-9a4b-0d8b4a7e1c55".into(),
             pcr_banks: vec![PcrHash::Sha256],
+            event_log: false,
         }
     }
 
@@ -64,6 +66,7 @@ impl Device {
             csr_spki_der: self.spki(),
             pcrs: pcrs("0,2,4,7"),
             pcr_banks: vec![PcrHash::Sha256],
+            event_log: EventLogPolicy::Ignored,
             require_resident_key: true,
             last_seen: None,
         }
@@ -88,6 +91,7 @@ impl Device {
                 quote_signature: quote.signature,
                 pcr_values: quote.pcr_values,
                 key: Some(CertifiedKey { public: key.public, attest, signature }),
+                event_log: None,
             })
         })
         .expect("the chip answers an honest challenge")

@@ -169,7 +169,7 @@ fn refusal_with_raw_quote(device: &Device, bank: HashingAlgorithm) -> Refusal {
     let secret = rogue.activate(&key, &challenge).expect("activated");
     let (quote, quote_signature) = rogue.quote(&key, &device.binding(&challenge), selection(bank, &[0, 2, 4, 7]));
     let pcr_values = challenge.pcrs.indices().map(|index| (index, vec![0; 32])).collect();
-    let response = Response { secret, quote, quote_signature, pcr_values, key: None };
+    let response = Response { secret, quote, quote_signature, pcr_values, key: None, event_log: None };
     pending.complete(&response.to_json(), NOW).expect_err("refused")
 }
 
@@ -237,7 +237,7 @@ fn answer_with(
     let secret = rogue.activate(ak, challenge).expect("activated");
     let (quote, quote_signature) = rogue.quote(ak, extra, selection(HashingAlgorithm::Sha256, &[0, 2, 4, 7]));
     let pcr_values = challenge.pcrs.indices().map(|index| (index, vec![0; 32])).collect();
-    Response { secret, quote, quote_signature, pcr_values, key: Some(key) }
+    Response { secret, quote, quote_signature, pcr_values, key: Some(key), event_log: None }
 }
 
 #[test]

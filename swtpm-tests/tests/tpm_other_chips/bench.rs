@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{
-    Admission, AttestedTpm, CertifiedKey, Claim, Evidence, Expectation, PcrHash, Response, binding,
+    Admission, AttestedTpm, CertifiedKey, Claim, EventLogPolicy, Evidence, Expectation, PcrHash, Response, binding,
 };
 use ironroot_attest::tpm::{Chip, EndorsementKey, Tpm, TpmError, TpmSettings};
 use ironroot_lab::interposer::Interposer;
@@ -68,6 +68,7 @@ pub fn attest_with(tpm: &Tpm, accepted: Vec<PcrHash>) -> Result<AttestedTpm, Ref
         ak_public: ak.public.clone(),
         boot_id: String::new(),
         pcr_banks: banks,
+        event_log: false,
     };
     let claim = Claim::parse(&evidence.to_json())?;
     assert_eq!(claim.ek_sha256(), ek.identity.ek_sha256);
@@ -78,6 +79,7 @@ pub fn attest_with(tpm: &Tpm, accepted: Vec<PcrHash>) -> Result<AttestedTpm, Ref
         csr_spki_der: spki.clone(),
         pcrs: "0,2,4,7".parse().expect("legal"),
         pcr_banks: accepted,
+        event_log: EventLogPolicy::Ignored,
         require_resident_key: true,
         last_seen: None,
     };
@@ -96,6 +98,7 @@ pub fn attest_with(tpm: &Tpm, accepted: Vec<PcrHash>) -> Result<AttestedTpm, Ref
         quote_signature: quote.signature,
         pcr_values: quote.pcr_values,
         key: Some(CertifiedKey { public, attest, signature }),
+        event_log: None,
     };
     pending.complete(&response.to_json(), NOW)
 }

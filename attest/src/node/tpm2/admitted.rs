@@ -1,6 +1,6 @@
 //! An endorsement key that may attest here.
 
-use super::{ClockReading, PcrHash, PcrSelection};
+use super::{ClockReading, EventLogPolicy, PcrHash, PcrSelection};
 use crate::ek_certificate::EkCertificate;
 use crate::structures::Public;
 
@@ -25,6 +25,7 @@ pub struct AdmittedEk {
     pub(super) ak: Public,
     pub(super) boot_id: String,
     pub(super) pcr_banks: Vec<PcrHash>,
+    pub(super) has_event_log: bool,
 }
 
 /// What the answer must show.
@@ -41,6 +42,8 @@ pub struct Expectation {
     /// Each bank named is trusted for every device: firmware need not fill a bank that it does not know, and in an active
     /// bank that nobody fills, software on the device can write what it likes.
     pub pcr_banks: Vec<PcrHash>,
+    /// What is wanted of the log of what was booted. Without PCRs there is nothing to compare one with, and none is asked for.
+    pub event_log: EventLogPolicy,
     /// Whether the key of the certificate request must be certified to live in the TPM.
     pub require_resident_key: bool,
     /// Clock and counters at this TPM's last attestation, if there was one.

@@ -2,8 +2,9 @@
 
 use ironroot_text::hex::hex;
 
-use super::{ATTESTATION_TYPE, AdmittedEk, ClockReading, PcrHash, Voucher};
+use super::{ATTESTATION_TYPE, AdmittedEk, BootState, ClockReading, PcrHash, Voucher};
 use crate::ek_certificate::EkCertificate;
+use crate::event_log::{SecureBoot, SecureBootVariable};
 use crate::{Selector, SelectorSet};
 
 /// What an attestation proved. Made by [`Pending::complete`](super::Pending::complete) alone.
@@ -15,6 +16,7 @@ pub struct AttestedTpm {
     clock: ClockReading,
     firmware_version: u64,
     boot_id: String,
+    boot: BootState,
     key_is_resident: bool,
 }
 
@@ -22,8 +24,7 @@ pub struct AttestedTpm {
 pub(super) struct Proven {
     pub clock: ClockReading,
     pub firmware_version: u64,
-    pub pcr_bank: PcrHash,
-    pub pcr_values: Vec<(u8, Vec<u8>)>,
+    pub boot: BootState,
     pub key_is_resident: bool,
 }
 
@@ -58,6 +59,11 @@ impl AttestedTpm {
         &self.boot_id
     }
 
+    /// What was booted, as far as the quote proves it.
+    pub fn boot(&self) -> &BootState {
+        &self.boot
+    }
+
     /// Whether the key of the certificate request lives in this TPM.
     pub fn key_is_resident(&self) -> bool {
         self.key_is_resident
@@ -76,6 +82,7 @@ impl AttestedTpm {
             clock: proven.clock,
             firmware_version: proven.firmware_version,
             boot_id: admitted.boot_id,
+            boot: proven.boot,
             key_is_resident: proven.key_is_resident,
         }
     }
@@ -87,11 +94,23 @@ fn selectors(admitted: &AdmittedEk, proven: &Proven) -> SelectorSet {
     if proven.key_is_resident {
         values.push("key:resident".into());
     }
-    let bank = proven.pcr_bank;
-    values.extend(proven.pcr_values.iter().map(|(index, value)| format!("pcr:{bank}:{index}:{}", hex(value))));
+    let bank = proven.boot.bank;
+    values.extend(proven.boot.pcrs.iter().map(|(index, value)| format!("pcr:{bank}:{index}:{}", hex(value))));
+    values.extend(proven.boot.secure_boot().into_iter().flat_map(|state| secure_boot_values(state, bank)));
     values.extend(admitted.verified_certificate.iter().flat_map(certificate_values));
     // A certificate's text may hold what no selector holds, such as control characters: no entry could ask for it.
     values.iter().filter_map(|value| Selector::new(ATTESTATION_TYPE, value).ok()).collect()
+}
+
+/// Whether Secure Boot was on, and the digests of its keys and lists as they were measured. A machine whose firmware was being
+/// debugged has none of these.
+fn secure_boot_values(state: &SecureBoot, bank: PcrHash) -> Vec<String> {
+    let mut values = vec![format!("secureboot:{}", if state.enabled { "on" } else { "off" }), "debug:off".into()];
+    let variable = |(variable, digest): &(SecureBootVariable, Vec<u8>)| {
+        format!("secureboot:{}:{bank}:{}", variable.name().to_ascii_lowercase(), hex(digest))
+    };
+    values.extend(state.variables.iter().map(variable));
+    values
 }
 
 fn certificate_values(certificate: &EkCertificate) -> Vec<String> {

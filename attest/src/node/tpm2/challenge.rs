@@ -1,6 +1,6 @@
 //! What an admitted endorsement key is asked.
 
-use super::{AdmittedEk, Challenge, Expectation, PcrHash, Pending, list_banks};
+use super::{AdmittedEk, Challenge, EventLogPolicy, Expectation, PcrHash, Pending, list_banks};
 use crate::node::Refusal;
 use crate::structures::make_credential;
 
@@ -22,6 +22,7 @@ impl AdmittedEk {
             return Err(Refusal::TrustDomain);
         }
         let pcr_bank = self.choose_bank(&expectation)?;
+        let event_log = self.asks_for_log(&expectation)?;
         let credential = make_credential(&self.ek, self.ak.name(), &secret).map_err(|_| Refusal::Credential)?;
         let challenge = Challenge {
             credential: credential.id_object,
@@ -29,8 +30,20 @@ impl AdmittedEk {
             nonce,
             pcrs: expectation.pcrs,
             pcr_bank,
+            event_log,
         };
         Ok((Pending::new(self, expectation, pcr_bank, (nonce, secret), now_unix), challenge))
+    }
+
+    /// Whether the log of the boot is asked for: an agent that did not say that it has one may not know the question.
+    fn asks_for_log(&self, expectation: &Expectation) -> Result<bool, Refusal> {
+        match expectation.event_log {
+            EventLogPolicy::Required if !self.has_event_log => Err(Refusal::NoEventLog),
+            EventLogPolicy::Ignored => Ok(false),
+            EventLogPolicy::Lenient | EventLogPolicy::Verified | EventLogPolicy::Required => {
+                Ok(self.has_event_log && !expectation.pcrs.is_empty())
+            }
+        }
     }
 
     fn choose_bank(&self, expectation: &Expectation) -> Result<PcrHash, Refusal> {

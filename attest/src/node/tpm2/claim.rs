@@ -20,6 +20,7 @@ pub struct Claim {
     ak: Public,
     boot_id: String,
     pcr_banks: Vec<PcrHash>,
+    has_event_log: bool,
 }
 
 /// Why an endorsement key may attest here.
@@ -62,6 +63,7 @@ impl Claim {
             ak,
             boot_id: evidence.boot_id,
             pcr_banks: evidence.pcr_banks,
+            has_event_log: evidence.event_log,
         })
     }
 
@@ -96,6 +98,7 @@ impl Claim {
             ak: self.ak,
             boot_id: self.boot_id,
             pcr_banks: self.pcr_banks,
+            has_event_log: self.has_event_log,
         })
     }
 }

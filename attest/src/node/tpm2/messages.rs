@@ -8,7 +8,11 @@ use json::{MAX_BOOT_ID_BYTES, MAX_CERTIFICATES, MAX_PCR_BANKS, MAX_PCR_VALUES, V
 use super::{PcrHash, PcrSelection};
 use crate::node::Refusal;
 use crate::node::base64_bytes::{Base64, Base64Digest};
-use crate::node::json::{decode, encode};
+use crate::node::json::{decode, decode_within, encode};
+
+/// Longest answer to a challenge accepted, bytes of JSON: a boot log of [`MAX_LOG_BYTES`](crate::event_log::MAX_LOG_BYTES) takes
+/// 342 KiB of it as base64.
+pub const MAX_RESPONSE_BYTES: usize = 416 * 1024;
 
 /// The device's first message: which TPM it claims to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Evidence {
     pub boot_id: String,
     /// The PCR banks that the chip has active. An agent that says nothing has SHA-256.
     pub pcr_banks: Vec<PcrHash>,
+    /// Whether the device has a log of what was booted, and sends it when it is asked to.
+    pub event_log: bool,
 }
 
 /// The server's answer: something only this TPM can open, and what to sign.
@@ -38,6 +44,8 @@ pub struct Challenge {
     pub pcrs: PcrSelection,
     /// The bank that they are quoted from.
     pub pcr_bank: PcrHash,
+    /// Whether the log of what was booted is to be sent. Asked only of those who said that they have one.
+    pub event_log: bool,
 }
 
 /// The device's second message: the proof.
@@ -53,6 +61,8 @@ pub struct Response {
     pub pcr_values: Vec<(u8, Vec<u8>)>,
     /// The agent's TLS key, if it lives in this TPM.
     pub key: Option<CertifiedKey>,
+    /// The log of what was booted, as the kernel gives it, if it was asked for.
+    pub event_log: Option<Vec<u8>>,
 }
 
 /// A key and the attestation key's word that it is loaded in the same TPM.
@@ -76,6 +86,7 @@ impl Evidence {
             ak_public: Base64(self.ak_public.clone()),
             boot_id: self.boot_id.clone(),
             pcr_banks: Some(self.pcr_banks.clone()),
+            event_log: self.event_log,
         })
     }
 
@@ -96,6 +107,7 @@ impl Evidence {
             ak_public: message.ak_public.0,
             boot_id,
             pcr_banks,
+            event_log: message.event_log,
         })
     }
 }
@@ -110,6 +122,7 @@ impl Challenge {
             nonce: Base64Digest(self.nonce),
             pcrs: self.pcrs,
             pcr_bank: self.pcr_bank,
+            event_log: self.event_log,
         })
     }
 
@@ -123,6 +136,7 @@ impl Challenge {
             nonce: message.nonce.0,
             pcrs: message.pcrs,
             pcr_bank: message.pcr_bank,
+            event_log: message.event_log,
         })
     }
 }
@@ -137,12 +151,13 @@ impl Response {
             quote_signature: Base64(self.quote_signature.clone()),
             pcr_values: self.pcr_values.iter().map(|(index, value)| (*index, Base64(value.clone()))).collect(),
             key: self.key.clone().map(CertifiedKeyJson::from),
+            event_log: self.event_log.clone().map(Base64),
         })
     }
 
     /// Parses the message; refuses unknown fields and anything over its cap.
     pub fn from_json(json: &[u8]) -> Result<Self, Refusal> {
-        let message: ResponseJson = decode(json)?;
+        let message: ResponseJson = decode_within(json, MAX_RESPONSE_BYTES)?;
         check_version(message.version)?;
         check_count("PCR values", message.pcr_values.len(), MAX_PCR_VALUES)?;
         Ok(Self {
@@ -151,6 +166,7 @@ impl Response {
             quote_signature: message.quote_signature.0,
             pcr_values: message.pcr_values.into_iter().map(|(index, value)| (index, value.0)).collect(),
             key: message.key.map(CertifiedKey::from),
+            event_log: message.event_log.map(|log| log.0),
         })
     }
 }
@@ -178,6 +194,7 @@ impl std::fmt::Debug for Response {
 mod tests {
     use super::json::{MAX_CERTIFICATE_BYTES, MAX_PUBLIC_BYTES};
     use super::*;
+    use crate::event_log::MAX_LOG_BYTES;
     use crate::node::tpm2::MAX_MESSAGE_BYTES;
 
     fn evidence() -> Evidence {
@@ -187,6 +204,7 @@ mod tests {
             ak_public: vec![2; 90],
             boot_id: "0c3e2a6c-5d0e-4b0a-9a4c-3f1f0b8f9a10".into(),
             pcr_banks: vec![PcrHash::Sha384, PcrHash::Sha1],
+            event_log: true,
         }
     }
 
@@ -197,6 +215,7 @@ mod tests {
             quote_signature: vec![5; 72],
             pcr_values: vec![(0, vec![6; 32]), (7, vec![7; 32])],
             key: Some(CertifiedKey { public: vec![8; 90], attest: vec![9; 170], signature: vec![10; 72] }),
+            event_log: Some(vec![11; 5_000]),
         }
     }
 
@@ -208,8 +227,11 @@ mod tests {
         assert_eq!(Response::from_json(&keyless.to_json()), Ok(keyless));
         let pcrs = "0,7".parse().expect("legal");
         for pcr_bank in PcrHash::ALL {
-            let challenge = Challenge { credential: vec![1; 70], secret: vec![2; 256], nonce: [3; 32], pcrs, pcr_bank };
-            assert_eq!(Challenge::from_json(&challenge.to_json()), Ok(challenge));
+            for event_log in [false, true] {
+                let (credential, secret, nonce) = (vec![1; 70], vec![2; 256], [3; 32]);
+                let challenge = Challenge { credential, secret, nonce, pcrs, pcr_bank, event_log };
+                assert_eq!(Challenge::from_json(&challenge.to_json()), Ok(challenge));
+            }
         }
     }
 
@@ -223,9 +245,39 @@ mod tests {
         let old = Evidence::from_json(&without(evidence().to_json(), "pcr_banks")).expect("an older agent's");
         assert_eq!(old.pcr_banks, [PcrHash::Sha256]);
         let pcrs = PcrSelection::NONE;
-        let challenge =
-            Challenge { credential: vec![1], secret: vec![2], nonce: [3; 32], pcrs, pcr_bank: PcrHash::Sha256 };
+        let challenge = Challenge {
+            credential: vec![1],
+            secret: vec![2],
+            nonce: [3; 32],
+            pcrs,
+            pcr_bank: PcrHash::Sha256,
+            event_log: false,
+        };
         assert!(!String::from_utf8(challenge.to_json()).expect("text").contains("pcr_bank"));
+    }
+
+    #[test]
+    fn a_peer_that_knows_no_boot_logs_is_understood_and_understands() {
+        let text = |json: Vec<u8>| String::from_utf8(json).expect("text");
+        let silent = Evidence { event_log: false, ..evidence() };
+        assert!(!text(silent.to_json()).contains("event_log"), "an older server reads it");
+        assert_eq!(Evidence::from_json(&silent.to_json()), Ok(silent), "an older agent says the same");
+        let old = Response { event_log: None, ..response() };
+        assert!(!text(old.to_json()).contains("event_log"));
+        assert_eq!(Response::from_json(&old.to_json()), Ok(old));
+    }
+
+    #[test]
+    fn only_an_answer_may_be_as_long_as_a_log_makes_it_and_no_log_is_longer_than_its_cap() {
+        let with = |bytes| Response { event_log: Some(vec![0xff; bytes]), ..response() };
+        let longest = with(MAX_LOG_BYTES);
+        assert!(longest.to_json().len() + 32 * 1024 < MAX_RESPONSE_BYTES, "room for everything else at its longest");
+        assert_eq!(Response::from_json(&longest.to_json()), Ok(longest));
+        assert!(matches!(Response::from_json(&with(MAX_LOG_BYTES + 1).to_json()), Err(Refusal::MessageFormat(_))));
+        let long = vec![b' '; MAX_RESPONSE_BYTES + 1];
+        let refusal = Refusal::MessageTooLong { bytes: long.len(), limit: MAX_RESPONSE_BYTES };
+        assert_eq!(Response::from_json(&long), Err(refusal));
+        assert!(matches!(Evidence::from_json(&long), Err(Refusal::MessageTooLong { limit: MAX_MESSAGE_BYTES, .. })));
     }
 
     //= TPM-38

@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 
 use super::attested::Proven;
 use super::{
-    AdmittedEk, AttestedTpm, CHALLENGE_SECONDS, CertifiedKey, ClockReading, Expectation, PcrHash, PcrSelection,
-    Response, binding,
+    AdmittedEk, AttestedTpm, BootState, CHALLENGE_SECONDS, CertifiedKey, ClockReading, Expectation, PcrHash,
+    PcrSelection, Response, binding, boot,
 };
 use crate::node::{Part, Refusal};
 use crate::structures::{Attest, Attested, Attributes, ClockInfo, Hash, Public, PublicKey, Quote, Scheme, Signature};
@@ -25,7 +25,7 @@ impl Pending {
     /// Judges the answer. `response`: the message as received. `now_unix`: UNIX seconds, by the clock of the challenge.
     ///
     /// In this order, and each step only after the one before: time, activation secret, signature of the quote, what it
-    /// says, PCR values, clock and counters, then the same for the certified key.
+    /// says, PCR values, the log that led to them, clock and counters, then the same for the certified key.
     pub fn complete(self, response: &[u8], now_unix: i64) -> Result<AttestedTpm, Refusal> {
         self.check_time(now_unix)?;
         let response = Response::from_json(response)?;
@@ -38,14 +38,19 @@ impl Pending {
         };
         let expected = (self.pcr_bank, self.expectation.pcrs);
         check_pcrs(expected, self.ak_scheme()?.hash(), quoted, &response.pcr_values)?;
+        let log = boot::judge(
+            self.expectation.event_log,
+            response.event_log.as_deref(),
+            self.pcr_bank,
+            &response.pcr_values,
+        )?;
         let clock = ClockReading::from(quote.clock());
         self.expectation.last_seen.map_or(Ok(()), |last_seen| clock.check_follows(&last_seen))?;
         let key_is_resident = self.check_key(response.key.as_ref())?;
         let proven = Proven {
             clock,
             firmware_version: quote.firmware_version(),
-            pcr_bank: self.pcr_bank,
-            pcr_values: response.pcr_values,
+            boot: BootState { bank: self.pcr_bank, pcrs: response.pcr_values, log },
             key_is_resident,
         };
         Ok(AttestedTpm::new(self.admitted, proven))

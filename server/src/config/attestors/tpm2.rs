@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ironroot_attest::ek_certificate::ManufacturerRoots;
-use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
+use ironroot_attest::node::tpm2::{EventLogPolicy, PcrHash, PcrSelection};
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
@@ -26,6 +26,8 @@ pub struct Tpm2Config {
     pub pcrs: PcrSelection,
     /// The banks they may be quoted from, the one preferred first.
     pub pcr_banks: Vec<PcrHash>,
+    /// What is wanted of the log of what a device has booted.
+    pub event_log: EventLogPolicy,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
 }
@@ -44,6 +46,7 @@ impl Tpm2Config {
             admission,
             pcrs: self.pcrs,
             pcr_banks: self.pcr_banks.clone(),
+            event_log: self.event_log,
             require_resident_key: self.require_resident_key,
         })))
     }
@@ -73,10 +76,17 @@ pub(super) fn read(data: &Section<'_>) -> Option<Tpm2Config> {
             "sha1 is broken for collisions: whoever writes a device's firmware can make two that measure alike",
         );
     }
+    let event_log = data.parsed("event_log", str::parse::<EventLogPolicy>).unwrap_or_default();
+    if event_log == EventLogPolicy::Required && pcrs.is_some_and(PcrSelection::is_empty) {
+        data.mistake(
+            "event_log",
+            "required, but no PCR is quoted that a log could be compared with: name some in pcrs",
+        );
+    }
     let require_resident_key = data.boolean("require_resident_key").unwrap_or(true);
     let admission = read_admission(data);
     data.finish();
-    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, pcr_banks, require_resident_key })
+    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, pcr_banks, event_log, require_resident_key })
 }
 
 fn read_admission(data: &Section<'_>) -> Option<Admission> {

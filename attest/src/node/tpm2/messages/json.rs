@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::event_log::MAX_LOG_BYTES;
 use crate::node::Refusal;
 use crate::node::base64_bytes::{Base64, Base64Digest};
 use crate::node::tpm2::{PcrHash, PcrSelection};
@@ -42,6 +43,8 @@ pub(super) struct EvidenceJson {
     pub boot_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pcr_banks: Option<Vec<PcrHash>>,
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub event_log: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,6 +57,8 @@ pub(super) struct ChallengeJson {
     pub pcrs: PcrSelection,
     #[serde(default, skip_serializing_if = "is_default")]
     pub pcr_bank: PcrHash,
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub event_log: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,6 +71,8 @@ pub(super) struct ResponseJson {
     pub pcr_values: Vec<(u8, Base64<MAX_PCR_BYTES>)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<CertifiedKeyJson>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_log: Option<Base64<MAX_LOG_BYTES>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,6 +86,11 @@ pub(super) struct CertifiedKeyJson {
 /// What an older peer does not know is not sent to it.
 fn is_default(bank: &PcrHash) -> bool {
     *bank == PcrHash::default()
+}
+
+/// The same of what is not so.
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 pub(super) fn check_version(version: u32) -> Result<(), Refusal> {
