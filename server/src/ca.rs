@@ -16,6 +16,7 @@
 mod agent_to_sign;
 mod authority;
 mod bundle;
+mod ca_to_sign;
 mod error;
 mod issuer;
 mod journal;
@@ -27,6 +28,7 @@ mod names;
 mod performer;
 mod policy;
 mod profile;
+mod published;
 mod purpose;
 mod rotating;
 mod rotation;
@@ -39,8 +41,9 @@ mod signers;
 pub use agent_to_sign::AgentToSign;
 pub use authority::CertificateAuthority;
 pub use bundle::{JwtAuthority, TrustBundle};
+pub use ca_to_sign::CaToSign;
 pub use error::CaError;
-pub use issuer::IssuedSvid;
+pub use issuer::{IssuedCa, IssuedSvid};
 pub use journal::{
     Authority, Credential, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord, MAX_USED_KEYS, Origin, Place,
     Slot, SlotName, Slots,
@@ -50,6 +53,7 @@ pub use lint::LintError;
 pub use minted::{MintRefusal, SvidToMint};
 pub use policy::{CaPolicy, CaSubject, JwtPolicy};
 pub use profile::ProfileError;
+pub use published::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS, PublishError, PublishedKey};
 pub use purpose::Purpose;
 pub use rotating::Rotation;
 pub use rotation::{Pace, Step, plan};

@@ -8,3 +8,4 @@ pub mod device;
 pub mod entry;
 pub mod mask;
 pub mod page;
+pub mod tier;

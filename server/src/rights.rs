@@ -4,6 +4,7 @@
 //! ```text
 //!  Caller ─► Visitor
 //!         ─► Administrator
+//!         ─► DownstreamServer
 //!         ─► ShownCertificate ── its standing in the registry ──► AuthenticatedAgent
 //! ```
 //!
@@ -37,12 +38,14 @@
 mod administrator;
 mod agent;
 mod caller;
+mod downstream;
 
 use thiserror::Error;
 
 pub use administrator::Administrator;
 pub use agent::{AgentStanding, AuthenticatedAgent, ShownCertificate};
 pub use caller::{Caller, Visitor};
+pub use downstream::DownstreamServer;
 
 /// Why a caller has no right to what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -53,6 +56,12 @@ pub enum NoRight {
     /// It was an administrator's, and has ended.
     #[error("the certificate of this connection has expired")]
     AdministratorExpired,
+    /// It shows no SVID of an entry that is `downstream`.
+    #[error("this call is for downstream servers: those whose entry is created with -downstream")]
+    NotDownstream,
+    /// It was a downstream server's, and has ended.
+    #[error("the downstream server's certificate of this connection has expired")]
+    DownstreamExpired,
     /// An agent shows a certificate.
     #[error("this call is for attested agents")]
     NoCertificate,

@@ -31,6 +31,8 @@ pub use location::Location;
 pub use shown_token::ShownToken;
 pub use sqlite::{Facts, Queued, Transaction};
 
+use crate::facts::tier::TierAuthorities;
+
 /// A handle to the server's database; clones share it.
 #[derive(Clone)]
 pub struct Store {
@@ -115,17 +117,23 @@ impl Store {
         self.change(move |tx| tx.name_ca_journal(&server)).await
     }
 
+    /// Every authority of another tier.
+    pub async fn tier_authorities(&self) -> Result<TierAuthorities, StoreError> {
+        self.change(|tx| tx.tier_authorities()).await
+    }
+
     /// What a join token is worth at that time. It is spent by the change that stores its agent.
     pub async fn join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
         let token = token.to_owned();
         self.change(move |tx| tx.join_token(&token, now_unix)).await
     }
 
-    /// Changes when a CA's journal does, whoever wrote it; what this handle writes is marked before its writer goes on.
-    pub async fn ca_journal_changes(&self) -> Result<watch::Receiver<()>, StoreError> {
+    /// Changes when the bundle may: when a CA's journal or an authority of another tier does, whoever wrote it; what this handle writes
+    /// is marked before its writer goes on.
+    pub async fn bundle_changes(&self) -> Result<watch::Receiver<()>, StoreError> {
         let (changes, receiver) = watch::channel(());
         let follower = move |_: &Facts<'_>, news: &News| {
-            if matches!(news, News::Everything) || news.names(&Changed::CaJournal) {
+            if matches!(news, News::Everything) || news.names(&Changed::CaJournal) || news.names(&Changed::Tiers) {
                 changes.send_replace(());
             }
             Ok(if changes.is_closed() { Follows::Ended } else { Follows::On })

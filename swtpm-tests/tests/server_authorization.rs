@@ -95,12 +95,13 @@ fn outcome(status: &Status) -> Outcome {
 /// Well before any deadline of the server's.
 const PROMPT: Duration = Duration::from_secs(5);
 
-/// A class of caller: what it meets at RPCs for agents and at RPCs for administrators.
+/// A class of caller: what it meets at RPCs for agents, for administrators and for servers below.
 struct Class {
     name: &'static str,
     channel: Channel,
     agents: Outcome,
     administrators: Outcome,
+    downstream: Outcome,
 }
 
 const NO: Outcome = Outcome::Denied(None);
@@ -169,7 +170,10 @@ async fn classes(server: &Server, client: &ServerClient) -> Vec<Class> {
         .await
         .expect("first use of the renewed certificate");
 
-    let class = |name, channel, agents, administrators| Class { name, channel, agents, administrators };
+    let class = |name, channel, agents, administrators| {
+        let downstream = if name == "workload of a downstream entry" { Outcome::LetIn } else { NO };
+        Class { name, channel, agents, administrators, downstream }
+    };
     let dial = async |credentials: &Credentials| client.with(credentials).await.expect("a good certificate");
     let not_attested = because(Reason::AgentNotAttested);
     vec![
@@ -233,6 +237,7 @@ async fn every_rpc_lets_in_exactly_the_callers_that_spires_policy_names() {
                 Who::Anyone => Outcome::LetIn,
                 Who::Agents => class.agents,
                 Who::Administrators => class.administrators,
+                Who::Downstream => class.downstream,
                 Who::AdminSocket if local => Outcome::LetIn,
                 Who::AdminSocket => Outcome::NotServed,
             };

@@ -12,11 +12,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::agent_to_sign::AgentToSign;
-use super::bundle::TrustBundle;
-use super::issuer::IssuedSvid;
+use super::bundle::{JwtAuthority, TrustBundle};
+use super::ca_to_sign::CaToSign;
+use super::issuer::{IssuedCa, IssuedSvid};
 use super::jwt::{Audience, Claims, IssuedJwtSvid, JwtError, JwtSubject};
 use super::minted::SvidToMint;
 use super::profile::Leaf;
+use super::published::{PublishError, PublishedKey};
 use super::rotating::{Published, Rotation};
 use super::sampling::Scrutiny;
 use super::signers::Signers;
@@ -30,6 +32,7 @@ pub struct CertificateAuthority {
     policy: Arc<CaPolicy>,
     clock: Arc<ServerClock>,
     published: Arc<Published>,
+    store: Store,
 }
 
 impl CertificateAuthority {
@@ -44,9 +47,9 @@ impl CertificateAuthority {
         source: ClockSource,
     ) -> Result<(Self, Rotation), CaError> {
         let policy = Arc::new(policy);
-        let rotation = Rotation::start(token, store, Arc::clone(&policy), source).await?;
+        let rotation = Rotation::start(token, store.clone(), Arc::clone(&policy), source).await?;
         let (clock, published) = (rotation.clock(), rotation.published());
-        Ok((Self { policy, clock, published }, rotation))
+        Ok((Self { policy, clock, published, store }, rotation))
     }
 
     /// The clock that the CA decides by.
@@ -123,6 +126,24 @@ impl CertificateAuthority {
         let ttl_seconds = if ttl_seconds == 0 { self.policy.x509_svid_ttl_seconds } else { ttl_seconds };
         let leaf = Leaf { id, dns_names, spki, ttl_seconds };
         self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
+    }
+
+    /// Certifies the CA of a server below, as long as it asks for or `ca_ttl`, and no longer than the CA that signs it lives.
+    pub async fn sign_downstream_ca(&self, ca: CaToSign, now_unix: i64) -> Result<IssuedCa, CaError> {
+        let ttl_seconds = if ca.ttl_seconds == 0 { self.policy.ca_ttl_seconds } else { ca.ttl_seconds };
+        self.signers().at(now_unix)?.certify_downstream(&ca.spki, ttl_seconds, &self.policy, now_unix).await
+    }
+
+    /// Puts a key of a server below into the bundle, before that server signs with it. Returns the keys of the trust domain.
+    pub async fn publish_jwt_key(&self, key: PublishedKey) -> Result<Vec<JwtAuthority>, PublishError> {
+        let mut all = self.bundle().borrow().jwt_authorities.clone();
+        key.check_name(&all)?;
+        let published = key.in_bundle();
+        self.store.change(move |tx| key.store(tx)).await?;
+        if all.iter().all(|known| known.key_id != published.key_id) {
+            all.push(published);
+        }
+        Ok(all)
     }
 
     /// Signs this server's own TLS certificate for the key `spki`, `default_x509_svid_ttl` long at most; verified likewise.

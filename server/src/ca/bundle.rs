@@ -3,7 +3,8 @@
 use ironroot_api::TrustDomain;
 
 use super::CaPolicy;
-use super::journal::{Journal, JwtKey};
+use super::journal::Journal;
+use crate::facts::tier::{TierAuthorities, TierCredential};
 
 /// Longest refresh hint, seconds. Source: SPIRE's default for bundle endpoints.
 const MAX_REFRESH_HINT: i64 = 300;
@@ -15,7 +16,8 @@ pub struct TrustBundle {
     pub trust_domain: TrustDomain,
     /// X.509 authorities, DER, oldest first: roots, and CAs without one, the prepared one among them before it signs.
     pub authorities: Vec<Vec<u8>>,
-    /// Keys that verify JWT-SVIDs, oldest first, the prepared one among them before it signs.
+    /// Keys that verify JWT-SVIDs: this server's and those of the servers beside it, oldest first, the prepared one among them before it
+    /// signs; then those of other tiers.
     pub jwt_authorities: Vec<JwtAuthority>,
     /// Grows with each change of the authorities, also across restarts.
     pub sequence_number: u64,
@@ -26,36 +28,77 @@ pub struct TrustBundle {
 /// A key that verifies JWT-SVIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtAuthority {
-    /// The public half and its ID.
-    pub key: JwtKey,
+    /// The `kid` of tokens.
+    pub key_id: String,
+    /// The public half, DER SubjectPublicKeyInfo.
+    pub spki_der: Vec<u8>,
     /// When it signs no more, UNIX seconds.
     pub not_after_unix: i64,
+    /// Whether nobody should go on with what it has signed.
+    pub tainted: bool,
 }
 
 impl TrustBundle {
-    /// What this server's journal has, and those of `others` that share its data store.
-    pub(super) fn of(journal: &Journal, others: &[Journal], policy: &CaPolicy) -> Self {
+    /// What this server's journal has, those of `others` that share its data store, and servers of other `tiers`.
+    pub(super) fn of(journal: &Journal, others: &[Journal], tiers: &TierAuthorities, policy: &CaPolicy) -> Self {
         let journals = || std::iter::once(journal).chain(others);
-        let anchors = journals().flat_map(Journal::anchors).filter_map(|authority| {
-            let der = authority.credential.certificate()?.der().to_vec();
-            Some((authority.issued_at, authority.not_after, der))
-        });
-        // Each server sorts alike, also what was issued in one second.
-        let mut anchors: Vec<_> = anchors.collect();
-        anchors.sort();
-        let keys = journals().flat_map(Journal::anchors).filter_map(|authority| {
-            let key = authority.credential.jwt_key()?.clone();
-            Some((authority.issued_at, JwtAuthority { key, not_after_unix: authority.not_after }))
-        });
-        let mut keys: Vec<_> = keys.collect();
-        keys.sort_by(|(a, key_a), (b, key_b)| (a, key_a.key.key_id().as_str()).cmp(&(b, key_b.key.key_id().as_str())));
+        let sequence_numbers = journals().map(Journal::sequence_number).chain([tiers.revision]);
         Self {
             trust_domain: policy.trust_domain.clone(),
-            authorities: anchors.into_iter().map(|(_, _, der)| der).collect(),
-            jwt_authorities: keys.into_iter().map(|(_, key)| key).collect(),
+            authorities: x509_authorities(journals(), tiers),
+            jwt_authorities: jwt_authorities(journals(), tiers),
             // Each of them grows, and nobody's is ever left out.
-            sequence_number: journals().map(Journal::sequence_number).sum(),
+            sequence_number: sequence_numbers.sum(),
             refresh_hint_seconds: (policy.ca_ttl_seconds / 10).clamp(1, MAX_REFRESH_HINT),
         }
     }
+}
+
+fn x509_authorities<'a>(journals: impl Iterator<Item = &'a Journal>, tiers: &TierAuthorities) -> Vec<Vec<u8>> {
+    let anchors = journals.flat_map(Journal::anchors).filter_map(|authority| {
+        let der = authority.credential.certificate()?.der().to_vec();
+        Some((authority.issued_at, authority.not_after, der))
+    });
+    // Each server sorts alike, also what was issued in one second.
+    let mut anchors: Vec<_> = anchors.collect();
+    anchors.sort();
+    let own = anchors.into_iter().map(|(_, _, der)| der);
+    let others = tiers.authorities.iter().filter_map(|authority| match &authority.credential {
+        TierCredential::Certificate(der) => Some(der.clone()),
+        TierCredential::JwtKey { .. } => None,
+    });
+    once_each(own.chain(others), |a, b| a == b)
+}
+
+fn jwt_authorities<'a>(journals: impl Iterator<Item = &'a Journal>, tiers: &TierAuthorities) -> Vec<JwtAuthority> {
+    let keys = journals.flat_map(Journal::anchors).filter_map(|authority| {
+        let key = authority.credential.jwt_key()?;
+        let (key_id, spki_der) = (key.key_id().as_str().to_owned(), key.spki().as_der().to_vec());
+        let not_after_unix = authority.not_after;
+        Some((authority.issued_at, JwtAuthority { key_id, spki_der, not_after_unix, tainted: false }))
+    });
+    let mut keys: Vec<_> = keys.collect();
+    keys.sort_by(|(a, key_a), (b, key_b)| (a, &key_a.key_id).cmp(&(b, &key_b.key_id)));
+    let others = tiers.authorities.iter().filter_map(|authority| match &authority.credential {
+        TierCredential::Certificate(_) => None,
+        TierCredential::JwtKey { key_id, spki } => Some(JwtAuthority {
+            key_id: key_id.clone(),
+            spki_der: spki.clone(),
+            not_after_unix: authority.expires_at,
+            tainted: authority.tainted,
+        }),
+    });
+    // The authority above has ours, too, and those of servers below.
+    once_each(keys.into_iter().map(|(_, key)| key).chain(others), |a, b| a.key_id == b.key_id)
+}
+
+/// The first of those that are the same.
+fn once_each<T>(items: impl Iterator<Item = T>, are_same: impl Fn(&T, &T) -> bool) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    for item in items {
+        if !kept.iter().any(|other| are_same(other, &item)) {
+            kept.push(item);
+        }
+    }
+    kept
 }

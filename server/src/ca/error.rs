@@ -4,6 +4,7 @@ use ironroot_api::utc;
 use ironroot_hsm::{HsmError, KeyName};
 use thiserror::Error;
 
+use super::issuer::MAX_INTERMEDIATES;
 use super::journal::{JournalError, MAX_USED_KEYS, Place};
 use super::jwt::JwtError;
 use super::key_stock::is_about_the_key;
@@ -153,6 +154,12 @@ pub enum CaError {
     /// No JWT-SVID can be signed.
     #[error("no JWT-SVID can be signed")]
     Jwt(#[from] JwtError),
+    /// The CA that a server below asks for would be too far from its root.
+    #[error(
+        "{MAX_INTERMEDIATES} CAs are between SVIDs of this server and their root, and verifiers take no more: no server can be below \
+         this one"
+    )]
+    TooManyTiers,
     /// A signing task ended early.
     #[error("a signing task ended early")]
     Interrupted,

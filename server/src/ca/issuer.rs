@@ -5,11 +5,12 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
+use ironroot_api::csr::Spki;
 use ironroot_hsm::{HsmError, TokenKey, Urgency};
 
 use super::journal::{Authority, Credential, KeyRecord};
 use super::lint::{self, LintError, Verifier};
-use super::profile::{self, AuthorityFacts, Leaf, Serial};
+use super::profile::{self, AuthorityFacts, DownstreamCa, Leaf, Serial};
 use super::sampling::{Sampling, Scrutiny};
 use super::{CaError, CaPolicy};
 use crate::ca::CaSubject;
@@ -25,6 +26,20 @@ pub struct IssuedSvid {
     /// The leaf's end of life, UNIX seconds.
     pub not_after_unix: i64,
 }
+
+/// The CA certificate of a server below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedCa {
+    /// DER, the new CA first, then what is between it and a root.
+    pub chain: Vec<Vec<u8>>,
+    /// Its serial number in decimal.
+    pub serial: String,
+    /// Its end of life, UNIX seconds.
+    pub not_after_unix: i64,
+}
+
+/// Certificates between an SVID and its root that verifiers take. Source: rustls-webpki, `MAX_SUB_CA_COUNT`.
+pub(super) const MAX_INTERMEDIATES: usize = 6;
 
 /// What the token signs to show that it still does. No certificate, CSR or token of ours begins like this.
 const PROBE: &[u8] = b"ironroot asks whether the token signs";
@@ -95,6 +110,37 @@ impl Issuer {
         })?;
         let chain = std::iter::once(certificate).chain(self.intermediates.iter().cloned()).collect();
         Ok(IssuedSvid { chain, serial: serial.decimal(), not_after_unix })
+    }
+}
+
+impl Issuer {
+    /// Certifies the key of a server below, for `ttl_seconds` and no longer than this authority lives; verified before it leaves.
+    pub(super) async fn certify_downstream(
+        &self,
+        spki: &Spki,
+        ttl_seconds: i64,
+        policy: &CaPolicy,
+        now_unix: i64,
+    ) -> Result<IssuedCa, CaError> {
+        self.facts.check(now_unix)?;
+        let tier = tier_below(self.intermediates.len())?;
+        let ca = DownstreamCa { spki: spki.clone(), ttl_seconds, tier };
+        let serial = Serial::random();
+        let (subject, trust_domain) = (&policy.subject, &policy.trust_domain);
+        let tbs = profile::downstream_authority(&ca, subject, trust_domain, &self.facts, serial, now_unix)?;
+        let der = sign(&self.key, &tbs, Urgency::FIRST).await?;
+        let verified = lint::signing_certificate(&der, trust_domain, spki.as_der(), Some(&self.facts), &self.verifier);
+        let not_after_unix = verified?.not_after_unix();
+        let chain = std::iter::once(der).chain(self.intermediates.iter().cloned()).collect();
+        Ok(IssuedCa { chain, serial: serial.decimal(), not_after_unix })
+    }
+}
+
+/// How many CAs are above one that is signed by a CA with so many certificates between its SVIDs and the root.
+fn tier_below(intermediates: usize) -> Result<usize, CaError> {
+    match intermediates < MAX_INTERMEDIATES {
+        true => Ok(intermediates.max(1)),
+        false => Err(CaError::TooManyTiers),
     }
 }
 
@@ -172,4 +218,17 @@ async fn sign(key: &TokenKey, tbs: &[u8], urgency: Urgency) -> Result<Vec<u8>, C
     let hash: [u8; 32] = digest(&SHA256, tbs).as_ref().try_into().expect("SHA-256 has 32 bytes");
     let signature = key.sign_digest(hash, urgency).await?;
     Ok(profile::assemble(tbs, &signature.to_der())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_ca_is_signed_whose_svids_no_verifier_takes() {
+        let tiers: Vec<_> = (0..MAX_INTERMEDIATES).map(|intermediates| tier_below(intermediates).unwrap()).collect();
+        assert_eq!(tiers, [1, 1, 2, 3, 4, 5]);
+        let refused = tier_below(MAX_INTERMEDIATES).unwrap_err();
+        assert!(matches!(refused, CaError::TooManyTiers), "{refused}");
+    }
 }

@@ -89,18 +89,29 @@ pub(super) fn authority(
     key: &TokenKey,
     root: Option<(&TokenKey, &AuthorityFacts)>,
 ) -> Result<Certificate, LintError> {
+    let signer = Verifier::of(root.map_or(key, |(key, _)| key))?;
+    signing_certificate(der, trust_domain, key.spki_der(), root.map(|(_, facts)| facts), &signer)
+}
+
+/// Checks a CA certificate for the key `spki_der` against who signed it: `issuer`, or itself if there is none. Returns it parsed.
+pub(super) fn signing_certificate(
+    der: &[u8],
+    trust_domain: &TrustDomain,
+    spki_der: &[u8],
+    issuer: Option<&AuthorityFacts>,
+    signer: &Verifier,
+) -> Result<Certificate, LintError> {
     let certificate = Certificate::parse(der)?;
     let usage = certificate.key_usage().ok_or(LintError::Field("key usage"))?;
     check("basic constraints", certificate.is_ca())?;
     check("key usage", usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature())?;
     check("SPIFFE ID", certificate.spiffe_id()? == trust_domain.id())?;
-    check("public key", certificate.spki_der() == key.spki_der())?;
-    if let Some((_, root)) = root {
-        check("authority key identifier", certificate.authority_key_id().as_deref() == Some(root.key_id()))?;
-        check("end of life", certificate.not_after_unix() <= root.not_after())?;
+    check("public key", certificate.spki_der() == spki_der)?;
+    if let Some(issuer) = issuer {
+        check("authority key identifier", certificate.authority_key_id().as_deref() == Some(issuer.key_id()))?;
+        check("end of life", certificate.not_after_unix() <= issuer.not_after())?;
     }
-    let signer = root.map_or(key, |(key, _)| key);
-    Verifier::of(signer)?.verify_certificate(&signed_part(&certificate)?, &certificate)?;
+    signer.verify_certificate(&signed_part(&certificate)?, &certificate)?;
     Ok(certificate)
 }
 

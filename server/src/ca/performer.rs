@@ -17,12 +17,15 @@ use super::rotation::{Step, plan};
 use super::signers::Signers;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
+use crate::facts::tier::TierAuthorities;
 use crate::store::Store;
 
 use journals::{read_others, read_own, refuse_another_ca};
 
 /// What is counted is written down this often, seconds counted: a crash loses no more of it.
 const KEEP_EVERY: i64 = 60;
+/// An authority of another tier stays this long after its end, seconds, for peers whose clocks are behind.
+const KEEP_EXPIRED_FOR: i64 = 60;
 /// No CA is founded before this time, UNIX seconds (2026-01-01): the clock cannot be right.
 const EARLIEST_FOUNDING: i64 = 1_767_225_600;
 
@@ -35,6 +38,8 @@ pub(super) struct Performer {
     journal: Journal,
     /// Those of the servers that share the data store, as they were read last.
     others: Vec<Journal>,
+    /// Authorities of other tiers, as they were read last.
+    tiers: TierAuthorities,
     /// Places whose key the token does not have, of authorities that are not needed now. The journal keeps them: a token can be
     /// restored.
     absent: Vec<Place>,
@@ -66,12 +71,13 @@ impl Performer {
             return Err(CaError::ClockAtFounding { now: moment.now_unix });
         }
         let others = read_others(&store, &policy).await?;
+        let tiers = store.tier_authorities().await?;
         if is_founding {
             refuse_another_ca(&others, &policy)?;
         }
         let keys = KeyStock::new(token, policy.given_keys.clone());
         let (absent, signers) = (Vec::new(), Signers::default());
-        let mut performer = Self { keys, store, policy, clock, journal, others, absent, signers, unseen: true };
+        let mut performer = Self { keys, store, policy, clock, journal, others, tiers, absent, signers, unseen: true };
         for place in Place::all() {
             performer.check_place(place, moment).await?;
         }
@@ -95,12 +101,25 @@ impl Performer {
 
     /// The bundle as the journals have it.
     pub(super) fn bundle(&self) -> TrustBundle {
-        TrustBundle::of(&self.journal, &self.others, &self.policy)
+        TrustBundle::of(&self.journal, &self.others, &self.tiers, &self.policy)
     }
 
     /// Learns what the servers that share the data store have published.
     pub(super) async fn read_others(&mut self) -> Result<(), CaError> {
         self.others = read_others(&self.store, &self.policy).await?;
+        Ok(())
+    }
+
+    /// Learns which authorities servers of other tiers have, and forgets those whose time is over.
+    pub(super) async fn read_tiers(&mut self) -> Result<(), CaError> {
+        self.tiers = self.store.tier_authorities().await?;
+        let moment = self.clock.moment();
+        let over_at = moment.now_unix.saturating_sub(KEEP_EXPIRED_FOR);
+        if moment.may_destroy() && self.tiers.has_expired(over_at) {
+            let expired = self.store.change(move |tx| tx.remove_tier_authorities_expired_at(over_at)).await?;
+            info!(expired, "authorities of other tiers whose time is over left the trust bundle");
+            self.tiers = self.store.tier_authorities().await?;
+        }
         Ok(())
     }
 

@@ -41,6 +41,15 @@ pub(super) struct Leaf {
     pub(super) ttl_seconds: i64,
 }
 
+/// A CA for a server below.
+#[derive(Clone, Debug)]
+pub(super) struct DownstreamCa {
+    pub(super) spki: Spki,
+    pub(super) ttl_seconds: i64,
+    /// CAs above it that are no roots; 1 below a root.
+    pub(super) tier: usize,
+}
+
 impl Leaf {
     /// The end of its life under `authority`, UNIX seconds: no SVID outlives its authority.
     pub(super) fn not_after(&self, authority: &AuthorityFacts, now_unix: i64) -> i64 {
@@ -86,6 +95,36 @@ pub(super) fn authority(
     now_unix: i64,
     not_after: i64,
 ) -> Result<Vec<u8>, ProfileError> {
+    let name = names::ca_subject(subject, None, &serial.decimal())?;
+    signing_certificate(&name, trust_domain, key, root, serial, now_unix, not_after)
+}
+
+/// The to-be-signed part of the certificate of a CA of a server below, DER. Of its request only the key counts; its name says how many
+/// CAs are above it, roots left out but for one that signs it. Source: SPIRE `BuildDownstreamX509CATemplate`, whose CAs of one issuer
+/// all have the issuer's serial number in their names.
+pub(super) fn downstream_authority(
+    ca: &DownstreamCa,
+    subject: &CaSubject,
+    trust_domain: &TrustDomain,
+    issuer: &AuthorityFacts,
+    serial: Serial,
+    now_unix: i64,
+) -> Result<Vec<u8>, ProfileError> {
+    let unit = format!("DOWNSTREAM-{}", ca.tier);
+    let name = names::ca_subject(subject, Some(&unit), &serial.decimal())?;
+    let not_after = now_unix.saturating_add(ca.ttl_seconds);
+    signing_certificate(&name, trust_domain, (&ca.spki).into(), Some(issuer), serial, now_unix, not_after)
+}
+
+fn signing_certificate(
+    name: &[u8],
+    trust_domain: &TrustDomain,
+    key: SubjectKey<'_>,
+    root: Option<&AuthorityFacts>,
+    serial: Serial,
+    now_unix: i64,
+    not_after: i64,
+) -> Result<Vec<u8>, ProfileError> {
     let mut extensions = vec![
         //= X509-11 X509-SVID 4.3: "SVID signing certificates MUST set `keyCertSign`. They MAY set `cRLSign`."
         extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
@@ -99,10 +138,9 @@ pub(super) fn authority(
     //= X509-06 X509-SVID 3.2: "the SPIFFE ID of a signing certificate MUST NOT have a path component"
     //= ID-12 SPIFFE-ID 3.1: "this signing authority MUST carry an SVID of its own"
     extensions.push(extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?);
-    let name = names::ca_subject(subject, &serial.decimal())?;
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(root.map_or(i64::MIN, |root| root.not_before));
     let validity = validity(not_before, not_after.min(root.map_or(i64::MAX, AuthorityFacts::not_after)))?;
-    encode(serial, root.map_or(&name, |root| &root.name), validity, &name, key, extensions)
+    encode(serial, root.map_or(name, |root| &root.name), validity, name, key, extensions)
 }
 
 /// The subject of roots: the CAs' own, with a common name that says what it is.

@@ -52,7 +52,7 @@ impl Rotation {
         policy: Arc<CaPolicy>,
         source: ClockSource,
     ) -> Result<Self, CaError> {
-        let journals = store.ca_journal_changes().await?;
+        let journals = store.bundle_changes().await?;
         let mut performer = Performer::load(token, store, policy, source).await?;
         let clock = performer.clock();
         let mut failures = advance_to_now(&mut performer, &clock).await;
@@ -126,7 +126,8 @@ impl Rotation {
 
     async fn use_store(&mut self) -> Result<(), CaError> {
         self.performer.keep_clock().await?;
-        self.performer.read_others().await
+        self.performer.read_others().await?;
+        self.performer.read_tiers().await
     }
 
     /// What is in the journals is in the bundle before anybody signs with it.

@@ -1,16 +1,18 @@
 //! `spire.api.server.bundle.v1`: the trust bundle, readable by anyone.
 
+mod publish;
+
 use std::sync::Arc;
 
-use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_server::Bundle;
+use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishJwtAuthorityResponse};
 use ironroot_api::pb::types;
 use tonic::{Request, Response, Status};
 
 use super::ServerState;
 use super::caller::granted;
 use crate::ca::{JwtAuthority, TrustBundle};
-use crate::rights::Visitor;
+use crate::rights::{DownstreamServer, Visitor};
 
 /// SPIRE's `spire.api.server.bundle.v1.Bundle`.
 #[derive(Clone, Debug)]
@@ -22,6 +24,15 @@ impl Bundle for BundleApi {
         let _: Visitor = granted(&request)?;
         let bundle = self.0.ca.bundle().borrow().clone();
         Ok(Response::new(masked(to_pb(&bundle), request.into_inner().output_mask.as_ref())))
+    }
+
+    async fn publish_jwt_authority(
+        &self,
+        request: Request<PublishJwtAuthorityRequest>,
+    ) -> Result<Response<PublishJwtAuthorityResponse>, Status> {
+        let by: DownstreamServer = granted(&request)?;
+        let jwt_authorities = self.publish(&by, request.into_inner()).await?;
+        Ok(Response::new(PublishJwtAuthorityResponse { jwt_authorities }))
     }
 }
 
@@ -38,10 +49,10 @@ fn to_pb(bundle: &TrustBundle) -> types::Bundle {
 
 fn jwt_key(authority: &JwtAuthority) -> types::JwtKey {
     types::JwtKey {
-        public_key: authority.key.spki().as_der().to_vec().into(),
-        key_id: authority.key.key_id().as_str().to_owned(),
+        public_key: authority.spki_der.clone().into(),
+        key_id: authority.key_id.clone(),
         expires_at: authority.not_after_unix,
-        tainted: false,
+        tainted: authority.tainted,
     }
 }
 

@@ -16,7 +16,9 @@ use super::ServerState;
 use super::accept::Watching;
 use super::address::AddressBlock;
 use super::roles::Role;
-use crate::rights::{Administrator, AgentStanding, AuthenticatedAgent, Caller, NoRight, ShownCertificate, Visitor};
+use crate::rights::{
+    Administrator, AgentStanding, AuthenticatedAgent, Caller, DownstreamServer, NoRight, ShownCertificate, Visitor,
+};
 
 /// Which socket a service instance answers on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,7 @@ pub trait Grant: Clone + Send + Sync + 'static {}
 impl Grant for Visitor {}
 impl Grant for Administrator {}
 impl Grant for AuthenticatedAgent {}
+impl Grant for DownstreamServer {}
 
 /// The right that the gate has granted to `request`.
 pub fn granted<G: Grant>(request: &Request<impl Sized>) -> Result<G, Status> {
@@ -91,9 +94,11 @@ pub fn granted<G: Grant>(request: &Request<impl Sized>) -> Result<G, Status> {
 pub fn no_right(refusal: NoRight) -> Status {
     let message = refusal.to_string();
     match refusal {
-        NoRight::NotAdministrator | NoRight::AdministratorExpired | NoRight::NoCertificate => {
-            Status::permission_denied(message)
-        }
+        NoRight::NotAdministrator
+        | NoRight::AdministratorExpired
+        | NoRight::NotDownstream
+        | NoRight::DownstreamExpired
+        | NoRight::NoCertificate => Status::permission_denied(message),
         NoRight::AgentExpired => permission_denied(Reason::AgentExpired, &message),
         NoRight::AgentNotAttested => permission_denied(Reason::AgentNotAttested, &message),
         NoRight::AgentBanned => permission_denied(Reason::AgentBanned, &message),
@@ -105,6 +110,12 @@ impl ServerState {
     /// Lets administrators pass.
     pub(super) fn administrator(&self, caller: Caller) -> Result<Administrator, Status> {
         Administrator::judge(caller, |id| self.is_admin_id(id), self.now_unix()).map_err(no_right)
+    }
+
+    /// Lets servers below this one pass.
+    pub(super) fn downstream(&self, caller: Caller) -> Result<DownstreamServer, Status> {
+        let now_unix = self.now_unix();
+        DownstreamServer::judge(caller, |id| self.registry.is_downstream(id, now_unix), now_unix).map_err(no_right)
     }
 
     fn is_admin_id(&self, id: &SpiffeId) -> bool {
@@ -138,7 +149,10 @@ impl ServerState {
         if self.is_admin_id(svid.spiffe_id()) {
             return Role::RemoteAdministrator;
         }
-        self.role_of_agent(svid)
+        match self.registry.is_downstream(svid.spiffe_id(), self.now_unix()) {
+            true => Role::Downstream,
+            false => self.role_of_agent(svid),
+        }
     }
 
     fn role_of_agent(&self, svid: &VerifiedSvid) -> Role {

@@ -147,6 +147,10 @@ impl Gate {
                 extensions.insert(agent);
                 Ok(Role::Agent)
             }
+            Who::Downstream => {
+                extensions.insert(self.server.downstream(caller.clone())?);
+                Ok(Role::Downstream)
+            }
             // Whoever may open the admin socket administers.
             Who::Administrators | Who::AdminSocket => {
                 extensions.insert(self.server.administrator(caller.clone())?);

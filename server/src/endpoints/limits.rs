@@ -34,6 +34,7 @@ pub struct Limits {
     attestation: Option<AttestationLimits>,
     signing: Option<Bucket<AddressBlock>>,
     status: Bucket<AddressBlock>,
+    publishing: Bucket<AddressBlock>,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,7 @@ impl Limits {
             }),
             signing: signing.then(|| Bucket::new(500)),
             status: Bucket::new(10),
+            publishing: Bucket::new(500),
         }
     }
 
@@ -81,6 +83,12 @@ impl Limits {
     pub async fn status(&self, address: Option<IpAddr>) -> Result<(), Status> {
         let Some(address) = block(address) else { return Ok(()) };
         wait(&self.status, address, 1).await
+    }
+
+    /// Waits for the right to one PublishJWTAuthority. Source: SPIRE `pushJWTKeyLimit`.
+    pub async fn publishing(&self, address: Option<IpAddr>) -> Result<(), Status> {
+        let Some(address) = block(address) else { return Ok(()) };
+        wait(&self.publishing, address, 1).await
     }
 }
 

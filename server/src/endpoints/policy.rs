@@ -17,6 +17,8 @@ pub enum Who {
     Anyone,
     /// Attested agents with their current certificate.
     Agents,
+    /// Servers below this one: identities of entries with `downstream`.
+    Downstream,
     /// The admin socket, admin IDs of the configuration, identities of entries with `admin`.
     Administrators,
     /// The admin socket alone: over TCP the method does not exist.
@@ -100,7 +102,7 @@ const ENTRY_IDS: RequestShape = batch(4 * 1024 * 1024, MAX_ENTRIES, size_of::<St
 const DEVICES: RequestShape =
     batch(MAX_BATCH_BYTES, MAX_IMPORT, size_of::<NewDevice>(), Some(MAX_IMPORT * FIELDS_PER_DEVICE));
 
-use Who::{AdminSocket, Administrators, Agents, Anyone};
+use Who::{AdminSocket, Administrators, Agents, Anyone, Downstream};
 
 /// The table. Source of whom: SPIRE's policy_data.json; the device service is for administrators, the change service for agents.
 pub const POLICY: &[Method] = &[
@@ -114,6 +116,8 @@ pub const POLICY: &[Method] = &[
     question(method("/spire.api.server.svid.v1.SVID/NewJWTSVID", Agents, AUDIENCES)),
     question(method("/spire.api.server.svid.v1.SVID/MintJWTSVID", Administrators, AUDIENCES)),
     question(method("/ironroot.api.server.change.v1.Change/WatchChanges", Agents, SMALL)),
+    question(method("/spire.api.server.svid.v1.SVID/NewDownstreamX509CA", Downstream, CSR)),
+    method("/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority", Downstream, SMALL),
     question(method("/spire.api.server.agent.v1.Agent/CountAgents", Administrators, FILTER)),
     large_answer(question(method("/spire.api.server.agent.v1.Agent/ListAgents", Administrators, FILTER))),
     question(method("/spire.api.server.agent.v1.Agent/GetAgent", Administrators, SMALL)),
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_no_question_goes_on_when_its_caller_hangs_up() {
-        let signed = ["BatchNewX509SVID", "NewJWTSVID", "MintJWTSVID"];
+        let signed = ["BatchNewX509SVID", "NewJWTSVID", "MintJWTSVID", "NewDownstreamX509CA"];
         let questions = [&["Get", "List", "Count", "Sync", "Check", "Watch", "Advise"][..], &signed].concat();
         for Method { path, changes, .. } in POLICY {
             let name = path.rsplit('/').next().expect("a name");
@@ -219,6 +223,7 @@ mod tests {
             let roles: &[Role] = match method.who {
                 Who::Anyone => &Role::ALL,
                 Who::Agents => &[Role::Agent],
+                Who::Downstream => &[Role::Downstream],
                 Who::Administrators => &[Role::RemoteAdministrator, Role::LocalAdministrator],
                 Who::AdminSocket => &[Role::LocalAdministrator],
             };
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn nobody_but_administrators_can_send_a_megabyte_of_anything_but_csrs() {
-        for method in POLICY.iter().filter(|method| [Who::Anyone, Who::Agents].contains(&method.who)) {
+        for method in POLICY.iter().filter(|method| [Who::Anyone, Who::Agents, Who::Downstream].contains(&method.who)) {
             assert!(method.request.bytes <= 256 * 1024 || method.path.ends_with("BatchNewX509SVID"), "{}", method.path);
         }
     }

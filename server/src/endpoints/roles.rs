@@ -12,6 +12,8 @@ pub enum Role {
     Stranger,
     /// With a certificate of the trust domain that is no agent's and no administrator's: a workload's.
     Holder,
+    /// A server below this one, whose entry is `downstream`.
+    Downstream,
     /// An attested agent.
     Agent,
     /// An administrator over TCP.
@@ -60,16 +62,24 @@ impl RoleLimits {
 
 impl Role {
     /// From least to most trusted.
-    pub const ALL: [Self; 5] =
-        [Self::Stranger, Self::Holder, Self::Agent, Self::RemoteAdministrator, Self::LocalAdministrator];
+    pub const ALL: [Self; 6] = [
+        Self::Stranger,
+        Self::Holder,
+        Self::Downstream,
+        Self::Agent,
+        Self::RemoteAdministrator,
+        Self::LocalAdministrator,
+    ];
     /// Those whose connections come over TCP.
-    pub const REMOTE: [Self; 4] = [Self::Stranger, Self::Holder, Self::Agent, Self::RemoteAdministrator];
+    pub const REMOTE: [Self; 5] =
+        [Self::Stranger, Self::Holder, Self::Downstream, Self::Agent, Self::RemoteAdministrator];
 
     /// What callers of this role may take; constant, so that a test can sum it up.
     pub const fn limits(self) -> RoleLimits {
         match self {
             Self::Stranger => STRANGER,
             Self::Holder => HOLDER,
+            Self::Downstream => DOWNSTREAM,
             Self::Agent => AGENT,
             Self::RemoteAdministrator => REMOTE_ADMINISTRATOR,
             Self::LocalAdministrator => LOCAL_ADMINISTRATOR,
@@ -97,6 +107,14 @@ const STRANGER: RoleLimits = RoleLimits {
 /// May ask for the bundle, and attest as anybody may.
 const HOLDER: RoleLimits =
     RoleLimits { connections: 512, connections_per_source: 16, calls: 256, calls_per_source: 32, ..STRANGER };
+
+/// Looks at the bundle every few seconds, and asks for a CA now and then. Apart from workloads, so that none of those keeps it out.
+const DOWNSTREAM: RoleLimits = RoleLimits {
+    connections: 1024,
+    connection_age: Some(Duration::from_secs(30 * 60)),
+    idle: Duration::from_secs(60),
+    ..HOLDER
+};
 
 /// Polls every few seconds on one connection for half an hour. A second one comes with each renewal.
 const AGENT: RoleLimits = RoleLimits {
@@ -144,13 +162,18 @@ const LOCAL_ADMINISTRATOR: RoleLimits = RoleLimits {
 /// The one budget: memory of all bodies that are being read or worked on, bytes. Each role has its own part of it.
 pub const BODY_BUDGET_BYTES: usize = STRANGER.body_bytes
     + HOLDER.body_bytes
+    + DOWNSTREAM.body_bytes
     + AGENT.body_bytes
     + REMOTE_ADMINISTRATOR.body_bytes
     + LOCAL_ADMINISTRATOR.body_bytes;
 
 /// Calls of all roles at once.
-pub const CALLS: usize =
-    STRANGER.calls + HOLDER.calls + AGENT.calls + REMOTE_ADMINISTRATOR.calls + LOCAL_ADMINISTRATOR.calls;
+pub const CALLS: usize = STRANGER.calls
+    + HOLDER.calls
+    + DOWNSTREAM.calls
+    + AGENT.calls
+    + REMOTE_ADMINISTRATOR.calls
+    + LOCAL_ADMINISTRATOR.calls;
 
 /// What the callers of each role hold at this moment.
 #[derive(Debug)]

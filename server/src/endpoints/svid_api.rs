@@ -1,8 +1,8 @@
-//! `spire.api.server.svid.v1`: SVIDs for the workloads of the calling agent, and those that an administrator mints.
+//! `spire.api.server.svid.v1`: SVIDs for the workloads of the calling agent, those that an administrator mints, and CAs of servers below.
 
-mod mint;
-
+mod downstream;
 mod jwt;
+mod mint;
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use ironroot_api::csr::Csr;
 use ironroot_api::pb::svid::svid_server::Svid;
 use ironroot_api::pb::svid::{
     BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, MintX509svidRequest,
-    MintX509svidResponse, NewJwtsvidRequest, NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
+    MintX509svidResponse, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewJwtsvidRequest,
+    NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
 use ironroot_api::pb::types;
 use tonic::{Code, Request, Response, Status};
@@ -20,7 +21,7 @@ use super::policy::MAX_CSRS;
 use super::{ServerState, item_ok, item_status};
 use crate::ca::{CaError, IssuedSvid};
 use crate::registry::AuthorizedEntry;
-use crate::rights::{Administrator, AuthenticatedAgent};
+use crate::rights::{Administrator, AuthenticatedAgent, DownstreamServer};
 
 /// Longest entry ID, bytes: what creation takes.
 const MAX_ENTRY_ID_BYTES: usize = 255;
@@ -72,6 +73,14 @@ impl Svid for SvidApi {
         let agent: AuthenticatedAgent = granted(&request)?;
         let svid = self.new_jwt(&agent, request.into_inner()).await?;
         Ok(Response::new(NewJwtsvidResponse { svid: Some(svid) }))
+    }
+
+    async fn new_downstream_x509ca(
+        &self,
+        request: Request<NewDownstreamX509caRequest>,
+    ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
+        let by: DownstreamServer = granted(&request)?;
+        self.new_downstream_ca(&by, &request.into_inner()).await.map(Response::new)
     }
 }
 

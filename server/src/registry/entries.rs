@@ -137,6 +137,11 @@ impl Registry {
         self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.admin && !entry.is_expired(now_unix))
     }
 
+    /// Whether an entry lets this ID have a CA of its own below this server's.
+    pub fn is_downstream(&self, id: &SpiffeId, now_unix: i64) -> bool {
+        self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.downstream && !entry.is_expired(now_unix))
+    }
+
     fn token_alias(&self, agent_id: &SpiffeId, alias: &SpiffeId) -> Result<NewEntry, RegistryError> {
         let selector = Selector::new("spiffe_id", agent_id.as_str()).expect("a SPIFFE ID is a legal selector value");
         let entry = types::Entry {

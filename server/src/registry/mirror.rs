@@ -69,7 +69,7 @@ impl Row {
         Ok(match changed {
             Changed::Entry(id) => Self::Entry(id.clone(), facts.entry(id)?),
             Changed::Agent(id) => Self::Agent(id.clone(), facts.agent(id)?),
-            Changed::Device(_) | Changed::CaJournal => Self::AnothersBusiness,
+            Changed::Device(_) | Changed::CaJournal | Changed::Tiers => Self::AnothersBusiness,
         })
     }
 

@@ -15,6 +15,8 @@ pub enum Changed {
     Device([u8; 32]),
     /// The CA's journal: the log does not say what in it.
     CaJournal,
+    /// Authorities of other tiers: the log does not say which.
+    Tiers,
 }
 
 impl Changed {
@@ -25,16 +27,17 @@ impl Changed {
             Self::Agent(_) => "agent",
             Self::Device(_) => "device",
             Self::CaJournal => "ca",
+            Self::Tiers => "tiers",
         }
     }
 
-    /// Which one of its kind: an entry's ID, an agent's SPIFFE ID, the hash of a device's key; empty for the journal.
+    /// Which one of its kind: an entry's ID, an agent's SPIFFE ID, the hash of a device's key; empty for the journal and for tiers.
     pub(super) fn key(&self) -> &[u8] {
         match self {
             Self::Entry(id) => id.as_bytes(),
             Self::Agent(id) => id.as_str().as_bytes(),
             Self::Device(ek_sha256) => ek_sha256,
-            Self::CaJournal => &[],
+            Self::CaJournal | Self::Tiers => &[],
         }
     }
 
@@ -47,6 +50,7 @@ impl Changed {
             "agent" => text().and_then(|id| SpiffeId::parse(&id).ok()).map(Self::Agent),
             "device" => key.try_into().ok().map(Self::Device),
             "ca" => Some(Self::CaJournal),
+            "tiers" => Some(Self::Tiers),
             _ => None,
         }
     }
@@ -59,9 +63,14 @@ mod tests {
     #[test]
     fn a_row_of_the_log_names_what_was_written_into_it() {
         let agent = SpiffeId::parse("spiffe://td/spire/agent/a").expect("legal");
-        for changed in
-            [Changed::Entry("e-1".into()), Changed::Agent(agent), Changed::Device([7; 32]), Changed::CaJournal]
-        {
+        let all = [
+            Changed::Entry("e-1".into()),
+            Changed::Agent(agent),
+            Changed::Device([7; 32]),
+            Changed::CaJournal,
+            Changed::Tiers,
+        ];
+        for changed in all {
             assert_eq!(Changed::from_row(changed.kind(), changed.key()), Some(changed));
         }
         for (kind, key) in

@@ -2,6 +2,7 @@
 
 mod change_log;
 mod changes;
+mod tiers;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

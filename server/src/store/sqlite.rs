@@ -15,6 +15,7 @@ mod join_tokens;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod transaction;
 mod writer;
 

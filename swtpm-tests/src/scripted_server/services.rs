@@ -11,8 +11,8 @@ use ironroot_api::pb::agent::{
     PostStatusRequest, PostStatusResponse, RenewAgentRequest, RenewAgentResponse, attest_agent_request,
     attest_agent_response,
 };
-use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_server::Bundle;
+use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishJwtAuthorityResponse};
 use ironroot_api::pb::change::change_server::Change;
 use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
 use ironroot_api::pb::entry::entry_server::Entry;
@@ -25,7 +25,8 @@ use ironroot_api::pb::entry::{
 use ironroot_api::pb::svid::svid_server::Svid;
 use ironroot_api::pb::svid::{
     BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, MintX509svidRequest,
-    MintX509svidResponse, NewJwtsvidRequest, NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
+    MintX509svidResponse, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewJwtsvidRequest,
+    NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
 use ironroot_api::pb::types;
 use ironroot_api::permission::permission_denied;
@@ -166,6 +167,13 @@ impl Bundle for Services {
             ..types::Bundle::default()
         }))
     }
+
+    async fn publish_jwt_authority(
+        &self,
+        _: Request<PublishJwtAuthorityRequest>,
+    ) -> Result<Response<PublishJwtAuthorityResponse>, Status> {
+        Err(Status::unimplemented("scripted for agents"))
+    }
 }
 
 #[tonic::async_trait]
@@ -184,6 +192,13 @@ impl Svid for Services {
     }
 
     async fn mint_x509svid(&self, _: Request<MintX509svidRequest>) -> Result<Response<MintX509svidResponse>, Status> {
+        Err(Status::unimplemented("scripted for agents"))
+    }
+
+    async fn new_downstream_x509ca(
+        &self,
+        _: Request<NewDownstreamX509caRequest>,
+    ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
         Err(Status::unimplemented("scripted for agents"))
     }
 

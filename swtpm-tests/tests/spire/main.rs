@@ -9,4 +9,5 @@ mod jwt;
 mod jwt_server;
 mod matrix;
 mod moving;
+mod nested;
 mod x509pop;

@@ -89,7 +89,7 @@ async fn what_another_handle_wrote_is_followed_at_the_next_commit_or_probe() {
 #[tokio::test]
 async fn a_journal_that_any_server_writes_is_told() {
     for fixture in Fixture::of_each_engine() {
-        let mut changes = fixture.store.ca_journal_changes().await.expect("follows");
+        let mut changes = fixture.store.bundle_changes().await.expect("follows");
         changes.mark_unchanged();
         journal(&fixture.store).await;
         assert!(changes.has_changed().expect("open"), "marked when its writer goes on");

@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration::sql(include_str!("schema/4.sql")),
     Migration { sql: include_str!("schema/5.sql"), then: terms::convert },
     Migration::sql(include_str!("schema/6.sql")),
+    Migration::sql(include_str!("schema/7.sql")),
 ];
 
 /// What leads to the next version.

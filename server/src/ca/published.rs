@@ -1,0 +1,147 @@
+//! Keys of JWT-SVIDs that servers below publish here: which are taken, and how many.
+
+use ironroot_api::SpiffeId;
+use ironroot_api::jwt::{JwtAuthority as Usable, MAX_JWT_AUTHORITIES, MAX_KEY_ID_BYTES};
+use ironroot_api::pb::types;
+use thiserror::Error;
+
+use super::bundle::JwtAuthority;
+use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
+use crate::rights::DownstreamServer;
+use crate::store::{StoreError, Transaction};
+
+/// Keys that one server below may have in the bundle. It needs three; several servers may share an identity, and one whose `ca_ttl` is a
+/// minute has a few more for a while.
+pub const MAX_KEYS_OF_A_SERVER: usize = 32;
+/// Keys of all servers below. Agents take [`MAX_JWT_AUTHORITIES`], and this server's own are among them.
+pub const MAX_PUBLISHED_KEYS: usize = MAX_JWT_AUTHORITIES - 32;
+
+/// A key that a server below may have put into the bundle.
+///
+/// ```compile_fail
+/// # fn forge(key: &ironroot_api::pb::types::JwtKey) {
+/// drop(ironroot_server::ca::PublishedKey::judge(key, 0));
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PublishedKey {
+    publisher: SpiffeId,
+    wire: types::JwtKey,
+}
+
+/// Why a key is not taken. Source of the first text: SPIRE `ParseJWTAuthorities`, which asks no more of a key than that it is one.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// Tokens name no key without one.
+    #[error("missing key ID")]
+    NoKeyId,
+    /// Longer than agents take.
+    #[error("key ID has {0} bytes, at most {MAX_KEY_ID_BYTES}")]
+    KeyIdTooLong(usize),
+    /// No key, or one of a kind that signs no JWT-SVIDs.
+    #[error(
+        "its public key is none that JWT-SVIDs can be verified with: EC P-256, P-384, P-521, or RSA of 2048 to 8192 bits"
+    )]
+    Key,
+    /// It would be forgotten at once.
+    #[error("it says that it has ended: publish a key whose expires_at is to come")]
+    Ended,
+    /// Whoever verifies a token could not tell the two apart.
+    #[error("its key ID is that of another key: publish it under one of its own")]
+    KeyIdTaken,
+    /// Too many of this server.
+    #[error(
+        "{MAX_KEYS_OF_A_SERVER} keys of this downstream server are in the bundle already; the oldest leave it when they end"
+    )]
+    TooManyOfThisServer,
+    /// Too many in all.
+    #[error(
+        "{MAX_PUBLISHED_KEYS} keys of downstream servers are in the bundle already; the oldest leave it when they end"
+    )]
+    TooMany,
+    /// It cannot be kept.
+    #[error("the key cannot be stored")]
+    Store(#[from] StoreError),
+}
+
+impl PublishedKey {
+    /// What `by` publishes, if JWT-SVIDs can be verified with it. Whether the key is tainted is not `by`'s to say, as in SPIRE.
+    pub fn judge(by: &DownstreamServer, wire: &types::JwtKey, now_unix: i64) -> Result<Self, PublishError> {
+        match wire.key_id.len() {
+            0 => return Err(PublishError::NoKeyId),
+            long if long > MAX_KEY_ID_BYTES => return Err(PublishError::KeyIdTooLong(long)),
+            _ => {}
+        }
+        let wire = types::JwtKey { tainted: false, ..wire.clone() };
+        Usable::from_wire(&wire).ok_or(PublishError::Key)?;
+        if wire.expires_at <= now_unix {
+            return Err(PublishError::Ended);
+        }
+        Ok(Self { publisher: by.id().clone(), wire })
+    }
+
+    /// The `kid` of its tokens.
+    pub fn key_id(&self) -> &str {
+        &self.wire.key_id
+    }
+
+    /// As bundles have it.
+    pub(super) fn in_bundle(&self) -> JwtAuthority {
+        JwtAuthority {
+            key_id: self.wire.key_id.clone(),
+            spki_der: self.wire.public_key.to_vec(),
+            not_after_unix: self.wire.expires_at,
+            tainted: false,
+        }
+    }
+
+    /// Refuses it if its ID is another key's among those.
+    pub(super) fn check_name(&self, known: &[JwtAuthority]) -> Result<(), PublishError> {
+        let is_taken = |key: &JwtAuthority| key.key_id == self.wire.key_id && key.spki_der != self.wire.public_key;
+        if known.iter().any(is_taken) { Err(PublishError::KeyIdTaken) } else { Ok(()) }
+    }
+
+    /// Stores it; nothing changes if it is there.
+    pub(super) fn store(&self, tx: &Transaction<'_>) -> Result<(), PublishError> {
+        let new = self.stored();
+        let known = tx.tier_authorities()?;
+        if known.authorities.contains(&new) {
+            return Ok(());
+        }
+        self.check_room(&known)?;
+        Ok(tx.put_tier_authority(&new)?)
+    }
+
+    fn check_room(&self, known: &TierAuthorities) -> Result<(), PublishError> {
+        let (mut of_this_server, mut of_all) = (0, 0);
+        for authority in &known.authorities {
+            let (TierOrigin::Below(publisher), TierCredential::JwtKey { key_id, spki }) =
+                (&authority.origin, &authority.credential)
+            else {
+                continue;
+            };
+            match (*key_id == self.wire.key_id, publisher == &self.publisher) {
+                (true, _) if *spki != self.wire.public_key => return Err(PublishError::KeyIdTaken),
+                // It takes the place of what was said of it before.
+                (true, true) => {}
+                (_, is_own) => (of_this_server, of_all) = (of_this_server + usize::from(is_own), of_all + 1),
+            }
+        }
+        match (of_this_server < MAX_KEYS_OF_A_SERVER, of_all < MAX_PUBLISHED_KEYS) {
+            (false, _) => Err(PublishError::TooManyOfThisServer),
+            (_, false) => Err(PublishError::TooMany),
+            (true, true) => Ok(()),
+        }
+    }
+
+    fn stored(&self) -> TierAuthority {
+        let (key_id, spki) = (self.wire.key_id.clone(), self.wire.public_key.to_vec());
+        TierAuthority {
+            origin: TierOrigin::Below(self.publisher.clone()),
+            credential: TierCredential::JwtKey { key_id, spki },
+            expires_at: self.wire.expires_at,
+            tainted: false,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Authorities of other tiers.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use ironroot_api::SpiffeId;
+use ironroot_text::hex::hex;
+use rusqlite::Row;
+
+use super::{Facts, Transaction};
+use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
+use crate::store::{Changed, StoreError};
+
+/// What the columns of a row's key say.
+struct Key<'a> {
+    kind: &'static str,
+    name: String,
+    origin: &'a str,
+}
+
+impl Facts<'_> {
+    /// Every authority of another tier, and how often they have changed.
+    pub fn tier_authorities(&self) -> Result<TierAuthorities, StoreError> {
+        let select = "SELECT kind, name, origin, credential, expires_at, tainted FROM tier_authorities
+                      ORDER BY kind, name, origin";
+        let mut select = self.connection.prepare_cached(select)?;
+        let rows = select.query_map([], |row| Ok(authority(row)))?;
+        let authorities = rows.map(|row| row?).collect::<Result<_, _>>()?;
+        let revision: i64 = self.connection.query_row("SELECT revision FROM tier_revision", [], |row| row.get(0))?;
+        Ok(TierAuthorities { authorities, revision: revision.unsigned_abs() })
+    }
+}
+
+impl Transaction<'_> {
+    /// Adds the authority, or replaces what its origin has told of it before.
+    pub fn put_tier_authority(&self, authority: &TierAuthority) -> Result<(), StoreError> {
+        let put = "INSERT OR REPLACE INTO tier_authorities (kind, name, origin, credential, expires_at, tainted)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let Key { kind, name, origin } = key(authority);
+        let TierAuthority { expires_at, tainted, .. } = authority;
+        let values = (kind, name, origin, credential(authority), expires_at, tainted);
+        self.connection.prepare_cached(put)?.execute(values)?;
+        self.note_tiers()
+    }
+
+    /// Removes what its origin has told of this authority.
+    pub fn remove_tier_authority(&self, authority: &TierAuthority) -> Result<(), StoreError> {
+        let remove = "DELETE FROM tier_authorities WHERE kind = ?1 AND name = ?2 AND origin = ?3";
+        let Key { kind, name, origin } = key(authority);
+        match self.connection.prepare_cached(remove)?.execute((kind, name, origin))? {
+            0 => Ok(()),
+            _ => self.note_tiers(),
+        }
+    }
+
+    /// Removes those whose time was over then; how many.
+    pub fn remove_tier_authorities_expired_at(&self, now_unix: i64) -> Result<usize, StoreError> {
+        let remove = "DELETE FROM tier_authorities WHERE expires_at <= ?1";
+        let removed = self.connection.prepare_cached(remove)?.execute([now_unix])?;
+        if removed > 0 {
+            self.note_tiers()?;
+        }
+        Ok(removed)
+    }
+
+    fn note_tiers(&self) -> Result<(), StoreError> {
+        self.connection.execute("UPDATE tier_revision SET revision = revision + 1", [])?;
+        self.note(Changed::Tiers);
+        Ok(())
+    }
+}
+
+fn key(authority: &TierAuthority) -> Key<'_> {
+    let (kind, name) = match &authority.credential {
+        TierCredential::Certificate(der) => ("x509", hex(&digest(&SHA256, der))),
+        TierCredential::JwtKey { key_id, .. } => ("jwt", key_id.clone()),
+    };
+    let origin = match &authority.origin {
+        TierOrigin::Below(id) => id.as_str(),
+        TierOrigin::Above => "",
+    };
+    Key { kind, name, origin }
+}
+
+fn credential(authority: &TierAuthority) -> &[u8] {
+    match &authority.credential {
+        TierCredential::Certificate(der) => der,
+        TierCredential::JwtKey { spki, .. } => spki,
+    }
+}
+
+fn authority(row: &Row<'_>) -> Result<TierAuthority, StoreError> {
+    let (kind, name, origin): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let damaged = |what: &str| StoreError::Corrupt(format!("authority {name} of another tier: {what}"));
+    let origin = match origin.as_str() {
+        "" => TierOrigin::Above,
+        id => TierOrigin::Below(SpiffeId::parse(id).map_err(|_| damaged("malformed SPIFFE ID"))?),
+    };
+    let credential = match kind.as_str() {
+        "x509" => TierCredential::Certificate(row.get(3)?),
+        "jwt" => TierCredential::JwtKey { key_id: name, spki: row.get(3)? },
+        _ => return Err(damaged("unknown kind")),
+    };
+    Ok(TierAuthority { origin, credential, expires_at: row.get(4)?, tainted: row.get(5)? })
+}

@@ -1,0 +1,220 @@
+//! Servers below this one, as they call: the CA that they get, and the keys of JWT-SVIDs that they publish.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ironroot_api::certificate::Certificate;
+use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest};
+use ironroot_api::pb::svid::svid_client::SvidClient;
+use ironroot_api::pb::svid::{
+    BatchNewX509svidRequest, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewX509svidParams,
+};
+use ironroot_api::pb::types::{Bundle, JwtKey};
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within_async};
+use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
+use ironroot_server::ca::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS};
+use rcgen::{KeyPair, PublicKeyData, SanType};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+const NO_ROOT: &str = "root { enabled = false }";
+
+fn server(lines: &str) -> Server {
+    Server::start(&ServerOptions { server_lines: lines.to_owned(), ca_ttl: "2h", ..ServerOptions::default() })
+}
+
+fn now_unix() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().cast_signed()
+}
+
+/// A connection with an SVID of an entry that is `downstream`.
+async fn below(server: &Server, client: &ServerClient, agent: &Agent, path: &str) -> Channel {
+    let entry_id = server.create_entry(agent.id().as_str(), path, &["unix:uid:1"], &["-downstream"]);
+    let key = key();
+    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
+    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
+    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
+    client.with(&Credentials::new(&svid, &key)).await.expect("a good certificate")
+}
+
+async fn ask(channel: &Channel, csr: Vec<u8>, ttl: i32) -> Result<NewDownstreamX509caResponse, Status> {
+    let request = NewDownstreamX509caRequest { csr: csr.into(), preferred_ttl: ttl };
+    Ok(SvidClient::new(channel.clone()).new_downstream_x509ca(request).await?.into_inner())
+}
+
+async fn publish(channel: &Channel, key: Option<JwtKey>) -> Result<Vec<JwtKey>, Status> {
+    let request = PublishJwtAuthorityRequest { jwt_authority: key };
+    Ok(BundleClient::new(channel.clone()).publish_jwt_authority(request).await?.into_inner().jwt_authorities)
+}
+
+async fn bundle(client: &ServerClient) -> Bundle {
+    BundleClient::new(client.admin().await)
+        .get_bundle(GetBundleRequest::default())
+        .await
+        .expect("a bundle")
+        .into_inner()
+}
+
+fn jwt_key(key: &KeyPair, key_id: &str, lives: i64) -> JwtKey {
+    let public_key = key.subject_public_key_info().into();
+    JwtKey { public_key, key_id: key_id.to_owned(), expires_at: now_unix() + lives, tainted: false }
+}
+
+fn has(bundle: &Bundle, key_id: &str) -> bool {
+    bundle.jwt_authorities.iter().any(|key| key.key_id == key_id)
+}
+
+fn said<T: std::fmt::Debug>(refused: Result<T, Status>) -> (Code, String) {
+    let status = refused.expect_err("refused");
+    (status.code(), status.message().to_owned())
+}
+
+#[tokio::test]
+async fn a_server_below_gets_a_ca_of_this_servers_naming_for_its_key_alone() {
+    for (lines, intermediates) in [(NO_ROOT, 0), ("", 1)] {
+        let server = server(lines);
+        let client = ServerClient::new(&server).await;
+        let agent = client.agent().await;
+        let channel = below(&server, &client, &agent, "/lower").await;
+        let own_key = key();
+        let names = [SanType::URI("spiffe://elsewhere.example".try_into().expect("ASCII"))];
+        let answer = ask(&channel, csr(&own_key, &names), 60).await.expect("signed");
+        assert_eq!(answer.ca_cert_chain.len(), 1 + intermediates, "the CA, and what is between it and the root");
+        let chain: Vec<_> = answer.ca_cert_chain.iter().map(|der| Certificate::parse(der).expect("DER")).collect();
+        let ca = &chain[0];
+        assert!(ca.is_ca() && ca.spki_der() == own_key.subject_public_key_info());
+        assert_eq!(ca.spiffe_id().expect("one").as_str(), format!("spiffe://{TRUST_DOMAIN}"));
+        let subject = ca.inner().tbs_certificate().subject().to_string();
+        assert!(subject.contains("OU=DOWNSTREAM-1") && subject.contains("O=SPIFFE"), "{subject}");
+        let life = ca.not_after_unix() - now_unix();
+        assert!((50..=60).contains(&life), "{life} s");
+        let root = Certificate::parse(&answer.x509_authorities[0]).expect("DER");
+        let issuer = chain.get(1).unwrap_or(&root);
+        assert_eq!(ca.authority_key_id(), issuer.subject_key_id());
+        let bundle: Vec<_> = bundle(&client).await.x509_authorities.into_iter().map(|root| root.asn1).collect();
+        assert_eq!(answer.x509_authorities, bundle);
+
+        let default = ask(&channel, csr(&own_key, &[]), 0).await.expect("signed");
+        let long = ask(&channel, csr(&own_key, &[]), i32::MAX).await.expect("signed");
+        for answer in [default, long] {
+            let ca = Certificate::parse(&answer.ca_cert_chain[0]).expect("DER");
+            let end = ca.not_after_unix() - now_unix();
+            assert!((7000..=7200).contains(&end), "as long as ca_ttl, and no longer than its issuer: {end} s");
+            assert!(ca.not_after_unix() <= issuer.not_after_unix());
+        }
+        assert!(server.log().contains("NewDownstreamX509CA"), "{}", server.log());
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_a_ca_is_refused_in_spires_words() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let channel = below(&server, &client, &agent, "/lower").await;
+    let mut forged = csr(&key(), &[]);
+    *forged.last_mut().expect("a signature") ^= 1;
+    for (csr, words) in [(Vec::new(), "malformed CSR"), (b"0".to_vec(), "malformed CSR"), (forged, "CSR")] {
+        let (code, message) = said(ask(&channel, csr, 0).await);
+        assert_eq!(code, Code::InvalidArgument, "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).expect("a key");
+    let (code, message) = said(ask(&channel, csr(&p521, &[]), 0).await);
+    assert_eq!((code, message.contains("key must be EC P-256")), (Code::InvalidArgument, true), "{message}");
+}
+
+#[tokio::test]
+async fn an_entry_that_is_downstream_no_more_gives_no_ca_on_the_connection_that_is_open() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let channel = below(&server, &client, &agent, "/lower").await;
+    ask(&channel, csr(&key(), &[]), 0).await.expect("signed");
+    let id = format!("spiffe://{TRUST_DOMAIN}/lower");
+    let shown = server.cli(&["entry", "show", "-downstream", "-output", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let entry = shown["entries"][0]["id"].as_str().expect("an ID");
+    server.cli(&["entry", "delete", "-entryID", entry]);
+    assert_eq!(said(ask(&channel, csr(&key(), &[]), 0).await).0, Code::PermissionDenied, "{id}");
+}
+
+#[tokio::test]
+async fn a_key_that_a_server_below_publishes_is_in_the_bundle_until_it_ends_and_through_a_restart() {
+    let mut server = server("");
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let channel = below(&server, &client, &agent, "/lower").await;
+    let own = bundle(&client).await;
+    let [lasting, brief] = [key(), key()];
+    let all = publish(&channel, Some(jwt_key(&lasting, "lasting", 3600))).await.expect("published");
+    assert_eq!(all.len(), own.jwt_authorities.len() + 1, "every key of the trust domain");
+    let known = async |key_id: &str| has(&bundle(&client).await, key_id);
+    expect_within_async(DEADLINE, "it is in the bundle", || server.log(), async || known("lasting").await).await;
+    let sequence = bundle(&client).await.sequence_number;
+    assert!(sequence > own.sequence_number);
+    publish(&channel, Some(jwt_key(&lasting, "lasting", 3600))).await.expect("the same again");
+    publish(&channel, Some(jwt_key(&brief, "brief", 2))).await.expect("published");
+    expect_within_async(DEADLINE, "it is in the bundle", || server.log(), async || known("brief").await).await;
+
+    server.kill();
+    server.restart();
+    let client = ServerClient::new(&server).await;
+    let after = bundle(&client).await;
+    assert!(has(&after, "lasting") && after.sequence_number > sequence);
+    let gone = async || !has(&bundle(&client).await, "brief");
+    let patience = DEADLINE + std::time::Duration::from_secs(60);
+    expect_within_async(patience, "it has ended", || server.log(), gone).await;
+    assert!(has(&bundle(&client).await, "lasting"));
+    assert!(bundle(&client).await.sequence_number > after.sequence_number);
+}
+
+#[tokio::test]
+async fn keys_that_nobody_could_verify_with_are_refused_by_name() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let channel = below(&server, &client, &agent, "/lower").await;
+    let good = jwt_key(&key(), "good", 3600);
+    publish(&channel, Some(good.clone())).await.expect("published");
+    let own = bundle(&client).await.jwt_authorities[0].key_id.clone();
+    for (asked, words) in [
+        (None, "missing JWT authority"),
+        (Some(JwtKey { key_id: String::new(), ..good.clone() }), "invalid JWT authority: missing key ID"),
+        (Some(JwtKey { key_id: "x".repeat(256), ..good.clone() }), "key ID has 256 bytes"),
+        (Some(JwtKey { public_key: b"none".to_vec().into(), ..good.clone() }), "its public key is none"),
+        (Some(jwt_key(&key(), "over", -1)), "it says that it has ended"),
+        (Some(jwt_key(&key(), "good", 3600)), "its key ID is that of another key"),
+        (Some(jwt_key(&key(), &own, 3600)), "its key ID is that of another key"),
+    ] {
+        let (code, message) = said(publish(&channel, asked).await);
+        assert_eq!(code, Code::InvalidArgument, "{message}");
+        assert!(message.contains(words), "{words:?} is not in: {message}");
+    }
+}
+
+#[tokio::test]
+async fn neither_one_server_below_nor_all_together_fill_the_bundle() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let published = key();
+    let mut count = 0;
+    for number in 0.. {
+        let channel = below(&server, &client, &agent, &format!("/lower-{number}")).await;
+        let room = (MAX_PUBLISHED_KEYS - count).min(MAX_KEYS_OF_A_SERVER);
+        for of_it in 0..room {
+            let key = jwt_key(&published, &format!("{number}-{of_it}"), 3600);
+            publish(&channel, Some(key)).await.expect("there is room");
+        }
+        count += room;
+        let (code, message) = said(publish(&channel, Some(jwt_key(&published, "one more", 3600))).await);
+        let words = if room == MAX_KEYS_OF_A_SERVER { "of this downstream server" } else { "of downstream servers" };
+        assert_eq!((code, message.contains(words)), (Code::ResourceExhausted, true), "{message}");
+        if room == 0 {
+            break;
+        }
+        publish(&channel, Some(jwt_key(&published, &format!("{number}-0"), 7200))).await.expect("it is there");
+    }
+    assert_eq!(count, MAX_PUBLISHED_KEYS);
+}

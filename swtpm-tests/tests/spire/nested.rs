@@ -1,0 +1,113 @@
+//! Servers in tiers: SPIRE's below ours, as SPIRE nests its own.
+
+use ironroot_api::TrustDomain;
+use ironroot_api::certificate::Certificate;
+use ironroot_api::pb::workload::X509svidResponse;
+use ironroot_api::tls::TrustAnchors;
+use ironroot_lab::deployment::{DEADLINE, TRUST_DOMAIN, expect_within};
+use ironroot_lab::spire::Times;
+use ironroot_lab::workload_client;
+
+use rustls_pki_types::CertificateDer;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use webpki::KeyUsage;
+
+use crate::deployment::{AnyAgent, AnyServer, Maker};
+
+/// CAs outlive the test; SVIDs do not matter.
+const TIMES: Times = Times { ca: "1h", agent: "30m", x509_svid: "10m" };
+const AUDIENCE: &str = "https://elsewhere.example.org";
+
+/// A server, and an agent of it whose workloads this process is.
+struct Tier {
+    server: AnyServer,
+    agent: AnyAgent,
+}
+
+impl Tier {
+    /// A tier whose server asks whoever `plugins` name for its CA, and whose entry for this process is at `path`.
+    fn start(runtime: &Runtime, makers: (Maker, Maker), plugins: &str, path: &str, more: &[&str]) -> Self {
+        let server = AnyServer::start_with(makers.0, TIMES, plugins);
+        let mut agent = AnyAgent::new(makers.1);
+        let token = server.token(Maker::Spire);
+        server.create_own_entry(Maker::Spire, path, more);
+        agent.start(&server, Some(&token));
+        agent.expect_identity(runtime);
+        Self { server, agent }
+    }
+
+    /// The block that puts a server below this tier: this tier's agent gives it its SVID.
+    fn as_upstream(&self) -> String {
+        let (port, socket) = (self.server.port(), self.agent.socket());
+        format!(
+            "UpstreamAuthority \"spire\" {{ plugin_data {{ server_address = \"127.0.0.1\", server_port = \"{port}\", \
+             workload_api_socket = \"{}\" }} }}",
+            socket.display()
+        )
+    }
+
+    fn bundle(&self) -> Value {
+        serde_json::from_str(&self.server.cli(Maker::Spire, &["bundle", "show", "-output", "json"])).expect("JSON")
+    }
+
+    fn key_ids(&self) -> Vec<String> {
+        let bundle = self.bundle();
+        let keys = bundle["jwt_authorities"].as_array().cloned().unwrap_or_default();
+        keys.iter().map(|key| key["key_id"].as_str().expect("an ID").to_owned()).collect()
+    }
+
+    fn anchors(&self) -> std::sync::Arc<TrustAnchors> {
+        let pem = self.server.cli(Maker::Spire, &["bundle", "show"]);
+        let roots = Certificate::parse_pem(&pem).expect("PEM");
+        let roots: Vec<_> = roots.iter().map(|root| root.der().clone()).collect();
+        TrustAnchors::new(TrustDomain::new(TRUST_DOMAIN).expect("legal"), &roots).expect("authorities")
+    }
+}
+
+/// The chain of the first SVID, as peers see it.
+fn chain(served: &X509svidResponse) -> Vec<CertificateDer<'static>> {
+    let chain = Certificate::parse_concatenated(&served.svids[0].x509_svid).expect("certificates");
+    chain.iter().map(|certificate| certificate.der().clone()).collect()
+}
+
+fn assert_verifies(served: &X509svidResponse, anchors: &TrustAnchors, certificates: usize) {
+    let chain = chain(served);
+    assert_eq!(chain.len(), certificates);
+    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+        anchors.verify(&chain[0], &chain[1..], usage, now_unix()).expect("it verifies under the root alone");
+    }
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
+fn spires_server_below_ours_has_its_ca_from_ours_and_its_keys_in_our_bundle() {
+    let runtime = Runtime::new().expect("runtime");
+    for agent in [Maker::Spire, Maker::Ironroot] {
+        let upper = Tier::start(&runtime, (Maker::Ironroot, agent), "", "/lower", &["-downstream"]);
+        let lower = Tier::start(&runtime, (Maker::Spire, Maker::Spire), &upper.as_upstream(), "/app", &[]);
+        // Leaf, SPIRE's CA, our CA; our root is in the bundles.
+        assert_verifies(&lower.agent.expect_identity(&runtime), &upper.anchors(), 3);
+        assert_verifies(&upper.agent.expect_identity(&runtime), &lower.anchors(), 2);
+        assert_eq!(upper.bundle()["x509_authorities"], lower.bundle()["x509_authorities"]);
+        let explain = || format!("{}\n{}", upper.server.log(), lower.server.log());
+        expect_within(DEADLINE, "each has the keys of both", explain, || {
+            let (above, below) = (upper.key_ids(), lower.key_ids());
+            above.len() == 2 && below.len() == 2 && above.iter().all(|key| below.contains(key))
+        });
+        let explain = || format!("{}\n{}", upper.agent.log(), lower.agent.log());
+        expect_within(DEADLINE, "a token of one tier is good in the other", explain, || {
+            runtime.block_on(async {
+                let (above, below) = (upper.agent.socket(), lower.agent.socket());
+                let Ok(tokens) = workload_client::fetch_jwt(&below, &[AUDIENCE], "").await else { return false };
+                let validated = workload_client::validate_jwt(&above, AUDIENCE, &tokens[0].svid).await;
+                validated.is_ok_and(|id| id == format!("spiffe://{TRUST_DOMAIN}/app"))
+            })
+        });
+    }
+}
+
+fn now_unix() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    now.as_secs().cast_signed()
+}
