@@ -89,6 +89,14 @@ impl Spki {
         self.kind
     }
 
+    /// Length of the modulus of an RSA key, bits; none of another kind.
+    pub fn modulus_bits(&self) -> Option<usize> {
+        if self.kind != KeyKind::Rsa {
+            return None;
+        }
+        pkcs1_modulus_bits(self.key()).ok()
+    }
+
     /// The bytes of subjectPublicKey: of what key identifiers are made. They are the last ones of the DER. Source: RFC 5280
     /// §4.1 and §4.2.1.2.
     pub fn key(&self) -> &[u8] {
@@ -229,6 +237,7 @@ mod tests {
             let csr = Csr::parse(&request(algorithm)).expect("accepted");
             assert_eq!(csr.spki().kind(), kind);
             assert_eq!(Spki::parse(csr.spki().as_der()).as_ref(), Ok(csr.spki()));
+            assert_eq!(csr.spki().modulus_bits(), (kind == KeyKind::Rsa).then_some(2048));
         }
     }
 

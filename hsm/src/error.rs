@@ -12,6 +12,7 @@ use thiserror::Error;
 pub use failed_call::FailedCall;
 pub(crate) use remedy::Remedy;
 
+use crate::kind::KeyKind;
 use crate::name::{KeyId, KeyName};
 
 /// Why the token did not do what was asked.
@@ -50,6 +51,18 @@ pub enum HsmError {
         token: String,
         /// The mechanism's name.
         mechanism: &'static str,
+    },
+    /// The token makes no keys of the kind that is asked for.
+    #[error(
+        "token {token} makes no {kind} keys: {reason}; ask for another kind of key (ec-p256 is made by most), or use another token"
+    )]
+    KindUnsupported {
+        /// The token as it was named.
+        token: String,
+        /// What was asked for.
+        kind: KeyKind,
+        /// What the token says of itself.
+        reason: String,
     },
     /// The token refused the PIN. It will not be sent again by this process.
     #[error(

@@ -17,7 +17,7 @@ use crate::login::Login;
 use crate::name::KeyName;
 
 pub(crate) use examination::{checked_signature, mechanism};
-pub(crate) use generation::{Before, generate, remove_strays};
+pub(crate) use generation::{Before, generate, remove_strays, what_it_lacks};
 pub(crate) use objects::{destroy, find};
 
 use public_half::PublicHalf;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, SHA384, digest};
 
+use crate::signature::ecdsa_to_der;
+
 /// A kind of key pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum KeyKind {
@@ -14,6 +16,8 @@ pub enum KeyKind {
     EcP384,
     /// RSA of 2048 bits: PKCS #1 v1.5 with SHA-256.
     Rsa2048,
+    /// RSA of 4096 bits, likewise.
+    Rsa4096,
 }
 
 /// DigestInfo of SHA-256 up to the digest. Source: RFC 8017 §9.2, note 1.
@@ -33,7 +37,9 @@ impl SigningInput {
         match kind {
             KeyKind::EcP256 => Self::from_parts(&[], digest(&SHA256, message).as_ref()),
             KeyKind::EcP384 => Self::from_parts(&[], digest(&SHA384, message).as_ref()),
-            KeyKind::Rsa2048 => Self::from_parts(&SHA256_DIGEST_INFO, digest(&SHA256, message).as_ref()),
+            KeyKind::Rsa2048 | KeyKind::Rsa4096 => {
+                Self::from_parts(&SHA256_DIGEST_INFO, digest(&SHA256, message).as_ref())
+            }
         }
     }
 
@@ -62,6 +68,25 @@ impl KeyKind {
             Self::EcP256 => 64,
             Self::EcP384 => 96,
             Self::Rsa2048 => 256,
+            Self::Rsa4096 => 512,
+        }
+    }
+
+    /// Length of an RSA modulus, bits; none of what is no RSA key.
+    pub(crate) fn modulus_bits(self) -> Option<usize> {
+        match self {
+            Self::EcP256 | Self::EcP384 => None,
+            Self::Rsa2048 => Some(2048),
+            Self::Rsa4096 => Some(4096),
+        }
+    }
+
+    /// A signature in the form of X.509 and TLS, from that of JWS, which [`TokenKey::sign_message`](crate::TokenKey::sign_message) makes:
+    /// DER `ECDSA-Sig-Value`, or RSA's as it is. Source: RFC 3279 §2.2.3, RFC 4055 §5.
+    pub fn x509_signature(self, signature: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::EcP256 | Self::EcP384 => ecdsa_to_der(&signature),
+            Self::Rsa2048 | Self::Rsa4096 => signature,
         }
     }
 }
@@ -73,6 +98,7 @@ impl fmt::Display for KeyKind {
             Self::EcP256 => "P-256",
             Self::EcP384 => "P-384",
             Self::Rsa2048 => "RSA-2048",
+            Self::Rsa4096 => "RSA-4096",
         })
     }
 }
@@ -83,12 +109,19 @@ mod tests {
 
     #[test]
     fn what_is_signed_is_the_digest_that_goes_with_the_key() {
-        let lengths = [KeyKind::EcP256, KeyKind::EcP384, KeyKind::Rsa2048]
+        let lengths = [KeyKind::EcP256, KeyKind::EcP384, KeyKind::Rsa2048, KeyKind::Rsa4096]
             .map(|kind| (SigningInput::of(kind, b"abc").as_bytes().len(), kind.signature_bytes()));
-        assert_eq!(lengths, [(32, 64), (48, 96), (51, 256)]);
+        assert_eq!(lengths, [(32, 64), (48, 96), (51, 256), (51, 512)]);
         let info = SigningInput::of(KeyKind::Rsa2048, b"abc");
         assert_eq!(&info.as_bytes()[19..], SigningInput::of(KeyKind::EcP256, b"abc").as_bytes());
         let hash: [u8; 32] = digest(&SHA256, b"abc").as_ref().try_into().unwrap();
         assert_eq!(SigningInput::of_digest(&hash).as_bytes(), hash);
+    }
+
+    #[test]
+    fn certificates_have_ecdsa_signatures_as_two_integers_and_those_of_rsa_as_they_are() {
+        let der = KeyKind::EcP384.x509_signature([[0; 47].as_slice(), &[1], &[0; 47], &[0x80]].concat());
+        assert_eq!(der, [0x30, 7, 2, 1, 1, 2, 2, 0, 0x80]);
+        assert_eq!(KeyKind::Rsa4096.x509_signature(vec![7; 512]), [7; 512]);
     }
 }

@@ -17,10 +17,15 @@ impl P256Signature {
 
     /// `ECDSA-Sig-Value`, the form of X.509 and TLS. Source: RFC 3279 §2.2.3.
     pub fn to_der(&self) -> Vec<u8> {
-        let (r, s) = self.0.split_at(32);
-        let value = UintRef::new(r).and_then(|r| EcdsaSigValue { r, s: UintRef::new(s)? }.to_der());
-        value.expect("two integers of 32 bytes are far below DER's bounds")
+        ecdsa_to_der(&self.0)
     }
+}
+
+/// `ECDSA-Sig-Value` of r‖s, two halves of the same length.
+pub(crate) fn ecdsa_to_der(r_and_s: &[u8]) -> Vec<u8> {
+    let (r, s) = r_and_s.split_at(r_and_s.len() / 2);
+    let value = UintRef::new(r).and_then(|r| EcdsaSigValue { r, s: UintRef::new(s)? }.to_der());
+    value.expect("two integers of at most 48 bytes are far below DER's bounds")
 }
 
 #[derive(Sequence)]

@@ -1,5 +1,5 @@
-//! The certificate authority: keys in a PKCS#11 token, two slots for each purpose (the root, the CAs below it, the keys of JWT-SVIDs), a
-//! journal, and one plan for all.
+//! The certificate authority: keys in a key manager (a PKCS#11 token, but for trials and for moving over), two slots for each purpose
+//! (the root, the CAs below it, the keys of JWT-SVIDs), a journal, and one plan for all.
 //!
 //! ```text
 //!  plan(moment, journal, paces, failed) ──► Step ──► performer: journal to disk, then token, signers, bundle
@@ -21,6 +21,7 @@ mod error;
 mod issuer;
 mod journal;
 mod jwt;
+mod key_kind;
 mod key_stock;
 mod lint;
 mod minted;

@@ -2,7 +2,9 @@
 
 mod attestors;
 mod data_store;
+mod key_managers;
 mod manufacturer;
+mod pkcs11;
 mod plugins;
 mod server_block;
 
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_hsm::{KeyName, Pin, PinError, TokenUri, UserLogin};
+use ironroot_hsm::{KeyKind, KeyName, Pin, PinError, TokenUri, UserLogin};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
 
@@ -21,6 +23,8 @@ use crate::store::Location;
 pub use attestors::{Admission, AttestorFileError, NodeAttestors, Tpm2Config};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
+
+pub use key_managers::{KeyManagerConfig, KeyManagersConfig};
 
 pub(crate) use server_block::DEFAULT_SOCKET_PATH;
 
@@ -40,6 +44,8 @@ pub struct ServerConfig {
     /// How long what it signs is valid.
     pub lifetimes: Lifetimes,
     pub ca_subject: CaSubject,
+    /// What kind of key the next CA has.
+    pub ca_key_type: KeyKind,
     /// What JWT-SVIDs say, and for how long; none: none are signed.
     pub jwt: Option<JwtPolicy>,
     /// Callers that may administer the server over TCP.
@@ -54,8 +60,8 @@ pub struct ServerConfig {
     pub prune_attested_nodes_expired_for: Option<Duration>,
     /// Where entries, agents, devices and the CA's journal are kept.
     pub data_store: Location,
-    /// The token with the CA's keys.
-    pub key_manager: Pkcs11Config,
+    /// Where the CA's keys are, and where they were.
+    pub key_managers: KeyManagersConfig,
     /// How devices may prove who they are.
     pub node_attestors: NodeAttestors,
     /// The HTTP health listener, if enabled.
@@ -178,6 +184,8 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
     server.finish();
     let plugins = plugins::read(&root.block("plugins"), block.as_ref());
     let (block, plugins) = block.zip(plugins)?;
+    let has_given_keys = plugins.key_managers.given_keys() > 0;
+    let ca_key_type = block.ca_key_kind(&server, has_given_keys);
     Some(ServerConfig {
         trust_domain: block.trust_domain,
         server_name: block.server_name,
@@ -186,14 +194,15 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         socket_path: block.socket_path,
         lifetimes: block.lifetimes,
         ca_subject: block.ca_subject,
-        jwt: block.jwt.policy(&server, !plugins.key_manager.given_keys.is_empty()),
+        ca_key_type,
+        jwt: block.jwt.policy(&server, has_given_keys),
         admin_ids: block.admin_ids,
         allow_executable_only: block.allow_executable_only,
         audit_log_enabled: block.audit_log_enabled,
         rate_limits: block.rate_limits,
         prune_attested_nodes_expired_for: block.prune_attested_nodes_expired_for,
         data_store: plugins.data_store,
-        key_manager: plugins.key_manager,
+        key_managers: plugins.key_managers,
         node_attestors: plugins.node_attestors,
         health_checks,
         log,

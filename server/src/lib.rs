@@ -5,7 +5,7 @@
 //!            node_attestation     ca          endpoints::caller       registry          ca
 //! ```
 //! Each arrow is a value with private fields that only the check before it can make. Only `store` touches the database;
-//! only `endpoints` makes a `tonic::Status`; the CA's keys stay in their PKCS#11 token.
+//! only `endpoints` makes a `tonic::Status`; the CA's keys stay in their PKCS#11 token, unless the operator has them in a file.
 
 pub mod ca;
 pub mod cli;
@@ -15,6 +15,7 @@ pub mod confinement;
 pub mod devices;
 pub mod endpoints;
 pub mod facts;
+pub mod keys;
 mod log_level;
 pub mod node_attestation;
 pub mod readiness;

@@ -1,5 +1,6 @@
 //! The story of a server process: config, store, token, CA, sockets, signals, drain.
 
+mod open_keys;
 mod server_svid;
 
 use std::future::Future;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::tls::{SvidResolver, TrustAnchors};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
-use ironroot_hsm::{HsmError, PinError, Token, TokenConfig, UserLogin};
+use ironroot_hsm::{HsmError, KeyName, PinError, Token};
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::health::HealthListener;
 use ironroot_shell::logging::{LevelControl, Log, LogOutput};
@@ -28,10 +29,12 @@ use crate::clock::{ClockSource, ServerClock};
 use crate::config::{AttestorFileError, LoginMode, ServerConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState, Unbroken};
+use crate::keys::KeyError;
 use crate::node_attestation::{Attestor, NodeAttestation};
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
+use open_keys::{logins, open_keys, read_pins_again};
 use server_svid::ServerSvid;
 
 /// Open calls get this long to finish after a signal.
@@ -65,6 +68,8 @@ pub enum RunError {
     Pin(#[from] PinError),
     #[error("cannot open the PKCS#11 token")]
     Token(#[from] HsmError),
+    #[error("cannot open the key manager")]
+    Keys(#[from] KeyError),
     #[error("cannot start the certificate authority")]
     Ca(#[from] CaError),
     #[error("cannot listen on {0}; if another server runs there, bind_address and bind_port name another place")]
@@ -102,10 +107,10 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
     let store = open_store(&config).await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
-    let token = open_token(&config).await?;
-    let reloading = reload(reload_asked, log.output, token.clone(), config.key_manager.login.clone());
+    let keys = open_keys(&config.key_managers).await?;
+    let reloading = reload(reload_asked, log.output, logins(&keys, &config.key_managers));
     let clocks = ClockSource::of_this_machine();
-    let (ca, rotation) = CertificateAuthority::start(token, store.clone(), ca_policy(&config), clocks).await?;
+    let (ca, rotation) = CertificateAuthority::start(keys, store.clone(), ca_policy(&config), clocks).await?;
     let ca = Arc::new(ca);
 
     let anchors = trust_anchors(&config, &ca);
@@ -152,7 +157,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
 /// Source of the words: SPIRE.
 fn say_what_is_off(config: &ServerConfig) {
     if config.jwt.is_none() {
-        let given_keys = config.key_manager.given_keys.len();
+        let given_keys = config.key_managers.given_keys();
         tracing::info!(given_keys, "JWT-SVID profile is disabled");
     }
 }
@@ -250,22 +255,12 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn open_token(config: &ServerConfig) -> Result<Token, RunError> {
-    let key_manager = &config.key_manager;
-    let token = TokenConfig {
-        module_path: key_manager.module_path.clone(),
-        token: key_manager.token.clone(),
-        login: key_manager.login.read()?,
-        sessions: key_manager.sessions,
-    };
-    Ok(blocking(move || Token::open(token)).await?)
-}
-
 fn ca_policy(config: &ServerConfig) -> CaPolicy {
     CaPolicy {
         trust_domain: config.trust_domain.clone(),
         server: config.server_name.clone(),
-        given_keys: config.key_manager.given_keys.clone(),
+        given_keys: given_keys(config),
+        key_kind: config.ca_key_type,
         subject: config.ca_subject.clone(),
         ca_ttl_seconds: seconds(config.lifetimes.ca),
         root_ttl_seconds: config.lifetimes.root.map(seconds),
@@ -275,22 +270,18 @@ fn ca_policy(config: &ServerConfig) -> CaPolicy {
     }
 }
 
+fn given_keys(config: &ServerConfig) -> Vec<KeyName> {
+    config.key_managers.current.pkcs11().map(|token| token.given_keys.clone()).unwrap_or_default()
+}
+
 /// What a SIGHUP does.
-async fn reload(mut asked: Signal, log: LogOutput, token: Token, login: LoginMode) {
+async fn reload(mut asked: Signal, log: LogOutput, logins: Vec<(Token, LoginMode)>) {
     while asked.recv().await.is_some() {
         log.reopen_and_say();
         tracing::info!(
             "reload asked for (SIGHUP): the PIN is read again; other changes of the configuration need a restart"
         );
-        let login = login.clone();
-        match blocking(move || login.read()).await {
-            Ok(UserLogin::Pin(pin)) => token.replace_pin(pin),
-            Ok(UserLogin::Pinpad | UserLogin::None) => {}
-            Err(error) => tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "the PIN could not be read again; the one from before stays"
-            ),
-        }
+        read_pins_again(&logins).await;
     }
 }
 

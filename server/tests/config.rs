@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_hsm::KeyKind;
-use ironroot_server::config::{Admission, ConfigErrors, LoginMode, Override, PinSource, ServerConfig};
+use ironroot_server::config::{
+    Admission, ConfigErrors, KeyManagerConfig, LoginMode, Override, PinSource, Pkcs11Config, ServerConfig,
+};
 use ironroot_server::store::Location;
 use ironroot_shell::settings::Settings;
 
@@ -60,6 +62,10 @@ fn is_code(comment: &str) -> bool {
     comment == "}" || comment.ends_with('{') || comment.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
 }
 
+fn token(config: &ServerConfig) -> &Pkcs11Config {
+    config.key_managers.current.pkcs11().expect("a token")
+}
+
 #[test]
 fn defaults_are_spires() {
     let config = read(&minimal("", "")).expect("loads");
@@ -70,14 +76,15 @@ fn defaults_are_spires() {
     assert_eq!(config.lifetimes.x509_svid, Duration::from_secs(3600));
     assert_eq!(config.lifetimes.agent, config.lifetimes.x509_svid);
     assert_eq!(config.lifetimes.jwt_svid, Duration::from_secs(300));
-    assert_eq!((config.ca_subject.country, config.ca_subject.organization), (vec!["US".into()], vec!["SPIFFE".into()]));
+    let subject = &config.ca_subject;
+    assert_eq!((subject.country.clone(), subject.organization.clone()), (vec!["US".into()], vec!["SPIFFE".into()]));
     assert!(config.rate_limits.attestation && config.rate_limits.signing && config.audit_log_enabled);
     assert_eq!(
-        (config.key_manager.login, config.key_manager.sessions),
+        (token(&config).login.clone(), token(&config).sessions),
         (LoginMode::Pin(PinSource::Environment("PIN".into())), 4)
     );
     assert!(config.node_attestors.join_token && config.node_attestors.tpm2.is_none());
-    assert_eq!((config.health_checks, config.prune_attested_nodes_expired_for), (None, None));
+    assert_eq!((&config.health_checks, config.prune_attested_nodes_expired_for), (&None, None));
 }
 
 #[test]
@@ -106,7 +113,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     bind_port = 99999
     agent_ttl = "3 days"
     ca_ttl = "0s"
-    ca_key_type = "rsa-2048"
+    ca_key_type = "rsa-1024"
     ca_subject { country = ["Germany"] }
     log_level = "loud"
     audit_log_enabled = "yes"
@@ -117,7 +124,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
 telemetry { Prometheus { port = 1 } }
 plugins {
     DataStore "sql" { plugin_data { database_type = "postgres" connection_string = "x" } }
-    KeyManager "disk" { plugin_data { keys_path = "k" } }
+    KeyManager "aws_kms" { plugin_data { region = "r" } }
     NodeAttestor "aws_iid" { }
     NodeAttestor "tpm2" { plugin_data {
         admission = "everybody"
@@ -133,7 +140,7 @@ plugins {
         "server.conf:4: server.bind_port: \"99999\": not a whole number from 0 to 65535",
         "server.conf:5: server.agent_ttl: \"3 days\": not a duration: write numbers with units, such as 90s, 10m or 1h30m (units: ns, us, ms, s, m, h)",
         "server.conf:6: server.ca_ttl: must be from 1s to 87600h",
-        "server.conf:7: server.ca_key_type: \"rsa-2048\": not supported by ironroot-server yet: use ec-p256",
+        "server.conf:7: server.ca_key_type: \"rsa-1024\": not a key type: use ec-p256, ec-p384, rsa-2048 or rsa-4096",
         "server.conf:8: server.ca_subject.country: a country has two letters, such as \"DE\"",
         "server.conf:9: server.log_level: \"loud\": not a log level: use TRACE, DEBUG, INFO, WARN or ERROR",
         "server.conf:10: server.audit_log_enabled: expected true or false, found a string",
@@ -142,7 +149,7 @@ plugins {
         "server.conf:13: server.admin_ids: \"nobody\": scheme is not \"spiffe://\"",
         "server.conf:15: telemetry: not supported by ironroot-server yet: remove it",
         "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"postgres\": not supported by ironroot-server yet: use sqlite3",
-        "server.conf:18: plugins.KeyManager.disk: would keep the CA's private key where it can be copied: use KeyManager \"pkcs11\" (SoftHSM will do for a trial)",
+        "server.conf:18: plugins.KeyManager.aws_kms: not supported by ironroot-server yet: use \"pkcs11\", or \"disk\" for moving over from SPIRE",
         "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"x509pop\" or \"join_token\"",
         "server.conf:21: plugins.NodeAttestor.tpm2.plugin_data.admission: \"everybody\": use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)",
         "server.conf:22: plugins.NodeAttestor.tpm2.plugin_data.pcrs: \"23\" is not a PCR index from 0 to 15",
@@ -204,7 +211,7 @@ fn a_pin_is_wanted_exactly_when_one_is_sent() {
             "server {{ trust_domain = \"td\" data_dir = \"d\" }}\nplugins {{ NodeAttestor \"join_token\" {{ }} KeyManager \"pkcs11\" {{ plugin_data {{\nmodule_path = \"/m.so\" token_label = \"t\" {data}\n}} }} }}"
         )
     };
-    let login = |data: &str| read(&with(data)).expect("loads").key_manager.login;
+    let login = |data: &str| token(&read(&with(data)).expect("loads")).login.clone();
     assert_eq!(login("pin_credential = \"pin\""), LoginMode::Pin(PinSource::Credential("pin".into())));
     assert_eq!(login("login = \"pin\" pin_file = \"p\""), LoginMode::Pin(PinSource::File("p".into())));
     assert_eq!(login("login = \"pinpad\""), LoginMode::Pinpad);
@@ -229,13 +236,13 @@ fn keys_of_an_administrator_are_named_by_identifier_or_label_and_each_once() {
         )
     };
     let config = read(&with("key_labels = [\"a\", \"b\"] key_ids = [\"0A:01\"]")).expect("loads");
-    let names: Vec<String> = config.key_manager.given_keys.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = token(&config).given_keys.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["CKA_ID 0a01", "CKA_LABEL \"a\"", "CKA_LABEL \"b\""]);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     assert_eq!(config.jwt, None, "keys that were made for CAs do not go to JWT-SVIDs by themselves");
     let few = read(&with("key_labels = [\"a\", \"b\"]")).expect("loads").warnings;
     assert!(few.iter().any(|warning| warning.contains("need three keys")), "{few:?}");
-    assert!(read(&with("")).expect("loads").key_manager.given_keys.is_empty());
+    assert_eq!(read(&with("")).expect("loads").key_managers.given_keys(), 0);
     for (data, mistake) in [
         ("key_ids = [\"xyz\"]", "key_ids: \"xyz\": not a CKA_ID: write 1 to 255 bytes in hexadecimal"),
         ("key_labels = [\"\"]", "key_labels: \"\": a label is not empty"),
@@ -262,16 +269,85 @@ fn jwt_svids_are_signed_unless_they_are_disabled() {
                  KeyManager \"pkcs11\" { plugin_data { module_path = \"/m.so\" token_label = \"t\" pin_file = \"p\" key_labels = [\"a\"] } } }";
     assert!(read(given).expect("loads").jwt.is_some(), "where the file says so");
     let kind = |text: &str| jwt(&format!("jwt_key_type = \"{text}\"")).expect("not disabled").key_kind;
-    assert_eq!(["ec-p256", "ec-p384", "rsa-2048"].map(kind), [KeyKind::EcP256, KeyKind::EcP384, KeyKind::Rsa2048]);
+    let kinds = [KeyKind::EcP256, KeyKind::EcP384, KeyKind::Rsa2048, KeyKind::Rsa4096];
+    assert_eq!(["ec-p256", "ec-p384", "rsa-2048", "rsa-4096"].map(kind), kinds);
     let other = given.replace("= false", "= false jwt_key_type = \"rsa-2048\"");
     for (text, words) in [
-        (minimal("jwt_key_type = \"ed25519\"", ""), "not a key type: use ec-p256, ec-p384 or rsa-2048"),
-        (minimal("jwt_key_type = \"rsa-4096\"", ""), "not supported by ironroot-server yet"),
+        (minimal("jwt_key_type = \"ed25519\"", ""), "not a key type: use ec-p256, ec-p384, rsa-2048 or rsa-4096"),
         (other, "keys that key_labels and key_ids name are P-256"),
     ] {
         let found = mistakes(&text);
         assert!(found.iter().any(|line| line.contains("jwt_key_type") && line.contains(words)), "{found:?}");
     }
+}
+
+#[test]
+fn keys_in_software_are_taken_and_it_is_said_that_they_are_not_in_hardware() {
+    let with = |managers: &str| {
+        format!(
+            "server {{ trust_domain = \"td\" data_dir = \"d\" }}\nplugins {{ NodeAttestor \"join_token\" {{ }}\n{managers}\n}}"
+        )
+    };
+    let disk = "KeyManager \"disk\" { plugin_data { keys_path = \"k.json\" } }";
+    for (managers, current) in
+        [(disk, KeyManagerConfig::Disk("k.json".into())), ("KeyManager \"memory\" { }", KeyManagerConfig::Memory)]
+    {
+        let config = read(&with(managers)).expect("loads");
+        assert_eq!((config.key_managers.current, config.key_managers.former), (current, None));
+        let said =
+            config.warnings.iter().any(|line| line.starts_with("server.conf:3") && line.contains("not in hardware"));
+        assert!(said, "{:?}", config.warnings);
+    }
+    let found = mistakes(&with("KeyManager \"disk\" { plugin_data { } }"));
+    assert!(found[0].contains("keys_path: missing: give the file"), "{found:?}");
+}
+
+#[test]
+fn the_key_manager_that_a_ca_moves_away_from_is_named_beside_the_one_that_makes_keys() {
+    let with = |managers: &str| {
+        format!(
+            "server {{ trust_domain = \"td\" data_dir = \"d\" }}\nplugins {{ NodeAttestor \"join_token\" {{ }}\n{managers}\n}}"
+        )
+    };
+    let disk = |more: &str| format!("KeyManager \"disk\" {{ plugin_data {{ keys_path = \"k\" {more} }} }}\n");
+    let token = |label: &str, more: &str| {
+        format!(
+            "KeyManager \"pkcs11\" {{ plugin_data {{ module_path = \"/m.so\" token_label = \"{label}\" pin_env = \"P\" {more} }} }}\n"
+        )
+    };
+    let moving = read(&with(&(disk("previous = true") + &token("a", "")))).expect("loads");
+    assert_eq!(moving.key_managers.former, Some(KeyManagerConfig::Disk("k".into())));
+    assert!(
+        moving.key_managers.current.pkcs11().is_some() && moving.warnings.iter().all(|line| !line.contains("hardware"))
+    );
+    let tokens = read(&with(&(token("a", "previous = true") + &token("b", "")))).expect("loads").key_managers;
+    assert_ne!(Some(tokens.current), tokens.former);
+    for (managers, words) in [
+        (disk("") + &token("a", ""), "KeyManager.pkcs11: only one makes keys"),
+        (disk("previous = true"), "KeyManager.disk: nothing says where keys are made now"),
+        (disk("previous = true") + &token("a", "previous = true") + &token("b", ""), "moves away from one at a time"),
+    ] {
+        let found = mistakes(&with(&managers));
+        assert!(found.iter().any(|line| line.contains(words)), "{managers}: {found:?}");
+    }
+}
+
+#[test]
+fn ca_keys_are_of_the_kind_that_the_file_says_and_those_of_jwt_svids_too_unless_it_says_otherwise() {
+    let kinds = |server: &str| {
+        let config = read(&minimal(server, "")).expect("loads");
+        (config.ca_key_type, config.jwt.expect("not disabled").key_kind)
+    };
+    assert_eq!(kinds(""), (KeyKind::EcP256, KeyKind::EcP256));
+    assert_eq!(kinds("ca_key_type = \"rsa-4096\""), (KeyKind::Rsa4096, KeyKind::Rsa4096));
+    assert_eq!(kinds("ca_key_type = \"ec-p384\" jwt_key_type = \"rsa-2048\""), (KeyKind::EcP384, KeyKind::Rsa2048));
+    let given = "server { trust_domain = \"td\" data_dir = \"d\" ca_key_type = \"ec-p384\" }\nplugins { NodeAttestor \"join_token\" { } \
+                 KeyManager \"pkcs11\" { plugin_data { module_path = \"/m.so\" token_label = \"t\" pin_file = \"p\" key_labels = [\"a\"] } } }";
+    let found = mistakes(given);
+    assert!(
+        found.iter().any(|line| line.contains("ca_key_type: keys that key_labels and key_ids name are P-256")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -287,9 +363,10 @@ fn a_server_has_a_name_only_if_it_is_given_one() {
 fn a_token_uri_may_name_module_and_pin_file() {
     let text = "server { trust_domain = \"td\" data_dir = \"d\" }\nplugins { NodeAttestor \"join_token\" { } KeyManager \"pkcs11\" { plugin_data {\
                 token_uri = \"pkcs11:token=t?module-path=/m.so&pin-source=file:/etc/pin\" sessions = 2 } } }";
-    let token = read(text).expect("loads").key_manager;
+    let config = read(text).expect("loads");
+    let token = token(&config);
     assert_eq!(
-        (token.module_path, token.login, token.sessions),
+        (token.module_path.clone(), token.login.clone(), token.sessions),
         ("/m.so".into(), LoginMode::Pin(PinSource::File("/etc/pin".into())), 2)
     );
 }

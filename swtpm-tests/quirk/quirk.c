@@ -19,6 +19,7 @@
  *   own_label                   a new key gets a CKA_LABEL of the token's choice
  *   one_handle N                the first N key pairs of the process: one handle is told for both halves
  *   old_handles N               the first N key pairs of the process: the handles of the pair before are told for the new one
+ *   max_key_bits N              C_GetMechanismInfo: no mechanism has longer keys
  *   utc_time TEXT               C_GetTokenInfo: CKF_CLOCK_ON_TOKEN and this text as utcTime
  *   nul_label                   C_GetTokenInfo: label filled with NUL
  *   protected_path PIN          CKF_PROTECTED_AUTHENTICATION_PATH; C_Login without a PIN logs in with this one
@@ -49,11 +50,14 @@ typedef struct {
     CK_BYTE hardware[2], firmware[2], utc_time[16];
 } CK_TOKEN_INFO;
 
+typedef struct { CK_ULONG least, most; CK_FLAGS flags; } CK_MECHANISM_INFO;
+
 enum { FUNCTIONS = 68 };
 typedef struct { CK_BYTE version[2]; void *f[FUNCTIONS]; } FUNCTION_LIST;
 /* Places in the function list. */
 enum {
-    INITIALIZE = 0, FINALIZE = 1, GET_FUNCTION_LIST = 3, GET_SLOT_LIST = 4, GET_TOKEN_INFO = 6, OPEN_SESSION = 12,
+    INITIALIZE = 0, FINALIZE = 1, GET_FUNCTION_LIST = 3, GET_SLOT_LIST = 4, GET_TOKEN_INFO = 6,
+    GET_MECHANISM_INFO = 8, OPEN_SESSION = 12,
     CLOSE_SESSION = 13, CLOSE_ALL_SESSIONS = 14, GET_SESSION_INFO = 15, LOGIN = 18, DESTROY_OBJECT = 22,
     GET_ATTRIBUTE_VALUE = 24, SET_ATTRIBUTE_VALUE = 25, FIND_OBJECTS_INIT = 26, SIGN_INIT = 42, SIGN = 43,
     GENERATE_KEY_PAIR = 59
@@ -337,6 +341,14 @@ static CK_RV q_generate_key_pair(CK_SESSION session, CK_MECHANISM *mechanism, CK
     return told("lie", "C_GenerateKeyPair");
 }
 
+static CK_RV q_get_mechanism_info(CK_SLOT_ID slot, CK_ULONG mechanism, CK_MECHANISM_INFO *info) {
+    CK_RV code = CALL(GET_MECHANISM_INFO, (CK_SLOT_ID, CK_ULONG, CK_MECHANISM_INFO *), slot, mechanism, info);
+    CK_ULONG most = number("max_key_bits", info->most);
+    if (!code && info->most > most)
+        info->most = most;
+    return code;
+}
+
 CK_RV C_GetFunctionList(FUNCTION_LIST **list) {
     if (!real.f[INITIALIZE]) {
         void *module = dlopen(REAL_MODULE, RTLD_NOW | RTLD_LOCAL);
@@ -351,6 +363,7 @@ CK_RV C_GetFunctionList(FUNCTION_LIST **list) {
         ours.f[GET_FUNCTION_LIST] = C_GetFunctionList;
         ours.f[GET_SLOT_LIST] = q_get_slot_list;
         ours.f[GET_TOKEN_INFO] = q_get_token_info;
+        ours.f[GET_MECHANISM_INFO] = q_get_mechanism_info;
         ours.f[OPEN_SESSION] = q_open_session;
         ours.f[CLOSE_SESSION] = q_close_session;
         ours.f[GET_SESSION_INFO] = q_get_session_info;

@@ -19,6 +19,7 @@ use ironroot_server::ca::{
     JwtSubject, Pace, Place, Rotation, ServerName, SlotName, TrustBundle,
 };
 use ironroot_server::clock::{ClockSource, Reading};
+use ironroot_server::keys::KeyManagers;
 use ironroot_server::node_attestation::{AttestedNode, Attestor, JOIN_TOKEN, NodeAttestation, Progress};
 use ironroot_server::registry::{AuthorizedEntry, Registry};
 use ironroot_server::rights::{Administrator, Caller};
@@ -47,6 +48,8 @@ pub struct AuthorityLab {
     server: ServerName,
     given_keys: Vec<KeyName>,
     jwt: Option<JwtPolicy>,
+    keys: Option<KeyManagers>,
+    key_kind: KeyKind,
     _directory: Option<TempDir>,
 }
 
@@ -69,7 +72,18 @@ impl AuthorityLab {
         let store = Store::open(store, &trust_domain).expect("a store of our own");
         let token = Token::open(token).expect("a token of our own");
         let (server, given_keys) = (ServerName::default(), Vec::new());
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds: None, server, given_keys, jwt: None, _directory: None }
+        Self {
+            token,
+            store,
+            ca_ttl_seconds,
+            root_ttl_seconds: None,
+            server,
+            given_keys,
+            jwt: None,
+            keys: None,
+            key_kind: KeyKind::EcP256,
+            _directory: None,
+        }
     }
 
     /// The same with a root above the CAs.
@@ -114,13 +128,34 @@ impl AuthorityLab {
     fn as_server(&self, server: ServerName) -> Self {
         let (token, store, given_keys) = (self.token.clone(), self.store.clone(), self.given_keys.clone());
         let (ca_ttl_seconds, root_ttl_seconds) = (self.ca_ttl_seconds, self.root_ttl_seconds);
-        let jwt = self.jwt.clone();
-        Self { token, store, ca_ttl_seconds, root_ttl_seconds, server, given_keys, jwt, _directory: None }
+        let (jwt, keys, key_kind) = (self.jwt.clone(), self.keys.clone(), self.key_kind);
+        Self {
+            token,
+            store,
+            ca_ttl_seconds,
+            root_ttl_seconds,
+            server,
+            given_keys,
+            jwt,
+            keys,
+            key_kind,
+            _directory: None,
+        }
     }
 
     /// The same lab, whose server has this `server_name`.
     pub fn renamed(self, server: &str) -> Self {
         Self { server: server.parse().expect("a legal name"), ..self }
+    }
+
+    /// The same with its keys there, and not in the token.
+    pub fn keeping_keys_in(self, keys: impl Into<KeyManagers>) -> Self {
+        Self { keys: Some(keys.into()), ..self }
+    }
+
+    /// The same, whose next root and CA have keys of this kind.
+    pub fn with_ca_keys(self, key_kind: KeyKind) -> Self {
+        Self { key_kind, ..self }
     }
 
     /// The same with keys that an administrator has made.
@@ -151,7 +186,8 @@ impl AuthorityLab {
 
     /// The same, and what renews it.
     pub async fn start_rotating(&self, clocks: ClockSource) -> Result<(CertificateAuthority, Rotation), CaError> {
-        CertificateAuthority::start(self.token.clone(), self.store.clone(), self.policy(), clocks).await
+        let keys = self.keys.clone().unwrap_or_else(|| self.token.clone().into());
+        CertificateAuthority::start(keys, self.store.clone(), self.policy(), clocks).await
     }
 
     /// The trust domain.
@@ -234,6 +270,7 @@ impl AuthorityLab {
             trust_domain,
             server,
             given_keys,
+            key_kind: self.key_kind,
             subject,
             ca_ttl_seconds,
             root_ttl_seconds,

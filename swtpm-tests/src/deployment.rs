@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use device::{AgentOptions, Device, Fetched};
 pub use process::{Process, as_uid};
-pub use server::{Admission, Server, ServerOptions};
+pub use server::{Admission, Keys, Server, ServerOptions};
 
 /// Longest a lab waits for anything on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);

@@ -88,10 +88,11 @@ fn keys_of_other_kinds_are_made_sign_and_are_found_as_what_they_are() {
     SoftHsm::run_in_child("keys_of_other_kinds_are_made_sign_and_are_found_as_what_they_are", |hsm| {
         run(async {
             let token = Token::open(hsm.token_config(1)).unwrap();
-            let verifiers: [(KeyKind, &str, &'static dyn VerificationAlgorithm); 3] = [
+            let verifiers: [(KeyKind, &str, &'static dyn VerificationAlgorithm); 4] = [
                 (KeyKind::EcP256, "p256", &ECDSA_P256_SHA256_FIXED),
                 (KeyKind::EcP384, "p384", &ECDSA_P384_SHA384_FIXED),
                 (KeyKind::Rsa2048, "rsa", &RSA_PKCS1_2048_8192_SHA256),
+                (KeyKind::Rsa4096, "rsa4", &RSA_PKCS1_2048_8192_SHA256),
             ];
             for (kind, name, verifier) in verifiers {
                 let made = token.generate(kind, &id(name), name).await.unwrap();
@@ -111,6 +112,8 @@ fn keys_of_other_kinds_are_made_sign_and_are_found_as_what_they_are() {
             assert!(unfit.to_string().contains("its curve is not P-384"), "{unfit}");
             let unfit = token.find_of(KeyKind::Rsa2048, &id("p256")).await.unwrap_err();
             assert!(unfit.to_string().contains("it is no RSA key"), "{unfit}");
+            let unfit = token.find_of(KeyKind::Rsa4096, &id("rsa")).await.unwrap_err();
+            assert!(unfit.to_string().contains("it is no RSA-4096 key"), "{unfit}");
         });
     });
 }

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use cryptoki::context::Pkcs11;
-use ironroot_hsm::{HsmError, KeyId, KeyName, Pin, Token, TokenConfig, TokenKey, TokenUri, Urgency, UserLogin};
+use ironroot_hsm::{
+    HsmError, KeyId, KeyKind, KeyName, Pin, Token, TokenConfig, TokenKey, TokenUri, Urgency, UserLogin,
+};
 use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
 
@@ -60,6 +62,26 @@ fn objects(hsm: &SoftHsm) -> String {
 
 fn number_of_objects(hsm: &SoftHsm) -> usize {
     objects(hsm).matches("Key Object").count()
+}
+
+#[test]
+fn a_kind_of_key_that_the_token_does_not_make_is_refused_by_its_own_word_and_leaves_nothing_behind() {
+    let name = "a_kind_of_key_that_the_token_does_not_make_is_refused_by_its_own_word_and_leaves_nothing_behind";
+    Quirks::run_in_child(name, |hsm, quirks| {
+        run(async {
+            quirks.set(&["max_key_bits 2048"]);
+            let token = Token::open(quirks.token_config(hsm, 1)).unwrap();
+            let refused = token.generate(KeyKind::Rsa4096, &id("rsa"), "rsa").await.unwrap_err();
+            assert!(matches!(refused, HsmError::KindUnsupported { kind: KeyKind::Rsa4096, .. }), "{refused:?}");
+            let said = refused.to_string();
+            assert!(
+                said.contains("makes no RSA-4096 keys: by its CKM_RSA_PKCS_KEY_PAIR_GEN") && said.contains("2048"),
+                "{said}"
+            );
+            assert_eq!((number_of_objects(hsm), quirks.count("C_GenerateKeyPair")), (0, 0));
+            token.generate(KeyKind::Rsa2048, &id("rsa"), "rsa").await.unwrap();
+        });
+    });
 }
 
 #[test]

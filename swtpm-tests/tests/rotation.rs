@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svidResponse;
 use ironroot_api::tls::TrustAnchors;
-use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within, wait_for};
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Keys, Server, ServerOptions, expect_within, wait_for};
 use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::workload_client;
 
@@ -73,6 +73,54 @@ fn workloads_always_hold_a_valid_svid_while_the_ca_rotates_twice() {
         }
         assert!(serials.len() > 10, "rotated {} times", serials.len());
     });
+}
+
+/// Each message, and whether its SVID verifies by the bundle of the message before too: by a peer that has not heard of it yet.
+#[test]
+fn workloads_hold_valid_svids_and_no_handshake_fails_while_the_ca_moves_from_a_file_to_a_token() {
+    let options = ServerOptions { keys: Keys::File, ..minute_ca() };
+    let (mut server, device) = lab(&options);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        workload_client::first_svid(&device.socket(), Instant::now(), DEADLINE).await.expect("served");
+        let mut client = workload_client::client(&device.socket()).await.expect("client");
+        let mut stream = workload_client::watch(&mut client).await.expect("open");
+        let mut next = async |wanted: &mut dyn FnMut(&[u8]) -> bool, server: &Server| {
+            let (end, mut before) = (Instant::now() + DEADLINE + Duration::from_secs(60), None::<X509svidResponse>);
+            loop {
+                let message = tokio::time::timeout(Duration::from_secs(10), stream.message()).await;
+                let message =
+                    message.unwrap_or_else(|_| panic!("no new SVID before the old one ended\n{}", device.log()));
+                let message = message.expect("the stream goes on").expect("the stream goes on");
+                let (_, issuer) = invariant_the_svid_is_valid_now(&message);
+                if let Some(before) = before {
+                    let mut for_one_who_has_not_heard = message.clone();
+                    for_one_who_has_not_heard.svids[0].bundle = before.svids[0].bundle.clone();
+                    invariant_the_svid_is_valid_now(&for_one_who_has_not_heard);
+                }
+                if wanted(&issuer) {
+                    return issuer;
+                }
+                assert!(Instant::now() < end, "{}", server.log());
+                before = Some(message);
+            }
+        };
+        let first = next(&mut |_| true, &server).await;
+        server.reconfigure(&ServerOptions { keys: Keys::FromFileToToken, ..minute_ca() });
+        server.kill();
+        server.restart();
+        let moved = next(&mut |issuer| issuer != first, &server).await;
+        let says = "nothing is signed any more with keys of the key manager of before";
+        expect_within(DEADLINE, "the server says that all has moved", || server.log(), || server.log().contains(says));
+        server.reconfigure(&minute_ca());
+        std::fs::remove_file(server.key_file()).expect("nobody needs it");
+        server.kill();
+        server.restart();
+        next(&mut |issuer| issuer != first && issuer != moved, &server).await;
+    });
+    for refusal in ["invalid peer certificate", "UnknownIssuer", "handshake failed"] {
+        assert!(!device.log().contains(refusal), "{refusal}\n{}", device.log());
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) fn examine(
 pub(crate) fn mechanism(kind: KeyKind) -> Mechanism<'static> {
     match kind {
         KeyKind::EcP256 | KeyKind::EcP384 => Mechanism::Ecdsa,
-        KeyKind::Rsa2048 => Mechanism::RsaPkcs,
+        KeyKind::Rsa2048 | KeyKind::Rsa4096 => Mechanism::RsaPkcs,
     }
 }
 

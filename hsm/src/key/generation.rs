@@ -3,9 +3,11 @@
 //! Templates name only what must not be left to the token's defaults; some tokens refuse anything more.
 //! Source: OASIS PKCS #11 v2.40 §4.8, §4.9; mechanisms v2.40 §2.3.
 
-use cryptoki::mechanism::Mechanism;
+use cryptoki::context::Pkcs11;
+use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
+use cryptoki::slot::Slot;
 use tracing::{info, warn};
 
 use super::Held;
@@ -16,9 +18,6 @@ use crate::error::HsmError;
 use crate::kind::KeyKind;
 use crate::login::Login;
 use crate::name::{KeyId, KeyName};
-
-/// Length of the modulus of RSA keys.
-const RSA_BITS: std::ffi::c_ulong = 2048;
 
 /// What is in the token before a key is made: what comes after it can be told apart.
 pub(crate) struct Before {
@@ -73,16 +72,33 @@ pub(crate) fn generate(
     made.inspect(|held| info!(key = %held.name(), "key generated in the token"))
 }
 
+/// Why the token, by its own word, makes no keys of this kind; none if nothing speaks against it. Source: OASIS PKCS #11 v2.40 §5.5,
+/// C_GetMechanismInfo: the lengths of EC and RSA keys are in bits.
+pub(crate) fn what_it_lacks(pkcs11: &Pkcs11, slot: Slot, kind: KeyKind) -> Result<Option<String>, HsmError> {
+    let (mechanism, name, bits) = match kind.modulus_bits() {
+        None => (MechanismType::ECC_KEY_PAIR_GEN, "CKM_EC_KEY_PAIR_GEN", kind.signature_bytes() * 4),
+        Some(bits) => (MechanismType::RSA_PKCS_KEY_PAIR_GEN, "CKM_RSA_PKCS_KEY_PAIR_GEN", bits),
+    };
+    if !pkcs11.get_mechanism_list(slot)?.contains(&mechanism) {
+        return Ok(Some(format!("it offers no {name}")));
+    }
+    let info = pkcs11.get_mechanism_info(slot, mechanism)?;
+    let (least, most) = (info.min_key_size(), info.max_key_size());
+    let fits = (least..=most).contains(&bits) || most == 0;
+    Ok((!fits).then(|| format!("by its {name} it makes keys of {least} to {most} bits")))
+}
+
 fn make(session: &Session, name: &KeyName, kind: KeyKind) -> Result<(ObjectHandle, ObjectHandle), HsmError> {
     let label = name.label().unwrap_or_default().as_bytes().to_vec();
     let mut named = vec![Attribute::Token(true), Attribute::Label(label)];
     named.extend(name.id().map(|id| Attribute::Id(id.as_bytes().to_vec())));
-    let (mechanism, mut public) = match kind {
-        KeyKind::EcP256 | KeyKind::EcP384 => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(ec_params(kind))]),
-        KeyKind::Rsa2048 => (
-            Mechanism::RsaPkcsKeyPairGen,
-            vec![Attribute::ModulusBits(RSA_BITS.into()), Attribute::PublicExponent(RSA_EXPONENT.to_vec())],
-        ),
+    let (mechanism, mut public) = match kind.modulus_bits() {
+        None => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(ec_params(kind))]),
+        Some(bits) => {
+            let bits = std::ffi::c_ulong::try_from(bits).unwrap_or(std::ffi::c_ulong::MAX);
+            let exponent = Attribute::PublicExponent(RSA_EXPONENT.to_vec());
+            (Mechanism::RsaPkcsKeyPairGen, vec![Attribute::ModulusBits(bits.into()), exponent])
+        }
     };
     public.extend_from_slice(&named);
     let mut private = vec![

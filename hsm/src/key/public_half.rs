@@ -19,9 +19,8 @@ const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-/// The public exponent of RSA keys, 65537, and the length of their moduli, bytes.
+/// The public exponent of RSA keys, 65537.
 pub(super) const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
-const RSA_MODULUS_BYTES: usize = 256;
 
 #[derive(Sequence)]
 struct Spki<'a> {
@@ -59,7 +58,7 @@ impl PublicHalf {
         let unusable = |reason: String| HsmError::KeyUnusable { name: name.clone(), reason };
         let key = match kind {
             KeyKind::EcP256 | KeyKind::EcP384 => point(session, kind, public)?,
-            KeyKind::Rsa2048 => rsa_key(session, public)?,
+            KeyKind::Rsa2048 | KeyKind::Rsa4096 => rsa_key(session, kind, public)?,
         };
         Ok(Self { kind, key: key.map_err(unusable)? })
     }
@@ -69,9 +68,9 @@ impl PublicHalf {
         let parameters = match self.kind {
             KeyKind::EcP256 => P256.to_der(),
             KeyKind::EcP384 => P384.to_der(),
-            KeyKind::Rsa2048 => Null.to_der(),
+            KeyKind::Rsa2048 | KeyKind::Rsa4096 => Null.to_der(),
         };
-        let oid = if self.kind == KeyKind::Rsa2048 { RSA_ENCRYPTION } else { EC_PUBLIC_KEY };
+        let oid = if self.kind.modulus_bits().is_some() { RSA_ENCRYPTION } else { EC_PUBLIC_KEY };
         let spki = parameters.and_then(|parameters| {
             let algorithm = Algorithm { oid, parameters: AnyRef::try_from(&parameters[..])? };
             Spki { algorithm, key: BitStringRef::from_bytes(&self.key)? }.to_der()
@@ -89,7 +88,7 @@ impl PublicHalf {
         let algorithm: &'static dyn VerificationAlgorithm = match self.kind {
             KeyKind::EcP256 => &ECDSA_P256_SHA256_FIXED,
             KeyKind::EcP384 => &ECDSA_P384_SHA384_FIXED,
-            KeyKind::Rsa2048 => &RSA_PKCS1_2048_8192_SHA256,
+            KeyKind::Rsa2048 | KeyKind::Rsa4096 => &RSA_PKCS1_2048_8192_SHA256,
         };
         UnparsedPublicKey::new(algorithm, &self.key).verify(message, signature).is_ok()
     }
@@ -127,7 +126,7 @@ fn point(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Resul
     })
 }
 
-fn rsa_key(session: &Session, public: ObjectHandle) -> Result<Result<Vec<u8>, String>, HsmError> {
+fn rsa_key(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Result<Vec<u8>, String>, HsmError> {
     let asked = [AttributeType::KeyType, AttributeType::Modulus, AttributeType::PublicExponent];
     let (mut modulus, mut exponent) = (Vec::new(), Vec::new());
     for attribute in session.get_attributes(public, &asked)? {
@@ -140,10 +139,10 @@ fn rsa_key(session: &Session, public: ObjectHandle) -> Result<Result<Vec<u8>, St
     }
     let bare = |value: &[u8]| value.iter().skip_while(|byte| **byte == 0).copied().collect::<Vec<u8>>();
     let (modulus, exponent) = (bare(&modulus), bare(&exponent));
-    if modulus.len() != RSA_MODULUS_BYTES || modulus[0] < 0x80 || exponent != RSA_EXPONENT {
-        return Ok(Err("it is no RSA key of 2048 bits with the public exponent 65537".into()));
+    if modulus.len() != kind.signature_bytes() || modulus[0] < 0x80 || exponent != RSA_EXPONENT {
+        return Ok(Err(format!("it is no {kind} key with the public exponent 65537")));
     }
     let key = UintRef::new(&modulus)
         .and_then(|modulus| RsaPublicKey { modulus, exponent: UintRef::new(&exponent)? }.to_der());
-    Ok(Ok(key.expect("two integers of at most 256 bytes are far below DER's bounds")))
+    Ok(Ok(key.expect("two integers of at most 512 bytes are far below DER's bounds")))
 }

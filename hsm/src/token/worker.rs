@@ -100,6 +100,7 @@ impl Worker {
     fn generate_once(&mut self, name: &KeyName, kind: KeyKind) -> Result<Arc<Held>, HsmError> {
         // This also mends what has happened since the last job: a lost login, a new epoch.
         self.check_unused(name, kind)?;
+        self.check_makes(kind)?;
         let mut before = None;
         let made = self.attempt(Access::Writes, &mut |work: &Work<'_>| {
             let before = before.insert(Before::see(work.session, name)?);
@@ -122,6 +123,17 @@ impl Worker {
             Some(_) => Err(HsmError::KeyExists(id.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Asks the token whether it makes keys of this kind. It is not asked for those on P-256, which every token makes that makes any:
+    /// some make them and do not say so.
+    fn check_makes(&mut self, kind: KeyKind) -> Result<(), HsmError> {
+        if kind == KeyKind::EcP256 {
+            return Ok(());
+        }
+        let lack = self.persist_with(Access::Reads, |work| key::what_it_lacks(work.entered.pkcs11, work.slot, kind))?;
+        let token = self.shared.logins.token().to_string();
+        lack.map_or(Ok(()), |reason| Err(HsmError::KindUnsupported { token, kind, reason }))
     }
 
     pub(super) fn find(&mut self, name: &KeyName, kind: KeyKind) -> Result<Option<Arc<Held>>, HsmError> {

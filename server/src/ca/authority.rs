@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::csr::Spki;
-use ironroot_hsm::{HsmError, Token};
 use ironroot_shell::command_line::describe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,6 +23,7 @@ use super::sampling::Scrutiny;
 use super::signers::Signers;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, ServerClock};
+use crate::keys::{KeyError, KeyManagers};
 use crate::registry::AuthorizedEntry;
 use crate::store::Store;
 
@@ -41,13 +41,13 @@ impl CertificateAuthority {
     ///
     /// Errors: the token or the store fails, or they do not belong together; see [`CaError`].
     pub async fn start(
-        token: Token,
+        keys: impl Into<KeyManagers>,
         store: Store,
         policy: CaPolicy,
         source: ClockSource,
     ) -> Result<(Self, Rotation), CaError> {
         let policy = Arc::new(policy);
-        let rotation = Rotation::start(token, store.clone(), Arc::clone(&policy), source).await?;
+        let rotation = Rotation::start(keys.into(), store.clone(), Arc::clone(&policy), source).await?;
         let (clock, published) = (rotation.clock(), rotation.published());
         Ok((Self { policy, clock, published, store }, rotation))
     }
@@ -69,7 +69,7 @@ impl CertificateAuthority {
     }
 
     /// Has the token sign something, unless it has within this time.
-    pub async fn probe(&self, unless_within: Duration) -> Result<(), HsmError> {
+    pub async fn probe(&self, unless_within: Duration) -> Result<(), KeyError> {
         match self.signers().at(self.clock.moment().now_unix) {
             Ok(issuer) => issuer.probe(unless_within).await,
             // What is wrong then is not the token's.

@@ -11,6 +11,7 @@ use super::key_stock::is_about_the_key;
 use super::lint::LintError;
 use super::profile::ProfileError;
 use super::server_name::ServerName;
+use crate::keys::KeyError;
 use crate::store::StoreError;
 
 /// Why the CA does not start or does not sign.
@@ -19,6 +20,9 @@ pub enum CaError {
     /// The token does not answer, or refuses.
     #[error("the PKCS#11 token failed")]
     Token(#[from] HsmError),
+    /// The key manager fails that is no token.
+    #[error("the key manager failed")]
+    Keys(#[source] KeyError),
     /// The data store does not give the journal, or does not take it.
     #[error("the CA journal cannot be read or written")]
     Store(#[from] StoreError),
@@ -27,11 +31,23 @@ pub enum CaError {
     Journal(#[from] JournalError),
     /// The active CA's key is not in the token.
     #[error(
-        "the key of the active CA (slot {slot}, {key}) is not in the token: restore the token from its backup; if the \
-         key is lost for good, delete this server's row of table ca_journals from the data store to found a new CA, and give every \
+        "the key of the active CA (slot {slot}, {key}) is not in the token: restore the token from its backup; if the CA moves to \
+         another key manager, name the one before in a second KeyManager block with previous = true; if the key is lost for good, delete this server's row of table ca_journals from the data store to found a new CA, and give every \
          agent the new trust bundle"
     )]
     KeyLost {
+        /// Which authority's key it was.
+        slot: Place,
+        /// What the key is called.
+        key: KeyName,
+    },
+    /// The active CA's key is in the key manager that the CA moves away from, and that cannot be opened.
+    #[error(
+        "the key of the active CA (slot {slot}, {key}) is not in the key manager that makes keys now, and the one before (previous = true) \
+         cannot be opened: make it reachable until the CA has moved; if it is gone for good, put KeyManager \"memory\" with previous = \
+         true in its place: then a new CA signs at once, and agents have to be given the new trust bundle"
+    )]
+    FormerUnreachable {
         /// Which authority's key it was.
         slot: Place,
         /// What the key is called.
@@ -171,6 +187,7 @@ impl CaError {
         match self {
             Self::RootLost { .. } | Self::KeyMismatch { .. } => true,
             Self::Token(error) => is_about_the_key(error),
+            Self::Keys(error) => matches!(error, KeyError::Kind { .. }),
             _ => false,
         }
     }
@@ -180,6 +197,15 @@ impl CaError {
         match self {
             Self::RootLost { slot, key } => Self::IdleRootLost { slot, key, until_unix },
             other => other,
+        }
+    }
+}
+
+impl From<KeyError> for CaError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Token(error) => Self::Token(error),
+            other => Self::Keys(other),
         }
     }
 }

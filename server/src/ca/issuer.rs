@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::Spki;
-use ironroot_hsm::{HsmError, TokenKey, Urgency};
+use ironroot_hsm::Urgency;
 
 use super::journal::{Authority, Credential, KeyRecord};
 use super::lint::{self, LintError, Verifier};
-use super::profile::{self, AuthorityFacts, DownstreamCa, Leaf, Serial};
+use super::profile::{self, AuthorityFacts, Certifier, DownstreamCa, Leaf, Serial};
 use super::sampling::{Sampling, Scrutiny};
 use super::{CaError, CaPolicy};
 use crate::ca::CaSubject;
 use crate::clock::Moment;
+use crate::keys::{Key, KeyError};
 
 /// A signed certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ const PROBE: &[u8] = b"ironroot asks whether the token signs";
 
 /// An authority with its key at hand.
 pub(super) struct Issuer {
-    key: TokenKey,
+    key: Key,
     /// The authority's.
     credential: Credential,
     facts: AuthorityFacts,
@@ -58,7 +58,7 @@ pub(super) struct Issuer {
 
 impl Issuer {
     /// `key` is the one that `authority`, whose certificate this is, certifies.
-    pub(super) fn new(key: TokenKey, authority: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
+    pub(super) fn new(key: Key, authority: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
         let verifier = Verifier::of(&key)?;
         let facts = AuthorityFacts::of(certificate)?;
         let intermediates = authority.root.map(|_| certificate.der().to_vec()).into_iter().collect();
@@ -87,12 +87,11 @@ impl Issuer {
     }
 
     /// Has the token sign what is no certificate, unless it has signed something within this time.
-    pub(super) async fn probe(&self, unless_within: Duration) -> Result<(), HsmError> {
+    pub(super) async fn probe(&self, unless_within: Duration) -> Result<(), KeyError> {
         if self.key.signed_ago().is_some_and(|ago| ago < unless_within) {
             return Ok(());
         }
-        let hash: [u8; 32] = digest(&SHA256, PROBE).as_ref().try_into().expect("SHA-256 has 32 bytes");
-        self.key.sign_digest(hash, Urgency::FIRST).await.map(drop)
+        self.key.sign_message(PROBE, Urgency::FIRST).await.map(drop)
     }
 
     /// Composes, signs and checks an X509-SVID.
@@ -146,21 +145,21 @@ fn tier_below(intermediates: usize) -> Result<usize, CaError> {
 
 /// A root with its key at hand.
 pub(super) struct Root {
-    key: TokenKey,
+    key: Key,
     number: u64,
     facts: AuthorityFacts,
 }
 
 impl Root {
     /// `key` is the one that `root`, whose certificate this is, certifies.
-    pub(super) fn new(key: TokenKey, root: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
+    pub(super) fn new(key: Key, root: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
         Ok(Self { key, number: root.key, facts: AuthorityFacts::of(certificate)? })
     }
 }
 
 /// A key that is to become an authority.
 pub(super) struct Candidate {
-    pub(super) key: TokenKey,
+    pub(super) key: Key,
     /// Its number in the journal.
     pub(super) number: u64,
     /// What the journal calls it.
@@ -200,7 +199,8 @@ async fn sign_authority(
     let Moment { now_unix, counted: issued_counted, .. } = moment;
     let (facts, serial) = (root.map(|root| &root.facts), Serial::random());
     let not_after = now_unix.saturating_add(ttl_seconds);
-    let tbs = profile::authority(subject, trust_domain, (&key).into(), facts, serial, now_unix, not_after)?;
+    let certifier = facts.map_or(Certifier::Itself(key.kind()), Certifier::Root);
+    let tbs = profile::authority(subject, trust_domain, (&key).into(), certifier, serial, now_unix, not_after)?;
     let der = sign(root.map_or(&key, |root| &root.key), &tbs, Urgency::FIRST).await?;
     let certificate = lint::authority(&der, trust_domain, &key, root.map(|root| (&root.key, &root.facts)))?;
     Ok(Authority {
@@ -214,10 +214,9 @@ async fn sign_authority(
     })
 }
 
-async fn sign(key: &TokenKey, tbs: &[u8], urgency: Urgency) -> Result<Vec<u8>, CaError> {
-    let hash: [u8; 32] = digest(&SHA256, tbs).as_ref().try_into().expect("SHA-256 has 32 bytes");
-    let signature = key.sign_digest(hash, urgency).await?;
-    Ok(profile::assemble(tbs, &signature.to_der())?)
+async fn sign(key: &Key, tbs: &[u8], urgency: Urgency) -> Result<Vec<u8>, CaError> {
+    let signature = key.sign_message(tbs, urgency).await?;
+    Ok(profile::assemble(tbs, key.kind(), &key.kind().x509_signature(signature))?)
 }
 
 #[cfg(test)]

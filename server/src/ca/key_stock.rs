@@ -2,15 +2,18 @@
 
 use std::collections::HashSet;
 
-use ironroot_hsm::{HsmError, KeyKind, KeyName, Token, TokenKey};
+use ironroot_api::TrustDomain;
+use ironroot_hsm::{HsmError, KeyKind, KeyName};
 use tracing::{error, info, warn};
 
 use super::CaError;
-use super::journal::{Journal, KeyMark, KeyRecord, Origin, Place};
+use super::journal::{Authority, Journal, KeyMark, KeyRecord, Origin, Place};
+use super::server_name::ServerName;
+use crate::keys::{Key, KeyError, KeyManagers};
 
-/// The token, and which of its keys may be taken.
+/// The key managers, and which of their keys may be taken.
 pub(super) struct KeyStock {
-    token: Token,
+    managers: KeyManagers,
     /// Keys of an administrator, on P-256, in the order in which they are taken. None: keys are made.
     given: Vec<KeyName>,
     /// Those of which it was said that they cannot be used.
@@ -25,9 +28,16 @@ pub(super) struct FreeKey {
     pub(super) mark: KeyMark,
 }
 
+/// A key that was looked for, and where it was found.
+pub(super) struct FoundKey {
+    pub(super) key: Key,
+    /// In the key manager that the CA moves away from.
+    pub(super) is_in_former: bool,
+}
+
 impl KeyStock {
-    pub(super) fn new(token: Token, given: Vec<KeyName>) -> Self {
-        Self { token, given, told: HashSet::new(), spent: HashSet::new() }
+    pub(super) fn new(managers: KeyManagers, given: Vec<KeyName>) -> Self {
+        Self { managers, given, told: HashSet::new(), spent: HashSet::new() }
     }
 
     /// Whether keys are taken and not made.
@@ -35,34 +45,70 @@ impl KeyStock {
         !self.given.is_empty()
     }
 
-    /// The key of this name; none only if a logged-in session sees none.
-    pub(super) async fn find(&self, name: &KeyName, kind: KeyKind) -> Result<Option<TokenKey>, CaError> {
-        Ok(self.token.find_of(kind, name).await?)
+    /// Where keys are, and where they were before.
+    pub(super) fn managers(&self) -> &KeyManagers {
+        &self.managers
     }
 
-    /// The key of a place that does not sign now. None also if it is an administrator's and not fit any more: nobody needs it, and
-    /// nothing is destroyed for that.
-    pub(super) async fn find_fit(&mut self, record: &KeyRecord, kind: KeyKind) -> Result<Option<TokenKey>, CaError> {
-        match record.origin {
-            Origin::Made => self.find(&record.name, kind).await,
-            Origin::Given => self.fit(&record.name, kind).await,
+    /// What a key is called that is made for this place. In a file it has the name that SPIRE gives it; it is one server's.
+    pub(super) fn name_of(&self, place: Place, trust_domain: &TrustDomain, server: &ServerName) -> KeyName {
+        let in_a_token = place.key_name(trust_domain, server);
+        match self.managers.current.is_software() {
+            true => KeyName::labelled(&place.to_string()).unwrap_or(in_a_token),
+            false => in_a_token,
         }
+    }
+
+    /// The key of this name where keys are made now; none only if a logged-in session sees none.
+    pub(super) async fn find_made(&self, name: &KeyName, kind: KeyKind) -> Result<Option<Key>, CaError> {
+        Ok(self.managers.current.find(kind, name).await?)
+    }
+
+    /// The key of an authority: the one that it is verified with, where keys are made now or were before. If there is only another
+    /// one of its name, that one.
+    pub(super) async fn find_of(&self, authority: &Authority) -> Result<Option<FoundKey>, CaError> {
+        let now = self.find_made(&authority.in_token.name, authority.credential.key_kind()).await?;
+        self.or_in_former(authority, now).await
+    }
+
+    /// The same of one that does not sign now. None also if it is an administrator's and not fit any more: nobody needs it, and
+    /// nothing is destroyed for that.
+    pub(super) async fn find_fit(&mut self, authority: &Authority) -> Result<Option<FoundKey>, CaError> {
+        let (record, kind) = (&authority.in_token, authority.credential.key_kind());
+        let now = match record.origin {
+            Origin::Made => self.find_made(&record.name, kind).await?,
+            Origin::Given => self.fit(&record.name, kind).await?,
+        };
+        self.or_in_former(authority, now).await
+    }
+
+    async fn or_in_former(&self, authority: &Authority, now: Option<Key>) -> Result<Option<FoundKey>, CaError> {
+        let is_certified = |key: &Key| authority.credential.is_of(key.spki_der());
+        if now.as_ref().is_none_or(|key| !is_certified(key))
+            && let Some(former) = self.managers.former()
+            && let Some(key) = former.find(authority.credential.key_kind(), &authority.in_token.name).await?
+            && is_certified(&key)
+        {
+            return Ok(Some(FoundKey { key, is_in_former: true }));
+        }
+        Ok(now.map(|key| FoundKey { key, is_in_former: false }))
     }
 
     /// The key that an intended place gets: made now, over whatever has its name, or an administrator's; none if that is gone or not
     /// fit.
-    pub(super) async fn obtain(&mut self, record: &KeyRecord, kind: KeyKind) -> Result<Option<TokenKey>, CaError> {
-        let (Origin::Made, Some(id)) = (record.origin, record.name.id()) else {
-            return self.find_fit(record, kind).await;
-        };
-        self.token.destroy(&record.name).await?;
-        Ok(Some(self.token.generate(kind, id, record.name.label().unwrap_or_default()).await?))
+    pub(super) async fn obtain(&mut self, record: &KeyRecord, kind: KeyKind) -> Result<Option<Key>, CaError> {
+        if record.origin == Origin::Given {
+            return self.fit(&record.name, kind).await;
+        }
+        self.managers.current.destroy(&record.name).await?;
+        Ok(Some(self.managers.current.make(kind, &record.name).await?))
     }
 
-    /// A key is not used any more: our own is destroyed, an administrator's is left where it is.
+    /// A key is not used any more: our own is destroyed, an administrator's is left where it is, and so is what is left in a key manager
+    /// of before, which goes as a whole.
     pub(super) async fn release(&self, record: &KeyRecord) -> Result<(), CaError> {
         match record.origin {
-            Origin::Made => drop(self.token.destroy(&record.name).await?),
+            Origin::Made => drop(self.managers.current.destroy(&record.name).await?),
             Origin::Given => info!(
                 key = %record.name,
                 "a key of the HSM's administrator is not used any more and will not be used again; it stays in the token, and its \
@@ -96,8 +142,8 @@ impl KeyStock {
     }
 
     /// The key of this name if it is there and protected as one of our own; a failure of the token is an error.
-    async fn fit(&mut self, name: &KeyName, kind: KeyKind) -> Result<Option<TokenKey>, CaError> {
-        match self.token.find_of(kind, name).await {
+    async fn fit(&mut self, name: &KeyName, kind: KeyKind) -> Result<Option<Key>, CaError> {
+        match self.managers.current.find(kind, name).await {
             Ok(Some(key)) => Ok(Some(key)),
             Ok(None) => {
                 if self.told.insert(name.to_string()) {
@@ -105,7 +151,7 @@ impl KeyStock {
                 }
                 Ok(None)
             }
-            Err(unfit) if is_about_the_key(&unfit) => {
+            Err(KeyError::Token(unfit)) if is_about_the_key(&unfit) => {
                 if self.told.insert(name.to_string()) {
                     error!(
                         error = &unfit as &dyn std::error::Error,

@@ -3,18 +3,19 @@
 //! A token that returns a wrong signature, or an encoder that was changed carelessly, is found here and not at a peer.
 
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED, ParsedPublicKey,
     RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
 };
 use der::Encode;
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::{Certificate, CertificateError};
-use ironroot_hsm::{KeyKind, TokenKey};
+use ironroot_hsm::KeyKind;
 use thiserror::Error;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::profile::{AuthorityFacts, Leaf};
+use crate::keys::Key;
 
 /// What is wrong with a certificate that was just signed.
 #[derive(Debug, Error)]
@@ -34,21 +35,25 @@ pub enum LintError {
 pub(super) struct Verifier(ParsedPublicKey);
 
 impl Verifier {
-    /// Of a CA's key, which is on P-256. It verifies DER `ECDSA-Sig-Value`.
-    pub(super) fn of(key: &TokenKey) -> Result<Self, LintError> {
-        Self::new(&ECDSA_P256_SHA256_ASN1, key)
-    }
-
-    /// Of a key that signs JWS. It verifies what the token returns: r‖s of fixed width, or RSA's PKCS #1 v1.5.
-    pub(super) fn of_jws(key: &TokenKey) -> Result<Self, LintError> {
+    /// Of a CA's key. It verifies what certificates have: DER `ECDSA-Sig-Value`, or RSA's PKCS #1 v1.5.
+    pub(super) fn of(key: &Key) -> Result<Self, LintError> {
         match key.kind() {
-            KeyKind::EcP256 => Self::new(&ECDSA_P256_SHA256_FIXED, key),
-            KeyKind::EcP384 => Self::new(&ECDSA_P384_SHA384_FIXED, key),
-            KeyKind::Rsa2048 => Self::new(&RSA_PKCS1_2048_8192_SHA256, key),
+            KeyKind::EcP256 => Self::new(&ECDSA_P256_SHA256_ASN1, key),
+            KeyKind::EcP384 => Self::new(&ECDSA_P384_SHA384_ASN1, key),
+            KeyKind::Rsa2048 | KeyKind::Rsa4096 => Self::new(&RSA_PKCS1_2048_8192_SHA256, key),
         }
     }
 
-    fn new(algorithm: &'static dyn VerificationAlgorithm, key: &TokenKey) -> Result<Self, LintError> {
+    /// Of a key that signs JWS. It verifies what the token returns: r‖s of fixed width, or RSA's PKCS #1 v1.5.
+    pub(super) fn of_jws(key: &Key) -> Result<Self, LintError> {
+        match key.kind() {
+            KeyKind::EcP256 => Self::new(&ECDSA_P256_SHA256_FIXED, key),
+            KeyKind::EcP384 => Self::new(&ECDSA_P384_SHA384_FIXED, key),
+            KeyKind::Rsa2048 | KeyKind::Rsa4096 => Self::new(&RSA_PKCS1_2048_8192_SHA256, key),
+        }
+    }
+
+    fn new(algorithm: &'static dyn VerificationAlgorithm, key: &Key) -> Result<Self, LintError> {
         ParsedPublicKey::new(algorithm, key.public_key()).map(Self).map_err(|_| LintError::Signature)
     }
 
@@ -86,8 +91,8 @@ pub(super) fn svid(
 pub(super) fn authority(
     der: &[u8],
     trust_domain: &TrustDomain,
-    key: &TokenKey,
-    root: Option<(&TokenKey, &AuthorityFacts)>,
+    key: &Key,
+    root: Option<(&Key, &AuthorityFacts)>,
 ) -> Result<Certificate, LintError> {
     let signer = Verifier::of(root.map_or(key, |(key, _)| key))?;
     signing_certificate(der, trust_domain, key.spki_der(), root.map(|(_, facts)| facts), &signer)
@@ -139,6 +144,7 @@ mod tests {
     use ironroot_api::SpiffeId;
     use ironroot_api::csr::Spki;
 
+    use super::super::profile::Certifier;
     use super::*;
     use crate::ca::CaSubject;
     use crate::ca::profile::{self, Serial};
@@ -160,8 +166,18 @@ mod tests {
         let (key, spki) = key();
         let subject = CaSubject { country: Vec::new(), organization: vec!["toy".to_owned()], common_name: None };
         let td = TrustDomain::new("example.org").unwrap();
-        let tbs = profile::authority(&subject, &td, (&spki).into(), None, Serial::random(), NOW, NOW + 600).unwrap();
-        let der = profile::assemble(&tbs, key.sign(&SystemRandom::new(), &tbs).unwrap().as_ref()).unwrap();
+        let tbs = profile::authority(
+            &subject,
+            &td,
+            (&spki).into(),
+            Certifier::Itself(KeyKind::EcP256),
+            Serial::random(),
+            NOW,
+            NOW + 600,
+        )
+        .unwrap();
+        let der =
+            profile::assemble(&tbs, KeyKind::EcP256, key.sign(&SystemRandom::new(), &tbs).unwrap().as_ref()).unwrap();
         Toy { key, facts: AuthorityFacts::of(&Certificate::parse(&der).unwrap()).unwrap() }
     }
 
@@ -173,7 +189,8 @@ mod tests {
     impl Toy {
         fn sign(&self, leaf: &Leaf) -> Vec<u8> {
             let tbs = profile::svid(leaf, &self.facts, Serial::random(), NOW).unwrap();
-            profile::assemble(&tbs, self.key.sign(&SystemRandom::new(), &tbs).unwrap().as_ref()).unwrap()
+            profile::assemble(&tbs, KeyKind::EcP256, self.key.sign(&SystemRandom::new(), &tbs).unwrap().as_ref())
+                .unwrap()
         }
 
         fn verifier(&self) -> Verifier {

@@ -2,12 +2,12 @@
 
 mod belonging;
 mod journals;
+mod moving;
 mod signing;
 mod steps;
 
 use std::sync::Arc;
 
-use ironroot_hsm::Token;
 use tracing::info;
 
 use super::bundle::TrustBundle;
@@ -18,6 +18,7 @@ use super::signers::Signers;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
 use crate::facts::tier::TierAuthorities;
+use crate::keys::KeyManagers;
 use crate::store::Store;
 
 use journals::{read_others, read_own, refuse_another_ca};
@@ -43,6 +44,8 @@ pub(super) struct Performer {
     /// Places whose key the token does not have, of authorities that are not needed now. The journal keeps them: a token can be
     /// restored.
     absent: Vec<Place>,
+    /// Places whose key is in the key manager that the CA moves away from.
+    in_former: Vec<Place>,
     /// Who may sign, as it was found last.
     signers: Signers,
     /// Whether something was done since, so that they may be others.
@@ -52,7 +55,7 @@ pub(super) struct Performer {
 impl Performer {
     /// Reads the journal, begins to watch the clock, and makes sure that journal and token belong together.
     pub(super) async fn load(
-        token: Token,
+        managers: KeyManagers,
         store: Store,
         policy: Arc<CaPolicy>,
         source: ClockSource,
@@ -75,9 +78,10 @@ impl Performer {
         if is_founding {
             refuse_another_ca(&others, &policy)?;
         }
-        let keys = KeyStock::new(token, policy.given_keys.clone());
-        let (absent, signers) = (Vec::new(), Signers::default());
-        let mut performer = Self { keys, store, policy, clock, journal, others, tiers, absent, signers, unseen: true };
+        let keys = KeyStock::new(managers, policy.given_keys.clone());
+        let (absent, in_former, signers) = (Vec::new(), Vec::new(), Signers::default());
+        let mut performer =
+            Self { keys, store, policy, clock, journal, others, tiers, absent, in_former, signers, unseen: true };
         for place in Place::all() {
             performer.check_place(place, moment).await?;
         }
@@ -96,7 +100,7 @@ impl Performer {
     /// What to do at `moment`, but for what `failed`.
     pub(super) fn next_step(&self, moment: Moment, failed: &[Step]) -> Step {
         let with_keys = self.absent.iter().fold(self.journal.clone(), |journal, place| journal.forsake(*place));
-        plan(moment, &with_keys, &self.policy.paces(), failed)
+        plan(moment, &with_keys, &self.paces(), failed)
     }
 
     /// The bundle as the journals have it.
@@ -156,6 +160,6 @@ impl Performer {
 
     /// The key that this server makes for a place.
     fn own_key(&self, place: Place) -> KeyRecord {
-        KeyRecord::made(place.key_name(&self.policy.trust_domain, &self.policy.server))
+        KeyRecord::made(self.keys.name_of(place, &self.policy.trust_domain, &self.policy.server))
     }
 }

@@ -16,6 +16,8 @@ pub struct CaPolicy {
     pub server: ServerName,
     /// Keys that the HSM's administrator has made, in the order in which they are used; none: the CA makes its keys.
     pub given_keys: Vec<KeyName>,
+    /// What kind of key the next root and the next CA have.
+    pub key_kind: KeyKind,
     /// Subject of CA certificates; a serial number is added to each.
     pub subject: CaSubject,
     /// Lifetime of a CA certificate, seconds.
@@ -52,7 +54,7 @@ impl CaPolicy {
     /// What kind of key is made for a purpose.
     pub(super) fn key_kind(&self, purpose: Purpose) -> KeyKind {
         match purpose {
-            Purpose::Root | Purpose::X509Ca => KeyKind::EcP256,
+            Purpose::Root | Purpose::X509Ca => self.key_kind,
             Purpose::Jwt => self.jwt.as_ref().map(|jwt| jwt.key_kind).unwrap_or_default(),
         }
     }

@@ -12,6 +12,7 @@ use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use der::asn1::{Ia5String, OctetString};
 use ironroot_api::csr::Spki;
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_hsm::KeyKind;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
@@ -81,22 +82,31 @@ pub(super) fn svid(
     let subject = names::svid_subject(leaf.dns_names.first().map(String::as_str))?;
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(authority.not_before);
     let validity = validity(not_before, leaf.not_after(authority, now_unix))?;
-    encode(serial, &authority.name, validity, &subject, key, extensions)
+    encode(serial, (&authority.name, authority.kind), validity, &subject, key, extensions)
 }
 
-/// The to-be-signed part of a CA certificate for `key`, DER: signed by `root`, or by itself. Source: SPIRE, whose
+/// Who signs a CA's certificate.
+#[derive(Clone, Copy)]
+pub(super) enum Certifier<'a> {
+    /// Its own key, of this kind.
+    Itself(KeyKind),
+    /// The authority above it.
+    Root(&'a AuthorityFacts),
+}
+
+/// The to-be-signed part of a CA certificate for `key`, DER. Source: SPIRE, whose
 /// CAs under an upstream authority have neither a path length nor name constraints, and the trust domain as URI.
 pub(super) fn authority(
     subject: &CaSubject,
     trust_domain: &TrustDomain,
     key: SubjectKey<'_>,
-    root: Option<&AuthorityFacts>,
+    certifier: Certifier<'_>,
     serial: Serial,
     now_unix: i64,
     not_after: i64,
 ) -> Result<Vec<u8>, ProfileError> {
     let name = names::ca_subject(subject, None, &serial.decimal())?;
-    signing_certificate(&name, trust_domain, key, root, serial, now_unix, not_after)
+    signing_certificate(&name, trust_domain, key, certifier, serial, now_unix, not_after)
 }
 
 /// The to-be-signed part of the certificate of a CA of a server below, DER. Of its request only the key counts; its name says how many
@@ -113,18 +123,22 @@ pub(super) fn downstream_authority(
     let unit = format!("DOWNSTREAM-{}", ca.tier);
     let name = names::ca_subject(subject, Some(&unit), &serial.decimal())?;
     let not_after = now_unix.saturating_add(ca.ttl_seconds);
-    signing_certificate(&name, trust_domain, (&ca.spki).into(), Some(issuer), serial, now_unix, not_after)
+    signing_certificate(&name, trust_domain, (&ca.spki).into(), Certifier::Root(issuer), serial, now_unix, not_after)
 }
 
 fn signing_certificate(
     name: &[u8],
     trust_domain: &TrustDomain,
     key: SubjectKey<'_>,
-    root: Option<&AuthorityFacts>,
+    certifier: Certifier<'_>,
     serial: Serial,
     now_unix: i64,
     not_after: i64,
 ) -> Result<Vec<u8>, ProfileError> {
+    let (root, signer) = match certifier {
+        Certifier::Itself(kind) => (None, kind),
+        Certifier::Root(root) => (Some(root), root.kind),
+    };
     let mut extensions = vec![
         //= X509-11 X509-SVID 4.3: "SVID signing certificates MUST set `keyCertSign`. They MAY set `cRLSign`."
         extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
@@ -140,7 +154,7 @@ fn signing_certificate(
     extensions.push(extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?);
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(root.map_or(i64::MIN, |root| root.not_before));
     let validity = validity(not_before, not_after.min(root.map_or(i64::MAX, AuthorityFacts::not_after)))?;
-    encode(serial, root.map_or(name, |root| &root.name), validity, name, key, extensions)
+    encode(serial, (root.map_or(name, |root| &root.name), signer), validity, name, key, extensions)
 }
 
 /// The subject of roots: the CAs' own, with a common name that says what it is.
@@ -188,14 +202,16 @@ mod tests {
         CaSubject { country: vec!["US".into()], organization: vec!["SPIFFE".into()], common_name: None }
     }
 
+    const ITSELF: Certifier<'static> = Certifier::Itself(KeyKind::EcP256);
+
     /// The lint and the peers verify signatures; here only the fields matter.
     fn parsed(tbs: &[u8]) -> Certificate {
-        Certificate::parse(&assemble(tbs, &[0x30, 0]).unwrap()).unwrap()
+        Certificate::parse(&assemble(tbs, KeyKind::EcP256, &[0x30, 0]).unwrap()).unwrap()
     }
 
     fn ca(ttl: i64) -> Certificate {
         let td = TrustDomain::new("example.org").unwrap();
-        parsed(&authority(&subject(), &td, SubjectKey::from(&spki()), None, Serial(77), NOW, NOW + ttl).unwrap())
+        parsed(&authority(&subject(), &td, SubjectKey::from(&spki()), ITSELF, Serial(77), NOW, NOW + ttl).unwrap())
     }
 
     fn leaf(ttl_seconds: i64, dns_names: &[&str]) -> Leaf {
@@ -256,10 +272,12 @@ mod tests {
         let subject = root_subject(&subject(), &td);
         let key = spki();
         let key = SubjectKey::from(&key);
-        let root = parsed(&authority(&subject, &td, key, None, Serial(7), NOW, NOW + 7200).unwrap());
+        let root = parsed(&authority(&subject, &td, key, ITSELF, Serial(7), NOW, NOW + 7200).unwrap());
         let facts = AuthorityFacts::of(&root).unwrap();
         let under = |now, end| {
-            parsed(&authority(&super::tests::subject(), &td, key, Some(&facts), Serial(8), now, end).unwrap())
+            parsed(
+                &authority(&super::tests::subject(), &td, key, Certifier::Root(&facts), Serial(8), now, end).unwrap(),
+            )
         };
         let ca = under(NOW, NOW + 3600);
         let (issuer, name) = (ca.inner().tbs_certificate().issuer(), ca.inner().tbs_certificate().subject());
@@ -272,7 +290,7 @@ mod tests {
             let ca = under(now, end);
             assert!(ca.not_before_unix() >= root.not_before_unix() && ca.not_after_unix() <= root.not_after_unix());
         }
-        let late = authority(&subject, &td, key, Some(&facts), Serial(9), NOW + 7200, NOW + 9000);
+        let late = authority(&subject, &td, key, Certifier::Root(&facts), Serial(9), NOW + 7200, NOW + 9000);
         assert!(matches!(late, Err(ProfileError::AuthorityExpired { .. })));
         let long = TrustDomain::new(&"a".repeat(200)).unwrap();
         assert_eq!(root_subject(&super::tests::subject(), &long).common_name.unwrap().len(), 64);

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ironroot_hsm::Token;
 use tokio::sync::watch;
 use tracing::{debug, error, warn};
 
@@ -16,6 +15,7 @@ use super::rotation_health::{Loudness, RotationHealth};
 use super::signers::Signers;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
+use crate::keys::KeyManagers;
 use crate::store::Store;
 
 /// The plan is looked at no less often than this: the clock may have been set. Source: SPIRE `rotateInterval`.
@@ -47,13 +47,13 @@ pub(super) struct Published {
 impl Rotation {
     /// Brings the CA to where it should be now.
     pub(super) async fn start(
-        token: Token,
+        keys: KeyManagers,
         store: Store,
         policy: Arc<CaPolicy>,
         source: ClockSource,
     ) -> Result<Self, CaError> {
         let journals = store.bundle_changes().await?;
-        let mut performer = Performer::load(token, store, policy, source).await?;
+        let mut performer = Performer::load(keys, store, policy, source).await?;
         let clock = performer.clock();
         let mut failures = advance_to_now(&mut performer, &clock).await;
         let found = failures.note(Attempt::FindSigners, performer.new_signers().await);

@@ -36,6 +36,7 @@ pub(super) struct ServerBlock {
     pub(super) socket_path: PathBuf,
     pub(super) lifetimes: Lifetimes,
     pub(super) ca_subject: CaSubject,
+    key_kind: KeyKind,
     pub(super) jwt: JwtBlock,
     pub(super) admin_ids: Vec<SpiffeId>,
     pub(super) allow_executable_only: bool,
@@ -64,8 +65,8 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let prune_attested_nodes_expired_for = server.duration("prune_attested_nodes_expired_for");
     let allow_executable_only = server.boolean("allow_executable_only").unwrap_or(false);
     let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(true);
-    read_ca_key_type(server);
-    let jwt = read_jwt(server, lifetimes.jwt_svid);
+    let key_kind = server.parsed("ca_key_type", key_kind).unwrap_or_default();
+    let jwt = read_jwt(server, lifetimes.jwt_svid, key_kind);
     Some(ServerBlock {
         admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
         trust_domain: trust_domain?,
@@ -75,6 +76,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         socket_path,
         lifetimes,
         ca_subject: ca_subject?,
+        key_kind,
         jwt,
         allow_executable_only,
         audit_log_enabled,
@@ -201,8 +203,9 @@ impl JwtBlock {
     }
 }
 
-fn read_jwt(server: &Section<'_>, svid_ttl: Duration) -> JwtBlock {
-    let key_kind = server.parsed("jwt_key_type", jwt_key_kind).unwrap_or_default();
+/// Those of JWT-SVIDs are of the same kind as CAs unless the file says otherwise. Source: SPIRE.
+fn read_jwt(server: &Section<'_>, svid_ttl: Duration, ca_key_kind: KeyKind) -> JwtBlock {
+    let key_kind = server.parsed("jwt_key_type", key_kind).unwrap_or(ca_key_kind);
     let issuer = server.string("jwt_issuer");
     let svid_ttl_seconds = svid_ttl.as_secs().try_into().unwrap_or(i64::MAX);
     JwtBlock {
@@ -211,22 +214,24 @@ fn read_jwt(server: &Section<'_>, svid_ttl: Duration) -> JwtBlock {
     }
 }
 
-fn jwt_key_kind(text: &str) -> Result<KeyKind, &'static str> {
+fn key_kind(text: &str) -> Result<KeyKind, &'static str> {
     match text {
         "ec-p256" => Ok(KeyKind::EcP256),
         "ec-p384" => Ok(KeyKind::EcP384),
         "rsa-2048" => Ok(KeyKind::Rsa2048),
-        "rsa-4096" => Err("not supported by ironroot-server yet: use ec-p256, ec-p384 or rsa-2048"),
-        _ => Err("not a key type: use ec-p256, ec-p384 or rsa-2048"),
+        "rsa-4096" => Ok(KeyKind::Rsa4096),
+        _ => Err("not a key type: use ec-p256, ec-p384, rsa-2048 or rsa-4096"),
     }
 }
 
-fn read_ca_key_type(server: &Section<'_>) {
-    server.parsed("ca_key_type", |text| match text {
-        "ec-p256" => Ok(()),
-        "ec-p384" | "rsa-2048" | "rsa-4096" => Err("not supported by ironroot-server yet: use ec-p256"),
-        _ => Err("not a key type: use ec-p256"),
-    });
+impl ServerBlock {
+    /// What kind of key the next CA has. Those of an administrator are on P-256.
+    pub(super) fn ca_key_kind(&self, server: &Section<'_>, has_given_keys: bool) -> KeyKind {
+        if has_given_keys && self.key_kind != KeyKind::EcP256 {
+            server.mistake("ca_key_type", "keys that key_labels and key_ids name are P-256: use ec-p256");
+        }
+        self.key_kind
+    }
 }
 
 fn read_ca_subject(section: &Section<'_>) -> Option<CaSubject> {

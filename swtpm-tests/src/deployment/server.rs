@@ -26,6 +26,18 @@ pub enum Admission {
     Approval,
 }
 
+/// Where the CA's keys are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keys {
+    /// In the token.
+    #[default]
+    Token,
+    /// In a file: [`Server::key_file`].
+    File,
+    /// They move from the file to the token.
+    FromFileToToken,
+}
+
 /// What differs between deployments; durations as the configuration file has them.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -51,6 +63,8 @@ pub struct ServerOptions {
     pub require_resident_key: bool,
     /// Whether the token is used through the quirk module: see [`Server::quirks`].
     pub quirky_token: bool,
+    /// Where the CA's keys are.
+    pub keys: Keys,
 }
 
 impl Default for ServerOptions {
@@ -67,6 +81,7 @@ impl Default for ServerOptions {
             plugins: String::new(),
             require_resident_key: true,
             quirky_token: false,
+            keys: Keys::Token,
         }
     }
 }
@@ -95,6 +110,16 @@ impl Server {
         let server = Self { directory, token: SoftHsm::new(), process: None, port: free_port() };
         std::fs::write(server.config_path(), server.config(options)).expect("configuration written");
         server
+    }
+
+    /// Writes the configuration anew; the next start reads it.
+    pub fn reconfigure(&self, options: &ServerOptions) {
+        std::fs::write(self.config_path(), self.config(options)).expect("configuration written");
+    }
+
+    /// Where its keys are if they are in a file.
+    pub fn key_file(&self) -> PathBuf {
+        self.directory.path().join("data/keys.json")
     }
 
     /// Starts the process (again) and waits until it answers.
@@ -263,6 +288,7 @@ impl Server {
             true => self.quirks().module_path().to_owned(),
             false => SoftHsm::module_path(),
         };
+        let key_managers = self.key_managers(options.keys, &module);
         let mut admission = String::new();
         match &options.admission {
             Admission::Enrolled => admission.push_str("admission = \"enrolled\""),
@@ -298,14 +324,7 @@ plugins {{
             connection_string = "{directory}/data/datastore.sqlite3"
         }}
     }}
-    KeyManager "pkcs11" {{
-        plugin_data {{
-            module_path = "{module}"
-            token_label = "{label}"
-            pin_file = "{pin_file}"
-            sessions = 4
-        }}
-    }}
+    {key_managers}
     NodeAttestor "join_token" {{
         plugin_data {{ }}
     }}
@@ -326,15 +345,29 @@ plugins {{
             agent_ttl = options.agent_ttl,
             x509_svid_ttl = options.x509_svid_ttl,
             rate_limits = options.rate_limits,
-            module = path(&module),
             server_lines = options.server_lines,
             plugins = options.plugins,
-            label = crate::softhsm::LABEL,
-            pin_file = path(&self.token.pin_file()),
             pcrs = options.pcrs,
             pcr_banks = options.pcr_banks,
             require_resident_key = options.require_resident_key,
         )
+    }
+
+    fn key_managers(&self, keys: Keys, module: &Path) -> String {
+        let (module, pin_file) = (path(module), path(&self.token.pin_file()));
+        let token = format!(
+            "KeyManager \"pkcs11\" {{ plugin_data {{\n module_path = \"{module}\"\n token_label = \"{}\"\n pin_file = \"{pin_file}\"\n \
+             sessions = 4\n }} }}",
+            crate::softhsm::LABEL
+        );
+        let file = |more| {
+            format!("KeyManager \"disk\" {{ plugin_data {{\n keys_path = \"{}\"\n {more} }} }}", path(&self.key_file()))
+        };
+        match keys {
+            Keys::Token => token,
+            Keys::File => file(""),
+            Keys::FromFileToToken => token + "\n" + &file("previous = true"),
+        }
     }
 }
 

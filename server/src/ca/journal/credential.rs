@@ -8,11 +8,11 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ironroot_api::certificate::Certificate;
-use ironroot_api::csr;
 use ironroot_hsm::KeyKind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::format::JournalError;
+use crate::ca::key_kind::{certified_kind, kind_of};
 
 pub use jwt_key::{JwtKey, KeyId};
 
@@ -45,11 +45,9 @@ impl Credential {
 
     /// What kind of key it is.
     pub fn key_kind(&self) -> KeyKind {
-        match self.jwt_key().map(|key| key.spki().kind()) {
-            Some(csr::KeyKind::EcP384) => KeyKind::EcP384,
-            Some(csr::KeyKind::Rsa) => KeyKind::Rsa2048,
-            // No other kind is made; a CA's is always this one.
-            Some(csr::KeyKind::EcP256 | csr::KeyKind::Ed25519) | None => KeyKind::EcP256,
+        match self {
+            Self::Certificate(certificate) => certified_kind(&certificate.0),
+            Self::JwtKey(key) => kind_of(key.spki()),
         }
     }
 

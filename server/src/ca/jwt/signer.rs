@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ironroot_hsm::{KeyKind, TokenKey, Urgency};
+use ironroot_hsm::{KeyKind, Urgency};
 
 use super::claims::Claims;
 use super::compact::{self, Header};
@@ -12,6 +12,7 @@ use crate::ca::journal::{Authority, Credential, JwtKey};
 use crate::ca::lint::Verifier;
 use crate::ca::profile::NOT_BEFORE_CUSHION;
 use crate::ca::sampling::{Sampling, Scrutiny};
+use crate::keys::Key;
 
 /// A signed token. Whoever holds it is taken for its subject, so it is printed nowhere.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl fmt::Debug for IssuedJwtSvid {
 
 /// An authority for JWT-SVIDs with its key at hand.
 pub(in crate::ca) struct JwtSigner {
-    key: TokenKey,
+    key: Key,
     credential: Credential,
     header: Header,
     /// UNIX seconds.
@@ -44,7 +45,7 @@ pub(in crate::ca) struct JwtSigner {
 
 impl JwtSigner {
     /// `key` is the one that `authority`, whose published half this is, has in the token.
-    pub(in crate::ca) fn new(key: TokenKey, authority: &Authority, published: &JwtKey) -> Result<Self, CaError> {
+    pub(in crate::ca) fn new(key: Key, authority: &Authority, published: &JwtKey) -> Result<Self, CaError> {
         Ok(Self {
             verifier: Verifier::of_jws(&key)?,
             header: Header::new(algorithm(key.kind()), published.key_id().as_str()),
@@ -94,6 +95,6 @@ fn algorithm(kind: KeyKind) -> &'static str {
     match kind {
         KeyKind::EcP256 => "ES256",
         KeyKind::EcP384 => "ES384",
-        KeyKind::Rsa2048 => "RS256",
+        KeyKind::Rsa2048 | KeyKind::Rsa4096 => "RS256",
     }
 }

@@ -1,13 +1,15 @@
 //! Whether the token has the keys that the journal names, and what follows if it has not.
 
-use ironroot_hsm::{KeyName, TokenKey};
+use ironroot_hsm::KeyName;
 use tracing::{error, info, warn};
 
 use super::Performer;
 use crate::ca::CaError;
-use crate::ca::journal::{Authority, Place, Slot};
+use crate::ca::journal::{Authority, Origin, Place, Slot};
+use crate::ca::key_stock::FoundKey;
 use crate::ca::purpose::Purpose;
 use crate::clock::{Moment, Trust};
+use crate::keys::Key;
 
 impl Performer {
     /// A place holds what the journal says, or nothing. A key of ours that the journal does not know means that the data store is
@@ -18,11 +20,15 @@ impl Performer {
         let held = self.journal.slot(place).clone();
         if held.key().is_none_or(|key| key.name != self.own_key(place).name) {
             self.check_unused(place).await?;
+            if matches!(&held, Slot::Intended(key) if key.origin == Origin::Made) {
+                // It was begun where keys are not made any more, and nobody knows it.
+                return self.persist(self.journal.clone().forsake(place)).await;
+            }
         }
         let Some(authority) = held.authority() else { return Ok(()) };
         let found = match (place.purpose, &held) {
-            (Purpose::X509Ca, Slot::Active(_)) => self.find_key(place, authority).await,
-            _ => self.find_idle_key(place, authority).await,
+            (Purpose::X509Ca, Slot::Active(_)) => self.find_where(place, authority).await,
+            _ => self.find_idle_where(place, authority).await,
         };
         let found = match found {
             // It keeps no CA from signing, and no other key of its purpose.
@@ -32,8 +38,11 @@ impl Performer {
             }
             found => found?,
         };
-        if found.is_some() {
-            return Ok(());
+        match found {
+            Some(FoundKey { is_in_former: true, .. }) => return self.note_former(place, moment).await,
+            Some(_) => return Ok(()),
+            None if self.keys.managers().leave_keys_behind() => return self.leave_behind(place).await,
+            None => {}
         }
         let key = authority.in_token.name.clone();
         match (place.purpose, &held) {
@@ -44,15 +53,18 @@ impl Performer {
             }
             (Purpose::X509Ca, Slot::Active(a)) if a.is_valid(moment.now_unix) || moment.trust == Trust::Incident => {
                 //= FLT-H8 token faults: "never a new CA by itself"
-                Err(CaError::KeyLost { slot: place, key })
+                Err(match self.keys.managers().miss_the_former() {
+                    true => CaError::FormerUnreachable { slot: place, key },
+                    false => CaError::KeyLost { slot: place, key },
+                })
             }
             _ => self.miss(place, moment).await,
         }
     }
 
-    async fn check_unused(&self, slot: Place) -> Result<(), CaError> {
+    pub(super) async fn check_unused(&self, slot: Place) -> Result<(), CaError> {
         let key = self.own_key(slot).name;
-        match self.keys.find(&key, self.policy.key_kind(slot.purpose)).await? {
+        match self.keys.find_made(&key, self.policy.key_kind(slot.purpose)).await? {
             Some(_) => Err(CaError::KeyWithoutJournal { slot, key }),
             None => Ok(()),
         }
@@ -103,32 +115,28 @@ impl Performer {
         }
     }
 
-    pub(super) async fn find_key(&self, slot: Place, authority: &Authority) -> Result<Option<TokenKey>, CaError> {
-        require_certified(
-            slot,
-            authority,
-            self.keys.find(&authority.in_token.name, authority.credential.key_kind()).await?,
-        )
+    pub(super) async fn find_key(&self, slot: Place, authority: &Authority) -> Result<Option<Key>, CaError> {
+        Ok(self.find_where(slot, authority).await?.map(|found| found.key))
+    }
+
+    async fn find_where(&self, slot: Place, authority: &Authority) -> Result<Option<FoundKey>, CaError> {
+        require_certified(slot, authority, self.keys.find_of(authority).await?)
     }
 
     /// The same of an authority that signs no SVIDs now.
-    pub(super) async fn find_idle_key(
-        &mut self,
-        slot: Place,
-        authority: &Authority,
-    ) -> Result<Option<TokenKey>, CaError> {
-        require_certified(
-            slot,
-            authority,
-            self.keys.find_fit(&authority.in_token, authority.credential.key_kind()).await?,
-        )
+    pub(super) async fn find_idle_key(&mut self, slot: Place, authority: &Authority) -> Result<Option<Key>, CaError> {
+        Ok(self.find_idle_where(slot, authority).await?.map(|found| found.key))
+    }
+
+    async fn find_idle_where(&mut self, slot: Place, authority: &Authority) -> Result<Option<FoundKey>, CaError> {
+        require_certified(slot, authority, self.keys.find_fit(authority).await?)
     }
 }
 
 /// What was found is the key that `authority` certifies, or nothing.
-fn require_certified(slot: Place, authority: &Authority, found: Option<TokenKey>) -> Result<Option<TokenKey>, CaError> {
+fn require_certified(slot: Place, authority: &Authority, found: Option<FoundKey>) -> Result<Option<FoundKey>, CaError> {
     match found {
-        Some(key) if !authority.credential.is_of(key.spki_der()) => {
+        Some(FoundKey { key, .. }) if !authority.credential.is_of(key.spki_der()) => {
             Err(CaError::KeyMismatch { slot, key: authority.in_token.name.clone() })
         }
         found => Ok(found),

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use ironroot_hsm::TokenKey;
-
 use super::Performer;
 use crate::ca::CaError;
 use crate::ca::issuer::{Issuer, Root};
@@ -13,13 +11,14 @@ use crate::ca::purpose::Purpose;
 use crate::ca::rotation::next_key_at;
 use crate::ca::signers::Signers;
 use crate::clock::{Moment, Trust};
+use crate::keys::Key;
 
 /// Keys that are in the token, each with its place.
-struct FoundKeys(Vec<(SlotName, TokenKey)>);
+struct FoundKeys(Vec<(SlotName, Key)>);
 
 impl FoundKeys {
     /// The key in this place, if it is the one that `authority` is verified with.
-    fn of(&self, slot: SlotName, authority: &Authority) -> Option<&TokenKey> {
+    fn of(&self, slot: SlotName, authority: &Authority) -> Option<&Key> {
         let (_, key) = self.0.iter().find(|(held, _)| *held == slot)?;
         authority.credential.is_of(key.spki_der()).then_some(key)
     }
@@ -89,16 +88,15 @@ impl Performer {
         for slot in SlotName::BOTH {
             let held = self.journal.slots(purpose).slot(slot);
             let Some(authority) = held.authority() else { continue };
-            let (key, kind) = (&authority.in_token, authority.credential.key_kind());
             let found = match held {
-                Slot::Active(_) => self.keys.find(&key.name, kind).await,
-                _ => self.keys.find_fit(key, kind).await,
+                Slot::Active(_) => self.keys.find_of(authority).await,
+                _ => self.keys.find_fit(authority).await,
             };
             let found = match found {
                 Err(unfit) if purpose == Purpose::Jwt && unfit.is_about_a_key() => None,
                 found => found?,
             };
-            keys.extend(found.map(|key| (slot, key)));
+            keys.extend(found.map(|found| (slot, found.key)));
         }
         Ok(FoundKeys(keys))
     }
@@ -168,6 +166,6 @@ impl Performer {
         if !self.keys.is_given() || self.keys.first_free(&self.journal, &self.others).await?.is_some() {
             return Ok(None);
         }
-        Ok(next_key_at(moment.now_unix, &self.journal, &self.policy.paces()))
+        Ok(next_key_at(moment.now_unix, &self.journal, &self.paces()))
     }
 }

@@ -1,7 +1,6 @@
 //! The steps of the plan, each: the journal first, then what others can see.
 
 use ironroot_api::utc;
-use ironroot_hsm::TokenKey;
 use tracing::{error, info};
 
 use super::Performer;
@@ -12,6 +11,7 @@ use crate::ca::jwt;
 use crate::ca::key_stock::is_used;
 use crate::ca::purpose::Purpose;
 use crate::clock::Moment;
+use crate::keys::Key;
 
 impl Performer {
     pub(super) async fn intend(&mut self, place: Place) -> Result<(), CaError> {
@@ -25,6 +25,7 @@ impl Performer {
         }
         self.persist(journal.intend(place, key)).await?;
         self.absent.retain(|absent| *absent != place);
+        self.in_former.retain(|former| *former != place);
         Ok(())
     }
 
@@ -68,13 +69,13 @@ impl Performer {
 
     /// The key of an intended place. One of an administrator's is used only if it is the one that was taken, whatever has its name by
     /// now, and not if another server has it in its journal too: what is on disk before either looks, one of them sees.
-    async fn obtain(&mut self, place: Place, record: &KeyRecord) -> Result<Option<TokenKey>, CaError> {
+    async fn obtain(&mut self, place: Place, record: &KeyRecord) -> Result<Option<Key>, CaError> {
         let key = self.keys.obtain(record, self.policy.key_kind(place.purpose)).await?;
         if record.origin == Origin::Made {
             return Ok(key);
         }
         self.read_others().await?;
-        let is_ours_alone = |key: &TokenKey| {
+        let is_ours_alone = |key: &Key| {
             let found = KeyMark::of(key.spki_der());
             let is_taken = record.mark().map_or_else(|| self.journal.has_used(&found), |taken| *taken == found);
             is_taken && !is_used(&self.others, &found)
@@ -129,8 +130,9 @@ impl Performer {
         if self.find_idle_key(place, &authority).await?.is_none() {
             return self.miss(place, moment).await;
         }
-        self.persist(self.journal.clone().activate(place)).await?;
+        self.persist(self.without_former(place, self.journal.clone().activate(place))).await?;
         info!(slot = %place, not_after = utc(authority.not_after), "{} activated", place.purpose.noun());
+        self.note_moved(place);
         Ok(())
     }
 

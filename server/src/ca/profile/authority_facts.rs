@@ -2,13 +2,17 @@
 
 use der::Encode;
 use ironroot_api::certificate::{Certificate, CertificateError};
+use ironroot_hsm::KeyKind;
 
 use super::error::ProfileError;
+use crate::ca::key_kind::certified_kind;
 
 /// What issuing needs to know of an authority's certificate.
 pub(in crate::ca) struct AuthorityFacts {
     pub(super) name: Vec<u8>,
     key_id: Vec<u8>,
+    /// What kind of key signs.
+    pub(super) kind: KeyKind,
     pub(super) not_before: i64,
     not_after: i64,
 }
@@ -18,6 +22,7 @@ impl AuthorityFacts {
         Ok(Self {
             name: certificate.inner().tbs_certificate().subject().to_der()?,
             key_id: certificate.subject_key_id().ok_or(CertificateError::Malformed)?,
+            kind: certified_kind(certificate),
             not_before: certificate.not_before_unix(),
             not_after: certificate.not_after_unix(),
         })

@@ -2,28 +2,30 @@
 
 use std::time::Duration;
 
-use const_oid::db::rfc5912::ECDSA_WITH_SHA_256;
-use const_oid::{AssociatedOid, ObjectIdentifier};
-use der::asn1::{AnyRef, BitStringRef, OctetString, UintRef};
+use const_oid::AssociatedOid;
+use const_oid::db::rfc5912::{ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, SHA_256_WITH_RSA_ENCRYPTION};
+use der::asn1::{AnyRef, BitStringRef, Null, OctetString, UintRef};
 use der::{DateTime, Decode, Encode, Sequence};
+use ironroot_hsm::KeyKind;
 use x509_cert::certificate::Version;
 use x509_cert::ext::Extension;
+use x509_cert::spki::AlgorithmIdentifier;
 use x509_cert::time::{Time, Validity};
 
 use super::error::ProfileError;
 use super::serial::Serial;
 use super::subject_key::SubjectKey;
 
-/// The certificate: what was signed, and its signature as DER `ECDSA-Sig-Value`.
-pub(in crate::ca) fn assemble(tbs: &[u8], signature: &[u8]) -> Result<Vec<u8>, ProfileError> {
+/// The certificate: what was signed, and its signature by a key of this kind, as X.509 has it.
+pub(in crate::ca) fn assemble(tbs: &[u8], signer: KeyKind, signature: &[u8]) -> Result<Vec<u8>, ProfileError> {
     #[derive(Sequence)]
     struct Signed<'a> {
         tbs: AnyRef<'a>,
-        algorithm: Algorithm,
+        algorithm: AlgorithmIdentifier<Null>,
         signature: BitStringRef<'a>,
     }
     let signature = BitStringRef::from_bytes(signature)?;
-    Ok(Signed { tbs: AnyRef::from_der(tbs)?, algorithm: ECDSA_SHA256, signature }.to_der()?)
+    Ok(Signed { tbs: AnyRef::from_der(tbs)?, algorithm: algorithm(signer), signature }.to_der()?)
 }
 
 /// Names and key are copied as they came: an issuer that is re-encoded may no longer match.
@@ -32,7 +34,7 @@ struct ToBeSigned<'a> {
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
     version: Version,
     serial: UintRef<'a>,
-    signature: Algorithm,
+    signature: AlgorithmIdentifier<Null>,
     issuer: AnyRef<'a>,
     validity: Validity,
     subject: AnyRef<'a>,
@@ -41,17 +43,19 @@ struct ToBeSigned<'a> {
     extensions: Vec<Extension>,
 }
 
-/// An AlgorithmIdentifier without parameters. Source: RFC 5758 §3.2.
-#[derive(Clone, Copy, Sequence)]
-struct Algorithm {
-    oid: ObjectIdentifier,
+/// How a key of this kind signs certificates: as Go does. ECDSA has no parameters, RSA has NULL. Source: RFC 5758 §3.2, RFC 4055 §5.
+fn algorithm(signer: KeyKind) -> AlgorithmIdentifier<Null> {
+    let (oid, parameters) = match signer {
+        KeyKind::EcP256 => (ECDSA_WITH_SHA_256, None),
+        KeyKind::EcP384 => (ECDSA_WITH_SHA_384, None),
+        KeyKind::Rsa2048 | KeyKind::Rsa4096 => (SHA_256_WITH_RSA_ENCRYPTION, Some(Null)),
+    };
+    AlgorithmIdentifier { oid, parameters }
 }
-
-const ECDSA_SHA256: Algorithm = Algorithm { oid: ECDSA_WITH_SHA_256 };
 
 pub(super) fn encode(
     serial: Serial,
-    issuer: &[u8],
+    (issuer, signer): (&[u8], KeyKind),
     validity: Validity,
     subject: &[u8],
     key: SubjectKey<'_>,
@@ -61,7 +65,7 @@ pub(super) fn encode(
     let tbs = ToBeSigned {
         version: Version::V3,
         serial: UintRef::new(&serial)?,
-        signature: ECDSA_SHA256,
+        signature: algorithm(signer),
         issuer: AnyRef::from_der(issuer)?,
         validity,
         subject: AnyRef::from_der(subject)?,

@@ -2,7 +2,8 @@
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use ironroot_api::csr::Spki;
-use ironroot_hsm::TokenKey;
+
+use crate::keys::Key;
 
 /// A public key to certify. It was parsed where it came from and is not parsed again.
 #[derive(Clone, Copy)]
@@ -26,8 +27,8 @@ impl<'a> From<&'a Spki> for SubjectKey<'a> {
     }
 }
 
-impl<'a> From<&'a TokenKey> for SubjectKey<'a> {
-    fn from(key: &'a TokenKey) -> Self {
+impl<'a> From<&'a Key> for SubjectKey<'a> {
+    fn from(key: &'a Key) -> Self {
         Self { spki_der: key.spki_der(), key: key.public_key() }
     }
 }

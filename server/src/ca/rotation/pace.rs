@@ -45,6 +45,13 @@ impl Pace {
         Self { purpose: Purpose::Root, prepare, activate, is_patient: true }
     }
 
+    /// The same, but the next authority is prepared now, and activated as soon as it is known: the one that signs is to sign no longer
+    /// than it must.
+    pub fn at_once(self) -> Self {
+        let all = Remainder { part: 1, least: 0, most: i64::MAX };
+        Self { prepare: all, activate: all, ..self }
+    }
+
     /// The next authority is prepared when less than this remains of one that lives `lifetime`, seconds.
     pub(super) fn prepare_before(&self, lifetime: i64) -> i64 {
         self.prepare.of(lifetime)

@@ -1,0 +1,71 @@
+//! Why a key manager did not do what was asked.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ironroot_hsm::HsmError;
+use thiserror::Error;
+
+/// Why a key manager did not do what was asked.
+#[derive(Clone, Debug, Error)]
+pub enum KeyError {
+    /// The token does not answer, or refuses.
+    #[error(transparent)]
+    Token(#[from] HsmError),
+    /// The file of keys.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    /// The key of that name is of another kind than the one that is looked for.
+    #[error(
+        "the key {name} of the key manager is not of the kind that is looked for, {kind}: restore the key file from its backup"
+    )]
+    Kind {
+        /// What the key is called.
+        name: String,
+        /// What was looked for.
+        kind: ironroot_hsm::KeyKind,
+    },
+    /// The crypto library refuses, or ran out of memory.
+    #[error("the crypto library cannot {0}")]
+    Crypto(&'static str),
+    /// The process ends.
+    #[error("the key manager's work was cut off: the process ends")]
+    CutOff,
+}
+
+/// Why a file of keys is not used.
+#[derive(Clone, Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum KeyFileError {
+    /// It cannot be opened, read or written.
+    #[error("cannot {what} the key file {path}")]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        error: Arc<io::Error>,
+    },
+    /// A directory, a device, a pipe, a symbolic link's end that is one of them.
+    #[error("the key file {0} is not a regular file")]
+    NotRegular(PathBuf),
+    /// Others than its owner have rights to it.
+    #[error(
+        "others than its owner have rights to the key file {0}: it holds the CA's private keys; take them away with chmod 600 {0}"
+    )]
+    Open(PathBuf),
+    /// Longer than such a file can be.
+    #[error("the key file {path} has more than {most} bytes: is it the right file?")]
+    TooLarge { path: PathBuf, most: usize },
+    /// Not what SPIRE's KeyManager "disk" writes.
+    #[error("the key file {path} is damaged, or no key file: {reason}; restore it from its backup")]
+    Malformed { path: PathBuf, reason: String },
+    /// More keys than a server can have.
+    #[error("the key file {path} has more than {most} keys: is it the right file?")]
+    TooMany { path: PathBuf, most: usize },
+    /// One of its keys.
+    #[error(
+        "the key {id:?} in the key file {path} is no private key of a kind that is known (ec-p256, ec-p384, rsa-2048, rsa-4096)"
+    )]
+    Key { path: PathBuf, id: String },
+}
