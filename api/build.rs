@@ -6,16 +6,18 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 10] = [
+const PROTOS: [&str; 12] = [
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
     "proto/spire/api/server/entry/v1/entry.proto",
     "proto/spire/api/server/svid/v1/svid.proto",
     "proto/spire/api/server/bundle/v1/bundle.proto",
     "proto/spire/api/server/debug/v1/debug.proto",
+    "proto/spire/api/server/localauthority/v1/localauthority.proto",
     "proto/spire/api/server/logger/v1/logger.proto",
     "proto/ironroot/api/server/change/v1/change.proto",
     "proto/ironroot/api/server/device/v1/device.proto",
+    "proto/ironroot/api/server/root/v1/root.proto",
     "proto/workload.proto",
 ];
 const ENTRY_PACKAGE: &str = "spire.api.server.entry.v1";

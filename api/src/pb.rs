@@ -37,6 +37,11 @@ pub mod spire {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.entry.v1.rs"));
                 }
             }
+            pub mod localauthority {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/spire.api.server.localauthority.v1.rs"));
+                }
+            }
             pub mod logger {
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.logger.v1.rs"));
@@ -56,7 +61,7 @@ pub mod entry_encoded {
     include!(concat!(env!("OUT_DIR"), "/encoded/spire.api.server.entry.v1.rs"));
 }
 
-/// What SPIRE has no service for: the device registry, and word of changes.
+/// What SPIRE has no service for: the device registry, word of changes, and the root above the CAs.
 pub mod ironroot {
     pub mod api {
         pub mod server {
@@ -70,13 +75,18 @@ pub mod ironroot {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.device.v1.rs"));
                 }
             }
+            pub mod root {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.root.v1.rs"));
+                }
+            }
         }
     }
 }
 
-pub use ironroot::api::server::{change::v1 as change, device::v1 as device};
+pub use ironroot::api::server::{change::v1 as change, device::v1 as device, root::v1 as root};
 pub use spire::api::server::{
-    agent::v1 as agent, bundle::v1 as bundle, debug::v1 as debug, entry::v1 as entry, logger::v1 as logger,
-    svid::v1 as svid,
+    agent::v1 as agent, bundle::v1 as bundle, debug::v1 as debug, entry::v1 as entry,
+    localauthority::v1 as localauthority, logger::v1 as logger, svid::v1 as svid,
 };
 pub use spire::api::types;

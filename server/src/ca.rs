@@ -5,6 +5,7 @@
 //!  plan(moment, journal, paces, failed) ──► Step ──► performer: journal to disk, then token, signers, bundle
 //!                                             │ Intend: the key is named     Prepare, Renew: made, certified, published
 //!                                             └ Activate: it signs           Prune: expired authorities leave the bundle
+//!  Order of an operator ──► by_hand: judged by the journal ──► performer, likewise
 //!  AuthorizedEntry + Spki ──► profile (TBS) ──► token ──► lint ──► IssuedSvid
 //!  JwtSubject + Audience ──► jwt (claims) ──► token ──► IssuedJwtSvid
 //! ```
@@ -24,8 +25,10 @@ mod jwt;
 mod key_kind;
 mod key_stock;
 mod lint;
+mod local_authorities;
 mod minted;
 mod names;
+mod orders;
 mod performer;
 mod policy;
 mod profile;
@@ -47,15 +50,20 @@ pub use error::CaError;
 pub use issuer::{IssuedCa, IssuedSvid};
 pub use journal::{
     Authority, Credential, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord, MAX_USED_KEYS, Origin, Place,
-    Slot, SlotName, Slots,
+    Slot, SlotName, Slots, Verdict,
 };
 pub use jwt::{Audience, IssuedJwtSvid, JwtError, JwtSubject, NoAudience, NotForWorkloads};
 pub use lint::LintError;
+pub use local_authorities::{AuthorityState, LocalAuthorities};
 pub use minted::{MintRefusal, SvidToMint};
+pub use orders::{MAX_WAITING_ORDERS, OrderError};
 pub use policy::{CaPolicy, CaSubject, JwtPolicy};
 pub use profile::ProfileError;
 pub use published::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS, PublishError, PublishedKey};
 pub use purpose::Purpose;
 pub use rotating::Rotation;
+pub use rotation::by_hand::{
+    Action, MAX_RETIRED_BY_HAND, MayActivate, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal, Status,
+};
 pub use rotation::{Pace, Step, plan};
 pub use server_name::{ServerName, ServerNameError};

@@ -11,6 +11,7 @@ pub mod device;
 mod entry;
 mod healthcheck;
 mod jwt;
+mod local_authority;
 mod logger;
 mod messages;
 mod run;
@@ -67,6 +68,16 @@ enum Command {
         after_help = "Example: ironroot-server x509 mint -spiffeID spiffe://example.org/web -write ."
     )]
     X509(x509::X509),
+    /// Replaces the keys that this server signs with, by hand: prepare, activate, taint, revoke.
+    #[command(subcommand, name = "localauthority", after_help = "Example: ironroot-server localauthority x509 show")]
+    LocalAuthority(local_authority::LocalAuthority),
+    /// Replaces the root above the CAs, by hand: prepare, activate, taint, revoke.
+    #[command(
+        subcommand,
+        name = "upstreamauthority",
+        after_help = "Example: ironroot-server upstreamauthority taint -subjectKeyID 1dc2daa3…"
+    )]
+    UpstreamAuthority(local_authority::UpstreamAuthority),
     /// Changes how much the running server logs.
     #[command(subcommand, after_help = "Example: ironroot-server logger set -level debug")]
     Logger(logger::Logger),
@@ -102,6 +113,8 @@ impl Program for Cli {
             Command::Bundle(bundle) => bundle.execute(),
             Command::Jwt(jwt) => jwt.execute(),
             Command::X509(x509) => x509.execute(),
+            Command::LocalAuthority(authority) => authority.execute(),
+            Command::UpstreamAuthority(authority) => authority.execute(),
             Command::Logger(logger) => logger.execute(),
             Command::Debug(debug) => debug.execute(),
             Command::Device(device) => device.execute(),

@@ -17,9 +17,11 @@ mod forks;
 mod gate;
 mod health_api;
 mod limits;
+mod local_authority_api;
 mod logger_api;
 pub mod policy;
 mod roles;
+mod root_api;
 mod svid_api;
 mod unbroken;
 
@@ -33,7 +35,9 @@ use ironroot_api::pb::change::change_server::ChangeServer;
 use ironroot_api::pb::debug::debug_server::DebugServer;
 use ironroot_api::pb::device::device_server::DeviceServer;
 use ironroot_api::pb::entry_encoded::entry_server::EntryServer;
+use ironroot_api::pb::localauthority::local_authority_server::LocalAuthorityServer;
 use ironroot_api::pb::logger::logger_server::LoggerServer;
+use ironroot_api::pb::root::root_server::RootServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
@@ -154,6 +158,8 @@ fn services(shared: &Arc<ServerState>, stop: &watch::Receiver<bool>) -> Routes {
         .add_service(device.max_decoding_message_size(policy::MAX_BATCH_BYTES))
         .add_service(SvidServer::new(svid_api::SvidApi(shared.clone())))
         .add_service(BundleServer::new(bundle_api::BundleApi(shared.clone())))
+        .add_service(LocalAuthorityServer::new(local_authority_api::LocalAuthorityApi(shared.clone())))
+        .add_service(RootServer::new(root_api::RootApi(local_authority_api::LocalAuthorityApi(shared.clone()))))
         .add_service(ChangeServer::new(change_api::ChangeApi { server: shared.clone(), stopping: stop.clone() }))
 }
 

@@ -15,16 +15,21 @@ use super::bundle::{JwtAuthority, TrustBundle};
 use super::ca_to_sign::CaToSign;
 use super::issuer::{IssuedCa, IssuedSvid};
 use super::jwt::{Audience, Claims, IssuedJwtSvid, JwtError, JwtSubject};
+use super::local_authorities::{AuthorityState, LocalAuthorities};
 use super::minted::SvidToMint;
+use super::orders::{OrderError, Orders};
 use super::profile::Leaf;
 use super::published::{PublishError, PublishedKey};
+use super::purpose::Purpose;
 use super::rotating::{Published, Rotation};
+use super::rotation::by_hand::Order;
 use super::sampling::Scrutiny;
 use super::signers::Signers;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, ServerClock};
 use crate::keys::{KeyError, KeyManagers};
 use crate::registry::AuthorizedEntry;
+use crate::rights::Administrator;
 use crate::store::Store;
 
 /// Signs for one trust domain with keys that stay in the token.
@@ -33,6 +38,7 @@ pub struct CertificateAuthority {
     clock: Arc<ServerClock>,
     published: Arc<Published>,
     store: Store,
+    orders: Orders,
 }
 
 impl CertificateAuthority {
@@ -47,9 +53,9 @@ impl CertificateAuthority {
         source: ClockSource,
     ) -> Result<(Self, Rotation), CaError> {
         let policy = Arc::new(policy);
-        let rotation = Rotation::start(keys.into(), store.clone(), Arc::clone(&policy), source).await?;
+        let (rotation, orders) = Rotation::start(keys.into(), store.clone(), Arc::clone(&policy), source).await?;
         let (clock, published) = (rotation.clock(), rotation.published());
-        Ok((Self { policy, clock, published, store }, rotation))
+        Ok((Self { policy, clock, published, store, orders }, rotation))
     }
 
     /// The clock that the CA decides by.
@@ -80,6 +86,22 @@ impl CertificateAuthority {
     /// The trust bundle, now and after each change.
     pub fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
         self.published.bundle()
+    }
+
+    /// Whether a root signs the CAs.
+    pub fn has_root(&self) -> bool {
+        self.policy.root_ttl_seconds.is_some()
+    }
+
+    /// The authorities of that purpose: which signs, which comes next, which signed before.
+    pub fn local_authorities(&self, purpose: Purpose) -> LocalAuthorities {
+        self.published.local_authorities(purpose)
+    }
+
+    /// Has the [`Rotation`] carry out an order, after those that came before; which authority it was about. What was done is on disk and
+    /// published by then. The order is carried out to its end although the future is dropped.
+    pub async fn obey(&self, _by: &Administrator, order: Order) -> Result<AuthorityState, OrderError> {
+        self.orders.give(order).await
     }
 
     fn signers(&self) -> Arc<Signers> {

@@ -1,5 +1,7 @@
 //! The trust bundle: what everyone must trust to verify what this CA has signed and will sign next.
 
+use std::collections::BTreeSet;
+
 use ironroot_api::TrustDomain;
 
 use super::CaPolicy;
@@ -16,6 +18,8 @@ pub struct TrustBundle {
     pub trust_domain: TrustDomain,
     /// X.509 authorities, DER, oldest first: roots, and CAs without one, the prepared one among them before it signs.
     pub authorities: Vec<Vec<u8>>,
+    /// Those of them that are tainted, DER: what leads to them is to be replaced, and is good until then.
+    pub tainted_authorities: BTreeSet<Vec<u8>>,
     /// Keys that verify JWT-SVIDs: this server's and those of the servers beside it, oldest first, the prepared one among them before it
     /// signs; then those of other tiers.
     pub jwt_authorities: Vec<JwtAuthority>,
@@ -46,6 +50,7 @@ impl TrustBundle {
         Self {
             trust_domain: policy.trust_domain.clone(),
             authorities: x509_authorities(journals(), tiers),
+            tainted_authorities: tainted_authorities(journals(), tiers),
             jwt_authorities: jwt_authorities(journals(), tiers),
             // Each of them grows, and nobody's is ever left out.
             sequence_number: sequence_numbers.sum(),
@@ -70,12 +75,24 @@ fn x509_authorities<'a>(journals: impl Iterator<Item = &'a Journal>, tiers: &Tie
     once_each(own.chain(others), |a, b| a == b)
 }
 
+/// Whoever says of one that it is tainted is believed.
+fn tainted_authorities<'a>(journals: impl Iterator<Item = &'a Journal>, tiers: &TierAuthorities) -> BTreeSet<Vec<u8>> {
+    let own = journals.flat_map(Journal::anchors).filter(|authority| authority.is_tainted());
+    let own = own.filter_map(|authority| Some(authority.credential.certificate()?.der().to_vec()));
+    let others = tiers.authorities.iter().filter(|authority| authority.tainted);
+    let others = others.filter_map(|authority| match &authority.credential {
+        TierCredential::Certificate(der) => Some(der.clone()),
+        TierCredential::JwtKey { .. } => None,
+    });
+    own.chain(others).collect()
+}
+
 fn jwt_authorities<'a>(journals: impl Iterator<Item = &'a Journal>, tiers: &TierAuthorities) -> Vec<JwtAuthority> {
     let keys = journals.flat_map(Journal::anchors).filter_map(|authority| {
         let key = authority.credential.jwt_key()?;
         let (key_id, spki_der) = (key.key_id().as_str().to_owned(), key.spki().as_der().to_vec());
-        let not_after_unix = authority.not_after;
-        Some((authority.issued_at, JwtAuthority { key_id, spki_der, not_after_unix, tainted: false }))
+        let (not_after_unix, tainted) = (authority.not_after, authority.is_tainted());
+        Some((authority.issued_at, JwtAuthority { key_id, spki_der, not_after_unix, tainted }))
     });
     let mut keys: Vec<_> = keys.collect();
     keys.sort_by(|(a, key_a), (b, key_b)| (a, &key_a.key_id).cmp(&(b, &key_b.key_id)));

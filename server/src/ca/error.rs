@@ -41,6 +41,16 @@ pub enum CaError {
         /// What the key is called.
         key: KeyName,
     },
+    /// The key of a prepared authority is not in the token.
+    #[error(
+        "the key of what was prepared in slot {slot} ({key}) is not in the token any more: check the token, and prepare another"
+    )]
+    PreparedLost {
+        /// Which authority's key it was.
+        slot: Place,
+        /// What the key is called.
+        key: KeyName,
+    },
     /// The active CA's key is in the key manager that the CA moves away from, and that cannot be opened.
     #[error(
         "the key of the active CA (slot {slot}, {key}) is not in the key manager that makes keys now, and the one before (previous = true) \

@@ -7,7 +7,7 @@ use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::Spki;
 use ironroot_hsm::Urgency;
 
-use super::journal::{Authority, Credential, KeyRecord};
+use super::journal::{Authority, Credential, KeyRecord, Verdict};
 use super::lint::{self, LintError, Verifier};
 use super::profile::{self, AuthorityFacts, Certifier, DownstreamCa, Leaf, Serial};
 use super::sampling::{Sampling, Scrutiny};
@@ -211,6 +211,7 @@ async fn sign_authority(
         key: number,
         in_token: record,
         root: root.map(|root| root.number),
+        verdict: Verdict::None,
     })
 }
 

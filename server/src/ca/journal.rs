@@ -9,6 +9,7 @@ mod format;
 mod key;
 mod slot;
 mod slots;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,8 @@ pub use credential::{CaCertificate, Credential, JwtKey, KeyId};
 pub use format::JournalError;
 pub use key::{KeyMark, KeyRecord, Origin};
 pub use slot::{Place, Slot, SlotName};
-pub use slots::Slots;
+pub use slots::{MAX_RETIRED, Slots};
+pub use verdict::Verdict;
 
 use super::purpose::Purpose;
 use super::server_name::ServerName;
@@ -153,6 +155,49 @@ impl<C: Clone + PartialEq> Journal<C> {
         self
     }
 
+    /// As [`intend`](Self::intend), at an operator's word: what is prepared in `place` leaves the bundle, since it has signed nothing.
+    pub fn replace(mut self, place: Place, key: KeyRecord) -> Self {
+        let before = self.slots(place.purpose).anchors().len();
+        self.slots_mut(place.purpose).replace(place.slot, key);
+        self.count_change_of(place.purpose, before)
+    }
+
+    /// As [`activate`](Self::activate), at an operator's word: who signed before is not certified again.
+    pub fn activate_by_hand(mut self, place: Place) -> Self {
+        let before = self.slots(place.purpose).active().map(|(_, authority)| authority.key);
+        let slots = self.slots_mut(place.purpose);
+        slots.activate(place.slot);
+        slots.judge(Verdict::Replaced, |authority| Some(authority.key) == before);
+        self
+    }
+
+    /// That key of `purpose` is in other hands: it signs nothing, nor does what it has signed as a root.
+    pub fn taint(mut self, purpose: Purpose, key: u64) -> Self {
+        self.slots_mut(purpose).judge(Verdict::Tainted, |authority| authority.key == key);
+        if purpose == Purpose::Root {
+            self.slots_mut(Purpose::X509Ca).judge(Verdict::Tainted, |authority| authority.root == Some(key));
+        }
+        self.sequence_number += 1;
+        self
+    }
+
+    /// Whatever is verified with that key of `purpose` leaves the bundle, with what it has signed as a root; their keys are to be
+    /// destroyed.
+    pub fn revoke(mut self, purpose: Purpose, key: u64) -> Self {
+        self.slots_mut(purpose).revoke(|authority| authority.key == key);
+        if purpose == Purpose::Root {
+            self.slots_mut(Purpose::X509Ca).revoke(|authority| authority.root == Some(key));
+        }
+        self.sequence_number += 1;
+        self
+    }
+
+    /// The revoked key in `place` is destroyed.
+    pub fn destroyed(mut self, place: Place) -> Self {
+        self.slots_mut(place.purpose).destroyed(place.slot);
+        self
+    }
+
     /// The key in `place` is not in the token.
     pub fn forsake(mut self, place: Place) -> Self {
         self.slots_mut(place.purpose).forsake(place.slot);
@@ -169,6 +214,11 @@ impl<C: Clone + PartialEq> Journal<C> {
     pub fn prune(mut self, purpose: Purpose, moment: Moment) -> Self {
         let before = self.slots(purpose).anchors().len();
         self.slots_mut(purpose).prune(moment);
+        self.count_change_of(purpose, before)
+    }
+
+    /// `before`: how many authorities of the purpose the bundle had.
+    fn count_change_of(mut self, purpose: Purpose, before: usize) -> Self {
         let has_changed = self.slots(purpose).anchors().len() != before;
         self.sequence_number += u64::from(has_changed);
         self
@@ -199,7 +249,8 @@ mod tests {
         let certificate = Certificate::parse(params.self_signed(&key).unwrap().der()).unwrap();
         let (not_after, in_token) = (certificate.not_after_unix(), made("a"));
         let (issued_at, issued_counted, key, root) = (1_800_000_000, 0, 0, None);
-        Authority { credential: certificate.into(), issued_at, not_after, issued_counted, key, in_token, root }
+        let verdict = Verdict::None;
+        Authority { credential: certificate.into(), issued_at, not_after, issued_counted, key, in_token, root, verdict }
     }
 
     pub(super) fn jwt_authority() -> Authority {
@@ -207,7 +258,8 @@ mod tests {
         let spki = Spki::parse(&rcgen::PublicKeyData::subject_public_key_info(&key)).unwrap();
         let (credential, in_token) = (JwtKey::new(KeyId::random(), spki).into(), made("jwt"));
         let (issued_at, not_after) = (1_800_000_000, 1_800_086_400);
-        Authority { credential, issued_at, not_after, issued_counted: 0, key: 0, in_token, root: None }
+        let (root, verdict) = (None, Verdict::None);
+        Authority { credential, issued_at, not_after, issued_counted: 0, key: 0, in_token, root, verdict }
     }
 
     pub(super) fn made(label: &str) -> KeyRecord {

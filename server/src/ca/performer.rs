@@ -1,6 +1,7 @@
 //! Does what the plan says: the journal first, then what others can see. Dull on purpose.
 
 mod belonging;
+mod by_hand;
 mod journals;
 mod moving;
 mod signing;
@@ -13,6 +14,8 @@ use tracing::info;
 use super::bundle::TrustBundle;
 use super::journal::{Journal, KeyRecord, Place};
 use super::key_stock::KeyStock;
+use super::local_authorities::LocalAuthorities;
+use super::purpose::Purpose;
 use super::rotation::{Step, plan};
 use super::signers::Signers;
 use super::{CaError, CaPolicy};
@@ -108,6 +111,11 @@ impl Performer {
         TrustBundle::of(&self.journal, &self.others, &self.tiers, &self.policy)
     }
 
+    /// The authorities of a purpose, as an operator sees them.
+    pub(super) fn local_authorities(&self, purpose: Purpose) -> LocalAuthorities {
+        LocalAuthorities::of(&self.journal, purpose)
+    }
+
     /// Learns what the servers that share the data store have published.
     pub(super) async fn read_others(&mut self) -> Result<(), CaError> {
         self.others = read_others(&self.store, &self.policy).await?;
@@ -136,6 +144,7 @@ impl Performer {
             Step::Renew(place) => self.renew(place, moment).await,
             Step::Activate(place) => self.activate(place, moment).await,
             Step::Prune(purpose) => self.prune(purpose, moment).await,
+            Step::Destroy(place) => self.destroy(place).await,
         }?;
         self.unseen = true;
         Ok(())

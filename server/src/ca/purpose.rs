@@ -26,7 +26,7 @@ impl Purpose {
     pub fn noun(self) -> &'static str {
         match self {
             Self::Root => "root",
-            Self::X509Ca => "CA",
+            Self::X509Ca => "X509 CA",
             Self::Jwt => "JWT key",
         }
     }

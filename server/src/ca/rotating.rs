@@ -4,11 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, warn};
 
 use super::bundle::TrustBundle;
+use super::local_authorities::LocalAuthorities;
+use super::orders::{Orders, Request};
 use super::performer::Performer;
+use super::purpose::Purpose;
 use super::rotation::Step;
 use super::rotation_failures::{Attempt, Failures};
 use super::rotation_health::{Loudness, RotationHealth};
@@ -34,6 +37,7 @@ pub struct Rotation {
     published: Arc<Published>,
     clock: Arc<ServerClock>,
     journals: watch::Receiver<()>,
+    orders: mpsc::Receiver<Request>,
     looked: Option<Instant>,
 }
 
@@ -41,7 +45,23 @@ pub struct Rotation {
 pub(super) struct Published {
     signers: ArcSwap<Signers>,
     bundle: watch::Sender<Arc<TrustBundle>>,
+    local: ArcSwap<Local>,
     health: Mutex<RotationHealth>,
+}
+
+/// The authorities of this server, as operators see them.
+struct Local {
+    x509: LocalAuthorities,
+    jwt: LocalAuthorities,
+    roots: LocalAuthorities,
+}
+
+impl Local {
+    fn of(performer: &Performer) -> Self {
+        let [x509, jwt, roots] =
+            [Purpose::X509Ca, Purpose::Jwt, Purpose::Root].map(|purpose| performer.local_authorities(purpose));
+        Self { x509, jwt, roots }
+    }
 }
 
 impl Rotation {
@@ -51,7 +71,7 @@ impl Rotation {
         store: Store,
         policy: Arc<CaPolicy>,
         source: ClockSource,
-    ) -> Result<Self, CaError> {
+    ) -> Result<(Self, Orders), CaError> {
         let journals = store.bundle_changes().await?;
         let mut performer = Performer::load(keys, store, policy, source).await?;
         let clock = performer.clock();
@@ -63,8 +83,10 @@ impl Rotation {
             return Err(CaError::NothingSigns);
         }
         let bundle = watch::Sender::new(Arc::new(performer.bundle()));
-        let published = Published { signers: ArcSwap::from_pointee(signers), bundle, health: Mutex::default() };
-        Ok(Self { performer, published: Arc::new(published), clock, journals, looked: None })
+        let local = ArcSwap::from_pointee(Local::of(&performer));
+        let published = Published { signers: ArcSwap::from_pointee(signers), bundle, local, health: Mutex::default() };
+        let (given, orders) = Orders::channel();
+        Ok((Self { performer, published: Arc::new(published), clock, journals, orders, looked: None }, given))
     }
 
     pub(super) fn clock(&self) -> Arc<ServerClock> {
@@ -75,29 +97,46 @@ impl Rotation {
         Arc::clone(&self.published)
     }
 
-    /// Rotates for as long as it is polled: at the planned times, when another server has changed its journal, and at least
-    /// every ten seconds.
+    /// Rotates for as long as it is polled: at the planned times, when another server has changed its journal, at an operator's word,
+    /// and at least every ten seconds.
     pub async fn run(mut self) {
         loop {
-            match self.advance().await {
+            let order = match self.advance().await {
                 Ok(wait) => {
                     self.published.health().worked();
-                    self.rest(wait).await;
+                    self.rest(wait, true).await
                 }
                 Err(failures) => {
                     self.tell(&failures);
-                    tokio::time::sleep(RETRY).await;
+                    self.rest(RETRY, false).await
                 }
+            };
+            if let Some(order) = order {
+                self.obey(order).await;
             }
         }
     }
 
-    /// Until the time is over, or a journal has changed: another server's, or this one's by what was just done.
-    async fn rest(&mut self, wait: Duration) {
+    /// Until the time is over, an order comes, or a journal has changed: another server's, or this one's by what was just done. What
+    /// failed is not tried again at once because a journal has changed.
+    async fn rest(&mut self, wait: Duration, follows_journals: bool) -> Option<Request> {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            Ok(()) = self.journals.changed() => {}
+            () = tokio::time::sleep(wait) => None,
+            Ok(()) = self.journals.changed(), if follows_journals => None,
+            Some(order) = self.orders.recv() => Some(order),
         }
+    }
+
+    /// Carries an order out. What came of it is published before whoever gave it hears of it.
+    async fn obey(&mut self, Request { order, reply }: Request) {
+        let outcome = self.performer.obey(&order, self.clock.moment()).await;
+        let mut failures = Failures::default();
+        self.publish(&mut failures).await;
+        if !failures.is_empty() {
+            self.tell(&failures);
+        }
+        // Whoever has hung up knows the outcome by looking.
+        let _ = reply.send(outcome);
     }
 
     /// Does what is due; returns how long to wait for the next step. Each step asks the clocks anew: one that jumps is noticed
@@ -132,6 +171,7 @@ impl Rotation {
 
     /// What is in the journals is in the bundle before anybody signs with it.
     async fn publish(&mut self, failures: &mut Failures) {
+        self.published.local.store(Arc::new(Local::of(&self.performer)));
         self.published.publish(self.performer.bundle());
         if failures.has(Attempt::FindSigners) {
             return;
@@ -181,6 +221,16 @@ impl Published {
 
     pub(super) fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
         self.bundle.subscribe()
+    }
+
+    /// The authorities of that purpose, as operators see them.
+    pub(super) fn local_authorities(&self, purpose: Purpose) -> LocalAuthorities {
+        let local = self.local.load();
+        match purpose {
+            Purpose::Root => local.roots.clone(),
+            Purpose::X509Ca => local.x509.clone(),
+            Purpose::Jwt => local.jwt.clone(),
+        }
     }
 
     /// Why the CA may end without a successor; none if nothing speaks for it.

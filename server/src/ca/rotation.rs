@@ -19,6 +19,8 @@ mod tests;
 
 pub use pace::Pace;
 
+pub mod by_hand;
+
 use super::journal::{Authority, Journal, Place, Slot, SlotName, Slots};
 use super::purpose::Purpose;
 use crate::clock::{Moment, Trust};
@@ -48,6 +50,8 @@ pub enum Step {
     Activate(Place),
     /// Take authorities of this purpose out of the bundle whose time is over, and destroy their keys.
     Prune(Purpose),
+    /// Destroy the key of this place: an operator has revoked what had it.
+    Destroy(Place),
 }
 
 impl Step {
@@ -55,9 +59,11 @@ impl Step {
     pub fn purpose(&self) -> Option<Purpose> {
         match self {
             Self::Wait { .. } => None,
-            Self::Intend(place) | Self::Prepare(place) | Self::Renew(place) | Self::Activate(place) => {
-                Some(place.purpose)
-            }
+            Self::Intend(place)
+            | Self::Prepare(place)
+            | Self::Renew(place)
+            | Self::Activate(place)
+            | Self::Destroy(place) => Some(place.purpose),
             Self::Prune(purpose) => Some(*purpose),
         }
     }
@@ -66,6 +72,11 @@ impl Step {
 /// What to do at `moment`; `paces` has each purpose that is wanted, who signs others first. Performing the step and asking again
 /// converges to `Wait`. `failed`: steps that were tried at this time and cannot be done; what does not need them is done all the same.
 pub fn plan<C: Clone + PartialEq>(moment: Moment, journal: &Journal<C>, paces: &[Pace], failed: &[Step]) -> Step {
+    // An operator's word, and no clock's.
+    let revoked = Place::all().filter(|place| matches!(journal.slot(*place), Slot::Revoked(_)));
+    if let Some(step) = revoked.map(Step::Destroy).find(|step| !failed.contains(step)) {
+        return step;
+    }
     if moment.trust == Trust::Incident && !journal.slots(Purpose::X509Ca).signers().is_empty() {
         return Step::Wait { until_unix: moment.now_unix.saturating_add(WATCH_EVERY) };
     }

@@ -37,7 +37,8 @@ impl Bundle for BundleApi {
 }
 
 fn to_pb(bundle: &TrustBundle) -> types::Bundle {
-    let authority = |der: &Vec<u8>| types::X509Certificate { asn1: der.clone().into(), tainted: false };
+    let is_tainted = |der: &Vec<u8>| bundle.tainted_authorities.contains(der);
+    let authority = |der| types::X509Certificate { asn1: Vec::clone(der).into(), tainted: is_tainted(der) };
     types::Bundle {
         trust_domain: bundle.trust_domain.as_str().to_owned(),
         x509_authorities: bundle.authorities.iter().map(authority).collect(),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credential::Credential;
 use super::key::KeyRecord;
+use super::verdict::Verdict;
 use crate::ca::profile::NOT_BEFORE_CUSHION;
 use crate::clock::Moment;
 
@@ -31,6 +32,9 @@ pub struct Authority<C = Credential> {
     pub in_token: KeyRecord,
     /// The key of the root that signed it; none if it signed itself.
     pub root: Option<u64>,
+    /// What an operator has said of it.
+    #[serde(default, skip_serializing_if = "Verdict::is_none")]
+    pub verdict: Verdict,
 }
 
 impl<C> Authority<C> {
@@ -44,12 +48,17 @@ impl<C> Authority<C> {
         self.not_after <= now_unix
     }
 
+    /// Whether an operator has said that its key is in other hands.
+    pub fn is_tainted(&self) -> bool {
+        self.verdict == Verdict::Tainted
+    }
+
     /// Whether it begins later than `now_unix`: it was issued when the clock was ahead, or the clock is behind.
     pub fn is_ahead_of(&self, now_unix: i64) -> bool {
         self.issued_at - NOT_BEFORE_CUSHION > now_unix
     }
 
-    /// Whether it may sign.
+    /// Whether it may sign, as far as its time goes.
     pub fn is_valid(&self, now_unix: i64) -> bool {
         !self.is_expired(now_unix) && !self.is_ahead_of(now_unix)
     }
@@ -98,6 +107,7 @@ mod tests {
             key: 0,
             in_token: KeyRecord::made(KeyName::labelled("a").unwrap()),
             root: None,
+            verdict: Verdict::None,
         }
     }
 

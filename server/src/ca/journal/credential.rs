@@ -95,6 +95,13 @@ fn check_certificate(certificate: &Certificate, trust_domain: &str, not_after: i
 #[derive(Clone)]
 pub struct CaCertificate(Arc<Certificate>);
 
+impl CaCertificate {
+    /// The certificate.
+    pub fn parsed(&self) -> &Certificate {
+        &self.0
+    }
+}
+
 impl fmt::Debug for CaCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CaCertificate({})", self.0.serial_decimal())

@@ -10,8 +10,9 @@ use thiserror::Error;
 use super::{Journal, Purpose, ServerName, Slot, SlotName, Slots};
 
 /// The format written. Format 1 knew neither the clock, nor which key an authority has, nor roots; format 2 neither purposes, nor
-/// what keys are called in the token, nor other servers; format 3 no keys that sign JWT-SVIDs.
-pub(super) const FORMAT: u32 = 4;
+/// what keys are called in the token, nor other servers; format 3 no keys that sign JWT-SVIDs; format 4 nothing that an operator said
+/// of an authority.
+pub(super) const FORMAT: u32 = 5;
 /// The oldest format that differs from today's only in what it does not have.
 const OLDEST_LIKE_TODAY: u32 = 3;
 /// The oldest format read.
@@ -129,6 +130,7 @@ mod tests {
             full().with_used(KeyMark::of(b"one")).intend(Place::root(SlotName::A), made("root")),
             full().prepare(Place::root(SlotName::B), authority("spiffe://example.org")),
             full().prepare(Place::jwt(SlotName::A), jwt_authority()).activate(Place::jwt(SlotName::A)),
+            full().taint(Purpose::X509Ca, 0).activate_by_hand(Place::ca(SlotName::A)).revoke(Purpose::X509Ca, 1),
         ] {
             assert_eq!(read(&journal.to_bytes()).unwrap(), journal);
         }
@@ -140,8 +142,8 @@ mod tests {
         let refused = |text: &str| read(text.as_bytes()).unwrap_err();
         assert!(matches!(refused(""), JournalError::Malformed(_)));
         assert!(matches!(refused(&text[..text.len() - 1]), JournalError::Malformed(_)));
-        assert!(matches!(refused(&text.replace("\"format\":4", "\"format\":5")), JournalError::Format(5)));
-        assert!(matches!(refused(&text.replace("\"format\":4", "\"format\":0")), JournalError::Format(0)));
+        assert!(matches!(refused(&text.replace("\"format\":5", "\"format\":6")), JournalError::Format(6)));
+        assert!(matches!(refused(&text.replace("\"format\":5", "\"format\":0")), JournalError::Format(0)));
         assert!(matches!(refused(&text.replace("\"MII", "\"AAA")), JournalError::Malformed(_)));
         assert!(matches!(refused(&text.replace("\"prepared\"", "\"active\"")), JournalError::Contradiction(_)));
         let other = TrustDomain::new("example.com").unwrap();
@@ -184,8 +186,18 @@ mod tests {
         assert!(roots.active().is_some() && cas.active().is_some(), "{journal:?}");
         assert_eq!(journal.slots(Purpose::Jwt), &Slots::default());
         let text = String::from_utf8(journal.to_bytes()).unwrap();
-        assert!(text.contains("\"format\":4") && text.contains("JWT-Signer"), "{text}");
+        assert!(text.contains("\"format\":5") && text.contains("JWT-Signer"), "{text}");
         assert_eq!(read(text.as_bytes()).unwrap(), journal);
+    }
+
+    /// Nothing was said of any authority before there were words for it.
+    #[test]
+    fn a_journal_of_format_4_is_read_and_is_of_todays_format_from_then_on() {
+        let journal = full();
+        let text = String::from_utf8(journal.to_bytes()).unwrap();
+        assert!(!text.contains("verdict"), "{text}");
+        let before = text.replace("\"format\":5", "\"format\":4");
+        assert_eq!(read(before.as_bytes()).unwrap(), journal);
     }
 
     #[test]

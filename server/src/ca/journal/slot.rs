@@ -107,21 +107,30 @@ pub enum Slot<C = Credential> {
     Active(Authority<C>),
     /// Has signed; what it signed is still about.
     Old(Authority<C>),
+    /// An operator has revoked what had this key: it has left the bundle, and the key is to be destroyed.
+    Revoked(KeyRecord),
 }
 
 impl<C> Slot<C> {
     /// The authority, if its key is certified: prepared, active or old.
     pub fn authority(&self) -> Option<&Authority<C>> {
         match self {
-            Self::Empty | Self::Intended(_) => None,
+            Self::Empty | Self::Intended(_) | Self::Revoked(_) => None,
             Self::Prepared(authority) | Self::Active(authority) | Self::Old(authority) => Some(authority),
         }
     }
 
-    /// The authority's key, or the one that is intended.
+    pub(super) fn authority_mut(&mut self) -> Option<&mut Authority<C>> {
+        match self {
+            Self::Empty | Self::Intended(_) | Self::Revoked(_) => None,
+            Self::Prepared(authority) | Self::Active(authority) | Self::Old(authority) => Some(authority),
+        }
+    }
+
+    /// The authority's key, the one that is intended, or the one that is to be destroyed.
     pub fn key(&self) -> Option<&KeyRecord> {
         match self {
-            Self::Intended(key) => Some(key),
+            Self::Intended(key) | Self::Revoked(key) => Some(key),
             other => other.authority().map(|authority| &authority.in_token),
         }
     }

@@ -3,8 +3,11 @@
 //! ```text
 //!  slot:  Empty ──intend──► Intended ──prepare──► Prepared ──activate──► Active ──(other slot activated)──► Old
 //!           ▲                  ▲                   ▲  └─forsake─► Empty                                      │
-//!           └────── prune ─────┴──── intend ───────┴──── prepare (the same key, certified anew) ◄───────────┘
+//!           └────── prune ─────┴──── intend ───────┴──── prepare (the same key, certified anew) ◄───────────┤
+//!           ▲                                                                                               │
+//!           └── destroyed ── Revoked ◄── revoke ────────────────────────────────── taint (it stays Old) ◄───┘
 //! ```
+//! Below the line is what only an operator orders; see `rotation/by_hand.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +15,12 @@ use super::authority::Authority;
 use super::credential::Credential;
 use super::key::KeyRecord;
 use super::slot::{Slot, SlotName};
+use super::verdict::Verdict;
 use crate::clock::Moment;
 
 /// Authorities kept beside those in the slots. In its life a purpose keeps two or three; each time that the clock is wrong for
 /// long adds one or two. When there are more, the one that was retired first goes.
-pub(super) const MAX_RETIRED: usize = 64;
+pub const MAX_RETIRED: usize = 64;
 
 /// The places of one purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,15 +61,22 @@ impl<C: Clone + PartialEq> Slots<C> {
         self.only(|slot| if let Slot::Active(authority) = slot { Some(authority) } else { None })
     }
 
-    /// Every authority whose key is still in a slot, in the order in which they are asked to sign: the active one; those that
-    /// were, the newest first; the prepared one.
+    /// The slot whose key is to be destroyed, and the key.
+    pub fn revoked(&self) -> Option<(SlotName, &KeyRecord)> {
+        let key = |name| if let Slot::Revoked(key) = self.slot(name) { Some((name, key)) } else { None };
+        SlotName::BOTH.into_iter().find_map(key)
+    }
+
+    /// Every authority whose key is still in a slot and that is not tainted, in the order in which they are asked to sign: the active
+    /// one; those that were, the newest first; the prepared one.
     pub fn signers(&self) -> Vec<(SlotName, &Authority<C>)> {
         let old = self.only(|slot| if let Slot::Old(authority) = slot { Some(authority) } else { None });
         let with_key = |authority: &Authority<C>| {
             SlotName::BOTH.into_iter().find(|name| self.slot(*name).authority().is_some_and(|a| a.key == authority.key))
         };
         let retired = self.retired.iter().rev().filter_map(|authority| Some((with_key(authority)?, authority)));
-        self.active().into_iter().chain(old).chain(retired).chain(self.prepared()).collect()
+        let all = self.active().into_iter().chain(old).chain(retired).chain(self.prepared());
+        all.filter(|(_, authority)| !authority.is_tainted()).collect()
     }
 
     /// Those of them that may sign at `now_unix`, the prepared one left out.
@@ -79,9 +90,12 @@ impl<C: Clone + PartialEq> Slots<C> {
         self.valid_signers(now_unix).next()
     }
 
-    /// Whether the key in this slot may go: it certifies nothing that could still be valid.
+    /// Whether the key in this slot may go: it certifies nothing that could still be valid, or an operator had it replaced.
     pub fn key_may_go(&self, name: SlotName, moment: Moment) -> bool {
         let Some(authority) = self.slot(name).authority() else { return true };
+        if !authority.verdict.is_none() {
+            return true;
+        }
         let of_this_key = self.retired.iter().filter(|retired| retired.key == authority.key);
         of_this_key.chain([authority]).all(|authority| authority.is_over(moment))
     }
@@ -90,6 +104,11 @@ impl<C: Clone + PartialEq> Slots<C> {
     pub fn authorities(&self) -> Vec<&Authority<C>> {
         let slots = SlotName::BOTH.into_iter().filter_map(|name| self.slot(name).authority());
         self.retired.iter().chain(slots).collect()
+    }
+
+    /// How many there are beside those in the slots.
+    pub fn retired_count(&self) -> usize {
+        self.retired.len()
     }
 
     /// Those that bundles hold: what no root has signed.
@@ -128,6 +147,39 @@ impl<C: Clone + PartialEq> Slots<C> {
         *self.slot_mut(name) = Slot::Active(authority);
         if let Slot::Active(authority) = self.slot(name.other()).clone() {
             *self.slot_mut(name.other()) = Slot::Old(authority);
+        }
+    }
+
+    /// As [`intend`](Self::intend), but what is prepared here leaves the bundle: it has signed nothing.
+    pub(super) fn replace(&mut self, name: SlotName, key: KeyRecord) {
+        if let Slot::Prepared(_) = self.slot(name) {
+            *self.slot_mut(name) = Slot::Empty;
+        }
+        self.intend(name, key);
+    }
+
+    /// Says `verdict` of each authority that `is_meant`, unless worse has been said of it.
+    pub(super) fn judge(&mut self, verdict: Verdict, is_meant: impl Fn(&Authority<C>) -> bool) {
+        let Self { a, b, retired } = self;
+        let slots = [a, b].into_iter().filter_map(Slot::authority_mut);
+        let meant = slots.chain(retired).filter(|authority| is_meant(authority));
+        meant.for_each(|authority| authority.verdict = authority.verdict.max(verdict));
+    }
+
+    /// Each authority that `is_meant` leaves the bundle; the keys of those that are in slots are to be destroyed.
+    pub(super) fn revoke(&mut self, is_meant: impl Fn(&Authority<C>) -> bool) {
+        self.retired.retain(|authority| !is_meant(authority));
+        for name in SlotName::BOTH {
+            if let Some(authority) = self.slot(name).authority().filter(|authority| is_meant(authority)) {
+                *self.slot_mut(name) = Slot::Revoked(authority.in_token.clone());
+            }
+        }
+    }
+
+    /// The revoked key in this slot has been destroyed.
+    pub(super) fn destroyed(&mut self, name: SlotName) {
+        if let Slot::Revoked(_) = self.slot(name) {
+            *self.slot_mut(name) = Slot::Empty;
         }
     }
 

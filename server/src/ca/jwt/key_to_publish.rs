@@ -4,7 +4,7 @@ use ironroot_api::csr::Spki;
 
 use super::error::JwtError;
 use crate::ca::issuer::Candidate;
-use crate::ca::journal::{Authority, JwtKey, KeyId};
+use crate::ca::journal::{Authority, JwtKey, KeyId, Verdict};
 use crate::ca::{CaError, CaPolicy};
 use crate::clock::Moment;
 
@@ -26,5 +26,6 @@ pub(in crate::ca) fn publishable(
         key: number,
         in_token: record,
         root: None,
+        verdict: Verdict::None,
     })
 }

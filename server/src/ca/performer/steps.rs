@@ -30,7 +30,7 @@ impl Performer {
     }
 
     /// The key that `place` gets next, and the journal that knows it as used.
-    async fn choose_key(&mut self, place: Place) -> Result<(KeyRecord, Journal), CaError> {
+    pub(super) async fn choose_key(&mut self, place: Place) -> Result<(KeyRecord, Journal), CaError> {
         if !self.keys.is_given() {
             return Ok((self.own_key(place), self.journal.clone()));
         }
@@ -96,7 +96,7 @@ impl Performer {
     }
 
     /// Who signs an authority of this purpose, if not itself.
-    async fn signer_of(&self, purpose: Purpose, moment: Moment) -> Result<Option<Root>, CaError> {
+    pub(super) async fn signer_of(&self, purpose: Purpose, moment: Moment) -> Result<Option<Root>, CaError> {
         match purpose {
             Purpose::Root | Purpose::Jwt => Ok(None),
             Purpose::X509Ca => Ok(self.root(moment).await?.map(|signing| signing.root)),
@@ -119,9 +119,9 @@ impl Performer {
             Purpose::X509Ca => issuer::certify_ca(candidate, root, &self.policy, moment).await?,
             Purpose::Jwt => jwt::publishable(candidate, &self.policy, moment, KeyId::random())?,
         };
-        let not_after = authority.not_after;
+        let (not_after, local_authority_id) = (utc(authority.not_after), authority.credential.id());
         self.persist(self.journal.clone().prepare(place, authority)).await?;
-        info!(slot = %place, %key, not_after = utc(not_after), "{} prepared and published", place.purpose.noun());
+        info!(slot = %place, %key, local_authority_id, not_after, "{} prepared and published", place.purpose.noun());
         Ok(())
     }
 
@@ -131,8 +131,21 @@ impl Performer {
             return self.miss(place, moment).await;
         }
         self.persist(self.without_former(place, self.journal.clone().activate(place))).await?;
-        info!(slot = %place, not_after = utc(authority.not_after), "{} activated", place.purpose.noun());
+        let (not_after, local_authority_id) = (utc(authority.not_after), authority.credential.id());
+        info!(slot = %place, local_authority_id, not_after, "{} activated", place.purpose.noun());
         self.note_moved(place);
+        Ok(())
+    }
+
+    /// Of a place that an operator has revoked.
+    pub(super) async fn destroy(&mut self, place: Place) -> Result<(), CaError> {
+        let Slot::Revoked(key) = self.journal.slot(place).clone() else { return Ok(()) };
+        self.keys.release(&key).await?;
+        self.persist(self.journal.clone().destroyed(place)).await?;
+        self.absent.retain(|absent| *absent != place);
+        if key.origin == Origin::Made {
+            info!(slot = %place, key = %key.name, "the key of a revoked {} is destroyed", place.purpose.noun());
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use ironroot_api::TrustDomain;
 use ironroot_hsm::KeyName;
 
 use super::{Pace, Step, plan as plan_but_for};
-use crate::ca::journal::{self, Authority, KeyRecord, Place, SlotName, Slots};
+use crate::ca::journal::{self, Authority, KeyRecord, Place, SlotName, Slots, Verdict};
 use crate::ca::purpose::Purpose;
 use crate::ca::server_name::ServerName;
 use crate::clock::{Moment, Trust};
@@ -82,6 +82,7 @@ pub(super) fn perform(journal: Journal, step: Step, moment: Moment, ttl: i64) ->
             key: key_number,
             in_token: key(place),
             root: root.map(|(key, _)| key),
+            verdict: Verdict::None,
         }
     };
     match step {
@@ -97,6 +98,7 @@ pub(super) fn perform(journal: Journal, step: Step, moment: Moment, ttl: i64) ->
         }
         Step::Activate(place) => journal.activate(place),
         Step::Prune(purpose) => journal.prune(purpose, moment),
+        Step::Destroy(place) => journal.destroyed(place),
     }
 }
 

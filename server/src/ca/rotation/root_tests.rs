@@ -3,7 +3,7 @@
 use super::plan_one;
 use super::rehearsal::*;
 use super::{Pace, Step};
-use crate::ca::journal::{Authority, Place, SlotName};
+use crate::ca::journal::{Authority, Place, SlotName, Verdict};
 use crate::ca::purpose::Purpose;
 use crate::clock::{Moment, Trust};
 
@@ -16,7 +16,8 @@ fn roots(made_after: &[i64]) -> Journal {
         let place = if number == 0 { ROOT_A } else { Place::root(SlotName::B) };
         let (issued_at, not_after) = (START + years * YEAR, START + (years + 20) * YEAR);
         let (credential, issued_counted, in_token) = (number.to_string(), years * YEAR, key(place));
-        let root = Authority { credential, issued_at, not_after, issued_counted, key: number, in_token, root: None };
+        let (key, root, verdict) = (number, None, Verdict::None);
+        let root = Authority { credential, issued_at, not_after, issued_counted, key, in_token, root, verdict };
         journal = journal.prepare(place, root);
         journal = if number == 0 { journal.activate(place) } else { journal };
     }

@@ -3,7 +3,9 @@
 use ironroot_api::TrustDomain;
 use serde::Deserialize;
 
-use super::super::{Authority, CaCertificate, Credential, Journal, KeyRecord, Place, Purpose, Slot, SlotName, Slots};
+use super::super::{
+    Authority, CaCertificate, Credential, Journal, KeyRecord, Place, Purpose, Slot, SlotName, Slots, Verdict,
+};
 use super::JournalError;
 use crate::ca::server_name::ServerName;
 use crate::clock::ClockRecord;
@@ -114,7 +116,7 @@ impl Names<'_> {
     fn authority(&self, old: OldAuthority, place: Place) -> Authority {
         let OldAuthority { certificate, issued_at, not_after, issued_counted, key, root } = old;
         let (credential, in_token) = (Credential::Certificate(certificate), self.key(place));
-        Authority { credential, issued_at, not_after, issued_counted, key, in_token, root }
+        Authority { credential, issued_at, not_after, issued_counted, key, in_token, root, verdict: Verdict::None }
     }
 
     fn ca(&self, old: OldSlot, place: Place) -> Slot {

@@ -7,7 +7,7 @@ use ironroot_hsm::KeyName;
 
 use super::super::rehearsal::{paces, with_jwt};
 use super::super::{Pace, Step, plan};
-use crate::ca::journal::{self, Authority, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
+use crate::ca::journal::{self, Authority, KeyMark, KeyRecord, Origin, Place, Slot, SlotName, Verdict};
 use crate::ca::purpose::Purpose;
 use crate::ca::server_name::ServerName;
 use crate::clock::{Moment, Trust};
@@ -159,6 +159,7 @@ impl Servers {
                 }
                 world.servers[of].midway = Midway::HasDestroyed(purpose);
             }
+            Step::Destroy(place) => persist(world, of, journal.destroyed(place)),
         }
     }
 
@@ -213,6 +214,7 @@ fn certified(world: &World, journal: &Journal, place: Place, serial: Serial) -> 
         key: number,
         in_token: journal.slot(place).key().expect("it is intended").clone(),
         root: root.filter(|_| !is_root),
+        verdict: Verdict::None,
     }
 }
 

@@ -1,0 +1,72 @@
+//! What an operator sees of the authorities of this server: which signs, which comes next, which signed before.
+
+use ironroot_text::hex::hex;
+
+use super::journal::{Authority, Credential, Journal, Slot, SlotName, Slots};
+use super::purpose::Purpose;
+
+/// One authority. Source: SPIRE, `AuthorityState`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthorityState {
+    /// A certificate's subject key ID in lower-case hexadecimal digits, or the ID of a key of JWT-SVIDs.
+    pub id: String,
+    /// Its end, UNIX seconds.
+    pub expires_at_unix: i64,
+    /// The subject key ID of the root above a CA; empty without one.
+    pub upstream_id: String,
+}
+
+/// Those of one purpose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalAuthorities {
+    /// It signs.
+    pub active: Option<AuthorityState>,
+    /// It is in the bundle, or its root is, and signs nothing yet.
+    pub prepared: Option<AuthorityState>,
+    /// It signed before the active one, and its key is still in the token.
+    pub old: Option<AuthorityState>,
+}
+
+impl LocalAuthorities {
+    /// As the journal has them.
+    pub(super) fn of(journal: &Journal, purpose: Purpose) -> Self {
+        let slots = journal.slots(purpose);
+        let state = |found: Option<(SlotName, &Authority)>| found.map(|(_, authority)| authority.state());
+        Self { active: state(slots.active()), prepared: state(slots.prepared()), old: old(slots).map(Authority::state) }
+    }
+}
+
+fn old(slots: &Slots) -> Option<&Authority> {
+    SlotName::BOTH.into_iter().find_map(|name| match slots.slot(name) {
+        Slot::Old(authority) => Some(authority),
+        _ => None,
+    })
+}
+
+impl Authority {
+    /// What an operator sees of it.
+    pub fn state(&self) -> AuthorityState {
+        let root = self.root.and_then(|_| self.credential.certificate()?.authority_key_id());
+        let upstream_id = root.map(|id| hex(&id)).unwrap_or_default();
+        AuthorityState { id: self.credential.id(), expires_at_unix: self.not_after, upstream_id }
+    }
+}
+
+impl Credential {
+    /// What operators call what is verified with it: the same for each certificate of one key.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Certificate(certificate) => {
+                certificate.parsed().subject_key_id().map(|id| hex(&id)).unwrap_or_default()
+            }
+            Self::JwtKey(key) => key.key_id().as_str().to_owned(),
+        }
+    }
+}
+
+impl Slots {
+    /// The key of the authority of that ID, whichever of the keys ever used it is.
+    pub(super) fn key_named(&self, id: &str) -> Option<u64> {
+        self.authorities().into_iter().find(|authority| authority.credential.id() == id).map(|authority| authority.key)
+    }
+}

@@ -1,0 +1,85 @@
+//! Orders of operators on their way to the one task that renews the CA: one is carried out at a time, beside the plan's steps.
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use super::CaError;
+use super::local_authorities::AuthorityState;
+use super::rotation::by_hand::{Order, OrderRefusal};
+
+/// Orders that wait for those before them. Each costs a key of the token at most, and is an operator's.
+pub const MAX_WAITING_ORDERS: usize = 16;
+
+/// Why an order was not carried out.
+#[derive(Debug, Error)]
+pub enum OrderError {
+    /// The journal says that this may not be done, or not now.
+    #[error(transparent)]
+    Refused(#[from] OrderRefusal),
+    /// The token or the data store fails, or what it takes is not there.
+    #[error(transparent)]
+    Failed(#[from] CaError),
+    /// As many wait as may.
+    #[error("{MAX_WAITING_ORDERS} orders are waiting; try again")]
+    Busy,
+    /// Nobody carries orders out any more.
+    #[error("the server is stopping")]
+    Stopped,
+}
+
+/// An order, and who waits for what comes of it.
+pub(super) struct Request {
+    pub(super) order: Order,
+    pub(super) reply: oneshot::Sender<Result<AuthorityState, OrderError>>,
+}
+
+/// Where orders are given.
+#[derive(Clone)]
+pub(super) struct Orders(mpsc::Sender<Request>);
+
+impl Orders {
+    /// And where they arrive.
+    pub(super) fn channel() -> (Self, mpsc::Receiver<Request>) {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING_ORDERS);
+        (Self(sender), receiver)
+    }
+
+    /// Gives one, and waits for what comes of it. It is carried out whether anybody waits or not.
+    pub(super) async fn give(&self, order: Order) -> Result<AuthorityState, OrderError> {
+        let (reply, done) = oneshot::channel();
+        self.0.try_send(Request { order, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => OrderError::Busy,
+            mpsc::error::TrySendError::Closed(_) => OrderError::Stopped,
+        })?;
+        done.await.unwrap_or(Err(OrderError::Stopped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ca::purpose::Purpose;
+
+    #[tokio::test]
+    async fn so_many_orders_wait_and_the_next_is_refused_at_once() {
+        let (orders, arriving) = Orders::channel();
+        let order = || Order::Prepare(Purpose::X509Ca);
+        let waiting: Vec<_> = (0..MAX_WAITING_ORDERS)
+            .map(|_| {
+                tokio::spawn({
+                    let orders = orders.clone();
+                    async move { orders.give(order()).await }
+                })
+            })
+            .collect();
+        while orders.0.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(orders.give(order()).await, Err(OrderError::Busy)));
+        drop(arriving);
+        for waiting in waiting {
+            assert!(matches!(waiting.await.expect("no panic"), Err(OrderError::Stopped)));
+        }
+        assert!(matches!(orders.give(order()).await, Err(OrderError::Stopped)));
+    }
+}

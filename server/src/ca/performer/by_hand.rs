@@ -1,0 +1,137 @@
+//! What an operator orders, done as the plan's steps are: the journal first, then what others can see.
+
+use ironroot_api::utc;
+use tracing::{error, info};
+
+use super::Performer;
+use crate::ca::CaError;
+use crate::ca::journal::{Authority, Journal, Slot};
+use crate::ca::local_authorities::AuthorityState;
+use crate::ca::orders::OrderError;
+use crate::ca::purpose::Purpose;
+use crate::ca::rotation::Step;
+use crate::ca::rotation::by_hand::{Action, MayActivate, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal};
+use crate::clock::Moment;
+
+impl Performer {
+    /// Carries out an order, if the journal lets it; what it was about.
+    pub(in crate::ca) async fn obey(&mut self, order: &Order, moment: Moment) -> Result<AuthorityState, OrderError> {
+        self.unseen = true;
+        let (journal, is_rooted) = (&self.journal, self.policy.root_ttl_seconds.is_some());
+        let root = |id: &str| journal.slots(Purpose::Root).key_named(&id.to_ascii_lowercase());
+        match order {
+            Order::Prepare(purpose) => {
+                let may = MayPrepare::judge(journal, *purpose, moment)?;
+                self.prepare_by_hand(may, moment).await
+            }
+            Order::Activate(purpose, id) => {
+                let may = MayActivate::judge(journal, *purpose, named(journal, *purpose, id, OrderRefusal::NoId)?)?;
+                self.activate_by_hand(may, moment).await
+            }
+            Order::Taint(purpose, id) => {
+                let is_below = is_rooted && *purpose == Purpose::X509Ca;
+                let missing = if is_below { OrderRefusal::IsBelowARoot(Action::Taint) } else { OrderRefusal::NoId };
+                let key = named(journal, *purpose, id, missing)?;
+                self.taint(MayTaint::judge(journal, *purpose, key, is_rooted)?).await
+            }
+            Order::Revoke(purpose, id) => {
+                let is_below = is_rooted && *purpose == Purpose::X509Ca;
+                let missing =
+                    if is_below { OrderRefusal::IsBelowARoot(Action::Revoke) } else { OrderRefusal::RevokesNoId };
+                let key = named(journal, *purpose, id, missing)?;
+                self.revoke(MayRevoke::judge(journal, *purpose, key, is_rooted)?, moment).await
+            }
+            Order::TaintUpstream(id) => {
+                refuse_no_subject(id, is_rooted, Action::Taint)?;
+                self.taint(MayTaint::judge_upstream(journal, root(id), is_rooted)?).await
+            }
+            Order::RevokeUpstream(id) => {
+                refuse_no_subject(id, is_rooted, Action::Revoke)?;
+                self.revoke(MayRevoke::judge_upstream(journal, root(id), is_rooted)?, moment).await
+            }
+        }
+    }
+
+    async fn prepare_by_hand(&mut self, may: MayPrepare, moment: Moment) -> Result<AuthorityState, OrderError> {
+        let place = may.place();
+        if !matches!(self.journal.slot(place), Slot::Intended(_)) {
+            // Who signs comes first, as in the plan: without a root nothing is given up.
+            self.signer_of(place.purpose, moment).await?;
+            let (key, journal) = self.choose_key(place).await?;
+            let before = self.journal.slot(place).key().filter(|before| before.name != key.name).cloned();
+            self.persist(journal.replace(place, key)).await?;
+            self.absent.retain(|absent| *absent != place);
+            self.in_former.retain(|former| *former != place);
+            if let Some(before) = before {
+                self.keys.release(&before).await?;
+            }
+        }
+        self.prepare(place, moment).await?;
+        match self.journal.slot(place) {
+            Slot::Prepared(authority) => Ok(authority.state()),
+            // The log says why.
+            _ => Err(self.keys.none_free(place).into()),
+        }
+    }
+
+    async fn activate_by_hand(&mut self, may: MayActivate, moment: Moment) -> Result<AuthorityState, OrderError> {
+        let place = may.place();
+        let Slot::Prepared(authority) = self.journal.slot(place).clone() else {
+            return Err(OrderRefusal::OtherId.into());
+        };
+        if self.find_idle_key(place, &authority).await?.is_none() {
+            let key = authority.in_token.name.clone();
+            self.miss(place, moment).await?;
+            return Err(CaError::PreparedLost { slot: place, key }.into());
+        }
+        self.persist(self.without_former(place, self.journal.clone().activate_by_hand(place))).await?;
+        self.note_moved(place);
+        let state = authority.state();
+        let (noun, not_after) = (place.purpose.noun(), utc(authority.not_after));
+        info!(slot = %place, local_authority_id = state.id, not_after, "{noun} activated");
+        Ok(state)
+    }
+
+    async fn taint(&mut self, may: MayTaint) -> Result<AuthorityState, OrderError> {
+        let (purpose, key) = may.key();
+        let state = self.state_of(purpose, key)?;
+        self.persist(self.journal.clone().taint(purpose, key)).await?;
+        Ok(state)
+    }
+
+    /// It leaves the bundle first, on disk too; a token that does not answer then is asked again until its key is destroyed.
+    async fn revoke(&mut self, may: MayRevoke, moment: Moment) -> Result<AuthorityState, OrderError> {
+        let (purpose, key) = may.key();
+        let state = self.state_of(purpose, key)?;
+        self.persist(self.journal.clone().revoke(purpose, key)).await?;
+        let Self { absent, in_former, journal, .. } = self;
+        for places in [absent, in_former] {
+            places.retain(|place| !matches!(journal.slot(*place), Slot::Revoked(_)));
+        }
+        while let step @ Step::Destroy(place) = self.next_step(moment, &[]) {
+            if let Err(failed) = self.perform(step, moment).await {
+                error!(slot = %place, error = &failed as &dyn std::error::Error, "a revoked key is not destroyed yet; it is tried again");
+                break;
+            }
+        }
+        Ok(state)
+    }
+
+    fn state_of(&self, purpose: Purpose, key: u64) -> Result<AuthorityState, OrderError> {
+        let authorities = self.journal.slots(purpose).authorities();
+        let newest: Option<&&Authority> = authorities.iter().rfind(|authority| authority.key == key);
+        newest.map(|authority| authority.state()).ok_or(OrderRefusal::OtherId.into())
+    }
+}
+
+/// The key of the authority of that ID, if there is one; `missing` if there is no ID.
+fn named(journal: &Journal, purpose: Purpose, id: &str, missing: OrderRefusal) -> Result<Option<u64>, OrderRefusal> {
+    if id.is_empty() { Err(missing) } else { Ok(journal.slots(purpose).key_named(id)) }
+}
+
+fn refuse_no_subject(id: &str, is_rooted: bool, action: Action) -> Result<(), OrderRefusal> {
+    match id.is_empty() && is_rooted {
+        true => Err(OrderRefusal::NoSubject(action)),
+        false => Ok(()),
+    }
+}
