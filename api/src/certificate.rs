@@ -84,6 +84,19 @@ impl Certificate {
         pem::certificates(text)?.iter().map(|der| Self::parse(der)).collect()
     }
 
+    /// A chain (DER, leaf first) up to the one of `authorities` that signed its last certificate, if it is among them: for people.
+    /// What cannot be parsed is left out.
+    pub fn chain_for_people(
+        chain: impl IntoIterator<Item = impl AsRef<[u8]>>,
+        authorities: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Vec<Self> {
+        let mut chain: Vec<Self> = chain.into_iter().filter_map(|der| Self::parse(der.as_ref()).ok()).collect();
+        let signer = chain.last().and_then(Self::authority_key_id);
+        let mut authorities = authorities.into_iter().filter_map(|der| Self::parse(der.as_ref()).ok());
+        chain.extend(authorities.find(|authority| signer.is_some() && authority.subject_key_id() == signer));
+        chain
+    }
+
     /// The bytes that were parsed, unchanged.
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der

@@ -16,7 +16,6 @@ pub mod devices;
 pub mod endpoints;
 pub mod facts;
 pub mod keys;
-mod log_level;
 pub mod node_attestation;
 pub mod readiness;
 pub mod registry;

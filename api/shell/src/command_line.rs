@@ -1,9 +1,11 @@
 //! What the command lines of server and agent share: flags in Go's style, answers in two forms, errors with exit codes.
 
 mod asking;
+mod chain;
 mod daemon;
 mod error;
 mod json;
+mod logger;
 mod program;
 mod replace_file;
 mod reply;
@@ -16,9 +18,11 @@ use std::ffi::{OsStr, OsString};
 
 pub use crate::describe;
 pub use asking::{block_on, within};
+pub use chain::{ShownCertificate, chain_text, go_duration};
 pub use daemon::{ConfigFile, ConfigFlags, Given, LogFlags, begin_log, ended, keep_files_private, switched_on};
 pub use error::{CommandError, EXIT_NO_COMMAND, code_name};
 pub use json::{base64, int64};
+pub use logger::logger_reply;
 pub use program::Program;
 pub use replace_file::replace_file;
 pub use reply::{Output, Reply, UnknownOutput};

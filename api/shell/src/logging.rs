@@ -6,6 +6,7 @@ mod json;
 mod level_control;
 mod limit;
 mod output;
+mod wire;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub use level_control::{LevelControl, Levels};
 pub use limit::{Clipped, LineRate, LogLimit, MAX_LOG_SOURCES, MAX_LOGGED_BYTES, Pass, clipped};
 pub use output::LogOutput;
+pub use wire::LevelRefusal;
 
 /// How much is logged, in SPIRE's names: what stands below says more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,13 +1,11 @@
 //! `debug getinfo`.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ironroot_api::pb::debug::debug_client::DebugClient;
 use ironroot_api::pb::debug::{GetInfoRequest, GetInfoResponse, get_info_response::Cert};
-use ironroot_api::utc;
-use ironroot_shell::command_line::{Reply, int64};
+use ironroot_shell::command_line::{Reply, ShownCertificate, chain_text, go_duration};
 use serde_json::{Value, json};
 
 use super::connection::Connection;
@@ -42,15 +40,8 @@ impl Getinfo {
 }
 
 fn json(info: &GetInfoResponse) -> Value {
-    let certificate = |cert: &Cert| {
-        let mut fields = json!({ "expires_at": int64(cert.expires_at), "subject": cert.subject });
-        if let Some(id) = &cert.id {
-            fields["id"] = json!({ "trust_domain": id.trust_domain, "path": id.path });
-        }
-        fields
-    };
     json!({
-        "svid_chain": info.svid_chain.iter().map(certificate).collect::<Vec<_>>(),
+        "svid_chain": chain(info).map(|certificate| certificate.json()).collect::<Vec<_>>(),
         "uptime": info.uptime,
         "agents_count": info.agents_count,
         "federated_bundles_count": info.federated_bundles_count,
@@ -60,43 +51,29 @@ fn json(info: &GetInfoResponse) -> Value {
 
 /// Source: SPIRE, cmd/spire-server/cli/debug.
 fn text(info: &GetInfoResponse) -> String {
-    let mut text = format!(
+    let text = format!(
         "Server Debug Info:\n  Uptime:                  {}\n  Registered Agents:       {}\n  Registration Entries:    {}\n  \
          Federated Bundles:       {}\n",
-        duration(info.uptime),
+        go_duration(info.uptime),
         info.agents_count,
         info.entries_count,
         info.federated_bundles_count
     );
-    if !info.svid_chain.is_empty() {
-        text.push_str("  SVID Chain:\n");
-    }
-    for (index, cert) in info.svid_chain.iter().enumerate() {
-        let id = cert.id.as_ref().map(|id| format!("spiffe://{}{}", id.trust_domain, id.path));
-        let (id, expires) = (id.unwrap_or_else(|| "(none)".to_owned()), utc(cert.expires_at));
-        write!(
-            text,
-            "    [{index}] SPIFFE ID:  {id}\n        Subject:    {}\n        Expires At: {expires}\n",
-            cert.subject
-        )
-        .expect("writing to a string cannot fail");
-    }
-    text
+    text + &chain_text(chain(info))
 }
 
-/// As Go writes it: `1h2m3s`, without the parts in front that are 0.
-fn duration(seconds: i32) -> String {
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{minutes}m{seconds}s"),
-        _ => format!("{hours}h{minutes}m{seconds}s"),
-    }
+fn shown(cert: &Cert) -> ShownCertificate<'_> {
+    ShownCertificate { id: cert.id.as_ref(), expires_at: cert.expires_at, subject: &cert.subject }
+}
+
+fn chain(info: &GetInfoResponse) -> impl ExactSizeIterator<Item = ShownCertificate<'_>> {
+    info.svid_chain.iter().map(shown)
 }
 
 #[cfg(test)]
 mod tests {
     use ironroot_api::pb::types::Spiffeid;
+    use ironroot_api::utc;
 
     use super::*;
 
@@ -121,6 +98,5 @@ mod tests {
         .replace("TIME", &utc(0));
         assert_eq!(text(&info), wanted);
         assert_eq!(json(&info)["svid_chain"][1], json!({ "expires_at": "0", "subject": "O=SPIRE,C=US" }));
-        assert_eq!([0, 59, 60, 3600].map(duration), ["0s", "59s", "1m0s", "1h0m0s"]);
     }
 }

@@ -42,12 +42,7 @@ impl Debug for DebugApi {
 
 /// What the server shows, and the authority of the bundle that answers for it.
 fn chain(shown: &[CertificateDer<'_>], bundle: &TrustBundle) -> Vec<Cert> {
-    let parsed = |der: &[u8]| Certificate::parse(der).ok();
-    let mut chain: Vec<Certificate> = shown.iter().filter_map(|der| parsed(der)).collect();
-    let signer = chain.last().and_then(Certificate::authority_key_id);
-    let authorities = bundle.authorities.iter().filter_map(|der| parsed(der));
-    chain.extend(authorities.filter(|authority| signer.is_some() && authority.subject_key_id() == signer).take(1));
-    chain.iter().map(to_pb).collect()
+    Certificate::chain_for_people(shown, &bundle.authorities).iter().map(to_pb).collect()
 }
 
 fn to_pb(certificate: &Certificate) -> Cert {

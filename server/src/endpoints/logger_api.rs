@@ -10,7 +10,6 @@ use tonic::{Request, Response, Status};
 
 use super::ServerState;
 use super::caller::granted;
-use crate::log_level;
 use crate::rights::Administrator;
 
 /// SPIRE's `spire.api.server.logger.v1.Logger`.
@@ -21,20 +20,22 @@ pub struct LoggerApi(pub(super) Arc<ServerState>);
 impl Logger for LoggerApi {
     async fn get_logger(&self, request: Request<GetLoggerRequest>) -> Result<Response<types::Logger>, Status> {
         let _: Administrator = granted(&request)?;
-        Ok(Response::new(to_pb(self.0.log_level.levels())))
+        Ok(Response::new(self.0.log_level.levels().to_pb()))
     }
 
     async fn set_log_level(&self, request: Request<SetLogLevelRequest>) -> Result<Response<types::Logger>, Status> {
         let by: Administrator = granted(&request)?;
-        let level = level(request.into_inner().new_level)
-            .map_err(|status| self.0.audit.refused(by.caller(), "SetLogLevel", "", status))?;
-        Ok(Response::new(to_pb(self.set(&by, "SetLogLevel", level))))
+        let level = LogLevel::from_pb(request.into_inner().new_level).map_err(|refusal| {
+            let status = Status::invalid_argument(refusal.to_string());
+            self.0.audit.refused(by.caller(), "SetLogLevel", "", status)
+        })?;
+        Ok(Response::new(self.set(&by, "SetLogLevel", level).to_pb()))
     }
 
     async fn reset_log_level(&self, request: Request<ResetLogLevelRequest>) -> Result<Response<types::Logger>, Status> {
         let by: Administrator = granted(&request)?;
         let launch = self.0.log_level.levels().launch;
-        Ok(Response::new(to_pb(self.set(&by, "ResetLogLevel", launch))))
+        Ok(Response::new(self.set(&by, "ResetLogLevel", launch).to_pb()))
     }
 }
 
@@ -51,30 +52,5 @@ impl LoggerApi {
             self.0.audit.done(by.caller(), method, level);
         }
         levels
-    }
-}
-
-/// Source of the texts: SPIRE, pkg/server/api/logger/v1/service.go.
-fn level(number: i32) -> Result<LogLevel, Status> {
-    if number == i32::from(types::LogLevel::Unspecified) {
-        return Err(Status::invalid_argument("newLevel value cannot be LogLevel_UNSPECIFIED"));
-    }
-    log_level::from_pb(number).ok_or_else(|| Status::invalid_argument("unsupported log level"))
-}
-
-fn to_pb(Levels { current, launch }: Levels) -> types::Logger {
-    types::Logger { current_level: log_level::to_pb(current).into(), launch_level: log_level::to_pb(launch).into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_level_and_one_of_a_later_version_are_refused_in_spires_words() {
-        for (number, text) in [(0, "newLevel value cannot be LogLevel_UNSPECIFIED"), (8, "unsupported log level")] {
-            let status = level(number).expect_err("refused");
-            assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, text));
-        }
     }
 }
