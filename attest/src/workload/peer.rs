@@ -86,6 +86,15 @@ impl Peer {
         if peer.still_alive() { Ok(peer) } else { Err(WorkloadRefusal::Exited { pid }) }
     }
 
+    /// The process that has the number `pid` now, for somebody who may name processes by it. Whether it still is the one that was
+    /// meant, only who named it can tell; from here on it is this very process. Blocks on procfs.
+    pub fn numbered(pid: i32) -> Result<Self, WorkloadRefusal> {
+        let anchor = Anchor::start_time(pid)?;
+        let owner = Process::open(pid).map_err(|_| WorkloadRefusal::Exited { pid })?.owner()?;
+        let peer = Self(Arc::new(Facts { pid, uid: owner.euid, gid: owner.egid, anchor, executable: None }));
+        if peer.still_alive() { Ok(peer) } else { Err(WorkloadRefusal::Exited { pid }) }
+    }
+
     /// Its PID in our namespace. Means it only while [`Peer::still_alive`].
     pub fn pid(&self) -> i32 {
         self.0.pid
@@ -177,6 +186,18 @@ mod tests {
         assert!(matches!(peer.process(), Err(WorkloadRefusal::Exited { .. })));
         child.wait().expect("reaps");
         assert!(!peer.still_alive());
+    }
+
+    #[test]
+    fn a_process_that_is_named_by_its_number_is_that_process_as_long_as_it_runs() {
+        let mut child = sleeper();
+        let peer = Peer::numbered(child.id() as i32).expect("runs");
+        assert_eq!((peer.pid(), peer.uid()), (child.id() as i32, nix::unistd::geteuid().as_raw()));
+        child.kill().and_then(|()| child.wait()).expect("ends");
+        assert!(!peer.still_alive());
+        for nobody in [child.id() as i32, 0, -1, i32::MAX] {
+            assert!(matches!(Peer::numbered(nobody), Err(WorkloadRefusal::Exited { .. })), "{nobody}");
+        }
     }
 
     //= FLT-A12

@@ -155,6 +155,17 @@ impl UnixAttestor {
         self.user(peer, demand).map(|(_, attested)| attested)
     }
 
+    /// Whose process has the number `pid` now: everything but its executable, of which nothing is proven without a connection of
+    /// its own. Blocks as [`attest_user`](Self::attest_user).
+    pub fn attest_numbered(&self, pid: i32, demand: &Demand) -> Result<(Peer, Attested), WorkloadRefusal> {
+        let peer = Peer::numbered(pid)?;
+        let mut attested = self.attest_user(&peer, demand)?;
+        if self.looks_at_executables() && demand.concerns(&attested.selectors) {
+            attested.withhold("unix:path, unix:sha256", Withheld::Numbered);
+        }
+        Ok((peer, attested))
+    }
+
     /// What is true of `peer` now. Blocks on files, user databases and systemd.
     ///
     /// `unix:path` and `unix:sha256` are looked for only as far as `demand` shows that something depends on them, and only

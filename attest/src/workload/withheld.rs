@@ -66,6 +66,9 @@ pub enum Withheld {
     /// One user's programs take a share of the time only.
     #[error("hashing the programs of this user has taken more than its share of time; it is tried again later")]
     OverBudget,
+    /// A delegate named it.
+    #[error("the process was named by its number: what it runs is told only on a connection of its own")]
+    Numbered,
     /// Of `systemd:id` and `systemd:fragment_path`.
     #[error(transparent)]
     Unit(#[from] UnitUntold),
