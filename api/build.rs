@@ -6,7 +6,7 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 12] = [
+const PROTOS: [&str; 18] = [
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
     "proto/spire/api/server/entry/v1/entry.proto",
@@ -15,10 +15,27 @@ const PROTOS: [&str; 12] = [
     "proto/spire/api/server/debug/v1/debug.proto",
     "proto/spire/api/server/localauthority/v1/localauthority.proto",
     "proto/spire/api/server/logger/v1/logger.proto",
+    "proto/spire/api/agent/debug/v1/debug.proto",
+    "proto/spire/api/agent/logger/v1/logger.proto",
+    "proto/spire/api/agent/delegatedidentity/v1/delegatedidentity.proto",
+    "proto/ironroot/api/agent/status/v1/status.proto",
     "proto/ironroot/api/server/change/v1/change.proto",
     "proto/ironroot/api/server/device/v1/device.proto",
     "proto/ironroot/api/server/root/v1/root.proto",
     "proto/workload.proto",
+    "proto/envoy/service/secret/v3/sds.proto",
+    "proto/envoy/extensions/transport_sockets/tls/v3/secret.proto",
+];
+/// What the agent's socket for workloads serves, and what that imports.
+const ON_THE_WORKLOAD_SOCKET: [&str; 8] = [
+    "workload.proto",
+    "envoy/service/secret/v3/sds.proto",
+    "envoy/service/discovery/v3/discovery.proto",
+    "envoy/config/core/v3/core.proto",
+    "envoy/type/v3/version.proto",
+    "google/rpc/status.proto",
+    "google/protobuf/any.proto",
+    "google/protobuf/struct.proto",
 ];
 const ENTRY_PACKAGE: &str = "spire.api.server.entry.v1";
 const ENCODED_MESSAGES: [&str; 2] = ["GetAuthorizedEntriesResponse", "SyncAuthorizedEntriesResponse"];
@@ -47,10 +64,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The Workload API alone and what it imports, for server reflection.
+/// The services of the workloads' socket and what they import, for server reflection.
 fn workload_descriptors(descriptors: &FileDescriptorSet) -> FileDescriptorSet {
-    let served = ["workload.proto", "google/protobuf/struct.proto"];
-    let file = descriptors.file.iter().filter(|file| served.contains(&file.name())).cloned();
+    let file = descriptors.file.iter().filter(|file| ON_THE_WORKLOAD_SOCKET.contains(&file.name())).cloned();
     let file = file.map(|file| FileDescriptorProto { source_code_info: None, ..file });
     FileDescriptorSet { file: file.collect() }
 }

@@ -1,12 +1,16 @@
 //! The command line: SPIRE's verbs and flags.
 //!
-//! `run` is the daemon; `tpm` asks the chip, without a server; everything else is a client of the Workload API, as any workload
-//! is.
+//! `run` is the daemon; `tpm` asks the chip, without a server; `status`, `debug` and `logger` ask the admin socket; everything else is a
+//! client of the Workload API, as any workload is.
 
+mod admin;
 mod api;
 mod connection;
+mod debug;
 mod healthcheck;
+mod logger;
 mod run;
+mod status;
 mod tpm;
 
 use std::process::ExitCode;
@@ -35,6 +39,13 @@ enum Command {
     /// Asks the Workload API as a workload would.
     #[command(subcommand, after_help = "Example: ironroot-agent api fetch x509")]
     Api(api::Api),
+    Status(status::Status),
+    /// Changes how much the running agent logs.
+    #[command(subcommand, after_help = "Example: ironroot-agent logger set -level debug")]
+    Logger(logger::Logger),
+    /// Shows what the running agent is at this moment.
+    #[command(subcommand, after_help = "Example: ironroot-agent debug getinfo")]
+    Debug(debug::Debug),
     /// Shows this device's TPM, for whoever enrols it.
     #[command(subcommand, after_help = "Example: ironroot-agent tpm show")]
     Tpm(tpm::TpmCommand),
@@ -66,6 +77,9 @@ impl Program for Cli {
             Command::Validate(validate) => finish(validate.execute()),
             Command::Healthcheck(check) => check.execute(),
             Command::Api(api) => api.execute(),
+            Command::Status(status) => status.execute(),
+            Command::Logger(logger) => logger.execute(),
+            Command::Debug(debug) => debug.execute(),
             Command::Tpm(tpm) => tpm.execute(),
         }
     }

@@ -1,8 +1,10 @@
 //! The agent's configuration file: SPIRE's keys, and ours for the TPM and the offline cache.
 
+mod admin_socket;
 mod agent_block;
 mod password;
 mod plugins;
+mod sds;
 mod tpm;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +18,9 @@ use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_chec
 
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
+pub use crate::endpoints::{Delegates, SdsConfig};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
+pub(crate) use admin_socket::DEFAULT_ADMIN_SOCKET_PATH;
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
 pub use password::{PasswordError, PasswordSource};
 pub use tpm::TpmConfig;
@@ -35,6 +39,14 @@ pub struct AgentConfig {
     pub data_dir: PathBuf,
     /// The Workload API's socket.
     pub socket_path: PathBuf,
+    /// Whether it serves the Workload API there.
+    pub workload_api: bool,
+    /// How it serves Envoy's secrets there, if it does.
+    pub secrets: Option<SdsConfig>,
+    /// The admin socket, if there is one.
+    pub admin_socket_path: Option<PathBuf>,
+    /// Who may ask there for identities of others.
+    pub delegates: Delegates,
     /// How it knows the server before it has a trust bundle of its own.
     pub bootstrap: Bootstrap,
     /// How the device proves who it is.
@@ -195,6 +207,10 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let plugins = plugins::read(&root.block("plugins"), agent_block::read_join_token(&agent));
     let tpm = plugins.as_ref().map(|plugins| tpm_of(&plugins.node_attestor, &plugins.key_manager));
     let cache = agent_block::read_offline_cache(&agent.block("offline_cache"), tpm);
+    let secrets = sds::read(&agent);
+    let admin_socket_path = admin_socket::read_path(&agent);
+    let delegates = admin_socket::read_delegates(&agent, block.as_ref().map(|block| &block.trust_domain));
+    let workload_api = !agent.boolean("disable_workload_api").unwrap_or(false);
     agent_block::refuse_unsupported(&agent);
     agent.finish();
     let (block, plugins) = block.zip(plugins)?;
@@ -204,6 +220,10 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         server_port: block.server_port,
         data_dir: block.data_dir,
         socket_path: block.socket_path,
+        workload_api,
+        secrets,
+        admin_socket_path,
+        delegates,
         bootstrap: block.bootstrap,
         node_attestor: plugins.node_attestor,
         key_manager: plugins.key_manager,

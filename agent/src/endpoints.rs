@@ -1,17 +1,24 @@
-//! What local processes reach: the Workload API socket.
+//! What local processes reach: the socket of the Workload API and of Envoy's secrets, and the admin socket.
 //!
 //! ```text
 //!  accept ─► admission (per user) ─► Watched<Caller { Peer, slot }> ─► door (method, header, room) ─► Admitted
-//!                                                        workload_api ─► attestation ─► Identities::for_selectors
+//!                            workload_api, secrets ─► serving: attestation ─► Identities::for_selectors, again on each change
 //! ```
 //! A connection ends when the process that opened it exits, when another process writes into it, when it is of no use, or
 //! when its user holds most and another user's needs the room. Connections, streams, attestations, hashing and the bytes of
 //! requests are bounded per user, where a user's subordinate uids are the user's: so one user cannot shut out another's.
 
+mod admin;
 mod admission;
 mod caller;
+mod debug;
+mod delegated;
 mod door;
+mod logger;
 mod reflection;
+mod secrets;
+mod serving;
+mod status;
 mod tenancy;
 mod workload_api;
 
@@ -19,6 +26,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::OptionFuture;
+use ironroot_api::pb::secret::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, incoming};
 use ironroot_attest::workload::{ConnectionWriter, UnixAttestor};
@@ -27,14 +37,19 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+pub use admin::AdminSocketConfig;
 pub use admission::{Limits, SubordinateUids};
+pub use delegated::Delegates;
+pub use secrets::SdsConfig;
 
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
 use admission::Admission;
 use caller::Gate;
-use door::{DoorLayer, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES};
+use door::{DoorLayer, MAX_CONDENSED_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket};
+use secrets::SecretsApi;
+use serving::Serving;
 use workload_api::WorkloadApi;
 
 /// Every local user may connect: who gets what is decided by attestation.
@@ -46,9 +61,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// 30 s costs a tenth of what it takes to renew an SVID of 60 s.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(300);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Most requests of this API are a few bytes, none is larger than a token; what a client may have in flight is bounded by these.
+/// Most requests are a few bytes; what a client may have in flight is bounded by these. Streams that wait for their turn keep no
+/// other one's bytes away: all of a connection's may be full at once.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = STREAMS_PER_CONNECTION * STREAM_WINDOW_BYTES;
 /// Clients send some 300 bytes of headers, with tracing some more. Each open stream may hold as many.
 const HEADER_LIST_BYTES: u32 = 8 * 1024;
 const STREAMS_PER_CONNECTION: u32 = 100;
@@ -56,7 +72,7 @@ const STREAMS_PER_CONNECTION: u32 = 100;
 /// The time as far as it is known, UNIX seconds: the later of the system's clock and what must have passed already.
 pub type NowUnix = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// What the Workload API socket is made of.
+/// What the workloads' socket, and the admin socket if there is one, are made of.
 #[derive(Debug)]
 pub struct WorkloadApiConfig {
     /// Where to listen; the directory is made if it is missing.
@@ -69,6 +85,12 @@ pub struct WorkloadApiConfig {
     pub limits: Limits,
     /// Which uids are one user's.
     pub subordinate_uids: SubordinateUids,
+    /// Whether the Workload API is served.
+    pub workload_api: bool,
+    /// How Envoy's secrets are served, if they are.
+    pub secrets: Option<SdsConfig>,
+    /// The admin socket, if there is one.
+    pub admin: Option<AdminSocketConfig>,
 }
 
 /// Where what is served comes from.
@@ -84,18 +106,26 @@ pub struct Sources {
     pub now: NowUnix,
 }
 
-/// Why the socket cannot be served.
+/// Why a socket cannot be served.
 #[derive(Debug, Error)]
 pub enum EndpointError {
-    /// It cannot be bound.
+    /// The workloads' cannot be bound.
     #[error("cannot open the Workload API socket")]
     Socket(#[from] UnixSocketError),
+    /// The admin socket cannot be bound.
+    #[error("cannot open the admin socket; admin_socket_path names it")]
+    AdminSocket(#[source] UnixSocketError),
+    /// Workloads that are given their socket's directory would be given it.
+    #[error(
+        "the admin socket {0:?} is in the directory of the Workload API socket, or below it: give it one of its own"
+    )]
+    AdminSocketPlace(PathBuf),
     /// Serving ended with an error.
     #[error("the Workload API server failed")]
     Serve(#[source] tonic::transport::Error),
 }
 
-/// Binds the Workload API socket at once; the returned future serves it until `shutdown` is done.
+/// Binds the sockets at once; the returned future serves them until `shutdown` is done.
 pub fn serve_workload_api(
     config: WorkloadApiConfig,
     sources: Sources,
@@ -104,32 +134,58 @@ pub fn serve_workload_api(
     //= WLE-01 SPIFFE Workload Endpoint 2: "SHOULD NOT expose the same endpoint instance to more than one host"
     //= WLE-02 SPIFFE Workload Endpoint 3: "Implementations SHOULD prefer Unix Domain Socket transport"
     let listener = SocketListener::bind(&config.socket_path, WORKLOAD_SOCKET_MODE)?;
+    let bind = |admin| admin::bind(admin, &config.socket_path);
+    let admin_listener = config.admin.as_ref().map(bind).transpose()?;
     admission::raise_descriptor_limit(&config.limits);
     let admission = Admission::new(config.limits, config.subordinate_uids);
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
-    let api = WorkloadApi::new(attestor.clone(), admission.clone(), sources, stopping.clone());
-    let door = DoorLayer::new(admission.clone());
+    let serving = Serving::new(attestor.clone(), admission.clone(), sources, stopping.clone());
     let gate = Gate { admission, attestor, writers: config.connection_writer };
-    let connections = incoming(listener, move |stream| caller::admit(&gate, stream));
-    let stopped = async move {
+    let socket = Socket::Workloads { api: config.workload_api, secrets: config.secrets.is_some() };
+    let routes = routes(serving.clone(), config.secrets.unwrap_or_default());
+    let workloads = serve(listener, gate.clone(), socket, routes, stopping.clone());
+    let admin = config.admin.map(|config| admin::routes(config, serving));
+    let admin = admin
+        .zip(admin_listener)
+        .map(|(routes, listener)| serve(listener, gate, Socket::Administration, routes, stopping.clone()));
+    tokio::spawn(async move {
         shutdown.await;
         stop.send_replace(true);
-    };
-    let serving = server().layer(door).add_routes(routes(api)).serve_with_incoming_shutdown(connections, stopped);
+    });
     Ok(async move {
+        let both = futures_util::future::try_join(workloads, OptionFuture::from(admin).map(Option::transpose));
         tokio::select! {
-            served = serving => served.map_err(EndpointError::Serve),
+            served = both => served.map(drop).map_err(EndpointError::Serve),
             () = grace_is_over(stopping) => Ok(()),
         }
     })
 }
 
-fn routes(api: WorkloadApi) -> Routes {
-    let api = SpiffeWorkloadApiServer::new(api).max_decoding_message_size(MAX_JWT_MESSAGE_BYTES);
+/// Serves one socket, until it is told to stop.
+fn serve(
+    listener: SocketListener,
+    gate: Gate,
+    socket: Socket,
+    routes: Routes,
+    stopping: watch::Receiver<bool>,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send {
+    let door = DoorLayer::new(gate.admission.clone(), socket);
+    let connections = incoming(listener, move |stream| caller::admit(&gate, stream));
+    server().layer(door).add_routes(routes).serve_with_incoming_shutdown(connections, is_stopping(stopping))
+}
+
+/// All services; which of them are offered the door says.
+fn routes(serving: Serving, secrets: SdsConfig) -> Routes {
+    let api = SpiffeWorkloadApiServer::new(WorkloadApi(serving.clone()));
+    let api = api.max_decoding_message_size(MAX_JWT_MESSAGE_BYTES);
+    let secrets = SecretDiscoveryServiceServer::new(SecretsApi { serving, config: Arc::new(secrets) });
+    let secrets = secrets.max_decoding_message_size(MAX_CONDENSED_BYTES);
     // grpc.health.v1 beside it, as SPIRE has it on this socket: who is answered at all is answered "serving".
     let (_, health) = tonic_health::server::health_reporter();
-    reflection::add_to(Routes::new(api).add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES)))
+    reflection::add_to(
+        Routes::new(api).add_service(secrets).add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES)),
+    )
 }
 
 fn server() -> Server {
@@ -143,8 +199,12 @@ fn server() -> Server {
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
-async fn grace_is_over(mut stopping: watch::Receiver<bool>) {
+async fn grace_is_over(stopping: watch::Receiver<bool>) {
+    is_stopping(stopping).await;
+    tokio::time::sleep(GRACE).await;
+}
+
+async fn is_stopping(mut stopping: watch::Receiver<bool>) {
     // An error means that serving is over already.
     let _ = stopping.wait_for(|stop| *stop).await;
-    tokio::time::sleep(GRACE).await;
 }

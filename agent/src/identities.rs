@@ -117,9 +117,19 @@ impl Identities {
         self.bundle.as_ref()
     }
 
+    /// Every bundle there is, by its trust domain.
+    pub fn bundles(&self) -> impl Iterator<Item = (&TrustDomain, &Arc<TrustBundle>)> {
+        self.bundle.iter().map(|bundle| (&self.trust_domain, bundle))
+    }
+
     /// All identities, in order, expired ones too.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Identity>> {
         self.identities.iter()
+    }
+
+    /// All identities with when each ends, by the clock that [`Identities::for_selectors`] is asked with.
+    pub fn ends(&self) -> impl Iterator<Item = (&Arc<Identity>, i64)> {
+        self.identities.iter().zip(self.ends.iter().copied())
     }
 
     /// Whose executables and units must be looked at to tell what they may have.
@@ -133,6 +143,11 @@ impl Identities {
     /// only the oldest counts. Source: SPIFFE_Workload_API.md §5.2, "hint"; SPIRE breaks ties by age and entry ID.
     pub fn for_selectors(&self, selectors: &SelectorSet, now: i64) -> Vec<&Arc<Identity>> {
         self.lasting(selectors, now).map(|(identity, _)| identity).collect()
+    }
+
+    /// The same whatever the hints: for who hands identities on, and knows which of them it wants.
+    pub fn all_for_selectors(&self, selectors: &SelectorSet, now: i64) -> Vec<&Arc<Identity>> {
+        self.matching(selectors).filter(|(_, end)| now < *end).map(|(identity, _)| identity).collect()
     }
 
     /// When the first of these identities ends; `None` if there is none.
@@ -154,13 +169,19 @@ impl Identities {
     /// The entries of a workload with these selectors, oldest first, whatever became of their X509-SVIDs: a JWT-SVID can be had for
     /// each. Of entries with the same hint only the oldest counts.
     pub fn entries_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
+        let mut theirs = self.all_entries_for(selectors);
+        let mut hints = HashSet::new();
+        theirs.retain(|terms| terms.hint.is_empty() || hints.insert(terms.hint.as_str()));
+        theirs
+    }
+
+    /// The same whatever the hints.
+    pub fn all_entries_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
         let signed = self.index.candidates(selectors).into_iter().map(|place| self.identities[place].terms());
         let unsigned = self.unsigned_index.candidates(selectors).into_iter().map(|place| &self.unsigned[place]);
         let theirs = signed.chain(unsigned).filter(|terms| terms.selectors.is_subset_of(selectors));
         let mut theirs: Vec<_> = theirs.collect();
         theirs.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
-        let mut hints = HashSet::new();
-        theirs.retain(|terms| terms.hint.is_empty() || hints.insert(terms.hint.as_str()));
         theirs
     }
 
@@ -180,11 +201,15 @@ impl Identities {
 
     fn entitled(&self, selectors: &SelectorSet) -> impl Iterator<Item = (&Arc<Identity>, i64)> {
         let mut hints = HashSet::new();
+        //= WLA-07 SPIFFE Workload API 5.2.1: "its value is unique amongst the set of returned SVIDs"
+        self.matching(selectors)
+            .filter(move |(identity, _)| identity.hint().is_empty() || hints.insert(identity.hint()))
+    }
+
+    fn matching(&self, selectors: &SelectorSet) -> impl Iterator<Item = (&Arc<Identity>, i64)> {
         let candidates = self.index.candidates(selectors).into_iter();
         let candidates = candidates.map(|place| (&self.identities[place], self.ends[place]));
-        let theirs = candidates.filter(move |(identity, _)| identity.selectors().is_subset_of(selectors));
-        //= WLA-07 SPIFFE Workload API 5.2.1: "its value is unique amongst the set of returned SVIDs"
-        theirs.filter(move |(identity, _)| identity.hint().is_empty() || hints.insert(identity.hint()))
+        candidates.filter(move |(identity, _)| identity.selectors().is_subset_of(selectors))
     }
 
     fn asked_for(&self) -> Demand {

@@ -17,6 +17,8 @@ pub mod endpoints;
 pub mod identities;
 pub mod jwt_svids;
 pub mod node_attestation;
+mod pem;
+pub mod report;
 pub mod requests;
 pub mod run;
 pub mod sealed_cache;

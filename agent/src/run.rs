@@ -20,7 +20,7 @@ use ironroot_attest::workload::{
     AttestorConfig, AttestorError, BusAddressError, SystemBus, UnixAttestor, UnixAttestorConfig,
 };
 use ironroot_shell::health::{HealthListener, Ready};
-use ironroot_shell::logging::{Log, LogOutput};
+use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
@@ -33,10 +33,11 @@ pub(crate) use life::tpm_settings;
 
 use crate::config::{AgentConfig, WorkloadAttestors};
 use crate::endpoints::{
-    EndpointError, Limits, NowUnix, Sources, SubordinateUids, WorkloadApiConfig, serve_workload_api,
+    AdminSocketConfig, EndpointError, Limits, NowUnix, Sources, SubordinateUids, WorkloadApiConfig, serve_workload_api,
 };
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
+use crate::report::Report;
 use crate::requests::Requests;
 use crate::sync::Wakes;
 use crate::trusted_time::TrustedTime;
@@ -103,12 +104,14 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
     let (requests, waiting) = Requests::channel();
     let wakes = Wakes::new(stopping.clone(), ask_now, waiting);
     let (link, linked) = watch::channel(None);
-    let published = Published { identities: publisher, link };
+    let (reporter, report) = watch::channel(Report::default());
+    let published = Published { identities: publisher, reporter, link };
     let life = tokio::spawn(life::live(config.clone(), published, time.clone(), wakes, stopping.clone()));
     let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), time.clone());
     tokio::spawn(jwt_svids.clone().follow());
     let sources = Sources { identities: identities.clone(), requests, jwt_svids, now: now(time) };
-    let workload_api = serve_workload_api(workload_api(&config)?, sources, asked(stopping.clone()))?;
+    let admin = admin_socket(&config, log.level, report);
+    let workload_api = serve_workload_api(workload_api(&config, admin)?, sources, asked(stopping.clone()))?;
     let mut workload_api = tokio::spawn(workload_api);
     if let Some(checks) = &config.health_checks {
         let address = format!("{}:{}", checks.host, checks.port);
@@ -185,7 +188,7 @@ fn takes_nothing(error: &io::Error) -> bool {
     matches!(error.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded)
 }
 
-fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
+fn workload_api(config: &AgentConfig, admin: Option<AdminSocketConfig>) -> Result<WorkloadApiConfig, RunError> {
     let unix = || UnixAttestorConfig {
         discover_workload_path: config.workload_attestor.discover_workload_path,
         workload_size_limit: config.workload_attestor.workload_size_limit,
@@ -207,7 +210,20 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
         connection_writer: config.workload_attestor.connection_writer,
         limits: Limits::default(),
         subordinate_uids: SubordinateUids::of_system(),
+        workload_api: config.workload_api,
+        secrets: config.secrets.clone(),
+        admin,
     })
+}
+
+fn admin_socket(
+    config: &AgentConfig,
+    log_level: LevelControl,
+    report: watch::Receiver<Report>,
+) -> Option<AdminSocketConfig> {
+    let (socket_path, delegates) = (config.admin_socket_path.clone()?, config.delegates.clone());
+    let chip = config.tpm().map(|tpm| tpm.address.to_string());
+    Some(AdminSocketConfig { socket_path, delegates, log_level, report, chip })
 }
 
 fn now(time: TrustedTime) -> NowUnix {

@@ -50,6 +50,7 @@ use crate::agent_key::KeyStore;
 use crate::config::Bootstrap;
 use crate::identities::Identities;
 use crate::node_attestation::Attestor;
+use crate::report::Report;
 use crate::sealed_cache::Changes;
 use crate::server_answers::TrustBundle;
 use crate::server_channel::{Channel, RPC_DEADLINE, Server, within};
@@ -89,6 +90,8 @@ pub struct Parts {
     pub allow_executable_only: bool,
     /// Where every new state is published for the endpoints; they read the newest and never wait.
     pub publisher: watch::Sender<Arc<Identities>>,
+    /// Where people who ask find what the loop says of itself.
+    pub reporter: watch::Sender<Report>,
     /// The connection to the server, while there is one: what is signed on demand is signed over it, beside the loop.
     pub link: watch::Sender<Option<Channel>>,
 }
@@ -108,6 +111,8 @@ pub struct Synchronizer {
     pushes: Pushes,
     /// Turns that failed since the last that did not.
     failures: u32,
+    /// Why the last of them did.
+    last_failure: Option<String>,
     next_poll: Instant,
     synced_unix: i64,
     /// What of all this is not kept yet, and when something was.
@@ -135,6 +140,7 @@ impl Synchronizer {
             refreshed: None,
             pushes,
             failures: 0,
+            last_failure: None,
             next_poll: Instant::now(),
             synced_unix: 0,
             changes: Changes::default(),
@@ -185,6 +191,7 @@ impl Synchronizer {
             Wake::Shutdown => {}
         }
         self.publish_if_time_changed();
+        self.report();
         let unwritten = self.keep(false).await.map(|pause| Instant::now() + pause);
         let renewal = self.standing.agent().filter(|_| self.failures == 0).map(Agent::due);
         // Only a renewal is held back: a poll that each turn moves away would never come while workloads ask.

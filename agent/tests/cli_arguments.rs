@@ -102,7 +102,9 @@ fn no_flag_of_spires_is_passed_over_in_silence() {
         let output = run(&[&["validate", "-syntaxOnly", "-config", example], flags].concat());
         (output.status.code(), text(&output.stderr).to_owned())
     };
-    for done in [&["-disableSDSAPI"][..], &["-rebootstrapMode", "never", "-rebootstrapDelay", "10m"]] {
+    for done in
+        [&["-disableSDSAPI"][..], &["-disableWorkloadAPI"], &["-rebootstrapMode", "never", "-rebootstrapDelay", "10m"]]
+    {
         assert_eq!(validate(done), (Some(0), String::new()), "{done:?}");
     }
     let (code, said) = validate(&["-logSourceLocation"]);
@@ -111,7 +113,6 @@ fn no_flag_of_spires_is_passed_over_in_silence() {
     assert!(said.contains(told), "{said}");
     for refused in [
         &["-allowUnauthenticatedVerifiers"][..],
-        &["-disableWorkloadAPI"],
         &["-rebootstrapMode", "auto"],
         &["-trustBundleUrl", "https://server/bundle"],
     ] {

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_agent::config::{
-    AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource, TrustBundleFormat,
-    WorkloadAttestors,
+    AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource, SdsConfig,
+    TrustBundleFormat, WorkloadAttestors,
 };
+use ironroot_api::SpiffeId;
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_attest::tpm::{EndorsementChoice, EndorsementKind};
 use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
@@ -48,6 +49,9 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     let cache = all.offline_cache.as_mut().expect("on");
     assert_eq!(cache.max_age.take(), Some(Duration::from_secs(168 * 3600)));
     assert_eq!(all.log.file.take(), Some(PathBuf::from("/var/log/ironroot-agent.log")));
+    assert_eq!(all.admin_socket_path.take(), Some(PathBuf::from("/tmp/spire-agent/private/admin.sock")));
+    let proxy = SpiffeId::parse("spiffe://example.org/proxy").expect("legal");
+    assert_eq!(std::mem::take(&mut all.delegates), [proxy].into_iter().collect());
     assert_eq!(all, config, "what is shown is the default");
 }
 
@@ -241,8 +245,9 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     join_token = "a"
     join_token_file = "/nonexistent/token"
     workload_x509_svid_key_type = "rsa-2048"
-    sds { default_svid_name = "x" }
-    admin_socket_path = "/x"
+    sds { default_svid_name = "ALL" }
+    admin_socket_path = "/tmp/spire-agent/public/sub/admin.sock"
+    authorized_delegates = ["spiffe://example.org/proxy", "proxy"]
     retry_bootstrap = true
     experimental {
         sync_interval = "0s"
@@ -270,22 +275,68 @@ plugins {
         "agent.conf:9: agent.join_token_file: give either join_token or join_token_file, not both",
         "agent.conf:9: agent.join_token_file: \"/nonexistent/token\": cannot read the file",
         "agent.conf:10: agent.workload_x509_svid_key_type: \"rsa-2048\": not supported by ironroot-agent yet",
-        "agent.conf:11: agent.sds: not supported by ironroot-agent yet: remove it",
-        "agent.conf:12: agent.admin_socket_path: not supported by ironroot-agent yet: remove it",
-        "agent.conf:13: agent.retry_bootstrap: unknown key",
-        "agent.conf:15: agent.experimental.sync_interval: must be above zero, such as 5s",
-        "agent.conf:16: agent.experimental.sync_intervall: unknown key: did you mean sync_interval?",
-        "agent.conf:19: agent.offline_cache.pcrs: \"16\" is not a PCR index from 0 to 15",
-        "agent.conf:20: agent.offline_cache.tpm_nv_index: \"1\": not an NV index of the owner: 0x01800000 to 0x01bfffff",
-        "agent.conf:24: plugins.NodeAttestor.tpm2.plugin_data.tpm_device_path: \"tabrmd:\":",
-        "agent.conf:25: plugins.KeyManager.disk.plugin_data.directory: missing: give the directory for the key",
-        "agent.conf:26: plugins.WorkloadAttestor.k8s: not supported by ironroot-agent yet: use \"unix\" and \"systemd\"",
-        "agent.conf:27: plugins.SVIDStore: not supported by ironroot-agent yet: remove it",
+        "agent.conf:11: agent.sds.default_svid_name: the three names of this block must differ",
+        "agent.conf:12: agent.admin_socket_path: the admin socket cannot be in the same directory or a subdirectory",
+        "agent.conf:13: agent.authorized_delegates: \"proxy\": ",
+        "agent.conf:14: agent.retry_bootstrap: unknown key",
+        "agent.conf:16: agent.experimental.sync_interval: must be above zero, such as 5s",
+        "agent.conf:17: agent.experimental.sync_intervall: unknown key: did you mean sync_interval?",
+        "agent.conf:20: agent.offline_cache.pcrs: \"16\" is not a PCR index from 0 to 15",
+        "agent.conf:21: agent.offline_cache.tpm_nv_index: \"1\": not an NV index of the owner: 0x01800000 to 0x01bfffff",
+        "agent.conf:25: plugins.NodeAttestor.tpm2.plugin_data.tpm_device_path: \"tabrmd:\":",
+        "agent.conf:26: plugins.KeyManager.disk.plugin_data.directory: missing: give the directory for the key",
+        "agent.conf:27: plugins.WorkloadAttestor.k8s: not supported by ironroot-agent yet: use \"unix\" and \"systemd\"",
+        "agent.conf:28: plugins.SVIDStore: not supported by ironroot-agent yet: remove it",
     ];
     assert_eq!(found.len(), wanted.len(), "{found:#?}");
     for (found, wanted) in found.iter().zip(wanted) {
         assert!(found.starts_with(wanted), "{found}\n{wanted}");
     }
+}
+
+#[test]
+fn envoys_secrets_have_spires_names_unless_others_are_given_and_each_api_can_be_switched_off() {
+    let sds = |text: &str| read(&minimal(text, TOKEN)).expect("loads").secrets;
+    assert_eq!(sds(""), Some(SdsConfig::default()));
+    let default = sds("").expect("on");
+    assert_eq!((&*default.default_svid_name, &*default.default_bundle_name), ("default", "ROOTCA"));
+    assert_eq!((&*default.default_all_bundles_name, default.disable_spiffe_cert_validation), ("ALL", false));
+    let given = sds(
+        r#"sds { default_svid_name = "a" default_bundle_name = "b" default_all_bundles_name = "c" disable_spiffe_cert_validation = true }"#,
+    );
+    let given = given.expect("on");
+    assert_eq!((&*given.default_svid_name, &*given.default_bundle_name), ("a", "b"));
+    assert_eq!((&*given.default_all_bundles_name, given.disable_spiffe_cert_validation), ("c", true));
+    assert_eq!(sds("disable_sds_api = true"), None);
+    assert!(read(&minimal("", TOKEN)).expect("loads").workload_api);
+    assert!(!read(&minimal("disable_workload_api = true", TOKEN)).expect("loads").workload_api);
+}
+
+#[test]
+fn the_admin_socket_has_a_directory_of_its_own_and_delegates_are_workloads_of_the_trust_domain() {
+    assert_eq!(read(&minimal("", TOKEN)).expect("loads").admin_socket_path, None);
+    for (workloads, admin, is_legal) in [
+        ("/run/a/public/api.sock", "/run/a/private/admin.sock", true),
+        ("/run/a/public/api.sock", "/run/a/admin.sock", true),
+        ("/run/a/public/api.sock", "/run/a/public2/admin.sock", true),
+        ("/run/a/public/api.sock", "/run/a/public/admin.sock", false),
+        ("/run/a/public/api.sock", "/run/a/public/deeper/admin.sock", false),
+        ("/run/a/public/api.sock", "/run/a/private/../public/admin.sock", false),
+    ] {
+        let text = format!("socket_path = \"{workloads}\" admin_socket_path = \"{admin}\"");
+        match read(&minimal(&text, TOKEN)) {
+            Ok(config) => {
+                assert_eq!((config.admin_socket_path, is_legal), (Some(PathBuf::from(admin)), true), "{admin}")
+            }
+            Err(mistakes) => {
+                assert!(!is_legal && mistakes.to_string().contains("cannot be in the same directory"), "{mistakes}");
+            }
+        }
+    }
+    let foreign = "admin_socket_path = \"/a/b\" authorized_delegates = [\"spiffe://other/proxy\"]";
+    assert!(mistakes(&minimal(foreign, TOKEN))[0].contains("agent.authorized_delegates: \"spiffe://other/proxy\""));
+    let useless = read(&minimal("authorized_delegates = [\"spiffe://example.org/proxy\"]", TOKEN)).expect("loads");
+    assert!(useless.warnings[0].contains("admin_socket_path"), "{:?}", useless.warnings);
 }
 
 #[test]

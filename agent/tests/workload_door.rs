@@ -1,14 +1,15 @@
 //! What the socket decides before it reads a request, and what it then says in the log.
 
+#[path = "support/log.rs"]
+mod log;
 #[path = "support/served.rs"]
 mod served;
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ironroot_agent::endpoints::Limits;
 use ironroot_api::pb::workload::X509svidRequest;
+use log::Log;
 use served::{Served, asking, next, patiently};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -100,7 +101,7 @@ async fn methods_that_are_not_offered_are_answered_at_once_and_named_in_the_log(
     for path in [
         "/SpiffeWorkloadAPI/FetchWITSVID",
         "/SpiffeWorkloadAPI/FetchWITBundles",
-        "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets",
+        "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets",
         "/no.such.Service/Method",
     ] {
         let began = Instant::now();
@@ -227,7 +228,12 @@ async fn reflection_lists_the_services_without_the_security_header() {
         panic!("no list: {answers:?}")
     };
     let names: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["SpiffeWorkloadAPI", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"] {
+    for name in [
+        "SpiffeWorkloadAPI",
+        "envoy.service.secret.v3.SecretDiscoveryService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ] {
         assert!(names.contains(&name), "{names:?}");
     }
     let Some(MessageResponse::FileDescriptorResponse(_)) = answers[1].message_response else {
@@ -257,37 +263,4 @@ async fn collect<T>(mut answers: tonic::Streaming<T>) -> Vec<T> {
         all.push(answer);
     }
     all
-}
-
-/// What is logged by this thread while it lives.
-struct Log {
-    text: Arc<Mutex<Vec<u8>>>,
-    _guard: tracing::subscriber::DefaultGuard,
-}
-
-impl Log {
-    fn start() -> Self {
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let writer = text.clone();
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || Writer(writer.clone())).finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.text.lock().expect("unpoisoned").clone()).expect("text")
-    }
-}
-
-struct Writer(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("unpoisoned").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -210,3 +210,14 @@ async fn requests_about_tokens_want_the_security_header_too() {
         assert!(status.message().contains("security header"), "{status}");
     }
 }
+
+#[tokio::test]
+async fn the_command_that_fetches_tokens_and_bundles_opens_one_connection() {
+    let served = Served::new(Limits { max_connections_per_user: 1, ..Limits::default() });
+    publish(&served, vec![served.authority.issue("/test", 0, 3600)], Vec::new(), &[]);
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ironroot-agent"));
+    command.args(["api", "fetch", "jwt", "-audience", "us", "-timeout", "30s", "-socketPath"]).arg(served.socket());
+    let output = patiently(command.output()).await.expect("starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("could not fetch JWT-SVID"), "both were asked for, and only signing takes a server: {said}");
+}

@@ -6,13 +6,32 @@
 pub mod workload {
     include!(concat!(env!("OUT_DIR"), "/_.rs"));
 
-    /// The service and its messages, an encoded `google.protobuf.FileDescriptorSet`.
+    /// The services of the agent's socket for workloads and their messages, an encoded `google.protobuf.FileDescriptorSet`.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload.descriptors"));
 }
 
 /// SPIRE's packages, as its API SDK has them.
 pub mod spire {
+    pub mod agent {
+        pub mod debug {
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/spire.agent.debug.v1.rs"));
+            }
+        }
+    }
     pub mod api {
+        pub mod agent {
+            pub mod delegatedidentity {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/spire.api.agent.delegatedidentity.v1.rs"));
+                }
+            }
+            pub mod logger {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/spire.api.agent.logger.v1.rs"));
+                }
+            }
+        }
         pub mod types {
             include!(concat!(env!("OUT_DIR"), "/spire.api.types.rs"));
         }
@@ -56,14 +75,65 @@ pub mod spire {
     }
 }
 
+/// Envoy's packages, as far as its secrets need them.
+pub mod envoy {
+    pub mod config {
+        pub mod core {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.config.core.v3.rs"));
+            }
+        }
+    }
+    pub mod extensions {
+        pub mod transport_sockets {
+            pub mod tls {
+                pub mod v3 {
+                    include!(concat!(env!("OUT_DIR"), "/envoy.extensions.transport_sockets.tls.v3.rs"));
+                }
+            }
+        }
+    }
+    pub mod service {
+        pub mod discovery {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
+            }
+        }
+        pub mod secret {
+            pub mod v3 {
+                include!(concat!(env!("OUT_DIR"), "/envoy.service.secret.v3.rs"));
+            }
+        }
+    }
+    pub mod r#type {
+        pub mod v3 {
+            include!(concat!(env!("OUT_DIR"), "/envoy.r#type.v3.rs"));
+        }
+    }
+}
+
+/// What Envoy's packages take from Google's.
+pub mod google {
+    pub mod rpc {
+        include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+    }
+}
+
 /// The entry service as the server speaks it: entries in answers to agents are already encoded. Same wire form.
 pub mod entry_encoded {
     include!(concat!(env!("OUT_DIR"), "/encoded/spire.api.server.entry.v1.rs"));
 }
 
-/// What SPIRE has no service for: the device registry, word of changes, and the root above the CAs.
+/// What SPIRE has no service for: the device registry, word of changes, the root above the CAs, and how an agent is.
 pub mod ironroot {
     pub mod api {
+        pub mod agent {
+            pub mod status {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/ironroot.api.agent.status.v1.rs"));
+                }
+            }
+        }
         pub mod server {
             pub mod change {
                 pub mod v1 {
@@ -84,7 +154,14 @@ pub mod ironroot {
     }
 }
 
+pub use envoy::config::core::v3 as envoy_core;
+pub use envoy::extensions::transport_sockets::tls::v3 as envoy_tls;
+pub use envoy::service::{discovery::v3 as discovery, secret::v3 as secret};
+pub use envoy::r#type::v3 as envoy_type;
+pub use ironroot::api::agent::status::v1 as agent_status;
 pub use ironroot::api::server::{change::v1 as change, device::v1 as device, root::v1 as root};
+pub use spire::agent::debug::v1 as agent_debug;
+pub use spire::api::agent::{delegatedidentity::v1 as delegated, logger::v1 as agent_logger};
 pub use spire::api::server::{
     agent::v1 as agent, bundle::v1 as bundle, debug::v1 as debug, entry::v1 as entry,
     localauthority::v1 as localauthority, logger::v1 as logger, svid::v1 as svid,

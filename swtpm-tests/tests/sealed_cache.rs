@@ -120,6 +120,7 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         revision_number: 1,
         on_demand: false,
         unique_tokens: Some(false),
+        is_privileged: Some(false),
     };
     let (time, moment) = (TrustedTime::new().record(None), TrustedTime::new().moment());
     let state = IdentitiesToCache { bundle: &bundle, synced_unix: system_unix(), time: &time, moment: &moment };

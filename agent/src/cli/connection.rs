@@ -42,20 +42,19 @@ impl Connection {
         Ok(client.fetch_x509svid(asking(X509svidRequest {})).await.map_err(advised)?.into_inner())
     }
 
-    /// JWT-SVIDs for `audience`: one for each identity, or for `spiffe_id` alone if that is not empty.
-    pub(super) async fn jwt_svids(
+    /// The JWT bundles, and JWT-SVIDs for `audience`: one for each identity, or for `spiffe_id` alone if that is not empty. Over one
+    /// connection.
+    pub(super) async fn jwt_bundles_and_svids(
         &self,
         audience: &[String],
         spiffe_id: &str,
-    ) -> Result<JwtsvidResponse, CommandError> {
-        let request = JwtsvidRequest { audience: audience.to_vec(), spiffe_id: spiffe_id.to_owned() };
-        Ok(self.client().await?.fetch_jwtsvid(asking(request)).await.map_err(advised)?.into_inner())
-    }
-
-    /// The stream of JWT bundles: one message now, one at each change.
-    pub(super) async fn jwt_bundles(&self) -> Result<Streaming<JwtBundlesResponse>, CommandError> {
+    ) -> Result<(JwtBundlesResponse, JwtsvidResponse), CommandError> {
         let mut client = self.client().await?;
-        Ok(client.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.map_err(advised)?.into_inner())
+        let mut bundles = client.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.map_err(advised)?.into_inner();
+        let ended = || CommandError::Malformed("the agent ended the stream without an answer".to_owned());
+        let bundles = bundles.message().await?.ok_or_else(ended)?;
+        let request = JwtsvidRequest { audience: audience.to_vec(), spiffe_id: spiffe_id.to_owned() };
+        Ok((bundles, client.fetch_jwtsvid(asking(request)).await.map_err(advised)?.into_inner()))
     }
 
     /// Whether a JWT-SVID is good and for `audience`; a refusal that says so is [`CommandError::Malformed`] in SPIRE's words.

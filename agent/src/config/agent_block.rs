@@ -117,13 +117,9 @@ pub(super) fn refuse_unsupported(agent: &Section<'_>) {
     agent.not_supported(
         PROGRAM,
         &[
-            "admin_socket_path",
             "allow_unauthenticated_verifiers",
             "allowed_foreign_jwt_claims",
-            "authorized_delegates",
-            "disable_workload_api",
             "log_selectors",
-            "sds",
             "trust_bundle_spiffe_workload_api",
             "trust_bundle_unix_socket",
             "trust_bundle_url",
@@ -142,8 +138,6 @@ pub(super) fn refuse_unsupported(agent: &Section<'_>) {
             "x509_svid_cache_max_size",
         ],
     );
-    // The agent does not serve SDS yet, so switching it off is already done.
-    agent.boolean("disable_sds_api");
     // Never rebootstrapping, after whatever delay, is what the agent does.
     agent.duration("rebootstrap_delay");
     agent.parsed("rebootstrap_mode", |text| match text {

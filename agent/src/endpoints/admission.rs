@@ -43,6 +43,8 @@ pub struct Limits {
     pub max_attestations_per_user: usize,
     /// JWT-SVIDs that one user has signed at the same time; more wait for their turn.
     pub max_signatures_per_user: usize,
+    /// Messages of more than a few lines of one user that are read at the same time; more wait for their turn.
+    pub max_long_messages_per_user: usize,
     /// Connections and requests of one user that go through at once.
     pub burst_per_user: u32,
     /// Connections and requests of one user per second in the long run.
@@ -58,6 +60,7 @@ impl Default for Limits {
             max_streams_per_user: 512,
             max_attestations_per_user: 8,
             max_signatures_per_user: 4,
+            max_long_messages_per_user: 4,
             burst_per_user: 4096,
             rate_per_user: 500,
         }
@@ -99,6 +102,17 @@ pub(super) enum Crowded {
     Leaving,
 }
 
+/// What local users hold of the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Occupancy {
+    /// Users with a connection.
+    pub users: usize,
+    /// Connections in all.
+    pub connections: usize,
+    /// Open streams in all.
+    pub streams: usize,
+}
+
 /// What a line in the log is about: each is said once in a while for each user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum About {
@@ -116,6 +130,10 @@ pub(super) enum About {
     Signature,
     /// A token that a caller had validated and that is not good.
     Token,
+    /// What an Envoy says of secrets that it was sent, or asks for and may not have.
+    Secrets,
+    /// A caller that asks for others and may not.
+    Delegate,
     /// What an entry asks about a caller and could not be told.
     Withheld,
     /// A connection that was ended because of who writes into it.
@@ -169,9 +187,19 @@ impl Admission {
         self.books().signatures(self.0.uids.user_of(uid), &self.0.limits, now)
     }
 
+    /// A permit of these is a long message of the user of `uid` that is read, waited for in the same way.
+    pub fn long_messages(&self, uid: u32, now: Instant) -> Arc<Semaphore> {
+        self.books().long_messages(self.0.uids.user_of(uid), &self.0.limits, now)
+    }
+
     /// Whether a line about `uid` may be logged now: once in a while is enough.
     pub fn should_log(&self, uid: u32, about: About, now: Instant) -> Option<Pass> {
         self.0.lines.admit((self.0.uids.user_of(uid), about), now)
+    }
+
+    /// What local users hold at this moment.
+    pub fn occupancy(&self) -> Occupancy {
+        self.books().occupancy()
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {

@@ -48,6 +48,7 @@ impl Caller {
 }
 
 /// What a connection must pass.
+#[derive(Clone)]
 pub(super) struct Gate {
     pub admission: Admission,
     pub attestor: Arc<UnixAttestor>,
@@ -67,7 +68,7 @@ pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<LocalConnection> 
     let uid = credentials.uid();
     let refused = |reason: &(dyn Error + 'static)| {
         if let Some(pass) = admission.should_log(uid, About::Connection, now) {
-            warn!(uid, reason, suppressed = pass.suppressed, "refused a connection to the Workload API");
+            warn!(uid, reason, suppressed = pass.suppressed, "refused a connection to the agent");
         }
     };
     let slot = admission.connect(uid, now).inspect_err(|crowded| refused(crowded)).ok()?;
@@ -102,7 +103,7 @@ fn reporter(admission: Admission, uid: u32) -> Report {
     Arc::new(move |refusal| {
         if let Some(pass) = admission.should_log(uid, About::Writer, Instant::now()) {
             let (reason, suppressed) = (refusal as &dyn Error, pass.suppressed);
-            warn!(uid, reason, suppressed, "ended a connection to the Workload API");
+            warn!(uid, reason, suppressed, "ended a connection to the agent");
         }
     })
 }

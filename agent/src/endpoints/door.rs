@@ -2,6 +2,7 @@
 //! and room within its user's share. The share is held from then on, until answer and request are over.
 
 mod bodies;
+mod discovery;
 mod offer;
 
 use std::convert::Infallible;
@@ -23,22 +24,28 @@ use tracing::warn;
 use super::admission::{About, Admission, StreamSlot};
 use super::caller::Caller;
 use bodies::RequestBody;
-use offer::{NotOffered, Offer};
+use discovery::{CondensedBody, Reader};
+use offer::{Bounds, NotOffered, Offer};
 
-pub(super) use offer::{MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES};
+pub(super) use discovery::{MAX_CONDENSED_BYTES, VALIDATION_KEY};
+pub(super) use offer::{MAX_DELEGATED_MESSAGE_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket};
 
 /// Keeps browsers and naive proxies from being talked into asking. Source: SPIFFE_Workload_Endpoint.md §3.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
 
 /// Puts a [`Door`] before every service of the socket.
 #[derive(Clone, Debug)]
-pub(super) struct DoorLayer(Admission);
+pub(super) struct DoorLayer {
+    admission: Admission,
+    socket: Socket,
+}
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Door<S> {
     services: S,
     admission: Admission,
+    socket: Socket,
 }
 
 /// That a request has passed the door. Only the door makes one; the Workload API wants it.
@@ -50,8 +57,8 @@ pub(super) struct Admitted {
 }
 
 impl DoorLayer {
-    pub fn new(admission: Admission) -> Self {
-        Self(admission)
+    pub fn new(admission: Admission, socket: Socket) -> Self {
+        Self { admission, socket }
     }
 }
 
@@ -59,7 +66,7 @@ impl<S> Layer<S> for DoorLayer {
     type Service = Door<S>;
 
     fn layer(&self, services: S) -> Door<S> {
-        Door { services, admission: self.0.clone() }
+        Door { services, admission: self.admission.clone(), socket: self.socket }
     }
 }
 
@@ -79,7 +86,7 @@ impl<S> Door<S> {
             return Err(Status::unavailable("too many requests of this user; try again later"));
         }
         let path = request.uri().path();
-        let offer = Offer::of(path).map_err(|refusal| self.not_offered(&caller, path, refusal))?;
+        let offer = Offer::of(path, self.socket).map_err(|refusal| self.not_offered(&caller, path, refusal))?;
         if offer.wants_security_header() {
             check_security_header(request.headers())?;
         }
@@ -127,9 +134,13 @@ where
             Err(status) => return Either::Left(ready(Ok(status.into_http()))),
         };
         let (offer, slot) = (admitted.offer, admitted.slot.clone());
+        let reader = Reader { admission: self.admission.clone(), uid: admitted.caller.connection().uid() };
         request.extensions_mut().insert(admitted);
         // Both ways hold the stream's slot.
-        let bounded = |body| Body::new(RequestBody::new(body, offer.bounds()));
+        let bounded = |body| match offer.bounds() {
+            Bounds::Whole { bytes, time } => Body::new(RequestBody::new(body, bytes, time)),
+            Bounds::EachMessage => Body::new(CondensedBody::new(body, reader)),
+        };
         let answer = self.services.call(request.map(|body| held(bounded(body), slot.clone())));
         Either::Right(Box::pin(async move { answer.await.map(|it| it.map(|body| held(body, slot))) }))
     }

@@ -68,6 +68,7 @@ fn terms(entry: &Entry<'_>) -> Arc<EntryTerms> {
         revision_number: 0,
         on_demand: false,
         unique_tokens: Some(false),
+        is_privileged: Some(false),
     })
 }
 

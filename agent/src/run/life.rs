@@ -14,6 +14,7 @@ use crate::agent_key::{KeyPlace, KeyStore};
 use crate::config::{AgentConfig, KeyManager, PasswordError, TpmConfig};
 use crate::identities::Identities;
 use crate::node_attestation::{Attestor, remembered};
+use crate::report::Report;
 use crate::sealed_cache::SealedCache;
 use crate::server_channel::{Channel, Server};
 use crate::sync::{Memory, Parts, Synchronizer, Wakes};
@@ -28,6 +29,8 @@ const LONGEST_TPM_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Published {
     /// What may be served.
     pub identities: watch::Sender<Arc<Identities>>,
+    /// What the loop says of itself.
+    pub reporter: watch::Sender<Report>,
     /// The connection to the server.
     pub link: watch::Sender<Option<Channel>>,
 }
@@ -132,6 +135,7 @@ async fn synchronizer(config: &AgentConfig, published: Published, time: TrustedT
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
         allow_executable_only: config.workload_attestor.allow_executable_only,
         publisher: published.identities,
+        reporter: published.reporter,
         link: published.link,
     })
 }

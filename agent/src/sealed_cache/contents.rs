@@ -129,6 +129,9 @@ struct EntryMessage {
     /// Versions without JWT-SVIDs did not write it.
     #[prost(bool, optional, tag = "12")]
     unique_tokens: Option<bool>,
+    /// Versions without Delegated Identity did not write it.
+    #[prost(bool, optional, tag = "13")]
+    is_privileged: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -235,6 +238,7 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Momen
         left: svid.map(|svid| moment.left(svid.lifetime())),
         on_demand: terms.on_demand,
         unique_tokens: terms.unique_tokens,
+        is_privileged: terms.is_privileged,
     }
 }
 
@@ -261,6 +265,7 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
         revision_number: entry.revision_number,
         on_demand: entry.on_demand,
         unique_tokens: entry.unique_tokens,
+        is_privileged: entry.is_privileged,
     };
     Some((terms, svid))
 }
@@ -338,6 +343,7 @@ mod tests {
             revision_number: 6,
             on_demand: true,
             unique_tokens: Some(true),
+            is_privileged: Some(true),
         }
     }
 
@@ -386,7 +392,7 @@ mod tests {
 
         let mut older = IdentitiesMessage::decode(&bytes[..]).expect("a message");
         (older.jwt_authorities, older.refresh_hint) = (Vec::new(), 0);
-        older.entries.iter_mut().for_each(|entry| entry.unique_tokens = None);
+        older.entries.iter_mut().for_each(|entry| (entry.unique_tokens, entry.is_privileged) = (None, None));
         let back = decode_identities(&older.encode_to_vec(), &trust_domain()).expect("an older version's");
         assert!(back.bundle.jwt_authorities().is_empty());
         let (held, told) = (&back.entries[0].0, terms("a"));

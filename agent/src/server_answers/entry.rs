@@ -35,6 +35,9 @@ pub struct EntryTerms {
     /// Whether each of its JWT-SVIDs is made anew, because it has an ID of its own. Source: SPIRE, jwt_svid_include_jti. `None`: a
     /// version of this agent that made none has not kept it; the server says it at the next sync.
     pub unique_tokens: Option<bool>,
+    /// Whether it makes its workload an administrator of the server, or a server below it: such an identity is never handed on.
+    /// Source: SPIRE, admin and downstream. `None`: likewise.
+    pub is_privileged: Option<bool>,
 }
 
 #[cfg(test)]
@@ -50,6 +53,7 @@ impl EntryTerms {
             revision_number: 0,
             on_demand: false,
             unique_tokens: Some(false),
+            is_privileged: Some(false),
         }
     }
 }
@@ -77,18 +81,29 @@ impl EntryTerms {
             revision_number: entry.revision_number,
             on_demand: entry.additional_attributes.is_some_and(|more| more.disable_x509_svid_prefetch),
             unique_tokens: Some(entry.additional_attributes.is_some_and(|more| more.jwt_svid_include_jti)),
+            is_privileged: Some(entry.admin || entry.downstream),
         }))
     }
 
     /// Whether another state of the entry is the same version of it. A recreated entry counts its revisions from zero
     /// again, hence both. Not if something of it is not known: then it is asked for again.
     pub fn is_same_version(&self, revision_number: i64, created_at: i64) -> bool {
-        self.unique_tokens.is_some() && self.revision_number == revision_number && self.created_at == created_at
+        self.is_whole() && self.revision_number == revision_number && self.created_at == created_at
     }
 
     /// Whether `told` is the same version, with what was not known before.
     pub fn is_completed_by(&self, told: &Self) -> bool {
-        self.unique_tokens.is_none() && *told == Self { unique_tokens: told.unique_tokens, ..self.clone() }
+        let completed = Self {
+            unique_tokens: self.unique_tokens.or(told.unique_tokens),
+            is_privileged: self.is_privileged.or(told.is_privileged),
+            ..self.clone()
+        };
+        !self.is_whole() && *told == completed
+    }
+
+    /// Whether everything of it is known: earlier versions of this agent kept less.
+    fn is_whole(&self) -> bool {
+        self.unique_tokens.is_some() && self.is_privileged.is_some()
     }
 }
 

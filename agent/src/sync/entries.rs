@@ -217,6 +217,8 @@ fn mask() -> EntryMask {
         hint: true,
         created_at: true,
         federates_with: true,
+        admin: true,
+        downstream: true,
         additional_attributes: true,
         ..EntryMask::default()
     }

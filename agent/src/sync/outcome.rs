@@ -47,6 +47,7 @@ impl Synchronizer {
         self.wipe_if_owed().await;
         self.withdraw_if_too_old();
         let pause = self.pause_after(&error);
+        self.last_failure = Some(describe(&error));
         self.tell(&error, pause);
         pause
     }

@@ -10,6 +10,7 @@ use super::Synchronizer;
 use super::memory::ToKeep;
 use super::schedule::within_age;
 use crate::identities::Identities;
+use crate::report::Report;
 use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
 
 /// Pause after a failed write: a full disk or a missing chip does not get better within seconds.
@@ -53,6 +54,24 @@ impl Synchronizer {
             }
             Err(error) => error!(error = %describe(&error), "identities cannot be published; the last ones stay"),
         }
+    }
+
+    /// Says what people may want to know of this loop.
+    pub(super) fn report(&self) {
+        let chain = self.standing.agent().map(|agent| agent.svid.chain.clone());
+        let rest = self.next_poll.saturating_duration_since(Instant::now()).as_secs();
+        let next_contact_unix = self.parts.time.now_unix().saturating_add_unsigned(rest);
+        self.parts.reporter.send_replace(Report {
+            stands: self.standing.word(),
+            chain,
+            synced_unix: self.synced_unix,
+            server: self.parts.server.address(),
+            is_told_of_changes: self.pushes.is_listening(),
+            failures: self.failures,
+            last_failure: self.last_failure.clone().filter(|_| self.failures > 0),
+            next_contact_unix,
+            is_cache_sealed: self.parts.memory.is_sealed(),
+        });
     }
 
     /// Whether there was a whole answer, of a server or the cache.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::REFUSED_PAUSE;
 use super::schedule::{overdue, renewal_in, unit};
+use crate::report::Stands;
 use crate::server_answers::AgentSvid;
 use crate::trusted_time::Moment;
 
@@ -49,6 +50,17 @@ pub(super) struct Agent {
 }
 
 impl Standing {
+    /// The same in a word.
+    pub(super) fn word(&self) -> Stands {
+        match self {
+            Self::New => Stands::New,
+            Self::Attested(_) => Stands::Attested,
+            Self::Refused(_) => Stands::Refused,
+            Self::Evicted(_) => Stands::Evicted,
+            Self::Banned { .. } => Stands::Banned,
+        }
+    }
+
     /// The certificate to show; an evicted agent has its last one, a banned agent none.
     pub(super) fn agent(&self) -> Option<&Agent> {
         match self {

@@ -16,10 +16,12 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use ironroot_agent::agent_key::WorkloadKey;
 use ironroot_agent::endpoints::{
-    EndpointError, Limits, NowUnix, Sources, SubordinateUids, WorkloadApiConfig, serve_workload_api,
+    AdminSocketConfig, Delegates, EndpointError, Limits, NowUnix, SdsConfig, Sources, SubordinateUids,
+    WorkloadApiConfig, serve_workload_api,
 };
 use ironroot_agent::identities::{Identities, Identity};
 use ironroot_agent::jwt_svids::JwtSvids;
+use ironroot_agent::report::Report;
 use ironroot_agent::requests::{self, Requests};
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle, restored_workload_svid};
 use ironroot_agent::trusted_time::TrustedTime;
@@ -28,6 +30,7 @@ use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiCli
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
 use ironroot_api::unix_socket::connect;
 use ironroot_attest::workload::{ConnectionWriter, DEFAULT_SIZE_LIMIT, UnixAttestor, UnixAttestorConfig};
+use ironroot_shell::logging::{LevelControl, LogLevel};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
@@ -115,6 +118,7 @@ pub fn terms(path: &str, selectors: &[&str]) -> EntryTerms {
         revision_number: 0,
         on_demand: false,
         unique_tokens: Some(false),
+        is_privileged: Some(false),
     }
 }
 
@@ -143,7 +147,7 @@ impl Served {
         let (publisher, identities) = watch::channel(Arc::new(Identities::starting(td("td"))));
         let clock = Arc::new(AtomicI64::new(NOW));
         let (stop, stopped) = oneshot::channel();
-        let mut config = config(directory.path().join("api.sock"), Limits::default());
+        let mut config = config(directory.path().join("public/api.sock"), Limits::default());
         change(&mut config);
         let now = clock.clone();
         let (requests, asked) = Requests::channel();
@@ -161,8 +165,22 @@ impl Served {
         served
     }
 
+    /// Whoever runs as `delegate`, a path of the trust domain, may ask on the admin socket for others.
+    pub fn with_delegate(delegate: &str) -> Self {
+        let delegates = [td("td").id_with_path(delegate).expect("legal")].into_iter().collect();
+        Self::with(|config| {
+            let directory = config.socket_path.parent().expect("public").with_file_name("private");
+            let socket_path = directory.join("admin.sock");
+            config.admin = Some(admin(socket_path, delegates));
+        })
+    }
+
     pub fn socket(&self) -> PathBuf {
-        self.directory.path().join("api.sock")
+        self.directory.path().join("public/api.sock")
+    }
+
+    pub fn admin_socket(&self) -> PathBuf {
+        self.directory.path().join("private/admin.sock")
     }
 
     pub fn publish(&self, identities: Vec<Arc<Identity>>) {
@@ -255,7 +273,17 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
         connection_writer: ConnectionWriter::Peer,
         limits,
         subordinate_uids: SubordinateUids::default(),
+        workload_api: true,
+        secrets: Some(SdsConfig::default()),
+        admin: None,
     }
+}
+
+/// An admin socket of an agent that has not attested.
+pub fn admin(socket_path: PathBuf, delegates: Delegates) -> AdminSocketConfig {
+    let log_level = LevelControl::new(LogLevel::Info).0;
+    let report = watch::channel(Report::default()).1;
+    AdminSocketConfig { socket_path, delegates, log_level, report, chip: None }
 }
 
 /// What is served from, without a server behind it.

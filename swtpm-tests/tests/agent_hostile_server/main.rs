@@ -12,6 +12,7 @@ use ironroot_agent::config::{Bootstrap, JoinToken, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
 use ironroot_agent::jwt_svids::JwtSvids;
 use ironroot_agent::node_attestation::Attestor;
+use ironroot_agent::report::Report;
 use ironroot_agent::requests::Requests;
 use ironroot_agent::server_answers::MAX_ENTRIES;
 use ironroot_agent::server_channel::Server;
@@ -105,6 +106,7 @@ impl Agent {
             sync_interval: pace.sync_interval,
             max_age: pace.max_age,
             publisher,
+            reporter: watch::channel(Report::default()).0,
             link,
         });
         let wakes = Wakes::new(stopping, Arc::default(), waiting);

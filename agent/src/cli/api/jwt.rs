@@ -51,14 +51,9 @@ impl FetchJwt {
         if self.audience.is_empty() {
             return Err(CommandError::Usage("audience must be specified".to_owned()));
         }
-        let (bundles, svids) = block_on(in_time(self.timeout, self.both()))?;
+        let asked = self.connection.jwt_bundles_and_svids(&self.audience, &self.spiffe_id);
+        let (bundles, svids) = block_on(in_time(self.timeout, asked))?;
         Ok(Reply::new(json!([svids_json(&svids), bundles_json(&bundles)]), described(&svids, &bundles)))
-    }
-
-    async fn both(&self) -> Result<(JwtBundlesResponse, JwtsvidResponse), CommandError> {
-        let bundles = self.connection.jwt_bundles().await?.message().await?;
-        let ended = || CommandError::Malformed("the agent ended the stream without an answer".to_owned());
-        Ok((bundles.ok_or_else(ended)?, self.connection.jwt_svids(&self.audience, &self.spiffe_id).await?))
     }
 }
 

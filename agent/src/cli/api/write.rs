@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use der::pem::{self, LineEnding};
 use ironroot_api::certificate::Certificate;
 use ironroot_shell::command_line::{CommandError, replace_file};
-use zeroize::Zeroizing;
 
 use super::svid::WorkloadSvids;
+use crate::pem;
 
 /// Modes of what is written: a key is its owner's, certificates are everybody's. Source: SPIRE.
 const KEY_MODE: u32 = 0o600;
@@ -23,25 +22,18 @@ pub(super) fn write(svids: &WorkloadSvids, directory: &Path) -> Result<String, C
             writeln!(said, "Writing {what} to file {}.", path.display()).expect("writing to a string cannot fail");
             replace_file(&path, content, mode).map_err(|source| CommandError::File { doing: "write", path, source })
         };
-        let key = Zeroizing::new(encode("PRIVATE KEY", &svid.key)?);
-        put(&format!("SVID #{n}"), format!("svid.{n}.pem"), &encode_all(&svid.chain)?, CERTIFICATE_MODE)?;
+        let key = pem::private_key(&svid.key);
+        put(&format!("SVID #{n}"), format!("svid.{n}.pem"), &encode(&svid.chain), CERTIFICATE_MODE)?;
         put(&format!("key #{n}"), format!("svid.{n}.key"), key.as_bytes(), KEY_MODE)?;
-        put(&format!("bundle #{n}"), format!("bundle.{n}.pem"), &encode_all(&svid.bundle)?, CERTIFICATE_MODE)?;
+        put(&format!("bundle #{n}"), format!("bundle.{n}.pem"), &encode(&svid.bundle), CERTIFICATE_MODE)?;
         for (m, (trust_domain, bundle)) in svids.federated.iter().enumerate() {
             let what = format!("federated bundle #{m} for trust domain {trust_domain}");
-            put(&what, format!("federated_bundle.{n}.{m}.pem"), &encode_all(bundle)?, CERTIFICATE_MODE)?;
+            put(&what, format!("federated_bundle.{n}.{m}.pem"), &encode(bundle), CERTIFICATE_MODE)?;
         }
     }
     Ok(said)
 }
 
-fn encode_all(certificates: &[Certificate]) -> Result<Vec<u8>, CommandError> {
-    let encoded: Result<String, CommandError> =
-        certificates.iter().map(|certificate| encode("CERTIFICATE", certificate.der())).collect();
-    encoded.map(String::into_bytes)
-}
-
-fn encode(label: &'static str, der: &[u8]) -> Result<String, CommandError> {
-    let wrong = |error| CommandError::Malformed(format!("the agent's answer cannot be written as PEM: {error}"));
-    pem::encode_string(label, LineEnding::LF, der).map_err(wrong)
+fn encode(certificates: &[Certificate]) -> Vec<u8> {
+    pem::certificates(certificates.iter().map(Certificate::der)).into_bytes()
 }

@@ -41,10 +41,10 @@ pub(super) struct Flags {
     /// Not there yet: callers without an entry get no bundle
     #[arg(long = "allowUnauthenticatedVerifiers")]
     allow_unauthenticated_verifiers: bool,
-    /// Nothing to do: Envoy's SDS is not served
+    /// Do not serve Envoy's secrets (SDS)
     #[arg(long = "disableSDSAPI")]
     disable_sds_api: bool,
-    /// Not there yet: the Workload API is all that is served
+    /// Do not serve the Workload API
     #[arg(long = "disableWorkloadAPI")]
     disable_workload_api: bool,
     /// Nothing to do: there is no rebootstrapping yet

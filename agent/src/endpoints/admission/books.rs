@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::local_user::LocalUser;
 use super::slot::Eviction;
-use super::{Crowded, Limits};
+use super::{Crowded, Limits, Occupancy};
 
 /// Connections that were told to end and have not ended yet. Their descriptors are kept free for them.
 pub(super) const MAX_LEAVING: usize = 64;
@@ -33,6 +33,7 @@ struct User {
     streams: usize,
     attestations: Arc<Semaphore>,
     signatures: Arc<Semaphore>,
+    long_messages: Arc<Semaphore>,
     requests: TokenBucket,
 }
 
@@ -141,6 +142,15 @@ impl Books {
         self.user(user, limits, now).signatures.clone()
     }
 
+    pub fn long_messages(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
+        self.user(user, limits, now).long_messages.clone()
+    }
+
+    pub fn occupancy(&self) -> Occupancy {
+        let users = self.users.values().filter(|user| !user.connections.is_empty()).count();
+        Occupancy { users, connections: self.connections, streams: self.streams }
+    }
+
     /// The account of `user`.
     fn user(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> &mut User {
         if self.users.len() >= MAX_IDLE_USERS && !self.users.contains_key(&user) {
@@ -157,6 +167,7 @@ impl User {
             streams: 0,
             attestations: Arc::new(Semaphore::new(limits.max_attestations_per_user)),
             signatures: Arc::new(Semaphore::new(limits.max_signatures_per_user)),
+            long_messages: Arc::new(Semaphore::new(limits.max_long_messages_per_user)),
             requests: TokenBucket::full(now),
         }
     }
@@ -164,7 +175,8 @@ impl User {
     fn is_idle(&self, limits: &Limits) -> bool {
         let attesting = self.attestations.available_permits() < limits.max_attestations_per_user;
         let signing = self.signatures.available_permits() < limits.max_signatures_per_user;
-        self.connections.is_empty() && self.streams == 0 && !attesting && !signing
+        let reading = self.long_messages.available_permits() < limits.max_long_messages_per_user;
+        self.connections.is_empty() && self.streams == 0 && !attesting && !signing && !reading
     }
 }
 

@@ -8,6 +8,7 @@ fn limits() -> Limits {
         max_streams_per_user: 3,
         max_attestations_per_user: 1,
         max_signatures_per_user: 1,
+        max_long_messages_per_user: 1,
         burst_per_user: 100,
         rate_per_user: 10,
     }

@@ -2,14 +2,13 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http_body::{Frame, SizeHint};
 use prost::bytes::Bytes;
 use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
-
-use super::offer::Bounds;
 
 /// What a client sends.
 pub(super) struct RequestBody {
@@ -19,9 +18,8 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub fn new(body: Body, bounds: Bounds) -> Self {
-        let deadline = Box::pin(tokio::time::sleep(bounds.time));
-        Self { body, bytes_left: bounds.bytes, deadline }
+    pub fn new(body: Body, bytes: usize, time: Duration) -> Self {
+        Self { body, bytes_left: bytes, deadline: Box::pin(tokio::time::sleep(time)) }
     }
 }
 

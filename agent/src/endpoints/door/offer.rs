@@ -10,6 +10,8 @@ use thiserror::Error;
 pub(in crate::endpoints) const MAX_MESSAGE_BYTES: usize = 1024;
 /// Longest message that is about a JWT-SVID, bytes: the longest token, or as many audiences as fit into one, and a SPIFFE ID.
 pub(in crate::endpoints) const MAX_JWT_MESSAGE_BYTES: usize = MAX_TOKEN_BYTES + 4096;
+/// Longest message of a delegate, bytes: audiences, and some hundred selectors.
+pub(in crate::endpoints) const MAX_DELEGATED_MESSAGE_BYTES: usize = 32 * 1024;
 /// Before each message of a body. Source: gRPC over HTTP2, Length-Prefixed-Message.
 const PREFIX_BYTES: usize = 5;
 
@@ -18,69 +20,115 @@ const PREFIX_BYTES: usize = 5;
 pub(super) enum Offer {
     WorkloadApi,
     JwtSvid,
+    Secrets,
     Health,
     Reflection,
+    Administration,
+    Delegated,
 }
 
-/// How much a request's body may be, in all.
+/// How much a request's body may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bounds {
-    pub bytes: usize,
-    pub time: Duration,
+pub(super) enum Bounds {
+    /// In all.
+    Whole { bytes: usize, time: Duration },
+    /// Each of an Envoy's messages, on streams that stay: see [`super::discovery`].
+    EachMessage,
+}
+
+/// Which socket a request came by, and so what is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::endpoints) enum Socket {
+    /// The workloads'; which of its APIs the configuration leaves on.
+    Workloads { api: bool, secrets: bool },
+    /// The admin socket.
+    Administration,
 }
 
 /// Why a method is answered `Unimplemented`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum NotOffered {
-    #[error("Envoy's Secret Discovery Service is not offered by this agent; use the Workload API (FetchX509SVID)")]
-    Sds,
+    #[error("the Workload API is switched off on this agent (disable_workload_api)")]
+    WorkloadApi,
+    #[error("Envoy's Secret Discovery Service is switched off on this agent (disable_sds_api)")]
+    Secrets,
+    /// SPIRE's words begin it.
+    #[error("Method is not implemented: secrets are served by StreamSecrets and FetchSecrets (api_type: GRPC)")]
+    DeltaSecrets,
     #[error("no such method on the Workload API socket of this agent")]
     Unknown,
+    #[error("no such method on the admin socket of this agent")]
+    UnknownToAdministration,
 }
 
 /// Every method there is. What is not here does not exist.
 //= WLA-01 SPIFFE Workload API 3: "the X.509-SVID and the JWT-SVID profile are both there"
 //= WLE-08 SPIFFE Workload Endpoint 7: "such as the SPIFFE Workload API MUST NOT be extended directly"
-const METHODS: [(&str, Offer); 9] = [
+const METHODS: [(&str, Offer); 11] = [
     ("/SpiffeWorkloadAPI/FetchX509SVID", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchX509Bundles", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchJWTSVID", Offer::JwtSvid),
     ("/SpiffeWorkloadAPI/FetchJWTBundles", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/ValidateJWTSVID", Offer::JwtSvid),
+    ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", Offer::Secrets),
+    ("/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets", Offer::Secrets),
     ("/grpc.health.v1.Health/Check", Offer::Health),
     ("/grpc.health.v1.Health/Watch", Offer::Health),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Offer::Reflection),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Offer::Reflection),
 ];
 
+/// The same of the admin socket.
+const ADMINISTRATION: [(&str, Offer); 9] = [
+    ("/spire.agent.debug.v1.Debug/GetInfo", Offer::Administration),
+    ("/ironroot.api.agent.status.v1.Status/GetStatus", Offer::Administration),
+    ("/spire.api.agent.logger.v1.Logger/GetLogger", Offer::Administration),
+    ("/spire.api.agent.logger.v1.Logger/SetLogLevel", Offer::Administration),
+    ("/spire.api.agent.logger.v1.Logger/ResetLogLevel", Offer::Administration),
+    ("/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToX509SVIDs", Offer::Delegated),
+    ("/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToX509Bundles", Offer::Delegated),
+    ("/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/FetchJWTSVIDs", Offer::Delegated),
+    ("/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToJWTBundles", Offer::Delegated),
+];
+
 impl Offer {
-    pub fn of(path: &str) -> Result<Self, NotOffered> {
-        let known = METHODS.iter().find(|(method, _)| *method == path);
+    pub fn of(path: &str, socket: Socket) -> Result<Self, NotOffered> {
+        let in_table =
+            |table: &[(&str, Self)]| table.iter().find(|(method, _)| *method == path).map(|(_, offer)| *offer);
+        let Socket::Workloads { api, secrets } = socket else {
+            return in_table(&ADMINISTRATION).ok_or(NotOffered::UnknownToAdministration);
+        };
         //= WLA-12 SPIFFE Workload API 7: "calls to all RPCs defined by the WIT-SVID profile MUST return"
-        known.map(|(_, offer)| *offer).ok_or_else(|| NotOffered::because(path))
+        match in_table(&METHODS).ok_or_else(|| NotOffered::because(path))? {
+            Self::WorkloadApi | Self::JwtSvid if !api => Err(NotOffered::WorkloadApi),
+            Self::Secrets if !secrets => Err(NotOffered::Secrets),
+            offer => Ok(offer),
+        }
     }
 
-    /// Source: SPIFFE_Workload_Endpoint.md §3; SPIRE exempts health checks and reflection.
+    /// Source: SPIFFE_Workload_Endpoint.md §3; SPIRE exempts health checks, reflection, and Envoy, which
+    /// sends no header of the kind unless its configuration says so.
     pub fn wants_security_header(self) -> bool {
         matches!(self, Self::WorkloadApi | Self::JwtSvid)
     }
 
     pub fn bounds(self) -> Bounds {
-        match self {
-            Self::WorkloadApi | Self::Health => {
-                Bounds { bytes: PREFIX_BYTES + MAX_MESSAGE_BYTES, time: Duration::from_secs(5) }
-            }
-            Self::JwtSvid => Bounds { bytes: PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, time: Duration::from_secs(5) },
+        let (bytes, seconds) = match self {
+            Self::WorkloadApi | Self::Health | Self::Administration => (PREFIX_BYTES + MAX_MESSAGE_BYTES, 5),
+            Self::Delegated => (PREFIX_BYTES + MAX_DELEGATED_MESSAGE_BYTES, 5),
+            Self::JwtSvid => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             // A conversation: a tool asks for one file after the other.
-            Self::Reflection => Bounds { bytes: 64 * 1024, time: Duration::from_secs(60) },
-        }
+            Self::Reflection => (64 * 1024, 60),
+            Self::Secrets => return Bounds::EachMessage,
+        };
+        Bounds::Whole { bytes, time: Duration::from_secs(seconds) }
     }
 }
 
 impl NotOffered {
     fn because(path: &str) -> Self {
         match path.rsplit_once('/') {
-            Some(("/envoy.service.secret.v3.SecretDiscoveryService", _)) => Self::Sds,
+            Some(("/envoy.service.secret.v3.SecretDiscoveryService", "DeltaSecrets")) => Self::DeltaSecrets,
             _ => Self::Unknown,
         }
     }
@@ -92,6 +140,8 @@ mod tests {
     use ironroot_api::pb::workload::DESCRIPTORS;
     use prost::Message;
     use prost_types::FileDescriptorSet;
+
+    const ALL: Socket = Socket::Workloads { api: true, secrets: true };
 
     /// Every method of the services that this socket serves, by their own descriptors.
     fn served() -> Vec<String> {
@@ -112,7 +162,7 @@ mod tests {
     #[test]
     fn every_method_that_is_served_is_in_the_table_and_no_other() {
         for method in served() {
-            assert!(Offer::of(&method).is_ok(), "{method}");
+            assert!(Offer::of(&method, ALL).is_ok(), "{method}");
         }
         let without_reflection = METHODS.iter().filter(|(_, offer)| *offer != Offer::Reflection);
         assert!(without_reflection.clone().all(|(method, _)| served().contains(&(*method).to_owned())));
@@ -123,7 +173,7 @@ mod tests {
     #[test]
     fn what_is_not_offered_is_named() {
         for (path, refusal) in [
-            ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", NotOffered::Sds),
+            ("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", NotOffered::DeltaSecrets),
             ("/SpiffeWorkloadAPI/FetchWITSVID", NotOffered::Unknown),
             ("/SpiffeWorkloadAPI/FetchWITBundles", NotOffered::Unknown),
             ("/SpiffeWorkloadAPI/fetchX509SVID", NotOffered::Unknown),
@@ -131,7 +181,32 @@ mod tests {
             ("", NotOffered::Unknown),
             ("*", NotOffered::Unknown),
         ] {
-            assert_eq!(Offer::of(path), Err(refusal), "{path:?}");
+            assert_eq!(Offer::of(path, ALL), Err(refusal), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn neither_socket_offers_what_is_the_others() {
+        for (method, offer) in ADMINISTRATION {
+            assert_eq!(Offer::of(method, Socket::Administration), Ok(offer));
+            assert_eq!(Offer::of(method, ALL), Err(NotOffered::Unknown));
+        }
+        for (method, _) in METHODS {
+            assert_eq!(Offer::of(method, Socket::Administration), Err(NotOffered::UnknownToAdministration));
+        }
+    }
+
+    #[test]
+    fn an_api_that_is_switched_off_is_named_and_the_other_one_stays() {
+        let (fetch, stream) = (METHODS[0], METHODS[5]);
+        let only_workload = Socket::Workloads { api: true, secrets: false };
+        assert_eq!(Offer::of(fetch.0, only_workload), Ok(fetch.1));
+        assert_eq!(Offer::of(stream.0, only_workload), Err(NotOffered::Secrets));
+        let only_secrets = Socket::Workloads { api: false, secrets: true };
+        assert_eq!(Offer::of(stream.0, only_secrets), Ok(stream.1));
+        for (method, offer) in METHODS {
+            let needs = matches!(offer, Offer::WorkloadApi | Offer::JwtSvid);
+            assert_eq!(Offer::of(method, only_secrets), if needs { Err(NotOffered::WorkloadApi) } else { Ok(offer) });
         }
     }
 }

@@ -1,71 +1,92 @@
 //! What a caller may see, as the messages of the Workload API.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use ironroot_api::pb::workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
+use tonic::Status;
 
-use super::view::View;
+use crate::endpoints::serving::{Question, Seen, View};
 use crate::identities::Identity;
 use crate::server_answers::TrustBundle;
 
-/// A full-state message.
-pub(super) trait Message: Send + 'static {
-    /// What it holds, for the log.
-    const NAME: &'static str;
-    /// The method that answers with it.
-    const METHOD: &'static str;
-    /// Whether only who has an X509-SVID that has not ended gets it; for others an entry is enough.
-    const NEEDS_X509_SVID: bool = true;
+/// What FetchX509SVID asks.
+pub(super) struct X509Svids;
 
-    /// Everything in a view that this message tells.
-    fn compose(view: &View) -> Self;
+/// What FetchX509Bundles asks.
+pub(super) struct X509Bundles;
 
-    /// Whether it says the same of both.
-    fn is_same(one: &View, other: &View) -> bool;
-}
+/// What FetchJWTBundles asks.
+pub(super) struct JwtBundles;
 
-impl Message for X509svidResponse {
-    const NAME: &'static str = "X.509-SVIDs";
+impl Question for X509Svids {
+    type Answer = X509svidResponse;
+    type View = View;
     const METHOD: &'static str = "FetchX509SVID";
+    const WHAT: &'static str = "X.509-SVIDs";
 
-    fn compose(view: &View) -> Self {
+    fn view(&self, seen: &Seen<'_>) -> Result<(View, Duration), Status> {
+        let lasts = seen.svids_last()?;
+        Ok((seen.view(), lasts))
+    }
+
+    fn is_same(&self, sent: &View, now: &View) -> bool {
+        sent.same_identities(now) && sent.same_bundles(now)
+    }
+
+    fn answer(&mut self, view: &View) -> X509svidResponse {
         let svids = view.theirs.iter().map(|identity| svid(identity, &view.own)).collect();
-        Self { svids, crl: Vec::new(), federated_bundles: HashMap::new() }
-    }
-
-    fn is_same(one: &View, other: &View) -> bool {
-        one.same_identities(other) && one.same_bundle(other)
+        X509svidResponse { svids, crl: Vec::new(), federated_bundles: HashMap::new() }
     }
 }
 
-impl Message for X509BundlesResponse {
-    const NAME: &'static str = "X.509 bundles";
+impl Question for X509Bundles {
+    type Answer = X509BundlesResponse;
+    type View = View;
     const METHOD: &'static str = "FetchX509Bundles";
+    const WHAT: &'static str = "X.509 bundles";
 
-    fn compose(view: &View) -> Self {
-        //= WLA-08 SPIFFE Workload API 5.2.2: "MUST contain at least the trust bundle for the trust domain"
-        let own = (view.trust_domain.id().to_string(), view.own.concatenated().clone());
-        Self { crl: Vec::new(), bundles: HashMap::from([own]) }
+    fn view(&self, seen: &Seen<'_>) -> Result<(View, Duration), Status> {
+        let lasts = seen.svids_last()?;
+        Ok((seen.view(), lasts))
     }
 
-    fn is_same(one: &View, other: &View) -> bool {
-        one.same_bundle(other)
+    fn is_same(&self, sent: &View, now: &View) -> bool {
+        sent.same_bundles(now)
+    }
+
+    fn answer(&mut self, view: &View) -> X509BundlesResponse {
+        //= WLA-08 SPIFFE Workload API 5.2.2: "MUST contain at least the trust bundle for the trust domain"
+        let bundles =
+            view.bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), bundle.concatenated().clone()));
+        X509BundlesResponse { crl: Vec::new(), bundles: bundles.collect() }
     }
 }
 
-impl Message for JwtBundlesResponse {
-    const NAME: &'static str = "JWT bundles";
+impl Question for JwtBundles {
+    type Answer = JwtBundlesResponse;
+    type View = View;
     const METHOD: &'static str = "FetchJWTBundles";
-    const NEEDS_X509_SVID: bool = false;
+    const WHAT: &'static str = "JWT bundles";
 
-    fn compose(view: &View) -> Self {
-        //= WLA-10 SPIFFE Workload API 6.2.2: "The server MUST NOT include keys with other uses in the returned JWT bundles."
-        let own = (view.trust_domain.id().to_string(), view.own.jwt_authorities().jwks().clone());
-        Self { bundles: HashMap::from([own]) }
+    fn wants_svids(&self) -> bool {
+        false
     }
 
-    fn is_same(one: &View, other: &View) -> bool {
-        one.same_jwt_bundle(other)
+    fn view(&self, seen: &Seen<'_>) -> Result<(View, Duration), Status> {
+        let lasts = seen.entries_last()?;
+        Ok((seen.view(), lasts))
+    }
+
+    fn is_same(&self, sent: &View, now: &View) -> bool {
+        sent.same_jwt_bundles(now)
+    }
+
+    fn answer(&mut self, view: &View) -> JwtBundlesResponse {
+        //= WLA-10 SPIFFE Workload API 6.2.2: "The server MUST NOT include keys with other uses in the returned JWT bundles."
+        let jwks = |bundle: &TrustBundle| bundle.jwt_authorities().jwks().clone();
+        let bundles = view.bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), jwks(bundle)));
+        JwtBundlesResponse { bundles: bundles.collect() }
     }
 }
 

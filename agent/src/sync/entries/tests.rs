@@ -107,3 +107,17 @@ fn what_an_entry_wishes_and_does_not_get_is_told() {
     assert_eq!(wishes(|e| e.federates_with = vec!["spiffe://friend".to_owned()]), 1);
     assert!(mask().federates_with && mask().additional_attributes, "otherwise nobody would know");
 }
+
+#[test]
+fn what_makes_an_entry_privileged_is_asked_for_and_heard() {
+    let mask = mask();
+    assert!(mask.admin && mask.downstream, "what is not asked for is told as false");
+    let id = |path: &str| Some(ironroot_api::SpiffeId::from_parts("td", path).expect("legal").to_pb());
+    let selectors = vec![ironroot_api::pb::types::Selector { r#type: "unix".into(), value: "uid:1".into() }];
+    let plain = Entry { id: "a".into(), spiffe_id: id("/a"), selectors, ..Entry::default() };
+    for (admin, downstream) in [(false, false), (true, false), (false, true)] {
+        let entry = Entry { admin, downstream, ..plain.clone() };
+        let terms = EntryTerms::from_answer(&entry, &TrustDomain::new("td").expect("legal")).expect("sound");
+        assert_eq!(terms.expect("for workloads").is_privileged, Some(admin || downstream));
+    }
+}

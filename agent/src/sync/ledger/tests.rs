@@ -20,6 +20,7 @@ fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
         revision_number,
         on_demand: false,
         unique_tokens: Some(false),
+        is_privileged: Some(false),
     }
 }
 
@@ -254,7 +255,7 @@ fn what_was_forgotten_is_neither_held_nor_due() {
 #[test]
 fn an_entry_of_which_more_is_known_keeps_its_svid_and_is_not_signed_again() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
-    let of_an_older_version = EntryTerms { unique_tokens: None, ..terms("a", "/a", 3) };
+    let of_an_older_version = EntryTerms { is_privileged: None, ..terms("a", "/a", 3) };
     ledger.restore(vec![(of_an_older_version.clone(), Some(svid("/a", 0, 3600)))], now, &at(0));
     assert!(!of_an_older_version.is_same_version(3, 1), "so it is asked for");
     assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 3)], now), EntriesChange::Changed);

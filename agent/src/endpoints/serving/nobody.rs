@@ -1,5 +1,6 @@
 //! A caller without an identity: what it is told, and what the log says.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ironroot_attest::workload::Peer;
@@ -8,23 +9,18 @@ use ironroot_shell::logging::clipped;
 use tonic::Status;
 use tracing::warn;
 
-use super::WorkloadApi;
+use super::Serving;
 use crate::endpoints::admission::About;
 use crate::identities::Identities;
+use crate::server_answers::EntryTerms;
 
 /// Selectors written into one line of the log; a process may have a thousand.
 const MAX_LOGGED_SELECTORS: usize = 24;
 
-impl WorkloadApi {
+impl Serving {
     /// The client waits and tries again, mostly without a word; so the reason stands here. SPIRE's words come first, so
     /// that who searches logs for them finds it.
-    pub(super) fn no_identity(
-        &self,
-        peer: &Peer,
-        selectors: &SelectorSet,
-        method: &'static str,
-        all: &Identities,
-    ) -> Status {
+    pub fn no_identity(&self, peer: &Peer, selectors: &SelectorSet, method: &'static str, all: &Identities) -> Status {
         let (uid, pid) = (peer.uid(), peer.pid());
         if let Some(pass) = self.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
             let (nearest, lacks) = match all.nearest(selectors) {
@@ -37,6 +33,26 @@ impl WorkloadApi {
         }
         //= WLA-14 SPIFFE Workload API 5.2.1: "the server SHOULD respond with the "PermissionDenied" gRPC status code"
         Status::permission_denied("no identity issued")
+    }
+
+    /// Says that a caller asked for `names`, which are not its own; one of them is of the entry `held`, whose selectors it has not all.
+    pub fn not_theirs(
+        &self,
+        peer: &Peer,
+        selectors: &SelectorSet,
+        method: &'static str,
+        names: &str,
+        held: Option<&Arc<EntryTerms>>,
+    ) {
+        let (uid, pid) = (peer.uid(), peer.pid());
+        let Some(pass) = self.0.admission.should_log(uid, About::Secrets, Instant::now()) else { return };
+        let (nearest, lacks) =
+            held.map_or(("none: this agent holds no entry of these names", String::new()), |terms| {
+                let lacking: Vec<_> = terms.selectors.iter().filter(|selector| !selectors.contains(selector)).collect();
+                (terms.spiffe_id.as_str(), listed(lacking))
+            });
+        let (selectors, suppressed) = (listed(selectors), pass.suppressed);
+        warn!(uid, pid, method, %names, %selectors, %nearest, %lacks, suppressed, "asked for what is not its own");
     }
 }
 

@@ -1,0 +1,47 @@
+//! Reaching the agent's admin socket.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ironroot_api::unix_socket;
+use ironroot_shell::command_line::{CommandError, Output, Reply, SocketChoice, block_on, within};
+use tonic::transport::Channel;
+
+use crate::config::DEFAULT_ADMIN_SOCKET_PATH;
+
+/// Longest a command waits, seconds.
+const PATIENCE_SECONDS: u64 = 10;
+
+/// Flags of every command that asks the admin socket.
+#[derive(Debug, Args)]
+pub(super) struct Administration {
+    /// The agent's admin socket, which admin_socket_path opens
+    #[arg(long = "socketPath", value_name = "PATH", default_value = DEFAULT_ADMIN_SOCKET_PATH)]
+    socket_path: PathBuf,
+    /// Name that replaces %i in the path given by environment variable SPIRE_AGENT_PRIVATE_SOCKET_TEMPLATE
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// Form of the answer: pretty or json
+    #[arg(long, value_name = "FORM", default_value = "pretty")]
+    output: Output,
+}
+
+impl Administration {
+    /// Runs `command` and prints what it answers.
+    pub(super) fn run(&self, command: impl AsyncFnOnce(Channel) -> Result<Reply, CommandError>) -> ExitCode {
+        let answer = async { command(unix_socket::connect(&self.socket()?).await?).await };
+        Reply::print(&block_on(within(PATIENCE_SECONDS, answer)), self.output)
+    }
+
+    fn socket(&self) -> Result<PathBuf, CommandError> {
+        let choice = SocketChoice {
+            flag: &self.socket_path,
+            instance: self.instance.as_deref(),
+            template_variable: "SPIRE_AGENT_PRIVATE_SOCKET_TEMPLATE",
+            variable: "SPIRE_AGENT_PRIVATE_SOCKET",
+            default: DEFAULT_ADMIN_SOCKET_PATH,
+        };
+        Ok(choice.resolve_here()?)
+    }
+}

@@ -1,0 +1,129 @@
+//! `status`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use ironroot_api::pb::agent_status::status_client::StatusClient;
+use ironroot_api::pb::agent_status::{GetStatusRequest, GetStatusResponse, get_status_response::Ending};
+use ironroot_api::utc;
+use ironroot_shell::command_line::{Reply, go_duration, int64};
+use serde_json::{Value, json};
+
+use super::admin::Administration;
+
+/// Shows how the running agent is: its standing with the server, what it holds, who uses it.
+#[derive(Debug, Args)]
+#[command(after_help = "Asks the admin socket (admin_socket_path). Example: ironroot-agent status -output json")]
+pub(super) struct Status {
+    #[command(flatten)]
+    administration: Administration,
+}
+
+impl Status {
+    pub(super) fn execute(self) -> ExitCode {
+        self.administration.run(async |channel| {
+            let status = StatusClient::new(channel).get_status(GetStatusRequest {}).await?.into_inner();
+            Ok(Reply::new(json(&status), text(&status)))
+        })
+    }
+}
+
+fn json(status: &GetStatusResponse) -> Value {
+    let ending = |Ending { spiffe_id, ends_at }: &Ending| json!({ "spiffe_id": spiffe_id, "ends_at": int64(*ends_at) });
+    json!({
+        "version": status.version,
+        "uptime": int64(status.uptime),
+        "trust_domain": status.trust_domain,
+        "standing": status.standing,
+        "spiffe_id": status.spiffe_id,
+        "attested_until": int64(status.attested_until),
+        "server": status.server,
+        "synced_at": int64(status.synced_at),
+        "is_told_of_changes": status.is_told_of_changes,
+        "failures": status.failures,
+        "last_failure": status.last_failure,
+        "next_contact": int64(status.next_contact),
+        "is_cache_sealed": status.is_cache_sealed,
+        "chip": status.chip,
+        "entries": status.entries,
+        "x509_svids": status.x509_svids,
+        "jwt_svids": status.jwt_svids,
+        "users": status.users,
+        "connections": status.connections,
+        "streams": status.streams,
+        "next_to_end": status.next_to_end.iter().map(ending).collect::<Vec<_>>(),
+    })
+}
+
+fn text(status: &GetStatusResponse) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{name:<14}: {value}").expect("writing to a string cannot fail");
+    };
+    let uptime = go_duration(status.uptime.try_into().unwrap_or(i32::MAX));
+    line("Agent", format!("{}, up {uptime}, trust domain {}", status.version, status.trust_domain));
+    let until =
+        if status.attested_until == 0 { String::new() } else { format!(" until {}", utc(status.attested_until)) };
+    line("Standing", format!("{}{until} {}", status.standing, status.spiffe_id).trim_end().to_owned());
+    let told = if status.is_told_of_changes { ", tells of changes" } else { "" };
+    line("Server", format!("{}{told}", status.server));
+    let next = format!("next contact {}", moment(status.next_contact));
+    line("Last in sync", format!("{}, {next}", moment(status.synced_at)));
+    if status.failures > 0 {
+        line("Failing", format!("{} times in a row: {}", status.failures, status.last_failure));
+    }
+    let chip = if status.chip.is_empty() { "none" } else { &status.chip };
+    line("Chip", chip.to_owned());
+    let cache =
+        if status.is_cache_sealed { "identities, sealed to the chip" } else { "the agent's own certificate only" };
+    line("Kept on disk", cache.to_owned());
+    let (entries, x509, jwt) = (status.entries, status.x509_svids, status.jwt_svids);
+    line("Holds", format!("{entries} entries, {x509} X509-SVIDs, {jwt} JWT-SVIDs"));
+    let (users, connections, streams) = (status.users, status.connections, status.streams);
+    line("Serves", format!("{streams} streams on {connections} connections of {users} users"));
+    for Ending { spiffe_id, ends_at } in &status.next_to_end {
+        line("Next to end", format!("{} {spiffe_id}", utc(*ends_at)));
+    }
+    text
+}
+
+fn moment(unix: i64) -> String {
+    if unix == 0 { "never".to_owned() } else { utc(unix) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_fails_says_why_and_one_that_has_not_attested_says_so() {
+        let mut status = GetStatusResponse {
+            version: "0.1.0".into(),
+            uptime: 61,
+            trust_domain: "td".into(),
+            standing: "new".into(),
+            server: "s:8081".into(),
+            failures: 2,
+            last_failure: "cannot reach the server".into(),
+            ..GetStatusResponse::default()
+        };
+        let wanted = "Agent         : 0.1.0, up 1m1s, trust domain td
+Standing      : new
+Server        : s:8081
+Last in sync  : never, next contact never
+Failing       : 2 times in a row: cannot reach the server
+Chip          : none
+Kept on disk  : the agent's own certificate only
+Holds         : 0 entries, 0 X509-SVIDs, 0 JWT-SVIDs
+Serves        : 0 streams on 0 connections of 0 users
+";
+        assert_eq!(text(&status), wanted);
+        status.next_to_end = vec![Ending { spiffe_id: "spiffe://td/a".into(), ends_at: 0 }];
+        (status.failures, status.is_told_of_changes, status.is_cache_sealed) = (0, true, true);
+        let text = text(&status);
+        assert!(!text.contains("Failing") && text.contains("s:8081, tells of changes"), "{text}");
+        assert!(text.ends_with(&format!("Next to end   : {} spiffe://td/a\n", utc(0))), "{text}");
+        assert_eq!(json(&status)["next_to_end"][0]["ends_at"], "0");
+    }
+}

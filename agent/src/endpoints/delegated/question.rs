@@ -1,0 +1,156 @@
+//! What a delegate asks, and how it is answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironroot_api::TrustDomain;
+use ironroot_api::pb::delegated::{
+    SubscribeToJwtBundlesResponse, SubscribeToX509BundlesResponse, SubscribeToX509sviDsResponse, X509svidWithKey,
+};
+use ironroot_api::pb::types;
+use ironroot_attest::SelectorSet;
+use prost::bytes::Bytes;
+use tonic::Status;
+
+use super::delegates::Delegates;
+use super::subject::Subject;
+use super::{SUBSCRIBE_BUNDLES, SUBSCRIBE_JWT_BUNDLES, SUBSCRIBE_SVIDS};
+use crate::endpoints::serving::{Attested, MAX_SLEEP, Question, Seen};
+use crate::identities::Identity;
+use crate::server_answers::{EntryTerms, TrustBundle};
+
+type Bundles = BTreeMap<TrustDomain, Arc<TrustBundle>>;
+
+/// Whether an entry's identity is one that delegates get. Not if that is not known of it.
+pub(super) fn may_be_handed_on(terms: &EntryTerms) -> bool {
+    terms.is_privileged == Some(false)
+}
+
+/// The X509-SVIDs of whom it names.
+pub(super) struct X509Svids {
+    pub delegates: Delegates,
+    pub subject: Subject,
+}
+
+/// All bundles.
+pub(super) struct X509Bundles {
+    pub delegates: Delegates,
+}
+
+/// The same, of JWT-SVIDs.
+pub(super) struct JwtBundles {
+    pub delegates: Delegates,
+}
+
+/// What a delegate sees of its subject.
+pub(super) struct Theirs {
+    identities: Vec<Arc<Identity>>,
+    /// IDs of the trust domains that it federates with, in order.
+    federates_with: Vec<String>,
+}
+
+impl Question for X509Svids {
+    type Answer = SubscribeToX509sviDsResponse;
+    type View = Theirs;
+    const METHOD: &'static str = SUBSCRIBE_SVIDS;
+    const WHAT: &'static str = "X.509-SVIDs for a delegate";
+
+    fn about<'a>(&'a self, _caller: &'a Attested) -> &'a SelectorSet {
+        self.subject.selectors()
+    }
+
+    /// Nobody may have an identity: that is an answer, and the stream stays.
+    fn view(&self, seen: &Seen<'_>) -> Result<(Theirs, Duration), Status> {
+        self.delegates.admit(seen.serving, seen.caller, seen.attested, seen.all, seen.method)?;
+        self.subject.check()?;
+        let theirs = seen.all.all_for_selectors(seen.about, seen.now).into_iter();
+        let identities = theirs.filter(|identity| may_be_handed_on(identity.terms())).cloned().collect();
+        let foreign = seen.view().bundles.into_keys().filter(|domain| domain != seen.all.trust_domain());
+        let federates_with = foreign.map(|domain| domain.id().to_string()).collect();
+        Ok((Theirs { identities, federates_with }, seen.next_end().unwrap_or(MAX_SLEEP)))
+    }
+
+    fn is_same(&self, sent: &Theirs, now: &Theirs) -> bool {
+        let mut pairs = sent.identities.iter().zip(&now.identities);
+        sent.identities.len() == now.identities.len()
+            && pairs.all(|(sent, now)| sent.looks_like(now))
+            && sent.federates_with == now.federates_with
+    }
+
+    fn answer(&mut self, view: &Theirs) -> SubscribeToX509sviDsResponse {
+        let x509_svids = view.identities.iter().map(|identity| svid(identity)).collect();
+        SubscribeToX509sviDsResponse { x509_svids, federates_with: view.federates_with.clone() }
+    }
+}
+
+impl Question for X509Bundles {
+    type Answer = SubscribeToX509BundlesResponse;
+    type View = Bundles;
+    const METHOD: &'static str = SUBSCRIBE_BUNDLES;
+    const WHAT: &'static str = "X.509 bundles for a delegate";
+
+    fn wants_svids(&self) -> bool {
+        false
+    }
+
+    fn view(&self, seen: &Seen<'_>) -> Result<(Bundles, Duration), Status> {
+        all_bundles(&self.delegates, seen)
+    }
+
+    fn is_same(&self, sent: &Bundles, now: &Bundles) -> bool {
+        is_same(sent, now, |bundle| bundle.concatenated())
+    }
+
+    fn answer(&mut self, view: &Bundles) -> SubscribeToX509BundlesResponse {
+        let bundles = view.iter().map(|(domain, bundle)| (domain.id().to_string(), bundle.concatenated().clone()));
+        SubscribeToX509BundlesResponse { ca_certificates: bundles.collect() }
+    }
+}
+
+impl Question for JwtBundles {
+    type Answer = SubscribeToJwtBundlesResponse;
+    type View = Bundles;
+    const METHOD: &'static str = SUBSCRIBE_JWT_BUNDLES;
+    const WHAT: &'static str = "JWT bundles for a delegate";
+
+    fn wants_svids(&self) -> bool {
+        false
+    }
+
+    fn view(&self, seen: &Seen<'_>) -> Result<(Bundles, Duration), Status> {
+        all_bundles(&self.delegates, seen)
+    }
+
+    fn is_same(&self, sent: &Bundles, now: &Bundles) -> bool {
+        is_same(sent, now, |bundle| bundle.jwt_authorities().jwks())
+    }
+
+    fn answer(&mut self, view: &Bundles) -> SubscribeToJwtBundlesResponse {
+        let jwks = |bundle: &TrustBundle| bundle.jwt_authorities().jwks().clone();
+        let bundles = view.iter().map(|(domain, bundle)| (domain.id().to_string(), jwks(bundle)));
+        SubscribeToJwtBundlesResponse { bundles: bundles.collect() }
+    }
+}
+
+/// Every bundle that the agent has, whoever federates with it. Source: SPIRE.
+fn all_bundles(delegates: &Delegates, seen: &Seen<'_>) -> Result<(Bundles, Duration), Status> {
+    delegates.admit(seen.serving, seen.caller, seen.attested, seen.all, seen.method)?;
+    let bundles = seen.all.bundles().map(|(domain, bundle)| (domain.clone(), bundle.clone())).collect();
+    Ok((bundles, MAX_SLEEP))
+}
+
+fn is_same(sent: &Bundles, now: &Bundles, said: impl Fn(&TrustBundle) -> &Bytes) -> bool {
+    let mut pairs = sent.iter().zip(now);
+    sent.len() == now.len() && pairs.all(|((a, one), (b, other))| a == b && said(one) == said(other))
+}
+
+fn svid(identity: &Identity) -> X509svidWithKey {
+    let svid = types::X509svid {
+        cert_chain: identity.svid().chain().iter().map(|der| der.to_vec().into()).collect(),
+        id: Some(identity.spiffe_id().to_pb()),
+        expires_at: identity.svid().lifetime().span().not_after,
+        hint: identity.hint().to_owned(),
+    };
+    X509svidWithKey { x509_svid: Some(svid), x509_svid_key: identity.key().pkcs8_der().clone() }
+}

@@ -1,0 +1,229 @@
+//! What every API of the agent's sockets does for a caller: finds out who it is, finds what it may have, and goes on telling it.
+//!
+//! ```text
+//!  caller ─► attest (turns of its user) ─► Seen: what is published, through its selectors ─► Question ─► answer
+//!                                                                      ▲                        └── again on each change
+//! ```
+//! An API adds its messages (a [`Question`]) and nothing of this.
+
+mod nobody;
+mod question;
+mod seen;
+mod subscription;
+mod tokens;
+mod turns;
+mod view;
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::Stream;
+use ironroot_attest::SelectorSet;
+use ironroot_attest::workload::{Demand, Peer, UnixAttestor, WithheldSelector, WorkloadRefusal};
+use tokio::sync::watch;
+use tonic::{Request, Status};
+use tracing::{info, warn};
+
+pub(super) use question::{Heard, Question};
+pub(super) use seen::Seen;
+pub(super) use subscription::{MAX_SLEEP, Subscription};
+pub(super) use view::View;
+
+use super::admission::{About, Admission};
+use super::caller::Known;
+use super::door::Admitted;
+use super::{NowUnix, Sources};
+use crate::identities::Identities;
+use crate::jwt_svids::JwtSvids;
+use crate::requests::Requests;
+use turns::Turns;
+
+/// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
+const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a caller may take to acknowledge our SETTINGS, where an entry asks for its executable. HTTP/2 clients do at once, on a
+/// busy device within a second; who does not keeps what its user gives it.
+const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A message stream to a caller.
+pub(super) type MessageStream<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+/// What the APIs share. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Serving(Arc<State>);
+
+struct State {
+    attestor: Arc<UnixAttestor>,
+    admission: Admission,
+    identities: watch::Receiver<Arc<Identities>>,
+    requests: Requests,
+    jwt_svids: JwtSvids,
+    turns: Turns,
+    now: NowUnix,
+    stopping: watch::Receiver<bool>,
+}
+
+/// What is known about a caller.
+pub(super) struct Attested {
+    /// All that was proven of it.
+    pub selectors: Arc<SelectorSet>,
+    /// Which entries' questions about its executable and unit were heard.
+    demand: Demand,
+}
+
+impl Attested {
+    /// Whether nothing more must be known to tell what of `identities` is the caller's.
+    fn suffices_for(&self, identities: &Identities) -> bool {
+        let demand = identities.demand();
+        *demand == self.demand || !demand.concerns(&self.selectors) && !demand.concerns_unit(&self.selectors)
+    }
+}
+
+impl Serving {
+    pub fn new(
+        attestor: Arc<UnixAttestor>,
+        admission: Admission,
+        sources: Sources,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let turns = Turns::new(admission.clone(), ATTESTATION_DEADLINE);
+        let Sources { identities, requests, jwt_svids, now } = sources;
+        Self(Arc::new(State { attestor, admission, identities, requests, jwt_svids, turns, now, stopping }))
+    }
+
+    /// JWT-SVIDs, which are made when they are asked for.
+    pub fn jwt(&self) -> &JwtSvids {
+        &self.0.jwt_svids
+    }
+
+    /// Whether a line about this caller may be logged now.
+    pub fn admission(&self) -> &Admission {
+        &self.0.admission
+    }
+
+    /// Whoever sent a request that has passed the door.
+    pub fn caller(&self, request: &Request<impl Sized>) -> Result<Known, Status> {
+        let admitted = request.extensions().get::<Admitted>();
+        let admitted = admitted.ok_or_else(|| Status::internal("a request that did not pass the door"))?;
+        Ok(admitted.caller().known().map_err(attestation_failed)?.clone())
+    }
+
+    /// Answers whoever sent `request`, now and on each change. A refusal is the answer to the call itself.
+    pub async fn subscribe<Q: Question>(
+        &self,
+        request: &Request<impl Sized>,
+        question: Q,
+    ) -> Result<MessageStream<Q::Answer>, Status> {
+        let caller = self.caller(request)?;
+        let attested = self.attest(&caller).await?;
+        Subscription::begin(self.clone(), caller, attested, question).await
+    }
+
+    /// What is published, be it nothing yet.
+    pub fn published(&self) -> Arc<Identities> {
+        self.0.identities.borrow().clone()
+    }
+
+    /// What is published, once there is something.
+    pub fn started(&self) -> Result<Arc<Identities>, Status> {
+        let all = self.published();
+        //= WLE-07 SPIFFE Workload Endpoint 6: "if it is still initializing or it is performing load shedding"
+        if all.bundle().is_some() { Ok(all) } else { Err(Status::unavailable("the agent is still starting")) }
+    }
+
+    /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has spoken again.
+    pub async fn attest(&self, caller: &Known) -> Result<Attested, Status> {
+        let (peer, attestor) = (&caller.peer, &self.0.attestor);
+        let demand = self.0.identities.borrow().demand().clone();
+        let heeded = demand.clone();
+        let user = self.in_turn(peer, move |attestor, peer| attestor.attest_user(peer, &heeded)).await?;
+        if !attestor.looks_at_executables() || !demand.concerns(&user.selectors) {
+            self.report(peer, &user);
+            return Ok(Attested { selectors: Arc::new(user.selectors), demand });
+        }
+        let heard = caller.voice.second_write(SECOND_WRITE_PATIENCE).await;
+        let heeded = demand.clone();
+        let attested = self.in_turn(peer, move |attestor, peer| attestor.attest(peer, &heeded, heard)).await?;
+        self.report(peer, &attested);
+        Ok(Attested { selectors: Arc::new(attested.selectors), demand })
+    }
+
+    /// Finds out whose process has the number `pid` now, for a delegate, at the cost of the delegate's turns.
+    pub async fn attest_numbered(&self, delegate: &Known, pid: i32) -> Result<(Peer, SelectorSet), Status> {
+        let demand = self.0.identities.borrow().demand().clone();
+        let look = move |attestor: &UnixAttestor, _: &Peer| attestor.attest_numbered(pid, &demand);
+        let (process, attested) = self.in_turn(&delegate.peer, look).await?;
+        self.report(&process, &attested);
+        Ok((process, attested.selectors))
+    }
+
+    /// Before an update: the caller as it is now. Whoever's user and groups are the same, and whose unit and executable decide
+    /// nothing, is not attested anew: a publication wakes every stream at once.
+    async fn attest_again(&self, caller: &Known, before: &Attested) -> Result<Attested, Status> {
+        let (attestor, peer, known) = (&self.0.attestor, &caller.peer, &before.selectors);
+        let demand = self.0.identities.borrow().demand().clone();
+        let decides_nothing_else = !demand.concerns(known) && !demand.concerns_unit(known);
+        // On this thread: handing it to another one and back costs more than the look itself.
+        let is_still = || attestor.is_still(peer, known).map_err(|refusal| self.refused(peer, &refusal));
+        match attestor.knows_again() && decides_nothing_else && is_still()? {
+            true => Ok(Attested { selectors: known.clone(), demand }),
+            false => self.attest(caller).await,
+        }
+    }
+
+    /// Does a piece of work for a caller off the runtime's threads, when it is its user's turn.
+    pub async fn in_turn<T: Send + 'static>(
+        &self,
+        peer: &Peer,
+        work: impl FnOnce(&UnixAttestor, &Peer) -> Result<T, WorkloadRefusal> + Send + 'static,
+    ) -> Result<T, Status> {
+        let turn = self.0.turns.of_user(peer.uid()).await?;
+        let (attestor, caller) = (self.0.attestor.clone(), peer.clone());
+        let job = tokio::task::spawn_blocking(move || {
+            let done = work(&attestor, &caller);
+            // Held until the thread is really free, also when nobody waits any more.
+            drop(turn);
+            done
+        });
+        match tokio::time::timeout(ATTESTATION_DEADLINE, job).await {
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(Ok(Err(refusal))) => Err(self.refused(peer, &refusal)),
+            Ok(Err(_)) => Err(Status::unavailable("workload attestation failed")),
+            Err(_) => Err(Status::unavailable("workload attestation takes too long")),
+        }
+    }
+
+    /// Says, once in a while, what an entry asked for and could not be told, and what is told of an earlier proof.
+    fn report(&self, peer: &Peer, attested: &ironroot_attest::workload::Attested) {
+        let (pid, uid) = (peer.pid(), peer.uid());
+        if attested.withheld.is_empty() && attested.replaced_on_disk.is_none() {
+            return;
+        }
+        let Some(pass) = self.0.admission.should_log(uid, About::Withheld, Instant::now()) else { return };
+        let suppressed = pass.suppressed;
+        for WithheldSelector { selector, why } in &attested.withheld {
+            info!(pid, uid, selector, reason = why as &dyn Error, suppressed, "withheld a selector");
+        }
+        if let Some(path) = &attested.replaced_on_disk {
+            warn!(
+                pid,
+                uid,
+                %path,
+                "the executable was replaced on disk: this connection keeps the selector, a new one would not get it; restart the workload"
+            );
+        }
+    }
+
+    fn refused(&self, peer: &Peer, refusal: &WorkloadRefusal) -> Status {
+        let (uid, pid, error) = (peer.uid(), peer.pid(), refusal as &dyn Error);
+        if let Some(pass) = self.0.admission.should_log(uid, About::Attestation, Instant::now()) {
+            warn!(uid, pid, error, suppressed = pass.suppressed, "workload not attested");
+        }
+        attestation_failed(refusal)
+    }
+}
+
+fn attestation_failed(refusal: &WorkloadRefusal) -> Status {
+    Status::unavailable(format!("workload attestation failed: {refusal}"))
+}

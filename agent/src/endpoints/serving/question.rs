@@ -1,0 +1,60 @@
+//! What a caller asks for on a stream, and how it is answered.
+
+use std::time::Duration;
+
+use ironroot_attest::SelectorSet;
+use tonic::Status;
+
+use super::{Attested, Seen};
+
+/// What a caller said on a stream after its first words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::endpoints) enum Heard {
+    /// It asks, and waits for an answer, whether or not that is a new one.
+    Asked,
+    /// It wants no more.
+    Ended,
+}
+
+/// One stream's question. It is answered at once, and again whenever what it sees differs from what was sent last.
+pub(in crate::endpoints) trait Question: Send + 'static {
+    /// A message of the stream.
+    type Answer: Send + 'static;
+    /// What an answer is made of, by reference: cheap to compare with what was sent last.
+    type View: Send + 'static;
+
+    /// The method, for the log.
+    const METHOD: &'static str;
+    /// What an answer holds, for the log.
+    const WHAT: &'static str;
+
+    /// Whose identities it is about: most callers ask for themselves.
+    fn about<'a>(&'a self, caller: &'a Attested) -> &'a SelectorSet {
+        &caller.selectors
+    }
+
+    /// Whether X509-SVIDs that are made on demand are to be made for it.
+    fn wants_svids(&self) -> bool {
+        true
+    }
+
+    /// Whether there is something to answer by now: a caller may open its stream and ask later.
+    fn is_asked(&self) -> bool {
+        true
+    }
+
+    /// What is seen now, and how long nothing of it ends. `Err` ends the stream.
+    fn view(&self, seen: &Seen<'_>) -> Result<(Self::View, Duration), Status>;
+
+    /// Whether both views make the same answer.
+    fn is_same(&self, sent: &Self::View, now: &Self::View) -> bool;
+
+    /// The whole state as a message.
+    fn answer(&mut self, view: &Self::View) -> Self::Answer;
+
+    /// Waits until the caller says something on the same stream that wants an answer; most APIs have nothing of the kind. Must
+    /// lose nothing when it is dropped.
+    fn heard(&mut self) -> impl Future<Output = Result<Heard, Status>> + Send {
+        std::future::pending()
+    }
+}
