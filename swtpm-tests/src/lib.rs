@@ -6,6 +6,7 @@ pub mod authority;
 pub mod child;
 pub mod deployment;
 pub mod device_pki;
+pub mod envoy;
 pub mod interposer;
 pub mod jwt;
 pub mod machine;

@@ -170,6 +170,11 @@ impl Device {
         self.directory.path().join("run/api.sock")
     }
 
+    /// Where an admin socket may be.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.directory.path().join("admin/admin.sock")
+    }
+
     /// The agent's data directory, with the sealed cache.
     pub fn data_directory(&self) -> PathBuf {
         self.directory.path().join("data")

@@ -13,6 +13,8 @@ pub struct SpireAgent {
     directory: TempDir,
     /// `log_level` and `sync_interval`.
     manners: (&'static str, &'static str),
+    /// Further lines of its block.
+    lines: String,
     process: Option<Process>,
 }
 
@@ -22,12 +24,18 @@ impl SpireAgent {
         let directory = tempfile::Builder::new().prefix("spire-agent-").tempdir().expect("directory");
         open_directory(directory.path());
         std::fs::create_dir_all(directory.path().join("data")).expect("directory");
-        Self { directory, manners: ("DEBUG", "1s"), process: None }
+        Self { directory, manners: ("DEBUG", "1s"), lines: String::new(), process: None }
     }
 
     /// The same, but it says and asks no more than one that is in use.
     pub fn as_in_use(self) -> Self {
         Self { manners: ("INFO", "5s"), ..self }
+    }
+
+    /// The same with an admin socket, and further lines of the agent's block.
+    pub fn with_admin_socket(self, more: &str) -> Self {
+        let lines = format!("admin_socket_path = \"{}\"\n{more}", self.admin_socket().display());
+        Self { lines, ..self }
     }
 
     /// Gives it its configuration, with the bundle and the port of its server.
@@ -64,6 +72,11 @@ impl SpireAgent {
         self.at("run/api.sock")
     }
 
+    /// The admin socket, if it has one.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.at("admin/admin.sock")
+    }
+
     /// Where `agent-data.json` and `keys.json` are.
     pub fn data_directory(&self) -> PathBuf {
         self.at("data")
@@ -81,6 +94,7 @@ impl SpireAgent {
     fn config(&self, port: u16, node_attestor: &str) -> String {
         let directory = self.directory.path().display();
         let (log_level, sync_interval) = self.manners;
+        let lines = &self.lines;
         format!(
             r#"agent {{
     trust_domain = "{TRUST_DOMAIN}"
@@ -90,6 +104,7 @@ impl SpireAgent {
     socket_path = "{directory}/run/api.sock"
     trust_bundle_path = "{directory}/bundle.pem"
     log_level = "{log_level}"
+    {lines}
     experimental {{
         sync_interval = "{sync_interval}"
     }}

@@ -126,6 +126,37 @@ impl AnyAgent {
         }
     }
 
+    /// Starts one with an admin socket and further lines of the agent's block, which attests with a token.
+    pub fn started_with(maker: Maker, server: &AnyServer, lines: &str) -> Self {
+        let (bundle, token) = (server.cli(Maker::Spire, &["bundle", "show"]), server.token(Maker::Spire));
+        match maker {
+            Maker::Ironroot => {
+                let mut device = Device::without_tpm();
+                let socket = device.admin_socket();
+                let agent_lines = format!("admin_socket_path = \"{}\"\n{lines}", socket.display());
+                let join_token = Some(token);
+                let options = AgentOptions { join_token, agent_lines, key_manager: "disk", ..AgentOptions::default() };
+                device.provision_with_bundle(&bundle, server.port(), &options);
+                device.start();
+                Self::Ours(device)
+            }
+            Maker::Spire => {
+                let mut agent = SpireAgent::new().with_admin_socket(lines);
+                agent.provision(&bundle, server.port());
+                agent.start(Some(&token));
+                Self::Spires(agent)
+            }
+        }
+    }
+
+    /// The admin socket of one that has it.
+    pub fn admin_socket(&self) -> PathBuf {
+        match self {
+            Self::Ours(device) => device.admin_socket(),
+            Self::Spires(agent) => agent.admin_socket(),
+        }
+    }
+
     /// Starts it (again): with a token if it has to attest.
     pub fn start(&mut self, server: &AnyServer, join_token: Option<&str>) {
         let bundle = server.cli(Maker::Spire, &["bundle", "show"]);

@@ -4,6 +4,7 @@
 //!   IRONROOT_SPIRE_BIN=/path/to/spire/bin scripts/test -p ironroot-swtpm-tests --test spire -- --ignored
 
 mod command_lines;
+mod consumers;
 mod deployment;
 mod jwt;
 mod jwt_server;
