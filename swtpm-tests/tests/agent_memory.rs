@@ -14,6 +14,10 @@ const SERVER_MIB: u64 = 64;
 /// The longest request about JWT-SVIDs, bytes, as the agent bounds it; and one byte less, with which it does not end.
 const LONGEST_OF_JWT: &str = "20480";
 const LESS_THAN_THAT: &str = "20479";
+/// The longest message of an Envoy, bytes, as the agent bounds it; and one byte less.
+const LONGEST_OF_ENVOY: &str = "131072";
+const LESS_THAN_ENVOYS: &str = "131071";
+const STREAM_SECRETS: &str = "envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
 /// A user without any entry.
 const STRANGER: u32 = 60_009;
 
@@ -70,6 +74,8 @@ fn a_local_user_without_any_entry_adds_no_more_memory_than_the_handbook_says() {
         ["FetchJWTSVID", "8", "64", LONGEST_OF_JWT, LESS_THAN_THAT],
         ["ValidateJWTSVID", "500", "1", LONGEST_OF_JWT, LESS_THAN_THAT],
         ["FetchJWTSVID", "4", "50", "4194000", "4194000"],
+        [STREAM_SECRETS, "8", "64", LONGEST_OF_ENVOY, LESS_THAN_ENVOYS],
+        [STREAM_SECRETS, "500", "1", "1024", "1000"],
     ] {
         let grown = besieged(&mut device, before, siege);
         assert!(grown <= ONE_USER_MIB, "{grown} MiB: {siege:?}");
@@ -83,9 +89,11 @@ fn many_local_users_together_add_no_more_memory_than_the_handbook_says_and_one_m
     let server = ScriptedServer::start();
     let mut device = served(&server);
     let before = memory(&mut device, "VmRSS:");
-    for siege in
-        [["FetchX509SVID", "500", "1", "1024", "1000"], ["ValidateJWTSVID", "500", "1", LONGEST_OF_JWT, LESS_THAN_THAT]]
-    {
+    for siege in [
+        ["FetchX509SVID", "500", "1", "1024", "1000"],
+        ["ValidateJWTSVID", "500", "1", LONGEST_OF_JWT, LESS_THAN_THAT],
+        [STREAM_SECRETS, "500", "1", LONGEST_OF_ENVOY, LESS_THAN_ENVOYS],
+    ] {
         let grown = besieged_by_nine(&mut device, before, siege);
         assert!(grown <= ALL_USERS_MIB, "{grown} MiB: {siege:?}");
         device.expect_identity(1000);

@@ -161,7 +161,9 @@ impl Siege {
         let frames = bytes.map(|bytes| Ok::<_, Status>(Frame::data(bytes.into())));
         // It never ends.
         let body = StreamBody::new(tokio_stream::iter(frames).chain(tokio_stream::pending()));
-        let request = http::Request::post(format!("http://localhost/SpiffeWorkloadAPI/{}", self.method));
+        // Of the Workload API, unless it names its service.
+        let service = if self.method.contains('/') { "" } else { "SpiffeWorkloadAPI/" };
+        let request = http::Request::post(format!("http://localhost/{service}{}", self.method));
         let request = request.header("content-type", "application/grpc").header("te", "trailers");
         request.header("workload.spiffe.io", "true").body(Body::new(body)).expect("a legal request")
     }
