@@ -6,7 +6,7 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 18] = [
+const PROTOS: [&str; 19] = [
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
     "proto/spire/api/server/entry/v1/entry.proto",
@@ -19,6 +19,7 @@ const PROTOS: [&str; 18] = [
     "proto/spire/api/agent/logger/v1/logger.proto",
     "proto/spire/api/agent/delegatedidentity/v1/delegatedidentity.proto",
     "proto/ironroot/api/agent/status/v1/status.proto",
+    "proto/spire/api/server/trustdomain/v1/trustdomain.proto",
     "proto/ironroot/api/server/change/v1/change.proto",
     "proto/ironroot/api/server/device/v1/device.proto",
     "proto/ironroot/api/server/root/v1/root.proto",

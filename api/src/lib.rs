@@ -4,7 +4,7 @@
 //! wrong (bounds are checked here, once) or carries them (TLS, unix sockets). Nothing here decides who may do what.
 //!
 //! ```text
-//!  bytes ── pb ──► spiffe_id · certificate · csr · jwt · permission ──► server, agent   (selectors: ironroot-attest)
+//!  bytes ── pb ──► spiffe_id · certificate · csr · jwt · bundle · permission ──► server, agent   (selectors: ironroot-attest)
 //!                  arriving (messages before they are decoded)
 //!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) · watched (connections that end by themselves)
 //!  where sockets and state may stand ── directory
@@ -13,6 +13,7 @@
 pub mod pb;
 
 pub mod arriving;
+pub mod bundle;
 pub mod certificate;
 pub mod csr;
 pub mod directory;

@@ -71,6 +71,11 @@ pub mod spire {
                     include!(concat!(env!("OUT_DIR"), "/spire.api.server.svid.v1.rs"));
                 }
             }
+            pub mod trustdomain {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/spire.api.server.trustdomain.v1.rs"));
+                }
+            }
         }
     }
 }
@@ -164,6 +169,6 @@ pub use spire::agent::debug::v1 as agent_debug;
 pub use spire::api::agent::{delegatedidentity::v1 as delegated, logger::v1 as agent_logger};
 pub use spire::api::server::{
     agent::v1 as agent, bundle::v1 as bundle, debug::v1 as debug, entry::v1 as entry,
-    localauthority::v1 as localauthority, logger::v1 as logger, svid::v1 as svid,
+    localauthority::v1 as localauthority, logger::v1 as logger, svid::v1 as svid, trustdomain::v1 as trustdomain,
 };
 pub use spire::api::types;

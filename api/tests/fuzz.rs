@@ -1,11 +1,13 @@
 //! Every parser of this crate that takes other people's bytes, fed damaged input.
 
+use ironroot_api::bundle::{Bundle, document};
 use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::Csr;
+use ironroot_api::pb::types;
 use ironroot_api::unix_socket::authority::AuthorityFix;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_fuzz::Target;
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType};
 
 fn corpus(name: &str) -> String {
     format!("{}/tests/corpus/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -38,6 +40,34 @@ fn certificates_survive_damage() {
 fn signing_requests_survive_damage() {
     let der = params().serialize_request(&key()).expect("CSR").der().to_vec();
     Target::new("CSR").seed(der).survives(|bytes| drop(Csr::parse(bytes)));
+}
+
+//= FED-14
+#[test]
+fn bundle_documents_survive_damage_and_what_is_taken_is_written_and_read_alike() {
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let asn1 = ca.self_signed(&key()).expect("root").der().to_vec().into();
+    let jwt = types::JwtKey {
+        public_key: key().subject_public_key_info().into(),
+        key_id: "k".to_owned(),
+        ..types::JwtKey::default()
+    };
+    let wire = types::Bundle {
+        trust_domain: "td".to_owned(),
+        x509_authorities: vec![types::X509Certificate { asn1, tainted: false }],
+        jwt_authorities: vec![jwt],
+        refresh_hint: 300,
+        sequence_number: 7,
+    };
+    let td = || TrustDomain::new("td").expect("legal");
+    let seed = document(&wire).expect("P-256 keys");
+    Target::new("bundle document").seed(seed.into_bytes()).survives(|bytes| {
+        let Ok(read) = Bundle::from_document(td(), bytes) else { return };
+        let Ok(written) = document(read.bundle.to_pb()) else { return };
+        let again = Bundle::from_document(td(), written.as_bytes()).expect("what was written");
+        assert_eq!((again.bundle, again.passed_over), (read.bundle, 0));
+    });
 }
 
 //= ID-06

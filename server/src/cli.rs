@@ -9,6 +9,7 @@ mod connection;
 mod debug;
 pub mod device;
 mod entry;
+mod federation;
 mod healthcheck;
 mod jwt;
 mod local_authority;
@@ -53,9 +54,12 @@ enum Command {
     /// Makes join tokens for devices without a TPM.
     #[command(subcommand, after_help = "Example: ironroot-server token generate -ttl 3600")]
     Token(token::Token),
-    /// Shows the certificates that everything this server signs can be checked with.
+    /// Shows what everything this server signs can be checked with; keeps the same of other trust domains.
     #[command(subcommand, after_help = "Example: ironroot-server bundle show > bootstrap.pem")]
     Bundle(bundle::Bundle),
+    /// Says which other trust domains' bundles are fetched, and from where.
+    #[command(subcommand, after_help = "Example: ironroot-server federation list")]
+    Federation(federation::Federation),
     /// Signs JWT-SVIDs on an administrator's word.
     #[command(
         subcommand,
@@ -111,6 +115,7 @@ impl Program for Cli {
             Command::Agent(agent) => agent.execute(),
             Command::Token(token) => token.execute(),
             Command::Bundle(bundle) => bundle.execute(),
+            Command::Federation(federation) => federation.execute(),
             Command::Jwt(jwt) => jwt.execute(),
             Command::X509(x509) => x509.execute(),
             Command::LocalAuthority(authority) => authority.execute(),

@@ -13,6 +13,7 @@ mod debug_api;
 mod device_api;
 mod entry_api;
 mod fair_share;
+mod federation_status;
 mod forks;
 mod gate;
 mod health_api;
@@ -23,6 +24,7 @@ pub mod policy;
 mod roles;
 mod root_api;
 mod svid_api;
+mod trust_domain_api;
 mod unbroken;
 
 use std::collections::BTreeSet;
@@ -39,6 +41,7 @@ use ironroot_api::pb::localauthority::local_authority_server::LocalAuthorityServ
 use ironroot_api::pb::logger::logger_server::LoggerServer;
 use ironroot_api::pb::root::root_server::RootServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
+use ironroot_api::pb::trustdomain::trust_domain_server::TrustDomainServer;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
@@ -69,6 +72,7 @@ use gate::Gate;
 
 use crate::ca::{CaError, CertificateAuthority};
 use crate::devices::{DeviceError, Devices};
+use crate::federation::Federation;
 use crate::node_attestation::NodeAttestation;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
@@ -84,6 +88,8 @@ pub struct ServerState {
     pub ca: Arc<CertificateAuthority>,
     pub registry: Arc<Registry>,
     pub devices: Arc<Devices>,
+    /// What is known of other trust domains.
+    pub federation: Arc<Federation>,
     /// Where join tokens are made and used up; entries and agents are changed through the registry alone.
     pub store: Store,
     pub node_attestation: NodeAttestation,
@@ -160,6 +166,7 @@ fn services(shared: &Arc<ServerState>, stop: &watch::Receiver<bool>) -> Routes {
         .add_service(BundleServer::new(bundle_api::BundleApi(shared.clone())))
         .add_service(LocalAuthorityServer::new(local_authority_api::LocalAuthorityApi(shared.clone())))
         .add_service(RootServer::new(root_api::RootApi(local_authority_api::LocalAuthorityApi(shared.clone()))))
+        .add_service(TrustDomainServer::new(trust_domain_api::TrustDomainApi(shared.clone())))
         .add_service(ChangeServer::new(change_api::ChangeApi { server: shared.clone(), stopping: stop.clone() }))
 }
 

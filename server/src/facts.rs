@@ -1,4 +1,5 @@
-//! What the server keeps: agents, devices and registration entries, their bounds and their wire form.
+//! What the server keeps: agents, devices, registration entries, and what it knows of other trust domains; their bounds and their wire
+//! form.
 //!
 //! The lowest room: the store writes these values and reads them back, registry and devices decide about them, endpoints and
 //! the command line show them. Nothing here decides who may do what.
@@ -6,6 +7,7 @@
 pub mod agent;
 pub mod device;
 pub mod entry;
+pub mod federation;
 pub mod mask;
 pub mod page;
 pub mod tier;

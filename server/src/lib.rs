@@ -15,6 +15,7 @@ pub mod confinement;
 pub mod devices;
 pub mod endpoints;
 pub mod facts;
+pub mod federation;
 pub mod keys;
 pub mod node_attestation;
 pub mod readiness;

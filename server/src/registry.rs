@@ -70,10 +70,8 @@ pub enum RegistryError {
     /// The entry would break a bound.
     #[error("invalid entry")]
     Entry(#[from] EntryError),
-    /// Its holder would need another trust domain's bundle, and the server has none.
-    #[error(
-        "unable to find federated bundle \"spiffe://{0}\": this server does not federate yet, leave the trust domain out"
-    )]
+    /// Its holder would need another trust domain's bundle, and the server has none. Source of the words: SPIRE.
+    #[error("unable to find federated bundle \"spiffe://{0}\"")]
     UnknownBundle(TrustDomain),
     /// An agent that serves them all would get more than it takes.
     #[error(

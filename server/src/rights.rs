@@ -6,6 +6,7 @@
 //!         ─► Administrator
 //!         ─► DownstreamServer
 //!         ─► ShownCertificate ── its standing in the registry ──► AuthenticatedAgent
+//!  an administrator or an agent ─► Insider
 //! ```
 //!
 //! They are made of facts alone: who is at the other end, what the registry says, what time it is.
@@ -39,6 +40,7 @@ mod administrator;
 mod agent;
 mod caller;
 mod downstream;
+mod insider;
 
 use thiserror::Error;
 
@@ -46,6 +48,7 @@ pub use administrator::Administrator;
 pub use agent::{AgentStanding, AuthenticatedAgent, ShownCertificate};
 pub use caller::{Caller, Visitor};
 pub use downstream::DownstreamServer;
+pub use insider::Insider;
 
 /// Why a caller has no right to what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

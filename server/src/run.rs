@@ -29,6 +29,7 @@ use crate::clock::{ClockSource, ServerClock};
 use crate::config::{AttestorFileError, LoginMode, ServerConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState, Unbroken};
+use crate::federation::Federation;
 use crate::keys::KeyError;
 use crate::node_attestation::{Attestor, NodeAttestation};
 use crate::readiness::Readiness;
@@ -107,6 +108,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
     let store = open_store(&config).await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
+    let federation = Arc::new(Federation::load(store.clone()).await?);
     let keys = open_keys(&config.key_managers).await?;
     let reloading = reload(reload_asked, log.output, logins(&keys, &config.key_managers));
     let clocks = ClockSource::of_this_machine();
@@ -115,7 +117,8 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
-    let shared = Arc::new(server_state(&config, &ca, &registry, &store, attestors, log.level, svid.resolver()));
+    let shared =
+        Arc::new(server_state(&config, &ca, (&registry, &federation), &store, attestors, log.level, svid.resolver()));
     let unbroken = shared.unbroken.clone();
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
@@ -166,7 +169,7 @@ fn say_what_is_off(config: &ServerConfig) {
 fn server_state(
     config: &ServerConfig,
     ca: &Arc<CertificateAuthority>,
-    registry: &Arc<Registry>,
+    (registry, federation): (&Arc<Registry>, &Arc<Federation>),
     store: &Store,
     attestors: Vec<Attestor>,
     log_level: LevelControl,
@@ -178,6 +181,7 @@ fn server_state(
         ca: ca.clone(),
         registry: registry.clone(),
         devices: devices.clone(),
+        federation: federation.clone(),
         store: store.clone(),
         node_attestation: NodeAttestation::new(trust_domain, store.clone(), devices, attestors),
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),

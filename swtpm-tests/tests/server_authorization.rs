@@ -234,6 +234,8 @@ async fn every_rpc_lets_in_exactly_the_callers_that_spires_policy_names() {
             let expected = match rpc.who {
                 Who::Anyone => Outcome::LetIn,
                 Who::Agents => class.agents,
+                Who::Insiders if class.administrators == Outcome::LetIn => Outcome::LetIn,
+                Who::Insiders => class.agents,
                 Who::Administrators => class.administrators,
                 Who::Downstream => class.downstream,
                 Who::AdminSocket if local => Outcome::LetIn,

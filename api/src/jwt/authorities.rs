@@ -114,7 +114,7 @@ struct JwkSet<'a> {
 }
 
 fn jwks<'a>(authorities: impl Iterator<Item = &'a JwtAuthority>) -> Bytes {
-    let keys = authorities.filter_map(|authority| authority.key.jwk(authority.key_id())).collect();
+    let keys = authorities.filter_map(|authority| authority.key.jwk(Some(authority.key_id()), None)).collect();
     let mut json = Vec::new();
     let mut writer = Serializer::with_formatter(&mut json, PrettyFormatter::with_indent(b"    "));
     JwkSet { keys }.serialize(&mut writer).expect("texts into memory");

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 pub const MAX_DEPTH: usize = 16;
 
 /// Parses an object, or says what is wrong with it.
-pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
+pub(crate) fn object(bytes: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { left: MAX_DEPTH }.deserialize(&mut deserializer)?;
     deserializer.end()?;

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::signature::{ParsedPublicKey, UnparsedPublicKey};
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use const_oid::db::rfc5912;
 use der::asn1::{ObjectIdentifier, UintRef};
@@ -19,19 +20,31 @@ const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PublicKey {
+pub(crate) struct PublicKey {
     kind: KeyKind,
     /// A point, uncompressed, or PKCS#1.
     bytes: Box<[u8]>,
 }
 
-/// A key with its ID, as a JWK; members in SPIRE's order. Source: RFC 7517 §4, RFC 7518 §6.2.1, §6.3.1.
+/// A key as a JWK; members in SPIRE's order. Source: RFC 7517 §4, RFC 7518 §6.2.1, §6.3.1.
 #[derive(Debug, Serialize)]
-pub(super) struct Jwk<'a> {
+pub(crate) struct Jwk<'a> {
+    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    purpose: Option<&'static str>,
     kty: &'static str,
-    kid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a str>,
     #[serde(flatten)]
     members: Members,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    x5c: Option<[String; 1]>,
+}
+
+impl Jwk<'_> {
+    /// With the certificate that the key is of, DER.
+    pub fn with_certificate(self, der: &[u8]) -> Self {
+        Self { x5c: Some([STANDARD.encode(der)]), ..self }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -62,11 +75,11 @@ impl PublicKey {
         Some(UnparsedPublicKey::new(algorithm, &self.bytes).verify(message, signature).is_ok())
     }
 
-    /// For a JWK Set; never `None` once it was parsed.
-    pub fn jwk<'a>(&self, kid: &'a str) -> Option<Jwk<'a>> {
+    /// For a JWK set, with its ID and its use where it is to have them; never `None` once it was parsed.
+    pub fn jwk<'a>(&self, kid: Option<&'a str>, purpose: Option<&'static str>) -> Option<Jwk<'a>> {
         let members = self.members()?;
         let kty = if self.kind == KeyKind::Rsa { "RSA" } else { "EC" };
-        Some(Jwk { kty, kid, members })
+        Some(Jwk { purpose, kty, kid, members, x5c: None })
     }
 
     fn members(&self) -> Option<Members> {

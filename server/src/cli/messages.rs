@@ -1,7 +1,8 @@
 //! The server's messages in JSON, with the names and forms of protocol buffers' own JSON: every field is there, set or not,
 //! except messages that are absent.
 
-use ironroot_api::pb::types::{Agent, Bundle, Entry, Jwtsvid, Selector, Spiffeid, Status};
+use ironroot_api::pb::types::federation_relationship::BundleEndpointProfile;
+use ironroot_api::pb::types::{Agent, Bundle, Entry, FederationRelationship, Jwtsvid, Selector, Spiffeid, Status};
 use ironroot_shell::command_line::{base64, int64};
 use serde_json::{Map, Value, json};
 
@@ -91,6 +92,23 @@ pub(super) fn bundle(bundle: &Bundle) -> Value {
         "refresh_hint": int64(bundle.refresh_hint),
         "sequence_number": bundle.sequence_number.to_string(),
     })
+}
+
+pub(super) fn relationship(relationship: &FederationRelationship) -> Value {
+    let mut fields = object(json!({
+        "trust_domain": relationship.trust_domain,
+        "bundle_endpoint_url": relationship.bundle_endpoint_url,
+    }));
+    match &relationship.bundle_endpoint_profile {
+        Some(BundleEndpointProfile::HttpsWeb(_)) => put(&mut fields, "https_web", Some(json!({}))),
+        Some(BundleEndpointProfile::HttpsSpiffe(spiffe)) => {
+            let profile = json!({ "endpoint_spiffe_id": spiffe.endpoint_spiffe_id });
+            put(&mut fields, "https_spiffe", Some(profile));
+        }
+        None => {}
+    }
+    put(&mut fields, "trust_domain_bundle", relationship.trust_domain_bundle.as_ref().map(bundle));
+    Value::Object(fields)
 }
 
 fn spiffe_id(id: &Spiffeid) -> Value {

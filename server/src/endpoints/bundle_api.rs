@@ -1,18 +1,26 @@
-//! `spire.api.server.bundle.v1`: the trust bundle, readable by anyone.
+//! `spire.api.server.bundle.v1`: the trust bundle, readable by anyone, and those of other trust domains.
+
+mod federated;
 
 mod publish;
 
 use std::sync::Arc;
 
 use ironroot_api::pb::bundle::bundle_server::Bundle;
-use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishJwtAuthorityResponse};
+use ironroot_api::pb::bundle::{
+    BatchCreateFederatedBundleRequest, BatchCreateFederatedBundleResponse, BatchDeleteFederatedBundleRequest,
+    BatchDeleteFederatedBundleResponse, BatchSetFederatedBundleRequest, BatchSetFederatedBundleResponse,
+    BatchUpdateFederatedBundleRequest, BatchUpdateFederatedBundleResponse, CountBundlesRequest, CountBundlesResponse,
+    GetBundleRequest, GetFederatedBundleRequest, ListFederatedBundlesRequest, ListFederatedBundlesResponse,
+    PublishJwtAuthorityRequest, PublishJwtAuthorityResponse,
+};
 use ironroot_api::pb::types;
 use tonic::{Request, Response, Status};
 
-use super::ServerState;
 use super::caller::granted;
+use super::{ServerState, count};
 use crate::ca::{JwtAuthority, TrustBundle};
-use crate::rights::{DownstreamServer, Visitor};
+use crate::rights::{Administrator, DownstreamServer, Visitor};
 
 /// SPIRE's `spire.api.server.bundle.v1.Bundle`.
 #[derive(Clone, Debug)]
@@ -20,6 +28,14 @@ pub struct BundleApi(pub(super) Arc<ServerState>);
 
 #[tonic::async_trait]
 impl Bundle for BundleApi {
+    async fn count_bundles(
+        &self,
+        request: Request<CountBundlesRequest>,
+    ) -> Result<Response<CountBundlesResponse>, Status> {
+        let _: Administrator = granted(&request)?;
+        Ok(Response::new(CountBundlesResponse { count: count(self.0.federation.count_bundles() + 1) }))
+    }
+
     async fn get_bundle(&self, request: Request<GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
         let _: Visitor = granted(&request)?;
         let bundle = self.0.ca.bundle().borrow().clone();
@@ -34,9 +50,52 @@ impl Bundle for BundleApi {
         let jwt_authorities = self.publish(&by, request.into_inner()).await?;
         Ok(Response::new(PublishJwtAuthorityResponse { jwt_authorities }))
     }
+
+    async fn list_federated_bundles(
+        &self,
+        request: Request<ListFederatedBundlesRequest>,
+    ) -> Result<Response<ListFederatedBundlesResponse>, Status> {
+        self.list_federated(request).map(Response::new)
+    }
+
+    async fn get_federated_bundle(
+        &self,
+        request: Request<GetFederatedBundleRequest>,
+    ) -> Result<Response<types::Bundle>, Status> {
+        self.get_federated(request).map(Response::new)
+    }
+
+    async fn batch_create_federated_bundle(
+        &self,
+        request: Request<BatchCreateFederatedBundleRequest>,
+    ) -> Result<Response<BatchCreateFederatedBundleResponse>, Status> {
+        self.create_federated(request).await.map(Response::new)
+    }
+
+    async fn batch_update_federated_bundle(
+        &self,
+        request: Request<BatchUpdateFederatedBundleRequest>,
+    ) -> Result<Response<BatchUpdateFederatedBundleResponse>, Status> {
+        self.update_federated(request).await.map(Response::new)
+    }
+
+    async fn batch_set_federated_bundle(
+        &self,
+        request: Request<BatchSetFederatedBundleRequest>,
+    ) -> Result<Response<BatchSetFederatedBundleResponse>, Status> {
+        self.set_federated(request).await.map(Response::new)
+    }
+
+    async fn batch_delete_federated_bundle(
+        &self,
+        request: Request<BatchDeleteFederatedBundleRequest>,
+    ) -> Result<Response<BatchDeleteFederatedBundleResponse>, Status> {
+        self.delete_federated(request).await.map(Response::new)
+    }
 }
 
-fn to_pb(bundle: &TrustBundle) -> types::Bundle {
+/// The wire form of the server's own bundle.
+pub(super) fn to_pb(bundle: &TrustBundle) -> types::Bundle {
     let is_tainted = |der: &Vec<u8>| bundle.tainted_authorities.contains(der);
     let authority = |der| types::X509Certificate { asn1: Vec::clone(der).into(), tainted: is_tainted(der) };
     types::Bundle {
@@ -57,7 +116,8 @@ fn jwt_key(authority: &JwtAuthority) -> types::JwtKey {
     }
 }
 
-fn masked(mut bundle: types::Bundle, mask: Option<&types::BundleMask>) -> types::Bundle {
+/// `bundle` with whose it is and what `mask` names (no mask: everything).
+pub(super) fn masked(mut bundle: types::Bundle, mask: Option<&types::BundleMask>) -> types::Bundle {
     let Some(mask) = mask else { return bundle };
     if !mask.x509_authorities {
         bundle.x509_authorities.clear();

@@ -17,7 +17,8 @@ use super::accept::Watching;
 use super::address::AddressBlock;
 use super::roles::Role;
 use crate::rights::{
-    Administrator, AgentStanding, AuthenticatedAgent, Caller, DownstreamServer, NoRight, ShownCertificate, Visitor,
+    Administrator, AgentStanding, AuthenticatedAgent, Caller, DownstreamServer, Insider, NoRight, ShownCertificate,
+    Visitor,
 };
 
 /// Which socket a service instance answers on.
@@ -83,6 +84,7 @@ impl Grant for Visitor {}
 impl Grant for Administrator {}
 impl Grant for AuthenticatedAgent {}
 impl Grant for DownstreamServer {}
+impl Grant for Insider {}
 
 /// The right that the gate has granted to `request`.
 pub fn granted<G: Grant>(request: &Request<impl Sized>) -> Result<G, Status> {

@@ -33,8 +33,8 @@ impl Debug for DebugApi {
             svid_chain: chain(&self.server.svid.chain(), &self.server.ca.bundle().borrow()),
             uptime: self.began.elapsed().as_secs().try_into().unwrap_or(i32::MAX),
             agents_count: count(registry.count_agents(&AgentFilter::default())),
-            // Bundles of other trust domains are not kept yet.
-            federated_bundles_count: 0,
+            // With the server's own, as in SPIRE.
+            federated_bundles_count: count(self.server.federation.count_bundles() + 1),
             entries_count: count(registry.count_entries(&EntryFilter::default())),
         }))
     }

@@ -27,7 +27,7 @@ use super::caller::{Listener, Source, caller_of};
 use super::fair_share::Share;
 use super::policy::{self, Method, Who};
 use super::roles::Role;
-use crate::rights::{Caller, Visitor};
+use crate::rights::{AuthenticatedAgent, Caller, Insider, Visitor};
 
 /// Puts the gate before services of one listener.
 #[derive(Clone, Debug)]
@@ -139,11 +139,7 @@ impl Gate {
                 })
             }
             Who::Agents => {
-                let opened = extensions.get::<Watching<TlsPeer>>().map(|connection| connection.opened);
-                let agent = self.server.agent(caller.clone(), opened).await?;
-                if let Some(opened) = opened {
-                    self.server.refuse_fork(&agent, opened).await?;
-                }
+                let agent = self.agent(caller, extensions).await?;
                 extensions.insert(agent);
                 Ok(Role::Agent)
             }
@@ -151,12 +147,37 @@ impl Gate {
                 extensions.insert(self.server.downstream(caller.clone())?);
                 Ok(Role::Downstream)
             }
+            Who::Insiders => match self.server.administrator(caller.clone()) {
+                Ok(administrator) => {
+                    extensions.insert(Insider::from(&administrator));
+                    Ok(administrators_role(is_local))
+                }
+                Err(_) => {
+                    let agent = self.agent(caller, extensions).await?;
+                    extensions.insert(Insider::from(&agent));
+                    Ok(Role::Agent)
+                }
+            },
             // Whoever may open the admin socket administers.
             Who::Administrators | Who::AdminSocket => {
                 extensions.insert(self.server.administrator(caller.clone())?);
-                Ok(if is_local { Role::LocalAdministrator } else { Role::RemoteAdministrator })
+                Ok(administrators_role(is_local))
             }
         }
+    }
+
+    /// The agent on the connection whose facts these are.
+    async fn agent(
+        &self,
+        caller: &Caller,
+        connection: &tonic::codegen::http::Extensions,
+    ) -> Result<AuthenticatedAgent, Status> {
+        let opened = connection.get::<Watching<TlsPeer>>().map(|connection| connection.opened);
+        let agent = self.server.agent(caller.clone(), opened).await?;
+        if let Some(opened) = opened {
+            self.server.refuse_fork(&agent, opened).await?;
+        }
+        Ok(agent)
     }
 
     fn occupy(&self, method: &'static Method, role: Role, caller: &Caller, mark: CallMark) -> Result<UnderWay, Status> {
@@ -181,6 +202,10 @@ impl Gate {
         };
         mark.ok_or_else(|| Status::internal("connection without a watch"))
     }
+}
+
+fn administrators_role(is_local: bool) -> Role {
+    if is_local { Role::LocalAdministrator } else { Role::RemoteAdministrator }
 }
 
 impl UnderWay {

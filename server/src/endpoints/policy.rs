@@ -5,10 +5,11 @@ use std::mem::size_of;
 
 use ironroot_api::pb::device::NewDevice;
 use ironroot_api::pb::svid::NewX509svidParams;
-use ironroot_api::pb::types::{Entry, Selector};
+use ironroot_api::pb::types::{Bundle, Entry, FederationRelationship, Selector};
 
 use super::body::{FieldLimits, RequestShape};
 use crate::devices::MAX_IMPORT;
+use crate::federation::MAX_TRUST_DOMAINS;
 
 /// Whom a method is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Who {
     Agents,
     /// Servers below this one: identities of entries with `downstream`.
     Downstream,
+    /// Attested agents, and administrators.
+    Insiders,
     /// The admin socket, admin IDs of the configuration, identities of entries with `admin`.
     Administrators,
     /// The admin socket alone: over TCP the method does not exist.
@@ -51,11 +54,15 @@ const MAX_AUDIENCE_BYTES: usize = 16 * 1024;
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Entry IDs that a sync may ask for at once. SPIRE's agents ask for at most 500.
 const MAX_SYNC_IDS: usize = 2000;
+/// Bytes of a batch of bundles, or of relationships with their bundles: a few of the largest, or as many small ones as there may be.
+const MAX_BUNDLES_BYTES: usize = 1024 * 1024;
+const MAX_BUNDLES: usize = MAX_TRUST_DOMAINS as usize;
 /// Fields beside the items of a batch: masks, filters, page tokens. Room for those of later versions.
 const OTHER_FIELDS: usize = 16;
 /// What one item of a kind holds beside its own fields' texts, a few of each kind: see [`FieldLimits`].
 const FIELDS_PER_ENTRY: usize = 40;
 const FIELDS_PER_DEVICE: usize = 8;
+const FIELDS_PER_BUNDLE: usize = 32;
 
 /// A message of fixed fields.
 const fn fixed(bytes: usize) -> RequestShape {
@@ -102,7 +109,13 @@ const ENTRY_IDS: RequestShape = batch(4 * 1024 * 1024, MAX_ENTRIES, size_of::<St
 const DEVICES: RequestShape =
     batch(MAX_BATCH_BYTES, MAX_IMPORT, size_of::<NewDevice>(), Some(MAX_IMPORT * FIELDS_PER_DEVICE));
 
-use Who::{AdminSocket, Administrators, Agents, Anyone, Downstream};
+const BUNDLES: RequestShape =
+    batch(MAX_BUNDLES_BYTES, MAX_BUNDLES, size_of::<Bundle>(), Some(MAX_BUNDLES * FIELDS_PER_BUNDLE));
+const RELATIONSHIPS: RequestShape =
+    batch(MAX_BUNDLES_BYTES, MAX_BUNDLES, size_of::<FederationRelationship>(), Some(MAX_BUNDLES * FIELDS_PER_BUNDLE));
+const TRUST_DOMAINS: RequestShape = batch(96 * 1024, MAX_BUNDLES, size_of::<String>(), None);
+
+use Who::{AdminSocket, Administrators, Agents, Anyone, Downstream, Insiders};
 
 /// The table. Source of whom: SPIRE's policy_data.json; the device service is for administrators, the change service for agents.
 pub const POLICY: &[Method] = &[
@@ -159,6 +172,34 @@ pub const POLICY: &[Method] = &[
     question(method("/ironroot.api.server.root.v1.Root/GetRootState", Administrators, SMALL)),
     method("/ironroot.api.server.root.v1.Root/PrepareRoot", Administrators, SMALL),
     method("/ironroot.api.server.root.v1.Root/ActivateRoot", Administrators, SMALL),
+    question(method("/spire.api.server.bundle.v1.Bundle/CountBundles", Administrators, SMALL)),
+    large_answer(question(method("/spire.api.server.bundle.v1.Bundle/ListFederatedBundles", Administrators, SMALL))),
+    question(method("/spire.api.server.bundle.v1.Bundle/GetFederatedBundle", Insiders, SMALL)),
+    large_answer(method("/spire.api.server.bundle.v1.Bundle/BatchCreateFederatedBundle", Administrators, BUNDLES)),
+    large_answer(method("/spire.api.server.bundle.v1.Bundle/BatchUpdateFederatedBundle", Administrators, BUNDLES)),
+    large_answer(method("/spire.api.server.bundle.v1.Bundle/BatchSetFederatedBundle", Administrators, BUNDLES)),
+    method("/spire.api.server.bundle.v1.Bundle/BatchDeleteFederatedBundle", Administrators, TRUST_DOMAINS),
+    large_answer(question(method(
+        "/spire.api.server.trustdomain.v1.TrustDomain/ListFederationRelationships",
+        Administrators,
+        SMALL,
+    ))),
+    question(method("/spire.api.server.trustdomain.v1.TrustDomain/GetFederationRelationship", Administrators, SMALL)),
+    large_answer(method(
+        "/spire.api.server.trustdomain.v1.TrustDomain/BatchCreateFederationRelationship",
+        Administrators,
+        RELATIONSHIPS,
+    )),
+    large_answer(method(
+        "/spire.api.server.trustdomain.v1.TrustDomain/BatchUpdateFederationRelationship",
+        Administrators,
+        RELATIONSHIPS,
+    )),
+    method(
+        "/spire.api.server.trustdomain.v1.TrustDomain/BatchDeleteFederationRelationship",
+        Administrators,
+        TRUST_DOMAINS,
+    ),
     question(method("/spire.api.server.debug.v1.Debug/GetInfo", AdminSocket, SMALL)),
     question(method("/spire.api.server.logger.v1.Logger/GetLogger", AdminSocket, SMALL)),
     method("/spire.api.server.logger.v1.Logger/SetLogLevel", AdminSocket, SMALL),
@@ -244,6 +285,7 @@ mod tests {
                 Who::Anyone => &Role::ALL,
                 Who::Agents => &[Role::Agent],
                 Who::Downstream => &[Role::Downstream],
+                Who::Insiders => &[Role::Agent, Role::RemoteAdministrator, Role::LocalAdministrator],
                 Who::Administrators => &[Role::RemoteAdministrator, Role::LocalAdministrator],
                 Who::AdminSocket => &[Role::LocalAdministrator],
             };
@@ -275,7 +317,8 @@ mod tests {
 
     #[test]
     fn nobody_but_administrators_can_send_a_megabyte_of_anything_but_csrs() {
-        for method in POLICY.iter().filter(|method| [Who::Anyone, Who::Agents, Who::Downstream].contains(&method.who)) {
+        let with_certificates = [Who::Anyone, Who::Agents, Who::Downstream, Who::Insiders];
+        for method in POLICY.iter().filter(|method| with_certificates.contains(&method.who)) {
             assert!(method.request.bytes <= 256 * 1024 || method.path.ends_with("BatchNewX509SVID"), "{}", method.path);
         }
     }

@@ -17,7 +17,7 @@ use ironroot_attest::SelectorSet;
 
 pub use bounds::{EntryError, MAX_DNS_NAMES, MAX_ENTRY_ID_BYTES, MAX_FEDERATES_WITH, MAX_HINT_BYTES, MAX_SELECTORS};
 pub use dns_name::is_dns_name;
-pub use row::{EntryRow, EntryRowError, terms_of_wire_form};
+pub use row::{EntryRow, EntryRowError, federates_with_of_terms, terms_of_wire_form};
 
 use crate::facts::mask::mask_entry;
 use ironroot_api::pb::types;
@@ -94,6 +94,14 @@ impl RegistrationEntry {
             revision_number: self.revision_number.saturating_add(1),
             created_at: self.created_at,
         })
+    }
+
+    /// This entry without that trust domain's bundle, at the next revision, so that agents take notice.
+    pub fn dissociated_from(&self, trust_domain: &TrustDomain) -> Self {
+        let mut entry = self.clone();
+        entry.terms.federates_with.retain(|other| other != trust_domain);
+        entry.revision_number = self.revision_number.saturating_add(1);
+        entry
     }
 
     /// The wire form, all fields.

@@ -59,7 +59,7 @@ impl Registry {
             let (_, stored) = tx.entry(&entry.id)?.ok_or(RegistryError::EntryNotFound)?;
             let updated = stored.updated(&entry, mask.as_ref(), tx.trust_domain())?;
             if mask.as_ref().is_none_or(|mask| mask.federates_with) {
-                refuse_unknown_bundles(&updated)?;
+                refuse_unknown_bundles(tx, &updated)?;
             }
             let moved = Place::moved(&shared, stored.parent_id(), updated.parent_id())?;
             tx.replace_entry(&updated)?;
@@ -164,12 +164,17 @@ fn add_unless_similar(tx: &Transaction<'_>, new: &NewEntry, now_unix: i64) -> Re
         return Err(RegistryError::EntryIdTaken);
     }
     let entry = new.clone().register(Uuid::new_v4().to_string(), now_unix);
-    refuse_unknown_bundles(&entry)?;
+    refuse_unknown_bundles(tx, &entry)?;
     tx.add_entry(&entry)?;
     Ok(Created::New(Arc::new(entry)))
 }
 
-/// This server holds no bundle of another trust domain yet, and an agent cannot serve an entry that asks for one.
-fn refuse_unknown_bundles(entry: &RegistrationEntry) -> Result<(), RegistryError> {
-    entry.federates_with().first().map_or(Ok(()), |unknown| Err(RegistryError::UnknownBundle(unknown.clone())))
+/// An agent cannot serve an entry that asks for a bundle which the server does not have.
+fn refuse_unknown_bundles(tx: &Transaction<'_>, entry: &RegistrationEntry) -> Result<(), RegistryError> {
+    for trust_domain in entry.federates_with().iter().filter(|td| *td != tx.trust_domain()) {
+        if tx.federated_bundle(trust_domain)?.is_none() {
+            return Err(RegistryError::UnknownBundle(trust_domain.clone()));
+        }
+    }
+    Ok(())
 }

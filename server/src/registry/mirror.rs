@@ -69,7 +69,11 @@ impl Row {
         Ok(match changed {
             Changed::Entry(id) => Self::Entry(id.clone(), facts.entry(id)?),
             Changed::Agent(id) => Self::Agent(id.clone(), facts.agent(id)?),
-            Changed::Device(_) | Changed::CaJournal | Changed::Tiers => Self::AnothersBusiness,
+            Changed::Device(_)
+            | Changed::CaJournal
+            | Changed::Tiers
+            | Changed::Bundle(_)
+            | Changed::Relationship(_) => Self::AnothersBusiness,
         })
     }
 

@@ -1,6 +1,6 @@
 //! What a row of the change log names: which fact is not as it was.
 
-use ironroot_api::SpiffeId;
+use ironroot_api::{SpiffeId, TrustDomain};
 
 /// A fact that was added, replaced or removed. What it is now is in its own table.
 ///
@@ -17,6 +17,10 @@ pub enum Changed {
     CaJournal,
     /// Authorities of other tiers: the log does not say which.
     Tiers,
+    /// The bundle of that other trust domain.
+    Bundle(TrustDomain),
+    /// Where that other trust domain shows its bundle.
+    Relationship(TrustDomain),
 }
 
 impl Changed {
@@ -28,16 +32,20 @@ impl Changed {
             Self::Device(_) => "device",
             Self::CaJournal => "ca",
             Self::Tiers => "tiers",
+            Self::Bundle(_) => "bundle",
+            Self::Relationship(_) => "relationship",
         }
     }
 
-    /// Which one of its kind: an entry's ID, an agent's SPIFFE ID, the hash of a device's key; empty for the journal and for tiers.
+    /// Which one of its kind: an entry's ID, an agent's SPIFFE ID, the hash of a device's key, a trust domain's name; empty for
+    /// the journal and for tiers.
     pub(super) fn key(&self) -> &[u8] {
         match self {
             Self::Entry(id) => id.as_bytes(),
             Self::Agent(id) => id.as_str().as_bytes(),
             Self::Device(ek_sha256) => ek_sha256,
             Self::CaJournal | Self::Tiers => &[],
+            Self::Bundle(trust_domain) | Self::Relationship(trust_domain) => trust_domain.as_str().as_bytes(),
         }
     }
 
@@ -45,12 +53,15 @@ impl Changed {
     /// our memory can be older than such a row.
     pub(super) fn from_row(kind: &str, key: &[u8]) -> Option<Self> {
         let text = || String::from_utf8(key.to_vec()).ok();
+        let trust_domain = || text().and_then(|name| TrustDomain::new(&name).ok());
         match kind {
             "entry" => text().map(Self::Entry),
             "agent" => text().and_then(|id| SpiffeId::parse(&id).ok()).map(Self::Agent),
             "device" => key.try_into().ok().map(Self::Device),
             "ca" => Some(Self::CaJournal),
             "tiers" => Some(Self::Tiers),
+            "bundle" => trust_domain().map(Self::Bundle),
+            "relationship" => trust_domain().map(Self::Relationship),
             _ => None,
         }
     }
@@ -63,19 +74,28 @@ mod tests {
     #[test]
     fn a_row_of_the_log_names_what_was_written_into_it() {
         let agent = SpiffeId::parse("spiffe://td/spire/agent/a").expect("legal");
+        let other = TrustDomain::new("other").expect("legal");
         let all = [
             Changed::Entry("e-1".into()),
             Changed::Agent(agent),
             Changed::Device([7; 32]),
             Changed::CaJournal,
             Changed::Tiers,
+            Changed::Bundle(other.clone()),
+            Changed::Relationship(other),
         ];
         for changed in all {
             assert_eq!(Changed::from_row(changed.kind(), changed.key()), Some(changed));
         }
-        for (kind, key) in
-            [("start", &b""[..]), ("federation", b"x"), ("entry", b"\xff"), ("agent", b"a"), ("device", b"1")]
-        {
+        for (kind, key) in [
+            ("start", &b""[..]),
+            ("federation", b"x"),
+            ("entry", b"\xff"),
+            ("agent", b"a"),
+            ("device", b"1"),
+            ("bundle", b"A"),
+            ("relationship", b""),
+        ] {
             assert_eq!(Changed::from_row(kind, key), None, "{kind} {key:?}");
         }
     }

@@ -2,6 +2,7 @@
 
 mod change_log;
 mod changes;
+mod federation;
 mod tiers;
 
 use std::path::PathBuf;

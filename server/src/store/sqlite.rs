@@ -10,6 +10,7 @@ mod contradictions;
 mod devices;
 mod entries;
 mod error;
+mod federation;
 mod file;
 mod join_tokens;
 mod schema;

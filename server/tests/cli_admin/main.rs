@@ -1,6 +1,7 @@
 //! The admin commands against a running server: real binary, real token, real socket.
 
 mod entry_advice;
+mod federation;
 mod fleet;
 mod running_server;
 

@@ -12,7 +12,13 @@ use ironroot_api::pb::agent::{
     attest_agent_response,
 };
 use ironroot_api::pb::bundle::bundle_server::Bundle;
-use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishJwtAuthorityResponse};
+use ironroot_api::pb::bundle::{
+    BatchCreateFederatedBundleRequest, BatchCreateFederatedBundleResponse, BatchDeleteFederatedBundleRequest,
+    BatchDeleteFederatedBundleResponse, BatchSetFederatedBundleRequest, BatchSetFederatedBundleResponse,
+    BatchUpdateFederatedBundleRequest, BatchUpdateFederatedBundleResponse, CountBundlesRequest, CountBundlesResponse,
+    GetBundleRequest, GetFederatedBundleRequest, ListFederatedBundlesRequest, ListFederatedBundlesResponse,
+    PublishJwtAuthorityRequest, PublishJwtAuthorityResponse,
+};
 use ironroot_api::pb::change::change_server::Change;
 use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
 use ironroot_api::pb::entry::entry_server::Entry;
@@ -173,6 +179,52 @@ impl Bundle for Services {
         _: Request<PublishJwtAuthorityRequest>,
     ) -> Result<Response<PublishJwtAuthorityResponse>, Status> {
         Err(Status::unimplemented("scripted for agents"))
+    }
+
+    async fn count_bundles(&self, _: Request<CountBundlesRequest>) -> Result<Response<CountBundlesResponse>, Status> {
+        unscripted()
+    }
+
+    async fn list_federated_bundles(
+        &self,
+        _: Request<ListFederatedBundlesRequest>,
+    ) -> Result<Response<ListFederatedBundlesResponse>, Status> {
+        unscripted()
+    }
+
+    async fn get_federated_bundle(
+        &self,
+        _: Request<GetFederatedBundleRequest>,
+    ) -> Result<Response<types::Bundle>, Status> {
+        unscripted()
+    }
+
+    async fn batch_create_federated_bundle(
+        &self,
+        _: Request<BatchCreateFederatedBundleRequest>,
+    ) -> Result<Response<BatchCreateFederatedBundleResponse>, Status> {
+        unscripted()
+    }
+
+    async fn batch_update_federated_bundle(
+        &self,
+        _: Request<BatchUpdateFederatedBundleRequest>,
+    ) -> Result<Response<BatchUpdateFederatedBundleResponse>, Status> {
+        unscripted()
+    }
+
+    async fn batch_set_federated_bundle(
+        &self,
+        _: Request<BatchSetFederatedBundleRequest>,
+    ) -> Result<Response<BatchSetFederatedBundleResponse>, Status> {
+        unscripted()
+    }
+
+    async fn batch_delete_federated_bundle(
+        &self,
+        _: Request<BatchDeleteFederatedBundleRequest>,
+    ) -> Result<Response<BatchDeleteFederatedBundleResponse>, Status> {
+        unscripted()
     }
 }
 

@@ -165,6 +165,11 @@ pub fn terms_of_wire_form(wire: &[u8]) -> Result<Vec<u8>, prost::DecodeError> {
     Ok(terms_of(types::Entry::decode(wire)?).encode_to_vec())
 }
 
+/// The trust domains that encoded terms federate with.
+pub fn federates_with_of_terms(terms: &[u8]) -> Result<Vec<String>, prost::DecodeError> {
+    Ok(StoredTerms::decode(terms)?.federates_with)
+}
+
 fn terms_of(wire: types::Entry) -> StoredTerms {
     let selectors = wire.selectors.iter().map(|selector| format!("{}:{}", selector.r#type, selector.value));
     StoredTerms {

@@ -55,13 +55,16 @@ impl Transaction<'_> {
     /// Adds an entry whose ID is not taken.
     pub fn add_entry(&self, entry: &RegistrationEntry) -> Result<(), StoreError> {
         let add = "INSERT INTO entries (id, spiffe_id, parent_id, expires_at, terms) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.write_entry(add, entry)
+        self.write_entry(add, entry)?;
+        self.add_federations(entry)
     }
 
     /// Replaces the entry of the same ID; it keeps its place in lists.
     pub fn replace_entry(&self, entry: &RegistrationEntry) -> Result<(), StoreError> {
         let replace = "UPDATE entries SET spiffe_id = ?2, parent_id = ?3, expires_at = ?4, terms = ?5 WHERE id = ?1";
-        self.write_entry(replace, entry)
+        self.write_entry(replace, entry)?;
+        self.forget_federations(entry.id())?;
+        self.add_federations(entry)
     }
 
     fn write_entry(&self, statement: &str, entry: &RegistrationEntry) -> Result<(), StoreError> {

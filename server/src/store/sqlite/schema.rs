@@ -1,5 +1,6 @@
 //! The tables, and how older files become today's.
 
+mod federations;
 mod terms;
 
 use ironroot_api::TrustDomain;
@@ -19,6 +20,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("schema/5.sql"), then: terms::convert },
     Migration::sql(include_str!("schema/6.sql")),
     Migration::sql(include_str!("schema/7.sql")),
+    Migration { sql: include_str!("schema/8.sql"), then: federations::fill },
 ];
 
 /// What leads to the next version.
