@@ -115,7 +115,11 @@ impl JwtSvids {
             let all = identities.borrow_and_update().clone();
             let dropped = self.cache().keep_those_of(&all);
             if dropped > 0 {
-                info!(dropped, held = self.cache().count(), "JWT-SVIDs dropped: their entry or their key is gone");
+                info!(
+                    dropped,
+                    held = self.cache().count(),
+                    "JWT-SVIDs dropped: their entry is gone, or their key is tainted or gone"
+                );
             }
         }
     }

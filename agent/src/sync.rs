@@ -269,6 +269,7 @@ impl Synchronizer {
         self.anchors.follow(bundle.anchors());
         let moment = self.parts.time.moment();
         let marked = self.ledger.mark_untrusted(bundle.untainted_anchors(), Instant::now(), &moment);
+        let withdrawn = self.ledger.withdraw_unbelieved(bundle.anchors(), Instant::now(), &moment);
         let jwt = bundle.jwt_authorities();
         info!(
             authorities = bundle.authorities().len(),
@@ -276,6 +277,9 @@ impl Synchronizer {
             svids_to_replace = marked,
             "trust bundle changed"
         );
+        if withdrawn > 0 {
+            warn!(withdrawn, "an authority was revoked: what it signed is served no longer");
+        }
         if jwt.left_out() > 0 {
             warn!(left_out = jwt.left_out(), "keys of the trust bundle that sign no JWT-SVID this agent can verify");
         }
@@ -283,6 +287,7 @@ impl Synchronizer {
         self.bundle = Some(bundle);
         self.changes.any = true;
         self.changes.must_not_be_undone = true;
+        self.changes.removal |= withdrawn > 0;
         self.publish();
     }
 

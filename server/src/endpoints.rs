@@ -105,6 +105,8 @@ pub struct ServerState {
     pub log_level: LevelControl,
     /// The certificate that the server shows.
     pub svid: Arc<SvidResolver>,
+    /// What clients' certificates must lead to: the authorities of the bundle.
+    pub anchors: Arc<TrustAnchors>,
     /// What is done to its end although its caller has gone.
     pub unbroken: Unbroken,
     /// Remote administrators named by configuration.
@@ -125,17 +127,15 @@ impl ServerState {
 pub async fn serve_remote(
     shared: Arc<ServerState>,
     tcp: TcpListener,
-    anchors: Arc<TrustAnchors>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let services = services(&shared, &stop);
-    let servers = accept::accept(tcp, ClientTrust::new(anchors), shared.svid.clone(), shared.clone()).map(
-        |(role, connections)| {
-            let gate = Gate::new(shared.clone(), Listener::Remote);
-            let router = http2(role.limits()).layer(gate).add_routes(services.clone());
-            router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))
-        },
-    );
+    let clients = ClientTrust::new(shared.anchors.clone());
+    let servers = accept::accept(tcp, clients, shared.svid.clone(), shared.clone()).map(|(role, connections)| {
+        let gate = Gate::new(shared.clone(), Listener::Remote);
+        let router = http2(role.limits()).layer(gate).add_routes(services.clone());
+        router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))
+    });
     futures_util::future::try_join_all(servers).await.map(drop)
 }
 

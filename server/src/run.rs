@@ -117,8 +117,8 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
-    let shared =
-        Arc::new(server_state(&config, &ca, (&registry, &federation), &store, attestors, log.level, svid.resolver()));
+    let (facts, shown) = ((&registry, &federation), (svid.resolver(), anchors.clone()));
+    let shared = Arc::new(server_state(&config, &ca, facts, &store, attestors, log.level, shown));
     let unbroken = shared.unbroken.clone();
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
@@ -128,7 +128,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
-    let remote = endpoints::serve_remote(shared.clone(), tcp, anchors.clone(), stopped.clone());
+    let remote = endpoints::serve_remote(shared.clone(), tcp, stopped.clone());
     let local = endpoints::serve_local(shared, admin, ready.clone(), stopped);
     parts.spawn(part("the TCP endpoint", remote));
     parts.spawn(part("the admin endpoint", local));
@@ -165,7 +165,8 @@ fn say_what_is_off(config: &ServerConfig) {
     }
 }
 
-/// What all endpoints work with; each of the daemon's own rooms is in it once.
+/// What all endpoints work with; each of the daemon's own rooms is in it once. `shown`: the certificate that the server shows, and what
+/// those of others must lead to.
 fn server_state(
     config: &ServerConfig,
     ca: &Arc<CertificateAuthority>,
@@ -173,8 +174,9 @@ fn server_state(
     store: &Store,
     attestors: Vec<Attestor>,
     log_level: LevelControl,
-    svid: Arc<SvidResolver>,
+    shown: (Arc<SvidResolver>, Arc<TrustAnchors>),
 ) -> ServerState {
+    let (svid, anchors) = shown;
     let (trust_domain, devices) = (config.trust_domain.clone(), registry.devices().clone());
     ServerState {
         trust_domain: trust_domain.clone(),
@@ -191,6 +193,7 @@ fn server_state(
         audit: Audit::new(config.audit_log_enabled),
         log_level,
         svid,
+        anchors,
         unbroken: Unbroken::new(),
         admin_ids: config.admin_ids.iter().cloned().collect(),
         allow_executable_only: config.allow_executable_only,

@@ -116,6 +116,11 @@ impl TrustBundle {
         &self.untainted
     }
 
+    /// Whether any of them is.
+    pub fn has_tainted(&self) -> bool {
+        self.tainted.contains(&true)
+    }
+
     /// The keys that sign the trust domain's JWT-SVIDs.
     pub fn jwt_authorities(&self) -> &JwtAuthorities {
         &self.jwt

@@ -10,7 +10,7 @@ use ironroot_shell::describe;
 use tracing::{info, warn};
 
 use super::standing::{Agent, Standing};
-use super::{Denial, SyncError, Synchronizer, read_bundle};
+use super::{Denial, REFUSED_PAUSE, SyncError, Synchronizer, read_bundle};
 use crate::agent_key::{AgentKey, Keep};
 use crate::agent_record::AgentRecord;
 use crate::config::Bootstrap;
@@ -58,7 +58,11 @@ impl Synchronizer {
     pub(super) fn replace_certificate_if_untrusted(&mut self, bundle: &TrustBundle) {
         let moment = self.parts.time.moment();
         let untrusted = |agent: &&mut Agent| !agent.svid.is_signed_by(bundle.untainted_anchors(), &moment);
-        self.standing.agent_mut().filter(untrusted).into_iter().for_each(|agent| agent.replace_now(Instant::now()));
+        let untrusted = self.standing.agent_mut().filter(untrusted);
+        untrusted.into_iter().for_each(|agent| {
+            info!("the agent's certificate is signed by an authority that is tainted or gone: it is replaced now");
+            agent.replace_now(Instant::now());
+        });
     }
 
     /// The channel over which the agent is known. A server whose certificate has ended by this device's time first proves
@@ -157,6 +161,7 @@ impl Synchronizer {
         let moment = self.parts.time.moment();
         let remaining = moment.remaining(&svid.lifetime);
         self.standing = Standing::Attested(Agent::new(svid, reattestable, remaining, Instant::now(), &moment));
+        self.postpone_if_untrusted(&moment);
         self.hang_up();
         self.changes.any = true;
         if !reattestable {
@@ -164,6 +169,14 @@ impl Synchronizer {
             self.keep(false).await;
         }
         Ok(())
+    }
+
+    /// A server that signs with an authority that it calls tainted is asked again, and not at once.
+    fn postpone_if_untrusted(&mut self, moment: &Moment) {
+        let Some(bundle) = self.bundle.clone().filter(|bundle| bundle.has_tainted()) else { return };
+        let untrusted = |agent: &&mut Agent| !agent.svid.is_signed_by(bundle.untainted_anchors(), moment);
+        let untrusted = self.standing.agent_mut().filter(untrusted);
+        untrusted.into_iter().for_each(|agent| agent.postpone(REFUSED_PAUSE, Instant::now()));
     }
 
     /// What proves the server at a first contact: the last good bundle. After a long absence every authority may have been

@@ -129,6 +129,29 @@ impl Ledger {
         untrusted.map(|held| held.replace_now(now)).count()
     }
 
+    /// SVIDs that do not chain to `anchors`, all authorities that there are, are held no longer: nobody believes them. How many. New
+    /// ones are due at once.
+    pub fn withdraw_unbelieved(&mut self, anchors: &TrustAnchors, now: Instant, moment: &Moment) -> usize {
+        let is_unbelieved = |held: &&mut Held| held.svid().is_some_and(|svid| !svid.is_signed_by(anchors, moment));
+        let unbelieved = self.entries.values_mut().filter(is_unbelieved);
+        unbelieved.map(|held| held.withdraw(now)).count()
+    }
+
+    /// An SVID that came just now and does not chain to `anchors` is replaced after `pause`: the server signs with what it says is
+    /// tainted.
+    pub fn replace_if_untrusted(
+        &mut self,
+        entry_id: &str,
+        anchors: &TrustAnchors,
+        pause: Duration,
+        now: Instant,
+        moment: &Moment,
+    ) {
+        let untrusted = |held: &&mut Held| held.svid().is_some_and(|svid| !svid.is_signed_by(anchors, moment));
+        let held = self.entries.get_mut(entry_id).filter(untrusted);
+        held.into_iter().for_each(|held| held.postpone(now + pause));
+    }
+
     /// When the next SVID is due.
     pub fn next_due(&self) -> Option<Instant> {
         self.entries.values().filter_map(Held::due).min()

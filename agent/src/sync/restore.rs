@@ -72,6 +72,7 @@ impl Synchronizer {
         self.restore_bundle(cached.bundle);
         let entries = cached.entries.len();
         self.ledger.restore(cached.entries, Instant::now(), &self.parts.time.moment());
+        self.replace_what_was_tainted();
         self.withdraw_if_too_old();
         // A cache that was written before the first sync knows no entries, not that there are none.
         if cached.synced_unix > 0 {
@@ -88,6 +89,14 @@ impl Synchronizer {
             self.restore_bundle(bundle);
         }
         self.restore_certificate(&record);
+    }
+
+    /// What was marked when the process ended is marked again: the server's bundle is no news.
+    fn replace_what_was_tainted(&mut self) {
+        let Some(bundle) = self.bundle.clone().filter(|bundle| bundle.has_tainted()) else { return };
+        let moment = self.parts.time.moment();
+        self.ledger.mark_untrusted(bundle.untainted_anchors(), Instant::now(), &moment);
+        self.replace_certificate_if_untrusted(&bundle);
     }
 
     fn restore_bundle(&mut self, bundle: Arc<TrustBundle>) {
@@ -119,6 +128,7 @@ impl Synchronizer {
         info!(spiffe_id = %svid.spiffe_id, "agent certificate restored");
         let agent = Agent::new(svid, record.reattestable, lifetime, Instant::now(), &moment);
         self.standing = Standing::Attested(agent);
+        self.replace_what_was_tainted();
     }
 }
 

@@ -51,7 +51,10 @@ impl Synchronizer {
             let (now, moment) = (Instant::now(), self.parts.time.moment());
             for (wanted, svid) in signed {
                 match svid.and_then(|svid| self.take_svid(&wanted, svid, now, &moment)) {
-                    Ok(()) => self.changes.any = true,
+                    Ok(()) => {
+                        self.changes.any = true;
+                        self.replace_if_untrusted(&wanted.entry_id, &bundle, now, &moment);
+                    }
                     Err(refusal) => {
                         warn!(entry_id = wanted.entry_id, spiffe_id = %wanted.spiffe_id, error = %describe(&refusal), "the server gave no SVID for this entry; it is asked for again");
                         self.ledger.postpone(&wanted.entry_id, REFUSED_PAUSE, now, &moment);
@@ -61,6 +64,14 @@ impl Synchronizer {
             self.publish_anyway();
         }
         Ok(())
+    }
+
+    /// What a server signs with an authority that it calls tainted is served, and asked for again.
+    fn replace_if_untrusted(&mut self, entry_id: &str, bundle: &TrustBundle, now: Instant, moment: &Moment) {
+        if bundle.has_tainted() {
+            let anchors = bundle.untainted_anchors();
+            self.ledger.replace_if_untrusted(entry_id, anchors, REFUSED_PAUSE, now, moment);
+        }
     }
 
     fn take_svid(

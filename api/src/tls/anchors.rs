@@ -1,5 +1,6 @@
 //! The authorities that SVIDs of the trust domain must chain to, and the check itself.
 
+mod authority_mark;
 mod issuer;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 use crate::certificate::{Certificate, CertificateError};
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::utc;
+use authority_mark::AuthorityMark;
 use issuer::VerifiedIssuer;
 
 /// Longest chain accepted from a peer, certificates. SPIRE's are one or two.
@@ -87,6 +89,7 @@ pub struct VerifiedSvid {
     spiffe_id: SpiffeId,
     serial: String,
     not_after_unix: i64,
+    authority: AuthorityMark,
 }
 
 impl VerifiedSvid {
@@ -145,6 +148,12 @@ impl TrustAnchors {
         self.authorities.store(others.authorities.load_full());
     }
 
+    /// Whether the authority that `svid` was verified with is one still: what was verified once stays on a connection while bundles
+    /// change.
+    pub fn still_believe(&self, svid: &VerifiedSvid) -> bool {
+        self.authorities.load().anchors.iter().any(|anchor| AuthorityMark::of(anchor) == svid.authority)
+    }
+
     /// Verifies that `leaf` is an X509-SVID of the trust domain with a path over `intermediates` to an authority, valid
     /// at `now_unix`, for server or client authentication. Source: X509-SVID.md §5, RFC 5280 §6.
     pub fn verify(
@@ -179,14 +188,20 @@ impl TrustAnchors {
         let leaf = EndEntityCert::try_from(certificate.der()).map_err(refusal)?;
         let issuer = authorities.issuer.load();
         let known = issuer.as_ref().and_then(|issuer| issuer.stands_for(intermediates, usage, now_unix));
-        let is_signed_by = |known| path(&leaf, std::slice::from_ref(known), &[], now, usage).is_ok();
-        if !known.is_some_and(is_signed_by) {
-            let path = path(&leaf, &authorities.anchors, intermediates, now, usage).map_err(refusal)?;
-            if let Some(issuer) = VerifiedIssuer::on(&path, usage) {
-                authorities.issuer.store(Some(Arc::new(issuer)));
+        let is_signed_by =
+            |known: &&VerifiedIssuer| path(&leaf, std::slice::from_ref(known.anchor()), &[], now, usage).is_ok();
+        let authority = match known.filter(is_signed_by) {
+            Some(known) => known.authority(),
+            None => {
+                let path = path(&leaf, &authorities.anchors, intermediates, now, usage).map_err(refusal)?;
+                if let Some(issuer) = VerifiedIssuer::on(&path, usage) {
+                    authorities.issuer.store(Some(Arc::new(issuer)));
+                }
+                AuthorityMark::of(path.anchor())
             }
-        }
+        };
         Ok(VerifiedSvid {
+            authority,
             spiffe_id,
             serial: certificate.serial_decimal(),
             not_after_unix: certificate.not_after_unix(),

@@ -139,8 +139,20 @@ impl ServerState {
         shown.authenticate(standing).map_err(no_right)
     }
 
+    /// Refuses whoever has shown a certificate whose authority was revoked since: connections outlive bundles. One that is opened anew is
+    /// refused by its handshake.
+    pub(super) fn refuse_revoked(&self, caller: &Caller) -> Result<(), Status> {
+        match caller.svid().is_none_or(|svid| self.anchors.still_believe(svid)) {
+            true => Ok(()),
+            false => Err(Status::unauthenticated(
+                "the authority of this connection's certificate was revoked: connect with a newer one",
+            )),
+        }
+    }
+
     /// Refuses an agent that was let pass and may not go on: a call may last.
     pub fn agent_still_stands(&self, agent: &AuthenticatedAgent) -> Result<(), Status> {
+        self.refuse_revoked(agent.caller())?;
         let standing = self.registry.agent_standing(agent.id(), agent.serial());
         agent.check_again(standing, self.now_unix()).map_err(no_right)
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::Spki;
 use ironroot_api::tls::{SvidResolver, provider};
 use ironroot_shell::clock::wall_unix;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::ca::{CaError, CertificateAuthority};
+use crate::ca::{CaError, CertificateAuthority, TrustBundle};
 
 /// The clock is looked at no less often than this: it may have been set.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ impl ServerSvid {
         loop {
             tokio::select! {
                 () = self.lifetime.is_half_over() => {}
-                Ok(()) = bundle.changed() => {}
+                Ok(()) = bundle.changed() => tell_if_tainted(&self.resolver.chain(), &bundle.borrow_and_update()),
             }
             match sign(&self.ca, wall_unix()).await {
                 Ok((certified, lifetime)) => {
@@ -94,6 +95,16 @@ impl Lifetime {
         let due = self.issued_unix + half - now_unix;
         let in_its_time = now_unix >= self.issued_unix && due > 0;
         in_its_time.then(|| Duration::from_secs(due.unsigned_abs()).min(LONGEST_WAIT))
+    }
+}
+
+/// Source of the words: SPIRE; its suites wait for them.
+fn tell_if_tainted(chain: &[CertificateDer<'_>], bundle: &TrustBundle) {
+    let parsed = |der: &[u8]| Certificate::parse(der).ok();
+    let signer = chain.last().and_then(|last| parsed(last)?.authority_key_id());
+    let mut tainted = bundle.tainted_authorities.iter().filter_map(|der| parsed(der)?.subject_key_id());
+    if signer.is_some_and(|signer| tainted.any(|tainted| tainted == signer)) {
+        tracing::info!("Server SVID signed using a tainted authority, forcing rotation of the Server SVID");
     }
 }
 

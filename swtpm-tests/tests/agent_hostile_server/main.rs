@@ -542,6 +542,23 @@ async fn what_a_tainted_authority_signed_is_replaced_at_once() {
 }
 
 #[tokio::test]
+async fn a_taint_is_obeyed_by_an_agent_that_is_started_anew_before_it_had_another_certificate() {
+    let server = ScriptedServer::start();
+    let agent = serving(&server).await;
+    server.play(|script| {
+        script.tainted = true;
+        script.agent = AgentLie::OtherKey;
+    });
+    until("a renewal is refused", || agent.authorities() == 2 && server.asked().renewals > 0).await;
+    let directory = agent.stop().await;
+    server.play(|script| script.agent = AgentLie::Honest);
+    let asked = server.asked().renewals;
+    let agent = Agent::start_with(&server, &server.bundle_pem(), directory);
+    until("the agent's certificate is replaced", || server.asked().renewals > asked).await;
+    until("and it serves", || agent.serial().is_some()).await;
+}
+
+#[tokio::test]
 async fn short_lived_svids_never_run_out() {
     let server = ScriptedServer::start();
     server.play(|script| script.svid_ttl = 4);

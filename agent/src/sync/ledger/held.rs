@@ -116,6 +116,12 @@ impl Held {
         self.due = Due::at_once(now);
     }
 
+    /// What is held is worth nothing any more: its authority was revoked.
+    pub(super) fn withdraw(&mut self, now: Instant) {
+        self.identity = None;
+        self.replace_now(now);
+    }
+
     /// When it is due by the monotonic clock, if it ever is.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.due {

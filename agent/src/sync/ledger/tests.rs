@@ -241,6 +241,41 @@ fn what_an_authority_signed_that_is_no_longer_trusted_is_due_at_once_and_nothing
 }
 
 #[test]
+fn what_nobody_believes_any_more_is_held_no_longer_and_asked_for_at_once() {
+    let (mut ledger, now, moment) = (Ledger::default(), Instant::now(), at(1_800_000_000));
+    ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now);
+    let (believed, of_believed) = authority_and_svid("/a");
+    let (_, of_revoked) = authority_and_svid("/b");
+    ledger.put_svid("a", of_believed, now, &moment);
+    ledger.put_svid("b", of_revoked, now, &moment);
+    let trust_domain = TrustDomain::new("td").expect("legal");
+    let anchors = TrustAnchors::new(trust_domain, &[believed.into()]).expect("an authority");
+    assert_eq!(ledger.withdraw_unbelieved(&anchors, now, &moment), 1);
+    assert_eq!(ledger.identities().map(|identity| identity.entry_id()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(wanted(&ledger, now), ["b"]);
+    assert_eq!(ledger.withdraw_unbelieved(&anchors, now, &moment), 0);
+}
+
+#[test]
+fn what_comes_from_a_tainted_authority_all_the_same_is_asked_for_again_after_a_pause() {
+    let (mut ledger, now, moment) = (Ledger::default(), Instant::now(), at(1_800_000_000));
+    ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now);
+    let (sound, of_sound) = authority_and_svid("/a");
+    let (_, of_tainted) = authority_and_svid("/b");
+    ledger.put_svid("a", of_sound, now, &moment);
+    ledger.put_svid("b", of_tainted, now, &moment);
+    let trust_domain = TrustDomain::new("td").expect("legal");
+    let anchors = TrustAnchors::new(trust_domain, &[sound.into()]).expect("an authority");
+    let pause = Duration::from_secs(30);
+    for id in ["a", "b", "gone"] {
+        ledger.replace_if_untrusted(id, &anchors, pause, now, &moment);
+    }
+    assert!(wanted(&ledger, now).is_empty(), "a server that goes on so is not asked without a pause");
+    let later = ledger.wanted(now + pause, Duration::ZERO, &moment);
+    assert_eq!(later.iter().map(|wanted| wanted.entry_id.as_str()).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
 fn what_was_forgotten_is_neither_held_nor_due() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     assert!(ledger.is_empty());

@@ -3,6 +3,7 @@
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 
+use super::authority_mark::AuthorityMark;
 use crate::certificate::Certificate;
 
 /// A certificate that was the only one between a leaf and an authority of a bundle, on a path that was verified for one usage.
@@ -18,6 +19,8 @@ pub(super) struct VerifiedIssuer {
     not_after_unix: i64,
     /// Its name, its key, and what names it may sign.
     anchor: TrustAnchor<'static>,
+    /// What the path led to.
+    authority: AuthorityMark,
 }
 
 impl VerifiedIssuer {
@@ -34,19 +37,25 @@ impl VerifiedIssuer {
         let parsed = Certificate::parse(&certificate).ok()?;
         let anchor = anchor_from_trusted_cert(&certificate).ok()?.to_owned();
         let (not_before_unix, not_after_unix) = (parsed.not_before_unix(), parsed.not_after_unix());
-        Some(Self { certificate, usage, not_before_unix, not_after_unix, anchor })
+        let authority = AuthorityMark::of(path.anchor());
+        Some(Self { certificate, usage, not_before_unix, not_after_unix, anchor, authority })
     }
 
-    /// What a leaf that is shown with `others` may be verified against in place of the bundle: only if they are this very
+    /// What a leaf may be verified against that it [stands for](Self::stands_for).
+    pub fn anchor(&self) -> &TrustAnchor<'static> {
+        &self.anchor
+    }
+
+    /// What the path led to, and does below it.
+    pub fn authority(&self) -> AuthorityMark {
+        self.authority
+    }
+
+    /// Itself, if a leaf that is shown with `others` may be verified against it in place of the bundle: only if they are this very
     /// certificate, for the same usage, at a moment at which it is valid.
-    pub fn stands_for(
-        &self,
-        others: &[CertificateDer<'_>],
-        usage: KeyUsage,
-        now_unix: i64,
-    ) -> Option<&TrustAnchor<'static>> {
+    pub fn stands_for(&self, others: &[CertificateDer<'_>], usage: KeyUsage, now_unix: i64) -> Option<&Self> {
         let is_this = matches!(others, [only] if *only == self.certificate);
         let is_valid = (self.not_before_unix..=self.not_after_unix).contains(&now_unix);
-        (is_this && is_valid && usage == self.usage).then_some(&self.anchor)
+        (is_this && is_valid && usage == self.usage).then_some(self)
     }
 }

@@ -136,3 +136,20 @@ fn no_issuer_is_remembered_below_an_authority_that_constrains_names_or_below_ano
     anchors.verify_parsed(&leaf(&lower), &others, KeyUsage::client_auth(), BEGIN).expect("a path of three");
     assert!(!remembers(&anchors));
 }
+
+#[test]
+fn what_was_verified_is_believed_for_as_long_as_its_authority_is_in_the_bundle() {
+    let (root, other) = (root(|_| ()), self::root(|_| ()));
+    let (ours, anchors) = (issuer(&root, |_| ()), anchors(&root));
+    let verified = || {
+        let others = std::slice::from_ref(ours.der());
+        anchors.verify_parsed(&leaf(&ours), others, KeyUsage::client_auth(), BEGIN).expect("a path")
+    };
+    // By the path, and by the issuer that it remembers.
+    let (first, second) = (verified(), verified());
+    assert!(remembers(&anchors) && anchors.still_believe(&first) && anchors.still_believe(&second));
+    anchors.replace(&[other.der().clone(), root.der().clone()]).expect("replaced");
+    assert!(anchors.still_believe(&first) && anchors.still_believe(&second));
+    anchors.replace(std::slice::from_ref(other.der())).expect("replaced");
+    assert!(!anchors.still_believe(&first) && !anchors.still_believe(&second), "it was revoked");
+}

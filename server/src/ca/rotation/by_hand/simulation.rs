@@ -176,9 +176,7 @@ impl World {
         };
         let Ok(may) = judged else { return };
         let (purpose, key) = may.key();
-        let below = self.journal.slots(Purpose::X509Ca).authorities();
-        let below = below.iter().filter(|ca| purpose == Purpose::Root && ca.root == Some(key));
-        self.revoked.extend(below.map(|ca| (Purpose::X509Ca, ca.key)).chain([(purpose, key)]));
+        self.revoked.insert((purpose, key));
         self.journal = self.journal.clone().revoke(purpose, key);
         *self.obeyed.entry("revoke").or_default() += 1;
     }
@@ -206,10 +204,19 @@ impl World {
     }
 
     fn invariant_nothing_is_left_of_what_is_revoked(&self, purpose: Purpose) {
-        let is_revoked = |key: u64| self.revoked.contains(&(purpose, key));
-        assert!(self.journal.slots(purpose).authorities().iter().all(|authority| !is_revoked(authority.key)));
-        let keys = SlotName::BOTH.map(|slot| self.token.get(&Place { purpose, slot }.to_string()));
-        assert!(keys.into_iter().flatten().all(|key| !is_revoked(*key)), "its key is still in the token");
+        let is_revoked = |purpose, key| self.revoked.contains(&(purpose, key));
+        for authority in self.journal.slots(purpose).authorities() {
+            assert!(!is_revoked(purpose, authority.key), "{authority:?}");
+            assert!(authority.root.is_none_or(|root| !is_revoked(Purpose::Root, root)), "{authority:?}");
+        }
+        for place in SlotName::BOTH.map(|slot| Place { purpose, slot }) {
+            let held = self.journal.slot(place).authority().map(|authority| authority.key);
+            assert_eq!(
+                self.token.get(&place.to_string()),
+                held.as_ref(),
+                "the token has the keys of the slots, and no others"
+            );
+        }
     }
 }
 
