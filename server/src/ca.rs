@@ -41,6 +41,7 @@ mod rotation_health;
 mod sampling;
 mod server_name;
 mod signers;
+mod upstream;
 
 pub use agent_to_sign::AgentToSign;
 pub use authority::CertificateAuthority;
@@ -50,7 +51,7 @@ pub use error::CaError;
 pub use issuer::{IssuedCa, IssuedSvid};
 pub use journal::{
     Authority, Credential, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord, MAX_USED_KEYS, Origin, Place,
-    Slot, SlotName, Slots, Verdict,
+    Slot, SlotName, Slots, UpstreamChain, Verdict,
 };
 pub use jwt::{Audience, IssuedJwtSvid, JwtError, JwtSubject, NoAudience, NotForWorkloads};
 pub use lint::LintError;
@@ -67,3 +68,6 @@ pub use rotation::by_hand::{
 };
 pub use rotation::{Pace, Step, plan};
 pub use server_name::{ServerName, ServerNameError};
+pub use upstream::{
+    DiskAuthority, DiskError, KeepError, SpireAuthority, SpireError, SpireServer, Upstream, UpstreamError,
+};

@@ -7,6 +7,7 @@ mod manufacturer;
 mod pkcs11;
 mod plugins;
 mod server_block;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::store::Location;
 pub use attestors::{Admission, AttestorFileError, NodeAttestors, Tpm2Config};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
+pub use upstream::UpstreamConfig;
 
 pub use key_managers::{KeyManagerConfig, KeyManagersConfig};
 
@@ -64,6 +66,8 @@ pub struct ServerConfig {
     pub key_managers: KeyManagersConfig,
     /// How devices may prove who they are.
     pub node_attestors: NodeAttestors,
+    /// Who certifies this server's CAs, if not itself or a root of its own.
+    pub upstream: Option<UpstreamConfig>,
     /// The HTTP health listener, if enabled.
     pub health_checks: Option<HealthChecks>,
     /// The least important level, the form, and the file if it is not standard error.
@@ -186,13 +190,17 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let (block, plugins) = block.zip(plugins)?;
     let has_given_keys = plugins.key_managers.given_keys() > 0;
     let ca_key_type = block.ca_key_kind(&server, has_given_keys);
+    let lifetimes = match plugins.upstream {
+        Some(_) => block.without_root(&server),
+        None => block.lifetimes,
+    };
     Some(ServerConfig {
         trust_domain: block.trust_domain,
         server_name: block.server_name,
         data_dir: block.data_dir,
         bind_address: block.bind_address,
         socket_path: block.socket_path,
-        lifetimes: block.lifetimes,
+        lifetimes,
         ca_subject: block.ca_subject,
         ca_key_type,
         jwt: block.jwt.policy(&server, has_given_keys),
@@ -204,6 +212,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         data_store: plugins.data_store,
         key_managers: plugins.key_managers,
         node_attestors: plugins.node_attestors,
+        upstream: plugins.upstream,
         health_checks,
         log,
         warnings: Vec::new(),

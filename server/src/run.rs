@@ -24,9 +24,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::ca::{CaError, CaPolicy, CertificateAuthority};
+use crate::ca::{CaError, CaPolicy, CertificateAuthority, SpireAuthority, Upstream};
 use crate::clock::{ClockSource, ServerClock};
-use crate::config::{AttestorFileError, LoginMode, ServerConfig};
+use crate::config::{AttestorFileError, LoginMode, ServerConfig, UpstreamConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState, Unbroken};
 use crate::federation::Federation;
@@ -112,7 +112,8 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let keys = open_keys(&config.key_managers).await?;
     let reloading = reload(reload_asked, log.output, logins(&keys, &config.key_managers));
     let clocks = ClockSource::of_this_machine();
-    let (ca, rotation) = CertificateAuthority::start(keys, store.clone(), ca_policy(&config), clocks).await?;
+    let (policy, upstream) = (ca_policy(&config), upstream(&config));
+    let (ca, rotation) = CertificateAuthority::start(keys, store.clone(), policy, upstream, clocks).await?;
     let ca = Arc::new(ca);
 
     let anchors = trust_anchors(&config, &ca);
@@ -137,6 +138,10 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     background.spawn(follow_bundle(ca.clone(), anchors));
     background.spawn(prune(registry, ca.clock(), config.prune_attested_nodes_expired_for));
     background.spawn(rotation.run());
+    background.spawn({
+        let ca = ca.clone();
+        async move { ca.follow_upstream(wall_unix).await }
+    });
     background.spawn(svid.keep_current());
     background.spawn(probe_store(store.clone()));
     background.spawn(async move { readiness.keep().await });
@@ -279,6 +284,14 @@ fn ca_policy(config: &ServerConfig) -> CaPolicy {
 
 fn given_keys(config: &ServerConfig) -> Vec<KeyName> {
     config.key_managers.current.pkcs11().map(|token| token.given_keys.clone()).unwrap_or_default()
+}
+
+/// Who certifies the CAs, if not this server.
+fn upstream(config: &ServerConfig) -> Option<Upstream> {
+    config.upstream.clone().map(|upstream| match upstream {
+        UpstreamConfig::Disk(files) => Upstream::Disk(files),
+        UpstreamConfig::Spire(server) => Upstream::Spire(SpireAuthority::new(server, config.trust_domain.clone())),
+    })
 }
 
 /// What a SIGHUP does.

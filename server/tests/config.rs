@@ -7,6 +7,7 @@ use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_hsm::KeyKind;
 use ironroot_server::config::{
     Admission, ConfigErrors, KeyManagerConfig, LoginMode, Override, PinSource, Pkcs11Config, ServerConfig,
+    UpstreamConfig,
 };
 use ironroot_server::store::Location;
 use ironroot_shell::settings::Settings;
@@ -47,13 +48,24 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
             _ => line,
         })
         .collect();
-    let all = read(&text.join("\n")).expect("every key it shows is known");
+    // Of what there may be one of, one is read.
+    let disk = "KeyManager \"disk\" {";
+    let text = text.join("\n").replace(disk, &format!("{disk}\n    enabled = false"));
+    let text = text.replace("KeyManager \"memory\" {", "KeyManager \"memory\" {\n    enabled = false");
+    let all = read(&text).expect("every key it shows is known");
     assert_eq!(all.lifetimes.agent, Duration::from_secs(72 * 3600));
     assert_eq!(all.prune_attested_nodes_expired_for, Some(Duration::from_secs(720 * 3600)));
     let tpm2 = all.node_attestors.tpm2.expect("tpm2");
     assert_eq!((tpm2.pcrs.to_string().as_str(), tpm2.admission), ("0,2,4,7", Admission::Enrolled));
     assert_eq!(all.rate_limits, config.rate_limits);
     assert_eq!(all.ca_subject, config.ca_subject);
+    let rootless = text.replacen("root {\n    enabled = true", "root {\n    enabled = false", 1);
+    for name in ["disk", "spire"] {
+        let block = format!("UpstreamAuthority \"{name}\" {{\n    enabled = ");
+        let chosen = rootless.replacen(&format!("{block}false"), &format!("{block}true"), 1);
+        assert_ne!(chosen, rootless, "{name} is shown");
+        assert!(read(&chosen).expect("its keys are known").upstream.is_some(), "{name}");
+    }
 }
 
 /// A commented line that is configuration and no sentence.
@@ -153,7 +165,8 @@ plugins {
         "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"x509pop\" or \"join_token\"",
         "server.conf:21: plugins.NodeAttestor.tpm2.plugin_data.admission: \"everybody\": use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)",
         "server.conf:22: plugins.NodeAttestor.tpm2.plugin_data.pcrs: \"23\" is not a PCR index from 0 to 15",
-        "server.conf:24: plugins.UpstreamAuthority: not supported by ironroot-server yet: remove it",
+        "server.conf:24: plugins.UpstreamAuthority.disk.plugin_data.cert_file_path: missing: give the PEM file of the CA's certificate, and of what is between it and its root",
+        "server.conf:24: plugins.UpstreamAuthority.disk.plugin_data.key_file_path: missing: give the PEM file of the CA's key",
     ];
     assert_eq!(mistakes(text), wanted);
 }
@@ -225,6 +238,42 @@ fn a_pin_is_wanted_exactly_when_one_is_sent() {
     ] {
         let found = mistakes(&with(data));
         assert!(found.len() == 1 && found[0].contains(expected), "{data}: {found:?}");
+    }
+}
+
+#[test]
+fn at_most_one_authority_is_above_a_server_and_then_it_has_no_root_of_its_own() {
+    let disk = "UpstreamAuthority \"disk\" { plugin_data { cert_file_path = \"c\" key_file_path = \"k\" } }";
+    let spire = "UpstreamAuthority \"spire\" { plugin_data { server_address = \"up\" server_port = \"8081\" workload_api_socket = \"/s\" } }";
+    assert_eq!(read(&minimal("", "")).expect("loads").upstream, None);
+    let below_files = read(&minimal("", disk)).expect("loads");
+    let Some(UpstreamConfig::Disk(files)) = &below_files.upstream else { panic!("{:?}", below_files.upstream) };
+    assert_eq!((files.key_path.as_path(), &files.bundle_path), (Path::new("k"), &None));
+    assert_eq!(below_files.lifetimes.root, None, "a root would have nothing to sign");
+    let below_server = read(&minimal("root { enabled = false }", spire)).expect("loads");
+    let Some(UpstreamConfig::Spire(server)) = &below_server.upstream else { panic!("{:?}", below_server.upstream) };
+    assert_eq!((server.host.as_str(), server.port), ("up", 8081));
+    let off = disk.replace("{ plugin_data", "{ enabled = false plugin_data");
+    assert_eq!(read(&minimal("", &off)).expect("loads").upstream, None);
+    for (lines, plugins, expected) in [
+        ("root { ttl = \"175200h\" }", disk.to_owned(), "server.root: an UpstreamAuthority signs the CAs already"),
+        ("", format!("{disk}\n{spire}"), "UpstreamAuthority.spire: only one can be enabled"),
+        (
+            "",
+            "UpstreamAuthority \"vault\" { }".to_owned(),
+            "UpstreamAuthority.vault: not supported by ironroot-server yet: use",
+        ),
+        ("", disk.replace("\"k\"", "\"k\" key_path = \"x\""), "plugin_data.key_path: unknown key"),
+        ("", spire.replace("\"8081\"", "\"http\""), "server_port: \"http\": not a whole number"),
+        (
+            "",
+            spire.replace("workload_api_socket = \"/s\"", ""),
+            "workload_api_socket: missing: give the socket of the agent",
+        ),
+        ("", spire.replace("\"/s\"", "\"/s\" experimental { require_pq_kem = true }"), "require_pq_kem: not supported"),
+    ] {
+        let found = mistakes(&minimal(lines, &plugins));
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
     }
 }
 

@@ -15,8 +15,8 @@ use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyKind, KeyName, Token, TokenConfig, TokenKey};
 use ironroot_server::ca::{
-    Audience, CaError, CaPolicy, CaSubject, CertificateAuthority, IssuedJwtSvid, IssuedSvid, Journal, JwtPolicy,
-    JwtSubject, Pace, Place, Rotation, ServerName, SlotName, TrustBundle,
+    Audience, CaError, CaPolicy, CaSubject, CertificateAuthority, DiskAuthority, IssuedJwtSvid, IssuedSvid, Journal,
+    JwtPolicy, JwtSubject, Pace, Place, Rotation, ServerName, SlotName, TrustBundle, Upstream,
 };
 use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::keys::KeyManagers;
@@ -31,6 +31,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::jwt;
 use crate::softhsm::SoftHsm;
+use crate::upstream_files::UpstreamFiles;
 
 /// The trust domain of these CAs.
 pub const TRUST_DOMAIN: &str = "example.org";
@@ -50,6 +51,7 @@ pub struct AuthorityLab {
     jwt: Option<JwtPolicy>,
     keys: Option<KeyManagers>,
     key_kind: KeyKind,
+    upstream: Option<DiskAuthority>,
     _directory: Option<TempDir>,
 }
 
@@ -82,6 +84,7 @@ impl AuthorityLab {
             jwt: None,
             keys: None,
             key_kind: KeyKind::EcP256,
+            upstream: None,
             _directory: None,
         }
     }
@@ -89,6 +92,21 @@ impl AuthorityLab {
     /// The same with a root above the CAs.
     pub fn rooted(self, root_ttl_seconds: i64) -> Self {
         Self { root_ttl_seconds: Some(root_ttl_seconds), ..self }
+    }
+
+    /// The same, whose CAs these files certify.
+    pub fn below(self, files: &UpstreamFiles) -> Self {
+        Self { upstream: Some(files.authority()), ..self }
+    }
+
+    /// The same, whose CAs nobody above certifies any more.
+    pub fn alone(self) -> Self {
+        Self { upstream: None, ..self }
+    }
+
+    /// The same without a root of its own, from the next start on.
+    pub fn unrooted(self) -> Self {
+        Self { root_ttl_seconds: None, ..self }
     }
 
     /// The same, whose CA signs JWT-SVIDs too, for five minutes.
@@ -128,7 +146,8 @@ impl AuthorityLab {
     fn as_server(&self, server: ServerName) -> Self {
         let (token, store, given_keys) = (self.token.clone(), self.store.clone(), self.given_keys.clone());
         let (ca_ttl_seconds, root_ttl_seconds) = (self.ca_ttl_seconds, self.root_ttl_seconds);
-        let (jwt, keys, key_kind) = (self.jwt.clone(), self.keys.clone(), self.key_kind);
+        let (jwt, keys, key_kind, upstream) =
+            (self.jwt.clone(), self.keys.clone(), self.key_kind, self.upstream.clone());
         Self {
             token,
             store,
@@ -139,6 +158,7 @@ impl AuthorityLab {
             jwt,
             keys,
             key_kind,
+            upstream,
             _directory: None,
         }
     }
@@ -187,7 +207,8 @@ impl AuthorityLab {
     /// The same, and what renews it.
     pub async fn start_rotating(&self, clocks: ClockSource) -> Result<(CertificateAuthority, Rotation), CaError> {
         let keys = self.keys.clone().unwrap_or_else(|| self.token.clone().into());
-        CertificateAuthority::start(keys, self.store.clone(), self.policy(), clocks).await
+        let upstream = self.upstream.clone().map(Upstream::Disk);
+        CertificateAuthority::start(keys, self.store.clone(), self.policy(), upstream, clocks).await
     }
 
     /// The trust domain.

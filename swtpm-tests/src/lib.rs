@@ -22,5 +22,6 @@ pub mod spire;
 pub mod swtpm;
 pub mod toy_ca;
 pub mod tpm2_pkcs11;
+pub mod upstream_files;
 pub mod usage;
 pub mod workload_client;

@@ -25,6 +25,7 @@ use super::rotating::{Published, Rotation};
 use super::rotation::by_hand::Order;
 use super::sampling::Scrutiny;
 use super::signers::Signers;
+use super::upstream::Upstream;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, ServerClock};
 use crate::keys::{KeyError, KeyManagers};
@@ -39,6 +40,7 @@ pub struct CertificateAuthority {
     published: Arc<Published>,
     store: Store,
     orders: Orders,
+    upstream: Option<Arc<Upstream>>,
 }
 
 impl CertificateAuthority {
@@ -50,12 +52,15 @@ impl CertificateAuthority {
         keys: impl Into<KeyManagers>,
         store: Store,
         policy: CaPolicy,
+        upstream: Option<Upstream>,
         source: ClockSource,
     ) -> Result<(Self, Rotation), CaError> {
-        let policy = Arc::new(policy);
-        let (rotation, orders) = Rotation::start(keys.into(), store.clone(), Arc::clone(&policy), source).await?;
+        let (policy, upstream) = (Arc::new(policy), upstream.map(Arc::new));
+        let started =
+            Rotation::start(keys.into(), store.clone(), Arc::clone(&policy), upstream.clone(), source).await?;
+        let (rotation, orders) = started;
         let (clock, published) = (rotation.clock(), rotation.published());
-        Ok((Self { policy, clock, published, store, orders }, rotation))
+        Ok((Self { policy, clock, published, store, orders, upstream }, rotation))
     }
 
     /// The clock that the CA decides by.
@@ -102,6 +107,14 @@ impl CertificateAuthority {
     /// published by then. The order is carried out to its end although the future is dropped.
     pub async fn obey(&self, _by: &Administrator, order: Order) -> Result<AuthorityState, OrderError> {
         self.orders.give(order).await
+    }
+
+    /// Keeps the bundle and that of the authority above in step, if there is one, for as long as it is polled. Never ends.
+    pub async fn follow_upstream(&self, now: fn() -> i64) {
+        match &self.upstream {
+            Some(upstream) => upstream.follow(self.store.clone(), self.bundle(), now).await,
+            None => std::future::pending().await,
+        }
     }
 
     fn signers(&self) -> Arc<Signers> {

@@ -11,6 +11,7 @@ use super::key_stock::is_about_the_key;
 use super::lint::LintError;
 use super::profile::ProfileError;
 use super::server_name::ServerName;
+use super::upstream::UpstreamError;
 use crate::keys::KeyError;
 use crate::store::StoreError;
 
@@ -180,6 +181,9 @@ pub enum CaError {
     /// No JWT-SVID can be signed.
     #[error("no JWT-SVID can be signed")]
     Jwt(#[from] JwtError),
+    /// The authority above.
+    #[error("the authority above this server has not certified its CA")]
+    Upstream(#[from] UpstreamError),
     /// The CA that a server below asks for would be too far from its root.
     #[error(
         "{MAX_INTERMEDIATES} CAs are between SVIDs of this server and their root, and verifiers take no more: no server can be below \

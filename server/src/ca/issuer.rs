@@ -7,7 +7,7 @@ use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::Spki;
 use ironroot_hsm::Urgency;
 
-use super::journal::{Authority, Credential, KeyRecord, Verdict};
+use super::journal::{Authority, Credential, KeyRecord, UpstreamChain, Verdict};
 use super::lint::{self, LintError, Verifier};
 use super::profile::{self, AuthorityFacts, Certifier, DownstreamCa, Leaf, Serial};
 use super::sampling::{Sampling, Scrutiny};
@@ -19,7 +19,8 @@ use crate::keys::{Key, KeyError};
 /// A signed certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedSvid {
-    /// DER, leaf first, then the authority if a root has signed it. What is in the bundle is not here.
+    /// DER, leaf first, then the authority if it is not in the bundle, and what is between it and its root. What is in the bundle is not
+    /// here.
     pub chain: Vec<Vec<u8>>,
     /// The leaf's serial number in decimal.
     pub serial: String,
@@ -61,7 +62,9 @@ impl Issuer {
     pub(super) fn new(key: Key, authority: &Authority, certificate: &Certificate) -> Result<Self, CaError> {
         let verifier = Verifier::of(&key)?;
         let facts = AuthorityFacts::of(certificate)?;
-        let intermediates = authority.root.map(|_| certificate.der().to_vec()).into_iter().collect();
+        let own = (!authority.is_anchor()).then(|| certificate.der().to_vec());
+        let above = authority.upstream.iter().flat_map(UpstreamChain::ders);
+        let intermediates = own.into_iter().chain(above).collect();
         let (credential, sampling) = (authority.credential.clone(), Sampling::default());
         Ok(Self { key, credential, facts, intermediates, verifier, sampling })
     }
@@ -211,6 +214,7 @@ async fn sign_authority(
         key: number,
         in_token: record,
         root: root.map(|root| root.number),
+        upstream: None,
         verdict: Verdict::None,
     })
 }

@@ -9,6 +9,7 @@ mod format;
 mod key;
 mod slot;
 mod slots;
+mod upstream_chain;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ pub use format::JournalError;
 pub use key::{KeyMark, KeyRecord, Origin};
 pub use slot::{Place, Slot, SlotName};
 pub use slots::{MAX_RETIRED, Slots};
+pub use upstream_chain::UpstreamChain;
 pub use verdict::Verdict;
 
 use super::purpose::Purpose;
@@ -144,7 +146,7 @@ impl<C: Clone + PartialEq> Journal<C> {
     /// The key in `place`, a new one or the one that was there, has been certified.
     pub fn prepare(mut self, place: Place, authority: Authority<C>) -> Self {
         self.next_key = self.next_key.max(authority.key + 1);
-        self.sequence_number += u64::from(authority.root.is_none());
+        self.sequence_number += u64::from(authority.is_anchor());
         self.slots_mut(place.purpose).prepare(place.slot, authority);
         self
     }
@@ -248,9 +250,9 @@ mod tests {
         params.subject_alt_names = vec![rcgen::SanType::URI(uri.try_into().unwrap())];
         let certificate = Certificate::parse(params.self_signed(&key).unwrap().der()).unwrap();
         let (not_after, in_token) = (certificate.not_after_unix(), made("a"));
-        let (issued_at, issued_counted, key, root) = (1_800_000_000, 0, 0, None);
-        let verdict = Verdict::None;
-        Authority { credential: certificate.into(), issued_at, not_after, issued_counted, key, in_token, root, verdict }
+        let (issued_at, issued_counted, key) = (1_800_000_000, 0, 0);
+        let (credential, root, upstream, verdict) = (certificate.into(), None, None, Verdict::None);
+        Authority { credential, issued_at, not_after, issued_counted, key, in_token, root, upstream, verdict }
     }
 
     pub(super) fn jwt_authority() -> Authority {
@@ -258,8 +260,8 @@ mod tests {
         let spki = Spki::parse(&rcgen::PublicKeyData::subject_public_key_info(&key)).unwrap();
         let (credential, in_token) = (JwtKey::new(KeyId::random(), spki).into(), made("jwt"));
         let (issued_at, not_after) = (1_800_000_000, 1_800_086_400);
-        let (root, verdict) = (None, Verdict::None);
-        Authority { credential, issued_at, not_after, issued_counted: 0, key: 0, in_token, root, verdict }
+        let (issued_counted, key, root, upstream, verdict) = (0, 0, None, None, Verdict::None);
+        Authority { credential, issued_at, not_after, issued_counted, key, in_token, root, upstream, verdict }
     }
 
     pub(super) fn made(label: &str) -> KeyRecord {
@@ -341,6 +343,20 @@ mod tests {
         let journal = journal.intend(B, made("b")).prepare(B, ca(2)).activate(B);
         assert_eq!((journal.anchors(), journal.sequence_number()), (vec![&root], 1));
         assert_eq!((slots(&journal).signers().len(), journal.next_key()), (2, 3));
+    }
+
+    #[test]
+    fn what_the_authority_above_has_signed_is_not_in_the_bundle_either() {
+        let chain =
+            || UpstreamChain::new([authority("spiffe://example.org").credential].into_iter().filter_map(certificate));
+        let ca = Authority { upstream: Some(chain()), ..authority("spiffe://example.org") };
+        let journal = founding().intend(A, made("a")).prepare(A, ca).activate(A);
+        assert_eq!((journal.anchors().len(), journal.sequence_number(), journal.is_founded()), (0, 0, true));
+        assert_eq!(slots(&journal).signers()[0].1.upstream.as_ref().map(|chain| chain.ders().count()), Some(1));
+    }
+
+    fn certificate(credential: Credential) -> Option<CaCertificate> {
+        if let Credential::Certificate(certificate) = credential { Some(certificate) } else { None }
     }
 
     #[test]

@@ -107,17 +107,26 @@ pub(super) fn signing_certificate(
     signer: &Verifier,
 ) -> Result<Certificate, LintError> {
     let certificate = Certificate::parse(der)?;
-    let usage = certificate.key_usage().ok_or(LintError::Field("key usage"))?;
-    check("basic constraints", certificate.is_ca())?;
-    check("key usage", usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature())?;
-    check("SPIFFE ID", certificate.spiffe_id()? == trust_domain.id())?;
-    check("public key", certificate.spki_der() == spki_der)?;
+    fields_of_a_ca(&certificate, trust_domain, spki_der)?;
     if let Some(issuer) = issuer {
         check("authority key identifier", certificate.authority_key_id().as_deref() == Some(issuer.key_id()))?;
         check("end of life", certificate.not_after_unix() <= issuer.not_after())?;
     }
     signer.verify_certificate(&signed_part(&certificate)?, &certificate)?;
     Ok(certificate)
+}
+
+/// Checks what the certificate of a CA for the key `spki_der` says, whoever has signed it.
+pub(super) fn fields_of_a_ca(
+    certificate: &Certificate,
+    trust_domain: &TrustDomain,
+    spki_der: &[u8],
+) -> Result<(), LintError> {
+    let usage = certificate.key_usage().ok_or(LintError::Field("key usage"))?;
+    check("basic constraints", certificate.is_ca())?;
+    check("key usage", usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature())?;
+    check("SPIFFE ID", certificate.spiffe_id()? == trust_domain.id())?;
+    check("public key", certificate.spki_der() == spki_der)
 }
 
 fn check(field: &'static str, holds: bool) -> Result<(), LintError> {

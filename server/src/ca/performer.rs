@@ -18,10 +18,11 @@ use super::local_authorities::LocalAuthorities;
 use super::purpose::Purpose;
 use super::rotation::{Step, plan};
 use super::signers::Signers;
+use super::upstream::Upstream;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
 use crate::facts::tier::TierAuthorities;
-use crate::keys::KeyManagers;
+use crate::keys::{Key, KeyManagers};
 use crate::store::Store;
 
 use journals::{read_others, read_own, refuse_another_ca};
@@ -38,6 +39,10 @@ pub(super) struct Performer {
     keys: KeyStock,
     store: Store,
     policy: Arc<CaPolicy>,
+    /// Who certifies CAs, if not this server.
+    upstream: Option<Arc<Upstream>>,
+    /// A key that was made for this place, and that the authority above has not certified yet: it is not made anew for each try.
+    uncertified: Option<(Place, Key)>,
     clock: Arc<ServerClock>,
     journal: Journal,
     /// Those of the servers that share the data store, as they were read last.
@@ -61,6 +66,7 @@ impl Performer {
         managers: KeyManagers,
         store: Store,
         policy: Arc<CaPolicy>,
+        upstream: Option<Arc<Upstream>>,
         source: ClockSource,
     ) -> Result<Self, CaError> {
         let stored = read_own(&store, &policy.server).await?;
@@ -83,8 +89,21 @@ impl Performer {
         }
         let keys = KeyStock::new(managers, policy.given_keys.clone());
         let (absent, in_former, signers) = (Vec::new(), Vec::new(), Signers::default());
-        let mut performer =
-            Self { keys, store, policy, clock, journal, others, tiers, absent, in_former, signers, unseen: true };
+        let mut performer = Self {
+            keys,
+            store,
+            policy,
+            upstream,
+            uncertified: None,
+            clock,
+            journal,
+            others,
+            tiers,
+            absent,
+            in_former,
+            signers,
+            unseen: true,
+        };
         for place in Place::all() {
             performer.check_place(place, moment).await?;
         }

@@ -5,6 +5,7 @@
 mod authority_facts;
 mod encoding;
 mod error;
+mod request;
 mod serial;
 mod subject_key;
 
@@ -22,6 +23,7 @@ use x509_cert::ext::pkix::{
 pub(super) use authority_facts::AuthorityFacts;
 pub(super) use encoding::assemble;
 pub use error::ProfileError;
+pub(super) use request::{ca_name, ca_request};
 pub(super) use serial::Serial;
 pub(super) use subject_key::SubjectKey;
 
@@ -126,7 +128,8 @@ pub(super) fn downstream_authority(
     signing_certificate(&name, trust_domain, (&ca.spki).into(), Certifier::Root(issuer), serial, now_unix, not_after)
 }
 
-fn signing_certificate(
+/// The same for any subject, a DER Name.
+pub(super) fn signing_certificate(
     name: &[u8],
     trust_domain: &TrustDomain,
     key: SubjectKey<'_>,

@@ -16,6 +16,7 @@ use super::rotation::Step;
 use super::rotation_failures::{Attempt, Failures};
 use super::rotation_health::{Loudness, RotationHealth};
 use super::signers::Signers;
+use super::upstream::Upstream;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
 use crate::keys::KeyManagers;
@@ -70,10 +71,11 @@ impl Rotation {
         keys: KeyManagers,
         store: Store,
         policy: Arc<CaPolicy>,
+        upstream: Option<Arc<Upstream>>,
         source: ClockSource,
     ) -> Result<(Self, Orders), CaError> {
         let journals = store.bundle_changes().await?;
-        let mut performer = Performer::load(keys, store, policy, source).await?;
+        let mut performer = Performer::load(keys, store, policy, upstream, source).await?;
         let clock = performer.clock();
         let mut failures = advance_to_now(&mut performer, &clock).await;
         let found = failures.note(Attempt::FindSigners, performer.new_signers().await);

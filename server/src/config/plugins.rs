@@ -3,21 +3,28 @@
 use ironroot_shell::settings::Section;
 
 use super::server_block::ServerBlock;
-use super::{KeyManagersConfig, NodeAttestors, PROGRAM, attestors, data_store, key_managers};
+use super::{KeyManagersConfig, NodeAttestors, PROGRAM, UpstreamConfig, attestors, data_store, key_managers, upstream};
 use crate::store::Location;
 
 pub(super) struct Plugins {
     pub(super) data_store: Location,
     pub(super) key_managers: KeyManagersConfig,
     pub(super) node_attestors: NodeAttestors,
+    pub(super) upstream: Option<UpstreamConfig>,
 }
 
 /// Reads the block; the server's says whose the database is, and where unless this one does.
 pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Plugins> {
-    plugins.not_supported(PROGRAM, &["UpstreamAuthority", "Notifier", "BundlePublisher", "CredentialComposer"]);
+    plugins.not_supported(PROGRAM, &["Notifier", "BundlePublisher", "CredentialComposer"]);
     let data_store = data_store::read(plugins, server);
     let key_managers = key_managers::read(plugins);
     let node_attestors = attestors::read(plugins);
+    let upstream = upstream::read(plugins, server.map(|server| &server.trust_domain));
     plugins.finish();
-    Some(Plugins { data_store: data_store?, key_managers: key_managers?, node_attestors: node_attestors? })
+    Some(Plugins {
+        data_store: data_store?,
+        key_managers: key_managers?,
+        node_attestors: node_attestors?,
+        upstream: upstream?,
+    })
 }

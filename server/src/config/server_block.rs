@@ -45,6 +45,18 @@ pub(super) struct ServerBlock {
     pub(super) prune_attested_nodes_expired_for: Option<Duration>,
 }
 
+impl ServerBlock {
+    /// Where an authority above certifies the CAs: a root of this server's own has nothing to sign.
+    pub(super) fn without_root(&self, server: &Section<'_>) -> Lifetimes {
+        if self.lifetimes.root.is_some() && server.has("root") {
+            let reason = "an UpstreamAuthority signs the CAs already: remove the root block, or the UpstreamAuthority; what the root has \
+                          signed stays good, since the root stays in the bundle until it ends";
+            server.mistake("root", reason);
+        }
+        Lifetimes { root: None, ..self.lifetimes }
+    }
+}
+
 pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let trust_domain = server.parsed("trust_domain", TrustDomain::new);
     let trust_domain =

@@ -1,4 +1,4 @@
-//! Servers in tiers: SPIRE's below ours, as SPIRE nests its own.
+//! Servers in tiers: SPIRE's below ours and ours below SPIRE's, as SPIRE nests its own.
 
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
@@ -17,6 +17,8 @@ use crate::deployment::{AnyAgent, AnyServer, Maker};
 
 /// CAs outlive the test; SVIDs do not matter.
 const TIMES: Times = Times { ca: "1h", agent: "30m", x509_svid: "10m" };
+/// CAs are replaced after 25 s and sign for 50.
+const SHORT: Times = Times { ca: "1m", agent: "20s", x509_svid: "10s" };
 const AUDIENCE: &str = "https://elsewhere.example.org";
 
 /// A server, and an agent of it whose workloads this process is.
@@ -27,8 +29,15 @@ struct Tier {
 
 impl Tier {
     /// A tier whose server asks whoever `plugins` name for its CA, and whose entry for this process is at `path`.
-    fn start(runtime: &Runtime, makers: (Maker, Maker), plugins: &str, path: &str, more: &[&str]) -> Self {
-        let server = AnyServer::start_with(makers.0, TIMES, plugins);
+    fn start(
+        runtime: &Runtime,
+        makers: (Maker, Maker),
+        times: Times,
+        plugins: &str,
+        path: &str,
+        more: &[&str],
+    ) -> Self {
+        let server = AnyServer::start_with(makers.0, times, plugins);
         let mut agent = AnyAgent::new(makers.1);
         let token = server.token(Maker::Spire);
         server.create_own_entry(Maker::Spire, path, more);
@@ -79,32 +88,74 @@ fn assert_verifies(served: &X509svidResponse, anchors: &TrustAnchors, certificat
     }
 }
 
+/// Two tiers, each its server and its agent: SVIDs and tokens of either are good in the other.
+fn two_tiers(upper: (Maker, Maker), lower: (Maker, Maker)) {
+    let runtime = Runtime::new().expect("runtime");
+    let upper = Tier::start(&runtime, upper, TIMES, "", "/lower", &["-downstream"]);
+    let lower = Tier::start(&runtime, lower, TIMES, &upper.as_upstream(), "/app", &[]);
+    let above = upper.agent.expect_identity(&runtime);
+    assert_verifies(&above, &lower.anchors(), chain(&above).len());
+    // One CA more; the root is in the bundles.
+    assert_verifies(&lower.agent.expect_identity(&runtime), &upper.anchors(), chain(&above).len() + 1);
+    let explain = || format!("{}\n{}", upper.server.log(), lower.server.log());
+    expect_within(DEADLINE, "each has the keys of both", explain, || {
+        let (above, below) = (upper.key_ids(), lower.key_ids());
+        above.len() == 2 && below.len() == 2 && above.iter().all(|key| below.contains(key))
+    });
+    assert_eq!(upper.bundle()["x509_authorities"], lower.bundle()["x509_authorities"]);
+    let good_in = |from: &Tier, to: &Tier, path: &str| {
+        let explain = || format!("{}\n{}", from.agent.log(), to.agent.log());
+        expect_within(DEADLINE, "a token of one tier is good in the other", explain, || {
+            runtime.block_on(async {
+                let (from, to) = (from.agent.socket(), to.agent.socket());
+                let Ok(tokens) = workload_client::fetch_jwt(&from, &[AUDIENCE], "").await else { return false };
+                let validated = workload_client::validate_jwt(&to, AUDIENCE, &tokens[0].svid).await;
+                validated.is_ok_and(|id| id == format!("spiffe://{TRUST_DOMAIN}{path}"))
+            })
+        });
+    };
+    good_in(&lower, &upper, "/app");
+    good_in(&upper, &lower, "/lower");
+}
+
 #[test]
 #[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
 fn spires_server_below_ours_has_its_ca_from_ours_and_its_keys_in_our_bundle() {
-    let runtime = Runtime::new().expect("runtime");
     for agent in [Maker::Spire, Maker::Ironroot] {
-        let upper = Tier::start(&runtime, (Maker::Ironroot, agent), "", "/lower", &["-downstream"]);
-        let lower = Tier::start(&runtime, (Maker::Spire, Maker::Spire), &upper.as_upstream(), "/app", &[]);
-        // Leaf, SPIRE's CA, our CA; our root is in the bundles.
-        assert_verifies(&lower.agent.expect_identity(&runtime), &upper.anchors(), 3);
-        assert_verifies(&upper.agent.expect_identity(&runtime), &lower.anchors(), 2);
-        assert_eq!(upper.bundle()["x509_authorities"], lower.bundle()["x509_authorities"]);
-        let explain = || format!("{}\n{}", upper.server.log(), lower.server.log());
-        expect_within(DEADLINE, "each has the keys of both", explain, || {
-            let (above, below) = (upper.key_ids(), lower.key_ids());
-            above.len() == 2 && below.len() == 2 && above.iter().all(|key| below.contains(key))
-        });
-        let explain = || format!("{}\n{}", upper.agent.log(), lower.agent.log());
-        expect_within(DEADLINE, "a token of one tier is good in the other", explain, || {
-            runtime.block_on(async {
-                let (above, below) = (upper.agent.socket(), lower.agent.socket());
-                let Ok(tokens) = workload_client::fetch_jwt(&below, &[AUDIENCE], "").await else { return false };
-                let validated = workload_client::validate_jwt(&above, AUDIENCE, &tokens[0].svid).await;
-                validated.is_ok_and(|id| id == format!("spiffe://{TRUST_DOMAIN}/app"))
-            })
-        });
+        two_tiers((Maker::Ironroot, agent), (Maker::Spire, Maker::Spire));
     }
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
+fn our_server_below_spires_has_its_ca_from_spires_and_its_keys_in_spires_bundle() {
+    for agent in [Maker::Spire, Maker::Ironroot] {
+        two_tiers((Maker::Spire, agent), (Maker::Ironroot, agent));
+    }
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
+fn our_server_below_spires_follows_the_rotations_of_both_and_goes_on_when_spires_crashes() {
+    let runtime = Runtime::new().expect("runtime");
+    let mut upper = Tier::start(&runtime, (Maker::Spire, Maker::Spire), SHORT, "", "/lower", &["-downstream"]);
+    let lower = Tier::start(&runtime, (Maker::Ironroot, Maker::Spire), SHORT, &upper.as_upstream(), "/app", &[]);
+    let mut issuers = std::collections::BTreeSet::new();
+    let mut crashed = false;
+    let explain = || lower.server.log();
+    expect_within(DEADLINE * 4, "four CAs sign one after the other", explain, || {
+        let Ok(served) = lower.agent.fetch(&runtime) else { return false };
+        let chain = chain(&served);
+        let roots = Certificate::parse_concatenated(&served.svids[0].bundle).expect("certificates");
+        let roots: Vec<_> = roots.iter().map(|root| root.der().clone()).collect();
+        let anchors = TrustAnchors::new(TrustDomain::new(TRUST_DOMAIN).expect("legal"), &roots).expect("authorities");
+        anchors.verify(&chain[0], &chain[1..], KeyUsage::client_auth(), now_unix()).expect("by the bundle beside it");
+        issuers.insert(chain[1].to_vec());
+        if issuers.len() == 2 && !std::mem::replace(&mut crashed, true) {
+            upper.server.crash();
+        }
+        issuers.len() == 4
+    });
 }
 
 fn now_unix() -> i64 {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::credential::Credential;
 use super::key::KeyRecord;
+use super::upstream_chain::UpstreamChain;
 use super::verdict::Verdict;
 use crate::ca::profile::NOT_BEFORE_CUSHION;
 use crate::clock::Moment;
@@ -30,14 +31,22 @@ pub struct Authority<C = Credential> {
     pub key: u64,
     /// How that key is found in the token, and who made it.
     pub in_token: KeyRecord,
-    /// The key of the root that signed it; none if it signed itself.
+    /// The key of this server's root that signed it, if one has.
     pub root: Option<u64>,
+    /// What is between it and a root of the authority above this server, if that has signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<UpstreamChain>,
     /// What an operator has said of it.
     #[serde(default, skip_serializing_if = "Verdict::is_none")]
     pub verdict: Verdict,
 }
 
 impl<C> Authority<C> {
+    /// Whether it is in the bundle itself: nobody has signed it but itself.
+    pub fn is_anchor(&self) -> bool {
+        self.root.is_none() && self.upstream.is_none()
+    }
+
     /// Seconds from issue to end.
     pub fn lifetime(&self) -> i64 {
         self.not_after.saturating_sub(self.issued_at)
@@ -107,6 +116,7 @@ mod tests {
             key: 0,
             in_token: KeyRecord::made(KeyName::labelled("a").unwrap()),
             root: None,
+            upstream: None,
             verdict: Verdict::None,
         }
     }

@@ -3,6 +3,7 @@
 mod jwt_key;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -105,6 +106,24 @@ impl CaCertificate {
 impl fmt::Debug for CaCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CaCertificate({})", self.0.serial_decimal())
+    }
+}
+
+impl CaCertificate {
+    pub(super) fn der(&self) -> &[u8] {
+        self.0.der()
+    }
+}
+
+impl From<Certificate> for CaCertificate {
+    fn from(certificate: Certificate) -> Self {
+        Self(Arc::new(certificate))
+    }
+}
+
+impl Hash for CaCertificate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.der().hash(state);
     }
 }
 

@@ -11,8 +11,8 @@ use super::{Journal, Purpose, ServerName, Slot, SlotName, Slots};
 
 /// The format written. Format 1 knew neither the clock, nor which key an authority has, nor roots; format 2 neither purposes, nor
 /// what keys are called in the token, nor other servers; format 3 no keys that sign JWT-SVIDs; format 4 nothing that an operator said
-/// of an authority.
-pub(super) const FORMAT: u32 = 5;
+/// of an authority; format 5 no authority above the server.
+pub(super) const FORMAT: u32 = 6;
 /// The oldest format that differs from today's only in what it does not have.
 const OLDEST_LIKE_TODAY: u32 = 3;
 /// The oldest format read.
@@ -110,7 +110,7 @@ fn check_slots(slots: &Slots) -> Result<(), JournalError> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{authority, founding, full, jwt_authority, made, trust_domain};
-    use super::super::{KeyMark, Place};
+    use super::super::{Authority, Credential, KeyMark, Place, UpstreamChain};
     use super::*;
     use crate::clock::{ClockWatch, Reading};
 
@@ -142,8 +142,8 @@ mod tests {
         let refused = |text: &str| read(text.as_bytes()).unwrap_err();
         assert!(matches!(refused(""), JournalError::Malformed(_)));
         assert!(matches!(refused(&text[..text.len() - 1]), JournalError::Malformed(_)));
-        assert!(matches!(refused(&text.replace("\"format\":5", "\"format\":6")), JournalError::Format(6)));
-        assert!(matches!(refused(&text.replace("\"format\":5", "\"format\":0")), JournalError::Format(0)));
+        assert!(matches!(refused(&text.replace("\"format\":6", "\"format\":7")), JournalError::Format(7)));
+        assert!(matches!(refused(&text.replace("\"format\":6", "\"format\":0")), JournalError::Format(0)));
         assert!(matches!(refused(&text.replace("\"MII", "\"AAA")), JournalError::Malformed(_)));
         assert!(matches!(refused(&text.replace("\"prepared\"", "\"active\"")), JournalError::Contradiction(_)));
         let other = TrustDomain::new("example.com").unwrap();
@@ -186,7 +186,7 @@ mod tests {
         assert!(roots.active().is_some() && cas.active().is_some(), "{journal:?}");
         assert_eq!(journal.slots(Purpose::Jwt), &Slots::default());
         let text = String::from_utf8(journal.to_bytes()).unwrap();
-        assert!(text.contains("\"format\":5") && text.contains("JWT-Signer"), "{text}");
+        assert!(text.contains("\"format\":6") && text.contains("JWT-Signer"), "{text}");
         assert_eq!(read(text.as_bytes()).unwrap(), journal);
     }
 
@@ -196,8 +196,22 @@ mod tests {
         let journal = full();
         let text = String::from_utf8(journal.to_bytes()).unwrap();
         assert!(!text.contains("verdict"), "{text}");
-        let before = text.replace("\"format\":5", "\"format\":4");
+        let before = text.replace("\"format\":6", "\"format\":4");
         assert_eq!(read(before.as_bytes()).unwrap(), journal);
+    }
+
+    /// What format 5 does not have is left out of today's, too, where there is none of it.
+    #[test]
+    fn a_journal_of_format_5_is_read_and_one_below_another_authority_keeps_its_chain() {
+        let journal = full();
+        let text = String::from_utf8(journal.to_bytes()).unwrap();
+        assert!(!text.contains("upstream"), "{text}");
+        assert_eq!(read(text.replace("\"format\":6", "\"format\":5").as_bytes()).unwrap(), journal);
+        let Credential::Certificate(above) = authority("spiffe://example.org").credential else { panic!("a CA's") };
+        let upstream = Some(UpstreamChain::new([above]));
+        let ca = Authority { upstream, ..authority("spiffe://example.org") };
+        let journal = founding().prepare(Place::ca(SlotName::A), ca);
+        assert_eq!(read(&journal.to_bytes()).unwrap(), journal);
     }
 
     #[test]

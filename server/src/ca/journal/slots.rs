@@ -111,9 +111,9 @@ impl<C: Clone + PartialEq> Slots<C> {
         self.retired.len()
     }
 
-    /// Those that bundles hold: what no root has signed.
+    /// Those that bundles hold: what neither a root nor the authority above has signed.
     pub fn anchors(&self) -> Vec<&Authority<C>> {
-        self.authorities().into_iter().filter(|authority| authority.root.is_none()).collect()
+        self.authorities().into_iter().filter(|authority| authority.is_anchor()).collect()
     }
 
     /// Whether `Slots::prune` would change anything.

@@ -26,6 +26,7 @@ pub(in crate::ca) fn publishable(
         key: number,
         in_token: record,
         root: None,
+        upstream: None,
         verdict: Verdict::None,
     })
 }

@@ -6,10 +6,11 @@ use tracing::{error, info};
 use super::Performer;
 use crate::ca::CaError;
 use crate::ca::issuer::{self, Candidate, Root};
-use crate::ca::journal::{Journal, KeyId, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
+use crate::ca::journal::{Authority, Journal, KeyId, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
 use crate::ca::jwt;
 use crate::ca::key_stock::is_used;
 use crate::ca::purpose::Purpose;
+use crate::ca::upstream::{self, Upstream, UpstreamError};
 use crate::clock::Moment;
 use crate::keys::Key;
 
@@ -24,6 +25,7 @@ impl Performer {
             self.keys.release(&before).await?;
         }
         self.persist(journal.intend(place, key)).await?;
+        self.uncertified = None;
         self.absent.retain(|absent| *absent != place);
         self.in_former.retain(|former| *former != place);
         Ok(())
@@ -50,10 +52,19 @@ impl Performer {
         let root = self.signer_of(place.purpose, moment).await?;
         // The journal says that whatever has the name of a key that is made is nobody's: one whose time is over, or one from
         // before a crash.
-        match self.obtain(place, &record).await? {
+        let key = match self.uncertified.take_if(|(of, _)| *of == place) {
+            Some((_, key)) => Some(key),
+            None => self.obtain(place, &record).await?,
+        };
+        match key {
             Some(key) => {
+                let made = (record.origin == Origin::Made).then(|| (place, key.clone()));
                 let candidate = Candidate { key, number: self.journal.next_key(), record };
-                self.certify(place, candidate, root.as_ref(), moment).await
+                let certified = self.certify(place, candidate, root.as_ref(), moment).await;
+                if let Err(CaError::Upstream(_)) = &certified {
+                    self.uncertified = made;
+                }
+                certified
             }
             None => {
                 error!(
@@ -116,13 +127,30 @@ impl Performer {
                 let ttl_seconds = self.policy.root_ttl_seconds.unwrap_or(self.policy.ca_ttl_seconds);
                 issuer::certify_root(candidate, ttl_seconds, &self.policy, moment).await?
             }
-            Purpose::X509Ca => issuer::certify_ca(candidate, root, &self.policy, moment).await?,
+            Purpose::X509Ca => match self.upstream.clone() {
+                Some(upstream) => self.certify_above(&upstream, candidate, moment).await?,
+                None => issuer::certify_ca(candidate, root, &self.policy, moment).await?,
+            },
             Purpose::Jwt => jwt::publishable(candidate, &self.policy, moment, KeyId::random())?,
         };
         let (not_after, local_authority_id) = (utc(authority.not_after), authority.credential.id());
         self.persist(self.journal.clone().prepare(place, authority)).await?;
         info!(slot = %place, %key, local_authority_id, not_after, "{} prepared and published", place.purpose.noun());
         Ok(())
+    }
+
+    /// Has the authority above certify a key. What verifies that is in the bundle before it signs.
+    async fn certify_above(
+        &mut self,
+        upstream: &Upstream,
+        candidate: Candidate,
+        moment: Moment,
+    ) -> Result<Authority, CaError> {
+        let (authority, roots) = upstream::certify(upstream, candidate, &self.policy, moment).await?;
+        let kept = self.store.change(move |tx| upstream::keep_roots(tx, &roots)).await;
+        kept.map_err(UpstreamError::from)?;
+        self.read_tiers().await?;
+        Ok(authority)
     }
 
     pub(super) async fn activate(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {

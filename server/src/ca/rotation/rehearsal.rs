@@ -82,6 +82,7 @@ pub(super) fn perform(journal: Journal, step: Step, moment: Moment, ttl: i64) ->
             key: key_number,
             in_token: key(place),
             root: root.map(|(key, _)| key),
+            upstream: None,
             verdict: Verdict::None,
         }
     };

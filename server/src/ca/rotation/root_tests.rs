@@ -16,8 +16,9 @@ fn roots(made_after: &[i64]) -> Journal {
         let place = if number == 0 { ROOT_A } else { Place::root(SlotName::B) };
         let (issued_at, not_after) = (START + years * YEAR, START + (years + 20) * YEAR);
         let (credential, issued_counted, in_token) = (number.to_string(), years * YEAR, key(place));
-        let (key, root, verdict) = (number, None, Verdict::None);
-        let root = Authority { credential, issued_at, not_after, issued_counted, key, in_token, root, verdict };
+        let (key, root, upstream, verdict) = (number, None, None, Verdict::None);
+        let root =
+            Authority { credential, issued_at, not_after, issued_counted, key, in_token, root, upstream, verdict };
         journal = journal.prepare(place, root);
         journal = if number == 0 { journal.activate(place) } else { journal };
     }

@@ -116,7 +116,8 @@ impl Names<'_> {
     fn authority(&self, old: OldAuthority, place: Place) -> Authority {
         let OldAuthority { certificate, issued_at, not_after, issued_counted, key, root } = old;
         let (credential, in_token) = (Credential::Certificate(certificate), self.key(place));
-        Authority { credential, issued_at, not_after, issued_counted, key, in_token, root, verdict: Verdict::None }
+        let (upstream, verdict) = (None, Verdict::None);
+        Authority { credential, issued_at, not_after, issued_counted, key, in_token, root, upstream, verdict }
     }
 
     fn ca(&self, old: OldSlot, place: Place) -> Slot {

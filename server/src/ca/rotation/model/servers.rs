@@ -214,6 +214,7 @@ fn certified(world: &World, journal: &Journal, place: Place, serial: Serial) -> 
         key: number,
         in_token: journal.slot(place).key().expect("it is intended").clone(),
         root: root.filter(|_| !is_root),
+        upstream: None,
         verdict: Verdict::None,
     }
 }

@@ -1,0 +1,87 @@
+//! The authority above this server: it certifies the CA's keys, which stay in the token, and its roots are in the bundle.
+//!
+//! ```text
+//!  key in the token ── CaRequest (name, key, signed request) ──► Upstream::mint ──► MintedCa (chain, roots)
+//!                                                                                     └─ accept: a throw-away SVID verifies ──► Authority
+//! ```
+//! To ask it is a step of the rotation like any other: it may fail and is tried again, and the CA that is there goes on.
+
+mod disk;
+mod error;
+mod minted;
+mod request;
+mod roots;
+mod spire;
+
+pub use disk::{DiskAuthority, DiskError};
+pub use error::UpstreamError;
+pub(super) use minted::MintedCa;
+pub(super) use request::CaRequest;
+pub use roots::KeepError;
+pub(super) use roots::keep_roots;
+pub use spire::{SpireAuthority, SpireError, SpireServer};
+
+use std::sync::Arc;
+
+use ironroot_api::certificate::Certificate;
+use tokio::sync::watch;
+
+use super::bundle::TrustBundle;
+use super::issuer::Candidate;
+use super::journal::{Authority, UpstreamChain, Verdict};
+use super::{CaError, CaPolicy};
+use crate::clock::Moment;
+use crate::store::Store;
+
+/// Who certifies the CAs of this server.
+#[derive(Debug)]
+pub enum Upstream {
+    /// Files of another PKI's CA.
+    Disk(DiskAuthority),
+    /// A server above this one.
+    Spire(SpireAuthority),
+}
+
+impl Upstream {
+    async fn mint(&self, request: &CaRequest, now_unix: i64) -> Result<MintedCa, UpstreamError> {
+        match self {
+            Self::Disk(files) => files.mint(request, now_unix).await,
+            Self::Spire(server) => server.mint(request).await,
+        }
+    }
+
+    /// Keeps what the authority above has in the bundle, and what this server has in the bundle there; for as long as it is polled. Never
+    /// ends.
+    pub(super) async fn follow(&self, store: Store, bundle: watch::Receiver<Arc<TrustBundle>>, now: fn() -> i64) {
+        match self {
+            // Files tell of themselves when a CA is certified.
+            Self::Disk(_) => std::future::pending().await,
+            Self::Spire(server) => spire::follow(server, store, bundle, now).await,
+        }
+    }
+}
+
+/// Has `upstream` certify a key of the token, for the policy's lifetime or as long as it says. Returns the CA, and the roots that verify
+/// it: they belong into the bundle before it signs.
+pub(super) async fn certify(
+    upstream: &Upstream,
+    candidate: Candidate,
+    policy: &CaPolicy,
+    moment: Moment,
+) -> Result<(Authority, Vec<Certificate>), CaError> {
+    let request = CaRequest::signed(&candidate.key, policy).await?;
+    let MintedCa { ca, chain, roots } = upstream.mint(&request, moment.now_unix).await?;
+    let authority = Authority {
+        issued_at: moment.now_unix,
+        not_after: ca.not_after_unix(),
+        issued_counted: moment.counted,
+        key: candidate.number,
+        in_token: candidate.record,
+        root: None,
+        upstream: Some(UpstreamChain::new(chain.into_iter().map(Into::into))),
+        verdict: Verdict::None,
+        credential: ca.into(),
+    };
+    minted::accept(&authority, candidate.key, &roots, policy, moment.now_unix).await?;
+    Ok((authority, roots))
+}

@@ -1,0 +1,44 @@
+//! Why the authority above has not certified a CA.
+
+use ironroot_api::certificate::CertificateError;
+use ironroot_api::tls::SvidRefusal;
+use thiserror::Error;
+
+use super::minted::{MAX_CHAIN, MAX_ROOTS};
+use super::{DiskError, KeepError, SpireError};
+use crate::ca::lint::LintError;
+
+/// Why the authority above has not certified a CA.
+#[derive(Debug, Error)]
+pub enum UpstreamError {
+    /// Its files.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The server above.
+    #[error(transparent)]
+    Spire(#[from] SpireError),
+    /// What it has is not kept.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// It has sent no certificates.
+    #[error("the upstream authority's answer has no X.509 CA chain")]
+    NoChain,
+    /// It has sent no roots.
+    #[error("the upstream authority's answer has no X.509 roots")]
+    NoRoots,
+    /// SVIDs of such a CA are taken by nobody.
+    #[error("the upstream authority's X.509 CA chain has {0} certificates, at most {MAX_CHAIN} are accepted")]
+    LongChain(usize),
+    /// More than bundles should have.
+    #[error("the upstream authority has {0} X.509 roots, at most {MAX_ROOTS} are accepted")]
+    TooManyRoots(usize),
+    /// One of the certificates that it has sent.
+    #[error("the upstream authority has sent a certificate that does not parse")]
+    Certificate(#[from] CertificateError),
+    /// It has signed something else.
+    #[error("X509 CA minted by upstream authority is not the one that was asked for")]
+    NotOurs(#[source] LintError),
+    /// An SVID of that CA would be refused by its peers. Source of the words: SPIRE.
+    #[error("X509 CA minted by upstream authority is invalid")]
+    Invalid(#[source] SvidRefusal),
+}

@@ -1,0 +1,122 @@
+//! What the server above has is in the bundle here, and the keys of JWT-SVIDs from here are in the bundle there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironroot_api::pb::types;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use super::above::has_key;
+use super::{Above, SpireAuthority};
+use crate::ca::bundle::{JwtAuthority, TrustBundle};
+use crate::ca::upstream::roots::take_in;
+use crate::ca::upstream::{KeepError, UpstreamError};
+use crate::facts::tier::{TierAuthority, TierOrigin};
+use crate::store::Store;
+
+/// How often the bundle above is looked at. Source: SPIRE `upstreamPollFreq`.
+const POLL: Duration = Duration::from_secs(5);
+
+/// Goes on for as long as it is polled: every few seconds, and when the bundle here has changed.
+pub(in crate::ca::upstream) async fn follow(
+    server: &SpireAuthority,
+    store: Store,
+    mut bundle: watch::Receiver<Arc<TrustBundle>>,
+    now: fn() -> i64,
+) {
+    let mut fails = false;
+    loop {
+        let own = bundle.borrow_and_update().clone();
+        let met = meet(server, &store, &own, now()).await;
+        match &met {
+            Ok(()) if fails => info!(upstream = ?server, "the upstream server answers again"),
+            Err(error) if !fails => {
+                let why = "what the upstream server has is not known; it is tried again";
+                warn!(upstream = ?server, error = error as &dyn std::error::Error, "{why}");
+            }
+            Err(error) => debug!(upstream = ?server, error = error as &dyn std::error::Error, "the same again"),
+            Ok(()) => {}
+        }
+        fails = met.is_err();
+        rest(&mut bundle, fails).await;
+    }
+}
+
+/// Until it is time to look again. What changes here does not hurry a server that does not answer.
+async fn rest(bundle: &mut watch::Receiver<Arc<TrustBundle>>, fails: bool) {
+    tokio::select! {
+        () = tokio::time::sleep(POLL) => {}
+        Ok(()) = bundle.changed(), if !fails => {}
+    }
+}
+
+/// Takes in what is above, and publishes there what is not.
+async fn meet(server: &SpireAuthority, store: &Store, own: &TrustBundle, now: i64) -> Result<(), UpstreamError> {
+    let above = server.above().await?;
+    let known = store.tier_authorities().await.map_err(KeepError::from)?.authorities;
+    for key in unpublished(own, &above, &known, now) {
+        let key_id = key.key_id.clone();
+        server.publish(key).await?;
+        info!(key_id, "a key of JWT-SVIDs is published upstream");
+    }
+    let told = above.authorities;
+    Ok(store.change(move |tx| take_in(tx, &told)).await?)
+}
+
+/// Keys of this server and of those below it that the server above has never had. One that it has no more was revoked there.
+fn unpublished(own: &TrustBundle, above: &Above, known: &[TierAuthority], now_unix: i64) -> Vec<types::JwtKey> {
+    let had: Vec<_> = known.iter().filter(|authority| authority.origin == TierOrigin::Above).cloned().collect();
+    let is_new = |key: &&JwtAuthority| {
+        key.not_after_unix > now_unix && !key.tainted && !above.has_key(&key.key_id) && !has_key(&had, &key.key_id)
+    };
+    let wire = |key: &JwtAuthority| types::JwtKey {
+        public_key: key.spki_der.clone().into(),
+        key_id: key.key_id.clone(),
+        expires_at: key.not_after_unix,
+        tainted: false,
+    };
+    own.jwt_authorities.iter().filter(is_new).map(wire).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::TrustDomain;
+
+    use super::*;
+    use crate::ca::upstream::roots::above;
+    use crate::facts::tier::TierCredential;
+
+    fn key(key_id: &str, not_after_unix: i64, tainted: bool) -> JwtAuthority {
+        JwtAuthority { key_id: key_id.to_owned(), spki_der: vec![1], not_after_unix, tainted }
+    }
+
+    fn told(key_id: &str, origin: TierOrigin) -> TierAuthority {
+        let credential = TierCredential::JwtKey { key_id: key_id.to_owned(), spki: vec![1] };
+        TierAuthority { origin, ..above(credential, 100) }
+    }
+
+    #[test]
+    fn a_key_is_published_above_once_and_neither_when_it_was_revoked_there_nor_when_it_is_over() {
+        let below = || TierOrigin::Below(TrustDomain::new("td").unwrap().server_id());
+        let own = TrustBundle {
+            trust_domain: TrustDomain::new("td").unwrap(),
+            authorities: Vec::new(),
+            tainted_authorities: Default::default(),
+            jwt_authorities: vec![
+                key("own", 100, false),
+                key("below", 100, false),
+                key("there", 100, false),
+                key("revoked", 100, false),
+                key("over", 10, false),
+                key("tainted", 100, true),
+            ],
+            sequence_number: 0,
+            refresh_hint_seconds: 1,
+        };
+        let there = Above { roots: Vec::new(), authorities: vec![told("there", TierOrigin::Above)] };
+        let known = [told("below", below()), told("revoked", TierOrigin::Above)];
+        let published: Vec<_> = unpublished(&own, &there, &known, 10).into_iter().map(|key| key.key_id).collect();
+        assert_eq!(published, ["own", "below"]);
+    }
+}

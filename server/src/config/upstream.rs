@@ -1,0 +1,59 @@
+//! `UpstreamAuthority`: who certifies the CAs of this server, if not itself or a root of its own.
+
+use ironroot_api::TrustDomain;
+use ironroot_shell::clock::wall_unix;
+use ironroot_shell::command_line::describe;
+use ironroot_shell::settings::Section;
+
+use super::PROGRAM;
+use crate::ca::{DiskAuthority, SpireServer};
+
+/// Who certifies the CAs of this server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamConfig {
+    /// Another PKI's CA, in files.
+    Disk(DiskAuthority),
+    /// A server above this one, SPIRE's or ours.
+    Spire(SpireServer),
+}
+
+/// Reads the plugin, at most one; none in it if there is none.
+pub(super) fn read(plugins: &Section<'_>, trust_domain: Option<&TrustDomain>) -> Option<Option<UpstreamConfig>> {
+    let Some(plugin) = plugins.only_plugin("UpstreamAuthority") else { return Some(None) };
+    match plugin.name.as_str() {
+        "disk" => read_disk(&plugin.data, trust_domain).map(UpstreamConfig::Disk).map(Some),
+        "spire" => read_spire(&plugin.data).map(UpstreamConfig::Spire).map(Some),
+        _ => {
+            let reason = format!("not supported by {PROGRAM} yet: use \"disk\" or \"spire\"");
+            plugins.plugin_mistake("UpstreamAuthority", &plugin, reason);
+            None
+        }
+    }
+}
+
+fn read_disk(data: &Section<'_>, trust_domain: Option<&TrustDomain>) -> Option<DiskAuthority> {
+    let (certificate, key) = (data.path("cert_file_path"), data.path("key_file_path"));
+    let hint = "give the PEM file of the CA's certificate, and of what is between it and its root";
+    let certificate_path = data.required("cert_file_path", certificate, hint);
+    let key_path = data.required("key_file_path", key, "give the PEM file of the CA's key");
+    let bundle_path = data.path("bundle_file_path");
+    data.finish();
+    let files = DiskAuthority { certificate_path: certificate_path?, key_path: key_path?, bundle_path };
+    if let Some(trust_domain) = trust_domain {
+        data.look("cert_file_path", || files.look(trust_domain, wall_unix()).map_err(|error| describe(&error)));
+    }
+    Some(files)
+}
+
+fn read_spire(data: &Section<'_>) -> Option<SpireServer> {
+    let hint = "give the name or address of the server above";
+    let host = data.required("server_address", data.string("server_address"), hint);
+    let port = data.required("server_port", data.port("server_port", 1), "give its TCP port");
+    let hint = "give the socket of the agent there that serves this server, such as /tmp/spire-agent/public/api.sock";
+    let socket = data.required("workload_api_socket", data.socket_path("workload_api_socket"), hint);
+    let experimental = data.block("experimental");
+    experimental.not_supported(PROGRAM, &["require_pq_kem", "workload_api_named_pipe_name"]);
+    experimental.finish();
+    data.finish();
+    Some(SpireServer { host: host?, port: port?, workload_api_socket: socket? })
+}

@@ -1,0 +1,85 @@
+//! Another PKI in files: a root, a CA below it, and that CA's key, for `UpstreamAuthority "disk"`.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use ironroot_server::ca::DiskAuthority;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SignatureAlgorithm,
+};
+use tempfile::TempDir;
+
+/// The files, gone when this is dropped.
+#[derive(Debug)]
+pub struct UpstreamFiles {
+    directory: TempDir,
+}
+
+impl UpstreamFiles {
+    /// A root, and a CA with such a key below it.
+    pub fn new(algorithm: &'static SignatureAlgorithm) -> Self {
+        let directory = tempfile::Builder::new().prefix("upstream-").tempdir().expect("directory");
+        let files = Self { directory };
+        files.replace(algorithm);
+        files
+    }
+
+    /// Another root and another CA in their place; the root's DER.
+    pub fn replace(&self, algorithm: &'static SignatureAlgorithm) -> Vec<u8> {
+        let (root_key, key) = (KeyPair::generate().expect("a key"), KeyPair::generate_for(algorithm).expect("a key"));
+        let params = params("The root", BasicConstraints::Unconstrained);
+        let root = params.self_signed(&root_key).expect("signed");
+        let ca = self.ca(&key, &Issuer::new(params, root_key));
+        self.write("ca.pem", &ca.pem());
+        self.write("ca.key", &key.serialize_pem());
+        self.write("root.pem", &root.pem());
+        root.der().to_vec()
+    }
+
+    fn ca(&self, key: &KeyPair, root: &Issuer<'_, KeyPair>) -> Certificate {
+        params("A CA below it", BasicConstraints::Unconstrained).signed_by(key, root).expect("signed")
+    }
+
+    /// What a server is told of them.
+    pub fn authority(&self) -> DiskAuthority {
+        let [certificate_path, key_path, bundle_path] = ["ca.pem", "ca.key", "root.pem"].map(|name| self.at(name));
+        DiskAuthority { certificate_path, key_path, bundle_path: Some(bundle_path) }
+    }
+
+    /// The plugin's block.
+    pub fn plugin(&self) -> String {
+        let [certificate, key, root] = ["ca.pem", "ca.key", "root.pem"].map(|name| self.at(name).display().to_string());
+        format!(
+            "UpstreamAuthority \"disk\" {{ plugin_data {{ cert_file_path = \"{certificate}\", key_file_path = \"{key}\", \
+             bundle_file_path = \"{root}\" }} }}"
+        )
+    }
+
+    /// The key goes, or is there again.
+    pub fn has_key(&self, is_there: bool) {
+        let (here, away) = (self.at("ca.key"), self.at("ca.key.away"));
+        let (from, to) = if is_there { (away, here) } else { (here, away) };
+        std::fs::rename(from, to).expect("renamed");
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path: &Path = &self.at(name);
+        std::fs::write(path, text).expect("written");
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("ours");
+    }
+}
+
+fn params(name: &str, constraints: BasicConstraints) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(constraints);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.use_authority_key_identifier_extension = true;
+    params
+}
