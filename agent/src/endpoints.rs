@@ -14,6 +14,7 @@ mod caller;
 mod debug;
 mod delegated;
 mod door;
+mod health;
 mod logger;
 mod reflection;
 mod secrets;
@@ -177,12 +178,11 @@ fn serve(
 
 /// All services; which of them are offered the door says.
 fn routes(serving: Serving, secrets: SdsConfig) -> Routes {
+    let health = health::service(&serving);
     let api = SpiffeWorkloadApiServer::new(WorkloadApi(serving.clone()));
     let api = api.max_decoding_message_size(MAX_JWT_MESSAGE_BYTES);
     let secrets = SecretDiscoveryServiceServer::new(SecretsApi { serving, config: Arc::new(secrets) });
     let secrets = secrets.max_decoding_message_size(MAX_CONDENSED_BYTES);
-    // grpc.health.v1 beside it, as SPIRE has it on this socket: who is answered at all is answered "serving".
-    let (_, health) = tonic_health::server::health_reporter();
     reflection::add_to(
         Routes::new(api).add_service(secrets).add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES)),
     )

@@ -15,6 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tonic::Code;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
@@ -209,6 +212,21 @@ async fn a_workload_without_an_identity_leaves_one_line_that_says_what_it_lacks(
     ] {
         assert!(lines[0].contains(part), "{part} in {}", lines[0]);
     }
+}
+
+#[tokio::test]
+async fn health_says_serving_once_there_is_something_to_serve_from() {
+    let served = Served::new(Limits::default());
+    let channel = ironroot_api::unix_socket::connect(&served.socket()).await.expect("connects");
+    let mut client = HealthClient::new(channel);
+    let ask = HealthCheckRequest { service: String::new() };
+    let mut watched = client.watch(ask.clone()).await.expect("watches").into_inner();
+    let mut told = async || patiently(watched.message()).await.expect("no error").expect("no end").status();
+    while told().await != ServingStatus::NotServing {}
+    assert_eq!(client.check(ask.clone()).await.expect("says").into_inner().status(), ServingStatus::NotServing);
+    served.publish(Vec::new());
+    while told().await != ServingStatus::Serving {}
+    assert_eq!(client.check(ask).await.expect("says").into_inner().status(), ServingStatus::Serving);
 }
 
 //= WLE-08 WLE-09

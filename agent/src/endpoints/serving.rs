@@ -132,6 +132,11 @@ impl Serving {
         if all.bundle().is_some() { Ok(all) } else { Err(Status::unavailable("the agent is still starting")) }
     }
 
+    /// Waits until something is published; not if nothing will be.
+    pub async fn has_started(&self) -> bool {
+        self.0.identities.clone().wait_for(|all| all.bundle().is_some()).await.is_ok()
+    }
+
     /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has spoken again.
     pub async fn attest(&self, caller: &Known) -> Result<Attested, Status> {
         let (peer, attestor) = (&caller.peer, &self.0.attestor);
