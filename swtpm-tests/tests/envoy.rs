@@ -104,15 +104,21 @@ fn an_envoy_with_another_identity_is_not_let_in_and_one_that_expects_another_goe
     let (_server, device) = lab();
     let back = Envoy::start(&options(&device, BACK, echo(), 1));
     let stranger = Envoy::start(&options(&device, STRANGER, 1, back.inbound));
-    assert!(!echoes(&mut connect(stranger.outbound), b"hello"));
-    let refused = || back.counter("ssl.fail_verify_san") > 0;
-    expect_within(DEADLINE, "the one that is reached names the reason", || back.admin("/stats"), refused);
+    let refused = || {
+        assert!(!echoes(&mut connect(stranger.outbound), b"hello"));
+        back.counter("ssl.fail_verify_san") > 0
+    };
+    let explain = || format!("{}\n{}", back.admin("/stats?filter=ssl"), stranger.admin("/stats?filter=ssl"));
+    expect_within(DEADLINE, "the one that is reached names the reason", explain, refused);
 
     let expects_another = EnvoyOptions { expects: "/other", ..options(&device, FRONT, 1, back.inbound) };
     let front = Envoy::start(&expects_another);
-    assert!(!echoes(&mut connect(front.outbound), b"hello"));
-    let refused = || front.counter("cluster.peer.ssl.fail_verify_san") > 0;
-    expect_within(DEADLINE, "the one that reaches names the reason", || front.admin("/stats"), refused);
+    let refused = || {
+        assert!(!echoes(&mut connect(front.outbound), b"hello"));
+        front.counter("cluster.peer.ssl.fail_verify_san") > 0
+    };
+    let explain = || front.admin("/stats?filter=ssl");
+    expect_within(DEADLINE, "the one that reaches names the reason", explain, refused);
 
     let front = Envoy::start(&options(&device, FRONT, 1, back.inbound));
     assert!(echoes(&mut connect(front.outbound), b"hello"), "and the right one gets through");
