@@ -6,23 +6,21 @@
 //! ```
 //! Nothing on the way to the first identity waits for the network.
 
+mod directory_lock;
 mod life;
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_api::directory::{DirectoryError, prepare_private};
+use ironroot_api::directory::DirectoryError;
 use ironroot_attest::workload::{
     AttestorConfig, AttestorError, BusAddressError, SystemBus, UnixAttestor, UnixAttestorConfig,
 };
 use ironroot_shell::health::{HealthListener, Ready};
 use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
-use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -44,8 +42,6 @@ use crate::trusted_time::TrustedTime;
 
 /// How long a stopping agent takes to keep what it holds. A slow chip and a slow disk need a second each.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// Name of the lock file in the data directory.
-const LOCK_FILE: &str = "agent.lock";
 
 /// Why an agent cannot run. A server or a TPM that is away is no reason.
 #[derive(Debug, Error)]
@@ -90,7 +86,7 @@ pub enum RunError {
 /// Runs an agent until SIGTERM or SIGINT. On SIGHUP it opens `log` again and asks the server at once, a first contact by the
 /// trust bundle file as it is then.
 pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
-    let _lock = lock(&config.data_dir)?;
+    let _lock = directory_lock::lock(&config.data_dir)?;
     // Before anything else happens, so that a signal during the start ends the agent in order.
     let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
@@ -155,39 +151,6 @@ async fn reload(mut asked: Signal, log: LogOutput, ask_now: Arc<Notify>) {
     }
 }
 
-/// Makes the data directory if need be and locks it for this process.
-fn lock(directory: &Path) -> Result<Flock<File>, RunError> {
-    prepare_private(directory)?;
-    let unusable = |error| RunError::Lock { path: directory.join(LOCK_FILE), error };
-    let file = open_lock(directory).map_err(unusable)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        //= FLT-A20 agent faults: "the second ends and says why"
-        nix::errno::Errno::EWOULDBLOCK => RunError::Locked(directory.to_owned()),
-        other => unusable(other.into()),
-    })
-}
-
-/// What is locked: a file that only we can open. A disk that takes none (read-only, or full) stops no agent: then the file as it
-/// lies there, or the directory itself. Not that one at once: any user who may read it could hold its lock.
-fn open_lock(directory: &Path) -> io::Result<File> {
-    let path = directory.join(LOCK_FILE);
-    // A link in its place would make us create or lock a file of somebody's choice.
-    let open = |options: &mut OpenOptions| options.custom_flags(nix::libc::O_NOFOLLOW).open(&path);
-    match open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600)) {
-        Err(error) if takes_nothing(&error) => {}
-        opened => return opened,
-    }
-    match open(OpenOptions::new().read(true)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(directory),
-        opened => opened,
-    }
-}
-
-fn takes_nothing(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), ReadOnlyFilesystem | StorageFull | QuotaExceeded)
-}
-
 fn workload_api(config: &AgentConfig, admin: Option<AdminSocketConfig>) -> Result<WorkloadApiConfig, RunError> {
     let unix = || UnixAttestorConfig {
         discover_workload_path: config.workload_attestor.discover_workload_path,
@@ -247,44 +210,11 @@ async fn asked(mut stopping: watch::Receiver<bool>) {
 mod tests {
     use super::*;
 
-    //= FLT-A20
-    #[test]
-    fn a_second_agent_on_the_same_directory_is_told_so() {
-        let directory = tempfile::tempdir().expect("directory");
-        let data_dir = directory.path().join("made").join("if missing");
-        let held = lock(&data_dir).expect("first");
-        assert!(matches!(lock(&data_dir), Err(RunError::Locked(path)) if path == data_dir));
-        drop(held);
-        lock(&data_dir).expect("free again");
-    }
-
     #[test]
     fn a_starting_agent_is_not_ready_and_says_why() {
         let trust_domain = ironroot_api::TrustDomain::new("td").expect("legal");
         let (_, identities) = watch::channel(Arc::new(Identities::starting(trust_domain)));
         let reason = ready(identities)().expect("nothing to serve from");
         assert_eq!(reason, "neither the server nor the cache has given identities yet");
-    }
-
-    #[test]
-    fn an_unusable_directory_is_named() {
-        let file = tempfile::NamedTempFile::new().expect("file");
-        assert!(matches!(lock(&file.path().join("below")), Err(RunError::DataDirectory(_))));
-    }
-
-    //= FLT-A19
-    #[test]
-    fn a_directory_that_others_write_in_and_a_link_for_a_lock_are_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().expect("directory");
-        let (data_dir, elsewhere) = (directory.path().join("data"), directory.path().join("elsewhere"));
-        drop(lock(&data_dir).expect("ours"));
-        std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o777)).expect("opened");
-        assert!(matches!(lock(&data_dir), Err(RunError::DataDirectory(DirectoryError::Unsafe { .. }))));
-        std::fs::set_permissions(&data_dir, std::fs::Permissions::from_mode(0o750)).expect("closed");
-        std::fs::remove_file(data_dir.join(LOCK_FILE)).expect("removed");
-        std::os::unix::fs::symlink(&elsewhere, data_dir.join(LOCK_FILE)).expect("linked");
-        assert!(matches!(lock(&data_dir), Err(RunError::Lock { .. })));
-        assert!(!elsewhere.exists(), "nothing was made at the end of the link");
     }
 }
