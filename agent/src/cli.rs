@@ -7,6 +7,7 @@ mod admin;
 mod api;
 mod connection;
 mod debug;
+mod deliver;
 mod healthcheck;
 mod logger;
 mod run;
@@ -46,6 +47,7 @@ enum Command {
     /// Shows what the running agent is at this moment.
     #[command(subcommand, after_help = "Example: ironroot-agent debug getinfo")]
     Debug(debug::Debug),
+    Deliver(deliver::Deliver),
     /// Shows this device's TPM, for whoever enrols it.
     #[command(subcommand, after_help = "Example: ironroot-agent tpm show")]
     Tpm(tpm::TpmCommand),
@@ -80,6 +82,7 @@ impl Program for Cli {
             Command::Status(status) => status.execute(),
             Command::Logger(logger) => logger.execute(),
             Command::Debug(debug) => debug.execute(),
+            Command::Deliver(deliver) => deliver.execute(),
             Command::Tpm(tpm) => tpm.execute(),
         }
     }

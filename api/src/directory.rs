@@ -73,14 +73,17 @@ fn judge(directory: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-/// As [`prepare`] with [`OURS`], for a daemon's own files: nobody but root and us may even add a file, so a sticky directory is
-/// refused too.
+/// As [`prepare_ours`] with mode [`OURS`], for a daemon's own files.
 pub fn prepare_private(directory: &Path) -> Result<(), DirectoryError> {
-    prepare(directory, OURS)?;
+    prepare_ours(directory, OURS)
+}
+
+/// As [`prepare`], for files that only we write: nobody but root and us may even add one, so a sticky directory is refused too.
+pub fn prepare_ours(directory: &Path, mode: u32) -> Result<(), DirectoryError> {
+    prepare(directory, mode)?;
     let facts = fs::metadata(directory).map_err(failed("inspect", directory))?;
     if facts.mode() & WORLD_WRITABLE != 0 {
-        let why =
-            "is writable by everybody, and the daemon's keys go there (chmod o-w, or give it a directory of its own)";
+        let why = "is writable by everybody, and keys go there (chmod o-w, or name a directory of its own)";
         return Err(DirectoryError::Unsafe { path: directory.to_owned(), why });
     }
     Ok(())

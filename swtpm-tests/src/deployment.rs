@@ -93,7 +93,7 @@ pub(crate) fn open_directory(path: &Path) {
 }
 
 /// A TCP port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("bound").port()
 }

@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use super::connection::Connection;
 use jwt::{FetchJwt, Validate};
-use svid::{WorkloadSvids, to_json};
+use svid::to_json;
+pub(super) use svid::{WorkloadSvid, WorkloadSvids};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Api {

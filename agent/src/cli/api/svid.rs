@@ -17,26 +17,26 @@ use zeroize::Zeroizing;
 
 /// A workload's SVIDs, each verified against the bundle that came with it.
 #[derive(Debug)]
-pub(super) struct WorkloadSvids {
-    pub(super) svids: Vec<WorkloadSvid>,
-    pub(super) federated: BTreeMap<String, Vec<Certificate>>,
+pub(in crate::cli) struct WorkloadSvids {
+    pub(in crate::cli) svids: Vec<WorkloadSvid>,
+    pub(in crate::cli) federated: BTreeMap<String, Vec<Certificate>>,
 }
 
 #[derive(Debug)]
-pub(super) struct WorkloadSvid {
-    id: SpiffeId,
+pub(in crate::cli) struct WorkloadSvid {
+    pub(in crate::cli) id: SpiffeId,
     hint: String,
     /// The SVID first, then its intermediates.
-    pub(super) chain: Vec<Certificate>,
+    pub(in crate::cli) chain: Vec<Certificate>,
     /// PKCS#8.
-    pub(super) key: Zeroizing<Vec<u8>>,
-    pub(super) bundle: Vec<Certificate>,
+    pub(in crate::cli) key: Zeroizing<Vec<u8>>,
+    pub(in crate::cli) bundle: Vec<Certificate>,
 }
 
 impl WorkloadSvids {
     /// Parses `response` and verifies each SVID at `now_unix`, UNIX seconds by this machine's clock; one that begins later, at
     /// its begin: nobody signs ahead, so it is the clock that is wrong, as the agent judges too (docs/trusted_time.md, 5).
-    pub(super) fn verified(response: &X509svidResponse, now_unix: i64) -> Result<Self, CommandError> {
+    pub(in crate::cli) fn verified(response: &X509svidResponse, now_unix: i64) -> Result<Self, CommandError> {
         if response.svids.is_empty() {
             return Err(CommandError::Malformed("the agent's answer has no SVID".to_owned()));
         }
@@ -97,6 +97,11 @@ impl WorkloadSvid {
         }
         let key = Zeroizing::new(svid.x509_svid_key.to_vec());
         Ok(Self { id, hint: svid.hint.clone(), chain, key, bundle })
+    }
+
+    /// When the first certificate of the chain ends, UNIX seconds.
+    pub(in crate::cli) fn end(&self) -> i64 {
+        self.chain.iter().map(Certificate::not_after_unix).min().unwrap_or(i64::MAX)
     }
 
     fn describe(&self, text: &mut String) {

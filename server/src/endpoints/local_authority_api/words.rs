@@ -86,19 +86,11 @@ mod tests {
     use super::*;
     use crate::ca::{Action, CaError, Status as Standing};
 
-    /// Refusals, each with SPIRE's code and words.
-    fn assert_answered(table: &[(OrderRefusal, Code, &str)]) {
-        for (refusal, code, words) in table {
-            let answer = status((*refusal).into(), "failed");
-            assert_eq!((answer.code(), answer.message()), (*code, *words), "{refusal:?}");
-        }
-    }
-
     // Source: SPIRE, pkg/server/api/localauthority/v1/service.go and service_test.go.
     #[test]
-    fn what_may_not_be_prepared_activated_or_tainted_is_refused_in_spires_words() {
+    fn each_refusal_has_spires_code_and_words() {
         use OrderRefusal::*;
-        assert_answered(&[
+        for (refusal, code, words) in [
             (Initializing, Code::Unavailable, "server is initializing"),
             (NoId, Code::InvalidArgument, "no authority ID provided"),
             (OtherId, Code::InvalidArgument, "unexpected authority ID"),
@@ -120,14 +112,6 @@ mod tests {
                 Code::Internal,
                 "failed to taint upstream authority: root CA is already tainted",
             ),
-        ]);
-    }
-
-    // Source: the same.
-    #[test]
-    fn what_may_not_be_revoked_and_roots_are_refused_in_spires_words() {
-        use OrderRefusal::*;
-        assert_answered(&[
             (RevokesNoId, Code::InvalidArgument, "invalid authority ID: no authority ID provided"),
             (RevokesActive, Code::InvalidArgument, "invalid authority ID: unable to use current authority"),
             (
@@ -196,7 +180,10 @@ mod tests {
                 Code::InvalidArgument,
                 "invalid subject key ID: only upstream authorities signing an old authority can be used",
             ),
-        ]);
+        ] {
+            let answer = status(refusal.into(), "failed");
+            assert_eq!((answer.code(), answer.message()), (code, words), "{refusal:?}");
+        }
     }
 
     /// What SPIRE does not refuse.

@@ -1,0 +1,231 @@
+//! Sets of files, of which one is current.
+//!
+//! ```text
+//!  DIRECTORY/set-7/{svid.pem, svid.key, svid_and_key.pem, bundle.pem, bundle.NAME.pem}
+//!  DIRECTORY/current ─► set-7          the link is replaced in one step: who opens files through it sees one set or the next
+//! ```
+//! The set before stays: who has opened the certificate still finds the key that belongs to it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink};
+use std::path::{Path, PathBuf};
+
+use ironroot_api::TrustDomain;
+use ironroot_api::certificate::Certificate;
+use ironroot_api::directory::{self, OPEN_TO_ALL};
+use ironroot_shell::command_line::CommandError;
+use nix::unistd::{Group, User};
+use zeroize::Zeroizing;
+
+use crate::cli::api::WorkloadSvid;
+use crate::pem;
+
+/// The link to the newest set.
+const CURRENT: &str = "current";
+/// What the link is before it is renamed.
+const NEXT: &str = "current.new";
+/// What the name of a set begins with; its number follows.
+const SET: &str = "set-";
+/// Mode of what everybody may read.
+const PUBLIC: u32 = 0o644;
+/// Rights of users who are neither the file's owner nor in its group.
+const OTHERS: u32 = 0o007;
+
+/// One file of a set.
+#[derive(Debug)]
+pub(super) struct SetFile {
+    name: String,
+    content: Zeroizing<Vec<u8>>,
+    is_secret: bool,
+}
+
+/// The files for `svid`, and for each trust domain in `federated` (its SPIFFE ID) what its certificates are verified with.
+pub(super) fn of(
+    svid: &WorkloadSvid,
+    federated: &BTreeMap<String, Vec<Certificate>>,
+) -> Result<Vec<SetFile>, CommandError> {
+    let open = |name: String, content| SetFile { name, content: Zeroizing::new(content), is_secret: false };
+    let secret = |name: &str, content| SetFile { name: name.to_owned(), content, is_secret: true };
+    let (chain, key) = (in_pem(&svid.chain), Zeroizing::new(pem::private_key(&svid.key).as_bytes().to_vec()));
+    let both = Zeroizing::new([chain.as_slice(), key.as_slice()].concat());
+    let mut files = vec![secret("svid.key", key), secret("svid_and_key.pem", both), open("svid.pem".to_owned(), chain)];
+    files.push(open("bundle.pem".to_owned(), in_pem(&svid.bundle)));
+    for (id, bundle) in federated {
+        let wrong = |error| CommandError::Malformed(format!("the agent's answer names trust domain {id:?}: {error}"));
+        let trust_domain = TrustDomain::new(id.strip_prefix("spiffe://").unwrap_or(id)).map_err(wrong)?;
+        files.push(open(format!("bundle.{trust_domain}.pem"), in_pem(bundle)));
+    }
+    Ok(files)
+}
+
+fn in_pem(certificates: &[Certificate]) -> Vec<u8> {
+    pem::certificates(certificates.iter().map(Certificate::der)).into_bytes()
+}
+
+/// A mode in octal for files with a key in them.
+pub(super) fn key_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    let mode = mode.ok_or("not a mode: give three octal digits, such as 0640")?;
+    match mode & OTHERS {
+        0 => Ok(mode),
+        _ => Err("the key would be everybody's: give it to a group, with -group and 0640".to_owned()),
+    }
+}
+
+/// Whose the files are, where that is not simply this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FileOwner {
+    uid: Option<u32>,
+    gid: Option<u32>,
+}
+
+impl FileOwner {
+    /// Looks the names up.
+    pub(super) fn named(user: Option<&str>, group: Option<&str>) -> Result<Self, CommandError> {
+        let nobody =
+            |what: &str, name: &str| CommandError::Usage(format!("there is no {what} {name:?} on this machine"));
+        let uid = user.map(|name| {
+            let found = User::from_name(name).ok().flatten();
+            found.map(|user| user.uid.as_raw()).ok_or_else(|| nobody("user", name))
+        });
+        let gid = group.map(|name| {
+            let found = Group::from_name(name).ok().flatten();
+            found.map(|group| group.gid.as_raw()).ok_or_else(|| nobody("group", name))
+        });
+        Ok(Self { uid: uid.transpose()?, gid: gid.transpose()? })
+    }
+}
+
+/// What became of a set.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// The newest set has this very content.
+    AsItWas,
+    /// It is current now, in this directory.
+    New(PathBuf),
+}
+
+/// A directory of sets.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    owner: FileOwner,
+    key_mode: u32,
+}
+
+impl Directory {
+    /// Makes it if it is missing; refuses one where others could put files of theirs.
+    pub(super) fn open(path: PathBuf, owner: FileOwner, key_mode: u32) -> Result<Self, CommandError> {
+        directory::prepare_ours(&path, OPEN_TO_ALL).map_err(CommandError::run)?;
+        let link = path.join(CURRENT);
+        match fs::symlink_metadata(&link) {
+            Ok(facts) if !facts.is_symlink() => {
+                let why =
+                    format!("{} is not a link that this command made: give it a directory of its own", link.display());
+                Err(CommandError::Usage(why))
+            }
+            _ => Ok(Self { path, owner, key_mode }),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes `files` the current set.
+    pub(super) fn put(&self, files: &[SetFile]) -> Result<Delivered, CommandError> {
+        let current = fs::read_link(self.path.join(CURRENT)).ok();
+        if current.as_ref().is_some_and(|set| self.holds(set, files)) {
+            return Ok(Delivered::AsItWas);
+        }
+        let failed =
+            |source| CommandError::File { doing: "write a set of files into", path: self.path.clone(), source };
+        let numbers = self.numbers().map_err(failed)?;
+        let set = format!("{SET}{}", numbers.last().map_or(1, |last| last.saturating_add(1)));
+        let written = self.write(&set, files).and_then(|()| self.make_current(&set));
+        if written.is_err() {
+            // What could not be written whole is nobody's; the first error is the one that tells.
+            let _ = fs::remove_dir_all(self.path.join(&set));
+        }
+        written.map_err(failed)?;
+        self.forget(numbers, current.as_deref());
+        Ok(Delivered::New(self.path.join(set)))
+    }
+
+    /// Whether that set is `files`, and is readable for whom it should be.
+    fn holds(&self, set: &Path, files: &[SetFile]) -> bool {
+        let set = self.path.join(set);
+        let count = fs::read_dir(&set).map_or(0, Iterator::count);
+        count == files.len() && files.iter().all(|file| self.is(&set.join(&file.name), file).unwrap_or(false))
+    }
+
+    fn is(&self, path: &Path, wanted: &SetFile) -> io::Result<bool> {
+        let file = File::open(path)?;
+        let facts = file.metadata()?;
+        let owned =
+            self.owner.uid.is_none_or(|uid| uid == facts.uid()) && self.owner.gid.is_none_or(|gid| gid == facts.gid());
+        let mut bytes = Zeroizing::new(Vec::with_capacity(wanted.content.len() + 1));
+        file.take(wanted.content.len() as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(owned && facts.mode() & 0o777 == self.mode_of(wanted) && *bytes == *wanted.content)
+    }
+
+    fn mode_of(&self, file: &SetFile) -> u32 {
+        if file.is_secret { self.key_mode } else { PUBLIC }
+    }
+
+    /// The numbers of the sets that are there, ascending.
+    fn numbers(&self) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            numbers.extend(name.to_str().and_then(|name| name.strip_prefix(SET)).and_then(|n| n.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn write(&self, set: &str, files: &[SetFile]) -> io::Result<()> {
+        let path = self.path.join(set);
+        DirBuilder::new().mode(OPEN_TO_ALL).create(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(OPEN_TO_ALL))?;
+        for file in files {
+            self.write_file(&path.join(&file.name), file)?;
+        }
+        File::open(&path)?.sync_all()
+    }
+
+    /// A key is nobody else's for a moment either: it gets its owner before its rights, and both before its content.
+    fn write_file(&self, path: &Path, file: &SetFile) -> io::Result<()> {
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        if self.owner.uid.is_some() || self.owner.gid.is_some() {
+            fchown(&opened, self.owner.uid, self.owner.gid)?;
+        }
+        opened.set_permissions(Permissions::from_mode(self.mode_of(file)))?;
+        opened.write_all(&file.content)?;
+        opened.sync_all()
+    }
+
+    fn make_current(&self, set: &str) -> io::Result<()> {
+        let next = self.path.join(NEXT);
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        symlink(set, &next)?;
+        fs::rename(&next, self.path.join(CURRENT))?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Removes the sets of `numbers` but the one that was current until now. One that stays is removed the next time.
+    fn forget(&self, numbers: Vec<u64>, before: Option<&Path>) {
+        let names = numbers.into_iter().map(|number| format!("{SET}{number}"));
+        for name in names.filter(|name| before != Some(Path::new(name))) {
+            let _ = fs::remove_dir_all(self.path.join(name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

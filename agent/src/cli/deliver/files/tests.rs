@@ -1,0 +1,107 @@
+//! Sets of files on a disk.
+
+use super::*;
+
+fn directory(path: &Path) -> Directory {
+    Directory::open(path.to_owned(), FileOwner::default(), 0o640).expect("usable")
+}
+
+fn set(key: &str) -> Vec<SetFile> {
+    let file = |name: &str, is_secret| SetFile {
+        name: name.to_owned(),
+        content: Zeroizing::new(format!("{name} of {key}").into_bytes()),
+        is_secret,
+    };
+    vec![file("svid.key", true), file("svid.pem", false)]
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("listed").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<String> = entries.map(|name| name.into_string().expect("text")).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn the_current_set_is_whole_and_the_one_before_stays_until_the_next() {
+    let parent = tempfile::tempdir().expect("directory");
+    let path = parent.path().join("identity");
+    let delivery = directory(&path);
+    for (key, sets) in [("a", vec!["set-1"]), ("b", vec!["set-1", "set-2"]), ("c", vec!["set-2", "set-3"])] {
+        let current = path.join(sets.last().expect("one"));
+        assert_eq!(delivery.put(&set(key)).expect("written"), Delivered::New(current));
+        for name in ["svid.key", "svid.pem"] {
+            let read = fs::read_to_string(path.join(CURRENT).join(name)).expect("there");
+            assert_eq!(read, format!("{name} of {key}"));
+        }
+        assert_eq!(names(&path), [vec![CURRENT], sets].concat());
+    }
+    let mode = |name: &str| fs::metadata(path.join(CURRENT).join(name)).expect("there").mode() & 0o777;
+    assert_eq!((mode("svid.key"), mode("svid.pem")), (0o640, 0o644));
+}
+
+#[test]
+fn what_is_there_already_is_left_as_it_is_and_what_differs_in_content_or_rights_is_not_taken_for_it() {
+    let parent = tempfile::tempdir().expect("directory");
+    let delivery = directory(parent.path());
+    delivery.put(&set("a")).expect("written");
+    assert_eq!(delivery.put(&set("a")).expect("looked at"), Delivered::AsItWas);
+    let key = parent.path().join(CURRENT).join("svid.key");
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("changed");
+    assert_ne!(delivery.put(&set("a")).expect("written"), Delivered::AsItWas, "whom it is for cannot read it");
+    fs::write(parent.path().join(CURRENT).join("bundle.pem"), "an older version's").expect("written");
+    assert_ne!(delivery.put(&set("a")).expect("written"), Delivered::AsItWas);
+}
+
+#[test]
+fn what_a_power_cut_left_half_is_never_current_and_goes_away() {
+    let parent = tempfile::tempdir().expect("directory");
+    let delivery = directory(parent.path());
+    delivery.put(&set("a")).expect("written");
+    // Cut after the files of the next set, and after its link.
+    fs::create_dir(parent.path().join("set-2")).expect("made");
+    fs::write(parent.path().join("set-2").join("svid.key"), "half").expect("written");
+    symlink("set-2", parent.path().join(NEXT)).expect("linked");
+    assert_eq!(delivery.put(&set("b")).expect("written"), Delivered::New(parent.path().join("set-3")));
+    assert_eq!(names(parent.path()), [CURRENT, "set-1", "set-3"]);
+}
+
+#[test]
+fn a_set_that_cannot_be_written_leaves_the_current_one_and_nothing_else() {
+    let parent = tempfile::tempdir().expect("directory");
+    let delivery = directory(parent.path());
+    delivery.put(&set("a")).expect("written");
+    let mut bad = set("b");
+    bad.push(SetFile { name: "no/such/place".to_owned(), content: Zeroizing::default(), is_secret: false });
+    let refused = delivery.put(&bad).expect_err("no such directory").message();
+    assert!(refused.starts_with("cannot write a set of files into "), "{refused}");
+    assert_eq!(names(parent.path()), [CURRENT, "set-1"]);
+}
+
+#[test]
+fn a_place_where_others_write_and_one_that_is_somebody_elses_are_refused() {
+    let parent = tempfile::tempdir().expect("directory");
+    let open = |path: PathBuf| Directory::open(path, FileOwner::default(), 0o600);
+    fs::create_dir(parent.path().join(CURRENT)).expect("made");
+    let refused = open(parent.path().to_owned()).expect_err("no link of ours").message();
+    assert!(refused.contains("is not a link that this command made"), "{refused}");
+    let public = parent.path().join("public");
+    fs::create_dir(&public).expect("made");
+    fs::set_permissions(&public, Permissions::from_mode(0o1777)).expect("opened");
+    assert!(open(public).is_err());
+}
+
+#[test]
+fn a_key_is_never_everybodys() {
+    assert_eq!((key_mode("0600"), key_mode("640")), (Ok(0o600), Ok(0o640)));
+    for mode in ["0644", "0601", "777", "1600", "rw", ""] {
+        assert!(key_mode(mode).is_err(), "{mode}");
+    }
+}
+
+#[test]
+fn users_and_groups_that_do_not_exist_are_named() {
+    assert!(FileOwner::named(Some("root"), Some("root")).is_ok());
+    let refused = FileOwner::named(Some("nobody-of-that-name"), None).expect_err("unknown").message();
+    assert_eq!(refused, "there is no user \"nobody-of-that-name\" on this machine");
+}
