@@ -64,7 +64,7 @@ pub use published::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS, PublishError, Publ
 pub use purpose::Purpose;
 pub use rotating::Rotation;
 pub use rotation::by_hand::{
-    Action, MAX_RETIRED_BY_HAND, MayActivate, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal, Status,
+    Action, MAX_RETIRED_BY_HAND, MayActivate, MayDisown, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal, Status,
 };
 pub use rotation::{Pace, Step, plan};
 pub use server_name::{ServerName, ServerNameError};

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use ironroot_api::certificate::Certificate;
+use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, spki, verify};
 use ironroot_lab::deployment::{DEADLINE, expect_within_async};
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_lab::upstream_files::UpstreamFiles;
-use ironroot_server::ca::{CaError, IssuedSvid, Purpose, SlotName};
+use ironroot_server::ca::{CaError, IssuedSvid, Order, Purpose, SlotName};
 use ironroot_server::clock::{ClockSource, Reading};
+use ironroot_server::rights::{Administrator, Caller};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -167,4 +169,54 @@ fn a_ca_of_before_goes_on_until_the_next_is_certified_above_and_back_again() {
             verify(&svid, &ca.bundle().borrow().clone(), now).unwrap();
         });
     });
+}
+
+#[test]
+fn a_root_above_that_signs_nothing_any_more_is_tainted_and_revoked_by_its_subject_key_id() {
+    let name = "a_root_above_that_signs_nothing_any_more_is_tainted_and_revoked_by_its_subject_key_id";
+    SoftHsm::run_in_child(name, |hsm| {
+        run(async {
+            let files = UpstreamFiles::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+            let lab = Lab::new(hsm, DAY).below(&files);
+            let reading = Reading { wall_unix: NOW, boot_seconds: NOW };
+            let (ca, rotation) = lab.start_rotating(ClockSource::new("boot", move || reading)).await.unwrap();
+            let rotating = tokio::spawn(rotation.run());
+            let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
+            let operator = Administrator::judge(local, |_| false, 0).unwrap();
+            let first = ca.local_authorities(Purpose::X509Ca).active.unwrap();
+            let old_root = ca.bundle().borrow().authorities[0].clone();
+            let taint = || Order::TaintUpstream(first_root(&old_root));
+            let refused = ca.obey(&operator, taint()).await.unwrap_err();
+            assert!(
+                refused.to_string().contains("unable to use upstream authority singing current authority"),
+                "{refused}"
+            );
+            let refused = ca.obey(&operator, Order::Taint(Purpose::X509Ca, first.id)).await.unwrap_err();
+            assert!(refused.to_string().contains("if there is an upstream authority"), "{refused}");
+            files.replace(&rcgen::PKCS_ECDSA_P256_SHA256);
+            let next = ca.obey(&operator, Order::Prepare(Purpose::X509Ca)).await.unwrap();
+            assert!(!next.upstream_id.is_empty() && next.upstream_id != first_root(&old_root));
+            ca.obey(&operator, Order::Activate(Purpose::X509Ca, next.id)).await.unwrap();
+            ca.obey(&operator, taint()).await.unwrap();
+            let bundle = async |holds: &dyn Fn(&[Vec<u8>], bool) -> bool| {
+                let explain = || format!("{:?}", ca.bundle().borrow());
+                expect_within_async(DEADLINE, "the bundle says so", explain, async || {
+                    let bundle = ca.bundle().borrow().clone();
+                    holds(&bundle.authorities, bundle.tainted_authorities.contains(&old_root))
+                })
+                .await;
+            };
+            bundle(&|authorities, is_tainted| authorities.len() == 2 && is_tainted).await;
+            ca.obey(&operator, Order::RevokeUpstream(first_root(&old_root))).await.unwrap();
+            bundle(&|authorities, _| authorities.len() == 1 && !authorities.contains(&old_root)).await;
+            let svid = ca.sign_server_svid(&spki(), NOW).await.unwrap();
+            verify(&svid, &ca.bundle().borrow().clone(), NOW).unwrap();
+            rotating.abort();
+        });
+    });
+}
+
+fn first_root(der: &[u8]) -> String {
+    let id = Certificate::parse(der).unwrap().subject_key_id().unwrap();
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -47,8 +47,14 @@ impl Authority {
     /// What an operator sees of it.
     pub fn state(&self) -> AuthorityState {
         let root = self.root.and_then(|_| self.credential.certificate()?.authority_key_id());
-        let upstream_id = root.map(|id| hex(&id)).unwrap_or_default();
+        let upstream_id = root.map(|id| hex(&id)).or_else(|| self.root_above()).unwrap_or_default();
         AuthorityState { id: self.credential.id(), expires_at_unix: self.not_after, upstream_id }
+    }
+
+    /// The subject key ID of the root that it hangs on, in lower-case hexadecimal digits, if that is one of the authority above.
+    pub(super) fn root_above(&self) -> Option<String> {
+        let last = self.upstream.as_ref()?.last().or_else(|| self.credential.certificate());
+        last?.authority_key_id().map(|id| hex(&id))
     }
 }
 

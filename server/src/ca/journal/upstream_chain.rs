@@ -1,5 +1,6 @@
 //! What is between a CA and the root of the authority above this server.
 
+use ironroot_api::certificate::Certificate;
 use serde::{Deserialize, Serialize};
 
 use super::credential::CaCertificate;
@@ -13,6 +14,11 @@ impl UpstreamChain {
     /// Those, in this order.
     pub fn new(certificates: impl IntoIterator<Item = CaCertificate>) -> Self {
         Self(certificates.into_iter().collect())
+    }
+
+    /// The one next to the root; none if the root itself has signed the CA.
+    pub fn last(&self) -> Option<&Certificate> {
+        self.0.last().map(CaCertificate::parsed)
     }
 
     /// DER, in order.

@@ -10,14 +10,19 @@ use crate::ca::local_authorities::AuthorityState;
 use crate::ca::orders::OrderError;
 use crate::ca::purpose::Purpose;
 use crate::ca::rotation::Step;
-use crate::ca::rotation::by_hand::{Action, MayActivate, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal};
+use crate::ca::rotation::by_hand::{
+    Action, MayActivate, MayDisown, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal,
+};
 use crate::clock::Moment;
+use crate::facts::tier::TierAuthority;
+use crate::store::Transaction;
 
 impl Performer {
     /// Carries out an order, if the journal lets it; what it was about.
     pub(in crate::ca) async fn obey(&mut self, order: &Order, moment: Moment) -> Result<AuthorityState, OrderError> {
         self.unseen = true;
         let (journal, is_rooted) = (&self.journal, self.policy.root_ttl_seconds.is_some());
+        let has_above = is_rooted || self.upstream.is_some();
         let root = |id: &str| journal.slots(Purpose::Root).key_named(&id.to_ascii_lowercase());
         match order {
             Order::Prepare(purpose) => {
@@ -29,17 +34,23 @@ impl Performer {
                 self.activate_by_hand(may, moment).await
             }
             Order::Taint(purpose, id) => {
-                let is_below = is_rooted && *purpose == Purpose::X509Ca;
+                let is_below = has_above && *purpose == Purpose::X509Ca;
                 let missing = if is_below { OrderRefusal::IsBelowARoot(Action::Taint) } else { OrderRefusal::NoId };
                 let key = named(journal, *purpose, id, missing)?;
-                self.taint(MayTaint::judge(journal, *purpose, key, is_rooted)?).await
+                self.taint(MayTaint::judge(journal, *purpose, key, has_above)?).await
             }
             Order::Revoke(purpose, id) => {
-                let is_below = is_rooted && *purpose == Purpose::X509Ca;
+                let is_below = has_above && *purpose == Purpose::X509Ca;
                 let missing =
                     if is_below { OrderRefusal::IsBelowARoot(Action::Revoke) } else { OrderRefusal::RevokesNoId };
                 let key = named(journal, *purpose, id, missing)?;
-                self.revoke(MayRevoke::judge(journal, *purpose, key, is_rooted)?, moment).await
+                self.revoke(MayRevoke::judge(journal, *purpose, key, has_above)?, moment).await
+            }
+            Order::TaintUpstream(id) if self.upstream.is_some() => {
+                self.disown(MayDisown::judge(journal, &self.tiers, id, Action::Taint)?, id).await
+            }
+            Order::RevokeUpstream(id) if self.upstream.is_some() => {
+                self.disown(MayDisown::judge(journal, &self.tiers, id, Action::Revoke)?, id).await
             }
             Order::TaintUpstream(id) => {
                 refuse_no_subject(id, is_rooted, Action::Taint)?;
@@ -114,6 +125,20 @@ impl Performer {
                 break;
             }
         }
+        Ok(state)
+    }
+
+    /// A root of the authority above is tainted, or leaves the bundle, here alone.
+    async fn disown(&mut self, may: MayDisown, id: &str) -> Result<AuthorityState, OrderError> {
+        let (root, action) = may.root();
+        let state =
+            AuthorityState { id: id.to_ascii_lowercase(), expires_at_unix: root.expires_at, ..Default::default() };
+        let change = move |tx: &Transaction<'_>| match action {
+            Action::Taint => tx.put_tier_authority(&TierAuthority { tainted: true, ..root.clone() }),
+            Action::Revoke => tx.remove_tier_authority(&root),
+        };
+        self.store.change(change).await.map_err(CaError::from)?;
+        self.read_tiers().await?;
         Ok(state)
     }
 

@@ -11,12 +11,14 @@
 //! let may = ironroot_server::ca::MayTaint { purpose: ironroot_server::ca::Purpose::Jwt, key: 0 };
 //! ```
 
+mod above;
 mod refusal;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub use above::MayDisown;
 pub use refusal::{Action, OrderRefusal, Status};
 
 use crate::ca::journal::{Authority, Journal, MAX_RETIRED, Place, SlotName, Slots};

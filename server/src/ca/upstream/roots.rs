@@ -39,7 +39,10 @@ pub(super) fn take_in(tx: &Transaction<'_>, told: &[TierAuthority]) -> Result<()
         one.origin == TierOrigin::Above && one.tainted && !told.iter().any(|authority| is_same(authority, one))
     };
     known.authorities.iter().filter(is_revoked).try_for_each(|revoked| tx.remove_tier_authority(revoked))?;
-    let new: Vec<_> = told.iter().filter(|one| !known.authorities.contains(one)).cloned().collect();
+    // What an operator has called tainted here stays so, whatever is said above.
+    let is_tainted = |one: &TierAuthority| known.authorities.iter().any(|other| other.tainted && is_same(one, other));
+    let told = told.iter().map(|one| TierAuthority { tainted: one.tainted || is_tainted(one), ..one.clone() });
+    let new: Vec<_> = told.filter(|one| !known.authorities.contains(one)).collect();
     put(tx, &known, &new)
 }
 

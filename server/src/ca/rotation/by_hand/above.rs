@@ -1,0 +1,130 @@
+//! What an operator may say of a root of the authority above: it is in other hands, or nobody may believe it any more.
+
+use ironroot_api::certificate::Certificate;
+use ironroot_text::hex::hex;
+
+use super::{Action, OrderRefusal};
+use crate::ca::journal::{Authority, Journal, SlotName};
+use crate::ca::purpose::Purpose;
+use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
+
+/// A root of the authority above of which that may be said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct MayDisown {
+    root: TierAuthority,
+    action: Action,
+}
+
+impl MayDisown {
+    /// The root whose subject key ID is `id`, in hexadecimal digits, if it signs neither the CA that signs now nor the next, and has signed
+    /// one of before.
+    pub fn judge(journal: &Journal, tiers: &TierAuthorities, id: &str, action: Action) -> Result<Self, OrderRefusal> {
+        let id = id.to_ascii_lowercase();
+        if id.is_empty() {
+            return Err(OrderRefusal::NoSubject(action));
+        }
+        let cas = journal.slots(Purpose::X509Ca);
+        let hangs_on_it = |ca: &Authority| ca.root_above().is_some_and(|root| root == id);
+        let signed = |slot: Option<(SlotName, &Authority)>| slot.is_some_and(|(_, ca)| hangs_on_it(ca));
+        if signed(cas.active()) {
+            return Err(OrderRefusal::SignsActive(action));
+        }
+        if signed(cas.prepared()) {
+            return Err(OrderRefusal::SignsPrepared(action));
+        }
+        let has_signed = cas.authorities().into_iter().any(hangs_on_it);
+        let root = tiers.authorities.iter().find(|root| has_signed && is_root(root, &id));
+        let root = root.ok_or(OrderRefusal::SignedNoOld(action))?.clone();
+        match (action, root.tainted) {
+            (Action::Taint, true) => Err(OrderRefusal::IsTainted(Purpose::Root)),
+            (Action::Revoke, false) => Err(OrderRefusal::IsNotTainted(Purpose::Root)),
+            _ => Ok(Self { root, action }),
+        }
+    }
+
+    /// Which one, and what is said of it.
+    pub fn root(self) -> (TierAuthority, Action) {
+        (self.root, self.action)
+    }
+}
+
+fn is_root(authority: &TierAuthority, id: &str) -> bool {
+    let TierCredential::Certificate(der) = &authority.credential else { return false };
+    let key_id = Certificate::parse(der).ok().and_then(|root| root.subject_key_id());
+    authority.origin == TierOrigin::Above && key_id.is_some_and(|key_id| hex(&key_id) == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::TrustDomain;
+    use ironroot_hsm::KeyName;
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+
+    use super::*;
+    use crate::ca::journal::{KeyRecord, Place, UpstreamChain, Verdict};
+    use crate::ca::server_name::ServerName;
+
+    /// A root, and a CA that it has signed.
+    fn pair(name: &str) -> (Certificate, Authority) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.use_authority_key_identifier_extension = true;
+        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let root = Certificate::parse(params.self_signed(&root_key).unwrap().der()).unwrap();
+        let mut ca = params.clone();
+        ca.subject_alt_names = vec![SanType::URI("spiffe://example.org".try_into().unwrap())];
+        let ca = ca.signed_by(&key, &Issuer::new(params, root_key)).unwrap();
+        let ca = Certificate::parse(ca.der()).unwrap();
+        let in_token = KeyRecord::made(KeyName::labelled(name).unwrap());
+        let (issued_at, issued_counted, not_after) = (1_800_000_000, 0, ca.not_after_unix());
+        let (credential, key, root_number) = (ca.into(), 0, None);
+        let (upstream, verdict) = (Some(UpstreamChain::default()), Verdict::None);
+        let authority = Authority {
+            credential,
+            issued_at,
+            not_after,
+            issued_counted,
+            key,
+            in_token,
+            root: root_number,
+            upstream,
+            verdict,
+        };
+        (root, authority)
+    }
+
+    fn told(root: &Certificate, tainted: bool) -> TierAuthority {
+        let credential = TierCredential::Certificate(root.der().to_vec());
+        TierAuthority { origin: TierOrigin::Above, credential, expires_at: 9, tainted }
+    }
+
+    fn id(root: &Certificate) -> String {
+        hex(&root.subject_key_id().unwrap()).to_uppercase()
+    }
+
+    #[test]
+    fn only_a_root_that_signed_before_and_signs_nothing_now_is_tainted_and_then_revoked() {
+        let [(first, old), (second, active), (third, prepared), (stranger, _)] = ["1", "2", "3", "4"].map(pair);
+        let [a, b] = [SlotName::A, SlotName::B].map(Place::ca);
+        let journal = Journal::new(&TrustDomain::new("example.org").unwrap(), &ServerName::default());
+        let journal = journal.prepare(a, old).activate(a);
+        let journal = journal.prepare(b, active).activate(b).prepare(a, prepared);
+        let roots = |tainted| {
+            let authorities =
+                vec![told(&first, tainted), told(&second, false), told(&third, false), told(&stranger, false)];
+            TierAuthorities { authorities, revision: 0 }
+        };
+        let judge = |root: &str, tainted, action| MayDisown::judge(&journal, &roots(tainted), root, action);
+        assert_eq!(judge("", false, Action::Taint), Err(OrderRefusal::NoSubject(Action::Taint)));
+        assert_eq!(judge(&id(&second), false, Action::Taint), Err(OrderRefusal::SignsActive(Action::Taint)));
+        assert_eq!(judge(&id(&third), false, Action::Revoke), Err(OrderRefusal::SignsPrepared(Action::Revoke)));
+        assert_eq!(judge(&id(&stranger), false, Action::Taint), Err(OrderRefusal::SignedNoOld(Action::Taint)));
+        assert_eq!(judge(&id(&first), false, Action::Revoke), Err(OrderRefusal::IsNotTainted(Purpose::Root)));
+        assert_eq!(judge(&id(&first), true, Action::Taint), Err(OrderRefusal::IsTainted(Purpose::Root)));
+        let tainted = judge(&id(&first), false, Action::Taint).unwrap().root();
+        assert_eq!(tainted, (told(&first, false), Action::Taint));
+        assert_eq!(judge(&id(&first), true, Action::Revoke).unwrap().root(), (told(&first, true), Action::Revoke));
+    }
+}
