@@ -12,31 +12,27 @@
 //! Source: TCG PC Client Platform Firmware Profile 1.05, §10 "Event Logging".
 
 mod boot_services;
+mod bounds;
 mod efi_variable;
 mod error;
 mod event;
 mod header;
+mod kind;
 mod reader;
 mod replay;
 mod secure_boot;
 mod told;
 mod verified;
 
+pub use bounds::{MAX_EVENT_BYTES, MAX_EVENTS, MAX_LOG_BYTES};
 pub use error::EventLogError;
-pub use event::{Event, MAX_EVENT_BYTES};
+pub use event::Event;
 pub use secure_boot::{SecureBoot, SecureBootError, SecureBootVariable};
 pub use told::MAX_COMMAND_LINE_CHARS;
 pub use verified::VerifiedLog;
 
 use header::Header;
 use reader::Reader;
-
-/// Longest log accepted, bytes. Real ones take 1 to 75 kB; certificates and the lists of forbidden ones are most of it.
-pub const MAX_LOG_BYTES: usize = 256 * 1024;
-/// Most events accepted. Real logs have 20 to 150; GRUB writes one for each command.
-pub const MAX_EVENTS: usize = 4096;
-/// PCRs that a log may name: those of the PC Client profile.
-const PCRS: u32 = 24;
 
 /// A log that has the form of one. What it says is not believed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +50,7 @@ impl EventLog {
         }
         let mut reader = Reader::new(bytes);
         let first = Event::read_legacy(&mut reader)?;
-        let header = Header::of(&first)?;
+        let header = Header::of(first.kind, &first.data)?;
         let mut events = Vec::new();
         if header.is_legacy() {
             events.push(first);

@@ -10,18 +10,15 @@
 //! Source: Linux, security/integrity/ima (`ima_template.c`, `ima_fs.c`), of a little-endian machine and from 5.8 on, where each
 //! bank is extended with a digest of its own hash.
 
+mod bounds;
 mod entry;
 mod error;
 mod replay;
 
-pub use entry::{Entry, MAX_TEMPLATE_BYTES};
+pub use bounds::{MAX_ENTRIES, MAX_PART_BYTES, MAX_TEMPLATE_BYTES};
+pub use entry::Entry;
 pub use error::ImaLogError;
 pub use replay::{Progress, Reached};
-
-/// Longest part of a list accepted, bytes: some 500 entries.
-pub const MAX_PART_BYTES: usize = 48 * 1024;
-/// Most entries of one part.
-pub const MAX_ENTRIES: usize = 4096;
 
 /// Parses a part of a list (`binary_runtime_measurements`): whole entries. An entry that the end cuts off is left out, since the
 /// list was read while it grew or up to a bound.

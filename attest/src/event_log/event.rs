@@ -1,24 +1,11 @@
 //! One event: which register, which digests, and what the device says it was.
 
+use super::bounds::{MAX_DIGESTS, MAX_EVENT_BYTES, PCRS};
+use super::error::EventLogError;
 use super::header::Header;
+use super::kind;
 use super::reader::Reader;
-use super::{EventLogError, PCRS};
 use crate::node::tpm2::PcrHash;
-
-/// Longest data of one event, bytes. The list of forbidden signatures (dbx) takes 20 kB today.
-pub const MAX_EVENT_BYTES: usize = 128 * 1024;
-/// Most digests of an event: hashes that a header can name.
-pub(super) const MAX_DIGESTS: usize = 8;
-
-/// Event types (PC Client Platform Firmware Profile §10.4.1). They are not measured.
-pub(super) mod kind {
-    pub const NO_ACTION: u32 = 0x3;
-    pub const SEPARATOR: u32 = 0x4;
-    pub const IPL: u32 = 0xd;
-    pub const EFI_VARIABLE_DRIVER_CONFIG: u32 = 0x8000_0001;
-    pub const EFI_ACTION: u32 = 0x8000_0007;
-    pub const EFI_VARIABLE_AUTHORITY: u32 = 0x8000_00e0;
-}
 
 /// One event as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The log's first event: which digests each event has (TCG_EfiSpecIDEvent, PC Client Platform Firmware Profile §10.4.5.1).
 
 use super::EventLogError;
-use super::event::{Event, MAX_DIGESTS, kind};
+use super::bounds::MAX_DIGESTS;
+use super::kind;
 use super::reader::Reader;
 use crate::node::tpm2::PcrHash;
 
@@ -21,17 +22,16 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// What `first` says; a log that begins with anything else is an old one.
-    pub fn of(first: &Event) -> Result<Self, EventLogError> {
-        let told = first.kind == kind::NO_ACTION && first.data.starts_with(SIGNATURE);
+    /// What the first event says, by its type and data; a log that begins with anything else is an old one.
+    pub fn of(kind: u32, data: &[u8]) -> Result<Self, EventLogError> {
+        let told = kind == kind::NO_ACTION && data.starts_with(SIGNATURE);
         if !told {
-            let is_old =
-                first.kind != kind::NO_ACTION || OLDER_SIGNATURES.iter().any(|old| first.data.starts_with(*old));
+            let is_old = kind != kind::NO_ACTION || OLDER_SIGNATURES.iter().any(|old| data.starts_with(*old));
             let legacy = Self { algorithms: heapless::Vec::new(), legacy: true };
             return if is_old { Ok(legacy) } else { Err(EventLogError::Header("it names no specification")) };
         }
         let malformed = |_| EventLogError::Header("it is truncated");
-        let mut reader = Reader::new(&first.data[SIGNATURE.len()..]);
+        let mut reader = Reader::new(&data[SIGNATURE.len()..]);
         // platformClass, specVersion and errata, uintnSize.
         reader.take(8).map_err(malformed)?;
         let count = reader.u32().map_err(malformed)?;

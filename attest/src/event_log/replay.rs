@@ -1,7 +1,9 @@
 //! Extending the registers again.
 
-use super::event::{Event, kind};
-use super::{EventLog, EventLogError, PCRS};
+use super::bounds::PCRS;
+use super::event::Event;
+use super::kind;
+use super::{EventLog, EventLogError};
 use crate::node::tpm2::PcrHash;
 
 /// What tells the locality that the TPM was started from (§10.4.5.3): it is the last byte of PCR 0 before anything is extended.

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::Event;
 use super::efi_variable::{EfiVariable, GLOBAL, IMAGE_SECURITY};
-use super::event::kind;
+use super::kind;
 use crate::node::tpm2::PcrHash;
 
 /// The separator of a boot without error.

@@ -6,7 +6,7 @@
 
 use super::Event;
 use super::efi_variable::utf16;
-use super::event::kind;
+use super::kind;
 use crate::node::tpm2::PcrHash;
 
 /// Longest command line kept, characters; the rest is left out. The kernel takes 2048 on most machines.

@@ -1,10 +1,8 @@
 //! One measured file: PCR, SHA-1 of the template's fields, name of the template, the fields.
 
-use super::ImaLogError;
+use super::{ImaLogError, MAX_TEMPLATE_BYTES};
 use crate::node::tpm2::PcrHash;
 
-/// Longest fields of one entry accepted, bytes: a path of 4096, a signature, two digests.
-pub const MAX_TEMPLATE_BYTES: usize = 16 * 1024;
 /// The register that IMA extends, unless the kernel was built for another.
 const PCR: u32 = 10;
 /// Longest name of a template that is known, and some.
