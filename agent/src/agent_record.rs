@@ -51,6 +51,8 @@ pub struct AgentRecord {
     pub left: Option<i64>,
     /// What is known of the time.
     pub time: Option<TimeRecord>,
+    /// The kernel's name for the boot that the agent attested in; empty if that is not known.
+    pub attested_boot: String,
 }
 
 /// SPIRE's form: each certificate is the base64 of a PEM block, and an empty list is `null`. The last three fields are its
@@ -101,6 +103,7 @@ impl AgentRecord {
             bundle: stored_bundle(authorities.iter().map(|der| (&der[..], false)), trust_domain)?.map(Arc::new),
             left: None,
             time: None,
+            attested_boot: String::new(),
         })
     }
 
@@ -170,7 +173,7 @@ mod tests {
     fn record(chain: Vec<Vec<u8>>, authorities: Vec<Vec<u8>>) -> AgentRecord {
         let authorities = authorities.iter().map(|der| (&der[..], false));
         let bundle = stored_bundle(authorities, &trust_domain()).expect("authorities").map(Arc::new);
-        AgentRecord { chain, reattestable: true, bundle, left: None, time: None }
+        AgentRecord { chain, reattestable: true, bundle, left: None, time: None, attested_boot: String::new() }
     }
 
     #[test]

@@ -115,6 +115,8 @@ pub struct Synchronizer {
     last_failure: Option<String>,
     next_poll: Instant,
     synced_unix: i64,
+    /// The kernel's name for the boot that the agent attested in; empty before that.
+    attested_boot: String,
     /// What of all this is not kept yet, and when something was.
     changes: Changes,
     kept: Kept,
@@ -143,6 +145,7 @@ impl Synchronizer {
             last_failure: None,
             next_poll: Instant::now(),
             synced_unix: 0,
+            attested_boot: String::new(),
             changes: Changes::default(),
             kept: Kept::starting(),
             published: 0,

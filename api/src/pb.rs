@@ -155,6 +155,11 @@ pub mod ironroot {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.root.v1.rs"));
                 }
             }
+            pub mod pcrpolicy {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.pcrpolicy.v1.rs"));
+                }
+            }
         }
     }
 }
@@ -164,7 +169,9 @@ pub use envoy::extensions::transport_sockets::tls::v3 as envoy_tls;
 pub use envoy::service::{discovery::v3 as discovery, secret::v3 as secret};
 pub use envoy::r#type::v3 as envoy_type;
 pub use ironroot::api::agent::status::v1 as agent_status;
-pub use ironroot::api::server::{change::v1 as change, device::v1 as device, root::v1 as root};
+pub use ironroot::api::server::{
+    change::v1 as change, device::v1 as device, pcrpolicy::v1 as pcr_policy, root::v1 as root,
+};
 pub use spire::agent::debug::v1 as agent_debug;
 pub use spire::api::agent::{delegatedidentity::v1 as delegated, logger::v1 as agent_logger};
 pub use spire::api::server::{

@@ -1,4 +1,4 @@
-//! The command line: SPIRE's verbs and flags, plus `device`, which SPIRE lacks.
+//! The command line: SPIRE's verbs and flags, plus `device` and `policy`, which SPIRE lacks.
 //!
 //! `run` is the daemon; everything else asks it over the admin socket. One file per noun; each command turns its flags into
 //! a request first, so that a wrong flag is told without a server.
@@ -15,6 +15,7 @@ mod jwt;
 mod local_authority;
 mod logger;
 mod messages;
+mod policy;
 mod run;
 mod token;
 mod x509;
@@ -91,6 +92,9 @@ enum Command {
     /// Enrols, lists and bans devices: the TPMs that may attest.
     #[command(subcommand, after_help = "Example: ironroot-server device list -state pending")]
     Device(device::Device),
+    /// Says what devices may have booted.
+    #[command(subcommand, after_help = "Example: ironroot-server policy learn -device SN-0001 -name gateway")]
+    Policy(policy::Policy),
 }
 
 /// Runs the command that the process was started with.
@@ -123,6 +127,7 @@ impl Program for Cli {
             Command::Logger(logger) => logger.execute(),
             Command::Debug(debug) => debug.execute(),
             Command::Device(device) => device.execute(),
+            Command::Policy(policy) => policy.execute(),
         }
     }
 }

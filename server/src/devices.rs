@@ -16,6 +16,8 @@ mod filter;
 mod import;
 mod mirror;
 mod new_device;
+mod new_policy;
+mod policies;
 mod table;
 
 use std::sync::{Arc, RwLock, RwLockReadGuard};
@@ -35,8 +37,10 @@ pub use import::DuplicateSerials;
 pub use new_device::{
     DeviceTexts, MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_SERIAL_BYTES, NewDevice, NewDeviceError,
 };
+pub use new_policy::{MAX_ALTERNATIVES, MAX_NAME_BYTES, MAX_NOTE_BYTES, NewPolicy, PcrPolicyError};
+pub use policies::{DeviceToday, PolicyError};
 
-use crate::facts::device::DeviceRecord;
+use crate::facts::device::{Boot, DeviceRecord};
 
 use crate::store::{Store, StoreError};
 use table::Table;
@@ -104,9 +108,10 @@ impl Devices {
         self.read().get(ek_sha256).map(|known| known.record.clone())
     }
 
-    /// Every device, in the order they became known.
-    pub fn all(&self) -> Vec<Arc<DeviceRecord>> {
-        self.read().behind(i64::MIN).map(|known| known.record.clone()).collect()
+    /// What the device has proven to have booted, the newest first.
+    pub async fn boots(&self, ek_sha256: &[u8; 32]) -> Result<Vec<Boot>, StoreError> {
+        let ek_sha256 = *ek_sha256;
+        self.store.change(move |tx| tx.boots(&ek_sha256)).await
     }
 
     /// What the TPM's clock said when the device last attested.

@@ -20,6 +20,7 @@ mod health_api;
 mod limits;
 mod local_authority_api;
 mod logger_api;
+mod pcr_policy_api;
 pub mod policy;
 mod roles;
 mod root_api;
@@ -39,6 +40,7 @@ use ironroot_api::pb::device::device_server::DeviceServer;
 use ironroot_api::pb::entry_encoded::entry_server::EntryServer;
 use ironroot_api::pb::localauthority::local_authority_server::LocalAuthorityServer;
 use ironroot_api::pb::logger::logger_server::LoggerServer;
+use ironroot_api::pb::pcr_policy::pcr_policy_server::PcrPolicyServer;
 use ironroot_api::pb::root::root_server::RootServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::trustdomain::trust_domain_server::TrustDomainServer;
@@ -167,6 +169,7 @@ fn services(shared: &Arc<ServerState>, stop: &watch::Receiver<bool>) -> Routes {
         .add_service(LocalAuthorityServer::new(local_authority_api::LocalAuthorityApi(shared.clone())))
         .add_service(RootServer::new(root_api::RootApi(local_authority_api::LocalAuthorityApi(shared.clone()))))
         .add_service(TrustDomainServer::new(trust_domain_api::TrustDomainApi(shared.clone())))
+        .add_service(PcrPolicyServer::new(pcr_policy_api::PcrPolicyApi(shared.clone())))
         .add_service(ChangeServer::new(change_api::ChangeApi { server: shared.clone(), stopping: stop.clone() }))
 }
 

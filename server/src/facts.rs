@@ -10,4 +10,5 @@ pub mod entry;
 pub mod federation;
 pub mod mask;
 pub mod page;
+pub mod pcr_policy;
 pub mod tier;

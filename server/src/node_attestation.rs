@@ -6,6 +6,7 @@
 //! Each way to attest is a file below: its policy, what a node says first, the challenge if there is one, and why it refuses.
 //! A further one is a file and a line in each of the lists here.
 
+mod boot_policy;
 mod fault;
 mod fresh;
 mod join_token;
@@ -20,6 +21,7 @@ use ironroot_attest::SelectorSet;
 use ironroot_attest::node::x509pop::X509PopRefusal;
 use thiserror::Error;
 
+pub use boot_policy::BootPolicy;
 pub use fault::Fault;
 pub use join_token::{JoinTokenRefusal, UnspentToken};
 pub use tpm2::{Tpm2Policy, Tpm2Refusal};
@@ -202,8 +204,8 @@ impl AttestedNode {
     }
 
     /// The TPM, for nodes that proved one.
-    pub fn device(&self) -> Option<ProvenDevice> {
-        match self.proof {
+    pub fn device(&self) -> Option<&ProvenDevice> {
+        match &self.proof {
             Proof::Tpm(device) => Some(device),
             Proof::JoinToken(_) | Proof::Certificate { .. } => None,
         }

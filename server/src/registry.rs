@@ -177,7 +177,7 @@ impl Registry {
 
     /// What operators say of the agent's device.
     fn words(&self, agent: &AgentRecord) -> OperatorsWords {
-        OperatorsWords::of(agent.ek_sha256.and_then(|ek| self.devices.device(&ek)))
+        OperatorsWords::of(agent.ek_sha256.and_then(|ek| self.devices.today(&ek)))
     }
 }
 

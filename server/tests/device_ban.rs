@@ -36,6 +36,7 @@ impl Fleet {
             pcrs: "0,7".parse().expect("legal"),
             pcr_banks: vec![Default::default()],
             event_log: Default::default(),
+            boot_policy: Default::default(),
             require_resident_key: true,
         };
         let attestors = vec![Attestor::Tpm2(Box::new(policy))];

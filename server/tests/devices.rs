@@ -79,8 +79,14 @@ impl Fixture {
 
     fn attestation(&self, admission: AdmissionPolicy) -> NodeAttestation {
         let (pcrs, pcr_banks) = ("0".parse().expect("legal"), vec![Default::default()]);
-        let policy =
-            Tpm2Policy { admission, pcrs, pcr_banks, event_log: Default::default(), require_resident_key: true };
+        let policy = Tpm2Policy {
+            admission,
+            pcrs,
+            pcr_banks,
+            event_log: Default::default(),
+            boot_policy: Default::default(),
+            require_resident_key: true,
+        };
         NodeAttestation::new(td(), self.store.clone(), self.devices.clone(), vec![Attestor::Tpm2(Box::new(policy))])
     }
 

@@ -99,6 +99,8 @@ pub enum AgentLie {
     Challenge,
     /// The conversation ends without a result.
     Silence,
+    /// It is a server of before boot logs, and refuses a first message that offers one.
+    KnowsNoBootLog,
 }
 
 /// How it tells agents of changes.

@@ -154,6 +154,23 @@ impl Swtpm {
         self.power_cycle()
     }
 
+    /// Extends these registers of the SHA-256 bank, in order (TPM2_PCR_Extend with the empty password, Part 3 §22.2): what firmware does.
+    pub fn extend(&self, digests: &[(u32, [u8; 32])]) -> io::Result<()> {
+        for (pcr, digest) in digests {
+            let mut command = vec![0x80, 0x02, 0, 0, 0, 65, 0, 0, 0x01, 0x82];
+            command.extend(pcr.to_be_bytes());
+            command.extend([0, 0, 0, 9, 0x40, 0x00, 0x00, 0x09, 0, 0, 0, 0, 0]);
+            // One digest, of SHA-256.
+            command.extend([0, 0, 0, 1, 0x00, 0x0b]);
+            command.extend(digest);
+            let response = self.transmit(&command)?;
+            if response.len() < 10 || response[6..10] != [0; 4] {
+                return Err(io::Error::other(format!("the chip does not extend PCR {pcr}")));
+            }
+        }
+        Ok(())
+    }
+
     /// The chip hangs: it takes commands and does not answer.
     pub fn freeze(&self) -> io::Result<()> {
         self.signal(Signal::SIGSTOP)

@@ -131,6 +131,7 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         bundle: Some(bundle),
         left: None,
         time: Some(time),
+        attested_boot: "a-boot".into(),
     };
     (record, identities)
 }

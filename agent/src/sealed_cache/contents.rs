@@ -93,6 +93,9 @@ struct RecordMessage {
     time: Option<TimeMessage>,
     #[prost(int64, optional, tag = "5")]
     left: Option<i64>,
+    /// Versions before boot logs did not write it.
+    #[prost(string, tag = "6")]
+    attested_boot: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -169,6 +172,7 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
         authorities: record.bundle.as_ref().map(|bundle| authorities(bundle)).unwrap_or_default(),
         time: record.time.as_ref().map(time_message),
         left: record.left,
+        attested_boot: record.attested_boot.clone(),
     };
     message.encode_to_vec()
 }
@@ -184,6 +188,7 @@ pub fn decode_record(bytes: &[u8], trust_domain: &TrustDomain) -> Result<AgentRe
         bundle: bundle.map(Arc::new),
         time: message.time.map(time_record),
         left: message.left,
+        attested_boot: message.attested_boot,
     })
 }
 
@@ -431,6 +436,7 @@ mod tests {
             bundle: Some(bundle_and_svid().0),
             time: Some(TimeRecord { confirmed: 3, claim: Some(4), ..TimeRecord::default() }),
             left: Some(5),
+            attested_boot: "a-boot".into(),
         };
         assert_eq!(decode_record(&encode_record(&record), &trust_domain()).expect("decoded"), record);
         assert!(matches!(decode_record(b"\xff", &trust_domain()), Err(CacheRefusal::Content)));

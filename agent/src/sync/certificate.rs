@@ -17,7 +17,7 @@ use crate::config::Bootstrap;
 use crate::node_attestation::attest;
 use crate::server_answers::{AgentSvid, AnswerRefusal, TrustBundle, agent_svid};
 use crate::server_channel::{Channel, Doubt, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
-use crate::trusted_time::{Moment, TimeRecord};
+use crate::trusted_time::{Moment, TimeRecord, boot_id};
 
 impl Synchronizer {
     /// Attests if there is no valid certificate; replaces one that is due. A replacement that fails is only an error when
@@ -124,6 +124,7 @@ impl Synchronizer {
         let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await?;
         let svid = self.checked(&attested.svid, &attested.key)?;
         info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, "agent attested");
+        self.attested_boot = boot_id();
         self.take_up(svid, attested.reattestable).await
     }
 
@@ -216,6 +217,7 @@ impl Synchronizer {
             bundle: Some(bundle),
             left: agent.map(|agent| moment.left(&agent.svid.lifetime)),
             time: Some(time),
+            attested_boot: self.attested_boot.clone(),
         }
     }
 }

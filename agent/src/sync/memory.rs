@@ -99,8 +99,8 @@ impl Memory {
         match self {
             Self::Sealed(memory) => memory.keep(increment, changes, state).await,
             Self::Plain { directory, kept } => {
-                // The file has no place for identities, nor for the time.
-                let record = AgentRecord { left: None, time: None, ..state.record };
+                // The file has no place for identities, nor for the time and the boot.
+                let record = AgentRecord { left: None, time: None, attested_boot: String::new(), ..state.record };
                 if kept.as_ref() != Some(&record) {
                     record.write(directory)?;
                     *kept = Some(record);

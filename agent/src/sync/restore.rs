@@ -11,7 +11,7 @@ use super::{Memory, Synchronizer};
 use crate::agent_record::AgentRecord;
 use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
 use crate::server_answers::{TrustBundle, restored_agent_svid};
-use crate::trusted_time::utc;
+use crate::trusted_time::{boot_id, utc};
 
 impl Synchronizer {
     /// Takes up what is kept, identities first, and publishes them at once: the offline start. What cannot be used is
@@ -126,9 +126,23 @@ impl Synchronizer {
         }
         let lifetime = svid.lifetime.span().length();
         info!(spiffe_id = %svid.spiffe_id, "agent certificate restored");
-        let agent = Agent::new(svid, record.reattestable, lifetime, Instant::now(), &moment);
+        let mut agent = Agent::new(svid, record.reattestable, lifetime, Instant::now(), &moment);
+        self.attested_boot.clone_from(&record.attested_boot);
+        //= TPM-44 TCG PC Client Platform Firmware Profile: "every boot is quoted anew"
+        if record.reattestable && self.has_booted_since() {
+            info!(
+                "the last attestation was of another boot, or it is not known of which: what was started is to be proven anew"
+            );
+            agent.replace_now(Instant::now());
+        }
         self.standing = Standing::Attested(agent);
         self.replace_what_was_tainted();
+    }
+
+    /// Whether what the server knows of a chip's registers is of an earlier boot. The certificate serves meanwhile, and for as long
+    /// as the server is away.
+    fn has_booted_since(&self) -> bool {
+        self.parts.attestor.chip().is_some() && self.attested_boot != boot_id()
     }
 }
 

@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use super::connection::Connection;
 use display::{describe, to_json};
 use ironroot_shell::command_line::counted;
+pub(super) use named::resolve;
 
 /// Devices asked for at once.
 const PAGE_SIZE: i32 = 1000;
@@ -81,7 +82,7 @@ impl FromStr for State {
 }
 
 #[derive(Clone, Debug)]
-struct Label(String, String);
+pub(super) struct Label(pub(super) String, pub(super) String);
 
 impl FromStr for Label {
     type Err = &'static str;

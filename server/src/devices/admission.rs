@@ -1,5 +1,7 @@
 //! Who may attest: a claim goes in, and comes out as an endorsement key that may be challenged, or not at all.
 
+use std::sync::Arc;
+
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{Admission, AdmittedEk, AttestedTpm, Claim, ClockReading, Voucher};
@@ -7,7 +9,7 @@ use ironroot_text::hex::hex;
 use thiserror::Error;
 
 use super::Devices;
-use crate::facts::device::{DeviceRecord, DeviceState};
+use crate::facts::device::{BootFacts, DeviceRecord, DeviceState};
 
 /// Whose TPMs may attest. `R`: the manufacturers, as files in a configuration or as roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +52,13 @@ pub enum NotAdmitted {
 }
 
 /// A TPM whose endorsement key has been proven, on somebody's word. Made from the proof alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenDevice {
     pub(super) ek_sha256: [u8; 32],
     pub(super) clock: ClockReading,
     /// Whether its manufacturer's word enrols it; otherwise it must be in the registry still.
     pub(super) may_be_new: bool,
+    pub(super) boot: Arc<BootFacts>,
 }
 
 impl ProvenDevice {
@@ -66,7 +69,8 @@ impl ProvenDevice {
             Voucher::Manufacturer => true,
             Voucher::Nobody => return None,
         };
-        Some(Self { ek_sha256: attested.ek_sha256(), clock: attested.clock(), may_be_new })
+        let boot = Arc::new(BootFacts::of(attested.boot()));
+        Some(Self { ek_sha256: attested.ek_sha256(), clock: attested.clock(), may_be_new, boot })
     }
 
     /// SHA-256 of the endorsement key's SPKI.
@@ -77,6 +81,11 @@ impl ProvenDevice {
     /// The TPM's clock.
     pub fn clock(&self) -> ClockReading {
         self.clock
+    }
+
+    /// What it has booted.
+    pub fn boot(&self) -> &BootFacts {
+        &self.boot
     }
 }
 

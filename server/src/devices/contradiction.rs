@@ -111,7 +111,7 @@ impl Devices {
     }
 
     /// Whether the clock of an attestation at `now_unix` proves a copy. `here`: that attestation.
-    pub fn fork_by_clock(&self, device: ProvenDevice, here: Sighting, now_unix: i64) -> Option<ForkProof> {
+    pub fn fork_by_clock(&self, device: &ProvenDevice, here: Sighting, now_unix: i64) -> Option<ForkProof> {
         let suspicion = self.suspicion(&device.ek_sha256)?;
         let is_proof = suspicion.is_anothers(&device.clock, now_unix);
         is_proof.then(|| ForkProof { ek_sha256: device.ek_sha256, sightings: [suspicion.sighting(), here] })

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::contradiction::Suspicion;
 use super::table::Table;
 use crate::facts::device::KnownDevice;
+use crate::facts::pcr_policy::PcrPolicy;
 use crate::store::{Changed, Facts, Follows, News, StoreError};
 
 /// Takes devices into `table` for as long as somebody looks at it.
@@ -21,6 +22,8 @@ pub(super) fn follower(
                 let mut all: Table = facts.devices()?.into_iter().collect();
                 let from_before = |(ek, contradiction)| (ek, Suspicion { contradiction, seen: None });
                 all.suspicions.extend(facts.contradictions()?.into_iter().map(from_before));
+                let by_name = |policy: PcrPolicy| (policy.name.clone(), Arc::new(policy));
+                all.policies.extend(facts.pcr_policies()?.into_iter().map(by_name));
                 *table.write().expect("no code panics while it holds the table") = all;
             }
             News::Changes(changes) => {
@@ -33,23 +36,49 @@ pub(super) fn follower(
     }
 }
 
-/// A device as it is now; None for what there is not.
-struct Row {
+/// What there is now; None for what there is not.
+enum Row {
+    Device(DeviceRow),
+    Policy(String, Option<PcrPolicy>),
+}
+
+struct DeviceRow {
     ek_sha256: [u8; 32],
     device: Option<KnownDevice>,
     suspicion: Option<Suspicion>,
 }
 
-/// None for what is no device.
+/// None for what is neither a device nor a policy.
 fn read(facts: &Facts<'_>, changed: &Changed) -> Option<Result<Row, StoreError>> {
-    let Changed::Device(ek_sha256) = *changed else { return None };
-    let device = facts.device(&ek_sha256);
-    let now = |contradiction| Suspicion { contradiction, seen: Some(Instant::now()) };
-    let row = |device| Ok(Row { ek_sha256, device, suspicion: facts.contradiction(&ek_sha256)?.map(now) });
-    Some(device.and_then(row))
+    match changed {
+        Changed::Device(ek_sha256) => Some(DeviceRow::read(facts, *ek_sha256).map(Row::Device)),
+        Changed::PcrPolicy(name) => Some(facts.pcr_policy(name).map(|policy| Row::Policy(name.clone(), policy))),
+        Changed::Entry(_)
+        | Changed::Agent(_)
+        | Changed::CaJournal
+        | Changed::Tiers
+        | Changed::Bundle(_)
+        | Changed::Relationship(_) => None,
+    }
 }
 
 impl Row {
+    fn put_into(self, table: &mut Table) {
+        match self {
+            Self::Device(row) => row.put_into(table),
+            Self::Policy(name, Some(policy)) => drop(table.policies.insert(name, Arc::new(policy))),
+            Self::Policy(name, None) => drop(table.policies.remove(&name)),
+        }
+    }
+}
+
+impl DeviceRow {
+    fn read(facts: &Facts<'_>, ek_sha256: [u8; 32]) -> Result<Self, StoreError> {
+        let now = |contradiction| Suspicion { contradiction, seen: Some(Instant::now()) };
+        let (device, contradiction) = (facts.device(&ek_sha256)?, facts.contradiction(&ek_sha256)?);
+        Ok(Self { ek_sha256, device, suspicion: contradiction.map(now) })
+    }
+
     fn put_into(self, table: &mut Table) {
         let before = table.suspicions.get(&self.ek_sha256).cloned();
         table.remove(&self.ek_sha256);

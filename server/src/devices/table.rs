@@ -1,10 +1,13 @@
 //! Devices in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::contradiction::Suspicion;
-use crate::facts::device::KnownDevice;
+use super::policies::DeviceToday;
+use crate::facts::device::{BootFacts, KnownDevice};
+use crate::facts::pcr_policy::PcrPolicy;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -12,6 +15,8 @@ pub(super) struct Table {
     by_ek: HashMap<[u8; 32], i64>,
     /// One for each device at the most.
     pub suspicions: HashMap<[u8; 32], Suspicion>,
+    /// What devices may have booted, by name.
+    pub policies: BTreeMap<String, Arc<PcrPolicy>>,
 }
 
 impl Table {
@@ -32,6 +37,19 @@ impl Table {
     /// The device of that endorsement key.
     pub fn get(&self, ek_sha256: &[u8; 32]) -> Option<&KnownDevice> {
         self.by_ek.get(ek_sha256).and_then(|seq| self.all.get(seq))
+    }
+
+    /// That device as it is today.
+    pub fn today(&self, known: &KnownDevice) -> DeviceToday {
+        let policies = known.boot.as_deref().map(|boot| self.met(&known.record.labels, boot)).unwrap_or_default();
+        DeviceToday { record: known.record.clone(), policies }
+    }
+
+    /// The policies that a device with these labels meets if it has booted that.
+    //= TPM-44 TCG PC Client Platform Firmware Profile: "a state that no policy allows loses the selector"
+    pub fn met(&self, labels: &BTreeMap<String, String>, boot: &BootFacts) -> BTreeSet<String> {
+        let met = self.policies.values().filter(|policy| policy.is_about(labels) && policy.is_met_by(boot));
+        met.map(|policy| policy.name.clone()).collect()
     }
 
     /// The devices behind that place, in order.

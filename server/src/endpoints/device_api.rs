@@ -16,9 +16,9 @@ use tonic::{Request, Response, Status};
 
 use super::caller::granted;
 use super::entry_api::within_batch;
-use super::{ServerState, count, device_status, item_ok};
+use super::{ServerState, count, device_status, item_ok, store_status};
 use crate::devices::{DeviceFilter, DuplicateSerials};
-use crate::facts::device::DeviceRecord;
+use crate::facts::device::{DeviceRecord, boots_to_pb};
 use crate::registry::{Dependents, EntryAdvice};
 use crate::rights::Administrator;
 use aside::Aside;
@@ -90,7 +90,8 @@ impl Device for DeviceApi {
         let _: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
         let device = self.server.devices.device(&ek_sha256).ok_or_else(|| Status::not_found("device not found"))?;
-        Ok(Response::new(device.to_pb()))
+        let boots = self.server.devices.boots(&ek_sha256).await.map_err(store_status)?;
+        Ok(Response::new(pb::DeviceRecord { boots: boots_to_pb(&boots), ..device.to_pb() }))
     }
 
     async fn approve_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {

@@ -4,11 +4,12 @@
 use std::mem::size_of;
 
 use ironroot_api::pb::device::NewDevice;
+use ironroot_api::pb::pcr_policy::Alternative;
 use ironroot_api::pb::svid::NewX509svidParams;
 use ironroot_api::pb::types::{Bundle, Entry, FederationRelationship, Selector};
 
 use super::body::{FieldLimits, RequestShape};
-use crate::devices::MAX_IMPORT;
+use crate::devices::{MAX_ALTERNATIVES, MAX_IMPORT, MAX_LABELS};
 use crate::federation::MAX_TRUST_DOMAINS;
 
 /// Whom a method is for.
@@ -63,6 +64,8 @@ const OTHER_FIELDS: usize = 16;
 const FIELDS_PER_ENTRY: usize = 40;
 const FIELDS_PER_DEVICE: usize = 8;
 const FIELDS_PER_BUNDLE: usize = 32;
+/// Registers of one bank, at most.
+const MAX_PCRS: usize = 24;
 
 /// A message of fixed fields.
 const fn fixed(bytes: usize) -> RequestShape {
@@ -97,8 +100,8 @@ const fn large_answer(method: Method) -> Method {
 const SMALL: RequestShape = fixed(4 * 1024);
 /// Selectors, labels, IDs to filter by. Its page token is a text: what its fields hold is bounded by its bytes.
 const FILTER: RequestShape = batch(64 * 1024, 1000, size_of::<Selector>(), None);
-/// The first message is at most 64 kB, and the CSR beside it; the second at most 416 kB, a boot log among it.
-const EVIDENCE: RequestShape = stream(fixed(448 * 1024));
+/// The first message is at most 64 kB, and the CSR beside it; the second at most 240 kB, a boot log among it.
+const EVIDENCE: RequestShape = stream(fixed(256 * 1024));
 const CSR: RequestShape = fixed(16 * 1024);
 const CSRS: RequestShape = batch(1024 * 1024, MAX_CSRS, size_of::<NewX509svidParams>(), None);
 const AUDIENCES: RequestShape = batch(MAX_AUDIENCE_BYTES, MAX_AUDIENCES, size_of::<String>(), None);
@@ -106,6 +109,10 @@ const SYNC: RequestShape = stream(batch(256 * 1024, MAX_SYNC_IDS, size_of::<Stri
 const ENTRIES: RequestShape =
     batch(MAX_BATCH_BYTES, MAX_ENTRIES, size_of::<Entry>(), Some(MAX_ENTRIES * FIELDS_PER_ENTRY));
 const ENTRY_IDS: RequestShape = batch(4 * 1024 * 1024, MAX_ENTRIES, size_of::<String>(), None);
+/// A policy with its labels and alternatives. Its name is a text beside them: what they hold is bounded by its bytes.
+const PCR_POLICY: RequestShape = batch(256 * 1024, MAX_ALTERNATIVES + MAX_LABELS, size_of::<Alternative>(), None);
+/// A device's key, a name, labels, registers by number.
+const LEARNT_POLICY: RequestShape = batch(64 * 1024, MAX_LABELS + MAX_PCRS, size_of::<String>(), None);
 const DEVICES: RequestShape =
     batch(MAX_BATCH_BYTES, MAX_IMPORT, size_of::<NewDevice>(), Some(MAX_IMPORT * FIELDS_PER_DEVICE));
 
@@ -117,7 +124,7 @@ const TRUST_DOMAINS: RequestShape = batch(96 * 1024, MAX_BUNDLES, size_of::<Stri
 
 use Who::{AdminSocket, Administrators, Agents, Anyone, Downstream, Insiders};
 
-/// The table. Source of whom: SPIRE's policy_data.json; the device service is for administrators, the change service for agents.
+/// The table. Source of whom: SPIRE's policy_data.json; the services of devices and of policies are for administrators, the change service for agents.
 pub const POLICY: &[Method] = &[
     question(method("/spire.api.server.bundle.v1.Bundle/GetBundle", Anyone, SMALL)),
     method("/spire.api.server.agent.v1.Agent/AttestAgent", Anyone, EVIDENCE),
@@ -151,6 +158,11 @@ pub const POLICY: &[Method] = &[
     method("/ironroot.api.server.device.v1.Device/DeleteDevice", Administrators, SMALL),
     large_answer(question(method("/ironroot.api.server.device.v1.Device/AdviseOnEntries", Administrators, ENTRIES))),
     large_answer(question(method("/ironroot.api.server.device.v1.Device/CountDependents", Administrators, ENTRY_IDS))),
+    question(method("/ironroot.api.server.pcrpolicy.v1.PcrPolicy/ListPolicies", Administrators, SMALL)),
+    question(method("/ironroot.api.server.pcrpolicy.v1.PcrPolicy/GetPolicy", Administrators, SMALL)),
+    method("/ironroot.api.server.pcrpolicy.v1.PcrPolicy/SetPolicy", Administrators, PCR_POLICY),
+    method("/ironroot.api.server.pcrpolicy.v1.PcrPolicy/DeletePolicy", Administrators, SMALL),
+    method("/ironroot.api.server.pcrpolicy.v1.PcrPolicy/LearnPolicy", Administrators, LEARNT_POLICY),
     method("/spire.api.server.svid.v1.SVID/MintX509SVID", Administrators, CSR),
     question(method("/spire.api.server.localauthority.v1.LocalAuthority/GetX509AuthorityState", Administrators, SMALL)),
     method("/spire.api.server.localauthority.v1.LocalAuthority/PrepareX509Authority", Administrators, SMALL),
@@ -259,7 +271,7 @@ mod tests {
         // Bytes, fields of the message, fields of its items, whether it streams, whether its answer grows with the registry.
         for (method, bounds) in [
             ("/GetBundle", (4_096, 16, None, false, false)),
-            ("/AttestAgent", (458_752, 16, None, true, false)),
+            ("/AttestAgent", (262_144, 16, None, true, false)),
             ("/RenewAgent", (16_384, 16, None, false, false)),
             ("/BatchNewX509SVID", (1_048_576, 516, None, false, false)),
             ("/NewJWTSVID", (16_384, 272, None, false, false)),

@@ -1,6 +1,7 @@
 //! Devices: endorsement keys that may enrol. SPIRE has no counterpart.
 
 mod ban;
+mod boot;
 mod contradiction;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use ironroot_attest::{Selector, SelectorSet};
 use ironroot_text::hex::hex;
 
 pub use ban::{Ban, BanReason, Sighting};
+pub use boot::{Boot, BootFacts, MAX_BOOTS, PcrValue, SecureBootFacts, boots_to_pb};
 pub use contradiction::Contradiction;
 
 use ironroot_api::SpiffeId;
@@ -97,6 +99,7 @@ impl DeviceRecord {
             agent_id: self.agent_id.as_ref().map(SpiffeId::to_string).unwrap_or_default(),
             manufacturer: self.manufacturer.clone(),
             ban: self.ban.as_ref().map(Ban::to_pb),
+            boots: Vec::new(),
         }
     }
 }
@@ -110,12 +113,32 @@ pub struct KnownDevice {
     pub record: Arc<DeviceRecord>,
     /// None before the first attestation.
     pub clock: Option<ClockReading>,
+    /// What it has proven to have booted last.
+    pub boot: Option<Arc<BootFacts>>,
 }
 
 /// Whether the selector is an operator's word about a device (serial, label), not evidence of its TPM.
 pub fn is_operators_selector(selector: &Selector) -> bool {
     selector.kind() == SELECTOR_TYPE
         && (selector.value().starts_with("serial:") || selector.value().starts_with("label:"))
+}
+
+#[cfg(test)]
+impl DeviceRecord {
+    /// In that state, and with nothing to be said of it.
+    pub(crate) fn example(ek_sha256: [u8; 32], state: DeviceState) -> Self {
+        Self {
+            ek_sha256,
+            serial: String::new(),
+            labels: BTreeMap::new(),
+            state,
+            manufacturer: String::new(),
+            created_at: 0,
+            last_attested_at: 0,
+            agent_id: None,
+            ban: None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -126,15 +149,9 @@ mod tests {
     fn serial_and_labels_become_selectors() {
         let labels = [("site".to_owned(), "berlin:hall 2".to_owned()), ("ring".to_owned(), "1".to_owned())];
         let mut device = DeviceRecord {
-            ek_sha256: [1; 32],
             serial: "A-1".into(),
             labels: labels.into(),
-            state: DeviceState::Enrolled,
-            manufacturer: String::new(),
-            created_at: 0,
-            last_attested_at: 0,
-            agent_id: None,
-            ban: None,
+            ..DeviceRecord::example([1; 32], DeviceState::Enrolled)
         };
         let texts = |device: &DeviceRecord| device.selectors().iter().map(Selector::to_string).collect::<Vec<_>>();
         assert_eq!(texts(&device), ["tpm2:label:ring:1", "tpm2:label:site:berlin:hall 2", "tpm2:serial:A-1"]);

@@ -8,7 +8,7 @@ use ironroot_attest::node::tpm2::{
 use thiserror::Error;
 
 use super::fresh::fresh;
-use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof};
+use super::{AttestationError, AttestedNode, BootPolicy, Fault, NodeAttestation, Progress, Proof};
 use crate::devices::{AdmissionPolicy, Admitted, ContradictedChip, NotAdmitted, ProvenDevice};
 use ironroot_text::hex::hex;
 
@@ -26,6 +26,8 @@ pub struct Tpm2Policy {
     pub pcr_banks: Vec<PcrHash>,
     /// What is wanted of the log of what a device has booted.
     pub event_log: EventLogPolicy,
+    /// Whether what it has booted must meet a policy.
+    pub boot_policy: BootPolicy,
     /// Whether the agent's TLS key must have been made in the TPM.
     pub require_resident_key: bool,
 }
@@ -47,6 +49,16 @@ pub enum Tpm2Refusal {
     /// Its key may not attest here.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
+    /// What it has booted meets no policy that is about it, and the server demands that.
+    #[error(
+        "device {ek_sha256} has booted what no policy allows: ironroot-server device show {ek_sha256} says what changed"
+    )]
+    BootPolicy {
+        /// SHA-256 of the endorsement key, hex.
+        ek_sha256: String,
+        /// What it has proven.
+        device: Box<ProvenDevice>,
+    },
     /// The device waits for an operator.
     #[error("device {ek_sha256} waits for approval: ironroot-server device approve {ek_sha256}")]
     ApprovalPending {
@@ -69,9 +81,11 @@ impl Tpm2Refusal {
     pub(super) fn fault(self) -> Fault {
         match self {
             Self::NotAdmitted(NotAdmitted::Banned { .. }) => Fault::Banned,
-            Self::Evidence(_) | Self::Contradiction { .. } | Self::NotAdmitted(_) | Self::ApprovalPending { .. } => {
-                Fault::Node
-            }
+            Self::Evidence(_)
+            | Self::Contradiction { .. }
+            | Self::NotAdmitted(_)
+            | Self::BootPolicy { .. }
+            | Self::ApprovalPending { .. } => Fault::Node,
         }
     }
 }
@@ -99,6 +113,7 @@ pub struct Challenge {
     /// SHA-256 of the endorsement key that it is for.
     ek_sha256: [u8; 32],
     pending: Pending,
+    boot_policy: BootPolicy,
     csr: Csr,
 }
 
@@ -123,14 +138,15 @@ impl NodeAttestation {
         };
         let challenged = ek.challenge(expectation, fresh(), fresh(), now_unix).map_err(Tpm2Refusal::from);
         let (pending, challenge) = challenged?;
-        let waiting = super::Challenge::Tpm2(Box::new(Challenge { ek_sha256, pending, csr }));
+        let waiting =
+            super::Challenge::Tpm2(Box::new(Challenge { ek_sha256, pending, boot_policy: policy.boot_policy, csr }));
         Ok(Progress::Challenge(waiting, challenge.to_json()))
     }
 
     /// A key that nobody vouches for may wait once it was proven: rows for invented keys would cost a stranger nothing.
     pub(super) fn judge_tpm(
         &self,
-        Challenge { ek_sha256, pending, csr }: Challenge,
+        Challenge { ek_sha256, pending, boot_policy, csr }: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
@@ -140,6 +156,10 @@ impl NodeAttestation {
             let (ek_sha256, chip) = (hex(&ek_sha256), Box::new(attested));
             return Err(Tpm2Refusal::ApprovalPending { ek_sha256, chip }.into());
         };
+        if boot_policy == BootPolicy::Enforce && !self.devices.meets_any(&ek_sha256, device.boot()) {
+            let (ek_sha256, device) = (hex(&ek_sha256), Box::new(device));
+            return Err(Tpm2Refusal::BootPolicy { ek_sha256, device }.into());
+        }
         Ok(AttestedNode {
             id: self.trust_domain.id_with_path(&attested.agent_path())?,
             attestation_type: TYPE,

@@ -78,7 +78,7 @@ impl Registry {
             return Vec::new();
         }
         let agents = self.shared.read().agents.behind(i64::MIN).map(|(_, agent)| agent.clone()).collect();
-        matching::count(&groups, matching::nodes(self.devices.all(), agents))
+        matching::count(&groups, matching::nodes(self.devices.all_today(), agents))
     }
 
     fn missing_parent(&self, parent: &SpiffeId) -> Option<String> {

@@ -41,7 +41,7 @@ impl Registry {
             }
             match &proof {
                 Proof::JoinToken(token) => token.spend(tx, now_unix)?,
-                Proof::Tpm(device) => note_attested(tx, *device, &agent.spiffe_id, now_unix)?,
+                Proof::Tpm(device) => note_attested(tx, device, &agent.spiffe_id, now_unix)?,
                 Proof::Certificate { .. } => one_certificate::refuse_under_another_id(tx, &agent)?,
             }
             let agent_version = known.map(|known| known.agent_version).unwrap_or_default();

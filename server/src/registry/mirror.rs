@@ -44,9 +44,9 @@ pub(super) fn follower(
 fn concerns_many(news: &News) -> bool {
     match news {
         News::Everything => true,
-        News::Changes(changes) => {
-            changes.iter().any(|changed| matches!(changed, Changed::Entry(_) | Changed::Device(_)))
-        }
+        News::Changes(changes) => changes
+            .iter()
+            .any(|changed| matches!(changed, Changed::Entry(_) | Changed::Device(_) | Changed::PcrPolicy(_))),
     }
 }
 
@@ -70,6 +70,7 @@ impl Row {
             Changed::Entry(id) => Self::Entry(id.clone(), facts.entry(id)?),
             Changed::Agent(id) => Self::Agent(id.clone(), facts.agent(id)?),
             Changed::Device(_)
+            | Changed::PcrPolicy(_)
             | Changed::CaJournal
             | Changed::Tiers
             | Changed::Bundle(_)

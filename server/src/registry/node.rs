@@ -2,26 +2,33 @@
 
 use std::sync::Arc;
 
+use crate::devices::DeviceToday;
 use crate::facts::agent::AgentRecord;
-use crate::facts::device::{DeviceRecord, DeviceState, is_operators_selector};
+#[cfg(test)]
+use crate::facts::device::DeviceRecord;
+use crate::facts::device::{DeviceState, is_operators_selector};
+use crate::facts::pcr_policy::{is_policy_selector, policy_selector};
 use ironroot_attest::{Selector, SelectorSet};
 
-/// The words of operators about one device. Equal words make equal selectors.
+/// The words of operators about one device: serial, labels, and the policies that its last boot meets. Equal words make equal
+/// selectors.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OperatorsWords(Option<Arc<DeviceRecord>>);
+pub(super) struct OperatorsWords(Option<DeviceToday>);
 
 impl OperatorsWords {
     /// Of a device that is not enrolled nothing counts.
-    pub fn of(device: Option<Arc<DeviceRecord>>) -> Self {
-        Self(device.filter(|device| device.state == DeviceState::Enrolled))
+    pub fn of(device: Option<DeviceToday>) -> Self {
+        Self(device.filter(|device| device.record.state == DeviceState::Enrolled))
     }
 
     /// The node's selectors. Words that were stored with the agent are passed over: they are those of its attestation.
     pub fn joined_to(&self, agent: &AgentRecord) -> SelectorSet {
-        let is_stale = |selector: &Selector| agent.ek_sha256.is_some() && is_operators_selector(selector);
+        let is_word = |selector: &Selector| is_operators_selector(selector) || is_policy_selector(selector);
+        let is_stale = |selector: &Selector| agent.ek_sha256.is_some() && is_word(selector);
         let proven = agent.selectors.iter().filter(|selector| !is_stale(selector)).cloned();
-        let words = self.0.as_ref().map(|device| device.selectors()).unwrap_or_default();
-        proven.chain(words.iter().cloned()).collect()
+        let words = self.0.as_ref().map(|device| device.record.selectors()).unwrap_or_default();
+        let met = self.0.iter().flat_map(|device| device.policies.iter().map(|name| policy_selector(name)));
+        proven.chain(words.iter().cloned()).chain(met).collect()
     }
 
     /// The agent's row as it is to be shown.
@@ -36,7 +43,10 @@ impl OperatorsWords {
 impl PartialEq for OperatorsWords {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Some(one), Some(two)) => Arc::ptr_eq(one, two) || (one.serial == two.serial && one.labels == two.labels),
+            (Some(one), Some(two)) => {
+                let (a, b) = (&one.record, &two.record);
+                one.policies == two.policies && (Arc::ptr_eq(a, b) || (a.serial == b.serial && a.labels == b.labels))
+            }
             (None, None) => true,
             _ => false,
         }
@@ -47,17 +57,18 @@ impl PartialEq for OperatorsWords {
 impl OperatorsWords {
     /// About a device with that serial and a label `site`; those that are enrolled count.
     pub(super) fn example(serial: &str, site: &str, state: DeviceState) -> Self {
-        Self::of(Some(Arc::new(DeviceRecord {
-            ek_sha256: [1; 32],
+        let record = DeviceRecord {
             serial: serial.to_owned(),
             labels: [("site".to_owned(), site.to_owned())].into(),
-            state,
-            manufacturer: String::new(),
-            created_at: 0,
-            last_attested_at: 0,
-            agent_id: None,
-            ban: None,
-        })))
+            ..DeviceRecord::example([1; 32], state)
+        };
+        Self::of(Some(DeviceToday { record: Arc::new(record), policies: Default::default() }))
+    }
+
+    /// The same, and the policies that it meets.
+    fn meeting(mut self, names: &[&str]) -> Self {
+        self.0.iter_mut().for_each(|device| device.policies = names.iter().map(|name| (*name).to_owned()).collect());
+        self
     }
 }
 
@@ -66,7 +77,8 @@ mod tests {
     use super::*;
 
     fn agent(ek_sha256: Option<[u8; 32]>) -> AgentRecord {
-        let selectors = ["tpm2:fw:1", "tpm2:serial:old"].iter().map(|s| Selector::accepted(s).expect("legal"));
+        let selectors =
+            ["tpm2:fw:1", "tpm2:serial:old", "tpm2:policy:old"].iter().map(|s| Selector::accepted(s).expect("legal"));
         AgentRecord { selectors: selectors.collect(), ek_sha256, ..AgentRecord::example("a") }
     }
 
@@ -80,7 +92,9 @@ mod tests {
         let one = words("S1", "rome");
         assert_eq!(one, one.clone());
         assert_eq!(one, words("S1", "rome"));
-        for other in [words("S2", "rome"), words("S1", "bern"), OperatorsWords::default()] {
+        assert_eq!(one.clone().meeting(&["a"]), words("S1", "rome").meeting(&["a"]));
+        for other in [words("S2", "rome"), words("S1", "bern"), one.clone().meeting(&["a"]), OperatorsWords::default()]
+        {
             assert_ne!(one, other);
             assert_ne!(other, one);
         }
@@ -93,16 +107,21 @@ mod tests {
         let shown = words.shown(&Arc::new(agent(Some([1; 32]))));
         assert_eq!(texts(&shown.selectors), ["tpm2:fw:1", "tpm2:label:site:rome", "tpm2:serial:S1"]);
         let other = OperatorsWords::default().shown(&Arc::new(agent(None)));
-        assert_eq!(texts(&other.selectors), ["tpm2:fw:1", "tpm2:serial:old"], "nobody speaks for what has no device");
+        assert_eq!(
+            texts(&other.selectors),
+            ["tpm2:fw:1", "tpm2:policy:old", "tpm2:serial:old"],
+            "nobody speaks for what has no device"
+        );
     }
 
     #[test]
     fn of_a_device_that_is_not_enrolled_no_word_counts() {
         let words = |state| {
-            let words = OperatorsWords::example("S1", "rome", state);
+            let words = OperatorsWords::example("S1", "rome", state).meeting(&["golden"]);
             texts(&words.joined_to(&agent(Some([1; 32]))))
         };
-        assert_eq!(words(DeviceState::Enrolled), ["tpm2:fw:1", "tpm2:label:site:rome", "tpm2:serial:S1"]);
+        let enrolled = ["tpm2:fw:1", "tpm2:label:site:rome", "tpm2:policy:golden", "tpm2:serial:S1"];
+        assert_eq!(words(DeviceState::Enrolled), enrolled);
         assert_eq!(words(DeviceState::Banned), ["tpm2:fw:1"]);
         assert_eq!(words(DeviceState::Pending), ["tpm2:fw:1"]);
     }

@@ -4,8 +4,20 @@
 use ironroot_attest::Selector;
 
 /// What the TPM attestor and the device registry give. Source: `ironroot_attest::node::tpm2`, [`crate::facts::device`].
-const TPM2_FORMS: [&str; 9] =
-    ["ek:sha256:", "ek:issuer:cn:", "fw:", "key:resident", "pcr:", "manufacturer:", "model:", "serial:", "label:"];
+const TPM2_FORMS: [&str; 12] = [
+    "ek:sha256:",
+    "ek:issuer:cn:",
+    "fw:",
+    "key:resident",
+    "pcr:",
+    "secureboot:",
+    "debug:off",
+    "policy:",
+    "manufacturer:",
+    "model:",
+    "serial:",
+    "label:",
+];
 /// What the unix attestor gives; each is also the name under which people look for it.
 const UNIX_FORMS: [&str; 8] =
     ["uid", "gid", "user", "group", "supplementary_gid", "supplementary_group", "path", "sha256"];
@@ -75,9 +87,15 @@ mod tests {
     #[test]
     fn what_nothing_can_give_is_told_and_what_something_gives_is_not() {
         let doubt = |text: &str, of: fn(&Selector) -> Option<String>| of(&text.parse().expect("selector"));
-        for good in
-            ["tpm2:label:site:berlin", "tpm2:serial:SN-1", "tpm2:pcr:sha256:7:00", "tpm2:key:resident", "tpm2:fw:1"]
-        {
+        for good in [
+            "tpm2:label:site:berlin",
+            "tpm2:serial:SN-1",
+            "tpm2:pcr:sha256:7:00",
+            "tpm2:key:resident",
+            "tpm2:fw:1",
+            "tpm2:policy:golden",
+            "tpm2:secureboot:on",
+        ] {
             assert_eq!(doubt(good, never_of_a_node), None, "{good}");
         }
         let good_unix = format!("unix:sha256:{}", "0a".repeat(32));

@@ -11,8 +11,10 @@ pub enum Changed {
     Entry(String),
     /// The agent of that SPIFFE ID, its selectors included.
     Agent(SpiffeId),
-    /// The device of that endorsement key's SHA-256, or what speaks against its chip.
+    /// The device of that endorsement key's SHA-256, what it has booted, or what speaks against its chip.
     Device([u8; 32]),
+    /// The policy of that name.
+    PcrPolicy(String),
     /// The CA's journal: the log does not say what in it.
     CaJournal,
     /// Authorities of other tiers: the log does not say which.
@@ -30,6 +32,7 @@ impl Changed {
             Self::Entry(_) => "entry",
             Self::Agent(_) => "agent",
             Self::Device(_) => "device",
+            Self::PcrPolicy(_) => "pcr_policy",
             Self::CaJournal => "ca",
             Self::Tiers => "tiers",
             Self::Bundle(_) => "bundle",
@@ -37,13 +40,14 @@ impl Changed {
         }
     }
 
-    /// Which one of its kind: an entry's ID, an agent's SPIFFE ID, the hash of a device's key, a trust domain's name; empty for
+    /// Which one of its kind: an entry's ID, an agent's SPIFFE ID, the hash of a device's key, a policy's or a trust domain's name; empty for
     /// the journal and for tiers.
     pub(super) fn key(&self) -> &[u8] {
         match self {
             Self::Entry(id) => id.as_bytes(),
             Self::Agent(id) => id.as_str().as_bytes(),
             Self::Device(ek_sha256) => ek_sha256,
+            Self::PcrPolicy(name) => name.as_bytes(),
             Self::CaJournal | Self::Tiers => &[],
             Self::Bundle(trust_domain) | Self::Relationship(trust_domain) => trust_domain.as_str().as_bytes(),
         }
@@ -58,6 +62,7 @@ impl Changed {
             "entry" => text().map(Self::Entry),
             "agent" => text().and_then(|id| SpiffeId::parse(&id).ok()).map(Self::Agent),
             "device" => key.try_into().ok().map(Self::Device),
+            "pcr_policy" => text().map(Self::PcrPolicy),
             "ca" => Some(Self::CaJournal),
             "tiers" => Some(Self::Tiers),
             "bundle" => trust_domain().map(Self::Bundle),
@@ -79,6 +84,7 @@ mod tests {
             Changed::Entry("e-1".into()),
             Changed::Agent(agent),
             Changed::Device([7; 32]),
+            Changed::PcrPolicy("p".into()),
             Changed::CaJournal,
             Changed::Tiers,
             Changed::Bundle(other.clone()),

@@ -4,6 +4,7 @@
 //! [`Transaction`] to change them.
 
 mod agents;
+mod boots;
 mod ca_journal;
 mod change_log;
 mod contradictions;
@@ -13,6 +14,7 @@ mod error;
 mod federation;
 mod file;
 mod join_tokens;
+mod pcr_policies;
 mod schema;
 #[cfg(test)]
 mod tests;

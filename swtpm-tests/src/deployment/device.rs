@@ -149,6 +149,36 @@ impl Device {
         self.process = Some(Process::start(&binary("ironroot-agent"), &arguments, &environment, &self.log_path()));
     }
 
+    /// Starts the agent in a boot of that name: what the kernel calls this one is hidden from it. Needs root.
+    pub fn start_in_boot(&mut self, boot_id: &str) {
+        self.process = None;
+        let file = self.directory.path().join("boot-id");
+        std::fs::write(&file, format!("{boot_id}\n")).expect("written");
+        let (agent, config) = (path(&binary("ironroot-agent")), path(&self.config_path()));
+        let mount = format!("mount --bind {} /proc/sys/kernel/random/boot_id", path(&file));
+        let script = format!("{mount} && exec {agent} run -config {config}");
+        let arguments = ["--mount", "sh", "-c", &script].map(str::to_owned);
+        self.process = Some(Process::start(Path::new("unshare"), &arguments, &[], &self.log_path()));
+    }
+
+    /// The machine starts: its chip is reset and extended with what `extended` says, and the firmware leaves its log.
+    pub fn boot(&mut self, extended: &[(u32, [u8; 32])], log: &[u8]) {
+        self.power_cycle();
+        self.tpm().extend(extended).expect("the chip is extended");
+        std::fs::write(self.boot_log_path(), log).expect("written");
+    }
+
+    /// Where its firmware leaves its log; the line for [`AgentOptions::tpm_lines`] names it.
+    pub fn boot_log_path(&self) -> PathBuf {
+        self.directory.path().join("binary_bios_measurements")
+    }
+
+    /// Options of an agent that reads the firmware's log.
+    pub fn measured(&self) -> AgentOptions {
+        let tpm_lines = format!("event_log_path = \"{}\"", path(&self.boot_log_path()));
+        AgentOptions { tpm_lines, ..AgentOptions::default() }
+    }
+
     /// `kill -9` of the agent.
     pub fn kill_agent(&mut self) {
         self.process = None;

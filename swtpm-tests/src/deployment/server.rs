@@ -61,6 +61,8 @@ pub struct ServerOptions {
     pub plugins: String,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
+    /// Further lines for the tpm2 attestor's block.
+    pub tpm_lines: String,
     /// Whether the token is used through the quirk module: see [`Server::quirks`].
     pub quirky_token: bool,
     /// Where the CA's keys are.
@@ -80,6 +82,7 @@ impl Default for ServerOptions {
             server_lines: String::new(),
             plugins: String::new(),
             require_resident_key: true,
+            tpm_lines: String::new(),
             quirky_token: false,
             keys: Keys::Token,
         }
@@ -289,7 +292,7 @@ impl Server {
             false => SoftHsm::module_path(),
         };
         let key_managers = self.key_managers(options.keys, &module);
-        let mut admission = String::new();
+        let mut admission = options.tpm_lines.clone() + "\n";
         match &options.admission {
             Admission::Enrolled => admission.push_str("admission = \"enrolled\""),
             Admission::Approval => admission.push_str("admission = \"approval\""),

@@ -1,5 +1,6 @@
 //! An agent and a server that is wrong, hostile, older, or gone: what is held stays, nothing false replaces it.
 
+mod boot_log;
 mod jwt;
 mod push;
 

@@ -1,5 +1,7 @@
 //! A device for people and for programs.
 
+mod boots;
+
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
@@ -33,6 +35,7 @@ pub(super) fn describe(text: &mut String, device: &DeviceRecord) {
     if let Some(ban) = &device.ban {
         describe_ban(text, ban);
     }
+    device.boots.iter().for_each(|boot| boots::describe(text, boot));
     text.push('\n');
 }
 
@@ -50,6 +53,9 @@ pub(super) fn to_json(device: &DeviceRecord) -> Value {
     });
     if let Some(ban) = &device.ban {
         json["ban"] = ban_to_json(ban);
+    }
+    if !device.boots.is_empty() {
+        json["boots"] = device.boots.iter().map(boots::to_json).collect();
     }
     json
 }

@@ -29,19 +29,7 @@ impl Named {
     /// The hashes of all devices named, in the order of the names, each once. A name that is a whole hash is taken as it is;
     /// each other one must mean exactly one device.
     pub(super) async fn resolve(&self, channel: Channel) -> Result<Vec<String>, CommandError> {
-        let open: Vec<String> = self.names.iter().filter(|name| parse_hex(name).is_none()).cloned().collect();
-        let known = if open.is_empty() { Vec::new() } else { candidates(channel, open).await? };
-        let mut hashes = Vec::new();
-        for name in &self.names {
-            let hash = match parse_hex(name) {
-                Some(hash) => hex(&hash),
-                None => the_one(name, &known)?,
-            };
-            if !hashes.contains(&hash) {
-                hashes.push(hash);
-            }
-        }
-        Ok(hashes)
+        resolve(channel, &self.names).await
     }
 
     /// One device as ever; several as a list.
@@ -54,6 +42,23 @@ impl Named {
         };
         Reply::new(json, text)
     }
+}
+
+/// The hashes of all devices named, as [`Named::resolve`] gives them.
+pub(in crate::cli) async fn resolve(channel: Channel, names: &[String]) -> Result<Vec<String>, CommandError> {
+    let open: Vec<String> = names.iter().filter(|name| parse_hex(name).is_none()).cloned().collect();
+    let known = if open.is_empty() { Vec::new() } else { candidates(channel, open).await? };
+    let mut hashes = Vec::new();
+    for name in names {
+        let hash = match parse_hex(name) {
+            Some(hash) => hex(&hash),
+            None => the_one(name, &known)?,
+        };
+        if !hashes.contains(&hash) {
+            hashes.push(hash);
+        }
+    }
+    Ok(hashes)
 }
 
 async fn candidates(channel: Channel, by_names: Vec<String>) -> Result<Vec<DeviceRecord>, CommandError> {

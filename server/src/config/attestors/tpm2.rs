@@ -12,7 +12,7 @@ use tracing::warn;
 use super::super::{ManufacturerFileError, read_manufacturer_roots};
 use super::told_of_ended;
 use crate::devices::AdmissionPolicy;
-use crate::node_attestation::{Attestor, Tpm2Policy};
+use crate::node_attestation::{Attestor, BootPolicy, Tpm2Policy};
 
 /// PCRs quoted unless the file says otherwise: firmware, option ROMs, boot loader, secure boot.
 const DEFAULT_PCRS: [u8; 4] = [0, 2, 4, 7];
@@ -28,6 +28,8 @@ pub struct Tpm2Config {
     pub pcr_banks: Vec<PcrHash>,
     /// What is wanted of the log of what a device has booted.
     pub event_log: EventLogPolicy,
+    /// Whether what it has booted must meet a policy.
+    pub boot_policy: BootPolicy,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
 }
@@ -47,6 +49,7 @@ impl Tpm2Config {
             pcrs: self.pcrs,
             pcr_banks: self.pcr_banks.clone(),
             event_log: self.event_log,
+            boot_policy: self.boot_policy,
             require_resident_key: self.require_resident_key,
         })))
     }
@@ -83,10 +86,14 @@ pub(super) fn read(data: &Section<'_>) -> Option<Tpm2Config> {
             "required, but no PCR is quoted that a log could be compared with: name some in pcrs",
         );
     }
+    let boot_policy = data.parsed("boot_policy", str::parse::<BootPolicy>).unwrap_or_default();
+    if boot_policy == BootPolicy::Enforce && pcrs.is_some_and(PcrSelection::is_empty) {
+        data.mistake("boot_policy", "enforce, but no PCR is quoted that a policy could ask for: name some in pcrs");
+    }
     let require_resident_key = data.boolean("require_resident_key").unwrap_or(true);
     let admission = read_admission(data);
     data.finish();
-    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, pcr_banks, event_log, require_resident_key })
+    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, pcr_banks, event_log, boot_policy, require_resident_key })
 }
 
 fn read_admission(data: &Section<'_>) -> Option<Admission> {

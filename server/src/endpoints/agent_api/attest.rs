@@ -151,13 +151,20 @@ impl ServerState {
         Ok(Outcome { svid: Some(svid_to_pb(&svid, node.id(), "")), reattestable: node.can_reattest() })
     }
 
-    /// What a refused chip leaves in the data store: that it waits for approval, or that it contradicted itself.
+    /// What a refused chip leaves in the data store: that it waits for approval, what it has booted, or that it contradicted itself.
     async fn keep_trace(&self, visitor: &Visitor, refusal: &Tpm2Refusal) -> Result<(), Status> {
         let caller = visitor.caller();
         match refusal {
             Tpm2Refusal::ApprovalPending { ek_sha256, chip } => {
                 if self.devices.record_pending(chip, self.now_unix()).await.map_err(device_status)? {
                     self.audit.done(caller, "AttestAgent", format_args!("device {ek_sha256} waits for approval"));
+                }
+            }
+            Tpm2Refusal::BootPolicy { ek_sha256, device } => {
+                let evicted = self.devices.note_refused_boot(device, self.now_unix()).await.map_err(device_status)?;
+                if let Some(agent) = evicted {
+                    let told = format_args!("device {ek_sha256} has booted what no policy allows: {agent} evicted");
+                    self.audit.done(caller, "AttestAgent", told);
                 }
             }
             Tpm2Refusal::Contradiction { chip, .. } => self.note_contradiction(caller, chip).await,

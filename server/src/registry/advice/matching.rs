@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::devices::DeviceToday;
 use crate::facts::agent::AgentRecord;
-use crate::facts::device::{DeviceRecord, DeviceState, is_operators_selector};
+use crate::facts::device::{DeviceState, is_operators_selector};
 use crate::registry::node::OperatorsWords;
 use ironroot_api::SpiffeId;
 use ironroot_attest::SelectorSet;
@@ -38,28 +39,28 @@ pub(super) fn count(groups: &[&SelectorSet], nodes: impl Iterator<Item = Node>) 
 }
 
 /// The enrolled devices, and the agents without a TPM that are not banned.
-pub(super) fn nodes(devices: Vec<Arc<DeviceRecord>>, agents: Vec<Arc<AgentRecord>>) -> impl Iterator<Item = Node> {
-    let enrolled: Vec<_> = devices.into_iter().filter(|device| device.state == DeviceState::Enrolled).collect();
+pub(super) fn nodes(devices: Vec<DeviceToday>, agents: Vec<Arc<AgentRecord>>) -> impl Iterator<Item = Node> {
+    let enrolled: Vec<_> = devices.into_iter().filter(|device| device.record.state == DeviceState::Enrolled).collect();
     let others = without_device(&enrolled, &agents);
     let agents: HashMap<SpiffeId, Arc<AgentRecord>> =
         agents.into_iter().map(|agent| (agent.spiffe_id.clone(), agent)).collect();
-    let of_device = move |device: Arc<DeviceRecord>| match device.agent_id.as_ref().and_then(|id| agents.get(id)) {
+    let of_device = move |device: DeviceToday| match device.record.agent_id.as_ref().and_then(|id| agents.get(id)) {
         Some(agent) => Node::of_agent(agent, Some(device)),
-        None => Node { selectors: device.selectors(), has_attested: false },
+        None => Node { selectors: device.record.selectors(), has_attested: false },
     };
     enrolled.into_iter().map(of_device).chain(others.into_iter().map(|agent| Node::of_agent(&agent, None)))
 }
 
-fn without_device(devices: &[Arc<DeviceRecord>], agents: &[Arc<AgentRecord>]) -> Vec<Arc<AgentRecord>> {
-    let of_devices: HashSet<&SpiffeId> = devices.iter().filter_map(|device| device.agent_id.as_ref()).collect();
+fn without_device(devices: &[DeviceToday], agents: &[Arc<AgentRecord>]) -> Vec<Arc<AgentRecord>> {
+    let of_devices: HashSet<&SpiffeId> = devices.iter().filter_map(|device| device.record.agent_id.as_ref()).collect();
     let agents = agents.iter().filter(|agent| !agent.banned && agent.ek_sha256.is_none());
     agents.filter(|agent| !of_devices.contains(&agent.spiffe_id)).cloned().collect()
 }
 
 impl Node {
     /// Of the device with which the agent attested, words count; of another none.
-    fn of_agent(agent: &AgentRecord, device: Option<Arc<DeviceRecord>>) -> Self {
-        let words = OperatorsWords::of(device.filter(|device| agent.ek_sha256 == Some(device.ek_sha256)));
+    fn of_agent(agent: &AgentRecord, device: Option<DeviceToday>) -> Self {
+        let words = OperatorsWords::of(device.filter(|device| agent.ek_sha256 == Some(device.record.ek_sha256)));
         Self { selectors: words.joined_to(agent), has_attested: true }
     }
 

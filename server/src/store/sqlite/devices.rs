@@ -7,12 +7,14 @@ use ironroot_api::SpiffeId;
 use ironroot_attest::node::tpm2::ClockReading;
 use rusqlite::{OptionalExtension, Row};
 
+use super::boots::parse as parse_boot;
 use super::{Facts, Transaction};
 use crate::facts::device::KnownDevice;
 use crate::store::{Changed, StoreError};
 
 const COLUMNS: &str = "seq, ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
-                       clock_ms, reset_count, restart_count, clock_safe, ban";
+                       clock_ms, reset_count, restart_count, clock_safe, ban,
+                       (SELECT facts FROM boots WHERE boots.ek_sha256 = devices.ek_sha256 ORDER BY id DESC LIMIT 1)";
 
 impl Facts<'_> {
     /// Every device, in the order of its place in lists.
@@ -79,14 +81,16 @@ impl Transaction<'_> {
         );
         self.note(Changed::Device(record.ek_sha256));
         let seq = self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?;
-        Ok(KnownDevice { seq, record: Arc::new(record), clock })
+        let boot = self.last_boot(&record.ek_sha256)?;
+        Ok(KnownDevice { seq, record: Arc::new(record), clock, boot })
     }
 
-    /// Removes a device; false if there is none of that endorsement key.
+    /// Removes a device, with what it has booted; false if there is none of that endorsement key.
     pub(crate) fn remove_device(&self, ek_sha256: &[u8; 32]) -> Result<bool, StoreError> {
         let mut remove = self.connection.prepare_cached("DELETE FROM devices WHERE ek_sha256 = ?1")?;
         let removed = remove.execute([ek_sha256])? == 1;
         if removed {
+            self.remove_boots(ek_sha256)?;
             self.note(Changed::Device(*ek_sha256));
         }
         Ok(removed)
@@ -110,7 +114,8 @@ fn known(row: &Row<'_>) -> Result<KnownDevice, StoreError> {
         agent_id: agent_id.map_err(|e| damaged(&e))?,
         ban: ban.transpose().map_err(|e| damaged(&e))?,
     };
-    Ok(KnownDevice { seq, record: Arc::new(record), clock: clock(row)? })
+    let boot = row.get::<_, Option<String>>(14)?.map(|facts| parse_boot(&facts).map(Arc::new)).transpose()?;
+    Ok(KnownDevice { seq, record: Arc::new(record), clock: clock(row)?, boot })
 }
 
 fn clock(row: &Row<'_>) -> Result<Option<ClockReading>, StoreError> {

@@ -21,6 +21,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration::sql(include_str!("schema/6.sql")),
     Migration::sql(include_str!("schema/7.sql")),
     Migration { sql: include_str!("schema/8.sql"), then: federations::fill },
+    Migration::sql(include_str!("schema/9.sql")),
 ];
 
 /// What leads to the next version.

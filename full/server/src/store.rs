@@ -1,0 +1,161 @@
+//! Durable facts: entries, agents, join tokens, devices, the CA's journal. And a log of what changed, for memory to follow.
+//!
+//! One thread owns the engine's connection. Changes that wait in its queue are committed together; each is its own savepoint,
+//! so one that fails takes nobody else with it. Each fact that a commit changes has a row in the change log, and whoever
+//! mirrors facts in memory follows that log, whoever wrote it. A method returns once its change is on disk and followed.
+//!
+//! ```text
+//!  registry, devices, ca ── change(work) ──► queue ──► store's thread: BEGIN, work.., log, COMMIT ──► feed ──► reply..
+//!                                                                                                      │
+//!  registry, devices, bundle ◄── follow(follower): News::Everything once, then News::Changes ◄─────────┘
+//! ```
+
+mod changed;
+#[cfg(test)]
+mod contract_tests;
+mod error;
+mod feed;
+mod location;
+mod shown_token;
+pub mod spire;
+mod sqlite;
+
+use std::path::Path;
+
+use ironroot_api::TrustDomain;
+use tokio::sync::watch;
+
+pub use changed::Changed;
+pub use error::{Cause, StoreError};
+pub use feed::{Follows, News};
+pub use location::Location;
+pub use shown_token::ShownToken;
+pub use sqlite::{Facts, Queued, Transaction};
+
+/// A handle to the server's database; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    trust_domain: TrustDomain,
+    writer: sqlite::Writer,
+}
+
+impl Store {
+    /// Opens SQLite's database at `path`, or makes it if neither it nor a trace of it is there. Blocks: the whole file is
+    /// checked before it is believed.
+    pub fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Self, StoreError> {
+        let database = sqlite::open(path, trust_domain)?;
+        Ok(Self { trust_domain: trust_domain.clone(), writer: sqlite::Writer::start(database)? })
+    }
+
+    /// Why [`open`](Self::open) would refuse the file at `path` for whose it is: SPIRE's, another trust domain's, a newer
+    /// server's. Reads a few pages and changes nothing; a server may be running on it.
+    pub fn recognise(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreError> {
+        sqlite::recognise(path, trust_domain)
+    }
+
+    /// The trust domain whose facts these are.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// Runs `work` in a transaction. If it succeeds and is on disk, followers take it in, and then the result is returned.
+    /// Dropping the future changes nothing: what was queued runs. An engine that several servers share may have to run `work`
+    /// more than once.
+    pub async fn change<T, E>(&self, work: impl Fn(&Transaction<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.queue(move |tx| Ok(((), work(tx)?))).await.answer().await
+    }
+
+    /// As [`Store::change`], in two steps: whoever queues one change after the other has them done in that order, and waits for
+    /// all their answers together. What `work` gives beside its result is held until followers have taken the change in, or
+    /// until the change has failed, whether or not anybody waits for it.
+    pub async fn queue<G, T, E>(
+        &self,
+        work: impl Fn(&Transaction<'_>) -> Result<(G, T), E> + Send + 'static,
+    ) -> Queued<T, E>
+    where
+        G: Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.queue(work).await
+    }
+
+    /// Has `follower` read everything now, and then told of each change, in the order of commits: of this handle's, and of
+    /// other programs' at the next commit or [`Store::probe`]. It runs on the store's thread and must not wait for it.
+    pub async fn follow(
+        &self,
+        follower: impl FnMut(&Facts<'_>, &News) -> Result<Follows, StoreError> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.writer.follow(Box::new(follower)).await
+    }
+
+    /// The CA's journal of this server, if it ever wrote one.
+    pub async fn ca_journal(&self, server: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let server = server.to_owned();
+        self.change(move |tx| tx.ca_journal(&server)).await
+    }
+
+    /// Every server's name, and its CA's journal.
+    pub async fn ca_journals(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.change(|tx| tx.ca_journals()).await
+    }
+
+    /// Replaces the CA's journal of this server; durable on return.
+    pub async fn put_ca_journal(&self, server: &str, journal: Vec<u8>) -> Result<(), StoreError> {
+        let server = server.to_owned();
+        self.change(move |tx| tx.put_ca_journal(&server, &journal)).await
+    }
+
+    /// Gives the journal of the server without a name to `server`, which has none; whether there was one.
+    pub async fn name_ca_journal(&self, server: &str) -> Result<bool, StoreError> {
+        let server = server.to_owned();
+        self.change(move |tx| tx.name_ca_journal(&server)).await
+    }
+
+    /// What a join token is worth at that time. It is spent by the change that stores its agent.
+    pub async fn join_token(&self, token: &str, now_unix: i64) -> Result<ShownToken, StoreError> {
+        let token = token.to_owned();
+        self.change(move |tx| tx.join_token(&token, now_unix)).await
+    }
+
+    /// Changes when a CA's journal does, whoever wrote it; what this handle writes is marked before its writer goes on.
+    pub async fn ca_journal_changes(&self) -> Result<watch::Receiver<()>, StoreError> {
+        let (changes, receiver) = watch::channel(());
+        let follower = move |_: &Facts<'_>, news: &News| {
+            if matches!(news, News::Everything) || news.names(&Changed::CaJournal) {
+                changes.send_replace(());
+            }
+            Ok(if changes.is_closed() { Follows::Ended } else { Follows::On })
+        };
+        self.follow(follower).await?;
+        Ok(receiver)
+    }
+
+    /// Why the last change did not get to the disk, or not from there into memory; none if it did. Answers at once: see
+    /// [`Store::probe`].
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.writer.trouble()
+    }
+
+    /// Writes something to the disk that leaves no trace in the tables, so that [`Store::trouble`] tells today's truth, and has
+    /// followers take in what other programs wrote meanwhile.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.change(|tx| tx.leave_no_trace()).await?;
+        self.writer.catch_up().await
+    }
+
+    /// Finishes what is queued, closes the file and gives up the lock. Later calls on any clone fail.
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.trust_domain)
+    }
+}

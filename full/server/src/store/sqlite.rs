@@ -1,0 +1,28 @@
+//! The embedded engine: one SQLite file, one thread that owns its connection.
+//!
+//! Everything that knows SQL is in here. The rest of the store, and whoever uses it, sees facts: [`Facts`] to read them,
+//! [`Transaction`] to change them.
+
+mod agents;
+mod ca_journal;
+mod change_log;
+mod contradictions;
+mod devices;
+mod entries;
+mod error;
+mod file;
+mod join_tokens;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod writer;
+
+pub(super) use schema::is_spires;
+
+#[cfg(test)]
+pub(super) use change_log::MAX_CHANGES;
+pub(super) use file::{open, recognise};
+pub use transaction::{Facts, Transaction};
+pub use writer::Queued;
+pub(super) use writer::Writer;

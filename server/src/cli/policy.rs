@@ -1,0 +1,139 @@
+//! `policy learn`, `show`, `list`, `set`, `delete`: what devices may have booted. Ours; SPIRE has no counterpart.
+
+mod display;
+mod document;
+mod learn;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use ironroot_api::pb::pcr_policy as pb;
+use ironroot_api::pb::pcr_policy::pcr_policy_client::PcrPolicyClient;
+use ironroot_shell::command_line::{CommandError, Reply, counted};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use super::connection::Connection;
+use display::{describe, to_json};
+
+/// Longest answer accepted, bytes: all policies there can be.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    Learn(learn::Learn),
+    List(List),
+    Show(Show),
+    Set(Set),
+    Delete(Delete),
+}
+
+impl Policy {
+    pub(super) fn execute(self) -> ExitCode {
+        match self {
+            Self::Learn(learn) => learn.execute(),
+            Self::List(list) => list.execute(),
+            Self::Show(show) => show.execute(),
+            Self::Set(set) => set.execute(),
+            Self::Delete(delete) => delete.execute(),
+        }
+    }
+}
+
+fn client(channel: Channel) -> PcrPolicyClient<Channel> {
+    PcrPolicyClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES)
+}
+
+fn reply(policy: &pb::Policy) -> Reply {
+    let mut text = String::new();
+    describe(&mut text, policy);
+    Reply::new(to_json(policy), text)
+}
+
+/// Lists policies.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ironroot-server policy list")]
+pub(super) struct List {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl List {
+    fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            let request = pb::ListPoliciesRequest {};
+            let policies = client(connection.open().await?).list_policies(request).await?.into_inner().policies;
+            let mut text = format!("Found {}\n", counted(policies.len(), "policy", "policies"));
+            policies.iter().for_each(|policy| describe(&mut text, policy));
+            Ok(Reply::new(json!({ "policies": policies.iter().map(to_json).collect::<Value>() }), text))
+        })
+    }
+}
+
+/// Shows a policy; with -output json in the form that "policy set" reads.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ironroot-server policy show gateway-1.2
+Example: ironroot-server policy show gateway-1.2 -output json > policy.json")]
+pub(super) struct Show {
+    #[command(flatten)]
+    connection: Connection,
+    /// The policy's name
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+impl Show {
+    fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            let request = pb::PolicyRequest { name: self.name.clone() };
+            Ok(reply(&client(connection.open().await?).get_policy(request).await?.into_inner()))
+        })
+    }
+}
+
+/// Adds a policy, or replaces the one of its name, by what a file says.
+#[derive(Debug, Args)]
+#[command(after_help = "The file is what \"policy show NAME -output json\" prints:
+  {\"name\": \"gateway-1.2\", \"labels\": {\"model\": \"gw\"},
+   \"alternatives\": [{\"bank\": \"sha256\", \"pcrs\": {\"0\": \"<64 digits>\", \"7\": \"<64 digits>\"}, \"note\": \"1.2\"}]}
+
+Example: ironroot-server policy set policy.json
+Example: ironroot-server policy set - < policy.json")]
+pub(super) struct Set {
+    #[command(flatten)]
+    connection: Connection,
+    /// The file; - for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl Set {
+    fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            let policy = document::read(&self.file).map_err(CommandError::Usage)?;
+            Ok(reply(&client(connection.open().await?).set_policy(policy).await?.into_inner()))
+        })
+    }
+}
+
+/// Removes a policy: no device meets it any more.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ironroot-server policy delete gateway-1.2")]
+pub(super) struct Delete {
+    #[command(flatten)]
+    connection: Connection,
+    /// The policy's name
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+impl Delete {
+    fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            let request = pb::PolicyRequest { name: self.name.clone() };
+            client(connection.open().await?).delete_policy(request).await?;
+            Ok(Reply::new(json!({}), "Policy deleted successfully\n".to_owned()))
+        })
+    }
+}

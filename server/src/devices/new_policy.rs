@@ -1,0 +1,183 @@
+//! A policy as an administrator sends it: everything that is wrong with it, at once.
+
+use std::collections::BTreeMap;
+
+use ironroot_api::pb::pcr_policy as pb;
+use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
+use thiserror::Error;
+
+use super::{MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
+use crate::facts::device::PcrValue;
+use crate::facts::pcr_policy::{Alternative, PcrPolicy};
+
+/// Longest name of a policy, bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+/// Most alternatives of one policy: firmware and boot loader in a few versions each.
+pub const MAX_ALTERNATIVES: usize = 64;
+/// Longest note of an alternative, bytes.
+pub const MAX_NOTE_BYTES: usize = 255;
+
+/// What is wrong with a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum PcrPolicyError {
+    /// The name becomes part of a selector.
+    #[error("the name must be 1 to {MAX_NAME_BYTES} of the characters a-z, A-Z, 0-9, '.', '_' and '-'")]
+    Name,
+    /// More than a device can have, or longer than a device's can be.
+    #[error("labels must be at most {MAX_LABELS}, with names and values that a device can have")]
+    Labels,
+    /// Each is compared with each device.
+    #[error("there are {0} alternatives, at most {MAX_ALTERNATIVES} are accepted")]
+    Alternatives(usize),
+    /// A bank that there is not.
+    #[error("alternative {place}: {bank:?} is no PCR bank")]
+    Bank { place: usize, bank: String },
+    /// Everything would meet it.
+    #[error("alternative {place}: it names no PCR")]
+    NoPcr { place: usize },
+    /// Software can reset those above 15.
+    #[error("alternative {place}: {pcr} is not a PCR index from 0 to 15")]
+    Pcr { place: usize, pcr: u32 },
+    /// Not a value of that bank.
+    #[error("alternative {place}: PCR {pcr} must be {bytes} bytes as hexadecimal digits")]
+    Value { place: usize, pcr: u32, bytes: usize },
+    /// A machine whose firmware measures nothing would meet it.
+    #[error("alternative {place}: all its PCRs are zero: nothing was measured into them, so they prove nothing")]
+    NothingMeasured { place: usize },
+    /// Too long, or with control characters.
+    #[error("alternative {place}: the note must be at most {MAX_NOTE_BYTES} characters without control characters")]
+    Note { place: usize },
+}
+
+/// A policy that is within its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPolicy(PcrPolicy);
+
+impl NewPolicy {
+    /// Checks bounds and values. Alternatives are numbered from 0 in messages.
+    pub fn from_pb(policy: &pb::Policy) -> Result<Self, Vec<PcrPolicyError>> {
+        let mut mistakes = Vec::new();
+        let (name, labels) = (policy.name.clone(), policy.labels.clone().into_iter().collect());
+        if !is_name(&name) {
+            mistakes.push(PcrPolicyError::Name);
+        }
+        if !are_labels(&labels) {
+            mistakes.push(PcrPolicyError::Labels);
+        }
+        if policy.alternatives.len() > MAX_ALTERNATIVES {
+            mistakes.push(PcrPolicyError::Alternatives(policy.alternatives.len()));
+        }
+        let mut alternatives = Vec::new();
+        for (place, alternative) in policy.alternatives.iter().take(MAX_ALTERNATIVES).enumerate() {
+            match read_alternative(alternative, place) {
+                Ok(checked) => alternatives.push(checked),
+                Err(found) => mistakes.extend(found),
+            }
+        }
+        if mistakes.is_empty() { Ok(Self(PcrPolicy { name, labels, alternatives })) } else { Err(mistakes) }
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &PcrPolicy {
+        &self.0
+    }
+}
+
+fn read_alternative(alternative: &pb::Alternative, place: usize) -> Result<Alternative, Vec<PcrPolicyError>> {
+    let bank = &alternative.bank;
+    let Ok(bank) = bank.parse::<PcrHash>() else {
+        return Err(vec![PcrPolicyError::Bank { place, bank: bank.chars().take(32).collect() }]);
+    };
+    let mut mistakes = Vec::new();
+    let mut pcrs = BTreeMap::new();
+    for (pcr, text) in &alternative.pcrs {
+        match (index(*pcr), text.parse::<PcrValue>()) {
+            (None, _) => mistakes.push(PcrPolicyError::Pcr { place, pcr: *pcr }),
+            (Some(index), Ok(value)) if value.0.len() == bank.bytes() => drop(pcrs.insert(index, value)),
+            (Some(_), _) => mistakes.push(PcrPolicyError::Value { place, pcr: *pcr, bytes: bank.bytes() }),
+        }
+    }
+    if alternative.pcrs.is_empty() {
+        mistakes.push(PcrPolicyError::NoPcr { place });
+    } else if mistakes.is_empty() && pcrs.values().all(PcrValue::is_untouched) {
+        mistakes.push(PcrPolicyError::NothingMeasured { place });
+    }
+    let note = alternative.note.clone();
+    if note.len() > MAX_NOTE_BYTES || note.contains(char::is_control) {
+        mistakes.push(PcrPolicyError::Note { place });
+    }
+    if mistakes.is_empty() { Ok(Alternative { bank, pcrs, note }) } else { Err(mistakes) }
+}
+
+fn index(pcr: u32) -> Option<u8> {
+    let index = u8::try_from(pcr).ok()?;
+    PcrSelection::from_indices([index]).ok().map(|_| index)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn are_labels(labels: &BTreeMap<String, String>) -> bool {
+    let fits = |text: &str, limit| (1..=limit).contains(&text.len()) && !text.contains(char::is_control);
+    labels.len() <= MAX_LABELS
+        && labels.iter().all(|(name, value)| fits(name, MAX_LABEL_NAME_BYTES) && fits(value, MAX_LABEL_VALUE_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alternative(change: impl FnOnce(&mut pb::Alternative)) -> pb::Policy {
+        let pcrs = [(0, "01".repeat(32)), (7, "00".repeat(32))].into();
+        let mut alternative = pb::Alternative { bank: "sha256".into(), pcrs, note: "1.0".into() };
+        change(&mut alternative);
+        pb::Policy { name: "golden-1".into(), labels: Default::default(), alternatives: vec![alternative] }
+    }
+
+    fn refused(policy: &pb::Policy) -> Vec<PcrPolicyError> {
+        NewPolicy::from_pb(policy).expect_err("refused")
+    }
+
+    #[test]
+    fn a_policy_is_read_as_it_is_written() {
+        let policy = alternative(|_| {});
+        assert_eq!(NewPolicy::from_pb(&policy).expect("legal").policy().to_pb(), policy);
+    }
+
+    #[test]
+    fn each_mistake_has_its_name() {
+        use PcrPolicyError::{Bank, NoPcr, Note, NothingMeasured, Pcr, Value};
+        let place = 0;
+        for (change, mistake) in [
+            (
+                (|a: &mut pb::Alternative| a.bank = "md5".into()) as fn(&mut pb::Alternative),
+                Bank { place, bank: "md5".into() },
+            ),
+            (|a| a.pcrs.clear(), NoPcr { place }),
+            (|a| drop(a.pcrs.insert(16, "01".repeat(32))), Pcr { place, pcr: 16 }),
+            (|a| drop(a.pcrs.insert(300, "01".repeat(32))), Pcr { place, pcr: 300 }),
+            (|a| drop(a.pcrs.insert(4, "01".repeat(20))), Value { place, pcr: 4, bytes: 32 }),
+            (|a| drop(a.pcrs.insert(4, "zz".repeat(32))), Value { place, pcr: 4, bytes: 32 }),
+            (|a| drop(a.pcrs.insert(0, "00".repeat(32))), NothingMeasured { place }),
+            (|a| a.note = "a\nb".into(), Note { place }),
+            (|a| a.note = "a".repeat(MAX_NOTE_BYTES + 1), Note { place }),
+        ] {
+            assert_eq!(refused(&alternative(change)), [mistake]);
+        }
+        for name in ["", "a b", "a:b", "ä", &"a".repeat(MAX_NAME_BYTES + 1)] {
+            assert_eq!(refused(&pb::Policy { name: name.to_owned(), ..alternative(|_| {}) }), [PcrPolicyError::Name]);
+        }
+        for (name, value) in [("", "x"), ("x", ""), ("x", "a\tb"), (&*"n".repeat(MAX_LABEL_NAME_BYTES + 1), "x")] {
+            let labels = [(name.to_owned(), value.to_owned())].into();
+            assert_eq!(refused(&pb::Policy { labels, ..alternative(|_| {}) }), [PcrPolicyError::Labels]);
+        }
+        let many = vec![alternative(|_| {}).alternatives.remove(0); MAX_ALTERNATIVES + 1];
+        let many = pb::Policy { alternatives: many, ..alternative(|_| {}) };
+        assert_eq!(refused(&many), [PcrPolicyError::Alternatives(MAX_ALTERNATIVES + 1)]);
+        let all_at_once = pb::Policy { name: String::new(), ..alternative(|a| a.bank = String::new()) };
+        assert_eq!(refused(&all_at_once).len(), 2);
+    }
+}
