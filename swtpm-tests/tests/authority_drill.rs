@@ -4,13 +4,23 @@
 use std::time::Instant;
 
 use ironroot_api::certificate::Certificate;
+use ironroot_api::pb::agent::{AgentX509svidParams, RenewAgentRequest};
+use ironroot_api::pb::bundle::GetBundleRequest;
+use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_api::pb::change::WatchChangesRequest;
+use ironroot_api::pb::change::change_client::ChangeClient;
+use ironroot_api::pb::entry::BatchCreateEntryRequest;
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
+use ironroot_api::pb::types;
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within};
 use ironroot_lab::jwt;
 use ironroot_lab::manufacturer::Manufacturer;
-use ironroot_lab::server_client::ServerClient;
+use ironroot_lab::server_client::{Agent, ServerClient, csr, key};
 use ironroot_lab::workload_client;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 const AGENTS: usize = 3;
 /// Of each agent.
@@ -188,4 +198,104 @@ fn tokens_of_a_tainted_key_are_dropped_and_new_ones_are_of_the_active_key() {
         |token: &str| device.api(uid, &["validate", "jwt", "-audience", AUDIENCE, "-svid", token]).status.success();
     drill.expect("nothing that it signed is accepted", |_| !validates(&first));
     assert!(fetch().is_some_and(|token| validates(&token)));
+}
+
+/// Agents without a process, and identities of each.
+const SIMULATED: usize = 200;
+const SIMULATED_IDENTITIES: usize = 5;
+
+/// An agent that does what agents do: it is told of changes, looks at the bundle, and has everything signed anew that leads to what
+/// is tainted.
+struct Simulated {
+    agent: Agent,
+    entries: Vec<String>,
+}
+
+impl Simulated {
+    /// Who signed its own certificate and all SVIDs that it has then.
+    async fn follow_until_tainted(self, listening: tokio::sync::mpsc::Sender<()>) -> Vec<String> {
+        let watch = ChangeClient::new(self.agent.channel.clone()).watch_changes(WatchChangesRequest {}).await;
+        let mut watch = watch.expect("held").into_inner();
+        watch.message().await.expect("a word").expect("the first");
+        listening.send(()).await.expect("somebody counts");
+        drop(listening);
+        loop {
+            watch.message().await.expect("a word").expect("another");
+            let request = GetBundleRequest { output_mask: None };
+            let bundle = BundleClient::new(self.agent.channel.clone()).get_bundle(request).await.expect("the bundle");
+            if bundle.get_ref().x509_authorities.iter().any(|authority| authority.tainted) {
+                return self.sign_all().await;
+            }
+        }
+    }
+
+    async fn sign_all(&self) -> Vec<String> {
+        let params = AgentX509svidParams { csr: csr(&key(), &[]).into() };
+        let renewed =
+            self.agent.agents().renew_agent(RenewAgentRequest { params: Some(params) }).await.expect("renewed");
+        let wanted = |entry_id: &String| NewX509svidParams { entry_id: entry_id.clone(), csr: csr(&key(), &[]).into() };
+        let request = BatchNewX509svidRequest { params: self.entries.iter().map(wanted).collect() };
+        let signed = self.agent.svids().batch_new_x509svid(request).await.expect("signed").into_inner().results;
+        let svids = signed.into_iter().filter_map(|result| result.svid).chain(renewed.into_inner().svid);
+        svids.map(|svid| issuer_of(&svid.cert_chain[0])).collect()
+    }
+}
+
+fn issuer_of(leaf: &[u8]) -> String {
+    let leaf = Certificate::parse(leaf).expect("a certificate");
+    leaf.authority_key_id().expect("AKI").iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn simulated(client: &ServerClient, admin: &mut EntryClient<tonic::transport::Channel>) -> Simulated {
+    let agent = client.agent().await;
+    let entry = |number| types::Entry {
+        spiffe_id: Some(types::Spiffeid {
+            trust_domain: agent.id().to_pb().trust_domain,
+            path: format!("/simulated-{number}"),
+        }),
+        parent_id: Some(agent.id().to_pb()),
+        selectors: vec![types::Selector { r#type: "unix".to_owned(), value: format!("uid:{number}") }],
+        ..types::Entry::default()
+    };
+    let request =
+        BatchCreateEntryRequest { entries: (0..SIMULATED_IDENTITIES).map(entry).collect(), output_mask: None };
+    let created = admin.batch_create_entry(request).await.expect("created").into_inner().results;
+    let entries = created.into_iter().map(|result| result.entry.expect("an entry").id).collect();
+    Simulated { agent, entries }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_agents_that_are_told_have_everything_signed_by_the_new_authority() {
+    let lines = "root { enabled = false }".to_owned();
+    let server = Server::start(&ServerOptions { server_lines: lines, ..ServerOptions::default() });
+    let client = ServerClient::new(&server).await;
+    let mut admin = EntryClient::new(client.admin().await);
+    let (listening, mut listen) = tokio::sync::mpsc::channel(SIMULATED);
+    let mut agents = JoinSet::new();
+    for _ in 0..SIMULATED {
+        agents.spawn(simulated(&client, &mut admin).await.follow_until_tainted(listening.clone()));
+    }
+    drop(listening);
+    while listen.recv().await.is_some() {}
+    let ask = |verb: &str, id: &str| {
+        let named: &[&str] = if id.is_empty() { &[] } else { &["-authorityID", id] };
+        let said = server.cli(&[&["localauthority", "x509", verb, "-output", "json"], named].concat());
+        serde_json::from_str::<Value>(&said).expect("JSON")
+    };
+    let old = text(&ask("show", "")["active"]["authority_id"]);
+    let new = text(&ask("prepare", "")["prepared_authority"]["authority_id"]);
+    ask("activate", &new);
+    let tainted_at = Instant::now();
+    ask("taint", &old);
+    let mut signed = 0;
+    while let Some(issuers) = agents.join_next().await {
+        let issuers = issuers.expect("no panic");
+        assert_eq!(issuers, vec![new.clone(); SIMULATED_IDENTITIES + 1]);
+        signed += issuers.len();
+    }
+    println!(
+        "from taint until {SIMULATED} simulated agents have {signed} certificates of the new authority: {:.1} s",
+        tainted_at.elapsed().as_secs_f64()
+    );
+    ask("revoke", &old);
 }
