@@ -16,7 +16,7 @@ pub(super) struct Complaints {
 impl Complaints {
     /// Says it on standard error, unless it has just been said.
     pub(super) fn say(&mut self, error: &CommandError) {
-        if let Some(message) = self.new(error.message(), Instant::now()) {
+        if let Some(message) = self.unsaid(error.message(), Instant::now()) {
             let complaints = format!("{message}\n");
             Reply::print(&Ok(Reply { complaints, ..Reply::default() }), Output::Pretty);
         }
@@ -27,7 +27,7 @@ impl Complaints {
         self.last = None;
     }
 
-    fn new(&mut self, message: String, now: Instant) -> Option<&str> {
+    fn unsaid(&mut self, message: String, now: Instant) -> Option<&str> {
         if let Some((last, at)) = &self.last
             && *last == message
             && now.duration_since(*at) < AGAIN_AFTER
@@ -46,13 +46,13 @@ mod tests {
     fn the_same_trouble_is_said_once_an_hour_and_another_at_once() {
         let (mut complaints, start) = (Complaints::default(), Instant::now());
         let mut said =
-            |what: &str, after: u64| complaints.new(what.to_owned(), start + Duration::from_secs(after)).is_some();
+            |what: &str, after: u64| complaints.unsaid(what.to_owned(), start + Duration::from_secs(after)).is_some();
         assert_eq!(
             [said("gone", 0), said("gone", 30), said("gone", 3599), said("gone", 3600)],
             [true, false, false, true]
         );
         assert!(said("denied", 3601));
         complaints.end();
-        assert!(complaints.new("denied".to_owned(), start + Duration::from_secs(3602)).is_some(), "it had ended");
+        assert!(complaints.unsaid("denied".to_owned(), start + Duration::from_secs(3602)).is_some(), "it had ended");
     }
 }

@@ -86,101 +86,96 @@ mod tests {
     use super::*;
     use crate::ca::{Action, CaError, Status as Standing};
 
+    use OrderRefusal::*;
+
     // Source: SPIRE, pkg/server/api/localauthority/v1/service.go and service_test.go.
+    const SPIRES: [(OrderRefusal, Code, &str); 25] = [
+        (Initializing, Code::Unavailable, "server is initializing"),
+        (NoId, Code::InvalidArgument, "no authority ID provided"),
+        (OtherId, Code::InvalidArgument, "unexpected authority ID"),
+        (
+            NotPrepared(Standing::Old),
+            Code::Internal,
+            "only Prepared authorities can be activated: unsupported local authority status: OLD",
+        ),
+        (TaintsActive, Code::InvalidArgument, "unable to taint current local authority"),
+        (
+            NotOld(Standing::Prepared),
+            Code::InvalidArgument,
+            "only Old local authorities can be tainted: unsupported local authority status: PREPARED",
+        ),
+        (IsTainted(Purpose::Jwt), Code::Internal, "failed to taint JWT authority: key is already tainted"),
+        (IsTainted(Purpose::X509Ca), Code::Internal, "failed to taint X.509 authority: root CA is already tainted"),
+        (IsTainted(Purpose::Root), Code::Internal, "failed to taint upstream authority: root CA is already tainted"),
+        (RevokesNoId, Code::InvalidArgument, "invalid authority ID: no authority ID provided"),
+        (RevokesActive, Code::InvalidArgument, "invalid authority ID: unable to use current authority"),
+        (RevokesPrepared(Purpose::Jwt), Code::InvalidArgument, "invalid authority ID: unable to use a prepared key"),
+        (
+            RevokesPrepared(Purpose::X509Ca),
+            Code::InvalidArgument,
+            "invalid authority ID: only Old local authority can be revoked",
+        ),
+        (
+            NotRevocable(Purpose::Jwt),
+            Code::InvalidArgument,
+            "invalid authority ID: no JWT authority found with provided authority ID",
+        ),
+        (
+            NotRevocable(Purpose::X509Ca),
+            Code::InvalidArgument,
+            "invalid authority ID: only Old local authority can be revoked",
+        ),
+        (
+            IsNotTainted(Purpose::Jwt),
+            Code::Internal,
+            "failed to revoke JWT authority: it is not possible to revoke an untainted key",
+        ),
+        (
+            IsNotTainted(Purpose::X509Ca),
+            Code::Internal,
+            "failed to revoke X.509 authority: it is not possible to revoke an untainted root CA",
+        ),
+        (
+            IsNotTainted(Purpose::Root),
+            Code::Internal,
+            "failed to revoke X.509 upstream authority: it is not possible to revoke an untainted root CA",
+        ),
+        (
+            IsBelowARoot(Action::Taint),
+            Code::FailedPrecondition,
+            "local authority can't be tainted if there is an upstream authority",
+        ),
+        (
+            IsBelowARoot(Action::Revoke),
+            Code::FailedPrecondition,
+            "local authority can't be revoked if there is an upstream authority",
+        ),
+        (NoRoot, Code::FailedPrecondition, "upstream authority is not configured"),
+        (
+            NoSubject(Action::Taint),
+            Code::InvalidArgument,
+            "provided subject key id is not valid: no subject key ID provided",
+        ),
+        (
+            SignsActive(Action::Revoke),
+            Code::InvalidArgument,
+            "invalid subject key ID: unable to use upstream authority singing current authority",
+        ),
+        (
+            SignedNoOld(Action::Taint),
+            Code::InvalidArgument,
+            "provided subject key id is not valid: upstream authority didn't sign the old local authority",
+        ),
+        (
+            SignsPrepared(Action::Revoke),
+            Code::InvalidArgument,
+            "invalid subject key ID: only upstream authorities signing an old authority can be used",
+        ),
+    ];
+
     #[test]
     fn each_refusal_has_spires_code_and_words() {
-        use OrderRefusal::*;
-        for (refusal, code, words) in [
-            (Initializing, Code::Unavailable, "server is initializing"),
-            (NoId, Code::InvalidArgument, "no authority ID provided"),
-            (OtherId, Code::InvalidArgument, "unexpected authority ID"),
-            (
-                NotPrepared(Standing::Old),
-                Code::Internal,
-                "only Prepared authorities can be activated: unsupported local authority status: OLD",
-            ),
-            (TaintsActive, Code::InvalidArgument, "unable to taint current local authority"),
-            (
-                NotOld(Standing::Prepared),
-                Code::InvalidArgument,
-                "only Old local authorities can be tainted: unsupported local authority status: PREPARED",
-            ),
-            (IsTainted(Purpose::Jwt), Code::Internal, "failed to taint JWT authority: key is already tainted"),
-            (IsTainted(Purpose::X509Ca), Code::Internal, "failed to taint X.509 authority: root CA is already tainted"),
-            (
-                IsTainted(Purpose::Root),
-                Code::Internal,
-                "failed to taint upstream authority: root CA is already tainted",
-            ),
-            (RevokesNoId, Code::InvalidArgument, "invalid authority ID: no authority ID provided"),
-            (RevokesActive, Code::InvalidArgument, "invalid authority ID: unable to use current authority"),
-            (
-                RevokesPrepared(Purpose::Jwt),
-                Code::InvalidArgument,
-                "invalid authority ID: unable to use a prepared key",
-            ),
-            (
-                RevokesPrepared(Purpose::X509Ca),
-                Code::InvalidArgument,
-                "invalid authority ID: only Old local authority can be revoked",
-            ),
-            (
-                NotRevocable(Purpose::Jwt),
-                Code::InvalidArgument,
-                "invalid authority ID: no JWT authority found with provided authority ID",
-            ),
-            (
-                NotRevocable(Purpose::X509Ca),
-                Code::InvalidArgument,
-                "invalid authority ID: only Old local authority can be revoked",
-            ),
-            (
-                IsNotTainted(Purpose::Jwt),
-                Code::Internal,
-                "failed to revoke JWT authority: it is not possible to revoke an untainted key",
-            ),
-            (
-                IsNotTainted(Purpose::X509Ca),
-                Code::Internal,
-                "failed to revoke X.509 authority: it is not possible to revoke an untainted root CA",
-            ),
-            (
-                IsNotTainted(Purpose::Root),
-                Code::Internal,
-                "failed to revoke X.509 upstream authority: it is not possible to revoke an untainted root CA",
-            ),
-            (
-                IsBelowARoot(Action::Taint),
-                Code::FailedPrecondition,
-                "local authority can't be tainted if there is an upstream authority",
-            ),
-            (
-                IsBelowARoot(Action::Revoke),
-                Code::FailedPrecondition,
-                "local authority can't be revoked if there is an upstream authority",
-            ),
-            (NoRoot, Code::FailedPrecondition, "upstream authority is not configured"),
-            (
-                NoSubject(Action::Taint),
-                Code::InvalidArgument,
-                "provided subject key id is not valid: no subject key ID provided",
-            ),
-            (
-                SignsActive(Action::Revoke),
-                Code::InvalidArgument,
-                "invalid subject key ID: unable to use upstream authority singing current authority",
-            ),
-            (
-                SignedNoOld(Action::Taint),
-                Code::InvalidArgument,
-                "provided subject key id is not valid: upstream authority didn't sign the old local authority",
-            ),
-            (
-                SignsPrepared(Action::Revoke),
-                Code::InvalidArgument,
-                "invalid subject key ID: only upstream authorities signing an old authority can be used",
-            ),
-        ] {
+        for (refusal, code, words) in SPIRES {
             let answer = status(refusal.into(), "failed");
             assert_eq!((answer.code(), answer.message()), (code, words), "{refusal:?}");
         }
