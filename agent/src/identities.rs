@@ -7,7 +7,7 @@ mod identity;
 mod index;
 mod nearest;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
@@ -18,7 +18,8 @@ use thiserror::Error;
 pub use identity::Identity;
 pub use nearest::Nearest;
 
-use crate::server_answers::{EntryTerms, TrustBundle};
+use crate::federated_bundles::FederatedBundles;
+use crate::server_answers::{EntryTerms, ForeignBundle, ShownBundle, TrustBundle};
 use index::SelectorIndex;
 
 /// Why something cannot be served.
@@ -50,6 +51,7 @@ pub struct Identities {
     unsigned_index: SelectorIndex,
     /// `None`: still starting.
     bundle: Option<Arc<TrustBundle>>,
+    federated: FederatedBundles,
     demand: Demand,
 }
 
@@ -64,6 +66,7 @@ impl Identities {
             unsigned: Vec::new(),
             unsigned_index: SelectorIndex::default(),
             bundle: None,
+            federated: FederatedBundles::default(),
             demand: Demand::default(),
         }
     }
@@ -107,6 +110,23 @@ impl Identities {
         self
     }
 
+    /// The same with bundles of other trust domains besides.
+    pub fn with_federated(self, federated: FederatedBundles) -> Self {
+        Self { federated, ..self }
+    }
+
+    /// The bundles of other trust domains that a workload with these selectors gets: those that its entries ask for, as far as they
+    /// are held; in the order of their names.
+    pub fn federated_for(&self, selectors: &SelectorSet) -> Vec<Arc<ForeignBundle>> {
+        if self.federated.is_empty() {
+            return Vec::new();
+        }
+        let entries = self.entries_for(selectors);
+        let wanted: BTreeSet<&TrustDomain> =
+            entries.iter().flat_map(|terms| terms.federates_with.iter().flatten()).collect();
+        wanted.into_iter().filter_map(|trust_domain| self.federated.get(trust_domain).cloned()).collect()
+    }
+
     /// The trust domain that every identity here belongs to.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
@@ -118,8 +138,9 @@ impl Identities {
     }
 
     /// Every bundle there is, by its trust domain.
-    pub fn bundles(&self) -> impl Iterator<Item = (&TrustDomain, &Arc<TrustBundle>)> {
-        self.bundle.iter().map(|bundle| (&self.trust_domain, bundle))
+    pub fn bundles(&self) -> impl Iterator<Item = (&TrustDomain, ShownBundle)> {
+        let own = self.bundle.iter().map(|bundle| (&self.trust_domain, ShownBundle::Own(bundle.clone())));
+        own.chain(self.federated.iter().map(|bundle| (bundle.trust_domain(), ShownBundle::Foreign(bundle.clone()))))
     }
 
     /// All identities, in order, expired ones too.

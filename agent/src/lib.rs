@@ -14,6 +14,7 @@ pub mod config;
 pub mod confinement;
 pub mod durable_file;
 pub mod endpoints;
+pub mod federated_bundles;
 pub mod identities;
 pub mod jwt_svids;
 pub mod node_attestation;

@@ -4,9 +4,12 @@
 mod bundle;
 mod der_list;
 mod entry;
+mod foreign_bundle;
+mod shown_bundle;
 mod svid;
 
 use ironroot_api::SpiffeIdError;
+use ironroot_api::bundle::BundleError;
 use ironroot_api::certificate::CertificateError;
 use ironroot_api::tls::SvidRefusal;
 use thiserror::Error;
@@ -14,6 +17,8 @@ use thiserror::Error;
 pub use bundle::TrustBundle;
 pub use der_list::DerList;
 pub use entry::{EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
+pub use foreign_bundle::ForeignBundle;
+pub use shown_bundle::ShownBundle;
 pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, span, workload_svid};
 
 use crate::trusted_time::{Span, utc};
@@ -38,6 +43,9 @@ pub enum AnswerRefusal {
     /// A bundle for another trust domain.
     #[error("the trust bundle is of {0:?}")]
     OtherTrustDomain(String),
+    /// A bundle of another trust domain that breaks the bounds of bundles.
+    #[error("the bundle of another trust domain cannot be used")]
+    ForeignBundle(#[source] BundleError),
     /// An authority that is not a signing certificate.
     #[error("an authority of the trust bundle cannot be used")]
     Authority(#[source] CertificateError),

@@ -3,7 +3,7 @@
 //! ```text
 //!  wakes:   poll (the interval, a back-off, an operator) · push (the server's) · due · request (a workload's) · shutdown (wake.rs)
 //!  a poll,
-//!  a push:  certificate (attest, renew) ─► listen (push.rs) ─► bundle ─► entries ─► SVIDs ─► publish ─► keep
+//!  a push:  certificate (attest, renew) ─► listen (push.rs) ─► bundle ─► entries ─► others' bundles ─► SVIDs ─► publish ─► keep
 //!  due, request:                                              SVIDs ─► publish ─► keep
 //!  what came of it ─► standing with the server (standing.rs), the next pause (outcome.rs)
 //! ```
@@ -15,6 +15,7 @@ mod certificate;
 mod entries;
 mod error;
 mod executable_only;
+mod federation;
 mod ledger;
 mod memory;
 mod on_demand;
@@ -48,6 +49,7 @@ pub use wake::{Sleep, Wake, Wakes};
 
 use crate::agent_key::KeyStore;
 use crate::config::Bootstrap;
+use crate::federated_bundles::FederatedBundles;
 use crate::identities::Identities;
 use crate::node_attestation::Attestor;
 use crate::report::Report;
@@ -104,6 +106,7 @@ pub struct Synchronizer {
     bundle: Option<Arc<TrustBundle>>,
     anchors: Arc<TrustAnchors>,
     ledger: Ledger,
+    federated: FederatedBundles,
     executable_only: ExecutableOnly,
     /// When workloads last brought about a poll.
     refreshed: Option<Instant>,
@@ -139,6 +142,7 @@ impl Synchronizer {
             bundle: None,
             anchors,
             ledger: Ledger::default(),
+            federated: FederatedBundles::default(),
             refreshed: None,
             pushes,
             failures: 0,
@@ -248,6 +252,7 @@ impl Synchronizer {
         let bundle = self.fetch_bundle(channel.clone()).await?;
         self.adopt_bundle(bundle);
         self.sync_entries(channel.clone()).await?;
+        self.sync_federated(channel.clone()).await?;
         self.synced_unix = self.parts.time.now_unix();
         self.sign_due(channel.clone(), self.poll_pause(1.0)).await?;
         self.publish_first();
@@ -298,7 +303,6 @@ impl Synchronizer {
         let current = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain).await?;
         self.told.left_out(current.left_out);
         let change = self.ledger.replace_entries(current.terms, Instant::now());
-        self.told.undelivered(current.undelivered, &self.ledger);
         if change != EntriesChange::None {
             info!(entries = self.ledger.entries().count(), "registration entries changed");
             self.changes.any = true;

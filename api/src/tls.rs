@@ -16,7 +16,7 @@ mod trust;
 mod verifier;
 
 pub use anchors::{BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
-pub use config::{client_config, provider, server_config};
+pub use config::{client_config, client_config_for, provider, server_config, web_server_config};
 pub use peer::TlsPeer;
 pub use resolver::SvidResolver;
 pub use trust::{ClientTrust, ServerTrust};

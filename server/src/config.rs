@@ -2,8 +2,10 @@
 
 mod attestors;
 mod data_store;
+mod federation;
 mod key_managers;
 mod manufacturer;
+mod oidc;
 mod pkcs11;
 mod plugins;
 mod server_block;
@@ -22,8 +24,10 @@ use crate::ca::{CaSubject, JwtPolicy, ServerName};
 use crate::store::Location;
 
 pub use attestors::{Admission, AttestorFileError, NodeAttestors, Tpm2Config};
+pub use federation::{BundleEndpointConfig, CertificateFiles, FederationConfig, WebIdentity};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
+pub use oidc::{OidcConfig, OidcListener, OidcPolicy};
 pub use upstream::UpstreamConfig;
 
 pub use key_managers::{KeyManagerConfig, KeyManagersConfig};
@@ -58,6 +62,10 @@ pub struct ServerConfig {
     pub audit_log_enabled: bool,
     /// Which calls are limited per source address.
     pub rate_limits: RateLimits,
+    /// What is shown to other trust domains, and looked up there.
+    pub federation: FederationConfig,
+    /// Where verifiers that know no SPIFFE find the keys of JWT-SVIDs, if anywhere.
+    pub oidc: Option<OidcConfig>,
     /// Agents whose SVID expired longer ago than this are forgotten; never if none.
     pub prune_attested_nodes_expired_for: Option<Duration>,
     /// Where entries, agents, devices and the CA's journal are kept.
@@ -184,6 +192,9 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let server = root.block("server");
     let block = server_block::read(&server);
     let log = ironroot_shell::settings::read_logging(&server);
+    let federation = federation::read(&server.block("federation"), block.as_ref().map(|block| &block.trust_domain));
+    let jwt_issuer = server.string("jwt_issuer");
+    let oidc = oidc::read(&server.block("oidc_discovery"), jwt_issuer.as_deref());
     server_block::refuse_unsupported(&server);
     server.finish();
     let plugins = plugins::read(&root.block("plugins"), block.as_ref());
@@ -208,6 +219,8 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         allow_executable_only: block.allow_executable_only,
         audit_log_enabled: block.audit_log_enabled,
         rate_limits: block.rate_limits,
+        federation,
+        oidc,
         prune_attested_nodes_expired_for: block.prune_attested_nodes_expired_for,
         data_store: plugins.data_store,
         key_managers: plugins.key_managers,

@@ -7,6 +7,7 @@ mod agent_api;
 mod audit;
 mod body;
 mod bundle_api;
+mod bundle_endpoint;
 mod caller;
 mod change_api;
 mod debug_api;
@@ -20,6 +21,7 @@ mod health_api;
 mod limits;
 mod local_authority_api;
 mod logger_api;
+mod oidc;
 mod pcr_policy_api;
 pub mod policy;
 mod roles;
@@ -27,6 +29,7 @@ mod root_api;
 mod svid_api;
 mod trust_domain_api;
 mod unbroken;
+mod web;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -62,16 +65,20 @@ use tonic_health::pb::health_server::HealthServer;
 
 pub use audit::Audit;
 pub use body::{FieldLimits, RequestShape};
+pub use bundle_endpoint::BundleEndpoint;
 pub use caller::Listener;
 pub use change_api::{MAX_HELD_STREAMS, MAX_HELD_STREAMS_PER_AGENT, Pushes};
 pub use forks::Forks;
 pub use health_api::REASON_METADATA;
 pub use limits::Limits;
+pub use oidc::Oidc;
 pub use roles::{BODY_BUDGET_BYTES, Occupancy, Role, RoleLimits};
 pub use unbroken::Unbroken;
+pub use web::{Answers, ServingCertificate, ServingCertificateError, WebListener};
 
 use gate::Gate;
 
+use crate::bundle_client::Refresher;
 use crate::ca::{CaError, CertificateAuthority};
 use crate::devices::{DeviceError, Devices};
 use crate::federation::Federation;
@@ -92,6 +99,8 @@ pub struct ServerState {
     pub devices: Arc<Devices>,
     /// What is known of other trust domains.
     pub federation: Arc<Federation>,
+    /// Fetches a bundle of another trust domain now.
+    pub refresher: Refresher,
     /// Where join tokens are made and used up; entries and agents are changed through the registry alone.
     pub store: Store,
     pub node_attestation: NodeAttestation,

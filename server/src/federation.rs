@@ -5,11 +5,12 @@
 //!
 //! ```text
 //!  administrator ── set, delete ──┐
-//!                                 ├─► store ──► change log ──► table ──► bundle(trust domain), changes()
+//!  bundle_client ── take_in ───────┼─► store ──► change log ──► table ──► bundle(trust domain), changes()
 //!  entries ask for bundles ── a bundle that is asked for does not go without a word
 //! ```
 
 mod bundles;
+mod fetched;
 mod mirror;
 mod relationships;
 mod table;
@@ -22,6 +23,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 pub use bundles::DeleteMode;
+pub use fetched::{FetchedBundle, TakenIn};
 pub use relationships::Held;
 
 use crate::facts::federation::{FederationRelationship, RelationshipError};
@@ -68,6 +70,17 @@ pub enum FederationError {
     /// More other trust domains than a server takes.
     #[error("the server knows {MAX_TRUST_DOMAINS} other trust domains, the most that it takes: remove some")]
     TooMany,
+    /// What was fetched is older than what is held, by its trust domain's own count.
+    #[error(
+        "its sequence number went back from {held} to {found}; if its trust domain has begun to count anew, forget the bundle that \
+         is held (bundle delete) or replace it (bundle set)"
+    )]
+    WentBack {
+        /// Of the bundle that is held.
+        held: u64,
+        /// Of the one that was fetched.
+        found: u64,
+    },
     /// The page token was not made by this server.
     #[error(transparent)]
     PageToken(#[from] PageTokenError),
@@ -81,6 +94,8 @@ pub enum FederationError {
 pub struct Federation {
     store: Store,
     memory: Arc<Memory>,
+    /// Relationships of the configuration.
+    configured: Vec<Arc<FederationRelationship>>,
 }
 
 /// A relationship of a list, and the bundle that is held.
@@ -96,9 +111,15 @@ struct Memory {
 impl Federation {
     /// Reads what the store holds, and follows what becomes of it.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
+        Self::load_beside(store, Vec::new()).await
+    }
+
+    /// The same beside relationships of the configuration, which count instead of stored ones with the same trust domains.
+    pub async fn load_beside(store: Store, configured: Vec<FederationRelationship>) -> Result<Self, StoreError> {
+        let configured = configured.into_iter().map(Arc::new).collect();
         let memory = Arc::new(Memory { table: RwLock::default(), changes: watch::Sender::new(()) });
         store.follow(mirror::follower(&memory)).await?;
-        Ok(Self { store, memory })
+        Ok(Self { store, memory, configured })
     }
 
     /// Marked whenever a bundle or a relationship has become another.
@@ -125,6 +146,16 @@ impl Federation {
     /// The relationship with that trust domain.
     pub fn relationship(&self, trust_domain: &TrustDomain) -> Option<Arc<FederationRelationship>> {
         self.read().relationships.get(trust_domain).cloned()
+    }
+
+    /// Every relationship whose bundle is to be fetched: the configuration's, and those stored with other trust domains.
+    pub fn managed(&self) -> Vec<Arc<FederationRelationship>> {
+        let is_configured = |stored: &FederationRelationship| {
+            self.configured.iter().any(|configured| configured.trust_domain == stored.trust_domain)
+        };
+        let table = self.read();
+        let stored = table.relationships.behind(i64::MIN).map(|(_, stored)| stored.clone());
+        self.configured.iter().cloned().chain(stored.filter(|stored| !is_configured(stored))).collect()
     }
 
     /// The relationships of a page, each with the bundle that is held, in the order in which they came.

@@ -7,6 +7,7 @@
 //! Each arrow is a value with private fields that only the check before it can make. Only `store` touches the database;
 //! only `endpoints` makes a `tonic::Status`; the CA's keys stay in their PKCS#11 token, unless the operator has them in a file.
 
+pub mod bundle_client;
 pub mod ca;
 pub mod cli;
 pub mod clock;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_api::tls::{SvidResolver, TrustAnchors};
+use ironroot_api::tls::{SvidResolver, TrustAnchors, web_server_config};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_hsm::{HsmError, KeyName, PinError, Token};
 use ironroot_shell::clock::wall_unix;
@@ -24,11 +24,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::bundle_client::{Poller, Refresher};
 use crate::ca::{CaError, CaPolicy, CertificateAuthority, SpireAuthority, Upstream};
 use crate::clock::{ClockSource, ServerClock};
-use crate::config::{AttestorFileError, LoginMode, ServerConfig, UpstreamConfig};
+use crate::config::{
+    AttestorFileError, BundleEndpointConfig, LoginMode, OidcConfig, OidcListener, OidcPolicy, ServerConfig,
+    UpstreamConfig, WebIdentity,
+};
 use crate::devices::DeviceError;
-use crate::endpoints::{self, Audit, Forks, Limits, Occupancy, Pushes, ServerState, Unbroken};
+use crate::endpoints::{
+    self, Audit, BundleEndpoint, Forks, Limits, Occupancy, Oidc, Pushes, ServerState, ServingCertificate,
+    ServingCertificateError, Unbroken, WebListener,
+};
 use crate::federation::Federation;
 use crate::keys::KeyError;
 use crate::node_attestation::{Attestor, NodeAttestation};
@@ -79,6 +86,16 @@ pub enum RunError {
     AdminSocket(#[from] UnixSocketError),
     #[error("cannot open the health listener; health_checks {{ bind_address, bind_port }} names another place")]
     Health(#[source] io::Error),
+    #[error(
+        "cannot listen on {0} for the bundle endpoint; federation.bundle_endpoint {{ address, port }} names another place"
+    )]
+    BundleEndpoint(SocketAddr, #[source] io::Error),
+    #[error("cannot listen on {0} for OIDC discovery; oidc_discovery {{ address, port }} names another place")]
+    Discovery(SocketAddr, #[source] io::Error),
+    #[error("cannot open the socket of OIDC discovery")]
+    DiscoverySocket(#[source] UnixSocketError),
+    #[error("cannot use the certificate of the web in serving_cert_file")]
+    ServingCertificate(#[from] ServingCertificateError),
     #[error("cannot watch for signals")]
     Signals(#[source] io::Error),
     /// A part that must not end has ended.
@@ -104,11 +121,13 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let (tcp, address) = listen(config.bind_address).await?;
     let admin = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?;
     let health = health_listener(&config).await?;
+    let endpoint = bundle_endpoint(&config).await?;
+    let discovery = discovery(&config).await?;
     let attestors = config.node_attestors.clone();
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
     let store = open_store(&config).await?;
     let registry = Arc::new(Registry::load(store.clone()).await?);
-    let federation = Arc::new(Federation::load(store.clone()).await?);
+    let federation = Arc::new(Federation::load_beside(store.clone(), config.federation.federates_with.clone()).await?);
     let keys = open_keys(&config.key_managers).await?;
     let reloading = reload(reload_asked, log.output, logins(&keys, &config.key_managers));
     let clocks = ClockSource::of_this_machine();
@@ -118,8 +137,10 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
-    let (facts, shown) = ((&registry, &federation), (svid.resolver(), anchors.clone()));
-    let shared = Arc::new(server_state(&config, &ca, facts, &store, attestors, log.level, shown));
+    let (poller, refresher) = Poller::new(federation.clone(), ca.bundle());
+    let known = Known { registry: registry.clone(), federation, refresher };
+    let shown = (svid.resolver(), anchors.clone());
+    let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, log.level, shown));
     let unbroken = shared.unbroken.clone();
     let readiness = Readiness::new(ca.clone(), store.clone());
     let ready = readiness.ready();
@@ -138,6 +159,9 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     background.spawn(follow_bundle(ca.clone(), anchors));
     background.spawn(prune(registry, ca.clock(), config.prune_attested_nodes_expired_for));
     background.spawn(rotation.run());
+    serve_bundle(&mut background, endpoint, &svid, &ca);
+    serve_discovery(&mut background, discovery, &ca);
+    background.spawn(poller.run());
     background.spawn({
         let ca = ca.clone();
         async move { ca.follow_upstream(wall_unix).await }
@@ -175,7 +199,7 @@ fn say_what_is_off(config: &ServerConfig) {
 fn server_state(
     config: &ServerConfig,
     ca: &Arc<CertificateAuthority>,
-    (registry, federation): (&Arc<Registry>, &Arc<Federation>),
+    Known { registry, federation, refresher }: Known,
     store: &Store,
     attestors: Vec<Attestor>,
     log_level: LevelControl,
@@ -186,9 +210,10 @@ fn server_state(
     ServerState {
         trust_domain: trust_domain.clone(),
         ca: ca.clone(),
-        registry: registry.clone(),
+        registry,
         devices: devices.clone(),
-        federation: federation.clone(),
+        federation,
+        refresher,
         store: store.clone(),
         node_attestation: NodeAttestation::new(trust_domain, store.clone(), devices, attestors),
         limits: Limits::new(config.rate_limits.attestation, config.rate_limits.signing),
@@ -227,6 +252,70 @@ fn trust_anchors(config: &ServerConfig, ca: &CertificateAuthority) -> Arc<TrustA
 async fn health_listener(config: &ServerConfig) -> Result<Option<HealthListener>, RunError> {
     let Some(checks) = config.health_checks.clone() else { return Ok(None) };
     HealthListener::bind(checks).await.map(Some).map_err(RunError::Health)
+}
+
+/// What the server knows of this trust domain and of others, and who fetches more.
+struct Known {
+    registry: Arc<Registry>,
+    federation: Arc<Federation>,
+    refresher: Refresher,
+}
+
+/// A bundle endpoint that is bound, and the web's certificate that it shows if it is not the server's own.
+type BoundEndpoint = (WebListener, BundleEndpointConfig, Option<ServingCertificate>);
+
+async fn bundle_endpoint(config: &ServerConfig) -> Result<Option<BoundEndpoint>, RunError> {
+    let Some(endpoint) = config.federation.bundle_endpoint.clone() else { return Ok(None) };
+    let certificate = match endpoint.identity.clone() {
+        WebIdentity::Spiffe => None,
+        WebIdentity::Files(files) => Some(blocking(move || ServingCertificate::load(files)).await?),
+    };
+    let listener = WebListener::bind("bundle endpoint", endpoint.address).await;
+    let listener = listener.map_err(|error| RunError::BundleEndpoint(endpoint.address, error))?;
+    Ok(Some((listener, endpoint, certificate)))
+}
+
+fn serve_bundle(
+    background: &mut JoinSet<()>,
+    endpoint: Option<BoundEndpoint>,
+    svid: &ServerSvid,
+    ca: &CertificateAuthority,
+) {
+    let Some((listener, endpoint, certificate)) = endpoint else { return };
+    let shown = certificate.as_ref().map_or_else(|| svid.resolver(), ServingCertificate::resolver);
+    let answers = BundleEndpoint::answers(ca.bundle(), endpoint.refresh_hint);
+    background.spawn(listener.serve(web_server_config(shown), answers));
+    if let Some(certificate) = certificate {
+        background.spawn(certificate.keep_current());
+    }
+}
+
+/// A discovery listener that is bound, and the web's certificate that it shows if it is not a unix socket.
+type BoundDiscovery = (WebListener, OidcPolicy, Option<ServingCertificate>);
+
+async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunError> {
+    let Some(OidcConfig { listener, policy }) = config.oidc.clone() else { return Ok(None) };
+    Ok(Some(match listener {
+        OidcListener::Socket(path) => {
+            (WebListener::bind_socket(DISCOVERY, &path).map_err(RunError::DiscoverySocket)?, policy, None)
+        }
+        OidcListener::Https(address, files) => {
+            let certificate = blocking(move || ServingCertificate::load(files)).await?;
+            let listener = WebListener::bind(DISCOVERY, address).await;
+            (listener.map_err(|error| RunError::Discovery(address, error))?, policy, Some(certificate))
+        }
+    }))
+}
+
+const DISCOVERY: &str = "OIDC discovery";
+
+fn serve_discovery(background: &mut JoinSet<()>, discovery: Option<BoundDiscovery>, ca: &CertificateAuthority) {
+    let Some((listener, policy, certificate)) = discovery else { return };
+    let shown = certificate.as_ref().map_or_else(SvidResolver::empty, ServingCertificate::resolver);
+    background.spawn(listener.serve(web_server_config(shown), Oidc::answers(ca.bundle(), policy)));
+    if let Some(certificate) = certificate {
+        background.spawn(certificate.keep_current());
+    }
 }
 
 /// Waits for a signal, or for what must not end.

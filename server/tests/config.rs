@@ -7,7 +7,7 @@ use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_hsm::KeyKind;
 use ironroot_server::config::{
     Admission, ConfigErrors, KeyManagerConfig, LoginMode, Override, PinSource, Pkcs11Config, ServerConfig,
-    UpstreamConfig,
+    UpstreamConfig, WebIdentity,
 };
 use ironroot_server::store::Location;
 use ironroot_shell::settings::Settings;
@@ -156,7 +156,7 @@ plugins {
         "server.conf:8: server.ca_subject.country: a country has two letters, such as \"DE\"",
         "server.conf:9: server.log_level: \"loud\": not a log level: use TRACE, DEBUG, INFO, WARN or ERROR",
         "server.conf:10: server.audit_log_enabled: expected true or false, found a string",
-        "server.conf:11: server.federation: not supported by ironroot-server yet: remove it",
+        "server.conf:11: server.federation.x: unknown key",
         "server.conf:12: server.trust_domian: unknown key: did you mean trust_domain?",
         "server.conf:13: server.admin_ids: \"nobody\": scheme is not \"spiffe://\"",
         "server.conf:15: telemetry: not supported by ironroot-server yet: remove it",
@@ -604,4 +604,85 @@ fn without_a_node_attestor_join_tokens_attest_and_that_is_said() {
     let off = text.replace("plugins {", "plugins { NodeAttestor \"tpm2\" { enabled = false }");
     let said = read(&off).expect_err("one that is switched off is not none").to_string();
     assert!(["tpm2", "x509pop", "join_token"].iter().all(|kind| said.contains(kind)), "{said}");
+}
+
+#[test]
+fn federation_is_read_in_spires_forms_and_each_mistake_in_it_has_its_line() {
+    let text = minimal(
+        r#"federation {
+    bundle_endpoint {
+        address = "127.0.0.1"
+        port = 8443
+        refresh_hint = "10m"
+        profile "https_web" {
+            serving_cert_file { cert_file_path = "/c.pem" key_file_path = "/k.pem" file_sync_interval = "1m" }
+        }
+    }
+    federates_with "one.example" {
+        bundle_endpoint_url = "https://one.example:8443/bundle"
+        bundle_endpoint_profile "https_spiffe" { endpoint_spiffe_id = "spiffe://one.example/spire/server" }
+    }
+    federates_with "spiffe://two.example" {
+        bundle_endpoint_url = "https://two.example"
+        bundle_endpoint_profile { https_web { } }
+    }
+}"#,
+        "",
+    );
+    let federation = read(&text).expect("loads").federation;
+    let endpoint = federation.bundle_endpoint.expect("there is one");
+    let seconds = |seconds| Duration::from_secs(seconds);
+    assert_eq!((endpoint.address.to_string().as_str(), endpoint.refresh_hint), ("127.0.0.1:8443", seconds(600)));
+    let WebIdentity::Files(files) = endpoint.identity else { panic!("by files") };
+    assert_eq!((files.certificate, files.key), (PathBuf::from("/c.pem"), PathBuf::from("/k.pem")));
+    assert_eq!(files.sync_interval, seconds(60));
+    let names = federation.federates_with.iter().map(|one| (one.trust_domain.as_str(), one.profile.name()));
+    assert_eq!(names.collect::<Vec<_>>(), [("one.example", "https_spiffe"), ("two.example", "https_web")]);
+
+    let endpoint = |inside: &str| read(&minimal(&format!("federation {{ bundle_endpoint {{ {inside} }} }}"), ""));
+    let plain = endpoint("port = 0").expect("loads");
+    assert_eq!(plain.federation.bundle_endpoint.expect("there").identity, WebIdentity::Spiffe);
+    assert!(plain.warnings[0].contains("https_spiffe is taken"), "{:?}", plain.warnings);
+    assert!(
+        endpoint("port = 0 profile \"https_spiffe\" { } refresh_hint = \"1s\"").expect("loads").warnings[0]
+            .contains("1m")
+    );
+    for (inside, why) in [
+        ("", "port: missing"),
+        ("port = 1 acme { domain_name = \"x\" }", "acme: not supported by ironroot-server yet"),
+        ("port = 1 profile \"https_web\" { acme { } }", "https_web.acme: not supported by ironroot-server yet"),
+        ("port = 1 profile \"https_web\" { }", "serving_cert_file: missing"),
+        ("port = 1 profile \"https\" { }", "use \"https_spiffe\" or \"https_web\""),
+        ("port = 1 profile \"https_spiffe\" { } profile \"https_web\" { }", "exactly one bundle endpoint profile"),
+        ("port = 1 profile = \"https_spiffe\"", "takes a name"),
+        ("port = 1 profile \"https_web\" { serving_cert_file { } }", "cert_file_path: missing"),
+    ] {
+        let said = endpoint(inside).expect_err(inside).to_string();
+        assert!(said.contains(why), "{inside}: {said}");
+    }
+    let with = |name: &str, inside: &str| {
+        let text = format!("federation {{ federates_with \"{name}\" {{ {inside} }} }}");
+        read(&minimal(&text, "")).expect_err(inside).to_string()
+    };
+    let good = "bundle_endpoint_url = \"https://a\" bundle_endpoint_profile \"https_web\" { }";
+    for (name, inside, why) in [
+        ("A", good, "trust domain must be"),
+        ("example.org", good, "the server's own trust domain"),
+        ("a", "bundle_endpoint_profile \"https_web\" { }", "bundle_endpoint_url: missing"),
+        (
+            "a",
+            "bundle_endpoint_url = \"http://a\" bundle_endpoint_profile \"https_web\" { }",
+            "must use the https scheme",
+        ),
+        ("a", "bundle_endpoint_url = \"https://a\"", "exactly one is needed"),
+        (
+            "a",
+            "bundle_endpoint_url = \"https://a\" bundle_endpoint_profile \"https_spiffe\" { }",
+            "endpoint_spiffe_id: missing",
+        ),
+        ("a", &format!("{good} x = 1"), "x: unknown key"),
+    ] {
+        let said = with(name, inside);
+        assert!(said.contains(why), "{name} {inside}: {said}");
+    }
 }

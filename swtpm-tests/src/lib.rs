@@ -24,4 +24,5 @@ pub mod toy_ca;
 pub mod tpm2_pkcs11;
 pub mod upstream_files;
 pub mod usage;
+pub mod web_certificate;
 pub mod workload_client;

@@ -5,6 +5,7 @@ mod jwt;
 mod services;
 mod tls_connection;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -133,6 +134,8 @@ pub struct Script {
     pub svid: SvidLie,
     /// Lies about the bundle.
     pub bundle: BundleLie,
+    /// What it answers about other trust domains, by the name that is asked for.
+    pub federated: HashMap<String, types::Bundle>,
     /// Lies about the agent's certificate.
     pub agent: AgentLie,
     /// What every authenticated call is refused with.
@@ -168,6 +171,8 @@ pub struct Asked {
     pub renewals: u32,
     /// GetBundle.
     pub bundles: u32,
+    /// GetFederatedBundle.
+    pub federated: u32,
     /// Entries, either way.
     pub syncs: u32,
     /// Whole entries asked for by ID.
@@ -237,6 +242,7 @@ impl ScriptedServer {
             knows_sync: true,
             svid: SvidLie::Honest,
             bundle: BundleLie::Honest,
+            federated: HashMap::new(),
             agent: AgentLie::Honest,
             denial: None,
             attestation_denial: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ironroot_agent::agent_key::WorkloadKey;
 use ironroot_agent::agent_record::AgentRecord;
+use ironroot_agent::federated_bundles::FederatedBundles;
 use ironroot_agent::sealed_cache::{
     CacheRefusal, CachedIdentities, FILE_NAME, IdentitiesToCache, MAX_CACHE_BYTES, SealedCache, encode_identities,
 };
@@ -121,9 +122,16 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         on_demand: false,
         unique_tokens: Some(false),
         is_privileged: Some(false),
+        federates_with: Some(Vec::new()),
     };
     let (time, moment) = (TrustedTime::new().record(None), TrustedTime::new().moment());
-    let state = IdentitiesToCache { bundle: &bundle, synced_unix: system_unix(), time: &time, moment: &moment };
+    let state = IdentitiesToCache {
+        bundle: &bundle,
+        federated: &FederatedBundles::default(),
+        synced_unix: system_unix(),
+        time: &time,
+        moment: &moment,
+    };
     let identities = encode_identities(state, std::iter::once((&terms, Some(&svid))));
     let record = AgentRecord {
         chain: vec![path.as_bytes().to_vec()],

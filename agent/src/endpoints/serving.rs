@@ -29,7 +29,7 @@ use tracing::{info, warn};
 pub(super) use question::{Heard, Question};
 pub(super) use seen::Seen;
 pub(super) use subscription::{MAX_SLEEP, Subscription};
-pub(super) use view::View;
+pub(super) use view::{Bundles, View, same_bundles, same_jwt_bundles};
 
 use super::admission::{About, Admission};
 use super::caller::Known;

@@ -69,6 +69,7 @@ fn terms(entry: &Entry<'_>) -> Arc<EntryTerms> {
         on_demand: false,
         unique_tokens: Some(false),
         is_privileged: Some(false),
+        federates_with: Some(Vec::new()),
     })
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ironroot_api::pb::types::JwtKey;
-use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_api::pb::types::{Bundle, JwtKey};
+use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::{Selector, SelectorSet};
 use prost::Message;
 use rustls_pki_types::CertificateDer;
@@ -12,8 +12,9 @@ use zeroize::{Zeroize, Zeroizing};
 use super::CacheRefusal;
 use crate::agent_key::WorkloadKey;
 use crate::agent_record::{AgentRecord, stored_bundle};
+use crate::federated_bundles::FederatedBundles;
 use crate::server_answers::{
-    EntryTerms, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
+    EntryTerms, ForeignBundle, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
 };
 use crate::trusted_time::{BootMark, Moment, TimeRecord, TpmClock};
 
@@ -25,6 +26,8 @@ const TIME_FORM: u32 = 1;
 pub struct CachedIdentities {
     /// The last good trust bundle.
     pub bundle: Arc<TrustBundle>,
+    /// Those of other trust domains.
+    pub federated: FederatedBundles,
     /// What may be served to whom; no SVID where none had been signed yet.
     pub entries: Vec<(EntryTerms, Option<WorkloadSvid>)>,
     /// When the server last confirmed all this, UNIX seconds.
@@ -38,6 +41,8 @@ pub struct CachedIdentities {
 pub struct IdentitiesToCache<'a> {
     /// The bundle the identities were verified with; a restart believes no other.
     pub bundle: &'a TrustBundle,
+    /// Those of other trust domains.
+    pub federated: &'a FederatedBundles,
     /// When the server last confirmed all this, UNIX seconds.
     pub synced_unix: i64,
     /// What is known of the time.
@@ -128,13 +133,22 @@ struct EntryMessage {
     left: Option<i64>,
     #[prost(bool, tag = "10")]
     on_demand: bool,
-    // 11 was used: trust domains to federate with.
+    // 11 was used: trust domains to federate with, by a version that knew no other state of them.
     /// Versions without JWT-SVIDs did not write it.
     #[prost(bool, optional, tag = "12")]
     unique_tokens: Option<bool>,
     /// Versions without Delegated Identity did not write it.
     #[prost(bool, optional, tag = "13")]
     is_privileged: Option<bool>,
+    /// Versions that handed out no bundles of other trust domains did not write it.
+    #[prost(message, optional, tag = "14")]
+    federates_with: Option<NamesMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NamesMessage {
+    #[prost(string, repeated, tag = "1")]
+    names: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -151,6 +165,9 @@ struct IdentitiesMessage {
     jwt_authorities: Vec<JwtKey>,
     #[prost(int64, tag = "6")]
     refresh_hint: i64,
+    /// Bundles of other trust domains.
+    #[prost(message, repeated, tag = "7")]
+    federated: Vec<Bundle>,
 }
 
 /// Wipes the keys in a message when it goes.
@@ -204,6 +221,7 @@ pub fn encode_identities<'a>(
         time: Some(time_message(state.time)),
         jwt_authorities: state.bundle.jwt_authorities().to_wire(),
         refresh_hint: state.bundle.refresh_hint().map_or(0, |hint| hint.as_secs().cast_signed()),
+        federated: state.federated.iter().map(|bundle| bundle.to_wire().clone()).collect(),
     });
     // Exactly the size needed: a buffer that grows would leave copies of keys behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(message.0.encoded_len()));
@@ -223,10 +241,21 @@ pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<Cac
     let entries = message.0.entries.iter().map(|entry| decode_entry(entry, trust_domain));
     Ok(CachedIdentities {
         bundle: Arc::new(bundle),
+        federated: decode_federated(&message.0.federated).ok_or(CacheRefusal::Content)?,
         entries: entries.collect::<Option<_>>().ok_or(CacheRefusal::Content)?,
         synced_unix: message.0.synced_unix,
         time: message.0.time.clone().map(time_record).ok_or(CacheRefusal::Content)?,
     })
+}
+
+fn decode_federated(bundles: &[Bundle]) -> Option<FederatedBundles> {
+    let mut federated = FederatedBundles::default();
+    for bundle in bundles {
+        let trust_domain = TrustDomain::new(&bundle.trust_domain).ok()?;
+        let bundle = ForeignBundle::from_answer(bundle, &trust_domain).ok()?;
+        federated.add(Arc::new(bundle)).then_some(())?;
+    }
+    Some(federated)
 }
 
 fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Moment) -> EntryMessage {
@@ -244,6 +273,9 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Momen
         on_demand: terms.on_demand,
         unique_tokens: terms.unique_tokens,
         is_privileged: terms.is_privileged,
+        federates_with: terms.federates_with.as_ref().map(|with| NamesMessage {
+            names: with.iter().map(|trust_domain| trust_domain.as_str().to_owned()).collect(),
+        }),
     }
 }
 
@@ -271,8 +303,13 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
         on_demand: entry.on_demand,
         unique_tokens: entry.unique_tokens,
         is_privileged: entry.is_privileged,
+        federates_with: entry.federates_with.as_ref().map(names).transpose().ok()?,
     };
     Some((terms, svid))
+}
+
+fn names(message: &NamesMessage) -> Result<Vec<TrustDomain>, SpiffeIdError> {
+    message.names.iter().map(|name| TrustDomain::new(name)).collect()
 }
 
 fn authorities(bundle: &TrustBundle) -> Vec<AuthorityMessage> {
@@ -349,6 +386,7 @@ mod tests {
             on_demand: true,
             unique_tokens: Some(true),
             is_privileged: Some(true),
+            federates_with: Some(vec![TrustDomain::new("other").expect("legal")]),
         }
     }
 
@@ -373,7 +411,13 @@ mod tests {
             claim: Some(12),
             kernel: Some(13),
         };
-        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 10, time: &time, moment: &now() };
+        let state = IdentitiesToCache {
+            bundle: &bundle,
+            federated: &FederatedBundles::default(),
+            synced_unix: 10,
+            time: &time,
+            moment: &now(),
+        };
         let (with, without) = (terms("a"), terms("b"));
         let bytes = encode_identities(state, [(&with, Some(&svid)), (&without, None)].into_iter());
         assert_eq!(bytes.len(), bytes.capacity(), "the buffer never grew");
@@ -383,13 +427,45 @@ mod tests {
     }
 
     #[test]
+    fn bundles_of_other_trust_domains_survive_and_an_entry_of_an_older_version_is_asked_for_again() {
+        let (bundle, _) = bundle_and_svid();
+        let spki = SoftwareKey::generate().expect("key").spki_der().to_vec();
+        let key = JwtKey { public_key: spki.into(), key_id: "k".to_owned(), ..JwtKey::default() };
+        let wire = Bundle { trust_domain: "other".to_owned(), jwt_authorities: vec![key], ..Bundle::default() };
+        let other = TrustDomain::new("other").expect("legal");
+        let mut federated = FederatedBundles::default();
+        assert!(federated.add(Arc::new(ForeignBundle::from_answer(&wire, &other).expect("a bundle"))));
+        let (time, moment) = (TimeRecord::default(), now());
+        let state =
+            IdentitiesToCache { bundle: &bundle, federated: &federated, synced_unix: 0, time: &time, moment: &moment };
+        let bytes = encode_identities(state, [(&terms("a"), None)].into_iter());
+        let back = decode_identities(&bytes, &trust_domain()).expect("decoded");
+        assert_eq!((&back.federated, &back.entries[0].0), (&federated, &terms("a")));
+        let mut older = IdentitiesMessage::decode(&bytes[..]).expect("a message");
+        older.federated.clear();
+        older.entries.iter_mut().for_each(|entry| entry.federates_with = None);
+        let back = decode_identities(&older.encode_to_vec(), &trust_domain()).expect("decoded");
+        let (entry, _) = &back.entries[0];
+        assert!(back.federated.is_empty() && !entry.is_same_version(entry.revision_number, entry.created_at));
+        assert!(entry.is_completed_by(&terms("a")));
+        older.federated = vec![Bundle { refresh_hint: -1, ..wire }];
+        assert!(decode_identities(&older.encode_to_vec(), &trust_domain()).is_err());
+    }
+
+    #[test]
     fn keys_of_jwt_svids_survive_and_a_file_that_has_none_is_read_all_the_same() {
         let (bundle, _) = bundle_and_svid();
         let spki = SoftwareKey::generate().expect("key").spki_der().to_vec();
         let key = JwtKey { public_key: spki.into(), key_id: "k".to_owned(), expires_at: 9, tainted: true };
         let bundle = TrustBundle::clone(&bundle).with_jwt(&[key], 300);
         let (time, moment) = (TimeRecord::default(), now());
-        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 0, time: &time, moment: &moment };
+        let state = IdentitiesToCache {
+            bundle: &bundle,
+            federated: &FederatedBundles::default(),
+            synced_unix: 0,
+            time: &time,
+            moment: &moment,
+        };
         let bytes = encode_identities(state, [(&terms("a"), None)].into_iter());
         let back = decode_identities(&bytes, &trust_domain()).expect("decoded");
         assert_eq!(*back.bundle, bundle);
@@ -409,7 +485,13 @@ mod tests {
     fn refuses_content_of_another_trust_domain_and_rubbish() {
         let (bundle, svid) = bundle_and_svid();
         let (time, moment) = (TimeRecord::default(), now());
-        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 0, time: &time, moment: &moment };
+        let state = IdentitiesToCache {
+            bundle: &bundle,
+            federated: &FederatedBundles::default(),
+            synced_unix: 0,
+            time: &time,
+            moment: &moment,
+        };
         let bytes = encode_identities(state, [(&terms("a"), Some(&svid))].into_iter());
         let other = TrustDomain::new("other").expect("legal");
         assert!(matches!(decode_identities(&bytes, &other), Err(CacheRefusal::Content)));
@@ -421,7 +503,13 @@ mod tests {
     fn contents_survive_damage() {
         let (bundle, svid) = bundle_and_svid();
         let (time, moment) = (TimeRecord::default(), now());
-        let state = IdentitiesToCache { bundle: &bundle, synced_unix: 10, time: &time, moment: &moment };
+        let state = IdentitiesToCache {
+            bundle: &bundle,
+            federated: &FederatedBundles::default(),
+            synced_unix: 10,
+            time: &time,
+            moment: &moment,
+        };
         let bytes = encode_identities(state, [(&terms("a"), Some(&svid))].into_iter());
         ironroot_fuzz::Target::new("sealed cache contents").seed(bytes.to_vec()).survives(|bytes| {
             let _ = (decode_identities(bytes, &trust_domain()), decode_record(bytes, &trust_domain()));

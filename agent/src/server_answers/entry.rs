@@ -1,10 +1,13 @@
 //! Registration entries, as far as an agent needs them.
 
+use std::collections::BTreeSet;
+
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::{Selector, SelectorSet};
 
 use super::AnswerRefusal;
+use crate::federated_bundles::MAX_FEDERATED;
 
 /// Most entries this agent serves.
 pub const MAX_ENTRIES: usize = 20_000;
@@ -38,6 +41,8 @@ pub struct EntryTerms {
     /// Whether it makes its workload an administrator of the server, or a server below it: such an identity is never handed on.
     /// Source: SPIRE, admin and downstream. `None`: likewise.
     pub is_privileged: Option<bool>,
+    /// The other trust domains whose bundles its workloads get. `None`: a version of this agent that handed none out has not kept it.
+    pub federates_with: Option<Vec<TrustDomain>>,
 }
 
 #[cfg(test)]
@@ -54,6 +59,7 @@ impl EntryTerms {
             on_demand: false,
             unique_tokens: Some(false),
             is_privileged: Some(false),
+            federates_with: Some(Vec::new()),
         }
     }
 }
@@ -82,6 +88,7 @@ impl EntryTerms {
             on_demand: entry.additional_attributes.is_some_and(|more| more.disable_x509_svid_prefetch),
             unique_tokens: Some(entry.additional_attributes.is_some_and(|more| more.jwt_svid_include_jti)),
             is_privileged: Some(entry.admin || entry.downstream),
+            federates_with: Some(federates_with(&entry.federates_with)?),
         }))
     }
 
@@ -96,6 +103,7 @@ impl EntryTerms {
         let completed = Self {
             unique_tokens: self.unique_tokens.or(told.unique_tokens),
             is_privileged: self.is_privileged.or(told.is_privileged),
+            federates_with: self.federates_with.clone().or_else(|| told.federates_with.clone()),
             ..self.clone()
         };
         !self.is_whole() && *told == completed
@@ -103,8 +111,16 @@ impl EntryTerms {
 
     /// Whether everything of it is known: earlier versions of this agent kept less.
     fn is_whole(&self) -> bool {
-        self.unique_tokens.is_some() && self.is_privileged.is_some()
+        self.unique_tokens.is_some() && self.is_privileged.is_some() && self.federates_with.is_some()
     }
+}
+
+fn federates_with(names: &[String]) -> Result<Vec<TrustDomain>, AnswerRefusal> {
+    if names.len() > MAX_FEDERATED {
+        return Err(AnswerRefusal::Entry("number of trust domains to federate with"));
+    }
+    let parsed: Result<BTreeSet<TrustDomain>, _> = names.iter().map(|name| TrustDomain::new(name)).collect();
+    Ok(parsed.map_err(|_| AnswerRefusal::Entry("trust domain to federate with"))?.into_iter().collect())
 }
 
 fn selectors(wire: &[types::Selector]) -> Result<SelectorSet, AnswerRefusal> {

@@ -28,19 +28,6 @@ pub struct Authorized {
     pub terms: Vec<EntryTerms>,
     /// How many more there are that this agent does not take.
     pub left_out: usize,
-    /// Of the entries that came whole: what of them this agent does not deliver.
-    pub undelivered: Vec<Undelivered>,
-}
-
-/// A wish of an entry that this agent cannot fulfil.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undelivered {
-    /// The ID of the registration entry that asks for it.
-    pub entry_id: String,
-    /// The entry's revision that was warned of: a newer one is worth another line.
-    pub revision_number: i64,
-    /// What is not delivered, for people.
-    pub what: &'static str,
 }
 
 /// Asks for the authorised entries; `held` saves asking for those that have not changed.
@@ -75,20 +62,16 @@ impl Answer {
     /// An entry that breaks the rules is left out with a warning; the others go on.
     fn authorized(self, held: &Ledger, trust_domain: &TrustDomain) -> Authorized {
         let mut terms: Vec<EntryTerms> = self.unchanged.iter().filter_map(|id| held.terms(id)).cloned().collect();
-        let mut undelivered = Vec::new();
         for entry in &self.entries {
             match EntryTerms::from_answer(entry, trust_domain) {
-                Ok(Some(taken)) => {
-                    undelivered.extend(undelivered_of(entry));
-                    terms.push(taken);
-                }
+                Ok(Some(taken)) => terms.push(taken),
                 Ok(None) => {}
                 Err(refusal) => {
                     warn!(entry_id = %short(&entry.id), error = %refusal, "an entry that the server sent is refused")
                 }
             }
         }
-        Authorized { terms, left_out: self.left_out, undelivered }
+        Authorized { terms, left_out: self.left_out }
     }
 }
 
@@ -103,13 +86,6 @@ fn keep_what_fits<T>(items: &mut Vec<T>, held: &Ledger, age_and_id: impl Fn(&T) 
         items.truncate(MAX_ENTRIES);
     }
     left_out
-}
-
-fn undelivered_of(entry: &Entry) -> Vec<Undelivered> {
-    let wishes =
-        [(!entry.federates_with.is_empty(), "the bundles of the trust domains it federates with (federates_with)")];
-    let undelivered = |what| Undelivered { entry_id: entry.id.clone(), revision_number: entry.revision_number, what };
-    wishes.into_iter().filter(|(wished, _)| *wished).map(|(_, what)| undelivered(what)).collect()
 }
 
 async fn sync(client: &mut EntryClient<Channel>, held: &Ledger) -> Result<Answer, Status> {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_api::SpiffeId;
 use ironroot_api::tls::TrustAnchors;
+use ironroot_api::{SpiffeId, TrustDomain};
 
 pub use held::Held;
 
@@ -58,6 +58,11 @@ impl Ledger {
         let removed = self.entries.len() != before;
         let puts = current.into_iter().map(|terms| self.put_terms(terms, now));
         puts.fold(if removed { EntriesChange::Removed } else { EntriesChange::None }, EntriesChange::max)
+    }
+
+    /// The trust domains whose bundles entries ask for.
+    pub fn federates_with(&self) -> BTreeSet<TrustDomain> {
+        self.entries.values().flat_map(|held| held.terms().federates_with.iter().flatten().cloned()).collect()
     }
 
     fn put_terms(&mut self, terms: EntryTerms, now: Instant) -> EntriesChange {

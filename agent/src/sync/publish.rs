@@ -50,6 +50,7 @@ impl Synchronizer {
         match all {
             Ok(all) => {
                 let all = all.ending(|identity| moment.end(identity.svid().lifetime())).with_unsigned(unsigned);
+                let all = all.with_federated(self.federated.clone());
                 self.parts.publisher.send_replace(Arc::new(all));
             }
             Err(error) => error!(error = %describe(&error), "identities cannot be published; the last ones stay"),
@@ -132,7 +133,13 @@ impl Synchronizer {
     async fn state_to_keep(&mut self) -> Option<ToKeep> {
         let time = self.parts.time.record(self.parts.keys.tpm_clock().await);
         let (bundle, moment) = (self.bundle.clone()?, self.parts.time.moment());
-        let state = IdentitiesToCache { bundle: &bundle, synced_unix: self.synced_unix, time: &time, moment: &moment };
+        let state = IdentitiesToCache {
+            bundle: &bundle,
+            federated: &self.federated,
+            synced_unix: self.synced_unix,
+            time: &time,
+            moment: &moment,
+        };
         let entries = self.ledger.entries().map(|held| (held.terms(), held.svid()));
         let identities = encode_identities(state, entries);
         Some(ToKeep { record: self.record(bundle.clone(), time, &moment), identities })

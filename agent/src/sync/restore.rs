@@ -70,6 +70,7 @@ impl Synchronizer {
         self.parts.time.restore(&cached.time, None);
         self.synced_unix = cached.synced_unix;
         self.restore_bundle(cached.bundle);
+        self.federated = cached.federated;
         let entries = cached.entries.len();
         self.ledger.restore(cached.entries, Instant::now(), &self.parts.time.moment());
         self.replace_what_was_tainted();

@@ -1,11 +1,11 @@
 //! What has been said in the log already, so that it is said once.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use tracing::{error, info, warn};
+use ironroot_api::TrustDomain;
+use tracing::{error, info};
 
-use super::Ledger;
-use super::entries::Undelivered;
+use super::federation::Lacking;
 use crate::server_answers::MAX_ENTRIES;
 
 /// What was said last.
@@ -13,8 +13,8 @@ use crate::server_answers::MAX_ENTRIES;
 pub(super) struct Told {
     /// Of how many entries it was said that they are too many.
     left_out: usize,
-    /// Revision of each entry of which it was said what it does not get. Never more than entries.
-    undelivered: BTreeMap<String, i64>,
+    /// Of which other trust domains it was said that their bundles are not there.
+    lacking: Lacking,
 }
 
 impl Told {
@@ -33,14 +33,8 @@ impl Told {
         }
     }
 
-    /// Once for each revision of an entry that `ledger` holds.
-    pub(super) fn undelivered(&mut self, undelivered: Vec<Undelivered>, ledger: &Ledger) {
-        self.undelivered.retain(|entry_id, _| ledger.terms(entry_id).is_some());
-        for Undelivered { entry_id, revision_number, what } in undelivered {
-            if self.undelivered.get(&entry_id) != Some(&revision_number) {
-                warn!(entry_id, what, "this agent does not deliver everything that an entry asks for");
-            }
-            self.undelivered.insert(entry_id, revision_number);
-        }
+    /// Once for each change of what is lacking.
+    pub(super) fn lacking(&mut self, lacking: BTreeSet<TrustDomain>) {
+        self.lacking.tell(lacking);
     }
 }

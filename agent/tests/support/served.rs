@@ -119,6 +119,7 @@ pub fn terms(path: &str, selectors: &[&str]) -> EntryTerms {
         on_demand: false,
         unique_tokens: Some(false),
         is_privileged: Some(false),
+        federates_with: Some(Vec::new()),
     }
 }
 

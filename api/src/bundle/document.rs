@@ -39,10 +39,14 @@ pub fn document(bundle: &types::Bundle) -> Result<String, NoDocument> {
     Ok(indented(&Document { keys, spiffe_sequence, spiffe_refresh_hint }))
 }
 
-/// The keys of JWT-SVIDs alone, as a JWK set without what is SPIFFE's own: verifiers that know no SPIFFE take `use` for a reason
-/// not to use a key.
-pub fn jwks<'a>(keys: impl IntoIterator<Item = &'a types::JwtKey>) -> Result<String, NoDocument> {
-    let keys = keys.into_iter().map(|key| jwt_jwk(key, None)).collect::<Option<_>>().ok_or(NoDocument)?;
+/// The keys of JWT-SVIDs alone, as a JWK set for verifiers that know no SPIFFE, each with its algorithm; `purpose` is their `use`, if they
+/// are to have one: such verifiers take SPIFFE's for a reason not to use a key.
+pub fn jwks<'a>(
+    keys: impl IntoIterator<Item = &'a types::JwtKey>,
+    purpose: Option<&'static str>,
+) -> Result<String, NoDocument> {
+    let jwk = |key| jwt_jwk(key, purpose).map(Jwk::with_algorithm);
+    let keys = keys.into_iter().map(jwk).collect::<Option<_>>().ok_or(NoDocument)?;
     Ok(indented(&JwkSet { keys }))
 }
 

@@ -125,10 +125,10 @@ fn a_document_without_numbers_has_none_and_says_none() {
 
 #[test]
 fn keys_for_openid_are_those_of_jwt_svids_without_their_use() {
-    let json: Value = serde_json::from_str(&jwks(&wire().jwt_authorities).expect("keys")).expect("JSON");
+    let json: Value = serde_json::from_str(&jwks(&wire().jwt_authorities, None).expect("keys")).expect("JSON");
     let keys = json["keys"].as_array().expect("a list");
     assert_eq!(keys.iter().map(|key| key["kid"].as_str()).collect::<Vec<_>>(), [Some("b"), Some("a")]);
-    assert!(keys.iter().all(|key| key.get("use").is_none() && key.get("x5c").is_none()));
+    assert!(keys.iter().all(|key| key.get("use").is_none() && key.get("x5c").is_none() && key["alg"] == "ES256"));
 }
 
 //= TDB-01 TDB-05 X509-18 X509-19

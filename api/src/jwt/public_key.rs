@@ -34,6 +34,8 @@ pub(crate) struct Jwk<'a> {
     kty: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     kid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alg: Option<&'static str>,
     #[serde(flatten)]
     members: Members,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +43,17 @@ pub(crate) struct Jwk<'a> {
 }
 
 impl Jwk<'_> {
+    /// With the algorithm that servers sign with the key by. Source: RFC 7518 §3.1.
+    pub fn with_algorithm(self) -> Self {
+        let alg = match &self.members {
+            Members::Rsa { .. } => "RS256",
+            Members::Ec { crv: "P-256", .. } => "ES256",
+            Members::Ec { crv: "P-384", .. } => "ES384",
+            Members::Ec { .. } => "ES512",
+        };
+        Self { alg: Some(alg), ..self }
+    }
+
     /// With the certificate that the key is of, DER.
     pub fn with_certificate(self, der: &[u8]) -> Self {
         Self { x5c: Some([STANDARD.encode(der)]), ..self }
@@ -79,7 +92,7 @@ impl PublicKey {
     pub fn jwk<'a>(&self, kid: Option<&'a str>, purpose: Option<&'static str>) -> Option<Jwk<'a>> {
         let members = self.members()?;
         let kty = if self.kind == KeyKind::Rsa { "RSA" } else { "EC" };
-        Some(Jwk { purpose, kty, kid, members, x5c: None })
+        Some(Jwk { purpose, kty, kid, alg: None, members, x5c: None })
     }
 
     fn members(&self) -> Option<Members> {

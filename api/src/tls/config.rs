@@ -41,8 +41,27 @@ pub fn server_config(clients: Arc<ClientTrust>, svid: Arc<SvidResolver>) -> Arc<
     Arc::new(config)
 }
 
+/// For a web server that asks nobody for a certificate, over HTTP/1.1; shows what `certificate` holds.
+pub fn web_server_config(certificate: Arc<SvidResolver>) -> Arc<ServerConfig> {
+    //= FED-09 SPIFFE Federation 5.2.1.3: "servers MUST NOT require client authentication to access the bundle endpoint"
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3 suites")
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Arc::new(config)
+}
+
 /// Dials a server that `judge` accepts; shows what `svid` holds, if anything.
 pub fn client_config(judge: impl Judge, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
+    client_config_for(judge, svid, b"h2")
+}
+
+/// The same, to speak `protocol`.
+pub fn client_config_for(judge: impl Judge, svid: Arc<SvidResolver>, protocol: &[u8]) -> Arc<ClientConfig> {
     let provider = provider();
     let verifier = Arc::new(SvidVerifier { judge, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -51,7 +70,7 @@ pub fn client_config(judge: impl Judge, svid: Arc<SvidResolver>) -> Arc<ClientCo
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(svid);
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Arc::new(config)

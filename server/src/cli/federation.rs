@@ -3,6 +3,7 @@
 mod changes;
 mod data;
 mod query;
+mod refresh;
 mod text;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ pub(super) enum Federation {
     Delete(changes::Delete),
     List(query::List),
     Show(query::Show),
+    Refresh(refresh::Refresh),
 }
 
 impl Federation {
@@ -26,6 +28,7 @@ impl Federation {
             Self::Delete(delete) => delete.execute(),
             Self::List(list) => list.execute(),
             Self::Show(show) => show.execute(),
+            Self::Refresh(refresh) => refresh.execute(),
         }
     }
 }

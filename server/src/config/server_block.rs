@@ -99,7 +99,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
 
 /// SPIRE's keys that are understood there and not here yet.
 pub(super) fn refuse_unsupported(server: &Section<'_>) {
-    server.not_supported(PROGRAM, &["federation", "proxy_protocol_trusted_cidrs", "prune_tofu_nodes"]);
+    server.not_supported(PROGRAM, &["proxy_protocol_trusted_cidrs", "prune_tofu_nodes"]);
     server.no_meaning(
         PROGRAM,
         &[

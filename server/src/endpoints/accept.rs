@@ -8,7 +8,7 @@
 
 mod activity;
 mod known;
-mod places;
+pub(super) mod places;
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -10,13 +10,13 @@ use crate::federation::FederationError;
 pub(super) fn federation_status(error: FederationError) -> Status {
     use FederationError::{
         Bundle, BundleExists, BundleInUse, BundleNotFound, NoRelationshipToUpdate, OwnTrustDomain, PageToken,
-        Relationship, RelationshipExists, RelationshipNotFound, Store, TooMany,
+        Relationship, RelationshipExists, RelationshipNotFound, Store, TooMany, WentBack,
     };
     let words = describe(&error);
     match error {
         BundleNotFound | RelationshipNotFound => Status::not_found(words),
         BundleExists => Status::already_exists(words),
-        BundleInUse(_) => Status::failed_precondition(words),
+        BundleInUse(_) | WentBack { .. } => Status::failed_precondition(words),
         Bundle(_) | Relationship(_) | OwnTrustDomain | PageToken(_) => Status::invalid_argument(words),
         RelationshipExists(_) | NoRelationshipToUpdate => Status::internal(words),
         TooMany => Status::resource_exhausted(words),

@@ -9,7 +9,7 @@ use ironroot_api::pb::trustdomain::{
     BatchDeleteFederationRelationshipRequest, BatchDeleteFederationRelationshipResponse,
     BatchUpdateFederationRelationshipRequest, BatchUpdateFederationRelationshipResponse,
     GetFederationRelationshipRequest, ListFederationRelationshipsRequest, ListFederationRelationshipsResponse,
-    batch_create_federation_relationship_response, batch_delete_federation_relationship_response,
+    RefreshBundleRequest, batch_create_federation_relationship_response, batch_delete_federation_relationship_response,
     batch_update_federation_relationship_response,
 };
 use ironroot_api::pb::types;
@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use super::caller::granted;
 use super::federation_status::federation_status;
 use super::{ServerState, item_ok, item_status};
+use crate::bundle_client::RefreshError;
 use crate::facts::federation::{EndpointProfile, FederationRelationship};
 use crate::federation::{FederationError, Held};
 use crate::rights::Administrator;
@@ -26,6 +27,7 @@ use crate::rights::Administrator;
 const CREATE: &str = "BatchCreateFederationRelationship";
 const UPDATE: &str = "BatchUpdateFederationRelationship";
 const DELETE: &str = "BatchDeleteFederationRelationship";
+const REFRESH: &str = "RefreshBundle";
 
 /// SPIRE's `spire.api.server.trustdomain.v1.TrustDomain`.
 #[derive(Clone, Debug)]
@@ -117,6 +119,18 @@ impl TrustDomain for TrustDomainApi {
             results.push(batch_delete_federation_relationship_response::Result { status, trust_domain });
         }
         Ok(Response::new(BatchDeleteFederationRelationshipResponse { results }))
+    }
+
+    async fn refresh_bundle(&self, request: Request<RefreshBundleRequest>) -> Result<Response<()>, Status> {
+        let by: Administrator = granted(&request)?;
+        let asked = &request.get_ref().trust_domain;
+        let refreshed = self.0.refresher.refresh(name(asked)?).await.map_err(|error| match &error {
+            RefreshError::NoRelationship(_) => Status::not_found(describe(&error)),
+            RefreshError::Failed(_) => Status::internal(describe(&error)),
+        });
+        refreshed.map_err(|status| self.0.audit.refused(by.caller(), REFRESH, asked, status))?;
+        self.0.audit.done(by.caller(), REFRESH, asked);
+        Ok(Response::new(()))
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Keys {
 /// What differs between deployments; durations as the configuration file has them.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
+    /// `trust_domain`: [`TRUST_DOMAIN`] unless servers of two federate.
+    pub trust_domain: &'static str,
     /// `ca_ttl`.
     pub ca_ttl: &'static str,
     /// `agent_ttl`.
@@ -59,6 +61,8 @@ pub struct ServerOptions {
     pub server_lines: String,
     /// Further blocks of the plugins.
     pub plugins: String,
+    /// Of the process: names and paths.
+    pub environment: Vec<(String, PathBuf)>,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
     /// Further lines for the tpm2 attestor's block.
@@ -72,6 +76,7 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
+            trust_domain: TRUST_DOMAIN,
             ca_ttl: "24h",
             agent_ttl: "1h",
             x509_svid_ttl: "1h",
@@ -81,6 +86,7 @@ impl Default for ServerOptions {
             rate_limits: false,
             server_lines: String::new(),
             plugins: String::new(),
+            environment: Vec::new(),
             require_resident_key: true,
             tpm_lines: String::new(),
             quirky_token: false,
@@ -96,6 +102,7 @@ pub struct Server {
     token: SoftHsm,
     process: Option<Process>,
     port: u16,
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl Server {
@@ -110,7 +117,8 @@ impl Server {
     pub fn prepare(options: &ServerOptions) -> Self {
         let directory = tempfile::Builder::new().prefix("ironroot-server-").tempdir().expect("directory");
         open_directory(directory.path());
-        let server = Self { directory, token: SoftHsm::new(), process: None, port: free_port() };
+        let environment = options.environment.clone();
+        let server = Self { directory, token: SoftHsm::new(), process: None, port: free_port(), environment };
         std::fs::write(server.config_path(), server.config(options)).expect("configuration written");
         server
     }
@@ -173,6 +181,7 @@ impl Server {
         let (name, value) = self.token.environment();
         let arguments = ["run", "-config"].map(str::to_owned).into_iter().chain([path(&self.config_path())]);
         environment.push((name.to_owned(), value));
+        environment.extend(self.environment.clone());
         let process =
             Process::start(&binary("ironroot-server"), &arguments.collect::<Vec<_>>(), &environment, &self.log_path());
         self.process = Some(process);
@@ -304,7 +313,7 @@ impl Server {
         }
         format!(
             r#"server {{
-    trust_domain = "{TRUST_DOMAIN}"
+    trust_domain = "{trust_domain}"
     data_dir = "{directory}/data"
     bind_address = "127.0.0.1"
     bind_port = "{port}"
@@ -342,6 +351,7 @@ plugins {{
     {plugins}
 }}
 "#,
+            trust_domain = options.trust_domain,
             port = self.port,
             socket = path(&self.socket()),
             ca_ttl = options.ca_ttl,

@@ -198,9 +198,12 @@ impl Bundle for Services {
 
     async fn get_federated_bundle(
         &self,
-        _: Request<GetFederatedBundleRequest>,
+        request: Request<GetFederatedBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
-        unscripted()
+        self.permitted()?;
+        lock(&self.0.asked).federated += 1;
+        let answer = lock(&self.0.script).federated.get(&request.get_ref().trust_domain).cloned();
+        answer.map(Response::new).ok_or_else(|| Status::not_found("bundle not found"))
     }
 
     async fn batch_create_federated_bundle(

@@ -15,6 +15,7 @@ pub struct SpireAgent {
     manners: (&'static str, &'static str),
     /// Further lines of its block.
     lines: String,
+    trust_domain: &'static str,
     process: Option<Process>,
 }
 
@@ -24,12 +25,17 @@ impl SpireAgent {
         let directory = tempfile::Builder::new().prefix("spire-agent-").tempdir().expect("directory");
         open_directory(directory.path());
         std::fs::create_dir_all(directory.path().join("data")).expect("directory");
-        Self { directory, manners: ("DEBUG", "1s"), lines: String::new(), process: None }
+        Self { directory, manners: ("DEBUG", "1s"), lines: String::new(), trust_domain: TRUST_DOMAIN, process: None }
     }
 
     /// The same, but it says and asks no more than one that is in use.
     pub fn as_in_use(self) -> Self {
         Self { manners: ("INFO", "5s"), ..self }
+    }
+
+    /// The same in another trust domain.
+    pub fn in_trust_domain(self, trust_domain: &'static str) -> Self {
+        Self { trust_domain, ..self }
     }
 
     /// The same with an admin socket, and further lines of the agent's block.
@@ -93,11 +99,11 @@ impl SpireAgent {
 
     fn config(&self, port: u16, node_attestor: &str) -> String {
         let directory = self.directory.path().display();
-        let (log_level, sync_interval) = self.manners;
+        let ((log_level, sync_interval), trust_domain) = (self.manners, self.trust_domain);
         let lines = &self.lines;
         format!(
             r#"agent {{
-    trust_domain = "{TRUST_DOMAIN}"
+    trust_domain = "{trust_domain}"
     data_dir = "{directory}/data"
     server_address = "127.0.0.1"
     server_port = "{port}"

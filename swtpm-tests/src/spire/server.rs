@@ -25,6 +25,7 @@ pub struct SpireServer {
     directory: TempDir,
     process: Option<Process>,
     port: u16,
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl SpireServer {
@@ -35,11 +36,23 @@ impl SpireServer {
 
     /// As [`start`](Self::start), with further blocks of the plugins.
     pub fn start_with(times: Times, plugins: &str) -> Self {
+        Self::start_in(TRUST_DOMAIN, times, ("", plugins), &[])
+    }
+
+    /// In any trust domain, with further lines of the server's block, further blocks of the plugins, and an environment.
+    pub fn start_in(
+        trust_domain: &str,
+        times: Times,
+        (server_lines, plugins): (&str, &str),
+        environment: &[(String, PathBuf)],
+    ) -> Self {
         let directory = tempfile::Builder::new().prefix("spire-server-").tempdir().expect("directory");
         open_directory(directory.path());
-        let mut server = Self { directory, process: None, port: free_port() };
+        let environment = environment.to_vec();
+        let mut server = Self { directory, process: None, port: free_port(), environment };
         std::fs::create_dir_all(server.directory.path().join("data")).expect("directory");
-        std::fs::write(server.at("server.conf"), server.config(times, plugins)).expect("configuration written");
+        let config = server.config(trust_domain, times, (server_lines, plugins));
+        std::fs::write(server.at("server.conf"), config).expect("configuration written");
         server.restart();
         server
     }
@@ -48,7 +61,8 @@ impl SpireServer {
     pub fn restart(&mut self) {
         self.process = None;
         let arguments = ["run".to_owned(), "-config".to_owned(), self.at("server.conf").display().to_string()];
-        self.process = Some(Process::start(&spire_binary("spire-server"), &arguments, &[], &self.at("server.log")));
+        self.process =
+            Some(Process::start(&spire_binary("spire-server"), &arguments, &self.environment, &self.at("server.log")));
         let answers = || self.cli_output(&["healthcheck"]).status.success();
         expect_within(DEADLINE, "SPIRE's server is healthy", || self.log(), answers);
     }
@@ -93,11 +107,12 @@ impl SpireServer {
         self.directory.path().join(name)
     }
 
-    fn config(&self, times: Times, plugins: &str) -> String {
+    fn config(&self, trust_domain: &str, times: Times, (server_lines, plugins): (&str, &str)) -> String {
         let directory = self.directory.path().display();
         format!(
             r#"server {{
-    trust_domain = "{TRUST_DOMAIN}"
+    trust_domain = "{trust_domain}"
+    {server_lines}
     data_dir = "{directory}/data"
     bind_address = "127.0.0.1"
     bind_port = "{port}"

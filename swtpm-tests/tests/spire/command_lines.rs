@@ -10,7 +10,7 @@ use ironroot_lab::spire::{Times, spire_binary};
 use crate::deployment::{AnyServer, Maker};
 
 /// The verbs that both have.
-const SERVER_VERBS: [&str; 33] = [
+const SERVER_VERBS: [&str; 43] = [
     "run",
     "validate",
     "healthcheck",
@@ -21,6 +21,16 @@ const SERVER_VERBS: [&str; 33] = [
     "agent purge",
     "agent show",
     "bundle show",
+    "bundle list",
+    "bundle set",
+    "bundle delete",
+    "bundle count",
+    "federation create",
+    "federation update",
+    "federation delete",
+    "federation list",
+    "federation show",
+    "federation refresh",
     "entry create",
     "entry update",
     "entry delete",
@@ -108,6 +118,42 @@ const LINES: &[Line] = &[
     like("bundle show -format PEM"),
     like("bundle show -format SPIFFE"),
     same("bundle show -format x"),
+    same("bundle count"),
+    same("bundle list"),
+    same("bundle list -output json"),
+    like("bundle list -id spiffe://other.test"),
+    like("bundle list -id TD"),
+    like("bundle set"),
+    like("bundle delete"),
+    like("bundle delete -id spiffe://other.test"),
+    like("bundle delete -id spiffe://other.test -mode x"),
+    same("federation list"),
+    same("federation list -output json"),
+    like("federation show"),
+    like("federation show -trustDomain other.test"),
+    like("federation create"),
+    like(
+        "federation create -trustDomain other.test -bundleEndpointURL http://other.test -bundleEndpointProfile https_web",
+    ),
+    same(
+        "federation create -trustDomain other.test -bundleEndpointURL https://other.test:1/b -bundleEndpointProfile https_web",
+    ),
+    like(
+        "federation create -trustDomain other.test -bundleEndpointURL https://other.test:1/b -bundleEndpointProfile https_web",
+    ),
+    same("federation show -trustDomain other.test"),
+    same(
+        "federation update -trustDomain other.test -bundleEndpointURL https://other.test:2 -bundleEndpointProfile https_spiffe -endpointSpiffeID spiffe://other.test/s",
+    ),
+    like(
+        "federation update -trustDomain none.test -bundleEndpointURL https://other.test:2 -bundleEndpointProfile https_web",
+    ),
+    same("federation list"),
+    like("federation refresh"),
+    like("federation refresh -id spiffe://none.test"),
+    like("federation refresh -id spiffe://other.test"),
+    same("federation delete -id spiffe://other.test"),
+    like("federation delete -id spiffe://other.test"),
     like("entry create"),
     like("entry create -nonsense"),
     same("entry create -parentID TD/p -spiffeID TD/a -selector unix:uid:1 -entryID e1"),

@@ -6,6 +6,7 @@
 mod command_lines;
 mod consumers;
 mod deployment;
+mod federation;
 mod force_rotation;
 mod jwt;
 mod jwt_server;

@@ -1,26 +1,21 @@
 //! What a delegate asks, and how it is answered.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_api::TrustDomain;
 use ironroot_api::pb::delegated::{
     SubscribeToJwtBundlesResponse, SubscribeToX509BundlesResponse, SubscribeToX509sviDsResponse, X509svidWithKey,
 };
 use ironroot_api::pb::types;
 use ironroot_attest::SelectorSet;
-use prost::bytes::Bytes;
 use tonic::Status;
 
 use super::delegates::Delegates;
 use super::subject::Subject;
 use super::{SUBSCRIBE_BUNDLES, SUBSCRIBE_JWT_BUNDLES, SUBSCRIBE_SVIDS};
-use crate::endpoints::serving::{Attested, MAX_SLEEP, Question, Seen};
+use crate::endpoints::serving::{Attested, Bundles, MAX_SLEEP, Question, Seen, same_bundles, same_jwt_bundles};
 use crate::identities::Identity;
-use crate::server_answers::{EntryTerms, TrustBundle};
-
-type Bundles = BTreeMap<TrustDomain, Arc<TrustBundle>>;
+use crate::server_answers::{EntryTerms, ShownBundle};
 
 /// Whether an entry's identity is one that delegates get. Not if that is not known of it.
 pub(super) fn may_be_handed_on(terms: &EntryTerms) -> bool {
@@ -95,11 +90,11 @@ impl Question for X509Bundles {
     }
 
     fn view(&self, seen: &Seen<'_>) -> Result<(Bundles, Duration), Status> {
-        all_bundles(&self.delegates, seen)
+        all_bundles(&self.delegates, seen, ShownBundle::is_for_x509)
     }
 
     fn is_same(&self, sent: &Bundles, now: &Bundles) -> bool {
-        is_same(sent, now, |bundle| bundle.concatenated())
+        same_bundles(sent, now)
     }
 
     fn answer(&mut self, view: &Bundles) -> SubscribeToX509BundlesResponse {
@@ -119,30 +114,29 @@ impl Question for JwtBundles {
     }
 
     fn view(&self, seen: &Seen<'_>) -> Result<(Bundles, Duration), Status> {
-        all_bundles(&self.delegates, seen)
+        all_bundles(&self.delegates, seen, ShownBundle::is_for_jwt)
     }
 
     fn is_same(&self, sent: &Bundles, now: &Bundles) -> bool {
-        is_same(sent, now, |bundle| bundle.jwt_authorities().jwks())
+        same_jwt_bundles(sent, now)
     }
 
     fn answer(&mut self, view: &Bundles) -> SubscribeToJwtBundlesResponse {
-        let jwks = |bundle: &TrustBundle| bundle.jwt_authorities().jwks().clone();
+        let jwks = |bundle: &ShownBundle| bundle.jwt_authorities().jwks().clone();
         let bundles = view.iter().map(|(domain, bundle)| (domain.id().to_string(), jwks(bundle)));
         SubscribeToJwtBundlesResponse { bundles: bundles.collect() }
     }
 }
 
 /// Every bundle that the agent has, whoever federates with it. Source: SPIRE.
-fn all_bundles(delegates: &Delegates, seen: &Seen<'_>) -> Result<(Bundles, Duration), Status> {
+fn all_bundles(
+    delegates: &Delegates,
+    seen: &Seen<'_>,
+    is_shown: impl Fn(&ShownBundle) -> bool,
+) -> Result<(Bundles, Duration), Status> {
     delegates.admit(seen.serving, seen.caller, seen.attested, seen.all, seen.method)?;
-    let bundles = seen.all.bundles().map(|(domain, bundle)| (domain.clone(), bundle.clone())).collect();
-    Ok((bundles, MAX_SLEEP))
-}
-
-fn is_same(sent: &Bundles, now: &Bundles, said: impl Fn(&TrustBundle) -> &Bytes) -> bool {
-    let mut pairs = sent.iter().zip(now);
-    sent.len() == now.len() && pairs.all(|((a, one), (b, other))| a == b && said(one) == said(other))
+    let shown = seen.all.bundles().filter(|(_, bundle)| is_shown(bundle));
+    Ok((shown.map(|(domain, bundle)| (domain.clone(), bundle)).collect(), MAX_SLEEP))
 }
 
 fn svid(identity: &Identity) -> X509svidWithKey {

@@ -1,6 +1,6 @@
 //! What a name names, and how Envoy takes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
@@ -15,16 +15,14 @@ use tonic::Status;
 
 use super::SdsConfig;
 use super::conversation::{SECRET_TYPE, Validation, Wanted};
-use crate::endpoints::serving::View;
+use crate::endpoints::serving::{Bundles, View, same_bundles};
 use crate::identities::Identity;
 use crate::pem;
-use crate::server_answers::TrustBundle;
+use crate::server_answers::ShownBundle;
 
 /// Envoy's extension that validates SPIFFE certificates, and the type of its configuration.
 const VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 const VALIDATOR_TYPE: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
-
-type Bundles = BTreeMap<TrustDomain, Arc<TrustBundle>>;
 
 /// One secret, by reference.
 #[derive(Clone, Debug)]
@@ -58,7 +56,7 @@ pub(super) fn is_of_bundles(name: &str, config: &SdsConfig) -> bool {
 }
 
 fn all(validation: Validation, view: &View) -> Vec<Resource> {
-    let one = |(trust_domain, bundle): (&TrustDomain, &Arc<TrustBundle>)| {
+    let one = |(trust_domain, bundle): (&TrustDomain, &ShownBundle)| {
         let name = trust_domain.id().to_string();
         Resource::Bundles { name, bundles: [(trust_domain.clone(), bundle.clone())].into(), validation }
     };
@@ -101,7 +99,7 @@ impl Resource {
             (
                 Self::Bundles { name, bundles, validation },
                 Self::Bundles { name: other_name, bundles: other, validation: other_validation },
-            ) => name == other_name && validation == other_validation && same(bundles, other),
+            ) => name == other_name && validation == other_validation && same_bundles(bundles, other),
             _ => false,
         }
     }
@@ -130,13 +128,6 @@ impl Resource {
     }
 }
 
-fn same(one: &Bundles, other: &Bundles) -> bool {
-    let mut pairs = one.iter().zip(other);
-    let is_same =
-        |a: &Arc<TrustBundle>, b: &Arc<TrustBundle>| Arc::ptr_eq(a, b) || a.concatenated() == b.concatenated();
-    one.len() == other.len() && pairs.all(|((a, mine), (b, theirs))| a == b && is_same(mine, theirs))
-}
-
 fn certificate(identity: &Identity) -> TlsCertificate {
     let key = pem::private_key(identity.key().pkcs8_der());
     TlsCertificate {
@@ -146,14 +137,14 @@ fn certificate(identity: &Identity) -> TlsCertificate {
 }
 
 fn validation_context(bundles: &Bundles, validation: Validation) -> CertificateValidationContext {
-    let authorities = |bundle: &TrustBundle| inline(pem::certificates(bundle.authorities()).into_bytes());
+    let authorities = |bundle: &ShownBundle| inline(pem::certificates(bundle.authorities()).into_bytes());
     match validation {
         Validation::TrustedCa => CertificateValidationContext {
-            trusted_ca: bundles.values().next().and_then(|bundle| authorities(bundle)),
+            trusted_ca: bundles.values().next().and_then(authorities),
             custom_validator_config: None,
         },
         Validation::Spiffe => {
-            let domain = |(trust_domain, bundle): (&TrustDomain, &Arc<TrustBundle>)| ValidatedDomain {
+            let domain = |(trust_domain, bundle): (&TrustDomain, &ShownBundle)| ValidatedDomain {
                 name: trust_domain.to_string(),
                 trust_bundle: authorities(bundle),
             };

@@ -39,7 +39,7 @@ impl Seen<'_> {
     /// The identities that last, and the bundles.
     pub fn view(&self) -> View {
         //= WLA-02 SPIFFE Workload API 4.3: "MUST include the full set of information"
-        View::of(self.all, self.own.clone(), self.identities())
+        View::of(self.all, self.own.clone(), self.identities(), self.all.federated_for(self.about))
     }
 
     /// The identities that have not ended, oldest entry first.

@@ -4,40 +4,55 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
+use prost::bytes::Bytes;
 
 use crate::identities::{Identities, Identity};
-use crate::server_answers::TrustBundle;
+use crate::server_answers::{ForeignBundle, ShownBundle, TrustBundle};
+
+/// Bundles by their trust domains: no two are ever put together.
+pub(in crate::endpoints) type Bundles = BTreeMap<TrustDomain, ShownBundle>;
 
 /// See the module.
 pub(in crate::endpoints) struct View {
     pub trust_domain: TrustDomain,
     pub own: Arc<TrustBundle>,
-    /// Every bundle that is the caller's to see, its own trust domain's too.
-    pub bundles: BTreeMap<TrustDomain, Arc<TrustBundle>>,
+    /// Every bundle that is the caller's to see, its own trust domain's too, for those that verify X509-SVIDs.
+    pub bundles: Bundles,
+    /// The same for those that verify JWT-SVIDs.
+    pub jwt_bundles: Bundles,
     pub theirs: Vec<Arc<Identity>>,
 }
 
 impl View {
-    /// Of `all`, what whoever owns the identities `theirs` may see beside the bundle `own`.
-    pub fn of(all: &Identities, own: Arc<TrustBundle>, theirs: Vec<Arc<Identity>>) -> Self {
+    /// Of `all`, what whoever owns the identities `theirs` may see beside the bundle `own` and the `federated` ones.
+    pub fn of(
+        all: &Identities,
+        own: Arc<TrustBundle>,
+        theirs: Vec<Arc<Identity>>,
+        federated: Vec<Arc<ForeignBundle>>,
+    ) -> Self {
         let trust_domain = all.trust_domain().clone();
-        Self { bundles: BTreeMap::from([(trust_domain.clone(), own.clone())]), trust_domain, own, theirs }
+        let own_one = (trust_domain.clone(), ShownBundle::Own(own.clone()));
+        let foreign = federated.into_iter().map(|b| (b.trust_domain().clone(), ShownBundle::Foreign(b)));
+        let bundles: Bundles = std::iter::once(own_one).chain(foreign).collect();
+        let jwt_bundles = only(&bundles, ShownBundle::is_for_jwt);
+        Self { bundles: only(&bundles, ShownBundle::is_for_x509), jwt_bundles, trust_domain, own, theirs }
+    }
+
+    /// The X.509 authorities of other trust domains, by their IDs.
+    pub fn federated(&self) -> impl Iterator<Item = (String, Bytes)> {
+        let others = self.bundles.iter().filter(|(domain, _)| **domain != self.trust_domain);
+        others.map(|(domain, bundle)| (domain.id().to_string(), bundle.concatenated().clone()))
     }
 
     /// Whether both show the same bundles. Most often they are the very same; else the same to a workload, which does not see taints.
     pub fn same_bundles(&self, other: &Self) -> bool {
-        self.pairwise(other, |mine, its| mine.concatenated() == its.concatenated())
+        same_bundles(&self.bundles, &other.bundles)
     }
 
     /// Whether both show the same keys of JWT-SVIDs; workloads do not see taints here either.
     pub fn same_jwt_bundles(&self, other: &Self) -> bool {
-        self.pairwise(other, |mine, its| mine.jwt_authorities().jwks() == its.jwt_authorities().jwks())
-    }
-
-    fn pairwise(&self, other: &Self, is_same: impl Fn(&TrustBundle, &TrustBundle) -> bool) -> bool {
-        let mut pairs = self.bundles.iter().zip(&other.bundles);
-        let same = |mine: &Arc<TrustBundle>, its: &Arc<TrustBundle>| Arc::ptr_eq(mine, its) || is_same(mine, its);
-        self.bundles.len() == other.bundles.len() && pairs.all(|((a, mine), (b, its))| a == b && same(mine, its))
+        same_jwt_bundles(&self.jwt_bundles, &other.jwt_bundles)
     }
 
     /// Whether both show the same identities.
@@ -45,4 +60,24 @@ impl View {
         let mut pairs = self.theirs.iter().zip(&other.theirs);
         self.theirs.len() == other.theirs.len() && pairs.all(|(mine, its)| mine.looks_like(its))
     }
+}
+
+fn only(bundles: &Bundles, is_shown: impl Fn(&ShownBundle) -> bool) -> Bundles {
+    let shown = bundles.iter().filter(|(_, bundle)| is_shown(bundle));
+    shown.map(|(domain, bundle)| (domain.clone(), bundle.clone())).collect()
+}
+
+/// Whether X.509 clients see no difference.
+pub(in crate::endpoints) fn same_bundles(one: &Bundles, other: &Bundles) -> bool {
+    pairwise(one, other, |one, other| one.concatenated() == other.concatenated())
+}
+
+/// Whether JWT clients see no difference.
+pub(in crate::endpoints) fn same_jwt_bundles(one: &Bundles, other: &Bundles) -> bool {
+    pairwise(one, other, |one, other| one.jwt_authorities().jwks() == other.jwt_authorities().jwks())
+}
+
+fn pairwise(one: &Bundles, other: &Bundles, looks: impl Fn(&ShownBundle, &ShownBundle) -> bool) -> bool {
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len() && pairs.all(|((a, mine), (b, its))| a == b && (mine.is(its) || looks(mine, its)))
 }

@@ -14,7 +14,7 @@ use tracing::info;
 use super::{WorkloadApi, claims};
 use crate::endpoints::admission::About;
 use crate::endpoints::caller::Known;
-use crate::server_answers::{EntryTerms, TrustBundle};
+use crate::server_answers::{EntryTerms, ForeignBundle, TrustBundle};
 use crate::trusted_time::Moment;
 
 const FETCH: &str = "FetchJWTSVID";
@@ -64,12 +64,13 @@ impl WorkloadApi {
         if audience.len() > MAX_AUDIENCE_BYTES {
             return Err(Status::invalid_argument(format!("audience is longer than {MAX_AUDIENCE_BYTES} bytes")));
         }
-        serving.attest(&caller).await?;
+        let attested = serving.attest(&caller).await?;
         let all = serving.started()?;
         let (bundle, moment) = (all.bundle().cloned(), serving.jwt().moment());
         let bundle = bundle.ok_or_else(|| Status::unavailable("the agent is still starting"))?;
+        let federated = all.federated_for(&attested.selectors);
         // Signatures are verified when it is the user's turn, and not on the threads that serve the others.
-        let judge = move || validate(&token, &audience, &bundle, &moment);
+        let judge = move || validate(&token, &audience, (&bundle, &federated), &moment);
         let judged = serving.in_turn(&caller.peer, move |_, _| Ok(judge())).await?;
         let svid = judged.map_err(|refusal| self.not_valid(&caller, &refusal))?;
         Ok(ValidateJwtsvidResponse { spiffe_id: svid.subject().to_string(), claims: Some(claims::of(&svid)) })
@@ -93,10 +94,18 @@ fn wanted(spiffe_id: &str) -> Result<Option<SpiffeId>, Status> {
     SpiffeId::parse(spiffe_id).map(Some).map_err(wrong)
 }
 
-/// Judges a token as everybody in the trust domain would, at the time as far as this device knows it.
-fn validate(token: &str, audience: &str, bundle: &TrustBundle, moment: &Moment) -> Result<JwtSvid, JwtRefusal> {
+/// Judges a token as everybody in the trust domain would, at the time as far as this device knows it; one of another trust domain by
+/// its bundle, if the caller has it.
+fn validate(
+    token: &str,
+    audience: &str,
+    (own, federated): (&TrustBundle, &[Arc<ForeignBundle>]),
+    moment: &Moment,
+) -> Result<JwtSvid, JwtRefusal> {
     //= WLA-11 SPIFFE Workload API 6.2.3: "the server MUST parse and validate the JWT-SVID according to the rules"
-    let svid = UnverifiedJwtSvid::parse(token)?.verify(bundle.jwt_authorities())?;
+    let svid = UnverifiedJwtSvid::parse(token)?;
+    let theirs = federated.iter().find(|bundle| svid.subject().is_member_of(bundle.trust_domain()));
+    let svid = svid.verify(theirs.map_or_else(|| own.jwt_authorities(), |bundle| bundle.jwt_authorities()))?;
     svid.expect_audience(audience)?;
     svid.expect_not_ended(moment.estimate())?;
     // A clock that nothing speaks for is as likely to be behind: what is signed now is no sign of the contrary.

@@ -1,6 +1,5 @@
 //! What a caller may see, as the messages of the Workload API.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use ironroot_api::pb::workload::{JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse};
@@ -8,7 +7,7 @@ use tonic::Status;
 
 use crate::endpoints::serving::{Question, Seen, View};
 use crate::identities::Identity;
-use crate::server_answers::TrustBundle;
+use crate::server_answers::{ShownBundle, TrustBundle};
 
 /// What FetchX509SVID asks.
 pub(super) struct X509Svids;
@@ -36,7 +35,7 @@ impl Question for X509Svids {
 
     fn answer(&mut self, view: &View) -> X509svidResponse {
         let svids = view.theirs.iter().map(|identity| svid(identity, &view.own)).collect();
-        X509svidResponse { svids, crl: Vec::new(), federated_bundles: HashMap::new() }
+        X509svidResponse { svids, crl: Vec::new(), federated_bundles: view.federated().collect() }
     }
 }
 
@@ -84,8 +83,8 @@ impl Question for JwtBundles {
 
     fn answer(&mut self, view: &View) -> JwtBundlesResponse {
         //= WLA-10 SPIFFE Workload API 6.2.2: "The server MUST NOT include keys with other uses in the returned JWT bundles."
-        let jwks = |bundle: &TrustBundle| bundle.jwt_authorities().jwks().clone();
-        let bundles = view.bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), jwks(bundle)));
+        let jwks = |bundle: &ShownBundle| bundle.jwt_authorities().jwks().clone();
+        let bundles = view.jwt_bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), jwks(bundle)));
         JwtBundlesResponse { bundles: bundles.collect() }
     }
 }

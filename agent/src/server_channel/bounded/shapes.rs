@@ -87,7 +87,9 @@ pub(super) fn shape_of(path: &str) -> Shape {
         "/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries" => entries(SYNC),
         "/spire.api.server.entry.v1.Entry/GetAuthorizedEntries" => entries(ENTRIES),
         "/spire.api.server.svid.v1.SVID/BatchNewX509SVID" => once(MAX_SVIDS_BYTES, SVIDS),
-        "/spire.api.server.bundle.v1.Bundle/GetBundle" => once(MAX_BUNDLE_BYTES, BUNDLE),
+        "/spire.api.server.bundle.v1.Bundle/GetBundle" | "/spire.api.server.bundle.v1.Bundle/GetFederatedBundle" => {
+            once(MAX_BUNDLE_BYTES, BUNDLE)
+        }
         "/spire.api.server.agent.v1.Agent/AttestAgent" => conversation(ATTESTED),
         "/spire.api.server.agent.v1.Agent/RenewAgent" => once(MAX_SMALL_BYTES, RENEWED),
         "/ironroot.api.server.change.v1.Change/WatchChanges" => WORDS,

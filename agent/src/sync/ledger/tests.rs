@@ -19,6 +19,7 @@ fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
         created_at: 1,
         revision_number,
         on_demand: false,
+        federates_with: Some(Vec::new()),
         unique_tokens: Some(false),
         is_privileged: Some(false),
     }

@@ -174,6 +174,37 @@ impl<'a> Section<'a> {
         Self::new(name, item.origin, body, self.mistakes)
     }
 
+    /// The blocks `key "name" { ... }` with their names, in the order of the file; `key { "name" { ... } }` is the same in HCL.
+    pub fn named_blocks(&self, key: &str) -> Vec<(String, Section<'a>)> {
+        let items: Vec<&'a Item> = self.items(key).collect();
+        items.into_iter().flat_map(|item| self.named_in(key, item)).collect()
+    }
+
+    fn named_in(&self, key: &str, item: &'a Item) -> Vec<(String, Section<'a>)> {
+        let named = |name: &String, origin, body| {
+            let section = Section::new(format!("{}.{name}", self.full(key)), origin, Some(body), self.mistakes);
+            (name.clone(), section)
+        };
+        match (&item.value, item.labels.as_slice()) {
+            (Value::Block(body), [name]) => vec![named(name, item.origin, body)],
+            (Value::Block(body), []) => {
+                let inner = body.items.iter().filter_map(|inner| match (&inner.value, inner.labels.is_empty()) {
+                    (Value::Block(body), true) => Some(named(&inner.key, inner.origin, body)),
+                    _ => self.wrong(inner, format!("expected a block with a name: write {key} \"name\" {{ ... }}")),
+                });
+                inner.collect()
+            }
+            _ => {
+                self.mistakes.add(
+                    item.origin,
+                    &self.full(key),
+                    format!("takes a name: write {key} \"name\" {{ ... }}"),
+                );
+                Vec::new()
+            }
+        }
+    }
+
     /// The blocks of the plugin type `kind` that are enabled, in the order of the file. `self` is the `plugins` block.
     pub fn plugins(&self, kind: &str) -> Vec<Plugin<'a>> {
         let items: Vec<&'a Item> = self.items(kind).collect();

@@ -90,8 +90,9 @@ fn reply(
     for ((status, stored), asked) in results.zip(asked) {
         let status = status.unwrap_or_default();
         let shown = stored.as_ref().unwrap_or(asked);
+        // Source: SPIRE, which has the line between them on standard output, whatever follows.
+        reply.text.push('\n');
         if status.code == Code::Ok as i32 {
-            reply.text.push('\n');
             describe(&mut reply.text, shown);
         } else {
             let (code, message) = (code_name(Code::from(status.code)), &status.message);

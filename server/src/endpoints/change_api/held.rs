@@ -74,6 +74,7 @@ impl HeldStream {
             // Before the look: what comes after it is news.
             let mut news = self.server.registry.news_of(self.agent.id());
             let mut bundle = self.server.ca.bundle();
+            let mut federated = self.server.federation.changes();
             if let Err(status) = self.server.agent_still_stands(&self.agent) {
                 return status;
             }
@@ -86,6 +87,7 @@ impl HeldStream {
             tokio::select! {
                 () = news.come() => {}
                 Ok(()) = bundle.changed() => {}
+                Ok(()) = federated.changed() => told = told.filter(|told| !federates(&told.view)),
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
             self.server.pushes.turn().await;
@@ -114,6 +116,11 @@ impl HeldStream {
         // The same: a word leaves room for the last one.
         let _ = self.answers.try_send(Err(status));
     }
+}
+
+/// Whether an entry of the view asks for a bundle of another trust domain. It is asked when such a bundle changes, which is rare.
+fn federates(view: &AuthorizedView) -> bool {
+    view.iter().any(|entry| !entry.entry().federates_with().is_empty())
 }
 
 impl Told {

@@ -1,0 +1,103 @@
+//! The bundles of other trust domains, for entries that ask for them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use ironroot_api::TrustDomain;
+use ironroot_api::pb::bundle::GetFederatedBundleRequest;
+use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_shell::describe;
+use tonic::Code;
+use tracing::{info, warn};
+
+use super::{SyncError, Synchronizer};
+use crate::federated_bundles::{FederatedBundles, MAX_FEDERATED};
+use crate::server_answers::ForeignBundle;
+use crate::server_channel::{Channel, RPC_DEADLINE, within};
+
+/// Bundles asked for at the same time.
+const AT_ONCE: usize = 4;
+
+/// What the server said of a trust domain.
+enum Said {
+    Bundle(Arc<ForeignBundle>),
+    /// It has none.
+    Nothing,
+    /// Something that is not used: what is held stays.
+    Unusable,
+}
+
+impl Synchronizer {
+    /// Brings what is held to what entries ask for and the server has. One that nobody asks for any more is gone at once.
+    //= WLA-04 SPIFFE Workload API 4.4: "MUST NOT be retained by a client after receiving a default or empty value for the fields"
+    pub(super) async fn sync_federated(&mut self, channel: Channel) -> Result<(), SyncError> {
+        let mut wanted = self.ledger.federates_with();
+        wanted.remove(&self.parts.trust_domain);
+        let asked: Vec<TrustDomain> = wanted.iter().take(MAX_FEDERATED).cloned().collect();
+        let answers = asked.into_iter().map(|trust_domain| ask(channel.clone(), trust_domain));
+        let mut answers = stream::iter(answers).buffered(AT_ONCE);
+        let mut current = FederatedBundles::default();
+        while let Some((trust_domain, said)) = answers.next().await {
+            let bundle = match said? {
+                Said::Bundle(bundle) => Some(bundle),
+                Said::Unusable => self.federated.get(&trust_domain).cloned(),
+                Said::Nothing => None,
+            };
+            if bundle.is_some_and(|bundle| current.add(bundle)) {
+                wanted.remove(&trust_domain);
+            }
+        }
+        drop(answers);
+        self.told.lacking(wanted);
+        self.adopt_federated(current);
+        Ok(())
+    }
+
+    fn adopt_federated(&mut self, current: FederatedBundles) {
+        if current == self.federated {
+            return;
+        }
+        info!(bundles = current.len(), "bundles of other trust domains changed");
+        self.federated = current;
+        self.changes.any = true;
+        self.changes.must_not_be_undone = true;
+        self.publish();
+    }
+}
+
+async fn ask(channel: Channel, trust_domain: TrustDomain) -> (TrustDomain, Result<Said, SyncError>) {
+    let request = GetFederatedBundleRequest { trust_domain: trust_domain.as_str().to_owned(), output_mask: None };
+    let answer = within(RPC_DEADLINE, BundleClient::new(channel).get_federated_bundle(request)).await;
+    let said = match answer {
+        Ok(answer) => Ok(match ForeignBundle::from_answer(answer.get_ref(), &trust_domain) {
+            Ok(bundle) => Said::Bundle(Arc::new(bundle)),
+            Err(refusal) => {
+                warn!(%trust_domain, error = %describe(&refusal), "the bundle of another trust domain is refused; the last good one stays");
+                Said::Unusable
+            }
+        }),
+        // An older server has no such method.
+        Err(status) if [Code::NotFound, Code::Unimplemented].contains(&status.code()) => Ok(Said::Nothing),
+        Err(status) => Err(status.into()),
+    };
+    (trust_domain, said)
+}
+
+/// What has been said of trust domains whose bundles are asked for and not there.
+#[derive(Debug, Default)]
+pub(super) struct Lacking(BTreeSet<TrustDomain>);
+
+impl Lacking {
+    /// Once for each change.
+    pub(super) fn tell(&mut self, lacking: BTreeSet<TrustDomain>) {
+        if self.0 == lacking {
+            return;
+        }
+        if let Some(first) = lacking.first() {
+            let count = lacking.len();
+            warn!(count, %first, "entries ask for bundles of other trust domains that the server does not give, or that do not fit");
+        }
+        self.0 = lacking;
+    }
+}

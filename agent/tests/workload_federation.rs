@@ -1,0 +1,131 @@
+//! Bundles of other trust domains on the socket: who gets which, when they come and when they go.
+
+#[path = "support/served.rs"]
+mod served;
+#[path = "../../api/tests/support/signer.rs"]
+mod signer;
+
+use std::sync::Arc;
+
+use ironroot_agent::endpoints::Limits;
+use ironroot_agent::federated_bundles::FederatedBundles;
+use ironroot_agent::identities::{Identities, Identity};
+use ironroot_agent::server_answers::{EntryTerms, ForeignBundle};
+use ironroot_agent::trusted_time::system_unix;
+use ironroot_api::pb::types;
+use ironroot_api::pb::workload::{JwtBundlesRequest, ValidateJwtsvidRequest, X509BundlesRequest};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use serde_json::json;
+use served::{NOW, Served, asking, next, patiently, td, terms};
+use signer::Signer;
+use tonic::Status;
+
+#[test]
+fn acts_as_a_workload() {
+    served::act();
+}
+
+fn authority() -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.self_signed(&KeyPair::generate().expect("key")).expect("root").der().to_vec()
+}
+
+fn foreign(name: &str, authorities: &[&[u8]], keys: &[types::JwtKey]) -> Arc<ForeignBundle> {
+    let authority = |der: &&[u8]| types::X509Certificate { asn1: der.to_vec().into(), tainted: false };
+    let wire = types::Bundle {
+        trust_domain: name.to_owned(),
+        x509_authorities: authorities.iter().map(authority).collect(),
+        jwt_authorities: keys.to_vec(),
+        ..types::Bundle::default()
+    };
+    Arc::new(ForeignBundle::from_answer(&wire, &td(name)).expect("a bundle"))
+}
+
+/// Our own user's identity, which asks for the bundles of these trust domains.
+fn identity(served: &Served, with: &[&str]) -> Arc<Identity> {
+    let with = with.iter().map(|name| td(name)).collect();
+    let terms = EntryTerms { federates_with: Some(with), ..terms("/test", &["unix:uid:0"]) };
+    served.authority.issue_for(terms, NOW - 60..NOW + 3600)
+}
+
+fn publish(served: &Served, identity: &Arc<Identity>, bundles: &[Arc<ForeignBundle>]) {
+    let mut federated = FederatedBundles::default();
+    assert!(bundles.iter().all(|bundle| federated.add(bundle.clone())));
+    let all = Identities::try_new(td("td"), vec![identity.clone()], served.authority.bundle()).expect("sound");
+    served.publisher.send_replace(Arc::new(all.with_federated(federated)));
+}
+
+async fn validate(served: &Served, svid: &str) -> Result<String, Status> {
+    let request = ValidateJwtsvidRequest { audience: "me".to_owned(), svid: svid.to_owned() };
+    Ok(served.client().await.validate_jwtsvid(asking(request)).await?.into_inner().spiffe_id)
+}
+
+//= FED-05 TDB-08 WLA-04 WLA-08
+#[tokio::test]
+async fn a_workload_gets_the_bundles_that_its_entries_ask_for_each_by_itself_and_only_while_they_do() {
+    let served = Served::new(Limits::default());
+    let (one, other) = (authority(), authority());
+    let bundles = [foreign("friend", &[&one, &other], &[]), foreign("stranger", &[&other], &[])];
+    publish(&served, &identity(&served, &["friend", "nobody"]), &bundles);
+    let mut svids = served.fetch().await.expect("served");
+    let mut shown =
+        served.client().await.fetch_x509_bundles(asking(X509BundlesRequest {})).await.expect("served").into_inner();
+    let first = next(&mut svids).await;
+    assert_eq!(first.federated_bundles.keys().collect::<Vec<_>>(), ["spiffe://friend"]);
+    assert_eq!(first.federated_bundles["spiffe://friend"], [one.clone(), other].concat());
+    assert!(
+        !first.svids[0].bundle.windows(one.len()).any(|window| window == one),
+        "own authorities alone are in there"
+    );
+    let bundles = patiently(shown.message()).await.expect("no error").expect("no end").bundles;
+    let mut names: Vec<_> = bundles.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["spiffe://friend", "spiffe://td"]);
+    publish(&served, &identity(&served, &[]), &[foreign("friend", &[&one], &[])]);
+    assert!(next(&mut svids).await.federated_bundles.is_empty(), "it asks no more");
+}
+
+//= TDB-04
+#[tokio::test]
+async fn a_bundle_that_becomes_another_is_sent_again_and_an_empty_one_is_gone() {
+    let served = Served::new(Limits::default());
+    let (one, other) = (authority(), authority());
+    let identity = identity(&served, &["friend"]);
+    publish(&served, &identity, &[foreign("friend", &[&one], &[])]);
+    let mut svids = served.fetch().await.expect("served");
+    assert_eq!(next(&mut svids).await.federated_bundles["spiffe://friend"], one);
+    // News of keys that this stream does not show are no news to it.
+    publish(&served, &identity, &[foreign("friend", &[&one], &[Signer::new().wire("k")])]);
+    publish(&served, &identity, &[foreign("friend", &[&other], &[])]);
+    assert_eq!(next(&mut svids).await.federated_bundles["spiffe://friend"], other);
+    publish(&served, &identity, &[foreign("friend", &[], &[])]);
+    assert!(next(&mut svids).await.federated_bundles.is_empty());
+}
+
+//= JWT-11 WLA-10 WLA-11
+#[tokio::test]
+async fn a_token_of_another_trust_domain_is_judged_by_its_own_keys_and_for_who_has_them() {
+    let served = Served::new(Limits::default());
+    let (friend, stranger) = (Signer::new(), Signer::new());
+    let bundles = [foreign("friend", &[], &[friend.wire("k")]), foreign("stranger", &[], &[stranger.wire("k")])];
+    publish(&served, &identity(&served, &["friend"]), &bundles);
+    let mut shown =
+        served.client().await.fetch_jwt_bundles(asking(JwtBundlesRequest {})).await.expect("served").into_inner();
+    let bundles = patiently(shown.message()).await.expect("no error").expect("no end").bundles;
+    let mut names: Vec<_> = bundles.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["spiffe://friend", "spiffe://td"]);
+    assert!(String::from_utf8_lossy(&bundles["spiffe://friend"]).contains("\"kid\": \"k\""));
+    let claims = |of: &str| json!({ "sub": format!("spiffe://{of}/web"), "aud": "me", "exp": system_unix() + 300 });
+    let told = validate(&served, &friend.sign(&claims("friend"))).await.expect("good");
+    assert_eq!(told, "spiffe://friend/web");
+    for (token, why) in [
+        (friend.sign(&claims("td")), "not found in trust domain"),
+        (stranger.sign(&claims("friend")), "signature does not verify"),
+        (stranger.sign(&claims("stranger")), "no keys found for trust domain \"stranger\""),
+    ] {
+        let refused = validate(&served, &token).await.expect_err(why);
+        assert!(refused.message().contains(why), "{refused}");
+    }
+}

@@ -1,0 +1,189 @@
+//! One fetch: the endpoint is proven, and what it answers is bounded in bytes, time and redirects.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use ironroot_api::bundle::{DocumentError, MAX_DOCUMENT_BYTES};
+use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config_for, provider};
+use ironroot_api::{SpiffeId, TrustDomain};
+use prost::bytes::Bytes;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tonic::codegen::http::{Request, Response, StatusCode, header};
+
+use crate::facts::federation::{EndpointUrl, UrlError};
+
+/// Longest a fetch may take: names, connections, redirects and bytes that drip included.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// Redirects that are followed in one fetch.
+pub const MAX_REDIRECTS: usize = 3;
+/// Longest head of an answer read, bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// What both ends of HTTP over TLS call it.
+const ALPN: &[u8] = b"http/1.1";
+
+/// Why a bundle document could not be had. Where SPIRE has words for it, these are its words.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum FetchError {
+    /// Nothing to prove the endpoint by.
+    #[error("can't perform SPIFFE Authentication: local copy of bundle not found (of trust domain {:?})", .0.as_str())]
+    NoBundle(TrustDomain),
+    /// No authority of the web is known on this machine.
+    #[error("this machine knows no authorities of the web: install ca-certificates, or name a file in SSL_CERT_FILE")]
+    NoWebAuthorities,
+    /// The bundle that is held has an authority that cannot be used.
+    #[error("the bundle that is held of trust domain {:?} cannot be used", .0.as_str())]
+    HeldBundle(TrustDomain),
+    #[error("{0:?} is no name that a certificate can be for")]
+    Name(String, #[source] InvalidDnsNameError),
+    #[error("cannot connect to {0}")]
+    Connect(String, #[source] io::Error),
+    /// The other end could not prove that it is the endpoint, or speaks no TLS 1.3.
+    #[error("{0} is not proven to be the bundle endpoint")]
+    Tls(String, #[source] io::Error),
+    #[error("{0} does not speak HTTP")]
+    Http(String, #[source] hyper::Error),
+    /// Longer than [`DEADLINE`].
+    #[error("no answer within {} seconds", .0.as_secs())]
+    Late(Duration),
+    #[error("unexpected status {} fetching bundle", .0.as_u16())]
+    Status(StatusCode),
+    /// It leads nowhere, or to where no bundle is fetched from.
+    #[error("it redirects to where no bundle is fetched from")]
+    Redirect(#[source] UrlError),
+    #[error("it redirects and does not say whereto")]
+    RedirectNowhere,
+    #[error("it redirects more than {MAX_REDIRECTS} times")]
+    TooManyRedirects,
+    /// Longer than a bundle document may be.
+    #[error("it answers with more than {MAX_DOCUMENT_BYTES} bytes")]
+    TooLong,
+    /// The answer breaks off, or is not as long as it said.
+    #[error("its answer breaks off")]
+    BrokenOff(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What it answers is no bundle.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+}
+
+/// How an endpoint is proven: made of what is held at this moment, for one fetch.
+#[derive(Clone, Debug)]
+pub struct EndpointProof(Arc<ClientConfig>);
+
+impl EndpointProof {
+    /// By an X509-SVID of exactly that ID, and the authorities of its trust domain.
+    //= FED-11 SPIFFE Federation 5.2.2.4: "it MUST be validated that the server certificate is a valid X509-SVID for the bundle endpoint SPIFFE ID"
+    //= FED-12 SPIFFE Federation 5.2.2.4: "The latest available bundle MUST be used to validate any subsequent connections."
+    pub fn spiffe(expected: SpiffeId, authorities: &[CertificateDer<'_>]) -> Result<Self, FetchError> {
+        let of = expected.trust_domain();
+        let anchors = TrustAnchors::new(of.clone(), authorities).map_err(|_| FetchError::HeldBundle(of))?;
+        let trust = ServerTrust::Bundle { anchors, expected };
+        Ok(Self(client_config_for(trust, SvidResolver::empty(), ALPN)))
+    }
+
+    /// By the authorities of the web that this machine knows, for the name in the URL. Blocks: it reads files.
+    //= FED-10 SPIFFE Federation 5.2.1.4: "the server certificate MUST be validated in accordance with [RFC 6125]"
+    pub fn web() -> Result<Self, FetchError> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Self::web_with(roots)
+    }
+
+    /// By these authorities, for the name in the URL.
+    pub fn web_with(roots: RootCertStore) -> Result<Self, FetchError> {
+        if roots.is_empty() {
+            return Err(FetchError::NoWebAuthorities);
+        }
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the provider has TLS 1.3 suites")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+/// The bytes of the document at `url`, of an endpoint that `proof` proves. A redirect is followed to where the same proof holds,
+/// and is forgotten afterwards.
+pub async fn fetch(url: &EndpointUrl, proof: &EndpointProof, deadline: Duration) -> Result<Bytes, FetchError> {
+    //= FED-14 RFC 8259 9: "An implementation may set limits on the size of texts that it accepts."
+    let fetched = tokio::time::timeout(deadline, follow(url.clone(), proof)).await;
+    fetched.map_err(|_| FetchError::Late(deadline))?
+}
+
+async fn follow(mut url: EndpointUrl, proof: &EndpointProof) -> Result<Bytes, FetchError> {
+    for _ in 0..=MAX_REDIRECTS {
+        match ask(&url, proof).await? {
+            Reply::Document(bytes) => return Ok(bytes),
+            Reply::Elsewhere(next) => url = next,
+        }
+    }
+    Err(FetchError::TooManyRedirects)
+}
+
+enum Reply {
+    Document(Bytes),
+    Elsewhere(EndpointUrl),
+}
+
+async fn ask(url: &EndpointUrl, proof: &EndpointProof) -> Result<Reply, FetchError> {
+    let (host, place) = (url.host(), format!("{}:{}", url.host(), url.port()));
+    let name = ServerName::try_from(host.to_owned()).map_err(|why| FetchError::Name(host.to_owned(), why))?;
+    let tcp = TcpStream::connect((host, url.port())).await.map_err(|why| FetchError::Connect(place.clone(), why))?;
+    let tls = TlsConnector::from(proof.0.clone()).connect(name, tcp).await;
+    let tls = tls.map_err(|why| FetchError::Tls(place.clone(), why))?;
+    let http = |why| FetchError::Http(place.clone(), why);
+    let connecting = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(tls));
+    let (mut sender, connection) = connecting.await.map_err(http)?;
+    // Ends with this call, however it ends.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let response = sender.send_request(request(url)).await.map_err(http)?;
+    read(url, response).await
+}
+
+fn request(url: &EndpointUrl) -> Request<Empty<Bytes>> {
+    let path = url.uri().path_and_query().map_or("/", |path| path.as_str());
+    let host = url.uri().authority().map_or("", |authority| authority.as_str());
+    let request = Request::get(path).header(header::HOST, host).header(header::ACCEPT, "application/json");
+    let request = request.header(header::USER_AGENT, concat!("ironroot-server/", env!("CARGO_PKG_VERSION")));
+    request.body(Empty::new()).expect("parts of a URL that was parsed")
+}
+
+async fn read(url: &EndpointUrl, response: Response<Incoming>) -> Result<Reply, FetchError> {
+    match response.status() {
+        StatusCode::OK => {}
+        status if status.is_redirection() => return elsewhere(url, &response).map(Reply::Elsewhere),
+        status => return Err(FetchError::Status(status)),
+    }
+    let body = Limited::new(response.into_body(), MAX_DOCUMENT_BYTES).collect().await;
+    body.map(|body| Reply::Document(body.to_bytes())).map_err(|why| match why.is::<LengthLimitError>() {
+        true => FetchError::TooLong,
+        false => FetchError::BrokenOff(why),
+    })
+}
+
+/// Where an answer leads to: whole, or a path at the same place. It is held to what any endpoint is.
+fn elsewhere(from: &EndpointUrl, response: &Response<Incoming>) -> Result<EndpointUrl, FetchError> {
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let location = location.ok_or(FetchError::RedirectNowhere)?;
+    let whole = match (location.starts_with('/') && !location.starts_with("//"), from.uri().authority()) {
+        (true, Some(authority)) => format!("https://{authority}{location}"),
+        _ => location.to_owned(),
+    };
+    //= FED-08 SPIFFE Federation 5.2.1.1: "MUST have the scheme set to `https` and MUST NOT include userinfo in the authority component"
+    EndpointUrl::parse(&whole).map_err(FetchError::Redirect)
+}

@@ -1,0 +1,198 @@
+//! Small web listeners for strangers: one short answer to one GET, and the connection is over.
+//!
+//! ```text
+//!  TCP ─► a place ─► TLS ─► a request's head ─► answer ─► closed
+//!         └ the oldest of whoever holds most gives way   └ all of it within a deadline
+//! ```
+
+mod certificate_files;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
+use ironroot_shell::logging::{LineRate, LogLimit};
+use prost::bytes::Bytes;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::codegen::http::request::Parts;
+use tonic::codegen::http::{HeaderValue, Method, Response, StatusCode, header};
+
+pub use certificate_files::{ServingCertificate, ServingCertificateError};
+
+use super::accept::places::Places;
+use super::address::AddressBlock;
+
+/// Connections at once, some 40 kB each while they shake hands.
+const MAX_CONNECTIONS: usize = 256;
+/// Of one address: behind a proxy or a NAT are many.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 64;
+/// A client that has not finished its handshake by then is dropped, and so is one that has not sent its request.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Everybody may ask over the unix socket.
+const PUBLIC_SOCKET_MODE: u32 = 0o777;
+/// Longest a whole connection may take, bytes that drip included.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Largest request head read, bytes: the least that hyper allows.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+/// Pause when `accept` fails for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Lines about one address's connections, and about all.
+const LINES_PER_ADDRESS: LineRate = LineRate { burst: 5, interval: Duration::from_secs(10) };
+const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
+
+/// An answer, whole.
+pub type Answer = Response<Full<Bytes>>;
+
+/// What is answered. Called on the thread that serves: it must not block.
+pub type Answers = Arc<dyn Fn(&Parts) -> Answer + Send + Sync>;
+
+/// A bound listener: connections wait until it is served.
+#[derive(Debug)]
+pub struct WebListener {
+    name: &'static str,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    /// Strangers, over TLS.
+    Tcp(TcpListener),
+    /// A proxy on this machine, which ends TLS.
+    Unix(SocketListener),
+}
+
+/// Whom places and lines are counted for: an address, or whoever is at the unix socket.
+type Stranger = Option<AddressBlock>;
+
+impl WebListener {
+    /// Binds `address`; `name` is what the log calls it.
+    pub async fn bind(name: &'static str, address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        tracing::info!(address = %tcp.local_addr()?, "{name} listener started");
+        Ok(Self { name, socket: Socket::Tcp(tcp) })
+    }
+
+    /// Binds a unix socket for a proxy of any local user: what it is given is public.
+    pub fn bind_socket(name: &'static str, path: &Path) -> Result<Self, UnixSocketError> {
+        let unix = SocketListener::bind(path, PUBLIC_SOCKET_MODE)?;
+        tracing::info!(path = %path.display(), "{name} listener started");
+        Ok(Self { name, socket: Socket::Unix(unix) })
+    }
+
+    /// Answers until dropped; `tls` is what a TCP listener shows.
+    pub async fn serve(self, tls: Arc<ServerConfig>, answers: Answers) {
+        let door = Arc::new(Door {
+            name: self.name,
+            answers,
+            places: Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS),
+            log: LogLimit::new(LINES_PER_ADDRESS, LINES_IN_ALL),
+        });
+        let tls = TlsAcceptor::from(tls);
+        loop {
+            let accepted = match &self.socket {
+                Socket::Tcp(tcp) => tcp.accept().await.map(|(tcp, address)| {
+                    let shaken = shake(tls.clone(), tcp);
+                    drop(tokio::spawn(door.clone().admit(shaken, Some(address.ip().into()))));
+                }),
+                Socket::Unix(unix) => unix.accept().await.map(|stream| {
+                    drop(tokio::spawn(door.clone().admit(std::future::ready(Ok(stream)), None)));
+                }),
+            };
+            if let Err(error) = accepted {
+                // Out of file descriptors, or a client gone before accept: neither may end the server.
+                tracing::warn!(%error, "{}: connection not accepted", self.name);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn shake(tls: TlsAcceptor, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Ended> {
+    tcp.set_nodelay(true)?;
+    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(tcp)).await;
+    Ok(shaken.map_err(|_| "TLS handshake not finished in time")??)
+}
+
+/// Why a connection ended before its time.
+type Ended = Box<dyn Error + Send + Sync>;
+
+struct Door {
+    name: &'static str,
+    answers: Answers,
+    places: Places<Stranger>,
+    log: LogLimit<Stranger>,
+}
+
+impl Door {
+    async fn admit<S>(self: Arc<Self>, stream: impl Future<Output = Result<S, Ended>>, from: Stranger)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(mut place) = self.places.take(from, Arc::default(), Instant::now()) else {
+            return self.say(from, "connection dropped: this address has too many", None);
+        };
+        let converse = async { self.converse(stream.await?).await };
+        let outcome = tokio::select! {
+            //= FLT-S13 server faults: "each handshake and request has a deadline"
+            outcome = tokio::time::timeout(DEADLINE, converse) => outcome,
+            () = place.lost() => return self.say(from, "connection broken off: others need the place", None),
+        };
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.say(from, "connection ended early", Some(&*error)),
+            Err(_) => self.say(from, "connection broken off: it took too long", None),
+        }
+    }
+
+    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), Ended> {
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let answer = (self.answers)(&request.into_parts().0);
+            async { Ok::<_, Infallible>(answer) }
+        });
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+        server.keep_alive(false).max_buf_size(MAX_HEAD_BYTES);
+        Ok(server.serve_connection(TokioIo::new(stream), service).await?)
+    }
+
+    /// A line about a connection, unless there were enough of its address lately.
+    fn say(&self, from: Stranger, what: &'static str, error: Option<&(dyn Error + 'static)>) {
+        if let Some(pass) = self.log.admit(from, Instant::now()) {
+            let address = from.map_or_else(|| "unix socket".to_owned(), |address| address.to_string());
+            tracing::info!(address, error, suppressed = pass.suppressed, "{}: {what}", self.name);
+        }
+    }
+}
+
+/// `body` with that status.
+pub fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Why `request` is not one for `path`, as an answer. Source of the words: SPIRE and Go's library.
+pub fn refusal(request: &Parts, path: &str) -> Option<Answer> {
+    let text =
+        |status, words: &'static str| answer(status, "text/plain; charset=utf-8", Bytes::from_static(words.as_bytes()));
+    if request.method != Method::GET {
+        return Some(text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n"));
+    }
+    (request.uri.path() != path).then(|| text(StatusCode::NOT_FOUND, "404 page not found\n"))
+}

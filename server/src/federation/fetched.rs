@@ -1,0 +1,58 @@
+//! What was fetched from a bundle endpoint, and whether it takes the place of what is held.
+
+use ironroot_api::bundle::{Bundle, DocumentError, ReadBundle};
+
+use super::bundles::put;
+use super::{Federation, FederationError};
+use crate::facts::federation::FederationRelationship;
+use crate::store::Transaction;
+
+/// The bundle of a relationship's trust domain, from a document that its endpoint showed. Only [`FetchedBundle::read`] makes one.
+#[derive(Clone, Debug)]
+pub struct FetchedBundle(ReadBundle);
+
+impl FetchedBundle {
+    /// Reads the document: whatever it says, it is the bundle of the trust domain that the relationship is with, and no other's.
+    //= FED-05 SPIFFE Federation 4.2: "it is very important to ensure that bundles received from foreign trust domains be kept distinct"
+    pub fn read(relationship: &FederationRelationship, document: &[u8]) -> Result<Self, DocumentError> {
+        Bundle::from_document(relationship.trust_domain.clone(), document).map(Self)
+    }
+}
+
+/// What a fetched bundle came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenIn {
+    /// It is the one that is held.
+    Same,
+    /// It has taken that one's place.
+    New {
+        /// Keys of its document that nobody here knows the use of.
+        passed_over: usize,
+        /// Whether nobody is believed any more.
+        is_empty: bool,
+    },
+}
+
+impl Federation {
+    /// Takes the bundle in, unless it is older than the one that is held by the count of its own trust domain.
+    pub async fn take_in(&self, fetched: FetchedBundle) -> Result<TakenIn, FederationError> {
+        let ReadBundle { bundle, passed_over } = fetched.0;
+        let take = move |tx: &Transaction<'_>| {
+            let held = tx.federated_bundle(bundle.trust_domain())?.map(|(_, held)| held);
+            if held.as_ref() == Some(&bundle) {
+                return Ok(TakenIn::Same);
+            }
+            refuse_older(held.as_ref(), &bundle)?;
+            put(tx, &bundle)?;
+            Ok(TakenIn::New { passed_over, is_empty: bundle.is_empty() })
+        };
+        self.store.change(take).await
+    }
+}
+
+/// A trust domain that does not count has no older and newer: of those that it shows the last one counts.
+//= FED-04 SPIFFE Federation 4.2: "SHOULD be used when comparing the freshness or ordering of two trust bundles"
+fn refuse_older(held: Option<&Bundle>, found: &Bundle) -> Result<(), FederationError> {
+    let (held, found) = (held.map_or(0, Bundle::sequence_number), found.sequence_number());
+    if found != 0 && found < held { Err(FederationError::WentBack { held, found }) } else { Ok(()) }
+}

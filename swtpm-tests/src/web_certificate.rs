@@ -1,0 +1,70 @@
+//! A certificate of the web's for `localhost`, and the authority that it is of: what an endpoint shows to who knows no SPIFFE.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use tempfile::TempDir;
+
+use crate::deployment::open_directory;
+
+/// Files in a directory of their own.
+#[derive(Debug)]
+pub struct WebCertificate {
+    directory: TempDir,
+}
+
+impl WebCertificate {
+    /// Made for this test.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("web-certificate-").tempdir().expect("directory");
+        open_directory(directory.path());
+        let (ca_key, key) = (KeyPair::generate().expect("key"), KeyPair::generate().expect("key"));
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        // Another name than the leaf's: OpenSSL takes one that is its own issuer for self-signed.
+        ca.distinguished_name.push(DnType::CommonName, "An authority of the web");
+        let authority = ca.self_signed(&ca_key).expect("root").pem();
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("legal");
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).expect("signed").pem();
+        for (name, text, mode) in
+            [("ca.pem", authority, 0o644), ("cert.pem", leaf, 0o644), ("key.pem", key.serialize_pem(), 0o600)]
+        {
+            let path = directory.path().join(name);
+            fs::write(&path, text).expect("written");
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("mode set");
+        }
+        Self { directory }
+    }
+
+    /// The authority, for `SSL_CERT_FILE`.
+    pub fn authority(&self) -> PathBuf {
+        self.at("ca.pem")
+    }
+
+    /// The block of a configuration that names the certificate and its key.
+    pub fn block(&self) -> String {
+        let (certificate, key) = (self.at("cert.pem"), self.at("key.pem"));
+        format!(
+            "serving_cert_file {{ cert_file_path = \"{}\" key_file_path = \"{}\" file_sync_interval = \"1s\" }}",
+            certificate.display(),
+            key.display()
+        )
+    }
+
+    fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Default for WebCertificate {
+    fn default() -> Self {
+        Self::new()
+    }
+}

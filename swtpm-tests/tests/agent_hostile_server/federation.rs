@@ -1,0 +1,81 @@
+//! Bundles of other trust domains: asked for while entries ask, and no lie about one replaces the last good one.
+
+use ironroot_api::pb::types;
+use ironroot_api::pb::types::Entry;
+use ironroot_lab::scripted_server::{ScriptedServer, entry};
+use ironroot_lab::toy_ca::ToyCa;
+
+use super::{Agent, selectors, serving, until};
+
+impl Agent {
+    /// The authorities of other trust domains that a process of uid 1000 gets: names, and DER end to end.
+    fn federated(&self) -> Vec<(String, Vec<u8>)> {
+        let shown = self.identities.borrow().federated_for(&selectors());
+        shown.iter().map(|b| (b.trust_domain().as_str().to_owned(), b.concatenated().to_vec())).collect()
+    }
+}
+
+fn bundle(of: &str, authorities: &[&[u8]]) -> types::Bundle {
+    let authority = |der: &&[u8]| types::X509Certificate { asn1: der.to_vec().into(), tainted: false };
+    types::Bundle {
+        trust_domain: of.to_owned(),
+        x509_authorities: authorities.iter().map(authority).collect(),
+        ..types::Bundle::default()
+    }
+}
+
+fn say(server: &ScriptedServer, of: &str, bundle: types::Bundle) {
+    server.play(|script| drop(script.federated.insert(of.to_owned(), bundle)));
+}
+
+fn friends(server: &ScriptedServer, with: &[&str], revision_number: i64) {
+    let federates_with = with.iter().map(|&name| name.to_owned()).collect();
+    server.play(|script| {
+        script.entries = vec![Entry { federates_with, ..entry("workload", "/workload", revision_number) }];
+    });
+}
+
+//= FED-05 FLT-A25
+#[tokio::test]
+async fn no_lie_about_another_trust_domains_bundle_replaces_the_last_good_one() {
+    let server = ScriptedServer::start();
+    let (first, second) = (ToyCa::new("friend"), ToyCa::new("friend"));
+    say(&server, "friend", bundle("friend", &[first.der()]));
+    friends(&server, &["friend"], 1);
+    let agent = serving(&server).await;
+    let held = vec![("friend".to_owned(), first.der().to_vec())];
+    until("the bundle is held", || agent.federated() == held).await;
+    let too_many = vec![types::X509Certificate::default(); 2_000_000];
+    for lie in [
+        bundle("stranger", &[second.der()]),
+        bundle("", &[second.der()]),
+        bundle("friend", &[second.der(), b"no certificate"]),
+        types::Bundle { x509_authorities: too_many, ..bundle("friend", &[]) },
+    ] {
+        let asked = server.asked().federated;
+        say(&server, "friend", lie);
+        until("it asks again and again", || server.asked().federated > asked + 2).await;
+        assert_eq!(agent.federated(), held);
+    }
+    say(&server, "friend", bundle("friend", &[second.der()]));
+    until("the truth is taken", || agent.federated() == [("friend".to_owned(), second.der().to_vec())]).await;
+}
+
+//= WLA-04
+#[tokio::test]
+async fn bundles_are_asked_for_while_entries_ask_and_what_the_server_forgets_is_gone() {
+    let server = ScriptedServer::start();
+    let ca = ToyCa::new("friend");
+    say(&server, "friend", bundle("friend", &[ca.der()]));
+    let agent = serving(&server).await;
+    until("several syncs", || server.asked().syncs > 3).await;
+    assert_eq!(server.asked().federated, 0, "no entry asks");
+    friends(&server, &["friend", "nobody"], 2);
+    until("what there is, is held", || agent.federated().len() == 1).await;
+    server.play(|script| script.federated.clear());
+    until("it is gone", || agent.federated().is_empty()).await;
+    say(&server, "friend", bundle("friend", &[ca.der()]));
+    until("it is back", || agent.federated().len() == 1).await;
+    friends(&server, &[], 3);
+    until("nobody asks any more", || agent.federated().is_empty()).await;
+}
