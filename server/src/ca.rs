@@ -50,8 +50,8 @@ pub use ca_to_sign::CaToSign;
 pub use error::CaError;
 pub use issuer::{IssuedCa, IssuedSvid};
 pub use journal::{
-    Authority, Credential, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord, MAX_USED_KEYS, Origin, Place,
-    Slot, SlotName, Slots, UpstreamChain, Verdict,
+    Authority, Credential, Inherited, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord, MAX_USED_KEYS, Origin,
+    Place, Slot, SlotName, Slots, Standing, UpstreamChain, Verdict,
 };
 pub use jwt::{Audience, IssuedJwtSvid, JwtError, JwtSubject, NoAudience, NotForWorkloads};
 pub use lint::LintError;

@@ -11,6 +11,7 @@ pub mod device;
 mod entry;
 mod federation;
 mod healthcheck;
+mod import;
 mod jwt;
 mod local_authority;
 mod logger;
@@ -89,6 +90,12 @@ enum Command {
     /// Shows what the running server is at this moment.
     #[command(subcommand, after_help = "Example: ironroot-server debug getinfo")]
     Debug(debug::Debug),
+    /// Takes over what another server has, before the first start.
+    #[command(
+        subcommand,
+        after_help = "Example: ironroot-server import spire -datastore datastore.sqlite3 -keys keys.json -dryRun"
+    )]
+    Import(import::Import),
     /// Enrols, lists and bans devices: the TPMs that may attest.
     #[command(subcommand, after_help = "Example: ironroot-server device list -state pending")]
     Device(device::Device),
@@ -128,6 +135,7 @@ impl Program for Cli {
             Command::Debug(debug) => debug.execute(),
             Command::Device(device) => device.execute(),
             Command::Policy(policy) => policy.execute(),
+            Command::Import(import) => import.execute(),
         }
     }
 }

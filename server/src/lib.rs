@@ -24,3 +24,4 @@ pub mod registry;
 pub mod rights;
 pub mod run;
 pub mod store;
+pub mod takeover;

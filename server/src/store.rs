@@ -17,6 +17,7 @@ mod error;
 mod feed;
 mod location;
 mod shown_token;
+pub mod spire;
 mod sqlite;
 
 use std::path::Path;

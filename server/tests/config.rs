@@ -566,7 +566,7 @@ fn validate_knows_a_database_of_spires_and_says_what_to_do() {
         let said = ServerConfig::from_settings(looking, &[]).expect_err("mistakes").to_string();
         let line =
             said.lines().find(|line| line.contains("this is a SPIRE database")).unwrap_or_else(|| panic!("{said}"));
-        assert!(line.contains(&at("datastore.sqlite3")) && line.contains("entry create -data"), "{line}");
+        assert!(line.contains(&at("datastore.sqlite3")) && line.contains("import spire -datastore"), "{line}");
         assert!(read(&text).is_ok(), "run says so when it opens the database");
     }
 }

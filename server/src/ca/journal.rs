@@ -6,6 +6,7 @@
 mod authority;
 mod credential;
 mod format;
+mod inherited;
 mod key;
 mod slot;
 mod slots;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use authority::Authority;
 pub use credential::{CaCertificate, Credential, JwtKey, KeyId};
 pub use format::JournalError;
+pub use inherited::{Inherited, Standing};
 pub use key::{KeyMark, KeyRecord, Origin};
 pub use slot::{Place, Slot, SlotName};
 pub use slots::{MAX_RETIRED, Slots};

@@ -11,7 +11,7 @@ use tokio::runtime;
 
 use crate::config::ServerConfig;
 use crate::confinement::confine;
-use flags::Flags;
+pub(super) use flags::Flags;
 
 /// The token refused the PIN, or one more wrong one would lock it: a supervisor must not start the server again. Source:
 /// sysexits.h, EX_NOPERM.

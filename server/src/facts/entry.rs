@@ -59,6 +59,11 @@ impl NewEntry {
         &self.terms.selectors
     }
 
+    /// The entry of another server, as old and as often changed as it is there; none if it names no ID.
+    pub fn take_over(self, revision_number: i64, created_at: i64) -> Option<RegistrationEntry> {
+        Some(RegistrationEntry { id: self.id?, terms: self.terms, revision_number, created_at })
+    }
+
     /// The entry as it is first stored: revision 0. The requested ID wins over `generated_id`.
     pub fn register(self, generated_id: String, now_unix: i64) -> RegistrationEntry {
         let id = self.id.unwrap_or(generated_id);

@@ -23,9 +23,8 @@ pub enum StoreError {
     Corrupt(String),
     /// The file is SPIRE's. It was not touched.
     #[error(
-        "this is a SPIRE database, which Ironroot does not read; it was left as it is: give DataStore \"sql\" another \
-         connection_string, and carry the entries over with: spire-server entry show -output json > entries.json; \
-         ironroot-server entry create -data entries.json"
+        "this is a SPIRE database; it was left as it is: give DataStore \"sql\" another connection_string, and take over what it holds with: \
+         ironroot-server import spire -datastore PATH -keys PATH"
     )]
     Spire,
     /// Another server process runs on the same file.

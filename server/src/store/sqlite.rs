@@ -25,6 +25,7 @@ mod writer;
 #[cfg(test)]
 pub(super) use change_log::MAX_CHANGES;
 pub(super) use file::{open, recognise};
+pub(super) use schema::is_spires;
 pub use transaction::{Facts, Transaction};
 pub use writer::Queued;
 pub(super) use writer::Writer;

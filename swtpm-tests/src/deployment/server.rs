@@ -115,10 +115,15 @@ impl Server {
 
     /// As [`Server::start`], without the process.
     pub fn prepare(options: &ServerOptions) -> Self {
+        Self::prepare_at(free_port(), options)
+    }
+
+    /// The same, for agents that know this port.
+    pub fn prepare_at(port: u16, options: &ServerOptions) -> Self {
         let directory = tempfile::Builder::new().prefix("ironroot-server-").tempdir().expect("directory");
         open_directory(directory.path());
         let environment = options.environment.clone();
-        let server = Self { directory, token: SoftHsm::new(), process: None, port: free_port(), environment };
+        let server = Self { directory, token: SoftHsm::new(), process: None, port, environment };
         std::fs::write(server.config_path(), server.config(options)).expect("configuration written");
         server
     }

@@ -92,6 +92,11 @@ impl SpireServer {
         self.at("data/datastore.sqlite3")
     }
 
+    /// The keys of its KeyManager "disk".
+    pub fn key_file(&self) -> PathBuf {
+        self.at("data/keys.json")
+    }
+
     /// Everything the server has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.at("server.log")).unwrap_or_default()

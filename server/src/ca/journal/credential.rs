@@ -60,10 +60,31 @@ impl Credential {
         }
     }
 
+    /// The public half, a DER SubjectPublicKeyInfo.
+    pub fn spki_der(&self) -> Vec<u8> {
+        match self {
+            Self::Certificate(certificate) => certificate.0.spki_der(),
+            Self::JwtKey(key) => key.spki().as_der().to_vec(),
+        }
+    }
+
+    /// Makes sure that it ends at `not_after`.
+    pub(super) fn check_end(&self, not_after: i64) -> Result<(), JournalError> {
+        match self {
+            Self::Certificate(certificate) if certificate.0.not_after_unix() != not_after => {
+                Err(JournalError::Contradiction("an authority ends at another time than its certificate"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes sure that it is this trust domain's and ends at `not_after`.
     pub(super) fn check(&self, trust_domain: &str, not_after: i64) -> Result<(), JournalError> {
         match self {
-            Self::Certificate(certificate) => check_certificate(&certificate.0, trust_domain, not_after),
+            Self::Certificate(certificate) => {
+                self.check_end(not_after)?;
+                check_trust_domain(&certificate.0, trust_domain)
+            }
             // It says nothing of its trust domain or its life: the journal alone does.
             Self::JwtKey(_) => Ok(()),
         }
@@ -82,10 +103,7 @@ impl From<JwtKey> for Credential {
     }
 }
 
-fn check_certificate(certificate: &Certificate, trust_domain: &str, not_after: i64) -> Result<(), JournalError> {
-    if certificate.not_after_unix() != not_after {
-        return Err(JournalError::Contradiction("an authority ends at another time than its certificate"));
-    }
+fn check_trust_domain(certificate: &Certificate, trust_domain: &str) -> Result<(), JournalError> {
     if certificate.spiffe_id()?.trust_domain_name() != trust_domain {
         return Err(JournalError::Contradiction("an authority is another trust domain's"));
     }

@@ -71,7 +71,7 @@ impl Journal {
     }
 
     /// Makes sure that it can be believed.
-    fn check(&mut self, trust_domain: &TrustDomain) -> Result<(), JournalError> {
+    pub(super) fn check(&mut self, trust_domain: &TrustDomain) -> Result<(), JournalError> {
         if self.trust_domain != trust_domain.as_str() {
             return Err(JournalError::OtherTrustDomain(self.trust_domain.clone()));
         }
@@ -80,10 +80,13 @@ impl Journal {
             self.slots.entry(purpose).or_default();
         }
         self.slots.values().try_for_each(check_slots)?;
-        let authorities = self.slots.values().flat_map(Slots::authorities);
-        authorities
-            .into_iter()
-            .try_for_each(|authority| authority.credential.check(&self.trust_domain, authority.not_after))
+        let in_slots = self.slots.values().flat_map(|slots| SlotName::BOTH.map(|name| slots.slot(name)));
+        for authority in in_slots.filter_map(Slot::authority) {
+            authority.credential.check(&self.trust_domain, authority.not_after)?;
+        }
+        // What only verifies may be another maker's.
+        let mut retired = self.slots.values().flat_map(|slots| &slots.retired);
+        retired.try_for_each(|authority| authority.credential.check_end(authority.not_after))
     }
 
     fn become_of(&mut self, server: &ServerName) -> Result<(), JournalError> {

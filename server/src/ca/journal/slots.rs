@@ -218,6 +218,10 @@ impl<C: Clone + PartialEq> Slots<C> {
         self.retired.drain(..surplus);
     }
 
+    pub(super) fn fill(&mut self, name: SlotName, slot: Slot<C>) {
+        *self.slot_mut(name) = slot;
+    }
+
     fn slot_mut(&mut self, name: SlotName) -> &mut Slot<C> {
         match name {
             SlotName::A => &mut self.a,

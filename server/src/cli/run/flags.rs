@@ -5,7 +5,7 @@ use ironroot_shell::command_line::{ConfigFlags, Given, LogFlags};
 
 /// Every flag of SPIRE's; each stands for a key of the file, whose reader does it, warns of it or refuses it, naming the flag.
 #[derive(Debug, Args)]
-pub(super) struct Flags {
+pub(in crate::cli) struct Flags {
     /// Address where agents connect
     #[arg(long = "bindAddress", value_name = "IP")]
     bind_address: Option<String>,

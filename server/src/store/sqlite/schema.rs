@@ -94,7 +94,7 @@ pub(super) fn check_owner(connection: &Connection, trust_domain: &TrustDomain) -
 
 /// Whether SPIRE made the file: it notes its own and its schema's version in a table of this name, with these columns. Source:
 /// SPIRE's `sqlstore.Migration`.
-pub(super) fn is_spires(connection: &Connection) -> Result<bool, StoreError> {
+pub(in crate::store) fn is_spires(connection: &Connection) -> Result<bool, StoreError> {
     let columns = "SELECT count(*) FROM pragma_table_info('migrations') WHERE name IN ('version', 'code_version')";
     let count: i64 = connection.query_row(columns, [], |row| row.get(0))?;
     Ok(count == 2)

@@ -8,6 +8,18 @@ use rusqlite::Connection;
 
 use crate::store::{Changed, StoreError};
 
+/// Tables that are empty in a database that was just made, and what their rows are.
+const CONTENT: [(&str, &str); 8] = [
+    ("entries", "entries"),
+    ("agents", "agents"),
+    ("join_tokens", "join tokens"),
+    ("devices", "devices"),
+    ("tier_authorities", "authorities of other servers"),
+    ("federated_bundles", "bundles of other trust domains"),
+    ("federation_relationships", "federation relationships"),
+    ("ca_journals", "a CA"),
+];
+
 /// What the database says now. The tables' own files give it its verbs.
 pub struct Facts<'c> {
     pub(super) connection: &'c Connection,
@@ -23,6 +35,17 @@ pub struct Transaction<'c> {
 impl<'c> Facts<'c> {
     pub(super) fn new(connection: &'c Connection, trust_domain: &'c TrustDomain) -> Self {
         Self { connection, trust_domain }
+    }
+
+    /// What it holds that a server or an operator has put there; none if it was just made.
+    pub fn content(&self) -> Result<Option<&'static str>, StoreError> {
+        for (table, noun) in CONTENT {
+            let any = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+            if self.connection.query_row(&any, [], |row| row.get(0))? {
+                return Ok(Some(noun));
+            }
+        }
+        Ok(None)
     }
 
     /// The trust domain that this database belongs to.

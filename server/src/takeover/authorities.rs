@@ -1,0 +1,390 @@
+//! The CA: SPIRE's bundle and its journal become a journal of ours. What signs is found as SPIRE finds it at its own start.
+//!
+//! Source: SPIRE pkg/server/ca/manager/journal.go, slot.go.
+
+use std::collections::BTreeMap;
+
+use ironroot_api::certificate::Certificate;
+use ironroot_api::csr::Spki;
+use prost::Message;
+
+use super::error::TakeoverError;
+use super::journal_blob::{Bundle, Entries, JwtKeyEntry, Status, X509Ca};
+use super::plan::Rules;
+use super::report::{Report, What};
+use crate::ca::{Credential, Inherited, JwtKey, KeyId, Place, Purpose, SlotName, Standing};
+use crate::keys::SoftwareKey;
+use crate::store::spire::{SpireBundle, SpireJournal};
+
+/// When a key ends of which SPIRE says that it never does, seconds from now: a hundred years.
+const NEVER: i64 = 100 * 365 * 24 * 60 * 60;
+
+/// What becomes of the CA.
+#[derive(Debug, Default)]
+pub(super) struct Authorities {
+    pub(super) sequence_number: u64,
+    pub(super) inherited: Vec<Inherited>,
+    /// The IDs of the keys that sign.
+    pub(super) key_ids: Vec<String>,
+}
+
+/// SPIRE's keys; none: they have no place here, and nothing is taken over but what verifies.
+pub(super) type Keys = Option<BTreeMap<String, SoftwareKey>>;
+
+/// What the trust domain's bundle and this server's journal say.
+pub(super) fn inherited(
+    bundles: &[SpireBundle],
+    journals: &[SpireJournal],
+    keys: &Keys,
+    rules: &Rules,
+    now_unix: i64,
+    report: &mut Report,
+) -> Result<Authorities, TakeoverError> {
+    let bundle = own_bundle(bundles, rules)?;
+    for key in &bundle.wit_signing_keys {
+        report.leave(What::WitAuthority, &key.kid, "WIT-SVIDs are not there yet");
+    }
+    let journal = match keys {
+        Some(keys) => own_journal(journals, keys, report)?,
+        None => None,
+    };
+    let mut taking = Taking { now_unix, report, authorities: Authorities::default() };
+    taking.authorities.sequence_number = bundle.sequence_number;
+    let roots = taking.roots(&bundle)?;
+    let signing = match (&journal, keys) {
+        (Some(journal), Some(keys)) => {
+            (taking.signing_cas(journal, keys, &roots)?, taking.signing_jwt_keys(journal, keys)?)
+        }
+        _ => (Vec::new(), Vec::new()),
+    };
+    taking.take_x509(roots, signing.0);
+    taking.take_jwt(&bundle, signing.1);
+    Ok(taking.authorities)
+}
+
+fn own_bundle(bundles: &[SpireBundle], rules: &Rules) -> Result<Bundle, TakeoverError> {
+    let own = rules.trust_domain.id().to_string();
+    let found = || bundles.iter().map(|bundle| bundle.trust_domain.as_str()).take(8).collect::<Vec<_>>().join(", ");
+    let other = || TakeoverError::OtherTrustDomain {
+        expected: rules.trust_domain.to_string(),
+        found: if bundles.is_empty() { "none".to_owned() } else { found() },
+    };
+    let row = bundles.iter().find(|bundle| bundle.trust_domain == own).ok_or_else(other)?;
+    let bundle = Bundle::decode(&*row.data).map_err(|_| TakeoverError::Blob { what: "trust domain's bundle" })?;
+    if bundle.trust_domain_id == own { Ok(bundle) } else { Err(other()) }
+}
+
+/// The journal of the server whose keys these are; the others' authorities are in the bundle.
+fn own_journal(
+    journals: &[SpireJournal],
+    keys: &BTreeMap<String, SoftwareKey>,
+    report: &mut Report,
+) -> Result<Option<Entries>, TakeoverError> {
+    let mut own = None;
+    for journal in journals {
+        let entries = Entries::decode(&*journal.data).map_err(|_| TakeoverError::Blob { what: "CA journal" })?;
+        match own.is_none() && has_a_key(&entries, keys) {
+            true => own = Some(entries),
+            false => report.leave(
+                What::CaJournal,
+                format!("in row {}", journal.row),
+                "it is of another server, or of other keys",
+            ),
+        }
+    }
+    match (own, journals.len()) {
+        (None, 0) => Ok(None),
+        (None, journals) => Err(TakeoverError::NoJournal { journals }),
+        (own, _) => Ok(own),
+    }
+}
+
+fn has_a_key(entries: &Entries, keys: &BTreeMap<String, SoftwareKey>) -> bool {
+    let cas = entries.x509_cas.iter().filter_map(|ca| {
+        let spki = Certificate::parse(&ca.certificate).ok()?.spki_der();
+        Some((id_of(Purpose::X509Ca, &ca.slot_id), spki))
+    });
+    let jwt = entries.jwt_keys.iter().map(|key| (id_of(Purpose::Jwt, &key.slot_id), key.public_key.clone()));
+    cas.chain(jwt).any(|(id, spki)| keys.get(&id).is_some_and(|key| key.spki_der() == spki))
+}
+
+/// What SPIRE's key manager, and ours in a file, calls the key of a slot.
+fn id_of(purpose: Purpose, slot: &str) -> String {
+    format!("{purpose}-{slot}")
+}
+
+fn slot_of(text: &str) -> Option<SlotName> {
+    match text {
+        "A" => Some(SlotName::A),
+        "B" => Some(SlotName::B),
+        _ => None,
+    }
+}
+
+/// An X.509 authority of the bundle.
+struct RootOfBundle {
+    certificate: Certificate,
+    is_tainted: bool,
+}
+
+/// A CA whose key is here: how far its life is, and its certificate; `root`: which of the bundle's has signed it.
+struct SigningCa {
+    standing: Standing,
+    certificate: Certificate,
+    issued_at: i64,
+    root: Option<usize>,
+}
+
+struct SigningJwtKey {
+    standing: Standing,
+    kid: String,
+    spki: Vec<u8>,
+    issued_at: i64,
+    not_after: i64,
+}
+
+struct Taking<'a> {
+    now_unix: i64,
+    report: &'a mut Report,
+    authorities: Authorities,
+}
+
+impl Taking<'_> {
+    fn roots(&mut self, bundle: &Bundle) -> Result<Vec<RootOfBundle>, TakeoverError> {
+        let mut roots = Vec::new();
+        for root in &bundle.root_cas {
+            let parsed = Certificate::parse_concatenated(&root.der_bytes);
+            let certificates = parsed.map_err(|error| TakeoverError::Authority(error.to_string()))?;
+            roots.extend(
+                certificates.into_iter().map(|certificate| RootOfBundle { certificate, is_tainted: root.tainted_key }),
+            );
+        }
+        Ok(roots)
+    }
+
+    /// The active CA and the one beside it, whose keys must be here.
+    fn signing_cas(
+        &mut self,
+        journal: &Entries,
+        keys: &BTreeMap<String, SoftwareKey>,
+        roots: &[RootOfBundle],
+    ) -> Result<Vec<SigningCa>, TakeoverError> {
+        let mut signing: Vec<SigningCa> = Vec::new();
+        let newest_first = || journal.x509_cas.iter().rev();
+        let active = newest_first().find(|ca| ca.status == Status::Active as i32);
+        for ca in active.into_iter().chain(newest_first().filter(|ca| ca.status != Status::Active as i32)) {
+            let Some((slot, certificate)) = self.live_ca(ca)? else { continue };
+            let is_active = ca.status == Status::Active as i32;
+            let place = Place::ca(slot);
+            if !has_key(keys, place, &certificate.spki_der(), is_active)?
+                || signing.iter().any(|other| other.is_in(place))
+            {
+                continue;
+            }
+            let Some(root) = self.above(ca, &certificate, roots, is_active) else { continue };
+            let Some(standing) = standing(ca.status, place) else { continue };
+            signing.push(SigningCa { standing, certificate, issued_at: ca.issued_at, root });
+        }
+        Ok(signing)
+    }
+
+    /// Its slot and certificate, unless its time is over.
+    fn live_ca(&self, ca: &X509Ca) -> Result<Option<(SlotName, Certificate)>, TakeoverError> {
+        let Some(slot) = slot_of(&ca.slot_id) else { return Ok(None) };
+        let certificate = Certificate::parse(&ca.certificate).map_err(|e| TakeoverError::Authority(e.to_string()))?;
+        Ok((certificate.not_after_unix() > self.now_unix).then_some((slot, certificate)))
+    }
+
+    /// Which root of the bundle has signed it: none if it has signed itself and is there. None of both: it cannot sign here.
+    fn above(
+        &mut self,
+        ca: &X509Ca,
+        certificate: &Certificate,
+        roots: &[RootOfBundle],
+        is_active: bool,
+    ) -> Option<Option<usize>> {
+        let is_there = roots.iter().any(|root| root.certificate.der() == certificate.der());
+        let why = match &ca.upstream_chain[..] {
+            [] if is_there => return Some(None),
+            [] => "it is not in the trust domain's bundle",
+            [_] => {
+                let is_above = |root: &RootOfBundle| {
+                    let (root, ca) =
+                        (root.certificate.inner().tbs_certificate(), certificate.inner().tbs_certificate());
+                    root.subject() == ca.issuer()
+                };
+                let same_key = |root: &RootOfBundle| {
+                    let (wanted, found) = (certificate.authority_key_id(), root.certificate.subject_key_id());
+                    wanted.is_none() || found.is_none() || wanted == found
+                };
+                match roots.iter().position(|root| is_above(root) && same_key(root)) {
+                    Some(root) => return Some(Some(root)),
+                    None => "the upstream authority that signed it is not in the trust domain's bundle",
+                }
+            }
+            _ => "there are intermediate authorities between it and its upstream root, which a CA here cannot have",
+        };
+        if is_active {
+            self.report.leave(
+                What::X509Authority,
+                certificate.serial_decimal(),
+                format!("it signs nothing here: {why}"),
+            );
+        }
+        None
+    }
+
+    fn signing_jwt_keys(
+        &mut self,
+        journal: &Entries,
+        keys: &BTreeMap<String, SoftwareKey>,
+    ) -> Result<Vec<SigningJwtKey>, TakeoverError> {
+        let mut signing: Vec<SigningJwtKey> = Vec::new();
+        let newest_first = || journal.jwt_keys.iter().rev();
+        let is_active = |key: &JwtKeyEntry| key.status == Status::Active as i32;
+        let active = newest_first().find(|key| is_active(key));
+        for key in active.into_iter().chain(newest_first().filter(|key| !is_active(key))) {
+            let Some(slot) = slot_of(&key.slot_id).filter(|_| key.not_after > self.now_unix) else { continue };
+            let place = Place::jwt(slot);
+            if !has_key(keys, place, &key.public_key, is_active(key))?
+                || signing.iter().any(|other| place_of(other.standing) == Some(place))
+            {
+                continue;
+            }
+            let Some(standing) = standing(key.status, place) else { continue };
+            let (kid, spki) = (key.kid.clone(), key.public_key.clone());
+            signing.push(SigningJwtKey { standing, kid, spki, issued_at: key.issued_at, not_after: key.not_after });
+        }
+        Ok(signing)
+    }
+
+    /// The bundle's, in its order, those that sign among them; then CAs that an upstream root has signed, which no bundle holds.
+    fn take_x509(&mut self, roots: Vec<RootOfBundle>, mut signing: Vec<SigningCa>) {
+        let mut numbers = BTreeMap::new();
+        for (place, RootOfBundle { certificate, is_tainted }) in roots.into_iter().enumerate() {
+            let name = certificate.serial_decimal();
+            if certificate.not_after_unix() <= self.now_unix {
+                self.report.leave(What::X509Authority, name, "it has ended");
+                continue;
+            }
+            numbers.insert(place, self.authorities.inherited.len());
+            let own = signing.iter().position(|ca| ca.root.is_none() && ca.certificate.der() == certificate.der());
+            let is_above = signing.iter().any(|ca| ca.root == Some(place));
+            let (standing, issued_at) = match own.map(|own| signing.swap_remove(own)) {
+                Some(ca) => (ca.standing, ca.issued_at),
+                None => {
+                    let purpose = if is_above { Purpose::Root } else { Purpose::X509Ca };
+                    (Standing::Verifies(purpose), certificate.not_before_unix())
+                }
+            };
+            self.take_certificate(certificate, standing, issued_at, None, is_tainted);
+        }
+        for ca in signing {
+            // One whose root has just been left out has ended with it.
+            if let Some(root) = ca.root.and_then(|place| numbers.get(&place)).copied() {
+                self.take_certificate(ca.certificate, ca.standing, ca.issued_at, Some(root), false);
+            }
+        }
+        self.report.x509_authorities = numbers.len();
+    }
+
+    fn take_certificate(
+        &mut self,
+        certificate: Certificate,
+        standing: Standing,
+        issued_at: i64,
+        root: Option<usize>,
+        is_tainted: bool,
+    ) {
+        let not_after = certificate.not_after_unix();
+        let credential = certificate.into();
+        self.take(Inherited { credential, issued_at, not_after, standing, root, is_tainted });
+    }
+
+    fn take(&mut self, inherited: Inherited) {
+        self.authorities.key_ids.extend(place_of(inherited.standing).map(|place| place.to_string()));
+        self.authorities.inherited.push(inherited);
+    }
+
+    fn take_jwt(&mut self, bundle: &Bundle, mut signing: Vec<SigningJwtKey>) {
+        for key in &bundle.jwt_signing_keys {
+            let own = signing.iter().position(|own| own.kid == key.kid && own.spki == key.pkix_bytes);
+            let own = own.map(|own| signing.swap_remove(own));
+            if key.not_after != 0 && key.not_after <= self.now_unix {
+                self.report.leave(What::JwtAuthority, &key.kid, "it has ended");
+                continue;
+            }
+            let credential = match credential(&key.kid, &key.pkix_bytes) {
+                Ok(credential) => credential,
+                Err(why) => {
+                    self.report.leave(What::JwtAuthority, &key.kid, why);
+                    continue;
+                }
+            };
+            let never = self.now_unix.saturating_add(NEVER);
+            let (standing, issued_at, not_after) = match own {
+                Some(own) => (own.standing, own.issued_at, own.not_after),
+                None => (
+                    Standing::Verifies(Purpose::Jwt),
+                    self.now_unix,
+                    if key.not_after == 0 { never } else { key.not_after },
+                ),
+            };
+            let is_tainted = key.tainted_key;
+            self.take(Inherited { credential, issued_at, not_after, standing, root: None, is_tainted });
+            self.report.jwt_authorities += 1;
+        }
+        for key in signing {
+            self.report.leave(
+                What::JwtAuthority,
+                key.kid,
+                "it signs nothing here: it is not in the trust domain's bundle",
+            );
+        }
+    }
+}
+
+impl SigningCa {
+    fn is_in(&self, place: Place) -> bool {
+        place_of(self.standing) == Some(place)
+    }
+}
+
+fn place_of(standing: Standing) -> Option<Place> {
+    match standing {
+        Standing::Prepared(place) | Standing::Active(place) | Standing::Old(place) => Some(place),
+        Standing::Verifies(_) => None,
+    }
+}
+
+fn standing(status: i32, place: Place) -> Option<Standing> {
+    match Status::try_from(status) {
+        Ok(Status::Active) => Some(Standing::Active(place)),
+        Ok(Status::Prepared) => Some(Standing::Prepared(place)),
+        Ok(Status::Old) => Some(Standing::Old(place)),
+        Ok(Status::Unknown) | Err(_) => None,
+    }
+}
+
+/// Whether the key of this place is the one of that public half. Where it must be, it is an error if it is not: SPIRE's own server
+/// would make a new CA then.
+fn has_key(
+    keys: &BTreeMap<String, SoftwareKey>,
+    place: Place,
+    spki: &[u8],
+    must_be: bool,
+) -> Result<bool, TakeoverError> {
+    let found = match keys.get(&place.to_string()) {
+        Some(key) if key.spki_der() == spki => return Ok(true),
+        Some(_) => "another key of that name",
+        None => "no key of that name",
+    };
+    if must_be { Err(TakeoverError::KeyMissing { id: place.to_string(), found }) } else { Ok(false) }
+}
+
+fn credential(kid: &str, spki: &[u8]) -> Result<Credential, String> {
+    let kid = KeyId::try_from(kid.to_owned())
+        .map_err(|_| "its ID is not of 32 letters and digits, as SPIRE's are".to_owned())?;
+    let spki = Spki::parse(spki).map_err(|error| format!("its key cannot be used: {error}"))?;
+    Ok(JwtKey::new(kid, spki).into())
+}

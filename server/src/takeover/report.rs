@@ -1,0 +1,139 @@
+//! What was taken over, and what was not and why.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What was taken over, and what was not and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "counts of what they name")]
+pub struct Report {
+    /// Whether it was only looked at.
+    pub dry_run: bool,
+    /// What SPIRE calls the version that wrote the database last.
+    pub spire_version: String,
+    pub schema_version: i64,
+    pub trust_domain: String,
+    pub entries: usize,
+    pub agents: usize,
+    /// Of those, how many are banned.
+    pub banned_agents: usize,
+    pub join_tokens: usize,
+    /// In the bundle.
+    pub x509_authorities: usize,
+    /// In the bundle.
+    pub jwt_authorities: usize,
+    pub keys: KeysTaken,
+    /// What stays behind.
+    pub left_behind: Vec<LeftBehind>,
+}
+
+/// What became of the keys that sign.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum KeysTaken {
+    /// They sign here, from this file.
+    Imported {
+        /// The file of KeyManager "disk".
+        path: String,
+        /// Their IDs.
+        ids: Vec<String>,
+    },
+    /// No key manager of the configuration can hold them: what they signed stays good, and a new CA signs from the first start on.
+    #[default]
+    VerifiedOnly,
+}
+
+/// Something of SPIRE's that does not come along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftBehind {
+    /// What it is.
+    pub what: What,
+    /// What SPIRE calls it.
+    pub name: String,
+    /// In words.
+    pub why: String,
+}
+
+/// What stays behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "SPIRE's nouns")]
+pub enum What {
+    Entry,
+    Agent,
+    /// The agent came along; what it can do here is less.
+    AgentAttestation,
+    JoinToken,
+    X509Authority,
+    JwtAuthority,
+    WitAuthority,
+    Key,
+    FederatedBundle,
+    FederationRelationship,
+    CaJournal,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Entry => "entry",
+            Self::Agent => "agent",
+            Self::AgentAttestation => "attestation of agent",
+            Self::JoinToken => "join token",
+            Self::X509Authority => "X.509 authority",
+            Self::JwtAuthority => "JWT authority",
+            Self::WitAuthority => "WIT authority",
+            Self::Key => "key",
+            Self::FederatedBundle => "bundle of trust domain",
+            Self::FederationRelationship => "federation relationship with",
+            Self::CaJournal => "CA journal",
+        })
+    }
+}
+
+impl Report {
+    pub(super) fn leave(&mut self, what: What, name: impl Into<String>, why: impl Into<String>) {
+        self.left_behind.push(LeftBehind { what, name: name.into(), why: why.into() });
+    }
+}
+
+/// For people.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.dry_run { "Would take over" } else { "Taken over" };
+        writeln!(
+            f,
+            "{verb} from SPIRE {} (schema version {}), trust domain {}:",
+            self.spire_version, self.schema_version, self.trust_domain
+        )?;
+        for (count, what) in [(self.entries, "entries"), (self.agents, "agents"), (self.join_tokens, "join tokens")] {
+            writeln!(f, "  {count} {what}")?;
+        }
+        if self.banned_agents > 0 {
+            writeln!(f, "  of the agents {} banned", self.banned_agents)?;
+        }
+        writeln!(
+            f,
+            "  {} X.509 authorities and {} JWT authorities of the bundle",
+            self.x509_authorities, self.jwt_authorities
+        )?;
+        match &self.keys {
+            KeysTaken::Imported { path, ids } => {
+                let done = if self.dry_run { "would be copied" } else { "were copied" };
+                writeln!(f, "  keys that sign: {} {done} to {path}; agents notice nothing", ids.join(", "))?;
+            }
+            KeysTaken::VerifiedOnly => writeln!(
+                f,
+                "  no keys: the configuration has no KeyManager \"disk\". What SPIRE signed stays good; a new CA signs from the first start on, and \
+                 agents that are running do not know it: give them the new bundle, or configure KeyManager \"disk\" with previous = true \
+                 beside the other key manager, and none of them notices"
+            )?,
+        }
+        if self.left_behind.is_empty() {
+            return writeln!(f, "Nothing is left behind.");
+        }
+        writeln!(f, "Left behind ({}):", self.left_behind.len())?;
+        self.left_behind.iter().try_for_each(|left| writeln!(f, "  {} {}: {}", left.what, left.name, left.why))
+    }
+}
