@@ -57,7 +57,7 @@ impl VerifiedLog {
         SecureBoot::read(self.of(7), self.bank)
     }
 
-    /// The kernel's command line, as the log tells it: for people, not for decisions (see [`told`]).
+    /// The kernel's command line, as the log tells it: for people, not for decisions (see `told`).
     pub fn command_line(&self) -> Option<String> {
         [8, 12].into_iter().filter(|pcr| self.proves(*pcr)).find_map(|pcr| told::command_line(self.of(pcr), self.bank))
     }
