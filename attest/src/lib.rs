@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  server:  payload ─► node::tpm2::Claim ─► AdmittedEk ─► Pending ─► AttestedTpm        (refusal: node::Refusal)
-//!           event_log, ima_log: what the device says it started, against what its chip quotes
+//!           event_log: what the device says it started, against what its chip quotes
 //!  device:  Tpm (one OS thread) ─► ek · ak · activate · quote · certify · sign · seal · counter
 //!  local:   Peer (peercred, pidfd) ─► unix selectors, read through the pinned process
 //! ```
@@ -16,7 +16,6 @@
 mod authorities;
 pub mod ek_certificate;
 pub mod event_log;
-pub mod ima_log;
 mod link;
 pub mod node;
 pub mod selector;

@@ -2,7 +2,6 @@
 
 use ironroot_attest::ek_certificate::EkCertificate;
 use ironroot_attest::event_log::EventLog;
-use ironroot_attest::ima_log::{self, Progress};
 use ironroot_attest::node::tpm2::{Challenge, Claim, Evidence, PcrHash, Response};
 use ironroot_attest::structures::{Attest, Public, Signature};
 use ironroot_fuzz::Target;
@@ -99,18 +98,6 @@ fn secure_boot_survives_damaged_events() {
         let verified = parsed.verify(PcrHash::Sha256, &quoted).expect("leads to its own registers");
         let _ = (verified.secure_boot(), verified.command_line());
     });
-}
-
-//= FLT-T7
-#[test]
-fn lists_of_measured_files_survive_damage() {
-    Target::new("IMA list")
-        .seed(*include_bytes!("boot_logs/ovmf_direct_ima_tcb_ext4/ima_binary_runtime_measurements"))
-        .survives(|bytes| {
-            let Ok(entries) = ima_log::parse(bytes) else { return };
-            let start = Progress::start(PcrHash::Sha256);
-            let _ = (start.check_boot_aggregate(&entries, &[]), start.reach(&entries, &[1; 32]));
-        });
 }
 
 #[test]

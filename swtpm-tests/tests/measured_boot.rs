@@ -95,6 +95,36 @@ fn a_golden_device_teaches_the_policy_and_a_reboot_without_secure_boot_takes_ide
 
 //= TPM-44
 #[test]
+fn a_reboot_that_measures_the_same_is_proven_anew_and_a_restart_of_the_agent_is_not() {
+    let server = Server::start(&ServerOptions::default());
+    let mut device = device(&server, "SN-1");
+    entries(&server);
+    boot(&mut device, &good());
+    device.start_in_boot(GOLDEN_BOOT);
+    expect_attested(&server, &device);
+    server.cli(&["policy", "learn", "-device", "SN-1", "-name", "golden"]);
+    device.expect_identity(ALICE);
+    device.expect_sealed(1);
+    let attestations = || server.log().matches("agent attested").count();
+
+    // The agent alone: the chip has not been reset, and the kernel names the same boot.
+    let before = device.log().matches("agent certificate restored").count();
+    device.kill_agent();
+    device.start_in_boot(GOLDEN_BOOT);
+    let restored = || device.log().matches("agent certificate restored").count() > before;
+    expect_within(DEADLINE, "the agent is back with what it had", || device.log(), restored);
+    device.expect_identity(ALICE);
+    assert_eq!(attestations(), 1, "{}", server.log());
+
+    // The machine: its registers have the values of before, so the cache opens and its certificate is good.
+    boot(&mut device, &good());
+    device.start_in_boot(LATER_BOOT);
+    expect_within(DEADLINE, "the boot is proven anew", || device.log() + &server.log(), || attestations() == 2);
+    device.expect_identity(ALICE);
+}
+
+//= TPM-44
+#[test]
 fn a_policy_that_is_changed_or_deleted_takes_identities_away_without_a_new_attestation() {
     let server = Server::start(&ServerOptions::default());
     let mut device = device(&server, "SN-1");

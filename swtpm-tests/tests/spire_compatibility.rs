@@ -65,7 +65,7 @@ fn there(here: Here) -> bool {
 }
 
 #[test]
-fn every_rpc_of_spires_server_has_a_row_and_those_that_work_stand_in_the_policy() {
+fn the_rpcs_that_the_page_has_as_served_are_those_of_the_policy() {
     let rows = rows("RPCs of the server");
     let served: BTreeSet<String> =
         POLICY.iter().filter_map(|method| method.path.strip_prefix("/spire.api.server.")).map(str::to_owned).collect();
@@ -74,7 +74,7 @@ fn every_rpc_of_spires_server_has_a_row_and_those_that_work_stand_in_the_policy(
 }
 
 #[test]
-fn every_command_of_spires_has_a_row_and_those_that_work_are_commands_here() {
+fn the_commands_that_the_page_has_are_those_of_both_command_lines() {
     let lines = [
         ("spire-server", ironroot_server::cli::Cli::description()),
         ("spire-agent", ironroot_agent::cli::Cli::description()),
@@ -106,7 +106,7 @@ fn leaves(command: &clap::Command, before: &str) -> BTreeSet<String> {
 
 /// All keys of a table in one file: mistakes are told all at once, each with its key.
 #[test]
-fn every_configuration_key_of_spires_has_a_row_and_is_taken_as_the_row_says() {
+fn each_configuration_key_of_the_page_is_taken_as_its_row_says() {
     for (program, block) in [("ironroot-server", "server"), ("ironroot-agent", "agent")] {
         let keys = rows(&format!("Keys of the {block} block"));
         let experimental = rows(&format!("Keys of {block}.experimental"));
