@@ -23,7 +23,6 @@ pub mod report;
 pub mod requests;
 pub mod run;
 pub mod sealed_cache;
-pub mod secret_file;
 pub mod server_answers;
 pub mod server_channel;
 pub mod sync;

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use ironroot_attest::tpm::{HierarchyPassword, TpmError};
+use ironroot_text::secret_file::{self, Readers, SecretFileError};
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-use crate::secret_file::{self, SecretFileError};
 
 /// Largest password file accepted, bytes: the longest password and a line end.
 const MAX_FILE_BYTES: usize = 128;
@@ -69,7 +68,7 @@ impl PasswordSource {
 }
 
 fn from_file(path: &Path) -> Result<HierarchyPassword, PasswordError> {
-    let mut bytes = secret_file::read(path, MAX_FILE_BYTES)?;
+    let mut bytes = secret_file::read(path, MAX_FILE_BYTES, Readers::OwnerAndGroup)?;
     for end in [b'\n', b'\r'] {
         if bytes.last() == Some(&end) {
             bytes.pop();

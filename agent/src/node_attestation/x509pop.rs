@@ -7,13 +7,12 @@ use ironroot_attest::node::x509pop::{ATTESTATION_TYPE, Holder, HolderError, NONC
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 use ironroot_text::pem::{self, PemError};
+use ironroot_text::secret_file::{self, Readers, SecretFileError};
 use ironroot_text::{FileError, HumanFile, TextError, decode};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-use crate::secret_file::{self, SecretFileError};
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
@@ -125,7 +124,7 @@ fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, X509PopFailure> {
 }
 
 fn read_key(path: &Path) -> Result<Zeroizing<PrivateKeyDer<'static>>, X509PopFailure> {
-    let bytes = secret_file::read(path, MAX_FILE_BYTES)?;
+    let bytes = secret_file::read(path, MAX_FILE_BYTES, Readers::OwnerAndGroup)?;
     let text = decode(&bytes).map_err(|error| X509PopFailure::KeyText(path.to_owned(), error))?;
     let text = Zeroizing::new(text.into_owned());
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ironroot_hsm::HsmError;
+use ironroot_text::secret_file::SecretFileError;
 use thiserror::Error;
 
 /// Why a key manager did not do what was asked.
@@ -38,7 +39,7 @@ pub enum KeyError {
 #[derive(Clone, Debug, Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum KeyFileError {
-    /// It cannot be opened, read or written.
+    /// It cannot be written.
     #[error("cannot {what} the key file {path}")]
     Io {
         what: &'static str,
@@ -46,17 +47,9 @@ pub enum KeyFileError {
         #[source]
         error: Arc<io::Error>,
     },
-    /// A directory, a device, a pipe, a symbolic link's end that is one of them.
-    #[error("the key file {0} is not a regular file")]
-    NotRegular(PathBuf),
-    /// Others than its owner have rights to it.
-    #[error(
-        "others than its owner have rights to the key file {0}: it holds the CA's private keys; take them away with chmod 600 {0}"
-    )]
-    Open(PathBuf),
-    /// Longer than such a file can be.
-    #[error("the key file {path} has more than {most} bytes: is it the right file?")]
-    TooLarge { path: PathBuf, most: usize },
+    /// It cannot be read, is no regular file, too large, or others than its owner have rights to it.
+    #[error("the key file, which holds the CA's private keys, cannot be used")]
+    File(#[from] Arc<SecretFileError>),
     /// Not what SPIRE's KeyManager "disk" writes.
     #[error("the key file {path} is damaged, or no key file: {reason}; restore it from its backup")]
     Malformed { path: PathBuf, reason: String },

@@ -4,14 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nix::fcntl::OFlag;
+use ironroot_text::secret_file::{self, Readers, SecretFileError};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{PrettyFormatter, Serializer};
 use zeroize::{Zeroize, Zeroizing};
@@ -25,8 +25,6 @@ pub const MAX_KEY_FILE_BYTES: usize = 512 * 1024;
 pub const MAX_KEYS: usize = 64;
 /// The file holds private keys: nobody but its owner has rights to it.
 const MODE: u32 = 0o600;
-/// Rights of anybody but the owner.
-const OTHERS: u32 = 0o077;
 
 /// Where keys are kept.
 #[derive(Clone, Debug)]
@@ -98,28 +96,11 @@ impl KeyFile {
         self.0.with_file_name(name)
     }
 
-    /// What is checked is what is read: it is opened once.
     fn read_bytes(&self) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
-        let unreadable = |error| self.failed("read", error);
-        // Without O_NONBLOCK, opening a pipe would wait for its writer.
-        let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(unreadable)?,
-        };
-        let facts = file.metadata().map_err(unreadable)?;
-        if !facts.is_file() {
-            return Err(KeyFileError::NotRegular(self.0.clone()));
+        match secret_file::read(&self.0, MAX_KEY_FILE_BYTES, Readers::Owner) {
+            Err(SecretFileError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(read.map_err(Arc::new)?)),
         }
-        if facts.permissions().mode() & OTHERS != 0 {
-            return Err(KeyFileError::Open(self.0.clone()));
-        }
-        // In memory that does not move: what moves leaves a copy behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_KEY_FILE_BYTES + 1));
-        file.take(MAX_KEY_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() > MAX_KEY_FILE_BYTES {
-            return Err(KeyFileError::TooLarge { path: self.0.clone(), most: MAX_KEY_FILE_BYTES });
-        }
-        Ok(Some(bytes))
     }
 
     fn failed(&self, what: &'static str, error: io::Error) -> KeyFileError {
@@ -148,6 +129,8 @@ fn to_json(content: &Content) -> Zeroizing<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use ironroot_hsm::KeyKind;
 
     use super::*;
@@ -190,7 +173,11 @@ mod tests {
         }
         for mode in [0o640, 0o620, 0o604, 0o602, 0o666] {
             let (_directory, file) = file(b"{}", mode);
-            assert!(matches!(file.read(), Err(KeyFileError::Open(_))), "{mode:o}");
+            let refused = file.read().expect_err("not the owner's alone");
+            assert!(
+                matches!(&refused, KeyFileError::File(error) if matches!(**error, SecretFileError::Shared(_))),
+                "{mode:o}"
+            );
         }
     }
 
@@ -213,11 +200,14 @@ mod tests {
             refused(format!("{{\"keys\": {{{}}}}}", many.join(",")).as_bytes()),
             KeyFileError::TooMany { .. }
         ));
-        assert!(matches!(refused(&vec![b' '; MAX_KEY_FILE_BYTES + 1]), KeyFileError::TooLarge { .. }));
+        let refused = refused(&vec![b' '; MAX_KEY_FILE_BYTES + 1]);
+        assert!(matches!(&refused, KeyFileError::File(error) if matches!(**error, SecretFileError::TooLarge { .. })));
         let directory = tempfile::tempdir().expect("directory");
-        assert!(matches!(KeyFile::at(directory.path()).read(), Err(KeyFileError::NotRegular(_))));
         let pipe = directory.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("pipe");
-        assert!(matches!(KeyFile::at(&pipe).read(), Err(KeyFileError::NotRegular(_))), "and does not wait");
+        for path in [directory.path(), &pipe] {
+            let refused = KeyFile::at(path).read().expect_err("no regular file, and nothing is waited for");
+            assert!(matches!(&refused, KeyFileError::File(error) if matches!(**error, SecretFileError::NotRegular(_))));
+        }
     }
 }

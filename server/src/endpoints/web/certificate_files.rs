@@ -1,12 +1,11 @@
 //! A certificate of the web's in files that somebody else renews: taken in when they change; a bad new one changes nothing.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ironroot_api::tls::{SvidResolver, provider};
+use ironroot_text::secret_file::{self, Readers, SecretFileError};
+use ironroot_text::{FileError, HumanFile};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,22 +16,16 @@ use zeroize::Zeroizing;
 use crate::config::CertificateFiles;
 
 /// Largest file read, bytes: a chain is a few kB.
-const MAX_FILE_BYTES: u64 = 256 * 1024;
-/// Rights of a key file that strangers have.
-const OTHERS: u32 = 0o007;
+const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// Why the files hold no certificate that can be shown. Each message names the file.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ServingCertificateError {
-    #[error("cannot read {}", .0.display())]
-    Read(PathBuf, #[source] std::io::Error),
-    /// No certificate and no key is as long.
-    #[error("{} has more than {MAX_FILE_BYTES} bytes: is it the right file?", .0.display())]
-    TooLong(PathBuf),
-    /// Its key is nobody's secret.
-    #[error("every user can read the private key in {path}; run: chmod o-rwx {path}", path = .0.display())]
-    Exposed(PathBuf),
+    #[error(transparent)]
+    Certificate(#[from] FileError),
+    #[error(transparent)]
+    Key(#[from] SecretFileError),
     #[error("{} holds no certificate in PEM", .0.display())]
     NoCertificate(PathBuf),
     #[error("{} holds no private key in PEM without a password", .0.display())]
@@ -113,29 +106,19 @@ impl ServingCertificate {
 }
 
 fn read(files: &CertificateFiles) -> (Contents, Result<CertifiedKey, ServingCertificateError>) {
-    let (certificate, key) = (read_file(&files.certificate, false), read_file(&files.key, true));
-    let contents = Contents {
-        certificate: certificate.as_ref().ok().map(|bytes| bytes.to_vec()),
-        key: key.as_ref().ok().cloned(),
-    };
+    let (certificate, key) = (read_chain(&files.certificate), read_key(&files.key));
+    let contents = Contents { certificate: certificate.as_ref().ok().cloned(), key: key.as_ref().ok().cloned() };
     let certified = certificate.and_then(|certificate| certified(files, &certificate, &key?));
     (contents, certified)
 }
 
-fn read_file(path: &Path, is_secret: bool) -> Result<Zeroizing<Vec<u8>>, ServingCertificateError> {
-    let failed = |error| ServingCertificateError::Read(path.to_owned(), error);
-    let file = File::open(path).map_err(failed)?;
-    let facts = file.metadata().map_err(failed)?;
-    if facts.len() > MAX_FILE_BYTES {
-        return Err(ServingCertificateError::TooLong(path.to_owned()));
-    }
-    if is_secret && facts.mode() & OTHERS != 0 {
-        return Err(ServingCertificateError::Exposed(path.to_owned()));
-    }
-    // The whole buffer at once: one that grows would leave copies of the key behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(facts.len()).unwrap_or(0) + 1));
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+/// As text, whatever mark or line ends it has.
+fn read_chain(path: &Path) -> Result<Vec<u8>, ServingCertificateError> {
+    Ok(HumanFile::regular(path, MAX_FILE_BYTES)?.into_text().into_bytes())
+}
+
+fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServingCertificateError> {
+    Ok(secret_file::read(path, MAX_FILE_BYTES, Readers::OwnerAndGroup)?)
 }
 
 fn certified(
@@ -162,6 +145,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
+    use ironroot_text::FileProblem;
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
@@ -197,7 +181,9 @@ mod tests {
     fn each_thing_that_is_wrong_with_the_files_is_told_by_its_name() {
         let fixture = Fixture::new();
         let refused = || ServingCertificate::load(fixture.files.clone()).expect_err("refused");
-        assert!(matches!(refused(), ServingCertificateError::Read(path, _) if path == fixture.files.certificate));
+        assert!(
+            matches!(refused(), ServingCertificateError::Certificate(error) if error.name == fixture.files.certificate.display().to_string())
+        );
         let ((certificate, key), (_, other)) = (identity(), identity());
         fixture.write("", &key);
         assert!(matches!(refused(), ServingCertificateError::NoCertificate(_)));
@@ -206,11 +192,15 @@ mod tests {
         fixture.write(&certificate, &other);
         assert!(matches!(refused(), ServingCertificateError::OtherKey { .. }));
         fixture.write(&"x".repeat(300_000), &key);
-        assert!(matches!(refused(), ServingCertificateError::TooLong(_)));
+        let too_large = |error: &FileError| matches!(error.problem, FileProblem::TooLarge(MAX_FILE_BYTES));
+        assert!(matches!(refused(), ServingCertificateError::Certificate(error) if too_large(&error)));
         fixture.write(&certificate, &key);
         assert!(ServingCertificate::load(fixture.files.clone()).is_ok());
         fs::set_permissions(&fixture.files.key, fs::Permissions::from_mode(0o644)).expect("set");
-        assert!(matches!(refused(), ServingCertificateError::Exposed(_)));
+        assert!(matches!(refused(), ServingCertificateError::Key(SecretFileError::Open(_))));
+        fs::remove_file(&fixture.files.key).expect("removed");
+        nix::unistd::mkfifo(&fixture.files.key, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        assert!(matches!(refused(), ServingCertificateError::Key(SecretFileError::NotRegular(_))), "and does not wait");
     }
 
     #[test]

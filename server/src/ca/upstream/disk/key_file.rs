@@ -1,12 +1,13 @@
 //! The file with the key of an authority.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ironroot_hsm::KeyKind;
-use ironroot_text::{FileError, FileProblem, HumanFile};
+use ironroot_text::secret_file::{self, Readers, SecretFileError};
+use ironroot_text::{TextError, decode};
 use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::SigningKey;
@@ -17,8 +18,6 @@ use zeroize::Zeroizing;
 
 /// Largest file accepted, bytes: an RSA-8192 key has about 6 kB.
 const MAX_FILE_BYTES: usize = 64 * 1024;
-/// Rights of users who are neither the file's owner nor in its group.
-const OTHERS: u32 = 0o007;
 
 /// How each kind of key signs. Source: Go's x509.CreateCertificate, which takes the hash that fits the curve.
 const SCHEMES: [(SignatureScheme, KeyKind); 3] = [
@@ -31,12 +30,12 @@ const SCHEMES: [(SignatureScheme, KeyKind); 3] = [
 /// Why a key cannot be used. No message has anything of what is in the file.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    /// It cannot be read, or is no text.
+    /// It cannot be read, or every user has rights to it.
     #[error(transparent)]
-    File(#[from] FileError),
-    /// Every user of the machine can read it.
-    #[error("every user has rights to {0}: take them away with chmod o= {0}")]
-    Open(PathBuf),
+    File(#[from] SecretFileError),
+    /// Not text, or in an encoding that is not read.
+    #[error("{0} is not text that can be read")]
+    Text(String, #[source] TextError),
     /// None that can be read, or several.
     #[error(
         "{0} holds {1} private keys that can be read, not one; one with a passphrase cannot: openssl pkey -in {0} takes it away"
@@ -59,14 +58,12 @@ pub(super) struct FileKey {
 
 impl FileKey {
     pub(super) fn read(path: &Path) -> Result<Self, KeyFileError> {
-        let file = HumanFile::regular(path, MAX_FILE_BYTES)?;
-        let name = file.name().to_owned();
-        let facts = std::fs::metadata(path).map_err(FileProblem::from);
-        let facts = facts.map_err(|problem| FileError { name: name.clone(), problem })?;
-        if facts.permissions().mode() & OTHERS != 0 {
-            return Err(KeyFileError::Open(path.to_owned()));
+        let name = path.display().to_string();
+        let bytes = secret_file::read(path, MAX_FILE_BYTES, Readers::OwnerAndGroup)?;
+        match decode(&bytes).map_err(|error| KeyFileError::Text(name.clone(), error))? {
+            Cow::Owned(text) => Self::parse(&Zeroizing::new(text), name),
+            Cow::Borrowed(text) => Self::parse(text, name),
         }
-        Self::parse(&Zeroizing::new(file.into_text()), name)
     }
 
     fn parse(pem: &str, name: String) -> Result<Self, KeyFileError> {
