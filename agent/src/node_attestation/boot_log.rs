@@ -1,13 +1,15 @@
 //! The firmware's log of what it measured: read before each attestation, sent if the server asks.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ironroot_attest::event_log::MAX_LOG_BYTES;
 use ironroot_attest::tpm::TpmAddress;
+use nix::fcntl::OFlag;
 use tracing::{info, warn};
 
 /// Where the kernel shows the log, for a chip it has as `tpmN`.
@@ -96,8 +98,13 @@ fn read_first(paths: &[PathBuf]) -> Option<Result<Vec<u8>, (PathBuf, io::Error)>
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Without O_NONBLOCK, opening a pipe would wait for its writer.
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
     let mut log = Vec::new();
-    File::open(path)?.take(MAX_LOG_BYTES as u64 + 1).read_to_end(&mut log)?;
+    file.take(MAX_LOG_BYTES as u64 + 1).read_to_end(&mut log)?;
     match log.len() {
         0 => Err(io::Error::new(io::ErrorKind::NotFound, "it is empty")),
         bytes if bytes > MAX_LOG_BYTES => {
@@ -110,6 +117,17 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_waited_for_where_the_log_should_be() {
+        let directory = tempfile::tempdir().expect("directory");
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        for path in [&pipe, directory.path()] {
+            let refused = read(path).expect_err("no regular file");
+            assert_eq!(refused.to_string(), "it is not a regular file");
+        }
+    }
 
     #[test]
     fn the_log_of_a_chip_is_where_the_kernel_shows_it() {

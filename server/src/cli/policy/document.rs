@@ -1,11 +1,11 @@
 //! A policy as a file of JSON.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, stdin};
 use std::path::Path;
 
 use ironroot_api::pb::pcr_policy as pb;
+use ironroot_shell::describe;
+use ironroot_text::HumanFile;
 use serde::Deserialize;
 
 /// Largest file accepted, bytes: 64 alternatives of 16 registers each take 150 kB.
@@ -31,19 +31,8 @@ struct Alternative {
 
 /// Reads the file, or standard input for `-`. What is wrong is said with the file's name.
 pub(super) fn read(path: &Path) -> Result<pb::Policy, String> {
-    let named = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
-    let bytes = if path == Path::new("-") { bounded(stdin()) } else { File::open(path).and_then(bounded) };
-    let bytes = bytes.map_err(|error| named(&error))?;
-    if bytes.len() > MAX_FILE_BYTES {
-        return Err(named(&format_args!("longer than {MAX_FILE_BYTES} bytes: this is no policy")));
-    }
-    parse(&bytes).map_err(|error| named(&error))
-}
-
-fn bounded(file: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let file = HumanFile::argument(path, MAX_FILE_BYTES).map_err(|error| describe(&error))?;
+    parse(file.text().as_bytes()).map_err(|error| format!("{}: {error}", file.name()))
 }
 
 fn parse(bytes: &[u8]) -> Result<pb::Policy, serde_json::Error> {
@@ -82,11 +71,11 @@ mod tests {
             (&b"{"[..], "EOF"),
             (br#"{"name":"a","alternatives":[],"pcrs":{}}"#, "unknown field"),
             (br#"{"name":"a"}"#, "alternatives"),
-            (&vec![b' '; MAX_FILE_BYTES + 1], "no policy"),
+            (&vec![b' '; MAX_FILE_BYTES + 1], "is it the right file?"),
         ] {
             std::fs::write(&path, content).expect("written");
             let error = read(&path).expect_err("refused");
-            assert!(error.contains("policy.json: ") && error.contains(told), "{error}");
+            assert!(error.contains("policy.json") && error.contains(told), "{error}");
         }
         assert!(read(&directory.path().join("none")).expect_err("refused").contains("No such file"));
     }
