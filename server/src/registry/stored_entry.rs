@@ -1,5 +1,6 @@
 //! An entry as memory keeps it: its wire form, made once, and what the indexes need of it.
 
+use std::mem;
 use std::sync::Arc;
 
 use ironroot_api::pb::entry::EntryRevision;
@@ -8,7 +9,6 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use prost::Message;
 
 use crate::facts::entry::RegistrationEntry;
-use crate::facts::mask::{agent_entry_mask, mask_entry};
 
 /// A registration entry. Everything but a few numbers and its parent is in `wire`, a `spire.api.types.Entry`; the rest is read
 /// out of it when it is asked for. A million of them are held, so there is nothing twice: entries below one parent share its ID.
@@ -49,16 +49,18 @@ struct Part {
 impl StoredEntry {
     /// `parent`: the [`id_key`] of its parent, shared with others.
     pub fn new(seq: i64, entry: &RegistrationEntry, parent: Arc<[u8]>) -> Self {
-        let all = entry.to_pb();
-        let mut wire = Vec::new();
-        let id = append(&mut wire, types::Entry { id: all.id.clone(), ..Default::default() }, all.id.len());
-        let spiffe_id = entry.spiffe_id().to_pb();
-        let bytes = spiffe_id.encoded_len();
-        let spiffe_id = append(&mut wire, types::Entry { spiffe_id: Some(spiffe_id), ..Default::default() }, bytes);
-        let for_agents = mask_entry(all.clone(), Some(&agent_entry_mask()));
-        append(&mut wire, types::Entry { id: String::new(), spiffe_id: None, ..for_agents }, 0);
+        let mut all = entry.to_pb();
+        all.parent_id = None;
+        let mut wire = Vec::with_capacity(all.encoded_len());
+        let (id, bytes) = (mem::take(&mut all.id), entry.id().len());
+        let id = append(&mut wire, &types::Entry { id, ..Default::default() }, bytes);
+        let spiffe_id = all.spiffe_id.take();
+        let bytes = spiffe_id.as_ref().map_or(0, Message::encoded_len);
+        let spiffe_id = append(&mut wire, &types::Entry { spiffe_id, ..Default::default() }, bytes);
+        let rest = take_what_agents_do_not_ask_for(&mut all);
+        append(&mut wire, &all, 0);
         let agent_bytes = place_of(wire.len());
-        append(&mut wire, not_for_agents(all), 0);
+        append(&mut wire, &rest, 0);
         Self {
             seq,
             expires_at: entry.expires_at(),
@@ -108,7 +110,7 @@ impl StoredEntry {
     pub fn whole(&self) -> Vec<u8> {
         let parent_id = types::Spiffeid::decode(&*self.parent).expect("it was encoded here");
         let mut whole = self.wire.to_vec();
-        append(&mut whole, types::Entry { parent_id: Some(parent_id), ..Default::default() }, 0);
+        append(&mut whole, &types::Entry { parent_id: Some(parent_id), ..Default::default() }, 0);
         whole
     }
 
@@ -154,7 +156,7 @@ pub(super) fn server_key(trust_domain: &TrustDomain) -> Vec<u8> {
 }
 
 /// Appends the field, or fields, of `message`; returns where its last `bytes` are.
-fn append(wire: &mut Vec<u8>, message: types::Entry, bytes: usize) -> Part {
+fn append(wire: &mut Vec<u8>, message: &types::Entry, bytes: usize) -> Part {
     message.encode(wire).expect("a vector grows");
     Part { start: place_of(wire.len() - bytes), end: place_of(wire.len()) }
 }
@@ -163,12 +165,13 @@ fn place_of(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("an entry is far smaller than 4 GiB")
 }
 
-fn not_for_agents(all: types::Entry) -> types::Entry {
+/// The fields that [`agent_entry_mask`](crate::facts::mask::agent_entry_mask) does not name, without the parent.
+fn take_what_agents_do_not_ask_for(all: &mut types::Entry) -> types::Entry {
     types::Entry {
-        x509_svid_ttl: all.x509_svid_ttl,
-        jwt_svid_ttl: all.jwt_svid_ttl,
-        expires_at: all.expires_at,
-        dns_names: all.dns_names,
+        x509_svid_ttl: mem::take(&mut all.x509_svid_ttl),
+        jwt_svid_ttl: mem::take(&mut all.jwt_svid_ttl),
+        expires_at: mem::take(&mut all.expires_at),
+        dns_names: mem::take(&mut all.dns_names),
         ..types::Entry::default()
     }
 }
@@ -177,6 +180,7 @@ fn not_for_agents(all: types::Entry) -> types::Entry {
 mod tests {
     use super::*;
     use crate::facts::entry::NewEntry;
+    use crate::facts::mask::{agent_entry_mask, mask_entry};
 
     fn wire() -> types::Entry {
         let id = |path: &str| Some(types::Spiffeid { trust_domain: "example.org".into(), path: path.into() });
