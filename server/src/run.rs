@@ -233,7 +233,7 @@ fn server_state(
 
 async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
     let failed = |error| RunError::Listen(at, error);
-    let tcp = TcpListener::bind(at).await.map_err(failed)?;
+    let tcp = ironroot_shell::listen::tcp(at).await.map_err(failed)?;
     let address = tcp.local_addr().map_err(failed)?;
     Ok((tcp, address))
 }

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
+use crate::listen;
 use crate::settings::HealthChecks;
 
 /// Connections at once. One more ends the oldest: an honest probe is answered in milliseconds, so that is a silent one.
@@ -53,7 +54,7 @@ pub struct HealthListener {
 impl HealthListener {
     /// Binds the listener that `checks` describe.
     pub async fn bind(checks: HealthChecks) -> io::Result<Self> {
-        let listener = TcpListener::bind((checks.host.as_str(), checks.port)).await?;
+        let listener = listen::tcp((checks.host.as_str(), checks.port)).await?;
         info!(address = %listener.local_addr()?, "health listener started");
         Ok(Self { listener, checks: Arc::new(checks) })
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!  files, flags ── settings (HCL with lines) · command_line
 //!  words        ── logging (with its limits) · describe (an error and its causes) · health
-//!  own place    ── process · clock
+//!  own place    ── process · clock · listen
 //!  shares       ── token_bucket
 //! ```
 
@@ -11,6 +11,7 @@ pub mod clock;
 pub mod command_line;
 mod describe;
 pub mod health;
+pub mod listen;
 pub mod logging;
 pub mod process;
 pub mod settings;

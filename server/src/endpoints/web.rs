@@ -21,6 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
+use ironroot_shell::listen;
 use ironroot_shell::logging::{LineRate, LogLimit};
 use prost::bytes::Bytes;
 use rustls::ServerConfig;
@@ -82,7 +83,7 @@ type Stranger = Option<AddressBlock>;
 impl WebListener {
     /// Binds `address`; `name` is what the log calls it.
     pub async fn bind(name: &'static str, address: SocketAddr) -> io::Result<Self> {
-        let tcp = TcpListener::bind(address).await?;
+        let tcp = listen::tcp(address).await?;
         tracing::info!(address = %tcp.local_addr()?, "{name} listener started");
         Ok(Self { name, socket: Socket::Tcp(tcp) })
     }
