@@ -3,7 +3,7 @@
 use ironroot_lab::machine::{Machine, Shell};
 
 use crate::Outcome;
-use crate::lab::{AGENT_DEADLINE, COUNT_SEALED, Lab, WORKLOAD, expect_identity, first_svid};
+use crate::lab::{COUNT_SEALED, Lab, WORKLOAD, expect_identity, expect_more_sealed, first_svid};
 
 /// How many workloads have identities when a day's writes are counted.
 const WORKLOADS: [u32; 3] = [1, 10, 100];
@@ -95,8 +95,7 @@ fn memory(shell: &mut Shell) -> Outcome<String> {
 fn one_write(lab: &Lab, machine: &mut Machine) -> Outcome<(u64, u64)> {
     let (sealed, before) = sealed_and_written(machine.shell()?)?;
     let entry = lab.create_entry("/figures", FIRST_USER);
-    let more = format!("test $({COUNT_SEALED}) -gt {sealed}");
-    machine.shell()?.expect("the agent seals", &more, AGENT_DEADLINE, |_, yes| yes)?;
+    expect_more_sealed(machine.shell()?, sealed)?;
     let (sealed_after, after) = sealed_and_written(machine.shell()?)?;
     lab.server.cli(&["entry", "delete", "-entryID", &entry]);
     let writes = sealed_after - sealed;

@@ -111,7 +111,8 @@ impl Lab {
         Ok(hash)
     }
 
-    fn import(&self, hash: &str) {
+    /// A serial number and a label for the chip with this hash, as the line gives them.
+    pub fn import(&self, hash: &str) {
         self.server.import_devices(&format!("ek_sha256,serial,label:site\n{hash},SN-{},berlin\n", &hash[..8]));
     }
 
@@ -212,6 +213,17 @@ pub fn expect_log(shell: &mut Shell, text: &str) -> Outcome<String> {
 /// Waits until what is served is on the disk.
 pub fn expect_sealed(shell: &mut Shell) -> Outcome<()> {
     expect_log(shell, "identities sealed").map(drop)
+}
+
+/// How often the agent has sealed since its start.
+pub fn count_sealed(shell: &mut Shell) -> Outcome<u64> {
+    Ok(shell.try_run(COUNT_SEALED)?.0.parse()?)
+}
+
+/// Waits until the agent has sealed more often than `before`.
+pub fn expect_more_sealed(shell: &mut Shell, before: u64) -> Outcome<()> {
+    let more = format!("test $({COUNT_SEALED}) -gt {before}");
+    Ok(shell.expect("the agent seals", &more, AGENT_DEADLINE, |_, yes| yes).map(drop)?)
 }
 
 /// What the agent has logged last.

@@ -26,7 +26,7 @@ const fn story(name: &'static str, claim: &'static str, tell: fn(&mut Lab) -> Ou
 }
 
 /// All of them, in an order that needs little waiting.
-pub const STORIES: [Story; 19] = [
+pub const STORIES: [Story; 21] = [
     story("factory", "a board prints its row, is enrolled by it, and its workload gets an identity", life::factory),
     story("offline", "without a server a started device serves from its sealed cache", life::offline),
     story("power-cuts", "no power cut loses or spoils the cache, and none locks the chip", power::cuts),
@@ -53,7 +53,16 @@ pub const STORIES: [Story; 19] = [
     ),
     story("unsigned-kernel", "a kernel without a signature does not boot", boot::unsigned_kernel),
     story("tampered-root", "a root that was changed does not boot", boot::tampered_root),
-    story("other-machine", "the disk in another machine opens nothing", chip::other_machine),
+    story(
+        "other-machine",
+        "the disk in another machine opens nothing, and the board it was copied from goes on",
+        chip::other_machine,
+    ),
+    story(
+        "other-server",
+        "a server that the anchor in the image does not know gives nothing, and nothing ends by it",
+        life::other_server,
+    ),
     story("no-chip", "without a chip the boot ends well, and the unit says what to do", chip::missing),
     story("watchdog", "an agent that hangs is killed by its watchdog and serves again", power::watchdog),
     story("data-full", "a full data partition takes nothing away", data::full),
@@ -64,6 +73,7 @@ pub const STORIES: [Story; 19] = [
         "a damaged cache is refused in one line, and the server gives identities again",
         data::foreign,
     ),
+    story("old-disk", "an older copy of the disk opens nothing, and the server gives identities again", data::set_back),
     story("figures", "what the agent costs an image and a device", figures::measure),
     // The last one: its server's clock goes on by years.
     story("warehouse", "after three years in a warehouse a device comes back by its chip", time::warehouse),

@@ -3,7 +3,7 @@
 use ironroot_lab::machine::{BOOT_DEADLINE, Power};
 
 use crate::Outcome;
-use crate::lab::{Lab, WORKLOAD, expect_log, fetch, journal};
+use crate::lab::{Lab, WORKLOAD, expect_log, fetch, first_svid, journal};
 use crate::stories::require;
 
 pub fn other_machine(lab: &mut Lab) -> Outcome<String> {
@@ -16,7 +16,12 @@ pub fn other_machine(lab: &mut Lab) -> Outcome<String> {
     require(line.contains("another TPM"), &format!("refused for another reason: {line}"))?;
     expect_log(shell, "is not enrolled")?;
     require(fetch(shell, WORKLOAD)?.is_err(), "a stolen disk gave an identity")?;
-    Ok("the cache: sealed by another TPM; the server: not enrolled; nothing served".to_owned())
+    machine.cut();
+    let mut machine = victim.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    expect_log(machine.shell()?, "identities restored from the sealed cache")?;
+    Ok("the cache: sealed by another TPM; the server: not enrolled; nothing served; the victim serves as before"
+        .to_owned())
 }
 
 pub fn missing(lab: &mut Lab) -> Outcome<String> {

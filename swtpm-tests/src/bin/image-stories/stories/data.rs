@@ -3,7 +3,10 @@
 use ironroot_lab::machine::{Machine, Power};
 
 use crate::Outcome;
-use crate::lab::{Lab, WORKLOAD, expect_identity, expect_log, fetch, first_svid, journal};
+use crate::lab::{
+    Lab, WORKLOAD, count_sealed, expect_identity, expect_log, expect_more_sealed, expect_sealed, fetch, first_svid,
+    journal,
+};
 use crate::stories::require;
 
 pub fn full(lab: &mut Lab) -> Outcome<String> {
@@ -87,6 +90,31 @@ pub fn foreign(lab: &mut Lab) -> Outcome<String> {
     let lines = journal(shell).matches("is refused").count();
     require(lines == 1, &format!("told {lines} times"))?;
     require(fetch(shell, WORKLOAD)?.is_ok(), "nothing served")?;
+    Ok(words(&line))
+}
+
+pub fn set_back(lab: &mut Lab) -> Outcome<String> {
+    let board = lab.enrolled_board()?;
+    let old = board.copy()?;
+    let mut machine = board.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    let shell = machine.shell()?;
+    let entry = lab.create_entry("/later", WORKLOAD + 4);
+    expect_identity(shell, WORKLOAD + 4)?;
+    expect_sealed(shell)?;
+    // What is taken away raises the chip's counter.
+    let before = count_sealed(shell)?;
+    lab.server.cli(&["entry", "delete", "-entryID", &entry]);
+    expect_more_sealed(shell, before)?;
+    machine.cut();
+    board.take_disk_of(&old)?;
+    lab.server.kill();
+    let mut machine = board.power_on(&lab.power())?;
+    let line = expect_log(machine.shell()?, "the sealed cache is refused")?;
+    require(line.contains("an older file was put back"), &format!("refused for another reason: {line}"))?;
+    require(fetch(machine.shell()?, WORKLOAD)?.is_err(), "an old disk gave an identity")?;
+    lab.server.restart();
+    first_svid(&mut machine)?;
     Ok(words(&line))
 }
 

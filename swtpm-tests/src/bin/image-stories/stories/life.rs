@@ -1,9 +1,10 @@
 //! A device's ordinary life.
 
+use ironroot_lab::deployment::{Server, ServerOptions};
 use ironroot_lab::machine::{Power, Shell};
 
 use crate::Outcome;
-use crate::lab::{Lab, WORKLOAD, expect_identity, expect_log, expect_sealed, fetch, first_svid};
+use crate::lab::{AGENT_DEADLINE, Lab, WORKLOAD, expect_identity, expect_log, expect_sealed, fetch, first_svid};
 use crate::stories::require;
 
 /// What systemd takes from a machine's SMBIOS unless it is told not to: here lines of tmpfiles.d, which root carries out.
@@ -42,6 +43,27 @@ fn closed(shell: &mut Shell) -> Outcome<()> {
     require(!begun.contains("begins"), &format!("somebody could log in: {begun}"))?;
     let taken = shell.try_run("ls /run/lab-intruder")?;
     require(taken.1 != "0", "a credential of the machine's SMBIOS made a file of root's")
+}
+
+pub fn other_server(lab: &mut Lab) -> Outcome<String> {
+    // Of the same trust domain, with a root of its own: to it the anchor in the image is the wrong one.
+    let other = Server::start(&ServerOptions::default());
+    let board = lab.new_board()?;
+    let mut machine = board.power_on(&Power::reaching(other.port()))?;
+    let shell = machine.shell()?;
+    let line = expect_log(shell, "sync failed")?;
+    require(line.contains("bundle") || line.contains("certificate"), &format!("nobody says why: {line}"))?;
+    require(fetch(shell, WORKLOAD)?.is_err(), "an identity from another server")?;
+    let well = shell.run("systemctl is-active ironroot-agent; systemctl show -p NRestarts --value ironroot-agent")?;
+    require(well == "active\n0", &format!("the unit did not stay up: {well}"))?;
+    let row = "tail -n 1 /var/lib/ironroot-manifest/device.csv";
+    let hash = shell.expect("the row is there", row, AGENT_DEADLINE, |said, _| said.len() == 64)?;
+    lab.import(&hash);
+    machine.cut();
+    drop(other);
+    let mut machine = board.power_on(&lab.power())?;
+    first_svid(&mut machine)?;
+    Ok(format!("nothing served, the unit stayed up; an identity from its own server; the log: {line}"))
 }
 
 pub fn offline(lab: &mut Lab) -> Outcome<String> {

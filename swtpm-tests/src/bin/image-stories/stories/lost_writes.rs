@@ -14,7 +14,7 @@ use ironroot_fuzz::Dice;
 use ironroot_lab::machine::{Board, Machine, Partition, Power, WriteLog};
 
 use crate::Outcome;
-use crate::lab::{AGENT_DEADLINE, COUNT_SEALED, Lab, WORKLOAD, expect_log, first_svid, journal};
+use crate::lab::{COUNT_SEALED, Lab, WORKLOAD, count_sealed, expect_log, expect_more_sealed, first_svid, journal};
 use crate::stories::require;
 
 /// Entries that come and go, so that the cache is written twice for each: together no more than `sealed_cache::WRITE_BURST`.
@@ -118,23 +118,14 @@ fn come_and_go(
     round: u32,
     sealed: &mut dyn FnMut(&mut Machine) -> Outcome<()>,
 ) -> Outcome<()> {
-    let before = count_sealed(machine)?;
+    let before = count_sealed(machine.shell()?)?;
     let entry = lab.create_entry("/lost", WORKLOAD + 200 + round);
-    expect_more_sealed(machine, before)?;
+    expect_more_sealed(machine.shell()?, before)?;
     sealed(machine)?;
-    let before = count_sealed(machine)?;
+    let before = count_sealed(machine.shell()?)?;
     lab.server.cli(&["entry", "delete", "-entryID", &entry]);
-    expect_more_sealed(machine, before)?;
+    expect_more_sealed(machine.shell()?, before)?;
     sealed(machine)
-}
-
-fn count_sealed(machine: &mut Machine) -> Outcome<u64> {
-    Ok(machine.shell()?.try_run(COUNT_SEALED)?.0.parse()?)
-}
-
-fn expect_more_sealed(machine: &mut Machine, before: u64) -> Outcome<()> {
-    let more = format!("test $({COUNT_SEALED}) -gt {before}");
-    Ok(machine.shell()?.expect("the agent seals", &more, AGENT_DEADLINE, |_, yes| yes).map(drop)?)
 }
 
 /// What is on the disk now, once the same has been there for two looks.
