@@ -9,7 +9,7 @@ pub(crate) mod words;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use der::Decode;
 use ironroot_text::pem::{self, PemError};
-use rustls_pki_types::TrustAnchor;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 use thiserror::Error;
 use x509_cert::Certificate;
 use x509_cert::certificate::Version;
@@ -83,8 +83,18 @@ impl Authorities {
     /// From PEM with one certificate or more, each of an authority; text between them is passed over, a section of another
     /// kind is refused.
     pub fn from_pem(text: &str) -> Result<Self, AuthoritiesError> {
+        Self::of(&pem::certificates(text)?)
+    }
+
+    /// From certificates, DER, each of an authority.
+    pub fn from_der(certificates: &[Vec<u8>]) -> Result<Self, AuthoritiesError> {
+        let certificates: Vec<_> = certificates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        Self::of(&certificates)
+    }
+
+    fn of(certificates: &[CertificateDer<'_>]) -> Result<Self, AuthoritiesError> {
         let mut authorities = Self::default();
-        for (index, der) in pem::certificates(text)?.iter().enumerate() {
+        for (index, der) in certificates.iter().enumerate() {
             let number = index + 1;
             let malformed = AuthoritiesError::Malformed(number);
             let anchor = webpki::anchor_from_trusted_cert(der).map_err(|_| malformed.clone())?;

@@ -4,12 +4,12 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PSS_SHA256, RsaPssSaltLength};
 use ironroot_attest::node::x509pop::{
     ANSWER_SECONDS, AttestedCertificate, Authorities, AuthoritiesError, Challenge, Evidence, Family, Holder,
-    HolderError, NoAuthority, Response, X509PopRefusal,
+    HolderError, MAX_CERTIFICATES, NamesKind, NoAuthority, Response, SizeLimits, X509PopRefusal,
 };
 use ironroot_fuzz::Target;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SerialNumber, SignatureAlgorithm, date_time_ymd,
+    SanType, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -17,6 +17,7 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 const NOW: i64 = 1_796_083_200;
 const NONCE: [u8; 32] = [7; 32];
 const OWN: [u8; 32] = [9; 32];
+const LIMITS: SizeLimits = SizeLimits { intermediates: 4, rsa_bits: 8192 };
 
 /// A root, an intermediate and a device.
 struct Pki {
@@ -90,7 +91,7 @@ impl Pki {
         answer: impl FnOnce(&[u8]) -> Vec<u8>,
     ) -> Result<AttestedCertificate, X509PopRefusal> {
         let evidence = Evidence::from_json(&self.holder().evidence())?;
-        let (pending, challenge) = evidence.verify(&self.authorities, NOW)?.challenge(NONCE, NOW);
+        let (pending, challenge) = evidence.verify(&self.authorities, &LIMITS, NOW)?.challenge(NONCE, NOW);
         pending.complete(&answer(&challenge.to_json()), NOW + seconds)
     }
 }
@@ -107,16 +108,17 @@ fn sha1(der: &[u8]) -> String {
 fn verdict(pki: &Pki, certificates: &[&[u8]]) -> X509PopRefusal {
     let holder = Holder::new(certificates.iter().map(|der| der.to_vec()).collect(), &private(&pki.key)).expect("pair");
     let evidence = Evidence::from_json(&holder.evidence()).expect("parses");
-    evidence.verify(&pki.authorities, NOW).map(drop).expect_err("refused")
+    evidence.verify(&pki.authorities, &LIMITS, NOW).map(drop).expect_err("refused")
 }
 
 #[test]
 fn a_device_with_the_key_of_its_certificate_attests_under_spires_names() {
-    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P521_SHA256, &rcgen::PKCS_RSA_SHA256] {
+    let curves = [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ECDSA_P521_SHA256];
+    for algorithm in curves.into_iter().chain([&rcgen::PKCS_RSA_SHA256]) {
         let pki = Pki::new(algorithm);
         let attested = pki.judge(ANSWER_SECONDS, |challenge| pki.holder().respond(challenge, OWN).expect("answers"));
         let attested = attested.unwrap_or_else(|refusal| panic!("{algorithm:?}: {refusal}"));
-        assert_eq!(attested.agent_path(), format!("/spire/agent/x509pop/{}", sha1(&pki.leaf)));
+        assert_eq!(attested.certificate().fingerprint(), sha1(&pki.leaf));
         let mut expected = [
             "x509pop:subject:cn:device-1".to_owned(),
             "x509pop:serialnumber:0a1b2c".to_owned(),
@@ -124,7 +126,7 @@ fn a_device_with_the_key_of_its_certificate_attests_under_spires_names() {
             format!("x509pop:ca:fingerprint:{}", sha1(&pki.root)),
         ];
         expected.sort();
-        let selectors: Vec<String> = attested.selectors().iter().map(ToString::to_string).collect();
+        let selectors: Vec<String> = attested.selectors("example.org").iter().map(ToString::to_string).collect();
         assert_eq!(selectors, expected);
     }
 }
@@ -152,7 +154,7 @@ fn a_certificate_is_the_same_however_its_signature_is_written_although_spires_id
         let holder = Holder::new(vec![leaf], &private(&key)).expect("a device");
         let evidence = Evidence::from_json(&holder.evidence()).expect("parses");
         let claimed = evidence.certificate_sha256();
-        let (pending, challenge) = evidence.verify(&authorities, NOW).expect("trusted").challenge(NONCE, NOW);
+        let (pending, challenge) = evidence.verify(&authorities, &LIMITS, NOW).expect("trusted").challenge(NONCE, NOW);
         let answer = holder.respond(&challenge.to_json(), OWN).expect("answers");
         let attested = pending.complete(&answer, NOW).expect("attested");
         assert_eq!(claimed, Some(attested.certificate_sha256()));
@@ -160,7 +162,7 @@ fn a_certificate_is_the_same_however_its_signature_is_written_although_spires_id
     };
     let (first, again, renewed) =
         (attested(device("device-1")), attested(device("device-1")), attested(device("device-2")));
-    assert_ne!(first.agent_path(), again.agent_path());
+    assert_ne!(first.certificate().fingerprint(), again.certificate().fingerprint());
     assert_eq!(first.certificate_sha256(), again.certificate_sha256());
     assert_ne!(first.certificate_sha256(), renewed.certificate_sha256());
 }
@@ -220,7 +222,7 @@ fn refuses_a_certificate_that_no_authority_of_ours_answers_for() {
     let untrusted = |refusal| matches!(refusal, X509PopRefusal::Untrusted(_));
     assert!(untrusted(verdict(&stranger, &[&stranger.leaf])), "its intermediate is missing");
     let foreign = Evidence::from_json(&stranger.holder().evidence()).expect("parses");
-    let refusal = foreign.verify(&pki.authorities, NOW).map(drop).expect_err("of another root");
+    let refusal = foreign.verify(&pki.authorities, &LIMITS, NOW).map(drop).expect_err("of another root");
     assert!(untrusted(refusal));
     for (year, what) in [(2020, "expired"), (2030, "not valid yet")] {
         let mut params = device("device-1");
@@ -257,30 +259,80 @@ fn a_holder_has_the_key_of_its_first_certificate() {
     assert_eq!(with(&other.key), Err(HolderError::OtherKey));
     let rsa = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("key");
     assert_eq!(with(&rsa), Err(HolderError::Key));
-    let many = vec![pki.leaf.clone(); 6];
-    let refused = Holder::new(many, &private(&pki.key)).map(drop);
-    assert_eq!(refused, Err(X509PopRefusal::TooManyCertificates(6).into()));
-    let p384 = Pki::new(&rcgen::PKCS_ECDSA_P384_SHA384);
-    let refused = Holder::new(vec![p384.leaf.clone()], &private(&p384.key)).map(drop);
-    assert_eq!(refused, Err(HolderError::Curve));
+    let (sent, most) = (MAX_CERTIFICATES + 1, MAX_CERTIFICATES);
+    let refused = Holder::new(vec![pki.leaf.clone(); sent], &private(&pki.key)).map(drop);
+    assert_eq!(refused, Err(X509PopRefusal::TooManyCertificates { sent, most }.into()));
     let asked = Challenge { family: Family::Rsa, nonce: NONCE }.to_json();
     assert_eq!(pki.holder().respond(&asked, OWN), Err(X509PopRefusal::OtherChallenge.into()));
 }
 
-/// By openssl, since our own agent does not sign with SHA-256 on this curve: x509 -req, and dgst -sha256 -sign over the nonces.
+/// By openssl, since our own agent has its own way to SHA-256 on this curve: x509 -req, and dgst -sha256 -sign over the nonces.
 #[test]
 fn a_p384_key_of_spires_agent_attests() {
     let leaf = pem(P384_LEAF);
     let evidence = serde_json::json!({ "certificates": [base64(&leaf)] }).to_string();
     let evidence = Evidence::from_json(evidence.as_bytes()).expect("parses");
     let authorities = Authorities::from_pem(P384_CA).expect("authorities");
-    let (pending, challenge) = evidence.verify(&authorities, NOW).expect("trusted").challenge(NONCE, NOW);
+    let (pending, challenge) = evidence.verify(&authorities, &LIMITS, NOW).expect("trusted").challenge(NONCE, NOW);
     assert_eq!(challenge.family, Family::Ecdsa);
     let response = Response::Ecdsa { nonce: OWN, r: bytes(P384_R), s: bytes(P384_S) }.to_json();
     let attested = pending.complete(&response, NOW).expect("attested");
-    assert_eq!(attested.agent_path(), "/spire/agent/x509pop/59ae5a876497a47a2b4682910aa265d3b540ea0e");
+    assert_eq!(attested.certificate().fingerprint(), "59ae5a876497a47a2b4682910aa265d3b540ea0e");
     let ca = "x509pop:ca:fingerprint:65cb7fd2b3a7ba88f66cb13ff08338f6ad3a8e47".parse().expect("legal");
-    assert!(attested.selectors().contains(&ca));
+    assert!(attested.selectors("example.org").contains(&ca));
+}
+
+/// Before a signature is verified: none of these certificates leads anywhere.
+#[test]
+fn what_is_larger_than_the_operator_allows_is_refused_before_anything_is_computed() {
+    let pki = Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let refused = |certificates: Vec<Vec<u8>>, limits: SizeLimits| {
+        let evidence =
+            serde_json::json!({ "certificates": certificates.iter().map(|der| base64(der)).collect::<Vec<_>>() });
+        let evidence = Evidence::from_json(evidence.to_string().as_bytes()).expect("parses");
+        evidence.verify(&Authorities::default(), &limits, NOW).map(drop).expect_err("refused")
+    };
+    let untrusted = |refusal| matches!(refusal, X509PopRefusal::Untrusted(_));
+    let behind = |number: usize| vec![pki.leaf.clone(); 1 + number];
+    assert!(untrusted(refused(behind(4), LIMITS)), "as many as SPIRE allows");
+    assert_eq!(refused(behind(5), LIMITS), X509PopRefusal::TooManyCertificates { sent: 6, most: 5 });
+    let one = SizeLimits { intermediates: 1, ..LIMITS };
+    assert_eq!(refused(behind(2), one), X509PopRefusal::TooManyCertificates { sent: 3, most: 2 });
+
+    let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_4096).expect("key");
+    let large = device("device-1").self_signed(&rsa).expect("signs").der().to_vec();
+    let short = SizeLimits { rsa_bits: 4095, ..LIMITS };
+    for certificates in [vec![large.clone()], vec![pki.leaf.clone(), large.clone()]] {
+        assert_eq!(refused(certificates.clone(), short), X509PopRefusal::KeySize { bits: 4096, most: 4095 });
+        assert!(untrusted(refused(certificates, SizeLimits { rsa_bits: 4096, ..LIMITS })));
+    }
+    assert_eq!(refused(vec![pki.leaf.clone(), b"none".to_vec()], LIMITS), X509PopRefusal::Intermediate(1));
+    assert_eq!(refused(vec![b"none".to_vec()], LIMITS), X509PopRefusal::Malformed);
+}
+
+#[test]
+fn what_a_certificate_says_of_its_device_is_told_and_uris_of_the_trust_domain_are_selectors() {
+    let mut params = device("device-1");
+    params.distinguished_name.push(DnType::OrganizationName, "Toy Works");
+    let uri = |text: &str| SanType::URI(text.try_into().expect("a URI"));
+    params.subject_alt_names = vec![
+        SanType::DnsName("device-1.example.org".try_into().expect("a name")),
+        SanType::IpAddress([192, 0, 2, 7].into()),
+        uri("x509pop://example.org/datacenter/us-east-1"),
+        uri("x509pop://other.org/datacenter/elsewhere"),
+    ];
+    let pki = Pki::with(&rcgen::PKCS_ECDSA_P256_SHA256, params);
+    let evidence = Evidence::from_json(&pki.holder().evidence()).expect("parses");
+    let verified = evidence.verify(&pki.authorities, &LIMITS, NOW).expect("trusted");
+    assert!(verified.is_for([192, 0, 2, 7].into()) && !verified.is_for([192, 0, 2, 8].into()));
+    let attested = pki.judge(0, |challenge| pki.holder().respond(challenge, OWN).expect("answers")).expect("attested");
+    let certificate = attested.certificate();
+    assert_eq!(certificate.subject().all(NamesKind::Organization).collect::<Vec<_>>(), ["Toy Works"]);
+    assert_eq!(certificate.issuer().last(NamesKind::CommonName), Some("Toy Devices"));
+    assert_eq!(certificate.alternative_names().dns_names, ["device-1.example.org"]);
+    let san = "x509pop:san:datacenter:us-east-1".parse().expect("legal");
+    assert!(attested.selectors("example.org").contains(&san));
+    assert!(!attested.selectors("example.com").contains(&san));
 }
 
 #[test]
@@ -294,7 +346,7 @@ fn certificates_and_messages_survive_damage() {
             let as_leaf = serde_json::json!({ "certificates": [base64(bytes)] }).to_string();
             for message in [bytes, as_leaf.as_bytes()] {
                 if let Ok(evidence) = Evidence::from_json(message) {
-                    let _ = evidence.verify(&authorities, NOW);
+                    let _ = evidence.verify(&authorities, &LIMITS, NOW);
                 }
             }
             for family in [Family::Rsa, Family::Ecdsa] {
@@ -384,12 +436,12 @@ fn the_fingerprints_are_those_of_every_path_and_of_every_certificate_of_a_renewe
     let sent = vec![leaf.der().to_vec(), between.der().to_vec(), crossed.der().to_vec()];
     let holder = Holder::new(sent, &private(&key)).expect("a device");
     let evidence = Evidence::from_json(&holder.evidence()).expect("parses");
-    let (pending, challenge) = evidence.verify(&authorities, NOW).expect("trusted").challenge(NONCE, NOW);
+    let (pending, challenge) = evidence.verify(&authorities, &LIMITS, NOW).expect("trusted").challenge(NONCE, NOW);
     let attested = pending.complete(&holder.respond(&challenge.to_json(), OWN).expect("answers"), NOW).expect("proven");
     let mut expected = [&older, &newer, &other, &between, &crossed]
         .map(|certificate| format!("x509pop:ca:fingerprint:{}", sha1(certificate.der())));
     expected.sort();
-    let selectors: Vec<String> = attested.selectors().iter().map(ToString::to_string).collect();
+    let selectors: Vec<String> = attested.selectors("example.org").iter().map(ToString::to_string).collect();
     let found: Vec<_> = selectors.into_iter().filter(|selector| selector.contains(":ca:")).collect();
     assert_eq!(found, expected);
 }
@@ -398,7 +450,7 @@ fn the_fingerprints_are_those_of_every_path_and_of_every_certificate_of_a_renewe
 fn a_certificate_that_is_not_trusted_is_refused_in_words() {
     let (pki, stranger) = (Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256), Pki::new(&rcgen::PKCS_ECDSA_P256_SHA256));
     let foreign = Evidence::from_json(&stranger.holder().evidence()).expect("parses");
-    let refusal = foreign.verify(&pki.authorities, NOW).map(drop).expect_err("of another root").to_string();
+    let refusal = foreign.verify(&pki.authorities, &LIMITS, NOW).map(drop).expect_err("of another root").to_string();
     assert!(!refusal.contains("InvalidSignature") && refusal.contains("not by the issuer"), "{refusal}");
     for error in [
         webpki::Error::UnknownIssuer,

@@ -6,7 +6,9 @@
 //! Each way to attest is a file below: its policy, what a node says first, the challenge if there is one, and why it refuses.
 //! A further one is a file and a line in each of the lists here.
 
+pub mod agent_path;
 mod boot_policy;
+mod circumstances;
 mod fault;
 mod fresh;
 mod join_token;
@@ -18,14 +20,14 @@ use std::sync::Arc;
 use ironroot_api::csr::Csr;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::SelectorSet;
-use ironroot_attest::node::x509pop::X509PopRefusal;
 use thiserror::Error;
 
 pub use boot_policy::BootPolicy;
+pub use circumstances::Circumstances;
 pub use fault::Fault;
 pub use join_token::{JoinTokenRefusal, UnspentToken};
 pub use tpm2::{Tpm2Policy, Tpm2Refusal};
-pub use x509pop::X509PopPolicy;
+pub use x509pop::{Issuers, X509POP_FIELDS, X509PopPolicy, X509PopServerRefusal};
 
 use crate::devices::{Devices, ProvenDevice};
 use crate::store::{Store, StoreError};
@@ -41,7 +43,7 @@ pub enum Attestor {
     /// A TPM 2.0.
     Tpm2(Box<Tpm2Policy>),
     /// A certificate that somebody gave the device.
-    X509Pop(Box<X509PopPolicy>),
+    X509Pop(Arc<X509PopPolicy>),
 }
 
 /// What a node's first message says, by its attestation type. Nothing is believed yet.
@@ -78,7 +80,7 @@ pub enum AttestationError {
     Tpm2(#[from] Tpm2Refusal),
     /// The certificate is.
     #[error("certificate evidence refused: {0}")]
-    X509Pop(#[from] X509PopRefusal),
+    X509Pop(#[from] X509PopServerRefusal),
     /// The identity would not be a legal agent ID.
     #[error("node has no legal agent ID")]
     AgentId(#[from] SpiffeIdError),
@@ -131,7 +133,7 @@ impl AttestationError {
             Self::Type(_) => Fault::Type,
             Self::JoinToken(refusal) => refusal.fault(),
             Self::Tpm2(refusal) => refusal.fault(),
-            Self::X509Pop(refusal) => x509pop::fault(&refusal),
+            Self::X509Pop(refusal) => refusal.fault(),
             Self::AgentId(_) => Fault::Message,
             Self::Store(error) => Fault::Store(error),
         }
@@ -256,11 +258,16 @@ impl NodeAttestation {
     }
 
     /// Begins with what a node's first message says. Changes nothing.
-    pub async fn begin(&self, evidence: Evidence<'_>, csr: Csr, now_unix: i64) -> Result<Progress, AttestationError> {
+    pub async fn begin(
+        &self,
+        evidence: Evidence<'_>,
+        csr: Csr,
+        at: &Circumstances<'_>,
+    ) -> Result<Progress, AttestationError> {
         match evidence {
-            Evidence::JoinToken(token) => self.join(token, csr, now_unix).await.map(Progress::attested),
-            Evidence::Tpm2(evidence) => self.challenge_tpm(*evidence, csr, now_unix),
-            Evidence::X509Pop(evidence) => self.challenge_certificate(evidence, csr, now_unix),
+            Evidence::JoinToken(token) => self.join(token, csr, at.now_unix).await.map(Progress::attested),
+            Evidence::Tpm2(evidence) => self.challenge_tpm(*evidence, csr, at.now_unix),
+            Evidence::X509Pop(evidence) => Ok(self.challenge_certificate(evidence, csr, at)?),
         }
     }
 

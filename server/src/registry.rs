@@ -89,6 +89,11 @@ pub enum RegistryError {
         "its certificate is that of agent {agent}, signed in another way: evict that agent if this is to be the one"
     )]
     CertificateTaken { agent: SpiffeId },
+    /// An `agent_path_template` gave the name of an agent that proved itself in another way.
+    #[error(
+        "agent {agent} is there already and attests by {attestation_type}: evict it if this is to be the one, or let agent_path_template tell the two apart"
+    )]
+    OtherAttestation { agent: SpiffeId, attestation_type: String },
     /// The certificate shown is neither the agent's current nor its renewed one.
     #[error("agent SVID is not active")]
     NotActive,

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_attest::node::tpm2::PcrHash;
+use ironroot_attest::node::x509pop::SizeLimits;
 use ironroot_hsm::KeyKind;
 use ironroot_server::config::{
     Admission, ConfigErrors, KeyManagerConfig, LoginMode, Override, PinSource, Pkcs11Config, ServerConfig,
-    UpstreamConfig, WebIdentity,
+    UpstreamConfig, WebIdentity, X509PopMode,
 };
 use ironroot_server::store::Location;
 use ironroot_shell::settings::Settings;
@@ -443,24 +444,45 @@ fn manufacturers_are_needed_exactly_when_they_admit() {
 }
 
 #[test]
-fn x509pop_is_told_whose_certificates_count_and_nothing_else() {
+fn x509pop_is_told_whose_certificates_count_and_what_agents_are_called() {
     let x509pop = |data: &str| minimal("", &format!("NodeAttestor \"x509pop\" {{ plugin_data {{ {data} }} }}"));
-    let paths = |data: &str| {
+    let loaded = |data: &str| {
         let attestors = read(&x509pop(data)).expect("loads").node_attestors;
         assert!(attestors.tpm2.is_none(), "only what is named attests");
-        attestors.x509pop.expect("x509pop").ca_bundle_paths
+        attestors.x509pop.expect("x509pop")
     };
-    assert_eq!(paths("ca_bundle_path = \"a\" mode = \"external_pki\""), [PathBuf::from("a")]);
-    assert_eq!(paths("ca_bundle_paths = [\"a\", \"b\"]"), [PathBuf::from("a"), PathBuf::from("b")]);
+    let files = |paths: &[&str]| X509PopMode::ExternalPki(paths.iter().map(PathBuf::from).collect());
+    assert_eq!(loaded("ca_bundle_path = \"a\" mode = \"external_pki\"").mode, files(&["a"]));
+    assert_eq!(loaded("ca_bundle_paths = [\"a\", \"b\"]").mode, files(&["a", "b"]));
+    let spiffe = |prefix: &str| loaded(&format!("mode = \"spiffe\" {prefix}")).mode;
+    for (data, prefix) in [
+        ("", "/spire-exchange/"),
+        ("spiffe_prefix = \"/devices\"", "/devices/"),
+        ("svid_prefix = \"/devices/\"", "/devices/"),
+        ("spiffe_prefix = \"\"", "/"),
+    ] {
+        assert_eq!(spiffe(data), X509PopMode::Spiffe(prefix.to_owned()), "{data}");
+    }
+    let default = loaded("ca_bundle_path = \"a\"");
+    assert_eq!((default.limits, default.verify_client_ip), (SizeLimits { intermediates: 4, rsa_bits: 8192 }, false));
+    let tuned = loaded("ca_bundle_path = \"a\" max_intermediates = 1 max_rsa_key_size = 2048 verify_client_ip = true");
+    assert_eq!((tuned.limits, tuned.verify_client_ip), (SizeLimits { intermediates: 1, rsa_bits: 2048 }, true));
+    assert_ne!(loaded("ca_bundle_path = \"a\" agent_path_template = \"/cn/{{ .Subject.CommonName }}\""), default);
     for (data, why) in [
         ("", "ca_bundle_path: missing: give the PEM file"),
         ("ca_bundle_path = \"\"", "ca_bundle_path: missing: give the PEM file"),
         // Else the way to attest would be shut without a word.
         ("ca_bundle_paths = []", "ca_bundle_paths: missing: give the PEM file"),
         ("ca_bundle_path = \"a\" ca_bundle_paths = [\"b\"]", "not both"),
-        ("ca_bundle_path = \"a\" mode = \"spiffe\"", "use external_pki"),
-        ("ca_bundle_path = \"a\" agent_path_template = \"/x\"", "not supported by ironroot-server yet"),
-        ("ca_bundle_path = \"a\" verify_client_ip = true", "not supported by ironroot-server yet"),
+        ("ca_bundle_path = \"a\" mode = \"tofu\"", "use external_pki, with ca_bundle_path, or spiffe"),
+        ("ca_bundle_path = \"a\" mode = \"spiffe\"", "believes this trust domain's own authorities"),
+        ("ca_bundle_path = \"a\" svid_prefix = \"/x\"", "in mode \"spiffe\" alone"),
+        ("mode = \"spiffe\" spiffe_prefix = \"x\"", "begin it with \"/\""),
+        ("mode = \"spiffe\" spiffe_prefix = \"/x\" svid_prefix = \"/x\"", "not both"),
+        ("ca_bundle_path = \"a\" max_intermediates = 0", "not a whole number from 1 to 16"),
+        ("ca_bundle_path = \"a\" max_rsa_key_size = 9000", "not a whole number from 2048 to 8192"),
+        ("ca_bundle_path = \"a\" agent_path_template = \"/{{ .Subjct }}\"", "there is no field .Subjct"),
+        ("ca_bundle_path = \"a\" agent_path_template = \"/{{ uuidv4 }}\"", "the function uuidv4 is not supported"),
     ] {
         let said = mistakes(&x509pop(data));
         assert!(said.len() == 1 && said[0].contains(why), "{data}: {said:?}");

@@ -10,7 +10,7 @@ use ironroot_server::registry::Registry;
 use ironroot_server::store::Store;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 
-use grants::administrator;
+use grants::{administrator, at};
 
 const NOW: i64 = 1_000;
 
@@ -33,5 +33,5 @@ async fn a_join_token_attests_only_where_that_is_configured_and_is_not_used_up_o
     assert!(matches!(refusing.read(JOIN_TOKEN, b"t"), Err(AttestationError::Type(kind)) if kind == JOIN_TOKEN));
     let accepting = attestation(vec![Attestor::JoinToken]);
     let evidence = accepting.read(JOIN_TOKEN, b"t").expect("a token");
-    assert!(matches!(accepting.begin(evidence, csr(), NOW).await, Ok(Progress::Attested(_))));
+    assert!(matches!(accepting.begin(evidence, csr(), &at(NOW)).await, Ok(Progress::Attested(_))));
 }

@@ -25,7 +25,7 @@ use prost::Message;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
-use grants::{administrator, authenticated, shown};
+use grants::{administrator, at, authenticated, shown};
 
 const NOW: i64 = 1_000;
 
@@ -89,7 +89,7 @@ impl Fixture {
         let key = KeyPair::generate().expect("a key");
         let request = CertificateParams::default().serialize_request(&key).expect("a request");
         let evidence = attestation.read(JOIN_TOKEN, token.as_bytes()).expect("a token");
-        let begun = attestation.begin(evidence, Csr::parse(request.der()).expect("honest"), NOW).await;
+        let begun = attestation.begin(evidence, Csr::parse(request.der()).expect("honest"), &at(NOW)).await;
         let Ok(Progress::Attested(node)) = begun else { panic!("{begun:?}") };
         *node
     }

@@ -20,7 +20,7 @@ use ironroot_server::ca::{
 };
 use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::keys::KeyManagers;
-use ironroot_server::node_attestation::{AttestedNode, Attestor, JOIN_TOKEN, NodeAttestation, Progress};
+use ironroot_server::node_attestation::{AttestedNode, Attestor, Circumstances, JOIN_TOKEN, NodeAttestation, Progress};
 use ironroot_server::registry::{AuthorizedEntry, Registry};
 use ironroot_server::rights::{Administrator, Caller};
 use ironroot_server::store::Store;
@@ -376,7 +376,8 @@ pub async fn joined(lab: &AuthorityLab, registry: &Registry) -> AttestedNode {
     let request = CertificateParams::default().serialize_request(&rcgen::KeyPair::generate().expect("a key"));
     let csr = Csr::parse(request.expect("a request").der()).expect("an honest request");
     let evidence = attestation.read(JOIN_TOKEN, b"lab").expect("a token");
-    match attestation.begin(evidence, csr, NOW).await {
+    let at = Circumstances { now_unix: NOW, address: None, own_authorities: &[] };
+    match attestation.begin(evidence, csr, &at).await {
         Ok(Progress::Attested(node)) => *node,
         other => panic!("{other:?}"),
     }

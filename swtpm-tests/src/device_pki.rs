@@ -1,5 +1,7 @@
 //! A toy PKI that gives devices certificates before anybody has heard of SPIFFE, for attestation type "x509pop".
 
+mod hardware;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,14 +11,16 @@ use ironroot_attest::node::x509pop::{ATTESTATION_TYPE, Holder, NONCE_BYTES};
 use ironroot_text::hex::hex;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SerialNumber, SignatureAlgorithm,
+    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SignatureAlgorithm,
 };
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tonic::Status;
 
 use crate::deployment::{TRUST_DOMAIN, open_directory};
 use crate::server_client::{self, Credentials, ServerClient, converse, csr, params};
+
+pub use hardware::{HardwareIdentity, key_in_token, key_in_tpm};
 
 /// A root and an authority below it that issues devices their certificates.
 pub struct DevicePki {
@@ -53,16 +57,32 @@ impl DevicePki {
 
     /// The `NodeAttestor` block of a server of either make that believes this PKI.
     pub fn server_block(&self) -> String {
-        block(&[("ca_bundle_path", &self.directory.path().join("root.pem"))])
+        self.server_block_with("")
+    }
+
+    /// The same, with further lines.
+    pub fn server_block_with(&self, lines: &str) -> String {
+        block(&[("ca_bundle_path", &self.directory.path().join("root.pem"))], lines)
     }
 
     /// Gives a device a certificate for a fresh key.
     pub fn issue(&self, name: &str, algorithm: &'static SignatureAlgorithm) -> DeviceIdentity {
+        self.issue_with(name, algorithm, &[])
+    }
+
+    /// The same, with names beside its subject.
+    pub fn issue_with(
+        &self,
+        name: &str,
+        algorithm: &'static SignatureAlgorithm,
+        alternative_names: &[SanType],
+    ) -> DeviceIdentity {
         let key = KeyPair::generate_for(algorithm).expect("key");
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(SerialNumber::from_slice(&[0x0a, 0x1b, 0x2c]));
+        params.subject_alt_names = alternative_names.to_vec();
         self.identity(name, key, params)
     }
 
@@ -105,26 +125,37 @@ impl Default for DevicePki {
 impl DeviceIdentity {
     /// Attests as an agent on this device does, over a connection of its own.
     pub async fn attest(&self, server: &ServerClient) -> Result<Credentials, Status> {
-        let (svid_key, proof_key) = (server_client::key(), PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        let holder = Holder::new(self.chain.clone(), &proof_key.into()).expect("its own key");
-        let first = params(ATTESTATION_TYPE, holder.evidence(), csr(&svid_key, &[]));
-        let answer = |challenge: &[u8]| holder.respond(challenge, [7; NONCE_BYTES]).expect("a challenge");
-        converse(server, first, &svid_key, answer).await
+        attest(server, self.chain.clone(), &PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()).await
     }
 
     /// The `NodeAttestor` block of an agent of either make on this device.
     pub fn agent_block(&self) -> String {
-        block(&[
-            ("private_key_path", &self.files.join("device.key")),
-            ("certificate_path", &self.files.join("device.pem")),
-            ("intermediates_path", &self.files.join("between.pem")),
-        ])
+        block(
+            &[
+                ("private_key_path", &self.files.join("device.key")),
+                ("certificate_path", &self.files.join("device.pem")),
+                ("intermediates_path", &self.files.join("between.pem")),
+            ],
+            "",
+        )
     }
 }
 
-fn block(keys: &[(&str, &Path)]) -> String {
+/// Attests with `certificates`, the device's own first, and its `key`.
+pub async fn attest(
+    server: &ServerClient,
+    certificates: Vec<Vec<u8>>,
+    key: &PrivateKeyDer<'_>,
+) -> Result<Credentials, Status> {
+    let (svid_key, holder) = (server_client::key(), Holder::new(certificates, key).expect("its own key"));
+    let first = params(ATTESTATION_TYPE, holder.evidence(), csr(&svid_key, &[]));
+    let answer = |challenge: &[u8]| holder.respond(challenge, [7; NONCE_BYTES]).expect("a challenge");
+    converse(server, first, &svid_key, answer).await
+}
+
+fn block(keys: &[(&str, &Path)], more: &str) -> String {
     let lines: String = keys.iter().map(|(key, path)| format!("{key} = \"{}\"\n", path.display())).collect();
-    format!("NodeAttestor \"x509pop\" {{ plugin_data {{\n{lines}}} }}")
+    format!("NodeAttestor \"x509pop\" {{ plugin_data {{\n{lines}{more}\n}} }}")
 }
 
 fn authority(name: &str) -> CertificateParams {

@@ -5,8 +5,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
-use ironroot_lab::device_pki::{DeviceIdentity, DevicePki};
+use ironroot_lab::device_pki::{self, DeviceIdentity, DevicePki};
 use ironroot_lab::server_client::ServerClient;
+use rcgen::SanType;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 const ALICE: u32 = 60_001;
 
@@ -43,6 +46,76 @@ fn a_device_with_a_certificate_attests_serves_and_attests_again_and_a_banned_one
         let nothing = || device.fetch(ALICE).is_err();
         expect_within(DEADLINE, "a banned agent serves nothing", || device.log(), nothing);
     }
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().expect("a URI"))
+}
+
+#[tokio::test]
+async fn an_agent_is_called_by_the_template_and_stays_the_same_when_its_certificate_is_renewed() {
+    let pki = DevicePki::new();
+    let template = r#"agent_path_template = "/rack/{{ .URISanSelectors.rack }}/{{ .Subject.CommonName | lower }}""#;
+    let options = ServerOptions { plugins: pki.server_block_with(template), ..ServerOptions::default() };
+    let server = Server::start(&options);
+    let client = ServerClient::new(&server).await;
+    let names = [uri(&format!("x509pop://{TRUST_DOMAIN}/rack/r1"))];
+    let issue = || pki.issue_with("Device-1", &rcgen::PKCS_ECDSA_P384_SHA384, &names);
+    let id = format!("spiffe://{TRUST_DOMAIN}/spire/agent/rack/r1/device-1");
+    for _ in 0..2 {
+        let attested = issue().attest(&client).await.expect("attests");
+        assert_eq!(attested.id().as_str(), id);
+    }
+    assert!(server.cli(&["agent", "show", "-spiffeID", &id]).contains("x509pop:san:rack:r1"));
+    server.cli(&["agent", "ban", "-spiffeID", &id]);
+    let refused = issue().attest(&client).await.map(drop).expect_err("its name is banned, whatever the certificate");
+    assert_eq!(denial_reason(&refused), Some(Reason::AgentBanned), "{refused}");
+    let nameless = pki.issue("device-2", &rcgen::PKCS_ECDSA_P256_SHA256);
+    let refused = nameless.attest(&client).await.map(drop).expect_err("it has no rack");
+    assert!(refused.message().contains("asks for .URISanSelectors.rack"), "{refused}");
+    let slashed = pki.issue_with("../device-1", &rcgen::PKCS_ECDSA_P256_SHA256, &names);
+    let refused = slashed.attest(&client).await.map(drop).expect_err("no path");
+    assert!(refused.message().contains("no legal agent ID"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_held_against_the_address_of_its_device() {
+    let pki = DevicePki::new();
+    let plugins = pki.server_block_with("verify_client_ip = true\nmax_intermediates = 1");
+    let server = Server::start(&ServerOptions { plugins, ..ServerOptions::default() });
+    let client = ServerClient::new(&server).await.at([127, 0, 0, 9].into());
+    let of = |last| pki.issue_with("device", &rcgen::PKCS_RSA_SHA256, &[SanType::IpAddress([127, 0, 0, last].into())]);
+    of(9).attest(&client).await.expect("it is there");
+    for elsewhere in [of(8), pki.issue("device", &rcgen::PKCS_ECDSA_P256_SHA256)] {
+        let refused = elsewhere.attest(&client).await.map(drop).expect_err("another machine's");
+        assert!(refused.message().contains("comes from 127.0.0.9"), "{refused}");
+    }
+}
+
+/// SPIRE's mode `spiffe`: what has an SVID of this trust domain, by whatever way, becomes an agent.
+#[tokio::test]
+async fn an_svid_below_the_prefix_is_exchanged_for_an_agents() {
+    let plugins = "NodeAttestor \"x509pop\" { plugin_data { mode = \"spiffe\" } }".to_owned();
+    let server = Server::start(&ServerOptions { plugins, ..ServerOptions::default() });
+    let client = ServerClient::new(&server).await;
+    let exchange = async |path: &str| {
+        let directory = tempfile::tempdir().expect("directory");
+        let (id, to) = (format!("spiffe://{TRUST_DOMAIN}{path}"), directory.path().to_str().expect("text"));
+        server.cli(&["x509", "mint", "-spiffeID", &id, "-write", to]);
+        let read = |name| std::fs::read(directory.path().join(name)).expect("written");
+        let chain = CertificateDer::pem_slice_iter(&read("svid.pem")).map(|der| der.expect("PEM").to_vec()).collect();
+        let key = PrivateKeyDer::from_pem_slice(&read("key.pem")).expect("PEM");
+        device_pki::attest(&client, chain, &key).await
+    };
+    let attested = exchange("/spire-exchange/host/one").await.expect("attests");
+    assert_eq!(attested.id().as_str(), format!("spiffe://{TRUST_DOMAIN}/spire/agent/x509pop/host/one"));
+    for path in ["/other/host", "/spire-exchange"] {
+        let refused = exchange(path).await.map(drop).expect_err("not to be exchanged");
+        assert!(refused.message().contains("does not begin with /spire-exchange/"), "{refused}");
+    }
+    let stranger = DevicePki::new().issue("stranger", &rcgen::PKCS_ECDSA_P256_SHA256);
+    let refused = stranger.attest(&client).await.map(drop).expect_err("no SVID of ours");
+    assert!(refused.message().contains("not acceptable"), "{refused}");
 }
 
 #[tokio::test]

@@ -10,31 +10,40 @@
 //! request. So a server that the device attests to can, meanwhile, attest elsewhere as the device; and whoever copies the
 //! device's key file is the device. Where there is a TPM, "tpm2" has neither weakness.
 //!
+//! What the certificate says (names, URIs, addresses) is handed on only with the proof; which agent that is, the caller says.
+//!
 //! Source: SPIRE, pkg/common/plugin/x509pop and its two plugins.
 
+mod alternative_names;
 mod certificate;
 mod family;
 mod holder;
 mod messages;
+mod names;
 mod pending;
 mod proof_key;
 mod refusal;
 mod signed_sha256;
+mod size_limits;
 mod verified;
 
 pub use crate::authorities::{Authorities, AuthoritiesError, NoAuthority, NotAnAuthority};
+pub use alternative_names::AlternativeNames;
+pub use certificate::DeviceCertificate;
 pub use family::Family;
-pub use holder::{Holder, HolderError};
+pub use holder::{Holder, HolderError, Question, Shown, ShownKey, Signed};
 pub use messages::{Challenge, Evidence, Response};
+pub use names::{Names, NamesKind};
 pub use pending::{AttestedCertificate, Pending};
 pub use refusal::X509PopRefusal;
+pub use size_limits::SizeLimits;
 pub use verified::Verified;
 
 /// Attestation type on the wire, and the type of the selectors that it gives.
 pub const ATTESTATION_TYPE: &str = "x509pop";
 
-/// Most certificates accepted: the device's and four intermediates. Source: SPIRE's default of `max_intermediates`.
-pub const MAX_CERTIFICATES: usize = 5;
+/// Most certificates in a message: the device's and as many intermediates as a server may be told to look at.
+pub const MAX_CERTIFICATES: usize = 1 + SizeLimits::MOST_INTERMEDIATES;
 
 /// Nonces of both sides, bytes.
 pub const NONCE_BYTES: usize = 32;

@@ -43,6 +43,11 @@ pub struct JwtAuthority {
 }
 
 impl TrustBundle {
+    /// X.509 authorities that vouch for what is new, DER.
+    pub fn untainted_authorities(&self) -> Vec<Vec<u8>> {
+        self.authorities.iter().filter(|der| !self.tainted_authorities.contains(*der)).cloned().collect()
+    }
+
     /// What this server's journal has, those of `others` that share its data store, and servers of other `tiers`.
     pub(super) fn of(journal: &Journal, others: &[Journal], tiers: &TierAuthorities, policy: &CaPolicy) -> Self {
         let journals = || std::iter::once(journal).chain(others);

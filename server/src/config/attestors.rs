@@ -9,7 +9,7 @@ use ironroot_shell::settings::Section;
 use thiserror::Error;
 
 pub use tpm2::{Admission, Tpm2Config};
-pub use x509pop::{CaBundleError, X509PopConfig};
+pub use x509pop::{CaBundleError, X509PopConfig, X509PopMode};
 
 use super::{ManufacturerFileError, PROGRAM};
 use crate::node_attestation::Attestor;

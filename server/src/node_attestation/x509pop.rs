@@ -1,10 +1,20 @@
 //! Certificates that devices were given, and possession of their keys, as SPIRE's `x509pop` asks for it.
 
-use ironroot_api::csr::Csr;
-use ironroot_attest::node::x509pop::{self, ATTESTATION_TYPE, Authorities, Pending, X509PopRefusal};
+mod agent_fields;
+mod refusal;
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use ironroot_api::csr::Csr;
+use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_attest::node::x509pop::{self, ATTESTATION_TYPE, Authorities, DeviceCertificate, Pending, SizeLimits};
+
+use super::agent_path::AgentPathTemplate;
 use super::fresh::fresh;
-use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof};
+use super::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress, Proof};
+pub use agent_fields::X509POP_FIELDS;
+pub use refusal::X509PopServerRefusal;
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
@@ -13,18 +23,36 @@ pub(super) const TYPE: &str = ATTESTATION_TYPE;
 #[derive(Debug)]
 pub struct X509PopPolicy {
     /// Who must have issued it.
-    pub authorities: Authorities,
+    pub issuers: Issuers,
+    /// What is looked at at all.
+    pub limits: SizeLimits,
+    /// What the agent is called.
+    pub agent_path: AgentPathTemplate,
+    /// Whether the certificate must name the address that the device comes from.
+    pub verify_client_ip: bool,
+}
+
+/// Whose certificates devices attest with: SPIRE's two modes.
+#[derive(Debug)]
+pub enum Issuers {
+    /// Those of authorities that the operator names: `external_pki`.
+    Named(Authorities),
+    /// X509-SVIDs of this trust domain whose path begins so: `spiffe`.
+    TrustDomain {
+        /// Begins and ends with a slash.
+        prefix: String,
+    },
 }
 
 /// The certificates as they were sent, and what is asked of them.
 #[derive(Debug)]
 pub struct Evidence<'a> {
     evidence: x509pop::Evidence,
-    policy: &'a X509PopPolicy,
+    policy: &'a Arc<X509PopPolicy>,
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn read(payload: &[u8], policy: &'a X509PopPolicy) -> Result<Self, X509PopRefusal> {
+    pub(super) fn read(payload: &[u8], policy: &'a Arc<X509PopPolicy>) -> Result<Self, X509PopServerRefusal> {
         Ok(Self { evidence: x509pop::Evidence::from_json(payload)?, policy })
     }
 
@@ -37,24 +65,8 @@ impl<'a> Evidence<'a> {
 #[derive(Debug)]
 pub struct Challenge {
     pending: Pending,
+    policy: Arc<X509PopPolicy>,
     csr: Csr,
-}
-
-/// Whose fault it is: what cannot be read is the message's, the rest the node's.
-pub(super) fn fault(refusal: &X509PopRefusal) -> Fault {
-    match refusal {
-        X509PopRefusal::Message(_)
-        | X509PopRefusal::NoCertificate
-        | X509PopRefusal::TooManyCertificates(_)
-        | X509PopRefusal::Malformed
-        | X509PopRefusal::OtherFamily
-        | X509PopRefusal::OtherChallenge => Fault::Message,
-        X509PopRefusal::Untrusted(_)
-        | X509PopRefusal::KeyUsage
-        | X509PopRefusal::Key
-        | X509PopRefusal::Late(_)
-        | X509PopRefusal::Signature => Fault::Node,
-    }
 }
 
 impl NodeAttestation {
@@ -62,27 +74,72 @@ impl NodeAttestation {
         &self,
         Evidence { evidence, policy }: Evidence<'_>,
         csr: Csr,
-        now_unix: i64,
-    ) -> Result<Progress, AttestationError> {
-        let (pending, challenge) = evidence.verify(&policy.authorities, now_unix)?.challenge(fresh(), now_unix);
-        let waiting = super::Challenge::X509Pop(Box::new(Challenge { pending, csr }));
-        Ok(Progress::Challenge(waiting, challenge.to_json()))
+        at: &Circumstances<'_>,
+    ) -> Result<Progress, X509PopServerRefusal> {
+        let authorities = policy.issuers.authorities(at.own_authorities)?;
+        let verified = evidence.verify(&authorities, &policy.limits, at.now_unix)?;
+        if policy.verify_client_ip {
+            let address = at.address.ok_or(X509PopServerRefusal::NoAddress)?;
+            verified.is_for(address).then_some(()).ok_or(X509PopServerRefusal::Address(address))?;
+        }
+        let (pending, challenge) = verified.challenge(fresh(), at.now_unix);
+        let waiting = Challenge { pending, policy: policy.clone(), csr };
+        Ok(Progress::Challenge(super::Challenge::X509Pop(Box::new(waiting)), challenge.to_json()))
     }
 
     pub(super) fn judge_certificate(
         &self,
-        Challenge { pending, csr }: Challenge,
+        Challenge { pending, policy, csr }: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
-        let attested = pending.complete(response, now_unix)?;
+        let attested = pending.complete(response, now_unix).map_err(X509PopServerRefusal::from)?;
+        let certificate = attested.certificate();
+        let exchanged = policy.issuers.exchanged_path(certificate, &self.trust_domain)?;
+        let value = |name: &str| agent_fields::value(name, certificate, &self.trust_domain, &exchanged);
+        let path = policy.agent_path.render(&value).map_err(X509PopServerRefusal::from)?;
         Ok(AttestedNode {
-            id: self.trust_domain.id_with_path(&attested.agent_path())?,
+            id: self.trust_domain.id_with_path(&format!("/spire/agent{path}"))?,
             attestation_type: TYPE,
-            selectors: attested.selectors().clone(),
+            selectors: attested.selectors(self.trust_domain.as_str()),
             can_reattest: true,
             csr,
             proof: Proof::Certificate { sha256: attested.certificate_sha256() },
         })
     }
 }
+
+impl Issuers {
+    /// In mode `spiffe` those that verify this trust domain's SVIDs now; what is tainted vouches for no new agent.
+    fn authorities(&self, own: &[Vec<u8>]) -> Result<Cow<'_, Authorities>, X509PopServerRefusal> {
+        match self {
+            Self::Named(authorities) => Ok(Cow::Borrowed(authorities)),
+            Self::TrustDomain { .. } => Ok(Cow::Owned(Authorities::from_der(own)?)),
+        }
+    }
+
+    /// The path of the SVID that is exchanged, behind its prefix; nothing where certificates are none.
+    fn exchanged_path(
+        &self,
+        certificate: &DeviceCertificate,
+        trust_domain: &TrustDomain,
+    ) -> Result<String, X509PopServerRefusal> {
+        let Self::TrustDomain { prefix } = self else { return Ok(String::new()) };
+        let id = spiffe_id(certificate)?;
+        if id.trust_domain() != *trust_domain {
+            return Err(X509PopServerRefusal::TrustDomain(id));
+        }
+        let path = id.path().strip_prefix(prefix.as_str()).map(str::to_owned);
+        path.ok_or_else(|| X509PopServerRefusal::Prefix { id, prefix: prefix.clone() })
+    }
+}
+
+/// The first, as in SPIRE; an SVID has one.
+fn spiffe_id(certificate: &DeviceCertificate) -> Result<SpiffeId, X509PopServerRefusal> {
+    let is_spiffe = |uri: &&String| uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:"));
+    let uri = certificate.alternative_names().uris.iter().find(is_spiffe);
+    uri.and_then(|uri| SpiffeId::parse(uri).ok()).ok_or(X509PopServerRefusal::NoSpiffeId)
+}
+
+#[cfg(test)]
+mod tests;

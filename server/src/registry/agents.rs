@@ -39,6 +39,10 @@ impl Registry {
             if known.as_ref().is_some_and(|known| known.banned) {
                 return Err(RegistryError::AgentBanned);
             }
+            if let Some(known) = known.as_ref().filter(|known| known.attestation_type != agent.attestation_type) {
+                let (agent, attestation_type) = (known.spiffe_id.clone(), known.attestation_type.clone());
+                return Err(RegistryError::OtherAttestation { agent, attestation_type });
+            }
             match &proof {
                 Proof::JoinToken(token) => token.spend(tx, now_unix)?,
                 Proof::Tpm(device) => note_attested(tx, device, &agent.spiffe_id, now_unix)?,

@@ -63,4 +63,19 @@ mod tests {
         assert_eq!(registry.agent_with_certificate(&[1; 32]).expect("kept").spiffe_id, twin.spiffe_id);
         assert_eq!(registry.agent_with_certificate(&[2; 32]).expect("kept").spiffe_id, other.spiffe_id);
     }
+
+    /// An `agent_path_template` can give any name.
+    #[tokio::test]
+    async fn an_agent_does_not_lose_its_name_to_one_that_attests_in_another_way() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let trust_domain = TrustDomain::new("td").expect("legal");
+        let store = Store::open(&directory.path().join("datastore.sqlite3"), &trust_domain).expect("opens");
+        let registry = Registry::load(store).await.expect("loads");
+        let agent = |kind: &str| AgentRecord { attestation_type: kind.to_owned(), ..AgentRecord::example("one") };
+        let attest = |agent, of| registry.put_attested(agent, Proof::Certificate { sha256: [of; 32] }, 0);
+        attest(agent("x509pop"), 1).await.expect("attests");
+        let refused = attest(agent("other"), 2).await.expect_err("it is there");
+        assert!(refused.to_string().contains("attests by x509pop: evict it"), "{refused}");
+        attest(agent("x509pop"), 1).await.expect("and again");
+    }
 }

@@ -6,7 +6,7 @@ use ironroot_api::csr::Csr;
 use ironroot_api::tls::{TlsPeer, TrustAnchors};
 use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_attest::node::tpm2::{Admission, AttestedTpm, Claim, EventLogPolicy, Expectation, PcrHash};
-use ironroot_server::node_attestation::{AttestationError, AttestedNode, NodeAttestation, Progress};
+use ironroot_server::node_attestation::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress};
 use ironroot_server::rights::{Administrator, AgentStanding, AuthenticatedAgent, Caller, ShownCertificate};
 use ironroot_software_tpm::SoftwareNode;
 use rcgen::{
@@ -14,6 +14,11 @@ use rcgen::{
     PublicKeyData, SanType,
 };
 use webpki::KeyUsage;
+
+/// A node that attests at `now_unix` (UNIX seconds), from wherever.
+pub fn at(now_unix: i64) -> Circumstances<'static> {
+    Circumstances { now_unix, address: None, own_authorities: &[] }
+}
 
 /// Whoever may open the admin socket.
 pub fn administrator() -> Administrator {
@@ -50,7 +55,7 @@ pub async fn attempt(
     let (key, evidence) = (KeyPair::generate().expect("a key"), node.evidence());
     let request = CertificateParams::default().serialize_request(&key).expect("a request");
     let csr = Csr::parse(request.der()).expect("an honest request");
-    let begun = attestation.begin(attestation.read("tpm2", &evidence)?, csr, now_unix).await?;
+    let begun = attestation.begin(attestation.read("tpm2", &evidence)?, csr, &at(now_unix)).await?;
     let Progress::Challenge(challenge, bytes) = begun else { panic!("a chip is challenged") };
     let answer = node.answer(&bytes, "td", &key.subject_public_key_info());
     attestation.answer(challenge, &answer, now_unix)

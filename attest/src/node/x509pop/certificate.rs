@@ -1,26 +1,27 @@
 //! What a device's certificate says of the device.
 
-use const_oid::db::rfc4519::COMMON_NAME;
 use ironroot_text::hex::hex;
-use x509_cert::ext::pkix::KeyUsage;
-use x509_cert::ext::pkix::name::DirectoryString;
-use x509_cert::name::Name;
+use x509_cert::Certificate;
+use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
 
+use super::alternative_names::AlternativeNames;
+use super::names::Names;
 use super::proof_key::ProofKey;
 use super::refusal::X509PopRefusal;
 use super::signed_sha256::{SignedSha256, of_signed};
 use crate::authorities::{Fingerprint, fingerprint};
 use crate::link::Link;
 
-/// A device's certificate, parsed.
+/// A device's certificate, parsed. Whether the device has its key is another question.
 #[derive(Clone, Debug)]
-pub(super) struct DeviceCertificate {
+pub struct DeviceCertificate {
     pub(super) fingerprint: Fingerprint,
     pub(super) signed_sha256: SignedSha256,
     pub(super) key: ProofKey,
-    pub(super) common_name: Option<String>,
-    /// Lower-case hexadecimal, of an even number of digits. Source: SPIRE, `SerialNumberHex`.
-    pub(super) serial_number: String,
+    subject: Names,
+    issuer: Names,
+    alternative_names: AlternativeNames,
+    serial_number: String,
 }
 
 impl DeviceCertificate {
@@ -36,17 +37,43 @@ impl DeviceCertificate {
             fingerprint: fingerprint(der),
             signed_sha256: of_signed(link.tbs),
             key: ProofKey::of(&link.certificate)?,
-            common_name: common_name(tbs.subject()),
+            subject: Names::of(tbs.subject()),
+            issuer: Names::of(tbs.issuer()),
+            alternative_names: alternative_names(&link.certificate)?,
             serial_number: serial_number(tbs.serial_number().as_bytes()),
         })
     }
+
+    /// SHA-1 of the certificate, lower-case hexadecimal, as SPIRE names it.
+    pub fn fingerprint(&self) -> String {
+        hex(&self.fingerprint)
+    }
+
+    /// Lower-case hexadecimal, of an even number of digits. Source: SPIRE, `SerialNumberHex`.
+    pub fn serial_number(&self) -> &str {
+        &self.serial_number
+    }
+
+    /// Whom it is about.
+    pub fn subject(&self) -> &Names {
+        &self.subject
+    }
+
+    /// Who has issued it, by its own words.
+    pub fn issuer(&self) -> &Names {
+        &self.issuer
+    }
+
+    /// What subjectAltName says.
+    pub fn alternative_names(&self) -> &AlternativeNames {
+        &self.alternative_names
+    }
 }
 
-/// The last one, if there are several, as Go has it. None if it is empty or no text.
-fn common_name(subject: &Name) -> Option<String> {
-    let last = subject.iter().filter(|attribute| attribute.oid == COMMON_NAME).last()?;
-    let name = DirectoryString::try_from(&last.value).ok()?.value().into_owned();
-    Some(name).filter(|name| !name.is_empty())
+fn alternative_names(certificate: &Certificate) -> Result<AlternativeNames, X509PopRefusal> {
+    let names = certificate.tbs_certificate().get_extension::<SubjectAltName>();
+    let names = names.map_err(|_| X509PopRefusal::Malformed)?;
+    Ok(names.map(|(_critical, names)| AlternativeNames::of(names)).unwrap_or_default())
 }
 
 /// A big-endian number without what a sign takes.
@@ -71,15 +98,5 @@ mod tests {
         ] {
             assert_eq!(serial_number(bytes), text);
         }
-    }
-
-    #[test]
-    fn of_several_common_names_the_last_counts_as_in_go() {
-        let named = |text: &str| common_name(&text.parse().expect("a name"));
-        // The text of a name has its last attribute first.
-        assert_eq!(named("CN=last,OU=unit,CN=first").as_deref(), Some("last"));
-        assert_eq!(named("OU=unit,CN=only").as_deref(), Some("only"));
-        assert_eq!(named("CN=,CN=first"), None, "as in Go, an empty one is none");
-        assert_eq!(named("OU=unit"), None);
     }
 }

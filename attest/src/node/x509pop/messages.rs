@@ -94,7 +94,7 @@ impl Evidence {
         encode(&EvidenceJson { certificates: self.certificates.iter().cloned().map(Base64).collect() })
     }
 
-    /// Parses the message; at least one certificate, and not more than are looked at.
+    /// Parses the message; at least one certificate, and not more than any server looks at.
     pub fn from_json(json: &[u8]) -> Result<Self, X509PopRefusal> {
         let message: EvidenceJson = decode(json)?;
         match message.certificates.len() {
@@ -102,7 +102,7 @@ impl Evidence {
             1..=MAX_CERTIFICATES => {
                 Ok(Self { certificates: message.certificates.into_iter().map(|certificate| certificate.0).collect() })
             }
-            many => Err(X509PopRefusal::TooManyCertificates(many)),
+            sent => Err(X509PopRefusal::TooManyCertificates { sent, most: MAX_CERTIFICATES }),
         }
     }
 }
@@ -199,7 +199,9 @@ mod tests {
     fn refuses_no_certificate_and_too_many() {
         let with = |count| Evidence { certificates: vec![vec![1]; count] }.to_json();
         assert_eq!(Evidence::from_json(&with(0)), Err(X509PopRefusal::NoCertificate));
-        assert_eq!(Evidence::from_json(&with(6)), Err(X509PopRefusal::TooManyCertificates(6)));
+        let (sent, most) = (MAX_CERTIFICATES + 1, MAX_CERTIFICATES);
+        assert_eq!(Evidence::from_json(&with(sent)), Err(X509PopRefusal::TooManyCertificates { sent, most }));
+        assert!(Evidence::from_json(&with(most)).is_ok());
     }
 
     #[test]

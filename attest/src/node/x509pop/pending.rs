@@ -4,6 +4,7 @@ use ironroot_text::hex::hex;
 
 use super::certificate::DeviceCertificate;
 use super::messages::{Challenge, Response};
+use super::names::NamesKind;
 use super::refusal::X509PopRefusal;
 use super::{ANSWER_SECONDS, ATTESTATION_TYPE};
 use crate::authorities::Fingerprint;
@@ -21,9 +22,8 @@ pub struct Pending {
 /// A device that has the key of its certificate. Made by [`Pending::complete`] alone.
 #[derive(Clone, Debug)]
 pub struct AttestedCertificate {
-    fingerprint: Fingerprint,
-    certificate_sha256: [u8; 32],
-    selectors: SelectorSet,
+    certificate: DeviceCertificate,
+    issuers: Vec<Fingerprint>,
 }
 
 impl Pending {
@@ -44,36 +44,31 @@ impl Pending {
         }
         let response = Response::from_json(response, self.challenge.family)?;
         self.certificate.key.check(&self.challenge.nonce, &response)?;
-        Ok(AttestedCertificate {
-            fingerprint: self.certificate.fingerprint,
-            certificate_sha256: self.certificate.signed_sha256,
-            selectors: selectors(&self.certificate, &self.issuers),
-        })
+        Ok(AttestedCertificate { certificate: self.certificate, issuers: self.issuers })
     }
 }
 
 impl AttestedCertificate {
-    /// Path of the agent's SPIFFE ID: `/spire/agent/x509pop/` and the SHA-1 of the certificate in hex.
-    pub fn agent_path(&self) -> String {
-        format!("/spire/agent/{ATTESTATION_TYPE}/{}", hex(&self.fingerprint))
+    /// What it says.
+    pub fn certificate(&self) -> &DeviceCertificate {
+        &self.certificate
     }
 
-    /// SHA-256 of what the authority has signed (TBSCertificate). The path is of the whole certificate, which its holder can
+    /// SHA-256 of what the authority has signed (TBSCertificate). The fingerprint is of the whole certificate, which its holder can
     /// write in several ways: an ECDSA signature (r, s) is as good as (r, n - s). This is what tells certificates apart.
     pub fn certificate_sha256(&self) -> [u8; 32] {
-        self.certificate_sha256
+        self.certificate.signed_sha256
     }
 
-    /// What the certificate says, and who issued it.
-    pub fn selectors(&self) -> &SelectorSet {
-        &self.selectors
+    /// What the certificate says, also in URIs of `trust_domain`, and who issued it.
+    pub fn selectors(&self, trust_domain: &str) -> SelectorSet {
+        let certificate = &self.certificate;
+        let mut values = vec![format!("serialnumber:{}", certificate.serial_number())];
+        values.extend(certificate.subject().last(NamesKind::CommonName).map(|name| format!("subject:cn:{name}")));
+        values.extend(self.issuers.iter().map(|issuer| format!("ca:fingerprint:{}", hex(issuer))));
+        let pairs = certificate.alternative_names().pairs(trust_domain);
+        values.extend(pairs.iter().map(|(key, value)| format!("san:{key}:{value}")));
+        // A certificate's text may hold what no selector holds, such as control characters: no entry could ask for it.
+        values.iter().filter_map(|value| Selector::new(ATTESTATION_TYPE, value).ok()).collect()
     }
-}
-
-fn selectors(certificate: &DeviceCertificate, issuers: &[Fingerprint]) -> SelectorSet {
-    let mut values = vec![format!("serialnumber:{}", certificate.serial_number)];
-    values.extend(certificate.common_name.iter().map(|name| format!("subject:cn:{name}")));
-    values.extend(issuers.iter().map(|issuer| format!("ca:fingerprint:{}", hex(issuer))));
-    // A certificate's text may hold what no selector holds, such as control characters: no entry could ask for it.
-    values.iter().filter_map(|value| Selector::new(ATTESTATION_TYPE, value).ok()).collect()
 }

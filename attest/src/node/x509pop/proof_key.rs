@@ -13,9 +13,10 @@ use x509_cert::Certificate;
 use super::family::Family;
 use super::messages::Response;
 use super::refusal::X509PopRefusal;
+use super::size_limits::SizeLimits;
 
-/// Shortest and longest RSA modulus, bytes. Source: SPIRE's `max_rsa_key_size`, 8192 bits; below 2048 nobody verifies.
-const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+/// Shortest and longest RSA modulus, bits. Source: SPIRE's `max_rsa_key_size`; below 2048 nobody verifies.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=SizeLimits::MOST_RSA_BITS;
 /// What Go signs with unless it is told otherwise, and SPIRE's agents do: the longest salt that fits.
 static WITH_LONGEST_SALT: RsaParameters = RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
 
@@ -67,11 +68,8 @@ impl ProofKey {
             _ => return Err(X509PopRefusal::Key),
         };
         let bits = spki.subject_public_key.as_bytes().ok_or(X509PopRefusal::Key)?.to_vec();
-        if algorithm == Algorithm::Rsa {
-            let key = RsaPublicKey::from_der(&bits).map_err(|_| X509PopRefusal::Key)?;
-            if !RSA_BYTES.contains(&key.modulus.as_bytes().len()) {
-                return Err(X509PopRefusal::Key);
-            }
+        if algorithm == Algorithm::Rsa && !modulus_bits(&bits).is_some_and(|bits| RSA_BITS.contains(&bits)) {
+            return Err(X509PopRefusal::Key);
         }
         Ok(Self { algorithm, bits })
     }
@@ -81,6 +79,11 @@ impl ProofKey {
             Algorithm::Rsa => Family::Rsa,
             Algorithm::Ecdsa(_) => Family::Ecdsa,
         }
+    }
+
+    /// Length of the modulus of an RSA key, bits.
+    pub(super) fn rsa_bits(&self) -> usize {
+        modulus_bits(&self.bits).unwrap_or(0)
     }
 
     /// Whether `response` was signed by this key, over the `nonce` of the challenge and its own.
@@ -116,6 +119,20 @@ impl Curve {
             Self::P521 => &ECDSA_P521_SHA256_ASN1,
         }
     }
+}
+
+/// Length of the modulus of a certificate's RSA key, bits; none of what is no RSA key, or none that can be read.
+pub(super) fn rsa_bits(certificate: &Certificate) -> Option<usize> {
+    let spki = certificate.tbs_certificate().subject_public_key_info();
+    let key = Some(spki.subject_public_key.as_bytes()?).filter(|_| spki.algorithm.oid == rfc5912::RSA_ENCRYPTION);
+    modulus_bits(key?)
+}
+
+/// `key`: RSAPublicKey (RFC 8017 §A.1.1).
+fn modulus_bits(key: &[u8]) -> Option<usize> {
+    let modulus = RsaPublicKey::from_der(key).ok()?.modulus.as_bytes();
+    let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    (8 * modulus.len()).checked_sub(unused)
 }
 
 fn curve(oid: ObjectIdentifier) -> Result<Curve, X509PopRefusal> {

@@ -2,7 +2,6 @@
 
 use thiserror::Error;
 
-use super::MAX_CERTIFICATES;
 use crate::authorities::words::plain;
 use crate::node::Refusal;
 
@@ -16,11 +15,19 @@ pub enum X509PopRefusal {
     #[error("the device sent no certificate")]
     NoCertificate,
     /// More than are looked at.
-    #[error("the device sent {0} certificates, at most {MAX_CERTIFICATES} are accepted")]
-    TooManyCertificates(usize),
+    #[error("the device sent {sent} certificates, at most {most} are accepted")]
+    #[expect(missing_docs, reason = "the message names the fields")]
+    TooManyCertificates { sent: usize, most: usize },
+    /// A key that costs more than a stranger may.
+    #[error("a certificate has an RSA key of {bits} bits, at most {most} are accepted")]
+    #[expect(missing_docs, reason = "the message names the fields")]
+    KeySize { bits: usize, most: usize },
     /// Not DER of RFC 5280.
     #[error("the device's certificate is malformed")]
     Malformed,
+    /// One of those behind it is not. Counted from 1.
+    #[error("intermediate certificate {0} is malformed")]
+    Intermediate(usize),
     /// No path to an authority that is configured.
     #[error("the device's certificate is not acceptable: {}", plain(.0))]
     Untrusted(webpki::Error),

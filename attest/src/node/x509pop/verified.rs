@@ -1,13 +1,18 @@
 //! A certificate that an authority of ours has issued; whether the device has its key is what the challenge finds out.
 
+use std::net::IpAddr;
+
+use der::Decode;
 use rustls_pki_types::CertificateDer;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
+use x509_cert::Certificate;
 
 use super::NONCE_BYTES;
 use super::certificate::DeviceCertificate;
 use super::messages::{Challenge, Evidence};
 use super::pending::Pending;
 use super::refusal::X509PopRefusal;
+use super::size_limits::SizeLimits;
 use crate::authorities::{Authorities, Fingerprint};
 
 /// A certificate with at least one path to an authority.
@@ -21,7 +26,14 @@ pub struct Verified {
 impl Evidence {
     /// Looks for the paths from the device's certificate to `authorities`, by signatures, names, validity at `now_unix` (UNIX
     /// seconds), basicConstraints and keyUsage, the authorities' own included. Extended key usage is not looked at, as in SPIRE.
-    pub fn verify(&self, authorities: &Authorities, now_unix: i64) -> Result<Verified, X509PopRefusal> {
+    /// Nothing is computed with what is over `limits`.
+    pub fn verify(
+        &self,
+        authorities: &Authorities,
+        limits: &SizeLimits,
+        now_unix: i64,
+    ) -> Result<Verified, X509PopRefusal> {
+        self.check_sizes(limits)?;
         let (leaf, intermediates) = self.certificates.split_first().ok_or(X509PopRefusal::NoCertificate)?;
         let (leaf, intermediates) = (CertificateDer::from(leaf.as_slice()), ders(intermediates));
         let end_entity = EndEntityCert::try_from(&leaf).map_err(X509PopRefusal::Untrusted)?;
@@ -29,9 +41,23 @@ impl Evidence {
         let issuers = above.map_err(X509PopRefusal::Untrusted)?.into_iter().collect();
         Ok(Verified { certificate: DeviceCertificate::parse(&leaf)?, issuers })
     }
+
+    fn check_sizes(&self, limits: &SizeLimits) -> Result<(), X509PopRefusal> {
+        limits.check_number(self.certificates.len())?;
+        for (place, der) in self.certificates.iter().enumerate() {
+            let malformed = if place == 0 { X509PopRefusal::Malformed } else { X509PopRefusal::Intermediate(place) };
+            limits.check_key(&Certificate::from_der(der).map_err(|_| malformed)?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Verified {
+    /// Whether the certificate is for the machine at `address`, by its iPAddress names.
+    pub fn is_for(&self, address: IpAddr) -> bool {
+        self.certificate.alternative_names().ip_addresses.contains(&address.to_canonical())
+    }
+
     /// Asks for the proof. `nonce`: fresh from a cryptographic random source, used once. `now_unix`: UNIX seconds.
     pub fn challenge(self, nonce: [u8; NONCE_BYTES], now_unix: i64) -> (Pending, Challenge) {
         let challenge = Challenge { family: self.certificate.key.family(), nonce };

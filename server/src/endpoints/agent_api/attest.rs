@@ -17,7 +17,9 @@ use tonic::{Status, Streaming};
 use super::super::svid_api::svid_to_pb;
 use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
 use crate::ca::AgentToSign;
-use crate::node_attestation::{AttestationError, AttestedNode, Challenge, Evidence, Fault, Progress, Tpm2Refusal};
+use crate::node_attestation::{
+    AttestationError, AttestedNode, Challenge, Circumstances, Evidence, Fault, Progress, Tpm2Refusal,
+};
 use crate::registry::RegistryError;
 use crate::rights::Visitor;
 
@@ -85,7 +87,10 @@ impl Conversation {
         self.server.limits.attestation(self.visitor.caller().address(), known).await?;
         let evidence = evidence?;
         let csr = Csr::parse(&csr).map_err(|e| Status::invalid_argument(format!("failed to parse CSR: {e}")))?;
-        let begun = attestation.begin(evidence, csr, self.server.now_unix()).await;
+        let own_authorities = self.server.ca.bundle().borrow().untainted_authorities();
+        let (now_unix, address) = (self.server.now_unix(), self.visitor.caller().address());
+        let at = Circumstances { now_unix, address, own_authorities: &own_authorities };
+        let begun = attestation.begin(evidence, csr, &at).await;
         match begun.map_err(attestation_status)? {
             Progress::Attested(node) => self.admit(*node).await,
             Progress::Challenge(challenge, bytes) => {

@@ -1,0 +1,61 @@
+//! Why a certificate makes no agent here.
+
+use std::net::IpAddr;
+
+use ironroot_api::SpiffeId;
+use ironroot_attest::node::x509pop::{AuthoritiesError, X509PopRefusal};
+use thiserror::Error;
+
+use super::super::Fault;
+use super::super::agent_path::NoName;
+
+/// A reason to say no.
+#[derive(Debug, Error)]
+pub enum X509PopServerRefusal {
+    /// The evidence does not prove it.
+    #[error("{0}")]
+    Evidence(#[from] X509PopRefusal),
+    /// In mode `spiffe`: the trust domain has no authority that could have issued it.
+    #[error("this trust domain's own authorities cannot be used: {0}")]
+    OwnAuthorities(#[from] AuthoritiesError),
+    /// In mode `spiffe`: the certificate is no X509-SVID.
+    #[error("the device's certificate has no SPIFFE ID")]
+    NoSpiffeId,
+    /// In mode `spiffe`: an authority above several trust domains has issued it in another one.
+    #[error("the device's certificate is of another trust domain: {0}")]
+    TrustDomain(SpiffeId),
+    /// In mode `spiffe`: such SVIDs are not exchanged.
+    #[error(
+        "the SPIFFE ID of the device's certificate, {id}, does not begin with {prefix}, which spiffe_prefix asks for"
+    )]
+    #[expect(missing_docs, reason = "the message names the fields")]
+    Prefix { id: SpiffeId, prefix: String },
+    /// The certificate is for another machine.
+    #[error("the device comes from {0}, which its certificate does not name")]
+    Address(IpAddr),
+    /// There is no address to hold the certificate against.
+    #[error("the device's address is not known, and verify_client_ip asks for it")]
+    NoAddress,
+    /// The certificate lacks what the agent is to be called by.
+    #[error(transparent)]
+    Name(#[from] NoName),
+}
+
+impl X509PopServerRefusal {
+    /// Whose fault it is: what cannot be read is the message's, the rest the node's.
+    pub(in super::super) fn fault(&self) -> Fault {
+        match self {
+            Self::Evidence(
+                X509PopRefusal::Message(_)
+                | X509PopRefusal::NoCertificate
+                | X509PopRefusal::TooManyCertificates { .. }
+                | X509PopRefusal::KeySize { .. }
+                | X509PopRefusal::Malformed
+                | X509PopRefusal::Intermediate(_)
+                | X509PopRefusal::OtherFamily
+                | X509PopRefusal::OtherChallenge,
+            ) => Fault::Message,
+            _ => Fault::Node,
+        }
+    }
+}
