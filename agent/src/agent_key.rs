@@ -1,4 +1,4 @@
-//! Where the agent's own TLS key lives: in the TPM, on disk or in memory.
+//! Where the agent's own TLS key lives: in the TPM, in a PKCS#11 token, on disk or in memory.
 //!
 //! Two slots, A and B: a new key is made (and kept) in the slot that the current certificate does not use, so a power cut
 //! at any moment leaves the key of whichever certificate survived. Which slot is current is not written down: it is the
@@ -8,6 +8,7 @@ mod request;
 mod software;
 mod spire_keys;
 mod store;
+mod token_key;
 mod tpm;
 mod workload_key;
 
@@ -15,10 +16,14 @@ use std::sync::Arc;
 
 use ironroot_attest::tpm::TpmError;
 use thiserror::Error;
+use tokio::runtime::Handle;
+
+use crate::token::TokenFailure;
 
 pub use request::certificate_request;
 pub use software::SoftwareKey;
 pub use store::{Keep, KeyPlace, KeyStore};
+pub use token_key::TokenHeldKey;
 pub use tpm::TpmKey;
 pub use workload_key::WorkloadKey;
 
@@ -29,6 +34,9 @@ pub enum KeyError {
     /// The chip refused or is away.
     #[error("the TPM could not do it")]
     Tpm(#[source] TpmError),
+    /// The token refused or is away.
+    #[error("the PKCS#11 token could not do it")]
+    Token(#[source] TokenFailure),
     /// A key file cannot be read or written.
     #[error("cannot use key file {path}")]
     File {
@@ -49,6 +57,8 @@ pub enum KeyError {
 pub enum AgentKey {
     /// Inside the chip, which signs; its wrapped blob lies on disk.
     Tpm(Arc<TpmKey>),
+    /// Inside a PKCS#11 token, which signs; its name and public half lie on disk.
+    Token(TokenHeldKey),
     /// In this process, and on disk if so configured.
     Software(Arc<SoftwareKey>),
 }
@@ -58,32 +68,46 @@ impl AgentKey {
     pub fn spki_der(&self) -> &[u8] {
         match self {
             Self::Tpm(key) => key.spki_der(),
+            Self::Token(key) => key.spki_der(),
             Self::Software(key) => key.spki_der(),
         }
     }
 
-    /// A PKCS#10 request over the key, DER. Asks the chip, if the key lives there, without stalling the runtime.
+    /// A PKCS#10 request over the key, DER. Asks the chip or token, if the key lives there, without stalling the runtime.
     pub async fn certificate_request(&self) -> Result<Vec<u8>, KeyError> {
         match self {
             Self::Software(key) => certificate_request(&**key),
             Self::Tpm(key) => {
                 let key = key.clone();
-                let request = tokio::task::spawn_blocking(move || key.certificate_request());
-                request.await.map_err(|_| KeyError::Crypto("finish a certificate request"))?
+                requested(move || key.certificate_request()).await
+            }
+            Self::Token(key) => {
+                let (key, runtime) = (key.clone(), Handle::current());
+                requested(move || key.certificate_request(&runtime)).await
             }
         }
     }
 
-    /// The key as rustls uses it. Signing with a chip-held key blocks the calling thread: dial on a blocking thread.
+    /// The key as rustls uses it. Signing with a key in hardware blocks the calling thread: dial on a blocking thread.
     pub fn tls_key(&self) -> Arc<dyn rustls::sign::SigningKey> {
         match self {
             Self::Tpm(key) => key.clone(),
+            Self::Token(key) => key.tls_key(),
             Self::Software(key) => key.tls_key(),
         }
     }
 
-    /// Whether signing waits for a chip.
-    pub fn is_in_tpm(&self) -> bool {
-        matches!(self, Self::Tpm(_))
+    /// Whether signing waits for a chip or a token.
+    pub fn is_in_hardware(&self) -> bool {
+        match self {
+            Self::Tpm(_) | Self::Token(_) => true,
+            Self::Software(_) => false,
+        }
     }
+}
+
+/// Makes a request on a thread that may block.
+async fn requested(make: impl FnOnce() -> Result<Vec<u8>, KeyError> + Send + 'static) -> Result<Vec<u8>, KeyError> {
+    let made = tokio::task::spawn_blocking(make).await;
+    made.map_err(|_| KeyError::Crypto("finish a certificate request"))?
 }

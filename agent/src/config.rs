@@ -20,6 +20,7 @@ pub use ironroot_shell::settings::{ConfigErrors, Override};
 
 pub use crate::endpoints::{Delegates, SdsConfig};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
+use crate::token::LazyToken;
 pub(crate) use admin_socket::DEFAULT_ADMIN_SOCKET_PATH;
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
 pub use password::{PasswordError, PasswordSource};
@@ -96,6 +97,13 @@ pub enum TrustBundleFormat {
 pub enum KeyManager<Chip = TpmConfig> {
     /// In the TPM, which never gives it out.
     Tpm(Chip),
+    /// In a PKCS#11 token, which never gives it out.
+    Token {
+        /// Opened when the agent first signs.
+        token: LazyToken,
+        /// How the labels of the agent's keys begin in it.
+        label: String,
+    },
     /// In a file of this directory.
     Disk {
         /// Where SPIRE's `keys.json` lies, mode 0600.
@@ -194,7 +202,7 @@ impl AgentConfig {
 fn tpm_of<'a, Chip>(node_attestor: &'a NodeAttestor<Chip>, key_manager: &'a KeyManager<Chip>) -> Option<&'a Chip> {
     match key_manager {
         KeyManager::Tpm(chip) => Some(chip),
-        KeyManager::Disk { .. } | KeyManager::Memory => node_attestor.chip(),
+        KeyManager::Token { .. } | KeyManager::Disk { .. } | KeyManager::Memory => node_attestor.chip(),
     }
 }
 

@@ -26,4 +26,5 @@ pub mod sealed_cache;
 pub mod server_answers;
 pub mod server_channel;
 pub mod sync;
+pub mod token;
 pub mod trusted_time;

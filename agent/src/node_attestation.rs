@@ -32,7 +32,7 @@ pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
 pub use join_token::JoinToken;
 pub use tpm2::{Device, Tpm2Failure};
-pub use x509pop::{CertificateFiles, X509PopFailure};
+pub use x509pop::{CertificateSource, KeySource, X509PopFailure};
 
 /// How the device proves who it is. `Chip`: what is known of its TPM, from nothing over its configuration to an open one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum NodeAttestor<Chip = TpmConfig> {
     /// By its TPM: the endorsement key says which device it is, a quote what was started on it.
     Tpm2(Chip),
     /// With a certificate that it was given.
-    X509Pop(CertificateFiles),
+    X509Pop(CertificateSource<Chip>),
 }
 
 /// What attests.
@@ -80,7 +80,7 @@ impl NodeAttestor<()> {
         let read = match plugin.name.as_str() {
             join_token::TYPE => Some((Self::JoinToken(token), TpmKeys::default())),
             tpm2::TYPE => Some((Self::Tpm2(()), TpmKeys::read(data))),
-            x509pop::TYPE => x509pop::read(data).map(|files| (Self::X509Pop(files), TpmKeys::default())),
+            x509pop::TYPE => x509pop::read(data).map(|(source, tpm)| (Self::X509Pop(source), tpm)),
             _ => {
                 let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"x509pop\" or \"join_token\"";
                 plugins.plugin_mistake(KIND, &plugin, reason);
@@ -100,7 +100,7 @@ impl NodeAttestor<()> {
         match self {
             Self::JoinToken(token) => NodeAttestor::JoinToken(token),
             Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
-            Self::X509Pop(files) => NodeAttestor::X509Pop(files),
+            Self::X509Pop(source) => NodeAttestor::X509Pop(source.on(|()| tpm.clone())),
         }
     }
 }
@@ -114,11 +114,14 @@ impl NodeAttestor {
     ) -> Attestor {
         match self {
             Self::JoinToken(token) => Attestor::JoinToken(token.clone()),
-            Self::Tpm2(tpm) => {
-                let (boot_log, directory) = (BootLogFile::new(tpm.event_log.clone()), directory.to_owned());
-                Attestor::Tpm2(Device { tpm: opened(tpm).await, directory, boot_log })
+            Self::Tpm2(tpm) => Attestor::Tpm2(Device::on(tpm, opened(tpm).await, directory)),
+            Self::X509Pop(source) => {
+                let device = match source.chip() {
+                    Some(tpm) => Some(Device::on(tpm, opened(tpm).await, directory)),
+                    None => None,
+                };
+                Attestor::X509Pop(source.clone().on(|_| device.expect("a source with a chip has opened it")))
             }
-            Self::X509Pop(files) => Attestor::X509Pop(files.clone()),
         }
     }
 }
@@ -128,7 +131,8 @@ impl<Chip> NodeAttestor<Chip> {
     pub fn chip(&self) -> Option<&Chip> {
         match self {
             Self::Tpm2(chip) => Some(chip),
-            Self::JoinToken(_) | Self::X509Pop(_) => None,
+            Self::X509Pop(source) => source.chip(),
+            Self::JoinToken(_) => None,
         }
     }
 
@@ -148,7 +152,7 @@ impl Attestor {
         Ok(match self {
             Self::JoinToken(token) => Proof::JoinToken(token.clone().ok_or(AttestationError::NoToken)?),
             Self::Tpm2(device) => Proof::Tpm2(Box::new(device.prover(keys, trust_domain).await?)),
-            Self::X509Pop(files) => Proof::X509Pop(Box::new(files.prover().await?)),
+            Self::X509Pop(source) => Proof::X509Pop(Box::new(source.prover().await?)),
         })
     }
 }
@@ -176,7 +180,7 @@ impl Proof {
         match self {
             Self::JoinToken(_) => Err(AttestationError::Protocol("a challenge to a join token")),
             Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
-            Self::X509Pop(prover) => Ok(prover.respond(challenge)?),
+            Self::X509Pop(prover) => Ok(prover.respond(challenge).await?),
         }
     }
 
@@ -209,7 +213,8 @@ mod tests {
     //= FLT-A26
     #[test]
     fn the_key_of_whoever_can_attest_again_need_not_be_kept() {
-        let files = || CertificateFiles { private_key: "k".into(), certificate: "c".into(), intermediates: None };
+        let files =
+            || CertificateSource { key: KeySource::File("k".into()), certificate: "c".into(), intermediates: None };
         let needed = |attestor: NodeAttestor<()>| attestor.keep();
         assert_eq!(needed(NodeAttestor::JoinToken(Some(JoinToken::new("token")))), Keep::Surely);
         assert_eq!(needed(NodeAttestor::JoinToken(None)), Keep::Surely);

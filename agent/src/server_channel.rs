@@ -109,7 +109,7 @@ impl Server {
             svid.chain.iter().map(CertificateDer::into_owned).collect(),
             key.tls_key(),
         ));
-        self.connect(self.trusting(anchors, doubt, resolver), key.is_in_tpm()).await
+        self.connect(self.trusting(anchors, doubt, resolver), key.is_in_hardware()).await
     }
 
     fn trusting(&self, anchors: Arc<TrustAnchors>, doubt: Doubt, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {

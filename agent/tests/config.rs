@@ -7,6 +7,7 @@ use ironroot_agent::config::{
     AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource, SdsConfig,
     TrustBundleFormat, WorkloadAttestors,
 };
+use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_attest::tpm::{EndorsementChoice, EndorsementKind};
@@ -45,7 +46,13 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
             _ => line,
         })
         .collect();
-    let mut all = read(&text.join("\n")).expect("every key it shows is known");
+    // Of what there may be one of, one is read.
+    let token = "KeyManager \"pkcs11\" {";
+    let with_tpm = text.join("\n").replace(token, &format!("{token}\n    enabled = false"));
+    let with_token = text.join("\n").replace("KeyManager \"tpm\" {", "KeyManager \"tpm\" {\n    enabled = false");
+    let in_token = read(&with_token).expect("every key it shows is known").key_manager;
+    assert!(matches!(in_token, KeyManager::Token { label, .. } if label == "ironroot-agent"));
+    let mut all = read(&with_tpm).expect("every key it shows is known");
     let cache = all.offline_cache.as_mut().expect("on");
     assert_eq!(cache.max_age.take(), Some(Duration::from_secs(168 * 3600)));
     assert_eq!(all.log.file.take(), Some(PathBuf::from("/var/log/ironroot-agent.log")));
@@ -141,12 +148,56 @@ fn x509pop_is_told_the_devices_files() {
         other => panic!("{other:?}"),
     };
     let told = attestor(files);
-    assert_eq!((told.private_key, told.certificate, told.intermediates), ("k".into(), "c".into(), None));
+    assert_eq!((told.key, told.certificate, told.intermediates), (KeySource::File("k".into()), "c".into(), None));
     let told = attestor(&format!("{files} intermediates_path = \"i\""));
     assert_eq!(told.intermediates, Some("i".into()));
     let said = mistakes(&with("plugin_data { spiffe_endpoint_socket = \"s\" }")).join("\n");
     for why in ["private_key_path: missing", "certificate_path: missing", "spiffe_endpoint_socket: not supported"] {
         assert!(said.contains(why), "{said}");
+    }
+    let keyed = |uri: &str, more: &str| format!("private_key_uri = \"{uri}\" certificate_path = \"c\" {more}");
+    let token = "pkcs11:token=t;object=k?module-path=/m.so&pin-source=file:/p";
+    assert!(matches!(attestor(&keyed(token, "")).key, KeySource::Token { .. }));
+    assert!(matches!(
+        attestor(&keyed("pkcs11:token=t;id=%01", "module_path = \"/m.so\" login = \"none\"")).key,
+        KeySource::Token { .. }
+    ));
+    let chip = attestor(&keyed("handle:0x81010002", "tpm_device_path = \"/dev/tpmrm1\""));
+    let KeySource::Chip { handle, chip } = chip.key else { panic!("a key in the TPM") };
+    assert_eq!((handle, chip.address.to_string()), (0x8101_0002, "/dev/tpmrm1".to_owned()));
+    for (data, why) in [
+        (keyed("pkcs11:token=t;object=k", ""), "module_path: missing"),
+        (keyed("pkcs11:token=t;object=k", "module_path = \"/m.so\""), "pin_file: missing"),
+        (keyed("pkcs11:token=t", ""), "names no key"),
+        (keyed("handle:0x40000001", ""), "handle:0x81000000 to handle:0x81ffffff"),
+        (format!("{files} private_key_uri = \"{token}\""), "not both"),
+        (format!("{files} module_path = \"/m.so\""), "module_path: unknown key"),
+    ] {
+        let said = mistakes(&with(&format!("plugin_data {{ {data} }}"))).join("\n");
+        assert!(said.contains(why), "{data}: {said}");
+    }
+}
+
+#[test]
+fn the_agents_key_can_be_in_a_token() {
+    let with = |data: &str| {
+        minimal("", &TOKEN.replace("\"memory\" { }", &format!("\"pkcs11\" {{ plugin_data {{ {data} }} }}")))
+    };
+    let token = "module_path = \"/m.so\" token_label = \"t\" pin_file = \"/p\"";
+    let label = |data: &str| match read(&with(data)).expect("loads").key_manager {
+        KeyManager::Token { label, .. } => label,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(label(token), "ironroot-agent");
+    assert_eq!(label(&format!("{token} key_label = \"gateway\"")), "gateway");
+    for (data, why) in [
+        ("", "module_path: missing"),
+        ("module_path = \"/m.so\" pin_file = \"/p\"", "token_uri: missing: name the token with one of"),
+        ("module_path = \"/m.so\" token_label = \"t\" pin = \"1234\"", "no place for a PIN"),
+        (&*format!("{token} key_label = \"{}\"", "x".repeat(29)), "longer than 28 bytes"),
+    ] {
+        let said = mistakes(&with(data)).join("\n");
+        assert!(said.contains(why), "{data}: {said}");
     }
 }
 

@@ -29,6 +29,8 @@ const SHA256_DIGEST_INFO: [u8; 19] =
 pub(crate) struct SigningInput {
     bytes: [u8; 64],
     length: usize,
+    /// Whether an RSA key pads it by PSS.
+    is_for_pss: bool,
 }
 
 impl SigningInput {
@@ -48,12 +50,22 @@ impl SigningInput {
         Self::from_parts(&[], digest)
     }
 
+    /// A SHA-256 digest for a key of any kind: ECDSA takes it on every curve, RSA by PSS.
+    pub(crate) fn of_sha256(digest: &[u8; 32]) -> Self {
+        Self { is_for_pss: true, ..Self::from_parts(&[], digest) }
+    }
+
+    /// Whether an RSA key pads it by PSS, otherwise by PKCS #1 v1.5.
+    pub(crate) fn is_for_pss(&self) -> bool {
+        self.is_for_pss
+    }
+
     /// Both together have at most 51 bytes.
     fn from_parts(prefix: &[u8], digest: &[u8]) -> Self {
         let (mut bytes, length) = ([0; 64], prefix.len() + digest.len());
         bytes[..prefix.len()].copy_from_slice(prefix);
         bytes[prefix.len()..length].copy_from_slice(digest);
-        Self { bytes, length }
+        Self { bytes, length, is_for_pss: false }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

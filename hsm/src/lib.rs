@@ -9,7 +9,8 @@
 //!                                                       └─ epoch = finalize, initialize, log in, find, compare public keys
 //! ```
 //!
-//! What it is not: it knows no SPIFFE, no certificates and no configuration file.
+//! What it is not: it knows no SPIFFE and no certificates, and of configuration files only how one names a token and its PIN
+//! ([`settings`]), which both daemons read alike.
 //!
 //! Invariants:
 //! - A key is used only while the token says it is, and always was, sensitive and never extractable, and only after it has
@@ -27,6 +28,7 @@ mod login;
 mod module;
 mod name;
 mod pin;
+pub mod settings;
 mod signature;
 mod token;
 mod uri;
@@ -37,4 +39,4 @@ pub use name::{KeyId, KeyIdError, KeyName};
 pub use pin::{Pin, PinError};
 pub use signature::P256Signature;
 pub use token::{Token, TokenConfig, TokenKey, Urgency, UserLogin, session_threads_ended};
-pub use uri::{TokenUri, UriError};
+pub use uri::{KeyUri, TokenUri, UriError};

@@ -254,6 +254,12 @@ impl TokenKey {
         self.sign(SigningInput::of(self.kind(), message), urgency).await
     }
 
+    /// Signs a SHA-256 digest with a key of any kind: ECDSA on whatever curve, as r‖s of fixed width, or RSASSA-PSS with a salt of 32
+    /// bytes. Errors as [`sign_digest`](Self::sign_digest).
+    pub async fn sign_sha256(&self, digest: &[u8; 32], urgency: Urgency) -> Result<Vec<u8>, HsmError> {
+        self.sign(SigningInput::of_sha256(digest), urgency).await
+    }
+
     async fn sign(&self, input: SigningInput, urgency: Urgency) -> Result<Vec<u8>, HsmError> {
         let (sender, receiver) = oneshot::channel();
         let job = Job::Sign { key: Arc::clone(&self.held), input, reply: Reply(sender) };

@@ -2,6 +2,8 @@
 //!
 //! Source: RFC 7512. A PIN inside the URI (`pin-value`) is refused: configuration holds paths to secrets, not secrets.
 
+mod key;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -32,6 +34,12 @@ pub enum UriError {
          key_ids and key_labels"
     )]
     NamesObject(String),
+    /// Nothing says which key is meant.
+    #[error("names no key; give at least one of \"object\" (its CKA_LABEL) and \"id\" (its CKA_ID, each byte as %xx)")]
+    NoKey,
+    /// A certificate, or a public key.
+    #[error("\"type\" is {0:?}, and here a private key is named: leave it out, or write type=private")]
+    NoPrivateKey(String),
     /// The PIN itself is in the URI.
     #[error("\"pin-value\" is refused; put the PIN into a file of mode 0600 and name it with \"pin-source=file:...\"")]
     PinValue,
@@ -39,6 +47,8 @@ pub enum UriError {
     #[error("names no token; give at least one of \"token\", \"serial\" and \"slot-id\"")]
     NoToken,
 }
+
+pub use key::KeyUri;
 
 /// Which token, and optionally which PIN file and module. All given attributes must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! The PKCS#10 request that agents send: only its key is used by servers.
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, SigningKey};
+use std::sync::{Mutex, PoisonError};
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, PKCS_ECDSA_P256_SHA256, PublicKeyData, SigningKey};
 
 use super::KeyError;
 
@@ -12,6 +14,45 @@ pub fn certificate_request(key: &impl SigningKey) -> Result<Vec<u8>, KeyError> {
     params.distinguished_name.push(DnType::OrganizationName, "SPIRE");
     let request = params.serialize_request(key).map_err(|_| KeyError::Crypto("sign a certificate request"))?;
     Ok(request.der().to_vec())
+}
+
+/// The same over a P-256 key in a device. `point`: uncompressed, SEC 1 §2.3.3. `sign`: DER ECDSA-Sig-Value over the SHA-256 of its
+/// argument.
+pub fn request_signed_elsewhere(
+    point: &[u8],
+    sign: impl Fn(&[u8]) -> Result<Vec<u8>, KeyError>,
+) -> Result<Vec<u8>, KeyError> {
+    let signer = Elsewhere { point, sign, failure: Mutex::default() };
+    certificate_request(&signer).map_err(|error| {
+        let failure = signer.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failure.unwrap_or(error)
+    })
+}
+
+/// The key as rcgen uses it. rcgen has no room for why a signature failed, so it is kept aside.
+struct Elsewhere<'a, Sign> {
+    point: &'a [u8],
+    sign: Sign,
+    failure: Mutex<Option<KeyError>>,
+}
+
+impl<Sign> PublicKeyData for Elsewhere<'_, Sign> {
+    fn der_bytes(&self) -> &[u8] {
+        self.point
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl<Sign: Fn(&[u8]) -> Result<Vec<u8>, KeyError>> SigningKey for Elsewhere<'_, Sign> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        (self.sign)(message).map_err(|failure| {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+            rcgen::Error::RemoteKeyError
+        })
+    }
 }
 
 #[cfg(test)]

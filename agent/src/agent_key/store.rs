@@ -11,8 +11,9 @@ use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use super::spire_keys::SpireKeys;
-use super::{AgentKey, KeyError, SoftwareKey, TpmKey};
+use super::{AgentKey, KeyError, SoftwareKey, TokenHeldKey, TpmKey};
 use crate::durable_file;
+use crate::token::LazyToken;
 use crate::trusted_time::TpmClock;
 
 /// Largest key file accepted, bytes.
@@ -25,6 +26,15 @@ pub enum KeyPlace {
     Tpm {
         /// The chip that makes the key and alone can load it again.
         tpm: Tpm,
+        /// The data directory, nobody's but the agent's.
+        directory: PathBuf,
+    },
+    /// Made in a PKCS#11 token; their names and public halves are kept in the data directory.
+    Token {
+        /// The token that makes the key and alone signs with it.
+        token: LazyToken,
+        /// How the labels of the keys begin: the agent's own in this token.
+        label: String,
         /// The data directory, nobody's but the agent's.
         directory: PathBuf,
     },
@@ -101,11 +111,14 @@ impl KeyStore {
 
     /// A fresh key, kept in the slot that the current certificate does not use.
     pub async fn prepare(&mut self, keep: Keep) -> Result<AgentKey, KeyError> {
+        let slot = self.free_slot()?;
         let key = match &self.place {
             KeyPlace::Tpm { tpm, .. } => AgentKey::Tpm(Arc::new(TpmKey::generate(tpm).await?)),
+            KeyPlace::Token { token, label, .. } => {
+                AgentKey::Token(TokenHeldKey::replace(token, &format!("{label}-{}", slot_name(slot))).await?)
+            }
             KeyPlace::Disk { .. } | KeyPlace::Memory => AgentKey::Software(Arc::new(SoftwareKey::generate()?)),
         };
-        let slot = self.free_slot()?;
         let (place, made) = (self.place.clone(), key.clone());
         match on_disk(move || write_slot(&place, slot, &made)).await {
             Err(error @ KeyError::File { .. }) if keep == Keep::IfPossible => {
@@ -166,6 +179,11 @@ impl KeyStore {
                 Some(blob) => Some(AgentKey::Tpm(Arc::new(TpmKey::new(tpm.clone(), blob)?))),
                 None => None,
             },
+            KeyPlace::Token { token, directory, .. } => {
+                let path = slot_path(directory, slot, "token");
+                let key = |note: Vec<u8>| TokenHeldKey::from_note(token, &note).ok_or(KeyError::Content(path.clone()));
+                read_file(&path)?.map(key).transpose()?.map(AgentKey::Token)
+            }
             KeyPlace::Disk { directory } => {
                 read_disk_slot(directory, slot)?.map(|key| AgentKey::Software(Arc::new(key)))
             }
@@ -178,6 +196,9 @@ fn write_slot(place: &KeyPlace, slot: usize, key: &AgentKey) -> Result<(), KeyEr
     match (place, key) {
         (KeyPlace::Tpm { directory, .. }, AgentKey::Tpm(key)) => {
             write_blob(&slot_path(directory, slot, "tpm"), key.blob())
+        }
+        (KeyPlace::Token { directory, .. }, AgentKey::Token(key)) => {
+            write_file(&slot_path(directory, slot, "token"), &key.note())
         }
         (KeyPlace::Disk { directory }, AgentKey::Software(key)) => {
             SpireKeys::read(directory)?.put(directory, slot, key)?;
@@ -204,7 +225,11 @@ async fn on_disk(write: impl FnOnce() -> Result<(), KeyError> + Send + 'static) 
 }
 
 fn slot_path(directory: &Path, slot: usize, extension: &str) -> PathBuf {
-    directory.join(format!("agent-svid-{}.{extension}", ["a", "b"][slot]))
+    directory.join(format!("agent-svid-{}.{extension}", slot_name(slot)))
+}
+
+fn slot_name(slot: usize) -> &'static str {
+    ["a", "b"][slot]
 }
 
 fn attestation_key_path(directory: &Path) -> PathBuf {
@@ -275,7 +300,7 @@ mod tests {
     async fn memory_keys_leave_no_file() {
         let mut store = KeyStore::open(KeyPlace::Memory);
         let key = store.prepare(Keep::Surely).await.expect("key");
-        assert!(store.adopt(key.spki_der()) && !key.is_in_tpm());
+        assert!(store.adopt(key.spki_der()) && !key.is_in_hardware());
         assert!(!store.adopt(b"another key"));
         assert!(store.current().is_none());
     }

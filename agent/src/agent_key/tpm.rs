@@ -1,18 +1,18 @@
 //! A P-256 key that was made in the chip and never leaves it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use der::Decode;
 use ironroot_attest::tpm::{KeyBlob, Tpm, TpmError};
-use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::sign::Signer;
 use rustls::{Error, OtherError, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use spki::SubjectPublicKeyInfoRef;
 
-use super::{KeyError, certificate_request};
+use super::KeyError;
+use super::request::request_signed_elsewhere;
 
 /// A signing key inside a TPM: the wrapped blob, and the handle to the chip that can unwrap it.
 pub struct TpmKey {
@@ -50,11 +50,7 @@ impl TpmKey {
 
     /// A PKCS#10 request over the key, DER. Blocks the calling thread until the chip has signed.
     pub fn certificate_request(&self) -> Result<Vec<u8>, KeyError> {
-        let signer = RequestSigner { key: self, failure: Mutex::default() };
-        certificate_request(&signer).map_err(|error| {
-            let failure = signer.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-            failure.map_or(error, KeyError::Tpm)
-        })
+        request_signed_elsewhere(&self.point, |message| sign(&self.tpm, &self.blob, message).map_err(KeyError::Tpm))
     }
 }
 
@@ -62,31 +58,6 @@ fn sign(tpm: &Tpm, blob: &KeyBlob, message: &[u8]) -> Result<Vec<u8>, TpmError> 
     let hash: [u8; 32] = digest(&SHA256, message).as_ref().try_into().expect("SHA-256 has 32 bytes");
     let blob = blob.clone();
     tpm.run_blocking("sign", move |chip| chip.sign_digest(&blob, &hash))
-}
-
-/// The key as rcgen uses it. rcgen has no room for why a signature failed, so it is kept aside.
-struct RequestSigner<'a> {
-    key: &'a TpmKey,
-    failure: Mutex<Option<TpmError>>,
-}
-
-impl PublicKeyData for RequestSigner<'_> {
-    fn der_bytes(&self) -> &[u8] {
-        &self.key.point
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &PKCS_ECDSA_P256_SHA256
-    }
-}
-
-impl rcgen::SigningKey for RequestSigner<'_> {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        sign(&self.key.tpm, &self.key.blob, message).map_err(|failure| {
-            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-            rcgen::Error::RemoteKeyError
-        })
-    }
 }
 
 impl rustls::sign::SigningKey for TpmKey {

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use ironroot_attest::tpm::TpmAddress;
+use ironroot_hsm::settings::read_access;
 use ironroot_shell::settings::{Section, places};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::tpm::TpmKeys;
 use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, TpmConfig, UnixAttestorConfig, WorkloadAttestors, tpm_of};
+use crate::token::LazyToken;
 
 pub(super) struct Plugins {
     pub(super) node_attestor: NodeAttestor,
@@ -43,6 +45,7 @@ impl KeyManager<()> {
     fn on(self, tpm: &TpmConfig) -> KeyManager {
         match self {
             Self::Tpm(()) => KeyManager::Tpm(tpm.clone()),
+            Self::Token { token, label } => KeyManager::Token { token, label },
             Self::Disk { directory } => KeyManager::Disk { directory },
             Self::Memory => KeyManager::Memory,
         }
@@ -50,7 +53,7 @@ impl KeyManager<()> {
 }
 
 fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager<()>, TpmKeys)> {
-    let hint = "say where the agent's own key lives: add KeyManager \"tpm\" { }, or \"disk\", or \"memory\"";
+    let hint = "say where the agent's own key lives: add KeyManager \"tpm\" { }, or \"pkcs11\", \"disk\" or \"memory\"";
     let plugin = plugins.required("KeyManager", plugins.only_plugin("KeyManager"), hint)?;
     let data = &plugin.data;
     let manager = match plugin.name.as_str() {
@@ -58,6 +61,7 @@ fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager<()>, TpmKeys)> 
             let tpm = TpmKeys::read_for_keys(data);
             Some((KeyManager::Tpm(()), tpm))
         }
+        "pkcs11" => read_token_keys(data).map(|manager| (manager, TpmKeys::default())),
         "memory" => Some((KeyManager::Memory, TpmKeys::default())),
         "disk" => {
             let directory = data.required("directory", data.path("directory"), "give the directory for the key");
@@ -67,13 +71,28 @@ fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager<()>, TpmKeys)> 
             directory.map(|directory| (KeyManager::Disk { directory }, TpmKeys::default()))
         }
         _ => {
-            let reason = format!("not supported by {PROGRAM} yet: use \"tpm\", \"disk\" or \"memory\"");
+            let reason = format!("not supported by {PROGRAM} yet: use \"tpm\", \"pkcs11\", \"disk\" or \"memory\"");
             plugins.plugin_mistake("KeyManager", &plugin, reason);
             return None;
         }
     };
     data.finish();
     manager
+}
+
+/// How labels of the agent's keys begin in a token that no other agent uses.
+const DEFAULT_KEY_LABEL: &str = "ironroot-agent";
+/// Longest such beginning, bytes: tokens keep labels of 32 bytes at least.
+const MAX_KEY_LABEL_BYTES: usize = 28;
+
+fn read_token_keys(data: &Section<'_>) -> Option<KeyManager<()>> {
+    let access = read_access(data);
+    let label = data.parsed("key_label", |label| match label.len() <= MAX_KEY_LABEL_BYTES {
+        true => Ok(label.to_owned()),
+        false => Err(format!("longer than {MAX_KEY_LABEL_BYTES} bytes")),
+    });
+    let label = if data.has("key_label") { label? } else { DEFAULT_KEY_LABEL.to_owned() };
+    Some(KeyManager::Token { token: LazyToken::new(access?), label })
 }
 
 /// Whether this process may talk to the chip. Asked of the file system: opening a chip can disturb whoever uses it.

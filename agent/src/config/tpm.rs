@@ -51,8 +51,8 @@ impl TpmKeys {
         }
     }
 
-    /// Reads those that `KeyManager "tpm"` has: no endorsement key is used for it.
-    pub(super) fn read_for_keys(data: &Section<'_>) -> Self {
+    /// Reads those that `KeyManager "tpm"` has, and `NodeAttestor "x509pop"` with a key in the TPM: no endorsement key is used.
+    pub(crate) fn read_for_keys(data: &Section<'_>) -> Self {
         let owner_password = read_password(data, KeyHierarchy::Owner);
         Self { address: read_address(data), owner_password, ..Self::default() }
     }

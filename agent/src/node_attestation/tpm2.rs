@@ -1,6 +1,6 @@
 //! `NodeAttestor "tpm2"`: the device's side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::Refusal;
@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::{BootLogFile, endorsement_record};
 use crate::agent_key::{AgentKey, KeyError, KeyStore};
+use crate::config::TpmConfig;
 use crate::trusted_time::boot_id;
 
 /// The attestation type.
@@ -52,6 +53,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// The chip that `config` names, opened; notes are kept in `directory`.
+    pub(super) fn on(config: &TpmConfig, tpm: Tpm, directory: &Path) -> Self {
+        Self { tpm, directory: directory.to_owned(), boot_log: BootLogFile::new(config.event_log.clone()) }
+    }
+
     pub(super) async fn prover(&self, keys: &mut KeyStore, trust_domain: &TrustDomain) -> Result<Prover, Tpm2Failure> {
         let what = "read its endorsement key";
         let read = self.tpm.run(what, |chip| Ok((chip.endorsement_key()?, chip.active_banks()?))).await;

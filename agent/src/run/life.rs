@@ -149,6 +149,9 @@ async fn memory<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> Memory {
 async fn key_place<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> KeyPlace {
     match &config.key_manager {
         KeyManager::Tpm(tpm) => KeyPlace::Tpm { tpm: chips.open(tpm).await, directory: config.data_dir.clone() },
+        KeyManager::Token { token, label } => {
+            KeyPlace::Token { token: token.clone(), label: label.clone(), directory: config.data_dir.clone() }
+        }
         KeyManager::Disk { directory } => KeyPlace::Disk { directory: directory.clone() },
         KeyManager::Memory => KeyPlace::Memory,
     }

@@ -116,7 +116,7 @@ fn scalar(command: &'static str, bytes: &[u8]) -> Result<[u8; SCALAR_BYTES], Tpm
 }
 
 /// The ticket of a digest that the TPM did not compute: good for unrestricted keys only (Part 3 §20.2).
-fn no_ticket() -> Result<HashcheckTicket, TpmError> {
+pub fn no_ticket() -> Result<HashcheckTicket, TpmError> {
     HashcheckTicket::try_from(TPMT_TK_HASHCHECK {
         tag: TPM2_ST_HASHCHECK,
         hierarchy: TPM2_RH_NULL,

@@ -1,8 +1,10 @@
 //! What a key must be before it is used: protected, of its kind, and two halves that belong together.
 
-use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
+use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
+use cryptoki::types::Ulong;
 
 use super::Held;
 use super::protection::{self, Protected, Shortcoming};
@@ -26,10 +28,15 @@ pub(super) fn examine(
     Ok(Held::new(name.clone(), (kind, &public), says_local, private, login))
 }
 
-/// How a key of this kind signs.
-pub(crate) fn mechanism(kind: KeyKind) -> Mechanism<'static> {
+/// SHA-256 and a salt as long as its digest. Source: RFC 8017 §8.1; OASIS PKCS #11 v2.40 mechanisms §2.1.10.
+const PSS: PkcsPssParams =
+    PkcsPssParams { hash_alg: MechanismType::SHA256, mgf: PkcsMgfType::MGF1_SHA256, s_len: Ulong::new(32) };
+
+/// How a key of this kind signs that.
+pub(crate) fn mechanism(kind: KeyKind, input: &SigningInput) -> Mechanism<'static> {
     match kind {
         KeyKind::EcP256 | KeyKind::EcP384 => Mechanism::Ecdsa,
+        KeyKind::Rsa2048 | KeyKind::Rsa4096 if input.is_for_pss() => Mechanism::RsaPkcsPss(PSS),
         KeyKind::Rsa2048 | KeyKind::Rsa4096 => Mechanism::RsaPkcs,
     }
 }
@@ -72,7 +79,7 @@ fn prove_possession(
 ) -> Result<(), HsmError> {
     let message = [b"ironroot proof of possession ", name.to_string().as_bytes()].concat();
     let input = SigningInput::of(kind, &message);
-    let signature = session.sign(&mechanism(kind), private, input.as_bytes())?;
+    let signature = session.sign(&mechanism(kind, &input), private, input.as_bytes())?;
     match public.verifies(&message, &signature) {
         true => Ok(()),
         false => Err(HsmError::KeyUnusable {

@@ -85,7 +85,21 @@ impl Logins {
                 self.module.enter()?
             }
         };
-        let current = self.logged_in(&entered)?;
+        let (entered, current) = match self.logged_in(&entered) {
+            Ok(current) => (entered, current),
+            // A module may look for tokens only when it starts: the token may have come since.
+            Err(error @ HsmError::TokenAbsent { .. }) => {
+                let epoch = entered.epoch;
+                drop(entered);
+                if !self.module.renew(epoch) {
+                    return Err(error);
+                }
+                let entered = self.module.enter()?;
+                let current = self.logged_in(&entered)?;
+                (entered, current)
+            }
+            Err(error) => return Err(error),
+        };
         let mechanisms = entered.pkcs11.get_mechanism_list(current.slot)?;
         if !mechanisms.contains(&MechanismType::ECDSA) {
             return Err(HsmError::MechanismMissing { token: self.token.to_string(), mechanism: "CKM_ECDSA" });

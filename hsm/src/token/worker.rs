@@ -157,7 +157,7 @@ impl Worker {
                 Some(handle) => handle,
                 None => key.find_again(work.session, work.login)?,
             };
-            let signature = work.session.sign(&key::mechanism(key.kind()), handle, input.as_bytes())?;
+            let signature = work.session.sign(&key::mechanism(key.kind(), input), handle, input.as_bytes())?;
             key::checked_signature(key.name(), key.kind(), signature)
         })?;
         self.shared.note_signature();

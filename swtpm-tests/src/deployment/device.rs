@@ -12,6 +12,7 @@ use super::process::{Process, as_uid, faked_clock};
 use super::server::{Server, path};
 use super::{DEADLINE, TRUST_DOMAIN, binary, expect_within, open_directory, wait_for};
 use crate::manufacturer::Manufacturer;
+use crate::softhsm::SoftHsm;
 use crate::swtpm::Swtpm;
 
 /// What differs between devices.
@@ -23,6 +24,8 @@ pub struct AgentOptions {
     pub node_attestor: Option<String>,
     /// Where the agent's own key lives: `tpm`, `disk` or `memory`.
     pub key_manager: &'static str,
+    /// The block of another key manager than these.
+    pub key_manager_block: Option<String>,
     /// `experimental.sync_interval`.
     pub sync_interval: &'static str,
     /// `log_level`.
@@ -49,6 +52,7 @@ impl Default for AgentOptions {
             join_token: None,
             node_attestor: None,
             key_manager: "tpm",
+            key_manager_block: None,
             sync_interval: "1s",
             log_level: "DEBUG",
             discover_workload_path: false,
@@ -81,6 +85,7 @@ pub struct Device {
     directory: TempDir,
     ek_sha256: String,
     fetches: AtomicU32,
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl Device {
@@ -102,10 +107,17 @@ impl Device {
         Self::with(None, String::new())
     }
 
+    /// The same, whose agent has `token` at hand.
+    pub fn with_token(mut self, token: &SoftHsm) -> Self {
+        let (variable, path) = token.environment();
+        self.environment.push((variable.to_owned(), path));
+        self
+    }
+
     fn with(tpm: Option<Swtpm>, ek_sha256: String) -> Self {
         let directory = tempfile::Builder::new().prefix("ironroot-device-").tempdir().expect("directory");
         open_directory(directory.path());
-        Self { process: None, tpm, directory, ek_sha256, fetches: AtomicU32::new(0) }
+        Self { process: None, tpm, directory, ek_sha256, fetches: AtomicU32::new(0), environment: Vec::new() }
     }
 
     /// SHA-256 of the endorsement key's SPKI, hex: the device's name in the registry.
@@ -144,7 +156,8 @@ impl Device {
     /// `@2020-01-01 00:00:00`. Elapsed time stays real.
     pub fn start_at(&mut self, clock: Option<&str>) {
         self.process = None;
-        let environment = clock.map(faked_clock).unwrap_or_default();
+        let mut environment = clock.map(faked_clock).unwrap_or_default();
+        environment.extend(self.environment.iter().cloned());
         let arguments = ["run".to_owned(), "-config".to_owned(), path(&self.config_path())];
         self.process = Some(Process::start(&binary("ironroot-agent"), &arguments, &environment, &self.log_path()));
     }
@@ -302,6 +315,7 @@ impl Device {
             }
         };
         let key_manager = match options.key_manager {
+            _ if options.key_manager_block.is_some() => options.key_manager_block.clone().unwrap_or_default(),
             "tpm" => format!("KeyManager \"tpm\" {{ plugin_data {{ {tpm_address} }} }}"),
             "disk" => format!("KeyManager \"disk\" {{ plugin_data {{ directory = \"{directory}/data\" }} }}"),
             other => format!("KeyManager \"{other}\" {{ plugin_data {{ }} }}"),

@@ -13,10 +13,11 @@ use x509_cert::Certificate;
 use super::family::Family;
 use super::messages::Response;
 use super::refusal::X509PopRefusal;
-use super::size_limits::SizeLimits;
 
-/// Shortest and longest RSA modulus, bits. Source: SPIRE's `max_rsa_key_size`; below 2048 nobody verifies.
-const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=SizeLimits::MOST_RSA_BITS;
+/// Longest RSA modulus that the crypto library verifies with, bits. Source: SPIRE's default of `max_rsa_key_size`.
+pub(super) const MOST_RSA_BITS: usize = 8192;
+/// Below 2048 bits nobody verifies.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=MOST_RSA_BITS;
 /// What Go signs with unless it is told otherwise, and SPIRE's agents do: the longest salt that fits.
 static WITH_LONGEST_SALT: RsaParameters = RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
 

@@ -2,7 +2,7 @@
 
 use x509_cert::Certificate;
 
-use super::proof_key::rsa_bits;
+use super::proof_key::{self, rsa_bits};
 use super::refusal::X509PopRefusal;
 
 /// What is looked at of the certificates that a device sends.
@@ -25,7 +25,7 @@ impl SizeLimits {
     /// Most certificates that `intermediates` may allow: paths through more of them cost more signatures than any PKI needs.
     pub const MOST_INTERMEDIATES: usize = 16;
     /// Longest RSA modulus that the crypto library verifies with, bits.
-    pub const MOST_RSA_BITS: usize = 8192;
+    pub const MOST_RSA_BITS: usize = proof_key::MOST_RSA_BITS;
 
     /// Of a message with so many certificates.
     pub(super) fn check_number(&self, certificates: usize) -> Result<(), X509PopRefusal> {
