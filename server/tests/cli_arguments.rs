@@ -154,6 +154,27 @@ fn exit_codes_are_spires_and_a_wrong_configuration_is_told_line_by_line() {
 }
 
 #[test]
+fn a_credential_that_only_the_service_has_is_not_missed_outside_of_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("server.conf");
+    let data = dir.path().display();
+    let conf = format!(
+        "server {{\n trust_domain = \"example.org\"\n data_dir = \"{data}\"\n socket_path = \"{data}/api.sock\"\n}}\n\
+         plugins {{ KeyManager \"pkcs11\" {{ plugin_data {{\n module_path = \"/usr/lib/softhsm/libsofthsm2.so\"\n\
+         token_label = \"ironroot\"\n pin_credential = \"hsm.pin\"\n}} }} }}\n"
+    );
+    std::fs::write(&file, conf).expect("written");
+    let mut validate = Command::new(env!("CARGO_BIN_EXE_ironroot-server"));
+    validate.args(["validate", "-config"]).arg(&file);
+    let outside = validate.env_remove("CREDENTIALS_DIRECTORY").output().expect("it runs");
+    let said = text(&outside.stderr);
+    assert_eq!(outside.status.code(), Some(0), "{said}");
+    assert!(said.contains("server.conf:9: ") && said.contains("\"hsm.pin\" is there for the service alone"), "{said}");
+    let without = validate.env("CREDENTIALS_DIRECTORY", dir.path()).output().expect("it runs");
+    assert_eq!(without.status.code(), Some(1), "in the service it is missed: {}", text(&without.stderr));
+}
+
+#[test]
 fn validate_takes_every_flag_of_run_and_none_is_passed_over_in_silence() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/server.conf");
     let validate = |flags: &[&str]| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ironroot_hsm::{KeyId, KeyName, TokenUri};
+use ironroot_hsm::{KeyId, KeyName, PinError, TokenUri};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, places};
 
@@ -23,12 +23,7 @@ pub(super) fn read(data: &Section<'_>) -> Option<Pkcs11Config> {
     }
     let login = read_login(data, token.as_ref());
     if let Some(LoginMode::Pin(pin)) = &login {
-        let key = match pin {
-            PinSource::File(_) => "pin_file",
-            PinSource::Credential(_) => "pin_credential",
-            PinSource::Environment(_) => "pin_env",
-        };
-        data.look(key, || pin.read().map(drop).map_err(|error| describe(&error)));
+        look_at_pin(data, pin);
     }
     let sessions =
         data.integer("sessions", 1..=64).and_then(|count| usize::try_from(count).ok()).unwrap_or(DEFAULT_SESSIONS);
@@ -37,6 +32,22 @@ pub(super) fn read(data: &Section<'_>) -> Option<Pkcs11Config> {
     data.refuse("pin", "a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file");
     data.finish();
     Some(Pkcs11Config { module_path: module_path?, token: token?, login: login?, sessions, given_keys })
+}
+
+/// Whether there is a PIN. A credential is there for the service alone: whoever validates outside of it is told so, and nothing is missed.
+fn look_at_pin(data: &Section<'_>, pin: &PinSource) {
+    let key = match pin {
+        PinSource::File(_) => "pin_file",
+        PinSource::Credential(_) => "pin_credential",
+        PinSource::Environment(_) => "pin_env",
+    };
+    data.look(key, || match pin.read() {
+        Err(PinError::NoCredentials(name)) => {
+            data.warn(key, format!("credential {name:?} is there for the service alone, and was not looked at"));
+            Ok(())
+        }
+        read => read.map(drop).map_err(|error| describe(&error)),
+    });
 }
 
 /// Two lists and not one of blocks: each key has one name, and a name is a string on a line of its own.

@@ -51,8 +51,10 @@ pub fn other_server(lab: &mut Lab) -> Outcome<String> {
     let board = lab.new_board()?;
     let mut machine = board.power_on(&Power::reaching(other.port()))?;
     let shell = machine.shell()?;
-    let line = expect_log(shell, "sync failed")?;
-    require(line.contains("bundle") || line.contains("certificate"), &format!("nobody says why: {line}"))?;
+    // Before that it may say that the network is not there yet.
+    let why =
+        "journalctl --no-pager -o cat -u ironroot-agent | grep -E 'sync failed.*(bundle|certificate)' | tail -n 1";
+    let line = shell.expect("the agent says why", why, AGENT_DEADLINE, |said, _| !said.is_empty())?;
     require(fetch(shell, WORKLOAD)?.is_err(), "an identity from another server")?;
     let well = shell.run("systemctl is-active ironroot-agent; systemctl show -p NRestarts --value ironroot-agent")?;
     require(well == "active\n0", &format!("the unit did not stay up: {well}"))?;
