@@ -11,6 +11,7 @@ mod boot_log;
 mod conversation;
 mod endorsement_record;
 mod join_token;
+mod together;
 mod tpm2;
 mod x509pop;
 
@@ -18,9 +19,10 @@ use std::path::Path;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::types::AttestationData;
+use ironroot_attest::node::together::{TogetherRefusal, join, split, type_of};
 use ironroot_attest::tpm::Tpm;
 use ironroot_shell::command_line::code_name;
-use ironroot_shell::settings::Section;
+use ironroot_shell::settings::{Plugin, Section};
 use thiserror::Error;
 use tonic::Status;
 
@@ -31,6 +33,7 @@ pub(crate) use boot_log::default_paths;
 pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
 pub use join_token::JoinToken;
+use together::TOGETHER_WITH;
 pub use tpm2::{Device, Tpm2Failure};
 pub use x509pop::{CertificateSource, KeySource, X509PopFailure};
 
@@ -43,6 +46,8 @@ pub enum NodeAttestor<Chip = TpmConfig> {
     Tpm2(Chip),
     /// With a certificate that it was given.
     X509Pop(CertificateSource<Chip>),
+    /// By each of these, two or more, in one conversation; the first says what the agent is called.
+    Together(Vec<NodeAttestor<Chip>>),
 }
 
 /// What attests.
@@ -66,6 +71,9 @@ pub enum AttestationError {
     /// The agent's key could not be made or kept.
     #[error("the agent's key could not be used")]
     Key(#[from] KeyError),
+    /// The server's challenge is not that of several ways.
+    #[error(transparent)]
+    Together(#[from] TogetherRefusal),
     /// The server does not follow the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(&'static str),
@@ -75,7 +83,16 @@ impl NodeAttestor<()> {
     /// The one `NodeAttestor` of the `plugins` block, with what it says of the TPM; `token` is what the `agent` block gave.
     pub(crate) fn read(plugins: &Section<'_>, token: Option<JoinToken>) -> Option<(Self, TpmKeys)> {
         let hint = "the device must prove who it is: add NodeAttestor \"tpm2\" { plugin_data { } } or NodeAttestor \"join_token\" { }";
+        let blocks = plugins.plugins(KIND);
+        let with = |plugin: &Plugin<'_>| Some((plugin.name.clone(), plugin.data.strings(TOGETHER_WITH)?));
+        if let Some((first, others)) = blocks.iter().find_map(with) {
+            return together::read(plugins, blocks, (&first, &others), token);
+        }
         let plugin = plugins.required(KIND, plugins.only_plugin(KIND), hint)?;
+        Self::read_one(plugins, &plugin, token)
+    }
+
+    fn read_one(plugins: &Section<'_>, plugin: &Plugin<'_>, token: Option<JoinToken>) -> Option<(Self, TpmKeys)> {
         let (data, is_token_given) = (&plugin.data, token.is_some());
         let read = match plugin.name.as_str() {
             join_token::TYPE => Some((Self::JoinToken(token), TpmKeys::default())),
@@ -83,7 +100,7 @@ impl NodeAttestor<()> {
             x509pop::TYPE => x509pop::read(data).map(|(source, tpm)| (Self::X509Pop(source), tpm)),
             _ => {
                 let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"x509pop\" or \"join_token\"";
-                plugins.plugin_mistake(KIND, &plugin, reason);
+                plugins.plugin_mistake(KIND, plugin, reason);
                 return None;
             }
         };
@@ -101,6 +118,7 @@ impl NodeAttestor<()> {
             Self::JoinToken(token) => NodeAttestor::JoinToken(token),
             Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
             Self::X509Pop(source) => NodeAttestor::X509Pop(source.on(|()| tpm.clone())),
+            Self::Together(parts) => NodeAttestor::Together(parts.into_iter().map(|part| part.on(tpm)).collect()),
         }
     }
 }
@@ -112,16 +130,20 @@ impl NodeAttestor {
         directory: &Path,
         opened: impl FnOnce(&'a TpmConfig) -> Opened,
     ) -> Attestor {
+        let device = match self.chip() {
+            Some(tpm) => Some(Device::on(tpm, opened(tpm).await, directory)),
+            None => None,
+        };
+        self.clone().with(device.as_ref())
+    }
+
+    fn with(self, device: Option<&Device>) -> Attestor {
+        let device_there = || device.expect("whoever has a chip has opened it").clone();
         match self {
-            Self::JoinToken(token) => Attestor::JoinToken(token.clone()),
-            Self::Tpm2(tpm) => Attestor::Tpm2(Device::on(tpm, opened(tpm).await, directory)),
-            Self::X509Pop(source) => {
-                let device = match source.chip() {
-                    Some(tpm) => Some(Device::on(tpm, opened(tpm).await, directory)),
-                    None => None,
-                };
-                Attestor::X509Pop(source.clone().on(|_| device.expect("a source with a chip has opened it")))
-            }
+            Self::JoinToken(token) => Attestor::JoinToken(token),
+            Self::Tpm2(_) => Attestor::Tpm2(device_there()),
+            Self::X509Pop(source) => Attestor::X509Pop(source.on(|_| device_there())),
+            Self::Together(parts) => Attestor::Together(parts.into_iter().map(|part| part.with(device)).collect()),
         }
     }
 }
@@ -132,6 +154,7 @@ impl<Chip> NodeAttestor<Chip> {
         match self {
             Self::Tpm2(chip) => Some(chip),
             Self::X509Pop(source) => source.chip(),
+            Self::Together(parts) => parts.iter().find_map(Self::chip),
             Self::JoinToken(_) => None,
         }
     }
@@ -143,13 +166,29 @@ impl<Chip> NodeAttestor<Chip> {
             //= FLT-A26 agent faults: "an agent that can attest again goes on with a key in memory"
             Self::Tpm2(_) | Self::X509Pop(_) => Keep::IfPossible,
             Self::JoinToken(_) => Keep::Surely,
+            // A token among them is of use once, and not needed again.
+            Self::Together(parts) => parts.first().map_or(Keep::Surely, Self::keep),
         }
     }
 }
 
 impl Attestor {
     async fn begin(&self, keys: &mut KeyStore, trust_domain: &TrustDomain) -> Result<Proof, AttestationError> {
+        let Self::Together(parts) = self else { return self.begin_one(keys, trust_domain).await };
+        let mut proofs = Vec::new();
+        for part in parts {
+            proofs.push(match part {
+                // Once the agent is there, the server asks for the others alone.
+                Self::JoinToken(token) => Proof::JoinToken(token.clone().unwrap_or_else(|| JoinToken::new(""))),
+                part => part.begin_one(keys, trust_domain).await?,
+            });
+        }
+        Ok(Proof::Together(proofs))
+    }
+
+    async fn begin_one(&self, keys: &mut KeyStore, trust_domain: &TrustDomain) -> Result<Proof, AttestationError> {
         Ok(match self {
+            Self::Together(_) => return Err(AttestationError::Protocol("several ways within several")),
             Self::JoinToken(token) => Proof::JoinToken(token.clone().ok_or(AttestationError::NoToken)?),
             Self::Tpm2(device) => Proof::Tpm2(Box::new(device.prover(keys, trust_domain).await?)),
             Self::X509Pop(source) => Proof::X509Pop(Box::new(source.prover().await?)),
@@ -162,22 +201,42 @@ enum Proof {
     JoinToken(JoinToken),
     Tpm2(Box<tpm2::Prover>),
     X509Pop(Box<x509pop::Prover>),
+    Together(Vec<Proof>),
 }
 
 impl Proof {
     /// The first message.
     fn data(&self) -> AttestationData {
-        let (kind, payload) = match self {
-            Self::JoinToken(token) => (join_token::TYPE, token.expose().as_bytes().to_vec()),
-            Self::Tpm2(prover) => (tpm2::TYPE, prover.evidence()),
-            Self::X509Pop(prover) => (x509pop::TYPE, prover.evidence()),
-        };
-        AttestationData { r#type: kind.to_owned(), payload: payload.into() }
+        let (kind, payload) = self.first_message();
+        AttestationData { r#type: kind, payload: payload.into() }
+    }
+
+    /// With its attestation type.
+    fn first_message(&self) -> (String, Vec<u8>) {
+        match self {
+            Self::JoinToken(token) => (join_token::TYPE.to_owned(), token.expose().as_bytes().to_vec()),
+            Self::Tpm2(prover) => (tpm2::TYPE.to_owned(), prover.evidence()),
+            Self::X509Pop(prover) => (x509pop::TYPE.to_owned(), prover.evidence()),
+            Self::Together(parts) => {
+                let (kinds, messages): (Vec<String>, Vec<_>) = parts.iter().map(Self::first_message).unzip();
+                (type_of(kinds.iter().map(String::as_str)), join(&messages))
+            }
+        }
     }
 
     /// The answer to a challenge, for the key that the certificate is asked for.
     async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, AttestationError> {
+        let Self::Together(parts) = self else { return self.respond_one(challenge, key).await };
+        let mut answers = Vec::new();
+        for (part, challenge) in parts.iter().zip(split(challenge, parts.len())?) {
+            answers.push(if challenge.is_empty() { Vec::new() } else { part.respond_one(challenge, key).await? });
+        }
+        Ok(join(&answers))
+    }
+
+    async fn respond_one(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, AttestationError> {
         match self {
+            Self::Together(_) => Err(AttestationError::Protocol("several ways within several")),
             Self::JoinToken(_) => Err(AttestationError::Protocol("a challenge to a join token")),
             Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
             Self::X509Pop(prover) => Ok(prover.respond(challenge).await?),
@@ -188,12 +247,20 @@ impl Proof {
     fn offers_less_after(&mut self, error: &AttestationError) -> bool {
         match (self, error) {
             (Self::Tpm2(prover), AttestationError::Server(status)) => prover.offers_less_after(status.message()),
+            (Self::Together(parts), error) => parts.iter_mut().any(|part| part.offers_less_after(error)),
             _ => false,
         }
     }
 
     /// What is to be noted once the conversation is over.
     async fn settle(&self, outcome: Result<(), &AttestationError>, keys: &mut KeyStore) {
+        let Self::Together(parts) = self else { return self.settle_one(outcome, keys).await };
+        for part in parts {
+            part.settle_one(outcome, keys).await;
+        }
+    }
+
+    async fn settle_one(&self, outcome: Result<(), &AttestationError>, keys: &mut KeyStore) {
         match (self, outcome) {
             (Self::Tpm2(prover), Ok(())) => prover.remember().await,
             (Self::Tpm2(_), Err(AttestationError::Tpm2(failure))) if failure.is_foreign_key() => {

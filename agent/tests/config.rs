@@ -179,6 +179,32 @@ fn x509pop_is_told_the_devices_files() {
 }
 
 #[test]
+fn ways_to_attest_are_proven_together_if_the_first_ones_block_names_the_others() {
+    let with = |attestors: &str| TPM.replace("NodeAttestor \"tpm2\" { }", attestors);
+    let tpm2 = |others: &str| format!("NodeAttestor \"tpm2\" {{ plugin_data {{ together_with = [{others}] }} }}");
+    let x509pop = "NodeAttestor \"x509pop\" { plugin_data { private_key_path = \"k\" certificate_path = \"c\" } }";
+    let parts =
+        |agent: &str, attestors: &str| match read(&minimal(agent, &with(attestors))).expect("loads").node_attestor {
+            NodeAttestor::Together(parts) => parts,
+            other => panic!("{other:?}"),
+        };
+    let token = parts("join_token = \"t\"", &tpm2("\"join_token\""));
+    assert!(matches!(&token[..], [NodeAttestor::Tpm2(_), NodeAttestor::JoinToken(Some(_))]), "{token:?}");
+    let later = parts("", &tpm2("\"join_token\""));
+    assert!(matches!(&later[..], [NodeAttestor::Tpm2(_), NodeAttestor::JoinToken(None)]), "{later:?}");
+    let both = parts("", &format!("{} {x509pop}", tpm2("\"x509pop\"")));
+    assert!(matches!(&both[..], [NodeAttestor::Tpm2(_), NodeAttestor::X509Pop(_)]), "{both:?}");
+    for (attestors, why) in [
+        (tpm2("\"x509pop\""), "add NodeAttestor \"x509pop\""),
+        (format!("{} {x509pop}", tpm2("\"join_token\"")), "name it in together_with of \"tpm2\", or remove it"),
+        (format!("NodeAttestor \"tpm2\" {{ }} {x509pop}"), "only one can be enabled"),
+    ] {
+        let said = mistakes(&minimal("", &with(&attestors))).join("\n");
+        assert!(said.contains(why), "{attestors}: {said}");
+    }
+}
+
+#[test]
 fn the_agents_key_can_be_in_a_token() {
     let with = |data: &str| {
         minimal("", &TOKEN.replace("\"memory\" { }", &format!("\"pkcs11\" {{ plugin_data {{ {data} }} }}")))

@@ -6,6 +6,7 @@
 mod base64_bytes;
 mod json;
 mod refusal;
+pub mod together;
 pub mod tpm2;
 pub mod x509pop;
 

@@ -12,20 +12,24 @@ mod circumstances;
 mod fault;
 mod fresh;
 mod join_token;
+mod together;
 mod tpm2;
 mod x509pop;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ironroot_api::csr::Csr;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::SelectorSet;
+use ironroot_attest::node::together::TogetherRefusal;
 use thiserror::Error;
 
 pub use boot_policy::BootPolicy;
 pub use circumstances::Circumstances;
 pub use fault::Fault;
 pub use join_token::{JoinTokenRefusal, UnspentToken};
+pub use together::{Enrolment, Together};
 pub use tpm2::{Tpm2Policy, Tpm2Refusal};
 pub use x509pop::{Issuers, X509POP_FIELDS, X509PopPolicy, X509PopServerRefusal};
 
@@ -44,6 +48,8 @@ pub enum Attestor {
     Tpm2(Box<Tpm2Policy>),
     /// A certificate that somebody gave the device.
     X509Pop(Arc<X509PopPolicy>),
+    /// Several of these, all of which a device must prove.
+    Together(Box<Together>),
 }
 
 /// What a node's first message says, by its attestation type. Nothing is believed yet.
@@ -55,6 +61,8 @@ pub enum Evidence<'a> {
     Tpm2(Box<tpm2::Evidence<'a>>),
     /// The certificates.
     X509Pop(x509pop::Evidence<'a>),
+    /// That of several ways.
+    Together(together::Evidence<'a>),
 }
 
 /// What a node must answer.
@@ -64,6 +72,8 @@ pub enum Challenge {
     Tpm2(Box<tpm2::Challenge>),
     /// To show that it has the certificate's key.
     X509Pop(Box<x509pop::Challenge>),
+    /// To show all of several.
+    Together(Box<together::Challenge>),
 }
 
 /// Why a node is not attested.
@@ -81,6 +91,9 @@ pub enum AttestationError {
     /// The certificate is.
     #[error("certificate evidence refused: {0}")]
     X509Pop(#[from] X509PopServerRefusal),
+    /// The message is not that of several ways.
+    #[error(transparent)]
+    Together(#[from] TogetherRefusal),
     /// The identity would not be a legal agent ID.
     #[error("node has no legal agent ID")]
     AgentId(#[from] SpiffeIdError),
@@ -91,11 +104,12 @@ pub enum AttestationError {
 
 impl Attestor {
     /// Its attestation type.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &str {
         match self {
             Self::JoinToken => JOIN_TOKEN,
             Self::Tpm2(_) => tpm2::TYPE,
             Self::X509Pop(_) => x509pop::TYPE,
+            Self::Together(together) => together.name(),
         }
     }
 
@@ -104,6 +118,7 @@ impl Attestor {
             Self::JoinToken => Evidence::JoinToken(join_token::Evidence::new(payload)),
             Self::Tpm2(policy) => Evidence::Tpm2(Box::new(tpm2::Evidence::read(payload, policy)?)),
             Self::X509Pop(policy) => Evidence::X509Pop(x509pop::Evidence::read(payload, policy)?),
+            Self::Together(together) => Evidence::Together(together.read(payload)?),
         })
     }
 }
@@ -114,6 +129,7 @@ impl Evidence<'_> {
         match self {
             Self::JoinToken(_) | Self::X509Pop(_) => None,
             Self::Tpm2(evidence) => Some(evidence.device()),
+            Self::Together(evidence) => evidence.parts.iter().find_map(Evidence::device),
         }
     }
 
@@ -122,6 +138,7 @@ impl Evidence<'_> {
         match self {
             Self::JoinToken(_) | Self::Tpm2(_) => None,
             Self::X509Pop(evidence) => evidence.certificate_sha256(),
+            Self::Together(evidence) => evidence.parts.iter().find_map(Evidence::certificate_sha256),
         }
     }
 }
@@ -134,7 +151,7 @@ impl AttestationError {
             Self::JoinToken(refusal) => refusal.fault(),
             Self::Tpm2(refusal) => refusal.fault(),
             Self::X509Pop(refusal) => refusal.fault(),
-            Self::AgentId(_) => Fault::Message,
+            Self::AgentId(_) | Self::Together(_) => Fault::Message,
             Self::Store(error) => Fault::Store(error),
         }
     }
@@ -146,7 +163,7 @@ impl AttestationError {
 /// # fn forge(id: ironroot_api::SpiffeId, csr: ironroot_api::csr::Csr) -> ironroot_server::node_attestation::AttestedNode {
 /// ironroot_server::node_attestation::AttestedNode {
 ///     id,
-///     attestation_type: "tpm2",
+///     attestation_type: "tpm2".into(),
 ///     selectors: Default::default(),
 ///     can_reattest: true,
 ///     csr,
@@ -158,7 +175,7 @@ impl AttestationError {
 #[must_use]
 pub struct AttestedNode {
     id: SpiffeId,
-    attestation_type: &'static str,
+    attestation_type: Cow<'static, str>,
     selectors: SelectorSet,
     can_reattest: bool,
     csr: Csr,
@@ -177,6 +194,10 @@ pub enum Proof {
         /// Of what the authority has signed of it (the TBSCertificate, DER).
         sha256: [u8; 32],
     },
+    /// A join token beside other proofs.
+    Enrolled(Enrolment),
+    /// Each of these.
+    All(Vec<Proof>),
 }
 
 impl AttestedNode {
@@ -186,8 +207,8 @@ impl AttestedNode {
     }
 
     /// `join_token`, `tpm2` or `x509pop`.
-    pub fn attestation_type(&self) -> &'static str {
-        self.attestation_type
+    pub fn attestation_type(&self) -> &str {
+        &self.attestation_type
     }
 
     /// What was proven, as selectors.
@@ -207,10 +228,7 @@ impl AttestedNode {
 
     /// The TPM, for nodes that proved one.
     pub fn device(&self) -> Option<&ProvenDevice> {
-        match &self.proof {
-            Proof::Tpm(device) => Some(device),
-            Proof::JoinToken(_) | Proof::Certificate { .. } => None,
-        }
+        self.proof.device()
     }
 
     /// What it was proven by.
@@ -220,9 +238,24 @@ impl AttestedNode {
 
     /// SHA-256 of what the authority of its certificate has signed, for nodes that proved one.
     pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
-        match self.proof {
-            Proof::Certificate { sha256 } => Some(sha256),
-            Proof::JoinToken(_) | Proof::Tpm(_) => None,
+        self.proof.certificate_sha256()
+    }
+}
+
+impl Proof {
+    fn device(&self) -> Option<&ProvenDevice> {
+        match self {
+            Self::Tpm(device) => Some(device),
+            Self::All(proofs) => proofs.iter().find_map(Self::device),
+            Self::JoinToken(_) | Self::Certificate { .. } | Self::Enrolled(_) => None,
+        }
+    }
+
+    fn certificate_sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Certificate { sha256 } => Some(*sha256),
+            Self::All(proofs) => proofs.iter().find_map(Self::certificate_sha256),
+            Self::JoinToken(_) | Self::Tpm(_) | Self::Enrolled(_) => None,
         }
     }
 }
@@ -265,9 +298,22 @@ impl NodeAttestation {
         at: &Circumstances<'_>,
     ) -> Result<Progress, AttestationError> {
         match evidence {
+            Evidence::Together(evidence) => self.begin_together(evidence, csr, at).await,
+            evidence => self.begin_one(evidence, csr, at).await,
+        }
+    }
+
+    async fn begin_one(
+        &self,
+        evidence: Evidence<'_>,
+        csr: Csr,
+        at: &Circumstances<'_>,
+    ) -> Result<Progress, AttestationError> {
+        match evidence {
             Evidence::JoinToken(token) => self.join(token, csr, at.now_unix).await.map(Progress::attested),
             Evidence::Tpm2(evidence) => self.challenge_tpm(*evidence, csr, at.now_unix),
             Evidence::X509Pop(evidence) => Ok(self.challenge_certificate(evidence, csr, at)?),
+            Evidence::Together(evidence) => Err(TogetherRefusal { expected: evidence.parts.len() }.into()),
         }
     }
 
@@ -279,8 +325,21 @@ impl NodeAttestation {
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
         match challenge {
+            Challenge::Together(challenge) => self.judge_together(*challenge, response, now_unix),
+            challenge => self.answer_one(challenge, response, now_unix),
+        }
+    }
+
+    fn answer_one(
+        &self,
+        challenge: Challenge,
+        response: &[u8],
+        now_unix: i64,
+    ) -> Result<AttestedNode, AttestationError> {
+        match challenge {
             Challenge::Tpm2(challenge) => self.judge_tpm(*challenge, response, now_unix),
             Challenge::X509Pop(challenge) => self.judge_certificate(*challenge, response, now_unix),
+            Challenge::Together(challenge) => self.judge_together(*challenge, response, now_unix),
         }
     }
 }

@@ -490,6 +490,32 @@ fn x509pop_is_told_whose_certificates_count_and_what_agents_are_called() {
 }
 
 #[test]
+fn ways_to_attest_that_count_together_are_named_in_the_first_ones_block() {
+    let with = |plugins: &str| minimal("", plugins);
+    let tpm2 = |others: &str| format!("NodeAttestor \"tpm2\" {{ plugin_data {{ together_with = [{others}] }} }}");
+    let x509pop = "NodeAttestor \"x509pop\" { plugin_data { ca_bundle_path = \"a\" } }";
+    let attestors = read(&with(&tpm2("\"join_token\""))).expect("loads").node_attestors;
+    assert!(!attestors.join_token, "a token alone does not attest");
+    let loaded = attestors.load(0).expect("no files");
+    assert_eq!(loaded.iter().map(|attestor| attestor.kind()).collect::<Vec<_>>(), ["tpm2+join_token"]);
+    assert!(read(&with(&format!("{} {x509pop}", tpm2("\"x509pop\"")))).is_ok());
+    assert!(read(&with(&tpm2(""))).expect("loads").node_attestors.together.is_empty());
+    for (plugins, why) in [
+        (tpm2("\"tpm2\""), "name others of join_token, tpm2, x509pop"),
+        (tpm2("\"aws_iid\""), "name others of join_token, tpm2, x509pop"),
+        (tpm2("\"join_token\", \"join_token\""), "name each once"),
+        (tpm2("\"x509pop\""), "together_with names \"x509pop\": add NodeAttestor \"x509pop\""),
+        (
+            "NodeAttestor \"join_token\" { plugin_data { together_with = [\"tpm2\"] } }".to_owned(),
+            "together_with: unknown key",
+        ),
+    ] {
+        let said = mistakes(&with(&plugins));
+        assert!(said.len() == 1 && said[0].contains(why), "{plugins}: {said:?}");
+    }
+}
+
+#[test]
 fn the_pcr_banks_are_sha256_unless_an_operator_names_others() {
     let banks = |data: &str| {
         let config =

@@ -57,6 +57,22 @@ impl TpmKeys {
         Self { address: read_address(data), owner_password, ..Self::default() }
     }
 
+    /// What two ways to attest say of the one TPM, or what they contradict each other in.
+    pub(crate) fn and(self, other: Self) -> Result<Self, String> {
+        if let (Some(a), Some(b)) = (&self.address, &other.address)
+            && a != b
+        {
+            return Err(format!("names the TPM {a}, and {b}: the agent works with one"));
+        }
+        Ok(Self {
+            address: self.address.or(other.address),
+            endorsement: self.endorsement.or(other.endorsement),
+            owner_password: self.owner_password.or(other.owner_password),
+            endorsement_password: self.endorsement_password.or(other.endorsement_password),
+            event_log: self.event_log.or(other.event_log),
+        })
+    }
+
     /// Both together, or what they contradict each other in.
     pub(super) fn with(self, other: Self) -> Result<TpmConfig, String> {
         if let (Some(a), Some(b)) = (&self.address, &other.address)

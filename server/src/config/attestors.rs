@@ -1,5 +1,6 @@
 //! The ways to attest that are configured: a line for each in each of the lists here, a file for what it is told.
 
+mod together;
 mod tpm2;
 mod x509pop;
 
@@ -8,11 +9,12 @@ use std::path::Path;
 use ironroot_shell::settings::Section;
 use thiserror::Error;
 
+pub use together::TogetherConfig;
 pub use tpm2::{Admission, Tpm2Config};
 pub use x509pop::{CaBundleError, X509PopConfig, X509PopMode};
 
 use super::{ManufacturerFileError, PROGRAM};
-use crate::node_attestation::Attestor;
+use crate::node_attestation::{Attestor, JOIN_TOKEN, Together};
 
 /// How devices may prove who they are; at least one way is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct NodeAttestors {
     pub tpm2: Option<Tpm2Config>,
     /// By a certificate that the device was given; none if that way is shut.
     pub x509pop: Option<X509PopConfig>,
+    /// Ways that count only together with others.
+    pub together: Vec<TogetherConfig>,
 }
 
 /// Why a file that an attestor needs cannot be used. Each message names the file.
@@ -40,12 +44,35 @@ impl NodeAttestors {
     /// The attestors, with what the files hold that the configuration names. Authorities that have ended by `now_unix` (UNIX seconds)
     /// are told.
     pub fn load(&self, now_unix: i64) -> Result<Vec<Attestor>, AttestorFileError> {
-        let join_token = self.join_token.then_some(Attestor::JoinToken);
-        let tpm2 = self.tpm2.as_ref().map(|tpm2| tpm2.load(now_unix)).transpose()?;
-        let x509pop = self.x509pop.as_ref().map(|x509pop| x509pop.load(now_unix)).transpose()?;
-        Ok(join_token.into_iter().chain(tpm2).chain(x509pop).collect())
+        let mut attestors = Vec::new();
+        for name in TYPES {
+            let together = self.together.iter().find(|together| together.first == name);
+            let is_on = name != JOIN_TOKEN || self.join_token;
+            let Some(first) = self.load_one(name, now_unix)?.filter(|_| is_on) else { continue };
+            attestors.push(match together {
+                None => first,
+                Some(together) => {
+                    let others: Result<Vec<_>, _> =
+                        together.others.iter().map(|name| self.load_one(name, now_unix)).collect();
+                    Attestor::Together(Box::new(Together::new(first, others?.into_iter().flatten().collect())))
+                }
+            });
+        }
+        Ok(attestors)
+    }
+
+    /// The attestor of that type, if this server knows whom it believes.
+    fn load_one(&self, name: &str, now_unix: i64) -> Result<Option<Attestor>, AttestorFileError> {
+        Ok(match name {
+            JOIN_TOKEN => Some(Attestor::JoinToken),
+            "tpm2" => self.tpm2.as_ref().map(|tpm2| tpm2.load(now_unix)).transpose()?,
+            _ => self.x509pop.as_ref().map(|x509pop| x509pop.load(now_unix)).transpose()?,
+        })
     }
 }
+
+/// The ways to attest that are here.
+const TYPES: [&str; 3] = [JOIN_TOKEN, "tpm2", "x509pop"];
 
 /// What an operator is told of authorities in the file at `path` that have ended.
 fn told_of_ended(path: &Path, ended: &[String]) -> Option<String> {
@@ -56,10 +83,15 @@ fn told_of_ended(path: &Path, ended: &[String]) -> Option<String> {
 
 /// Reads the `NodeAttestor` blocks, reporting every mistake. `None` if one of them cannot be used.
 pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
-    let mut attestors = NodeAttestors { join_token: false, tpm2: None, x509pop: None };
+    let mut attestors = NodeAttestors { join_token: false, tpm2: None, x509pop: None, together: Vec::new() };
     let found = plugins.plugins("NodeAttestor");
     let known = found.len();
+    let found_names: Vec<String> = found.iter().map(|plugin| plugin.name.clone()).collect();
     for plugin in found {
+        // A token names no device, so nothing is named by one together with it.
+        if plugin.name != JOIN_TOKEN {
+            attestors.together.extend(together::read(&plugin, &TYPES));
+        }
         match plugin.name.as_str() {
             "join_token" => {
                 attestors.join_token = true;
@@ -73,6 +105,8 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
             }
         }
     }
+    let configured: Vec<&str> = found_names.iter().map(String::as_str).collect();
+    together::check(plugins, &attestors.together, &configured);
     // A plugin that is there and wrong, or switched off, is not none.
     if known == 0 && !plugins.has("NodeAttestor") {
         attestors.join_token = true;

@@ -73,7 +73,7 @@ impl NodeAttestation {
         JoinTokenRefusal::unless_good(self.store.join_token(token, now_unix).await?)?;
         Ok(AttestedNode {
             id: self.trust_domain.id_with_path(&format!("/spire/agent/{JOIN_TOKEN}/{token}"))?,
-            attestation_type: JOIN_TOKEN,
+            attestation_type: JOIN_TOKEN.into(),
             selectors: SelectorSet::default(),
             can_reattest: false,
             csr,

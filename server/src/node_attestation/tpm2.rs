@@ -162,7 +162,7 @@ impl NodeAttestation {
         }
         Ok(AttestedNode {
             id: self.trust_domain.id_with_path(&attested.agent_path())?,
-            attestation_type: TYPE,
+            attestation_type: TYPE.into(),
             selectors: attested.selectors().clone(),
             can_reattest: true,
             csr,

@@ -100,7 +100,7 @@ impl NodeAttestation {
         let path = policy.agent_path.render(&value).map_err(X509PopServerRefusal::from)?;
         Ok(AttestedNode {
             id: self.trust_domain.id_with_path(&format!("/spire/agent{path}"))?,
-            attestation_type: TYPE,
+            attestation_type: TYPE.into(),
             selectors: attested.selectors(self.trust_domain.as_str()),
             can_reattest: true,
             csr,

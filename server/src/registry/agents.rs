@@ -10,7 +10,7 @@ use ironroot_api::SpiffeId;
 use super::agent_table::standing;
 use super::{AgentStanding, Registry, RegistryError, one_certificate, token_aliases};
 use crate::devices::note_attested;
-use crate::node_attestation::{AttestedNode, Proof};
+use crate::node_attestation::{AttestedNode, Enrolment, Proof};
 use crate::rights::{Administrator, AuthenticatedAgent, ShownCertificate};
 use crate::store::{StoreError, Transaction};
 
@@ -39,15 +39,11 @@ impl Registry {
             if known.as_ref().is_some_and(|known| known.banned) {
                 return Err(RegistryError::AgentBanned);
             }
-            if let Some(known) = known.as_ref().filter(|known| known.attestation_type != agent.attestation_type) {
+            if let Some(known) = known.as_ref().filter(|known| names_by(known) != names_by(&agent)) {
                 let (agent, attestation_type) = (known.spiffe_id.clone(), known.attestation_type.clone());
                 return Err(RegistryError::OtherAttestation { agent, attestation_type });
             }
-            match &proof {
-                Proof::JoinToken(token) => token.spend(tx, now_unix)?,
-                Proof::Tpm(device) => note_attested(tx, device, &agent.spiffe_id, now_unix)?,
-                Proof::Certificate { .. } => one_certificate::refuse_under_another_id(tx, &agent)?,
-            }
+            settle(tx, &proof, &agent, known.as_ref(), now_unix)?;
             let agent_version = known.map(|known| known.agent_version).unwrap_or_default();
             Ok(AgentRecord { agent_version, ..agent.clone() })
         })
@@ -248,6 +244,31 @@ fn known(outcome: Result<(), Unknown>) -> Result<bool, StoreError> {
         Ok(()) => Ok(true),
         Err(Unknown::Agent) => Ok(false),
         Err(Unknown::Store(error)) => Err(error),
+    }
+}
+
+/// The attestation type that named the agent: the first, where several were proven together.
+fn names_by(agent: &AgentRecord) -> Option<&str> {
+    agent.attestation_type.split('+').next()
+}
+
+/// What each proof changes, or is refused by, when its agent is stored. `known`: what there was under its ID.
+fn settle(
+    tx: &Transaction<'_>,
+    proof: &Proof,
+    agent: &AgentRecord,
+    known: Option<&AgentRecord>,
+    now_unix: i64,
+) -> Result<(), RegistryError> {
+    match proof {
+        Proof::JoinToken(token) | Proof::Enrolled(Enrolment::Now(token)) => token.spend(tx, now_unix),
+        Proof::Enrolled(Enrolment::Before(refusal)) => {
+            let was_let_in = known.is_some_and(|known| known.attestation_type == agent.attestation_type);
+            was_let_in.then_some(()).ok_or_else(|| (*refusal).into())
+        }
+        Proof::Tpm(device) => Ok(note_attested(tx, device, &agent.spiffe_id, now_unix)?),
+        Proof::Certificate { .. } => one_certificate::refuse_under_another_id(tx, agent),
+        Proof::All(proofs) => proofs.iter().try_for_each(|proof| settle(tx, proof, agent, known, now_unix)),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct ServerOptions {
     pub agent_ttl: &'static str,
     /// `default_x509_svid_ttl`.
     pub x509_svid_ttl: &'static str,
+    /// Whether a join token alone attests.
+    pub join_tokens: bool,
     /// The tpm2 attestor's `admission`.
     pub admission: Admission,
     /// The tpm2 attestor's `pcrs`.
@@ -80,6 +82,7 @@ impl Default for ServerOptions {
             ca_ttl: "24h",
             agent_ttl: "1h",
             x509_svid_ttl: "1h",
+            join_tokens: true,
             admission: Admission::Enrolled,
             pcrs: "[0, 2, 4, 7]",
             pcr_banks: "[\"sha256\"]",
@@ -343,6 +346,7 @@ plugins {{
     }}
     {key_managers}
     NodeAttestor "join_token" {{
+        enabled = {join_tokens}
         plugin_data {{ }}
     }}
     NodeAttestor "tpm2" {{
@@ -365,6 +369,7 @@ plugins {{
             rate_limits = options.rate_limits,
             server_lines = options.server_lines,
             plugins = options.plugins,
+            join_tokens = options.join_tokens,
             pcrs = options.pcrs,
             pcr_banks = options.pcr_banks,
             require_resident_key = options.require_resident_key,

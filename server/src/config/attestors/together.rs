@@ -1,0 +1,40 @@
+//! `together_with`: what else a device must prove.
+
+use ironroot_attest::node::together::MAX_PARTS;
+use ironroot_shell::settings::{Plugin, Section};
+
+/// A way to attest, and those that must be proven with it: by their attestation types.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TogetherConfig {
+    /// Who says what the agent is called.
+    pub first: String,
+    /// At least one.
+    pub others: Vec<String>,
+}
+
+/// What the plugin says of others, if it says anything. `known`: the attestation types of this server that may be proven with others.
+pub(super) fn read(plugin: &Plugin<'_>, known: &[&str]) -> Option<TogetherConfig> {
+    let (data, key) = (&plugin.data, "together_with");
+    let may = |text: &str| match known.contains(&text) && text != plugin.name {
+        true => Ok(text.to_owned()),
+        false => Err(format!("name others of {}", known.join(", "))),
+    };
+    let others = data.parsed_list(key, may)?;
+    let is_twice = (1..others.len()).any(|at| others[..at].contains(&others[at]));
+    if is_twice || others.len() >= MAX_PARTS {
+        data.mistake(key, format!("name each once, at most {} of them", MAX_PARTS - 1));
+    }
+    (!others.is_empty()).then(|| TogetherConfig { first: plugin.name.clone(), others })
+}
+
+/// Each that is named must have been told whom it believes: join tokens alone need no block of their own.
+pub(super) fn check(plugins: &Section<'_>, together: &[TogetherConfig], configured: &[&str]) {
+    for name in together.iter().flat_map(|config| &config.others) {
+        if name != "join_token" && !configured.contains(&name.as_str()) {
+            plugins.mistake(
+                "NodeAttestor",
+                format!("together_with names {name:?}: add NodeAttestor {name:?} with what it needs"),
+            );
+        }
+    }
+}

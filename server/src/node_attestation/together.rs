@@ -1,0 +1,161 @@
+//! Several ways to attest as one: a device proves each of them, or nothing.
+//!
+//! The first says who the agent is; what the others prove is added to its selectors, with one that says that all were proven.
+//!
+//! A join token among them is somebody's word that the device may come in, once: it is spent with the first attestation. Later ones prove
+//! the rest anew (what a chip has booted, for one), as long as the agent is there that the token let in. Evict it, and the next
+//! attestation needs another token.
+
+use ironroot_api::csr::Csr;
+use ironroot_attest::Selector;
+use ironroot_attest::node::together::{self, TogetherRefusal};
+
+use super::{
+    AttestationError, AttestedNode, Attestor, Circumstances, Evidence as OfOne, JoinTokenRefusal, NodeAttestation,
+    Progress, Proof, UnspentToken,
+};
+
+/// The type of the selector that says that all parts were proven; its value is their types, with a plus between.
+const SELECTOR_TYPE: &str = "together";
+
+/// The ways that are proven together.
+#[derive(Debug)]
+pub struct Together {
+    name: String,
+    parts: Vec<Attestor>,
+}
+
+/// What the first message says, part by part. Nothing is believed yet.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    name: &'a str,
+    pub(super) parts: Vec<OfOne<'a>>,
+}
+
+/// An attestation that waits for the answers to its parts' challenges.
+#[derive(Debug)]
+pub struct Challenge {
+    name: String,
+    parts: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Challenged(Box<super::Challenge>),
+    Proven(Box<AttestedNode>),
+    Enrolled(Enrolment),
+}
+
+/// What a join token is worth beside other proofs.
+#[derive(Clone, Debug)]
+pub enum Enrolment {
+    /// It was good when it was shown; the change that stores the agent spends it.
+    Now(UnspentToken),
+    /// It was none, or is spent: good for an agent that was let in before.
+    Before(JoinTokenRefusal),
+}
+
+impl Together {
+    /// `first`: who says what the agent is called, no join token. `others`: at least one, each of another type.
+    pub fn new(first: Attestor, others: Vec<Attestor>) -> Self {
+        let parts: Vec<Attestor> = std::iter::once(first).chain(others).collect();
+        Self { name: together::type_of(parts.iter().map(Attestor::kind)), parts }
+    }
+
+    /// The attestation type.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn read<'a>(&'a self, payload: &'a [u8]) -> Result<Evidence<'a>, AttestationError> {
+        let messages = together::split(payload, self.parts.len())?;
+        let read = self.parts.iter().zip(messages).map(|(part, message)| part.read(message));
+        Ok(Evidence { name: &self.name, parts: read.collect::<Result<_, _>>()? })
+    }
+}
+
+impl NodeAttestation {
+    /// Begins with each part; changes nothing.
+    pub(super) async fn begin_together(
+        &self,
+        Evidence { name, parts }: Evidence<'_>,
+        csr: Csr,
+        at: &Circumstances<'_>,
+    ) -> Result<Progress, AttestationError> {
+        let (mut waiting, mut challenges) = (Vec::new(), Vec::new());
+        for part in parts {
+            let (part, challenge) = self.begin_part(part, csr.clone(), at).await?;
+            waiting.push(part);
+            challenges.push(challenge);
+        }
+        let challenge = Challenge { name: name.to_owned(), parts: waiting };
+        Ok(Progress::Challenge(super::Challenge::Together(Box::new(challenge)), together::join(&challenges)))
+    }
+
+    async fn begin_part(
+        &self,
+        part: OfOne<'_>,
+        csr: Csr,
+        at: &Circumstances<'_>,
+    ) -> Result<(Waiting, Vec<u8>), AttestationError> {
+        if let OfOne::JoinToken(token) = part {
+            let joined = self.join(token, csr, at.now_unix).await;
+            return Ok((Waiting::Enrolled(Enrolment::of(joined)?), Vec::new()));
+        }
+        Ok(match self.begin_one(part, csr, at).await? {
+            Progress::Attested(node) => (Waiting::Proven(node), Vec::new()),
+            Progress::Challenge(challenge, bytes) => (Waiting::Challenged(Box::new(challenge)), bytes),
+        })
+    }
+
+    /// Judges each part's answer.
+    pub(super) fn judge_together(
+        &self,
+        Challenge { name, parts }: Challenge,
+        response: &[u8],
+        now_unix: i64,
+    ) -> Result<AttestedNode, AttestationError> {
+        let answers = together::split(response, parts.len())?;
+        let (mut nodes, mut enrolment) = (Vec::new(), None);
+        for (part, answer) in parts.into_iter().zip(answers) {
+            match part {
+                Waiting::Challenged(challenge) => nodes.push(self.answer_one(*challenge, answer, now_unix)?),
+                Waiting::Proven(node) => nodes.push(*node),
+                Waiting::Enrolled(token) => enrolment = Some(token),
+            }
+        }
+        united(name, nodes, enrolment)
+    }
+}
+
+impl Enrolment {
+    fn of(joined: Result<AttestedNode, AttestationError>) -> Result<Self, AttestationError> {
+        match joined.map(|node| node.proof) {
+            Ok(Proof::JoinToken(token)) => Ok(Self::Now(token)),
+            Ok(_) => Ok(Self::Before(JoinTokenRefusal::Unknown)),
+            Err(AttestationError::JoinToken(refusal)) => Ok(Self::Before(refusal)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// One node that has proven all of it.
+fn united(
+    name: String,
+    nodes: Vec<AttestedNode>,
+    enrolment: Option<Enrolment>,
+) -> Result<AttestedNode, AttestationError> {
+    let parts = nodes.len() + usize::from(enrolment.is_some());
+    let mut nodes = nodes.into_iter();
+    let first = nodes.next().ok_or(TogetherRefusal { expected: parts })?;
+    let (mut selectors, mut proofs, mut can_reattest) = (first.selectors, vec![first.proof], first.can_reattest);
+    for node in nodes {
+        selectors.extend(node.selectors.iter().cloned());
+        proofs.push(node.proof);
+        can_reattest &= node.can_reattest;
+    }
+    selectors.extend(Selector::new(SELECTOR_TYPE, &name));
+    proofs.extend(enrolment.map(Proof::Enrolled));
+    let (id, csr) = (first.id, first.csr);
+    Ok(AttestedNode { id, attestation_type: name.into(), selectors, can_reattest, csr, proof: Proof::All(proofs) })
+}
