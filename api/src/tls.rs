@@ -10,6 +10,7 @@
 
 mod anchors;
 mod config;
+mod key_exchange;
 mod peer;
 mod resolver;
 mod trust;
@@ -17,6 +18,7 @@ mod verifier;
 
 pub use anchors::{BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
 pub use config::{client_config, client_config_for, provider, server_config, web_server_config};
+pub use key_exchange::key_exchange;
 pub use peer::TlsPeer;
 pub use resolver::SvidResolver;
 pub use trust::{ClientTrust, ServerTrust};

@@ -9,6 +9,7 @@ pub mod device_pki;
 pub mod envoy;
 pub mod interposer;
 pub mod jwt;
+pub mod key_exchange;
 pub mod machine;
 pub mod manufacturer;
 pub mod quirk;

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironroot_api::tls::key_exchange;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
@@ -34,8 +35,11 @@ impl Dial {
         let connector = TlsConnector::from(self.config);
         // Not sent (no SNI) and not checked: the server is known by its SPIFFE ID.
         let name = ServerName::try_from("spire-server").expect("a constant legal name");
-        let handshake =
-            async move { timeout(TLS_DEADLINE, connector.connect(name, tcp)).await?.map_err(super::verifier::plain) };
+        let handshake = async move {
+            let tls = timeout(TLS_DEADLINE, connector.connect(name, tcp)).await?.map_err(super::verifier::plain)?;
+            tracing::debug!(key_exchange = ?key_exchange(tls.get_ref().1), "connected to the server");
+            Ok(tls)
+        };
         if !self.key_blocks {
             return handshake.await;
         }

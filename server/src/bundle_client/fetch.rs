@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ironroot_api::bundle::{DocumentError, MAX_DOCUMENT_BYTES};
-use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config_for, provider};
+use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config_for, key_exchange, provider};
 use ironroot_api::{SpiffeId, TrustDomain};
 use prost::bytes::Bytes;
 use rustls::ClientConfig;
@@ -145,6 +145,7 @@ async fn ask(url: &EndpointUrl, proof: &EndpointProof) -> Result<Reply, FetchErr
     let tcp = TcpStream::connect((host, url.port())).await.map_err(|why| FetchError::Connect(place.clone(), why))?;
     let tls = TlsConnector::from(proof.0.clone()).connect(name, tcp).await;
     let tls = tls.map_err(|why| FetchError::Tls(place.clone(), why))?;
+    tracing::debug!(endpoint = place, key_exchange = ?key_exchange(tls.get_ref().1), "connected to a bundle endpoint");
     let http = |why| FetchError::Http(place.clone(), why);
     let connecting = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(tls));
     let (mut sender, connection) = connecting.await.map_err(http)?;

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use ironroot_api::tls::{ClientTrust, SvidResolver, TlsPeer, server_config};
+use ironroot_api::tls::{ClientTrust, SvidResolver, TlsPeer, key_exchange, server_config};
 use ironroot_api::unix_socket::{PeerCredentials, SocketListener, Tolerant, incoming};
 use ironroot_api::watched::{Patience, Watched};
 use ironroot_shell::logging::{LineRate, LogLimit};
@@ -173,6 +173,7 @@ impl Acceptor {
         tcp.set_nodelay(true)?;
         let dialled = tcp.local_addr()?;
         let tls = self.tls.accept(tcp).await?;
+        tracing::debug!(%address, key_exchange = ?key_exchange(tls.get_ref().1), "TLS handshake finished");
         let svid = match tls.get_ref().1.peer_certificates() {
             Some(chain) => Some(self.clients.svid(chain, self.server.now_unix()).map_err(io::Error::other)?),
             None => None,

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ironroot_api::tls::key_exchange;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_shell::listen;
 use ironroot_shell::logging::{LineRate, LogLimit};
@@ -126,7 +127,9 @@ impl WebListener {
 async fn shake(tls: TlsAcceptor, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Ended> {
     tcp.set_nodelay(true)?;
     let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(tcp)).await;
-    Ok(shaken.map_err(|_| "TLS handshake not finished in time")??)
+    let stream = shaken.map_err(|_| "TLS handshake not finished in time")??;
+    tracing::debug!(key_exchange = ?key_exchange(stream.get_ref().1), "TLS handshake of a web client finished");
+    Ok(stream)
 }
 
 /// Why a connection ended before its time.

@@ -11,6 +11,7 @@ mod force_rotation;
 mod import;
 mod jwt;
 mod jwt_server;
+mod key_exchange;
 mod matrix;
 mod moving;
 mod nested;

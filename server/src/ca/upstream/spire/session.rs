@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::svid::svid_client::SvidClient;
-use ironroot_api::tls::{ServerTrust, client_config};
+use ironroot_api::tls::{ServerTrust, client_config, key_exchange};
 use ironroot_shell::clock::wall_unix;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
+use tracing::debug;
 
 use super::SpireServer;
 use super::error::SpireError;
@@ -74,5 +75,7 @@ async fn dial(address: (String, u16), config: Arc<ClientConfig>) -> io::Result<T
     tcp.set_nodelay(true)?;
     // Not sent (no SNI) and not checked: the server is known by its SPIFFE ID.
     let name = ServerName::try_from("spire-server").expect("a constant legal name");
-    TlsConnector::from(config).connect(name, tcp).await
+    let tls = TlsConnector::from(config).connect(name, tcp).await?;
+    debug!(host = address.0, port = address.1, key_exchange = ?key_exchange(tls.get_ref().1), "connected to the upstream server");
+    Ok(tls)
 }
