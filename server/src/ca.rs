@@ -48,10 +48,10 @@ pub use authority::CertificateAuthority;
 pub use bundle::{JwtAuthority, TrustBundle};
 pub use ca_to_sign::CaToSign;
 pub use error::CaError;
-pub use issuer::{IssuedCa, IssuedSvid};
+pub use issuer::{IssuedCa, IssuedSvid, MAX_INTERMEDIATES};
 pub use journal::{
-    Authority, Credential, Inherited, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord, MAX_USED_KEYS, Origin,
-    Place, Slot, SlotName, Slots, Standing, UpstreamChain, Verdict,
+    Authority, CaCertificate, Credential, Inherited, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord,
+    MAX_USED_KEYS, Origin, Place, Slot, SlotName, Slots, Standing, UpstreamChain, Verdict,
 };
 pub use jwt::{Audience, IssuedJwtSvid, JwtError, JwtSubject, NoAudience, NotForWorkloads};
 pub use lint::LintError;

@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_server::ca::{Journal, Place, Purpose, ServerName, Slot, SlotName};
+use ironroot_server::facts::federation::EndpointProfile;
+use ironroot_server::facts::tier::{TierCredential, TierOrigin};
+use ironroot_server::federation::Federation;
 use ironroot_server::keys::SoftwareKeys;
 use ironroot_server::registry::Registry;
 use ironroot_server::store::Store;
 use ironroot_server::store::spire::SpireStoreError;
 use ironroot_server::takeover::{KeyPlace, KeysTaken, Report, Rules, Takeover, TakeoverError, What};
+use prost::Message;
 use rusqlite::{Connection, params};
 use spire_files::{DAY, JwtKey, NOW, OLD, RootCa, SpireFiles, add_agent, add_entry, add_selector, datetime, state};
 use tempfile::TempDir;
@@ -193,7 +197,7 @@ fn what_our_rules_refuse_is_left_behind_by_name_and_the_rest_is_taken() {
     let federates = add_entry(&connection, "fed", "spiffe://example.org/fed", node, ("unix", "uid:1"));
     connection.execute("INSERT INTO federated_registration_entries VALUES (2, ?1)", [federates]).unwrap();
     connection.execute(
-        "INSERT INTO federated_trust_domains (trust_domain, bundle_endpoint_url, bundle_endpoint_profile) VALUES ('other.org', 'https://o/', 'https_web')",
+        "INSERT INTO federated_trust_domains (trust_domain, bundle_endpoint_url, bundle_endpoint_profile) VALUES ('other.org', 'http://o/', 'https_web')",
         [],
     ).unwrap();
     add_agent(&connection, "spiffe://example.org/spire/agent/aws_iid/1", "aws_iid", "7", true, NOW + 60);
@@ -216,9 +220,9 @@ fn what_our_rules_refuse_is_left_behind_by_name_and_the_rest_is_taken() {
             "entry control (spiffe://example.org/web): invalid selector",
             "entry no id (nothing): \"nothing\"",
             "entry old (spiffe://example.org/old): it has expired",
-            "entry fed (spiffe://example.org/fed): it federates with other.org",
-            "bundle of trust domain spiffe://other.org: bundles of other",
-            "federation relationship with other.org: it is not taken over; its endpoint is https://o/ (https_web)",
+            "entry fed (spiffe://example.org/fed): it federates with other.org, whose bundle is not taken over",
+            "bundle of trust domain spiffe://other.org: the bundle in its row is that of \"\"",
+            "federation relationship with other.org: our rules refuse it: bundle endpoint URL must use the https scheme; create it here",
             "attestation of agent spiffe://example.org/spire/agent/aws_iid/1: it goes on while",
             "agent spiffe://example.org/workload: it is no agent's ID",
             "agent spiffe://example.org/spire/agent/x/2: its serial number is not decimal",
@@ -284,28 +288,107 @@ fn the_journal_of_the_server_whose_keys_these_are_is_found_among_those_that_shar
 }
 
 #[test]
-fn a_ca_below_an_upstream_root_goes_on_below_it() {
-    let (mut files, ours) = (SpireFiles::new(), Ours::new());
-    // The issuer's name is the root's: a certificate that signs itself has both.
-    let ca = files.journals[0].cas[0].certificate.clone();
-    files.journals[0].cas[0].upstream_chain = vec![ca.clone()];
-    files.journals[0].cas.truncate(1);
-    files.bundle.root_cas = vec![RootCa { der: ca.clone(), tainted: false }];
-    files.write();
+fn other_trust_domains_come_along_with_the_entries_that_ask_for_their_bundles() {
+    let (files, ours) = (SpireFiles::new(), Ours::new());
+    let connection = files.write();
+    let other = spire_files::Bundle {
+        trust_domain_id: "spiffe://other.org".into(),
+        sequence_number: 50,
+        refresh_hint: 120,
+        ..files.bundle.clone()
+    };
+    let add = "INSERT INTO bundles (trust_domain, data) VALUES ('spiffe://other.org', ?1)";
+    connection.execute(add, params![other.encode_to_vec()]).unwrap();
+    let row = add_entry(&connection, "fed", "spiffe://example.org/fed", "spiffe://example.org/node", ("unix", "uid:1"));
+    connection.execute("INSERT INTO federated_registration_entries VALUES (2, ?1)", [row]).unwrap();
+    let relationships = "INSERT INTO federated_trust_domains \
+                         (trust_domain, bundle_endpoint_url, bundle_endpoint_profile, endpoint_spiffe_id) VALUES \
+                         ('other.org', 'https://o.test/', 'https_spiffe', 'spiffe://other.org/server'), \
+                         ('third.org', 'https://t.test/', 'https_web', ''), ('fourth.org', 'https://f.test/', 'carrier_pigeon', '')";
+    connection.execute(relationships, []).unwrap();
+    drop(connection);
     run(async {
         let store = ours.store();
         let report = ours.take(&files, &store).await.unwrap();
-        let journal = journal(&ours, &store).await;
-        let (_, active) = journal.slots(Purpose::X509Ca).active().unwrap();
-        assert_eq!((active.root, report.x509_authorities), (Some(0), 1), "{report}");
-        assert_eq!(journal.slots(Purpose::Root).authorities().len(), 1);
+        assert_eq!((report.federated_bundles, report.federation_relationships, report.entries), (1, 2, 1), "{report}");
+        let profile = why(&report, What::FederationRelationship);
+        assert_eq!(profile, ["its bundle endpoint profile is \"carrier_pigeon\": create it here (federation create)"]);
+        let federation = Federation::load(store.clone()).await.unwrap();
+        let other = TrustDomain::new("other.org").unwrap();
+        let bundle = federation.bundle(&other).unwrap();
+        let keys = (bundle.x509_authorities().len(), bundle.to_pb().jwt_authorities.len());
+        assert_eq!((keys, bundle.refresh_hint_seconds(), bundle.sequence_number()), ((3, 1), 120, 0));
+        let relationship = federation.relationship(&other).unwrap();
+        let id = SpiffeId::parse("spiffe://other.org/server").unwrap();
+        assert_eq!(
+            (relationship.url.as_str(), &relationship.profile),
+            ("https://o.test/", &EndpointProfile::HttpsSpiffe(id))
+        );
+        let registry = Registry::load(store.clone()).await.unwrap();
+        assert_eq!(registry.entry("fed").unwrap().federates_with(), [other]);
     });
+}
+
+/// Files whose active CA is below a root of another PKI, by `between`.
+fn below(between: &[&str]) -> SpireFiles {
     let mut files = SpireFiles::new();
-    let ca = files.journals[0].cas[0].certificate.clone();
-    files.journals[0].cas[0].upstream_chain = vec![ca.clone(), ca];
-    files.write();
-    let left = ours.read(&files).unwrap();
-    assert!(why(left.report(), What::X509Authority)[0].contains("intermediate authorities"), "{}", left.report());
+    let names: Vec<&str> = std::iter::once("root").chain(between.iter().copied()).collect();
+    let pki: Vec<spire_files::Pki> = names.iter().fold(Vec::new(), |mut pki: Vec<spire_files::Pki>, name| {
+        let next = spire_files::Pki::below(pki.last(), name);
+        pki.push(next);
+        pki
+    });
+    let ca = pki.last().unwrap().certify(&files.keys["x509-CA-A"], "spiffe://example.org", NOW + DAY);
+    let above = pki[1..].iter().rev().map(|authority| authority.der.clone());
+    files.journals[0].cas.truncate(1);
+    files.journals[0].cas[0].upstream_chain = std::iter::once(ca.clone()).chain(above).collect();
+    files.journals[0].cas[0].certificate = ca;
+    files.bundle.root_cas = vec![RootCa { der: pki[0].der.clone(), tainted: false }];
+    files
+}
+
+#[test]
+fn a_ca_below_an_upstream_root_goes_on_below_it_whatever_is_between_them() {
+    for between in [&[][..], &["first"], &["first", "second"]] {
+        let (files, ours) = (below(between), Ours::new());
+        files.write();
+        run(async {
+            let store = ours.store();
+            let report = ours.take(&files, &store).await.unwrap();
+            let journal = journal(&ours, &store).await;
+            let (_, active) = journal.slots(Purpose::X509Ca).active().unwrap();
+            let chain = active.upstream.as_ref().map(|chain| chain.ders().count());
+            assert_eq!((chain, report.x509_authorities), (Some(between.len()), 1), "{report}");
+            assert!(journal.slots(Purpose::Root).authorities().is_empty(), "the root is another's");
+            let tiers = store.tier_authorities().await.unwrap().authorities;
+            let root = TierCredential::Certificate(files.bundle.root_cas[0].der.clone());
+            assert_eq!((&tiers[0].origin, &tiers[0].credential, tiers.len()), (&TierOrigin::Above, &root, 1));
+            assert!(active.state().upstream_id == tiers[0].subject_key_id().unwrap());
+        });
+    }
+}
+
+#[test]
+fn a_ca_whose_chain_leads_nowhere_signs_nothing_here() {
+    type Change = fn(&mut SpireFiles);
+    let cases: [(Change, &str); 3] = [
+        (|files| files.bundle.root_cas.clear(), "is not in the trust domain's bundle"),
+        (|files| drop(files.journals[0].cas[0].upstream_chain.remove(1)), "are not each other's"),
+        (
+            |files| {
+                let ca = files.journals[0].cas[0].certificate.clone();
+                files.journals[0].cas[0].upstream_chain = vec![ca; 7];
+            },
+            "more authorities between it and its upstream root",
+        ),
+    ];
+    for (change, expected) in cases {
+        let (mut files, ours) = (below(&["first", "second", "third"]), Ours::new());
+        change(&mut files);
+        files.write();
+        let left = ours.read(&files).unwrap();
+        assert!(why(left.report(), What::X509Authority)[0].contains(expected), "{expected}: {}", left.report());
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct IssuedCa {
 }
 
 /// Certificates between an SVID and its root that verifiers take. Source: rustls-webpki, `MAX_SUB_CA_COUNT`.
-pub(super) const MAX_INTERMEDIATES: usize = 6;
+pub const MAX_INTERMEDIATES: usize = 6;
 
 /// What the token signs to show that it still does. No certificate, CSR or token of ours begins like this.
 const PROBE: &[u8] = b"ironroot asks whether the token signs";

@@ -8,11 +8,13 @@ use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::Spki;
 use prost::Message;
 
+use super::above::{Above, RootOfBundle, chain_above};
 use super::error::TakeoverError;
 use super::journal_blob::{Bundle, Entries, JwtKeyEntry, Status, X509Ca};
 use super::plan::Rules;
 use super::report::{Report, What};
-use crate::ca::{Credential, Inherited, JwtKey, KeyId, Place, Purpose, SlotName, Standing};
+use crate::ca::{Credential, Inherited, JwtKey, KeyId, Place, Purpose, SlotName, Standing, UpstreamChain};
+use crate::facts::tier::TierAuthority;
 use crate::keys::SoftwareKey;
 use crate::store::spire::{SpireBundle, SpireJournal};
 
@@ -24,6 +26,8 @@ const NEVER: i64 = 100 * 365 * 24 * 60 * 60;
 pub(super) struct Authorities {
     pub(super) sequence_number: u64,
     pub(super) inherited: Vec<Inherited>,
+    /// Roots of the authority above the CA, if there is one.
+    pub(super) above: Vec<TierAuthority>,
     /// The IDs of the keys that sign.
     pub(super) key_ids: Vec<String>,
 }
@@ -121,18 +125,12 @@ fn slot_of(text: &str) -> Option<SlotName> {
     }
 }
 
-/// An X.509 authority of the bundle.
-struct RootOfBundle {
-    certificate: Certificate,
-    is_tainted: bool,
-}
-
-/// A CA whose key is here: how far its life is, and its certificate; `root`: which of the bundle's has signed it.
+/// A CA whose key is here: how far its life is, and its certificate.
 struct SigningCa {
     standing: Standing,
     certificate: Certificate,
     issued_at: i64,
-    root: Option<usize>,
+    above: Option<Above>,
 }
 
 struct SigningJwtKey {
@@ -181,9 +179,17 @@ impl Taking<'_> {
             {
                 continue;
             }
-            let Some(root) = self.above(ca, &certificate, roots, is_active) else { continue };
+            let above = match chain_above(&ca.upstream_chain, &certificate, roots)? {
+                Ok(above) => above,
+                Err(why) if is_active => {
+                    let why = format!("it signs nothing here: {why}");
+                    self.report.leave(What::X509Authority, certificate.serial_decimal(), why);
+                    continue;
+                }
+                Err(_) => continue,
+            };
             let Some(standing) = standing(ca.status, place) else { continue };
-            signing.push(SigningCa { standing, certificate, issued_at: ca.issued_at, root });
+            signing.push(SigningCa { standing, certificate, issued_at: ca.issued_at, above });
         }
         Ok(signing)
     }
@@ -193,45 +199,6 @@ impl Taking<'_> {
         let Some(slot) = slot_of(&ca.slot_id) else { return Ok(None) };
         let certificate = Certificate::parse(&ca.certificate).map_err(|e| TakeoverError::Authority(e.to_string()))?;
         Ok((certificate.not_after_unix() > self.now_unix).then_some((slot, certificate)))
-    }
-
-    /// Which root of the bundle has signed it: none if it has signed itself and is there. None of both: it cannot sign here.
-    fn above(
-        &mut self,
-        ca: &X509Ca,
-        certificate: &Certificate,
-        roots: &[RootOfBundle],
-        is_active: bool,
-    ) -> Option<Option<usize>> {
-        let is_there = roots.iter().any(|root| root.certificate.der() == certificate.der());
-        let why = match &ca.upstream_chain[..] {
-            [] if is_there => return Some(None),
-            [] => "it is not in the trust domain's bundle",
-            [_] => {
-                let is_above = |root: &RootOfBundle| {
-                    let (root, ca) =
-                        (root.certificate.inner().tbs_certificate(), certificate.inner().tbs_certificate());
-                    root.subject() == ca.issuer()
-                };
-                let same_key = |root: &RootOfBundle| {
-                    let (wanted, found) = (certificate.authority_key_id(), root.certificate.subject_key_id());
-                    wanted.is_none() || found.is_none() || wanted == found
-                };
-                match roots.iter().position(|root| is_above(root) && same_key(root)) {
-                    Some(root) => return Some(Some(root)),
-                    None => "the upstream authority that signed it is not in the trust domain's bundle",
-                }
-            }
-            _ => "there are intermediate authorities between it and its upstream root, which a CA here cannot have",
-        };
-        if is_active {
-            self.report.leave(
-                What::X509Authority,
-                certificate.serial_decimal(),
-                format!("it signs nothing here: {why}"),
-            );
-        }
-        None
     }
 
     fn signing_jwt_keys(
@@ -258,47 +225,48 @@ impl Taking<'_> {
         Ok(signing)
     }
 
-    /// The bundle's, in its order, those that sign among them; then CAs that an upstream root has signed, which no bundle holds.
+    /// The bundle's, in its order, those that sign among them; then CAs below an authority above, which no bundle holds. What else such a
+    /// bundle has is that authority's.
     fn take_x509(&mut self, roots: Vec<RootOfBundle>, mut signing: Vec<SigningCa>) {
-        let mut numbers = BTreeMap::new();
-        for (place, RootOfBundle { certificate, is_tainted }) in roots.into_iter().enumerate() {
-            let name = certificate.serial_decimal();
-            if certificate.not_after_unix() <= self.now_unix {
-                self.report.leave(What::X509Authority, name, "it has ended");
+        let is_below = signing.iter().any(|ca| ca.above.is_some());
+        let mut live = Vec::new();
+        for (place, root) in roots.into_iter().enumerate() {
+            if root.certificate.not_after_unix() <= self.now_unix {
+                self.report.leave(What::X509Authority, root.certificate.serial_decimal(), "it has ended");
                 continue;
             }
-            numbers.insert(place, self.authorities.inherited.len());
-            let own = signing.iter().position(|ca| ca.root.is_none() && ca.certificate.der() == certificate.der());
-            let is_above = signing.iter().any(|ca| ca.root == Some(place));
-            let (standing, issued_at) = match own.map(|own| signing.swap_remove(own)) {
-                Some(ca) => (ca.standing, ca.issued_at),
-                None => {
-                    let purpose = if is_above { Purpose::Root } else { Purpose::X509Ca };
-                    (Standing::Verifies(purpose), certificate.not_before_unix())
-                }
-            };
-            self.take_certificate(certificate, standing, issued_at, None, is_tainted);
-        }
-        for ca in signing {
-            // One whose root has just been left out has ended with it.
-            if let Some(root) = ca.root.and_then(|place| numbers.get(&place)).copied() {
-                self.take_certificate(ca.certificate, ca.standing, ca.issued_at, Some(root), false);
+            live.push(place);
+            let is_own = |ca: &SigningCa| ca.above.is_none() && ca.certificate.der() == root.certificate.der();
+            match signing.iter().position(is_own).map(|own| signing.swap_remove(own)) {
+                Some(own) => self.take_certificate(own, root.is_tainted),
+                None if is_below => self.authorities.above.push(root.of_the_authority_above()),
+                None => self.take_root(root),
             }
         }
-        self.report.x509_authorities = numbers.len();
+        // One whose root has just been left out has ended with it.
+        signing.retain(|ca| ca.above.as_ref().is_some_and(|above| live.contains(&above.root)));
+        signing.into_iter().for_each(|ca| self.take_certificate(ca, false));
+        self.report.x509_authorities = live.len();
     }
 
-    fn take_certificate(
-        &mut self,
-        certificate: Certificate,
-        standing: Standing,
-        issued_at: i64,
-        root: Option<usize>,
-        is_tainted: bool,
-    ) {
-        let not_after = certificate.not_after_unix();
-        let credential = certificate.into();
-        self.take(Inherited { credential, issued_at, not_after, standing, root, is_tainted });
+    fn take_root(&mut self, root: RootOfBundle) {
+        let (issued_at, not_after) = (root.certificate.not_before_unix(), root.certificate.not_after_unix());
+        let (credential, standing) = (root.certificate.into(), Standing::Verifies(Purpose::X509Ca));
+        self.take(Inherited {
+            credential,
+            issued_at,
+            not_after,
+            standing,
+            upstream: None,
+            is_tainted: root.is_tainted,
+        });
+    }
+
+    fn take_certificate(&mut self, ca: SigningCa, is_tainted: bool) {
+        let SigningCa { standing, certificate, issued_at, above } = ca;
+        let (not_after, credential) = (certificate.not_after_unix(), certificate.into());
+        let upstream = above.map(|above| UpstreamChain::new(above.between.into_iter().map(Into::into)));
+        self.take(Inherited { credential, issued_at, not_after, standing, upstream, is_tainted });
     }
 
     fn take(&mut self, inherited: Inherited) {
@@ -331,7 +299,7 @@ impl Taking<'_> {
                 ),
             };
             let is_tainted = key.tainted_key;
-            self.take(Inherited { credential, issued_at, not_after, standing, root: None, is_tainted });
+            self.take(Inherited { credential, issued_at, not_after, standing, upstream: None, is_tainted });
             self.report.jwt_authorities += 1;
         }
         for key in signing {

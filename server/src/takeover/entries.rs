@@ -8,6 +8,7 @@ use ironroot_attest::{Selector, SelectorSet};
 use ironroot_shell::describe;
 use prost::Message;
 
+use super::federation::name;
 use super::plan::Rules;
 use super::report::{Report, What};
 use crate::facts::entry::{NewEntry, RegistrationEntry};
@@ -23,9 +24,10 @@ struct Attributes {
     jwt_svid_include_jti: bool,
 }
 
-/// Those that our rules take; of each other the report says why.
+/// Those that our rules take; of each other the report says why. `bundles`: whose have come along.
 pub(super) fn taken(
     found: Vec<SpireEntry>,
+    bundles: &HashSet<&TrustDomain>,
     rules: &Rules,
     now_unix: i64,
     report: &mut Report,
@@ -34,7 +36,7 @@ pub(super) fn taken(
     let mut taken = Vec::new();
     for entry in found {
         let name = format!("{} ({})", entry.entry_id, entry.spiffe_id);
-        match judge(entry, rules, now_unix) {
+        match judge(entry, bundles, rules, now_unix) {
             Ok(entry) if !ids.insert(entry.id().to_owned()) => {
                 report.leave(What::Entry, name, "another one has its ID")
             }
@@ -55,19 +57,24 @@ pub(super) fn taken(
     taken
 }
 
-fn judge(found: SpireEntry, rules: &Rules, now_unix: i64) -> Result<RegistrationEntry, String> {
+fn judge(
+    found: SpireEntry,
+    bundles: &HashSet<&TrustDomain>,
+    rules: &Rules,
+    now_unix: i64,
+) -> Result<RegistrationEntry, String> {
     if found.expiry != 0 && found.expiry <= now_unix {
         return Err("it has expired".to_owned());
     }
     let (revision, created_at) = (found.revision_number, found.created_at);
     let wire = to_wire(found, &rules.trust_domain)?;
     refuse_executable_only(&wire, rules)?;
-    if let Some(domain) = wire.federates_with.first() {
+    let new = NewEntry::from_pb(&wire, &rules.trust_domain).map_err(|refusal| describe(&refusal))?;
+    if let Some(domain) = wire.federates_with.iter().find(|name| !bundles.iter().any(|held| held.as_str() == **name)) {
         return Err(format!(
-            "it federates with {domain}, and bundles of other trust domains are not taken over: set that one here (bundle set), then create the entry"
+            "it federates with {domain}, whose bundle is not taken over: set that one here (bundle set), then create the entry"
         ));
     }
-    let new = NewEntry::from_pb(&wire, &rules.trust_domain).map_err(|refusal| describe(&refusal))?;
     new.take_over(revision, created_at).ok_or_else(|| "it has no ID".to_owned())
 }
 
@@ -82,7 +89,6 @@ fn to_wire(found: SpireEntry, trust_domain: &TrustDomain) -> Result<types::Entry
         ),
     };
     let own = format!("spiffe://{trust_domain}");
-    let name = |domain: String| domain.strip_prefix("spiffe://").map(str::to_owned).unwrap_or(domain);
     Ok(types::Entry {
         spiffe_id: id(&found.spiffe_id)?,
         parent_id: id(&found.parent_id)?,
@@ -91,7 +97,12 @@ fn to_wire(found: SpireEntry, trust_domain: &TrustDomain) -> Result<types::Entry
         x509_svid_ttl: ttl(found.x509_svid_ttl)?,
         jwt_svid_ttl: ttl(found.jwt_svid_ttl)?,
         // An entry may name its own trust domain, which changes nothing.
-        federates_with: found.federates_with.into_iter().filter(|domain| *domain != own).map(name).collect(),
+        federates_with: found
+            .federates_with
+            .into_iter()
+            .filter(|domain| *domain != own)
+            .map(|domain| name(&domain))
+            .collect(),
         admin: found.admin,
         downstream: found.downstream,
         expires_at: found.expiry,

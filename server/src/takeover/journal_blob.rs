@@ -13,6 +13,9 @@ pub(super) struct Bundle {
     pub(super) root_cas: Vec<RootCa>,
     #[prost(message, repeated, tag = "3")]
     pub(super) jwt_signing_keys: Vec<PublicKey>,
+    /// Seconds.
+    #[prost(int64, tag = "4")]
+    pub(super) refresh_hint: i64,
     #[prost(uint64, tag = "5")]
     pub(super) sequence_number: u64,
     #[prost(message, repeated, tag = "6")]

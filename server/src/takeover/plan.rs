@@ -6,14 +6,16 @@ use ironroot_api::TrustDomain;
 
 use super::authorities::{self, Authorities, Keys};
 use super::error::TakeoverError;
+use super::federation::Federation;
 use super::report::{KeysTaken, Report, What};
 use super::tokens::Token;
 use super::{agents, entries, keys, tokens};
 use crate::ca::{Journal, ServerName};
 use crate::facts::agent::AgentRecord;
 use crate::facts::entry::RegistrationEntry;
+use crate::facts::tier::TierAuthority;
 use crate::keys::SoftwareKey;
-use crate::store::spire::{self, SpireBundle, SpireFacts, SpireRelationship};
+use crate::store::spire::{self, SpireFacts};
 
 /// What of the configuration decides what can be taken over.
 #[derive(Clone, Debug)]
@@ -43,9 +45,12 @@ pub enum KeyPlace {
 #[derive(Debug)]
 pub struct Takeover {
     pub(super) entries: Vec<RegistrationEntry>,
+    pub(super) federation: Federation,
     pub(super) agents: Vec<AgentRecord>,
     pub(super) tokens: Vec<Token>,
     pub(super) journal: Journal,
+    /// Roots of the authority above the CA.
+    pub(super) above: Vec<TierAuthority>,
     pub(super) server: ServerName,
     /// By the IDs that they have in either file, and that file.
     pub(super) keys: Option<(PathBuf, Vec<(String, SoftwareKey)>)>,
@@ -81,11 +86,11 @@ impl Takeover {
             trust_domain: rules.trust_domain.to_string(),
             ..Report::default()
         };
-        let Authorities { sequence_number, inherited, key_ids } =
+        let Authorities { sequence_number, inherited, above, key_ids } =
             authorities::inherited(&facts.bundles, &facts.journals, &keys, rules, now_unix, &mut report)?;
         let journal = Journal::inherit(&rules.trust_domain, &rules.server, sequence_number, inherited)?;
-        leave_federation(&facts.bundles, &facts.relationships, rules, &mut report);
-        let entries = entries::taken(facts.entries, rules, now_unix, &mut report);
+        let federation = Federation::taken(&facts.bundles, &facts.relationships, rules, &mut report);
+        let entries = entries::taken(facts.entries, &federation.trust_domains(), rules, now_unix, &mut report);
         let agents = agents::taken(facts.agents, rules, now_unix, &mut report);
         let tokens = tokens::taken(facts.tokens, rules, now_unix, &mut report);
         report.entries = entries.len();
@@ -93,7 +98,8 @@ impl Takeover {
         report.banned_agents = agents.iter().filter(|agent| agent.banned).count();
         report.join_tokens = tokens.len();
         let keys = place_keys(keys, key_ids, &rules.keys, &mut report);
-        Ok(Self { entries, agents, tokens, journal, server: rules.server.clone(), keys, report })
+        let server = rules.server.clone();
+        Ok(Self { entries, federation, agents, tokens, journal, above, server, keys, report })
     }
 
     /// What is taken over, and what is not.
@@ -117,24 +123,6 @@ fn place_keys(
     let ids = taken.iter().map(|(id, _)| id.clone()).collect();
     report.keys = KeysTaken::Imported { path: path.display().to_string(), ids };
     Some((path.clone(), taken))
-}
-
-fn leave_federation(bundles: &[SpireBundle], relationships: &[SpireRelationship], rules: &Rules, report: &mut Report) {
-    let own = rules.trust_domain.id().to_string();
-    for bundle in bundles.iter().filter(|bundle| bundle.trust_domain != own) {
-        report.leave(
-            What::FederatedBundle,
-            &bundle.trust_domain,
-            "bundles of other trust domains are not taken over: set it here (bundle set)",
-        );
-    }
-    for relationship in relationships {
-        let why = format!(
-            "it is not taken over; its endpoint is {} ({}): create it here (federation create)",
-            relationship.bundle_endpoint_url, relationship.bundle_endpoint_profile
-        );
-        report.leave(What::FederationRelationship, &relationship.trust_domain, why);
-    }
 }
 
 /// Whether both names lead to one file.

@@ -14,6 +14,8 @@ pub struct Report {
     pub spire_version: String,
     pub schema_version: i64,
     pub trust_domain: String,
+    pub federated_bundles: usize,
+    pub federation_relationships: usize,
     pub entries: usize,
     pub agents: usize,
     /// Of those, how many are banned.
@@ -109,6 +111,10 @@ impl fmt::Display for Report {
         )?;
         for (count, what) in [(self.entries, "entries"), (self.agents, "agents"), (self.join_tokens, "join tokens")] {
             writeln!(f, "  {count} {what}")?;
+        }
+        if self.federated_bundles + self.federation_relationships > 0 {
+            let (bundles, relationships) = (self.federated_bundles, self.federation_relationships);
+            writeln!(f, "  bundles of {bundles} other trust domains, and {relationships} federation relationships")?;
         }
         if self.banned_agents > 0 {
             writeln!(f, "  of the agents {} banned", self.banned_agents)?;

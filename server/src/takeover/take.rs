@@ -18,11 +18,16 @@ impl Takeover {
         refuse_content(store, name).await?;
         let written = self.keys.as_ref().map(|(path, keys)| write_keys(path, keys)).transpose()?;
         let (entries, agents, tokens) = (Arc::new(self.entries), Arc::new(self.agents), Arc::new(self.tokens));
+        let (federation, above) = (Arc::new(self.federation), Arc::new(self.above));
         let (server, journal, name) = (self.server, self.journal.to_bytes(), name.to_owned());
         let take = move |tx: &Transaction<'_>| {
             if let Some(content) = tx.content()? {
                 return Err(TakeoverError::NotEmpty(name.clone(), content));
             }
+            // Bundles come before the entries that ask for them.
+            federation.bundles.iter().try_for_each(|bundle| tx.put_federated_bundle(bundle))?;
+            federation.relationships.iter().try_for_each(|relationship| tx.put_relationship(relationship))?;
+            above.iter().try_for_each(|root| tx.put_tier_authority(root))?;
             entries.iter().try_for_each(|entry| tx.add_entry(entry))?;
             agents.iter().try_for_each(|agent| tx.put_agent(agent).map(drop))?;
             tokens.iter().try_for_each(|token| tx.add_join_token(&token.token, token.expires_at).map(drop))?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ironroot_server::keys::{KeyFile, SoftwareKey};
 use prost::Message;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use rusqlite::{Connection, params};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use tempfile::TempDir;
@@ -39,6 +39,8 @@ pub struct Bundle {
     pub root_cas: Vec<RootCa>,
     #[prost(message, repeated, tag = "3")]
     pub jwt_signing_keys: Vec<JwtKey>,
+    #[prost(int64, tag = "4")]
+    pub refresh_hint: i64,
     #[prost(uint64, tag = "5")]
     pub sequence_number: u64,
 }
@@ -129,6 +131,7 @@ impl SpireFiles {
             trust_domain_id: "spiffe://example.org".into(),
             root_cas: vec![root(&of_another_server), root(&a), root(&b)],
             jwt_signing_keys: vec![JwtKey { pkix: pkix.clone(), kid: kid.clone(), not_after: NOW + DAY }],
+            refresh_hint: 0,
             sequence_number: 7,
         };
         let entry = |slot: &str, certificate: Vec<u8>, status| Ca {
@@ -208,12 +211,54 @@ pub fn add_agent(connection: &Connection, id: &str, kind: &str, serial: &str, ca
 
 fn ca(key: &SoftwareKey, uri: &str, not_after: i64) -> Vec<u8> {
     let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.pkcs8_der())).expect("a key");
+    ca_params(uri, not_after).self_signed(&key).expect("signs").der().to_vec()
+}
+
+fn ca_params(uri: &str, not_after: i64) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("a URI"))];
     params.not_before = OffsetDateTime::from_unix_timestamp(not_after - 2 * DAY).expect("a time");
     params.not_after = OffsetDateTime::from_unix_timestamp(not_after).expect("a time");
-    params.self_signed(&key).expect("signs").der().to_vec()
+    params
+}
+
+/// An authority of another PKI.
+pub struct Pki {
+    params: CertificateParams,
+    key: KeyPair,
+    pub der: Vec<u8>,
+}
+
+impl Pki {
+    /// One that `above` has signed, or itself.
+    pub fn below(above: Option<&Self>, name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.use_authority_key_identifier_extension = true;
+        params.not_before = OffsetDateTime::from_unix_timestamp(NOW - DAY).expect("a time");
+        params.not_after = OffsetDateTime::from_unix_timestamp(NOW + 10 * DAY).expect("a time");
+        let signed = match above {
+            Some(above) => params.signed_by(&key, &above.issuer()),
+            None => params.self_signed(&key),
+        };
+        let der = signed.expect("signs").der().to_vec();
+        Self { params, key, der }
+    }
+
+    fn issuer(&self) -> Issuer<'_, &KeyPair> {
+        Issuer::from_params(&self.params, &self.key)
+    }
+
+    /// The certificate of a CA of SPIRE's.
+    pub fn certify(&self, key: &SoftwareKey, uri: &str, not_after: i64) -> Vec<u8> {
+        let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key.pkcs8_der())).expect("a key");
+        let mut params = ca_params(uri, not_after);
+        params.use_authority_key_identifier_extension = true;
+        params.signed_by(&key, &self.issuer()).expect("signs").der().to_vec()
+    }
 }
 
 /// What is in the directory: names, bytes, times.

@@ -5,7 +5,7 @@ use ironroot_api::TrustDomain;
 use ironroot_hsm::KeyName;
 
 use super::slots::MAX_RETIRED;
-use super::{Authority, Credential, Journal, JournalError, KeyMark, KeyRecord, Place, Slot, Verdict};
+use super::{Authority, Credential, Journal, JournalError, KeyMark, KeyRecord, Place, Slot, UpstreamChain, Verdict};
 use crate::ca::server_name::ServerName;
 
 /// An authority of another server.
@@ -19,8 +19,8 @@ pub struct Inherited {
     pub not_after: i64,
     /// What it is for, and, if its key has come along, where the key is.
     pub standing: Standing,
-    /// Which of the inherited authorities, by number, signed it; none if it is in the bundle itself.
-    pub root: Option<usize>,
+    /// What is between it and a root of an authority above; none if it is in the bundle itself.
+    pub upstream: Option<UpstreamChain>,
     /// Whether its key is in other hands.
     pub is_tainted: bool,
 }
@@ -92,8 +92,8 @@ impl Inherited {
             issued_counted: 0,
             key,
             in_token,
-            root: self.root.map(|root| root as u64),
-            upstream: None,
+            root: None,
+            upstream: self.upstream,
             verdict: if self.is_tainted { Verdict::Tainted } else { Verdict::None },
         }
     }
@@ -111,7 +111,7 @@ mod tests {
 
     fn inherited(of: Authority, standing: Standing) -> Inherited {
         let Authority { credential, issued_at, not_after, .. } = of;
-        Inherited { credential, issued_at, not_after, standing, root: None, is_tainted: false }
+        Inherited { credential, issued_at, not_after, standing, upstream: None, is_tainted: false }
     }
 
     fn inherit(authorities: Vec<Inherited>) -> Result<Journal, JournalError> {
