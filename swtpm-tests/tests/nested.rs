@@ -12,10 +12,13 @@ use ironroot_lab::upstream_files::UpstreamFiles;
 use ironroot_lab::workload_client;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use webpki::KeyUsage;
 
+/// The list of a bundle's roots.
+const X509: &str = "x509_authorities";
 const AUDIENCE: &str = "https://elsewhere.example.org";
 
 /// A server, and an agent of it whose workload this process is.
@@ -148,6 +151,84 @@ fn svids_of_the_lowest_tier_lead_to_the_root_of_the_top_and_workloads_of_all_tie
     }
     let ca = Certificate::parse(&chain(&svids[2])[1]).expect("DER");
     assert!(ca.inner().tbs_certificate().subject().to_string().contains("OU=DOWNSTREAM-2"));
+}
+
+impl Tier {
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.server.cli(&[arguments, &["-output", "json"]].concat())).expect("JSON")
+    }
+
+    /// The subject key ID of the root that the CA which signs now hangs on.
+    fn root_in_use(&self) -> String {
+        text(&self.json(&["localauthority", "x509", "show"])["active"]["upstream_authority_subject_key_id"])
+    }
+
+    /// What the bundle says of its authorities of that list: whether they are tainted, in order.
+    fn taints(&self, list: &str) -> Vec<bool> {
+        let authorities = self.json(&["bundle", "show"])[list].as_array().cloned().unwrap_or_default();
+        authorities.iter().map(|authority| authority["tainted"] == true).collect()
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+/// Source: SPIRE, test/integration/suites/force-rotation-self-signed, whose servers below do the same.
+#[test]
+fn a_root_that_the_top_taints_is_left_by_every_tier_by_itself_before_its_bundle_says_so() {
+    let tiers = three_tiers(["24h", "12h", "6h"]);
+    let top = &tiers[0];
+    let old = text(&top.json(&["upstreamauthority", "show"])["active"]["authority_id"]);
+    let new = text(&top.json(&["upstreamauthority", "prepare"])["prepared_authority"]["authority_id"]);
+    top.server.cli(&["upstreamauthority", "activate", "-subjectKeyID", &new]);
+    let ca = text(&top.json(&["localauthority", "x509", "prepare"])["prepared_authority"]["authority_id"]);
+    top.server.cli(&["localauthority", "x509", "activate", "-authorityID", &ca]);
+    assert!(tiers[1..].iter().all(|tier| tier.root_in_use() == old), "until it is tainted");
+    top.server.cli(&["upstreamauthority", "taint", "-subjectKeyID", &old]);
+    for tier in &tiers[1..] {
+        expect_within(DEADLINE, "the taint arrives", || tier.server.log(), || tier.taints(X509) == [true, false]);
+        assert_eq!(tier.root_in_use(), new, "the CA is another one by then\n{}", tier.server.log());
+        let log = tier.server.log();
+        assert!(log.contains("Current root CA is signed by a tainted upstream authority, preparing rotation"), "{log}");
+        expect_within(
+            DEADLINE,
+            "SVIDs hang on the new root",
+            || tier.device.log(),
+            || {
+                let chain = chain(&tier.svid());
+                let last = Certificate::parse(chain.last().expect("a chain")).expect("DER");
+                last.authority_key_id().is_some_and(|id| ironroot_text::hex::hex(&id) == new)
+            },
+        );
+    }
+    top.server.cli(&["upstreamauthority", "revoke", "-subjectKeyID", &old]);
+    for tier in &tiers {
+        expect_within(DEADLINE, "the old root leaves", || tier.server.log(), || tier.taints(X509) == [false]);
+        tier.svid();
+    }
+}
+
+#[test]
+fn a_key_of_jwt_svids_that_the_top_taints_is_tainted_in_every_tier_and_leaves_with_the_tops() {
+    let tiers = three_tiers(["24h", "12h", "6h"]);
+    let top = &tiers[0];
+    let old = text(&top.json(&["localauthority", "jwt", "show"])["active"]["authority_id"]);
+    let new = text(&top.json(&["localauthority", "jwt", "prepare"])["prepared_authority"]["authority_id"]);
+    top.server.cli(&["localauthority", "jwt", "activate", "-authorityID", &new]);
+    top.server.cli(&["localauthority", "jwt", "taint", "-authorityID", &old]);
+    let of_the_old = |tier: &Tier| {
+        let keys = tier.json(&["bundle", "show"])["jwt_authorities"].as_array().cloned().unwrap_or_default();
+        keys.into_iter().find(|key| key["key_id"] == old.as_str())
+    };
+    for tier in &tiers {
+        let is_tainted = || of_the_old(tier).is_some_and(|key| key["tainted"] == true);
+        expect_within(DEADLINE, "its taint arrives", || tier.server.log(), is_tainted);
+    }
+    top.server.cli(&["localauthority", "jwt", "revoke", "-authorityID", &old]);
+    for tier in &tiers {
+        expect_within(DEADLINE, "it leaves", || tier.server.log(), || of_the_old(tier).is_none());
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ use super::rotating::{Published, Rotation};
 use super::rotation::by_hand::Order;
 use super::sampling::Scrutiny;
 use super::signers::Signers;
-use super::upstream::Upstream;
+use super::upstream::{Followers, Upstream};
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, ServerClock};
 use crate::keys::{KeyError, KeyManagers};
@@ -112,7 +112,10 @@ impl CertificateAuthority {
     /// Keeps the bundle and that of the authority above in step, if there is one, for as long as it is polled. Never ends.
     pub async fn follow_upstream(&self, now: fn() -> i64) {
         match &self.upstream {
-            Some(upstream) => upstream.follow(self.store.clone(), self.bundle(), now).await,
+            Some(upstream) => {
+                let (store, published, orders) = (self.store.clone(), self.published.clone(), self.orders.clone());
+                upstream.follow(Followers { store, published, orders, now }).await;
+            }
             None => std::future::pending().await,
         }
     }

@@ -185,6 +185,12 @@ impl<C: Clone + PartialEq> Journal<C> {
         self
     }
 
+    /// CAs that are not in the bundle themselves sign nothing more.
+    pub fn taint_cas(mut self, is_meant: impl Fn(&Authority<C>) -> bool) -> Self {
+        self.slots_mut(Purpose::X509Ca).judge(Verdict::Tainted, is_meant);
+        self
+    }
+
     /// Whatever is verified with that key of `purpose` leaves the bundle, with what it has signed as a root; their keys are to be
     /// destroyed.
     pub fn revoke(mut self, purpose: Purpose, key: u64) -> Self {

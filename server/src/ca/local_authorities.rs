@@ -56,6 +56,18 @@ impl Authority {
         let last = self.upstream.as_ref()?.last().or_else(|| self.credential.certificate());
         last?.authority_key_id().map(|id| hex(&id))
     }
+
+    /// Whether that is one of these.
+    pub(super) fn hangs_on(&self, roots: &[String]) -> bool {
+        self.root_above().is_some_and(|root| roots.contains(&root))
+    }
+}
+
+impl Journal {
+    /// These roots of the authority above are in other hands, by their subject key IDs: CAs below them sign nothing more.
+    pub(super) fn disown(self, roots: &[String]) -> Self {
+        self.taint_cas(|ca| ca.hangs_on(roots))
+    }
 }
 
 impl Credential {

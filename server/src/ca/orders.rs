@@ -1,4 +1,5 @@
-//! Orders of operators on their way to the one task that renews the CA: one is carried out at a time, beside the plan's steps.
+//! Orders of operators, and words from above, on their way to the one task that renews the CA: one is carried out at a time, beside the
+//! plan's steps.
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -27,10 +28,12 @@ pub enum OrderError {
     Stopped,
 }
 
-/// An order, and who waits for what comes of it.
-pub(super) struct Request {
-    pub(super) order: Order,
-    pub(super) reply: oneshot::Sender<Result<AuthorityState, OrderError>>,
+/// What is asked for, and who waits for what comes of it.
+pub(super) enum Request {
+    /// By an operator.
+    Order { order: Order, reply: oneshot::Sender<Result<AuthorityState, OrderError>> },
+    /// By the authority above, which has called roots of its own tainted: by their subject key IDs, in lower-case hexadecimal digits.
+    LeaveRoots { roots: Vec<String>, reply: oneshot::Sender<Result<(), OrderError>> },
 }
 
 /// Where orders are given.
@@ -46,8 +49,20 @@ impl Orders {
 
     /// Gives one, and waits for what comes of it. It is carried out whether anybody waits or not.
     pub(super) async fn give(&self, order: Order) -> Result<AuthorityState, OrderError> {
+        self.ask(|reply| Request::Order { order, reply }).await
+    }
+
+    /// Has the CA leave these roots of the authority above: see [`Request::LeaveRoots`].
+    pub(super) async fn leave_roots(&self, roots: Vec<String>) -> Result<(), OrderError> {
+        self.ask(|reply| Request::LeaveRoots { roots, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, OrderError>>) -> Request,
+    ) -> Result<T, OrderError> {
         let (reply, done) = oneshot::channel();
-        self.0.try_send(Request { order, reply }).map_err(|error| match error {
+        self.0.try_send(request(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => OrderError::Busy,
             mpsc::error::TrySendError::Closed(_) => OrderError::Stopped,
         })?;

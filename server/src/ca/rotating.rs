@@ -113,8 +113,8 @@ impl Rotation {
                     self.rest(RETRY, false).await
                 }
             };
-            if let Some(order) = order {
-                self.obey(order).await;
+            if let Some(request) = order {
+                self.obey(request).await;
             }
         }
     }
@@ -129,16 +129,29 @@ impl Rotation {
         }
     }
 
-    /// Carries an order out. What came of it is published before whoever gave it hears of it.
-    async fn obey(&mut self, Request { order, reply }: Request) {
-        let outcome = self.performer.obey(&order, self.clock.moment()).await;
+    /// Carries out what is asked for. What came of it is published before whoever asked hears of it; who has hung up knows by looking.
+    async fn obey(&mut self, request: Request) {
+        let moment = self.clock.moment();
+        match request {
+            Request::Order { order, reply } => {
+                let outcome = self.performer.obey(&order, moment).await;
+                self.publish_and_tell().await;
+                let _ = reply.send(outcome);
+            }
+            Request::LeaveRoots { roots, reply } => {
+                let outcome = self.performer.leave_roots(&roots, moment).await;
+                self.publish_and_tell().await;
+                let _ = reply.send(outcome);
+            }
+        }
+    }
+
+    async fn publish_and_tell(&mut self) {
         let mut failures = Failures::default();
         self.publish(&mut failures).await;
         if !failures.is_empty() {
             self.tell(&failures);
         }
-        // Whoever has hung up knows the outcome by looking.
-        let _ = reply.send(outcome);
     }
 
     /// Does what is due; returns how long to wait for the next step. Each step asks the clocks anew: one that jumps is noticed
@@ -233,6 +246,12 @@ impl Published {
             Purpose::X509Ca => local.x509.clone(),
             Purpose::Jwt => local.jwt.clone(),
         }
+    }
+
+    /// Whether the CA that signs, or the next, hangs on one of these roots of the authority above, by their subject key IDs.
+    pub(super) fn hangs_on(&self, roots: &[String]) -> bool {
+        let LocalAuthorities { active, prepared, .. } = self.local_authorities(Purpose::X509Ca);
+        active.into_iter().chain(prepared).any(|ca| roots.contains(&ca.upstream_id))
     }
 
     /// Why the CA may end without a successor; none if nothing speaks for it.

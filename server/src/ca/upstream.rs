@@ -24,11 +24,11 @@ pub use spire::{SpireAuthority, SpireError, SpireServer};
 use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
-use tokio::sync::watch;
 
-use super::bundle::TrustBundle;
 use super::issuer::Candidate;
 use super::journal::{Authority, UpstreamChain, Verdict};
+use super::orders::Orders;
+use super::rotating::Published;
 use super::{CaError, CaPolicy};
 use crate::clock::Moment;
 use crate::store::Store;
@@ -52,13 +52,21 @@ impl Upstream {
 
     /// Keeps what the authority above has in the bundle, and what this server has in the bundle there; for as long as it is polled. Never
     /// ends.
-    pub(super) async fn follow(&self, store: Store, bundle: watch::Receiver<Arc<TrustBundle>>, now: fn() -> i64) {
+    pub(super) async fn follow(&self, followers: Followers) {
         match self {
-            // Files tell of themselves when a CA is certified.
+            // Files tell of themselves when a CA is certified, and nothing of taints.
             Self::Disk(_) => std::future::pending().await,
-            Self::Spire(server) => spire::follow(server, store, bundle, now).await,
+            Self::Spire(server) => spire::follow(server, followers).await,
         }
     }
+}
+
+/// What is kept in step with the authority above.
+pub(super) struct Followers {
+    pub(super) store: Store,
+    pub(super) published: Arc<Published>,
+    pub(super) orders: Orders,
+    pub(super) now: fn() -> i64,
 }
 
 /// Has `upstream` certify a key of the token, for the policy's lifetime or as long as it says. Returns the CA, and the roots that verify

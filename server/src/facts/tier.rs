@@ -2,6 +2,8 @@
 //! authority above has.
 
 use ironroot_api::SpiffeId;
+use ironroot_api::certificate::Certificate;
+use ironroot_text::hex::hex;
 
 /// An authority of the trust domain that no CA of this data store has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,14 @@ pub struct TierAuthorities {
     pub authorities: Vec<TierAuthority>,
     /// Grows with each change of them.
     pub revision: u64,
+}
+
+impl TierAuthority {
+    /// What a root is called: its subject key ID, in lower-case hexadecimal digits; none of a key of JWT-SVIDs.
+    pub fn subject_key_id(&self) -> Option<String> {
+        let TierCredential::Certificate(der) = &self.credential else { return None };
+        Certificate::parse(der).ok()?.subject_key_id().map(|id| hex(&id))
+    }
 }
 
 impl TierAuthorities {

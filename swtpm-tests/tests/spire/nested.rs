@@ -158,6 +158,87 @@ fn our_server_below_spires_follows_the_rotations_of_both_and_goes_on_when_spires
     });
 }
 
+impl Tier {
+    fn json(&self, arguments: &[&str]) -> Value {
+        let maker = if matches!(self.server, AnyServer::Ours(_)) { Maker::Ironroot } else { Maker::Spire };
+        serde_json::from_str(&self.server.cli(maker, &[arguments, &["-output", "json"]].concat())).expect("JSON")
+    }
+
+    /// Whether the roots of the bundle are tainted, in order of their taints.
+    fn taints(&self) -> Vec<bool> {
+        let authorities = self.bundle()["x509_authorities"].as_array().cloned().unwrap_or_default();
+        let mut taints: Vec<_> = authorities.iter().map(|authority| authority["tainted"] == true).collect();
+        taints.sort();
+        taints
+    }
+
+    /// Has another CA sign under another root, and taints the root of before; what revokes that, and the subject key ID of the new one.
+    fn taint_root(&self) -> (Vec<String>, String) {
+        let is_ours = matches!(self.server, AnyServer::Ours(_));
+        let (noun, flag) = match is_ours {
+            true => (vec!["upstreamauthority"], "-subjectKeyID"),
+            false => (vec!["localauthority", "x509"], "-authorityID"),
+        };
+        let ask = |verb: &str, more: &[&str]| self.json(&[&noun[..], &[verb], more].concat());
+        let old = text(&ask("show", &[])["active"]["authority_id"]);
+        let new = text(&ask("prepare", &[])["prepared_authority"]["authority_id"]);
+        ask("activate", &[flag, &new]);
+        if is_ours {
+            let ca = text(&self.json(&["localauthority", "x509", "prepare"])["prepared_authority"]["authority_id"]);
+            self.json(&["localauthority", "x509", "activate", "-authorityID", &ca]);
+        }
+        ask("taint", &[flag, &old]);
+        let revoke = noun.iter().copied().chain(["revoke", flag, &old]).map(str::to_owned).collect();
+        (revoke, new)
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+/// Source: SPIRE, test/integration/suites/force-rotation-self-signed, steps 10 to 15, with the servers below.
+fn taint_from_above(makers: [Maker; 3]) {
+    let runtime = Runtime::new().expect("runtime");
+    let [first, second, third] = makers;
+    let top = Tier::start(&runtime, (first, first), TIMES, "", "/middle", &["-downstream"]);
+    let middle = Tier::start(&runtime, (second, second), TIMES, &top.as_upstream(), "/lowest", &["-downstream"]);
+    let lowest = Tier::start(&runtime, (third, third), TIMES, &middle.as_upstream(), "/app", &[]);
+    let (revoke, new) = top.taint_root();
+    for tier in [&middle, &lowest] {
+        expect_within(DEADLINE, "the taint arrives", || tier.server.log(), || tier.taints() == [false, true]);
+        let line = "Current root CA is signed by a tainted upstream authority, preparing rotation";
+        assert!(tier.server.log().contains(line), "{}", tier.server.log());
+        expect_within(
+            DEADLINE * 2,
+            "SVIDs hang on the new root",
+            || tier.agent.log(),
+            || {
+                let Ok(served) = tier.agent.fetch(&runtime) else { return false };
+                let last = Certificate::parse(chain(&served).last().expect("a chain")).expect("DER");
+                last.authority_key_id().is_some_and(|id| ironroot_text::hex::hex(&id) == new)
+            },
+        );
+    }
+    top.json(&revoke.iter().map(String::as_str).collect::<Vec<_>>());
+    for tier in [&top, &middle, &lowest] {
+        expect_within(DEADLINE, "the old root leaves", || tier.server.log(), || tier.taints() == [false]);
+        tier.agent.expect_identity(&runtime);
+    }
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
+fn our_server_between_spires_leaves_a_tainted_root_and_spires_below_it_does_too() {
+    taint_from_above([Maker::Spire, Maker::Ironroot, Maker::Spire]);
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
+fn spires_server_between_ours_leaves_a_tainted_root_of_ours_and_ours_below_it_does_too() {
+    taint_from_above([Maker::Ironroot, Maker::Spire, Maker::Ironroot]);
+}
+
 fn now_unix() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     now.as_secs().cast_signed()

@@ -11,7 +11,7 @@ use crate::ca::orders::OrderError;
 use crate::ca::purpose::Purpose;
 use crate::ca::rotation::Step;
 use crate::ca::rotation::by_hand::{
-    Action, MayActivate, MayDisown, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal,
+    Action, Leaving, MayActivate, MayDisown, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal,
 };
 use crate::clock::Moment;
 use crate::facts::tier::TierAuthority;
@@ -137,9 +137,31 @@ impl Performer {
             Action::Taint => tx.put_tier_authority(&TierAuthority { tainted: true, ..root.clone() }),
             Action::Revoke => tx.remove_tier_authority(&root),
         };
+        self.persist(self.journal.clone().disown(std::slice::from_ref(&state.id))).await?;
         self.store.change(change).await.map_err(CaError::from)?;
         self.read_tiers().await?;
         Ok(state)
+    }
+
+    /// The authority above has called these roots tainted: the CA that signs, and the next, hang on others when this is done.
+    pub(in crate::ca) async fn leave_roots(&mut self, roots: &[String], moment: Moment) -> Result<(), OrderError> {
+        self.unseen = true;
+        let leaving = Leaving::judge(&self.journal, roots, moment)?;
+        if matches!(leaving, Leaving::Activate(_) | Leaving::Replace(_)) {
+            info!("Current root CA is signed by a tainted upstream authority, preparing rotation");
+        }
+        match leaving {
+            Leaving::Done => {}
+            Leaving::Prepare(may) => drop(self.prepare_by_hand(may, moment).await?),
+            Leaving::Activate(may) => drop(self.activate_by_hand(may, moment).await?),
+            Leaving::Replace(may) => {
+                let id = self.prepare_by_hand(may, moment).await?.id;
+                let key = self.journal.slots(Purpose::X509Ca).key_named(&id);
+                let may = MayActivate::judge(&self.journal, Purpose::X509Ca, key)?;
+                self.activate_by_hand(may, moment).await?;
+            }
+        }
+        Ok(self.persist(self.journal.clone().disown(roots)).await?)
     }
 
     fn state_of(&self, purpose: Purpose, key: u64) -> Result<AuthorityState, OrderError> {

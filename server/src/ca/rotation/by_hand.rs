@@ -18,7 +18,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use above::MayDisown;
+pub use above::{Leaving, MayDisown};
 pub use refusal::{Action, OrderRefusal, Status};
 
 use crate::ca::journal::{Authority, Journal, MAX_RETIRED, Place, SlotName, Slots};

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::minted::{MAX_CHAIN, MAX_ROOTS};
 use super::{DiskError, KeepError, SpireError};
 use crate::ca::lint::LintError;
+use crate::ca::orders::OrderError;
 
 /// Why the authority above has not certified a CA.
 #[derive(Debug, Error)]
@@ -20,6 +21,9 @@ pub enum UpstreamError {
     /// What it has is not kept.
     #[error(transparent)]
     Keep(#[from] KeepError),
+    /// It has called a root tainted on which a CA here hangs, and that CA is not replaced.
+    #[error("the CA is not replaced although the upstream authority has tainted its root; it goes on signing")]
+    Leave(#[source] Box<OrderError>),
     /// It has sent no certificates.
     #[error("the upstream authority's answer has no X.509 CA chain")]
     NoChain,

@@ -32,18 +32,20 @@ pub(in crate::ca) fn keep_roots(tx: &Transaction<'_>, roots: &[Certificate]) -> 
 }
 
 /// Takes in all that the authority above has: what is new, and what is tainted. What it has no more goes if it was tainted: it is revoked.
-/// Otherwise it stays until it ends. Source: SPIRE `SyncX509Roots`.
-pub(super) fn take_in(tx: &Transaction<'_>, told: &[TierAuthority]) -> Result<(), KeepError> {
+/// Otherwise it stays until it ends. Returns what was revoked. Source: SPIRE `SyncX509Roots`.
+pub(super) fn take_in(tx: &Transaction<'_>, told: &[TierAuthority]) -> Result<Vec<TierAuthority>, KeepError> {
     let known = tx.tier_authorities()?;
     let is_revoked = |one: &&TierAuthority| {
         one.origin == TierOrigin::Above && one.tainted && !told.iter().any(|authority| is_same(authority, one))
     };
-    known.authorities.iter().filter(is_revoked).try_for_each(|revoked| tx.remove_tier_authority(revoked))?;
+    let revoked: Vec<_> = known.authorities.iter().filter(is_revoked).cloned().collect();
+    revoked.iter().try_for_each(|revoked| tx.remove_tier_authority(revoked))?;
     // What an operator has called tainted here stays so, whatever is said above.
     let is_tainted = |one: &TierAuthority| known.authorities.iter().any(|other| other.tainted && is_same(one, other));
     let told = told.iter().map(|one| TierAuthority { tainted: one.tainted || is_tainted(one), ..one.clone() });
     let new: Vec<_> = told.filter(|one| !known.authorities.contains(one)).collect();
-    put(tx, &known, &new)
+    put(tx, &known, &new)?;
+    Ok(revoked)
 }
 
 fn put(tx: &Transaction<'_>, known: &TierAuthorities, new: &[TierAuthority]) -> Result<(), KeepError> {

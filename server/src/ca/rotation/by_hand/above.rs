@@ -1,12 +1,10 @@
 //! What an operator may say of a root of the authority above: it is in other hands, or nobody may believe it any more.
 
-use ironroot_api::certificate::Certificate;
-use ironroot_text::hex::hex;
-
-use super::{Action, OrderRefusal};
+use super::{Action, MayActivate, MayPrepare, OrderRefusal};
 use crate::ca::journal::{Authority, Journal, SlotName};
 use crate::ca::purpose::Purpose;
-use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
+use crate::clock::Moment;
+use crate::facts::tier::{TierAuthorities, TierAuthority, TierOrigin};
 
 /// A root of the authority above of which that may be said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,20 +48,54 @@ impl MayDisown {
 }
 
 fn is_root(authority: &TierAuthority, id: &str) -> bool {
-    let TierCredential::Certificate(der) = &authority.credential else { return false };
-    let key_id = Certificate::parse(der).ok().and_then(|root| root.subject_key_id());
-    authority.origin == TierOrigin::Above && key_id.is_some_and(|key_id| hex(&key_id) == id)
+    authority.origin == TierOrigin::Above && authority.subject_key_id().is_some_and(|key_id| key_id == id)
+}
+
+/// How the CA leaves roots that the authority above has called tainted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Leaving {
+    /// No CA hangs on them, but those of before.
+    Done,
+    /// The next CA hangs on one: another takes its place, and is activated in its time.
+    Prepare(MayPrepare),
+    /// The CA that signs hangs on one, and the next does not.
+    Activate(MayActivate),
+    /// Both do, or there is no next one: another is made, and signs at once.
+    Replace(MayPrepare),
+}
+
+impl Leaving {
+    /// `roots`: their subject key IDs, in lower-case hexadecimal digits. Source: SPIRE `processTaintedUpstreamAuthorities`, which leaves a
+    /// prepared CA as it is.
+    pub fn judge(journal: &Journal, roots: &[String], moment: Moment) -> Result<Self, OrderRefusal> {
+        let cas = journal.slots(Purpose::X509Ca);
+        let hangs = |found: Option<(SlotName, &Authority)>| found.is_some_and(|(_, ca)| ca.hangs_on(roots));
+        let next = cas.prepared().filter(|(_, next)| !next.hangs_on(roots));
+        match (hangs(cas.active()), next) {
+            (true, Some((_, next))) => MayActivate::judge(journal, Purpose::X509Ca, Some(next.key)).map(Self::Activate),
+            (true, None) => MayPrepare::judge(journal, Purpose::X509Ca, moment).map(Self::Replace),
+            (false, _) if hangs(cas.prepared()) => {
+                MayPrepare::judge(journal, Purpose::X509Ca, moment).map(Self::Prepare)
+            }
+            (false, _) => Ok(Self::Done),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use ironroot_api::TrustDomain;
+    use ironroot_api::certificate::Certificate;
     use ironroot_hsm::KeyName;
+    use ironroot_text::hex::hex;
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 
     use super::*;
     use crate::ca::journal::{KeyRecord, Place, UpstreamChain, Verdict};
     use crate::ca::server_name::ServerName;
+    use crate::clock::Trust;
+    use crate::facts::tier::TierCredential;
 
     /// A root, and a CA that it has signed.
     fn pair(name: &str) -> (Certificate, Authority) {
@@ -126,5 +158,39 @@ mod tests {
         let tainted = judge(&id(&first), false, Action::Taint).unwrap().root();
         assert_eq!(tainted, (told(&first, false), Action::Taint));
         assert_eq!(judge(&id(&first), true, Action::Revoke).unwrap().root(), (told(&first, true), Action::Revoke));
+    }
+
+    fn lower(roots: &[&Certificate]) -> Vec<String> {
+        roots.iter().map(|root| id(root).to_lowercase()).collect()
+    }
+
+    #[test]
+    fn a_ca_leaves_a_tainted_root_by_the_shortest_way_and_no_other_moves() {
+        let [(first, old), (second, active), (third, prepared)] = ["1", "2", "3"].map(pair);
+        let [a, b] = [SlotName::A, SlotName::B].map(Place::ca);
+        let journal = Journal::new(&TrustDomain::new("example.org").unwrap(), &ServerName::default());
+        let journal = journal.prepare(a, old).activate(a).prepare(b, Authority { key: 1, ..active }).activate(b);
+        let moment = Moment { now_unix: 1_800_000_100, counted: 100, trust: Trust::Agreed };
+        let leaving =
+            |journal: &Journal, roots: &[&Certificate]| Leaving::judge(journal, &lower(roots), moment).unwrap();
+        let another = Leaving::Replace(MayPrepare { place: a });
+        assert_eq!((leaving(&journal, &[&first]), leaving(&journal, &[&second])), (Leaving::Done, another));
+        let journal = journal.prepare(a, Authority { key: 2, ..prepared });
+        assert_eq!(leaving(&journal, &[&second]), Leaving::Activate(MayActivate { place: a }));
+        assert_eq!(leaving(&journal, &[&third]), Leaving::Prepare(MayPrepare { place: a }));
+        assert_eq!(leaving(&journal, &[&third, &second]), another, "the next one is no better");
+        let incident = Moment { trust: Trust::Incident, ..moment };
+        let refused = Leaving::judge(&journal, &lower(&[&third]), incident);
+        assert_eq!(refused, Err(OrderRefusal::Clock(Purpose::X509Ca)));
+    }
+
+    #[test]
+    fn a_ca_below_a_root_that_was_left_signs_nothing_more() {
+        let [(first, old), (_, active)] = ["1", "2"].map(pair);
+        let [a, b] = [SlotName::A, SlotName::B].map(Place::ca);
+        let journal = Journal::new(&TrustDomain::new("example.org").unwrap(), &ServerName::default());
+        let journal = journal.prepare(a, old).activate(a).prepare(b, Authority { key: 1, ..active }).activate(b);
+        let signers = |journal: &Journal| journal.slots(Purpose::X509Ca).signers().len();
+        assert_eq!((signers(&journal), signers(&journal.clone().disown(&lower(&[&first])))), (2, 1));
     }
 }

@@ -10,25 +10,19 @@ use tracing::{debug, info, warn};
 use super::above::has_key;
 use super::{Above, SpireAuthority};
 use crate::ca::bundle::{JwtAuthority, TrustBundle};
-use crate::ca::upstream::roots::take_in;
-use crate::ca::upstream::{KeepError, UpstreamError};
+use crate::ca::upstream::{Followers, KeepError, UpstreamError, roots};
 use crate::facts::tier::{TierAuthority, TierOrigin};
-use crate::store::Store;
 
 /// How often the bundle above is looked at. Source: SPIRE `upstreamPollFreq`.
 const POLL: Duration = Duration::from_secs(5);
 
 /// Goes on for as long as it is polled: every few seconds, and when the bundle here has changed.
-pub(in crate::ca::upstream) async fn follow(
-    server: &SpireAuthority,
-    store: Store,
-    mut bundle: watch::Receiver<Arc<TrustBundle>>,
-    now: fn() -> i64,
-) {
+pub(in crate::ca::upstream) async fn follow(server: &SpireAuthority, followers: Followers) {
+    let mut bundle = followers.published.bundle();
     let mut fails = false;
     loop {
         let own = bundle.borrow_and_update().clone();
-        let met = meet(server, &store, &own, now()).await;
+        let met = meet(server, &followers, &own).await;
         match &met {
             Ok(()) if fails => info!(upstream = ?server, "the upstream server answers again"),
             Err(error) if !fails => {
@@ -52,16 +46,58 @@ async fn rest(bundle: &mut watch::Receiver<Arc<TrustBundle>>, fails: bool) {
 }
 
 /// Takes in what is above, and publishes there what is not.
-async fn meet(server: &SpireAuthority, store: &Store, own: &TrustBundle, now: i64) -> Result<(), UpstreamError> {
+async fn meet(server: &SpireAuthority, followers: &Followers, own: &TrustBundle) -> Result<(), UpstreamError> {
     let above = server.above().await?;
-    let known = store.tier_authorities().await.map_err(KeepError::from)?.authorities;
-    for key in unpublished(own, &above, &known, now) {
+    let known = followers.store.tier_authorities().await.map_err(KeepError::from)?.authorities;
+    for key in unpublished(own, &above, &known, (followers.now)()) {
         let key_id = key.key_id.clone();
         server.publish(key).await?;
         info!(key_id, "a key of JWT-SVIDs is published upstream");
     }
-    let told = above.authorities;
-    Ok(store.change(move |tx| take_in(tx, &told)).await?)
+    leave_tainted(followers, &above.authorities, &known).await?;
+    Ok(take_in(followers, above.authorities).await?)
+}
+
+/// Has the CA here hang on no root that is called tainted above, before the bundle here says so: who reads that replaces SVIDs, and the new
+/// ones are to be under another root. Source: SPIRE `SyncX509Roots`, which does it in this order.
+async fn leave_tainted(
+    followers: &Followers,
+    told: &[TierAuthority],
+    known: &[TierAuthority],
+) -> Result<(), UpstreamError> {
+    let (all, new) = (tainted_roots(told), tainted_roots(&unseen_taints(told, known)));
+    if new.is_empty() && !followers.published.hangs_on(&all) {
+        return Ok(());
+    }
+    // The next root may be as new as the taint of the one before.
+    take_in(followers, told.iter().map(|one| without_new_taint(one, known)).collect()).await?;
+    let left = followers.orders.leave_roots(all).await;
+    left.map_err(|error| UpstreamError::Leave(Box::new(error)))?;
+    new.iter().for_each(|root| info!(subject_key_id = root, "X.509 authority tainted"));
+    Ok(())
+}
+
+async fn take_in(followers: &Followers, told: Vec<TierAuthority>) -> Result<(), KeepError> {
+    let revoked = followers.store.change(move |tx| roots::take_in(tx, &told)).await?;
+    let revoked = revoked.iter().filter_map(TierAuthority::subject_key_id);
+    revoked.for_each(|root| info!(subject_key_id = root, "X.509 authority revoked"));
+    Ok(())
+}
+
+/// What is tainted above, and not yet here.
+fn unseen_taints(told: &[TierAuthority], known: &[TierAuthority]) -> Vec<TierAuthority> {
+    told.iter().filter(|one| one.tainted && !known.contains(one)).cloned().collect()
+}
+
+/// The same, as it is held here.
+fn without_new_taint(one: &TierAuthority, known: &[TierAuthority]) -> TierAuthority {
+    TierAuthority { tainted: one.tainted && known.contains(one), ..one.clone() }
+}
+
+/// Subject key IDs, in lower-case hexadecimal digits.
+fn tainted_roots(authorities: &[TierAuthority]) -> Vec<String> {
+    let tainted = authorities.iter().filter(|authority| authority.tainted);
+    tainted.filter_map(TierAuthority::subject_key_id).collect()
 }
 
 /// Keys of this server and of those below it that the server above has never had. One that it has no more was revoked there.
