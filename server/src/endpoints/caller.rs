@@ -139,9 +139,17 @@ impl ServerState {
         shown.authenticate(standing).map_err(no_right)
     }
 
-    /// Refuses whoever has shown a certificate whose authority was revoked since: connections outlive bundles. One that is opened anew is
-    /// refused by its handshake.
-    pub(super) fn refuse_revoked(&self, caller: &Caller) -> Result<(), Status> {
+    /// Refuses a call on the connection whose facts these are if its client has shown a certificate whose authority was revoked since:
+    /// connections outlive bundles. The connection ends then, and the handshake of one with such a certificate fails.
+    pub(super) fn refuse_revoked(&self, connection: &Extensions, caller: &Caller) -> Result<(), Status> {
+        self.refuse_disbelieved(caller).inspect_err(|_| {
+            if let Some(watching) = connection.get::<Watching<TlsPeer>>() {
+                watching.is_useless();
+            }
+        })
+    }
+
+    fn refuse_disbelieved(&self, caller: &Caller) -> Result<(), Status> {
         match caller.svid().is_none_or(|svid| self.anchors.still_believe(svid)) {
             true => Ok(()),
             false => Err(Status::unauthenticated(
@@ -152,7 +160,7 @@ impl ServerState {
 
     /// Refuses an agent that was let pass and may not go on: a call may last.
     pub fn agent_still_stands(&self, agent: &AuthenticatedAgent) -> Result<(), Status> {
-        self.refuse_revoked(agent.caller())?;
+        self.refuse_disbelieved(agent.caller())?;
         let standing = self.registry.agent_standing(agent.id(), agent.serial());
         agent.check_again(standing, self.now_unix()).map_err(no_right)
     }

@@ -109,7 +109,9 @@ impl Gate {
             .filter(|method| method.who != Who::AdminSocket || self.listener == Listener::Local)
             .ok_or_else(|| Status::unimplemented("this server has no such method"))?;
         let caller = caller_of(request.extensions(), self.listener)?;
-        self.server.refuse_revoked(&caller).map_err(|status| self.server.audit.denied(&caller, method.path, status))?;
+        self.server
+            .refuse_revoked(request.extensions(), &caller)
+            .map_err(|status| self.server.audit.denied(&caller, method.path, status))?;
         let mark = self.mark(&request)?;
         let (mut parts, body) = request.into_parts();
         let role = self

@@ -164,11 +164,11 @@ impl Tier {
         serde_json::from_str(&self.server.cli(maker, &[arguments, &["-output", "json"]].concat())).expect("JSON")
     }
 
-    /// Whether the roots of the bundle are tainted, in order of their taints.
+    /// Whether the roots of the bundle are tainted, those that are not first.
     fn taints(&self) -> Vec<bool> {
         let authorities = self.bundle()["x509_authorities"].as_array().cloned().unwrap_or_default();
         let mut taints: Vec<_> = authorities.iter().map(|authority| authority["tainted"] == true).collect();
-        taints.sort();
+        taints.sort_unstable();
         taints
     }
 

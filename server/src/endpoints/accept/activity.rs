@@ -4,12 +4,16 @@ use std::hash::Hash;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
+use std::time::Duration;
 
 use ironroot_api::watched::Tenure;
 use tokio::time::Instant;
 
 use super::super::entry_api::SentView;
 use super::places::Place;
+
+/// A client that is told that its connection is of no use any more has this long to read so.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What is going on on a connection.
 #[derive(Debug)]
@@ -19,11 +23,12 @@ pub struct Activity(Mutex<Calls>);
 struct Calls {
     under_way: usize,
     idle_since: Instant,
+    useless_since: Option<Instant>,
 }
 
 impl Default for Activity {
     fn default() -> Self {
-        Self(Mutex::new(Calls { under_way: 0, idle_since: Instant::now() }))
+        Self(Mutex::new(Calls { under_way: 0, idle_since: Instant::now(), useless_since: None }))
     }
 }
 
@@ -39,6 +44,11 @@ impl Activity {
         self.calls().under_way == 0
     }
 
+    /// Whether its client was told long enough ago that it is of no use any more.
+    fn is_over(&self) -> bool {
+        self.calls().useless_since.is_some_and(|since| since.elapsed() >= FAREWELL)
+    }
+
     /// Since when none is.
     fn idle_since(&self) -> Option<Instant> {
         let calls = self.calls();
@@ -46,7 +56,7 @@ impl Activity {
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
-        // Two plain values: nothing panics between.
+        // Plain values: nothing panics between.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,6 +90,12 @@ impl<P> Watching<P> {
     pub fn begin_call(&self) -> CallMark {
         Activity::begin_call(&self.activity)
     }
+
+    /// Its client is being told that every call on this connection is refused from now on. What the client does next ends it, for there are
+    /// clients that dial anew for nothing less.
+    pub fn is_useless(&self) {
+        self.activity.calls().useless_since.get_or_insert_with(Instant::now);
+    }
 }
 
 /// A connection's place among those of its role, for as long as nobody with more right needs it.
@@ -107,6 +123,9 @@ impl<P: Clone + Send + Sync + 'static, K: Eq + Hash> Tenure for Seat<P, K> {
         if self.place.poll_lost(cx) {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "another connection needs the place"));
         }
+        if self.watching.activity.is_over() {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "every call on it is refused"));
+        }
         Ok(())
     }
 
@@ -117,10 +136,8 @@ impl<P: Clone + Send + Sync + 'static, K: Eq + Hash> Tenure for Seat<P, K> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ironroot_api::watched::{Patience, Watched};
-    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::super::places::Places;
     use super::*;
@@ -139,6 +156,22 @@ mod tests {
         assert_eq!(seat.idle_since(), None);
         drop(call);
         assert!(seat.idle_since().is_some_and(|since| since >= opened));
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_no_use_ends_at_the_next_word_of_its_client() {
+        let (places, hour) = (Places::new(1, 1), Duration::from_secs(3600));
+        let seat = seat(&places);
+        let watching = seat.info();
+        let (mut client, server) = duplex(64);
+        let mut connection = Watched::new(server, seat, Patience { preface: hour, idle: hour, age: None });
+        watching.is_useless();
+        client.write_all(b"a").await.expect("it is open");
+        assert_eq!(connection.read(&mut [0; 1]).await.expect("the answer may still be on its way"), 1);
+        tokio::time::sleep(FAREWELL).await;
+        client.write_all(b"b").await.expect("it is open");
+        let error = connection.read(&mut [0; 1]).await.expect_err("it was told");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }
 
     #[tokio::test]
