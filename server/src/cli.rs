@@ -4,6 +4,7 @@
 //! a request first, so that a wrong flag is told without a server.
 
 mod agent;
+mod backup;
 mod bundle;
 mod connection;
 mod debug;
@@ -17,6 +18,7 @@ mod local_authority;
 mod logger;
 mod messages;
 mod policy;
+mod restore;
 mod run;
 mod token;
 mod x509;
@@ -96,6 +98,8 @@ enum Command {
         after_help = "Example: ironroot-server import spire -datastore datastore.sqlite3 -keys keys.json -dryRun"
     )]
     Import(import::Import),
+    Backup(backup::Backup),
+    Restore(Box<restore::Restore>),
     /// Enrols, lists and bans devices: the TPMs that may attest.
     #[command(subcommand, after_help = "Example: ironroot-server device list -state pending")]
     Device(device::Device),
@@ -136,6 +140,8 @@ impl Program for Cli {
             Command::Device(device) => device.execute(),
             Command::Policy(policy) => policy.execute(),
             Command::Import(import) => import.execute(),
+            Command::Backup(backup) => backup.execute(),
+            Command::Restore(restore) => restore.execute(),
         }
     }
 }

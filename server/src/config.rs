@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub server_name: ServerName,
     /// Its directory; made if missing.
     pub data_dir: PathBuf,
+    /// Where it is kept how far the database has come, so that one that is put back is noticed.
+    pub rollback_mark: Option<PathBuf>,
     /// Where agents connect. Port 0 lets the kernel choose.
     pub bind_address: SocketAddr,
     pub socket_path: PathBuf,
@@ -209,6 +211,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         trust_domain: block.trust_domain,
         server_name: block.server_name,
         data_dir: block.data_dir,
+        rollback_mark: block.rollback_mark,
         bind_address: block.bind_address,
         socket_path: block.socket_path,
         lifetimes,

@@ -166,6 +166,18 @@ pub async fn serve_local(
     router.serve_with_incoming_shutdown(accept::accept_local(socket), raised(stop)).await
 }
 
+/// Serves the admin socket of a server that waits for the operator's word, until `stop` says so: it is asked whether it is ready, and
+/// nothing else.
+pub async fn serve_waiting(
+    socket: SocketListener,
+    ready: Ready,
+    stop: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let health = HealthServer::new(health_api::HealthApi(ready));
+    let router = http2(Role::LocalAdministrator.limits()).add_service(health);
+    router.serve_with_incoming_shutdown(accept::accept_local(socket), raised(stop)).await
+}
+
 /// The services of both listeners. Who may call what, with which request, the gate before them decides.
 fn services(shared: &Arc<ServerState>, stop: &watch::Receiver<bool>) -> Routes {
     let entry = EntryServer::new(entry_api::EntryApi(shared.clone()));

@@ -9,6 +9,7 @@ pub mod device;
 pub mod entry;
 pub mod federation;
 pub mod mask;
+pub mod older_state;
 pub mod page;
 pub mod pcr_policy;
 pub mod tier;

@@ -7,6 +7,7 @@
 //! Each arrow is a value with private fields that only the check before it can make. Only `store` touches the database;
 //! only `endpoints` makes a `tonic::Status`; the CA's keys stay in their PKCS#11 token, unless the operator has them in a file.
 
+pub mod backup;
 pub mod bundle_client;
 pub mod ca;
 pub mod cli;
@@ -19,6 +20,7 @@ pub mod facts;
 pub mod federation;
 pub mod keys;
 pub mod node_attestation;
+pub mod older_state;
 pub mod readiness;
 pub mod registry;
 pub mod rights;

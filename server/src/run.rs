@@ -1,7 +1,9 @@
 //! The story of a server process: config, store, token, CA, sockets, signals, drain.
 
+mod doors;
 mod open_keys;
 mod server_svid;
+mod settled;
 
 use std::future::Future;
 use std::io;
@@ -11,39 +13,37 @@ use std::time::Duration;
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::tls::{SvidResolver, TrustAnchors, web_server_config};
-use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
+use ironroot_api::unix_socket::UnixSocketError;
 use ironroot_hsm::{HsmError, KeyName, PinError, Token};
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::health::HealthListener;
 use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::bundle_client::{Poller, Refresher};
 use crate::ca::{CaError, CaPolicy, CertificateAuthority, SpireAuthority, Upstream};
-use crate::clock::{ClockSource, ServerClock};
-use crate::config::{
-    AttestorFileError, BundleEndpointConfig, LoginMode, OidcConfig, OidcListener, OidcPolicy, ServerConfig,
-    UpstreamConfig, WebIdentity,
-};
+use crate::clock::ServerClock;
+use crate::config::{AttestorFileError, LoginMode, ServerConfig, UpstreamConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{
     self, Audit, BundleEndpoint, Forks, Limits, Occupancy, Oidc, Pushes, ServerState, ServingCertificate,
-    ServingCertificateError, Unbroken, WebListener,
+    ServingCertificateError, Unbroken,
 };
 use crate::federation::Federation;
 use crate::keys::KeyError;
 use crate::node_attestation::{Attestor, NodeAttestation};
+use crate::older_state::{MarkError, keep_mark};
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
-use open_keys::{logins, open_keys, read_pins_again};
+use doors::{BoundDiscovery, BoundEndpoint, Doors};
+use open_keys::{logins, read_pins_again};
 use server_svid::ServerSvid;
+use settled::Settled;
 
 /// Open calls get this long to finish after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -96,6 +96,9 @@ pub enum RunError {
     DiscoverySocket(#[source] UnixSocketError),
     #[error("cannot use the certificate of the web in serving_cert_file")]
     ServingCertificate(#[from] ServingCertificateError),
+    /// Whether the database is older than what was here before cannot be told.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     #[error("cannot watch for signals")]
     Signals(#[source] io::Error),
     /// A part that must not end has ended.
@@ -118,22 +121,12 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     say_what_is_off(&config);
     prepare_private(&config.data_dir)?;
     // Sockets and files first: who cannot use them has not founded a CA in somebody's token.
-    let (tcp, address) = listen(config.bind_address).await?;
-    let admin = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?;
-    let health = health_listener(&config).await?;
-    let endpoint = bundle_endpoint(&config).await?;
-    let discovery = discovery(&config).await?;
+    let doors = Doors::open(&config).await?;
     let attestors = config.node_attestors.clone();
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
-    let store = open_store(&config).await?;
-    let registry = Arc::new(Registry::load(store.clone()).await?);
-    let federation = Arc::new(Federation::load_beside(store.clone(), config.federation.federates_with.clone()).await?);
-    let keys = open_keys(&config.key_managers).await?;
+    let (doors, Settled { store, registry, federation, keys, ca, rotation }) = settled::settle(&config, doors).await?;
+    let Doors { tcp, address, admin, health, endpoint, discovery } = doors;
     let reloading = reload(reload_asked, log.output, logins(&keys, &config.key_managers));
-    let clocks = ClockSource::of_this_machine();
-    let (policy, upstream) = (ca_policy(&config), upstream(&config));
-    let (ca, rotation) = CertificateAuthority::start(keys, store.clone(), policy, upstream, clocks).await?;
-    let ca = Arc::new(ca);
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
@@ -168,6 +161,9 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     });
     background.spawn(svid.keep_current());
     background.spawn(probe_store(store.clone()));
+    if let Some(mark) = config.rollback_mark.clone() {
+        background.spawn(keep_mark(store.clone(), mark));
+    }
     background.spawn(async move { readiness.keep().await });
     if let Some(health) = health {
         background.spawn(health.serve("server", ready));
@@ -231,27 +227,10 @@ fn server_state(
     }
 }
 
-async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
-    let failed = |error| RunError::Listen(at, error);
-    let tcp = ironroot_shell::listen::tcp(at).await.map_err(failed)?;
-    let address = tcp.local_addr().map_err(failed)?;
-    Ok((tcp, address))
-}
-
-async fn open_store(config: &ServerConfig) -> Result<Store, RunError> {
-    let (location, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
-    Ok(blocking(move || location.open(&trust_domain)).await?)
-}
-
 fn trust_anchors(config: &ServerConfig, ca: &CertificateAuthority) -> Arc<TrustAnchors> {
     let authorities: Vec<_> =
         ca.bundle().borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
     TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse")
-}
-
-async fn health_listener(config: &ServerConfig) -> Result<Option<HealthListener>, RunError> {
-    let Some(checks) = config.health_checks.clone() else { return Ok(None) };
-    HealthListener::bind(checks).await.map(Some).map_err(RunError::Health)
 }
 
 /// What the server knows of this trust domain and of others, and who fetches more.
@@ -259,20 +238,6 @@ struct Known {
     registry: Arc<Registry>,
     federation: Arc<Federation>,
     refresher: Refresher,
-}
-
-/// A bundle endpoint that is bound, and the web's certificate that it shows if it is not the server's own.
-type BoundEndpoint = (WebListener, BundleEndpointConfig, Option<ServingCertificate>);
-
-async fn bundle_endpoint(config: &ServerConfig) -> Result<Option<BoundEndpoint>, RunError> {
-    let Some(endpoint) = config.federation.bundle_endpoint.clone() else { return Ok(None) };
-    let certificate = match endpoint.identity.clone() {
-        WebIdentity::Spiffe => None,
-        WebIdentity::Files(files) => Some(blocking(move || ServingCertificate::load(files)).await?),
-    };
-    let listener = WebListener::bind("bundle endpoint", endpoint.address).await;
-    let listener = listener.map_err(|error| RunError::BundleEndpoint(endpoint.address, error))?;
-    Ok(Some((listener, endpoint, certificate)))
 }
 
 fn serve_bundle(
@@ -289,25 +254,6 @@ fn serve_bundle(
         background.spawn(certificate.keep_current());
     }
 }
-
-/// A discovery listener that is bound, and the web's certificate that it shows if it is not a unix socket.
-type BoundDiscovery = (WebListener, OidcPolicy, Option<ServingCertificate>);
-
-async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunError> {
-    let Some(OidcConfig { listener, policy }) = config.oidc.clone() else { return Ok(None) };
-    Ok(Some(match listener {
-        OidcListener::Socket(path) => {
-            (WebListener::bind_socket(DISCOVERY, &path).map_err(RunError::DiscoverySocket)?, policy, None)
-        }
-        OidcListener::Https(address, files) => {
-            let certificate = blocking(move || ServingCertificate::load(files)).await?;
-            let listener = WebListener::bind(DISCOVERY, address).await;
-            (listener.map_err(|error| RunError::Discovery(address, error))?, policy, Some(certificate))
-        }
-    }))
-}
-
-const DISCOVERY: &str = "OIDC discovery";
 
 fn serve_discovery(background: &mut JoinSet<()>, discovery: Option<BoundDiscovery>, ca: &CertificateAuthority) {
     let Some((listener, policy, certificate)) = discovery else { return };
@@ -345,9 +291,6 @@ async fn drain(mut parts: JoinSet<&'static str>, unbroken: Unbroken) {
     }
 }
 
-/// Owner and group may open the admin socket.
-const ADMIN_SOCKET_MODE: u32 = 0o770;
-
 /// Every agent holds a connection; the usual soft limit is 1024 descriptors, the hard one what the operator grants.
 fn raise_descriptor_limit() {
     match process::raise_descriptor_limit(u64::MAX) {
@@ -356,8 +299,9 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn ca_policy(config: &ServerConfig) -> CaPolicy {
+fn ca_policy(config: &ServerConfig, accepts_older_journal: bool) -> CaPolicy {
     CaPolicy {
+        accepts_older_journal,
         trust_domain: config.trust_domain.clone(),
         server: config.server_name.clone(),
         given_keys: given_keys(config),

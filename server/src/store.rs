@@ -19,6 +19,7 @@ mod location;
 mod shown_token;
 pub mod spire;
 mod sqlite;
+mod summary;
 
 use std::path::Path;
 
@@ -30,7 +31,8 @@ pub use error::{Cause, StoreError};
 pub use feed::{Follows, News};
 pub use location::Location;
 pub use shown_token::ShownToken;
-pub use sqlite::{Facts, Queued, Transaction};
+pub use sqlite::{Facts, Queued, StoppedStore, Transaction};
+pub use summary::Summary;
 
 use crate::facts::tier::TierAuthorities;
 

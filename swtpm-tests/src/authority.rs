@@ -288,6 +288,7 @@ impl AuthorityLab {
         let root_ttl_seconds = self.root_ttl_seconds;
         let (server, given_keys) = (self.server.clone(), self.given_keys.clone());
         CaPolicy {
+            accepts_older_journal: false,
             trust_domain,
             server,
             given_keys,

@@ -36,6 +36,11 @@ impl SmallDisk {
         assert_eq!(refused.kind(), ErrorKind::StorageFull);
     }
 
+    /// Takes all the room but so many bytes.
+    pub fn fill_but(&self, bytes: usize) {
+        fs::write(self.filler(), vec![0; BYTES - bytes]).expect("room for it");
+    }
+
     /// Gives it back.
     pub fn make_room(&self) {
         fs::remove_file(self.filler()).expect("filled before");

@@ -10,8 +10,10 @@ use super::jwt::JwtError;
 use super::key_stock::is_about_the_key;
 use super::lint::LintError;
 use super::profile::ProfileError;
+use super::purpose::Purpose;
 use super::server_name::ServerName;
 use super::upstream::UpstreamError;
+use crate::facts::older_state::Evidence;
 use crate::keys::KeyError;
 use crate::store::StoreError;
 
@@ -203,6 +205,19 @@ impl CaError {
             Self::Token(error) => is_about_the_key(error),
             Self::Keys(error) => matches!(error, KeyError::Kind { .. }),
             _ => false,
+        }
+    }
+
+    /// How it is known that the journal is older than the key manager, where that is what is wrong, and where the CA can go on without the
+    /// key.
+    pub fn shows_an_older_journal(&self) -> Option<Evidence> {
+        match self {
+            Self::KeyMismatch { slot, key } | Self::KeyWithoutJournal { slot, key }
+                if slot.purpose != Purpose::Root =>
+            {
+                Some(Evidence::Key { slot: slot.to_string(), key: key.to_string() })
+            }
+            _ => None,
         }
     }
 

@@ -208,6 +208,13 @@ impl<C: Clone + PartialEq> Journal<C> {
         self
     }
 
+    /// An operator has accepted that this is older than what others have seen: from now on it counts from the time, so that no bundle has a
+    /// number that another one had.
+    pub fn outrun(mut self, now_unix: i64) -> Self {
+        self.sequence_number = (self.sequence_number + 1).max(now_unix.try_into().unwrap_or_default());
+        self
+    }
+
     /// The key in `place` is not in the token.
     pub fn forsake(mut self, place: Place) -> Self {
         self.slots_mut(place.purpose).forsake(place.slot);

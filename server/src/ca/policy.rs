@@ -10,6 +10,8 @@ use super::server_name::ServerName;
 /// What the operator decides about the CA.
 #[derive(Clone, Debug)]
 pub struct CaPolicy {
+    /// Whether an operator has accepted that the journal is older than the token: keys that it does not know give way.
+    pub accepts_older_journal: bool,
     /// The trust domain it signs for.
     pub trust_domain: TrustDomain,
     /// Which of the servers of the trust domain this is.

@@ -35,12 +35,11 @@ impl Healthcheck {
             let steps = if self.verbose { "Checking server health...\n" } else { "" };
             let channel = connection.open().await?;
             if !self.shallow {
-                let bundle =
-                    BundleClient::new(channel.clone()).get_bundle(GetBundleRequest::default()).await?.into_inner();
+                ask_readiness(channel.clone()).await?;
+                let bundle = BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await?.into_inner();
                 if bundle.x509_authorities.is_empty() {
                     return Err(CommandError::Malformed("server is unhealthy: its bundle is empty".to_owned()));
                 }
-                ask_readiness(channel).await?;
             }
             Ok(Reply::new(json!({ "healthy": true }), format!("{steps}Server is healthy.\n")))
         })

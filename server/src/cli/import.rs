@@ -103,7 +103,5 @@ fn rules(config: &ServerConfig) -> Rules {
 
 /// The key file of this configuration, whether keys are made there or the CA moves away from it at once.
 fn key_place(managers: &KeyManagersConfig) -> KeyPlace {
-    let both = std::iter::once(&managers.current).chain(&managers.former);
-    let file = both.filter_map(|manager| manager.disk()).next();
-    file.map_or(KeyPlace::Nowhere, |path| KeyPlace::File(path.to_owned()))
+    managers.key_file().map_or(KeyPlace::Nowhere, |path| KeyPlace::File(path.to_owned()))
 }

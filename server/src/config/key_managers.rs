@@ -57,6 +57,11 @@ impl KeyManagerConfig {
 }
 
 impl KeyManagersConfig {
+    /// The file that keys are in, whether they are made there or the CA moves away from it.
+    pub fn key_file(&self) -> Option<&Path> {
+        std::iter::once(&self.current).chain(&self.former).find_map(KeyManagerConfig::disk)
+    }
+
     /// How many keys an administrator has made for it.
     pub fn given_keys(&self) -> usize {
         self.current.pkcs11().map_or(0, |token| token.given_keys.len())

@@ -1,7 +1,7 @@
 //! The `server` block.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::{SpiffeId, TrustDomain};
@@ -32,6 +32,7 @@ pub(super) struct ServerBlock {
     pub(super) trust_domain: TrustDomain,
     pub(super) server_name: ServerName,
     pub(super) data_dir: PathBuf,
+    pub(super) rollback_mark: Option<PathBuf>,
     pub(super) bind_address: SocketAddr,
     pub(super) socket_path: PathBuf,
     pub(super) lifetimes: Lifetimes,
@@ -63,6 +64,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         server.required("trust_domain", trust_domain, "give its name, such as trust_domain = \"example.org\"");
     let server_name = server.parsed("server_name", str::parse::<ServerName>).unwrap_or_default();
     let data_dir = server.required("data_dir", server.path("data_dir"), "give the directory the server may write to");
+    let rollback_mark = read_rollback_mark(server);
     let address = server.ip_address("bind_address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = server.port("bind_port", 0).unwrap_or(8081);
     let socket_path = server.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
@@ -84,6 +86,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         trust_domain: trust_domain?,
         server_name,
         data_dir: data_dir?,
+        rollback_mark,
         bind_address: SocketAddr::new(address, port),
         socket_path,
         lifetimes,
@@ -95,6 +98,14 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         rate_limits,
         prune_attested_nodes_expired_for,
     })
+}
+
+/// Its directory is the operator's: it is to be another disk's, or another machine's.
+fn read_rollback_mark(server: &Section<'_>) -> Option<PathBuf> {
+    let path = server.path("rollback_mark_path")?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    server.look("rollback_mark_path", || places::usable_directory(directory));
+    Some(path)
 }
 
 /// SPIRE's keys that are understood there and not here yet.

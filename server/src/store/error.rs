@@ -40,6 +40,21 @@ pub enum StoreError {
         /// The newest this server knows.
         known: i64,
     },
+    /// Written by an older server, and only read here.
+    #[error("database has schema version {found}, and what this server reads has {known}")]
+    OlderSchema {
+        found: i64,
+        /// The newest this server knows.
+        known: i64,
+    },
+    /// There is no file.
+    #[error("there is no database {}", .0.display())]
+    None(PathBuf),
+    /// A restore ended between two files.
+    #[error(
+        "a restore into database {} was cut off: restore once more (ironroot-server restore FILE), and it will be whole", .0.display()
+    )]
+    RestoreCutOff(PathBuf),
     /// The file belongs to another trust domain.
     #[error("database belongs to trust domain {found:?}, the configuration says {expected:?}")]
     OtherTrustDomain { found: String, expected: String },

@@ -8,13 +8,16 @@ mod boots;
 mod ca_journal;
 mod change_log;
 mod contradictions;
+mod copy;
 mod devices;
 mod entries;
 mod error;
 mod federation;
 mod file;
 mod join_tokens;
+mod older_state;
 mod pcr_policies;
+mod replace;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,9 @@ mod writer;
 
 #[cfg(test)]
 pub(super) use change_log::MAX_CHANGES;
+pub(super) use copy::{copy, peek, read, summary};
 pub(super) use file::{open, recognise};
+pub use replace::StoppedStore;
 pub(super) use schema::is_spires;
 pub use transaction::{Facts, Transaction};
 pub use writer::Queued;

@@ -17,6 +17,9 @@ impl Performer {
     /// be alive; without the root's key what is signed already goes on being good. For a key of JWT-SVIDs that is lost another is made:
     /// whoever has the bundle learns of it as of any other.
     pub(super) async fn check_place(&mut self, place: Place, moment: Moment) -> Result<(), CaError> {
+        if self.policy.accepts_older_journal && place.purpose != Purpose::Root {
+            self.let_newer_keys_go(place).await?;
+        }
         let held = self.journal.slot(place).clone();
         if held.key().is_none_or(|key| key.name != self.own_key(place).name) {
             self.check_unused(place).await?;
@@ -59,6 +62,35 @@ impl Performer {
                 })
             }
             _ => self.miss(place, moment).await,
+        }
+    }
+
+    /// At an operator's word the journal counts although it is older than the key manager: a key of ours that it does not know is
+    /// destroyed, and an authority without its key is forsaken, so that another one is made. What was signed stays good for as long as
+    /// others know with what it is verified. A root is never given up so.
+    async fn let_newer_keys_go(&mut self, place: Place) -> Result<(), CaError> {
+        let held = self.journal.slot(place).clone();
+        let own = self.own_key(place).name;
+        let authority = held.authority();
+        let found = match authority {
+            Some(authority) => self.keys.find_of(authority).await?,
+            None => None,
+        };
+        let is_its_own = |found: &FoundKey| authority.is_some_and(|a| a.credential.is_of(found.key.spki_der()));
+        if found.as_ref().is_some_and(is_its_own) || matches!(held, Slot::Intended(_)) {
+            return Ok(());
+        }
+        let key = held.key().map_or_else(|| own.clone(), |key| key.name.clone());
+        let was_there = match key == own {
+            true => self.keys.managers().current.destroy(&own).await?,
+            false => false,
+        };
+        if was_there || authority.is_some() {
+            warn!(slot = %place, %key, was_there, "the state that was accepted does not know this key: another {} is made", place.purpose.noun());
+        }
+        match authority {
+            Some(_) => self.persist(self.journal.clone().forsake(place)).await,
+            None => Ok(()),
         }
     }
 

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags};
 use tracing::{error, info};
 
 use super::schema::Migration;
-use super::{Facts, Transaction, schema};
+use super::{Facts, Transaction, replace, schema};
 use crate::store::StoreError;
 
 /// How long a change waits for another program (a backup, a shell) to let go of the file.
@@ -68,6 +68,9 @@ pub(super) fn open_with(
     migrations: &[Migration],
 ) -> Result<Database, StoreError> {
     let lock = lock(path)?;
+    if replace::is_cut_off(path) {
+        return Err(StoreError::RestoreCutOff(path.to_owned()));
+    }
     if !exists(path)? {
         create(path, trust_domain, migrations)?;
     }
@@ -83,7 +86,7 @@ pub(super) fn open_with(
 
 /// One server per file. The lock is the kernel's: it ends with the process, however that ends. A process that is just ending,
 /// or a child that has not become its own program yet, may still have it for a moment: that is waited for.
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = beside(path, ".lock");
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).mode(MODE).open(&lock_path);
@@ -101,7 +104,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 /// Whether there is a database. What is left of one, a file too short for one or a log without its file, is no fresh
 /// start; SQLite would take it for one.
-fn exists(path: &Path) -> Result<bool, StoreError> {
+pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
     match fs::metadata(path) {
         Ok(meta) if meta.len() < MIN_BYTES => Err(StoreError::Corrupt(format!("it has only {} bytes", meta.len()))),
         Ok(_) => Ok(true),
@@ -158,7 +161,7 @@ fn leave_spires_alone(path: &Path) -> Result<(), StoreError> {
 
 /// The database, for reading only. Of a server that runs or was killed, all of it may be in the log still; without a log nothing
 /// beside the file is made or locked.
-fn look_into(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn look_into(path: &Path) -> Result<Connection, StoreError> {
     let escaped = path.as_os_str().as_encoded_bytes().iter().map(|byte| match byte {
         b'?' | b'#' | b'%' | 0x80.. => format!("%{byte:02x}"),
         byte => char::from(*byte).to_string(),
@@ -169,7 +172,7 @@ fn look_into(path: &Path) -> Result<Connection, StoreError> {
     Connection::open_with_flags(uri, flags).map_err(|e| StoreError::open(path, e))
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| StoreError::open(path, e))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -197,7 +200,7 @@ fn check_length(path: &Path, connection: &Connection) -> Result<(), StoreError> 
 }
 
 /// Reads every page: a truncated or flipped file is refused here, by name of what is wrong.
-fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn check_integrity(connection: &Connection) -> Result<(), StoreError> {
     //= FLT-S6 server faults: "it is refused at the start"
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict == "ok" { Ok(()) } else { Err(StoreError::Corrupt(verdict)) }
@@ -220,19 +223,19 @@ fn back_up_before_migration(path: &Path, connection: &Connection, migrations: &[
 }
 
 /// A new file that nobody but the server reads.
-fn create_empty(path: &Path) -> Result<(), StoreError> {
+pub(super) fn create_empty(path: &Path) -> Result<(), StoreError> {
     let created = OpenOptions::new().create_new(true).write(true).mode(MODE).open(path);
     created.map(drop).map_err(|e| StoreError::open(path, e))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(StoreError::open(path, e)),
         _ => Ok(()),
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()

@@ -1,0 +1,47 @@
+//! The operator's word: the older state is what there is.
+
+use std::path::Path;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::mark::{Mark, MarkError};
+use crate::facts::older_state::OlderState;
+use crate::registry::{Registry, RegistryError};
+use crate::store::{Store, StoreError};
+
+/// What was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Accepted {
+    /// How it was known that the state is older: the rest of a sentence that begins with "the database".
+    pub evidence: String,
+    /// How many join tokens are good no more: some of them may have been used.
+    pub burnt_join_tokens: usize,
+}
+
+/// Why nothing was accepted.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum AcceptError {
+    #[error("no older state waits to be accepted")]
+    NothingWaits,
+    #[error("the data store cannot be used")]
+    Store(#[from] StoreError),
+    #[error("the registry cannot be used")]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Mark(#[from] MarkError),
+}
+
+/// Accepts the state that `store` has and waits with, and burns its join tokens. `mark`: where one is kept; it goes back too.
+pub async fn accept(store: &Store, mark: Option<&Path>, now_unix: i64) -> Result<Accepted, AcceptError> {
+    let waiting = store.change::<_, StoreError>(|tx| tx.older_state()).await?.filter(OlderState::waits);
+    let Some(OlderState { evidence, .. }) = waiting else { return Err(AcceptError::NothingWaits) };
+    // First, since what follows lets the server go on.
+    let burnt_join_tokens = Registry::load(store.clone()).await?.prune_join_tokens(i64::MAX).await?;
+    store.change::<_, StoreError>(move |tx| tx.accept_older_state(now_unix)).await?;
+    if let Some(path) = mark {
+        store.change::<_, StoreError>(|tx| Mark::of(tx)).await?.write(path)?;
+    }
+    Ok(Accepted { evidence: evidence.to_string(), burnt_join_tokens })
+}

@@ -1,0 +1,84 @@
+//! Everything that is bound before anything is founded.
+
+use std::net::SocketAddr;
+
+use ironroot_api::unix_socket::SocketListener;
+use ironroot_shell::health::HealthListener;
+use tokio::net::TcpListener;
+
+use super::{RunError, blocking};
+use crate::config::{BundleEndpointConfig, OidcConfig, OidcListener, OidcPolicy, ServerConfig, WebIdentity};
+use crate::endpoints::{ServingCertificate, WebListener};
+
+/// Owner and group may open the admin socket.
+const ADMIN_SOCKET_MODE: u32 = 0o770;
+
+/// Sockets that are bound, and nobody is served on yet.
+pub(super) struct Doors {
+    pub(super) tcp: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) admin: SocketListener,
+    pub(super) health: Option<HealthListener>,
+    pub(super) endpoint: Option<BoundEndpoint>,
+    pub(super) discovery: Option<BoundDiscovery>,
+}
+
+impl Doors {
+    /// Binds each that the configuration names.
+    pub(super) async fn open(config: &ServerConfig) -> Result<Self, RunError> {
+        let (tcp, address) = listen(config.bind_address).await?;
+        Ok(Self {
+            tcp,
+            address,
+            admin: SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE)?,
+            health: health_listener(config).await?,
+            endpoint: bundle_endpoint(config).await?,
+            discovery: discovery(config).await?,
+        })
+    }
+}
+
+async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |error| RunError::Listen(at, error);
+    let tcp = ironroot_shell::listen::tcp(at).await.map_err(failed)?;
+    let address = tcp.local_addr().map_err(failed)?;
+    Ok((tcp, address))
+}
+
+async fn health_listener(config: &ServerConfig) -> Result<Option<HealthListener>, RunError> {
+    let Some(checks) = config.health_checks.clone() else { return Ok(None) };
+    HealthListener::bind(checks).await.map(Some).map_err(RunError::Health)
+}
+
+/// A bundle endpoint that is bound, and the web's certificate that it shows if it is not the server's own.
+pub(super) type BoundEndpoint = (WebListener, BundleEndpointConfig, Option<ServingCertificate>);
+
+async fn bundle_endpoint(config: &ServerConfig) -> Result<Option<BoundEndpoint>, RunError> {
+    let Some(endpoint) = config.federation.bundle_endpoint.clone() else { return Ok(None) };
+    let certificate = match endpoint.identity.clone() {
+        WebIdentity::Spiffe => None,
+        WebIdentity::Files(files) => Some(blocking(move || ServingCertificate::load(files)).await?),
+    };
+    let listener = WebListener::bind("bundle endpoint", endpoint.address).await;
+    let listener = listener.map_err(|error| RunError::BundleEndpoint(endpoint.address, error))?;
+    Ok(Some((listener, endpoint, certificate)))
+}
+
+/// A discovery listener that is bound, and the web's certificate that it shows if it is not a unix socket.
+pub(super) type BoundDiscovery = (WebListener, OidcPolicy, Option<ServingCertificate>);
+
+async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunError> {
+    let Some(OidcConfig { listener, policy }) = config.oidc.clone() else { return Ok(None) };
+    Ok(Some(match listener {
+        OidcListener::Socket(path) => {
+            (WebListener::bind_socket(DISCOVERY, &path).map_err(RunError::DiscoverySocket)?, policy, None)
+        }
+        OidcListener::Https(address, files) => {
+            let certificate = blocking(move || ServingCertificate::load(files)).await?;
+            let listener = WebListener::bind(DISCOVERY, address).await;
+            (listener.map_err(|error| RunError::Discovery(address, error))?, policy, Some(certificate))
+        }
+    }))
+}
+
+const DISCOVERY: &str = "OIDC discovery";

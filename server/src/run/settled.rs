@@ -1,0 +1,162 @@
+//! The data store and the CA, once nothing speaks for it that they are older than what was here before, or an operator has accepted that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironroot_shell::clock::wall_unix;
+use ironroot_shell::health::Ready;
+use ironroot_shell::process::supervisor;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use super::doors::Doors;
+use super::open_keys::open_keys;
+use super::{RunError, blocking, ca_policy, part, upstream};
+use crate::ca::{CertificateAuthority, Rotation};
+use crate::clock::ClockSource;
+use crate::config::ServerConfig;
+use crate::endpoints;
+use crate::facts::older_state::{Evidence, OlderState};
+use crate::federation::Federation;
+use crate::keys::KeyManagers;
+use crate::older_state::{Mark, outrun};
+use crate::registry::Registry;
+use crate::store::{Store, StoreError};
+
+/// How often it is looked whether the operator has spoken.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the server begins with.
+pub(super) struct Settled {
+    pub(super) store: Store,
+    pub(super) registry: Arc<Registry>,
+    pub(super) federation: Arc<Federation>,
+    pub(super) keys: KeyManagers,
+    pub(super) ca: Arc<CertificateAuthority>,
+    pub(super) rotation: Rotation,
+}
+
+/// Opens all of it. While an older state waits for the operator's word, `doors` are shut, but for the question whether the server is
+/// ready, and others come back.
+pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(Doors, Settled), RunError> {
+    let mut keys = None;
+    loop {
+        let store = open_store(config).await?;
+        let older = match store.change::<_, StoreError>(|tx| tx.older_state()).await? {
+            None => look_at_mark(config, &store).await?,
+            older => older,
+        };
+        let accepted = older.as_ref().is_some_and(|older| !older.waits());
+        let waiting = match older.filter(OlderState::waits) {
+            Some(waiting) => waiting,
+            None => match begin(config, &store, &mut keys, accepted).await? {
+                Begun::Whole(settled) => return Ok((doors, *settled)),
+                Begun::Older(evidence) => note(&store, evidence).await?,
+            },
+        };
+        store.close().await;
+        doors = wait(config, doors, &waiting).await?;
+    }
+}
+
+enum Begun {
+    Whole(Box<Settled>),
+    Older(Evidence),
+}
+
+async fn begin(
+    config: &ServerConfig,
+    store: &Store,
+    opened: &mut Option<KeyManagers>,
+    accepted: bool,
+) -> Result<Begun, RunError> {
+    let registry = Arc::new(Registry::load(store.clone()).await?);
+    let federation = Arc::new(Federation::load_beside(store.clone(), config.federation.federates_with.clone()).await?);
+    let keys = match opened {
+        Some(keys) => keys.clone(),
+        None => opened.insert(open_keys(&config.key_managers).await?).clone(),
+    };
+    let (policy, upstream) = (ca_policy(config, accepted), upstream(config));
+    let has_journal = store.ca_journal(config.server_name.as_str()).await?.is_some();
+    let started =
+        CertificateAuthority::start(keys.clone(), store.clone(), policy, upstream, ClockSource::of_this_machine())
+            .await;
+    let (ca, rotation) = match started {
+        Ok(started) => started,
+        // Without a journal nothing is older: it is another server's token, or the database is not there.
+        Err(error) => match error.shows_an_older_journal().filter(|_| has_journal && !accepted) {
+            Some(evidence) => return Ok(Begun::Older(evidence)),
+            None => return Err(error.into()),
+        },
+    };
+    if accepted {
+        store.change::<_, StoreError>(|tx| tx.settle_older_state()).await?;
+        warn!(
+            "an older state was accepted: agents that it does not know attest anew, and bans given since it was current are gone"
+        );
+    }
+    let ca = Arc::new(ca);
+    Ok(Begun::Whole(Box::new(Settled { store: store.clone(), registry, federation, keys, ca, rotation })))
+}
+
+async fn open_store(config: &ServerConfig) -> Result<Store, RunError> {
+    let (location, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
+    Ok(blocking(move || location.open(&trust_domain)).await?)
+}
+
+/// What the mark says, if there is one. It is written when the server has begun.
+async fn look_at_mark(config: &ServerConfig, store: &Store) -> Result<Option<OlderState>, RunError> {
+    let Some(path) = config.rollback_mark.clone() else { return Ok(None) };
+    let Some(mark) = Mark::read(&path, &config.trust_domain)? else {
+        info!(path = %path.display(), "there is no mark of how far the database had come; one is begun");
+        return Ok(None);
+    };
+    let outrun = store.change::<_, StoreError>(move |tx| outrun(&mark, &path, tx)).await?;
+    match outrun {
+        Some(evidence) => note(store, evidence).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn note(store: &Store, evidence: Evidence) -> Result<OlderState, RunError> {
+    let noticed_at = wall_unix();
+    let noted = evidence.clone();
+    store.change::<_, StoreError>(move |tx| tx.note_older_state(&noted, noticed_at)).await?;
+    Ok(OlderState { noticed_at, evidence, accepted_at: None })
+}
+
+/// Answers that the server is not ready, and why, until the operator has accepted the state. Agents find nobody, as while the server is
+/// off: they keep what they have.
+async fn wait(config: &ServerConfig, doors: Doors, waiting: &OlderState) -> Result<Doors, RunError> {
+    let reason = waiting.to_string();
+    error!(reason, "server waits for the operator's word");
+    supervisor::started(&reason);
+    let Doors { tcp, address: _, admin, health, endpoint, discovery } = doors;
+    drop((tcp, endpoint, discovery));
+    let ready: Ready = Arc::new(move || Some(reason.clone()));
+    let (stop, stopped) = watch::channel(false);
+    let mut background = JoinSet::new();
+    let local = part("the admin endpoint", endpoints::serve_waiting(admin, ready.clone(), stopped));
+    background.spawn(async move {
+        let _ = local.await;
+    });
+    if let Some(health) = health {
+        background.spawn(health.serve("server", ready));
+    }
+    background.spawn(supervisor::feed_watchdog());
+    while is_waiting(config).await {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    stop.send_replace(true);
+    background.shutdown().await;
+    info!("the older state was accepted");
+    Doors::open(config).await
+}
+
+/// Also while the database cannot be read: somebody is replacing it.
+async fn is_waiting(config: &ServerConfig) -> bool {
+    let (location, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
+    let read = blocking(move || location.older_state(&trust_domain)).await;
+    read.map_or(true, |older| older.is_some_and(|older| older.waits()))
+}

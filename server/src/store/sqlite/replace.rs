@@ -1,0 +1,102 @@
+//! Another database, and files that belong to it, in the place of what is there: all of it, or nothing.
+//!
+//! ```text
+//!  lock ─► new files, whole and on the disk, beside their places ─► mark ─► old files aside, new ones into place ─► no mark
+//! ```
+//! While the mark is there no server starts: whoever was cut off between two files does it once more.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::file::{self, beside, remove_if_there};
+use crate::store::StoreError;
+
+/// Beside the database while it is being replaced.
+const MARK: &str = ".restoring";
+/// What is appended to the name of what was there before.
+const ASIDE: &str = ".replaced";
+
+/// The place of a database on which no server is running, and none can start.
+#[derive(Debug)]
+pub struct StoppedStore {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StoppedStore {
+    /// Takes the lock; an error while a server has it.
+    pub(in crate::store) fn lock(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { path: path.to_owned(), _lock: file::lock(path)? })
+    }
+
+    /// Where the database that was last used is: in its place, or aside if a replacement was cut off.
+    pub fn last_used(&self) -> PathBuf {
+        match self.is_cut_off() && beside(&self.path, ASIDE).exists() {
+            true => beside(&self.path, ASIDE),
+            false => self.path.clone(),
+        }
+    }
+
+    /// The file to make the new database in.
+    pub fn draft(&self) -> PathBuf {
+        beside(&self.path, ".restored")
+    }
+
+    /// Where the database that was there is afterwards.
+    pub fn aside(&self) -> PathBuf {
+        beside(&self.path, ASIDE)
+    }
+
+    /// Puts `draft` in the database's place, and each of `others` (what, where) in its own. All of them are on the disk already, each
+    /// on the file system of its place. What was there is kept aside.
+    pub fn replace(self, draft: &Path, others: &[(PathBuf, PathBuf)]) -> Result<(), StoreError> {
+        let failed = |e| StoreError::open(&self.path, e);
+        if !self.is_cut_off() {
+            let places = others.iter().map(|(_, place)| beside(place, ASIDE));
+            for old in [self.aside(), beside(&self.aside(), "-wal")].into_iter().chain(places) {
+                remove_if_there(&old)?;
+            }
+        }
+        let mark = beside(&self.path, MARK);
+        File::create(&mark).and_then(|file| file.sync_all()).and_then(|()| sync_directory(&mark)).map_err(failed)?;
+        for suffix in ["", "-wal"] {
+            set_aside(&beside(&self.path, suffix), &beside(&self.aside(), suffix)).map_err(failed)?;
+        }
+        remove_if_there(&beside(&self.path, "-shm"))?;
+        for (new, place) in others {
+            set_aside(place, &beside(place, ASIDE))
+                .and_then(|()| put(new, place))
+                .map_err(|e| StoreError::open(place, e))?;
+        }
+        put(draft, &self.path).map_err(failed)?;
+        fs::remove_file(&mark).and_then(|()| sync_directory(&mark)).map_err(failed)
+    }
+
+    fn is_cut_off(&self) -> bool {
+        is_cut_off(&self.path)
+    }
+}
+
+/// Whether a replacement of the database at `path` was begun and not ended.
+pub(super) fn is_cut_off(path: &Path) -> bool {
+    beside(path, MARK).exists()
+}
+
+/// Moves what is there; one that was set aside before a cut is kept, since what is there now is new.
+fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
+    match path.exists() && !aside.exists() {
+        true => fs::rename(path, aside),
+        false => Ok(()),
+    }
+}
+
+fn put(new: &Path, place: &Path) -> io::Result<()> {
+    fs::rename(new, place)?;
+    sync_directory(place)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
