@@ -6,7 +6,8 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 20] = [
+const PROTOS: [&str; 21] = [
+    "proto/ironroot/api/head/v1/head.proto",
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
     "proto/spire/api/server/entry/v1/entry.proto",

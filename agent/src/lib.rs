@@ -16,6 +16,7 @@ pub mod durable_file;
 pub mod endpoints;
 pub mod federated_bundles;
 pub mod identities;
+pub mod issuance_heads;
 pub mod jwt_svids;
 pub mod node_attestation;
 mod pem;

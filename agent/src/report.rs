@@ -53,4 +53,6 @@ pub struct Report {
     pub next_contact_unix: i64,
     /// Whether identities outlive a restart.
     pub is_cache_sealed: bool,
+    /// How far the server's issuance log has come, and what speaks against it; empty: it has not shown one.
+    pub issuance_log: String,
 }

@@ -51,6 +51,7 @@ use crate::agent_key::KeyStore;
 use crate::config::Bootstrap;
 use crate::federated_bundles::FederatedBundles;
 use crate::identities::Identities;
+use crate::issuance_heads::IssuanceHeads;
 use crate::node_attestation::Attestor;
 use crate::report::Report;
 use crate::sealed_cache::Changes;
@@ -82,6 +83,8 @@ pub struct Parts {
     pub keys: KeyStore,
     /// What outlives the process.
     pub memory: Memory,
+    /// What servers have shown of their issuance logs.
+    pub heads: IssuanceHeads,
     /// What is known of the time.
     pub time: TrustedTime,
     /// How often the server is asked for changes.
@@ -300,7 +303,9 @@ impl Synchronizer {
     }
 
     async fn sync_entries(&mut self, channel: Channel) -> Result<(), SyncError> {
-        let current = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain).await?;
+        let kept = self.parts.heads.to_show();
+        let current = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain, &kept).await?;
+        self.take_head(current.head.as_deref());
         self.told.left_out(current.left_out);
         let change = self.ledger.replace_entries(current.terms, Instant::now());
         if change != EntriesChange::None {
@@ -311,6 +316,13 @@ impl Synchronizer {
             self.publish();
         }
         Ok(())
+    }
+
+    /// What the server has shown of its issuance log; none of SPIRE's servers does.
+    fn take_head(&mut self, head: Option<&[u8]>) {
+        let (Some(head), Some(bundle)) = (head, &self.bundle) else { return };
+        let authorities: Vec<_> = bundle.authorities().collect();
+        self.parts.heads.take(head, self.parts.trust_domain.as_str(), &authorities);
     }
 
     async fn post_status_once(&mut self, channel: Channel) {

@@ -17,6 +17,7 @@ pub mod bundle;
 pub mod certificate;
 pub mod csr;
 pub mod directory;
+pub mod issuance_head;
 pub mod jwt;
 pub mod permission;
 pub mod spiffe_id;

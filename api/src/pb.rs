@@ -129,9 +129,14 @@ pub mod entry_encoded {
     include!(concat!(env!("OUT_DIR"), "/encoded/spire.api.server.entry.v1.rs"));
 }
 
-/// What SPIRE has no service for: the device registry, word of changes, the root above the CAs, and how an agent is.
+/// What SPIRE has no service for: the device registry, word of changes, the root above the CAs, heads of the issuance log, and how an agent is.
 pub mod ironroot {
     pub mod api {
+        pub mod head {
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/ironroot.api.head.v1.rs"));
+            }
+        }
         pub mod agent {
             pub mod status {
                 pub mod v1 {
@@ -169,6 +174,7 @@ pub use envoy::extensions::transport_sockets::tls::v3 as envoy_tls;
 pub use envoy::service::{discovery::v3 as discovery, secret::v3 as secret};
 pub use envoy::r#type::v3 as envoy_type;
 pub use ironroot::api::agent::status::v1 as agent_status;
+pub use ironroot::api::head::v1 as issuance_head;
 pub use ironroot::api::server::{
     change::v1 as change, device::v1 as device, pcrpolicy::v1 as pcr_policy, root::v1 as root,
 };

@@ -110,3 +110,21 @@ fn the_authority_walker_makes_progress_with_any_bytes_in_any_pieces() {
         }
     });
 }
+
+#[test]
+fn signed_heads_survive_damage() {
+    use ironroot_api::issuance_head::{self, IssuanceHead};
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+    let (trust_domain, server, hash) = ("td".to_owned(), String::new(), "0".repeat(64));
+    let head = IssuanceHead { trust_domain, server, epoch: 1, sequence: 2, hash, at: 3 };
+    let statement = serde_json::to_vec(&head).expect("JSON");
+    let signed = rcgen::SigningKey::sign(&key, &issuance_head::signed_bytes(&statement)).expect("signed");
+    let seed = issuance_head::encode(statement, signed, vec![certificate.to_vec()]).expect("short");
+    Target::new("signed head").seed(seed).survives(|bytes| {
+        let _ = issuance_head::read(bytes);
+        let _ = issuance_head::verify(bytes, std::slice::from_ref(&certificate));
+    });
+}

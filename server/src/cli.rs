@@ -15,6 +15,7 @@ mod healthcheck;
 mod import;
 mod jwt;
 mod local_authority;
+mod log;
 mod logger;
 mod messages;
 mod policy;
@@ -99,6 +100,9 @@ enum Command {
     )]
     Import(import::Import),
     Backup(backup::Backup),
+    /// Reads the log of everything that was issued and changed.
+    #[command(subcommand, after_help = "Example: ironroot-server log verify")]
+    Log(log::Log),
     Restore(Box<restore::Restore>),
     /// Enrols, lists and bans devices: the TPMs that may attest.
     #[command(subcommand, after_help = "Example: ironroot-server device list -state pending")]
@@ -141,6 +145,7 @@ impl Program for Cli {
             Command::Policy(policy) => policy.execute(),
             Command::Import(import) => import.execute(),
             Command::Backup(backup) => backup.execute(),
+            Command::Log(log) => log.execute(),
             Command::Restore(restore) => restore.execute(),
         }
     }

@@ -17,6 +17,7 @@ mod fair_share;
 mod federation_status;
 mod forks;
 mod gate;
+mod heads;
 mod health_api;
 mod limits;
 mod local_authority_api;
@@ -69,6 +70,7 @@ pub use bundle_endpoint::BundleEndpoint;
 pub use caller::Listener;
 pub use change_api::{MAX_HELD_STREAMS, MAX_HELD_STREAMS_PER_AGENT, Pushes};
 pub use forks::Forks;
+pub use heads::Heads;
 pub use health_api::REASON_METADATA;
 pub use limits::Limits;
 pub use oidc::Oidc;
@@ -112,6 +114,8 @@ pub struct ServerState {
     /// Streams that are held for agents, to tell them of changes.
     pub pushes: Pushes,
     pub audit: Audit,
+    /// Heads of the log of all that is done.
+    pub heads: Arc<Heads>,
     /// How much this process logs.
     pub log_level: LevelControl,
     /// The certificate that the server shows.

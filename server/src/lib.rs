@@ -18,6 +18,7 @@ pub mod devices;
 pub mod endpoints;
 pub mod facts;
 pub mod federation;
+pub mod issuance_log;
 pub mod keys;
 pub mod node_attestation;
 pub mod older_state;

@@ -3,7 +3,7 @@
 //! ```text
 //!  token: signs? (asked every ten seconds unless it just has) ──┐
 //!  CA: valid now? can it be renewed? ───────────────────────────┼──► reason(): all that is wrong, or nothing
-//!  data store: did the last change reach the disk? ─────────────┘
+//!  data store, issuance log: did the last change reach the disk? ┘
 //! ```
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info};
 
 use crate::ca::CertificateAuthority;
+use crate::issuance_log::IssuanceLog;
 use crate::store::Store;
 
 /// How often a token that has not signed meanwhile is asked to.
@@ -28,14 +29,15 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Readiness {
     ca: Arc<CertificateAuthority>,
     store: Store,
+    log: IssuanceLog,
     /// Why the token did not sign when it was last asked.
     token: Mutex<Option<String>>,
 }
 
 impl Readiness {
     /// Of a server that has just signed its own SVID.
-    pub fn new(ca: Arc<CertificateAuthority>, store: Store) -> Arc<Self> {
-        Arc::new(Self { ca, store, token: Mutex::default() })
+    pub fn new(ca: Arc<CertificateAuthority>, store: Store, log: IssuanceLog) -> Arc<Self> {
+        Arc::new(Self { ca, store, log, token: Mutex::default() })
     }
 
     /// All that keeps the server from its work now; none if nothing does. Does not block.
@@ -46,6 +48,7 @@ impl Readiness {
             self.ca.trouble(),
             self.ca.rotation_trouble(),
             self.store.trouble().map(|why| format!("the data store takes no changes: {why}")),
+            self.log.trouble().map(|why| format!("the issuance log takes no records: {why}")),
         ])
     }
 

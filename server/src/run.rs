@@ -1,6 +1,7 @@
 //! The story of a server process: config, store, token, CA, sockets, signals, drain.
 
 mod doors;
+mod issuance;
 mod open_keys;
 mod server_svid;
 mod settled;
@@ -30,10 +31,12 @@ use crate::clock::ServerClock;
 use crate::config::{AttestorFileError, LoginMode, ServerConfig, UpstreamConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{
-    self, Audit, BundleEndpoint, Forks, Limits, Occupancy, Oidc, Pushes, ServerState, ServingCertificate,
+    self, Audit, BundleEndpoint, Forks, Heads, Limits, Occupancy, Oidc, Pushes, ServerState, ServingCertificate,
     ServingCertificateError, Unbroken,
 };
+use crate::facts::older_state::OlderState;
 use crate::federation::Federation;
+use crate::issuance_log::LogError;
 use crate::keys::KeyError;
 use crate::node_attestation::{Attestor, NodeAttestation};
 use crate::older_state::{MarkError, keep_mark};
@@ -41,6 +44,7 @@ use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
 use doors::{BoundDiscovery, BoundEndpoint, Doors};
+use issuance::{log_authorities, open_log};
 use open_keys::{logins, read_pins_again};
 use server_svid::ServerSvid;
 use settled::Settled;
@@ -99,6 +103,11 @@ pub enum RunError {
     /// Whether the database is older than what was here before cannot be told.
     #[error(transparent)]
     Mark(#[from] MarkError),
+    #[error("cannot use the issuance log")]
+    IssuanceLog(#[from] LogError),
+    /// It was noticed while the server ran; the next start waits for the operator's word.
+    #[error("the server ends: {0}")]
+    OlderState(OlderState),
     #[error("cannot watch for signals")]
     Signals(#[source] io::Error),
     /// A part that must not end has ended.
@@ -124,18 +133,22 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let doors = Doors::open(&config).await?;
     let attestors = config.node_attestors.clone();
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
-    let (doors, Settled { store, registry, federation, keys, ca, rotation }) = settled::settle(&config, doors).await?;
+    let (doors, Settled { store, registry, federation, keys, ca, rotation, accepted }) =
+        settled::settle(&config, doors).await?;
+    let log_of_all = open_log(&config, accepted).await?;
+    log_authorities(&store, log_of_all.clone(), config.server_name.clone()).await?;
+    let heads = Heads::new(log_of_all.clone(), config.server_name.clone());
     let Doors { tcp, address, admin, health, endpoint, discovery } = doors;
     let reloading = reload(reload_asked, log.output, logins(&keys, &config.key_managers));
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
     let (poller, refresher) = Poller::new(federation.clone(), ca.bundle());
-    let known = Known { registry: registry.clone(), federation, refresher };
+    let known = Known { registry: registry.clone(), federation, refresher, heads: heads.clone() };
     let shown = (svid.resolver(), anchors.clone());
     let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, log.level, shown));
     let unbroken = shared.unbroken.clone();
-    let readiness = Readiness::new(ca.clone(), store.clone());
+    let readiness = Readiness::new(ca.clone(), store.clone(), log_of_all.clone());
     let ready = readiness.ready();
 
     // Before anything answers: whoever has seen the server healthy may end it, and it ends in order. Until here a signal ended it at
@@ -161,6 +174,10 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     });
     background.spawn(svid.keep_current());
     background.spawn(probe_store(store.clone()));
+    background.spawn({
+        let (heads, ca) = (heads.clone(), ca.clone());
+        async move { heads.keep(ca).await }
+    });
     if let Some(mark) = config.rollback_mark.clone() {
         background.spawn(keep_mark(store.clone(), mark));
     }
@@ -172,12 +189,19 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
     supervisor::started(&format!("signing for {} on {address}", config.trust_domain));
 
-    let ended = until_stopped(stop_asked, &mut parts, &mut background).await;
+    let ended = tokio::select! {
+        ended = until_stopped(stop_asked, &mut parts, &mut background) => ended,
+        evidence = heads.contradicted() => {
+            let older = settled::note(&store, evidence).await?;
+            Err(RunError::OlderState(older))
+        }
+    };
     supervisor::stopping();
     stop.send_replace(true);
     drain(parts, unbroken).await;
     background.shutdown().await;
     store.close().await;
+    blocking(move || log_of_all.close()).await;
     tracing::info!("server stopped");
     ended
 }
@@ -195,7 +219,7 @@ fn say_what_is_off(config: &ServerConfig) {
 fn server_state(
     config: &ServerConfig,
     ca: &Arc<CertificateAuthority>,
-    Known { registry, federation, refresher }: Known,
+    Known { registry, federation, refresher, heads }: Known,
     store: &Store,
     attestors: Vec<Attestor>,
     log_level: LevelControl,
@@ -216,7 +240,8 @@ fn server_state(
         forks: Forks::default(),
         occupancy: Occupancy::new(),
         pushes: Pushes::new(),
-        audit: Audit::new(config.audit_log_enabled),
+        audit: Audit::new(config.audit_log_enabled, heads.log().clone()),
+        heads,
         log_level,
         svid,
         anchors,
@@ -238,6 +263,7 @@ struct Known {
     registry: Arc<Registry>,
     federation: Arc<Federation>,
     refresher: Refresher,
+    heads: Arc<Heads>,
 }
 
 fn serve_bundle(

@@ -52,6 +52,7 @@ fn json(status: &GetStatusResponse) -> Value {
         "users": status.users,
         "connections": status.connections,
         "streams": status.streams,
+        "issuance_log": status.issuance_log,
         "next_to_end": status.next_to_end.iter().map(ending).collect::<Vec<_>>(),
     })
 }
@@ -72,6 +73,9 @@ fn text(status: &GetStatusResponse) -> String {
     line("Last in sync", format!("{}, {next}", moment(status.synced_at)));
     if status.failures > 0 {
         line("Failing", format!("{} times in a row: {}", status.failures, status.last_failure));
+    }
+    if !status.issuance_log.is_empty() {
+        line("Issuance log", status.issuance_log.clone());
     }
     let chip = if status.chip.is_empty() { "none" } else { &status.chip };
     line("Chip", chip.to_owned());

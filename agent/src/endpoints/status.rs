@@ -55,6 +55,7 @@ impl StatusService for StatusApi {
             connections: count(held.connections),
             streams: count(held.streams),
             next_to_end: next_to_end(&all),
+            issuance_log: report.issuance_log,
         }))
     }
 }

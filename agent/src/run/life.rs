@@ -13,6 +13,7 @@ use tracing::{debug, error};
 use crate::agent_key::{KeyPlace, KeyStore};
 use crate::config::{AgentConfig, KeyManager, PasswordError, TpmConfig};
 use crate::identities::Identities;
+use crate::issuance_heads::IssuanceHeads;
 use crate::node_attestation::{Attestor, remembered};
 use crate::report::Report;
 use crate::sealed_cache::SealedCache;
@@ -130,6 +131,7 @@ async fn synchronizer(config: &AgentConfig, published: Published, time: TrustedT
         attestor: attestor(config, &mut chips).await,
         keys: KeyStore::open(key_place(config, &mut chips).await),
         memory: memory(config, &mut chips).await,
+        heads: IssuanceHeads::open(&config.data_dir),
         time,
         sync_interval: config.sync_interval,
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::issuance_head::HEAD_METADATA;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{EntryRevision, GetAuthorizedEntriesRequest, SyncAuthorizedEntriesRequest};
 use ironroot_api::pb::types::{Entry, EntryMask};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Request, Status};
 use tracing::warn;
 
 use super::{Ledger, SyncError};
@@ -28,16 +30,20 @@ pub struct Authorized {
     pub terms: Vec<EntryTerms>,
     /// How many more there are that this agent does not take.
     pub left_out: usize,
+    /// The head of its issuance log that the server has shown, if it is another one than was kept.
+    pub head: Option<Vec<u8>>,
 }
 
-/// Asks for the authorised entries; `held` saves asking for those that have not changed.
+/// Asks for the authorised entries; `held` saves asking for those that have not changed. `kept`: the signed head of the server's issuance log
+/// that goes along; empty: none.
 pub async fn authorized_entries(
     channel: Channel,
     held: &Ledger,
     trust_domain: &TrustDomain,
+    kept: &[u8],
 ) -> Result<Authorized, SyncError> {
     let mut client = EntryClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-    let answer = match within(RPC_DEADLINE * 2, sync(&mut client, held)).await {
+    let answer = match within(RPC_DEADLINE * 2, sync(&mut client, held, kept)).await {
         // SPIRE before 1.6 has only the full form.
         Err(status) if status.code() == Code::Unimplemented => Ok(Answer::full(all(&mut client).await?, held)),
         answer => answer,
@@ -51,12 +57,13 @@ struct Answer {
     entries: Vec<Entry>,
     unchanged: Vec<String>,
     left_out: usize,
+    head: Option<Vec<u8>>,
 }
 
 impl Answer {
     fn full(mut entries: Vec<Entry>, held: &Ledger) -> Self {
         let left_out = keep_what_fits(&mut entries, held, |entry| (entry.created_at, entry.id.clone()));
-        Self { entries, unchanged: Vec::new(), left_out }
+        Self { entries, unchanged: Vec::new(), left_out, head: None }
     }
 
     /// An entry that breaks the rules is left out with a warning; the others go on.
@@ -71,7 +78,7 @@ impl Answer {
                 }
             }
         }
-        Authorized { terms, left_out: self.left_out }
+        Authorized { terms, left_out: self.left_out, head: self.head }
     }
 }
 
@@ -88,15 +95,19 @@ fn keep_what_fits<T>(items: &mut Vec<T>, held: &Ledger, age_and_id: impl Fn(&T) 
     left_out
 }
 
-async fn sync(client: &mut EntryClient<Channel>, held: &Ledger) -> Result<Answer, Status> {
+async fn sync(client: &mut EntryClient<Channel>, held: &Ledger, kept: &[u8]) -> Result<Answer, Status> {
     let (requests, stream) = mpsc::channel(1);
     let ended = |_| Status::unavailable("the server ended the sync");
     let first = SyncAuthorizedEntriesRequest { output_mask: Some(mask()), ids: Vec::new() };
     requests.send(first).await.map_err(ended)?;
-    let mut answers = client.sync_authorized_entries(ReceiverStream::new(stream)).await?.into_inner();
+    let mut request = Request::new(ReceiverStream::new(stream));
+    request.metadata_mut().insert_bin(HEAD_METADATA, MetadataValue::from_bytes(kept));
+    let answers = client.sync_authorized_entries(request).await?;
+    let head = head_in(answers.metadata());
+    let mut answers = answers.into_inner();
     let first = answers.message().await?.unwrap_or_default();
     if first.entry_revisions.is_empty() && !first.more {
-        return Ok(Answer::full(first.entries, held));
+        return Ok(Answer { head, ..Answer::full(first.entries, held) });
     }
     let mut revisions = Revisions::new(held);
     let mut answer = first;
@@ -123,7 +134,7 @@ async fn sync(client: &mut EntryClient<Channel>, held: &Ledger) -> Result<Answer
             }
         }
     }
-    Ok(Answer { entries, unchanged, left_out })
+    Ok(Answer { entries, unchanged, left_out, head })
 }
 
 /// Those of a server's revisions that the agent goes on with, of however many.
@@ -167,6 +178,12 @@ fn compare(revisions: Vec<EntryRevision>, held: &Ledger) -> (Vec<String>, Vec<St
     let (unchanged, needed): (Vec<_>, Vec<_>) = by_id.into_values().partition(is_held);
     let ids = |list: Vec<EntryRevision>| list.into_iter().map(|r| r.id).collect();
     (ids(unchanged), ids(needed))
+}
+
+/// What does not decode is as good as absent: the proof is looked at later.
+fn head_in(metadata: &MetadataMap) -> Option<Vec<u8>> {
+    let head = metadata.get_bin(HEAD_METADATA)?.to_bytes().ok()?;
+    Some(head.to_vec()).filter(|head| !head.is_empty())
 }
 
 async fn all(client: &mut EntryClient<Channel>) -> Result<Vec<Entry>, Status> {

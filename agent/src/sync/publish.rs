@@ -72,6 +72,7 @@ impl Synchronizer {
             last_failure: self.last_failure.clone().filter(|_| self.failures > 0),
             next_contact_unix,
             is_cache_sealed: self.parts.memory.is_sealed(),
+            issuance_log: self.parts.heads.to_string(),
         });
     }
 

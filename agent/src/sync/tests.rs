@@ -19,6 +19,7 @@ fn listening_after(slept: i64) -> Synchronizer {
         bootstrap: Bootstrap::Insecure,
         attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
         keys: KeyStore::open(KeyPlace::Memory),
+        heads: IssuanceHeads::in_memory(),
         memory: Memory::plain("/nonexistent".into()),
         sync_interval: INTERVAL,
         max_age: None,

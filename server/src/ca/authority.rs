@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironroot_api::SpiffeId;
 use ironroot_api::csr::Spki;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::command_line::describe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -86,6 +86,16 @@ impl CertificateAuthority {
             // What is wrong then is not the token's.
             Err(_) => Ok(()),
         }
+    }
+
+    /// Whose CA it is.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.policy.trust_domain
+    }
+
+    /// Has the CA sign a statement, which is no certificate: see [`Issuer`](super::issuer::Issuer).
+    pub(crate) async fn sign_statement(&self, statement: &[u8]) -> Result<(Vec<u8>, Vec<Vec<u8>>), CaError> {
+        self.signers().at(self.clock.moment().now_unix)?.sign_statement(statement).await
     }
 
     /// The trust bundle, now and after each change.

@@ -97,6 +97,15 @@ impl Issuer {
         self.key.sign_message(PROBE, Urgency::FIRST).await.map(drop)
     }
 
+    /// Signs what is no certificate and begins like nothing else that is signed: the signature in the form of JWS, and the certificates that
+    /// it is verified with, this authority's first.
+    pub(super) async fn sign_statement(&self, statement: &[u8]) -> Result<(Vec<u8>, Vec<Vec<u8>>), CaError> {
+        let signature = self.key.sign_message(statement, Urgency::FIRST).await?;
+        let own = self.credential.certificate().filter(|_| self.intermediates.is_empty());
+        let own = own.map(|certificate| certificate.der().to_vec());
+        Ok((signature, own.into_iter().chain(self.intermediates.iter().cloned()).collect()))
+    }
+
     /// Composes, signs and checks an X509-SVID.
     pub(super) async fn issue(&self, leaf: &Leaf, scrutiny: Scrutiny, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let serial = Serial::random();

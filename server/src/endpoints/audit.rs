@@ -12,6 +12,7 @@ use ironroot_shell::logging::{LineRate, LogLimit, clipped};
 use tonic::Status;
 
 use super::caller::Source;
+use crate::issuance_log::{Event, IssuanceLog};
 use crate::rights::Caller;
 use ironroot_text::hex::hex;
 
@@ -24,24 +25,27 @@ const REFUSALS_IN_ALL: LineRate = LineRate { burst: 1000, interval: Duration::fr
 pub struct Audit {
     enabled: bool,
     refusals: LogLimit<Source>,
+    /// Where all that was done is chained, whether or not there are lines.
+    log: IssuanceLog,
 }
 
 impl Audit {
     /// `enabled` is the configuration's `audit_log_enabled`.
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled, refusals: LogLimit::new(REFUSALS_PER_CALLER, REFUSALS_IN_ALL) }
+    pub fn new(enabled: bool, log: IssuanceLog) -> Self {
+        Self { enabled, refusals: LogLimit::new(REFUSALS_PER_CALLER, REFUSALS_IN_ALL), log }
     }
 
     /// Records that `caller` had `method` done to `object` (an ID, a serial).
     pub fn done(&self, caller: &Caller, method: &str, object: impl Display) {
+        let (object, who) = (object.to_string(), caller.to_string());
         if self.enabled {
-            let (object, who) = (object.to_string(), caller.to_string());
             let (uid, pid) = local_process(caller);
             tracing::info!(
                 target: "audit", r#type = "audit", status = "success", method, object = %clipped(&object),
                 caller = who, caller_uid = uid, caller_pid = pid, "API accessed"
             );
         }
+        self.log.append(Event { method: method.to_owned(), object, by: who });
     }
 
     /// Records that `method` on `object` was refused, and passes the status on.

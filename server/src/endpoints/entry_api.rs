@@ -25,7 +25,8 @@ use ironroot_api::pb::types;
 use ironroot_api::tls::TlsPeer;
 use ironroot_attest::{Selector, SelectorSet};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use super::accept::Watching;
 use super::caller::granted;
@@ -163,8 +164,11 @@ impl Entry for EntryApi {
     ) -> Result<Response<GetAuthorizedEntriesResponse>, Status> {
         let agent: AuthenticatedAgent = granted(&request)?;
         let view = self.0.registry.authorized_entries(agent.id(), self.0.now_unix());
-        let form = sync::Form::of(request.into_inner().output_mask.as_ref(), false)?;
-        Ok(Response::new(GetAuthorizedEntriesResponse { entries: form.encode(view.iter()) }))
+        let (asked, _, request) = request.into_parts();
+        let form = sync::Form::of(request.output_mask.as_ref(), false)?;
+        let mut answer = Response::new(GetAuthorizedEntriesResponse { entries: form.encode(view.iter()) });
+        self.0.exchange_heads(&agent, &asked, answer.metadata_mut());
+        Ok(answer)
     }
 
     async fn sync_authorized_entries(
@@ -174,7 +178,11 @@ impl Entry for EntryApi {
         let agent: AuthenticatedAgent = granted(&request)?;
         let connection = request.extensions().get::<Watching<TlsPeer>>();
         let sent = connection.map(|connection| connection.sent.clone()).unwrap_or_default();
-        Ok(Response::new(sync::converse(self.0.clone(), agent, sent, request.into_inner())))
+        let (asked, _, requests) = request.into_parts();
+        let mut heads = MetadataMap::new();
+        self.0.exchange_heads(&agent, &asked, &mut heads);
+        let answers = sync::converse(self.0.clone(), agent, sent, requests);
+        Ok(Response::from_parts(heads, answers, Extensions::new()))
     }
 }
 

@@ -36,6 +36,15 @@ pub enum Evidence {
         /// How far it has come now.
         revision: i64,
     },
+    /// An agent keeps a signed head of the issuance log that this server's log does not have.
+    Head {
+        /// The agent.
+        agent: String,
+        /// How many records that head has.
+        shown: u64,
+        /// How many this server's log has.
+        sequence: u64,
+    },
     /// The key manager has another key in the place of the one that the CA's journal means: it was made later.
     Key {
         /// The place.
@@ -65,6 +74,10 @@ impl fmt::Display for Evidence {
                     "is at revision {revision}, and the mark {path} says that it was another one, at revision {marked}"
                 )
             }
+            Self::Head { agent, shown, sequence } => write!(
+                f,
+                "and the issuance log, which has {sequence} records, are not those of which agent {agent} keeps a signed head with {shown} records"
+            ),
             Self::Key { slot, key } => {
                 write!(f, "is older than key {key} of slot {slot}, which was made after it")
             }

@@ -35,6 +35,8 @@ pub(super) struct Settled {
     pub(super) keys: KeyManagers,
     pub(super) ca: Arc<CertificateAuthority>,
     pub(super) rotation: Rotation,
+    /// Whether it begins with an older state that was accepted.
+    pub(super) accepted: bool,
 }
 
 /// Opens all of it. While an older state waits for the operator's word, `doors` are shut, but for the question whether the server is
@@ -97,7 +99,7 @@ async fn begin(
         );
     }
     let ca = Arc::new(ca);
-    Ok(Begun::Whole(Box::new(Settled { store: store.clone(), registry, federation, keys, ca, rotation })))
+    Ok(Begun::Whole(Box::new(Settled { store: store.clone(), registry, federation, keys, ca, rotation, accepted })))
 }
 
 async fn open_store(config: &ServerConfig) -> Result<Store, RunError> {
@@ -119,7 +121,7 @@ async fn look_at_mark(config: &ServerConfig, store: &Store) -> Result<Option<Old
     }
 }
 
-async fn note(store: &Store, evidence: Evidence) -> Result<OlderState, RunError> {
+pub(super) async fn note(store: &Store, evidence: Evidence) -> Result<OlderState, RunError> {
     let noticed_at = wall_unix();
     let noted = evidence.clone();
     store.change::<_, StoreError>(move |tx| tx.note_older_state(&noted, noticed_at)).await?;

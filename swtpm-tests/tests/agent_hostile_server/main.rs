@@ -12,6 +12,7 @@ use ironroot_agent::agent_key::{KeyPlace, KeyStore};
 use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::config::{Bootstrap, JoinToken, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
+use ironroot_agent::issuance_heads::IssuanceHeads;
 use ironroot_agent::jwt_svids::JwtSvids;
 use ironroot_agent::node_attestation::Attestor;
 use ironroot_agent::report::Report;
@@ -103,6 +104,7 @@ impl Agent {
             bootstrap,
             attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
             keys: KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() }),
+            heads: IssuanceHeads::in_memory(),
             memory: Memory::plain(directory.path().to_owned()),
             time,
             sync_interval: pace.sync_interval,

@@ -1,0 +1,154 @@
+//! Heads of the issuance log: shown to each agent that syncs and asks for them, and held against what it has kept.
+//!
+//! SPIRE's agents send no such metadata, and get none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use ironroot_api::issuance_head::{self, HEAD_METADATA, IssuanceHead};
+use ironroot_shell::clock::wall_unix;
+use ironroot_text::hex::{hex, parse_hex};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
+use tonic::Status;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tracing::{error, warn};
+
+use super::ServerState;
+use crate::ca::{CaError, CertificateAuthority, ServerName};
+use crate::facts::older_state::Evidence;
+use crate::issuance_log::{Head, IssuanceLog};
+use crate::rights::AuthenticatedAgent;
+
+/// A head is signed this often at most: what a token does for it is nothing beside what it does for SVIDs.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The newest signed head.
+pub struct Heads {
+    log: IssuanceLog,
+    server: ServerName,
+    /// With what proves it; none before the first was signed.
+    shown: ArcSwapOption<Vec<u8>>,
+    /// What an agent has shown that this log does not have.
+    contradicted: watch::Sender<Option<Evidence>>,
+}
+
+impl Heads {
+    /// Of the server's log; none is signed before [`keep`](Self::keep).
+    pub fn new(log: IssuanceLog, server: ServerName) -> Arc<Self> {
+        let (contradicted, _) = watch::channel(None);
+        Arc::new(Self { log, server, shown: ArcSwapOption::empty(), contradicted })
+    }
+
+    /// What is written to.
+    pub fn log(&self) -> &IssuanceLog {
+        &self.log
+    }
+
+    /// Waits until an agent has shown a head of this server's that its log does not have.
+    pub async fn contradicted(&self) -> Evidence {
+        let mut found = self.contradicted.subscribe();
+        loop {
+            if let Some(evidence) = found.borrow_and_update().clone() {
+                return evidence;
+            }
+            if found.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Has each new head signed. Runs until dropped.
+    pub async fn keep(&self, ca: Arc<CertificateAuthority>) {
+        let mut durable = self.log.durable();
+        let mut was_signed = true;
+        loop {
+            let head = *durable.borrow_and_update();
+            let signed = self.sign(&ca, head).await;
+            match &signed {
+                Err(error) if was_signed => {
+                    warn!(error = error as &dyn std::error::Error, "the head of the issuance log is not signed");
+                }
+                _ => {}
+            }
+            was_signed = signed.is_ok();
+            tokio::time::sleep(INTERVAL).await;
+            if was_signed && durable.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    async fn sign(&self, ca: &CertificateAuthority, head: Head) -> Result<(), CaError> {
+        let statement = IssuanceHead {
+            trust_domain: ca.trust_domain().to_string(),
+            server: self.server.as_str().to_owned(),
+            epoch: head.epoch,
+            sequence: head.sequence,
+            hash: hex(&head.hash),
+            at: wall_unix(),
+        };
+        let statement = serde_json::to_vec(&statement).expect("texts and numbers are JSON");
+        let (signature, chain) = ca.sign_statement(&issuance_head::signed_bytes(&statement)).await?;
+        // One that is too long for HTTP/2's headers is not shown at all.
+        self.shown.store(issuance_head::encode(statement, signature, chain).map(Arc::new));
+        Ok(())
+    }
+}
+
+impl ServerState {
+    /// Answers an agent that asks for the head, and looks at the one that it keeps.
+    pub(super) fn exchange_heads(&self, agent: &AuthenticatedAgent, asked: &MetadataMap, answer: &mut MetadataMap) {
+        let Some(kept) = asked.get_bin(HEAD_METADATA).and_then(|kept| kept.to_bytes().ok()) else { return };
+        let Some(shown) = self.heads.shown.load_full() else { return };
+        if kept == **shown {
+            return;
+        }
+        answer.insert_bin(HEAD_METADATA, MetadataValue::from_bytes(&shown));
+        if !kept.is_empty() {
+            self.look_at_head(agent, &kept);
+        }
+    }
+
+    /// What contradicts is cheap to see, and proven only then.
+    fn look_at_head(&self, agent: &AuthenticatedAgent, kept: &[u8]) {
+        let Some((statement, head)) = issuance_head::read(kept).ok().and_then(with_head) else { return };
+        let is_ours =
+            statement.server == self.heads.server.as_str() && statement.trust_domain == self.trust_domain.as_str();
+        if !is_ours || self.heads.log.contradicts(&head) != Some(true) {
+            return;
+        }
+        let bundle = self.ca.bundle();
+        let authorities: Vec<_> =
+            bundle.borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        match issuance_head::verify(kept, &authorities) {
+            Ok(_) => self.tell_of_other_history(agent, &head),
+            Err(why) => {
+                let status = Status::invalid_argument(format!("the head that the agent keeps is not ours: {why}"));
+                drop(self.audit.refused(agent.caller(), "SyncAuthorizedEntries", agent.id(), status));
+            }
+        }
+    }
+
+    fn tell_of_other_history(&self, agent: &AuthenticatedAgent, head: &Head) {
+        let own = *self.heads.log.durable().borrow();
+        error!(
+            agent = %agent.id(), kept = %head, own = %own,
+            "an agent keeps a signed head of the issuance log that this log does not have: this server's state is older, or another one"
+        );
+        let evidence = Evidence::Head { agent: agent.id().to_string(), shown: head.sequence, sequence: own.sequence };
+        self.heads.contradicted.send_replace(Some(evidence));
+    }
+}
+
+fn with_head(statement: IssuanceHead) -> Option<(IssuanceHead, Head)> {
+    let head = Head { epoch: statement.epoch, sequence: statement.sequence, hash: parse_hex(&statement.hash)? };
+    Some((statement, head))
+}
+
+impl std::fmt::Debug for Heads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Heads({:?})", self.log)
+    }
+}

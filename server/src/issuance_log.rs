@@ -1,0 +1,24 @@
+//! Everything that was issued and changed, in one chain: each record holds the hash of the one before, so that nothing can be taken out,
+//! put in or told otherwise without another head; and heads are known to many.
+//!
+//! ```text
+//!  Audit::done, the CA's journal ──► queue ──► log's thread: sequence, hash, write ──► fsync, once a second ──► durable head
+//!                                                  └ segments: issuance/00000000000000000001.log, the oldest go
+//! ```
+//! Nobody who is answered waits for the disk here: a process that is killed loses what is in the queue (milliseconds), a machine that loses
+//! its power at most a second; the audit line in the log of the process is there before the answer. A head is shown when its records are on
+//! the disk, so that no head that was shown goes back by a crash.
+//!
+//! What it is not: it proves no more than that the chain which a reader has is the one of the head which he has.
+
+mod chain;
+mod error;
+mod reading;
+mod segment;
+mod writer;
+
+pub use chain::{Body, Head, MAX_OBJECT_BYTES, Record};
+pub use error::LogError;
+pub use reading::{Reading, read, read_last};
+pub use segment::{DIRECTORY, MAX_LINE_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
+pub use writer::{Event, IssuanceLog, MAX_WAITING, RECENT};

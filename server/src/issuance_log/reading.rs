@@ -1,0 +1,49 @@
+//! The log, read and proven by whoever may read its files; the server may be writing meanwhile.
+
+use std::path::Path;
+
+use super::chain::{Head, Record};
+use super::error::LogError;
+use super::segment;
+
+/// What was read and found to hang together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What comes before the oldest record that is kept.
+    pub before: Head,
+    /// With the newest.
+    pub head: Head,
+    /// How many were read.
+    pub records: u64,
+}
+
+/// Reads every segment in `directory`, the oldest first, and gives each record to `take`; none if there is no log.
+pub fn read(directory: &Path, mut take: impl FnMut(&Record, &Head)) -> Result<Option<Reading>, LogError> {
+    let mut reading: Option<Reading> = None;
+    for path in segment::list(directory)? {
+        let mut records = 0;
+        let (before, head, _) = segment::read(&path, |record, head| {
+            records += 1;
+            take(&record, &head);
+        })?;
+        reading = Some(match reading {
+            Some(so_far) if so_far.head != before => return Err(LogError::Gap(path)),
+            Some(so_far) => Reading { head, records: so_far.records + records, ..so_far },
+            None => Reading { before, head, records },
+        });
+    }
+    Ok(reading)
+}
+
+/// The last `count` records.
+pub fn read_last(directory: &Path, count: usize) -> Result<Vec<Record>, LogError> {
+    let mut last = std::collections::VecDeque::with_capacity(count.min(1024));
+    read(directory, |record, _| {
+        if last.len() == count {
+            last.pop_front();
+        }
+        last.push_back(record.clone());
+    })?;
+    last.truncate(count);
+    Ok(last.into())
+}

@@ -1,0 +1,299 @@
+//! The one thread that writes.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ironroot_shell::clock::wall_unix;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::chain::{Body, Head, Record, clipped};
+use super::error::LogError;
+use super::segment::{self, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
+
+/// Events that may wait for the disk, some 300 bytes each. One more is left out, and counted in a record of its own.
+pub const MAX_WAITING: usize = 16 * 1024;
+/// Hashes of the newest records that are remembered, 32 bytes each: so far back a head that somebody has kept is compared.
+pub const RECENT: usize = 64 * 1024;
+/// Records that are written at once.
+const BATCH: usize = 1024;
+/// What is written is on the disk after that time.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Something that was issued or changed.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// See [`Body::method`].
+    pub method: String,
+    /// See [`Body::object`].
+    pub object: String,
+    /// See [`Body::by`].
+    pub by: String,
+}
+
+/// The log, open; clones share it.
+#[derive(Clone)]
+pub struct IssuanceLog {
+    shared: Arc<Shared>,
+    durable: watch::Receiver<Head>,
+}
+
+struct Shared {
+    queue: Mutex<Option<SyncSender<Event>>>,
+    left_out: AtomicU64,
+    recent: Mutex<Recent>,
+    trouble: Mutex<Option<String>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The newest records' hashes.
+struct Recent {
+    /// Of the newest.
+    head: Head,
+    /// The oldest first.
+    hashes: VecDeque<(u64, [u8; 32])>,
+}
+
+impl Recent {
+    fn push(&mut self, head: Head) {
+        if self.hashes.len() == RECENT {
+            self.hashes.pop_front();
+        }
+        self.hashes.push_back((head.sequence, head.hash));
+        self.head = head;
+    }
+}
+
+impl IssuanceLog {
+    /// Opens the log in `directory`, or begins one. `new_epoch`: an older state was accepted, and heads of before count no more.
+    ///
+    /// Blocks: the newest segment is read whole and proven.
+    pub fn open(directory: &Path, new_epoch: bool) -> Result<Self, LogError> {
+        segment::make(directory)?;
+        let (segments, mut recent) = Segments::open(directory)?;
+        if new_epoch {
+            recent.head.epoch = now().max(recent.head.epoch + 1);
+        }
+        let head = recent.head;
+        let (queue, events) = sync_channel(MAX_WAITING);
+        let (durable, shown) = watch::channel(head);
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Some(queue)),
+            left_out: AtomicU64::new(0),
+            recent: Mutex::new(recent),
+            trouble: Mutex::default(),
+            thread: Mutex::default(),
+        });
+        let desk = Desk { segments, head, durable, shared: Arc::clone(&shared), synced: Instant::now() };
+        let run = move || desk.work(&events);
+        let thread = thread::Builder::new().name("issuance log".into()).spawn(run);
+        let thread = thread.map_err(|error| LogError::Io { doing: "write", path: directory.to_owned(), error })?;
+        *lock(&shared.thread) = Some(thread);
+        Ok(Self { shared, durable: shown })
+    }
+
+    /// Has it written down. Nothing is waited for.
+    pub fn append(&self, event: Event) {
+        let queued = lock(&self.shared.queue).as_ref().is_some_and(|queue| queue.try_send(event).is_ok());
+        if !queued {
+            self.shared.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The head of what is on the disk, now and after each change.
+    pub fn durable(&self) -> watch::Receiver<Head> {
+        self.durable.clone()
+    }
+
+    /// Whether a chain that has that head is another one, or goes beyond this one; none if it is too old to tell.
+    pub fn contradicts(&self, kept: &Head) -> Option<bool> {
+        let recent = lock(&self.shared.recent);
+        if kept.epoch != recent.head.epoch {
+            // An epoch of before was given up, by an operator's word or with the files.
+            return Some(kept.epoch > recent.head.epoch);
+        }
+        if kept.sequence > recent.head.sequence {
+            return Some(true);
+        }
+        let (oldest, _) = recent.hashes.front()?;
+        let place = usize::try_from(kept.sequence.checked_sub(*oldest)?).ok()?;
+        recent.hashes.get(place).map(|(_, hash)| *hash != kept.hash)
+    }
+
+    /// Why nothing is written now; none if it is.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.shared.trouble).clone()
+    }
+
+    /// Writes what waits, and ends. Blocks.
+    pub fn close(&self) {
+        lock(&self.shared.queue).take();
+        let thread = lock(&self.shared.thread).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            error!("the issuance log's thread ended early");
+        }
+    }
+}
+
+/// The file that is written to.
+struct Segments {
+    directory: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl Segments {
+    fn open(directory: &Path) -> Result<(Self, Recent), LogError> {
+        let failed = |error| LogError::Io { doing: "write", path: directory.to_owned(), error };
+        let Some(path) = segment::list(directory)?.pop() else {
+            let head = Head::of_nothing(now());
+            let (file, bytes) = segment::begin(directory, &head).map_err(failed)?;
+            info!(directory = %directory.display(), "issuance log begun");
+            let recent = Recent { head, hashes: VecDeque::new() };
+            return Ok((Self { directory: directory.to_owned(), file, bytes }, recent));
+        };
+        let mut recent = Recent { head: Head::of_nothing(0), hashes: VecDeque::new() };
+        let (_, head, whole) = segment::read(&path, |_, head| recent.push(head))?;
+        recent.head = head;
+        let mut file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
+        file.set_len(whole).and_then(|()| io::Seek::seek(&mut file, io::SeekFrom::End(0))).map_err(failed)?;
+        Ok((Self { directory: directory.to_owned(), file, bytes: whole }, recent))
+    }
+
+    /// Writes the lines whole, or takes back what was written of them.
+    fn write(&mut self, lines: &[u8], head: &Head) -> io::Result<()> {
+        if self.bytes >= MAX_SEGMENT_BYTES {
+            self.turn(head)?;
+        }
+        let written = self.file.write_all(lines);
+        match written {
+            Ok(()) => self.bytes += lines.len() as u64,
+            Err(_) => {
+                self.file.set_len(self.bytes)?;
+                io::Seek::seek(&mut self.file, io::SeekFrom::End(0))?;
+            }
+        }
+        written
+    }
+
+    fn turn(&mut self, head: &Head) -> io::Result<()> {
+        self.file.sync_all()?;
+        (self.file, self.bytes) = segment::begin(&self.directory, head)?;
+        let segments = segment::list(&self.directory).unwrap_or_default();
+        for old in &segments[..segments.len().saturating_sub(MAX_SEGMENTS)] {
+            fs::remove_file(old)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the thread has before it.
+struct Desk {
+    segments: Segments,
+    head: Head,
+    durable: watch::Sender<Head>,
+    shared: Arc<Shared>,
+    synced: Instant,
+}
+
+impl Desk {
+    fn work(mut self, events: &Receiver<Event>) {
+        loop {
+            let first = match events.recv_timeout(SYNC_INTERVAL) {
+                Ok(first) => Some(first),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let batch: Vec<Event> = first.into_iter().chain(events.try_iter().take(BATCH - 1)).collect();
+            self.write(batch);
+            if self.synced.elapsed() >= SYNC_INTERVAL {
+                self.sync();
+            }
+        }
+        self.sync();
+    }
+
+    fn write(&mut self, events: Vec<Event>) {
+        let left_out = self.shared.left_out.swap(0, Ordering::Relaxed);
+        let missing = (left_out > 0).then(|| Event {
+            method: "LeftOut".to_owned(),
+            object: format!("{left_out} records"),
+            by: String::new(),
+        });
+        let count = events.len() as u64;
+        let (mut lines, mut heads, mut head) = (Vec::new(), Vec::new(), self.head);
+        for event in missing.into_iter().chain(events) {
+            let (record, next) = head.with(body(event, &head));
+            push_line(&mut lines, &record);
+            heads.push(next);
+            head = next;
+        }
+        if heads.is_empty() {
+            return;
+        }
+        let written = self.segments.write(&lines, &self.head);
+        self.tell(&written);
+        match written {
+            Ok(()) => {
+                self.head = head;
+                let mut recent = lock(&self.shared.recent);
+                heads.into_iter().for_each(|head| recent.push(head));
+            }
+            Err(_) => drop(self.shared.left_out.fetch_add(left_out + count, Ordering::Relaxed)),
+        }
+    }
+
+    fn sync(&mut self) {
+        self.synced = Instant::now();
+        if *self.durable.borrow() == self.head {
+            return;
+        }
+        let synced = self.segments.file.sync_data();
+        self.tell(&synced);
+        if synced.is_ok() {
+            self.durable.send_replace(self.head);
+        }
+    }
+
+    fn tell(&self, done: &io::Result<()>) {
+        let mut trouble = lock(&self.shared.trouble);
+        match (done, &*trouble) {
+            (Err(why), None) => warn!(error = %why, "the issuance log is not written"),
+            (Ok(()), Some(_)) => info!("the issuance log is written again"),
+            _ => {}
+        }
+        *trouble = done.as_ref().err().map(ToString::to_string);
+    }
+}
+
+fn body(Event { method, object, by }: Event, head: &Head) -> Body {
+    let [method, object, by] = [method, object, by].map(clipped);
+    Body { epoch: head.epoch, sequence: head.sequence + 1, at: wall_unix(), method, object, by }
+}
+
+fn push_line(lines: &mut Vec<u8>, record: &Record) {
+    serde_json::to_writer(&mut *lines, record).expect("texts and numbers are JSON");
+    lines.push(b'\n');
+}
+
+fn now() -> u64 {
+    wall_unix().try_into().unwrap_or_default()
+}
+
+/// One value, replaced as a whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for IssuanceLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IssuanceLog({})", *self.durable.borrow())
+    }
+}
