@@ -2,6 +2,7 @@
 
 mod admin_socket;
 mod agent_block;
+mod containers;
 mod password;
 mod plugins;
 mod sds;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
-use ironroot_attest::workload::{ConnectionWriter, DEFAULT_SIZE_LIMIT, ExecutableSelectors};
+use ironroot_attest::workload::{ConnectionWriter, ContainerConfig, DEFAULT_SIZE_LIMIT, ExecutableSelectors};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
 
@@ -58,6 +59,8 @@ pub struct AgentConfig {
     pub offline_cache: Option<OfflineCacheConfig>,
     /// How local processes are told apart.
     pub workload_attestor: UnixAttestorConfig,
+    /// Who is asked for their containers.
+    pub containers: ContainerConfig,
     /// How often the server is asked for changes.
     pub sync_interval: Duration,
     /// The HTTP health listener, if enabled.
@@ -171,6 +174,8 @@ pub enum WorkloadAttestors {
     Systemd,
     /// `unix` and `systemd`: a workload gets the selectors of both.
     Both,
+    /// Of its container alone.
+    Neither,
 }
 
 impl AgentConfig {
@@ -237,6 +242,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         key_manager: plugins.key_manager,
         offline_cache: cache,
         workload_attestor: plugins.workload_attestor,
+        containers: plugins.containers,
         sync_interval: block.sync_interval,
         health_checks,
         log,

@@ -162,8 +162,9 @@ fn workload_api(config: &AgentConfig, admin: Option<AdminSocketConfig>) -> Resul
         WorkloadAttestors::Unix => (Some(unix()), None),
         WorkloadAttestors::Systemd => (None, Some(SystemBus::of_environment()?)),
         WorkloadAttestors::Both => (Some(unix()), Some(SystemBus::of_environment()?)),
+        WorkloadAttestors::Neither => (None, None),
     };
-    let attestor = UnixAttestor::new(AttestorConfig { unix, systemd })?;
+    let attestor = UnixAttestor::new(AttestorConfig { unix, systemd, containers: config.containers.clone() })?;
     if let Some(warning) = attestor.warning() {
         warn!("{warning}");
     }

@@ -11,7 +11,9 @@ use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_attest::tpm::{EndorsementChoice, EndorsementKind};
-use ironroot_attest::workload::{ConnectionWriter, ExecutableSelectors};
+use ironroot_attest::workload::{
+    ClientProof, ConnectionWriter, DockerConfig, ExecutableSelectors, KubeletPort, ServerProof,
+};
 use ironroot_shell::settings::Settings;
 
 const TPM: &str = r#"NodeAttestor "tpm2" { } KeyManager "tpm" { } WorkloadAttestor "unix" { }"#;
@@ -59,6 +61,19 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     assert_eq!(all.admin_socket_path.take(), Some(PathBuf::from("/tmp/spire-agent/private/admin.sock")));
     let proxy = SpiffeId::parse("spiffe://example.org/proxy").expect("legal");
     assert_eq!(std::mem::take(&mut all.delegates), [proxy].into_iter().collect());
+    let containers = std::mem::take(&mut all.containers);
+    assert_eq!(
+        containers.docker,
+        Some(DockerConfig {
+            rootless_podman: "/run/user/%d/podman/podman.sock".parse().ok(),
+            version: Some("1.41".to_owned()),
+            ..DockerConfig::default()
+        })
+    );
+    assert_eq!(
+        containers.kubelet,
+        read(&minimal("", &TPM.replace("\"unix\"", "\"k8s\""))).expect("loads").containers.kubelet
+    );
     assert_eq!(all, config, "what is shown is the default");
 }
 
@@ -119,6 +134,50 @@ fn what_is_told_of_workloads_can_be_chosen() {
     assert_eq!(alone.attestors, WorkloadAttestors::Systemd);
     let none = attestors("").expect_err("a mistake").to_string();
     assert!(none.contains("add WorkloadAttestor \"unix\""), "{none}");
+}
+
+#[test]
+fn who_is_asked_for_containers_is_said_with_spires_keys_and_a_containers_attestor_may_be_alone() {
+    let containers = |text: &str| {
+        read(&minimal("", &TPM.replace("WorkloadAttestor \"unix\" { }", text))).map(|config| config.containers)
+    };
+    let docker = |data: &str| containers(&format!("WorkloadAttestor \"docker\" {{ plugin_data {{ {data} }} }}"));
+    let kubelet = |data: &str| containers(&format!("WorkloadAttestor \"k8s\" {{ plugin_data {{ {data} }} }}"));
+    assert_eq!(docker("").expect("loads").docker, Some(DockerConfig::default()));
+    let chosen =
+        docker("docker_socket_path = \"unix:///d.sock\" podman_socket_path = \"/p.sock\" docker_version = \"v1.40\"");
+    let chosen = chosen.expect("loads").docker.expect("there");
+    assert_eq!((chosen.docker_socket, chosen.podman_socket), (PathBuf::from("/d.sock"), PathBuf::from("/p.sock")));
+    assert_eq!((chosen.version.as_deref(), chosen.rootless_podman), (Some("1.40"), None));
+    let port = |data: &str| kubelet(data).expect("loads").kubelet.expect("there").port;
+    assert_eq!(port("kubelet_read_only_port = 10255"), KubeletPort::ReadOnly(10255));
+    let (server, client) = (ServerProof::default(), ClientProof::default());
+    assert_eq!(port(""), KubeletPort::Secure { port: 10250, server, client });
+    let pair = "skip_kubelet_verification = true certificate_path = \"c\" private_key_path = \"k\"";
+    let client = ClientProof::Certificate { certificate: "c".into(), private_key: "k".into() };
+    assert_eq!(port(pair), KubeletPort::Secure { port: 10250, server: ServerProof::Nothing, client });
+    let named =
+        kubelet("node_name = \"n\" max_poll_attempts = 3 poll_retry_interval = \"1s\" reload_interval = \"1m\"");
+    let named = named.expect("loads").kubelet.expect("there");
+    assert_eq!((named.node_name.as_deref(), named.max_poll_attempts), (Some("n"), 3));
+    for (wrong, said) in [
+        (docker("docker_socket_path = \"tcp://h:1\""), "give a socket of this machine"),
+        (docker("podman_socket_path_template = \"unix:///p.sock\""), "%d stands once"),
+        (docker("docker_version = \"latest\""), "such as 1.41"),
+        (docker("container_id_cgroup_matchers = [\"/docker/<id>\"]"), "not supported"),
+        (docker("use_new_container_locator = false"), "not supported"),
+        (docker("sigstore { rekor_url = \"x\" }"), "not supported"),
+        (kubelet("enable_namespace_labels = true"), "not supported"),
+        (kubelet("disable_kubelet_client = true"), "not supported"),
+        (kubelet("kubelet_read_only_port = 1 kubelet_secure_port = 2"), "keep one of them"),
+        (kubelet("certificate_path = \"c\""), "give its key"),
+        (kubelet("private_key_path = \"k\""), "give its certificate"),
+        (kubelet("use_anonymous_authentication = true token_path = \"t\""), "token_path"),
+        (kubelet("node = \"n\""), "unknown key"),
+    ] {
+        let wrong = wrong.expect_err(said).to_string();
+        assert!(wrong.contains(said), "{said}: {wrong}");
+    }
 }
 
 #[test]
@@ -338,7 +397,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
 plugins {
     NodeAttestor "tpm2" { plugin_data { tpm_device_path = "tabrmd:" } }
     KeyManager "disk" { }
-    WorkloadAttestor "k8s" { }
+    WorkloadAttestor "slurm" { }
     SVIDStore "aws" { }
 }
 "#;
@@ -362,7 +421,7 @@ plugins {
         "agent.conf:21: agent.offline_cache.tpm_nv_index: \"1\": not an NV index of the owner: 0x01800000 to 0x01bfffff",
         "agent.conf:25: plugins.NodeAttestor.tpm2.plugin_data.tpm_device_path: \"tabrmd:\":",
         "agent.conf:26: plugins.KeyManager.disk.plugin_data.directory: missing: give the directory for the key",
-        "agent.conf:27: plugins.WorkloadAttestor.k8s: not supported by ironroot-agent yet: use \"unix\" and \"systemd\"",
+        "agent.conf:27: plugins.WorkloadAttestor.slurm: not supported by ironroot-agent yet: use \"unix\", \"systemd\", \"docker\" and",
         "agent.conf:28: plugins.SVIDStore: not supported by ironroot-agent yet: remove it",
     ];
     assert_eq!(found.len(), wanted.len(), "{found:#?}");

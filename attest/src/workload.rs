@@ -1,7 +1,7 @@
 //! Local unix processes: who is on the other end of this socket?
 //!
 //! ```text
-//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor ─► attest_user ─► user, groups, unit
+//!  accept ─► Peer (SO_PEERCRED, SO_PEERPIDFD, executable now) ─► UnixAttestor ─► attest_user ─► user, groups, unit, container
 //!     │                                                            alive? · /proc/PID pinned · alive still?
 //!     └────► Witnessed (who writes?) ─► SecondWrite ─────────────► attest ─► with path and hash, if an entry asks
 //! ```
@@ -15,6 +15,7 @@
 
 mod acknowledgement;
 pub mod capabilities;
+mod containers;
 mod demand;
 mod digests;
 mod executable;
@@ -32,6 +33,10 @@ mod withheld;
 mod witnessed;
 mod writer;
 
+pub use containers::{
+    ClientProof, ContainerConfig, ContainerUntold, DockerConfig, KubeletConfig, KubeletError, KubeletPort,
+    QuestionError, ServerProof, SocketTemplate, TemplateError,
+};
 pub use demand::Demand;
 pub use link::{ExecutableLink, ExecutableSelectors};
 pub use namespaces::Kind as NamespaceKind;

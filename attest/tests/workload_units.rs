@@ -87,7 +87,7 @@ impl Bench {
     /// As an agent would whose entries have these selectors, each alone.
     fn attest(&self, systemd: SystemBus, entries: &[&str]) -> Attested {
         let entries: Vec<_> = entries.iter().map(|text| [text.parse().expect("legal")].into_iter().collect()).collect();
-        let config = AttestorConfig { unix: None, systemd: Some(systemd) };
+        let config = AttestorConfig { systemd: Some(systemd), ..AttestorConfig::default() };
         let peer = peer_of(&self.stream).expect("a peer");
         let attestor = UnixAttestor::new(config).expect("our own /proc");
         attestor.attest_user(&peer, &Demand::of(&entries)).expect("attests")
@@ -212,7 +212,7 @@ fn a_real_systemd_says_the_unit_and_the_file_of_a_service() {
     // The process lives as long as the connection.
     let stream = lab.accept();
     let peer = peer_of(&stream).expect("a peer");
-    let config = AttestorConfig { unix: None, systemd: Some(SystemBus::default()) };
+    let config = AttestorConfig { systemd: Some(SystemBus::default()), ..AttestorConfig::default() };
     let demand = Demand::of(&[[FILE_OF_ANY.parse().expect("legal")].into_iter().collect()]);
     let attested = UnixAttestor::new(config).expect("our own /proc").attest_user(&peer, &demand).expect("attests");
     let expected = [format!("systemd:fragment_path:{}", file.display()), format!("systemd:id:{NAME}")];

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use ironroot_attest::tpm::TpmAddress;
+use ironroot_attest::workload::ContainerConfig;
 use ironroot_hsm::settings::read_access;
 use ironroot_shell::settings::{Section, places};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
+use super::containers::{read_docker, read_kubelet};
 use super::tpm::TpmKeys;
 use super::{JoinToken, KeyManager, NodeAttestor, PROGRAM, TpmConfig, UnixAttestorConfig, WorkloadAttestors, tpm_of};
 use crate::token::LazyToken;
@@ -16,6 +18,7 @@ pub(super) struct Plugins {
     pub(super) node_attestor: NodeAttestor,
     pub(super) key_manager: KeyManager,
     pub(super) workload_attestor: UnixAttestorConfig,
+    pub(super) containers: ContainerConfig,
 }
 
 /// Reads the block; `join_token` is what the `agent` block gave.
@@ -23,7 +26,7 @@ pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Opti
     plugins.not_supported(PROGRAM, &["SVIDStore"]);
     let attestor = NodeAttestor::read(plugins, join_token);
     let key = read_key_manager(plugins);
-    let workload_attestor = read_workload_attestor(plugins);
+    let workloads = read_workload_attestors(plugins);
     plugins.finish();
     let ((node_attestor, attestor_tpm), (key_manager, key_tpm)) = (attestor?, key?);
     let tpm = match attestor_tpm.with(key_tpm) {
@@ -37,7 +40,8 @@ pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Opti
     if let Some(TpmAddress::Device(device)) = tpm_of(&node_attestor, &key_manager).map(|tpm| &tpm.address) {
         plugins.look("NodeAttestor", || usable_device(device));
     }
-    Some(Plugins { node_attestor, key_manager, workload_attestor: workload_attestor? })
+    let (workload_attestor, containers) = workloads?;
+    Some(Plugins { node_attestor, key_manager, workload_attestor, containers })
 }
 
 impl KeyManager<()> {
@@ -108,15 +112,18 @@ fn usable_device(device: &Path) -> Result<(), String> {
     Err(format!("cannot use the TPM {}: {hint}", device.display()))
 }
 
-fn read_workload_attestor(plugins: &Section<'_>) -> Option<UnixAttestorConfig> {
-    let (mut config, mut systemd) = (None, false);
+fn read_workload_attestors(plugins: &Section<'_>) -> Option<(UnixAttestorConfig, ContainerConfig)> {
+    let (mut config, mut systemd, mut containers) = (None, false, ContainerConfig::default());
     let found = plugins.plugins("WorkloadAttestor");
     for plugin in &found {
         match plugin.name.as_str() {
             "unix" => config = Some(read_unix_attestor(&plugin.data)),
             "systemd" => systemd = true,
+            "docker" => containers.docker = Some(read_docker(&plugin.data)),
+            "k8s" => containers.kubelet = Some(read_kubelet(&plugin.data)),
             _ => {
-                let reason = format!("not supported by {PROGRAM} yet: use \"unix\" and \"systemd\"");
+                let reason =
+                    format!("not supported by {PROGRAM} yet: use \"unix\", \"systemd\", \"docker\" and \"k8s\"");
                 plugins.plugin_mistake("WorkloadAttestor", plugin, reason);
                 continue;
             }
@@ -125,13 +132,13 @@ fn read_workload_attestor(plugins: &Section<'_>) -> Option<UnixAttestorConfig> {
     }
     let hint = "workloads could not be told apart: add WorkloadAttestor \"unix\" { plugin_data { } }";
     let attestors = match (&config, systemd) {
-        (None, false) => None,
+        (None, false) => containers.is_some().then_some(WorkloadAttestors::Neither),
         (None, true) => Some(WorkloadAttestors::Systemd),
         (Some(_), false) => Some(WorkloadAttestors::Unix),
         (Some(_), true) => Some(WorkloadAttestors::Both),
     };
     let attestors = plugins.required("WorkloadAttestor", attestors, hint)?;
-    Some(UnixAttestorConfig { attestors, ..config.unwrap_or_default() })
+    Some((UnixAttestorConfig { attestors, ..config.unwrap_or_default() }, containers))
 }
 
 /// The keys of "unix"; which attestors there are is for the caller to say.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::containers::ContainerDemand;
 use crate::{Selector, SelectorSet};
 
 /// Which entries want to know more than whose a process is: of each such entry, the other selectors that a workload must
@@ -19,6 +20,10 @@ pub struct Demand {
     units: Arc<[SelectorSet]>,
     /// Of entries with the file that the unit was read from: what else they have, the unit's name included.
     unit_files: Arc<[SelectorSet]>,
+    /// Of entries with selectors of docker's: what else they have, but for executables.
+    docker: Arc<[SelectorSet]>,
+    /// Likewise of Kubernetes'.
+    pods: Arc<[SelectorSet]>,
 }
 
 /// What entries want to know of a process's unit.
@@ -33,12 +38,16 @@ pub(super) enum UnitDemand {
 impl Demand {
     /// What must be looked at, if entries with these sets of selectors are all that there are.
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a SelectorSet> + Clone) -> Self {
-        let known_later = |selector: &Selector| is_unit_file(selector) || selector.is_of_executable();
+        let known_last = |selector: &Selector| is_of_container(selector) || selector.is_of_executable();
+        let known_later = |selector: &Selector| is_unit_file(selector) || known_last(selector);
+        let of_kind = |kind: &'static str| move |selector: &Selector| selector.kind() == kind;
         Self {
             looked_at: others(entries.clone(), Selector::is_of_executable, Selector::is_of_executable),
             hashed: others(entries.clone(), is_hash, is_hash),
-            units: others(entries.clone(), |selector| selector.kind() == "systemd", known_later),
-            unit_files: others(entries, is_unit_file, known_later),
+            units: others(entries.clone(), of_kind("systemd"), known_later),
+            unit_files: others(entries.clone(), is_unit_file, known_later),
+            docker: others(entries.clone(), of_kind("docker"), known_last),
+            pods: others(entries, of_kind("k8s"), known_last),
         }
     }
 
@@ -55,6 +64,16 @@ impl Demand {
     /// Whether its unit could decide about a process with these selectors, `systemd:id` by its control group among them.
     pub fn concerns_unit(&self, found: &SelectorSet) -> bool {
         self.of_unit(found) != UnitDemand::Nothing
+    }
+
+    /// Whether its container could decide about a process with these selectors, its unit's among them.
+    pub fn concerns_container(&self, found: &SelectorSet) -> bool {
+        self.of_containers(found) != ContainerDemand::default()
+    }
+
+    pub(super) fn of_containers(&self, found: &SelectorSet) -> ContainerDemand {
+        let some_of = |entries: &[SelectorSet]| entries.iter().any(|others| others.is_subset_of(found));
+        ContainerDemand { docker: some_of(&self.docker), pods: some_of(&self.pods) }
     }
 
     pub(super) fn of_unit(&self, found: &SelectorSet) -> UnitDemand {
@@ -75,6 +94,10 @@ fn others<'a>(
 ) -> Arc<[SelectorSet]> {
     let asking = entries.into_iter().filter(|selectors| selectors.iter().any(&asks));
     asking.map(|selectors| selectors.iter().filter(|s| !is_known_later(s)).cloned().collect()).collect()
+}
+
+fn is_of_container(selector: &Selector) -> bool {
+    matches!(selector.kind(), "docker" | "k8s")
 }
 
 fn is_unit_file(selector: &Selector) -> bool {
@@ -130,5 +153,21 @@ mod tests {
             assert_eq!(demand.concerns_unit(&set(found)), expected != UnitDemand::Nothing);
         }
         assert_eq!(Demand::default().of_unit(&set(&["systemd:id:a.service"])), UnitDemand::Nothing);
+    }
+
+    #[test]
+    fn containers_are_asked_for_only_of_processes_that_the_answer_could_decide_about() {
+        let demand = Demand::of(&[
+            set(&["docker:label:a:b", "unix:uid:1", "unix:path:/a"]),
+            set(&["k8s:ns:x", "k8s:sa:y", "systemd:id:a.scope"]),
+        ]);
+        for (found, docker, pods) in [
+            (&["unix:uid:1"][..], true, false),
+            (&["unix:uid:2", "systemd:id:a.scope"], false, true),
+            (&["unix:uid:2"], false, false),
+        ] {
+            assert_eq!(demand.of_containers(&set(found)), ContainerDemand { docker, pods }, "{found:?}");
+            assert_eq!(demand.concerns_container(&set(found)), docker || pods);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The selectors of a unix process, in the names of SPIRE's attestors `unix` and `systemd`.
+//! The selectors of a unix process, in the names of SPIRE's attestors `unix` and `systemd`, and with those of its container.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 use thiserror::Error;
 
+use super::containers::ContainerConfig;
 use super::demand::Demand;
 use super::digests::Digests;
 use super::executable::{Executable, OnDisk, Ours};
@@ -42,18 +43,20 @@ pub struct UnixAttestorConfig {
 }
 
 /// Which attestors there are, in SPIRE's names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct AttestorConfig {
     /// `unix`: user, groups, and the executable if it says so.
     pub unix: Option<UnixAttestorConfig>,
     /// `systemd`: the unit, and where systemd is asked.
     pub systemd: Option<SystemBus>,
+    /// `docker` and `k8s`: the container.
+    pub containers: ContainerConfig,
 }
 
 impl From<UnixAttestorConfig> for AttestorConfig {
     /// The `unix` attestor alone.
     fn from(unix: UnixAttestorConfig) -> Self {
-        Self { unix: Some(unix), systemd: None }
+        Self { unix: Some(unix), ..Self::default() }
     }
 }
 
@@ -149,8 +152,8 @@ impl UnixAttestor {
         Peer::of(stream, credentials, self.looks_at_executables())
     }
 
-    /// Whose process `peer` is now: everything but its executable. Blocks on files, user databases, and systemd as far as
-    /// `demand` shows that something depends on its answer.
+    /// Whose process `peer` is now: everything but its executable. Blocks on files, user databases, and systemd and who keeps its
+    /// container as far as `demand` shows that something depends on the answer.
     pub fn attest_user(&self, peer: &Peer, demand: &Demand) -> Result<Attested, WorkloadRefusal> {
         self.user(peer, demand).map(|(_, attested)| attested)
     }
@@ -187,11 +190,11 @@ impl UnixAttestor {
 
     /// Whether [`is_still`](Self::is_still) can be true of anybody.
     pub fn knows_again(&self) -> bool {
-        self.config.systemd.is_none() && self.config.unix.is_some()
+        self.config.systemd.is_none() && !self.config.containers.is_some() && self.config.unix.is_some()
     }
 
     /// Whether `peer` certainly still is whom `known` says, by one read of procfs: its user and groups, whose names are not
-    /// looked up again. Not where more may have changed, which is its unit. Does not block: that file is made from memory alone.
+    /// looked up again. Not where more may have changed, which is its unit and its container. Does not block: that file is made from memory alone.
     pub fn is_still(&self, peer: &Peer, known: &SelectorSet) -> Result<bool, WorkloadRefusal> {
         if !self.knows_again() {
             return Ok(false);
@@ -215,6 +218,11 @@ impl UnixAttestor {
             told.withheld
                 .into_iter()
                 .for_each(|why| attested.withhold("systemd:id, systemd:fragment_path", why.into()));
+        }
+        if self.config.containers.is_some() {
+            let told = self.config.containers.told(&process, demand.of_containers(&attested.selectors));
+            attested.selectors.extend(told.selectors);
+            told.withheld.into_iter().for_each(|(selectors, why)| attested.withhold(selectors, why.into()));
         }
         if peer.still_alive() { Ok((process, attested)) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
     }
@@ -311,7 +319,8 @@ mod tests {
         for (unix, systemd, knows_again) in
             [(unix(), None, true), (unix(), bus(), false), (None, bus(), false), (None, None, false)]
         {
-            let attestor = UnixAttestor::new(AttestorConfig { unix, systemd }).expect("our own /proc");
+            let attestor = UnixAttestor::new(AttestorConfig { unix, systemd, ..AttestorConfig::default() })
+                .expect("our own /proc");
             assert_eq!(attestor.knows_again(), knows_again);
         }
     }

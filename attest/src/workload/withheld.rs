@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::containers::ContainerUntold;
 use super::namespaces::Kind;
 use super::systemd::UnitUntold;
 use super::witnessed::Silence;
@@ -72,4 +73,7 @@ pub enum Withheld {
     /// Of `systemd:id` and `systemd:fragment_path`.
     #[error(transparent)]
     Unit(#[from] UnitUntold),
+    /// Of `docker:` and `k8s:`.
+    #[error(transparent)]
+    Container(#[from] ContainerUntold),
 }

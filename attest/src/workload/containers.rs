@@ -1,0 +1,113 @@
+//! The container of a process, in the names of SPIRE's attestors `docker` and `k8s`.
+//!
+//! ```text
+//!  /proc/PID/cgroup ─► place: which container, whose ─┬─ no entry asks ─► nothing
+//!                                                     ├─ docker, podman: what is it? ─► its first process in the same group? ─► docker:...
+//!                                                     └─ kubelet: which pod is it in? ────────────────────────────────────────► k8s:...
+//! ```
+//! A control group's name is no proof: users make groups of any name below what was delegated to them, and containers below their own. So
+//! the outermost container counts, docker's first process must be in the very group of the one that asks, pods are only where kubelets
+//! make them, and what a user's own podman says is told only if the operator wants it. `/proc/PID/mountinfo`, which the process arranges,
+//! is not read. If the process was moved while somebody was asked, nothing is told.
+//!
+//! Whatever fails costs the container's selectors alone. Blocking.
+
+mod docker;
+mod kubelet;
+mod place;
+mod question;
+mod untold;
+
+use std::time::{Duration, Instant};
+
+pub use docker::{DockerConfig, SocketTemplate, TemplateError};
+pub use kubelet::{ClientProof, KubeletConfig, KubeletError, KubeletPort, ServerProof};
+pub use question::QuestionError;
+pub use untold::ContainerUntold;
+
+use procfs::ProcessCGroups;
+
+use super::process::Process;
+use crate::Selector;
+use place::{Keeper, Place};
+
+/// How long whoever is asked for a container may take in all. They answer within milliseconds.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// Most selectors of one container or pod. A pod in a cluster has some fifty.
+pub(super) const MAX_SELECTORS: usize = 512;
+
+/// Who is asked for containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerConfig {
+    /// `docker`: docker or podman.
+    pub docker: Option<DockerConfig>,
+    /// `k8s`: the kubelet of this machine.
+    pub kubelet: Option<KubeletConfig>,
+}
+
+/// Whom entries want to be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ContainerDemand {
+    pub docker: bool,
+    pub pods: bool,
+}
+
+/// What is told of a process's container, and whose words are missing and why.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub selectors: Vec<Selector>,
+    pub withheld: Option<(&'static str, ContainerUntold)>,
+}
+
+impl ContainerConfig {
+    /// Whether anybody is asked.
+    pub fn is_some(&self) -> bool {
+        self.docker.is_some() || self.kubelet.is_some()
+    }
+
+    /// What `process` has for a container. True only if it is alive afterwards.
+    pub(super) fn told(&self, process: &Process, wanted: ContainerDemand) -> Told {
+        // A kernel without control groups has no containers.
+        let Ok(groups) = process.control_groups() else { return Told::default() };
+        let deadline = Instant::now() + ANSWER_DEADLINE;
+        let (name, asked) = match Place::of(&groups) {
+            Ok(None) => return Told::default(),
+            Err(_) if !wanted.docker && !wanted.pods => return Told::default(),
+            Err(why) => ("docker, k8s", Err(why)),
+            Ok(Some(place)) => match (&place.keeper, &self.docker, &self.kubelet) {
+                (Keeper::Kubernetes { .. }, _, Some(kubelet)) if wanted.pods => ("k8s", kubelet.ask(&place, deadline)),
+                (Keeper::Kubernetes { .. }, ..) => return Told::default(),
+                (_, Some(docker), _) if wanted.docker => ("docker", docker.ask(&place, deadline)),
+                _ => return Told::default(),
+            },
+        };
+        //= FLT-A27 agent faults: "moved into another control group while its container is asked for"
+        let unmoved = asked.and_then(|selectors| match process.control_groups() {
+            Ok(now) if are_same(&now, &groups) => Ok(selectors),
+            _ => Err(ContainerUntold::Moved),
+        });
+        match unmoved {
+            Ok(selectors) => Told { selectors, withheld: None },
+            Err(why) => Told { selectors: Vec::new(), withheld: Some((name, why)) },
+        }
+    }
+}
+
+fn are_same(one: &ProcessCGroups, other: &ProcessCGroups) -> bool {
+    let parts = |groups: &ProcessCGroups| -> Vec<_> {
+        groups.0.iter().map(|group| (group.hierarchy, group.controllers.clone(), group.pathname.clone())).collect()
+    };
+    parts(one) == parts(other)
+}
+
+/// The selectors of `kind` with these values; those that cannot be selectors, such as labels with a line end, are left out.
+fn selectors(kind: &str, values: impl Iterator<Item = String>) -> Result<Vec<Selector>, ContainerUntold> {
+    let mut found = Vec::new();
+    for selector in values.filter_map(|value| Selector::new(kind, &value).ok()) {
+        if found.len() == MAX_SELECTORS {
+            return Err(ContainerUntold::TooMany);
+        }
+        found.push(selector);
+    }
+    Ok(found)
+}
