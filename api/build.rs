@@ -6,7 +6,7 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 21] = [
+const PROTOS: [&str; 23] = [
     "proto/ironroot/api/head/v1/head.proto",
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
@@ -20,6 +20,8 @@ const PROTOS: [&str; 21] = [
     "proto/spire/api/agent/logger/v1/logger.proto",
     "proto/spire/api/agent/delegatedidentity/v1/delegatedidentity.proto",
     "proto/ironroot/api/agent/status/v1/status.proto",
+    "proto/ironroot/api/agent/explain/v1/explain.proto",
+    "proto/ironroot/api/agent/explain/v1/administration.proto",
     "proto/spire/api/server/trustdomain/v1/trustdomain.proto",
     "proto/ironroot/api/server/change/v1/change.proto",
     "proto/ironroot/api/server/device/v1/device.proto",
@@ -30,8 +32,9 @@ const PROTOS: [&str; 21] = [
     "proto/envoy/extensions/transport_sockets/tls/v3/secret.proto",
 ];
 /// What the agent's socket for workloads serves, and what that imports.
-const ON_THE_WORKLOAD_SOCKET: [&str; 8] = [
+const ON_THE_WORKLOAD_SOCKET: [&str; 9] = [
     "workload.proto",
+    "ironroot/api/agent/explain/v1/explain.proto",
     "envoy/service/secret/v3/sds.proto",
     "envoy/service/discovery/v3/discovery.proto",
     "envoy/config/core/v3/core.proto",

@@ -14,11 +14,13 @@ mod caller;
 mod debug;
 mod delegated;
 mod door;
+mod explain;
 mod health;
 mod logger;
 mod reflection;
 mod secrets;
 mod serving;
+mod shown;
 mod status;
 mod tenancy;
 mod workload_api;
@@ -29,6 +31,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::OptionFuture;
+use ironroot_api::pb::explain::explain_server::ExplainServer;
 use ironroot_api::pb::secret::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, incoming};
@@ -49,6 +52,7 @@ use crate::requests::Requests;
 use admission::Admission;
 use caller::Gate;
 use door::{DoorLayer, MAX_CONDENSED_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket};
+use explain::ExplainApi;
 use secrets::SecretsApi;
 use serving::Serving;
 use workload_api::WorkloadApi;
@@ -181,10 +185,14 @@ fn routes(serving: Serving, secrets: SdsConfig) -> Routes {
     let health = health::service(&serving);
     let api = SpiffeWorkloadApiServer::new(WorkloadApi(serving.clone()));
     let api = api.max_decoding_message_size(MAX_JWT_MESSAGE_BYTES);
+    let explain = ExplainServer::new(ExplainApi(serving.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let secrets = SecretDiscoveryServiceServer::new(SecretsApi { serving, config: Arc::new(secrets) });
     let secrets = secrets.max_decoding_message_size(MAX_CONDENSED_BYTES);
     reflection::add_to(
-        Routes::new(api).add_service(secrets).add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES)),
+        Routes::new(api)
+            .add_service(explain)
+            .add_service(secrets)
+            .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES)),
     )
 }
 

@@ -37,6 +37,17 @@ pub enum IdentitiesError {
     DuplicateEntry(String),
 }
 
+/// An entry of a workload's, and when its X509-SVID ends, if it has one.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The entry.
+    pub terms: &'a Arc<EntryTerms>,
+    /// By the clock that [`Identities::for_selectors`] is asked with.
+    pub end: Option<i64>,
+    /// By its certificate, UNIX seconds.
+    pub not_after: Option<i64>,
+}
+
 /// Everything that may be served, at one moment.
 #[derive(Clone, Debug)]
 pub struct Identities {
@@ -198,11 +209,21 @@ impl Identities {
 
     /// The same whatever the hints.
     pub fn all_entries_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
-        let signed = self.index.candidates(selectors).into_iter().map(|place| self.identities[place].terms());
-        let unsigned = self.unsigned_index.candidates(selectors).into_iter().map(|place| &self.unsigned[place]);
-        let theirs = signed.chain(unsigned).filter(|terms| terms.selectors.is_subset_of(selectors));
+        self.held_for(selectors).into_iter().map(|held| held.terms).collect()
+    }
+
+    /// The same with what became of their X509-SVIDs.
+    pub fn held_for(&self, selectors: &SelectorSet) -> Vec<Held<'_>> {
+        let signed = self.index.candidates(selectors).into_iter().map(|place| Held {
+            terms: self.identities[place].terms(),
+            end: Some(self.ends[place]),
+            not_after: Some(self.identities[place].svid().lifetime().span().not_after),
+        });
+        let unsigned = self.unsigned_index.candidates(selectors).into_iter();
+        let unsigned = unsigned.map(|place| Held { terms: &self.unsigned[place], end: None, not_after: None });
+        let theirs = signed.chain(unsigned).filter(|held| held.terms.selectors.is_subset_of(selectors));
         let mut theirs: Vec<_> = theirs.collect();
-        theirs.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        theirs.sort_by(|a, b| (a.terms.created_at, &a.terms.id).cmp(&(b.terms.created_at, &b.terms.id)));
         theirs
     }
 

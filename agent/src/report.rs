@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::server_answers::DerList;
+use crate::trusted_time::ClockStanding;
 
 /// Where the agent stands with its server, in one word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,4 +56,6 @@ pub struct Report {
     pub is_cache_sealed: bool,
     /// How far the server's issuance log has come, and what speaks against it; empty: it has not shown one.
     pub issuance_log: String,
+    /// How this device's clock stands; `None`: nobody has looked.
+    pub clock: Option<ClockStanding>,
 }

@@ -342,7 +342,10 @@ async fn who_fetches_without_an_identity_is_told_where_the_reason_stands() {
     command.args(["api", "fetch", "x509", "-socketPath"]).arg(served.socket());
     let output = patiently(command.output()).await.expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(said, "Error: no identity issued; the agent's log says why (code: PermissionDenied)\n");
+    assert_eq!(
+        said,
+        "Error: no identity issued; the agent's log says why, and \"ironroot-agent api explain\" (code: PermissionDenied)\n"
+    );
 }
 
 /// What `api watch` shows of one message: up to the second empty line.

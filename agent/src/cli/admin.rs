@@ -1,6 +1,6 @@
 //! Reaching the agent's admin socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 use crate::config::DEFAULT_ADMIN_SOCKET_PATH;
 
 /// Longest a command waits, seconds.
-const PATIENCE_SECONDS: u64 = 10;
+pub(super) const PATIENCE_SECONDS: u64 = 10;
 
 /// Flags of every command that asks the admin socket.
 #[derive(Debug, Args)]
@@ -30,18 +30,19 @@ pub(super) struct Administration {
 impl Administration {
     /// Runs `command` and prints what it answers.
     pub(super) fn run(&self, command: impl AsyncFnOnce(Channel) -> Result<Reply, CommandError>) -> ExitCode {
-        let answer = async { command(unix_socket::connect(&self.socket()?).await?).await };
+        let answer = async { command(admin_channel(&self.socket_path, self.instance.as_deref()).await?).await };
         Reply::print(&block_on(within(PATIENCE_SECONDS, answer)), self.output)
     }
+}
 
-    fn socket(&self) -> Result<PathBuf, CommandError> {
-        let choice = SocketChoice {
-            flag: &self.socket_path,
-            instance: self.instance.as_deref(),
-            template_variable: "SPIRE_AGENT_PRIVATE_SOCKET_TEMPLATE",
-            variable: "SPIRE_AGENT_PRIVATE_SOCKET",
-            default: DEFAULT_ADMIN_SOCKET_PATH,
-        };
-        Ok(choice.resolve_here()?)
-    }
+/// A channel to the admin socket that flag and environment name.
+pub(super) async fn admin_channel(flag: &Path, instance: Option<&str>) -> Result<Channel, CommandError> {
+    let choice = SocketChoice {
+        flag,
+        instance,
+        template_variable: "SPIRE_AGENT_PRIVATE_SOCKET_TEMPLATE",
+        variable: "SPIRE_AGENT_PRIVATE_SOCKET",
+        default: DEFAULT_ADMIN_SOCKET_PATH,
+    };
+    Ok(unix_socket::connect(&choice.resolve_here()?).await?)
 }

@@ -1,5 +1,6 @@
-//! `api fetch`, `api validate` and `api watch`.
+//! `api fetch`, `api validate`, `api watch` and `api explain`.
 
+mod explain;
 mod jwt;
 mod svid;
 mod write;
@@ -16,6 +17,7 @@ use ironroot_shell::settings::parse_duration;
 use serde_json::Value;
 
 use super::connection::Connection;
+use explain::Explain;
 use jwt::{FetchJwt, Validate};
 use svid::to_json;
 pub(super) use svid::{WorkloadSvid, WorkloadSvids};
@@ -25,6 +27,7 @@ pub(super) enum Api {
     Fetch(Fetch),
     Validate(Validate),
     Watch(Watch),
+    Explain(Explain),
 }
 
 impl Api {
@@ -33,6 +36,7 @@ impl Api {
             Self::Fetch(fetch) => fetch.execute(),
             Self::Validate(validate) => validate.execute(),
             Self::Watch(watch) => watch.execute(),
+            Self::Explain(explain) => explain.execute(),
         }
     }
 }

@@ -36,6 +36,11 @@ impl Connection {
         Ok(unix_socket::connect(&self.socket()?).await?)
     }
 
+    /// The name given for %i.
+    pub(super) fn instance(&self) -> Option<&str> {
+        self.instance.as_deref()
+    }
+
     /// The stream of X.509-SVIDs: one message now, one at each change.
     pub(super) async fn x509_svids(&self) -> Result<Streaming<X509svidResponse>, CommandError> {
         let mut client = self.client().await?;
@@ -87,7 +92,7 @@ impl Connection {
 }
 
 /// A request as the Workload API wants it. Source: SPIFFE_Workload_API.md §3, against requests forged through another process.
-fn asking<M>(message: M) -> Request<M> {
+pub(super) fn asking<M>(message: M) -> Request<M> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("workload.spiffe.io", MetadataValue::from_static("true"));
     request
@@ -96,9 +101,10 @@ fn asking<M>(message: M) -> Request<M> {
 /// A refusal of the agent's, which tells workloads no more than they need, with the place that tells its operator all.
 fn advised(refusal: Status) -> Status {
     match refusal.code() {
-        code @ (Code::PermissionDenied | Code::Unavailable) => {
-            Status::new(code, format!("{}; the agent's log says why", refusal.message()))
-        }
+        code @ (Code::PermissionDenied | Code::Unavailable) => Status::new(
+            code,
+            format!("{}; the agent's log says why, and \"ironroot-agent api explain\"", refusal.message()),
+        ),
         _ => refusal,
     }
 }

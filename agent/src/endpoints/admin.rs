@@ -1,7 +1,7 @@
 //! The admin socket: for people at this machine and for delegates. It must not stand where workloads' socket stands.
 //!
 //! ```text
-//!  accept ─► the same admission, tenancy and door ─► debug, logger, status: whoever may open the socket
+//!  accept ─► the same admission, tenancy and door ─► debug, explain, logger, status: whoever may open the socket
 //!                                               └──► delegated: who is it? a delegate? ─► serving, for others
 //! ```
 //! Source: SPIRE, pkg/agent/api. No reflection there, as in SPIRE.
@@ -13,6 +13,7 @@ use ironroot_api::pb::agent_debug::debug_server::DebugServer;
 use ironroot_api::pb::agent_logger::logger_server::LoggerServer;
 use ironroot_api::pb::agent_status::status_server::StatusServer;
 use ironroot_api::pb::delegated::delegated_identity_server::DelegatedIdentityServer;
+use ironroot_api::pb::explain::explain_any_server::ExplainAnyServer;
 use ironroot_api::unix_socket::SocketListener;
 use ironroot_shell::logging::LevelControl;
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use super::EndpointError;
 use super::debug::DebugApi;
 use super::delegated::{DelegatedApi, Delegates};
 use super::door::{MAX_DELEGATED_MESSAGE_BYTES, MAX_MESSAGE_BYTES};
+use super::explain::ExplainAnyApi;
 use super::logger::LoggerApi;
 use super::serving::Serving;
 use super::status::StatusApi;
@@ -64,10 +66,12 @@ pub(super) fn routes(config: AdminSocketConfig, serving: Serving) -> Routes {
     let AdminSocketConfig { delegates, log_level, report, chip, .. } = config;
     let began = Instant::now();
     let status = StatusServer::new(StatusApi { serving: serving.clone(), report: report.clone(), chip, began });
+    let explain = ExplainAnyServer::new(ExplainAnyApi { serving: serving.clone(), report: report.clone() });
     let debug = DebugServer::new(DebugApi { serving: serving.clone(), report, began });
     let logger = LoggerServer::new(LoggerApi(log_level));
     let delegated = DelegatedIdentityServer::new(DelegatedApi { serving, delegates });
     Routes::new(debug.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .add_service(explain.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(status.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(logger.max_decoding_message_size(MAX_MESSAGE_BYTES))
         .add_service(delegated.max_decoding_message_size(MAX_DELEGATED_MESSAGE_BYTES))

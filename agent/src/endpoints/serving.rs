@@ -46,6 +46,9 @@ const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
 /// busy device within a second; who does not keeps what its user gives it.
 const SECOND_WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// What was found out of a process, and what was not.
+pub(super) type Found = ironroot_attest::workload::Attested;
+
 /// A message stream to a caller.
 pub(super) type MessageStream<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
@@ -76,8 +79,13 @@ impl Attested {
     /// Whether nothing more must be known to tell what of `identities` is the caller's.
     fn suffices_for(&self, identities: &Identities) -> bool {
         let demand = identities.demand();
-        *demand == self.demand || !demand.concerns(&self.selectors) && !demand.concerns_unit(&self.selectors)
+        *demand == self.demand || !asks_for_more(demand, &self.selectors)
     }
+}
+
+/// Whether anything but whose it is could decide about a caller: its executable, its unit, its container.
+fn asks_for_more(demand: &Demand, known: &SelectorSet) -> bool {
+    demand.concerns(known) || demand.concerns_unit(known) || demand.concerns_container(known)
 }
 
 impl Serving {
@@ -95,6 +103,11 @@ impl Serving {
     /// JWT-SVIDs, which are made when they are asked for.
     pub fn jwt(&self) -> &JwtSvids {
         &self.0.jwt_svids
+    }
+
+    /// The time that ends are measured by, seconds.
+    pub fn now(&self) -> i64 {
+        (self.0.now)()
     }
 
     /// Whether a line about this caller may be logged now.
@@ -139,36 +152,46 @@ impl Serving {
 
     /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has spoken again.
     pub async fn attest(&self, caller: &Known) -> Result<Attested, Status> {
+        let (found, demand) = self.look_at(caller).await?;
+        self.report(&caller.peer, &found);
+        Ok(Attested { selectors: Arc::new(found.selectors), demand })
+    }
+
+    /// The same with what was withheld, and the entries' questions that were heard.
+    pub async fn look_at(&self, caller: &Known) -> Result<(Found, Demand), Status> {
         let (peer, attestor) = (&caller.peer, &self.0.attestor);
         let demand = self.0.identities.borrow().demand().clone();
         let heeded = demand.clone();
         let user = self.in_turn(peer, move |attestor, peer| attestor.attest_user(peer, &heeded)).await?;
         if !attestor.looks_at_executables() || !demand.concerns(&user.selectors) {
-            self.report(peer, &user);
-            return Ok(Attested { selectors: Arc::new(user.selectors), demand });
+            return Ok((user, demand));
         }
         let heard = caller.voice.second_write(SECOND_WRITE_PATIENCE).await;
         let heeded = demand.clone();
-        let attested = self.in_turn(peer, move |attestor, peer| attestor.attest(peer, &heeded, heard)).await?;
-        self.report(peer, &attested);
-        Ok(Attested { selectors: Arc::new(attested.selectors), demand })
+        let found = self.in_turn(peer, move |attestor, peer| attestor.attest(peer, &heeded, heard)).await?;
+        Ok((found, demand))
     }
 
     /// Finds out whose process has the number `pid` now, for a delegate, at the cost of the delegate's turns.
     pub async fn attest_numbered(&self, delegate: &Known, pid: i32) -> Result<(Peer, SelectorSet), Status> {
-        let demand = self.0.identities.borrow().demand().clone();
-        let look = move |attestor: &UnixAttestor, _: &Peer| attestor.attest_numbered(pid, &demand);
-        let (process, attested) = self.in_turn(&delegate.peer, look).await?;
-        self.report(&process, &attested);
-        Ok((process, attested.selectors))
+        let (process, found) = self.look_at_numbered(delegate, pid).await?;
+        self.report(&process, &found);
+        Ok((process, found.selectors))
     }
 
-    /// Before an update: the caller as it is now. Whoever's user and groups are the same, and whose unit and executable decide
-    /// nothing, is not attested anew: a publication wakes every stream at once.
+    /// The same, for whoever asks, with what was withheld.
+    pub async fn look_at_numbered(&self, asking: &Known, pid: i32) -> Result<(Peer, Found), Status> {
+        let demand = self.0.identities.borrow().demand().clone();
+        let look = move |attestor: &UnixAttestor, _: &Peer| attestor.attest_numbered(pid, &demand);
+        self.in_turn(&asking.peer, look).await
+    }
+
+    /// Before an update: the caller as it is now. Whoever's user and groups are the same, and whose unit, container and
+    /// executable decide nothing, is not attested anew: a publication wakes every stream at once.
     async fn attest_again(&self, caller: &Known, before: &Attested) -> Result<Attested, Status> {
         let (attestor, peer, known) = (&self.0.attestor, &caller.peer, &before.selectors);
         let demand = self.0.identities.borrow().demand().clone();
-        let decides_nothing_else = !demand.concerns(known) && !demand.concerns_unit(known);
+        let decides_nothing_else = !asks_for_more(&demand, known);
         // On this thread: handing it to another one and back costs more than the look itself.
         let is_still = || attestor.is_still(peer, known).map_err(|refusal| self.refused(peer, &refusal));
         match attestor.knows_again() && decides_nothing_else && is_still()? {
@@ -200,7 +223,7 @@ impl Serving {
     }
 
     /// Says, once in a while, what an entry asked for and could not be told, and what is told of an earlier proof.
-    fn report(&self, peer: &Peer, attested: &ironroot_attest::workload::Attested) {
+    fn report(&self, peer: &Peer, attested: &Found) {
         let (pid, uid) = (peer.pid(), peer.uid());
         if attested.withheld.is_empty() && attested.replaced_on_disk.is_none() {
             return;

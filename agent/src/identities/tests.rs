@@ -234,7 +234,7 @@ fn the_nearest_entry_shares_something_and_lacks_least() {
         let all = snapshot(&entries.iter().zip(["e0", "e1", "e2"]).map(entry).collect::<Vec<_>>());
         let nearest = all.nearest(&set(has)).map(|nearest| {
             let lacks: Vec<String> = nearest.lacks.iter().map(ToString::to_string).collect();
-            (nearest.identity.entry_id().to_owned(), lacks)
+            (nearest.terms.id.clone(), lacks)
         });
         let expected = expected.map(|(n, lacks)| (ids[n].clone(), lacks.iter().map(ToString::to_string).collect()));
         assert_eq!(nearest, expected, "{has:?} among {entries:?}");

@@ -67,6 +67,11 @@ impl Moment {
         self.keeper.version()
     }
 
+    /// How the device's clock stands.
+    pub fn clock(&self) -> ClockStanding {
+        self.keeper.standing()
+    }
+
     /// What the device's clock says and what that is worth, for people:
     /// `2026-11-25T21:14:35Z (no server has confirmed it since the start)`.
     pub fn in_words(&self) -> String {

@@ -20,6 +20,7 @@ const PREFIX_BYTES: usize = 5;
 pub(super) enum Offer {
     WorkloadApi,
     JwtSvid,
+    Explain,
     Secrets,
     Health,
     Reflection,
@@ -64,7 +65,7 @@ pub(super) enum NotOffered {
 /// Every method there is. What is not here does not exist.
 //= WLA-01 SPIFFE Workload API 3: "the X.509-SVID and the JWT-SVID profile are both there"
 //= WLE-08 SPIFFE Workload Endpoint 7: "such as the SPIFFE Workload API MUST NOT be extended directly"
-const METHODS: [(&str, Offer); 11] = [
+const METHODS: [(&str, Offer); 12] = [
     ("/SpiffeWorkloadAPI/FetchX509SVID", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchX509Bundles", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchJWTSVID", Offer::JwtSvid),
@@ -72,6 +73,7 @@ const METHODS: [(&str, Offer); 11] = [
     ("/SpiffeWorkloadAPI/ValidateJWTSVID", Offer::JwtSvid),
     ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", Offer::Secrets),
     ("/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets", Offer::Secrets),
+    ("/ironroot.api.agent.explain.v1.Explain/ExplainCaller", Offer::Explain),
     ("/grpc.health.v1.Health/Check", Offer::Health),
     ("/grpc.health.v1.Health/Watch", Offer::Health),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Offer::Reflection),
@@ -79,9 +81,10 @@ const METHODS: [(&str, Offer); 11] = [
 ];
 
 /// The same of the admin socket.
-const ADMINISTRATION: [(&str, Offer); 9] = [
+const ADMINISTRATION: [(&str, Offer); 10] = [
     ("/spire.agent.debug.v1.Debug/GetInfo", Offer::Administration),
     ("/ironroot.api.agent.status.v1.Status/GetStatus", Offer::Administration),
+    ("/ironroot.api.agent.explain.v1.ExplainAny/ExplainProcess", Offer::Administration),
     ("/spire.api.agent.logger.v1.Logger/GetLogger", Offer::Administration),
     ("/spire.api.agent.logger.v1.Logger/SetLogLevel", Offer::Administration),
     ("/spire.api.agent.logger.v1.Logger/ResetLogLevel", Offer::Administration),
@@ -109,12 +112,14 @@ impl Offer {
     /// Source: SPIFFE_Workload_Endpoint.md §3; SPIRE exempts health checks, reflection, and Envoy, which
     /// sends no header of the kind unless its configuration says so.
     pub fn wants_security_header(self) -> bool {
-        matches!(self, Self::WorkloadApi | Self::JwtSvid)
+        matches!(self, Self::WorkloadApi | Self::JwtSvid | Self::Explain)
     }
 
     pub fn bounds(self) -> Bounds {
         let (bytes, seconds) = match self {
-            Self::WorkloadApi | Self::Health | Self::Administration => (PREFIX_BYTES + MAX_MESSAGE_BYTES, 5),
+            Self::WorkloadApi | Self::Explain | Self::Health | Self::Administration => {
+                (PREFIX_BYTES + MAX_MESSAGE_BYTES, 5)
+            }
             Self::Delegated => (PREFIX_BYTES + MAX_DELEGATED_MESSAGE_BYTES, 5),
             Self::JwtSvid => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             // A conversation: a tool asks for one file after the other.

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use ironroot_attest::workload::Peer;
 use ironroot_attest::{Selector, SelectorSet};
-use ironroot_shell::logging::clipped;
 use tonic::Status;
 use tracing::warn;
 
 use super::Serving;
 use crate::endpoints::admission::About;
+use crate::endpoints::shown::shown;
 use crate::identities::Identities;
 use crate::server_answers::EntryTerms;
 
@@ -23,9 +23,11 @@ impl Serving {
     pub fn no_identity(&self, peer: &Peer, selectors: &SelectorSet, method: &'static str, all: &Identities) -> Status {
         let (uid, pid) = (peer.uid(), peer.pid());
         if let Some(pass) = self.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
-            let (nearest, lacks) = match all.nearest(selectors) {
-                Some(nearest) => (nearest.identity.spiffe_id().as_str(), listed(nearest.lacks.iter().copied())),
-                None => ("none: this agent holds no entry with an SVID", String::new()),
+            let unsigned = all.entries_for(selectors).first().map(|terms| &terms.spiffe_id);
+            let (nearest, lacks) = match (unsigned, all.nearest(selectors)) {
+                (Some(id), _) => (id.as_str(), "nothing: its SVID is not signed yet".to_owned()),
+                (None, Some(nearest)) => (nearest.terms.spiffe_id.as_str(), listed(nearest.lacks)),
+                (None, None) => ("none: this agent holds no entry", String::new()),
             };
             let selectors = listed(selectors);
             let suppressed = pass.suppressed;
@@ -60,7 +62,7 @@ impl Serving {
 fn listed<'a>(selectors: impl IntoIterator<Item = &'a Selector, IntoIter: ExactSizeIterator>) -> String {
     let selectors = selectors.into_iter();
     let more = selectors.len().saturating_sub(MAX_LOGGED_SELECTORS);
-    let shown = selectors.take(MAX_LOGGED_SELECTORS).map(|selector| clipped(&selector.to_string()).to_string());
+    let shown = selectors.take(MAX_LOGGED_SELECTORS).map(shown);
     let mut list = shown.collect::<Vec<_>>().join(" ");
     if more > 0 {
         list += &format!(" and {more} more");
