@@ -321,7 +321,8 @@ fn an_agent_keeps_the_head_over_restarts_tells_of_a_step_back_within_one_sync_an
     copy_all(&copy, &data);
     server.restart();
     expect_within(DEADLINE, "the agent tells of it", || device.log(), || device.log().contains("a step back"));
-    assert!(status(&device).contains("the server shows a step back"), "{}", status(&device));
+    let is_shown = || status(&device).contains("the server shows a step back");
+    expect_within(DEADLINE, "its status says so", || status(&device), is_shown);
     expect_within(DEADLINE, "the server is told", || server.log(), || server.log().contains("server stopped"));
     device.fetch(uid).expect("what is held goes on being served");
 }
