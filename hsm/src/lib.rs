@@ -28,6 +28,7 @@ mod login;
 mod module;
 mod name;
 mod pin;
+mod probe;
 pub mod settings;
 mod signature;
 mod token;
@@ -37,6 +38,9 @@ pub use error::{FailedCall, HsmError};
 pub use kind::KeyKind;
 pub use name::{KeyId, KeyIdError, KeyName};
 pub use pin::{Pin, PinError};
+pub use probe::{
+    KeyTrial, MechanismSurvey, ModuleSurvey, SlotSurvey, TRIAL_LABEL, TokenSurvey, UserPinState, try_keys,
+};
 pub use signature::P256Signature;
 pub use token::{Token, TokenConfig, TokenKey, Urgency, UserLogin, session_threads_ended};
 pub use uri::{KeyUri, TokenUri, UriError};

@@ -1,8 +1,8 @@
 //! A token: its sessions, each on its own named OS thread, and the queue in front of them.
 
-mod facts;
+pub(crate) mod facts;
 mod job;
-mod login;
+pub(crate) mod login;
 mod queue;
 mod sessions;
 mod shared;

@@ -12,6 +12,7 @@ pub mod device;
 mod entry;
 mod federation;
 mod healthcheck;
+mod hsm;
 mod import;
 mod jwt;
 mod local_authority;
@@ -22,6 +23,7 @@ mod policy;
 mod restore;
 mod run;
 mod token;
+mod token_flags;
 mod x509;
 
 use std::process::ExitCode;
@@ -93,6 +95,9 @@ enum Command {
     /// Shows what the running server is at this moment.
     #[command(subcommand, after_help = "Example: ironroot-server debug getinfo")]
     Debug(debug::Debug),
+    /// Asks a PKCS#11 token what it can do; no server needs to run.
+    #[command(subcommand, after_help = "Example: ironroot-server hsm probe -module /usr/lib/softhsm/libsofthsm2.so")]
+    Hsm(hsm::Hsm),
     /// Takes over what another server has, before the first start.
     #[command(
         subcommand,
@@ -147,6 +152,7 @@ impl Program for Cli {
             Command::Backup(backup) => backup.execute(),
             Command::Log(log) => log.execute(),
             Command::Restore(restore) => restore.execute(),
+            Command::Hsm(hsm) => hsm.execute(),
         }
     }
 }

@@ -21,6 +21,7 @@
  *   old_handles N               the first N key pairs of the process: the handles of the pair before are told for the new one
  *   max_key_bits N              C_GetMechanismInfo: no mechanism has longer keys
  *   utc_time TEXT               C_GetTokenInfo: CKF_CLOCK_ON_TOKEN and this text as utcTime
+ *   token_flags N               C_GetTokenInfo: these flags, decimal, beside its own
  *   nul_label                   C_GetTokenInfo: label filled with NUL
  *   protected_path PIN          CKF_PROTECTED_AUTHENTICATION_PATH; C_Login without a PIN logs in with this one
  *   no_login PIN                CKF_LOGIN_REQUIRED is clear and C_Login fails; private objects are there all the same
@@ -190,6 +191,7 @@ static CK_RV q_get_token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *info) {
     if (quirk("nul_label", NULL))
         for (int i = sizeof info->label - 1; i >= 0 && info->label[i] == ' '; i--)
             info->label[i] = 0;
+    info->flags |= number("token_flags", 0);
     if (quirk("protected_path", NULL))
         info->flags |= CKF_PROTECTED_PATH;
     if (quirk("no_login", NULL))

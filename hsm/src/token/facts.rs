@@ -90,7 +90,8 @@ impl TokenFacts {
 }
 
 impl PinState {
-    fn of(info: &TokenInfo) -> Self {
+    /// The worst of what it says.
+    pub(crate) fn of(info: &TokenInfo) -> Self {
         if info.user_pin_locked() {
             Self::Locked
         } else if info.user_pin_to_be_changed() {

@@ -241,7 +241,8 @@ fn see_slots(pkcs11: &Pkcs11) -> Result<Vec<SeenSlot>, HsmError> {
     Ok(slots.into_iter().map(|slot| SeenSlot { id: slot.id(), token: read_token(pkcs11, slot) }).collect())
 }
 
-fn read_token(pkcs11: &Pkcs11, slot: Slot) -> Result<TokenFacts, Unread> {
+/// What the token in a slot says of itself.
+pub(crate) fn read_token(pkcs11: &Pkcs11, slot: Slot) -> Result<TokenFacts, Unread> {
     let info = pkcs11.get_token_info(slot).map_err(|error| match error {
         // Seen: utcTime "21:45:33" from opencryptoki 3.8, where the standard has YYYYMMDDhhmmss00.
         CryptokiError::ParseInt(_) | CryptokiError::Utf8(_) => {
