@@ -18,6 +18,7 @@ pub mod rerun;
 pub mod scripted_server;
 pub mod server_client;
 pub mod small_disk;
+pub mod soak;
 pub mod softhsm;
 pub mod spire;
 pub mod swtpm;
