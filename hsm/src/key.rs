@@ -20,6 +20,8 @@ pub(crate) use examination::{checked_signature, mechanism};
 pub(crate) use generation::{Before, generate, remove_strays, what_it_lacks};
 pub(crate) use objects::{destroy, find};
 
+pub(crate) use protection::REQUIRED;
+
 use public_half::PublicHalf;
 
 /// What is known of a key: who it is for ever, and its handle in one login.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as CryptokiError, RvError};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::error::HsmError;
 use crate::pin::Pin;
@@ -80,11 +80,16 @@ impl Module {
     ///
     /// Returns whether the current epoch is another one than `failed`.
     pub(crate) fn renew(&self, failed: u64) -> bool {
+        self.begin_after(failed, true)
+    }
+
+    /// `is_in_use`: whether somebody works with it: then starts have their pace, and are told.
+    fn begin_after(&self, failed: u64, is_in_use: bool) -> bool {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if state.epoch != failed && state.failure.is_none() {
             return true;
         }
-        if state.renewed_at.is_some_and(|at| at.elapsed() < RENEWAL_PERIOD) {
+        if is_in_use && state.renewed_at.is_some_and(|at| at.elapsed() < RENEWAL_PERIOD) {
             return false;
         }
         state.renewed_at = Some(Instant::now());
@@ -92,12 +97,23 @@ impl Module {
             finalize(&self.pkcs11);
         }
         state.epoch += 1;
+        let failed_before = state.failure.is_some();
         state.failure = initialize(&self.pkcs11).err();
         match &state.failure {
+            None if !is_in_use => {}
+            Some(failure) if failed_before => {
+                debug!(module = %self.path.display(), error = %failure, "PKCS#11 module is not available yet");
+            }
             None => info!(module = %self.path.display(), epoch = state.epoch, "PKCS#11 module was initialised again"),
             Some(failure) => warn!(module = %self.path.display(), error = %failure, "PKCS#11 module is not available"),
         }
         state.failure.is_none()
+    }
+
+    /// Starts the library anew if no token of it is open in this process; whether that was done. `self` is one of the two that know it
+    /// then.
+    pub(crate) fn is_started_anew_if_unused(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) <= 2 && self.begin_after(self.epoch(), false)
     }
 
     /// Whether the token with this serial number has refused this PIN in this process.

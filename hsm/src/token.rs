@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::error::HsmError;
-use crate::key::Held;
+use crate::key::{self, Held};
 use crate::kind::{KeyKind, SigningInput};
 use crate::module::Module;
 use crate::name::{KeyId, KeyName};
@@ -96,6 +96,23 @@ impl Token {
         }
         say_what_it_can(&shared, &abilities, wanted, own_sessions);
         Ok(token)
+    }
+
+    /// The token if it is there now; none if it is not plugged in. A module that nobody else of this process uses is asked anew: some see
+    /// what was plugged in since their start only then. Blocks for as long as the token needs.
+    pub fn open_if_present(config: TokenConfig) -> Result<Option<Self>, HsmError> {
+        let module_path = config.module_path.clone();
+        match Self::open(config.clone()) {
+            Err(HsmError::TokenAbsent { .. }) => {}
+            opened => return opened.map(Some),
+        }
+        if !Module::load(&module_path)?.is_started_anew_if_unused() {
+            return Ok(None);
+        }
+        match Self::open(config) {
+            Err(HsmError::TokenAbsent { .. }) => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     /// Makes a P-256 key inside the token: a token object, private, sensitive, never extractable, allowed to sign. The
@@ -224,6 +241,13 @@ impl TokenKey {
     /// Whether the token says that it was made inside (CKA_LOCAL).
     pub fn says_local(&self) -> bool {
         self.held.says_local()
+    }
+
+    /// What the token says of the private half: each was asked of it, and but for CKA_LOCAL a key of which it says anything else is not
+    /// used.
+    pub fn attributes(&self) -> Vec<(&'static str, bool)> {
+        let required = key::REQUIRED.map(|(_, value, name)| (name, value));
+        required.into_iter().chain([("CKA_LOCAL", self.says_local())]).collect()
     }
 
     /// How long ago its token last signed, with whatever key; none if it has not yet.

@@ -18,6 +18,7 @@ mod agent_to_sign;
 mod authority;
 mod bundle;
 mod ca_to_sign;
+mod ceremony;
 mod error;
 mod issuer;
 mod journal;
@@ -47,6 +48,7 @@ pub use agent_to_sign::AgentToSign;
 pub use authority::CertificateAuthority;
 pub use bundle::{JwtAuthority, TrustBundle};
 pub use ca_to_sign::CaToSign;
+pub use ceremony::{CeremonyRefusal, Delivery, RootToSign, WantedCa, make_root, refuse_no_root};
 pub use error::CaError;
 pub use issuer::{IssuedCa, IssuedSvid, MAX_INTERMEDIATES};
 pub use journal::{
@@ -54,6 +56,7 @@ pub use journal::{
     MAX_USED_KEYS, Origin, Place, Slot, SlotName, Slots, Standing, UpstreamChain, Verdict,
 };
 pub use jwt::{Audience, IssuedJwtSvid, JwtError, JwtSubject, NoAudience, NotForWorkloads};
+pub(crate) use key_kind::certified_kind;
 pub use lint::LintError;
 pub use local_authorities::{AuthorityState, LocalAuthorities};
 pub use minted::{MintRefusal, SvidToMint};
@@ -69,5 +72,6 @@ pub use rotation::by_hand::{
 pub use rotation::{Pace, Step, plan};
 pub use server_name::{ServerName, ServerNameError};
 pub use upstream::{
-    DiskAuthority, DiskError, KeepError, SpireAuthority, SpireError, SpireServer, Upstream, UpstreamError,
+    DiskAuthority, DiskError, Exchange, ExchangeError, KeepError, ReadLogin, RootToken, RootTokenError, SpireAuthority,
+    SpireError, SpireServer, TokenAuthority, Upstream, UpstreamError, WaitingRequest,
 };

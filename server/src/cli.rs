@@ -6,6 +6,7 @@
 mod agent;
 mod backup;
 mod bundle;
+mod ca;
 mod connection;
 mod debug;
 pub mod device;
@@ -95,6 +96,9 @@ enum Command {
     /// Shows what the running server is at this moment.
     #[command(subcommand, after_help = "Example: ironroot-server debug getinfo")]
     Debug(debug::Debug),
+    /// The root that is kept apart from the server.
+    #[command(subcommand, after_help = "Example: ironroot-server ca ceremony --help")]
+    Ca(ca::Ca),
     /// Asks a PKCS#11 token what it can do; no server needs to run.
     #[command(subcommand, after_help = "Example: ironroot-server hsm probe -module /usr/lib/softhsm/libsofthsm2.so")]
     Hsm(hsm::Hsm),
@@ -152,6 +156,7 @@ impl Program for Cli {
             Command::Backup(backup) => backup.execute(),
             Command::Log(log) => log.execute(),
             Command::Restore(restore) => restore.execute(),
+            Command::Ca(ca) => ca.execute(),
             Command::Hsm(hsm) => hsm.execute(),
         }
     }

@@ -10,6 +10,7 @@ mod pkcs11;
 mod plugins;
 mod server_block;
 mod upstream;
+mod upstream_token;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,10 +30,11 @@ pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
 pub use oidc::{OidcConfig, OidcListener, OidcPolicy};
 pub use upstream::UpstreamConfig;
+pub use upstream_token::{RootTokenConfig, UpstreamTokenConfig};
 
 pub use key_managers::{KeyManagerConfig, KeyManagersConfig};
 
-pub(crate) use server_block::DEFAULT_SOCKET_PATH;
+pub(crate) use server_block::{DEFAULT_SOCKET_PATH, key_kind};
 
 /// Everything the server can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]

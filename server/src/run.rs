@@ -350,6 +350,7 @@ fn upstream(config: &ServerConfig) -> Option<Upstream> {
     config.upstream.clone().map(|upstream| match upstream {
         UpstreamConfig::Disk(files) => Upstream::Disk(files),
         UpstreamConfig::Spire(server) => Upstream::Spire(SpireAuthority::new(server, config.trust_domain.clone())),
+        UpstreamConfig::Token(root) => Upstream::Token(root.authority(&config.trust_domain)),
     })
 }
 

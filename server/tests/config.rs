@@ -61,12 +61,31 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     assert_eq!(all.rate_limits, config.rate_limits);
     assert_eq!(all.ca_subject, config.ca_subject);
     let rootless = text.replacen("root {\n    enabled = true", "root {\n    enabled = false", 1);
-    for name in ["disk", "spire"] {
+    for name in ["disk", "pkcs11", "spire"] {
         let block = format!("UpstreamAuthority \"{name}\" {{\n    enabled = ");
         let chosen = rootless.replacen(&format!("{block}false"), &format!("{block}true"), 1);
         assert_ne!(chosen, rootless, "{name} is shown");
         assert!(read(&chosen).expect("its keys are known").upstream.is_some(), "{name}");
     }
+}
+
+#[test]
+fn a_root_on_its_own_token_is_named_by_its_file_alone_or_with_the_whole_of_its_token() {
+    let block = |lines: &str| minimal("", &format!("UpstreamAuthority \"pkcs11\" {{ plugin_data {{\n {lines}\n }} }}"));
+    let token = "module_path = \"p.so\"\n token_label = \"ROOT\"\n pin_file = \"pin\"\n key_label = \"k\"";
+    let roots = "roots_path = \"r.pem\"";
+    for (lines, has_token) in [(roots.to_owned(), false), (format!("{roots}\n {token}"), true)] {
+        let Some(UpstreamConfig::Token(root)) = read(&block(&lines)).expect(&lines).upstream else { panic!("{lines}") };
+        assert_eq!((root.token.is_some(), root.ceremony_dir.as_path()), (has_token, Path::new("d/ceremony")));
+    }
+    let warned = read(&block(roots)).expect("loads").warnings.join("\n");
+    assert!(warned.contains("the root has to be at hand every 12h"), "{warned}");
+    let told = mistakes(&block("key_label = \"k\"")).join("\n");
+    for key in ["roots_path", "module_path", "token_uri", "pin_file"] {
+        assert!(told.contains(key), "{key} is not in: {told}");
+    }
+    let told = mistakes(&block(&format!("{roots}\n module_path = \"p.so\"\n pin = \"1234\""))).join("\n");
+    assert!(told.contains("key_label") && told.contains("no place for a PIN"), "{told}");
 }
 
 /// A commented line that is configuration and no sentence.

@@ -16,7 +16,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyKind, KeyName, Token, TokenConfig, TokenKey};
 use ironroot_server::ca::{
     Audience, CaError, CaPolicy, CaSubject, CertificateAuthority, DiskAuthority, IssuedJwtSvid, IssuedSvid, Journal,
-    JwtPolicy, JwtSubject, Pace, Place, Rotation, ServerName, SlotName, TrustBundle, Upstream,
+    JwtPolicy, JwtSubject, Pace, Place, Rotation, ServerName, SlotName, TokenAuthority, TrustBundle, Upstream,
 };
 use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::keys::KeyManagers;
@@ -38,6 +38,13 @@ pub const TRUST_DOMAIN: &str = "example.org";
 /// A moment to begin at, UNIX seconds (2027-01-15).
 pub const NOW: i64 = 1_800_000_000;
 
+/// Who certifies the CAs.
+#[derive(Clone)]
+enum LabUpstream {
+    Disk(DiskAuthority),
+    Token(Box<TokenAuthority>),
+}
+
 /// A store in its own directory, and a token, for CAs that are started again and again.
 pub struct AuthorityLab {
     /// SoftHSM, with the sessions that the CA signs with.
@@ -51,7 +58,7 @@ pub struct AuthorityLab {
     jwt: Option<JwtPolicy>,
     keys: Option<KeyManagers>,
     key_kind: KeyKind,
-    upstream: Option<DiskAuthority>,
+    upstream: Option<LabUpstream>,
     _directory: Option<TempDir>,
 }
 
@@ -96,7 +103,12 @@ impl AuthorityLab {
 
     /// The same, whose CAs these files certify.
     pub fn below(self, files: &UpstreamFiles) -> Self {
-        Self { upstream: Some(files.authority()), ..self }
+        Self { upstream: Some(LabUpstream::Disk(files.authority())), ..self }
+    }
+
+    /// The same, whose CAs a root on a token of its own certifies.
+    pub fn below_a_token(self, root: TokenAuthority) -> Self {
+        Self { upstream: Some(LabUpstream::Token(Box::new(root))), ..self }
     }
 
     /// The same, whose CAs nobody above certifies any more.
@@ -207,7 +219,10 @@ impl AuthorityLab {
     /// The same, and what renews it.
     pub async fn start_rotating(&self, clocks: ClockSource) -> Result<(CertificateAuthority, Rotation), CaError> {
         let keys = self.keys.clone().unwrap_or_else(|| self.token.clone().into());
-        let upstream = self.upstream.clone().map(Upstream::Disk);
+        let upstream = self.upstream.clone().map(|upstream| match upstream {
+            LabUpstream::Disk(files) => Upstream::Disk(files),
+            LabUpstream::Token(root) => Upstream::Token(*root),
+        });
         CertificateAuthority::start(keys, self.store.clone(), self.policy(), upstream, clocks).await
     }
 

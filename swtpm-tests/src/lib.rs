@@ -3,6 +3,7 @@
 //! One emulator per test, own ports and directories, killed on drop. A missing emulator is a red test.
 
 pub mod authority;
+pub mod ceremony;
 pub mod child;
 pub mod deployment;
 pub mod device_pki;

@@ -5,7 +5,7 @@
 use cryptoki::object::{Attribute, AttributeType};
 
 /// What every private key must say of itself.
-const REQUIRED: [(AttributeType, bool, &str); 5] = [
+pub(crate) const REQUIRED: [(AttributeType, bool, &str); 5] = [
     (AttributeType::Private, true, "CKA_PRIVATE"),
     (AttributeType::Sensitive, true, "CKA_SENSITIVE"),
     (AttributeType::Extractable, false, "CKA_EXTRACTABLE"),

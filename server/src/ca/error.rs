@@ -221,6 +221,11 @@ impl CaError {
         }
     }
 
+    /// Whether nothing has failed: the root has to certify a CA, and is not here.
+    pub(crate) fn awaits_root(&self) -> bool {
+        matches!(self, Self::Upstream(UpstreamError::AwaitsRoot { .. }))
+    }
+
     /// The same where another root, which ends then (UNIX seconds), signs CAs meanwhile.
     pub(super) fn while_a_root_signs_until(self, until_unix: i64) -> Self {
         match self {

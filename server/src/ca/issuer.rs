@@ -9,7 +9,7 @@ use ironroot_hsm::Urgency;
 
 use super::journal::{Authority, Credential, KeyRecord, UpstreamChain, Verdict};
 use super::lint::{self, LintError, Verifier};
-use super::profile::{self, AuthorityFacts, Certifier, DownstreamCa, Leaf, Serial};
+use super::profile::{self, AuthorityFacts, Certifier, DownstreamCa, Leaf, Serial, SubjectKey};
 use super::sampling::{Sampling, Scrutiny};
 use super::{CaError, CaPolicy};
 use crate::ca::CaSubject;
@@ -197,6 +197,36 @@ pub(super) async fn certify_root(
 ) -> Result<Authority, CaError> {
     let subject = profile::root_subject(&policy.subject, &policy.trust_domain);
     sign_authority(candidate, None, &subject, &policy.trust_domain, moment, ttl_seconds).await
+}
+
+/// Certifies a key with itself, until `not_after`; verified before it is returned.
+pub(super) async fn certify_itself(
+    key: &Key,
+    subject: &CaSubject,
+    trust_domain: &TrustDomain,
+    now_unix: i64,
+    not_after: i64,
+) -> Result<Certificate, CaError> {
+    let (serial, itself) = (Serial::random(), Certifier::Itself(key.kind()));
+    let tbs = profile::authority(subject, trust_domain, key.into(), itself, serial, now_unix, not_after)?;
+    let der = sign(key, &tbs, Urgency::FIRST).await?;
+    Ok(lint::authority(&der, trust_domain, key, None)?)
+}
+
+/// Has a root, whose key and certificate these are, certify a CA of this name (DER) until `end`, and no longer than the root lives;
+/// verified before it is returned.
+pub(super) async fn certify_below(
+    (root_key, root): (&Key, &AuthorityFacts),
+    name: &[u8],
+    trust_domain: &TrustDomain,
+    key: SubjectKey<'_>,
+    now_unix: i64,
+    end: i64,
+) -> Result<Certificate, CaError> {
+    let (serial, above) = (Serial::random(), Certifier::Root(root));
+    let tbs = profile::signing_certificate(name, trust_domain, key, above, serial, now_unix, end)?;
+    let der = sign(root_key, &tbs, Urgency::FIRST).await?;
+    Ok(lint::signing_certificate(&der, trust_domain, key.spki_der(), Some(root), &Verifier::of(root_key)?)?)
 }
 
 async fn sign_authority(

@@ -5,7 +5,7 @@ use ironroot_api::csr::{self, Spki};
 use ironroot_hsm::KeyKind;
 
 /// What kind of key a certificate is for; of one that no server of ours makes, the default.
-pub(super) fn certified_kind(certificate: &Certificate) -> KeyKind {
+pub(crate) fn certified_kind(certificate: &Certificate) -> KeyKind {
     Spki::parse(&certificate.spki_der()).map(|spki| kind_of(&spki)).unwrap_or_default()
 }
 

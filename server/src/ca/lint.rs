@@ -9,11 +9,13 @@ use aws_lc_rs::signature::{
 use der::Encode;
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::{Certificate, CertificateError};
+use ironroot_api::csr::Spki;
 use ironroot_hsm::KeyKind;
 use thiserror::Error;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::key_kind::kind_of;
 use super::profile::{AuthorityFacts, Leaf};
 use crate::keys::Key;
 
@@ -37,11 +39,7 @@ pub(super) struct Verifier(ParsedPublicKey);
 impl Verifier {
     /// Of a CA's key. It verifies what certificates have: DER `ECDSA-Sig-Value`, or RSA's PKCS #1 v1.5.
     pub(super) fn of(key: &Key) -> Result<Self, LintError> {
-        match key.kind() {
-            KeyKind::EcP256 => Self::new(&ECDSA_P256_SHA256_ASN1, key),
-            KeyKind::EcP384 => Self::new(&ECDSA_P384_SHA384_ASN1, key),
-            KeyKind::Rsa2048 | KeyKind::Rsa4096 => Self::new(&RSA_PKCS1_2048_8192_SHA256, key),
-        }
+        Self::new(algorithm(key.kind()), key)
     }
 
     /// Of a key that signs JWS. It verifies what the token returns: r‖s of fixed width, or RSA's PKCS #1 v1.5.
@@ -54,7 +52,11 @@ impl Verifier {
     }
 
     fn new(algorithm: &'static dyn VerificationAlgorithm, key: &Key) -> Result<Self, LintError> {
-        ParsedPublicKey::new(algorithm, key.public_key()).map(Self).map_err(|_| LintError::Signature)
+        Self::with(algorithm, key.public_key())
+    }
+
+    fn with(algorithm: &'static dyn VerificationAlgorithm, public_key: &[u8]) -> Result<Self, LintError> {
+        ParsedPublicKey::new(algorithm, public_key).map(Self).map_err(|_| LintError::Signature)
     }
 
     pub(super) fn verify(&self, signed: &[u8], signature: &[u8]) -> Result<(), LintError> {
@@ -63,6 +65,15 @@ impl Verifier {
 
     fn verify_certificate(&self, tbs: &[u8], certificate: &Certificate) -> Result<(), LintError> {
         self.verify(tbs, certificate.inner().signature().as_bytes().ok_or(LintError::Signature)?)
+    }
+}
+
+/// How certificates are signed with keys of this kind.
+fn algorithm(kind: KeyKind) -> &'static dyn VerificationAlgorithm {
+    match kind {
+        KeyKind::EcP256 => &ECDSA_P256_SHA256_ASN1,
+        KeyKind::EcP384 => &ECDSA_P384_SHA384_ASN1,
+        KeyKind::Rsa2048 | KeyKind::Rsa4096 => &RSA_PKCS1_2048_8192_SHA256,
     }
 }
 
@@ -127,6 +138,17 @@ pub(super) fn fields_of_a_ca(
     check("key usage", usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature())?;
     check("SPIFFE ID", certificate.spiffe_id()? == trust_domain.id())?;
     check("public key", certificate.spki_der() == spki_der)
+}
+
+/// Whether the key of `issuer` has signed `certificate`, which names it as its issuer. Of kinds of keys that no server of ours has: no.
+pub(super) fn is_signed_by(certificate: &Certificate, issuer: &Certificate) -> bool {
+    let names_it = certificate.inner().tbs_certificate().issuer() == issuer.inner().tbs_certificate().subject();
+    let verified = || {
+        let spki = Spki::parse(&issuer.spki_der()).ok()?;
+        let verifier = Verifier::with(algorithm(kind_of(&spki)), spki.key()).ok()?;
+        verifier.verify_certificate(&signed_part(certificate).ok()?, certificate).ok()
+    };
+    names_it && verified().is_some()
 }
 
 fn check(field: &'static str, holds: bool) -> Result<(), LintError> {

@@ -14,7 +14,7 @@ use super::performer::Performer;
 use super::purpose::Purpose;
 use super::rotation::Step;
 use super::rotation_failures::{Attempt, Failures};
-use super::rotation_health::{Loudness, RotationHealth};
+use super::rotation_health::{Loudness, RootWanted, RotationHealth};
 use super::signers::Signers;
 use super::upstream::Upstream;
 use super::{CaError, CaPolicy};
@@ -167,6 +167,7 @@ impl Rotation {
             let moment = self.clock.moment();
             match self.performer.next_step(moment, &failures.steps()) {
                 Step::Wait { until_unix } => {
+                    self.look_at_root(moment, failures.awaited());
                     self.look_ahead(moment, &mut failures).await;
                     let seconds = until_unix.saturating_sub(moment.now_unix).max(1).unsigned_abs();
                     return failures.or(Duration::from_secs(seconds).min(LONGEST_WAIT));
@@ -212,6 +213,18 @@ impl Rotation {
         }
         if root.is_some() && jwt_key.is_some() && shortage.is_some() {
             self.looked = Some(Instant::now());
+        }
+    }
+
+    /// Says that the root is awaited, and for how long the CA that is there goes on.
+    fn look_at_root(&self, moment: Moment, awaited: Option<String>) {
+        let ends = self.published.signers().at(moment.now_unix).map(|signer| signer.not_after_unix());
+        let awaited = awaited.map(|why| (why, ends.unwrap_or(moment.now_unix)));
+        let wanted = self.published.health().look_at_root(awaited, moment.now_unix);
+        match wanted {
+            Some(RootWanted { words, is_urgent: true }) => error!(reason = words, "the root is needed soon"),
+            Some(RootWanted { words, is_urgent: false }) => warn!(reason = words, "the root is needed"),
+            None => {}
         }
     }
 

@@ -54,13 +54,23 @@ impl Failures {
         done.map_err(|error| self.0.push((attempt, error))).ok()
     }
 
-    /// `done` if nothing failed.
+    /// `done` if nothing failed; a root that is awaited has not.
     pub(super) fn or<T>(self, done: T) -> Result<T, Self> {
-        if self.0.is_empty() { Ok(done) } else { Err(self) }
+        if self.failed().next().is_none() { Ok(done) } else { Err(self) }
+    }
+
+    /// What the root is awaited for, in words; none if it is not.
+    pub(super) fn awaited(&self) -> Option<String> {
+        self.0.iter().find(|(_, error)| error.awaits_root()).map(|(_, error)| describe(error))
+    }
+
+    /// What failed indeed.
+    fn failed(&self) -> impl Iterator<Item = &(Attempt, CaError)> {
+        self.0.iter().filter(|(_, error)| !error.awaits_root())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.failed().next().is_none()
     }
 
     pub(super) fn has(&self, attempt: Attempt) -> bool {
@@ -68,12 +78,16 @@ impl Failures {
     }
 
     pub(super) fn attempts(&self) -> impl Iterator<Item = Attempt> {
-        self.0.iter().map(|(attempt, _)| *attempt)
+        self.failed().map(|(attempt, _)| *attempt)
     }
 
-    /// The steps among them.
+    /// The steps among them, and those that wait for the root.
     pub(super) fn steps(&self) -> Vec<Step> {
-        self.attempts().filter_map(|attempt| if let Attempt::Do(step) = attempt { Some(step) } else { None }).collect()
+        self.0
+            .iter()
+            .map(|(attempt, _)| *attempt)
+            .filter_map(|attempt| if let Attempt::Do(step) = attempt { Some(step) } else { None })
+            .collect()
     }
 
     /// Why nobody signs, and what failed beside it; none if nothing failed.
@@ -97,14 +111,14 @@ fn distance_from_signing((attempt, error): &(Attempt, CaError)) -> u8 {
 impl Failures {
     /// Each reason once, of what failed for keys of JWT-SVIDs alone, or of all else.
     pub(super) fn reasons(&self, for_jwt_svids: bool) -> String {
-        joined(self.0.iter().filter(|(attempt, _)| attempt.is_for_jwt_svids() == for_jwt_svids))
+        joined(self.failed().filter(|(attempt, _)| attempt.is_for_jwt_svids() == for_jwt_svids))
     }
 }
 
 /// Each reason once.
 impl fmt::Display for Failures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&joined(&self.0))
+        f.write_str(&joined(self.failed()))
     }
 }
 

@@ -9,7 +9,9 @@ const FAILURES: u32 = 3;
 
 /// The missing key is told to health checks when the rotation is nearer than this, seconds.
 const KEY_ALARM: i64 = 30 * 24 * 60 * 60;
-/// It is told to the log again after this time, seconds.
+/// An awaited root is told to health checks when the CA ends within this time, seconds.
+const ROOT_ALARM: i64 = 30 * 24 * 60 * 60;
+/// Either is told to the log again after this time, seconds.
 const KEY_REMINDER: i64 = 24 * 60 * 60;
 
 /// What has failed in each of the last rounds of the rotation, and whether the next step lacks a key.
@@ -23,6 +25,10 @@ pub(super) struct RotationHealth {
     key_needed_at: Option<i64>,
     /// When that was told last, UNIX seconds.
     key_told_at: Option<i64>,
+    /// What a root is awaited for, and when the CA ends that signs meanwhile, UNIX seconds.
+    root_awaited: Option<(String, i64)>,
+    /// When that was told last, UNIX seconds.
+    root_told_at: Option<i64>,
 }
 
 /// One thing that fails again and again: what begins to fail beside it is counted by itself.
@@ -55,6 +61,23 @@ impl RotationHealth {
         Some(key_alarm(needed_at))
     }
 
+    /// A root is awaited, for this, and the CA that signs meanwhile ends then, UNIX seconds; or none is. Returns what the log is to be told:
+    /// at once, and each day again.
+    pub(super) fn look_at_root(&mut self, awaited: Option<(String, i64)>, now_unix: i64) -> Option<RootWanted> {
+        self.root_awaited = awaited;
+        let Some((why, ends)) = &self.root_awaited else {
+            self.root_told_at = None;
+            return None;
+        };
+        let is_told = self.root_told_at.is_some_and(|told| (told..told + KEY_REMINDER).contains(&now_unix));
+        if is_told {
+            return None;
+        }
+        self.root_told_at = Some(now_unix);
+        let is_urgent = now_unix >= ends - ROOT_ALARM;
+        Some(RootWanted { words: root_alarm(why, *ends, now_unix), is_urgent })
+    }
+
     /// A round ended with these failures at `now_unix`. Returns how loudly to say so.
     pub(super) fn failed(&mut self, failures: &Failures, now_unix: i64) -> Loudness {
         let before = std::mem::take(&mut self.failing);
@@ -71,9 +94,11 @@ impl RotationHealth {
     /// Why the CA that ends at `not_after_unix` may have no successor; none if nothing speaks against one.
     pub(super) fn trouble(&self, now_unix: i64, not_after_unix: i64) -> Option<String> {
         let shortage = self.key_needed_at.filter(|at| now_unix >= at - KEY_ALARM).map(key_alarm);
+        let root = self.root_awaited.as_ref().filter(|(_, ends)| now_unix >= ends - ROOT_ALARM);
+        let root = root.map(|(why, ends)| root_alarm(why, *ends, now_unix));
         let of_the_ca = self.lasting_failure(not_after_unix);
         let reasons: Vec<_> =
-            of_the_ca.into_iter().chain(self.lasting_failure_of_jwt_svids()).chain(shortage).collect();
+            of_the_ca.into_iter().chain(self.lasting_failure_of_jwt_svids()).chain(shortage).chain(root).collect();
         if reasons.is_empty() { None } else { Some(reasons.join("; ")) }
     }
 
@@ -113,6 +138,21 @@ impl Failing {
             _ => Loudness::Silent,
         }
     }
+}
+
+/// That a root is awaited.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RootWanted {
+    /// For the log.
+    pub(super) words: String,
+    /// Somebody must act soon.
+    pub(super) is_urgent: bool,
+}
+
+fn root_alarm(why: &str, ends: i64, now_unix: i64) -> String {
+    const DAY: i64 = 24 * 60 * 60;
+    let days = ends.saturating_sub(now_unix).max(0) / DAY;
+    format!("within {days} days, until {}, the root is needed: {why}", utc(ends))
 }
 
 fn key_alarm(needed_at: i64) -> String {
@@ -224,6 +264,29 @@ mod tests {
         }
         let trouble = health.trouble(3, 100).expect("both");
         assert!(trouble.contains("a signing task ended early") && trouble.contains("no key is free"), "{trouble}");
+    }
+
+    #[test]
+    fn an_awaited_root_is_told_in_days_at_once_daily_and_to_health_checks_in_the_last_month() {
+        let (mut health, day) = (RotationHealth::default(), 24 * 60 * 60);
+        let awaited = || Some(("the request is here".to_owned(), 100 * day));
+        let told: Vec<_> = (0..48)
+            .filter_map(|hour| health.look_at_root(awaited(), hour * 3600).map(|wanted| (hour, wanted)))
+            .collect();
+        assert_eq!(
+            told.iter().map(|(hour, wanted)| (*hour, wanted.is_urgent)).collect::<Vec<_>>(),
+            [(0, false), (24, false)]
+        );
+        assert!(
+            told[0].1.words.starts_with("within 100 days, until 1970-04-11T00:00:00Z, the root is needed: the request")
+        );
+        assert!(told[1].1.words.starts_with("within 99 days"), "{:?}", told[1]);
+        assert_eq!(health.trouble(69 * day, 100 * day), None, "there is time");
+        let alarm = health.trouble(71 * day, 100 * day).unwrap();
+        assert!(alarm.contains("within 29 days") && alarm.contains("the request is here"), "{alarm}");
+        assert!(health.look_at_root(awaited(), 71 * day).unwrap().is_urgent);
+        assert_eq!(health.look_at_root(None, 72 * day), None);
+        assert_eq!(health.trouble(72 * day, 100 * day), None);
     }
 
     #[test]

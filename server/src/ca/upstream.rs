@@ -12,6 +12,7 @@ mod minted;
 mod request;
 mod roots;
 mod spire;
+mod token;
 
 pub use disk::{DiskAuthority, DiskError};
 pub use error::UpstreamError;
@@ -20,6 +21,7 @@ pub(super) use request::CaRequest;
 pub use roots::KeepError;
 pub(super) use roots::keep_roots;
 pub use spire::{SpireAuthority, SpireError, SpireServer};
+pub use token::{Exchange, ExchangeError, ReadLogin, RootToken, RootTokenError, TokenAuthority, WaitingRequest};
 
 use std::sync::Arc;
 
@@ -40,6 +42,8 @@ pub enum Upstream {
     Disk(DiskAuthority),
     /// A server above this one.
     Spire(SpireAuthority),
+    /// A root on a token of its own, which is not always there.
+    Token(TokenAuthority),
 }
 
 impl Upstream {
@@ -47,6 +51,7 @@ impl Upstream {
         match self {
             Self::Disk(files) => files.mint(request, now_unix).await,
             Self::Spire(server) => server.mint(request).await,
+            Self::Token(root) => root.mint(request, now_unix).await,
         }
     }
 
@@ -57,7 +62,30 @@ impl Upstream {
             // Files tell of themselves when a CA is certified, and nothing of taints.
             Self::Disk(_) => std::future::pending().await,
             Self::Spire(server) => spire::follow(server, followers).await,
+            Self::Token(root) => root.follow(followers.store).await,
         }
+    }
+
+    /// Whether who certifies is not there most of the time: the next CA is made long before it is needed.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Token(_))
+    }
+
+    /// Whether a request for this key (DER SubjectPublicKeyInfo) waits: then no other key is made.
+    pub(super) fn has_asked_for(&self, spki_der: &[u8]) -> bool {
+        matches!(self, Self::Token(root) if root.has_asked_for(spki_der))
+    }
+
+    /// The key of this request has become a CA's.
+    pub(super) fn has_got(&self, spki_der: &[u8]) {
+        if let Self::Token(root) = self {
+            root.has_got(spki_der);
+        }
+    }
+
+    /// Whether the file of its roots has this one, DER: it would come back into the bundle.
+    pub(super) fn lists(&self, root_der: &[u8]) -> bool {
+        matches!(self, Self::Token(root) if root.lists(root_der))
     }
 }
 

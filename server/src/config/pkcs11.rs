@@ -1,6 +1,6 @@
 //! `KeyManager "pkcs11"`: which token, how to log in, and which of its keys.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ironroot_hsm::{KeyId, KeyName, PinError, TokenUri};
 use ironroot_shell::command_line::describe;
@@ -11,8 +11,27 @@ use super::{LoginMode, PinSource, Pkcs11Config};
 /// Sessions opened on the token unless the file says otherwise.
 const DEFAULT_SESSIONS: usize = 4;
 
+/// Which token, and how it is opened.
+pub(super) struct Access {
+    pub(super) module_path: PathBuf,
+    pub(super) token: TokenUri,
+    pub(super) login: LoginMode,
+}
+
 /// Reads the block.
 pub(super) fn read(data: &Section<'_>) -> Option<Pkcs11Config> {
+    let access = read_access(data);
+    let sessions =
+        data.integer("sessions", 1..=64).and_then(|count| usize::try_from(count).ok()).unwrap_or(DEFAULT_SESSIONS);
+    let given_keys = read_given_keys(data);
+    data.boolean("previous");
+    data.finish();
+    let Access { module_path, token, login } = access?;
+    Some(Pkcs11Config { module_path, token, login, sessions, given_keys })
+}
+
+/// Reads what names a token and its PIN, in this block or in another.
+pub(super) fn read_access(data: &Section<'_>) -> Option<Access> {
     let token = read_token(data);
     let module_path = data.path("module_path");
     let module_path = module_path.or_else(|| token.as_ref()?.module_path().map(Path::to_owned));
@@ -25,13 +44,8 @@ pub(super) fn read(data: &Section<'_>) -> Option<Pkcs11Config> {
     if let Some(LoginMode::Pin(pin)) = &login {
         look_at_pin(data, pin);
     }
-    let sessions =
-        data.integer("sessions", 1..=64).and_then(|count| usize::try_from(count).ok()).unwrap_or(DEFAULT_SESSIONS);
-    let given_keys = read_given_keys(data);
-    data.boolean("previous");
     data.refuse("pin", "a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file");
-    data.finish();
-    Some(Pkcs11Config { module_path: module_path?, token: token?, login: login?, sessions, given_keys })
+    Some(Access { module_path: module_path?, token: token?, login: login? })
 }
 
 /// Whether there is a PIN. A credential is there for the service alone: whoever validates outside of it is told so, and nothing is missed.

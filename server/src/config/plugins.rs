@@ -19,7 +19,7 @@ pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Optio
     let data_store = data_store::read(plugins, server);
     let key_managers = key_managers::read(plugins);
     let node_attestors = attestors::read(plugins);
-    let upstream = upstream::read(plugins, server.map(|server| &server.trust_domain));
+    let upstream = upstream::read(plugins, server);
     plugins.finish();
     Some(Plugins {
         data_store: data_store?,

@@ -237,7 +237,8 @@ fn read_jwt(server: &Section<'_>, svid_ttl: Duration, ca_key_kind: KeyKind) -> J
     }
 }
 
-fn key_kind(text: &str) -> Result<KeyKind, &'static str> {
+/// Kinds of keys, as the file and the command line call them.
+pub(crate) fn key_kind(text: &str) -> Result<KeyKind, &'static str> {
     match text {
         "ec-p256" => Ok(KeyKind::EcP256),
         "ec-p384" => Ok(KeyKind::EcP384),

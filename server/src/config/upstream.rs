@@ -6,6 +6,8 @@ use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 
 use super::PROGRAM;
+use super::server_block::ServerBlock;
+use super::upstream_token::{self, UpstreamTokenConfig};
 use crate::ca::{DiskAuthority, SpireServer};
 
 /// Who certifies the CAs of this server.
@@ -15,16 +17,20 @@ pub enum UpstreamConfig {
     Disk(DiskAuthority),
     /// A server above this one, SPIRE's or ours.
     Spire(SpireServer),
+    /// A root on a token of its own.
+    Token(Box<UpstreamTokenConfig>),
 }
 
 /// Reads the plugin, at most one; none in it if there is none.
-pub(super) fn read(plugins: &Section<'_>, trust_domain: Option<&TrustDomain>) -> Option<Option<UpstreamConfig>> {
+pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Option<UpstreamConfig>> {
+    let trust_domain = server.map(|server| &server.trust_domain);
     let Some(plugin) = plugins.only_plugin("UpstreamAuthority") else { return Some(None) };
     match plugin.name.as_str() {
         "disk" => read_disk(&plugin.data, trust_domain).map(UpstreamConfig::Disk).map(Some),
         "spire" => read_spire(&plugin.data).map(UpstreamConfig::Spire).map(Some),
+        "pkcs11" => upstream_token::read(&plugin.data, server).map(Box::new).map(UpstreamConfig::Token).map(Some),
         _ => {
-            let reason = format!("not supported by {PROGRAM} yet: use \"disk\" or \"spire\"");
+            let reason = format!("not supported by {PROGRAM} yet: use \"disk\", \"pkcs11\" or \"spire\"");
             plugins.plugin_mistake("UpstreamAuthority", &plugin, reason);
             None
         }

@@ -48,6 +48,7 @@ fn life_of_a_ca(module: &Path) -> Outcome<()> {
     let options = ServerOptions { ca_ttl: "1m", agent_ttl: "30s", x509_svid_ttl: "10s", ..ServerOptions::default() };
     let mut server = Server::prepare(&options);
     use_module(&server, module)?;
+    said(&format!("hsm probe: {}", probed(&server)?));
     server.restart();
     said("the CA is founded on the token and the server answers");
 
@@ -82,6 +83,18 @@ fn life_of_a_ca(module: &Path) -> Outcome<()> {
         0 => Ok(()),
         gaps => Err(format!("the workload went without an answer {gaps} times").into()),
     }
+}
+
+/// What the token is good for, by a key of each kind that lived there; an error if a CA's is not among them.
+fn probed(server: &Server) -> Outcome<String> {
+    let output = server.probe();
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let needs = found["needs"].as_array().ok_or("no needs")?;
+    if needs[0]["met"] != true {
+        return Err(format!("the token is no good: {needs:?}").into());
+    }
+    let told = needs.iter().map(|need| format!("{} {}", need["met"], need["what"]));
+    Ok(told.collect::<Vec<_>>().join(", "))
 }
 
 /// The lab's configuration with another module.

@@ -250,6 +250,37 @@ impl Server {
         self.cli_command(arguments).output().expect("ironroot-server starts")
     }
 
+    /// Runs a verb of `ca ceremony` with this server's configuration; its output, or a panic with what it said.
+    pub fn ceremony(&self, arguments: &[&str]) -> String {
+        run(self.ceremony_command(arguments))
+    }
+
+    /// The same, whatever the outcome.
+    pub fn ceremony_output(&self, arguments: &[&str]) -> Output {
+        self.ceremony_command(arguments).output().expect("ironroot-server starts")
+    }
+
+    /// What `validate` says of its configuration.
+    pub fn validate(&self) -> String {
+        let mut command = Command::new(binary("ironroot-server"));
+        let output = command.args(["validate", "-config"]).arg(self.config_path()).output().expect("it starts");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// What `hsm probe` finds in the token of its configuration, as JSON.
+    pub fn probe(&self) -> Output {
+        let (name, value) = self.token.environment();
+        let mut command = Command::new(binary("ironroot-server"));
+        command.args(["hsm", "probe", "-output", "json", "-config"]).arg(self.config_path()).env(name, value);
+        command.output().expect("ironroot-server starts")
+    }
+
+    fn ceremony_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("ironroot-server"));
+        command.args(["ca", "ceremony"]).args(arguments).arg("-config").arg(self.config_path());
+        command
+    }
+
     fn cli_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary("ironroot-server"));
         command.args(arguments).arg("-socketPath").arg(self.socket());

@@ -14,7 +14,7 @@ use crate::ca::rotation::by_hand::{
     Action, Leaving, MayActivate, MayDisown, MayPrepare, MayRevoke, MayTaint, Order, OrderRefusal,
 };
 use crate::clock::Moment;
-use crate::facts::tier::TierAuthority;
+use crate::facts::tier::{TierAuthority, TierCredential};
 use crate::store::Transaction;
 
 impl Performer {
@@ -50,7 +50,9 @@ impl Performer {
                 self.disown(MayDisown::judge(journal, &self.tiers, id, Action::Taint)?, id).await
             }
             Order::RevokeUpstream(id) if self.upstream.is_some() => {
-                self.disown(MayDisown::judge(journal, &self.tiers, id, Action::Revoke)?, id).await
+                let may = MayDisown::judge(journal, &self.tiers, id, Action::Revoke)?;
+                self.refuse_what_would_come_back(&may)?;
+                self.disown(may, id).await
             }
             Order::TaintUpstream(id) => {
                 refuse_no_subject(id, is_rooted, Action::Taint)?;
@@ -126,6 +128,15 @@ impl Performer {
             }
         }
         Ok(state)
+    }
+
+    /// A root that the file of roots still has would be in the bundle again at the next look.
+    fn refuse_what_would_come_back(&self, may: &MayDisown) -> Result<(), OrderRefusal> {
+        let (root, _) = may.clone().root();
+        match (&root.credential, &self.upstream) {
+            (TierCredential::Certificate(der), Some(upstream)) if upstream.lists(der) => Err(OrderRefusal::StillListed),
+            _ => Ok(()),
+        }
     }
 
     /// A root of the authority above is tainted, or leaves the bundle, here alone.

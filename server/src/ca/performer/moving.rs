@@ -48,7 +48,10 @@ impl Performer {
 
     /// When authorities are replaced: at once where the one that signs has its key in the key manager of before.
     pub(super) fn paces(&self) -> Vec<Pace> {
-        let paces = self.policy.paces().into_iter();
+        let is_away = self.upstream.as_ref().is_some_and(|upstream| upstream.is_away());
+        let ahead =
+            |pace: Pace| if is_away && pace.purpose == Purpose::X509Ca { Pace::below_an_absent_root() } else { pace };
+        let paces = self.policy.paces().into_iter().map(ahead);
         paces.map(|pace| if self.is_leaving(pace.purpose) { pace.at_once() } else { pace }).collect()
     }
 

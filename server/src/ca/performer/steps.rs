@@ -54,7 +54,10 @@ impl Performer {
         // before a crash.
         let key = match self.uncertified.take_if(|(of, _)| *of == place) {
             Some((_, key)) => Some(key),
-            None => self.obtain(place, &record).await?,
+            None => match self.find_asked_for(place, &record).await? {
+                Some(key) => Some(key),
+                None => self.obtain(place, &record).await?,
+            },
         };
         match key {
             Some(key) => {
@@ -76,6 +79,16 @@ impl Performer {
                 self.persist(self.journal.clone().forsake(place)).await
             }
         }
+    }
+
+    /// The key that was made for this place and whose request waits for the authority above: also after a restart it is that one.
+    async fn find_asked_for(&self, place: Place, record: &KeyRecord) -> Result<Option<Key>, CaError> {
+        let Some(upstream) = self.upstream.as_ref().filter(|upstream| upstream.is_away()) else { return Ok(None) };
+        if place.purpose != Purpose::X509Ca || record.origin != Origin::Made {
+            return Ok(None);
+        }
+        let found = self.keys.find_made(&record.name, self.policy.key_kind(place.purpose)).await?;
+        Ok(found.filter(|key| upstream.has_asked_for(key.spki_der())))
     }
 
     /// The key of an intended place. One of an administrator's is used only if it is the one that was taken, whatever has its name by
@@ -134,7 +147,11 @@ impl Performer {
             Purpose::Jwt => jwt::publishable(candidate, &self.policy, moment, KeyId::random())?,
         };
         let (not_after, local_authority_id) = (utc(authority.not_after), authority.credential.id());
+        let spki_der = authority.credential.spki_der();
         self.persist(self.journal.clone().prepare(place, authority)).await?;
+        if let Some(upstream) = &self.upstream {
+            upstream.has_got(&spki_der);
+        }
         info!(slot = %place, %key, local_authority_id, not_after, "{} prepared and published", place.purpose.noun());
         Ok(())
     }

@@ -14,7 +14,12 @@ pub(in crate::ca) struct SubjectKey<'a> {
     key: &'a [u8],
 }
 
-impl SubjectKey<'_> {
+impl<'a> SubjectKey<'a> {
+    /// DER SubjectPublicKeyInfo.
+    pub(in crate::ca) fn spki_der(self) -> &'a [u8] {
+        self.spki_der
+    }
+
     /// SHA-1 over the bits of the public key: a name, not a proof. Source: RFC 5280 §4.2.1.2 (1), as SPIRE does.
     pub(super) fn id(self) -> Vec<u8> {
         digest(&SHA1_FOR_LEGACY_USE_ONLY, self.key).as_ref().to_vec()

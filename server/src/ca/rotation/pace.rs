@@ -45,6 +45,13 @@ impl Pace {
         Self { purpose: Purpose::Root, prepare, activate, is_patient: true }
     }
 
+    /// Of CAs below a root that is plugged in now and then: the next one is asked for at half of a life, whatever its length, so that there
+    /// is as long to bring the root.
+    pub fn below_an_absent_root() -> Self {
+        let prepare = Remainder { part: 2, least: 0, most: i64::MAX };
+        Self { prepare, ..Self::of_signers(Purpose::X509Ca) }
+    }
+
     /// The same, but the next authority is prepared now, and activated as soon as it is known: the one that signs is to sign no longer
     /// than it must.
     pub fn at_once(self) -> Self {

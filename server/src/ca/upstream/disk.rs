@@ -18,7 +18,7 @@ use webpki::KeyUsage;
 use super::minted::throw_away;
 use super::{CaRequest, MintedCa, UpstreamError};
 use crate::ca::profile::{self, AuthorityFacts, Certifier, Leaf, ProfileError, Serial, SubjectKey};
-use files::certificates;
+pub(super) use files::certificates;
 use key_file::FileKey;
 
 pub use key_file::KeyFileError;

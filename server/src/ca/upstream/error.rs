@@ -1,11 +1,13 @@
 //! Why the authority above has not certified a CA.
 
+use std::path::PathBuf;
+
 use ironroot_api::certificate::CertificateError;
 use ironroot_api::tls::SvidRefusal;
 use thiserror::Error;
 
 use super::minted::{MAX_CHAIN, MAX_ROOTS};
-use super::{DiskError, KeepError, SpireError};
+use super::{DiskError, KeepError, RootTokenError, SpireError};
 use crate::ca::lint::LintError;
 use crate::ca::orders::OrderError;
 
@@ -18,6 +20,21 @@ pub enum UpstreamError {
     /// The server above.
     #[error(transparent)]
     Spire(#[from] SpireError),
+    /// The root on its own token.
+    #[error(transparent)]
+    Token(#[from] RootTokenError),
+    /// The root is away: nothing has failed. Somebody carries the request to it, or plugs its token in.
+    #[error(
+        "the root has to certify this CA, and it is not here{}: its request waits in {}; plug the root's token in, or carry the request to the \
+         ceremony (ironroot-server ca ceremony sign) and bring back what it signs (ironroot-server ca ceremony take)",
+        absent.as_ref().map_or_else(String::new, |why| format!(" ({why})")), request.display()
+    )]
+    AwaitsRoot {
+        /// The file with the request.
+        request: PathBuf,
+        /// Why its token was not used, if one is configured.
+        absent: Option<String>,
+    },
     /// What it has is not kept.
     #[error(transparent)]
     Keep(#[from] KeepError),

@@ -1,5 +1,6 @@
 //! What is said of an order: its status, the line of the log, the object of the audit's.
 
+use ironroot_shell::command_line::describe;
 use tonic::Status;
 use tracing::error;
 
@@ -50,10 +51,12 @@ pub(super) fn status(error: OrderError, failure: &str) -> Status {
     use OrderRefusal::{
         Clock, Initializing, IsBelowARoot, IsNotTainted, IsTainted, NoId, NoRoot, NoSubject, NotOld, NotPrepared,
         NotRevocable, OtherId, RevokesActive, RevokesNoId, RevokesPrepared, RootIsPrepared, SignedNoOld, SignsActive,
-        SignsPrepared, TaintsActive, TooManyRetired,
+        SignsPrepared, StillListed, TaintsActive, TooManyRetired,
     };
     let refusal = match error {
         OrderError::Refused(refusal) => refusal,
+        // It is done as far as it can be here, and the rest is the operator's to do.
+        OrderError::Failed(cause) if cause.awaits_root() => return Status::failed_precondition(describe(&cause)),
         OrderError::Failed(cause) => {
             error!(error = &cause as &dyn std::error::Error, "{failure}");
             return Status::internal(format!("{failure}: {cause}"));
@@ -66,7 +69,7 @@ pub(super) fn status(error: OrderError, failure: &str) -> Status {
         Initializing => Status::unavailable(words),
         NotPrepared(_) | IsTainted(_) | IsNotTainted(_) | Clock(_) => Status::internal(words),
         TooManyRetired(_) => Status::resource_exhausted(words),
-        IsBelowARoot(_) | NoRoot | RootIsPrepared => Status::failed_precondition(words),
+        IsBelowARoot(_) | NoRoot | RootIsPrepared | StillListed => Status::failed_precondition(words),
         NoId | OtherId | TaintsActive | NotOld(_) | RevokesNoId | RevokesActive | RevokesPrepared(_)
         | NotRevocable(_) | NoSubject(_) | SignsActive(_) | SignedNoOld(_) | SignsPrepared(_) => {
             Status::invalid_argument(words)

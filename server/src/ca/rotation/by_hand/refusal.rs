@@ -133,6 +133,11 @@ pub enum OrderRefusal {
     /// It is no root of an old CA.
     #[error("{}: upstream authority didn't sign the old local authority", .0.wrong_subject())]
     SignedNoOld(Action),
+    /// It would be back at once.
+    #[error(
+        "failed to revoke X.509 upstream authority: roots_path still has that root, and it would be in the bundle again: take it out there first"
+    )]
+    StillListed,
     /// It is the root above the CA that signs next.
     #[error("{}: only upstream authorities signing an old authority can be used", .0.wrong_subject())]
     SignsPrepared(Action),

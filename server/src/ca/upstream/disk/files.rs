@@ -11,7 +11,7 @@ use super::CertificateFileError;
 const MAX_FILE_BYTES: usize = 1024 * 1024;
 
 /// The certificates of a PEM file, at least one.
-pub(super) fn certificates(path: &Path) -> Result<Vec<Certificate>, CertificateFileError> {
+pub(in crate::ca::upstream) fn certificates(path: &Path) -> Result<Vec<Certificate>, CertificateFileError> {
     let file = HumanFile::regular(path, MAX_FILE_BYTES)?;
     Certificate::parse_pem(file.text()).map_err(|error| CertificateFileError::Content(file.name().to_owned(), error))
 }
