@@ -12,8 +12,8 @@ use cryptoki::slot::{Limit, Slot, TokenInfo};
 
 use crate::error::HsmError;
 use crate::module::Module;
-use crate::token::facts::{PinState, SeenSlot, TokenFacts, choose};
-use crate::token::login::read_token;
+use crate::token::facts::{PinState, TokenFacts, choose};
+use crate::token::login::{read_token, see_slots};
 use crate::uri::{TokenUri, without_padding};
 
 pub use trial::{KeyTrial, TRIAL_LABEL, try_keys};
@@ -153,10 +153,7 @@ impl ModuleSurvey {
     pub fn slot_of(module_path: &Path, wanted: &TokenUri) -> Result<u64, HsmError> {
         let module = Module::load(module_path)?;
         let entered = module.enter()?;
-        let slots = entered.pkcs11.get_slots_with_token()?.into_iter();
-        let seen: Vec<_> =
-            slots.map(|slot| SeenSlot { id: slot.id(), token: read_token(entered.pkcs11, slot) }).collect();
-        Ok(choose(wanted, &seen)?.slot_id)
+        Ok(choose(wanted, &see_slots(entered.pkcs11)?)?.slot_id)
     }
 }
 

@@ -32,8 +32,9 @@ pub use queue::Urgency;
 pub use threads::session_threads_ended;
 pub use user_login::UserLogin;
 
+use facts::choose;
 use job::{Job, Reply, within_deadline};
-use login::{Abilities, Logins};
+use login::{Abilities, Logins, see_slots};
 use queue::Queue;
 use shared::Shared;
 use threads::SessionThread;
@@ -99,20 +100,16 @@ impl Token {
     }
 
     /// The token if it is there now; none if it is not plugged in. A module that nobody else of this process uses is asked anew: some see
-    /// what was plugged in since their start only then. Blocks for as long as the token needs.
+    /// what was plugged in since their start only then. One that is in use is left alone. Blocks for as long as the token needs.
     pub fn open_if_present(config: TokenConfig) -> Result<Option<Self>, HsmError> {
-        let module_path = config.module_path.clone();
-        match Self::open(config.clone()) {
-            Err(HsmError::TokenAbsent { .. }) => {}
-            opened => return opened.map(Some),
-        }
-        if !Module::load(&module_path)?.is_started_anew_if_unused() {
-            return Ok(None);
-        }
-        match Self::open(config) {
-            Err(HsmError::TokenAbsent { .. }) => Ok(None),
-            opened => opened.map(Some),
-        }
+        let module = Module::load(&config.module_path)?;
+        let is_there = match is_in(&module, &config.token) {
+            Ok(true) => true,
+            Ok(false) | Err(_) if module.is_started_anew_if_unused() => is_in(&module, &config.token)?,
+            absent => absent?,
+        };
+        drop(module);
+        if is_there { Self::open(config).map(Some) } else { Ok(None) }
     }
 
     /// Makes a P-256 key inside the token: a token object, private, sensitive, never extractable, allowed to sign. The
@@ -172,6 +169,16 @@ impl Token {
         };
         self.handle.queue.push(Urgency::FIRST, Job::Task(Box::new(task)))?;
         within_deadline(receiver).await
+    }
+}
+
+/// Whether the module shows the one token that is meant.
+fn is_in(module: &Module, wanted: &TokenUri) -> Result<bool, HsmError> {
+    let entered = module.enter()?;
+    match choose(wanted, &see_slots(entered.pkcs11)?) {
+        Ok(_) => Ok(true),
+        Err(HsmError::TokenAbsent { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -236,7 +236,8 @@ pub(super) fn answers(pkcs11: &Pkcs11, slot: Slot) -> Result<(), HsmError> {
     }
 }
 
-fn see_slots(pkcs11: &Pkcs11) -> Result<Vec<SeenSlot>, HsmError> {
+/// Every slot that has a token, and what that says of itself.
+pub(crate) fn see_slots(pkcs11: &Pkcs11) -> Result<Vec<SeenSlot>, HsmError> {
     let slots = pkcs11.get_slots_with_token()?;
     Ok(slots.into_iter().map(|slot| SeenSlot { id: slot.id(), token: read_token(pkcs11, slot) }).collect())
 }
