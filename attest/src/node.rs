@@ -4,10 +4,13 @@
 //! proved. Whatever is not proven is a [`Refusal`].
 
 mod base64_bytes;
+mod device_certificate;
 mod json;
 mod refusal;
+mod signed_sha256;
 pub mod together;
 pub mod tpm2;
+mod tpm_keys;
 pub mod x509pop;
 
 pub use refusal::{Part, Refusal};

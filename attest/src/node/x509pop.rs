@@ -23,7 +23,6 @@ mod names;
 mod pending;
 mod proof_key;
 mod refusal;
-mod signed_sha256;
 mod size_limits;
 mod verified;
 

@@ -2,8 +2,9 @@
 
 use super::{AdmittedEk, Evidence, PcrHash, Voucher};
 use crate::ek_certificate::{EkCertificate, EkCertificateError, ManufacturerRoots, ek_sha256};
-use crate::node::{Part, Refusal};
-use crate::structures::{Attributes, Public};
+use crate::node::Refusal;
+use crate::node::tpm_keys::{attestation_key, endorsement_key};
+use crate::structures::Public;
 
 /// The device's first message: an endorsement key, its certificate if there is one, and an attestation key.
 ///
@@ -47,14 +48,14 @@ impl Claim {
     /// Parses the first message and refuses keys that could not be what they are said to be.
     pub fn parse(payload: &[u8]) -> Result<Claim, Refusal> {
         let evidence = Evidence::from_json(payload)?;
-        let ek = parse_ek(&evidence.ek_public)?;
+        let ek = endorsement_key(&evidence.ek_public)?;
         let mut certificates = evidence.ek_certificates.into_iter();
         let certificate = certificates.next().map(|der| EkCertificate::parse(&der));
         if matches!(&certificate, Some(Ok(certificate)) if certificate.key() != ek.key()) {
             //= TPM-02 TPM 2.0 Part 1, Endorsement Hierarchy: "the certificate's key is the endorsement key, always"
             return Err(Refusal::EkCertificateOfAnotherKey);
         }
-        let ak = parse_ak(&evidence.ak_public)?;
+        let ak = attestation_key(&evidence.ak_public)?;
         Ok(Claim {
             ek_sha256: ek_sha256(ek.key()),
             ek,
@@ -101,34 +102,4 @@ impl Claim {
             has_event_log: self.has_event_log,
         })
     }
-}
-
-/// A restricted decryption key: only such a key will not decrypt an activation secret for anyone who asks.
-fn parse_ek(public: &[u8]) -> Result<Public, Refusal> {
-    let ek = Public::parse(public).map_err(|error| Refusal::of_public(Part::EndorsementKey, error))?;
-    let attributes = ek.attributes();
-    let required = Attributes::RESIDENT | Attributes::RESTRICTED | Attributes::DECRYPT;
-    if !attributes.are(required, Attributes::SIGN) || ek.symmetric_bits().is_none() {
-        return Err(Refusal::NotAnEndorsementKey { attributes: attributes.bits() });
-    }
-    Ok(ek)
-}
-
-/// A restricted signing key: only such a key signs nothing but what its TPM made itself.
-fn parse_ak(public: &[u8]) -> Result<Public, Refusal> {
-    let ak = Public::parse(public).map_err(|error| Refusal::of_public(Part::AttestationKey, error))?;
-    let attributes = ak.attributes();
-    //= TPM-03 TPM 2.0 Part 2, TPMA_OBJECT: "Key usage is restricted to manipulate structures of known format"
-    //= TPM-04 TPM 2.0 Part 2, TPMA_OBJECT: "as indicated by its Qualified Name, may not change."
-    //= TPM-06 TPM 2.0 Part 2, TPMA_OBJECT: "The parent of the object may not change."
-    //= TPM-07 TPM 2.0 Part 2, TPMA_OBJECT: "the TPM generated all of the sensitive data other than the authValue"
-    let required = Attributes::RESIDENT | Attributes::RESTRICTED | Attributes::SIGN;
-    let forbidden = Attributes::DECRYPT | Attributes::ENCRYPTED_DUPLICATION | Attributes::X509_SIGN;
-    if !attributes.are(required, forbidden) {
-        return Err(Refusal::NotAnAttestationKey { attributes: attributes.bits() });
-    }
-    if ak.scheme().is_none() {
-        return Err(Refusal::AkWithoutScheme);
-    }
-    Ok(ak)
 }

@@ -8,9 +8,9 @@ use super::alternative_names::AlternativeNames;
 use super::names::Names;
 use super::proof_key::ProofKey;
 use super::refusal::X509PopRefusal;
-use super::signed_sha256::{SignedSha256, of_signed};
 use crate::authorities::{Fingerprint, fingerprint};
 use crate::link::Link;
+use crate::node::signed_sha256::{SignedSha256, of_signed};
 
 /// A device's certificate, parsed. Whether the device has its key is another question.
 #[derive(Clone, Debug)]

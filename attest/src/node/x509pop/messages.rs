@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::family::Family;
 use super::refusal::X509PopRefusal;
-use super::signed_sha256;
 use super::{MAX_CERTIFICATES, NONCE_BYTES};
 use crate::node::base64_bytes::{Base64, Base64Digest};
 use crate::node::json::{decode, encode};
+use crate::node::signed_sha256;
 
 /// Longest certificate accepted, bytes of DER.
 const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 
 use der::Decode;
-use rustls_pki_types::CertificateDer;
-use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_cert::Certificate;
 
 use super::NONCE_BYTES;
@@ -14,6 +12,7 @@ use super::pending::Pending;
 use super::refusal::X509PopRefusal;
 use super::size_limits::SizeLimits;
 use crate::authorities::{Authorities, Fingerprint};
+use crate::node::device_certificate::issuers;
 
 /// A certificate with at least one path to an authority.
 #[derive(Clone, Debug)]
@@ -24,9 +23,7 @@ pub struct Verified {
 }
 
 impl Evidence {
-    /// Looks for the paths from the device's certificate to `authorities`, by signatures, names, validity at `now_unix` (UNIX
-    /// seconds), basicConstraints and keyUsage, the authorities' own included. Extended key usage is not looked at, as in SPIRE.
-    /// Nothing is computed with what is over `limits`.
+    /// Looks for the paths from the device's certificate to `authorities` at `now_unix` (UNIX seconds). Nothing is computed with what is over `limits`.
     pub fn verify(
         &self,
         authorities: &Authorities,
@@ -35,11 +32,8 @@ impl Evidence {
     ) -> Result<Verified, X509PopRefusal> {
         self.check_sizes(limits)?;
         let (leaf, intermediates) = self.certificates.split_first().ok_or(X509PopRefusal::NoCertificate)?;
-        let (leaf, intermediates) = (CertificateDer::from(leaf.as_slice()), ders(intermediates));
-        let end_entity = EndEntityCert::try_from(&leaf).map_err(X509PopRefusal::Untrusted)?;
-        let above = authorities.above(&end_entity, &intermediates, now_unix, AnyUsage);
-        let issuers = above.map_err(X509PopRefusal::Untrusted)?.into_iter().collect();
-        Ok(Verified { certificate: DeviceCertificate::parse(&leaf)?, issuers })
+        let issuers = issuers(leaf, intermediates, authorities, now_unix).map_err(X509PopRefusal::Untrusted)?;
+        Ok(Verified { certificate: DeviceCertificate::parse(leaf)?, issuers })
     }
 
     fn check_sizes(&self, limits: &SizeLimits) -> Result<(), X509PopRefusal> {
@@ -62,18 +56,5 @@ impl Verified {
     pub fn challenge(self, nonce: [u8; NONCE_BYTES], now_unix: i64) -> (Pending, Challenge) {
         let challenge = Challenge { family: self.certificate.key.family(), nonce };
         (Pending::new(self.certificate, self.issuers, challenge, now_unix), challenge)
-    }
-}
-
-fn ders(certificates: &[Vec<u8>]) -> Vec<CertificateDer<'_>> {
-    certificates.iter().map(|der| CertificateDer::from(der.as_slice())).collect()
-}
-
-/// Whatever the certificates are for.
-struct AnyUsage;
-
-impl ExtendedKeyUsageValidator for AnyUsage {
-    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
-        Ok(())
     }
 }
