@@ -48,7 +48,7 @@ enum Command {
     #[command(subcommand, after_help = "Example: ironroot-agent debug getinfo")]
     Debug(debug::Debug),
     Deliver(deliver::Deliver),
-    /// Shows this device's TPM, for whoever enrols it.
+    /// Shows this device's TPM, for whoever enrols it, or makes a key in it that a CA is to certify.
     #[command(subcommand, after_help = "Example: ironroot-agent tpm show")]
     Tpm(tpm::TpmCommand),
 }

@@ -26,7 +26,7 @@ pub(crate) use admin_socket::DEFAULT_ADMIN_SOCKET_PATH;
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
 pub use password::{PasswordError, PasswordSource};
 pub use tpm::TpmConfig;
-pub(crate) use tpm::{DEFAULT_TPM, TpmKeys};
+pub(crate) use tpm::{DEFAULT_TPM, TpmKeys, read_password};
 
 /// Everything the agent can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]

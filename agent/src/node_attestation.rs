@@ -13,6 +13,7 @@ mod endorsement_record;
 mod join_token;
 mod together;
 mod tpm2;
+mod tpm_devid;
 mod x509pop;
 
 use std::path::Path;
@@ -34,6 +35,7 @@ pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
 pub use join_token::JoinToken;
 use together::TOGETHER_WITH;
+pub use tpm_devid::{DevIdFileError, DevIdFiles, TpmDevIdFailure};
 pub use tpm2::{Device, Tpm2Failure};
 pub use x509pop::{CertificateSource, KeySource, X509PopFailure};
 
@@ -44,6 +46,8 @@ pub enum NodeAttestor<Chip = TpmConfig> {
     JoinToken(Option<JoinToken>),
     /// By its TPM: the endorsement key says which device it is, a quote what was started on it.
     Tpm2(Chip),
+    /// With a certificate that it was given for a key in its TPM.
+    TpmDevId(DevIdFiles, Chip),
     /// With a certificate that it was given.
     X509Pop(CertificateSource<Chip>),
     /// By each of these, two or more, in one conversation; the first says what the agent is called.
@@ -62,6 +66,9 @@ pub enum AttestationError {
     /// The TPM did not do its part.
     #[error(transparent)]
     Tpm2(#[from] Tpm2Failure),
+    /// The DevID, or the TPM that it is in, did not do its part.
+    #[error(transparent)]
+    TpmDevId(#[from] TpmDevIdFailure),
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     X509Pop(#[from] X509PopFailure),
@@ -97,9 +104,14 @@ impl NodeAttestor<()> {
         let read = match plugin.name.as_str() {
             join_token::TYPE => Some((Self::JoinToken(token), TpmKeys::default())),
             tpm2::TYPE => Some((Self::Tpm2(()), TpmKeys::read(data))),
+            tpm_devid::TYPE => {
+                let (files, tpm) = tpm_devid::read(data);
+                files.map(|files| (Self::TpmDevId(files, ()), tpm))
+            }
             x509pop::TYPE => x509pop::read(data).map(|(source, tpm)| (Self::X509Pop(source), tpm)),
             _ => {
-                let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"x509pop\" or \"join_token\"";
+                let reason =
+                    "not supported by ironroot-agent yet: use \"tpm2\", \"tpm_devid\", \"x509pop\" or \"join_token\"";
                 plugins.plugin_mistake(KIND, plugin, reason);
                 return None;
             }
@@ -117,6 +129,7 @@ impl NodeAttestor<()> {
         match self {
             Self::JoinToken(token) => NodeAttestor::JoinToken(token),
             Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
+            Self::TpmDevId(files, ()) => NodeAttestor::TpmDevId(files, tpm.clone()),
             Self::X509Pop(source) => NodeAttestor::X509Pop(source.on(|()| tpm.clone())),
             Self::Together(parts) => NodeAttestor::Together(parts.into_iter().map(|part| part.on(tpm)).collect()),
         }
@@ -142,6 +155,7 @@ impl NodeAttestor {
         match self {
             Self::JoinToken(token) => Attestor::JoinToken(token),
             Self::Tpm2(_) => Attestor::Tpm2(device_there()),
+            Self::TpmDevId(files, _) => Attestor::TpmDevId(files, device_there()),
             Self::X509Pop(source) => Attestor::X509Pop(source.on(|_| device_there())),
             Self::Together(parts) => Attestor::Together(parts.into_iter().map(|part| part.with(device)).collect()),
         }
@@ -152,10 +166,19 @@ impl<Chip> NodeAttestor<Chip> {
     /// The TPM, if it attests.
     pub fn chip(&self) -> Option<&Chip> {
         match self {
-            Self::Tpm2(chip) => Some(chip),
+            Self::Tpm2(chip) | Self::TpmDevId(_, chip) => Some(chip),
             Self::X509Pop(source) => source.chip(),
             Self::Together(parts) => parts.iter().find_map(Self::chip),
             Self::JoinToken(_) => None,
+        }
+    }
+
+    /// Whether it proves what was started on the device, and has something new to prove after each boot.
+    pub fn proves_boot(&self) -> bool {
+        match self {
+            Self::Tpm2(_) => true,
+            Self::Together(parts) => parts.iter().any(Self::proves_boot),
+            Self::JoinToken(_) | Self::TpmDevId(..) | Self::X509Pop(_) => false,
         }
     }
 
@@ -164,7 +187,7 @@ impl<Chip> NodeAttestor<Chip> {
     fn keep(&self) -> Keep {
         match self {
             //= FLT-A26 agent faults: "an agent that can attest again goes on with a key in memory"
-            Self::Tpm2(_) | Self::X509Pop(_) => Keep::IfPossible,
+            Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) => Keep::IfPossible,
             Self::JoinToken(_) => Keep::Surely,
             // A token among them is of use once, and not needed again.
             Self::Together(parts) => parts.first().map_or(Keep::Surely, Self::keep),
@@ -191,6 +214,10 @@ impl Attestor {
             Self::Together(_) => return Err(AttestationError::Protocol("several ways within several")),
             Self::JoinToken(token) => Proof::JoinToken(token.clone().ok_or(AttestationError::NoToken)?),
             Self::Tpm2(device) => Proof::Tpm2(Box::new(device.prover(keys, trust_domain).await?)),
+            Self::TpmDevId(files, device) => {
+                let device = tpm_devid::Device { tpm: device.tpm.clone(), directory: device.directory.clone() };
+                Proof::TpmDevId(Box::new(files.prover(device).await?))
+            }
             Self::X509Pop(source) => Proof::X509Pop(Box::new(source.prover().await?)),
         })
     }
@@ -200,6 +227,7 @@ impl Attestor {
 enum Proof {
     JoinToken(JoinToken),
     Tpm2(Box<tpm2::Prover>),
+    TpmDevId(Box<tpm_devid::Prover>),
     X509Pop(Box<x509pop::Prover>),
     Together(Vec<Proof>),
 }
@@ -216,6 +244,7 @@ impl Proof {
         match self {
             Self::JoinToken(token) => (join_token::TYPE.to_owned(), token.expose().as_bytes().to_vec()),
             Self::Tpm2(prover) => (tpm2::TYPE.to_owned(), prover.evidence()),
+            Self::TpmDevId(prover) => (tpm_devid::TYPE.to_owned(), prover.evidence()),
             Self::X509Pop(prover) => (x509pop::TYPE.to_owned(), prover.evidence()),
             Self::Together(parts) => {
                 let (kinds, messages): (Vec<String>, Vec<_>) = parts.iter().map(Self::first_message).unzip();
@@ -239,6 +268,7 @@ impl Proof {
             Self::Together(_) => Err(AttestationError::Protocol("several ways within several")),
             Self::JoinToken(_) => Err(AttestationError::Protocol("a challenge to a join token")),
             Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
+            Self::TpmDevId(prover) => Ok(prover.respond(challenge).await?),
             Self::X509Pop(prover) => Ok(prover.respond(challenge).await?),
         }
     }
@@ -266,6 +296,7 @@ impl Proof {
             (Self::Tpm2(_), Err(AttestationError::Tpm2(failure))) if failure.is_foreign_key() => {
                 keys.forget_attestation_key();
             }
+            (Self::TpmDevId(prover), Err(AttestationError::TpmDevId(failure))) => prover.settle(failure).await,
             _ => {}
         }
     }

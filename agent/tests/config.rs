@@ -287,6 +287,41 @@ fn the_agents_key_can_be_in_a_token() {
 }
 
 #[test]
+fn tpm_devid_is_told_spires_files_and_takes_the_endorsement_key_that_spires_server_does() {
+    let with = |data: &str| {
+        let devid = format!("NodeAttestor \"tpm_devid\" {{ plugin_data {{ {data} }} }}");
+        minimal("", &TOKEN.replace("NodeAttestor \"join_token\" { }", &devid))
+    };
+    let files = "devid_cert_path = \"c\" devid_priv_path = \"s\" devid_pub_path = \"p\"";
+    let attestor = |more: &str| match read(&with(&format!("{files} {more}"))).expect("loads").node_attestor {
+        NodeAttestor::TpmDevId(files, tpm) => (files, tpm),
+        other => panic!("{other:?}"),
+    };
+    let (told, tpm) = attestor("");
+    assert_eq!((told.certificate, told.private, told.public), ("c".into(), "s".into(), "p".into()));
+    assert_eq!((told.password, tpm.address.to_string()), (PasswordSource::Empty, "/dev/tpmrm0".to_owned()));
+    assert_eq!(tpm.endorsement, EndorsementChoice::Only(EndorsementKind::Rsa2048));
+    let more = "devid_password_file = \"/d\" owner_hierarchy_password_env = \"O\" tpm_device_path = \"/dev/tpm1\" ek = \"auto\"";
+    let (told, tpm) = attestor(more);
+    assert_eq!(told.password, PasswordSource::File("/d".into()));
+    assert_eq!(
+        (tpm.owner_password, tpm.endorsement),
+        (PasswordSource::Environment("O".into()), EndorsementChoice::Auto)
+    );
+    assert_eq!(tpm.address.to_string(), "/dev/tpm1");
+    let said = mistakes(&with("devid_password_env = \"A\" devid_password_file = \"/b\" mode = \"x\"")).join("\n");
+    for why in [
+        "devid_cert_path: missing",
+        "devid_priv_path: missing",
+        "devid_pub_path: missing",
+        "give the password once",
+        "mode",
+    ] {
+        assert!(said.contains(why), "{why}: {said}");
+    }
+}
+
+#[test]
 fn the_cache_can_be_chosen() {
     let cache = |text: &str| read(&minimal(&format!("offline_cache {{ {text} }}"), TPM)).expect("loads").offline_cache;
     assert_eq!(cache("enabled = false"), None);

@@ -9,7 +9,9 @@ mod json;
 mod refusal;
 mod signed_sha256;
 pub mod together;
+pub mod tpm;
 pub mod tpm2;
+pub mod tpm_devid;
 mod tpm_keys;
 pub mod x509pop;
 

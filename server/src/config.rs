@@ -24,7 +24,9 @@ use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_chec
 use crate::ca::{CaSubject, JwtPolicy, ServerName};
 use crate::store::Location;
 
-pub use attestors::{Admission, AttestorFileError, NodeAttestors, Tpm2Config, X509PopMode};
+pub use attestors::{
+    Admission, AttestorFileError, NodeAttestors, Tpm2Config, TpmDevIdConfig, TpmPluginConfig, X509PopMode,
+};
 pub use federation::{BundleEndpointConfig, CertificateFiles, FederationConfig, WebIdentity};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};

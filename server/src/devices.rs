@@ -28,7 +28,7 @@ use ironroot_attest::node::tpm2::ClockReading;
 use thiserror::Error;
 
 pub use admission::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
-pub(crate) use attested::note_attested;
+pub(crate) use attested::{note_attested, refuse_banned};
 pub use ban::Banned;
 pub use change::{Imported, MAX_IMPORT, MAX_PENDING};
 pub use contradiction::{ContradictedChip, ForkProof};

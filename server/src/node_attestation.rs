@@ -13,7 +13,9 @@ mod fault;
 mod fresh;
 mod join_token;
 mod together;
+mod tpm;
 mod tpm2;
+mod tpm_devid;
 mod x509pop;
 
 use std::borrow::Cow;
@@ -23,6 +25,9 @@ use ironroot_api::csr::Csr;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::node::together::TogetherRefusal;
+use ironroot_attest::node::tpm::TpmRefusal;
+use ironroot_attest::node::tpm_devid::TpmDevIdRefusal;
+use ironroot_text::hex::hex;
 use thiserror::Error;
 
 pub use boot_policy::BootPolicy;
@@ -30,10 +35,13 @@ pub use circumstances::Circumstances;
 pub use fault::Fault;
 pub use join_token::{JoinTokenRefusal, UnspentToken};
 pub use together::{Enrolment, Together};
+pub use tpm::TpmPolicy;
+pub use tpm_devid::TpmDevIdPolicy;
 pub use tpm2::{Tpm2Policy, Tpm2Refusal};
 pub use x509pop::{Issuers, X509POP_FIELDS, X509PopPolicy, X509PopServerRefusal};
 
-use crate::devices::{Devices, ProvenDevice};
+use crate::devices::{Devices, NotAdmitted, ProvenDevice};
+use crate::facts::device::DeviceState;
 use crate::store::{Store, StoreError};
 
 /// The attestation type of join tokens.
@@ -46,6 +54,10 @@ pub enum Attestor {
     JoinToken,
     /// A TPM 2.0.
     Tpm2(Box<Tpm2Policy>),
+    /// A TPM 2.0, as the agents of a plugin of SPIRE's show it.
+    Tpm(Box<TpmPolicy>),
+    /// A certificate that somebody gave the device for a key in its TPM.
+    TpmDevId(Box<TpmDevIdPolicy>),
     /// A certificate that somebody gave the device.
     X509Pop(Arc<X509PopPolicy>),
     /// Several of these, all of which a device must prove.
@@ -59,6 +71,10 @@ pub enum Evidence<'a> {
     JoinToken(join_token::Evidence<'a>),
     /// What the TPM claims.
     Tpm2(Box<tpm2::Evidence<'a>>),
+    /// What the TPM of a plugin's agent claims.
+    Tpm(Box<tpm::Evidence<'a>>),
+    /// What the TPM with the certified key claims.
+    TpmDevId(Box<tpm_devid::Evidence<'a>>),
     /// The certificates.
     X509Pop(x509pop::Evidence<'a>),
     /// That of several ways.
@@ -70,6 +86,10 @@ pub enum Evidence<'a> {
 pub enum Challenge {
     /// To show that it has the TPM.
     Tpm2(Box<tpm2::Challenge>),
+    /// To show that it has the TPM, as the plugin does.
+    Tpm(Box<tpm::Challenge>),
+    /// To show that it has the certificate's key, in the TPM.
+    TpmDevId(Box<tpm_devid::Challenge>),
     /// To show that it has the certificate's key.
     X509Pop(Box<x509pop::Challenge>),
     /// To show all of several.
@@ -88,6 +108,15 @@ pub enum AttestationError {
     /// The TPM's evidence is refused, or its device is.
     #[error(transparent)]
     Tpm2(#[from] Tpm2Refusal),
+    /// The TPM of a plugin's agent is.
+    #[error("TPM evidence refused: {0}")]
+    Tpm(#[from] TpmRefusal),
+    /// The DevID, or the TPM that it is in, is.
+    #[error("DevID evidence refused: {0}")]
+    TpmDevId(#[from] TpmDevIdRefusal),
+    /// The device is shut out, whatever way it attests in.
+    #[error(transparent)]
+    Banned(NotAdmitted),
     /// The certificate is.
     #[error("certificate evidence refused: {0}")]
     X509Pop(#[from] X509PopServerRefusal),
@@ -108,6 +137,8 @@ impl Attestor {
         match self {
             Self::JoinToken => JOIN_TOKEN,
             Self::Tpm2(_) => tpm2::TYPE,
+            Self::Tpm(_) => tpm::TYPE,
+            Self::TpmDevId(_) => tpm_devid::TYPE,
             Self::X509Pop(_) => x509pop::TYPE,
             Self::Together(together) => together.name(),
         }
@@ -117,6 +148,8 @@ impl Attestor {
         Ok(match self {
             Self::JoinToken => Evidence::JoinToken(join_token::Evidence::new(payload)),
             Self::Tpm2(policy) => Evidence::Tpm2(Box::new(tpm2::Evidence::read(payload, policy)?)),
+            Self::Tpm(policy) => Evidence::Tpm(Box::new(tpm::Evidence::read(payload, policy)?)),
+            Self::TpmDevId(policy) => Evidence::TpmDevId(Box::new(tpm_devid::Evidence::read(payload, policy)?)),
             Self::X509Pop(policy) => Evidence::X509Pop(x509pop::Evidence::read(payload, policy)?),
             Self::Together(together) => Evidence::Together(together.read(payload)?),
         })
@@ -129,6 +162,8 @@ impl Evidence<'_> {
         match self {
             Self::JoinToken(_) | Self::X509Pop(_) => None,
             Self::Tpm2(evidence) => Some(evidence.device()),
+            Self::Tpm(evidence) => Some(evidence.device()),
+            Self::TpmDevId(evidence) => Some(evidence.device()),
             Self::Together(evidence) => evidence.parts.iter().find_map(Evidence::device),
         }
     }
@@ -136,7 +171,8 @@ impl Evidence<'_> {
     /// The certificate that it shows: SHA-256 of what its authority has signed.
     pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
         match self {
-            Self::JoinToken(_) | Self::Tpm2(_) => None,
+            Self::JoinToken(_) | Self::Tpm2(_) | Self::Tpm(_) => None,
+            Self::TpmDevId(evidence) => Some(evidence.certificate_sha256()),
             Self::X509Pop(evidence) => evidence.certificate_sha256(),
             Self::Together(evidence) => evidence.parts.iter().find_map(Evidence::certificate_sha256),
         }
@@ -150,6 +186,9 @@ impl AttestationError {
             Self::Type(_) => Fault::Type,
             Self::JoinToken(refusal) => refusal.fault(),
             Self::Tpm2(refusal) => refusal.fault(),
+            Self::Tpm(refusal) => tpm::fault(&refusal),
+            Self::TpmDevId(refusal) => tpm_devid::fault(&refusal),
+            Self::Banned(_) => Fault::Banned,
             Self::X509Pop(refusal) => refusal.fault(),
             Self::AgentId(_) | Self::Together(_) => Fault::Message,
             Self::Store(error) => Fault::Store(error),
@@ -189,6 +228,13 @@ pub enum Proof {
     JoinToken(UnspentToken),
     /// A TPM, of which the device registry is to know.
     Tpm(ProvenDevice),
+    /// A TPM whose clock and boot nobody has proven: the device registry is asked whether it is banned, and told nothing.
+    Chip {
+        /// SHA-256 of the endorsement key's SubjectPublicKeyInfo.
+        ek_sha256: [u8; 32],
+        /// Of what the authority has signed of a certificate for one of its keys, if there was one.
+        certificate_sha256: Option<[u8; 32]>,
+    },
     /// A certificate that somebody gave the device: SHA-256 of what its authority has signed.
     Certificate {
         /// Of what the authority has signed of it (the TBSCertificate, DER).
@@ -206,7 +252,7 @@ impl AttestedNode {
         &self.id
     }
 
-    /// `join_token`, `tpm2` or `x509pop`.
+    /// `join_token`, `tpm2`, `tpm`, `tpm_devid` or `x509pop`, or several of them.
     pub fn attestation_type(&self) -> &str {
         &self.attestation_type
     }
@@ -226,9 +272,14 @@ impl AttestedNode {
         &self.csr
     }
 
-    /// The TPM, for nodes that proved one.
+    /// The TPM, for nodes that proved what its clock says and what it has booted.
     pub fn device(&self) -> Option<&ProvenDevice> {
         self.proof.device()
+    }
+
+    /// SHA-256 of the endorsement key's SubjectPublicKeyInfo, for nodes that proved a TPM.
+    pub fn ek_sha256(&self) -> Option<[u8; 32]> {
+        self.proof.ek_sha256()
     }
 
     /// What it was proven by.
@@ -247,12 +298,22 @@ impl Proof {
         match self {
             Self::Tpm(device) => Some(device),
             Self::All(proofs) => proofs.iter().find_map(Self::device),
+            Self::JoinToken(_) | Self::Chip { .. } | Self::Certificate { .. } | Self::Enrolled(_) => None,
+        }
+    }
+
+    fn ek_sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Tpm(device) => Some(device.ek_sha256()),
+            Self::Chip { ek_sha256, .. } => Some(*ek_sha256),
+            Self::All(proofs) => proofs.iter().find_map(Self::ek_sha256),
             Self::JoinToken(_) | Self::Certificate { .. } | Self::Enrolled(_) => None,
         }
     }
 
     fn certificate_sha256(&self) -> Option<[u8; 32]> {
         match self {
+            Self::Chip { certificate_sha256, .. } => *certificate_sha256,
             Self::Certificate { sha256 } => Some(*sha256),
             Self::All(proofs) => proofs.iter().find_map(Self::certificate_sha256),
             Self::JoinToken(_) | Self::Tpm(_) | Self::Enrolled(_) => None,
@@ -312,6 +373,8 @@ impl NodeAttestation {
         match evidence {
             Evidence::JoinToken(token) => self.join(token, csr, at.now_unix).await.map(Progress::attested),
             Evidence::Tpm2(evidence) => self.challenge_tpm(*evidence, csr, at.now_unix),
+            Evidence::Tpm(evidence) => self.challenge_known_tpm(*evidence, csr, at.now_unix).await,
+            Evidence::TpmDevId(evidence) => self.challenge_devid(*evidence, csr, at.now_unix),
             Evidence::X509Pop(evidence) => Ok(self.challenge_certificate(evidence, csr, at)?),
             Evidence::Together(evidence) => Err(TogetherRefusal { expected: evidence.parts.len() }.into()),
         }
@@ -338,8 +401,23 @@ impl NodeAttestation {
     ) -> Result<AttestedNode, AttestationError> {
         match challenge {
             Challenge::Tpm2(challenge) => self.judge_tpm(*challenge, response, now_unix),
+            Challenge::Tpm(challenge) => self.judge_known_tpm(*challenge, response, now_unix),
+            Challenge::TpmDevId(challenge) => self.judge_devid(*challenge, response, now_unix),
             Challenge::X509Pop(challenge) => self.judge_certificate(*challenge, response, now_unix),
             Challenge::Together(challenge) => self.judge_together(*challenge, response, now_unix),
+        }
+    }
+}
+
+impl NodeAttestation {
+    /// A ban of a device holds for each way in which its TPM can attest. Asked before anything is verified; the change that
+    /// stores the agent asks once more.
+    fn refuse_banned_device(&self, ek_sha256: &[u8; 32]) -> Result<(), AttestationError> {
+        match self.devices.device(ek_sha256) {
+            Some(device) if device.state == DeviceState::Banned => {
+                Err(AttestationError::Banned(NotAdmitted::Banned { ek_sha256: hex(ek_sha256) }))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -182,7 +182,7 @@ plugins {
         "server.conf:15: telemetry: not supported by ironroot-server yet: remove it",
         "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"postgres\": not supported by ironroot-server yet: use sqlite3",
         "server.conf:18: plugins.KeyManager.aws_kms: not supported by ironroot-server yet: use \"pkcs11\", or \"disk\" for moving over from SPIRE",
-        "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"x509pop\" or \"join_token\"",
+        "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\" or \"join_token\"",
         "server.conf:21: plugins.NodeAttestor.tpm2.plugin_data.admission: \"everybody\": use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)",
         "server.conf:22: plugins.NodeAttestor.tpm2.plugin_data.pcrs: \"23\" is not a PCR index from 0 to 15",
         "server.conf:24: plugins.UpstreamAuthority.disk.plugin_data.cert_file_path: missing: give the PEM file of the CA's certificate, and of what is between it and its root",
@@ -520,8 +520,8 @@ fn ways_to_attest_that_count_together_are_named_in_the_first_ones_block() {
     assert!(read(&with(&format!("{} {x509pop}", tpm2("\"x509pop\"")))).is_ok());
     assert!(read(&with(&tpm2(""))).expect("loads").node_attestors.together.is_empty());
     for (plugins, why) in [
-        (tpm2("\"tpm2\""), "name others of join_token, tpm2, x509pop"),
-        (tpm2("\"aws_iid\""), "name others of join_token, tpm2, x509pop"),
+        (tpm2("\"tpm2\""), "name others of join_token, tpm2, tpm, tpm_devid, x509pop"),
+        (tpm2("\"aws_iid\""), "name others of join_token, tpm2, tpm, tpm_devid, x509pop"),
         (tpm2("\"join_token\", \"join_token\""), "name each once"),
         (tpm2("\"x509pop\""), "together_with names \"x509pop\": add NodeAttestor \"x509pop\""),
         (
@@ -531,6 +531,37 @@ fn ways_to_attest_that_count_together_are_named_in_the_first_ones_block() {
     ] {
         let said = mistakes(&with(&plugins));
         assert!(said.len() == 1 && said[0].contains(why), "{plugins}: {said:?}");
+    }
+}
+
+#[test]
+fn tpm_is_told_where_lists_are_as_the_plugin_is() {
+    let tpm = |data: &str| minimal("", &format!("NodeAttestor \"tpm\" {{ plugin_data {{ {data} }} }}"));
+    let config = |data: &str| read(&tpm(data)).expect("loads").node_attestors.tpm.expect("tpm");
+    let both = config("hash_path = \"h\" ca_path = \"c\"");
+    assert_eq!((both.hash_path, both.ca_path), (Some("h".into()), Some("c".into())));
+    // Then the device registry alone says whose chips count.
+    let neither = config("");
+    assert_eq!((neither.hash_path, neither.ca_path), (None, None));
+    let said = mistakes(&tpm("hash_file = \"x\""));
+    assert!(said.len() == 1 && said[0].contains("hash_file"), "{said:?}");
+}
+
+#[test]
+fn tpm_devid_is_told_whose_certificates_count_and_in_whose_chips_and_nothing_else() {
+    let devid = |data: &str| minimal("", &format!("NodeAttestor \"tpm_devid\" {{ plugin_data {{ {data} }} }}"));
+    let config = read(&devid("devid_ca_path = \"d\" endorsement_ca_path = \"e\"")).expect("loads").node_attestors;
+    assert!(config.tpm2.is_none() && config.x509pop.is_none(), "only what is named attests");
+    let config = config.tpm_devid.expect("tpm_devid");
+    assert_eq!(config.devid_ca_path, PathBuf::from("d"));
+    assert_eq!(config.endorsement_ca_path, PathBuf::from("e"));
+    for (data, why) in [
+        ("endorsement_ca_path = \"e\"", "devid_ca_path: missing: give the PEM file"),
+        ("devid_ca_path = \"d\"", "endorsement_ca_path: missing: give the PEM file"),
+        ("devid_ca_path = \"d\" endorsement_ca_path = \"e\" mode = \"x\"", "mode"),
+    ] {
+        let said = mistakes(&devid(data));
+        assert!(said.len() == 1 && said[0].contains(why), "{data}: {said:?}");
     }
 }
 

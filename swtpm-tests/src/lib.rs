@@ -7,6 +7,7 @@ pub mod ceremony;
 pub mod child;
 pub mod deployment;
 pub mod device_pki;
+pub mod devid_pki;
 pub mod envoy;
 pub mod interposer;
 pub mod jwt;

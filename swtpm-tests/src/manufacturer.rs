@@ -1,6 +1,6 @@
 //! A toy TPM maker: certifies endorsement keys and writes the certificates into the chip.
 
-mod certificates;
+pub(crate) mod certificates;
 mod nv;
 
 use std::error::Error;
@@ -65,6 +65,11 @@ impl Manufacturer {
     /// What a server trusts: the root CA's certificate, PEM.
     pub fn root_pem(&self) -> String {
         self.root.pem()
+    }
+
+    /// Both, for servers that take no certificates of CAs from a chip (SPIRE's `tpm_devid`).
+    pub fn authorities_pem(&self) -> String {
+        self.root.pem() + &self.issuing.pem()
     }
 
     /// The issuing CA's certificate, DER. It is in every chip that this maker certified.

@@ -1,6 +1,7 @@
 //! A software TPM of one's own.
 
 mod ports;
+mod unix_socket;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -18,6 +19,7 @@ use tss_esapi::{Context, TctiNameConf};
 
 use crate::child::{dies_with_us, spawn};
 pub use ports::Ports;
+pub use unix_socket::UnixSwtpm;
 
 /// How long an emulator may take to answer on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(30);

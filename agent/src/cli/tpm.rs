@@ -1,8 +1,9 @@
-//! `tpm show`: what a factory writes down about a device, before there is a server or a configuration.
+//! `tpm show`: what a factory writes down about a device, before there is a server or a configuration; and `tpm provision`.
 
 mod description;
+mod provision;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -20,12 +21,14 @@ const ANOTHER_CHIP: &str = "-tpm names another chip";
 #[derive(Debug, Subcommand)]
 pub(super) enum TpmCommand {
     Show(Show),
+    Provision(provision::Provision),
 }
 
 impl TpmCommand {
     pub(super) fn execute(self) -> ExitCode {
         match self {
             Self::Show(show) => show.execute(),
+            Self::Provision(provision) => provision.execute(),
         }
     }
 }
@@ -128,21 +131,31 @@ impl Show {
     /// What the configuration says, and over it what the flags say.
     fn settings(&self) -> Result<TpmSettings, CommandError> {
         let password = CommandError::run;
-        let mut settings = match &self.config {
-            None => TpmSettings::from(DEFAULT_TPM.parse::<TpmAddress>().expect("a legal device path")),
-            Some(path) => {
-                let config = AgentConfig::load(path, &[], false)?;
-                let none = || CommandError::Usage(format!("{} configures no TPM", path.display()));
-                tpm_settings(config.tpm().ok_or_else(none)?, &config).map_err(password)?
-            }
-        };
-        settings.address = self.tpm.clone().unwrap_or(settings.address);
-        settings.endorsement = self.ek.unwrap_or(settings.endorsement);
+        let mut settings = chip_settings(self.config.as_deref(), self.tpm.as_ref(), self.ek)?;
         if let Some(file) = &self.endorsement_password_file {
             settings.endorsement_password = PasswordSource::File(file.clone()).read().map_err(password)?;
         }
         Ok(settings)
     }
+}
+
+/// What the configuration says of the chip, or most chips are like, and over it what the flags say.
+fn chip_settings(
+    config: Option<&Path>,
+    tpm: Option<&TpmAddress>,
+    ek: Option<EndorsementChoice>,
+) -> Result<TpmSettings, CommandError> {
+    let mut settings = match config {
+        None => TpmSettings::from(DEFAULT_TPM.parse::<TpmAddress>().expect("a legal device path")),
+        Some(path) => {
+            let config = AgentConfig::load(path, &[], false)?;
+            let none = || CommandError::Usage(format!("{} configures no TPM", path.display()));
+            tpm_settings(config.tpm().ok_or_else(none)?, &config).map_err(CommandError::run)?
+        }
+    };
+    settings.address = tpm.cloned().unwrap_or(settings.address);
+    settings.endorsement = ek.unwrap_or(settings.endorsement);
+    Ok(settings)
 }
 
 /// Whoever asks for a chip that is not there has no log to look into.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ironroot_attest::tpm::{EndorsementChoice, HierarchyPassword, KeyHierarchy, TpmAddress};
+use ironroot_attest::tpm::{EndorsementChoice, EndorsementKind, HierarchyPassword, KeyHierarchy, TpmAddress};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
 use zeroize::Zeroizing;
@@ -45,15 +45,27 @@ impl TpmKeys {
         Self {
             address: read_address(data),
             endorsement: data.parsed("ek", str::parse::<EndorsementChoice>),
-            owner_password: read_password(data, KeyHierarchy::Owner),
-            endorsement_password: read_password(data, KeyHierarchy::Endorsement),
+            owner_password: read_hierarchy_password(data, KeyHierarchy::Owner),
+            endorsement_password: read_hierarchy_password(data, KeyHierarchy::Endorsement),
             event_log: data.string("event_log_path").map(PathBuf::from),
+        }
+    }
+
+    /// Reads those that `NodeAttestor "tpm_devid"` has: SPIRE's server takes no endorsement key but one of RSA.
+    pub(crate) fn read_for_devid(data: &Section<'_>) -> Self {
+        let rsa = EndorsementChoice::Only(EndorsementKind::Rsa2048);
+        Self {
+            address: read_address(data),
+            endorsement: data.parsed("ek", str::parse::<EndorsementChoice>).or(Some(rsa)),
+            owner_password: read_hierarchy_password(data, KeyHierarchy::Owner),
+            endorsement_password: read_hierarchy_password(data, KeyHierarchy::Endorsement),
+            event_log: None,
         }
     }
 
     /// Reads those that `KeyManager "tpm"` has, and `NodeAttestor "x509pop"` with a key in the TPM: no endorsement key is used.
     pub(crate) fn read_for_keys(data: &Section<'_>) -> Self {
-        let owner_password = read_password(data, KeyHierarchy::Owner);
+        let owner_password = read_hierarchy_password(data, KeyHierarchy::Owner);
         Self { address: read_address(data), owner_password, ..Self::default() }
     }
 
@@ -111,15 +123,18 @@ fn read_address(data: &Section<'_>) -> Option<TpmAddress> {
     path.or(address)
 }
 
-/// The four ways to give the password of a hierarchy, of which one may be used.
-fn read_password(data: &Section<'_>, hierarchy: KeyHierarchy) -> Option<PasswordSource> {
-    let key = format!("{hierarchy}_hierarchy_password");
+fn read_hierarchy_password(data: &Section<'_>, hierarchy: KeyHierarchy) -> Option<PasswordSource> {
+    read_password(data, &format!("{hierarchy}_hierarchy_password"))
+}
+
+/// The four ways to give the password `key`, of which one may be used.
+pub(crate) fn read_password(data: &Section<'_>, key: &str) -> Option<PasswordSource> {
     let [file, environment, credential] = ["file", "env", "credential"].map(|form| format!("{key}_{form}"));
-    let given = data.parsed(&key, |text| {
+    let given = data.parsed(key, |text| {
         HierarchyPassword::new(Zeroizing::new(text.as_bytes().to_vec())).map(PasswordSource::Given)
     });
     if given.is_some() {
-        data.warn(&key, format!("whoever reads this file knows the password: better give {file} or {credential}"));
+        data.warn(key, format!("whoever reads this file knows the password: better give {file} or {credential}"));
     }
     let path = data.path(&file).map(PasswordSource::File);
     if let Some(path) = &path {
@@ -131,7 +146,7 @@ fn read_password(data: &Section<'_>, hierarchy: KeyHierarchy) -> Option<Password
         data.string(&environment).map(PasswordSource::Environment),
         data.parsed(&credential, credential_name).map(PasswordSource::Credential),
     ];
-    let present = [&key, &file, &environment, &credential].into_iter().filter(|key| data.has(key));
+    let present = [key, &file, &environment, &credential].into_iter().filter(|key| data.has(key));
     if let Some(second) = present.skip(1).last() {
         data.mistake(second, format!("give the password once: {key}, {file}, {environment} or {credential}"));
     }

@@ -143,7 +143,7 @@ impl Synchronizer {
     /// Whether what the server knows of a chip's registers is of an earlier boot. The certificate serves meanwhile, and for as long
     /// as the server is away.
     fn has_booted_since(&self) -> bool {
-        self.parts.attestor.chip().is_some() && self.attested_boot != boot_id()
+        self.parts.attestor.proves_boot() && self.attested_boot != boot_id()
     }
 }
 

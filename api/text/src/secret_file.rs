@@ -21,6 +21,8 @@ pub enum Readers {
     Owner,
     /// Its group too: systemd's credentials have mode 0440.
     OwnerAndGroup,
+    /// Everybody: a key that a chip has wrapped is of use in that chip alone.
+    Everybody,
 }
 
 impl Readers {
@@ -29,6 +31,7 @@ impl Readers {
         match self {
             Self::Owner => 0o077,
             Self::OwnerAndGroup => 0o007,
+            Self::Everybody => 0,
         }
     }
 }
@@ -78,7 +81,7 @@ fn judge(facts: &std::fs::Metadata, path: &Path, readers: Readers) -> Result<(),
     match (facts.permissions().mode() & readers.others(), readers) {
         (0, _) => Ok(()),
         (_, Readers::Owner) => Err(SecretFileError::Shared(path.to_owned())),
-        (_, Readers::OwnerAndGroup) => Err(SecretFileError::Open(path.to_owned())),
+        (_, Readers::OwnerAndGroup | Readers::Everybody) => Err(SecretFileError::Open(path.to_owned())),
     }
 }
 

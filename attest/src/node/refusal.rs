@@ -175,6 +175,11 @@ impl Refusal {
         }
     }
 
+    /// Whether it says nothing about the node: the message is none of this protocol.
+    pub fn is_of_the_message(&self) -> bool {
+        matches!(self, Self::MessageTooLong { .. } | Self::MessageFormat(_) | Self::MessageVersion(_))
+    }
+
     /// A structure that does not parse; what a TPM did not make and what attests to something else have their own names.
     pub(super) fn of_structure(part: Part, error: StructureError) -> Self {
         match error {
@@ -212,6 +217,8 @@ pub enum Part {
     Quote,
     /// TPMS_ATTEST and TPMT_SIGNATURE of TPM2_Certify.
     Certify,
+    /// TPMS_ATTEST and TPMT_SIGNATURE of TPM2_CertifyCreation.
+    Creation,
 }
 
 impl fmt::Display for Part {
@@ -222,6 +229,7 @@ impl fmt::Display for Part {
             Part::CertifiedKey => "certified key",
             Part::Quote => "quote",
             Part::Certify => "key certification",
+            Part::Creation => "attestation key's creation",
         })
     }
 }

@@ -8,6 +8,7 @@ use super::{Hash, Name};
 const TPM_GENERATED: u32 = 0xff54_4347;
 const ST_ATTEST_CERTIFY: u16 = 0x8017;
 const ST_ATTEST_QUOTE: u16 = 0x8018;
+const ST_ATTEST_CREATION: u16 = 0x801a;
 /// Longest TPM2B_DATA, bytes: TPMT_HA of SHA-512.
 const MAX_DATA_BYTES: usize = 2 + Hash::MAX_BYTES;
 
@@ -31,6 +32,13 @@ pub enum Attested {
     },
     /// TPMS_QUOTE_INFO: PCR contents.
     Quote(Quote),
+    /// TPMS_CREATION_INFO: the TPM made an object with this name.
+    Creation {
+        /// Name of the object.
+        name: Name,
+        /// Digest of its TPMS_CREATION_DATA, with the object's nameAlg.
+        hash: heapless::Vec<u8, { Hash::MAX_BYTES }>,
+    },
 }
 
 /// Selected PCRs and the digest over their values.
@@ -54,7 +62,7 @@ pub struct ClockInfo {
 }
 
 impl Attest {
-    /// Parses one whole TPMS_ATTEST of TPM2_Quote or TPM2_Certify.
+    /// Parses one whole TPMS_ATTEST of TPM2_Quote, TPM2_Certify or TPM2_CertifyCreation.
     pub fn parse(bytes: &[u8]) -> Result<Self, StructureError> {
         Reader::whole(bytes, |reader| {
             let magic = reader.u32()?;
@@ -62,20 +70,13 @@ impl Attest {
             if magic != TPM_GENERATED {
                 return Err(StructureError::Magic(magic));
             }
-            let kind = reader.u16()?;
-            if kind != ST_ATTEST_CERTIFY && kind != ST_ATTEST_QUOTE {
-                return Err(StructureError::AttestationType(kind));
-            }
+            let kind = Attested::known_kind(reader.u16()?)?;
             Ok(Self {
                 qualified_signer: Name::read(reader)?,
                 extra_data: reader.bounded()?,
                 clock: ClockInfo::read(reader)?,
                 firmware_version: reader.u64()?,
-                attested: if kind == ST_ATTEST_QUOTE {
-                    Attested::Quote(Quote::read(reader)?)
-                } else {
-                    read_certify(reader)?
-                },
+                attested: Attested::read(kind, reader)?,
             })
         })
     }
@@ -103,6 +104,24 @@ impl Attest {
     /// What the TPM says of an object or of PCRs.
     pub fn attested(&self) -> &Attested {
         &self.attested
+    }
+}
+
+impl Attested {
+    /// Before anything else of a structure of another kind is read.
+    fn known_kind(kind: u16) -> Result<u16, StructureError> {
+        match kind {
+            ST_ATTEST_CERTIFY | ST_ATTEST_QUOTE | ST_ATTEST_CREATION => Ok(kind),
+            other => Err(StructureError::AttestationType(other)),
+        }
+    }
+
+    fn read(kind: u16, reader: &mut Reader<'_>) -> Result<Self, StructureError> {
+        match kind {
+            ST_ATTEST_QUOTE => Ok(Self::Quote(Quote::read(reader)?)),
+            ST_ATTEST_CREATION => Ok(Self::Creation { name: Name::read(reader)?, hash: reader.bounded()? }),
+            _ => read_certify(reader),
+        }
     }
 }
 

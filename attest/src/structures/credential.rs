@@ -14,7 +14,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::public_key::{Kind, RSA_EXPONENT, ecdh};
-use super::{Curve, Hash, Name, Public};
+use super::{Curve, Hash, Name, Public, PublicKey};
 
 /// Longest AES key, bytes.
 const MAX_KEY_BYTES: usize = 32;
@@ -51,12 +51,35 @@ impl From<Unspecified> for CredentialError {
 /// `secret`: 1 byte to the digest size of the EK's nameAlg. Draws a seed or an ephemeral key from the system's randomness.
 //= TPM-10 TPM 2.0 Part 1, Credential Protection: "the secret comes out only where an object of that Name is"
 pub fn make_credential(ek: &Public, name: &Name, secret: &[u8]) -> Result<Credential, CredentialError> {
-    let hash = ek.name_hash();
     let key_bytes = usize::from(ek.symmetric_bits().ok_or(CredentialError::Unsuitable)? / 8);
+    wrap(ek.key(), (ek.name_hash(), key_bytes), name, secret)
+}
+
+/// The same for an endorsement key of which the public key alone is known: with what the templates of the EK Credential Profile
+/// give such a key, SHA-256 and AES-128 below RSA-3072 and P-384 (L-1, L-2), SHA-384 and AES-256 from there on (H-3, H-6, H-7).
+pub(crate) fn make_credential_by_template(
+    ek: &PublicKey,
+    name: &Name,
+    secret: &[u8],
+) -> Result<Credential, CredentialError> {
+    let is_high = match ek.kind() {
+        Kind::Rsa { modulus } => modulus.len() > 256,
+        Kind::Ecc { curve, .. } => *curve == Curve::P384,
+    };
+    wrap(ek, if is_high { (Hash::Sha384, 32) } else { (Hash::Sha256, 16) }, name, secret)
+}
+
+/// `hash`: the key's nameAlg; `key_bytes`: of the AES key that protects its children.
+fn wrap(
+    ek: &PublicKey,
+    (hash, key_bytes): (Hash, usize),
+    name: &Name,
+    secret: &[u8],
+) -> Result<Credential, CredentialError> {
     if secret.is_empty() || secret.len() > hash.bytes() || key_bytes > hash.bytes() {
         return Err(CredentialError::Unsuitable);
     }
-    let (seed, encrypted_secret) = match ek.key().kind() {
+    let (seed, encrypted_secret) = match ek.kind() {
         Kind::Rsa { modulus } => rsa_seed(hash, modulus)?,
         Kind::Ecc { curve, point } => ecc_seed(hash, *curve, point)?,
     };
@@ -140,6 +163,6 @@ fn oaep(hash: Hash) -> &'static OaepAlgorithm {
 }
 
 /// As a TPM2B.
-fn sized(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn sized(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u16).to_be_bytes(), bytes].concat()
 }

@@ -49,8 +49,8 @@ pub enum StructureError {
     /// An attestation without TPM_GENERATED: a TPM did not make it.
     #[error("its magic is {0:#010x}, not TPM_GENERATED")]
     Magic(u32),
-    /// An attestation that is neither a quote nor a certify (TPMI_ST_ATTEST).
-    #[error("attestation type {0:#06x} is neither quote nor certify")]
+    /// An attestation that is neither a quote nor a certify nor of a creation (TPMI_ST_ATTEST).
+    #[error("attestation type {0:#06x} is neither quote nor certify nor creation")]
     AttestationType(u16),
     /// TPMI_YES_NO other than 0 and 1.
     #[error("a yes/no field is {0}")]

@@ -1,11 +1,12 @@
-//! Authorization by a hierarchy.
+//! Authorization by a hierarchy, or by the password of a key.
 
+use tss_esapi::handles::ObjectHandle;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::Auth;
 
 use super::connection::{Connection, NO_SESSION};
 use super::error::TpmError;
 use super::hierarchy::KeyHierarchy;
+use super::settings::HierarchyPassword;
 
 impl Connection {
     /// Runs `command` with an authorization by `hierarchy`. A refusal names the hierarchy.
@@ -20,11 +21,25 @@ impl Connection {
         if password.is_empty() {
             return command(self, AuthSession::Password).map_err(|error| error.of_hierarchy(hierarchy));
         }
-        let auth = Auth::try_from(password.bytes()).map_err(|e| TpmError::of("Esys_TR_SetAuth", e))?;
+        let auth = password.to_auth()?;
         self.command("Esys_TR_SetAuth", NO_SESSION, |esys| esys.tr_set_auth(hierarchy.handle(), auth.clone()))?;
         let session = self.unsalted_session()?;
         let value = command(self, session).map_err(|error| error.of_hierarchy(hierarchy))?;
         self.end_session(session)?;
         Ok(value)
+    }
+
+    /// What authorizes the use of `object` by its own password, in the same way; the session ends with the task.
+    pub fn authorized_for(
+        &mut self,
+        object: ObjectHandle,
+        password: &HierarchyPassword,
+    ) -> Result<AuthSession, TpmError> {
+        if password.is_empty() {
+            return Ok(AuthSession::Password);
+        }
+        let auth = password.to_auth()?;
+        self.command("Esys_TR_SetAuth", NO_SESSION, |esys| esys.tr_set_auth(object, auth.clone()))?;
+        self.unsalted_session()
     }
 }

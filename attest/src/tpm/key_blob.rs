@@ -36,22 +36,12 @@ impl KeyBlob {
 
     /// DER SubjectPublicKeyInfo (RFC 5280 §4.1.2.7) of a P-256 key.
     pub fn spki_der(&self) -> Result<Vec<u8>, TpmError> {
-        Ok(self.p256()?.to_spki_der())
-    }
-
-    /// The uncompressed point (SEC 1 §2.3.3) of a P-256 key, 65 bytes.
-    pub(super) fn p256_point(&self) -> Result<Vec<u8>, TpmError> {
-        let spki = self.spki_der()?;
-        // The point is the last thing in a P-256 SubjectPublicKeyInfo.
-        Ok(spki[spki.len() - 65..].to_vec())
-    }
-
-    fn p256(&self) -> Result<PublicKey, TpmError> {
-        match self.esys_public()? {
-            Public::Ecc { unique, .. } => PublicKey::ecc(Curve::P256, unique.x().value(), unique.y().value())
-                .map_err(|_| TpmError::Argument("the key blob's public key is not on P-256")),
-            _ => Err(TpmError::Argument("the key blob is not of an elliptic curve key")),
-        }
+        let key = match self.esys_public()? {
+            Public::Ecc { unique, .. } => PublicKey::ecc(Curve::P256, unique.x().value(), unique.y().value()),
+            _ => return Err(TpmError::Argument("the key blob is not of an elliptic curve key")),
+        };
+        let key = key.map_err(|_| TpmError::Argument("the key blob's public key is not on P-256"))?;
+        Ok(key.to_spki_der())
     }
 
     pub(super) fn esys_public(&self) -> Result<Public, TpmError> {

@@ -15,13 +15,15 @@ const STORAGE_ROOT_HANDLE: u32 = 0x8100_0001;
 pub enum Primary {
     Endorsement(EndorsementKind),
     StorageRoot,
+    /// The parent of DevID keys of RSA.
+    RsaStorageRoot,
 }
 
 impl Primary {
     pub fn hierarchy(self) -> KeyHierarchy {
         match self {
             Primary::Endorsement(_) => KeyHierarchy::Endorsement,
-            Primary::StorageRoot => KeyHierarchy::Owner,
+            Primary::StorageRoot | Primary::RsaStorageRoot => KeyHierarchy::Owner,
         }
     }
 
@@ -29,13 +31,14 @@ impl Primary {
         match self {
             Primary::Endorsement(kind) => templates::endorsement_key(kind),
             Primary::StorageRoot => templates::storage_root_key(),
+            Primary::RsaStorageRoot => templates::rsa_storage_root_key(),
         }
     }
 
     pub fn persistent_handle(self) -> u32 {
         match self {
             Primary::Endorsement(kind) => kind.persistent_handle(),
-            Primary::StorageRoot => STORAGE_ROOT_HANDLE,
+            Primary::StorageRoot | Primary::RsaStorageRoot => STORAGE_ROOT_HANDLE,
         }
     }
 }
@@ -64,7 +67,7 @@ mod tests {
     #[test]
     fn a_key_is_of_its_own_template_only() {
         let kinds = EndorsementKind::ALL.map(Primary::Endorsement);
-        let all: Vec<Primary> = kinds.into_iter().chain([Primary::StorageRoot]).collect();
+        let all: Vec<Primary> = kinds.into_iter().chain([Primary::StorageRoot, Primary::RsaStorageRoot]).collect();
         for a in &all {
             for b in &all {
                 let (one, other) = (a.template().expect("template"), b.template().expect("template"));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use tss_esapi::structures::Auth;
 use zeroize::Zeroizing;
 
 use super::address::TpmAddress;
@@ -62,7 +63,7 @@ impl From<TpmAddress> for TpmSettings {
     }
 }
 
-/// The password of a hierarchy; empty unless somebody has set one. Wiped when dropped, never printed.
+/// The password of a hierarchy, or of a key; empty unless somebody has set one. Wiped when dropped, never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct HierarchyPassword(Zeroizing<Vec<u8>>);
 
@@ -70,7 +71,7 @@ impl HierarchyPassword {
     /// From bytes, at most [`MAX_PASSWORD_BYTES`]. Trailing zero bytes are cut off, as the TPM does (Part 1 §19.6.4.3).
     pub fn new(mut bytes: Zeroizing<Vec<u8>>) -> Result<Self, TpmError> {
         if bytes.len() > MAX_PASSWORD_BYTES {
-            return Err(TpmError::Argument("a hierarchy's password has at most 64 bytes"));
+            return Err(TpmError::Argument("a password has at most 64 bytes"));
         }
         while bytes.last() == Some(&0) {
             bytes.pop();
@@ -82,8 +83,9 @@ impl HierarchyPassword {
         self.0.is_empty()
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
+    /// As the library takes it.
+    pub(super) fn to_auth(&self) -> Result<Auth, TpmError> {
+        Auth::try_from(self.0.as_slice()).map_err(|error| TpmError::of("Esys_TR_SetAuth", error))
     }
 }
 
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn a_password_is_bounded_and_never_printed() {
         let password = HierarchyPassword::new(Zeroizing::new(b"hunter2\0\0".to_vec())).expect("short");
-        assert_eq!(password.bytes(), b"hunter2");
+        assert_eq!(password.to_auth().expect("short").value(), b"hunter2");
         assert!(!format!("{password:?}").contains("hunter2"));
         assert!(HierarchyPassword::new(Zeroizing::new(vec![1; MAX_PASSWORD_BYTES])).is_ok());
         assert!(HierarchyPassword::new(Zeroizing::new(vec![1; MAX_PASSWORD_BYTES + 1])).is_err());

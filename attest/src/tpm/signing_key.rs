@@ -1,6 +1,5 @@
 //! Keys that sign for the agent, and the shape of their signatures.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use der::Encode;
 use der::asn1::UintRef;
 use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
@@ -11,13 +10,11 @@ use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
 use super::chip::Chip;
 use super::connection::{Connection, EMPTY_PASSWORD};
 use super::error::TpmError;
-use super::key_blob::KeyBlob;
+use super::key_blob::{KeyBlob, marshal};
 use super::loaded::Loaded;
 use super::primary::Primary;
 use super::templates;
-
-/// Length of a P-256 scalar, bytes.
-const SCALAR_BYTES: usize = 32;
+use crate::structures;
 
 impl Chip {
     /// Makes a P-256 key for ECDSA with SHA-256, a child of the storage root key, never to leave this chip.
@@ -78,11 +75,15 @@ pub fn check_attestation(
     attest: &[u8],
     signature: &Signature,
 ) -> Result<(), TpmError> {
-    let ecdsa = ecdsa(command, signature)?;
-    let fixed = [scalar(command, ecdsa.signature_r().value())?, scalar(command, ecdsa.signature_s().value())?].concat();
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, ak.p256_point()?)
-        .verify(attest, &fixed)
-        .map_err(|_| TpmError::Malformed { command, reason: "the attestation key's signature does not verify" })
+    let signature = structures::Signature::parse(&marshal(command, signature)?);
+    let signature =
+        signature.map_err(|_| TpmError::Malformed { command, reason: "its signature is of no kind of ours" })?;
+    let ak = structures::Public::parse(&ak.public)
+        .map_err(|_| TpmError::Argument("the attestation key's public part is damaged"))?;
+    if signature.is_by(ak.key(), attest) {
+        return Ok(());
+    }
+    Err(TpmError::Malformed { command, reason: "the attestation key's signature does not verify" })
 }
 
 #[derive(der::Sequence)]
@@ -91,7 +92,7 @@ struct EcdsaSigValue<'a> {
     s: UintRef<'a>,
 }
 
-fn ecdsa_der(command: &'static str, signature: &Signature) -> Result<Vec<u8>, TpmError> {
+pub(super) fn ecdsa_der(command: &'static str, signature: &Signature) -> Result<Vec<u8>, TpmError> {
     let ecdsa = ecdsa(command, signature)?;
     let malformed = |_| TpmError::Malformed { command, reason: "a signature scalar is no integer" };
     let r = UintRef::new(ecdsa.signature_r().value()).map_err(malformed)?;
@@ -104,15 +105,6 @@ fn ecdsa<'a>(command: &'static str, signature: &'a Signature) -> Result<&'a EccS
         Signature::EcDsa(ecdsa) => Ok(ecdsa),
         _ => Err(TpmError::Malformed { command, reason: "not an ECDSA signature" }),
     }
-}
-
-/// Left-padded: some chips strip leading zeros.
-fn scalar(command: &'static str, bytes: &[u8]) -> Result<[u8; SCALAR_BYTES], TpmError> {
-    let mut padded = [0; SCALAR_BYTES];
-    let start = SCALAR_BYTES.checked_sub(bytes.len());
-    let start = start.ok_or(TpmError::Malformed { command, reason: "a signature scalar is too long" })?;
-    padded[start..].copy_from_slice(bytes);
-    Ok(padded)
 }
 
 /// The ticket of a digest that the TPM did not compute: good for unrestricted keys only (Part 3 §20.2).

@@ -9,7 +9,8 @@ use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::structures::{
     Digest, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, KeyedHashScheme, Public, PublicBuilder,
-    PublicEccParameters, PublicKeyedHashParameters, SymmetricDefinitionObject,
+    PublicEccParameters, PublicKeyRsa, PublicKeyedHashParameters, PublicRsaParameters, RsaExponent, RsaScheme,
+    SymmetricDefinitionObject,
 };
 
 use super::endorsement_kind::EndorsementKind;
@@ -38,6 +39,24 @@ pub fn storage_root_key() -> Result<Public, TpmError> {
 pub fn attestation_key() -> Result<Public, TpmError> {
     let attributes = in_this_chip().with_user_with_auth(true).with_restricted(true).with_sign_encrypt(true);
     p256(attributes, SymmetricDefinitionObject::Null, ecdsa_sha256())
+}
+
+/// As [`storage_root_key`], of RSA: template H-1 of the same page.
+pub fn rsa_storage_root_key() -> Result<Public, TpmError> {
+    let attributes = in_this_chip().with_user_with_auth(true).with_restricted(true).with_decrypt(true);
+    rsa2048(attributes, SymmetricDefinitionObject::AES_128_CFB, RsaScheme::Null)
+}
+
+/// As [`attestation_key`], of RSA: SPIRE's server takes no other kind.
+pub fn rsa_attestation_key() -> Result<Public, TpmError> {
+    let attributes = in_this_chip().with_user_with_auth(true).with_restricted(true).with_sign_encrypt(true);
+    rsa2048(attributes, SymmetricDefinitionObject::Null, rsassa_sha256())
+}
+
+/// As [`signing_key`], of RSA.
+pub fn rsa_signing_key() -> Result<Public, TpmError> {
+    let attributes = in_this_chip().with_user_with_auth(true).with_sign_encrypt(true);
+    rsa2048(attributes, SymmetricDefinitionObject::Null, rsassa_sha256())
 }
 
 /// A key for TLS: signs any SHA-256 digest.
@@ -76,6 +95,25 @@ fn in_this_chip() -> ObjectAttributesBuilder {
 
 fn ecdsa_sha256() -> EccScheme {
     EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256))
+}
+
+fn rsassa_sha256() -> RsaScheme {
+    RsaScheme::RsaSsa(HashScheme::new(HashingAlgorithm::Sha256))
+}
+
+fn rsa2048(
+    attributes: ObjectAttributesBuilder,
+    symmetric: SymmetricDefinitionObject,
+    scheme: RsaScheme,
+) -> Result<Public, TpmError> {
+    PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::Rsa)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes.build().map_err(bad_template)?)
+        .with_rsa_parameters(PublicRsaParameters::new(symmetric, scheme, RsaKeyBits::Rsa2048, RsaExponent::default()))
+        .with_rsa_unique_identifier(PublicKeyRsa::default())
+        .build()
+        .map_err(bad_template)
 }
 
 fn p256(
@@ -139,6 +177,10 @@ mod tests {
             format!("0001000c000300f20030{policy_b}00060100004300100c00000000000000")
         );
         assert_eq!(hex(storage_root_key()), "0023000b00030472000000060080004300100003001000000000");
+        assert_eq!(
+            hex(rsa_storage_root_key()),
+            "0001000b0003047200000006008000430010080000000000 0000".replace(' ', "")
+        );
     }
 
     //= TPM-34
@@ -146,6 +188,8 @@ mod tests {
     fn our_keys_are_bound_to_the_chip_and_cause_no_lockout() {
         assert_eq!(hex(attestation_key()), "0023000b00050472000000100018000b0003001000000000");
         assert_eq!(hex(signing_key()), "0023000b00040472000000100018000b0003001000000000");
+        assert_eq!(hex(rsa_attestation_key()), "0001000b00050472000000100014000b0800000000000000");
+        assert_eq!(hex(rsa_signing_key()), "0001000b00040472000000100014000b0800000000000000");
         let policy = Digest::try_from([7u8; 32].as_slice()).expect("32 bytes");
         assert_eq!(hex(sealed_object(policy)), format!("0008000b000004920020{}00100000", "07".repeat(32)));
     }

@@ -1,7 +1,9 @@
 //! The ways to attest that are configured: a line for each in each of the lists here, a file for what it is told.
 
 mod together;
+mod tpm;
 mod tpm2;
+mod tpm_devid;
 mod x509pop;
 
 use std::path::Path;
@@ -10,6 +12,8 @@ use ironroot_shell::settings::Section;
 use thiserror::Error;
 
 pub use together::TogetherConfig;
+pub use tpm::{MakersDirectoryError, TpmPluginConfig};
+pub use tpm_devid::TpmDevIdConfig;
 pub use tpm2::{Admission, Tpm2Config};
 pub use x509pop::{CaBundleError, X509PopConfig, X509PopMode};
 
@@ -23,6 +27,10 @@ pub struct NodeAttestors {
     pub join_token: bool,
     /// By the device's TPM; none if that way is shut.
     pub tpm2: Option<Tpm2Config>,
+    /// By its TPM, as a plugin of SPIRE's has it; none if that way is shut.
+    pub tpm: Option<TpmPluginConfig>,
+    /// By a certificate for a key in its TPM; none if that way is shut.
+    pub tpm_devid: Option<TpmDevIdConfig>,
     /// By a certificate that the device was given; none if that way is shut.
     pub x509pop: Option<X509PopConfig>,
     /// Ways that count only together with others.
@@ -35,6 +43,9 @@ pub enum AttestorFileError {
     /// The TPM makers' CAs.
     #[error("cannot take the TPM makers' CAs")]
     Manufacturers(#[from] ManufacturerFileError),
+    /// The TPM makers' CAs in a directory.
+    #[error("cannot take the TPM makers' CAs")]
+    MakersDirectory(#[from] MakersDirectoryError),
     /// The authorities of devices' certificates.
     #[error("cannot take the authorities of devices' certificates")]
     CaBundle(#[from] CaBundleError),
@@ -66,13 +77,15 @@ impl NodeAttestors {
         Ok(match name {
             JOIN_TOKEN => Some(Attestor::JoinToken),
             "tpm2" => self.tpm2.as_ref().map(|tpm2| tpm2.load(now_unix)).transpose()?,
+            "tpm" => self.tpm.as_ref().map(|tpm| tpm.load(now_unix)).transpose()?,
+            "tpm_devid" => self.tpm_devid.as_ref().map(|tpm_devid| tpm_devid.load(now_unix)).transpose()?,
             _ => self.x509pop.as_ref().map(|x509pop| x509pop.load(now_unix)).transpose()?,
         })
     }
 }
 
 /// The ways to attest that are here.
-const TYPES: [&str; 3] = [JOIN_TOKEN, "tpm2", "x509pop"];
+const TYPES: [&str; 5] = [JOIN_TOKEN, "tpm2", "tpm", "tpm_devid", "x509pop"];
 
 /// What an operator is told of authorities in the file at `path` that have ended.
 fn told_of_ended(path: &Path, ended: &[String]) -> Option<String> {
@@ -83,7 +96,14 @@ fn told_of_ended(path: &Path, ended: &[String]) -> Option<String> {
 
 /// Reads the `NodeAttestor` blocks, reporting every mistake. `None` if one of them cannot be used.
 pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
-    let mut attestors = NodeAttestors { join_token: false, tpm2: None, x509pop: None, together: Vec::new() };
+    let mut attestors = NodeAttestors {
+        join_token: false,
+        tpm2: None,
+        tpm: None,
+        tpm_devid: None,
+        x509pop: None,
+        together: Vec::new(),
+    };
     let found = plugins.plugins("NodeAttestor");
     let known = found.len();
     let found_names: Vec<String> = found.iter().map(|plugin| plugin.name.clone()).collect();
@@ -98,9 +118,13 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
                 plugin.data.finish();
             }
             "tpm2" => attestors.tpm2 = tpm2::read(&plugin.data),
+            "tpm" => attestors.tpm = tpm::read(&plugin.data),
+            "tpm_devid" => attestors.tpm_devid = tpm_devid::read(&plugin.data),
             "x509pop" => attestors.x509pop = x509pop::read(&plugin.data),
             _ => {
-                let reason = format!("not supported by {PROGRAM} yet: use \"tpm2\", \"x509pop\" or \"join_token\"");
+                let reason = format!(
+                    "not supported by {PROGRAM} yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\" or \"join_token\""
+                );
                 plugins.plugin_mistake("NodeAttestor", &plugin, reason);
             }
         }
@@ -113,7 +137,8 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         plugins.warn("NodeAttestor", "none is configured: devices attest with join tokens, as in SPIRE");
         return Some(attestors);
     }
-    let hint = "no device could attest: add NodeAttestor \"tpm2\", \"x509pop\" or \"join_token\"";
+    let hint =
+        "no device could attest: add NodeAttestor \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\" or \"join_token\"";
     plugins.required("NodeAttestor", (known > 0).then_some(attestors), hint)
 }
 

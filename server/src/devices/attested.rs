@@ -35,6 +35,15 @@ pub(crate) fn note_attested(
     Ok(())
 }
 
+/// Refuses a TPM that attests in another way than `tpm2` if an operator has shut its device out, in the transaction that stores
+/// its agent.
+pub(crate) fn refuse_banned(tx: &Transaction<'_>, ek_sha256: &[u8; 32]) -> Result<(), DeviceError> {
+    match tx.device(ek_sha256)? {
+        Some(known) if known.record.state == DeviceState::Banned => Err(DeviceError::Banned),
+        _ => Ok(()),
+    }
+}
+
 impl Devices {
     /// Notes what a device has booted that is refused for it, and forgets its agent: the certificate of before is worth nothing
     /// from then on. The agent, if there was one.

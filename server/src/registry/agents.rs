@@ -9,7 +9,7 @@ use ironroot_api::SpiffeId;
 
 use super::agent_table::standing;
 use super::{AgentStanding, Registry, RegistryError, one_certificate, token_aliases};
-use crate::devices::note_attested;
+use crate::devices::{note_attested, refuse_banned};
 use crate::node_attestation::{AttestedNode, Enrolment, Proof};
 use crate::rights::{Administrator, AuthenticatedAgent, ShownCertificate};
 use crate::store::{StoreError, Transaction};
@@ -267,6 +267,10 @@ fn settle(
             was_let_in.then_some(()).ok_or_else(|| (*refusal).into())
         }
         Proof::Tpm(device) => Ok(note_attested(tx, device, &agent.spiffe_id, now_unix)?),
+        Proof::Chip { ek_sha256, .. } => {
+            refuse_banned(tx, ek_sha256)?;
+            one_certificate::refuse_under_another_id(tx, agent)
+        }
         Proof::Certificate { .. } => one_certificate::refuse_under_another_id(tx, agent),
         Proof::All(proofs) => proofs.iter().try_for_each(|proof| settle(tx, proof, agent, known, now_unix)),
     }
@@ -284,7 +288,7 @@ fn attested(node: &AttestedNode, serial: &str, not_after: i64) -> AgentRecord {
         banned: false,
         selectors: node.selectors().clone(),
         agent_version: String::new(),
-        ek_sha256: node.device().map(|device| device.ek_sha256()),
+        ek_sha256: node.ek_sha256(),
         certificate_sha256: node.certificate_sha256(),
     }
 }

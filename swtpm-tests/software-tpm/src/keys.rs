@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256,
 };
 use der::asn1::{AnyRef, BitStringRef, UintRef};
-use der::{Decode, Sequence};
+use der::{Decode, Encode, Sequence};
 use ironroot_attest::structures::{Curve, PublicKey};
 use spki::SubjectPublicKeyInfo;
 
@@ -86,6 +86,21 @@ impl SigningKey {
         spki_der(&self.unique())
     }
 
+    /// As certificates and TLS have it, with the key's hash: PKCS #1 v1.5, or DER ECDSA-Sig-Value.
+    pub fn sign_plain(&self, message: &[u8]) -> Vec<u8> {
+        let signature = self.sign(message);
+        match self {
+            // Algorithm, hash, size.
+            SigningKey::Rsa(_) => signature[6..].to_vec(),
+            SigningKey::Ecc { curve, .. } => {
+                let bytes = curve.coordinate_bytes();
+                let uint = |number| UintRef::new(number).expect("a scalar is an INTEGER");
+                let (r, s) = (&signature[6..6 + bytes], &signature[8 + bytes..]);
+                EcdsaSigValue { r: uint(r), s: uint(s) }.to_der().expect("two integers encode")
+            }
+        }
+    }
+
     /// TPMT_SIGNATURE over `message`.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
@@ -102,6 +117,12 @@ impl SigningKey {
             }
         }
     }
+}
+
+#[derive(Sequence)]
+struct EcdsaSigValue<'a> {
+    r: UintRef<'a>,
+    s: UintRef<'a>,
 }
 
 #[derive(Sequence)]

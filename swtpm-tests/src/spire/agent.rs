@@ -63,6 +63,29 @@ impl SpireAgent {
         self.process = Some(Process::start(&spire_binary("spire-agent"), &arguments, &[], &self.at("agent.log")));
     }
 
+    /// Starts it in mounts of its own, where the unix socket of a software TPM stands in for `/dev/tpm0`, and nothing else of the
+    /// machine's devices but what programs need. For plugins that are told of no path. Needs root.
+    pub fn start_with_tpm(&mut self, socket: &Path) {
+        self.process = None;
+        let (agent, config) = (spire_binary("spire-agent"), self.at("agent.conf"));
+        let devices = self.at("devices");
+        let script = format!(
+            "set -e
+            mount -t tmpfs tmpfs /sys/class && mkdir -p /sys/class/tpm/tpm0
+            mkdir -p {devices} && mount -t tmpfs tmpfs {devices}
+            for name in null zero random urandom; do touch {devices}/$name; mount --bind /dev/$name {devices}/$name; done
+            ln -s {socket} {devices}/tpm0
+            mount --move {devices} /dev
+            exec {agent} run -config {config}",
+            devices = devices.display(),
+            socket = socket.display(),
+            agent = agent.display(),
+            config = config.display(),
+        );
+        let arguments = ["--mount", "sh", "-c", &script].map(str::to_owned);
+        self.process = Some(Process::start(Path::new("unshare"), &arguments, &[], &self.at("agent.log")));
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process = None;

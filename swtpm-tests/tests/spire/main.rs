@@ -15,4 +15,6 @@ mod key_exchange;
 mod matrix;
 mod moving;
 mod nested;
+mod tpm_devid;
+mod tpm_plugin;
 mod x509pop;

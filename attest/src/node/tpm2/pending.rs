@@ -120,7 +120,7 @@ impl Pending {
         match certify.attested() {
             Attested::Certify { name } if name == public.name() => {}
             Attested::Certify { .. } => return Err(Refusal::CertifiedAnotherKey),
-            Attested::Quote(_) => return Err(Refusal::AttestationKind(Part::Certify)),
+            _ => return Err(Refusal::AttestationKind(Part::Certify)),
         }
         //= TPM-36 TPM 2.0 Part 3, TPM2_Certify: "the two are compared"
         match PublicKey::from_spki_der(&self.expectation.csr_spki_der) {

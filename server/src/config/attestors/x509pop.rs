@@ -73,7 +73,7 @@ fn load_bundles(paths: &[PathBuf], now_unix: i64) -> Result<Authorities, CaBundl
     Ok(authorities)
 }
 
-fn read_bundle(path: &Path) -> Result<Authorities, CaBundleError> {
+pub(super) fn read_bundle(path: &Path) -> Result<Authorities, CaBundleError> {
     let file = HumanFile::regular(path, MAX_FILE_BYTES)?;
     Authorities::from_pem(file.text()).map_err(|error| CaBundleError::Authorities(file.name().to_owned(), error))
 }

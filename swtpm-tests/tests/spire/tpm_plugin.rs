@@ -1,0 +1,58 @@
+//! SPIRE's agent with the plugin "tpm" (spiffe/spire-tpm-plugin), both unchanged, on our server.
+//!
+//! The plugin is a program of its own: `tpm_attestor_agent`, beside SPIRE's (scripts/spire builds it). It finds its chip in /sys and
+//! /dev alone, so the agent runs in mounts of its own, where a unix socket stands in for /dev/tpm0.
+
+use std::time::Instant;
+
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
+use ironroot_lab::devid_pki::DevIdPki;
+use ironroot_lab::manufacturer::{EkKind, ek_sha256_of};
+use ironroot_lab::spire::{SpireAgent, spire_binary};
+use ironroot_lab::workload_client;
+use ironroot_text::hex::hex;
+use tokio::runtime::Runtime;
+
+#[test]
+#[ignore = "needs SPIRE's binaries and the plugin's: IRONROOT_SPIRE_BIN"]
+fn the_agents_of_spires_tpm_plugin_attest_by_hash_by_maker_and_by_the_registry() {
+    let runtime = Runtime::new().expect("runtime");
+    let pki = DevIdPki::new();
+    let place = tempfile::tempdir().expect("directory");
+    let (hashes, makers) = (place.path().join("hashes"), place.path().join("makers"));
+    for directory in [&hashes, &makers] {
+        std::fs::create_dir(directory).expect("directory");
+    }
+    std::fs::write(makers.join("toy.pem"), pki.maker.authorities_pem()).expect("written");
+    let by_hash = format!("hash_path = \"{}\"", hashes.display());
+    let by_maker = format!("ca_path = \"{}\"", makers.display());
+    for (line, enrolled) in [(by_hash.as_str(), false), (&by_maker, false), ("", true)] {
+        let chip = pki.chip();
+        let ek_sha256 = hex(&ek_sha256_of(&chip, EkKind::Rsa2048).expect("read"));
+        let plugins = format!("NodeAttestor \"tpm\" {{ plugin_data {{ {line} }} }}");
+        let server = Server::start(&ServerOptions { plugins, ..ServerOptions::default() });
+        let (parent, node) = (format!("spiffe://{TRUST_DOMAIN}/spire/server"), format!("spiffe://{TRUST_DOMAIN}/node"));
+        server.create_entry(&parent, "/node", &[&format!("tpm:pub_hash:{ek_sha256}")], &[]);
+        server.create_entry(&node, "/app", &[&format!("unix:uid:{}", nix::unistd::geteuid())], &[]);
+        if enrolled {
+            let manifest = place.path().join("manifest.csv");
+            std::fs::write(&manifest, format!("ek_sha256\n{ek_sha256}\n")).expect("written");
+            server.cli(&["device", "import", &manifest.display().to_string()]);
+        }
+        if line == by_hash {
+            std::fs::write(hashes.join(&ek_sha256), "").expect("written");
+        }
+        let chip = chip.behind_unix_socket().expect("swtpm answers at a unix socket");
+        let mut agent = SpireAgent::new();
+        let plugin = spire_binary("tpm_attestor_agent");
+        let block = format!("NodeAttestor \"tpm\" {{\nplugin_cmd = \"{}\"\nplugin_data {{ }}\n}}", plugin.display());
+        agent.provision_with(&server.bundle_pem(), server.port(), &block);
+        agent.start_with_tpm(chip.socket());
+        let socket = agent.socket();
+        let served = runtime.block_on(workload_client::first_svid(&socket, Instant::now(), DEADLINE));
+        let (served, _) = served.unwrap_or_else(|status| panic!("nothing served: {status}\n{}", agent.log()));
+        assert_eq!(served.svids[0].spiffe_id, format!("spiffe://{TRUST_DOMAIN}/app"));
+        let agents = server.cli(&["agent", "list"]);
+        assert!(agents.contains(&format!("spiffe://{TRUST_DOMAIN}/spire/agent/tpm/{ek_sha256}")), "{agents}");
+    }
+}
