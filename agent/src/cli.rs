@@ -8,6 +8,7 @@ mod api;
 mod connection;
 mod debug;
 mod deliver;
+mod doctor;
 mod healthcheck;
 mod logger;
 mod run;
@@ -36,6 +37,7 @@ pub struct Cli {
 enum Command {
     Run(run::Run),
     Validate(run::Validate),
+    Doctor(doctor::Doctor),
     Healthcheck(healthcheck::Healthcheck),
     /// Asks the Workload API as a workload would.
     #[command(subcommand, after_help = "Example: ironroot-agent api fetch x509")]
@@ -77,6 +79,7 @@ impl Program for Cli {
         match self.command {
             Command::Run(run) => finish(run.execute()),
             Command::Validate(validate) => finish(validate.execute()),
+            Command::Doctor(doctor) => doctor.execute(),
             Command::Healthcheck(check) => check.execute(),
             Command::Api(api) => api.execute(),
             Command::Status(status) => status.execute(),

@@ -16,6 +16,7 @@ use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_attest::workload::{ConnectionWriter, ContainerConfig, DEFAULT_SIZE_LIMIT, ExecutableSelectors};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
+use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
@@ -65,6 +66,8 @@ pub struct AgentConfig {
     pub sync_interval: Duration,
     /// The HTTP health listener, if enabled.
     pub health_checks: Option<HealthChecks>,
+    /// What is shown of metrics, if they are.
+    pub telemetry: Option<Telemetry>,
     /// The least important level, the form, and the file if it is not standard error.
     pub log: LogConfig,
     /// What the operator should know about the file; for the log once there is one.
@@ -212,8 +215,8 @@ fn tpm_of<'a, Chip>(node_attestor: &'a NodeAttestor<Chip>, key_manager: &'a KeyM
 }
 
 fn read(root: &Section<'_>) -> Option<AgentConfig> {
-    root.not_supported(PROGRAM, &["telemetry"]);
     let health_checks = read_health_checks(root);
+    let telemetry = read_telemetry(root, PROGRAM, "spire_agent");
     let agent = root.block("agent");
     let block = agent_block::read(&agent);
     let log = read_logging(&agent);
@@ -245,6 +248,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         containers: plugins.containers,
         sync_interval: block.sync_interval,
         health_checks,
+        telemetry,
         log,
         warnings: Vec::new(),
     })

@@ -22,6 +22,7 @@ mod secrets;
 mod serving;
 mod shown;
 mod status;
+mod tally;
 mod tenancy;
 mod workload_api;
 
@@ -45,6 +46,7 @@ pub use admin::AdminSocketConfig;
 pub use admission::{Limits, SubordinateUids};
 pub use delegated::Delegates;
 pub use secrets::SdsConfig;
+pub use tally::Tally;
 
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
@@ -109,6 +111,8 @@ pub struct Sources {
     pub jwt_svids: JwtSvids,
     /// Nothing that has ended by this clock is served.
     pub now: NowUnix,
+    /// Where calls are counted.
+    pub tally: Arc<Tally>,
 }
 
 /// Why a socket cannot be served.
@@ -145,8 +149,9 @@ pub fn serve_workload_api(
     let admission = Admission::new(config.limits, config.subordinate_uids);
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
+    let tally = sources.tally.clone();
     let serving = Serving::new(attestor.clone(), admission.clone(), sources, stopping.clone());
-    let gate = Gate { admission, attestor, writers: config.connection_writer };
+    let gate = Gate { admission, attestor, writers: config.connection_writer, tally };
     let socket = Socket::Workloads { api: config.workload_api, secrets: config.secrets.is_some() };
     let routes = routes(serving.clone(), config.secrets.unwrap_or_default());
     let workloads = serve(listener, gate.clone(), socket, routes, stopping.clone());
@@ -175,7 +180,7 @@ fn serve(
     routes: Routes,
     stopping: watch::Receiver<bool>,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send {
-    let door = DoorLayer::new(gate.admission.clone(), socket);
+    let door = DoorLayer::new(gate.admission.clone(), socket, gate.tally.clone());
     let connections = incoming(listener, move |stream| caller::admit(&gate, stream));
     server().layer(door).add_routes(routes).serve_with_incoming_shutdown(connections, is_stopping(stopping))
 }

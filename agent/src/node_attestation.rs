@@ -163,6 +163,17 @@ impl NodeAttestor {
 }
 
 impl<Chip> NodeAttestor<Chip> {
+    /// What the configuration and metrics call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::JoinToken(_) => join_token::TYPE,
+            Self::Tpm2(_) => tpm2::TYPE,
+            Self::TpmDevId(..) => tpm_devid::TYPE,
+            Self::X509Pop(_) => x509pop::TYPE,
+            Self::Together(_) => "together_with",
+        }
+    }
+
     /// The TPM, if it attests.
     pub fn chip(&self) -> Option<&Chip> {
         match self {

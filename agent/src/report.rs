@@ -21,15 +21,25 @@ pub enum Stands {
     Banned,
 }
 
-impl fmt::Display for Stands {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Stands {
+    /// Each.
+    pub const ALL: [Self; 5] = [Self::New, Self::Attested, Self::Refused, Self::Evicted, Self::Banned];
+
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
             Self::New => "new",
             Self::Attested => "attested",
             Self::Refused => "refused",
             Self::Evicted => "evicted",
             Self::Banned => "banned",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Stands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 

@@ -12,7 +12,7 @@ mod life;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ironroot_api::directory::DirectoryError;
 use ironroot_attest::workload::{
@@ -21,6 +21,7 @@ use ironroot_attest::workload::{
 use ironroot_shell::health::{HealthListener, Ready};
 use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
+use ironroot_shell::telemetry::MetricsListener;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -30,14 +31,17 @@ use life::Published;
 pub(crate) use life::tpm_settings;
 
 use crate::config::{AgentConfig, WorkloadAttestors};
+use crate::counted::Counted;
 use crate::endpoints::{
-    AdminSocketConfig, EndpointError, Limits, NowUnix, Sources, SubordinateUids, WorkloadApiConfig, serve_workload_api,
+    AdminSocketConfig, EndpointError, Limits, NowUnix, Sources, SubordinateUids, Tally, WorkloadApiConfig,
+    serve_workload_api,
 };
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::report::Report;
 use crate::requests::Requests;
 use crate::sync::Wakes;
+use crate::telemetry;
 use crate::trusted_time::TrustedTime;
 
 /// How long a stopping agent takes to keep what it holds. A slow chip and a slow disk need a second each.
@@ -78,6 +82,9 @@ pub enum RunError {
         #[source]
         error: io::Error,
     },
+    /// The listener for metrics cannot be bound.
+    #[error("cannot open the listener for metrics; telemetry {{ Prometheus {{ host, port }} }} names another place")]
+    Metrics(#[source] io::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
@@ -86,6 +93,7 @@ pub enum RunError {
 /// Runs an agent until SIGTERM or SIGINT. On SIGHUP it opens `log` again and asks the server at once, a first contact by the
 /// trust bundle file as it is then.
 pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
+    let began = Instant::now();
     let _lock = directory_lock::lock(&config.data_dir)?;
     // Before anything else happens, so that a signal during the start ends the agent in order.
     let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
@@ -101,11 +109,27 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
     let wakes = Wakes::new(stopping.clone(), ask_now, waiting);
     let (link, linked) = watch::channel(None);
     let (reporter, report) = watch::channel(Report::default());
-    let published = Published { identities: publisher, reporter, link };
+    let counted = Arc::<Counted>::default();
+    let published = Published { identities: publisher, reporter, link, counted: counted.clone() };
     let life = tokio::spawn(life::live(config.clone(), published, time.clone(), wakes, stopping.clone()));
     let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), time.clone());
     tokio::spawn(jwt_svids.clone().follow());
-    let sources = Sources { identities: identities.clone(), requests, jwt_svids, now: now(time) };
+    let tally = Tally::new();
+    serve_metrics(
+        &config,
+        telemetry::Sources {
+            identities: identities.clone(),
+            report: report.clone(),
+            jwt_svids: jwt_svids.clone(),
+            time: time.clone(),
+            tally: tally.clone(),
+            counted,
+            attestor: config.node_attestor.name(),
+            began,
+        },
+    )
+    .await?;
+    let sources = Sources { identities: identities.clone(), requests, jwt_svids, now: now(time), tally };
     let admin = admin_socket(&config, log.level, report);
     let workload_api = serve_workload_api(workload_api(&config, admin)?, sources, asked(stopping.clone()))?;
     let mut workload_api = tokio::spawn(workload_api);
@@ -134,6 +158,14 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
         warn!("the agent stops before everything was kept");
     }
     drained.unwrap_or(Ok(()))?;
+    Ok(())
+}
+
+async fn serve_metrics(config: &AgentConfig, sources: telemetry::Sources) -> Result<(), RunError> {
+    if let Some(telemetry) = config.telemetry.clone() {
+        let listener = MetricsListener::bind(&telemetry.prometheus).await.map_err(RunError::Metrics)?;
+        tokio::spawn(listener.serve(move || sources.page(&telemetry)));
+    }
     Ok(())
 }
 

@@ -49,6 +49,7 @@ pub use wake::{Sleep, Wake, Wakes};
 
 use crate::agent_key::KeyStore;
 use crate::config::Bootstrap;
+use crate::counted::Counted;
 use crate::federated_bundles::FederatedBundles;
 use crate::identities::Identities;
 use crate::issuance_heads::IssuanceHeads;
@@ -99,6 +100,8 @@ pub struct Parts {
     pub reporter: watch::Sender<Report>,
     /// The connection to the server, while there is one: what is signed on demand is signed over it, beside the loop.
     pub link: watch::Sender<Option<Channel>>,
+    /// What the loop counts of itself.
+    pub counted: Arc<Counted>,
 }
 
 /// The only writer of identities.
@@ -304,7 +307,10 @@ impl Synchronizer {
 
     async fn sync_entries(&mut self, channel: Channel) -> Result<(), SyncError> {
         let kept = self.parts.heads.to_show();
-        let current = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain, &kept).await?;
+        let began = Instant::now();
+        let asked = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain, &kept).await;
+        self.parts.counted.entries.done(&asked, began.elapsed());
+        let current = asked?;
         self.take_head(current.head.as_deref());
         self.told.left_out(current.left_out);
         let change = self.ledger.replace_entries(current.terms, Instant::now());

@@ -129,7 +129,7 @@ pub mod entry_encoded {
     include!(concat!(env!("OUT_DIR"), "/encoded/spire.api.server.entry.v1.rs"));
 }
 
-/// What SPIRE has no service for: the device registry, word of changes, the root above the CAs, heads of the issuance log, and how an agent is.
+/// What SPIRE has no service for: the device registry, word of changes, the root above the CAs, heads of the issuance log, and how an agent or a server is.
 pub mod ironroot {
     pub mod api {
         pub mod head {
@@ -165,6 +165,11 @@ pub mod ironroot {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.root.v1.rs"));
                 }
             }
+            pub mod status {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.status.v1.rs"));
+                }
+            }
             pub mod pcrpolicy {
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.pcrpolicy.v1.rs"));
@@ -182,6 +187,7 @@ pub use ironroot::api::agent::{explain::v1 as explain, status::v1 as agent_statu
 pub use ironroot::api::head::v1 as issuance_head;
 pub use ironroot::api::server::{
     change::v1 as change, device::v1 as device, pcrpolicy::v1 as pcr_policy, root::v1 as root,
+    status::v1 as server_status,
 };
 pub use spire::agent::debug::v1 as agent_debug;
 pub use spire::api::agent::{delegatedidentity::v1 as delegated, logger::v1 as agent_logger};

@@ -152,6 +152,11 @@ impl Token {
         self.handle.shared.signed_ago()
     }
 
+    /// How many requests wait for a session.
+    pub fn waiting(&self) -> usize {
+        self.handle.queue.len()
+    }
+
     /// Logs in with `pin` from the next login on, where a PIN is sent: it has been changed in the token. Whoever is logged in stays
     /// so.
     pub fn replace_pin(&self, pin: Pin) {

@@ -8,6 +8,7 @@
 //! Source: SPIFFE Federation §5; pace and words are SPIRE's where nothing else is said.
 
 pub mod fetch;
+mod fetched;
 mod pace;
 mod poller;
 
@@ -16,6 +17,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 pub use fetch::FetchError;
+pub use fetched::Fetched;
 pub use poller::Poller;
 
 use crate::federation::FederationError;

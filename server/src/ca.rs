@@ -41,7 +41,9 @@ mod rotation_failures;
 mod rotation_health;
 mod sampling;
 mod server_name;
+mod signed;
 mod signers;
+mod steps_done;
 mod upstream;
 
 pub use agent_to_sign::AgentToSign;
@@ -71,6 +73,8 @@ pub use rotation::by_hand::{
 };
 pub use rotation::{Pace, Step, plan};
 pub use server_name::{ServerName, ServerNameError};
+pub use signed::{Outcomes, Signed, SignedFor};
+pub use steps_done::{StepsDone, StepsFor};
 pub use upstream::{
     DiskAuthority, DiskError, Exchange, ExchangeError, KeepError, ReadLogin, RootToken, RootTokenError, SpireAuthority,
     SpireError, SpireServer, TokenAuthority, Upstream, UpstreamError, WaitingRequest,

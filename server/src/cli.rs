@@ -10,6 +10,7 @@ mod ca;
 mod connection;
 mod debug;
 pub mod device;
+mod doctor;
 mod entry;
 mod federation;
 mod healthcheck;
@@ -23,6 +24,7 @@ mod messages;
 mod policy;
 mod restore;
 mod run;
+mod status;
 mod token;
 mod token_flags;
 mod x509;
@@ -52,6 +54,8 @@ pub struct Cli {
 enum Command {
     Run(run::Run),
     Validate(run::Validate),
+    Doctor(doctor::Doctor),
+    Status(status::Status),
     Healthcheck(healthcheck::Healthcheck),
     /// Says which workloads and groups of devices get which SPIFFE ID.
     #[command(subcommand, after_help = "Example: ironroot-server entry show -spiffeID spiffe://example.org/web")]
@@ -138,6 +142,8 @@ impl Program for Cli {
         match self.command {
             Command::Run(run) => finish(run.execute()),
             Command::Validate(validate) => finish(validate.execute()),
+            Command::Doctor(doctor) => doctor.execute(),
+            Command::Status(status) => status.execute(),
             Command::Healthcheck(check) => check.execute(),
             Command::Entry(entry) => entry.execute(),
             Command::Agent(agent) => agent.execute(),

@@ -20,6 +20,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyKind, KeyName, Pin, PinError, TokenUri, UserLogin};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
+use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 
 use crate::ca::{CaSubject, JwtPolicy, ServerName};
 use crate::store::Location;
@@ -64,8 +65,8 @@ pub struct ServerConfig {
     pub admin_ids: Vec<SpiffeId>,
     /// Whether entries may name a program and nobody who runs it.
     pub allow_executable_only: bool,
-    /// Whether each issued, refused and changed thing leaves a line in the log.
-    pub audit_log_enabled: bool,
+    /// Whether, and where, each issued, refused and changed thing leaves a line.
+    pub audit: AuditConfig,
     /// Which calls are limited per source address.
     pub rate_limits: RateLimits,
     /// What is shown to other trust domains, and looked up there.
@@ -84,6 +85,8 @@ pub struct ServerConfig {
     pub upstream: Option<UpstreamConfig>,
     /// The HTTP health listener, if enabled.
     pub health_checks: Option<HealthChecks>,
+    /// What is shown of metrics, if they are.
+    pub telemetry: Option<Telemetry>,
     /// The least important level, the form, and the file if it is not standard error.
     pub log: LogConfig,
     /// What the operator should know about the file; for the log once there is one.
@@ -103,6 +106,17 @@ pub struct Lifetimes {
     pub x509_svid: Duration,
     /// Workloads' JWT-SVIDs whose entry does not say.
     pub jwt_svid: Duration,
+}
+
+/// Lines about what is issued, refused and changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// A file that they go to beside the log, as JSON.
+    pub file: Option<PathBuf>,
+    /// Whether nothing is changed or signed while that file takes no lines.
+    pub required: bool,
 }
 
 /// Which calls are limited per source address. Source: SPIRE's `ratelimit` block.
@@ -193,8 +207,8 @@ impl ServerConfig {
 }
 
 fn read(root: &Section<'_>) -> Option<ServerConfig> {
-    root.not_supported(PROGRAM, &["telemetry"]);
     let health_checks = read_health_checks(root);
+    let telemetry = read_telemetry(root, PROGRAM, "spire_server");
     let server = root.block("server");
     let block = server_block::read(&server);
     let log = ironroot_shell::settings::read_logging(&server);
@@ -224,7 +238,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         jwt: block.jwt.policy(&server, has_given_keys),
         admin_ids: block.admin_ids,
         allow_executable_only: block.allow_executable_only,
-        audit_log_enabled: block.audit_log_enabled,
+        audit: block.audit,
         rate_limits: block.rate_limits,
         federation,
         oidc,
@@ -234,6 +248,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         node_attestors: plugins.node_attestors,
         upstream: plugins.upstream,
         health_checks,
+        telemetry,
         log,
         warnings: Vec::new(),
     })

@@ -10,6 +10,7 @@
 mod admission;
 mod attested;
 mod ban;
+mod census;
 mod change;
 mod contradiction;
 mod filter;
@@ -25,11 +26,13 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use crate::facts::page::{ListPage, Page, PageTokenError};
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::ClockReading;
+use ironroot_shell::telemetry::Counter;
 use thiserror::Error;
 
 pub use admission::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
 pub(crate) use attested::{note_attested, refuse_banned};
 pub use ban::Banned;
+pub use census::DeviceCensus;
 pub use change::{Imported, MAX_IMPORT, MAX_PENDING};
 pub use contradiction::{ContradictedChip, ForkProof};
 pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
@@ -93,14 +96,16 @@ pub enum DeviceError {
 pub struct Devices {
     store: Store,
     table: Arc<RwLock<Table>>,
+    boots_changed: Arc<Counter>,
 }
 
 impl Devices {
     /// Reads every device the store holds, and follows what becomes of them.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
         let table = Arc::new(RwLock::new(Table::default()));
-        store.follow(mirror::follower(&table)).await?;
-        Ok(Self { store, table })
+        let boots_changed = Arc::new(Counter::default());
+        store.follow(mirror::follower(&table, boots_changed.clone())).await?;
+        Ok(Self { store, table, boots_changed })
     }
 
     /// The device of that endorsement key.

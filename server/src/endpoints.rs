@@ -27,7 +27,9 @@ mod pcr_policy_api;
 pub mod policy;
 mod roles;
 mod root_api;
+mod status_api;
 mod svid_api;
+mod tally;
 mod trust_domain_api;
 mod unbroken;
 mod web;
@@ -46,6 +48,7 @@ use ironroot_api::pb::localauthority::local_authority_server::LocalAuthorityServ
 use ironroot_api::pb::logger::logger_server::LoggerServer;
 use ironroot_api::pb::pcr_policy::pcr_policy_server::PcrPolicyServer;
 use ironroot_api::pb::root::root_server::RootServer;
+use ironroot_api::pb::server_status::status_server::StatusServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::trustdomain::trust_domain_server::TrustDomainServer;
 use ironroot_api::pb::types;
@@ -64,7 +67,7 @@ use tonic::transport::Server;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 
-pub use audit::Audit;
+pub use audit::{Audit, AuditFile};
 pub use body::{FieldLimits, RequestShape};
 pub use bundle_endpoint::BundleEndpoint;
 pub use caller::Listener;
@@ -75,6 +78,8 @@ pub use health_api::REASON_METADATA;
 pub use limits::Limits;
 pub use oidc::Oidc;
 pub use roles::{BODY_BUDGET_BYTES, Occupancy, Role, RoleLimits};
+pub use status_api::StatusReport;
+pub use tally::Tally;
 pub use unbroken::Unbroken;
 pub use web::{Answers, ServingCertificate, ServingCertificateError, WebListener};
 
@@ -116,6 +121,8 @@ pub struct ServerState {
     pub audit: Audit,
     /// Heads of the log of all that is done.
     pub heads: Arc<Heads>,
+    /// How calls ended.
+    pub tally: Arc<Tally>,
     /// How much this process logs.
     pub log_level: LevelControl,
     /// The certificate that the server shows.
@@ -159,10 +166,12 @@ pub async fn serve_local(
     shared: Arc<ServerState>,
     socket: SocketListener,
     ready: Ready,
+    status: StatusReport,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let services = services(&shared, &stop)
         .add_service(HealthServer::new(health_api::HealthApi(ready)))
+        .add_service(StatusServer::new(status_api::StatusApi(status)))
         .add_service(LoggerServer::new(logger_api::LoggerApi(shared.clone())))
         .add_service(DebugServer::new(debug_api::DebugApi { server: shared.clone(), began: Instant::now() }));
     let gate = Gate::new(shared, Listener::Local);

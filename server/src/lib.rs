@@ -26,5 +26,7 @@ pub mod readiness;
 pub mod registry;
 pub mod rights;
 pub mod run;
+pub mod status;
 pub mod store;
 pub mod takeover;
+pub mod telemetry;

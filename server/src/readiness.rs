@@ -42,14 +42,19 @@ impl Readiness {
 
     /// All that keeps the server from its work now; none if nothing does. Does not block.
     pub fn reason(&self) -> Option<String> {
+        together(self.troubles().map(|(_, why)| why))
+    }
+
+    /// What the work depends on, by name, and what is wrong with it; none if nothing is.
+    pub fn troubles(&self) -> [(&'static str, Option<String>); 5] {
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        together([
-            token.map(|why| format!("the token does not sign: {why}")),
-            self.ca.trouble(),
-            self.ca.rotation_trouble(),
-            self.store.trouble().map(|why| format!("the data store takes no changes: {why}")),
-            self.log.trouble().map(|why| format!("the issuance log takes no records: {why}")),
-        ])
+        [
+            ("token", token.map(|why| format!("the token does not sign: {why}"))),
+            ("ca", self.ca.trouble()),
+            ("rotation", self.ca.rotation_trouble()),
+            ("data_store", self.store.trouble().map(|why| format!("the data store takes no changes: {why}"))),
+            ("issuance_log", self.log.trouble().map(|why| format!("the issuance log takes no records: {why}"))),
+        ]
     }
 
     /// The same, for who asks on each probe.

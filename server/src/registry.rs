@@ -14,6 +14,7 @@ mod agent_filter;
 mod agent_table;
 mod agents;
 mod authorized;
+mod census;
 mod entries;
 mod entry_table;
 mod filter;

@@ -10,29 +10,30 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
 use ironroot_api::tls::{SvidResolver, TrustAnchors, web_server_config};
 use ironroot_api::unix_socket::UnixSocketError;
 use ironroot_hsm::{HsmError, KeyName, PinError, Token};
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::logging::{LevelControl, Log, LogOutput};
+use ironroot_shell::logging::{LevelControl, Log, LogOutput, LoggingError};
 use ironroot_shell::process::{self, supervisor};
+use ironroot_shell::telemetry::{Calls, MetricsListener, Telemetry};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::bundle_client::{Poller, Refresher};
+use crate::bundle_client::{Fetched, Poller, Refresher};
 use crate::ca::{CaError, CaPolicy, CertificateAuthority, SpireAuthority, Upstream};
 use crate::clock::ServerClock;
-use crate::config::{AttestorFileError, LoginMode, ServerConfig, UpstreamConfig};
+use crate::config::{AttestorFileError, AuditConfig, LoginMode, ServerConfig, UpstreamConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{
-    self, Audit, BundleEndpoint, Forks, Heads, Limits, Occupancy, Oidc, Pushes, ServerState, ServingCertificate,
-    ServingCertificateError, Unbroken,
+    self, Audit, AuditFile, BundleEndpoint, Forks, Heads, Limits, Occupancy, Oidc, Pushes, ServerState,
+    ServingCertificate, ServingCertificateError, StatusReport, Tally, Unbroken,
 };
 use crate::facts::older_state::OlderState;
 use crate::federation::Federation;
@@ -42,7 +43,9 @@ use crate::node_attestation::{Attestor, NodeAttestation};
 use crate::older_state::{MarkError, keep_mark};
 use crate::readiness::Readiness;
 use crate::registry::{Registry, RegistryError};
+use crate::status::{Configured, status};
 use crate::store::{Store, StoreError};
+use crate::telemetry::Sources;
 use doors::{BoundDiscovery, BoundEndpoint, Doors};
 use issuance::{log_authorities, open_log};
 use open_keys::{logins, read_pins_again};
@@ -88,6 +91,10 @@ pub enum RunError {
     Listen(SocketAddr, #[source] io::Error),
     #[error("cannot open the admin socket")]
     AdminSocket(#[from] UnixSocketError),
+    #[error("cannot open audit_log_file")]
+    Audit(#[from] LoggingError),
+    #[error("cannot open the listener for metrics; telemetry {{ Prometheus {{ host, port }} }} names another place")]
+    Metrics(#[source] io::Error),
     #[error("cannot open the health listener; health_checks {{ bind_address, bind_port }} names another place")]
     Health(#[source] io::Error),
     #[error(
@@ -125,12 +132,15 @@ impl RunError {
 
 /// Runs a server until SIGTERM or SIGINT. On SIGHUP it opens `log` and reads the PIN again.
 pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
+    let began = Instant::now();
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
     say_what_is_off(&config);
     prepare_private(&config.data_dir)?;
     // Sockets and files first: who cannot use them has not founded a CA in somebody's token.
     let doors = Doors::open(&config).await?;
+    let metrics = metrics_listener(&config).await?;
+    let audit_file = audit_file(&config.audit)?;
     let attestors = config.node_attestors.clone();
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
     let (doors, Settled { store, registry, federation, keys, ca, rotation, accepted }) =
@@ -139,14 +149,17 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     log_authorities(&store, log_of_all.clone(), config.server_name.clone()).await?;
     let heads = Heads::new(log_of_all.clone(), config.server_name.clone());
     let Doors { tcp, address, admin, health, endpoint, discovery } = doors;
-    let reloading = reload(reload_asked, log.output, logins(&keys, &config.key_managers));
+    let audit = Audit::new(config.audit.enabled, audit_file.clone(), heads.log().clone());
+    let logins = logins(&keys, &config.key_managers);
+    let tokens = logins.iter().map(|(token, _)| token.clone()).collect();
+    let reloading = reload(reload_asked, (log.output, audit_file), logins);
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
     let (poller, refresher) = Poller::new(federation.clone(), ca.bundle());
     let known = Known { registry: registry.clone(), federation, refresher, heads: heads.clone() };
     let shown = (svid.resolver(), anchors.clone());
-    let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, log.level, shown));
+    let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, (log.level, audit), shown));
     let unbroken = shared.unbroken.clone();
     let readiness = Readiness::new(ca.clone(), store.clone(), log_of_all.clone());
     let ready = readiness.ready();
@@ -156,9 +169,11 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
-    let remote = endpoints::serve_remote(shared.clone(), tcp, stopped.clone());
-    let local = endpoints::serve_local(shared, admin, ready.clone(), stopped);
-    parts.spawn(part("the TCP endpoint", remote));
+    parts.spawn(part("the TCP endpoint", endpoints::serve_remote(shared.clone(), tcp, stopped.clone())));
+    let counted = (poller.fetched(), svid.rotations(), began);
+    let sources = sources(&config, &shared, &readiness, tokens, counted);
+    let report = status_report(sources.clone(), Configured::new(&config, address));
+    let local = endpoints::serve_local(shared, admin, ready.clone(), report, stopped);
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
     background.spawn(reloading);
@@ -168,19 +183,14 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     serve_bundle(&mut background, endpoint, &svid, &ca);
     serve_discovery(&mut background, discovery, &ca);
     background.spawn(poller.run());
-    background.spawn({
-        let ca = ca.clone();
-        async move { ca.follow_upstream(wall_unix).await }
-    });
+    background.spawn(follow_upstream(ca.clone()));
     background.spawn(svid.keep_current());
     background.spawn(probe_store(store.clone()));
-    background.spawn({
-        let (heads, ca) = (heads.clone(), ca.clone());
-        async move { heads.keep(ca).await }
-    });
+    background.spawn(keep_heads(heads.clone(), ca.clone()));
     if let Some(mark) = config.rollback_mark.clone() {
         background.spawn(keep_mark(store.clone(), mark));
     }
+    serve_metrics(&mut background, metrics, sources);
     background.spawn(async move { readiness.keep().await });
     if let Some(health) = health {
         background.spawn(health.serve("server", ready));
@@ -222,7 +232,7 @@ fn server_state(
     Known { registry, federation, refresher, heads }: Known,
     store: &Store,
     attestors: Vec<Attestor>,
-    log_level: LevelControl,
+    (log_level, audit): (LevelControl, Audit),
     shown: (Arc<SvidResolver>, Arc<TrustAnchors>),
 ) -> ServerState {
     let (svid, anchors) = shown;
@@ -240,7 +250,8 @@ fn server_state(
         forks: Forks::default(),
         occupancy: Occupancy::new(),
         pushes: Pushes::new(),
-        audit: Audit::new(config.audit_log_enabled, heads.log().clone()),
+        audit,
+        tally: Tally::new(),
         heads,
         log_level,
         svid,
@@ -256,6 +267,40 @@ fn trust_anchors(config: &ServerConfig, ca: &CertificateAuthority) -> Arc<TrustA
     let authorities: Vec<_> =
         ca.bundle().borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
     TrustAnchors::new(config.trust_domain.clone(), &authorities).expect("the CA's own certificates parse")
+}
+
+fn audit_file(config: &AuditConfig) -> Result<Option<Arc<AuditFile>>, RunError> {
+    let path = config.file.as_deref().filter(|_| config.enabled);
+    Ok(path.map(|path| AuditFile::open(path, config.required).map(Arc::new)).transpose()?)
+}
+
+async fn metrics_listener(config: &ServerConfig) -> Result<Option<(MetricsListener, Telemetry)>, RunError> {
+    let Some(telemetry) = config.telemetry.clone() else { return Ok(None) };
+    let listener = MetricsListener::bind(&telemetry.prometheus).await.map_err(RunError::Metrics)?;
+    Ok(Some((listener, telemetry)))
+}
+
+/// Where metrics and the status are read. `counted`: fetches of bundles, renewals of the server's certificate, and since when.
+fn sources(
+    config: &ServerConfig,
+    server: &Arc<ServerState>,
+    readiness: &Arc<Readiness>,
+    tokens: Vec<Token>,
+    counted: (Arc<Fetched>, Arc<Calls>, Instant),
+) -> Arc<Sources> {
+    let ((fetched, svid_rotations, began), agent_ttl_seconds) = (counted, seconds(config.lifetimes.agent));
+    let (server, readiness) = (server.clone(), readiness.clone());
+    Arc::new(Sources { server, readiness, fetched, svid_rotations, tokens, agent_ttl_seconds, began })
+}
+
+fn status_report(sources: Arc<Sources>, configured: Configured) -> StatusReport {
+    Arc::new(move || status(&sources, &configured))
+}
+
+fn serve_metrics(background: &mut JoinSet<()>, metrics: Option<(MetricsListener, Telemetry)>, sources: Arc<Sources>) {
+    if let Some((listener, telemetry)) = metrics {
+        background.spawn(listener.serve(move || sources.page(&telemetry)));
+    }
 }
 
 /// What the server knows of this trust domain and of others, and who fetches more.
@@ -355,14 +400,25 @@ fn upstream(config: &ServerConfig) -> Option<Upstream> {
 }
 
 /// What a SIGHUP does.
-async fn reload(mut asked: Signal, log: LogOutput, logins: Vec<(Token, LoginMode)>) {
+async fn reload(mut asked: Signal, (log, audit): (LogOutput, Option<Arc<AuditFile>>), logins: Vec<(Token, LoginMode)>) {
     while asked.recv().await.is_some() {
         log.reopen_and_say();
+        audit.iter().for_each(|audit| audit.reopen());
         tracing::info!(
             "reload asked for (SIGHUP): the PIN is read again; other changes of the configuration need a restart"
         );
         read_pins_again(&logins).await;
     }
+}
+
+/// Keeps the heads of the log signed.
+async fn keep_heads(heads: Arc<Heads>, ca: Arc<CertificateAuthority>) {
+    heads.keep(ca).await;
+}
+
+/// Keeps the bundle and that of the authority above in step.
+async fn follow_upstream(ca: Arc<CertificateAuthority>) {
+    ca.follow_upstream(wall_unix).await;
 }
 
 /// Each new bundle becomes what clients must chain to.

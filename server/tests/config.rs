@@ -110,7 +110,8 @@ fn defaults_are_spires() {
     assert_eq!(config.lifetimes.jwt_svid, Duration::from_secs(300));
     let subject = &config.ca_subject;
     assert_eq!((subject.country.clone(), subject.organization.clone()), (vec!["US".into()], vec!["SPIFFE".into()]));
-    assert!(config.rate_limits.attestation && config.rate_limits.signing && config.audit_log_enabled);
+    assert!(config.rate_limits.attestation && config.rate_limits.signing && config.audit.enabled);
+    assert_eq!((&config.audit.file, config.audit.required), (&None, false));
     assert_eq!(
         (token(&config).login.clone(), token(&config).sessions),
         (LoginMode::Pin(PinSource::Environment("PIN".into())), 4)
@@ -153,7 +154,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     trust_domian = "x"
     admin_ids = ["spiffe://example.org/a", "nobody"]
 }
-telemetry { Prometheus { port = 1 } }
+telemetry { Statsd = [{ address = "localhost:8125" }] AllowedLabels = [] BlockedPrefixes = ["a"] Prometheus { host = "x" tls { use_spire_svid = true } } MetricPrefix = "1" }
 plugins {
     DataStore "sql" { plugin_data { database_type = "postgres" connection_string = "x" } }
     KeyManager "aws_kms" { plugin_data { region = "r" } }
@@ -179,7 +180,11 @@ plugins {
         "server.conf:11: server.federation.x: unknown key",
         "server.conf:12: server.trust_domian: unknown key: did you mean trust_domain?",
         "server.conf:13: server.admin_ids: \"nobody\": scheme is not \"spiffe://\"",
-        "server.conf:15: telemetry: not supported by ironroot-server yet: remove it",
+        "server.conf:15: telemetry.Statsd: not supported by ironroot-server: metrics are fetched and not pushed: let Prometheus, or your collector's agent, fetch them",
+        "server.conf:15: telemetry.BlockedPrefixes: not supported by ironroot-server: all metrics are shown: drop what is too much where they are fetched (metric_relabel_configs)",
+        "server.conf:15: telemetry.Prometheus.tls: not supported by ironroot-server: the listener speaks no TLS: leave it on localhost, and fetch from there or through a proxy",
+        "server.conf:15: telemetry.MetricPrefix: \"1\": a metric's name has letters, digits and '_', and begins with no digit",
+        "server.conf:15: telemetry.Prometheus.port: missing: give the port that Prometheus asks, such as 9988",
         "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"postgres\": not supported by ironroot-server yet: use sqlite3",
         "server.conf:18: plugins.KeyManager.aws_kms: not supported by ironroot-server yet: use \"pkcs11\", or \"disk\" for moving over from SPIRE",
         "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\" or \"join_token\"",

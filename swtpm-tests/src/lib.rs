@@ -14,6 +14,8 @@ pub mod jwt;
 pub mod key_exchange;
 pub mod machine;
 pub mod manufacturer;
+pub mod metrics;
+pub mod prometheus;
 pub mod quirk;
 pub mod raw_http2;
 pub mod rerun;

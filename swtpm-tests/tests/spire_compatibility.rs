@@ -112,9 +112,20 @@ fn each_configuration_key_of_the_page_is_taken_as_its_row_says() {
         let experimental = rows(&format!("Keys of {block}.experimental"));
         let examples =
             |rows: &[Row]| -> String { rows.iter().map(|row| format!("{}\n", row.rest.trim_matches('`'))).collect() };
-        let text = format!("{block} {{\n{}experimental {{\n{}}}\n}}\n", examples(&keys), examples(&experimental));
+        let telemetry = rows("Keys of the telemetry block");
+        let text = format!(
+            "{block} {{\n{}experimental {{\n{}}}\n}}\ntelemetry {{\n{}}}\n",
+            examples(&keys),
+            examples(&experimental),
+            examples(&telemetry)
+        );
         let said = validated(program, &text);
-        for (prefix, rows) in [(block.to_owned(), &keys), (format!("{block}.experimental"), &experimental)] {
+        let tables = [
+            (block.to_owned(), &keys),
+            (format!("{block}.experimental"), &experimental),
+            ("telemetry".to_owned(), &telemetry),
+        ];
+        for (prefix, rows) in tables {
             for Row { name, here, .. } in rows {
                 let about = format!(": {prefix}.{name}");
                 let lines: Vec<&str> = said.lines().filter(|line| line.contains(&about)).collect();

@@ -8,7 +8,7 @@ use tokio::runtime;
 
 use crate::config::AgentConfig;
 use crate::confinement::confine;
-use flags::Flags;
+pub(super) use flags::Flags;
 
 /// Runs the agent until SIGTERM or SIGINT.
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tracing::{error, warn};
 
 use super::admission::{About, Admission, ConnectionSlot};
+use super::tally::Tally;
 use super::tenancy::{PATIENCE, Tenancy};
 
 /// Who is asking. Handlers find it among the request's extensions.
@@ -53,6 +54,7 @@ pub(super) struct Gate {
     pub admission: Admission,
     pub attestor: Arc<UnixAttestor>,
     pub writers: ConnectionWriter,
+    pub tally: Arc<Tally>,
 }
 
 /// A connection as the HTTP/2 server takes it.
@@ -60,7 +62,7 @@ pub(super) type LocalConnection = Watched<Tolerant<Witnessed>, Tenancy>;
 
 /// Takes in a new connection, or drops it, which a gRPC client sees as `Unavailable`.
 pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<LocalConnection> {
-    let Gate { admission, attestor, writers } = gate;
+    let Gate { admission, attestor, writers, .. } = gate;
     let now = Instant::now();
     let asked = Credentials::of(&stream);
     let asked = asked.inspect_err(|error| error!(error = error as &dyn Error, "cannot ask the kernel who connected"));

@@ -10,11 +10,11 @@ use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
-use ironroot_api::arriving::held;
+use ironroot_api::arriving::{held, told_at_the_end};
 use ironroot_shell::logging::clipped;
 use tonic::Status;
 use tonic::body::Body;
@@ -23,12 +23,13 @@ use tracing::warn;
 
 use super::admission::{About, Admission, StreamSlot};
 use super::caller::Caller;
+use super::tally::Tally;
 use bodies::RequestBody;
 use discovery::{CondensedBody, Reader};
 use offer::{Bounds, NotOffered, Offer};
 
 pub(super) use discovery::{MAX_CONDENSED_BYTES, VALIDATION_KEY};
-pub(super) use offer::{MAX_DELEGATED_MESSAGE_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket};
+pub(super) use offer::{MAX_DELEGATED_MESSAGE_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket, methods};
 
 /// Keeps browsers and naive proxies from being talked into asking. Source: SPIFFE_Workload_Endpoint.md §3.
 const SECURITY_HEADER: &str = "workload.spiffe.io";
@@ -38,6 +39,7 @@ const SECURITY_HEADER: &str = "workload.spiffe.io";
 pub(super) struct DoorLayer {
     admission: Admission,
     socket: Socket,
+    tally: Arc<Tally>,
 }
 
 /// See the module.
@@ -46,6 +48,7 @@ pub(super) struct Door<S> {
     services: S,
     admission: Admission,
     socket: Socket,
+    tally: Arc<Tally>,
 }
 
 /// That a request has passed the door. Only the door makes one; the Workload API wants it.
@@ -57,8 +60,8 @@ pub(super) struct Admitted {
 }
 
 impl DoorLayer {
-    pub fn new(admission: Admission, socket: Socket) -> Self {
-        Self { admission, socket }
+    pub fn new(admission: Admission, socket: Socket, tally: Arc<Tally>) -> Self {
+        Self { admission, socket, tally }
     }
 }
 
@@ -66,7 +69,7 @@ impl<S> Layer<S> for DoorLayer {
     type Service = Door<S>;
 
     fn layer(&self, services: S) -> Door<S> {
-        Door { services, admission: self.admission.clone(), socket: self.socket }
+        Door { services, admission: self.admission.clone(), socket: self.socket, tally: self.tally.clone() }
     }
 }
 
@@ -131,10 +134,14 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let admitted = match self.judge(&request) {
             Ok(admitted) => admitted,
-            Err(status) => return Either::Left(ready(Ok(status.into_http()))),
+            Err(status) => {
+                self.tally.turned_away.ended(status.code(), Duration::ZERO);
+                return Either::Left(ready(Ok(status.into_http())));
+            }
         };
         let (offer, slot) = (admitted.offer, admitted.slot.clone());
         let reader = Reader { admission: self.admission.clone(), uid: admitted.caller.connection().uid() };
+        let counting = Tally::begin(&self.tally, request.uri().path());
         request.extensions_mut().insert(admitted);
         // Both ways hold the stream's slot.
         let bounded = |body| match offer.bounds() {
@@ -142,7 +149,10 @@ where
             Bounds::EachMessage => Body::new(CondensedBody::new(body, reader)),
         };
         let answer = self.services.call(request.map(|body| held(bounded(body), slot.clone())));
-        Either::Right(Box::pin(async move { answer.await.map(|it| it.map(|body| held(body, slot))) }))
+        Either::Right(Box::pin(async move {
+            let answer = answer.await.map(|it| it.map(|body| held(body, slot)));
+            answer.map(|it| told_at_the_end(it, move |code| counting.with(code)))
+        }))
     }
 }
 

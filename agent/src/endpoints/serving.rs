@@ -23,7 +23,7 @@ use futures_util::Stream;
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::{Demand, Peer, UnixAttestor, WithheldSelector, WorkloadRefusal};
 use tokio::sync::watch;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tracing::{info, warn};
 
 pub(super) use question::{Heard, Question};
@@ -34,6 +34,7 @@ pub(super) use view::{Bundles, View, same_bundles, same_jwt_bundles};
 use super::admission::{About, Admission};
 use super::caller::Known;
 use super::door::Admitted;
+use super::tally::Tally;
 use super::{NowUnix, Sources};
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
@@ -65,6 +66,7 @@ struct State {
     turns: Turns,
     now: NowUnix,
     stopping: watch::Receiver<bool>,
+    tally: Arc<Tally>,
 }
 
 /// What is known about a caller.
@@ -96,8 +98,8 @@ impl Serving {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let turns = Turns::new(admission.clone(), ATTESTATION_DEADLINE);
-        let Sources { identities, requests, jwt_svids, now } = sources;
-        Self(Arc::new(State { attestor, admission, identities, requests, jwt_svids, turns, now, stopping }))
+        let Sources { identities, requests, jwt_svids, now, tally } = sources;
+        Self(Arc::new(State { attestor, admission, identities, requests, jwt_svids, turns, now, stopping, tally }))
     }
 
     /// JWT-SVIDs, which are made when they are asked for.
@@ -152,7 +154,11 @@ impl Serving {
 
     /// Finds out who the caller is now; its executable only if an entry asks for it and the caller has spoken again.
     pub async fn attest(&self, caller: &Known) -> Result<Attested, Status> {
-        let (found, demand) = self.look_at(caller).await?;
+        let began = Instant::now();
+        let looked = self.look_at(caller).await;
+        let code = looked.as_ref().err().map_or(Code::Ok, Status::code);
+        self.0.tally.attestations.ended(code, began.elapsed());
+        let (found, demand) = looked?;
         self.report(&caller.peer, &found);
         Ok(Attested { selectors: Arc::new(found.selectors), demand })
     }

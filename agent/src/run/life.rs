@@ -12,6 +12,7 @@ use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
 use crate::config::{AgentConfig, KeyManager, PasswordError, TpmConfig};
+use crate::counted::Counted;
 use crate::identities::Identities;
 use crate::issuance_heads::IssuanceHeads;
 use crate::node_attestation::{Attestor, remembered};
@@ -34,6 +35,8 @@ pub(super) struct Published {
     pub reporter: watch::Sender<Report>,
     /// The connection to the server.
     pub link: watch::Sender<Option<Channel>>,
+    /// What the loop counts of itself.
+    pub counted: Arc<Counted>,
 }
 
 /// Lives until `stopping` says so. A TPM that is away is waited for: the socket serves nothing meanwhile.
@@ -139,6 +142,7 @@ async fn synchronizer(config: &AgentConfig, published: Published, time: TrustedT
         publisher: published.identities,
         reporter: published.reporter,
         link: published.link,
+        counted: published.counted,
     })
 }
 

@@ -51,3 +51,18 @@ pub enum CacheRefusal {
     #[error("the content does not parse")]
     Content,
 }
+
+impl CacheRefusal {
+    /// What metrics call it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "disk",
+            Self::TooLarge | Self::Truncated | Self::Format | Self::Version | Self::Altered | Self::Content => "file",
+            Self::OtherTpm(_) => "other_tpm",
+            Self::ChangedPcrs(_) => "other_boot",
+            Self::OtherPcrs => "other_pcrs",
+            Self::Tpm(_) => "tpm",
+            Self::RolledBack { .. } | Self::CounterBehind { .. } => "rolled_back",
+        }
+    }
+}

@@ -102,6 +102,13 @@ impl Synchronizer {
     }
 
     pub(super) async fn attest(&mut self) -> Result<(), SyncError> {
+        let began = Instant::now();
+        let attested = self.try_to_attest().await;
+        self.parts.counted.attested.done(&attested, began.elapsed());
+        attested
+    }
+
+    async fn try_to_attest(&mut self) -> Result<(), SyncError> {
         let known = self.known_bundle()?;
         let channel = match self.bootstrap_channel(known.as_deref(), Doubt::Refused).await {
             Ok(channel) => {
@@ -134,6 +141,13 @@ impl Synchronizer {
     }
 
     async fn renew_over(&mut self, channel: Channel) -> Result<(), SyncError> {
+        let began = Instant::now();
+        let renewed = self.try_to_renew(channel).await;
+        self.parts.counted.renewed.done(&renewed, began.elapsed());
+        renewed
+    }
+
+    async fn try_to_renew(&mut self, channel: Channel) -> Result<(), SyncError> {
         let key = self.parts.keys.prepare(Keep::Surely).await?;
         let csr = key.certificate_request().await?.into();
         let request = RenewAgentRequest { params: Some(AgentX509svidParams { csr }) };

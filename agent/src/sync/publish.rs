@@ -115,7 +115,10 @@ impl Synchronizer {
             return Some(pause);
         }
         let state = self.state_to_keep().await?;
-        match self.parts.memory.keep(plan, self.changes, state).await {
+        let began = Instant::now();
+        let kept = self.parts.memory.keep(plan, self.changes, state).await;
+        self.parts.counted.kept.done(&kept, began.elapsed());
+        match kept {
             Ok(()) => {
                 self.changes = Changes::default();
                 self.kept = Kept::starting();

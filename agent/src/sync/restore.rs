@@ -21,7 +21,7 @@ impl Synchronizer {
             Memory::Sealed(memory) => match memory.cache().open().await {
                 Ok(Some(file)) => self.restore_sealed(&file).await,
                 Ok(None) => info!("there is no sealed cache yet"),
-                Err(refusal) => warn_refused(&refusal),
+                Err(refusal) => self.refuse_cache(&refusal),
             },
             Memory::Plain { directory, .. } => match AgentRecord::read(directory, &self.parts.trust_domain) {
                 Ok(Some(record)) => self.restore_record(record),
@@ -49,7 +49,7 @@ impl Synchronizer {
             Err(refusal) => refused = refused.or(Some(refusal)),
         }
         match refused {
-            Some(refusal) => warn_refused(&refusal),
+            Some(refusal) => self.refuse_cache(&refusal),
             None => self.finish_interrupted_write(file).await,
         }
         if let Some(record) = time {
@@ -57,6 +57,12 @@ impl Synchronizer {
             // The chip may know of more time that has passed.
             self.publish();
         }
+    }
+
+    fn refuse_cache(&self, refusal: &CacheRefusal) {
+        warn!(error = %describe(refusal), "the sealed cache is refused; identities come from the server again");
+        // The first reason stays.
+        let _ = self.parts.counted.cache_refused.set(refusal.word());
     }
 
     async fn finish_interrupted_write(&mut self, file: &SealedFile) {
@@ -145,9 +151,4 @@ impl Synchronizer {
     fn has_booted_since(&self) -> bool {
         self.parts.attestor.proves_boot() && self.attested_boot != boot_id()
     }
-}
-
-/// The one warning that a cache is not used.
-fn warn_refused(refusal: &CacheRefusal) {
-    warn!(error = %describe(refusal), "the sealed cache is refused; identities come from the server again");
 }

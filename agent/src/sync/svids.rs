@@ -47,7 +47,10 @@ impl Synchronizer {
         let wanted = self.ledger.wanted(Instant::now(), next, &self.parts.time.moment());
         for batch in wanted.chunks(BATCH) {
             let Some(bundle) = self.bundle.clone() else { return Err(SyncError::NoBundle) };
-            let signed = sign(channel.clone(), batch.to_vec(), &bundle, &self.parts.time).await?;
+            let began = Instant::now();
+            let asked = sign(channel.clone(), batch.to_vec(), &bundle, &self.parts.time).await;
+            self.parts.counted.svids.done(&asked, began.elapsed());
+            let signed = asked?;
             let (now, moment) = (Instant::now(), self.parts.time.moment());
             for (wanted, svid) in signed {
                 match svid.and_then(|svid| self.take_svid(&wanted, svid, now, &moment)) {

@@ -27,6 +27,7 @@ fn listening_after(slept: i64) -> Synchronizer {
         publisher: watch::channel(Arc::new(Identities::starting(trust_domain.clone()))).0,
         reporter: watch::channel(Report::default()).0,
         link: watch::channel(None).0,
+        counted: Arc::default(),
         trust_domain,
         time,
     });

@@ -76,6 +76,20 @@ pub enum ClockStanding {
     Contradicted,
 }
 
+impl ClockStanding {
+    /// Each.
+    pub const ALL: [Self; 3] = [Self::Unconfirmed, Self::Confirmed, Self::Contradicted];
+
+    /// What metrics call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unconfirmed => "unconfirmed",
+            Self::Confirmed => "confirmed",
+            Self::Contradicted => "contradicted",
+        }
+    }
+}
+
 /// At which moment to verify a server's chain, and whether time speaks against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChainTime {

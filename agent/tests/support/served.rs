@@ -16,7 +16,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use ironroot_agent::agent_key::WorkloadKey;
 use ironroot_agent::endpoints::{
-    AdminSocketConfig, Delegates, EndpointError, Limits, NowUnix, SdsConfig, Sources, SubordinateUids,
+    AdminSocketConfig, Delegates, EndpointError, Limits, NowUnix, SdsConfig, Sources, SubordinateUids, Tally,
     WorkloadApiConfig, serve_workload_api,
 };
 use ironroot_agent::identities::{Identities, Identity};
@@ -291,7 +291,7 @@ pub fn admin(socket_path: PathBuf, delegates: Delegates) -> AdminSocketConfig {
 pub fn sources(identities: watch::Receiver<Arc<Identities>>, requests: Requests, now: NowUnix) -> Sources {
     let (_, linked) = watch::channel(None);
     let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), TrustedTime::new());
-    Sources { identities, requests, jwt_svids, now }
+    Sources { identities, requests, jwt_svids, now, tally: Tally::new() }
 }
 
 /// A request with the security header.

@@ -3,6 +3,7 @@
 mod asking;
 mod chain;
 mod daemon;
+pub mod doctor;
 mod error;
 mod json;
 mod logger;
@@ -28,7 +29,7 @@ pub use replace_file::replace_file;
 pub use reply::{Output, Reply, UnknownOutput};
 pub use seconds::{lifetime_seconds, positive_seconds};
 pub use socket::{SocketChoice, SocketError};
-pub use text::counted;
+pub use text::{counted, table};
 
 /// Rewrites Go's flags so that a parser of double-dash flags understands them: `-socketPath x` and `-output=json` become
 /// `--socketPath x` and `--output=json`; of `switches`, the flags without value, `-node=true` becomes `--node` and

@@ -1,37 +1,16 @@
 //! The HTTP health listener of both daemons: is the process alive, and can it do its work? 200 or 500 with a JSON object keyed
 //! by what answers (`{"server":{}}`), as SPIRE has it.
-//!
-//! Anybody on the machine may connect, also to say nothing: connections are many, short, and the oldest gives way.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{Method, Response, StatusCode, header};
+use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
-use tracing::{info, warn};
+use hyper::body::Bytes;
+use tokio::net::TcpListener;
 
-use crate::listen;
+use crate::local_http::{self, answer};
 use crate::settings::HealthChecks;
-
-/// Connections at once. One more ends the oldest: an honest probe is answered in milliseconds, so that is a silent one.
-const MAX_CONNECTIONS: usize = 64;
-/// A probe that has not sent its request by then is dropped.
-const HEADER_DEADLINE: Duration = Duration::from_secs(2);
-/// Longest a whole connection may take: the request, and a client that is slow to take the answer.
-const DEADLINE: Duration = Duration::from_secs(5);
-/// Largest request head read, bytes: the least that hyper allows.
-const MAX_HEAD_BYTES: usize = 8 * 1024;
-/// Pause when `accept` fails for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a daemon is not ready, for a person; none when it is. Called on each probe: it must not block.
 pub type Ready = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -54,53 +33,21 @@ pub struct HealthListener {
 impl HealthListener {
     /// Binds the listener that `checks` describe.
     pub async fn bind(checks: HealthChecks) -> io::Result<Self> {
-        let listener = listen::tcp((checks.host.as_str(), checks.port)).await?;
-        info!(address = %listener.local_addr()?, "health listener started");
+        let listener = local_http::bind("health", &checks.host, checks.port).await?;
         Ok(Self { listener, checks: Arc::new(checks) })
     }
 
     /// Answers until dropped. `subsystem` is the key of the JSON object: `server` or `agent`.
     pub async fn serve(self, subsystem: &'static str, ready: Ready) {
-        accept(self.listener, Health { checks: self.checks, subsystem, ready }).await;
-    }
-}
-
-async fn accept(listener: TcpListener, health: Health) {
-    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                warn!(%error, "health listener cannot accept");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        open.retain(|connection| !connection.is_finished());
-        if open.len() >= MAX_CONNECTIONS
-            && let Some(oldest) = open.pop_front()
-        {
-            oldest.abort();
-        }
-        let health = health.clone();
-        // A probe that hangs up early is nobody's concern.
-        let connection = async move { drop(tokio::time::timeout(DEADLINE, health.converse(stream)).await) };
-        open.push_back(tokio::spawn(connection).abort_handle());
+        let health = Health { checks: self.checks, subsystem, ready };
+        local_http::serve("health", self.listener, move |method, path| {
+            std::future::ready(health.answer(&method, &path))
+        })
+        .await;
     }
 }
 
 impl Health {
-    async fn converse(&self, stream: TcpStream) -> hyper::Result<()> {
-        let service = service_fn(|request: http::Request<Incoming>| {
-            let answer = self.answer(request.method(), request.uri().path());
-            async { Ok::<_, Infallible>(answer) }
-        });
-        let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
-        server.keep_alive(false).max_buf_size(MAX_HEAD_BYTES);
-        server.serve_connection(TokioIo::new(stream), service).await
-    }
-
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let (status, details) = if ![Method::GET, Method::HEAD].contains(method) {
             (StatusCode::METHOD_NOT_ALLOWED, serde_json::json!({}))
@@ -116,18 +63,17 @@ impl Health {
         } else {
             (StatusCode::NOT_FOUND, serde_json::json!({}))
         };
-        let mut response = Response::new(Full::new(Bytes::from(format!("{details}\n"))));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        response
+        answer(status, "application/json", format!("{details}\n"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
 
@@ -143,10 +89,10 @@ mod tests {
             live_path: "/live".to_owned(),
             ready_path: "/ready".to_owned(),
         };
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-        let address = listener.local_addr().expect("bound");
+        let listener = HealthListener::bind(checks).await.expect("a port");
+        let address = listener.listener.local_addr().expect("bound");
         let ready: Ready = Arc::new(move || reason.map(str::to_owned));
-        tokio::spawn(accept(listener, Health { checks: Arc::new(checks), subsystem, ready }));
+        tokio::spawn(listener.serve(subsystem, ready));
         address
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  files, flags ── settings (HCL with lines) · command_line
-//!  words        ── logging (with its limits) · describe (an error and its causes) · health
+//!  words        ── logging (with its limits) · describe (an error and its causes) · health, telemetry (over local_http)
 //!  own place    ── process · clock · listen
 //!  shares       ── token_bucket
 //! ```
@@ -12,9 +12,11 @@ pub mod command_line;
 mod describe;
 pub mod health;
 pub mod listen;
+mod local_http;
 pub mod logging;
 pub mod process;
 pub mod settings;
+pub mod telemetry;
 pub mod token_bucket;
 
 pub use describe::describe;

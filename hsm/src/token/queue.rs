@@ -82,6 +82,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// How many jobs wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// Accepts no more; what is waiting is still served.
     pub(crate) fn close(&self) {
         self.lock().closed = true;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ironroot_api::TrustDomain;
 use rustls_pki_types::CertificateDer;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::fetch::{DEADLINE, EndpointProof, FetchError, fetch};
+use super::fetched::Fetched;
 use super::pace::pause;
 use super::{MAX_WISHES, RefreshError, Refresher, UpdateError, Wish};
 use crate::ca::TrustBundle;
@@ -26,6 +28,7 @@ pub struct Poller {
     wishes: mpsc::Receiver<Wish>,
     peers: HashMap<TrustDomain, Peer>,
     fetches: JoinSet<(Arc<FederationRelationship>, Result<TakenIn, UpdateError>)>,
+    fetched: Arc<Fetched>,
 }
 
 /// What a fetch works with.
@@ -50,7 +53,13 @@ impl Poller {
     pub fn new(federation: Arc<Federation>, own: watch::Receiver<Arc<TrustBundle>>) -> (Self, Refresher) {
         let (wish, wishes) = mpsc::channel(MAX_WISHES);
         let fetcher = Arc::new(Fetcher { federation, own });
-        (Self { fetcher, wishes, peers: HashMap::new(), fetches: JoinSet::new() }, Refresher(wish))
+        let (peers, fetches, fetched) = (HashMap::new(), JoinSet::new(), Arc::default());
+        (Self { fetcher, wishes, peers, fetches, fetched }, Refresher(wish))
+    }
+
+    /// What came of fetches.
+    pub fn fetched(&self) -> Arc<Fetched> {
+        Arc::clone(&self.fetched)
     }
 
     /// Runs until dropped.
@@ -58,6 +67,7 @@ impl Poller {
         let mut changes = self.fetcher.federation.changes();
         loop {
             self.reconcile();
+            self.fetched.failing.store(self.count_failing(), Ordering::Relaxed);
             self.begin_those_due();
             let next = self.next_due();
             let due = async {
@@ -123,12 +133,19 @@ impl Poller {
                 debug!(%trust_domain, "Polling for bundle update");
                 peer.is_fetching = true;
                 let (fetcher, relationship) = (self.fetcher.clone(), peer.relationship.clone());
+                let fetched = Arc::clone(&self.fetched);
                 self.fetches.spawn(async move {
+                    let began = Instant::now();
                     let outcome = fetcher.update(&relationship).await;
+                    fetched.note(&outcome, began.elapsed());
                     (relationship, outcome)
                 });
             }
         }
+    }
+
+    fn count_failing(&self) -> usize {
+        self.peers.values().filter(|peer| peer.failures > 0).count()
     }
 
     /// None while as many fetch as may.

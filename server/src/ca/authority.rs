@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ironroot_api::csr::Spki;
 use ironroot_api::{SpiffeId, TrustDomain};
@@ -24,7 +24,9 @@ use super::purpose::Purpose;
 use super::rotating::{Published, Rotation};
 use super::rotation::by_hand::Order;
 use super::sampling::Scrutiny;
+use super::signed::{Signed, SignedFor};
 use super::signers::Signers;
+use super::steps_done::StepsDone;
 use super::upstream::{Followers, Upstream};
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, ServerClock};
@@ -41,6 +43,7 @@ pub struct CertificateAuthority {
     store: Store,
     orders: Orders,
     upstream: Option<Arc<Upstream>>,
+    signed: Arc<Signed>,
 }
 
 impl CertificateAuthority {
@@ -60,7 +63,17 @@ impl CertificateAuthority {
             Rotation::start(keys.into(), store.clone(), Arc::clone(&policy), upstream.clone(), source).await?;
         let (rotation, orders) = started;
         let (clock, published) = (rotation.clock(), rotation.published());
-        Ok((Self { policy, clock, published, store, orders, upstream }, rotation))
+        Ok((Self { policy, clock, published, store, orders, upstream, signed: Arc::default() }, rotation))
+    }
+
+    /// What was signed since the start.
+    pub fn signed(&self) -> &Signed {
+        &self.signed
+    }
+
+    /// What the rotation has done since the start.
+    pub fn steps_done(&self) -> &StepsDone {
+        self.published.done()
     }
 
     /// The clock that the CA decides by.
@@ -101,6 +114,15 @@ impl CertificateAuthority {
     /// The trust bundle, now and after each change.
     pub fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
         self.published.bundle()
+    }
+
+    /// How long an authority of that purpose is to live, seconds; none if there is none.
+    pub fn lifetime_seconds(&self, purpose: Purpose) -> Option<i64> {
+        match purpose {
+            Purpose::Root => self.policy.root_ttl_seconds,
+            Purpose::X509Ca => Some(self.policy.ca_ttl_seconds),
+            Purpose::Jwt => self.policy.jwt.as_ref().map(|_| self.policy.ca_ttl_seconds),
+        }
     }
 
     /// Whether a root signs the CAs.
@@ -146,11 +168,13 @@ impl CertificateAuthority {
         let mut tasks = JoinSet::new();
         for (number, (entry, spki)) in requests.into_iter().enumerate() {
             let (issuer, leaf) = (signers.at(now_unix), self.workload(&entry, spki));
+            let (signed, began) = (Arc::clone(&self.signed), Instant::now());
             tasks.spawn(async move {
-                match issuer {
-                    Ok(issuer) => (number, issuer.issue(&leaf, Scrutiny::Sampled, now_unix).await),
-                    Err(error) => (number, Err(error)),
-                }
+                let issued = match issuer {
+                    Ok(issuer) => issuer.issue(&leaf, Scrutiny::Sampled, now_unix).await,
+                    Err(error) => Err(error),
+                };
+                (number, signed.note(SignedFor::Workload, began, issued))
             });
         }
         while let Some(done) = tasks.join_next().await {
@@ -164,7 +188,7 @@ impl CertificateAuthority {
     /// Signs for an agent, `agent_ttl` long at most and no longer than the CA lives. The signature is verified before it leaves.
     pub async fn sign_agent_svid(&self, agent: AgentToSign<'_>, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(agent.id.clone(), agent.spki, self.policy.agent_ttl_seconds);
-        self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
+        self.issue(SignedFor::Agent, &leaf, now_unix).await
     }
 
     /// Signs what an administrator asks for, `default_x509_svid_ttl` long if it does not say how long, and no longer than the CA
@@ -173,13 +197,16 @@ impl CertificateAuthority {
         let SvidToMint { id, dns_names, spki, ttl_seconds } = svid;
         let ttl_seconds = if ttl_seconds == 0 { self.policy.x509_svid_ttl_seconds } else { ttl_seconds };
         let leaf = Leaf { id, dns_names, spki, ttl_seconds };
-        self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
+        self.issue(SignedFor::Administrator, &leaf, now_unix).await
     }
 
     /// Certifies the CA of a server below, as long as it asks for or `ca_ttl`, and no longer than the CA that signs it lives.
     pub async fn sign_downstream_ca(&self, ca: CaToSign, now_unix: i64) -> Result<IssuedCa, CaError> {
         let ttl_seconds = if ca.ttl_seconds == 0 { self.policy.ca_ttl_seconds } else { ca.ttl_seconds };
-        self.signers().at(now_unix)?.certify_downstream(&ca.spki, ttl_seconds, &self.policy, now_unix).await
+        let (began, signers) = (Instant::now(), self.signers());
+        let certified =
+            async { signers.at(now_unix)?.certify_downstream(&ca.spki, ttl_seconds, &self.policy, now_unix).await };
+        self.signed.note(SignedFor::DownstreamCa, began, certified.await)
     }
 
     /// Puts a key of a server below into the bundle, before that server signs with it. Returns the keys of the trust domain.
@@ -197,7 +224,13 @@ impl CertificateAuthority {
     /// Signs this server's own TLS certificate for the key `spki`, `default_x509_svid_ttl` long at most; verified likewise.
     pub async fn sign_server_svid(&self, spki: &Spki, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(self.policy.trust_domain.server_id(), spki, self.policy.x509_svid_ttl_seconds);
-        self.signers().at(now_unix)?.issue(&leaf, Scrutiny::Full, now_unix).await
+        self.issue(SignedFor::Server, &leaf, now_unix).await
+    }
+
+    async fn issue(&self, what: SignedFor, leaf: &Leaf, now_unix: i64) -> Result<IssuedSvid, CaError> {
+        let (began, signers) = (Instant::now(), self.signers());
+        let issued = async { signers.at(now_unix)?.issue(leaf, Scrutiny::Full, now_unix).await };
+        self.signed.note(what, began, issued.await)
     }
 
     /// Whether the configuration has JWT-SVIDs signed.
@@ -218,7 +251,8 @@ impl CertificateAuthority {
         let signer = self.signers().jwt_at(now_unix)?;
         let mut token_id = [0; 16];
         aws_lc_rs::rand::fill(&mut token_id).expect("the kernel's random numbers do not fail");
-        signer.sign(Claims::new(subject, audience, policy, now_unix, token_id)).await
+        let (began, claims) = (Instant::now(), Claims::new(subject, audience, policy, now_unix, token_id));
+        self.signed.note(SignedFor::JwtSvid, began, signer.sign(claims).await)
     }
 
     fn workload(&self, entry: &AuthorizedEntry, spki: Spki) -> Leaf {

@@ -8,6 +8,7 @@ mod signing;
 mod steps;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::info;
 
@@ -18,6 +19,7 @@ use super::local_authorities::LocalAuthorities;
 use super::purpose::Purpose;
 use super::rotation::{Step, plan};
 use super::signers::Signers;
+use super::steps_done::StepsDone;
 use super::upstream::Upstream;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
@@ -58,6 +60,7 @@ pub(super) struct Performer {
     signers: Signers,
     /// Whether something was done since, so that they may be others.
     unseen: bool,
+    done: Arc<StepsDone>,
 }
 
 impl Performer {
@@ -103,6 +106,7 @@ impl Performer {
             in_former,
             signers,
             unseen: true,
+            done: Arc::default(),
         };
         if performer.policy.accepts_older_journal {
             performer.persist(performer.journal.clone().outrun(moment.now_unix)).await?;
@@ -115,6 +119,11 @@ impl Performer {
             info!(%trust_domain, %server, others = performer.others.len(), "there is no CA of this server yet; making one");
         }
         Ok(performer)
+    }
+
+    /// What it has done.
+    pub(super) fn done(&self) -> Arc<StepsDone> {
+        Arc::clone(&self.done)
     }
 
     /// The clock that it decides by.
@@ -159,6 +168,15 @@ impl Performer {
 
     /// Does one step. If it fails, nothing of it is visible, and it will be planned again.
     pub(super) async fn perform(&mut self, step: Step, moment: Moment) -> Result<(), CaError> {
+        let began = Instant::now();
+        let done = self.carry_out(step, moment).await;
+        self.done.note(step, &done, began.elapsed());
+        done?;
+        self.unseen = true;
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, step: Step, moment: Moment) -> Result<(), CaError> {
         match step {
             Step::Wait { .. } => Ok(()),
             Step::Intend(place) => self.intend(place).await,
@@ -167,9 +185,7 @@ impl Performer {
             Step::Activate(place) => self.activate(place, moment).await,
             Step::Prune(purpose) => self.prune(purpose, moment).await,
             Step::Destroy(place) => self.destroy(place).await,
-        }?;
-        self.unseen = true;
-        Ok(())
+        }
     }
 
     /// Writes down what was counted, if it is worth it.

@@ -22,6 +22,15 @@ impl Purpose {
     /// Each, in the order in which they are made: who signs others comes first.
     pub const ALL: [Self; 3] = [Self::Root, Self::X509Ca, Self::Jwt];
 
+    /// What metrics and programs call such an authority.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::X509Ca => "x509_ca",
+            Self::Jwt => "jwt_key",
+        }
+    }
+
     /// What the log calls such an authority.
     pub fn noun(self) -> &'static str {
         match self {

@@ -16,6 +16,7 @@ use super::rotation::Step;
 use super::rotation_failures::{Attempt, Failures};
 use super::rotation_health::{Loudness, RootWanted, RotationHealth};
 use super::signers::Signers;
+use super::steps_done::StepsDone;
 use super::upstream::Upstream;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
@@ -48,6 +49,7 @@ pub(super) struct Published {
     bundle: watch::Sender<Arc<TrustBundle>>,
     local: ArcSwap<Local>,
     health: Mutex<RotationHealth>,
+    done: Arc<StepsDone>,
 }
 
 /// The authorities of this server, as operators see them.
@@ -86,7 +88,13 @@ impl Rotation {
         }
         let bundle = watch::Sender::new(Arc::new(performer.bundle()));
         let local = ArcSwap::from_pointee(Local::of(&performer));
-        let published = Published { signers: ArcSwap::from_pointee(signers), bundle, local, health: Mutex::default() };
+        let published = Published {
+            signers: ArcSwap::from_pointee(signers),
+            bundle,
+            local,
+            health: Mutex::default(),
+            done: performer.done(),
+        };
         let (given, orders) = Orders::channel();
         Ok((Self { performer, published: Arc::new(published), clock, journals, orders, looked: None }, given))
     }
@@ -249,6 +257,10 @@ impl Published {
 
     pub(super) fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
         self.bundle.subscribe()
+    }
+
+    pub(super) fn done(&self) -> &StepsDone {
+        &self.done
     }
 
     /// The authorities of that purpose, as operators see them.

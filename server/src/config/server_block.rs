@@ -8,7 +8,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::KeyKind;
 use ironroot_shell::settings::{Section, format_duration, places};
 
-use super::{Lifetimes, PROGRAM, RateLimits};
+use super::{AuditConfig, Lifetimes, PROGRAM, RateLimits};
 use crate::ca::{CaSubject, JwtPolicy, ServerName};
 
 /// Where the admin socket is unless the file says otherwise. Source: SPIRE.
@@ -41,7 +41,7 @@ pub(super) struct ServerBlock {
     pub(super) jwt: JwtBlock,
     pub(super) admin_ids: Vec<SpiffeId>,
     pub(super) allow_executable_only: bool,
-    pub(super) audit_log_enabled: bool,
+    pub(super) audit: AuditConfig,
     pub(super) rate_limits: RateLimits,
     pub(super) prune_attested_nodes_expired_for: Option<Duration>,
 }
@@ -78,7 +78,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let rate_limits = read_rate_limits(&server.block("ratelimit"));
     let prune_attested_nodes_expired_for = server.duration("prune_attested_nodes_expired_for");
     let allow_executable_only = server.boolean("allow_executable_only").unwrap_or(false);
-    let audit_log_enabled = server.boolean("audit_log_enabled").unwrap_or(true);
+    let audit = read_audit(server);
     let key_kind = server.parsed("ca_key_type", key_kind).unwrap_or_default();
     let jwt = read_jwt(server, lifetimes.jwt_svid, key_kind);
     Some(ServerBlock {
@@ -94,7 +94,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         key_kind,
         jwt,
         allow_executable_only,
-        audit_log_enabled,
+        audit,
         rate_limits,
         prune_attested_nodes_expired_for,
     })
@@ -148,6 +148,19 @@ pub(super) fn refuse_unsupported(server: &Section<'_>) {
         ],
     );
     experimental.finish();
+}
+
+fn read_audit(server: &Section<'_>) -> AuditConfig {
+    let enabled = server.boolean("audit_log_enabled").unwrap_or(true);
+    let file = server.path("audit_log_file");
+    let required = server.boolean("audit_log_required").unwrap_or(false);
+    if required && !(enabled && file.is_some()) {
+        server.mistake(
+            "audit_log_required",
+            "there must be a file to write to: audit_log_file, and no audit_log_enabled = false",
+        );
+    }
+    AuditConfig { enabled, file, required }
 }
 
 fn read_lifetimes(server: &Section<'_>) -> Lifetimes {

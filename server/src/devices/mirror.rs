@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use ironroot_shell::telemetry::Counter;
 use tokio::time::Instant;
 
 use super::contradiction::Suspicion;
@@ -10,9 +11,10 @@ use crate::facts::device::KnownDevice;
 use crate::facts::pcr_policy::PcrPolicy;
 use crate::store::{Changed, Facts, Follows, News, StoreError};
 
-/// Takes devices into `table` for as long as somebody looks at it.
+/// Takes devices into `table` for as long as somebody looks at it, and counts those that have booted something else.
 pub(super) fn follower(
     table: &Arc<RwLock<Table>>,
+    boots_changed: Arc<Counter>,
 ) -> impl FnMut(&Facts<'_>, &News) -> Result<Follows, StoreError> + Send + 'static {
     let table = Arc::downgrade(table);
     move |facts, news| {
@@ -29,7 +31,7 @@ pub(super) fn follower(
             News::Changes(changes) => {
                 let rows = changes.iter().filter_map(|changed| read(facts, changed)).collect::<Result<Vec<_>, _>>()?;
                 let mut table = table.write().expect("no code panics while it holds the table");
-                rows.into_iter().for_each(|row| row.put_into(&mut table));
+                rows.into_iter().for_each(|row| row.put_into(&mut table, &boots_changed));
             }
         }
         Ok(Follows::On)
@@ -63,9 +65,14 @@ fn read(facts: &Facts<'_>, changed: &Changed) -> Option<Result<Row, StoreError>>
 }
 
 impl Row {
-    fn put_into(self, table: &mut Table) {
+    fn put_into(self, table: &mut Table, boots_changed: &Counter) {
         match self {
-            Self::Device(row) => row.put_into(table),
+            Self::Device(row) => {
+                if row.has_booted_something_else(table) {
+                    boots_changed.one_more();
+                }
+                row.put_into(table);
+            }
             Self::Policy(name, Some(policy)) => drop(table.policies.insert(name, Arc::new(policy))),
             Self::Policy(name, None) => drop(table.policies.remove(&name)),
         }
@@ -77,6 +84,12 @@ impl DeviceRow {
         let now = |contradiction| Suspicion { contradiction, seen: Some(Instant::now()) };
         let (device, contradiction) = (facts.device(&ek_sha256)?, facts.contradiction(&ek_sha256)?);
         Ok(Self { ek_sha256, device, suspicion: contradiction.map(now) })
+    }
+
+    fn has_booted_something_else(&self, table: &Table) -> bool {
+        let before = table.get(&self.ek_sha256).and_then(|known| known.boot.as_ref());
+        let now = self.device.as_ref().and_then(|known| known.boot.as_ref());
+        before.zip(now).is_some_and(|(before, now)| before != now)
     }
 
     fn put_into(self, table: &mut Table) {

@@ -5,11 +5,17 @@
 //! and that it uses its renewed certificate. Refusals cost a caller nothing, so their lines are limited per caller, and what was
 //! left out is counted; foreign values are clipped.
 
+mod file;
+
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_shell::logging::{LineRate, LogLimit, clipped};
+use serde_json::{Value, json};
 use tonic::Status;
+
+pub use file::AuditFile;
 
 use super::caller::Source;
 use crate::issuance_log::{Event, IssuanceLog};
@@ -25,14 +31,28 @@ const REFUSALS_IN_ALL: LineRate = LineRate { burst: 1000, interval: Duration::fr
 pub struct Audit {
     enabled: bool,
     refusals: LogLimit<Source>,
+    file: Option<Arc<AuditFile>>,
     /// Where all that was done is chained, whether or not there are lines.
     log: IssuanceLog,
 }
 
 impl Audit {
-    /// `enabled` is the configuration's `audit_log_enabled`.
-    pub fn new(enabled: bool, log: IssuanceLog) -> Self {
-        Self { enabled, refusals: LogLimit::new(REFUSALS_PER_CALLER, REFUSALS_IN_ALL), log }
+    /// `enabled` is the configuration's `audit_log_enabled`; lines go to `file`, too, if there is one.
+    pub fn new(enabled: bool, file: Option<Arc<AuditFile>>, log: IssuanceLog) -> Self {
+        Self { enabled, refusals: LogLimit::new(REFUSALS_PER_CALLER, REFUSALS_IN_ALL), file, log }
+    }
+
+    /// Why nothing may be changed or signed now: lines must be written, and cannot be.
+    pub fn silence(&self) -> Option<Status> {
+        let why = self.file.as_ref()?.must_not_go_on()?;
+        Some(Status::unavailable(format!(
+            "the audit's lines cannot be written ({why}), and audit_log_required is set: nothing is changed or signed until they can"
+        )))
+    }
+
+    /// The file of its own, if there is one.
+    pub fn file(&self) -> Option<&Arc<AuditFile>> {
+        self.file.as_ref()
     }
 
     /// Records that `caller` had `method` done to `object` (an ID, a serial).
@@ -44,8 +64,20 @@ impl Audit {
                 target: "audit", r#type = "audit", status = "success", method, object = %clipped(&object),
                 caller = who, caller_uid = uid, caller_pid = pid, "API accessed"
             );
+            self.write(|| {
+                json!({
+                    "status": "success", "method": method, "object": clipped(&object).to_string(), "caller": who,
+                    "caller_uid": uid, "caller_pid": pid,
+                })
+            });
         }
         self.log.append(Event { method: method.to_owned(), object, by: who });
+    }
+
+    fn write(&self, line: impl FnOnce() -> Value) {
+        if let Some(file) = &self.file {
+            file.write(line());
+        }
     }
 
     /// Records that `method` on `object` was refused, and passes the status on.
@@ -86,6 +118,14 @@ impl Audit {
             status_message = %clipped(status.message()), method, object = %clipped(&object), device,
             caller = who, caller_uid = uid, caller_pid = pid, suppressed = pass.suppressed, "API accessed"
         );
+        self.write(|| {
+            json!({
+                "status": "error", "status_code": format!("{:?}", status.code()),
+                "status_message": clipped(status.message()).to_string(), "method": method,
+                "object": clipped(&object).to_string(), "device": device, "caller": who, "caller_uid": uid, "caller_pid": pid,
+                "suppressed": pass.suppressed,
+            })
+        });
     }
 }
 

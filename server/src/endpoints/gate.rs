@@ -11,8 +11,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use ironroot_api::arriving::held;
+use ironroot_api::arriving::{held, told_at_the_end};
 use ironroot_api::tls::TlsPeer;
 use ironroot_api::unix_socket::PeerCredentials;
 use tonic::Status;
@@ -27,6 +28,7 @@ use super::caller::{Listener, Source, caller_of};
 use super::fair_share::Share;
 use super::policy::{self, Method, Who};
 use super::roles::Role;
+use super::tally::Tally;
 use crate::rights::{AuthenticatedAgent, Caller, Insider, Visitor};
 
 /// Puts the gate before services of one listener.
@@ -77,12 +79,21 @@ where
         let mut inner = std::mem::replace(&mut self.inner, waiting);
         let gate = self.gate.clone();
         Box::pin(async move {
-            let (request, under_way) = match gate.admit(request).await {
+            let (began, method) = (Instant::now(), policy::find(request.uri().path()));
+            let (request, under_way) = match gate.admit(request, method).await {
                 Ok(admitted) => admitted,
-                Err(status) => return Ok(status.into_http()),
+                Err(status) => {
+                    gate.server.tally.refused(method, status.code(), began.elapsed());
+                    return Ok(status.into_http());
+                }
             };
             let outlives = under_way.method.changes;
-            let call = async move { Ok(under_way.until_the_end_of(inner.call(request).await?)) };
+            let ended = Tally::under_way(&gate.server.tally, under_way.method, under_way.role, began);
+            let call = async move {
+                Ok(told_at_the_end(under_way.until_the_end_of(inner.call(request).await?), move |code| {
+                    ended.with(code)
+                }))
+            };
             match outlives {
                 true => gate.server.unbroken.run(call).await.unwrap_or_else(|failed| Ok(failed.into_http())),
                 false => call.await,
@@ -95,6 +106,7 @@ where
 #[derive(Debug)]
 struct UnderWay {
     method: &'static Method,
+    role: Role,
     _calls: Share<Source>,
     _large_answers: Option<Share<Source>>,
     _mark: CallMark,
@@ -102,13 +114,20 @@ struct UnderWay {
 }
 
 impl Gate {
-    /// The request as the services may have it, or why not.
-    async fn admit(&self, request: Request<Body>) -> Result<(Request<Body>, UnderWay), Status> {
+    /// The request as the services may have it, or why not. `method`: the policy's line for it.
+    async fn admit(
+        &self,
+        request: Request<Body>,
+        method: Option<&'static Method>,
+    ) -> Result<(Request<Body>, UnderWay), Status> {
         //= FLT-S15 server faults: "every method lets in exactly who may call it"
-        let method = policy::find(request.uri().path())
+        let method = method
             .filter(|method| method.who != Who::AdminSocket || self.listener == Listener::Local)
             .ok_or_else(|| Status::unimplemented("this server has no such method"))?;
         let caller = caller_of(request.extensions(), self.listener)?;
+        if let Some(silence) = self.server.audit.silence().filter(|_| leaves_a_line(method)) {
+            return Err(silence);
+        }
         self.server
             .refuse_revoked(request.extensions(), &caller)
             .map_err(|status| self.server.audit.denied(&caller, method.path, status))?;
@@ -193,7 +212,7 @@ impl Gate {
         };
         let charge = occupancy.body_bytes(role).take(source, 0).ok_or_else(too_many)?;
         let charge = Arc::new(Mutex::new(charge));
-        Ok(UnderWay { method, _calls: calls, _large_answers: large_answers, _mark: mark, charge })
+        Ok(UnderWay { method, role, _calls: calls, _large_answers: large_answers, _mark: mark, charge })
     }
 
     /// Tells the connection that a call is under way on it.
@@ -205,6 +224,11 @@ impl Gate {
         };
         mark.ok_or_else(|| Status::internal("connection without a watch"))
     }
+}
+
+/// What is changed or signed has its line in the audit.
+fn leaves_a_line(method: &Method) -> bool {
+    method.changes || method.path.starts_with("/spire.api.server.svid.")
 }
 
 fn administrators_role(is_local: bool) -> Role {

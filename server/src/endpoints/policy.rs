@@ -213,6 +213,7 @@ pub const POLICY: &[Method] = &[
         TRUST_DOMAINS,
     ),
     method("/spire.api.server.trustdomain.v1.TrustDomain/RefreshBundle", Administrators, SMALL),
+    question(method("/ironroot.api.server.status.v1.Status/GetStatus", AdminSocket, SMALL)),
     question(method("/spire.api.server.debug.v1.Debug/GetInfo", AdminSocket, SMALL)),
     question(method("/spire.api.server.logger.v1.Logger/GetLogger", AdminSocket, SMALL)),
     method("/spire.api.server.logger.v1.Logger/SetLogLevel", AdminSocket, SMALL),

@@ -74,6 +74,18 @@ impl Role {
     pub const REMOTE: [Self; 5] =
         [Self::Stranger, Self::Holder, Self::Downstream, Self::Agent, Self::RemoteAdministrator];
 
+    /// What metrics call it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stranger => "stranger",
+            Self::Holder => "holder",
+            Self::Downstream => "downstream",
+            Self::Agent => "agent",
+            Self::RemoteAdministrator => "remote_administrator",
+            Self::LocalAdministrator => "local_administrator",
+        }
+    }
+
     /// What callers of this role may take; constant, so that a test can sum it up.
     pub const fn limits(self) -> RoleLimits {
         match self {

@@ -125,6 +125,11 @@ impl EntryTable {
         ListPage { items: items.into_iter().map(|stored| Arc::new(stored.entry())).collect(), next_page_token }
     }
 
+    /// How many entries there are.
+    pub fn total(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// How many entries match.
     pub fn count(&self, filter: &EntryFilter) -> usize {
         self.matching(filter, i64::MIN).count()

@@ -1,7 +1,7 @@
 //! The certificate the server itself shows: its key lives in this process and is new with every certificate.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
@@ -9,6 +9,7 @@ use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::Spki;
 use ironroot_api::tls::{SvidResolver, provider};
 use ironroot_shell::clock::wall_unix;
+use ironroot_shell::telemetry::Calls;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -24,6 +25,7 @@ pub(super) struct ServerSvid {
     ca: Arc<CertificateAuthority>,
     resolver: Arc<SvidResolver>,
     lifetime: Lifetime,
+    rotations: Arc<Calls>,
 }
 
 struct Lifetime {
@@ -35,14 +37,18 @@ impl ServerSvid {
     /// Has the first one signed. If the CA cannot, because the clock is wrong, the server starts without: whoever administers
     /// it is to learn what is wrong.
     pub(super) async fn issue(ca: Arc<CertificateAuthority>) -> Self {
-        match sign(&ca, wall_unix()).await {
-            Ok((certified, lifetime)) => Self { ca, resolver: SvidResolver::new(certified), lifetime },
+        let (began, rotations) = (Instant::now(), Arc::<Calls>::default());
+        let signed = sign(&ca, wall_unix()).await;
+        rotations.done(&signed, began.elapsed());
+        match signed {
+            Ok((certified, lifetime)) => Self { ca, resolver: SvidResolver::new(certified), lifetime, rotations },
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the server has no SVID, agents cannot connect; it is tried again"
                 );
-                Self { ca, resolver: SvidResolver::empty(), lifetime: Lifetime { issued_unix: 0, not_after_unix: 0 } }
+                let lifetime = Lifetime { issued_unix: 0, not_after_unix: 0 };
+                Self { ca, resolver: SvidResolver::empty(), lifetime, rotations }
             }
         }
     }
@@ -50,6 +56,11 @@ impl ServerSvid {
     /// What TLS shows.
     pub(super) fn resolver(&self) -> Arc<SvidResolver> {
         self.resolver.clone()
+    }
+
+    /// How often one was signed, or not.
+    pub(super) fn rotations(&self) -> Arc<Calls> {
+        Arc::clone(&self.rotations)
     }
 
     /// Replaces the SVID at half its life, and soon after the CA has changed. Never ends. Failures are told once.
@@ -61,7 +72,10 @@ impl ServerSvid {
                 () = self.lifetime.is_half_over() => {}
                 Ok(()) = bundle.changed() => tell_if_tainted(&self.resolver.chain(), &bundle.borrow_and_update()),
             }
-            match sign(&self.ca, wall_unix()).await {
+            let began = Instant::now();
+            let signed = sign(&self.ca, wall_unix()).await;
+            self.rotations.done(&signed, began.elapsed());
+            match signed {
                 Ok((certified, lifetime)) => {
                     self.resolver.replace(certified);
                     self.lifetime = lifetime;

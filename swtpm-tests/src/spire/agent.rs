@@ -55,6 +55,12 @@ impl SpireAgent {
         std::fs::write(self.at("agent.conf"), self.config(port, node_attestor)).expect("configuration written");
     }
 
+    /// Adds blocks to the configuration that it was given.
+    pub fn add_blocks(&self, blocks: &str) {
+        let text = std::fs::read_to_string(self.at("agent.conf")).expect("its configuration");
+        std::fs::write(self.at("agent.conf"), text + blocks).expect("configuration written");
+    }
+
     /// Starts it (again) without waiting; with a token if it has to attest.
     pub fn start(&mut self, join_token: Option<&str>) {
         self.process = None;

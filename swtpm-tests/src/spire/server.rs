@@ -67,6 +67,13 @@ impl SpireServer {
         expect_within(DEADLINE, "SPIRE's server is healthy", || self.log(), answers);
     }
 
+    /// Adds blocks to its configuration, and starts it again.
+    pub fn add_blocks(&mut self, blocks: &str) {
+        let text = std::fs::read_to_string(self.at("server.conf")).expect("its configuration");
+        std::fs::write(self.at("server.conf"), text + blocks).expect("configuration written");
+        self.restart();
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.process = None;

@@ -112,6 +112,7 @@ impl Agent {
             publisher,
             reporter: watch::channel(Report::default()).0,
             link,
+            counted: Arc::default(),
         });
         let wakes = Wakes::new(stopping, Arc::default(), waiting);
         let task = tokio::spawn(async move {

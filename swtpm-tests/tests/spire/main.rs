@@ -15,6 +15,7 @@ mod key_exchange;
 mod matrix;
 mod moving;
 mod nested;
+mod telemetry;
 mod tpm_devid;
 mod tpm_plugin;
 mod x509pop;

@@ -5,7 +5,7 @@ use ironroot_shell::command_line::{ConfigFlags, Given, LogFlags, switched_on};
 
 /// Every flag of SPIRE's; each stands for a key of the file, whose reader does it, warns of it or refuses it, naming the flag.
 #[derive(Debug, Args)]
-pub(super) struct Flags {
+pub(in crate::cli) struct Flags {
     /// The server's host name or address, without the port
     #[arg(long = "serverAddress", value_name = "HOST")]
     server_address: Option<String>,

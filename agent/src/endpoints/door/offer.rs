@@ -65,7 +65,7 @@ pub(super) enum NotOffered {
 /// Every method there is. What is not here does not exist.
 //= WLA-01 SPIFFE Workload API 3: "the X.509-SVID and the JWT-SVID profile are both there"
 //= WLE-08 SPIFFE Workload Endpoint 7: "such as the SPIFFE Workload API MUST NOT be extended directly"
-const METHODS: [(&str, Offer); 12] = [
+static METHODS: [(&str, Offer); 12] = [
     ("/SpiffeWorkloadAPI/FetchX509SVID", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchX509Bundles", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchJWTSVID", Offer::JwtSvid),
@@ -81,7 +81,7 @@ const METHODS: [(&str, Offer); 12] = [
 ];
 
 /// The same of the admin socket.
-const ADMINISTRATION: [(&str, Offer); 10] = [
+static ADMINISTRATION: [(&str, Offer); 10] = [
     ("/spire.agent.debug.v1.Debug/GetInfo", Offer::Administration),
     ("/ironroot.api.agent.status.v1.Status/GetStatus", Offer::Administration),
     ("/ironroot.api.agent.explain.v1.ExplainAny/ExplainProcess", Offer::Administration),
@@ -93,6 +93,11 @@ const ADMINISTRATION: [(&str, Offer); 10] = [
     ("/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/FetchJWTSVIDs", Offer::Delegated),
     ("/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToJWTBundles", Offer::Delegated),
 ];
+
+/// The paths of all methods, of either socket.
+pub(in crate::endpoints) fn methods() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().chain(&ADMINISTRATION).map(|(path, _)| *path)
+}
 
 impl Offer {
     pub fn of(path: &str, socket: Socket) -> Result<Self, NotOffered> {

@@ -1,7 +1,7 @@
 //! A command's answer: for people or for programs.
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -46,6 +46,8 @@ pub struct Reply {
     pub json_text: Option<String>,
     /// For people, with its line ends.
     pub text: String,
+    /// For people at a terminal, in place of `text`: a list that fits a screen. Pipes get `text`, which is SPIRE's form.
+    pub table: Option<String>,
     /// For people, on standard error: what did not work.
     pub complaints: String,
     /// On standard error, whoever reads the answer: what is worth knowing, with its line ends.
@@ -62,8 +64,16 @@ impl Reply {
         Self { json, text: text.into(), ..Self::default() }
     }
 
+    /// The answer with its table, if it has one and is read at a terminal.
+    fn at_terminal(&self, is_terminal: bool) -> Option<Self> {
+        let table = self.table.as_ref().filter(|_| is_terminal)?;
+        Some(Self { text: table.clone(), ..self.clone() })
+    }
+
     /// Prints an answer, or the error in its place, and says what the shell hears.
     pub fn print(answer: &Result<Self, CommandError>, output: Output) -> ExitCode {
+        let tabled = answer.as_ref().ok().and_then(|reply| reply.at_terminal(io::stdout().is_terminal())).map(Ok);
+        let answer = tabled.as_ref().unwrap_or(answer);
         // A reader that went away needs no message.
         match write_to(answer, output, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr().lock()) {
             Ok(code) => code,

@@ -1,6 +1,33 @@
 //! Words for people.
 
+/// Rows below a head, in columns as wide as what is in them.
+pub fn table<const COLUMNS: usize>(head: &[&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
+    let widest = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: [usize; COLUMNS] = std::array::from_fn(widest);
+    let line = |cells: [&str; COLUMNS]| {
+        let padded: Vec<String> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let rows = rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str())));
+    std::iter::once(line(*head)).chain(rows).collect()
+}
+
 /// `1 agent`, `2 agents`.
 pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them_also_in_letters_of_two_bytes() {
+        let rows = [["Köln".to_owned(), "a".to_owned()], [String::new(), "bb".to_owned()]];
+        assert_eq!(table(&["SITE", "X"], &rows), "SITE  X\nKöln  a\n      bb\n");
+        assert_eq!(table(&["SITE"], &[]), "SITE\n");
+    }
 }

@@ -40,6 +40,11 @@ impl LogOutput {
         Ok(Self { file: Some(Arc::new(LogFile { path: path.to_owned(), current: ArcSwap::from_pointee(file) })) })
     }
 
+    /// Appends a line that is no event of the log's.
+    pub fn append(&self, line: &str) -> io::Result<()> {
+        self.make_writer().write_all(line.as_bytes())
+    }
+
     /// Opens the file's name again, so that lines stop going to a file that was moved away. Keeps the old file if that
     /// fails.
     pub fn reopen(&self) -> io::Result<()> {

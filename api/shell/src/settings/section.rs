@@ -254,17 +254,21 @@ impl<'a> Section<'a> {
 
     /// Refuses each of `keys` that is there with anything but `false` or nothing: known to SPIRE, not to `program` yet.
     pub fn not_supported(&self, program: &str, keys: &[&str]) {
-        for key in keys {
-            let asks_for_something = |item: &Item| match &item.value {
-                Value::Bool(value) => *value,
-                Value::String(text) => !text.is_empty(),
-                Value::List(values) => !values.is_empty(),
-                Value::Block(body) => !body.items.is_empty() || !item.labels.is_empty(),
-                Value::Number(_) => true,
-            };
-            if self.items(key).any(asks_for_something) {
-                self.mistake(key, format!("not supported by {program} yet: remove it"));
-            }
+        keys.iter()
+            .for_each(|key| self.refuse_unless_empty(key, &format!("not supported by {program} yet: remove it")));
+    }
+
+    /// Refuses `key` with `reason` if it is there with anything but `false` or nothing.
+    pub fn refuse_unless_empty(&self, key: &str, reason: &str) {
+        let asks_for_something = |item: &Item| match &item.value {
+            Value::Bool(value) => *value,
+            Value::String(text) => !text.is_empty(),
+            Value::List(values) => !values.is_empty(),
+            Value::Block(body) => !body.items.is_empty() || !item.labels.is_empty(),
+            Value::Number(_) => true,
+        };
+        if self.items(key).any(asks_for_something) {
+            self.mistake(key, reason);
         }
     }
 

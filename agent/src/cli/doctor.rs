@@ -1,0 +1,134 @@
+//! `doctor`: whether this device, now, has what the agent needs.
+
+mod server;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use ironroot_api::unix_socket;
+use ironroot_attest::tpm::{Tpm, TpmAddress};
+use ironroot_shell::command_line::doctor::{Findings, disk_space, name_resolves, port_is_free};
+use ironroot_shell::command_line::{ConfigFile, Output, Reply, block_on, describe};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::run::Flags;
+use crate::config::{AgentConfig, TpmConfig};
+use crate::run::tpm_settings;
+
+/// How long an agent that runs may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks whether this device has what the agent needs: TPM, server, clock, sockets, disk; says what to do next.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Run it as the daemon's user, whether the agent runs or not: nothing is changed, and nothing is proven to the server. What \
+        validate finds in the file, it finds too. Exit code 1: there is a fault.
+
+Example: ironroot-agent doctor -config /etc/ironroot/agent.conf
+Example: ironroot-agent doctor -config /etc/ironroot/agent.conf -output json"
+)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    file: ConfigFile<Flags>,
+    /// Form of the answer: pretty or json
+    #[arg(long, value_name = "FORM", default_value = "pretty")]
+    output: Output,
+}
+
+impl Doctor {
+    pub(super) fn execute(self) -> ExitCode {
+        Reply::print(&block_on(async { Ok(self.look().await.reply()) }), self.output)
+    }
+
+    async fn look(&self) -> Findings {
+        let mut findings = Findings::default();
+        let config = match self.file.load(AgentConfig::validate) {
+            Ok(config) => config,
+            Err(mistakes) => {
+                let next = "correct it; the packaged file is read with -config /etc/ironroot/agent.conf, by its user: sudo -u ironroot-agent ...";
+                mistakes.to_string().lines().for_each(|mistake| findings.fault("configuration", mistake, next));
+                return findings;
+            }
+        };
+        findings.good("configuration", format!("trust domain {}", config.trust_domain));
+        let runs = look_at_agent(&mut findings, &config.socket_path).await;
+        disk_space(&mut findings, "disk of data_dir", &config.data_dir);
+        look_at_ports(&mut findings, &config, runs);
+        if let Some(tpm) = config.tpm() {
+            look_at_tpm(&mut findings, tpm, &config, runs).await;
+        }
+        name_resolves(&mut findings, "name of the server", &config.server_address, config.server_port);
+        server::look(&mut findings, &config).await;
+        findings
+    }
+}
+
+/// Whether the agent runs.
+async fn look_at_agent(findings: &mut Findings, socket: &Path) -> bool {
+    let asked = async {
+        let channel = unix_socket::connect(socket).await.ok()?;
+        let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await.ok()?;
+        Some(answer.get_ref().status() == ServingStatus::Serving)
+    };
+    let next = "ironroot-agent status; journalctl -u ironroot-agent -n 50";
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Some(true)) => findings.good("agent", "it runs, and serves identities"),
+        Ok(Some(false)) => findings.doubtful("agent", "it runs, and has nothing to serve yet", next),
+        Ok(None) if socket.exists() => {
+            let says = format!("{} does not answer: the agent does not run, or refuses this user", socket.display());
+            findings.doubtful("agent", says, "systemctl status ironroot-agent");
+            return false;
+        }
+        Ok(None) => {
+            findings.good("agent", "it does not run");
+            return false;
+        }
+        Err(_) => findings.fault("agent", format!("it has not answered for {} s", PATIENCE.as_secs()), next),
+    }
+    true
+}
+
+fn look_at_ports(findings: &mut Findings, config: &AgentConfig, runs: bool) {
+    let local = [
+        ("port of health", config.health_checks.as_ref().map(|checks| (checks.host.as_str(), checks.port))),
+        ("port of metrics", config.telemetry.as_ref().map(|it| (it.prometheus.host.as_str(), it.prometheus.port))),
+    ];
+    for (about, place) in local {
+        let address = place.and_then(|place| std::net::ToSocketAddrs::to_socket_addrs(&place).ok()?.next());
+        address.into_iter().for_each(|address| port_is_free(findings, about, address, runs));
+    }
+}
+
+async fn look_at_tpm(findings: &mut Findings, tpm: &TpmConfig, config: &AgentConfig, runs: bool) {
+    if runs && !matches!(tpm.address, TpmAddress::Device(_)) {
+        return findings.good("TPM", format!("{} has one user at a time: the agent that runs", tpm.address));
+    }
+    let settings = match tpm_settings(tpm, config) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let next = "ls -l of the password's file: it is its owner's alone (chmod 600), who is the daemon's user";
+            return findings.fault("password of the TPM", describe(&error), next);
+        }
+    };
+    let described = async { Tpm::open(settings).await?.run("describe the TPM", |chip| chip.describe()).await };
+    match described.await {
+        Ok(chip) => findings.good("TPM", format!("{} answers: {} {}", tpm.address, chip.manufacturer, chip.model)),
+        Err(error) => findings.fault("TPM", describe(&error), next_for_tpm(&tpm.address)),
+    }
+}
+
+fn next_for_tpm(address: &TpmAddress) -> String {
+    match address {
+        TpmAddress::Device(path) => {
+            format!(
+                "ls -l {}; it belongs to group tss, and so must the daemon's user; dmesg | grep -i tpm",
+                path.display()
+            )
+        }
+        TpmAddress::Swtpm { .. } | TpmAddress::Mssim { .. } => format!("is a software TPM started at {address}?"),
+    }
+}

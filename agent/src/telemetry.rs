@@ -1,0 +1,143 @@
+//! What the agent shows of itself to whoever fetches metrics: under SPIRE's names what SPIRE counts too, under ours the rest.
+//!
+//! The rooms count; here it is only read, at a scrape: see [`ironroot_shell::telemetry`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ironroot_api::certificate::Certificate;
+use ironroot_shell::telemetry::{Kind, Page, Telemetry, call_name};
+use tokio::sync::watch;
+
+use crate::counted::Counted;
+use crate::endpoints::Tally;
+use crate::identities::Identities;
+use crate::jwt_svids::JwtSvids;
+use crate::report::{Report, Stands};
+use crate::trusted_time::{ClockStanding, TrustedTime};
+
+/// Where what is shown is read.
+#[expect(missing_docs, reason = "rooms by their names")]
+pub struct Sources {
+    pub identities: watch::Receiver<Arc<Identities>>,
+    pub report: watch::Receiver<Report>,
+    pub jwt_svids: JwtSvids,
+    pub time: TrustedTime,
+    pub tally: Arc<Tally>,
+    pub counted: Arc<Counted>,
+    /// How the device proves itself, by the name of the attestor.
+    pub attestor: &'static str,
+    /// When the process began.
+    pub began: Instant,
+}
+
+impl Sources {
+    /// All of it, as it is now.
+    pub fn page(&self, telemetry: &Telemetry) -> String {
+        let all = self.identities.borrow().clone();
+        let trust_domain = all.trust_domain().to_string();
+        let mut page = telemetry.page("ironroot_agent", &trust_domain);
+        let now_unix = self.time.now_unix();
+        page.process(env!("CARGO_PKG_VERSION"), &trust_domain, self.began.elapsed(), now_unix);
+        self.write_calls(&mut page);
+        self.write_loop(&mut page);
+        self.write_standing(&mut page, now_unix);
+        self.write_held(&mut page, &all);
+        self.write_device(&mut page);
+        page.into_text()
+    }
+
+    fn write_calls(&self, page: &mut Page) {
+        for (path, calls) in self.tally.by_method() {
+            page.spire_calls(&call_name(path), "Calls of this method, by how they ended", calls);
+        }
+        let (begun, under_way) = self.tally.let_in();
+        page.spire("workload_api_connection", Kind::Counter, "Calls that were let in").sample(&[], begun as f64);
+        page.spire("workload_api_connections", Kind::Gauge, "Calls that are under way").sample(&[], under_way as f64);
+        page.spire_calls("workload_api_workload_attestation", "Callers that were looked at", &self.tally.attestations);
+        let mut turned_away =
+            page.own("turned_away_calls_total", Kind::Counter, "Calls that were turned away at the door");
+        for (status, elapsed) in self.tally.turned_away.by_code() {
+            turned_away.sample(&[("status", status)], elapsed.times() as f64);
+        }
+    }
+
+    fn write_loop(&self, page: &mut Page) {
+        let counted = &self.counted;
+        let attestor = [("attestor", self.attestor)];
+        page.spire_calls_of("node_attestor_new_svid", "Attestations of the device", &attestor, &counted.attested);
+        for (name, help, calls) in [
+            ("agent_svid_rotate", "Renewals of the agent's certificate", &counted.renewed),
+            ("manager_sync_fetch_entries_updates", "Times that the server was asked for entries", &counted.entries),
+            ("manager_sync_fetch_svids_updates", "Times that the server was asked to sign", &counted.svids),
+        ] {
+            page.spire_calls(name, help, calls);
+        }
+        let mut kept =
+            page.own("kept_total", Kind::Counter, "Times that identities were to be kept on disk, by how it went");
+        for (status, elapsed) in counted.kept.by_code() {
+            kept.sample(&[("status", status)], elapsed.times() as f64);
+        }
+    }
+
+    fn write_standing(&self, page: &mut Page, now_unix: i64) {
+        let report = self.report.borrow().clone();
+        let mut standing = page.own("standing", Kind::Gauge, "1 where the agent stands with its server");
+        for stands in Stands::ALL {
+            standing.sample(&[("standing", stands.word())], flag(stands == report.stands));
+        }
+        page.own("sync_failures", Kind::Gauge, "Turns that failed since the last that did not")
+            .sample(&[], f64::from(report.failures));
+        if report.synced_unix > 0 {
+            page.own("last_sync_age_seconds", Kind::Gauge, "How long ago the server last confirmed everything, s")
+                .sample(&[], (now_unix - report.synced_unix).max(0) as f64);
+        }
+        page.own("told_of_changes", Kind::Gauge, "1 if the server tells of changes")
+            .sample(&[], flag(report.is_told_of_changes));
+        let leaf = report.chain.as_ref().and_then(|chain| Certificate::parse(&chain.iter().next()?).ok());
+        if let Some(leaf) = leaf {
+            page.own(
+                "certificate_ends_seconds",
+                Kind::Gauge,
+                "How long the agent's own certificate is good for still, s",
+            )
+            .sample(&[], (leaf.not_after_unix() - now_unix) as f64);
+        }
+        page.own("cache_sealed", Kind::Gauge, "1 if identities are kept sealed to the chip")
+            .sample(&[], flag(report.is_cache_sealed));
+    }
+
+    fn write_held(&self, page: &mut Page, all: &Identities) {
+        let (entries, svids, jwt) = (all.entries().count(), all.iter().len(), self.jwt_svids.count());
+        page.spire("sync_entries_total", Kind::Gauge, "Entries that the server gave").sample(&[], entries as f64);
+        page.spire("sync_bundles_total", Kind::Gauge, "Trust bundles that are held")
+            .sample(&[], all.bundles().count() as f64);
+        let mut cached = page.spire("lru_cache_svid_map_size", Kind::Gauge, "X509-SVIDs that are held");
+        cached.sample(&[("svid_type", "X509")], svids as f64);
+        let mut entries_held = page.spire("lru_cache_record_map_size", Kind::Gauge, "Entries that are held");
+        entries_held.sample(&[("svid_type", "X509")], entries as f64);
+        page.spire("jwt_svid_cache_size", Kind::Gauge, "JWT-SVIDs that are held").sample(&[], jwt as f64);
+        let own = self.time.moment().own();
+        if let Some(end) = all.ends().map(|(_, end)| end).min() {
+            page.own("svid_ends_seconds", Kind::Gauge, "How long the X509-SVID that ends first is good for still, s")
+                .sample(&[], end.saturating_sub(own) as f64);
+        }
+    }
+
+    /// The chip, what was booted, and the clock.
+    fn write_device(&self, page: &mut Page) {
+        if let Some(why) = self.counted.cache_refused.get() {
+            page.own("cache_refused", Kind::Gauge, "1 if the sealed cache was not used at the start, and why")
+                .sample(&[("why", *why)], 1.0);
+        }
+        let stands = self.time.moment().clock();
+        let mut clock = page.own("clock", Kind::Gauge, "1 for what the device's clock is worth");
+        for standing in ClockStanding::ALL {
+            clock.sample(&[("standing", standing.word())], flag(standing == stands));
+        }
+    }
+}
+
+fn flag(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
+}

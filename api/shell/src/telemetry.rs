@@ -1,0 +1,22 @@
+//! Metrics in Prometheus's text form, under SPIRE's names where SPIRE has one.
+//!
+//! ```text
+//!  a room counts what it does (Counter, Elapsed, Calls, Histogram: a few atomics, nothing else) ─┐
+//!  a room says how it is when it is asked (gauges) ──────────────────────────────────────────────┼─► Page ─► MetricsListener
+//!                                        a scrape, at most one page a second ────────────────────┘
+//! ```
+//! Nothing is pushed and nothing is kept by name: labels are words of the program (`&'static str`), so that no caller, identity or
+//! address can make a series.
+
+mod counted;
+mod listener;
+mod names;
+mod page;
+mod process;
+mod settings;
+
+pub use counted::{Calls, Counter, Elapsed, Histogram};
+pub use listener::MetricsListener;
+pub use names::call_name;
+pub use page::{Family, Kind, Label, Page};
+pub use settings::{Prometheus, Telemetry, read_telemetry, sanitised};

@@ -1,0 +1,131 @@
+//! The `telemetry` block, in SPIRE's keys. Source: SPIRE, doc/telemetry/telemetry_config.md.
+
+use nix::unistd::gethostname;
+
+use super::Page;
+use crate::settings::Section;
+
+/// What the operator wants to see, and under which names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Where Prometheus asks.
+    pub prometheus: Prometheus,
+    /// `MetricPrefix`, before SPIRE's names.
+    prefix: String,
+    /// `EnableHostnameLabel`: the label `host`.
+    has_host: bool,
+    /// `EnableTrustDomainLabel`: the label `trust_domain`.
+    has_trust_domain: bool,
+}
+
+/// Where the exporter listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prometheus {
+    /// Host name or address.
+    pub host: String,
+    /// Port; 0 lets the kernel choose.
+    pub port: u16,
+}
+
+impl Telemetry {
+    /// An empty page of the program whose metrics SPIRE calls `spire_…` (`spire_server`) and that we call `own` (`ironroot_server`).
+    pub fn page(&self, own: &'static str, trust_domain: &str) -> Page {
+        let host = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+        let host = self.has_host.then_some(("host", host));
+        let trust_domain = self.has_trust_domain.then(|| ("trust_domain", sanitised(trust_domain)));
+        let constants: Vec<_> = host.into_iter().chain(trust_domain).collect();
+        Page::new(&self.prefix, own, &constants)
+    }
+}
+
+/// A label's value as SPIRE shows it: `example.org` as `example_org`. Source: SPIRE, pkg/common/telemetry/sanitize.go.
+pub fn sanitised(value: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut text = String::with_capacity(value.len());
+    let mut rest = value;
+    while let Some(first) = rest.chars().next() {
+        if is_word(first) {
+            text.push(first);
+            rest = &rest[first.len_utf8()..];
+        } else {
+            text.push('_');
+            let after = rest.trim_start_matches(|c| !is_word(c));
+            rest = after.strip_prefix('_').unwrap_or(after);
+        }
+    }
+    text
+}
+
+/// Reads the top-level `telemetry` block of `root`; none unless it has Prometheus. `prefix`: what SPIRE puts before its names.
+pub fn read_telemetry(root: &Section<'_>, program: &str, prefix: &str) -> Option<Telemetry> {
+    let section = root.block("telemetry");
+    let (statsd, filters) =
+        (["DogStatsd", "M3", "Statsd"], ["AllowedLabels", "AllowedPrefixes", "BlockedLabels", "BlockedPrefixes"]);
+    let refuse = |section: &Section<'_>, key, why| {
+        section.refuse_unless_empty(key, &format!("not supported by {program}: {why}"));
+    };
+    for key in statsd {
+        refuse(
+            &section,
+            key,
+            "metrics are fetched and not pushed: let Prometheus, or your collector's agent, fetch them",
+        );
+    }
+    for key in filters {
+        refuse(
+            &section,
+            key,
+            "all metrics are shown: drop what is too much where they are fetched (metric_relabel_configs)",
+        );
+    }
+    let prometheus = section.block("Prometheus");
+    refuse(
+        &prometheus,
+        "tls",
+        "the listener speaks no TLS: leave it on localhost, and fetch from there or through a proxy",
+    );
+    section.no_meaning(program, &["InMem"]);
+    let prefix = section.parsed("MetricPrefix", metric_name).unwrap_or_else(|| prefix.to_owned());
+    let has_host = section.boolean("EnableHostnameLabel").unwrap_or(true);
+    let has_trust_domain = section.boolean("EnableTrustDomainLabel").unwrap_or(false);
+    let prometheus = read_prometheus(&prometheus);
+    section.finish();
+    Some(Telemetry { prometheus: prometheus?, prefix, has_host, has_trust_domain })
+}
+
+fn read_prometheus(section: &Section<'_>) -> Option<Prometheus> {
+    if !section.is_present() {
+        return None;
+    }
+    let host = section.string("host").unwrap_or_else(|| "localhost".to_owned());
+    if !["localhost", "127.0.0.1", "::1"].contains(&host.as_str()) {
+        section
+            .warn("host", "whoever reaches that address reads the metrics: names of nobody, but numbers of everything");
+    }
+    let port = section.required("port", section.port("port", 0), "give the port that Prometheus asks, such as 9988");
+    section.finish();
+    Some(Prometheus { host, port: port? })
+}
+
+fn metric_name(text: &str) -> Result<String, &'static str> {
+    let is_begun = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let is_legal = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    match is_begun && is_legal {
+        true => Ok(text.to_owned()),
+        false => Err("a metric's name has letters, digits and '_', and begins with no digit"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_shown_as_spire_shows_them() {
+        for (value, wanted) in
+            [("example.org", "example_org"), ("1.16.0-dev-unk", "1_16_0_dev_unk"), ("a._b", "a_b"), ("", "")]
+        {
+            assert_eq!(sanitised(value), wanted, "{value}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How much was signed, what for, and how long it took.
+
+use std::time::Instant;
+
+use ironroot_shell::telemetry::{Counter, Histogram};
+
+/// What is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the certificate's holder by its name")]
+pub enum SignedFor {
+    Agent,
+    Workload,
+    Administrator,
+    Server,
+    DownstreamCa,
+    JwtSvid,
+}
+
+impl SignedFor {
+    /// Each, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::Agent, Self::Workload, Self::Administrator, Self::Server, Self::DownstreamCa, Self::JwtSvid];
+
+    /// What metrics call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Workload => "workload",
+            Self::Administrator => "administrator",
+            Self::Server => "server",
+            Self::DownstreamCa => "downstream_ca",
+            Self::JwtSvid => "jwt_svid",
+        }
+    }
+}
+
+/// What became of requests of one kind.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    /// How long those took that were signed: the token's queue, the token, and the look at the result.
+    pub signed: Histogram,
+    /// Those that were not: the CA, the token, or what it signed.
+    pub failed: Counter,
+}
+
+/// Of all kinds.
+#[derive(Debug, Default)]
+pub struct Signed([Outcomes; SignedFor::ALL.len()]);
+
+impl Signed {
+    /// Those of one kind.
+    pub fn of(&self, what: SignedFor) -> &Outcomes {
+        &self.0[what as usize]
+    }
+
+    /// Notes what came of a request that began then, and passes it on.
+    pub(super) fn note<T, E>(&self, what: SignedFor, began: Instant, done: Result<T, E>) -> Result<T, E> {
+        match &done {
+            Ok(_) => self.of(what).signed.took(began.elapsed()),
+            Err(_) => self.of(what).failed.one_more(),
+        }
+        done
+    }
+}

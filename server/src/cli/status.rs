@@ -1,0 +1,187 @@
+//! `status`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use ironroot_api::pb::server_status::get_status_response::{Authority, Trouble};
+use ironroot_api::pb::server_status::status_client::StatusClient;
+use ironroot_api::pb::server_status::{GetStatusRequest, GetStatusResponse};
+use ironroot_api::utc;
+use ironroot_shell::command_line::{Reply, go_duration, int64};
+use serde_json::{Value, json};
+
+use super::connection::Connection;
+
+/// Shows how the running server is: what is wrong, the CA and when it ends, token, agents, devices, entries.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit code 1: something keeps the server from its work. Example: ironroot-server status -output json"
+)]
+pub(super) struct Status {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Status {
+    pub(super) fn execute(self) -> ExitCode {
+        self.connection.run(async |connection| {
+            let channel = connection.open().await?;
+            let status = StatusClient::new(channel).get_status(GetStatusRequest {}).await?.into_inner();
+            let failed = !status.troubles.is_empty();
+            Ok(Reply { failed, ..Reply::new(json(&status), text(&status)) })
+        })
+    }
+}
+
+fn json(status: &GetStatusResponse) -> Value {
+    let trouble = |Trouble { what, why }: &Trouble| json!({ "what": what, "why": why });
+    let authority = |authority: &Authority| {
+        json!({
+            "purpose": authority.purpose,
+            "active_id": authority.active_id,
+            "active_until": int64(authority.active_until),
+            "prepared_id": authority.prepared_id,
+            "prepared_until": int64(authority.prepared_until),
+        })
+    };
+    json!({
+        "version": status.version,
+        "uptime": int64(status.uptime),
+        "trust_domain": status.trust_domain,
+        "healthy": status.troubles.is_empty(),
+        "troubles": status.troubles.iter().map(trouble).collect::<Vec<_>>(),
+        "authorities": status.authorities.iter().map(authority).collect::<Vec<_>>(),
+        "keys": status.keys,
+        "token_queue": status.token_queue,
+        "data_store": status.data_store,
+        "agents": {
+            "current": status.agents_current,
+            "late": status.agents_late,
+            "expired": status.agents_expired,
+            "banned": status.agents_banned,
+        },
+        "devices": {
+            "enrolled": status.devices_enrolled,
+            "pending": status.devices_pending,
+            "banned": status.devices_banned,
+            "suspected": status.devices_suspected,
+            "booted_otherwise": status.devices_booted_otherwise,
+        },
+        "entries": status.entries,
+        "federation": { "bundles": status.federated_bundles, "failing": status.federation_failing },
+        "listeners": status.listeners.iter().map(|it| json!({ "what": it.what, "address": it.address })).collect::<Vec<_>>(),
+        "warnings": status.warnings,
+    })
+}
+
+fn text(status: &GetStatusResponse) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{name:<14}: {value}").expect("writing to a string cannot fail");
+    };
+    let uptime = go_duration(status.uptime.try_into().unwrap_or(i32::MAX));
+    line("Server", format!("{}, up {uptime}, trust domain {}", status.version, status.trust_domain));
+    if status.troubles.is_empty() {
+        line("Health", "able to do its work".to_owned());
+    }
+    for Trouble { what, why } in &status.troubles {
+        line("TROUBLE", format!("{what}: {why}"));
+    }
+    status.authorities.iter().for_each(|authority| line(name(&authority.purpose), in_words(authority)));
+    line("Keys", format!("{}, {} requests wait", status.keys, status.token_queue));
+    line("Data store", status.data_store.clone());
+    let (current, late, expired) = (status.agents_current, status.agents_late, status.agents_expired);
+    line("Agents", format!("{current} current, {late} late, {expired} expired, {} banned", status.agents_banned));
+    let (enrolled, pending) = (status.devices_enrolled, status.devices_pending);
+    line(
+        "Devices",
+        format!("{enrolled} enrolled, {pending} pending, {} banned{}", status.devices_banned, oddities(status)),
+    );
+    line("Entries", status.entries.to_string());
+    let (bundles, failing) = (status.federated_bundles, status.federation_failing);
+    line("Federation", format!("{bundles} bundles of others, {failing} cannot be fetched"));
+    status.listeners.iter().for_each(|listener| line("Listens", format!("{} for {}", listener.address, listener.what)));
+    status.warnings.iter().for_each(|warning| line("Warning", warning.clone()));
+    text
+}
+
+fn name(purpose: &str) -> &'static str {
+    match purpose {
+        "root" => "Root",
+        "x509_ca" => "CA",
+        _ => "JWT key",
+    }
+}
+
+fn in_words(authority: &Authority) -> String {
+    let Authority { active_id, active_until, prepared_id, prepared_until, .. } = authority;
+    let active = match active_id.is_empty() {
+        true => "nothing signs".to_owned(),
+        false => format!("{active_id} until {}", utc(*active_until)),
+    };
+    match prepared_id.is_empty() {
+        true => format!("{active}; the next is not due yet"),
+        false => format!("{active}; next {prepared_id} until {}", utc(*prepared_until)),
+    }
+}
+
+fn oddities(status: &GetStatusResponse) -> String {
+    let mut told = String::new();
+    for (number, words) in [
+        (status.devices_booted_otherwise, "booted what no policy allows"),
+        (status.devices_suspected, "share a chip, it seems"),
+    ] {
+        if number > 0 {
+            write!(told, "; {number} {words}").expect("writing to a string cannot fail");
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use ironroot_api::pb::server_status::get_status_response::Listener;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_comes_first_and_the_next_authority_is_told() {
+        let status = GetStatusResponse {
+            version: "0.1.0".into(),
+            uptime: 61,
+            trust_domain: "td".into(),
+            troubles: vec![Trouble { what: "token".into(), why: "it does not sign".into() }],
+            authorities: vec![Authority {
+                purpose: "x509_ca".into(),
+                active_id: "aa".into(),
+                prepared_id: "bb".into(),
+                ..Authority::default()
+            }],
+            keys: "token \"ca\"".into(),
+            data_store: "/d/x.sqlite3".into(),
+            agents_late: 3,
+            devices_enrolled: 7,
+            devices_booted_otherwise: 1,
+            listeners: vec![Listener { what: "agents".into(), address: "0.0.0.0:8081".into() }],
+            warnings: vec!["mind this".into()],
+            ..GetStatusResponse::default()
+        };
+        let wanted = "Server        : 0.1.0, up 1m1s, trust domain td
+TROUBLE       : token: it does not sign
+CA            : aa until 1970-01-01T00:00:00Z; next bb until 1970-01-01T00:00:00Z
+Keys          : token \"ca\", 0 requests wait
+Data store    : /d/x.sqlite3
+Agents        : 0 current, 3 late, 0 expired, 0 banned
+Devices       : 7 enrolled, 0 pending, 0 banned; 1 booted what no policy allows
+Entries       : 0
+Federation    : 0 bundles of others, 0 cannot be fetched
+Listens       : 0.0.0.0:8081 for agents
+Warning       : mind this
+";
+        assert_eq!(text(&status), wanted);
+        let json = json(&status);
+        assert_eq!((&json["healthy"], &json["agents"]["late"]), (&false.into(), &3.into()));
+        assert!(text(&GetStatusResponse::default()).contains("Health        : able to do its work"));
+    }
+}

@@ -1,0 +1,102 @@
+//! What an operator asks at three in the morning, in one answer.
+
+use ironroot_api::pb::server_status::GetStatusResponse;
+use ironroot_api::pb::server_status::get_status_response::{Authority, Listener, Trouble};
+use ironroot_shell::clock::wall_unix;
+
+use crate::ca::{AuthorityState, Purpose};
+use crate::config::{KeyManagerConfig, OidcListener, ServerConfig};
+use crate::telemetry::Sources;
+
+/// What is known of the server from its configuration, in words.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    keys: String,
+    data_store: String,
+    listeners: Vec<Listener>,
+    warnings: Vec<String>,
+}
+
+impl Configured {
+    /// `address`: where agents connect, as it was bound.
+    pub fn new(config: &ServerConfig, address: std::net::SocketAddr) -> Self {
+        let keys = match &config.key_managers.current {
+            KeyManagerConfig::Pkcs11(token) => format!("{} ({})", token.token, token.module_path.display()),
+            KeyManagerConfig::Disk(path) => format!("{}, not in hardware", path.display()),
+            KeyManagerConfig::Memory => "in memory, not in hardware".to_owned(),
+        };
+        let listener = |what: &str, address: String| Listener { what: what.to_owned(), address };
+        let local =
+            |what, place: Option<(&str, u16)>| place.map(|(host, port)| listener(what, format!("{host}:{port}")));
+        let health = config.health_checks.as_ref().map(|checks| (checks.host.as_str(), checks.port));
+        let metrics = config.telemetry.as_ref().map(|it| (it.prometheus.host.as_str(), it.prometheus.port));
+        let bundle = config.federation.bundle_endpoint.as_ref();
+        let discovery = config.oidc.as_ref().map(|oidc| match &oidc.listener {
+            OidcListener::Https(address, _) => address.to_string(),
+            OidcListener::Socket(path) => path.display().to_string(),
+        });
+        let always = [
+            listener("agents", address.to_string()),
+            listener("administrators", config.socket_path.display().to_string()),
+        ];
+        let sometimes = [
+            bundle.map(|endpoint| listener("bundle", endpoint.address.to_string())),
+            discovery.map(|place| listener("discovery", place)),
+            local("health", health),
+            local("metrics", metrics),
+        ];
+        let listeners = always.into_iter().chain(sometimes.into_iter().flatten()).collect();
+        Self { keys, data_store: config.data_store.to_string(), listeners, warnings: config.warnings.clone() }
+    }
+}
+
+/// How the server is now.
+pub fn status(sources: &Sources, configured: &Configured) -> GetStatusResponse {
+    let server = &sources.server;
+    let agents = server.registry.agent_census(wall_unix(), sources.late_below_seconds());
+    let devices = server.devices.census();
+    GetStatusResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime: sources.began.elapsed().as_secs().try_into().unwrap_or(i64::MAX),
+        trust_domain: server.trust_domain.to_string(),
+        troubles: troubles(sources),
+        authorities: Purpose::ALL.into_iter().filter_map(|purpose| authority(sources, purpose)).collect(),
+        keys: configured.keys.clone(),
+        token_queue: count(sources.waiting_for_token()),
+        data_store: configured.data_store.clone(),
+        agents_current: count(agents.current),
+        agents_late: count(agents.late),
+        agents_expired: count(agents.expired),
+        agents_banned: count(agents.banned),
+        devices_enrolled: count(devices.enrolled),
+        devices_pending: count(devices.pending),
+        devices_banned: count(devices.banned),
+        devices_suspected: count(devices.suspected),
+        devices_booted_otherwise: count(devices.boot_otherwise),
+        entries: count(server.registry.entry_census()),
+        federated_bundles: count(server.federation.count_bundles()),
+        federation_failing: count(sources.fetched.failing()),
+        listeners: configured.listeners.clone(),
+        warnings: configured.warnings.clone(),
+    }
+}
+
+fn troubles(sources: &Sources) -> Vec<Trouble> {
+    let troubles = sources.readiness.troubles().into_iter();
+    troubles.filter_map(|(what, why)| Some(Trouble { what: what.to_owned(), why: why? })).collect()
+}
+
+/// None of a purpose that nothing signs for, and nothing will.
+fn authority(sources: &Sources, purpose: Purpose) -> Option<Authority> {
+    let local = sources.server.ca.local_authorities(purpose);
+    if local.active.is_none() && local.prepared.is_none() {
+        return None;
+    }
+    let told = |state: Option<AuthorityState>| state.map(|state| (state.id, state.expires_at_unix)).unwrap_or_default();
+    let ((active_id, active_until), (prepared_id, prepared_until)) = (told(local.active), told(local.prepared));
+    Some(Authority { purpose: purpose.word().to_owned(), active_id, active_until, prepared_id, prepared_until })
+}
+
+fn count(number: usize) -> i32 {
+    number.try_into().unwrap_or(i32::MAX)
+}

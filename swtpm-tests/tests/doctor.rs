@@ -1,0 +1,153 @@
+//! `doctor` and `status`: what only this machine can say, before the daemons run and beside them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions, as_uid, binary, expect_within};
+use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::softhsm::SoftHsm;
+use serde_json::Value;
+
+const STRANGER: u32 = 60_003;
+
+/// The server's doctor in the environment of its token.
+fn doctor(server: &Server, more: &[&str]) -> Output {
+    let (name, value) = server.token().environment();
+    let mut command = Command::new(binary("ironroot-server"));
+    command.args(["doctor", "-output", "json", "-config"]).arg(server.config_path()).args(more).env(name, value);
+    command.output().expect("ironroot-server starts")
+}
+
+fn findings(output: &Output) -> Vec<Value> {
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {}", String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()))
+    });
+    assert_eq!(answer["healthy"], output.status.success(), "{answer}");
+    answer["findings"].as_array().expect("findings").clone()
+}
+
+fn about<'a>(findings: &'a [Value], what: &str) -> &'a Value {
+    findings.iter().find(|finding| finding["about"] == what).unwrap_or_else(|| panic!("{what} in {findings:#?}"))
+}
+
+fn faults(findings: &[Value]) -> Vec<&Value> {
+    findings.iter().filter(|finding| finding["verdict"] == "fault").collect()
+}
+
+#[test]
+fn a_server_that_runs_has_no_fault_and_one_that_does_not_run_yet_neither() {
+    let mut server = Server::start(&ServerOptions::default());
+    let beside = findings(&doctor(&server, &[]));
+    assert_eq!(faults(&beside), Vec::<&Value>::new());
+    assert!(about(&beside, "server")["says"].as_str().expect("words").contains("is healthy"), "{beside:#?}");
+    for what in ["token", "clock", "port of agents", "disk of data_dir"] {
+        assert_eq!(about(&beside, what)["verdict"], "good", "{beside:#?}");
+    }
+    assert_eq!(about(&findings(&doctor(&server, &["-noLogin"])), "token")["verdict"], "doubtful");
+    server.process().expect("runs").terminate();
+    server.kill();
+    let before = findings(&doctor(&server, &[]));
+    assert_eq!(faults(&before), Vec::<&Value>::new());
+    assert!(about(&before, "port of agents")["says"].as_str().expect("words").contains("is free"), "{before:#?}");
+}
+
+#[test]
+fn a_wrong_pin_a_taken_port_and_a_token_that_is_gone_are_faults_with_the_next_command() {
+    let mut server = Server::start(&ServerOptions { quirky_token: true, ..ServerOptions::default() });
+    server.process().expect("runs").terminate();
+    server.kill();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", server.port())).expect("the server's port");
+    server.quirks().set(&["gone"]);
+    let found = findings(&doctor(&server, &[]));
+    let port = about(&found, "port of agents");
+    assert!(port["verdict"] == "fault" && port["next"].as_str().expect("words").contains("ss -ltnp"), "{found:#?}");
+    let token = about(&found, "token");
+    assert!(token["verdict"] == "fault" && !token["next"].as_str().expect("words").is_empty(), "{found:#?}");
+    drop(taken);
+    server.quirks().set(&[]);
+    assert_eq!(faults(&findings(&doctor(&server, &[]))), Vec::<&Value>::new());
+}
+
+#[test]
+fn a_pin_is_not_sent_to_a_token_that_says_few_tries_are_left() {
+    let mut server = Server::start(&ServerOptions::default());
+    server.process().expect("runs").terminate();
+    server.kill();
+    let config = std::fs::read_to_string(server.config_path()).expect("readable");
+    let pin_file = config.lines().find_map(|line| line.trim().strip_prefix("pin_file = ")).expect("a PIN file");
+    let pin_file = pin_file.trim_matches('"').to_owned();
+    let right = std::fs::read_to_string(&pin_file).expect("readable");
+    std::fs::write(&pin_file, "00000000").expect("written");
+    let wrong = findings(&doctor(&server, &[]));
+    let token = about(&wrong, "token");
+    assert!(token["says"].as_str().expect("words").contains("refused the PIN"), "{wrong:#?}");
+    // SoftHSM raises CKF_USER_PIN_COUNT_LOW after one that is wrong: the right PIN is held back, too.
+    std::fs::write(&pin_file, &right).expect("written");
+    let held_back = findings(&doctor(&server, &[]));
+    let says = about(&held_back, "token")["says"].as_str().expect("words").to_owned();
+    assert!(says.contains("PIN not sent") || about(&held_back, "token")["verdict"] == "good", "{held_back:#?}");
+    drop(SoftHsm::module_path());
+}
+
+#[test]
+fn an_agents_doctor_finds_the_chip_the_server_and_the_clock() {
+    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
+    let mut server = Server::start(&ServerOptions::default());
+    let device = Device::manufacture(&maker);
+    device.provision(&server, &AgentOptions::default());
+    let ask = || {
+        let mut command = Command::new(binary("ironroot-agent"));
+        command.args(["doctor", "-output", "json", "-config"]).arg(device.config_path());
+        findings(&command.output().expect("ironroot-agent starts"))
+    };
+    let good = ask();
+    assert_eq!(faults(&good), Vec::<&Value>::new());
+    for what in ["TPM", "server", "clock", "trust bundle", "name of the server"] {
+        assert_eq!(about(&good, what)["verdict"], "good", "{good:#?}");
+    }
+    server.kill();
+    let alone = ask();
+    let fault = about(&alone, "server");
+    assert!(fault["verdict"] == "fault" && fault["next"].as_str().expect("words").contains("firewall"), "{alone:#?}");
+}
+
+#[test]
+fn without_a_configuration_and_as_another_user_both_doctors_say_what_to_do() {
+    for name in ["ironroot-server", "ironroot-agent"] {
+        let directory = tempfile::tempdir().expect("directory");
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("mode set");
+        let here = directory.path().join(name);
+        std::fs::copy(binary(name), &here).expect("copied");
+        let output = as_uid(STRANGER, &here).arg("doctor").current_dir(directory.path()).output().expect("starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("FAULT") && said.contains(&format!("-config /etc/ironroot/{}.conf", &name[9..])),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn the_servers_status_is_one_screen_and_says_what_is_wrong() {
+    let server = Server::start(&ServerOptions { quirky_token: true, ..ServerOptions::default() });
+    server.import_devices(&format!("ek_sha256,serial\n{},SN-1\n", "a".repeat(64)));
+    let text = server.cli(&["status"]);
+    for line in [
+        "Health        : able to do its work",
+        "CA            : ",
+        "Devices       : 1 enrolled, 0 pending",
+        "Entries       : 0",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(text.lines().count() <= 24, "one screen: {text}");
+    let json: Value = serde_json::from_str(&server.cli(&["status", "-output", "json"])).expect("JSON");
+    assert_eq!((&json["healthy"], &json["devices"]["enrolled"]), (&true.into(), &1.into()), "{json}");
+    server.quirks().set(&["gone"]);
+    let told = || {
+        let output = server.cli_output(&["status"]);
+        !output.status.success() && String::from_utf8_lossy(&output.stdout).contains("TROUBLE       : token: ")
+    };
+    expect_within(ironroot_lab::deployment::DEADLINE, "the token's trouble is told", || server.log(), told);
+}

@@ -1,0 +1,153 @@
+//! What both daemons show to Prometheus: what happened, how it is, and nobody's name.
+
+use std::fmt::Write;
+use std::process::{Command, Stdio};
+
+use ironroot_lab::deployment::{
+    AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port, wait_for,
+};
+use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::metrics::{scrape, series, switch_on, value};
+
+const ALICE: u32 = 60_001;
+const STRANGER: u32 = 60_003;
+/// Devices and entries of the test that nothing grows with them.
+const MANY: usize = 10_000;
+
+/// A server that shows its metrics at the port.
+fn server(options: &ServerOptions) -> (Server, u16) {
+    let (mut server, port) = (Server::prepare(options), free_port());
+    switch_on(&server.config_path(), port);
+    server.restart();
+    (server, port)
+}
+
+fn page(port: u16) -> String {
+    wait_for(DEADLINE, || scrape(port)).expect("a page of metrics")
+}
+
+/// Waits until the series has a value that is `good`.
+fn expect(port: u16, name: &str, labels: &[&str], good: impl Fn(f64) -> bool) {
+    let found = || value(&page(port), name, labels).is_some_and(&good);
+    expect_within(DEADLINE, &format!("{name} {labels:?}"), || page(port), found);
+}
+
+#[test]
+fn both_daemons_show_what_happened_and_how_they_are() {
+    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
+    let mut device = Device::manufacture(&maker);
+    let (server, server_port) = server(&ServerOptions::default());
+    server.import_devices(&format!("ek_sha256,serial,label:site\n{},SN-1,berlin\n", device.ek_sha256()));
+    let parent = server.create_node_alias("/gateway", "site:berlin");
+    server.create_entry(&parent, "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    device.provision(&server, &AgentOptions::default());
+    let agent_port = free_port();
+    switch_on(&device.config_path(), agent_port);
+    device.start();
+    device.expect_identity(ALICE);
+    device.expect_sealed(1);
+    device.fetch(STRANGER).expect_err("no entry, no identity");
+
+    for (name, labels) in [
+        ("spire_server_rpc_agent_v1_agent_attest_agent", &["status=\"OK\""][..]),
+        ("spire_server_rpc_svid_v1_svid_batch_new_x509svid_elapsed_time_count", &["status=\"OK\""]),
+        ("spire_server_server_ca_sign_x509_svid", &[]),
+        ("spire_server_ca_manager_x509_ca_prepare", &["status=\"OK\""]),
+        ("spire_server_ca_manager_x509_ca_activate", &[]),
+        ("spire_server_manager_x509_ca_rotate_ttl", &[]),
+        ("spire_server_svid_rotate", &["status=\"OK\""]),
+        ("ironroot_server_sign_seconds_count", &["for=\"agent\""]),
+        ("ironroot_server_sign_seconds_bucket", &["for=\"workload\"", "le=\"+Inf\""]),
+        ("ironroot_server_calls_total", &["caller=\"agent\"", "status=\"OK\""]),
+        ("ironroot_server_agents", &["state=\"current\""]),
+        ("ironroot_server_devices", &["state=\"enrolled\""]),
+        ("ironroot_server_device_boots", &["boot=\"unjudged\""]),
+        ("ironroot_server_entries", &[]),
+        ("ironroot_server_ready", &[]),
+        ("ironroot_server_authority_ends_seconds", &["authority=\"x509_ca\""]),
+        ("ironroot_server_svid_ends_seconds", &[]),
+        ("ironroot_server_bundle_authorities", &["kind=\"x509\"", "state=\"trusted\""]),
+        ("process_start_time_seconds", &[]),
+    ] {
+        expect(server_port, name, labels, |value| value > 0.0);
+    }
+    for (name, labels) in [
+        ("ironroot_server_trouble", &["what=\"token\""][..]),
+        ("ironroot_server_clock_doubted", &[]),
+        ("ironroot_server_token_queue", &[]),
+        ("ironroot_server_rotation_failures_total", &["authority=\"x509_ca\""]),
+    ] {
+        expect(server_port, name, labels, |value| value == 0.0);
+    }
+    for (name, labels) in [
+        ("spire_agent_rpc_workload_api_fetch_x509svid", &["status=\"OK\""][..]),
+        ("spire_agent_rpc_workload_api_fetch_x509svid", &["status=\"PermissionDenied\""]),
+        ("spire_agent_node_attestor_new_svid", &["attestor=\"tpm2\"", "status=\"OK\""]),
+        ("spire_agent_manager_sync_fetch_entries_updates", &["status=\"OK\""]),
+        ("spire_agent_workload_api_workload_attestation", &["status=\"OK\""]),
+        ("spire_agent_sync_entries_total", &[]),
+        ("ironroot_agent_standing", &["standing=\"attested\""]),
+        ("ironroot_agent_svid_ends_seconds", &[]),
+        ("ironroot_agent_certificate_ends_seconds", &[]),
+        ("ironroot_agent_cache_sealed", &[]),
+        ("ironroot_agent_clock", &["standing=\"confirmed\""]),
+        ("ironroot_agent_kept_total", &["status=\"OK\""]),
+    ] {
+        expect(agent_port, name, labels, |value| value > 0.0);
+    }
+    expect(agent_port, "ironroot_agent_last_sync_age_seconds", &[], |value| value < 60.0);
+    names_nobody(&page(server_port), &device);
+    names_nobody(&page(agent_port), &device);
+    form_is_right(&page(server_port));
+    form_is_right(&page(agent_port));
+}
+
+fn names_nobody(page: &str, device: &Device) {
+    for name in [TRUST_DOMAIN, "spiffe:", "alice", "gateway", "SN-1", "berlin", &device.ek_sha256()[..16], "127.0.0.1"]
+    {
+        assert!(!page.contains(name), "{name} in {page}");
+    }
+}
+
+/// Prometheus's own tool reads the page. It complains of names (SPIRE's counters do not end with `_total`), of nothing else.
+fn form_is_right(page: &str) {
+    let mut tool = Command::new("promtool");
+    tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut tool = tool.spawn().expect("promtool: scripts/setup --tests installs it");
+    std::io::Write::write_all(&mut tool.stdin.take().expect("piped"), page.as_bytes()).expect("taken");
+    let output = tool.wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!said.contains("error while linting") && !said.contains("parsing"), "{said}");
+    let ours = said.lines().filter(|line| line.starts_with("ironroot_"));
+    assert_eq!(ours.collect::<Vec<_>>(), Vec::<&str>::new(), "names of our own are as Prometheus wants them");
+}
+
+#[test]
+fn ten_thousand_devices_and_entries_make_no_series() {
+    let (server, port) = server(&ServerOptions::default());
+    let grow = |from: usize, to: usize| {
+        let mut devices = "ek_sha256,serial,label:site\n".to_owned();
+        let mut entries = "{\"entries\":[".to_owned();
+        for number in from..to {
+            writeln!(devices, "{number:064x},SN-{number},site-{number}").expect("a string");
+            let comma = if number == from { "" } else { "," };
+            write!(
+                entries,
+                "{comma}{{\"selectors\":[{{\"type\":\"unix\",\"value\":\"uid:{number}\"}}],\
+                 \"spiffe_id\":\"spiffe://{TRUST_DOMAIN}/app/{number}\",\"parent_id\":\"spiffe://{TRUST_DOMAIN}/node\"}}"
+            )
+            .expect("a string");
+        }
+        server.import_devices(&devices);
+        let file = server.directory().join("entries.json");
+        std::fs::write(&file, entries + "]}").expect("written");
+        server.cli(&["entry", "create", "-data", &file.display().to_string()]);
+    };
+    grow(0, 1);
+    expect(port, "ironroot_server_entries", &[], |value| value == 1.0);
+    let before = series(&page(port)).count();
+    grow(1, MANY);
+    expect(port, "ironroot_server_entries", &[], |value| value == MANY as f64);
+    expect(port, "ironroot_server_devices", &["state=\"enrolled\""], |value| value == MANY as f64);
+    assert_eq!(series(&page(port)).count(), before, "{}", page(port));
+}
