@@ -20,8 +20,8 @@ use tonic::transport::Channel;
 use super::connection::Connection;
 use super::messages;
 use filter::Filter;
-use ironroot_api::spire_time;
-use ironroot_shell::command_line::counted;
+use ironroot_api::{spire_time, utc};
+use ironroot_shell::command_line::{counted, table};
 
 /// Agents asked for at once.
 const PAGE_SIZE: i32 = 1000;
@@ -73,9 +73,19 @@ impl List {
                 count => format!("Found {}:\n\n", counted(count, "attested agent", "attested agents")),
             };
             agents.iter().for_each(|agent| describe(&mut text, agent));
-            Ok(Reply::new(json, text))
+            let rows: Vec<_> = agents.iter().map(row).collect();
+            Ok(Reply { table: Some(table(&HEAD, &rows)), ..Reply::new(json, text) })
         })
     }
+}
+
+/// What a table of agents has.
+const HEAD: [&str; 5] = ["SPIFFE ID", "TYPE", "CERTIFICATE ENDS", "STATE", "VERSION"];
+
+fn row(agent: &types::Agent) -> [String; 5] {
+    let id = agent.id.as_ref().map(|id| format!("spiffe://{}{}", id.trust_domain, id.path)).unwrap_or_default();
+    let state = if agent.banned { "banned" } else { "attested" };
+    [id, agent.attestation_type.clone(), utc(agent.x509svid_expires_at), state.to_owned(), agent.agent_version.clone()]
 }
 
 /// Counts attested agents.

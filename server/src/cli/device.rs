@@ -1,10 +1,13 @@
-//! `device import`, `list`, `show`, `approve`, `ban`, `delete`: the fleet. Ours; SPIRE has no counterpart.
+//! `device import`, `list`, `show`, `approve`, `set`, `label`, `replace`, `ban`, `delete`, `export`: the fleet. Ours; SPIRE has no counterpart.
 
+mod change;
 mod decide;
 mod display;
+mod export;
 mod import;
 pub mod manifest;
 mod named;
+mod replace;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -18,8 +21,9 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::connection::Connection;
-use display::{describe, to_json};
-use ironroot_shell::command_line::counted;
+use display::{describe, state, to_json};
+use ironroot_api::utc;
+use ironroot_shell::command_line::{counted, table};
 pub(super) use named::resolve;
 
 /// Devices asked for at once.
@@ -33,8 +37,12 @@ pub(super) enum Device {
     List(List),
     Show(decide::Show),
     Approve(decide::Approve),
+    Set(change::Set),
+    Label(change::Label),
+    Replace(replace::Replace),
     Ban(decide::Ban),
     Delete(decide::Delete),
+    Export(export::Export),
 }
 
 impl Device {
@@ -44,8 +52,12 @@ impl Device {
             Self::List(list) => list.execute(),
             Self::Show(show) => show.execute(),
             Self::Approve(approve) => approve.execute(),
+            Self::Set(set) => set.execute(),
+            Self::Label(label) => label.execute(),
+            Self::Replace(replace) => replace.execute(),
             Self::Ban(ban) => ban.execute(),
             Self::Delete(delete) => delete.execute(),
+            Self::Export(export) => export.execute(),
         }
     }
 }
@@ -109,9 +121,25 @@ impl List {
             let mut text = format!("Found {}\n", counted(devices.len(), "device", "devices"));
             devices.iter().for_each(|device| describe(&mut text, device));
             let json = json!({ "devices": devices.iter().map(to_json).collect::<Value>(), "next_page_token": "" });
-            Ok(Reply::new(json, text))
+            Ok(Reply {
+                table: Some(table(&HEAD, &devices.iter().map(row).collect::<Vec<_>>())),
+                ..Reply::new(json, text)
+            })
         })
     }
+}
+
+/// What a table of devices has.
+const HEAD: [&str; 5] = ["SERIAL", "STATE", "HASH", "LAST ATTESTED", "LABELS"];
+/// Digits of a hash that a table has: enough to name any device of a fleet.
+const SHOWN_DIGITS: usize = 12;
+
+fn row(device: &DeviceRecord) -> [String; 5] {
+    let digits = device.ek_sha256.chars().take(SHOWN_DIGITS).collect();
+    let attested = if device.last_attested_at == 0 { "never".to_owned() } else { utc(device.last_attested_at) };
+    let mut labels: Vec<String> = device.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    labels.sort();
+    [device.serial.clone(), state(device).to_owned(), digits, attested, labels.join(" ")]
 }
 
 async fn list(channel: Channel, mut request: ListDevicesRequest) -> Result<Vec<DeviceRecord>, CommandError> {

@@ -87,7 +87,7 @@ fn sorted(device: &DeviceRecord) -> BTreeMap<&String, &String> {
     device.labels.iter().collect()
 }
 
-fn state(device: &DeviceRecord) -> &'static str {
+pub(super) fn state(device: &DeviceRecord) -> &'static str {
     match device.state() {
         DeviceState::Unspecified => "unknown",
         DeviceState::Pending => "pending",

@@ -1,5 +1,6 @@
 //! `entry show` and `entry count`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -19,7 +20,7 @@ use super::selection::{MatchMode, federates_with, selector_match};
 use super::show_text::describe;
 use crate::cli::connection::Connection;
 use crate::cli::messages;
-use ironroot_shell::command_line::counted;
+use ironroot_shell::command_line::{counted, table};
 
 /// Entries asked for at once.
 const PAGE_SIZE: i32 = 500;
@@ -113,6 +114,9 @@ impl Show {
                 None => list(&mut client, self.filter.to_list_filter()).await?,
             };
             Ok(match connection.output() {
+                Output::Pretty if self.entry_id.is_none() && std::io::stdout().is_terminal() => {
+                    Reply::new(Value::Null, as_table(&entries))
+                }
                 Output::Pretty => Reply::new(Value::Null, text(&entries)),
                 Output::Json => Reply { json_text: Some(json_text(&entries)), ..Reply::default() },
             })
@@ -131,6 +135,19 @@ fn text(entries: &[Encoded]) -> String {
     let mut text = format!("Found {}\n", counted(entries.len(), "entry", "entries"));
     entries.iter().for_each(|entry| describe(&mut text, &decoded(entry)));
     text
+}
+
+/// For people at a terminal; pipes get SPIRE's lines.
+fn as_table(entries: &[Encoded]) -> String {
+    let id = |id: Option<types::Spiffeid>| {
+        id.map(|id| format!("spiffe://{}{}", id.trust_domain, id.path)).unwrap_or_default()
+    };
+    let row = |entry: types::Entry| {
+        let selectors: Vec<String> = entry.selectors.iter().map(|s| format!("{}:{}", s.r#type, s.value)).collect();
+        [id(entry.spiffe_id), id(entry.parent_id), selectors.join(" "), entry.id]
+    };
+    let rows: Vec<_> = entries.iter().map(decoded).map(row).collect();
+    table(&["SPIFFE ID", "PARENT", "SELECTORS", "ENTRY ID"], &rows)
 }
 
 fn json_text(entries: &[Encoded]) -> String {

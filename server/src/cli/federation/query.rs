@@ -6,7 +6,8 @@ use clap::Args;
 use ironroot_api::pb::trustdomain::trust_domain_client::TrustDomainClient;
 use ironroot_api::pb::trustdomain::{GetFederationRelationshipRequest, ListFederationRelationshipsRequest};
 use ironroot_api::pb::types::FederationRelationship;
-use ironroot_shell::command_line::{CommandError, Reply, counted};
+use ironroot_api::pb::types::federation_relationship::BundleEndpointProfile;
+use ironroot_shell::command_line::{CommandError, Reply, counted, table};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -37,9 +38,20 @@ impl List {
                 describe(&mut text, relationship);
             }
             let list: Value = all.iter().map(messages::relationship).collect();
-            Ok(Reply::new(json!({ "federation_relationships": list, "next_page_token": "" }), text))
+            let rows: Vec<_> = all.iter().map(row).collect();
+            let table = Some(table(&["TRUST DOMAIN", "BUNDLE ENDPOINT", "PROFILE"], &rows));
+            Ok(Reply { table, ..Reply::new(json!({ "federation_relationships": list, "next_page_token": "" }), text) })
         })
     }
+}
+
+fn row(relationship: &FederationRelationship) -> [String; 3] {
+    let profile = match &relationship.bundle_endpoint_profile {
+        Some(BundleEndpointProfile::HttpsSpiffe(_)) => "https_spiffe",
+        Some(BundleEndpointProfile::HttpsWeb(_)) => "https_web",
+        None => "",
+    };
+    [relationship.trust_domain.clone(), relationship.bundle_endpoint_url.clone(), profile.to_owned()]
 }
 
 async fn all(channel: Channel) -> Result<Vec<FederationRelationship>, CommandError> {
