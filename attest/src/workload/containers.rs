@@ -30,11 +30,10 @@ use procfs::ProcessCGroups;
 use super::process::Process;
 use crate::Selector;
 use place::{Keeper, Place};
+pub(super) use untold::MAX_SELECTORS;
 
 /// How long whoever is asked for a container may take in all. They answer within milliseconds.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
-/// Most selectors of one container or pod. A pod in a cluster has some fifty.
-pub(super) const MAX_SELECTORS: usize = 512;
 
 /// Who is asked for containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,9 @@ use thiserror::Error;
 use super::kubelet::KubeletError;
 use super::question::QuestionError;
 
+/// Most selectors of one container or pod. A pod in a cluster has some fifty.
+pub(in crate::workload) const MAX_SELECTORS: usize = 512;
+
 /// See the module. The process keeps its other selectors.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
@@ -45,7 +48,7 @@ pub enum ContainerUntold {
     #[error("the process was moved into another control group meanwhile")]
     Moved,
     /// More than are looked at.
-    #[error("its container has more than {max} selectors", max = super::MAX_SELECTORS)]
+    #[error("its container has more than {max} selectors", max = MAX_SELECTORS)]
     TooMany,
     /// The files that are needed to ask.
     #[error("the kubelet cannot be asked")]
