@@ -91,7 +91,10 @@ impl NodeAttestor<()> {
     pub(crate) fn read(plugins: &Section<'_>, token: Option<JoinToken>) -> Option<(Self, TpmKeys)> {
         let hint = "the device must prove who it is: add NodeAttestor \"tpm2\" { plugin_data { } } or NodeAttestor \"join_token\" { }";
         let blocks = plugins.plugins(KIND);
-        let with = |plugin: &Plugin<'_>| Some((plugin.name.clone(), plugin.data.strings(TOGETHER_WITH)?));
+        let with = |plugin: &Plugin<'_>| {
+            let others = plugin.data.strings(TOGETHER_WITH).filter(|others| !others.is_empty())?;
+            Some((plugin.name.clone(), others))
+        };
         if let Some((first, others)) = blocks.iter().find_map(with) {
             return together::read(plugins, blocks, (&first, &others), token);
         }
@@ -101,6 +104,8 @@ impl NodeAttestor<()> {
 
     fn read_one(plugins: &Section<'_>, plugin: &Plugin<'_>, token: Option<JoinToken>) -> Option<(Self, TpmKeys)> {
         let (data, is_token_given) = (&plugin.data, token.is_some());
+        // Read already, by whoever chose this plugin; an empty list names nobody.
+        data.strings(TOGETHER_WITH);
         let read = match plugin.name.as_str() {
             join_token::TYPE => Some((Self::JoinToken(token), TpmKeys::default())),
             tpm2::TYPE => Some((Self::Tpm2(()), TpmKeys::read(data))),

@@ -247,6 +247,8 @@ fn ways_to_attest_are_proven_together_if_the_first_ones_block_names_the_others()
             NodeAttestor::Together(parts) => parts,
             other => panic!("{other:?}"),
         };
+    let alone = read(&minimal("", &with(&tpm2("")))).expect("loads").node_attestor;
+    assert!(matches!(alone, NodeAttestor::Tpm2(_)), "an empty list names nobody");
     let token = parts("join_token = \"t\"", &tpm2("\"join_token\""));
     assert!(matches!(&token[..], [NodeAttestor::Tpm2(_), NodeAttestor::JoinToken(Some(_))]), "{token:?}");
     let later = parts("", &tpm2("\"join_token\""));
