@@ -61,6 +61,7 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     assert_eq!(all.admin_socket_path.take(), Some(PathBuf::from("/tmp/spire-agent/private/admin.sock")));
     let proxy = SpiffeId::parse("spiffe://example.org/proxy").expect("legal");
     assert_eq!(std::mem::take(&mut all.delegates), [proxy].into_iter().collect());
+    assert!(all.telemetry.take().is_some_and(|telemetry| telemetry.prometheus.port == 9989));
     let containers = std::mem::take(&mut all.containers);
     assert_eq!(
         containers.docker,

@@ -40,7 +40,7 @@ fn a_server_that_runs_has_no_fault_and_one_that_does_not_run_yet_neither() {
     let beside = findings(&doctor(&server, &[]));
     assert_eq!(faults(&beside), Vec::<&Value>::new());
     assert!(about(&beside, "server")["says"].as_str().expect("words").contains("is healthy"), "{beside:#?}");
-    for what in ["token", "clock", "port of agents", "disk of data_dir"] {
+    for what in ["token", "clock", "port of agents"] {
         assert_eq!(about(&beside, what)["verdict"], "good", "{beside:#?}");
     }
     assert_eq!(about(&findings(&doctor(&server, &["-noLogin"])), "token")["verdict"], "doubtful");

@@ -92,7 +92,7 @@ impl TokenHeldKey {
         &self.known.spki
     }
 
-    /// A PKCS#10 request over the key, DER. As [`sign_blocking`](Self::sign_blocking).
+    /// A PKCS#10 request over the key, DER. As `sign_blocking`.
     pub fn certificate_request(&self, runtime: &Handle) -> Result<Vec<u8>, KeyError> {
         request_signed_elsewhere(&self.known.point, |message| {
             self.sign_blocking(runtime, message).map_err(KeyError::Token)

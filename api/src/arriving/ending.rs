@@ -9,8 +9,8 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Response};
 use tonic::{Code, Status};
 
-/// `response`, which calls `tell` with the code that its call ended with: [`Code::Cancelled`] if the caller did not take the whole
-/// answer.
+/// `response`, which calls `tell` with the code that its call ended with: [`Code::Cancelled`] if the caller took nothing of the
+/// answer, and [`Code::Ok`] if it took some and hung up, as callers end the streams that have no end of their own (so counts SPIRE).
 pub fn told_at_the_end(response: Response<Body>, tell: impl FnOnce(Code) + Send + Unpin + 'static) -> Response<Body> {
     match code(response.headers()) {
         Some(code) => {
@@ -40,8 +40,9 @@ impl<F: FnOnce(Code) + Unpin> HttpBody for Ending<F> {
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(code) = frame.trailers_ref().and_then(code) {
-                    this.code = code;
+                this.code = match frame.trailers_ref() {
+                    Some(trailers) => code(trailers).unwrap_or(this.code),
+                    None => Code::Ok,
                 }
             }
             Poll::Ready(Some(Err(status))) => this.code = status.code(),
@@ -77,6 +78,18 @@ mod tests {
     /// An answer of one frame that is trailers with this code.
     struct Trailers(Option<Code>);
 
+    /// An answer that goes on for ever.
+    struct Stream;
+
+    impl HttpBody for Stream {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"message")))))
+        }
+    }
+
     impl HttpBody for Trailers {
         type Data = Bytes;
         type Error = Status;
@@ -111,5 +124,10 @@ mod tests {
         let (told, unread) = heard(Response::new(Body::new(Trailers(Some(Code::Ok)))));
         drop(unread);
         assert_eq!(*told.lock().expect("no panics"), [Code::Cancelled], "nobody took it");
+        let (told, stream) = heard(Response::new(Body::new(Stream)));
+        let mut body = stream.into_body();
+        assert!(poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.is_some());
+        drop(body);
+        assert_eq!(*told.lock().expect("no panics"), [Code::Ok], "its caller had what it wanted");
     }
 }
