@@ -136,7 +136,8 @@ impl Lab {
         for file in ["go.mod", "go.sum"] {
             fs::copy(root().join("swtpm-tests/clients/go").join(file), go.join(file)).expect("copied");
         }
-        let mut build = Command::new("go");
+        let ours = root().join("target/python/bin/go");
+        let mut build = Command::new(if ours.exists() { ours.as_path() } else { Path::new("go") });
         build.args(["build", "-o", "workload", "."]).current_dir(&go);
         build.env("GOMODCACHE", prepared("go/mod")).env("GOCACHE", prepared("go").join("cache"));
         compiled(build.env("GOPROXY", "off").env("GOTOOLCHAIN", "local"));
