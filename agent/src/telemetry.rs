@@ -126,9 +126,13 @@ impl Sources {
 
     /// The chip, what was booted, and the clock.
     fn write_device(&self, page: &mut Page) {
-        if let Some(why) = self.counted.cache_refused.get() {
-            page.own("cache_refused", Kind::Gauge, "1 if the sealed cache was not used at the start, and why")
-                .sample(&[("why", *why)], 1.0);
+        if let Some(why) = *self.counted.cache_refused() {
+            page.own(
+                "cache_refused",
+                Kind::Gauge,
+                "1 if the sealed cache was not used at the start, and why, until it is written anew",
+            )
+            .sample(&[("why", why)], 1.0);
         }
         let stands = self.time.moment().clock();
         let mut clock = page.own("clock", Kind::Gauge, "1 for what the device's clock is worth");

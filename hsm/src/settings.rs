@@ -89,15 +89,26 @@ pub fn read_access_of(data: &Section<'_>, token: Option<TokenUri>) -> Option<Tok
     }
     let login = read_login(data, token.as_ref());
     if let Some(LoginMode::Pin(pin)) = &login {
-        let key = match pin {
-            PinSource::File(_) => "pin_file",
-            PinSource::Credential(_) => "pin_credential",
-            PinSource::Environment(_) => "pin_env",
-        };
-        data.look(key, || pin.read().map(drop).map_err(|error| describe(&error)));
+        look_at_pin(data, pin);
     }
     data.refuse("pin", "a configuration file is no place for a PIN: put it in a file of mode 0600 and give pin_file");
     Some(TokenAccess { module_path: module_path?, token: token?, login: login? })
+}
+
+/// Whether there is a PIN. A credential is there for the service alone: whoever validates outside of it is told so, and nothing is missed.
+fn look_at_pin(data: &Section<'_>, pin: &PinSource) {
+    let key = match pin {
+        PinSource::File(_) => "pin_file",
+        PinSource::Credential(_) => "pin_credential",
+        PinSource::Environment(_) => "pin_env",
+    };
+    data.look(key, || match pin.read() {
+        Err(PinError::NoCredentials(name)) => {
+            data.warn(key, format!("credential {name:?} is there for the service alone, and was not looked at"));
+            Ok(())
+        }
+        read => read.map(drop).map_err(|error| describe(&error)),
+    });
 }
 
 fn read_token(data: &Section<'_>) -> Option<TokenUri> {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_hsm::{KeyKind, KeyName, Pin, PinError, TokenUri, UserLogin};
+use ironroot_hsm::{KeyKind, KeyName, TokenUri};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
 use ironroot_shell::telemetry::{Telemetry, read_telemetry};
@@ -29,6 +29,7 @@ pub use attestors::{
     Admission, AttestorFileError, NodeAttestors, Tpm2Config, TpmDevIdConfig, TpmPluginConfig, X509PopMode,
 };
 pub use federation::{BundleEndpointConfig, CertificateFiles, FederationConfig, WebIdentity};
+pub use ironroot_hsm::settings::{LoginMode, PinSource};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
 pub use oidc::{OidcConfig, OidcListener, OidcPolicy};
@@ -140,50 +141,6 @@ pub struct Pkcs11Config {
     pub sessions: usize,
     /// Keys that the token's administrator has made, in the order in which they are used; none: the server makes its keys.
     pub given_keys: Vec<KeyName>,
-}
-
-/// How to log in to the token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoginMode {
-    /// With a PIN; it is read when the token is opened, not before.
-    Pin(PinSource),
-    /// At the token's own pad or reader.
-    Pinpad,
-    /// Not at all: a token without a user PIN.
-    None,
-}
-
-impl LoginMode {
-    /// Reads the PIN, if one is sent.
-    pub fn read(&self) -> Result<UserLogin, PinError> {
-        Ok(match self {
-            Self::Pin(source) => UserLogin::Pin(source.read()?),
-            Self::Pinpad => UserLogin::Pinpad,
-            Self::None => UserLogin::None,
-        })
-    }
-}
-
-/// Where the user PIN comes from. Never the PIN itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PinSource {
-    /// A file that only its owner can read.
-    File(PathBuf),
-    /// What systemd hands over under this name (`LoadCredential=`).
-    Credential(String),
-    /// An environment variable, by name: the weakest way, since children inherit it.
-    Environment(String),
-}
-
-impl PinSource {
-    /// Reads the PIN from there now, and anew at each call: a SIGHUP takes in one that was changed.
-    pub fn read(&self) -> Result<Pin, PinError> {
-        match self {
-            Self::File(path) => Pin::from_file(path),
-            Self::Credential(name) => Pin::from_credential(name),
-            Self::Environment(name) => Pin::from_env(name),
-        }
-    }
 }
 
 impl ServerConfig {

@@ -4,6 +4,7 @@
 mod accept;
 mod address;
 mod agent_api;
+mod agreed;
 mod audit;
 mod body;
 mod bundle_api;

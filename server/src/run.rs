@@ -145,9 +145,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
     let (doors, Settled { store, registry, federation, keys, ca, rotation, accepted }) =
         settled::settle(&config, doors).await?;
-    let log_of_all = open_log(&config, accepted).await?;
-    log_authorities(&store, log_of_all.clone(), config.server_name.clone()).await?;
-    let heads = Heads::new(log_of_all.clone(), config.server_name.clone());
+    let heads = issuance_heads(&config, &store, accepted).await?;
     let Doors { tcp, address, admin, health, endpoint, discovery } = doors;
     let audit = Audit::new(config.audit.enabled, audit_file.clone(), heads.log().clone());
     let logins = logins(&keys, &config.key_managers);
@@ -161,7 +159,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let shown = (svid.resolver(), anchors.clone());
     let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, (log.level, audit), shown));
     let unbroken = shared.unbroken.clone();
-    let readiness = Readiness::new(ca.clone(), store.clone(), log_of_all.clone());
+    let readiness = Readiness::new(ca.clone(), store.clone(), heads.log().clone());
     let ready = readiness.ready();
 
     // Before anything answers: whoever has seen the server healthy may end it, and it ends in order. Until here a signal ended it at
@@ -176,26 +174,20 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let local = endpoints::serve_local(shared, admin, ready.clone(), report, stopped);
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
+    serve_bundle(&mut background, endpoint, &svid, &ca);
+    serve_discovery(&mut background, discovery, &ca);
+    keep_up(&mut background, &config, &ca, &store, &heads);
     background.spawn(reloading);
     background.spawn(follow_bundle(ca.clone(), anchors));
     background.spawn(prune(registry, ca.clock(), config.prune_attested_nodes_expired_for));
     background.spawn(rotation.run());
-    serve_bundle(&mut background, endpoint, &svid, &ca);
-    serve_discovery(&mut background, discovery, &ca);
     background.spawn(poller.run());
-    background.spawn(follow_upstream(ca.clone()));
     background.spawn(svid.keep_current());
-    background.spawn(probe_store(store.clone()));
-    background.spawn(keep_heads(heads.clone(), ca.clone()));
-    if let Some(mark) = config.rollback_mark.clone() {
-        background.spawn(keep_mark(store.clone(), mark));
-    }
     serve_metrics(&mut background, metrics, sources);
     background.spawn(async move { readiness.keep().await });
     if let Some(health) = health {
         background.spawn(health.serve("server", ready));
     }
-    background.spawn(supervisor::feed_watchdog());
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
     supervisor::started(&format!("signing for {} on {address}", config.trust_domain));
 
@@ -211,9 +203,33 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     drain(parts, unbroken).await;
     background.shutdown().await;
     store.close().await;
-    blocking(move || log_of_all.close()).await;
+    blocking(move || heads.log().close()).await;
     tracing::info!("server stopped");
     ended
+}
+
+/// The log of everything that is issued and changed, and the heads that agents are shown of it.
+async fn issuance_heads(config: &ServerConfig, store: &Store, accepted: bool) -> Result<Arc<Heads>, RunError> {
+    let log = open_log(config, accepted).await?;
+    log_authorities(store, log.clone(), config.server_name.clone()).await?;
+    Ok(Heads::new(log, config.server_name.clone()))
+}
+
+/// What looks after the server's own state, as long as it runs.
+fn keep_up(
+    background: &mut JoinSet<()>,
+    config: &ServerConfig,
+    ca: &Arc<CertificateAuthority>,
+    store: &Store,
+    heads: &Arc<Heads>,
+) {
+    background.spawn(supervisor::feed_watchdog());
+    background.spawn(follow_upstream(ca.clone()));
+    background.spawn(probe_store(store.clone()));
+    background.spawn(keep_heads(heads.clone(), ca.clone()));
+    if let Some(mark) = config.rollback_mark.clone() {
+        background.spawn(keep_mark(store.clone(), mark));
+    }
 }
 
 /// Source of the words: SPIRE.

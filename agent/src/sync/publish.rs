@@ -123,6 +123,7 @@ impl Synchronizer {
                 self.changes = Changes::default();
                 self.kept = Kept::starting();
                 if self.parts.memory.is_sealed() {
+                    self.parts.counted.cache_refused().take();
                     info!(identities = self.ledger.identities().count(), "identities sealed");
                 }
             }

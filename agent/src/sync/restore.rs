@@ -61,8 +61,7 @@ impl Synchronizer {
 
     fn refuse_cache(&self, refusal: &CacheRefusal) {
         warn!(error = %describe(refusal), "the sealed cache is refused; identities come from the server again");
-        // The first reason stays.
-        let _ = self.parts.counted.cache_refused.set(refusal.word());
+        self.parts.counted.cache_refused().get_or_insert(refusal.word());
     }
 
     async fn finish_interrupted_write(&mut self, file: &SealedFile) {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
+use ironroot_hsm::settings::{TokenAccess, read_access};
 use ironroot_hsm::{KeyName, TokenUri};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, format_duration};
 
 use super::LoginMode;
-use super::pkcs11::{self, Access};
 use super::server_block::ServerBlock;
 use crate::ca::{Exchange, RootToken, TokenAuthority};
 
@@ -104,7 +104,7 @@ fn read_token(data: &Section<'_>) -> Option<RootTokenConfig> {
     let labelled = |text: &str| KeyName::labelled(text).ok_or("a label is not empty");
     let hint = "give the label of the root's key, as the ceremony has it";
     let key = data.required("key_label", data.parsed("key_label", labelled), hint);
-    let Access { module_path, token, login } = pkcs11::read_access(data)?;
+    let TokenAccess { module_path, token, login } = read_access(data)?;
     Some(RootTokenConfig { module_path, token, login, key: key? })
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use ironroot_api::tls::{ClientTrust, SvidResolver, TlsPeer, key_exchange, server_config};
+use ironroot_api::tls::{ClientTrust, SvidResolver, TlsPeer, server_config};
 use ironroot_api::unix_socket::{PeerCredentials, SocketListener, Tolerant, incoming};
 use ironroot_api::watched::{Patience, Watched};
 use ironroot_shell::logging::{LineRate, LogLimit};
@@ -33,6 +33,7 @@ pub use activity::{CallMark, Watching};
 
 use super::ServerState;
 use super::address::AddressBlock;
+use super::agreed::AgreedLog;
 use super::caller::Source;
 use super::roles::{Role, RoleLimits};
 use activity::{Activity, Seat};
@@ -68,6 +69,7 @@ struct Acceptor {
     known: Places<AddressBlock>,
     known_addresses: KnownAddresses,
     log: LogLimit<AddressBlock>,
+    agreed: AgreedLog<AddressBlock>,
     doors: Vec<Door>,
 }
 
@@ -99,6 +101,7 @@ pub fn accept(
         known: Places::new(MAX_KNOWN_HANDSHAKES.0, MAX_KNOWN_HANDSHAKES.1),
         known_addresses: KnownAddresses::default(),
         log: LogLimit::new(LINES_PER_ADDRESS, LINES_IN_ALL),
+        agreed: AgreedLog::new(),
         doors,
     };
     tokio::spawn(Arc::new(acceptor).run(listener));
@@ -173,7 +176,7 @@ impl Acceptor {
         tcp.set_nodelay(true)?;
         let dialled = tcp.local_addr()?;
         let tls = self.tls.accept(tcp).await?;
-        tracing::debug!(%address, key_exchange = ?key_exchange(tls.get_ref().1), "TLS handshake finished");
+        self.agreed.say(address.ip().into(), address, tls.get_ref().1, "TLS handshake finished");
         let svid = match tls.get_ref().1.peer_certificates() {
             Some(chain) => Some(self.clients.svid(chain, self.server.now_unix()).map_err(io::Error::other)?),
             None => None,

@@ -1,9 +1,9 @@
 //! One line per certificate issued, request refused and fact changed: who, what, outcome.
 //!
-//! Lines are of level INFO: at a level above there are none. What was done always has its line, also when whoever asked for it has hung up meanwhile ([`unbroken`](super::unbroken)); a
-//! certificate that was signed for such a caller is nobody's, and has none. Nor has what an agent only says or shows: its version,
-//! and that it uses its renewed certificate. Refusals cost a caller nothing, so their lines are limited per caller, and what was
-//! left out is counted; foreign values are clipped.
+//! Lines are of level INFO: at a level above there are none. What was done always has its line, also when whoever asked for it has
+//! hung up meanwhile ([`unbroken`](super::unbroken)); a certificate that was signed for such a caller is nobody's, and has none. Nor
+//! has what an agent only says or shows: its version, and that it uses its renewed certificate. Refusals cost a caller nothing, so
+//! their lines are limited per caller, and what was left out is counted; foreign values are clipped.
 
 mod file;
 
@@ -44,10 +44,12 @@ impl Audit {
 
     /// Why nothing may be changed or signed now: lines must be written, and cannot be.
     pub fn silence(&self) -> Option<Status> {
-        let why = self.file.as_ref()?.must_not_go_on()?;
-        Some(Status::unavailable(format!(
-            "the audit's lines cannot be written ({why}), and audit_log_required is set: nothing is changed or signed until they can"
-        )))
+        let is_silent = self.file.as_ref().is_some_and(|file| file.must_not_go_on());
+        is_silent.then(|| {
+            Status::unavailable(
+                "the audit's lines cannot be written, and audit_log_required is set: nothing is changed or signed until they can; the server's log says why",
+            )
+        })
     }
 
     /// The file of its own, if there is one.

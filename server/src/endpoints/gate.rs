@@ -125,9 +125,6 @@ impl Gate {
             .filter(|method| method.who != Who::AdminSocket || self.listener == Listener::Local)
             .ok_or_else(|| Status::unimplemented("this server has no such method"))?;
         let caller = caller_of(request.extensions(), self.listener)?;
-        if let Some(silence) = self.server.audit.silence().filter(|_| leaves_a_line(method)) {
-            return Err(silence);
-        }
         self.server
             .refuse_revoked(request.extensions(), &caller)
             .map_err(|status| self.server.audit.denied(&caller, method.path, status))?;
@@ -138,6 +135,9 @@ impl Gate {
             .await
             .map_err(|status| self.server.audit.denied(&caller, method.path, status))?;
         let under_way = self.occupy(method, role, &caller, mark)?;
+        if let Some(silence) = self.server.audit.silence().filter(|_| leaves_a_line(method)) {
+            return Err(silence);
+        }
         let deadline = role.limits().body_deadline;
         let body = BoundedBody::new(body, method.request, under_way.charge.clone(), deadline);
         Ok((Request::from_parts(parts, Body::new(body)), under_way))

@@ -20,7 +20,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ironroot_api::tls::key_exchange;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_shell::listen;
 use ironroot_shell::logging::{LineRate, LogLimit};
@@ -37,6 +36,7 @@ pub use certificate_files::{ServingCertificate, ServingCertificateError};
 
 use super::accept::places::Places;
 use super::address::AddressBlock;
+use super::agreed::AgreedLog;
 
 /// Connections at once, some 40 kB each while they shake hands.
 const MAX_CONNECTIONS: usize = 256;
@@ -103,12 +103,13 @@ impl WebListener {
             answers,
             places: Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS_PER_ADDRESS),
             log: LogLimit::new(LINES_PER_ADDRESS, LINES_IN_ALL),
+            agreed: AgreedLog::new(),
         });
         let tls = TlsAcceptor::from(tls);
         loop {
             let accepted = match &self.socket {
                 Socket::Tcp(tcp) => tcp.accept().await.map(|(tcp, address)| {
-                    let shaken = shake(tls.clone(), tcp);
+                    let shaken = door.clone().shake(tls.clone(), tcp, address);
                     drop(tokio::spawn(door.clone().admit(shaken, Some(address.ip().into()))));
                 }),
                 Socket::Unix(unix) => unix.accept().await.map(|stream| {
@@ -124,14 +125,6 @@ impl WebListener {
     }
 }
 
-async fn shake(tls: TlsAcceptor, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Ended> {
-    tcp.set_nodelay(true)?;
-    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(tcp)).await;
-    let stream = shaken.map_err(|_| "TLS handshake not finished in time")??;
-    tracing::debug!(key_exchange = ?key_exchange(stream.get_ref().1), "TLS handshake of a web client finished");
-    Ok(stream)
-}
-
 /// Why a connection ended before its time.
 type Ended = Box<dyn Error + Send + Sync>;
 
@@ -140,9 +133,23 @@ struct Door {
     answers: Answers,
     places: Places<Stranger>,
     log: LogLimit<Stranger>,
+    agreed: AgreedLog<Stranger>,
 }
 
 impl Door {
+    async fn shake(
+        self: Arc<Self>,
+        tls: TlsAcceptor,
+        tcp: TcpStream,
+        from: SocketAddr,
+    ) -> Result<TlsStream<TcpStream>, Ended> {
+        tcp.set_nodelay(true)?;
+        let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(tcp)).await;
+        let stream = shaken.map_err(|_| "TLS handshake not finished in time")??;
+        self.agreed.say(Some(from.ip().into()), from, stream.get_ref().1, "TLS handshake of a web client finished");
+        Ok(stream)
+    }
+
     async fn admit<S>(self: Arc<Self>, stream: impl Future<Output = Result<S, Ended>>, from: Stranger)
     where
         S: AsyncRead + AsyncWrite + Unpin,

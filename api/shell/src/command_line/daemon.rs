@@ -59,8 +59,11 @@ impl<F: ConfigFlags> ConfigFile<F> {
         daemon: &str,
         read: impl FnOnce(&Path, &[Override], bool) -> Result<Vec<String>, ConfigErrors>,
     ) -> Result<Reply, CommandError> {
-        let invalid = |mistakes| format!("SPIRE {daemon} configuration file is invalid:\n{mistakes}");
-        let warnings = self.load(read).map_err(|mistakes| CommandError::Malformed(invalid(mistakes)))?;
+        let invalid = |errors: ConfigErrors| {
+            let warnings: String = errors.warnings().iter().map(|warning| format!("\nWarning: {warning}")).collect();
+            format!("SPIRE {daemon} configuration file is invalid:\n{errors}{warnings}")
+        };
+        let warnings = self.load(read).map_err(|errors| CommandError::Malformed(invalid(errors)))?;
         let complaints = warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
         let text = format!("{}: SPIRE {daemon} configuration file is valid.\n", self.config.display());
         Ok(Reply { text, complaints, ..Reply::default() })

@@ -33,18 +33,24 @@ pub struct Mistake {
 pub struct ConfigErrors {
     path: PathBuf,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl ConfigErrors {
     /// Errors with one mistake.
     pub fn single(path: &Path, origin: Origin, key: &str, reason: impl Into<String>) -> Self {
         let mistake = Mistake { origin, key: key.to_owned(), reason: reason.into() };
-        Self { path: path.to_owned(), mistakes: vec![mistake] }
+        Self { path: path.to_owned(), mistakes: vec![mistake], warnings: Vec::new() }
     }
 
     /// The mistakes, in the order of the file's lines; never empty.
     pub fn mistakes(&self) -> &[Mistake] {
         &self.mistakes
+    }
+
+    /// What is taken, and is worth a word, a line each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 }
 
@@ -91,16 +97,14 @@ impl Mistakes {
     pub(super) fn into_result<T>(self, value: Option<T>) -> Result<Checked<T>, ConfigErrors> {
         let mut mistakes = self.mistakes.into_inner();
         mistakes.sort_by_key(|mistake| mistake.origin);
+        let warnings = self.warnings.into_inner();
+        let warnings = warnings.iter().map(|warning| describe(&self.path, warning)).collect();
         match value {
-            Some(value) if mistakes.is_empty() => {
-                let warnings = self.warnings.into_inner();
-                let warnings = warnings.iter().map(|warning| describe(&self.path, warning)).collect();
-                Ok(Checked { value, warnings })
-            }
+            Some(value) if mistakes.is_empty() => Ok(Checked { value, warnings }),
             _ if mistakes.is_empty() => {
                 Err(ConfigErrors::single(&self.path, Origin::File, "", "the configuration is not complete"))
             }
-            _ => Err(ConfigErrors { path: self.path, mistakes }),
+            _ => Err(ConfigErrors { path: self.path, mistakes, warnings }),
         }
     }
 }

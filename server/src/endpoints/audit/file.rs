@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ironroot_api::utc;
 use ironroot_shell::clock::wall_unix;
@@ -15,9 +16,18 @@ use tracing::{error, info};
 pub struct AuditFile {
     output: LogOutput,
     is_required: bool,
-    /// Why the last line was not written.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
     lost: Counter,
+}
+
+/// The disk is asked again so long after it refused a line: callers who try again cost it no more.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The last line was not written.
+#[derive(Debug)]
+struct Trouble {
+    why: String,
+    asked: Instant,
 }
 
 impl AuditFile {
@@ -41,13 +51,15 @@ impl AuditFile {
         self.lost.count()
     }
 
-    /// Why nothing may go on now; none if it may. Asks the disk again each time, by a line.
-    pub(super) fn must_not_go_on(&self) -> Option<String> {
-        if !self.is_required || self.trouble().is_none() {
-            return None;
+    /// Whether nothing may go on now. Asks the disk again, by a line, but not for each caller.
+    pub(super) fn must_not_go_on(&self) -> bool {
+        let Some(asked) = self.trouble().as_ref().map(|trouble| trouble.asked).filter(|_| self.is_required) else {
+            return false;
+        };
+        if asked.elapsed() >= ASKED_AGAIN_AFTER {
+            self.write(json!({ "status": "success", "method": "Resume" }));
         }
-        self.write(json!({ "status": "success", "method": "Resume" }));
-        self.trouble().clone()
+        self.trouble().is_some()
     }
 
     pub(super) fn write(&self, mut line: Value) {
@@ -63,14 +75,15 @@ impl AuditFile {
             }
             Err(why) => {
                 self.lost.one_more();
-                if trouble.replace(why.to_string()).is_none() {
+                let now = Trouble { why: why.to_string(), asked: Instant::now() };
+                if trouble.replace(now).is_none_or(|before| before.why != why.to_string()) {
                     error!(error = %why, required = self.is_required, "the audit's lines cannot be written");
                 }
             }
         }
     }
 
-    fn trouble(&self) -> MutexGuard<'_, Option<String>> {
+    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,13 +96,18 @@ mod tests {
     fn lines_that_cannot_be_written_stop_what_must_have_them_and_nothing_else() {
         let full = Path::new("/dev/full");
         let required = AuditFile::open(full, true).expect("opens");
-        assert!(required.must_not_go_on().is_some_and(|why| why.contains("space")));
-        assert_eq!(AuditFile::open(full, false).expect("opens").must_not_go_on(), None);
+        assert!(required.must_not_go_on());
+        assert!((0..100).all(|_| required.must_not_go_on()));
+        assert_eq!(required.lost(), 1, "a hundred callers do not ask the disk a hundred times");
+        required.trouble().as_mut().expect("trouble").asked -= ASKED_AGAIN_AFTER;
+        assert!(required.must_not_go_on());
+        assert_eq!(required.lost(), 2, "after a while it is asked again");
+        assert!(!AuditFile::open(full, false).expect("opens").must_not_go_on());
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("audit.json");
         let file = AuditFile::open(&path, true).expect("opens");
         file.write(json!({ "object": "a\nb" }));
-        assert_eq!((file.must_not_go_on(), file.lost()), (None, 0));
+        assert_eq!((file.must_not_go_on(), file.lost()), (false, 0));
         let lines = std::fs::read_to_string(&path).expect("readable");
         let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!((lines.len(), &lines[1]["object"], &lines[1]["type"]), (2, &"a\nb".into(), &"audit".into()));
