@@ -46,14 +46,8 @@ impl Doctor {
 
     async fn look(&self) -> Findings {
         let mut findings = Findings::default();
-        let config = match self.file.load(AgentConfig::validate) {
-            Ok(config) => config,
-            Err(mistakes) => {
-                let next = "correct it; the packaged file is read with -config /etc/ironroot/agent.conf, by its user: sudo -u ironroot-agent ...";
-                mistakes.to_string().lines().for_each(|mistake| findings.fault("configuration", mistake, next));
-                return findings;
-            }
-        };
+        let read = self.file.load(AgentConfig::validate);
+        let Some(config) = findings.configuration(read, "ironroot-agent") else { return findings };
         findings.good("configuration", format!("trust domain {}", config.trust_domain));
         let runs = look_at_agent(&mut findings, &config.socket_path).await;
         disk_space(&mut findings, "disk of data_dir", &config.data_dir);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::base64_bytes::Base64;
 use super::refusal::Refusal;
 
 /// Longest message of node attestation accepted, bytes of JSON; an answer with a boot log may be longer.
@@ -27,4 +28,19 @@ pub(super) fn decode_within<'de, T: Deserialize<'de>>(json: &'de [u8], limit: us
 /// Parser messages quote the peer's text: keep it short and on one line.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(160).collect()
+}
+
+/// What `TPM2_MakeCredential` gave, as go-attestation and SPIRE's `tpm_devid` write it; each part has at most `MAX` bytes.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CredentialJson<const MAX: usize> {
+    #[serde(rename = "Credential")]
+    pub credential: Base64<MAX>,
+    #[serde(rename = "Secret")]
+    pub secret: Base64<MAX>,
+}
+
+impl<const MAX: usize> CredentialJson<MAX> {
+    pub fn of(credential: &[u8], secret: &[u8]) -> Self {
+        Self { credential: Base64(credential.to_vec()), secret: Base64(secret.to_vec()) }
+    }
 }

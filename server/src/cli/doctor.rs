@@ -59,14 +59,8 @@ impl Doctor {
 
     async fn look(&self) -> Findings {
         let mut findings = Findings::default();
-        let config = match self.file.load(ServerConfig::validate) {
-            Ok(config) => config,
-            Err(mistakes) => {
-                let next = "correct it; the packaged file is read with -config /etc/ironroot/server.conf, by its user: sudo -u ironroot-server ...";
-                mistakes.to_string().lines().for_each(|mistake| findings.fault("configuration", mistake, next));
-                return findings;
-            }
-        };
+        let read = self.file.load(ServerConfig::validate);
+        let Some(config) = findings.configuration(read, "ironroot-server") else { return findings };
         findings.good("configuration", format!("trust domain {}", config.trust_domain));
         let runs = look_at_server(&mut findings, &config.socket_path).await;
         look_at_disks(&mut findings, &config);

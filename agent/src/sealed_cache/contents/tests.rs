@@ -46,6 +46,13 @@ fn now() -> Moment {
     Moment::new(Keeper::new(0, reading), reading)
 }
 
+/// With no other trust domain's bundle, synced at the beginning of time.
+fn encoded(bundle: &TrustBundle, entries: &[(&EntryTerms, Option<&WorkloadSvid>)]) -> Vec<u8> {
+    let (time, moment, federated) = (TimeRecord::default(), now(), FederatedBundles::default());
+    let state = IdentitiesToCache { bundle, federated: &federated, synced_unix: 0, time: &time, moment: &moment };
+    encode_identities(state, entries.iter().copied()).to_vec()
+}
+
 #[test]
 fn the_one_bound_of_an_older_version_is_read_back_as_a_claim() {
     let old = TimeMessage { unix: 77, ..TimeMessage::default() };
@@ -109,15 +116,7 @@ fn keys_of_jwt_svids_survive_and_a_file_that_has_none_is_read_all_the_same() {
     let spki = SoftwareKey::generate().expect("key").spki_der().to_vec();
     let key = JwtKey { public_key: spki.into(), key_id: "k".to_owned(), expires_at: 9, tainted: true };
     let bundle = TrustBundle::clone(&bundle).with_jwt(&[key], 300);
-    let (time, moment) = (TimeRecord::default(), now());
-    let state = IdentitiesToCache {
-        bundle: &bundle,
-        federated: &FederatedBundles::default(),
-        synced_unix: 0,
-        time: &time,
-        moment: &moment,
-    };
-    let bytes = encode_identities(state, [(&terms("a"), None)].into_iter());
+    let bytes = encoded(&bundle, &[(&terms("a"), None)]);
     let back = decode_identities(&bytes, &trust_domain()).expect("decoded");
     assert_eq!(*back.bundle, bundle);
     assert!(back.bundle.jwt_authorities().find("k").is_some_and(|key| key.is_tainted()));
@@ -135,15 +134,7 @@ fn keys_of_jwt_svids_survive_and_a_file_that_has_none_is_read_all_the_same() {
 #[test]
 fn refuses_content_of_another_trust_domain_and_rubbish() {
     let (bundle, svid) = bundle_and_svid();
-    let (time, moment) = (TimeRecord::default(), now());
-    let state = IdentitiesToCache {
-        bundle: &bundle,
-        federated: &FederatedBundles::default(),
-        synced_unix: 0,
-        time: &time,
-        moment: &moment,
-    };
-    let bytes = encode_identities(state, [(&terms("a"), Some(&svid))].into_iter());
+    let bytes = encoded(&bundle, &[(&terms("a"), Some(&svid))]);
     let other = TrustDomain::new("other").expect("legal");
     assert!(matches!(decode_identities(&bytes, &other), Err(CacheRefusal::Content)));
     assert!(matches!(decode_identities(b"rubbish", &trust_domain()), Err(CacheRefusal::Content)));
@@ -153,15 +144,7 @@ fn refuses_content_of_another_trust_domain_and_rubbish() {
 #[test]
 fn contents_survive_damage() {
     let (bundle, svid) = bundle_and_svid();
-    let (time, moment) = (TimeRecord::default(), now());
-    let state = IdentitiesToCache {
-        bundle: &bundle,
-        federated: &FederatedBundles::default(),
-        synced_unix: 10,
-        time: &time,
-        moment: &moment,
-    };
-    let bytes = encode_identities(state, [(&terms("a"), Some(&svid))].into_iter());
+    let bytes = encoded(&bundle, &[(&terms("a"), Some(&svid))]);
     ironroot_fuzz::Target::new("sealed cache contents").seed(bytes.to_vec()).survives(|bytes| {
         let _ = (decode_identities(bytes, &trust_domain()), decode_record(bytes, &trust_domain()));
     });

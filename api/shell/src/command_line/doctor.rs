@@ -7,6 +7,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::{Reply, counted};
+use crate::settings::ConfigErrors;
 pub use looks::{disk_space, name_resolves, port_is_free};
 
 /// How it is.
@@ -68,6 +69,23 @@ impl Findings {
         match look {
             Ok(says) => self.good(about, says),
             Err(says) => self.fault(about, says, next),
+        }
+    }
+
+    /// The configuration, if it is one; a fault for each mistake in it otherwise. `program`: whose it is.
+    pub fn configuration<T>(&mut self, read: Result<T, ConfigErrors>, program: &str) -> Option<T> {
+        let next = || {
+            let file = program.rsplit('-').next().unwrap_or(program);
+            format!(
+                "correct it; the packaged file is read with -config /etc/ironroot/{file}.conf, by its user: sudo -u {program} ..."
+            )
+        };
+        match read {
+            Ok(config) => Some(config),
+            Err(mistakes) => {
+                mistakes.to_string().lines().for_each(|mistake| self.fault("configuration", mistake, next()));
+                None
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::Refusal;
 use crate::node::base64_bytes::Base64;
-use crate::node::json::{decode, encode};
+use crate::node::json::{CredentialJson, decode, encode};
 
 /// Longest endorsement key accepted, bytes of PEM: a certificate and a key.
 const MAX_PEM_BYTES: usize = 24 * 1024;
@@ -75,15 +75,7 @@ struct AkJson {
 #[derive(Serialize, Deserialize)]
 struct ChallengeJson {
     #[serde(rename = "EC")]
-    credential: CredentialJson,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CredentialJson {
-    #[serde(rename = "Credential")]
-    credential: Base64<MAX_STRUCTURE_BYTES>,
-    #[serde(rename = "Secret")]
-    secret: Base64<MAX_STRUCTURE_BYTES>,
+    credential: CredentialJson<MAX_STRUCTURE_BYTES>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,8 +116,7 @@ impl Evidence {
 impl Challenge {
     /// The message as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        let (credential, secret) = (Base64(self.credential.clone()), Base64(self.secret.clone()));
-        encode(&ChallengeJson { credential: CredentialJson { credential, secret } })
+        encode(&ChallengeJson { credential: CredentialJson::of(&self.credential, &self.secret) })
     }
 
     /// Parses the message.

@@ -7,7 +7,7 @@ use super::refusal::TpmDevIdRefusal;
 use super::{MAX_CERTIFICATES, NONCE_BYTES};
 use crate::node::Refusal;
 use crate::node::base64_bytes::{Base64, Base64Digest};
-use crate::node::json::{decode, encode};
+use crate::node::json::{CredentialJson, decode, encode};
 
 /// Longest certificate accepted, bytes of DER.
 const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
@@ -81,15 +81,7 @@ struct ChallengeJson {
     #[serde(rename = "DevID")]
     nonce: Base64Digest,
     #[serde(rename = "CredActivation")]
-    credential: CredentialJson,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CredentialJson {
-    #[serde(rename = "Credential")]
-    credential: Base64<MAX_STRUCTURE_BYTES>,
-    #[serde(rename = "Secret")]
-    secret: Base64<MAX_STRUCTURE_BYTES>,
+    credential: CredentialJson<MAX_STRUCTURE_BYTES>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -139,8 +131,7 @@ impl Evidence {
 impl Challenge {
     /// The message as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        let credential =
-            CredentialJson { credential: Base64(self.credential.clone()), secret: Base64(self.secret.clone()) };
+        let credential = CredentialJson::of(&self.credential, &self.secret);
         encode(&ChallengeJson { nonce: Base64Digest(self.nonce), credential })
     }
 
