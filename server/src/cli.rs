@@ -8,6 +8,7 @@ mod backup;
 mod bundle;
 mod ca;
 mod connection;
+mod console;
 mod debug;
 pub mod device;
 mod doctor;
@@ -56,6 +57,7 @@ enum Command {
     Validate(run::Validate),
     Doctor(doctor::Doctor),
     Status(status::Status),
+    Console(console::Console),
     Healthcheck(healthcheck::Healthcheck),
     /// Says which workloads and groups of devices get which SPIFFE ID.
     #[command(subcommand, after_help = "Example: ironroot-server entry show -spiffeID spiffe://example.org/web")]
@@ -144,6 +146,7 @@ impl Program for Cli {
             Command::Validate(validate) => finish(validate.execute()),
             Command::Doctor(doctor) => doctor.execute(),
             Command::Status(status) => status.execute(),
+            Command::Console(console) => console.execute(),
             Command::Healthcheck(check) => check.execute(),
             Command::Entry(entry) => entry.execute(),
             Command::Agent(agent) => agent.execute(),

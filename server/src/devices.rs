@@ -32,7 +32,7 @@ use thiserror::Error;
 pub use admission::{AdmissionPolicy, Admitted, NotAdmitted, ProvenDevice};
 pub(crate) use attested::{note_attested, refuse_banned};
 pub use ban::Banned;
-pub use census::DeviceCensus;
+pub use census::{DeviceCensus, Standing};
 pub use change::{Imported, MAX_IMPORT, MAX_PENDING};
 pub use contradiction::{ContradictedChip, ForkProof};
 pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};

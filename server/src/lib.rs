@@ -14,6 +14,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod confinement;
+pub mod console;
 pub mod devices;
 pub mod endpoints;
 pub mod facts;

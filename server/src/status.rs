@@ -92,9 +92,13 @@ fn authority(sources: &Sources, purpose: Purpose) -> Option<Authority> {
     if local.active.is_none() && local.prepared.is_none() {
         return None;
     }
-    let told = |state: Option<AuthorityState>| state.map(|state| (state.id, state.expires_at_unix)).unwrap_or_default();
-    let ((active_id, active_until), (prepared_id, prepared_until)) = (told(local.active), told(local.prepared));
-    Some(Authority { purpose: purpose.word().to_owned(), active_id, active_until, prepared_id, prepared_until })
+    let told = |state: Option<AuthorityState>| {
+        state.map(|state| (state.id, state.since_unix.unwrap_or(0), state.expires_at_unix)).unwrap_or_default()
+    };
+    let (active_id, active_since, active_until) = told(local.active);
+    let (prepared_id, prepared_since, prepared_until) = told(local.prepared);
+    let purpose = purpose.word().to_owned();
+    Some(Authority { purpose, active_id, active_until, prepared_id, prepared_until, active_since, prepared_since })
 }
 
 fn count(number: usize) -> i32 {

@@ -10,7 +10,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::event_log::EventLogError;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::EventLogPolicy;
-use ironroot_server::devices::{AdmissionPolicy, DuplicateSerials, NewDevice, NewPolicy, PolicyError};
+use ironroot_server::devices::{AdmissionPolicy, DuplicateSerials, NewDevice, NewPolicy, PolicyError, Standing};
 use ironroot_server::facts::device::{MAX_BOOTS, boots_to_pb};
 use ironroot_server::node_attestation::{
     AttestationError, Attestor, BootPolicy, Fault, NodeAttestation, Tpm2Policy, Tpm2Refusal,
@@ -165,6 +165,30 @@ async fn a_device_whose_boot_leaves_the_policy_loses_its_selector_and_entries_an
 
     fleet.boot(&mut other, &good(), NOW + 120).await.expect("attests");
     assert!(fleet.is_trusted(&other_id), "as it was");
+}
+
+#[tokio::test]
+async fn how_a_device_stands_says_since_when_its_boot_is_another_and_whether_a_policy_allows_it() {
+    let fleet = Fleet::new(BootPolicy::Observe).await;
+    let (mut golden, mut other) = (fleet.device("rome").await, fleet.device("rome").await);
+    let standing = |chip: &SoftwareNode| fleet.registry.devices().standing(&fleet.ek(chip));
+    assert_eq!(standing(&golden), Standing::default(), "nothing is known of it");
+    fleet.boots(&mut golden, &good()).await;
+    fleet.boots(&mut other, &good()).await;
+    fleet.learn(&golden, |_| {}).await.expect("learnt");
+    assert_eq!(standing(&other), Standing::default(), "it has always been the same, and is allowed");
+    fleet.boot(&mut other, &insecure(), NOW + 60).await.expect("attests");
+    let changed = Standing { boot_changed_at: NOW + 60, booted_otherwise: true, suspected: false };
+    assert_eq!((standing(&other), standing(&golden)), (changed, Standing::default()));
+    // It is read back as it was.
+    let Fleet { registry, store, attestation, directory } = fleet;
+    drop((registry, attestation));
+    store.close().await;
+    let fleet = Fleet::on(directory, BootPolicy::Observe).await;
+    assert_eq!(fleet.registry.devices().standing(&fleet.ek(&other)), changed);
+    fleet.boot(&mut other, &good(), NOW + 90).await.expect("attests");
+    let back = Standing { boot_changed_at: NOW + 90, ..Standing::default() };
+    assert_eq!(fleet.registry.devices().standing(&fleet.ek(&other)), back);
 }
 
 //= TPM-44

@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod device_pki;
 pub mod devid_pki;
 pub mod envoy;
+pub mod fleet_page;
 pub mod interposer;
 pub mod jwt;
 pub mod key_exchange;

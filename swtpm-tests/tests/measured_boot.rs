@@ -87,6 +87,9 @@ fn a_golden_device_teaches_the_policy_and_a_reboot_without_secure_boot_takes_ide
     let shown = json(&server, &["device", "show", "SN-1"]);
     assert_eq!(shown["boots"].as_array().map(Vec::len), Some(2), "{shown}");
     assert_eq!(shown["boots"][0]["secure_boot"]["enabled"], false, "{shown}");
+    let listed = &json(&server, &["device", "list"])["devices"][0];
+    assert_eq!(listed["booted_otherwise"], true, "{listed}");
+    assert_eq!(listed["boot_changed_at"], shown["boots"][0]["first_at"], "{listed}");
 
     boot(&mut device, &good());
     device.start_in_boot(GOLDEN_BOOT);

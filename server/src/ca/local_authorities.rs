@@ -1,5 +1,6 @@
 //! What an operator sees of the authorities of this server: which signs, which comes next, which signed before.
 
+use ironroot_api::certificate::Certificate;
 use ironroot_text::hex::hex;
 
 use super::journal::{Authority, Credential, Journal, Slot, SlotName, Slots};
@@ -10,6 +11,8 @@ use super::purpose::Purpose;
 pub struct AuthorityState {
     /// A certificate's subject key ID in lower-case hexadecimal digits, or the ID of a key of JWT-SVIDs.
     pub id: String,
+    /// When its certificate begins, UNIX seconds; none of a key of JWT-SVIDs.
+    pub since_unix: Option<i64>,
     /// Its end, UNIX seconds.
     pub expires_at_unix: i64,
     /// The subject key ID of the root above a CA; empty without one.
@@ -48,7 +51,8 @@ impl Authority {
     pub fn state(&self) -> AuthorityState {
         let root = self.root.and_then(|_| self.credential.certificate()?.authority_key_id());
         let upstream_id = root.map(|id| hex(&id)).or_else(|| self.root_above()).unwrap_or_default();
-        AuthorityState { id: self.credential.id(), expires_at_unix: self.not_after, upstream_id }
+        let since_unix = self.credential.certificate().map(Certificate::not_before_unix);
+        AuthorityState { id: self.credential.id(), since_unix, expires_at_unix: self.not_after, upstream_id }
     }
 
     /// The subject key ID of the root that it hangs on, in lower-case hexadecimal digits, if that is one of the authority above.

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 use super::caller::granted;
 use super::entry_api::within_batch;
 use super::{ServerState, count, device_status, item_ok, store_status};
-use crate::devices::{DeviceFilter, DuplicateSerials};
+use crate::devices::{DeviceFilter, DuplicateSerials, Standing};
 use crate::facts::device::{DeviceRecord, boots_to_pb};
 use crate::registry::{Dependents, EntryAdvice};
 use crate::rights::Administrator;
@@ -37,6 +37,14 @@ pub struct DeviceApi {
 impl DeviceApi {
     pub(super) fn new(server: Arc<ServerState>) -> Self {
         Self { aside: Aside::new(server.registry.clone()), server }
+    }
+}
+
+impl DeviceApi {
+    /// A device's record, and how it stands.
+    fn shown(&self, device: &DeviceRecord) -> pb::DeviceRecord {
+        let Standing { boot_changed_at, booted_otherwise, suspected } = self.server.devices.standing(&device.ek_sha256);
+        pb::DeviceRecord { boot_changed_at, booted_otherwise, suspected, ..device.to_pb() }
     }
 }
 
@@ -82,7 +90,7 @@ impl Device for DeviceApi {
         let filter = DeviceFilter::from_pb(&request);
         let page = self.server.devices.list(&filter, request.page_size, &request.page_token);
         let page = page.map_err(device_status)?;
-        let devices = page.items.iter().map(|d| d.to_pb()).collect();
+        let devices = page.items.iter().map(|device| self.shown(device)).collect();
         Ok(Response::new(ListDevicesResponse { devices, next_page_token: page.next_page_token }))
     }
 
@@ -91,7 +99,7 @@ impl Device for DeviceApi {
         let ek_sha256 = key(request.get_ref())?;
         let device = self.server.devices.device(&ek_sha256).ok_or_else(|| Status::not_found("device not found"))?;
         let boots = self.server.devices.boots(&ek_sha256).await.map_err(store_status)?;
-        Ok(Response::new(pb::DeviceRecord { boots: boots_to_pb(&boots), ..device.to_pb() }))
+        Ok(Response::new(pb::DeviceRecord { boots: boots_to_pb(&boots), ..self.shown(&device) }))
     }
 
     async fn approve_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {

@@ -270,6 +270,6 @@ impl LocalAuthorityApi {
 }
 
 pub(super) fn whole(state: AuthorityState) -> pb::AuthorityState {
-    let AuthorityState { id, expires_at_unix, upstream_id } = state;
+    let AuthorityState { id, expires_at_unix, upstream_id, .. } = state;
     pb::AuthorityState { authority_id: id, expires_at: expires_at_unix, upstream_authority_subject_key_id: upstream_id }
 }

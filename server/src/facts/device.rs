@@ -99,7 +99,7 @@ impl DeviceRecord {
             agent_id: self.agent_id.as_ref().map(SpiffeId::to_string).unwrap_or_default(),
             manufacturer: self.manufacturer.clone(),
             ban: self.ban.as_ref().map(Ban::to_pb),
-            boots: Vec::new(),
+            ..pb::DeviceRecord::default()
         }
     }
 }
@@ -115,6 +115,8 @@ pub struct KnownDevice {
     pub clock: Option<ClockReading>,
     /// What it has proven to have booted last.
     pub boot: Option<Arc<BootFacts>>,
+    /// When it first proved that, UNIX seconds; 0 if it has booted nothing else before.
+    pub boot_changed_at: i64,
 }
 
 /// Whether the selector is an operator's word about a device (serial, label), not evidence of its TPM.

@@ -32,6 +32,15 @@ pub(super) fn describe(text: &mut String, device: &DeviceRecord) {
     if !device.agent_id.is_empty() {
         line(text, "Agent ID", &device.agent_id);
     }
+    if device.boot_changed_at != 0 {
+        line(text, "Boot changed at", spire_time(device.boot_changed_at));
+    }
+    if device.booted_otherwise {
+        line(text, "Boot", "no policy allows it");
+    }
+    if device.suspected {
+        line(text, "Suspected", "two machines seem to show its chip");
+    }
     if let Some(ban) = &device.ban {
         describe_ban(text, ban);
     }
@@ -50,6 +59,9 @@ pub(super) fn to_json(device: &DeviceRecord) -> Value {
         "last_attested_at": int64(device.last_attested_at),
         "agent_id": device.agent_id,
         "manufacturer": device.manufacturer,
+        "boot_changed_at": int64(device.boot_changed_at),
+        "booted_otherwise": device.booted_otherwise,
+        "suspected": device.suspected,
     });
     if let Some(ban) = &device.ban {
         json["ban"] = ban_to_json(ban);

@@ -24,6 +24,12 @@ impl Facts<'_> {
             self.connection.prepare_cached(select)?.query_row([ek_sha256], |row| row.get(0)).optional()?;
         found.map(|facts| parse(&facts).map(Arc::new)).transpose()
     }
+
+    /// When a device first proved what it boots now, UNIX seconds; 0 if it has booted nothing else before.
+    pub(crate) fn boot_changed_at(&self, ek_sha256: &[u8; 32]) -> Result<i64, StoreError> {
+        let select = "SELECT CASE WHEN count(*) > 1 THEN max(first_at) ELSE 0 END FROM boots WHERE ek_sha256 = ?1";
+        Ok(self.connection.prepare_cached(select)?.query_row([ek_sha256], |row| row.get(0))?)
+    }
 }
 
 impl Transaction<'_> {

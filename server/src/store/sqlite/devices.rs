@@ -14,7 +14,9 @@ use crate::store::{Changed, StoreError};
 
 const COLUMNS: &str = "seq, ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
                        clock_ms, reset_count, restart_count, clock_safe, ban,
-                       (SELECT facts FROM boots WHERE boots.ek_sha256 = devices.ek_sha256 ORDER BY id DESC LIMIT 1)";
+                       (SELECT facts FROM boots WHERE boots.ek_sha256 = devices.ek_sha256 ORDER BY id DESC LIMIT 1),
+                       (SELECT CASE WHEN count(*) > 1 THEN max(first_at) ELSE 0 END FROM boots
+                        WHERE boots.ek_sha256 = devices.ek_sha256)";
 
 impl Facts<'_> {
     /// Every device, in the order of its place in lists.
@@ -82,7 +84,8 @@ impl Transaction<'_> {
         self.note(Changed::Device(record.ek_sha256));
         let seq = self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?;
         let boot = self.last_boot(&record.ek_sha256)?;
-        Ok(KnownDevice { seq, record: Arc::new(record), clock, boot })
+        let boot_changed_at = self.boot_changed_at(&record.ek_sha256)?;
+        Ok(KnownDevice { seq, record: Arc::new(record), clock, boot, boot_changed_at })
     }
 
     /// Removes a device, with what it has booted; false if there is none of that endorsement key.
@@ -115,7 +118,7 @@ fn known(row: &Row<'_>) -> Result<KnownDevice, StoreError> {
         ban: ban.transpose().map_err(|e| damaged(&e))?,
     };
     let boot = row.get::<_, Option<String>>(14)?.map(|facts| parse_boot(&facts).map(Arc::new)).transpose()?;
-    Ok(KnownDevice { seq, record: Arc::new(record), clock: clock(row)?, boot })
+    Ok(KnownDevice { seq, record: Arc::new(record), clock: clock(row)?, boot, boot_changed_at: row.get(15)? })
 }
 
 fn clock(row: &Row<'_>) -> Result<Option<ClockReading>, StoreError> {
