@@ -1,6 +1,7 @@
-//! `entry create`, `update`, `delete`, `show`, `count`.
+//! `entry create`, `update`, `delete`, `show`, `count`, `apply`.
 
 mod advice;
+mod apply;
 mod changes;
 mod data_file;
 mod delete;
@@ -21,6 +22,7 @@ pub(super) enum Entry {
     Delete(delete::Delete),
     Show(query::Show),
     Count(query::Count),
+    Apply(apply::Apply),
 }
 
 impl Entry {
@@ -31,6 +33,7 @@ impl Entry {
             Self::Delete(delete) => delete.execute(),
             Self::Show(show) => show.execute(),
             Self::Count(count) => count.execute(),
+            Self::Apply(apply) => apply.execute(),
         }
     }
 }

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 /// Largest file accepted, bytes: a batch of 10,000 entries is some MB.
 const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Most mistakes that are told of.
+const MAX_MISTAKES: usize = 50;
 /// Most unknown keys that are told of.
 const MAX_UNKNOWN_KEYS: usize = 20;
 
@@ -124,12 +126,21 @@ pub(super) struct Read<T> {
 pub(super) fn entries(path: &Path) -> Result<Read<Vec<types::Entry>>, CommandError> {
     let file = HumanFile::argument(path, MAX_FILE_BYTES)?;
     let Read { content, notes } = parse::<EntriesFile>(&file)?;
-    let entry = |(index, entry): (usize, FileEntry)| {
-        let wrong = |why| CommandError::Malformed(format!("{}: entry {}: {why}", file.name(), index + 1));
-        entry.into_pb().map_err(wrong)
-    };
-    let content = content.entries.into_iter().enumerate().map(entry).collect::<Result<_, _>>()?;
-    Ok(Read { content, notes })
+    let (mut read, mut mistakes) = (Vec::new(), Vec::new());
+    for (index, entry) in content.entries.into_iter().enumerate() {
+        match entry.into_pb() {
+            Ok(entry) => read.push(entry),
+            Err(why) => mistakes.push(format!("{}: entry {}: {why}", file.name(), index + 1)),
+        }
+    }
+    let more = mistakes.len().saturating_sub(MAX_MISTAKES);
+    mistakes.truncate(MAX_MISTAKES);
+    mistakes.extend((more > 0).then(|| format!("and {more} mistakes more")));
+    if mistakes.is_empty() {
+        Ok(Read { content: read, notes })
+    } else {
+        Err(CommandError::Malformed(mistakes.join("\n")))
+    }
 }
 
 /// The entry IDs of the file at `path`; `-` is standard input.

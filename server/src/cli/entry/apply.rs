@@ -1,0 +1,138 @@
+//! `entry apply`: the entries of a file are those of the server; and what would have to be done for that.
+
+mod owner;
+mod plan;
+mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ironroot_api::pb::entry::entry_client::EntryClient;
+use ironroot_api::pb::entry::{
+    BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, ListEntriesRequest,
+};
+use ironroot_api::pb::types::{Entry, Status};
+use ironroot_shell::command_line::{CommandError, Reply};
+use tonic::transport::Channel;
+
+use super::advice;
+use super::data_file::{self, Read};
+use crate::cli::connection::Connection;
+use owner::Owner;
+use plan::Plan;
+use report::{Outcome, reply};
+
+/// Entries asked for, or changed, at once.
+const AT_ONCE: usize = 500;
+/// Longest answer accepted, bytes: a page of entries with thousands of selectors each.
+const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+/// Longest all of it may take, seconds: a hundred thousand entries take far less.
+const PATIENCE_SECONDS: u64 = 900;
+
+/// Brings the server's entries to what a file says; -dryRun says what that would change.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The file has the form that entry show -output json prints; IDs, revisions and times may be left out. An entry without an ID is the one with its \
+        SPIFFE ID, parent and selectors. With -owner the entries of the file get IDs that begin with the name, and -prune deletes those with such IDs \
+        that are not in the file any more: entries of others are never touched. Mistakes in the file are all named, and nothing is changed.
+With -dryRun the exit code is 1 if the server differs from the file: run it by the clock, and it tells of drift.
+
+Example: ironroot-server entry apply -data entries.json -dryRun
+Example: ironroot-server entry apply -data entries.json -owner platform -prune"
+)]
+pub(in crate::cli) struct Apply {
+    #[command(flatten)]
+    connection: Connection,
+    /// The JSON file with entries; - for standard input
+    #[arg(long, value_name = "PATH")]
+    data: PathBuf,
+    /// Whose entries the file has: 1 to 32 letters, digits, - and _
+    #[arg(long, value_name = "NAME")]
+    owner: Option<Owner>,
+    /// Delete the owner's entries that are not in the file
+    #[arg(long, requires = "owner")]
+    prune: bool,
+    /// Change nothing; say what would be changed
+    #[arg(long = "dryRun")]
+    dry_run: bool,
+    /// Delete or change entries also if others name their SPIFFE IDs as parent: those end with them
+    #[arg(long)]
+    force: bool,
+}
+
+impl Apply {
+    pub(super) fn execute(self) -> ExitCode {
+        self.connection.run_for(PATIENCE_SECONDS, async |connection| {
+            let Read { content: wanted, notes } = data_file::entries(&self.data)?;
+            let wanted = plan::wanted(wanted, self.owner.as_ref()).map_err(|mistakes| self.mistaken(&mistakes))?;
+            let channel = connection.open().await?;
+            let mut client = EntryClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+            let plan = Plan::new(wanted, list(&mut client).await?, self.owner.as_ref(), self.prune);
+            if !plan.conflicts.is_empty() || self.dry_run {
+                return Ok(Reply { notes, ..reply(&plan, Outcome::NotDone) });
+            }
+            if !self.force {
+                refuse_orphans(channel.clone(), &plan).await?;
+            }
+            let failures = carry_out(&mut client, &plan).await?;
+            let changed = plan.create.iter().chain(plan.change.iter().map(|change| &change.to)).cloned().collect();
+            let notes = notes + &advice::notes(channel, changed).await;
+            Ok(Reply { notes, ..reply(&plan, Outcome::Done(failures)) })
+        })
+    }
+
+    fn mistaken(&self, mistakes: &[String]) -> CommandError {
+        let lines: Vec<String> = mistakes.iter().map(|told| format!("{}: {told}", self.data.display())).collect();
+        CommandError::Malformed(format!("{}\nnothing was changed", lines.join("\n")))
+    }
+}
+
+async fn list(client: &mut EntryClient<Channel>) -> Result<Vec<Entry>, CommandError> {
+    let page_size = i32::try_from(AT_ONCE).expect("some hundred");
+    let mut request = ListEntriesRequest { page_size, ..ListEntriesRequest::default() };
+    let mut entries = Vec::new();
+    loop {
+        let page = client.list_entries(request.clone()).await?.into_inner();
+        entries.extend(page.entries);
+        if page.next_page_token.is_empty() {
+            return Ok(entries);
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+/// What would take entries outside the plan out of every agent's reach.
+async fn refuse_orphans(channel: Channel, plan: &Plan) -> Result<(), CommandError> {
+    let changed = plan.change.iter().map(|change| change.to.id.clone());
+    let ids: Vec<String> = changed.chain(plan.delete.iter().map(|entry| entry.id.clone())).collect();
+    let kept = |id: &str, old: &_| {
+        plan.change.iter().any(|change| change.to.id == id && change.to.spiffe_id.as_ref() == Some(old))
+    };
+    advice::refuse_orphans(channel, ids, kept).await
+}
+
+/// New entries first, old ones last: a workload whose entry is replaced by another is served all the time.
+async fn carry_out(client: &mut EntryClient<Channel>, plan: &Plan) -> Result<Vec<(String, Status)>, CommandError> {
+    let mut failures = Vec::new();
+    let mut note = |id: String, status: Option<Status>| {
+        failures.extend(status.filter(|status| status.code != 0).map(|status| (id, status)));
+    };
+    for entries in plan.create.chunks(AT_ONCE) {
+        let request = BatchCreateEntryRequest { entries: entries.to_vec(), output_mask: None };
+        let results = client.batch_create_entry(request).await?.into_inner().results;
+        results.into_iter().zip(entries).for_each(|(result, asked)| note(plan::name(asked), result.status));
+    }
+    for changes in plan.change.chunks(AT_ONCE) {
+        let entries = changes.iter().map(|change| change.to.clone()).collect();
+        let request = BatchUpdateEntryRequest { entries, ..BatchUpdateEntryRequest::default() };
+        let results = client.batch_update_entry(request).await?.into_inner().results;
+        results.into_iter().zip(changes).for_each(|(result, asked)| note(plan::name(&asked.to), result.status));
+    }
+    for entries in plan.delete.chunks(AT_ONCE) {
+        let request = BatchDeleteEntryRequest { ids: entries.iter().map(|entry| entry.id.clone()).collect() };
+        let results = client.batch_delete_entry(request).await?.into_inner().results;
+        results.into_iter().zip(entries).for_each(|(result, asked)| note(plan::name(asked), result.status));
+    }
+    Ok(failures)
+}
