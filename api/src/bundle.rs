@@ -118,6 +118,7 @@ impl Bundle {
             jwt_authorities: keys,
             refresh_hint: numbers.refresh_hint,
             sequence_number: numbers.sequence_number,
+            wit_authorities: Vec::new(),
         };
         if wire.encoded_len() > MAX_BUNDLE_BYTES {
             return Err(BundleError::TooLarge);

@@ -59,6 +59,7 @@ fn bundle_documents_survive_damage_and_what_is_taken_is_written_and_read_alike()
         jwt_authorities: vec![jwt],
         refresh_hint: 300,
         sequence_number: 7,
+        wit_authorities: Vec::new(),
     };
     let td = || TrustDomain::new("td").expect("legal");
     let seed = document(&wire).expect("P-256 keys");

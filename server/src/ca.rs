@@ -7,7 +7,7 @@
 //!                                             └ Activate: it signs           Prune: expired authorities leave the bundle
 //!  Order of an operator ──► by_hand: judged by the journal ──► performer, likewise
 //!  AuthorizedEntry + Spki ──► profile (TBS) ──► token ──► lint ──► IssuedSvid
-//!  JwtSubject + Audience ──► jwt (claims) ──► token ──► IssuedJwtSvid
+//!  JwtSubject + Audience ──► jwt (claims) ──► token ──► IssuedToken
 //! ```
 //!
 //! Invariants: no key that may still be needed is destroyed, whatever the clock says; what signs is in a durable journal and was
@@ -15,6 +15,7 @@
 //! another CA; nothing leaves before its fields are read back, and a token that signs wrongly is found out.
 
 mod agent_to_sign;
+mod appended;
 mod authority;
 mod bundle;
 mod ca_to_sign;
@@ -45,10 +46,12 @@ mod signed;
 mod signers;
 mod steps_done;
 mod upstream;
+mod wit;
 
 pub use agent_to_sign::AgentToSign;
+pub use appended::{AppendError, AppendedAuthorities, MAX_APPENDED};
 pub use authority::CertificateAuthority;
-pub use bundle::{JwtAuthority, TrustBundle};
+pub use bundle::{TokenKey, TrustBundle};
 pub use ca_to_sign::CaToSign;
 pub use ceremony::{CeremonyRefusal, Delivery, RootToSign, WantedCa, make_root, refuse_no_root};
 pub use error::CaError;
@@ -57,15 +60,15 @@ pub use journal::{
     Authority, CaCertificate, Credential, Inherited, Journal, JournalError, JwtKey, KeyId, KeyMark, KeyRecord,
     MAX_USED_KEYS, Origin, Place, Slot, SlotName, Slots, Standing, UpstreamChain, Verdict,
 };
-pub use jwt::{Audience, IssuedJwtSvid, JwtError, JwtSubject, NoAudience, NotForWorkloads};
+pub use jwt::{Audience, IssuedToken, JwtError, JwtSubject, NoAudience, NotForWorkloads};
 pub(crate) use key_kind::certified_kind;
 pub use lint::LintError;
 pub use local_authorities::{AuthorityState, LocalAuthorities};
 pub use minted::{MintRefusal, SvidToMint};
 pub use orders::{MAX_WAITING_ORDERS, OrderError};
-pub use policy::{CaPolicy, CaSubject, JwtPolicy};
+pub use policy::{CaPolicy, CaSubject, JwtPolicy, WitPolicy};
 pub use profile::ProfileError;
-pub use published::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS, PublishError, PublishedKey};
+pub use published::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS, PublishError, PublishedKey, TokenKind};
 pub use purpose::Purpose;
 pub use rotating::Rotation;
 pub use rotation::by_hand::{
@@ -79,3 +82,4 @@ pub use upstream::{
     DiskAuthority, DiskError, Exchange, ExchangeError, KeepError, ReadLogin, RootToken, RootTokenError, SpireAuthority,
     SpireError, SpireServer, TokenAuthority, Upstream, UpstreamError, WaitingRequest,
 };
+pub use wit::WitSubject;

@@ -28,6 +28,7 @@ mod run;
 mod status;
 mod token;
 mod token_flags;
+mod wit;
 mod x509;
 
 use std::process::ExitCode;
@@ -80,6 +81,9 @@ enum Command {
         after_help = "Example: ironroot-server jwt mint -spiffeID spiffe://example.org/job -audience https://vault.example.org"
     )]
     Jwt(jwt::Jwt),
+    /// Signs WIT-SVIDs on an administrator's word.
+    #[command(subcommand, after_help = "Example: ironroot-server wit mint -spiffeID spiffe://example.org/job -write .")]
+    Wit(wit::Wit),
     /// Mints X.509-SVIDs for which there is no entry.
     #[command(
         subcommand,
@@ -154,6 +158,7 @@ impl Program for Cli {
             Command::Bundle(bundle) => bundle.execute(),
             Command::Federation(federation) => federation.execute(),
             Command::Jwt(jwt) => jwt.execute(),
+            Command::Wit(wit) => wit.execute(),
             Command::X509(x509) => x509.execute(),
             Command::LocalAuthority(authority) => authority.execute(),
             Command::UpstreamAuthority(authority) => authority.execute(),

@@ -11,6 +11,7 @@ mod plugins;
 mod server_block;
 mod upstream;
 mod upstream_token;
+mod wit;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
 use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 
-use crate::ca::{CaSubject, JwtPolicy, ServerName};
+use crate::ca::{CaSubject, JwtPolicy, ServerName, WitPolicy};
 use crate::store::Location;
 
 pub use attestors::{
@@ -62,6 +63,8 @@ pub struct ServerConfig {
     pub ca_key_type: KeyKind,
     /// What JWT-SVIDs say, and for how long; none: none are signed.
     pub jwt: Option<JwtPolicy>,
+    /// WIT-SVIDs; none unless they are switched on.
+    pub wit: Option<WitPolicy>,
     /// Callers that may administer the server over TCP.
     pub admin_ids: Vec<SpiffeId>,
     /// Whether entries may name a program and nobody who runs it.
@@ -172,7 +175,6 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let federation = federation::read(&server.block("federation"), block.as_ref().map(|block| &block.trust_domain));
     let jwt_issuer = server.string("jwt_issuer");
     let oidc = oidc::read(&server.block("oidc_discovery"), jwt_issuer.as_deref());
-    server_block::refuse_unsupported(&server);
     server.finish();
     let plugins = plugins::read(&root.block("plugins"), block.as_ref());
     let (block, plugins) = block.zip(plugins)?;
@@ -193,6 +195,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         ca_subject: block.ca_subject,
         ca_key_type,
         jwt: block.jwt.policy(&server, has_given_keys),
+        wit: wit::with_given_keys(&server, block.wit, has_given_keys),
         admin_ids: block.admin_ids,
         allow_executable_only: block.allow_executable_only,
         audit: block.audit,

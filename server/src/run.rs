@@ -399,6 +399,7 @@ fn ca_policy(config: &ServerConfig, accepts_older_journal: bool) -> CaPolicy {
         agent_ttl_seconds: seconds(config.lifetimes.agent),
         x509_svid_ttl_seconds: seconds(config.lifetimes.x509_svid),
         jwt: config.jwt.clone(),
+        wit: config.wit.clone(),
     }
 }
 

@@ -15,7 +15,7 @@ use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyKind, KeyName, Token, TokenConfig, TokenKey};
 use ironroot_server::ca::{
-    Audience, CaError, CaPolicy, CaSubject, CertificateAuthority, DiskAuthority, IssuedJwtSvid, IssuedSvid, Journal,
+    Audience, CaError, CaPolicy, CaSubject, CertificateAuthority, DiskAuthority, IssuedSvid, IssuedToken, Journal,
     JwtPolicy, JwtSubject, Pace, Place, Rotation, ServerName, SlotName, TokenAuthority, TrustBundle, Upstream,
 };
 use ironroot_server::clock::{ClockSource, Reading};
@@ -314,6 +314,7 @@ impl AuthorityLab {
             agent_ttl_seconds,
             x509_svid_ttl_seconds,
             jwt: self.jwt.clone(),
+            wit: None,
         }
     }
 }
@@ -340,7 +341,7 @@ pub fn verify(svid: &IssuedSvid, bundle: &TrustBundle, now_unix: i64) -> Result<
 }
 
 /// A JWT-SVID for `/web`, to be shown to `audience`, by the CA at `now_unix`.
-pub async fn sign_jwt(ca: &CertificateAuthority, now_unix: i64) -> Result<IssuedJwtSvid, CaError> {
+pub async fn sign_jwt(ca: &CertificateAuthority, now_unix: i64) -> Result<IssuedToken, CaError> {
     let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("a constant");
     let id = SpiffeId::parse("spiffe://example.org/web").expect("a constant");
     let subject = JwtSubject::minted(&administrator(), id, &trust_domain, 0).expect("a workload's");

@@ -80,3 +80,10 @@ fn verifies(jwk: &Value, algorithm: &str, message: &[u8], signature: &[u8]) -> b
         _ => false,
     }
 }
+
+/// Whether a key on P-256, DER SubjectPublicKeyInfo, has signed the token.
+pub fn signed_by(token: &str, spki: &[u8]) -> bool {
+    let Some((input, signature)) = token.rsplit_once('.') else { return false };
+    let key = aws_lc_rs::signature::ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, spki);
+    key.is_ok_and(|key| key.verify_sig(input.as_bytes(), &decoded(signature)).is_ok())
+}

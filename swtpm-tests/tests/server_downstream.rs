@@ -4,12 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
-use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest};
+use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishWitAuthorityRequest};
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::svid::{
     BatchNewX509svidRequest, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewX509svidParams,
 };
-use ironroot_api::pb::types::{Bundle, JwtKey};
+use ironroot_api::pb::types::{Bundle, JwtKey, WitKey};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within_async};
 use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
 use ironroot_server::ca::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS};
@@ -217,4 +217,29 @@ async fn neither_one_server_below_nor_all_together_fill_the_bundle() {
         publish(&channel, Some(jwt_key(&published, &format!("{number}-0"), 7200))).await.expect("it is there");
     }
     assert_eq!(count, MAX_PUBLISHED_KEYS);
+}
+
+#[tokio::test]
+async fn a_server_below_publishes_a_key_of_wit_svids_and_without_the_switch_is_told_so() {
+    for (lines, is_on) in [("enable_wit_svids = true", true), ("", false)] {
+        let server = server(lines);
+        let client = ServerClient::new(&server).await;
+        let agent = client.agent().await;
+        let below = below(&server, &client, &agent, "/lower").await;
+        let JwtKey { public_key, key_id, expires_at, tainted } =
+            jwt_key(&KeyPair::generate().expect("a key"), "wit", 600);
+        let key = WitKey { public_key, key_id, expires_at, tainted };
+        let request = PublishWitAuthorityRequest { wit_authority: Some(key) };
+        let answer = BundleClient::new(below).publish_wit_authority(request).await;
+        if !is_on {
+            let refused = (Code::Unimplemented, "WIT functionality is disabled".to_owned());
+            assert_eq!(said(answer.map(tonic::Response::into_inner)), refused);
+            continue;
+        }
+        let all = answer.expect("published").into_inner().wit_authorities;
+        assert_eq!(all.len(), 2, "this server's own too");
+        let has = async || bundle(&client).await.wit_authorities.iter().any(|key| key.key_id == "wit");
+        expect_within_async(DEADLINE, "it is in the bundle", || server.log(), has).await;
+        assert!(!bundle(&client).await.jwt_authorities.iter().any(|key| key.key_id == "wit"));
+    }
 }

@@ -30,6 +30,7 @@ fn wire() -> types::Bundle {
         jwt_authorities: vec![key("b"), key("a")],
         refresh_hint: 300,
         sequence_number: 7,
+        wit_authorities: Vec::new(),
     }
 }
 

@@ -54,6 +54,11 @@ impl Jwk<'_> {
         Self { alg: Some(alg), ..self }
     }
 
+    /// With that algorithm, of those that the key can sign with.
+    pub fn with(self, algorithm: Algorithm) -> Self {
+        Self { alg: Some(algorithm.name()), ..self }
+    }
+
     /// With the certificate that the key is of, DER.
     pub fn with_certificate(self, der: &[u8]) -> Self {
         Self { x5c: Some([STANDARD.encode(der)]), ..self }
@@ -80,6 +85,21 @@ impl PublicKey {
         let key = Self { kind, bytes };
         // Whether it can be published is known from the start.
         key.members().map(|_| key)
+    }
+
+    /// Whether such a key signs by that algorithm.
+    pub fn goes_with(&self, algorithm: Algorithm) -> bool {
+        algorithm.verification(self.kind).is_some()
+    }
+
+    /// As configurations call it. Source: SPIRE.
+    pub fn kind_name(&self) -> &'static str {
+        match self.kind {
+            KeyKind::Rsa => "RSA",
+            KeyKind::P256 => "ec-p256",
+            KeyKind::P384 => "ec-p384",
+            KeyKind::P521 => "ec-p521",
+        }
     }
 
     /// Whether `signature` over `message` is this key's, by an algorithm that goes with it; `None` if it does not.

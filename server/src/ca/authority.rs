@@ -6,20 +6,22 @@ use std::time::{Duration, Instant};
 
 use ironroot_api::csr::Spki;
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_api::jwt::HolderKey;
 use ironroot_shell::command_line::describe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::agent_to_sign::AgentToSign;
-use super::bundle::{JwtAuthority, TrustBundle};
+use super::appended::{AppendError, AppendedAuthorities};
+use super::bundle::{TokenKey, TrustBundle};
 use super::ca_to_sign::CaToSign;
 use super::issuer::{IssuedCa, IssuedSvid};
-use super::jwt::{Audience, Claims, IssuedJwtSvid, JwtError, JwtSubject};
+use super::jwt::{Audience, Claims, IssuedToken, JwtError, JwtSubject};
 use super::local_authorities::{AuthorityState, LocalAuthorities};
 use super::minted::SvidToMint;
 use super::orders::{OrderError, Orders};
 use super::profile::Leaf;
-use super::published::{PublishError, PublishedKey};
+use super::published::{PublishError, PublishedKey, TokenKind};
 use super::purpose::Purpose;
 use super::rotating::{Published, Rotation};
 use super::rotation::by_hand::Order;
@@ -28,12 +30,16 @@ use super::signed::{Signed, SignedFor};
 use super::signers::Signers;
 use super::steps_done::StepsDone;
 use super::upstream::{Followers, Upstream};
+use super::wit::{WitClaims, WitSubject};
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, ServerClock};
 use crate::keys::{KeyError, KeyManagers};
 use crate::registry::AuthorizedEntry;
 use crate::rights::Administrator;
 use crate::store::Store;
+
+/// What was stored is in the bundle within this time, unless the token keeps the rotation.
+const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Signs for one trust domain with keys that stay in the token.
 pub struct CertificateAuthority {
@@ -209,9 +215,25 @@ impl CertificateAuthority {
         self.signed.note(SignedFor::DownstreamCa, began, certified.await)
     }
 
-    /// Puts a key of a server below into the bundle, before that server signs with it. Returns the keys of the trust domain.
-    pub async fn publish_jwt_key(&self, key: PublishedKey) -> Result<Vec<JwtAuthority>, PublishError> {
-        let mut all = self.bundle().borrow().jwt_authorities.clone();
+    /// Puts authorities into the bundle, beside what is there. Returns the bundle that has them.
+    pub async fn append_authorities(&self, appended: AppendedAuthorities) -> Result<Arc<TrustBundle>, AppendError> {
+        let mut bundle = self.bundle();
+        let (known, stored) = (bundle.borrow().clone(), appended.clone());
+        self.store.change(move |tx| stored.store(tx, &known)).await?;
+        let shown = bundle.wait_for(|bundle| appended.are_in(bundle));
+        match tokio::time::timeout(SHOWN_WITHIN, shown).await {
+            Ok(Ok(bundle)) => Ok(Arc::clone(&bundle)),
+            _ => Err(AppendError::NotShownYet),
+        }
+    }
+
+    /// Puts a key of a server below into the bundle, before that server signs with it. Returns the keys of the trust domain of its kind.
+    pub async fn publish_key(&self, key: PublishedKey) -> Result<Vec<TokenKey>, PublishError> {
+        let bundle = self.bundle().borrow().clone();
+        let mut all = match key.kind() {
+            TokenKind::Jwt => bundle.jwt_authorities.clone(),
+            TokenKind::Wit => bundle.wit_authorities.clone(),
+        };
         key.check_name(&all)?;
         let published = key.in_bundle();
         self.store.change(move |tx| key.store(tx)).await?;
@@ -246,13 +268,32 @@ impl CertificateAuthority {
         subject: &JwtSubject,
         audience: &Audience,
         now_unix: i64,
-    ) -> Result<IssuedJwtSvid, CaError> {
+    ) -> Result<IssuedToken, CaError> {
         let policy = self.policy.jwt.as_ref().ok_or(JwtError::Disabled)?;
         let signer = self.signers().jwt_at(now_unix)?;
         let mut token_id = [0; 16];
         aws_lc_rs::rand::fill(&mut token_id).expect("the kernel's random numbers do not fail");
         let (began, claims) = (Instant::now(), Claims::new(subject, audience, policy, now_unix, token_id));
         self.signed.note(SignedFor::JwtSvid, began, signer.sign(claims).await)
+    }
+
+    /// Whether the configuration has WIT-SVIDs signed.
+    ///
+    /// Errors: [`JwtError::WitDisabled`].
+    pub fn offers_wit_svids(&self) -> Result<(), JwtError> {
+        self.policy.wit.as_ref().map(drop).ok_or(JwtError::WitDisabled)
+    }
+
+    /// Signs a WIT-SVID for `subject` and its key, as long as the subject says and no longer than the key that signs lives.
+    pub async fn sign_wit_svid(
+        &self,
+        subject: &WitSubject,
+        holder: &HolderKey,
+        now_unix: i64,
+    ) -> Result<IssuedToken, CaError> {
+        let policy = self.policy.wit.as_ref().ok_or(JwtError::WitDisabled)?;
+        let signer = self.signers().wit_at(now_unix)?;
+        signer.sign(WitClaims::new(subject, holder, policy, now_unix)).await
     }
 
     fn workload(&self, entry: &AuthorizedEntry, spki: Spki) -> Leaf {

@@ -6,6 +6,7 @@ use ironroot_api::TrustDomain;
 
 use super::CaPolicy;
 use super::journal::Journal;
+use super::purpose::Purpose;
 use crate::facts::tier::{TierAuthorities, TierCredential};
 
 /// Longest refresh hint, seconds. Source: SPIRE's default for bundle endpoints.
@@ -22,16 +23,18 @@ pub struct TrustBundle {
     pub tainted_authorities: BTreeSet<Vec<u8>>,
     /// Keys that verify JWT-SVIDs: this server's and those of the servers beside it, oldest first, the prepared one among them before it
     /// signs; then those of other tiers.
-    pub jwt_authorities: Vec<JwtAuthority>,
+    pub jwt_authorities: Vec<TokenKey>,
+    /// The same, of WIT-SVIDs.
+    pub wit_authorities: Vec<TokenKey>,
     /// Grows with each change of the authorities, also across restarts.
     pub sequence_number: u64,
     /// How often to look for a new one, seconds.
     pub refresh_hint_seconds: i64,
 }
 
-/// A key that verifies JWT-SVIDs.
+/// A key that verifies JWT-SVIDs, or WIT-SVIDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwtAuthority {
+pub struct TokenKey {
     /// The `kid` of tokens.
     pub key_id: String,
     /// The public half, DER SubjectPublicKeyInfo.
@@ -56,7 +59,8 @@ impl TrustBundle {
             trust_domain: policy.trust_domain.clone(),
             authorities: x509_authorities(journals(), tiers),
             tainted_authorities: tainted_authorities(journals(), tiers),
-            jwt_authorities: jwt_authorities(journals(), tiers),
+            jwt_authorities: token_keys(Purpose::Jwt, journals(), told_keys(tiers, Purpose::Jwt)),
+            wit_authorities: token_keys(Purpose::Wit, journals(), told_keys(tiers, Purpose::Wit)),
             // Each of them grows, and nobody's is ever left out.
             sequence_number: sequence_numbers.sum(),
             refresh_hint_seconds: (policy.ca_ttl_seconds / 10).clamp(1, MAX_REFRESH_HINT),
@@ -75,7 +79,7 @@ fn x509_authorities<'a>(journals: impl Iterator<Item = &'a Journal>, tiers: &Tie
     let own = anchors.into_iter().map(|(_, _, der)| der);
     let others = tiers.authorities.iter().filter_map(|authority| match &authority.credential {
         TierCredential::Certificate(der) => Some(der.clone()),
-        TierCredential::JwtKey { .. } => None,
+        TierCredential::JwtKey { .. } | TierCredential::WitKey { .. } => None,
     });
     once_each(own.chain(others), |a, b| a == b)
 }
@@ -87,31 +91,41 @@ fn tainted_authorities<'a>(journals: impl Iterator<Item = &'a Journal>, tiers: &
     let others = tiers.authorities.iter().filter(|authority| authority.tainted);
     let others = others.filter_map(|authority| match &authority.credential {
         TierCredential::Certificate(der) => Some(der.clone()),
-        TierCredential::JwtKey { .. } => None,
+        TierCredential::JwtKey { .. } | TierCredential::WitKey { .. } => None,
     });
     own.chain(others).collect()
 }
 
-fn jwt_authorities<'a>(journals: impl Iterator<Item = &'a Journal>, tiers: &TierAuthorities) -> Vec<JwtAuthority> {
-    let keys = journals.flat_map(Journal::anchors).filter_map(|authority| {
-        let key = authority.credential.jwt_key()?;
+/// Keys of tokens: those of `purpose`, and what other tiers have of the kind that `told` picks.
+fn token_keys<'a>(
+    purpose: Purpose,
+    journals: impl Iterator<Item = &'a Journal>,
+    told: impl Iterator<Item = TokenKey>,
+) -> Vec<TokenKey> {
+    let keys = journals.flat_map(|journal| journal.slots(purpose).anchors()).filter_map(|authority| {
+        let key = authority.credential.token_key()?;
         let (key_id, spki_der) = (key.key_id().as_str().to_owned(), key.spki().as_der().to_vec());
         let (not_after_unix, tainted) = (authority.not_after, authority.is_tainted());
-        Some((authority.issued_at, JwtAuthority { key_id, spki_der, not_after_unix, tainted }))
+        Some((authority.issued_at, TokenKey { key_id, spki_der, not_after_unix, tainted }))
     });
     let mut keys: Vec<_> = keys.collect();
     keys.sort_by(|(a, key_a), (b, key_b)| (a, &key_a.key_id).cmp(&(b, &key_b.key_id)));
-    let others = tiers.authorities.iter().filter_map(|authority| match &authority.credential {
-        TierCredential::Certificate(_) => None,
-        TierCredential::JwtKey { key_id, spki } => Some(JwtAuthority {
+    // The authority above has ours, too, and those of servers below.
+    once_each(keys.into_iter().map(|(_, key)| key).chain(told), |a, b| a.key_id == b.key_id)
+}
+
+/// Those of other tiers that verify JWT-SVIDs, or WIT-SVIDs.
+fn told_keys(tiers: &TierAuthorities, of: Purpose) -> impl Iterator<Item = TokenKey> {
+    tiers.authorities.iter().filter_map(move |authority| match (&authority.credential, of) {
+        (TierCredential::JwtKey { key_id, spki }, Purpose::Jwt)
+        | (TierCredential::WitKey { key_id, spki }, Purpose::Wit) => Some(TokenKey {
             key_id: key_id.clone(),
             spki_der: spki.clone(),
             not_after_unix: authority.expires_at,
             tainted: authority.tainted,
         }),
-    });
-    // The authority above has ours, too, and those of servers below.
-    once_each(keys.into_iter().map(|(_, key)| key).chain(others), |a, b| a.key_id == b.key_id)
+        _ => None,
+    })
 }
 
 /// The first of those that are the same.

@@ -12,10 +12,10 @@ mod subject;
 
 pub use audience::{Audience, NoAudience};
 pub use error::JwtError;
-pub use signer::IssuedJwtSvid;
+pub use signer::IssuedToken;
 pub(in crate::ca) use subject::workload_id;
 pub use subject::{JwtSubject, NotForWorkloads};
 
 pub(super) use claims::Claims;
 pub(super) use key_to_publish::publishable;
-pub(super) use signer::JwtSigner;
+pub(super) use signer::{Lasting, TokenSigner};

@@ -81,7 +81,7 @@ impl Credential {
             Self::Certificate(certificate) => {
                 certificate.parsed().subject_key_id().map(|id| hex(&id)).unwrap_or_default()
             }
-            Self::JwtKey(key) => key.key_id().as_str().to_owned(),
+            Self::JwtKey(key) | Self::WitKey(key) => key.key_id().as_str().to_owned(),
         }
     }
 }

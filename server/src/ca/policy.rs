@@ -32,6 +32,8 @@ pub struct CaPolicy {
     pub x509_svid_ttl_seconds: i64,
     /// Of JWT-SVIDs; none: this server signs none. Their keys live as long as CAs.
     pub jwt: Option<JwtPolicy>,
+    /// Of WIT-SVIDs, likewise.
+    pub wit: Option<WitPolicy>,
 }
 
 /// What the operator decides about JWT-SVIDs.
@@ -45,12 +47,22 @@ pub struct JwtPolicy {
     pub key_kind: KeyKind,
 }
 
+/// What the operator decides about WIT-SVIDs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitPolicy {
+    /// The `iss` of each; none: they have none.
+    pub issuer: Option<String>,
+    /// What kind of key the next one is; it says the algorithm.
+    pub key_kind: KeyKind,
+}
+
 impl CaPolicy {
     /// What is renewed, and when; who signs others comes first.
     pub fn paces(&self) -> Vec<Pace> {
         let root = self.root_ttl_seconds.map(|_| Pace::of_the_root(self.ca_ttl_seconds));
         let jwt = self.jwt.as_ref().map(|_| Pace::of_signers(Purpose::Jwt));
-        root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).chain(jwt).collect()
+        let wit = self.wit.as_ref().map(|_| Pace::of_signers(Purpose::Wit));
+        root.into_iter().chain([Pace::of_signers(Purpose::X509Ca)]).chain(jwt).chain(wit).collect()
     }
 
     /// What kind of key is made for a purpose.
@@ -58,6 +70,7 @@ impl CaPolicy {
         match purpose {
             Purpose::Root | Purpose::X509Ca => self.key_kind,
             Purpose::Jwt => self.jwt.as_ref().map(|jwt| jwt.key_kind).unwrap_or_default(),
+            Purpose::Wit => self.wit.as_ref().map(|wit| wit.key_kind).unwrap_or_default(),
         }
     }
 

@@ -1,11 +1,11 @@
-//! Keys of JWT-SVIDs that servers below publish here: which are taken, and how many.
+//! Keys of JWT-SVIDs and of WIT-SVIDs that servers below publish here: which are taken, and how many.
 
 use ironroot_api::SpiffeId;
 use ironroot_api::jwt::{JwtAuthority as Usable, MAX_JWT_AUTHORITIES, MAX_KEY_ID_BYTES};
 use ironroot_api::pb::types;
 use thiserror::Error;
 
-use super::bundle::JwtAuthority;
+use super::bundle::TokenKey;
 use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
 use crate::rights::DownstreamServer;
 use crate::store::{StoreError, Transaction};
@@ -20,14 +20,24 @@ pub const MAX_PUBLISHED_KEYS: usize = MAX_JWT_AUTHORITIES - 32;
 ///
 /// ```compile_fail
 /// # fn forge(key: &ironroot_api::pb::types::JwtKey) {
-/// drop(ironroot_server::ca::PublishedKey::judge(key, 0));
+/// drop(ironroot_server::ca::PublishedKey::judge(ironroot_server::ca::TokenKind::Jwt, key, 0));
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PublishedKey {
     publisher: SpiffeId,
+    kind: TokenKind,
     wire: types::JwtKey,
+}
+
+/// What a key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// JWT-SVIDs.
+    Jwt,
+    /// WIT-SVIDs.
+    Wit,
 }
 
 /// Why a key is not taken. Source of the first text: SPIRE `ParseJWTAuthorities`, which asks no more of a key than that it is one.
@@ -66,19 +76,23 @@ pub enum PublishError {
 }
 
 impl PublishedKey {
-    /// What `by` publishes, if JWT-SVIDs can be verified with it. Whether the key is tainted is not `by`'s to say, as in SPIRE.
-    pub fn judge(by: &DownstreamServer, wire: &types::JwtKey, now_unix: i64) -> Result<Self, PublishError> {
-        match wire.key_id.len() {
-            0 => return Err(PublishError::NoKeyId),
-            long if long > MAX_KEY_ID_BYTES => return Err(PublishError::KeyIdTooLong(long)),
-            _ => {}
-        }
-        let wire = types::JwtKey { tainted: false, ..wire.clone() };
-        Usable::from_wire(&wire).ok_or(PublishError::Key)?;
+    /// What `by` publishes, if tokens can be verified with it. Whether the key is tainted is not `by`'s to say, as in SPIRE.
+    pub fn judge(
+        by: &DownstreamServer,
+        kind: TokenKind,
+        wire: &types::JwtKey,
+        now_unix: i64,
+    ) -> Result<Self, PublishError> {
+        let wire = usable(wire)?;
         if wire.expires_at <= now_unix {
             return Err(PublishError::Ended);
         }
-        Ok(Self { publisher: by.id().clone(), wire })
+        Ok(Self { publisher: by.id().clone(), kind, wire })
+    }
+
+    /// What it signs.
+    pub fn kind(&self) -> TokenKind {
+        self.kind
     }
 
     /// The `kid` of its tokens.
@@ -87,8 +101,8 @@ impl PublishedKey {
     }
 
     /// As bundles have it.
-    pub(super) fn in_bundle(&self) -> JwtAuthority {
-        JwtAuthority {
+    pub(super) fn in_bundle(&self) -> TokenKey {
+        TokenKey {
             key_id: self.wire.key_id.clone(),
             spki_der: self.wire.public_key.to_vec(),
             not_after_unix: self.wire.expires_at,
@@ -97,8 +111,8 @@ impl PublishedKey {
     }
 
     /// Refuses it if its ID is another key's among those.
-    pub(super) fn check_name(&self, known: &[JwtAuthority]) -> Result<(), PublishError> {
-        let is_taken = |key: &JwtAuthority| key.key_id == self.wire.key_id && key.spki_der != self.wire.public_key;
+    pub(super) fn check_name(&self, known: &[TokenKey]) -> Result<(), PublishError> {
+        let is_taken = |key: &TokenKey| key.key_id == self.wire.key_id && key.spki_der != self.wire.public_key;
         if known.iter().any(is_taken) { Err(PublishError::KeyIdTaken) } else { Ok(()) }
     }
 
@@ -116,10 +130,11 @@ impl PublishedKey {
     fn check_room(&self, known: &TierAuthorities) -> Result<(), PublishError> {
         let (mut of_this_server, mut of_all) = (0, 0);
         for authority in &known.authorities {
-            let (TierOrigin::Below(publisher), TierCredential::JwtKey { key_id, spki }) =
-                (&authority.origin, &authority.credential)
-            else {
-                continue;
+            let TierOrigin::Below(publisher) = &authority.origin else { continue };
+            let (key_id, spki) = match (self.kind, &authority.credential) {
+                (TokenKind::Jwt, TierCredential::JwtKey { key_id, spki })
+                | (TokenKind::Wit, TierCredential::WitKey { key_id, spki }) => (key_id, spki),
+                _ => continue,
             };
             match (*key_id == self.wire.key_id, publisher == &self.publisher) {
                 (true, _) if *spki != self.wire.public_key => return Err(PublishError::KeyIdTaken),
@@ -139,9 +154,24 @@ impl PublishedKey {
         let (key_id, spki) = (self.wire.key_id.clone(), self.wire.public_key.to_vec());
         TierAuthority {
             origin: TierOrigin::Below(self.publisher.clone()),
-            credential: TierCredential::JwtKey { key_id, spki },
+            credential: match self.kind {
+                TokenKind::Jwt => TierCredential::JwtKey { key_id, spki },
+                TokenKind::Wit => TierCredential::WitKey { key_id, spki },
+            },
             expires_at: self.wire.expires_at,
             tainted: false,
         }
     }
+}
+
+/// The key, untainted, if tokens can be verified with it.
+pub(super) fn usable(wire: &types::JwtKey) -> Result<types::JwtKey, PublishError> {
+    match wire.key_id.len() {
+        0 => return Err(PublishError::NoKeyId),
+        long if long > MAX_KEY_ID_BYTES => return Err(PublishError::KeyIdTooLong(long)),
+        _ => {}
+    }
+    let wire = types::JwtKey { tainted: false, ..wire.clone() };
+    Usable::from_wire(&wire).ok_or(PublishError::Key)?;
+    Ok(wire)
 }

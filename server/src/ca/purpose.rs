@@ -16,11 +16,14 @@ pub enum Purpose {
     /// JWT-SVIDs. Source of the name: SPIRE's slots `JWT-Signer-A`, `JWT-Signer-B`.
     #[serde(rename = "JWT-Signer")]
     Jwt,
+    /// WIT-SVIDs. Source of the name: SPIRE's slots `WIT-Signer-A`, `WIT-Signer-B`.
+    #[serde(rename = "WIT-Signer")]
+    Wit,
 }
 
 impl Purpose {
     /// Each, in the order in which they are made: who signs others comes first.
-    pub const ALL: [Self; 3] = [Self::Root, Self::X509Ca, Self::Jwt];
+    pub const ALL: [Self; 4] = [Self::Root, Self::X509Ca, Self::Jwt, Self::Wit];
 
     /// What metrics and programs call such an authority.
     pub fn word(self) -> &'static str {
@@ -37,6 +40,15 @@ impl Purpose {
             Self::Root => "root",
             Self::X509Ca => "X509 CA",
             Self::Jwt => "JWT key",
+            Self::Wit => "WIT key",
+        }
+    }
+
+    /// Whether it is keys that sign tokens: they are published themselves, and no CA needs them.
+    pub fn signs_tokens(self) -> bool {
+        match self {
+            Self::Root | Self::X509Ca => false,
+            Self::Jwt | Self::Wit => true,
         }
     }
 }
@@ -48,6 +60,7 @@ impl fmt::Display for Purpose {
             Self::Root => "x509-Root",
             Self::X509Ca => "x509-CA",
             Self::Jwt => "JWT-Signer",
+            Self::Wit => "WIT-Signer",
         })
     }
 }

@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 /// Steps that are done without a pause. Founding takes nine.
 const MAX_STEPS: usize = 16;
-/// The root's key, that of JWT-SVIDs, and a free key where keys are given, are looked for this often, so that their loss is noticed
+/// The root's key, those of tokens, and a free key where keys are given, are looked for this often, so that their loss is noticed
 /// before they are needed, or soon.
 const LOOK_AHEAD: Duration = Duration::from_secs(60);
 
@@ -56,14 +56,15 @@ pub(super) struct Published {
 struct Local {
     x509: LocalAuthorities,
     jwt: LocalAuthorities,
+    wit: LocalAuthorities,
     roots: LocalAuthorities,
 }
 
 impl Local {
     fn of(performer: &Performer) -> Self {
-        let [x509, jwt, roots] =
-            [Purpose::X509Ca, Purpose::Jwt, Purpose::Root].map(|purpose| performer.local_authorities(purpose));
-        Self { x509, jwt, roots }
+        let [x509, jwt, wit, roots] = [Purpose::X509Ca, Purpose::Jwt, Purpose::Wit, Purpose::Root]
+            .map(|purpose| performer.local_authorities(purpose));
+        Self { x509, jwt, wit, roots }
     }
 }
 
@@ -212,7 +213,7 @@ impl Rotation {
             return;
         }
         let root = failures.note(Attempt::LookForRoot, self.performer.look_for_root(moment).await);
-        let jwt_key = failures.note(Attempt::LookForJwtKey, self.performer.look_for_jwt_key(moment).await);
+        let jwt_key = failures.note(Attempt::LookForTokenKeys, self.performer.look_for_token_keys(moment).await);
         let shortage = failures.note(Attempt::LookForFreeKey, self.performer.look_for_free_key(moment).await);
         if let Some(shortage) = shortage
             && let Some(alarm) = self.published.health().look_at_keys(shortage, moment.now_unix)
@@ -270,6 +271,7 @@ impl Published {
             Purpose::Root => local.roots.clone(),
             Purpose::X509Ca => local.x509.clone(),
             Purpose::Jwt => local.jwt.clone(),
+            Purpose::Wit => local.wit.clone(),
         }
     }
 

@@ -19,8 +19,8 @@ pub(super) enum Attempt {
     FindSigners,
     /// To find the root's key before it is needed.
     LookForRoot,
-    /// To find the key that signs JWT-SVIDs.
-    LookForJwtKey,
+    /// To find the keys that sign tokens.
+    LookForTokenKeys,
     /// To find an administrator's key before it is needed.
     LookForFreeKey,
     /// To come to an end.
@@ -33,11 +33,11 @@ pub(super) enum Attempt {
 pub(super) struct Failures(Vec<(Attempt, CaError)>);
 
 impl Attempt {
-    /// Whether only keys of JWT-SVIDs depend on it.
-    pub(super) fn is_for_jwt_svids(self) -> bool {
+    /// Whether only keys of tokens depend on it.
+    pub(super) fn is_for_tokens(self) -> bool {
         match self {
-            Self::LookForJwtKey => true,
-            Self::Do(step) => step.purpose() == Some(Purpose::Jwt),
+            Self::LookForTokenKeys => true,
+            Self::Do(step) => step.purpose().is_some_and(Purpose::signs_tokens),
             _ => false,
         }
     }
@@ -110,8 +110,8 @@ fn distance_from_signing((attempt, error): &(Attempt, CaError)) -> u8 {
 
 impl Failures {
     /// Each reason once, of what failed for keys of JWT-SVIDs alone, or of all else.
-    pub(super) fn reasons(&self, for_jwt_svids: bool) -> String {
-        joined(self.failed().filter(|(attempt, _)| attempt.is_for_jwt_svids() == for_jwt_svids))
+    pub(super) fn reasons(&self, for_tokens: bool) -> String {
+        joined(self.failed().filter(|(attempt, _)| attempt.is_for_tokens() == for_tokens))
     }
 }
 

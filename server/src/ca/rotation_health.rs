@@ -124,8 +124,8 @@ impl RotationHealth {
     }
 
     /// What has failed most often, if that is often enough to be told.
-    fn longest(&self, for_jwt_svids: bool) -> Option<&Failing> {
-        let failing = self.failing.iter().filter(|failing| failing.attempt.is_for_jwt_svids() == for_jwt_svids);
+    fn longest(&self, for_tokens: bool) -> Option<&Failing> {
+        let failing = self.failing.iter().filter(|failing| failing.attempt.is_for_tokens() == for_tokens);
         failing.max_by_key(|failing| failing.times).filter(|longest| longest.times >= FAILURES)
     }
 }
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_keeps_only_jwt_svids_from_their_next_key_is_told_as_that_and_beside_what_the_ca_lacks() {
-        const JWT: Attempt = Attempt::LookForJwtKey;
+        const JWT: Attempt = Attempt::LookForTokenKeys;
         let mut health = RotationHealth::default();
         for now in 0..3 {
             health.failed(&Failures::of(JWT, CaError::Interrupted), now);

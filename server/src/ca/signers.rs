@@ -1,22 +1,23 @@
-//! Who may sign, with their keys at hand: X509-SVIDs, and JWT-SVIDs.
+//! Who may sign, with their keys at hand: X509-SVIDs, JWT-SVIDs and WIT-SVIDs.
 
 use std::sync::Arc;
 
 use super::CaError;
 use super::issuer::Issuer;
 use super::journal::Authority;
-use super::jwt::{JwtError, JwtSigner};
+use super::jwt::{JwtError, TokenSigner};
 
 /// Who may sign, in the order in which they are asked.
 #[derive(Clone, Default)]
 pub(super) struct Signers {
     x509: Vec<Arc<Issuer>>,
-    jwt: Vec<Arc<JwtSigner>>,
+    jwt: Vec<Arc<TokenSigner>>,
+    wit: Vec<Arc<TokenSigner>>,
 }
 
 impl Signers {
-    pub(super) fn new(x509: Vec<Arc<Issuer>>, jwt: Vec<Arc<JwtSigner>>) -> Self {
-        Self { x509, jwt }
+    pub(super) fn new(x509: Vec<Arc<Issuer>>, jwt: Vec<Arc<TokenSigner>>, wit: Vec<Arc<TokenSigner>>) -> Self {
+        Self { x509, jwt, wit }
     }
 
     /// The CA that this authority is.
@@ -24,9 +25,9 @@ impl Signers {
         self.x509.iter().find(|issuer| issuer.is_of(authority)).cloned()
     }
 
-    /// The key for JWT-SVIDs that this authority is.
-    pub(super) fn jwt_of(&self, authority: &Authority) -> Option<Arc<JwtSigner>> {
-        self.jwt.iter().find(|signer| signer.is_of(authority)).cloned()
+    /// The key for tokens that this authority is.
+    pub(super) fn token_of(&self, authority: &Authority) -> Option<Arc<TokenSigner>> {
+        self.jwt.iter().chain(&self.wit).find(|signer| signer.is_of(authority)).cloned()
     }
 
     /// Whether there is no CA.
@@ -41,10 +42,13 @@ impl Signers {
     }
 
     /// The first key for JWT-SVIDs that is valid now; if none is, why the first is not.
-    pub(super) fn jwt_at(&self, now_unix: i64) -> Result<Arc<JwtSigner>, JwtError> {
-        let valid = self.jwt.iter().find(|signer| signer.check(now_unix).is_ok());
-        let signer = valid.or(self.jwt.first()).ok_or(JwtError::NoKey)?;
-        signer.check(now_unix).map(|()| Arc::clone(signer))
+    pub(super) fn jwt_at(&self, now_unix: i64) -> Result<Arc<TokenSigner>, JwtError> {
+        first_of(&self.jwt, now_unix)
+    }
+
+    /// The same, for WIT-SVIDs.
+    pub(super) fn wit_at(&self, now_unix: i64) -> Result<Arc<TokenSigner>, JwtError> {
+        first_of(&self.wit, now_unix)
     }
 
     /// Why no CA may sign now; none if one may.
@@ -54,4 +58,10 @@ impl Signers {
             Err(error) => Some(error),
         }
     }
+}
+
+fn first_of(signers: &[Arc<TokenSigner>], now_unix: i64) -> Result<Arc<TokenSigner>, JwtError> {
+    let valid = signers.iter().find(|signer| signer.check(now_unix).is_ok());
+    let signer = valid.or(signers.first()).ok_or(JwtError::NoKey)?;
+    signer.check(now_unix).map(|()| Arc::clone(signer))
 }

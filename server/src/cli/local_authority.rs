@@ -1,8 +1,9 @@
-//! `localauthority x509 …`, `localauthority jwt …`, `upstreamauthority …`: the server's signing keys, replaced by hand.
+//! `localauthority x509 …`, `localauthority jwt …`, `localauthority wit …`, `upstreamauthority …`: the server's signing keys, replaced by hand.
 
 mod display;
 mod jwt;
 mod upstream;
+mod wit;
 mod x509;
 
 use std::process::ExitCode;
@@ -24,6 +25,9 @@ pub(super) enum LocalAuthority {
     /// The key that signs JWT-SVIDs.
     #[command(subcommand, after_help = "Example: ironroot-server localauthority jwt show")]
     Jwt(jwt::Jwt),
+    /// The key that signs WIT-SVIDs.
+    #[command(subcommand, after_help = "Example: ironroot-server localauthority wit show")]
+    Wit(wit::Wit),
 }
 
 impl LocalAuthority {
@@ -31,6 +35,7 @@ impl LocalAuthority {
         match self {
             Self::X509(x509) => x509.execute(),
             Self::Jwt(jwt) => jwt.execute(),
+            Self::Wit(wit) => wit.execute(),
         }
     }
 }

@@ -2,7 +2,9 @@
 //! except messages that are absent.
 
 use ironroot_api::pb::types::federation_relationship::BundleEndpointProfile;
-use ironroot_api::pb::types::{Agent, Bundle, Entry, FederationRelationship, Jwtsvid, Selector, Spiffeid, Status};
+use ironroot_api::pb::types::{
+    Agent, Bundle, Entry, FederationRelationship, JwtKey, Jwtsvid, Selector, Spiffeid, Status, WitKey, Witsvid,
+};
 use ironroot_shell::command_line::{base64, int64};
 use serde_json::{Map, Value, json};
 
@@ -67,31 +69,41 @@ pub(super) fn jwt_svid(svid: &Jwtsvid) -> Value {
     Value::Object(fields)
 }
 
+pub(super) fn wit_svid(svid: &Witsvid) -> Value {
+    let Witsvid { token, id, expires_at, issued_at, hint } = svid.clone();
+    jwt_svid(&Jwtsvid { token, id, expires_at, issued_at, hint })
+}
+
 pub(super) fn bundle(bundle: &Bundle) -> Value {
     let x509: Vec<Value> = bundle
         .x509_authorities
         .iter()
         .map(|authority| json!({ "asn1": base64(&authority.asn1), "tainted": authority.tainted }))
         .collect();
-    let jwt: Vec<Value> = bundle
-        .jwt_authorities
-        .iter()
-        .map(|key| {
-            json!({
-                "public_key": base64(&key.public_key),
-                "key_id": key.key_id,
-                "expires_at": int64(key.expires_at),
-                "tainted": key.tainted,
-            })
-        })
-        .collect();
+    let jwt: Vec<Value> = bundle.jwt_authorities.iter().map(jwt_key).collect();
+    let wit: Vec<Value> = bundle.wit_authorities.iter().map(wit_key).collect();
     json!({
         "trust_domain": bundle.trust_domain,
         "x509_authorities": x509,
         "jwt_authorities": jwt,
+        "wit_authorities": wit,
         "refresh_hint": int64(bundle.refresh_hint),
         "sequence_number": bundle.sequence_number.to_string(),
     })
+}
+
+fn jwt_key(key: &JwtKey) -> Value {
+    json!({
+        "public_key": base64(&key.public_key),
+        "key_id": key.key_id,
+        "expires_at": int64(key.expires_at),
+        "tainted": key.tainted,
+    })
+}
+
+fn wit_key(key: &WitKey) -> Value {
+    let WitKey { public_key, key_id, expires_at, tainted } = key.clone();
+    jwt_key(&JwtKey { public_key, key_id, expires_at, tainted })
 }
 
 pub(super) fn relationship(relationship: &FederationRelationship) -> Value {

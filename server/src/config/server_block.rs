@@ -8,8 +8,8 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::KeyKind;
 use ironroot_shell::settings::{Section, format_duration, places};
 
-use super::{AuditConfig, Lifetimes, PROGRAM, RateLimits};
-use crate::ca::{CaSubject, JwtPolicy, ServerName};
+use super::{AuditConfig, Lifetimes, PROGRAM, RateLimits, wit};
+use crate::ca::{CaSubject, JwtPolicy, ServerName, WitPolicy};
 
 /// Where the admin socket is unless the file says otherwise. Source: SPIRE.
 pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-server/private/api.sock";
@@ -39,6 +39,7 @@ pub(super) struct ServerBlock {
     pub(super) ca_subject: CaSubject,
     key_kind: KeyKind,
     pub(super) jwt: JwtBlock,
+    pub(super) wit: Option<WitPolicy>,
     pub(super) admin_ids: Vec<SpiffeId>,
     pub(super) allow_executable_only: bool,
     pub(super) audit: AuditConfig,
@@ -81,6 +82,9 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let audit = read_audit(server);
     let key_kind = server.parsed("ca_key_type", key_kind).unwrap_or_default();
     let jwt = read_jwt(server, lifetimes.jwt_svid, key_kind);
+    let experimental = server.block("experimental");
+    let wit = wit::read(server, &experimental, key_kind);
+    refuse_unsupported(server, &experimental);
     Some(ServerBlock {
         admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
         trust_domain: trust_domain?,
@@ -93,6 +97,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         ca_subject: ca_subject?,
         key_kind,
         jwt,
+        wit,
         allow_executable_only,
         audit,
         rate_limits,
@@ -108,8 +113,8 @@ fn read_rollback_mark(server: &Section<'_>) -> Option<PathBuf> {
     Some(path)
 }
 
-/// SPIRE's keys that are understood there and not here yet.
-pub(super) fn refuse_unsupported(server: &Section<'_>) {
+/// SPIRE's keys that are understood there and not here yet. `experimental`: what is left of that block.
+fn refuse_unsupported(server: &Section<'_>, experimental: &Section<'_>) {
     server.not_supported(PROGRAM, &["proxy_protocol_trusted_cidrs", "prune_tofu_nodes"]);
     server.no_meaning(
         PROGRAM,
@@ -123,18 +128,9 @@ pub(super) fn refuse_unsupported(server: &Section<'_>) {
             "prune_attested_nodes_batch_size",
         ],
     );
-    let experimental = server.block("experimental");
     experimental.not_supported(
         PROGRAM,
-        &[
-            "agent_spiffe_id_as_selector",
-            "auth_opa_policy_engine",
-            "feature_flags",
-            "named_pipe_name",
-            "require_pq_kem",
-            "wit_issuer",
-            "wit_key_type",
-        ],
+        &["agent_spiffe_id_as_selector", "auth_opa_policy_engine", "named_pipe_name", "require_pq_kem"],
     );
     experimental.no_meaning(
         PROGRAM,

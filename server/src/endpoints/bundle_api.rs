@@ -1,25 +1,26 @@
 //! `spire.api.server.bundle.v1`: the trust bundle, readable by anyone, and those of other trust domains.
 
+mod append;
 mod federated;
-
 mod publish;
 
 use std::sync::Arc;
 
 use ironroot_api::pb::bundle::bundle_server::Bundle;
 use ironroot_api::pb::bundle::{
-    BatchCreateFederatedBundleRequest, BatchCreateFederatedBundleResponse, BatchDeleteFederatedBundleRequest,
-    BatchDeleteFederatedBundleResponse, BatchSetFederatedBundleRequest, BatchSetFederatedBundleResponse,
-    BatchUpdateFederatedBundleRequest, BatchUpdateFederatedBundleResponse, CountBundlesRequest, CountBundlesResponse,
-    GetBundleRequest, GetFederatedBundleRequest, ListFederatedBundlesRequest, ListFederatedBundlesResponse,
-    PublishJwtAuthorityRequest, PublishJwtAuthorityResponse,
+    AppendBundleRequest, BatchCreateFederatedBundleRequest, BatchCreateFederatedBundleResponse,
+    BatchDeleteFederatedBundleRequest, BatchDeleteFederatedBundleResponse, BatchSetFederatedBundleRequest,
+    BatchSetFederatedBundleResponse, BatchUpdateFederatedBundleRequest, BatchUpdateFederatedBundleResponse,
+    CountBundlesRequest, CountBundlesResponse, GetBundleRequest, GetFederatedBundleRequest,
+    ListFederatedBundlesRequest, ListFederatedBundlesResponse, PublishJwtAuthorityRequest, PublishJwtAuthorityResponse,
+    PublishWitAuthorityRequest, PublishWitAuthorityResponse,
 };
 use ironroot_api::pb::types;
 use tonic::{Request, Response, Status};
 
 use super::caller::granted;
 use super::{ServerState, count};
-use crate::ca::{JwtAuthority, TrustBundle};
+use crate::ca::{TokenKey, TrustBundle};
 use crate::rights::{Administrator, DownstreamServer, Visitor};
 
 /// SPIRE's `spire.api.server.bundle.v1.Bundle`.
@@ -49,6 +50,20 @@ impl Bundle for BundleApi {
         let by: DownstreamServer = granted(&request)?;
         let jwt_authorities = self.publish(&by, request.into_inner()).await?;
         Ok(Response::new(PublishJwtAuthorityResponse { jwt_authorities }))
+    }
+
+    async fn publish_wit_authority(
+        &self,
+        request: Request<PublishWitAuthorityRequest>,
+    ) -> Result<Response<PublishWitAuthorityResponse>, Status> {
+        let by: DownstreamServer = granted(&request)?;
+        let wit_authorities = self.publish_wit(&by, request.into_inner()).await?;
+        Ok(Response::new(PublishWitAuthorityResponse { wit_authorities }))
+    }
+
+    async fn append_bundle(&self, request: Request<AppendBundleRequest>) -> Result<Response<types::Bundle>, Status> {
+        let by: Administrator = granted(&request)?;
+        self.append(&by, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_federated_bundles(
@@ -102,18 +117,24 @@ pub(super) fn to_pb(bundle: &TrustBundle) -> types::Bundle {
         trust_domain: bundle.trust_domain.as_str().to_owned(),
         x509_authorities: bundle.authorities.iter().map(authority).collect(),
         jwt_authorities: bundle.jwt_authorities.iter().map(jwt_key).collect(),
+        wit_authorities: bundle.wit_authorities.iter().map(wit_key).collect(),
         refresh_hint: bundle.refresh_hint_seconds,
         sequence_number: bundle.sequence_number,
     }
 }
 
-fn jwt_key(authority: &JwtAuthority) -> types::JwtKey {
+fn jwt_key(authority: &TokenKey) -> types::JwtKey {
     types::JwtKey {
         public_key: authority.spki_der.clone().into(),
         key_id: authority.key_id.clone(),
         expires_at: authority.not_after_unix,
         tainted: authority.tainted,
     }
+}
+
+fn wit_key(authority: &TokenKey) -> types::WitKey {
+    let types::JwtKey { public_key, key_id, expires_at, tainted } = jwt_key(authority);
+    types::WitKey { public_key, key_id, expires_at, tainted }
 }
 
 /// `bundle` with whose it is and what `mask` names (no mask: everything).
@@ -124,6 +145,9 @@ pub(super) fn masked(mut bundle: types::Bundle, mask: Option<&types::BundleMask>
     }
     if !mask.jwt_authorities {
         bundle.jwt_authorities.clear();
+    }
+    if !mask.wit_authorities {
+        bundle.wit_authorities.clear();
     }
     if !mask.refresh_hint {
         bundle.refresh_hint = 0;

@@ -14,7 +14,7 @@ use super::ServerState;
 use super::caller::granted;
 use crate::ca::{AuthorityState, LocalAuthorities, Order, OrderRefusal, Purpose};
 use crate::rights::Administrator;
-use words::{failure, no_wit, object, status, success};
+use words::{failure, object, status, success};
 
 /// SPIRE's `spire.api.server.localauthority.v1.LocalAuthority`.
 #[derive(Clone, Debug)]
@@ -188,39 +188,62 @@ impl LocalAuthority for LocalAuthorityApi {
         request: Request<pb::GetWitAuthorityStateRequest>,
     ) -> Result<Response<pb::GetWitAuthorityStateResponse>, Status> {
         let _: Administrator = granted(&request)?;
-        Err(no_wit())
+        self.require_wit()?;
+        let LocalAuthorities { active, prepared, old } = self.state(Purpose::Wit)?;
+        let [active, prepared, old] = [active, prepared, old].map(|state| state.map(whole));
+        Ok(Response::new(pb::GetWitAuthorityStateResponse { active, prepared, old }))
     }
 
     async fn prepare_wit_authority(
         &self,
         request: Request<pb::PrepareWitAuthorityRequest>,
     ) -> Result<Response<pb::PrepareWitAuthorityResponse>, Status> {
-        let _: Administrator = granted(&request)?;
-        Err(no_wit())
+        let by: Administrator = granted(&request)?;
+        self.require_wit()?;
+        let prepared_authority =
+            self.obey(&by, "PrepareWITAuthority", Order::Prepare(Purpose::Wit), Told::Whole).await?;
+        Ok(Response::new(pb::PrepareWitAuthorityResponse { prepared_authority }))
     }
 
     async fn activate_wit_authority(
         &self,
         request: Request<pb::ActivateWitAuthorityRequest>,
     ) -> Result<Response<pb::ActivateWitAuthorityResponse>, Status> {
-        let _: Administrator = granted(&request)?;
-        Err(no_wit())
+        let by: Administrator = granted(&request)?;
+        self.require_wit()?;
+        let activated_authority = self
+            .obey(
+                &by,
+                "ActivateWITAuthority",
+                Order::Activate(Purpose::Wit, request.into_inner().authority_id),
+                Told::Whole,
+            )
+            .await?;
+        Ok(Response::new(pb::ActivateWitAuthorityResponse { activated_authority }))
     }
 
     async fn taint_wit_authority(
         &self,
         request: Request<pb::TaintWitAuthorityRequest>,
     ) -> Result<Response<pb::TaintWitAuthorityResponse>, Status> {
-        let _: Administrator = granted(&request)?;
-        Err(no_wit())
+        let by: Administrator = granted(&request)?;
+        self.require_wit()?;
+        let tainted_authority = self
+            .obey(&by, "TaintWITAuthority", Order::Taint(Purpose::Wit, request.into_inner().authority_id), Told::Id)
+            .await?;
+        Ok(Response::new(pb::TaintWitAuthorityResponse { tainted_authority }))
     }
 
     async fn revoke_wit_authority(
         &self,
         request: Request<pb::RevokeWitAuthorityRequest>,
     ) -> Result<Response<pb::RevokeWitAuthorityResponse>, Status> {
-        let _: Administrator = granted(&request)?;
-        Err(no_wit())
+        let by: Administrator = granted(&request)?;
+        self.require_wit()?;
+        let revoked_authority = self
+            .obey(&by, "RevokeWITAuthority", Order::Revoke(Purpose::Wit, request.into_inner().authority_id), Told::Id)
+            .await?;
+        Ok(Response::new(pb::RevokeWitAuthorityResponse { revoked_authority }))
     }
 }
 
@@ -233,6 +256,10 @@ impl LocalAuthorityApi {
 
     fn require_jwt(&self) -> Result<(), Status> {
         self.0.ca.offers_jwt_svids().map_err(|disabled| Status::unimplemented(disabled.to_string()))
+    }
+
+    fn require_wit(&self) -> Result<(), Status> {
+        self.0.ca.offers_wit_svids().map_err(|disabled| Status::unimplemented(disabled.to_string()))
     }
 
     /// Source: SPIRE, GetX509AuthorityState.

@@ -3,10 +3,12 @@
 
 use std::mem::size_of;
 
+use ironroot_api::bundle::{MAX_BUNDLE_BYTES, MAX_X509_AUTHORITIES};
+use ironroot_api::jwt::MAX_JWT_AUTHORITIES;
 use ironroot_api::pb::device::NewDevice;
 use ironroot_api::pb::pcr_policy::Alternative;
-use ironroot_api::pb::svid::NewX509svidParams;
-use ironroot_api::pb::types::{Bundle, Entry, FederationRelationship, Selector};
+use ironroot_api::pb::svid::{NewWitsvidParams, NewX509svidParams};
+use ironroot_api::pb::types::{Bundle, Entry, FederationRelationship, JwtKey, Selector};
 
 use super::body::{FieldLimits, RequestShape};
 use crate::devices::{MAX_ALTERNATIVES, MAX_IMPORT, MAX_LABELS};
@@ -116,6 +118,11 @@ const LEARNT_POLICY: RequestShape = batch(64 * 1024, MAX_LABELS + MAX_PCRS, size
 const DEVICES: RequestShape =
     batch(MAX_BATCH_BYTES, MAX_IMPORT, size_of::<NewDevice>(), Some(MAX_IMPORT * FIELDS_PER_DEVICE));
 
+/// As many keys as CSRs, which are longer: an RSA key of 8192 bits takes about a thousand bytes.
+const WIT_KEYS: RequestShape = batch(640 * 1024, MAX_CSRS, size_of::<NewWitsvidParams>(), None);
+/// As much as a bundle holds.
+const AUTHORITIES: RequestShape =
+    batch(MAX_BUNDLE_BYTES, MAX_X509_AUTHORITIES + MAX_JWT_AUTHORITIES, size_of::<JwtKey>(), None);
 const BUNDLES: RequestShape =
     batch(MAX_BUNDLES_BYTES, MAX_BUNDLES, size_of::<Bundle>(), Some(MAX_BUNDLES * FIELDS_PER_BUNDLE));
 const RELATIONSHIPS: RequestShape =
@@ -135,9 +142,13 @@ pub const POLICY: &[Method] = &[
     question(method("/spire.api.server.svid.v1.SVID/BatchNewX509SVID", Agents, CSRS)),
     question(method("/spire.api.server.svid.v1.SVID/NewJWTSVID", Agents, AUDIENCES)),
     question(method("/spire.api.server.svid.v1.SVID/MintJWTSVID", Administrators, AUDIENCES)),
+    question(method("/spire.api.server.svid.v1.SVID/BatchNewWITSVID", Agents, WIT_KEYS)),
+    question(method("/spire.api.server.svid.v1.SVID/MintWITSVID", Administrators, SMALL)),
     question(method("/ironroot.api.server.change.v1.Change/WatchChanges", Agents, SMALL)),
     question(method("/spire.api.server.svid.v1.SVID/NewDownstreamX509CA", Downstream, CSR)),
     method("/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority", Downstream, SMALL),
+    method("/spire.api.server.bundle.v1.Bundle/PublishWITAuthority", Downstream, SMALL),
+    method("/spire.api.server.bundle.v1.Bundle/AppendBundle", Administrators, AUTHORITIES),
     question(method("/spire.api.server.agent.v1.Agent/CountAgents", Administrators, FILTER)),
     large_answer(question(method("/spire.api.server.agent.v1.Agent/ListAgents", Administrators, FILTER))),
     question(method("/spire.api.server.agent.v1.Agent/GetAgent", Administrators, SMALL)),
@@ -259,7 +270,8 @@ mod tests {
 
     #[test]
     fn what_is_no_question_goes_on_when_its_caller_hangs_up() {
-        let signed = ["BatchNewX509SVID", "NewJWTSVID", "MintJWTSVID", "NewDownstreamX509CA"];
+        let signed =
+            ["BatchNewX509SVID", "NewJWTSVID", "MintJWTSVID", "BatchNewWITSVID", "MintWITSVID", "NewDownstreamX509CA"];
         let questions = [&["Get", "List", "Count", "Sync", "Check", "Watch", "Advise"][..], &signed].concat();
         for Method { path, changes, .. } in POLICY {
             let name = path.rsplit('/').next().expect("a name");
@@ -333,7 +345,7 @@ mod tests {
     fn nobody_but_administrators_can_send_a_megabyte_of_anything_but_csrs() {
         let with_certificates = [Who::Anyone, Who::Agents, Who::Downstream, Who::Insiders];
         for method in POLICY.iter().filter(|method| with_certificates.contains(&method.who)) {
-            assert!(method.request.bytes <= 256 * 1024 || method.path.ends_with("BatchNewX509SVID"), "{}", method.path);
+            assert!(method.request.bytes <= 256 * 1024 || method.path.contains("BatchNew"), "{}", method.path);
         }
     }
 }

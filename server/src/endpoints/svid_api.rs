@@ -3,13 +3,15 @@
 mod downstream;
 mod jwt;
 mod mint;
+mod wit;
 
 use std::sync::Arc;
 
 use ironroot_api::csr::Csr;
 use ironroot_api::pb::svid::svid_server::Svid;
 use ironroot_api::pb::svid::{
-    BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, MintX509svidRequest,
+    BatchNewWitsvidRequest, BatchNewWitsvidResponse, BatchNewX509svidRequest, BatchNewX509svidResponse,
+    MintJwtsvidRequest, MintJwtsvidResponse, MintWitsvidRequest, MintWitsvidResponse, MintX509svidRequest,
     MintX509svidResponse, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewJwtsvidRequest,
     NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
@@ -73,6 +75,24 @@ impl Svid for SvidApi {
         let agent: AuthenticatedAgent = granted(&request)?;
         let svid = self.new_jwt(&agent, request.into_inner()).await?;
         Ok(Response::new(NewJwtsvidResponse { svid: Some(svid) }))
+    }
+
+    async fn mint_witsvid(
+        &self,
+        request: Request<MintWitsvidRequest>,
+    ) -> Result<Response<MintWitsvidResponse>, Status> {
+        let administrator: Administrator = granted(&request)?;
+        let svid = self.mint_wit(&administrator, request.into_inner()).await?;
+        Ok(Response::new(MintWitsvidResponse { svid: Some(svid) }))
+    }
+
+    async fn batch_new_witsvid(
+        &self,
+        request: Request<BatchNewWitsvidRequest>,
+    ) -> Result<Response<BatchNewWitsvidResponse>, Status> {
+        let agent: AuthenticatedAgent = granted(&request)?;
+        let results = self.new_wits(&agent, request.into_inner()).await?;
+        Ok(Response::new(BatchNewWitsvidResponse { results }))
     }
 
     async fn new_downstream_x509ca(

@@ -25,6 +25,8 @@ pub enum TierOrigin {
     Below(SpiffeId),
     /// The authority above.
     Above,
+    /// An administrator, with AppendBundle.
+    Administrator,
 }
 
 /// What an authority's signatures are verified with.
@@ -34,6 +36,13 @@ pub enum TierCredential {
     Certificate(Vec<u8>),
     /// JWT.
     JwtKey {
+        /// The `kid` of tokens, at most [`ironroot_api::jwt::MAX_KEY_ID_BYTES`].
+        key_id: String,
+        /// DER SubjectPublicKeyInfo.
+        spki: Vec<u8>,
+    },
+    /// WIT.
+    WitKey {
         /// The `kid` of tokens, at most [`ironroot_api::jwt::MAX_KEY_ID_BYTES`].
         key_id: String,
         /// DER SubjectPublicKeyInfo.
@@ -51,7 +60,7 @@ pub struct TierAuthorities {
 }
 
 impl TierAuthority {
-    /// What a root is called: its subject key ID, in lower-case hexadecimal digits; none of a key of JWT-SVIDs.
+    /// What a root is called: its subject key ID, in lower-case hexadecimal digits; none of a key of tokens.
     pub fn subject_key_id(&self) -> Option<String> {
         let TierCredential::Certificate(der) = &self.credential else { return None };
         Certificate::parse(der).ok()?.subject_key_id().map(|id| hex(&id))

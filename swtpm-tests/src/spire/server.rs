@@ -34,6 +34,11 @@ impl SpireServer {
         Self::start_with(times, "")
     }
 
+    /// As [`start`](Self::start), with feature flags.
+    pub fn start_with_flags(times: Times, flags: &[&str]) -> Self {
+        Self::start_flagged(TRUST_DOMAIN, times, ("", ""), &[], flags)
+    }
+
     /// As [`start`](Self::start), with further blocks of the plugins.
     pub fn start_with(times: Times, plugins: &str) -> Self {
         Self::start_in(TRUST_DOMAIN, times, ("", plugins), &[])
@@ -46,12 +51,22 @@ impl SpireServer {
         (server_lines, plugins): (&str, &str),
         environment: &[(String, PathBuf)],
     ) -> Self {
+        Self::start_flagged(trust_domain, times, (server_lines, plugins), environment, &[])
+    }
+
+    fn start_flagged(
+        trust_domain: &str,
+        times: Times,
+        (server_lines, plugins): (&str, &str),
+        environment: &[(String, PathBuf)],
+        flags: &[&str],
+    ) -> Self {
         let directory = tempfile::Builder::new().prefix("spire-server-").tempdir().expect("directory");
         open_directory(directory.path());
         let environment = environment.to_vec();
         let mut server = Self { directory, process: None, port: free_port(), environment };
         std::fs::create_dir_all(server.directory.path().join("data")).expect("directory");
-        let config = server.config(trust_domain, times, (server_lines, plugins));
+        let config = server.config(trust_domain, times, (server_lines, plugins), flags);
         std::fs::write(server.at("server.conf"), config).expect("configuration written");
         server.restart();
         server
@@ -119,7 +134,13 @@ impl SpireServer {
         self.directory.path().join(name)
     }
 
-    fn config(&self, trust_domain: &str, times: Times, (server_lines, plugins): (&str, &str)) -> String {
+    fn config(
+        &self,
+        trust_domain: &str,
+        times: Times,
+        (server_lines, plugins): (&str, &str),
+        flags: &[&str],
+    ) -> String {
         let directory = self.directory.path().display();
         format!(
             r#"server {{
@@ -139,6 +160,7 @@ impl SpireServer {
     }}
     experimental {{
         cache_reload_interval = "1s"
+        feature_flags = {flags:?}
     }}
 }}
 plugins {{

@@ -18,4 +18,5 @@ mod nested;
 mod telemetry;
 mod tpm_devid;
 mod tpm_plugin;
+mod wit;
 mod x509pop;

@@ -25,6 +25,8 @@ pub enum Credential {
     Certificate(CaCertificate),
     /// JWT: the key itself, under the ID that it has in bundles.
     JwtKey(JwtKey),
+    /// WIT: likewise.
+    WitKey(JwtKey),
 }
 
 impl Credential {
@@ -32,15 +34,20 @@ impl Credential {
     pub fn certificate(&self) -> Option<&Certificate> {
         match self {
             Self::Certificate(certificate) => Some(&certificate.0),
-            Self::JwtKey(_) => None,
+            Self::JwtKey(_) | Self::WitKey(_) => None,
         }
     }
 
     /// The published key, for what signs JWT-SVIDs; other kinds have none.
     pub fn jwt_key(&self) -> Option<&JwtKey> {
+        if let Self::JwtKey(key) = self { Some(key) } else { None }
+    }
+
+    /// The published key, for what signs tokens of either kind.
+    pub fn token_key(&self) -> Option<&JwtKey> {
         match self {
             Self::Certificate(_) => None,
-            Self::JwtKey(key) => Some(key),
+            Self::JwtKey(key) | Self::WitKey(key) => Some(key),
         }
     }
 
@@ -48,7 +55,7 @@ impl Credential {
     pub fn key_kind(&self) -> KeyKind {
         match self {
             Self::Certificate(certificate) => certified_kind(&certificate.0),
-            Self::JwtKey(key) => kind_of(key.spki()),
+            Self::JwtKey(key) | Self::WitKey(key) => kind_of(key.spki()),
         }
     }
 
@@ -56,7 +63,7 @@ impl Credential {
     pub fn is_of(&self, spki_der: &[u8]) -> bool {
         match self {
             Self::Certificate(certificate) => certificate.0.spki_der() == spki_der,
-            Self::JwtKey(key) => key.spki().as_der() == spki_der,
+            Self::JwtKey(key) | Self::WitKey(key) => key.spki().as_der() == spki_der,
         }
     }
 
@@ -64,7 +71,7 @@ impl Credential {
     pub fn spki_der(&self) -> Vec<u8> {
         match self {
             Self::Certificate(certificate) => certificate.0.spki_der(),
-            Self::JwtKey(key) => key.spki().as_der().to_vec(),
+            Self::JwtKey(key) | Self::WitKey(key) => key.spki().as_der().to_vec(),
         }
     }
 
@@ -86,7 +93,7 @@ impl Credential {
                 check_trust_domain(&certificate.0, trust_domain)
             }
             // It says nothing of its trust domain or its life: the journal alone does.
-            Self::JwtKey(_) => Ok(()),
+            Self::JwtKey(_) | Self::WitKey(_) => Ok(()),
         }
     }
 }

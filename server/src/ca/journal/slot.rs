@@ -68,6 +68,11 @@ impl Place {
         Self { purpose: Purpose::Jwt, slot }
     }
 
+    /// Of a key that signs WIT-SVIDs.
+    pub fn wit(slot: SlotName) -> Self {
+        Self { purpose: Purpose::Wit, slot }
+    }
+
     /// Both slots of every purpose.
     pub fn all() -> impl Iterator<Item = Self> {
         Purpose::ALL.into_iter().flat_map(|purpose| SlotName::BOTH.map(|slot| Self { purpose, slot }))
@@ -148,7 +153,7 @@ mod tests {
         for (domain, server) in domains.iter().flat_map(|domain| servers.iter().map(move |server| (domain, server))) {
             names.extend(Place::all().map(|place| place.key_name(domain, server).to_string()));
         }
-        assert_eq!(names.len(), 2 * 3 * 6);
+        assert_eq!(names.len(), 2 * 3 * 8);
         let label = |place: Place, server| place.key_name(&domains[0], server).label().unwrap().to_owned();
         assert_eq!(label(Place::ca(SlotName::A), &servers[0]), "example.org x509-CA-A");
         assert_eq!(label(Place::root(SlotName::B), &servers[1]), "example.org one x509-Root-B");

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use super::audience::Audience;
+use super::signer::Lasting;
 use super::subject::JwtSubject;
 use crate::ca::JwtPolicy;
 
@@ -12,8 +13,8 @@ use crate::ca::JwtPolicy;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::ca) struct Claims {
     aud: Vec<String>,
-    pub(super) exp: i64,
-    pub(super) iat: i64,
+    exp: i64,
+    iat: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,10 +46,15 @@ impl Claims {
             sub: subject.id.as_str().to_owned(),
         }
     }
+}
 
-    /// The same, ending with the key that signs it at the latest, UNIX seconds.
+impl Lasting for Claims {
+    fn times(&self) -> (i64, i64) {
+        (self.iat, self.exp)
+    }
+
     //= JWT-12 RFC 7519 4.1: "no token outlives the key that signed it"
-    pub(super) fn ending_by(self, not_after_unix: i64) -> Self {
+    fn ending_by(self, not_after_unix: i64) -> Self {
         Self { exp: self.exp.min(not_after_unix), ..self }
     }
 }

@@ -4,27 +4,24 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-use super::claims::Claims;
-
 /// The JOSE header, encoded once for each key.
 pub(super) struct Header(String);
 
 impl Header {
     //= JWT-03 JWT-SVID 2: "Any header not described here, registered or private, MUST NOT be included in the JWT-SVID JOSE Header."
-    //= JWT-04 JWT-SVID 2.3: "its value MUST be either `JWT` or `JOSE`"
-    pub(super) fn new(algorithm: &str, key_id: &str) -> Self {
+    pub(super) fn new(algorithm: &str, key_id: &str, form: &str) -> Self {
         #[derive(Serialize)]
         struct Fields<'a> {
             alg: &'a str,
             kid: &'a str,
             typ: &'a str,
         }
-        Self(encoded(&Fields { alg: algorithm, kid: key_id, typ: "JWT" }))
+        Self(encoded(&Fields { alg: algorithm, kid: key_id, typ: form }))
     }
 }
 
 /// What is signed: the header and the claims.
-pub(super) fn signing_input(header: &Header, claims: &Claims) -> String {
+pub(super) fn signing_input(header: &Header, claims: &impl Serialize) -> String {
     format!("{}.{}", header.0, encoded(claims))
 }
 
@@ -46,7 +43,7 @@ mod tests {
     // Vector: go-jose v4, SignerOptions.WithType("JWT") and a key ID.
     #[test]
     fn the_header_has_the_algorithm_the_key_and_the_type_and_nothing_else() {
-        let header = URL_SAFE_NO_PAD.decode(Header::new("ES256", "k\"1").0).unwrap();
+        let header = URL_SAFE_NO_PAD.decode(Header::new("ES256", "k\"1", "JWT").0).unwrap();
         assert_eq!(header, br#"{"alg":"ES256","kid":"k\"1","typ":"JWT"}"#);
         assert_eq!(token("a.b", &[0xff, 0xfe]), "a.b.__4");
     }

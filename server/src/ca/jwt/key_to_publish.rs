@@ -4,14 +4,15 @@ use ironroot_api::csr::Spki;
 
 use super::error::JwtError;
 use crate::ca::issuer::Candidate;
-use crate::ca::journal::{Authority, JwtKey, KeyId, Verdict};
+use crate::ca::journal::{Authority, Credential, JwtKey, KeyId, Verdict};
 use crate::ca::{CaError, CaPolicy};
 use crate::clock::Moment;
 
-/// The authority of a key from now on, for the policy's lifetime of CAs, under a new key ID: a key that is published once more is
+/// The authority of a key of that kind from now on, for the policy's lifetime of CAs, under a new key ID: a key that is published once more is
 /// told from its earlier life. Source of the lifetime: SPIRE `prepareJWTKey`.
 pub(in crate::ca) fn publishable(
     candidate: Candidate,
+    kind: fn(JwtKey) -> Credential,
     policy: &CaPolicy,
     moment: Moment,
     key_id: KeyId,
@@ -19,7 +20,7 @@ pub(in crate::ca) fn publishable(
     let Candidate { key, number, record } = candidate;
     let spki = Spki::parse(key.spki_der()).map_err(JwtError::Key)?;
     Ok(Authority {
-        credential: JwtKey::new(key_id, spki).into(),
+        credential: kind(JwtKey::new(key_id, spki)),
         issued_at: moment.now_unix,
         not_after: moment.now_unix.saturating_add(policy.ca_ttl_seconds),
         issued_counted: moment.counted,

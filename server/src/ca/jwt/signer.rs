@@ -1,10 +1,10 @@
-//! A key in the token that signs JWT-SVIDs.
+//! A key in the token that signs JWT-SVIDs, or WIT-SVIDs.
 
 use std::fmt;
 
 use ironroot_hsm::{KeyKind, Urgency};
+use serde::Serialize;
 
-use super::claims::Claims;
 use super::compact::{self, Header};
 use super::error::JwtError;
 use crate::ca::CaError;
@@ -14,9 +14,17 @@ use crate::ca::profile::NOT_BEFORE_CUSHION;
 use crate::ca::sampling::{Sampling, Scrutiny};
 use crate::keys::Key;
 
-/// A signed token. Whoever holds it is taken for its subject, so it is printed nowhere.
+/// What a token says, and for how long.
+pub(in crate::ca) trait Lasting: Serialize {
+    /// When it begins and when it ends, UNIX seconds.
+    fn times(&self) -> (i64, i64);
+    /// The same, ending with the key that signs it at the latest, UNIX seconds.
+    fn ending_by(self, not_after_unix: i64) -> Self;
+}
+
+/// A signed token. Whoever holds a JWT-SVID is taken for its subject, so it is printed nowhere.
 #[derive(Clone, PartialEq, Eq)]
-pub struct IssuedJwtSvid {
+pub struct IssuedToken {
     /// JWS Compact Serialization.
     pub token: String,
     /// UNIX seconds.
@@ -25,14 +33,14 @@ pub struct IssuedJwtSvid {
     pub expires_at_unix: i64,
 }
 
-impl fmt::Debug for IssuedJwtSvid {
+impl fmt::Debug for IssuedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "IssuedJwtSvid(until {})", self.expires_at_unix)
+        write!(f, "IssuedToken(until {})", self.expires_at_unix)
     }
 }
 
-/// An authority for JWT-SVIDs with its key at hand.
-pub(in crate::ca) struct JwtSigner {
+/// An authority for tokens with its key at hand.
+pub(in crate::ca) struct TokenSigner {
     key: Key,
     credential: Credential,
     header: Header,
@@ -43,12 +51,12 @@ pub(in crate::ca) struct JwtSigner {
     sampling: Sampling,
 }
 
-impl JwtSigner {
+impl TokenSigner {
     /// `key` is the one that `authority`, whose published half this is, has in the token.
     pub(in crate::ca) fn new(key: Key, authority: &Authority, published: &JwtKey) -> Result<Self, CaError> {
         Ok(Self {
             verifier: Verifier::of_jws(&key)?,
-            header: Header::new(algorithm(key.kind()), published.key_id().as_str()),
+            header: Header::new(algorithm(key.kind()), published.key_id().as_str(), form(&authority.credential)),
             key,
             credential: authority.credential.clone(),
             not_before: authority.issued_at.saturating_sub(NOT_BEFORE_CUSHION),
@@ -74,19 +82,30 @@ impl JwtSigner {
     }
 
     /// Signs, and now and then verifies what the token has signed.
-    pub(in crate::ca) async fn sign(&self, claims: Claims) -> Result<IssuedJwtSvid, CaError> {
-        self.check(claims.iat)?;
+    pub(in crate::ca) async fn sign(&self, claims: impl Lasting) -> Result<IssuedToken, CaError> {
+        self.check(claims.times().0)?;
         let claims = claims.ending_by(self.not_after);
+        let (issued_at_unix, expires_at_unix) = claims.times();
         let input = compact::signing_input(&self.header, &claims);
         // As X509-SVIDs: what lives shortest runs out first.
-        let urgency = Urgency::by(claims.iat.midpoint(claims.exp));
+        let urgency = Urgency::by(issued_at_unix.midpoint(expires_at_unix));
         let signature = self.key.sign_message(input.as_bytes(), urgency).await?;
         if self.sampling.is_verified(Scrutiny::Sampled) {
             let verified = self.verifier.verify(input.as_bytes(), &signature);
             verified.inspect_err(|_| self.sampling.distrust())?;
         }
         let token = compact::token(&input, &signature);
-        Ok(IssuedJwtSvid { token, issued_at_unix: claims.iat, expires_at_unix: claims.exp })
+        Ok(IssuedToken { token, issued_at_unix, expires_at_unix })
+    }
+}
+
+/// The `typ` of tokens that are verified with that.
+//= JWT-04 JWT-SVID 2.3: "its value MUST be either `JWT` or `JOSE`"
+fn form(credential: &Credential) -> &'static str {
+    match credential {
+        //= WIT-02 WIT-SVID 2.2: "this parameter MUST be present and MUST be set to `wit+jwt`"
+        Credential::WitKey(_) => "wit+jwt",
+        Credential::JwtKey(_) | Credential::Certificate(_) => "JWT",
     }
 }
 

@@ -35,8 +35,9 @@ impl Performer {
         };
         let found = match found {
             // It keeps no CA from signing, and no other key of its purpose.
-            Err(unfit) if place.purpose == Purpose::Jwt && unfit.is_about_a_key() => {
-                error!(slot = %place, error = &unfit as &dyn std::error::Error, "a key of JWT-SVIDs cannot be used: check the token");
+            Err(unfit) if place.purpose.signs_tokens() && unfit.is_about_a_key() => {
+                let noun = place.purpose.noun();
+                error!(slot = %place, error = &unfit as &dyn std::error::Error, "a {noun} cannot be used: check the token");
                 return Ok(());
             }
             found => found?,
@@ -109,8 +110,9 @@ impl Performer {
         let Some(key) = held.key().map(|key| key.name.clone()) else { return Ok(()) };
         match (place.purpose, held) {
             (Purpose::Root, _) => Err(self.root_lost(place, key, moment).await),
-            (Purpose::Jwt, Slot::Active(_)) => {
-                error!(slot = %place, %key, "the key that signs JWT-SVIDs is lost; another one will be made: check the token");
+            (Purpose::Jwt | Purpose::Wit, Slot::Active(_)) => {
+                let noun = place.purpose.noun();
+                error!(slot = %place, %key, "the {noun} that signs is lost; another one will be made: check the token");
                 self.persist(self.journal.clone().forsake(place)).await
             }
             (_, Slot::Prepared(_)) => {

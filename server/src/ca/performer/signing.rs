@@ -6,7 +6,7 @@ use super::Performer;
 use crate::ca::CaError;
 use crate::ca::issuer::{Issuer, Root};
 use crate::ca::journal::{Authority, Place, Slot, SlotName};
-use crate::ca::jwt::JwtSigner;
+use crate::ca::jwt::TokenSigner;
 use crate::ca::purpose::Purpose;
 use crate::ca::rotation::next_key_at;
 use crate::ca::signers::Signers;
@@ -39,7 +39,8 @@ impl Performer {
         if !self.unseen {
             return Ok(None);
         }
-        self.signers = Signers::new(self.find_issuers().await?, self.find_jwt_signers().await?);
+        let (jwt, wit) = (self.find_token_signers(Purpose::Jwt).await?, self.find_token_signers(Purpose::Wit).await?);
+        self.signers = Signers::new(self.find_issuers().await?, jwt, wit);
         let active = self.journal.slots(Purpose::X509Ca).active();
         self.unseen = active.is_some_and(|(_, authority)| self.signers.of(authority).is_none());
         Ok(Some(self.signers.clone()))
@@ -61,28 +62,28 @@ impl Performer {
         Ok(issuers)
     }
 
-    /// The keys of JWT-SVIDs, likewise; the prepared one signs nothing before it is activated.
-    async fn find_jwt_signers(&mut self) -> Result<Vec<Arc<JwtSigner>>, CaError> {
-        let keys = self.find_keys(Purpose::Jwt).await?;
-        let slots = self.journal.slots(Purpose::Jwt);
+    /// The keys of tokens, likewise; the prepared one signs nothing before it is activated.
+    async fn find_token_signers(&mut self, purpose: Purpose) -> Result<Vec<Arc<TokenSigner>>, CaError> {
+        let keys = self.find_keys(purpose).await?;
+        let slots = self.journal.slots(purpose);
         let mut signers = Vec::new();
         for (slot, authority) in slots.signers() {
-            let (Some(key), Some(published)) = (keys.of(slot, authority), authority.credential.jwt_key()) else {
+            let (Some(key), Some(published)) = (keys.of(slot, authority), authority.credential.token_key()) else {
                 continue;
             };
             if slots.prepared() == Some((slot, authority)) {
                 continue;
             }
-            signers.push(match self.signers.jwt_of(authority) {
+            signers.push(match self.signers.token_of(authority) {
                 Some(known) => known,
-                None => Arc::new(JwtSigner::new(key.clone(), authority, published)?),
+                None => Arc::new(TokenSigner::new(key.clone(), authority, published)?),
             });
         }
         Ok(signers)
     }
 
-    /// The keys in the places of a purpose, as far as the token has them. One of JWT-SVIDs that cannot be used keeps neither the other
-    /// nor a CA from signing: of the one that should, `look_for_jwt_key` tells.
+    /// The keys in the places of a purpose, as far as the token has them. One of tokens that cannot be used keeps neither the other
+    /// nor a CA from signing: of the one that should, `look_for_token_keys` tells.
     async fn find_keys(&mut self, purpose: Purpose) -> Result<FoundKeys, CaError> {
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
@@ -93,7 +94,7 @@ impl Performer {
                 _ => self.keys.find_fit(authority).await,
             };
             let found = match found {
-                Err(unfit) if purpose == Purpose::Jwt && unfit.is_about_a_key() => None,
+                Err(unfit) if purpose.signs_tokens() && unfit.is_about_a_key() => None,
                 found => found?,
             };
             keys.extend(found.map(|found| (slot, found.key)));
@@ -147,18 +148,26 @@ impl Performer {
         passed_over.map_or(Ok(()), Err)
     }
 
-    /// Has another key made for JWT-SVIDs if the one that signs them is lost; one that can be used again signs again.
-    pub(in crate::ca) async fn look_for_jwt_key(&mut self, moment: Moment) -> Result<(), CaError> {
-        let active = self.journal.slots(Purpose::Jwt).active();
-        let Some((slot, authority)) = active.map(|(slot, authority)| (Place::jwt(slot), authority.clone())) else {
+    /// Has another key made for tokens if the one that signs them is lost; one that can be used again signs again.
+    pub(in crate::ca) async fn look_for_token_keys(&mut self, moment: Moment) -> Result<(), CaError> {
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| purpose.signs_tokens()) {
+            self.look_for_token_key(purpose, moment).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_for_token_key(&mut self, purpose: Purpose, moment: Moment) -> Result<(), CaError> {
+        let active = self.journal.slots(purpose).active();
+        let Some((slot, authority)) = active.map(|(slot, authority)| (slot, authority.clone())) else {
             return Ok(());
         };
-        if self.find_idle_key(slot, &authority).await?.is_some() {
-            self.unseen |= self.signers.jwt_of(&authority).is_none();
+        let place = Place { purpose, slot };
+        if self.find_idle_key(place, &authority).await?.is_some() {
+            self.unseen |= self.signers.token_of(&authority).is_none();
             return Ok(());
         }
         self.unseen = true;
-        self.miss(slot, moment).await
+        self.miss(place, moment).await
     }
 
     /// When the next key is needed, UNIX seconds, if it is one of an administrator's and none is free.

@@ -6,7 +6,7 @@ use tracing::{error, info};
 use super::Performer;
 use crate::ca::CaError;
 use crate::ca::issuer::{self, Candidate, Root};
-use crate::ca::journal::{Authority, Journal, KeyId, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
+use crate::ca::journal::{Authority, Credential, Journal, KeyId, KeyMark, KeyRecord, Origin, Place, Slot, SlotName};
 use crate::ca::jwt;
 use crate::ca::key_stock::is_used;
 use crate::ca::purpose::Purpose;
@@ -122,7 +122,7 @@ impl Performer {
     /// Who signs an authority of this purpose, if not itself.
     pub(super) async fn signer_of(&self, purpose: Purpose, moment: Moment) -> Result<Option<Root>, CaError> {
         match purpose {
-            Purpose::Root | Purpose::Jwt => Ok(None),
+            Purpose::Root | Purpose::Jwt | Purpose::Wit => Ok(None),
             Purpose::X509Ca => Ok(self.root(moment).await?.map(|signing| signing.root)),
         }
     }
@@ -144,7 +144,8 @@ impl Performer {
                 Some(upstream) => self.certify_above(&upstream, candidate, moment).await?,
                 None => issuer::certify_ca(candidate, root, &self.policy, moment).await?,
             },
-            Purpose::Jwt => jwt::publishable(candidate, &self.policy, moment, KeyId::random())?,
+            Purpose::Jwt => jwt::publishable(candidate, Credential::JwtKey, &self.policy, moment, KeyId::random())?,
+            Purpose::Wit => jwt::publishable(candidate, Credential::WitKey, &self.policy, moment, KeyId::random())?,
         };
         let (not_after, local_authority_id) = (utc(authority.not_after), authority.credential.id());
         let spki_der = authority.credential.spki_der();

@@ -72,7 +72,7 @@ pub(super) fn perform(journal: Journal, step: Step, moment: Moment, ttl: i64) ->
         let (root, life) = match place.purpose {
             Purpose::Root => (None, CAS_PER_ROOT * ttl),
             Purpose::X509Ca => (root, ttl),
-            Purpose::Jwt => (None, ttl),
+            Purpose::Jwt | Purpose::Wit => (None, ttl),
         };
         Authority {
             credential: format!("{place}, key {key_number}, at {now_unix}"),

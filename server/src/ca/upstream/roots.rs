@@ -65,7 +65,8 @@ pub(super) fn above(credential: TierCredential, expires_at: i64) -> TierAuthorit
 fn is_same(one: &TierAuthority, other: &TierAuthority) -> bool {
     let is_same = match (&one.credential, &other.credential) {
         (TierCredential::Certificate(one), TierCredential::Certificate(other)) => one == other,
-        (TierCredential::JwtKey { key_id: one, .. }, TierCredential::JwtKey { key_id: other, .. }) => one == other,
+        (TierCredential::JwtKey { key_id: one, .. }, TierCredential::JwtKey { key_id: other, .. })
+        | (TierCredential::WitKey { key_id: one, .. }, TierCredential::WitKey { key_id: other, .. }) => one == other,
         _ => false,
     };
     is_same && one.origin == other.origin

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
-use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest};
+use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishWitAuthorityRequest};
 use ironroot_api::pb::svid::NewDownstreamX509caRequest;
 use ironroot_api::pb::types;
 use ironroot_shell::clock::wall_unix;
@@ -81,6 +81,17 @@ impl SpireAuthority {
         let asked = PublishJwtAuthorityRequest { jwt_authority: Some(key) };
         let call = async { self.session().await?.bundles().publish_jwt_authority(asked).await.map_err(refused) };
         Ok(self.ask("failed to push JWT authority", call).await.map(drop)?)
+    }
+
+    /// Whether it was taken: a server of SPIRE's takes none.
+    async fn publish_wit(&self, key: types::WitKey) -> Result<bool, UpstreamError> {
+        let asked = PublishWitAuthorityRequest { wit_authority: Some(key) };
+        let call = async { self.session().await?.bundles().publish_wit_authority(asked).await.map_err(refused) };
+        match self.ask("failed to push WIT authority", call).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_unimplemented() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The answer to `call`; `what` went wrong if there is none in time. Source of the words: SPIRE.

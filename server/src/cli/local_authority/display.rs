@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 pub(super) enum Kind {
     X509,
     Jwt,
+    Wit,
     Root,
 }
 
@@ -18,6 +19,7 @@ impl Kind {
         match self {
             Self::X509 => "X.509",
             Self::Jwt => "JWT",
+            Self::Wit => "WIT",
             Self::Root => "X.509 upstream",
         }
     }
@@ -26,7 +28,7 @@ impl Kind {
         let AuthorityState { authority_id, expires_at, upstream_authority_subject_key_id: upstream } = state;
         let common = format!("  Authority ID: {authority_id}\n  Expires at: {}\n", spire_time(*expires_at));
         match (self, upstream.is_empty()) {
-            (Self::Jwt, _) => common,
+            (Self::Jwt | Self::Wit, _) => common,
             (Self::Root, _) => format!("  Subject Key ID: {authority_id}\n  Expires at: {}\n", spire_time(*expires_at)),
             (Self::X509, true) => format!("{common}  Upstream authority ID: No upstream authority\n"),
             (Self::X509, false) => format!("{common}  Upstream authority Subject Key ID: {upstream}\n"),

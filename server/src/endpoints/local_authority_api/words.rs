@@ -20,8 +20,10 @@ pub(super) fn success(order: &Order) -> Option<&'static str> {
     match order {
         Order::Prepare(_) | Order::Activate(..) => None,
         Order::Taint(Purpose::Jwt, _) => Some("JWT authority tainted successfully"),
+        Order::Taint(Purpose::Wit, _) => Some("WIT authority tainted successfully"),
         Order::Taint(..) => Some("X.509 authority tainted successfully"),
         Order::Revoke(Purpose::Jwt, _) => Some("JWT authority revoked successfully"),
+        Order::Revoke(Purpose::Wit, _) => Some("WIT authority revoked successfully"),
         Order::Revoke(..) => Some("X.509 authority revoked successfully"),
         Order::TaintUpstream(_) => Some("X.509 upstream authority tainted successfully"),
         Order::RevokeUpstream(_) => Some("X.509 upstream authority successfully revoked"),
@@ -32,14 +34,18 @@ pub(super) fn success(order: &Order) -> Option<&'static str> {
 pub(super) fn failure(order: &Order) -> &'static str {
     match order {
         Order::Prepare(Purpose::Jwt) => "failed to prepare JWT authority",
+        Order::Prepare(Purpose::Wit) => "failed to prepare WIT authority",
         Order::Prepare(Purpose::Root) => "failed to prepare the root",
         Order::Prepare(Purpose::X509Ca) => "failed to prepare X.509 authority",
         Order::Activate(Purpose::Jwt, _) => "failed to activate JWT authority",
+        Order::Activate(Purpose::Wit, _) => "failed to activate WIT authority",
         Order::Activate(Purpose::Root, _) => "failed to activate the root",
         Order::Activate(Purpose::X509Ca, _) => "failed to activate X.509 authority",
         Order::Taint(Purpose::Jwt, _) => "failed to taint JWT authority",
+        Order::Taint(Purpose::Wit, _) => "failed to taint WIT authority",
         Order::Taint(..) => "failed to taint X.509 authority",
         Order::Revoke(Purpose::Jwt, _) => "failed to revoke JWT authority",
+        Order::Revoke(Purpose::Wit, _) => "failed to revoke WIT authority",
         Order::Revoke(..) => "failed to revoke X.509 authority",
         Order::TaintUpstream(_) => "failed to taint upstream authority",
         Order::RevokeUpstream(_) => "failed to revoke X.509 upstream authority",
@@ -75,11 +81,6 @@ pub(super) fn status(error: OrderError, failure: &str) -> Status {
             Status::invalid_argument(words)
         }
     }
-}
-
-/// Source: SPIRE, as above.
-pub(super) fn no_wit() -> Status {
-    Status::unimplemented("WIT-SVID functionality is not yet implemented")
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub fn decode_bundle(trust_domain: &TrustDomain, row: &[u8]) -> Result<Bundle, p
         jwt_authorities: stored.jwt_authorities.into_iter().map(key).collect(),
         refresh_hint: stored.refresh_hint,
         sequence_number: stored.sequence_number,
+        wit_authorities: Vec::new(),
     };
     Ok(Bundle::accepted(trust_domain.clone(), wire))
 }
@@ -87,6 +88,7 @@ mod tests {
             jwt_authorities: vec![key],
             refresh_hint: 4,
             sequence_number: 5,
+            wit_authorities: Vec::new(),
         };
         let bundle = Bundle::accepted(td(), wire);
         assert_eq!(decode_bundle(&td(), &encode_bundle(&bundle)), Ok(bundle));

@@ -25,7 +25,8 @@ async fn what_other_tiers_have_is_read_back_as_it_was_told_by_each_of_them() {
     for fixture in Fixture::of_each_engine() {
         let heard = listen(&fixture.store).await;
         told(&heard);
-        let all = [x509(b"one"), x509(b"two"), jwt(TierOrigin::Above, "k", 9), jwt(below("/a"), "k", 5)];
+        let appended = TierAuthority { origin: TierOrigin::Administrator, tainted: false, ..x509(b"two") };
+        let all = [x509(b"one"), appended, jwt(TierOrigin::Above, "k", 9), jwt(below("/a"), "k", 5)];
         let put = all.clone();
         let change =
             move |tx: &crate::store::Transaction<'_>| put.iter().try_for_each(|one| tx.put_tier_authority(one));
@@ -61,7 +62,7 @@ async fn what_other_tiers_have_is_read_back_as_it_was_told_by_each_of_them() {
 #[tokio::test]
 async fn a_damaged_row_is_told_by_its_name() {
     for fixture in Fixture::of_each_engine() {
-        for (kind, origin) in [("wit", ""), ("jwt", "web")] {
+        for (kind, origin) in [("rune", ""), ("jwt", "web")] {
             fixture.sql(&format!("INSERT INTO tier_authorities VALUES ('{kind}', 'n', '{origin}', x'00', 1, 0)"));
             let read = fixture.store.tier_authorities().await;
             assert!(matches!(&read, Err(StoreError::Corrupt(why)) if why.contains("authority n")), "{read:?}");

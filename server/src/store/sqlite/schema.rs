@@ -23,6 +23,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { sql: include_str!("schema/8.sql"), then: federations::fill },
     Migration::sql(include_str!("schema/9.sql")),
     Migration::sql(include_str!("schema/10.sql")),
+    Migration::sql(include_str!("schema/11.sql")),
 ];
 
 /// What leads to the next version.

@@ -9,6 +9,9 @@ use super::{Facts, Transaction};
 use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
 use crate::store::{Changed, StoreError};
 
+/// The origin of what an administrator has appended; no SPIFFE ID.
+const ADMINISTRATOR: &str = "administrator";
+
 /// What the columns of a row's key say.
 struct Key<'a> {
     kind: &'static str,
@@ -72,10 +75,12 @@ fn key(authority: &TierAuthority) -> Key<'_> {
     let (kind, name) = match &authority.credential {
         TierCredential::Certificate(der) => ("x509", hex(&digest(&SHA256, der))),
         TierCredential::JwtKey { key_id, .. } => ("jwt", key_id.clone()),
+        TierCredential::WitKey { key_id, .. } => ("wit", key_id.clone()),
     };
     let origin = match &authority.origin {
         TierOrigin::Below(id) => id.as_str(),
         TierOrigin::Above => "",
+        TierOrigin::Administrator => ADMINISTRATOR,
     };
     Key { kind, name, origin }
 }
@@ -83,7 +88,7 @@ fn key(authority: &TierAuthority) -> Key<'_> {
 fn credential(authority: &TierAuthority) -> &[u8] {
     match &authority.credential {
         TierCredential::Certificate(der) => der,
-        TierCredential::JwtKey { spki, .. } => spki,
+        TierCredential::JwtKey { spki, .. } | TierCredential::WitKey { spki, .. } => spki,
     }
 }
 
@@ -92,11 +97,13 @@ fn authority(row: &Row<'_>) -> Result<TierAuthority, StoreError> {
     let damaged = |what: &str| StoreError::Corrupt(format!("authority {name} of another tier: {what}"));
     let origin = match origin.as_str() {
         "" => TierOrigin::Above,
+        ADMINISTRATOR => TierOrigin::Administrator,
         id => TierOrigin::Below(SpiffeId::parse(id).map_err(|_| damaged("malformed SPIFFE ID"))?),
     };
     let credential = match kind.as_str() {
         "x509" => TierCredential::Certificate(row.get(3)?),
         "jwt" => TierCredential::JwtKey { key_id: name, spki: row.get(3)? },
+        "wit" => TierCredential::WitKey { key_id: name, spki: row.get(3)? },
         _ => return Err(damaged("unknown kind")),
     };
     Ok(TierAuthority { origin, credential, expires_at: row.get(4)?, tainted: row.get(5)? })

@@ -42,6 +42,7 @@ pub struct KeyId(String);
 
 impl KeyId {
     /// Another one at each call.
+    //= WIT-03 WIT-SVID 2.1: "The issuer MUST ensure that the value set within the `kid` parameter is unique to each issuing key-pair."
     pub fn random() -> Self {
         let mut choices = [0; KEY_ID_CHARS];
         rand::fill(&mut choices).expect("the kernel's random numbers do not fail");
@@ -86,6 +87,7 @@ fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spki, D::Er
 mod tests {
     use super::*;
 
+    //= WIT-03
     // Vector: SPIRE pkg/server/ca/manager, keyIDFromBytes.
     #[test]
     fn a_key_id_is_32_letters_and_digits_and_never_the_same() {

@@ -101,19 +101,21 @@ pub enum OrderRefusal {
     RevokesActive,
     /// What is to be revoked has signed nothing.
     #[error("invalid authority ID: {}", match .0 {
-        Purpose::Jwt => "unable to use a prepared key",
+        Purpose::Jwt | Purpose::Wit => "unable to use a prepared key",
         Purpose::Root | Purpose::X509Ca => "only Old local authority can be revoked",
     })]
     RevokesPrepared(Purpose),
     /// What is to be revoked is not known here.
     #[error("invalid authority ID: {}", match .0 {
         Purpose::Jwt => "no JWT authority found with provided authority ID",
+        Purpose::Wit => "no WIT authority found with provided authority ID",
         Purpose::Root | Purpose::X509Ca => "only Old local authority can be revoked",
     })]
     NotRevocable(Purpose),
     /// What it has signed is not replaced yet.
     #[error("failed to revoke {}", match .0 {
         Purpose::Jwt => "JWT authority: it is not possible to revoke an untainted key",
+        Purpose::Wit => "WIT authority: it is not possible to revoke an untainted key",
         Purpose::X509Ca => "X.509 authority: it is not possible to revoke an untainted root CA",
         Purpose::Root => "X.509 upstream authority: it is not possible to revoke an untainted root CA",
     })]
@@ -146,6 +148,7 @@ pub enum OrderRefusal {
 fn noun(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Jwt => "JWT",
+        Purpose::Wit => "WIT",
         Purpose::Root | Purpose::X509Ca => "X.509",
     }
 }
@@ -153,6 +156,7 @@ fn noun(purpose: Purpose) -> &'static str {
 fn already_tainted(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Jwt => "failed to taint JWT authority: key is already tainted",
+        Purpose::Wit => "failed to taint WIT authority: key is already tainted",
         Purpose::X509Ca => "failed to taint X.509 authority: root CA is already tainted",
         Purpose::Root => "failed to taint upstream authority: root CA is already tainted",
     }

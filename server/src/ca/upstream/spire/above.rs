@@ -6,6 +6,7 @@ use ironroot_api::jwt::{JwtAuthority, MAX_JWT_AUTHORITIES};
 use ironroot_api::pb::types;
 
 use super::SpireError;
+use crate::ca::published::TokenKind;
 use crate::ca::upstream::UpstreamError;
 use crate::ca::upstream::minted::MAX_ROOTS;
 use crate::ca::upstream::roots::above;
@@ -44,25 +45,40 @@ impl Above {
         }
         let keys = bundle.jwt_authorities.iter().filter(|wire| JwtAuthority::from_wire(wire).is_some());
         authorities.extend(keys.take(MAX_JWT_AUTHORITIES).map(key));
+        let keys = bundle.wit_authorities.iter().filter(|wire| JwtAuthority::from_wire(&as_jwt_key(wire)).is_some());
+        authorities.extend(keys.take(MAX_JWT_AUTHORITIES).map(wit_key));
         Ok(Self { roots, authorities })
     }
 
-    /// Whether it has a key of that ID.
-    pub(super) fn has_key(&self, id: &str) -> bool {
-        has_key(&self.authorities, id)
+    /// Whether it has a key of that kind and ID.
+    pub(super) fn has_key(&self, kind: TokenKind, id: &str) -> bool {
+        has_key(kind, &self.authorities, id)
     }
 }
 
-/// Whether a key of that ID is among them.
-pub(super) fn has_key(authorities: &[TierAuthority], id: &str) -> bool {
-    authorities
-        .iter()
-        .any(|authority| matches!(&authority.credential, TierCredential::JwtKey { key_id, .. } if key_id == id))
+/// Whether a key of that kind and ID is among them.
+pub(super) fn has_key(kind: TokenKind, authorities: &[TierAuthority], id: &str) -> bool {
+    authorities.iter().any(|authority| match (kind, &authority.credential) {
+        (TokenKind::Jwt, TierCredential::JwtKey { key_id, .. })
+        | (TokenKind::Wit, TierCredential::WitKey { key_id, .. }) => key_id == id,
+        _ => false,
+    })
 }
 
 fn key(wire: &types::JwtKey) -> TierAuthority {
     let (key_id, spki) = (wire.key_id.clone(), wire.public_key.to_vec());
     TierAuthority { tainted: wire.tainted, ..above(TierCredential::JwtKey { key_id, spki }, wire.expires_at) }
+}
+
+/// What verifies WIT-SVIDs is said in the same words.
+fn as_jwt_key(wire: &types::WitKey) -> types::JwtKey {
+    let types::WitKey { public_key, key_id, expires_at, tainted } = wire.clone();
+    types::JwtKey { public_key, key_id, expires_at, tainted }
+}
+
+fn wit_key(wire: &types::WitKey) -> TierAuthority {
+    let (key_id, spki) = (wire.key_id.clone(), wire.public_key.to_vec());
+    TierAuthority { tainted: wire.tainted, ..above(TierCredential::WitKey { key_id, spki }, wire.expires_at) }
 }
 
 #[cfg(test)]
@@ -82,8 +98,11 @@ mod tests {
         let public_key = KeyPair::generate().unwrap().subject_public_key_info().into();
         let key = types::JwtKey { key_id: "k".into(), public_key, expires_at: 9, tainted: false };
         let unusable = types::JwtKey { key_id: "u".into(), ..types::JwtKey::default() };
+        let wit =
+            types::WitKey { public_key: key.public_key.clone(), key_id: "w".into(), expires_at: 9, tainted: true };
         let (trust_domain, jwt_authorities) = ("td".into(), vec![unusable, key]);
-        types::Bundle { trust_domain, x509_authorities: roots, jwt_authorities, ..types::Bundle::default() }
+        let wit_authorities = vec![types::WitKey::default(), wit];
+        types::Bundle { trust_domain, x509_authorities: roots, jwt_authorities, wit_authorities, ..Default::default() }
     }
 
     fn parsed(bundle: &types::Bundle) -> Result<Above, UpstreamError> {
@@ -94,9 +113,11 @@ mod tests {
     fn roots_and_keys_are_read_and_what_verifies_nothing_is_left_out() {
         let tainted = types::X509Certificate { tainted: true, ..root(true) };
         let above = parsed(&bundle(vec![tainted, root(true)])).unwrap();
-        assert_eq!((above.roots.len(), above.authorities.len()), (1, 3));
+        assert_eq!((above.roots.len(), above.authorities.len()), (1, 4));
+        assert!(matches!(&above.authorities[3].credential, TierCredential::WitKey { key_id, .. } if key_id == "w"));
         assert!(above.authorities[0].tainted && !above.authorities[1].tainted);
-        assert!(above.has_key("k") && !above.has_key("u"));
+        assert!(above.has_key(TokenKind::Jwt, "k") && !above.has_key(TokenKind::Jwt, "u"));
+        assert!(above.has_key(TokenKind::Wit, "w") && !above.has_key(TokenKind::Wit, "k"));
     }
 
     #[test]

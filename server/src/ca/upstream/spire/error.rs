@@ -6,7 +6,7 @@ use ironroot_api::certificate::CertificateError;
 use ironroot_api::unix_socket::UnixSocketError;
 use ironroot_api::{SpiffeId, TrustDomain};
 use thiserror::Error;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::DEADLINE;
 
@@ -75,6 +75,15 @@ pub enum IdentityError {
 }
 
 impl SpireError {
+    /// Whether the server above does not offer what it was asked for.
+    pub(super) fn is_unimplemented(&self) -> bool {
+        match self {
+            Self::Refused(status) => status.code() == Code::Unimplemented,
+            Self::During { why, .. } => why.is_unimplemented(),
+            _ => false,
+        }
+    }
+
     /// The same, in the middle of that.
     pub(super) fn at(self, what: &'static str) -> Self {
         Self::During { what, why: Box::new(self) }

@@ -9,7 +9,8 @@ use tracing::{debug, info, warn};
 
 use super::above::has_key;
 use super::{Above, SpireAuthority};
-use crate::ca::bundle::{JwtAuthority, TrustBundle};
+use crate::ca::bundle::{TokenKey, TrustBundle};
+use crate::ca::published::TokenKind;
 use crate::ca::upstream::{Followers, KeepError, UpstreamError, roots};
 use crate::facts::tier::{TierAuthority, TierOrigin};
 
@@ -19,10 +20,12 @@ const POLL: Duration = Duration::from_secs(5);
 /// Goes on for as long as it is polled: every few seconds, and when the bundle here has changed.
 pub(in crate::ca::upstream) async fn follow(server: &SpireAuthority, followers: Followers) {
     let mut bundle = followers.published.bundle();
-    let mut fails = false;
+    let (mut fails, mut takes_wit_keys) = (false, true);
     loop {
         let own = bundle.borrow_and_update().clone();
-        let met = meet(server, &followers, &own).await;
+        // Another server may answer by now.
+        takes_wit_keys |= fails;
+        let met = meet(server, &followers, &own, &mut takes_wit_keys).await;
         match &met {
             Ok(()) if fails => info!(upstream = ?server, "the upstream server answers again"),
             Err(error) if !fails => {
@@ -45,14 +48,32 @@ async fn rest(bundle: &mut watch::Receiver<Arc<TrustBundle>>, fails: bool) {
     }
 }
 
-/// Takes in what is above, and publishes there what is not.
-async fn meet(server: &SpireAuthority, followers: &Followers, own: &TrustBundle) -> Result<(), UpstreamError> {
+/// Takes in what is above, and publishes there what is not. `takes_wit_keys`: whether the server above takes keys of WIT-SVIDs.
+async fn meet(
+    server: &SpireAuthority,
+    followers: &Followers,
+    own: &TrustBundle,
+    takes_wit_keys: &mut bool,
+) -> Result<(), UpstreamError> {
     let above = server.above().await?;
     let known = followers.store.tier_authorities().await.map_err(KeepError::from)?.authorities;
-    for key in unpublished(own, &above, &known, (followers.now)()) {
+    let now = (followers.now)();
+    for key in unpublished(TokenKind::Jwt, &own.jwt_authorities, &above, &known, now) {
         let key_id = key.key_id.clone();
         server.publish(key).await?;
         info!(key_id, "a key of JWT-SVIDs is published upstream");
+    }
+    for key in unpublished(TokenKind::Wit, &own.wit_authorities, &above, &known, now) {
+        if !*takes_wit_keys {
+            break;
+        }
+        let types::JwtKey { public_key, key_id, expires_at, tainted } = key;
+        *takes_wit_keys =
+            server.publish_wit(types::WitKey { public_key, key_id: key_id.clone(), expires_at, tainted }).await?;
+        match *takes_wit_keys {
+            true => info!(key_id, "a key of WIT-SVIDs is published upstream"),
+            false => debug!("the upstream server takes no keys of WIT-SVIDs: tokens are good below this server"),
+        }
     }
     leave_tainted(followers, &above.authorities, &known).await?;
     Ok(take_in(followers, above.authorities).await?)
@@ -101,18 +122,27 @@ fn tainted_roots(authorities: &[TierAuthority]) -> Vec<String> {
 }
 
 /// Keys of this server and of those below it that the server above has never had. One that it has no more was revoked there.
-fn unpublished(own: &TrustBundle, above: &Above, known: &[TierAuthority], now_unix: i64) -> Vec<types::JwtKey> {
+fn unpublished(
+    kind: TokenKind,
+    own: &[TokenKey],
+    above: &Above,
+    known: &[TierAuthority],
+    now_unix: i64,
+) -> Vec<types::JwtKey> {
     let had: Vec<_> = known.iter().filter(|authority| authority.origin == TierOrigin::Above).cloned().collect();
-    let is_new = |key: &&JwtAuthority| {
-        key.not_after_unix > now_unix && !key.tainted && !above.has_key(&key.key_id) && !has_key(&had, &key.key_id)
+    let is_new = |key: &&TokenKey| {
+        key.not_after_unix > now_unix
+            && !key.tainted
+            && !above.has_key(kind, &key.key_id)
+            && !has_key(kind, &had, &key.key_id)
     };
-    let wire = |key: &JwtAuthority| types::JwtKey {
+    let wire = |key: &TokenKey| types::JwtKey {
         public_key: key.spki_der.clone().into(),
         key_id: key.key_id.clone(),
         expires_at: key.not_after_unix,
         tainted: false,
     };
-    own.jwt_authorities.iter().filter(is_new).map(wire).collect()
+    own.iter().filter(is_new).map(wire).collect()
 }
 
 #[cfg(test)]
@@ -123,8 +153,8 @@ mod tests {
     use crate::ca::upstream::roots::above;
     use crate::facts::tier::TierCredential;
 
-    fn key(key_id: &str, not_after_unix: i64, tainted: bool) -> JwtAuthority {
-        JwtAuthority { key_id: key_id.to_owned(), spki_der: vec![1], not_after_unix, tainted }
+    fn key(key_id: &str, not_after_unix: i64, tainted: bool) -> TokenKey {
+        TokenKey { key_id: key_id.to_owned(), spki_der: vec![1], not_after_unix, tainted }
     }
 
     fn told(key_id: &str, origin: TierOrigin) -> TierAuthority {
@@ -135,24 +165,21 @@ mod tests {
     #[test]
     fn a_key_is_published_above_once_and_neither_when_it_was_revoked_there_nor_when_it_is_over() {
         let below = || TierOrigin::Below(TrustDomain::new("td").unwrap().server_id());
-        let own = TrustBundle {
-            trust_domain: TrustDomain::new("td").unwrap(),
-            authorities: Vec::new(),
-            tainted_authorities: Default::default(),
-            jwt_authorities: vec![
-                key("own", 100, false),
-                key("below", 100, false),
-                key("there", 100, false),
-                key("revoked", 100, false),
-                key("over", 10, false),
-                key("tainted", 100, true),
-            ],
-            sequence_number: 0,
-            refresh_hint_seconds: 1,
-        };
+        let own = [
+            key("own", 100, false),
+            key("below", 100, false),
+            key("there", 100, false),
+            key("revoked", 100, false),
+            key("over", 10, false),
+            key("tainted", 100, true),
+        ];
         let there = Above { roots: Vec::new(), authorities: vec![told("there", TierOrigin::Above)] };
         let known = [told("below", below()), told("revoked", TierOrigin::Above)];
-        let published: Vec<_> = unpublished(&own, &there, &known, 10).into_iter().map(|key| key.key_id).collect();
-        assert_eq!(published, ["own", "below"]);
+        let published = |kind| -> Vec<_> {
+            unpublished(kind, &own, &there, &known, 10).into_iter().map(|key| key.key_id).collect()
+        };
+        assert_eq!(published(TokenKind::Jwt), ["own", "below"]);
+        let as_wit_keys = published(TokenKind::Wit);
+        assert_eq!(as_wit_keys, ["own", "below", "there", "revoked"], "those were keys of JWT-SVIDs");
     }
 }

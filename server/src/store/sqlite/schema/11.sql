@@ -1,0 +1,1 @@
+-- Version 11: in tier_authorities, keys of WIT-SVIDs (kind 'wit'), and what administrators have appended (origin 'administrator').
