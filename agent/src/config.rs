@@ -44,6 +44,8 @@ pub struct AgentConfig {
     pub socket_path: PathBuf,
     /// Whether it serves the Workload API there.
     pub workload_api: bool,
+    /// Whether workloads may ask for WIT-SVIDs.
+    pub wit_svids: bool,
     /// How it serves Envoy's secrets there, if it does.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -237,6 +239,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         data_dir: block.data_dir,
         socket_path: block.socket_path,
         workload_api,
+        wit_svids: block.wit_svids,
         secrets,
         admin_socket_path,
         delegates,

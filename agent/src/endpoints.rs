@@ -94,6 +94,8 @@ pub struct WorkloadApiConfig {
     pub subordinate_uids: SubordinateUids,
     /// Whether the Workload API is served.
     pub workload_api: bool,
+    /// Whether WIT-SVIDs are a part of it.
+    pub wit_svids: bool,
     /// How Envoy's secrets are served, if they are.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -152,7 +154,8 @@ pub fn serve_workload_api(
     let tally = sources.tally.clone();
     let serving = Serving::new(attestor.clone(), admission.clone(), sources, stopping.clone());
     let gate = Gate { admission, attestor, writers: config.connection_writer, tally };
-    let socket = Socket::Workloads { api: config.workload_api, secrets: config.secrets.is_some() };
+    let (api, wit_svids, secrets) = (config.workload_api, config.wit_svids, config.secrets.is_some());
+    let socket = Socket::Workloads { api, wit_svids, secrets };
     let routes = routes(serving.clone(), config.secrets.unwrap_or_default());
     let workloads = serve(listener, gate.clone(), socket, routes, stopping.clone());
     let admin = config.admin.map(|config| admin::routes(config, serving));

@@ -207,6 +207,7 @@ fn workload_api(config: &AgentConfig, admin: Option<AdminSocketConfig>) -> Resul
         limits: Limits::default(),
         subordinate_uids: SubordinateUids::of_system(),
         workload_api: config.workload_api,
+        wit_svids: config.wit_svids,
         secrets: config.secrets.clone(),
         admin,
     })

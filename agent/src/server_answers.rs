@@ -7,10 +7,12 @@ mod entry;
 mod foreign_bundle;
 mod shown_bundle;
 mod svid;
+mod wit;
 
 use ironroot_api::SpiffeIdError;
 use ironroot_api::bundle::BundleError;
 use ironroot_api::certificate::CertificateError;
+use ironroot_api::jwt::JwtRefusal;
 use ironroot_api::tls::SvidRefusal;
 use thiserror::Error;
 
@@ -20,6 +22,7 @@ pub use entry::{EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
 pub use foreign_bundle::ForeignBundle;
 pub use shown_bundle::ShownBundle;
 pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, span, workload_svid};
+pub use wit::{HOLDER_ALGORITHM, Wit};
 
 use crate::trusted_time::{Span, utc};
 
@@ -58,6 +61,9 @@ pub enum AnswerRefusal {
     /// The SVID does not verify against the trust bundle.
     #[error("the SVID does not verify")]
     Svid(#[from] SvidRefusal),
+    /// The WIT-SVID does not verify.
+    #[error("the WIT-SVID is refused")]
+    Wit(#[from] JwtRefusal),
     /// A certificate that does not parse.
     #[error("the SVID cannot be read")]
     Certificate(#[from] CertificateError),

@@ -94,6 +94,8 @@ pub struct Parts {
     pub max_age: Option<Duration>,
     /// Whether entries that name a program and nobody who runs it match anybody.
     pub allow_executable_only: bool,
+    /// Whether workloads may ask for WIT-SVIDs.
+    pub wit_svids: bool,
     /// Where every new state is published for the endpoints; they read the newest and never wait.
     pub publisher: watch::Sender<Arc<Identities>>,
     /// Where people who ask find what the loop says of itself.
@@ -268,6 +270,13 @@ impl Synchronizer {
         Ok(())
     }
 
+    /// WIT-SVIDs that are to be replaced, with their X509-SVIDs; also those that are missing, where the server signs some.
+    fn mark_wits(&mut self, bundle: &TrustBundle) -> usize {
+        let keys = bundle.wit_authorities();
+        let wants = self.parts.wit_svids && !keys.is_empty();
+        if wants { self.ledger.mark_wits(keys, wants, Instant::now()) } else { 0 }
+    }
+
     async fn fetch_bundle(&self, channel: Channel) -> Result<Arc<TrustBundle>, SyncError> {
         let request = GetBundleRequest { output_mask: None };
         let answer = within(RPC_DEADLINE, BundleClient::new(channel).get_bundle(request)).await?;
@@ -283,6 +292,7 @@ impl Synchronizer {
         self.anchors.follow(bundle.anchors());
         let moment = self.parts.time.moment();
         let marked = self.ledger.mark_untrusted(bundle.untainted_anchors(), Instant::now(), &moment);
+        let marked = marked + self.mark_wits(&bundle);
         let withdrawn = self.ledger.withdraw_unbelieved(bundle.anchors(), Instant::now(), &moment);
         let jwt = bundle.jwt_authorities();
         info!(

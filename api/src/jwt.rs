@@ -20,6 +20,7 @@ mod private_jwk;
 mod public_key;
 mod refusal;
 mod token;
+mod wit;
 
 pub use algorithm::Algorithm;
 pub use audience::{AudienceRefusal, Audiences, MAX_AUDIENCE_BYTES, MAX_AUDIENCES};
@@ -33,3 +34,4 @@ pub use private_jwk::private_jwk;
 pub(crate) use public_key::{Jwk, PublicKey};
 pub use refusal::JwtRefusal;
 pub use token::{JwtSvid, UnverifiedJwtSvid};
+pub use wit::WitSvid;

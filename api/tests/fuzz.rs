@@ -1,13 +1,19 @@
 //! Every parser of this crate that takes other people's bytes, fed damaged input.
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ironroot_api::bundle::{Bundle, document};
 use ironroot_api::certificate::Certificate;
 use ironroot_api::csr::Csr;
+use ironroot_api::jwt::{HolderKey, JwtAuthorities, WitSvid};
 use ironroot_api::pb::types;
 use ironroot_api::unix_socket::authority::AuthorityFix;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_fuzz::Target;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType};
+use serde_json::json;
 
 fn corpus(name: &str) -> String {
     format!("{}/tests/corpus/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -68,6 +74,38 @@ fn bundle_documents_survive_damage_and_what_is_taken_is_written_and_read_alike()
         let Ok(written) = document(read.bundle.to_pb()) else { return };
         let again = Bundle::from_document(td(), written.as_bytes()).expect("what was written");
         assert_eq!((again.bundle, again.passed_over), (read.bundle, 0));
+    });
+}
+
+/// A WIT-SVID of `spiffe://td/a`, and the key that it verifies by.
+fn wit_svid() -> (String, JwtAuthorities) {
+    let (signer, holder) = (key(), key());
+    let wire = types::JwtKey {
+        public_key: signer.subject_public_key_info().into(),
+        key_id: "k".to_owned(),
+        ..types::JwtKey::default()
+    };
+    let holder = HolderKey::new(&holder.subject_public_key_info(), "ES256").expect("P-256");
+    let header = json!({ "alg": "ES256", "kid": "k", "typ": "wit+jwt" });
+    let claims = json!({ "sub": "spiffe://td/a", "iat": 5, "exp": 9, "cnf": { "jwk": holder } });
+    let part = |part: &serde_json::Value| URL_SAFE_NO_PAD.encode(part.to_string());
+    let signed = format!("{}.{}", part(&header), part(&claims));
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &signer.serialize_der()).expect("P-256");
+    let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).expect("a signature");
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+    (token, JwtAuthorities::from_wire(&TrustDomain::new("td").expect("legal"), &[wire]))
+}
+
+#[test]
+fn wit_svids_survive_damage_and_verify_only_as_they_were_signed() {
+    let (token, authorities) = wit_svid();
+    WitSvid::verify(&token, &authorities).expect("as it was signed");
+    let signed = |token: &str| token.rsplit_once('.').map(|(signed, _)| signed.to_owned());
+    Target::new("WIT-SVID").seed(token.clone().into_bytes()).survives(|bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if WitSvid::verify(text, &authorities).is_ok() {
+            assert_eq!(signed(text), signed(&token));
+        }
     });
 }
 

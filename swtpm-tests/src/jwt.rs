@@ -87,3 +87,9 @@ pub fn signed_by(token: &str, spki: &[u8]) -> bool {
     let key = aws_lc_rs::signature::ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, spki);
     key.is_ok_and(|key| key.verify_sig(input.as_bytes(), &decoded(signature)).is_ok())
 }
+
+/// Whether that JWK has signed the token.
+pub fn verified_by(token: &str, key: &Value) -> bool {
+    let Some((input, signature)) = token.rsplit_once('.') else { return false };
+    verifies(key, parts(token).0["alg"].as_str().unwrap_or_default(), input.as_bytes(), &decoded(signature))
+}

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{
-    JwtBundlesRequest, Jwtsvid, JwtsvidRequest, ValidateJwtsvidRequest, X509svidRequest, X509svidResponse,
+    JwtBundlesRequest, Jwtsvid, JwtsvidRequest, ValidateJwtsvidRequest, WitBundlesRequest, Witsvid, WitsvidRequest,
+    X509svidRequest, X509svidResponse,
 };
 use ironroot_api::unix_socket;
 use tonic::transport::Channel;
@@ -53,6 +54,22 @@ pub async fn jwt_key_ids(socket: &Path, trust_domain: &str) -> Result<Vec<String
     let mut ids: Vec<String> = keys.iter().filter_map(|key| key["kid"].as_str().map(str::to_owned)).collect();
     ids.sort();
     Ok(ids)
+}
+
+/// The first message of FetchWITSVID, for all identities of this process or for `spiffe_id` if it is not empty.
+pub async fn fetch_wit(socket: &Path, spiffe_id: &str) -> Result<Vec<Witsvid>, Status> {
+    let request = WitsvidRequest { spiffe_id: spiffe_id.to_owned() };
+    let mut stream = client(socket).await?.fetch_witsvid(asking(request)).await?.into_inner();
+    let message = stream.message().await?.ok_or_else(|| Status::unavailable("stream ended without a message"))?;
+    Ok(message.svids)
+}
+
+/// The JWK Set of `trust_domain` in the first message of FetchWITBundles.
+pub async fn wit_keys(socket: &Path, trust_domain: &str) -> Result<serde_json::Value, Status> {
+    let mut stream = client(socket).await?.fetch_wit_bundles(asking(WitBundlesRequest {})).await?.into_inner();
+    let message = stream.message().await?.ok_or_else(|| Status::unavailable("stream ended without a message"))?;
+    let own = message.bundles.get(&format!("spiffe://{trust_domain}")).map(String::as_str).unwrap_or_default();
+    serde_json::from_str(own).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// The first message of a new stream on a new connection.

@@ -35,6 +35,7 @@ pub(super) struct AgentBlock {
     pub(super) socket_path: PathBuf,
     pub(super) bootstrap: Bootstrap,
     pub(super) sync_interval: Duration,
+    pub(super) wit_svids: bool,
 }
 
 pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
@@ -56,7 +57,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
             bundle().map(drop).map_err(|error| format!("{}: {}", path.display(), describe(&error)))
         });
     }
-    let sync_interval = read_sync_interval(agent);
+    let Experimental { sync_interval, wit_svids } = read_experimental(agent);
     agent.parsed("workload_x509_svid_key_type", |text| match text {
         "ec-p256" => Ok(()),
         "ec-p384" | "rsa-2048" => Err("not supported by ironroot-agent yet: use ec-p256"),
@@ -70,6 +71,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
         socket_path,
         bootstrap: bootstrap?,
         sync_interval,
+        wit_svids,
     })
 }
 
@@ -195,14 +197,34 @@ fn read_bootstrap(agent: &Section<'_>) -> Option<Bootstrap> {
     }
 }
 
-fn read_sync_interval(agent: &Section<'_>) -> Duration {
+/// SPIRE's name of the feature flag for WIT-SVIDs.
+const WIT_FLAG: &str = "wit-svid";
+/// Flags that SPIRE knows. Source: SPIRE pkg/common/fflag.
+const FLAGS: [&str; 2] = [WIT_FLAG, "i_am_a_test_flag"];
+
+/// What SPIRE has as experimental.
+struct Experimental {
+    sync_interval: Duration,
+    wit_svids: bool,
+}
+
+fn known_flag(flag: &str) -> Result<String, String> {
+    match FLAGS.contains(&flag) {
+        true => Ok(flag.to_owned()),
+        false => Err(format!("no such feature flag; there are {}", FLAGS.join(" and "))),
+    }
+}
+
+fn read_experimental(agent: &Section<'_>) -> Experimental {
     let experimental = agent.block("experimental");
+    let flags = experimental.parsed_list("feature_flags", known_flag).unwrap_or_default();
+    let by_key = [agent, &experimental].map(|section| section.boolean("enable_wit_svids"));
+    let wit_svids = flags.iter().any(|flag| flag == WIT_FLAG) || by_key.contains(&Some(true));
     experimental.not_supported(
         PROGRAM,
         &[
             "admin_named_pipe_name",
             "broker",
-            "feature_flags",
             "jwt_svid_cache_hit_timeout",
             "named_pipe_name",
             "ratelimit",
@@ -216,5 +238,5 @@ fn read_sync_interval(agent: &Section<'_>) -> Duration {
         experimental.mistake("sync_interval", "must be above zero, such as 5s");
     }
     experimental.finish();
-    interval.unwrap_or(DEFAULT_SYNC_INTERVAL)
+    Experimental { sync_interval: interval.unwrap_or(DEFAULT_SYNC_INTERVAL), wit_svids }
 }

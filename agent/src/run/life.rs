@@ -139,6 +139,7 @@ async fn synchronizer(config: &AgentConfig, published: Published, time: TrustedT
         sync_interval: config.sync_interval,
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
         allow_executable_only: config.workload_attestor.allow_executable_only,
+        wit_svids: config.wit_svids,
         publisher: published.identities,
         reporter: published.reporter,
         link: published.link,

@@ -14,7 +14,7 @@ use crate::agent_key::WorkloadKey;
 use crate::agent_record::{AgentRecord, stored_bundle};
 use crate::federated_bundles::FederatedBundles;
 use crate::server_answers::{
-    EntryTerms, ForeignBundle, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, WorkloadSvid, restored_workload_svid,
+    EntryTerms, ForeignBundle, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, Wit, WorkloadSvid, restored_workload_svid,
 };
 use crate::trusted_time::{BootMark, Moment, TimeRecord, TpmClock};
 
@@ -143,6 +143,11 @@ struct EntryMessage {
     /// Versions that handed out no bundles of other trust domains did not write it.
     #[prost(message, optional, tag = "14")]
     federates_with: Option<NamesMessage>,
+    /// The WIT-SVID for the same key; empty: there is none.
+    #[prost(string, tag = "15")]
+    wit: String,
+    #[prost(int64, optional, tag = "16")]
+    wit_left: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -168,6 +173,8 @@ struct IdentitiesMessage {
     /// Bundles of other trust domains.
     #[prost(message, repeated, tag = "7")]
     federated: Vec<Bundle>,
+    #[prost(message, repeated, tag = "8")]
+    wit_authorities: Vec<JwtKey>,
 }
 
 /// Wipes the keys in a message when it goes.
@@ -222,6 +229,7 @@ pub fn encode_identities<'a>(
         jwt_authorities: state.bundle.jwt_authorities().to_wire(),
         refresh_hint: state.bundle.refresh_hint().map_or(0, |hint| hint.as_secs().cast_signed()),
         federated: state.federated.iter().map(|bundle| bundle.to_wire().clone()).collect(),
+        wit_authorities: state.bundle.wit_authorities().to_wire(),
     });
     // Exactly the size needed: a buffer that grows would leave copies of keys behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(message.0.encoded_len()));
@@ -235,14 +243,16 @@ pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<Cac
     let authorities = message.0.authorities.iter().map(|a| (a.der.as_slice(), a.tainted));
     let bundle = TrustBundle::new(trust_domain, authorities).map_err(|_| CacheRefusal::Content)?;
     let bundle = bundle.with_jwt(&message.0.jwt_authorities, message.0.refresh_hint);
+    let bundle = bundle.with_wit(&message.0.wit_authorities);
     if message.0.entries.len() > MAX_ENTRIES {
         return Err(CacheRefusal::Content);
     }
-    let entries = message.0.entries.iter().map(|entry| decode_entry(entry, trust_domain));
+    let entries = message.0.entries.iter().map(|entry| decode_entry(entry, &bundle));
+    let entries = entries.collect::<Option<_>>().ok_or(CacheRefusal::Content)?;
     Ok(CachedIdentities {
         bundle: Arc::new(bundle),
         federated: decode_federated(&message.0.federated).ok_or(CacheRefusal::Content)?,
-        entries: entries.collect::<Option<_>>().ok_or(CacheRefusal::Content)?,
+        entries,
         synced_unix: message.0.synced_unix,
         time: message.0.time.clone().map(time_record).ok_or(CacheRefusal::Content)?,
     })
@@ -260,6 +270,7 @@ fn decode_federated(bundles: &[Bundle]) -> Option<FederatedBundles> {
 
 fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Moment) -> EntryMessage {
     let selector = |s: &Selector| SelectorMessage { kind: s.kind().to_owned(), value: s.value().to_owned() };
+    let wit = svid.and_then(WorkloadSvid::wit);
     EntryMessage {
         id: terms.id.clone(),
         spiffe_id: terms.spiffe_id.to_string(),
@@ -276,11 +287,13 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Momen
         federates_with: terms.federates_with.as_ref().map(|with| NamesMessage {
             names: with.iter().map(|trust_domain| trust_domain.as_str().to_owned()).collect(),
         }),
+        wit: wit.map(|wit| wit.token().to_owned()).unwrap_or_default(),
+        wit_left: wit.map(|wit| moment.left(wit.lifetime())),
     }
 }
 
-fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(EntryTerms, Option<WorkloadSvid>)> {
-    let spiffe_id = SpiffeId::parse(&entry.spiffe_id).ok()?.as_member_of(trust_domain).ok()?;
+fn decode_entry(entry: &EntryMessage, bundle: &TrustBundle) -> Option<(EntryTerms, Option<WorkloadSvid>)> {
+    let spiffe_id = SpiffeId::parse(&entry.spiffe_id).ok()?.as_member_of(bundle.trust_domain()).ok()?;
     let selectors = entry.selectors.iter().map(|s| Selector::new(&s.kind, &s.value));
     let selectors: SelectorSet = selectors.collect::<Result<_, _>>().ok()?;
     if selectors.is_empty() || selectors.len() > MAX_SELECTORS {
@@ -291,7 +304,8 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
     } else {
         let chain = entry.chain.iter().map(Vec::as_slice);
         let key = WorkloadKey::new(Zeroizing::new(entry.key.clone()));
-        Some(restored_workload_svid(chain, &spiffe_id, key, entry.left).ok()?)
+        let wit = restored_wit(entry, &spiffe_id, &key, bundle);
+        Some(restored_workload_svid(chain, &spiffe_id, key, entry.left).ok()?.with_wit(wit))
     };
     let terms = EntryTerms {
         id: entry.id.clone(),
@@ -306,6 +320,14 @@ fn decode_entry(entry: &EntryMessage, trust_domain: &TrustDomain) -> Option<(Ent
         federates_with: entry.federates_with.as_ref().map(names).transpose().ok()?,
     };
     Some((terms, svid))
+}
+
+/// What is no WIT-SVID by the keys that are stored beside it is left out: the X509-SVID is worth as much without.
+fn restored_wit(entry: &EntryMessage, id: &SpiffeId, key: &WorkloadKey, bundle: &TrustBundle) -> Option<Wit> {
+    if entry.wit.is_empty() {
+        return None;
+    }
+    Wit::restored(&entry.wit, (id, &key.spki_der()?), bundle.wit_authorities(), entry.wit_left).ok()
 }
 
 fn names(message: &NamesMessage) -> Result<Vec<TrustDomain>, SpiffeIdError> {

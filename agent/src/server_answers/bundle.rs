@@ -27,6 +27,7 @@ pub struct TrustBundle {
     anchors: Arc<TrustAnchors>,
     untainted: Arc<TrustAnchors>,
     jwt: JwtAuthorities,
+    wit: JwtAuthorities,
     /// Seconds; 0: the server says nothing.
     refresh_hint: i64,
 }
@@ -39,7 +40,13 @@ impl TrustBundle {
             return Err(AnswerRefusal::OtherTrustDomain(name.chars().take(255).collect()));
         }
         let authorities = answer.x509_authorities.iter().map(|authority| (&authority.asn1[..], authority.tainted));
-        Ok(Self::new(trust_domain, authorities)?.with_jwt(&answer.jwt_authorities, answer.refresh_hint))
+        let bundle = Self::new(trust_domain, authorities)?.with_jwt(&answer.jwt_authorities, answer.refresh_hint);
+        let key = |wire: &types::WitKey| {
+            let types::WitKey { public_key, key_id, expires_at, tainted } = wire.clone();
+            types::JwtKey { public_key, key_id, expires_at, tainted }
+        };
+        let keys: Vec<_> = answer.wit_authorities.iter().map(key).collect();
+        Ok(bundle.with_wit(&keys))
     }
 
     /// The same with the keys that sign the trust domain's JWT-SVIDs, and how often its server wants to be asked for news,
@@ -48,6 +55,11 @@ impl TrustBundle {
     pub fn with_jwt(self, keys: &[types::JwtKey], refresh_hint: i64) -> Self {
         let jwt = JwtAuthorities::from_wire(&self.trust_domain, keys);
         Self { jwt, refresh_hint: refresh_hint.max(0), ..self }
+    }
+
+    /// The same with the keys that sign the trust domain's WIT-SVIDs, in the form of those of JWT-SVIDs.
+    pub fn with_wit(self, keys: &[types::JwtKey]) -> Self {
+        Self { wit: JwtAuthorities::from_wire(&self.trust_domain, keys), ..self }
     }
 
     /// Checks stored or configured authorities, DER, each with whether it is tainted.
@@ -82,6 +94,7 @@ impl TrustBundle {
             anchors: all,
             untainted,
             jwt: JwtAuthorities::from_wire(trust_domain, &[]),
+            wit: JwtAuthorities::from_wire(trust_domain, &[]),
             refresh_hint: 0,
         })
     }
@@ -126,6 +139,11 @@ impl TrustBundle {
         &self.jwt
     }
 
+    /// The keys that sign the trust domain's WIT-SVIDs.
+    pub fn wit_authorities(&self) -> &JwtAuthorities {
+        &self.wit
+    }
+
     /// How often the server wants to be asked for news of the bundle, if it says so.
     pub fn refresh_hint(&self) -> Option<Duration> {
         u64::try_from(self.refresh_hint).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
@@ -143,6 +161,7 @@ impl PartialEq for TrustBundle {
             && self.authorities == other.authorities
             && self.tainted == other.tainted
             && self.jwt == other.jwt
+            && self.wit == other.wit
             && self.refresh_hint == other.refresh_hint
     }
 }

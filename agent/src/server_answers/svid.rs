@@ -9,7 +9,7 @@ use ironroot_api::tls::{MAX_CHAIN, TrustAnchors, VerifiedSvid};
 use rustls_pki_types::CertificateDer;
 use webpki::KeyUsage;
 
-use super::{AnswerRefusal, DerList, TrustBundle};
+use super::{AnswerRefusal, DerList, TrustBundle, Wit};
 use crate::agent_key::{SoftwareKey, WorkloadKey};
 use crate::trusted_time::{Lifetime, Moment, Span, TrustedTime};
 
@@ -33,6 +33,7 @@ pub struct WorkloadSvid {
     chain: DerList,
     key: WorkloadKey,
     lifetime: Lifetime,
+    wit: Option<Wit>,
 }
 
 impl WorkloadSvid {
@@ -56,6 +57,22 @@ impl WorkloadSvid {
         &self.lifetime
     }
 
+    /// The WIT-SVID for the same key, if there is one.
+    pub fn wit(&self) -> Option<&Wit> {
+        self.wit.as_ref()
+    }
+
+    /// The same with that WIT-SVID.
+    pub fn with_wit(self, wit: Option<Wit>) -> Self {
+        Self { wit, ..self }
+    }
+
+    /// What lasts shortest of it: both are replaced together.
+    pub fn shortest(&self, moment: &Moment) -> &Lifetime {
+        let wit = self.wit.as_ref().map(Wit::lifetime);
+        wit.filter(|wit| moment.remaining(wit) < moment.remaining(&self.lifetime)).unwrap_or(&self.lifetime)
+    }
+
     /// Whether an authority of `anchors` signed it. Its time is judged elsewhere.
     pub(crate) fn is_signed_by(&self, anchors: &TrustAnchors, moment: &Moment) -> bool {
         is_signed_by(&self.chain, &self.lifetime, anchors, moment)
@@ -64,7 +81,7 @@ impl WorkloadSvid {
     #[cfg(test)]
     pub(crate) fn unchecked(spiffe_id: SpiffeId, lifetime: Lifetime) -> Self {
         let key = WorkloadKey::new(zeroize::Zeroizing::new(vec![1]));
-        Self { spiffe_id, chain: DerList::of([]), key, lifetime }
+        Self { spiffe_id, chain: DerList::of([]), key, lifetime, wit: None }
     }
 }
 
@@ -140,7 +157,8 @@ pub fn workload_svid(
     checked.expect_key(key.spki_der())?;
     expect_id(checked.verified.spiffe_id(), expected)?;
     let lifetime = time.receive(checked.issued, checked.span);
-    Ok(WorkloadSvid { spiffe_id: expected.clone(), chain: checked.list(), key: key.pkcs8().clone(), lifetime })
+    let (spiffe_id, chain, key) = (expected.clone(), checked.list(), key.pkcs8().clone());
+    Ok(WorkloadSvid { spiffe_id, chain, key, lifetime, wit: None })
 }
 
 /// Takes up an SVID and key that this agent checked before it stored them where nobody else can write, with the seconds that
@@ -158,7 +176,7 @@ pub fn restored_workload_svid<'a>(
         return Err(AnswerRefusal::OtherKey);
     }
     let lifetime = Lifetime::kept(span(&certificates), left);
-    Ok(WorkloadSvid { spiffe_id: expected.clone(), key, lifetime, chain: DerList::of(&certificates) })
+    Ok(WorkloadSvid { spiffe_id: expected.clone(), key, lifetime, chain: DerList::of(&certificates), wit: None })
 }
 
 /// A chain of which each certificate was decoded once, and which leads to the bundle.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ironroot_api::jwt::JwtAuthorities;
 use ironroot_api::tls::TrustAnchors;
 use ironroot_api::{SpiffeId, TrustDomain};
 
@@ -113,7 +114,7 @@ impl Ledger {
         if !moment.prefers(svid.lifetime(), held.svid().map(WorkloadSvid::lifetime)) {
             return false;
         }
-        let remaining = moment.remaining(svid.lifetime());
+        let remaining = moment.remaining(svid.shortest(moment));
         held.take(Arc::new(svid), remaining, now, moment);
         held.asked_for(now);
         true
@@ -132,6 +133,21 @@ impl Ledger {
         let is_untrusted = |held: &&mut Held| held.svid().is_some_and(|svid| !svid.is_signed_by(anchors, moment));
         let untrusted = self.entries.values_mut().filter(is_untrusted);
         untrusted.map(|held| held.replace_now(now)).count()
+    }
+
+    /// Whether an entry has an X509-SVID, and no WIT-SVID beside it.
+    pub fn lacks_wit(&self, entry_id: &str) -> bool {
+        self.entries.get(entry_id).and_then(Held::svid).is_some_and(|svid| svid.wit().is_none())
+    }
+
+    /// SVIDs whose WIT-SVID is of a key that is tainted or gone are due at once. `wants_wits`: so are those without one. How many.
+    pub fn mark_wits(&mut self, keys: &JwtAuthorities, wants_wits: bool, now: Instant) -> usize {
+        let is_to_replace = |svid: &WorkloadSvid| match svid.wit() {
+            Some(wit) => !wit.is_trusted(keys),
+            None => wants_wits,
+        };
+        let marked = self.entries.values_mut().filter(|held| held.svid().is_some_and(is_to_replace));
+        marked.map(|held| held.replace_now(now)).count()
     }
 
     /// SVIDs that do not chain to `anchors`, all authorities that there are, are held no longer: nobody believes them. How many. New

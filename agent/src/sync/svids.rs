@@ -1,5 +1,7 @@
 //! New SVIDs for workloads, in batches.
 
+mod wits;
+
 use std::time::{Duration, Instant};
 
 use ironroot_api::pb::svid::svid_client::SvidClient;
@@ -17,6 +19,9 @@ use crate::trusted_time::{Moment, TrustedTime};
 
 /// Requests in one call. Source: SPIRE's agent, and its server's limit per second.
 const BATCH: usize = 500;
+
+/// Pause before an entry is asked for again whose X509-SVID was signed, and whose WIT-SVID was not.
+const MISSING_WIT_PAUSE: Duration = Duration::from_secs(300);
 
 /// A signed answer to one [`Wanted`], or why there is none.
 type Signed = (Wanted, Result<WorkloadSvid, SigningRefusal>);
@@ -51,11 +56,17 @@ impl Synchronizer {
             let asked = sign(channel.clone(), batch.to_vec(), &bundle, &self.parts.time).await;
             self.parts.counted.svids.done(&asked, began.elapsed());
             let signed = asked?;
+            let wants_wits = self.parts.wit_svids && !bundle.wit_authorities().is_empty();
+            let signed = match wants_wits {
+                true => wits::with_wits(channel.clone(), signed, &bundle, &self.parts.time).await,
+                false => signed,
+            };
             let (now, moment) = (Instant::now(), self.parts.time.moment());
             for (wanted, svid) in signed {
                 match svid.and_then(|svid| self.take_svid(&wanted, svid, now, &moment)) {
                     Ok(()) => {
                         self.changes.any = true;
+                        self.replace_if_incomplete(&wanted.entry_id, wants_wits, now, &moment);
                         self.replace_if_untrusted(&wanted.entry_id, &bundle, now, &moment);
                     }
                     Err(refusal) => {
@@ -74,6 +85,13 @@ impl Synchronizer {
         if bundle.has_tainted() {
             let anchors = bundle.untainted_anchors();
             self.ledger.replace_if_untrusted(entry_id, anchors, REFUSED_PAUSE, now, moment);
+        }
+    }
+
+    /// An SVID without the WIT-SVID that goes with it is served, and asked for again.
+    fn replace_if_incomplete(&mut self, entry_id: &str, wants_wits: bool, now: Instant, moment: &Moment) {
+        if wants_wits && self.ledger.lacks_wit(entry_id) {
+            self.ledger.postpone(entry_id, MISSING_WIT_PAUSE, now, moment);
         }
     }
 

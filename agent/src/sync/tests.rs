@@ -24,6 +24,7 @@ fn listening_after(slept: i64) -> Synchronizer {
         sync_interval: INTERVAL,
         max_age: None,
         allow_executable_only: false,
+        wit_svids: false,
         publisher: watch::channel(Arc::new(Identities::starting(trust_domain.clone()))).0,
         reporter: watch::channel(Report::default()).0,
         link: watch::channel(None).0,

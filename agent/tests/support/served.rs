@@ -275,6 +275,7 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
         limits,
         subordinate_uids: SubordinateUids::default(),
         workload_api: true,
+        wit_svids: true,
         secrets: Some(SdsConfig::default()),
         admin: None,
     }

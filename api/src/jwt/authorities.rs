@@ -66,7 +66,7 @@ impl JwtAuthorities {
                 None => left_out += 1,
             }
         }
-        let jwks = jwks(authorities.values());
+        let jwks = jwks(authorities.values(), None);
         Self { trust_domain: trust_domain.clone(), authorities, jwks, left_out }
     }
 
@@ -105,6 +105,12 @@ impl JwtAuthorities {
     pub fn jwks(&self) -> &Bytes {
         &self.jwks
     }
+
+    /// As keys of WIT-SVIDs, as workloads get those. Source: WIT-SVID §6, SPIFFE Workload API §7.
+    pub fn wit_jwks(&self) -> String {
+        let json = jwks(self.authorities.values(), Some("wit-svid"));
+        String::from_utf8_lossy(&json).into_owned()
+    }
 }
 
 /// Source: RFC 7517 §5.
@@ -113,8 +119,8 @@ struct JwkSet<'a> {
     keys: Vec<Jwk<'a>>,
 }
 
-fn jwks<'a>(authorities: impl Iterator<Item = &'a JwtAuthority>) -> Bytes {
-    let keys = authorities.filter_map(|authority| authority.key.jwk(Some(authority.key_id()), None)).collect();
+fn jwks<'a>(authorities: impl Iterator<Item = &'a JwtAuthority>, purpose: Option<&'static str>) -> Bytes {
+    let keys = authorities.filter_map(|authority| authority.key.jwk(Some(authority.key_id()), purpose)).collect();
     let mut json = Vec::new();
     let mut writer = Serializer::with_formatter(&mut json, PrettyFormatter::with_indent(b"    "));
     JwkSet { keys }.serialize(&mut writer).expect("texts into memory");

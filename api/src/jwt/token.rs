@@ -168,11 +168,11 @@ impl JwtSvid {
     }
 }
 
-fn object(part: &'static str, text: &str) -> Result<Map<String, Value>, JwtRefusal> {
+pub(super) fn object(part: &'static str, text: &str) -> Result<Map<String, Value>, JwtRefusal> {
     json::object(&decode(part, text)?).map_err(|why| JwtRefusal::Json { part, why: why.to_string() })
 }
 
-fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwtRefusal> {
+pub(super) fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwtRefusal> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| JwtRefusal::Encoding(part))
 }
 
@@ -182,6 +182,6 @@ fn told(audience: &str) -> String {
 }
 
 /// The beginning of a text that somebody else chose, for an error.
-fn clipped(text: &str) -> String {
+pub(super) fn clipped(text: &str) -> String {
     text.chars().take(64).collect()
 }

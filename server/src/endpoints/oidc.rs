@@ -125,6 +125,7 @@ mod tests {
             authorities: Vec::new(),
             tainted_authorities: std::collections::BTreeSet::new(),
             jwt_authorities: Vec::new(),
+            wit_authorities: Vec::new(),
             sequence_number: 1,
             refresh_hint_seconds: 1,
         };

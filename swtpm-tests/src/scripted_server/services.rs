@@ -13,11 +13,12 @@ use ironroot_api::pb::agent::{
 };
 use ironroot_api::pb::bundle::bundle_server::Bundle;
 use ironroot_api::pb::bundle::{
-    BatchCreateFederatedBundleRequest, BatchCreateFederatedBundleResponse, BatchDeleteFederatedBundleRequest,
-    BatchDeleteFederatedBundleResponse, BatchSetFederatedBundleRequest, BatchSetFederatedBundleResponse,
-    BatchUpdateFederatedBundleRequest, BatchUpdateFederatedBundleResponse, CountBundlesRequest, CountBundlesResponse,
-    GetBundleRequest, GetFederatedBundleRequest, ListFederatedBundlesRequest, ListFederatedBundlesResponse,
-    PublishJwtAuthorityRequest, PublishJwtAuthorityResponse,
+    AppendBundleRequest, BatchCreateFederatedBundleRequest, BatchCreateFederatedBundleResponse,
+    BatchDeleteFederatedBundleRequest, BatchDeleteFederatedBundleResponse, BatchSetFederatedBundleRequest,
+    BatchSetFederatedBundleResponse, BatchUpdateFederatedBundleRequest, BatchUpdateFederatedBundleResponse,
+    CountBundlesRequest, CountBundlesResponse, GetBundleRequest, GetFederatedBundleRequest,
+    ListFederatedBundlesRequest, ListFederatedBundlesResponse, PublishJwtAuthorityRequest, PublishJwtAuthorityResponse,
+    PublishWitAuthorityRequest, PublishWitAuthorityResponse,
 };
 use ironroot_api::pb::change::change_server::Change;
 use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
@@ -30,7 +31,8 @@ use ironroot_api::pb::entry::{
 };
 use ironroot_api::pb::svid::svid_server::Svid;
 use ironroot_api::pb::svid::{
-    BatchNewX509svidRequest, BatchNewX509svidResponse, MintJwtsvidRequest, MintJwtsvidResponse, MintX509svidRequest,
+    BatchNewWitsvidRequest, BatchNewWitsvidResponse, BatchNewX509svidRequest, BatchNewX509svidResponse,
+    MintJwtsvidRequest, MintJwtsvidResponse, MintWitsvidRequest, MintWitsvidResponse, MintX509svidRequest,
     MintX509svidResponse, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewJwtsvidRequest,
     NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
@@ -185,6 +187,17 @@ impl Bundle for Services {
         Err(Status::unimplemented("scripted for agents"))
     }
 
+    async fn publish_wit_authority(
+        &self,
+        _: Request<PublishWitAuthorityRequest>,
+    ) -> Result<Response<PublishWitAuthorityResponse>, Status> {
+        unscripted()
+    }
+
+    async fn append_bundle(&self, _: Request<AppendBundleRequest>) -> Result<Response<types::Bundle>, Status> {
+        unscripted()
+    }
+
     async fn count_bundles(&self, _: Request<CountBundlesRequest>) -> Result<Response<CountBundlesResponse>, Status> {
         unscripted()
     }
@@ -259,6 +272,17 @@ impl Svid for Services {
         _: Request<NewDownstreamX509caRequest>,
     ) -> Result<Response<NewDownstreamX509caResponse>, Status> {
         Err(Status::unimplemented("scripted for agents"))
+    }
+
+    async fn mint_witsvid(&self, _: Request<MintWitsvidRequest>) -> Result<Response<MintWitsvidResponse>, Status> {
+        unscripted()
+    }
+
+    async fn batch_new_witsvid(
+        &self,
+        _: Request<BatchNewWitsvidRequest>,
+    ) -> Result<Response<BatchNewWitsvidResponse>, Status> {
+        unscripted()
     }
 
     async fn mint_jwtsvid(&self, _: Request<MintJwtsvidRequest>) -> Result<Response<MintJwtsvidResponse>, Status> {

@@ -109,6 +109,7 @@ impl Agent {
             time,
             sync_interval: pace.sync_interval,
             max_age: pace.max_age,
+            wit_svids: false,
             publisher,
             reporter: watch::channel(Report::default()).0,
             link,

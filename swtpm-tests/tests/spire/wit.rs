@@ -2,12 +2,14 @@
 
 use std::process::{Command, Output};
 
-use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN, binary};
-use ironroot_lab::jwt::parts;
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, binary, expect_within};
+use ironroot_lab::jwt::{parts, verified_by};
 use ironroot_lab::spire::{SpireServer, Times, spire_binary};
+use ironroot_lab::workload_client::{fetch_wit, wit_keys};
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
-use crate::deployment::{AnyServer, Maker};
+use crate::deployment::{AnyAgent, AnyServer, Maker};
 
 const TIMES: Times = Times { ca: "1h", agent: "30m", x509_svid: "10m" };
 
@@ -67,4 +69,26 @@ fn either_command_line_mints_wit_svids_on_either_server() {
             serde_json::from_str(&server.cli(Maker::Spire, &["bundle", "show", "-output", "json"])).expect("JSON");
         assert_eq!(bundle["wit_authorities"].as_array().map(Vec::len), Some(1));
     }
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
+fn our_agent_serves_wit_svids_that_spires_server_has_signed() {
+    let runtime = Runtime::new().expect("runtime");
+    let server = start(Maker::Spire);
+    server.create_own_entry(Maker::Spire, "/app", &[]);
+    let agent = AnyAgent::started_with(Maker::Ironroot, &server, "enable_wit_svids = true");
+    let mut last = None;
+    let is_served = || {
+        last = runtime.block_on(fetch_wit(&agent.socket(), "")).ok();
+        last.is_some()
+    };
+    expect_within(DEADLINE, "a WIT-SVID is served", || format!("{}\n{}", agent.log(), server.log()), is_served);
+    let svid = last.and_then(|svids| svids.into_iter().next()).expect("one at least");
+    let keys = runtime.block_on(wit_keys(&agent.socket(), TRUST_DOMAIN)).expect("the bundle");
+    let (header, claims) = parts(&svid.wit_svid);
+    let signer = keys["keys"].as_array().expect("keys").iter().find(|one| one["kid"] == header["kid"]);
+    assert!(signer.is_some_and(|signer| verified_by(&svid.wit_svid, signer)), "{keys}");
+    let key: Value = serde_json::from_str(&svid.wit_svid_key).expect("a JWK");
+    assert_eq!(claims["cnf"]["jwk"]["x"], key["x"]);
 }

@@ -21,6 +21,7 @@ pub(super) enum Offer {
     WorkloadApi,
     JwtSvid,
     Explain,
+    WitSvid,
     Secrets,
     Health,
     Reflection,
@@ -41,7 +42,7 @@ pub(super) enum Bounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::endpoints) enum Socket {
     /// The workloads'; which of its APIs the configuration leaves on.
-    Workloads { api: bool, secrets: bool },
+    Workloads { api: bool, wit_svids: bool, secrets: bool },
     /// The admin socket.
     Administration,
 }
@@ -51,6 +52,8 @@ pub(in crate::endpoints) enum Socket {
 pub(super) enum NotOffered {
     #[error("the Workload API is switched off on this agent (disable_workload_api)")]
     WorkloadApi,
+    #[error("WIT-SVIDs are not enabled on this agent (enable_wit_svids)")]
+    WitSvids,
     #[error("Envoy's Secret Discovery Service is switched off on this agent (disable_sds_api)")]
     Secrets,
     /// SPIRE's words begin it.
@@ -65,12 +68,14 @@ pub(super) enum NotOffered {
 /// Every method there is. What is not here does not exist.
 //= WLA-01 SPIFFE Workload API 3: "the X.509-SVID and the JWT-SVID profile are both there"
 //= WLE-08 SPIFFE Workload Endpoint 7: "such as the SPIFFE Workload API MUST NOT be extended directly"
-static METHODS: [(&str, Offer); 12] = [
+static METHODS: [(&str, Offer); 14] = [
     ("/SpiffeWorkloadAPI/FetchX509SVID", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchX509Bundles", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchJWTSVID", Offer::JwtSvid),
     ("/SpiffeWorkloadAPI/FetchJWTBundles", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/ValidateJWTSVID", Offer::JwtSvid),
+    ("/SpiffeWorkloadAPI/FetchWITSVID", Offer::WitSvid),
+    ("/SpiffeWorkloadAPI/FetchWITBundles", Offer::WitSvid),
     ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", Offer::Secrets),
     ("/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets", Offer::Secrets),
     ("/ironroot.api.agent.explain.v1.Explain/ExplainCaller", Offer::Explain),
@@ -103,12 +108,13 @@ impl Offer {
     pub fn of(path: &str, socket: Socket) -> Result<Self, NotOffered> {
         let in_table =
             |table: &[(&str, Self)]| table.iter().find(|(method, _)| *method == path).map(|(_, offer)| *offer);
-        let Socket::Workloads { api, secrets } = socket else {
+        let Socket::Workloads { api, wit_svids, secrets } = socket else {
             return in_table(&ADMINISTRATION).ok_or(NotOffered::UnknownToAdministration);
         };
         //= WLA-12 SPIFFE Workload API 7: "calls to all RPCs defined by the WIT-SVID profile MUST return"
         match in_table(&METHODS).ok_or_else(|| NotOffered::because(path))? {
-            Self::WorkloadApi | Self::JwtSvid if !api => Err(NotOffered::WorkloadApi),
+            Self::WorkloadApi | Self::JwtSvid | Self::WitSvid if !api => Err(NotOffered::WorkloadApi),
+            Self::WitSvid if !wit_svids => Err(NotOffered::WitSvids),
             Self::Secrets if !secrets => Err(NotOffered::Secrets),
             offer => Ok(offer),
         }
@@ -117,7 +123,7 @@ impl Offer {
     /// Source: SPIFFE_Workload_Endpoint.md §3; SPIRE exempts health checks, reflection, and Envoy, which
     /// sends no header of the kind unless its configuration says so.
     pub fn wants_security_header(self) -> bool {
-        matches!(self, Self::WorkloadApi | Self::JwtSvid | Self::Explain)
+        matches!(self, Self::WorkloadApi | Self::JwtSvid | Self::WitSvid | Self::Explain)
     }
 
     pub fn bounds(self) -> Bounds {
@@ -125,6 +131,8 @@ impl Offer {
             Self::WorkloadApi | Self::Explain | Self::Health | Self::Administration => {
                 (PREFIX_BYTES + MAX_MESSAGE_BYTES, 5)
             }
+            // A SPIFFE ID.
+            Self::WitSvid => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             Self::Delegated => (PREFIX_BYTES + MAX_DELEGATED_MESSAGE_BYTES, 5),
             Self::JwtSvid => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             // A conversation: a tool asks for one file after the other.
@@ -151,7 +159,7 @@ mod tests {
     use prost::Message;
     use prost_types::FileDescriptorSet;
 
-    const ALL: Socket = Socket::Workloads { api: true, secrets: true };
+    const ALL: Socket = Socket::Workloads { api: true, wit_svids: true, secrets: true };
 
     /// Every method of the services that this socket serves, by their own descriptors.
     fn served() -> Vec<String> {
@@ -184,14 +192,16 @@ mod tests {
     fn what_is_not_offered_is_named() {
         for (path, refusal) in [
             ("/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets", NotOffered::DeltaSecrets),
-            ("/SpiffeWorkloadAPI/FetchWITSVID", NotOffered::Unknown),
-            ("/SpiffeWorkloadAPI/FetchWITBundles", NotOffered::Unknown),
             ("/SpiffeWorkloadAPI/fetchX509SVID", NotOffered::Unknown),
             ("/spire.api.server.entry.v1.Entry/ListEntries", NotOffered::Unknown),
             ("", NotOffered::Unknown),
             ("*", NotOffered::Unknown),
         ] {
             assert_eq!(Offer::of(path, ALL), Err(refusal), "{path:?}");
+        }
+        let without = Socket::Workloads { api: true, wit_svids: false, secrets: true };
+        for path in ["/SpiffeWorkloadAPI/FetchWITSVID", "/SpiffeWorkloadAPI/FetchWITBundles"] {
+            assert_eq!(Offer::of(path, without), Err(NotOffered::WitSvids), "{path:?}");
         }
     }
 
@@ -208,14 +218,14 @@ mod tests {
 
     #[test]
     fn an_api_that_is_switched_off_is_named_and_the_other_one_stays() {
-        let (fetch, stream) = (METHODS[0], METHODS[5]);
-        let only_workload = Socket::Workloads { api: true, secrets: false };
+        let (fetch, stream) = (METHODS[0], METHODS[7]);
+        let only_workload = Socket::Workloads { api: true, wit_svids: true, secrets: false };
         assert_eq!(Offer::of(fetch.0, only_workload), Ok(fetch.1));
         assert_eq!(Offer::of(stream.0, only_workload), Err(NotOffered::Secrets));
-        let only_secrets = Socket::Workloads { api: false, secrets: true };
+        let only_secrets = Socket::Workloads { api: false, wit_svids: true, secrets: true };
         assert_eq!(Offer::of(stream.0, only_secrets), Ok(stream.1));
         for (method, offer) in METHODS {
-            let needs = matches!(offer, Offer::WorkloadApi | Offer::JwtSvid);
+            let needs = matches!(offer, Offer::WorkloadApi | Offer::JwtSvid | Offer::WitSvid);
             assert_eq!(Offer::of(method, only_secrets), if needs { Err(NotOffered::WorkloadApi) } else { Ok(offer) });
         }
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ironroot_api::SpiffeId;
 use ironroot_api::jwt::{Audiences, JwtRefusal, JwtSvid, MAX_AUDIENCE_BYTES, UnverifiedJwtSvid};
 use ironroot_api::pb::workload::{
     Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
@@ -11,7 +10,7 @@ use ironroot_api::pb::workload::{
 use tonic::{Request, Status};
 use tracing::info;
 
-use super::{WorkloadApi, claims};
+use super::{WorkloadApi, claims, wanted};
 use crate::endpoints::admission::About;
 use crate::endpoints::caller::Known;
 use crate::server_answers::{EntryTerms, ForeignBundle, TrustBundle};
@@ -83,15 +82,6 @@ impl WorkloadApi {
         }
         Status::invalid_argument(refusal.to_string())
     }
-}
-
-/// The one identity that is asked for, if one is named.
-fn wanted(spiffe_id: &str) -> Result<Option<SpiffeId>, Status> {
-    if spiffe_id.is_empty() {
-        return Ok(None);
-    }
-    let wrong = |error| Status::invalid_argument(format!("invalid requested SPIFFE ID: {error}"));
-    SpiffeId::parse(spiffe_id).map(Some).map_err(wrong)
 }
 
 /// Judges a token as everybody in the trust domain would, at the time as far as this device knows it; one of another trust domain by

@@ -5,8 +5,8 @@
 //! the bytes and [`MAX_DECODED_BYTES`] for what they decode to.
 
 use ironroot_api::pb::entry::EntryRevision;
-use ironroot_api::pb::svid::batch_new_x509svid_response;
-use ironroot_api::pb::types::{Entry, JwtKey, Selector, X509Certificate};
+use ironroot_api::pb::svid::{batch_new_witsvid_response, batch_new_x509svid_response};
+use ironroot_api::pb::types::{Entry, JwtKey, Selector, WitKey, X509Certificate};
 use prost::bytes::Bytes;
 
 /// Longest message of any answer, bytes: a page of 500 entries of 16 kB each.
@@ -68,10 +68,11 @@ const fn grown<T>() -> usize {
 
 const ENTRY: &[Field] = &[message::<Selector>(4, &[]), plain::<String>(6), plain::<String>(10)];
 const SVID: &[Field] = &[plain::<Bytes>(1)];
-const BUNDLE: &[Field] = &[message::<X509Certificate>(2, &[]), message::<JwtKey>(3, &[])];
+const BUNDLE: &[Field] = &[message::<X509Certificate>(2, &[]), message::<JwtKey>(3, &[]), message::<WitKey>(6, &[])];
 const SYNC: &[Field] = &[message::<EntryRevision>(1, &[]), message::<Entry>(2, ENTRY)];
 const ENTRIES: &[Field] = &[message::<Entry>(1, ENTRY)];
 const SVIDS: &[Field] = &[message::<batch_new_x509svid_response::Result>(1, &[message::<()>(2, SVID)])];
+const WITS: &[Field] = &[message::<batch_new_witsvid_response::Result>(1, &[message::<()>(2, &[])])];
 const ATTESTED: &[Field] = &[message::<()>(1, &[message::<()>(1, SVID)])];
 const RENEWED: &[Field] = &[message::<()>(1, SVID)];
 
@@ -87,6 +88,7 @@ pub(super) fn shape_of(path: &str) -> Shape {
         "/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries" => entries(SYNC),
         "/spire.api.server.entry.v1.Entry/GetAuthorizedEntries" => entries(ENTRIES),
         "/spire.api.server.svid.v1.SVID/BatchNewX509SVID" => once(MAX_SVIDS_BYTES, SVIDS),
+        "/spire.api.server.svid.v1.SVID/BatchNewWITSVID" => once(MAX_SVIDS_BYTES, WITS),
         "/spire.api.server.bundle.v1.Bundle/GetBundle" | "/spire.api.server.bundle.v1.Bundle/GetFederatedBundle" => {
             once(MAX_BUNDLE_BYTES, BUNDLE)
         }

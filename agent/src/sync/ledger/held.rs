@@ -43,7 +43,7 @@ impl Held {
     pub(super) fn restored(terms: EntryTerms, svid: Option<WorkloadSvid>, now: Instant, moment: &Moment) -> Self {
         let mut held = Self::new(terms, now);
         if let Some(svid) = svid {
-            let length = svid.lifetime().span().length();
+            let length = svid.shortest(moment).span().length();
             held.take(Arc::new(svid), length, now, moment);
         }
         held
@@ -97,8 +97,9 @@ impl Held {
 
     /// Keeps an SVID for the entry's ID; `seconds` of its life count for the schedule.
     pub(super) fn take(&mut self, svid: Arc<WorkloadSvid>, seconds: i64, now: Instant, moment: &Moment) {
-        let at = now + renewal_in(moment.remaining(svid.lifetime()), seconds, unit());
-        let overdue = overdue(moment.end(svid.lifetime()), seconds);
+        let shortest = svid.shortest(moment);
+        let at = now + renewal_in(moment.remaining(shortest), seconds, unit());
+        let overdue = overdue(moment.end(shortest), seconds);
         let Ok(identity) = Identity::try_new(self.terms.clone(), svid) else { return };
         (self.identity, self.due) = (Some(Arc::new(identity)), Due::Scheduled { at, overdue });
     }
