@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ironroot_api::bundle::{DocumentError, MAX_DOCUMENT_BYTES};
-use ironroot_api::tls::{SvidResolver, provider, web_server_config};
+use ironroot_api::tls::{SvidResolver, TrustAnchors, provider, web_server_config};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_server::bundle_client::FetchError;
 use ironroot_server::bundle_client::fetch::{DEADLINE, EndpointProof, MAX_REDIRECTS, fetch};
@@ -12,7 +14,8 @@ use ironroot_server::facts::federation::{EndpointProfile, EndpointUrl, Federatio
 use ironroot_server::federation::{Federation, FederationError, FetchedBundle, TakenIn};
 use ironroot_server::store::Store;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_RSA_SHA256, SanType,
 };
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
@@ -267,4 +270,47 @@ async fn a_fetched_bundle_takes_the_place_of_an_older_one_and_never_of_a_newer()
     assert_eq!((held().sequence_number(), held().refresh_hint_seconds()), (0, 60));
     let nonsense = FetchedBundle::read(&relationship(), b"<html>").expect_err("no document");
     assert!(matches!(nonsense, DocumentError::Json(_)));
+}
+
+/// The bundle of a mesh: the RSA root that it has made itself, which has no ID and no key ID, and the certificate of a workload. Source:
+/// Istio, pkg/spiffe/spiffe_test.go (`validSpiffeX509Bundle`) and security/pkg/pki/ca (`NewSelfSignedIstioCAOptions`).
+fn of_a_mesh(workload: &str) -> (String, CertificateDer<'static>) {
+    let (root_key, key) = (KeyPair::generate_for(&PKCS_RSA_SHA256).expect("key"), KeyPair::generate().expect("key"));
+    let mut root = CertificateParams::default();
+    root.distinguished_name.push(DnType::OrganizationName, "cluster.local");
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let authority = root.self_signed(&root_key).expect("root").der().clone();
+    let mut leaf = CertificateParams::default();
+    leaf.is_ca = IsCa::ExplicitNoCa;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    leaf.subject_alt_names = vec![SanType::URI(workload.try_into().expect("ASCII"))];
+    // RSAPublicKey of 2,048 bits: SEQUENCE (4 bytes of header), INTEGER n (4 bytes, a zero, 256 bytes), INTEGER e.
+    let modulus = URL_SAFE_NO_PAD.encode(&root_key.public_key_raw()[9..265]);
+    let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).expect("signed").der().clone();
+    let document = serde_json::json!({
+        "spiffe_sequence": 1,
+        "spiffe_refresh_hint": 450_000,
+        "keys": [{ "kty": "RSA", "use": "x509-svid", "n": modulus, "e": "AQAB", "x5c": [STANDARD.encode(&authority)] }],
+    });
+    (document.to_string(), leaf)
+}
+
+#[tokio::test]
+async fn the_bundle_of_a_mesh_as_istio_writes_it_is_fetched_by_its_web_name_and_its_workloads_are_believed() {
+    let (document, workload) = of_a_mesh("spiffe://other.test/ns/default/sa/httpbin");
+    let web = Pki::new(None);
+    let port = endpoint(&web, |_| Play::document(&document)).await;
+    let fetched = fetch(&url(port), &web.web_proof(), DEADLINE).await.expect("fetched");
+    let directory = tempfile::tempdir().expect("directory");
+    let federation = federation(&directory).await;
+    let taken = federation.take_in(FetchedBundle::read(&relationship(), &fetched).expect("a bundle")).await;
+    assert_eq!(taken.expect("the first"), TakenIn::New { passed_over: 0, is_empty: false });
+    let bundle = federation.bundle(&relationship().trust_domain).expect("held");
+    assert_eq!((bundle.sequence_number(), bundle.refresh_hint_seconds()), (1, 450_000));
+    let roots: Vec<_> = bundle.x509_authorities().map(|der| CertificateDer::from(der.to_vec())).collect();
+    let anchors = TrustAnchors::new(relationship().trust_domain, &roots).expect("authorities");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    anchors.verify(&workload, &[], webpki::KeyUsage::server_auth(), now.cast_signed()).expect("one of its workloads");
 }
