@@ -127,7 +127,8 @@ async fn switched_off_everything_about_wit_svids_is_unimplemented_at_once_and_no
     let client = ServerClient::new(&server).await;
     let agent = client.agent().await;
     let entry = server.create_entry(agent.id().as_str(), "/web", &["unix:uid:1"], &[]);
-    let state = LocalAuthorityClient::new(client.admin().await).get_wit_authority_state(GetWitAuthorityStateRequest {});
+    let mut authorities = LocalAuthorityClient::new(client.admin().await);
+    let state = authorities.get_wit_authority_state(GetWitAuthorityStateRequest {});
     for refused in [
         new(&agent, vec![param(&entry, key(), "ES256")]).await.expect_err("off"),
         mint(&client, "/job", 60).await.expect_err("off"),

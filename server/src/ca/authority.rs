@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_api::csr::Spki;
-use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_api::jwt::HolderKey;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::command_line::describe;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -128,6 +128,7 @@ impl CertificateAuthority {
             Purpose::Root => self.policy.root_ttl_seconds,
             Purpose::X509Ca => Some(self.policy.ca_ttl_seconds),
             Purpose::Jwt => self.policy.jwt.as_ref().map(|_| self.policy.ca_ttl_seconds),
+            Purpose::Wit => self.policy.wit.as_ref().map(|_| self.policy.ca_ttl_seconds),
         }
     }
 
@@ -293,7 +294,8 @@ impl CertificateAuthority {
     ) -> Result<IssuedToken, CaError> {
         let policy = self.policy.wit.as_ref().ok_or(JwtError::WitDisabled)?;
         let signer = self.signers().wit_at(now_unix)?;
-        signer.sign(WitClaims::new(subject, holder, policy, now_unix)).await
+        let (began, claims) = (Instant::now(), WitClaims::new(subject, holder, policy, now_unix));
+        self.signed.note(SignedFor::WitSvid, began, signer.sign(claims).await)
     }
 
     fn workload(&self, entry: &AuthorizedEntry, spki: Spki) -> Leaf {

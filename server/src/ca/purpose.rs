@@ -31,6 +31,7 @@ impl Purpose {
             Self::Root => "root",
             Self::X509Ca => "x509_ca",
             Self::Jwt => "jwt_key",
+            Self::Wit => "wit_key",
         }
     }
 

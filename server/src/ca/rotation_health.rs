@@ -2,6 +2,7 @@
 
 use ironroot_api::utc;
 
+use super::purpose::Purpose;
 use super::rotation_failures::{Attempt, Failures};
 
 /// Failures in a row after which the server is not ready: one may be a token that is just being restarted.
@@ -18,9 +19,9 @@ const KEY_REMINDER: i64 = 24 * 60 * 60;
 #[derive(Debug, Default)]
 pub(super) struct RotationHealth {
     failing: Vec<Failing>,
-    /// Why, of the last round: for the CA and its root, and for keys of JWT-SVIDs alone.
+    /// Why, of the last round: for the CA and its root, and for keys of tokens alone.
     why: String,
-    why_jwt: String,
+    why_tokens: String,
     /// When a key is needed that nobody has made, UNIX seconds.
     key_needed_at: Option<i64>,
     /// When that was told last, UNIX seconds.
@@ -42,7 +43,7 @@ struct Failing {
 impl RotationHealth {
     /// All that was due was done, or there was nothing to do.
     pub(super) fn worked(&mut self) {
-        (self.failing, self.why, self.why_jwt) = Default::default();
+        (self.failing, self.why, self.why_tokens) = Default::default();
     }
 
     /// An administrator's key is needed at `needed_at`, UNIX seconds, and none is free; or that is not so. Returns what the log is to be
@@ -87,7 +88,7 @@ impl RotationHealth {
             Failing { attempt, times: times.saturating_add(1), since_unix }
         };
         self.failing = failures.attempts().map(again).collect();
-        (self.why, self.why_jwt) = (failures.reasons(false), failures.reasons(true));
+        (self.why, self.why_tokens) = (failures.reasons(false), failures.reasons(true));
         self.failing.iter().map(Failing::loudness).max().unwrap_or(Loudness::Silent)
     }
 
@@ -98,7 +99,7 @@ impl RotationHealth {
         let root = root.map(|(why, ends)| root_alarm(why, *ends, now_unix));
         let of_the_ca = self.lasting_failure(not_after_unix);
         let reasons: Vec<_> =
-            of_the_ca.into_iter().chain(self.lasting_failure_of_jwt_svids()).chain(shortage).chain(root).collect();
+            of_the_ca.into_iter().chain(self.lasting_failure_of_tokens()).chain(shortage).chain(root).collect();
         if reasons.is_empty() { None } else { Some(reasons.join("; ")) }
     }
 
@@ -114,12 +115,16 @@ impl RotationHealth {
         ))
     }
 
-    fn lasting_failure_of_jwt_svids(&self) -> Option<String> {
-        let Failing { times, since_unix, .. } = self.longest(true)?;
-        let (since, why) = (utc(*since_unix), &self.why_jwt);
+    fn lasting_failure_of_tokens(&self) -> Option<String> {
+        let Failing { attempt, times, since_unix } = self.longest(true)?;
+        let (since, why) = (utc(*since_unix), &self.why_tokens);
+        let (tokens, leaves_out) = match attempt {
+            Attempt::Do(step) if step.purpose() == Some(Purpose::Wit) => ("WIT", "enable_wit_svids = false"),
+            _ => ("JWT", "disable_jwt_svids = true"),
+        };
         Some(format!(
-            "the rotation of the keys of JWT-SVIDs has failed {times} times since {since} ({why}); X509-SVIDs go on, and \
-             `disable_jwt_svids = true` leaves the others out"
+            "the rotation of the keys of {tokens}-SVIDs has failed {times} times since {since} ({why}); X509-SVIDs go on, and \
+             `{leaves_out}` leaves the others out"
         ))
     }
 
@@ -178,7 +183,6 @@ pub(super) enum Loudness {
 mod tests {
     use super::*;
     use crate::ca::CaError;
-    use crate::ca::purpose::Purpose;
     use crate::ca::rotation::Step;
 
     const CA: Attempt = Attempt::Do(Step::Prune(Purpose::X509Ca));

@@ -14,12 +14,28 @@ pub enum SignedFor {
     Server,
     DownstreamCa,
     JwtSvid,
+    WitSvid,
 }
 
 impl SignedFor {
     /// Each, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Agent, Self::Workload, Self::Administrator, Self::Server, Self::DownstreamCa, Self::JwtSvid];
+    pub const ALL: [Self; 7] = [
+        Self::Agent,
+        Self::Workload,
+        Self::Administrator,
+        Self::Server,
+        Self::DownstreamCa,
+        Self::JwtSvid,
+        Self::WitSvid,
+    ];
+
+    /// Whether it is a certificate of an identity: neither a CA's nor a token.
+    pub fn is_x509_svid(self) -> bool {
+        match self {
+            Self::Agent | Self::Workload | Self::Administrator | Self::Server => true,
+            Self::DownstreamCa | Self::JwtSvid | Self::WitSvid => false,
+        }
+    }
 
     /// What metrics call it.
     pub fn word(self) -> &'static str {
@@ -30,6 +46,7 @@ impl SignedFor {
             Self::Server => "server",
             Self::DownstreamCa => "downstream_ca",
             Self::JwtSvid => "jwt_svid",
+            Self::WitSvid => "wit_svid",
         }
     }
 }

@@ -21,8 +21,7 @@ pub(super) fn write(page: &mut Page, sources: &Sources, now_unix: i64) {
 /// SPIRE's three counters, and ours by what was signed for.
 fn write_signed(page: &mut Page, ca: &CertificateAuthority) {
     let signed = |what| ca.signed().of(what).signed.all().times();
-    let x509 = SignedFor::ALL.into_iter().filter(|what| !matches!(what, SignedFor::JwtSvid | SignedFor::DownstreamCa));
-    let x509: u64 = x509.map(signed).sum();
+    let x509: u64 = SignedFor::ALL.into_iter().filter(|what| what.is_x509_svid()).map(signed).sum();
     for (name, count) in [
         ("server_ca_sign_x509_svid", x509),
         ("server_ca_sign_jwt_svid", signed(SignedFor::JwtSvid)),
@@ -52,6 +51,7 @@ fn write_steps(page: &mut Page, ca: &CertificateAuthority) {
     for (purpose, prepare, activate) in [
         (Purpose::X509Ca, "ca_manager_x509_ca_prepare", "ca_manager_x509_ca_activate"),
         (Purpose::Jwt, "ca_manager_jwt_key_prepare", "manager_jwt_key_activate"),
+        (Purpose::Wit, "ca_manager_wit_key_prepare", "manager_wit_key_activate"),
     ] {
         page.spire_calls(prepare, "Authorities that were made", &steps.of(purpose).prepared);
         let activated = steps.of(purpose).activated.count();
@@ -101,13 +101,18 @@ fn write_bundle(page: &mut Page, ca: &CertificateAuthority) {
     let bundle = ca.bundle().borrow().clone();
     page.own("bundle_sequence_number", Kind::Gauge, "Grows with each change of the trust bundle")
         .sample(&[], bundle.sequence_number as f64);
-    let tainted = bundle.jwt_authorities.iter().filter(|key| key.tainted).count();
+    let [(jwt, jwt_tainted), (wit, wit_tainted)] = [&bundle.jwt_authorities, &bundle.wit_authorities].map(|keys| {
+        let tainted = keys.iter().filter(|key| key.tainted).count();
+        (keys.len() - tainted, tainted)
+    });
     let mut authorities = page.own("bundle_authorities", Kind::Gauge, "Authorities of the trust bundle");
     for (kind, state, count) in [
         ("x509", "trusted", bundle.authorities.len().saturating_sub(bundle.tainted_authorities.len())),
         ("x509", "tainted", bundle.tainted_authorities.len()),
-        ("jwt", "trusted", bundle.jwt_authorities.len().saturating_sub(tainted)),
-        ("jwt", "tainted", tainted),
+        ("jwt", "trusted", jwt),
+        ("jwt", "tainted", jwt_tainted),
+        ("wit", "trusted", wit),
+        ("wit", "tainted", wit_tainted),
     ] {
         authorities.sample(&[("kind", kind), ("state", state)], count as f64);
     }
