@@ -115,7 +115,10 @@ fn because(reason: Reason) -> Outcome {
 fn server_with_admin_ids(options: &ServerOptions) -> Server {
     let mut server = Server::prepare(options);
     let config = std::fs::read_to_string(server.config_path()).expect("configuration");
-    let admins = format!("audit_log_enabled = true\n    admin_ids = [\"spiffe://{TRUST_DOMAIN}/operator\"]");
+    // Methods that are off answer nobody: their rights are asked where they are on.
+    let admins = format!(
+        "audit_log_enabled = true\n    enable_wit_svids = true\n    admin_ids = [\"spiffe://{TRUST_DOMAIN}/operator\"]"
+    );
     std::fs::write(server.config_path(), config.replace("audit_log_enabled = true", &admins)).expect("written");
     server.restart();
     server
