@@ -406,6 +406,22 @@ fn the_passwords_of_the_hierarchies_come_in_four_forms() {
     assert_eq!(config.tpm().expect("a TPM").owner_password, PasswordSource::Environment("P".into()));
 }
 
+#[test]
+fn wit_svids_are_off_until_the_key_or_spires_feature_flag_switches_them_on() {
+    for (lines, is_on) in [
+        ("", false),
+        ("enable_wit_svids = true", true),
+        ("experimental { enable_wit_svids = true }", true),
+        ("experimental { feature_flags = [\"wit-svid\"] }", true),
+        ("experimental { feature_flags = [\"i_am_a_test_flag\"] }", false),
+        ("enable_wit_svids = false", false),
+    ] {
+        assert_eq!(read(&minimal(lines, TPM)).expect("loads").wit_svids, is_on, "{lines}");
+    }
+    let unknown = mistakes(&minimal("experimental { feature_flags = [\"wit\"] }", TPM));
+    assert!(unknown[0].contains("no such feature flag; there are wit-svid"), "{unknown:?}");
+}
+
 //= FLT-S19
 #[test]
 fn every_mistake_is_reported_at_once_with_its_line() {

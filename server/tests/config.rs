@@ -99,6 +99,25 @@ fn token(config: &ServerConfig) -> &Pkcs11Config {
 }
 
 #[test]
+fn wit_svids_are_off_until_the_key_or_spires_feature_flag_switches_them_on() {
+    for (lines, is_on) in [
+        ("", false),
+        ("enable_wit_svids = true", true),
+        ("experimental { enable_wit_svids = true }", true),
+        ("experimental { feature_flags = [\"wit-svid\"] }", true),
+        ("experimental { feature_flags = [\"i_am_a_test_flag\"] }", false),
+        ("experimental { wit_key_type = \"ec-p384\" }", false),
+    ] {
+        assert_eq!(read(&minimal(lines, "")).expect("loads").wit.is_some(), is_on, "{lines}");
+    }
+    let given = "enable_wit_svids = true experimental { wit_key_type = \"ec-p384\" wit_issuer = \"i\" }";
+    let wit = read(&minimal(given, "")).expect("loads").wit.expect("on");
+    assert_eq!((wit.key_kind, wit.issuer.as_deref()), (ironroot_hsm::KeyKind::EcP384, Some("i")));
+    let unknown = mistakes(&minimal("experimental { feature_flags = [\"wit\"] }", ""));
+    assert!(unknown[0].contains("no such feature flag; there are wit-svid"), "{unknown:?}");
+}
+
+#[test]
 fn defaults_are_spires() {
     let config = read(&minimal("", "")).expect("loads");
     assert_eq!(config.bind_address.to_string(), "0.0.0.0:8081");

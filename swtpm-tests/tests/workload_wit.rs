@@ -107,7 +107,7 @@ fn switched_off_on_the_agent_it_is_unimplemented_at_once_and_off_on_the_server_a
         assert_eq!(refused.code(), Code::Unimplemented, "{refused}");
         assert!(refused.message().contains("enable_wit_svids"), "{refused}");
     }
-    let (_server, device) = lab("experimental { feature_flags = [\"wit-svid\"] }", "", "1h");
+    let (_server, device) = lab("enable_wit_svids = true", "", "1h");
     let socket = device.socket();
     let is_served = || runtime.block_on(fetch(&socket)).is_ok();
     expect_within(DEADLINE, "X509-SVIDs are served", || device.log(), is_served);
