@@ -17,7 +17,9 @@ mod trust;
 mod verifier;
 
 pub use anchors::{BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
-pub use config::{client_config, client_config_for, provider, server_config, web_server_config};
+pub use config::{
+    ACME_TLS_ALPN, client_config, client_config_for, provider, server_config, web_server_config, web_server_config_for,
+};
 pub use key_exchange::key_exchange;
 pub use peer::TlsPeer;
 pub use resolver::SvidResolver;

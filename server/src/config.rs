@@ -1,5 +1,6 @@
 //! The server's configuration file: SPIRE's keys, and ours for the token and the TPMs.
 
+mod acme;
 mod attestors;
 mod data_store;
 mod federation;
@@ -26,10 +27,11 @@ use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 use crate::ca::{CaSubject, JwtPolicy, ServerName, WitPolicy};
 use crate::store::Location;
 
+pub use acme::{AcmeConfig, MAX_NAMES as MAX_ACME_NAMES};
 pub use attestors::{
     Admission, AttestorFileError, NodeAttestors, Tpm2Config, TpmDevIdConfig, TpmPluginConfig, X509PopMode,
 };
-pub use federation::{BundleEndpointConfig, CertificateFiles, FederationConfig, WebIdentity};
+pub use federation::{BundleEndpointConfig, CertificateFiles, FederationConfig, WebCertificate, WebIdentity};
 pub use ironroot_hsm::settings::{LoginMode, PinSource};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};

@@ -7,9 +7,11 @@
 //! Each arrow is a value with private fields that only the check before it can make. Only `store` touches the database;
 //! only `endpoints` makes a `tonic::Status`; the CA's keys stay in their PKCS#11 token, unless the operator has them in a file.
 
+pub mod acme;
 pub mod backup;
 pub mod bundle_client;
 pub mod ca;
+mod chance;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -31,3 +33,4 @@ pub mod status;
 pub mod store;
 pub mod takeover;
 pub mod telemetry;
+mod web_trust;

@@ -5,6 +5,7 @@ mod issuance;
 mod open_keys;
 mod server_svid;
 mod settled;
+mod web_proof;
 
 use std::future::Future;
 use std::io;
@@ -26,6 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::acme::FolderError;
 use crate::bundle_client::{Fetched, Poller, Refresher};
 use crate::ca::{CaError, CaPolicy, CertificateAuthority, SpireAuthority, Upstream};
 use crate::clock::ServerClock;
@@ -33,7 +35,7 @@ use crate::config::{AttestorFileError, AuditConfig, LoginMode, ServerConfig, Ups
 use crate::devices::DeviceError;
 use crate::endpoints::{
     self, Audit, AuditFile, BundleEndpoint, Forks, Heads, Limits, Occupancy, Oidc, Pushes, ServerState,
-    ServingCertificate, ServingCertificateError, StatusReport, Tally, Unbroken,
+    ServingCertificateError, StatusReport, Tally, Unbroken,
 };
 use crate::facts::older_state::OlderState;
 use crate::federation::Federation;
@@ -51,6 +53,7 @@ use issuance::{log_authorities, open_log};
 use open_keys::{logins, read_pins_again};
 use server_svid::ServerSvid;
 use settled::Settled;
+use web_proof::WebProof;
 
 /// Open calls get this long to finish after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -107,6 +110,8 @@ pub enum RunError {
     DiscoverySocket(#[source] UnixSocketError),
     #[error("cannot use the certificate of the web in serving_cert_file")]
     ServingCertificate(#[from] ServingCertificateError),
+    #[error("cannot use what is kept of certificates by ACME")]
+    Acme(#[from] FolderError),
     /// Whether the database is older than what was here before cannot be told.
     #[error(transparent)]
     Mark(#[from] MarkError),
@@ -334,9 +339,9 @@ fn serve_bundle(
     ca: &CertificateAuthority,
 ) {
     let Some((listener, endpoint, certificate)) = endpoint else { return };
-    let shown = certificate.as_ref().map_or_else(|| svid.resolver(), ServingCertificate::resolver);
+    let tls = certificate.as_ref().map_or_else(|| web_server_config(svid.resolver()), WebProof::tls);
     let answers = BundleEndpoint::answers(ca.bundle(), endpoint.refresh_hint);
-    background.spawn(listener.serve(web_server_config(shown), answers));
+    background.spawn(listener.serve(tls, answers));
     if let Some(certificate) = certificate {
         background.spawn(certificate.keep_current());
     }
@@ -344,8 +349,8 @@ fn serve_bundle(
 
 fn serve_discovery(background: &mut JoinSet<()>, discovery: Option<BoundDiscovery>, ca: &CertificateAuthority) {
     let Some((listener, policy, certificate)) = discovery else { return };
-    let shown = certificate.as_ref().map_or_else(SvidResolver::empty, ServingCertificate::resolver);
-    background.spawn(listener.serve(web_server_config(shown), Oidc::answers(ca.bundle(), policy)));
+    let tls = certificate.as_ref().map_or_else(|| web_server_config(SvidResolver::empty()), WebProof::tls);
+    background.spawn(listener.serve(tls, Oidc::answers(ca.bundle(), policy)));
     if let Some(certificate) = certificate {
         background.spawn(certificate.keep_current());
     }

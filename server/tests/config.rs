@@ -8,7 +8,7 @@ use ironroot_attest::node::x509pop::SizeLimits;
 use ironroot_hsm::KeyKind;
 use ironroot_server::config::{
     Admission, ConfigErrors, KeyManagerConfig, LoginMode, Override, PinSource, Pkcs11Config, ServerConfig,
-    UpstreamConfig, WebIdentity, X509PopMode,
+    UpstreamConfig, WebCertificate, WebIdentity, X509PopMode,
 };
 use ironroot_server::store::Location;
 use ironroot_shell::settings::Settings;
@@ -755,7 +755,7 @@ fn federation_is_read_in_spires_forms_and_each_mistake_in_it_has_its_line() {
     let endpoint = federation.bundle_endpoint.expect("there is one");
     let seconds = |seconds| Duration::from_secs(seconds);
     assert_eq!((endpoint.address.to_string().as_str(), endpoint.refresh_hint), ("127.0.0.1:8443", seconds(600)));
-    let WebIdentity::Files(files) = endpoint.identity else { panic!("by files") };
+    let WebIdentity::Web(WebCertificate::Files(files)) = endpoint.identity else { panic!("by files") };
     assert_eq!((files.certificate, files.key), (PathBuf::from("/c.pem"), PathBuf::from("/k.pem")));
     assert_eq!(files.sync_interval, seconds(60));
     let names = federation.federates_with.iter().map(|one| (one.trust_domain.as_str(), one.profile.name()));
@@ -771,8 +771,6 @@ fn federation_is_read_in_spires_forms_and_each_mistake_in_it_has_its_line() {
     );
     for (inside, why) in [
         ("", "port: missing"),
-        ("port = 1 acme { domain_name = \"x\" }", "acme: not supported by ironroot-server yet"),
-        ("port = 1 profile \"https_web\" { acme { } }", "https_web.acme: not supported by ironroot-server yet"),
         ("port = 1 profile \"https_web\" { }", "serving_cert_file: missing"),
         ("port = 1 profile \"https\" { }", "use \"https_spiffe\" or \"https_web\""),
         ("port = 1 profile \"https_spiffe\" { } profile \"https_web\" { }", "exactly one bundle endpoint profile"),

@@ -58,6 +58,16 @@ impl WebCertificate {
         )
     }
 
+    /// The certificate's file.
+    pub fn certificate(&self) -> PathBuf {
+        self.at("cert.pem")
+    }
+
+    /// The file of its private key.
+    pub fn key(&self) -> PathBuf {
+        self.at("key.pem")
+    }
+
     fn at(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
     }

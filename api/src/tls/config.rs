@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::version::TLS13;
 use rustls::{CipherSuite, ClientConfig, NamedGroup, ServerConfig};
 
@@ -43,15 +43,23 @@ pub fn server_config(clients: Arc<ClientTrust>, svid: Arc<SvidResolver>) -> Arc<
     Arc::new(config)
 }
 
+/// What a CA that looks whether a name is ours offers to speak, and nothing else. Source: RFC 8737 §6.2.
+pub const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
+
 /// For a web server that asks nobody for a certificate, over HTTP/1.1; shows what `certificate` holds.
 pub fn web_server_config(certificate: Arc<SvidResolver>) -> Arc<ServerConfig> {
+    web_server_config_for(certificate, &[b"http/1.1"])
+}
+
+/// The same for any choice of certificates, to speak one of `protocols`.
+pub fn web_server_config_for(certificates: Arc<dyn ResolvesServerCert>, protocols: &[&[u8]]) -> Arc<ServerConfig> {
     //= FED-09 SPIFFE Federation 5.2.1.3: "servers MUST NOT require client authentication to access the bundle endpoint"
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3 suites")
         .with_no_client_auth()
-        .with_cert_resolver(certificate);
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Arc::new(config)

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ironroot_api::bundle::{DocumentError, MAX_DOCUMENT_BYTES};
-use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config_for, key_exchange, provider};
+use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config_for, key_exchange};
 use ironroot_api::{SpiffeId, TrustDomain};
 use prost::bytes::Bytes;
 use rustls::ClientConfig;
@@ -22,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tonic::codegen::http::{Request, Response, StatusCode, header};
 
 use crate::facts::federation::{EndpointUrl, UrlError};
+use crate::web_trust;
 
 /// Longest a fetch may take: names, connections, redirects and bytes that drip included.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -95,24 +96,12 @@ impl EndpointProof {
     /// By the authorities of the web that this machine knows, for the name in the URL. Blocks: it reads files.
     //= FED-10 SPIFFE Federation 5.2.1.4: "the server certificate MUST be validated in accordance with [RFC 6125]"
     pub fn web() -> Result<Self, FetchError> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Self::web_with(roots)
+        web_trust::client_config().map(Self).ok_or(FetchError::NoWebAuthorities)
     }
 
     /// By these authorities, for the name in the URL.
     pub fn web_with(roots: RootCertStore) -> Result<Self, FetchError> {
-        if roots.is_empty() {
-            return Err(FetchError::NoWebAuthorities);
-        }
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the provider has TLS 1.3 suites")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Self(Arc::new(config)))
+        web_trust::client_config_with(roots).map(Self).ok_or(FetchError::NoWebAuthorities)
     }
 }
 

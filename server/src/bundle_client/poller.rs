@@ -16,6 +16,7 @@ use super::fetched::Fetched;
 use super::pace::pause;
 use super::{MAX_WISHES, RefreshError, Refresher, UpdateError, Wish};
 use crate::ca::TrustBundle;
+use crate::chance::unit;
 use crate::facts::federation::{EndpointProfile, FederationRelationship};
 use crate::federation::{Federation, FetchedBundle, TakenIn};
 
@@ -247,11 +248,4 @@ impl Fetcher {
         drop(own);
         Some(self.federation.bundle(of)?.x509_authorities().map(owned).collect())
     }
-}
-
-/// Chance, from 0 to 1.
-fn unit() -> f64 {
-    let mut bytes = [0; 4];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the kernel's random numbers do not fail");
-    f64::from(u32::from_ne_bytes(bytes)) / f64::from(u32::MAX)
 }

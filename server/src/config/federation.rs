@@ -7,6 +7,7 @@ use std::time::Duration;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::settings::{Section, format_duration, places};
 
+use super::acme::{self, AcmeConfig};
 use crate::facts::federation::{EndpointProfile, EndpointUrl, FederationRelationship};
 
 /// How often others are to look for news, unless the file says otherwise. Source: SPIRE.
@@ -44,7 +45,16 @@ pub enum WebIdentity {
     /// By the server's own X509-SVID.
     Spiffe,
     /// By a certificate of the web's.
+    Web(WebCertificate),
+}
+
+/// Where a certificate of the web's is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebCertificate {
+    /// Somebody else has it renewed.
     Files(CertificateFiles),
+    /// The server has it from a CA.
+    Acme(AcmeConfig),
 }
 
 /// A certificate and its key in PEM files, which somebody else renews.
@@ -129,15 +139,27 @@ fn read_bundle_endpoint(endpoint: &Section<'_>) -> Option<BundleEndpointConfig> 
             format!("others refresh no more often than each {least}, and from {most} on too late"),
         );
     }
-    endpoint.refuse("acme", NO_ACME);
-    let identity = read_profile(endpoint);
+    let identity = read_identity(endpoint);
     endpoint.finish();
     Some(BundleEndpointConfig { address: SocketAddr::new(address, port?), refresh_hint, identity: identity? })
 }
 
-/// What is said of ACME wherever it is asked for.
-pub(super) const NO_ACME: &str = "not supported by ironroot-server yet: use profile \"https_web\" { serving_cert_file { ... } } with an ACME \
-                       client beside the server";
+/// A profile, or what SPIRE had before there were any.
+fn read_identity(endpoint: &Section<'_>) -> Option<WebIdentity> {
+    let old = endpoint.block("acme");
+    match (old.is_present(), endpoint.has("profile")) {
+        (false, _) => read_profile(endpoint),
+        (true, true) => {
+            endpoint
+                .mistake("acme", "give either this or profile: profile \"https_web\" { acme { ... } } says the same");
+            None
+        }
+        (true, false) => {
+            endpoint.warn("acme", "is deprecated here: write profile \"https_web\" { acme { ... } }");
+            acme::read_named(&old).map(WebCertificate::Acme).map(WebIdentity::Web)
+        }
+    }
+}
 
 fn read_profile(endpoint: &Section<'_>) -> Option<WebIdentity> {
     let profiles = endpoint.named_blocks("profile");
@@ -167,15 +189,17 @@ fn read_profile(endpoint: &Section<'_>) -> Option<WebIdentity> {
 }
 
 fn read_web(profile: &Section<'_>) -> Option<WebIdentity> {
-    profile.refuse("acme", NO_ACME);
-    let files = profile.block("serving_cert_file");
-    if !files.is_present() {
-        if !profile.has("acme") {
-            profile.mistake("serving_cert_file", "missing: give cert_file_path and key_file_path in it");
-        }
-        return None;
+    let (files, acme) = (profile.block("serving_cert_file"), profile.block("acme"));
+    match (files.is_present(), acme.is_present()) {
+        (true, true) => profile.mistake("acme", "give either this or serving_cert_file"),
+        (true, false) => return read_files(&files).map(WebCertificate::Files).map(WebIdentity::Web),
+        (false, true) => return acme::read_named(&acme).map(WebCertificate::Acme).map(WebIdentity::Web),
+        (false, false) => profile.mistake(
+            "serving_cert_file",
+            "missing: give cert_file_path and key_file_path in it, or acme { domain_name, email, tos_accepted }",
+        ),
     }
-    read_files(&files).map(WebIdentity::Files)
+    None
 }
 
 /// Reads `cert_file_path`, `key_file_path` and `file_sync_interval`.

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use ironroot_shell::settings::{Section, places};
 
-use super::federation::{CertificateFiles, NO_ACME, read_files};
+use super::acme;
+use super::federation::{WebCertificate, read_files};
 
 /// Where OpenID Connect discovery is served, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct OidcPolicy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OidcListener {
     /// HTTPS with a certificate of the web's. Port 0 lets the kernel choose.
-    Https(SocketAddr, CertificateFiles),
+    Https(SocketAddr, WebCertificate),
     /// A unix socket behind a proxy that ends TLS.
     Socket(PathBuf),
 }
@@ -44,7 +45,6 @@ pub(super) fn read(oidc: &Section<'_>, jwt_issuer: Option<&str>) -> Option<OidcC
     if !oidc.is_present() {
         return None;
     }
-    oidc.refuse("acme", NO_ACME);
     let domains: BTreeSet<String> = oidc.parsed_list("domains", domain).unwrap_or_default().into_iter().collect();
     if domains.is_empty() {
         oidc.required(
@@ -65,7 +65,7 @@ pub(super) fn read(oidc: &Section<'_>, jwt_issuer: Option<&str>) -> Option<OidcC
         false => Err("must be an https URL"),
     });
     let set_key_use = oidc.boolean("set_key_use").unwrap_or(false);
-    let listener = read_listener(oidc);
+    let listener = read_listener(oidc, &domains);
     oidc.finish();
     Some(OidcConfig { listener: listener?, policy: OidcPolicy { domains, issuer, jwks_uri, set_key_use } })
 }
@@ -79,31 +79,32 @@ fn domain(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn read_listener(oidc: &Section<'_>) -> Option<OidcListener> {
+fn read_listener(oidc: &Section<'_>, domains: &BTreeSet<String>) -> Option<OidcListener> {
     let socket = oidc.socket_path("listen_socket_path");
-    let files = oidc.block("serving_cert_file");
-    match (socket, files.is_present()) {
-        (Some(_), true) => {
-            oidc.mistake("listen_socket_path", "give either this or serving_cert_file");
-            None
-        }
-        (Some(path), false) => {
+    let (files, acme) = (oidc.block("serving_cert_file"), oidc.block("acme"));
+    match (socket, files.is_present(), acme.is_present()) {
+        (Some(path), false, false) => {
             oidc.look("listen_socket_path", || places::usable_socket(&path));
-            Some(OidcListener::Socket(path))
+            return Some(OidcListener::Socket(path));
         }
-        (None, true) => {
-            let address = oidc.ip_address("address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
-            let port = oidc.port("port", 0).unwrap_or(443);
-            Some(OidcListener::Https(SocketAddr::new(address, port), read_files(&files)?))
+        (Some(_), ..) => oidc.mistake("listen_socket_path", "give either this, serving_cert_file or acme"),
+        (None, true, true) => oidc.mistake("acme", "give either this or serving_cert_file"),
+        (None, true, false) => return https(oidc, read_files(&files).map(WebCertificate::Files)),
+        (None, false, true) => {
+            let names = domains.iter().cloned();
+            return https(oidc, acme::read_unnamed(&acme, oidc, "domains", names).map(WebCertificate::Acme));
         }
-        (None, false) => {
-            if !oidc.has("acme") && !oidc.has("listen_socket_path") {
-                oidc.mistake(
-                    "serving_cert_file",
-                    "missing: give it, or listen_socket_path behind a proxy that ends TLS",
-                );
-            }
-            None
-        }
+        (None, false, false) if oidc.has("listen_socket_path") => {}
+        (None, false, false) => oidc.mistake(
+            "serving_cert_file",
+            "missing: give it, acme { email, tos_accepted }, or listen_socket_path behind a proxy that ends TLS",
+        ),
     }
+    None
+}
+
+fn https(oidc: &Section<'_>, certificate: Option<WebCertificate>) -> Option<OidcListener> {
+    let address = oidc.ip_address("address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let port = oidc.port("port", 0).unwrap_or(443);
+    Some(OidcListener::Https(SocketAddr::new(address, port), certificate?))
 }

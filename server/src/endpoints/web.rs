@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ironroot_api::tls::ACME_TLS_ALPN;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError};
 use ironroot_shell::listen;
 use ironroot_shell::logging::{LineRate, LogLimit};
@@ -113,7 +114,7 @@ impl WebListener {
                     drop(tokio::spawn(door.clone().admit(shaken, Some(address.ip().into()))));
                 }),
                 Socket::Unix(unix) => unix.accept().await.map(|stream| {
-                    drop(tokio::spawn(door.clone().admit(std::future::ready(Ok(stream)), None)));
+                    drop(tokio::spawn(door.clone().admit(std::future::ready(Ok(Some(stream))), None)));
                 }),
             };
             if let Err(error) = accepted {
@@ -142,22 +143,30 @@ impl Door {
         tls: TlsAcceptor,
         tcp: TcpStream,
         from: SocketAddr,
-    ) -> Result<TlsStream<TcpStream>, Ended> {
+    ) -> Result<Option<TlsStream<TcpStream>>, Ended> {
         tcp.set_nodelay(true)?;
         let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(tcp)).await;
         let stream = shaken.map_err(|_| "TLS handshake not finished in time")??;
         self.agreed.say(Some(from.ip().into()), from, stream.get_ref().1, "TLS handshake of a web client finished");
-        Ok(stream)
+        // A CA that looks whether a name is ours has seen it: with it nothing else is spoken. Source: RFC 8737 §3.
+        let has_seen = stream.get_ref().1.alpn_protocol() == Some(ACME_TLS_ALPN);
+        Ok((!has_seen).then_some(stream))
     }
 
-    async fn admit<S>(self: Arc<Self>, stream: impl Future<Output = Result<S, Ended>>, from: Stranger)
+    /// `stream`: none if all is said.
+    async fn admit<S>(self: Arc<Self>, stream: impl Future<Output = Result<Option<S>, Ended>>, from: Stranger)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let Some(mut place) = self.places.take(from, Arc::default(), Instant::now()) else {
             return self.say(from, "connection dropped: this address has too many", None);
         };
-        let converse = async { self.converse(stream.await?).await };
+        let converse = async {
+            match stream.await? {
+                Some(stream) => self.converse(stream).await,
+                None => Ok(()),
+            }
+        };
         let outcome = tokio::select! {
             //= FLT-S13 server faults: "each handshake and request has a deadline"
             outcome = tokio::time::timeout(DEADLINE, converse) => outcome,

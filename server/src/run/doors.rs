@@ -6,9 +6,10 @@ use ironroot_api::unix_socket::SocketListener;
 use ironroot_shell::health::HealthListener;
 use tokio::net::TcpListener;
 
-use super::{RunError, blocking};
+use super::RunError;
+use super::web_proof::WebProof;
 use crate::config::{BundleEndpointConfig, OidcConfig, OidcListener, OidcPolicy, ServerConfig, WebIdentity};
-use crate::endpoints::{ServingCertificate, WebListener};
+use crate::endpoints::WebListener;
 
 /// Owner and group may open the admin socket.
 const ADMIN_SOCKET_MODE: u32 = 0o770;
@@ -51,13 +52,13 @@ async fn health_listener(config: &ServerConfig) -> Result<Option<HealthListener>
 }
 
 /// A bundle endpoint that is bound, and the web's certificate that it shows if it is not the server's own.
-pub(super) type BoundEndpoint = (WebListener, BundleEndpointConfig, Option<ServingCertificate>);
+pub(super) type BoundEndpoint = (WebListener, BundleEndpointConfig, Option<WebProof>);
 
 async fn bundle_endpoint(config: &ServerConfig) -> Result<Option<BoundEndpoint>, RunError> {
     let Some(endpoint) = config.federation.bundle_endpoint.clone() else { return Ok(None) };
     let certificate = match endpoint.identity.clone() {
         WebIdentity::Spiffe => None,
-        WebIdentity::Files(files) => Some(blocking(move || ServingCertificate::load(files)).await?),
+        WebIdentity::Web(certificate) => Some(WebProof::load(certificate, &config.data_dir, BUNDLE_ACME).await?),
     };
     let listener = WebListener::bind("bundle endpoint", endpoint.address).await;
     let listener = listener.map_err(|error| RunError::BundleEndpoint(endpoint.address, error))?;
@@ -65,7 +66,7 @@ async fn bundle_endpoint(config: &ServerConfig) -> Result<Option<BoundEndpoint>,
 }
 
 /// A discovery listener that is bound, and the web's certificate that it shows if it is not a unix socket.
-pub(super) type BoundDiscovery = (WebListener, OidcPolicy, Option<ServingCertificate>);
+pub(super) type BoundDiscovery = (WebListener, OidcPolicy, Option<WebProof>);
 
 async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunError> {
     let Some(OidcConfig { listener, policy }) = config.oidc.clone() else { return Ok(None) };
@@ -73,8 +74,8 @@ async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunE
         OidcListener::Socket(path) => {
             (WebListener::bind_socket(DISCOVERY, &path).map_err(RunError::DiscoverySocket)?, policy, None)
         }
-        OidcListener::Https(address, files) => {
-            let certificate = blocking(move || ServingCertificate::load(files)).await?;
+        OidcListener::Https(address, certificate) => {
+            let certificate = WebProof::load(certificate, &config.data_dir, DISCOVERY_ACME).await?;
             let listener = WebListener::bind(DISCOVERY, address).await;
             (listener.map_err(|error| RunError::Discovery(address, error))?, policy, Some(certificate))
         }
@@ -82,3 +83,6 @@ async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunE
 }
 
 const DISCOVERY: &str = "OIDC discovery";
+/// Where below `data_dir` certificates of the web's are kept that a CA has issued. Source of the first: SPIRE.
+const BUNDLE_ACME: &str = "bundle-acme";
+const DISCOVERY_ACME: &str = "discovery-acme";

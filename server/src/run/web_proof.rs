@@ -1,0 +1,48 @@
+//! By which certificate of the web's a listener proves who it is: one in files that somebody else renews, or one that the server has by ACME.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ironroot_api::tls::web_server_config;
+use rustls::ServerConfig;
+
+use super::{RunError, blocking};
+use crate::acme::Keeper;
+use crate::config::WebCertificate;
+use crate::endpoints::ServingCertificate;
+
+/// What is shown, and who keeps it current.
+#[derive(Debug)]
+pub(super) enum WebProof {
+    Files(ServingCertificate),
+    Acme(Box<Keeper>),
+}
+
+impl WebProof {
+    /// Reads what there is. `folder`: where, below `data_dir`, what a CA issued is kept unless the configuration says where.
+    pub(super) async fn load(certificate: WebCertificate, data_dir: &Path, folder: &str) -> Result<Self, RunError> {
+        match certificate {
+            WebCertificate::Files(files) => Ok(Self::Files(blocking(move || ServingCertificate::load(files)).await?)),
+            WebCertificate::Acme(acme) => {
+                let base = acme.cache_dir.clone().unwrap_or_else(|| data_dir.join(folder));
+                Ok(Self::Acme(Box::new(blocking(move || Keeper::open(acme, &base)).await?)))
+            }
+        }
+    }
+
+    /// For a web server.
+    pub(super) fn tls(&self) -> Arc<ServerConfig> {
+        match self {
+            Self::Files(files) => web_server_config(files.resolver()),
+            Self::Acme(keeper) => keeper.tls(),
+        }
+    }
+
+    /// For ever.
+    pub(super) async fn keep_current(self) {
+        match self {
+            Self::Files(files) => files.keep_current().await,
+            Self::Acme(keeper) => keeper.keep_current().await,
+        }
+    }
+}
