@@ -1,0 +1,113 @@
+//! What NewJWTSVID costs where keys are in software: tokens a second and core, and how long callers wait who all come at once.
+//!
+//! `scripts/bench jwt`. A rate is of CPU time, so that neighbours on the machine disturb it little; a wait is of the wall's.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ironroot_api::pb::svid::NewJwtsvidRequest;
+use ironroot_lab::authority::{AuthorityLab, NOW, sign_jwt};
+use ironroot_lab::deployment::{Keys, Server, ServerOptions};
+use ironroot_lab::server_client::{Agent, ServerClient};
+use ironroot_lab::softhsm::{CONFIGURATION_VARIABLE, SoftHsm};
+use ironroot_lab::usage::cpu_ms;
+use ironroot_server::keys::{KeyManager, SoftwareKeys};
+use nix::sys::resource::{UsageWho, getrusage};
+use tokio::sync::Barrier;
+
+/// Tokens signed for one figure.
+const TOKENS: u32 = 20_000;
+/// Agents, and callers of each that ask at the same moment: a thousand in all, fewer than an agent's connection has calls for.
+const AGENTS: usize = 50;
+const CALLERS: usize = 20;
+/// Bursts; the first finds everything cold.
+const BURSTS: usize = 5;
+
+fn main() {
+    // A PKCS#11 module reads the environment; only a new process can have another one.
+    if std::env::var_os(CONFIGURATION_VARIABLE).is_none() {
+        let hsm = SoftHsm::new();
+        let (variable, path) = hsm.environment();
+        let program = std::env::current_exe().expect("this program");
+        assert!(Command::new(program).env(variable, path).status().expect("it runs again").success());
+        return;
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    println!("| what | measured | goal |\n|---|---|---|");
+    let alone = runtime.block_on(sign_alone());
+    println!("| JWT-SVIDs per second and core, software key, the CA alone | {alone:.0} | ≥ 20000 |");
+    let mut server = Server::start(&ServerOptions { keys: Keys::File, ..Default::default() });
+    let pid = server.process().expect("it runs").pid();
+    let (cold, warm, per_core) = runtime.block_on(ask(&server, pid));
+    println!("| NewJWTSVID per second and core, software key, the server's whole CPU time | {per_core:.0} | ≥ 20000 |");
+    println!(
+        "| 1,000 callers of JWT-SVIDs at once, p99, the first time / median of {BURSTS} | {cold:.0} / {warm:.0} ms | ≤ 50 ms |"
+    );
+}
+
+/// Tokens a second of CPU time, without a call.
+async fn sign_alone() -> f64 {
+    let lab = AuthorityLab::new(&SoftHsm::of_environment(), 24 * 3600).with_jwt();
+    let ca = lab.keeping_keys_in(KeyManager::Software(SoftwareKeys::in_memory())).start(NOW).await.expect("a CA");
+    let before = own_cpu();
+    for _ in 0..TOKENS {
+        sign_jwt(&ca, NOW).await.expect("a token");
+    }
+    f64::from(TOKENS) / (own_cpu() - before).as_secs_f64()
+}
+
+/// p99 of the first burst and the median of all bursts' p99s, ms; and calls a second of the server's CPU time.
+async fn ask(server: &Server, pid: u32) -> (f64, f64, f64) {
+    let client = ServerClient::new(server).await;
+    let mut agents = Vec::new();
+    for _ in 0..AGENTS {
+        let agent = client.agent().await;
+        let entry = server.create_entry(agent.id().as_str(), "/job", &["unix:uid:1"], &[]);
+        agents.push((agent, entry));
+    }
+    let agents = Arc::new(agents);
+    let (mut p99s, before) = (Vec::new(), cpu_ms(pid));
+    for burst in 0..BURSTS {
+        p99s.push(p99_of(agents.clone(), burst).await);
+    }
+    let calls = (BURSTS * AGENTS * CALLERS) as f64;
+    let per_core = calls / ((cpu_ms(pid) - before) / 1e3);
+    let cold = p99s[0];
+    p99s.sort_by(f64::total_cmp);
+    (cold, p99s[BURSTS / 2], per_core)
+}
+
+async fn p99_of(agents: Arc<Vec<(Agent, String)>>, burst: usize) -> f64 {
+    let together = Arc::new(Barrier::new(AGENTS * CALLERS));
+    let callers: Vec<_> = (0..AGENTS * CALLERS)
+        .map(|caller| {
+            let (agents, together) = (agents.clone(), together.clone());
+            tokio::spawn(async move {
+                let (agent, entry) = &agents[caller % AGENTS];
+                let audience = vec![format!("https://{burst}.{caller}.example")];
+                let request = NewJwtsvidRequest { entry_id: entry.clone(), audience };
+                together.wait().await;
+                let start = Instant::now();
+                agent.svids().new_jwtsvid(request).await.expect("a token");
+                start.elapsed().as_secs_f64() * 1e3
+            })
+        })
+        .collect();
+    let mut waits = Vec::new();
+    for caller in callers {
+        waits.push(caller.await.expect("a task of our own"));
+    }
+    waits.sort_by(f64::total_cmp);
+    waits[waits.len() * 99 / 100]
+}
+
+/// CPU time of this process.
+fn own_cpu() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("the kernel tells");
+    let of = |time: nix::sys::time::TimeVal| {
+        Duration::new(time.tv_sec().unsigned_abs(), 0) + Duration::from_micros(time.tv_usec().unsigned_abs())
+    };
+    of(usage.user_time()) + of(usage.system_time())
+}
