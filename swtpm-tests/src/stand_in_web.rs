@@ -19,7 +19,8 @@ pub struct StandInWeb {
 }
 
 impl StandInWeb {
-    /// Proven by `web`, for `localhost`. It plays one of `answers` to each connection, the last of them for ever; `PORT` in them is its own.
+    /// Proven by `web`, for `localhost`. It plays one of `answers` to each connection, the last of them for ever; `PORT_` in them is its own: as long as
+    /// the kernel's choices are, so that lengths fit.
     pub fn start(web: &WebCertificate, answers: Vec<String>) -> Self {
         let chain = vec![CertificateDer::from_pem_file(web.certificate()).expect("PEM")];
         let key = PrivateKeyDer::from_pem_file(web.key()).expect("PEM");
@@ -60,7 +61,7 @@ impl StandInWeb {
     fn next(&self) -> String {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = if answers.len() > 1 { answers.remove(0) } else { answers.first().cloned().unwrap_or_default() };
-        answer.replace("PORT", &self.port.to_string())
+        answer.replace("PORT_", &self.port.to_string())
     }
 }
 

@@ -24,6 +24,8 @@ use tokio::runtime::Runtime;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const MESH: &str = "cluster.local";
+/// Istio takes no other form of IDs.
+const APP: &str = "/ns/default/sa/app";
 const REVIEWS: &str = "spiffe://cluster.local/ns/default/sa/reviews";
 
 /// Our server, whose endpoint is proven by a certificate of the web's, and an agent of it; the mesh's bundle is at a stand-in's.
@@ -59,7 +61,7 @@ impl Lab {
         let id = |path: &str| format!("spiffe://{TRUST_DOMAIN}{path}");
         let with = format!("spiffe://{MESH}");
         let selector = format!("unix:uid:{}", nix::unistd::geteuid());
-        let entry = ["entry", "create", "-parentID", &id("/node"), "-spiffeID", &id("/app"), "-selector", &selector];
+        let entry = ["entry", "create", "-parentID", &id("/node"), "-spiffeID", &id(APP), "-selector", &selector];
         server.cli(&[&entry[..], &["-federatesWith", &with]].concat());
         let token: Value =
             serde_json::from_str(&server.cli(&["token", "generate", "-output", "json", "-spiffeID", &id("/node")]))
@@ -74,8 +76,9 @@ impl Lab {
     /// What our workload is served once `fits` says that it is that.
     fn served(&self, claim: &str, fits: impl Fn(&X509svidResponse) -> bool) -> X509svidResponse {
         let mut got = None;
+        let socket = self.device.socket();
         let asked = || {
-            let first = workload_client::first_svid(&self.device.socket(), Instant::now(), Duration::from_secs(5));
+            let first = workload_client::first_svid(&socket, Instant::now(), Duration::from_secs(5));
             got = self.runtime.block_on(first).ok().map(|(answer, ..)| answer).filter(&fits);
             got.is_some()
         };
@@ -164,14 +167,15 @@ fn istios_own_code_takes_our_bundle_of_several_roots_and_believes_our_workloads_
     assert_eq!(String::from_utf8_lossy(&taken.stdout), "2\n", "the root that signs and the next");
     let next = prepared["prepared_authority"]["authority_id"].as_str().expect("an ID");
     lab.server.cli(&["localauthority", "x509", "activate", "-authorityID", next]);
-    let token = ["x509", "mint", "-spiffeID", &format!("spiffe://{TRUST_DOMAIN}/next"), "-output", "json"];
-    let minted: Value = serde_json::from_str(&lab.server.cli(&token)).expect("JSON");
-    let minted = minted["x509_svid"].as_str().or_else(|| minted["svid"].as_str()).unwrap_or_else(|| panic!("{minted}"));
-    let taken = lab.istio(minted);
+    let next = format!("spiffe://{TRUST_DOMAIN}/ns/default/sa/next");
+    let directory = lab.server.directory().to_str().expect("UTF-8");
+    lab.server.cli(&["x509", "mint", "-spiffeID", &next, "-write", directory]);
+    let minted = std::fs::read_to_string(lab.server.directory().join("svid.pem")).expect("written");
+    let taken = lab.istio(&minted);
     assert!(taken.status.success(), "of the new root: {}", String::from_utf8_lossy(&taken.stderr));
 
     let stranger = ToyCa::new(TRUST_DOMAIN);
-    let (leaf, _) = stranger.identity(&ToySvid::new(&format!("spiffe://{TRUST_DOMAIN}/app"), 600));
+    let (leaf, _) = stranger.identity(&ToySvid::new(&format!("spiffe://{TRUST_DOMAIN}{APP}"), 600));
     let refused = lab.istio(&pem(&[Certificate::parse(&leaf).expect("a certificate")]));
     assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
 }

@@ -25,6 +25,7 @@ fn lines_of_the_handbook() -> String {
 }
 
 struct Lab {
+    _web: WebCertificate,
     server: Server,
     bao: Process,
     address: String,
@@ -49,7 +50,7 @@ impl Lab {
         let log = server.directory().join("bao.log");
         let bao = Process::start(&bao(), &arguments.collect::<Vec<_>>(), &environment, &log);
         let address = format!("http://127.0.0.1:{bao_port}");
-        let lab = Self { server, bao, address, issuer };
+        let lab = Self { _web: web, server, bao, address, issuer };
         let answers = || lab.run("root", "bao status").status.success();
         expect_within(DEADLINE, "OpenBao is unsealed", || lab.bao.log(), answers);
         lab
@@ -103,9 +104,9 @@ fn a_workload_logs_in_to_openbao_with_its_jwt_svid_before_and_after_the_key_is_r
     assert_eq!(lab.secret(&token), "hunter2");
 
     let other = lab.log_in(&lab.jwt_svid("/other", AUDIENCE)).expect_err("another workload");
-    assert!(other.contains("sub claim does not match") || other.contains("error validating claims"), "{other}");
+    assert!(other.contains("(sub)"), "{other}");
     let elsewhere = lab.log_in(&lab.jwt_svid("/app", "https://elsewhere")).expect_err("a token for somebody else");
-    assert!(elsewhere.contains("aud"), "{elsewhere}");
+    assert!(elsewhere.contains("(aud)"), "{elsewhere}");
     let mut forged = before.clone();
     forged.truncate(before.len() - 8);
     lab.log_in(&(forged + "AAAAAAAA")).expect_err("a signature that is none");

@@ -177,9 +177,9 @@ fn a_ca_that_does_not_see_the_name_at_our_port_is_told_of_in_its_words() {
 #[test]
 fn a_ca_that_redirects_floods_or_leads_elsewhere_costs_a_line_and_a_pause() {
     let (web, port) = (WebCertificate::new(), free_port());
-    let leads = r#"{"newNonce": "http://localhost:PORT/n", "newAccount": "https://localhost:PORT/a", "newOrder": "https://localhost:PORT/o"}"#;
+    let leads = r#"{"newNonce": "http://localhost:PORT_/n", "newAccount": "https://localhost:PORT_/a", "newOrder": "https://localhost:PORT_/o"}"#;
     let redirects =
-        "HTTP/1.1 302 Found\r\nlocation: https://localhost:PORT/elsewhere\r\ncontent-length: 0\r\n\r\n".to_owned();
+        "HTTP/1.1 302 Found\r\nlocation: https://localhost:PORT_/elsewhere\r\ncontent-length: 0\r\n\r\n".to_owned();
     let ca = StandInWeb::start(&web, vec![redirects, answer(&" ".repeat(300_000)), answer(leads), answer("[]")]);
     let url = format!("https://localhost:{}/dir", ca.port());
     let server = Server::start(&options(endpoint(port, "localhost", &url), web.authority()));
