@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use ironroot_api::pb::pcr_policy as pb;
 use ironroot_api::pb::pcr_policy::pcr_policy_client::PcrPolicyClient;
-use ironroot_shell::command_line::{CommandError, Reply, counted};
+use ironroot_shell::command_line::{CommandError, Reply, counted, table};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -66,9 +66,24 @@ impl List {
             let policies = client(connection.open().await?).list_policies(request).await?.into_inner().policies;
             let mut text = format!("Found {}\n", counted(policies.len(), "policy", "policies"));
             policies.iter().for_each(|policy| describe(&mut text, policy));
-            Ok(Reply::new(json!({ "policies": policies.iter().map(to_json).collect::<Value>() }), text))
+            let json = json!({ "policies": policies.iter().map(to_json).collect::<Value>() });
+            let rows: Vec<_> = policies.iter().map(row).collect();
+            Ok(Reply { table: Some(table(&HEAD, &rows)), ..Reply::new(json, text) })
         })
     }
+}
+
+/// What a table of policies has.
+const HEAD: [&str; 3] = ["POLICY", "ABOUT DEVICES WITH", "STATES THAT ARE GOOD"];
+
+fn row(policy: &pb::Policy) -> [String; 3] {
+    let mut labels: Vec<String> = policy.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    labels.sort();
+    let about = if labels.is_empty() { "any label".to_owned() } else { labels.join(" ") };
+    let note =
+        |state: &pb::Alternative| if state.note.is_empty() { "(no note)".to_owned() } else { state.note.clone() };
+    let notes: Vec<String> = policy.alternatives.iter().map(note).collect();
+    [policy.name.clone(), about, format!("{}: {}", notes.len(), notes.join(", "))]
 }
 
 /// Shows a policy; with -output json in the form that "policy set" reads.
@@ -135,5 +150,19 @@ impl Delete {
             client(connection.open().await?).delete_policy(request).await?;
             Ok(Reply::new(json!({}), "Policy deleted successfully\n".to_owned()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_whom_a_policy_is_about_and_how_many_states_are_good() {
+        let state = |note: &str| pb::Alternative { note: note.into(), ..pb::Alternative::default() };
+        let labels = [("site".to_owned(), "berlin".to_owned()), ("model".to_owned(), "gw".to_owned())].into();
+        let policy = pb::Policy { name: "gateway".into(), labels, alternatives: vec![state("1.2"), state("")] };
+        assert_eq!(row(&policy), ["gateway", "model=gw site=berlin", "2: 1.2, (no note)"]);
+        assert_eq!(row(&pb::Policy::default())[1..], ["any label", "0: "]);
     }
 }
