@@ -6,6 +6,7 @@ mod containers;
 mod password;
 mod plugins;
 mod sds;
+mod servers;
 mod tpm;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use crate::token::LazyToken;
 pub(crate) use admin_socket::DEFAULT_ADMIN_SOCKET_PATH;
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
 pub use password::{PasswordError, PasswordSource};
+pub use servers::{ServerConfig, ServerName};
 pub use tpm::TpmConfig;
 pub(crate) use tpm::{DEFAULT_TPM, TpmKeys, read_password};
 
@@ -34,10 +36,8 @@ pub(crate) use tpm::{DEFAULT_TPM, TpmKeys, read_password};
 pub struct AgentConfig {
     /// The trust domain it belongs to.
     pub trust_domain: TrustDomain,
-    /// The server's host name or address.
-    pub server_address: String,
-    /// The TCP port that the server listens on, 1 to 65535.
-    pub server_port: u16,
+    /// Its servers, at least one. Several are servers of one trust domain that share no database.
+    pub servers: Vec<ServerConfig>,
     /// Its directory; made if missing.
     pub data_dir: PathBuf,
     /// The Workload API's socket.
@@ -52,8 +52,6 @@ pub struct AgentConfig {
     pub admin_socket_path: Option<PathBuf>,
     /// Who may ask there for identities of others.
     pub delegates: Delegates,
-    /// How it knows the server before it has a trust bundle of its own.
-    pub bootstrap: Bootstrap,
     /// How the device proves who it is.
     pub node_attestor: NodeAttestor,
     /// Where the agent's own key lives.
@@ -222,7 +220,8 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let agent = root.block("agent");
     let block = agent_block::read(&agent);
     let log = read_logging(&agent);
-    let plugins = plugins::read(&root.block("plugins"), agent_block::read_join_token(&agent));
+    let token = block.as_ref().and_then(|block| block.servers.first()?.join_token.clone());
+    let plugins = plugins::read(&root.block("plugins"), token);
     let tpm = plugins.as_ref().map(|plugins| tpm_of(&plugins.node_attestor, &plugins.key_manager));
     let cache = agent_block::read_offline_cache(&agent.block("offline_cache"), tpm);
     let secrets = sds::read(&agent);
@@ -232,10 +231,10 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     agent_block::refuse_unsupported(&agent);
     agent.finish();
     let (block, plugins) = block.zip(plugins)?;
+    servers::refuse_long_labels(root, &block.servers, &plugins.key_manager);
     Some(AgentConfig {
         trust_domain: block.trust_domain,
-        server_address: block.server_address,
-        server_port: block.server_port,
+        servers: block.servers,
         data_dir: block.data_dir,
         socket_path: block.socket_path,
         workload_api,
@@ -243,7 +242,6 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         secrets,
         admin_socket_path,
         delegates,
-        bootstrap: block.bootstrap,
         node_attestor: plugins.node_attestor,
         key_manager: plugins.key_manager,
         offline_cache: cache,

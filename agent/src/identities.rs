@@ -7,10 +7,10 @@ mod identity;
 mod index;
 mod nearest;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use ironroot_api::TrustDomain;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::SelectorSet;
 use ironroot_attest::workload::Demand;
 use thiserror::Error;
@@ -64,6 +64,10 @@ pub struct Identities {
     bundle: Option<Arc<TrustBundle>>,
     federated: FederatedBundles,
     demand: Demand,
+    /// Entries of other servers that say the same as one of those above: not served while it is.
+    standbys: BTreeMap<SpiffeId, Vec<Arc<EntryTerms>>>,
+    /// Whether a server that may have more to give has not been heard yet.
+    is_partial: bool,
 }
 
 impl Identities {
@@ -79,6 +83,8 @@ impl Identities {
             bundle: None,
             federated: FederatedBundles::default(),
             demand: Demand::default(),
+            standbys: BTreeMap::new(),
+            is_partial: false,
         }
     }
 
@@ -88,17 +94,26 @@ impl Identities {
         mut identities: Vec<Arc<Identity>>,
         bundle: Arc<TrustBundle>,
     ) -> Result<Self, IdentitiesError> {
+        //= WLA-13 SPIFFE Workload API 8: "its place is the same on every push and after every restart"
+        identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
+        Self::in_order(trust_domain, identities, bundle)
+    }
+
+    /// The same in the order in which they come, which must be the same on every push and after every restart.
+    pub fn in_order(
+        trust_domain: TrustDomain,
+        identities: Vec<Arc<Identity>>,
+        bundle: Arc<TrustBundle>,
+    ) -> Result<Self, IdentitiesError> {
         let mut entries = HashSet::new();
         for identity in &identities {
             if !identity.spiffe_id().is_member_of(&trust_domain) {
                 return Err(IdentitiesError::OtherTrustDomain(identity.spiffe_id().to_string()));
             }
-            if !entries.insert(identity.entry_id()) {
+            if !entries.insert((identity.terms().server, identity.entry_id())) {
                 return Err(IdentitiesError::DuplicateEntry(identity.entry_id().to_owned()));
             }
         }
-        //= WLA-13 SPIFFE Workload API 8: "its place is the same on every push and after every restart"
-        identities.sort_by(|a, b| (a.created_at(), a.entry_id()).cmp(&(b.created_at(), b.entry_id())));
         let ends = identities.iter().map(|identity| identity.svid().lifetime().span().not_after).collect();
         let index = SelectorIndex::of(identities.iter().map(|identity| identity.selectors()));
         let mut all = Self { identities, ends, index, bundle: Some(bundle), ..Self::starting(trust_domain) };
@@ -124,6 +139,30 @@ impl Identities {
     /// The same with bundles of other trust domains besides.
     pub fn with_federated(self, federated: FederatedBundles) -> Self {
         Self { federated, ..self }
+    }
+
+    /// The same with entries that stand by for others: see [`Identities::standbys_of`].
+    pub fn with_standbys(mut self, standbys: impl IntoIterator<Item = Arc<EntryTerms>>) -> Self {
+        for terms in standbys {
+            self.standbys.entry(terms.spiffe_id.clone()).or_default().push(terms);
+        }
+        self
+    }
+
+    /// The same, where a server that may have more to give has not been heard yet.
+    pub fn partial(self, is_partial: bool) -> Self {
+        Self { is_partial, ..self }
+    }
+
+    /// Whether a server that may have more to give has not been heard yet: that a workload has no identity is not known then.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Entries of other servers for the same ID, the same selectors and the same hint: what one server does not sign, another may.
+    pub fn standbys_of<'a>(&'a self, terms: &'a EntryTerms) -> impl Iterator<Item = &'a Arc<EntryTerms>> {
+        let of_this_id = self.standbys.get(&terms.spiffe_id).into_iter().flatten();
+        of_this_id.filter(move |other| other.selectors == terms.selectors && other.hint == terms.hint)
     }
 
     /// The bundles of other trust domains that a workload with these selectors gets: those that its entries ask for, as far as they
@@ -162,6 +201,16 @@ impl Identities {
     /// All identities with when each ends, by the clock that [`Identities::for_selectors`] is asked with.
     pub fn ends(&self) -> impl Iterator<Item = (&Arc<Identity>, i64)> {
         self.identities.iter().zip(self.ends.iter().copied())
+    }
+
+    /// All entries without an X509-SVID.
+    pub fn unsigned(&self) -> impl Iterator<Item = &Arc<EntryTerms>> {
+        self.unsigned.iter()
+    }
+
+    /// The bundles of other trust domains.
+    pub fn federated(&self) -> &FederatedBundles {
+        &self.federated
     }
 
     /// Whose executables and units must be looked at to tell what they may have.
@@ -229,12 +278,20 @@ impl Identities {
 
     /// Whether there is this entry, for the same ID.
     pub fn holds(&self, terms: &EntryTerms) -> bool {
-        self.entries().any(|held| held.id == terms.id && held.spiffe_id == terms.spiffe_id)
+        let is_it = |held: &&Arc<EntryTerms>| {
+            held.server == terms.server && held.id == terms.id && held.spiffe_id == terms.spiffe_id
+        };
+        self.known_entries().any(|held| is_it(&held))
     }
 
     /// All entries, whatever became of their X509-SVIDs.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<EntryTerms>> {
         self.identities.iter().map(|identity| identity.terms()).chain(&self.unsigned)
+    }
+
+    /// The same, and those that stand by.
+    pub fn known_entries(&self) -> impl Iterator<Item = &Arc<EntryTerms>> {
+        self.entries().chain(self.standbys.values().flatten())
     }
 
     fn lasting(&self, selectors: &SelectorSet, now: i64) -> impl Iterator<Item = (&Arc<Identity>, i64)> {

@@ -4,6 +4,7 @@
 //! ```text
 //!  fetch ─► cache: more than half left? ─► served
 //!      └──► one flight for each wish (flights) ─► NewJWTSVID over the loop's connection (signing) ─► verified (token) ─► cache
+//!           the server of the entry, then others that have the same (upstreams)
 //! ```
 //! Nothing here decides who may have what: who calls [`JwtSvids::fetch`] names an entry that its workload has. No token is on the
 //! disk: they live for minutes, and each would cost a write of the whole sealed cache. `docs/trusted_time.md` holds for them as
@@ -14,6 +15,7 @@ mod error;
 mod flights;
 mod signing;
 mod token;
+mod upstreams;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,16 +24,16 @@ use ironroot_api::SpiffeId;
 use ironroot_api::jwt::Audiences;
 use ironroot_shell::logging::{LineRate, LogLimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub use error::FetchError;
 pub use token::Token;
+pub use upstreams::{Upstream, Upstreams};
 
 use crate::identities::Identities;
-use crate::requests::Requests;
 use crate::server_answers::EntryTerms;
-use crate::server_channel::Channel;
-use crate::trusted_time::{Moment, TrustedTime};
+use crate::server_number::ServerNumber;
+use crate::trusted_time::Moment;
 use cache::TokenCache;
 use flights::Flights;
 use signing::Signing;
@@ -44,6 +46,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long somebody for whom a valid token is there waits for a newer one. Source: SPIRE 1.14.3, where a server that hung kept
 /// cached tokens from workloads.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a server may take while another has the same entry: longer than [`RENEWAL_PATIENCE`], so that what is held of the first is served.
+const STANDBY_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause after a token could not be renewed: what is held is served at once meanwhile.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 /// Lines about one identity's tokens that could not be renewed, and about all of them.
@@ -64,14 +68,9 @@ struct State {
 }
 
 impl JwtSvids {
-    /// Signs over the connection that `link` holds; `requests` asks the loop for one, and for a newer bundle.
-    pub fn new(
-        identities: watch::Receiver<Arc<Identities>>,
-        link: watch::Receiver<Option<Channel>>,
-        requests: Requests,
-        time: TrustedTime,
-    ) -> Self {
-        let signing = Signing { identities, link, requests, time };
+    /// Signs what `identities` has entries for, at the server whose entry it is.
+    pub fn new(identities: watch::Receiver<Arc<Identities>>, upstreams: Upstreams) -> Self {
+        let signing = Signing { identities, upstreams };
         let (flights, calls) = (Flights::default(), Arc::new(Semaphore::new(MAX_CALLS)));
         let lines = LogLimit::new(LINES_PER_IDENTITY, LINES_IN_ALL);
         Self(Arc::new(State { cache: Mutex::default(), flights, calls, signing, lines }))
@@ -79,18 +78,44 @@ impl JwtSvids {
 
     /// What is known of the time, by which tokens end.
     pub fn moment(&self) -> Moment {
-        self.0.signing.time.moment()
+        self.0.signing.upstreams.moment()
+    }
+
+    /// The same, by what one server says: its tokens end by it.
+    fn moment_of(&self, server: ServerNumber) -> Moment {
+        self.0.signing.upstreams.at(server).time.moment()
     }
 
     /// A token of this entry for these audiences: one that is held while more than half of it is left, else a new one, else what
-    /// is left of the one that is held. `turns` are those of the user that asks.
+    /// is left of the one that is held. `turns` are those of the user that asks. What one server does not sign is asked of others
+    /// that have the same entry.
     pub async fn fetch(
         &self,
         terms: &Arc<EntryTerms>,
         audiences: &Audiences,
         turns: Arc<Semaphore>,
     ) -> Result<Arc<Token>, FetchError> {
-        let wish = Wish { terms: terms.clone(), audiences: audiences.clone() };
+        let standbys: Vec<_> = self.0.signing.identities.borrow().standbys_of(terms).cloned().collect();
+        let wish = |terms: &Arc<EntryTerms>| Wish { terms: terms.clone(), audiences: audiences.clone() };
+        let mut wishes: Vec<Wish> = std::iter::once(terms).chain(&standbys).map(wish).collect();
+        // Somebody's good token goes before a new one of the first.
+        wishes.sort_by_key(|wish| self.held(wish).is_none_or(|held| held.is_due));
+        let last = wishes.pop().ok_or(FetchError::ServerAway)?;
+        for wish in wishes {
+            let (server, asked) = (wish.terms.server, self.fetch_from(wish, turns.clone()));
+            match tokio::time::timeout(STANDBY_PATIENCE, asked).await {
+                Ok(Ok(token)) => return Ok(token),
+                Ok(Err(error)) => {
+                    debug!(?server, %error, "no JWT-SVID of this server; asking the next that has the entry")
+                }
+                Err(_) => debug!(?server, "this server is slow; asking the next that has the entry"),
+            }
+        }
+        self.fetch_from(last, turns).await
+    }
+
+    async fn fetch_from(&self, wish: Wish, turns: Arc<Semaphore>) -> Result<Arc<Token>, FetchError> {
+        let terms = &wish.terms;
         // Each has an ID of its own, so none is kept. Where that is not known yet, it is assumed.
         if terms.unique_tokens != Some(false) {
             let _places = self.places(turns).await?;
@@ -130,7 +155,7 @@ impl JwtSvids {
     }
 
     fn held(&self, wish: &Wish) -> Option<cache::Found> {
-        let (all, moment) = (self.0.signing.identities.borrow().clone(), self.moment());
+        let (all, moment) = (self.0.signing.identities.borrow().clone(), self.moment_of(wish.terms.server));
         let found = self.cache().find(wish, &moment, Instant::now())?;
         token::is_trusted(&found.token, &all).then_some(found)
     }
@@ -156,7 +181,7 @@ impl JwtSvids {
 
     /// Keeps a new token, unless the device's clock disputes it and what is held lasts longer.
     fn keep(&self, wish: Wish, token: Token) -> Result<Arc<Token>, FetchError> {
-        let (token, moment) = (Arc::new(token), self.moment());
+        let (token, moment) = (Arc::new(token), self.moment_of(wish.terms.server));
         let all = self.0.signing.identities.borrow().clone();
         let mut cache = self.cache();
         let held = cache.find(&wish, &moment, Instant::now()).filter(|held| token::is_trusted(&held.token, &all));

@@ -142,17 +142,19 @@ impl NodeAttestor<()> {
 }
 
 impl NodeAttestor {
-    /// What attests, with the chip that `opened` gives if one is needed, and notes in `directory`.
-    pub(crate) async fn open<'a, Opened: Future<Output = Tpm>>(
-        &'a self,
-        directory: &Path,
-        opened: impl FnOnce(&'a TpmConfig) -> Opened,
-    ) -> Attestor {
-        let device = match self.chip() {
-            Some(tpm) => Some(Device::on(tpm, opened(tpm).await, directory)),
-            None => None,
-        };
-        self.clone().with(device.as_ref())
+    /// The same with the token of another server, where it takes one.
+    pub(crate) fn with_token(self, token: Option<&JoinToken>) -> Self {
+        match self {
+            Self::JoinToken(_) => Self::JoinToken(token.cloned()),
+            Self::Together(parts) => Self::Together(parts.into_iter().map(|part| part.with_token(token)).collect()),
+            other => other,
+        }
+    }
+
+    /// What attests, with its chip, which is open, if it has one, and notes in `directory`.
+    pub(crate) fn open(self, directory: &Path, chip: Option<(&TpmConfig, Tpm)>) -> Attestor {
+        let device = chip.map(|(tpm, opened)| Device::on(tpm, opened, directory));
+        self.with(device.as_ref())
     }
 
     fn with(self, device: Option<&Device>) -> Attestor {

@@ -1,7 +1,11 @@
 //! What the loop that keeps identities current says of itself, for people who ask: the newest state, which nobody waits for.
 
 use std::fmt;
+use std::sync::Arc;
 
+use tokio::sync::watch;
+
+use crate::config::ServerName;
 use crate::server_answers::DerList;
 use crate::trusted_time::ClockStanding;
 
@@ -43,9 +47,35 @@ impl fmt::Display for Stands {
     }
 }
 
+/// What the loops of all servers say, in the order of the servers.
+#[derive(Clone, Debug)]
+pub struct Reports(Arc<[watch::Receiver<Report>]>);
+
+impl Reports {
+    /// One for each server.
+    pub fn new(each: Vec<watch::Receiver<Report>>) -> Self {
+        Self(each.into())
+    }
+
+    /// Each as it is now.
+    pub fn all(&self) -> Vec<Report> {
+        self.0.iter().map(|report| report.borrow().clone()).collect()
+    }
+
+    /// The one that speaks for the agent where there is room for one: of the first server that takes its certificate, else of the
+    /// first.
+    pub fn first(&self) -> Report {
+        let mut all = self.all();
+        let best = all.iter().position(|report| report.stands == Stands::Attested && report.failures == 0);
+        if all.is_empty() { Report::default() } else { all.swap_remove(best.unwrap_or_default()) }
+    }
+}
+
 /// See the module. The default: nothing has happened yet.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
+    /// What the configuration calls the server; empty for the one that has no name there.
+    pub name: String,
     /// Where it stands.
     pub stands: Stands,
     /// Its own chain, leaf first, without the root; none before it has attested.
@@ -68,4 +98,11 @@ pub struct Report {
     pub issuance_log: String,
     /// How this device's clock stands; `None`: nobody has looked.
     pub clock: Option<ClockStanding>,
+}
+
+impl Report {
+    /// Nothing has happened yet between the agent and the server of that name.
+    pub fn of(name: Option<&ServerName>) -> Self {
+        Self { name: name.map(ServerName::to_string).unwrap_or_default(), ..Self::default() }
+    }
 }

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  lock ─► bind the Workload API ─► serve, drain                                  (this file)
-//!     └──► open the TPM ─► unseal and publish ─► sync until told to stop          (life.rs)
+//!     └──► open the TPM ─► unseal and publish ─► sync until told to stop          (life.rs; a loop for each server: loops.rs)
 //! ```
 //! Nothing on the way to the first identity waits for the network.
 
 mod directory_lock;
 mod life;
+mod loops;
 
 use std::io;
 use std::path::PathBuf;
@@ -27,20 +28,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use life::Published;
 pub(crate) use life::tpm_settings;
 
 use crate::config::{AgentConfig, WorkloadAttestors};
-use crate::counted::Counted;
 use crate::endpoints::{
     AdminSocketConfig, EndpointError, Limits, NowUnix, Sources, SubordinateUids, Tally, WorkloadApiConfig,
     serve_workload_api,
 };
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
-use crate::report::Report;
-use crate::requests::Requests;
-use crate::sync::Wakes;
+use crate::report::Reports;
 use crate::telemetry;
 use crate::trusted_time::TrustedTime;
 
@@ -64,6 +61,9 @@ pub enum RunError {
     /// Another agent runs on the same data directory.
     #[error("another agent is using the data directory {0}; stop it, or give this one a data_dir of its own")]
     Locked(PathBuf),
+    /// There is no server to speak to.
+    #[error("the configuration names no server")]
+    NoServer,
     /// Local processes cannot be told apart.
     #[error("cannot attest workloads")]
     Attestor(#[from] AttestorError),
@@ -98,28 +98,22 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
     // Before anything else happens, so that a signal during the start ends the agent in order.
     let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    let ask_now = Arc::new(Notify::new());
-    tokio::spawn(reload(reload_asked, log.output, ask_now.clone()));
     let (stop, stopping) = watch::channel(false);
     let time = TrustedTime::new();
-    let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
 
     // First of all: while the socket is being bound, the chip unseals.
-    let (requests, waiting) = Requests::channel();
-    let wakes = Wakes::new(stopping.clone(), ask_now, waiting);
-    let (link, linked) = watch::channel(None);
-    let (reporter, report) = watch::channel(Report::default());
-    let counted = Arc::<Counted>::default();
-    let published = Published { identities: publisher, reporter, link, counted: counted.clone() };
-    let life = tokio::spawn(life::live(config.clone(), published, time.clone(), wakes, stopping.clone()));
-    let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), time.clone());
+    let loops = loops::prepare(&config, &time, &stopping)?;
+    tokio::spawn(reload(reload_asked, log.output, loops.ask_now));
+    let (identities, counted) = (loops.identities, loops.shared.counted.clone());
+    let life = tokio::spawn(life::live(config.clone(), loops.ends, loops.shared, stopping.clone()));
+    let jwt_svids = JwtSvids::new(identities.clone(), loops.upstreams);
     tokio::spawn(jwt_svids.clone().follow());
     let tally = Tally::new();
     serve_metrics(
         &config,
         telemetry::Sources {
             identities: identities.clone(),
-            report: report.clone(),
+            reports: loops.reports.clone(),
             jwt_svids: jwt_svids.clone(),
             time: time.clone(),
             tally: tally.clone(),
@@ -129,8 +123,9 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
         },
     )
     .await?;
-    let sources = Sources { identities: identities.clone(), requests, jwt_svids, now: now(time), tally };
-    let admin = admin_socket(&config, log.level, report);
+    let sources =
+        Sources { identities: identities.clone(), requests: loops.requests, jwt_svids, now: now(time), tally };
+    let admin = admin_socket(&config, log.level, loops.reports);
     let workload_api = serve_workload_api(workload_api(&config, admin)?, sources, asked(stopping.clone()))?;
     let mut workload_api = tokio::spawn(workload_api);
     if let Some(checks) = &config.health_checks {
@@ -175,11 +170,11 @@ fn serving(config: &AgentConfig) -> String {
 }
 
 /// What a SIGHUP does; ends with the process.
-async fn reload(mut asked: Signal, log: LogOutput, ask_now: Arc<Notify>) {
+async fn reload(mut asked: Signal, log: LogOutput, ask_now: Vec<Arc<Notify>>) {
     while asked.recv().await.is_some() {
         log.reopen_and_say();
         info!("reload asked for (SIGHUP): asking the server now; other changes of the configuration need a restart");
-        ask_now.notify_one();
+        ask_now.iter().for_each(|one| one.notify_one());
     }
 }
 
@@ -213,14 +208,10 @@ fn workload_api(config: &AgentConfig, admin: Option<AdminSocketConfig>) -> Resul
     })
 }
 
-fn admin_socket(
-    config: &AgentConfig,
-    log_level: LevelControl,
-    report: watch::Receiver<Report>,
-) -> Option<AdminSocketConfig> {
+fn admin_socket(config: &AgentConfig, log_level: LevelControl, reports: Reports) -> Option<AdminSocketConfig> {
     let (socket_path, delegates) = (config.admin_socket_path.clone()?, config.delegates.clone());
     let chip = config.tpm().map(|tpm| tpm.address.to_string());
-    Some(AdminSocketConfig { socket_path, delegates, log_level, report, chip })
+    Some(AdminSocketConfig { socket_path, delegates, log_level, reports, chip })
 }
 
 fn now(time: TrustedTime) -> NowUnix {

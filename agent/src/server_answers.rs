@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use bundle::TrustBundle;
 pub use der_list::DerList;
-pub use entry::{EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
+pub use entry::{EntryKey, EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
 pub use foreign_bundle::ForeignBundle;
 pub use shown_bundle::ShownBundle;
 pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, span, workload_svid};

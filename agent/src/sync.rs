@@ -24,6 +24,7 @@ mod publish;
 mod push;
 mod restore;
 mod schedule;
+mod sit_out;
 mod standing;
 mod svids;
 mod told;
@@ -58,7 +59,9 @@ use crate::report::Report;
 use crate::sealed_cache::Changes;
 use crate::server_answers::TrustBundle;
 use crate::server_channel::{Channel, RPC_DEADLINE, Server, within};
+use crate::server_number::ServerNumber;
 use crate::trusted_time::TrustedTime;
+use crate::union::Bans;
 use executable_only::ExecutableOnly;
 use outcome::SHORTEST_PAUSE;
 use publish::Kept;
@@ -76,6 +79,10 @@ pub struct Parts {
     pub trust_domain: TrustDomain,
     /// Its address, and the SPIFFE ID that it must prove.
     pub server: Server,
+    /// Which of the agent's servers it is.
+    pub number: ServerNumber,
+    /// Which of them ban the agent.
+    pub bans: Bans,
     /// How the server is known before there is a bundle.
     pub bootstrap: Bootstrap,
     /// How the device proves who it is.
@@ -145,11 +152,10 @@ impl Synchronizer {
         let pushes = Pushes::new(parts.sync_interval);
         Self {
             executable_only: ExecutableOnly::new(parts.allow_executable_only),
-            parts,
             standing: Standing::New,
             bundle: None,
             anchors,
-            ledger: Ledger::default(),
+            ledger: Ledger::of(parts.number),
             federated: FederatedBundles::default(),
             refreshed: None,
             pushes,
@@ -163,6 +169,7 @@ impl Synchronizer {
             published: 0,
             told: Told::default(),
             status: Some(status()),
+            parts,
         }
     }
 
@@ -173,14 +180,22 @@ impl Synchronizer {
         }
         let mut wake = Wake::Poll;
         let mut shutdown = wakes.shutdown();
+        let (bans, number) = (self.parts.bans.clone(), self.parts.number);
         while !matches!(wake, Wake::Shutdown) {
             // A turn that is cut short leaves nothing half done: what it learned is in `self`, and kept below.
             let sleep = tokio::select! {
                 biased;
                 _ = shutdown.wait_for(|stop| *stop) => break,
-                sleep = self.turn(wake, &mut wakes) => sleep,
+                () = bans.by_another(number) => None,
+                sleep = self.turn(wake, &mut wakes) => Some(sleep),
             };
-            wake = wakes.next(sleep, &mut self.pushes).await;
+            wake = match sleep {
+                None => self.sit_out(&mut shutdown).await,
+                Some(sleep) => tokio::select! {
+                    wake = wakes.next(sleep, &mut self.pushes) => wake,
+                    () = bans.by_another(number) => Wake::Poll,
+                },
+            };
         }
         self.keep(true).await;
     }

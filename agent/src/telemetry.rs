@@ -2,10 +2,11 @@
 //!
 //! The rooms count; here it is only read, at a scrape: see [`ironroot_shell::telemetry`].
 
+mod standing;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use ironroot_api::certificate::Certificate;
 use ironroot_shell::telemetry::{Kind, Page, Telemetry, call_name};
 use tokio::sync::watch;
 
@@ -13,14 +14,14 @@ use crate::counted::Counted;
 use crate::endpoints::Tally;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
-use crate::report::{Report, Stands};
+use crate::report::Reports;
 use crate::trusted_time::{ClockStanding, TrustedTime};
 
 /// Where what is shown is read.
 #[expect(missing_docs, reason = "rooms by their names")]
 pub struct Sources {
     pub identities: watch::Receiver<Arc<Identities>>,
-    pub report: watch::Receiver<Report>,
+    pub reports: Reports,
     pub jwt_svids: JwtSvids,
     pub time: TrustedTime,
     pub tally: Arc<Tally>,
@@ -41,7 +42,7 @@ impl Sources {
         page.process(env!("CARGO_PKG_VERSION"), &trust_domain, self.began.elapsed(), now_unix);
         self.write_calls(&mut page);
         self.write_loop(&mut page);
-        self.write_standing(&mut page, now_unix);
+        standing::write(&mut page, &self.reports.all(), now_unix);
         self.write_held(&mut page, &all);
         self.write_device(&mut page);
         page.into_text()
@@ -78,33 +79,6 @@ impl Sources {
         for (status, elapsed) in counted.kept.by_code() {
             kept.sample(&[("status", status)], elapsed.times() as f64);
         }
-    }
-
-    fn write_standing(&self, page: &mut Page, now_unix: i64) {
-        let report = self.report.borrow().clone();
-        let mut standing = page.own("standing", Kind::Gauge, "1 where the agent stands with its server");
-        for stands in Stands::ALL {
-            standing.sample(&[("standing", stands.word())], flag(stands == report.stands));
-        }
-        page.own("sync_failures", Kind::Gauge, "Turns that failed since the last that did not")
-            .sample(&[], f64::from(report.failures));
-        if report.synced_unix > 0 {
-            page.own("last_sync_age_seconds", Kind::Gauge, "How long ago the server last confirmed everything, s")
-                .sample(&[], (now_unix - report.synced_unix).max(0) as f64);
-        }
-        page.own("told_of_changes", Kind::Gauge, "1 if the server tells of changes")
-            .sample(&[], flag(report.is_told_of_changes));
-        let leaf = report.chain.as_ref().and_then(|chain| Certificate::parse(&chain.iter().next()?).ok());
-        if let Some(leaf) = leaf {
-            page.own(
-                "certificate_ends_seconds",
-                Kind::Gauge,
-                "How long the agent's own certificate is good for still, s",
-            )
-            .sample(&[], (leaf.not_after_unix() - now_unix) as f64);
-        }
-        page.own("cache_sealed", Kind::Gauge, "1 if identities are kept sealed to the chip")
-            .sample(&[], flag(report.is_cache_sealed));
     }
 
     fn write_held(&self, page: &mut Page, all: &Identities) {

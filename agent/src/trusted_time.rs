@@ -57,6 +57,13 @@ impl TrustedTime {
         Self { keeper: Arc::new(Mutex::new(keeper)), boot_id: boot_id().into(), told: Arc::default() }
     }
 
+    /// The same clock for another server, whose words count by themselves: what one server says of the time moves nothing that came
+    /// from another. Ends of both are on one scale.
+    pub fn fork(&self) -> Self {
+        let keeper = *self.observe().0;
+        Self { keeper: Arc::new(Mutex::new(keeper)), boot_id: self.boot_id.clone(), told: Arc::default() }
+    }
+
     /// Takes up what an earlier run recorded on this device; again when the TPM's clock has been read.
     pub fn restore(&self, record: &TimeRecord, tpm_clock: Option<TpmClock>) {
         let (mut keeper, reading) = self.observe();

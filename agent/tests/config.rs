@@ -75,6 +75,8 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
         containers.kubelet,
         read(&minimal("", &TPM.replace("\"unix\"", "\"k8s\""))).expect("loads").containers.kubelet
     );
+    let souths = all.servers.pop().expect("the second that is shown");
+    assert_eq!(souths.name.map(|name| name.to_string()).as_deref(), Some("south"));
     assert_eq!(all, config, "what is shown is the default");
 }
 
@@ -90,7 +92,10 @@ fn defaults_are_spires_and_the_tpm_is_the_kernels() {
     let tpm = config.tpm().expect("a TPM").clone();
     assert_eq!(config.socket_path, PathBuf::from("/tmp/spire-agent/public/api.sock"));
     assert_eq!((config.data_dir, config.sync_interval), (PathBuf::from("."), Duration::from_secs(5)));
-    assert_eq!(config.bootstrap, Bootstrap::TrustBundle { path: "b".into(), format: TrustBundleFormat::Pem });
+    assert_eq!(
+        config.servers[0].bootstrap,
+        Bootstrap::TrustBundle { path: "b".into(), format: TrustBundleFormat::Pem }
+    );
     assert_eq!(tpm.address, "/dev/tpmrm0".parse().expect("an address"));
     assert_eq!((config.node_attestor, config.key_manager), (NodeAttestor::Tpm2(tpm.clone()), KeyManager::Tpm(tpm)));
     let cache = config.offline_cache.expect("on with a TPM");
@@ -551,7 +556,7 @@ fn believing_the_first_server_is_warned_of() {
         "agent {{ trust_domain = \"td\" server_address = \"[::1]\" server_port = \"8081\" insecure_bootstrap = true }} plugins {{ {TOKEN} }}"
     );
     let config = read(&text).expect("loads");
-    assert_eq!((config.bootstrap, config.server_address.as_str()), (Bootstrap::Insecure, "::1"));
+    assert_eq!((&config.servers[0].bootstrap, config.servers[0].address.as_str()), (&Bootstrap::Insecure, "::1"));
     assert!(config.warnings[0].contains("the first server that answers will be believed"));
 }
 
@@ -563,7 +568,7 @@ fn the_command_line_wins_over_the_file() {
         [given("-joinToken", "join_token", "from-flag"), given("-serverAddress", "server_address", "other")];
     let config = AgentConfig::from_settings(settings, &overrides).expect("loads");
     let NodeAttestor::JoinToken(Some(token)) = &config.node_attestor else { panic!("a token") };
-    assert_eq!((token.expose(), config.server_address.as_str()), ("from-flag", "other"));
+    assert_eq!((token.expose(), config.servers[0].address.as_str()), ("from-flag", "other"));
 }
 
 #[test]
@@ -600,4 +605,74 @@ fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
     let long = format!("socket_path = \"/{}\"", "x".repeat(130));
     let said = mistakes(&minimal(&long, TOKEN)).join("\n");
     assert!(said.contains("a socket's path has at most 107"), "{said}");
+}
+
+/// An agent with these blocks of servers besides `agent`.
+fn with_servers(agent: &str, servers: &str) -> String {
+    format!("agent {{\n trust_domain = \"example.org\"\n {agent}\n {servers}\n}}\nplugins {{ {TOKEN} }}\n")
+}
+
+const NORTH: &str =
+    "server \"north\" { server_address = \"n\" server_port = 1 trust_bundle_path = \"bn\" join_token = \"tn\" }";
+const SOUTH: &str = "server \"south\" { server_address = \"s\" server_port = 2 insecure_bootstrap = true }";
+const OWN: &str = "server_address = \"o\" server_port = 3 trust_bundle_path = \"bo\" join_token = \"to\"";
+
+#[test]
+fn servers_are_what_the_agent_block_names_and_a_block_each_which_keep_what_they_have_apart() {
+    let servers = |agent: &str| read(&with_servers(agent, &format!("{NORTH}\n {SOUTH}"))).expect("loads");
+    let both = servers("");
+    let seen: Vec<_> = both.servers.iter().map(|server| (server.address.as_str(), server.port)).collect();
+    assert_eq!(seen, [("n", 1), ("s", 2)]);
+    let three = servers(OWN);
+    let directory = |place: usize| three.servers[place].directory(Path::new("d"));
+    assert_eq!(
+        [directory(0), directory(1), directory(2)],
+        ["d", "d/servers/north", "d/servers/south"].map(PathBuf::from),
+        "what SPIRE's keys name keeps its place"
+    );
+    let token = |place: usize| match three.servers[place].node_attestor(&three.node_attestor) {
+        NodeAttestor::JoinToken(token) => token.map(|token| token.expose().to_owned()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([token(0), token(1), token(2)], [Some("to".to_owned()), Some("tn".to_owned()), None]);
+    assert_eq!(three.servers[1].key_label("label"), "label.north");
+    assert_eq!(three.servers[0].key_label("label"), "label");
+}
+
+#[test]
+fn mistakes_about_servers_name_the_block() {
+    let found = |agent: &str, servers: &str| mistakes(&with_servers(agent, servers)).join("\n");
+    for (agent, servers, said) in [
+        (
+            "",
+            "server \"Nord\" { server_address = \"n\" server_port = 1 trust_bundle_path = \"b\" }",
+            "not a server's name",
+        ),
+        (
+            "",
+            "server \"north\" { server_port = 1 trust_bundle_path = \"b\" }",
+            "agent.server.north.server_address: missing",
+        ),
+        (
+            "",
+            "server \"north\" { server_address = \"n\" server_port = 1 trust_bundle_path = \"b\" colour = 1 }",
+            "colour: unknown key",
+        ),
+        ("", &format!("{NORTH} {NORTH}"), "two servers are called \"north\""),
+        ("trust_bundle_path = \"b\"", NORTH, "agent.trust_bundle_path: belongs to one of the servers"),
+        ("join_token = \"t\"", NORTH, "agent.join_token: belongs to one of the servers"),
+        ("", "server { server_address = \"n\" }", "server"),
+        (OWN, &["a", "b", "c", "d"].map(|name| NORTH.replace("north", name)).join(" "), "at most 4 servers"),
+    ] {
+        let found = found(agent, servers);
+        assert!(found.contains(said), "{said}: {found}");
+    }
+    let label = "KeyManager \"pkcs11\" { plugin_data { module_path = \"m\" token_label = \"t\" pin_file = \"p\" key_label = \"a-label-of-twenty-bytes\" } }";
+    let text = with_servers(OWN, SOUTH).replace("KeyManager \"memory\" { }", label);
+    assert!(text.contains("pkcs11"), "{text}");
+    assert!(
+        mistakes(&text).join("\n").contains("key_label and the name of a server together"),
+        "{:?}",
+        mistakes(&text)
+    );
 }

@@ -8,19 +8,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_api::tls::{ClientTrust, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
-use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_server::ca::{Journal, KeyRecord, Place, ServerName};
 use ironroot_server::store::Store;
-use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName as TlsName};
 use tokio::runtime::Runtime;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
 use crate::manufacturer::Manufacturer;
+use crate::mutual_tls::{anchors, handshake};
 use crate::softhsm::{LABEL, PIN};
 use crate::workload_client;
 
@@ -214,33 +211,6 @@ async fn meet(held: Vec<Held>, seen: Arc<Mutex<Seen>>) {
         }
         tokio::time::sleep(HANDSHAKE_EVERY).await;
     }
-}
-
-async fn handshake(listener: &X509svidResponse, dialer: &X509svidResponse) -> Result<(), String> {
-    let accepts = server_config(ClientTrust::new(anchors(&listener.svids[0].bundle)), shown(listener));
-    let expected = SpiffeId::parse(&listener.svids[0].spiffe_id).map_err(|error| error.to_string())?;
-    let trust = ServerTrust::Bundle { anchors: anchors(&dialer.svids[0].bundle), expected };
-    let dials = client_config(trust, shown(dialer));
-    let (one, other) = tokio::io::duplex(64 * 1024);
-    let name = TlsName::try_from("workload").expect("a constant legal name");
-    let (accepted, dialled) =
-        tokio::join!(TlsAcceptor::from(accepts).accept(one), TlsConnector::from(dials).connect(name, other));
-    accepted.map_err(|error| format!("the listener refuses: {error}"))?;
-    dialled.map(drop).map_err(|error| format!("the dialer refuses: {error}"))
-}
-
-fn anchors(bundle: &[u8]) -> Arc<TrustAnchors> {
-    let ders: Vec<CertificateDer<'static>> =
-        Certificate::parse_concatenated(bundle).expect("a bundle").iter().map(|one| one.der().clone()).collect();
-    TrustAnchors::new(TrustDomain::new(TRUST_DOMAIN).expect("legal"), &ders).expect("authorities")
-}
-
-fn shown(message: &X509svidResponse) -> Arc<SvidResolver> {
-    let svid = &message.svids[0];
-    let chain = Certificate::parse_concatenated(&svid.x509_svid).expect("DER");
-    let chain = chain.iter().map(|one| one.der().clone()).collect();
-    let key = PrivateKeyDer::Pkcs8(svid.x509_svid_key.to_vec().into());
-    SvidResolver::new(CertifiedKey::from_der(chain, key, &provider()).expect("a pair"))
 }
 
 /// The token has what the journal names, each once in two halves, and nothing else.

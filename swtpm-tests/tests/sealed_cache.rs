@@ -10,6 +10,7 @@ use ironroot_agent::sealed_cache::{
     CacheRefusal, CachedIdentities, FILE_NAME, IdentitiesToCache, MAX_CACHE_BYTES, SealedCache, encode_identities,
 };
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle, WorkloadSvid, restored_workload_svid};
+use ironroot_agent::server_number::ServerNumber;
 use ironroot_agent::trusted_time::{TrustedTime, system_unix};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_attest::node::tpm2::PcrSelection;
@@ -113,6 +114,7 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
     let key = WorkloadKey::new(Zeroizing::new(key.serialize_der()));
     let svid: WorkloadSvid = restored_workload_svid([&der[..]], &spiffe_id, key, None).expect("svid");
     let terms = EntryTerms {
+        server: ServerNumber::FIRST,
         id: "entry".to_owned(),
         spiffe_id,
         selectors: std::iter::once("unix:uid:1000".parse().expect("legal")).collect(),

@@ -55,8 +55,11 @@ impl Doctor {
         if let Some(tpm) = config.tpm() {
             look_at_tpm(&mut findings, tpm, &config, runs).await;
         }
-        name_resolves(&mut findings, "name of the server", &config.server_address, config.server_port);
-        server::look(&mut findings, &config).await;
+        for server in &config.servers {
+            let about = server::about("name of the server", server);
+            name_resolves(&mut findings, &about, &server.address, server.port);
+            server::look(&mut findings, &config.trust_domain, server).await;
+        }
         findings
     }
 }

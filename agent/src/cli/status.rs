@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ironroot_api::pb::agent_status::status_client::StatusClient;
-use ironroot_api::pb::agent_status::{GetStatusRequest, GetStatusResponse, get_status_response::Ending};
+use ironroot_api::pb::agent_status::{
+    GetStatusRequest, GetStatusResponse,
+    get_status_response::{Ending, Server},
+};
 use ironroot_api::utc;
 use ironroot_shell::command_line::{Reply, go_duration, int64};
 use serde_json::{Value, json};
@@ -53,8 +56,66 @@ fn json(status: &GetStatusResponse) -> Value {
         "connections": status.connections,
         "streams": status.streams,
         "issuance_log": status.issuance_log,
+        "servers": status.servers.iter().map(json_of_server).collect::<Vec<_>>(),
         "next_to_end": status.next_to_end.iter().map(ending).collect::<Vec<_>>(),
     })
+}
+
+fn json_of_server(server: &Server) -> Value {
+    json!({
+        "name": server.name,
+        "server": server.server,
+        "standing": server.standing,
+        "spiffe_id": server.spiffe_id,
+        "attested_until": int64(server.attested_until),
+        "synced_at": int64(server.synced_at),
+        "is_told_of_changes": server.is_told_of_changes,
+        "failures": server.failures,
+        "last_failure": server.last_failure,
+        "next_contact": int64(server.next_contact),
+        "issuance_log": server.issuance_log,
+    })
+}
+
+/// How it is with a server: of an agent that has one, what the answer says of itself.
+fn servers(status: &GetStatusResponse) -> Vec<Server> {
+    if !status.servers.is_empty() {
+        return status.servers.clone();
+    }
+    vec![Server {
+        name: String::new(),
+        server: status.server.clone(),
+        standing: status.standing.clone(),
+        spiffe_id: status.spiffe_id.clone(),
+        attested_until: status.attested_until,
+        synced_at: status.synced_at,
+        is_told_of_changes: status.is_told_of_changes,
+        failures: status.failures,
+        last_failure: status.last_failure.clone(),
+        next_contact: status.next_contact,
+        issuance_log: status.issuance_log.clone(),
+    }]
+}
+
+/// The lines about one server: names and values.
+fn lines_of(server: &Server) -> Vec<(&'static str, String)> {
+    let until =
+        if server.attested_until == 0 { String::new() } else { format!(" until {}", utc(server.attested_until)) };
+    let told = if server.is_told_of_changes { ", tells of changes" } else { "" };
+    let name = if server.name.is_empty() { String::new() } else { format!("{} at ", server.name) };
+    let next = format!("next contact {}", moment(server.next_contact));
+    let mut lines = vec![
+        ("Standing", format!("{}{until} {}", server.standing, server.spiffe_id).trim_end().to_owned()),
+        ("Server", format!("{name}{}{told}", server.server)),
+        ("Last in sync", format!("{}, {next}", moment(server.synced_at))),
+    ];
+    if server.failures > 0 {
+        lines.push(("Failing", format!("{} times in a row: {}", server.failures, server.last_failure)));
+    }
+    if !server.issuance_log.is_empty() {
+        lines.push(("Issuance log", server.issuance_log.clone()));
+    }
+    lines
 }
 
 fn text(status: &GetStatusResponse) -> String {
@@ -64,19 +125,7 @@ fn text(status: &GetStatusResponse) -> String {
     };
     let uptime = go_duration(status.uptime.try_into().unwrap_or(i32::MAX));
     line("Agent", format!("{}, up {uptime}, trust domain {}", status.version, status.trust_domain));
-    let until =
-        if status.attested_until == 0 { String::new() } else { format!(" until {}", utc(status.attested_until)) };
-    line("Standing", format!("{}{until} {}", status.standing, status.spiffe_id).trim_end().to_owned());
-    let told = if status.is_told_of_changes { ", tells of changes" } else { "" };
-    line("Server", format!("{}{told}", status.server));
-    let next = format!("next contact {}", moment(status.next_contact));
-    line("Last in sync", format!("{}, {next}", moment(status.synced_at)));
-    if status.failures > 0 {
-        line("Failing", format!("{} times in a row: {}", status.failures, status.last_failure));
-    }
-    if !status.issuance_log.is_empty() {
-        line("Issuance log", status.issuance_log.clone());
-    }
+    servers(status).iter().flat_map(lines_of).for_each(|(name, value)| line(name, value));
     let chip = if status.chip.is_empty() { "none" } else { &status.chip };
     line("Chip", chip.to_owned());
     let cache =
@@ -129,5 +178,30 @@ Serves        : 0 streams on 0 connections of 0 users
         assert!(!text.contains("Failing") && text.contains("s:8081, tells of changes"), "{text}");
         assert!(text.ends_with(&format!("Next to end   : {} spiffe://td/a\n", utc(0))), "{text}");
         assert_eq!(json(&status)["next_to_end"][0]["ends_at"], "0");
+    }
+
+    #[test]
+    fn of_several_servers_each_has_its_own_lines() {
+        let server = |name: &str, standing: &str, failures| Server {
+            name: name.into(),
+            server: format!("{name}.example:8081"),
+            standing: standing.into(),
+            failures,
+            last_failure: "cannot reach the server".into(),
+            ..Server::default()
+        };
+        let servers = vec![server("north", "attested", 0), server("south", "banned", 7)];
+        let status = GetStatusResponse { servers, ..GetStatusResponse::default() };
+        let text = text(&status);
+        for line in [
+            "Standing      : attested",
+            "Server        : north at north.example:8081",
+            "Standing      : banned",
+            "Server        : south at south.example:8081",
+            "Failing       : 7 times in a row: cannot reach the server",
+        ] {
+            assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}: {text}");
+        }
+        assert_eq!(json(&status)["servers"][1]["standing"], "banned");
     }
 }

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, UnknownPcrHash};
-use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, places};
 use ironroot_text::HumanFile;
 
-use crate::sync::read_bundle;
-
-use super::{Bootstrap, JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig, TrustBundleFormat};
+use super::servers::{self, ServerConfig};
+use super::{JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig};
 
 /// Where the Workload API is unless the file says otherwise. Source: SPIRE.
 pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-agent/public/api.sock";
@@ -29,11 +27,9 @@ const OWNER_NV_INDICES: RangeInclusive<u32> = 0x0180_0000..=0x01BF_FFFF;
 
 pub(super) struct AgentBlock {
     pub(super) trust_domain: TrustDomain,
-    pub(super) server_address: String,
-    pub(super) server_port: u16,
+    pub(super) servers: Vec<ServerConfig>,
     pub(super) data_dir: PathBuf,
     pub(super) socket_path: PathBuf,
-    pub(super) bootstrap: Bootstrap,
     pub(super) sync_interval: Duration,
     pub(super) wit_svids: bool,
 }
@@ -42,21 +38,11 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     let trust_domain = agent.parsed("trust_domain", TrustDomain::new);
     let trust_domain =
         agent.required("trust_domain", trust_domain, "give its name, such as trust_domain = \"example.org\"");
-    let server_address = agent.parsed("server_address", host);
-    let server_address = agent.required("server_address", server_address, "give the server's host name or IP address");
-    let server_port =
-        agent.required("server_port", agent.port("server_port", 1), "give the server's port, usually 8081");
+    let servers = servers::read(agent, trust_domain.as_ref());
     let data_dir = agent.path("data_dir").unwrap_or_else(|| PathBuf::from("."));
     let socket_path = agent.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
-    let bootstrap = read_bootstrap(agent);
     agent.look("data_dir", || places::usable_directory(&data_dir));
     agent.look("socket_path", || places::usable_socket(&socket_path));
-    if let (Some(Bootstrap::TrustBundle { path, format }), Some(trust_domain)) = (&bootstrap, &trust_domain) {
-        let bundle = || read_bundle(path, *format, trust_domain);
-        agent.look("trust_bundle_path", || {
-            bundle().map(drop).map_err(|error| format!("{}: {}", path.display(), describe(&error)))
-        });
-    }
     let Experimental { sync_interval, wit_svids } = read_experimental(agent);
     agent.parsed("workload_x509_svid_key_type", |text| match text {
         "ec-p256" => Ok(()),
@@ -65,11 +51,9 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     });
     Some(AgentBlock {
         trust_domain: trust_domain?,
-        server_address: server_address?,
-        server_port: server_port?,
+        servers: servers?,
         data_dir,
         socket_path,
-        bootstrap: bootstrap?,
         sync_interval,
         wit_svids,
     })
@@ -116,17 +100,8 @@ fn sealing_bank(text: &str) -> Result<Option<PcrHash>, UnknownPcrHash> {
 
 /// SPIRE's keys that are understood there and not here yet.
 pub(super) fn refuse_unsupported(agent: &Section<'_>) {
-    agent.not_supported(
-        PROGRAM,
-        &[
-            "allow_unauthenticated_verifiers",
-            "allowed_foreign_jwt_claims",
-            "log_selectors",
-            "trust_bundle_spiffe_workload_api",
-            "trust_bundle_unix_socket",
-            "trust_bundle_url",
-        ],
-    );
+    agent.not_supported(PROGRAM, &["allow_unauthenticated_verifiers", "allowed_foreign_jwt_claims", "log_selectors"]);
+    refuse_other_bundles(agent);
     agent.no_meaning(
         PROGRAM,
         &[
@@ -148,6 +123,12 @@ pub(super) fn refuse_unsupported(agent: &Section<'_>) {
     });
 }
 
+/// Other ways than a file to know a server the first time.
+pub(super) fn refuse_other_bundles(server: &Section<'_>) {
+    server
+        .not_supported(PROGRAM, &["trust_bundle_spiffe_workload_api", "trust_bundle_unix_socket", "trust_bundle_url"]);
+}
+
 fn nv_index(text: &str) -> Result<u32, String> {
     let index = match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
@@ -156,45 +137,6 @@ fn nv_index(text: &str) -> Result<u32, String> {
     let (first, last) = (OWNER_NV_INDICES.start(), OWNER_NV_INDICES.end());
     let refusal = || format!("not an NV index of the owner: {first:#010x} to {last:#010x}");
     index.filter(|index| OWNER_NV_INDICES.contains(index)).ok_or_else(refusal)
-}
-
-fn host(text: &str) -> Result<String, &'static str> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    let is_name = bare.len() <= 253 && bare.bytes().all(legal);
-    let has_port = bare.contains(':') && bare.parse::<std::net::Ipv6Addr>().is_err();
-    match is_name && !has_port {
-        true => Ok(bare.to_owned()),
-        false => Err("not a host name or IP address (the port goes into server_port)"),
-    }
-}
-
-fn read_bootstrap(agent: &Section<'_>) -> Option<Bootstrap> {
-    let format = agent.parsed("trust_bundle_format", |text| match text {
-        "pem" => Ok(TrustBundleFormat::Pem),
-        "spiffe" => Ok(TrustBundleFormat::Spiffe),
-        _ => Err("not a bundle format: use pem or spiffe"),
-    });
-    let insecure = agent.boolean("insecure_bootstrap").unwrap_or(false);
-    match (agent.path("trust_bundle_path"), insecure) {
-        (Some(_), true) => {
-            agent.mistake("insecure_bootstrap", "give either trust_bundle_path or insecure_bootstrap, not both");
-            None
-        }
-        (Some(path), false) => Some(Bootstrap::TrustBundle { path, format: format.unwrap_or_default() }),
-        (None, true) => {
-            agent.warn(
-                "insecure_bootstrap",
-                "the first server that answers will be believed: give trust_bundle_path in production",
-            );
-            Some(Bootstrap::Insecure)
-        }
-        (None, false) => {
-            let hint = "the agent could not tell the server from an impostor: give the file that \
-                        \"ironroot-server bundle show\" printed, or insecure_bootstrap = true for a trial";
-            agent.required("trust_bundle_path", None, hint)
-        }
-    }
 }
 
 /// SPIRE's name of the feature flag for WIT-SVIDs.

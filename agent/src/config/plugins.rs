@@ -87,7 +87,7 @@ fn read_key_manager(plugins: &Section<'_>) -> Option<(KeyManager<()>, TpmKeys)> 
 /// How labels of the agent's keys begin in a token that no other agent uses.
 const DEFAULT_KEY_LABEL: &str = "ironroot-agent";
 /// Longest such beginning, bytes: tokens keep labels of 32 bytes at least.
-const MAX_KEY_LABEL_BYTES: usize = 28;
+pub(super) const MAX_KEY_LABEL_BYTES: usize = 28;
 
 fn read_token_keys(data: &Section<'_>) -> Option<KeyManager<()>> {
     let access = read_access(data);

@@ -16,7 +16,6 @@ use ironroot_api::pb::delegated::delegated_identity_server::DelegatedIdentitySer
 use ironroot_api::pb::explain::explain_any_server::ExplainAnyServer;
 use ironroot_api::unix_socket::SocketListener;
 use ironroot_shell::logging::LevelControl;
-use tokio::sync::watch;
 use tonic::service::Routes;
 
 use super::EndpointError;
@@ -27,7 +26,7 @@ use super::explain::ExplainAnyApi;
 use super::logger::LoggerApi;
 use super::serving::Serving;
 use super::status::StatusApi;
-use crate::report::Report;
+use crate::report::Reports;
 
 /// Who may open the socket at all: us and our group. Source: SPIRE.
 const ADMIN_SOCKET_MODE: u32 = 0o770;
@@ -41,8 +40,8 @@ pub struct AdminSocketConfig {
     pub delegates: Delegates,
     /// How much the agent logs.
     pub log_level: LevelControl,
-    /// What the loop says of itself.
-    pub report: watch::Receiver<Report>,
+    /// What the servers' loops say of themselves.
+    pub reports: Reports,
     /// How the chip is reached, if there is one.
     pub chip: Option<String>,
 }
@@ -63,11 +62,11 @@ fn directory(socket: &Path) -> Option<PathBuf> {
 
 /// Its services.
 pub(super) fn routes(config: AdminSocketConfig, serving: Serving) -> Routes {
-    let AdminSocketConfig { delegates, log_level, report, chip, .. } = config;
+    let AdminSocketConfig { delegates, log_level, reports, chip, .. } = config;
     let began = Instant::now();
-    let status = StatusServer::new(StatusApi { serving: serving.clone(), report: report.clone(), chip, began });
-    let explain = ExplainAnyServer::new(ExplainAnyApi { serving: serving.clone(), report: report.clone() });
-    let debug = DebugServer::new(DebugApi { serving: serving.clone(), report, began });
+    let status = StatusServer::new(StatusApi { serving: serving.clone(), reports: reports.clone(), chip, began });
+    let explain = ExplainAnyServer::new(ExplainAnyApi { serving: serving.clone(), reports: reports.clone() });
+    let debug = DebugServer::new(DebugApi { serving: serving.clone(), reports, began });
     let logger = LoggerServer::new(LoggerApi(log_level));
     let delegated = DelegatedIdentityServer::new(DelegatedApi { serving, delegates });
     Routes::new(debug.max_decoding_message_size(MAX_MESSAGE_BYTES))

@@ -6,17 +6,16 @@ use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::agent_debug::debug_server::Debug;
 use ironroot_api::pb::agent_debug::get_info_response::Cert;
 use ironroot_api::pb::agent_debug::{GetInfoRequest, GetInfoResponse};
-use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::serving::Serving;
 use crate::identities::Identities;
-use crate::report::Report;
+use crate::report::{Report, Reports};
 
 /// SPIRE's `spire.agent.debug.v1.Debug`.
 pub(super) struct DebugApi {
     pub serving: Serving,
-    pub report: watch::Receiver<Report>,
+    pub reports: Reports,
     /// When the agent began to answer.
     pub began: Instant,
 }
@@ -24,7 +23,7 @@ pub(super) struct DebugApi {
 #[tonic::async_trait]
 impl Debug for DebugApi {
     async fn get_info(&self, _request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
-        let (all, report) = (self.serving.published(), self.report.borrow().clone());
+        let (all, report) = (self.serving.published(), self.reports.first());
         let x509_svids = count(all.iter().len());
         #[expect(deprecated, reason = "what older clients read")]
         let info = GetInfoResponse {

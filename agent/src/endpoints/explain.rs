@@ -13,12 +13,11 @@ use ironroot_api::pb::explain::explain_any_server::ExplainAny;
 use ironroot_api::pb::explain::explain_server::Explain;
 use ironroot_api::pb::explain::{ExplainCallerRequest, ExplainProcessRequest, Explanation};
 use ironroot_attest::workload::Peer;
-use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
 use super::door::Admitted;
 use super::serving::{Found, Serving};
-use crate::report::Report;
+use crate::report::Reports;
 use explanation::{Told, explanation};
 
 /// On the workloads' socket.
@@ -27,7 +26,7 @@ pub(super) struct ExplainApi(pub Serving);
 /// On the admin socket.
 pub(super) struct ExplainAnyApi {
     pub serving: Serving,
-    pub report: watch::Receiver<Report>,
+    pub reports: Reports,
 }
 
 #[tonic::async_trait]
@@ -52,7 +51,7 @@ impl ExplainAny for ExplainAnyApi {
         if pid <= 0 {
             return Err(Status::invalid_argument("a process is named by its number, which is above 0"));
         }
-        let report = self.report.borrow().clone();
+        let report = self.reports.first();
         match self.serving.look_at_numbered(&asking, pid).await {
             Ok((peer, found)) => Ok(Response::new(told(&self.serving, &peer, &found, Told::Administrator(&report)))),
             Err(status) => Ok(Response::new(Explanation { pid, ..refused(status)? })),

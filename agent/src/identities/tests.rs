@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::agent_key::WorkloadKey;
 use crate::server_answers::{WorkloadSvid, restored_workload_svid};
+use crate::server_number::ServerNumber;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -60,6 +61,7 @@ const ENTRY: Entry<'static> =
 
 fn terms(entry: &Entry<'_>) -> Arc<EntryTerms> {
     Arc::new(EntryTerms {
+        server: ServerNumber::FIRST,
         id: entry.id.to_owned(),
         spiffe_id: td("td").id_with_path(entry.path).expect("legal"),
         selectors: set(entry.selectors),

@@ -9,6 +9,8 @@ use ironroot_api::jwt::Audiences;
 
 use super::token::{Token, Wish, is_trusted};
 use crate::identities::Identities;
+use crate::server_answers::EntryKey;
+use crate::server_number::ServerNumber;
 use crate::trusted_time::Moment;
 
 /// Most tokens held. Source: SPIRE, DefaultSVIDCacheMaxSize.
@@ -16,9 +18,9 @@ pub(super) const MAX_TOKENS: usize = 1000;
 /// Most bytes of tokens and audiences held: a thousand usual ones.
 pub(super) const MAX_CACHE_BYTES: usize = 1024 * 1024;
 
-/// An entry's ID and the audiences. Not the SPIFFE ID, as in SPIRE: two entries of one ID may differ in how long their tokens live,
+/// An entry and the audiences. Not the SPIFFE ID, as in SPIRE: two entries of one ID may differ in how long their tokens live,
 /// and the tokens of an entry go with it.
-type Key = (String, Audiences);
+type Key = (EntryKey, Audiences);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -88,11 +90,11 @@ impl TokenCache {
         if self.tokens.is_empty() {
             return 0;
         }
-        let entries: HashMap<&str, &SpiffeId> =
-            all.entries().map(|terms| (terms.id.as_str(), &terms.spiffe_id)).collect();
+        let entries: HashMap<(ServerNumber, &str), &SpiffeId> =
+            all.known_entries().map(|terms| ((terms.server, terms.id.as_str()), &terms.spiffe_id)).collect();
         let before = self.tokens.len();
-        self.tokens.retain(|(entry_id, _), held| {
-            entries.get(entry_id.as_str()) == Some(&&held.spiffe_id) && is_trusted(&held.token, all)
+        self.tokens.retain(|(entry, _), held| {
+            entries.get(&(entry.server, entry.id.as_str())) == Some(&&held.spiffe_id) && is_trusted(&held.token, all)
         });
         self.bytes = self.tokens.iter().map(|((_, audiences), held)| bytes(audiences, &held.token)).sum();
         before - self.tokens.len()
@@ -112,18 +114,18 @@ impl TokenCache {
     /// Of the entry that has most tokens, the one whose use is longest ago: so one workload that asks for ever other audiences
     /// takes the room of its own tokens and not of its neighbours'.
     fn who_gives_way(&self) -> Option<Key> {
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        for (entry_id, _) in self.tokens.keys() {
-            *counts.entry(entry_id).or_default() += 1;
+        let mut counts: HashMap<&EntryKey, usize> = HashMap::new();
+        for (entry, _) in self.tokens.keys() {
+            *counts.entry(entry).or_default() += 1;
         }
         let largest = *counts.iter().max_by_key(|(_, count)| **count)?.0;
-        let theirs = self.tokens.iter().filter(|((entry_id, _), _)| entry_id == largest);
+        let theirs = self.tokens.iter().filter(|((entry, _), _)| entry == largest);
         theirs.min_by_key(|(_, held)| held.used).map(|(key, _)| key.clone())
     }
 }
 
 fn key(wish: &Wish) -> Key {
-    (wish.terms.id.clone(), wish.audiences.clone())
+    (wish.terms.key(), wish.audiences.clone())
 }
 
 /// What a token and its key take, bytes.

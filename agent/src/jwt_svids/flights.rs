@@ -7,9 +7,10 @@ use ironroot_api::jwt::Audiences;
 use tokio::sync::watch;
 
 use super::{FetchError, Token, Wish};
+use crate::server_answers::EntryKey;
 
 type Outcome = Result<Arc<Token>, FetchError>;
-type Key = (String, Audiences);
+type Key = (EntryKey, Audiences);
 
 /// The calls that are under way. Never more than those who begin one hold places for.
 #[derive(Clone, Default)]
@@ -76,7 +77,7 @@ impl Drop for Ended {
 }
 
 fn key(wish: &Wish) -> Key {
-    (wish.terms.id.clone(), wish.audiences.clone())
+    (wish.terms.key(), wish.audiences.clone())
 }
 
 #[cfg(test)]

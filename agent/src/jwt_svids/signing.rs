@@ -12,12 +12,10 @@ use tonic::{Code, Status};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::{FetchError, Token, Wish};
+use super::{FetchError, Token, Upstream, Upstreams, Wish};
 use crate::identities::Identities;
-use crate::requests::Requests;
 use crate::server_answers::TrustBundle;
 use crate::server_channel::{Channel, RPC_DEADLINE, within};
-use crate::trusted_time::TrustedTime;
 
 /// First pause after a call that did not reach the server; doubles until [`RPC_DEADLINE`] is over. Source: SPIRE.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -27,21 +25,21 @@ const BUNDLE_PATIENCE: Duration = Duration::from_secs(5);
 /// What a call needs.
 pub(super) struct Signing {
     pub identities: watch::Receiver<Arc<Identities>>,
-    pub link: watch::Receiver<Option<Channel>>,
-    pub requests: Requests,
-    pub time: TrustedTime,
+    pub upstreams: Upstreams,
 }
 
 impl Signing {
     /// A new token, verified.
     pub async fn sign(&self, wish: &Wish) -> Result<Token, FetchError> {
         let late = |_| FetchError::Late;
-        let text = Zeroizing::new(tokio::time::timeout(RPC_DEADLINE, self.signed(wish)).await.map_err(late)??);
+        let upstream = self.upstreams.at(wish.terms.server);
+        let signed = tokio::time::timeout(RPC_DEADLINE, upstream.signed(wish));
+        let text = Zeroizing::new(signed.await.map_err(late)??);
         let bundle = self.bundle()?;
-        let token = match Token::from_answer(&text, wish, &bundle, &self.time) {
+        let token = match Token::from_answer(&text, wish, &bundle, &upstream.time) {
             Err(FetchError::Token(JwtRefusal::UnknownKey { key_id, .. })) => {
-                let bundle = self.newer_bundle(&key_id).await?;
-                Token::from_answer(&text, wish, &bundle, &self.time)
+                let bundle = self.newer_bundle(&key_id, upstream).await?;
+                Token::from_answer(&text, wish, &bundle, &upstream.time)
             }
             checked => checked,
         }?;
@@ -49,6 +47,22 @@ impl Signing {
         Ok(token)
     }
 
+    fn bundle(&self) -> Result<Arc<TrustBundle>, FetchError> {
+        self.identities.borrow().bundle().cloned().ok_or(FetchError::ServerAway)
+    }
+
+    /// A bundle with this key: the server has begun to sign with it since the last sync.
+    async fn newer_bundle(&self, key_id: &str, upstream: &Upstream) -> Result<Arc<TrustBundle>, FetchError> {
+        upstream.requests.refresh();
+        let mut identities = self.identities.clone();
+        let has_it = |all: &Arc<Identities>| all.bundle().is_some_and(|b| b.jwt_authorities().find(key_id).is_some());
+        let waited = tokio::time::timeout(BUNDLE_PATIENCE, identities.wait_for(has_it)).await;
+        drop(waited);
+        self.bundle()
+    }
+}
+
+impl Upstream {
     async fn signed(&self, wish: &Wish) -> Result<String, FetchError> {
         let mut pause = RETRY_PAUSE;
         loop {
@@ -79,20 +93,6 @@ impl Signing {
             Some(channel) => Ok(channel),
             None => self.requests.connection().await.ok_or(FetchError::ServerAway),
         }
-    }
-
-    fn bundle(&self) -> Result<Arc<TrustBundle>, FetchError> {
-        self.identities.borrow().bundle().cloned().ok_or(FetchError::ServerAway)
-    }
-
-    /// A bundle with this key: the server has begun to sign with it since the last sync.
-    async fn newer_bundle(&self, key_id: &str) -> Result<Arc<TrustBundle>, FetchError> {
-        self.requests.refresh();
-        let mut identities = self.identities.clone();
-        let has_it = |all: &Arc<Identities>| all.bundle().is_some_and(|b| b.jwt_authorities().find(key_id).is_some());
-        let waited = tokio::time::timeout(BUNDLE_PATIENCE, identities.wait_for(has_it)).await;
-        drop(waited);
-        self.bundle()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Everything behind the socket: open the TPM, publish what is cached, then keep in sync.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use ironroot_attest::tpm::{Tpm, TpmError, TpmSettings};
 use ironroot_shell::describe;
 use ironroot_shell::process::supervisor;
@@ -11,7 +13,7 @@ use tokio::sync::watch;
 use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
-use crate::config::{AgentConfig, KeyManager, PasswordError, TpmConfig};
+use crate::config::{AgentConfig, KeyManager, PasswordError, ServerConfig, TpmConfig};
 use crate::counted::Counted;
 use crate::identities::Identities;
 use crate::issuance_heads::IssuanceHeads;
@@ -19,45 +21,60 @@ use crate::node_attestation::{Attestor, remembered};
 use crate::report::Report;
 use crate::sealed_cache::SealedCache;
 use crate::server_channel::{Channel, Server};
+use crate::server_number::ServerNumber;
 use crate::sync::{Memory, Parts, Synchronizer, Wakes};
 use crate::trusted_time::TrustedTime;
+use crate::union::Bans;
 
 /// First pause before a missing TPM is looked for again; doubles up to [`LONGEST_TPM_PAUSE`].
 const FIRST_TPM_PAUSE: Duration = Duration::from_millis(500);
 /// See [`FIRST_TPM_PAUSE`].
 const LONGEST_TPM_PAUSE: Duration = Duration::from_secs(30);
 
-/// What the endpoints follow.
-pub(super) struct Published {
+/// What the loop of one server tells, and what it hears.
+pub(super) struct Ends {
     /// What may be served.
     pub identities: watch::Sender<Arc<Identities>>,
     /// What the loop says of itself.
     pub reporter: watch::Sender<Report>,
     /// The connection to the server.
     pub link: watch::Sender<Option<Channel>>,
-    /// What the loop counts of itself.
-    pub counted: Arc<Counted>,
+    /// What is known of the time, by what this server says.
+    pub time: TrustedTime,
+    /// What wakes the loop.
+    pub wakes: Wakes,
 }
 
-/// Lives until `stopping` says so. A TPM that is away is waited for: the socket serves nothing meanwhile.
-pub(super) async fn live(
-    config: AgentConfig,
-    published: Published,
-    time: TrustedTime,
-    wakes: Wakes,
-    mut stopping: watch::Receiver<bool>,
-) {
+/// What the loops of all servers share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    /// What the loops count of themselves.
+    pub counted: Arc<Counted>,
+    /// Which servers ban the agent.
+    pub bans: Bans,
+}
+
+/// Lives until `stopping` says so: one loop for each server, in their order. A TPM that is away is waited for: the socket serves
+/// nothing meanwhile.
+pub(super) async fn live(config: AgentConfig, ends: Vec<Ends>, shared: Shared, mut stopping: watch::Receiver<bool>) {
     let begun = async {
-        let mut synchronizer = synchronizer(&config, published, time).await;
-        synchronizer.restore().await;
-        synchronizer
+        let (mut chips, mut loops) = (Chips::of(&config), Vec::new());
+        let numbers = ServerNumber::up_to(config.servers.len());
+        for ((server, number), ends) in config.servers.iter().zip(numbers).zip(ends) {
+            loops.push(synchronizer((&config, server, number), &mut chips, ends, &shared).await);
+        }
+        // What each has kept is published before any server is asked.
+        for (synchronizer, _) in &mut loops {
+            synchronizer.restore().await;
+        }
+        loops
     };
-    let synchronizer = tokio::select! {
+    let loops = tokio::select! {
         biased;
         _ = stopping.wait_for(|stop| *stop) => return,
-        synchronizer = begun => synchronizer,
+        loops = begun => loops,
     };
-    synchronizer.run(wakes).await;
+    join_all(loops.into_iter().map(|(synchronizer, wakes)| synchronizer.run(wakes))).await;
 }
 
 /// The open chips, each opened when it is first needed: one for all its users.
@@ -124,46 +141,61 @@ pub(crate) fn tpm_settings(tpm: &TpmConfig, config: &AgentConfig) -> Result<TpmS
     })
 }
 
-async fn synchronizer(config: &AgentConfig, published: Published, time: TrustedTime) -> Synchronizer {
-    let mut chips = Chips::of(config);
-    let server = Server::new(&config.server_address, config.server_port, &config.trust_domain, time.clone());
-    Synchronizer::new(Parts {
+async fn synchronizer<'a>(
+    (config, to, number): (&'a AgentConfig, &ServerConfig, ServerNumber),
+    chips: &mut Chips<'a>,
+    ends: Ends,
+    shared: &Shared,
+) -> (Synchronizer, Wakes) {
+    let Ends { identities, reporter, link, time, wakes } = ends;
+    let directory = to.directory(&config.data_dir);
+    let server = Server::new(&to.address, to.port, &config.trust_domain, time.clone());
+    let synchronizer = Synchronizer::new(Parts {
         trust_domain: config.trust_domain.clone(),
         server,
-        bootstrap: config.bootstrap.clone(),
-        attestor: attestor(config, &mut chips).await,
-        keys: KeyStore::open(key_place(config, &mut chips).await),
-        memory: memory(config, &mut chips).await,
-        heads: IssuanceHeads::open(&config.data_dir),
+        number,
+        bootstrap: to.bootstrap.clone(),
+        attestor: attestor(config, to, chips).await,
+        keys: KeyStore::open(key_place(config, to, chips).await),
+        memory: memory(config, &directory, chips).await,
+        heads: IssuanceHeads::open(&directory),
         time,
         sync_interval: config.sync_interval,
         max_age: config.offline_cache.as_ref().and_then(|cache| cache.max_age),
         allow_executable_only: config.workload_attestor.allow_executable_only,
         wit_svids: config.wit_svids,
-        publisher: published.identities,
-        reporter: published.reporter,
-        link: published.link,
-        counted: published.counted,
-    })
+        publisher: identities,
+        reporter,
+        link,
+        counted: shared.counted.clone(),
+        bans: shared.bans.clone(),
+    });
+    (synchronizer, wakes)
 }
 
-async fn memory<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> Memory {
-    let Some(cache) = &config.offline_cache else { return Memory::plain(config.data_dir.clone()) };
+async fn memory<'a>(config: &'a AgentConfig, directory: &Path, chips: &mut Chips<'a>) -> Memory {
+    let Some(cache) = &config.offline_cache else { return Memory::plain(directory.to_owned()) };
     let tpm = chips.open(&cache.tpm).await;
-    Memory::sealed(SealedCache::new(tpm, &config.data_dir, cache.pcrs, cache.tpm_nv_index))
+    Memory::sealed(SealedCache::new(tpm, directory, cache.pcrs, cache.tpm_nv_index))
 }
 
-async fn key_place<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> KeyPlace {
+async fn key_place<'a>(config: &'a AgentConfig, server: &ServerConfig, chips: &mut Chips<'a>) -> KeyPlace {
+    let directory = server.directory(&config.data_dir);
     match &config.key_manager {
-        KeyManager::Tpm(tpm) => KeyPlace::Tpm { tpm: chips.open(tpm).await, directory: config.data_dir.clone() },
+        KeyManager::Tpm(tpm) => KeyPlace::Tpm { tpm: chips.open(tpm).await, directory },
         KeyManager::Token { token, label } => {
-            KeyPlace::Token { token: token.clone(), label: label.clone(), directory: config.data_dir.clone() }
+            KeyPlace::Token { token: token.clone(), label: server.key_label(label), directory }
         }
-        KeyManager::Disk { directory } => KeyPlace::Disk { directory: directory.clone() },
+        KeyManager::Disk { directory } => KeyPlace::Disk { directory: server.directory(directory) },
         KeyManager::Memory => KeyPlace::Memory,
     }
 }
 
-async fn attestor<'a>(config: &'a AgentConfig, chips: &mut Chips<'a>) -> Attestor {
-    config.node_attestor.open(&config.data_dir, move |tpm| chips.open(tpm)).await
+async fn attestor<'a>(config: &'a AgentConfig, server: &ServerConfig, chips: &mut Chips<'a>) -> Attestor {
+    let attestor = server.node_attestor(&config.node_attestor);
+    let device = match config.node_attestor.chip() {
+        Some(tpm) => Some((tpm, chips.open(tpm).await)),
+        None => None,
+    };
+    attestor.open(&server.directory(&config.data_dir), device)
 }

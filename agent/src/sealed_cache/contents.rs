@@ -16,6 +16,7 @@ use crate::federated_bundles::FederatedBundles;
 use crate::server_answers::{
     EntryTerms, ForeignBundle, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, Wit, WorkloadSvid, restored_workload_svid,
 };
+use crate::server_number::ServerNumber;
 use crate::trusted_time::{BootMark, Moment, TimeRecord, TpmClock};
 
 /// What [`TimeMessage`] holds since a server's claim is kept apart from the confirmed bound.
@@ -308,6 +309,7 @@ fn decode_entry(entry: &EntryMessage, bundle: &TrustBundle) -> Option<(EntryTerm
         Some(restored_workload_svid(chain, &spiffe_id, key, entry.left).ok()?.with_wit(wit))
     };
     let terms = EntryTerms {
+        server: ServerNumber::FIRST,
         id: entry.id.clone(),
         spiffe_id,
         selectors,

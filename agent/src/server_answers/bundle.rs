@@ -12,6 +12,7 @@ use prost::bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
 use super::{AnswerRefusal, DerList};
+use crate::server_number::MAX_SERVERS;
 
 /// Most authorities accepted. A server keeps a few; many servers and a long outage, a few dozen.
 const MAX_AUTHORITIES: usize = 256;
@@ -67,10 +68,40 @@ impl TrustBundle {
         trust_domain: &TrustDomain,
         authorities: impl IntoIterator<Item = (&'a [u8], bool)>,
     ) -> Result<Self, AnswerRefusal> {
+        Self::of_at_most(MAX_AUTHORITIES, trust_domain, authorities)
+    }
+
+    /// What several servers of one trust domain say, in their order: the authorities of all. One that any of them calls tainted is;
+    /// one that is revoked is gone when none has it any more. `None` without a bundle.
+    pub fn union(bundles: &[Arc<Self>]) -> Result<Option<Arc<Self>>, AnswerRefusal> {
+        let Some((first, others)) = bundles.split_first() else { return Ok(None) };
+        if others.is_empty() {
+            return Ok(Some(first.clone()));
+        }
+        let mut authorities: Vec<(CertificateDer<'_>, bool)> = Vec::new();
+        for (der, is_tainted) in bundles.iter().flat_map(|bundle| bundle.tainted_authorities()) {
+            match authorities.iter_mut().find(|(known, _)| *known == der) {
+                Some((_, tainted)) => *tainted |= is_tainted,
+                None => authorities.push((der, is_tainted)),
+            }
+        }
+        let authorities = authorities.iter().map(|(der, tainted)| (der.as_ref(), *tainted));
+        let all = Self::of_at_most(MAX_AUTHORITIES * MAX_SERVERS, &first.trust_domain, authorities)?;
+        let hint = bundles.iter().map(|bundle| bundle.refresh_hint).filter(|hint| *hint > 0).min();
+        let jwt = all_keys(bundles.iter().flat_map(|bundle| bundle.jwt.to_wire()));
+        let wit = all_keys(bundles.iter().flat_map(|bundle| bundle.wit.to_wire()));
+        Ok(Some(Arc::new(all.with_jwt(&jwt, hint.unwrap_or_default()).with_wit(&wit))))
+    }
+
+    fn of_at_most<'a>(
+        limit: usize,
+        trust_domain: &TrustDomain,
+        authorities: impl IntoIterator<Item = (&'a [u8], bool)>,
+    ) -> Result<Self, AnswerRefusal> {
         let (mut parsed, mut tainted) = (Vec::new(), Vec::new());
         for (der, is_tainted) in authorities {
-            if parsed.len() == MAX_AUTHORITIES {
-                return Err(AnswerRefusal::TooMany { what: "authorities", limit: MAX_AUTHORITIES });
+            if parsed.len() == limit {
+                return Err(AnswerRefusal::TooMany { what: "authorities", limit });
             }
             parsed.push(authority(der)?);
             tainted.push(is_tainted);
@@ -168,6 +199,18 @@ impl PartialEq for TrustBundle {
 
 impl Eq for TrustBundle {}
 
+/// Each key once; tainted if anybody says so.
+fn all_keys(keys: impl Iterator<Item = types::JwtKey>) -> Vec<types::JwtKey> {
+    let mut all: Vec<types::JwtKey> = Vec::new();
+    for key in keys {
+        match all.iter_mut().find(|known| known.key_id == key.key_id && known.public_key == key.public_key) {
+            Some(known) => known.tainted |= key.tainted,
+            None => all.push(key),
+        }
+    }
+    all
+}
+
 fn authority(der: &[u8]) -> Result<Certificate, AnswerRefusal> {
     let certificate = Certificate::parse(der).map_err(AnswerRefusal::Authority)?;
     if certificate.is_ca() { Ok(certificate) } else { Err(AnswerRefusal::NotAnAuthority) }
@@ -198,5 +241,24 @@ mod tests {
         assert!(!held.is_newer_than(&held));
         assert!(bundle(&[&third]).is_newer_than(&held));
         assert!(bundle(&[&first, &third]).is_newer_than(&held));
+    }
+
+    #[test]
+    fn the_bundle_of_two_servers_has_what_either_has_and_believes_the_one_that_calls_an_authority_tainted() {
+        let domain = TrustDomain::new("td").expect("legal");
+        let bundle = |authorities: &[(&Vec<u8>, bool)], hint| {
+            let authorities = authorities.iter().map(|(der, tainted)| (der.as_slice(), *tainted));
+            Arc::new(TrustBundle::new(&domain, authorities).expect("bundle").with_jwt(&[], hint))
+        };
+        let union = |bundles: &[Arc<TrustBundle>]| TrustBundle::union(bundles).expect("sound");
+        let (norths, souths, shared) = (authority(2024), authority(2025), authority(2026));
+        let north = bundle(&[(&norths, false), (&shared, false)], 300);
+        let south = bundle(&[(&souths, false), (&shared, true)], 60);
+        let both = union(&[north.clone(), south]).expect("two");
+        let seen: Vec<_> = both.tainted_authorities().map(|(der, tainted)| (der.to_vec(), tainted)).collect();
+        assert_eq!(seen, [(norths, false), (shared, true), (souths, false)]);
+        assert_eq!(both.refresh_hint(), Some(Duration::from_secs(60)), "as often as the one that is in a hurry");
+        assert!(union(std::slice::from_ref(&north)).is_some_and(|alone| Arc::ptr_eq(&alone, &north)));
+        assert!(union(&[]).is_none());
     }
 }

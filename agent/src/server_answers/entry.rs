@@ -8,6 +8,7 @@ use ironroot_attest::{Selector, SelectorSet};
 
 use super::AnswerRefusal;
 use crate::federated_bundles::MAX_FEDERATED;
+use crate::server_number::ServerNumber;
 
 /// Most entries this agent serves.
 pub const MAX_ENTRIES: usize = 20_000;
@@ -21,7 +22,9 @@ const MAX_HINT_BYTES: usize = 4096;
 /// Who gets which ID: the part of a registration entry that an agent acts on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryTerms {
-    /// The server's ID of the registration entry; at most one entry has it.
+    /// Whose entry it is.
+    pub server: ServerNumber,
+    /// That server's ID of the registration entry; at most one of its entries has it.
     pub id: String,
     /// The ID to serve.
     pub spiffe_id: SpiffeId,
@@ -45,11 +48,21 @@ pub struct EntryTerms {
     pub federates_with: Option<Vec<TrustDomain>>,
 }
 
+/// Names an entry among those of all the agent's servers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryKey {
+    /// Whose entry it is.
+    pub server: ServerNumber,
+    /// See [`EntryTerms::id`].
+    pub id: String,
+}
+
 #[cfg(test)]
 impl EntryTerms {
     /// The entry of this ID for `spiffe://td<path>`, with user 1; tests say what else is true of it.
     pub(crate) fn example(id: &str, path: &str) -> Self {
         Self {
+            server: ServerNumber::FIRST,
             id: id.to_owned(),
             spiffe_id: SpiffeId::from_parts("td", path).expect("legal"),
             selectors: std::iter::once("unix:uid:1".parse().expect("legal")).collect(),
@@ -65,7 +78,12 @@ impl EntryTerms {
 }
 
 impl EntryTerms {
-    /// Checks an entry of a sync answer. `Ok(None)`: an entry that is not for the Workload API.
+    /// What names it among the entries of all servers.
+    pub fn key(&self) -> EntryKey {
+        EntryKey { server: self.server, id: self.id.clone() }
+    }
+
+    /// Checks an entry of a sync answer, as one of the first server's. `Ok(None)`: an entry that is not for the Workload API.
     pub fn from_answer(entry: &types::Entry, trust_domain: &TrustDomain) -> Result<Option<Self>, AnswerRefusal> {
         if entry.store_svid {
             return Ok(None);
@@ -79,6 +97,7 @@ impl EntryTerms {
             return Err(AnswerRefusal::Entry("hint"));
         }
         Ok(Some(Self {
+            server: ServerNumber::FIRST,
             id: entry.id.clone(),
             spiffe_id,
             selectors: selectors(&entry.selectors)?,

@@ -15,11 +15,14 @@ pub use held::Held;
 use super::schedule::before_the_end;
 use crate::identities::Identity;
 use crate::server_answers::{EntryTerms, WorkloadSvid};
+use crate::server_number::ServerNumber;
 use crate::trusted_time::Moment;
 
 /// Entries by ID.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    /// Whose entries they are.
+    server: ServerNumber,
     entries: BTreeMap<String, Held>,
 }
 
@@ -44,9 +47,15 @@ pub struct Wanted {
 }
 
 impl Ledger {
+    /// With no entry yet of this server's.
+    pub fn of(server: ServerNumber) -> Self {
+        Self { server, entries: BTreeMap::new() }
+    }
+
     /// Takes up what was cached: each SVID is replaced when half of its own lifetime is over, which may be at once.
     pub fn restore(&mut self, entries: Vec<(EntryTerms, Option<WorkloadSvid>)>, now: Instant, moment: &Moment) {
         for (terms, svid) in entries {
+            let terms = EntryTerms { server: self.server, ..terms };
             self.entries.insert(terms.id.clone(), Held::restored(terms, svid, now, moment));
         }
     }
@@ -67,6 +76,7 @@ impl Ledger {
     }
 
     fn put_terms(&mut self, terms: EntryTerms, now: Instant) -> EntriesChange {
+        let terms = EntryTerms { server: self.server, ..terms };
         let Some(held) = self.entries.get_mut(&terms.id) else {
             self.entries.insert(terms.id.clone(), Held::new(terms, now));
             return EntriesChange::Changed;

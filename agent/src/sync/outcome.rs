@@ -87,6 +87,7 @@ impl Synchronizer {
         }
         self.failures = 0;
         self.standing.confirm();
+        self.parts.bans.say(self.parts.number, false);
         self.poll_pause(unit()).max(SHORTEST_PAUSE)
     }
 
@@ -140,6 +141,7 @@ impl Synchronizer {
     /// An explicit ban: nothing is served or kept any more. The process stays, and asks now and then whether the ban was
     /// lifted.
     fn obey_ban(&mut self) {
+        self.parts.bans.say(self.parts.number, true);
         if !self.standing.ban() {
             return;
         }
@@ -158,17 +160,6 @@ impl Synchronizer {
         self.changes = Changes { any: true, must_not_be_undone: true, removal: true, ..self.changes };
         self.publish_anyway();
         error
-    }
-
-    /// Tried again until it succeeds: a chip that is away must not keep a ban from holding over a restart.
-    async fn wipe_if_owed(&mut self) {
-        if !matches!(self.standing, Standing::Banned { wipe_owed: true }) {
-            return;
-        }
-        match self.parts.memory.wipe().await {
-            Ok(()) => self.standing.wiped(),
-            Err(error) => error!(error = %describe(&error), "cannot wipe what is kept"),
-        }
     }
 
     /// Entries that no server has confirmed for too long.

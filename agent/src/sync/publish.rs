@@ -62,7 +62,9 @@ impl Synchronizer {
         let chain = self.standing.agent().map(|agent| agent.svid.chain.clone());
         let rest = self.next_poll.saturating_duration_since(Instant::now()).as_secs();
         let next_contact_unix = self.parts.time.now_unix().saturating_add_unsigned(rest);
+        let name = self.parts.reporter.borrow().name.clone();
         self.parts.reporter.send_replace(Report {
+            name,
             stands: self.standing.word(),
             chain,
             synced_unix: self.synced_unix,

@@ -117,6 +117,11 @@ impl Standing {
         is_news
     }
 
+    /// Whether what was kept must still go.
+    pub(super) fn owes_a_wipe(&self) -> bool {
+        matches!(self, Self::Banned { wipe_owed: true })
+    }
+
     /// What was kept has been wiped.
     pub(super) fn wiped(&mut self) {
         if let Self::Banned { wipe_owed } = self {

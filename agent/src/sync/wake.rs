@@ -87,6 +87,7 @@ mod tests {
 
     use super::*;
     use crate::requests::Requests;
+    use crate::server_answers::EntryTerms;
 
     fn wakes() -> (Wakes, Requests, watch::Sender<bool>) {
         let (stop, stopping) = watch::channel(false);
@@ -97,7 +98,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_due_goes_before_requests_that_wait() {
         let (mut wakes, requests, _stop) = wakes();
-        requests.mention(vec!["e".to_owned()]);
+        requests.mention(vec![EntryTerms::example("e", "/w").key()]);
         // Passed since the runtime last looked at the clock.
         let passed = Instant::now() + Duration::from_millis(5);
         while Instant::now() < passed {
@@ -113,8 +114,8 @@ mod tests {
     #[test]
     fn a_batch_ends_though_requests_come_while_it_is_gathered() {
         let (mut wakes, requests, _stop) = wakes();
-        requests.mention(vec!["e".to_owned()]);
-        let batch = wakes.waiting_requests().inspect(|_| requests.mention(vec!["e".to_owned()]));
+        requests.mention(vec![EntryTerms::example("e", "/w").key()]);
+        let batch = wakes.waiting_requests().inspect(|_| requests.mention(vec![EntryTerms::example("e", "/w").key()]));
         assert_eq!(batch.take(2 * MAX_WAITING).count(), MAX_WAITING);
     }
 }

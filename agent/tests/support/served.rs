@@ -20,10 +20,11 @@ use ironroot_agent::endpoints::{
     WorkloadApiConfig, serve_workload_api,
 };
 use ironroot_agent::identities::{Identities, Identity};
-use ironroot_agent::jwt_svids::JwtSvids;
-use ironroot_agent::report::Report;
+use ironroot_agent::jwt_svids::{JwtSvids, Upstream, Upstreams};
+use ironroot_agent::report::{Report, Reports};
 use ironroot_agent::requests::{self, Requests};
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle, restored_workload_svid};
+use ironroot_agent::server_number::ServerNumber;
 use ironroot_agent::trusted_time::TrustedTime;
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
@@ -110,6 +111,7 @@ impl Authority {
 /// The entry of `path` for processes that have `selectors`.
 pub fn terms(path: &str, selectors: &[&str]) -> EntryTerms {
     EntryTerms {
+        server: ServerNumber::FIRST,
         id: format!("entry of {path}"),
         spiffe_id: td("td").id_with_path(path).expect("legal"),
         selectors: selectors.iter().map(|text| text.parse().expect("legal")).collect(),
@@ -284,14 +286,15 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
 /// An admin socket of an agent that has not attested.
 pub fn admin(socket_path: PathBuf, delegates: Delegates) -> AdminSocketConfig {
     let log_level = LevelControl::new(LogLevel::Info).0;
-    let report = watch::channel(Report::default()).1;
-    AdminSocketConfig { socket_path, delegates, log_level, report, chip: None }
+    let reports = Reports::new(vec![watch::channel(Report::default()).1]);
+    AdminSocketConfig { socket_path, delegates, log_level, reports, chip: None }
 }
 
 /// What is served from, without a server behind it.
 pub fn sources(identities: watch::Receiver<Arc<Identities>>, requests: Requests, now: NowUnix) -> Sources {
     let (_, linked) = watch::channel(None);
-    let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), TrustedTime::new());
+    let upstream = Upstream { link: linked, requests: requests.clone(), time: TrustedTime::new() };
+    let jwt_svids = JwtSvids::new(identities.clone(), Upstreams::of(vec![upstream]).expect("one"));
     Sources { identities, requests, jwt_svids, now, tally: Tally::new() }
 }
 

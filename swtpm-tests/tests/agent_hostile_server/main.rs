@@ -13,14 +13,16 @@ use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::config::{Bootstrap, JoinToken, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
 use ironroot_agent::issuance_heads::IssuanceHeads;
-use ironroot_agent::jwt_svids::JwtSvids;
+use ironroot_agent::jwt_svids::{JwtSvids, Upstream, Upstreams};
 use ironroot_agent::node_attestation::Attestor;
 use ironroot_agent::report::Report;
 use ironroot_agent::requests::Requests;
-use ironroot_agent::server_answers::MAX_ENTRIES;
+use ironroot_agent::server_answers::{EntryKey, MAX_ENTRIES};
 use ironroot_agent::server_channel::Server;
+use ironroot_agent::server_number::ServerNumber;
 use ironroot_agent::sync::{Memory, Parts, Synchronizer, Wakes};
 use ironroot_agent::trusted_time::{TrustedTime, system_unix};
+use ironroot_agent::union::Bans;
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::types::Entry;
@@ -94,7 +96,8 @@ impl Agent {
         let (link, linked) = watch::channel(None);
         let time = TrustedTime::new();
         let (requests, waiting) = Requests::channel();
-        let jwt_svids = JwtSvids::new(identities.clone(), linked, requests.clone(), time.clone());
+        let upstream = Upstream { link: linked, requests: requests.clone(), time: time.clone() };
+        let jwt_svids = JwtSvids::new(identities.clone(), Upstreams::of(vec![upstream]).expect("one"));
         tokio::spawn(jwt_svids.clone().follow());
         let address = server.address();
         let mut synchronizer = Synchronizer::new(Parts {
@@ -114,6 +117,8 @@ impl Agent {
             reporter: watch::channel(Report::default()).0,
             link,
             counted: Arc::default(),
+            number: ServerNumber::FIRST,
+            bans: Bans::default(),
         });
         let wakes = Wakes::new(stopping, Arc::default(), waiting);
         let task = tokio::spawn(async move {
@@ -152,6 +157,11 @@ impl Agent {
     fn record(&self) -> Option<AgentRecord> {
         AgentRecord::read(self.directory.path(), &TrustDomain::new(TRUST_DOMAIN).expect("legal")).expect("readable")
     }
+}
+
+/// The entry whose SVID is made on demand.
+fn rare() -> Vec<EntryKey> {
+    vec![EntryKey { server: ServerNumber::FIRST, id: "rare".to_owned() }]
 }
 
 fn selectors() -> SelectorSet {
@@ -607,7 +617,7 @@ async fn an_svid_on_demand_is_signed_when_it_is_first_asked_for_without_a_sync_a
     until("several syncs", || server.asked().syncs > 5).await;
     assert_eq!(agent.ids(), [format!("spiffe://{TRUST_DOMAIN}/workload")], "not in advance");
     assert_eq!(agent.identities.borrow().unsigned_for(&selectors()).len(), 1);
-    agent.requests.ask(vec!["rare".to_owned()]).await;
+    agent.requests.ask(rare()).await;
     assert_eq!(agent.ids().len(), 2, "the answer comes when it is there");
     let first = agent.serials();
     until("it is renewed though nobody asks again", || {
@@ -623,10 +633,10 @@ async fn while_the_server_is_away_no_request_of_a_workload_makes_the_agent_dial_
     let agent = serving(&server).await;
     server.stop();
     // The first one finds out that the server is gone.
-    agent.requests.ask(vec!["rare".to_owned()]).await;
+    agent.requests.ask(rare()).await;
     let began = Instant::now();
     for _ in 0..200 {
-        agent.requests.ask(vec!["rare".to_owned()]).await;
+        agent.requests.ask(rare()).await;
     }
     assert!(began.elapsed() < DEADLINE, "each is answered at once");
     assert_eq!(agent.ids().len(), 1);
@@ -642,7 +652,7 @@ async fn requests_of_workloads_without_pause_do_not_keep_the_agent_from_asking_t
     let requests = agent.requests.clone();
     let asking = tokio::spawn(async move {
         loop {
-            requests.ask(vec!["rare".to_owned()]).await;
+            requests.ask(rare()).await;
         }
     });
     until("it is asked for", || agent.ids().len() == 2).await;

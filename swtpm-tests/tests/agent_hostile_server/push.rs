@@ -6,7 +6,7 @@ use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_lab::scripted_server::{BundleLie, PushPlay, ScriptedServer, entry};
 use tonic::Code;
 
-use super::{Agent, Pace, on_demand, serving, until};
+use super::{Agent, Pace, on_demand, rare, serving, until};
 
 #[tokio::test]
 async fn a_push_brings_what_is_new_and_a_ban_though_the_next_poll_is_an_hour_away() {
@@ -94,7 +94,7 @@ async fn an_agent_that_asks_rarely_holds_neither_a_stream_nor_a_connection() {
         let before = server.asked();
         let agent = Agent::start_at(&server, Pace { sync_interval: Duration::from_secs(60 * minutes), max_age: None });
         until("it serves", || agent.ids().len() == 1).await;
-        agent.requests.ask(vec!["rare".to_owned()]).await;
+        agent.requests.ask(rare()).await;
         until("it serves what it asked for by the way", || agent.ids().len() == 2).await;
         let asked = server.asked();
         assert_eq!(asked.watches - before.watches, watches, "asked every {minutes} minutes");

@@ -67,6 +67,14 @@ impl AnyServer {
         }
     }
 
+    /// `kill -9`; [`crash`](Self::crash) brings it up again.
+    pub fn kill(&mut self) {
+        match self {
+            Self::Ours(server) => server.kill(),
+            Self::Spires(server) => server.kill(),
+        }
+    }
+
     fn socket(&self) -> PathBuf {
         match self {
             Self::Ours(server) => server.socket(),

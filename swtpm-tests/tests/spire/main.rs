@@ -18,5 +18,6 @@ mod nested;
 mod telemetry;
 mod tpm_devid;
 mod tpm_plugin;
+mod two_servers;
 mod wit;
 mod x509pop;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use ironroot_api::TrustDomain;
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::utc;
 use ironroot_shell::command_line::doctor::Findings;
 use ironroot_shell::command_line::{counted, describe};
 
-use crate::config::{AgentConfig, Bootstrap};
+use crate::config::{Bootstrap, ServerConfig};
 use crate::server_channel::{ChannelError, Doubt, Server};
 use crate::sync::read_bundle;
 use crate::trusted_time::TrustedTime;
@@ -16,58 +17,71 @@ use crate::trusted_time::TrustedTime;
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn look(findings: &mut Findings, config: &AgentConfig) {
+/// What is looked at, with the server's name where it has one.
+pub(super) fn about(what: &str, server: &ServerConfig) -> String {
+    server.name.as_ref().map_or_else(|| what.to_owned(), |name| format!("{what} {name}"))
+}
+
+pub(super) async fn look(findings: &mut Findings, trust_domain: &TrustDomain, config: &ServerConfig) {
     let Bootstrap::TrustBundle { path, format } = &config.bootstrap else {
         let next = "trust_bundle_path, with what ironroot-server bundle show prints";
-        return findings.doubtful("trust bundle", "there is none: whoever answers first is believed", next);
+        return findings.doubtful(
+            about("trust bundle", config),
+            "there is none: whoever answers first is believed",
+            next,
+        );
     };
-    let bundle = match read_bundle(path, *format, &config.trust_domain) {
+    let bundle = match read_bundle(path, *format, trust_domain) {
         Ok(bundle) => bundle,
         Err(error) => {
             let next = format!("on the server: ironroot-server bundle show; as {}", path.display());
-            return findings.fault("trust bundle", describe(&error), next);
+            return findings.fault(about("trust bundle", config), describe(&error), next);
         }
     };
     findings.good(
-        "trust bundle",
+        about("trust bundle", config),
         format!("{} has {}", path.display(), counted(bundle.authorities().len(), "authority", "authorities")),
     );
     let time = TrustedTime::new();
-    let server = Server::new(&config.server_address, config.server_port, &config.trust_domain, time.clone());
+    let server = Server::new(&config.address, config.port, trust_domain, time.clone());
     let asked = async {
         let channel = server.bootstrap(bundle.anchors().clone(), Doubt::Refused).await?;
         Ok::<_, ChannelError>(BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await)
     };
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(Ok(_))) => {
-            findings.good("server", format!("{} proves that it is the trust domain's", server.address()));
-            findings.good("clock", format!("{}: the server's certificate is valid then", utc(time.now_unix())));
+            findings
+                .good(about("server", config), format!("{} proves that it is the trust domain's", server.address()));
+            findings.good(
+                about("clock", config),
+                format!("{}: the server's certificate is valid then", utc(time.now_unix())),
+            );
         }
         Ok(Ok(Err(status))) => {
             let says = format!("{} is there, and does not give its bundle: {}", server.address(), status.message());
-            findings.fault("server", says, "on the server: ironroot-server healthcheck");
+            findings.fault(about("server", config), says, "on the server: ironroot-server healthcheck");
         }
-        Ok(Err(error)) => refused(findings, &server, &error),
+        Ok(Err(error)) => refused(findings, (config, &server), &error),
         Err(_) => findings.fault(
-            "server",
+            about("server", config),
             format!("{} has not answered for {} s", server.address(), PATIENCE.as_secs()),
             reach(&server),
         ),
     }
 }
 
-fn refused(findings: &mut Findings, server: &Server, error: &ChannelError) {
+fn refused(findings: &mut Findings, (config, server): (&ServerConfig, &Server), error: &ChannelError) {
     match error {
         error if error.is_doubt() => {
             let next =
                 "timedatectl; and on the server: date; an agent asks the server for a fresh signature and goes on";
-            findings.fault("clock", describe(error), next);
+            findings.fault(about("clock", config), describe(error), next);
         }
         ChannelError::Refused(_) => {
             let next = "the bundle is of another or an older server: on it, ironroot-server bundle show";
-            findings.fault("server", describe(error), next);
+            findings.fault(about("server", config), describe(error), next);
         }
-        ChannelError::Connect(_) => findings.fault("server", describe(error), reach(server)),
+        ChannelError::Connect(_) => findings.fault(about("server", config), describe(error), reach(server)),
     }
 }
 

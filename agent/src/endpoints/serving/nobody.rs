@@ -21,6 +21,11 @@ impl Serving {
     /// The client waits and tries again, mostly without a word; so the reason stands here. SPIRE's words come first, so
     /// that who searches logs for them finds it.
     pub fn no_identity(&self, peer: &Peer, selectors: &SelectorSet, method: &'static str, all: &Identities) -> Status {
+        if all.is_partial() {
+            return Status::unavailable(
+                "one of this agent's servers has not answered yet: it may have an identity for this workload",
+            );
+        }
         let (uid, pid) = (peer.uid(), peer.pid());
         if let Some(pass) = self.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
             let unsigned = all.entries_for(selectors).first().map(|terms| &terms.spiffe_id);

@@ -15,6 +15,7 @@ use tracing::info;
 use super::{Attested, Heard, MessageStream, Question, Seen, Serving};
 use crate::endpoints::caller::Known;
 use crate::identities::Identities;
+use crate::server_answers::EntryKey;
 
 /// How often a quiet stream looks at the clock: what counts as now can jump.
 pub(in crate::endpoints) const MAX_SLEEP: Duration = Duration::from_secs(60);
@@ -139,10 +140,14 @@ impl<Q: Question> Subscription<Q> {
         }
     }
 
-    fn missing(&self) -> Vec<String> {
+    fn missing(&self) -> Vec<EntryKey> {
         let all = self.identities.borrow();
         let missing = all.unsigned_for(self.question.about(&self.attested));
-        missing.into_iter().map(|terms| terms.id.clone()).collect()
+        missing
+            .into_iter()
+            .flat_map(|terms| std::iter::once(terms).chain(all.standbys_of(terms)))
+            .map(|terms| terms.key())
+            .collect()
     }
 
     fn record(&self) {

@@ -28,6 +28,7 @@ fn bundle_and_svid() -> (Arc<TrustBundle>, WorkloadSvid) {
 
 fn terms(id: &str) -> EntryTerms {
     EntryTerms {
+        server: ServerNumber::FIRST,
         id: id.to_owned(),
         spiffe_id: SpiffeId::parse("spiffe://td/w").expect("legal"),
         selectors: ["unix:uid:1", "unix:path:/bin/x"].map(|s| s.parse().expect("legal")).into_iter().collect(),

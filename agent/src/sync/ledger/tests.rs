@@ -12,6 +12,7 @@ use crate::trusted_time::{Keeper, Lifetime, Reading, Span};
 
 fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
     EntryTerms {
+        server: ServerNumber::FIRST,
         id: id.to_owned(),
         spiffe_id: SpiffeId::parse(&format!("spiffe://td{path}")).expect("legal"),
         selectors: std::iter::once("unix:uid:1".parse().expect("legal")).collect(),

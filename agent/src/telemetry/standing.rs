@@ -1,0 +1,77 @@
+//! Where the agent stands with each of its servers. A server that has a name in the configuration is a label.
+
+use ironroot_api::certificate::Certificate;
+use ironroot_shell::telemetry::{Kind, Page};
+
+use super::flag;
+use crate::report::{Report, Stands};
+
+/// A family of gauges, and what it shows of a server; nothing where there is nothing to show.
+type Gauge = (&'static str, &'static str, fn(&Report, i64) -> Option<f64>);
+
+const GAUGES: [Gauge; 5] = [
+    ("sync_failures", "Turns that failed since the last that did not", |report, _| Some(f64::from(report.failures))),
+    ("last_sync_age_seconds", "How long ago the server last confirmed everything, s", |report, now_unix| {
+        (report.synced_unix > 0).then(|| (now_unix - report.synced_unix).max(0) as f64)
+    }),
+    ("told_of_changes", "1 if the server tells of changes", |report, _| Some(flag(report.is_told_of_changes))),
+    ("certificate_ends_seconds", "How long the agent's own certificate is good for still, s", |report, now_unix| {
+        let leaf = report.chain.as_ref()?.iter().next()?;
+        Some((Certificate::parse(&leaf).ok()?.not_after_unix() - now_unix) as f64)
+    }),
+    ("cache_sealed", "1 if identities are kept sealed to the chip", |report, _| Some(flag(report.is_cache_sealed))),
+];
+
+/// `now_unix`: UNIX seconds.
+pub(super) fn write(page: &mut Page, reports: &[Report], now_unix: i64) {
+    let mut standing = page.own("standing", Kind::Gauge, "1 where the agent stands with its server");
+    for (report, stands) in reports.iter().flat_map(|report| Stands::ALL.map(|stands| (report, stands))) {
+        let labels: Vec<_> = name(report).into_iter().chain([("standing", stands.word())]).collect();
+        standing.about(&labels, flag(stands == report.stands));
+    }
+    for (family, help, value) in GAUGES {
+        let mut gauge = page.own(family, Kind::Gauge, help);
+        for report in reports {
+            if let Some(value) = value(report, now_unix) {
+                gauge.about(name(report).as_slice(), value);
+            }
+        }
+    }
+}
+
+/// An agent with one server has the series that it had before there could be several.
+fn name(report: &Report) -> Option<(&'static str, &str)> {
+    (!report.name.is_empty()).then_some(("server", report.name.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ironroot_shell::settings::Settings;
+    use ironroot_shell::telemetry::read_telemetry;
+
+    use super::*;
+
+    #[test]
+    fn of_several_servers_each_that_has_a_name_is_a_label() {
+        let settings = Settings::parse(
+            Path::new("agent.conf"),
+            "telemetry { EnableHostnameLabel = false Prometheus { port = 1 } }",
+        )
+        .expect("HCL");
+        let telemetry =
+            settings.check(|root| read_telemetry(root, "ironroot-agent", "spire_agent")).expect("sound").value;
+        let mut page = telemetry.page("ironroot_agent", "td");
+        let report = |name: &str, failures| Report { name: name.to_owned(), failures, ..Report::default() };
+        write(&mut page, &[report("", 0), report("south", 3)], 0);
+        let text = page.into_text();
+        for line in [
+            "ironroot_agent_sync_failures 0",
+            "ironroot_agent_sync_failures{server=\"south\"} 3",
+            "ironroot_agent_standing{server=\"south\",standing=\"new\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The task that keeps what is served in step with what the servers' loops publish.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select_all;
+use ironroot_api::TrustDomain;
+use ironroot_shell::describe;
+use tokio::sync::watch;
+use tracing::error;
+
+use super::{Bans, Share, United, unite};
+use crate::config::Bootstrap;
+use crate::identities::Identities;
+use crate::report::Report;
+use crate::server_answers::TrustBundle;
+use crate::sync::read_bundle;
+use crate::trusted_time::TrustedTime;
+
+/// How often it is looked at the clock at least: a device may have slept.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// One server's loop, as it is followed.
+#[derive(Debug)]
+pub struct Source {
+    /// What it publishes.
+    pub identities: watch::Receiver<Arc<Identities>>,
+    /// What it says of itself.
+    pub report: watch::Receiver<Report>,
+    /// Where the operator has put the server's authorities.
+    pub bootstrap: Bootstrap,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Follower {
+    trust_domain: TrustDomain,
+    sources: Vec<Source>,
+    bans: Bans,
+    time: TrustedTime,
+    publisher: watch::Sender<Arc<Identities>>,
+    /// The bundles of the last turn, and their union: what has not changed is the same for whoever compares.
+    bundle: (Vec<Arc<TrustBundle>>, Option<Arc<TrustBundle>>),
+}
+
+impl Follower {
+    /// Follows these, in the order of the servers, and publishes to `publisher`.
+    pub fn new(
+        trust_domain: TrustDomain,
+        sources: Vec<Source>,
+        bans: Bans,
+        time: TrustedTime,
+        publisher: watch::Sender<Arc<Identities>>,
+    ) -> Self {
+        Self { trust_domain, sources, bans, time, publisher, bundle: (Vec::new(), None) }
+    }
+
+    /// Until the loops have ended.
+    pub async fn run(mut self) {
+        let mut bans = self.bans.watch();
+        loop {
+            bans.mark_unchanged();
+            let shares: Vec<Share> = self.sources.iter_mut().map(|source| source.share(&self.trust_domain)).collect();
+            let away: Vec<bool> = shares.iter().map(|share| share.is_away).collect();
+            let again_at = self.publish(&shares);
+            loop {
+                let pause = again_at.map_or(LONGEST_PAUSE, |at| self.until(at));
+                let changed = select_all(self.sources.iter_mut().map(|source| Box::pin(source.changed())));
+                let said = tokio::select! {
+                    (said, ..) = changed => said,
+                    _ = bans.changed() => Said::Bans,
+                    () = tokio::time::sleep(pause) => Said::Nothing,
+                };
+                let is_another = match said {
+                    Said::Identities | Said::Bans => true,
+                    Said::Report => self.sources.iter().zip(&away).any(|(source, was)| source.is_away() != *was),
+                    Said::Nothing => again_at.is_some_and(|at| at <= self.time.moment().own()),
+                    Said::Ended => return,
+                };
+                if is_another {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn until(&self, at: i64) -> Duration {
+        let seconds = at.saturating_sub(self.time.moment().own()).max(1);
+        Duration::from_secs(seconds.unsigned_abs()).min(LONGEST_PAUSE)
+    }
+
+    /// When to do it again though nothing changes.
+    fn publish(&mut self, shares: &[Share]) -> Option<i64> {
+        let (bundle, now) = (self.union_of(shares), self.time.moment().own());
+        match unite(&self.trust_domain, shares, bundle, self.bans.are_there(), now) {
+            Ok(United { identities, again_at }) => {
+                self.publisher.send_replace(Arc::new(identities));
+                again_at
+            }
+            Err(error) => {
+                error!(error = %describe(&error), "the servers' identities cannot be published together; the last ones stay");
+                None
+            }
+        }
+    }
+
+    fn union_of(&mut self, shares: &[Share]) -> Option<Arc<TrustBundle>> {
+        let bundles = shares.iter().filter_map(|share| share.identities.bundle().or(share.configured.as_ref()));
+        let bundles: Vec<_> = bundles.cloned().collect();
+        let is_same =
+            |(known, bundle): (&Arc<TrustBundle>, &Arc<TrustBundle>)| Arc::ptr_eq(known, bundle) || known == bundle;
+        if bundles.len() != self.bundle.0.len() || !self.bundle.0.iter().zip(&bundles).all(is_same) {
+            match TrustBundle::union(&bundles) {
+                Ok(union) => self.bundle = (bundles, union),
+                Err(error) => {
+                    error!(error = %describe(&error), "the servers' bundles cannot be put together; the last one stays")
+                }
+            }
+        }
+        self.bundle.1.clone()
+    }
+}
+
+/// What there is news of.
+enum Said {
+    Identities,
+    Report,
+    Bans,
+    /// Time has passed.
+    Nothing,
+    /// A loop has come to its end.
+    Ended,
+}
+
+impl Source {
+    fn share(&mut self, trust_domain: &TrustDomain) -> Share {
+        let identities = self.identities.borrow_and_update().clone();
+        let configured = if identities.bundle().is_some() { None } else { self.configured(trust_domain) };
+        let is_away = is_away(&self.report.borrow_and_update());
+        Share { identities, configured, is_away }
+    }
+
+    /// A file that cannot be read is the loop's to tell.
+    fn configured(&self, trust_domain: &TrustDomain) -> Option<Arc<TrustBundle>> {
+        match &self.bootstrap {
+            Bootstrap::TrustBundle { path, format } => read_bundle(path, *format, trust_domain).ok().map(Arc::new),
+            Bootstrap::Insecure => None,
+        }
+    }
+
+    fn is_away(&self) -> bool {
+        is_away(&self.report.borrow())
+    }
+
+    async fn changed(&mut self) -> Said {
+        let ended = |_| Said::Ended;
+        tokio::select! {
+            changed = self.identities.changed() => changed.map_or_else(ended, |()| Said::Identities),
+            changed = self.report.changed() => changed.map_or_else(ended, |()| Said::Report),
+        }
+    }
+}
+
+fn is_away(report: &Report) -> bool {
+    report.failures > 0
+}
