@@ -29,12 +29,14 @@ use zeroize::Zeroizing;
 pub use contents::{CachedIdentities, IdentitiesToCache, encode_identities};
 pub use envelope::{MAX_CACHE_BYTES, SectionKind};
 pub use refusal::CacheRefusal;
-pub use write_plan::{COUNTER_BURST, COUNTER_INTERVAL, Changes, History, WRITE_BURST, WRITE_INTERVAL, WritePlan, plan};
+pub use write_plan::{
+    COUNTER_BURST, COUNTER_INTERVAL, Changes, Debts, History, WRITE_BURST, WRITE_INTERVAL, WritePlan, plan,
+};
 
 use crate::agent_record::AgentRecord;
 use crate::durable_file;
 use envelope::{Envelope, SealedKey, Section};
-use generations::{Seen, Step, is_current};
+pub(crate) use generations::{Seen, Step, is_current};
 
 /// How many agents can have their counters on one chip; the next one shares the first one's.
 pub const INDICES: u32 = 8;

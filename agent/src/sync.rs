@@ -370,4 +370,6 @@ fn status() -> PostStatusRequest {
 }
 
 #[cfg(test)]
+mod device_years;
+#[cfg(test)]
 mod tests;

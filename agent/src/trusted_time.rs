@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{info, warn};
 
 pub use clocks::{Reading, Restart, boot_id, system_unix, utc};
-pub use keeper::{AGREEMENT, ChainTime, ClockStanding, Keeper};
+pub use keeper::{AGREEMENT, ChainTime, ClockStanding, Keeper, LONGEST_ABSENCE};
 pub use lifetime::{Lifetime, Span};
 pub use moment::Moment;
 pub use record::{BootMark, TimeRecord, TpmClock};

@@ -49,14 +49,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
         "ec-p384" | "rsa-2048" => Err("not supported by ironroot-agent yet: use ec-p256"),
         _ => Err("not a key type: use ec-p256"),
     });
-    Some(AgentBlock {
-        trust_domain: trust_domain?,
-        servers: servers?,
-        data_dir,
-        socket_path,
-        sync_interval,
-        wit_svids,
-    })
+    Some(AgentBlock { trust_domain: trust_domain?, servers: servers?, data_dir, socket_path, sync_interval, wit_svids })
 }
 
 /// Reads `join_token` or the file that `join_token_file` names.

@@ -8,7 +8,7 @@
 //! promise 100,000 to 500,000. What an older file would give back to somebody who has lost it (an entry that went, other
 //! selectors, an eviction) does not wait for the hour: [`COUNTER_BURST`] such increments may follow each other at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Writes that may follow each other at once.
 pub const WRITE_BURST: u32 = 8;
@@ -44,6 +44,40 @@ pub struct History {
     pub increment_owed: bool,
     /// One of those took something away.
     pub removal_owed: bool,
+}
+
+/// What this run has done and still owes, by the monotonic clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Debts {
+    /// When all writes so far would have been an interval apart.
+    written_until: Option<Instant>,
+    /// When all increments so far would have been an interval apart.
+    incremented_until: Option<Instant>,
+    increment_owed: bool,
+    removal_owed: bool,
+}
+
+impl Debts {
+    /// `changes` were written, and the counter raised or not.
+    pub fn kept(&mut self, increment: bool, changes: Changes, now: Instant) {
+        self.written_until = Some(self.written_until.unwrap_or(now).max(now) + WRITE_INTERVAL);
+        self.increment_owed = !increment && (self.increment_owed || changes.must_not_be_undone);
+        self.removal_owed = !increment && (self.removal_owed || changes.removal);
+        if increment {
+            self.incremented_until = Some(self.incremented_until.unwrap_or(now).max(now) + COUNTER_INTERVAL);
+        }
+    }
+
+    /// What counts for the next [`plan`].
+    pub fn history(&self, now: Instant) -> History {
+        let debt = |until: Option<Instant>| until.map(|at| at.saturating_duration_since(now)).unwrap_or_default();
+        History {
+            write_debt: debt(self.written_until),
+            increment_debt: debt(self.incremented_until),
+            increment_owed: self.increment_owed,
+            removal_owed: self.removal_owed,
+        }
+    }
 }
 
 /// What to do now.

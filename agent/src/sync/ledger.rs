@@ -52,11 +52,18 @@ impl Ledger {
         Self { server, entries: BTreeMap::new() }
     }
 
-    /// Takes up what was cached: each SVID is replaced when half of its own lifetime is over, which may be at once.
-    pub fn restore(&mut self, entries: Vec<(EntryTerms, Option<WorkloadSvid>)>, now: Instant, moment: &Moment) {
+    /// Takes up what was cached: each SVID is replaced when half of its own lifetime is over, which may be at once. `unit`: a number
+    /// from 0 to 1 for each, by which schedules differ.
+    pub fn restore(
+        &mut self,
+        entries: Vec<(EntryTerms, Option<WorkloadSvid>)>,
+        now: Instant,
+        moment: &Moment,
+        mut unit: impl FnMut() -> f64,
+    ) {
         for (terms, svid) in entries {
             let terms = EntryTerms { server: self.server, ..terms };
-            self.entries.insert(terms.id.clone(), Held::restored(terms, svid, now, moment));
+            self.entries.insert(terms.id.clone(), Held::restored(terms, svid, now, moment, unit()));
         }
     }
 
@@ -115,8 +122,8 @@ impl Ledger {
 
     /// Keeps a verified SVID, to be replaced when half of what remains of its life is over. Counted from now and not from
     /// its notBefore, which servers date back. Nothing happens if the entry went or changed its ID meanwhile. Whether it is
-    /// kept: not if our clock disputes it, and what is held lasts longer.
-    pub fn put_svid(&mut self, entry_id: &str, svid: WorkloadSvid, now: Instant, moment: &Moment) -> bool {
+    /// kept: not if our clock disputes it, and what is held lasts longer. `unit`: as in [`restore`](Self::restore).
+    pub fn put_svid(&mut self, entry_id: &str, svid: WorkloadSvid, now: Instant, moment: &Moment, unit: f64) -> bool {
         let Some(held) = self.entries.get_mut(entry_id) else { return true };
         if held.terms().spiffe_id != *svid.spiffe_id() {
             return true;
@@ -125,7 +132,7 @@ impl Ledger {
             return false;
         }
         let remaining = moment.remaining(svid.shortest(moment));
-        held.take(Arc::new(svid), remaining, now, moment);
+        held.take(Arc::new(svid), remaining, now, moment, unit);
         held.asked_for(now);
         true
     }

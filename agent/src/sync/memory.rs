@@ -1,16 +1,14 @@
 //! What outlives the process: the sealed cache with a TPM, SPIRE's plain record without.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::agent_record::{AgentRecord, FILE_NAME, RecordError};
 use crate::durable_file;
-use crate::sealed_cache::{
-    COUNTER_INTERVAL, CacheError, Changes, History, SealedCache, WRITE_INTERVAL, WritePlan, plan,
-};
+use crate::sealed_cache::{CacheError, Changes, Debts, SealedCache, WritePlan, plan};
 
 /// Why nothing could be kept.
 #[derive(Debug, Error)]
@@ -39,12 +37,7 @@ pub enum Memory {
 /// The sealed cache and when it was written.
 pub struct SealedMemory {
     cache: SealedCache,
-    /// When all writes so far would have been an interval apart.
-    written_until: Option<Instant>,
-    /// When all increments so far would have been an interval apart.
-    incremented_until: Option<Instant>,
-    increment_owed: bool,
-    removal_owed: bool,
+    debts: Debts,
 }
 
 /// One state to keep.
@@ -58,13 +51,7 @@ pub struct ToKeep {
 impl Memory {
     /// Keeps in `cache`.
     pub fn sealed(cache: SealedCache) -> Self {
-        Self::Sealed(Box::new(SealedMemory {
-            cache,
-            written_until: None,
-            incremented_until: None,
-            increment_owed: false,
-            removal_owed: false,
-        }))
+        Self::Sealed(Box::new(SealedMemory { cache, debts: Debts::default() }))
     }
 
     /// Whether identities outlive the process too.
@@ -82,7 +69,7 @@ impl Memory {
         match self {
             Self::Sealed(memory) => {
                 let must_not_be_lost = changes.must_not_be_lost || (flush && changes.any);
-                plan(Changes { must_not_be_lost, ..changes }, memory.history())
+                plan(Changes { must_not_be_lost, ..changes }, memory.debts.history(Instant::now()))
             }
             Self::Plain { .. } if changes.any => WritePlan::Write,
             Self::Plain { .. } => WritePlan::Idle,
@@ -130,25 +117,7 @@ impl SealedMemory {
 
     async fn keep(&mut self, increment: bool, changes: Changes, state: ToKeep) -> Result<(), MemoryError> {
         self.cache.store(&state.record, &state.identities, increment).await?;
-        let now = Instant::now();
-        self.written_until = Some(self.written_until.unwrap_or(now).max(now) + WRITE_INTERVAL);
-        self.increment_owed = !increment && (self.increment_owed || changes.must_not_be_undone);
-        self.removal_owed = !increment && (self.removal_owed || changes.removal);
-        if increment {
-            self.incremented_until = Some(self.incremented_until.unwrap_or(now).max(now) + COUNTER_INTERVAL);
-        }
+        self.debts.kept(increment, changes, Instant::now());
         Ok(())
-    }
-
-    fn history(&self) -> History {
-        let debt = |until: Option<Instant>| -> Duration {
-            until.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default()
-        };
-        History {
-            write_debt: debt(self.written_until),
-            increment_debt: debt(self.incremented_until),
-            increment_owed: self.increment_owed,
-            removal_owed: self.removal_owed,
-        }
     }
 }

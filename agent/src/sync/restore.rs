@@ -6,6 +6,7 @@ use std::time::Instant;
 use ironroot_shell::describe;
 use tracing::{info, warn};
 
+use super::schedule::unit;
 use super::standing::{Agent, Standing};
 use super::{Memory, Synchronizer};
 use crate::agent_record::AgentRecord;
@@ -80,7 +81,7 @@ impl Synchronizer {
         self.restore_bundle(cached.bundle);
         self.federated = cached.federated;
         let entries = cached.entries.len();
-        self.ledger.restore(cached.entries, Instant::now(), &self.parts.time.moment());
+        self.ledger.restore(cached.entries, Instant::now(), &self.parts.time.moment(), unit);
         self.replace_what_was_tainted();
         self.withdraw_if_too_old();
         // A cache that was written before the first sync knows no entries, not that there are none.

@@ -11,6 +11,7 @@ use tonic::Status;
 use tracing::{debug, warn};
 
 use super::ledger::Wanted;
+use super::schedule::unit;
 use super::{REFUSED_PAUSE, SyncError, Synchronizer};
 use crate::agent_key::{KeyError, SoftwareKey, certificate_request};
 use crate::server_answers::{AnswerRefusal, TrustBundle, WorkloadSvid, workload_svid};
@@ -104,7 +105,7 @@ impl Synchronizer {
     ) -> Result<(), SigningRefusal> {
         let span = svid.lifetime().span();
         debug!(spiffe_id = %svid.spiffe_id(), entry_id = wanted.entry_id, "SVID rotated");
-        match self.ledger.put_svid(&wanted.entry_id, svid, now, moment) {
+        match self.ledger.put_svid(&wanted.entry_id, svid, now, moment, unit()) {
             true => Ok(()),
             false => Err(AnswerRefusal::Disputed { span, clock: moment.in_words() }.into()),
         }

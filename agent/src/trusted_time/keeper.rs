@@ -12,6 +12,9 @@ pub(super) const STEP: i64 = 60;
 pub(super) const SLEW: i64 = 1024;
 /// One part in this many of a chain's life is its last: after the half at which schedules replace it, and their jitter.
 const LAST_PART: i64 = 4;
+/// How far ahead of a record the kernel's clock may be after a reboot and still be the clock that agreed before, seconds: five years.
+/// Of a device that was off for longer the server has to say so; a clock that is further ahead has more likely lost its battery.
+pub const LONGEST_ABSENCE: i64 = 5 * 31_557_600;
 /// By how much servers date certificates back, seconds. Source: SPIRE, pkg/server/ca, backdate.
 const BACKDATE: i64 = 10;
 
@@ -336,7 +339,7 @@ impl Track {
 }
 
 /// A clock that agreed goes on agreeing within its boot. After another boot it is believed, for what it says of chains kept
-/// from before, if it has not gone back.
+/// from before, if it has neither gone back nor further ahead than devices are off.
 fn restored_kernel(record: &TimeRecord, restart: &Restart, reading: Reading, gap: i64) -> Kernel {
     let Some(expected) = record.kernel.map(|then| then.saturating_add(gap)) else { return Kernel::Unproven };
     let ahead = reading.kernel.saturating_sub(expected);
@@ -344,7 +347,7 @@ fn restored_kernel(record: &TimeRecord, restart: &Restart, reading: Reading, gap
         let tolerated = STEP + gap / SLEW;
         return if ahead.saturating_abs() <= tolerated { Kernel::Agreed(Track::of(reading)) } else { Kernel::Unproven };
     }
-    if ahead >= -STEP { Kernel::Recorded(Track::of(reading)) } else { Kernel::Unproven }
+    if (-STEP..=LONGEST_ABSENCE).contains(&ahead) { Kernel::Recorded(Track::of(reading)) } else { Kernel::Unproven }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::REFUSED_PAUSE;
-use super::super::schedule::{brought_forward, overdue, renewal_in, unit};
+use super::super::schedule::{brought_forward, overdue, renewal_in};
 use crate::identities::Identity;
 use crate::server_answers::{EntryTerms, WorkloadSvid};
 use crate::trusted_time::Moment;
@@ -39,12 +39,18 @@ impl Held {
         Self { terms: Arc::new(terms), identity: None, due, asked: None }
     }
 
-    /// From the cache: the SVID is replaced when half of its own lifetime is over, which may be at once.
-    pub(super) fn restored(terms: EntryTerms, svid: Option<WorkloadSvid>, now: Instant, moment: &Moment) -> Self {
+    /// From the cache: the SVID is replaced when half of its own lifetime is over, which may be at once. `unit`: the jitter, 0 to 1.
+    pub(super) fn restored(
+        terms: EntryTerms,
+        svid: Option<WorkloadSvid>,
+        now: Instant,
+        moment: &Moment,
+        unit: f64,
+    ) -> Self {
         let mut held = Self::new(terms, now);
         if let Some(svid) = svid {
             let length = svid.shortest(moment).span().length();
-            held.take(Arc::new(svid), length, now, moment);
+            held.take(Arc::new(svid), length, now, moment, unit);
         }
         held
     }
@@ -95,10 +101,10 @@ impl Held {
         }
     }
 
-    /// Keeps an SVID for the entry's ID; `seconds` of its life count for the schedule.
-    pub(super) fn take(&mut self, svid: Arc<WorkloadSvid>, seconds: i64, now: Instant, moment: &Moment) {
+    /// Keeps an SVID for the entry's ID; `seconds` of its life count for the schedule, `unit` is its jitter, 0 to 1.
+    pub(super) fn take(&mut self, svid: Arc<WorkloadSvid>, seconds: i64, now: Instant, moment: &Moment, unit: f64) {
         let shortest = svid.shortest(moment);
-        let at = now + renewal_in(moment.remaining(shortest), seconds, unit());
+        let at = now + renewal_in(moment.remaining(shortest), seconds, unit);
         let overdue = overdue(moment.end(shortest), seconds);
         let Ok(identity) = Identity::try_new(self.terms.clone(), svid) else { return };
         (self.identity, self.due) = (Some(Arc::new(identity)), Due::Scheduled { at, overdue });

@@ -49,12 +49,12 @@ fn a_new_entry_is_wanted_at_once_and_a_removed_one_is_gone() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now), EntriesChange::Changed);
     assert_eq!(wanted(&ledger, now), ["a", "b"]);
-    ledger.put_svid("a", svid("/a", -10, 10), now, &at(0));
+    ledger.put_svid("a", svid("/a", -10, 10), now, &at(0), 0.5);
     assert_eq!(wanted(&ledger, now), ["b"]);
     assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now), EntriesChange::None);
     assert_eq!(ledger.replace_entries(vec![terms("b", "/b", 0)], now), EntriesChange::Removed);
     assert_eq!(ledger.entries().count(), 1);
-    ledger.put_svid("a", svid("/a", -10, 10), now, &at(0));
+    ledger.put_svid("a", svid("/a", -10, 10), now, &at(0), 0.5);
     assert_eq!(ledger.entries().count(), 1, "an SVID for a removed entry is dropped");
 }
 
@@ -62,13 +62,13 @@ fn a_new_entry_is_wanted_at_once_and_a_removed_one_is_gone() {
 fn a_changed_entry_keeps_its_svid_until_the_next_comes_unless_the_id_changed() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
+    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0), 0.5);
     assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 1)], now), EntriesChange::Changed);
     assert_eq!(wanted(&ledger, now), ["a"]);
     assert!(ledger.entries().all(|held| held.svid().is_some()));
     assert_eq!(ledger.replace_entries(vec![terms("a", "/other", 2)], now), EntriesChange::Removed);
     assert!(ledger.entries().all(|held| held.svid().is_none()));
-    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
+    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0), 0.5);
     assert!(ledger.entries().all(|held| held.svid().is_none()), "the answer came too late");
 }
 
@@ -77,8 +77,8 @@ fn what_ends_first_is_asked_for_first() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     let all = ["a", "b", "c"].map(|id| terms(id, &format!("/{id}"), 0));
     ledger.replace_entries(all.to_vec(), now);
-    ledger.put_svid("a", svid("/a", 0, 3000), now, &at(0));
-    ledger.put_svid("b", svid("/b", 0, 2000), now, &at(0));
+    ledger.put_svid("a", svid("/a", 0, 3000), now, &at(0), 0.5);
+    ledger.put_svid("b", svid("/b", 0, 2000), now, &at(0), 0.5);
     assert_eq!(wanted(&ledger, now + Duration::from_secs(1700)), ["c", "b", "a"]);
 }
 
@@ -86,7 +86,7 @@ fn what_ends_first_is_asked_for_first() {
 fn a_ten_second_svid_dated_back_by_ten_is_not_due_at_once() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-    ledger.put_svid("a", svid("/a", -10, 10), now, &at(0));
+    ledger.put_svid("a", svid("/a", -10, 10), now, &at(0), 0.5);
     assert!(wanted(&ledger, now + Duration::from_secs(4)).is_empty());
     assert_eq!(wanted(&ledger, now + Duration::from_secs(6)), ["a"]);
     assert_eq!(ledger.next_end_in(&at(0)), Some(10));
@@ -97,7 +97,7 @@ fn a_ten_second_svid_dated_back_by_ten_is_not_due_at_once() {
 fn what_a_sleeping_device_missed_is_due_when_it_wakes() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
+    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0), 0.5);
     assert!(ledger.wanted(now, Duration::ZERO, &at(1900)).is_empty());
     assert_eq!(ledger.wanted(now, Duration::ZERO, &at(2160)).len(), 1, "the monotonic clock has not moved");
     ledger.postpone("a", Duration::from_secs(30), now, &at(2160));
@@ -109,7 +109,7 @@ fn a_restored_svid_past_half_its_life_is_due_at_once() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     let fresh = (terms("a", "/a", 0), Some(svid("/a", 0, 3600)));
     let old = (terms("b", "/b", 0), Some(svid("/b", -3000, 600)));
-    ledger.restore(vec![fresh, old, (terms("c", "/c", 0), None)], now, &at(0));
+    ledger.restore(vec![fresh, old, (terms("c", "/c", 0), None)], now, &at(0), || 0.5);
     assert_eq!(wanted(&ledger, now + Duration::from_secs(1)), ["c", "b"]);
     assert_eq!(ledger.shortest_lifetime(), Some(Duration::from_secs(3600)));
 }
@@ -117,7 +117,7 @@ fn a_restored_svid_past_half_its_life_is_due_at_once() {
 fn what_is_not_valid_now_as_far_as_is_known_is_asked_for_but_not_again_at_once() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-    ledger.put_svid("a", svid("/a", 10_800, 14_400), now, &at(0));
+    ledger.put_svid("a", svid("/a", 10_800, 14_400), now, &at(0), 0.5);
     assert!(ledger.wanted(now, Duration::ZERO, &at(0)).is_empty(), "asked for a moment ago");
     assert_eq!(wanted(&ledger, now + REFUSED_PAUSE), ["a"], "its server was three hours ahead");
     ledger.postpone("a", REFUSED_PAUSE, now + REFUSED_PAUSE, &at(30));
@@ -136,12 +136,12 @@ fn what_our_clock_disputes_does_not_replace_what_lasts() {
     };
     let (good, moment) = receive(1_000_000);
     ledger.replace_entries(vec![terms("a", "/a", 0)], now);
-    assert!(ledger.put_svid("a", lasting("/a", good), now, &moment));
+    assert!(ledger.put_svid("a", lasting("/a", good), now, &moment, 0.5));
     let (ahead, moment) = receive(1_010_800);
-    assert!(!ledger.put_svid("a", lasting("/a", ahead), now, &moment));
+    assert!(!ledger.put_svid("a", lasting("/a", ahead), now, &moment, 0.5));
     assert!(ledger.entries().all(|held| held.svid().expect("held").lifetime().span().not_before == 1_000_000));
     ledger.replace_entries(vec![terms("a", "/other", 1)], now);
-    assert!(ledger.put_svid("a", lasting("/other", ahead), now, &moment));
+    assert!(ledger.put_svid("a", lasting("/other", ahead), now, &moment, 0.5));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn an_svid_made_on_demand_is_wanted_when_it_is_asked_for_and_then_like_any_other
     assert_eq!(ledger.unsigned().count(), 2);
     ledger.ask(&["a".to_owned(), "gone".to_owned()], now);
     assert_eq!(wanted(&ledger, now), ["a"]);
-    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
+    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0), 0.5);
     assert!(wanted(&ledger, now).is_empty());
     assert_eq!(wanted(&ledger, now + Duration::from_secs(2000)), ["a"], "renewed though nobody asks again");
     ledger.replace_entries(vec![EntryTerms { revision_number: 1, ..on_demand("a") }, on_demand("b")], now);
@@ -188,7 +188,7 @@ fn who_asks_for_what_the_server_refuses_makes_nobody_ask_it_again_at_once() {
 #[test]
 fn what_was_made_on_demand_in_an_earlier_run_is_kept_up() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
-    ledger.restore(vec![(on_demand("a"), Some(svid("/a", -3000, 600))), (on_demand("b"), None)], now, &at(0));
+    ledger.restore(vec![(on_demand("a"), Some(svid("/a", -3000, 600))), (on_demand("b"), None)], now, &at(0), || 0.5);
     assert_eq!(wanted(&ledger, now + Duration::from_secs(1)), ["a"]);
 }
 
@@ -198,7 +198,7 @@ fn what_is_due_before_the_next_poll_is_signed_with_the_rest_but_nothing_refused_
     let all = ["a", "b", "c"].map(|id| terms(id, &format!("/{id}"), 0));
     ledger.replace_entries(all.to_vec(), now);
     for (id, seconds) in [("a", 100), ("b", 110), ("c", 400)] {
-        ledger.put_svid(id, svid(&format!("/{id}"), 0, seconds), now, &at(0));
+        ledger.put_svid(id, svid(&format!("/{id}"), 0, seconds), now, &at(0), 0.5);
     }
     ledger.postpone("c", Duration::from_secs(52), now, &at(0));
     let next = Duration::from_secs(12);
@@ -231,8 +231,8 @@ fn what_an_authority_signed_that_is_no_longer_trusted_is_due_at_once_and_nothing
     ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0), on_demand("c")], now);
     let (trusted, of_trusted) = authority_and_svid("/a");
     let (_, of_tainted) = authority_and_svid("/b");
-    ledger.put_svid("a", of_trusted, now, &moment);
-    ledger.put_svid("b", of_tainted, now, &moment);
+    ledger.put_svid("a", of_trusted, now, &moment, 0.5);
+    ledger.put_svid("b", of_tainted, now, &moment, 0.5);
     let due = |ledger: &Ledger| ledger.wanted(now, Duration::ZERO, &moment);
     assert!(due(&ledger).is_empty());
     let trust_domain = TrustDomain::new("td").expect("legal");
@@ -248,8 +248,8 @@ fn what_nobody_believes_any_more_is_held_no_longer_and_asked_for_at_once() {
     ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now);
     let (believed, of_believed) = authority_and_svid("/a");
     let (_, of_revoked) = authority_and_svid("/b");
-    ledger.put_svid("a", of_believed, now, &moment);
-    ledger.put_svid("b", of_revoked, now, &moment);
+    ledger.put_svid("a", of_believed, now, &moment, 0.5);
+    ledger.put_svid("b", of_revoked, now, &moment, 0.5);
     let trust_domain = TrustDomain::new("td").expect("legal");
     let anchors = TrustAnchors::new(trust_domain, &[believed.into()]).expect("an authority");
     assert_eq!(ledger.withdraw_unbelieved(&anchors, now, &moment), 1);
@@ -264,8 +264,8 @@ fn what_comes_from_a_tainted_authority_all_the_same_is_asked_for_again_after_a_p
     ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now);
     let (sound, of_sound) = authority_and_svid("/a");
     let (_, of_tainted) = authority_and_svid("/b");
-    ledger.put_svid("a", of_sound, now, &moment);
-    ledger.put_svid("b", of_tainted, now, &moment);
+    ledger.put_svid("a", of_sound, now, &moment, 0.5);
+    ledger.put_svid("b", of_tainted, now, &moment, 0.5);
     let trust_domain = TrustDomain::new("td").expect("legal");
     let anchors = TrustAnchors::new(trust_domain, &[sound.into()]).expect("an authority");
     let pause = Duration::from_secs(30);
@@ -282,7 +282,7 @@ fn what_was_forgotten_is_neither_held_nor_due() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     assert!(ledger.is_empty());
     ledger.replace_entries(vec![terms("a", "/a", 0), terms("b", "/b", 0)], now);
-    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0));
+    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0), 0.5);
     let count = |ledger: &Ledger| (ledger.is_empty(), ledger.identities().count(), ledger.next_due());
     assert_eq!(count(&ledger), (false, 1, Some(now)), "the second has no SVID yet");
     ledger.clear();
@@ -293,7 +293,7 @@ fn what_was_forgotten_is_neither_held_nor_due() {
 fn an_entry_of_which_more_is_known_keeps_its_svid_and_is_not_signed_again() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     let of_an_older_version = EntryTerms { is_privileged: None, ..terms("a", "/a", 3) };
-    ledger.restore(vec![(of_an_older_version.clone(), Some(svid("/a", 0, 3600)))], now, &at(0));
+    ledger.restore(vec![(of_an_older_version.clone(), Some(svid("/a", 0, 3600)))], now, &at(0), || 0.5);
     assert!(!of_an_older_version.is_same_version(3, 1), "so it is asked for");
     assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 3)], now), EntriesChange::Changed);
     assert!(wanted(&ledger, now).is_empty());
@@ -301,7 +301,7 @@ fn an_entry_of_which_more_is_known_keeps_its_svid_and_is_not_signed_again() {
     assert_eq!((held.terms(), held.svid().is_some()), (&terms("a", "/a", 3), true));
     assert!(held.terms().is_same_version(3, 1));
     let mut other = Ledger::default();
-    other.restore(vec![(of_an_older_version, Some(svid("/a", 0, 3600)))], now, &at(0));
+    other.restore(vec![(of_an_older_version, Some(svid("/a", 0, 3600)))], now, &at(0), || 0.5);
     other.replace_entries(vec![terms("a", "/a", 4)], now);
     assert_eq!(wanted(&other, now), ["a"], "a change is a change all the same");
 }

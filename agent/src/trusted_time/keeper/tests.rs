@@ -335,3 +335,15 @@ fn an_estimate_is_placed_once_a_server_or_a_clock_that_agreed_speaks_for_it() {
     receive(&mut agreed, TRUE, at(10, TRUE));
     assert!(agreed.is_placed());
 }
+
+#[test]
+fn a_clock_that_is_further_ahead_than_devices_are_off_is_not_what_it_was() {
+    let record = agreed_record(at(5_000, TRUE));
+    for (ahead, is_believed) in [(LONGEST_ABSENCE, true), (LONGEST_ABSENCE + 1, false), (2 * LONGEST_ABSENCE, false)] {
+        let now = at(30, TRUE + 30 + ahead);
+        let keeper = restored(&record, "b", now);
+        assert_eq!(keeper.record(Restart::default(), now).kernel.is_some(), is_believed, "{ahead} s ahead");
+        let kept = Lifetime::kept(hour(TRUE), None);
+        assert_eq!(keeper.end(&kept, now) > keeper.own(now), !is_believed, "what is cached is served: {ahead}");
+    }
+}
