@@ -88,7 +88,7 @@ impl Newer {
         for device in &self.devices {
             let ek_sha256 = &device.record.ek_sha256;
             if tx.device(ek_sha256)?.is_none_or(|known| known.record.state != DeviceState::Banned) {
-                tx.put_device((*device.record).clone(), device.clock)?;
+                tx.put_device(&device.record, device.clock)?;
                 tx.ban_agents_of(ek_sha256)?;
                 carried.banned_devices.push(hex(ek_sha256));
             }

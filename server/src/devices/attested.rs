@@ -21,7 +21,7 @@ pub(crate) fn note_attested(
     let &ProvenDevice { ek_sha256, clock, may_be_new, .. } = device;
     let known = tx.device(&ek_sha256)?;
     let last_clock = known.as_ref().and_then(|known| known.clock);
-    let record = known.map(|known| (*known.record).clone());
+    let record = known.as_ref().map(|known| (*known.record).clone());
     let new = may_be_new.then(|| unknown(ek_sha256, DeviceState::Enrolled, now_unix));
     let record = record.or(new).ok_or(DeviceError::NotFound)?;
     if record.state == DeviceState::Banned {
@@ -30,8 +30,8 @@ pub(crate) fn note_attested(
     last_clock.map_or(Ok(()), |last| clock.check_follows(&last)).map_err(DeviceError::Clock)?;
     tx.remove_contradiction(&ek_sha256)?;
     let (state, agent_id) = (DeviceState::Enrolled, Some(agent.clone()));
-    tx.note_boot(&ek_sha256, device.boot(), now_unix)?;
-    tx.put_device(DeviceRecord { state, last_attested_at: now_unix, agent_id, ..record }, Some(clock))?;
+    tx.note_boot(&ek_sha256, known.as_ref(), device.boot(), now_unix)?;
+    tx.put_device(&DeviceRecord { state, last_attested_at: now_unix, agent_id, ..record }, Some(clock))?;
     Ok(())
 }
 
@@ -55,12 +55,10 @@ impl Devices {
         let device = device.clone();
         let note = move |tx: &Transaction<'_>| {
             let Some(known) = tx.device(&device.ek_sha256)? else { return Ok(None) };
-            let record = (*known.record).clone();
             known.clock.map_or(Ok(()), |last| device.clock.check_follows(&last)).map_err(DeviceError::Clock)?;
-            tx.note_boot(&device.ek_sha256, device.boot(), now_unix)?;
-            let agent = record.agent_id.clone();
-            tx.put_device(record, Some(device.clock))?;
-            let Some(agent) = agent else { return Ok(None) };
+            tx.note_boot(&device.ek_sha256, Some(&known), device.boot(), now_unix)?;
+            tx.put_device(&known.record, Some(device.clock))?;
+            let Some(agent) = known.record.agent_id.clone() else { return Ok(None) };
             // A banned agent stays one.
             let may_go = tx.agent(&agent)?.is_some_and(|(_, agent)| !agent.banned);
             Ok((may_go && tx.remove_agent(&agent)?).then_some(agent))
@@ -81,7 +79,7 @@ impl Devices {
             if tx.count_pending_devices()? >= MAX_PENDING {
                 return Err(DeviceError::TooManyPending);
             }
-            tx.put_device(unknown(ek_sha256, DeviceState::Pending, now_unix), None)?;
+            tx.put_device(&unknown(ek_sha256, DeviceState::Pending, now_unix), None)?;
             Ok(true)
         };
         self.store.change(record).await

@@ -39,8 +39,8 @@ impl Devices {
             let known = tx.device(&ek_sha256)?.ok_or(DeviceError::NotFound)?;
             let record = (*known.record).clone();
             let ban = if record.state == DeviceState::Banned { record.ban } else { Some(ban.clone()) };
-            let record = DeviceRecord { state: DeviceState::Banned, ban, ..record };
-            let device = tx.put_device(record, known.clock)?.record;
+            let device = Arc::new(DeviceRecord { state: DeviceState::Banned, ban, ..record });
+            tx.put_device(&device, known.clock)?;
             Ok(Banned { device, agents: tx.ban_agents_of(&ek_sha256)? })
         };
         self.store.change(shut_out).await

@@ -102,7 +102,9 @@ impl Devices {
         let ek_sha256 = *ek_sha256;
         let set = move |tx: &Transaction<'_>| {
             let known = tx.device(&ek_sha256)?.ok_or(DeviceError::NotFound)?;
-            Ok(tx.put_device(change((*known.record).clone())?, known.clock)?.record)
+            let changed = change((*known.record).clone())?;
+            tx.put_device(&changed, known.clock)?;
+            Ok(Arc::new(changed))
         };
         self.store.change(set).await
     }

@@ -1,6 +1,7 @@
 //! One import under way: what each record of a manifest makes of the device that is known.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::devices::NewDevice;
 use crate::facts::device::{DeviceRecord, DeviceState};
@@ -47,7 +48,15 @@ impl Import {
             Some(known) if *known.record == after => known,
             known => {
                 *(if known.is_some() { &mut self.updated } else { &mut self.created }) += 1;
-                tx.put_device(after, known.and_then(|known| known.clock))?
+                let (clock, boot, boot_changed_at) =
+                    known.map_or_else(Default::default, |known| (known.clock, known.boot, known.boot_changed_at));
+                KnownDevice {
+                    seq: tx.put_device(&after, clock)?,
+                    record: Arc::new(after),
+                    clock,
+                    boot,
+                    boot_changed_at,
+                }
             }
         });
         Ok(())

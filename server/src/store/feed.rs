@@ -89,10 +89,11 @@ impl Feed {
         Ok(())
     }
 
-    /// Has every follower take in what was committed since. If one fails, the others go on, and its position stays.
+    /// Has every follower take in what was committed since. If one fails, the others go on, and its position stays. Followers stand at the
+    /// same place, so the log is read once for all of them.
     pub fn catch_up(&mut self, facts: &Facts<'_>) -> Result<(), StoreError> {
-        let mut outcome = Ok(());
-        self.0.retain_mut(|(position, follower)| match advance(facts, position, follower) {
+        let (mut outcome, mut step) = (Ok(()), None);
+        self.0.retain_mut(|(position, follower)| match advance(facts, position, follower, &mut step) {
             Ok(follows) => follows == Follows::On,
             Err(error) => {
                 outcome = Err(error);
@@ -103,24 +104,50 @@ impl Feed {
     }
 }
 
-fn advance(facts: &Facts<'_>, position: &mut Position, follower: &mut Follower) -> Result<Follows, StoreError> {
-    loop {
-        let (end, news, more) = match facts.log_after(position)? {
+/// What a follower at `from` takes in next.
+struct Step {
+    from: Position,
+    end: Position,
+    news: News,
+    /// Whether the log goes on behind it.
+    more: bool,
+}
+
+impl Step {
+    /// None if there is nothing behind `from`.
+    fn read(facts: &Facts<'_>, from: Position) -> Result<Option<Self>, StoreError> {
+        match facts.log_after(&from)? {
             LogPage::Rows(rows) => {
-                let Some((end, _)) = rows.last() else { return Ok(Follows::On) };
+                let Some((end, _)) = rows.last() else { return Ok(None) };
                 let (end, more) = (*end, rows.len() == PAGE);
-                (end, News::Changes(once_each(rows.into_iter().filter_map(|(_, changed)| changed))), more)
+                let news = News::Changes(once_each(rows.into_iter().filter_map(|(_, changed)| changed)));
+                Ok(Some(Self { from, end, news, more }))
             }
             LogPage::Broken(why) => {
-                tell(why, *position);
-                (facts.log_end()?, News::Everything, false)
+                tell(why, from);
+                Ok(Some(Self { from, end: facts.log_end()?, news: News::Everything, more: false }))
             }
-        };
-        if follower(facts, &news)? == Follows::Ended {
+        }
+    }
+}
+
+/// `step`: the one that was read last.
+fn advance(
+    facts: &Facts<'_>,
+    position: &mut Position,
+    follower: &mut Follower,
+    step: &mut Option<Step>,
+) -> Result<Follows, StoreError> {
+    loop {
+        if step.as_ref().is_none_or(|step| step.from != *position) {
+            *step = Step::read(facts, *position)?;
+        }
+        let Some(Step { end, news, more, .. }) = step else { return Ok(Follows::On) };
+        if follower(facts, news)? == Follows::Ended {
             return Ok(Follows::Ended);
         }
-        *position = end;
-        if !more {
+        *position = *end;
+        if !*more {
             return Ok(Follows::On);
         }
     }

@@ -1,11 +1,9 @@
 //! What devices have booted.
 
-use std::sync::Arc;
-
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::Row;
 
 use super::{Facts, Transaction};
-use crate::facts::device::{Boot, BootFacts, MAX_BOOTS};
+use crate::facts::device::{Boot, BootFacts, KnownDevice, MAX_BOOTS};
 use crate::store::{Changed, StoreError};
 
 impl Facts<'_> {
@@ -16,27 +14,20 @@ impl Facts<'_> {
         let rows = select.query_map([ek_sha256], |row| Ok(boot(row)))?;
         rows.map(|row| row?).collect()
     }
-
-    /// What a device has booted last.
-    pub(crate) fn last_boot(&self, ek_sha256: &[u8; 32]) -> Result<Option<Arc<BootFacts>>, StoreError> {
-        let select = "SELECT facts FROM boots WHERE ek_sha256 = ?1 ORDER BY id DESC LIMIT 1";
-        let found: Option<String> =
-            self.connection.prepare_cached(select)?.query_row([ek_sha256], |row| row.get(0)).optional()?;
-        found.map(|facts| parse(&facts).map(Arc::new)).transpose()
-    }
-
-    /// When a device first proved what it boots now, UNIX seconds; 0 if it has booted nothing else before.
-    pub(crate) fn boot_changed_at(&self, ek_sha256: &[u8; 32]) -> Result<i64, StoreError> {
-        let select = "SELECT CASE WHEN count(*) > 1 THEN max(first_at) ELSE 0 END FROM boots WHERE ek_sha256 = ?1";
-        Ok(self.connection.prepare_cached(select)?.query_row([ek_sha256], |row| row.get(0))?)
-    }
 }
 
 impl Transaction<'_> {
-    /// Notes what a device has booted, and forgets its oldest boots beyond [`MAX_BOOTS`].
-    pub(crate) fn note_boot(&self, ek_sha256: &[u8; 32], facts: &BootFacts, now_unix: i64) -> Result<(), StoreError> {
+    /// Notes what a device has booted, and forgets its oldest boots beyond [`MAX_BOOTS`]. `known`: the device as this transaction finds
+    /// it; none if it is new.
+    pub(crate) fn note_boot(
+        &self,
+        ek_sha256: &[u8; 32],
+        known: Option<&KnownDevice>,
+        facts: &BootFacts,
+        now_unix: i64,
+    ) -> Result<(), StoreError> {
         self.note(Changed::Device(*ek_sha256));
-        if self.last_boot(ek_sha256)?.as_deref() == Some(facts) {
+        if known.and_then(|known| known.boot.as_deref()) == Some(facts) {
             let again = "UPDATE boots SET last_at = ?2 WHERE id = (SELECT max(id) FROM boots WHERE ek_sha256 = ?1)";
             self.connection.prepare_cached(again)?.execute((ek_sha256, now_unix))?;
             return Ok(());

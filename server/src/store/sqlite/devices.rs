@@ -48,12 +48,8 @@ impl Facts<'_> {
 }
 
 impl Transaction<'_> {
-    /// Adds the device or replaces its row; it keeps its place in lists.
-    pub(crate) fn put_device(
-        &self,
-        record: DeviceRecord,
-        clock: Option<ClockReading>,
-    ) -> Result<KnownDevice, StoreError> {
+    /// Adds the device or replaces its row; returns its place in lists, which it keeps.
+    pub(crate) fn put_device(&self, record: &DeviceRecord, clock: Option<ClockReading>) -> Result<i64, StoreError> {
         let put = "INSERT INTO devices (ek_sha256, serial, labels, state, manufacturer, created_at, last_attested_at, agent_id,
                                         clock_ms, reset_count, restart_count, clock_safe, ban)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
@@ -81,11 +77,8 @@ impl Transaction<'_> {
             clock.map(|clock| clock.safe),
             record.ban.as_ref().map(|ban| serde_json::to_string(ban).expect("texts and numbers are JSON")),
         );
-        self.note(Changed::Device(record.ek_sha256));
-        let seq = self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?;
-        let boot = self.last_boot(&record.ek_sha256)?;
-        let boot_changed_at = self.boot_changed_at(&record.ek_sha256)?;
-        Ok(KnownDevice { seq, record: Arc::new(record), clock, boot, boot_changed_at })
+        self.note_once(Changed::Device(record.ek_sha256));
+        Ok(self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?)
     }
 
     /// Removes a device, with what it has booted; false if there is none of that endorsement key.

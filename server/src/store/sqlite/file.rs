@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ironroot_api::TrustDomain;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tracing::{error, info};
 
@@ -24,6 +25,14 @@ const MODE: u32 = 0o600;
 
 /// Smallest page, and so smallest file, of SQLite, bytes. Source: sqlite.org/fileformat2.html §1.3.2.
 const MIN_BYTES: u64 = 512;
+
+/// Memory for pages of the file, KiB: what a batch of 500 entries changes. Memory has what is asked for, and the kernel the rest of the
+/// file; SQLite itself would take 2 MB.
+const PAGE_CACHE_KIB: i64 = 512;
+
+/// Parsed statements that are kept, each some kilobytes: more than this room has. An attestation runs twenty in turn; a cache that holds
+/// fewer than come round parses every one of them anew.
+const PARSED_STATEMENTS: usize = 128;
 
 /// How long another's lock is waited for, and how often it is tried.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
@@ -176,11 +185,16 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| StoreError::open(path, e))?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(PARSED_STATEMENTS);
+    // Without it a statement whose LIMIT is a parameter is parsed anew each time that is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if connection.is_readonly("main")? {
         return Err(StoreError::ReadOnly);
     }
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Kibibytes have a sign there, pages none.
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use crate::facts::device::DeviceState;
 use ironroot_api::TrustDomain;
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 use tempfile::TempDir;
 
 use super::schema::Migration;
@@ -55,6 +55,19 @@ fn add_in(tx: &Transaction<'_>, token: &str) -> Result<(), StoreError> {
         true => Ok(()),
         false => Err(StoreError::Corrupt(format!("{token} is there"))),
     }
+}
+
+#[test]
+fn statements_are_parsed_once_as_many_as_there_are_and_whatever_is_bound() {
+    let database = Fixture::new().open();
+    let run = |number: i64| {
+        let mut statement = database.connection.prepare_cached(&format!("SELECT {number} LIMIT ?1")).expect("SQL");
+        statement.query_row([number + 1], |_| Ok(())).expect("a row");
+        (statement.get_status(StatementStatus::Run), statement.get_status(StatementStatus::RePrepare))
+    };
+    let each = || (0..100).map(run).collect::<Vec<_>>();
+    assert_eq!(each(), [(1, 0); 100]);
+    assert_eq!(each(), [(2, 0); 100], "another is run than was parsed before");
 }
 
 /// One change, and what it holds while it is under way.

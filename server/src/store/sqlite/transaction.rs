@@ -71,6 +71,14 @@ impl<'c> Transaction<'c> {
         self.noted.borrow_mut().push(changed);
     }
 
+    /// The same, unless the verb just before has changed that fact too.
+    pub(super) fn note_once(&self, changed: Changed) {
+        let is_noted = self.noted.borrow().last() == Some(&changed);
+        if !is_noted {
+            self.note(changed);
+        }
+    }
+
     /// Everything that [`note`](Self::note) was told, for the log of changes, in order.
     pub(super) fn into_noted(self) -> Vec<Changed> {
         self.noted.into_inner()

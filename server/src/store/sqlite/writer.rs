@@ -207,8 +207,13 @@ impl Desk {
         }
     }
 
+    /// In one transaction: whoever reads outside of one locks the file anew for each question.
     fn catch_up(&mut self) -> Result<(), StoreError> {
-        let caught_up = self.feed.catch_up(&self.database.facts());
+        let connection = &self.database.connection;
+        let caught_up = run(connection, "BEGIN").and_then(|()| {
+            let caught_up = self.feed.catch_up(&self.database.facts());
+            caught_up.and(run(connection, "COMMIT").inspect_err(|_| rollback(connection)))
+        });
         if let Err(why) = &caught_up {
             error!(error = why as &dyn std::error::Error, "what is on disk could not be taken into memory");
             self.trouble.set(Some(why.clone()));
