@@ -54,13 +54,7 @@ impl TrustDomain {
     /// Parses a bare name (`example.org`) or a trust domain's SPIFFE ID (`spiffe://example.org`).
     pub fn new(name: &str) -> Result<Self, SpiffeIdError> {
         let name = name.strip_prefix("spiffe://").unwrap_or(name);
-        //= ID-02 SPIFFE-ID 2.1: "The `userinfo` and `port` parts of the authority component MUST be empty."
-        //= ID-03 SPIFFE-ID 2.1: "The `host` part of the authority MUST be lowercase."
-        let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
-        if name.is_empty() || name.len() > MAX_TRUST_DOMAIN_BYTES || !name.bytes().all(legal) {
-            return Err(SpiffeIdError::TrustDomain);
-        }
-        Ok(Self(name.into()))
+        if is_legal_name(name) { Ok(Self(name.into())) } else { Err(SpiffeIdError::TrustDomain) }
     }
 
     /// The bare name.
@@ -114,7 +108,9 @@ impl SpiffeId {
         //= ID-01 SPIFFE-ID 2: "Valid SPIFFE IDs MUST have the scheme set to `spiffe`"
         let rest = text.strip_prefix("spiffe://").ok_or(SpiffeIdError::Scheme)?;
         let (name, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        TrustDomain::new(name)?;
+        if !is_legal_name(name) {
+            return Err(SpiffeIdError::TrustDomain);
+        }
         if !is_legal_path(path) {
             return Err(SpiffeIdError::Path);
         }
@@ -206,6 +202,14 @@ impl fmt::Debug for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", &*self.text)
     }
+}
+
+/// Of a trust domain, without its scheme.
+fn is_legal_name(name: &str) -> bool {
+    //= ID-02 SPIFFE-ID 2.1: "The `userinfo` and `port` parts of the authority component MUST be empty."
+    //= ID-03 SPIFFE-ID 2.1: "The `host` part of the authority MUST be lowercase."
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    !name.is_empty() && name.len() <= MAX_TRUST_DOMAIN_BYTES && name.bytes().all(legal)
 }
 
 fn is_legal_path(path: &str) -> bool {

@@ -57,8 +57,8 @@ struct Shared {
 struct Recent {
     /// Of the newest.
     head: Head,
-    /// The oldest first.
-    hashes: VecDeque<(u64, [u8; 32])>,
+    /// The oldest first; the newest is the head's, and each has the sequence number behind the one before.
+    hashes: VecDeque<[u8; 32]>,
 }
 
 impl Recent {
@@ -66,8 +66,14 @@ impl Recent {
         if self.hashes.len() == RECENT {
             self.hashes.pop_front();
         }
-        self.hashes.push_back((head.sequence, head.hash));
+        self.hashes.push_back(head.hash);
         self.head = head;
+    }
+
+    /// The hash of the record of that number; none if it is not remembered.
+    fn hash_of(&self, sequence: u64) -> Option<&[u8; 32]> {
+        let back = usize::try_from(self.head.sequence.checked_sub(sequence)?).ok()?;
+        self.hashes.get(self.hashes.len().checked_sub(back + 1)?)
     }
 }
 
@@ -122,9 +128,7 @@ impl IssuanceLog {
         if kept.sequence > recent.head.sequence {
             return Some(true);
         }
-        let (oldest, _) = recent.hashes.front()?;
-        let place = usize::try_from(kept.sequence.checked_sub(*oldest)?).ok()?;
-        recent.hashes.get(place).map(|(_, hash)| *hash != kept.hash)
+        recent.hash_of(kept.sequence).map(|hash| *hash != kept.hash)
     }
 
     /// Why nothing is written now; none if it is.

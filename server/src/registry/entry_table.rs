@@ -47,6 +47,20 @@ impl EntryTable {
         }
     }
 
+    /// The same with room for so many: what grows while a million come in is hashed anew time and again.
+    pub fn with_room(trust_domain: &TrustDomain, entries: usize) -> Self {
+        let mut table = Self::new(trust_domain);
+        table.by_id.reserve(entries);
+        table.by_spiffe_id.reserve(entries);
+        table
+    }
+
+    /// Gives back the room that nothing came into.
+    pub fn shrink(&mut self) {
+        self.by_id.shrink_to_fit();
+        self.by_spiffe_id.shrink_to_fit();
+    }
+
     /// Counts changes; equal numbers mean equal tables.
     pub fn revision(&self) -> u64 {
         self.revision

@@ -45,6 +45,16 @@ impl<K: Key> Default for Groups<K> {
 }
 
 impl<K: Key> Groups<K> {
+    /// Makes room for so many groups more.
+    pub fn reserve(&mut self, groups: usize) {
+        self.0.reserve(groups);
+    }
+
+    /// Gives back the room of groups that did not come.
+    pub fn shrink_to_fit(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     pub fn put(&mut self, entry: Arc<StoredEntry>) {
         let members = match self.0.take(K::of(&entry)) {
             None => Members::One(entry),

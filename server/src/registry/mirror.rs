@@ -51,8 +51,10 @@ fn concerns_many(news: &News) -> bool {
 }
 
 fn everything(facts: &Facts<'_>) -> Result<Tables, StoreError> {
-    let (mut entries, mut agents) = (EntryTable::new(facts.trust_domain()), AgentTable::default());
+    let mut entries = EntryTable::with_room(facts.trust_domain(), facts.count_entries()?);
+    let mut agents = AgentTable::default();
     facts.each_entry(&mut |seq, entry| entries.put(seq, &entry))?;
+    entries.shrink();
     facts.agents()?.into_iter().for_each(|(seq, agent)| agents.put(seq, agent));
     Ok(Tables { entries, agents })
 }

@@ -1,12 +1,14 @@
 //! An entry as memory keeps it: its wire form, made once, and what the indexes need of it.
 
 use std::mem;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ironroot_api::pb::entry::EntryRevision;
 use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use prost::Message;
+use prost::encoding::{WireType, decode_varint, encode_key, encode_varint};
 
 use crate::facts::entry::RegistrationEntry;
 
@@ -29,22 +31,17 @@ pub(super) struct StoredEntry {
     pub revision_number: i64,
     wire: Box<[u8]>,
     parent: Arc<[u8]>,
-    id: Part,
-    spiffe_id: Part,
     agent_bytes: u32,
     pub admin: bool,
     pub downstream: bool,
 }
 
-/// What names the field of the parent in the wire form, bytes: its number is below 16.
-const PARENT_TAG_BYTES: usize = 1;
-
-/// Where in the wire form something is.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    start: u32,
-    end: u32,
-}
+/// Fields of `spire.api.types.Entry`.
+const ID: u32 = 1;
+const SPIFFE_ID: u32 = 2;
+const PARENT_ID: u32 = 3;
+/// What names each of them in the wire form, bytes: its number is below 16.
+const TAG_BYTES: usize = 1;
 
 impl StoredEntry {
     /// `parent`: the [`id_key`] of its parent, shared with others.
@@ -52,15 +49,13 @@ impl StoredEntry {
         let mut all = entry.to_pb();
         all.parent_id = None;
         let mut wire = Vec::with_capacity(all.encoded_len());
-        let (id, bytes) = (mem::take(&mut all.id), entry.id().len());
-        let id = append(&mut wire, &types::Entry { id, ..Default::default() }, bytes);
-        let spiffe_id = all.spiffe_id.take();
-        let bytes = spiffe_id.as_ref().map_or(0, Message::encoded_len);
-        let spiffe_id = append(&mut wire, &types::Entry { spiffe_id, ..Default::default() }, bytes);
+        put_field(&mut wire, ID, mem::take(&mut all.id).as_bytes());
+        all.spiffe_id = None;
+        put_field(&mut wire, SPIFFE_ID, &id_key(entry.spiffe_id()));
         let rest = take_what_agents_do_not_ask_for(&mut all);
-        append(&mut wire, &all, 0);
-        let agent_bytes = place_of(wire.len());
-        append(&mut wire, &rest, 0);
+        append(&mut wire, &all);
+        let agent_bytes = u32::try_from(wire.len()).expect("an entry is far smaller than 4 GiB");
+        append(&mut wire, &rest);
         Self {
             seq,
             expires_at: entry.expires_at(),
@@ -68,8 +63,6 @@ impl StoredEntry {
             revision_number: entry.revision_number(),
             wire: wire.into(),
             parent,
-            id,
-            spiffe_id,
             agent_bytes,
             admin: entry.admin(),
             downstream: entry.downstream(),
@@ -83,17 +76,18 @@ impl StoredEntry {
     }
 
     pub fn id(&self) -> &str {
-        std::str::from_utf8(self.part(self.id)).expect("an entry's ID is text")
+        std::str::from_utf8(&self.wire[content(&self.wire, 0)]).expect("an entry's ID is text")
     }
 
     pub fn spiffe_id(&self) -> SpiffeId {
-        let wire = types::Spiffeid::decode(self.part(self.spiffe_id)).expect("it was encoded here");
+        let wire = types::Spiffeid::decode(self.spiffe_id_key()).expect("it was encoded here");
         SpiffeId::from_pb(Some(&wire)).expect("it was encoded from a SPIFFE ID")
     }
 
     /// Whose identity it is, as [`id_key`] makes it.
     pub fn spiffe_id_key(&self) -> &[u8] {
-        self.part(self.spiffe_id)
+        let behind_the_id = content(&self.wire, 0).end;
+        &self.wire[content(&self.wire, behind_the_id)]
     }
 
     /// Below whom it is, as [`id_key`] makes it.
@@ -108,16 +102,16 @@ impl StoredEntry {
 
     /// The wire form, all fields.
     pub fn whole(&self) -> Vec<u8> {
-        let parent_id = types::Spiffeid::decode(&*self.parent).expect("it was encoded here");
-        let mut whole = self.wire.to_vec();
-        append(&mut whole, &types::Entry { parent_id: Some(parent_id), ..Default::default() }, 0);
+        let mut whole = Vec::with_capacity(self.whole_bytes());
+        whole.extend_from_slice(&self.wire);
+        put_field(&mut whole, PARENT_ID, &self.parent);
         whole
     }
 
     /// The length of [`whole`](Self::whole), bytes, without making it.
     pub fn whole_bytes(&self) -> usize {
         let parent = self.parent.len();
-        self.wire.len() + PARENT_TAG_BYTES + prost::length_delimiter_len(parent) + parent
+        self.wire.len() + TAG_BYTES + prost::length_delimiter_len(parent) + parent
     }
 
     /// The wire form, all fields but the parent.
@@ -139,15 +133,18 @@ impl StoredEntry {
     pub fn revision(&self) -> EntryRevision {
         EntryRevision { id: self.id().to_owned(), revision_number: self.revision_number, created_at: self.created_at }
     }
-
-    fn part(&self, part: Part) -> &[u8] {
-        &self.wire[part.start as usize..part.end as usize]
-    }
 }
 
 /// A SPIFFE ID as the indexes have it: the bytes of `spire.api.types.SPIFFEID`.
 pub(super) fn id_key(id: &SpiffeId) -> Vec<u8> {
-    id.to_pb().encode_to_vec()
+    let mut key = Vec::with_capacity(id.as_str().len());
+    for (field, text) in (1..).zip([id.trust_domain_name(), id.path()]) {
+        // As of every message: what is empty is not written.
+        if !text.is_empty() {
+            put_field(&mut key, field, text.as_bytes());
+        }
+    }
+    key
 }
 
 /// What node aliases have as their parent: the ID of the trust domain's server, as a key of the indices.
@@ -155,14 +152,24 @@ pub(super) fn server_key(trust_domain: &TrustDomain) -> Vec<u8> {
     id_key(&trust_domain.server_id())
 }
 
-/// Appends the field, or fields, of `message`; returns where its last `bytes` are.
-fn append(wire: &mut Vec<u8>, message: &types::Entry, bytes: usize) -> Part {
+/// Appends the fields of `message`.
+fn append(wire: &mut Vec<u8>, message: &types::Entry) {
     message.encode(wire).expect("a vector grows");
-    Part { start: place_of(wire.len() - bytes), end: place_of(wire.len()) }
 }
 
-fn place_of(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("an entry is far smaller than 4 GiB")
+/// Appends a text or an inner message.
+fn put_field(wire: &mut Vec<u8>, number: u32, content: &[u8]) {
+    encode_key(number, WireType::LengthDelimited, wire);
+    encode_varint(content.len() as u64, wire);
+    wire.extend_from_slice(content);
+}
+
+/// Where the content of the text or the inner message is whose field begins at `at`.
+fn content(wire: &[u8], at: usize) -> Range<usize> {
+    let mut rest = &wire[at + TAG_BYTES..];
+    let length = decode_varint(&mut rest).expect("it was encoded here");
+    let start = wire.len() - rest.len();
+    start..start + usize::try_from(length).expect("an entry is far smaller than 4 GiB")
 }
 
 /// The fields that [`agent_entry_mask`](crate::facts::mask::agent_entry_mask) does not name, without the parent.
@@ -212,6 +219,15 @@ mod tests {
         let for_agents = types::Entry::decode(stored.for_agents()).expect("protobuf");
         assert_eq!(for_agents, mask_entry(entry.to_pb(), Some(&agent_entry_mask())));
         assert!(stored.whole().starts_with(stored.for_agents()));
+    }
+
+    #[test]
+    fn a_key_is_the_message_of_its_id() {
+        let longest = format!("/{}", "x".repeat(2000));
+        for path in ["", "/w", &longest] {
+            let id = TrustDomain::new("example.org").expect("legal").id_with_path(path).expect("legal");
+            assert_eq!(id_key(&id), id.to_pb().encode_to_vec());
+        }
     }
 
     #[test]

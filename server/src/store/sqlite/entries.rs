@@ -12,6 +12,13 @@ use crate::store::{Changed, StoreError};
 const COLUMNS: &str = "seq, id, spiffe_id, parent_id, expires_at, terms";
 
 impl Facts<'_> {
+    /// How many entries there are.
+    pub fn count_entries(&self) -> Result<usize, StoreError> {
+        let count = "SELECT count(*) FROM entries";
+        let count: i64 = self.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
     /// Hands every entry to `take`, with its place in lists, in order.
     pub fn each_entry(&self, take: &mut dyn FnMut(i64, RegistrationEntry)) -> Result<(), StoreError> {
         let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM entries ORDER BY seq"))?;
