@@ -1,7 +1,8 @@
 //! X509-SVIDs and JWT-SVIDs per second as shares of raw C_SignInit + C_Sign on the same token with as many sessions.
 //!
 //! Prints wall-clock rates and CPU time per signature: with SoftHSM both compete for the same cores, and neighbours on the
-//! machine disturb the former only. `cargo bench --bench issuing`.
+//! machine disturb the former only. Beside each share the one that the cores allow: what they can do in a second if each signature
+//! takes the CPU time that it took. A share that comes near it is limited by the cores, not by waiting. `cargo bench --bench issuing`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -52,7 +53,7 @@ fn run_again(environment: Vec<(&str, OsString)>) {
 fn measure(name: &str, module: &Path, sessions: &[usize], config: impl Fn(usize) -> TokenConfig) {
     println!("{name}");
     println!(
-        "sessions        raw/s       SVID/s   share        JWT/s   share     raw CPU us    SVID CPU us     JWT CPU us"
+        "sessions        raw/s       SVID/s   share  cores allow        JWT/s   share  cores allow     raw CPU us    SVID CPU us     JWT CPU us"
     );
     for &sessions in sessions {
         let runtime =
@@ -73,10 +74,12 @@ fn measure(name: &str, module: &Path, sessions: &[usize], config: impl Fn(usize)
         let (svid_share, jwt_share) = (share(|round| &round.1), share(|round| &round.2));
         let (raw, svid, jwt) = &rounds[ROUNDS / 2];
         println!(
-            "{sessions:>8} {:>12.0} {:>12.0} {svid_share:>7.2} {:>12.0} {jwt_share:>7.2} {:>14.0} {:>14.0} {:>14.0}{}",
+            "{sessions:>8} {:>12.0} {:>12.0} {svid_share:>7.2} {:>12.2} {:>12.0} {jwt_share:>7.2} {:>12.2} {:>14.0} {:>14.0} {:>14.0}{}",
             raw.rate,
             svid.rate,
+            svid.cores_allow() / raw.rate,
             jwt.rate,
+            jwt.cores_allow() / raw.rate,
             raw.cpu_us,
             svid.cpu_us,
             jwt.cpu_us,
@@ -89,6 +92,14 @@ fn measure(name: &str, module: &Path, sessions: &[usize], config: impl Fn(usize)
 struct Measured {
     rate: f64,
     cpu_us: f64,
+}
+
+impl Measured {
+    /// So many a second, if the cores did nothing else.
+    fn cores_allow(&self) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        cores as f64 * 1e6 / self.cpu_us
+    }
 }
 
 async fn issue(lab: &AuthorityLab) -> Measured {
