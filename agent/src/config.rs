@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::tls::KeyExchanges;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_attest::workload::{ConnectionWriter, ContainerConfig, DEFAULT_SIZE_LIMIT, ExecutableSelectors};
 use ironroot_shell::logging::LogConfig;
@@ -46,6 +47,8 @@ pub struct AgentConfig {
     pub workload_api: bool,
     /// Whether workloads may ask for WIT-SVIDs.
     pub wit_svids: bool,
+    /// What links to the server, and to a kubelet, may agree on.
+    pub key_exchanges: KeyExchanges,
     /// How it serves Envoy's secrets there, if it does.
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
@@ -239,6 +242,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         socket_path: block.socket_path,
         workload_api,
         wit_svids: block.wit_svids,
+        key_exchanges: block.key_exchanges,
         secrets,
         admin_socket_path,
         delegates,
@@ -246,13 +250,21 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         key_manager: plugins.key_manager,
         offline_cache: cache,
         workload_attestor: plugins.workload_attestor,
-        containers: plugins.containers,
+        containers: agreeing_on(block.key_exchanges, plugins.containers),
         sync_interval: block.sync_interval,
         health_checks,
         telemetry,
         log,
         warnings: Vec::new(),
     })
+}
+
+/// The kubelet is asked over TLS, too.
+fn agreeing_on(exchanges: KeyExchanges, mut containers: ContainerConfig) -> ContainerConfig {
+    if let Some(kubelet) = &mut containers.kubelet {
+        kubelet.only_hybrid_key_exchange = exchanges == KeyExchanges::HybridOnly;
+    }
+    containers
 }
 
 const PROGRAM: &str = "ironroot-agent";

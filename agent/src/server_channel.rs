@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config};
+use ironroot_api::tls::{KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config};
 use ironroot_api::{SpiffeId, TrustDomain};
 use rustls::ClientConfig;
 use rustls::sign::CertifiedKey;
@@ -65,12 +65,18 @@ pub struct Server {
     port: u16,
     id: SpiffeId,
     time: TrustedTime,
+    exchanges: KeyExchanges,
 }
 
 impl Server {
     /// The server of `trust_domain` at `host` (a name or an address) and `port`.
     pub fn new(host: &str, port: u16, trust_domain: &TrustDomain, time: TrustedTime) -> Self {
-        Self { host: host.to_owned(), port, id: trust_domain.server_id(), time }
+        Self { host: host.to_owned(), port, id: trust_domain.server_id(), time, exchanges: KeyExchanges::default() }
+    }
+
+    /// The same, which is to agree on one of these key exchanges.
+    pub fn agreeing_on(self, exchanges: KeyExchanges) -> Self {
+        Self { exchanges, ..self }
     }
 
     /// Host and port, for people.
@@ -94,7 +100,7 @@ impl Server {
             "insecure bootstrap: believing a server that nothing proves; whoever answers becomes this agent's authority"
         );
         let trust = ServerTrust::InsecureBootstrap { expected: self.id.clone() };
-        self.connect(client_config(trust, SvidResolver::empty()), false).await
+        self.connect(client_config(trust, SvidResolver::empty(), self.exchanges), false).await
     }
 
     /// Dials with the agent's certificate; the server is proven by `anchors`.
@@ -115,7 +121,7 @@ impl Server {
     fn trusting(&self, anchors: Arc<TrustAnchors>, doubt: Doubt, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
         let configured = anchors.trust_domain().clone();
         let server = ServerTrust::Bundle { anchors, expected: self.id.clone() };
-        client_config(ClockedTrust { server, configured, doubt, time: self.time.clone() }, svid)
+        client_config(ClockedTrust { server, configured, doubt, time: self.time.clone() }, svid, self.exchanges)
     }
 
     async fn connect(&self, config: Arc<ClientConfig>, key_blocks: bool) -> Result<Channel, ChannelError> {

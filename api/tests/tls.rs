@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
 use ironroot_api::tls::{
-    BundleEnd, ClientTrust, ServerTrust, SvidRefusal, SvidResolver, TrustAnchors, client_config, provider,
-    server_config,
+    BundleEnd, ClientTrust, KeyExchanges, ServerTrust, SvidRefusal, SvidResolver, TrustAnchors, client_config,
+    provider, server_config,
 };
 use ironroot_api::{SpiffeId, TrustDomain};
 use rcgen::{
@@ -157,9 +157,17 @@ fn a_workload_of_the_trust_domain_cannot_pose_as_the_server() {
     let authority = Authority::new("spiffe://td");
     let anchors = anchors(&authority);
     let dial = |shown: &str| {
-        let server = server_config(ClientTrust::new(anchors.clone()), SvidResolver::new(authority.issue(shown)));
+        let server = server_config(
+            ClientTrust::new(anchors.clone()),
+            SvidResolver::new(authority.issue(shown)),
+            KeyExchanges::default(),
+        );
         handshake(
-            client_config(expect_server(anchors.clone(), "spiffe://td/spire/server"), SvidResolver::empty()),
+            client_config(
+                expect_server(anchors.clone(), "spiffe://td/spire/server"),
+                SvidResolver::empty(),
+                KeyExchanges::default(),
+            ),
             server,
         )
     };
@@ -172,11 +180,15 @@ fn a_workload_of_the_trust_domain_cannot_pose_as_the_server() {
 fn a_client_may_come_without_a_certificate_but_not_with_a_foreign_one() {
     let (ours, other) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
     let anchors = anchors(&ours);
-    let server =
-        server_config(ClientTrust::new(anchors.clone()), SvidResolver::new(ours.issue("spiffe://td/spire/server")));
+    let server = server_config(
+        ClientTrust::new(anchors.clone()),
+        SvidResolver::new(ours.issue("spiffe://td/spire/server")),
+        KeyExchanges::default(),
+    );
     let dial = |svid| {
         let trust = expect_server(anchors.clone(), "spiffe://td/spire/server");
-        handshake(client_config(trust, svid), server.clone()).map(|(_, s)| s.peer_certificates().is_some())
+        handshake(client_config(trust, svid, KeyExchanges::default()), server.clone())
+            .map(|(_, s)| s.peer_certificates().is_some())
     };
     assert_eq!(dial(SvidResolver::empty()), Ok(false));
     assert_eq!(dial(SvidResolver::new(ours.issue("spiffe://td/spire/agent/x"))), Ok(true));
@@ -188,9 +200,13 @@ fn a_client_is_known_by_what_its_own_handshake_verified_and_only_once() {
     let authority = Authority::new("spiffe://td");
     let (anchors, id) = (anchors(&authority), "spiffe://td/spire/agent/x");
     let clients = ClientTrust::new(anchors.clone());
-    let server = server_config(clients.clone(), SvidResolver::new(authority.issue("spiffe://td/spire/server")));
+    let server = server_config(
+        clients.clone(),
+        SvidResolver::new(authority.issue("spiffe://td/spire/server")),
+        KeyExchanges::default(),
+    );
     let trust = expect_server(anchors.clone(), "spiffe://td/spire/server");
-    let client = client_config(trust, SvidResolver::new(authority.issue(id)));
+    let client = client_config(trust, SvidResolver::new(authority.issue(id)), KeyExchanges::default());
     let (_, shaken) = handshake(client, server).expect("handshake");
     let chain = shaken.peer_certificates().expect("it showed one");
     // What is found anew needs authorities; what the handshake has found does not.
@@ -208,9 +224,11 @@ fn sessions_are_never_resumed() {
     let server = server_config(
         ClientTrust::new(anchors.clone()),
         SvidResolver::new(authority.issue("spiffe://td/spire/server")),
+        KeyExchanges::default(),
     );
     let svid = SvidResolver::new(authority.issue("spiffe://td/spire/agent/x"));
-    let client = client_config(expect_server(anchors.clone(), "spiffe://td/spire/server"), svid);
+    let client =
+        client_config(expect_server(anchors.clone(), "spiffe://td/spire/server"), svid, KeyExchanges::default());
     for _ in 0..3 {
         let (client, server) = handshake(client.clone(), server.clone()).expect("handshake");
         assert_eq!(
@@ -226,9 +244,16 @@ fn sessions_are_never_resumed() {
 fn insecure_bootstrap_still_requires_the_servers_name() {
     let (ours, stranger) = (Authority::new("spiffe://td"), Authority::new("spiffe://td"));
     let dial = |shown: &str| {
-        let server = server_config(ClientTrust::new(anchors(&ours)), SvidResolver::new(stranger.issue(shown)));
+        let server = server_config(
+            ClientTrust::new(anchors(&ours)),
+            SvidResolver::new(stranger.issue(shown)),
+            KeyExchanges::default(),
+        );
         let expected = SpiffeId::parse("spiffe://td/spire/server").expect("id");
-        handshake(client_config(ServerTrust::InsecureBootstrap { expected }, SvidResolver::empty()), server)
+        handshake(
+            client_config(ServerTrust::InsecureBootstrap { expected }, SvidResolver::empty(), KeyExchanges::default()),
+            server,
+        )
     };
     dial("spiffe://td/spire/server").expect("first contact");
     assert!(dial("spiffe://td/w").is_err());
@@ -245,7 +270,11 @@ fn a_certificate_without_its_key_proves_nothing_on_either_side() {
     let honest = |id: &str| SvidResolver::new(authority.issue(id));
     let dial = |client, server| {
         let trust = expect_server(anchors.clone(), "spiffe://td/spire/server");
-        handshake(client_config(trust, client), server_config(ClientTrust::new(anchors.clone()), server)).map(drop)
+        handshake(
+            client_config(trust, client, KeyExchanges::default()),
+            server_config(ClientTrust::new(anchors.clone()), server, KeyExchanges::default()),
+        )
+        .map(drop)
     };
     let (client, server) = ("spiffe://td/spire/agent/x", "spiffe://td/spire/server");
     assert_eq!(dial(honest(client), honest(server)), Ok(()));

@@ -350,6 +350,7 @@ fn kubelet(port: KubeletPort) -> ContainerConfig {
         max_poll_attempts: 60,
         poll_retry_interval: Duration::from_millis(50),
         disable_container_selectors: false,
+        only_hybrid_key_exchange: false,
         last: Arc::default(),
     };
     ContainerConfig { docker: None, kubelet: Some(kubelet) }

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ironroot_api::tls::KeyExchanges;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyKind, KeyName, TokenUri};
 use ironroot_shell::logging::LogConfig;
@@ -67,6 +68,8 @@ pub struct ServerConfig {
     pub jwt: Option<JwtPolicy>,
     /// WIT-SVIDs; none unless they are switched on.
     pub wit: Option<WitPolicy>,
+    /// What TLS links may agree on: of listeners, and of clients.
+    pub key_exchanges: KeyExchanges,
     /// Callers that may administer the server over TCP.
     pub admin_ids: Vec<SpiffeId>,
     /// Whether entries may name a program and nobody who runs it.
@@ -198,6 +201,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         ca_key_type,
         jwt: block.jwt.policy(&server, has_given_keys),
         wit: wit::with_given_keys(&server, block.wit, has_given_keys),
+        key_exchanges: block.key_exchanges,
         admin_ids: block.admin_ids,
         allow_executable_only: block.allow_executable_only,
         audit: block.audit,

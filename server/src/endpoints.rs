@@ -55,7 +55,7 @@ use ironroot_api::pb::trustdomain::trust_domain_server::TrustDomainServer;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
-use ironroot_api::tls::{ClientTrust, SvidResolver, TrustAnchors};
+use ironroot_api::tls::{ClientTrust, KeyExchanges, SvidResolver, TrustAnchors};
 use ironroot_api::unix_socket::SocketListener;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::command_line::describe;
@@ -130,6 +130,8 @@ pub struct ServerState {
     pub svid: Arc<SvidResolver>,
     /// What clients' certificates must lead to: the authorities of the bundle.
     pub anchors: Arc<TrustAnchors>,
+    /// What links over TCP may agree on.
+    pub key_exchanges: KeyExchanges,
     /// What is done to its end although its caller has gone.
     pub unbroken: Unbroken,
     /// Remote administrators named by configuration.
@@ -154,7 +156,7 @@ pub async fn serve_remote(
 ) -> Result<(), tonic::transport::Error> {
     let services = services(&shared, &stop);
     let clients = ClientTrust::new(shared.anchors.clone());
-    let servers = accept::accept(tcp, clients, shared.svid.clone(), shared.clone()).map(|(role, connections)| {
+    let servers = accept::accept(tcp, clients, shared.clone()).map(|(role, connections)| {
         let gate = Gate::new(shared.clone(), Listener::Remote);
         let router = http2(role.limits()).layer(gate).add_routes(services.clone());
         router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))

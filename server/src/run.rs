@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_api::directory::{DirectoryError, prepare_private};
-use ironroot_api::tls::{SvidResolver, TrustAnchors, web_server_config};
+use ironroot_api::tls::{KeyExchanges, SvidResolver, TrustAnchors, web_server_config};
 use ironroot_api::unix_socket::UnixSocketError;
 use ironroot_hsm::{HsmError, KeyName, PinError, Token};
 use ironroot_shell::clock::wall_unix;
@@ -159,7 +159,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
 
     let anchors = trust_anchors(&config, &ca);
     let svid = ServerSvid::issue(ca.clone()).await;
-    let (poller, refresher) = Poller::new(federation.clone(), ca.bundle());
+    let (poller, refresher) = Poller::new(federation.clone(), ca.bundle(), config.key_exchanges);
     let known = Known { registry: registry.clone(), federation, refresher, heads: heads.clone() };
     let shown = (svid.resolver(), anchors.clone());
     let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, (log.level, audit), shown));
@@ -179,8 +179,8 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let local = endpoints::serve_local(shared, admin, ready.clone(), report, stopped);
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
-    serve_bundle(&mut background, endpoint, &svid, &ca);
-    serve_discovery(&mut background, discovery, &ca);
+    serve_bundle(&mut background, endpoint, (&svid, &ca), config.key_exchanges);
+    serve_discovery(&mut background, discovery, &ca, config.key_exchanges);
     keep_up(&mut background, &config, &ca, &store, &heads);
     background.spawn(reloading);
     background.spawn(follow_bundle(ca.clone(), anchors));
@@ -243,6 +243,11 @@ fn say_what_is_off(config: &ServerConfig) {
         let given_keys = config.key_managers.given_keys();
         tracing::info!(given_keys, "JWT-SVID profile is disabled");
     }
+    if config.key_exchanges == KeyExchanges::HybridOnly {
+        tracing::debug!(
+            "Experimental option 'require_pq_kem' is enabled; all TLS connections will require use of a post-quantum safe KEM"
+        );
+    }
 }
 
 /// What all endpoints work with; each of the daemon's own rooms is in it once. `shown`: the certificate that the server shows, and what
@@ -277,6 +282,7 @@ fn server_state(
         log_level,
         svid,
         anchors,
+        key_exchanges: config.key_exchanges,
         unbroken: Unbroken::new(),
         admin_ids: config.admin_ids.iter().cloned().collect(),
         allow_executable_only: config.allow_executable_only,
@@ -335,11 +341,13 @@ struct Known {
 fn serve_bundle(
     background: &mut JoinSet<()>,
     endpoint: Option<BoundEndpoint>,
-    svid: &ServerSvid,
-    ca: &CertificateAuthority,
+    (svid, ca): (&ServerSvid, &CertificateAuthority),
+    exchanges: KeyExchanges,
 ) {
     let Some((listener, endpoint, certificate)) = endpoint else { return };
-    let tls = certificate.as_ref().map_or_else(|| web_server_config(svid.resolver()), WebProof::tls);
+    let tls = certificate
+        .as_ref()
+        .map_or_else(|| web_server_config(svid.resolver(), exchanges), |proof| proof.tls(exchanges));
     let answers = BundleEndpoint::answers(ca.bundle(), endpoint.refresh_hint);
     background.spawn(listener.serve(tls, answers));
     if let Some(certificate) = certificate {
@@ -347,9 +355,16 @@ fn serve_bundle(
     }
 }
 
-fn serve_discovery(background: &mut JoinSet<()>, discovery: Option<BoundDiscovery>, ca: &CertificateAuthority) {
+fn serve_discovery(
+    background: &mut JoinSet<()>,
+    discovery: Option<BoundDiscovery>,
+    ca: &CertificateAuthority,
+    exchanges: KeyExchanges,
+) {
     let Some((listener, policy, certificate)) = discovery else { return };
-    let tls = certificate.as_ref().map_or_else(|| web_server_config(SvidResolver::empty()), WebProof::tls);
+    let tls = certificate
+        .as_ref()
+        .map_or_else(|| web_server_config(SvidResolver::empty(), exchanges), |proof| proof.tls(exchanges));
     background.spawn(listener.serve(tls, Oidc::answers(ca.bundle(), policy)));
     if let Some(certificate) = certificate {
         background.spawn(certificate.keep_current());

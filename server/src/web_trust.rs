@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use ironroot_api::tls::provider;
+use ironroot_api::tls::KeyExchanges;
 use rustls::{ClientConfig, RootCertStore};
 
 /// What both ends of HTTP over TLS call it.
 const ALPN: &[u8] = b"http/1.1";
 
 /// By the authorities of this machine, or those of the file that `SSL_CERT_FILE` names; none if there are none. Blocks: it reads files.
-pub fn client_config() -> Option<Arc<ClientConfig>> {
+pub fn client_config(exchanges: KeyExchanges) -> Option<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    client_config_with(roots)
+    client_config_with(roots, exchanges)
 }
 
 /// By these authorities; none if there are none.
-pub fn client_config_with(roots: RootCertStore) -> Option<Arc<ClientConfig>> {
+pub fn client_config_with(roots: RootCertStore, exchanges: KeyExchanges) -> Option<Arc<ClientConfig>> {
     if roots.is_empty() {
         return None;
     }
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(exchanges.provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3 suites")
         .with_root_certificates(roots)

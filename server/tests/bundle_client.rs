@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ironroot_api::bundle::{DocumentError, MAX_DOCUMENT_BYTES};
-use ironroot_api::tls::{SvidResolver, TrustAnchors, provider, web_server_config};
+use ironroot_api::tls::{KeyExchanges, SvidResolver, TrustAnchors, provider, web_server_config};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_server::bundle_client::FetchError;
 use ironroot_server::bundle_client::fetch::{DEADLINE, EndpointProof, MAX_REDIRECTS, fetch};
@@ -57,13 +57,13 @@ impl Pki {
 
     fn spiffe_proof(&self) -> EndpointProof {
         let id = SpiffeId::parse(ENDPOINT).expect("legal");
-        EndpointProof::spiffe(id, std::slice::from_ref(&self.authority)).expect("an authority")
+        EndpointProof::spiffe(id, std::slice::from_ref(&self.authority), KeyExchanges::default()).expect("an authority")
     }
 
     fn web_proof(&self) -> EndpointProof {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.clone()).expect("an authority");
-        EndpointProof::web_with(roots).expect("roots")
+        EndpointProof::web_with(roots, KeyExchanges::default()).expect("roots")
     }
 }
 
@@ -123,7 +123,7 @@ impl Play {
 async fn endpoint(pki: &Pki, play: impl Fn(u16) -> Play) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
-    let (tls, play) = (TlsAcceptor::from(web_server_config(pki.resolver.clone())), play(port));
+    let (tls, play) = (TlsAcceptor::from(web_server_config(pki.resolver.clone(), KeyExchanges::default())), play(port));
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
             let (tls, play) = (tls.clone(), play.clone());
@@ -171,7 +171,10 @@ async fn an_endpoint_is_proven_by_its_id_or_by_its_name_and_in_no_other_way() {
     let by_address = EndpointUrl::parse(&format!("https://127.0.0.1:{by_name}/")).expect("legal");
     let refused = fetch(&by_address, &web.web_proof(), DEADLINE).await.expect_err("its certificate is for a name");
     assert!(matches!(refused, FetchError::Tls(..)), "{refused:?}");
-    assert!(matches!(EndpointProof::web_with(RootCertStore::empty()), Err(FetchError::NoWebAuthorities)));
+    assert!(matches!(
+        EndpointProof::web_with(RootCertStore::empty(), KeyExchanges::default()),
+        Err(FetchError::NoWebAuthorities)
+    ));
 }
 
 //= FED-08 FED-14 FLT-S17

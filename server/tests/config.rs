@@ -314,7 +314,7 @@ fn at_most_one_authority_is_above_a_server_and_then_it_has_no_root_of_its_own() 
             spire.replace("workload_api_socket = \"/s\"", ""),
             "workload_api_socket: missing: give the socket of the agent",
         ),
-        ("", spire.replace("\"/s\"", "\"/s\" experimental { require_pq_kem = true }"), "require_pq_kem: not supported"),
+        ("", spire.replace("\"/s\"", "\"/s\" experimental { require_pq_kem = 7 }"), "require_pq_kem: "),
     ] {
         let found = mistakes(&minimal(lines, &plugins));
         assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");

@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod ceremony;
 pub mod child;
+pub mod classic_peer;
 pub mod deployment;
 pub mod device_pki;
 pub mod devid_pki;

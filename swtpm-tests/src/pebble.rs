@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ironroot_api::tls::provider;
+use ironroot_api::tls::{KeyExchanges, provider};
 use ironroot_server::bundle_client::fetch::{DEADLINE as FETCH_DEADLINE, EndpointProof, fetch};
 use ironroot_server::facts::federation::EndpointUrl;
 use rustls::{ClientConfig, RootCertStore};
@@ -100,7 +100,7 @@ impl Pebble {
     pub async fn roots(&self) -> RootCertStore {
         let mut authorities = RootCertStore::empty();
         authorities.add(CertificateDer::from_pem_file(self.authority()).expect("PEM")).expect("an authority");
-        let proof = EndpointProof::web_with(authorities).expect("authorities");
+        let proof = EndpointProof::web_with(authorities, KeyExchanges::default()).expect("authorities");
         let url = format!("https://localhost:{}/roots/0", self.management);
         let root = fetch(&EndpointUrl::parse(&url).expect("legal"), &proof, FETCH_DEADLINE).await.expect("its root");
         let mut roots = RootCertStore::empty();

@@ -19,7 +19,7 @@ use ironroot_api::pb::entry::entry_server::EntryServer;
 use ironroot_api::pb::svid::svid_server::SvidServer;
 use ironroot_api::pb::types;
 use ironroot_api::pb::types::permission_denied_details::Reason;
-use ironroot_api::tls::{ClientTrust, SvidResolver, TlsPeer, TrustAnchors, provider, server_config};
+use ironroot_api::tls::{ClientTrust, KeyExchanges, SvidResolver, TlsPeer, TrustAnchors, provider, server_config};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
@@ -343,7 +343,8 @@ async fn accept(listener: std::net::TcpListener, play: Arc<Play>, spiffe_id: Str
     let anchors = [play.ca.der().clone(), play.second_ca.der().clone()];
     let anchors = TrustAnchors::new(TrustDomain::new(TRUST_DOMAIN).expect("legal"), &anchors).expect("authorities");
     let acceptor = {
-        let mut config = Arc::unwrap_or_clone(server_config(ClientTrust::new(anchors), svid.clone()));
+        let mut config =
+            Arc::unwrap_or_clone(server_config(ClientTrust::new(anchors), svid.clone(), KeyExchanges::default()));
         config.time_provider = Arc::new(ServerClock(play.clone()));
         TlsAcceptor::from(Arc::new(config))
     };

@@ -24,7 +24,7 @@ use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::types;
-use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config, provider};
+use ironroot_api::tls::{KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider};
 use ironroot_api::unix_socket;
 use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::ClientConfig;
@@ -155,7 +155,7 @@ impl ServerClient {
     pub fn tls(&self, credentials: Option<&Credentials>) -> Arc<ClientConfig> {
         let svid = credentials.map_or_else(SvidResolver::empty, |c| SvidResolver::new(c.certified()));
         let expected = self.anchors.trust_domain().server_id();
-        client_config(ServerTrust::Bundle { anchors: self.anchors.clone(), expected }, svid)
+        client_config(ServerTrust::Bundle { anchors: self.anchors.clone(), expected }, svid, KeyExchanges::default())
     }
 
     /// A fresh join token, good for ten minutes.

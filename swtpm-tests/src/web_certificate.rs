@@ -48,9 +48,14 @@ impl WebCertificate {
         self.at("ca.pem")
     }
 
+    /// The files with the certificate, and with its key.
+    pub fn certificate_and_key(&self) -> [PathBuf; 2] {
+        [self.at("cert.pem"), self.at("key.pem")]
+    }
+
     /// The block of a configuration that names the certificate and its key.
     pub fn block(&self) -> String {
-        let (certificate, key) = (self.at("cert.pem"), self.at("key.pem"));
+        let [certificate, key] = self.certificate_and_key();
         format!(
             "serving_cert_file {{ cert_file_path = \"{}\" key_file_path = \"{}\" file_sync_interval = \"1s\" }}",
             certificate.display(),

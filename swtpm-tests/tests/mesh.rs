@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_api::tls::{ClientTrust, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::tls::{ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port,
@@ -144,10 +144,10 @@ async fn meet(ours: &X509svidResponse, root: &ToyCa) -> bool {
     let (leaf, key) = root.identity(&ToySvid::new(REVIEWS, 600));
     let ours_shown = shown(chain(ours).iter().map(|c| c.der().clone()).collect(), ours.svids[0].x509_svid_key.to_vec());
     let believed = anchors(MESH, &ours.federated_bundles[&format!("spiffe://{MESH}")]);
-    let accepts = server_config(ClientTrust::new(believed), ours_shown);
+    let accepts = server_config(ClientTrust::new(believed), ours_shown, KeyExchanges::default());
     let expected = SpiffeId::parse(&ours.svids[0].spiffe_id).expect("legal");
     let trust = ServerTrust::Bundle { anchors: anchors(TRUST_DOMAIN, &ours.svids[0].bundle), expected };
-    let dials = client_config(trust, shown(vec![leaf], key.serialize_der()));
+    let dials = client_config(trust, shown(vec![leaf], key.serialize_der()), KeyExchanges::default());
     let (one, other) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from("workload").expect("a constant legal name");
     let (accepted, _) =

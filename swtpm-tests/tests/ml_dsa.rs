@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
-use ironroot_api::tls::{ClientTrust, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::tls::{
+    ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
+};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::softhsm::SoftHsm;
 use rcgen::{
@@ -41,8 +43,8 @@ async fn meet(root: &Certificate, svid: &CertifiedKey) -> usize {
     let anchors = || TrustAnchors::new(TrustDomain::new("example.org").unwrap(), &[root.der().clone()]).unwrap();
     let shown = || SvidResolver::new(svid.clone());
     let trust = ServerTrust::Bundle { anchors: anchors(), expected: SpiffeId::parse(ID).unwrap() };
-    let accepts = server_config(ClientTrust::new(anchors()), shown());
-    let dials = client_config(trust, shown());
+    let accepts = server_config(ClientTrust::new(anchors()), shown(), KeyExchanges::default());
+    let dials = client_config(trust, shown(), KeyExchanges::default());
     let (one, other) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from("workload").unwrap();
     let (accepted, dialled) = tokio::join!(

@@ -6,7 +6,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svid;
-use ironroot_api::tls::{ClientTrust, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::tls::{
+    ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
+};
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
 use ironroot_lab::upstream_files::UpstreamFiles;
 use ironroot_lab::workload_client;
@@ -106,8 +108,9 @@ fn resolver(svid: &X509svid) -> Arc<SvidResolver> {
 async fn shake(client: (&X509svid, Arc<TrustAnchors>), server: (&X509svid, Arc<TrustAnchors>)) -> std::io::Result<()> {
     let expected = Certificate::parse(&chain(server.0)[0]).expect("DER").leaf_spiffe_id().expect("an ID");
     let trust = ServerTrust::Bundle { anchors: client.1, expected };
-    let connector = TlsConnector::from(client_config(trust, resolver(client.0)));
-    let acceptor = TlsAcceptor::from(server_config(ClientTrust::new(server.1), resolver(server.0)));
+    let connector = TlsConnector::from(client_config(trust, resolver(client.0), KeyExchanges::default()));
+    let acceptor =
+        TlsAcceptor::from(server_config(ClientTrust::new(server.1), resolver(server.0), KeyExchanges::default()));
     let (near, far) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from("workload").expect("a constant legal name");
     let (connected, accepted) = tokio::join!(connector.connect(name, near), acceptor.accept(far));

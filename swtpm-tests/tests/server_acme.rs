@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::bundle::Bundle;
-use ironroot_api::tls::{ACME_TLS_ALPN, provider};
+use ironroot_api::tls::{ACME_TLS_ALPN, KeyExchanges, provider};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port};
 use ironroot_lab::pebble::{Pebble, expect_shown, shown};
 use ironroot_lab::stand_in_web::{StandInWeb, answer};
@@ -47,7 +47,7 @@ async fn the_bundle_endpoint_has_its_first_certificate_from_the_ca_and_shows_it_
     let roots = pebble.roots().await;
     expect_shown(port, "localhost", roots.clone(), None, || format!("{}\n{}", server.log(), pebble.log())).await;
     // Anybody who knows the web's authorities can take our bundle there.
-    let proof = EndpointProof::web_with(roots.clone()).expect("authorities");
+    let proof = EndpointProof::web_with(roots.clone(), KeyExchanges::default()).expect("authorities");
     let url = EndpointUrl::parse(&format!("https://localhost:{port}/")).expect("legal");
     let document = fetch(&url, &proof, FETCH_DEADLINE).await.expect("fetched");
     let bundle = Bundle::from_document(TrustDomain::new(TRUST_DOMAIN).expect("legal"), &document).expect("a bundle");

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use ironroot_api::bundle::Bundle;
+use ironroot_api::tls::KeyExchanges;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port};
 use ironroot_lab::server_client::ServerClient;
@@ -60,7 +61,7 @@ async fn the_endpoint_shows_the_newest_bundle_to_whoever_asks_without_a_certific
     let id = SpiffeId::parse(&format!("spiffe://{TRUST_DOMAIN}/spire/server")).expect("legal");
     let pem = ironroot_api::certificate::Certificate::parse_pem(&server.bundle_pem()).expect("PEM");
     let authorities: Vec<CertificateDer<'static>> = pem.iter().map(|authority| authority.der().clone()).collect();
-    let proof = EndpointProof::spiffe(id, &authorities).expect("authorities");
+    let proof = EndpointProof::spiffe(id, &authorities, KeyExchanges::default()).expect("authorities");
     let url = |path: &str| EndpointUrl::parse(&format!("https://localhost:{port}{path}")).expect("legal");
     let document = fetch(&url("/"), &proof, FETCH_DEADLINE).await.expect("fetched");
     let read = Bundle::from_document(TrustDomain::new(TRUST_DOMAIN).expect("legal"), &document).expect("a bundle");

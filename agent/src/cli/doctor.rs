@@ -58,7 +58,7 @@ impl Doctor {
         for server in &config.servers {
             let about = server::about("name of the server", server);
             name_resolves(&mut findings, &about, &server.address, server.port);
-            server::look(&mut findings, &config.trust_domain, server).await;
+            server::look(&mut findings, (&config.trust_domain, config.key_exchanges), server).await;
         }
         findings
     }

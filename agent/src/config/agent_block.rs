@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::tls::KeyExchanges;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, UnknownPcrHash};
 use ironroot_shell::settings::{Section, places};
 use ironroot_text::HumanFile;
@@ -32,6 +33,7 @@ pub(super) struct AgentBlock {
     pub(super) socket_path: PathBuf,
     pub(super) sync_interval: Duration,
     pub(super) wit_svids: bool,
+    pub(super) key_exchanges: KeyExchanges,
 }
 
 pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
@@ -43,13 +45,21 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     let socket_path = agent.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
     agent.look("data_dir", || places::usable_directory(&data_dir));
     agent.look("socket_path", || places::usable_socket(&socket_path));
-    let Experimental { sync_interval, wit_svids } = read_experimental(agent);
+    let Experimental { sync_interval, wit_svids, key_exchanges } = read_experimental(agent);
     agent.parsed("workload_x509_svid_key_type", |text| match text {
         "ec-p256" => Ok(()),
         "ec-p384" | "rsa-2048" => Err("not supported by ironroot-agent yet: use ec-p256"),
         _ => Err("not a key type: use ec-p256"),
     });
-    Some(AgentBlock { trust_domain: trust_domain?, servers: servers?, data_dir, socket_path, sync_interval, wit_svids })
+    Some(AgentBlock {
+        trust_domain: trust_domain?,
+        servers: servers?,
+        data_dir,
+        socket_path,
+        sync_interval,
+        wit_svids,
+        key_exchanges,
+    })
 }
 
 /// Reads `join_token` or the file that `join_token_file` names.
@@ -141,6 +151,7 @@ const FLAGS: [&str; 2] = [WIT_FLAG, "i_am_a_test_flag"];
 struct Experimental {
     sync_interval: Duration,
     wit_svids: bool,
+    key_exchanges: KeyExchanges,
 }
 
 fn known_flag(flag: &str) -> Result<String, String> {
@@ -157,14 +168,7 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     let wit_svids = flags.iter().any(|flag| flag == WIT_FLAG) || by_key.contains(&Some(true));
     experimental.not_supported(
         PROGRAM,
-        &[
-            "admin_named_pipe_name",
-            "broker",
-            "jwt_svid_cache_hit_timeout",
-            "named_pipe_name",
-            "ratelimit",
-            "require_pq_kem",
-        ],
+        &["admin_named_pipe_name", "broker", "jwt_svid_cache_hit_timeout", "named_pipe_name", "ratelimit"],
     );
     // The paged sync is always used; SPIRE keeps the key although it ignores the older way as well.
     experimental.boolean("use_sync_authorized_entries");
@@ -172,6 +176,8 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     if interval.is_some_and(|interval| interval.is_zero()) {
         experimental.mistake("sync_interval", "must be above zero, such as 5s");
     }
+    let required = [agent, &experimental].map(|section| section.boolean("require_pq_kem"));
+    let key_exchanges = required.contains(&Some(true)).into();
     experimental.finish();
-    Experimental { sync_interval: interval.unwrap_or(DEFAULT_SYNC_INTERVAL), wit_svids }
+    Experimental { sync_interval: interval.unwrap_or(DEFAULT_SYNC_INTERVAL), wit_svids, key_exchanges }
 }

@@ -53,6 +53,7 @@ pub(super) fn read_kubelet(data: &Section<'_>) -> KubeletConfig {
             .filter(|interval| !interval.is_zero())
             .unwrap_or(DEFAULT_POLL_INTERVAL),
         disable_container_selectors: data.boolean("disable_container_selectors").unwrap_or(false),
+        only_hybrid_key_exchange: false,
         last: Arc::default(),
     };
     data.look("kubelet_ca_path", || config.try_files().map_err(|error| describe(&error)));

@@ -14,8 +14,41 @@ use super::verifier::{Judge, SvidVerifier};
 
 /// The one crypto provider: aws-lc-rs.
 pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(made()));
-    PROVIDER.clone()
+    KeyExchanges::HybridFirst.provider()
+}
+
+/// Which key exchanges a link of ours may agree on. Whoever makes a TLS configuration says so: what an operator asks for holds for every
+/// listener and every client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyExchanges {
+    /// The hybrid of X25519 and ML-KEM-768 with peers that know it, with others what they know.
+    #[default]
+    HybridFirst,
+    /// The hybrid, or no link.
+    HybridOnly,
+}
+
+impl KeyExchanges {
+    /// The one crypto provider, which agrees on these.
+    pub fn provider(self) -> Arc<CryptoProvider> {
+        static FIRST: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(made()));
+        static ONLY: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+            let mut provider = made();
+            provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519MLKEM768);
+            Arc::new(provider)
+        });
+        match self {
+            Self::HybridFirst => FIRST.clone(),
+            Self::HybridOnly => ONLY.clone(),
+        }
+    }
+}
+
+/// What a configuration says with `require_pq_kem`.
+impl From<bool> for KeyExchanges {
+    fn from(only_hybrid: bool) -> Self {
+        if only_hybrid { Self::HybridOnly } else { Self::HybridFirst }
+    }
 }
 
 /// AES-128 first: its key schedule takes SHA-256, which CPUs do in hardware; SHA-384 costs 25 to 40 µs more a handshake. The hybrid of
@@ -28,8 +61,8 @@ fn made() -> CryptoProvider {
 }
 
 /// Accepts clients with or without an X509-SVID of the trust domain; shows what `svid` holds.
-pub fn server_config(clients: Arc<ClientTrust>, svid: Arc<SvidResolver>) -> Arc<ServerConfig> {
-    let provider = provider();
+pub fn server_config(clients: Arc<ClientTrust>, svid: Arc<SvidResolver>, exchanges: KeyExchanges) -> Arc<ServerConfig> {
+    let provider = exchanges.provider();
     let verifier = Arc::new(SvidVerifier { judge: clients, provider: provider.clone() });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
@@ -47,14 +80,18 @@ pub fn server_config(clients: Arc<ClientTrust>, svid: Arc<SvidResolver>) -> Arc<
 pub const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
 
 /// For a web server that asks nobody for a certificate, over HTTP/1.1; shows what `certificate` holds.
-pub fn web_server_config(certificate: Arc<SvidResolver>) -> Arc<ServerConfig> {
-    web_server_config_for(certificate, &[b"http/1.1"])
+pub fn web_server_config(certificate: Arc<SvidResolver>, exchanges: KeyExchanges) -> Arc<ServerConfig> {
+    web_server_config_for(certificate, &[b"http/1.1"], exchanges)
 }
 
 /// The same for any choice of certificates, to speak one of `protocols`.
-pub fn web_server_config_for(certificates: Arc<dyn ResolvesServerCert>, protocols: &[&[u8]]) -> Arc<ServerConfig> {
+pub fn web_server_config_for(
+    certificates: Arc<dyn ResolvesServerCert>,
+    protocols: &[&[u8]],
+    exchanges: KeyExchanges,
+) -> Arc<ServerConfig> {
     //= FED-09 SPIFFE Federation 5.2.1.3: "servers MUST NOT require client authentication to access the bundle endpoint"
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(exchanges.provider())
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3 suites")
         .with_no_client_auth()
@@ -66,13 +103,18 @@ pub fn web_server_config_for(certificates: Arc<dyn ResolvesServerCert>, protocol
 }
 
 /// Dials a server that `judge` accepts; shows what `svid` holds, if anything.
-pub fn client_config(judge: impl Judge, svid: Arc<SvidResolver>) -> Arc<ClientConfig> {
-    client_config_for(judge, svid, b"h2")
+pub fn client_config(judge: impl Judge, svid: Arc<SvidResolver>, exchanges: KeyExchanges) -> Arc<ClientConfig> {
+    client_config_for(judge, svid, b"h2", exchanges)
 }
 
 /// The same, to speak `protocol`.
-pub fn client_config_for(judge: impl Judge, svid: Arc<SvidResolver>, protocol: &[u8]) -> Arc<ClientConfig> {
-    let provider = provider();
+pub fn client_config_for(
+    judge: impl Judge,
+    svid: Arc<SvidResolver>,
+    protocol: &[u8],
+    exchanges: KeyExchanges,
+) -> Arc<ClientConfig> {
+    let provider = exchanges.provider();
     let verifier = Arc::new(SvidVerifier { judge, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])

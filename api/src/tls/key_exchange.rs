@@ -17,10 +17,10 @@ mod tests {
     use rustls_pki_types::ServerName;
 
     use super::*;
-    use crate::tls::{SvidResolver, provider, web_server_config};
+    use crate::tls::{KeyExchanges, SvidResolver, provider, web_server_config};
 
     /// What a client with that provider and a server of ours agree on.
-    fn agreed(client: CryptoProvider) -> [Option<NamedGroup>; 2] {
+    fn agreed(client: CryptoProvider, server: KeyExchanges) -> Result<[Option<NamedGroup>; 2], rustls::Error> {
         let key = rcgen::KeyPair::generate().unwrap();
         let own = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
         let shown =
@@ -33,27 +33,41 @@ mod tests {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let mut client = ClientConnection::new(Arc::new(client), ServerName::try_from("localhost").unwrap()).unwrap();
-        let mut server = ServerConnection::new(web_server_config(SvidResolver::new(shown.unwrap()))).unwrap();
+        let mut server = ServerConnection::new(web_server_config(SvidResolver::new(shown.unwrap()), server)).unwrap();
         assert_eq!(key_exchange(&server), None);
         while client.is_handshaking() || server.is_handshaking() {
             let mut sent = Vec::new();
             client.write_tls(&mut sent).unwrap();
             server.read_tls(&mut sent.as_slice()).unwrap();
-            server.process_new_packets().unwrap();
+            server.process_new_packets()?;
             let mut answered = Vec::new();
             server.write_tls(&mut answered).unwrap();
             client.read_tls(&mut answered.as_slice()).unwrap();
-            client.process_new_packets().unwrap();
+            client.process_new_packets()?;
         }
-        [key_exchange(&client), key_exchange(&server)]
+        Ok([key_exchange(&client), key_exchange(&server)])
+    }
+
+    fn older() -> CryptoProvider {
+        let mut older = CryptoProvider::clone(&provider());
+        older.kx_groups.retain(|group| group.name() == NamedGroup::secp256r1);
+        older
     }
 
     #[test]
     fn peers_of_ours_agree_on_a_hybrid_with_ml_kem_and_older_ones_get_what_they_know() {
-        let ours = CryptoProvider::clone(&provider());
-        assert_eq!(agreed(ours.clone()), [Some(NamedGroup::X25519MLKEM768); 2]);
-        let mut older = ours;
-        older.kx_groups.retain(|group| group.name() == NamedGroup::secp256r1);
-        assert_eq!(agreed(older), [Some(NamedGroup::secp256r1); 2]);
+        let first = KeyExchanges::HybridFirst;
+        assert_eq!(agreed(CryptoProvider::clone(&provider()), first), Ok([Some(NamedGroup::X25519MLKEM768); 2]));
+        assert_eq!(agreed(older(), first), Ok([Some(NamedGroup::secp256r1); 2]));
+    }
+
+    #[test]
+    fn who_requires_the_hybrid_has_no_link_with_a_peer_that_does_not_know_it() {
+        let (first, only) = (KeyExchanges::HybridFirst, KeyExchanges::HybridOnly);
+        let ours = |exchanges: KeyExchanges| CryptoProvider::clone(&exchanges.provider());
+        for (client, server) in [(first, only), (only, first), (only, only)] {
+            assert_eq!(agreed(ours(client), server), Ok([Some(NamedGroup::X25519MLKEM768); 2]));
+        }
+        assert_eq!(agreed(older(), only), Err(rustls::PeerIncompatible::NoKxGroupsInCommon.into()));
     }
 }

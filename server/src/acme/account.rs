@@ -1,6 +1,7 @@
 //! Our account at a CA, found or made by its key.
 
 use instant_acme::{Account, Key};
+use ironroot_api::tls::KeyExchanges;
 use rcgen::KeyPair;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -11,8 +12,9 @@ use crate::web_trust;
 
 /// Finds the account of `key`, or makes it: the operator has accepted the CA's terms of service. The CA is told whom it may write to.
 /// Source: RFC 8555 §7.3.1.
-pub(super) async fn open(config: &AcmeConfig, key: &KeyPair) -> Result<Account, AcmeError> {
-    let tls = tokio::task::spawn_blocking(web_trust::client_config).await.expect("reading authorities does not panic");
+pub(super) async fn open(config: &AcmeConfig, key: &KeyPair, exchanges: KeyExchanges) -> Result<Account, AcmeError> {
+    let reading = tokio::task::spawn_blocking(move || web_trust::client_config(exchanges));
+    let tls = reading.await.expect("reading authorities does not panic");
     let courier = Courier::new(tls.ok_or(AcmeError::NoWebAuthorities)?);
     let pkcs8 = PrivatePkcs8KeyDer::from(key.serialize_der());
     let pair = (Key::from_pkcs8_der(pkcs8.clone_key())?, PrivateKeyDer::Pkcs8(pkcs8));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::Account;
-use ironroot_api::tls::{ACME_TLS_ALPN, web_server_config_for};
+use ironroot_api::tls::{ACME_TLS_ALPN, KeyExchanges, web_server_config_for};
 use ironroot_api::utc;
 use ironroot_shell::clock::wall_unix;
 use rustls::ServerConfig;
@@ -29,6 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Keeper {
     config: AcmeConfig,
+    exchanges: KeyExchanges,
     folder: Folder,
     doorman: Arc<Doorman>,
     names: Vec<Name>,
@@ -64,9 +65,9 @@ impl Next {
 
 impl Keeper {
     /// Takes up what is kept below `base`; asks nobody yet. Blocks.
-    pub fn open(config: AcmeConfig, base: &Path) -> Result<Self, FolderError> {
+    pub fn open(config: AcmeConfig, base: &Path, exchanges: KeyExchanges) -> Result<Self, FolderError> {
         let folder = Folder::open(base, &config.directory_url)?;
-        let mut keeper = Self { doorman: Doorman::new(&config.names), names: Vec::new(), folder, config };
+        let mut keeper = Self { doorman: Doorman::new(&config.names), names: Vec::new(), folder, config, exchanges };
         let now = wall_unix();
         for name in keeper.config.names.clone() {
             let kept = keeper.folder.certificate(&name, now)?;
@@ -81,7 +82,7 @@ impl Keeper {
 
     /// Shows what there is.
     pub fn tls(&self) -> Arc<ServerConfig> {
-        web_server_config_for(self.doorman.clone(), &[b"http/1.1", ACME_TLS_ALPN])
+        web_server_config_for(self.doorman.clone(), &[b"http/1.1", ACME_TLS_ALPN], self.exchanges)
     }
 
     /// Orders what is due, for ever.
@@ -97,7 +98,8 @@ impl Keeper {
                 tokio::time::sleep(wait.min(LOOK_INTERVAL)).await;
                 continue;
             }
-            let obtained = obtain(&self.config, &self.folder, &self.doorman, &mut account, &due.name).await;
+            let obtained =
+                obtain((&self.config, self.exchanges), &self.folder, &self.doorman, &mut account, &due.name).await;
             match obtained {
                 Ok(certificate) => due.renew(&self.doorman, &self.folder, certificate).await,
                 Err(failure) => {
@@ -112,7 +114,7 @@ impl Keeper {
 }
 
 async fn obtain(
-    config: &AcmeConfig,
+    (config, exchanges): (&AcmeConfig, KeyExchanges),
     folder: &Folder,
     doorman: &Doorman,
     account: &mut Option<Account>,
@@ -123,7 +125,7 @@ async fn obtain(
         None => {
             let keys = folder.clone();
             let key = tokio::task::spawn_blocking(move || keys.account_key()).await.expect("files do not panic")?;
-            account.insert(account::open(config, &key).await?)
+            account.insert(account::open(config, &key, exchanges).await?)
         }
     };
     let issued = order(account, name, doorman).await?;

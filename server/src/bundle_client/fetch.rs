@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ironroot_api::bundle::{DocumentError, MAX_DOCUMENT_BYTES};
-use ironroot_api::tls::{ServerTrust, SvidResolver, TrustAnchors, client_config_for, key_exchange};
+use ironroot_api::tls::{KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config_for, key_exchange};
 use ironroot_api::{SpiffeId, TrustDomain};
 use prost::bytes::Bytes;
 use rustls::ClientConfig;
@@ -86,22 +86,26 @@ impl EndpointProof {
     /// By an X509-SVID of exactly that ID, and the authorities of its trust domain.
     //= FED-11 SPIFFE Federation 5.2.2.4: "it MUST be validated that the server certificate is a valid X509-SVID for the bundle endpoint SPIFFE ID"
     //= FED-12 SPIFFE Federation 5.2.2.4: "The latest available bundle MUST be used to validate any subsequent connections."
-    pub fn spiffe(expected: SpiffeId, authorities: &[CertificateDer<'_>]) -> Result<Self, FetchError> {
+    pub fn spiffe(
+        expected: SpiffeId,
+        authorities: &[CertificateDer<'_>],
+        exchanges: KeyExchanges,
+    ) -> Result<Self, FetchError> {
         let of = expected.trust_domain();
         let anchors = TrustAnchors::new(of.clone(), authorities).map_err(|_| FetchError::HeldBundle(of))?;
         let trust = ServerTrust::Bundle { anchors, expected };
-        Ok(Self(client_config_for(trust, SvidResolver::empty(), ALPN)))
+        Ok(Self(client_config_for(trust, SvidResolver::empty(), ALPN, exchanges)))
     }
 
     /// By the authorities of the web that this machine knows, for the name in the URL. Blocks: it reads files.
     //= FED-10 SPIFFE Federation 5.2.1.4: "the server certificate MUST be validated in accordance with [RFC 6125]"
-    pub fn web() -> Result<Self, FetchError> {
-        web_trust::client_config().map(Self).ok_or(FetchError::NoWebAuthorities)
+    pub fn web(exchanges: KeyExchanges) -> Result<Self, FetchError> {
+        web_trust::client_config(exchanges).map(Self).ok_or(FetchError::NoWebAuthorities)
     }
 
     /// By these authorities, for the name in the URL.
-    pub fn web_with(roots: RootCertStore) -> Result<Self, FetchError> {
-        web_trust::client_config_with(roots).map(Self).ok_or(FetchError::NoWebAuthorities)
+    pub fn web_with(roots: RootCertStore, exchanges: KeyExchanges) -> Result<Self, FetchError> {
+        web_trust::client_config_with(roots, exchanges).map(Self).ok_or(FetchError::NoWebAuthorities)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::tls::KeyExchanges;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -36,6 +37,7 @@ pub struct Poller {
 struct Fetcher {
     federation: Arc<Federation>,
     own: watch::Receiver<Arc<TrustBundle>>,
+    exchanges: KeyExchanges,
 }
 
 /// A trust domain whose bundle is fetched.
@@ -51,9 +53,13 @@ struct Peer {
 
 impl Poller {
     /// Fetches for `federation`; endpoints of the own trust domain are proven by the `own` bundle. With whom asks it for more.
-    pub fn new(federation: Arc<Federation>, own: watch::Receiver<Arc<TrustBundle>>) -> (Self, Refresher) {
+    pub fn new(
+        federation: Arc<Federation>,
+        own: watch::Receiver<Arc<TrustBundle>>,
+        exchanges: KeyExchanges,
+    ) -> (Self, Refresher) {
         let (wish, wishes) = mpsc::channel(MAX_WISHES);
-        let fetcher = Arc::new(Fetcher { federation, own });
+        let fetcher = Arc::new(Fetcher { federation, own, exchanges });
         let (peers, fetches, fetched) = (HashMap::new(), JoinSet::new(), Arc::default());
         (Self { fetcher, wishes, peers, fetches, fetched }, Refresher(wish))
     }
@@ -218,12 +224,14 @@ impl Fetcher {
     async fn update(&self, relationship: &FederationRelationship) -> Result<TakenIn, UpdateError> {
         let proof = match &relationship.profile {
             EndpointProfile::HttpsWeb => {
-                tokio::task::spawn_blocking(EndpointProof::web).await.map_err(|_| UpdateError::BrokenOff)??
+                let exchanges = self.exchanges;
+                let read = tokio::task::spawn_blocking(move || EndpointProof::web(exchanges));
+                read.await.map_err(|_| UpdateError::BrokenOff)??
             }
             EndpointProfile::HttpsSpiffe(id) => {
                 let of = id.trust_domain();
                 let authorities = self.authorities(&of).ok_or(FetchError::NoBundle(of))?;
-                EndpointProof::spiffe(id.clone(), &authorities)?
+                EndpointProof::spiffe(id.clone(), &authorities, self.exchanges)?
             }
         };
         let document = fetch(&relationship.url, &proof, DEADLINE).await?;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ironroot_api::tls::KeyExchanges;
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::KeyKind;
 use ironroot_shell::settings::{Section, format_duration, places};
@@ -40,6 +41,7 @@ pub(super) struct ServerBlock {
     key_kind: KeyKind,
     pub(super) jwt: JwtBlock,
     pub(super) wit: Option<WitPolicy>,
+    pub(super) key_exchanges: KeyExchanges,
     pub(super) admin_ids: Vec<SpiffeId>,
     pub(super) allow_executable_only: bool,
     pub(super) audit: AuditConfig,
@@ -84,6 +86,8 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let jwt = read_jwt(server, lifetimes.jwt_svid, key_kind);
     let experimental = server.block("experimental");
     let wit = wit::read(server, &experimental, key_kind);
+    let required = [server, &experimental].map(|section| section.boolean("require_pq_kem"));
+    let key_exchanges = required.contains(&Some(true)).into();
     refuse_unsupported(server, &experimental);
     Some(ServerBlock {
         admin_ids: own_admins(server, trust_domain.as_ref(), admin_ids),
@@ -98,6 +102,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         key_kind,
         jwt,
         wit,
+        key_exchanges,
         allow_executable_only,
         audit,
         rate_limits,
@@ -128,10 +133,7 @@ fn refuse_unsupported(server: &Section<'_>, experimental: &Section<'_>) {
             "prune_attested_nodes_batch_size",
         ],
     );
-    experimental.not_supported(
-        PROGRAM,
-        &["agent_spiffe_id_as_selector", "auth_opa_policy_engine", "named_pipe_name", "require_pq_kem"],
-    );
+    experimental.not_supported(PROGRAM, &["agent_spiffe_id_as_selector", "auth_opa_policy_engine", "named_pipe_name"]);
     experimental.no_meaning(
         PROGRAM,
         &[

@@ -27,7 +27,7 @@ pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Optio
     let Some(plugin) = plugins.only_plugin("UpstreamAuthority") else { return Some(None) };
     match plugin.name.as_str() {
         "disk" => read_disk(&plugin.data, trust_domain).map(UpstreamConfig::Disk).map(Some),
-        "spire" => read_spire(&plugin.data).map(UpstreamConfig::Spire).map(Some),
+        "spire" => read_spire(&plugin.data, server).map(UpstreamConfig::Spire).map(Some),
         "pkcs11" => upstream_token::read(&plugin.data, server).map(Box::new).map(UpstreamConfig::Token).map(Some),
         _ => {
             let reason = format!("not supported by {PROGRAM} yet: use \"disk\", \"pkcs11\" or \"spire\"");
@@ -51,15 +51,18 @@ fn read_disk(data: &Section<'_>, trust_domain: Option<&TrustDomain>) -> Option<D
     Some(files)
 }
 
-fn read_spire(data: &Section<'_>) -> Option<SpireServer> {
+/// Its own `require_pq_kem` holds for this link alone, the server's for all.
+fn read_spire(data: &Section<'_>, server: Option<&ServerBlock>) -> Option<SpireServer> {
     let hint = "give the name or address of the server above";
     let host = data.required("server_address", data.string("server_address"), hint);
     let port = data.required("server_port", data.port("server_port", 1), "give its TCP port");
     let hint = "give the socket of the agent there that serves this server, such as /tmp/spire-agent/public/api.sock";
     let socket = data.required("workload_api_socket", data.socket_path("workload_api_socket"), hint);
     let experimental = data.block("experimental");
-    experimental.not_supported(PROGRAM, &["require_pq_kem", "workload_api_named_pipe_name"]);
+    experimental.not_supported(PROGRAM, &["workload_api_named_pipe_name"]);
+    let of_all = server.map(|server| server.key_exchanges).unwrap_or_default();
+    let key_exchanges = experimental.boolean("require_pq_kem").filter(|required| *required).map_or(of_all, Into::into);
     experimental.finish();
     data.finish();
-    Some(SpireServer { host: host?, port: port?, workload_api_socket: socket? })
+    Some(SpireServer { host: host?, port: port?, workload_api_socket: socket?, key_exchanges })
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
-use ironroot_api::tls::{ClientTrust, SvidResolver, TlsPeer, server_config};
+use ironroot_api::tls::{ClientTrust, TlsPeer, server_config};
 use ironroot_api::unix_socket::{PeerCredentials, SocketListener, Tolerant, incoming};
 use ironroot_api::watched::{Patience, Watched};
 use ironroot_shell::logging::{LineRate, LogLimit};
@@ -84,7 +84,6 @@ struct Door {
 pub fn accept(
     listener: TcpListener,
     clients: Arc<ClientTrust>,
-    svid: Arc<SvidResolver>,
     server: Arc<ServerState>,
 ) -> [(Role, mpsc::Receiver<RemoteConnection>); Role::REMOTE.len()] {
     let mut doors = Vec::new();
@@ -94,7 +93,7 @@ pub fn accept(
         (role, receiver)
     });
     let acceptor = Acceptor {
-        tls: TlsAcceptor::from(server_config(clients.clone(), svid)),
+        tls: TlsAcceptor::from(server_config(clients.clone(), server.svid.clone(), server.key_exchanges)),
         clients,
         server,
         strangers: Places::new(MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS),

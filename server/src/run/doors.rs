@@ -58,7 +58,9 @@ async fn bundle_endpoint(config: &ServerConfig) -> Result<Option<BoundEndpoint>,
     let Some(endpoint) = config.federation.bundle_endpoint.clone() else { return Ok(None) };
     let certificate = match endpoint.identity.clone() {
         WebIdentity::Spiffe => None,
-        WebIdentity::Web(certificate) => Some(WebProof::load(certificate, &config.data_dir, BUNDLE_ACME).await?),
+        WebIdentity::Web(certificate) => {
+            Some(WebProof::load(certificate, (&config.data_dir, BUNDLE_ACME), config.key_exchanges).await?)
+        }
     };
     let listener = WebListener::bind("bundle endpoint", endpoint.address).await;
     let listener = listener.map_err(|error| RunError::BundleEndpoint(endpoint.address, error))?;
@@ -75,7 +77,8 @@ async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunE
             (WebListener::bind_socket(DISCOVERY, &path).map_err(RunError::DiscoverySocket)?, policy, None)
         }
         OidcListener::Https(address, certificate) => {
-            let certificate = WebProof::load(certificate, &config.data_dir, DISCOVERY_ACME).await?;
+            let certificate =
+                WebProof::load(certificate, (&config.data_dir, DISCOVERY_ACME), config.key_exchanges).await?;
             let listener = WebListener::bind(DISCOVERY, address).await;
             (listener.map_err(|error| RunError::Discovery(address, error))?, policy, Some(certificate))
         }

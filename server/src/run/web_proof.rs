@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ironroot_api::tls::web_server_config;
+use ironroot_api::tls::{KeyExchanges, web_server_config};
 use rustls::ServerConfig;
 
 use super::{RunError, blocking};
@@ -20,20 +20,24 @@ pub(super) enum WebProof {
 
 impl WebProof {
     /// Reads what there is. `folder`: where, below `data_dir`, what a CA issued is kept unless the configuration says where.
-    pub(super) async fn load(certificate: WebCertificate, data_dir: &Path, folder: &str) -> Result<Self, RunError> {
+    pub(super) async fn load(
+        certificate: WebCertificate,
+        (data_dir, folder): (&Path, &str),
+        exchanges: KeyExchanges,
+    ) -> Result<Self, RunError> {
         match certificate {
             WebCertificate::Files(files) => Ok(Self::Files(blocking(move || ServingCertificate::load(files)).await?)),
             WebCertificate::Acme(acme) => {
                 let base = acme.cache_dir.clone().unwrap_or_else(|| data_dir.join(folder));
-                Ok(Self::Acme(Box::new(blocking(move || Keeper::open(acme, &base)).await?)))
+                Ok(Self::Acme(Box::new(blocking(move || Keeper::open(acme, &base, exchanges)).await?)))
             }
         }
     }
 
     /// For a web server.
-    pub(super) fn tls(&self) -> Arc<ServerConfig> {
+    pub(super) fn tls(&self, exchanges: KeyExchanges) -> Arc<ServerConfig> {
         match self {
-            Self::Files(files) => web_server_config(files.resolver()),
+            Self::Files(files) => web_server_config(files.resolver(), exchanges),
             Self::Acme(keeper) => keeper.tls(),
         }
     }

@@ -18,7 +18,9 @@ use http_body_util::StreamBody;
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svid;
-use ironroot_api::tls::{ClientTrust, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::tls::{
+    ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
+};
 use ironroot_api::unix_socket;
 use ironroot_lab::workload_client;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -81,7 +83,7 @@ async fn serve(socket: &Path) -> Outcome<()> {
     let own = identity(socket).await?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     println!("{}", listener.local_addr()?.port());
-    let acceptor = TlsAcceptor::from(server_config(ClientTrust::new(own.anchors), own.svid));
+    let acceptor = TlsAcceptor::from(server_config(ClientTrust::new(own.anchors), own.svid, KeyExchanges::default()));
     let mut tls = acceptor.accept(listener.accept().await?.0).await?;
     let caller =
         tls.get_ref().1.peer_certificates().and_then(<[_]>::first).ok_or("the caller showed no certificate")?;
@@ -94,7 +96,11 @@ async fn serve(socket: &Path) -> Outcome<()> {
 
 async fn dial(socket: &Path, port: u16, expected: SpiffeId) -> Outcome<()> {
     let own = identity(socket).await?;
-    let connector = TlsConnector::from(client_config(ServerTrust::Bundle { anchors: own.anchors, expected }, own.svid));
+    let connector = TlsConnector::from(client_config(
+        ServerTrust::Bundle { anchors: own.anchors, expected },
+        own.svid,
+        KeyExchanges::default(),
+    ));
     let tcp = TcpStream::connect(("127.0.0.1", port)).await?;
     let mut tls = connector.connect(ServerName::try_from("workload.invalid")?, tcp).await?;
     let mut greeting = String::new();

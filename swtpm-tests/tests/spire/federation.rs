@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_api::tls::{ClientTrust, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::tls::{
+    ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
+};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port,
@@ -140,10 +142,11 @@ fn shown(answer: &X509svidResponse) -> Arc<SvidResolver> {
 /// One end listens and the other dials, each proven by what the other's agent serves of its trust domain.
 async fn meet(listener: (&str, &X509svidResponse), dialer: (&str, &X509svidResponse)) {
     let believed = |of: &str, by: &X509svidResponse| anchors(of, &by.federated_bundles[&format!("spiffe://{of}")]);
-    let accepts = server_config(ClientTrust::new(believed(dialer.0, listener.1)), shown(listener.1));
+    let accepts =
+        server_config(ClientTrust::new(believed(dialer.0, listener.1)), shown(listener.1), KeyExchanges::default());
     let expected = SpiffeId::parse(&listener.1.svids[0].spiffe_id).expect("legal");
     let trust = ServerTrust::Bundle { anchors: believed(listener.0, dialer.1), expected };
-    let dials = client_config(trust, shown(dialer.1));
+    let dials = client_config(trust, shown(dialer.1), KeyExchanges::default());
     let (one, other) = tokio::io::duplex(64 * 1024);
     let name = ServerName::try_from("workload").expect("a constant legal name");
     let (accepted, dialled) =

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
+use ironroot_api::tls::KeyExchanges;
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::utc;
@@ -22,7 +23,11 @@ pub(super) fn about(what: &str, server: &ServerConfig) -> String {
     server.name.as_ref().map_or_else(|| what.to_owned(), |name| format!("{what} {name}"))
 }
 
-pub(super) async fn look(findings: &mut Findings, trust_domain: &TrustDomain, config: &ServerConfig) {
+pub(super) async fn look(
+    findings: &mut Findings,
+    (trust_domain, key_exchanges): (&TrustDomain, KeyExchanges),
+    config: &ServerConfig,
+) {
     let Bootstrap::TrustBundle { path, format } = &config.bootstrap else {
         let next = "trust_bundle_path, with what ironroot-server bundle show prints";
         return findings.doubtful(
@@ -43,7 +48,7 @@ pub(super) async fn look(findings: &mut Findings, trust_domain: &TrustDomain, co
         format!("{} has {}", path.display(), counted(bundle.authorities().len(), "authority", "authorities")),
     );
     let time = TrustedTime::new();
-    let server = Server::new(&config.address, config.port, trust_domain, time.clone());
+    let server = Server::new(&config.address, config.port, trust_domain, time.clone()).agreeing_on(key_exchanges);
     let asked = async {
         let channel = server.bootstrap(bundle.anchors().clone(), Doubt::Refused).await?;
         Ok::<_, ChannelError>(BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await)

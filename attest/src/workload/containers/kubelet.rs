@@ -43,6 +43,8 @@ pub struct KubeletConfig {
     pub poll_retry_interval: Duration,
     /// Whether nothing is told of the container itself, so that the pod's selectors are told before the kubelet knows that it runs.
     pub disable_container_selectors: bool,
+    /// Whether a kubelet is refused that does not agree on X25519MLKEM768.
+    pub only_hybrid_key_exchange: bool,
     /// The last answer, for a moment.
     pub last: Arc<LastAnswer>,
 }
@@ -70,7 +72,8 @@ pub struct LastAnswer(Mutex<Option<(Instant, Arc<Pods>)>>);
 impl PartialEq for KubeletConfig {
     fn eq(&self, other: &Self) -> bool {
         let all = |of: &Self| {
-            (of.node_name.clone(), of.max_poll_attempts, of.poll_retry_interval, of.disable_container_selectors)
+            let poll = (of.max_poll_attempts, of.poll_retry_interval);
+            (of.node_name.clone(), poll, of.disable_container_selectors, of.only_hybrid_key_exchange)
         };
         self.port == other.port && all(self) == all(other)
     }
@@ -144,7 +147,8 @@ impl KubeletConfig {
         match &self.port {
             KubeletPort::ReadOnly(_) => Ok(None),
             KubeletPort::Secure { server, client, .. } => {
-                trust::client_config(server, client, self.node_name.is_some()).map(Some)
+                let provider = trust::provider(self.only_hybrid_key_exchange);
+                trust::client_config(provider, server, client, self.node_name.is_some()).map(Some)
             }
         }
     }

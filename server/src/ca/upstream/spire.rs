@@ -22,6 +22,7 @@ use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishWitAuthorityRequest};
 use ironroot_api::pb::svid::NewDownstreamX509caRequest;
 use ironroot_api::pb::types;
+use ironroot_api::tls::KeyExchanges;
 use ironroot_shell::clock::wall_unix;
 use tonic::{Response, Status};
 
@@ -44,6 +45,8 @@ pub struct SpireServer {
     pub port: u16,
     /// The Workload API's socket.
     pub workload_api_socket: PathBuf,
+    /// What the link to it may agree on.
+    pub key_exchanges: KeyExchanges,
 }
 
 /// The server above, and the connection to it.

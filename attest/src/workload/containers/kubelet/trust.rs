@@ -9,7 +9,7 @@ use ironroot_text::{FileError, HumanFile};
 use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
-use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, NamedGroup, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, TrustAnchor, UnixTime};
 use thiserror::Error;
@@ -68,13 +68,22 @@ pub enum KubeletError {
     },
 }
 
+/// aws-lc-rs; `only_hybrid`: it agrees on X25519MLKEM768 and on no other key exchange.
+pub(super) fn provider(only_hybrid: bool) -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    if only_hybrid {
+        provider.kx_groups.retain(|group| group.name() == NamedGroup::X25519MLKEM768);
+    }
+    Arc::new(provider)
+}
+
 /// Reads the files that are named. `names_count`: the kubelet's certificate must be for the name that it is reached by.
 pub(super) fn client_config(
+    provider: Arc<CryptoProvider>,
     server: &ServerProof,
     client: &ClientProof,
     names_count: bool,
 ) -> Result<Arc<ClientConfig>, KubeletError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3 suites");

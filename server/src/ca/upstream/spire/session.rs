@@ -41,7 +41,7 @@ impl Session {
         let identity = Identity::fetch(&server.workload_api_socket, trust_domain).await?;
         let until_unix = wall_unix().midpoint(identity.not_after_unix);
         let trust = ServerTrust::Bundle { anchors: identity.anchors, expected: trust_domain.server_id() };
-        let config = client_config(trust, identity.resolver);
+        let config = client_config(trust, identity.resolver, server.key_exchanges);
         let address = (server.host.clone(), server.port);
         let connector = tower::service_fn(move |_: Uri| {
             let (address, config) = (address.clone(), config.clone());
