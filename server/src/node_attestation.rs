@@ -34,7 +34,7 @@ pub use boot_policy::BootPolicy;
 pub use circumstances::Circumstances;
 pub use fault::Fault;
 pub use join_token::{JoinTokenRefusal, UnspentToken};
-pub use together::{Enrolment, Together};
+pub use together::{Enrolment, Together, TwoChips};
 pub use tpm::TpmPolicy;
 pub use tpm_devid::TpmDevIdPolicy;
 pub use tpm2::{Tpm2Policy, Tpm2Refusal};
@@ -123,6 +123,9 @@ pub enum AttestationError {
     /// The message is not that of several ways.
     #[error(transparent)]
     Together(#[from] TogetherRefusal),
+    /// Its parts are of two chips.
+    #[error(transparent)]
+    TwoChips(#[from] TwoChips),
     /// The identity would not be a legal agent ID.
     #[error("node has no legal agent ID")]
     AgentId(#[from] SpiffeIdError),
@@ -190,6 +193,7 @@ impl AttestationError {
             Self::TpmDevId(refusal) => tpm_devid::fault(&refusal),
             Self::Banned(_) => Fault::Banned,
             Self::X509Pop(refusal) => refusal.fault(),
+            Self::TwoChips(_) => Fault::Node,
             Self::AgentId(_) | Self::Together(_) => Fault::Message,
             Self::Store(error) => Fault::Store(error),
         }

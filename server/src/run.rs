@@ -140,7 +140,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let began = Instant::now();
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
-    say_what_is_off(&config);
+    say_what_is_switched(&config);
     prepare_private(&config.data_dir)?;
     // Sockets and files first: who cannot use them has not founded a CA in somebody's token.
     let doors = Doors::open(&config).await?;
@@ -238,7 +238,7 @@ fn keep_up(
 }
 
 /// Source of the words: SPIRE.
-fn say_what_is_off(config: &ServerConfig) {
+fn say_what_is_switched(config: &ServerConfig) {
     if config.jwt.is_none() {
         let given_keys = config.key_managers.given_keys();
         tracing::info!(given_keys, "JWT-SVID profile is disabled");

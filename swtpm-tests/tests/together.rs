@@ -1,8 +1,11 @@
 //! A TPM and a join token as one way to attest: both are proven, or the device stays out.
 
+use ironroot_attest::tpm::DevIdAlgorithm;
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within};
 use ironroot_lab::device_pki::DevicePki;
-use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::devid_pki::DevIdPki;
+use ironroot_lab::manufacturer::{EkKind, Manufacturer, ek_sha256_of};
+use ironroot_text::hex::hex;
 
 const ALICE: u32 = 60_001;
 const WITH_TOKEN: &str = "together_with = [\"join_token\"]";
@@ -121,4 +124,56 @@ fn a_certificate_and_a_tpm_count_together_as_well() {
     alone.provision(&server, &AgentOptions { node_attestor, key_manager: "memory", ..AgentOptions::default() });
     alone.start();
     alone.expect_log("is not configured on this server");
+}
+
+/// A node entry for whoever has these selectors, and Alice on such a node.
+fn admit(server: &Server, selectors: &[&str]) {
+    server.create_entry(&format!("spiffe://{TRUST_DOMAIN}/spire/server"), "/node", selectors, &[]);
+    let node = format!("spiffe://{TRUST_DOMAIN}/node");
+    server.create_entry(&node, "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+}
+
+#[test]
+fn a_devid_counts_together_with_a_token_a_certificate_and_its_chips_quote() {
+    let (pki, devices) = (DevIdPki::new(), DevicePki::new());
+    for others in ["join_token", "x509pop", "tpm2"] {
+        let line = format!("together_with = [\"{others}\"]");
+        let block = pki.server_block().replacen("plugin_data {", &format!("plugin_data {{ {line}\n"), 1);
+        let plugins = if others == "x509pop" { format!("{block}\n{}", devices.server_block()) } else { block };
+        let server = Server::start(&ServerOptions { plugins, join_tokens: false, ..ServerOptions::default() });
+        let chip = pki.chip();
+        let devid = pki.issue(&chip, "device-1", DevIdAlgorithm::P256);
+        let address = chip.address().to_string();
+        let identity = devices.issue("device-1", &rcgen::PKCS_ECDSA_P256_SHA256);
+        let own = devid.agent_block(&address).replacen("plugin_data {", &format!("plugin_data {{ {line}\n"), 1);
+        let tpm2 = |ek: &str| format!("NodeAttestor \"tpm2\" {{ plugin_data {{ ek = \"{ek}\" }} }}");
+        let other = match others {
+            "x509pop" => identity.agent_block(),
+            "tpm2" => tpm2("rsa2048"),
+            _ => String::new(),
+        };
+        let ek = ek_sha256_of(&chip, EkKind::Rsa2048).expect("read");
+        server.import_devices(&format!("ek_sha256\n{}\n", hex(&ek)));
+        let together = format!("together:tpm_devid+{others}");
+        admit(&server, &[devid.selectors[0].as_str(), &together]);
+        let mut device = Device::without_tpm();
+        let options = AgentOptions {
+            node_attestor: Some(format!("{own}\n{other}")),
+            agent_lines: format!("join_token = \"{}\"", token(&server)),
+            key_manager: "memory",
+            ..AgentOptions::default()
+        };
+        device.provision(&server, &options);
+        device.start();
+        device.expect_identity(ALICE);
+        let shown = server.cli(&["agent", "show", "-spiffeID", &devid.agent_id]);
+        assert!(shown.contains(&format!("tpm_devid+{others}")), "{shown}");
+
+        let mut alone = Device::without_tpm();
+        let node_attestor = Some(devid.agent_block(&address));
+        alone.provision(&server, &AgentOptions { node_attestor, key_manager: "memory", ..AgentOptions::default() });
+        device.kill_agent();
+        alone.start();
+        alone.expect_log("is not configured on this server");
+    }
 }

@@ -9,6 +9,8 @@
 use ironroot_api::csr::Csr;
 use ironroot_attest::Selector;
 use ironroot_attest::node::together::{self, TogetherRefusal};
+use ironroot_text::hex::hex;
+use thiserror::Error;
 
 use super::{
     AttestationError, AttestedNode, Attestor, Circumstances, Evidence as OfOne, JoinTokenRefusal, NodeAttestation,
@@ -139,6 +141,27 @@ impl Enrolment {
     }
 }
 
+/// Why parts do not belong to one device.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the device shows two endorsement keys, {one} and {other}: both parts must name the same chip, and the same of its keys (ek in the agent's configuration)"
+)]
+pub struct TwoChips {
+    /// SHA-256 of the one's SubjectPublicKeyInfo, hexadecimal.
+    one: String,
+    /// Of the other's.
+    other: String,
+}
+
+/// Two parts that prove a chip prove the same one: a device is not half of another.
+fn of_one_chip(proofs: &[Proof], next: &Proof) -> Result<(), TwoChips> {
+    let known = proofs.iter().find_map(Proof::ek_sha256);
+    match known.zip(next.ek_sha256()) {
+        Some((one, other)) if one != other => Err(TwoChips { one: hex(&one), other: hex(&other) }),
+        _ => Ok(()),
+    }
+}
+
 /// One node that has proven all of it.
 fn united(
     name: String,
@@ -150,6 +173,7 @@ fn united(
     let first = nodes.next().ok_or(TogetherRefusal { expected: parts })?;
     let (mut selectors, mut proofs, mut can_reattest) = (first.selectors, vec![first.proof], first.can_reattest);
     for node in nodes {
+        of_one_chip(&proofs, &node.proof)?;
         selectors.extend(node.selectors.iter().cloned());
         proofs.push(node.proof);
         can_reattest &= node.can_reattest;
@@ -158,4 +182,22 @@ fn united(
     proofs.extend(enrolment.map(Proof::Enrolled));
     let (id, csr) = (first.id, first.csr);
     Ok(AttestedNode { id, attestation_type: name.into(), selectors, can_reattest, csr, proof: Proof::All(proofs) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chip(ek_sha256: [u8; 32]) -> Proof {
+        Proof::Chip { ek_sha256, certificate_sha256: None }
+    }
+
+    #[test]
+    fn what_two_chips_prove_is_not_of_one_device() {
+        let certificate = Proof::Certificate { sha256: [1; 32] };
+        assert_eq!(of_one_chip(&[certificate.clone(), chip([2; 32])], &chip([2; 32])), Ok(()));
+        assert_eq!(of_one_chip(&[chip([2; 32])], &certificate), Ok(()));
+        let refusal = of_one_chip(&[certificate, chip([2; 32])], &chip([3; 32])).expect_err("another chip");
+        assert_eq!((refusal.one, refusal.other), (hex(&[2; 32]), hex(&[3; 32])));
+    }
 }
