@@ -35,13 +35,13 @@ pub fn confine(config: &AgentConfig) -> Result<Option<&'static str>, Confinement
 }
 
 /// The chip's device node and the configured directories may belong to another user, also when they are opened again; paths
-/// of other users' processes and a health port below 1024 are asked for by configuration.
+/// of other users' processes and a port below 1024, for health or for attestation, are asked for by configuration.
 fn kept(config: &AgentConfig) -> Vec<Capability> {
     let mut kept = vec![Capability::CAP_DAC_OVERRIDE];
     if config.workload_attestor.discover_workload_path {
         kept.push(NEEDED_TO_DISCOVER_PATHS);
     }
-    if config.health_checks.is_some() {
+    if config.health_checks.is_some() || config.node_attestor.listens_where_root_does() {
         kept.push(Capability::CAP_NET_BIND_SERVICE);
     }
     kept

@@ -10,6 +10,7 @@
 mod boot_log;
 mod conversation;
 mod endorsement_record;
+mod http_challenge;
 mod join_token;
 mod together;
 mod tpm2;
@@ -33,6 +34,7 @@ pub use boot_log::BootLogFile;
 pub(crate) use boot_log::default_paths;
 pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
+pub use http_challenge::{HostName, HttpChallengeFailure};
 pub use join_token::JoinToken;
 use together::TOGETHER_WITH;
 pub use tpm_devid::{DevIdFileError, DevIdFiles, TpmDevIdFailure};
@@ -50,6 +52,8 @@ pub enum NodeAttestor<Chip = TpmConfig> {
     TpmDevId(DevIdFiles, Chip),
     /// With a certificate that it was given.
     X509Pop(CertificateSource<Chip>),
+    /// By what it serves by HTTP, at its name.
+    HttpChallenge(HostName),
     /// By each of these, two or more, in one conversation; the first says what the agent is called.
     Together(Vec<NodeAttestor<Chip>>),
 }
@@ -72,6 +76,9 @@ pub enum AttestationError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     X509Pop(#[from] X509PopFailure),
+    /// The server could not be answered by HTTP.
+    #[error(transparent)]
+    HttpChallenge(#[from] HttpChallengeFailure),
     /// The server refused, or the connection broke.
     #[error("the server refused attestation: {}: {}", code_name(.0.code()), .0.message())]
     Server(#[source] Status),
@@ -114,9 +121,11 @@ impl NodeAttestor<()> {
                 files.map(|files| (Self::TpmDevId(files, ()), tpm))
             }
             x509pop::TYPE => x509pop::read(data).map(|(source, tpm)| (Self::X509Pop(source), tpm)),
+            http_challenge::TYPE => {
+                http_challenge::read(data).map(|name| (Self::HttpChallenge(name), TpmKeys::default()))
+            }
             _ => {
-                let reason =
-                    "not supported by ironroot-agent yet: use \"tpm2\", \"tpm_devid\", \"x509pop\" or \"join_token\"";
+                let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"tpm_devid\", \"x509pop\", \"http_challenge\" or \"join_token\"";
                 plugins.plugin_mistake(KIND, plugin, reason);
                 return None;
             }
@@ -136,6 +145,7 @@ impl NodeAttestor<()> {
             Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
             Self::TpmDevId(files, ()) => NodeAttestor::TpmDevId(files, tpm.clone()),
             Self::X509Pop(source) => NodeAttestor::X509Pop(source.on(|()| tpm.clone())),
+            Self::HttpChallenge(name) => NodeAttestor::HttpChallenge(name),
             Self::Together(parts) => NodeAttestor::Together(parts.into_iter().map(|part| part.on(tpm)).collect()),
         }
     }
@@ -164,6 +174,7 @@ impl NodeAttestor {
             Self::Tpm2(_) => Attestor::Tpm2(device_there()),
             Self::TpmDevId(files, _) => Attestor::TpmDevId(files, device_there()),
             Self::X509Pop(source) => Attestor::X509Pop(source.on(|_| device_there())),
+            Self::HttpChallenge(name) => Attestor::HttpChallenge(name),
             Self::Together(parts) => Attestor::Together(parts.into_iter().map(|part| part.with(device)).collect()),
         }
     }
@@ -177,6 +188,7 @@ impl<Chip> NodeAttestor<Chip> {
             Self::Tpm2(_) => tpm2::TYPE,
             Self::TpmDevId(..) => tpm_devid::TYPE,
             Self::X509Pop(_) => x509pop::TYPE,
+            Self::HttpChallenge(_) => http_challenge::TYPE,
             Self::Together(_) => "together_with",
         }
     }
@@ -187,7 +199,7 @@ impl<Chip> NodeAttestor<Chip> {
             Self::Tpm2(chip) | Self::TpmDevId(_, chip) => Some(chip),
             Self::X509Pop(source) => source.chip(),
             Self::Together(parts) => parts.iter().find_map(Self::chip),
-            Self::JoinToken(_) => None,
+            Self::JoinToken(_) | Self::HttpChallenge(_) => None,
         }
     }
 
@@ -196,7 +208,7 @@ impl<Chip> NodeAttestor<Chip> {
         match self {
             Self::Tpm2(_) => true,
             Self::Together(parts) => parts.iter().any(Self::proves_boot),
-            Self::JoinToken(_) | Self::TpmDevId(..) | Self::X509Pop(_) => false,
+            Self::JoinToken(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::HttpChallenge(_) => false,
         }
     }
 
@@ -206,7 +218,8 @@ impl<Chip> NodeAttestor<Chip> {
         match self {
             //= FLT-A26 agent faults: "an agent that can attest again goes on with a key in memory"
             Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) => Keep::IfPossible,
-            Self::JoinToken(_) => Keep::Surely,
+            // A name attests once, where the server says so.
+            Self::JoinToken(_) | Self::HttpChallenge(_) => Keep::Surely,
             // A token among them is of use once, and not needed again.
             Self::Together(parts) => parts.first().map_or(Keep::Surely, Self::keep),
         }
@@ -237,6 +250,7 @@ impl Attestor {
                 Proof::TpmDevId(Box::new(files.prover(device).await?))
             }
             Self::X509Pop(source) => Proof::X509Pop(Box::new(source.prover().await?)),
+            Self::HttpChallenge(name) => Proof::HttpChallenge(Box::new(name.prover().await?)),
         })
     }
 }
@@ -247,6 +261,7 @@ enum Proof {
     Tpm2(Box<tpm2::Prover>),
     TpmDevId(Box<tpm_devid::Prover>),
     X509Pop(Box<x509pop::Prover>),
+    HttpChallenge(Box<http_challenge::Prover>),
     Together(Vec<Proof>),
 }
 
@@ -264,6 +279,7 @@ impl Proof {
             Self::Tpm2(prover) => (tpm2::TYPE.to_owned(), prover.evidence()),
             Self::TpmDevId(prover) => (tpm_devid::TYPE.to_owned(), prover.evidence()),
             Self::X509Pop(prover) => (x509pop::TYPE.to_owned(), prover.evidence()),
+            Self::HttpChallenge(prover) => (http_challenge::TYPE.to_owned(), prover.evidence()),
             Self::Together(parts) => {
                 let (kinds, messages): (Vec<String>, Vec<_>) = parts.iter().map(Self::first_message).unzip();
                 (type_of(kinds.iter().map(String::as_str)), join(&messages))
@@ -288,6 +304,7 @@ impl Proof {
             Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
             Self::TpmDevId(prover) => Ok(prover.respond(challenge).await?),
             Self::X509Pop(prover) => Ok(prover.respond(challenge).await?),
+            Self::HttpChallenge(prover) => Ok(prover.respond(challenge).await?),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod base64_bytes;
 mod device_certificate;
+pub mod http_challenge;
 mod json;
 mod refusal;
 mod signed_sha256;

@@ -246,8 +246,8 @@ fn count(number: usize) -> i32 {
 /// Whose fault decides the code.
 fn registry_status(error: RegistryError) -> Status {
     use RegistryError::{
-        AgentBanned, AgentNotFound, CertificateTaken, Device, Entry, EntryIdTaken, EntryNotFound, JoinToken, NotActive,
-        OtherAttestation, PageToken, ParentFull, Store, Token, TokenTaken, UnknownBundle,
+        AgentBanned, AgentNotFound, AlreadyAttested, CertificateTaken, Device, Entry, EntryIdTaken, EntryNotFound,
+        JoinToken, NotActive, OtherAttestation, PageToken, ParentFull, Store, Token, TokenTaken, UnknownBundle,
     };
     match error {
         EntryNotFound | AgentNotFound => Status::not_found(error.to_string()),
@@ -258,7 +258,9 @@ fn registry_status(error: RegistryError) -> Status {
         UnknownBundle(_) => Status::internal(error.to_string()),
         ParentFull { .. } => Status::resource_exhausted(error.to_string()),
         AgentBanned => permission_denied(Reason::AgentBanned, "agent is banned"),
-        CertificateTaken { .. } | OtherAttestation { .. } => Status::permission_denied(error.to_string()),
+        AlreadyAttested | CertificateTaken { .. } | OtherAttestation { .. } => {
+            Status::permission_denied(error.to_string())
+        }
         NotActive => permission_denied(Reason::AgentNotActive, "agent SVID is not active"),
         Device(cause) => device_status(cause),
         Store(cause) => store_status(cause),

@@ -11,6 +11,7 @@ mod boot_policy;
 mod circumstances;
 mod fault;
 mod fresh;
+mod http_challenge;
 mod join_token;
 mod together;
 mod tpm;
@@ -33,6 +34,7 @@ use thiserror::Error;
 pub use boot_policy::BootPolicy;
 pub use circumstances::Circumstances;
 pub use fault::Fault;
+pub use http_challenge::{HttpChallengePolicy, HttpChallengeServerRefusal, MAX_QUESTIONS, Ports};
 pub use join_token::{JoinTokenRefusal, UnspentToken};
 pub use together::{Enrolment, Together, TwoChips};
 pub use tpm::TpmPolicy;
@@ -60,6 +62,8 @@ pub enum Attestor {
     TpmDevId(Box<TpmDevIdPolicy>),
     /// A certificate that somebody gave the device.
     X509Pop(Arc<X509PopPolicy>),
+    /// What a host serves by HTTP.
+    HttpChallenge(Arc<HttpChallengePolicy>),
     /// Several of these, all of which a device must prove.
     Together(Box<Together>),
 }
@@ -77,6 +81,8 @@ pub enum Evidence<'a> {
     TpmDevId(Box<tpm_devid::Evidence<'a>>),
     /// The certificates.
     X509Pop(x509pop::Evidence<'a>),
+    /// Where it can be asked.
+    HttpChallenge(http_challenge::Evidence<'a>),
     /// That of several ways.
     Together(together::Evidence<'a>),
 }
@@ -92,6 +98,8 @@ pub enum Challenge {
     TpmDevId(Box<tpm_devid::Challenge>),
     /// To show that it has the certificate's key.
     X509Pop(Box<x509pop::Challenge>),
+    /// To serve a nonce.
+    HttpChallenge(Box<http_challenge::Challenge>),
     /// To show all of several.
     Together(Box<together::Challenge>),
 }
@@ -120,6 +128,9 @@ pub enum AttestationError {
     /// The certificate is.
     #[error("certificate evidence refused: {0}")]
     X509Pop(#[from] X509PopServerRefusal),
+    /// The host is.
+    #[error(transparent)]
+    HttpChallenge(#[from] HttpChallengeServerRefusal),
     /// The message is not that of several ways.
     #[error(transparent)]
     Together(#[from] TogetherRefusal),
@@ -143,6 +154,7 @@ impl Attestor {
             Self::Tpm(_) => tpm::TYPE,
             Self::TpmDevId(_) => tpm_devid::TYPE,
             Self::X509Pop(_) => x509pop::TYPE,
+            Self::HttpChallenge(_) => http_challenge::TYPE,
             Self::Together(together) => together.name(),
         }
     }
@@ -154,6 +166,7 @@ impl Attestor {
             Self::Tpm(policy) => Evidence::Tpm(Box::new(tpm::Evidence::read(payload, policy)?)),
             Self::TpmDevId(policy) => Evidence::TpmDevId(Box::new(tpm_devid::Evidence::read(payload, policy)?)),
             Self::X509Pop(policy) => Evidence::X509Pop(x509pop::Evidence::read(payload, policy)?),
+            Self::HttpChallenge(policy) => Evidence::HttpChallenge(http_challenge::Evidence::read(payload, policy)?),
             Self::Together(together) => Evidence::Together(together.read(payload)?),
         })
     }
@@ -163,7 +176,7 @@ impl Evidence<'_> {
     /// The device that it claims to be: SHA-256 of its endorsement key.
     pub fn device(&self) -> Option<[u8; 32]> {
         match self {
-            Self::JoinToken(_) | Self::X509Pop(_) => None,
+            Self::JoinToken(_) | Self::X509Pop(_) | Self::HttpChallenge(_) => None,
             Self::Tpm2(evidence) => Some(evidence.device()),
             Self::Tpm(evidence) => Some(evidence.device()),
             Self::TpmDevId(evidence) => Some(evidence.device()),
@@ -174,7 +187,7 @@ impl Evidence<'_> {
     /// The certificate that it shows: SHA-256 of what its authority has signed.
     pub fn certificate_sha256(&self) -> Option<[u8; 32]> {
         match self {
-            Self::JoinToken(_) | Self::Tpm2(_) | Self::Tpm(_) => None,
+            Self::JoinToken(_) | Self::Tpm2(_) | Self::Tpm(_) | Self::HttpChallenge(_) => None,
             Self::TpmDevId(evidence) => Some(evidence.certificate_sha256()),
             Self::X509Pop(evidence) => evidence.certificate_sha256(),
             Self::Together(evidence) => evidence.parts.iter().find_map(Evidence::certificate_sha256),
@@ -193,6 +206,7 @@ impl AttestationError {
             Self::TpmDevId(refusal) => tpm_devid::fault(&refusal),
             Self::Banned(_) => Fault::Banned,
             Self::X509Pop(refusal) => refusal.fault(),
+            Self::HttpChallenge(refusal) => refusal.fault(),
             Self::TwoChips(_) => Fault::Node,
             Self::AgentId(_) | Self::Together(_) => Fault::Message,
             Self::Store(error) => Fault::Store(error),
@@ -244,6 +258,11 @@ pub enum Proof {
         /// Of what the authority has signed of it (the TBSCertificate, DER).
         sha256: [u8; 32],
     },
+    /// That a host answers at its name.
+    Host {
+        /// Whether that counts once: while the agent is there, nobody else is it.
+        first_use: bool,
+    },
     /// A join token beside other proofs.
     Enrolled(Enrolment),
     /// Each of these.
@@ -256,7 +275,7 @@ impl AttestedNode {
         &self.id
     }
 
-    /// `join_token`, `tpm2`, `tpm`, `tpm_devid` or `x509pop`, or several of them.
+    /// `join_token`, `tpm2`, `tpm`, `tpm_devid`, `x509pop` or `http_challenge`, or several of them.
     pub fn attestation_type(&self) -> &str {
         &self.attestation_type
     }
@@ -286,6 +305,11 @@ impl AttestedNode {
         self.proof.ek_sha256()
     }
 
+    /// Whether what was proven counts once: while there is an agent of that ID, nobody else is it.
+    pub fn is_first_use(&self) -> bool {
+        self.proof.is_first_use()
+    }
+
     /// What it was proven by.
     pub fn proof(&self) -> &Proof {
         &self.proof
@@ -298,11 +322,23 @@ impl AttestedNode {
 }
 
 impl Proof {
+    fn is_first_use(&self) -> bool {
+        match self {
+            Self::Host { first_use } => *first_use,
+            Self::All(proofs) => proofs.iter().any(Self::is_first_use),
+            _ => false,
+        }
+    }
+
     fn device(&self) -> Option<&ProvenDevice> {
         match self {
             Self::Tpm(device) => Some(device),
             Self::All(proofs) => proofs.iter().find_map(Self::device),
-            Self::JoinToken(_) | Self::Chip { .. } | Self::Certificate { .. } | Self::Enrolled(_) => None,
+            Self::JoinToken(_)
+            | Self::Chip { .. }
+            | Self::Certificate { .. }
+            | Self::Host { .. }
+            | Self::Enrolled(_) => None,
         }
     }
 
@@ -311,7 +347,7 @@ impl Proof {
             Self::Tpm(device) => Some(device.ek_sha256()),
             Self::Chip { ek_sha256, .. } => Some(*ek_sha256),
             Self::All(proofs) => proofs.iter().find_map(Self::ek_sha256),
-            Self::JoinToken(_) | Self::Certificate { .. } | Self::Enrolled(_) => None,
+            Self::JoinToken(_) | Self::Certificate { .. } | Self::Host { .. } | Self::Enrolled(_) => None,
         }
     }
 
@@ -320,7 +356,7 @@ impl Proof {
             Self::Chip { certificate_sha256, .. } => *certificate_sha256,
             Self::Certificate { sha256 } => Some(*sha256),
             Self::All(proofs) => proofs.iter().find_map(Self::certificate_sha256),
-            Self::JoinToken(_) | Self::Tpm(_) | Self::Enrolled(_) => None,
+            Self::JoinToken(_) | Self::Tpm(_) | Self::Host { .. } | Self::Enrolled(_) => None,
         }
     }
 }
@@ -380,24 +416,25 @@ impl NodeAttestation {
             Evidence::Tpm(evidence) => self.challenge_known_tpm(*evidence, csr, at.now_unix).await,
             Evidence::TpmDevId(evidence) => self.challenge_devid(*evidence, csr, at.now_unix),
             Evidence::X509Pop(evidence) => Ok(self.challenge_certificate(evidence, csr, at)?),
+            Evidence::HttpChallenge(evidence) => Ok(self.challenge_host(evidence, csr)?),
             Evidence::Together(evidence) => Err(TogetherRefusal { expected: evidence.parts.len() }.into()),
         }
     }
 
-    /// Goes on with the node's answer to a challenge. Changes nothing.
-    pub fn answer(
+    /// Goes on with the node's answer to a challenge, and may ask the node's host for more. Changes nothing.
+    pub async fn answer(
         &self,
         challenge: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
         match challenge {
-            Challenge::Together(challenge) => self.judge_together(*challenge, response, now_unix),
-            challenge => self.answer_one(challenge, response, now_unix),
+            Challenge::Together(challenge) => self.judge_together(*challenge, response, now_unix).await,
+            challenge => self.answer_one(challenge, response, now_unix).await,
         }
     }
 
-    fn answer_one(
+    async fn answer_one(
         &self,
         challenge: Challenge,
         response: &[u8],
@@ -408,7 +445,8 @@ impl NodeAttestation {
             Challenge::Tpm(challenge) => self.judge_known_tpm(*challenge, response, now_unix),
             Challenge::TpmDevId(challenge) => self.judge_devid(*challenge, response, now_unix),
             Challenge::X509Pop(challenge) => self.judge_certificate(*challenge, response, now_unix),
-            Challenge::Together(challenge) => self.judge_together(*challenge, response, now_unix),
+            Challenge::HttpChallenge(challenge) => self.judge_host(*challenge).await,
+            Challenge::Together(challenge) => Err(challenge.within_another()),
         }
     }
 }

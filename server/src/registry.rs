@@ -95,6 +95,9 @@ pub enum RegistryError {
         "agent {agent} is there already and attests by {attestation_type}: evict it if this is to be the one, or let agent_path_template tell the two apart"
     )]
     OtherAttestation { agent: SpiffeId, attestation_type: String },
+    /// What was proven counts once, and there is an agent of that ID. Source of the words: SPIRE.
+    #[error("attestation data has already been used to attest an agent")]
+    AlreadyAttested,
     /// The certificate shown is neither the agent's current nor its renewed one.
     #[error("agent SVID is not active")]
     NotActive,

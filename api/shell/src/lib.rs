@@ -12,7 +12,7 @@ pub mod command_line;
 mod describe;
 pub mod health;
 pub mod listen;
-mod local_http;
+pub mod local_http;
 pub mod logging;
 pub mod process;
 pub mod settings;

@@ -32,7 +32,7 @@ const MAX_HEAD_BYTES: usize = 8 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is sent back.
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Full<Bytes>>;
 
 /// Binds the listener of that name.
 pub(crate) async fn bind(name: &'static str, host: &str, port: u16) -> io::Result<TcpListener> {
@@ -42,7 +42,7 @@ pub(crate) async fn bind(name: &'static str, host: &str, port: u16) -> io::Resul
 }
 
 /// Answers each request by its method and path until dropped.
-pub(crate) async fn serve<F, Fut>(name: &'static str, listener: TcpListener, respond: F)
+pub async fn serve<F, Fut>(name: &'static str, listener: TcpListener, respond: F)
 where
     F: Fn(Method, String) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send,
@@ -86,7 +86,7 @@ where
 }
 
 /// An answer with that text.
-pub(crate) fn answer(status: StatusCode, content_type: &'static str, text: String) -> Answer {
+pub fn answer(status: StatusCode, content_type: &'static str, text: String) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));

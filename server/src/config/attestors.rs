@@ -1,5 +1,6 @@
 //! The ways to attest that are configured: a line for each in each of the lists here, a file for what it is told.
 
+mod http_challenge;
 mod together;
 mod tpm;
 mod tpm2;
@@ -11,6 +12,7 @@ use std::path::Path;
 use ironroot_shell::settings::Section;
 use thiserror::Error;
 
+pub use http_challenge::HttpChallengeConfig;
 pub use together::TogetherConfig;
 pub use tpm::{MakersDirectoryError, TpmPluginConfig};
 pub use tpm_devid::TpmDevIdConfig;
@@ -33,6 +35,8 @@ pub struct NodeAttestors {
     pub tpm_devid: Option<TpmDevIdConfig>,
     /// By a certificate that the device was given; none if that way is shut.
     pub x509pop: Option<X509PopConfig>,
+    /// By what a host serves at its name; none if that way is shut.
+    pub http_challenge: Option<HttpChallengeConfig>,
     /// Ways that count only together with others.
     pub together: Vec<TogetherConfig>,
 }
@@ -79,13 +83,14 @@ impl NodeAttestors {
             "tpm2" => self.tpm2.as_ref().map(|tpm2| tpm2.load(now_unix)).transpose()?,
             "tpm" => self.tpm.as_ref().map(|tpm| tpm.load(now_unix)).transpose()?,
             "tpm_devid" => self.tpm_devid.as_ref().map(|tpm_devid| tpm_devid.load(now_unix)).transpose()?,
+            "http_challenge" => self.http_challenge.as_ref().map(HttpChallengeConfig::load),
             _ => self.x509pop.as_ref().map(|x509pop| x509pop.load(now_unix)).transpose()?,
         })
     }
 }
 
 /// The ways to attest that are here.
-const TYPES: [&str; 5] = [JOIN_TOKEN, "tpm2", "tpm", "tpm_devid", "x509pop"];
+const TYPES: [&str; 6] = [JOIN_TOKEN, "tpm2", "tpm", "tpm_devid", "x509pop", "http_challenge"];
 
 /// What an operator is told of authorities in the file at `path` that have ended.
 fn told_of_ended(path: &Path, ended: &[String]) -> Option<String> {
@@ -102,6 +107,7 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         tpm: None,
         tpm_devid: None,
         x509pop: None,
+        http_challenge: None,
         together: Vec::new(),
     };
     let found = plugins.plugins("NodeAttestor");
@@ -121,9 +127,10 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
             "tpm" => attestors.tpm = tpm::read(&plugin.data),
             "tpm_devid" => attestors.tpm_devid = tpm_devid::read(&plugin.data),
             "x509pop" => attestors.x509pop = x509pop::read(&plugin.data),
+            "http_challenge" => attestors.http_challenge = http_challenge::read(&plugin.data),
             _ => {
                 let reason = format!(
-                    "not supported by {PROGRAM} yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\" or \"join_token\""
+                    "not supported by {PROGRAM} yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"http_challenge\" or \"join_token\""
                 );
                 plugins.plugin_mistake("NodeAttestor", &plugin, reason);
             }
@@ -137,8 +144,7 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         plugins.warn("NodeAttestor", "none is configured: devices attest with join tokens, as in SPIRE");
         return Some(attestors);
     }
-    let hint =
-        "no device could attest: add NodeAttestor \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\" or \"join_token\"";
+    let hint = "no device could attest: add NodeAttestor \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"http_challenge\" or \"join_token\"";
     plugins.required("NodeAttestor", (known > 0).then_some(attestors), hint)
 }
 

@@ -111,7 +111,7 @@ impl NodeAttestation {
     }
 
     /// Judges each part's answer.
-    pub(super) fn judge_together(
+    pub(super) async fn judge_together(
         &self,
         Challenge { name, parts }: Challenge,
         response: &[u8],
@@ -121,12 +121,19 @@ impl NodeAttestation {
         let (mut nodes, mut enrolment) = (Vec::new(), None);
         for (part, answer) in parts.into_iter().zip(answers) {
             match part {
-                Waiting::Challenged(challenge) => nodes.push(self.answer_one(*challenge, answer, now_unix)?),
+                Waiting::Challenged(challenge) => nodes.push(self.answer_one(*challenge, answer, now_unix).await?),
                 Waiting::Proven(node) => nodes.push(*node),
                 Waiting::Enrolled(token) => enrolment = Some(token),
             }
         }
         united(name, nodes, enrolment)
+    }
+}
+
+impl Challenge {
+    /// What several ways are not: one of several.
+    pub(super) fn within_another(&self) -> AttestationError {
+        TogetherRefusal { expected: self.parts.len() }.into()
     }
 }
 

@@ -271,6 +271,8 @@ fn settle(
             refuse_banned(tx, ek_sha256)?;
             one_certificate::refuse_under_another_id(tx, agent)
         }
+        Proof::Host { first_use: true } if known.is_some() => Err(RegistryError::AlreadyAttested),
+        Proof::Host { .. } => Ok(()),
         Proof::Certificate { .. } => one_certificate::refuse_under_another_id(tx, agent),
         Proof::All(proofs) => proofs.iter().try_for_each(|proof| settle(tx, proof, agent, known, now_unix)),
     }

@@ -105,7 +105,7 @@ impl Conversation {
             Asked::ChallengeResponse(response) => response,
             Asked::Params(_) => return Err(Status::invalid_argument("expected a challenge response")),
         };
-        match self.server.node_attestation.answer(challenge, &response, self.server.now_unix()) {
+        match self.server.node_attestation.answer(challenge, &response, self.server.now_unix()).await {
             Ok(node) => self.admit(node).await,
             Err(AttestationError::Tpm2(refusal)) => Err(self.refuse(refusal).await),
             Err(error) => Err(attestation_status(error)),
@@ -182,6 +182,9 @@ impl ServerState {
     fn refuse_banned(&self, node: &AttestedNode) -> Result<(), Status> {
         let of_its_certificate =
             node.certificate_sha256().and_then(|sha256| self.registry.agent_with_certificate(&sha256));
+        if node.is_first_use() && self.registry.agent(node.id()).is_some_and(|known| !known.banned) {
+            return Err(registry_status(RegistryError::AlreadyAttested));
+        }
         for known in self.registry.agent(node.id()).into_iter().chain(of_its_certificate) {
             if known.banned {
                 let message = format!("failed to attest: agent {} is banned", known.spiffe_id);

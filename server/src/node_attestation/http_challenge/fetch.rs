@@ -1,0 +1,131 @@
+//! One question by HTTP to a host that somebody named who may be anybody: bounded in time, in size and in number, and never led on.
+
+use std::io;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use ironroot_attest::node::http_challenge::{Claim, MAX_BODY_BYTES};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Longest for one host: to find, to connect, to ask and to answer. Source: SPIRE.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest head of an answer, bytes: the least that hyper allows.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// Why a host did not answer. For this server's log.
+#[derive(Debug, Error)]
+pub(super) enum FetchError {
+    #[error("cannot connect")]
+    Connect(#[source] io::Error),
+    #[error("it does not speak HTTP")]
+    Http(#[source] hyper::Error),
+    /// A redirect among them: it would lead to a host that nobody has named.
+    #[error("it answers {0}")]
+    Status(StatusCode),
+    #[error("it answers with more than {MAX_BODY_BYTES} bytes")]
+    TooLong,
+    #[error("its answer breaks off")]
+    BrokenOff(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("it has not answered within {} s", DEADLINE.as_secs())]
+    Late,
+}
+
+/// What the host answers; waits for one of the `places` first.
+pub(super) async fn fetch(claim: &Claim, places: &Semaphore) -> Result<Bytes, FetchError> {
+    let asking = async {
+        let place = places.acquire().await;
+        let answer = ask(claim).await;
+        drop(place);
+        answer
+    };
+    tokio::time::timeout(DEADLINE, asking).await.map_err(|_| FetchError::Late)?
+}
+
+async fn ask(claim: &Claim) -> Result<Bytes, FetchError> {
+    let tcp = TcpStream::connect((claim.host(), claim.port())).await.map_err(FetchError::Connect)?;
+    let connecting = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(tcp));
+    let (mut sender, connection) = connecting.await.map_err(FetchError::Http)?;
+    // Ends with this call, however it ends.
+    let mut driver = JoinSet::new();
+    driver.spawn(connection);
+    let answer = sender.send_request(request(claim)).await.map_err(FetchError::Http)?;
+    if answer.status() != StatusCode::OK {
+        return Err(FetchError::Status(answer.status()));
+    }
+    let body = Limited::new(answer.into_body(), MAX_BODY_BYTES).collect().await;
+    body.map(|body| body.to_bytes()).map_err(|why| match why.is::<LengthLimitError>() {
+        true => FetchError::TooLong,
+        false => FetchError::BrokenOff(why),
+    })
+}
+
+fn request(claim: &Claim) -> Request<Empty<Bytes>> {
+    let host = format!("{}:{}", claim.host(), claim.port());
+    let request = Request::get(claim.path()).header(header::HOST, host);
+    let request = request.header(header::USER_AGENT, concat!("ironroot-server/", env!("CARGO_PKG_VERSION")));
+    request.body(Empty::new()).expect("a name and a path that were parsed")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is made of a host that answers so, and what it was asked.
+    async fn of_host(answer: &'static str) -> (Result<Bytes, FetchError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let host = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("asked");
+            let mut asked = vec![0; 1024];
+            let read = stream.read(&mut asked).await.expect("read");
+            stream.write_all(answer.as_bytes()).await.expect("written");
+            String::from_utf8_lossy(&asked[..read]).into_owned()
+        });
+        let claim = Claim::new("127.0.0.1", "default", port).expect("legal");
+        let fetched = fetch(&claim, &Semaphore::new(1)).await;
+        (fetched, host.await.expect("it ended"))
+    }
+
+    #[tokio::test]
+    async fn a_host_is_asked_once_at_one_path_and_led_nowhere() {
+        let (served, asked) = of_host("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc").await;
+        assert_eq!(served.expect("served"), "abc");
+        assert!(
+            asked.starts_with("GET /.well-known/spiffe/nodeattestor/http_challenge/default/challenge HTTP/1.1\r\n")
+        );
+        let redirect = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        assert!(matches!(of_host(redirect).await.0, Err(FetchError::Status(StatusCode::FOUND))));
+        let missing = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        assert!(matches!(of_host(missing).await.0, Err(FetchError::Status(StatusCode::NOT_FOUND))));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_long_or_none_is_refused() {
+        let long = "HTTP/1.1 200 OK\r\ncontent-length: 65\r\n\r\n\
+            aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+        assert!(matches!(of_host(long).await.0, Err(FetchError::TooLong)));
+        assert!(matches!(of_host("SSH-2.0-OpenSSH\r\n").await.0, Err(FetchError::Http(_))));
+        let short = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab";
+        assert!(matches!(of_host(short).await.0, Err(FetchError::BrokenOff(_))));
+        let claim = Claim::new("127.0.0.1", "default", 1).expect("legal");
+        assert!(matches!(fetch(&claim, &Semaphore::new(1)).await, Err(FetchError::Connect(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_drips_and_a_place_that_does_not_come_cost_ten_seconds() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let claim = Claim::new("127.0.0.1", "default", listener.local_addr().expect("bound").port()).expect("legal");
+        assert!(matches!(fetch(&claim, &Semaphore::new(1)).await, Err(FetchError::Late)));
+        assert!(matches!(fetch(&claim, &Semaphore::new(0)).await, Err(FetchError::Late)));
+    }
+}
