@@ -12,6 +12,7 @@ mod conversation;
 mod endorsement_record;
 mod http_challenge;
 mod join_token;
+mod sshpop;
 mod together;
 mod tpm2;
 mod tpm_devid;
@@ -36,6 +37,7 @@ pub use conversation::{Attested, attest};
 pub use endorsement_record::remembered;
 pub use http_challenge::{HostName, HttpChallengeFailure};
 pub use join_token::JoinToken;
+pub use sshpop::{HostFiles, NotAHostKey, SshPopFailure};
 use together::TOGETHER_WITH;
 pub use tpm_devid::{DevIdFileError, DevIdFiles, TpmDevIdFailure};
 pub use tpm2::{Device, Tpm2Failure};
@@ -52,6 +54,8 @@ pub enum NodeAttestor<Chip = TpmConfig> {
     TpmDevId(DevIdFiles, Chip),
     /// With a certificate that it was given.
     X509Pop(CertificateSource<Chip>),
+    /// With an SSH host certificate that it was given.
+    SshPop(HostFiles),
     /// By what it serves by HTTP, at its name.
     HttpChallenge(HostName),
     /// By each of these, two or more, in one conversation; the first says what the agent is called.
@@ -76,6 +80,9 @@ pub enum AttestationError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     X509Pop(#[from] X509PopFailure),
+    /// The SSH certificate or its key cannot be used.
+    #[error(transparent)]
+    SshPop(#[from] SshPopFailure),
     /// The server could not be answered by HTTP.
     #[error(transparent)]
     HttpChallenge(#[from] HttpChallengeFailure),
@@ -121,11 +128,12 @@ impl NodeAttestor<()> {
                 files.map(|files| (Self::TpmDevId(files, ()), tpm))
             }
             x509pop::TYPE => x509pop::read(data).map(|(source, tpm)| (Self::X509Pop(source), tpm)),
+            sshpop::TYPE => sshpop::read(data).map(|files| (Self::SshPop(files), TpmKeys::default())),
             http_challenge::TYPE => {
                 http_challenge::read(data).map(|name| (Self::HttpChallenge(name), TpmKeys::default()))
             }
             _ => {
-                let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"tpm_devid\", \"x509pop\", \"http_challenge\" or \"join_token\"";
+                let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"tpm_devid\", \"x509pop\", \"sshpop\", \"http_challenge\" or \"join_token\"";
                 plugins.plugin_mistake(KIND, plugin, reason);
                 return None;
             }
@@ -145,6 +153,7 @@ impl NodeAttestor<()> {
             Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
             Self::TpmDevId(files, ()) => NodeAttestor::TpmDevId(files, tpm.clone()),
             Self::X509Pop(source) => NodeAttestor::X509Pop(source.on(|()| tpm.clone())),
+            Self::SshPop(files) => NodeAttestor::SshPop(files),
             Self::HttpChallenge(name) => NodeAttestor::HttpChallenge(name),
             Self::Together(parts) => NodeAttestor::Together(parts.into_iter().map(|part| part.on(tpm)).collect()),
         }
@@ -174,6 +183,7 @@ impl NodeAttestor {
             Self::Tpm2(_) => Attestor::Tpm2(device_there()),
             Self::TpmDevId(files, _) => Attestor::TpmDevId(files, device_there()),
             Self::X509Pop(source) => Attestor::X509Pop(source.on(|_| device_there())),
+            Self::SshPop(files) => Attestor::SshPop(files),
             Self::HttpChallenge(name) => Attestor::HttpChallenge(name),
             Self::Together(parts) => Attestor::Together(parts.into_iter().map(|part| part.with(device)).collect()),
         }
@@ -188,6 +198,7 @@ impl<Chip> NodeAttestor<Chip> {
             Self::Tpm2(_) => tpm2::TYPE,
             Self::TpmDevId(..) => tpm_devid::TYPE,
             Self::X509Pop(_) => x509pop::TYPE,
+            Self::SshPop(_) => sshpop::TYPE,
             Self::HttpChallenge(_) => http_challenge::TYPE,
             Self::Together(_) => "together_with",
         }
@@ -199,7 +210,7 @@ impl<Chip> NodeAttestor<Chip> {
             Self::Tpm2(chip) | Self::TpmDevId(_, chip) => Some(chip),
             Self::X509Pop(source) => source.chip(),
             Self::Together(parts) => parts.iter().find_map(Self::chip),
-            Self::JoinToken(_) | Self::HttpChallenge(_) => None,
+            Self::JoinToken(_) | Self::SshPop(_) | Self::HttpChallenge(_) => None,
         }
     }
 
@@ -208,7 +219,18 @@ impl<Chip> NodeAttestor<Chip> {
         match self {
             Self::Tpm2(_) => true,
             Self::Together(parts) => parts.iter().any(Self::proves_boot),
-            Self::JoinToken(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::HttpChallenge(_) => false,
+            Self::JoinToken(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) | Self::HttpChallenge(_) => {
+                false
+            }
+        }
+    }
+
+    /// Whether it listens on a port that is root's.
+    pub fn listens_where_root_does(&self) -> bool {
+        match self {
+            Self::HttpChallenge(name) => name.has_port_of_root(),
+            Self::Together(parts) => parts.iter().any(Self::listens_where_root_does),
+            Self::JoinToken(_) | Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) => false,
         }
     }
 
@@ -217,7 +239,7 @@ impl<Chip> NodeAttestor<Chip> {
     fn keep(&self) -> Keep {
         match self {
             //= FLT-A26 agent faults: "an agent that can attest again goes on with a key in memory"
-            Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) => Keep::IfPossible,
+            Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) => Keep::IfPossible,
             // A name attests once, where the server says so.
             Self::JoinToken(_) | Self::HttpChallenge(_) => Keep::Surely,
             // A token among them is of use once, and not needed again.
@@ -250,6 +272,7 @@ impl Attestor {
                 Proof::TpmDevId(Box::new(files.prover(device).await?))
             }
             Self::X509Pop(source) => Proof::X509Pop(Box::new(source.prover().await?)),
+            Self::SshPop(files) => Proof::SshPop(Box::new(files.prover().await?)),
             Self::HttpChallenge(name) => Proof::HttpChallenge(Box::new(name.prover().await?)),
         })
     }
@@ -261,6 +284,7 @@ enum Proof {
     Tpm2(Box<tpm2::Prover>),
     TpmDevId(Box<tpm_devid::Prover>),
     X509Pop(Box<x509pop::Prover>),
+    SshPop(Box<sshpop::Prover>),
     HttpChallenge(Box<http_challenge::Prover>),
     Together(Vec<Proof>),
 }
@@ -279,6 +303,7 @@ impl Proof {
             Self::Tpm2(prover) => (tpm2::TYPE.to_owned(), prover.evidence()),
             Self::TpmDevId(prover) => (tpm_devid::TYPE.to_owned(), prover.evidence()),
             Self::X509Pop(prover) => (x509pop::TYPE.to_owned(), prover.evidence()),
+            Self::SshPop(prover) => (sshpop::TYPE.to_owned(), prover.evidence()),
             Self::HttpChallenge(prover) => (http_challenge::TYPE.to_owned(), prover.evidence()),
             Self::Together(parts) => {
                 let (kinds, messages): (Vec<String>, Vec<_>) = parts.iter().map(Self::first_message).unzip();
@@ -304,6 +329,7 @@ impl Proof {
             Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
             Self::TpmDevId(prover) => Ok(prover.respond(challenge).await?),
             Self::X509Pop(prover) => Ok(prover.respond(challenge).await?),
+            Self::SshPop(prover) => Ok(prover.respond(challenge)?),
             Self::HttpChallenge(prover) => Ok(prover.respond(challenge).await?),
         }
     }

@@ -9,6 +9,7 @@ pub mod http_challenge;
 mod json;
 mod refusal;
 mod signed_sha256;
+pub mod sshpop;
 pub mod together;
 pub mod tpm;
 pub mod tpm2;

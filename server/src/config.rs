@@ -30,8 +30,8 @@ use crate::store::Location;
 
 pub use acme::{AcmeConfig, MAX_NAMES as MAX_ACME_NAMES};
 pub use attestors::{
-    Admission, AttestorFileError, HttpChallengeConfig, NodeAttestors, Tpm2Config, TpmDevIdConfig, TpmPluginConfig,
-    X509PopMode,
+    Admission, AttestorFileError, HttpChallengeConfig, NodeAttestors, SshPopConfig, Tpm2Config, TpmDevIdConfig,
+    TpmPluginConfig, X509PopMode,
 };
 pub use federation::{BundleEndpointConfig, CertificateFiles, FederationConfig, WebCertificate, WebIdentity};
 pub use ironroot_hsm::settings::{LoginMode, PinSource};

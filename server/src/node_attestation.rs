@@ -13,6 +13,7 @@ mod fault;
 mod fresh;
 mod http_challenge;
 mod join_token;
+mod sshpop;
 mod together;
 mod tpm;
 mod tpm2;
@@ -36,6 +37,7 @@ pub use circumstances::Circumstances;
 pub use fault::Fault;
 pub use http_challenge::{HttpChallengePolicy, HttpChallengeServerRefusal, MAX_QUESTIONS, Ports};
 pub use join_token::{JoinTokenRefusal, UnspentToken};
+pub use sshpop::{SSHPOP_FIELDS, SshPopPolicy, SshPopServerRefusal};
 pub use together::{Enrolment, Together, TwoChips};
 pub use tpm::TpmPolicy;
 pub use tpm_devid::TpmDevIdPolicy;
@@ -62,6 +64,8 @@ pub enum Attestor {
     TpmDevId(Box<TpmDevIdPolicy>),
     /// A certificate that somebody gave the device.
     X509Pop(Arc<X509PopPolicy>),
+    /// An SSH host certificate that somebody gave the device.
+    SshPop(Arc<SshPopPolicy>),
     /// What a host serves by HTTP.
     HttpChallenge(Arc<HttpChallengePolicy>),
     /// Several of these, all of which a device must prove.
@@ -81,6 +85,8 @@ pub enum Evidence<'a> {
     TpmDevId(Box<tpm_devid::Evidence<'a>>),
     /// The certificates.
     X509Pop(x509pop::Evidence<'a>),
+    /// The SSH certificate.
+    SshPop(Box<sshpop::Evidence<'a>>),
     /// Where it can be asked.
     HttpChallenge(http_challenge::Evidence<'a>),
     /// That of several ways.
@@ -98,6 +104,8 @@ pub enum Challenge {
     TpmDevId(Box<tpm_devid::Challenge>),
     /// To show that it has the certificate's key.
     X509Pop(Box<x509pop::Challenge>),
+    /// To show that it has the SSH certificate's key.
+    SshPop(Box<sshpop::Challenge>),
     /// To serve a nonce.
     HttpChallenge(Box<http_challenge::Challenge>),
     /// To show all of several.
@@ -128,6 +136,9 @@ pub enum AttestationError {
     /// The certificate is.
     #[error("certificate evidence refused: {0}")]
     X509Pop(#[from] X509PopServerRefusal),
+    /// The SSH certificate is.
+    #[error("SSH certificate refused: {0}")]
+    SshPop(#[from] SshPopServerRefusal),
     /// The host is.
     #[error(transparent)]
     HttpChallenge(#[from] HttpChallengeServerRefusal),
@@ -154,6 +165,7 @@ impl Attestor {
             Self::Tpm(_) => tpm::TYPE,
             Self::TpmDevId(_) => tpm_devid::TYPE,
             Self::X509Pop(_) => x509pop::TYPE,
+            Self::SshPop(_) => sshpop::TYPE,
             Self::HttpChallenge(_) => http_challenge::TYPE,
             Self::Together(together) => together.name(),
         }
@@ -166,6 +178,7 @@ impl Attestor {
             Self::Tpm(policy) => Evidence::Tpm(Box::new(tpm::Evidence::read(payload, policy)?)),
             Self::TpmDevId(policy) => Evidence::TpmDevId(Box::new(tpm_devid::Evidence::read(payload, policy)?)),
             Self::X509Pop(policy) => Evidence::X509Pop(x509pop::Evidence::read(payload, policy)?),
+            Self::SshPop(policy) => Evidence::SshPop(Box::new(sshpop::Evidence::read(payload, policy)?)),
             Self::HttpChallenge(policy) => Evidence::HttpChallenge(http_challenge::Evidence::read(payload, policy)?),
             Self::Together(together) => Evidence::Together(together.read(payload)?),
         })
@@ -176,7 +189,7 @@ impl Evidence<'_> {
     /// The device that it claims to be: SHA-256 of its endorsement key.
     pub fn device(&self) -> Option<[u8; 32]> {
         match self {
-            Self::JoinToken(_) | Self::X509Pop(_) | Self::HttpChallenge(_) => None,
+            Self::JoinToken(_) | Self::X509Pop(_) | Self::SshPop(_) | Self::HttpChallenge(_) => None,
             Self::Tpm2(evidence) => Some(evidence.device()),
             Self::Tpm(evidence) => Some(evidence.device()),
             Self::TpmDevId(evidence) => Some(evidence.device()),
@@ -190,6 +203,7 @@ impl Evidence<'_> {
             Self::JoinToken(_) | Self::Tpm2(_) | Self::Tpm(_) | Self::HttpChallenge(_) => None,
             Self::TpmDevId(evidence) => Some(evidence.certificate_sha256()),
             Self::X509Pop(evidence) => evidence.certificate_sha256(),
+            Self::SshPop(evidence) => Some(evidence.certificate_sha256()),
             Self::Together(evidence) => evidence.parts.iter().find_map(Evidence::certificate_sha256),
         }
     }
@@ -206,6 +220,7 @@ impl AttestationError {
             Self::TpmDevId(refusal) => tpm_devid::fault(&refusal),
             Self::Banned(_) => Fault::Banned,
             Self::X509Pop(refusal) => refusal.fault(),
+            Self::SshPop(refusal) => refusal.fault(),
             Self::HttpChallenge(refusal) => refusal.fault(),
             Self::TwoChips(_) => Fault::Node,
             Self::AgentId(_) | Self::Together(_) => Fault::Message,
@@ -275,7 +290,7 @@ impl AttestedNode {
         &self.id
     }
 
-    /// `join_token`, `tpm2`, `tpm`, `tpm_devid`, `x509pop` or `http_challenge`, or several of them.
+    /// `join_token`, `tpm2`, `tpm`, `tpm_devid`, `x509pop`, `sshpop` or `http_challenge`, or several of them.
     pub fn attestation_type(&self) -> &str {
         &self.attestation_type
     }
@@ -416,6 +431,7 @@ impl NodeAttestation {
             Evidence::Tpm(evidence) => self.challenge_known_tpm(*evidence, csr, at.now_unix).await,
             Evidence::TpmDevId(evidence) => self.challenge_devid(*evidence, csr, at.now_unix),
             Evidence::X509Pop(evidence) => Ok(self.challenge_certificate(evidence, csr, at)?),
+            Evidence::SshPop(evidence) => Ok(self.challenge_ssh_host(*evidence, csr, at.now_unix)?),
             Evidence::HttpChallenge(evidence) => Ok(self.challenge_host(evidence, csr)?),
             Evidence::Together(evidence) => Err(TogetherRefusal { expected: evidence.parts.len() }.into()),
         }
@@ -445,6 +461,7 @@ impl NodeAttestation {
             Challenge::Tpm(challenge) => self.judge_known_tpm(*challenge, response, now_unix),
             Challenge::TpmDevId(challenge) => self.judge_devid(*challenge, response, now_unix),
             Challenge::X509Pop(challenge) => self.judge_certificate(*challenge, response, now_unix),
+            Challenge::SshPop(challenge) => self.judge_ssh_host(*challenge, response, now_unix),
             Challenge::HttpChallenge(challenge) => self.judge_host(*challenge).await,
             Challenge::Together(challenge) => Err(challenge.within_another()),
         }

@@ -206,7 +206,7 @@ plugins {
         "server.conf:15: telemetry.Prometheus.port: missing: give the port that Prometheus asks, such as 9988",
         "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"postgres\": not supported by ironroot-server yet: use sqlite3",
         "server.conf:18: plugins.KeyManager.aws_kms: not supported by ironroot-server yet: use \"pkcs11\", or \"disk\" for moving over from SPIRE",
-        "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"http_challenge\" or \"join_token\"",
+        "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"sshpop\", \"http_challenge\" or \"join_token\"",
         "server.conf:21: plugins.NodeAttestor.tpm2.plugin_data.admission: \"everybody\": use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)",
         "server.conf:22: plugins.NodeAttestor.tpm2.plugin_data.pcrs: \"23\" is not a PCR index from 0 to 15",
         "server.conf:24: plugins.UpstreamAuthority.disk.plugin_data.cert_file_path: missing: give the PEM file of the CA's certificate, and of what is between it and its root",

@@ -29,6 +29,7 @@ pub mod small_disk;
 pub mod soak;
 pub mod softhsm;
 pub mod spire;
+pub mod ssh_pki;
 pub mod stand_in_web;
 pub mod swtpm;
 pub mod toy_ca;

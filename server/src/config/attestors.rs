@@ -1,6 +1,7 @@
 //! The ways to attest that are configured: a line for each in each of the lists here, a file for what it is told.
 
 mod http_challenge;
+mod sshpop;
 mod together;
 mod tpm;
 mod tpm2;
@@ -13,6 +14,7 @@ use ironroot_shell::settings::Section;
 use thiserror::Error;
 
 pub use http_challenge::HttpChallengeConfig;
+pub use sshpop::{SshAuthoritiesError, SshPopConfig};
 pub use together::TogetherConfig;
 pub use tpm::{MakersDirectoryError, TpmPluginConfig};
 pub use tpm_devid::TpmDevIdConfig;
@@ -37,6 +39,8 @@ pub struct NodeAttestors {
     pub x509pop: Option<X509PopConfig>,
     /// By what a host serves at its name; none if that way is shut.
     pub http_challenge: Option<HttpChallengeConfig>,
+    /// By an SSH host certificate; none if that way is shut.
+    pub sshpop: Option<SshPopConfig>,
     /// Ways that count only together with others.
     pub together: Vec<TogetherConfig>,
 }
@@ -53,6 +57,9 @@ pub enum AttestorFileError {
     /// The authorities of devices' certificates.
     #[error("cannot take the authorities of devices' certificates")]
     CaBundle(#[from] CaBundleError),
+    /// The authorities of hosts' SSH certificates.
+    #[error("cannot take the authorities of hosts' SSH certificates")]
+    SshAuthorities(#[from] SshAuthoritiesError),
 }
 
 impl NodeAttestors {
@@ -84,13 +91,14 @@ impl NodeAttestors {
             "tpm" => self.tpm.as_ref().map(|tpm| tpm.load(now_unix)).transpose()?,
             "tpm_devid" => self.tpm_devid.as_ref().map(|tpm_devid| tpm_devid.load(now_unix)).transpose()?,
             "http_challenge" => self.http_challenge.as_ref().map(HttpChallengeConfig::load),
+            "sshpop" => self.sshpop.as_ref().map(SshPopConfig::load).transpose()?,
             _ => self.x509pop.as_ref().map(|x509pop| x509pop.load(now_unix)).transpose()?,
         })
     }
 }
 
 /// The ways to attest that are here.
-const TYPES: [&str; 6] = [JOIN_TOKEN, "tpm2", "tpm", "tpm_devid", "x509pop", "http_challenge"];
+const TYPES: [&str; 7] = [JOIN_TOKEN, "tpm2", "tpm", "tpm_devid", "x509pop", "sshpop", "http_challenge"];
 
 /// What an operator is told of authorities in the file at `path` that have ended.
 fn told_of_ended(path: &Path, ended: &[String]) -> Option<String> {
@@ -108,6 +116,7 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         tpm_devid: None,
         x509pop: None,
         http_challenge: None,
+        sshpop: None,
         together: Vec::new(),
     };
     let found = plugins.plugins("NodeAttestor");
@@ -128,9 +137,10 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
             "tpm_devid" => attestors.tpm_devid = tpm_devid::read(&plugin.data),
             "x509pop" => attestors.x509pop = x509pop::read(&plugin.data),
             "http_challenge" => attestors.http_challenge = http_challenge::read(&plugin.data),
+            "sshpop" => attestors.sshpop = sshpop::read(&plugin.data),
             _ => {
                 let reason = format!(
-                    "not supported by {PROGRAM} yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"http_challenge\" or \"join_token\""
+                    "not supported by {PROGRAM} yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"sshpop\", \"http_challenge\" or \"join_token\""
                 );
                 plugins.plugin_mistake("NodeAttestor", &plugin, reason);
             }
@@ -144,7 +154,7 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         plugins.warn("NodeAttestor", "none is configured: devices attest with join tokens, as in SPIRE");
         return Some(attestors);
     }
-    let hint = "no device could attest: add NodeAttestor \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"http_challenge\" or \"join_token\"";
+    let hint = "no device could attest: add NodeAttestor \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"sshpop\", \"http_challenge\" or \"join_token\"";
     plugins.required("NodeAttestor", (known > 0).then_some(attestors), hint)
 }
 

@@ -16,6 +16,7 @@ mod key_exchange;
 mod matrix;
 mod moving;
 mod nested;
+mod sshpop;
 mod telemetry;
 mod tpm_devid;
 mod tpm_plugin;
