@@ -111,6 +111,32 @@ impl IssuanceHeads {
         self.kept.get(&self.last).map(|kept| kept.encoded.clone()).unwrap_or_default()
     }
 
+    /// What is kept, for the sealed cache: a disk that somebody puts back does not take it along.
+    pub fn encoded(&self) -> Vec<Vec<u8>> {
+        self.kept.values().map(|kept| kept.encoded.clone()).collect()
+    }
+
+    /// Takes up what the sealed cache had; of two the further counts.
+    pub fn restore(&mut self, encoded: &[Vec<u8>]) {
+        for encoded in encoded.iter().take(MAX_SERVERS) {
+            let Ok(head) = issuance_head::read(encoded) else { continue };
+            let known = self.kept.get(&head.server);
+            let is_further =
+                known.is_none_or(|known| matches!(judge(&known.head, &head), Verdict::Further | Verdict::BegunAnew));
+            if is_further && (known.is_some() || self.kept.len() < MAX_SERVERS) {
+                if known.is_some() {
+                    warn!(
+                        server = head.server,
+                        "the sealed cache has a later head of the issuance log than the file has: that one is older"
+                    );
+                }
+                self.last.clone_from(&head.server);
+                self.kept.insert(head.server.clone(), Kept { head, encoded: encoded.clone(), contradicted: None });
+                self.unwritten = true;
+            }
+        }
+    }
+
     /// Takes in what a server has shown. `authorities`: the bundle's.
     pub fn take(&mut self, encoded: &[u8], trust_domain: &str, authorities: &[CertificateDer<'_>]) {
         let head = match issuance_head::verify(encoded, authorities) {
@@ -258,6 +284,21 @@ mod tests {
         ] {
             assert_eq!(judge(&kept, &shown), verdict, "{shown:?}");
         }
+    }
+
+    #[test]
+    fn of_the_file_and_the_sealed_cache_the_further_head_counts() {
+        let encoded = |sequence| {
+            let statement = serde_json::to_vec(&head(5, sequence, "a")).expect("JSON");
+            issuance_head::encode(statement, vec![1], vec![vec![2]]).expect("short")
+        };
+        let (mut heads, mut newer) = (IssuanceHeads::in_memory(), IssuanceHeads::in_memory());
+        newer.restore(&[encoded(9)]);
+        heads.restore(&[encoded(7)]);
+        heads.restore(&newer.encoded());
+        assert_eq!((heads.encoded(), heads.to_show()), (vec![encoded(9)], encoded(9)));
+        heads.restore(&[encoded(8), b"rubbish".to_vec()]);
+        assert_eq!(heads.encoded(), [encoded(9)], "an older one is no news");
     }
 
     #[test]

@@ -19,6 +19,6 @@ mod writer;
 
 pub use chain::{Body, Head, MAX_OBJECT_BYTES, Record};
 pub use error::LogError;
-pub use reading::{Reading, read, read_last};
+pub use reading::{Reading, last_revision, read, read_last};
 pub use segment::{DIRECTORY, MAX_LINE_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
 pub use writer::{Event, IssuanceLog, MAX_WAITING, RECENT};

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //!  restore ─────────────────► row in the database ─┐
-//!  mark on another path ─ outruns the database? ───┼─► waits: nothing but "not ready, and why" is answered
+//!  mark on another path ─ outruns the database? ───┤
+//!  issuance log beside it ─ outruns it? ───────────┼─► waits: nothing but "not ready, and why" is answered
 //!  key made after the CA's journal was written ────┘        │ restore accept: join tokens burnt
+//!                                                           │                  bans of the log given again
 //!                                                           └─► the CA goes on; keys that it does not know give way
 //! ```
 //! What was done since cannot be known from an older database: what it says is served to nobody before somebody has looked.
 
 mod accepting;
+mod bans;
 mod mark;
 
 pub use accepting::{AcceptError, Accepted, accept};
+pub use bans::RecoveredBans;
 pub use mark::{MAX_MARK_BYTES, Mark, MarkError, keep_mark, outrun};

@@ -171,6 +171,8 @@ async fn a_database_that_was_put_back_is_noticed_by_a_newer_key_in_the_token_and
     (0..2).for_each(|_| rotate(&server));
     server.kill();
     put_database_back(&server, &copy);
+    // The log beside it would tell too: it has gone back with it, as in a snapshot of the whole directory.
+    fs::remove_dir_all(server.directory().join("data").join("issuance")).expect("removed");
     accept_once_it_waits(&mut server, "is older than key");
     assert_eq!(server.bundle_pem(), bundle, "the root is the same");
     assert_ne!(active_ca(&server), before);
@@ -222,6 +224,50 @@ async fn a_database_that_was_put_back_is_noticed_by_the_mark_on_another_path() {
     assert!(status.message().contains("does not exist or has already been used"), "{status}");
     server.kill();
     server.restart();
+}
+
+//= FLT-S5
+#[tokio::test]
+async fn a_plain_copy_of_an_older_database_is_noticed_by_the_log_beside_it_and_no_ban_is_undone() {
+    let mut server = Server::start(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    let (banned, evicted, good) = (client.agent().await, client.agent().await, client.agent().await);
+    let device = "ab".repeat(32);
+    server.import_devices(&format!("ek_sha256\n{device}\n"));
+    server.kill();
+    let copy = server.directory().join("copy");
+    copy_database(&server, &copy);
+    server.restart();
+    let later = client.agent().await;
+    for id in [banned.id(), evicted.id(), later.id()] {
+        server.cli(&["agent", "ban", "-spiffeID", id.as_str()]);
+    }
+    server.cli(&["agent", "evict", "-spiffeID", evicted.id().as_str()]);
+    server.cli(&["device", "ban", &device]);
+    expect_logged(&server, "BanDevice");
+    server.kill();
+    put_database_back(&server, &copy);
+    accept_once_it_waits(&mut server, "the issuance log beside it");
+    let shown = |id: &str| server.cli(&["agent", "show", "-spiffeID", id]);
+    for id in [banned.id(), later.id()] {
+        assert!(shown(id.as_str()).contains("Banned            : true"), "{}", shown(id.as_str()));
+    }
+    assert!(!shown(evicted.id().as_str()).contains("Banned            : true"), "its ban was lifted");
+    assert!(!shown(good.id().as_str()).contains("Banned            : true"));
+    assert!(
+        server.cli(&["device", "show", &device]).contains("banned"),
+        "{}",
+        server.cli(&["device", "show", &device])
+    );
+    // It is settled: the next start waits for nothing.
+    server.kill();
+    server.restart();
+}
+
+/// Waits until the log of what was issued has a record of that method, on the disk.
+fn expect_logged(server: &Server, method: &str) {
+    let logged = || run(server, &["log", "show", "-last", "20"]).contains(method);
+    expect_within(DEADLINE, "it is logged", || server.log(), logged);
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub struct CachedIdentities {
     pub synced_unix: i64,
     /// What was known of the time when it was written.
     pub time: TimeRecord,
+    /// Heads of servers' issuance logs, as they were shown.
+    pub issuance_heads: Vec<Vec<u8>>,
 }
 
 /// The parts of [`CachedIdentities`] by reference, for writing.
@@ -50,6 +52,8 @@ pub struct IdentitiesToCache<'a> {
     pub time: &'a TimeRecord,
     /// The moment of writing, from which a later run counts what was left of each lifetime.
     pub moment: &'a Moment,
+    /// Heads of servers' issuance logs, as they were shown.
+    pub issuance_heads: &'a [Vec<u8>],
 }
 
 /// Form 0 knew fields 1 and 2 alone, and one bound for everything in `unix`.
@@ -176,6 +180,9 @@ struct IdentitiesMessage {
     federated: Vec<Bundle>,
     #[prost(message, repeated, tag = "8")]
     wit_authorities: Vec<JwtKey>,
+    /// Versions before did not write them.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    issuance_heads: Vec<Vec<u8>>,
 }
 
 /// Wipes the keys in a message when it goes.
@@ -231,6 +238,7 @@ pub fn encode_identities<'a>(
         refresh_hint: state.bundle.refresh_hint().map_or(0, |hint| hint.as_secs().cast_signed()),
         federated: state.federated.iter().map(|bundle| bundle.to_wire().clone()).collect(),
         wit_authorities: state.bundle.wit_authorities().to_wire(),
+        issuance_heads: state.issuance_heads.to_vec(),
     });
     // Exactly the size needed: a buffer that grows would leave copies of keys behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(message.0.encoded_len()));
@@ -256,6 +264,7 @@ pub fn decode_identities(bytes: &[u8], trust_domain: &TrustDomain) -> Result<Cac
         entries,
         synced_unix: message.0.synced_unix,
         time: message.0.time.clone().map(time_record).ok_or(CacheRefusal::Content)?,
+        issuance_heads: message.0.issuance_heads.clone(),
     })
 }
 

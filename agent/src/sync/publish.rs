@@ -141,12 +141,14 @@ impl Synchronizer {
     async fn state_to_keep(&mut self) -> Option<ToKeep> {
         let time = self.parts.time.record(self.parts.keys.tpm_clock().await);
         let (bundle, moment) = (self.bundle.clone()?, self.parts.time.moment());
+        let issuance_heads = self.parts.heads.encoded();
         let state = IdentitiesToCache {
             bundle: &bundle,
             federated: &self.federated,
             synced_unix: self.synced_unix,
             time: &time,
             moment: &moment,
+            issuance_heads: &issuance_heads,
         };
         let entries = self.ledger.entries().map(|held| (held.terms(), held.svid()));
         let identities = encode_identities(state, entries);

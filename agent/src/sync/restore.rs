@@ -80,6 +80,7 @@ impl Synchronizer {
         self.synced_unix = cached.synced_unix;
         self.restore_bundle(cached.bundle);
         self.federated = cached.federated;
+        self.parts.heads.restore(&cached.issuance_heads);
         let entries = cached.entries.len();
         self.ledger.restore(cached.entries, Instant::now(), &self.parts.time.moment(), unit);
         self.replace_what_was_tainted();

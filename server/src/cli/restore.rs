@@ -11,7 +11,8 @@ use ironroot_shell::command_line::{CommandError, ConfigFile, Output, Reply, bloc
 use super::run::Flags;
 use crate::backup::{OpenBackup, OperatorKey, RestoreReport, Target};
 use crate::config::ServerConfig;
-use crate::older_state::{Accepted, accept};
+use crate::issuance_log::DIRECTORY;
+use crate::older_state::{Accepted, RecoveredBans, accept};
 
 /// Puts a backup back; the server must be stopped.
 #[derive(Debug, Args)]
@@ -86,7 +87,7 @@ fn reply(report: &RestoreReport) -> Reply {
 #[command(
     after_help = "After a restore, or where a server has noticed that its database was put back (healthcheck says so), it issues nothing until \
         then. Look first: entries and bans are those of the older state. Join tokens are burnt; agents that the state does not know attest \
-        anew; bans that were given since must be given again, unless restore has carried them over. Run it as the user that the server \
+        anew; bans that were given since are given again where restore has carried them over or the issuance log has them. Run it as the user that the server \
         runs as, whether it is running and waits, or is stopped.
 
 Example: ironroot-server restore accept"
@@ -107,14 +108,26 @@ impl Accept {
         config.data_store.older_state(&config.trust_domain).map_err(CommandError::run)?;
         let store = config.data_store.open(&config.trust_domain).map_err(CommandError::run)?;
         let accepted = block_on(async {
-            let accepted = accept(&store, config.rollback_mark.as_deref(), wall_unix()).await;
+            let issuance = config.data_dir.join(DIRECTORY);
+            let accepted = accept(&store, config.rollback_mark.as_deref(), &issuance, wall_unix()).await;
             store.close().await;
             accepted.map_err(CommandError::run)
         })?;
-        let Accepted { evidence, burnt_join_tokens } = &accepted;
-        let text = format!(
-            "Accepted: the database {evidence}.\nJoin tokens burnt: {burnt_join_tokens}.\nThe server goes on with it.\n"
-        );
-        Ok(Reply::new(serde_json::to_value(&accepted).expect("texts and numbers are JSON"), text))
+        Ok(Reply::new(serde_json::to_value(&accepted).expect("texts and numbers are JSON"), told(&accepted)))
     }
+}
+
+fn told(accepted: &Accepted) -> String {
+    let Accepted { evidence, burnt_join_tokens, recovered_bans: RecoveredBans { agents, devices }, log_not_read } =
+        accepted;
+    let mut text = format!("Accepted: the database {evidence}.\nJoin tokens burnt: {burnt_join_tokens}.\n");
+    for (banned, what) in [(agents, "agents"), (devices, "devices")] {
+        if !banned.is_empty() {
+            text += &format!("Banned again, as the issuance log has it ({what}): {}.\n", banned.join(", "));
+        }
+    }
+    if let Some(why) = log_not_read {
+        text += &format!("The issuance log cannot be read ({why}): bans given since must be given again.\n");
+    }
+    text + "The server goes on with it.\n"
 }

@@ -36,6 +36,13 @@ pub enum Evidence {
         /// How far it has come now.
         revision: i64,
     },
+    /// The issuance log beside it says that it had come further.
+    Log {
+        /// How far it had come.
+        logged: i64,
+        /// How far it has come now.
+        revision: i64,
+    },
     /// An agent keeps a signed head of the issuance log that this server's log does not have.
     Head {
         /// The agent.
@@ -74,6 +81,10 @@ impl fmt::Display for Evidence {
                     "is at revision {revision}, and the mark {path} says that it was another one, at revision {marked}"
                 )
             }
+            Self::Log { logged, revision } => write!(
+                f,
+                "is at revision {revision}, and the issuance log beside it says that it had come to revision {logged}"
+            ),
             Self::Head { agent, shown, sequence } => write!(
                 f,
                 "and the issuance log, which has {sequence} records, are not those of which agent {agent} keeps a signed head with {shown} records"

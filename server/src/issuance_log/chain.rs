@@ -38,6 +38,10 @@ pub struct Body {
     pub object: String,
     /// Who had it done.
     pub by: String,
+    /// How far the data store had come at least when it was written down: its newest revision. Records of before this was noted, and
+    /// those of the start, do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
 }
 
 /// A line of a segment.

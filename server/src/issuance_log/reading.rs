@@ -35,6 +35,25 @@ pub fn read(directory: &Path, mut take: impl FnMut(&Record, &Head)) -> Result<Op
     Ok(reading)
 }
 
+/// How far the data store had come when the newest records were written that say so, of the newest epoch; none if none does, or there is no
+/// log. Only the newest segment with records is read.
+pub fn last_revision(directory: &Path) -> Result<Option<i64>, LogError> {
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    for path in segment::list(directory)?.iter().rev() {
+        let mut last: Option<(u64, Option<i64>)> = None;
+        segment::read(path, |Record { body, .. }, _| {
+            let of_before = last.filter(|(epoch, _)| *epoch == body.epoch).and_then(|(_, revision)| revision);
+            last = Some((body.epoch, body.revision.or(of_before)));
+        })?;
+        if let Some((_, revision)) = last {
+            return Ok(revision);
+        }
+    }
+    Ok(None)
+}
+
 /// The last `count` records.
 pub fn read_last(directory: &Path, count: usize) -> Result<Vec<Record>, LogError> {
     let mut last = std::collections::VecDeque::with_capacity(count.min(1024));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -38,6 +38,12 @@ pub struct Event {
     pub by: String,
 }
 
+/// An event, and how far the data store had come by then.
+struct Queued {
+    event: Event,
+    revision: Option<i64>,
+}
+
 /// The log, open; clones share it.
 #[derive(Clone)]
 pub struct IssuanceLog {
@@ -46,7 +52,9 @@ pub struct IssuanceLog {
 }
 
 struct Shared {
-    queue: Mutex<Option<SyncSender<Event>>>,
+    queue: Mutex<Option<SyncSender<Queued>>>,
+    /// How far the data store has come; below zero: nobody has said so yet.
+    revision: AtomicI64,
     left_out: AtomicU64,
     recent: Mutex<Recent>,
     trouble: Mutex<Option<String>>,
@@ -92,6 +100,7 @@ impl IssuanceLog {
         let (durable, shown) = watch::channel(head);
         let shared = Arc::new(Shared {
             queue: Mutex::new(Some(queue)),
+            revision: AtomicI64::new(-1),
             left_out: AtomicU64::new(0),
             recent: Mutex::new(recent),
             trouble: Mutex::default(),
@@ -107,10 +116,17 @@ impl IssuanceLog {
 
     /// Has it written down. Nothing is waited for.
     pub fn append(&self, event: Event) {
-        let queued = lock(&self.shared.queue).as_ref().is_some_and(|queue| queue.try_send(event).is_ok());
+        let revision = Some(self.shared.revision.load(Ordering::Acquire)).filter(|revision| *revision >= 0);
+        let queued = Queued { event, revision };
+        let queued = lock(&self.shared.queue).as_ref().is_some_and(|queue| queue.try_send(queued).is_ok());
         if !queued {
             self.shared.left_out.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The data store has come to that revision, on the disk: what is appended from now on says so.
+    pub fn data_store_at(&self, revision: i64) {
+        self.shared.revision.store(revision, Ordering::Release);
     }
 
     /// The head of what is on the disk, now and after each change.
@@ -208,14 +224,14 @@ struct Desk {
 }
 
 impl Desk {
-    fn work(mut self, events: &Receiver<Event>) {
+    fn work(mut self, events: &Receiver<Queued>) {
         loop {
             let first = match events.recv_timeout(SYNC_INTERVAL) {
                 Ok(first) => Some(first),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
-            let batch: Vec<Event> = first.into_iter().chain(events.try_iter().take(BATCH - 1)).collect();
+            let batch: Vec<Queued> = first.into_iter().chain(events.try_iter().take(BATCH - 1)).collect();
             self.write(batch);
             if self.synced.elapsed() >= SYNC_INTERVAL {
                 self.sync();
@@ -224,12 +240,11 @@ impl Desk {
         self.sync();
     }
 
-    fn write(&mut self, events: Vec<Event>) {
+    fn write(&mut self, events: Vec<Queued>) {
         let left_out = self.shared.left_out.swap(0, Ordering::Relaxed);
-        let missing = (left_out > 0).then(|| Event {
-            method: "LeftOut".to_owned(),
-            object: format!("{left_out} records"),
-            by: String::new(),
+        let missing = (left_out > 0).then(|| {
+            let (method, object) = ("LeftOut".to_owned(), format!("{left_out} records"));
+            Queued { event: Event { method, object, by: String::new() }, revision: None }
         });
         let count = events.len() as u64;
         let (mut lines, mut heads, mut head) = (Vec::new(), Vec::new(), self.head);
@@ -277,9 +292,9 @@ impl Desk {
     }
 }
 
-fn body(Event { method, object, by }: Event, head: &Head) -> Body {
-    let [method, object, by] = [method, object, by].map(clipped);
-    Body { epoch: head.epoch, sequence: head.sequence + 1, at: wall_unix(), method, object, by }
+fn body(Queued { event, revision }: Queued, head: &Head) -> Body {
+    let [method, object, by] = [event.method, event.object, event.by].map(clipped);
+    Body { epoch: head.epoch, sequence: head.sequence + 1, at: wall_unix(), method, object, by, revision }
 }
 
 fn push_line(lines: &mut Vec<u8>, record: &Record) {

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use ironroot_shell::command_line::describe;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::bans::{LoggedBans, RecoveredBans};
 use super::mark::{Mark, MarkError};
 use crate::facts::older_state::OlderState;
 use crate::registry::{Registry, RegistryError};
@@ -17,6 +19,10 @@ pub struct Accepted {
     pub evidence: String,
     /// How many join tokens are good no more: some of them may have been used.
     pub burnt_join_tokens: usize,
+    /// Bans that the issuance log has and the older state did not.
+    pub recovered_bans: RecoveredBans,
+    /// Why the log said nothing of bans, if it could not be read.
+    pub log_not_read: Option<String>,
 }
 
 /// Why nothing was accepted.
@@ -33,15 +39,34 @@ pub enum AcceptError {
     Mark(#[from] MarkError),
 }
 
-/// Accepts the state that `store` has and waits with, and burns its join tokens. `mark`: where one is kept; it goes back too.
-pub async fn accept(store: &Store, mark: Option<&Path>, now_unix: i64) -> Result<Accepted, AcceptError> {
+/// Accepts the state that `store` has and waits with, burns its join tokens, and gives bans again that the log in `issuance` has. `mark`:
+/// where one is kept; it goes back too.
+pub async fn accept(
+    store: &Store,
+    mark: Option<&Path>,
+    issuance: &Path,
+    now_unix: i64,
+) -> Result<Accepted, AcceptError> {
     let waiting = store.change::<_, StoreError>(|tx| tx.older_state()).await?.filter(OlderState::waits);
     let Some(OlderState { evidence, .. }) = waiting else { return Err(AcceptError::NothingWaits) };
     // First, since what follows lets the server go on.
+    let (recovered_bans, log_not_read) = recover_bans(store, issuance, now_unix).await?;
     let burnt_join_tokens = Registry::load(store.clone()).await?.prune_join_tokens(i64::MAX).await?;
     store.change::<_, StoreError>(move |tx| tx.accept_older_state(now_unix)).await?;
     if let Some(path) = mark {
         store.change::<_, StoreError>(|tx| Mark::of(tx)).await?.write(path)?;
     }
-    Ok(Accepted { evidence: evidence.to_string(), burnt_join_tokens })
+    Ok(Accepted { evidence: evidence.to_string(), burnt_join_tokens, recovered_bans, log_not_read })
+}
+
+async fn recover_bans(
+    store: &Store,
+    issuance: &Path,
+    now_unix: i64,
+) -> Result<(RecoveredBans, Option<String>), StoreError> {
+    let (revision, _) = store.change::<_, StoreError>(|tx| tx.place()).await?;
+    match LoggedBans::since(issuance, revision) {
+        Ok(bans) => Ok((store.change(move |tx| bans.give(tx, now_unix)).await?, None)),
+        Err(error) => Ok((RecoveredBans::default(), Some(describe(&error)))),
+    }
 }

@@ -41,10 +41,12 @@ fn open(directory: &Path, accepted: bool) -> Result<IssuanceLog, LogError> {
     }
 }
 
-/// Has the log follow what the CA does by itself: each authority of its journal, when it comes to another state.
+/// Has the log follow the data store: how far it has come, before anybody is answered; and what the CA does by itself, each authority of its
+/// journal when it comes to another state.
 pub(super) async fn log_authorities(store: &Store, log: IssuanceLog, server: ServerName) -> Result<(), StoreError> {
     let mut known = BTreeSet::new();
     let follower = move |facts: &Facts<'_>, news: &News| {
+        log.data_store_at(facts.place()?.0);
         if matches!(news, News::Everything) || news.names(&Changed::CaJournal) {
             let now = authorities(facts, &server)?;
             now.difference(&known).for_each(|object| log.append(authority(object)));

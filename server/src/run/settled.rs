@@ -19,10 +19,11 @@ use crate::config::ServerConfig;
 use crate::endpoints;
 use crate::facts::older_state::{Evidence, OlderState};
 use crate::federation::Federation;
+use crate::issuance_log::{DIRECTORY, last_revision};
 use crate::keys::KeyManagers;
 use crate::older_state::{Mark, outrun};
 use crate::registry::Registry;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Transaction};
 
 /// How often it is looked whether the operator has spoken.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(D
     loop {
         let store = open_store(config).await?;
         let older = match store.change::<_, StoreError>(|tx| tx.older_state()).await? {
-            None => look_at_mark(config, &store).await?,
+            None => look_beside(config, &store).await?,
             older => older,
         };
         let accepted = older.as_ref().is_some_and(|older| !older.waits());
@@ -105,6 +106,27 @@ async fn begin(
 async fn open_store(config: &ServerConfig) -> Result<Store, RunError> {
     let (location, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
     Ok(blocking(move || location.open(&trust_domain)).await?)
+}
+
+/// What stands beside the database and speaks against it: the mark, or the log of what was issued.
+async fn look_beside(config: &ServerConfig, store: &Store) -> Result<Option<OlderState>, RunError> {
+    match look_at_mark(config, store).await? {
+        None => look_at_log(config, store).await,
+        older => Ok(older),
+    }
+}
+
+/// A log that cannot be read says nothing: it is told and set aside when it is opened. A database without a CA is no older one.
+async fn look_at_log(config: &ServerConfig, store: &Store) -> Result<Option<OlderState>, RunError> {
+    let directory = config.data_dir.join(DIRECTORY);
+    let logged = blocking(move || last_revision(&directory)).await.unwrap_or_default();
+    let server = config.server_name.as_str().to_owned();
+    let place = move |tx: &Transaction<'_>| Ok((tx.ca_journal(&server)?.is_some(), tx.place()?.0));
+    let (has_journal, revision) = store.change::<_, StoreError>(place).await?;
+    match logged.filter(|logged| has_journal && *logged > revision) {
+        Some(logged) => note(store, Evidence::Log { logged, revision }).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// What the mark says, if there is one. It is written when the server has begun.

@@ -50,7 +50,14 @@ fn now() -> Moment {
 /// With no other trust domain's bundle, synced at the beginning of time.
 fn encoded(bundle: &TrustBundle, entries: &[(&EntryTerms, Option<&WorkloadSvid>)]) -> Vec<u8> {
     let (time, moment, federated) = (TimeRecord::default(), now(), FederatedBundles::default());
-    let state = IdentitiesToCache { bundle, federated: &federated, synced_unix: 0, time: &time, moment: &moment };
+    let state = IdentitiesToCache {
+        bundle,
+        federated: &federated,
+        synced_unix: 0,
+        time: &time,
+        moment: &moment,
+        issuance_heads: &[],
+    };
     encode_identities(state, entries.iter().copied()).to_vec()
 }
 
@@ -76,12 +83,14 @@ fn identities_survive() {
         synced_unix: 10,
         time: &time,
         moment: &now(),
+        issuance_heads: &[vec![7]],
     };
     let (with, without) = (terms("a"), terms("b"));
     let bytes = encode_identities(state, [(&with, Some(&svid)), (&without, None)].into_iter());
     assert_eq!(bytes.len(), bytes.capacity(), "the buffer never grew");
     let back = decode_identities(&bytes, &trust_domain()).expect("decoded");
     assert_eq!((back.bundle, back.synced_unix, back.time), (bundle, 10, time));
+    assert_eq!(back.issuance_heads, [vec![7]]);
     assert_eq!(back.entries, [(with, Some(svid)), (without, None)]);
 }
 
@@ -95,8 +104,14 @@ fn bundles_of_other_trust_domains_survive_and_an_entry_of_an_older_version_is_as
     let mut federated = FederatedBundles::default();
     assert!(federated.add(Arc::new(ForeignBundle::from_answer(&wire, &other).expect("a bundle"))));
     let (time, moment) = (TimeRecord::default(), now());
-    let state =
-        IdentitiesToCache { bundle: &bundle, federated: &federated, synced_unix: 0, time: &time, moment: &moment };
+    let state = IdentitiesToCache {
+        bundle: &bundle,
+        federated: &federated,
+        synced_unix: 0,
+        time: &time,
+        moment: &moment,
+        issuance_heads: &[],
+    };
     let bytes = encode_identities(state, [(&terms("a"), None)].into_iter());
     let back = decode_identities(&bytes, &trust_domain()).expect("decoded");
     assert_eq!((&back.federated, &back.entries[0].0), (&federated, &terms("a")));
