@@ -53,7 +53,6 @@ use issuance::{log_authorities, open_log};
 use open_keys::{logins, read_pins_again};
 use server_svid::ServerSvid;
 use settled::Settled;
-use web_proof::WebProof;
 
 /// Open calls get this long to finish after a signal.
 const DRAIN: Duration = Duration::from_secs(10);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_api::tls::{ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::tls::{
+    ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
+};
 use ironroot_api::{SpiffeId, TrustDomain};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName as TlsName};
@@ -14,7 +16,8 @@ use crate::deployment::TRUST_DOMAIN;
 
 /// One accepts, the other dials; each believes whom its own bundle proves. Why it failed, and whose fault it is.
 pub async fn handshake(listener: &X509svidResponse, dialer: &X509svidResponse) -> Result<(), String> {
-    let accepts = server_config(ClientTrust::new(anchors(&listener.svids[0].bundle)), shown(listener), KeyExchanges::default());
+    let accepts =
+        server_config(ClientTrust::new(anchors(&listener.svids[0].bundle)), shown(listener), KeyExchanges::default());
     let expected = SpiffeId::parse(&listener.svids[0].spiffe_id).map_err(|error| error.to_string())?;
     let trust = ServerTrust::Bundle { anchors: anchors(&dialer.svids[0].bundle), expected };
     let dials = client_config(trust, shown(dialer), KeyExchanges::default());

@@ -45,6 +45,8 @@ fn a_host_attests_by_its_name_once_and_nobody_else_under_it_until_it_is_evicted(
     let mut second = device(&server, "agentname = \"other\"");
     second.expect_log("attestation data has already been used to attest an agent");
     second.kill_agent();
+    // Evicted it would take the name again.
+    first.kill_agent();
     server.cli(&["agent", "evict", "-spiffeID", &agent_id()]);
     second.start();
     second.expect_identity(ALICE);

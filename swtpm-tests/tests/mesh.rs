@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_api::tls::{ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config};
+use ironroot_api::tls::{
+    ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
+};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port,

@@ -133,6 +133,7 @@ fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         synced_unix: system_unix(),
         time: &time,
         moment: &moment,
+        issuance_heads: &[],
     };
     let identities = encode_identities(state, std::iter::once((&terms, Some(&svid))));
     let record = AgentRecord {

@@ -140,7 +140,12 @@ fn a_devid_counts_together_with_a_token_a_certificate_and_its_chips_quote() {
         let line = format!("together_with = [\"{others}\"]");
         let block = pki.server_block().replacen("plugin_data {", &format!("plugin_data {{ {line}\n"), 1);
         let plugins = if others == "x509pop" { format!("{block}\n{}", devices.server_block()) } else { block };
-        let server = Server::start(&ServerOptions { plugins, join_tokens: false, ..ServerOptions::default() });
+        let server = Server::start(&ServerOptions {
+            plugins,
+            join_tokens: false,
+            require_resident_key: false,
+            ..ServerOptions::default()
+        });
         let chip = pki.chip();
         let devid = pki.issue(&chip, "device-1", DevIdAlgorithm::P256);
         let address = chip.address().to_string();

@@ -149,8 +149,8 @@ async fn synchronizer<'a>(
 ) -> (Synchronizer, Wakes) {
     let Ends { identities, reporter, link, time, wakes } = ends;
     let directory = to.directory(&config.data_dir);
-    let server = Server::new(&to.address, to.port, &config.trust_domain, time.clone())
-        .agreeing_on(config.key_exchanges);
+    let server =
+        Server::new(&to.address, to.port, &config.trust_domain, time.clone()).agreeing_on(config.key_exchanges);
     let synchronizer = Synchronizer::new(Parts {
         trust_domain: config.trust_domain.clone(),
         server,

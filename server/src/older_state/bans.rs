@@ -77,7 +77,7 @@ impl LoggedBans {
             let known = tx.device(ek_sha256)?;
             if known.as_ref().is_none_or(|known| known.record.state != DeviceState::Banned) {
                 let clock = known.as_ref().and_then(|known| known.clock);
-                tx.put_device(banned_device(ek_sha256, known.map(|known| (*known.record).clone()), now_unix), clock)?;
+                tx.put_device(&banned_device(ek_sha256, known.map(|known| (*known.record).clone()), now_unix), clock)?;
                 tx.ban_agents_of(ek_sha256)?;
                 recovered.devices.push(hex(ek_sha256));
             }

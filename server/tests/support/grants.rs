@@ -58,7 +58,7 @@ pub async fn attempt(
     let begun = attestation.begin(attestation.read("tpm2", &evidence)?, csr, &at(now_unix)).await?;
     let Progress::Challenge(challenge, bytes) = begun else { panic!("a chip is challenged") };
     let answer = node.answer(&bytes, "td", &key.subject_public_key_info());
-    attestation.answer(challenge, &answer, now_unix)
+    attestation.answer(challenge, &answer, now_unix).await
 }
 
 /// A chip that has proven its key, on nobody's word.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ironroot_api::TrustDomain;
-use ironroot_api::tls::KeyExchanges;
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_api::tls::KeyExchanges;
 use ironroot_api::utc;
 use ironroot_shell::command_line::doctor::Findings;
 use ironroot_shell::command_line::{counted, describe};
