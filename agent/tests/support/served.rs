@@ -277,7 +277,7 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
         limits,
         subordinate_uids: SubordinateUids::default(),
         workload_api: true,
-        wit_svids: true,
+        wit_svids: false,
         secrets: Some(SdsConfig::default()),
         admin: None,
     }
