@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ironroot_api::TrustDomain;
 use ironroot_attest::SelectorSet;
 
-use super::truth::{Knows, Stretch};
+use super::truth::{Knows, Standing, Stretch};
 use super::world::{Event, World};
 use super::{Fault, Figures};
 use crate::identities::Identities;
@@ -46,6 +46,8 @@ struct File {
     /// With what is left of each SVID, by elapsed time, and whether it had come from a server in the run that wrote it.
     entries: Vec<(EntryTerms, Option<(Span, i64)>)>,
     is_misled: bool,
+    /// By how much the kernel's clock was wrong.
+    kernel_error: i64,
 }
 
 /// What survives a power cut.
@@ -90,6 +92,8 @@ pub(super) struct Life {
     is_misled: bool,
     /// Spans of SVIDs whose issuer's clock was wrong.
     dishonest: BTreeSet<(i64, i64)>,
+    /// Those of SVIDs that were received in this boot.
+    of_this_boot: BTreeSet<(i64, i64)>,
     cut_next_write: bool,
     figures: Figures,
 }
@@ -110,6 +114,7 @@ impl Life {
             revision: 0,
             is_misled: false,
             dishonest: BTreeSet::new(),
+            of_this_boot: BTreeSet::new(),
             cut_next_write: false,
             figures,
         }
@@ -170,7 +175,10 @@ impl Life {
         let span = Span { not_before: began, not_after: began + 3_600 };
         match self.run.keeper.judge(span, reading) {
             Some(judged) if judged.in_doubt => _ = self.receive(error),
-            _ => self.run.keeper.lift(span.not_before, reading),
+            _ => {
+                self.run.keeper.lift(span.not_before, reading);
+                self.run.knows.standing.shown(began - self.world.now, self.world.kernel_error);
+            }
         }
     }
 
@@ -183,6 +191,7 @@ impl Life {
             self.is_misled = self.world.kernel_error > 0 && error - 10 > 0;
         }
         self.run.knows.server_was_ahead |= error > 0;
+        self.run.knows.standing.heard(error, self.world.kernel_error);
         if error != 0 {
             self.dishonest.insert((span.not_before, span.not_after));
         }
@@ -213,7 +222,9 @@ impl Life {
             if self.run.ledger.put_svid(&wanted.entry_id, svid, now, &moment, unit) {
                 self.figures.rotations += 1;
                 self.run.changes.any |= self.fault != Fault::NotWritten;
-                self.run.fresh.insert((lifetime.span().not_before, lifetime.span().not_after));
+                let key = (lifetime.span().not_before, lifetime.span().not_after);
+                self.run.fresh.insert(key);
+                self.of_this_boot.insert(key);
                 self.run.unkept_since.get_or_insert(now);
                 self.run.stale_moment = moment;
             } else {
@@ -296,6 +307,7 @@ impl Life {
             boot_id,
             entries: self.run.ledger.entries().map(entry).collect(),
             is_misled: self.is_misled,
+            kernel_error: self.world.kernel_error,
         }
     }
 
@@ -304,6 +316,7 @@ impl Life {
         self.is_flash_fresh();
         self.world.boot(off);
         self.figures.boots += 1;
+        self.of_this_boot.clear();
         self.restart();
     }
 
@@ -341,10 +354,12 @@ impl Life {
         let (mut restart, reading) = (self.world.restart(), self.world.reading());
         let mut time = file.time.clone();
         self.is_misled = file.is_misled;
+        let then = time.kernel.map(|_| file.kernel_error);
         self.run.knows = Knows {
             is_kept: true,
-            is_of_this_boot: file.boot_id == restart.boot_id,
+            is_of_this_boot: false,
             clock_was_recorded: time.kernel.is_some(),
+            standing: Standing::taken_up(then, self.world.kernel_error, file.boot_id == restart.boot_id),
             error_at_boot: self.world.error_at_boot,
             kernel_error: self.world.kernel_error,
             server_was_ahead: false,
@@ -405,6 +420,7 @@ impl Life {
             Event::ServerJumps(..) => self.figures.server_jumps += 1,
             Event::ClockSet(error) => {
                 self.figures.clock_sets += 1;
+                self.run.knows.standing.set(self.run.knows.kernel_error, error);
                 self.run.knows.kernel_error = error;
             }
             Event::EntryChanged => self.revision += 1,
@@ -422,7 +438,8 @@ impl Life {
             let key = (span.not_before, span.not_after);
             lasting += usize::from(own < end);
             let is_misled = self.is_misled || self.run.knows.is_misled;
-            let knows = Knows { is_kept: !self.run.fresh.contains(&key), is_misled, ..self.run.knows };
+            let is_of_this_boot = self.of_this_boot.contains(&key);
+            let knows = Knows { is_kept: !self.run.fresh.contains(&key), is_of_this_boot, is_misled, ..self.run.knows };
             let is_honest = !self.dishonest.contains(&key);
             let stretch =
                 Stretch { from, to, served_until: from + (end - own), not_after: span.not_after, is_honest, knows };
@@ -461,6 +478,7 @@ impl Run {
             is_kept: true,
             is_of_this_boot: false,
             clock_was_recorded: false,
+            standing: Standing::default(),
             error_at_boot: world.error_at_boot,
             kernel_error: world.kernel_error,
             server_was_ahead: false,

@@ -347,3 +347,23 @@ fn a_clock_that_is_further_ahead_than_devices_are_off_is_not_what_it_was() {
         assert_eq!(keeper.end(&kept, now) > keeper.own(now), !is_believed, "what is cached is served: {ahead}");
     }
 }
+
+/// Found by a simulated life (seed 38): a device that had been off, whose server was set back by 400 s a week later, served a chain
+/// from its cache for as long as the bound lags behind elapsed time.
+#[test]
+fn a_chain_from_the_cache_ends_by_elapsed_time_since_clocks_agreed_though_the_server_contradicts_them_then() {
+    const OFF: i64 = 21_600;
+    const WEEK: i64 = 604_800;
+    let record = agreed_record(at(5_000, TRUE));
+    let start = at(0, TRUE + OFF);
+    let mut keeper = restored(&record, "b", start);
+    receive(&mut keeper, start.kernel - 10, start);
+    let not_after = TRUE + WEEK;
+    let kept = Lifetime::kept(Span { not_before: TRUE - 10, not_after }, Some(WEEK));
+    let later = |left: i64| at(WEEK - OFF - left, not_after - left);
+    receive(&mut keeper, later(1).kernel - 400, later(1));
+    assert_eq!(keeper.standing(), ClockStanding::Contradicted);
+    let left = keeper.end(&kept, later(1)) - keeper.own(later(1));
+    assert_eq!(left, 11, "the server's back-dating, and no part of a week");
+    assert!(keeper.confirmed(later(1)) < not_after - 500, "the bound itself stays careful");
+}
