@@ -151,7 +151,7 @@ fn what_is_not_offered_is_said_to_be_so() {
         let jwt = client.activate_jwt_authority(request).await.expect_err("disabled");
         assert_eq!(jwt.code(), Code::Unimplemented);
         let wit = client.get_wit_authority_state(GetWitAuthorityStateRequest {}).await.expect_err("none");
-        assert_eq!(said(wit), (Code::Unimplemented, "WIT-SVID functionality is not yet implemented".to_owned()));
+        assert_eq!(said(wit), (Code::Unimplemented, "WIT functionality is disabled".to_owned()));
         let wit = client.prepare_wit_authority(PrepareWitAuthorityRequest {}).await.expect_err("none");
         assert_eq!(wit.code(), Code::Unimplemented);
         let request = TaintX509UpstreamAuthorityRequest { subject_key_id: "x".to_owned() };
