@@ -100,11 +100,11 @@ impl Sources {
 
     /// The chip, what was booted, and the clock.
     fn write_device(&self, page: &mut Page) {
-        if let Some(why) = *self.counted.cache_refused() {
+        if let Some(why) = self.counted.cache_refused(Instant::now()) {
             page.own(
                 "cache_refused",
                 Kind::Gauge,
-                "1 if the sealed cache was not used at the start, and why, until it is written anew",
+                "1 if the sealed cache was not used at the start, and why, until it is written anew and ten minutes have passed",
             )
             .sample(&[("why", why)], 1.0);
         }

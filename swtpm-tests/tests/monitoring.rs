@@ -149,5 +149,9 @@ fn drill_a_device_boots_something_else_and_is_set_right() {
     prometheus.expect("IronrootCacheRefused", true);
     boot(&mut device, &BootLog::booted(true, b"loader"), GOLDEN_BOOT);
     prometheus.expect("IronrootBootChanged", false);
+    // What the other boot had sealed is refused once more, and told for a while; what was sealed since is good at the next start.
+    device.expect_identity(ALICE);
+    device.expect_sealed(1);
+    device.start_in_boot(GOLDEN_BOOT);
     prometheus.expect("IronrootCacheRefused", false);
 }

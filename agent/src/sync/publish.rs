@@ -125,7 +125,7 @@ impl Synchronizer {
                 self.changes = Changes::default();
                 self.kept = Kept::starting();
                 if self.parts.memory.is_sealed() {
-                    self.parts.counted.cache_refused().take();
+                    self.parts.counted.note_cache_written();
                     info!(identities = self.ledger.identities().count(), "identities sealed");
                 }
             }

@@ -65,7 +65,7 @@ impl Synchronizer {
 
     fn refuse_cache(&self, refusal: &CacheRefusal) {
         warn!(error = %describe(refusal), "the sealed cache is refused; identities come from the server again");
-        self.parts.counted.cache_refused().get_or_insert(refusal.word());
+        self.parts.counted.note_cache_refused(refusal.word(), Instant::now());
     }
 
     async fn finish_interrupted_write(&mut self, file: &SealedFile) {
