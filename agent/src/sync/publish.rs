@@ -126,7 +126,8 @@ impl Synchronizer {
                 self.kept = Kept::starting();
                 if self.parts.memory.is_sealed() {
                     self.parts.counted.note_cache_written();
-                    info!(identities = self.ledger.identities().count(), "identities sealed");
+                    let server = self.parts.server.address();
+                    info!(identities = self.ledger.identities().count(), server, "identities sealed");
                 }
             }
             Err(error) => {
