@@ -235,6 +235,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     agent.finish();
     let (block, plugins) = block.zip(plugins)?;
     servers::refuse_long_labels(root, &block.servers, &plugins.key_manager);
+    servers::refuse_one_port_for_several(root, &block.servers, &plugins.node_attestor);
     Some(AgentConfig {
         trust_domain: block.trust_domain,
         servers: block.servers,

@@ -32,14 +32,15 @@ pub use upstreams::{Upstream, Upstreams};
 
 use crate::identities::Identities;
 use crate::server_answers::EntryTerms;
-use crate::server_number::ServerNumber;
+use crate::server_number::{MAX_SERVERS, ServerNumber};
 use crate::trusted_time::Moment;
 use cache::TokenCache;
 use flights::Flights;
 use signing::Signing;
 use token::Wish;
 
-/// Calls of NewJWTSVID that are under way at once, for all users: some share of what a server signs for one agent in a second.
+/// Calls of NewJWTSVID that are under way at once at one server, for all users: some share of what it signs for one agent in a
+/// second.
 pub const MAX_CALLS: usize = 32;
 /// Longest wait for a place among them.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,6 +55,9 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
 const LINES_PER_IDENTITY: LineRate = LineRate { burst: 1, interval: Duration::from_secs(10) };
 const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
 
+/// The places of the user that asks, at each server.
+pub type Turns<'a> = &'a (dyn Fn(ServerNumber) -> Arc<Semaphore> + Send + Sync);
+
 /// See the module. Clones share everything.
 #[derive(Clone)]
 pub struct JwtSvids(Arc<State>);
@@ -61,7 +65,8 @@ pub struct JwtSvids(Arc<State>);
 struct State {
     cache: Mutex<TokenCache>,
     flights: Flights,
-    calls: Arc<Semaphore>,
+    /// Of each server, by its number: one that hangs takes no other's.
+    calls: [Arc<Semaphore>; MAX_SERVERS],
     signing: Signing,
     /// About tokens that could not be renewed: workloads can ask as often as they like.
     lines: LogLimit<SpiffeId>,
@@ -71,7 +76,8 @@ impl JwtSvids {
     /// Signs what `identities` has entries for, at the server whose entry it is.
     pub fn new(identities: watch::Receiver<Arc<Identities>>, upstreams: Upstreams) -> Self {
         let signing = Signing { identities, upstreams };
-        let (flights, calls) = (Flights::default(), Arc::new(Semaphore::new(MAX_CALLS)));
+        let flights = Flights::default();
+        let calls = std::array::from_fn(|_| Arc::new(Semaphore::new(MAX_CALLS)));
         let lines = LogLimit::new(LINES_PER_IDENTITY, LINES_IN_ALL);
         Self(Arc::new(State { cache: Mutex::default(), flights, calls, signing, lines }))
     }
@@ -82,18 +88,18 @@ impl JwtSvids {
     }
 
     /// The same, by what one server says: its tokens end by it.
-    fn moment_of(&self, server: ServerNumber) -> Moment {
+    pub fn moment_of(&self, server: ServerNumber) -> Moment {
         self.0.signing.upstreams.at(server).time.moment()
     }
 
     /// A token of this entry for these audiences: one that is held while more than half of it is left, else a new one, else what
-    /// is left of the one that is held. `turns` are those of the user that asks. What one server does not sign is asked of others
-    /// that have the same entry.
+    /// is left of the one that is held. `turns` are those of the user that asks, at a server. What one server does not sign is
+    /// asked of others that have the same entry.
     pub async fn fetch(
         &self,
         terms: &Arc<EntryTerms>,
         audiences: &Audiences,
-        turns: Arc<Semaphore>,
+        turns: Turns<'_>,
     ) -> Result<Arc<Token>, FetchError> {
         let standbys: Vec<_> = self.0.signing.identities.borrow().standbys_of(terms).cloned().collect();
         let wish = |terms: &Arc<EntryTerms>| Wish { terms: terms.clone(), audiences: audiences.clone() };
@@ -102,7 +108,7 @@ impl JwtSvids {
         wishes.sort_by_key(|wish| self.held(wish).is_none_or(|held| held.is_due));
         let last = wishes.pop().ok_or(FetchError::ServerAway)?;
         for wish in wishes {
-            let (server, asked) = (wish.terms.server, self.fetch_from(wish, turns.clone()));
+            let (server, asked) = (wish.terms.server, self.fetch_from(wish, turns));
             match tokio::time::timeout(STANDBY_PATIENCE, asked).await {
                 Ok(Ok(token)) => return Ok(token),
                 Ok(Err(error)) => {
@@ -114,11 +120,11 @@ impl JwtSvids {
         self.fetch_from(last, turns).await
     }
 
-    async fn fetch_from(&self, wish: Wish, turns: Arc<Semaphore>) -> Result<Arc<Token>, FetchError> {
+    async fn fetch_from(&self, wish: Wish, turns: Turns<'_>) -> Result<Arc<Token>, FetchError> {
         let terms = &wish.terms;
         // Each has an ID of its own, so none is kept. Where that is not known yet, it is assumed.
         if terms.unique_tokens != Some(false) {
-            let _places = self.places(turns).await?;
+            let _places = self.places(wish.terms.server, turns).await?;
             return self.0.signing.sign(&wish).await.map(Arc::new);
         }
         let Some(held) = self.held(&wish) else { return self.renew(wish, turns).await };
@@ -160,11 +166,11 @@ impl JwtSvids {
         token::is_trusted(&found.token, &all).then_some(found)
     }
 
-    async fn renew(&self, wish: Wish, turns: Arc<Semaphore>) -> Result<Arc<Token>, FetchError> {
+    async fn renew(&self, wish: Wish, turns: Turns<'_>) -> Result<Arc<Token>, FetchError> {
         if let Some(flight) = self.0.flights.join(&wish) {
             return flight.landed().await;
         }
-        let places = self.places(turns).await?;
+        let places = self.places(wish.terms.server, turns).await?;
         // Somebody else may have done it while this one waited.
         if let Some(held) = self.held(&wish).filter(|held| !held.is_due) {
             return Ok(held.token);
@@ -207,9 +213,14 @@ impl JwtSvids {
         Ok(held.token)
     }
 
-    /// A place among the user's calls, and one among all calls: in this order, so that who waits for a place holds none.
-    async fn places(&self, turns: Arc<Semaphore>) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), FetchError> {
-        let calls = self.0.calls.clone();
+    /// A place among the user's calls at this server, and one among all calls there: in this order, so that who waits for a place
+    /// holds none.
+    async fn places(
+        &self,
+        server: ServerNumber,
+        turns: Turns<'_>,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), FetchError> {
+        let (turns, calls) = (turns(server), server.own(&self.0.calls).clone());
         let both = async { Ok((turns.acquire_owned().await?, calls.acquire_owned().await?)) };
         match tokio::time::timeout(PATIENCE, both).await {
             Ok(Ok::<_, tokio::sync::AcquireError>(places)) => Ok(places),

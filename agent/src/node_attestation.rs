@@ -225,6 +225,15 @@ impl<Chip> NodeAttestor<Chip> {
         }
     }
 
+    /// Whether its server asks it at a port that the configuration names: one at a time can listen there.
+    pub fn is_asked_at_a_port(&self) -> bool {
+        match self {
+            Self::HttpChallenge(name) => name.has_port(),
+            Self::Together(parts) => parts.iter().any(Self::is_asked_at_a_port),
+            Self::JoinToken(_) | Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) => false,
+        }
+    }
+
     /// Whether it listens on a port that is root's.
     pub fn listens_where_root_does(&self) -> bool {
         match self {

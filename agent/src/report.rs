@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::ServerName;
-use crate::server_answers::DerList;
+use crate::server_answers::{DerList, TrustBundle};
 use crate::trusted_time::ClockStanding;
 
 /// Where the agent stands with its server, in one word.
@@ -96,6 +96,9 @@ pub struct Report {
     pub is_cache_sealed: bool,
     /// How far the server's issuance log has come, and what speaks against it; empty: it has not shown one.
     pub issuance_log: String,
+    /// What the server is verified against: its own bundle, or what an earlier run kept of it; `None`: nothing is known but what the
+    /// operator has configured.
+    pub bundle: Option<Arc<TrustBundle>>,
     /// How this device's clock stands; `None`: nobody has looked.
     pub clock: Option<ClockStanding>,
 }

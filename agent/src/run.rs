@@ -85,6 +85,9 @@ pub enum RunError {
     /// The listener for metrics cannot be bound.
     #[error("cannot open the listener for metrics; telemetry {{ Prometheus {{ host, port }} }} names another place")]
     Metrics(#[source] io::Error),
+    /// What keeps identities current came to an end by a fault of ours. Whoever supervises the agent starts it again.
+    #[error("the loop that keeps identities current ended by a fault of the program; the agent must be started again")]
+    Loop,
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
@@ -105,7 +108,8 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
     let loops = loops::prepare(&config, &time, &stopping)?;
     tokio::spawn(reload(reload_asked, log.output, loops.ask_now));
     let (identities, counted) = (loops.identities, loops.shared.counted.clone());
-    let life = tokio::spawn(life::live(config.clone(), loops.ends, loops.shared, stopping.clone()));
+    let (breaks, broken) = watch::channel(false);
+    let life = tokio::spawn(life::live(config.clone(), loops.ends, loops.shared, stopping.clone(), breaks));
     let jwt_svids = JwtSvids::new(identities.clone(), loops.upstreams);
     tokio::spawn(jwt_svids.clone().follow());
     let tally = Tally::new();
@@ -115,7 +119,6 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
             identities: identities.clone(),
             reports: loops.reports.clone(),
             jwt_svids: jwt_svids.clone(),
-            time: time.clone(),
             tally: tally.clone(),
             counted,
             attestor: config.node_attestor.name(),
@@ -138,8 +141,13 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
     tokio::spawn(supervisor::feed_watchdog());
     supervisor::started(&serving(&config));
 
+    let mut is_broken = false;
     let ended = tokio::select! {
         () = stop_asked => None,
+        () = asked(broken) => {
+            is_broken = true;
+            None
+        }
         ended = &mut workload_api => Some(ended),
     };
     info!("agent stopping");
@@ -153,7 +161,7 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
         warn!("the agent stops before everything was kept");
     }
     drained.unwrap_or(Ok(()))?;
-    Ok(())
+    if is_broken { Err(RunError::Loop) } else { Ok(()) }
 }
 
 async fn serve_metrics(config: &AgentConfig, sources: telemetry::Sources) -> Result<(), RunError> {

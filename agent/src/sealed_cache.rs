@@ -8,6 +8,7 @@
 //! What it does not defend against: software that runs on this device with access to its TPM, before or beside us.
 
 mod contents;
+mod counter_place;
 mod envelope;
 mod generations;
 mod refusal;
@@ -22,11 +23,11 @@ use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{Chip, KeyBlob, Tpm, TpmError};
 use thiserror::Error;
-use tokio::sync::OnceCell;
-use tracing::{debug, info};
+use tracing::debug;
 use zeroize::Zeroizing;
 
 pub use contents::{CachedIdentities, IdentitiesToCache, encode_identities};
+pub use counter_place::INDICES;
 pub use envelope::{MAX_CACHE_BYTES, SectionKind};
 pub use refusal::CacheRefusal;
 pub use write_plan::{
@@ -35,11 +36,10 @@ pub use write_plan::{
 
 use crate::agent_record::AgentRecord;
 use crate::durable_file;
+use counter_place::CounterPlace;
 use envelope::{Envelope, SealedKey, Section};
 pub(crate) use generations::{Seen, Step, is_current};
 
-/// How many agents can have their counters on one chip; the next one shares the first one's.
-pub const INDICES: u32 = 8;
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "identities.sealed";
 
@@ -63,9 +63,7 @@ pub struct SealedCache {
     tpm: Tpm,
     path: PathBuf,
     pcrs: PcrSelection,
-    /// The first of [`INDICES`] NV indices, of which one holds this agent's counter.
-    first_index: u32,
-    index: OnceCell<u32>,
+    counter: Arc<CounterPlace>,
     record_key: Option<SealedKey>,
     identities_key: Option<SealedKey>,
     ek_sha256: Option<[u8; 32]>,
@@ -85,13 +83,11 @@ impl SealedCache {
     /// A cache in `directory`, its identities sealed to `pcrs`, older files made worthless by the counter at NV index
     /// `first_index`, or at one of the next if other agents on this chip have theirs there.
     pub fn new(tpm: Tpm, directory: &Path, pcrs: PcrSelection, first_index: u32) -> Self {
-        let path = directory.join(FILE_NAME);
         Self {
             tpm,
-            path,
+            path: directory.join(FILE_NAME),
             pcrs,
-            first_index,
-            index: OnceCell::new(),
+            counter: Arc::new(CounterPlace::new(first_index, owner(directory))),
             record_key: None,
             identities_key: None,
             ek_sha256: None,
@@ -105,10 +101,8 @@ impl SealedCache {
         let Some(bytes) = durable_file::read(&self.path, MAX_CACHE_BYTES).map_err(unreadable)? else { return Ok(None) };
         let envelope = Envelope::parse(&bytes)?;
         let under = envelope.section(SectionKind::Record).ok().map(|s| s.blob.clone());
-        let counter = match self.index().await {
-            Ok(index) => self.tpm.run("read cache counter", move |chip| chip.counter_read(index, under.as_ref())).await,
-            Err(error) => Err(error),
-        };
+        let place = Arc::clone(&self.counter);
+        let counter = self.tpm.run("read cache counter", move |chip| place.read(chip, true, under.as_ref())).await;
         if matches!(counter, Ok(Some(counter)) if is_current(envelope.generation, counter)) {
             lock(&self.seen).file(envelope.generation);
         }
@@ -183,7 +177,7 @@ impl SealedCache {
     pub async fn wipe(&mut self) -> Result<(), CacheError> {
         self.identities_key = None;
         self.record_key = None;
-        self.increment_owed |= self.path.symlink_metadata().is_ok();
+        self.increment_owed |= self.has_file();
         let raised = if self.increment_owed { self.raise_past_all().await } else { Ok(()) };
         self.increment_owed = raised.is_err();
         self.remove()?;
@@ -247,53 +241,22 @@ impl SealedCache {
     }
 
     async fn counter(&self) -> Result<u64, CacheError> {
-        let failed = |e| CacheError::Tpm("read the cache counter", e);
-        let (index, owner, under) = (self.index().await.map_err(failed)?, self.owner(), self.under());
-        let read_or_define = move |chip: &mut Chip| match chip.counter_read(index, under.as_ref())? {
-            Some(counter) => Ok(counter),
-            None => {
-                chip.counter_define(index, &owner)?;
-                chip.counter_increment(index, under.as_ref())
-            }
-        };
-        self.tpm.run("read cache counter", read_or_define).await.map_err(failed)
+        let (place, has_file, under) = (Arc::clone(&self.counter), self.has_file(), self.under());
+        let read = move |chip: &mut Chip| place.read_or_make(chip, has_file, under.as_ref());
+        self.tpm.run("read cache counter", read).await.map_err(|e| CacheError::Tpm("read the cache counter", e))
     }
 
     async fn increment(&self) -> Result<u64, CacheError> {
-        let failed = |e| CacheError::Tpm("raise the cache counter", e);
-        let (index, owner, under) = (self.index().await.map_err(failed)?, self.owner(), self.under());
-        let increment = move |chip: &mut Chip| {
-            chip.counter_define(index, &owner)?;
-            chip.counter_increment(index, under.as_ref())
-        };
-        let counter = self.tpm.run("raise cache counter", increment).await.map_err(failed)?;
+        let (place, has_file, under) = (Arc::clone(&self.counter), self.has_file(), self.under());
+        let raise = move |chip: &mut Chip| place.raise(chip, has_file, under.as_ref());
+        let counter = self.tpm.run("raise cache counter", raise).await;
+        let counter = counter.map_err(|e| CacheError::Tpm("raise the cache counter", e))?;
         lock(&self.seen).raised();
         Ok(counter)
     }
 
-    /// Where this agent's counter is, or will be made.
-    async fn index(&self) -> Result<u32, TpmError> {
-        let choose = || async {
-            let (first, owner, has_file) = (self.first_index, self.owner(), self.path.symlink_metadata().is_ok());
-            let index = self.tpm.run("find cache counter", move |chip| choose(chip, first, &owner, has_file)).await?;
-            if index != first {
-                let (configured, used) = (format!("{first:#010x}"), format!("{index:#010x}"));
-                info!(
-                    configured,
-                    used, "the counter at tpm_nv_index is of another agent on this TPM; using another one"
-                );
-            }
-            Ok(index)
-        };
-        self.index.get_or_try_init(choose).await.copied()
-    }
-
-    /// This agent among those on one chip: by its data directory, so that the same agent installed anew is the same.
-    fn owner(&self) -> [u8; 32] {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-        let name = [b"ironroot-agent cache in ".as_slice(), directory.as_os_str().as_encoded_bytes()].concat();
-        digest(&SHA256, &name).as_ref().try_into().expect("SHA-256 has 32 bytes")
+    fn has_file(&self) -> bool {
+        self.path.symlink_metadata().is_ok()
     }
 
     /// An object that names this chip's storage root key, for sessions in which nobody but the chip can answer.
@@ -325,18 +288,11 @@ impl SealedFile {
     }
 }
 
-/// The index that is ours; else, if we have a file, one that was made before indices had owners; else the first free one.
-fn choose(chip: &mut Chip, first: u32, owner: &[u8; 32], has_file: bool) -> Result<u32, TpmError> {
-    let (mut unowned, mut free) = (None, None);
-    for index in first..first.saturating_add(INDICES) {
-        match chip.counter_owner(index)? {
-            Some(found) if found == owner => return Ok(index),
-            Some(found) if found.is_empty() && has_file => unowned = unowned.or(Some(index)),
-            Some(_) => {}
-            None => free = free.or(Some(index)),
-        }
-    }
-    Ok(unowned.or(free).unwrap_or(first))
+/// This cache among those on one chip: by its data directory, so that the same agent installed anew is the same.
+fn owner(directory: &Path) -> [u8; 32] {
+    let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let name = [b"ironroot-agent cache in ".as_slice(), directory.as_os_str().as_encoded_bytes()].concat();
+    digest(&SHA256, &name).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
 /// A number and a flag: as good after a panic as before.

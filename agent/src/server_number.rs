@@ -20,4 +20,10 @@ impl ServerNumber {
     pub fn place(self) -> usize {
         self.0.into()
     }
+
+    /// Its own of what each server has one of.
+    pub fn own<T>(self, each: &[T; MAX_SERVERS]) -> &T {
+        let [first, ..] = each;
+        each.get(self.place()).unwrap_or(first)
+    }
 }

@@ -288,8 +288,7 @@ impl Synchronizer {
     /// WIT-SVIDs that are to be replaced, with their X509-SVIDs; also those that are missing, where the server signs some.
     fn mark_wits(&mut self, bundle: &TrustBundle) -> usize {
         let keys = bundle.wit_authorities();
-        let wants = self.parts.wit_svids && !keys.is_empty();
-        if wants { self.ledger.mark_wits(keys, wants, Instant::now()) } else { 0 }
+        self.ledger.mark_wits(keys, self.parts.wit_svids && !keys.is_empty(), Instant::now())
     }
 
     async fn fetch_bundle(&self, channel: Channel) -> Result<Arc<TrustBundle>, SyncError> {

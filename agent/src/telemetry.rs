@@ -15,7 +15,7 @@ use crate::endpoints::Tally;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::report::Reports;
-use crate::trusted_time::{ClockStanding, TrustedTime};
+use crate::trusted_time::{ClockStanding, Moment};
 
 /// Where what is shown is read.
 #[expect(missing_docs, reason = "rooms by their names")]
@@ -23,7 +23,6 @@ pub struct Sources {
     pub identities: watch::Receiver<Arc<Identities>>,
     pub reports: Reports,
     pub jwt_svids: JwtSvids,
-    pub time: TrustedTime,
     pub tally: Arc<Tally>,
     pub counted: Arc<Counted>,
     /// How the device proves itself, by the name of the attestor.
@@ -38,7 +37,7 @@ impl Sources {
         let all = self.identities.borrow().clone();
         let trust_domain = all.trust_domain().to_string();
         let mut page = telemetry.page("ironroot_agent", &trust_domain);
-        let now_unix = self.time.now_unix();
+        let now_unix = self.moment().estimate();
         page.process(env!("CARGO_PKG_VERSION"), &trust_domain, self.began.elapsed(), now_unix);
         self.write_calls(&mut page);
         self.write_loop(&mut page);
@@ -46,6 +45,11 @@ impl Sources {
         self.write_held(&mut page, &all);
         self.write_device(&mut page);
         page.into_text()
+    }
+
+    /// By what the servers say: each loop has a clock of its own.
+    fn moment(&self) -> Moment {
+        self.jwt_svids.moment()
     }
 
     fn write_calls(&self, page: &mut Page) {
@@ -91,7 +95,7 @@ impl Sources {
         let mut entries_held = page.spire("lru_cache_record_map_size", Kind::Gauge, "Entries that are held");
         entries_held.sample(&[("svid_type", "X509")], entries as f64);
         page.spire("jwt_svid_cache_size", Kind::Gauge, "JWT-SVIDs that are held").sample(&[], jwt as f64);
-        let own = self.time.moment().own();
+        let own = self.moment().own();
         if let Some(end) = all.ends().map(|(_, end)| end).min() {
             page.own("svid_ends_seconds", Kind::Gauge, "How long the X509-SVID that ends first is good for still, s")
                 .sample(&[], end.saturating_sub(own) as f64);
@@ -108,7 +112,7 @@ impl Sources {
             )
             .sample(&[("why", why)], 1.0);
         }
-        let stands = self.time.moment().clock();
+        let stands = self.moment().clock();
         let mut clock = page.own("clock", Kind::Gauge, "1 for what the device's clock is worth");
         for standing in ClockStanding::ALL {
             clock.sample(&[("standing", standing.word())], flag(standing == stands));

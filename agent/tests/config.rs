@@ -676,3 +676,15 @@ fn mistakes_about_servers_name_the_block() {
         mistakes(&text)
     );
 }
+
+#[test]
+fn several_servers_do_not_ask_at_one_port() {
+    let text = |data: &str| {
+        let attestor =
+            format!("NodeAttestor \"http_challenge\" {{ plugin_data {{ hostname = \"h.example\" {data} }} }}");
+        with_servers(OWN, SOUTH).replace("NodeAttestor \"join_token\" { }", &attestor)
+    };
+    assert!(text("").contains("http_challenge"), "{}", text(""));
+    let said = |data: &str| mistakes(&text(data)).join("\n").contains("several servers cannot ask at one port");
+    assert!(said("port = 8080") && said("advertised_port = 80"));
+}

@@ -458,6 +458,25 @@ async fn two_agents_on_one_chip_do_not_spoil_each_others_cache() {
     assert_eq!(third, None, "no index is left over");
 }
 
+//= FLT-T11
+#[tokio::test]
+async fn caches_that_are_first_written_at_the_same_time_have_a_counter_each() {
+    let device = Device::new();
+    let directories = [(); 3].map(|()| tempfile::tempdir().expect("directory"));
+    let paths = ["/first", "/second", "/third"];
+    let tpm = Tpm::open(device.chip.address()).await.expect("the TPM answers");
+    let cache =
+        |place: usize| SealedCache::new(tpm.clone(), directories[place].path(), pcrs("7"), DEFAULT_COUNTER_INDEX);
+    for _ in 0..3 {
+        let store = |place: usize| async move { store_in(&mut cache(place), paths[place]).await };
+        tokio::join!(store(0), store(1), store(2));
+    }
+    for (place, path) in paths.into_iter().enumerate() {
+        let (identities, _) = restore(&mut cache(place)).await;
+        assert_eq!(path_of(&identities.expect("its own counter is as it left it")), path);
+    }
+}
+
 #[tokio::test]
 async fn a_counter_of_a_version_without_owners_goes_on_protecting_its_file() {
     let device = Device::new();

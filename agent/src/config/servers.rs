@@ -179,6 +179,14 @@ fn read_bootstrap(agent: &Section<'_>) -> Option<Bootstrap> {
     }
 }
 
+/// The loops of several servers attest at the same time.
+pub(super) fn refuse_one_port_for_several(root: &Section<'_>, servers: &[ServerConfig], attestor: &NodeAttestor) {
+    if servers.len() > 1 && attestor.is_asked_at_a_port() {
+        let reason = "several servers cannot ask at one port at the same time: leave port out, or name one server";
+        root.block("plugins").mistake("NodeAttestor", reason);
+    }
+}
+
 /// Labels of the keys of each server fit into a token.
 pub(super) fn refuse_long_labels(root: &Section<'_>, servers: &[ServerConfig], keys: &KeyManager) {
     let KeyManager::Token { label, .. } = keys else { return };

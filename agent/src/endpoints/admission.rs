@@ -20,6 +20,7 @@ pub use descriptors::raise_descriptor_limit;
 pub use local_user::SubordinateUids;
 pub(super) use slot::{ConnectionSlot, StreamSlot};
 
+use crate::server_number::ServerNumber;
 use books::Books;
 use local_user::LocalUser;
 
@@ -182,9 +183,10 @@ impl Admission {
         self.books().attestations(self.0.uids.user_of(uid), &self.0.limits, now)
     }
 
-    /// A permit of these is a call to the server for the user of `uid`, waited for in the same way.
-    pub fn signatures(&self, uid: u32, now: Instant) -> Arc<Semaphore> {
-        self.books().signatures(self.0.uids.user_of(uid), &self.0.limits, now)
+    /// A permit of these is a call to that server for the user of `uid`, waited for in the same way. Each server has its own: one
+    /// that hangs takes nothing from another.
+    pub fn signatures(&self, uid: u32, server: ServerNumber, now: Instant) -> Arc<Semaphore> {
+        self.books().signatures(self.0.uids.user_of(uid), server, &self.0.limits, now)
     }
 
     /// A permit of these is a long message of the user of `uid` that is read, waited for in the same way.

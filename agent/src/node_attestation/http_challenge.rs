@@ -68,6 +68,11 @@ pub(super) fn read(data: &Section<'_>) -> Option<HostName> {
 }
 
 impl HostName {
+    /// Whether it listens on a port of the operator's choice, or is asked at one.
+    pub(super) fn has_port(&self) -> bool {
+        self.port != 0 || self.advertised_port.is_some()
+    }
+
     /// Whether it listens on a port below 1024.
     pub(super) fn has_port_of_root(&self) -> bool {
         (1..FIRST_USER_PORT).contains(&self.port)

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use ironroot_attest::tpm::{Tpm, TpmError, TpmSettings};
 use ironroot_shell::describe;
 use ironroot_shell::process::supervisor;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{debug, error};
 
 use crate::agent_key::{KeyPlace, KeyStore};
@@ -55,8 +55,14 @@ pub(super) struct Shared {
 }
 
 /// Lives until `stopping` says so: one loop for each server, in their order. A TPM that is away is waited for: the socket serves
-/// nothing meanwhile.
-pub(super) async fn live(config: AgentConfig, ends: Vec<Ends>, shared: Shared, mut stopping: watch::Receiver<bool>) {
+/// nothing meanwhile. A loop that ends before is told by `broken`: the others go on until `stopping` says so, and keep what they have.
+pub(super) async fn live(
+    config: AgentConfig,
+    ends: Vec<Ends>,
+    shared: Shared,
+    mut stopping: watch::Receiver<bool>,
+    broken: watch::Sender<bool>,
+) {
     let begun = async {
         let (mut chips, mut loops) = (Chips::of(&config), Vec::new());
         let numbers = ServerNumber::up_to(config.servers.len());
@@ -74,7 +80,16 @@ pub(super) async fn live(config: AgentConfig, ends: Vec<Ends>, shared: Shared, m
         _ = stopping.wait_for(|stop| *stop) => return,
         loops = begun => loops,
     };
-    join_all(loops.into_iter().map(|(synchronizer, wakes)| synchronizer.run(wakes))).await;
+    until_all_end(loops.into_iter().map(|(synchronizer, wakes)| synchronizer.run(wakes)).collect(), &stopping, &broken)
+        .await;
+}
+
+async fn until_all_end(mut running: JoinSet<()>, stopping: &watch::Receiver<bool>, broken: &watch::Sender<bool>) {
+    while let Some(ended) = running.join_next().await {
+        if ended.is_err() || !*stopping.borrow() {
+            broken.send_replace(true);
+        }
+    }
 }
 
 /// The open chips, each opened when it is first needed: one for all its users.
@@ -199,4 +214,33 @@ async fn attestor<'a>(config: &'a AgentConfig, server: &ServerConfig, chips: &mu
         None => None,
     };
     attestor.open(&server.directory(&config.data_dir), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_ends_by_a_fault_is_told_at_once_and_the_others_go_on_until_they_are_stopped() {
+        let (stop, stopping) = watch::channel(false);
+        let (breaks, mut broken) = watch::channel(false);
+        let mut running = JoinSet::new();
+        running.spawn(async { panic!("a fault, on purpose") });
+        let mut other = stopping.clone();
+        running.spawn(async move { drop(other.wait_for(|stop| *stop).await) });
+        let all = tokio::spawn(async move { until_all_end(running, &stopping, &breaks).await });
+        broken.wait_for(|broken| *broken).await.expect("told while the other runs");
+        stop.send_replace(true);
+        all.await.expect("the other has ended in order");
+    }
+
+    #[tokio::test]
+    async fn loops_that_were_stopped_are_no_fault() {
+        let (_stop, stopping) = watch::channel(true);
+        let (breaks, broken) = watch::channel(false);
+        let mut running = JoinSet::new();
+        running.spawn(async {});
+        until_all_end(running, &stopping, &breaks).await;
+        assert!(!*broken.borrow());
+    }
 }

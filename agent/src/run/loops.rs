@@ -88,7 +88,7 @@ fn one(
     let (requests, waiting) = Requests::channel();
     let ask_now = Arc::new(Notify::new());
     let wakes = Wakes::new(stopping.clone(), ask_now.clone(), waiting);
-    let source = Source { identities, report, bootstrap: server.bootstrap.clone() };
+    let source = Source::new(identities, report, &server.bootstrap, &config.trust_domain);
     let upstream = Upstream { link: linked, requests, time: time.clone() };
     (Ends { identities: publisher, reporter, link, time, wakes }, Outside { source, upstream, ask_now })
 }

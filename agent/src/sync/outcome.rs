@@ -26,7 +26,7 @@ impl Synchronizer {
     /// Takes in how a turn went; when the server is to be asked next.
     pub(super) async fn judge(&mut self, outcome: Result<(), SyncError>) -> Instant {
         let pause = match outcome {
-            Ok(()) => self.rest(),
+            Ok(()) => self.rest().await,
             Err(error) => self.fail(error).await,
         };
         Instant::now() + pause
@@ -37,7 +37,7 @@ impl Synchronizer {
         self.hang_up();
         self.failures = self.failures.saturating_add(1);
         match error.denial() {
-            Some(Denial::Banned) => self.obey_ban(),
+            Some(Denial::Banned) => self.obey_ban().await,
             Some(Denial::Reattest) => self.standing.refuse(Instant::now()),
             None if error.is_certificate_refused() && self.standing.is_reattestable() => {
                 self.standing.refuse(Instant::now());
@@ -81,13 +81,13 @@ impl Synchronizer {
         }
     }
 
-    fn rest(&mut self) -> Duration {
+    async fn rest(&mut self) -> Duration {
         if self.failures > 0 {
             info!(failures = self.failures, "in sync with the server again");
         }
         self.failures = 0;
         self.standing.confirm();
-        self.parts.bans.say(self.parts.number, false);
+        self.parts.bans.say(self.parts.number, false).await;
         self.poll_pause(unit()).max(SHORTEST_PAUSE)
     }
 
@@ -140,15 +140,14 @@ impl Synchronizer {
 
     /// An explicit ban: nothing is served or kept any more. The process stays, and asks now and then whether the ban was
     /// lifted.
-    fn obey_ban(&mut self) {
-        self.parts.bans.say(self.parts.number, true);
-        if !self.standing.ban() {
-            return;
+    async fn obey_ban(&mut self) {
+        if self.standing.ban() {
+            error!("this agent is banned: its identities are withdrawn and its cache is wiped");
+            self.ledger.clear();
+            self.changes = Changes::default();
+            self.publish_anyway();
         }
-        error!("this agent is banned: its identities are withdrawn and its cache is wiped");
-        self.ledger.clear();
-        self.changes = Changes::default();
-        self.publish_anyway();
+        self.parts.bans.say(self.parts.number, true).await;
     }
 
     /// The server does not know this agent, and it cannot attest again: nothing is served any more, and what is kept goes.

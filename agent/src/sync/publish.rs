@@ -75,6 +75,7 @@ impl Synchronizer {
             next_contact_unix,
             is_cache_sealed: self.parts.memory.is_sealed(),
             issuance_log: self.parts.heads.to_string(),
+            bundle: self.bundle.clone(),
             clock: Some(self.parts.time.moment().clock()),
         });
     }

@@ -18,9 +18,13 @@ impl Synchronizer {
     /// Takes up what is kept, identities first, and publishes them at once: the offline start. What cannot be used is
     /// logged once and costs a new attestation, nothing else.
     pub async fn restore(&mut self) {
-        if self.is_banned_from_before() {
-            return;
+        if !self.is_banned_from_before() {
+            self.take_up_what_is_kept().await;
         }
+        self.report();
+    }
+
+    async fn take_up_what_is_kept(&mut self) {
         match &mut self.parts.memory {
             Memory::Sealed(memory) => match memory.cache().open().await {
                 Ok(Some(file)) => self.restore_sealed(&file).await,

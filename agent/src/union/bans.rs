@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use ironroot_shell::describe;
 use tokio::sync::watch;
@@ -22,6 +24,8 @@ pub struct Bans {
     by: watch::Sender<BTreeSet<ServerNumber>>,
     /// The servers' directories, in their order.
     directories: Arc<[PathBuf]>,
+    /// Of each, whether the file is there.
+    on_disk: Arc<[AtomicBool]>,
 }
 
 impl Default for Bans {
@@ -36,10 +40,11 @@ impl Bans {
         // A file that is there and cannot be read is a ban.
         let stands =
             |directory: &PathBuf| !matches!(durable_file::read(&directory.join(FILE_NAME), MAX_FILE_BYTES), Ok(None));
+        let stand: Vec<bool> = directories.iter().map(stands).collect();
         let servers = ServerNumber::up_to(directories.len());
-        let by =
-            servers.zip(&directories).filter(|(_, directory)| stands(directory)).map(|(server, _)| server).collect();
-        Self { by: watch::Sender::new(by), directories: directories.into() }
+        let by = servers.zip(&stand).filter(|(_, stands)| **stands).map(|(server, _)| server).collect();
+        let on_disk = stand.into_iter().map(AtomicBool::new).collect();
+        Self { by: watch::Sender::new(by), directories: directories.into(), on_disk }
     }
 
     /// Whether this server does.
@@ -57,14 +62,23 @@ impl Bans {
         !self.by.borrow().is_empty()
     }
 
-    /// What this server says now. It is on the disk afterwards, as far as the disk takes it.
-    pub fn say(&self, server: ServerNumber, is_banned: bool) {
-        let changed = self.by.send_if_modified(|by| if is_banned { by.insert(server) } else { by.remove(&server) });
-        let Some(directory) = self.directories.get(server.place()).filter(|_| changed) else { return };
+    /// What this server says now: it holds at once. It is on the disk afterwards, or, where the disk does not take it, after a later
+    /// call: each says it again.
+    pub async fn say(&self, server: ServerNumber, is_banned: bool) {
+        self.by.send_if_modified(|by| if is_banned { by.insert(server) } else { by.remove(&server) });
+        let Some(directory) = self.directories.get(server.place()) else { return };
+        let Some(on_disk) = self.on_disk.get(server.place()).filter(|kept| kept.load(Relaxed) != is_banned) else {
+            return;
+        };
         let path = directory.join(FILE_NAME);
-        let kept = if is_banned { durable_file::replace(&path, b"") } else { durable_file::remove(&path) };
-        if let Err(error) = kept {
-            error!(error = %describe(&error), path = %path.display(), is_banned, "what a server says of a ban is not kept over a restart");
+        let keep = move || if is_banned { durable_file::replace(&path, b"") } else { durable_file::remove(&path) };
+        let kept = tokio::task::spawn_blocking(keep).await;
+        match kept.unwrap_or_else(|_| Err(std::io::Error::other("the write panicked"))) {
+            Ok(()) => on_disk.store(is_banned, Relaxed),
+            Err(error) => {
+                let path = directory.join(FILE_NAME);
+                error!(error = %describe(&error), path = %path.display(), is_banned, "what a server says of a ban is not kept over a restart; tried again at the next contact");
+            }
         }
     }
 
@@ -93,23 +107,35 @@ impl Bans {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_ban_is_there_after_a_restart_until_that_server_lifts_it() {
+    #[tokio::test]
+    async fn a_ban_is_there_after_a_restart_until_that_server_lifts_it() {
         let (north, south) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
         let open = || Bans::open(vec![north.path().to_owned(), south.path().to_owned()]);
         let [first, second] = ServerNumber::up_to(2).collect::<Vec<_>>()[..] else { panic!("two") };
         assert!(!open().are_there());
-        open().say(second, true);
+        open().say(second, true).await;
         let bans = open();
         assert!(bans.are_by(second) && bans.are_by_another(first) && !bans.are_by_another(second));
-        bans.say(second, false);
+        bans.say(second, false).await;
         assert!(!open().are_there() && !bans.are_there());
     }
 
-    #[test]
-    fn of_one_server_nothing_is_kept() {
+    #[tokio::test]
+    async fn a_ban_that_the_disk_does_not_take_holds_at_once_and_is_kept_by_a_later_word() {
+        let place = tempfile::tempdir().expect("directory");
+        let late = place.path().join("late");
+        let bans = Bans::open(vec![late.clone()]);
+        bans.say(ServerNumber::FIRST, true).await;
+        assert!(bans.are_there() && !late.exists());
+        std::fs::create_dir(&late).expect("made");
+        bans.say(ServerNumber::FIRST, true).await;
+        assert!(Bans::open(vec![late]).are_there());
+    }
+
+    #[tokio::test]
+    async fn of_one_server_nothing_is_kept() {
         let bans = Bans::default();
-        bans.say(ServerNumber::FIRST, true);
+        bans.say(ServerNumber::FIRST, true).await;
         assert!(bans.are_by(ServerNumber::FIRST) && !bans.are_by_another(ServerNumber::FIRST));
     }
 }

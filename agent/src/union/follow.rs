@@ -27,8 +27,8 @@ pub struct Source {
     pub identities: watch::Receiver<Arc<Identities>>,
     /// What it says of itself.
     pub report: watch::Receiver<Report>,
-    /// Where the operator has put the server's authorities.
-    pub bootstrap: Bootstrap,
+    /// Its authorities as the operator gave them at the start.
+    configured: Option<Arc<TrustBundle>>,
 }
 
 /// See the module.
@@ -60,8 +60,7 @@ impl Follower {
         let mut bans = self.bans.watch();
         loop {
             bans.mark_unchanged();
-            let shares: Vec<Share> = self.sources.iter_mut().map(|source| source.share(&self.trust_domain)).collect();
-            let away: Vec<bool> = shares.iter().map(|share| share.is_away).collect();
+            let (shares, told): (Vec<Share>, Vec<Told>) = self.sources.iter_mut().map(Source::share).unzip();
             let again_at = self.publish(&shares);
             loop {
                 let pause = again_at.map_or(LONGEST_PAUSE, |at| self.until(at));
@@ -73,7 +72,7 @@ impl Follower {
                 };
                 let is_another = match said {
                     Said::Identities | Said::Bans => true,
-                    Said::Report => self.sources.iter().zip(&away).any(|(source, was)| source.is_away() != *was),
+                    Said::Report => self.sources.iter().zip(&told).any(|(source, was)| !source.told().is_as(was)),
                     Said::Nothing => again_at.is_some_and(|at| at <= self.time.moment().own()),
                     Said::Ended => return,
                 };
@@ -105,7 +104,7 @@ impl Follower {
     }
 
     fn union_of(&mut self, shares: &[Share]) -> Option<Arc<TrustBundle>> {
-        let bundles = shares.iter().filter_map(|share| share.identities.bundle().or(share.configured.as_ref()));
+        let bundles = shares.iter().filter_map(|share| share.identities.bundle().or(share.known.as_ref()));
         let bundles: Vec<_> = bundles.cloned().collect();
         let is_same =
             |(known, bundle): (&Arc<TrustBundle>, &Arc<TrustBundle>)| Arc::ptr_eq(known, bundle) || known == bundle;
@@ -133,23 +132,32 @@ enum Said {
 }
 
 impl Source {
-    fn share(&mut self, trust_domain: &TrustDomain) -> Share {
-        let identities = self.identities.borrow_and_update().clone();
-        let configured = if identities.bundle().is_some() { None } else { self.configured(trust_domain) };
-        let is_away = is_away(&self.report.borrow_and_update());
-        Share { identities, configured, is_away }
-    }
-
-    /// A file that cannot be read is the loop's to tell.
-    fn configured(&self, trust_domain: &TrustDomain) -> Option<Arc<TrustBundle>> {
-        match &self.bootstrap {
+    /// Reads the file with the server's authorities, if the operator has given one. One that cannot be read is the loop's to tell.
+    pub fn new(
+        identities: watch::Receiver<Arc<Identities>>,
+        report: watch::Receiver<Report>,
+        bootstrap: &Bootstrap,
+        trust_domain: &TrustDomain,
+    ) -> Self {
+        let configured = match bootstrap {
             Bootstrap::TrustBundle { path, format } => read_bundle(path, *format, trust_domain).ok().map(Arc::new),
             Bootstrap::Insecure => None,
-        }
+        };
+        Self { identities, report, configured }
     }
 
-    fn is_away(&self) -> bool {
-        is_away(&self.report.borrow())
+    fn share(&mut self) -> (Share, Told) {
+        let identities = self.identities.borrow_and_update().clone();
+        let report = self.report.borrow_and_update();
+        let told = Told::of(&report);
+        // What the server itself has said once goes before what an image was made with years ago.
+        let known = report.bundle.clone().or_else(|| self.configured.clone());
+        let known = known.filter(|_| identities.bundle().is_none());
+        (Share { identities, known, is_away: told.is_away }, told)
+    }
+
+    fn told(&self) -> Told {
+        Told::of(&self.report.borrow())
     }
 
     async fn changed(&mut self) -> Said {
@@ -161,6 +169,19 @@ impl Source {
     }
 }
 
-fn is_away(report: &Report) -> bool {
-    report.failures > 0
+/// What of a loop's report decides what is served.
+struct Told {
+    is_away: bool,
+    bundle: Option<Arc<TrustBundle>>,
+}
+
+impl Told {
+    fn of(report: &Report) -> Self {
+        Self { is_away: report.failures > 0, bundle: report.bundle.clone() }
+    }
+
+    fn is_as(&self, other: &Self) -> bool {
+        let bundles = (self.bundle.as_ref().map(Arc::as_ptr), other.bundle.as_ref().map(Arc::as_ptr));
+        self.is_away == other.is_away && bundles.0 == bundles.1
+    }
 }

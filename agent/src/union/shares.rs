@@ -19,8 +19,8 @@ const LAST_PART: i64 = 4;
 pub struct Share {
     /// What its loop has published.
     pub identities: Arc<Identities>,
-    /// Its authorities as the operator gave them, which count until it has been heard.
-    pub configured: Option<Arc<TrustBundle>>,
+    /// Its authorities as far as they are known otherwise, which count until it has published some.
+    pub known: Option<Arc<TrustBundle>>,
     /// Whether it is known that it does not answer, or that it has nothing for this agent.
     pub is_away: bool,
 }

@@ -25,7 +25,7 @@ impl Agent {
         let identities = self.identities.borrow().clone();
         let terms = identities.entries_for(&selectors()).first().copied().cloned().expect("an entry");
         let audiences = Audiences::try_new(vec![audience.to_owned()]).expect("legal");
-        self.jwt_svids.fetch(&terms, &audiences, turns.clone()).await
+        self.jwt_svids.fetch(&terms, &audiences, &|_| turns.clone()).await
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::local_user::LocalUser;
 use super::slot::Eviction;
 use super::{Crowded, Limits, Occupancy};
+use crate::server_number::{MAX_SERVERS, ServerNumber};
 
 /// Connections that were told to end and have not ended yet. Their descriptors are kept free for them.
 pub(super) const MAX_LEAVING: usize = 64;
@@ -32,7 +33,8 @@ struct User {
     connections: BTreeMap<u64, Booked>,
     streams: usize,
     attestations: Arc<Semaphore>,
-    signatures: Arc<Semaphore>,
+    /// At each server.
+    signatures: [Arc<Semaphore>; MAX_SERVERS],
     long_messages: Arc<Semaphore>,
     requests: TokenBucket,
 }
@@ -138,8 +140,14 @@ impl Books {
         self.user(user, limits, now).attestations.clone()
     }
 
-    pub fn signatures(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
-        self.user(user, limits, now).signatures.clone()
+    pub fn signatures(
+        &mut self,
+        user: LocalUser,
+        server: ServerNumber,
+        limits: &Limits,
+        now: Instant,
+    ) -> Arc<Semaphore> {
+        server.own(&self.user(user, limits, now).signatures).clone()
     }
 
     pub fn long_messages(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
@@ -166,7 +174,7 @@ impl User {
             connections: BTreeMap::new(),
             streams: 0,
             attestations: Arc::new(Semaphore::new(limits.max_attestations_per_user)),
-            signatures: Arc::new(Semaphore::new(limits.max_signatures_per_user)),
+            signatures: std::array::from_fn(|_| Arc::new(Semaphore::new(limits.max_signatures_per_user))),
             long_messages: Arc::new(Semaphore::new(limits.max_long_messages_per_user)),
             requests: TokenBucket::full(now),
         }
@@ -174,7 +182,7 @@ impl User {
 
     fn is_idle(&self, limits: &Limits) -> bool {
         let attesting = self.attestations.available_permits() < limits.max_attestations_per_user;
-        let signing = self.signatures.available_permits() < limits.max_signatures_per_user;
+        let signing = self.signatures.iter().any(|calls| calls.available_permits() < limits.max_signatures_per_user);
         let reading = self.long_messages.available_permits() < limits.max_long_messages_per_user;
         self.connections.is_empty() && self.streams == 0 && !attesting && !signing && !reading
     }

@@ -143,9 +143,11 @@ fn attestations_take_turns_within_a_user_only() {
     assert!(admission.attestations(2, now).try_acquire_owned().is_ok());
     drop(first);
     assert!(admission.attestations(1, now).try_acquire_owned().is_ok());
-    let _call = admission.signatures(1, now).try_acquire_owned().expect("its turn");
-    assert!(admission.signatures(1, now).try_acquire_owned().is_err(), "and so do calls to the server");
-    assert!(admission.signatures(2, now).try_acquire_owned().is_ok());
+    let [north, south] = ServerNumber::up_to(2).collect::<Vec<_>>()[..] else { panic!("two") };
+    let _call = admission.signatures(1, north, now).try_acquire_owned().expect("its turn");
+    assert!(admission.signatures(1, north, now).try_acquire_owned().is_err(), "and so do calls to the server");
+    assert!(admission.signatures(2, north, now).try_acquire_owned().is_ok());
+    assert!(admission.signatures(1, south, now).try_acquire_owned().is_ok(), "another server is no slower for it");
     assert!(admission.attestations(1, now).try_acquire_owned().is_ok(), "neither waits for the other");
 }
 

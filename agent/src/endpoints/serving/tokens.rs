@@ -44,8 +44,8 @@ impl Serving {
         audiences: Audiences,
         method: &'static str,
     ) -> Result<(Arc<EntryTerms>, Arc<Token>), Status> {
-        let turns = self.0.admission.signatures(caller.peer.uid(), Instant::now());
-        let token = self.0.jwt_svids.fetch(&terms, &audiences, turns).await;
+        let turns = |server| self.0.admission.signatures(caller.peer.uid(), server, Instant::now());
+        let token = self.0.jwt_svids.fetch(&terms, &audiences, &turns).await;
         let token = token.map_err(|error| self.not_fetched(&caller, &terms, method, &error))?;
         Ok((terms, token))
     }

@@ -38,11 +38,7 @@ impl Question for WitSvids {
         if theirs.is_empty() {
             return Err(seen.no_identity());
         }
-        let moment = seen.serving.jwt().moment();
-        let left = |identity: &Arc<Identity>| -> Option<u64> {
-            let left = moment.remaining(identity.svid().wit()?.lifetime());
-            u64::try_from(left).ok().filter(|left| *left > 0)
-        };
+        let left = |identity: &Arc<Identity>| left(seen, identity);
         let lasting: Vec<(Arc<Identity>, u64)> =
             theirs.into_iter().filter_map(|identity| left(&identity).map(|left| (identity, left))).collect();
         let first_end = lasting.iter().map(|(_, left)| *left).min().ok_or_else(|| Status::unavailable(NOT_SIGNED))?;
@@ -84,6 +80,15 @@ impl Question for WitBundles {
         let own = (view.trust_domain().id().to_string(), view.wit_authorities().wit_jwks());
         WitBundlesResponse { bundles: HashMap::from([own]) }
     }
+}
+
+/// Seconds that its WIT-SVID lasts, by what the server says that signed it; `None` if it has ended, or is of a key that the bundle no
+/// longer has.
+fn left(seen: &Seen<'_>, identity: &Identity) -> Option<u64> {
+    let wit = identity.svid().wit()?;
+    seen.own.wit_authorities().find(wit.key_id())?;
+    let moment = seen.serving.jwt().moment_of(identity.terms().server);
+    u64::try_from(moment.remaining(wit.lifetime())).ok().filter(|left| *left > 0)
 }
 
 fn svid(identity: &Identity) -> Option<Witsvid> {

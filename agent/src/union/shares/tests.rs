@@ -62,20 +62,16 @@ impl Server {
         let signed = entries.iter().filter_map(|entry| Some(self.identity(*entry, entry.3?))).collect();
         let unsigned = entries.iter().filter(|entry| entry.3.is_none()).map(|entry| Arc::new(self.terms(*entry)));
         let identities = Identities::try_new(td(), signed, self.bundle.clone()).expect("sound");
-        Share { identities: Arc::new(identities.with_unsigned(unsigned.collect())), configured: None, is_away: false }
+        Share { identities: Arc::new(identities.with_unsigned(unsigned.collect())), known: None, is_away: false }
     }
 
     fn silent(&self) -> Share {
-        Share {
-            identities: Arc::new(Identities::starting(td())),
-            configured: Some(self.bundle.clone()),
-            is_away: false,
-        }
+        Share { identities: Arc::new(Identities::starting(td())), known: Some(self.bundle.clone()), is_away: false }
     }
 }
 
 fn all_at(shares: &[Share], now: i64) -> United {
-    let bundles = shares.iter().filter_map(|share| share.identities.bundle().or(share.configured.as_ref()));
+    let bundles = shares.iter().filter_map(|share| share.identities.bundle().or(share.known.as_ref()));
     let bundle = TrustBundle::union(&bundles.cloned().collect::<Vec<_>>()).expect("sound");
     unite(&td(), shares, bundle, false, now).expect("sound")
 }

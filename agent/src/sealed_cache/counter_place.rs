@@ -1,0 +1,108 @@
+//! Which of the counters on one chip is this cache's.
+//!
+//! Several caches (of several agents, or of one agent with several servers) look for a place at the same time. So a counter is
+//! looked for and made in one turn at the chip: between the two nobody else can take the index.
+
+use std::sync::OnceLock;
+
+use ironroot_attest::tpm::{Chip, KeyBlob, TpmError};
+use tracing::info;
+
+/// How many agents can have their counters on one chip; the next one shares the first one's.
+pub const INDICES: u32 = 8;
+
+/// Where one cache's counter is among [`INDICES`] NV indices.
+#[derive(Debug)]
+pub(super) struct CounterPlace {
+    first: u32,
+    owner: [u8; 32],
+    /// Known once it is on the chip.
+    index: OnceLock<u32>,
+}
+
+/// Where a counter is.
+enum Place {
+    /// It is there.
+    At(u32),
+    /// It is not; this index is the one to make it at.
+    ToMakeAt(u32),
+}
+
+impl CounterPlace {
+    /// Of the cache that `owner` names, from NV index `first` on.
+    pub(super) fn new(first: u32, owner: [u8; 32]) -> Self {
+        Self { first, owner, index: OnceLock::new() }
+    }
+
+    /// The counter, or `None` where there is none yet. `has_file`: see [`Self::look`].
+    pub(super) fn read(
+        &self,
+        chip: &mut Chip,
+        has_file: bool,
+        under: Option<&KeyBlob>,
+    ) -> Result<Option<u64>, TpmError> {
+        match self.place(chip, has_file)? {
+            Place::At(index) => chip.counter_read(index, under),
+            Place::ToMakeAt(_) => Ok(None),
+        }
+    }
+
+    /// The counter, which is made where there is none.
+    pub(super) fn read_or_make(
+        &self,
+        chip: &mut Chip,
+        has_file: bool,
+        under: Option<&KeyBlob>,
+    ) -> Result<u64, TpmError> {
+        match self.read(chip, has_file, under)? {
+            Some(counter) => Ok(counter),
+            None => self.raise(chip, has_file, under),
+        }
+    }
+
+    /// One more than it was; it is made where there is none.
+    pub(super) fn raise(&self, chip: &mut Chip, has_file: bool, under: Option<&KeyBlob>) -> Result<u64, TpmError> {
+        let (Place::At(index) | Place::ToMakeAt(index)) = self.place(chip, has_file)?;
+        chip.counter_define(index, &self.owner)?;
+        let counter = chip.counter_increment(index, under)?;
+        self.is_at(index);
+        Ok(counter)
+    }
+
+    fn place(&self, chip: &mut Chip, has_file: bool) -> Result<Place, TpmError> {
+        if let Some(index) = self.index.get() {
+            return Ok(Place::At(*index));
+        }
+        let place = self.look(chip, has_file)?;
+        if let Place::At(index) = place {
+            self.is_at(index);
+        }
+        Ok(place)
+    }
+
+    /// The index that is ours; else, if we have a file, one that was made before indices had owners; else the first free one; else
+    /// the first, with whoever has it.
+    fn look(&self, chip: &mut Chip, has_file: bool) -> Result<Place, TpmError> {
+        let (mut unowned, mut free) = (None, None);
+        for index in self.first..self.first.saturating_add(INDICES) {
+            match chip.counter_owner(index)? {
+                Some(found) if found == self.owner => return Ok(Place::At(index)),
+                Some(found) if found.is_empty() && has_file => unowned = unowned.or(Some(index)),
+                Some(_) => {}
+                None => free = free.or(Some(index)),
+            }
+        }
+        Ok(match (unowned, free) {
+            (Some(index), _) => Place::At(index),
+            (None, Some(index)) => Place::ToMakeAt(index),
+            (None, None) => Place::At(self.first),
+        })
+    }
+
+    fn is_at(&self, index: u32) {
+        if self.index.set(index).is_ok() && index != self.first {
+            let (configured, used) = (format!("{:#010x}", self.first), format!("{index:#010x}"));
+            info!(configured, used, "the counter at tpm_nv_index is of another agent on this TPM; using another one");
+        }
+    }
+}
