@@ -6,7 +6,7 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 24] = [
+const PROTOS: [&str; 25] = [
     "proto/ironroot/api/head/v1/head.proto",
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
@@ -31,6 +31,7 @@ const PROTOS: [&str; 24] = [
     "proto/workload.proto",
     "proto/envoy/service/secret/v3/sds.proto",
     "proto/envoy/extensions/transport_sockets/tls/v3/secret.proto",
+    "proto/opentelemetry/trace_service.proto",
 ];
 /// What the agent's socket for workloads serves, and what that imports.
 const ON_THE_WORKLOAD_SOCKET: [&str; 9] = [

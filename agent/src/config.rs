@@ -18,6 +18,7 @@ use ironroot_attest::node::tpm2::{PcrHash, PcrSelection};
 use ironroot_attest::workload::{ConnectionWriter, ContainerConfig, DEFAULT_SIZE_LIMIT, ExecutableSelectors};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks, read_logging};
+use ironroot_shell::telemetry::otlp::Otlp;
 use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 
 pub use ironroot_shell::settings::{ConfigErrors, Override};
@@ -71,6 +72,8 @@ pub struct AgentConfig {
     pub health_checks: Option<HealthChecks>,
     /// What is shown of metrics, if they are.
     pub telemetry: Option<Telemetry>,
+    /// Where traces are sent.
+    pub traces: Option<Otlp>,
     /// The least important level, the form, and the file if it is not standard error.
     pub log: LogConfig,
     /// What the operator should know about the file; for the log once there is one.
@@ -219,7 +222,7 @@ fn tpm_of<'a, Chip>(node_attestor: &'a NodeAttestor<Chip>, key_manager: &'a KeyM
 
 fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let health_checks = read_health_checks(root);
-    let telemetry = read_telemetry(root, PROGRAM, "spire_agent");
+    let (telemetry, traces) = read_telemetry(root, PROGRAM, "spire_agent");
     let agent = root.block("agent");
     let block = agent_block::read(&agent);
     let log = read_logging(&agent);
@@ -254,7 +257,8 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         containers: agreeing_on(block.key_exchanges, plugins.containers),
         sync_interval: block.sync_interval,
         health_checks,
-        telemetry,
+        telemetry: telemetry.map(|telemetry| telemetry.agreeing_on(block.key_exchanges)),
+        traces: traces.map(|traces| traces.agreeing_on(block.key_exchanges)),
         log,
         warnings: Vec::new(),
     })

@@ -22,7 +22,8 @@ use ironroot_attest::workload::{
 use ironroot_shell::health::{HealthListener, Ready};
 use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
-use ironroot_shell::telemetry::MetricsListener;
+use ironroot_shell::telemetry::otlp::{Exporter, Sending};
+use ironroot_shell::telemetry::{MetricsError, MetricsListener};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -83,8 +84,8 @@ pub enum RunError {
         error: io::Error,
     },
     /// The listener for metrics cannot be bound.
-    #[error("cannot open the listener for metrics; telemetry {{ Prometheus {{ host, port }} }} names another place")]
-    Metrics(#[source] io::Error),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// What keeps identities current came to an end by a fault of ours. Whoever supervises the agent starts it again.
     #[error("the loop that keeps identities current ended by a fault of the program; the agent must be started again")]
     Loop,
@@ -95,7 +96,7 @@ pub enum RunError {
 
 /// Runs an agent until SIGTERM or SIGINT. On SIGHUP it opens `log` again and asks the server at once, a first contact by the
 /// trust bundle file as it is then.
-pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
+pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> Result<(), RunError> {
     let began = Instant::now();
     let _lock = directory_lock::lock(&config.data_dir)?;
     // Before anything else happens, so that a signal during the start ends the agent in order.
@@ -104,6 +105,7 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
     let (stop, stopping) = watch::channel(false);
     let time = TrustedTime::new();
 
+    let traces = exporter.map(Exporter::begin);
     // First of all: while the socket is being bound, the chip unseals.
     let loops = loops::prepare(&config, &time, &stopping)?;
     tokio::spawn(reload(reload_asked, log.output, loops.ask_now));
@@ -122,6 +124,7 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
             tally: tally.clone(),
             counted,
             attestor: config.node_attestor.name(),
+            spans: traces.as_ref().map(Sending::counts),
             began,
         },
     )
@@ -160,13 +163,16 @@ pub async fn run(config: AgentConfig, log: Log) -> Result<(), RunError> {
     if tokio::time::timeout(LAST_WORDS, life).await.is_err() {
         warn!("the agent stops before everything was kept");
     }
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
     drained.unwrap_or(Ok(()))?;
     if is_broken { Err(RunError::Loop) } else { Ok(()) }
 }
 
 async fn serve_metrics(config: &AgentConfig, sources: telemetry::Sources) -> Result<(), RunError> {
     if let Some(telemetry) = config.telemetry.clone() {
-        let listener = MetricsListener::bind(&telemetry.prometheus).await.map_err(RunError::Metrics)?;
+        let listener = MetricsListener::bind(&telemetry.prometheus).await?;
         tokio::spawn(listener.serve(move || sources.page(&telemetry)));
     }
     Ok(())

@@ -39,8 +39,10 @@ use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::TrustAnchors;
+use ironroot_shell::telemetry::otlp::{self, SPANS};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, debug, info, info_span, warn};
 
 pub use bootstrap::{BootstrapError, read_bundle};
 pub use error::{Denial, SyncError};
@@ -246,7 +248,9 @@ impl Synchronizer {
     }
 
     async fn poll(&mut self) {
-        let outcome = self.sync_or_attest().await;
+        let span = info_span!(target: SPANS, "synchronize", server = self.parts.server.address(), error = Empty);
+        let outcome = self.sync_or_attest().instrument(span.clone()).await;
+        otlp::done(&span, &outcome);
         self.next_poll = self.judge(outcome).await;
         self.pushes.rest(self.parts.sync_interval);
     }
@@ -332,7 +336,10 @@ impl Synchronizer {
     async fn sync_entries(&mut self, channel: Channel) -> Result<(), SyncError> {
         let kept = self.parts.heads.to_show();
         let began = Instant::now();
-        let asked = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain, &kept).await;
+        let span = info_span!(target: SPANS, "fetch entries", error = Empty);
+        let asked = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain, &kept);
+        let asked = asked.instrument(span.clone()).await;
+        otlp::done(&span, &asked);
         self.parts.counted.entries.done(&asked, began.elapsed());
         let current = asked?;
         self.take_head(current.head.as_deref());

@@ -7,6 +7,7 @@ mod standing;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ironroot_shell::telemetry::otlp::SpanCounts;
 use ironroot_shell::telemetry::{Kind, Page, Telemetry, call_name};
 use tokio::sync::watch;
 
@@ -27,6 +28,8 @@ pub struct Sources {
     pub counted: Arc<Counted>,
     /// How the device proves itself, by the name of the attestor.
     pub attestor: &'static str,
+    /// Of traces, if they are sent.
+    pub spans: Option<Arc<SpanCounts>>,
     /// When the process began.
     pub began: Instant,
 }
@@ -44,6 +47,7 @@ impl Sources {
         standing::write(&mut page, &self.reports.all(), now_unix);
         self.write_held(&mut page, &all);
         self.write_device(&mut page);
+        self.spans.iter().for_each(|spans| page.spans(spans));
         page.into_text()
     }
 

@@ -62,6 +62,7 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     let proxy = SpiffeId::parse("spiffe://example.org/proxy").expect("legal");
     assert_eq!(std::mem::take(&mut all.delegates), [proxy].into_iter().collect());
     assert!(all.telemetry.take().is_some_and(|telemetry| telemetry.prometheus.port == 9989));
+    assert!(all.traces.take().is_some_and(|traces| traces.sample_one_in == 1));
     let containers = std::mem::take(&mut all.containers);
     assert_eq!(
         containers.docker,

@@ -124,6 +124,24 @@ pub mod google {
     }
 }
 
+/// What a collector of traces takes.
+pub mod opentelemetry {
+    pub mod proto {
+        pub mod collector {
+            pub mod trace {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.collector.trace.v1.rs"));
+                }
+            }
+        }
+        pub mod trace {
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.trace.v1.rs"));
+            }
+        }
+    }
+}
+
 /// The entry service as the server speaks it: entries in answers to agents are already encoded. Same wire form.
 pub mod entry_encoded {
     include!(concat!(env!("OUT_DIR"), "/encoded/spire.api.server.entry.v1.rs"));
@@ -189,6 +207,7 @@ pub use ironroot::api::server::{
     change::v1 as change, device::v1 as device, pcrpolicy::v1 as pcr_policy, root::v1 as root,
     status::v1 as server_status,
 };
+pub use opentelemetry::proto::{collector::trace::v1 as trace_service, trace::v1 as trace};
 pub use spire::agent::debug::v1 as agent_debug;
 pub use spire::api::agent::{delegatedidentity::v1 as delegated, logger::v1 as agent_logger};
 pub use spire::api::server::{

@@ -23,6 +23,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::{KeyKind, KeyName, TokenUri};
 use ironroot_shell::logging::LogConfig;
 use ironroot_shell::settings::{HealthChecks, Section, Settings, read_health_checks};
+use ironroot_shell::telemetry::otlp::Otlp;
 use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 
 use crate::ca::{CaSubject, JwtPolicy, ServerName, WitPolicy};
@@ -33,7 +34,7 @@ pub use attestors::{
     Admission, AttestorFileError, HttpChallengeConfig, NodeAttestors, SshPopConfig, Tpm2Config, TpmDevIdConfig,
     TpmPluginConfig, X509PopMode,
 };
-pub use federation::{BundleEndpointConfig, CertificateFiles, FederationConfig, WebCertificate, WebIdentity};
+pub use federation::{BundleEndpointConfig, FederationConfig, WebCertificate, WebIdentity};
 pub use ironroot_hsm::settings::{LoginMode, PinSource};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
@@ -97,6 +98,8 @@ pub struct ServerConfig {
     pub health_checks: Option<HealthChecks>,
     /// What is shown of metrics, if they are.
     pub telemetry: Option<Telemetry>,
+    /// Where traces are sent.
+    pub traces: Option<Otlp>,
     /// The least important level, the form, and the file if it is not standard error.
     pub log: LogConfig,
     /// What the operator should know about the file; for the log once there is one.
@@ -174,7 +177,7 @@ impl ServerConfig {
 
 fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let health_checks = read_health_checks(root);
-    let telemetry = read_telemetry(root, PROGRAM, "spire_server");
+    let (telemetry, traces) = read_telemetry(root, PROGRAM, "spire_server");
     let server = root.block("server");
     let block = server_block::read(&server);
     let log = ironroot_shell::settings::read_logging(&server);
@@ -215,7 +218,8 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         node_attestors: plugins.node_attestors,
         upstream: plugins.upstream,
         health_checks,
-        telemetry,
+        telemetry: telemetry.map(|telemetry| telemetry.agreeing_on(block.key_exchanges)),
+        traces: traces.map(|traces| traces.agreeing_on(block.key_exchanges)),
         log,
         warnings: Vec::new(),
     })

@@ -31,6 +31,7 @@ mod root_api;
 mod status_api;
 mod svid_api;
 mod tally;
+mod traced;
 mod trust_domain_api;
 mod unbroken;
 mod web;
@@ -82,7 +83,7 @@ pub use roles::{BODY_BUDGET_BYTES, Occupancy, Role, RoleLimits};
 pub use status_api::StatusReport;
 pub use tally::Tally;
 pub use unbroken::Unbroken;
-pub use web::{Answers, ServingCertificate, ServingCertificateError, WebListener};
+pub use web::{Answers, WebListener};
 
 use gate::Gate;
 

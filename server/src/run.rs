@@ -20,7 +20,9 @@ use ironroot_hsm::{HsmError, KeyName, PinError, Token};
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::logging::{LevelControl, Log, LogOutput, LoggingError};
 use ironroot_shell::process::{self, supervisor};
-use ironroot_shell::telemetry::{Calls, MetricsListener, Telemetry};
+use ironroot_shell::serving_certificate::ServingCertificateError;
+use ironroot_shell::telemetry::otlp::{Exporter, Sending, SpanCounts};
+use ironroot_shell::telemetry::{Calls, MetricsError, MetricsListener, Telemetry};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,8 +36,8 @@ use crate::clock::ServerClock;
 use crate::config::{AttestorFileError, AuditConfig, LoginMode, ServerConfig, UpstreamConfig};
 use crate::devices::DeviceError;
 use crate::endpoints::{
-    self, Audit, AuditFile, BundleEndpoint, Forks, Heads, Limits, Occupancy, Oidc, Pushes, ServerState,
-    ServingCertificateError, StatusReport, Tally, Unbroken,
+    self, Audit, AuditFile, BundleEndpoint, Forks, Heads, Limits, Occupancy, Oidc, Pushes, ServerState, StatusReport,
+    Tally, Unbroken,
 };
 use crate::facts::older_state::OlderState;
 use crate::federation::Federation;
@@ -95,8 +97,8 @@ pub enum RunError {
     AdminSocket(#[from] UnixSocketError),
     #[error("cannot open audit_log_file")]
     Audit(#[from] LoggingError),
-    #[error("cannot open the listener for metrics; telemetry {{ Prometheus {{ host, port }} }} names another place")]
-    Metrics(#[source] io::Error),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error("cannot open the health listener; health_checks {{ bind_address, bind_port }} names another place")]
     Health(#[source] io::Error),
     #[error(
@@ -135,8 +137,9 @@ impl RunError {
 }
 
 /// Runs a server until SIGTERM or SIGINT. On SIGHUP it opens `log` and reads the PIN again.
-pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
+pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> Result<(), RunError> {
     let began = Instant::now();
+    let traces = exporter.map(Exporter::begin);
     let reload_asked = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     raise_descriptor_limit();
     say_what_is_switched(&config);
@@ -172,7 +175,7 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
     parts.spawn(part("the TCP endpoint", endpoints::serve_remote(shared.clone(), tcp, stopped.clone())));
-    let counted = (poller.fetched(), svid.rotations(), began);
+    let counted = (poller.fetched(), svid.rotations(), traces.as_ref().map(Sending::counts), began);
     let sources = sources(&config, &shared, &readiness, tokens, counted);
     let report = status_report(sources.clone(), Configured::new(&config, address));
     let local = endpoints::serve_local(shared, admin, ready.clone(), report, stopped);
@@ -208,6 +211,9 @@ pub async fn run(config: ServerConfig, log: Log) -> Result<(), RunError> {
     background.shutdown().await;
     store.close().await;
     blocking(move || heads.log().close()).await;
+    if let Some(traces) = traces {
+        traces.end().await;
+    }
     tracing::info!("server stopped");
     ended
 }
@@ -302,21 +308,21 @@ fn audit_file(config: &AuditConfig) -> Result<Option<Arc<AuditFile>>, RunError> 
 
 async fn metrics_listener(config: &ServerConfig) -> Result<Option<(MetricsListener, Telemetry)>, RunError> {
     let Some(telemetry) = config.telemetry.clone() else { return Ok(None) };
-    let listener = MetricsListener::bind(&telemetry.prometheus).await.map_err(RunError::Metrics)?;
+    let listener = MetricsListener::bind(&telemetry.prometheus).await?;
     Ok(Some((listener, telemetry)))
 }
 
-/// Where metrics and the status are read. `counted`: fetches of bundles, renewals of the server's certificate, and since when.
+/// Where metrics and the status are read. `counted`: fetches of bundles, renewals of the server's certificate, spans of traces, and since when.
 fn sources(
     config: &ServerConfig,
     server: &Arc<ServerState>,
     readiness: &Arc<Readiness>,
     tokens: Vec<Token>,
-    counted: (Arc<Fetched>, Arc<Calls>, Instant),
+    counted: (Arc<Fetched>, Arc<Calls>, Option<Arc<SpanCounts>>, Instant),
 ) -> Arc<Sources> {
-    let ((fetched, svid_rotations, began), agent_ttl_seconds) = (counted, seconds(config.lifetimes.agent));
+    let ((fetched, svid_rotations, spans, began), agent_ttl_seconds) = (counted, seconds(config.lifetimes.agent));
     let (server, readiness) = (server.clone(), readiness.clone());
-    Arc::new(Sources { server, readiness, fetched, svid_rotations, tokens, agent_ttl_seconds, began })
+    Arc::new(Sources { server, readiness, fetched, svid_rotations, tokens, spans, agent_ttl_seconds, began })
 }
 
 fn status_report(sources: Arc<Sources>, configured: Configured) -> StatusReport {

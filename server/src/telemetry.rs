@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use ironroot_hsm::Token;
 use ironroot_shell::clock::wall_unix;
+use ironroot_shell::telemetry::otlp::SpanCounts;
 use ironroot_shell::telemetry::{Calls, Kind, Page, Telemetry};
 
 use crate::bundle_client::Fetched;
@@ -33,6 +34,8 @@ pub struct Sources {
     pub tokens: Vec<Token>,
     /// Lifetime of agents' certificates, seconds.
     pub agent_ttl_seconds: i64,
+    /// Of traces, if they are sent.
+    pub spans: Option<Arc<SpanCounts>>,
     /// When the process began.
     pub began: Instant,
 }
@@ -48,6 +51,7 @@ impl Sources {
         authority::write(&mut page, self, now_unix);
         fleet::write(&mut page, self, now_unix);
         self.health(&mut page);
+        self.spans.iter().for_each(|spans| page.spans(spans));
         page.into_text()
     }
 

@@ -12,6 +12,7 @@ use ironroot_server::config::{
 };
 use ironroot_server::store::Location;
 use ironroot_shell::settings::Settings;
+use ironroot_shell::telemetry::otlp::Collector;
 
 const TOKEN: &str =
     r#"KeyManager "pkcs11" { plugin_data { module_path = "/m.so" token_label = "t" pin_env = "PIN" } }"#;
@@ -173,7 +174,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
     trust_domian = "x"
     admin_ids = ["spiffe://example.org/a", "nobody"]
 }
-telemetry { Statsd = [{ address = "localhost:8125" }] AllowedLabels = [] BlockedPrefixes = ["a"] Prometheus { host = "x" tls { use_spire_svid = true } } MetricPrefix = "1" }
+telemetry { Statsd = [{ address = "localhost:8125" }] AllowedLabels = [] BlockedPrefixes = ["a"] Prometheus { host = "x" tls { use_spire_svid = true } } MetricPrefix = "1" otlp { endpoint = "tcp://x:1" sample = 2 sample_one_in = 0 } }
 plugins {
     DataStore "sql" { plugin_data { database_type = "postgres" connection_string = "x" } }
     KeyManager "aws_kms" { plugin_data { region = "r" } }
@@ -201,9 +202,14 @@ plugins {
         "server.conf:13: server.admin_ids: \"nobody\": scheme is not \"spiffe://\"",
         "server.conf:15: telemetry.Statsd: not supported by ironroot-server: metrics are fetched and not pushed: let Prometheus, or your collector's agent, fetch them",
         "server.conf:15: telemetry.BlockedPrefixes: not supported by ironroot-server: all metrics are shown: drop what is too much where they are fetched (metric_relabel_configs)",
-        "server.conf:15: telemetry.Prometheus.tls: not supported by ironroot-server: the listener speaks no TLS: leave it on localhost, and fetch from there or through a proxy",
         "server.conf:15: telemetry.MetricPrefix: \"1\": a metric's name has letters, digits and '_', and begins with no digit",
         "server.conf:15: telemetry.Prometheus.port: missing: give the port that Prometheus asks, such as 9988",
+        "server.conf:15: telemetry.Prometheus.tls.use_spire_svid: not supported by ironroot-server: give cert_file and key_file, and client_ca_file to say who may ask",
+        "server.conf:15: telemetry.Prometheus.tls.cert_file: missing: give the PEM file with the listener's certificate",
+        "server.conf:15: telemetry.Prometheus.tls.key_file: missing: give the PEM file with the certificate's private key",
+        "server.conf:15: telemetry.otlp.endpoint: \"tcp://x:1\": not an endpoint: write https://HOST:PORT, http://HOST:PORT or unix:///PATH",
+        "server.conf:15: telemetry.otlp.sample_one_in: \"0\": not a whole number from 1 to 1000000",
+        "server.conf:15: telemetry.otlp.sample: unknown key",
         "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"postgres\": not supported by ironroot-server yet: use sqlite3",
         "server.conf:18: plugins.KeyManager.aws_kms: not supported by ironroot-server yet: use \"pkcs11\", or \"disk\" for moving over from SPIRE",
         "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"sshpop\", \"http_challenge\" or \"join_token\"",
@@ -213,6 +219,37 @@ plugins {
         "server.conf:24: plugins.UpstreamAuthority.disk.plugin_data.key_file_path: missing: give the PEM file of the CA's key",
     ];
     assert_eq!(mistakes(text), wanted);
+}
+
+#[test]
+fn a_collector_has_a_place_that_says_how_it_is_reached_and_who_it_is() {
+    let with = |otlp: &str| minimal("", "") + &format!("telemetry {{ otlp {{ {otlp} }} }}\n");
+    let tls = Collector::Tls { host: "c.example".into(), port: 4317, ca_file: "/ca.pem".into() };
+    for (otlp, place) in [
+        ("endpoint = \"http://[::1]:1\"", Collector::Plain { host: "::1".into(), port: 1 }),
+        ("endpoint = \"https://c.example/\" ca_file = \"/ca.pem\"", tls),
+        ("endpoint = \"unix:///run/c.sock\"", Collector::Socket("/run/c.sock".into())),
+    ] {
+        let config = read(&with(otlp)).expect("loads");
+        assert_eq!(config.traces.map(|traces| (traces.collector, traces.sample_one_in)), Some((place, 1)));
+    }
+    for (otlp, told) in [
+        ("", "endpoint: missing: where the collector takes OTLP/gRPC: https://HOST:4317"),
+        ("endpoint = \"https://c.example\"", "ca_file: missing: give the PEM file with the CAs that the collector's"),
+        (
+            "endpoint = \"http://localhost\" ca_file = \"/x\"",
+            "ca_file: is for an endpoint of https: remove it, or write https",
+        ),
+        ("endpoint = \"https://c.example/v1/traces\" ca_file = \"/x\"", "OTLP over gRPC has no path: leave it out"),
+        ("endpoint = \"https://me:pw@c.example\" ca_file = \"/x\"", "a user or password has no meaning here"),
+        ("endpoint = \"unix://run/c.sock\"", "a socket's path is absolute: unix:///PATH"),
+        ("endpoint = \"localhost:4317\"", "not an endpoint: write https://HOST:PORT"),
+    ] {
+        let found = mistakes(&with(otlp));
+        assert!(found.len() == 1 && found[0].contains(told), "{otlp}: {found:?}");
+    }
+    let config = read(&with("endpoint = \"http://c.example\"")).expect("loads");
+    assert!(config.warnings.iter().any(|line| line.contains("SPIFFE IDs go over the network in the clear")));
 }
 
 #[test]

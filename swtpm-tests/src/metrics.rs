@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The `telemetry` block of a daemon that shows its metrics on this port.
@@ -18,6 +18,18 @@ pub fn block(port: u16) -> String {
 pub fn switch_on(config: &Path, port: u16) {
     let text = std::fs::read_to_string(config).expect("the configuration");
     std::fs::write(config, text + &block(port)).expect("written");
+}
+
+/// The same over TLS: `more` are further keys of the exporter's `tls` block.
+///
+/// # Panics
+/// If the file cannot be read and written.
+pub fn switch_on_tls(config: &Path, port: u16, [certificate, key]: &[PathBuf; 2], more: &str) {
+    let text = std::fs::read_to_string(config).expect("the configuration");
+    let (certificate, key) = (certificate.display(), key.display());
+    let tls = format!("tls {{ cert_file = \"{certificate}\" key_file = \"{key}\" {more} }}");
+    let block = format!("telemetry {{ Prometheus {{ host = \"127.0.0.1\" port = {port} {tls} }} }}\n");
+    std::fs::write(config, text + &block).expect("written");
 }
 
 /// The page at this port; none if nobody answers.

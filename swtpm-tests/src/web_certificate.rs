@@ -20,6 +20,15 @@ pub struct WebCertificate {
 impl WebCertificate {
     /// Made for this test.
     pub fn new() -> Self {
+        Self::made_for(ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// For whoever connects.
+    pub fn for_client() -> Self {
+        Self::made_for(ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn made_for(purpose: ExtendedKeyUsagePurpose) -> Self {
         let directory = tempfile::Builder::new().prefix("web-certificate-").tempdir().expect("directory");
         open_directory(directory.path());
         let (ca_key, key) = (KeyPair::generate().expect("key"), KeyPair::generate().expect("key"));
@@ -31,7 +40,7 @@ impl WebCertificate {
         let authority = ca.self_signed(&ca_key).expect("root").pem();
         let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("legal");
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        leaf.extended_key_usages = vec![purpose];
         let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).expect("signed").pem();
         for (name, text, mode) in
             [("ca.pem", authority, 0o644), ("cert.pem", leaf, 0o644), ("key.pem", key.serialize_pem(), 0o600)]

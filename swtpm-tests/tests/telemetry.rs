@@ -1,13 +1,15 @@
 //! What both daemons show to Prometheus: what happened, how it is, and nobody's name.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port, wait_for,
 };
 use ironroot_lab::manufacturer::Manufacturer;
-use ironroot_lab::metrics::{scrape, series, switch_on, value};
+use ironroot_lab::metrics::{scrape, series, switch_on, switch_on_tls, value};
+use ironroot_lab::web_certificate::WebCertificate;
 
 const ALICE: u32 = 60_001;
 const STRANGER: u32 = 60_003;
@@ -150,4 +152,58 @@ fn ten_thousand_devices_and_entries_make_no_series() {
     expect(port, "ironroot_server_entries", &[], |value| value == MANY as f64);
     expect(port, "ironroot_server_devices", &["state=\"enrolled\""], |value| value == MANY as f64);
     assert_eq!(series(&page(port)).count(), before, "{}", page(port));
+}
+
+/// What curl gets over TLS from `localhost`, trusting `authority`; as a client with `shown` if it shows something.
+fn curl(port: u16, authority: &Path, shown: Option<&[PathBuf; 2]>) -> Result<String, String> {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail", "--max-time", "10", "--cacert"]).arg(authority);
+    if let Some([certificate, key]) = shown {
+        command.arg("--cert").arg(certificate).arg("--key").arg(key);
+    }
+    let output = command.arg(format!("https://localhost:{port}/metrics")).output().expect("curl starts");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
+}
+
+#[test]
+fn metrics_are_shown_over_tls_with_the_files_as_they_are_now_and_to_whom_they_name() {
+    let (mut server, port) = (Server::prepare(&ServerOptions::default()), free_port());
+    let (first, second, scraper) = (WebCertificate::new(), WebCertificate::new(), WebCertificate::for_client());
+    let files = ["metrics.pem", "metrics.key", "scrapers.pem"].map(|name| server.directory().join(name));
+    let [certificate, key, clients] = &files;
+    let renew = |with: &WebCertificate| {
+        let [new_certificate, new_key] = with.certificate_and_key();
+        std::fs::copy(new_certificate, certificate).expect("copied");
+        std::fs::copy(new_key, key).expect("copied");
+    };
+    renew(&first);
+    std::fs::copy(second.authority(), clients).expect("copied");
+    let more = format!("client_ca_file = \"{}\"", clients.display());
+    switch_on_tls(&server.config_path(), port, &[certificate.clone(), key.clone()], &more);
+    server.restart();
+    let shown = scraper.certificate_and_key();
+    assert!(curl(port, &first.authority(), None).is_err(), "who shows nothing gets nothing");
+    assert!(curl(port, &first.authority(), Some(&shown)).is_err(), "nor who shows another's");
+    assert_eq!(scrape(port), None, "nothing in the clear");
+    std::fs::copy(scraper.authority(), clients).expect("copied");
+    let page = || curl(port, &first.authority(), Some(&shown));
+    expect_within(DEADLINE, "new CAs of clients count", || format!("{:?} {}", page(), server.log()), || page().is_ok());
+    assert!(page().expect("still").contains("ironroot_server_ready"));
+    std::fs::write(key, "half written").expect("written");
+    assert!(page().is_ok(), "a bad file changes nothing");
+    renew(&second);
+    let renewed = || curl(port, &second.authority(), Some(&shown));
+    expect_within(DEADLINE, "a new certificate is shown", || format!("{:?}", renewed()), || renewed().is_ok());
+    assert!(page().is_err(), "and the one from before no more");
+}
+
+#[test]
+fn a_listener_whose_files_are_bad_at_the_start_is_a_server_that_does_not_start() {
+    let (mut server, port) = (Server::prepare(&ServerOptions::default()), free_port());
+    let [certificate, _] = WebCertificate::new().certificate_and_key();
+    switch_on_tls(&server.config_path(), port, &[certificate.clone(), certificate], "");
+    server.spawn();
+    let told = "cannot use the files of telemetry { Prometheus { tls } }";
+    expect_within(DEADLINE, "why", || server.log(), || server.log().contains(told));
 }

@@ -4,6 +4,7 @@ mod flags;
 
 use clap::Args;
 use ironroot_shell::command_line::{CommandError, ConfigFile, Reply, begin_log, ended, keep_files_private};
+use ironroot_shell::telemetry::otlp;
 use tokio::runtime;
 
 use crate::config::AgentConfig;
@@ -28,12 +29,13 @@ impl Run {
         keep_files_private();
         let confined = confine(&config).map_err(CommandError::run)?;
         let warnings: Vec<_> = config.warnings.iter().cloned().chain(confined.map(str::to_owned)).collect();
-        let log = begin_log(&config.log, &warnings)?;
+        let (layer, exporter) = config.traces.clone().map(|traces| otlp::spans(traces, "ironroot-agent")).unzip();
+        let log = begin_log(&config.log, layer, &warnings)?;
         // One thread: an idle agent on a small device should cost one stack, and what blocks runs on threads of its own.
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(CommandError::run)?;
         let logs_to_file = config.log.file.is_some();
-        let outcome = runtime.block_on(crate::run::run(config, log));
+        let outcome = runtime.block_on(crate::run::run(config, log, exporter));
         // Threads that hang in somebody's file system or user database must not keep the process alive.
         runtime.shutdown_background();
         Ok(ended("agent", logs_to_file, outcome, |_| None))

@@ -16,10 +16,12 @@ use futures_util::future::Either;
 use http::{HeaderMap, Request, Response};
 use ironroot_api::arriving::{held, told_at_the_end};
 use ironroot_shell::logging::clipped;
+use ironroot_shell::telemetry::otlp::{self, SPANS};
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
-use tracing::warn;
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info_span, warn};
 
 use super::admission::{About, Admission, StreamSlot};
 use super::caller::Caller;
@@ -142,6 +144,7 @@ where
         let (offer, slot) = (admitted.offer, admitted.slot.clone());
         let reader = Reader { admission: self.admission.clone(), uid: admitted.caller.connection().uid() };
         let counting = Tally::begin(&self.tally, request.uri().path());
+        let span = span_of(request.uri().path(), &admitted.caller);
         request.extensions_mut().insert(admitted);
         // Both ways hold the stream's slot.
         let bounded = |body| match offer.bounds() {
@@ -150,10 +153,22 @@ where
         };
         let answer = self.services.call(request.map(|body| held(bounded(body), slot.clone())));
         Either::Right(Box::pin(async move {
-            let answer = answer.await.map(|it| it.map(|body| held(body, slot)));
+            let answer = answer.instrument(span.clone()).await.map(|it| it.map(|body| held(body, slot)));
+            answer.iter().for_each(|it| otlp::answered(&span, otlp::code_of(it.headers())));
             answer.map(|it| told_at_the_end(it, move |code| counting.with(code)))
         }))
     }
+}
+
+/// The span of a call until its first answer: streams last for as long as their workload. A workload's own word for the trace is not
+/// taken.
+fn span_of(path: &str, caller: &Caller) -> Span {
+    let path = path.trim_start_matches('/');
+    let (service, method) = path.split_once('/').unwrap_or((path, ""));
+    info_span!(
+        target: SPANS, "call", otel.name = path, otel.kind = "server", rpc.system = "grpc", rpc.service = service,
+        rpc.method = method, uid = caller.connection().uid(), pid = caller.pid(), rpc.grpc.status_code = Empty, error = Empty,
+    )
 }
 
 /// A request that is being answered.

@@ -8,7 +8,8 @@ mod shapes;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
+use ironroot_shell::telemetry::otlp::{TRACEPARENT, traceparent};
 use tonic::body::Body;
 use tonic::transport;
 use tower::Service;
@@ -37,7 +38,9 @@ impl Service<Request<Body>> for Channel {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let above = traceparent().and_then(|above| HeaderValue::try_from(above).ok());
+        above.into_iter().for_each(|above| _ = request.headers_mut().insert(TRACEPARENT, above));
         let shape = shape_of(request.uri().path());
         let answer = self.0.call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| Body::new(AnswerBody::new(body, shape)))) })

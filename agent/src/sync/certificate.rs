@@ -7,7 +7,9 @@ use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::{AgentX509svidParams, RenewAgentRequest};
 use ironroot_api::pb::types::X509svid;
 use ironroot_shell::describe;
-use tracing::{info, warn};
+use ironroot_shell::telemetry::otlp::{self, SPANS};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info, info_span, warn};
 
 use super::standing::{Agent, Standing};
 use super::{Denial, REFUSED_PAUSE, SyncError, Synchronizer, read_bundle};
@@ -103,7 +105,10 @@ impl Synchronizer {
 
     pub(super) async fn attest(&mut self) -> Result<(), SyncError> {
         let began = Instant::now();
-        let attested = self.try_to_attest().await;
+        let (attestor, server) = (self.parts.attestor.name(), self.parts.server.address());
+        let span = info_span!(target: SPANS, "attest", attestor, server, spiffe_id = Empty, error = Empty);
+        let attested = self.try_to_attest().instrument(span.clone()).await;
+        otlp::done(&span, &attested);
         self.parts.counted.attested.done(&attested, began.elapsed());
         attested
     }
@@ -130,6 +135,7 @@ impl Synchronizer {
         let parts = &mut self.parts;
         let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await?;
         let svid = self.checked(&attested.svid, &attested.key)?;
+        Span::current().record("spiffe_id", svid.spiffe_id.as_str());
         info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, "agent attested");
         self.attested_boot = boot_id();
         self.take_up(svid, attested.reattestable).await
@@ -142,7 +148,9 @@ impl Synchronizer {
 
     async fn renew_over(&mut self, channel: Channel) -> Result<(), SyncError> {
         let began = Instant::now();
-        let renewed = self.try_to_renew(channel).await;
+        let span = info_span!(target: SPANS, "renew", spiffe_id = Empty, error = Empty);
+        let renewed = self.try_to_renew(channel).instrument(span.clone()).await;
+        otlp::done(&span, &renewed);
         self.parts.counted.renewed.done(&renewed, began.elapsed());
         renewed
     }
@@ -158,6 +166,7 @@ impl Synchronizer {
             let (found, expected) = (svid.spiffe_id.to_string(), agent.svid.spiffe_id.to_string());
             return Err(AnswerRefusal::OtherId { found, expected }.into());
         }
+        Span::current().record("spiffe_id", svid.spiffe_id.as_str());
         info!(spiffe_id = %svid.spiffe_id, "agent certificate renewed");
         self.take_up(svid, false).await
     }

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams, batch_new_x509svid_response};
 use ironroot_shell::describe;
+use ironroot_shell::telemetry::otlp::{self, SPANS};
 use tonic::Status;
-use tracing::{debug, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::ledger::Wanted;
 use super::schedule::unit;
@@ -54,7 +56,9 @@ impl Synchronizer {
         for batch in wanted.chunks(BATCH) {
             let Some(bundle) = self.bundle.clone() else { return Err(SyncError::NoBundle) };
             let began = Instant::now();
-            let asked = sign(channel.clone(), batch.to_vec(), &bundle, &self.parts.time).await;
+            let span = info_span!(target: SPANS, "sign SVIDs", asked = batch.len(), error = Empty);
+            let asked = sign(channel.clone(), batch.to_vec(), &bundle, &self.parts.time).instrument(span.clone()).await;
+            otlp::done(&span, &asked);
             self.parts.counted.svids.done(&asked, began.elapsed());
             let signed = asked?;
             let wants_wits = self.parts.wit_svids && !bundle.wit_authorities().is_empty();
@@ -66,6 +70,7 @@ impl Synchronizer {
             for (wanted, svid) in signed {
                 match svid.and_then(|svid| self.take_svid(&wanted, svid, now, &moment)) {
                     Ok(()) => {
+                        span.in_scope(|| info!(target: SPANS, spiffe_id = %wanted.spiffe_id, "SVID taken"));
                         self.changes.any = true;
                         self.replace_if_incomplete(&wanted.entry_id, wants_wits, now, &moment);
                         self.replace_if_untrusted(&wanted.entry_id, &bundle, now, &moment);

@@ -61,7 +61,7 @@ mod tests {
         )
         .expect("HCL");
         let telemetry =
-            settings.check(|root| read_telemetry(root, "ironroot-agent", "spire_agent")).expect("sound").value;
+            settings.check(|root| read_telemetry(root, "ironroot-agent", "spire_agent").0).expect("sound").value;
         let mut page = telemetry.page("ironroot_agent", "td");
         let report = |name: &str, failures| Report { name: name.to_owned(), failures, ..Report::default() };
         write(&mut page, &[report("", 0), report("south", 3)], 0);

@@ -3,7 +3,7 @@
 //! ```text
 //!  files, flags ── settings (HCL with lines) · command_line
 //!  words        ── logging (with its limits) · describe (an error and its causes) · health, telemetry (over local_http)
-//!  own place    ── process · clock · listen
+//!  own place    ── process · clock · listen · serving_certificate
 //!  shares       ── token_bucket
 //! ```
 
@@ -15,6 +15,7 @@ pub mod listen;
 pub mod local_http;
 pub mod logging;
 pub mod process;
+pub mod serving_certificate;
 pub mod settings;
 pub mod telemetry;
 pub mod token_bucket;

@@ -14,9 +14,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::listen;
 
@@ -47,6 +48,22 @@ where
     F: Fn(Method, String) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send,
 {
+    serve_over(name, listener, |tcp| std::future::ready(Ok(tcp)), respond).await;
+}
+
+/// The same over what `shake` makes of each connection, which counts towards its deadline.
+pub(crate) async fn serve_over<S, Shaken, Stream, F, Fut>(
+    name: &'static str,
+    listener: TcpListener,
+    shake: S,
+    respond: F,
+) where
+    S: Fn(TcpStream) -> Shaken,
+    Shaken: Future<Output = io::Result<Stream>> + Send + 'static,
+    Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Fn(Method, String) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send,
+{
     let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
     loop {
         let stream = match listener.accept().await {
@@ -63,14 +80,24 @@ where
         {
             oldest.abort();
         }
-        let respond = respond.clone();
-        // A probe that hangs up early is nobody's concern.
-        let connection = async move { drop(tokio::time::timeout(DEADLINE, converse(stream, respond)).await) };
+        let (shaken, respond) = (shake(stream), respond.clone());
+        let conversation = async move {
+            match shaken.await {
+                Ok(stream) => converse(stream, respond).await.map_err(io::Error::other),
+                Err(error) => Err(error),
+            }
+        };
+        let connection = async move {
+            // A probe that hangs up early is nobody's concern.
+            if let Ok(Err(error)) = tokio::time::timeout(DEADLINE, conversation).await {
+                debug!(error = &error as &dyn std::error::Error, "{name} connection broken off");
+            }
+        };
         open.push_back(tokio::spawn(connection).abort_handle());
     }
 }
 
-async fn converse<F, Fut>(stream: TcpStream, respond: F) -> hyper::Result<()>
+async fn converse<F, Fut>(stream: impl AsyncRead + AsyncWrite + Send + Unpin, respond: F) -> hyper::Result<()>
 where
     F: Fn(Method, String) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Answer> + Send,

@@ -23,6 +23,8 @@ pub use limit::{Clipped, LineRate, LogLimit, MAX_LOG_SOURCES, MAX_LOGGED_BYTES, 
 pub use output::LogOutput;
 pub use wire::LevelRefusal;
 
+use crate::telemetry::otlp::SpanLayer;
+
 /// How much is logged, in SPIRE's names: what stands below says more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
@@ -153,11 +155,11 @@ pub struct Log {
     pub level: LevelControl,
 }
 
-/// Sends the process's logs where `config` says, from now on; returns what can be changed of that later. A log file is opened
+/// Sends the process's logs where `config` says, from now on, and spans to `spans`, if there is one; returns what can be changed of that later. A log file is opened
 /// again on each SIGUSR2 anyway.
 ///
 /// Call before any other thread starts, so that every thread inherits the blocked SIGUSR2.
-pub fn init(config: &LogConfig) -> Result<Log, LoggingError> {
+pub fn init(config: &LogConfig, spans: Option<SpanLayer>) -> Result<Log, LoggingError> {
     let output = LogOutput::open(config.file.as_deref())?;
     output.reopen_on_sigusr2().map_err(LoggingError::Signal)?;
     let (level, filter) = LevelControl::new(config.level);
@@ -166,6 +168,7 @@ pub fn init(config: &LogConfig) -> Result<Log, LoggingError> {
         LogFormat::Text => layer.with_target(false).with_filter(filter).boxed(),
         LogFormat::Json => layer.event_format(json::Lines).with_filter(filter).boxed(),
     };
-    tracing_subscriber::registry().with(layer).try_init().map_err(|_| LoggingError::Twice)?;
+    let spans = spans.map(|spans| spans.with_filter(SpanLayer::filter()));
+    tracing_subscriber::registry().with(layer).with(spans).try_init().map_err(|_| LoggingError::Twice)?;
     Ok(Log { output, level })
 }

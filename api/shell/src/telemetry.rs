@@ -5,18 +5,20 @@
 //!  a room says how it is when it is asked (gauges) ──────────────────────────────────────────────┼─► Page ─► MetricsListener
 //!                                        a scrape, at most one page a second ────────────────────┘
 //! ```
-//! Nothing is pushed and nothing is kept by name: labels are words of the program (`&'static str`), so that no caller, identity or
+//! No metric is pushed and nothing is kept by name: labels are words of the program (`&'static str`), so that no caller, identity or
 //! address can make a series.
 
 mod counted;
 mod listener;
 mod names;
+pub mod otlp;
 mod page;
 mod process;
 mod settings;
+mod tls;
 
 pub use counted::{Calls, Counter, Elapsed, Histogram};
-pub use listener::MetricsListener;
+pub use listener::{MetricsError, MetricsListener};
 pub use names::call_name;
 pub use page::{Family, Kind, Label, Page};
-pub use settings::{Prometheus, Telemetry, read_telemetry, sanitised};
+pub use settings::{MetricsTls, Prometheus, Telemetry, read_telemetry, sanitised};

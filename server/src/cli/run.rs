@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ironroot_hsm::session_threads_ended;
 use ironroot_shell::command_line::{CommandError, ConfigFile, Reply, begin_log, ended, keep_files_private};
+use ironroot_shell::telemetry::otlp;
 use tokio::runtime;
 
 use crate::config::ServerConfig;
@@ -38,11 +39,12 @@ impl Run {
         let config = self.file.load(ServerConfig::load)?;
         keep_files_private();
         confine().map_err(CommandError::run)?;
-        let log = begin_log(&config.log, &config.warnings)?;
+        let (layer, exporter) = config.traces.clone().map(|traces| otlp::spans(traces, "ironroot-server")).unzip();
+        let log = begin_log(&config.log, layer, &config.warnings)?;
         let runtime = runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(CommandError::run)?;
         let logs_to_file = config.log.file.is_some();
-        let outcome = runtime.block_on(crate::run::run(config, log));
+        let outcome = runtime.block_on(crate::run::run(config, log, exporter));
         // Its tasks go, and the token with the last of them.
         runtime.shutdown_timeout(TOKEN_PATIENCE);
         if !session_threads_ended(TOKEN_PATIENCE) {

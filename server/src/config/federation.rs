@@ -1,10 +1,10 @@
 //! The `federation` block: where this trust domain shows its bundle, and where others show theirs. Keys and forms are SPIRE's.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_shell::serving_certificate::CertificateFiles;
 use ironroot_shell::settings::{Section, format_duration, places};
 
 use super::acme::{self, AcmeConfig};
@@ -55,17 +55,6 @@ pub enum WebCertificate {
     Files(CertificateFiles),
     /// The server has it from a CA.
     Acme(AcmeConfig),
-}
-
-/// A certificate and its key in PEM files, which somebody else renews.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The chain, leaf first.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// How often they are looked at.
-    pub sync_interval: Duration,
 }
 
 /// Reads the block.

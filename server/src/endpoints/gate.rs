@@ -16,10 +16,12 @@ use std::time::Instant;
 use ironroot_api::arriving::{held, told_at_the_end};
 use ironroot_api::tls::TlsPeer;
 use ironroot_api::unix_socket::PeerCredentials;
+use ironroot_shell::telemetry::otlp;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 use super::ServerState;
 use super::accept::{CallMark, Watching};
@@ -29,6 +31,7 @@ use super::fair_share::Share;
 use super::policy::{self, Method, Who};
 use super::roles::Role;
 use super::tally::Tally;
+use super::traced::span_of;
 use crate::rights::{AuthenticatedAgent, Caller, Insider, Visitor};
 
 /// Puts the gate before services of one listener.
@@ -76,28 +79,14 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         // The one that was polled ready does the work; a clone waits for the next call.
         let waiting = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, waiting);
+        let inner = std::mem::replace(&mut self.inner, waiting);
         let gate = self.gate.clone();
         Box::pin(async move {
-            let (began, method) = (Instant::now(), policy::find(request.uri().path()));
-            let (request, under_way) = match gate.admit(request, method).await {
-                Ok(admitted) => admitted,
-                Err(status) => {
-                    gate.server.tally.refused(method, status.code(), began.elapsed());
-                    return Ok(status.into_http());
-                }
-            };
-            let outlives = under_way.method.changes;
-            let ended = Tally::under_way(&gate.server.tally, under_way.method, under_way.role, began);
-            let call = async move {
-                Ok(told_at_the_end(under_way.until_the_end_of(inner.call(request).await?), move |code| {
-                    ended.with(code)
-                }))
-            };
-            match outlives {
-                true => gate.server.unbroken.run(call).await.unwrap_or_else(|failed| Ok(failed.into_http())),
-                false => call.await,
-            }
+            let method = policy::find(request.uri().path());
+            let span = span_of(&request, method, gate.listener);
+            let answered = gate.answer(inner, request, method).instrument(span.clone()).await;
+            answered.iter().for_each(|answer| otlp::answered(&span, otlp::code_of(answer.headers())));
+            answered
         })
     }
 }
@@ -114,6 +103,40 @@ struct UnderWay {
 }
 
 impl Gate {
+    /// What `inner` answers, if the request may come to it.
+    async fn answer<S>(
+        &self,
+        mut inner: S,
+        request: Request<Body>,
+        method: Option<&'static Method>,
+    ) -> Result<Response<Body>, Infallible>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let began = Instant::now();
+        let (request, under_way) = match self.admit(request, method).await {
+            Ok(admitted) => admitted,
+            Err(status) => {
+                self.server.tally.refused(method, status.code(), began.elapsed());
+                return Ok(status.into_http());
+            }
+        };
+        let outlives = under_way.method.changes;
+        let ended = Tally::under_way(&self.server.tally, under_way.method, under_way.role, began);
+        let call = async move {
+            let answer = inner.call(request).await?;
+            Ok(told_at_the_end(under_way.until_the_end_of(answer), move |code| ended.with(code)))
+        };
+        match outlives {
+            true => {
+                let done = self.server.unbroken.run(call.in_current_span()).await;
+                done.unwrap_or_else(|failed| Ok(failed.into_http()))
+            }
+            false => call.await,
+        }
+    }
+
     /// The request as the services may have it, or why not. `method`: the policy's line for it.
     async fn admit(
         &self,

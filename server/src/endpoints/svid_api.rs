@@ -16,7 +16,9 @@ use ironroot_api::pb::svid::{
     NewJwtsvidResponse, NewX509svidParams, batch_new_x509svid_response,
 };
 use ironroot_api::pb::types;
+use ironroot_shell::telemetry::otlp::SPANS;
 use tonic::{Code, Request, Response, Status};
+use tracing::{Instrument, info, info_span};
 
 use super::caller::granted;
 use super::policy::MAX_CSRS;
@@ -115,7 +117,9 @@ impl SvidApi {
         let judged: Vec<_> = params.iter().map(|p| self.judge(agent, p, now_unix)).collect();
         let accepted =
             judged.iter().filter_map(|j| j.as_ref().ok()).map(|(entry, csr)| (entry.clone(), csr.spki().clone()));
-        let mut issued = self.0.ca.sign_workload_svids(accepted.collect(), now_unix).await.into_iter();
+        let signing = info_span!(target: SPANS, "sign X509-SVIDs", asked = params.len());
+        let signed = self.0.ca.sign_workload_svids(accepted.collect(), now_unix).instrument(signing).await;
+        let mut issued = signed.into_iter();
         let mut results = Vec::with_capacity(params.len());
         for (judgement, param) in judged.into_iter().zip(&params) {
             results.push(match judgement {
@@ -160,6 +164,7 @@ impl SvidApi {
         match issued {
             Some(Ok(svid)) => {
                 self.0.audit.done(agent.caller(), "BatchNewX509SVID", format_args!("{id} serial {}", svid.serial));
+                info!(target: SPANS, spiffe_id = %id, serial = svid.serial, "X509-SVID signed");
                 let svid = svid_to_pb(&svid, id, &hint);
                 batch_new_x509svid_response::Result { status: Some(item_ok()), svid: Some(svid) }
             }

@@ -5,8 +5,6 @@
 //!         └ the oldest of whoever holds most gives way   └ all of it within a deadline
 //! ```
 
-mod certificate_files;
-
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
@@ -32,8 +30,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::codegen::http::request::Parts;
 use tonic::codegen::http::{HeaderValue, Method, Response, StatusCode, header};
-
-pub use certificate_files::{ServingCertificate, ServingCertificateError};
 
 use super::accept::places::Places;
 use super::address::AddressBlock;

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ironroot_api::tls::{KeyExchanges, web_server_config};
+use ironroot_shell::serving_certificate::ServingCertificate;
 use rustls::ServerConfig;
 
 use super::{RunError, blocking};
 use crate::acme::Keeper;
 use crate::config::WebCertificate;
-use crate::endpoints::ServingCertificate;
 
 /// What is shown, and who keeps it current.
 #[derive(Debug)]

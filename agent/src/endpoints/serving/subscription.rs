@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::{iter, unfold};
+use ironroot_shell::telemetry::otlp::SPANS;
 use tokio::sync::watch;
 use tonic::Status;
 use tracing::info;
@@ -155,6 +156,7 @@ impl<Q: Question> Subscription<Q> {
         let all = self.identities.borrow();
         let theirs = all.for_selectors(self.question.about(&self.attested), now);
         let spiffe_ids: Vec<_> = theirs.iter().map(|identity| identity.spiffe_id().as_str()).collect();
+        spiffe_ids.iter().for_each(|spiffe_id| info!(target: SPANS, spiffe_id, what = Q::WHAT, "served"));
         let (uid, pid) = (self.caller.peer.uid(), self.caller.peer.pid());
         info!(uid, pid, ?spiffe_ids, what = Q::WHAT, "served a workload");
     }

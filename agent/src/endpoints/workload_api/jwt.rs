@@ -7,6 +7,7 @@ use ironroot_api::jwt::{Audiences, JwtRefusal, JwtSvid, MAX_AUDIENCE_BYTES, Unve
 use ironroot_api::pb::workload::{
     Jwtsvid, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest, ValidateJwtsvidResponse,
 };
+use ironroot_shell::telemetry::otlp::SPANS;
 use tonic::{Request, Status};
 use tracing::info;
 
@@ -40,6 +41,7 @@ impl WorkloadApi {
         let tokens = serving.tokens(&caller, entries, &audiences, FETCH).await?;
         let svids = tokens.into_iter().map(|(terms, token)| {
             let (spiffe_id, svid) = (terms.spiffe_id.to_string(), token.text().to_owned());
+            info!(target: SPANS, spiffe_id, what = "JWT-SVID", "served");
             Jwtsvid { spiffe_id, svid, hint: terms.hint.clone() }
         });
         Ok(JwtsvidResponse { svids: svids.collect() })

@@ -11,6 +11,7 @@ use super::{CommandError, Reply};
 use crate::describe;
 use crate::logging::{self, Log, LogConfig};
 use crate::settings::{ConfigErrors, Override};
+use crate::telemetry::otlp::SpanLayer;
 
 /// Files we make are nobody else's business. Source: SPIRE, which sets the same.
 const UMASK: u32 = 0o027;
@@ -109,9 +110,9 @@ pub fn keep_files_private() {
     umask(Mode::from_bits_truncate(UMASK));
 }
 
-/// Begins to log, with the `warnings` that the configuration earned.
-pub fn begin_log(config: &LogConfig, warnings: &[String]) -> Result<Log, CommandError> {
-    let log = logging::init(config).map_err(CommandError::run)?;
+/// Begins to log, with the `warnings` that the configuration earned, and to gather `spans`, if they are wanted.
+pub fn begin_log(config: &LogConfig, spans: Option<SpanLayer>, warnings: &[String]) -> Result<Log, CommandError> {
+    let log = logging::init(config, spans).map_err(CommandError::run)?;
     for warning in warnings {
         warn!("{warning}");
     }

@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::{Registry, reload};
 
 use super::LogLevel;
+use crate::telemetry::otlp::SPANS;
 
 /// How much is logged, and how much the configuration asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,7 @@ fn targets(level: LogLevel) -> Targets {
     ["h2", "hyper", "hyper_util", "rustls", "tonic", "tower"]
         .into_iter()
         .fold(Targets::new().with_default(level), |filter, target| filter.with_target(target, quiet))
+        .with_target(SPANS, LevelFilter::OFF)
 }
 
 #[cfg(test)]
@@ -110,6 +113,7 @@ mod tests {
             tracing::debug!("debug {word}");
             tracing::warn!("warn {word}");
             tracing::debug!(target: "h2::frame", "frame {word}");
+            tracing::info!(target: SPANS, "an event of a trace {word}");
         };
         tracing::subscriber::with_default(subscriber, || {
             speak("at info");

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
+use thiserror::Error;
 use tokio::net::TcpListener;
 
 use super::Prometheus;
+use super::tls::{ListenerTls, ListenerTlsError};
 use crate::local_http::{self, Answer, answer};
 
 /// A page is shown for this time before another is written: whoever asks without a pause costs one page a second.
@@ -18,20 +20,46 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Writes a page. It may take its time, on a thread where that holds up nobody.
 type Writer = dyn Fn() -> String + Send + Sync;
 
+/// Why there is no listener.
+#[derive(Debug, Error)]
+pub enum MetricsError {
+    /// The place is taken, or not ours.
+    #[error("cannot open the listener for metrics; telemetry {{ Prometheus {{ host, port }} }} names another place")]
+    Bind(#[from] io::Error),
+    /// The files of its certificate.
+    #[error("cannot use the files of telemetry {{ Prometheus {{ tls }} }}")]
+    Tls(#[from] ListenerTlsError),
+}
+
 /// The listener, bound: connections wait until it is served.
 #[derive(Debug)]
-pub struct MetricsListener(TcpListener);
+pub struct MetricsListener {
+    tcp: TcpListener,
+    tls: Option<Arc<ListenerTls>>,
+}
 
 impl MetricsListener {
     /// Binds the listener.
-    pub async fn bind(at: &Prometheus) -> io::Result<Self> {
-        local_http::bind("metrics", &at.host, at.port).await.map(Self)
+    pub async fn bind(at: &Prometheus) -> Result<Self, MetricsError> {
+        let tls = match at.tls.clone() {
+            Some(tls) => Some(ListenerTls::load(tls).await?),
+            None => None,
+        };
+        let tcp = local_http::bind("metrics", &at.host, at.port).await?;
+        Ok(Self { tcp, tls })
     }
 
     /// Answers until dropped, on every path, as SPIRE does.
     pub async fn serve(self, page: impl Fn() -> String + Send + Sync + 'static) {
         let shown = Arc::new(Shown { write: Box::new(page), last: Mutex::default() });
-        local_http::serve("metrics", self.0, move |method, _| respond(method, Arc::clone(&shown))).await;
+        let respond = move |method, _| respond(method, Arc::clone(&shown));
+        match self.tls {
+            None => local_http::serve("metrics", self.tcp, respond).await,
+            Some(tls) => {
+                let shake = move |tcp| Arc::clone(&tls).shake(tcp);
+                local_http::serve_over("metrics", self.tcp, shake, respond).await;
+            }
+        }
     }
 }
 
@@ -84,9 +112,9 @@ mod tests {
 
     #[tokio::test]
     async fn scrapers_that_hang_keep_nobody_from_the_metrics() {
-        let at = Prometheus { host: "127.0.0.1".to_owned(), port: 0 };
+        let at = Prometheus { host: "127.0.0.1".to_owned(), port: 0, tls: None };
         let listener = MetricsListener::bind(&at).await.expect("a port");
-        let address = listener.0.local_addr().expect("bound");
+        let address = listener.tcp.local_addr().expect("bound");
         tokio::spawn(listener.serve(|| "a_metric 1\n".to_owned()));
         let mut hanging = Vec::new();
         for _ in 0..200 {

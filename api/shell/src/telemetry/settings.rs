@@ -1,9 +1,18 @@
 //! The `telemetry` block, in SPIRE's keys. Source: SPIRE, doc/telemetry/telemetry_config.md.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ironroot_api::tls::KeyExchanges;
 use nix::unistd::gethostname;
 
 use super::Page;
-use crate::settings::Section;
+use super::otlp::{self, Otlp};
+use crate::serving_certificate::CertificateFiles;
+use crate::settings::{Section, places};
+
+/// A scrape that comes later than this looks at the certificate's files.
+const FILES_FRESH: Duration = Duration::from_secs(1);
 
 /// What the operator wants to see, and under which names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +34,28 @@ pub struct Prometheus {
     pub host: String,
     /// Port; 0 lets the kernel choose.
     pub port: u16,
+    /// How it proves who it is; in the clear if there is nothing.
+    pub tls: Option<MetricsTls>,
+}
+
+/// What the exporter shows over TLS, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsTls {
+    /// Its certificate.
+    pub files: CertificateFiles,
+    /// The CAs of whoever may ask; everybody may if there are none.
+    pub client_ca: Option<PathBuf>,
+    /// What links may agree on.
+    pub key_exchanges: KeyExchanges,
 }
 
 impl Telemetry {
+    /// The same, whose listener is to agree on one of these key exchanges.
+    pub fn agreeing_on(mut self, exchanges: KeyExchanges) -> Self {
+        self.prometheus.tls.iter_mut().for_each(|tls| tls.key_exchanges = exchanges);
+        self
+    }
+
     /// An empty page of the program whose metrics SPIRE calls `spire_…` (`spire_server`) and that we call `own` (`ironroot_server`).
     pub fn page(&self, own: &'static str, trust_domain: &str) -> Page {
         let host = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
@@ -56,8 +84,9 @@ pub fn sanitised(value: &str) -> String {
     text
 }
 
-/// Reads the top-level `telemetry` block of `root`; none unless it has Prometheus. `prefix`: what SPIRE puts before its names.
-pub fn read_telemetry(root: &Section<'_>, program: &str, prefix: &str) -> Option<Telemetry> {
+/// Reads the top-level `telemetry` block of `root`: metrics if it has Prometheus, and traces if it has a collector for them. `prefix`:
+/// what SPIRE puts before its names.
+pub fn read_telemetry(root: &Section<'_>, program: &str, prefix: &str) -> (Option<Telemetry>, Option<Otlp>) {
     let section = root.block("telemetry");
     let (statsd, filters) =
         (["DogStatsd", "M3", "Statsd"], ["AllowedLabels", "AllowedPrefixes", "BlockedLabels", "BlockedPrefixes"]);
@@ -78,22 +107,18 @@ pub fn read_telemetry(root: &Section<'_>, program: &str, prefix: &str) -> Option
             "all metrics are shown: drop what is too much where they are fetched (metric_relabel_configs)",
         );
     }
-    let prometheus = section.block("Prometheus");
-    refuse(
-        &prometheus,
-        "tls",
-        "the listener speaks no TLS: leave it on localhost, and fetch from there or through a proxy",
-    );
     section.no_meaning(program, &["InMem"]);
     let prefix = section.parsed("MetricPrefix", metric_name).unwrap_or_else(|| prefix.to_owned());
     let has_host = section.boolean("EnableHostnameLabel").unwrap_or(true);
     let has_trust_domain = section.boolean("EnableTrustDomainLabel").unwrap_or(false);
-    let prometheus = read_prometheus(&prometheus);
+    let prometheus = read_prometheus(&section.block("Prometheus"), program);
+    let traces = otlp::read(&section.block("otlp"));
     section.finish();
-    Some(Telemetry { prometheus: prometheus?, prefix, has_host, has_trust_domain })
+    let metrics = prometheus.map(|prometheus| Telemetry { prometheus, prefix, has_host, has_trust_domain });
+    (metrics, traces)
 }
 
-fn read_prometheus(section: &Section<'_>) -> Option<Prometheus> {
+fn read_prometheus(section: &Section<'_>, program: &str) -> Option<Prometheus> {
     if !section.is_present() {
         return None;
     }
@@ -103,8 +128,35 @@ fn read_prometheus(section: &Section<'_>) -> Option<Prometheus> {
             .warn("host", "whoever reaches that address reads the metrics: names of nobody, but numbers of everything");
     }
     let port = section.required("port", section.port("port", 0), "give the port that Prometheus asks, such as 9988");
+    let tls = section.block("tls");
+    let is_secured = tls.is_present();
+    let tls = read_tls(&tls, program);
     section.finish();
-    Some(Prometheus { host, port: port? })
+    let tls = if is_secured { Some(tls?) } else { None };
+    Some(Prometheus { host, port: port?, tls })
+}
+
+fn read_tls(section: &Section<'_>, program: &str) -> Option<MetricsTls> {
+    for key in ["use_spire_svid", "authorized_spiffe_ids"] {
+        let why =
+            format!("not supported by {program}: give cert_file and key_file, and client_ca_file to say who may ask");
+        section.refuse_unless_empty(key, &why);
+    }
+    if !section.is_present() {
+        return None;
+    }
+    let file = |key: &str| {
+        let path = section.path(key);
+        path.iter().for_each(|path| section.look(key, || places::readable_file(path)));
+        path
+    };
+    let certificate =
+        section.required("cert_file", file("cert_file"), "give the PEM file with the listener's certificate");
+    let key = section.required("key_file", file("key_file"), "give the PEM file with the certificate's private key");
+    let client_ca = file("client_ca_file");
+    section.finish();
+    let files = CertificateFiles { certificate: certificate?, key: key?, sync_interval: FILES_FRESH };
+    Some(MetricsTls { files, client_ca, key_exchanges: KeyExchanges::default() })
 }
 
 fn metric_name(text: &str) -> Result<String, &'static str> {

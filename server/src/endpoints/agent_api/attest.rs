@@ -11,8 +11,11 @@ use ironroot_api::pb::agent::{AttestAgentRequest, AttestAgentResponse};
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::permission_denied;
 use ironroot_attest::node::tpm2::CHALLENGE_SECONDS;
+use ironroot_shell::logging::clipped;
+use ironroot_shell::telemetry::otlp::{self, SPANS};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
+use tracing::{Instrument, Span, info, info_span};
 
 use super::super::svid_api::svid_to_pb;
 use super::super::{ServerState, ca_status, device_status, registry_status, store_status};
@@ -34,8 +37,12 @@ pub(super) fn converse(
     asked: Streaming<AttestAgentRequest>,
 ) -> BoxStream<'static, Result<AttestAgentResponse, Status>> {
     let (stage, deadline) = (Stage::Begin, Instant::now() + DEADLINE);
-    let conversation = Conversation { server, visitor, device: None, asked, stage, deadline };
-    stream::unfold(conversation, Conversation::next).boxed()
+    let conversation = Conversation { server, visitor, device: None, asked, stage, deadline, span: Span::current() };
+    let next = |conversation: Conversation| {
+        let span = conversation.span.clone();
+        conversation.next().instrument(span)
+    };
+    stream::unfold(conversation, next).boxed()
 }
 
 struct Conversation {
@@ -46,6 +53,8 @@ struct Conversation {
     asked: Streaming<AttestAgentRequest>,
     stage: Stage,
     deadline: Instant,
+    /// Of the call, which the conversation outlasts.
+    span: Span,
 }
 
 /// What comes next.
@@ -69,8 +78,11 @@ impl Conversation {
         };
         let answer = tokio::time::timeout_at(deadline, step).await;
         let answer = answer.unwrap_or_else(|_| Some(Err(Status::deadline_exceeded("attestation took too long"))))?;
-        let refused =
-            |status| self.server.audit.attestation_refused(self.visitor.caller(), self.device.as_ref(), status);
+        let refused = |status: Status| {
+            otlp::answered(&self.span, status.code());
+            info!(target: SPANS, why = %clipped(status.message()), "agent refused");
+            self.server.audit.attestation_refused(self.visitor.caller(), self.device.as_ref(), status)
+        };
         Some((answer.map_err(refused), self))
     }
 
@@ -140,7 +152,9 @@ impl Conversation {
         self.server.refuse_banned(&node)?;
         self.server.refuse_forked_clock(&node, self.visitor.caller()).await?;
         let (server, visitor) = (self.server.clone(), self.visitor.clone());
-        let result = self.server.unbroken.run(async move { server.admit(&node, &visitor).await }).await??;
+        self.span.record("spiffe_id", node.id().as_str());
+        let admitted = async move { server.admit(&node, &visitor).await }.in_current_span();
+        let result = self.server.unbroken.run(admitted).await??;
         Ok(AttestAgentResponse { step: Some(Answered::Result(result)) })
     }
 }
@@ -148,11 +162,15 @@ impl Conversation {
 impl ServerState {
     async fn admit(&self, node: &AttestedNode, visitor: &Visitor) -> Result<Outcome, Status> {
         let now_unix = self.now_unix();
-        let svid = self.ca.sign_agent_svid(AgentToSign::attested(node), now_unix).await.map_err(ca_status)?;
+        let signing = info_span!(target: SPANS, "sign agent's X509-SVID");
+        let signed = self.ca.sign_agent_svid(AgentToSign::attested(node), now_unix).instrument(signing).await;
+        let svid = signed.map_err(ca_status)?;
         let stored = self.registry.attest_agent(node, (&svid.serial, svid.not_after_unix), now_unix).await;
         stored.map_err(registry_status)?;
         self.audit.done(visitor.caller(), "AttestAgent", format_args!("{} serial {}", node.id(), svid.serial));
-        tracing::info!(spiffe_id = %node.id(), serial = svid.serial, attestation_type = node.attestation_type(), "agent attested");
+        let (spiffe_id, attestation_type) = (node.id(), node.attestation_type());
+        info!(target: SPANS, %spiffe_id, serial = svid.serial, attestation_type, "agent attested");
+        info!(%spiffe_id, serial = svid.serial, attestation_type, "agent attested");
         Ok(Outcome { svid: Some(svid_to_pb(&svid, node.id(), "")), reattestable: node.can_reattest() })
     }
 

@@ -3,6 +3,7 @@
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::svid::{MintJwtsvidRequest, NewJwtsvidRequest};
 use ironroot_api::pb::types;
+use ironroot_shell::telemetry::otlp::SPANS;
 use tonic::Status;
 
 use super::SvidApi;
@@ -81,6 +82,7 @@ impl SvidApi {
             Ok(svid) => {
                 let recipients = audience.recipients().join(",");
                 self.0.audit.done(caller, method, format_args!("{id} audience {recipients}"));
+                tracing::info!(target: SPANS, spiffe_id = %id, "JWT-SVID signed");
                 Ok(types::Jwtsvid {
                     token: svid.token,
                     id: Some(id.to_pb()),

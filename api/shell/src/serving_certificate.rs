@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ironroot_api::tls::{SvidResolver, provider};
 use ironroot_text::secret_file::{self, Readers, SecretFileError};
@@ -13,7 +14,16 @@ use thiserror::Error;
 use tokio::time::MissedTickBehavior;
 use zeroize::Zeroizing;
 
-use crate::config::CertificateFiles;
+/// A certificate and its key in PEM files, which somebody else renews.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// How often they are looked at.
+    pub sync_interval: Duration,
+}
 
 /// Largest file read, bytes: a chain is a few kB.
 const MAX_FILE_BYTES: usize = 256 * 1024;
@@ -85,6 +95,12 @@ impl ServingCertificate {
         }
     }
 
+    /// Looks at the files now. Blocks.
+    pub(crate) fn look(&mut self) {
+        let (found, certified) = read(&self.files);
+        self.take(found, certified);
+    }
+
     /// Shows what was found, if it is new and good.
     fn take(&mut self, found: Contents, certified: Result<CertifiedKey, ServingCertificateError>) {
         if found == self.tried {
@@ -143,7 +159,6 @@ fn certified(
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use ironroot_text::FileProblem;
     use rcgen::{CertificateParams, KeyPair};
@@ -211,8 +226,7 @@ mod tests {
         let mut shown = ServingCertificate::load(fixture.files.clone()).expect("loads");
         let resolver = shown.resolver();
         let look = |shown: &mut ServingCertificate| {
-            let (found, certified) = read(&fixture.files);
-            shown.take(found, certified);
+            shown.look();
             resolver.chain()
         };
         let before = look(&mut shown);
