@@ -120,7 +120,7 @@ pub struct ServerState {
     pub occupancy: Occupancy,
     /// Streams that are held for agents, to tell them of changes.
     pub pushes: Pushes,
-    pub audit: Audit,
+    pub audit: Arc<Audit>,
     /// Heads of the log of all that is done.
     pub heads: Arc<Heads>,
     /// How calls ended.

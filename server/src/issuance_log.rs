@@ -13,12 +13,14 @@
 
 mod chain;
 mod error;
+mod identity;
 mod reading;
 mod segment;
 mod writer;
 
 pub use chain::{Body, Head, MAX_OBJECT_BYTES, Record};
 pub use error::LogError;
+pub use identity::{FILE_NAME as ID_FILE_NAME, log_id};
 pub use reading::{Reading, last_revision, read, read_last};
 pub use segment::{DIRECTORY, MAX_LINE_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS};
 pub use writer::{Event, IssuanceLog, MAX_WAITING, RECENT};

@@ -35,7 +35,7 @@ use thiserror::Error;
 pub use boot_policy::BootPolicy;
 pub use circumstances::Circumstances;
 pub use fault::Fault;
-pub use http_challenge::{HttpChallengePolicy, HttpChallengeServerRefusal, MAX_QUESTIONS, Ports};
+pub use http_challenge::{HttpChallengePolicy, HttpChallengeServerRefusal, Ports};
 pub use join_token::{JoinTokenRefusal, UnspentToken};
 pub use sshpop::{SSHPOP_FIELDS, SshPopPolicy, SshPopServerRefusal};
 pub use together::{Enrolment, Together, TwoChips};

@@ -41,7 +41,7 @@ use crate::endpoints::{
 };
 use crate::facts::older_state::OlderState;
 use crate::federation::Federation;
-use crate::issuance_log::LogError;
+use crate::issuance_log::{LogError, log_id};
 use crate::keys::KeyError;
 use crate::node_attestation::{Attestor, NodeAttestation};
 use crate::older_state::{MarkError, keep_mark};
@@ -154,7 +154,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
         settled::settle(&config, doors).await?;
     let heads = issuance_heads(&config, &store, accepted).await?;
     let Doors { tcp, address, admin, health, endpoint, discovery } = doors;
-    let audit = Audit::new(config.audit.enabled, audit_file.clone(), heads.log().clone());
+    let audit = Arc::new(Audit::new(config.audit.enabled, audit_file.clone(), heads.log().clone()));
     let logins = logins(&keys, &config.key_managers);
     let tokens = logins.iter().map(|(token, _)| token.clone()).collect();
     let reloading = reload(reload_asked, (log.output, audit_file), logins);
@@ -219,10 +219,12 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
 }
 
 /// The log of everything that is issued and changed, and the heads that agents are shown of it.
-async fn issuance_heads(config: &ServerConfig, store: &Store, accepted: bool) -> Result<Arc<Heads>, RunError> {
+async fn issuance_heads(config: &ServerConfig, store: &Store, accepted: Option<u64>) -> Result<Arc<Heads>, RunError> {
     let log = open_log(config, accepted).await?;
     log_authorities(store, log.clone(), config.server_name.clone()).await?;
-    Ok(Heads::new(log, config.server_name.clone()))
+    let data_dir = config.data_dir.clone();
+    let log_id = blocking(move || log_id(&data_dir)).await?;
+    Ok(Heads::new(log, &config.server_name, &log_id))
 }
 
 /// What looks after the server's own state, as long as it runs.
@@ -263,7 +265,7 @@ fn server_state(
     Known { registry, federation, refresher, heads }: Known,
     store: &Store,
     attestors: Vec<Attestor>,
-    (log_level, audit): (LevelControl, Audit),
+    (log_level, audit): (LevelControl, Arc<Audit>),
     shown: (Arc<SvidResolver>, Arc<TrustAnchors>),
 ) -> ServerState {
     let (svid, anchors) = shown;

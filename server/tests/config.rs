@@ -578,7 +578,14 @@ fn ways_to_attest_that_count_together_are_named_in_the_first_ones_block() {
     let loaded = attestors.load(0).expect("no files");
     let kinds: Vec<_> = loaded.iter().map(|attestor| attestor.kind()).filter(|kind| *kind != "join_token").collect();
     assert_eq!(kinds, ["tpm2+join_token"], "the TPM alone does not attest");
-    assert!(read(&with(&format!("{} {x509pop}", tpm2("\"x509pop\"")))).is_ok());
+    // What is asked for besides proves nothing alone, unless it is said to.
+    let counted = |x509pop: &str| {
+        let attestors = read(&with(&format!("{} {x509pop}", tpm2("\"x509pop\"")))).expect("loads").node_attestors;
+        (attestors.together.len(), attestors.alone)
+    };
+    assert_eq!(counted(x509pop), (1, Vec::new()));
+    let alone = x509pop.replace("ca_bundle_path", "alone = true ca_bundle_path");
+    assert_eq!(counted(&alone), (1, vec!["x509pop".to_owned()]));
     assert!(read(&with(&tpm2(""))).expect("loads").node_attestors.together.is_empty());
     for (plugins, why) in [
         (tpm2("\"tpm2\""), "name others of join_token, tpm2, tpm, tpm_devid, x509pop"),

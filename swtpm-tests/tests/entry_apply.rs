@@ -68,6 +68,32 @@ fn a_file_is_applied_again_and_again_drift_is_told_and_entries_of_others_stay() 
 }
 
 #[test]
+fn where_something_is_refused_nothing_is_deleted_and_a_file_without_entries_deletes_nothing() {
+    let server = Server::start(&ServerOptions::default());
+    server.create_node_alias("/gateway", "site:berlin");
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("entries.json");
+    let owned = ["-owner", "platform", "-prune"];
+    write(&file, &[entry("/a", 1), entry("/b", 2)]);
+    assert!(apply(&server, &file, &owned).status.success());
+    let before = ids(&server);
+    // Another owner's ID, since the selectors are others: the old one is to go, and the new one is refused.
+    let mut another = entry("/a", 11);
+    another["federates_with"] = json!(["unknown.example"]);
+    write(&file, &[another, entry("/b", 2), entry("/c", 3)]);
+    let refused = apply(&server, &file, &owned);
+    let words = said(&refused);
+    assert!(!refused.status.success() && words.contains("Created 1, changed 0, deleted 0"), "{words}");
+    assert!(words.contains("1 entries were to be deleted and stay"), "{words}");
+    let after = ids(&server);
+    assert!(before.iter().all(|id| after.contains(id)) && after.len() == before.len() + 1, "{after:?}");
+    write(&file, &[]);
+    let refused = apply(&server, &file, &owned);
+    assert!(!refused.status.success() && said(&refused).contains("-prune would delete all 3"), "{}", said(&refused));
+    assert_eq!(ids(&server), after);
+}
+
+#[test]
 fn mistakes_of_a_file_are_all_named_and_nothing_is_applied() {
     let server = Server::start(&ServerOptions::default());
     let directory = tempfile::tempdir().expect("directory");

@@ -13,7 +13,8 @@ use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::server_client::{Agent, ServerClient};
 use ironroot_lab::small_disk::SmallDisk;
 use ironroot_server::issuance_log::{
-    Event, IssuanceLog, LogError, MAX_OBJECT_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WAITING, read, read_last,
+    Event, Head, IssuanceLog, LogError, MAX_OBJECT_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WAITING, last_revision,
+    read, read_last,
 };
 use rustls_pki_types::CertificateDer;
 use tonic::Request;
@@ -25,7 +26,7 @@ fn event(object: impl Into<String>) -> Event {
 
 /// Writes so many records and ends; the head.
 fn log_of(directory: &Path, count: usize) -> ironroot_server::issuance_log::Head {
-    let log = IssuanceLog::open(directory, false).expect("opened");
+    let log = IssuanceLog::open(directory, None).expect("opened");
     (0..count).for_each(|number| log.append(event(number.to_string())));
     log.close();
     *log.durable().borrow()
@@ -53,6 +54,36 @@ fn records_follow_each_other_over_restarts_and_a_torn_end_is_no_record() {
 }
 
 #[test]
+fn a_segment_that_was_not_begun_whole_holds_nothing_and_costs_nothing() {
+    let directory = tempfile::tempdir().expect("directory");
+    let first = log_of(directory.path(), 3);
+    for torn in ["", "{\"epoch\":1,\"sequ"] {
+        let begun = directory.path().join(format!("{:020}.log", 900));
+        fs::write(&begun, torn).expect("written");
+        assert_eq!(read(directory.path(), |_, _| {}).expect("whole").expect("there").head, first);
+        assert!(last_revision(directory.path()).is_ok());
+        let log = IssuanceLog::open(directory.path(), None).expect("opened");
+        assert_eq!(*log.durable().borrow(), first);
+        log.close();
+        assert!(!begun.exists());
+    }
+    let only = tempfile::tempdir().expect("directory");
+    fs::write(only.path().join(format!("{:020}.log", 1)), "").expect("written");
+    log_of(only.path(), 2);
+    assert_eq!(read(only.path(), |_, _| {}).expect("whole").expect("there").records, 2);
+}
+
+#[test]
+fn heads_of_an_epoch_that_was_given_up_count_no_more_however_great_it_is() {
+    let directory = tempfile::tempdir().expect("directory");
+    let before = log_of(directory.path(), 1);
+    let shown = before.epoch + 1_000_000_000;
+    let log = IssuanceLog::open(directory.path(), Some(shown)).expect("opened");
+    assert_eq!(log.contradicts(&Head { epoch: shown, ..before }), Some(false));
+    log.close();
+}
+
+#[test]
 fn a_record_that_is_taken_out_put_in_or_changed_is_found() {
     let directory = tempfile::tempdir().expect("directory");
     log_of(directory.path(), 5);
@@ -67,7 +98,7 @@ fn a_record_that_is_taken_out_put_in_or_changed_is_found() {
     for changed in [without(2), doubled, whole.replacen("\"object\":\"2\"", "\"object\":\"7\"", 1), without(0), long] {
         fs::write(&segment, changed).expect("written");
         assert!(matches!(read(directory.path(), |_, _| {}), Err(LogError::Broken { .. })));
-        assert!(IssuanceLog::open(directory.path(), false).is_err());
+        assert!(IssuanceLog::open(directory.path(), None).is_err());
     }
     // Whoever takes the newest records away is found by whoever knows the head alone.
     fs::write(&segment, without(5)).expect("written");
@@ -83,7 +114,7 @@ fn segments_are_bounded_in_size_and_number_and_the_chain_survives_the_oldest() {
     let real = directory.path().join(format!("{:020}.log", MAX_SEGMENTS));
     let before = format!("{{\"epoch\":1,\"sequence\":{},\"hash\":\"{}\"}}\n", MAX_SEGMENTS - 1, "0".repeat(64));
     fs::write(&real, before).expect("written");
-    let log = IssuanceLog::open(directory.path(), false).expect("opened");
+    let log = IssuanceLog::open(directory.path(), None).expect("opened");
     let per_segment = usize::try_from(MAX_SEGMENT_BYTES).expect("fits") / MAX_OBJECT_BYTES;
     for _ in 0..per_segment + 2048 {
         log.append(event("x".repeat(2 * MAX_OBJECT_BYTES)));
@@ -95,7 +126,7 @@ fn segments_are_bounded_in_size_and_number_and_the_chain_survives_the_oldest() {
     let newest = names.iter().max().expect("some");
     assert!(*newest > real, "{newest:?}");
     assert!(names.iter().all(|path| fs::metadata(path).expect("there").len() < MAX_SEGMENT_BYTES + 4 * 1024 * 1024));
-    let again = IssuanceLog::open(directory.path(), false).expect("the newest says what comes before it");
+    let again = IssuanceLog::open(directory.path(), None).expect("the newest says what comes before it");
     assert_eq!(again.durable().borrow().sequence, log.durable().borrow().sequence);
     again.close();
 }
@@ -117,7 +148,7 @@ fn what_does_not_fit_on_the_disk_is_counted_in_a_record() {
     let directory = tempfile::tempdir().expect("directory");
     let disk = directory.path().join("disk");
     SmallDisk::at(&disk, |small| {
-        let log = IssuanceLog::open(&disk.join("log"), false).expect("opened");
+        let log = IssuanceLog::open(&disk.join("log"), None).expect("opened");
         small.fill();
         let mut sent = 0;
         let in_trouble = || {
@@ -138,7 +169,7 @@ fn what_does_not_fit_on_the_disk_is_counted_in_a_record() {
 #[test]
 fn no_more_waits_than_may_and_what_is_left_out_of_a_full_queue_is_counted() {
     let directory = tempfile::tempdir().expect("directory");
-    let log = IssuanceLog::open(directory.path(), false).expect("opened");
+    let log = IssuanceLog::open(directory.path(), None).expect("opened");
     let each = MAX_WAITING * 4;
     std::thread::scope(|threads| {
         for _ in 0..2 {
@@ -156,14 +187,14 @@ fn no_more_waits_than_may_and_what_is_left_out_of_a_full_queue_is_counted() {
 fn heads_that_were_kept_are_held_against_the_newest_records_and_epochs() {
     let directory = tempfile::tempdir().expect("directory");
     let kept = log_of(directory.path(), 4);
-    let log = IssuanceLog::open(directory.path(), false).expect("opened");
+    let log = IssuanceLog::open(directory.path(), None).expect("opened");
     assert_eq!(log.contradicts(&kept), Some(false));
     assert_eq!(log.contradicts(&ironroot_server::issuance_log::Head { hash: [7; 32], ..kept }), Some(true), "a fork");
     assert_eq!(log.contradicts(&ironroot_server::issuance_log::Head { sequence: 5, ..kept }), Some(true), "ahead");
     let older = ironroot_server::issuance_log::Head { epoch: kept.epoch - 1, sequence: 99, ..kept };
     assert_eq!(log.contradicts(&older), Some(false), "given up");
     log.close();
-    let anew = IssuanceLog::open(directory.path(), true).expect("opened");
+    let anew = IssuanceLog::open(directory.path(), Some(0)).expect("opened");
     anew.append(event("accepted"));
     anew.close();
     assert!(anew.durable().borrow().epoch > kept.epoch);

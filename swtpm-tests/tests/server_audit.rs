@@ -167,6 +167,9 @@ async fn a_chip_that_runs_twice_is_banned_with_both_addresses_in_the_log() {
     let alarm =
         log.lines().find(|line| line.contains("a chip runs twice")).unwrap_or_else(|| panic!("no alarm\n{log}"));
     assert!(alarm.contains("address=127.0.0.7:") && alarm.contains("other_address=127.0.0.1:"), "{alarm}");
+    // From these lines the ban is given again to an older database.
+    let bans = |line: &&str| line.contains("method=\"BanDevice\"") && line.contains(&original.ek_sha256());
+    assert_eq!(log.lines().filter(bans).count(), 2, "the device, and its agent\n{log}");
 }
 
 /// After a restart of the server every connection is new. What the refused chip said is kept: the other's clock is too far ahead.

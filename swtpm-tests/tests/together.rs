@@ -102,7 +102,7 @@ fn a_certificate_and_a_tpm_count_together_as_well() {
     let with_certificate = "together_with = [\"x509pop\"]";
     let options = ServerOptions {
         tpm_lines: with_certificate.to_owned(),
-        plugins: pki.server_block_with("together_with = [\"tpm2\"]"),
+        plugins: pki.server_block_with(""),
         ..ServerOptions::default()
     };
     let server = Server::start(&options);

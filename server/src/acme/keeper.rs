@@ -49,7 +49,7 @@ struct Name {
 enum Next {
     /// By the wall, UNIX seconds, as certificates have it.
     At(i64),
-    /// By the clock that nobody sets, after a failure.
+    /// By the clock that nobody sets: where there is none, and after a failure.
     After(Instant),
 }
 
@@ -71,7 +71,8 @@ impl Keeper {
         let now = wall_unix();
         for name in keeper.config.names.clone() {
             let kept = keeper.folder.certificate(&name, now)?;
-            let mut entry = Name { name, next: Next::At(now), failures: 0, until: None };
+            // By the clock that nobody sets: the wall may be years ahead until somebody sets it.
+            let mut entry = Name { name, next: Next::After(Instant::now()), failures: 0, until: None };
             if let Some(certificate) = kept {
                 entry.take(&keeper.doorman, &certificate);
             }

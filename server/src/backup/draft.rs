@@ -20,6 +20,23 @@ impl Draft {
         Self(path.with_file_name(name))
     }
 
+    /// Removes those of `path` and `what` that processes have left which are no more.
+    pub fn sweep(path: &Path, what: &str) {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+            return;
+        };
+        let pid_of = |file: &str| -> Option<u32> {
+            file.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(what)?.strip_suffix('.')?.parse().ok()
+        };
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_str().and_then(pid_of);
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+                // What cannot be removed is tried again with the next backup.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// At that path, over whatever an earlier process that was cut off has left there.
     pub fn at(path: PathBuf) -> io::Result<Self> {
         let draft = Self(path);
@@ -51,5 +68,23 @@ impl Drop for Draft {
     fn drop(&mut self) {
         // Once it has its last name there is nothing to remove.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drafts_of_processes_that_are_no_more_go_and_nothing_else() {
+        let place = tempfile::tempdir().expect("directory");
+        let path = place.path().join("db");
+        // No process has so high a number: see PID_MAX_LIMIT in the kernel.
+        let (gone, own) = ("db.4194305.backup".to_owned(), format!("db.{}.backup", std::process::id()));
+        let all = [gone.as_str(), own.as_str(), "db", "db.x.backup", "other.4194305.backup", "db.4194305.part"];
+        all.iter().for_each(|name| fs::write(place.path().join(name), "").expect("written"));
+        Draft::sweep(&path, "backup");
+        let left: Vec<_> = all.into_iter().filter(|name| place.path().join(name).exists()).collect();
+        assert_eq!(left, all[1..]);
     }
 }

@@ -23,6 +23,9 @@ use crate::store::{Location, Summary};
 /// How often the database is copied again because the key file changed meanwhile: it does when a CA rotates, twice a day.
 const MAX_TRIES: usize = 5;
 
+/// What tells a copy of the database that is to be gone again.
+const COPY: &str = "backup";
+
 /// What a backup is made of.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -70,15 +73,17 @@ pub fn make(
     Ok(manifest)
 }
 
-/// The database as it was at a moment at which the key file was what is returned.
+/// The database as it was at a moment at which the key file was what is returned. The copy lies beside the database: where the backup
+/// goes, nobody may read what is sealed in it.
 fn copy(
     source: &Source,
     file: &Path,
     key_file: Option<&Path>,
 ) -> Result<(Draft, Summary, Option<Secret>), BackupError> {
     let mut before = key_file.map(read_keys).transpose()?;
+    Draft::sweep(source.data_store.beside(), COPY);
     for _ in 0..MAX_TRIES {
-        let database = Draft::beside(file, "db");
+        let database = Draft::beside(source.data_store.beside(), COPY);
         let summary = source.data_store.copy(database.path(), &source.trust_domain)?;
         let after = key_file.map(read_keys).transpose()?;
         if before == after {

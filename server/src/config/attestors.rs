@@ -43,6 +43,8 @@ pub struct NodeAttestors {
     pub sshpop: Option<SshPopConfig>,
     /// Ways that count only together with others.
     pub together: Vec<TogetherConfig>,
+    /// Ways that count by themselves as well, though others name them.
+    pub alone: Vec<String>,
 }
 
 /// Why a file that an attestor needs cannot be used. Each message names the file.
@@ -69,7 +71,7 @@ impl NodeAttestors {
         let mut attestors = Vec::new();
         for name in TYPES {
             let together = self.together.iter().find(|together| together.first == name);
-            let is_on = name != JOIN_TOKEN || self.join_token;
+            let is_on = (name != JOIN_TOKEN || self.join_token) && (together.is_some() || self.counts_alone(name));
             let Some(first) = self.load_one(name, now_unix)?.filter(|_| is_on) else { continue };
             attestors.push(match together {
                 None => first,
@@ -81,6 +83,13 @@ impl NodeAttestors {
             });
         }
         Ok(attestors)
+    }
+
+    /// Whoever has only what another way asks for besides proves nothing. A token is given out for one device by an operator, and
+    /// alone if its block is there.
+    fn counts_alone(&self, name: &str) -> bool {
+        let is_named = self.together.iter().any(|together| together.others.iter().any(|other| other == name));
+        name == JOIN_TOKEN || !is_named || self.alone.iter().any(|alone| alone == name)
     }
 
     /// The attestor of that type, if this server knows whom it believes.
@@ -118,6 +127,7 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         http_challenge: None,
         sshpop: None,
         together: Vec::new(),
+        alone: Vec::new(),
     };
     let found = plugins.plugins("NodeAttestor");
     let known = found.len();
@@ -126,6 +136,7 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<NodeAttestors> {
         // A token names no device, so nothing is named by one together with it.
         if plugin.name != JOIN_TOKEN {
             attestors.together.extend(together::read(&plugin, &TYPES));
+            attestors.alone.extend(together::read_alone(&plugin).then(|| plugin.name.clone()));
         }
         match plugin.name.as_str() {
             "join_token" => {

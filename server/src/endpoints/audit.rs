@@ -11,6 +11,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ironroot_api::SpiffeId;
 use ironroot_shell::logging::{LineRate, LogLimit, clipped};
 use serde_json::{Value, json};
 use tonic::Status;
@@ -74,6 +75,14 @@ impl Audit {
             });
         }
         self.log.append(Event { method: method.to_owned(), object, by: who });
+    }
+
+    /// Records that a device was banned, and its agents with it. Bans are given again from these lines to an older database: see
+    /// [`older_state`](crate::older_state).
+    pub fn banned(&self, caller: &Caller, ek_sha256: &[u8; 32], agents: &[SpiffeId]) {
+        let device = hex(ek_sha256);
+        self.done(caller, "BanDevice", &device);
+        agents.iter().for_each(|agent| self.done(caller, "BanDevice", format_args!("{device}: {agent}")));
     }
 
     fn write(&self, line: impl FnOnce() -> Value) {

@@ -114,10 +114,7 @@ impl Device for DeviceApi {
         let by: Administrator = granted(&request)?;
         let ek_sha256 = key(request.get_ref())?;
         let banned = self.server.devices.ban(&by, &ek_sha256, self.server.now_unix()).await.map_err(device_status)?;
-        self.server.audit.done(by.caller(), "BanDevice", &request.get_ref().ek_sha256);
-        for agent in &banned.agents {
-            self.server.audit.done(by.caller(), "BanDevice", format_args!("{}: {agent}", hex(&ek_sha256)));
-        }
+        self.server.audit.banned(by.caller(), &ek_sha256, &banned.agents);
         Ok(Response::new(banned.device.to_pb()))
     }
 

@@ -50,7 +50,7 @@ impl ServerState {
         let Some(device) = self.registry.agent(agent.id()).and_then(|record| record.ek_sha256) else { return Ok(()) };
         let here = self.sighting(agent.caller(), "asked over a connection that it had opened before that");
         match self.devices.fork_by_connection(&device, opened, here) {
-            Some(proof) => Err(self.ban_fork(device, agent.id(), proof).await),
+            Some(proof) => Err(self.ban_fork(agent.caller(), device, agent.id(), proof).await),
             None => Ok(()),
         }
     }
@@ -61,7 +61,7 @@ impl ServerState {
         let Some(device) = node.device() else { return Ok(()) };
         let here = self.sighting(caller, "proved the chip, with a clock that the other cannot have reached");
         match self.devices.fork_by_clock(device, here, self.now_unix()) {
-            Some(proof) => Err(self.ban_fork(device.ek_sha256(), node.id(), proof).await),
+            Some(proof) => Err(self.ban_fork(caller, device.ek_sha256(), node.id(), proof).await),
             None => Ok(()),
         }
     }
@@ -71,10 +71,14 @@ impl ServerState {
     }
 
     /// Bans and alarms, both even if the caller hangs up. What both who answer to the name are told.
-    async fn ban_fork(&self, device: [u8; 32], agent: &SpiffeId, proof: ForkProof) -> Status {
+    async fn ban_fork(&self, caller: &Caller, device: [u8; 32], agent: &SpiffeId, proof: ForkProof) -> Status {
         let (devices, agent, now_unix) = (self.devices.clone(), agent.clone(), self.now_unix());
+        let (audit, caller) = (self.audit.clone(), caller.clone());
         let ban = async move {
             let banned = devices.ban_copied(&proof, now_unix).await.map_err(device_status);
+            if let Ok(banned) = &banned {
+                audit.banned(&caller, &device, &banned.agents);
+            }
             alarm(device, &agent, &proof, banned.err())
         };
         self.unbroken.run(ban).await.unwrap_or_else(|failed| failed)

@@ -24,10 +24,14 @@ use crate::rights::AuthenticatedAgent;
 /// A head is signed this often at most: what a token does for it is nothing beside what it does for SVIDs.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Epochs are UNIX seconds, or one more than the one before: the year 9999. Above it nobody's log is.
+const LAST_EPOCH: u64 = 253_402_300_799;
+
 /// The newest signed head.
 pub struct Heads {
     log: IssuanceLog,
-    server: ServerName,
+    /// What heads call this server: its name, and what no other server's data directory says.
+    server: String,
     /// With what proves it; none before the first was signed.
     shown: ArcSwapOption<Vec<u8>>,
     /// What an agent has shown that this log does not have.
@@ -35,9 +39,11 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Of the server's log; none is signed before [`keep`](Self::keep).
-    pub fn new(log: IssuanceLog, server: ServerName) -> Arc<Self> {
+    /// Of the server's log; none is signed before [`keep`](Self::keep). Servers without a name may have one root above them: heads
+    /// tell them apart by `log_id`.
+    pub fn new(log: IssuanceLog, server: &ServerName, log_id: &str) -> Arc<Self> {
         let (contradicted, _) = watch::channel(None);
+        let server = format!("{}#{log_id}", server.as_str());
         Arc::new(Self { log, server, shown: ArcSwapOption::empty(), contradicted })
     }
 
@@ -57,6 +63,11 @@ impl Heads {
                 return std::future::pending().await;
             }
         }
+    }
+
+    /// Whether a head that says this would be this server's.
+    fn are_of(&self, statement: &IssuanceHead, trust_domain: &str) -> bool {
+        statement.server == self.server && statement.trust_domain == trust_domain && statement.epoch <= LAST_EPOCH
     }
 
     /// Has each new head signed. Runs until dropped.
@@ -83,7 +94,7 @@ impl Heads {
     async fn sign(&self, ca: &CertificateAuthority, head: Head) -> Result<(), CaError> {
         let statement = IssuanceHead {
             trust_domain: ca.trust_domain().to_string(),
-            server: self.server.as_str().to_owned(),
+            server: self.server.clone(),
             epoch: head.epoch,
             sequence: head.sequence,
             hash: hex(&head.hash),
@@ -114,9 +125,8 @@ impl ServerState {
     /// What contradicts is cheap to see, and proven only then.
     fn look_at_head(&self, agent: &AuthenticatedAgent, kept: &[u8]) {
         let Some((statement, head)) = issuance_head::read(kept).ok().and_then(with_head) else { return };
-        let is_ours =
-            statement.server == self.heads.server.as_str() && statement.trust_domain == self.trust_domain.as_str();
-        if !is_ours || self.heads.log.contradicts(&head) != Some(true) {
+        if !self.heads.are_of(&statement, self.trust_domain.as_str()) || self.heads.log.contradicts(&head) != Some(true)
+        {
             return;
         }
         let bundle = self.ca.bundle();
@@ -137,7 +147,8 @@ impl ServerState {
             agent = %agent.id(), kept = %head, own = %own,
             "an agent keeps a signed head of the issuance log that this log does not have: this server's state is older, or another one"
         );
-        let evidence = Evidence::Head { agent: agent.id().to_string(), shown: head.sequence, sequence: own.sequence };
+        let (agent, shown, epoch) = (agent.id().to_string(), head.sequence, head.epoch);
+        let evidence = Evidence::Head { agent, shown, sequence: own.sequence, epoch };
         self.heads.contradicted.send_replace(Some(evidence));
     }
 }
@@ -150,5 +161,30 @@ fn with_head(statement: IssuanceHead) -> Option<(IssuanceHead, Head)> {
 impl std::fmt::Debug for Heads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Heads({:?})", self.log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_of_another_server_without_a_name_and_of_epochs_that_nobody_has_are_not_ours() {
+        let directory = tempfile::tempdir().expect("directory");
+        let log = IssuanceLog::open(directory.path(), None).expect("opened");
+        let heads = Heads::new(log.clone(), &ServerName::default(), "0a");
+        let statement = |server: &str, epoch| IssuanceHead {
+            trust_domain: "td".to_owned(),
+            server: server.to_owned(),
+            epoch,
+            sequence: 1,
+            hash: String::new(),
+            at: 0,
+        };
+        assert!(heads.are_of(&statement("#0a", 1), "td"));
+        assert!(!heads.are_of(&statement("#0b", 1), "td") && !heads.are_of(&statement("", 1), "td"));
+        assert!(!heads.are_of(&statement("#0a", 1), "other"));
+        assert!(!heads.are_of(&statement("#0a", LAST_EPOCH + 1), "td"));
+        log.close();
     }
 }

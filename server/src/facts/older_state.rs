@@ -51,6 +51,9 @@ pub enum Evidence {
         shown: u64,
         /// How many this server's log has.
         sequence: u64,
+        /// The head's epoch; 0: nobody kept it.
+        #[serde(default)]
+        epoch: u64,
     },
     /// The key manager has another key in the place of the one that the CA's journal means: it was made later.
     Key {
@@ -62,6 +65,12 @@ pub enum Evidence {
 }
 
 impl OlderState {
+    /// Up to which epoch heads of the issuance log count no more, once the operator has accepted it.
+    pub fn given_up_epoch(&self) -> Option<u64> {
+        let epoch = if let Evidence::Head { epoch, .. } = self.evidence { epoch } else { 0 };
+        (!self.waits()).then_some(epoch)
+    }
+
     /// Whether issuing waits for the operator's word.
     pub fn waits(&self) -> bool {
         self.accepted_at.is_none()
@@ -85,7 +94,7 @@ impl fmt::Display for Evidence {
                 f,
                 "is at revision {revision}, and the issuance log beside it says that it had come to revision {logged}"
             ),
-            Self::Head { agent, shown, sequence } => write!(
+            Self::Head { agent, shown, sequence, epoch: _ } => write!(
                 f,
                 "and the issuance log, which has {sequence} records, are not those of which agent {agent} keeps a signed head with {shown} records"
             ),

@@ -20,7 +20,8 @@ pub struct Reading {
 /// Reads every segment in `directory`, the oldest first, and gives each record to `take`; none if there is no log.
 pub fn read(directory: &Path, mut take: impl FnMut(&Record, &Head)) -> Result<Option<Reading>, LogError> {
     let mut reading: Option<Reading> = None;
-    for path in segment::list(directory)? {
+    let (segments, _) = segment::list_begun(directory)?;
+    for path in segments {
         let mut records = 0;
         let (before, head, _) = segment::read(&path, |record, head| {
             records += 1;
@@ -41,7 +42,8 @@ pub fn last_revision(directory: &Path) -> Result<Option<i64>, LogError> {
     if !directory.is_dir() {
         return Ok(None);
     }
-    for path in segment::list(directory)?.iter().rev() {
+    let (segments, _) = segment::list_begun(directory)?;
+    for path in segments.iter().rev() {
         let mut last: Option<(u64, Option<i64>)> = None;
         segment::read(path, |Record { body, .. }, _| {
             let of_before = last.filter(|(epoch, _)| *epoch == body.epoch).and_then(|(_, revision)| revision);

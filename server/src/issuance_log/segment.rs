@@ -45,6 +45,24 @@ pub(super) fn list(directory: &Path) -> Result<Vec<PathBuf>, LogError> {
     Ok(segments)
 }
 
+/// The segments in `directory` that were begun whole, the oldest first, and the newest if it was not: the machine lost its power, or the
+/// disk was full, while its first line was written. It holds nothing.
+pub(super) fn list_begun(directory: &Path) -> Result<(Vec<PathBuf>, Option<PathBuf>), LogError> {
+    let mut segments = list(directory)?;
+    let torn = match segments.last() {
+        Some(newest) if !is_begun(newest)? => segments.pop(),
+        _ => None,
+    };
+    Ok((segments, torn))
+}
+
+fn is_begun(path: &Path) -> Result<bool, LogError> {
+    let failed = |error| LogError::Io { doing: "read", path: path.to_owned(), error };
+    let (file, mut line) = (File::open(path).map_err(failed)?, Vec::new());
+    let length = BufReader::new(file).take(MAX_LINE_BYTES as u64 + 1).read_until(b'\n', &mut line).map_err(failed)?;
+    Ok(line.last() == Some(&b'\n') || length > MAX_LINE_BYTES)
+}
+
 /// Makes the log's directory if it is missing.
 pub(super) fn make(directory: &Path) -> Result<(), LogError> {
     let made = fs::DirBuilder::new().mode(0o700).create(directory);

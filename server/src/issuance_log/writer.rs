@@ -86,14 +86,15 @@ impl Recent {
 }
 
 impl IssuanceLog {
-    /// Opens the log in `directory`, or begins one. `new_epoch`: an older state was accepted, and heads of before count no more.
+    /// Opens the log in `directory`, or begins one. `given_up`: an older state was accepted, and heads of before count no more, up to
+    /// that epoch and the log's own.
     ///
     /// Blocks: the newest segment is read whole and proven.
-    pub fn open(directory: &Path, new_epoch: bool) -> Result<Self, LogError> {
+    pub fn open(directory: &Path, given_up: Option<u64>) -> Result<Self, LogError> {
         segment::make(directory)?;
         let (segments, mut recent) = Segments::open(directory)?;
-        if new_epoch {
-            recent.head.epoch = now().max(recent.head.epoch + 1);
+        if let Some(given_up) = given_up {
+            recent.head.epoch = now().max(recent.head.epoch.max(given_up).saturating_add(1));
         }
         let head = recent.head;
         let (queue, events) = sync_channel(MAX_WAITING);
@@ -172,7 +173,11 @@ struct Segments {
 impl Segments {
     fn open(directory: &Path) -> Result<(Self, Recent), LogError> {
         let failed = |error| LogError::Io { doing: "write", path: directory.to_owned(), error };
-        let Some(path) = segment::list(directory)?.pop() else {
+        let (mut segments, torn) = segment::list_begun(directory)?;
+        if let Some(torn) = torn {
+            fs::remove_file(&torn).map_err(failed)?;
+        }
+        let Some(path) = segments.pop() else {
             let head = Head::of_nothing(now());
             let (file, bytes) = segment::begin(directory, &head).map_err(failed)?;
             info!(directory = %directory.display(), "issuance log begun");

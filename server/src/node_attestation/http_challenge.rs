@@ -1,6 +1,7 @@
 //! Nodes that answer by HTTP at the name that they say they have, as SPIRE's `http_challenge` asks for it.
 
 mod fetch;
+mod questions;
 
 use std::sync::Arc;
 
@@ -9,17 +10,15 @@ use ironroot_attest::Selector;
 use ironroot_attest::node::http_challenge::{ATTESTATION_TYPE, Claim, FIRST_USER_PORT, HttpChallengeRefusal};
 use regex::Regex;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 use tracing::info;
+
+pub use questions::Questions;
 
 use super::fresh::fresh;
 use super::{AttestationError, AttestedNode, Fault, NodeAttestation, Progress, Proof};
 
 /// The attestation type.
 pub(super) const TYPE: &str = ATTESTATION_TYPE;
-
-/// Hosts asked at the same time: what strangers can have this server dial. Each is asked for ten seconds at most.
-pub const MAX_QUESTIONS: usize = 64;
 
 /// What this server asks of a host.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ pub struct HttpChallengePolicy {
     /// Whether a name attests once: later whoever can open a port there might be somebody else.
     pub first_use: bool,
     /// Places for those that are asked.
-    pub questions: Arc<Semaphore>,
+    pub questions: Arc<Questions>,
 }
 
 /// Ports that nodes may answer at.
@@ -176,7 +175,7 @@ mod tests {
 
     fn policy(names: &[&str], ports: Ports) -> HttpChallengePolicy {
         let names = names.iter().map(|name| Regex::new(name).expect("legal")).collect();
-        HttpChallengePolicy { names, ports, first_use: true, questions: Arc::new(Semaphore::new(1)) }
+        HttpChallengePolicy { names, ports, first_use: true, questions: Arc::default() }
     }
 
     #[test]

@@ -14,17 +14,17 @@ use crate::store::{Changed, Facts, Follows, News, Store, StoreError};
 
 /// Opens it. One that is broken is set aside, and another is begun, which every agent is told of: a server that signs nothing because of
 /// its log helps nobody.
-pub(super) async fn open_log(config: &ServerConfig, accepted: bool) -> Result<IssuanceLog, RunError> {
+pub(super) async fn open_log(config: &ServerConfig, accepted: Option<u64>) -> Result<IssuanceLog, RunError> {
     let directory = config.data_dir.join(DIRECTORY);
     let log = blocking(move || open(&directory, accepted)).await?;
-    if accepted {
+    if accepted.is_some() {
         let object = "an older state was accepted".to_owned();
         log.append(Event { method: "AcceptOlderState".to_owned(), object, by: "operator".to_owned() });
     }
     Ok(log)
 }
 
-fn open(directory: &Path, accepted: bool) -> Result<IssuanceLog, LogError> {
+fn open(directory: &Path, accepted: Option<u64>) -> Result<IssuanceLog, LogError> {
     match IssuanceLog::open(directory, accepted) {
         Err(broken @ (LogError::Broken { .. } | LogError::Gap(_))) => {
             let mut aside = directory.as_os_str().to_owned();
@@ -35,7 +35,7 @@ fn open(directory: &Path, accepted: bool) -> Result<IssuanceLog, LogError> {
                 path: directory.to_owned(),
                 error,
             })?;
-            IssuanceLog::open(directory, true)
+            IssuanceLog::open(directory, Some(accepted.unwrap_or_default()))
         }
         opened => opened,
     }

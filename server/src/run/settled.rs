@@ -36,8 +36,8 @@ pub(super) struct Settled {
     pub(super) keys: KeyManagers,
     pub(super) ca: Arc<CertificateAuthority>,
     pub(super) rotation: Rotation,
-    /// Whether it begins with an older state that was accepted.
-    pub(super) accepted: bool,
+    /// Whether it begins with an older state that was accepted: up to which epoch heads of the issuance log count no more.
+    pub(super) accepted: Option<u64>,
 }
 
 /// Opens all of it. While an older state waits for the operator's word, `doors` are shut, but for the question whether the server is
@@ -50,7 +50,7 @@ pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(D
             None => look_beside(config, &store).await?,
             older => older,
         };
-        let accepted = older.as_ref().is_some_and(|older| !older.waits());
+        let accepted = older.as_ref().and_then(OlderState::given_up_epoch);
         let waiting = match older.filter(OlderState::waits) {
             Some(waiting) => waiting,
             None => match begin(config, &store, &mut keys, accepted).await? {
@@ -72,7 +72,7 @@ async fn begin(
     config: &ServerConfig,
     store: &Store,
     opened: &mut Option<KeyManagers>,
-    accepted: bool,
+    accepted: Option<u64>,
 ) -> Result<Begun, RunError> {
     let registry = Arc::new(Registry::load(store.clone()).await?);
     let federation = Arc::new(Federation::load_beside(store.clone(), config.federation.federates_with.clone()).await?);
@@ -80,7 +80,7 @@ async fn begin(
         Some(keys) => keys.clone(),
         None => opened.insert(open_keys(&config.key_managers).await?).clone(),
     };
-    let (policy, upstream) = (ca_policy(config, accepted), upstream(config));
+    let (policy, upstream) = (ca_policy(config, accepted.is_some()), upstream(config));
     let has_journal = store.ca_journal(config.server_name.as_str()).await?.is_some();
     let started =
         CertificateAuthority::start(keys.clone(), store.clone(), policy, upstream, ClockSource::of_this_machine())
@@ -88,12 +88,12 @@ async fn begin(
     let (ca, rotation) = match started {
         Ok(started) => started,
         // Without a journal nothing is older: it is another server's token, or the database is not there.
-        Err(error) => match error.shows_an_older_journal().filter(|_| has_journal && !accepted) {
+        Err(error) => match error.shows_an_older_journal().filter(|_| has_journal && accepted.is_none()) {
             Some(evidence) => return Ok(Begun::Older(evidence)),
             None => return Err(error.into()),
         },
     };
-    if accepted {
+    if accepted.is_some() {
         store.change::<_, StoreError>(|tx| tx.settle_older_state()).await?;
         warn!(
             "an older state was accepted: agents that it does not know attest anew, and bans given since it was current are gone"

@@ -23,6 +23,13 @@ impl Location {
         }
     }
 
+    /// Where copies of it that are to be gone again may lie: who reads that place reads it anyway.
+    pub fn beside(&self) -> &Path {
+        match self {
+            Self::Sqlite(path) => path,
+        }
+    }
+
     /// Why [`open`](Self::open) would refuse what is there for whose it is; changes nothing: see [`Store::recognise`].
     pub fn recognise(&self, trust_domain: &TrustDomain) -> Result<(), StoreError> {
         match self {

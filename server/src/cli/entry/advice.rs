@@ -11,14 +11,20 @@ use tonic::transport::Channel;
 
 /// Longest question sent and answer taken, bytes: a batch of 10,000 entries.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// Most entries asked of at once: the server's own bound.
+const AT_ONCE: usize = 10_000;
 /// Most lines said of one command; more are a list that nobody reads.
 const MAX_LINES: usize = 50;
 
 /// What is to be said of `entries`, lines for standard error; nothing where the server does not know (SPIRE's).
 pub(super) async fn notes(channel: Channel, entries: Vec<Entry>) -> String {
     let names: Vec<String> = entries.iter().map(|entry| id(entry.spiffe_id.as_ref())).collect();
-    let answer = client(channel).advise_on_entries(AdviseOnEntriesRequest { entries }).await;
-    let advice = answer.map(|answer| answer.into_inner().advice).unwrap_or_default();
+    let mut advice = Vec::new();
+    for entries in entries.chunks(AT_ONCE) {
+        let request = AdviseOnEntriesRequest { entries: entries.to_vec() };
+        let Ok(answer) = client(channel.clone()).advise_on_entries(request).await else { break };
+        advice.extend(answer.into_inner().advice);
+    }
     let mut lines = Vec::new();
     for (name, advice) in names.iter().zip(advice) {
         lines.extend(advice.warnings.iter().map(|told| format!("Warning: {name}: {told}\n")));
@@ -40,14 +46,17 @@ pub(super) async fn refuse_orphans(
     ids: Vec<String>,
     kept: impl Fn(&str, &Spiffeid) -> bool,
 ) -> Result<(), CommandError> {
-    let answer = match client(channel).count_dependents(CountDependentsRequest { ids }).await {
-        Ok(answer) => answer.into_inner(),
-        // SPIRE's server does not know the question.
-        Err(status) if status.code() == Code::Unimplemented => return Ok(()),
-        Err(status) => return Err(status.into()),
-    };
+    let mut all = Vec::new();
+    for ids in ids.chunks(AT_ONCE) {
+        match client(channel.clone()).count_dependents(CountDependentsRequest { ids: ids.to_vec() }).await {
+            Ok(answer) => all.extend(answer.into_inner().dependents),
+            // SPIRE's server does not know the question.
+            Err(status) if status.code() == Code::Unimplemented => return Ok(()),
+            Err(status) => return Err(status.into()),
+        }
+    }
     let mut ends = Vec::new();
-    for dependents in answer.dependents.into_iter().filter(|dependents| dependents.entries > 0) {
+    for dependents in all.into_iter().filter(|dependents| dependents.entries > 0) {
         let Some(spiffe_id) = dependents.spiffe_id.filter(|spiffe_id| !kept(&dependents.id, spiffe_id)) else {
             continue;
         };

@@ -12,7 +12,7 @@ use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, ListEntriesRequest,
 };
-use ironroot_api::pb::types::{Entry, Status};
+use ironroot_api::pb::types::Entry;
 use ironroot_shell::command_line::{CommandError, Reply};
 use tonic::transport::Channel;
 
@@ -21,7 +21,7 @@ use super::data_file::{self, Read};
 use crate::cli::connection::Connection;
 use owner::Owner;
 use plan::Plan;
-use report::{Outcome, reply};
+use report::{Done, Outcome, reply};
 
 /// Entries asked for, or changed, at once.
 const AT_ONCE: usize = 500;
@@ -73,13 +73,26 @@ impl Apply {
                 return Ok(Reply { notes, ..reply(&plan, Outcome::NotDone) });
             }
             if !self.force {
+                self.refuse_to_empty(&plan)?;
                 refuse_orphans(channel.clone(), &plan).await?;
             }
-            let failures = carry_out(&mut client, &plan).await?;
+            let done = carry_out(&mut client, &plan).await;
             let changed = plan.create.iter().chain(plan.change.iter().map(|change| &change.to)).cloned().collect();
             let notes = notes + &advice::notes(channel, changed).await;
-            Ok(Reply { notes, ..reply(&plan, Outcome::Done(failures)) })
+            Ok(Reply { notes, ..reply(&plan, Outcome::Done(done)) })
         })
+    }
+
+    /// A program that found nothing to write a file of is more likely than an owner without entries.
+    fn refuse_to_empty(&self, plan: &Plan) -> Result<(), CommandError> {
+        let is_empty = plan.create.is_empty() && plan.change.is_empty() && plan.unchanged == 0;
+        if !is_empty || plan.delete.is_empty() {
+            return Ok(());
+        }
+        let (file, all) = (self.data.display(), plan.delete.len());
+        Err(CommandError::Usage(format!(
+            "{file} has no entries, and -prune would delete all {all} of this owner: nothing was changed; give -force to do it all the same"
+        )))
     }
 
     fn mistaken(&self, mistakes: &[String]) -> CommandError {
@@ -112,27 +125,35 @@ async fn refuse_orphans(channel: Channel, plan: &Plan) -> Result<(), CommandErro
     advice::refuse_orphans(channel, ids, kept).await
 }
 
-/// New entries first, old ones last: a workload whose entry is replaced by another is served all the time.
-async fn carry_out(client: &mut EntryClient<Channel>, plan: &Plan) -> Result<Vec<(String, Status)>, CommandError> {
-    let mut failures = Vec::new();
-    let mut note = |id: String, status: Option<Status>| {
-        failures.extend(status.filter(|status| status.code != 0).map(|status| (id, status)));
-    };
+/// New entries first, old ones last: a workload whose entry is replaced by another is served all the time. So nothing is deleted where
+/// something was refused before, or the server went away.
+async fn carry_out(client: &mut EntryClient<Channel>, plan: &Plan) -> Done {
+    let mut done = Done::default();
     for entries in plan.create.chunks(AT_ONCE) {
         let request = BatchCreateEntryRequest { entries: entries.to_vec(), output_mask: None };
-        let results = client.batch_create_entry(request).await?.into_inner().results;
-        results.into_iter().zip(entries).for_each(|(result, asked)| note(plan::name(asked), result.status));
+        let answer = client.batch_create_entry(request).await;
+        let results =
+            answer.map(|answer| answer.into_inner().results.into_iter().map(|result| result.status).collect());
+        done.created += done.note(entries.iter().map(plan::name), results);
     }
     for changes in plan.change.chunks(AT_ONCE) {
         let entries = changes.iter().map(|change| change.to.clone()).collect();
         let request = BatchUpdateEntryRequest { entries, ..BatchUpdateEntryRequest::default() };
-        let results = client.batch_update_entry(request).await?.into_inner().results;
-        results.into_iter().zip(changes).for_each(|(result, asked)| note(plan::name(&asked.to), result.status));
+        let answer = client.batch_update_entry(request).await;
+        let results =
+            answer.map(|answer| answer.into_inner().results.into_iter().map(|result| result.status).collect());
+        done.changed += done.note(changes.iter().map(|change| plan::name(&change.to)), results);
+    }
+    if !done.failures.is_empty() {
+        done.kept = plan.delete.len();
+        return done;
     }
     for entries in plan.delete.chunks(AT_ONCE) {
         let request = BatchDeleteEntryRequest { ids: entries.iter().map(|entry| entry.id.clone()).collect() };
-        let results = client.batch_delete_entry(request).await?.into_inner().results;
-        results.into_iter().zip(entries).for_each(|(result, asked)| note(plan::name(asked), result.status));
+        let answer = client.batch_delete_entry(request).await;
+        let results =
+            answer.map(|answer| answer.into_inner().results.into_iter().map(|result| result.status).collect());
+        done.deleted += done.note(entries.iter().map(plan::name), results);
     }
-    Ok(failures)
+    done
 }

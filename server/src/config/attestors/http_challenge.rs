@@ -5,10 +5,9 @@ use std::sync::Arc;
 use ironroot_attest::node::http_challenge::FIRST_USER_PORT;
 use ironroot_shell::settings::Section;
 use regex::{Regex, RegexBuilder};
-use tokio::sync::Semaphore;
 
 use super::PROGRAM;
-use crate::node_attestation::{Attestor, HttpChallengePolicy, MAX_QUESTIONS, Ports};
+use crate::node_attestation::{Attestor, HttpChallengePolicy, Ports};
 
 /// Longest pattern accepted, bytes.
 const MAX_PATTERN_BYTES: usize = 1024;
@@ -29,7 +28,7 @@ pub struct HttpChallengeConfig {
 impl HttpChallengeConfig {
     pub(super) fn load(&self) -> Attestor {
         let names = self.allowed_dns_patterns.iter().filter_map(|pattern| compile(pattern).ok()).collect();
-        let questions = Arc::new(Semaphore::new(MAX_QUESTIONS));
+        let questions = Arc::default();
         let policy = HttpChallengePolicy { names, ports: self.ports, first_use: self.tofu, questions };
         Attestor::HttpChallenge(Arc::new(policy))
     }

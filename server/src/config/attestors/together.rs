@@ -1,4 +1,4 @@
-//! `together_with`: what else a device must prove.
+//! `together_with`: what else a device must prove. What is named there proves nothing by itself, unless its own block says `alone`.
 
 use ironroot_attest::node::together::MAX_PARTS;
 use ironroot_shell::settings::{Plugin, Section};
@@ -25,6 +25,11 @@ pub(super) fn read(plugin: &Plugin<'_>, known: &[&str]) -> Option<TogetherConfig
         data.mistake(key, format!("name each once, at most {} of them", MAX_PARTS - 1));
     }
     (!others.is_empty()).then(|| TogetherConfig { first: plugin.name.clone(), others })
+}
+
+/// Whether the plugin says that it counts alone, too, though another names it.
+pub(super) fn read_alone(plugin: &Plugin<'_>) -> bool {
+    plugin.data.boolean("alone").unwrap_or(false)
 }
 
 /// Each that is named must have been told whom it believes: join tokens alone need no block of their own.

@@ -1,6 +1,7 @@
 //! WIT-SVIDs: for the agent that serves an entry, and for an administrator. The order of checks and the words are SPIRE's, but that an
 //! agent too is told at once if they are switched off.
 
+use futures_util::stream::{self, StreamExt};
 use ironroot_api::SpiffeId;
 use ironroot_api::jwt::{HolderKey, HolderKeyError};
 use ironroot_api::pb::svid::{
@@ -15,6 +16,9 @@ use crate::ca::WitSubject;
 use crate::endpoints::policy::MAX_CSRS;
 use crate::endpoints::{item_ok, item_status};
 use crate::rights::{Administrator, AuthenticatedAgent, Caller};
+
+/// WIT-SVIDs of one request that are signed at the same time.
+const AT_ONCE: usize = 32;
 
 impl SvidApi {
     /// For entries of the agent; one result for each, in order.
@@ -35,15 +39,21 @@ impl SvidApi {
             _ => {}
         }
         self.0.limits.signing(agent.caller().address(), count).await?;
-        let mut results = Vec::with_capacity(count);
-        for param in &request.params {
-            let svid = self.new_wit(agent, param).await;
-            results.push(match svid {
-                Ok(svid) => batch_new_witsvid_response::Result { status: Some(item_ok()), svid: Some(svid) },
-                Err(status) => batch_new_witsvid_response::Result { status: Some(item_status(&status)), svid: None },
-            });
-        }
+        // Over all sessions of a token at once, as X509-SVIDs.
+        let calls: Vec<_> = request.params.iter().map(|param| self.new_wit_result(agent, param)).collect();
+        let results = stream::iter(calls).buffered(AT_ONCE).collect().await;
         Ok(results)
+    }
+
+    async fn new_wit_result(
+        &self,
+        agent: &AuthenticatedAgent,
+        param: &NewWitsvidParams,
+    ) -> batch_new_witsvid_response::Result {
+        match self.new_wit(agent, param).await {
+            Ok(svid) => batch_new_witsvid_response::Result { status: Some(item_ok()), svid: Some(svid) },
+            Err(status) => batch_new_witsvid_response::Result { status: Some(item_status(&status)), svid: None },
+        }
     }
 
     async fn new_wit(&self, agent: &AuthenticatedAgent, param: &NewWitsvidParams) -> Result<types::Witsvid, Status> {

@@ -11,8 +11,9 @@ use hyper_util::rt::TokioIo;
 use ironroot_attest::node::http_challenge::{Claim, MAX_BODY_BYTES};
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+use super::questions::Questions;
 
 /// Longest for one host: to find, to connect, to ask and to answer. Source: SPIRE.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -35,25 +36,23 @@ pub(super) enum FetchError {
     BrokenOff(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("it has not answered within {} s", DEADLINE.as_secs())]
     Late,
+    #[error("it, or this server, is being asked too much at the moment")]
+    Busy,
 }
 
-/// What the host answers; waits for one of the `places` first.
-pub(super) async fn fetch(claim: &Claim, places: &Semaphore) -> Result<Bytes, FetchError> {
-    fetch_within(DEADLINE, claim, places).await
+/// What the host answers.
+pub(super) async fn fetch(claim: &Claim, questions: &Questions) -> Result<Bytes, FetchError> {
+    fetch_within(DEADLINE, claim, questions).await
 }
 
-async fn fetch_within(deadline: Duration, claim: &Claim, places: &Semaphore) -> Result<Bytes, FetchError> {
-    let asking = async {
-        let place = places.acquire().await;
-        let answer = ask(claim).await;
-        drop(place);
-        answer
-    };
-    tokio::time::timeout(deadline, asking).await.map_err(|_| FetchError::Late)?
+async fn fetch_within(deadline: Duration, claim: &Claim, questions: &Questions) -> Result<Bytes, FetchError> {
+    let _place = questions.place(claim.host()).ok_or(FetchError::Busy)?;
+    tokio::time::timeout(deadline, ask(claim, questions)).await.map_err(|_| FetchError::Late)?
 }
 
-async fn ask(claim: &Claim) -> Result<Bytes, FetchError> {
-    let tcp = TcpStream::connect((claim.host(), claim.port())).await.map_err(FetchError::Connect)?;
+async fn ask(claim: &Claim, questions: &Questions) -> Result<Bytes, FetchError> {
+    let addresses = questions.addresses(claim.host(), claim.port()).await.map_err(FetchError::Connect)?;
+    let tcp = TcpStream::connect(&*addresses).await.map_err(FetchError::Connect)?;
     let connecting = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(tcp));
     let (mut sender, connection) = connecting.await.map_err(FetchError::Http)?;
     // Ends with this call, however it ends.
@@ -96,7 +95,7 @@ mod tests {
             String::from_utf8_lossy(&asked[..read]).into_owned()
         });
         let claim = Claim::new("127.0.0.1", "default", port).expect("legal");
-        let fetched = fetch(&claim, &Semaphore::new(1)).await;
+        let fetched = fetch(&claim, &Questions::default()).await;
         (fetched, host.await.expect("it ended"))
     }
 
@@ -122,15 +121,18 @@ mod tests {
         let short = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab";
         assert!(matches!(of_host(short).await.0, Err(FetchError::BrokenOff(_))));
         let claim = Claim::new("127.0.0.1", "default", 1).expect("legal");
-        assert!(matches!(fetch(&claim, &Semaphore::new(1)).await, Err(FetchError::Connect(_))));
+        assert!(matches!(fetch(&claim, &Questions::default()).await, Err(FetchError::Connect(_))));
     }
 
     #[tokio::test]
-    async fn a_host_that_drips_and_a_place_that_does_not_come_cost_no_more_than_the_deadline() {
-        let deadline = Duration::from_millis(50);
+    async fn a_host_that_drips_costs_no_more_than_the_deadline_and_one_that_is_asked_already_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let claim = Claim::new("127.0.0.1", "default", listener.local_addr().expect("bound").port()).expect("legal");
-        assert!(matches!(fetch_within(deadline, &claim, &Semaphore::new(1)).await, Err(FetchError::Late)));
-        assert!(matches!(fetch_within(deadline, &claim, &Semaphore::new(0)).await, Err(FetchError::Late)));
+        let questions = Questions::default();
+        let late = fetch_within(Duration::from_millis(50), &claim, &questions).await;
+        assert!(matches!(late, Err(FetchError::Late)));
+        let _asked =
+            [(); super::super::questions::MAX_PER_HOST].map(|()| questions.place(claim.host()).expect("a place"));
+        assert!(matches!(fetch(&claim, &questions).await, Err(FetchError::Busy)));
     }
 }
