@@ -25,6 +25,7 @@ pub use ironroot_shell::settings::{ConfigErrors, Override};
 
 pub use crate::endpoints::{Delegates, SdsConfig};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
+use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
 pub(crate) use admin_socket::DEFAULT_ADMIN_SOCKET_PATH;
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
@@ -132,6 +133,8 @@ pub struct OfflineCacheConfig {
     pub tpm: TpmConfig,
     /// PCRs that must be as they were when the cache was written. May be empty.
     pub pcrs: PcrSelection,
+    /// Boot states that open it although it was sealed in another.
+    pub signed_states: Option<SignedStates>,
     /// Identities that came from the server longer ago than this are not served, even if they are still valid.
     pub max_age: Option<Duration>,
     /// The bank of these PCRs; none: the best that is active, SHA-1 never.

@@ -3,6 +3,7 @@
 //! Two sections in one file, each encrypted under its own key sealed to the chip. *Identities* (entries, SVIDs, private
 //! keys, bundle) is sealed to the configured PCRs. The *record* (the agent's certificate, bundle, time) is sealed to the
 //! chip alone, so that a firmware update costs the offline identities but not the agent's way back to its server.
+//! Where the operator's key is configured, identities also open in a state that it has signed (`signed_states`).
 //! A counter in the chip makes every older file worthless.
 //!
 //! What it does not defend against: software that runs on this device with access to its TPM, before or beside us.
@@ -12,13 +13,14 @@ mod counter_place;
 mod envelope;
 mod generations;
 mod refusal;
+mod sealing;
+mod signed_states;
 mod write_plan;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{Chip, KeyBlob, Tpm, TpmError};
@@ -30,6 +32,7 @@ pub use contents::{CachedIdentities, IdentitiesToCache, encode_identities};
 pub use counter_place::INDICES;
 pub use envelope::{MAX_CACHE_BYTES, SectionKind};
 pub use refusal::CacheRefusal;
+pub use signed_states::{MAX_POLICY_FILES, PolicyFileRefusal, SignedStates};
 pub use write_plan::{
     COUNTER_BURST, COUNTER_INTERVAL, Changes, Debts, History, WRITE_BURST, WRITE_INTERVAL, WritePlan, plan,
 };
@@ -39,6 +42,7 @@ use crate::durable_file;
 use counter_place::CounterPlace;
 use envelope::{Envelope, SealedKey, Section};
 pub(crate) use generations::{Seen, Step, is_current};
+use sealing::Signed;
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "identities.sealed";
@@ -66,6 +70,10 @@ pub struct SealedCache {
     counter: Arc<CounterPlace>,
     record_key: Option<SealedKey>,
     identities_key: Option<SealedKey>,
+    /// Who else says what may have booted, and what is known of it.
+    signed: Option<Signed>,
+    /// What was opened is to be sealed otherwise than it was.
+    to_seal_anew: bool,
     ek_sha256: Option<[u8; 32]>,
     /// A file was removed, its copies are not worthless yet.
     increment_owed: bool,
@@ -90,10 +98,23 @@ impl SealedCache {
             counter: Arc::new(CounterPlace::new(first_index, owner(directory))),
             record_key: None,
             identities_key: None,
+            signed: None,
+            to_seal_anew: false,
             ek_sha256: None,
             increment_owed: false,
             seen: Arc::default(),
         }
+    }
+
+    /// The same, whose identities also open in states that are signed.
+    pub fn with_signed_states(self, states: Option<SignedStates>) -> Self {
+        Self { signed: states.map(Signed::new), ..self }
+    }
+
+    /// Whether what was read last is to be written again soon, sealed to what counts now: the state of now was signed and not the one it
+    /// was sealed in, an epoch was withdrawn, or the operator's key came, went or changed.
+    pub fn is_to_be_sealed_anew(&self) -> bool {
+        self.to_seal_anew
     }
 
     /// Reads the file; `None` if there is none, which a first boot is.
@@ -119,10 +140,11 @@ impl SealedCache {
         if section.pcrs != self.pcrs {
             return Err(CacheRefusal::OtherPcrs);
         }
-        let (key, plaintext) = self.unseal(section).await?;
+        let opened = self.unseal_identities(&file.envelope, section).await?;
+        let plaintext = section.open(&opened.key.key)?;
         file.check_generation()?;
         let identities = contents::decode_identities(&plaintext, trust_domain)?;
-        self.identities_key = Some(key);
+        self.opened(opened).await;
         Ok(identities)
     }
 
@@ -136,6 +158,7 @@ impl SealedCache {
         file.check_generation()?;
         let record = contents::decode_record(&plaintext, trust_domain)?;
         self.record_key = Some(key);
+        self.learn_epoch(file.envelope.branches.as_ref());
         self.ek_sha256 = Some(file.envelope.ek_sha256);
         Ok(record)
     }
@@ -221,23 +244,7 @@ impl SealedCache {
         let (blob, pcrs) = (section.blob.clone(), section.pcrs);
         let key = self.tpm.run("unseal cache key", move |chip| chip.unseal(&blob, pcrs)).await.map_err(unsealing)?;
         let plaintext = section.open(&key)?;
-        Ok((SealedKey { blob: section.blob.clone(), pcrs, key }, plaintext))
-    }
-
-    async fn sealed_key(&mut self, kind: SectionKind) -> Result<SealedKey, CacheError> {
-        let (held, pcrs) = match kind {
-            SectionKind::Record => (&mut self.record_key, PcrSelection::NONE),
-            SectionKind::Identities => (&mut self.identities_key, self.pcrs),
-        };
-        if let Some(key) = held {
-            return Ok(key.clone());
-        }
-        let mut key = Zeroizing::new(vec![0; 32]);
-        SystemRandom::new().fill(&mut key).map_err(|_| CacheError::Encode)?;
-        let secret = key.clone();
-        let seal = move |chip: &mut Chip| chip.seal(&secret, pcrs);
-        let blob = self.tpm.run("seal cache key", seal).await.map_err(|e| CacheError::Tpm("seal the cache key", e))?;
-        Ok(held.insert(SealedKey { blob, pcrs, key }).clone())
+        Ok((SealedKey { blob: section.blob.clone(), pcrs, branches: None, key }, plaintext))
     }
 
     async fn counter(&self) -> Result<u64, CacheError> {
@@ -307,7 +314,7 @@ fn unreadable(error: std::io::Error) -> CacheRefusal {
 fn unsealing(error: TpmError) -> CacheRefusal {
     match error {
         //= FLT-T6 chip faults: "the cache is lost, the way to the server is not"
-        TpmError::WrongPolicy(_) => CacheRefusal::ChangedPcrs(error),
+        TpmError::WrongPolicy(_) | TpmError::UnsignedState { .. } => CacheRefusal::ChangedPcrs(error),
         //= FLT-T4 chip faults: "what the old one sealed is refused by name"
         TpmError::ForeignKey(_) | TpmError::ForeignParent => CacheRefusal::OtherTpm(error),
         // A flipped bit in a sealed key makes it unloadable; only its own chip would have made it.

@@ -43,7 +43,11 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
         .lines()
         .map(|line| match line.trim_start().strip_prefix("# ") {
             // Of these, one form is given at a time: see below.
-            Some(code) if ["join_token_file", "hierarchy_password"].iter().any(|form| code.contains(form)) => line,
+            Some(code)
+                if ["join_token_file", "hierarchy_password", "policy_"].iter().any(|form| code.contains(form)) =>
+            {
+                line
+            }
             Some(code) if is_code(code) => code,
             _ => line,
         })
@@ -200,6 +204,38 @@ fn works_without_a_tpm_and_then_without_a_cache() {
     let wanted = "agent.conf:4: agent.offline_cache.enabled: the cache is sealed to a TPM: add NodeAttestor \"tpm2\" or KeyManager \"tpm\"";
     assert_eq!(mistakes(&minimal("offline_cache { enabled = true }", TOKEN)), [wanted]);
 }
+
+#[test]
+fn the_operators_key_and_its_policies_are_given_together_and_are_no_secret() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("policy.pub");
+    let with = |keys: &str| minimal(&format!("offline_cache {{\n{keys}\n}}"), TPM);
+    let key = format!("policy_key_path = \"{}\"", file.display());
+    let both = format!("{key}\npolicy_directory = \"/etc/ironroot/policies\"");
+    std::fs::write(&file, POLICY_KEY).expect("written");
+    let states = read(&with(&both)).expect("loads").offline_cache.expect("on").signed_states.expect("given");
+    assert_eq!(states.directory, PathBuf::from("/etc/ironroot/policies"));
+    for (content, keys, said) in [
+        (POLICY_KEY, key.clone(), "policy_directory: missing"),
+        (POLICY_KEY, "policy_directory = \"d\"".to_owned(), "policy_key_path: missing"),
+        (POLICY_KEY, format!("pcrs = []\n{both}"), "pcrs is empty"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", both.clone(), "must not be on a device"),
+        ("no key", both.clone(), "it holds no public key"),
+    ] {
+        std::fs::write(&file, content).expect("written");
+        let wrong = mistakes(&with(&keys));
+        assert!(matches!(&wrong[..], [only] if only.contains(said)), "{said}: {wrong:?}");
+    }
+    std::fs::remove_file(&file).expect("removed");
+    assert!(mistakes(&with(&both))[0].contains("policy.pub"), "the file is not there");
+}
+
+/// The generator of P-256 as a public key.
+const POLICY_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt
+6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
+-----END PUBLIC KEY-----
+";
 
 #[test]
 fn x509pop_is_told_the_devices_files() {

@@ -18,6 +18,7 @@ pub mod ek_certificate;
 pub mod event_log;
 mod link;
 pub mod node;
+pub mod pcr_policy;
 pub mod selector;
 pub mod structures;
 #[cfg(feature = "tpm")]

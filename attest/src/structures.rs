@@ -13,6 +13,7 @@ mod plain_signature;
 mod public;
 mod public_key;
 mod signature;
+mod verifying_key;
 mod wire;
 
 pub use algorithm::{Curve, Hash};

@@ -43,6 +43,7 @@ mod queue;
 mod quote;
 mod response_code;
 mod seal;
+mod seal_signed;
 mod sessions;
 mod settings;
 mod signing_key;
@@ -76,6 +77,7 @@ pub use persistent_key::PersistentSignature;
 pub use quote::Quote;
 pub use response_code::ResponseCode;
 pub use seal::MAX_SEALED_BYTES;
+pub use seal_signed::OpenedBy;
 pub use settings::{COMMAND_DEADLINE, HierarchyPassword, MAX_PASSWORD_BYTES, TpmSettings};
 
 use queue::{Lane, Queue};

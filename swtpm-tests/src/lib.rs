@@ -3,6 +3,7 @@
 //! One emulator per test, own ports and directories, killed on drop. A missing emulator is a red test.
 
 pub mod authority;
+pub mod cached;
 pub mod ceremony;
 pub mod child;
 pub mod classic_peer;
@@ -19,6 +20,7 @@ pub mod manufacturer;
 pub mod metrics;
 pub mod mutual_tls;
 pub mod pebble;
+pub mod policy_operator;
 pub mod prometheus;
 pub mod quirk;
 pub mod raw_http2;

@@ -1,39 +1,26 @@
 //! The sealed cache against a real TPM 2.0 emulator: what it gives back, and each reason to refuse it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use ironroot_agent::agent_key::WorkloadKey;
-use ironroot_agent::agent_record::AgentRecord;
-use ironroot_agent::federated_bundles::FederatedBundles;
-use ironroot_agent::sealed_cache::{
-    CacheRefusal, CachedIdentities, FILE_NAME, IdentitiesToCache, MAX_CACHE_BYTES, SealedCache, encode_identities,
-};
-use ironroot_agent::server_answers::{EntryTerms, TrustBundle, WorkloadSvid, restored_workload_svid};
-use ironroot_agent::server_number::ServerNumber;
-use ironroot_agent::trusted_time::{TrustedTime, system_unix};
-use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_agent::sealed_cache::{CacheRefusal, FILE_NAME, MAX_CACHE_BYTES, SealedCache};
+use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::{DEFAULT_COUNTER_INDEX, Tpm};
+use ironroot_lab::cached::{Restored, content, path_of, restore, trust_domain};
 use ironroot_lab::small_disk::SmallDisk;
 use ironroot_lab::swtpm::Swtpm;
-use ironroot_lab::toy_ca::{ToyCa, ToySvid};
 use tempfile::TempDir;
 use tss_esapi::handles::{AuthHandle, NvIndexHandle, NvIndexTpmHandle, PcrHandle, TpmHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Provision;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Digest, DigestValues};
-use zeroize::Zeroizing;
 
 /// One device: a chip and a data directory.
 struct Device {
     chip: Swtpm,
     directory: TempDir,
 }
-
-/// What is read after a start.
-type Restored = (Result<CachedIdentities, CacheRefusal>, Result<AgentRecord, CacheRefusal>);
 
 impl Device {
     fn new() -> Self {
@@ -91,64 +78,8 @@ async fn store_in(run: &mut SealedCache, path: &str) {
     run.store(&record, &identities, true).await.expect("stored");
 }
 
-async fn restore(cache: &mut SealedCache) -> Restored {
-    let file = cache.open().await.expect("opened").expect("there is a file");
-    let identities = cache.identities(&file, &trust_domain()).await;
-    (identities, cache.record(&file, &trust_domain()).await)
-}
-
-fn trust_domain() -> TrustDomain {
-    TrustDomain::new("example.org").expect("legal")
-}
-
 fn pcrs(text: &str) -> PcrSelection {
     text.parse().expect("legal PCR selection")
-}
-
-/// One identity, named by `path`.
-fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
-    let ca = ToyCa::new("example.org");
-    let bundle = Arc::new(TrustBundle::new(&trust_domain(), [(&ca.der()[..], false)]).expect("bundle"));
-    let spiffe_id = SpiffeId::parse(&format!("spiffe://example.org{path}")).expect("legal");
-    let (der, key) = ca.identity(&ToySvid::new(spiffe_id.as_str(), 3600));
-    let key = WorkloadKey::new(Zeroizing::new(key.serialize_der()));
-    let svid: WorkloadSvid = restored_workload_svid([&der[..]], &spiffe_id, key, None).expect("svid");
-    let terms = EntryTerms {
-        server: ServerNumber::FIRST,
-        id: "entry".to_owned(),
-        spiffe_id,
-        selectors: std::iter::once("unix:uid:1000".parse().expect("legal")).collect(),
-        hint: String::new(),
-        created_at: 1,
-        revision_number: 1,
-        on_demand: false,
-        unique_tokens: Some(false),
-        is_privileged: Some(false),
-        federates_with: Some(Vec::new()),
-    };
-    let (time, moment) = (TrustedTime::new().record(None), TrustedTime::new().moment());
-    let state = IdentitiesToCache {
-        bundle: &bundle,
-        federated: &FederatedBundles::default(),
-        synced_unix: system_unix(),
-        time: &time,
-        moment: &moment,
-        issuance_heads: &[],
-    };
-    let identities = encode_identities(state, std::iter::once((&terms, Some(&svid))));
-    let record = AgentRecord {
-        chain: vec![path.as_bytes().to_vec()],
-        reattestable: true,
-        bundle: Some(bundle),
-        left: None,
-        time: Some(time),
-        attested_boot: "a-boot".into(),
-    };
-    (record, identities)
-}
-
-fn path_of(identities: &CachedIdentities) -> &str {
-    identities.entries[0].0.spiffe_id.path()
 }
 
 /// Extends PCR 7 as other firmware would.

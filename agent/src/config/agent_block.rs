@@ -7,11 +7,14 @@ use std::time::Duration;
 use ironroot_api::TrustDomain;
 use ironroot_api::tls::KeyExchanges;
 use ironroot_attest::node::tpm2::{PcrHash, PcrSelection, UnknownPcrHash};
+use ironroot_attest::pcr_policy::PolicyAuthority;
+use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, places};
 use ironroot_text::HumanFile;
 
 use super::servers::{self, ServerConfig};
 use super::{JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig};
+use crate::sealed_cache::SignedStates;
 
 /// Where the Workload API is unless the file says otherwise. Source: SPIRE.
 pub(crate) const DEFAULT_SOCKET_PATH: &str = "/tmp/spire-agent/public/api.sock";
@@ -23,6 +26,8 @@ const DEFAULT_SEALING_PCRS: [u8; 1] = [7];
 const DEFAULT_NV_INDEX: u32 = 0x0180_4952;
 /// Largest file with a join token, bytes: a token is a UUID, or at most what a SPIFFE ID's segment holds.
 const MAX_JOIN_TOKEN_FILE_BYTES: usize = 4 * 1024;
+/// Largest file with the operator's public key, bytes: one of RSA-4096 has some 800 in PEM.
+const MAX_POLICY_KEY_BYTES: usize = 8 * 1024;
 /// The NV indices that the owner of a chip may define. Source: TCG Registry of Reserved TPM 2.0 Handles and Localities.
 const OWNER_NV_INDICES: RangeInclusive<u32> = 0x0180_0000..=0x01BF_FFFF;
 
@@ -84,6 +89,7 @@ pub(super) fn read_offline_cache(section: &Section<'_>, tpm: Option<Option<&TpmC
     let enabled = section.boolean("enabled");
     let pcrs = section.parsed_list("pcrs", str::parse::<u8>).unwrap_or_else(|| DEFAULT_SEALING_PCRS.to_vec());
     let pcrs = PcrSelection::from_indices(pcrs).map_err(|error| section.mistake("pcrs", error.to_string())).ok();
+    let signed_states = read_signed_states(section, pcrs);
     let max_age = section.duration("max_age");
     let pcr_bank = section.parsed("pcr_bank", sealing_bank).flatten();
     let tpm_nv_index = section.parsed("tpm_nv_index", nv_index);
@@ -93,7 +99,27 @@ pub(super) fn read_offline_cache(section: &Section<'_>, tpm: Option<Option<&TpmC
     }
     let tpm = tpm.flatten().filter(|_| enabled.unwrap_or(true))?.clone();
     let tpm_nv_index = tpm_nv_index.unwrap_or(DEFAULT_NV_INDEX);
-    Some(OfflineCacheConfig { tpm, pcrs: pcrs?, pcr_bank, max_age, tpm_nv_index })
+    Some(OfflineCacheConfig { tpm, pcrs: pcrs?, signed_states, pcr_bank, max_age, tpm_nv_index })
+}
+
+/// Whose signature lets the cache open in another state than it was sealed in, and where the signed policies are.
+fn read_signed_states(section: &Section<'_>, pcrs: Option<PcrSelection>) -> Option<SignedStates> {
+    let authority = section.parsed("policy_key_path", |path| {
+        let file = HumanFile::regular(Path::new(path), MAX_POLICY_KEY_BYTES).map_err(|error| describe(&error))?;
+        PolicyAuthority::from_pem(file.text()).map_err(|error| error.to_string())
+    });
+    let directory = section.path("policy_directory");
+    if section.has("policy_key_path") && directory.is_none() {
+        section
+            .mistake("policy_directory", "missing: name the directory of the policies that policy_key_path has signed");
+    }
+    if section.has("policy_key_path") && pcrs.is_some_and(PcrSelection::is_empty) {
+        section.mistake("policy_key_path", "pcrs is empty, so there is no state of them that could be signed");
+    }
+    if directory.is_some() && !section.has("policy_key_path") {
+        section.mistake("policy_key_path", "missing: name the public key that signs what is in policy_directory");
+    }
+    Some(SignedStates { authority: authority?, directory: directory? })
 }
 
 /// `auto`, or the name of a bank.

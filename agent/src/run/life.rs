@@ -192,7 +192,8 @@ async fn synchronizer<'a>(
 async fn memory<'a>(config: &'a AgentConfig, directory: &Path, chips: &mut Chips<'a>) -> Memory {
     let Some(cache) = &config.offline_cache else { return Memory::plain(directory.to_owned()) };
     let tpm = chips.open(&cache.tpm).await;
-    Memory::sealed(SealedCache::new(tpm, directory, cache.pcrs, cache.tpm_nv_index))
+    let sealed = SealedCache::new(tpm, directory, cache.pcrs, cache.tpm_nv_index);
+    Memory::sealed(sealed.with_signed_states(cache.signed_states.clone()))
 }
 
 async fn key_place<'a>(config: &'a AgentConfig, server: &ServerConfig, chips: &mut Chips<'a>) -> KeyPlace {

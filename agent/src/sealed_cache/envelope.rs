@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!  "IRCACHE\0"  u16 version  u64 generation  [32] SHA-256 of the EK's public area  u8 sections
+//!  version 2, which also opens in states that the operator has signed:
+//!               [32] policy of the state it was sealed in  u32 first epoch  [34] Name of the operator's key
 //!  per section: u8 kind  u32 PCR mask  u16+bytes sealed key (JSON)  [12] nonce  u32+bytes ciphertext
 //! ```
 //! Big-endian. Everything in front of a nonce is associated data of what follows it: version, generation, EK and the
@@ -9,6 +11,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use ironroot_attest::node::tpm2::PcrSelection;
+use ironroot_attest::pcr_policy::{BRANCHES_BYTES, Branches};
 use ironroot_attest::tpm::KeyBlob;
 use zeroize::Zeroizing;
 
@@ -20,6 +23,7 @@ pub const MAX_CACHE_BYTES: usize = 16 * 1024 * 1024;
 const MAX_BLOB_BYTES: usize = 4096;
 const MAGIC: &[u8; 8] = b"IRCACHE\0";
 const VERSION: u16 = 1;
+const VERSION_WITH_BRANCHES: u16 = 2;
 const TAG_BYTES: usize = 16;
 
 /// A 32-byte key and the sealed form from which this TPM gives it back.
@@ -29,6 +33,8 @@ pub struct SealedKey {
     pub blob: KeyBlob,
     /// The PCRs it is sealed to; none for a key that survives updates.
     pub pcrs: PcrSelection,
+    /// What else opens it, if it is sealed to more than these PCRs.
+    pub branches: Option<Branches>,
     /// In the clear, 32 bytes; wiped when dropped.
     pub key: Zeroizing<Vec<u8>>,
 }
@@ -49,6 +55,8 @@ pub struct Envelope {
     pub generation: u64,
     /// SHA-256 of the EK's TPMT_PUBLIC on the device that wrote the file.
     pub ek_sha256: [u8; 32],
+    /// What the key of the identities is sealed to, if states that the operator has signed open it too.
+    pub branches: Option<Branches>,
     sections: Vec<Section>,
 }
 
@@ -69,10 +77,15 @@ pub struct Section {
 pub fn encode(generation: u64, ek_sha256: &[u8; 32], sections: &[(SectionKind, &SealedKey, &[u8])]) -> Option<Vec<u8>> {
     let mut file = Vec::new();
     file.extend_from_slice(MAGIC);
-    file.extend_from_slice(&VERSION.to_be_bytes());
+    let branches = sections.iter().find_map(|(_, key, _)| key.branches.as_ref());
+    let version = if branches.is_some() { VERSION_WITH_BRANCHES } else { VERSION };
+    file.extend_from_slice(&version.to_be_bytes());
     file.extend_from_slice(&generation.to_be_bytes());
     file.extend_from_slice(ek_sha256);
     file.push(u8::try_from(sections.len()).ok()?);
+    if let Some(branches) = branches {
+        file.extend_from_slice(&branches.to_bytes()?);
+    }
     let header = file.clone();
     for (kind, key, plaintext) in sections {
         let section_header = section_header(*kind, key)?;
@@ -108,15 +121,21 @@ impl Envelope {
         if reader.take(MAGIC.len())? != MAGIC {
             return Err(CacheRefusal::Format);
         }
-        if reader.u16()? != VERSION {
+        let version = reader.u16()?;
+        if version != VERSION && version != VERSION_WITH_BRANCHES {
             return Err(CacheRefusal::Version);
         }
         let generation = u64::from_be_bytes(reader.array()?);
         let ek_sha256 = reader.array()?;
         let count = reader.array::<1>()?[0];
+        let branches = if version == VERSION { None } else { Some(reader.branches()?) };
         let header = &file[..file.len() - reader.rest.len()];
         let sections = (0..count).map(|_| Section::read(header, &mut reader)).collect::<Result<_, _>>()?;
-        if reader.rest.is_empty() { Ok(Self { generation, ek_sha256, sections }) } else { Err(CacheRefusal::Format) }
+        if reader.rest.is_empty() {
+            Ok(Self { generation, ek_sha256, branches, sections })
+        } else {
+            Err(CacheRefusal::Format)
+        }
     }
 
     /// The first section of this kind; [`CacheRefusal::Format`] if there is none.
@@ -170,6 +189,10 @@ impl<'a> Reader<'a> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
+    fn branches(&mut self) -> Result<Branches, CacheRefusal> {
+        Branches::from_bytes(&self.array::<BRANCHES_BYTES>()?).ok_or(CacheRefusal::Format)
+    }
+
     fn blob(&mut self) -> Result<KeyBlob, CacheRefusal> {
         let length = usize::from(self.u16()?);
         if length > MAX_BLOB_BYTES {
@@ -185,13 +208,24 @@ mod tests {
 
     fn key(byte: u8) -> SealedKey {
         let blob = KeyBlob { public: vec![byte; 40], private: vec![byte; 60], parent: vec![byte; 34] };
-        SealedKey { blob, pcrs: PcrSelection::from_mask(0x81).expect("legal"), key: Zeroizing::new(vec![byte; 32]) }
+        let pcrs = PcrSelection::from_mask(0x81).expect("legal");
+        SealedKey { blob, pcrs, branches: None, key: Zeroizing::new(vec![byte; 32]) }
     }
 
     fn file() -> Vec<u8> {
+        file_with(None)
+    }
+
+    fn file_with(branches: Option<Branches>) -> Vec<u8> {
+        let identities = SealedKey { branches, ..key(2) };
         let sections =
-            [(SectionKind::Record, &key(1), b"record".as_slice()), (SectionKind::Identities, &key(2), b"ids")];
+            [(SectionKind::Record, &key(1), b"record".as_slice()), (SectionKind::Identities, &identities, b"ids")];
         encode(7, &[9; 32], &sections).expect("encoded")
+    }
+
+    fn branches() -> Branches {
+        let stored = [&[0x5a; 32][..], &3_u32.to_be_bytes(), &[0, 0x0b], &[6; 32]].concat();
+        Branches::from_bytes(&stored.try_into().expect("70 bytes")).expect("an epoch and a name")
     }
 
     type Plaintext = Zeroizing<Vec<u8>>;
@@ -214,29 +248,43 @@ mod tests {
 
     #[test]
     fn envelopes_survive_damage_and_what_opens_is_what_was_sealed() {
-        ironroot_fuzz::Target::new("sealed cache envelope").seed(file()).survives(|bytes| {
-            if let Ok((record, identities)) = open(bytes) {
-                assert_eq!((record.as_slice(), identities.as_slice()), (b"record".as_slice(), b"ids".as_slice()));
-            }
-        });
+        ironroot_fuzz::Target::new("sealed cache envelope").seed(file()).seed(file_with(Some(branches()))).survives(
+            |bytes| {
+                if let Ok((record, identities)) = open(bytes) {
+                    assert_eq!((record.as_slice(), identities.as_slice()), (b"record".as_slice(), b"ids".as_slice()));
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn what_signed_states_open_is_kept_in_a_version_of_its_own() {
+        assert_eq!(file()[8..10], [0, 1], "without the operator's key everything is as it was");
+        assert_eq!(Envelope::parse(&file()).expect("parsed").branches, None);
+        let file = file_with(Some(branches()));
+        assert_eq!(file[8..10], [0, 2]);
+        assert_eq!(Envelope::parse(&file).expect("parsed").branches, Some(branches()));
+        open(&file).expect("opened");
     }
 
     #[test]
     fn refuses_every_truncation() {
-        let file = file();
-        for end in 0..file.len() {
-            assert!(matches!(Envelope::parse(&file[..end]), Err(CacheRefusal::Truncated)), "{end}");
+        for file in [file(), file_with(Some(branches()))] {
+            for end in 0..file.len() {
+                assert!(matches!(Envelope::parse(&file[..end]), Err(CacheRefusal::Truncated)), "{end}");
+            }
+            assert!(matches!(Envelope::parse(&[file.as_slice(), b"x"].concat()), Err(CacheRefusal::Format)));
         }
-        assert!(matches!(Envelope::parse(&[file.as_slice(), b"x"].concat()), Err(CacheRefusal::Format)));
     }
 
     #[test]
     fn refuses_every_bit_flip() {
-        let file = file();
-        for bit in 0..file.len() * 8 {
-            let mut flipped = file.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(open(&flipped).is_err(), "bit {bit}");
+        for file in [file(), file_with(Some(branches()))] {
+            for bit in 0..file.len() * 8 {
+                let mut flipped = file.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(open(&flipped).is_err(), "bit {bit}");
+            }
         }
     }
 
@@ -255,7 +303,7 @@ mod tests {
     fn refuses_other_files_versions_and_sizes() {
         assert!(matches!(Envelope::parse(b"something else entirely"), Err(CacheRefusal::Format)));
         let mut version = file();
-        version[9] = 2;
+        version[9] = 3;
         assert!(matches!(Envelope::parse(&version), Err(CacheRefusal::Version)));
         assert!(matches!(Envelope::parse(&vec![0; MAX_CACHE_BYTES + 1]), Err(CacheRefusal::TooLarge)));
         let large = vec![0; MAX_CACHE_BYTES];

@@ -1,5 +1,6 @@
 //! Why a sealed cache is not believed.
 
+use ironroot_attest::pcr_policy::SignedPolicyRefusal;
 use ironroot_attest::tpm::TpmError;
 use thiserror::Error;
 
@@ -31,6 +32,15 @@ pub enum CacheRefusal {
     /// The device booted something else than when the file was written.
     #[error("the device did not boot as it did when the file was sealed")]
     ChangedPcrs(#[source] TpmError),
+    /// The operator has signed for the state of now, and that does not count any more, or not yet.
+    #[error(
+        "the device did not boot as it did when the file was sealed, and the signed policy {file:?} does not open it"
+    )]
+    SignedPolicy {
+        file: String,
+        #[source]
+        refusal: SignedPolicyRefusal,
+    },
     /// The configuration now asks for other PCRs than those the file was sealed to.
     #[error("the file is sealed to other PCRs than configured")]
     OtherPcrs,
@@ -60,6 +70,7 @@ impl CacheRefusal {
             Self::TooLarge | Self::Truncated | Self::Format | Self::Version | Self::Altered | Self::Content => "file",
             Self::OtherTpm(_) => "other_tpm",
             Self::ChangedPcrs(_) => "other_boot",
+            Self::SignedPolicy { .. } => "signed_policy",
             Self::OtherPcrs => "other_pcrs",
             Self::Tpm(_) => "tpm",
             Self::RolledBack { .. } | Self::CounterBehind { .. } => "rolled_back",

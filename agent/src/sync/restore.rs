@@ -60,11 +60,21 @@ impl Synchronizer {
             Some(refusal) => self.refuse_cache(&refusal),
             None => self.finish_interrupted_write(file).await,
         }
+        self.seal_anew_if_due();
         if let Some(record) = time {
             self.parts.time.restore(&record, self.parts.keys.tpm_clock().await);
             // The chip may know of more time that has passed.
             self.publish();
         }
+    }
+
+    /// What opened is written again at once where it is to be sealed otherwise; older copies become worthless.
+    fn seal_anew_if_due(&mut self) {
+        let Memory::Sealed(memory) = &mut self.parts.memory else { return };
+        let is_due = memory.cache().is_to_be_sealed_anew();
+        self.changes.any |= is_due;
+        self.changes.must_not_be_lost |= is_due;
+        self.changes.must_not_be_undone |= is_due;
     }
 
     fn refuse_cache(&self, refusal: &CacheRefusal) {

@@ -1,10 +1,12 @@
 //! Extending the registers again.
 
+use std::collections::BTreeMap;
+
 use super::bounds::PCRS;
 use super::event::Event;
 use super::kind;
 use super::{EventLog, EventLogError};
-use crate::node::tpm2::PcrHash;
+use crate::node::tpm2::{PcrHash, PcrSelection};
 
 /// What tells the locality that the TPM was started from (§10.4.5.3): it is the last byte of PCR 0 before anything is extended.
 const STARTUP_LOCALITY: &[u8; 16] = b"StartupLocality\0";
@@ -15,6 +17,14 @@ const STARTUP_LOCALITIES: [u8; 3] = [0, 3, 4];
 pub(super) struct Registers {
     bank: PcrHash,
     values: Vec<Vec<u8>>,
+}
+
+impl EventLog {
+    /// What the registers `pcrs` of `bank` are once a machine has booted as the log says. Nothing proves that one has.
+    pub fn registers(&self, bank: PcrHash, pcrs: PcrSelection) -> Result<BTreeMap<u8, Vec<u8>>, EventLogError> {
+        let registers = Registers::of(self, bank)?;
+        Ok(pcrs.indices().map(|pcr| (pcr, registers.value(pcr).to_vec())).collect())
+    }
 }
 
 impl Registers {

@@ -18,19 +18,23 @@ impl Name {
         &self.0
     }
 
-    /// The name of a public area, over the bytes received.
-    pub(super) fn of_public_area(hash: Hash, public_area: &[u8]) -> Self {
-        Self::new(hash, &[public_area])
-    }
-
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, StructureError> {
-        let bytes = reader.sized(MAX_NAME_BYTES)?;
+    /// From its bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, StructureError> {
         let (id, digest) = bytes.split_first_chunk::<2>().ok_or(StructureError::Name)?;
         let hash = Hash::from_id(u16::from_be_bytes(*id))?;
         if digest.len() != hash.bytes() {
             return Err(StructureError::DigestLength(digest.len()));
         }
         heapless::Vec::from_slice(bytes).map(Self).map_err(|_| StructureError::Name)
+    }
+
+    /// The name of a public area, over the bytes received.
+    pub(super) fn of_public_area(hash: Hash, public_area: &[u8]) -> Self {
+        Self::new(hash, &[public_area])
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, StructureError> {
+        Self::parse(reader.sized(MAX_NAME_BYTES)?)
     }
 
     /// `hash`, then that hash of `parts`.

@@ -10,8 +10,8 @@ use super::public_key::{KeyError, MAX_RSA_BITS, PublicKey, RSA_EXPONENT};
 use super::wire::{Reader, StructureError};
 use super::{Curve, Hash, Scheme};
 
-const ALG_RSA: u16 = 0x0001;
-const ALG_ECC: u16 = 0x0023;
+pub(super) const ALG_RSA: u16 = 0x0001;
+pub(super) const ALG_ECC: u16 = 0x0023;
 const ALG_AES: u16 = 0x0006;
 const ALG_CFB: u16 = 0x0043;
 
@@ -112,6 +112,8 @@ impl Attributes {
     pub const FIXED_PARENT: u32 = 1 << 4;
     /// The TPM made the key; it was not imported.
     pub const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
+    /// Its own password, empty or not, authorizes its use.
+    pub const USER_WITH_AUTH: u32 = 1 << 6;
     /// If duplicated, then only encrypted.
     pub const ENCRYPTED_DUPLICATION: u32 = 1 << 11;
     /// Signs only what the TPM made; decrypts only what the TPM will act on.

@@ -7,8 +7,8 @@ use super::public_key::{Kind, MAX_RSA_BITS, PublicKey, RSA_EXPONENT};
 use super::wire::{Reader, StructureError};
 use super::{Curve, Hash};
 
-const ALG_RSASSA: u16 = 0x0014;
-const ALG_ECDSA: u16 = 0x0018;
+pub(super) const ALG_RSASSA: u16 = 0x0014;
+pub(super) const ALG_ECDSA: u16 = 0x0018;
 
 /// A signature scheme with its hash: RSASSA (PKCS #1 v1.5) or ECDSA, nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

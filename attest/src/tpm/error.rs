@@ -10,6 +10,7 @@ use super::address::TpmAddress;
 use super::hierarchy::KeyHierarchy;
 use super::response_code::{self as rc, Layer, ResponseCode};
 use crate::node::tpm2::PcrHash;
+use crate::pcr_policy::PolicyDigest;
 
 /// What the device said, in its own words: the command and the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,15 @@ pub enum TpmError {
     /// The PCRs are not those that the secret was sealed to.
     #[error("a PCR is not what the secret was sealed to: {0}")]
     WrongPolicy(Failure),
+    /// As [`WrongPolicy`](TpmError::WrongPolicy), seen before the TPM was asked: nothing signed is about this state.
+    #[error("a PCR is not what the secret was sealed to, and the state of now is not one that a signed policy opens")]
+    UnsignedState {
+        /// The policy of the registers of now.
+        present: PolicyDigest,
+    },
+    /// The TPM cannot verify with the operator's key: it has not the algorithm, or not at that length.
+    #[error("the TPM does not take the key that boot policies are signed with")]
+    PolicyKey(#[source] Box<TpmError>),
     /// The chip does not take the authorization that its own key asks for: a policy was not reset, or the chip has a mistake.
     #[error("the TPM does not accept how its own key is authorized: {0}")]
     PolicyRefused(Failure),
@@ -233,7 +243,9 @@ impl TpmError {
             | TpmError::Unsupported(failure)
             | TpmError::Full(failure)
             | TpmError::Refused(failure) => Some(failure),
+            TpmError::PolicyKey(error) => error.failure(),
             TpmError::ForeignParent
+            | TpmError::UnsignedState { .. }
             | TpmError::Hung { .. }
             | TpmError::PcrBank { .. }
             | TpmError::RestlessPcrs

@@ -9,10 +9,12 @@ use super::chip::Chip;
 use super::connection::{Connection, NO_SESSION};
 use super::error::TpmError;
 use super::key_blob::KeyBlob;
+use super::loaded::Loaded;
 use super::pcr::selection_list;
 use super::sessions::{Encrypted, policy};
 use super::templates;
 use crate::node::tpm2::{PcrHash, PcrSelection};
+use crate::pcr_policy::PolicyDigest;
 
 /// Longest secret that a TPM seals, bytes (MAX_SYM_DATA, Part 2 §11.1.13). Seal a key and encrypt the data with it.
 pub const MAX_SEALED_BYTES: usize = 128;
@@ -23,15 +25,10 @@ impl Chip {
     ///
     /// On the way to the chip it is encrypted in a session salted to the storage root key.
     pub fn seal(&mut self, secret: &[u8], pcrs: PcrSelection) -> Result<KeyBlob, TpmError> {
-        if secret.is_empty() || secret.len() > MAX_SEALED_BYTES {
-            return Err(TpmError::Argument("a sealed secret is 1 to 128 bytes long"));
-        }
-        let secret = SensitiveData::try_from(secret).map_err(|e| TpmError::of("TPM2_Create", e))?;
+        let secret = sealable(secret)?;
         self.task(|tpm| {
             let policy = tpm.present_pcr_policy(pcrs)?;
-            let root = tpm.storage_root()?;
-            let session = tpm.hmac_session(&root, Encrypted::Command)?;
-            tpm.create(&root, session, &templates::sealed_object(policy)?, Some(&secret))
+            tpm.seal_to(&policy, &secret)
         })
     }
 
@@ -44,29 +41,47 @@ impl Chip {
             let session = tpm.policy_session(&root, Encrypted::Response)?;
             let sealed = tpm.load(&root, AuthSession::Password, blob)?;
             tpm.require_pcrs(session, bank, pcrs)?;
-            let object = ObjectHandle::from(sealed.handle);
-            let secret = tpm.command("TPM2_Unseal", (Some(session), None, None), |esys| esys.unseal(object))?;
-            Ok(Zeroizing::new(secret.value().to_vec()))
+            tpm.unseal_in(session, &sealed)
         })
     }
 }
 
 impl Connection {
+    /// Seals `secret` to `policy` and to this chip.
+    pub fn seal_to(&mut self, policy: &PolicyDigest, secret: &SensitiveData) -> Result<KeyBlob, TpmError> {
+        let root = self.storage_root()?;
+        let session = self.hmac_session(&root, Encrypted::Command)?;
+        self.create(&root, session, &templates::sealed_object(digest_of(policy)?)?, Some(secret))
+    }
+
+    /// TPM2_Unseal, in a session whose policy is met.
+    pub fn unseal_in(&mut self, session: AuthSession, sealed: &Loaded) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        let object = ObjectHandle::from(sealed.handle);
+        let secret = self.command("TPM2_Unseal", (Some(session), None, None), |esys| esys.unseal(object))?;
+        Ok(Zeroizing::new(secret.value().to_vec()))
+    }
+
     /// The policy digest of "PCRs `pcrs` have their present values".
-    fn present_pcr_policy(&mut self, pcrs: PcrSelection) -> Result<Digest, TpmError> {
+    pub fn present_pcr_policy(&mut self, pcrs: PcrSelection) -> Result<PolicyDigest, TpmError> {
         let bank = self.sealing_bank(pcrs)?;
         // PolicyPCR takes an inactive bank without complaint: the secret would be sealed to nothing.
         self.read_pcrs(bank, pcrs)?;
         let session = self.trial_session()?;
         self.require_pcrs(session, bank, pcrs)?;
-        let trial = policy(session)?;
-        let digest = self.command("TPM2_PolicyGetDigest", NO_SESSION, |esys| esys.policy_get_digest(trial))?;
+        let digest = self.policy_so_far(session)?;
         self.end_session(session)?;
         Ok(digest)
     }
 
+    /// The policy digest of a session.
+    pub fn policy_so_far(&mut self, session: AuthSession) -> Result<PolicyDigest, TpmError> {
+        let (command, session) = ("TPM2_PolicyGetDigest", policy(session)?);
+        let digest = self.command(command, NO_SESSION, |esys| esys.policy_get_digest(session))?;
+        digest.value().try_into().map_err(|_| TpmError::Malformed { command, reason: "not a digest of SHA-256" })
+    }
+
     /// The bank to seal to. The same chip, booted in the same way, always gives the same.
-    fn sealing_bank(&mut self, pcrs: PcrSelection) -> Result<PcrHash, TpmError> {
+    pub fn sealing_bank(&mut self, pcrs: PcrSelection) -> Result<PcrHash, TpmError> {
         if let Some(bank) = self.settings().sealing_bank {
             return Ok(bank);
         }
@@ -79,10 +94,23 @@ impl Connection {
     }
 
     /// TPM2_PolicyPCR without a digest: the TPM takes the present values into the policy.
-    fn require_pcrs(&mut self, session: AuthSession, bank: PcrHash, pcrs: PcrSelection) -> Result<(), TpmError> {
+    pub fn require_pcrs(&mut self, session: AuthSession, bank: PcrHash, pcrs: PcrSelection) -> Result<(), TpmError> {
         let (session, selection) = (policy(session)?, selection_list(bank, pcrs)?);
         self.command("TPM2_PolicyPCR", NO_SESSION, |esys| {
             esys.policy_pcr(session, Digest::default(), selection.clone())
         })
     }
+}
+
+/// A secret of a length that a TPM seals.
+pub fn sealable(secret: &[u8]) -> Result<SensitiveData, TpmError> {
+    if secret.is_empty() || secret.len() > MAX_SEALED_BYTES {
+        return Err(TpmError::Argument("a sealed secret is 1 to 128 bytes long"));
+    }
+    SensitiveData::try_from(secret).map_err(|e| TpmError::of("TPM2_Create", e))
+}
+
+/// As the library takes it.
+pub fn digest_of(digest: &PolicyDigest) -> Result<Digest, TpmError> {
+    Digest::try_from(digest.as_slice()).map_err(|e| TpmError::of("TPM2B_DIGEST", e))
 }

@@ -1,8 +1,9 @@
-//! `policy learn`, `show`, `list`, `set`, `delete`: what devices may have booted. Ours; SPIRE has no counterpart.
+//! `policy learn`, `show`, `list`, `set`, `delete`, `sign`: what devices may have booted. Ours; SPIRE has no counterpart.
 
 mod display;
 mod document;
 mod learn;
+mod sign;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ pub(super) enum Policy {
     Show(Show),
     Set(Set),
     Delete(Delete),
+    Sign(sign::Sign),
 }
 
 impl Policy {
@@ -37,6 +39,7 @@ impl Policy {
             Self::Show(show) => show.execute(),
             Self::Set(set) => set.execute(),
             Self::Delete(delete) => delete.execute(),
+            Self::Sign(sign) => sign.execute(),
         }
     }
 }
