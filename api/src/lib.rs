@@ -17,6 +17,7 @@ pub mod bundle;
 pub mod certificate;
 pub mod csr;
 pub mod directory;
+pub mod gathered;
 pub mod issuance_head;
 pub mod jwt;
 pub mod permission;

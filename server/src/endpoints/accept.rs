@@ -2,7 +2,7 @@
 //! connections of the caller's role. That a peer's certificate is still good is checked at each call, not here.
 //!
 //! ```text
-//!  TCP ─► a place among handshakes ─► TLS ─► role ─► a place among the role's connections ─► Watched ─► HTTP/2 of that role
+//!  TCP ─► a place among handshakes ─► TLS ─► role ─► a place among the role's connections ─► Gathered, Watched ─► HTTP/2 of that role
 //! ```
 //! Nobody is refused because others came first: see [`places`].
 
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::Stream;
+use ironroot_api::gathered::Gathered;
 use ironroot_api::tls::{ClientTrust, TlsPeer, server_config};
 use ironroot_api::unix_socket::{PeerCredentials, SocketListener, Tolerant, incoming};
 use ironroot_api::watched::{Patience, Watched};
@@ -57,7 +58,7 @@ const LINES_PER_ADDRESS: LineRate = LineRate { burst: 5, interval: Duration::fro
 const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
 
 /// A TLS connection as the HTTP/2 server takes it.
-pub type RemoteConnection = Watched<TlsStream<TcpStream>, Seat<TlsPeer, Source>>;
+pub type RemoteConnection = Watched<Gathered<TlsStream<TcpStream>>, Seat<TlsPeer, Source>>;
 /// A connection of the admin socket as the HTTP/2 server takes it.
 pub type LocalConnection = Watched<Tolerant<UnixStream>, Seat<PeerCredentials, Source>>;
 
@@ -193,7 +194,8 @@ impl Acceptor {
         let activity = Arc::<Activity>::default();
         match door.connections.take(Source::of_peer(&peer), activity.clone(), Instant::now()) {
             Some(place) => {
-                let connection = Watched::new(stream, Seat::new(peer, activity, place), patience_of(&role.limits()));
+                let seat = Seat::new(peer, activity, place);
+                let connection = Watched::new(Gathered::new(stream), seat, patience_of(&role.limits()));
                 drop(door.accepted.send(connection).await);
             }
             None => self.say(address, "connection dropped: its caller has too many that are at work", None),
