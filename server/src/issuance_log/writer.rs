@@ -24,6 +24,8 @@ pub const MAX_WAITING: usize = 16 * 1024;
 pub const RECENT: usize = 64 * 1024;
 /// Records that are written at once.
 const BATCH: usize = 1024;
+/// What comes within this time of the first is written with it: a busy server's callers do not wake the thread for each record.
+const GATHERING: Duration = Duration::from_millis(5);
 /// What is written is on the disk after that time.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -236,6 +238,9 @@ impl Desk {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            if first.is_some() {
+                thread::sleep(GATHERING);
+            }
             let batch: Vec<Queued> = first.into_iter().chain(events.try_iter().take(BATCH - 1)).collect();
             self.write(batch);
             if self.synced.elapsed() >= SYNC_INTERVAL {
