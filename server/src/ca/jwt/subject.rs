@@ -10,7 +10,7 @@ use crate::rights::Administrator;
 ///
 /// ```compile_fail
 /// # fn forge(id: ironroot_api::SpiffeId) {
-/// drop(ironroot_server::ca::JwtSubject { id, ttl_seconds: 0, has_token_id: false });
+/// drop(ironroot_server::ca::JwtSubject { id, ttl_seconds: 0, has_token_id: false, hint: String::new() });
 /// # }
 /// ```
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct JwtSubject {
     pub(super) ttl_seconds: u32,
     /// Whether the token gets an ID of its own.
     pub(super) has_token_id: bool,
+    /// What the entry tells workloads of the identity; empty if it is no entry's.
+    pub(super) hint: String,
 }
 
 /// An ID that no workload can have. Source of the words: SPIRE `VerifyTrustDomainWorkloadID`.
@@ -47,6 +49,7 @@ impl JwtSubject {
             id: entry.spiffe_id().clone(),
             ttl_seconds: entry.jwt_svid_ttl(),
             has_token_id: entry.jwt_svid_include_jti(),
+            hint: entry.hint().to_owned(),
         }
     }
 
@@ -65,8 +68,13 @@ impl JwtSubject {
         &self.id
     }
 
+    /// What the entry tells workloads of the identity; empty if it is no entry's.
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+
     pub(super) fn of_id(id: SpiffeId, trust_domain: &TrustDomain, ttl_seconds: u32) -> Result<Self, NotForWorkloads> {
-        Ok(Self { id: workload_id(id, trust_domain)?, ttl_seconds, has_token_id: false })
+        Ok(Self { id: workload_id(id, trust_domain)?, ttl_seconds, has_token_id: false, hint: String::new() })
     }
 }
 

@@ -20,10 +20,9 @@ impl SvidApi {
         self.0.limits.signing(agent.caller().address(), 1).await?;
         let NewJwtsvidRequest { entry_id, audience } = request;
         let judged = self.judge_jwt(agent, &entry_id, audience);
-        let (subject, audience, hint) =
+        let (subject, audience) =
             judged.map_err(|status| self.0.audit.refused(agent.caller(), "NewJWTSVID", &entry_id, status))?;
-        let svid = self.sign_jwt(agent.caller(), "NewJWTSVID", &subject, &audience).await?;
-        Ok(types::Jwtsvid { hint, ..svid })
+        self.sign_jwt(agent.caller(), "NewJWTSVID", &subject, &audience).await
     }
 
     /// For an ID that an administrator names.
@@ -43,11 +42,10 @@ impl SvidApi {
         agent: &AuthenticatedAgent,
         entry_id: &str,
         audience: Vec<String>,
-    ) -> Result<(JwtSubject, Audience, String), Status> {
+    ) -> Result<(JwtSubject, Audience), Status> {
         self.require_jwt()?;
         let entry = self.authorized(agent, entry_id, self.0.now_unix())?;
-        let hint = entry.entry().hint().to_owned();
-        Ok((JwtSubject::of_entry(&entry), parse_audience(audience)?, hint))
+        Ok((JwtSubject::of_entry(&entry), parse_audience(audience)?))
     }
 
     fn judge_mint(
@@ -88,7 +86,7 @@ impl SvidApi {
                     id: Some(id.to_pb()),
                     expires_at: svid.expires_at_unix,
                     issued_at: svid.issued_at_unix,
-                    hint: String::new(),
+                    hint: subject.hint().to_owned(),
                 })
             }
             Err(error) => {
