@@ -34,7 +34,9 @@ pub enum StoreError {
     #[error("database is locked by another program; nothing was changed")]
     Locked,
     /// Written by a newer server.
-    #[error("database has schema version {found}, this server knows versions up to {known}; run the newer server")]
+    #[error(
+        "database has schema version {found}, this server knows versions up to {known}; run the newer server, or put the copy that its upgrade left beside the database (a name that ends with .v and a version up to {known}) in its place"
+    )]
     NewerSchema {
         found: i64,
         /// The newest this server knows.

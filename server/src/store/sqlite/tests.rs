@@ -268,6 +268,41 @@ async fn a_device_that_was_banned_before_bans_had_reasons_is_banned_still() {
     assert!(fixture.path().with_extension("sqlite3.v1").exists(), "a copy of the old file");
 }
 
+/// Every table and index as SQLite keeps them.
+fn tables(fixture: &Fixture) -> Vec<String> {
+    let connection = Connection::open(fixture.path()).expect("opens");
+    let all = "SELECT name || ': ' || coalesce(sql, '') FROM sqlite_master ORDER BY name";
+    let mut statement = connection.prepare(all).expect("SQL");
+    statement.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("read")
+}
+
+//= FLT-S22
+#[test]
+fn a_file_of_every_version_before_becomes_todays_and_the_copy_beside_it_is_the_way_back() {
+    let fresh = Fixture::new();
+    fresh.open().close();
+    for version in 1..schema::MIGRATIONS.len() {
+        let (fixture, older) = (Fixture::new(), &schema::MIGRATIONS[..version]);
+        let before = fixture.open_with(older).expect("is made");
+        add_token(&before.connection, "kept").expect("adds");
+        before.close();
+        fixture.open().close();
+        assert_eq!(tables(&fixture), tables(&fresh), "from version {version}");
+        assert_eq!(fixture.sql::<String>("SELECT token FROM join_tokens"), "kept", "from version {version}");
+        let refused = fixture.open_with(older).map(drop).expect_err("a server of before refuses it");
+        let (found, known) = (format!("schema version {}", schema::MIGRATIONS.len()), format!("up to {version};"));
+        let told = refused.to_string();
+        assert!(told.contains(&found) && told.contains(&known) && told.contains("put the copy"), "{told}");
+        let copy = fixture.path().with_extension(format!("sqlite3.v{version}"));
+        std::fs::rename(copy, fixture.path()).expect("the copy takes its place");
+        let back = fixture.open_with(older).expect("the server of before goes on with it");
+        let kept: String =
+            back.connection.query_row("SELECT token FROM join_tokens", [], |row| row.get(0)).expect("reads");
+        assert_eq!(kept, "kept", "back to version {version}");
+        back.close();
+    }
+}
+
 //= FLT-S22
 #[test]
 fn a_migration_that_fails_leaves_the_file_as_it_was() {
