@@ -6,7 +6,7 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 25] = [
+const PROTOS: [&str; 27] = [
     "proto/ironroot/api/head/v1/head.proto",
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
@@ -29,6 +29,8 @@ const PROTOS: [&str; 25] = [
     "proto/ironroot/api/server/status/v1/status.proto",
     "proto/ironroot/api/server/pcrpolicy/v1/pcr_policy.proto",
     "proto/workload.proto",
+    "proto/brokerapi.proto",
+    "proto/google/rpc/error_details.proto",
     "proto/envoy/service/secret/v3/sds.proto",
     "proto/envoy/extensions/transport_sockets/tls/v3/secret.proto",
     "proto/opentelemetry/trace_service.proto",
@@ -45,6 +47,8 @@ const ON_THE_WORKLOAD_SOCKET: [&str; 9] = [
     "google/protobuf/any.proto",
     "google/protobuf/struct.proto",
 ];
+/// The same of the broker's socket.
+const ON_THE_BROKERS_SOCKET: [&str; 2] = ["brokerapi.proto", "google/protobuf/any.proto"];
 const ENTRY_PACKAGE: &str = "spire.api.server.entry.v1";
 const ENCODED_MESSAGES: [&str; 2] = ["GetAuthorizedEntriesResponse", "SyncAuthorizedEntriesResponse"];
 
@@ -54,7 +58,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors.clone())?;
 
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out_dir.join("workload.descriptors"), workload_descriptors(&descriptors).encode_to_vec())?;
+    for (name, files) in [("workload", &ON_THE_WORKLOAD_SOCKET[..]), ("broker", &ON_THE_BROKERS_SOCKET)] {
+        let chosen = only(&descriptors, files).encode_to_vec();
+        std::fs::write(out_dir.join(format!("{name}.descriptors")), chosen)?;
+    }
 
     let encoded = out_dir.join("encoded");
     std::fs::create_dir_all(&encoded)?;
@@ -72,9 +79,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The services of the workloads' socket and what they import, for server reflection.
-fn workload_descriptors(descriptors: &FileDescriptorSet) -> FileDescriptorSet {
-    let file = descriptors.file.iter().filter(|file| ON_THE_WORKLOAD_SOCKET.contains(&file.name())).cloned();
+/// The services of one socket and what they import, for server reflection.
+fn only(descriptors: &FileDescriptorSet, files: &[&str]) -> FileDescriptorSet {
+    let file = descriptors.file.iter().filter(|file| files.contains(&file.name())).cloned();
     let file = file.map(|file| FileDescriptorProto { source_code_info: None, ..file });
     FileDescriptorSet { file: file.collect() }
 }

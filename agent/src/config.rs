@@ -2,6 +2,7 @@
 
 mod admin_socket;
 mod agent_block;
+mod broker;
 mod containers;
 mod password;
 mod plugins;
@@ -23,7 +24,7 @@ use ironroot_shell::telemetry::{Telemetry, read_telemetry};
 
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 
-pub use crate::endpoints::{Delegates, SdsConfig};
+pub use crate::endpoints::{Brokers, Delegates, ReferenceTypes, SdsConfig};
 pub use crate::node_attestation::{JoinToken, NodeAttestor};
 use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
@@ -57,6 +58,8 @@ pub struct AgentConfig {
     pub admin_socket_path: Option<PathBuf>,
     /// Who may ask there for identities of others.
     pub delegates: Delegates,
+    /// The brokers' socket, if there is one.
+    pub broker: Option<BrokerConfig>,
     /// How the device proves who it is.
     pub node_attestor: NodeAttestor,
     /// Where the agent's own key lives.
@@ -79,6 +82,15 @@ pub struct AgentConfig {
     pub log: LogConfig,
     /// What the operator should know about the file; for the log once there is one.
     pub warnings: Vec<String>,
+}
+
+/// Where brokers ask for identities of others, and who they are. Source: SPIRE's `experimental { broker { } }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// The socket.
+    pub socket_path: PathBuf,
+    /// Who may ask there for whom.
+    pub brokers: Brokers,
 }
 
 /// How the agent knows the server before it has a trust bundle of its own.
@@ -253,6 +265,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         secrets,
         admin_socket_path,
         delegates,
+        broker: block.broker,
         node_attestor: plugins.node_attestor,
         key_manager: plugins.key_manager,
         offline_cache: cache,

@@ -1,4 +1,4 @@
-//! What local processes reach: the socket of the Workload API and of Envoy's secrets, and the admin socket.
+//! What local processes reach: the socket of the Workload API and of Envoy's secrets, the admin socket, and the brokers'.
 //!
 //! ```text
 //!  accept ─► admission (per user) ─► Watched<Caller { Peer, slot }> ─► door (method, header, room) ─► Admitted
@@ -10,6 +10,7 @@
 
 mod admin;
 mod admission;
+mod broker;
 mod caller;
 mod debug;
 mod delegated;
@@ -26,24 +27,28 @@ mod tally;
 mod tenancy;
 mod workload_api;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::OptionFuture;
+use futures_util::{FutureExt, Stream};
 use ironroot_api::pb::explain::explain_server::ExplainServer;
 use ironroot_api::pb::secret::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, incoming};
 use ironroot_attest::workload::{ConnectionWriter, UnixAttestor};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 
 pub use admin::AdminSocketConfig;
 pub use admission::{Limits, SubordinateUids};
+pub use broker::{BrokerSocketConfig, Brokers, ReferenceTypes};
 pub use delegated::Delegates;
 pub use secrets::SdsConfig;
 pub use tally::Tally;
@@ -52,6 +57,7 @@ use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
 use admission::Admission;
+use broker::BrokerTrust;
 use caller::Gate;
 use door::{DoorLayer, MAX_CONDENSED_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket};
 use explain::ExplainApi;
@@ -79,7 +85,7 @@ const STREAMS_PER_CONNECTION: u32 = 100;
 /// The time as far as it is known, UNIX seconds: the later of the system's clock and what must have passed already.
 pub type NowUnix = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// What the workloads' socket, and the admin socket if there is one, are made of.
+/// What the workloads' socket, and the other ones as far as they are there, are made of.
 #[derive(Debug)]
 pub struct WorkloadApiConfig {
     /// Where to listen; the directory is made if it is missing.
@@ -100,6 +106,8 @@ pub struct WorkloadApiConfig {
     pub secrets: Option<SdsConfig>,
     /// The admin socket, if there is one.
     pub admin: Option<AdminSocketConfig>,
+    /// The brokers' socket, if there is one.
+    pub broker: Option<BrokerSocketConfig>,
 }
 
 /// Where what is served comes from.
@@ -131,6 +139,14 @@ pub enum EndpointError {
         "the admin socket {0:?} is in the directory of the Workload API socket, or below it: give it one of its own"
     )]
     AdminSocketPlace(PathBuf),
+    /// The brokers' socket cannot be bound.
+    #[error("cannot open the socket for brokers; experimental {{ broker {{ socket_path }} }} names it")]
+    BrokerSocket(#[source] UnixSocketError),
+    /// As with the admin socket.
+    #[error(
+        "the socket for brokers {0:?} is in the directory of the Workload API socket, or below it: give it one of its own"
+    )]
+    BrokerSocketPlace(PathBuf),
     /// Serving ended with an error.
     #[error("the Workload API server failed")]
     Serve(#[source] tonic::transport::Error),
@@ -147,8 +163,11 @@ pub fn serve_workload_api(
     let listener = SocketListener::bind(&config.socket_path, WORKLOAD_SOCKET_MODE)?;
     let bind = |admin| admin::bind(admin, &config.socket_path);
     let admin_listener = config.admin.as_ref().map(bind).transpose()?;
+    let broker_listener = config.broker.as_ref().map(|broker| broker::bind(broker, &config.socket_path)).transpose()?;
     admission::raise_descriptor_limit(&config.limits);
     let admission = Admission::new(config.limits, config.subordinate_uids);
+    let trust = |broker: &BrokerSocketConfig| BrokerTrust::new(broker.brokers.clone(), &sources);
+    let trust = config.broker.as_ref().map(trust);
     let attestor = Arc::new(config.attestor);
     let (stop, stopping) = watch::channel(false);
     let tally = sources.tally.clone();
@@ -158,6 +177,11 @@ pub fn serve_workload_api(
     let socket = Socket::Workloads { api, wit_svids, secrets };
     let routes = routes(serving.clone(), config.secrets.unwrap_or_default());
     let workloads = serve(listener, gate.clone(), socket, routes, stopping.clone());
+    let brokers = config.broker.zip(trust).zip(broker_listener).map(|((config, trust), listener)| {
+        let door = door_of(&gate, Socket::Brokers);
+        let connections = broker::connections(listener, gate.clone(), config, trust.clone(), serving.clone());
+        serve_on(connections, door, broker::routes(serving.clone(), trust), stopping.clone())
+    });
     let admin = config.admin.map(|config| admin::routes(config, serving));
     let admin = admin
         .zip(admin_listener)
@@ -167,9 +191,10 @@ pub fn serve_workload_api(
         stop.send_replace(true);
     });
     Ok(async move {
-        let both = futures_util::future::try_join(workloads, OptionFuture::from(admin).map(Option::transpose));
+        let admin = OptionFuture::from(admin).map(Option::transpose);
+        let brokers = OptionFuture::from(brokers).map(Option::transpose);
         tokio::select! {
-            served = both => served.map(drop).map_err(EndpointError::Serve),
+            served = futures_util::future::try_join3(workloads, admin, brokers) => served.map(drop).map_err(EndpointError::Serve),
             () = grace_is_over(stopping) => Ok(()),
         }
     })
@@ -183,9 +208,26 @@ fn serve(
     routes: Routes,
     stopping: watch::Receiver<bool>,
 ) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send {
-    let door = DoorLayer::new(gate.admission.clone(), socket, gate.tally.clone());
+    let door = door_of(&gate, socket);
     let connections = incoming(listener, move |stream| caller::admit(&gate, stream));
+    serve_on(connections, door, routes, stopping)
+}
+
+/// The same of connections that come from elsewhere.
+fn serve_on<C>(
+    connections: impl Stream<Item = Result<C, Infallible>> + Send,
+    door: DoorLayer,
+    routes: Routes,
+    stopping: watch::Receiver<bool>,
+) -> impl Future<Output = Result<(), tonic::transport::Error>> + Send
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     server().layer(door).add_routes(routes).serve_with_incoming_shutdown(connections, is_stopping(stopping))
+}
+
+fn door_of(gate: &Gate, socket: Socket) -> DoorLayer {
+    DoorLayer::new(gate.admission.clone(), socket, gate.tally.clone())
 }
 
 /// All services; which of them are offered the door says.

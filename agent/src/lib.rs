@@ -20,6 +20,7 @@ pub mod identities;
 pub mod issuance_heads;
 pub mod jwt_svids;
 pub mod node_attestation;
+pub mod own_certificate;
 mod pem;
 pub mod report;
 pub mod requests;

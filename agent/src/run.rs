@@ -31,13 +31,14 @@ use tracing::{info, warn};
 
 pub(crate) use life::tpm_settings;
 
-use crate::config::{AgentConfig, WorkloadAttestors};
+use crate::config::{AgentConfig, BrokerConfig, WorkloadAttestors};
 use crate::endpoints::{
-    AdminSocketConfig, EndpointError, Limits, NowUnix, Sources, SubordinateUids, Tally, WorkloadApiConfig,
-    serve_workload_api,
+    AdminSocketConfig, BrokerSocketConfig, EndpointError, Limits, NowUnix, Sources, SubordinateUids, Tally,
+    WorkloadApiConfig, serve_workload_api,
 };
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
+use crate::own_certificate::OwnCertificates;
 use crate::report::Reports;
 use crate::telemetry;
 use crate::trusted_time::TrustedTime;
@@ -130,9 +131,13 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
     )
     .await?;
     let sources =
-        Sources { identities: identities.clone(), requests: loops.requests, jwt_svids, now: now(time), tally };
-    let admin = admin_socket(&config, log.level, loops.reports);
-    let workload_api = serve_workload_api(workload_api(&config, admin)?, sources, asked(stopping.clone()))?;
+        Sources { identities: identities.clone(), requests: loops.requests, jwt_svids, now: now(time.clone()), tally };
+    let served = WorkloadApiConfig {
+        admin: admin_socket(&config, log.level, loops.reports),
+        broker: broker_socket(&config, OwnCertificates::new(loops.certificates, time)),
+        ..workload_api(&config)?
+    };
+    let workload_api = serve_workload_api(served, sources, asked(stopping.clone()))?;
     let mut workload_api = tokio::spawn(workload_api);
     if let Some(checks) = &config.health_checks {
         let address = format!("{}:{}", checks.host, checks.port);
@@ -192,7 +197,8 @@ async fn reload(mut asked: Signal, log: LogOutput, ask_now: Vec<Arc<Notify>>) {
     }
 }
 
-fn workload_api(config: &AgentConfig, admin: Option<AdminSocketConfig>) -> Result<WorkloadApiConfig, RunError> {
+/// Of the workloads' socket alone.
+fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
     let unix = || UnixAttestorConfig {
         discover_workload_path: config.workload_attestor.discover_workload_path,
         workload_size_limit: config.workload_attestor.workload_size_limit,
@@ -218,8 +224,14 @@ fn workload_api(config: &AgentConfig, admin: Option<AdminSocketConfig>) -> Resul
         workload_api: config.workload_api,
         wit_svids: config.wit_svids,
         secrets: config.secrets.clone(),
-        admin,
+        admin: None,
+        broker: None,
     })
+}
+
+fn broker_socket(config: &AgentConfig, certificate: Arc<OwnCertificates>) -> Option<BrokerSocketConfig> {
+    let (BrokerConfig { socket_path, brokers }, key_exchanges) = (config.broker.clone()?, config.key_exchanges);
+    Some(BrokerSocketConfig { socket_path, brokers, certificate, key_exchanges })
 }
 
 fn admin_socket(config: &AgentConfig, log_level: LevelControl, reports: Reports) -> Option<AdminSocketConfig> {

@@ -57,6 +57,7 @@ use crate::federated_bundles::FederatedBundles;
 use crate::identities::Identities;
 use crate::issuance_heads::IssuanceHeads;
 use crate::node_attestation::Attestor;
+use crate::own_certificate::OwnCertificate;
 use crate::report::Report;
 use crate::sealed_cache::Changes;
 use crate::server_answers::TrustBundle;
@@ -113,6 +114,8 @@ pub struct Parts {
     pub link: watch::Sender<Option<Channel>>,
     /// What the loop counts of itself.
     pub counted: Arc<Counted>,
+    /// Where the agent's certificate is found by what serves with it.
+    pub shown: OwnCertificate,
 }
 
 /// The only writer of identities.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_agent::config::{
-    AgentConfig, Bootstrap, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource, SdsConfig,
-    TrustBundleFormat, WorkloadAttestors,
+    AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource,
+    ReferenceTypes, SdsConfig, TrustBundleFormat, WorkloadAttestors,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -569,6 +569,71 @@ fn the_admin_socket_has_a_directory_of_its_own_and_delegates_are_workloads_of_th
     assert!(mistakes(&minimal(foreign, TOKEN))[0].contains("agent.authorized_delegates: \"spiffe://other/proxy\""));
     let useless = read(&minimal("authorized_delegates = [\"spiffe://example.org/proxy\"]", TOKEN)).expect("loads");
     assert!(useless.warnings[0].contains("admin_socket_path"), "{:?}", useless.warnings);
+}
+
+/// An `agent` block with this in `experimental { broker { } }`.
+fn with_broker(lines: &str) -> String {
+    minimal(&format!("socket_path = \"/run/a/public/api.sock\" experimental {{ broker {{ {lines} }} }}"), TOKEN)
+}
+
+#[test]
+fn brokers_are_those_that_the_file_names_with_the_types_of_references_it_grants() {
+    assert_eq!(read(&minimal("", TOKEN)).expect("loads").broker, None);
+    let id = |text: &str| SpiffeId::parse(text).expect("legal");
+    let only = |types: &[&str]| ReferenceTypes::Only(types.iter().map(|text| (*text).to_owned()).collect());
+    let as_list = r#"socket_path = "/run/a/brokers/broker.sock" brokers = [
+        { id = "spiffe://example.org/a" allowed_reference_types = [{ type_url = "x" }, { type_url = "y" allow_over_tcp = true }] },
+        { id = "spiffe://other/b" allowed_reference_types = [{ type_url = "*" }] },
+    ]"#;
+    let as_blocks = r#"socket_path = "/run/a/brokers/broker.sock" bind_address = ""
+        brokers { id = "spiffe://example.org/a" allowed_reference_types { type_url = "x" } allowed_reference_types { type_url = "y" } }
+        brokers { id = "spiffe://other/b" allowed_reference_types { type_url = "*" } }"#;
+    let brokers = [(id("spiffe://example.org/a"), only(&["x", "y"])), (id("spiffe://other/b"), ReferenceTypes::Any)];
+    let socket_path = PathBuf::from("/run/a/brokers/broker.sock");
+    let wanted = Some(BrokerConfig { socket_path, brokers: brokers.into_iter().collect() });
+    for text in [as_list, as_blocks] {
+        assert_eq!(read(&with_broker(text)).expect("loads").broker, wanted, "{text}");
+    }
+    let warnings = read(&with_broker(as_list)).expect("loads").warnings;
+    assert!(
+        warnings.iter().any(|line| line.contains("brokers[0].allowed_reference_types[1].allow_over_tcp")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn mistakes_about_brokers_are_named() {
+    let all = |brokers: &str| format!("socket_path = \"/run/a/brokers/b.sock\" brokers = [{brokers}]");
+    let one = |types: &str| all(&format!("{{ id = \"spiffe://td/a\" allowed_reference_types = [{types}] }}"));
+    let any = "{ id = \"spiffe://td/a\" allowed_reference_types = [{ type_url = \"*\" }] }";
+    for (text, wanted) in [
+        (format!("brokers = [{any}]"), "broker.socket_path: missing"),
+        (all(&format!("{any}, {any}")), "broker.brokers[1].id: duplicate broker id spiffe://td/a"),
+        (all(""), "broker.brokers: missing"),
+        (all("{ allowed_reference_types = [{ type_url = \"*\" }] }"), "broker.brokers[0].id: missing"),
+        (all("{ id = \"a\" allowed_reference_types = [{ type_url = \"*\" }] }"), "broker.brokers[0].id: \"a\""),
+        (all("{ id = \"spiffe://td/a\" }"), "broker.brokers[0].allowed_reference_types: missing"),
+        (all("\"a\""), "broker.brokers: expected a block in braces, found a string"),
+        (all("{ idd = 1 }"), "broker.brokers[0].idd: unknown key: did you mean id?"),
+        (one(""), "broker.brokers[0].allowed_reference_types: missing"),
+        (one("{ allow_over_tcp = true }"), "allowed_reference_types[0].type_url: missing"),
+        (one("{ type_url = \"*\" }, { type_url = \"x\" }"), "wildcard \"*\" must be the only allowed reference type"),
+        (
+            format!("bind_address = \"127.0.0.1:1\" {}", all(any)),
+            "broker.bind_address: brokers are served on a unix socket",
+        ),
+        (
+            format!("socket_path = \"/run/a/public/b/b.sock\" brokers = [{any}]"),
+            "broker.socket_path: the broker socket cannot",
+        ),
+        (
+            "socket_path = 7 brokers = 7".to_owned(),
+            "broker.brokers: expected a list of blocks in braces, found a number",
+        ),
+    ] {
+        let found = mistakes(&with_broker(&text));
+        assert!(found.iter().any(|line| line.contains(wanted)), "{wanted} in {found:?}");
+    }
 }
 
 #[test]

@@ -10,6 +10,17 @@ pub mod workload {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/workload.descriptors"));
 }
 
+/// SPIFFE's packages.
+pub mod spiffe {
+    /// The SPIFFE Broker API.
+    pub mod broker {
+        include!(concat!(env!("OUT_DIR"), "/spiffe.broker.rs"));
+
+        /// Its service and messages, as in [`crate::pb::workload::DESCRIPTORS`].
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/broker.descriptors"));
+    }
+}
+
 /// SPIRE's packages, as its API SDK has them.
 pub mod spire {
     pub mod agent {
@@ -117,7 +128,7 @@ pub mod envoy {
     }
 }
 
-/// What Envoy's packages take from Google's.
+/// What Envoy's packages and SPIFFE's take from Google's.
 pub mod google {
     pub mod rpc {
         include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
@@ -201,6 +212,7 @@ pub use envoy::config::core::v3 as envoy_core;
 pub use envoy::extensions::transport_sockets::tls::v3 as envoy_tls;
 pub use envoy::service::{discovery::v3 as discovery, secret::v3 as secret};
 pub use envoy::r#type::v3 as envoy_type;
+pub use google::rpc;
 pub use ironroot::api::agent::{explain::v1 as explain, status::v1 as agent_status};
 pub use ironroot::api::head::v1 as issuance_head;
 pub use ironroot::api::server::{
@@ -208,6 +220,7 @@ pub use ironroot::api::server::{
     status::v1 as server_status,
 };
 pub use opentelemetry::proto::{collector::trace::v1 as trace_service, trace::v1 as trace};
+pub use spiffe::broker;
 pub use spire::agent::debug::v1 as agent_debug;
 pub use spire::api::agent::{delegatedidentity::v1 as delegated, logger::v1 as agent_logger};
 pub use spire::api::server::{

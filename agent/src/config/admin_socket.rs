@@ -13,10 +13,7 @@ pub(crate) const DEFAULT_ADMIN_SOCKET_PATH: &str = "/tmp/spire-agent/private/adm
 /// Reads `admin_socket_path`.
 pub(super) fn read_path(agent: &Section<'_>) -> Option<PathBuf> {
     let path = agent.socket_path("admin_socket_path")?;
-    let workloads = agent.string("socket_path").and_then(|path| std::path::absolute(path).ok());
-    let workloads = workloads.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
-    // Source: SPIRE. Containers are given the directory of the workloads' socket, with all that is in it.
-    if tidy(&workloads).parent().is_some_and(|directory| tidy(&path).starts_with(directory)) {
+    if is_among_workloads(agent, &path) {
         agent.mistake(
             "admin_socket_path",
             "the admin socket cannot be in the same directory or a subdirectory as that containing the Workload API socket: \
@@ -25,6 +22,14 @@ pub(super) fn read_path(agent: &Section<'_>) -> Option<PathBuf> {
     }
     agent.look("admin_socket_path", || places::usable_socket(&path));
     Some(path)
+}
+
+/// Whether `path` is in the directory of the workloads' socket or below it. Source: SPIRE. Containers are given that directory, with all
+/// that is in it.
+pub(super) fn is_among_workloads(agent: &Section<'_>, path: &Path) -> bool {
+    let workloads = agent.string("socket_path").and_then(|path| std::path::absolute(path).ok());
+    let workloads = workloads.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
+    tidy(&workloads).parent().is_some_and(|directory| tidy(path).starts_with(directory))
 }
 
 /// Reads `authorized_delegates`: SPIFFE IDs of workloads in `trust_domain`.

@@ -12,8 +12,9 @@ use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, places};
 use ironroot_text::HumanFile;
 
+use super::broker;
 use super::servers::{self, ServerConfig};
-use super::{JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig};
+use super::{BrokerConfig, JoinToken, OfflineCacheConfig, PROGRAM, TpmConfig};
 use crate::sealed_cache::SignedStates;
 
 /// Where the Workload API is unless the file says otherwise. Source: SPIRE.
@@ -39,6 +40,7 @@ pub(super) struct AgentBlock {
     pub(super) sync_interval: Duration,
     pub(super) wit_svids: bool,
     pub(super) key_exchanges: KeyExchanges,
+    pub(super) broker: Option<BrokerConfig>,
 }
 
 pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
@@ -50,7 +52,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
     let socket_path = agent.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
     agent.look("data_dir", || places::usable_directory(&data_dir));
     agent.look("socket_path", || places::usable_socket(&socket_path));
-    let Experimental { sync_interval, wit_svids, key_exchanges } = read_experimental(agent);
+    let Experimental { sync_interval, wit_svids, key_exchanges, broker } = read_experimental(agent);
     agent.parsed("workload_x509_svid_key_type", |text| match text {
         "ec-p256" => Ok(()),
         "ec-p384" | "rsa-2048" => Err("not supported by ironroot-agent yet: use ec-p256"),
@@ -64,6 +66,7 @@ pub(super) fn read(agent: &Section<'_>) -> Option<AgentBlock> {
         sync_interval,
         wit_svids,
         key_exchanges,
+        broker,
     })
 }
 
@@ -178,6 +181,7 @@ struct Experimental {
     sync_interval: Duration,
     wit_svids: bool,
     key_exchanges: KeyExchanges,
+    broker: Option<BrokerConfig>,
 }
 
 fn known_flag(flag: &str) -> Result<String, String> {
@@ -194,7 +198,7 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     let wit_svids = flags.iter().any(|flag| flag == WIT_FLAG) || by_key.contains(&Some(true));
     experimental.not_supported(
         PROGRAM,
-        &["admin_named_pipe_name", "broker", "jwt_svid_cache_hit_timeout", "named_pipe_name", "ratelimit"],
+        &["admin_named_pipe_name", "jwt_svid_cache_hit_timeout", "named_pipe_name", "ratelimit"],
     );
     // The paged sync is always used; SPIRE keeps the key although it ignores the older way as well.
     experimental.boolean("use_sync_authorized_entries");
@@ -204,6 +208,7 @@ fn read_experimental(agent: &Section<'_>) -> Experimental {
     }
     let required = [agent, &experimental].map(|section| section.boolean("require_pq_kem"));
     let key_exchanges = required.contains(&Some(true)).into();
+    let broker = broker::read(agent, &experimental);
     experimental.finish();
-    Experimental { sync_interval: interval.unwrap_or(DEFAULT_SYNC_INTERVAL), wit_svids, key_exchanges }
+    Experimental { sync_interval: interval.unwrap_or(DEFAULT_SYNC_INTERVAL), wit_svids, key_exchanges, broker }
 }

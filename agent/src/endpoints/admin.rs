@@ -50,10 +50,15 @@ pub struct AdminSocketConfig {
 /// directory, with all that is in it.
 pub(super) fn bind(config: &AdminSocketConfig, workloads: &Path) -> Result<SocketListener, EndpointError> {
     let listener = SocketListener::bind(&config.socket_path, ADMIN_SOCKET_MODE).map_err(EndpointError::AdminSocket)?;
-    match directory(&config.socket_path).zip(directory(workloads)) {
-        Some((ours, theirs)) if !ours.starts_with(&theirs) => Ok(listener),
-        _ => Err(EndpointError::AdminSocketPlace(config.socket_path.clone())),
+    match is_apart(&config.socket_path, workloads) {
+        true => Ok(listener),
+        false => Err(EndpointError::AdminSocketPlace(config.socket_path.clone())),
     }
+}
+
+/// Whether a bound socket is neither in the directory of the `workloads`' one nor below it.
+pub(super) fn is_apart(socket: &Path, workloads: &Path) -> bool {
+    directory(socket).zip(directory(workloads)).is_some_and(|(ours, theirs)| !ours.starts_with(&theirs))
 }
 
 fn directory(socket: &Path) -> Option<PathBuf> {

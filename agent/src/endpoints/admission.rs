@@ -135,6 +135,8 @@ pub(super) enum About {
     Secrets,
     /// A caller that asks for others and may not.
     Delegate,
+    /// A broker whose reference leads to nothing for it, or that is none.
+    Broker,
     /// What an entry asks about a caller and could not be told.
     Withheld,
     /// A connection that was ended because of who writes into it.

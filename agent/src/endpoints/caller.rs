@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use tracing::{error, warn};
 
 use super::admission::{About, Admission, ConnectionSlot};
+use super::broker::AuthenticatedBroker;
 use super::tally::Tally;
 use super::tenancy::{PATIENCE, Tenancy};
 
@@ -22,6 +23,8 @@ use super::tenancy::{PATIENCE, Tenancy};
 pub(super) struct Caller {
     known: Result<Known, Arc<WorkloadRefusal>>,
     connection: Arc<ConnectionSlot>,
+    /// What it has proven by TLS, on the socket for brokers.
+    broker: Option<Arc<AuthenticatedBroker>>,
 }
 
 /// A process that connected, and the connection's ear for it.
@@ -35,6 +38,16 @@ impl Caller {
     /// Its process, or why that cannot be told.
     pub fn known(&self) -> Result<&Known, &WorkloadRefusal> {
         self.known.as_ref().map_err(Arc::as_ref)
+    }
+
+    /// Whom it has proven to be.
+    pub fn broker(&self) -> Option<&Arc<AuthenticatedBroker>> {
+        self.broker.as_ref()
+    }
+
+    /// The same, who has proven to be `broker`.
+    pub fn proven(self, broker: AuthenticatedBroker) -> Self {
+        Self { broker: Some(Arc::new(broker)), ..self }
     }
 
     /// Its process ID, if that can be told.
@@ -60,8 +73,14 @@ pub(super) struct Gate {
 /// A connection as the HTTP/2 server takes it.
 pub(super) type LocalConnection = Watched<Tolerant<Witnessed>, Tenancy>;
 
-/// Takes in a new connection, or drops it, which a gRPC client sees as `Unavailable`.
+/// Takes in a new connection as it is, or drops it, which a gRPC client sees as `Unavailable`.
 pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<LocalConnection> {
+    let (stream, tenancy) = take_in(gate, stream)?;
+    Some(Watched::new(Tolerant::new(stream), tenancy, PATIENCE))
+}
+
+/// The same of a connection that is not to be read as it is yet.
+pub(super) fn take_in(gate: &Gate, stream: UnixStream) -> Option<(Witnessed, Tenancy)> {
     let Gate { admission, attestor, writers, .. } = gate;
     let now = Instant::now();
     let asked = Credentials::of(&stream);
@@ -94,10 +113,9 @@ pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<LocalConnection> 
             }
         },
     };
-    let tenancy = Tenancy::new(Caller { known, connection: Arc::new(slot) }, exit);
+    let tenancy = Tenancy::new(Caller { known, connection: Arc::new(slot), broker: None }, exit);
     let unwatchable = |error: &io::Error| error!(error = error as &dyn Error, "cannot watch for the exit of a caller");
-    let tenancy = tenancy.inspect_err(unwatchable).ok()?;
-    Some(Watched::new(Tolerant::new(stream), tenancy, PATIENCE))
+    Some((stream, tenancy.inspect_err(unwatchable).ok()?))
 }
 
 /// Says why a connection of `uid` ends, once in a while.

@@ -31,7 +31,8 @@ use super::serving::{Attested, MessageStream, Serving, Subscription};
 use crate::jwt_svids::Token;
 use crate::server_answers::EntryTerms;
 use delegates::Delegation;
-use question::{JwtBundles, X509Bundles, X509Svids, may_be_handed_on};
+pub(super) use question::may_be_handed_on;
+use question::{JwtBundles, X509Bundles, X509Svids};
 use subject::Subject;
 
 const SUBSCRIBE_SVIDS: &str = "SubscribeToX509SVIDs";

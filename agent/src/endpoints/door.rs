@@ -33,9 +33,6 @@ use offer::{Bounds, NotOffered, Offer};
 pub(super) use discovery::{MAX_CONDENSED_BYTES, VALIDATION_KEY};
 pub(super) use offer::{MAX_DELEGATED_MESSAGE_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket, methods};
 
-/// Keeps browsers and naive proxies from being talked into asking. Source: SPIFFE_Workload_Endpoint.md §3.
-const SECURITY_HEADER: &str = "workload.spiffe.io";
-
 /// Puts a [`Door`] before every service of the socket.
 #[derive(Clone, Debug)]
 pub(super) struct DoorLayer {
@@ -92,8 +89,8 @@ impl<S> Door<S> {
         }
         let path = request.uri().path();
         let offer = Offer::of(path, self.socket).map_err(|refusal| self.not_offered(&caller, path, refusal))?;
-        if offer.wants_security_header() {
-            check_security_header(request.headers())?;
+        if let Some(header) = offer.security_header() {
+            check_security_header(request.headers(), header)?;
         }
         let slot = caller.connection().open_stream(now).map(Arc::new);
         let slot = slot.ok_or_else(|| Status::resource_exhausted("too many open streams of this user"))?;
@@ -110,13 +107,13 @@ impl<S> Door<S> {
     }
 }
 
-fn check_security_header(headers: &HeaderMap) -> Result<(), Status> {
+fn check_security_header(headers: &HeaderMap, header: &'static str) -> Result<(), Status> {
     //= WLE-03 SPIFFE Workload Endpoint 3: "Requests not including this metadata key/value MUST be rejected"
-    let mut values = headers.get_all(SECURITY_HEADER).iter();
+    let mut values = headers.get_all(header).iter();
     match (values.next(), values.next()) {
         (Some(value), None) if value == "true" => Ok(()),
         //= FLT-A11 agent faults: "InvalidArgument"
-        _ => Err(Status::invalid_argument("security header \"workload.spiffe.io: true\" missing from request")),
+        _ => Err(Status::invalid_argument(format!("security header \"{header}: true\" missing from request"))),
     }
 }
 

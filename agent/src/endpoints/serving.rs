@@ -8,6 +8,7 @@
 
 mod nobody;
 mod question;
+mod referred;
 mod seen;
 mod subscription;
 mod tokens;
@@ -32,6 +33,7 @@ pub(super) use subscription::{MAX_SLEEP, Subscription};
 pub(super) use view::{Bundles, View, same_bundles, same_jwt_bundles};
 
 use super::admission::{About, Admission};
+use super::broker::AuthenticatedBroker;
 use super::caller::Known;
 use super::door::Admitted;
 use super::tally::Tally;
@@ -39,7 +41,7 @@ use super::{NowUnix, Sources};
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
-use turns::Turns;
+use turns::{Turn, Turns};
 
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(5);
@@ -115,6 +117,23 @@ impl Serving {
     /// Whether a line about this caller may be logged now.
     pub fn admission(&self) -> &Admission {
         &self.0.admission
+    }
+
+    /// Whoever sent a request that has passed the broker's door, and has proven to be it.
+    pub fn broker(&self, request: &Request<impl Sized>) -> Result<Arc<AuthenticatedBroker>, Status> {
+        let admitted = request.extensions().get::<Admitted>();
+        let broker = admitted.and_then(|admitted| admitted.caller().broker().cloned());
+        broker.ok_or_else(|| Status::unauthenticated("a connection that proved no broker"))
+    }
+
+    /// One of the turns of the user behind `uid`, for work that is not done by [`in_turn`](Self::in_turn); given back on drop.
+    pub async fn turn_of(&self, uid: u32) -> Result<Turn, Status> {
+        self.0.turns.of_user(uid).await
+    }
+
+    /// Done once serving is to stop.
+    pub async fn is_stopping(&self) {
+        super::is_stopping(self.0.stopping.clone()).await;
     }
 
     /// Whoever sent a request that has passed the door.
@@ -194,7 +213,7 @@ impl Serving {
 
     /// Before an update: the caller as it is now. Whoever's user and groups are the same, and whose unit, container and
     /// executable decide nothing, is not attested anew: a publication wakes every stream at once.
-    async fn attest_again(&self, caller: &Known, before: &Attested) -> Result<Attested, Status> {
+    pub async fn attest_again(&self, caller: &Known, before: &Attested) -> Result<Attested, Status> {
         let (attestor, peer, known) = (&self.0.attestor, &caller.peer, &before.selectors);
         let demand = self.0.identities.borrow().demand().clone();
         let decides_nothing_else = !asks_for_more(&demand, known);
@@ -258,6 +277,6 @@ impl Serving {
     }
 }
 
-fn attestation_failed(refusal: &WorkloadRefusal) -> Status {
+pub(super) fn attestation_failed(refusal: &WorkloadRefusal) -> Status {
     Status::unavailable(format!("workload attestation failed: {refusal}"))
 }

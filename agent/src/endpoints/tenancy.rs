@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
+use super::broker::AuthenticatedBroker;
 use super::caller::Caller;
 
 /// How long a client has to send the HTTP/2 preface, and how long a connection may be without a stream: clients connect again
@@ -31,6 +32,16 @@ impl Tenancy {
         #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps its descriptor open and the same")]
         let exit = exit.map(|event| AsyncFd::with_interest(event, Interest::READABLE)).transpose()?;
         Ok(Self { caller, exit })
+    }
+
+    /// Who is on the connection.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The same, whose caller has proven to be `broker`.
+    pub fn proven(self, broker: AuthenticatedBroker) -> Self {
+        Self { caller: self.caller.proven(broker), ..self }
     }
 }
 

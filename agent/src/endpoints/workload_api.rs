@@ -81,7 +81,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
 }
 
 /// The one identity that is asked for, if one is named.
-fn wanted(spiffe_id: &str) -> Result<Option<SpiffeId>, Status> {
+pub(super) fn wanted(spiffe_id: &str) -> Result<Option<SpiffeId>, Status> {
     if spiffe_id.is_empty() {
         return Ok(None);
     }

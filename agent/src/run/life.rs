@@ -18,6 +18,7 @@ use crate::counted::Counted;
 use crate::identities::Identities;
 use crate::issuance_heads::IssuanceHeads;
 use crate::node_attestation::{Attestor, remembered};
+use crate::own_certificate::OwnCertificate;
 use crate::report::Report;
 use crate::sealed_cache::SealedCache;
 use crate::server_channel::{Channel, Server};
@@ -43,6 +44,8 @@ pub(super) struct Ends {
     pub time: TrustedTime,
     /// What wakes the loop.
     pub wakes: Wakes,
+    /// Where the agent's certificate is found by what serves with it.
+    pub shown: OwnCertificate,
 }
 
 /// What the loops of all servers share.
@@ -162,7 +165,7 @@ async fn synchronizer<'a>(
     ends: Ends,
     shared: &Shared,
 ) -> (Synchronizer, Wakes) {
-    let Ends { identities, reporter, link, time, wakes } = ends;
+    let Ends { identities, reporter, link, time, wakes, shown } = ends;
     let directory = to.directory(&config.data_dir);
     let server =
         Server::new(&to.address, to.port, &config.trust_domain, time.clone()).agreeing_on(config.key_exchanges);
@@ -185,6 +188,7 @@ async fn synchronizer<'a>(
         link,
         counted: shared.counted.clone(),
         bans: shared.bans.clone(),
+        shown,
     });
     (synchronizer, wakes)
 }

@@ -12,6 +12,7 @@ use crate::config::{AgentConfig, ServerConfig};
 use crate::counted::Counted;
 use crate::identities::Identities;
 use crate::jwt_svids::{Upstream, Upstreams};
+use crate::own_certificate::OwnCertificate;
 use crate::report::{Report, Reports};
 use crate::requests::Requests;
 use crate::sync::Wakes;
@@ -34,6 +35,8 @@ pub(super) struct Loops {
     pub upstreams: Upstreams,
     /// Wakes each loop.
     pub ask_now: Vec<Arc<Notify>>,
+    /// The agent's certificates, in the order of the servers.
+    pub certificates: Vec<OwnCertificate>,
 }
 
 /// One loop, seen from outside.
@@ -65,6 +68,7 @@ pub(super) fn prepare(
     let shared = Shared { counted: Arc::<Counted>::default(), bans: bans.clone() };
     let reports = Reports::new(outsides.iter().map(|one| one.source.report.clone()).collect());
     let requests = Requests::of_all(outsides.iter().map(|one| &one.upstream.requests));
+    let certificates = ends.iter().map(|ends| ends.shown.clone()).collect();
     let ask_now = outsides.iter().map(|one| one.ask_now.clone()).collect();
     let (sources, upstreams): (Vec<Source>, Vec<Upstream>) =
         outsides.into_iter().map(|one| (one.source, one.upstream)).unzip();
@@ -73,7 +77,7 @@ pub(super) fn prepare(
         Ok([only]) => only.identities,
         Err(several) => follow(config, several, bans, time.clone()),
     };
-    Ok(Loops { ends, shared, identities, reports, requests, upstreams, ask_now })
+    Ok(Loops { ends, shared, identities, reports, requests, upstreams, ask_now, certificates })
 }
 
 fn one(
@@ -90,7 +94,8 @@ fn one(
     let wakes = Wakes::new(stopping.clone(), ask_now.clone(), waiting);
     let source = Source::new(identities, report, &server.bootstrap, &config.trust_domain);
     let upstream = Upstream { link: linked, requests, time: time.clone() };
-    (Ends { identities: publisher, reporter, link, time, wakes }, Outside { source, upstream, ask_now })
+    let shown = OwnCertificate::default();
+    (Ends { identities: publisher, reporter, link, time, wakes, shown }, Outside { source, upstream, ask_now })
 }
 
 fn follow(

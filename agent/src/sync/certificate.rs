@@ -182,6 +182,7 @@ impl Synchronizer {
         if !self.parts.keys.adopt(&svid.spki_der) {
             return Err(AnswerRefusal::OtherKey.into());
         }
+        self.show_certificate(&svid);
         let moment = self.parts.time.moment();
         let remaining = moment.remaining(&svid.lifetime);
         self.standing = Standing::Attested(Agent::new(svid, reattestable, remaining, Instant::now(), &moment));
@@ -193,6 +194,13 @@ impl Synchronizer {
             self.keep(false).await;
         }
         Ok(())
+    }
+
+    /// From now on `svid`, whose key is the current one, is what brokers see of the agent.
+    pub(super) fn show_certificate(&self, svid: &AgentSvid) {
+        if let Some(key) = self.parts.keys.current() {
+            self.parts.shown.show(svid, key);
+        }
     }
 
     /// A server that signs with an authority that it calls tainted is asked again, and not at once.

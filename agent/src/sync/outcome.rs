@@ -143,6 +143,7 @@ impl Synchronizer {
     async fn obey_ban(&mut self) {
         if self.standing.ban() {
             error!("this agent is banned: its identities are withdrawn and its cache is wiped");
+            self.parts.shown.hide();
             self.ledger.clear();
             self.changes = Changes::default();
             self.publish_anyway();

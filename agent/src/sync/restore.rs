@@ -151,6 +151,7 @@ impl Synchronizer {
         }
         let lifetime = svid.lifetime.span().length();
         info!(spiffe_id = %svid.spiffe_id, "agent certificate restored");
+        self.show_certificate(&svid);
         let mut agent = Agent::new(svid, record.reattestable, lifetime, Instant::now(), &moment);
         self.attested_boot.clone_from(&record.attested_boot);
         //= TPM-44 TCG PC Client Platform Firmware Profile: "every boot is quoted anew"

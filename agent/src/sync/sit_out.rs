@@ -21,6 +21,7 @@ impl Synchronizer {
         self.hang_up();
         //= FLT-A29 agent faults: "everything is withdrawn and wiped, of all servers"
         self.standing.ban();
+        self.parts.shown.hide();
         self.ledger.clear();
         self.changes = Changes::default();
         self.publish();

@@ -29,6 +29,7 @@ fn listening_after(slept: i64) -> Synchronizer {
         reporter: watch::channel(Report::default()).0,
         link: watch::channel(None).0,
         counted: Arc::default(),
+        shown: OwnCertificate::default(),
         number: ServerNumber::FIRST,
         bans: Bans::default(),
         trust_domain,

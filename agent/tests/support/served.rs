@@ -280,6 +280,7 @@ pub fn config(socket_path: PathBuf, limits: Limits) -> WorkloadApiConfig {
         wit_svids: false,
         secrets: Some(SdsConfig::default()),
         admin: None,
+        broker: None,
     }
 }
 

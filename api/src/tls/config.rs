@@ -62,6 +62,15 @@ fn made() -> CryptoProvider {
 
 /// Accepts clients with or without an X509-SVID of the trust domain; shows what `svid` holds.
 pub fn server_config(clients: Arc<ClientTrust>, svid: Arc<SvidResolver>, exchanges: KeyExchanges) -> Arc<ServerConfig> {
+    server_config_for(clients, svid, exchanges)
+}
+
+/// The same for any judge of clients that bring a certificate, and any choice of certificates.
+pub fn server_config_for(
+    clients: impl Judge,
+    svid: Arc<dyn ResolvesServerCert>,
+    exchanges: KeyExchanges,
+) -> Arc<ServerConfig> {
     let provider = exchanges.provider();
     let verifier = Arc::new(SvidVerifier { judge: clients, provider: provider.clone() });
     let mut config = ServerConfig::builder_with_provider(provider)

@@ -27,6 +27,14 @@ impl Owner {
     }
 }
 
+/// Whether a process is in the PID namespace of the /proc that its status was read from: one that is in a namespace below has a number
+/// in each. Kernels without such namespaces have no such line. Source: proc_pid_status(5), NSpid.
+pub(super) fn has_one_number(status: &[u8]) -> bool {
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let numbers = lines.find_map(|line| line.strip_prefix(b"NSpid:"));
+    numbers.is_none_or(|numbers| numbers.trim_ascii().split(u8::is_ascii_whitespace).count() == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +57,16 @@ mod tests {
             let status = [b"Name:\t", name, &STATUS.as_bytes()["Name:\tweb".len()..]].concat();
             assert_eq!(Owner::parse(&status), Owner::parse(STATUS.as_bytes()), "{name:?}");
         }
+    }
+
+    #[test]
+    fn who_has_numbers_in_several_pid_namespaces_is_in_the_last() {
+        for (line, one) in [("NSpid:\t7\n", true), ("NSpid:\t7\t1\n", false), ("NSpid:\t7\t5\t1\n", false), ("", true)]
+        {
+            assert_eq!(has_one_number(format!("{STATUS}{line}CapInh:\t0\n").as_bytes()), one, "{line:?}");
+        }
+        let named = STATUS.replacen("web", "NSpid:\t7\t1", 1);
+        assert!(has_one_number(format!("{named}NSpid:\t7\n").as_bytes()), "a name is no line of its own");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::noted::Noted;
 use super::process::Process;
@@ -51,7 +52,7 @@ struct Facts {
 /// What ties us to that very process.
 #[derive(Debug)]
 enum Anchor {
-    /// From SO_PEERPIDFD (Linux 6.5): the kernel's own reference, taken at `connect`.
+    /// The kernel's own reference: from SO_PEERPIDFD (Linux 6.5), taken at `connect`, or from pidfd_open (Linux 5.3).
     Pidfd(Arc<OwnedFd>),
     /// Older kernels: the directory opened, and the start time read, at accept. Does not see a process that exited, and
     /// whose PID was given to another one, between its `connect` and our accept.
@@ -89,7 +90,7 @@ impl Peer {
     /// The process that has the number `pid` now, for somebody who may name processes by it. Whether it still is the one that was
     /// meant, only who named it can tell; from here on it is this very process. Blocks on procfs.
     pub fn numbered(pid: i32) -> Result<Self, WorkloadRefusal> {
-        let anchor = Anchor::start_time(pid)?;
+        let anchor = Anchor::of_number(pid)?;
         let owner = Process::open(pid).map_err(|_| WorkloadRefusal::Exited { pid })?.owner()?;
         let peer = Self(Arc::new(Facts { pid, uid: owner.euid, gid: owner.egid, anchor, executable: None }));
         if peer.still_alive() { Ok(peer) } else { Err(WorkloadRefusal::Exited { pid }) }
@@ -123,7 +124,7 @@ impl Peer {
         }
     }
 
-    /// A descriptor that becomes readable when the process exits; `None` where the kernel has no SO_PEERPIDFD.
+    /// A descriptor that becomes readable when the process exits; `None` where the kernel gives none.
     pub fn exit_event(&self) -> Option<Arc<OwnedFd>> {
         match &self.0.anchor {
             Anchor::Pidfd(pidfd) => Some(pidfd.clone()),
@@ -150,6 +151,18 @@ impl Peer {
 }
 
 impl Anchor {
+    /// Of whatever process, and no thread of one, has the number now.
+    fn of_number(pid: i32) -> Result<Self, WorkloadRefusal> {
+        let exited = WorkloadRefusal::Exited { pid };
+        let Some(number) = Some(pid).filter(|pid| *pid > 0).and_then(Pid::from_raw) else { return Err(exited) };
+        match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self::Pidfd(Arc::new(pidfd))),
+            Err(rustix::io::Errno::NOSYS) => Self::start_time(pid),
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Err(exited),
+            Err(errno) => Err(WorkloadRefusal::Unreadable { pid, file: ".", source: errno.into() }),
+        }
+    }
+
     fn start_time(pid: i32) -> Result<Self, WorkloadRefusal> {
         let process = Process::open(pid).map_err(|_| WorkloadRefusal::Exited { pid })?;
         let ticks = process.start_time()?.ok_or(WorkloadRefusal::Exited { pid })?;
@@ -195,9 +208,24 @@ mod tests {
         assert_eq!((peer.pid(), peer.uid()), (child.id() as i32, nix::unistd::geteuid().as_raw()));
         child.kill().and_then(|()| child.wait()).expect("ends");
         assert!(!peer.still_alive());
-        for nobody in [child.id() as i32, 0, -1, i32::MAX] {
+        for nobody in [child.id() as i32, 0, -1, i32::MIN, i32::MAX] {
             assert!(matches!(Peer::numbered(nobody), Err(WorkloadRefusal::Exited { .. })), "{nobody}");
         }
+    }
+
+    #[test]
+    fn a_thread_is_no_process() {
+        let (says, said) = std::sync::mpsc::channel();
+        let (ends, ended) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            says.send(nix::unistd::gettid().as_raw()).expect("listens");
+            let _ = ended.recv();
+        });
+        let number = said.recv().expect("says it");
+        assert!(std::fs::exists(format!("/proc/{number}")).expect("looks"), "it has a place there");
+        assert!(matches!(Peer::numbered(number), Err(WorkloadRefusal::Exited { .. })));
+        drop(ends);
+        thread.join().expect("ends");
     }
 
     //= FLT-A12

@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use procfs::process::Stat;
 use procfs::{FromBufRead, FromRead, ProcessCGroups};
 
-use super::owner::Owner;
+use super::owner::{Owner, has_one_number};
 use super::refusal::WorkloadRefusal;
 
 /// Longest /proc/PID/status read, bytes: 65,536 groups of eleven characters, and the rest.
@@ -46,11 +46,15 @@ impl Process {
     /// Whose it is now.
     pub fn owner(&self) -> Result<Owner, WorkloadRefusal> {
         self.read("status", |file| {
-            let mut text = Vec::with_capacity(STATUS_BYTES);
-            file.take(MAX_STATUS_BYTES).read_to_end(&mut text)?;
+            let text = status(file)?;
             let incomplete = || procfs::ProcError::Other("no complete Uid, Gid and Groups".to_owned());
             Owner::parse(&text).ok_or_else(incomplete)
         })
+    }
+
+    /// Whether it is in the PID namespace that /proc shows, which is ours.
+    pub fn has_one_number(&self) -> Result<bool, WorkloadRefusal> {
+        self.read("status", |file| Ok(has_one_number(&status(file)?)))
     }
 
     /// When the process started, in clock ticks since boot: a PID and its start time name a process once. `None` for a
@@ -85,6 +89,12 @@ impl Process {
             error => WorkloadRefusal::Unreadable { pid, file, source: io::Error::other(error) },
         })
     }
+}
+
+fn status(file: File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(STATUS_BYTES);
+    file.take(MAX_STATUS_BYTES).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -162,11 +162,23 @@ impl UnixAttestor {
     /// its own. Blocks as [`attest_user`](Self::attest_user).
     pub fn attest_numbered(&self, pid: i32, demand: &Demand) -> Result<(Peer, Attested), WorkloadRefusal> {
         let peer = Peer::numbered(pid)?;
-        let mut attested = self.attest_user(&peer, demand)?;
+        let attested = self.attest_named(&peer, demand)?;
+        Ok((peer, attested))
+    }
+
+    /// The same of a process that was named before.
+    pub fn attest_named(&self, process: &Peer, demand: &Demand) -> Result<Attested, WorkloadRefusal> {
+        let mut attested = self.attest_user(process, demand)?;
         if self.looks_at_executables() && demand.concerns(&attested.selectors) {
             attested.withhold("unix:path, unix:sha256", Withheld::Numbered);
         }
-        Ok((peer, attested))
+        Ok(attested)
+    }
+
+    /// Whether numbers of processes mean to `peer` what they mean here: in another PID namespace they name others. Blocks on procfs.
+    pub fn shares_numbers_with(&self, peer: &Peer) -> Result<bool, WorkloadRefusal> {
+        let shares = peer.process()?.has_one_number()?;
+        if peer.still_alive() { Ok(shares) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
     }
 
     /// What is true of `peer` now. Blocks on files, user databases and systemd.

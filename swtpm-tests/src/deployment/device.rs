@@ -38,6 +38,8 @@ pub struct AgentOptions {
     pub attestor_lines: String,
     /// Further lines for the agent's block.
     pub agent_lines: String,
+    /// Further lines for its `experimental` block.
+    pub experimental_lines: String,
     /// `trust_domain` of its agent.conf.
     pub trust_domain: &'static str,
     /// Further lines for the tpm2 node attestor's block.
@@ -59,6 +61,7 @@ impl Default for AgentOptions {
             server_port: None,
             attestor_lines: String::new(),
             agent_lines: String::new(),
+            experimental_lines: String::new(),
             trust_domain: TRUST_DOMAIN,
             tpm_lines: String::new(),
             tpm_address: None,
@@ -218,6 +221,11 @@ impl Device {
         self.directory.path().join("admin/admin.sock")
     }
 
+    /// Where the socket for brokers may be.
+    pub fn broker_socket(&self) -> PathBuf {
+        self.directory.path().join("brokers/broker.sock")
+    }
+
     /// The agent's data directory, with the sealed cache.
     pub fn data_directory(&self) -> PathBuf {
         self.directory.path().join("data")
@@ -333,6 +341,7 @@ impl Device {
     {agent_lines}
     experimental {{
         sync_interval = "{sync_interval}"
+        {experimental_lines}
     }}
 }}
 plugins {{
@@ -349,6 +358,7 @@ plugins {{
             trust_domain = options.trust_domain,
             socket = path(&self.socket()),
             agent_lines = options.agent_lines,
+            experimental_lines = options.experimental_lines,
             attestor_lines = options.attestor_lines,
             sync_interval = options.sync_interval,
             log_level = options.log_level,

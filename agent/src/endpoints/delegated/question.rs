@@ -17,8 +17,8 @@ use crate::endpoints::serving::{Attested, Bundles, MAX_SLEEP, Question, Seen, sa
 use crate::identities::Identity;
 use crate::server_answers::{EntryTerms, ShownBundle};
 
-/// Whether an entry's identity is one that delegates get. Not if that is not known of it.
-pub(super) fn may_be_handed_on(terms: &EntryTerms) -> bool {
+/// Whether an entry's identity is one that delegates and brokers get. Not if that is not known of it.
+pub(in crate::endpoints) fn may_be_handed_on(terms: &EntryTerms) -> bool {
     terms.is_privileged == Some(false)
 }
 

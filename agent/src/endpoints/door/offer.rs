@@ -12,6 +12,10 @@ pub(in crate::endpoints) const MAX_MESSAGE_BYTES: usize = 1024;
 pub(in crate::endpoints) const MAX_JWT_MESSAGE_BYTES: usize = MAX_TOKEN_BYTES + 4096;
 /// Longest message of a delegate, bytes: audiences, and some hundred selectors.
 pub(in crate::endpoints) const MAX_DELEGATED_MESSAGE_BYTES: usize = 32 * 1024;
+/// Keep browsers and naive proxies from being talked into asking. Source: SPIFFE_Workload_Endpoint.md §3.
+const WORKLOAD_HEADER: &str = "workload.spiffe.io";
+/// The same for brokers. Source: SPIFFE_Broker_Endpoint.md §3.
+const BROKER_HEADER: &str = "broker.spiffe.io";
 /// Before each message of a body. Source: gRPC over HTTP2, Length-Prefixed-Message.
 const PREFIX_BYTES: usize = 5;
 
@@ -27,6 +31,8 @@ pub(super) enum Offer {
     Reflection,
     Administration,
     Delegated,
+    Broker,
+    BrokersReflection,
 }
 
 /// How much a request's body may be.
@@ -45,6 +51,8 @@ pub(in crate::endpoints) enum Socket {
     Workloads { api: bool, wit_svids: bool, secrets: bool },
     /// The admin socket.
     Administration,
+    /// The brokers'.
+    Brokers,
 }
 
 /// Why a method is answered `Unimplemented`.
@@ -63,6 +71,8 @@ pub(super) enum NotOffered {
     Unknown,
     #[error("no such method on the admin socket of this agent")]
     UnknownToAdministration,
+    #[error("no such method on the broker's socket of this agent")]
+    UnknownToBrokers,
 }
 
 /// Every method there is. What is not here does not exist.
@@ -99,17 +109,30 @@ static ADMINISTRATION: [(&str, Offer); 10] = [
     ("/spire.api.agent.delegatedidentity.v1.DelegatedIdentity/SubscribeToJWTBundles", Offer::Delegated),
 ];
 
-/// The paths of all methods, of either socket.
+/// The same of the brokers' socket.
+static BROKERS: [(&str, Offer); 6] = [
+    ("/spiffe.broker.API/SubscribeToX509SVID", Offer::Broker),
+    ("/spiffe.broker.API/SubscribeToX509Bundles", Offer::Broker),
+    ("/spiffe.broker.API/FetchJWTSVID", Offer::Broker),
+    ("/spiffe.broker.API/SubscribeToJWTBundles", Offer::Broker),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Offer::BrokersReflection),
+    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Offer::BrokersReflection),
+];
+
+/// The paths of all methods, of whichever socket, each once.
 pub(in crate::endpoints) fn methods() -> impl Iterator<Item = &'static str> {
-    METHODS.iter().chain(&ADMINISTRATION).map(|(path, _)| *path)
+    let of_brokers = BROKERS.iter().filter(|(_, offer)| *offer == Offer::Broker);
+    METHODS.iter().chain(&ADMINISTRATION).chain(of_brokers).map(|(path, _)| *path)
 }
 
 impl Offer {
     pub fn of(path: &str, socket: Socket) -> Result<Self, NotOffered> {
         let in_table =
             |table: &[(&str, Self)]| table.iter().find(|(method, _)| *method == path).map(|(_, offer)| *offer);
-        let Socket::Workloads { api, wit_svids, secrets } = socket else {
-            return in_table(&ADMINISTRATION).ok_or(NotOffered::UnknownToAdministration);
+        let (api, wit_svids, secrets) = match socket {
+            Socket::Administration => return in_table(&ADMINISTRATION).ok_or(NotOffered::UnknownToAdministration),
+            Socket::Brokers => return in_table(&BROKERS).ok_or(NotOffered::UnknownToBrokers),
+            Socket::Workloads { api, wit_svids, secrets } => (api, wit_svids, secrets),
         };
         //= WLA-12 SPIFFE Workload API 7: "calls to all RPCs defined by the WIT-SVID profile MUST return"
         match in_table(&METHODS).ok_or_else(|| NotOffered::because(path))? {
@@ -120,10 +143,15 @@ impl Offer {
         }
     }
 
-    /// Source: SPIFFE_Workload_Endpoint.md §3; SPIRE exempts health checks, reflection, and Envoy, which
-    /// sends no header of the kind unless its configuration says so.
-    pub fn wants_security_header(self) -> bool {
-        matches!(self, Self::WorkloadApi | Self::JwtSvid | Self::WitSvid | Self::Explain)
+    /// The header that must be there, if one must, and be `true`. Source: SPIFFE_Workload_Endpoint.md §3; SPIRE exempts health checks,
+    /// reflection to workloads, and Envoy, which sends no header of the kind unless its configuration says so.
+    pub fn security_header(self) -> Option<&'static str> {
+        match self {
+            Self::WorkloadApi | Self::JwtSvid | Self::WitSvid | Self::Explain => Some(WORKLOAD_HEADER),
+            //= BRK-01 SPIFFE Broker Endpoint 3: "every client request to the SPIFFE Broker Endpoint MUST include"
+            Self::Broker | Self::BrokersReflection => Some(BROKER_HEADER),
+            Self::Secrets | Self::Health | Self::Reflection | Self::Administration | Self::Delegated => None,
+        }
     }
 
     pub fn bounds(self) -> Bounds {
@@ -134,9 +162,9 @@ impl Offer {
             // A SPIFFE ID.
             Self::WitSvid => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             Self::Delegated => (PREFIX_BYTES + MAX_DELEGATED_MESSAGE_BYTES, 5),
-            Self::JwtSvid => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
+            Self::JwtSvid | Self::Broker => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             // A conversation: a tool asks for one file after the other.
-            Self::Reflection => (64 * 1024, 60),
+            Self::Reflection | Self::BrokersReflection => (64 * 1024, 60),
             Self::Secrets => return Bounds::EachMessage,
         };
         Bounds::Whole { bytes, time: Duration::from_secs(seconds) }
@@ -155,15 +183,14 @@ impl NotOffered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ironroot_api::pb::workload::DESCRIPTORS;
+    use ironroot_api::pb::{broker, workload};
     use prost::Message;
     use prost_types::FileDescriptorSet;
 
     const ALL: Socket = Socket::Workloads { api: true, wit_svids: true, secrets: true };
 
-    /// Every method of the services that this socket serves, by their own descriptors.
-    fn served() -> Vec<String> {
-        let sets = [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+    /// Every method of the services that these sets describe.
+    fn served(sets: &[&[u8]]) -> Vec<String> {
         let files = sets.iter().flat_map(|set| FileDescriptorSet::decode(*set).expect("descriptors").file);
         let methods = |file: prost_types::FileDescriptorProto| {
             let package = if file.package().is_empty() { String::new() } else { format!("{}.", file.package()) };
@@ -179,12 +206,20 @@ mod tests {
     //= WLA-01 WLE-08
     #[test]
     fn every_method_that_is_served_is_in_the_table_and_no_other() {
-        for method in served() {
-            assert!(Offer::of(&method, ALL).is_ok(), "{method}");
+        let workloads = [workload::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let brokers = [broker::DESCRIPTORS];
+        for (socket, table, sets) in
+            [(ALL, &METHODS[..], &workloads[..]), (Socket::Brokers, &BROKERS[..], &brokers[..])]
+        {
+            let served = served(sets);
+            for method in &served {
+                assert!(Offer::of(method, socket).is_ok(), "{method}");
+            }
+            let is_described = |offer: Offer| !matches!(offer, Offer::Reflection | Offer::BrokersReflection);
+            let without_reflection = table.iter().filter(|(_, offer)| is_described(*offer));
+            assert!(without_reflection.clone().all(|(method, _)| served.contains(&(*method).to_owned())));
+            assert_eq!(without_reflection.count(), served.len());
         }
-        let without_reflection = METHODS.iter().filter(|(_, offer)| *offer != Offer::Reflection);
-        assert!(without_reflection.clone().all(|(method, _)| served().contains(&(*method).to_owned())));
-        assert_eq!(without_reflection.count(), served().len());
     }
 
     //= WLA-12
@@ -206,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_socket_offers_what_is_the_others() {
+    fn no_socket_offers_what_is_anothers() {
         for (method, offer) in ADMINISTRATION {
             assert_eq!(Offer::of(method, Socket::Administration), Ok(offer));
             assert_eq!(Offer::of(method, ALL), Err(NotOffered::Unknown));
@@ -214,6 +249,15 @@ mod tests {
         for (method, _) in METHODS {
             assert_eq!(Offer::of(method, Socket::Administration), Err(NotOffered::UnknownToAdministration));
         }
+        for (method, offer) in BROKERS {
+            assert_eq!(Offer::of(method, Socket::Brokers), Ok(offer));
+            assert_eq!(Offer::of(method, Socket::Administration), Err(NotOffered::UnknownToAdministration));
+        }
+        for (method, _) in METHODS.iter().filter(|(_, offer)| *offer != Offer::Reflection).chain(&ADMINISTRATION) {
+            assert_eq!(Offer::of(method, Socket::Brokers), Err(NotOffered::UnknownToBrokers));
+        }
+        let paths: Vec<_> = methods().collect();
+        assert!(paths.iter().enumerate().all(|(at, path)| !paths[..at].contains(path)), "each once");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 use ironroot_attest::SelectorSet;
 use tonic::Status;
 
-use super::{Attested, Seen};
+use super::{Attested, Seen, Serving};
+use crate::endpoints::caller::Known;
 
 /// What a caller said on a stream after its first words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,22 @@ pub(in crate::endpoints) trait Question: Send + 'static {
     const METHOD: &'static str;
     /// What an answer holds, for the log.
     const WHAT: &'static str;
+
+    /// Finds out who `caller` is now, or whom else the selectors are of that count; `before`: what was known when the last answer
+    /// was sent. Most callers ask for themselves.
+    fn attest(
+        &self,
+        serving: &Serving,
+        caller: &Known,
+        before: Option<&Attested>,
+    ) -> impl Future<Output = Result<Attested, Status>> + Send {
+        async move {
+            match before {
+                Some(before) => serving.attest_again(caller, before).await,
+                None => serving.attest(caller).await,
+            }
+        }
+    }
 
     /// Whose identities it is about: most callers ask for themselves.
     fn about<'a>(&'a self, caller: &'a Attested) -> &'a SelectorSet {

@@ -81,7 +81,7 @@ impl<Q: Question> Subscription<Q> {
             if self.question.is_asked() {
                 let suffices = self.attested.suffices_for(&self.identities.borrow());
                 if !suffices {
-                    self.attested = self.serving.attest(&self.caller).await?;
+                    self.attested = self.question.attest(&self.serving, &self.caller, None).await?;
                 }
                 let (view, lasts) = self.current()?;
                 //= FLT-A23 agent faults: "nothing while its own does not change"
@@ -109,7 +109,8 @@ impl<Q: Question> Subscription<Q> {
     /// Before an update, makes sure that the caller still is who it was, and sends what it may see now.
     async fn send(&mut self, mut view: Q::View) -> Result<Q::Answer, Status> {
         if self.has_answered {
-            self.attested = self.serving.attest_again(&self.caller, &self.attested).await?;
+            let before = Some(&self.attested);
+            self.attested = self.question.attest(&self.serving, &self.caller, before).await?;
             view = self.current()?.0;
         } else {
             self.record();

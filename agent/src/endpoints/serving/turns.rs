@@ -15,7 +15,7 @@ pub(super) struct Turns {
 }
 
 /// One of its user's turns; given back on drop.
-type Turn = OwnedSemaphorePermit;
+pub(in crate::endpoints) type Turn = OwnedSemaphorePermit;
 
 impl Turns {
     pub fn new(admission: Admission, patience: Duration) -> Self {

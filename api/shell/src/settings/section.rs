@@ -174,6 +174,33 @@ impl<'a> Section<'a> {
         Self::new(name, item.origin, body, self.mistakes)
     }
 
+    /// The blocks `key = [{ ... }, { ... }]`, in the order of the file; `key { ... }`, also several times, is the same in HCL.
+    pub fn blocks(&self, key: &str) -> Vec<Section<'a>> {
+        let bodies = self.items(key).flat_map(|item| self.bodies_in(item)).enumerate();
+        let section =
+            |(at, (origin, body))| Section::new(format!("{}[{at}]", self.full(key)), origin, Some(body), self.mistakes);
+        bodies.map(section).collect()
+    }
+
+    fn bodies_in(&self, item: &'a Item) -> Vec<(Origin, &'a Body)> {
+        match &item.value {
+            Value::Block(body) if item.labels.is_empty() => vec![(item.origin, body)],
+            Value::List(values) => {
+                values.iter().filter_map(|(origin, value)| Some((*origin, self.body(item, *origin, value)?))).collect()
+            }
+            other => self.wrong_kind(item, other, "a list of blocks in braces").unwrap_or_default(),
+        }
+    }
+
+    fn body(&self, item: &Item, origin: Origin, value: &'a Value) -> Option<&'a Body> {
+        let Value::Block(body) = value else {
+            let reason = format!("expected a block in braces, found {}", value.kind());
+            self.mistakes.add(origin, &self.full(&item.key), reason);
+            return None;
+        };
+        Some(body)
+    }
+
     /// The blocks `key "name" { ... }` with their names, in the order of the file; `key { "name" { ... } }` is the same in HCL.
     pub fn named_blocks(&self, key: &str) -> Vec<(String, Section<'a>)> {
         let items: Vec<&'a Item> = self.items(key).collect();
