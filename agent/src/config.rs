@@ -166,6 +166,8 @@ pub struct UnixAttestorConfig {
     pub executable_selectors: ExecutableSelectors,
     /// Whether they are told of processes in another mount namespace than the agent's.
     pub executable_in_other_mounts: bool,
+    /// Whether the control group is looked at: selector `unix:cgroup`.
+    pub discover_cgroup: bool,
     /// Which of SPIRE's attestors tell selectors.
     pub attestors: WorkloadAttestors,
     /// Whether entries that name a program and nobody who runs it match anybody.
@@ -182,6 +184,7 @@ impl Default for UnixAttestorConfig {
             workload_size_limit: DEFAULT_SIZE_LIMIT,
             executable_selectors: ExecutableSelectors::default(),
             executable_in_other_mounts: false,
+            discover_cgroup: false,
             attestors: WorkloadAttestors::Unix,
             allow_executable_only: false,
             connection_writer: ConnectionWriter::default(),

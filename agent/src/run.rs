@@ -204,6 +204,7 @@ fn workload_api(config: &AgentConfig) -> Result<WorkloadApiConfig, RunError> {
         workload_size_limit: config.workload_attestor.workload_size_limit,
         executable_selectors: config.workload_attestor.executable_selectors,
         executable_in_other_mounts: config.workload_attestor.executable_in_other_mounts,
+        discover_cgroup: config.workload_attestor.discover_cgroup,
     };
     let (unix, systemd) = match config.workload_attestor.attestors {
         WorkloadAttestors::Unix => (Some(unix()), None),

@@ -120,15 +120,15 @@ fn what_is_told_of_workloads_can_be_chosen() {
     let default = with("").expect("loads");
     assert_eq!(default.connection_writer, ConnectionWriter::Peer);
     assert_eq!(default.executable_selectors, ExecutableSelectors::Always);
-    assert!(!default.allow_executable_only && !default.executable_in_other_mounts);
+    assert!(!default.allow_executable_only && !default.executable_in_other_mounts && !default.discover_cgroup);
     assert_eq!(default.attestors, WorkloadAttestors::Unix);
     let chosen = with(
-        "connection_writer = \"user\" executable_selectors = \"where_unforgeable\" allow_executable_only = true executable_in_other_mounts = true",
+        "connection_writer = \"user\" executable_selectors = \"where_unforgeable\" allow_executable_only = true executable_in_other_mounts = true discover_cgroup = true",
     );
     let chosen = chosen.expect("loads");
     assert_eq!(chosen.connection_writer, ConnectionWriter::User);
     assert_eq!(chosen.executable_selectors, ExecutableSelectors::WhereUnforgeable);
-    assert!(chosen.allow_executable_only && chosen.executable_in_other_mounts);
+    assert!(chosen.allow_executable_only && chosen.executable_in_other_mounts && chosen.discover_cgroup);
     assert_eq!(
         with("executable_selectors = \"never\"").expect("loads").executable_selectors,
         ExecutableSelectors::Never

@@ -15,6 +15,7 @@
 
 mod acknowledgement;
 pub mod capabilities;
+mod cgroup;
 mod containers;
 mod demand;
 mod digests;
@@ -33,6 +34,7 @@ mod withheld;
 mod witnessed;
 mod writer;
 
+pub use cgroup::CgroupUntold;
 pub use containers::{
     ClientProof, ContainerConfig, ContainerUntold, DockerConfig, KubeletConfig, KubeletError, KubeletPort,
     QuestionError, ServerProof, SocketTemplate, TemplateError,

@@ -151,6 +151,7 @@ fn read_unix_attestor(data: &Section<'_>) -> UnixAttestorConfig {
         workload_size_limit: size.unwrap_or(default.workload_size_limit),
         executable_selectors: data.parsed("executable_selectors", str::parse).unwrap_or_default(),
         executable_in_other_mounts: boolean("executable_in_other_mounts", default.executable_in_other_mounts),
+        discover_cgroup: boolean("discover_cgroup", default.discover_cgroup),
         allow_executable_only: boolean("allow_executable_only", default.allow_executable_only),
         attestors: default.attestors,
         connection_writer: data.parsed("connection_writer", str::parse).unwrap_or_default(),

@@ -16,6 +16,8 @@ pub struct Demand {
     looked_at: Arc<[SelectorSet]>,
     /// Of entries with `unix:sha256`: what else they have, a path included.
     hashed: Arc<[SelectorSet]>,
+    /// Of entries with `unix:cgroup`: what else they have of whose a process is.
+    cgroups: Arc<[SelectorSet]>,
     /// Of entries with a unit: what else they have, its name included; nothing about executables, which are looked at later.
     units: Arc<[SelectorSet]>,
     /// Of entries with the file that the unit was read from: what else they have, the unit's name included.
@@ -44,6 +46,7 @@ impl Demand {
         Self {
             looked_at: others(entries.clone(), Selector::is_of_executable, Selector::is_of_executable),
             hashed: others(entries.clone(), is_hash, is_hash),
+            cgroups: others(entries.clone(), is_cgroup, |s| is_cgroup(s) || s.kind() == "systemd" || known_last(s)),
             units: others(entries.clone(), of_kind("systemd"), known_later),
             unit_files: others(entries.clone(), is_unit_file, known_later),
             docker: others(entries.clone(), of_kind("docker"), known_last),
@@ -59,6 +62,11 @@ impl Demand {
     /// Whether the hash could decide about a process of which `found` is known so far.
     pub fn concerns_hash(&self, found: &SelectorSet) -> bool {
         self.hashed.iter().any(|others| others.is_subset_of(found))
+    }
+
+    /// Whether its control group could decide about a process with these other selectors of its user.
+    pub(super) fn concerns_cgroup(&self, user: &SelectorSet) -> bool {
+        self.cgroups.iter().any(|others| others.is_subset_of(user))
     }
 
     /// Whether its unit could decide about a process with these selectors, `systemd:id` by its control group among them.
@@ -102,6 +110,10 @@ fn is_of_container(selector: &Selector) -> bool {
 
 fn is_unit_file(selector: &Selector) -> bool {
     selector.kind() == "systemd" && selector.value().starts_with("fragment_path:")
+}
+
+fn is_cgroup(selector: &Selector) -> bool {
+    selector.kind() == "unix" && selector.value().starts_with("cgroup:")
 }
 
 fn is_hash(selector: &Selector) -> bool {
@@ -153,6 +165,13 @@ mod tests {
             assert_eq!(demand.concerns_unit(&set(found)), expected != UnitDemand::Nothing);
         }
         assert_eq!(Demand::default().of_unit(&set(&["systemd:id:a.service"])), UnitDemand::Nothing);
+    }
+
+    #[test]
+    fn a_control_group_is_missed_only_by_users_of_entries_that_ask_for_one() {
+        let demand = Demand::of(&[set(&["unix:cgroup:/a", "unix:uid:1", "systemd:id:a.scope", "unix:path:/a"])]);
+        assert!(demand.concerns_cgroup(&set(&["unix:uid:1"])) && !demand.concerns_cgroup(&set(&["unix:uid:2"])));
+        assert!(!Demand::default().concerns_cgroup(&set(&["unix:uid:1"])));
     }
 
     #[test]

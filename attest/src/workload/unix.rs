@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::unistd::getpid;
 use thiserror::Error;
 
+use super::cgroup;
 use super::containers::ContainerConfig;
 use super::demand::Demand;
 use super::digests::Digests;
@@ -40,6 +41,8 @@ pub struct UnixAttestorConfig {
     pub executable_selectors: ExecutableSelectors,
     /// Whether they are told of processes with another view of the file system than the agent's.
     pub executable_in_other_mounts: bool,
+    /// Also find the selector `cgroup`.
+    pub discover_cgroup: bool,
 }
 
 /// Which attestors there are, in SPIRE's names.
@@ -130,6 +133,10 @@ impl UnixAttestor {
         self.config.unix.as_ref().filter(|config| config.discover_workload_path)
     }
 
+    fn discovers_cgroups(&self) -> bool {
+        self.config.unix.is_some_and(|config| config.discover_cgroup)
+    }
+
     /// What the operator should know about executables on this machine, to be said once.
     pub fn warning(&self) -> Option<&'static str> {
         let forgeable = self.link == ExecutableLink::Forgeable;
@@ -202,7 +209,9 @@ impl UnixAttestor {
 
     /// Whether [`is_still`](Self::is_still) can be true of anybody.
     pub fn knows_again(&self) -> bool {
-        self.config.systemd.is_none() && !self.config.containers.is_some() && self.config.unix.is_some()
+        let knows_places =
+            self.config.systemd.is_some() || self.config.containers.is_some() || self.discovers_cgroups();
+        self.config.unix.is_some() && !knows_places
     }
 
     /// Whether `peer` certainly still is whom `known` says, by one read of procfs: its user and groups, whose names are not
@@ -224,6 +233,13 @@ impl UnixAttestor {
         let users = self.config.unix.map(|_| users_and_groups(peer, &owner));
         let selectors = users.into_iter().flatten().collect();
         let mut attested = Attested { selectors, withheld: Vec::new(), replaced_on_disk: None };
+        if self.discovers_cgroups() {
+            match cgroup::told(&process) {
+                Ok(selector) => attested.selectors.extend([selector]),
+                Err(why) if demand.concerns_cgroup(&attested.selectors) => attested.withhold("unix:cgroup", why.into()),
+                Err(_) => {}
+            }
+        }
         if let Some(bus) = &self.config.systemd {
             let told = systemd::told(bus, peer, &process, |id| demand.of_unit(&attested.with([id])));
             attested.selectors.extend(told.selectors);
@@ -325,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_change_its_unit_is_never_known_again() {
+    fn who_may_change_its_unit_or_control_group_is_never_known_again() {
         let bus = || Some(SystemBus::default());
         let unix = || Some(UnixAttestorConfig::default());
         for (unix, systemd, knows_again) in
@@ -335,6 +351,8 @@ mod tests {
                 .expect("our own /proc");
             assert_eq!(attestor.knows_again(), knows_again);
         }
+        let cgroups = UnixAttestorConfig { discover_cgroup: true, ..UnixAttestorConfig::default() };
+        assert!(!UnixAttestor::new(cgroups).expect("our own /proc").knows_again());
     }
 
     #[test]

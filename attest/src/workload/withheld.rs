@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::cgroup::CgroupUntold;
 use super::containers::ContainerUntold;
 use super::namespaces::Kind;
 use super::systemd::UnitUntold;
@@ -70,6 +71,9 @@ pub enum Withheld {
     /// A delegate named it.
     #[error("the process was named by its number: what it runs is told only on a connection of its own")]
     Numbered,
+    /// Of `unix:cgroup`.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupUntold),
     /// Of `systemd:id` and `systemd:fragment_path`.
     #[error(transparent)]
     Unit(#[from] UnitUntold),

@@ -40,6 +40,7 @@ pub const DISCOVER: UnixAttestorConfig = UnixAttestorConfig {
     workload_size_limit: 0,
     executable_selectors: ExecutableSelectors::Always,
     executable_in_other_mounts: false,
+    discover_cgroup: false,
 };
 
 /// What an entry asks for that has a hash and nothing else.
