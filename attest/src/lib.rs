@@ -23,6 +23,7 @@ pub mod selector;
 pub mod structures;
 #[cfg(feature = "tpm")]
 pub mod tpm;
+pub mod weak_chips;
 #[cfg(feature = "workload")]
 pub mod workload;
 

@@ -18,6 +18,7 @@ mod together;
 mod tpm;
 mod tpm2;
 mod tpm_devid;
+mod weak_firmware;
 mod x509pop;
 
 use std::borrow::Cow;
@@ -42,6 +43,7 @@ pub use together::{Enrolment, Together, TwoChips};
 pub use tpm::TpmPolicy;
 pub use tpm_devid::TpmDevIdPolicy;
 pub use tpm2::{Tpm2Policy, Tpm2Refusal};
+pub use weak_firmware::{WeakFirmware, told_of_chip};
 pub use x509pop::{Issuers, X509POP_FIELDS, X509PopPolicy, X509PopServerRefusal};
 
 use crate::devices::{Devices, NotAdmitted, ProvenDevice};

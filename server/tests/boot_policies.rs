@@ -68,6 +68,8 @@ impl Fleet {
             pcr_banks: vec![Default::default()],
             event_log: EventLogPolicy::Verified,
             boot_policy,
+            weak_firmware: Default::default(),
+            known_weaknesses: Default::default(),
             require_resident_key: true,
         };
         let attestors = vec![Attestor::Tpm2(Box::new(policy))];

@@ -37,6 +37,8 @@ impl Fleet {
             pcr_banks: vec![Default::default()],
             event_log: Default::default(),
             boot_policy: Default::default(),
+            weak_firmware: Default::default(),
+            known_weaknesses: Default::default(),
             require_resident_key: true,
         };
         let attestors = vec![Attestor::Tpm2(Box::new(policy))];

@@ -85,6 +85,8 @@ impl Fixture {
             pcr_banks,
             event_log: Default::default(),
             boot_policy: Default::default(),
+            weak_firmware: Default::default(),
+            known_weaknesses: Default::default(),
             require_resident_key: true,
         };
         NodeAttestation::new(td(), self.store.clone(), self.devices.clone(), vec![Attestor::Tpm2(Box::new(policy))])

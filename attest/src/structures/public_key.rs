@@ -137,7 +137,6 @@ impl PublicKey {
     }
 
     /// The numbers that are the key, as every encoding holds them: modulus, or x and y.
-    #[cfg(feature = "tpm")]
     pub(crate) fn numbers(&self) -> &[u8] {
         match &self.0 {
             Kind::Rsa { modulus } => modulus,

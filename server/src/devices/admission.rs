@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{Admission, AdmittedEk, AttestedTpm, Claim, ClockReading, Voucher};
+use ironroot_attest::weak_chips::Maker;
 use ironroot_text::hex::hex;
 use thiserror::Error;
 
@@ -59,6 +60,8 @@ pub struct ProvenDevice {
     /// Whether its manufacturer's word enrols it; otherwise it must be in the registry still.
     pub(super) may_be_new: bool,
     pub(super) boot: Arc<BootFacts>,
+    /// Who made the chip, if that is proven; empty if not.
+    pub(super) manufacturer: String,
 }
 
 impl ProvenDevice {
@@ -70,7 +73,11 @@ impl ProvenDevice {
             Voucher::Nobody => return None,
         };
         let boot = Arc::new(BootFacts::of(attested.boot()));
-        Some(Self { ek_sha256: attested.ek_sha256(), clock: attested.clock(), may_be_new, boot })
+        let manufacturer = match attested.maker() {
+            Maker::Proven(maker) => maker.clone(),
+            Maker::Claimed(_) | Maker::Unknown => String::new(),
+        };
+        Some(Self { ek_sha256: attested.ek_sha256(), clock: attested.clock(), may_be_new, boot, manufacturer })
     }
 
     /// SHA-256 of the endorsement key's SPKI.

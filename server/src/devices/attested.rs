@@ -23,7 +23,10 @@ pub(crate) fn note_attested(
     let last_clock = known.as_ref().and_then(|known| known.clock);
     let record = known.as_ref().map(|known| (*known.record).clone());
     let new = may_be_new.then(|| unknown(ek_sha256, DeviceState::Enrolled, now_unix));
-    let record = record.or(new).ok_or(DeviceError::NotFound)?;
+    let mut record = record.or(new).ok_or(DeviceError::NotFound)?;
+    if record.manufacturer.is_empty() {
+        record.manufacturer.clone_from(&device.manufacturer);
+    }
     if record.state == DeviceState::Banned {
         return Err(DeviceError::Banned);
     }

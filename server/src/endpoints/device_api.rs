@@ -19,6 +19,7 @@ use super::entry_api::within_batch;
 use super::{ServerState, count, device_status, item_ok, store_status};
 use crate::devices::{DeviceFilter, DuplicateSerials, Standing};
 use crate::facts::device::{DeviceRecord, boots_to_pb};
+use crate::node_attestation::told_of_chip;
 use crate::registry::{Dependents, EntryAdvice};
 use crate::rights::Administrator;
 use aside::Aside;
@@ -45,6 +46,14 @@ impl DeviceApi {
     fn shown(&self, device: &DeviceRecord) -> pb::DeviceRecord {
         let Standing { boot_changed_at, booted_otherwise, suspected } = self.server.devices.standing(&device.ek_sha256);
         pb::DeviceRecord { boot_changed_at, booted_otherwise, suspected, ..device.to_pb() }
+    }
+
+    /// What its agent's attestation proved of its chip: the firmware's version and known faults.
+    fn told_of_chip(&self, device: &DeviceRecord) -> (String, Vec<String>) {
+        let agent = device.agent_id.as_ref().and_then(|agent| self.server.registry.agent(agent));
+        let Some(agent) = agent else { return Default::default() };
+        let (version, faults) = told_of_chip(&agent.selectors);
+        (version.map(|version| version.to_string()).unwrap_or_default(), faults)
     }
 }
 
@@ -99,7 +108,9 @@ impl Device for DeviceApi {
         let ek_sha256 = key(request.get_ref())?;
         let device = self.server.devices.device(&ek_sha256).ok_or_else(|| Status::not_found("device not found"))?;
         let boots = self.server.devices.boots(&ek_sha256).await.map_err(store_status)?;
-        Ok(Response::new(pb::DeviceRecord { boots: boots_to_pb(&boots), ..self.shown(&device) }))
+        let (firmware_version, weaknesses) = self.told_of_chip(&device);
+        let boots = boots_to_pb(&boots);
+        Ok(Response::new(pb::DeviceRecord { boots, firmware_version, weaknesses, ..self.shown(&device) }))
     }
 
     async fn approve_device(&self, request: Request<DeviceRequest>) -> Result<Response<pb::DeviceRecord>, Status> {

@@ -5,9 +5,11 @@ use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::{
     ATTESTATION_TYPE, AttestedTpm, Claim, EventLogPolicy, Expectation, PcrHash, PcrSelection, Pending,
 };
+use ironroot_attest::weak_chips::WeaknessList;
 use thiserror::Error;
 
 use super::fresh::fresh;
+use super::weak_firmware::{JudgedChip, WeakFirmware};
 use super::{AttestationError, AttestedNode, BootPolicy, Fault, NodeAttestation, Progress, Proof};
 use crate::devices::{AdmissionPolicy, Admitted, ContradictedChip, NotAdmitted, ProvenDevice};
 use ironroot_text::hex::hex;
@@ -28,6 +30,10 @@ pub struct Tpm2Policy {
     pub event_log: EventLogPolicy,
     /// Whether what it has booted must meet a policy.
     pub boot_policy: BootPolicy,
+    /// What becomes of chips with known faults.
+    pub weak_firmware: WeakFirmware,
+    /// The faults that are known.
+    pub known_weaknesses: WeaknessList,
     /// Whether the agent's TLS key must have been made in the TPM.
     pub require_resident_key: bool,
 }
@@ -59,6 +65,18 @@ pub enum Tpm2Refusal {
         /// What it has proven.
         device: Box<ProvenDevice>,
     },
+    /// Its chip has a known fault, and the server takes no such chips.
+    #[error(
+        "device {ek_sha256} has a chip with a known fault: {faults}; update the chip's firmware, or see weak_firmware of NodeAttestor \"tpm2\""
+    )]
+    WeakChip {
+        /// SHA-256 of the endorsement key, hex.
+        ek_sha256: String,
+        /// Names of the faults.
+        faults: String,
+        /// What it has proven.
+        device: Box<ProvenDevice>,
+    },
     /// The device waits for an operator.
     #[error("device {ek_sha256} waits for approval: ironroot-server device approve {ek_sha256}")]
     ApprovalPending {
@@ -85,6 +103,7 @@ impl Tpm2Refusal {
             | Self::Contradiction { .. }
             | Self::NotAdmitted(_)
             | Self::BootPolicy { .. }
+            | Self::WeakChip { .. }
             | Self::ApprovalPending { .. } => Fault::Node,
         }
     }
@@ -114,6 +133,8 @@ pub struct Challenge {
     ek_sha256: [u8; 32],
     pending: Pending,
     boot_policy: BootPolicy,
+    weak_firmware: WeakFirmware,
+    known_weaknesses: WeaknessList,
     csr: Csr,
 }
 
@@ -138,24 +159,38 @@ impl NodeAttestation {
         };
         let challenged = ek.challenge(expectation, fresh(), fresh(), now_unix).map_err(Tpm2Refusal::from);
         let (pending, challenge) = challenged?;
-        let waiting =
-            super::Challenge::Tpm2(Box::new(Challenge { ek_sha256, pending, boot_policy: policy.boot_policy, csr }));
+        let waiting = super::Challenge::Tpm2(Box::new(Challenge {
+            ek_sha256,
+            pending,
+            boot_policy: policy.boot_policy,
+            weak_firmware: policy.weak_firmware,
+            known_weaknesses: policy.known_weaknesses.clone(),
+            csr,
+        }));
         Ok(Progress::Challenge(waiting, challenge.to_json()))
     }
 
     /// A key that nobody vouches for may wait once it was proven: rows for invented keys would cost a stranger nothing.
     pub(super) fn judge_tpm(
         &self,
-        Challenge { ek_sha256, pending, boot_policy, csr }: Challenge,
+        challenge: Challenge,
         response: &[u8],
         now_unix: i64,
     ) -> Result<AttestedNode, AttestationError> {
+        let Challenge { ek_sha256, pending, boot_policy, weak_firmware, known_weaknesses, csr } = challenge;
         let attested = pending.complete(response, now_unix);
         let attested = attested.map_err(|refusal| Tpm2Refusal::of_answer(ek_sha256, refusal))?;
         let Some(device) = ProvenDevice::of(&attested) else {
             let (ek_sha256, chip) = (hex(&ek_sha256), Box::new(attested));
             return Err(Tpm2Refusal::ApprovalPending { ek_sha256, chip }.into());
         };
+        let registered = self.devices.device(&ek_sha256).map(|device| device.manufacturer.clone()).unwrap_or_default();
+        let chip = JudgedChip::of(&attested, &registered, &known_weaknesses);
+        //= TPM-40 TPM 2.0 Part 2, TPMS_ATTEST: "banned by maker and firmware"
+        if let Some(faults) = chip.faults().filter(|_| weak_firmware == WeakFirmware::Refuse) {
+            let (ek_sha256, device) = (hex(&ek_sha256), Box::new(device));
+            return Err(Tpm2Refusal::WeakChip { ek_sha256, faults, device }.into());
+        }
         if boot_policy == BootPolicy::Enforce && !self.devices.meets_any(&ek_sha256, device.boot()) {
             let (ek_sha256, device) = (hex(&ek_sha256), Box::new(device));
             return Err(Tpm2Refusal::BootPolicy { ek_sha256, device }.into());
@@ -163,7 +198,7 @@ impl NodeAttestation {
         Ok(AttestedNode {
             id: self.trust_domain.id_with_path(&attested.agent_path())?,
             attestation_type: TYPE.into(),
-            selectors: attested.selectors().clone(),
+            selectors: chip.with(attested.selectors()),
             can_reattest: true,
             csr,
             proof: Proof::Tpm(device),

@@ -4,7 +4,7 @@
 use ironroot_attest::Selector;
 
 /// What the TPM attestor and the device registry give. Source: `ironroot_attest::node::tpm2`, [`crate::facts::device`].
-const TPM2_FORMS: [&str; 12] = [
+const TPM2_FORMS: [&str; 13] = [
     "ek:sha256:",
     "ek:issuer:cn:",
     "fw:",
@@ -13,6 +13,7 @@ const TPM2_FORMS: [&str; 12] = [
     "secureboot:",
     "debug:off",
     "policy:",
+    "weakness:",
     "manufacturer:",
     "model:",
     "serial:",
@@ -94,6 +95,7 @@ mod tests {
             "tpm2:key:resident",
             "tpm2:fw:1",
             "tpm2:policy:golden",
+            "tpm2:weakness:none",
             "tpm2:secureboot:on",
         ] {
             assert_eq!(doubt(good, never_of_a_node), None, "{good}");

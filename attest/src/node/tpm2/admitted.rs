@@ -3,6 +3,7 @@
 use super::{ClockReading, EventLogPolicy, PcrHash, PcrSelection};
 use crate::ek_certificate::EkCertificate;
 use crate::structures::Public;
+use crate::weak_chips::Maker;
 
 /// On whose word an endorsement key was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub struct AdmittedEk {
     pub(super) ek_sha256: [u8; 32],
     pub(super) voucher: Voucher,
     pub(super) verified_certificate: Option<EkCertificate>,
+    pub(super) maker: Maker,
     pub(super) ak: Public,
     pub(super) boot_id: String,
     pub(super) pcr_banks: Vec<PcrHash>,

@@ -5,6 +5,7 @@ use ironroot_text::hex::hex;
 use super::{ATTESTATION_TYPE, AdmittedEk, BootState, ClockReading, PcrHash, Voucher};
 use crate::ek_certificate::EkCertificate;
 use crate::event_log::{SecureBoot, SecureBootVariable};
+use crate::weak_chips::{Maker, has_roca_fingerprint};
 use crate::{Selector, SelectorSet};
 
 /// What an attestation proved. Made by [`Pending::complete`](super::Pending::complete) alone.
@@ -15,6 +16,8 @@ pub struct AttestedTpm {
     selectors: SelectorSet,
     clock: ClockReading,
     firmware_version: u64,
+    maker: Maker,
+    has_weak_key: bool,
     boot_id: String,
     boot: BootState,
     key_is_resident: bool,
@@ -54,6 +57,16 @@ impl AttestedTpm {
         self.firmware_version
     }
 
+    /// Who made the chip.
+    pub fn maker(&self) -> &Maker {
+        &self.maker
+    }
+
+    /// Whether the private half of its endorsement key can be computed: whoever did that speaks for the chip.
+    pub fn has_weak_key(&self) -> bool {
+        self.has_weak_key
+    }
+
     /// The kernel's boot id, as the device claims it.
     pub fn boot_id(&self) -> &str {
         &self.boot_id
@@ -81,6 +94,8 @@ impl AttestedTpm {
             voucher: admitted.voucher,
             clock: proven.clock,
             firmware_version: proven.firmware_version,
+            has_weak_key: has_roca_fingerprint(admitted.ek.key()),
+            maker: admitted.maker,
             boot_id: admitted.boot_id,
             boot: proven.boot,
             key_is_resident: proven.key_is_resident,

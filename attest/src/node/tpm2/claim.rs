@@ -5,6 +5,7 @@ use crate::ek_certificate::{EkCertificate, EkCertificateError, ManufacturerRoots
 use crate::node::Refusal;
 use crate::node::tpm_keys::{attestation_key, endorsement_key};
 use crate::structures::Public;
+use crate::weak_chips::Maker;
 
 /// The device's first message: an endorsement key, its certificate if there is one, and an attestation key.
 ///
@@ -80,6 +81,8 @@ impl Claim {
 
     /// Admits the endorsement key, or refuses it.
     pub fn admit(self, admission: Admission<'_>) -> Result<AdmittedEk, Refusal> {
+        let model = self.ek_certificate().and_then(EkCertificate::tpm_model);
+        let maker = model.map(|model| model.manufacturer.clone());
         let (voucher, verified_certificate) = match admission {
             Admission::Enrolled { ek_sha256 } if ek_sha256 == self.ek_sha256 => (Voucher::Registry, None),
             Admission::Enrolled { .. } => return Err(Refusal::NotEnrolled),
@@ -91,11 +94,17 @@ impl Claim {
             }
             Admission::Unvouched => (Voucher::Nobody, None),
         };
+        let maker = match (maker, &verified_certificate) {
+            (None, _) => Maker::Unknown,
+            (Some(maker), Some(_)) => Maker::Proven(maker),
+            (Some(maker), None) => Maker::Claimed(maker),
+        };
         Ok(AdmittedEk {
             ek: self.ek,
             ek_sha256: self.ek_sha256,
             voucher,
             verified_certificate,
+            maker,
             ak: self.ak,
             boot_id: self.boot_id,
             pcr_banks: self.pcr_banks,

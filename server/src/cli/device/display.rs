@@ -22,6 +22,12 @@ pub(super) fn describe(text: &mut String, device: &DeviceRecord) {
     if !device.manufacturer.is_empty() {
         line(text, "Manufacturer", manufacturer(&device.manufacturer));
     }
+    if !device.firmware_version.is_empty() {
+        line(text, "TPM firmware", &device.firmware_version);
+    }
+    for fault in &device.weaknesses {
+        line(text, "Known fault", fault);
+    }
     for (name, value) in sorted(device) {
         line(text, "Label", format_args!("{name}={value}"));
     }
@@ -65,6 +71,10 @@ pub(super) fn to_json(device: &DeviceRecord) -> Value {
     });
     if let Some(ban) = &device.ban {
         json["ban"] = ban_to_json(ban);
+    }
+    if !device.firmware_version.is_empty() {
+        json["firmware_version"] = device.firmware_version.as_str().into();
+        json["weaknesses"] = device.weaknesses.as_slice().into();
     }
     if !device.boots.is_empty() {
         json["boots"] = device.boots.iter().map(boots::to_json).collect();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ironroot_attest::ek_certificate::ManufacturerRoots;
 use ironroot_attest::node::tpm2::{EventLogPolicy, PcrHash, PcrSelection};
+use ironroot_attest::weak_chips::{Weakness, WeaknessList};
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::Section;
@@ -12,7 +13,7 @@ use tracing::warn;
 use super::super::{ManufacturerFileError, read_manufacturer_roots};
 use super::told_of_ended;
 use crate::devices::AdmissionPolicy;
-use crate::node_attestation::{Attestor, BootPolicy, Tpm2Policy};
+use crate::node_attestation::{Attestor, BootPolicy, Tpm2Policy, WeakFirmware};
 
 /// PCRs quoted unless the file says otherwise: firmware, option ROMs, boot loader, secure boot.
 const DEFAULT_PCRS: [u8; 4] = [0, 2, 4, 7];
@@ -30,6 +31,10 @@ pub struct Tpm2Config {
     pub event_log: EventLogPolicy,
     /// Whether what it has booted must meet a policy.
     pub boot_policy: BootPolicy,
+    /// What becomes of chips with known faults.
+    pub weak_firmware: WeakFirmware,
+    /// The faults that are known: the shipped list, and the file's.
+    pub known_weaknesses: WeaknessList,
     /// Whether the agent's key must have been made in the TPM.
     pub require_resident_key: bool,
 }
@@ -50,6 +55,8 @@ impl Tpm2Config {
             pcr_banks: self.pcr_banks.clone(),
             event_log: self.event_log,
             boot_policy: self.boot_policy,
+            weak_firmware: self.weak_firmware,
+            known_weaknesses: self.known_weaknesses.clone(),
             require_resident_key: self.require_resident_key,
         })))
     }
@@ -90,10 +97,22 @@ pub(super) fn read(data: &Section<'_>) -> Option<Tpm2Config> {
     if boot_policy == BootPolicy::Enforce && pcrs.is_some_and(PcrSelection::is_empty) {
         data.mistake("boot_policy", "enforce, but no PCR is quoted that a policy could ask for: name some in pcrs");
     }
+    let weak_firmware = data.parsed("weak_firmware", str::parse::<WeakFirmware>).unwrap_or_default();
+    let own = data.parsed_list("weak_firmware_also", str::parse::<Weakness>).unwrap_or_default();
+    let known_weaknesses = WeaknessList::with(own);
     let require_resident_key = data.boolean("require_resident_key").unwrap_or(true);
     let admission = read_admission(data);
     data.finish();
-    Some(Tpm2Config { admission: admission?, pcrs: pcrs?, pcr_banks, event_log, boot_policy, require_resident_key })
+    Some(Tpm2Config {
+        admission: admission?,
+        pcrs: pcrs?,
+        pcr_banks,
+        event_log,
+        boot_policy,
+        weak_firmware,
+        known_weaknesses,
+        require_resident_key,
+    })
 }
 
 fn read_admission(data: &Section<'_>) -> Option<Admission> {

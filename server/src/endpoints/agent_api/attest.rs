@@ -190,6 +190,14 @@ impl ServerState {
                     self.audit.done(caller, "AttestAgent", told);
                 }
             }
+            Tpm2Refusal::WeakChip { ek_sha256, faults, device } => {
+                let evicted = self.devices.note_refused_boot(device, self.now_unix()).await.map_err(device_status)?;
+                if let Some(agent) = evicted {
+                    let told =
+                        format_args!("device {ek_sha256} has a chip with a known fault ({faults}): {agent} evicted");
+                    self.audit.done(caller, "AttestAgent", told);
+                }
+            }
             Tpm2Refusal::Contradiction { chip, .. } => self.note_contradiction(caller, chip).await,
             Tpm2Refusal::Evidence(_) | Tpm2Refusal::NotAdmitted(_) => {}
         }
