@@ -297,6 +297,11 @@ fn store_status(error: StoreError) -> Status {
         StoreError::ReadOnly => Status::unavailable("the data store is read-only; nothing was changed"),
         StoreError::RolledBack => Status::unavailable("the data store gave up this change; nothing was changed"),
         StoreError::Closed => Status::unavailable("the server is stopping"),
+        StoreError::Unreachable(_) => Status::unavailable("the data store does not answer; nothing was changed"),
+        StoreError::OutcomeUnknown(_) => Status::unavailable(
+            "the data store broke off, and whether this was done is not known; look before you try again",
+        ),
+        StoreError::SameName(_) => Status::unavailable("another server with this one's name is on the data store"),
         StoreError::Corrupt(_) => Status::internal("the data store is damaged; restore it from a backup"),
         _ => Status::internal("the data store failed; the server's log says why"),
     }
@@ -315,6 +320,10 @@ mod tests {
 
     use super::*;
 
+    fn cause() -> crate::store::Cause {
+        Arc::new(std::io::Error::other("cut"))
+    }
+
     fn full() -> StoreError {
         StoreError::Full(Arc::new(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None)))
     }
@@ -327,6 +336,9 @@ mod tests {
             (StoreError::ReadOnly, Code::Unavailable, "read-only"),
             (StoreError::RolledBack, Code::Unavailable, "gave up this change"),
             (StoreError::Closed, Code::Unavailable, "the server is stopping"),
+            (StoreError::Unreachable(cause()), Code::Unavailable, "does not answer; nothing was changed"),
+            (StoreError::OutcomeUnknown(cause()), Code::Unavailable, "whether this was done is not known"),
+            (StoreError::SameName("a".to_owned()), Code::Unavailable, "another server with this one's name"),
             (StoreError::Corrupt("page 7".to_owned()), Code::Internal, "restore it from a backup"),
         ] {
             let status = store_status(error);

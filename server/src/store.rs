@@ -13,13 +13,17 @@
 mod changed;
 #[cfg(test)]
 mod contract_tests;
+mod engine;
 mod error;
 mod feed;
 mod location;
+mod postgres;
 mod shown_token;
 pub mod spire;
+mod sql;
 mod sqlite;
 mod summary;
+mod writer;
 
 use std::path::Path;
 
@@ -30,9 +34,12 @@ pub use changed::Changed;
 pub use error::{Cause, StoreError};
 pub use feed::{Follows, News};
 pub use location::Location;
+pub use postgres::{Address, AddressError};
 pub use shown_token::ShownToken;
-pub use sqlite::{Facts, Queued, StoppedStore, Transaction};
+pub use sql::{Facts, Transaction};
+pub use sqlite::StoppedStore;
 pub use summary::Summary;
+pub use writer::Queued;
 
 use crate::facts::tier::TierAuthorities;
 
@@ -40,7 +47,8 @@ use crate::facts::tier::TierAuthorities;
 #[derive(Clone)]
 pub struct Store {
     trust_domain: TrustDomain,
-    writer: sqlite::Writer,
+    writer: writer::Writer,
+    is_shared: bool,
 }
 
 impl Store {
@@ -48,7 +56,7 @@ impl Store {
     /// checked before it is believed.
     pub fn open(path: &Path, trust_domain: &TrustDomain) -> Result<Self, StoreError> {
         let database = sqlite::open(path, trust_domain)?;
-        Ok(Self { trust_domain: trust_domain.clone(), writer: sqlite::Writer::start(database)? })
+        Ok(Self { trust_domain: trust_domain.clone(), writer: writer::Writer::start(database)?, is_shared: false })
     }
 
     /// Why [`open`](Self::open) would refuse the file at `path` for whose it is: SPIRE's, another trust domain's, a newer
@@ -57,9 +65,24 @@ impl Store {
         sqlite::recognise(path, trust_domain)
     }
 
+    /// What SQLite's file at `path` says, read without changing it and checked whole. Of today's schema, and with no server running on
+    /// it.
+    pub fn read_file<T>(
+        path: &Path,
+        trust_domain: &TrustDomain,
+        read: impl FnOnce(&Facts<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        sqlite::read(path, trust_domain, read)
+    }
+
     /// The trust domain whose facts these are.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
+    }
+
+    /// Whether several servers may have it open at once.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Runs `work` in a transaction. If it succeeds and is on disk, followers take it in, and then the result is returned.
@@ -156,6 +179,11 @@ impl Store {
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.change(|tx| tx.leave_no_trace()).await?;
         self.writer.catch_up().await
+    }
+
+    /// From now on, and as long as this handle is open, no other server of that name is let in.
+    pub async fn claim(&self, server: &str) -> Result<(), StoreError> {
+        self.writer.claim(server).await
     }
 
     /// Finishes what is queued, closes the file and gives up the lock. Later calls on any clone fail.

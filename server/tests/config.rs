@@ -176,7 +176,7 @@ fn every_mistake_is_reported_at_once_with_its_line() {
 }
 telemetry { Statsd = [{ address = "localhost:8125" }] AllowedLabels = [] BlockedPrefixes = ["a"] Prometheus { host = "x" tls { use_spire_svid = true } } MetricPrefix = "1" otlp { endpoint = "tcp://x:1" sample = 2 sample_one_in = 0 } }
 plugins {
-    DataStore "sql" { plugin_data { database_type = "postgres" connection_string = "x" } }
+    DataStore "sql" { plugin_data { database_type = "mysql" connection_string = "x" } }
     KeyManager "aws_kms" { plugin_data { region = "r" } }
     NodeAttestor "aws_iid" { }
     NodeAttestor "tpm2" { plugin_data {
@@ -210,7 +210,7 @@ plugins {
         "server.conf:15: telemetry.otlp.endpoint: \"tcp://x:1\": not an endpoint: write https://HOST:PORT, http://HOST:PORT or unix:///PATH",
         "server.conf:15: telemetry.otlp.sample_one_in: \"0\": not a whole number from 1 to 1000000",
         "server.conf:15: telemetry.otlp.sample: unknown key",
-        "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"postgres\": not supported by ironroot-server yet: use sqlite3",
+        "server.conf:17: plugins.DataStore.sql.plugin_data.database_type: \"mysql\": not supported by ironroot-server yet: use sqlite3 or postgres",
         "server.conf:18: plugins.KeyManager.aws_kms: not supported by ironroot-server yet: use \"pkcs11\", or \"disk\" for moving over from SPIRE",
         "server.conf:19: plugins.NodeAttestor.aws_iid: not supported by ironroot-server yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"sshpop\", \"http_challenge\" or \"join_token\"",
         "server.conf:21: plugins.NodeAttestor.tpm2.plugin_data.admission: \"everybody\": use enrolled (devices in the registry), manufacturer (their EK certificate) or approval (by hand)",

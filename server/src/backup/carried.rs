@@ -14,7 +14,7 @@ use crate::facts::agent::AgentRecord;
 use crate::facts::device::{DeviceState, KnownDevice};
 use crate::facts::older_state::Evidence;
 use crate::registry::Registry;
-use crate::store::{Facts, Location, Store, StoreError, Transaction};
+use crate::store::{Facts, Store, StoreError, Transaction};
 
 /// What was carried over, and what became of join tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -61,7 +61,7 @@ impl Newer {
             let journals = if with_journals { facts.ca_journals()? } else { Vec::new() };
             Ok(Self { agents, devices, journals })
         };
-        Location::Sqlite(path.to_owned()).read(trust_domain, read)
+        Store::read_file(path, trust_domain, read)
     }
 
     /// Puts it into `store`, whose join tokens are burnt, and which says from now on that it is older: `evidence`.

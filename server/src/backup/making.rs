@@ -81,9 +81,10 @@ fn copy(
     key_file: Option<&Path>,
 ) -> Result<(Draft, Summary, Option<Secret>), BackupError> {
     let mut before = key_file.map(read_keys).transpose()?;
-    Draft::sweep(source.data_store.beside(), COPY);
+    let beside = source.data_store.beside()?;
+    Draft::sweep(beside, COPY);
     for _ in 0..MAX_TRIES {
-        let database = Draft::beside(source.data_store.beside(), COPY);
+        let database = Draft::beside(beside, COPY);
         let summary = source.data_store.copy(database.path(), &source.trust_domain)?;
         let after = key_file.map(read_keys).transpose()?;
         if before == after {

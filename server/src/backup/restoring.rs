@@ -68,7 +68,7 @@ impl<'p> OpenBackup<'p> {
             error => BackupError::Place(error),
         })?;
         let (target, sealed) = (self.target.clone(), self.reading.is_sealed);
-        let replaced = target.at(&stopped).summary(&target.trust_domain).unwrap_or_default();
+        let replaced = Location::Sqlite(stopped.last_used()).summary(&target.trust_domain).unwrap_or_default();
         let (backup, drafts) = self.unpack(&stopped)?;
         let keeps_keys = target.key_file.as_deref().is_none_or(Path::exists);
         let evidence = Evidence::Restored { made_at: backup.made_at, revision: backup.datastore.revision };
@@ -101,15 +101,6 @@ impl<'p> OpenBackup<'p> {
             return Err(BackupError::damaged(path, "its manifest names no schema"));
         }
         Ok((manifest, drafts))
-    }
-}
-
-impl Target {
-    /// The database that was last used there.
-    fn at(&self, stopped: &StoppedStore) -> Location {
-        match self.data_store {
-            Location::Sqlite(_) => Location::Sqlite(stopped.last_used()),
-        }
     }
 }
 

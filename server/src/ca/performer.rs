@@ -88,7 +88,7 @@ impl Performer {
         let others = read_others(&store, &policy).await?;
         let tiers = store.tier_authorities().await?;
         if is_founding {
-            refuse_another_ca(&others, &policy)?;
+            refuse_another_ca(&store, &others, &policy)?;
         }
         let keys = KeyStock::new(managers, policy.given_keys.clone());
         let (absent, in_former, signers) = (Vec::new(), Vec::new(), Signers::default());

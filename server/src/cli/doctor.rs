@@ -109,8 +109,9 @@ async fn ask(socket: &Path) -> Result<Option<String>, CommandError> {
 
 fn look_at_disks(findings: &mut Findings, config: &ServerConfig) {
     disk_space(findings, "disk of data_dir", &config.data_dir);
-    let Location::Sqlite(file) = &config.data_store;
-    if let Some(directory) = file.parent().filter(|directory| !directory.starts_with(&config.data_dir)) {
+    if let Location::Sqlite(file) = &config.data_store
+        && let Some(directory) = file.parent().filter(|directory| !directory.starts_with(&config.data_dir))
+    {
         disk_space(findings, "disk of the data store", directory);
     }
     if let Some(directory) = config.log.file.as_deref().and_then(Path::parent) {

@@ -7,11 +7,11 @@ use ironroot_shell::settings::{Section, places};
 
 use super::PROGRAM;
 use super::server_block::ServerBlock;
-use crate::store::Location;
+use crate::store::{Address, Location};
 
 /// Reads the block; without one the database is a file in the server's directory.
 pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Location> {
-    let location = read_location(plugins, server.map(|server| server.data_dir.as_path()));
+    let location = read_location(plugins, server);
     if let (Some(location), Some(server)) = (&location, server) {
         plugins.look("DataStore", || {
             let told = |error| format!("{location}: {}", describe(&error));
@@ -21,20 +21,26 @@ pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Optio
     location
 }
 
-fn read_location(plugins: &Section<'_>, data_dir: Option<&Path>) -> Option<Location> {
-    let default = || data_dir.map(|dir| Location::Sqlite(dir.join("datastore.sqlite3")));
+fn read_location(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Location> {
+    let default = || server.map(|server| Location::Sqlite(server.data_dir.join("datastore.sqlite3")));
     let Some(plugin) = plugins.only_plugin("DataStore") else { return default() };
     if plugin.name != "sql" {
         plugins.plugin_mistake("DataStore", &plugin, "not supported: use DataStore \"sql\"");
         return None;
     }
     let data = &plugin.data;
-    data.parsed("database_type", |text| match text {
-        "sqlite3" => Ok(()),
-        _ => Err("not supported by ironroot-server yet: use sqlite3"),
-    });
-    let location = read_sqlite(data);
-    let wrong = location.is_none() && data.has("connection_string");
+    let location = match data.string("database_type").as_deref() {
+        Some("postgres") => read_postgres(data, server),
+        None | Some("sqlite3") => read_sqlite(data),
+        Some(other) => {
+            data.mistake(
+                "database_type",
+                format!("{other:?}: not supported by {PROGRAM} yet: use sqlite3 or postgres"),
+            );
+            None
+        }
+    };
+    let wrong = location.is_none() && (data.has("connection_string") || data.has("database_type"));
     data.no_meaning(PROGRAM, &["conn_max_lifetime", "max_idle_conns", "max_open_conns"]);
     data.not_supported(
         PROGRAM,
@@ -56,4 +62,21 @@ fn read_sqlite(data: &Section<'_>) -> Option<Location> {
         data.look("connection_string", || places::usable_directory(directory));
     }
     path.map(Location::Sqlite)
+}
+
+/// What is wrong with it is said without the text: a password may be in it.
+fn read_postgres(data: &Section<'_>, server: Option<&ServerBlock>) -> Option<Location> {
+    let Some(text) = data.string("connection_string") else {
+        data.mistake("connection_string", "missing: postgres needs one, such as \"host=db.example.org user=ironroot dbname=ironroot sslmode=verify-full sslrootcert=FILE\"");
+        return None;
+    };
+    if server.is_some_and(|server| server.server_name.is_unnamed()) {
+        data.mistake(
+            "database_type",
+            "several servers may share a database of PostgreSQL: give each a server_name (in the server block)",
+        );
+    }
+    let exchanges = server.map(|server| server.key_exchanges).unwrap_or_default();
+    let address = Address::parse(&text, exchanges);
+    address.map_err(|why| data.mistake("connection_string", why.to_string())).ok().map(Box::new).map(Location::Postgres)
 }

@@ -105,7 +105,9 @@ async fn begin(
 
 async fn open_store(config: &ServerConfig) -> Result<Store, RunError> {
     let (location, trust_domain) = (config.data_store.clone(), config.trust_domain.clone());
-    Ok(blocking(move || location.open(&trust_domain)).await?)
+    let store = blocking(move || location.open(&trust_domain)).await?;
+    store.claim(config.server_name.as_str()).await?;
+    Ok(store)
 }
 
 /// What stands beside the database and speaks against it: the mark, or the log of what was issued.

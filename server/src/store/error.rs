@@ -63,6 +63,28 @@ pub enum StoreError {
     /// The file cannot be opened, created or locked.
     #[error("cannot open database {}", path.display())]
     Open { path: PathBuf, source: Cause },
+    /// The database server does not answer, or lets nobody in.
+    #[error("database server is out of reach or turns us away; nothing was changed")]
+    Unreachable(#[source] Cause),
+    /// The connection broke in a commit, and what became of it could not be found out.
+    #[error(
+        "connection to the database broke in a commit, and whether that was done is not known; look before you try again"
+    )]
+    OutcomeUnknown(#[source] Cause),
+    /// A database server that this store does not work on.
+    #[error("database cannot be used: {0}")]
+    Unsupported(String),
+    /// Its tables are those of another program. They were not touched.
+    #[error(
+        "database has tables that are not of ironroot-server: give it a database, or a schema (options='-c search_path=NAME'), of its own"
+    )]
+    NotOurs,
+    /// Another connection has this server's name.
+    #[error("another server with the name {0:?} is connected to the database: give each its own server_name")]
+    SameName(String),
+    /// What is asked is done with a file, and this is none.
+    #[error("the data store is PostgreSQL, and {0}")]
+    NoFile(&'static str),
     /// A change in the same commit made the engine give up the whole commit (full disk, failed write).
     #[error("database gave up a commit that held this change; nothing was changed")]
     RolledBack,

@@ -2,17 +2,26 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use ironroot_api::TrustDomain;
 
-use super::{Facts, StoppedStore, Store, StoreError, Summary, sqlite};
+use super::writer::Writer;
+use super::{StoppedStore, Store, StoreError, Summary, postgres, sqlite};
 use crate::facts::older_state::OlderState;
+
+/// Why there is no copy of a database of PostgreSQL.
+const NO_COPY: StoreError = StoreError::NoFile(
+    "its own tools back it up (pg_dump, or a base backup and its log): see \"On PostgreSQL\" in the handbook",
+);
 
 /// A data store, as a configuration names it. A variant for each engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// SQLite's file; its `-wal` and `-shm` lie beside it.
     Sqlite(PathBuf),
+    /// A database of PostgreSQL, which several servers may share.
+    Postgres(Box<postgres::Address>),
 }
 
 impl Location {
@@ -20,13 +29,18 @@ impl Location {
     pub fn open(&self, trust_domain: &TrustDomain) -> Result<Store, StoreError> {
         match self {
             Self::Sqlite(path) => Store::open(path, trust_domain),
+            Self::Postgres(address) => {
+                let database = on_a_thread(|| postgres::open(address, trust_domain))?;
+                Ok(Store { trust_domain: trust_domain.clone(), writer: Writer::start(database)?, is_shared: true })
+            }
         }
     }
 
     /// Where copies of it that are to be gone again may lie: who reads that place reads it anyway.
-    pub fn beside(&self) -> &Path {
+    pub fn beside(&self) -> Result<&Path, StoreError> {
         match self {
-            Self::Sqlite(path) => path,
+            Self::Sqlite(path) => Ok(path),
+            Self::Postgres(_) => Err(NO_COPY),
         }
     }
 
@@ -34,6 +48,7 @@ impl Location {
     pub fn recognise(&self, trust_domain: &TrustDomain) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(path) => Store::recognise(path, trust_domain),
+            Self::Postgres(address) => on_a_thread(|| postgres::recognise(address, trust_domain)),
         }
     }
 
@@ -41,6 +56,7 @@ impl Location {
     pub fn copy(&self, to: &Path, trust_domain: &TrustDomain) -> Result<Summary, StoreError> {
         match self {
             Self::Sqlite(path) => sqlite::copy(path, to, trust_domain),
+            Self::Postgres(_) => Err(NO_COPY),
         }
     }
 
@@ -48,6 +64,7 @@ impl Location {
     pub fn summary(&self, trust_domain: &TrustDomain) -> Result<Option<Summary>, StoreError> {
         match self {
             Self::Sqlite(path) => sqlite::summary(path, trust_domain),
+            Self::Postgres(address) => on_a_thread(|| postgres::summary(address, trust_domain)),
         }
     }
 
@@ -55,6 +72,9 @@ impl Location {
     pub fn stop(&self) -> Result<StoppedStore, StoreError> {
         match self {
             Self::Sqlite(path) => StoppedStore::lock(path),
+            Self::Postgres(_) => Err(StoreError::NoFile(
+                "its own tools put it back (psql, pg_restore): see \"On PostgreSQL\" in the handbook",
+            )),
         }
     }
 
@@ -62,25 +82,23 @@ impl Location {
     pub fn older_state(&self, trust_domain: &TrustDomain) -> Result<Option<OlderState>, StoreError> {
         match self {
             Self::Sqlite(path) => sqlite::peek(path, trust_domain, |facts| facts.older_state()),
+            Self::Postgres(address) => {
+                on_a_thread(|| postgres::peek(address, trust_domain, |facts| facts.older_state()))
+            }
         }
     }
+}
 
-    /// What is there, read without changing it and checked whole. Of today's schema, and with no server running on it.
-    pub fn read<T>(
-        &self,
-        trust_domain: &TrustDomain,
-        read: impl FnOnce(&Facts<'_>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        match self {
-            Self::Sqlite(path) => sqlite::read(path, trust_domain, read),
-        }
-    }
+/// A connection to PostgreSQL waits in a runtime of its own, which a thread of another runtime cannot have.
+fn on_a_thread<T: Send>(ask: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
+    thread::scope(|scope| scope.spawn(ask).join().unwrap_or(Err(StoreError::Closed)))
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(address) => address.fmt(f),
         }
     }
 }

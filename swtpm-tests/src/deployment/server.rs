@@ -73,6 +73,8 @@ pub struct ServerOptions {
     pub quirky_token: bool,
     /// Where the CA's keys are.
     pub keys: Keys,
+    /// `connection_string` of PostgreSQL; none: a file of SQLite.
+    pub postgres: Option<String>,
 }
 
 impl Default for ServerOptions {
@@ -94,6 +96,7 @@ impl Default for ServerOptions {
             tpm_lines: String::new(),
             quirky_token: false,
             keys: Keys::Token,
+            postgres: None,
         }
     }
 }
@@ -340,6 +343,10 @@ impl Server {
             false => SoftHsm::module_path(),
         };
         let key_managers = self.key_managers(options.keys, &module);
+        let (database_type, connection_string) = match &options.postgres {
+            Some(text) => ("postgres", text.clone()),
+            None => ("sqlite3", path(&self.directory.path().join("data/datastore.sqlite3"))),
+        };
         let mut admission = options.tpm_lines.clone() + "\n";
         match &options.admission {
             Admission::Enrolled => admission.push_str("admission = \"enrolled\""),
@@ -371,8 +378,8 @@ impl Server {
 plugins {{
     DataStore "sql" {{
         plugin_data {{
-            database_type = "sqlite3"
-            connection_string = "{directory}/data/datastore.sqlite3"
+            database_type = "{database_type}"
+            connection_string = "{connection_string}"
         }}
     }}
     {key_managers}

@@ -6,7 +6,7 @@ use super::{Fixture, administrator, device, entry, listen, told};
 use crate::devices::DuplicateSerials;
 use crate::registry::Registry;
 use crate::store::feed::PAGE;
-use crate::store::sqlite::MAX_CHANGES;
+use crate::store::sql::MAX_CHANGES;
 use crate::store::{Changed, Facts, Follows, News, Store, StoreError};
 
 async fn journal(store: &Store) {
@@ -75,7 +75,7 @@ async fn what_another_handle_wrote_is_followed_at_the_next_commit_or_probe() {
         let another = fixture.another();
         let theirs = Registry::load(another.clone()).await.expect("loads");
         theirs.create_entry(&administrator(), &entry("theirs"), 1).await.answer().await.expect("creates");
-        assert!(registry.entry("theirs").is_none(), "not yet");
+        assert!(fixture.is_told_by_others() || registry.entry("theirs").is_none(), "not yet");
         fixture.store.probe().await.expect("probes");
         assert!(registry.entry("theirs").is_some());
         theirs.delete_entry(&administrator(), "theirs").await.answer().await.expect("deletes");
@@ -104,7 +104,7 @@ async fn a_journal_that_any_server_writes_is_told() {
             .answer()
             .await
             .expect("creates");
-        assert!(!changes.has_changed().expect("open"), "not followed yet");
+        assert!(fixture.is_told_by_others() || !changes.has_changed().expect("open"), "not followed yet");
         fixture.store.probe().await.expect("probes");
         assert!(changes.has_changed().expect("open"));
         changes.mark_unchanged();
@@ -118,13 +118,13 @@ async fn a_journal_that_any_server_writes_is_told() {
 async fn the_log_is_bounded_and_a_follower_that_missed_what_was_pruned_reads_everything() {
     for fixture in Fixture::of_each_engine() {
         let heard = listen(&fixture.store).await;
+        told(&heard);
         let another = fixture.another();
         let many = MAX_CHANGES + 5;
         let note_many = another.change(move |tx| (0..many).try_for_each(|_| tx.put_ca_journal("", b"x")));
         note_many.await.expect("writes");
         assert_eq!(fixture.number("SELECT count(*) FROM changes"), MAX_CHANGES);
         assert_eq!(fixture.number("SELECT max(revision) FROM changes"), many + 1);
-        told(&heard);
         fixture.store.probe().await.expect("probes");
         assert_eq!(told(&heard), [None]);
         journal(&fixture.store).await;
@@ -136,10 +136,10 @@ async fn the_log_is_bounded_and_a_follower_that_missed_what_was_pruned_reads_eve
 async fn a_long_log_is_taken_in_page_by_page_and_each_fact_once() {
     for fixture in Fixture::of_each_engine() {
         let heard = listen(&fixture.store).await;
+        told(&heard);
         let another = fixture.another();
         let many = PAGE as i64 * 2 + 1;
         another.change(move |tx| (0..many).try_for_each(|_| tx.put_ca_journal("", b"x"))).await.expect("writes");
-        told(&heard);
         fixture.store.probe().await.expect("probes");
         assert_eq!(told(&heard), vec![Some(vec![Changed::CaJournal]); 3]);
         fixture.store.probe().await.expect("probes");
@@ -155,10 +155,11 @@ async fn a_database_that_was_put_back_is_read_anew_even_if_its_revisions_were_is
         let heard = listen(&fixture.store).await;
         told(&heard);
         // As after a failover that lost the last commit: the same number, another change.
-        fixture.sql(
-            "DELETE FROM entries; UPDATE changes SET id = randomblob(16), kind = 'ca', key = x''
-         WHERE revision = (SELECT max(revision) FROM changes)",
-        );
+        let (id, key) = (fixture.bytes(&"7f".repeat(16)), fixture.bytes(""));
+        fixture.sql(&format!(
+            "DELETE FROM entries; UPDATE changes SET id = {id}, kind = 'ca', key = {key}
+             WHERE revision = (SELECT max(revision) FROM changes)"
+        ));
         fixture.store.probe().await.expect("probes");
         assert_eq!(told(&heard), [None]);
         assert!(registry.entry("lost").is_none());
@@ -192,7 +193,8 @@ async fn a_follower_that_fails_is_trouble_and_is_told_the_same_again() {
         assert_eq!(told(&sound), [Some(vec![Changed::CaJournal])], "the others go on");
         *works.lock().expect("no panic") = true;
         fixture.store.probe().await.expect("probes");
-        assert_eq!(*heard.lock().expect("no panic"), 3, "at first, in vain, and again");
+        let times = *heard.lock().expect("no panic");
+        assert!(times == 3 || times > 3 && fixture.is_told_by_others(), "at first, in vain, and again: {times}");
         assert!(fixture.store.trouble().is_none());
     }
 }

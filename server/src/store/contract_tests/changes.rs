@@ -22,12 +22,12 @@ async fn a_device_is_banned_with_all_its_agents_or_not_at_all() {
         told(&heard);
         let standing = |of: &AgentRecord| registry.agent_standing(&of.spiffe_id, "1");
         // As where the disk is full just then.
-        fixture.sql("CREATE TRIGGER full BEFORE UPDATE ON agents BEGIN SELECT RAISE(ABORT, 'full'); END");
+        fixture.fill_for_agents();
         devices.ban(&administrator(), &[1; 32], 5).await.expect_err("no room");
         assert_eq!(devices.device(&[1; 32]).expect("known").state, DeviceState::Enrolled);
         assert_eq!(agents.each_ref().map(standing), [AgentStanding::Active; 3]);
         assert_eq!(told(&heard), []);
-        fixture.sql("DROP TRIGGER full");
+        fixture.free_for_agents();
         let banned = devices.ban(&administrator(), &[1; 32], 5).await.expect("bans");
         let ids = agents.each_ref().map(|agent| agent.spiffe_id.clone());
         assert_eq!((banned.device.state, &banned.agents[..]), (DeviceState::Banned, &ids[..2]));

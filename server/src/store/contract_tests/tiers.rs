@@ -63,7 +63,9 @@ async fn what_other_tiers_have_is_read_back_as_it_was_told_by_each_of_them() {
 async fn a_damaged_row_is_told_by_its_name() {
     for fixture in Fixture::of_each_engine() {
         for (kind, origin) in [("rune", ""), ("jwt", "web")] {
-            fixture.sql(&format!("INSERT INTO tier_authorities VALUES ('{kind}', 'n', '{origin}', x'00', 1, 0)"));
+            let credential = fixture.bytes("00");
+            let values = format!("'{kind}', 'n', '{origin}', {credential}, 1, FALSE");
+            fixture.sql(&format!("INSERT INTO tier_authorities VALUES ({values})"));
             let read = fixture.store.tier_authorities().await;
             assert!(matches!(&read, Err(StoreError::Corrupt(why)) if why.contains("authority n")), "{read:?}");
             fixture.sql("DELETE FROM tier_authorities");

@@ -7,8 +7,9 @@ use ironroot_api::TrustDomain;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::{Facts, file, schema};
-use crate::store::{StoreError, Summary};
+use super::{file, schema};
+use crate::store::sql::Session;
+use crate::store::{Facts, StoreError, Summary};
 
 /// All pages in one step: it reads what is there at one moment, and in this journal mode no writer waits for that. In several steps
 /// a writer would have it begin anew each time.
@@ -63,7 +64,7 @@ pub(in crate::store) fn peek<T>(
     if found != known {
         return Err(StoreError::OlderSchema { found, known });
     }
-    read(&Facts::new(&connection, trust_domain))
+    read(&Facts::new(Session::Sqlite(&connection), trust_domain))
 }
 
 /// As [`file::recognise`], and there must be one.
@@ -75,17 +76,5 @@ fn recognise_one(path: &Path, trust_domain: &TrustDomain) -> Result<(), StoreErr
 }
 
 fn summary_of(connection: &Connection, trust_domain: &TrustDomain) -> Result<Summary, StoreError> {
-    let count = |what: &str| -> Result<i64, StoreError> {
-        Ok(connection.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0))?)
-    };
-    Ok(Summary {
-        schema: schema::version(connection)?,
-        revision: Facts::new(connection, trust_domain).revision()?,
-        entries: count("entries")?,
-        agents: count("agents")?,
-        banned_agents: count("agents WHERE banned = 1")?,
-        devices: count("devices")?,
-        banned_devices: count("devices WHERE state = 'banned'")?,
-        join_tokens: count("join_tokens")?,
-    })
+    Facts::new(Session::Sqlite(connection), trust_domain).summary(schema::version(connection)?)
 }

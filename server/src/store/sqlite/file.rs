@@ -12,11 +12,14 @@ use std::time::{Duration, Instant};
 use ironroot_api::TrustDomain;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+use tokio::sync::mpsc;
 use tracing::{error, info};
 
 use super::schema::Migration;
-use super::{Facts, Transaction, replace, schema};
-use crate::store::StoreError;
+use super::{replace, schema};
+use crate::store::engine::{Engine, Next};
+use crate::store::sql::Session;
+use crate::store::{Facts, StoreError, Transaction};
 
 /// How long a change waits for another program (a backup, a shell) to let go of the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,26 +43,79 @@ const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// An open, checked database and the lock that makes it ours.
 pub(in crate::store) struct Database {
-    pub path: PathBuf,
     pub connection: Connection,
     trust_domain: TrustDomain,
     // Held for its lock, which ends with it.
     _lock: File,
 }
 
-impl Database {
-    /// What it says now.
-    pub fn facts(&self) -> Facts<'_> {
-        Facts::new(&self.connection, &self.trust_domain)
+impl Engine for Database {
+    fn next<M>(&mut self, messages: &mut mpsc::Receiver<M>) -> Next<M> {
+        messages.blocking_recv().map_or(Next::Nobody, Next::Message)
     }
 
-    /// The transaction that is open on its connection.
-    pub fn transaction(&self) -> Transaction<'_> {
-        Transaction::new(&self.connection, &self.trust_domain)
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN IMMEDIATE")
+    }
+
+    /// Whoever reads outside of a transaction locks the file anew for each question.
+    fn begin_reading(&mut self) -> Result<(), StoreError> {
+        self.run("BEGIN")
+    }
+
+    /// Each is parsed once.
+    fn run(&self, statement: &'static str) -> Result<(), StoreError> {
+        self.connection.prepare_cached(statement)?.execute([])?;
+        Ok(())
+    }
+
+    fn commit(&mut self, _id: Option<[u8; 16]>) -> Result<(), StoreError> {
+        self.run("COMMIT")
+    }
+
+    fn rollback(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(why) = self.connection.execute_batch("ROLLBACK")
+        {
+            error!(error = &why as &dyn std::error::Error, "database refused a rollback");
+        }
+    }
+
+    fn given_up(&self) -> Option<StoreError> {
+        self.connection.is_autocommit().then_some(StoreError::RolledBack)
+    }
+
+    /// What made SQLite give up is there still.
+    fn tries_again(&self) -> bool {
+        false
+    }
+
+    fn rows_changed(&self) -> u64 {
+        self.connection.total_changes()
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts::new(self.session(), &self.trust_domain)
+    }
+
+    fn transaction(&self) -> Transaction<'_> {
+        Transaction::new(self.session(), &self.trust_domain)
+    }
+
+    fn session(&self) -> Session<'_> {
+        Session::Sqlite(&self.connection)
+    }
+
+    /// There are none: the file has one server.
+    fn tell_others(&self) {}
+
+    /// The file's lock says it already.
+    fn claim(&mut self, _server: &str) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Writes the log back into the file and closes it.
-    pub fn close(self) {
+    fn close(self) {
         if let Err((_, why)) = self.connection.close() {
             error!(error = &why as &dyn std::error::Error, "database did not close");
         }
@@ -90,7 +146,7 @@ pub(super) fn open_with(
     schema::check_owner(&connection, trust_domain)?;
     back_up_before_migration(path, &connection, migrations)?;
     schema::migrate(&connection, migrations, trust_domain)?;
-    Ok(Database { path: path.to_owned(), connection, trust_domain: trust_domain.clone(), _lock: lock })
+    Ok(Database { connection, trust_domain: trust_domain.clone(), _lock: lock })
 }
 
 /// One server per file. The lock is the kernel's: it ends with the process, however that ends. A process that is just ending,

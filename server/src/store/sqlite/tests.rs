@@ -12,8 +12,9 @@ use rusqlite::{Connection, StatementStatus};
 use tempfile::TempDir;
 
 use super::schema::Migration;
-use super::writer::Writer;
 use super::{file, schema};
+use crate::store::engine::Engine;
+use crate::store::writer::Writer;
 use crate::store::{Store, StoreError, Transaction};
 
 struct Fixture {
@@ -74,9 +75,11 @@ fn statements_are_parsed_once_as_many_as_there_are_and_whatever_is_bound() {
 async fn run<G: Send + 'static, T: Send + 'static>(
     writer: &Writer,
     held: G,
-    work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    work: impl Fn(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    writer.queue(move |tx| Ok((held, work(tx)?))).await.answer().await
+    // Whatever runs more than once gives it up once.
+    let held = std::sync::Mutex::new(Some(held));
+    writer.queue(move |tx| Ok((held.lock().expect("no panic").take(), work(tx)?))).await.answer().await
 }
 
 /// Keeps the writer busy until dropped, so that what is sent meanwhile is committed together.

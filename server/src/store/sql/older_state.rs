@@ -1,8 +1,6 @@
 //! Whether the database is older than what was here before.
 
-use rusqlite::OptionalExtension;
-
-use super::{Facts, Transaction};
+use super::{Facts, Row, Transaction};
 use crate::facts::older_state::{Evidence, OlderState};
 use crate::store::StoreError;
 use crate::store::feed::Position;
@@ -11,8 +9,8 @@ impl Facts<'_> {
     /// That it is older, if that was noticed and is not settled.
     pub fn older_state(&self) -> Result<Option<OlderState>, StoreError> {
         let select = "SELECT noticed_at, evidence, accepted_at FROM older_state";
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?));
-        let Some((noticed_at, evidence, accepted_at)) = self.connection.query_row(select, [], row).optional()? else {
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get::<String>(1)?, row.get(2)?));
+        let Some((noticed_at, evidence, accepted_at)) = self.sql.first(select, &[], row)? else {
             return Ok(None);
         };
         let damaged = |why: serde_json::Error| StoreError::Corrupt(format!("older_state: {why}"));
@@ -29,31 +27,31 @@ impl Facts<'_> {
     /// The random ID of that row of the change log, if it is still there.
     pub fn id_at(&self, revision: i64) -> Result<Option<[u8; 16]>, StoreError> {
         let select = "SELECT id FROM changes WHERE revision = ?1";
-        Ok(self.connection.query_row(select, [revision], |row| row.get(0)).optional()?)
+        self.sql.first(select, &[&revision], |row| row.get(0))
     }
 }
 
 impl Transaction<'_> {
     /// It is older, and issuing waits for the operator's word. What was noticed before, and waits, stays as it is.
     pub fn note_older_state(&self, evidence: &Evidence, now_unix: i64) -> Result<(), StoreError> {
-        let note = "INSERT INTO older_state (only, noticed_at, evidence) VALUES (1, ?1, ?2)
-                    ON CONFLICT (only) DO UPDATE SET
+        let note = r#"INSERT INTO older_state ("only", noticed_at, evidence) VALUES (1, ?1, ?2)
+                    ON CONFLICT ("only") DO UPDATE SET
                         noticed_at = excluded.noticed_at, evidence = excluded.evidence, accepted_at = NULL
-                    WHERE accepted_at IS NOT NULL";
+                    WHERE older_state.accepted_at IS NOT NULL"#;
         let evidence = serde_json::to_string(evidence).expect("texts and numbers are JSON");
-        self.connection.execute(note, (now_unix, evidence))?;
+        self.sql.execute(note, &[&now_unix, &evidence])?;
         Ok(())
     }
 
     /// The operator accepts it; false if nothing waits for that.
     pub fn accept_older_state(&self, now_unix: i64) -> Result<bool, StoreError> {
         let accept = "UPDATE older_state SET accepted_at = ?1 WHERE accepted_at IS NULL";
-        Ok(self.connection.execute(accept, [now_unix])? == 1)
+        Ok(self.sql.execute(accept, &[&now_unix])? == 1)
     }
 
     /// The server has begun with what was accepted.
     pub fn settle_older_state(&self) -> Result<(), StoreError> {
-        self.connection.execute("DELETE FROM older_state WHERE accepted_at IS NOT NULL", [])?;
+        self.sql.execute("DELETE FROM older_state WHERE accepted_at IS NOT NULL", &[])?;
         Ok(())
     }
 }

@@ -1,8 +1,6 @@
 //! What devices have booted.
 
-use rusqlite::Row;
-
-use super::{Facts, Transaction};
+use super::{Facts, Row, Transaction};
 use crate::facts::device::{Boot, BootFacts, KnownDevice, MAX_BOOTS};
 use crate::store::{Changed, StoreError};
 
@@ -10,9 +8,7 @@ impl Facts<'_> {
     /// The boots of a device that are kept, the newest first.
     pub(crate) fn boots(&self, ek_sha256: &[u8; 32]) -> Result<Vec<Boot>, StoreError> {
         let select = "SELECT first_at, last_at, facts FROM boots WHERE ek_sha256 = ?1 ORDER BY id DESC";
-        let mut select = self.connection.prepare_cached(select)?;
-        let rows = select.query_map([ek_sha256], |row| Ok(boot(row)))?;
-        rows.map(|row| row?).collect()
+        self.sql.all(select, &[ek_sha256], boot)
     }
 }
 
@@ -29,27 +25,27 @@ impl Transaction<'_> {
         self.note(Changed::Device(*ek_sha256));
         if known.and_then(|known| known.boot.as_deref()) == Some(facts) {
             let again = "UPDATE boots SET last_at = ?2 WHERE id = (SELECT max(id) FROM boots WHERE ek_sha256 = ?1)";
-            self.connection.prepare_cached(again)?.execute((ek_sha256, now_unix))?;
+            self.sql.execute(again, &[ek_sha256, &now_unix])?;
             return Ok(());
         }
         let add = "INSERT INTO boots (ek_sha256, first_at, last_at, facts) VALUES (?1, ?2, ?2, ?3)";
         let text = serde_json::to_string(facts).expect("texts and numbers are JSON");
-        self.connection.prepare_cached(add)?.execute((ek_sha256, now_unix, text))?;
+        self.sql.execute(add, &[ek_sha256, &now_unix, &text])?;
         let forget = "DELETE FROM boots WHERE ek_sha256 = ?1 AND id NOT IN
                       (SELECT id FROM boots WHERE ek_sha256 = ?1 ORDER BY id DESC LIMIT ?2)";
-        self.connection.prepare_cached(forget)?.execute((ek_sha256, MAX_BOOTS as i64))?;
+        self.sql.execute(forget, &[ek_sha256, &(MAX_BOOTS as i64)])?;
         Ok(())
     }
 
     /// Forgets what a device has booted.
     pub(crate) fn remove_boots(&self, ek_sha256: &[u8; 32]) -> Result<(), StoreError> {
-        self.connection.prepare_cached("DELETE FROM boots WHERE ek_sha256 = ?1")?.execute([ek_sha256])?;
+        self.sql.execute("DELETE FROM boots WHERE ek_sha256 = ?1", &[ek_sha256])?;
         Ok(())
     }
 }
 
 fn boot(row: &Row<'_>) -> Result<Boot, StoreError> {
-    Ok(Boot { first_at: row.get(0)?, last_at: row.get(1)?, facts: parse(&row.get::<_, String>(2)?)? })
+    Ok(Boot { first_at: row.get(0)?, last_at: row.get(1)?, facts: parse(&row.get::<String>(2)?)? })
 }
 
 pub(super) fn parse(facts: &str) -> Result<BootFacts, StoreError> {

@@ -3,10 +3,9 @@
 //! Written last in the transaction, so that an engine with several writers holds the counter's lock for the shortest time.
 //! Source of the form: a counter row makes revisions without gaps, in the order of commits.
 
-use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use super::Facts;
+use super::{Facts, Row, Session};
 use crate::store::StoreError;
 use crate::store::changed::Changed;
 use crate::store::feed::{Break, LogPage, PAGE, Position};
@@ -15,19 +14,18 @@ use crate::store::feed::{Break, LogPage, PAGE, Position};
 /// newest row proves to followers where they stand.
 pub(in crate::store) const MAX_CHANGES: i64 = 10_000;
 
-/// Writes a row for each of the changes, and forgets rows beyond [`MAX_CHANGES`].
-pub(super) fn append(connection: &Connection, changes: &[Changed]) -> Result<(), StoreError> {
+/// Writes a row for each of the changes, and forgets rows beyond [`MAX_CHANGES`]. Returns the random ID that they have in common.
+pub(in crate::store) fn append(sql: Session<'_>, changes: &[Changed]) -> Result<[u8; 16], StoreError> {
     let count = i64::try_from(changes.len()).expect("changes fit in memory");
     let take = "UPDATE revision SET revision = revision + ?1 RETURNING revision";
-    let last: i64 = connection.prepare_cached(take)?.query_row([count], |row| row.get(0))?;
+    let last: i64 = sql.one(take, &[&count], |row| row.get(0))?;
     let id = Uuid::new_v4().into_bytes();
     let add = "INSERT INTO changes (revision, id, kind, key) VALUES (?1, ?2, ?3, ?4)";
-    let mut add = connection.prepare_cached(add)?;
     for (revision, changed) in (last - count + 1..).zip(changes) {
-        add.execute((revision, id, changed.kind(), changed.key()))?;
+        sql.execute(add, &[&revision, &id, &changed.kind(), &changed.key()])?;
     }
-    connection.prepare_cached("DELETE FROM changes WHERE revision <= ?1")?.execute([last - MAX_CHANGES])?;
-    Ok(())
+    sql.execute("DELETE FROM changes WHERE revision <= ?1", &[&(last - MAX_CHANGES)])?;
+    Ok(id)
 }
 
 impl Facts<'_> {
@@ -39,29 +37,27 @@ impl Facts<'_> {
     /// The log's newest row.
     pub(in crate::store) fn log_end(&self) -> Result<Position, StoreError> {
         let newest = "SELECT revision, id FROM changes ORDER BY revision DESC LIMIT 1";
-        let newest = self.connection.prepare_cached(newest)?.query_row([], position).optional()?;
-        newest.ok_or_else(|| StoreError::Corrupt("the change log is empty".into()))
+        self.sql.first(newest, &[], position)?.ok_or_else(|| StoreError::Corrupt("the change log is empty".into()))
     }
 
     /// The rows behind `place`, if the log goes on from there.
     pub(in crate::store) fn log_after(&self, place: &Position) -> Result<LogPage, StoreError> {
         let select = "SELECT revision, id, kind, key FROM changes WHERE revision >= ?1 ORDER BY revision LIMIT ?2";
-        let mut select = self.connection.prepare_cached(select)?;
         let row = |row: &Row<'_>| Ok((position(row)?, changed(row)?));
         // One more than a page: the row at `place` itself proves that this is the log which was followed.
-        let mut rows = select.query_map((place.revision, PAGE as i64 + 1), row)?;
-        match rows.next().transpose()? {
-            Some((at, _)) if at == *place => Ok(LogPage::Rows(rows.collect::<Result<_, _>>()?)),
+        let mut rows = self.sql.all(select, &[&place.revision, &(PAGE as i64 + 1)], row)?.into_iter();
+        match rows.next() {
+            Some((at, _)) if at == *place => Ok(LogPage::Rows(rows.collect())),
             Some((at, _)) if at.revision > place.revision => Ok(LogPage::Broken(Break::Pruned)),
             _ => Ok(LogPage::Broken(Break::OtherHistory)),
         }
     }
 }
 
-fn position(row: &Row<'_>) -> rusqlite::Result<Position> {
+fn position(row: &Row<'_>) -> Result<Position, StoreError> {
     Ok(Position { revision: row.get(0)?, id: row.get(1)? })
 }
 
-fn changed(row: &Row<'_>) -> rusqlite::Result<Option<Changed>> {
-    Ok(Changed::from_row(row.get_ref(2)?.as_str()?, row.get_ref(3)?.as_blob()?))
+fn changed(row: &Row<'_>) -> Result<Option<Changed>, StoreError> {
+    Ok(Changed::from_row(&row.get::<String>(2)?, &row.get::<Vec<u8>>(3)?))
 }

@@ -3,9 +3,8 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::SpiffeId;
 use ironroot_text::hex::hex;
-use rusqlite::Row;
 
-use super::{Facts, Transaction};
+use super::{Facts, Row, Transaction};
 use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
 use crate::store::{Changed, StoreError};
 
@@ -24,10 +23,8 @@ impl Facts<'_> {
     pub fn tier_authorities(&self) -> Result<TierAuthorities, StoreError> {
         let select = "SELECT kind, name, origin, credential, expires_at, tainted FROM tier_authorities
                       ORDER BY kind, name, origin";
-        let mut select = self.connection.prepare_cached(select)?;
-        let rows = select.query_map([], |row| Ok(authority(row)))?;
-        let authorities = rows.map(|row| row?).collect::<Result<_, _>>()?;
-        let revision: i64 = self.connection.query_row("SELECT revision FROM tier_revision", [], |row| row.get(0))?;
+        let authorities = self.sql.all(select, &[], authority)?;
+        let revision: i64 = self.sql.one("SELECT revision FROM tier_revision", &[], |row| row.get(0))?;
         Ok(TierAuthorities { authorities, revision: revision.unsigned_abs() })
     }
 }
@@ -35,12 +32,13 @@ impl Facts<'_> {
 impl Transaction<'_> {
     /// Adds the authority, or replaces what its origin has told of it before.
     pub fn put_tier_authority(&self, authority: &TierAuthority) -> Result<(), StoreError> {
-        let put = "INSERT OR REPLACE INTO tier_authorities (kind, name, origin, credential, expires_at, tainted)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let put = "INSERT INTO tier_authorities (kind, name, origin, credential, expires_at, tainted)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                   ON CONFLICT (kind, name, origin) DO UPDATE SET
+                       credential = excluded.credential, expires_at = excluded.expires_at, tainted = excluded.tainted";
         let Key { kind, name, origin } = key(authority);
         let TierAuthority { expires_at, tainted, .. } = authority;
-        let values = (kind, name, origin, credential(authority), expires_at, tainted);
-        self.connection.prepare_cached(put)?.execute(values)?;
+        self.sql.execute(put, &[&kind, &name, &origin, &credential(authority), expires_at, tainted])?;
         self.note_tiers()
     }
 
@@ -48,7 +46,7 @@ impl Transaction<'_> {
     pub fn remove_tier_authority(&self, authority: &TierAuthority) -> Result<(), StoreError> {
         let remove = "DELETE FROM tier_authorities WHERE kind = ?1 AND name = ?2 AND origin = ?3";
         let Key { kind, name, origin } = key(authority);
-        match self.connection.prepare_cached(remove)?.execute((kind, name, origin))? {
+        match self.sql.execute(remove, &[&kind, &name, &origin])? {
             0 => Ok(()),
             _ => self.note_tiers(),
         }
@@ -57,15 +55,15 @@ impl Transaction<'_> {
     /// Removes those whose time was over then; how many.
     pub fn remove_tier_authorities_expired_at(&self, now_unix: i64) -> Result<usize, StoreError> {
         let remove = "DELETE FROM tier_authorities WHERE expires_at <= ?1";
-        let removed = self.connection.prepare_cached(remove)?.execute([now_unix])?;
+        let removed = self.sql.execute(remove, &[&now_unix])?;
         if removed > 0 {
             self.note_tiers()?;
         }
-        Ok(removed)
+        Ok(usize::try_from(removed).unwrap_or(usize::MAX))
     }
 
     fn note_tiers(&self) -> Result<(), StoreError> {
-        self.connection.execute("UPDATE tier_revision SET revision = revision + 1", [])?;
+        self.sql.execute("UPDATE tier_revision SET revision = revision + 1", &[])?;
         self.note(Changed::Tiers);
         Ok(())
     }

@@ -3,9 +3,8 @@
 use crate::facts::agent::AgentRecord;
 use ironroot_api::SpiffeId;
 use ironroot_attest::{Selector, SelectorSet};
-use rusqlite::{OptionalExtension, Row};
 
-use super::{Facts, Transaction};
+use super::{Facts, Row, Transaction, Value};
 use crate::store::{Changed, StoreError};
 
 const COLUMNS: &str =
@@ -13,29 +12,23 @@ const COLUMNS: &str =
                        selectors, agent_version, ek_sha256, certificate_sha256";
 
 /// What a ban does to an agent's row: no certificate counts any more.
-const BAN: &str = "UPDATE agents SET banned = 1, serial = '', new_serial = '', new_not_after = 0";
+const BAN: &str = "UPDATE agents SET banned = TRUE, serial = '', new_serial = '', new_not_after = 0";
 
 impl Facts<'_> {
     /// Every agent with its place in lists, in order.
     pub fn agents(&self) -> Result<Vec<(i64, AgentRecord)>, StoreError> {
-        let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM agents ORDER BY seq"))?;
-        let rows = select.query_map([], |row| Ok(record(row)))?;
-        rows.map(|row| row?).collect()
+        self.sql.all(&format!("SELECT {COLUMNS} FROM agents ORDER BY seq"), &[], record)
     }
 
     /// The agent of that ID with its place in the order of arrival; `None` if there is none.
     pub fn agent(&self, id: &SpiffeId) -> Result<Option<(i64, AgentRecord)>, StoreError> {
-        let mut select =
-            self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM agents WHERE spiffe_id = ?1"))?;
-        select.query_row([id.as_str()], |row| Ok(record(row))).optional()?.transpose()
+        self.sql.first(&format!("SELECT {COLUMNS} FROM agents WHERE spiffe_id = ?1"), &[&id.as_str()], record)
     }
 
     /// The agent that attested with the certificate of that TBSCertificate's SHA-256; `None` if there is none.
     pub fn agent_with_certificate(&self, certificate_sha256: &[u8; 32]) -> Result<Option<AgentRecord>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM agents WHERE certificate_sha256 = ?1");
-        let mut select = self.connection.prepare_cached(&select)?;
-        let found = select.query_row([certificate_sha256], |row| Ok(record(row))).optional()?.transpose()?;
-        Ok(found.map(|(_, agent)| agent))
+        Ok(self.sql.first(&select, &[certificate_sha256], record)?.map(|(_, agent)| agent))
     }
 }
 
@@ -53,28 +46,28 @@ impl Transaction<'_> {
                        agent_version = excluded.agent_version, ek_sha256 = excluded.ek_sha256,
                        certificate_sha256 = excluded.certificate_sha256
                    RETURNING seq";
-        let values = (
-            agent.spiffe_id.as_str(),
+        let values: [&dyn Value; 12] = [
+            &agent.spiffe_id.as_str(),
             &agent.attestation_type,
             &agent.serial,
-            agent.not_after,
+            &agent.not_after,
             &agent.new_serial,
-            agent.new_not_after,
-            agent.can_reattest,
-            agent.banned,
-            lines(&agent.selectors),
+            &agent.new_not_after,
+            &agent.can_reattest,
+            &agent.banned,
+            &lines(&agent.selectors),
             &agent.agent_version,
-            agent.ek_sha256,
-            agent.certificate_sha256,
-        );
+            &agent.ek_sha256,
+            &agent.certificate_sha256,
+        ];
         self.note(Changed::Agent(agent.spiffe_id.clone()));
-        Ok(self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?)
+        self.sql.one(put, &values, |row| row.get(0))
     }
 
     /// Shuts the agent out; false if there is none of that ID.
     pub fn ban_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
         let ban = format!("{BAN} WHERE spiffe_id = ?1");
-        let banned = self.connection.prepare_cached(&ban)?.execute([id.as_str()])? == 1;
+        let banned = self.sql.execute(&ban, &[&id.as_str()])? == 1;
         if banned {
             self.note(Changed::Agent(id.clone()));
         }
@@ -83,15 +76,13 @@ impl Transaction<'_> {
 
     /// Shuts out every agent that attested with that endorsement key; returns their IDs.
     pub fn ban_agents_of(&self, ek_sha256: &[u8; 32]) -> Result<Vec<SpiffeId>, StoreError> {
-        let mut ban = self.connection.prepare_cached(&format!("{BAN} WHERE ek_sha256 = ?1 RETURNING spiffe_id"))?;
-        let ids = ban.query_map([ek_sha256], |row| row.get::<_, String>(0))?;
-        self.noted_agents(ids)
+        let ban = format!("{BAN} WHERE ek_sha256 = ?1 RETURNING spiffe_id");
+        self.noted_agents(self.sql.all(&ban, &[ek_sha256], |row| row.get(0))?)
     }
 
     /// Removes an agent; false if there is none of that ID.
     pub fn remove_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
-        let mut remove = self.connection.prepare_cached("DELETE FROM agents WHERE spiffe_id = ?1")?;
-        let removed = remove.execute([id.as_str()])? == 1;
+        let removed = self.sql.execute("DELETE FROM agents WHERE spiffe_id = ?1", &[&id.as_str()])? == 1;
         if removed {
             self.note(Changed::Agent(id.clone()));
         }
@@ -102,16 +93,14 @@ impl Transaction<'_> {
     /// IDs.
     pub fn remove_agents_ended_before(&self, time: i64) -> Result<Vec<SpiffeId>, StoreError> {
         let remove = "DELETE FROM agents
-                      WHERE can_reattest = 1 AND banned = 0 AND not_after < ?1 AND new_not_after < ?1 RETURNING spiffe_id";
-        let mut remove = self.connection.prepare_cached(remove)?;
-        let ids = remove.query_map([time], |row| row.get::<_, String>(0))?;
-        self.noted_agents(ids)
+                      WHERE can_reattest AND NOT banned AND not_after < ?1 AND new_not_after < ?1 RETURNING spiffe_id";
+        self.noted_agents(self.sql.all(remove, &[&time], |row| row.get(0))?)
     }
 
     /// The agents of these IDs, each noted as changed.
-    fn noted_agents(&self, ids: impl Iterator<Item = rusqlite::Result<String>>) -> Result<Vec<SpiffeId>, StoreError> {
+    fn noted_agents(&self, ids: Vec<String>) -> Result<Vec<SpiffeId>, StoreError> {
         let parse = |id: String| SpiffeId::parse(&id).map_err(|e| StoreError::Corrupt(format!("agent {id:?}: {e}")));
-        let ids = ids.map(|id| parse(id?)).collect::<Result<Vec<_>, _>>()?;
+        let ids = ids.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         ids.iter().for_each(|id| self.note(Changed::Agent(id.clone())));
         Ok(ids)
     }
@@ -121,7 +110,7 @@ fn record(row: &Row<'_>) -> Result<(i64, AgentRecord), StoreError> {
     let seq: i64 = row.get(0)?;
     let damaged = |why: &dyn std::error::Error| StoreError::Corrupt(format!("agent in row {seq}: {why}"));
     let agent = AgentRecord {
-        spiffe_id: SpiffeId::parse(&row.get::<_, String>(1)?).map_err(|e| damaged(&e))?,
+        spiffe_id: SpiffeId::parse(&row.get::<String>(1)?).map_err(|e| damaged(&e))?,
         attestation_type: row.get(2)?,
         serial: row.get(3)?,
         not_after: row.get(4)?,
@@ -129,7 +118,7 @@ fn record(row: &Row<'_>) -> Result<(i64, AgentRecord), StoreError> {
         new_not_after: row.get(6)?,
         can_reattest: row.get(7)?,
         banned: row.get(8)?,
-        selectors: selectors(&row.get::<_, String>(9)?).map_err(|e| damaged(&e))?,
+        selectors: selectors(&row.get::<String>(9)?).map_err(|e| damaged(&e))?,
         agent_version: row.get(10)?,
         ek_sha256: row.get(11)?,
         certificate_sha256: row.get(12)?,

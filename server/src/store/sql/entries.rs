@@ -3,9 +3,8 @@
 use crate::facts::entry::{EntryRow, NewEntry, RegistrationEntry};
 use ironroot_api::SpiffeId;
 use ironroot_shell::describe;
-use rusqlite::{OptionalExtension, Row};
 
-use super::{Facts, Transaction};
+use super::{Facts, Row, Transaction};
 use crate::store::{Changed, StoreError};
 
 /// An entry's columns, behind its place in lists.
@@ -14,47 +13,35 @@ const COLUMNS: &str = "seq, id, spiffe_id, parent_id, expires_at, terms";
 impl Facts<'_> {
     /// How many entries there are.
     pub fn count_entries(&self) -> Result<usize, StoreError> {
-        let count = "SELECT count(*) FROM entries";
-        let count: i64 = self.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?;
+        let count: i64 = self.sql.one("SELECT count(*) FROM entries", &[], |row| row.get(0))?;
         Ok(usize::try_from(count).unwrap_or_default())
     }
 
     /// Hands every entry to `take`, with its place in lists, in order.
     pub fn each_entry(&self, take: &mut dyn FnMut(i64, RegistrationEntry)) -> Result<(), StoreError> {
-        let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM entries ORDER BY seq"))?;
-        for row in select.query_map([], found)? {
-            let (seq, entry) = decode(row?)?;
+        self.sql.each(&format!("SELECT {COLUMNS} FROM entries ORDER BY seq"), &[], &mut |row| {
+            let (seq, entry) = found(row)?;
             take(seq, entry);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// The entries whose parent is exactly that ID, in no order; it does not look further down.
     pub fn entries_below(&self, parent: &SpiffeId) -> Result<Vec<RegistrationEntry>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM entries WHERE parent_id = ?1");
-        let mut select = self.connection.prepare_cached(&select)?;
-        let rows = select.query_map([parent.as_str()], found)?;
-        rows.map(|row| Ok(decode(row?)?.1)).collect()
+        self.sql.all(&select, &[&parent.as_str()], |row| Ok(found(row)?.1))
     }
 
     /// The entry of that ID with its place in the order of creation; `None` if there is none.
     pub fn entry(&self, id: &str) -> Result<Option<(i64, RegistrationEntry)>, StoreError> {
-        let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM entries WHERE id = ?1"))?;
-        select.query_row([id], found).optional()?.map(decode).transpose()
+        self.sql.first(&format!("SELECT {COLUMNS} FROM entries WHERE id = ?1"), &[&id], found)
     }
 
     /// The first entry that gives the same identity to the same holder as `new` would.
     pub fn entry_similar_to(&self, new: &NewEntry) -> Result<Option<(i64, RegistrationEntry)>, StoreError> {
         let select = format!("SELECT {COLUMNS} FROM entries WHERE spiffe_id = ?1 AND parent_id = ?2 ORDER BY seq");
-        let mut select = self.connection.prepare_cached(&select)?;
-        let rows = select.query_map([new.spiffe_id().as_str(), new.parent_id().as_str()], found)?;
-        for row in rows {
-            let (seq, entry) = decode(row?)?;
-            if entry.is_similar_to(new) {
-                return Ok(Some((seq, entry)));
-            }
-        }
-        Ok(None)
+        let rows = self.sql.all(&select, &[&new.spiffe_id().as_str(), &new.parent_id().as_str()], found)?;
+        Ok(rows.into_iter().find(|(_, entry)| entry.is_similar_to(new)))
     }
 }
 
@@ -76,15 +63,14 @@ impl Transaction<'_> {
 
     fn write_entry(&self, statement: &str, entry: &RegistrationEntry) -> Result<(), StoreError> {
         let EntryRow { id, spiffe_id, parent_id, expires_at, terms } = entry.to_row();
-        let values = (&id, spiffe_id, parent_id, expires_at, terms);
-        self.connection.prepare_cached(statement)?.execute(values)?;
+        self.sql.execute(statement, &[&id, &spiffe_id, &parent_id, &expires_at, &terms])?;
         self.note(Changed::Entry(id));
         Ok(())
     }
 
     /// Removes an entry; false if there is none of that ID.
     pub fn remove_entry(&self, id: &str) -> Result<bool, StoreError> {
-        let removed = self.connection.prepare_cached("DELETE FROM entries WHERE id = ?1")?.execute([id])? == 1;
+        let removed = self.sql.execute("DELETE FROM entries WHERE id = ?1", &[&id])? == 1;
         if removed {
             self.note(Changed::Entry(id.to_owned()));
         }
@@ -94,15 +80,13 @@ impl Transaction<'_> {
     /// Removes the entries that have ended; returns their IDs.
     pub fn remove_expired_entries(&self, now_unix: i64) -> Result<Vec<String>, StoreError> {
         let remove = "DELETE FROM entries WHERE expires_at <> 0 AND expires_at <= ?1 RETURNING id";
-        let mut remove = self.connection.prepare_cached(remove)?;
-        let ids = remove.query_map([now_unix], |row| row.get(0))?;
-        let ids = ids.collect::<Result<Vec<String>, _>>()?;
+        let ids: Vec<String> = self.sql.all(remove, &[&now_unix], |row| row.get(0))?;
         ids.iter().for_each(|id| self.note(Changed::Entry(id.clone())));
         Ok(ids)
     }
 }
 
-fn found(row: &Row<'_>) -> rusqlite::Result<(i64, EntryRow)> {
+fn found(row: &Row<'_>) -> Result<(i64, RegistrationEntry), StoreError> {
     let entry = EntryRow {
         id: row.get(1)?,
         spiffe_id: row.get(2)?,
@@ -110,10 +94,7 @@ fn found(row: &Row<'_>) -> rusqlite::Result<(i64, EntryRow)> {
         expires_at: row.get(4)?,
         terms: row.get(5)?,
     };
-    Ok((row.get(0)?, entry))
-}
-
-fn decode((seq, row): (i64, EntryRow)) -> Result<(i64, RegistrationEntry), StoreError> {
+    let seq: i64 = row.get(0)?;
     let damaged = |why| StoreError::Corrupt(format!("entry in row {seq}: {}", describe(&why)));
-    Ok((seq, RegistrationEntry::from_row(row).map_err(damaged)?))
+    Ok((seq, RegistrationEntry::from_row(entry).map_err(damaged)?))
 }

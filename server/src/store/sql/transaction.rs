@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::ops::Deref;
 
 use ironroot_api::TrustDomain;
-use rusqlite::Connection;
 
+use super::Session;
 use crate::store::{Changed, StoreError};
 
 /// Tables that are empty in a database that was just made, and what their rows are.
@@ -22,7 +22,7 @@ const CONTENT: [(&str, &str); 8] = [
 
 /// What the database says now. The tables' own files give it its verbs.
 pub struct Facts<'c> {
-    pub(super) connection: &'c Connection,
+    pub(super) sql: Session<'c>,
     pub(super) trust_domain: &'c TrustDomain,
 }
 
@@ -33,15 +33,15 @@ pub struct Transaction<'c> {
 }
 
 impl<'c> Facts<'c> {
-    pub(super) fn new(connection: &'c Connection, trust_domain: &'c TrustDomain) -> Self {
-        Self { connection, trust_domain }
+    pub(in crate::store) fn new(sql: Session<'c>, trust_domain: &'c TrustDomain) -> Self {
+        Self { sql, trust_domain }
     }
 
     /// What it holds that a server or an operator has put there; none if it was just made.
     pub fn content(&self) -> Result<Option<&'static str>, StoreError> {
         for (table, noun) in CONTENT {
             let any = format!("SELECT EXISTS (SELECT 1 FROM {table})");
-            if self.connection.query_row(&any, [], |row| row.get(0))? {
+            if self.sql.one(&any, &[], |row| row.get(0))? {
                 return Ok(Some(noun));
             }
         }
@@ -55,14 +55,15 @@ impl<'c> Facts<'c> {
 }
 
 impl<'c> Transaction<'c> {
-    pub(super) fn new(connection: &'c Connection, trust_domain: &'c TrustDomain) -> Self {
-        Self { facts: Facts::new(connection, trust_domain), noted: RefCell::default() }
+    pub(in crate::store) fn new(sql: Session<'c>, trust_domain: &'c TrustDomain) -> Self {
+        Self { facts: Facts::new(sql, trust_domain), noted: RefCell::default() }
     }
 
     /// Writes something that is gone again when the transaction ends well.
     pub(in crate::store) fn leave_no_trace(&self) -> Result<(), StoreError> {
-        self.connection.execute("INSERT INTO about (trust_domain) VALUES ('probe')", [])?;
-        self.connection.execute("DELETE FROM about WHERE rowid = last_insert_rowid()", [])?;
+        // No trust domain has such a name.
+        self.sql.execute("INSERT INTO about (trust_domain) VALUES ('(probe)')", &[])?;
+        self.sql.execute("DELETE FROM about WHERE trust_domain = '(probe)'", &[])?;
         Ok(())
     }
 
@@ -80,7 +81,7 @@ impl<'c> Transaction<'c> {
     }
 
     /// Everything that [`note`](Self::note) was told, for the log of changes, in order.
-    pub(super) fn into_noted(self) -> Vec<Changed> {
+    pub(in crate::store) fn into_noted(self) -> Vec<Changed> {
         self.noted.into_inner()
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use crate::facts::device::{DeviceRecord, DeviceState};
 use ironroot_api::SpiffeId;
 use ironroot_attest::node::tpm2::ClockReading;
-use rusqlite::{OptionalExtension, Row};
 
 use super::boots::parse as parse_boot;
-use super::{Facts, Transaction};
+use super::{Facts, Row, Transaction, Value};
 use crate::facts::device::KnownDevice;
 use crate::store::{Changed, StoreError};
 
@@ -21,29 +20,23 @@ const COLUMNS: &str = "seq, ek_sha256, serial, labels, state, manufacturer, crea
 impl Facts<'_> {
     /// Every device, in the order of its place in lists.
     pub(crate) fn devices(&self) -> Result<Vec<KnownDevice>, StoreError> {
-        let mut select = self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM devices ORDER BY seq"))?;
-        let rows = select.query_map([], |row| Ok(known(row)))?;
-        rows.map(|row| row?).collect()
+        self.sql.all(&format!("SELECT {COLUMNS} FROM devices ORDER BY seq"), &[], known)
     }
 
     /// The device of that endorsement key.
     pub(crate) fn device(&self, ek_sha256: &[u8; 32]) -> Result<Option<KnownDevice>, StoreError> {
-        let select = format!("SELECT {COLUMNS} FROM devices WHERE ek_sha256 = ?1");
-        let mut select = self.connection.prepare_cached(&select)?;
-        select.query_row([ek_sha256], |row| Ok(known(row))).optional()?.transpose()
+        self.sql.first(&format!("SELECT {COLUMNS} FROM devices WHERE ek_sha256 = ?1"), &[ek_sha256], known)
     }
 
     /// Every serial, with the device that has it.
     pub(crate) fn device_serials(&self) -> Result<Vec<(String, [u8; 32])>, StoreError> {
-        let mut select = self.connection.prepare_cached("SELECT serial, ek_sha256 FROM devices WHERE serial != ''")?;
-        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        rows.map(|row| Ok(row?)).collect()
+        let select = "SELECT serial, ek_sha256 FROM devices WHERE serial <> ''";
+        self.sql.all(select, &[], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     /// How many devices wait for approval.
     pub(crate) fn count_pending_devices(&self) -> Result<i64, StoreError> {
-        let count = "SELECT count(*) FROM devices WHERE state = 'pending'";
-        Ok(self.connection.prepare_cached(count)?.query_row([], |row| row.get(0))?)
+        self.sql.one("SELECT count(*) FROM devices WHERE state = 'pending'", &[], |row| row.get(0))
     }
 }
 
@@ -61,30 +54,29 @@ impl Transaction<'_> {
                        restart_count = excluded.restart_count, clock_safe = excluded.clock_safe,
                        ban = excluded.ban
                    RETURNING seq";
-        let values = (
-            record.ek_sha256,
+        let values: [&dyn Value; 13] = [
+            &record.ek_sha256,
             &record.serial,
-            serde_json::to_string(&record.labels).expect("a map of strings is JSON"),
-            state_name(record.state),
+            &serde_json::to_string(&record.labels).expect("a map of strings is JSON"),
+            &state_name(record.state),
             &record.manufacturer,
-            record.created_at,
-            record.last_attested_at,
-            record.agent_id.as_ref().map(SpiffeId::as_str),
-            // SQLite's integers have a sign; the bits are what counts.
-            clock.map(|clock| clock.clock_ms.cast_signed()),
-            clock.map(|clock| clock.reset_count),
-            clock.map(|clock| clock.restart_count),
-            clock.map(|clock| clock.safe),
-            record.ban.as_ref().map(|ban| serde_json::to_string(ban).expect("texts and numbers are JSON")),
-        );
+            &record.created_at,
+            &record.last_attested_at,
+            &record.agent_id.as_ref().map(SpiffeId::as_str),
+            // SQL's integers have a sign; the bits are what counts.
+            &clock.map(|clock| clock.clock_ms.cast_signed()),
+            &clock.map(|clock| i64::from(clock.reset_count)),
+            &clock.map(|clock| i64::from(clock.restart_count)),
+            &clock.map(|clock| clock.safe),
+            &record.ban.as_ref().map(|ban| serde_json::to_string(ban).expect("texts and numbers are JSON")),
+        ];
         self.note_once(Changed::Device(record.ek_sha256));
-        Ok(self.connection.prepare_cached(put)?.query_row(values, |row| row.get(0))?)
+        self.sql.one(put, &values, |row| row.get(0))
     }
 
     /// Removes a device, with what it has booted; false if there is none of that endorsement key.
     pub(crate) fn remove_device(&self, ek_sha256: &[u8; 32]) -> Result<bool, StoreError> {
-        let mut remove = self.connection.prepare_cached("DELETE FROM devices WHERE ek_sha256 = ?1")?;
-        let removed = remove.execute([ek_sha256])? == 1;
+        let removed = self.sql.execute("DELETE FROM devices WHERE ek_sha256 = ?1", &[ek_sha256])? == 1;
         if removed {
             self.remove_boots(ek_sha256)?;
             self.note(Changed::Device(*ek_sha256));
@@ -96,13 +88,13 @@ impl Transaction<'_> {
 fn known(row: &Row<'_>) -> Result<KnownDevice, StoreError> {
     let seq: i64 = row.get(0)?;
     let damaged = |why: &dyn std::error::Error| StoreError::Corrupt(format!("device in row {seq}: {why}"));
-    let agent_id = row.get::<_, Option<String>>(8)?.map(|id| SpiffeId::parse(&id)).transpose();
-    let ban = row.get::<_, Option<String>>(13)?.map(|ban| serde_json::from_str(&ban));
+    let agent_id = row.get::<Option<String>>(8)?.map(|id| SpiffeId::parse(&id)).transpose();
+    let ban = row.get::<Option<String>>(13)?.map(|ban| serde_json::from_str(&ban));
     let record = DeviceRecord {
         ek_sha256: row.get(1)?,
         serial: row.get(2)?,
-        labels: serde_json::from_str(&row.get::<_, String>(3)?).map_err(|e| damaged(&e))?,
-        state: state(&row.get::<_, String>(4)?)
+        labels: serde_json::from_str(&row.get::<String>(3)?).map_err(|e| damaged(&e))?,
+        state: state(&row.get::<String>(4)?)
             .ok_or_else(|| StoreError::Corrupt(format!("device in row {seq}: state")))?,
         manufacturer: row.get(5)?,
         created_at: row.get(6)?,
@@ -110,12 +102,12 @@ fn known(row: &Row<'_>) -> Result<KnownDevice, StoreError> {
         agent_id: agent_id.map_err(|e| damaged(&e))?,
         ban: ban.transpose().map_err(|e| damaged(&e))?,
     };
-    let boot = row.get::<_, Option<String>>(14)?.map(|facts| parse_boot(&facts).map(Arc::new)).transpose()?;
+    let boot = row.get::<Option<String>>(14)?.map(|facts| parse_boot(&facts).map(Arc::new)).transpose()?;
     Ok(KnownDevice { seq, record: Arc::new(record), clock: clock(row)?, boot, boot_changed_at: row.get(15)? })
 }
 
 fn clock(row: &Row<'_>) -> Result<Option<ClockReading>, StoreError> {
-    let Some(clock_ms) = row.get::<_, Option<i64>>(9)? else { return Ok(None) };
+    let Some(clock_ms) = row.get::<Option<i64>>(9)? else { return Ok(None) };
     Ok(Some(ClockReading {
         clock_ms: clock_ms.cast_unsigned(),
         reset_count: row.get(10)?,

@@ -1,0 +1,258 @@
+//! The engine: its connection and the one after it, transactions that come one after the other, commits whose fate is found out.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use ironroot_api::TrustDomain;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, mpsc};
+use tracing::{info, warn};
+
+use super::schema::{self, MIGRATIONS};
+use super::{Address, Connection};
+use crate::store::engine::{Engine, Next};
+use crate::store::sql::{Row, Session};
+use crate::store::{Facts, StoreError, Transaction};
+
+/// How often is looked what other servers have written, even if nobody says that they have.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the fate of a commit is looked for whose answer was lost.
+const FATE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long another connection with our server's name is waited for: that of this server's process before this one.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(100);
+
+/// One writing transaction at a time, of all servers: whoever has locked the counter writes. A transaction of ours that has not ended
+/// after so long is one whose answers did not come.
+const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '10s'; SELECT revision FROM revision FOR UPDATE";
+const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// An open database.
+#[derive(Debug)]
+pub(in crate::store) struct Database {
+    address: Address,
+    trust_domain: TrustDomain,
+    runtime: Arc<Runtime>,
+    connection: Connection,
+    news: Arc<Notify>,
+    look_at: Instant,
+    /// Whether the last that was to be done was a look: the next one is counted from its end, so that messages have their turn however
+    /// long it lasted.
+    has_looked: bool,
+    /// The name that no other server has meanwhile.
+    claimed: Option<String>,
+    /// What ended the last commit, which is not in the database.
+    lost: Option<StoreError>,
+    changed_before: u64,
+}
+
+/// Opens the database at `address`, and makes or migrates its tables. Not to be called on a thread of an asynchronous runtime.
+pub(in crate::store) fn open(address: &Address, trust_domain: &TrustDomain) -> Result<Database, StoreError> {
+    open_with(address, trust_domain, MIGRATIONS)
+}
+
+pub(super) fn open_with(
+    address: &Address,
+    trust_domain: &TrustDomain,
+    migrations: &[&str],
+) -> Result<Database, StoreError> {
+    let (runtime, news) = (runtime()?, Arc::<Notify>::default());
+    let connection = Connection::open(address, &runtime, &news)?;
+    schema::migrate(&connection, trust_domain, migrations)?;
+    Ok(Database {
+        address: address.clone(),
+        trust_domain: trust_domain.clone(),
+        runtime,
+        connection,
+        news,
+        look_at: Instant::now() + LOOK_INTERVAL,
+        has_looked: false,
+        claimed: None,
+        lost: None,
+        changed_before: 0,
+    })
+}
+
+/// What a connection lives in: it runs while its thread waits for it.
+pub(super) fn runtime() -> Result<Arc<Runtime>, StoreError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    Ok(Arc::new(runtime.map_err(|error| StoreError::Sql(Arc::new(error)))?))
+}
+
+impl Database {
+    /// Begins a transaction; once more on a new connection if this one broke meanwhile.
+    fn begin_by(&mut self, statements: &str) -> Result<(), StoreError> {
+        self.lost = None;
+        if self.connection.broken().is_none() {
+            match self.connection.batch(statements) {
+                Err(_) if self.connection.broken().is_some() => {}
+                Err(why) => {
+                    self.rollback();
+                    return Err(why);
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+        self.reconnect()?;
+        self.connection.batch(statements).inspect_err(|_| self.rollback())
+    }
+
+    fn reconnect(&mut self) -> Result<(), StoreError> {
+        let connection = Connection::open(&self.address, &self.runtime, &self.news)?;
+        connection.count_from(self.connection.rows_changed());
+        if let Some(server) = &self.claimed
+            && !try_claim(&connection, server)?
+        {
+            return Err(StoreError::SameName(server.clone()));
+        }
+        self.connection = connection;
+        info!("connected to the database again");
+        Ok(())
+    }
+
+    /// Whether the commit with that ID is in the database, on a new connection; the counter's lock is free once its transaction is over.
+    fn look_for(&mut self, id: [u8; 16], why: StoreError) -> Result<(), StoreError> {
+        let deadline = Instant::now() + FATE_PATIENCE;
+        loop {
+            let found = self.begin_by(BEGIN).and_then(|()| self.has_commit(id));
+            self.rollback();
+            match found {
+                Ok(true) => {
+                    info!("a commit whose answer was lost is in the database");
+                    return Ok(());
+                }
+                Ok(false) => {
+                    self.lost = Some(why.clone());
+                    return Err(why);
+                }
+                Err(_) if Instant::now() < deadline => thread::sleep(RETRY),
+                Err(_) => return Err(unknown(why)),
+            }
+        }
+    }
+
+    fn has_commit(&self, id: [u8; 16]) -> Result<bool, StoreError> {
+        self.session().one("SELECT EXISTS (SELECT 1 FROM changes WHERE id = ?1)", &[&id], |row| row.get(0))
+    }
+}
+
+fn unknown(why: StoreError) -> StoreError {
+    warn!(error = &why as &dyn std::error::Error, "it is not known whether a commit is in the database");
+    StoreError::OutcomeUnknown(Arc::new(why))
+}
+
+/// Whether no other connection has that server's name now. The lock ends with the connection.
+fn try_claim(connection: &Connection, server: &str) -> Result<bool, StoreError> {
+    let hash = digest(&SHA256, format!("ironroot-server {server}").as_bytes());
+    let number = hash.as_ref().iter().take(8).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
+    let mut is_ours = false;
+    connection.each("SELECT pg_try_advisory_lock(?1)", &[&number], &mut |row| {
+        is_ours = Row::Postgres(row).get(0)?;
+        Ok(())
+    })?;
+    Ok(is_ours)
+}
+
+impl Engine for Database {
+    fn next<M>(&mut self, messages: &mut mpsc::Receiver<M>) -> Next<M> {
+        if self.has_looked {
+            self.look_at = Instant::now() + LOOK_INTERVAL;
+        }
+        let (news, look_at) = (self.news.clone(), tokio::time::Instant::from_std(self.look_at));
+        let next = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(look_at) => Next::Look,
+                message = messages.recv() => message.map_or(Next::Nobody, Next::Message),
+                () = news.notified() => Next::Look,
+            }
+        });
+        self.has_looked = matches!(next, Next::Look);
+        next
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.begin_by(BEGIN)?;
+        self.changed_before = self.rows_changed();
+        Ok(())
+    }
+
+    fn begin_reading(&mut self) -> Result<(), StoreError> {
+        self.begin_by(BEGIN_READING)
+    }
+
+    fn run(&self, statement: &'static str) -> Result<(), StoreError> {
+        self.connection.batch(statement)
+    }
+
+    fn commit(&mut self, id: Option<[u8; 16]>) -> Result<(), StoreError> {
+        let Err(why) = self.connection.batch("COMMIT") else { return Ok(()) };
+        if self.connection.broken().is_none() {
+            return Err(why);
+        }
+        match id {
+            Some(id) => self.look_for(id, why),
+            None if self.rows_changed() == self.changed_before => Err(why),
+            None => Err(unknown(why)),
+        }
+    }
+
+    fn rollback(&self) {
+        if self.connection.broken().is_none() {
+            // If that fails, the connection is over, and its transaction with it.
+            let _ = self.connection.batch("ROLLBACK");
+        }
+    }
+
+    fn given_up(&self) -> Option<StoreError> {
+        self.lost.clone().or_else(|| self.connection.broken())
+    }
+
+    fn tries_again(&self) -> bool {
+        true
+    }
+
+    fn rows_changed(&self) -> u64 {
+        self.connection.rows_changed()
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts::new(self.session(), &self.trust_domain)
+    }
+
+    fn transaction(&self) -> Transaction<'_> {
+        Transaction::new(self.session(), &self.trust_domain)
+    }
+
+    fn session(&self) -> Session<'_> {
+        Session::Postgres(&self.connection)
+    }
+
+    fn tell_others(&self) {
+        self.connection.notify();
+    }
+
+    fn claim(&mut self, server: &str) -> Result<(), StoreError> {
+        let deadline = Instant::now() + CLAIM_PATIENCE;
+        if self.connection.broken().is_some() || self.connection.batch("SELECT 1").is_err() {
+            self.reconnect()?;
+        }
+        while !try_claim(&self.connection, server)? {
+            if Instant::now() > deadline {
+                return Err(StoreError::SameName(server.to_owned()));
+            }
+            thread::sleep(RETRY);
+        }
+        self.claimed = Some(server.to_owned());
+        Ok(())
+    }
+
+    fn close(self) {
+        let Self { connection, runtime, .. } = self;
+        drop(connection);
+        // Lets the connection say its farewell.
+        runtime.block_on(tokio::task::yield_now());
+    }
+}

@@ -1,0 +1,194 @@
+//! A database that goes away, comes back, writes no more, or loses an answer.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ironroot_postgres_cluster::Cluster;
+
+use super::*;
+use crate::registry::Registry;
+
+/// Waits until the store takes changes again.
+async fn recovered(store: &Store) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while let Err(why) = store.probe().await {
+        assert!(tokio::time::Instant::now() < deadline, "{why}");
+        tokio::task::yield_now().await;
+    }
+    assert!(store.trouble().is_none());
+}
+
+#[tokio::test]
+async fn while_the_database_is_gone_memory_answers_and_changes_are_refused_and_afterwards_all_is_as_before() {
+    let mut cluster = Cluster::start();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    let registry = Registry::load(store.clone()).await.expect("loads");
+    add(&store, "a").await.expect("writes");
+    cluster.stop();
+    let refused = add(&store, "b").await.expect_err("gone");
+    assert!(matches!(refused, StoreError::Unreachable(_)), "{refused}");
+    assert!(matches!(store.trouble(), Some(StoreError::Unreachable(_))));
+    assert!(registry.agent(&agent("a").spiffe_id).is_some(), "memory has what was there");
+    cluster.restart();
+    recovered(&store).await;
+    add(&store, "c").await.expect("writes");
+    assert_eq!(agents_of(&cluster, &database), "2");
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_given_up_at_a_deadline() {
+    let cluster = Cluster::start();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    add(&store, "a").await.expect("writes");
+    cluster.freeze(true);
+    let refused = add(&store, "b").await.expect_err("frozen");
+    assert!(matches!(refused, StoreError::Unreachable(_)), "{refused}");
+    cluster.freeze(false);
+    recovered(&store).await;
+    add(&store, "c").await.expect("writes");
+    assert_eq!(agents_of(&cluster, &database), "2", "what was refused was not done");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_ended_between_two_changes_is_not_noticed() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    add(&store, "a").await.expect("writes");
+    end_connections(cluster, &database);
+    add(&store, "b").await.expect("writes");
+}
+
+fn end_connections(cluster: &Cluster, database: &str) {
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    cluster.sql(database, end);
+}
+
+#[tokio::test]
+async fn a_change_whose_commit_was_ended_is_done_once() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    // Numbers of a sequence are not given back by a transaction that ends badly.
+    let trap = "CREATE SEQUENCE ended; GRANT ALL ON ended TO PUBLIC;
+        CREATE FUNCTION ends_once() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN IF nextval('ended') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF; RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER ends AFTER INSERT ON agents DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION ends_once()";
+    cluster.sql(&database, trap);
+    add(&store, "a").await.expect("done at the second try");
+    assert_eq!(cluster.sql(&database, "SELECT last_value FROM ended"), "2", "it was ended once");
+    assert_eq!(agents_of(cluster, &database), "1");
+    assert_eq!(cluster.sql(&database, "SELECT count(*) FROM changes WHERE kind = 'agent'"), "1");
+}
+
+/// Between a store and the database's socket: carries everything, until it loses the answers to a commit.
+fn losing_answers(place: &Path, port: u16, loses: Arc<AtomicBool>) -> String {
+    let directory = tempfile::tempdir().expect("temporary directory").keep();
+    let socket = format!(".s.PGSQL.{port}");
+    let (listener, server) = (UnixListener::bind(directory.join(&socket)).expect("listens"), place.join(socket));
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let (server, loses) = (UnixStream::connect(&server).expect("connects"), loses.clone());
+            std::thread::spawn(move || carry(client, server, &loses));
+        }
+    });
+    directory.display().to_string()
+}
+
+fn carry(client: UnixStream, server: UnixStream, loses: &AtomicBool) {
+    let (mut answers, mut back) = (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
+    std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+    let (mut from, mut to, mut piece) = (client, server, [0; 16 * 1024]);
+    while let Ok(length @ 1..) = from.read(&mut piece) {
+        let sent = &piece[..length];
+        if sent.windows(6).any(|word| word == b"COMMIT") && loses.swap(false, Ordering::Relaxed) {
+            from.shutdown(std::net::Shutdown::Both).expect("cut");
+        }
+        if to.write_all(sent).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_found_and_not_done_again() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let text = cluster.connection_string(&database);
+    let loses = Arc::new(AtomicBool::new(false));
+    let place = cluster.roots().parent().expect("a directory").to_owned();
+    let between = losing_answers(&place, cluster.port(), loses.clone());
+    let store = open(&text.replace(&place.display().to_string(), &between));
+    store.change(|tx| tx.add_join_token("once", 100)).await.expect("added");
+    loses.store(true, Ordering::Relaxed);
+    let spend = store.change(|tx| {
+        let shown = tx.spend_join_token("once", 1)?;
+        tx.put_agent(&agent("a"))?;
+        Ok::<_, StoreError>(shown)
+    });
+    assert_eq!(spend.await.expect("found"), crate::store::ShownToken::Good, "as it was when it was committed");
+    assert!(!loses.load(Ordering::Relaxed), "the answer was lost");
+    assert_eq!(agents_of(cluster, &database), "1");
+    assert_eq!(cluster.sql(&database, "SELECT count(*) FROM changes WHERE kind = 'agent'"), "1");
+    // What leaves no row in the log is not found again, and said to be unknown.
+    loses.store(true, Ordering::Relaxed);
+    let unknown = store.change(|tx| tx.add_join_token("another", 100)).await.expect_err("who knows");
+    assert!(matches!(unknown, StoreError::OutcomeUnknown(_)), "{unknown}");
+}
+
+//= FLT-S4
+#[tokio::test]
+async fn a_database_that_takes_no_writes_or_is_full_says_so_and_goes_on_afterwards() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    let mode = |on: &str| format!("ALTER DATABASE {database} SET default_transaction_read_only = {on}");
+    cluster.sql(&database, &mode("on"));
+    end_connections(cluster, &database);
+    assert!(matches!(add(&store, "a").await, Err(StoreError::ReadOnly)));
+    assert!(matches!(store.probe().await, Err(StoreError::ReadOnly)));
+    cluster.sql("postgres", &mode("off"));
+    recovered(&store).await;
+    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$;
+        CREATE TRIGGER is_full BEFORE INSERT ON agents FOR EACH ROW EXECUTE FUNCTION full_disk()";
+    cluster.sql(&database, full);
+    assert!(matches!(add(&store, "a").await, Err(StoreError::Full(_))));
+    cluster.sql(&database, "DROP TRIGGER is_full ON agents");
+    add(&store, "a").await.expect("there is room");
+}
+
+#[tokio::test]
+async fn another_programs_lock_is_waited_for_and_not_for_ever() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    let holder = open(&cluster.connection_string(&database));
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let (begun, holds) = tokio::sync::oneshot::channel();
+    let begun = std::sync::Mutex::new(Some(begun));
+    let held = tokio::spawn(async move {
+        let hold = move |_: &crate::store::Transaction<'_>| {
+            if let Some(begun) = begun.lock().expect("no panic").take() {
+                let _ = begun.send(());
+            }
+            let _ = wait.recv();
+            Ok::<_, StoreError>(())
+        };
+        holder.change(hold).await
+    });
+    holds.await.expect("holds");
+    assert!(matches!(add(&store, "a").await, Err(StoreError::Locked)));
+    drop(release);
+    held.await.expect("no panic").expect("ends well");
+    add(&store, "a").await.expect("free");
+}

@@ -1,0 +1,272 @@
+//! The one thread that owns the connection, and group commit.
+
+mod batch;
+mod job;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+use self::batch::Batch;
+use self::job::{Job, Work};
+use super::engine::{Engine, Next};
+use super::feed::{Feed, Follower};
+use super::{Facts, StoreError, Transaction};
+
+/// Changes that may wait. More callers than this wait for a place: the disk sets the pace.
+const QUEUE: usize = 1024;
+/// Most changes in one transaction: bounds how long the first of them waits for its commit.
+const BATCH: usize = 256;
+/// How often a transaction is tried that the engine gives up for a reason that passes: another server's writing, a connection that broke.
+const MAX_TRIES: usize = 3;
+
+/// Tells a caller how something went.
+type Done = oneshot::Sender<Result<(), StoreError>>;
+
+enum Message {
+    Change(Box<dyn Job>),
+    Follow(Follower, Done),
+    CatchUp(Done),
+    Claim(String, Done),
+    Close(oneshot::Sender<()>),
+}
+
+/// The queue's sending end.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+    trouble: Trouble,
+}
+
+/// A change that has its place in the queue: it comes after all that were queued before it, and it is done whether or not its
+/// answer is waited for.
+#[derive(Debug)]
+#[must_use = "what became of the change is in its answer"]
+pub struct Queued<T, E>(Result<oneshot::Receiver<Result<T, E>>, E>);
+
+impl<T, E: From<StoreError>> Queued<T, E> {
+    /// A change that was refused before it came into the queue.
+    pub fn refused(why: E) -> Self {
+        Self(Err(why))
+    }
+
+    /// What became of it, once it is on disk and followed.
+    pub async fn answer(self) -> Result<T, E> {
+        self.0?.await.map_err(|_| E::from(StoreError::Closed))?
+    }
+}
+
+/// Why the last change did not get to the disk, or from there to those who follow; none once one has. Commits that changed
+/// nothing say nothing: the disk is not touched for them.
+#[derive(Clone, Default)]
+struct Trouble(Arc<Mutex<Option<StoreError>>>);
+
+impl Trouble {
+    fn set(&self, why: Option<StoreError>) {
+        *self.lock() = why;
+    }
+
+    /// Notes it, and says so in the log unless the same was said before and is so still. `changes`: how many callers are told.
+    fn note(&self, why: &StoreError, what: &str, changes: usize) {
+        let before = self.lock().replace(why.clone());
+        if before.is_none_or(|before| before.to_string() != why.to_string()) {
+            error!(error = why as &dyn std::error::Error, changes, "{what}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<StoreError>> {
+        // One value, replaced as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// Starts the thread that owns `engine`'s connection until it is told to close, or until nobody can send to it any more.
+    pub fn start(engine: impl Engine) -> Result<Self, StoreError> {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let trouble = Trouble::default();
+        let desk = Desk { engine, feed: Feed::default(), trouble: trouble.clone() };
+        let run = move || desk.work(messages);
+        thread::Builder::new().name("store".into()).spawn(run).map_err(|e| StoreError::Sql(Arc::new(e)))?;
+        Ok(Self { queue, trouble })
+    }
+
+    /// Why the last change did not get to the disk; none if it did.
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.trouble.lock().clone()
+    }
+
+    /// See [`crate::store::Store::queue`].
+    pub async fn queue<G, T, E>(
+        &self,
+        work: impl Fn(&Transaction<'_>) -> Result<(G, T), E> + Send + 'static,
+    ) -> Queued<T, E>
+    where
+        G: Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (reply, result) = oneshot::channel();
+        let job = Box::new(Work::new(work, reply));
+        let queued = self.queue.send(Message::Change(job)).await;
+        Queued(queued.map(|()| result).map_err(|_| E::from(StoreError::Closed)))
+    }
+
+    /// See [`crate::store::Store::follow`].
+    pub async fn follow(&self, follower: Follower) -> Result<(), StoreError> {
+        self.ask(|done| Message::Follow(follower, done)).await
+    }
+
+    /// Has all followers take in what other programs have written meanwhile.
+    pub async fn catch_up(&self) -> Result<(), StoreError> {
+        self.ask(Message::CatchUp).await
+    }
+
+    /// See [`crate::store::Store::claim`].
+    pub async fn claim(&self, server: &str) -> Result<(), StoreError> {
+        self.ask(|done| Message::Claim(server.to_owned(), done)).await
+    }
+
+    async fn ask(&self, message: impl FnOnce(Done) -> Message) -> Result<(), StoreError> {
+        let (done, result) = oneshot::channel();
+        self.queue.send(message(done)).await.map_err(|_| StoreError::Closed)?;
+        result.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Waits until what is queued is done and the file is closed.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.queue.send(Message::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+/// What the thread has before it.
+struct Desk<E> {
+    engine: E,
+    feed: Feed,
+    trouble: Trouble,
+}
+
+impl<E: Engine> Desk<E> {
+    fn work(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut closing = None;
+        while closing.is_none() {
+            match self.engine.next(&mut messages) {
+                Next::Message(first) => closing = self.attend_to(first, &mut messages),
+                // Whoever asks next hears of a failure; it is in the log already.
+                Next::Look => drop(self.catch_up()),
+                Next::Nobody => break,
+            }
+        }
+        self.engine.close();
+        if let Some(done) = closing {
+            let _ = done.send(());
+        }
+    }
+
+    /// Who waits for the end, if this was the last message.
+    fn attend_to(&mut self, first: Message, messages: &mut mpsc::Receiver<Message>) -> Option<oneshot::Sender<()>> {
+        let (jobs, then) = gather(first, messages);
+        self.commit_all(jobs);
+        match then? {
+            Message::Follow(follower, done) => {
+                let begun = self.reading(|feed, facts| feed.begin(facts, follower));
+                let _ = done.send(begun);
+            }
+            Message::CatchUp(done) => {
+                let _ = done.send(self.catch_up());
+            }
+            Message::Claim(server, done) => {
+                let _ = done.send(self.engine.claim(&server));
+            }
+            Message::Close(done) => return Some(done),
+            Message::Change(_) => {}
+        }
+        None
+    }
+
+    /// Commits all jobs, in one transaction unless the engine gives one up half-way (a full disk): then the jobs after it get a
+    /// transaction of their own. Callers hear of it once whoever follows has taken it in.
+    fn commit_all(&mut self, mut jobs: VecDeque<Box<dyn Job>>) {
+        let mut tries = 1;
+        while !jobs.is_empty() {
+            if let Err(why) = self.engine.begin() {
+                self.trouble.note(&why, "database refused a transaction", jobs.len());
+                jobs.drain(..).for_each(|job| job.answer(Err(why.clone())));
+                return;
+            }
+            let changes_before = self.engine.rows_changed();
+            let mut batch = Batch::default();
+            let fate = batch.run_and_commit(&mut self.engine, &mut jobs, &self.trouble);
+            if let Err(why) = &fate
+                && tries < MAX_TRIES
+                && self.is_worth_another_try(why)
+            {
+                info!(error = why as &dyn std::error::Error, changes = batch.jobs.len(), "changes are tried again");
+                tries += 1;
+                batch.jobs.into_iter().rev().for_each(|job| jobs.push_front(job));
+                continue;
+            }
+            let changed = self.engine.rows_changed() > changes_before;
+            self.finish(batch, fate, changed);
+        }
+    }
+
+    fn is_worth_another_try(&self, why: &StoreError) -> bool {
+        self.engine.tries_again() && self.engine.given_up().is_some() && !matches!(why, StoreError::OutcomeUnknown(_))
+    }
+
+    /// Has what was committed taken in, and answers.
+    fn finish(&mut self, batch: Batch, mut fate: Result<(), StoreError>, changed: bool) {
+        match &fate {
+            Err(why) => self.trouble.note(why, "database refused a commit", batch.jobs.len()),
+            Ok(()) if changed => self.trouble.set(None),
+            Ok(()) => {}
+        }
+        let is_news = fate.is_ok() && !batch.noted.is_empty();
+        if is_news {
+            fate = self.catch_up();
+        }
+        batch.jobs.into_iter().for_each(|job| job.answer(fate.clone()));
+        if is_news {
+            self.engine.tell_others();
+        }
+    }
+
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let caught_up = self.reading(|feed, facts| feed.catch_up(facts));
+        if let Err(why) = &caught_up {
+            self.trouble.note(why, "what is in the database could not be taken into memory", 0);
+        }
+        caught_up
+    }
+
+    /// In one transaction: what is read is one moment's.
+    fn reading(
+        &mut self,
+        read: impl FnOnce(&mut Feed, &Facts<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.engine.begin_reading()?;
+        let read = read(&mut self.feed, &self.engine.facts());
+        self.engine.rollback();
+        read
+    }
+}
+
+/// The changes that wait, [`BATCH`] at most, and what came behind them that is no change.
+fn gather(first: Message, messages: &mut mpsc::Receiver<Message>) -> (VecDeque<Box<dyn Job>>, Option<Message>) {
+    let (mut jobs, mut next) = (VecDeque::new(), Some(first));
+    while let Some(message) = next {
+        match message {
+            Message::Change(job) => jobs.push_back(job),
+            other => return (jobs, Some(other)),
+        }
+        next = if jobs.len() < BATCH { messages.try_recv().ok() } else { None };
+    }
+    (jobs, None)
+}

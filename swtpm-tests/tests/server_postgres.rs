@@ -1,0 +1,199 @@
+//! Servers whose facts are in PostgreSQL: a real one, real servers, a device with a TPM.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within};
+use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::server_client::ServerClient;
+use ironroot_postgres_cluster::Cluster;
+
+const ALICE: u32 = 60_001;
+const BOB: u32 = 60_002;
+
+fn options(name: &str, connection_string: String) -> ServerOptions {
+    ServerOptions {
+        server_lines: format!("server_name = \"{name}\""),
+        postgres: Some(connection_string),
+        x509_svid_ttl: "8s",
+        ..ServerOptions::default()
+    }
+}
+
+fn enrolled(server: &Server) -> Device {
+    let device = Device::manufacture(&Manufacturer::new("Toy").expect("a manufacturer"));
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    server.create_entry(&device.agent_id(), "/alice", &[&format!("unix:uid:{ALICE}")], &[]);
+    device
+}
+
+/// What a command that fails says.
+fn refusal(server: &Server, arguments: &[&str]) -> String {
+    let output = server.cli_output(arguments);
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn a_device_enrols_and_is_served_and_while_the_database_is_gone_it_is_served_from_memory() {
+    let mut cluster = Cluster::start();
+    let text = cluster.connection_string_over_tls(&cluster.create_database());
+    let mut server = Server::start(&options("north", text));
+    let mut device = enrolled(&server);
+    device.provision(&server, &AgentOptions::default());
+    device.start();
+    device.expect_identity(ALICE);
+
+    cluster.stop();
+    let bob = ["entry", "create", "-parentID", &device.agent_id(), "-spiffeID", "spiffe://lab.example/bob"];
+    let selector = format!("unix:uid:{BOB}");
+    let bob = [&bob[..], &["-selector", &selector]].concat();
+    let said = refusal(&server, &bob);
+    assert!(said.contains("the data store does not answer; nothing was changed"), "{said}");
+    assert!(refusal(&server, &["healthcheck"]).contains("data store"), "an operator is told");
+    let held = device.expect_identity(ALICE).leaves[0].serial_decimal();
+    let is_new = || device.expect_identity(ALICE).leaves[0].serial_decimal() != held;
+    expect_within(DEADLINE, "SVIDs are signed without the database", || device.log(), is_new);
+
+    cluster.restart();
+    expect_within(DEADLINE, "it recovers alone", || server.log(), || server.cli_output(&bob).status.success());
+    device.expect_identity(BOB);
+    // What it acknowledged is there after a kill.
+    server.kill();
+    server.restart();
+    assert!(server.cli(&["entry", "show"]).contains("/bob"));
+    assert!(!server.log().contains("pass word"), "no password in a log");
+}
+
+#[test]
+fn what_a_server_does_not_do_on_postgresql_it_says() {
+    let cluster = Cluster::shared();
+    let text = cluster.connection_string(&cluster.create_database());
+    let server = Server::prepare(&ServerOptions { server_lines: String::new(), ..options("", text.clone()) });
+    let said = server.validate();
+    assert!(said.contains("server_name"), "a shared database needs names: {said}");
+    let unsafe_text = cluster.connection_string_over_tls("db").replace("verify-full", "require");
+    server.reconfigure(&options("north", unsafe_text));
+    let said = server.validate();
+    assert!(said.contains("sslmode=require") && said.contains("verify-full") && !said.contains("pass word"), "{said}");
+    server.reconfigure(&options("north", text));
+    let said = server.validate();
+    assert!(said.contains("is valid") || !said.contains("connection_string"), "{said}");
+}
+
+#[test]
+fn a_second_server_of_the_same_name_does_not_start() {
+    let cluster = Cluster::shared();
+    let text = cluster.connection_string(&cluster.create_database());
+    let _first = Server::start(&options("north", text.clone()));
+    let mut second = Server::prepare(&options("north", text));
+    second.spawn();
+    let said = || second.log().contains("give each its own server_name");
+    expect_within(DEADLINE, "it says why", || second.log(), said);
+}
+
+/// A balancer of connections: each goes to the first server that takes it.
+struct Balancer {
+    port: u16,
+    over: Arc<AtomicBool>,
+}
+
+impl Balancer {
+    fn start(servers: Vec<u16>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listens");
+        let port = listener.local_addr().expect("bound").port();
+        let over = Arc::new(AtomicBool::new(false));
+        let until = over.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if until.load(Ordering::Relaxed) {
+                    break;
+                }
+                let server = servers.iter().find_map(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).ok());
+                if let Some(server) = server {
+                    join(client, server);
+                }
+            }
+        });
+        Self { port, over }
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+fn join(client: TcpStream, server: TcpStream) {
+    let ends = [(client.try_clone(), server.try_clone()), (Ok(server), Ok(client))];
+    for (from, to) in ends {
+        let (mut from, mut to) = (from.expect("a handle"), to.expect("a handle"));
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        });
+    }
+}
+
+#[test]
+fn a_device_goes_on_at_another_server_when_one_dies_and_no_fetch_fails() {
+    let cluster = Cluster::shared();
+    let text = cluster.connection_string(&cluster.create_database());
+    let (mut north, south) = (Server::start(&options("north", text.clone())), Server::start(&options("south", text)));
+    let same = || north.bundle_pem() == south.bundle_pem();
+    expect_within(DEADLINE, "one bundle of both", || north.bundle_pem() + &south.bundle_pem(), same);
+    assert_eq!(north.bundle_pem().matches("BEGIN CERTIFICATE").count(), 2, "each signs with a CA of its own");
+
+    let mut device = enrolled(&south);
+    let balancer = Balancer::start(vec![north.port(), south.port()]);
+    device.provision(&north, &AgentOptions { server_port: Some(balancer.port), ..AgentOptions::default() });
+    device.start();
+    let first = device.expect_identity(ALICE);
+    north.kill();
+    let mut serials = vec![first.leaves[0].serial_decimal()];
+    let moved = || {
+        let fetched = device.fetch(ALICE).expect("no fetch fails");
+        serials.push(fetched.leaves[0].serial_decimal());
+        serials.dedup();
+        serials.len() > 2
+    };
+    expect_within(DEADLINE, "the other server signs", || device.log(), moved);
+    south.create_entry(&device.agent_id(), "/bob", &[&format!("unix:uid:{BOB}")], &[]);
+    device.expect_identity(BOB);
+
+    // Back again, and the north knows what the south was told.
+    north.restart();
+    assert!(north.cli(&["entry", "show"]).contains("/bob"));
+    south.cli(&["device", "ban", device.ek_sha256()]);
+    let banned = || north.cli(&["device", "list"]).contains("banned");
+    expect_within(DEADLINE, "a ban at one is a ban at both", || north.log(), banned);
+    let withdrawn = || device.fetch(ALICE).is_err();
+    expect_within(DEADLINE, "the banned device has nothing", || device.log(), withdrawn);
+}
+
+//= FLT-S3
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_made_at_one_server_is_good_at_the_other_once() {
+    let cluster = Cluster::shared();
+    let text = cluster.connection_string(&cluster.create_database());
+    let (north, south) = tokio::task::block_in_place(|| {
+        (Server::start(&options("north", text.clone())), Server::start(&options("south", text)))
+    });
+    let both = [ServerClient::new(&north).await, ServerClient::new(&south).await];
+    for _ in 0..10 {
+        let token = both[0].join_token().await;
+        let shown = both.iter().cycle().take(8).map(|server| server.attest_with_token(&token));
+        let shown = futures_util::future::join_all(shown).await;
+        assert_eq!(shown.iter().filter(|shown| shown.is_ok()).count(), 1, "spent once");
+        let agent = shown.into_iter().find_map(Result::ok).expect("one");
+        let id = agent.id();
+        let knows = |server: &Server| server.cli(&["agent", "list"]).contains(id.as_str());
+        let all = || [&north, &south].into_iter().all(knows);
+        tokio::task::block_in_place(|| expect_within(DEADLINE, "both know the agent", || north.log(), all));
+    }
+}
