@@ -477,7 +477,7 @@ async fn a_broker_has_no_more_streams_than_any_local_user() {
     let mut held: Vec<(ApiClient<Channel>, Streaming<SubscribeToX509svidResponse>)> = Vec::new();
     let mut client = brokering.broker("/broker").await.expect("a broker");
     let refused = loop {
-        if held.len() % 100 == 0 {
+        if held.len().is_multiple_of(100) {
             client = brokering.broker("/broker").await.expect("a broker");
         }
         match subscribe(&mut client, of_pid(process.pid())).await {

@@ -52,7 +52,8 @@ mod tests {
         let first = FirmwareVersion::first_of("7.61").expect("a version");
         assert_eq!((first, first.to_string().as_str()), (FirmwareVersion(0x0007_003d_0000_0000), "7.61.0.0"));
         assert_eq!(FirmwareVersion::last_of("7.61").expect("a version").to_string(), "7.61.65535.65535");
-        assert!(FirmwareVersion::first_of("7.61.1.2") < FirmwareVersion::last_of("7.61"));
+        let within = FirmwareVersion::first_of("7.61.1.2").expect("a version");
+        assert!(first < within && within < FirmwareVersion::last_of("7.61").expect("a version"));
         for text in ["", "7.", ".7", "7.61.1.2.3", "65536", "+7", "-1", "7 61"] {
             assert!(FirmwareVersion::first_of(text).is_err(), "{text}");
         }

@@ -82,6 +82,7 @@ mod tests {
             let selectors = judged.with(&attested);
             assert_eq!(selectors.len(), 1 + names.len());
             let (version, found) = told_of_chip(&selectors);
+            let found: Vec<&str> = found.iter().map(String::as_str).collect();
             assert_eq!((version.map(|v| v.to_string()).as_deref(), &found[..]), (Some("7.61.0.1"), told));
         }
     }

@@ -15,6 +15,7 @@ use ironroot_agent::identities::Identities;
 use ironroot_agent::issuance_heads::IssuanceHeads;
 use ironroot_agent::jwt_svids::{JwtSvids, Upstream, Upstreams};
 use ironroot_agent::node_attestation::Attestor;
+use ironroot_agent::own_certificate::OwnCertificate;
 use ironroot_agent::report::Report;
 use ironroot_agent::requests::Requests;
 use ironroot_agent::server_answers::{EntryKey, MAX_ENTRIES};
@@ -119,6 +120,7 @@ impl Agent {
             counted: Arc::default(),
             number: ServerNumber::FIRST,
             bans: Bans::default(),
+            shown: OwnCertificate::default(),
         });
         let wakes = Wakes::new(stopping, Arc::default(), waiting);
         let task = tokio::spawn(async move {
