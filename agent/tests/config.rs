@@ -64,7 +64,11 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     assert_eq!(all.log.file.take(), Some(PathBuf::from("/var/log/ironroot-agent.log")));
     assert_eq!(all.admin_socket_path.take(), Some(PathBuf::from("/tmp/spire-agent/private/admin.sock")));
     let proxy = SpiffeId::parse("spiffe://example.org/proxy").expect("legal");
-    assert_eq!(std::mem::take(&mut all.delegates), [proxy].into_iter().collect());
+    assert_eq!(std::mem::take(&mut all.delegates), [proxy.clone()].into_iter().collect());
+    let types = "type.googleapis.com/spiffe.broker.WorkloadPIDReference".to_owned();
+    let brokers = [(proxy, ReferenceTypes::Only([types].into()))].into_iter().collect();
+    let socket_path = PathBuf::from("/run/ironroot-agent/brokers/broker.sock");
+    assert_eq!(all.broker.take(), Some(BrokerConfig { socket_path, brokers }));
     assert!(all.telemetry.take().is_some_and(|telemetry| telemetry.prometheus.port == 9989));
     assert!(all.traces.take().is_some_and(|traces| traces.sample_one_in == 1));
     let containers = std::mem::take(&mut all.containers);
