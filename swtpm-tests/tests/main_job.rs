@@ -187,6 +187,9 @@ fn a_banned_device_stops_serving_and_wipes_its_cache() {
     lab.server.cli(&["device", "ban", lab.device.ek_sha256()]);
     let gone = || lab.device.fetch(ALICE).is_err();
     expect_within(DEADLINE, "a banned device serves nothing", || lab.device.log(), gone);
+    // What is served goes first, what is kept a few commands of the chip later.
+    let cache = lab.device.data_directory().join("identities.sealed");
+    expect_within(DEADLINE, "nothing is kept", || lab.device.log(), || !cache.exists());
     lab.device.power_cycle();
     lab.server.kill();
     lab.device.start();
