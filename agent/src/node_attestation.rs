@@ -171,8 +171,8 @@ impl NodeAttestor {
     }
 
     /// What attests, with its chip, which is open, if it has one, and notes in `directory`.
-    pub(crate) fn open(self, directory: &Path, chip: Option<(&TpmConfig, Tpm)>) -> Attestor {
-        let device = chip.map(|(tpm, opened)| Device::on(tpm, opened, directory));
+    pub(crate) fn open(self, directory: &Path, notes: &Path, chip: Option<(&TpmConfig, Tpm)>) -> Attestor {
+        let device = chip.map(|(tpm, opened)| Device::on(tpm, opened, directory, notes));
         self.with(device.as_ref())
     }
 

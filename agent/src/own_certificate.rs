@@ -42,23 +42,22 @@ impl OwnCertificate {
     }
 }
 
-/// What all servers' loops have: the first that lasts, in the order of the servers, is shown.
+/// What all servers' loops have: the first that lasts, in the order of the servers, is shown. Each ends by what its own server says of
+/// the time.
 #[derive(Debug)]
-pub struct OwnCertificates {
-    of_servers: Vec<OwnCertificate>,
-    time: TrustedTime,
-}
+pub struct OwnCertificates(Vec<(OwnCertificate, TrustedTime)>);
 
 impl OwnCertificates {
-    /// Of these loops, by what `time` knows.
-    pub fn new(of_servers: Vec<OwnCertificate>, time: TrustedTime) -> Arc<Self> {
-        Arc::new(Self { of_servers, time })
+    /// Of these loops, each with what is known of the time by its server.
+    pub fn new(of_servers: Vec<(OwnCertificate, TrustedTime)>) -> Arc<Self> {
+        Arc::new(Self(of_servers))
     }
 
     fn first_that_lasts(&self) -> Option<Arc<CertifiedKey>> {
-        let moment = self.time.moment();
-        let shown = self.of_servers.iter().filter_map(OwnCertificate::shown);
-        shown.into_iter().find(|shown| moment.remaining(&shown.lifetime) > 0).map(|shown| shown.certified)
+        let lasting = |(own, time): &(OwnCertificate, TrustedTime)| {
+            own.shown().filter(|shown| time.moment().remaining(&shown.lifetime) > 0)
+        };
+        self.0.iter().find_map(lasting).map(|shown| shown.certified)
     }
 }
 
@@ -82,8 +81,8 @@ mod tests {
 
     #[test]
     fn the_first_certificate_that_lasts_is_shown_and_none_that_was_withdrawn() {
-        let of_servers = vec![OwnCertificate::default(), OwnCertificate::default()];
-        let all = OwnCertificates::new(of_servers.clone(), TrustedTime::new());
+        let of_servers = [OwnCertificate::default(), OwnCertificate::default()];
+        let all = OwnCertificates::new(of_servers.iter().map(|own| (own.clone(), TrustedTime::new())).collect());
         assert!(all.first_that_lasts().is_none());
         let keys = [(); 2].map(|()| AgentKey::Software(Arc::new(SoftwareKey::generate().expect("a key"))));
         let shown = || all.first_that_lasts().map(|shown| shown.key.public_key().expect("known").to_vec());

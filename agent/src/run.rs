@@ -27,6 +27,7 @@ use ironroot_shell::telemetry::{MetricsError, MetricsListener};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 pub(crate) use life::tpm_settings;
@@ -87,9 +88,11 @@ pub enum RunError {
     /// The listener for metrics cannot be bound.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// What keeps identities current came to an end by a fault of ours. Whoever supervises the agent starts it again.
-    #[error("the loop that keeps identities current ended by a fault of the program; the agent must be started again")]
-    Loop,
+    /// What must not end did, by a fault of ours. Whoever supervises the agent starts it again.
+    #[error(
+        "a part of the agent that must not end has ended by a fault of the program; the agent must be started again"
+    )]
+    Fault,
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
@@ -108,13 +111,14 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
 
     let traces = exporter.map(Exporter::begin);
     // First of all: while the socket is being bound, the chip unseals.
-    let loops = loops::prepare(&config, &time, &stopping)?;
-    tokio::spawn(reload(reload_asked, log.output, loops.ask_now));
+    let mut background = JoinSet::new();
+    let loops = loops::prepare(&config, &time, &stopping, &mut background)?;
+    background.spawn(reload(reload_asked, log.output, loops.ask_now));
     let (identities, counted) = (loops.identities, loops.shared.counted.clone());
     let (breaks, broken) = watch::channel(false);
     let life = tokio::spawn(life::live(config.clone(), loops.ends, loops.shared, stopping.clone(), breaks));
     let jwt_svids = JwtSvids::new(identities.clone(), loops.upstreams);
-    tokio::spawn(jwt_svids.clone().follow());
+    background.spawn(jwt_svids.clone().follow());
     let tally = Tally::new();
     serve_metrics(
         &config,
@@ -128,13 +132,14 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
             spans: traces.as_ref().map(Sending::counts),
             began,
         },
+        &mut background,
     )
     .await?;
     let sources =
-        Sources { identities: identities.clone(), requests: loops.requests, jwt_svids, now: now(time.clone()), tally };
+        Sources { identities: identities.clone(), requests: loops.requests, jwt_svids, now: now(time), tally };
     let served = WorkloadApiConfig {
         admin: admin_socket(&config, log.level, loops.reports),
-        broker: broker_socket(&config, OwnCertificates::new(loops.certificates, time)),
+        broker: broker_socket(&config, OwnCertificates::new(loops.certificates)),
         ..workload_api(&config)?
     };
     let workload_api = serve_workload_api(served, sources, asked(stopping.clone()))?;
@@ -143,21 +148,18 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
         let address = format!("{}:{}", checks.host, checks.port);
         let listener = HealthListener::bind(checks.clone()).await;
         let listener = listener.map_err(|error| RunError::Health { address, error })?;
-        tokio::spawn(listener.serve("agent", ready(identities)));
+        background.spawn(listener.serve("agent", ready(identities)));
     }
     info!(socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "agent started");
-    tokio::spawn(supervisor::feed_watchdog());
+    background.spawn(supervisor::feed_watchdog());
     supervisor::started(&serving(&config));
 
-    let mut is_broken = false;
-    let ended = tokio::select! {
-        () = stop_asked => None,
-        () = asked(broken) => {
-            is_broken = true;
-            None
-        }
-        ended = &mut workload_api => Some(ended),
-    };
+    let (mut is_broken, mut ended) = (false, None);
+    tokio::select! {
+        () = stop_asked => {}
+        () = fault(broken, &mut background) => is_broken = true,
+        served = &mut workload_api => ended = Some(served),
+    }
     info!("agent stopping");
     supervisor::stopping();
     stop.send_replace(true);
@@ -172,15 +174,27 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
         traces.end().await;
     }
     drained.unwrap_or(Ok(()))?;
-    if is_broken { Err(RunError::Loop) } else { Ok(()) }
+    if is_broken { Err(RunError::Fault) } else { Ok(()) }
 }
 
-async fn serve_metrics(config: &AgentConfig, sources: telemetry::Sources) -> Result<(), RunError> {
+async fn serve_metrics(
+    config: &AgentConfig,
+    sources: telemetry::Sources,
+    background: &mut JoinSet<()>,
+) -> Result<(), RunError> {
     if let Some(telemetry) = config.telemetry.clone() {
         let listener = MetricsListener::bind(&telemetry.prometheus).await?;
-        tokio::spawn(listener.serve(move || sources.page(&telemetry)));
+        background.spawn(listener.serve(move || sources.page(&telemetry)));
     }
     Ok(())
+}
+
+/// Done once something has ended that does not end by itself: a server's loop, or what works beside the loops.
+async fn fault(broken: watch::Receiver<bool>, background: &mut JoinSet<()>) {
+    tokio::select! {
+        () = asked(broken) => {}
+        _ = background.join_next() => {}
+    }
 }
 
 /// What `systemctl status` shows of an agent that has all it needs.
@@ -261,6 +275,20 @@ async fn asked(mut stopping: watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_a_fault_is_noticed_as_a_loop_is() {
+        let (breaks, broken) = watch::channel(false);
+        let mut background = JoinSet::new();
+        background.spawn(std::future::pending());
+        assert!(futures_util::FutureExt::now_or_never(fault(broken.clone(), &mut background)).is_none());
+        background.spawn(async { panic!("a fault, on purpose") });
+        fault(broken.clone(), &mut background).await;
+        let mut background = JoinSet::new();
+        background.spawn(std::future::pending());
+        breaks.send_replace(true);
+        fault(broken, &mut background).await;
+    }
 
     #[test]
     fn a_starting_agent_is_not_ready_and_says_why() {

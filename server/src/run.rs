@@ -1,6 +1,7 @@
 //! The story of a server process: config, store, token, CA, sockets, signals, drain.
 
 mod doors;
+mod error;
 mod issuance;
 mod open_keys;
 mod server_svid;
@@ -8,48 +9,41 @@ mod settled;
 mod web_proof;
 
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_api::directory::{DirectoryError, prepare_private};
+use ironroot_api::directory::prepare_private;
 use ironroot_api::tls::{KeyExchanges, SvidResolver, TrustAnchors, web_server_config};
-use ironroot_api::unix_socket::UnixSocketError;
-use ironroot_hsm::{HsmError, KeyName, PinError, Token};
+use ironroot_hsm::{KeyName, Token};
 use ironroot_shell::clock::wall_unix;
-use ironroot_shell::logging::{LevelControl, Log, LogOutput, LoggingError};
+use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
-use ironroot_shell::serving_certificate::ServingCertificateError;
 use ironroot_shell::telemetry::otlp::{Exporter, Sending, SpanCounts};
-use ironroot_shell::telemetry::{Calls, MetricsError, MetricsListener, Telemetry};
+use ironroot_shell::telemetry::{Calls, MetricsListener, Telemetry};
 use rustls_pki_types::CertificateDer;
-use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::acme::FolderError;
 use crate::bundle_client::{Fetched, Poller, Refresher};
-use crate::ca::{CaError, CaPolicy, CertificateAuthority, SpireAuthority, Upstream};
+use crate::ca::{CaPolicy, CertificateAuthority, SpireAuthority, Upstream};
 use crate::clock::ServerClock;
-use crate::config::{AttestorFileError, AuditConfig, LoginMode, ServerConfig, UpstreamConfig};
-use crate::devices::DeviceError;
+use crate::config::{AuditConfig, LoginMode, ServerConfig, UpstreamConfig};
 use crate::endpoints::{
     self, Audit, AuditFile, BundleEndpoint, Forks, Heads, Limits, Occupancy, Oidc, Pushes, ServerState, StatusReport,
     Tally, Unbroken,
 };
-use crate::facts::older_state::OlderState;
 use crate::federation::Federation;
-use crate::issuance_log::{LogError, log_id};
-use crate::keys::KeyError;
+use crate::issuance_log::log_id;
 use crate::node_attestation::{Attestor, NodeAttestation};
-use crate::older_state::{MarkError, keep_mark};
+use crate::older_state::keep_mark;
 use crate::readiness::Readiness;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::Registry;
 use crate::status::{Configured, status};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::telemetry::Sources;
+pub use error::RunError;
+
 use doors::{BoundDiscovery, BoundEndpoint, Doors};
 use issuance::{log_authorities, open_log};
 use open_keys::{logins, read_pins_again};
@@ -64,77 +58,6 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the data store is made to write something, and how often while it fails.
 const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 const TROUBLED_PROBE_INTERVAL: Duration = Duration::from_secs(3);
-
-/// Why a server does not start, or ends.
-#[derive(Debug, Error)]
-#[expect(missing_docs, reason = "each message names what could not be used")]
-pub enum RunError {
-    /// The data directory cannot be made or used, or is not ours alone.
-    #[error("cannot use the data directory; let this user write there, or name another in data_dir")]
-    DataDirectory(#[from] DirectoryError),
-    #[error("cannot open the data store")]
-    Store(#[from] StoreError),
-    /// What the database holds.
-    #[error("cannot load the registry")]
-    Registry(#[from] RegistryError),
-    /// What the database holds of devices.
-    #[error("cannot load the device registry")]
-    Devices(#[from] DeviceError),
-    /// What the files hold that say who may attest.
-    #[error(transparent)]
-    Attestors(#[from] AttestorFileError),
-    #[error("cannot read the token's user PIN")]
-    Pin(#[from] PinError),
-    #[error("cannot open the PKCS#11 token")]
-    Token(#[from] HsmError),
-    #[error("cannot open the key manager")]
-    Keys(#[from] KeyError),
-    #[error("cannot start the certificate authority")]
-    Ca(#[from] CaError),
-    #[error("cannot listen on {0}; if another server runs there, bind_address and bind_port name another place")]
-    Listen(SocketAddr, #[source] io::Error),
-    #[error("cannot open the admin socket")]
-    AdminSocket(#[from] UnixSocketError),
-    #[error("cannot open audit_log_file")]
-    Audit(#[from] LoggingError),
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    #[error("cannot open the health listener; health_checks {{ bind_address, bind_port }} names another place")]
-    Health(#[source] io::Error),
-    #[error(
-        "cannot listen on {0} for the bundle endpoint; federation.bundle_endpoint {{ address, port }} names another place"
-    )]
-    BundleEndpoint(SocketAddr, #[source] io::Error),
-    #[error("cannot listen on {0} for OIDC discovery; oidc_discovery {{ address, port }} names another place")]
-    Discovery(SocketAddr, #[source] io::Error),
-    #[error("cannot open the socket of OIDC discovery")]
-    DiscoverySocket(#[source] UnixSocketError),
-    #[error("cannot use the certificate of the web in serving_cert_file")]
-    ServingCertificate(#[from] ServingCertificateError),
-    #[error("cannot use what is kept of certificates by ACME")]
-    Acme(#[from] FolderError),
-    /// Whether the database is older than what was here before cannot be told.
-    #[error(transparent)]
-    Mark(#[from] MarkError),
-    #[error("cannot use the issuance log")]
-    IssuanceLog(#[from] LogError),
-    /// It was noticed while the server ran; the next start waits for the operator's word.
-    #[error("the server ends: {0}")]
-    OlderState(OlderState),
-    #[error("cannot watch for signals")]
-    Signals(#[source] io::Error),
-    /// A part that must not end has ended.
-    #[error("{0} has stopped")]
-    Stopped(&'static str),
-}
-
-impl RunError {
-    /// Whether the token refused the PIN, or would be locked by one more that is wrong: starting again makes it worse.
-    pub fn is_pin_refused(&self) -> bool {
-        let Self::Token(error) = self else { return false };
-        matches!(error, HsmError::PinRefused { .. } | HsmError::PinAtRisk { .. })
-    }
-}
 
 /// Runs a server until SIGTERM or SIGINT. On SIGHUP it opens `log` and reads the PIN again.
 pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> Result<(), RunError> {

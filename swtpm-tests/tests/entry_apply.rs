@@ -84,7 +84,7 @@ fn where_something_is_refused_nothing_is_deleted_and_a_file_without_entries_dele
     let refused = apply(&server, &file, &owned);
     let words = said(&refused);
     assert!(!refused.status.success() && words.contains("Created 1, changed 0, deleted 0"), "{words}");
-    assert!(words.contains("1 entries were to be deleted and stay"), "{words}");
+    assert!(words.contains("nothing was deleted, since others failed (1 to delete)"), "{words}");
     let after = ids(&server);
     assert!(before.iter().all(|id| after.contains(id)) && after.len() == before.len() + 1, "{after:?}");
     write(&file, &[]);

@@ -123,6 +123,9 @@ async fn a_restart_keeps_account_and_certificate_and_asks_the_ca_nothing() {
     let roots = pebble.roots().await;
     let first = expect_shown(port, "localhost", roots.clone(), None, || server.log()).await;
     let account = account_of(&server.log());
+    // It is shown first, and kept then.
+    let file = kept(&server, &pebble).join("localhost.pem");
+    expect_within(DEADLINE, "it is kept", || server.log(), || file.exists());
     server.restart();
     assert_eq!(shown(port, "localhost", true, roots.clone()).await.as_ref(), Some(&first), "{}", server.log());
     assert_eq!(server.log().matches("ACME account opened").count(), 1, "{}", server.log());

@@ -163,6 +163,9 @@ fn a_ban_at_either_server_withdraws_everything_and_holds_over_a_restart_while_th
     let caches = [device.data_directory(), device.data_directory().join("servers/south")]
         .map(|directory| directory.join("identities.sealed"));
     expect_within(DEADLINE, "both are kept", || device.log(), || caches.iter().all(|file| file.exists()));
+    // There is one chip, and one note of the key that it is known by.
+    let note = |directory: &str| device.data_directory().join(directory).join("endorsement-key").exists();
+    assert!(note("") && !note("servers/south"), "where the next start looks for it");
 
     lab.south.cli(&["device", "ban", device.ek_sha256()]);
     expect_within(DEADLINE, "nothing is served", || device.log(), || paths(&runtime, &device).is_empty());

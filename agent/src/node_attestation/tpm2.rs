@@ -46,16 +46,19 @@ impl Tpm2Failure {
 pub struct Device {
     /// The thread that owns the chip, shared with the sealed cache and the agent's key.
     pub tpm: Tpm,
-    /// Where it is noted which endorsement key the device is known by.
+    /// Where what is kept for one server lies.
     pub directory: PathBuf,
+    /// Where it is noted which endorsement key the device is known by: the chip's, whichever server asks.
+    pub notes: PathBuf,
     /// The firmware's log of what it measured.
     pub boot_log: BootLogFile,
 }
 
 impl Device {
-    /// The chip that `config` names, opened; notes are kept in `directory`.
-    pub(super) fn on(config: &TpmConfig, tpm: Tpm, directory: &Path) -> Self {
-        Self { tpm, directory: directory.to_owned(), boot_log: BootLogFile::new(config.event_log.clone()) }
+    /// The chip that `config` names, opened; what is for one server is kept in `directory`, what is for all in `notes`.
+    pub(super) fn on(config: &TpmConfig, tpm: Tpm, directory: &Path, notes: &Path) -> Self {
+        let boot_log = BootLogFile::new(config.event_log.clone());
+        Self { tpm, directory: directory.to_owned(), notes: notes.to_owned(), boot_log }
     }
 
     pub(super) async fn prover(&self, keys: &mut KeyStore, trust_domain: &TrustDomain) -> Result<Prover, Tpm2Failure> {
@@ -82,7 +85,7 @@ pub(super) struct Prover {
 impl Prover {
     /// Notes what the server knows this device by.
     pub(super) async fn remember(&self) {
-        endorsement_record::remember(&self.device.tpm, &self.device.directory, self.endorsement_key.identity).await;
+        endorsement_record::remember(&self.device.tpm, &self.device.notes, self.endorsement_key.identity).await;
     }
 
     /// A server of before boot logs refuses the whole message for the one field that it does not know.

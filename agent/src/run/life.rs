@@ -218,7 +218,7 @@ async fn attestor<'a>(config: &'a AgentConfig, server: &ServerConfig, chips: &mu
         Some(tpm) => Some((tpm, chips.open(tpm).await)),
         None => None,
     };
-    attestor.open(&server.directory(&config.data_dir), device)
+    attestor.open(&server.directory(&config.data_dir), &config.data_dir, device)
 }
 
 #[cfg(test)]

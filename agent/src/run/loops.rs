@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ironroot_api::directory::prepare_private;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 use super::RunError;
 use super::life::{Ends, Shared};
@@ -35,8 +36,8 @@ pub(super) struct Loops {
     pub upstreams: Upstreams,
     /// Wakes each loop.
     pub ask_now: Vec<Arc<Notify>>,
-    /// The agent's certificates, in the order of the servers.
-    pub certificates: Vec<OwnCertificate>,
+    /// The agent's certificates, in the order of the servers, each with what is known of the time by that server.
+    pub certificates: Vec<(OwnCertificate, TrustedTime)>,
 }
 
 /// One loop, seen from outside.
@@ -52,6 +53,7 @@ pub(super) fn prepare(
     config: &AgentConfig,
     time: &TrustedTime,
     stopping: &watch::Receiver<bool>,
+    background: &mut JoinSet<()>,
 ) -> Result<Loops, RunError> {
     let directories: Vec<PathBuf> = config.servers.iter().map(|server| server.directory(&config.data_dir)).collect();
     for directory in directories.iter().filter(|directory| **directory != config.data_dir) {
@@ -68,14 +70,14 @@ pub(super) fn prepare(
     let shared = Shared { counted: Arc::<Counted>::default(), bans: bans.clone() };
     let reports = Reports::new(outsides.iter().map(|one| one.source.report.clone()).collect());
     let requests = Requests::of_all(outsides.iter().map(|one| &one.upstream.requests));
-    let certificates = ends.iter().map(|ends| ends.shown.clone()).collect();
+    let certificates = ends.iter().map(|ends| (ends.shown.clone(), ends.time.clone())).collect();
     let ask_now = outsides.iter().map(|one| one.ask_now.clone()).collect();
     let (sources, upstreams): (Vec<Source>, Vec<Upstream>) =
         outsides.into_iter().map(|one| (one.source, one.upstream)).unzip();
     let upstreams = Upstreams::of(upstreams).ok_or(RunError::NoServer)?;
     let identities = match <[Source; 1]>::try_from(sources) {
         Ok([only]) => only.identities,
-        Err(several) => follow(config, several, bans, time.clone()),
+        Err(several) => follow(config, several, (bans, time.clone()), background),
     };
     Ok(Loops { ends, shared, identities, reports, requests, upstreams, ask_now, certificates })
 }
@@ -101,10 +103,10 @@ fn one(
 fn follow(
     config: &AgentConfig,
     sources: Vec<Source>,
-    bans: Bans,
-    time: TrustedTime,
+    (bans, time): (Bans, TrustedTime),
+    background: &mut JoinSet<()>,
 ) -> watch::Receiver<Arc<Identities>> {
     let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
-    tokio::spawn(Follower::new(config.trust_domain.clone(), sources, bans, time, publisher).run());
+    background.spawn(Follower::new(config.trust_domain.clone(), sources, bans, time, publisher).run());
     identities
 }

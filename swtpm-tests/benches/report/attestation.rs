@@ -32,6 +32,7 @@ pub fn report(lab: &mut Lab) {
         let attestor = Attestor::Tpm2(Device {
             tpm,
             directory: directory.path().to_owned(),
+            notes: directory.path().to_owned(),
             boot_log: BootLogFile::new(Vec::new()),
         });
         let dialled = Dialled::new("127.0.0.1", port, &trust_domain, TrustedTime::new());

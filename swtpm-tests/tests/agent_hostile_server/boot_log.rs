@@ -22,7 +22,12 @@ async fn a_server_that_knows_no_boot_logs_is_asked_again_without_one() {
     std::fs::write(&log, b"a log").expect("written");
     let mut keys = KeyStore::open(KeyPlace::Tpm { tpm: tpm.clone(), directory: directory.path().to_owned() });
     let boot_log = BootLogFile::new(vec![log]);
-    let attestor = Attestor::Tpm2(Device { tpm, directory: directory.path().to_owned(), boot_log });
+    let attestor = Attestor::Tpm2(Device {
+        tpm,
+        directory: directory.path().to_owned(),
+        notes: directory.path().to_owned(),
+        boot_log,
+    });
     let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("legal");
     let authorities: Vec<_> =
         Certificate::parse_pem(&server.bundle_pem()).expect("bundle").iter().map(|c| c.der().clone()).collect();

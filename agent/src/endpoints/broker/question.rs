@@ -16,7 +16,7 @@ use crate::endpoints::caller::Known;
 use crate::endpoints::delegated::may_be_handed_on;
 use crate::endpoints::serving::{Attested, Heard, MAX_SLEEP, Question, Seen, Serving, View};
 use crate::identities::Identity;
-use crate::server_answers::{ShownBundle, TrustBundle};
+use crate::server_answers::TrustBundle;
 
 /// Who asks, and about whom.
 pub(super) struct Asked {
@@ -128,9 +128,7 @@ impl Question for X509Bundles {
     }
 
     fn answer(&mut self, view: &View) -> SubscribeToX509BundlesResponse {
-        let bundles =
-            view.bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), bundle.concatenated().clone()));
-        SubscribeToX509BundlesResponse { crl: Vec::new(), bundles: bundles.collect() }
+        SubscribeToX509BundlesResponse { crl: Vec::new(), bundles: view.x509_bundles() }
     }
 }
 
@@ -155,9 +153,7 @@ impl Question for JwtBundles {
     }
 
     fn answer(&mut self, view: &View) -> SubscribeToJwtBundlesResponse {
-        let jwks = |bundle: &ShownBundle| bundle.jwt_authorities().jwks().clone();
-        let bundles = view.jwt_bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), jwks(bundle)));
-        SubscribeToJwtBundlesResponse { bundles: bundles.collect() }
+        SubscribeToJwtBundlesResponse { bundles: view.jwks() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a caller may see, by reference: cheap to compare with what it was sent last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ironroot_api::TrustDomain;
@@ -43,6 +43,17 @@ impl View {
     pub fn federated(&self) -> impl Iterator<Item = (String, Bytes)> {
         let others = self.bundles.iter().filter(|(domain, _)| **domain != self.trust_domain);
         others.map(|(domain, bundle)| (domain.id().to_string(), bundle.concatenated().clone()))
+    }
+
+    /// Every X.509 bundle, DER laid end to end, by its trust domain's ID.
+    pub fn x509_bundles(&self) -> HashMap<String, Bytes> {
+        self.bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), bundle.concatenated().clone())).collect()
+    }
+
+    /// Every JWT bundle, a JWKS, by its trust domain's ID.
+    pub fn jwks(&self) -> HashMap<String, Bytes> {
+        let jwks = |bundle: &ShownBundle| bundle.jwt_authorities().jwks().clone();
+        self.jwt_bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), jwks(bundle))).collect()
     }
 
     /// Whether both show the same bundles. Most often they are the very same; else the same to a workload, which does not see taints.

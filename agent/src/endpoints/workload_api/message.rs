@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::endpoints::serving::{Question, Seen, View};
 use crate::identities::Identity;
-use crate::server_answers::{ShownBundle, TrustBundle};
+use crate::server_answers::TrustBundle;
 
 /// What FetchX509SVID asks.
 pub(super) struct X509Svids;
@@ -56,9 +56,7 @@ impl Question for X509Bundles {
 
     fn answer(&mut self, view: &View) -> X509BundlesResponse {
         //= WLA-08 SPIFFE Workload API 5.2.2: "MUST contain at least the trust bundle for the trust domain"
-        let bundles =
-            view.bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), bundle.concatenated().clone()));
-        X509BundlesResponse { crl: Vec::new(), bundles: bundles.collect() }
+        X509BundlesResponse { crl: Vec::new(), bundles: view.x509_bundles() }
     }
 }
 
@@ -83,9 +81,7 @@ impl Question for JwtBundles {
 
     fn answer(&mut self, view: &View) -> JwtBundlesResponse {
         //= WLA-10 SPIFFE Workload API 6.2.2: "The server MUST NOT include keys with other uses in the returned JWT bundles."
-        let jwks = |bundle: &ShownBundle| bundle.jwt_authorities().jwks().clone();
-        let bundles = view.jwt_bundles.iter().map(|(domain, bundle)| (domain.id().to_string(), jwks(bundle)));
-        JwtBundlesResponse { bundles: bundles.collect() }
+        JwtBundlesResponse { bundles: view.jwks() }
     }
 }
 

@@ -65,10 +65,7 @@ pub(super) fn reply(plan: &Plan, outcome: Outcome) -> Reply {
         reply.complaints.push_str("Error: nothing was changed\n");
     }
     if kept > 0 {
-        line(
-            &mut reply.complaints,
-            format_args!("Error: {kept} entries were to be deleted and stay, since others failed"),
-        );
+        line(&mut reply.complaints, format_args!("Error: nothing was deleted, since others failed ({kept} to delete)"));
     }
     reply.failed = !failures.is_empty() || !plan.conflicts.is_empty() || (!is_done && plan.differs());
     let failed =
