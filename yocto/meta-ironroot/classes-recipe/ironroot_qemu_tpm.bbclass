@@ -14,3 +14,6 @@ QB_OPT_APPEND:append = " -chardev socket,id=chrtpm,path=${IRONROOT_SWTPM_DIR}/so
 QB_OPT_APPEND:append = " -tpmdev emulator,id=tpm0,chardev=chrtpm -device ${IRONROOT_QEMU_TPM_DEVICE},tpmdev=tpm0"
 # nooelint: oelint.vars.mispell.unknown - runqemu reads it
 QB_CLEANUP_CMD = "rm -f ${IRONROOT_SWTPM_DIR}/sock"
+
+# The firmware of "runqemu ... ovmf", which speaks to the chip where MACHINE_FEATURES has tpm2. It is built for x86-64 alone.
+EXTRA_IMAGEDEPENDS:append:qemux86-64 = " ovmf"

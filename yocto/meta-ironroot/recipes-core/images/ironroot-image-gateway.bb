@@ -7,14 +7,19 @@ REQUIRED_DISTRO_FEATURES = "systemd"
 
 inherit core-image features_check ironroot_qemu_tpm
 
+# As the agent.
+COMPATIBLE_HOST = "(x86_64|aarch64|arm).*-linux.*"
+
 IMAGE_FEATURES += "read-only-rootfs"
 IMAGE_LINGUAS = ""
 
 IMAGE_INSTALL = "packagegroup-core-boot packagegroup-ironroot-device ${CORE_IMAGE_EXTRA_INSTALL}"
 
-# GPT: an ESP with the kernel, the root, and /var, where agent and journal write.
+# GPT: an ESP with the kernel, the root, and /var, where the agent writes. Set with "=", since most machines have named a layout with "?="
+# before this recipe is read, and theirs have no /var. A layout for a board, with a /var of its own: IRONROOT_WKS_FILE.
 IMAGE_FSTYPES += "wic"
-WKS_FILE ?= "ironroot-gateway.wks.in"
+IRONROOT_WKS_FILE ?= "ironroot-gateway.wks.in"
+WKS_FILE = "${IRONROOT_WKS_FILE}"
 
 # Measured with the kernel: no word of it may depend on the machine, so that a policy over PCR values can name it. IMA measures what
 # is executed; lockdown keeps root out of the kernel; a panic restarts, since nobody is there to look at it; credentials that come with

@@ -6,6 +6,9 @@ SECTION = "security"
 
 PACKAGE_ARCH = "${TUNE_PKGARCH}"
 
+# As the agent; elsewhere ask for ironroot-server by itself.
+COMPATIBLE_HOST = "(x86_64|aarch64|arm).*-linux.*"
+
 inherit packagegroup
 
 PACKAGES = "${PN}-device ${PN}-server"

@@ -7,6 +7,9 @@ require ironroot.inc
 DEPENDS:append:class-target = " tpm2-tss"
 DEPENDS:append:class-native = " tpm2-tss-native"
 
+# What tss-esapi-sys brings bindings for; for others it runs bindgen, which no recipe gives it.
+COMPATIBLE_HOST:class-target = "(x86_64|aarch64|arm).*-linux.*"
+
 # Beside agent.conf an image may add file://bootstrap.pem: how the server is recognised the first time ("ironroot-server bundle show").
 SRC_URI += "file://ironroot-manifest.service"
 
@@ -47,3 +50,7 @@ CONFFILES:${PN} = "${sysconfdir}/ironroot/agent.conf"
 # chip are in tpm2-tss, on which its libraries do not depend.
 RDEPENDS:${PN}:append:class-target = " tpm2-tss libtss2-tcti-device"
 RRECOMMENDS:${PN}:append:class-target = " kernel-module-tpm-tis kernel-module-tpm-crb"
+
+# The unit copies the firmware's log of the boot with install(1), which oe-core's busybox has not. An image that may have no GPLv3 goes
+# without: its devices attest all the same, but not their boot (tpm2:secure_boot and the like).
+RRECOMMENDS:${PN}:append:class-target = " coreutils"
