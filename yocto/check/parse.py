@@ -52,6 +52,8 @@ CONFIGURATION = {
     "sysconfdir": "/etc",
     "systemd_system_unitdir": "/usr/lib/systemd/system",
     "SERIAL_CONSOLES": "115200;ttyS0 9600;ttyS1",
+    # What a machine's configuration says with "?=", which is read before every recipe.
+    "WKS_FILE": "machine.wks",
     "OVERRIDES": "class-target:pn-${PN}:${DISTROOVERRIDES}",
 }
 
@@ -130,7 +132,10 @@ def check_program(path, recipe):
 
 
 def check_image(recipe):
-    """Somebody at the machine's first serial line sees the kernel and the device's row."""
+    """What is kept has a partition, and somebody at the machine's first serial line sees the kernel and the device's row."""
+    layout = recipe.getVar("WKS_FILE")
+    if not os.path.exists(os.path.join(LAYER, "files", "wic", layout)):
+        yield "the disk is laid out by the machine's %s, in which /var is not kept" % layout
     if not recipe.getVar("IRONROOT_KERNEL_CMDLINE").endswith(" console=tty0 console=ttyS1,9600 console=ttyS0,115200"):
         yield "the kernel is told %r" % recipe.getVar("IRONROOT_KERNEL_CMDLINE")
 
@@ -163,7 +168,7 @@ def check():
             try:
                 recipe = parsed(data, path)
                 checks = list(check_file_is_there(path, recipe)) if recipe.getVar("SRC_URI") else []
-                if recipe.getVar("WKS_FILE"):
+                if os.path.basename(path).startswith("ironroot-image-"):
                     checks += check_image(recipe)
                 if os.path.basename(path).endswith("_git.bb"):
                     checks += check_program(path, recipe)

@@ -10,7 +10,8 @@ DEPENDS:append:class-native = " tpm2-tss-native"
 # What tss-esapi-sys brings bindings for; for others it runs bindgen, which no recipe gives it.
 COMPATIBLE_HOST:class-target = "(x86_64|aarch64|arm).*-linux.*"
 
-# Beside agent.conf an image may add file://bootstrap.pem: how the server is recognised the first time ("ironroot-server bundle show").
+# Beside agent.conf an image may add file://bootstrap.pem: how the server is recognised the first time ("ironroot-server bundle show");
+# and file://policy.pub: whose signature on a boot state counts ("ironroot-server policy sign").
 SRC_URI += "file://ironroot-manifest.service"
 
 # The smallest binary. Classes after wrynose take the profile by its name.
@@ -31,9 +32,11 @@ SYSTEMD_SERVICE:${PN}-manifest = "ironroot-manifest.service"
 
 do_install() {
     ironroot_install agent
-    if [ -f ${UNPACKDIR}/bootstrap.pem ]; then
-        install -m 0644 ${UNPACKDIR}/bootstrap.pem ${D}${sysconfdir}/ironroot/bootstrap.pem
-    fi
+    for file in bootstrap.pem policy.pub; do
+        if [ -f ${UNPACKDIR}/$file ]; then
+            install -m 0644 ${UNPACKDIR}/$file ${D}${sysconfdir}/ironroot/$file
+        fi
+    done
     if ${@bb.utils.contains('DISTRO_FEATURES', 'systemd', 'true', 'false', d)}; then
         install -m 0644 ${UNPACKDIR}/ironroot-manifest.service ${D}${systemd_system_unitdir}/ironroot-manifest.service
         sed -i -e 's,/usr/bin/,${bindir}/,g' ${D}${systemd_system_unitdir}/ironroot-manifest.service
@@ -52,5 +55,5 @@ RDEPENDS:${PN}:append:class-target = " tpm2-tss libtss2-tcti-device"
 RRECOMMENDS:${PN}:append:class-target = " kernel-module-tpm-tis kernel-module-tpm-crb"
 
 # The unit copies the firmware's log of the boot with install(1), which oe-core's busybox has not. An image that may have no GPLv3 goes
-# without: its devices attest all the same, but not their boot (tpm2:secure_boot and the like).
+# without: its devices attest all the same, but not their boot (tpm2:secureboot:on and the like).
 RRECOMMENDS:${PN}:append:class-target = " coreutils"
