@@ -14,6 +14,7 @@ mod http_challenge;
 mod join_token;
 mod sshpop;
 mod together;
+mod tpm;
 mod tpm2;
 mod tpm_devid;
 mod x509pop;
@@ -39,6 +40,7 @@ pub use http_challenge::{HostName, HttpChallengeFailure};
 pub use join_token::JoinToken;
 pub use sshpop::{HostFiles, NotAHostKey, SshPopFailure};
 use together::TOGETHER_WITH;
+pub use tpm::TpmFailure;
 pub use tpm_devid::{DevIdFileError, DevIdFiles, TpmDevIdFailure};
 pub use tpm2::{Device, Tpm2Failure};
 pub use x509pop::{CertificateSource, KeySource, X509PopFailure};
@@ -50,6 +52,8 @@ pub enum NodeAttestor<Chip = TpmConfig> {
     JoinToken(Option<JoinToken>),
     /// By its TPM: the endorsement key says which device it is, a quote what was started on it.
     Tpm2(Chip),
+    /// By its TPM, as a plugin of SPIRE's has it: the endorsement key says which device it is.
+    Tpm(Chip),
     /// With a certificate that it was given for a key in its TPM.
     TpmDevId(DevIdFiles, Chip),
     /// With a certificate that it was given.
@@ -74,6 +78,9 @@ pub enum AttestationError {
     /// The TPM did not do its part.
     #[error(transparent)]
     Tpm2(#[from] Tpm2Failure),
+    /// The TPM did not do its part of what a plugin of SPIRE's asks.
+    #[error(transparent)]
+    Tpm(#[from] TpmFailure),
     /// The DevID, or the TPM that it is in, did not do its part.
     #[error(transparent)]
     TpmDevId(#[from] TpmDevIdFailure),
@@ -123,6 +130,7 @@ impl NodeAttestor<()> {
         let read = match plugin.name.as_str() {
             join_token::TYPE => Some((Self::JoinToken(token), TpmKeys::default())),
             tpm2::TYPE => Some((Self::Tpm2(()), TpmKeys::read(data))),
+            tpm::TYPE => Some((Self::Tpm(()), TpmKeys::read_of_rsa(data))),
             tpm_devid::TYPE => {
                 let (files, tpm) = tpm_devid::read(data);
                 files.map(|files| (Self::TpmDevId(files, ()), tpm))
@@ -133,7 +141,7 @@ impl NodeAttestor<()> {
                 http_challenge::read(data).map(|name| (Self::HttpChallenge(name), TpmKeys::default()))
             }
             _ => {
-                let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"tpm_devid\", \"x509pop\", \"sshpop\", \"http_challenge\" or \"join_token\"";
+                let reason = "not supported by ironroot-agent yet: use \"tpm2\", \"tpm\", \"tpm_devid\", \"x509pop\", \"sshpop\", \"http_challenge\" or \"join_token\"";
                 plugins.plugin_mistake(KIND, plugin, reason);
                 return None;
             }
@@ -151,6 +159,7 @@ impl NodeAttestor<()> {
         match self {
             Self::JoinToken(token) => NodeAttestor::JoinToken(token),
             Self::Tpm2(()) => NodeAttestor::Tpm2(tpm.clone()),
+            Self::Tpm(()) => NodeAttestor::Tpm(tpm.clone()),
             Self::TpmDevId(files, ()) => NodeAttestor::TpmDevId(files, tpm.clone()),
             Self::X509Pop(source) => NodeAttestor::X509Pop(source.on(|()| tpm.clone())),
             Self::SshPop(files) => NodeAttestor::SshPop(files),
@@ -181,6 +190,7 @@ impl NodeAttestor {
         match self {
             Self::JoinToken(token) => Attestor::JoinToken(token),
             Self::Tpm2(_) => Attestor::Tpm2(device_there()),
+            Self::Tpm(_) => Attestor::Tpm(device_there()),
             Self::TpmDevId(files, _) => Attestor::TpmDevId(files, device_there()),
             Self::X509Pop(source) => Attestor::X509Pop(source.on(|_| device_there())),
             Self::SshPop(files) => Attestor::SshPop(files),
@@ -196,6 +206,7 @@ impl<Chip> NodeAttestor<Chip> {
         match self {
             Self::JoinToken(_) => join_token::TYPE,
             Self::Tpm2(_) => tpm2::TYPE,
+            Self::Tpm(_) => tpm::TYPE,
             Self::TpmDevId(..) => tpm_devid::TYPE,
             Self::X509Pop(_) => x509pop::TYPE,
             Self::SshPop(_) => sshpop::TYPE,
@@ -207,7 +218,7 @@ impl<Chip> NodeAttestor<Chip> {
     /// The TPM, if it attests.
     pub fn chip(&self) -> Option<&Chip> {
         match self {
-            Self::Tpm2(chip) | Self::TpmDevId(_, chip) => Some(chip),
+            Self::Tpm2(chip) | Self::Tpm(chip) | Self::TpmDevId(_, chip) => Some(chip),
             Self::X509Pop(source) => source.chip(),
             Self::Together(parts) => parts.iter().find_map(Self::chip),
             Self::JoinToken(_) | Self::SshPop(_) | Self::HttpChallenge(_) => None,
@@ -219,9 +230,12 @@ impl<Chip> NodeAttestor<Chip> {
         match self {
             Self::Tpm2(_) => true,
             Self::Together(parts) => parts.iter().any(Self::proves_boot),
-            Self::JoinToken(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) | Self::HttpChallenge(_) => {
-                false
-            }
+            Self::JoinToken(_)
+            | Self::Tpm(_)
+            | Self::TpmDevId(..)
+            | Self::X509Pop(_)
+            | Self::SshPop(_)
+            | Self::HttpChallenge(_) => false,
         }
     }
 
@@ -230,7 +244,12 @@ impl<Chip> NodeAttestor<Chip> {
         match self {
             Self::HttpChallenge(name) => name.has_port(),
             Self::Together(parts) => parts.iter().any(Self::is_asked_at_a_port),
-            Self::JoinToken(_) | Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) => false,
+            Self::JoinToken(_)
+            | Self::Tpm2(_)
+            | Self::Tpm(_)
+            | Self::TpmDevId(..)
+            | Self::X509Pop(_)
+            | Self::SshPop(_) => false,
         }
     }
 
@@ -239,7 +258,12 @@ impl<Chip> NodeAttestor<Chip> {
         match self {
             Self::HttpChallenge(name) => name.has_port_of_root(),
             Self::Together(parts) => parts.iter().any(Self::listens_where_root_does),
-            Self::JoinToken(_) | Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) => false,
+            Self::JoinToken(_)
+            | Self::Tpm2(_)
+            | Self::Tpm(_)
+            | Self::TpmDevId(..)
+            | Self::X509Pop(_)
+            | Self::SshPop(_) => false,
         }
     }
 
@@ -248,7 +272,7 @@ impl<Chip> NodeAttestor<Chip> {
     fn keep(&self) -> Keep {
         match self {
             //= FLT-A26 agent faults: "an agent that can attest again goes on with a key in memory"
-            Self::Tpm2(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) => Keep::IfPossible,
+            Self::Tpm2(_) | Self::Tpm(_) | Self::TpmDevId(..) | Self::X509Pop(_) | Self::SshPop(_) => Keep::IfPossible,
             // A name attests once, where the server says so.
             Self::JoinToken(_) | Self::HttpChallenge(_) => Keep::Surely,
             // A token among them is of use once, and not needed again.
@@ -276,6 +300,7 @@ impl Attestor {
             Self::Together(_) => return Err(AttestationError::Protocol("several ways within several")),
             Self::JoinToken(token) => Proof::JoinToken(token.clone().ok_or(AttestationError::NoToken)?),
             Self::Tpm2(device) => Proof::Tpm2(Box::new(device.prover(keys, trust_domain).await?)),
+            Self::Tpm(device) => Proof::Tpm(Box::new(tpm::Prover::on(device).await?)),
             Self::TpmDevId(files, device) => {
                 let device = tpm_devid::Device { tpm: device.tpm.clone(), directory: device.directory.clone() };
                 Proof::TpmDevId(Box::new(files.prover(device).await?))
@@ -291,6 +316,7 @@ impl Attestor {
 enum Proof {
     JoinToken(JoinToken),
     Tpm2(Box<tpm2::Prover>),
+    Tpm(Box<tpm::Prover>),
     TpmDevId(Box<tpm_devid::Prover>),
     X509Pop(Box<x509pop::Prover>),
     SshPop(Box<sshpop::Prover>),
@@ -310,6 +336,7 @@ impl Proof {
         match self {
             Self::JoinToken(token) => (join_token::TYPE.to_owned(), token.expose().as_bytes().to_vec()),
             Self::Tpm2(prover) => (tpm2::TYPE.to_owned(), prover.evidence()),
+            Self::Tpm(prover) => (tpm::TYPE.to_owned(), prover.evidence()),
             Self::TpmDevId(prover) => (tpm_devid::TYPE.to_owned(), prover.evidence()),
             Self::X509Pop(prover) => (x509pop::TYPE.to_owned(), prover.evidence()),
             Self::SshPop(prover) => (sshpop::TYPE.to_owned(), prover.evidence()),
@@ -336,6 +363,7 @@ impl Proof {
             Self::Together(_) => Err(AttestationError::Protocol("several ways within several")),
             Self::JoinToken(_) => Err(AttestationError::Protocol("a challenge to a join token")),
             Self::Tpm2(prover) => Ok(prover.respond(challenge, key).await?),
+            Self::Tpm(prover) => Ok(prover.respond(challenge).await?),
             Self::TpmDevId(prover) => Ok(prover.respond(challenge).await?),
             Self::X509Pop(prover) => Ok(prover.respond(challenge).await?),
             Self::SshPop(prover) => Ok(prover.respond(challenge)?),
@@ -366,6 +394,8 @@ impl Proof {
             (Self::Tpm2(_), Err(AttestationError::Tpm2(failure))) if failure.is_foreign_key() => {
                 keys.forget_attestation_key();
             }
+            (Self::Tpm(prover), Ok(())) => prover.remember().await,
+            (Self::Tpm(prover), Err(AttestationError::Tpm(failure))) => prover.settle(failure).await,
             (Self::TpmDevId(prover), Err(AttestationError::TpmDevId(failure))) => prover.settle(failure).await,
             _ => {}
         }
@@ -387,6 +417,7 @@ mod tests {
         assert_eq!(needed(NodeAttestor::JoinToken(Some(JoinToken::new("token")))), Keep::Surely);
         assert_eq!(needed(NodeAttestor::JoinToken(None)), Keep::Surely);
         assert_eq!(needed(NodeAttestor::Tpm2(())), Keep::IfPossible);
+        assert_eq!(needed(NodeAttestor::Tpm(())), Keep::IfPossible);
         assert_eq!(needed(NodeAttestor::X509Pop(files())), Keep::IfPossible);
     }
 }

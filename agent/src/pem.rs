@@ -8,6 +8,11 @@ pub(crate) fn certificates(ders: impl IntoIterator<Item = impl AsRef<[u8]>>) -> 
     ders.into_iter().map(|der| frame("CERTIFICATE", der.as_ref())).collect()
 }
 
+/// A public key (DER SubjectPublicKeyInfo).
+pub(crate) fn public_key(spki_der: &[u8]) -> String {
+    frame("PUBLIC KEY", spki_der)
+}
+
 /// A private key (PKCS#8 DER).
 pub(crate) fn private_key(pkcs8_der: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(frame("PRIVATE KEY", pkcs8_der))

@@ -371,6 +371,29 @@ fn tpm_devid_is_told_spires_files_and_takes_the_endorsement_key_that_spires_serv
 }
 
 #[test]
+fn tpm_takes_the_endorsement_key_that_spires_plugin_shows_unless_another_is_named() {
+    let with = |plugin: &str| {
+        let block = format!("NodeAttestor \"tpm\" {{ {plugin} }}");
+        minimal("", &TOKEN.replace("NodeAttestor \"join_token\" { }", &block))
+    };
+    let chip = |data: &str| match read(&with(&format!("plugin_data {{ {data} }}"))).expect("loads").node_attestor {
+        NodeAttestor::Tpm(chip) => chip,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(chip("").endorsement, EndorsementChoice::Only(EndorsementKind::Rsa2048));
+    assert_eq!(chip("").address.to_string(), "/dev/tpmrm0");
+    let told = chip("ek = \"p256\" tpm_device_path = \"/dev/tpm1\" owner_hierarchy_password_env = \"O\"");
+    assert_eq!(told.endorsement, EndorsementChoice::Only(EndorsementKind::P256));
+    assert_eq!(
+        (told.address.to_string(), told.owner_password),
+        ("/dev/tpm1".to_owned(), PasswordSource::Environment("O".into()))
+    );
+    // The plugin is built in.
+    let said = mistakes(&with("plugin_cmd = \"/opt/tpm_attestor_agent\" plugin_data { }")).join("\n");
+    assert!(said.contains("external plugins are not supported"), "{said}");
+}
+
+#[test]
 fn the_cache_can_be_chosen() {
     let cache = |text: &str| read(&minimal(&format!("offline_cache {{ {text} }}"), TPM)).expect("loads").offline_cache;
     assert_eq!(cache("enabled = false"), None);

@@ -96,6 +96,7 @@ fn every_line_is_an_event_of_ocsf_by_the_filter_that_is_shipped() {
     assert_eq!(of("BatchNewX509SVID")["actor"]["user"]["uid"], "spiffe://td/agent");
 }
 
+//= FLT-S20
 #[test]
 fn nothing_is_changed_while_lines_that_are_required_cannot_be_written_and_everything_once_they_can() {
     let directory = tempfile::tempdir().expect("directory");

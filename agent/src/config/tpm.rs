@@ -51,8 +51,9 @@ impl TpmKeys {
         }
     }
 
-    /// Reads those that `NodeAttestor "tpm_devid"` has: SPIRE's server takes no endorsement key but one of RSA.
-    pub(crate) fn read_for_devid(data: &Section<'_>) -> Self {
+    /// Reads those that `NodeAttestor "tpm_devid"` and `"tpm"` have: of RSA is the endorsement key that SPIRE's server takes with the
+    /// one, and by which the other's agents are known.
+    pub(crate) fn read_of_rsa(data: &Section<'_>) -> Self {
         let rsa = EndorsementChoice::Only(EndorsementKind::Rsa2048);
         Self {
             address: read_address(data),

@@ -59,11 +59,11 @@ pub fn marshal(command: &'static str, structure: &impl Marshall) -> Result<Vec<u
     structure.marshall().map_err(|e| TpmError::of(command, e))
 }
 
-fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&STANDARD.encode(bytes))
 }
 
-fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+pub(super) fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.len() > MAX_FIELD_BYTES.div_ceil(3) * 4 {
         return Err(de::Error::custom("key blob field is too long"));

@@ -1,17 +1,22 @@
-//! SPIRE's agent with the plugin "tpm" (spiffe/spire-tpm-plugin), both unchanged, on our server.
+//! SPIRE's agent or server with the plugin "tpm" (spiffe/spire-tpm-plugin), both unchanged, and ours on the other side.
 //!
-//! The plugin is a program of its own: `tpm_attestor_agent`, beside SPIRE's (scripts/spire builds it). It finds its chip in /sys and
-//! /dev alone, so the agent runs in mounts of its own, where a unix socket stands in for /dev/tpm0.
+//! The plugin is two programs of its own: `tpm_attestor_agent` and `tpm_attestor_server`, beside SPIRE's (scripts/spire builds them). The
+//! agent's finds its chip in /sys and /dev alone, so the agent runs in mounts of its own, where a unix socket stands in for /dev/tpm0.
 
+use std::path::Path;
 use std::time::Instant;
 
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN};
 use ironroot_lab::devid_pki::DevIdPki;
 use ironroot_lab::manufacturer::{EkKind, ek_sha256_of};
-use ironroot_lab::spire::{SpireAgent, spire_binary};
+use ironroot_lab::spire::{SpireAgent, Times, spire_binary};
 use ironroot_lab::workload_client;
 use ironroot_text::hex::hex;
 use tokio::runtime::Runtime;
+
+use crate::deployment::{AnyAgent, AnyServer, Maker};
+
+const TIMES: Times = Times { ca: "24h", agent: "1h", x509_svid: "1h" };
 
 #[test]
 #[ignore = "needs SPIRE's binaries and the plugin's: IRONROOT_SPIRE_BIN"]
@@ -55,4 +60,45 @@ fn the_agents_of_spires_tpm_plugin_attest_by_hash_by_maker_and_by_the_registry()
         let agents = server.cli(&["agent", "list"]);
         assert!(agents.contains(&format!("spiffe://{TRUST_DOMAIN}/spire/agent/tpm/{ek_sha256}")), "{agents}");
     }
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries and the plugin's: IRONROOT_SPIRE_BIN"]
+fn our_agent_attests_to_spires_server_with_the_tpm_plugin_by_hash_and_by_maker() {
+    let (runtime, pki) = (Runtime::new().expect("runtime"), DevIdPki::new());
+    let place = tempfile::tempdir().expect("directory");
+    let (hashes, makers) = (place.path().join("hashes"), place.path().join("makers"));
+    for directory in [&hashes, &makers] {
+        std::fs::create_dir(directory).expect("directory");
+    }
+    std::fs::write(makers.join("toy.pem"), pki.maker.authorities_pem()).expect("written");
+    for key in ["hash_path", "ca_path"] {
+        let chip = pki.chip();
+        let ek_sha256 = hex(&ek_sha256_of(&chip, EkKind::Rsa2048).expect("read"));
+        let directory = if key == "hash_path" { &hashes } else { &makers };
+        let server = AnyServer::start_with(Maker::Spire, TIMES, &server_block(key, directory));
+        if directory == &hashes {
+            std::fs::write(hashes.join(&ek_sha256), "").expect("written");
+        }
+        let (parent, node) = (format!("spiffe://{TRUST_DOMAIN}/spire/server"), format!("spiffe://{TRUST_DOMAIN}/node"));
+        let selector = format!("tpm:pub_hash:{ek_sha256}");
+        let alias = ["entry", "create", "-parentID", &parent, "-spiffeID", &node, "-selector", &selector];
+        server.cli(Maker::Ironroot, &alias);
+        server.create_own_entry(Maker::Ironroot, "/app", &[]);
+        let mut agent = AnyAgent::new(Maker::Ironroot);
+        let block = format!("NodeAttestor \"tpm\" {{ plugin_data {{ tpm_device_path = \"{}\" }} }}", chip.address());
+        agent.start_with(&server, &block);
+        let served = agent.expect_identity(&runtime);
+        let id = format!("spiffe://{TRUST_DOMAIN}/app");
+        assert!(served.svids.iter().any(|svid| svid.spiffe_id == id), "{}", agent.log());
+        let agents = server.cli(Maker::Ironroot, &["agent", "list"]);
+        assert!(agents.contains(&format!("spiffe://{TRUST_DOMAIN}/spire/agent/tpm/{ek_sha256}")), "{agents}");
+    }
+}
+
+/// The plugin's configuration at SPIRE's server.
+fn server_block(key: &str, directory: &Path) -> String {
+    let plugin = spire_binary("tpm_attestor_server");
+    let (plugin, directory) = (plugin.display(), directory.display());
+    format!("NodeAttestor \"tpm\" {{\nplugin_cmd = \"{plugin}\"\nplugin_data {{ {key} = \"{directory}\" }}\n}}")
 }

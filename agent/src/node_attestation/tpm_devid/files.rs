@@ -88,7 +88,7 @@ pub(in super::super) fn read(data: &Section<'_>) -> (Option<DevIdFiles>, TpmKeys
         required("devid_priv_path", "give the file with the private part of the DevID key, wrapped by the TPM");
     let public = required("devid_pub_path", "give the file with the public part of the DevID key");
     let password = read_password(data, "devid_password").unwrap_or_default();
-    let tpm = TpmKeys::read_for_devid(data);
+    let tpm = TpmKeys::read_of_rsa(data);
     let (Some(certificate), Some(private), Some(public)) = (certificate, private, public) else { return (None, tpm) };
     let files = DevIdFiles { certificate, public, private, password };
     data.look("devid_cert_path", || files.load().map(drop).map_err(|error| describe(&error)));
