@@ -22,6 +22,8 @@ use ironroot_attest::workload::{
     KubeletPort, QuestionError, ServerProof, UnixAttestor, UnixAttestorConfig, Withheld, WithheldSelector,
     WorkloadRefusal,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Longer than anybody is waited for.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -57,6 +59,14 @@ impl Drop for Groups {
         // Only empty ones go: others may be of other tests.
         self.0.iter().for_each(|path| drop(fs::remove_dir(path)));
     }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("signals");
+}
+
+fn is_zombie(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
 fn join(group: &Path, pid: i32) {
@@ -102,8 +112,13 @@ impl Drop for Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with("become-then-connect")
+    }
+
+    /// Its workload plays this role.
+    fn with(role: &str) -> Self {
         let lab = Lab::new();
-        let workload = lab.start(&lab.program(), "become-then-connect 61001 61001");
+        let workload = lab.start(&lab.program(), &format!("{role} 61001 61001"));
         let stream = lab.accept();
         let id = format!("{:064x}", workload.pid());
         Self { _lab: lab, workload, first: Sleeper::start(), stream, groups: Groups(Vec::new()), id }
@@ -111,11 +126,14 @@ impl Bench {
 
     /// Both in the group of a container of this kind.
     fn in_container(path: impl Fn(&str) -> String) -> Self {
-        let mut bench = Self::new();
-        let group = bench.groups.make(&path(&bench.id.clone()));
-        join(&group, bench.workload.pid());
-        join(&group, bench.first.pid());
-        bench
+        Self::new().joining(path)
+    }
+
+    fn joining(mut self, path: impl Fn(&str) -> String) -> Self {
+        let group = self.groups.make(&path(&self.id.clone()));
+        join(&group, self.workload.pid());
+        join(&group, self.first.pid());
+        self
     }
 
     /// What a daemon says of the container.
@@ -275,13 +293,33 @@ fn a_process_that_is_moved_or_ends_while_its_container_is_asked_for_is_told_noth
     join(&back, pid);
     let answer = bench.inspected();
     let killing = Daemon::on_socket(move |_| {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kills");
-        let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
-        within_patience("it does not die", || stat().then_some(()));
+        signal(pid, Signal::SIGKILL);
+        // Its first thread may be gone while another is not: only then the process is.
+        let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        within_patience("it does not die", || (is_zombie(pid) && threads() <= 1).then_some(()));
         ok(&answer)
     });
     let refused = bench.attest(docker(&killing), LABEL).expect_err("it is gone");
     assert!(matches!(refused, WorkloadRefusal::Exited { .. }), "{refused:?}");
+}
+
+//= FLT-A27
+#[test]
+fn a_process_that_is_just_ending_is_gone_and_not_moved() {
+    let bench = Bench::with("become-then-lose-main-thread").joining(dockers);
+    let (answer, pid) = (bench.inspected(), bench.workload.pid());
+    let ending = Daemon::on_socket(move |_| {
+        signal(pid, Signal::SIGUSR1);
+        within_patience("its first thread does not end", || is_zombie(pid).then_some(()));
+        ok(&answer)
+    });
+    let attested = bench.attest(docker(&ending), LABEL);
+    // The unified hierarchy keeps a thread in its place to the end: there the process is what it was while others live.
+    match Path::new("/sys/fs/cgroup/systemd/cgroup.procs").exists() {
+        true => assert!(matches!(attested, Err(WorkloadRefusal::Exited { .. })), "{attested:?}"),
+        false => assert_eq!(told(attested.expect("others live")).expect("told"), ALL_OF_DOCKERS),
+    }
+    bench.attest(docker(&ending), LABEL).expect("asked again, it is a process that goes on without its first thread");
 }
 
 //= FLT-A27 FLT-A21

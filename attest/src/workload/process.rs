@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
-use procfs::process::Stat;
+use procfs::process::{Stat, StatFlags};
 use procfs::{FromBufRead, FromRead, ProcessCGroups};
 
 use super::owner::{Owner, has_one_number};
@@ -60,8 +60,21 @@ impl Process {
     /// When the process started, in clock ticks since boot: a PID and its start time name a process once. `None` for a
     /// zombie. Source: proc_pid_stat(5), field 22.
     pub fn start_time(&self) -> Result<Option<u64>, WorkloadRefusal> {
-        let stat = self.read("stat", |file| Stat::from_read(file.take(MAX_STAT_BYTES)))?;
+        let stat = self.stat()?;
         Ok((!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat.starttime))
+    }
+
+    /// Whether it is about to end, or has: its first thread leaves its control groups before a pidfd tells of the end, which waits for
+    /// the others. Also true of a process that goes on without its first thread. Source: proc_pid_stat(5), field 9.
+    pub fn is_ending(&self) -> bool {
+        match self.stat() {
+            Ok(stat) => stat.flags & StatFlags::PF_EXITING.bits() != 0,
+            Err(refusal) => matches!(refusal, WorkloadRefusal::Exited { .. }),
+        }
+    }
+
+    fn stat(&self) -> Result<Stat, WorkloadRefusal> {
+        self.read("stat", |file| Stat::from_read(file.take(MAX_STAT_BYTES)))
     }
 
     /// The lines of `/proc/PID/cgroup`, one for each hierarchy; at most [`MAX_CGROUP_BYTES`] are read.
@@ -119,5 +132,18 @@ mod tests {
         let us = Process::open(std::process::id() as i32).expect("opens");
         assert_eq!(us.owner().expect("reads").euid, nix::unistd::geteuid().as_raw());
         assert!(us.start_time().expect("reads").is_some());
+        assert!(!us.is_ending());
+    }
+
+    #[test]
+    fn a_zombie_and_who_was_reaped_are_ending() {
+        let mut child = std::process::Command::new("true").spawn().expect("runs");
+        let process = Process::open(child.id() as i32).expect("there until it is reaped");
+        while process.start_time().expect("a zombie is shown").is_some() {
+            std::thread::yield_now();
+        }
+        assert!(process.is_ending());
+        child.wait().expect("reaps");
+        assert!(process.is_ending());
     }
 }

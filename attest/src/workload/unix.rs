@@ -252,7 +252,13 @@ impl UnixAttestor {
             attested.selectors.extend(told.selectors);
             told.withheld.into_iter().for_each(|(selectors, why)| attested.withhold(selectors, why.into()));
         }
-        if peer.still_alive() { Ok((process, attested)) } else { Err(WorkloadRefusal::Exited { pid: peer.pid() }) }
+        //= FLT-A27 agent faults: "one that is ending is gone, and not moved"
+        let left = attested.withheld.iter().any(|withheld| withheld.why.is_of_a_changed_place()) && process.is_ending();
+        if !left && peer.still_alive() {
+            Ok((process, attested))
+        } else {
+            Err(WorkloadRefusal::Exited { pid: peer.pid() })
+        }
     }
 
     fn executable(

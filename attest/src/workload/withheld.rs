@@ -81,3 +81,10 @@ pub enum Withheld {
     #[error(transparent)]
     Container(#[from] ContainerUntold),
 }
+
+impl Withheld {
+    /// Whether two looks at where the process belongs disagreed: somebody moved it, or it was just ending.
+    pub(super) fn is_of_a_changed_place(&self) -> bool {
+        matches!(self, Self::Unit(UnitUntold::Disagreement { .. }) | Self::Container(ContainerUntold::Moved))
+    }
+}

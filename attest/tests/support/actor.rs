@@ -101,6 +101,10 @@ pub fn act() {
             become_user(argument);
             hold(connect(&socket))
         }
+        "become-then-lose-main-thread" => {
+            become_user(argument);
+            panic!("{}", Command::new("python3").args(["-c", LOSES_MAIN_THREAD]).exec());
+        }
         "connect-then-exec" => {
             let mut stream = connect(&socket);
             answer_until(&mut stream, b'!');
@@ -117,6 +121,20 @@ pub fn act() {
     }
     exit(0)
 }
+
+/// A process whose second thread connects, and whose first one ends by SIGUSR1: what a process looks like in the middle of its end.
+const LOSES_MAIN_THREAD: &str = r#"
+import ctypes, os, platform, signal, socket, threading
+EXIT = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+signal.signal(signal.SIGUSR1, lambda *_: ctypes.CDLL(None).syscall(EXIT, 0))
+def live():
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(os.environ["IRONROOT_ACTOR_SOCKET"])
+    connection.recv(1)
+threading.Thread(target=live).start()
+while True:
+    signal.pause()
+"#;
 
 fn connect(socket: &str) -> UnixStream {
     UnixStream::connect(socket).expect("connects")
