@@ -15,6 +15,7 @@ mod caller;
 mod debug;
 mod delegated;
 mod door;
+mod exit;
 mod explain;
 mod health;
 mod logger;

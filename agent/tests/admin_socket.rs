@@ -2,6 +2,8 @@
 
 #[path = "support/log.rs"]
 mod log;
+#[path = "support/relay.rs"]
+mod relay;
 #[path = "support/served.rs"]
 mod served;
 #[path = "../../api/tests/support/signer.rs"]
@@ -32,6 +34,7 @@ use ironroot_api::pb::workload::X509svidRequest;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::unix_socket::connect;
 use log::Log;
+use relay::Relay;
 use served::{Authority, NOW, Served, asking, patiently, td, terms};
 use signer::Signer;
 use tonic::transport::Channel;
@@ -206,16 +209,35 @@ async fn a_delegates_stream_follows_rotation_and_stays_when_nobody_has_an_identi
 }
 
 #[tokio::test]
-async fn a_stream_for_a_process_ends_with_it() {
+async fn a_stream_for_a_process_ends_with_it_though_nothing_is_published() {
     let served = delegating();
     let mut process = Sleeper::start(61001);
     let mut stream = subscribe(&served, of(&[], process.pid())).await.expect("a delegate");
     assert_eq!(paths(&next(&mut stream).await), ["/web"]);
     process.0.kill().and_then(|()| process.0.wait()).expect("ends");
-    served.publish(vec![served.authority.issue("/proxy", 0, 3600), served.authority.issue("/web", 61001, 7200)]);
     let ended = patiently(stream.message()).await.expect_err("nobody is there for it");
     assert_eq!(ended.code(), Code::Unavailable);
     assert!(ended.message().contains("has exited"), "{ended}");
+}
+
+#[tokio::test]
+async fn a_delegate_in_another_pid_namespace_names_nobody_by_a_number() {
+    let served = delegating();
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path().join("relay.sock");
+    let _relay = Relay::in_a_pid_namespace(&at, &served.admin_socket());
+    let mut client = DelegatedIdentityClient::new(connect(&at).await.expect("connects"));
+    let process = Sleeper::start(61001);
+    for pid in [process.pid(), 1] {
+        let refused = client.subscribe_to_x509svi_ds(of(&[], pid)).await.map(drop);
+        let (code, text) = refusal(refused);
+        assert!(code == Code::InvalidArgument && text.contains("another PID namespace"), "{text}");
+        let jwt = FetchJwtsviDsRequest { audience: vec!["us".into()], selectors: Vec::new(), pid };
+        assert!(refusal(client.fetch_jwtsvi_ds(jwt).await).1.contains("another PID namespace"));
+    }
+    let by_selectors = client.subscribe_to_x509svi_ds(of(&["unix:uid:61001"], 0)).await;
+    let mut stream = by_selectors.expect("who gives selectors is answered").into_inner();
+    assert_eq!(paths(&next(&mut stream).await), ["/web"]);
 }
 
 fn privileged(authority: &Authority, path: &str, is_privileged: Option<bool>) -> Arc<Identity> {

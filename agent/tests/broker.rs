@@ -4,6 +4,8 @@
 mod brokers;
 #[path = "support/log.rs"]
 mod log;
+#[path = "support/relay.rs"]
+mod relay;
 #[path = "support/served.rs"]
 mod served;
 
@@ -31,6 +33,7 @@ use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiCli
 use ironroot_api::unix_socket::connect;
 use log::Log;
 use prost::Message;
+use relay::Relay;
 use served::{Authority, NOW, patiently, td, terms};
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -252,37 +255,13 @@ async fn a_stream_ends_with_its_process_and_whoever_gets_the_number_next_is_some
     assert_eq!(ids(&answer), ["spiffe://td/other"], "asked for anew, it is who it is");
 }
 
-/// A relay to `to`, in a PID namespace of its own.
-fn relay_in_a_pid_namespace(at: &Path, to: &Path) -> Sleeper {
-    let script = "
-import socket, sys, threading
-at = socket.socket(socket.AF_UNIX); at.bind(sys.argv[1]); at.listen()
-def pump(a, b):
-    while data := a.recv(65536): b.sendall(data)
-    b.shutdown(socket.SHUT_WR)
-while True:
-    client, _ = at.accept()
-    agent = socket.socket(socket.AF_UNIX); agent.connect(sys.argv[2])
-    for pair in ((client, agent), (agent, client)): threading.Thread(target=pump, args=pair, daemon=True).start()
-";
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--kill-child", "python3", "-c", script]).arg(at).arg(to);
-    let relay = Sleeper::of(&mut command);
-    let deadline = std::time::Instant::now() + served::PATIENCE;
-    while !at.exists() {
-        assert!(std::time::Instant::now() < deadline, "the relay does not listen");
-        std::thread::yield_now();
-    }
-    relay
-}
-
 //= BRK-04
 #[tokio::test]
 async fn a_broker_in_another_pid_namespace_names_nobody_for_its_numbers_mean_others() {
     let brokering = Brokering::new();
     let directory = tempfile::tempdir().expect("a directory");
     let at = directory.path().join("relay.sock");
-    let _relay = relay_in_a_pid_namespace(&at, &brokering.socket());
+    let _relay = Relay::in_a_pid_namespace(&at, &brokering.socket());
     let process = Sleeper::start(WORKLOAD);
     let svid = short_lived(&brokering.served.authority, "/broker", 3600);
     let mut broker = brokering.client(Some(&svid), &at).await.expect("a broker");

@@ -1,24 +1,19 @@
 //! The process that a broker stands for, held so that its number cannot come to mean another one.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
 use ironroot_attest::workload::{Peer, WorkloadRefusal};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tonic::{Code, Status};
-use tracing::error;
 
 use super::reference::ProcessNumber;
 use super::refusal::BrokerRefusal;
 use crate::endpoints::caller::Known;
+use crate::endpoints::exit::ExitWatch;
 use crate::endpoints::serving::{Attested, Serving, attestation_failed};
 use crate::identities::Identities;
 
 /// See the module.
 pub(super) struct Workload {
     process: Peer,
-    exit: Option<AsyncFd<Arc<OwnedFd>>>,
+    exit: ExitWatch,
 }
 
 impl Workload {
@@ -41,15 +36,7 @@ impl Workload {
     }
 
     fn watched(process: Peer) -> Result<Self, Status> {
-        let watch = |event| {
-            #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps its descriptor open and the same")]
-            AsyncFd::with_interest(event, Interest::READABLE)
-        };
-        let exit = process.exit_event().map(watch).transpose().map_err(|failure| {
-            error!(error = &failure as &dyn std::error::Error, "cannot watch for the exit of a broker's workload");
-            Status::unavailable("cannot watch for the exit of the process")
-        });
-        Ok(Self { exit: exit?, process })
+        Ok(Self { exit: ExitWatch::of(&process, "a broker's")?, process })
     }
 
     /// Its number.
@@ -64,10 +51,7 @@ impl Workload {
 
     /// Done when it has ended; never where the kernel does not tell of that: there each look at it does.
     pub async fn exited(&self) {
-        match &self.exit {
-            Some(exit) => drop(exit.readable().await),
-            None => std::future::pending().await,
-        }
+        self.exit.ended().await;
     }
 
     /// What is known of it now.

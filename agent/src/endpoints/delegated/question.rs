@@ -13,7 +13,7 @@ use tonic::Status;
 use super::delegates::Delegates;
 use super::subject::Subject;
 use super::{SUBSCRIBE_BUNDLES, SUBSCRIBE_JWT_BUNDLES, SUBSCRIBE_SVIDS};
-use crate::endpoints::serving::{Attested, Bundles, MAX_SLEEP, Question, Seen, same_bundles, same_jwt_bundles};
+use crate::endpoints::serving::{Attested, Bundles, Heard, MAX_SLEEP, Question, Seen, same_bundles, same_jwt_bundles};
 use crate::identities::Identity;
 use crate::server_answers::{EntryTerms, ShownBundle};
 
@@ -76,6 +76,10 @@ impl Question for X509Svids {
     fn answer(&mut self, view: &Theirs) -> SubscribeToX509sviDsResponse {
         let x509_svids = view.identities.iter().map(|identity| svid(identity)).collect();
         SubscribeToX509sviDsResponse { x509_svids, federates_with: view.federates_with.clone() }
+    }
+
+    async fn heard(&mut self) -> Result<Heard, Status> {
+        Err(self.subject.ended().await)
     }
 }
 

@@ -7,15 +7,19 @@ use tonic::Status;
 
 use super::delegates::Delegation;
 use crate::endpoints::caller::Known;
+use crate::endpoints::exit::ExitWatch;
 use crate::endpoints::serving::Serving;
 
 /// Most selectors that a delegate gives. A container in a cluster has some fifty.
 const MAX_SELECTORS: usize = 512;
 
+const OTHER_NUMBERS: &str = "the delegate is in another PID namespace than the agent, where its numbers of processes name others: run it in \
+                             the agent's, or give selectors";
+
 /// Selectors that count as attested, and the process that they were read from, if it was one.
 pub(super) struct Subject {
     selectors: SelectorSet,
-    process: Option<Peer>,
+    process: Option<(Peer, ExitWatch)>,
 }
 
 impl Subject {
@@ -32,8 +36,12 @@ impl Subject {
             return Err(Status::invalid_argument(text));
         }
         if pid != 0 {
+            if !serving.shares_numbers_with(delegate).await? {
+                return Err(Status::invalid_argument(OTHER_NUMBERS));
+            }
             let (process, selectors) = serving.attest_numbered(delegate, pid).await?;
-            return Ok(Self { selectors, process: Some(process) });
+            let exit = ExitWatch::of(&process, "a delegate's")?;
+            return Ok(Self { selectors, process: Some((process, exit)) });
         }
         if selectors.len() > MAX_SELECTORS {
             return Err(Status::invalid_argument(format!("more than {MAX_SELECTORS} selectors")));
@@ -51,11 +59,23 @@ impl Subject {
     /// Whether nothing speaks against handing its identities out: a process that was named must still run.
     pub fn check(&self) -> Result<(), Status> {
         match &self.process {
-            Some(process) if !process.still_alive() => {
-                let text = format!("workload attestation failed: process {} has exited", process.pid());
-                Err(Status::unavailable(text))
-            }
+            Some((process, _)) if !process.still_alive() => Err(exited(process)),
             _ => Ok(()),
         }
     }
+
+    /// Waits until the process that was named has ended, and says so; selectors never end.
+    pub async fn ended(&self) -> Status {
+        match &self.process {
+            Some((process, exit)) => {
+                exit.ended().await;
+                exited(process)
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn exited(process: &Peer) -> Status {
+    Status::unavailable(format!("workload attestation failed: process {} has exited", process.pid()))
 }
