@@ -53,6 +53,8 @@ pub struct AgentRecord {
     pub time: Option<TimeRecord>,
     /// The kernel's name for the boot that the agent attested in; empty if that is not known.
     pub attested_boot: String,
+    /// When the newest authority began of all bundles that were held, UNIX seconds; if that is known.
+    pub newest_authority: Option<i64>,
 }
 
 /// SPIRE's form: each certificate is the base64 of a PEM block, and an empty list is `null`. The last three fields are its
@@ -104,6 +106,7 @@ impl AgentRecord {
             left: None,
             time: None,
             attested_boot: String::new(),
+            newest_authority: None,
         })
     }
 
@@ -173,7 +176,7 @@ mod tests {
     fn record(chain: Vec<Vec<u8>>, authorities: Vec<Vec<u8>>) -> AgentRecord {
         let authorities = authorities.iter().map(|der| (&der[..], false));
         let bundle = stored_bundle(authorities, &trust_domain()).expect("authorities").map(Arc::new);
-        AgentRecord { chain, reattestable: true, bundle, left: None, time: None, attested_boot: String::new() }
+        AgentRecord { chain, reattestable: true, bundle, ..AgentRecord::default() }
     }
 
     #[test]

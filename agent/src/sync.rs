@@ -16,6 +16,7 @@ mod entries;
 mod error;
 mod executable_only;
 mod federation;
+mod introduction;
 mod ledger;
 mod memory;
 mod on_demand;
@@ -71,6 +72,7 @@ use publish::Kept;
 use push::{COME_BACK, Pushes};
 use schedule::unit;
 use standing::{Agent, Standing};
+use svids::MissingWits;
 use told::Told;
 
 /// Pause before an entry is asked for again that the server would not sign for.
@@ -125,9 +127,12 @@ pub struct Synchronizer {
     /// The last good bundle, and the anchors that open channels judge by.
     bundle: Option<Arc<TrustBundle>>,
     anchors: Arc<TrustAnchors>,
+    /// When the newest authority began of all bundles that were held, UNIX seconds.
+    newest_authority: i64,
     ledger: Ledger,
     federated: FederatedBundles,
     executable_only: ExecutableOnly,
+    missing_wits: MissingWits,
     /// When workloads last brought about a poll.
     refreshed: Option<Instant>,
     /// What the server says over that channel by itself.
@@ -160,8 +165,10 @@ impl Synchronizer {
             standing: Standing::New,
             bundle: None,
             anchors,
+            newest_authority: i64::MIN,
             ledger: Ledger::of(parts.number),
             federated: FederatedBundles::default(),
+            missing_wits: MissingWits::default(),
             refreshed: None,
             pushes,
             failures: 0,
@@ -329,6 +336,7 @@ impl Synchronizer {
             warn!(left_out = jwt.left_out(), "keys of the trust bundle that sign no JWT-SVID this agent can verify");
         }
         self.replace_certificate_if_untrusted(&bundle);
+        self.newest_authority = self.newest_authority.max(bundle.newest_not_before());
         self.bundle = Some(bundle);
         self.changes.any = true;
         self.changes.must_not_be_undone = true;

@@ -108,14 +108,7 @@ impl Sources {
 
     /// The chip, what was booted, and the clock.
     fn write_device(&self, page: &mut Page) {
-        if let Some(why) = self.counted.cache_refused(Instant::now()) {
-            page.own(
-                "cache_refused",
-                Kind::Gauge,
-                "1 if the sealed cache was not used at the start, and why, until it is written anew and ten minutes have passed",
-            )
-            .sample(&[("why", why)], 1.0);
-        }
+        standing::write_refused_caches(page, &self.reports.all(), &self.counted, Instant::now());
         let stands = self.moment().clock();
         let mut clock = page.own("clock", Kind::Gauge, "1 for what the device's clock is worth");
         for standing in ClockStanding::ALL {

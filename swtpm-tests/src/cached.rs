@@ -67,6 +67,7 @@ pub fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         left: None,
         time: Some(time),
         attested_boot: "a-boot".into(),
+        newest_authority: None,
     };
     (record, identities)
 }

@@ -160,6 +160,8 @@ pub struct Script {
     pub stolen: bool,
     /// Its tokens, and the keys that sign them.
     pub jwt: JwtScript,
+    /// What BatchNewWITSVID is refused with, by a server whose bundle has a key that signs WIT-SVIDs.
+    pub wit_refusal: Option<tonic::Code>,
 }
 
 /// What the server was asked.
@@ -181,6 +183,8 @@ pub struct Asked {
     pub batches: u32,
     /// NewJWTSVID.
     pub tokens: u32,
+    /// BatchNewWITSVID.
+    pub wits: u32,
     /// PostStatus.
     pub statuses: u32,
     /// WatchChanges.
@@ -255,6 +259,7 @@ impl ScriptedServer {
             pushes: PushPlay::Absent,
             stolen: false,
             jwt: JwtScript::default(),
+            wit_refusal: None,
         };
         let play = Arc::new(Play {
             ca,

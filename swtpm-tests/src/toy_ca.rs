@@ -55,8 +55,13 @@ impl PublicKeyData for Point {
 }
 
 impl ToyCa {
-    /// A new authority of `trust_domain`.
+    /// A new authority of `trust_domain`, as of yesterday.
     pub fn new(trust_domain: &str) -> Self {
+        Self::begun(trust_domain, time::Duration::days(1))
+    }
+
+    /// The same as of `ago`.
+    pub fn begun(trust_domain: &str, ago: time::Duration) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names, none wrong");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -67,7 +72,7 @@ impl ToyCa {
         // Names alike, keys not: what a hostile authority would choose.
         params.serial_number = Some(vec![1].into());
         let now = OffsetDateTime::now_utc();
-        params.not_before = now - time::Duration::days(1);
+        params.not_before = now - ago;
         params.not_after = now + time::Duration::days(365);
         let der = params.self_signed(&key).expect("self-signed").der().clone();
         Self { params, key, der }

@@ -106,6 +106,9 @@ struct RecordMessage {
     /// Versions before boot logs did not write it.
     #[prost(string, tag = "6")]
     attested_boot: String,
+    /// Versions before did not write it.
+    #[prost(int64, optional, tag = "7")]
+    newest_authority: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -205,6 +208,7 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
         time: record.time.as_ref().map(time_message),
         left: record.left,
         attested_boot: record.attested_boot.clone(),
+        newest_authority: record.newest_authority,
     };
     message.encode_to_vec()
 }
@@ -221,6 +225,7 @@ pub fn decode_record(bytes: &[u8], trust_domain: &TrustDomain) -> Result<AgentRe
         time: message.time.map(time_record),
         left: message.left,
         attested_boot: message.attested_boot,
+        newest_authority: message.newest_authority,
     })
 }
 

@@ -180,9 +180,15 @@ impl TrustBundle {
         u64::try_from(self.refresh_hint).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
     }
 
-    /// Whether it has an authority that began after all of `other`: only such a bundle can have come after it.
-    pub fn is_newer_than(&self, other: &Self) -> bool {
-        self.newest_not_before > other.newest_not_before
+    /// When its newest authority began, UNIX seconds.
+    pub fn newest_not_before(&self) -> i64 {
+        self.newest_not_before
+    }
+
+    /// Whether it has an authority that began after `time`, UNIX seconds: if that is when the newest of another bundle began, only such
+    /// a bundle can have come after it.
+    pub fn began_after(&self, time: i64) -> bool {
+        self.newest_not_before > time
     }
 }
 
@@ -235,12 +241,12 @@ mod tests {
             TrustBundle::new(&TrustDomain::new("td").expect("legal"), authorities).expect("bundle")
         };
         let (first, second, third) = (authority(2024), authority(2025), authority(2026));
-        let held = bundle(&[&second]);
-        assert!(!bundle(&[&first]).is_newer_than(&held), "an authority that was revoked since does not come back");
-        assert!(!bundle(&[&first, &second]).is_newer_than(&held));
-        assert!(!held.is_newer_than(&held));
-        assert!(bundle(&[&third]).is_newer_than(&held));
-        assert!(bundle(&[&first, &third]).is_newer_than(&held));
+        let held = bundle(&[&second]).newest_not_before();
+        assert!(!bundle(&[&first]).began_after(held), "an authority that was revoked since does not come back");
+        assert!(!bundle(&[&first, &second]).began_after(held));
+        assert!(!bundle(&[&second]).began_after(held));
+        assert!(bundle(&[&third]).began_after(held));
+        assert!(bundle(&[&first, &third]).began_after(held));
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub enum BootstrapError {
     /// The file cannot be read, or is no text.
     #[error("there is no trust bundle; write what \"ironroot-server bundle show\" prints into this file")]
     File(#[from] FileError),
+    /// No thread could be had to read it.
+    #[error("the trust bundle file could not be read; it is tried again")]
+    Unread,
     /// The file was to be PEM and holds something else, or a damaged certificate.
     #[error("the trust bundle file is not PEM certificates")]
     Pem(#[source] CertificateError),

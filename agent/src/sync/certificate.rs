@@ -11,11 +11,11 @@ use ironroot_shell::telemetry::otlp::{self, SPANS};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info, info_span, warn};
 
+use super::introduction::Introduction;
 use super::standing::{Agent, Standing};
-use super::{Denial, REFUSED_PAUSE, SyncError, Synchronizer, read_bundle};
+use super::{Denial, REFUSED_PAUSE, SyncError, Synchronizer};
 use crate::agent_key::{AgentKey, Keep};
 use crate::agent_record::AgentRecord;
-use crate::config::Bootstrap;
 use crate::node_attestation::attest;
 use crate::server_answers::{AgentSvid, AnswerRefusal, TrustBundle, agent_svid};
 use crate::server_channel::{Channel, Doubt, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
@@ -68,7 +68,8 @@ impl Synchronizer {
     }
 
     /// The channel over which the agent is known. A server whose certificate has ended by this device's time first proves
-    /// that its CA is alive.
+    /// that its CA is alive. At one that the bundle does not prove the agent attests anew, if the operator has placed a newer bundle
+    /// that does: its root was lost, and there is another.
     pub(super) async fn trusted_channel(&mut self) -> Result<Channel, SyncError> {
         match self.mutual_channel().await {
             Err(error) if error.is_doubt() => {
@@ -80,6 +81,12 @@ impl Synchronizer {
                     let channel = self.dial(Doubt::Heard).await?;
                     self.renew_over(channel).await?;
                 }
+                self.mutual_channel().await
+            }
+            Err(error) if error.is_disbelief() => {
+                let Some(placed) = self.placed_bundle().await else { return Err(error) };
+                warn!(error = %describe(&error), server = self.parts.server.address(), "a newer trust bundle is in place: attesting at the server that it proves");
+                self.attest_by(Some(Introduction::Placed(placed))).await?;
                 self.mutual_channel().await
             }
             channel => channel,
@@ -104,37 +111,31 @@ impl Synchronizer {
     }
 
     pub(super) async fn attest(&mut self) -> Result<(), SyncError> {
+        self.attest_by(None).await
+    }
+
+    /// The same at a server that `introduction` proves, or what proves it by itself.
+    async fn attest_by(&mut self, introduction: Option<Introduction>) -> Result<(), SyncError> {
         let began = Instant::now();
         let (attestor, server) = (self.parts.attestor.name(), self.parts.server.address());
         let span = info_span!(target: SPANS, "attest", attestor, server, spiffe_id = Empty, error = Empty);
-        let attested = self.try_to_attest().instrument(span.clone()).await;
+        let attested = self.try_to_attest(introduction).instrument(span.clone()).await;
         otlp::done(&span, &attested);
         self.parts.counted.attested.done(&attested, began.elapsed());
         attested
     }
 
-    async fn try_to_attest(&mut self) -> Result<(), SyncError> {
-        let known = self.known_bundle()?;
-        let channel = match self.bootstrap_channel(known.as_deref(), Doubt::Refused).await {
-            Ok(channel) => {
-                let bundle = self.fetch_bundle(channel.clone()).await?;
-                self.adopt_bundle(bundle);
-                channel
-            }
-            // Nothing it says counts, its bundle neither, before what we know has verified a fresh signature of it.
-            Err(error) if error.is_doubt() => {
-                warn!(error = %describe(&error), server = self.parts.server.address(), "asking the server for a fresh signature");
-                let channel = self.bootstrap_channel(known.as_deref(), Doubt::Heard).await?;
-                if let Some(known) = known.filter(|_| self.bundle.is_none()) {
-                    self.adopt_bundle(known);
-                }
-                channel
-            }
-            Err(error) => return Err(error),
+    async fn try_to_attest(&mut self, introduction: Option<Introduction>) -> Result<(), SyncError> {
+        let introduction = match introduction {
+            Some(introduction) => introduction,
+            None => self.introduction().await?,
         };
+        let (channel, successor) = self.introduced(introduction).await?;
         let parts = &mut self.parts;
         let attested = attest(channel, &parts.attestor, &mut parts.keys, &parts.trust_domain).await?;
-        let svid = self.checked(&attested.svid, &attested.key)?;
+        let bundle = successor.clone().or_else(|| self.bundle.clone()).ok_or(SyncError::NoBundle)?;
+        let svid = agent_svid(&attested.svid, attested.key.spki_der(), &bundle, &self.parts.time)?;
+        successor.into_iter().for_each(|bundle| self.adopt_bundle(bundle));
         Span::current().record("spiffe_id", svid.spiffe_id.as_str());
         info!(spiffe_id = %svid.spiffe_id, reattestable = attested.reattestable, "agent attested");
         self.attested_boot = boot_id();
@@ -211,34 +212,6 @@ impl Synchronizer {
         untrusted.into_iter().for_each(|agent| agent.postpone(REFUSED_PAUSE, Instant::now()));
     }
 
-    /// What proves the server at a first contact: the last good bundle. After a long absence every authority may have been
-    /// replaced since, and the operator may have placed the new ones: then the last good and the configured bundle in turns,
-    /// if that is the newer one. An older one would bring back authorities that were revoked. `None` for an agent that knows
-    /// no bundle at all, and was told to believe whoever answers.
-    fn known_bundle(&self) -> Result<Option<Arc<TrustBundle>>, SyncError> {
-        let (path, format) = match &self.parts.bootstrap {
-            Bootstrap::TrustBundle { path, format } => (path, *format),
-            Bootstrap::Insecure => return Ok(self.bundle.clone()),
-        };
-        let read = || {
-            let bundle = read_bundle(path, format, &self.parts.trust_domain);
-            bundle.map(Arc::new).map_err(|source| SyncError::Bootstrap { path: path.clone(), source })
-        };
-        let Some(held) = &self.bundle else { return read().map(Some) };
-        if self.failures.is_multiple_of(2) {
-            return Ok(Some(held.clone()));
-        }
-        Ok(Some(read().ok().filter(|configured| configured.is_newer_than(held)).unwrap_or_else(|| held.clone())))
-    }
-
-    /// A channel without a certificate of our own.
-    async fn bootstrap_channel(&self, known: Option<&TrustBundle>, doubt: Doubt) -> Result<Channel, SyncError> {
-        match known {
-            Some(bundle) => Ok(self.parts.server.bootstrap(Arc::clone(bundle.anchors()), doubt).await?),
-            None => Ok(self.parts.server.insecure_bootstrap().await?),
-        }
-    }
-
     /// What is kept of the agent itself.
     pub(super) fn record(&self, bundle: Arc<TrustBundle>, time: TimeRecord, moment: &Moment) -> AgentRecord {
         let agent = self.standing.agent();
@@ -249,6 +222,7 @@ impl Synchronizer {
             left: agent.map(|agent| moment.left(&agent.svid.lifetime)),
             time: Some(time),
             attested_boot: self.attested_boot.clone(),
+            newest_authority: Some(self.newest_authority),
         }
     }
 }

@@ -66,6 +66,11 @@ impl SyncError {
         matches!(self, Self::Channel(error) if error.is_doubt())
     }
 
+    /// Whether whoever answered is not the server, by all that the agent knows: with no certificate that its bundle proves.
+    pub fn is_disbelief(&self) -> bool {
+        matches!(self, Self::Channel(ChannelError::Refused(_))) && !self.is_doubt()
+    }
+
     /// Whether the server ended the handshake over this agent's certificate: by its clock, or its bundle, it is not valid.
     pub fn is_certificate_refused(&self) -> bool {
         let alert = |error: &rustls::Error| {

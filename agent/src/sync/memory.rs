@@ -30,7 +30,7 @@ pub enum Memory {
         /// The data directory.
         directory: PathBuf,
         /// What the file says.
-        kept: Option<AgentRecord>,
+        kept: Option<Box<AgentRecord>>,
     },
 }
 
@@ -86,11 +86,12 @@ impl Memory {
         match self {
             Self::Sealed(memory) => memory.keep(increment, changes, state).await,
             Self::Plain { directory, kept } => {
-                // The file has no place for identities, nor for the time and the boot.
-                let record = AgentRecord { left: None, time: None, attested_boot: String::new(), ..state.record };
-                if kept.as_ref() != Some(&record) {
+                // The file has no place for identities, nor for the time, the boot and the bundles of before.
+                let AgentRecord { chain, reattestable, bundle, .. } = state.record;
+                let record = AgentRecord { chain, reattestable, bundle, ..AgentRecord::default() };
+                if kept.as_deref() != Some(&record) {
                     record.write(directory)?;
-                    *kept = Some(record);
+                    *kept = Some(Box::new(record));
                 }
                 Ok(())
             }

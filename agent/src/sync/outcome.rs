@@ -12,7 +12,7 @@ use super::{Denial, SyncError, Synchronizer};
 use crate::sealed_cache::Changes;
 
 /// First pause after a failure; doubles up to [`BACKOFF_CAP_FACTOR`] times this, and every pause is drawn from 0 upwards.
-const BACKOFF_BASE: Duration = Duration::from_secs(5);
+pub(super) const BACKOFF_BASE: Duration = Duration::from_secs(5);
 /// With the default base, a fleet comes back over a minute.
 const BACKOFF_CAP_FACTOR: u32 = 12;
 /// A banned or evicted agent asks this many times more rarely.

@@ -126,7 +126,7 @@ impl Synchronizer {
                 self.changes = Changes::default();
                 self.kept = Kept::starting();
                 if self.parts.memory.is_sealed() {
-                    self.parts.counted.note_cache_written();
+                    self.parts.counted.note_cache_written(self.parts.number);
                     let server = self.parts.server.address();
                     info!(identities = self.ledger.identities().count(), server, "identities sealed");
                 }

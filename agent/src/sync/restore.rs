@@ -79,7 +79,7 @@ impl Synchronizer {
 
     fn refuse_cache(&self, refusal: &CacheRefusal) {
         warn!(error = %describe(refusal), "the sealed cache is refused; identities come from the server again");
-        self.parts.counted.note_cache_refused(refusal.word(), Instant::now());
+        self.parts.counted.note_cache_refused(self.parts.number, refusal.word(), Instant::now());
     }
 
     async fn finish_interrupted_write(&mut self, file: &SealedFile) {
@@ -106,13 +106,14 @@ impl Synchronizer {
         info!(entries, synced = utc(self.synced_unix), "identities restored from the sealed cache");
     }
 
-    fn restore_record(&mut self, record: AgentRecord) {
+    pub(super) fn restore_record(&mut self, record: AgentRecord) {
         if let Some(time) = &record.time {
             self.parts.time.restore(time, None);
         }
         if let Some(bundle) = record.bundle.clone().filter(|_| self.bundle.is_none()) {
             self.restore_bundle(bundle);
         }
+        self.newest_authority = self.newest_authority.max(record.newest_authority.unwrap_or(i64::MIN));
         self.restore_certificate(&record);
     }
 
@@ -126,6 +127,7 @@ impl Synchronizer {
 
     fn restore_bundle(&mut self, bundle: Arc<TrustBundle>) {
         self.anchors.follow(bundle.anchors());
+        self.newest_authority = self.newest_authority.max(bundle.newest_not_before());
         self.bundle = Some(bundle);
     }
 

@@ -13,6 +13,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::ledger::Wanted;
+use super::outcome::BACKOFF_BASE;
 use super::schedule::unit;
 use super::{REFUSED_PAUSE, SyncError, Synchronizer};
 use crate::agent_key::{KeyError, SoftwareKey, certificate_request};
@@ -23,8 +24,7 @@ use crate::trusted_time::{Moment, TrustedTime};
 /// Requests in one call. Source: SPIRE's agent, and its server's limit per second.
 const BATCH: usize = 500;
 
-/// Pause before an entry is asked for again whose X509-SVID was signed, and whose WIT-SVID was not.
-const MISSING_WIT_PAUSE: Duration = Duration::from_secs(300);
+pub(super) use wits::MissingWits;
 
 /// A signed answer to one [`Wanted`], or why there is none.
 type Signed = (Wanted, Result<WorkloadSvid, SigningRefusal>);
@@ -60,12 +60,12 @@ impl Synchronizer {
             let asked = sign(channel.clone(), batch.to_vec(), &bundle, &self.parts.time).instrument(span.clone()).await;
             otlp::done(&span, &asked);
             self.parts.counted.svids.done(&asked, began.elapsed());
-            let signed = asked?;
+            let mut signed = asked?;
             let wants_wits = self.parts.wit_svids && !bundle.wit_authorities().is_empty();
-            let signed = match wants_wits {
-                true => wits::with_wits(channel.clone(), signed, &bundle, &self.parts.time).await,
-                false => signed,
-            };
+            if wants_wits {
+                let missing = wits::with_wits(channel.clone(), &mut signed, &bundle, &self.parts.time).await;
+                self.missing_wits.replace(missing);
+            }
             let (now, moment) = (Instant::now(), self.parts.time.moment());
             for (wanted, svid) in signed {
                 match svid.and_then(|svid| self.take_svid(&wanted, svid, now, &moment)) {
@@ -97,7 +97,8 @@ impl Synchronizer {
     /// An SVID without the WIT-SVID that goes with it is served, and asked for again.
     fn replace_if_incomplete(&mut self, entry_id: &str, wants_wits: bool, now: Instant, moment: &Moment) {
         if wants_wits && self.ledger.lacks_wit(entry_id) {
-            self.ledger.postpone(entry_id, MISSING_WIT_PAUSE, now, moment);
+            let pause = self.missing_wits.pause(entry_id, BACKOFF_BASE.min(self.parts.sync_interval), unit());
+            self.ledger.postpone(entry_id, pause, now, moment);
         }
     }
 

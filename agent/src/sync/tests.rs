@@ -1,9 +1,9 @@
 use super::*;
 use crate::agent_key::KeyPlace;
-use crate::config::JoinToken;
+use crate::config::{JoinToken, TrustBundleFormat};
 use crate::requests::Requests;
 use crate::server_answers::AgentSvid;
-use crate::trusted_time::{BUILD_UNIX, Keeper, Moment, Reading, Span};
+use crate::trusted_time::{BUILD_UNIX, Keeper, Moment, Reading, Span, TimeRecord};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Seconds that the agent's certificate lasts in all.
@@ -72,12 +72,45 @@ async fn a_certificate_that_came_due_while_the_device_slept_is_replaced_within_a
     assert!(!agent.pushes.is_listening());
 }
 
-/// An authority of "td", as a server would tell it.
-fn bundle() -> Arc<TrustBundle> {
+/// An authority of "td".
+fn authority(year: i32) -> rcgen::Certificate {
     let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let root = params.self_signed(&rcgen::KeyPair::generate().expect("key")).expect("root");
-    Arc::new(TrustBundle::new(&TrustDomain::new("td").expect("legal"), [(&root.der()[..], false)]).expect("bundle"))
+    params.not_before = rcgen::date_time_ymd(year, 1, 1);
+    params.self_signed(&rcgen::KeyPair::generate().expect("key")).expect("root")
+}
+
+/// As a server would tell it.
+fn bundle_of(authorities: &[&rcgen::Certificate]) -> Arc<TrustBundle> {
+    let authorities = authorities.iter().map(|authority| (&authority.der()[..], false));
+    Arc::new(TrustBundle::new(&TrustDomain::new("td").expect("legal"), authorities).expect("bundle"))
+}
+
+fn bundle() -> Arc<TrustBundle> {
+    bundle_of(&[&authority(2020)])
+}
+
+//= FLT-N1
+#[tokio::test]
+async fn an_authority_that_was_held_and_revoked_does_not_come_back_by_the_configured_bundle() {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("bootstrap.pem");
+    let (first, revoked, later) = (authority(2020), authority(2021), authority(2022));
+    let mut agent = listening_after(0);
+    agent.parts.bootstrap = Bootstrap::TrustBundle { path: path.clone(), format: TrustBundleFormat::Pem };
+    agent.adopt_bundle(bundle_of(&[&first, &revoked]));
+    agent.adopt_bundle(bundle_of(&[&first]));
+    let place = |authority: &rcgen::Certificate| std::fs::write(&path, authority.pem()).expect("written");
+    assert!(agent.placed_bundle().await.is_none(), "there is no file");
+    place(&revoked);
+    assert!(agent.placed_bundle().await.is_none(), "newer than what is held now");
+    let kept = agent.record(bundle_of(&[&first]), TimeRecord::default(), &agent.parts.time.moment());
+    let mut restarted = listening_after(0);
+    restarted.parts.bootstrap = agent.parts.bootstrap.clone();
+    restarted.restore_record(kept);
+    assert!(restarted.placed_bundle().await.is_none(), "after a restart too");
+    place(&later);
+    assert!(agent.placed_bundle().await.is_some() && restarted.placed_bundle().await.is_some());
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! Where the agent stands with each of its servers. A server that has a name in the configuration is a label.
 
+use std::time::Instant;
+
 use ironroot_api::certificate::Certificate;
 use ironroot_shell::telemetry::{Kind, Page};
 
 use super::flag;
+use crate::counted::Counted;
 use crate::report::{Report, Stands};
+use crate::server_number::ServerNumber;
 
 /// A family of gauges, and what it shows of a server; nothing where there is nothing to show.
 type Gauge = (&'static str, &'static str, fn(&Report, i64) -> Option<f64>);
@@ -39,6 +43,22 @@ pub(super) fn write(page: &mut Page, reports: &[Report], now_unix: i64) {
     }
 }
 
+/// The servers' caches that were not used at the start.
+pub(super) fn write_refused_caches(page: &mut Page, reports: &[Report], counted: &Counted, now: Instant) {
+    let numbered = ServerNumber::up_to(reports.len()).zip(reports);
+    let refused: Vec<_> =
+        numbered.filter_map(|(number, report)| Some((report, counted.cache_refused(number, now)?))).collect();
+    if refused.is_empty() {
+        return;
+    }
+    let help = "1 if the sealed cache was not used at the start, and why, until it is written anew and ten minutes have passed";
+    let mut gauge = page.own("cache_refused", Kind::Gauge, help);
+    for (report, why) in refused {
+        let labels: Vec<_> = name(report).into_iter().chain([("why", why)]).collect();
+        gauge.about(&labels, 1.0);
+    }
+}
+
 /// An agent with one server has the series that it had before there could be several.
 fn name(report: &Report) -> Option<(&'static str, &str)> {
     (!report.name.is_empty()).then_some(("server", report.name.as_str()))
@@ -64,11 +84,18 @@ mod tests {
             settings.check(|root| read_telemetry(root, "ironroot-agent", "spire_agent").0).expect("sound").value;
         let mut page = telemetry.page("ironroot_agent", "td");
         let report = |name: &str, failures| Report { name: name.to_owned(), failures, ..Report::default() };
-        write(&mut page, &[report("", 0), report("south", 3)], 0);
+        let (reports, counted, now) = ([report("", 0), report("south", 3)], Counted::default(), Instant::now());
+        write(&mut page, &reports, 0);
+        for (number, why) in ServerNumber::up_to(2).zip(["other_boot", "other_chip"]) {
+            counted.note_cache_refused(number, why, now);
+        }
+        write_refused_caches(&mut page, &reports, &counted, now);
         let text = page.into_text();
         for line in [
             "ironroot_agent_sync_failures 0",
             "ironroot_agent_sync_failures{server=\"south\"} 3",
+            "ironroot_agent_cache_refused{why=\"other_boot\"} 1",
+            "ironroot_agent_cache_refused{server=\"south\",why=\"other_chip\"} 1",
             "ironroot_agent_standing{server=\"south\",standing=\"new\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");

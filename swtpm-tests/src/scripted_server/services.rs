@@ -43,7 +43,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{AgentLie, BundleLie, Play, PushPlay, SvidLie, TRUST_DOMAIN, jwt, lock};
+use super::{AgentLie, BundleLie, JwtScript, Play, PushPlay, SvidLie, TRUST_DOMAIN, jwt, lock};
 use crate::toy_ca::{ToyCa, ToySvid};
 
 /// The path of the agent that every attestation makes.
@@ -77,6 +77,19 @@ impl Services {
             (false, true) => &self.0.second_ca,
             (false, false) => &self.0.ca,
         }
+    }
+
+    /// One, if a part with WIT-SVIDs is played.
+    fn wit_authorities(&self) -> Vec<types::WitKey> {
+        let script = lock(&self.0.script);
+        let keys = self.0.jwt.bundle(&JwtScript::default()).into_iter().filter(|_| script.wit_refusal.is_some());
+        let wit = |key: types::JwtKey| types::WitKey {
+            public_key: key.public_key,
+            key_id: key.key_id,
+            expires_at: key.expires_at,
+            tainted: key.tainted,
+        };
+        keys.map(wit).collect()
     }
 
     fn agent_svid(&self, csr: &[u8]) -> types::X509svid {
@@ -176,6 +189,7 @@ impl Bundle for Services {
             } else {
                 self.0.jwt.bundle(&lock(&self.0.script).jwt)
             },
+            wit_authorities: self.wit_authorities(),
             ..types::Bundle::default()
         }))
     }
@@ -282,7 +296,9 @@ impl Svid for Services {
         &self,
         _: Request<BatchNewWitsvidRequest>,
     ) -> Result<Response<BatchNewWitsvidResponse>, Status> {
-        unscripted()
+        lock(&self.0.asked).wits += 1;
+        let code = lock(&self.0.script).wit_refusal.unwrap_or(tonic::Code::Unimplemented);
+        Err(Status::new(code, "scripted"))
     }
 
     async fn mint_jwtsvid(&self, _: Request<MintJwtsvidRequest>) -> Result<Response<MintJwtsvidResponse>, Status> {

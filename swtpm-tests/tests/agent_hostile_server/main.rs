@@ -3,7 +3,9 @@
 mod boot_log;
 mod federation;
 mod jwt;
+mod new_root;
 mod push;
+mod wit;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,7 +115,7 @@ impl Agent {
             time,
             sync_interval: pace.sync_interval,
             max_age: pace.max_age,
-            wit_svids: false,
+            wit_svids: true,
             publisher,
             reporter: watch::channel(Report::default()).0,
             link,

@@ -175,6 +175,7 @@ fn record_survives() {
         time: Some(TimeRecord { confirmed: 3, claim: Some(4), ..TimeRecord::default() }),
         left: Some(5),
         attested_boot: "a-boot".into(),
+        newest_authority: Some(6),
     };
     assert_eq!(decode_record(&encode_record(&record), &trust_domain()).expect("decoded"), record);
     assert!(matches!(decode_record(b"\xff", &trust_domain()), Err(CacheRefusal::Content)));
