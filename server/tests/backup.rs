@@ -275,6 +275,37 @@ async fn a_restore_that_was_cut_off_between_two_files_keeps_servers_from_startin
 }
 
 #[tokio::test]
+async fn a_restore_that_was_cut_off_between_a_database_and_its_log_loses_nothing_of_what_was_committed() {
+    for [database_at, log_at] in [
+        ["datastore.sqlite3.replaced", "datastore.sqlite3-wal"],
+        ["datastore.sqlite3", "datastore.sqlite3.replaced-wal"],
+        ["datastore.sqlite3", "datastore.sqlite3-wal"],
+        ["datastore.sqlite3.replaced", "datastore.sqlite3.replaced-wal"],
+    ] {
+        let place = Place::new();
+        place.change("t", &["a"]).await;
+        let file = place.backup("b", false);
+        let store = place.store();
+        store.change::<_, StoreError>(|tx| tx.put_agent(&agent("b")).map(drop)).await.expect("changed");
+        // As a server that is killed leaves them: the newest change is in the log alone.
+        let left = ["datastore.sqlite3", "datastore.sqlite3-wal"].map(|name| fs::read(place.at(name)).expect("read"));
+        store.close().await;
+        fs::remove_file(place.database()).expect("removed");
+        for (name, bytes) in [database_at, log_at].iter().zip(left) {
+            assert!(!bytes.is_empty(), "{name}");
+            fs::write(place.at(name), bytes).expect("written");
+        }
+        fs::write(place.at("datastore.sqlite3.restoring"), "").expect("written");
+        let report = OpenBackup::open(&file, None, place.target()).expect("opens").restore(NOW).await;
+        let carried = report.expect("restored").carried.expect("carried");
+        assert_eq!(carried.banned_agents.len(), 1, "{database_at} {log_at}: {carried:?}");
+        let store = place.store();
+        assert_eq!(banned(&store).await.len(), 2, "{database_at} {log_at}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_database_that_cannot_be_read_is_replaced_all_the_same_and_that_is_told() {
     let place = Place::new();
     place.change("t", &["a"]).await;

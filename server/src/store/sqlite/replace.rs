@@ -25,9 +25,14 @@ pub struct StoppedStore {
 }
 
 impl StoppedStore {
-    /// Takes the lock; an error while a server has it.
+    /// Takes the lock; an error while a server has it. If a replacement was cut off between the database and its log (`-wal`), the one
+    /// follows the other: what is read of them is what was committed last.
     pub(in crate::store) fn lock(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { path: path.to_owned(), _lock: file::lock(path)? })
+        let stopped = Self { path: path.to_owned(), _lock: file::lock(path)? };
+        if stopped.is_cut_off() {
+            stopped.set_database_aside()?;
+        }
+        Ok(stopped)
     }
 
     /// Where the database that was last used is: in its place, or aside if a replacement was cut off.
@@ -56,13 +61,12 @@ impl StoppedStore {
             let places = others.iter().map(|(_, place)| beside(place, ASIDE));
             for old in [self.aside(), beside(&self.aside(), "-wal")].into_iter().chain(places) {
                 remove_if_there(&old)?;
+                sync_directory(&old).map_err(failed)?;
             }
         }
         let mark = beside(&self.path, MARK);
         File::create(&mark).and_then(|file| file.sync_all()).and_then(|()| sync_directory(&mark)).map_err(failed)?;
-        for suffix in ["", "-wal"] {
-            set_aside(&beside(&self.path, suffix), &beside(&self.aside(), suffix)).map_err(failed)?;
-        }
+        self.set_database_aside()?;
         remove_if_there(&beside(&self.path, "-shm"))?;
         for (new, place) in others {
             set_aside(place, &beside(place, ASIDE))
@@ -71,6 +75,14 @@ impl StoppedStore {
         }
         put(draft, &self.path).map_err(failed)?;
         fs::remove_file(&mark).and_then(|()| sync_directory(&mark)).map_err(failed)
+    }
+
+    /// The database with its log, on the disk before anything comes into their places.
+    fn set_database_aside(&self) -> Result<(), StoreError> {
+        let moved = ["", "-wal"]
+            .into_iter()
+            .try_for_each(|suffix| set_aside(&beside(&self.path, suffix), &beside(&self.aside(), suffix)));
+        moved.and_then(|()| sync_directory(&self.path)).map_err(|e| StoreError::open(&self.path, e))
     }
 
     fn is_cut_off(&self) -> bool {
