@@ -77,6 +77,15 @@ impl Audit {
         self.log.append(Event { method: method.to_owned(), object, by: who });
     }
 
+    /// Records that an agent was banned, and in a line of its own the certificate that it attests by, if it does: under another ID it is
+    /// the same agent.
+    pub fn banned_agent(&self, caller: &Caller, agent: &SpiffeId, certificate_sha256: Option<[u8; 32]>) {
+        self.done(caller, "BanAgent", agent);
+        if let Some(hash) = certificate_sha256 {
+            self.done(caller, "BanAgent", format_args!("certificate {}: {agent}", hex(&hash)));
+        }
+    }
+
     /// Records that a device was banned, and its agents with it. Bans are given again from these lines to an older database: see
     /// [`older_state`](crate::older_state).
     pub fn banned(&self, caller: &Caller, ek_sha256: &[u8; 32], agents: &[SpiffeId]) {

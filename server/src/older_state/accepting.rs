@@ -6,9 +6,9 @@ use ironroot_shell::command_line::describe;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::bans::{LoggedBans, RecoveredBans};
+use super::bans::{LoggedBans, Past, RecoveredBans};
 use super::mark::{Mark, MarkError};
-use crate::facts::older_state::OlderState;
+use crate::facts::older_state::{Evidence, OlderState};
 use crate::registry::{Registry, RegistryError};
 use crate::store::{Store, StoreError};
 
@@ -50,7 +50,7 @@ pub async fn accept(
     let waiting = store.change::<_, StoreError>(|tx| tx.older_state()).await?.filter(OlderState::waits);
     let Some(OlderState { evidence, .. }) = waiting else { return Err(AcceptError::NothingWaits) };
     // First, since what follows lets the server go on.
-    let (recovered_bans, log_not_read) = recover_bans(store, issuance, now_unix).await?;
+    let (recovered_bans, log_not_read) = recover_bans(store, issuance, &evidence, now_unix).await?;
     let burnt_join_tokens = Registry::load(store.clone()).await?.prune_join_tokens(i64::MAX).await?;
     store.change::<_, StoreError>(move |tx| tx.accept_older_state(now_unix)).await?;
     if let Some(path) = mark {
@@ -62,10 +62,11 @@ pub async fn accept(
 async fn recover_bans(
     store: &Store,
     issuance: &Path,
+    evidence: &Evidence,
     now_unix: i64,
 ) -> Result<(RecoveredBans, Option<String>), StoreError> {
     let (revision, _) = store.change::<_, StoreError>(|tx| tx.place()).await?;
-    match LoggedBans::since(issuance, revision) {
+    match LoggedBans::since(issuance, Past::of(revision, evidence)) {
         Ok(bans) => Ok((store.change(move |tx| bans.give(tx, now_unix)).await?, None)),
         Err(error) => Ok((RecoveredBans::default(), Some(describe(&error)))),
     }

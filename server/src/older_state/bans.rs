@@ -1,6 +1,6 @@
 //! Bans that an older database does not know, from the log of what was done. Bans are never lifted by a file that somebody puts back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ironroot_api::SpiffeId;
@@ -10,13 +10,15 @@ use serde::Serialize;
 
 use crate::facts::agent::AgentRecord;
 use crate::facts::device::{Ban, BanReason, DeviceRecord, DeviceState};
+use crate::facts::older_state::Evidence;
 use crate::issuance_log::{self, Body, LogError};
 use crate::store::{StoreError, Transaction};
 
 /// Bans that the log has, later than a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LoggedBans {
-    agents: BTreeSet<SpiffeId>,
+    /// With the certificate that each attested by, if the log says it: its ban holds under every ID that the certificate can have.
+    agents: BTreeMap<SpiffeId, Option<[u8; 32]>>,
     devices: BTreeSet<[u8; 32]>,
 }
 
@@ -29,35 +31,60 @@ pub struct RecoveredBans {
     pub devices: Vec<String>,
 }
 
+/// What a database knows of what the log says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Past {
+    /// How far it has come.
+    revision: i64,
+    /// When it was made, UNIX seconds, if that is known: all of an epoch that began later is later.
+    made_at: Option<u64>,
+}
+
+impl Past {
+    /// Of a database at `revision` that is known to be older by `evidence`.
+    pub fn of(revision: i64, evidence: &Evidence) -> Self {
+        let made_at = if let Evidence::Restored { made_at, .. } = evidence { Some(*made_at) } else { None };
+        Self { revision, made_at: made_at.and_then(|at| at.try_into().ok()) }
+    }
+
+    /// Revisions of one epoch go on from where an older state was accepted: those of the epoch before say nothing of it.
+    fn lacks(&self, body: &Body) -> bool {
+        body.revision.is_some_and(|at| at > self.revision) || self.made_at.is_some_and(|made_at| body.epoch > made_at)
+    }
+}
+
 impl LoggedBans {
-    /// Those given in `directory`'s log after the database had come to `revision`, and not lifted since. Blocks: it may read a gigabyte.
-    pub fn since(directory: &Path, revision: i64) -> Result<Self, LogError> {
+    /// Those given in `directory`'s log and not known to a database of that `past`, and not lifted since. Blocks: it may read a gigabyte.
+    pub fn since(directory: &Path, past: Past) -> Result<Self, LogError> {
         let mut bans = Self::default();
         if directory.is_dir() {
-            issuance_log::read(directory, |record, _| {
-                if record.body.revision.is_some_and(|at| at > revision) {
-                    bans.note(&record.body);
-                }
-            })?;
+            issuance_log::read(directory, |record, _| bans.note(&record.body, past))?;
         }
         Ok(bans)
     }
 
-    fn note(&mut self, Body { method, object, .. }: &Body) {
-        // Of a device's ban, "HASH", and "HASH: AGENT" for each agent that it had.
-        let (device, agent) = object.split_once(": ").map_or((object.as_str(), None), |(d, a)| (d, Some(a)));
-        let id = SpiffeId::parse(agent.unwrap_or(object)).ok();
-        match method.as_str() {
-            "BanAgent" => self.agents.extend(id),
+    /// In the order of the log. What was lifted counts at any revision: a ban of an epoch that was given up was given again in the next,
+    /// and lifted there at a revision that may be lower.
+    fn note(&mut self, body: &Body, past: Past) {
+        // Of a device's ban, "HASH", and "HASH: AGENT" for each agent that it had; of an agent's, "AGENT", and "certificate HASH: AGENT".
+        let (of, agent) = body.object.split_once(": ").unwrap_or(("", &body.object));
+        let id = SpiffeId::parse(agent).ok();
+        match body.method.as_str() {
             "DeleteAgent" => {
                 id.map(|id| self.agents.remove(&id));
             }
-            "BanDevice" => {
-                self.devices.extend(parse_hex(device));
-                self.agents.extend(id);
-            }
             "DeleteDevice" => {
-                parse_hex(device).map(|device| self.devices.remove(&device));
+                parse_hex(agent).map(|device| self.devices.remove(&device));
+            }
+            "BanAgent" if past.lacks(body) => {
+                let certificate = of.strip_prefix("certificate ").and_then(parse_hex);
+                if let Some(known) = id.map(|id| self.agents.entry(id).or_default()) {
+                    *known = certificate.or(*known);
+                }
+            }
+            "BanDevice" if past.lacks(body) => {
+                self.devices.extend(parse_hex(if of.is_empty() { agent } else { of }));
+                self.agents.extend(id.map(|id| (id, None)));
             }
             _ => {}
         }
@@ -66,10 +93,8 @@ impl LoggedBans {
     /// Gives them again.
     pub fn give(&self, tx: &Transaction<'_>, now_unix: i64) -> Result<RecoveredBans, StoreError> {
         let mut recovered = RecoveredBans::default();
-        for id in &self.agents {
-            let known = tx.agent(id)?.map(|(_, known)| known);
-            if known.as_ref().is_none_or(|known| !known.banned) {
-                tx.put_agent(&banned_agent(id, known))?;
+        for (id, certificate) in &self.agents {
+            if give_agent(tx, id, *certificate)? {
                 recovered.agents.push(id.to_string());
             }
         }
@@ -84,6 +109,24 @@ impl LoggedBans {
         }
         Ok(recovered)
     }
+}
+
+/// Whether it was not banned. An agent of another ID that has the same certificate is banned in its stead as far as that goes: a
+/// certificate is one agent's.
+fn give_agent(tx: &Transaction<'_>, id: &SpiffeId, certificate: Option<[u8; 32]>) -> Result<bool, StoreError> {
+    let known = tx.agent(id)?.map(|(_, known)| known);
+    let twin = certificate.map(|certificate| tx.agent_with_certificate(&certificate)).transpose()?.flatten();
+    let twin = twin.filter(|twin| twin.spiffe_id != *id);
+    let certificate = certificate.filter(|_| twin.is_none());
+    let is_news = known.as_ref().is_none_or(|known| !known.banned);
+    if is_news || known.as_ref().is_some_and(|known| known.certificate_sha256.is_none() && certificate.is_some()) {
+        let agent = banned_agent(id, known);
+        tx.put_agent(&AgentRecord { certificate_sha256: agent.certificate_sha256.or(certificate), ..agent })?;
+    }
+    if let Some(twin) = twin.filter(|twin| !twin.banned) {
+        tx.put_agent(&banned_agent(&twin.spiffe_id.clone(), Some(twin)))?;
+    }
+    Ok(is_news)
 }
 
 /// Of one that the database does not know the log says no more than its ID: what it attested by stands in its path.
@@ -123,33 +166,4 @@ fn banned_device(ek_sha256: &[u8; 32], known: Option<DeviceRecord>, now_unix: i6
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn body(method: &str, object: &str) -> Body {
-        let [method, object, by] = [method, object, "uid 0"].map(str::to_owned);
-        Body { epoch: 1, sequence: 1, at: 0, method, object, by, revision: Some(1) }
-    }
-
-    #[test]
-    fn a_ban_counts_until_it_is_lifted_and_a_devices_is_its_agents_too() {
-        let id = |name: &str| SpiffeId::parse(&format!("spiffe://td/spire/agent/tpm2/{name}")).expect("legal");
-        let (one, two) = (hex(&[1; 32]), hex(&[2; 32]));
-        let mut bans = LoggedBans::default();
-        for (method, object) in [
-            ("BanAgent", id("a").to_string()),
-            ("BanAgent", id("b").to_string()),
-            ("DeleteAgent", id("b").to_string()),
-            ("BanDevice", one.clone()),
-            ("BanDevice", format!("{one}: {}", id("c"))),
-            ("BanDevice", two.clone()),
-            ("DeleteDevice", two),
-            ("AttestAgent", format!("{} serial 5", id("d"))),
-            ("BanAgent", "no ID".to_owned()),
-        ] {
-            bans.note(&body(method, &object));
-        }
-        assert_eq!(bans.agents, [id("a"), id("c")].into());
-        assert_eq!(bans.devices, [[1; 32]].into());
-    }
-}
+mod tests;

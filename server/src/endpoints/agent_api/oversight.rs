@@ -52,7 +52,8 @@ impl AgentApi {
         if !self.0.registry.ban_agent(by, &id).await.map_err(store_status)? {
             return Err(self.0.audit.refused(by.caller(), "BanAgent", &id, Status::not_found("agent not found")));
         }
-        self.0.audit.done(by.caller(), "BanAgent", &id);
+        let certificate = self.0.registry.agent(&id).and_then(|agent| agent.certificate_sha256);
+        self.0.audit.banned_agent(by.caller(), &id, certificate);
         Ok(())
     }
 
