@@ -1,5 +1,6 @@
 //! What can go wrong with durable facts.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,12 +36,14 @@ pub enum StoreError {
     Locked,
     /// Written by a newer server.
     #[error(
-        "database has schema version {found}, this server knows versions up to {known}; run the newer server, or put the copy that its upgrade left beside the database (a name that ends with .v and a version up to {known}) in its place"
+        "database has schema version {found}, this server knows versions up to {known}; run the newer server, or {back}"
     )]
     NewerSchema {
         found: i64,
         /// The newest this server knows.
         known: i64,
+        /// How to go back to what this server knows.
+        back: WayBack,
     },
     /// Written by an older server, and only read here.
     #[error("database has schema version {found}, and what this server reads has {known}")]
@@ -94,6 +97,26 @@ pub enum StoreError {
     /// The store was closed, or its thread died.
     #[error("database is closed")]
     Closed,
+}
+
+/// What an upgrade leaves of the database before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayBack {
+    /// Of SQLite's file: a copy.
+    Copy,
+    /// Of PostgreSQL's tables: nothing but what the operator has made.
+    Dump,
+}
+
+impl fmt::Display for WayBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Copy => {
+                "put the copy that its upgrade left beside the database (a name that ends with .v and its version) in its place"
+            }
+            Self::Dump => "put back what pg_dump made before its upgrade (pg_restore)",
+        })
+    }
 }
 
 impl StoreError {

@@ -4,7 +4,7 @@ use ironroot_api::TrustDomain;
 use uuid::Uuid;
 
 use super::Connection;
-use crate::store::StoreError;
+use crate::store::error::{StoreError, WayBack};
 use crate::store::sql::{Column, Row, Value};
 
 /// What leads from version n to n + 1. A migration that has shipped is never edited, and takes nothing away that the server before it
@@ -58,7 +58,7 @@ pub(super) fn look(connection: &Connection, trust_domain: &TrustDomain, known: i
     let found = found.ok_or_else(|| StoreError::Corrupt("it names no version of its tables".into()))?;
     //= FLT-S22 server faults: "the newer refused"
     if found > known {
-        return Err(StoreError::NewerSchema { found, known });
+        return Err(StoreError::NewerSchema { found, known, back: WayBack::Dump });
     }
     check_owner(connection, trust_domain)?;
     Ok(Found::Ours(found))

@@ -6,7 +6,7 @@ mod terms;
 use ironroot_api::TrustDomain;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::store::StoreError;
+use crate::store::error::{StoreError, WayBack};
 
 /// SQLite's application_id of our files: "Iron".
 pub(super) const APPLICATION_ID: i64 = 0x4972_6f6e;
@@ -71,7 +71,7 @@ pub(super) fn migrate(
 pub(super) fn check_known(connection: &Connection, migrations: &[Migration]) -> Result<(), StoreError> {
     let (found, known) = (version(connection)?, migrations.len() as i64);
     //= FLT-S22 server faults: "the newer refused"
-    if found > known { Err(StoreError::NewerSchema { found, known }) } else { Ok(()) }
+    if found > known { Err(StoreError::NewerSchema { found, known, back: WayBack::Copy }) } else { Ok(()) }
 }
 
 /// The file's schema version; 0 before the first migration.

@@ -53,7 +53,9 @@ fn older_tables_are_migrated_and_newer_ones_refused() {
     open_with(&address, &td(), &newer).expect("migrates");
     let known = MIGRATIONS.len() as i64;
     let refused = refusal(&database);
-    assert!(matches!(refused, StoreError::NewerSchema { found, known: k } if found == known + 1 && k == known));
+    assert!(matches!(refused, StoreError::NewerSchema { found, known: k, .. } if found == known + 1 && k == known));
+    let text = refused.to_string();
+    assert!(text.contains("pg_restore") && !text.contains("copy"), "an upgrade leaves no copy here: {text}");
 }
 
 #[tokio::test]
