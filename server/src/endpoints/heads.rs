@@ -3,11 +3,13 @@
 //! SPIRE's agents send no such metadata, and get none.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use ironroot_api::SpiffeId;
 use ironroot_api::issuance_head::{self, HEAD_METADATA, IssuanceHead};
 use ironroot_shell::clock::wall_unix;
+use ironroot_shell::logging::{LineRate, LogLimit};
 use ironroot_text::hex::{hex, parse_hex};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -24,6 +26,11 @@ use crate::rights::AuthenticatedAgent;
 /// A head is signed this often at most: what a token does for it is nothing beside what it does for SVIDs.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Heads of one agent, and of all agents, that are proven: some signatures each, at a price that any agent could have the server pay with
+/// every poll. An agent that keeps another history shows it with the next poll too.
+const PROOFS_PER_AGENT: LineRate = LineRate { burst: 2, interval: Duration::from_secs(30) };
+const PROOFS_IN_ALL: LineRate = LineRate { burst: 64, interval: Duration::from_millis(20) };
+
 /// Epochs are UNIX seconds, or one more than the one before: the year 9999. Above it nobody's log is.
 const LAST_EPOCH: u64 = 253_402_300_799;
 
@@ -36,6 +43,8 @@ pub struct Heads {
     shown: ArcSwapOption<Vec<u8>>,
     /// What an agent has shown that this log does not have.
     contradicted: watch::Sender<Option<Evidence>>,
+    /// Whose heads were proven lately.
+    proofs: LogLimit<SpiffeId>,
 }
 
 impl Heads {
@@ -44,7 +53,7 @@ impl Heads {
     pub fn new(log: IssuanceLog, server: &ServerName, log_id: &str) -> Arc<Self> {
         let (contradicted, _) = watch::channel(None);
         let server = format!("{}#{log_id}", server.as_str());
-        Arc::new(Self { log, server, shown: ArcSwapOption::empty(), contradicted })
+        Arc::new(Self { log, server, shown: ArcSwapOption::empty(), contradicted, proofs: proofs() })
     }
 
     /// What is written to.
@@ -68,6 +77,11 @@ impl Heads {
     /// Whether a head that says this would be this server's.
     fn are_of(&self, statement: &IssuanceHead, trust_domain: &str) -> bool {
         statement.server == self.server && statement.trust_domain == trust_domain && statement.epoch <= LAST_EPOCH
+    }
+
+    /// Whether a head of `agent`'s that contradicts the log is proven now. What was proven once is told, and needs no other proof.
+    fn may_be_proven(&self, agent: &SpiffeId, now: Instant) -> bool {
+        self.contradicted.borrow().is_none() && self.proofs.admit(agent.clone(), now).is_some()
     }
 
     /// Has each new head signed. Runs until dropped.
@@ -129,6 +143,9 @@ impl ServerState {
         {
             return;
         }
+        if !self.heads.may_be_proven(agent.id(), Instant::now()) {
+            return;
+        }
         let bundle = self.ca.bundle();
         let authorities: Vec<_> =
             bundle.borrow().authorities.iter().map(|der| CertificateDer::from(der.clone())).collect();
@@ -151,6 +168,10 @@ impl ServerState {
         let evidence = Evidence::Head { agent, shown, sequence: own.sequence, epoch };
         self.heads.contradicted.send_replace(Some(evidence));
     }
+}
+
+fn proofs() -> LogLimit<SpiffeId> {
+    LogLimit::new(PROOFS_PER_AGENT, PROOFS_IN_ALL)
 }
 
 fn with_head(statement: IssuanceHead) -> Option<(IssuanceHead, Head)> {
@@ -185,6 +206,25 @@ mod tests {
         assert!(!heads.are_of(&statement("#0b", 1), "td") && !heads.are_of(&statement("", 1), "td"));
         assert!(!heads.are_of(&statement("#0a", 1), "other"));
         assert!(!heads.are_of(&statement("#0a", LAST_EPOCH + 1), "td"));
+        log.close();
+    }
+
+    #[test]
+    fn of_each_agent_so_many_heads_are_proven_and_of_all_agents_so_many() {
+        let directory = tempfile::tempdir().expect("directory");
+        let log = IssuanceLog::open(directory.path(), None).expect("opened");
+        let heads = Heads::new(log.clone(), &ServerName::default(), "0a");
+        let agent = |n: u32| SpiffeId::parse(&format!("spiffe://td/spire/agent/x/{n}")).expect("legal");
+        let now = Instant::now();
+        let proven = |agent: &SpiffeId, now| (0..1000).filter(|_| heads.may_be_proven(agent, now)).count();
+        assert_eq!(proven(&agent(0), now), PROOFS_PER_AGENT.burst as usize);
+        assert_eq!(proven(&agent(1), now), PROOFS_PER_AGENT.burst as usize, "another is not made to wait");
+        assert_eq!(proven(&agent(0), now + PROOFS_PER_AGENT.interval), 1);
+        let much_later = now + 100 * PROOFS_PER_AGENT.interval;
+        let in_all: usize = (0..1000).map(|n| proven(&agent(n), much_later)).sum();
+        assert_eq!(in_all, PROOFS_IN_ALL.burst as usize);
+        heads.contradicted.send_replace(Some(Evidence::Log { logged: 2, revision: 1 }));
+        assert_eq!(proven(&agent(1), much_later + PROOFS_PER_AGENT.interval), 0, "one proof is enough");
         log.close();
     }
 }
