@@ -184,14 +184,19 @@ pub async fn serve_local(
 }
 
 /// Serves the admin socket of a server that waits for the operator's word, until `stop` says so: it is asked whether it is ready, and
-/// nothing else.
+/// answers all else with what is the matter and what to do.
 pub async fn serve_waiting(
     socket: SocketListener,
     ready: Ready,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
-    let health = HealthServer::new(health_api::HealthApi(ready));
-    let router = http2(Role::LocalAdministrator.limits()).add_service(health);
+    let health = HealthServer::new(health_api::HealthApi(ready.clone()));
+    let refuse = move || {
+        let reason = ready().unwrap_or_else(|| "the server is about to begin; try again".to_owned());
+        std::future::ready(Status::failed_precondition(reason).into_http::<tonic::body::Body>())
+    };
+    let routes = Routes::from(Routes::new(health).into_axum_router().fallback(refuse));
+    let router = http2(Role::LocalAdministrator.limits()).add_routes(routes);
     router.serve_with_incoming_shutdown(accept::accept_local(socket), raised(stop)).await
 }
 

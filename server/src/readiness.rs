@@ -1,5 +1,8 @@
 //! Whether the server can do its work, and why not: what `/ready`, grpc.health.v1 and `healthcheck` tell.
 //!
+//! `/ready` is a balancer's question: is another server better than this one? A data store that several servers share is away for all of
+//! them, and each goes on from memory; so that none is taken away for it, it counts for the other two alone, which people ask.
+//!
 //! ```text
 //!  token: signs? (asked every ten seconds unless it just has) ──┐
 //!  CA: valid now? can it be renewed? ───────────────────────────┼──► reason(): all that is wrong, or nothing
@@ -57,7 +60,18 @@ impl Readiness {
         ]
     }
 
-    /// The same, for who asks on each probe.
+    /// For a balancer: what speaks for another server.
+    pub fn ready_for_callers(self: &Arc<Self>) -> Ready {
+        let this = Arc::clone(self);
+        Arc::new(move || together(this.troubles().map(|(part, why)| why.filter(|_| !this.is_shared_with_others(part)))))
+    }
+
+    /// Whether that trouble is every server's: the shared data store, and rotations, whose steps are written there first.
+    fn is_shared_with_others(&self, part: &str) -> bool {
+        self.store.is_shared() && matches!(part, "data_store" | "rotation") && self.store.trouble().is_some()
+    }
+
+    /// The same as [`reason`](Self::reason), for who asks on each probe.
     pub fn ready(self: &Arc<Self>) -> Ready {
         let this = Arc::clone(self);
         Arc::new(move || this.reason())

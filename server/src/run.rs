@@ -101,7 +101,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let counted = (poller.fetched(), svid.rotations(), traces.as_ref().map(Sending::counts), began);
     let sources = sources(&config, &shared, &readiness, tokens, counted);
     let report = status_report(sources.clone(), Configured::new(&config, address));
-    let local = endpoints::serve_local(shared, admin, ready.clone(), report, stopped);
+    let local = endpoints::serve_local(shared, admin, ready, report, stopped);
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
     serve_bundle(&mut background, endpoint, (&svid, &ca), config.key_exchanges);
@@ -114,9 +114,10 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     background.spawn(poller.run());
     background.spawn(svid.keep_current());
     serve_metrics(&mut background, metrics, sources);
+    let ready_for_callers = readiness.ready_for_callers();
     background.spawn(async move { readiness.keep().await });
     if let Some(health) = health {
-        background.spawn(health.serve("server", ready));
+        background.spawn(health.serve("server", ready_for_callers));
     }
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
     supervisor::started(&format!("signing for {} on {address}", config.trust_domain));

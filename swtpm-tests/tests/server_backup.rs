@@ -127,6 +127,22 @@ fn rotate(server: &Server) {
     server.cli(&["localauthority", "x509", "activate", "-authorityID", &id]);
 }
 
+/// One verb of each service on the admin socket.
+const VERBS: [&[&str]; 12] = [
+    &["bundle", "show"],
+    &["bundle", "count"],
+    &["entry", "show"],
+    &["entry", "count"],
+    &["agent", "list"],
+    &["device", "list"],
+    &["token", "generate"],
+    &["localauthority", "x509", "show"],
+    &["policy", "list"],
+    &["federation", "list"],
+    &["jwt", "mint", "-spiffeID", "spiffe://example.org/x", "-audience", "a"],
+    &["logger", "get"],
+];
+
 /// Starts a server whose state is older: it says why it waits, serves nobody, and goes on once that is accepted.
 fn accept_once_it_waits(server: &mut Server, why: &str) {
     server.spawn();
@@ -138,7 +154,12 @@ fn accept_once_it_waits(server: &mut Server, why: &str) {
     let told = String::from_utf8_lossy(&server.cli_output(&["healthcheck"]).stderr).into_owned();
     assert!(told.contains("nothing is issued until") && told.contains(why), "{told}");
     assert!(std::net::TcpStream::connect(("127.0.0.1", server.port())).is_err(), "agents find nobody");
-    assert!(!server.cli_output(&["entry", "show"]).status.success());
+    for verb in VERBS {
+        let output = server.cli_output(verb);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && !told.contains("Unimplemented"), "{verb:?}: {told}");
+        assert!(told.contains("nothing is issued until") && told.contains("restore accept"), "{verb:?}: {told}");
+    }
     assert!(server.log().contains("server waits for the operator's word"), "{}", server.log());
     // A restart changes nothing about it.
     server.kill();

@@ -1,6 +1,6 @@
 //! Servers whose facts are in PostgreSQL: a real one, real servers, a device with a TPM.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,11 +37,26 @@ fn refusal(server: &Server, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
+/// Status line and body of `/ready`.
+fn ready(port: u16) -> String {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connects");
+    stream.write_all(b"GET /ready HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").expect("asks");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answers");
+    answer
+}
+
 #[test]
 fn a_device_enrols_and_is_served_and_while_the_database_is_gone_it_is_served_from_memory() {
     let mut cluster = Cluster::start();
     let text = cluster.connection_string_over_tls(&cluster.create_database());
-    let mut server = Server::start(&options("north", text));
+    let mut server = Server::prepare(&options("north", text));
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("bound").port();
+    let checks =
+        format!("health_checks {{ listener_enabled = true bind_address = \"127.0.0.1\" bind_port = {port} }}\n");
+    let config = std::fs::read_to_string(server.config_path()).expect("read");
+    std::fs::write(server.config_path(), config + &checks).expect("written");
+    server.restart();
     let mut device = enrolled(&server);
     device.provision(&server, &AgentOptions::default());
     device.start();
@@ -57,6 +72,8 @@ fn a_device_enrols_and_is_served_and_while_the_database_is_gone_it_is_served_fro
     let held = device.expect_identity(ALICE).leaves[0].serial_decimal();
     let is_new = || device.expect_identity(ALICE).leaves[0].serial_decimal() != held;
     expect_within(DEADLINE, "SVIDs are signed without the database", || device.log(), is_new);
+    assert!(refusal(&server, &["healthcheck"]).contains("data store"), "it is away still");
+    assert!(ready(port).starts_with("HTTP/1.1 200"), "no balancer takes all servers away for what all of them lack");
 
     cluster.restart();
     expect_within(DEADLINE, "it recovers alone", || server.log(), || server.cli_output(&bob).status.success());
