@@ -6,7 +6,7 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 27] = [
+const PROTOS: [&str; 28] = [
     "proto/ironroot/api/head/v1/head.proto",
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
@@ -25,6 +25,7 @@ const PROTOS: [&str; 27] = [
     "proto/spire/api/server/trustdomain/v1/trustdomain.proto",
     "proto/ironroot/api/server/change/v1/change.proto",
     "proto/ironroot/api/server/device/v1/device.proto",
+    "proto/ironroot/api/server/issued/v1/issued.proto",
     "proto/ironroot/api/server/root/v1/root.proto",
     "proto/ironroot/api/server/status/v1/status.proto",
     "proto/ironroot/api/server/pcrpolicy/v1/pcr_policy.proto",

@@ -6,6 +6,7 @@
 //! ```text
 //!  bytes ── pb ──► spiffe_id · certificate · csr · jwt · bundle · permission ──► server, agent   (selectors: ironroot-attest)
 //!                  arriving (messages before they are decoded)
+//!  what is issued ── issuing (a certificate's fields and DER) ──► server, agent
 //!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) · watched (connections that end by themselves)
 //!  where sockets and state may stand ── directory
 //! ```
@@ -19,6 +20,7 @@ pub mod csr;
 pub mod directory;
 pub mod gathered;
 pub mod issuance_head;
+pub mod issuing;
 pub mod jwt;
 pub mod permission;
 pub mod spiffe_id;

@@ -158,7 +158,7 @@ pub mod entry_encoded {
     include!(concat!(env!("OUT_DIR"), "/encoded/spire.api.server.entry.v1.rs"));
 }
 
-/// What SPIRE has no service for: the device registry, word of changes, the root above the CAs, heads of the issuance log, and how an agent or a server is.
+/// What SPIRE has no service for: the device registry, word of changes, what agents sign by themselves, the root above the CAs, heads of the issuance log, and how an agent or a server is.
 pub mod ironroot {
     pub mod api {
         pub mod head {
@@ -189,6 +189,11 @@ pub mod ironroot {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.device.v1.rs"));
                 }
             }
+            pub mod issued {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.issued.v1.rs"));
+                }
+            }
             pub mod root {
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.server.root.v1.rs"));
@@ -216,7 +221,7 @@ pub use google::rpc;
 pub use ironroot::api::agent::{explain::v1 as explain, status::v1 as agent_status};
 pub use ironroot::api::head::v1 as issuance_head;
 pub use ironroot::api::server::{
-    change::v1 as change, device::v1 as device, pcrpolicy::v1 as pcr_policy, root::v1 as root,
+    change::v1 as change, device::v1 as device, issued::v1 as issued, pcrpolicy::v1 as pcr_policy, root::v1 as root,
     status::v1 as server_status,
 };
 pub use opentelemetry::proto::{collector::trace::v1 as trace_service, trace::v1 as trace};

@@ -10,6 +10,9 @@ pub const MAX_TYPE_BYTES: usize = 255;
 /// Longest selector value accepted, bytes.
 pub const MAX_VALUE_BYTES: usize = 4096;
 
+/// Type and value of the selector that stands for an agent's own CA: no attestor tells it of a process.
+const LOCAL_AUTHORITY: (&str, &str) = ("ironroot", "local_authority");
+
 /// Why a text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SelectorError {
@@ -52,6 +55,11 @@ impl Selector {
     /// The type, before the first colon.
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Whether it is what the entry of an agent's own CA has, and no process: `ironroot:local_authority`.
+    pub fn is_of_local_authority(&self) -> bool {
+        (&*self.kind, &*self.value) == LOCAL_AUTHORITY
     }
 
     /// Whether it is about the program that a unix process runs: `unix:path:…`, `unix:sha256:…`.
@@ -104,6 +112,11 @@ impl SelectorSet {
     /// group, no unit.
     pub fn names_an_executable_only(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(Selector::is_of_executable)
+    }
+
+    /// Whether the set is that of an agent's own CA: `ironroot:local_authority` alone.
+    pub fn is_of_local_authority(&self) -> bool {
+        self.0.len() == 1 && self.0.iter().all(Selector::is_of_local_authority)
     }
 
     /// Whether the set holds `selector`.

@@ -20,6 +20,7 @@ mod forks;
 mod gate;
 mod heads;
 mod health_api;
+mod issued_api;
 mod limits;
 mod local_authority_api;
 mod logger_api;
@@ -43,6 +44,7 @@ use std::time::{Duration, Instant};
 use ironroot_api::pb::agent::agent_server::AgentServer;
 use ironroot_api::pb::bundle::bundle_server::BundleServer;
 use ironroot_api::pb::change::change_server::ChangeServer;
+use ironroot_api::pb::issued::issued_server::IssuedServer;
 use ironroot_api::pb::debug::debug_server::DebugServer;
 use ironroot_api::pb::device::device_server::DeviceServer;
 use ironroot_api::pb::entry_encoded::entry_server::EntryServer;
@@ -212,6 +214,7 @@ fn services(shared: &Arc<ServerState>, stop: &watch::Receiver<bool>) -> Routes {
         .add_service(LocalAuthorityServer::new(local_authority_api::LocalAuthorityApi(shared.clone())))
         .add_service(RootServer::new(root_api::RootApi(local_authority_api::LocalAuthorityApi(shared.clone()))))
         .add_service(TrustDomainServer::new(trust_domain_api::TrustDomainApi(shared.clone())))
+        .add_service(IssuedServer::new(issued_api::IssuedApi(shared.clone())))
         .add_service(PcrPolicyServer::new(pcr_policy_api::PcrPolicyApi(shared.clone())))
         .add_service(ChangeServer::new(change_api::ChangeApi { server: shared.clone(), stopping: stop.clone() }))
 }

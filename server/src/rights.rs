@@ -47,7 +47,7 @@ use thiserror::Error;
 pub use administrator::Administrator;
 pub use agent::{AgentStanding, AuthenticatedAgent, ShownCertificate};
 pub use caller::{Caller, Visitor};
-pub use downstream::DownstreamServer;
+pub use downstream::{CaScope, DownstreamServer};
 pub use insider::Insider;
 
 /// Why a caller has no right to what it asks for.

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishWitAuthorityRequest};
+use ironroot_api::pb::issued::issued_client::IssuedClient;
+use ironroot_api::pb::issued::{IssuedSvid, ReportIssuedRequest};
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::svid::{
     BatchNewX509svidRequest, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewX509svidParams,
@@ -16,6 +18,7 @@ use ironroot_server::ca::{MAX_KEYS_OF_A_SERVER, MAX_PUBLISHED_KEYS};
 use rcgen::{KeyPair, PublicKeyData, SanType};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use x509_cert::ext::pkix::BasicConstraints;
 
 const NO_ROOT: &str = "root { enabled = false }";
 
@@ -29,7 +32,11 @@ fn now_unix() -> i64 {
 
 /// A connection with an SVID of an entry that is `downstream`.
 async fn below(server: &Server, client: &ServerClient, agent: &Agent, path: &str) -> Channel {
-    let entry_id = server.create_entry(agent.id().as_str(), path, &["unix:uid:1"], &["-downstream"]);
+    below_with(server, client, agent, path, &["unix:uid:1"]).await
+}
+
+async fn below_with(server: &Server, client: &ServerClient, agent: &Agent, path: &str, selectors: &[&str]) -> Channel {
+    let entry_id = server.create_entry(agent.id().as_str(), path, selectors, &["-downstream"]);
     let key = key();
     let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
     let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
@@ -241,5 +248,79 @@ async fn a_server_below_publishes_a_key_of_wit_svids_and_without_the_switch_is_t
         let has = async || bundle(&client).await.wit_authorities.iter().any(|key| key.key_id == "wit");
         expect_within_async(DEADLINE, "it is in the bundle", || server.log(), has).await;
         assert!(!bundle(&client).await.jwt_authorities.iter().any(|key| key.key_id == "wit"));
+    }
+}
+
+fn path_length(answer: &NewDownstreamX509caResponse) -> Option<u8> {
+    let ca = Certificate::parse(&answer.ca_cert_chain[0]).expect("DER");
+    let constraints = ca.inner().tbs_certificate().get_extension::<BasicConstraints>().expect("parses");
+    constraints.expect("there are some").1.path_len_constraint
+}
+
+#[tokio::test]
+async fn the_ca_of_an_agent_may_have_no_other_below_it_and_that_of_a_server_may() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let lower = below(&server, &client, &agent, "/lower").await;
+    assert_eq!(path_length(&ask(&lower, csr(&key(), &[]), 60).await.expect("signed")), None);
+    let own = ["ironroot:local_authority"];
+    let gateway = below_with(&server, &client, &agent, "/gateway", &own).await;
+    assert_eq!(path_length(&ask(&gateway, csr(&key(), &[]), 60).await.expect("signed")), Some(0));
+    let with_more = ["ironroot:local_authority", "unix:uid:1"];
+    let other = below_with(&server, &client, &agent, "/other", &with_more).await;
+    assert_eq!(path_length(&ask(&other, csr(&key(), &[]), 60).await.expect("signed")), None, "a workload has it");
+    server.create_entry(agent.id().as_str(), "/gateway", &["unix:uid:2"], &["-downstream"]);
+    let both = ask(&gateway, csr(&key(), &[]), 60).await.expect("signed");
+    assert_eq!(path_length(&both), None, "of several entries the widest counts");
+}
+
+async fn report(channel: &Channel, svids: Vec<IssuedSvid>) -> Result<(), Status> {
+    IssuedClient::new(channel.clone()).report_issued(ReportIssuedRequest { svids }).await.map(drop)
+}
+
+fn issued(entry_id: &str, path: &str, serial: &str) -> IssuedSvid {
+    IssuedSvid {
+        entry_id: entry_id.to_owned(),
+        spiffe_id: format!("spiffe://{TRUST_DOMAIN}{path}"),
+        serial_number: serial.to_owned(),
+        issued_at: now_unix() - 60,
+        expires_at: now_unix() + 60,
+    }
+}
+
+#[tokio::test]
+async fn what_an_agent_has_signed_itself_is_noted_whole_or_not_at_all_and_only_of_an_agent() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let entry = server.create_entry(agent.id().as_str(), "/w", &["unix:uid:1"], &[]);
+    report(&agent.channel, vec![issued(&entry, "/w", "771"), issued("gone", "/w", "772")]).await.expect("noted");
+    let line = |serial: &str| {
+        let log = server.log();
+        log.lines().find(|line| line.contains("ReportIssued") && line.contains(serial)).unwrap_or_default().to_owned()
+    };
+    assert!(line("serial 771").contains(&format!("/w serial 771, entry {entry}")), "{}", server.log());
+    assert!(!line("serial 771").contains("no entry"), "{}", server.log());
+    assert!(line("serial 772").contains("which no entry of that ID says now"), "{}", server.log());
+
+    let good = issued(&entry, "/w", "773");
+    let elsewhere = IssuedSvid { spiffe_id: "spiffe://elsewhere/w".to_owned(), ..good.clone() };
+    for (bad, words) in [
+        (elsewhere, "SVID 2 has no SPIFFE ID of this trust domain"),
+        (issued("", "/w", "1"), "SVID 2 has no entry ID"),
+        (issued("a\nb", "/w", "1"), "SVID 2 has no entry ID"),
+        (issued(&entry, "/w", "0x1"), "SVID 2 has no serial number"),
+        (issued(&entry, "/w", &"9".repeat(50)), "SVID 2 has no serial number"),
+    ] {
+        let (code, message) = said(report(&agent.channel, vec![good.clone(), bad]).await);
+        assert_eq!((code, message.contains(words)), (Code::InvalidArgument, true), "{message}");
+    }
+    assert!(line("serial 773").is_empty(), "none of a refused report is noted");
+    let (code, message) = said(report(&agent.channel, vec![good.clone(); 101]).await);
+    assert!(matches!(code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted), "{code:?} {message}");
+    let lower = below(&server, &client, &agent, "/lower").await;
+    for stranger in [client.anonymous().await, lower] {
+        assert_eq!(said(report(&stranger, vec![good.clone()]).await).0, Code::PermissionDenied);
     }
 }

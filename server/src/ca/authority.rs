@@ -209,10 +209,8 @@ impl CertificateAuthority {
 
     /// Certifies the CA of a server below, as long as it asks for or `ca_ttl`, and no longer than the CA that signs it lives.
     pub async fn sign_downstream_ca(&self, ca: CaToSign, now_unix: i64) -> Result<IssuedCa, CaError> {
-        let ttl_seconds = if ca.ttl_seconds == 0 { self.policy.ca_ttl_seconds } else { ca.ttl_seconds };
         let (began, signers) = (Instant::now(), self.signers());
-        let certified =
-            async { signers.at(now_unix)?.certify_downstream(&ca.spki, ttl_seconds, &self.policy, now_unix).await };
+        let certified = async { signers.at(now_unix)?.certify_downstream(&ca, &self.policy, now_unix).await };
         self.signed.note(SignedFor::DownstreamCa, began, certified.await)
     }
 

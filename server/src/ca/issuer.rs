@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
-use ironroot_api::csr::Spki;
 use ironroot_hsm::Urgency;
 
 use super::journal::{Authority, Credential, KeyRecord, UpstreamChain, Verdict};
 use super::lint::{self, LintError, Verifier};
+use super::ca_to_sign::CaToSign;
 use super::profile::{self, AuthorityFacts, Certifier, DownstreamCa, Leaf, Serial, SubjectKey};
 use super::sampling::{Sampling, Scrutiny};
 use super::{CaError, CaPolicy};
@@ -125,17 +125,17 @@ impl Issuer {
 }
 
 impl Issuer {
-    /// Certifies the key of a server below, for `ttl_seconds` and no longer than this authority lives; verified before it leaves.
+    /// Certifies the key of a server below, as long as it asks for or `ca_ttl`, and no longer than this authority lives; verified before it leaves.
     pub(super) async fn certify_downstream(
         &self,
-        spki: &Spki,
-        ttl_seconds: i64,
+        CaToSign { spki, ttl_seconds, scope }: &CaToSign,
         policy: &CaPolicy,
         now_unix: i64,
     ) -> Result<IssuedCa, CaError> {
         self.facts.check(now_unix)?;
         let tier = tier_below(self.intermediates.len())?;
-        let ca = DownstreamCa { spki: spki.clone(), ttl_seconds, tier };
+        let ttl_seconds = if *ttl_seconds == 0 { policy.ca_ttl_seconds } else { *ttl_seconds };
+        let ca = DownstreamCa { spki: spki.clone(), ttl_seconds, tier, scope: *scope };
         let serial = Serial::random();
         let (subject, trust_domain) = (&policy.subject, &policy.trust_domain);
         let tbs = profile::downstream_authority(&ca, subject, trust_domain, &self.facts, serial, now_unix)?;

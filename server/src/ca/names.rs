@@ -2,22 +2,11 @@
 //!
 //! Source: Go's crypto/x509/pkix `Name.ToRDNSequence`: one RDN per attribute type, PrintableString where it suffices.
 
-use const_oid::ObjectIdentifier;
 use const_oid::db::rfc4519::{CN, COUNTRY_NAME, ORGANIZATION_NAME, ORGANIZATIONAL_UNIT_NAME, SERIAL_NUMBER};
-use der::asn1::{Any, PrintableStringRef, SetOfVec, Utf8StringRef};
 use der::{Encode, Error};
-use x509_cert::attr::AttributeTypeAndValue;
+use ironroot_api::issuing::rdn;
 
 use crate::ca::CaSubject;
-
-/// `C=US, O=SPIRE`, and the common name if there is one: the subject of every SVID.
-pub(super) fn svid_subject(common_name: Option<&str>) -> Result<Vec<u8>, Error> {
-    let mut name = vec![rdn(COUNTRY_NAME, &["US"])?, rdn(ORGANIZATION_NAME, &["SPIRE"])?];
-    if let Some(common_name) = common_name {
-        name.push(rdn(CN, &[common_name])?);
-    }
-    name.to_der()
-}
 
 /// The configured subject, the unit of a CA of a server below, and the certificate's own serial number in decimal, which keeps CA names
 /// apart.
@@ -39,18 +28,6 @@ pub(super) fn ca_subject(subject: &CaSubject, unit: Option<&str>, serial: &str) 
     name.to_der()
 }
 
-fn rdn(kind: ObjectIdentifier, values: &[&str]) -> Result<SetOfVec<AttributeTypeAndValue>, Error> {
-    let attribute = |text: &&str| Ok(AttributeTypeAndValue { oid: kind, value: directory_string(text)? });
-    SetOfVec::try_from(values.iter().map(attribute).collect::<Result<Vec<_>, Error>>()?)
-}
-
-fn directory_string(text: &str) -> Result<Any, Error> {
-    match PrintableStringRef::new(text) {
-        Ok(printable) => Any::encode_from(&printable),
-        Err(_) => Any::encode_from(&Utf8StringRef::new(text)?),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,25 +37,6 @@ mod tests {
     }
 
     // Vectors: encoding/asn1.Marshal of the same crypto/x509/pkix.Name's ToRDNSequence, Go 1.
-    //= X509-05
-    #[test]
-    fn svid_subjects_are_byte_for_byte_those_of_spire() {
-        for (common_name, go) in [
-            (None, "301d310b3009060355040613025553310e300c060355040a13055350495245"),
-            (
-                Some("db.example"),
-                "3032310b3009060355040613025553310e300c060355040a13055350495245311330110603550403130a64622e6578616d706c65",
-            ),
-            // An asterisk needs a UTF8String.
-            (
-                Some("*.example"),
-                "3031310b3009060355040613025553310e300c060355040a130553504952453112301006035504030c092a2e6578616d706c65",
-            ),
-        ] {
-            assert_eq!(hex(&svid_subject(common_name).unwrap()), go);
-        }
-    }
-
     #[test]
     fn ca_subjects_are_byte_for_byte_those_of_spire() {
         let list = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect();

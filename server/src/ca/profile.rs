@@ -6,34 +6,26 @@ mod authority_facts;
 mod encoding;
 mod error;
 mod request;
-mod serial;
 mod subject_key;
 
-use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
-use der::asn1::{Ia5String, OctetString};
+use der::asn1::OctetString;
 use ironroot_api::csr::Spki;
+use ironroot_api::issuing::{self, ToSign, alternative_names, authority_key_id, extension, validity};
 use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_hsm::KeyKind;
-use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
-    SubjectKeyIdentifier,
-};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages, SubjectKeyIdentifier};
 
 pub(super) use authority_facts::AuthorityFacts;
 pub(super) use encoding::assemble;
 pub use error::ProfileError;
+pub(super) use ironroot_api::issuing::{NOT_BEFORE_CUSHION, Serial, SubjectKey};
 pub(super) use request::{ca_name, ca_request};
-pub(super) use serial::Serial;
-pub(super) use subject_key::SubjectKey;
 
-use encoding::{encode, extension, validity};
+use encoding::algorithm;
 
 use super::names;
 use crate::ca::CaSubject;
-
-/// notBefore lies this far back, seconds, for peers whose clocks are behind. Source: SPIRE `x509util.NotBeforeCushion`.
-pub(super) const NOT_BEFORE_CUSHION: i64 = 10;
+use crate::rights::CaScope;
 
 /// Who gets an SVID, for which key, for how long.
 #[derive(Clone, Debug)]
@@ -51,6 +43,7 @@ pub(super) struct DownstreamCa {
     pub(super) ttl_seconds: i64,
     /// CAs above it that are no roots; 1 below a root.
     pub(super) tier: usize,
+    pub(super) scope: CaScope,
 }
 
 impl Leaf {
@@ -69,22 +62,9 @@ pub(super) fn svid(
     now_unix: i64,
 ) -> Result<Vec<u8>, ProfileError> {
     authority.check(now_unix)?;
-    let key = SubjectKey::from(&leaf.spki);
-    let usages = KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement;
-    let extensions = vec![
-        //= X509-10 X509-SVID 4.3: "The key usage extension MUST be set on all SVIDs, and MUST be marked critical."
-        extension(true, &KeyUsage(usages))?,
-        extension(false, &ExtendedKeyUsage(vec![ID_KP_SERVER_AUTH, ID_KP_CLIENT_AUTH]))?,
-        //= X509-08 X509-SVID 4.1: "leaf certificates MUST set the `cA` field to `false`"
-        extension(true, &BasicConstraints { ca: false, path_len_constraint: None })?,
-        extension(false, &SubjectKeyIdentifier(OctetString::new(key.id())?))?,
-        extension(false, &authority_key_id(authority.key_id())?)?,
-        extension(false, &alternative_names(&leaf.dns_names, leaf.id.as_str())?)?,
-    ];
-    let subject = names::svid_subject(leaf.dns_names.first().map(String::as_str))?;
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(authority.not_before);
-    let validity = validity(not_before, leaf.not_after(authority, now_unix))?;
-    encode(serial, (&authority.name, authority.kind), validity, &subject, key, extensions)
+    let span = (not_before, leaf.not_after(authority, now_unix));
+    Ok(issuing::svid(&leaf.id, &leaf.dns_names, (&leaf.spki).into(), authority.signer(), serial, span)?)
 }
 
 /// Who signs a CA's certificate.
@@ -94,6 +74,8 @@ pub(super) enum Certifier<'a> {
     Itself(KeyKind),
     /// The authority above it.
     Root(&'a AuthorityFacts),
+    /// The authority above a CA that signs SVIDs alone: its path length is 0.
+    RootOfSvidsAlone(&'a AuthorityFacts),
 }
 
 /// The to-be-signed part of a CA certificate for `key`, DER. Source: SPIRE, whose
@@ -125,7 +107,11 @@ pub(super) fn downstream_authority(
     let unit = format!("DOWNSTREAM-{}", ca.tier);
     let name = names::ca_subject(subject, Some(&unit), &serial.decimal())?;
     let not_after = now_unix.saturating_add(ca.ttl_seconds);
-    signing_certificate(&name, trust_domain, (&ca.spki).into(), Certifier::Root(issuer), serial, now_unix, not_after)
+    let certifier = match ca.scope {
+        CaScope::Server => Certifier::Root(issuer),
+        CaScope::LocalAuthority => Certifier::RootOfSvidsAlone(issuer),
+    };
+    signing_certificate(&name, trust_domain, (&ca.spki).into(), certifier, serial, now_unix, not_after)
 }
 
 /// The same for any subject, a DER Name.
@@ -138,14 +124,15 @@ pub(super) fn signing_certificate(
     now_unix: i64,
     not_after: i64,
 ) -> Result<Vec<u8>, ProfileError> {
-    let (root, signer) = match certifier {
-        Certifier::Itself(kind) => (None, kind),
-        Certifier::Root(root) => (Some(root), root.kind),
+    let (root, signer, path_len_constraint) = match certifier {
+        Certifier::Itself(kind) => (None, kind, None),
+        Certifier::Root(root) => (Some(root), root.kind, None),
+        Certifier::RootOfSvidsAlone(root) => (Some(root), root.kind, Some(0)),
     };
     let mut extensions = vec![
         //= X509-11 X509-SVID 4.3: "SVID signing certificates MUST set `keyCertSign`. They MAY set `cRLSign`."
         extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
-        extension(true, &BasicConstraints { ca: true, path_len_constraint: None })?,
+        extension(true, &BasicConstraints { ca: true, path_len_constraint })?,
         extension(false, &SubjectKeyIdentifier(OctetString::new(key.id())?))?,
     ];
     if let Some(root) = root {
@@ -157,7 +144,8 @@ pub(super) fn signing_certificate(
     extensions.push(extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?);
     let not_before = (now_unix - NOT_BEFORE_CUSHION).max(root.map_or(i64::MIN, |root| root.not_before));
     let validity = validity(not_before, not_after.min(root.map_or(i64::MAX, AuthorityFacts::not_after)))?;
-    encode(serial, (root.map_or(name, |root| &root.name), signer), validity, name, key, extensions)
+    let (issuer, algorithm) = (root.map_or(name, |root| &root.name), algorithm(signer));
+    Ok(ToSign { serial, algorithm, issuer, validity, subject: name, key, extensions }.to_der()?)
 }
 
 /// The subject of roots: the CAs' own, with a common name that says what it is.
@@ -168,22 +156,6 @@ pub(super) fn root_subject(subject: &CaSubject, trust_domain: &TrustDomain) -> C
     CaSubject { common_name: Some(format!("{name} root")), ..subject.clone() }
 }
 
-fn authority_key_id(key_id: &[u8]) -> Result<AuthorityKeyIdentifier, der::Error> {
-    let key_identifier = Some(OctetString::new(key_id)?);
-    Ok(AuthorityKeyIdentifier { key_identifier, authority_cert_issuer: None, authority_cert_serial_number: None })
-}
-
-/// DNS names first, then the ID, as Go writes them.
-fn alternative_names(dns_names: &[String], id: &str) -> Result<SubjectAltName, der::Error> {
-    let mut names = Vec::with_capacity(dns_names.len() + 1);
-    for dns_name in dns_names {
-        //= X509-03 X509-SVID 2: "MAY contain any number of other SAN field types, including DNS SANs"
-        names.push(GeneralName::DnsName(Ia5String::new(dns_name)?));
-    }
-    names.push(GeneralName::UniformResourceIdentifier(Ia5String::new(id)?));
-    Ok(SubjectAltName(names))
-}
-
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -191,6 +163,7 @@ mod tests {
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
     use der::Encode;
     use ironroot_api::certificate::Certificate;
+    use x509_cert::ext::pkix::ExtendedKeyUsage;
 
     use super::*;
 
@@ -214,7 +187,9 @@ mod tests {
 
     fn ca(ttl: i64) -> Certificate {
         let td = TrustDomain::new("example.org").unwrap();
-        parsed(&authority(&subject(), &td, SubjectKey::from(&spki()), ITSELF, Serial(77), NOW, NOW + ttl).unwrap())
+        parsed(
+            &authority(&subject(), &td, SubjectKey::from(&spki()), ITSELF, Serial::from(77), NOW, NOW + ttl).unwrap(),
+        )
     }
 
     fn leaf(ttl_seconds: i64, dns_names: &[&str]) -> Leaf {
@@ -228,7 +203,7 @@ mod tests {
         let ca = ca(3600);
         let facts = AuthorityFacts::of(&ca).unwrap();
         let leaf = leaf(600, &["web.example.org", "*.example.org"]);
-        let svid = parsed(&svid(&leaf, &facts, Serial(u128::MAX), NOW).unwrap());
+        let svid = parsed(&svid(&leaf, &facts, Serial::from(u128::MAX), NOW).unwrap());
         let tbs = svid.inner().tbs_certificate();
         assert_eq!(svid.serial_decimal(), u128::MAX.to_string());
         assert_eq!((svid.not_before_unix(), svid.not_after_unix()), (NOW - 10, NOW + 600));
@@ -275,11 +250,12 @@ mod tests {
         let subject = root_subject(&subject(), &td);
         let key = spki();
         let key = SubjectKey::from(&key);
-        let root = parsed(&authority(&subject, &td, key, ITSELF, Serial(7), NOW, NOW + 7200).unwrap());
+        let root = parsed(&authority(&subject, &td, key, ITSELF, Serial::from(7), NOW, NOW + 7200).unwrap());
         let facts = AuthorityFacts::of(&root).unwrap();
         let under = |now, end| {
             parsed(
-                &authority(&super::tests::subject(), &td, key, Certifier::Root(&facts), Serial(8), now, end).unwrap(),
+                &authority(&super::tests::subject(), &td, key, Certifier::Root(&facts), Serial::from(8), now, end)
+                    .unwrap(),
             )
         };
         let ca = under(NOW, NOW + 3600);
@@ -293,7 +269,7 @@ mod tests {
             let ca = under(now, end);
             assert!(ca.not_before_unix() >= root.not_before_unix() && ca.not_after_unix() <= root.not_after_unix());
         }
-        let late = authority(&subject, &td, key, Certifier::Root(&facts), Serial(9), NOW + 7200, NOW + 9000);
+        let late = authority(&subject, &td, key, Certifier::Root(&facts), Serial::from(9), NOW + 7200, NOW + 9000);
         assert!(matches!(late, Err(ProfileError::AuthorityExpired { .. })));
         let long = TrustDomain::new(&"a".repeat(200)).unwrap();
         assert_eq!(root_subject(&super::tests::subject(), &long).common_name.unwrap().len(), 64);
@@ -305,16 +281,19 @@ mod tests {
         let facts = AuthorityFacts::of(&ca(300)).unwrap();
         for (ttl, end) in [(10, NOW + 10), (299, NOW + 299), (300, NOW + 300), (301, NOW + 300), (i64::MAX, NOW + 300)]
         {
-            let svid = parsed(&svid(&leaf(ttl, &[]), &facts, Serial(1), NOW).unwrap());
+            let svid = parsed(&svid(&leaf(ttl, &[]), &facts, Serial::from(1), NOW).unwrap());
             assert_eq!(svid.not_after_unix(), end, "ttl {ttl}");
         }
         assert!(matches!(
-            svid(&leaf(10, &[]), &facts, Serial(1), NOW + 300),
+            svid(&leaf(10, &[]), &facts, Serial::from(1), NOW + 300),
             Err(ProfileError::AuthorityExpired { .. })
         ));
-        assert!(matches!(svid(&leaf(10, &[]), &facts, Serial(1), NOW - 11), Err(ProfileError::ClockBehind { .. })));
+        assert!(matches!(
+            svid(&leaf(10, &[]), &facts, Serial::from(1), NOW - 11),
+            Err(ProfileError::ClockBehind { .. })
+        ));
         for now in [NOW - 10, NOW - 1, NOW, NOW + 299] {
-            let svid = parsed(&svid(&leaf(600, &[]), &facts, Serial(1), now).unwrap());
+            let svid = parsed(&svid(&leaf(600, &[]), &facts, Serial::from(1), now).unwrap());
             assert!(svid.not_before_unix() >= NOW - 10 && svid.not_after_unix() <= NOW + 300, "signed at {now}");
         }
     }
@@ -322,7 +301,7 @@ mod tests {
     #[test]
     fn a_refusal_for_the_time_names_both_clocks() {
         let facts = AuthorityFacts::of(&ca(300)).unwrap();
-        let said = |now| svid(&leaf(10, &[]), &facts, Serial(1), now).unwrap_err().to_string();
+        let said = |now| svid(&leaf(10, &[]), &facts, Serial::from(1), now).unwrap_err().to_string();
         let (early, late) = (said(NOW - 3600), said(NOW + 3600));
         assert!(
             early.contains("clock says 2027-01-15T07:00:00") && early.contains("from 2027-01-15T07:59:50"),

@@ -117,7 +117,7 @@ impl ServerState {
     /// Lets servers below this one pass.
     pub(super) fn downstream(&self, caller: Caller) -> Result<DownstreamServer, Status> {
         let now_unix = self.now_unix();
-        DownstreamServer::judge(caller, |id| self.registry.is_downstream(id, now_unix), now_unix).map_err(no_right)
+        DownstreamServer::judge(caller, |id| self.registry.downstream(id, now_unix), now_unix).map_err(no_right)
     }
 
     fn is_admin_id(&self, id: &SpiffeId) -> bool {
@@ -171,9 +171,9 @@ impl ServerState {
         if self.is_admin_id(svid.spiffe_id()) {
             return Role::RemoteAdministrator;
         }
-        match self.registry.is_downstream(svid.spiffe_id(), self.now_unix()) {
-            true => Role::Downstream,
-            false => self.role_of_agent(svid),
+        match self.registry.downstream(svid.spiffe_id(), self.now_unix()) {
+            Some(_) => Role::Downstream,
+            None => self.role_of_agent(svid),
         }
     }
 

@@ -6,6 +6,7 @@ use std::mem::size_of;
 use ironroot_api::bundle::{MAX_BUNDLE_BYTES, MAX_X509_AUTHORITIES};
 use ironroot_api::jwt::MAX_JWT_AUTHORITIES;
 use ironroot_api::pb::device::NewDevice;
+use ironroot_api::pb::issued::IssuedSvid;
 use ironroot_api::pb::pcr_policy::Alternative;
 use ironroot_api::pb::svid::{NewWitsvidParams, NewX509svidParams};
 use ironroot_api::pb::types::{Bundle, Entry, FederationRelationship, JwtKey, Selector};
@@ -50,6 +51,8 @@ pub struct Method {
 pub const MAX_ENTRIES: usize = 10_000;
 /// CSRs that a batch may have: SPIRE's agents send at most 500.
 pub const MAX_CSRS: usize = 500;
+/// SVIDs of its own that an agent may report at once.
+pub const MAX_ISSUED: usize = 100;
 /// Audiences that a JWT-SVID may have, and bytes of a request for one: a token with more fits into no HTTP header.
 const MAX_AUDIENCES: usize = 256;
 const MAX_AUDIENCE_BYTES: usize = 16 * 1024;
@@ -66,6 +69,7 @@ const OTHER_FIELDS: usize = 16;
 const FIELDS_PER_ENTRY: usize = 40;
 const FIELDS_PER_DEVICE: usize = 8;
 const FIELDS_PER_BUNDLE: usize = 32;
+const FIELDS_PER_ISSUED: usize = 8;
 /// Registers of one bank, at most.
 const MAX_PCRS: usize = 24;
 
@@ -106,6 +110,8 @@ const FILTER: RequestShape = batch(64 * 1024, 1000, size_of::<Selector>(), None)
 const EVIDENCE: RequestShape = stream(fixed(256 * 1024));
 const CSR: RequestShape = fixed(16 * 1024);
 const CSRS: RequestShape = batch(1024 * 1024, MAX_CSRS, size_of::<NewX509svidParams>(), None);
+const ISSUED: RequestShape =
+    batch(256 * 1024, MAX_ISSUED, size_of::<IssuedSvid>(), Some(MAX_ISSUED * FIELDS_PER_ISSUED));
 const AUDIENCES: RequestShape = batch(MAX_AUDIENCE_BYTES, MAX_AUDIENCES, size_of::<String>(), None);
 const SYNC: RequestShape = stream(batch(256 * 1024, MAX_SYNC_IDS, size_of::<String>(), None));
 const ENTRIES: RequestShape =
@@ -131,7 +137,7 @@ const TRUST_DOMAINS: RequestShape = batch(96 * 1024, MAX_BUNDLES, size_of::<Stri
 
 use Who::{AdminSocket, Administrators, Agents, Anyone, Downstream, Insiders};
 
-/// The table. Source of whom: SPIRE's policy_data.json; the services of devices and of policies are for administrators, the change service for agents.
+/// The table. Source of whom: SPIRE's policy_data.json; the services of devices and of policies are for administrators, those of changes and of what was issued for agents.
 pub const POLICY: &[Method] = &[
     question(method("/spire.api.server.bundle.v1.Bundle/GetBundle", Anyone, SMALL)),
     method("/spire.api.server.agent.v1.Agent/AttestAgent", Anyone, EVIDENCE),
@@ -145,6 +151,7 @@ pub const POLICY: &[Method] = &[
     question(method("/spire.api.server.svid.v1.SVID/BatchNewWITSVID", Agents, WIT_KEYS)),
     question(method("/spire.api.server.svid.v1.SVID/MintWITSVID", Administrators, SMALL)),
     question(method("/ironroot.api.server.change.v1.Change/WatchChanges", Agents, SMALL)),
+    method("/ironroot.api.server.issued.v1.Issued/ReportIssued", Agents, ISSUED),
     question(method("/spire.api.server.svid.v1.SVID/NewDownstreamX509CA", Downstream, CSR)),
     method("/spire.api.server.bundle.v1.Bundle/PublishJWTAuthority", Downstream, SMALL),
     method("/spire.api.server.bundle.v1.Bundle/PublishWITAuthority", Downstream, SMALL),

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::places::Place;
 use super::{Registry, RegistryError, token_aliases};
-use crate::rights::Administrator;
+use crate::rights::{Administrator, CaScope};
 use crate::store::{Queued, StoreError, Transaction};
 
 /// What became of a new entry.
@@ -137,9 +137,13 @@ impl Registry {
         self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.admin && !entry.is_expired(now_unix))
     }
 
-    /// Whether an entry lets this ID have a CA of its own below this server's.
-    pub fn is_downstream(&self, id: &SpiffeId, now_unix: i64) -> bool {
-        self.shared.read().entries.with_spiffe_id(id).any(|entry| entry.downstream && !entry.is_expired(now_unix))
+    /// What for an entry lets this ID have a CA of its own below this server's, if one does. Of several the widest counts.
+    pub fn downstream(&self, id: &SpiffeId, now_unix: i64) -> Option<CaScope> {
+        let table = self.shared.read();
+        let entries = table.entries.with_spiffe_id(id).filter(|entry| entry.downstream && !entry.is_expired(now_unix));
+        let mut scopes = entries.map(|entry| scope_of(&entry.entry()));
+        let first = scopes.next()?;
+        Some(if scopes.any(|scope| scope == CaScope::Server) { CaScope::Server } else { first })
     }
 
     fn token_alias(&self, agent_id: &SpiffeId, alias: &SpiffeId) -> Result<NewEntry, RegistryError> {
@@ -151,6 +155,14 @@ impl Registry {
             ..types::Entry::default()
         };
         Ok(NewEntry::from_pb(&entry, self.trust_domain())?)
+    }
+}
+
+/// By the selector that only agents' own CAs have.
+fn scope_of(entry: &RegistrationEntry) -> CaScope {
+    match entry.selectors().is_of_local_authority() {
+        true => CaScope::LocalAuthority,
+        false => CaScope::Server,
     }
 }
 

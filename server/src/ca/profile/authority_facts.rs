@@ -2,8 +2,10 @@
 
 use der::Encode;
 use ironroot_api::certificate::{Certificate, CertificateError};
+use ironroot_api::issuing::Signer;
 use ironroot_hsm::KeyKind;
 
+use super::encoding::algorithm;
 use super::error::ProfileError;
 use crate::ca::key_kind::certified_kind;
 
@@ -37,6 +39,11 @@ impl AuthorityFacts {
             return Err(ProfileError::ClockBehind { not_before: self.not_before, now: now_unix });
         }
         Ok(())
+    }
+
+    /// It, as it signs.
+    pub(super) fn signer(&self) -> Signer<'_> {
+        Signer { name: &self.name, key_id: &self.key_id, algorithm: algorithm(self.kind) }
     }
 
     pub(in crate::ca) fn key_id(&self) -> &[u8] {

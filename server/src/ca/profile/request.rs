@@ -4,14 +4,12 @@ use const_oid::db::rfc5912::ID_EXTENSION_REQ;
 use der::asn1::{AnyRef, SetOfVec};
 use der::{Any, Decode, Encode, Sequence};
 use ironroot_api::TrustDomain;
+use ironroot_api::issuing::{Serial, SubjectKey, alternative_names, extension};
 use x509_cert::attr::Attribute;
 use x509_cert::ext::Extension;
 
-use super::encoding::extension;
 use super::error::ProfileError;
-use super::serial::Serial;
-use super::subject_key::SubjectKey;
-use super::{alternative_names, names};
+use super::names;
 use crate::ca::CaSubject;
 
 /// The name of a CA that the authority above signs, DER: the configured subject, and a random number, which keeps CA names apart.
@@ -37,7 +35,7 @@ pub(in crate::ca) fn ca_request(
     let names: Vec<Extension> = vec![extension(false, &alternative_names(&[], trust_domain.id().as_str())?)?];
     let values = SetOfVec::try_from(vec![Any::from_der(&names.to_der()?)?])?;
     let attributes = SetOfVec::try_from(vec![Attribute { oid: ID_EXTENSION_REQ, values }])?;
-    let (subject, spki) = (AnyRef::from_der(name)?, AnyRef::from_der(key.spki_der)?);
+    let (subject, spki) = (AnyRef::from_der(name)?, AnyRef::from_der(key.spki_der())?);
     Ok(Info { version: 0, subject, spki, attributes }.to_der()?)
 }
 

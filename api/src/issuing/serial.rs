@@ -2,21 +2,35 @@
 
 /// A certificate's serial number: 1 to 2^128 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::ca) struct Serial(pub(super) u128);
+pub struct Serial(u128);
 
 impl Serial {
     /// 128 random bits.
-    pub(in crate::ca) fn random() -> Self {
+    ///
+    /// # Panics
+    /// If the kernel has no random numbers, which does not happen.
+    pub fn random() -> Self {
         let mut bytes = [0; 16];
         aws_lc_rs::rand::fill(&mut bytes).expect("the kernel's random numbers do not fail");
         //= X509-20 RFC 5280 4.1.2.2: "The serial number MUST be a positive integer"
         //= FLT-S8 server faults: "128 random bits do not repeat"
-        Self(u128::from_be_bytes(bytes).max(1))
+        Self::from(u128::from_be_bytes(bytes))
     }
 
     /// In decimal, as SPIRE stores and prints it.
-    pub(in crate::ca) fn decimal(self) -> String {
+    pub fn decimal(self) -> String {
         self.0.to_string()
+    }
+
+    pub(super) fn to_be_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl From<u128> for Serial {
+    /// Zero is no serial number: one stands for it.
+    fn from(number: u128) -> Self {
+        Self(number.max(1))
     }
 }
 
@@ -30,5 +44,6 @@ mod tests {
         let serials: std::collections::HashSet<String> = (0..10_000).map(|_| Serial::random().decimal()).collect();
         assert_eq!(serials.len(), 10_000);
         assert!(!serials.contains("0"));
+        assert_eq!(Serial::from(0).decimal(), "1");
     }
 }
