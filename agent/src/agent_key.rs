@@ -22,7 +22,7 @@ use crate::token::TokenFailure;
 
 pub use request::certificate_request;
 pub use software::SoftwareKey;
-pub use store::{Keep, KeyPlace, KeyStore};
+pub use store::{Keep, KeyOf, KeyPlace, KeyStore};
 pub use token_key::TokenHeldKey;
 pub use tpm::TpmKey;
 pub use workload_key::WorkloadKey;
@@ -97,12 +97,28 @@ impl AgentKey {
         }
     }
 
+    /// DER ECDSA-Sig-Value over the SHA-256 of `message`. Blocks the calling thread until chip or token has signed; `runtime` goes on
+    /// meanwhile.
+    pub fn sign_blocking(&self, runtime: &Handle, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        match self {
+            Self::Software(key) => key.sign_message(message),
+            Self::Tpm(key) => key.sign_message(message),
+            Self::Token(key) => key.sign_blocking(runtime, message).map_err(KeyError::Token),
+        }
+    }
+
     /// Whether signing waits for a chip or a token.
     pub fn is_in_hardware(&self) -> bool {
         match self {
             Self::Tpm(_) | Self::Token(_) => true,
             Self::Software(_) => false,
         }
+    }
+}
+
+impl From<SoftwareKey> for AgentKey {
+    fn from(key: SoftwareKey) -> Self {
+        Self::Software(Arc::new(key))
     }
 }
 

@@ -55,6 +55,17 @@ pub struct AgentRecord {
     pub attested_boot: String,
     /// When the newest authority began of all bundles that were held, UNIX seconds; if that is known.
     pub newest_authority: Option<i64>,
+    /// The agent's own CA, if it has one.
+    pub local_authority: Option<KeptAuthority>,
+}
+
+/// An agent's own CA, as it is kept; its key is where the agent's keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAuthority {
+    /// Certificates, DER: an SVID that the CA has signed for a key that is gone, the CA itself, and what is between it and a root.
+    pub proof: Vec<Vec<u8>>,
+    /// Seconds that were left of them when this was written, by elapsed time.
+    pub left: i64,
 }
 
 /// SPIRE's form: each certificate is the base64 of a PEM block, and an empty list is `null`. The last three fields are its
@@ -107,6 +118,7 @@ impl AgentRecord {
             time: None,
             attested_boot: String::new(),
             newest_authority: None,
+            local_authority: None,
         })
     }
 

@@ -4,6 +4,7 @@ mod admin_socket;
 mod agent_block;
 mod broker;
 mod containers;
+mod local_authority;
 mod password;
 mod plugins;
 mod sds;
@@ -30,6 +31,7 @@ use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
 pub(crate) use admin_socket::DEFAULT_ADMIN_SOCKET_PATH;
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
+pub use local_authority::LocalAuthorityConfig;
 pub use password::{PasswordError, PasswordSource};
 pub use servers::{ServerConfig, ServerName};
 pub use tpm::TpmConfig;
@@ -66,6 +68,8 @@ pub struct AgentConfig {
     pub key_manager: KeyManager,
     /// The sealed cache; only with a TPM.
     pub offline_cache: Option<OfflineCacheConfig>,
+    /// The agent's own CA, if it is to have one.
+    pub local_authority: Option<LocalAuthorityConfig>,
     /// How local processes are told apart.
     pub workload_attestor: UnixAttestorConfig,
     /// Who is asked for their containers.
@@ -248,6 +252,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let plugins = plugins::read(&root.block("plugins"), token);
     let tpm = plugins.as_ref().map(|plugins| tpm_of(&plugins.node_attestor, &plugins.key_manager));
     let cache = agent_block::read_offline_cache(&agent.block("offline_cache"), tpm);
+    let local_authority = local_authority::read(&agent);
     let secrets = sds::read(&agent);
     let admin_socket_path = admin_socket::read_path(&agent);
     let delegates = admin_socket::read_delegates(&agent, block.as_ref().map(|block| &block.trust_domain));
@@ -257,6 +262,9 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let (block, plugins) = block.zip(plugins)?;
     servers::refuse_long_labels(root, &block.servers, &plugins.key_manager);
     servers::refuse_one_port_for_several(root, &block.servers, &plugins.node_attestor);
+    if local_authority.is_some() {
+        local_authority::refuse_what_does_not_go(&agent, &block.servers, &plugins.key_manager);
+    }
     Some(AgentConfig {
         trust_domain: block.trust_domain,
         servers: block.servers,
@@ -272,6 +280,7 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
         node_attestor: plugins.node_attestor,
         key_manager: plugins.key_manager,
         offline_cache: cache,
+        local_authority,
         workload_attestor: plugins.workload_attestor,
         containers: agreeing_on(block.key_exchanges, plugins.containers),
         sync_interval: block.sync_interval,

@@ -19,6 +19,7 @@ pub mod federated_bundles;
 pub mod identities;
 pub mod issuance_heads;
 pub mod jwt_svids;
+pub mod local_authority;
 pub mod node_attestation;
 pub mod own_certificate;
 mod pem;

@@ -99,6 +99,8 @@ pub struct Report {
     /// What the server is verified against: its own bundle, or what an earlier run kept of it; `None`: nothing is known but what the
     /// operator has configured.
     pub bundle: Option<Arc<TrustBundle>>,
+    /// How it is with the agent's own CA; empty: it is to have none.
+    pub local_authority: String,
     /// How this device's clock stands; `None`: nobody has looked.
     pub clock: Option<ClockStanding>,
 }

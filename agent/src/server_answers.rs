@@ -5,6 +5,7 @@ mod bundle;
 mod der_list;
 mod entry;
 mod foreign_bundle;
+mod intermediate;
 mod shown_bundle;
 mod svid;
 mod wit;
@@ -18,10 +19,14 @@ use thiserror::Error;
 
 pub use bundle::TrustBundle;
 pub use der_list::DerList;
-pub use entry::{EntryKey, EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
+pub use entry::{CertificateTerms, EntryFields, EntryKey, EntryTerms, MAX_ENTRIES, MAX_SELECTORS};
 pub use foreign_bundle::ForeignBundle;
+pub use intermediate::{ClaimedIntermediate, Intermediate};
 pub use shown_bundle::ShownBundle;
-pub use svid::{AgentSvid, WorkloadSvid, agent_svid, restored_agent_svid, restored_workload_svid, span, workload_svid};
+pub use svid::{
+    AgentSvid, WorkloadSvid, agent_svid, own_workload_svid, restored_agent_svid, restored_workload_svid, span,
+    workload_svid,
+};
 pub use wit::{HOLDER_ALGORITHM, Wit};
 
 use crate::trusted_time::{Span, utc};
@@ -94,6 +99,9 @@ pub enum AnswerRefusal {
         found: String,
         expected: String,
     },
+    /// What was asked for was a CA.
+    #[error("the certificate is not that of a CA")]
+    NotACa,
     /// The SVID for this agent is not an agent's.
     #[error("the SVID {0} is not an agent's")]
     NotAnAgent(String),

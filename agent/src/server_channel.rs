@@ -23,7 +23,7 @@ use tonic::transport::Endpoint;
 use tracing::warn;
 
 use crate::agent_key::AgentKey;
-use crate::server_answers::AgentSvid;
+use crate::server_answers::DerList;
 use crate::trusted_time::TrustedTime;
 pub use bounded::{Channel, MAX_ANSWER_BYTES};
 use dial::Dial;
@@ -103,18 +103,16 @@ impl Server {
         self.connect(client_config(trust, SvidResolver::empty(), self.exchanges), false).await
     }
 
-    /// Dials with the agent's certificate; the server is proven by `anchors`.
+    /// Dials with a certificate (DER, leaf first), the agent's or that of an entry of its; the server is proven by `anchors`.
     pub async fn mutual(
         &self,
         anchors: Arc<TrustAnchors>,
         doubt: Doubt,
-        svid: &AgentSvid,
+        chain: &DerList,
         key: &AgentKey,
     ) -> Result<Channel, ChannelError> {
-        let resolver = SvidResolver::new(CertifiedKey::new(
-            svid.chain.iter().map(CertificateDer::into_owned).collect(),
-            key.tls_key(),
-        ));
+        let resolver =
+            SvidResolver::new(CertifiedKey::new(chain.iter().map(CertificateDer::into_owned).collect(), key.tls_key()));
         self.connect(self.trusting(anchors, doubt, resolver), key.is_in_hardware()).await
     }
 

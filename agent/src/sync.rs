@@ -18,6 +18,7 @@ mod executable_only;
 mod federation;
 mod introduction;
 mod ledger;
+mod local_authority;
 mod memory;
 mod on_demand;
 mod outcome;
@@ -57,11 +58,12 @@ use crate::counted::Counted;
 use crate::federated_bundles::FederatedBundles;
 use crate::identities::Identities;
 use crate::issuance_heads::IssuanceHeads;
+use crate::local_authority::LocalAuthority;
 use crate::node_attestation::Attestor;
 use crate::own_certificate::OwnCertificate;
 use crate::report::Report;
 use crate::sealed_cache::Changes;
-use crate::server_answers::TrustBundle;
+use crate::server_answers::{EntryFields, TrustBundle};
 use crate::server_channel::{Channel, RPC_DEADLINE, Server, within};
 use crate::server_number::ServerNumber;
 use crate::trusted_time::TrustedTime;
@@ -94,6 +96,8 @@ pub struct Parts {
     pub attestor: Attestor,
     /// The agent's own keys.
     pub keys: KeyStore,
+    /// The agent's own CA, if it is to have one.
+    pub local_authority: Option<LocalAuthority>,
     /// What outlives the process.
     pub memory: Memory,
     /// What servers have shown of their issuance logs.
@@ -141,6 +145,8 @@ pub struct Synchronizer {
     failures: u32,
     /// Why the last of them did.
     last_failure: Option<String>,
+    /// Whether the server was not there at all when the last turn failed.
+    is_server_away: bool,
     next_poll: Instant,
     synced_unix: i64,
     /// The kernel's name for the boot that the agent attested in; empty before that.
@@ -173,6 +179,7 @@ impl Synchronizer {
             pushes,
             failures: 0,
             last_failure: None,
+            is_server_away: false,
             next_poll: Instant::now(),
             synced_unix: 0,
             attested_boot: String::new(),
@@ -293,6 +300,7 @@ impl Synchronizer {
         self.synced_unix = self.parts.time.now_unix();
         self.sign_due(channel.clone(), self.poll_pause(1.0)).await?;
         self.publish_first();
+        self.tend_local_authority(channel.clone()).await;
         // What a workload may have got by now must survive a power cut as soon as possible.
         self.keep(false).await;
         self.post_status_once(channel).await;
@@ -337,6 +345,7 @@ impl Synchronizer {
         }
         self.replace_certificate_if_untrusted(&bundle);
         self.newest_authority = self.newest_authority.max(bundle.newest_not_before());
+        self.parts.local_authority.iter_mut().for_each(|authority| authority.follow(&bundle, &moment, Instant::now()));
         self.bundle = Some(bundle);
         self.changes.any = true;
         self.changes.must_not_be_undone = true;
@@ -346,9 +355,10 @@ impl Synchronizer {
 
     async fn sync_entries(&mut self, channel: Channel) -> Result<(), SyncError> {
         let kept = self.parts.heads.to_show();
+        let fields = if self.parts.local_authority.is_some() { EntryFields::Signed } else { EntryFields::Served };
         let began = Instant::now();
         let span = info_span!(target: SPANS, "fetch entries", error = Empty);
-        let asked = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain, &kept);
+        let asked = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain, fields, &kept);
         let asked = asked.instrument(span.clone()).await;
         otlp::done(&span, &asked);
         self.parts.counted.entries.done(&asked, began.elapsed());
@@ -358,6 +368,7 @@ impl Synchronizer {
         let change = self.ledger.replace_entries(current.terms, Instant::now());
         if change != EntriesChange::None {
             info!(entries = self.ledger.entries().count(), "registration entries changed");
+            self.parts.local_authority.iter_mut().for_each(|authority| authority.ask_soon(Instant::now()));
             self.changes.any = true;
             self.changes.must_not_be_undone = true;
             self.changes.removal |= change == EntriesChange::Removed;

@@ -52,10 +52,14 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
             _ => line,
         })
         .collect();
+    // Of what does not go together, one is read: a CA of its own is for an agent with one server.
+    let text = text.join("\n");
+    let (before, own_ca) = text.split_once("local_authority {").expect("it is shown");
+    let text = format!("{before}local_authority {{{}", own_ca.replacen("enabled = true", "enabled = false", 1));
     // Of what there may be one of, one is read.
     let token = "KeyManager \"pkcs11\" {";
-    let with_tpm = text.join("\n").replace(token, &format!("{token}\n    enabled = false"));
-    let with_token = text.join("\n").replace("KeyManager \"tpm\" {", "KeyManager \"tpm\" {\n    enabled = false");
+    let with_tpm = text.replace(token, &format!("{token}\n    enabled = false"));
+    let with_token = text.replace("KeyManager \"tpm\" {", "KeyManager \"tpm\" {\n    enabled = false");
     let in_token = read(&with_token).expect("every key it shows is known").key_manager;
     assert!(matches!(in_token, KeyManager::Token { label, .. } if label == "ironroot-agent"));
     let mut all = read(&with_tpm).expect("every key it shows is known");
@@ -816,4 +820,35 @@ fn several_servers_do_not_ask_at_one_port() {
     assert!(text("").contains("http_challenge"), "{}", text(""));
     let said = |data: &str| mistakes(&text(data)).join("\n").contains("several servers cannot ask at one port");
     assert!(said("port = 8080") && said("advertised_port = 80"));
+}
+
+#[test]
+fn a_ca_of_its_own_is_for_an_agent_that_says_so_within_bounds_and_with_one_server() {
+    let own = |block: &str, plugins: &str| read(&minimal(block, plugins)).expect("good").local_authority;
+    assert_eq!(own("", TPM), None);
+    assert_eq!(own("local_authority { enabled = false }", TPM), None);
+    let day = Duration::from_secs(24 * 3600);
+    let hour = Duration::from_secs(3600);
+    let config = own("local_authority { }", TPM).expect("the block is there");
+    assert_eq!((config.ca_ttl, config.max_offline, config.default_x509_svid_ttl), (day, day, hour));
+    let config = own("local_authority { ca_ttl = \"2h\" max_offline = \"1h\" default_x509_svid_ttl = \"5m\" }", TOKEN);
+    let config = config.expect("the block is there");
+    assert_eq!((config.ca_ttl, config.max_offline), (2 * hour, hour));
+    assert_eq!(config.default_x509_svid_ttl, Duration::from_secs(300));
+
+    let block =
+        "local_authority { ca_ttl = \"9s\"\n max_offline = \"169h\"\n default_x509_svid_ttl = \"1s\"\n colour = 1 }";
+    let found = mistakes(&minimal(block, TPM)).join("\n");
+    for words in
+        ["ca_ttl: must be from 10s to 168h", "max_offline: must be", "default_x509_svid_ttl: must be", "colour"]
+    {
+        assert!(found.contains(words), "{words} is not in: {found}");
+    }
+    let several = format!("local_authority {{ }}\n{SOUTH}");
+    let found = mistakes(&minimal(&several, TPM)).join("\n");
+    assert!(found.contains("with several servers"), "{found}");
+    let long = "KeyManager \"pkcs11\" { plugin_data { module_path = \"m\" token_label = \"t\" pin_file = \"p\" key_label = \"a-label-of-twenty-six-byte\" } }";
+    let plugins = format!("NodeAttestor \"join_token\" {{ }} {long} WorkloadAttestor \"unix\" {{ }}");
+    let found = mistakes(&minimal("local_authority { }", &plugins)).join("\n");
+    assert!(found.contains("make key_label at most 25 bytes long"), "{found}");
 }

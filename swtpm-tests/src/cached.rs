@@ -49,6 +49,7 @@ pub fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         unique_tokens: Some(false),
         is_privileged: Some(false),
         federates_with: Some(Vec::new()),
+        certificate: None,
     };
     let (time, moment) = (TrustedTime::new().record(None), TrustedTime::new().moment());
     let state = IdentitiesToCache {
@@ -68,6 +69,7 @@ pub fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         time: Some(time),
         attested_boot: "a-boot".into(),
         newest_authority: None,
+        local_authority: None,
     };
     (record, identities)
 }

@@ -49,6 +49,17 @@ impl SoftwareKey {
         &self.spki
     }
 
+    /// The bits of the public key, of which key identifiers are made: the uncompressed point.
+    pub fn point(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
+    /// DER ECDSA-Sig-Value over the SHA-256 of `message`.
+    pub(super) fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let signature = self.pair.sign(&SystemRandom::new(), message).map_err(|_| KeyError::Crypto("sign"))?;
+        Ok(signature.as_ref().to_vec())
+    }
+
     /// The key as rustls uses it.
     pub fn tls_key(&self) -> Arc<dyn rustls::sign::SigningKey> {
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(&self.pkcs8.pkcs8_der()[..]));
@@ -64,7 +75,7 @@ impl fmt::Debug for SoftwareKey {
 
 impl PublicKeyData for SoftwareKey {
     fn der_bytes(&self) -> &[u8] {
-        self.pair.public_key().as_ref()
+        self.point()
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
@@ -74,8 +85,7 @@ impl PublicKeyData for SoftwareKey {
 
 impl rcgen::SigningKey for SoftwareKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let signature = self.pair.sign(&SystemRandom::new(), message).map_err(|_| rcgen::Error::RemoteKeyError)?;
-        Ok(signature.as_ref().to_vec())
+        self.sign_message(message).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }
 

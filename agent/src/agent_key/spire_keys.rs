@@ -61,6 +61,17 @@ impl SpireKeys {
         durable_file::replace(&path, &self.to_json()).map_err(|error| KeyError::File { path, error })
     }
 
+    /// Takes the keys of both slots out of the file; the file goes with the last key.
+    pub fn remove(mut self, directory: &Path) -> Result<(), KeyError> {
+        IDS.iter().for_each(|id| drop(self.keys.remove(*id).map(Zeroizing::new)));
+        let path = path(directory);
+        let written = match self.keys.is_empty() {
+            true => durable_file::remove(&path),
+            false => durable_file::replace(&path, &self.to_json()),
+        };
+        written.map_err(|error| KeyError::File { path, error })
+    }
+
     fn to_json(&self) -> Zeroizing<Vec<u8>> {
         let size = self.keys.iter().map(|(id, key)| id.len() + key.len() + 16).sum::<usize>() + 64;
         let mut json = Zeroizing::new(Vec::with_capacity(size));

@@ -56,9 +56,29 @@ pub enum Keep {
     IfPossible,
 }
 
-/// Two slots for the agent's key.
+/// Whose keys a store keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyOf {
+    /// The agent's own, which it shows its server.
+    Agent,
+    /// Those of its CA.
+    LocalAuthority,
+}
+
+impl KeyOf {
+    /// How the names of its files begin.
+    fn stem(self) -> &'static str {
+        match self {
+            Self::Agent => "agent-svid",
+            Self::LocalAuthority => "local-authority",
+        }
+    }
+}
+
+/// Two slots for a key of the agent's.
 pub struct KeyStore {
     place: KeyPlace,
+    of: KeyOf,
     slots: [Slot; 2],
     current: Option<usize>,
     attestation_key: Option<KeyBlob>,
@@ -74,8 +94,8 @@ enum Slot {
 
 impl KeyStore {
     /// Reads what is kept. A file that cannot be read is logged; the store then works with the other slot.
-    pub fn open(place: KeyPlace) -> Self {
-        let mut store = Self { place, slots: [Slot::Empty, Slot::Empty], current: None, attestation_key: None };
+    pub fn open(place: KeyPlace, of: KeyOf) -> Self {
+        let mut store = Self { place, of, slots: [Slot::Empty, Slot::Empty], current: None, attestation_key: None };
         if let KeyPlace::Disk { directory } = &store.place {
             // If this fails, so will reading below or writing later, and that is told.
             let _ = DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -119,8 +139,8 @@ impl KeyStore {
             }
             KeyPlace::Disk { .. } | KeyPlace::Memory => AgentKey::Software(Arc::new(SoftwareKey::generate()?)),
         };
-        let (place, made) = (self.place.clone(), key.clone());
-        match on_disk(move || write_slot(&place, slot, &made)).await {
+        let (place, of, made) = (self.place.clone(), self.of, key.clone());
+        match on_disk(move || write_slot(&place, of, slot, &made)).await {
             Err(error @ KeyError::File { .. }) if keep == Keep::IfPossible => {
                 warn!(error = %describe(&error), "the agent's new key is in memory only: make room on the disk; after a restart the agent attests again");
             }
@@ -172,15 +192,27 @@ impl KeyStore {
         Some(TpmClock { clock_ms: reading.clock_ms, reset_count: reading.reset_count })
     }
 
+    /// Destroys the keys of both slots, where they are and what is noted of them.
+    pub async fn wipe(&mut self) -> Result<(), KeyError> {
+        (self.slots, self.current) = ([Slot::Empty, Slot::Empty], None);
+        if let KeyPlace::Token { token, label, .. } = &self.place {
+            for slot in 0..2 {
+                TokenHeldKey::destroy(token, &format!("{label}-{}", slot_name(slot))).await?;
+            }
+        }
+        let (place, of) = (self.place.clone(), self.of);
+        on_disk(move || remove_slots(&place, of)).await
+    }
+
     fn read_slot(&self, slot: usize) -> Result<Slot, KeyError> {
         let key = match &self.place {
             KeyPlace::Memory => None,
-            KeyPlace::Tpm { tpm, directory } => match read_blob(&slot_path(directory, slot, "tpm"))? {
+            KeyPlace::Tpm { tpm, directory } => match read_blob(&slot_path(directory, self.of, slot, "tpm"))? {
                 Some(blob) => Some(AgentKey::Tpm(Arc::new(TpmKey::new(tpm.clone(), blob)?))),
                 None => None,
             },
             KeyPlace::Token { token, directory, .. } => {
-                let path = slot_path(directory, slot, "token");
+                let path = slot_path(directory, self.of, slot, "token");
                 let key = |note: Vec<u8>| TokenHeldKey::from_note(token, &note).ok_or(KeyError::Content(path.clone()));
                 read_file(&path)?.map(key).transpose()?.map(AgentKey::Token)
             }
@@ -192,21 +224,33 @@ impl KeyStore {
     }
 }
 
-fn write_slot(place: &KeyPlace, slot: usize, key: &AgentKey) -> Result<(), KeyError> {
+fn write_slot(place: &KeyPlace, of: KeyOf, slot: usize, key: &AgentKey) -> Result<(), KeyError> {
     match (place, key) {
         (KeyPlace::Tpm { directory, .. }, AgentKey::Tpm(key)) => {
-            write_blob(&slot_path(directory, slot, "tpm"), key.blob())
+            write_blob(&slot_path(directory, of, slot, "tpm"), key.blob())
         }
         (KeyPlace::Token { directory, .. }, AgentKey::Token(key)) => {
-            write_file(&slot_path(directory, slot, "token"), &key.note())
+            write_file(&slot_path(directory, of, slot, "token"), &key.note())
         }
         (KeyPlace::Disk { directory }, AgentKey::Software(key)) => {
             SpireKeys::read(directory)?.put(directory, slot, key)?;
-            let old = slot_path(directory, slot, "key");
+            let old = slot_path(directory, of, slot, "key");
             durable_file::remove(&old).map_err(|error| KeyError::File { path: old, error })
         }
         _ => Ok(()),
     }
+}
+
+fn remove_slots(place: &KeyPlace, of: KeyOf) -> Result<(), KeyError> {
+    let (directory, extension) = match place {
+        KeyPlace::Tpm { directory, .. } => (directory, "tpm"),
+        KeyPlace::Token { directory, .. } => (directory, "token"),
+        KeyPlace::Disk { directory } => return SpireKeys::read(directory)?.remove(directory),
+        KeyPlace::Memory => return Ok(()),
+    };
+    (0..2)
+        .map(|slot| slot_path(directory, of, slot, extension))
+        .try_for_each(|path| durable_file::remove(&path).map_err(|error| KeyError::File { path, error }))
 }
 
 /// From SPIRE's file, or where versions before kept it.
@@ -214,7 +258,7 @@ fn read_disk_slot(directory: &Path, slot: usize) -> Result<Option<SoftwareKey>, 
     if let Some(key) = SpireKeys::read(directory)?.slot(directory, slot)? {
         return Ok(Some(key));
     }
-    let path = slot_path(directory, slot, "key");
+    let path = slot_path(directory, KeyOf::Agent, slot, "key");
     let Some(der) = read_file(&path)?.map(Zeroizing::new) else { return Ok(None) };
     SoftwareKey::parse_pkcs8(&der).map(Some).ok_or(KeyError::Content(path))
 }
@@ -224,8 +268,8 @@ async fn on_disk(write: impl FnOnce() -> Result<(), KeyError> + Send + 'static) 
     tokio::task::spawn_blocking(write).await.unwrap_or(Err(KeyError::Crypto("finish writing a key")))
 }
 
-fn slot_path(directory: &Path, slot: usize, extension: &str) -> PathBuf {
-    directory.join(format!("agent-svid-{}.{extension}", slot_name(slot)))
+fn slot_path(directory: &Path, of: KeyOf, slot: usize, extension: &str) -> PathBuf {
+    directory.join(format!("{}-{}.{extension}", of.stem(), slot_name(slot)))
 }
 
 fn slot_name(slot: usize) -> &'static str {
@@ -258,7 +302,7 @@ mod tests {
     use super::*;
 
     fn disk(directory: &Path) -> KeyStore {
-        KeyStore::open(KeyPlace::Disk { directory: directory.to_owned() })
+        KeyStore::open(KeyPlace::Disk { directory: directory.to_owned() }, KeyOf::Agent)
     }
 
     //= FLT-A2
@@ -298,7 +342,7 @@ mod tests {
 
     #[tokio::test]
     async fn memory_keys_leave_no_file() {
-        let mut store = KeyStore::open(KeyPlace::Memory);
+        let mut store = KeyStore::open(KeyPlace::Memory, KeyOf::Agent);
         let key = store.prepare(Keep::Surely).await.expect("key");
         assert!(store.adopt(key.spki_der()) && !key.is_in_hardware());
         assert!(!store.adopt(b"another key"));
@@ -308,7 +352,7 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_key_file_is_never_overwritten() {
         let directory = tempfile::tempdir().expect("directory");
-        let damaged = slot_path(directory.path(), 0, "key");
+        let damaged = slot_path(directory.path(), KeyOf::Agent, 0, "key");
         std::fs::write(&damaged, b"damaged").expect("written");
         let mut store = disk(directory.path());
         let key = store.prepare(Keep::Surely).await.expect("the other slot is free").spki_der().to_vec();
@@ -323,7 +367,7 @@ mod tests {
     async fn keys_of_versions_before_are_read_and_move_into_spires_file() {
         let directory = tempfile::tempdir().expect("directory");
         let old = SoftwareKey::generate().expect("key");
-        let path = slot_path(directory.path(), 0, "key");
+        let path = slot_path(directory.path(), KeyOf::Agent, 0, "key");
         std::fs::write(&path, old.pkcs8().pkcs8_der()).expect("written");
         let mut store = disk(directory.path());
         assert!(store.adopt(old.spki_der()));

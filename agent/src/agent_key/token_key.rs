@@ -64,6 +64,13 @@ impl TokenHeldKey {
         Self::of(token.clone(), name, spki, OnceCell::new_with(Some(made)))
     }
 
+    /// Destroys the key of the slot called `label`, if there is one.
+    pub async fn destroy(token: &LazyToken, label: &str) -> Result<(), KeyError> {
+        let opened = token.get().await.map_err(KeyError::Token)?;
+        let destroyed = opened.destroy(KeyName::new(key_id(label), label)).await;
+        destroyed.map(drop).map_err(|error| KeyError::Token(TokenFailure::Token(error)))
+    }
+
     /// A key that was made before, from its slot's file; none if the file is not one of ours.
     pub fn from_note(token: &LazyToken, note: &[u8]) -> Option<Self> {
         let note: Note = serde_json::from_slice(note).ok()?;
@@ -101,7 +108,7 @@ impl TokenHeldKey {
 
     /// DER ECDSA-Sig-Value over the SHA-256 of `message`. Blocks the calling thread until the token has signed or is given up;
     /// `runtime` goes on meanwhile.
-    fn sign_blocking(&self, runtime: &Handle, message: &[u8]) -> Result<Vec<u8>, TokenFailure> {
+    pub(super) fn sign_blocking(&self, runtime: &Handle, message: &[u8]) -> Result<Vec<u8>, TokenFailure> {
         let hash: [u8; 32] = digest(&SHA256, message).as_ref().try_into().expect("SHA-256 has 32 bytes");
         // Room for the one answer.
         let ((sender, receiver), known) = (mpsc::sync_channel(1), self.known.clone());

@@ -50,7 +50,12 @@ impl TpmKey {
 
     /// A PKCS#10 request over the key, DER. Blocks the calling thread until the chip has signed.
     pub fn certificate_request(&self) -> Result<Vec<u8>, KeyError> {
-        request_signed_elsewhere(&self.point, |message| sign(&self.tpm, &self.blob, message).map_err(KeyError::Tpm))
+        request_signed_elsewhere(&self.point, |message| self.sign_message(message))
+    }
+
+    /// DER ECDSA-Sig-Value over the SHA-256 of `message`. Blocks the calling thread until the chip has signed.
+    pub(super) fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        sign(&self.tpm, &self.blob, message).map_err(KeyError::Tpm)
     }
 }
 

@@ -56,6 +56,7 @@ fn json(status: &GetStatusResponse) -> Value {
         "connections": status.connections,
         "streams": status.streams,
         "issuance_log": status.issuance_log,
+        "local_authority": status.local_authority,
         "servers": status.servers.iter().map(json_of_server).collect::<Vec<_>>(),
         "next_to_end": status.next_to_end.iter().map(ending).collect::<Vec<_>>(),
     })
@@ -131,6 +132,9 @@ fn text(status: &GetStatusResponse) -> String {
     let cache =
         if status.is_cache_sealed { "identities, sealed to the chip" } else { "the agent's own certificate only" };
     line("Kept on disk", cache.to_owned());
+    if !status.local_authority.is_empty() {
+        line("Own CA", status.local_authority.clone());
+    }
     let (entries, x509, jwt) = (status.entries, status.x509_svids, status.jwt_svids);
     line("Holds", format!("{entries} entries, {x509} X509-SVIDs, {jwt} JWT-SVIDs"));
     let (users, connections, streams) = (status.users, status.connections, status.streams);
@@ -176,6 +180,9 @@ Serves        : 0 streams on 0 connections of 0 users
         (status.failures, status.is_told_of_changes, status.is_cache_sealed) = (0, true, true);
         let text = text(&status);
         assert!(!text.contains("Failing") && text.contains("s:8081, tells of changes"), "{text}");
+        assert!(!text.contains("Own CA"), "{text}");
+        let own = GetStatusResponse { local_authority: "none".into(), ..status.clone() };
+        assert!(super::text(&own).contains("Own CA        : none\n"));
         assert!(text.ends_with(&format!("Next to end   : {} spiffe://td/a\n", utc(0))), "{text}");
         assert_eq!(json(&status)["next_to_end"][0]["ends_at"], "0");
     }

@@ -29,7 +29,9 @@ pub(super) struct StatusApi {
 impl StatusService for StatusApi {
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let all = self.serving.published();
-        let (first, servers) = (server(self.reports.first()), self.reports.all());
+        let first = self.reports.first();
+        let local_authority = first.local_authority.clone();
+        let (first, servers) = (server(first), self.reports.all());
         let is_cache_sealed = servers.iter().any(|report| report.is_cache_sealed);
         let servers = if servers.len() > 1 { servers.into_iter().map(server).collect() } else { Vec::new() };
         let held = self.serving.admission().occupancy();
@@ -57,6 +59,7 @@ impl StatusService for StatusApi {
             next_to_end: next_to_end(&all),
             issuance_log: first.issuance_log,
             servers,
+            local_authority,
         }))
     }
 }

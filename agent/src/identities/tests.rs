@@ -72,6 +72,7 @@ fn terms(entry: &Entry<'_>) -> Arc<EntryTerms> {
         unique_tokens: Some(false),
         is_privileged: Some(false),
         federates_with: Some(Vec::new()),
+        certificate: None,
     })
 }
 

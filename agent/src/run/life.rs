@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, error};
 
-use crate::agent_key::{KeyPlace, KeyStore};
+use crate::agent_key::{KeyOf, KeyPlace, KeyStore};
 use crate::config::{AgentConfig, KeyManager, PasswordError, ServerConfig, TpmConfig};
 use crate::counted::Counted;
 use crate::identities::Identities;
 use crate::issuance_heads::IssuanceHeads;
+use crate::local_authority::LocalAuthority;
 use crate::node_attestation::{Attestor, remembered};
 use crate::own_certificate::OwnCertificate;
 use crate::report::Report;
@@ -175,7 +176,8 @@ async fn synchronizer<'a>(
         number,
         bootstrap: to.bootstrap.clone(),
         attestor: attestor(config, to, chips).await,
-        keys: KeyStore::open(key_place(config, to, chips).await),
+        keys: KeyStore::open(key_place(config, to, chips).await, KeyOf::Agent),
+        local_authority: local_authority(config, to, chips).await,
         memory: memory(config, &directory, chips).await,
         heads: IssuanceHeads::open(&directory),
         time,
@@ -210,6 +212,18 @@ async fn key_place<'a>(config: &'a AgentConfig, server: &ServerConfig, chips: &m
         KeyManager::Disk { directory } => KeyPlace::Disk { directory: server.directory(directory) },
         KeyManager::Memory => KeyPlace::Memory,
     }
+}
+
+/// An agent whose directory cannot be used goes on without: its server signs.
+async fn local_authority<'a>(
+    config: &'a AgentConfig,
+    server: &ServerConfig,
+    chips: &mut Chips<'a>,
+) -> Option<LocalAuthority> {
+    let (terms, place) = (config.local_authority?, key_place(config, server, chips).await);
+    let opened = LocalAuthority::open(terms, place, &server.directory(&config.data_dir));
+    let told = |error| error!(error = %describe(&error), "this agent has no CA of its own");
+    opened.map_err(told).ok()
 }
 
 async fn attestor<'a>(config: &'a AgentConfig, server: &ServerConfig, chips: &mut Chips<'a>) -> Attestor {

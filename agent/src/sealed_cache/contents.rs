@@ -11,10 +11,11 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::CacheRefusal;
 use crate::agent_key::WorkloadKey;
-use crate::agent_record::{AgentRecord, stored_bundle};
+use crate::agent_record::{AgentRecord, KeptAuthority, stored_bundle};
 use crate::federated_bundles::FederatedBundles;
 use crate::server_answers::{
-    EntryTerms, ForeignBundle, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, Wit, WorkloadSvid, restored_workload_svid,
+    CertificateTerms, EntryTerms, ForeignBundle, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, Wit, WorkloadSvid,
+    restored_workload_svid,
 };
 use crate::server_number::ServerNumber;
 use crate::trusted_time::{BootMark, Moment, TimeRecord, TpmClock};
@@ -92,6 +93,22 @@ struct AuthorityMessage {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct CertificateTermsMessage {
+    #[prost(string, repeated, tag = "1")]
+    dns_names: Vec<String>,
+    #[prost(int32, tag = "2")]
+    ttl_seconds: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LocalAuthorityMessage {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    proof: Vec<Vec<u8>>,
+    #[prost(int64, tag = "2")]
+    left: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct RecordMessage {
     #[prost(bytes = "vec", repeated, tag = "1")]
     chain: Vec<Vec<u8>>,
@@ -109,6 +126,8 @@ struct RecordMessage {
     /// Versions before did not write it.
     #[prost(int64, optional, tag = "7")]
     newest_authority: Option<i64>,
+    #[prost(message, optional, tag = "8")]
+    local_authority: Option<LocalAuthorityMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -156,6 +175,9 @@ struct EntryMessage {
     wit: String,
     #[prost(int64, optional, tag = "16")]
     wit_left: Option<i64>,
+    /// Agents that sign nothing by themselves do not write it.
+    #[prost(message, optional, tag = "17")]
+    certificate: Option<CertificateTermsMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -209,6 +231,10 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
         left: record.left,
         attested_boot: record.attested_boot.clone(),
         newest_authority: record.newest_authority,
+        local_authority: record
+            .local_authority
+            .as_ref()
+            .map(|kept| LocalAuthorityMessage { proof: kept.proof.clone(), left: kept.left }),
     };
     message.encode_to_vec()
 }
@@ -226,6 +252,9 @@ pub fn decode_record(bytes: &[u8], trust_domain: &TrustDomain) -> Result<AgentRe
         left: message.left,
         attested_boot: message.attested_boot,
         newest_authority: message.newest_authority,
+        local_authority: message
+            .local_authority
+            .map(|LocalAuthorityMessage { proof, left }| KeptAuthority { proof, left }),
     })
 }
 
@@ -304,6 +333,10 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Momen
         }),
         wit: wit.map(|wit| wit.token().to_owned()).unwrap_or_default(),
         wit_left: wit.map(|wit| moment.left(wit.lifetime())),
+        certificate: terms.certificate.as_ref().map(|certificate| CertificateTermsMessage {
+            dns_names: certificate.dns_names.clone(),
+            ttl_seconds: certificate.ttl_seconds,
+        }),
     }
 }
 
@@ -334,6 +367,10 @@ fn decode_entry(entry: &EntryMessage, bundle: &TrustBundle) -> Option<(EntryTerm
         unique_tokens: entry.unique_tokens,
         is_privileged: entry.is_privileged,
         federates_with: entry.federates_with.as_ref().map(names).transpose().ok()?,
+        certificate: entry.certificate.clone().map(|message| {
+            let CertificateTermsMessage { dns_names, ttl_seconds } = message;
+            CertificateTerms { dns_names, ttl_seconds }
+        }),
     };
     Some((terms, svid))
 }

@@ -19,6 +19,10 @@ const MAX_ID_BYTES: usize = 255;
 /// Longest hint, bytes: four times SPIRE's 1024 characters.
 const MAX_HINT_BYTES: usize = 4096;
 
+/// DNS names of one entry that this agent signs for, and bytes of each. Source: RFC 1035 §2.3.4, less the dot at the end.
+const MAX_DNS_NAMES: usize = 256;
+const MAX_DNS_NAME_BYTES: usize = 253;
+
 /// Who gets which ID: the part of a registration entry that an agent acts on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryTerms {
@@ -44,8 +48,28 @@ pub struct EntryTerms {
     /// Whether it makes its workload an administrator of the server, or a server below it: such an identity is never handed on.
     /// Source: SPIRE, admin and downstream. `None`: likewise.
     pub is_privileged: Option<bool>,
+    /// What its certificates say besides. `None`: this agent signs none by itself, or a version of it that signed none has kept the entry.
+    pub certificate: Option<CertificateTerms>,
     /// The other trust domains whose bundles its workloads get. `None`: a version of this agent that handed none out has not kept it.
     pub federates_with: Option<Vec<TrustDomain>>,
+}
+
+/// What an agent needs to know of an entry to sign for it with a CA of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateTerms {
+    /// DNS names of its X509-SVIDs, the first of which is their common name.
+    pub dns_names: Vec<String>,
+    /// How long they last, seconds; 0: as long as whoever signs them makes them.
+    pub ttl_seconds: i32,
+}
+
+/// What of its entries an agent asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryFields {
+    /// What it serves by.
+    Served,
+    /// Also what it signs by.
+    Signed,
 }
 
 /// Names an entry among those of all the agent's servers.
@@ -73,6 +97,7 @@ impl EntryTerms {
             unique_tokens: Some(false),
             is_privileged: Some(false),
             federates_with: Some(Vec::new()),
+            certificate: None,
         }
     }
 }
@@ -84,7 +109,12 @@ impl EntryTerms {
     }
 
     /// Checks an entry of a sync answer, as one of the first server's. `Ok(None)`: an entry that is not for the Workload API.
-    pub fn from_answer(entry: &types::Entry, trust_domain: &TrustDomain) -> Result<Option<Self>, AnswerRefusal> {
+    /// `fields`: what of it was asked for.
+    pub fn from_answer(
+        entry: &types::Entry,
+        trust_domain: &TrustDomain,
+        fields: EntryFields,
+    ) -> Result<Option<Self>, AnswerRefusal> {
         if entry.store_svid {
             return Ok(None);
         }
@@ -96,25 +126,29 @@ impl EntryTerms {
         if entry.hint.len() > MAX_HINT_BYTES {
             return Err(AnswerRefusal::Entry("hint"));
         }
+        let selectors = selectors(&entry.selectors)?;
+        let on_demand = entry.additional_attributes.is_some_and(|more| more.disable_x509_svid_prefetch);
         Ok(Some(Self {
             server: ServerNumber::FIRST,
             id: entry.id.clone(),
             spiffe_id,
-            selectors: selectors(&entry.selectors)?,
             hint: entry.hint.clone(),
             created_at: entry.created_at,
             revision_number: entry.revision_number,
-            on_demand: entry.additional_attributes.is_some_and(|more| more.disable_x509_svid_prefetch),
+            // No workload asks for the SVID that the agent's own CA is had with.
+            on_demand: on_demand || selectors.is_of_local_authority(),
+            selectors,
             unique_tokens: Some(entry.additional_attributes.is_some_and(|more| more.jwt_svid_include_jti)),
             is_privileged: Some(entry.admin || entry.downstream),
             federates_with: Some(federates_with(&entry.federates_with)?),
+            certificate: (fields == EntryFields::Signed).then(|| certificate_terms(entry)).transpose()?,
         }))
     }
 
     /// Whether another state of the entry is the same version of it. A recreated entry counts its revisions from zero
     /// again, hence both. Not if something of it is not known: then it is asked for again.
-    pub fn is_same_version(&self, revision_number: i64, created_at: i64) -> bool {
-        self.is_whole() && self.revision_number == revision_number && self.created_at == created_at
+    pub fn is_same_version(&self, revision_number: i64, created_at: i64, fields: EntryFields) -> bool {
+        self.is_whole(fields) && self.revision_number == revision_number && self.created_at == created_at
     }
 
     /// Whether `told` is the same version, with what was not known before.
@@ -123,15 +157,30 @@ impl EntryTerms {
             unique_tokens: self.unique_tokens.or(told.unique_tokens),
             is_privileged: self.is_privileged.or(told.is_privileged),
             federates_with: self.federates_with.clone().or_else(|| told.federates_with.clone()),
+            certificate: self.certificate.clone().or_else(|| told.certificate.clone()),
             ..self.clone()
         };
-        !self.is_whole() && *told == completed
+        self != told && *told == completed
     }
 
     /// Whether everything of it is known: earlier versions of this agent kept less.
-    fn is_whole(&self) -> bool {
-        self.unique_tokens.is_some() && self.is_privileged.is_some() && self.federates_with.is_some()
+    fn is_whole(&self, fields: EntryFields) -> bool {
+        let is_signable = fields == EntryFields::Served || self.certificate.is_some();
+        is_signable && self.unique_tokens.is_some() && self.is_privileged.is_some() && self.federates_with.is_some()
     }
+
+    /// Whether it is that by which the agent has a CA of its own: no workload has its selectors.
+    pub fn is_of_local_authority(&self) -> bool {
+        self.selectors.is_of_local_authority()
+    }
+}
+
+fn certificate_terms(entry: &types::Entry) -> Result<CertificateTerms, AnswerRefusal> {
+    let names = &entry.dns_names;
+    if names.len() > MAX_DNS_NAMES || names.iter().any(|name| name.len() > MAX_DNS_NAME_BYTES || !name.is_ascii()) {
+        return Err(AnswerRefusal::Entry("DNS name"));
+    }
+    Ok(CertificateTerms { dns_names: names.clone(), ttl_seconds: entry.x509_svid_ttl.max(0) })
 }
 
 fn federates_with(names: &[String]) -> Result<Vec<TrustDomain>, AnswerRefusal> {

@@ -107,7 +107,7 @@ impl fmt::Debug for WorkloadSvid {
     }
 }
 
-fn is_signed_by(chain: &DerList, lifetime: &Lifetime, anchors: &TrustAnchors, moment: &Moment) -> bool {
+pub(super) fn is_signed_by(chain: &DerList, lifetime: &Lifetime, anchors: &TrustAnchors, moment: &Moment) -> bool {
     let at = lifetime.span().nearest(moment.estimate());
     at.is_some_and(|at| chain.leads_to(anchors, at))
 }
@@ -161,6 +161,24 @@ pub fn workload_svid(
     Ok(WorkloadSvid { spiffe_id, chain, key, lifetime, wit: None })
 }
 
+/// Checks a workload's certificate that this agent has just signed with its own CA, as if a server had sent it. It says nothing of the
+/// time. `now_unix`: when it was signed.
+pub fn own_workload_svid<'a>(
+    chain: impl IntoIterator<Item = &'a [u8]>,
+    expected: &SpiffeId,
+    key: &SoftwareKey,
+    bundle: &TrustBundle,
+    time: &TrustedTime,
+    now_unix: i64,
+) -> Result<WorkloadSvid, AnswerRefusal> {
+    let checked = CheckedChain::check(chain, bundle, &time.moment())?;
+    checked.expect_key(key.spki_der())?;
+    expect_id(checked.verified.spiffe_id(), expected)?;
+    let lifetime = time.count(now_unix, checked.span);
+    let (spiffe_id, chain, key) = (expected.clone(), checked.list(), key.pkcs8().clone());
+    Ok(WorkloadSvid { spiffe_id, chain, key, lifetime, wit: None })
+}
+
 /// Takes up an SVID and key that this agent checked before it stored them where nobody else can write, with the seconds that
 /// were `left` then, if known: still for `expected`, and still a pair. Whether it has ended is asked whenever it is served.
 pub fn restored_workload_svid<'a>(
@@ -180,18 +198,18 @@ pub fn restored_workload_svid<'a>(
 }
 
 /// A chain of which each certificate was decoded once, and which leads to the bundle.
-struct CheckedChain {
-    certificates: Vec<Certificate>,
+pub(super) struct CheckedChain {
+    pub(super) certificates: Vec<Certificate>,
     verified: VerifiedSvid,
     spki_der: Vec<u8>,
     /// The leaf's notBefore.
     issued: i64,
-    span: Span,
+    pub(super) span: Span,
 }
 
 impl CheckedChain {
     /// Everything but the time, which is [`Lifetime`]'s: the chain is verified at the moment of its span nearest to now.
-    fn check<'a>(
+    pub(super) fn check<'a>(
         chain: impl IntoIterator<Item = &'a [u8]>,
         bundle: &TrustBundle,
         moment: &Moment,
@@ -221,7 +239,7 @@ impl CheckedChain {
         if id.path().starts_with("/spire/agent/") { Ok(()) } else { Err(AnswerRefusal::NotAnAgent(id.to_string())) }
     }
 
-    fn list(&self) -> DerList {
+    pub(super) fn list(&self) -> DerList {
         DerList::of(&self.certificates)
     }
 

@@ -237,7 +237,7 @@ fn an_entry_says_whether_its_svid_waits_to_be_asked_for_and_a_strange_friend_cos
             ..types::Entry::default()
         };
         change(&mut entry);
-        EntryTerms::from_answer(&entry, &trust_domain()).expect("good").expect("served")
+        EntryTerms::from_answer(&entry, &trust_domain(), EntryFields::Served).expect("good").expect("served")
     };
     fn attributes(on: bool) -> Option<AdditionalAttributes> {
         Some(AdditionalAttributes { disable_x509_svid_prefetch: on, ..Default::default() })

@@ -107,7 +107,7 @@ impl Synchronizer {
         let (Some(agent), Some(key)) = (self.standing.agent(), self.parts.keys.current()) else {
             return Err(SyncError::NoCertificate);
         };
-        Ok(self.parts.server.mutual(self.anchors.clone(), doubt, &agent.svid, key).await?)
+        Ok(self.parts.server.mutual(self.anchors.clone(), doubt, &agent.svid.chain, key).await?)
     }
 
     pub(super) async fn attest(&mut self) -> Result<(), SyncError> {
@@ -223,6 +223,7 @@ impl Synchronizer {
             time: Some(time),
             attested_boot: self.attested_boot.clone(),
             newest_authority: Some(self.newest_authority),
+            local_authority: self.parts.local_authority.as_ref().and_then(|authority| authority.to_keep(moment)),
         }
     }
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Status};
 use tracing::warn;
 
 use super::{Ledger, SyncError};
-use crate::server_answers::{AnswerRefusal, EntryTerms, MAX_ENTRIES};
+use crate::server_answers::{AnswerRefusal, EntryFields, EntryTerms, MAX_ENTRIES};
 use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
 
 /// Entries asked for in one message. Source: SPIRE's page size.
@@ -34,21 +34,22 @@ pub struct Authorized {
     pub head: Option<Vec<u8>>,
 }
 
-/// Asks for the authorised entries; `held` saves asking for those that have not changed. `kept`: the signed head of the server's issuance log
+/// Asks for the authorised entries; `held` saves asking for those that have not changed. `fields`: what of them. `kept`: the signed head of the server's issuance log
 /// that goes along; empty: none.
 pub async fn authorized_entries(
     channel: Channel,
     held: &Ledger,
     trust_domain: &TrustDomain,
+    fields: EntryFields,
     kept: &[u8],
 ) -> Result<Authorized, SyncError> {
     let mut client = EntryClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
-    let answer = match within(RPC_DEADLINE * 2, sync(&mut client, held, kept)).await {
+    let answer = match within(RPC_DEADLINE * 2, sync(&mut client, held, fields, kept)).await {
         // SPIRE before 1.6 has only the full form.
-        Err(status) if status.code() == Code::Unimplemented => Ok(Answer::full(all(&mut client).await?, held)),
+        Err(status) if status.code() == Code::Unimplemented => Ok(Answer::full(all(&mut client, fields).await?, held)),
         answer => answer,
     }?;
-    Ok(answer.authorized(held, trust_domain))
+    Ok(answer.authorized(held, trust_domain, fields))
 }
 
 /// Whole entries, and the IDs of those that are as we hold them.
@@ -67,10 +68,10 @@ impl Answer {
     }
 
     /// An entry that breaks the rules is left out with a warning; the others go on.
-    fn authorized(self, held: &Ledger, trust_domain: &TrustDomain) -> Authorized {
+    fn authorized(self, held: &Ledger, trust_domain: &TrustDomain, fields: EntryFields) -> Authorized {
         let mut terms: Vec<EntryTerms> = self.unchanged.iter().filter_map(|id| held.terms(id)).cloned().collect();
         for entry in &self.entries {
-            match EntryTerms::from_answer(entry, trust_domain) {
+            match EntryTerms::from_answer(entry, trust_domain, fields) {
                 Ok(Some(taken)) => terms.push(taken),
                 Ok(None) => {}
                 Err(refusal) => {
@@ -95,10 +96,15 @@ fn keep_what_fits<T>(items: &mut Vec<T>, held: &Ledger, age_and_id: impl Fn(&T) 
     left_out
 }
 
-async fn sync(client: &mut EntryClient<Channel>, held: &Ledger, kept: &[u8]) -> Result<Answer, Status> {
+async fn sync(
+    client: &mut EntryClient<Channel>,
+    held: &Ledger,
+    fields: EntryFields,
+    kept: &[u8],
+) -> Result<Answer, Status> {
     let (requests, stream) = mpsc::channel(1);
     let ended = |_| Status::unavailable("the server ended the sync");
-    let first = SyncAuthorizedEntriesRequest { output_mask: Some(mask()), ids: Vec::new() };
+    let first = SyncAuthorizedEntriesRequest { output_mask: Some(mask(fields)), ids: Vec::new() };
     requests.send(first).await.map_err(ended)?;
     let mut request = Request::new(ReceiverStream::new(stream));
     request.metadata_mut().insert_bin(HEAD_METADATA, MetadataValue::from_bytes(kept));
@@ -119,7 +125,7 @@ async fn sync(client: &mut EntryClient<Channel>, held: &Ledger, kept: &[u8]) -> 
         answer = answers.message().await?.ok_or_else(|| Status::unavailable("the server ended the sync"))?;
     }
     let (revisions, left_out) = revisions.that_fit();
-    let (unchanged, needed) = compare(revisions, held);
+    let (unchanged, needed) = compare(revisions, held, fields);
     let mut entries = Vec::with_capacity(needed.len());
     for page in needed.chunks(PAGE) {
         let request = SyncAuthorizedEntriesRequest { output_mask: None, ids: page.to_vec() };
@@ -170,10 +176,10 @@ impl<'a> Revisions<'a> {
 }
 
 /// What is as we hold it, and what must be asked for, in order and each once.
-fn compare(revisions: Vec<EntryRevision>, held: &Ledger) -> (Vec<String>, Vec<String>) {
+fn compare(revisions: Vec<EntryRevision>, held: &Ledger, fields: EntryFields) -> (Vec<String>, Vec<String>) {
     let by_id: BTreeMap<String, EntryRevision> = revisions.into_iter().map(|r| (r.id.clone(), r)).collect();
     let is_held = |r: &EntryRevision| {
-        held.terms(&r.id).is_some_and(|terms| terms.is_same_version(r.revision_number, r.created_at))
+        held.terms(&r.id).is_some_and(|terms| terms.is_same_version(r.revision_number, r.created_at, fields))
     };
     let (unchanged, needed): (Vec<_>, Vec<_>) = by_id.into_values().partition(is_held);
     let ids = |list: Vec<EntryRevision>| list.into_iter().map(|r| r.id).collect();
@@ -186,8 +192,8 @@ fn head_in(metadata: &MetadataMap) -> Option<Vec<u8>> {
     Some(head.to_vec()).filter(|head| !head.is_empty())
 }
 
-async fn all(client: &mut EntryClient<Channel>) -> Result<Vec<Entry>, Status> {
-    let request = GetAuthorizedEntriesRequest { output_mask: Some(mask()) };
+async fn all(client: &mut EntryClient<Channel>, fields: EntryFields) -> Result<Vec<Entry>, Status> {
+    let request = GetAuthorizedEntriesRequest { output_mask: Some(mask(fields)) };
     let answer = within(RPC_DEADLINE, client.get_authorized_entries(request)).await?.into_inner();
     Ok(answer.entries)
 }
@@ -201,7 +207,8 @@ fn check_count(count: usize, limit: usize) -> Result<(), Status> {
 }
 
 /// What an agent acts on. The server insists on the revision number.
-fn mask() -> EntryMask {
+fn mask(fields: EntryFields) -> EntryMask {
+    let is_signed = fields == EntryFields::Signed;
     EntryMask {
         spiffe_id: true,
         selectors: true,
@@ -213,6 +220,8 @@ fn mask() -> EntryMask {
         admin: true,
         downstream: true,
         additional_attributes: true,
+        dns_names: is_signed,
+        x509_svid_ttl: is_signed,
         ..EntryMask::default()
     }
 }

@@ -93,6 +93,18 @@ impl SyncError {
         false
     }
 
+    /// Whether the server is not there, as far as can be told: nobody answers, or somebody who is not believed, or who says that he cannot.
+    /// A server that does not take this agent's certificate is there.
+    pub fn is_server_away(&self) -> bool {
+        match self {
+            Self::Channel(_) => !self.is_certificate_refused(),
+            Self::Server(status) | Self::Attestation(AttestationError::Server(status)) => {
+                matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the server answered, but what it answered is not taken. Asking again at once would bring the same.
     pub fn is_refused_answer(&self) -> bool {
         match self {
@@ -144,6 +156,19 @@ mod tests {
         assert!(SyncError::Attestation(AttestationError::Server(Status::out_of_range(""))).is_refused_answer());
         assert!(!SyncError::Server(Status::unavailable("")).is_refused_answer());
         assert!(!SyncError::NoBundle.is_refused_answer());
+    }
+
+    #[test]
+    fn a_server_that_says_no_is_not_away() {
+        let away = |code| SyncError::Server(Status::new(code, "")).is_server_away();
+        assert!(away(Code::Unavailable) && away(Code::DeadlineExceeded));
+        for code in [Code::PermissionDenied, Code::Unauthenticated, Code::Internal, Code::ResourceExhausted] {
+            assert!(!away(code), "{code:?}");
+        }
+        assert!(!SyncError::Server(permission_denied(Reason::AgentBanned, "")).is_server_away());
+        assert!(
+            !SyncError::NoBundle.is_server_away() && !SyncError::Answer(AnswerRefusal::EmptyBundle).is_server_away()
+        );
     }
 
     #[test]

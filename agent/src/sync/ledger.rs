@@ -111,6 +111,21 @@ impl Ledger {
         due.into_iter().map(wanted).collect()
     }
 
+    /// The entries that the agent's own CA is to sign for now that the server is away: their SVIDs are missing, or in the last part of their
+    /// lives. Those that end first in front.
+    pub fn to_mint(&self, now: Instant, moment: &Moment) -> Vec<&Held> {
+        let mut due: Vec<&Held> = self.entries.values().filter(|held| held.is_to_mint(now, moment)).collect();
+        due.sort_by_key(|held| held.svid().map_or(i64::MIN, |svid| moment.end(svid.lifetime())));
+        due
+    }
+
+    /// The entry that the agent has a CA of its own by; of several the oldest.
+    pub fn of_local_authority(&self) -> Option<Wanted> {
+        let theirs = self.entries.values().map(Held::terms).filter(|terms| terms.is_of_local_authority());
+        let oldest = theirs.min_by_key(|terms| (terms.created_at, &terms.id))?;
+        Some(Wanted { entry_id: oldest.id.clone(), spiffe_id: oldest.spiffe_id.clone() })
+    }
+
     /// A workload asks for SVIDs that are made when they are asked for. Entries that went meanwhile are passed over.
     pub fn ask(&mut self, entry_ids: &[String], now: Instant) {
         for id in entry_ids {

@@ -86,7 +86,7 @@ impl Memory {
         match self {
             Self::Sealed(memory) => memory.keep(increment, changes, state).await,
             Self::Plain { directory, kept } => {
-                // The file has no place for identities, nor for the time, the boot and the bundles of before.
+                // The file has no place for identities, nor for the time, the boot, the bundles of before and the agent's own CA.
                 let AgentRecord { chain, reattestable, bundle, .. } = state.record;
                 let record = AgentRecord { chain, reattestable, bundle, ..AgentRecord::default() };
                 if kept.as_deref() != Some(&record) {

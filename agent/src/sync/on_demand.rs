@@ -13,8 +13,8 @@ use crate::server_channel::Channel;
 pub(super) const REFRESH_SPACING: Duration = Duration::from_secs(10);
 
 impl Synchronizer {
-    /// Does what `first` asks for, and all that wait behind it, in one batch. While the server is away it is only noted: the
-    /// next turn does it, and no workload can make this agent dial.
+    /// Does what `first` asks for, and all that wait behind it, in one batch. While the server is away it is only noted, or
+    /// signed by the agent's own CA: the next turn does it, and no workload can make this agent dial.
     pub(super) async fn answer(&mut self, first: Request, wakes: &mut Wakes) -> Result<(), SyncError> {
         let now = Instant::now();
         let (mut tried, mut waiting): (Vec<oneshot::Sender<()>>, Vec<oneshot::Sender<Channel>>) = Default::default();
@@ -29,6 +29,7 @@ impl Synchronizer {
             }
         }
         let outcome = if self.failures == 0 { self.sign_only().await } else { Ok(()) };
+        self.mint_while_away().await;
         for reply in tried {
             // Who does not wait any more sees what is published.
             let _ = reply.send(());

@@ -9,6 +9,7 @@ use super::push::polled_every;
 use super::schedule::{backoff, before_the_end, poll_in, unit};
 use super::standing::Standing;
 use super::{Denial, SyncError, Synchronizer};
+use crate::local_authority::LocalAuthority;
 use crate::sealed_cache::Changes;
 
 /// First pause after a failure; doubles up to [`BACKOFF_CAP_FACTOR`] times this, and every pause is drawn from 0 upwards.
@@ -46,6 +47,8 @@ impl Synchronizer {
         }
         self.wipe_if_owed().await;
         self.withdraw_if_too_old();
+        self.is_server_away = error.is_server_away();
+        self.mint_while_away().await;
         let pause = self.pause_after(&error);
         self.last_failure = Some(describe(&error));
         self.tell(&error, pause);
@@ -85,7 +88,7 @@ impl Synchronizer {
         if self.failures > 0 {
             info!(failures = self.failures, "in sync with the server again");
         }
-        self.failures = 0;
+        (self.failures, self.is_server_away) = (0, false);
         self.standing.confirm();
         self.parts.bans.say(self.parts.number, false).await;
         self.poll_pause(unit()).max(SHORTEST_PAUSE)
@@ -144,6 +147,7 @@ impl Synchronizer {
         if self.standing.ban() {
             error!("this agent is banned: its identities are withdrawn and its cache is wiped");
             self.parts.shown.hide();
+            self.parts.local_authority.iter_mut().for_each(LocalAuthority::forget);
             self.ledger.clear();
             self.changes = Changes::default();
             self.publish_anyway();
@@ -156,6 +160,7 @@ impl Synchronizer {
         if !error.cannot_attest() || !self.standing.evict(Instant::now()) {
             return error;
         }
+        self.parts.local_authority.iter_mut().for_each(LocalAuthority::forget);
         self.ledger.clear();
         self.changes = Changes { any: true, must_not_be_undone: true, removal: true, ..self.changes };
         self.publish_anyway();

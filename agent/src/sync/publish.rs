@@ -10,6 +10,7 @@ use super::Synchronizer;
 use super::memory::ToKeep;
 use super::schedule::within_age;
 use crate::identities::Identities;
+use crate::local_authority::LocalAuthority;
 use crate::report::Report;
 use crate::sealed_cache::{Changes, IdentitiesToCache, WritePlan, encode_identities};
 
@@ -76,6 +77,7 @@ impl Synchronizer {
             is_cache_sealed: self.parts.memory.is_sealed(),
             issuance_log: self.parts.heads.to_string(),
             bundle: self.bundle.clone(),
+            local_authority: self.parts.local_authority.as_ref().map(LocalAuthority::in_words).unwrap_or_default(),
             clock: Some(self.parts.time.moment().clock()),
         });
     }

@@ -115,6 +115,7 @@ impl Synchronizer {
         }
         self.newest_authority = self.newest_authority.max(record.newest_authority.unwrap_or(i64::MIN));
         self.restore_certificate(&record);
+        self.restore_local_authority(&record);
     }
 
     /// What was marked when the process ended is marked again: the server's bundle is no news.

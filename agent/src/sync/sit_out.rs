@@ -53,6 +53,7 @@ impl Synchronizer {
 
     /// Tried again until it succeeds: a chip that is away must not keep a ban from holding over a restart.
     pub(super) async fn wipe_if_owed(&mut self) {
+        self.wipe_local_authority().await;
         if !self.standing.owes_a_wipe() {
             return;
         }

@@ -27,7 +27,7 @@ const BATCH: usize = 500;
 pub(super) use wits::MissingWits;
 
 /// A signed answer to one [`Wanted`], or why there is none.
-type Signed = (Wanted, Result<WorkloadSvid, SigningRefusal>);
+pub(super) type Signed = (Wanted, Result<WorkloadSvid, SigningRefusal>);
 
 /// Why one item of a batch gave no SVID.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ impl Synchronizer {
 }
 
 /// Asks for one batch, with a fresh key for each.
-async fn sign(
+pub(super) async fn sign(
     channel: Channel,
     batch: Vec<Wanted>,
     bundle: &TrustBundle,

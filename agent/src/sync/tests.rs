@@ -1,5 +1,5 @@
 use super::*;
-use crate::agent_key::KeyPlace;
+use crate::agent_key::{KeyOf, KeyPlace};
 use crate::config::{JoinToken, TrustBundleFormat};
 use crate::requests::Requests;
 use crate::server_answers::AgentSvid;
@@ -18,7 +18,8 @@ fn listening_after(slept: i64) -> Synchronizer {
         server: Server::new("127.0.0.1", 1, &trust_domain, time.clone()),
         bootstrap: Bootstrap::Insecure,
         attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
-        keys: KeyStore::open(KeyPlace::Memory),
+        keys: KeyStore::open(KeyPlace::Memory, KeyOf::Agent),
+        local_authority: None,
         heads: IssuanceHeads::in_memory(),
         memory: Memory::plain("/nonexistent".into()),
         sync_interval: INTERVAL,

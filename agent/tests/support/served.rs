@@ -122,6 +122,7 @@ pub fn terms(path: &str, selectors: &[&str]) -> EntryTerms {
         unique_tokens: Some(false),
         is_privileged: Some(false),
         federates_with: Some(Vec::new()),
+        certificate: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What one `tpm2` attestation costs the server: TLS handshake, evidence, certificate, rows.
 
-use ironroot_agent::agent_key::{KeyPlace, KeyStore};
+use ironroot_agent::agent_key::{KeyOf, KeyPlace, KeyStore};
 use ironroot_agent::node_attestation::{Attestor, BootLogFile, Device, attest};
 use ironroot_agent::server_channel::{Doubt, Server as Dialled};
 use ironroot_agent::trusted_time::TrustedTime;
@@ -28,7 +28,7 @@ pub fn report(lab: &mut Lab) {
         let tpm = Tpm::open(address).await.expect("TPM opened");
         let directory = tempfile::tempdir().expect("directory");
         let place = KeyPlace::Tpm { tpm: tpm.clone(), directory: directory.path().to_owned() };
-        let mut keys = KeyStore::open(place);
+        let mut keys = KeyStore::open(place, KeyOf::Agent);
         let attestor = Attestor::Tpm2(Device {
             tpm,
             directory: directory.path().to_owned(),

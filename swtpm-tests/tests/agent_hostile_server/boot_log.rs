@@ -1,6 +1,6 @@
 //! A server of before boot logs.
 
-use ironroot_agent::agent_key::{KeyPlace, KeyStore};
+use ironroot_agent::agent_key::{KeyOf, KeyPlace, KeyStore};
 use ironroot_agent::node_attestation::{Attestor, BootLogFile, Device, attest};
 use ironroot_agent::server_channel::{Doubt, Server as Dialled};
 use ironroot_agent::trusted_time::TrustedTime;
@@ -20,7 +20,8 @@ async fn a_server_that_knows_no_boot_logs_is_asked_again_without_one() {
     let directory = tempfile::tempdir().expect("directory");
     let log = directory.path().join("log");
     std::fs::write(&log, b"a log").expect("written");
-    let mut keys = KeyStore::open(KeyPlace::Tpm { tpm: tpm.clone(), directory: directory.path().to_owned() });
+    let mut keys =
+        KeyStore::open(KeyPlace::Tpm { tpm: tpm.clone(), directory: directory.path().to_owned() }, KeyOf::Agent);
     let boot_log = BootLogFile::new(vec![log]);
     let attestor = Attestor::Tpm2(Device {
         tpm,

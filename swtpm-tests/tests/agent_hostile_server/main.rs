@@ -10,7 +10,7 @@ mod wit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ironroot_agent::agent_key::{KeyPlace, KeyStore};
+use ironroot_agent::agent_key::{KeyOf, KeyPlace, KeyStore};
 use ironroot_agent::agent_record::AgentRecord;
 use ironroot_agent::config::{Bootstrap, JoinToken, TrustBundleFormat};
 use ironroot_agent::identities::Identities;
@@ -109,7 +109,8 @@ impl Agent {
             trust_domain,
             bootstrap,
             attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
-            keys: KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() }),
+            keys: KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() }, KeyOf::Agent),
+            local_authority: None,
             heads: IssuanceHeads::in_memory(),
             memory: Memory::plain(directory.path().to_owned()),
             time,

@@ -8,6 +8,7 @@ mod consumers;
 mod deployment;
 mod federation;
 mod force_rotation;
+mod gateway;
 mod http_challenge;
 mod import;
 mod jwt;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::agent_key::SoftwareKey;
+use crate::server_answers::EntryFields;
 use crate::trusted_time::{Keeper, Reading};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 
@@ -39,6 +40,7 @@ fn terms(id: &str) -> EntryTerms {
         unique_tokens: Some(true),
         is_privileged: Some(true),
         federates_with: Some(vec![TrustDomain::new("other").expect("legal")]),
+        certificate: Some(CertificateTerms { dns_names: vec!["w.example".to_owned()], ttl_seconds: 60 }),
     }
 }
 
@@ -120,7 +122,10 @@ fn bundles_of_other_trust_domains_survive_and_an_entry_of_an_older_version_is_as
     older.entries.iter_mut().for_each(|entry| entry.federates_with = None);
     let back = decode_identities(&older.encode_to_vec(), &trust_domain()).expect("decoded");
     let (entry, _) = &back.entries[0];
-    assert!(back.federated.is_empty() && !entry.is_same_version(entry.revision_number, entry.created_at));
+    assert!(
+        back.federated.is_empty()
+            && !entry.is_same_version(entry.revision_number, entry.created_at, EntryFields::Served)
+    );
     assert!(entry.is_completed_by(&terms("a")));
     older.federated = vec![Bundle { refresh_hint: -1, ..wire }];
     assert!(decode_identities(&older.encode_to_vec(), &trust_domain()).is_err());
@@ -143,7 +148,7 @@ fn keys_of_jwt_svids_survive_and_a_file_that_has_none_is_read_all_the_same() {
     let back = decode_identities(&older.encode_to_vec(), &trust_domain()).expect("an older version's");
     assert!(back.bundle.jwt_authorities().is_empty());
     let (held, told) = (&back.entries[0].0, terms("a"));
-    assert!(!held.is_same_version(held.revision_number, held.created_at), "it is asked for again");
+    assert!(!held.is_same_version(held.revision_number, held.created_at, EntryFields::Served), "it is asked for again");
     assert!(held.is_completed_by(&told), "and its SVID is not replaced for that");
 }
 
@@ -176,6 +181,7 @@ fn record_survives() {
         left: Some(5),
         attested_boot: "a-boot".into(),
         newest_authority: Some(6),
+        local_authority: Some(KeptAuthority { proof: vec![b"svid".to_vec(), b"ca".to_vec()], left: 6 }),
     };
     assert_eq!(decode_record(&encode_record(&record), &trust_domain()).expect("decoded"), record);
     assert!(matches!(decode_record(b"\xff", &trust_domain()), Err(CacheRefusal::Content)));

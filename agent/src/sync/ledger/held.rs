@@ -9,6 +9,9 @@ use crate::identities::Identity;
 use crate::server_answers::{EntryTerms, WorkloadSvid};
 use crate::trusted_time::Moment;
 
+/// One part in this many of an SVID's life is its last: the server had a while since its half.
+const LAST_PART: i64 = 3;
+
 /// An entry and what is held for it.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -146,6 +149,20 @@ impl Held {
             Due::Postponed { until } => until <= now,
         };
         by_schedule || self.is_out_of_time(now, moment)
+    }
+
+    /// Whether the agent's own CA is to sign for it while the server is away: it is no privileged entry, what goes into its certificates is
+    /// known, and its SVID is missing or in the last part of its life. An outage that is shorter than that part goes by without.
+    pub(super) fn is_to_mint(&self, now: Instant, moment: &Moment) -> bool {
+        let terms = &self.terms;
+        let is_signable = terms.is_privileged == Some(false) && terms.certificate.is_some();
+        is_signable && !terms.is_of_local_authority() && self.is_running_out(now, moment)
+    }
+
+    fn is_running_out(&self, now: Instant, moment: &Moment) -> bool {
+        let Some(svid) = self.svid() else { return self.is_due(now, Duration::ZERO, moment) };
+        let lifetime = svid.lifetime();
+        moment.remaining(lifetime).saturating_mul(LAST_PART) <= lifetime.span().length()
     }
 
     fn haste(&self, next: Duration) -> Duration {

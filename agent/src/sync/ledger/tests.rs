@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::super::REFUSED_PAUSE;
 use super::*;
 use crate::agent_key::WorkloadKey;
-use crate::server_answers::restored_workload_svid;
+use crate::server_answers::{CertificateTerms, EntryFields, restored_workload_svid};
 use crate::trusted_time::{Keeper, Lifetime, Reading, Span};
 
 fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
@@ -23,6 +23,7 @@ fn terms(id: &str, path: &str, revision_number: i64) -> EntryTerms {
         federates_with: Some(Vec::new()),
         unique_tokens: Some(false),
         is_privileged: Some(false),
+        certificate: None,
     }
 }
 
@@ -294,14 +295,36 @@ fn an_entry_of_which_more_is_known_keeps_its_svid_and_is_not_signed_again() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     let of_an_older_version = EntryTerms { is_privileged: None, ..terms("a", "/a", 3) };
     ledger.restore(vec![(of_an_older_version.clone(), Some(svid("/a", 0, 3600)))], now, &at(0), || 0.5);
-    assert!(!of_an_older_version.is_same_version(3, 1), "so it is asked for");
+    assert!(!of_an_older_version.is_same_version(3, 1, EntryFields::Served), "so it is asked for");
     assert_eq!(ledger.replace_entries(vec![terms("a", "/a", 3)], now), EntriesChange::Changed);
     assert!(wanted(&ledger, now).is_empty());
     let held = ledger.entries().next().expect("held");
     assert_eq!((held.terms(), held.svid().is_some()), (&terms("a", "/a", 3), true));
-    assert!(held.terms().is_same_version(3, 1));
+    assert!(held.terms().is_same_version(3, 1, EntryFields::Served));
     let mut other = Ledger::default();
     other.restore(vec![(of_an_older_version, Some(svid("/a", 0, 3600)))], now, &at(0), || 0.5);
     other.replace_entries(vec![terms("a", "/a", 4)], now);
     assert_eq!(wanted(&other, now), ["a"], "a change is a change all the same");
+}
+
+#[test]
+fn an_agents_own_ca_signs_for_what_is_missing_or_in_its_last_third_and_for_no_privileged_entry() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let signable = |id: &str| EntryTerms { certificate: Some(CertificateTerms::default()), ..terms(id, "/a", 0) };
+    let held = |id: &str, left| {
+        (signable(id), Some(lasting("/a", Lifetime::kept(Span { not_before: 0, not_after: 3600 }, Some(left)))))
+    };
+    let privileged = EntryTerms { is_privileged: Some(true), ..signable("privileged") };
+    let unknown = EntryTerms { is_privileged: None, ..signable("perhaps-privileged") };
+    let waits = EntryTerms { on_demand: true, ..signable("nobody-asks") };
+    let rest =
+        [signable("missing"), privileged, unknown, waits, terms("not-signable", "/a", 0)].map(|terms| (terms, None));
+    let entries = [held("long", 1300), held("last-third", 1100), held("ended", 0)].into_iter().chain(rest).collect();
+    ledger.restore(entries, now, &at(0), || 0.5);
+    let ids = |ledger: &Ledger| -> Vec<String> {
+        ledger.to_mint(now, &at(0)).into_iter().map(|held| held.terms().id.clone()).collect()
+    };
+    assert_eq!(ids(&ledger), ["missing", "ended", "last-third"], "those that end first in front");
+    ledger.ask(&["nobody-asks".to_owned()], now);
+    assert!(ids(&ledger).contains(&"nobody-asks".to_owned()));
 }

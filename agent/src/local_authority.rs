@@ -1,0 +1,307 @@
+//! The agent's own CA: what it signs with for its own workloads while its server is away, and what it tells the server afterwards.
+//!
+//! ```text
+//!  server ── entry (ironroot:local_authority, downstream) ── SVID of that entry, for one call ──► NewDownstreamX509CA
+//!     ▲                                                                                                │
+//!     │ report (journal.rs)                                key in chip, token or file ──► Intermediate ◄┘ proven by what it signs
+//!     │                                                                                     │
+//!     └── what was signed, on disk first ◄── minting.rs ◄── Mandate (mandate.rs: time, both bounds)
+//! ```
+//! Names come from entries; what is signed is verified as a server's answer is.
+
+mod error;
+mod journal;
+mod mandate;
+mod minting;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ironroot_api::SpiffeId;
+use ironroot_api::directory::{DirectoryError, prepare_private};
+use ironroot_api::issuing::NOT_BEFORE_CUSHION;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+
+pub use error::AuthorityError;
+pub use journal::{Issued, Journal, JournalError, MAX_JOURNAL_BYTES, MAX_REPORTED};
+pub use mandate::{Mandate, NoMandate};
+pub use minting::{Minted, ToMint};
+
+use crate::agent_key::{AgentKey, Keep, KeyOf, KeyPlace, KeyStore};
+use crate::agent_record::KeptAuthority;
+use crate::config::LocalAuthorityConfig;
+use crate::server_answers::{ClaimedIntermediate, Intermediate, TrustBundle};
+use crate::trusted_time::{Moment, TrustedTime, utc};
+use minting::prove;
+
+/// Its directory, in the agent's.
+const DIRECTORY: &str = "local-authority";
+/// What is added to the labels of its keys in a token.
+pub const LABEL_SUFFIX: &str = "-ca";
+/// Pause before a server that gave no CA is asked again. A change of entries ends it.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// Another CA is asked for when one part in this many of its life is over: what is left has to last while the server is away.
+const RENEWAL_PART: i64 = 4;
+
+/// See the module.
+pub struct LocalAuthority {
+    config: LocalAuthorityConfig,
+    keys: KeyStore,
+    held: Option<Held>,
+    /// When the server is asked for another CA.
+    due: Instant,
+    journal: Arc<Mutex<Journal>>,
+    is_wipe_owed: bool,
+    /// What was said last of why nothing is signed.
+    told: Option<String>,
+}
+
+/// A CA that was proven, and its key.
+#[derive(Clone, Debug)]
+struct Held {
+    intermediate: Arc<Intermediate>,
+    key: AgentKey,
+}
+
+/// A CA to ask for: its key is made, and nothing is certified yet.
+#[derive(Debug)]
+pub struct Asked {
+    /// PKCS #10, DER.
+    pub csr: Vec<u8>,
+    key: AgentKey,
+}
+
+/// Where the keys and the journal of a server's agent are.
+pub fn directory(of_the_agent: &Path) -> PathBuf {
+    of_the_agent.join(DIRECTORY)
+}
+
+/// Where the keys of its CA are, if the agent's are at `place`.
+pub fn key_place(place: KeyPlace) -> KeyPlace {
+    match place {
+        KeyPlace::Tpm { tpm, directory: of_the_agent } => KeyPlace::Tpm { tpm, directory: directory(&of_the_agent) },
+        KeyPlace::Token { token, label, directory: of_the_agent } => {
+            KeyPlace::Token { token, label: format!("{label}{LABEL_SUFFIX}"), directory: directory(&of_the_agent) }
+        }
+        KeyPlace::Disk { directory: of_the_agent } => KeyPlace::Disk { directory: directory(&of_the_agent) },
+        KeyPlace::Memory => KeyPlace::Memory,
+    }
+}
+
+impl LocalAuthority {
+    /// With no CA yet. `keys`: where the agent's own key lives; `of_the_agent`: its directory.
+    pub fn open(config: LocalAuthorityConfig, keys: KeyPlace, of_the_agent: &Path) -> Result<Self, DirectoryError> {
+        let directory = directory(of_the_agent);
+        prepare_private(&directory)?;
+        Ok(Self {
+            config,
+            keys: KeyStore::open(key_place(keys), KeyOf::LocalAuthority),
+            held: None,
+            due: Instant::now(),
+            journal: Arc::new(Mutex::new(Journal::open(&directory))),
+            is_wipe_owed: false,
+            told: None,
+        })
+    }
+
+    /// Takes up the CA that an earlier run kept. Why not, if it is not usable any more: another is asked for.
+    pub fn restore(
+        &mut self,
+        kept: &KeptAuthority,
+        bundle: &TrustBundle,
+        moment: &Moment,
+    ) -> Result<(), AuthorityError> {
+        let proof = kept.proof.iter().map(Vec::as_slice);
+        let intermediate = Intermediate::restored(proof, kept.left, bundle, moment)?;
+        if !self.keys.adopt(intermediate.spki_der()) {
+            return Err(AuthorityError::KeyMissing);
+        }
+        self.hold(intermediate, moment);
+        Ok(())
+    }
+
+    /// What is to be kept of it.
+    pub fn to_keep(&self, moment: &Moment) -> Option<KeptAuthority> {
+        let intermediate = &self.held.as_ref()?.intermediate;
+        Some(KeptAuthority { proof: intermediate.proof(), left: moment.left(intermediate.lifetime()) })
+    }
+
+    /// Whether the server is to be asked for a CA: there is none, or what is left of it is to be more.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due <= now
+    }
+
+    /// How long a CA is asked for, seconds.
+    pub fn preferred_ttl(&self) -> i32 {
+        self.config.ca_ttl.as_secs().try_into().unwrap_or(i32::MAX)
+    }
+
+    /// How long SVIDs last of entries that do not say it, seconds.
+    pub fn default_ttl(&self) -> i64 {
+        self.config.default_x509_svid_ttl.as_secs().try_into().unwrap_or(i64::MAX)
+    }
+
+    /// Makes a key for the next CA; the one that is held keeps its own.
+    pub async fn ask(&mut self) -> Result<Asked, AuthorityError> {
+        let key = self.keys.prepare(Keep::IfPossible).await?;
+        Ok(Asked { csr: key.certificate_request().await?, key })
+    }
+
+    /// Takes a server's answer to `asked`, if what it signs leads to `bundle`. `id`: of the entry that the agent has it by.
+    pub async fn take(
+        &mut self,
+        asked: Asked,
+        chain: &[prost::bytes::Bytes],
+        id: &SpiffeId,
+        bundle: &TrustBundle,
+        time: &TrustedTime,
+    ) -> Result<(), AuthorityError> {
+        let claimed = ClaimedIntermediate::read(chain.iter().map(|der| &der[..]), asked.key.spki_der())?;
+        let (id, key, runtime) = (id.clone(), asked.key, Handle::current());
+        let proven = spawn_blocking(move || prove(&claimed, &id, &key, &runtime).map(|svid| (claimed, svid)));
+        let (claimed, svid) = proven.await.map_err(|_| AuthorityError::Interrupted)??;
+        let intermediate = claimed.prove(&svid, bundle, time)?;
+        if !self.keys.adopt(intermediate.spki_der()) {
+            return Err(AuthorityError::KeyMissing);
+        }
+        self.hold(intermediate, &time.moment());
+        (self.told, self.is_wipe_owed) = (None, false);
+        Ok(())
+    }
+
+    fn hold(&mut self, intermediate: Intermediate, moment: &Moment) {
+        let Some(key) = self.keys.current().cloned() else { return };
+        let whole = intermediate.lifetime().span().length().saturating_sub(NOT_BEFORE_CUSHION);
+        self.due = Instant::now() + renewal_in(moment.remaining(intermediate.lifetime()), whole);
+        self.held = Some(Held { intermediate: Arc::new(intermediate), key });
+    }
+
+    /// The server gave none: it is asked again after a while.
+    pub fn postpone(&mut self, now: Instant) {
+        self.due = now + REFUSED_PAUSE;
+    }
+
+    /// What it may depend on has changed: it is asked at the next occasion.
+    pub fn ask_soon(&mut self, now: Instant) {
+        if self.held.is_none() {
+            self.due = now;
+        }
+    }
+
+    /// The bundle is another: a CA below what is tainted is replaced, and one below what is gone is worth nothing.
+    pub fn follow(&mut self, bundle: &TrustBundle, moment: &Moment, now: Instant) {
+        let stands = |held: &Held, anchors| held.intermediate.is_signed_by(anchors, moment);
+        self.held = self.held.take().filter(|held| stands(held, bundle.anchors()));
+        if !self.held.as_ref().is_some_and(|held| stands(held, bundle.untainted_anchors())) {
+            self.due = now;
+        }
+    }
+
+    /// Whether and until when it may sign now, with a server that confirmed everything at `synced_unix` for the last time.
+    pub fn mandate(&self, moment: &Moment, synced_unix: i64) -> Result<Mandate, NoMandate> {
+        let held = self.held.as_ref().ok_or(NoMandate::NoAuthority)?;
+        Mandate::judge(moment, held.intermediate.lifetime(), synced_unix, self.config.max_offline)
+    }
+
+    /// Signs for each of `wanted` what `mandate` allows, and notes it on the disk before it is handed out. In the order of `wanted`.
+    pub async fn mint(&self, mandate: Mandate, wanted: Vec<ToMint>) -> Result<Vec<Minted>, AuthorityError> {
+        let held = self.held.clone().ok_or(AuthorityError::NoAuthority)?;
+        let (journal, runtime) = (self.journal.clone(), Handle::current());
+        let minted = spawn_blocking(move || {
+            let signer = (&*held.intermediate, &held.key, &runtime);
+            let minted: Vec<Minted> =
+                wanted.into_iter().map(|wanted| minting::mint(signer, &mandate, wanted)).collect::<Result<_, _>>()?;
+            lock(&journal).append(minted.iter().map(|minted| minted.issued.clone()).collect())?;
+            Ok(minted)
+        });
+        minted.await.map_err(|_| AuthorityError::Interrupted)?
+    }
+
+    /// Says once why nothing is signed; whether that is news.
+    pub fn tell(&mut self, why: &impl fmt::Display) -> bool {
+        let why = why.to_string();
+        let is_news = self.told.as_ref() != Some(&why);
+        self.told = Some(why);
+        is_news
+    }
+
+    /// It signs again, or need not.
+    pub fn tell_anew(&mut self) {
+        self.told = None;
+    }
+
+    /// The next of what was signed, to be reported: at most [`MAX_REPORTED`].
+    pub fn to_report(&self) -> Vec<Issued> {
+        lock(&self.journal).first(MAX_REPORTED)
+    }
+
+    /// The server has noted the first `count`.
+    pub async fn reported(&self, count: usize) -> Result<(), AuthorityError> {
+        let journal = self.journal.clone();
+        let done = spawn_blocking(move || lock(&journal).forget(count));
+        Ok(done.await.map_err(|_| AuthorityError::Interrupted)??)
+    }
+
+    /// The server takes no reports: all are set aside, in the file that is returned.
+    pub async fn set_aside(&self) -> Result<PathBuf, AuthorityError> {
+        let journal = self.journal.clone();
+        let done = spawn_blocking(move || lock(&journal).set_aside());
+        Ok(done.await.map_err(|_| AuthorityError::Interrupted)??)
+    }
+
+    /// The agent is banned or evicted: it has no CA any more. Its keys are to be destroyed. What it has signed is still to be reported.
+    pub fn forget(&mut self) {
+        (self.held, self.is_wipe_owed, self.due) = (None, true, Instant::now());
+    }
+
+    /// Destroys the keys of a CA that was forgotten, if that is still to be done.
+    pub async fn wipe_if_owed(&mut self) -> Result<(), AuthorityError> {
+        if self.is_wipe_owed {
+            self.keys.wipe().await?;
+            self.is_wipe_owed = false;
+        }
+        Ok(())
+    }
+
+    /// Until when there is a CA, and what is not reported yet, for people.
+    pub fn in_words(&self) -> String {
+        let unreported = match lock(&self.journal).len() {
+            0 => String::new(),
+            count => format!(", {count} SVIDs of its own to report"),
+        };
+        match &self.held {
+            Some(held) => format!("until {}{unreported}", utc(held.intermediate.lifetime().span().not_after)),
+            None => format!("none{unreported}"),
+        }
+    }
+}
+
+/// When another is asked for, if `left` of `whole` is left, both in seconds.
+fn renewal_in(left: i64, whole: i64) -> Duration {
+    let wait = whole / RENEWAL_PART - (whole - left).max(0);
+    Duration::from_secs(wait.max(1).unsigned_abs())
+}
+
+fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    // Each change of it is whole before the next begins, on the disk and in memory.
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_ca_is_asked_for_when_a_quarter_of_it_is_over() {
+        let renewal = |left, whole| renewal_in(left, whole).as_secs();
+        assert_eq!((renewal(4000, 4000), renewal(3500, 4000), renewal(3000, 4000)), (1000, 500, 1));
+        assert_eq!(
+            (renewal(4010, 4000), renewal(-5, 4000), renewal(0, -10)),
+            (1000, 1, 1),
+            "never at once, again and again"
+        );
+    }
+}

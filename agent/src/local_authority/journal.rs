@@ -1,0 +1,190 @@
+//! What the agent's own CA has signed and the server does not know yet: a line for each SVID, on the disk before it is handed out.
+//!
+//! A last line without its end was being written when the power went: that SVID was never handed out, and the line goes.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tracing::warn;
+
+use crate::durable_file;
+
+/// Largest journal, bytes: some 5,000 SVIDs of usual names. When it is full nothing more is signed until the server has taken a report.
+pub const MAX_JOURNAL_BYTES: usize = 1024 * 1024;
+/// SVIDs in one report.
+pub const MAX_REPORTED: usize = 100;
+/// The file, in the directory of the agent's own CA, and what of it a server would not take.
+const FILE_NAME: &str = "issued.json";
+const SET_ASIDE: &str = "issued.unreported.json";
+
+/// Why something could not be noted, or a report not be forgotten.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum JournalError {
+    /// It is full.
+    #[error("the journal {path} is full ({MAX_JOURNAL_BYTES} bytes): the server must take a report first")]
+    Full { path: PathBuf },
+    /// The disk does not take it.
+    #[error("cannot write {path}")]
+    Disk {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// One SVID: what is needed to find it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issued {
+    /// The server's ID of the entry that it was signed for.
+    pub entry_id: String,
+    /// The ID in it.
+    pub spiffe_id: String,
+    /// Its serial number in decimal.
+    pub serial: String,
+    /// When it was signed, UNIX seconds.
+    pub issued_at: i64,
+    /// Its notAfter, UNIX seconds.
+    pub expires_at: i64,
+}
+
+/// The file, and what is in it, the oldest first.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    held: VecDeque<Issued>,
+    bytes: usize,
+}
+
+impl Journal {
+    /// Reads what is there. What cannot be read is logged and set aside: it never keeps the agent from starting.
+    pub fn open(directory: &Path) -> Self {
+        let mut journal = Self { path: directory.join(FILE_NAME), held: VecDeque::new(), bytes: 0 };
+        match durable_file::read(&journal.path, MAX_JOURNAL_BYTES) {
+            Ok(text) => journal.take_up(&text.unwrap_or_default()),
+            Err(error) => {
+                warn!(path = %journal.path.display(), %error, "the journal of what this agent has signed cannot be read");
+            }
+        }
+        journal
+    }
+
+    fn take_up(&mut self, text: &[u8]) {
+        let (held, damaged) = parse(text);
+        self.held = held;
+        if damaged > 0 {
+            warn!(path = %self.path.display(), damaged, "lines of the journal of what this agent has signed are damaged and left out");
+        }
+        let lines = lines_of(&self.held);
+        self.bytes = lines.len();
+        if lines != text {
+            // The next line must not be written behind half of another.
+            if let Err(error) = self.write_anew() {
+                warn!(path = %self.path.display(), %error, "the journal of what this agent has signed cannot be mended");
+            }
+        }
+    }
+
+    /// How many SVIDs are noted.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Notes all of `issued`, or none of it; on the disk when this returns.
+    pub fn append(&mut self, issued: Vec<Issued>) -> Result<(), JournalError> {
+        let lines = lines_of(&issued);
+        if self.bytes + lines.len() > MAX_JOURNAL_BYTES {
+            return Err(JournalError::Full { path: self.path.clone() });
+        }
+        if let Err(error) = self.append_lines(&lines) {
+            // Half a line may be there: the file becomes what is in memory, now or before the next is written.
+            let mended = self.write_anew();
+            return Err(JournalError::Disk { path: self.path.clone(), error: mended.err().unwrap_or(error) });
+        }
+        self.bytes += lines.len();
+        self.held.extend(issued);
+        Ok(())
+    }
+
+    fn append_lines(&self, lines: &[u8]) -> io::Result<()> {
+        let length = std::fs::symlink_metadata(&self.path).map_or(0, |metadata| metadata.len());
+        if length != self.bytes as u64 {
+            // What an earlier failure or somebody else has left is not continued.
+            self.write_anew()?;
+        }
+        let is_new = self.held.is_empty();
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        file.write_all(lines)?;
+        file.sync_all()?;
+        match self.path.parent().filter(|_| is_new) {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    /// The oldest, at most `count`.
+    pub fn first(&self, count: usize) -> Vec<Issued> {
+        self.held.iter().take(count).cloned().collect()
+    }
+
+    /// Forgets the oldest `count`: the server knows them.
+    pub fn forget(&mut self, count: usize) -> Result<(), JournalError> {
+        self.held.drain(..count.min(self.held.len()));
+        self.bytes = lines_of(&self.held).len();
+        self.write_anew().map_err(|error| JournalError::Disk { path: self.path.clone(), error })
+    }
+
+    /// Empties it into another file, which is returned; what was set aside before goes.
+    pub fn set_aside(&mut self) -> Result<PathBuf, JournalError> {
+        let aside = self.path.with_file_name(SET_ASIDE);
+        let failed = |path: &Path, error| JournalError::Disk { path: path.to_owned(), error };
+        durable_file::replace(&aside, &lines_of(&self.held)).map_err(|error| failed(&aside, error))?;
+        self.forget(self.held.len())?;
+        Ok(aside)
+    }
+
+    fn write_anew(&self) -> io::Result<()> {
+        match self.held.is_empty() {
+            true => durable_file::remove(&self.path),
+            false => durable_file::replace(&self.path, &lines_of(&self.held)),
+        }
+    }
+}
+
+/// The whole lines of a file, and how many of them are no SVIDs.
+fn parse(text: &[u8]) -> (VecDeque<Issued>, usize) {
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let lines = text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let (mut held, mut damaged) = (VecDeque::new(), 0);
+    for line in lines {
+        match serde_json::from_slice(line) {
+            Ok(issued) => held.push_back(issued),
+            Err(_) => damaged += 1,
+        }
+    }
+    (held, damaged)
+}
+
+/// One line for each.
+fn lines_of<'a>(issued: impl IntoIterator<Item = &'a Issued>) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for one in issued {
+        serde_json::to_writer(&mut lines, one).expect("texts and numbers are JSON, and a vector grows");
+        lines.push(b'\n');
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests;
