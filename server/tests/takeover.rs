@@ -14,8 +14,8 @@ use ironroot_server::facts::tier::{TierCredential, TierOrigin};
 use ironroot_server::federation::Federation;
 use ironroot_server::keys::SoftwareKeys;
 use ironroot_server::registry::Registry;
-use ironroot_server::store::Store;
 use ironroot_server::store::spire::SpireStoreError;
+use ironroot_server::store::{Location, Store};
 use ironroot_server::takeover::{KeyPlace, KeysTaken, Report, Rules, Takeover, TakeoverError, What};
 use prost::Message;
 use rusqlite::{Connection, params};
@@ -49,7 +49,7 @@ impl Ours {
     }
 
     fn read(&self, files: &SpireFiles) -> Result<Takeover, TakeoverError> {
-        Takeover::read(&files.database(), &files.key_file(), &self.rules, false, NOW)
+        Takeover::read(&Location::Sqlite(files.database()), &files.key_file(), &self.rules, false, NOW)
     }
 
     async fn take(&self, files: &SpireFiles, store: &Store) -> Result<Report, TakeoverError> {
@@ -418,7 +418,8 @@ fn nothing_is_half_taken() {
         after_a_crash.take(&files, &store).await.unwrap();
     });
     let same = Rules { keys: KeyPlace::File(files.key_file()), ..ours.rules.clone() };
-    let refused = Takeover::read(&files.database(), &files.key_file(), &same, false, NOW).unwrap_err();
+    let refused =
+        Takeover::read(&Location::Sqlite(files.database()), &files.key_file(), &same, false, NOW).unwrap_err();
     assert!(matches!(refused, TakeoverError::SpiresKeyFile), "{refused}");
     assert_eq!(state(&files), before, "SPIRE's files are only read");
 }
@@ -441,7 +442,13 @@ fn what_is_in_the_log_of_a_server_that_was_killed_is_read_and_stays_there() {
 #[test]
 fn files_that_are_no_database_of_spires_are_refused_by_name() {
     let ours = Ours::new();
-    let refused = |path: &Path, key_file: &Path| match Takeover::read(path, key_file, &ours.rules, false, NOW) {
+    let refused = |path: &Path, key_file: &Path| match Takeover::read(
+        &Location::Sqlite(path.to_owned()),
+        key_file,
+        &ours.rules,
+        false,
+        NOW,
+    ) {
         Err(TakeoverError::Spire { error, .. }) => error,
         other => panic!("{other:?}"),
     };
@@ -558,6 +565,6 @@ fn a_damaged_database_is_refused_or_read_and_never_ends_the_command_otherwise() 
         let mut damaged = whole.clone();
         damaged[position] ^= 0x55;
         fs::write(&path, damaged).unwrap();
-        drop(Takeover::read(&path, &files.key_file(), &ours.rules, false, NOW));
+        drop(Takeover::read(&Location::Sqlite(path.clone()), &files.key_file(), &ours.rules, false, NOW));
     }
 }

@@ -90,8 +90,10 @@ impl Location {
 }
 
 /// A connection to PostgreSQL waits in a runtime of its own, which a thread of another runtime cannot have.
-fn on_a_thread<T: Send>(ask: impl FnOnce() -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
-    thread::scope(|scope| scope.spawn(ask).join().unwrap_or(Err(StoreError::Closed)))
+pub(super) fn on_a_thread<T: Send, E: From<StoreError> + Send>(
+    ask: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
+    thread::scope(|scope| scope.spawn(ask).join().unwrap_or_else(|_| Err(StoreError::Closed.into())))
 }
 
 impl fmt::Display for Location {

@@ -24,4 +24,5 @@ mod tls;
 pub use address::{Address, AddressError};
 pub use connection::Connection;
 pub(super) use database::open;
-pub(super) use reading::{peek, recognise, summary};
+pub(super) use reading::{begin_reading, connect, peek, recognise, summary};
+pub(super) use schema::is_spires;

@@ -46,7 +46,7 @@ pub(super) fn inherited(
 ) -> Result<Authorities, TakeoverError> {
     let bundle = own_bundle(bundles, rules)?;
     for key in &bundle.wit_signing_keys {
-        report.leave(What::WitAuthority, &key.kid, "WIT-SVIDs are not there yet");
+        report.leave(What::WitAuthority, &key.kid, "keys of WIT-SVIDs are not taken over: a new one signs here");
     }
     let journal = match keys {
         Some(keys) => own_journal(journals, keys, report)?,

@@ -13,9 +13,9 @@ use crate::store::spire::SpireStoreError;
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum TakeoverError {
-    #[error("SPIRE's database {path} cannot be taken over")]
+    #[error("SPIRE's database {database} cannot be taken over")]
     Spire {
-        path: PathBuf,
+        database: String,
         #[source]
         error: SpireStoreError,
     },

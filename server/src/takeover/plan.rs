@@ -15,6 +15,7 @@ use crate::facts::agent::AgentRecord;
 use crate::facts::entry::RegistrationEntry;
 use crate::facts::tier::TierAuthority;
 use crate::keys::SoftwareKey;
+use crate::store::Location;
 use crate::store::spire::{self, SpireFacts};
 
 /// What of the configuration decides what can be taken over.
@@ -60,14 +61,14 @@ pub struct Takeover {
 impl Takeover {
     /// Reads SPIRE's database and its key file, and decides. Blocks. `looks_only`: also while SPIRE's server runs.
     pub fn read(
-        database: &Path,
+        database: &Location,
         key_file: &Path,
         rules: &Rules,
         looks_only: bool,
         now_unix: i64,
     ) -> Result<Self, TakeoverError> {
         let read = spire::read(database, !looks_only);
-        let facts = read.map_err(|error| TakeoverError::Spire { path: database.to_owned(), error })?;
+        let facts = read.map_err(|error| TakeoverError::Spire { database: database.to_string(), error })?;
         let keys = match &rules.keys {
             KeyPlace::Nowhere => None,
             KeyPlace::File(own) if is_same_file(own, key_file) => return Err(TakeoverError::SpiresKeyFile),

@@ -17,7 +17,7 @@ pub const NOW: i64 = 1_783_000_000;
 pub const DAY: i64 = 24 * 60 * 60;
 
 /// Tables and columns as SPIRE has them, schema 25, without its indices.
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
 CREATE TABLE migrations (id integer primary key autoincrement, created_at datetime, updated_at datetime, version integer, code_version varchar(255));
 CREATE TABLE bundles (id integer primary key autoincrement, created_at datetime, updated_at datetime, trust_domain varchar(255) NOT NULL, data blob);
 CREATE TABLE attested_node_entries (id integer primary key autoincrement, created_at datetime, updated_at datetime, spiffe_id varchar(255), data_type varchar(255), serial_number varchar(255), expires_at datetime, new_serial_number varchar(255), new_expires_at datetime, can_reattest bool, agent_version varchar(255));

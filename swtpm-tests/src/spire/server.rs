@@ -26,6 +26,8 @@ pub struct SpireServer {
     process: Option<Process>,
     port: u16,
     environment: Vec<(String, PathBuf)>,
+    /// `database_type` and `connection_string`; none for a SQLite file.
+    data_store: Option<(&'static str, String)>,
 }
 
 impl SpireServer {
@@ -54,17 +56,36 @@ impl SpireServer {
         Self::start_flagged(trust_domain, times, (server_lines, plugins), environment, &[])
     }
 
+    /// As [`start`](Self::start), with its tables in a database of PostgreSQL.
+    pub fn start_on_postgres(times: Times, connection_string: &str) -> Self {
+        let data_store = Some(("postgres", connection_string.to_owned()));
+        Self::started(TRUST_DOMAIN, times, ("", ""), Self::unconfigured(&[], data_store), &[])
+    }
+
     fn start_flagged(
         trust_domain: &str,
         times: Times,
-        (server_lines, plugins): (&str, &str),
+        more: (&str, &str),
         environment: &[(String, PathBuf)],
         flags: &[&str],
     ) -> Self {
+        Self::started(trust_domain, times, more, Self::unconfigured(environment, None), flags)
+    }
+
+    fn unconfigured(environment: &[(String, PathBuf)], data_store: Option<(&'static str, String)>) -> Self {
         let directory = tempfile::Builder::new().prefix("spire-server-").tempdir().expect("directory");
         open_directory(directory.path());
         let environment = environment.to_vec();
-        let mut server = Self { directory, process: None, port: free_port(), environment };
+        Self { directory, process: None, port: free_port(), environment, data_store }
+    }
+
+    fn started(
+        trust_domain: &str,
+        times: Times,
+        (server_lines, plugins): (&str, &str),
+        mut server: Self,
+        flags: &[&str],
+    ) -> Self {
         std::fs::create_dir_all(server.directory.path().join("data")).expect("directory");
         let config = server.config(trust_domain, times, (server_lines, plugins), flags);
         std::fs::write(server.at("server.conf"), config).expect("configuration written");
@@ -142,6 +163,8 @@ impl SpireServer {
         flags: &[&str],
     ) -> String {
         let directory = self.directory.path().display();
+        let sqlite = || ("sqlite3", format!("{directory}/data/datastore.sqlite3"));
+        let (database_type, connection_string) = self.data_store.clone().unwrap_or_else(sqlite);
         format!(
             r#"server {{
     trust_domain = "{trust_domain}"
@@ -166,8 +189,8 @@ impl SpireServer {
 plugins {{
     DataStore "sql" {{
         plugin_data {{
-            database_type = "sqlite3"
-            connection_string = "{directory}/data/datastore.sqlite3"
+            database_type = "{database_type}"
+            connection_string = "{connection_string}"
         }}
     }}
     KeyManager "disk" {{

@@ -5,8 +5,10 @@ use std::process::{Command, Output};
 
 use ironroot_api::certificate::Certificate;
 use ironroot_lab::deployment::{DEADLINE, Keys, Server, ServerOptions, TRUST_DOMAIN, binary, expect_within, wait_for};
+use ironroot_lab::devid_pki::DevIdPki;
 use ironroot_lab::spire::{SpireServer, Times};
 use ironroot_lab::workload_client::{fetch_jwt, validate_jwt};
+use ironroot_postgres_cluster::Cluster;
 use tokio::runtime::Runtime;
 
 use crate::deployment::{AnyAgent, AnyServer, Maker};
@@ -20,9 +22,13 @@ fn options(keys: Keys) -> ServerOptions {
 
 /// `ironroot-server import spire` into what the configuration of `ours` names.
 fn import(theirs: &SpireServer, ours: &Server, more: &[&str]) -> Output {
+    import_from(&theirs.database().display().to_string(), theirs, ours, more)
+}
+
+fn import_from(datastore: &str, theirs: &SpireServer, ours: &Server, more: &[&str]) -> Output {
     let mut command = Command::new(binary("ironroot-server"));
     let (name, value) = ours.token().environment();
-    command.args(["import", "spire", "-datastore"]).arg(theirs.database()).arg("-keys").arg(theirs.key_file());
+    command.args(["import", "spire", "-datastore", datastore, "-keys"]).arg(theirs.key_file());
     command.arg("-config").arg(ours.config_path()).args(more).env(name, value);
     command.output().expect("ironroot-server starts")
 }
@@ -135,6 +141,59 @@ fn take_over(keys: Keys) {
     assert_eq!(server.cli(Maker::Spire, &["agent", "count"]), "3 attested agents\n");
 
     // The way back: SPIRE's files are as they were, so its server starts with what it had.
+    let AnyServer::Ours(mut ours) = server else { panic!("it is ours") };
+    ours.kill();
+    theirs.restart();
+    let shown = theirs.cli_output(&["entry", "show", "-output", "json"]);
+    assert_eq!(by_id(&String::from_utf8_lossy(&shown.stdout)), by_id(&entries));
+}
+
+#[test]
+#[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
+fn a_live_server_of_spires_on_postgresql_is_taken_over_and_agents_notice_nothing() {
+    let (runtime, cluster) = (Runtime::new().expect("runtime"), Cluster::shared());
+    let database = cluster.connection_string(&cluster.create_database());
+    let theirs = AnyServer::Spires(SpireServer::start_on_postgres(TIMES, &format!("{database} sslmode=disable")));
+    let other = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(other.path(), DevIdPki::new().maker.authorities_pem()).expect("written");
+    let of_others = ["bundle", "set", "-id", "spiffe://other.org", "-path", &other.path().display().to_string()];
+    theirs.cli(Maker::Spire, &of_others);
+    theirs.create_own_entry(Maker::Spire, "/app", &["-dns", "app.example.org", "-federatesWith", "spiffe://other.org"]);
+    let mut agents = [AnyAgent::new(Maker::Spire), AnyAgent::new(Maker::Ironroot)];
+    for agent in &mut agents {
+        let token = theirs.token(Maker::Spire);
+        agent.start(&theirs, Some(&token));
+        agent.expect_identity(&runtime);
+    }
+    let tokens = agents.each_ref().map(|agent| token(agent, &runtime));
+    let entries = theirs.cli(Maker::Spire, &["entry", "show", "-output", "json"]);
+    let bundles = theirs.cli(Maker::Spire, &["bundle", "list"]);
+
+    let AnyServer::Spires(mut theirs) = theirs else { panic!("it is SPIRE's") };
+    let ours = Server::prepare_at(theirs.port(), &options(Keys::File));
+    let looked = import_from(&database, &theirs, &ours, &["-dryRun"]);
+    assert!(looked.status.success() && said(&looked).contains("Would take over from SPIRE"), "{}", said(&looked));
+    let refused = import_from(&database, &theirs, &ours, &[]);
+    assert!(!refused.status.success() && said(&refused).contains("others are connected to it"), "{}", said(&refused));
+    assert!(theirs.process().expect("runs").terminate(), "SPIRE's server ends well");
+    let imported = import_from(&database, &theirs, &ours, &["-output", "json"]);
+    assert!(imported.status.success(), "{}", said(&imported));
+    let report: serde_json::Value = serde_json::from_slice(&imported.stdout).expect("JSON");
+    assert_eq!((&report["agents"], &report["federated_bundles"]), (&2.into(), &1.into()), "{report}");
+
+    let mut ours = ours;
+    ours.restart();
+    let server = AnyServer::Ours(ours);
+    assert_eq!(by_id(&server.cli(Maker::Spire, &["entry", "show", "-output", "json"])), by_id(&entries));
+    assert_eq!(server.cli(Maker::Spire, &["bundle", "list"]), bundles);
+    expect_rotations(&agents, &runtime);
+    for (agent, token) in agents.iter().zip(&tokens) {
+        validate(agent, token, &runtime);
+        for sign in ["needs to re-attest", "certificate signed by unknown authority", "UnknownIssuer"] {
+            assert!(!agent.log().contains(sign), "{sign}\n{}", agent.log());
+        }
+    }
+    // The way back: its tables are as they were.
     let AnyServer::Ours(mut ours) = server else { panic!("it is ours") };
     ours.kill();
     theirs.restart();

@@ -114,6 +114,15 @@ impl Address {
         Ok(Self { config: without_hosts(&config, hosts.len(), proof.is_some()), hosts, proof })
     }
 
+    /// The same, with a password if it has none.
+    #[must_use]
+    pub fn with_password(mut self, password: &str) -> Self {
+        if self.config.get_password().is_none() {
+            self.config.password(password);
+        }
+        self
+    }
+
     pub(super) fn proof(&self) -> Option<&ServerProof> {
         self.proof.as_ref()
     }

@@ -10,14 +10,23 @@ use super::{Address, Connection};
 use crate::store::sql::Session;
 use crate::store::{Facts, StoreError, Summary};
 
+/// A connection to any program's database.
+pub(in crate::store) fn connect(address: &Address) -> Result<Connection, StoreError> {
+    Connection::open(address, &runtime()?, &Arc::default())
+}
+
+/// From here on it reads what is there at one moment, and changes nothing.
+pub(in crate::store) fn begin_reading(connection: &Connection) -> Result<(), StoreError> {
+    connection.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+}
+
 fn look<T>(
     address: &Address,
     trust_domain: &TrustDomain,
     read: impl FnOnce(&Connection, Found) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let runtime = runtime()?;
-    let connection = Connection::open(address, &runtime, &Arc::default())?;
-    connection.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    let connection = connect(address)?;
+    begin_reading(&connection)?;
     let found = schema::look(&connection, trust_domain, MIGRATIONS.len() as i64)?;
     read(&connection, found)
 }

@@ -80,7 +80,7 @@ fn check_server(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// Source: SPIRE's `sqlstore.Migration`, as [`crate::store::sqlite::is_spires`].
-fn is_spires(connection: &Connection) -> Result<bool, StoreError> {
+pub(in crate::store) fn is_spires(connection: &Connection) -> Result<bool, StoreError> {
     let columns = "SELECT count(*) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
                    JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = current_schema()
                    AND relname = 'migrations' AND attname IN ('version', 'code_version')";

@@ -5,6 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use super::{MAX_DATABASE_BYTES, SCHEMA_VERSIONS};
+use crate::store::StoreError;
 
 /// Why a database is not taken for SPIRE's, or not read. Nothing was taken from it.
 #[derive(Debug, Error)]
@@ -24,14 +25,19 @@ pub enum SpireStoreError {
         "it is no SQLite database: give the path that connection_string of SPIRE's DataStore \"sql\" names (database_type sqlite3)"
     )]
     NotSqlite,
-    /// SQLite's, and another program's.
-    #[error("it is a SQLite database, but none of SPIRE's: it has no table \"migrations\" with SPIRE's columns")]
+    /// Another program's.
+    #[error("it is a database, but none of SPIRE's: it has no table \"migrations\" with SPIRE's columns")]
     NotSpires,
     #[error("it has {0} bytes, more than the {MAX_DATABASE_BYTES} that are accepted")]
     TooLarge(u64),
     /// A running server may write to it.
     #[error("a server has it open: stop spire-server first (or look only, with -dryRun)")]
     InUse,
+    /// As [`InUse`](Self::InUse), of a database server.
+    #[error(
+        "others are connected to it ({0}): stop every spire-server on it first, and whoever else has it open (or look only, with -dryRun)"
+    )]
+    Connected(String),
     /// It changed while it was copied, each time.
     #[error("it is being written to: stop spire-server first")]
     Changing,
@@ -54,7 +60,25 @@ pub enum SpireStoreError {
     /// Another type than SPIRE writes, or a time that is none.
     #[error("row {row} of table {table} is damaged: {reason}")]
     Row { table: &'static str, row: i64, reason: String },
+    /// The database server does not answer, or turns us away.
+    #[error("it does not answer")]
+    Unreachable(#[source] StoreError),
     /// A table or a column is missing, or what else the engine says.
     #[error("it cannot be read: it is half written, or damaged")]
-    Sql(#[from] rusqlite::Error),
+    Sql(#[source] StoreError),
+}
+
+impl From<StoreError> for SpireStoreError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unreachable(_) => Self::Unreachable(error),
+            error => Self::Sql(error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for SpireStoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::from(error).into()
+    }
 }

@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 
-use rusqlite::types::FromSql;
-use rusqlite::{Connection, Row};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-
 use super::SCHEMA_VERSIONS;
 use super::error::SpireStoreError;
+use super::tables::{Columns, Tables};
+use crate::store::sql::Session;
 
 /// Most rows of entries, agents, tokens, bundles and relationships, each. As many entries as one of our servers holds in memory.
 pub const MAX_ROWS: i64 = 1_000_000;
@@ -130,33 +127,32 @@ pub struct SpireRelationship {
     pub endpoint_spiffe_id: String,
 }
 
-/// Reads all of it, in one transaction, once each table is known to be within its bounds.
-pub(super) fn read(connection: &Connection) -> Result<SpireFacts, SpireStoreError> {
-    let transaction = connection.unchecked_transaction()?;
-    let (version, code_version) = read_version(&transaction)?;
+/// Reads all of it, in the transaction that `session` is in, once each table is known to be within its bounds.
+pub(super) fn read(session: Session<'_>) -> Result<SpireFacts, SpireStoreError> {
+    let tables = Tables(session);
+    let (version, code_version) = read_version(tables)?;
     for (table, columns, most_rows, most_bytes) in TABLES {
-        check_bounds(&transaction, table, columns, *most_rows, *most_bytes)?;
+        check_bounds(tables, table, columns, *most_rows, *most_bytes)?;
     }
     Ok(SpireFacts {
         version,
         code_version,
-        bundles: bundles(&transaction)?,
-        journals: journals(&transaction)?,
-        entries: entries(&transaction, version)?,
-        agents: agents(&transaction, version)?,
-        tokens: tokens(&transaction)?,
-        relationships: relationships(&transaction)?,
+        bundles: bundles(tables)?,
+        journals: journals(tables)?,
+        entries: entries(tables, version)?,
+        agents: agents(tables, version)?,
+        tokens: tokens(tables)?,
+        relationships: relationships(tables)?,
     })
 }
 
-fn read_version(connection: &Connection) -> Result<(i64, String), SpireStoreError> {
-    let rows: i64 = connection.query_row("SELECT count(*) FROM migrations", [], |row| row.get(0))?;
+fn read_version(tables: Tables<'_>) -> Result<(i64, String), SpireStoreError> {
+    let rows: i64 = tables.one("SELECT count(*) FROM migrations")?;
     if rows != 1 {
         return Err(SpireStoreError::VersionRows(rows));
     }
-    let select = "SELECT version, substr(coalesce(code_version, ''), 1, 64) FROM migrations";
-    let (version, code_version): (i64, String) =
-        connection.query_row(select, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let version: i64 = tables.one(&format!("SELECT {} FROM migrations", tables.number("version")))?;
+    let code_version = tables.one("SELECT substr(coalesce(code_version, ''), 1, 64) FROM migrations")?;
     match SCHEMA_VERSIONS.contains(&version) {
         true => Ok((version, code_version)),
         false => Err(SpireStoreError::Version { found: version, code_version }),
@@ -189,19 +185,18 @@ const TABLES: &[(&str, &[&str], i64, i64)] = &[
 ];
 
 fn check_bounds(
-    connection: &Connection,
+    tables: Tables<'_>,
     table: &'static str,
     columns: &[&str],
     most_rows: i64,
     most_bytes: i64,
 ) -> Result<(), SpireStoreError> {
-    let rows: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+    let rows: i64 = tables.one(&format!("SELECT count(*) FROM {table}"))?;
     if rows > most_rows {
         return Err(SpireStoreError::TooManyRows { table, rows, most: most_rows });
     }
     for column in columns {
-        let longest = format!("SELECT coalesce(max(length(CAST({column} AS BLOB))), 0) FROM {table}");
-        let bytes: i64 = connection.query_row(&longest, [], |row| row.get(0))?;
+        let bytes: i64 = tables.one(&format!("SELECT {} FROM {table}", tables.longest(column)))?;
         if bytes > most_bytes {
             return Err(SpireStoreError::TooLong { table, bytes, most: most_bytes });
         }
@@ -209,74 +204,31 @@ fn check_bounds(
     Ok(())
 }
 
-/// Reads rows that begin with their number. A value of another type than SPIRE's is told with it.
-fn each<T>(
-    connection: &Connection,
-    table: &'static str,
-    select: &str,
-    read: impl Fn(&Columns<'_, '_>) -> Result<T, SpireStoreError>,
-) -> Result<Vec<T>, SpireStoreError> {
-    let mut statement = connection.prepare(select)?;
-    let mut rows = statement.query([])?;
-    let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
-        all.push(read(&Columns { table, number: row.get(0)?, row })?);
-    }
-    Ok(all)
-}
-
-struct Columns<'r, 's> {
-    table: &'static str,
-    number: i64,
-    row: &'r Row<'s>,
-}
-
-impl Columns<'_, '_> {
-    fn get<T: FromSql>(&self, column: usize) -> Result<T, SpireStoreError> {
-        self.row.get(column).map_err(|error| self.damaged(error.to_string()))
-    }
-
-    /// A time as SPIRE's engine writes it, `2026-11-25 21:16:17.204657828+00:00`, UNIX seconds, rounded as SPIRE does.
-    fn time(&self, column: usize) -> Result<i64, SpireStoreError> {
-        let text: Option<String> = self.get(column)?;
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(0) };
-        parse_time(&text).ok_or_else(|| self.damaged(format!("{text:?} is no time")))
-    }
-
-    fn damaged(&self, reason: String) -> SpireStoreError {
-        SpireStoreError::Row { table: self.table, row: self.number, reason }
-    }
-}
-
-/// Source: mattn/go-sqlite3, SQLiteTimestampFormats: a blank or a T between date and time, and no zone is UTC.
-fn parse_time(text: &str) -> Option<i64> {
-    let (date, time) = text.split_once([' ', 'T'])?;
-    let has_zone = time.ends_with('Z') || time.contains('+') || time.contains('-');
-    let zone = if has_zone { "" } else { "Z" };
-    let time = OffsetDateTime::parse(&format!("{date}T{time}{zone}"), &Rfc3339).ok()?;
-    Some(time.unix_timestamp() + i64::from(time.nanosecond() >= 500_000_000))
-}
-
-fn bundles(connection: &Connection) -> Result<Vec<SpireBundle>, SpireStoreError> {
-    each(connection, "bundles", "SELECT id, trust_domain, data FROM bundles ORDER BY id", |row| {
+fn bundles(tables: Tables<'_>) -> Result<Vec<SpireBundle>, SpireStoreError> {
+    let select = format!("SELECT {}, trust_domain, data FROM bundles ORDER BY id", tables.number("id"));
+    tables.each("bundles", &select, |row| {
         Ok(SpireBundle { trust_domain: row.get(1)?, data: row.get::<Option<Vec<u8>>>(2)?.unwrap_or_default() })
     })
 }
 
-fn journals(connection: &Connection) -> Result<Vec<SpireJournal>, SpireStoreError> {
-    each(connection, "ca_journals", "SELECT id, data FROM ca_journals ORDER BY id", |row| {
+fn journals(tables: Tables<'_>) -> Result<Vec<SpireJournal>, SpireStoreError> {
+    let select = format!("SELECT {}, data FROM ca_journals ORDER BY id", tables.number("id"));
+    tables.each("ca_journals", &select, |row| {
         Ok(SpireJournal { row: row.number, data: row.get::<Option<Vec<u8>>>(1)?.unwrap_or_default() })
     })
 }
 
-fn entries(connection: &Connection, version: i64) -> Result<Vec<SpireEntry>, SpireStoreError> {
-    let attributes = if version >= 25 { "additional_attributes" } else { "NULL" };
+fn entries(tables: Tables<'_>, version: i64) -> Result<Vec<SpireEntry>, SpireStoreError> {
+    let attributes = if version >= 25 { "additional_attributes" } else { tables.no_bytes() };
+    let number = |column: &str| tables.number(column);
+    let (id, ttl, jwt_svid_ttl, expiry) = (number("id"), number("ttl"), number("jwt_svid_ttl"), number("expiry"));
+    let (admin, downstream, store_svid) = (tables.flag("admin"), tables.flag("downstream"), tables.flag("store_svid"));
+    let (revision, created_at) = (number("revision_number"), tables.time("created_at"));
     let select = format!(
-        "SELECT id, entry_id, spiffe_id, parent_id, ttl, jwt_svid_ttl, coalesce(admin, 0), coalesce(downstream, 0), \
-         coalesce(store_svid, 0), coalesce(expiry, 0), coalesce(revision_number, 0), created_at, coalesce(hint, ''), {attributes} \
-         FROM registered_entries ORDER BY id"
+        "SELECT {id}, entry_id, spiffe_id, parent_id, {ttl}, {jwt_svid_ttl}, {admin}, {downstream}, {store_svid}, {expiry}, {revision}, \
+         {created_at}, coalesce(hint, ''), {attributes} FROM registered_entries ORDER BY id"
     );
-    let rows = each(connection, "registered_entries", &select, |row| {
+    let rows = tables.each("registered_entries", &select, |row| {
         let attributes: Option<Vec<u8>> = row.get(13)?;
         Ok((
             row.number,
@@ -284,8 +236,8 @@ fn entries(connection: &Connection, version: i64) -> Result<Vec<SpireEntry>, Spi
                 entry_id: row.get(1)?,
                 spiffe_id: row.get(2)?,
                 parent_id: row.get(3)?,
-                x509_svid_ttl: row.get::<Option<i64>>(4)?.unwrap_or_default(),
-                jwt_svid_ttl: row.get::<Option<i64>>(5)?.unwrap_or_default(),
+                x509_svid_ttl: row.get(4)?,
+                jwt_svid_ttl: row.get(5)?,
                 admin: row.get(6)?,
                 downstream: row.get(7)?,
                 store_svid: row.get(8)?,
@@ -301,20 +253,24 @@ fn entries(connection: &Connection, version: i64) -> Result<Vec<SpireEntry>, Spi
     let places: HashMap<i64, usize> = rows.iter().enumerate().map(|(place, (row, _))| (*row, place)).collect();
     let mut entries: Vec<SpireEntry> = rows.into_iter().map(|(_, entry)| entry).collect();
     // Rows of entries that were deleted may be left: they hang on nothing.
-    let selectors = "SELECT id, registered_entry_id, type, value FROM selectors ORDER BY id";
+    let of_entry = number("registered_entry_id");
+    let selectors = format!("SELECT {id}, {of_entry}, type, value FROM selectors ORDER BY id");
     for (entry, kind, value) in
-        each(connection, "selectors", selectors, |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?)))?
+        tables.each("selectors", &selectors, |row| Ok((row.get(1)?, row.get(2)?, row.get(3)?)))?
     {
         hang(&places, &mut entries, entry, |entry| entry.selectors.push((kind, value)));
     }
-    let dns_names = "SELECT id, registered_entry_id, value FROM dns_names ORDER BY id";
-    for (entry, name) in each(connection, "dns_names", dns_names, |row| Ok((row.get(1)?, row.get(2)?)))? {
+    let dns_names = format!("SELECT {id}, {of_entry}, value FROM dns_names ORDER BY id");
+    for (entry, name) in tables.each("dns_names", &dns_names, |row| Ok((row.get(1)?, row.get(2)?)))? {
         hang(&places, &mut entries, entry, |entry| entry.dns_names.push(name));
     }
-    let federates = "SELECT f.rowid, f.registered_entry_id, b.trust_domain FROM federated_registration_entries f \
-                     JOIN bundles b ON b.id = f.bundle_id ORDER BY b.id";
-    let read = |row: &Columns<'_, '_>| Ok((row.get(1)?, row.get(2)?));
-    for (entry, domain) in each(connection, "federated_registration_entries", federates, read)? {
+    // A row of this table has no number of its own.
+    let federates = format!(
+        "SELECT {of_entry}, {of_entry}, b.trust_domain FROM federated_registration_entries f JOIN bundles b ON b.id = f.bundle_id \
+         ORDER BY b.id"
+    );
+    let read = |row: &Columns<'_>| Ok((row.get(1)?, row.get(2)?));
+    for (entry, domain) in tables.each("federated_registration_entries", &federates, read)? {
         hang(&places, &mut entries, entry, |entry| entry.federates_with.push(domain));
     }
     Ok(entries)
@@ -326,13 +282,15 @@ fn hang(places: &HashMap<i64, usize>, entries: &mut [SpireEntry], row: i64, hang
     }
 }
 
-fn agents(connection: &Connection, version: i64) -> Result<Vec<SpireAgent>, SpireStoreError> {
+fn agents(tables: Tables<'_>, version: i64) -> Result<Vec<SpireAgent>, SpireStoreError> {
     let agent_version = if version >= 24 { "coalesce(agent_version, '')" } else { "''" };
+    let (id, can_reattest) = (tables.number("id"), tables.flag("can_reattest"));
+    let (expires_at, new_expires_at) = (tables.time("expires_at"), tables.time("new_expires_at"));
     let select = format!(
-        "SELECT id, spiffe_id, coalesce(data_type, ''), coalesce(serial_number, ''), expires_at, coalesce(new_serial_number, ''), \
-         new_expires_at, coalesce(can_reattest, 0), {agent_version} FROM attested_node_entries ORDER BY id"
+        "SELECT {id}, spiffe_id, coalesce(data_type, ''), coalesce(serial_number, ''), {expires_at}, coalesce(new_serial_number, ''), \
+         {new_expires_at}, {can_reattest}, {agent_version} FROM attested_node_entries ORDER BY id"
     );
-    let mut agents = each(connection, "attested_node_entries", &select, |row| {
+    let mut agents = tables.each("attested_node_entries", &select, |row| {
         Ok(SpireAgent {
             spiffe_id: row.get(1)?,
             data_type: row.get(2)?,
@@ -347,9 +305,9 @@ fn agents(connection: &Connection, version: i64) -> Result<Vec<SpireAgent>, Spir
     })?;
     let places: HashMap<String, usize> =
         agents.iter().enumerate().map(|(place, agent)| (agent.spiffe_id.clone(), place)).collect();
-    let selectors = "SELECT id, spiffe_id, type, value FROM node_resolver_map_entries ORDER BY id";
-    let read = |row: &Columns<'_, '_>| Ok((row.get::<String>(1)?, row.get(2)?, row.get(3)?));
-    for (id, kind, value) in each(connection, "node_resolver_map_entries", selectors, read)? {
+    let selectors = format!("SELECT {id}, spiffe_id, type, value FROM node_resolver_map_entries ORDER BY id");
+    let read = |row: &Columns<'_>| Ok((row.get::<String>(1)?, row.get(2)?, row.get(3)?));
+    for (id, kind, value) in tables.each("node_resolver_map_entries", &selectors, read)? {
         if let Some(agent) = places.get(&id).and_then(|place| agents.get_mut(*place)) {
             agent.selectors.push((kind, value));
         }
@@ -357,16 +315,19 @@ fn agents(connection: &Connection, version: i64) -> Result<Vec<SpireAgent>, Spir
     Ok(agents)
 }
 
-fn tokens(connection: &Connection) -> Result<Vec<SpireToken>, SpireStoreError> {
-    each(connection, "join_tokens", "SELECT id, token, coalesce(expiry, 0) FROM join_tokens ORDER BY id", |row| {
-        Ok(SpireToken { token: row.get(1)?, expiry: row.get(2)? })
-    })
+fn tokens(tables: Tables<'_>) -> Result<Vec<SpireToken>, SpireStoreError> {
+    let (id, expiry) = (tables.number("id"), tables.number("expiry"));
+    let select = format!("SELECT {id}, token, {expiry} FROM join_tokens ORDER BY id");
+    tables.each("join_tokens", &select, |row| Ok(SpireToken { token: row.get(1)?, expiry: row.get(2)? }))
 }
 
-fn relationships(connection: &Connection) -> Result<Vec<SpireRelationship>, SpireStoreError> {
-    let select = "SELECT id, trust_domain, coalesce(bundle_endpoint_url, ''), coalesce(bundle_endpoint_profile, ''), \
-                  coalesce(endpoint_spiffe_id, '') FROM federated_trust_domains ORDER BY id";
-    each(connection, "federated_trust_domains", select, |row| {
+fn relationships(tables: Tables<'_>) -> Result<Vec<SpireRelationship>, SpireStoreError> {
+    let id = tables.number("id");
+    let select = format!(
+        "SELECT {id}, trust_domain, coalesce(bundle_endpoint_url, ''), coalesce(bundle_endpoint_profile, ''), \
+         coalesce(endpoint_spiffe_id, '') FROM federated_trust_domains ORDER BY id"
+    );
+    tables.each("federated_trust_domains", &select, |row| {
         Ok(SpireRelationship {
             trust_domain: row.get(1)?,
             bundle_endpoint_url: row.get(2)?,
@@ -374,27 +335,4 @@ fn relationships(connection: &Connection) -> Result<Vec<SpireRelationship>, Spir
             endpoint_spiffe_id: row.get(4)?,
         })
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_time;
-
-    #[test]
-    fn times_are_read_as_the_go_driver_writes_them_and_rounded_as_spire_does() {
-        for (text, unix) in [
-            ("2026-11-25 21:16:17.204657828+00:00", 1_795_641_377),
-            ("2026-11-25 21:16:17.504657828+00:00", 1_795_641_378),
-            ("2026-11-25 21:16:17+00:00", 1_795_641_377),
-            ("2026-11-25 22:16:17+01:00", 1_795_641_377),
-            ("2026-11-25T21:16:17Z", 1_795_641_377),
-            ("2026-11-25 21:16:17", 1_795_641_377),
-            ("0001-01-01 00:00:00+00:00", -62_135_596_800),
-        ] {
-            assert_eq!(parse_time(text), Some(unix), "{text}");
-        }
-        for wrong in ["", "now", "2026-11-25", "2026-13-25 21:16:17", "99999-01-01 00:00:00"] {
-            assert_eq!(parse_time(wrong), None, "{wrong}");
-        }
-    }
 }
