@@ -213,14 +213,18 @@ impl Rotation {
             return;
         }
         let root = failures.note(Attempt::LookForRoot, self.performer.look_for_root(moment).await);
-        let jwt_key = failures.note(Attempt::LookForTokenKeys, self.performer.look_for_token_keys(moment).await);
+        let mut are_there = root.is_some();
+        for purpose in Purpose::ALL.into_iter().filter(|purpose| purpose.signs_tokens()) {
+            let found = self.performer.look_for_token_key(purpose, moment).await;
+            are_there &= failures.note(Attempt::LookForTokenKey(purpose), found).is_some();
+        }
         let shortage = failures.note(Attempt::LookForFreeKey, self.performer.look_for_free_key(moment).await);
         if let Some(shortage) = shortage
             && let Some(alarm) = self.published.health().look_at_keys(shortage, moment.now_unix)
         {
             error!(reason = alarm, "no key is left for the next rotation");
         }
-        if root.is_some() && jwt_key.is_some() && shortage.is_some() {
+        if are_there && shortage.is_some() {
             self.looked = Some(Instant::now());
         }
     }

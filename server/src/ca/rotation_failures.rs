@@ -19,8 +19,8 @@ pub(super) enum Attempt {
     FindSigners,
     /// To find the root's key before it is needed.
     LookForRoot,
-    /// To find the keys that sign tokens.
-    LookForTokenKeys,
+    /// To find the key that signs tokens of this kind.
+    LookForTokenKey(Purpose),
     /// To find an administrator's key before it is needed.
     LookForFreeKey,
     /// To come to an end.
@@ -33,12 +33,12 @@ pub(super) enum Attempt {
 pub(super) struct Failures(Vec<(Attempt, CaError)>);
 
 impl Attempt {
-    /// Whether only keys of tokens depend on it.
-    pub(super) fn is_for_tokens(self) -> bool {
+    /// Which tokens' keys alone depend on it; none if more does.
+    pub(super) fn tokens(self) -> Option<Purpose> {
         match self {
-            Self::LookForTokenKeys => true,
-            Self::Do(step) => step.purpose().is_some_and(Purpose::signs_tokens),
-            _ => false,
+            Self::LookForTokenKey(purpose) => Some(purpose),
+            Self::Do(step) => step.purpose().filter(|purpose| purpose.signs_tokens()),
+            _ => None,
         }
     }
 }
@@ -109,9 +109,9 @@ fn distance_from_signing((attempt, error): &(Attempt, CaError)) -> u8 {
 }
 
 impl Failures {
-    /// Each reason once, of what failed for keys of JWT-SVIDs alone, or of all else.
-    pub(super) fn reasons(&self, for_tokens: bool) -> String {
-        joined(self.failed().filter(|(attempt, _)| attempt.is_for_tokens() == for_tokens))
+    /// Each reason once, of what failed for the keys of these tokens alone, or of what concerns more.
+    pub(super) fn reasons(&self, tokens: Option<Purpose>) -> String {
+        joined(self.failed().filter(|(attempt, _)| attempt.tokens() == tokens))
     }
 }
 

@@ -8,6 +8,9 @@ use super::rotation_failures::{Attempt, Failures};
 /// Failures in a row after which the server is not ready: one may be a token that is just being restarted.
 const FAILURES: u32 = 3;
 
+/// Purposes of keys that sign tokens.
+const TOKENS: [Purpose; 2] = [Purpose::Jwt, Purpose::Wit];
+
 /// The missing key is told to health checks when the rotation is nearer than this, seconds.
 const KEY_ALARM: i64 = 30 * 24 * 60 * 60;
 /// An awaited root is told to health checks when the CA ends within this time, seconds.
@@ -19,9 +22,8 @@ const KEY_REMINDER: i64 = 24 * 60 * 60;
 #[derive(Debug, Default)]
 pub(super) struct RotationHealth {
     failing: Vec<Failing>,
-    /// Why, of the last round: for the CA and its root, and for keys of tokens alone.
-    why: String,
-    why_tokens: String,
+    /// Why, of the last round: for the keys of which tokens alone, or for the CA and its root.
+    why: Vec<(Option<Purpose>, String)>,
     /// When a key is needed that nobody has made, UNIX seconds.
     key_needed_at: Option<i64>,
     /// When that was told last, UNIX seconds.
@@ -43,7 +45,7 @@ struct Failing {
 impl RotationHealth {
     /// All that was due was done, or there was nothing to do.
     pub(super) fn worked(&mut self) {
-        (self.failing, self.why, self.why_tokens) = Default::default();
+        (self.failing, self.why) = Default::default();
     }
 
     /// An administrator's key is needed at `needed_at`, UNIX seconds, and none is free; or that is not so. Returns what the log is to be
@@ -88,7 +90,8 @@ impl RotationHealth {
             Failing { attempt, times: times.saturating_add(1), since_unix }
         };
         self.failing = failures.attempts().map(again).collect();
-        (self.why, self.why_tokens) = (failures.reasons(false), failures.reasons(true));
+        let concerned = TOKENS.into_iter().map(Some).chain([None]);
+        self.why = concerned.map(|tokens| (tokens, failures.reasons(tokens))).collect();
         self.failing.iter().map(Failing::loudness).max().unwrap_or(Loudness::Silent)
     }
 
@@ -99,39 +102,47 @@ impl RotationHealth {
         let root = root.map(|(why, ends)| root_alarm(why, *ends, now_unix));
         let of_the_ca = self.lasting_failure(not_after_unix);
         let reasons: Vec<_> =
-            of_the_ca.into_iter().chain(self.lasting_failure_of_tokens()).chain(shortage).chain(root).collect();
+            of_the_ca.into_iter().chain(self.lasting_failures_of_tokens()).chain(shortage).chain(root).collect();
         if reasons.is_empty() { None } else { Some(reasons.join("; ")) }
     }
 
     fn lasting_failure(&self, not_after_unix: i64) -> Option<String> {
-        let longest = self.longest(false)?;
+        let (longest, why) = self.longest(None)?;
         Some(format!(
             "the CA rotation has failed {} times since {} ({}); the CA that signs now ends at {}, and every identity with it \
              unless the next CA is there by then",
             longest.times,
             utc(longest.since_unix),
-            self.why,
+            why,
             utc(not_after_unix)
         ))
     }
 
-    fn lasting_failure_of_tokens(&self) -> Option<String> {
-        let Failing { attempt, times, since_unix } = self.longest(true)?;
-        let (since, why) = (utc(*since_unix), &self.why_tokens);
-        let (tokens, leaves_out) = match attempt {
-            Attempt::Do(step) if step.purpose() == Some(Purpose::Wit) => ("WIT", "enable_wit_svids = false"),
-            _ => ("JWT", "disable_jwt_svids = true"),
-        };
-        Some(format!(
-            "the rotation of the keys of {tokens}-SVIDs has failed {times} times since {since} ({why}); X509-SVIDs go on, and \
-             `{leaves_out}` leaves the others out"
-        ))
+    fn lasting_failures_of_tokens(&self) -> impl Iterator<Item = String> {
+        TOKENS.into_iter().filter_map(move |tokens| {
+            let (Failing { times, since_unix, .. }, why) = self.longest(Some(tokens))?;
+            let (since, (tokens, leaves_out)) = (utc(*since_unix), in_words(tokens));
+            Some(format!(
+                "the rotation of the keys of {tokens}-SVIDs has failed {times} times since {since} ({why}); all other SVIDs go on, and \
+                 `{leaves_out}` leaves these out"
+            ))
+        })
     }
 
-    /// What has failed most often, if that is often enough to be told.
-    fn longest(&self, for_tokens: bool) -> Option<&Failing> {
-        let failing = self.failing.iter().filter(|failing| failing.attempt.is_for_tokens() == for_tokens);
-        failing.max_by_key(|failing| failing.times).filter(|longest| longest.times >= FAILURES)
+    /// What has failed most often, if that is often enough to be told, and why.
+    fn longest(&self, tokens: Option<Purpose>) -> Option<(&Failing, &str)> {
+        let failing = self.failing.iter().filter(|failing| failing.attempt.tokens() == tokens);
+        let longest = failing.max_by_key(|failing| failing.times).filter(|longest| longest.times >= FAILURES)?;
+        let why = self.why.iter().find(|(concerned, _)| *concerned == tokens);
+        Some((longest, why.map_or("", |(_, why)| why.as_str())))
+    }
+}
+
+/// What the tokens are called whose keys have this purpose, and what of the configuration leaves them out.
+fn in_words(tokens: Purpose) -> (&'static str, &'static str) {
+    match tokens {
+        Purpose::Wit => ("WIT", "enable_wit_svids = false"),
+        Purpose::Jwt | Purpose::X509Ca | Purpose::Root => ("JWT", "disable_jwt_svids = true"),
     }
 }
 
@@ -238,14 +249,15 @@ mod tests {
 
     #[test]
     fn what_keeps_only_jwt_svids_from_their_next_key_is_told_as_that_and_beside_what_the_ca_lacks() {
-        const JWT: Attempt = Attempt::LookForTokenKeys;
+        const JWT: Attempt = Attempt::LookForTokenKey(Purpose::Jwt);
         let mut health = RotationHealth::default();
         for now in 0..3 {
             health.failed(&Failures::of(JWT, CaError::Interrupted), now);
         }
         let alone = health.trouble(3, 100).expect("for long");
         assert!(alone.starts_with("the rotation of the keys of JWT-SVIDs has failed 3 times since 1970"), "{alone}");
-        assert!(alone.contains("X509-SVIDs go on") && !alone.contains("the CA that signs now ends"), "{alone}");
+        assert!(alone.contains("all other SVIDs go on") && alone.contains("`disable_jwt_svids = true`"), "{alone}");
+        assert!(!alone.contains("the CA that signs now ends"), "{alone}");
         for now in 3..6 {
             let mut both = of_the_ca();
             both.note(JWT, Err::<(), _>(CaError::Interrupted));
@@ -257,6 +269,27 @@ mod tests {
             both.contains("of JWT-SVIDs has failed 6 times since 1970-01-01T00:00:00Z (a signing task ended early)"),
             "{both}"
         );
+    }
+
+    #[test]
+    fn keys_of_wit_svids_are_told_as_theirs_alone_and_beside_those_of_jwt_svids() {
+        const JWT: Attempt = Attempt::LookForTokenKey(Purpose::Jwt);
+        const WIT: Attempt = Attempt::LookForTokenKey(Purpose::Wit);
+        let mut health = RotationHealth::default();
+        for now in 0..3 {
+            health.failed(&Failures::of(WIT, CaError::Interrupted), now);
+        }
+        let alone = health.trouble(3, 100).expect("for long");
+        assert!(alone.starts_with("the rotation of the keys of WIT-SVIDs has failed 3 times since 1970"), "{alone}");
+        assert!(alone.contains("`enable_wit_svids = false`") && !alone.contains("JWT"), "{alone}");
+        for now in 3..6 {
+            let mut both = Failures::of(WIT, CaError::Interrupted);
+            both.note(JWT, Err::<(), _>(CaError::NothingSigns));
+            health.failed(&both, now);
+        }
+        let both = health.trouble(6, 100).expect("for long");
+        assert!(both.contains("of WIT-SVIDs has failed 6 times since 1970-01-01T00:00:00Z (a signing task"), "{both}");
+        assert!(both.contains("of JWT-SVIDs has failed 3 times since 1970-01-01T00:00:03Z (no CA key"), "{both}");
     }
 
     #[test]

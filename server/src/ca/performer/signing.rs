@@ -83,7 +83,7 @@ impl Performer {
     }
 
     /// The keys in the places of a purpose, as far as the token has them. One of tokens that cannot be used keeps neither the other
-    /// nor a CA from signing: of the one that should, `look_for_token_keys` tells.
+    /// nor a CA from signing: of the one that should, `look_for_token_key` tells.
     async fn find_keys(&mut self, purpose: Purpose) -> Result<FoundKeys, CaError> {
         let mut keys = Vec::new();
         for slot in SlotName::BOTH {
@@ -148,15 +148,8 @@ impl Performer {
         passed_over.map_or(Ok(()), Err)
     }
 
-    /// Has another key made for tokens if the one that signs them is lost; one that can be used again signs again.
-    pub(in crate::ca) async fn look_for_token_keys(&mut self, moment: Moment) -> Result<(), CaError> {
-        for purpose in Purpose::ALL.into_iter().filter(|purpose| purpose.signs_tokens()) {
-            self.look_for_token_key(purpose, moment).await?;
-        }
-        Ok(())
-    }
-
-    async fn look_for_token_key(&mut self, purpose: Purpose, moment: Moment) -> Result<(), CaError> {
+    /// Has another key made for tokens of this kind if the one that signs them is lost; one that can be used again signs again.
+    pub(in crate::ca) async fn look_for_token_key(&mut self, purpose: Purpose, moment: Moment) -> Result<(), CaError> {
         let active = self.journal.slots(purpose).active();
         let Some((slot, authority)) = active.map(|(slot, authority)| (slot, authority.clone())) else {
             return Ok(());
