@@ -227,6 +227,11 @@ impl Agent {
         SvidClient::new(self.channel.clone())
     }
 
+    /// The bundle service.
+    pub fn bundles(&self) -> BundleClient<Channel> {
+        BundleClient::new(self.channel.clone())
+    }
+
     /// The device service.
     pub fn devices(&self) -> DeviceClient<Channel> {
         DeviceClient::new(self.channel.clone())
