@@ -282,6 +282,7 @@ fn a_p384_key_of_spires_agent_attests() {
     assert!(attested.selectors("example.org").contains(&ca));
 }
 
+//= REG-03
 /// Before a signature is verified: none of these certificates leads anywhere.
 #[test]
 fn what_is_larger_than_the_operator_allows_is_refused_before_anything_is_computed() {

@@ -157,7 +157,7 @@ fn the_forms_of_existing_files_are_understood() {
     assert_eq!((health.host.as_str(), health.port, health.ready_path.as_str()), ("localhost", 0, "/ready"));
 }
 
-//= FLT-S19
+//= FLT-S19 REG-14
 #[test]
 fn every_mistake_is_reported_at_once_with_its_line() {
     let text = r#"server {

@@ -267,7 +267,7 @@ fn another_kind_of_key_signs_from_the_next_rotation_on() {
     });
 }
 
-//= FLT-S7
+//= FLT-S7 REG-15
 #[test]
 fn servers_of_one_data_store_publish_each_others_keys() {
     SoftHsm::run_in_child("servers_of_one_data_store_publish_each_others_keys", |hsm| {

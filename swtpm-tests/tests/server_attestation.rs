@@ -56,7 +56,7 @@ async fn shown(client: &ServerClient, id: &SpiffeId) -> Option<types::Agent> {
     AgentClient::new(client.admin().await).get_agent(request).await.ok().map(tonic::Response::into_inner)
 }
 
-//= FLT-S3
+//= FLT-S3 REG-01
 #[tokio::test]
 async fn of_a_hundred_redemptions_of_one_token_at_once_exactly_one_wins() {
     let (_server, client) = lab().await;

@@ -238,7 +238,7 @@ fn first_module(config: &Path) -> String {
     after.split_once('"').expect("its end").0.to_owned()
 }
 
-//= FLT-S6
+//= FLT-S6 REG-13
 #[tokio::test]
 async fn a_database_that_is_not_this_servers_or_not_whole_is_refused_and_left_alone() {
     let mut server = Server::start(&ServerOptions::default());

@@ -204,7 +204,7 @@ async fn an_svid_has_the_profile_that_spire_gives_it() {
     }
 }
 
-//= X509-20 FLT-S10
+//= X509-20 FLT-S10 REG-12
 #[tokio::test]
 async fn no_svid_outlives_its_authority() {
     let (server, client) = lab().await;

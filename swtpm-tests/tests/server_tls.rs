@@ -103,7 +103,7 @@ async fn anyone_may_connect_without_a_certificate_and_sees_the_servers_svid() {
     );
 }
 
-//= FLT-S14
+//= FLT-S14 REG-02
 #[tokio::test]
 async fn no_session_is_resumed_because_no_ticket_is_given() {
     let (server, client) = lab().await;

@@ -51,7 +51,7 @@ fn refuses_a_genuine_certificate_beside_the_attackers_key() {
     assert_eq!(refused, Err(Refusal::EkCertificateOfAnotherKey));
 }
 
-//= TPM-02
+//= TPM-02 REG-05
 #[test]
 fn refuses_another_keys_certificate_even_from_an_enrolled_device() {
     let tpm = SoftwareTpm::new();

@@ -45,6 +45,7 @@ impl Audit {
 
     /// Why nothing may be changed or signed now: lines must be written, and cannot be.
     pub fn silence(&self) -> Option<Status> {
+        //= FLT-S20 server faults: "where lines are required, nothing is changed or signed without them"
         let is_silent = self.file.as_ref().is_some_and(|file| file.must_not_go_on());
         is_silent.then(|| {
             Status::unavailable(

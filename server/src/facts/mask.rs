@@ -87,6 +87,7 @@ mod tests {
         }
     }
 
+    //= REG-10
     /// SPIRE once copied `admin` into `downstream` while masking (#6636): each bit must move its own field and no other.
     #[test]
     fn each_mask_bit_moves_exactly_its_own_field() {

@@ -64,7 +64,7 @@ impl Page {
 mod tests {
     use super::*;
 
-    //= FLT-S16
+    //= FLT-S16 REG-06 REG-07
     #[test]
     fn reads_tokens_of_64_bits_and_refuses_what_it_never_made() {
         assert_eq!(Page::from_pb(0, "nonsense"), Ok(Page::ALL));

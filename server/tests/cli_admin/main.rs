@@ -171,7 +171,7 @@ fn health_is_told_before_during_and_after() {
     assert!(dead.err.ends_with("is it running? Give its socket with -socketPath\n"), "{}", dead.err);
 }
 
-//= FLT-S4
+//= FLT-S4 REG-11
 /// A backup, a curious operator: another program holds SQLite's lock.
 #[test]
 fn a_locked_data_store_is_named_and_the_server_is_not_healthy_until_it_is_free() {

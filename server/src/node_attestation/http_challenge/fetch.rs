@@ -99,6 +99,7 @@ mod tests {
         (fetched, host.await.expect("it ended"))
     }
 
+    //= REG-04
     #[tokio::test]
     async fn a_host_is_asked_once_at_one_path_and_led_nowhere() {
         let (served, asked) = of_host("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc").await;

@@ -22,6 +22,7 @@ async fn recovered(store: &Store) {
     assert!(store.trouble().is_none());
 }
 
+//= REG-11
 #[tokio::test]
 async fn while_the_database_is_gone_memory_answers_and_changes_are_refused_and_afterwards_all_is_as_before() {
     let mut cluster = Cluster::start();

@@ -54,7 +54,7 @@ async fn redeem(store: &Store, token: String) -> Option<ShownToken> {
     }
 }
 
-//= FLT-S3
+//= FLT-S3 REG-16
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_spent_twice_while_connections_end_at_any_moment() {
     let cluster = Cluster::shared();
