@@ -14,6 +14,12 @@ COMPATIBLE_HOST:class-target = "(x86_64|aarch64|arm).*-linux.*"
 # and file://policy.pub: whose signature on a boot state counts ("ironroot-server policy sign").
 SRC_URI += "file://ironroot-manifest.service"
 
+# The unit copies the firmware's log of the boot with install(1), which oe-core's busybox has not. A distribution without GPLv3 removes it:
+# its devices attest all the same, but not what firmware logged (tpm2:secureboot:on and the like).
+PACKAGECONFIG ??= "boot-log"
+PACKAGECONFIG:class-native = ""
+PACKAGECONFIG[boot-log] = ",,,,coreutils"
+
 # The smallest binary. Classes after wrynose take the profile by its name.
 BUILD_MODE = "--profile device"
 BUILD_DIR = "device"
@@ -53,7 +59,3 @@ CONFFILES:${PN} = "${sysconfdir}/ironroot/agent.conf"
 # chip are in tpm2-tss, on which its libraries do not depend.
 RDEPENDS:${PN}:append:class-target = " tpm2-tss libtss2-tcti-device"
 RRECOMMENDS:${PN}:append:class-target = " kernel-module-tpm-tis kernel-module-tpm-crb"
-
-# The unit copies the firmware's log of the boot with install(1), which oe-core's busybox has not. An image that may have no GPLv3 goes
-# without: its devices attest all the same, but not their boot (tpm2:secureboot:on and the like).
-RRECOMMENDS:${PN}:append:class-target = " coreutils"
