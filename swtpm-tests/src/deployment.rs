@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use device::{AgentOptions, Device, Fetched};
+pub use ironroot_postgres_cluster::ports::free_port;
 pub use process::{Process, as_uid};
 pub use server::{Admission, Keys, Server, ServerOptions};
 
@@ -90,10 +91,4 @@ pub(crate) fn open_directory(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path).expect("directory made");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("mode set");
-}
-
-/// A TCP port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("bound").port()
 }

@@ -1,7 +1,6 @@
 //! A cluster of databases and the server process on it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -14,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::ports::free_port;
 use crate::programs::{command, program, unprivileged};
 use crate::proof;
 
@@ -68,8 +68,7 @@ impl Cluster {
             .expect("initdb runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         proof::write(directory.path());
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let mut cluster = Self { port: free.expect("a port").port(), directory, keeper: None };
+        let mut cluster = Self { port: free_port(), directory, keeper: None };
         cluster.configure();
         cluster.run(is_shared);
         cluster.sql("postgres", &format!("CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'"));

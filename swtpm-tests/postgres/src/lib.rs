@@ -4,6 +4,7 @@
 //! password. It ends with the process that started it, however that ends: its shell reads from a pipe that is closed then.
 
 mod cluster;
+pub mod ports;
 mod programs;
 mod proof;
 

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use super::{Architecture, Machine, Power, WriteLog};
 
+/// The partition that devices write to.
+const DATA: &str = "ironroot-data";
 /// Bytes of a sector, as `sfdisk` counts.
 const SECTOR_BYTES: u64 = 512;
 
@@ -35,7 +37,7 @@ impl Board {
     /// A board off the line: a new chip, and what `scripts/image` left in `image` on the disk and in the firmware.
     pub fn manufacture(architecture: Architecture, image: &Path) -> io::Result<Self> {
         let board = Self::empty(architecture)?;
-        copy(&image.join(format!("ironroot-{}.img", architecture.name())), &board.disk())?;
+        copy(&image.join(image_name(architecture)), &board.disk())?;
         copy(&image.join("firmware-variables.fd"), &board.variables())?;
         fs::create_dir(board.chip())?;
         let mut setup = Command::new("swtpm_setup");
@@ -57,6 +59,13 @@ impl Board {
     /// Puts `disk` in place of this board's own.
     pub fn take_disk_of(&self, other: &Self) -> io::Result<()> {
         copy(&other.disk(), &self.disk())
+    }
+
+    /// Puts the image in `image` on the disk as an update does: the partition with what the device has written stays.
+    pub fn update(&self, image: &Path) -> io::Result<()> {
+        let data = self.read(self.partition(DATA)?)?;
+        copy(&image.join(image_name(self.architecture)), &self.disk())?;
+        self.write(self.partition(DATA)?, &data)
     }
 
     /// Takes every key out of the firmware, so that Secure Boot is off.
@@ -164,6 +173,11 @@ impl Board {
         let directory = tempfile::Builder::new().prefix("ironroot-board-").tempdir()?;
         Ok(Self { architecture, directory, consoles: Cell::new(0) })
     }
+}
+
+/// How `scripts/image` calls the disk.
+fn image_name(architecture: Architecture) -> String {
+    format!("ironroot-{}.img", architecture.name())
 }
 
 /// With holes where there are some.

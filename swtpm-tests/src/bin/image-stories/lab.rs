@@ -57,7 +57,7 @@ impl Lab {
         std::fs::create_dir_all(&image)?;
         let anchor = image.join("bootstrap.pem");
         std::fs::write(&anchor, server.bundle_pem())?;
-        make_image(architecture, &image, &anchor)?;
+        make_image(architecture, &image, &anchor, &image.join("keys"), &[])?;
         let gateways = server.create_node_alias("/gateway", "site:berlin");
         server.create_entry(&gateways, "/app", &[&format!("unix:uid:{WORKLOAD}")], &[]);
         Ok(Self { server, cuts, architecture, image, enrolled: None, gateways })
@@ -66,6 +66,24 @@ impl Lab {
     /// A board off the line that nobody has enrolled.
     pub fn new_board(&self) -> Outcome<Board> {
         Ok(Board::manufacture(self.architecture, &self.image)?)
+    }
+
+    /// An image of its own, with these files (path and content) in its root besides; signed as the others. The directory it is in.
+    pub fn image(&self, name: &str, files: &[(&str, &str)]) -> Outcome<PathBuf> {
+        let out = self.image.join(name);
+        std::fs::create_dir_all(&out)?;
+        make_image(self.architecture, &out, &self.image.join("bootstrap.pem"), &self.image.join("keys"), files)?;
+        Ok(out)
+    }
+
+    /// A board off the line with this image.
+    pub fn board_with(&self, image: &Path) -> Outcome<Board> {
+        Ok(Board::manufacture(self.architecture, image)?)
+    }
+
+    /// What operators call the device that [`Lab::enrolled_board`] gives.
+    pub fn serial(&self) -> Outcome<String> {
+        Ok(serial(&self.enrolled.as_ref().ok_or("no board is enrolled yet")?.hash))
     }
 
     /// How a board is powered on that can reach the server.
@@ -113,7 +131,7 @@ impl Lab {
 
     /// A serial number and a label for the chip with this hash, as the line gives them.
     pub fn import(&self, hash: &str) {
-        self.server.import_devices(&format!("ek_sha256,serial,label:site\n{hash},SN-{},berlin\n", &hash[..8]));
+        self.server.import_devices(&format!("ek_sha256,serial,label:site\n{hash},{},berlin\n", serial(hash)));
     }
 
     /// One more entry for workloads of every device: what is held changes, and is sealed anew.
@@ -129,8 +147,24 @@ impl Lab {
     }
 }
 
-fn make_image(architecture: Architecture, out: &Path, anchor: &Path) -> Outcome<()> {
+/// The serial number that the line gives to the board with this endorsement key.
+fn serial(hash: &str) -> String {
+    format!("SN-{}", &hash[..8])
+}
+
+fn make_image(
+    architecture: Architecture,
+    out: &Path,
+    anchor: &Path,
+    keys: &Path,
+    files: &[(&str, &str)],
+) -> Outcome<()> {
     let overlay = overlay()?;
+    for (path, content) in files {
+        let file = overlay.path().join(path);
+        std::fs::create_dir_all(file.parent().ok_or("a file of the root")?)?;
+        std::fs::write(file, content)?;
+    }
     let mut make = Command::new("scripts/image");
     make.args([
         "--quick",
@@ -142,7 +176,7 @@ fn make_image(architecture: Architecture, out: &Path, anchor: &Path) -> Outcome<
         "10.0.2.100:8081",
     ]);
     make.arg("--overlay").arg(overlay.path());
-    make.arg("--anchor").arg(anchor).arg("--out").arg(out).arg("--keys").arg(out.join("keys"));
+    make.arg("--anchor").arg(anchor).arg("--out").arg(out).arg("--keys").arg(keys);
     require(make.status()?.success(), "scripts/image made no image")
 }
 

@@ -7,6 +7,7 @@ mod life;
 mod lost_writes;
 mod power;
 mod time;
+mod update;
 
 use crate::lab::Lab;
 use crate::{Outcome, figures};
@@ -26,7 +27,7 @@ const fn story(name: &'static str, claim: &'static str, tell: fn(&mut Lab) -> Ou
 }
 
 /// All of them, in an order that needs little waiting.
-pub const STORIES: [Story; 21] = [
+pub const STORIES: [Story; 23] = [
     story("factory", "a board prints its row, is enrolled by it, and its workload gets an identity", life::factory),
     story("offline", "without a server a started device serves from its sealed cache", life::offline),
     story("power-cuts", "no power cut loses or spoils the cache, and none locks the chip", power::cuts),
@@ -50,6 +51,16 @@ pub const STORIES: [Story; 21] = [
         "secure-boot-off",
         "without Secure Boot the cache stays shut, and the server gives identities again",
         boot::secure_boot_off,
+    ),
+    story(
+        "boot-policy",
+        "a policy learned from the first boot gives identities, and takes them where Secure Boot is off",
+        update::boot_policy,
+    ),
+    story(
+        "signed-update",
+        "an update whose boot state was signed keeps identities offline, one that was not asks the server",
+        update::signed,
     ),
     story("unsigned-kernel", "a kernel without a signature does not boot", boot::unsigned_kernel),
     story("tampered-root", "a root that was changed does not boot", boot::tampered_root),
