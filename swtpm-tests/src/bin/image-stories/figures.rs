@@ -96,7 +96,8 @@ fn exec_to_socket(shell: &mut Shell) -> Outcome<f64> {
 
 /// Bytes in the image: the program, the library of the chip, all of the package's files, and their sum.
 fn sizes(shell: &mut Shell) -> Outcome<Vec<Row>> {
-    let total = |files: &str| format!("stat -L -c %s {files} | awk '{{s += $1}} END {{print s}}'");
+    // The library may be in the program (scripts/tss2).
+    let total = |files: &str| format!("stat -L -c %s {files} 2> /dev/null | awk '{{s += $1}} END {{print s + 0}}'");
     let (mut rows, mut sum) = (Vec::new(), 0);
     for (what, files) in [
         ("the agent's program", "/usr/bin/ironroot-agent"),
