@@ -58,7 +58,8 @@ pub fn svid(
     ];
     let subject = svid_subject(dns_names.first().map(String::as_str))?;
     let validity = validity(span.0, span.1)?;
-    ToSign { serial, algorithm: signer.algorithm, issuer: signer.name, validity, subject: &subject, key, extensions }.to_der()
+    ToSign { serial, algorithm: signer.algorithm, issuer: signer.name, validity, subject: &subject, key, extensions }
+        .to_der()
 }
 
 /// Names a signer by its key.

@@ -5,7 +5,9 @@ mod grants;
 
 use ironroot_api::tls::TlsPeer;
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_server::rights::{Administrator, AgentStanding, CaScope, Caller, DownstreamServer, NoRight, ShownCertificate};
+use ironroot_server::rights::{
+    Administrator, AgentStanding, CaScope, Caller, DownstreamServer, NoRight, ShownCertificate,
+};
 
 /// Long after every certificate here has ended.
 const LATE: i64 = i64::MAX;
@@ -35,13 +37,16 @@ fn only_whoever_an_entry_or_the_configuration_names_administers_and_only_while_i
 
 #[test]
 fn only_whoever_an_entry_names_is_a_server_below_and_only_while_its_certificate_lasts() {
-    let judge = |caller, named: bool, now_unix| DownstreamServer::judge(caller, |_| named.then_some(CaScope::Server), now_unix).map(drop);
+    let judge = |caller, named: bool, now_unix| {
+        DownstreamServer::judge(caller, |_| named.then_some(CaScope::Server), now_unix).map(drop)
+    };
     assert_eq!(judge(stranger(), true, 0), Err(NoRight::NotDownstream));
     assert_eq!(judge(grants::administrator().caller().clone(), true, 0), Err(NoRight::NotDownstream));
     assert_eq!(judge(holder(), false, 0), Err(NoRight::NotDownstream));
     assert_eq!(judge(holder(), true, LATE), Err(NoRight::DownstreamExpired));
     assert_eq!(judge(holder(), true, 0), Ok(()));
-    let server = DownstreamServer::judge(holder(), |named| (*named == id()).then_some(CaScope::Server), 0).expect("its ID is asked for");
+    let server = DownstreamServer::judge(holder(), |named| (*named == id()).then_some(CaScope::Server), 0)
+        .expect("its ID is asked for");
     assert_eq!(server.id(), &id());
 }
 

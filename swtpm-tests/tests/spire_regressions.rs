@@ -6,6 +6,9 @@ use std::os::unix::net::UnixStream;
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within};
 use ironroot_lab::server_client::ServerClient;
 
+/// What is asked of a server.
+type Holds<'a> = &'a dyn Fn(&Server) -> bool;
+
 //= REG-08
 /// SPIRE 1.15.2: a journal that could not be read for a moment was taken for none, and a new one was begun.
 #[test]
@@ -42,7 +45,7 @@ fn a_database_that_is_locked_for_a_while_costs_no_authority_neither_at_work_nor_
 fn sigterm_is_an_orderly_end_at_each_moment_of_a_servers_start_and_at_work() {
     let mut server = Server::prepare(&ServerOptions::default());
     let (database, socket) = (server.directory().join("data/datastore.sqlite3"), server.socket());
-    let moments: [(&str, &dyn Fn(&Server) -> bool); 4] = [
+    let moments: [(&str, Holds); 4] = [
         ("its first line", &|server: &Server| !server.log().is_empty()),
         ("its database", &|_: &Server| database.exists()),
         ("its socket", &|_: &Server| socket.exists()),

@@ -6,9 +6,9 @@ use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
 use ironroot_hsm::Urgency;
 
+use super::ca_to_sign::CaToSign;
 use super::journal::{Authority, Credential, KeyRecord, UpstreamChain, Verdict};
 use super::lint::{self, LintError, Verifier};
-use super::ca_to_sign::CaToSign;
 use super::profile::{self, AuthorityFacts, Certifier, DownstreamCa, Leaf, Serial, SubjectKey};
 use super::sampling::{Sampling, Scrutiny};
 use super::{CaError, CaPolicy};

@@ -49,8 +49,7 @@ impl Issued for IssuedApi {
         let (server, svids) = (&self.0, request.into_inner().svids);
         server.limits.status(agent.caller().address()).await?;
         let noted = notes(&svids, server);
-        let notes =
-            noted.map_err(|error| server.audit.refused(agent.caller(), METHOD, agent.id(), invalid(&error)))?;
+        let notes = noted.map_err(|error| server.audit.refused(agent.caller(), METHOD, agent.id(), invalid(&error)))?;
         notes.iter().for_each(|note| server.audit.done(agent.caller(), METHOD, note));
         Ok(Response::new(ReportIssuedResponse {}))
     }
@@ -68,7 +67,8 @@ fn notes(svids: &[IssuedSvid], server: &ServerState) -> Result<Vec<String>, Repo
 fn note(number: usize, svid: &IssuedSvid, server: &ServerState) -> Result<String, ReportError> {
     let id = SpiffeId::parse(&svid.spiffe_id).ok().and_then(|id| id.as_member_of(&server.trust_domain).ok());
     let id = id.ok_or(ReportError::SpiffeId(number))?;
-    if svid.entry_id.is_empty() || svid.entry_id.len() > MAX_ENTRY_ID_BYTES || svid.entry_id.contains(char::is_control) {
+    if svid.entry_id.is_empty() || svid.entry_id.len() > MAX_ENTRY_ID_BYTES || svid.entry_id.contains(char::is_control)
+    {
         return Err(ReportError::EntryId(number));
     }
     let serial = &svid.serial_number;
