@@ -21,6 +21,8 @@ pub const MAX_REPORTED: usize = 100;
 /// The file, in the directory of the agent's own CA, and what of it a server would not take.
 const FILE_NAME: &str = "issued.json";
 const SET_ASIDE: &str = "issued.unreported.json";
+/// What could not be read of it, for people.
+const DAMAGED: &str = "issued.damaged.json";
 
 /// Why something could not be noted, or a report not be forgotten.
 #[derive(Debug, Error)]
@@ -69,7 +71,8 @@ impl Journal {
         match durable_file::read(&journal.path, MAX_JOURNAL_BYTES) {
             Ok(text) => journal.take_up(&text.unwrap_or_default()),
             Err(error) => {
-                warn!(path = %journal.path.display(), %error, "the journal of what this agent has signed cannot be read");
+                let aside = std::fs::rename(&journal.path, journal.path.with_file_name(DAMAGED)).is_ok();
+                warn!(path = %journal.path.display(), %error, aside, "the journal of what this agent has signed cannot be read; aside: it is in {DAMAGED} now");
             }
         }
         journal
@@ -79,7 +82,8 @@ impl Journal {
         let (held, damaged) = parse(text);
         self.held = held;
         if damaged > 0 {
-            warn!(path = %self.path.display(), damaged, "lines of the journal of what this agent has signed are damaged and left out");
+            let aside = durable_file::replace(&self.path.with_file_name(DAMAGED), text).is_ok();
+            warn!(path = %self.path.display(), damaged, aside, "lines of the journal of what this agent has signed are damaged and left out; aside: all of it is in {DAMAGED}");
         }
         let lines = lines_of(&self.held);
         self.bytes = lines.len();

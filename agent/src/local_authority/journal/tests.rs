@@ -52,8 +52,14 @@ fn a_damaged_line_costs_that_line_alone() {
     let mut journal = Journal::open(directory.path());
     journal.append(vec![issued(1)]).expect("noted");
     let damaged = [&std::fs::read(&journal.path).expect("a file")[..], b"{}\n"].concat();
-    std::fs::write(&journal.path, damaged).expect("written");
+    std::fs::write(&journal.path, &damaged).expect("written");
     assert_eq!(serials(&Journal::open(directory.path())), ["1"]);
+    let aside = journal.path.with_file_name(DAMAGED);
+    assert_eq!(std::fs::read(&aside).expect("kept for people"), damaged);
+    let endless = vec![b' '; MAX_JOURNAL_BYTES + 1];
+    std::fs::write(&journal.path, &endless).expect("written");
+    assert!(Journal::open(directory.path()).is_empty());
+    assert_eq!(std::fs::read(&aside).expect("kept for people"), endless);
     let seed = lines_of(&[issued(1), issued(2)]);
     ironroot_fuzz::Target::new("issued.json").seed(seed).survives(|bytes| {
         let (held, _) = parse(bytes);
