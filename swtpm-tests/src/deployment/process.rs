@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use crate::child;
 
@@ -51,9 +51,14 @@ impl Process {
 
     /// SIGTERM; whether it has ended well within the lab's deadline.
     pub fn terminate(&mut self) -> bool {
+        self.terminated().is_some_and(|status| status.success())
+    }
+
+    /// How it ends at SIGTERM, if it does.
+    pub fn terminated(&mut self) -> Option<ExitStatus> {
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        super::wait_for(super::DEADLINE, || self.child.try_wait().ok().flatten()).is_some_and(|status| status.success())
+        super::wait_for(super::DEADLINE, || self.child.try_wait().ok().flatten())
     }
 
     /// What it has written so far.
