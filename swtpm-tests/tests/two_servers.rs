@@ -66,17 +66,21 @@ fn create_entry(server: &Server, device: &Device, path: &str) -> String {
     server.create_entry(&device.agent_id(), path, &[&uid], &[])
 }
 
-/// The SPIFFE IDs' paths that this process gets, in their order.
+/// The SPIFFE IDs' paths that this process gets, sorted: the order of entries that were made in one second is that of their random IDs.
 fn paths(runtime: &Runtime, device: &Device) -> Vec<String> {
     let fetched = runtime.block_on(workload_client::fetch(&device.socket()));
     let own = format!("spiffe://{TRUST_DOMAIN}");
     let path = |id: String| id.strip_prefix(&own).map(str::to_owned).unwrap_or(id);
-    fetched.map(|message| message.svids.into_iter().map(|svid| path(svid.spiffe_id)).collect()).unwrap_or_default()
+    let mut paths: Vec<String> =
+        fetched.map(|message| message.svids.into_iter().map(|svid| path(svid.spiffe_id)).collect()).unwrap_or_default();
+    paths.sort();
+    paths
 }
 
 fn expect_paths(runtime: &Runtime, device: &Device, wanted: &[&str]) {
     let claim = format!("this process is {wanted:?}");
-    expect_within(DEADLINE, &claim, || device.log(), || paths(runtime, device) == wanted);
+    let explain = || format!("it is {:?}\n{}", paths(runtime, device), device.log());
+    expect_within(DEADLINE, &claim, explain, || paths(runtime, device) == wanted);
 }
 
 /// Whether the first identity chains to what that server alone has in its bundle.
