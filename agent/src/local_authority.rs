@@ -257,6 +257,12 @@ impl LocalAuthority {
         (self.held, self.is_wipe_owed, self.due) = (None, true, Instant::now());
     }
 
+    /// After the start: keys of a CA that was not taken up are of no use to anybody. A ban whose wipe was cut off leaves such, and so does a
+    /// cache that is not used.
+    pub fn disown_keys_without_a_ca(&mut self) {
+        self.is_wipe_owed |= self.held.is_none();
+    }
+
     /// Destroys the keys of a CA that was forgotten, if that is still to be done.
     pub async fn wipe_if_owed(&mut self) -> Result<(), AuthorityError> {
         if self.is_wipe_owed {

@@ -12,6 +12,7 @@ mod conversation;
 mod endorsement_record;
 mod http_challenge;
 mod join_token;
+mod kept_key;
 mod sshpop;
 mod together;
 mod tpm;
@@ -241,23 +242,18 @@ impl<Chip> NodeAttestor<Chip> {
 
     /// Whether its server asks it at a port that the configuration names: one at a time can listen there.
     pub fn is_asked_at_a_port(&self) -> bool {
-        match self {
-            Self::HttpChallenge(name) => name.has_port(),
-            Self::Together(parts) => parts.iter().any(Self::is_asked_at_a_port),
-            Self::JoinToken(_)
-            | Self::Tpm2(_)
-            | Self::Tpm(_)
-            | Self::TpmDevId(..)
-            | Self::X509Pop(_)
-            | Self::SshPop(_) => false,
-        }
+        self.is_asked_where(HostName::has_port)
     }
 
     /// Whether it listens on a port that is root's.
     pub fn listens_where_root_does(&self) -> bool {
+        self.is_asked_where(HostName::has_port_of_root)
+    }
+
+    fn is_asked_where(&self, is_such: fn(&HostName) -> bool) -> bool {
         match self {
-            Self::HttpChallenge(name) => name.has_port_of_root(),
-            Self::Together(parts) => parts.iter().any(Self::listens_where_root_does),
+            Self::HttpChallenge(name) => is_such(name),
+            Self::Together(parts) => parts.iter().any(|part| part.is_asked_where(is_such)),
             Self::JoinToken(_)
             | Self::Tpm2(_)
             | Self::Tpm(_)

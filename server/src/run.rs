@@ -16,6 +16,7 @@ use ironroot_api::directory::prepare_private;
 use ironroot_api::tls::{KeyExchanges, SvidResolver, TrustAnchors, web_server_config};
 use ironroot_hsm::{KeyName, Token};
 use ironroot_shell::clock::wall_unix;
+use ironroot_shell::health::HealthListener;
 use ironroot_shell::logging::{LevelControl, Log, LogOutput};
 use ironroot_shell::process::{self, supervisor};
 use ironroot_shell::telemetry::otlp::{Exporter, Sending, SpanCounts};
@@ -114,11 +115,8 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     background.spawn(poller.run());
     background.spawn(svid.keep_current());
     serve_metrics(&mut background, metrics, sources);
-    let ready_for_callers = readiness.ready_for_callers();
+    serve_health(&mut background, health, &readiness);
     background.spawn(async move { readiness.keep().await });
-    if let Some(health) = health {
-        background.spawn(health.serve("server", ready_for_callers));
-    }
     tracing::info!(%address, admin_socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "server ready");
     supervisor::started(&format!("signing for {} on {address}", config.trust_domain));
 
@@ -326,6 +324,12 @@ async fn drain(mut parts: JoinSet<&'static str>, unbroken: Unbroken) {
     let drained = tokio::time::timeout(DRAIN, all).await;
     if drained.is_err() {
         tracing::warn!("open calls cut off after {} s", DRAIN.as_secs());
+    }
+}
+
+fn serve_health(background: &mut JoinSet<()>, door: Option<HealthListener>, readiness: &Arc<Readiness>) {
+    if let Some(door) = door {
+        background.spawn(door.serve("server", readiness.ready_for_callers()));
     }
 }
 

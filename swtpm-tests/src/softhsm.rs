@@ -42,6 +42,15 @@ pub struct SoftHsm {
 }
 
 impl SoftHsm {
+    /// The `KeyManager` block of an agent whose keys are in this token.
+    pub fn key_manager(&self) -> String {
+        format!(
+            "KeyManager \"pkcs11\" {{ plugin_data {{\nmodule_path = \"{}\"\ntoken_label = \"{LABEL}\"\npin_file = \"{}\"\n}} }}",
+            Self::module_path().display(),
+            self.pin_file().display()
+        )
+    }
+
     /// A fresh token. Panics with what to install if SoftHSM is missing: a missing emulator is a red test.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Self {

@@ -10,16 +10,6 @@ use rcgen::SignatureAlgorithm;
 
 const ALICE: u32 = 60_001;
 
-/// The `KeyManager` block of an agent whose keys are in this token.
-fn key_manager(token: &SoftHsm) -> String {
-    let (module, pin) = (SoftHsm::module_path(), token.pin_file());
-    format!(
-        "KeyManager \"pkcs11\" {{ plugin_data {{\nmodule_path = \"{}\"\ntoken_label = \"{LABEL}\"\npin_file = \"{}\"\n}} }}",
-        module.display(),
-        pin.display()
-    )
-}
-
 /// Labels of the private keys in the token.
 fn private_keys(token: &SoftHsm) -> Vec<String> {
     let module = SoftHsm::module_path().display().to_string();
@@ -42,7 +32,7 @@ fn device_with_token(server: &Server, token: &SoftHsm) -> Device {
     let join_token = server.cli(&["token", "generate", "-spiffeID", &alias]);
     let join_token = join_token.split_whitespace().last().expect("a token").to_owned();
     alice_below(server, &alias);
-    let key_manager_block = Some(key_manager(token));
+    let key_manager_block = Some(token.key_manager());
     device.provision(
         server,
         &AgentOptions { join_token: Some(join_token), key_manager_block, ..AgentOptions::default() },
@@ -107,7 +97,7 @@ fn a_device_attests_with_a_certificate_whose_key_stays_in_a_token() {
         let mut device = Device::without_tpm().with_token(&token);
         let options = AgentOptions {
             node_attestor: Some(identity.agent_block(&lines)),
-            key_manager_block: Some(key_manager(&token)),
+            key_manager_block: Some(token.key_manager()),
             ..AgentOptions::default()
         };
         device.provision(&server, &options);

@@ -1,14 +1,12 @@
 //! `NodeAttestor "tpm"`: the endorsement key itself, shown as the agents of a plugin of SPIRE's show it (spiffe/spire-tpm-plugin).
 
-mod kept_key;
-
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm::{ATTESTATION_TYPE, Challenge, Evidence, Response};
 use ironroot_attest::structures::Public;
 use ironroot_attest::tpm::{AttestationKeyBirth, Chip, EndorsementKey, TpmError};
 use thiserror::Error;
 
-use super::{Device, endorsement_record};
+use super::{Device, endorsement_record, kept_key};
 use crate::pem;
 
 /// The attestation type.
@@ -83,7 +81,7 @@ impl Prover {
     /// What is to be noted once the conversation has failed: a key that the chip did not take is made anew the next time.
     pub(super) async fn settle(&self, failure: &TpmFailure) {
         if failure.is_about_the_key() {
-            kept_key::forget(&self.device.directory).await;
+            kept_key::forget::<AttestationKeyBirth>(&self.device.directory).await;
         }
     }
 }
@@ -92,7 +90,7 @@ async fn make_attestation_key(device: &Device) -> Result<AttestationKeyBirth, Tp
     let what = "make an attestation key";
     let made = device.tpm.run(what, Chip::create_certified_attestation_key).await;
     let made = made.map_err(|error| TpmFailure::Chip(what, error))?;
-    kept_key::write(&device.directory, made.clone()).await;
+    kept_key::write(&device.directory, &made).await;
     Ok(made)
 }
 

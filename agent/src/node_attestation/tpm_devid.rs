@@ -1,7 +1,6 @@
 //! `NodeAttestor "tpm_devid"`: a certificate for a key in the device's TPM, in files as SPIRE's agent has them.
 
 mod files;
-mod kept_key;
 
 use std::path::PathBuf;
 
@@ -11,9 +10,10 @@ use ironroot_attest::tpm::{Chip, DevIdKey, EndorsementKey, KeyBlob, Tpm, TpmErro
 use thiserror::Error;
 use tracing::info;
 
+use super::kept_key;
 use crate::agent_key::KeyError;
+use files::DevId;
 pub(super) use files::read;
-use files::{DevId, blocking};
 pub use files::{DevIdFileError, DevIdFiles};
 
 /// The attestation type.
@@ -69,7 +69,7 @@ impl DevIdFiles {
     /// Reads the files and has the chip say that the key is in it.
     pub(super) async fn prover(&self, device: Device) -> Result<Prover, TpmDevIdFailure> {
         let files = self.clone();
-        let devid = blocking(move || files.load()).await?;
+        let devid = kept_key::blocking(move || files.load()).await?;
         // Before an attestation key is made in vain.
         let (what, key) = ("load its DevID key", devid.key.clone());
         let taken = device.tpm.run(what, move |chip| chip.takes_devid(&key)).await;
@@ -84,7 +84,7 @@ impl DevIdFiles {
 impl Device {
     /// An attestation key that is kept is used again; one that the chip does not take any more is made anew, once.
     async fn prove(&self, devid: DevId, endorsement_key: EndorsementKey) -> Result<Prover, TpmDevIdFailure> {
-        if let Some(kept) = kept_key::read(&self.directory, &endorsement_key.name).await {
+        if let Some(kept) = kept_key::read::<KeyBlob>(&self.directory, &endorsement_key.name).await {
             match self.certify(&devid, &endorsement_key, kept).await {
                 Err(error) if error.is_about_a_key() => {
                     info!("the chip does not take the attestation key that was kept: another is made");
@@ -96,7 +96,7 @@ impl Device {
         let made = self.tpm.run(what, Chip::create_rsa_attestation_key).await;
         let made = made.map_err(|error| TpmDevIdFailure::Chip(what, error))?;
         let prover = self.certify(&devid, &endorsement_key, made.clone()).await?;
-        kept_key::write(&self.directory, made).await;
+        kept_key::write(&self.directory, &made).await;
         Ok(prover)
     }
 
@@ -147,7 +147,7 @@ impl Prover {
     /// What is to be noted once the conversation has failed: a key that the chip did not take is made anew the next time.
     pub(super) async fn settle(&self, failure: &TpmDevIdFailure) {
         if failure.is_about_a_key() {
-            kept_key::forget(&self.device.directory).await;
+            kept_key::forget::<KeyBlob>(&self.device.directory).await;
         }
     }
 

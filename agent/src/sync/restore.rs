@@ -10,6 +10,7 @@ use super::schedule::unit;
 use super::standing::{Agent, Standing};
 use super::{Memory, Synchronizer};
 use crate::agent_record::AgentRecord;
+use crate::local_authority::LocalAuthority;
 use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
 use crate::server_answers::{TrustBundle, restored_agent_svid};
 use crate::trusted_time::{boot_id, utc};
@@ -21,6 +22,7 @@ impl Synchronizer {
         if !self.is_banned_from_before() {
             self.take_up_what_is_kept().await;
         }
+        self.parts.local_authority.iter_mut().for_each(LocalAuthority::disown_keys_without_a_ca);
         self.report();
     }
 

@@ -49,6 +49,12 @@ fn a_ban_takes_the_ca_with_everything_else() {
     let asked_again = || lab.device.log().matches("banned: nothing is served").count() >= 2;
     expect_within(2 * DEADLINE, "the server is missed", || lab.device.log(), asked_again);
     assert_eq!((lab.own_serials(), lab.device.fetch(ALICE).is_err()), (before, true));
+
+    // The power went between the ban's note and the wipe: the next start finds a key.
+    lab.device.kill_agent();
+    std::fs::write(directory.join("local-authority-a.tpm"), "a key").expect("written");
+    lab.device.start();
+    expect_within(DEADLINE, "its keys are gone after a restart", || lab.device.log(), || keys() == 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Fetched, Server, ServerOptions, TRUST_DOMAIN, expect_within, wait_for,
 };
 use ironroot_lab::manufacturer::Manufacturer;
-use ironroot_lab::softhsm::{LABEL, SoftHsm};
+use ironroot_lab::softhsm::SoftHsm;
 use webpki::KeyUsage;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName};
@@ -84,16 +84,6 @@ impl Lab {
     fn own_serials(&self) -> usize {
         self.device.log().matches("own CA has signed an SVID").count()
     }
-}
-
-/// The `KeyManager` block of an agent whose keys are in this token.
-fn key_manager(token: &SoftHsm) -> String {
-    let (module, pin) = (SoftHsm::module_path(), token.pin_file());
-    format!(
-        "KeyManager \"pkcs11\" {{ plugin_data {{\nmodule_path = \"{}\"\ntoken_label = \"{LABEL}\"\npin_file = \"{}\"\n}} }}",
-        module.display(),
-        pin.display()
-    )
 }
 
 fn pem(path: &Path) -> Vec<Certificate> {
@@ -198,7 +188,7 @@ fn a_device_that_is_rebooted_without_its_server_has_its_ca_from_the_chip_again()
 #[test]
 fn an_agent_with_its_keys_in_a_token_has_its_ca_there() {
     let token = SoftHsm::new();
-    let agent = AgentOptions { key_manager_block: Some(key_manager(&token)), ..AgentOptions::default() };
+    let agent = AgentOptions { key_manager_block: Some(token.key_manager()), ..AgentOptions::default() };
     let device = |maker: &Manufacturer| Device::manufacture(maker).with_token(&token);
     let server = ServerOptions { require_resident_key: false, ..ServerOptions::default() };
     let mut lab = lab_on(server, device, agent, "", DOWNSTREAM);

@@ -129,8 +129,3 @@ fn key_of(der: &[u8]) -> Option<PublicKey> {
     let spki = certificate.tbs_certificate().subject_public_key_info().to_der().ok()?;
     PublicKey::from_spki_der(&spki).ok()
 }
-
-/// A disk may be slow: not on the thread that serves workloads.
-pub(super) async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(read).await.expect("reading files does not panic")
-}
