@@ -237,6 +237,22 @@ fn a_group_of_a_containers_name_that_a_user_made_below_its_own_is_no_container()
     assert!(matches!(why, ContainerUntold::NotInContainer(_)), "{why:?}");
 }
 
+#[test]
+fn a_container_whose_first_process_has_just_ended_is_gone_and_not_in_another_group() {
+    let mut bench = Bench::in_container(dockers);
+    let pid = bench.first.pid();
+    // The daemon's word is from before.
+    let answer = bench.inspected();
+    let daemon = Daemon::on_socket(move |_| ok(&answer));
+    signal(pid, Signal::SIGKILL);
+    within_patience("it does not end", || is_zombie(pid).then_some(()));
+    let why = bench.told_by(&daemon).expect_err("it has ended");
+    assert!(matches!(&why, ContainerUntold::Gone(id) if *id == bench.id), "{why:?}");
+    bench.first.0.wait().expect("reaped");
+    let why = bench.told_by(&daemon).expect_err("it is gone");
+    assert!(matches!(why, ContainerUntold::Gone(_)), "{why:?}");
+}
+
 //= FLT-A27
 #[test]
 fn a_group_that_a_containers_root_made_for_another_container_is_still_its_own() {

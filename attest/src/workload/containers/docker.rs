@@ -151,10 +151,13 @@ impl Inspected {
             return Err(ContainerUntold::NotRunning(place.id.clone()));
         }
         //= FLT-A27 agent faults: "a control group of a container's name that a user made below its own"
-        let first = Process::open(self.state.pid).ok().and_then(|process| process.control_groups().ok());
-        match first.is_some_and(|groups| place.holds(&groups)) {
-            true => Ok(()),
-            false => Err(ContainerUntold::NotInContainer(place.id.clone())),
+        // Between the daemon's word and this look it may have ended: then nobody has moved it.
+        let gone = || ContainerUntold::Gone(place.id.clone());
+        let first = Process::open(self.state.pid).map_err(|_| gone())?;
+        match first.control_groups() {
+            Ok(groups) if place.holds(&groups) => Ok(()),
+            _ if first.is_ending() => Err(gone()),
+            _ => Err(ContainerUntold::NotInContainer(place.id.clone())),
         }
     }
 

@@ -33,6 +33,9 @@ pub enum ContainerUntold {
     /// It ended, or was never there.
     #[error("the container {0} does not run")]
     NotRunning(String),
+    /// It ended while it was looked at.
+    #[error("the first process of the container {0} ended while it was looked at")]
+    Gone(String),
     /// Somebody made a control group of a container's name.
     #[error("the container {0} runs in another control group than the process, which is not in it")]
     NotInContainer(String),
