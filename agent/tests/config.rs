@@ -14,6 +14,7 @@ use ironroot_attest::tpm::{EndorsementChoice, EndorsementKind};
 use ironroot_attest::workload::{
     ClientProof, ConnectionWriter, DockerConfig, ExecutableSelectors, KubeletPort, ServerProof,
 };
+use ironroot_shell::logging::{LogConfig, LogFormat, LogLevel};
 use ironroot_shell::settings::Settings;
 
 const TPM: &str = r#"NodeAttestor "tpm2" { } KeyManager "tpm" { } WorkloadAttestor "unix" { }"#;
@@ -702,6 +703,50 @@ fn the_command_line_wins_over_the_file() {
     let config = AgentConfig::from_settings(settings, &overrides).expect("loads");
     let NodeAttestor::JoinToken(Some(token)) = &config.node_attestor else { panic!("a token") };
     assert_eq!((token.expose(), config.servers[0].address.as_str()), ("from-flag", "other"));
+}
+
+#[test]
+fn the_log_is_written_where_and_as_the_file_says() {
+    let read_log = |lines: &str| read(&minimal(lines, TOKEN)).expect("loads").log;
+    assert_eq!(read_log(""), LogConfig::default());
+    let file = Some(PathBuf::from("/tmp/x.log"));
+    let said = read_log("log_file = \"/tmp/x.log\" log_level = \"debug\" log_format = \"json\"");
+    assert_eq!(said, LogConfig { file, level: LogLevel::Debug, format: LogFormat::Json });
+    let found = mistakes(&minimal("log_level = \"loud\"\n log_format = \"xml\"", TOKEN));
+    for (key, line) in ["log_level", "log_format"].iter().zip(&found) {
+        assert!(line.contains(&format!("agent.{key}: ")), "{line}");
+    }
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_bundle_may_be_spiffes_document_and_the_servers_place_is_what_the_file_names() {
+    let servers = |lines: &str| read(&minimal(lines, TOKEN)).expect("loads").servers;
+    let bootstrap = &servers("trust_bundle_format = \"spiffe\"")[0].bootstrap;
+    assert_eq!(*bootstrap, Bootstrap::TrustBundle { path: "b".into(), format: TrustBundleFormat::Spiffe });
+    let server = &servers("")[0];
+    assert_eq!((server.address.as_str(), server.port), ("s", 8081));
+}
+
+#[test]
+fn what_the_agent_does_anyway_may_be_asked_for_and_anything_else_is_refused() {
+    let lines = "rebootstrap_mode = \"never\" rebootstrap_delay = \"10m\" workload_x509_svid_key_type = \"ec-p256\"\n \
+                 experimental { use_sync_authorized_entries = false sync_interval = \"7s\" }";
+    let config = read(&minimal(lines, TOKEN)).expect("loads");
+    assert_eq!(config.sync_interval, Duration::from_secs(7));
+    for (line, words) in [
+        ("rebootstrap_mode = \"always\"", "agent.rebootstrap_mode: \"always\": not supported by ironroot-agent yet"),
+        ("rebootstrap_delay = \"soon\"", "agent.rebootstrap_delay: "),
+        (
+            "workload_x509_svid_key_type = \"rsa-2048\"",
+            "agent.workload_x509_svid_key_type: \"rsa-2048\": not supported",
+        ),
+        ("workload_x509_svid_key_type = \"x\"", "agent.workload_x509_svid_key_type: \"x\": not a key type"),
+        ("experimental { use_sync_authorized_entries = \"no\" }", "agent.experimental.use_sync_authorized_entries: "),
+    ] {
+        let found = mistakes(&minimal(line, TOKEN));
+        assert!(found.len() == 1 && found[0].contains(words), "{words} in {found:?}");
+    }
 }
 
 #[test]

@@ -177,6 +177,9 @@ fn every_test_that_the_page_names_is_there() {
         // Behind the example.
         ("Keys of the server block", 1),
         ("Keys of server.experimental", 1),
+        ("Keys of the agent block", 1),
+        ("Keys of agent.experimental", 1),
+        ("Keys of the telemetry block", 1),
     ];
     for (heading, examples) in tables {
         for row in rows(heading).iter().filter(|row| there(row.here)) {

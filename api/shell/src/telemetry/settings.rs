@@ -170,7 +170,44 @@ fn metric_name(text: &str) -> Result<String, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use tonic::Code;
+
     use super::*;
+    use crate::settings::Settings;
+    use crate::telemetry::{Calls, Kind};
+
+    /// The lines of a page that the block of this text gives, for one gauge.
+    fn shown(block: &str) -> String {
+        let text = format!("telemetry {{ Prometheus {{ port = 9988 }} {block} }}");
+        let settings = Settings::parse(Path::new("x.conf"), &text).expect("HCL");
+        let read = settings.check(|root| read_telemetry(root, "ironroot-server", "spire_server").0);
+        let telemetry = read.expect("sound").value;
+        let mut page = telemetry.page("ironroot_server", "example.org");
+        page.own("agents", Kind::Gauge, "Agents").sample(&[], 2.0);
+        page.spire_calls("rpc", "Calls", &called());
+        page.into_text()
+    }
+
+    fn called() -> Calls {
+        let calls = Calls::default();
+        calls.ended(Code::Ok, Duration::ZERO);
+        calls
+    }
+
+    #[test]
+    fn names_and_labels_are_as_the_block_says() {
+        let default = shown("");
+        assert!(default.contains("spire_server_rpc{host=\"") && !default.contains("trust_domain="), "{default}");
+        let bare = shown("EnableHostnameLabel = false MetricPrefix = \"acme\"");
+        assert!(
+            bare.contains("acme_rpc{status=") && !bare.contains("spire_server") && !bare.contains("host="),
+            "{bare}"
+        );
+        let named = shown("EnableTrustDomainLabel = true");
+        assert!(named.contains("trust_domain=\"example_org\""), "{named}");
+    }
 
     #[test]
     fn labels_are_shown_as_spire_shows_them() {
