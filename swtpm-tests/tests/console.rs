@@ -18,6 +18,8 @@ fn hash(digit: char) -> String {
 struct Browser {
     address: String,
     cookie: String,
+    /// The path that the cookie is for.
+    home: String,
 }
 
 impl Browser {
@@ -28,10 +30,18 @@ impl Browser {
         let cookie = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
         assert!(cookie.contains("httponly") && cookie.contains("samesite=strict"), "{cookie}");
         let pair = cookie.split(';').next().expect("a pair");
-        Self { address: address.to_owned(), cookie: format!("Cookie: {pair}") }
+        let (_, home) = cookie.split_once("path=").expect("a path");
+        assert!(answer.body.contains(&format!("url={home}")), "{}", answer.body);
+        let home = home.trim_end_matches('/').to_owned();
+        Self { address: address.to_owned(), cookie: format!("Cookie: {pair}"), home }
     }
 
+    /// A page, at its path within the console.
     fn get(&self, path: &str) -> Answer {
+        self.get_at(&format!("{}{path}", self.home))
+    }
+
+    fn get_at(&self, path: &str) -> Answer {
         ask(&self.address, &format!("GET {path}"), &[&format!("Host: {}", self.address), &self.cookie], "")
     }
 
@@ -43,7 +53,7 @@ impl Browser {
             &format!("Origin: {origin}"),
             "Content-Type: application/x-www-form-urlencoded",
         ];
-        ask(&self.address, &format!("POST {path}"), &head, form)
+        ask(&self.address, &format!("POST {}{path}", self.home), &head, form)
     }
 
     fn own(&self) -> String {
@@ -89,6 +99,16 @@ fn nobody_is_let_in_without_a_link_of_his_own_and_no_name_but_this_machines_reac
     let stolen = ask(address, &format!("GET {path}"), &[&own], "");
     assert!(stolen.status == 410 && stolen.body.contains("press Enter"), "{stolen:?}");
     assert_eq!(ask(address, "GET /", &["Host: evil.example", &browser.cookie], "").status, 421);
+    // The cookie is for a path that a page of another port does not know; elsewhere there is nothing.
+    assert!(
+        browser.home.len() == 65 && browser.home[1..].bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{}",
+        browser.home
+    );
+    for place in ["/", "/entries", "/live"] {
+        assert_eq!(browser.get_at(place).status, 404, "{place}");
+    }
+    assert!(!fleet.body.contains(&browser.home[1..]), "no page shows it");
     page.enter();
     let second = Browser::opens(&page.link());
     assert_eq!((second.get("/").status, browser.get("/").status), (200, 200));

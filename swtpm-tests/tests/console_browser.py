@@ -10,12 +10,12 @@ import os
 import subprocess
 import sys
 import time
-from urllib.parse import urlsplit
 
 from playwright.sync_api import expect, sync_playwright
 
 LINK, SERVER, SOCKET, DEVICE, PENDING = sys.argv[1:]
-HOME = "http://" + urlsplit(LINK).netloc
+# Where the pages are: the browser is led there by the link.
+HOME = None
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 # A frame of a page that scrolls smoothly takes 16 ms; the worst one of a machine under load is another matter.
@@ -63,7 +63,9 @@ def tour(browser):
     page.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: mistakes.append(str(error)))
     page.goto(LINK)
-    page.wait_for_url(HOME + "/")
+    page.wait_for_url(lambda url: "/open/" not in url)
+    global HOME
+    HOME = page.url.rstrip("/")
     expect(page.locator("#live")).to_have_text("live")
 
     # The fleet: all of it on one page, found by part of a name, a label, a state.

@@ -22,6 +22,9 @@ const MAX_SESSIONS: usize = 16;
 #[derive(Debug)]
 pub struct Door {
     may_write: bool,
+    /// The pages' path: browsers send cookies of 127.0.0.1 to all its ports, but only with the path that they are for, and a page of
+    /// another port does not know this one.
+    place: Secret,
     inside: Mutex<Inside>,
 }
 
@@ -49,7 +52,12 @@ struct Session {
 impl Door {
     /// A door that nobody has a link for. `may_write`: whether anybody inside may change something.
     pub fn new(may_write: bool) -> Self {
-        Self { may_write, inside: Mutex::default() }
+        Self { may_write, place: Secret::random(), inside: Mutex::default() }
+    }
+
+    /// Where the pages are: a path that ends with a slash, another one each time that a console starts.
+    pub fn home(&self) -> String {
+        format!("/{}/", self.place.shown())
     }
 
     /// The key of a link that opens once; one given before opens nothing any more.

@@ -72,15 +72,17 @@ async fn serve_in(listener: &TcpListener, house: &Arc<House>, places: Arc<Semaph
 }
 
 fn router(house: Arc<House>) -> Router {
+    let home = house.door.home();
+    let at = |path: &str| format!("{home}{path}");
     Router::new()
-        .route("/", get(answers::fleet))
         .route("/open/{key}", get(answers::open))
-        .route("/devices/{ek_sha256}", get(answers::device))
-        .route("/devices/{ek_sha256}/approve", post(answers::approve))
-        .route("/devices/{ek_sha256}/ban", post(answers::ban))
-        .route("/entries", get(answers::entries))
-        .route("/authorities", get(answers::authorities))
-        .route("/live", get(answers::live))
+        .route(&at(""), get(answers::fleet))
+        .route(&at("devices/{ek_sha256}"), get(answers::device))
+        .route(&at("devices/{ek_sha256}/approve"), post(answers::approve))
+        .route(&at("devices/{ek_sha256}/ban"), post(answers::ban))
+        .route(&at("entries"), get(answers::entries))
+        .route(&at("authorities"), get(answers::authorities))
+        .route(&at("live"), get(answers::live))
         .route("/style.css", get(answers::style))
         .route("/live.js", get(answers::script))
         .fallback(answers::nothing_there)

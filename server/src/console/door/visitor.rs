@@ -30,9 +30,10 @@ impl Door {
         Ok(Visitor { session, may_write: self.may_write })
     }
 
-    /// What makes a browser send `cookie` with each request to come, to nobody else's pages and scripts.
-    pub fn set_cookie(cookie: &str) -> String {
-        format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path=/")
+    /// What makes a browser send `cookie` with each request to come, to nobody else's pages and scripts, and to no other port: those are
+    /// asked for other paths. Source: RFC 6265, sections 5.1.4 and 8.5.
+    pub fn set_cookie(&self, cookie: &str) -> String {
+        format!("{COOKIE}={cookie}; HttpOnly; SameSite=Strict; Path={}", self.home())
     }
 }
 
@@ -123,6 +124,15 @@ mod tests {
         }
         let elsewhere = headers(&[("host", "evil.example"), ("cookie", &format!("ironroot_console={cookie}"))]);
         assert_eq!(refused(door.visitor(&elsewhere, Instant::now())), Some(Refused::Host));
+    }
+
+    #[test]
+    fn a_cookie_is_for_a_path_that_no_page_of_another_port_knows() {
+        let [(one, cookie), (other, _)] = [entered(false), entered(false)];
+        let set = one.set_cookie(&cookie);
+        assert!(set.ends_with(&format!("Path={}", one.home())) && one.home().len() == 66, "{set}");
+        assert_ne!(one.home(), other.home());
+        assert!(!format!("{one:?}").contains(one.home().trim_matches('/')), "it is shown to nobody by accident");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub fn device(page: &DevicePage, now: i64) -> Markup {
     let called = name(&device.serial, &device.ek_sha256);
     frame(
         called,
-        Place::Fleet,
+        Place::Device,
         None,
         &html! {
             h1 { (called) " " (state(State::of(device))) }
@@ -112,7 +112,7 @@ fn forms(device: &DeviceRecord, form: &str) -> Markup {
 fn confirm(device: &DeviceRecord, form: &str, path: &str, verb: &str) -> Markup {
     let called = name(&device.serial, &device.ek_sha256);
     html! {
-        form.confirm method="post" action=(format!("/devices/{}/{path}", device.ek_sha256)) {
+        form.confirm method="post" action=(format!("{}/{path}", device.ek_sha256)) {
             input type="hidden" name="form" value=(form);
             label { "Type " code { (called) } " " input name="name" required autocomplete="off" spellcheck="false" maxlength="256"; }
             button class=(path) { (verb) }

@@ -31,10 +31,10 @@ pub fn entries(page: &EntriesPage, now: i64) -> Markup {
         None,
         &html! {
             h1 { "Entries" }
-            form.search method="get" action="/entries" role="search" {
+            form.search method="get" action="entries" role="search" {
                 label { "SPIFFE ID " input type="search" name="id" value=(page.spiffe_id) placeholder="spiffe://example.org/web" size="50" maxlength="2048"; }
                 button { "Show" }
-                @if !page.spiffe_id.is_empty() { a href="/entries" { "Show all" } }
+                @if !page.spiffe_id.is_empty() { a href="entries" { "Show all" } }
             }
             @if let Some(mistake) = &page.mistake { p.trouble role="alert" { (mistake) } }
             p.count { (page.in_all) " in all" }
@@ -69,7 +69,7 @@ fn next(page: &EntriesPage) -> String {
         };
         text.bytes().map(byte).collect()
     };
-    format!("/entries?id={}&page={}", encode(&page.spiffe_id), encode(&page.next))
+    format!("entries?id={}&page={}", encode(&page.spiffe_id), encode(&page.next))
 }
 
 #[cfg(test)]

@@ -45,13 +45,13 @@ pub fn tiles(fleet: &Fleet) -> Markup {
     html! {
         @for trouble in &s.troubles { p.trouble role="alert" { b { (trouble.what) } ": " (trouble.why) } }
         div.tiles {
-            (tile("/?state=enrolled", s.devices_enrolled, "enrolled", false))
-            (tile("/?state=pending", s.devices_pending, "wait for approval", s.devices_pending > 0))
-            (tile("/?state=banned", s.devices_banned, "banned", false))
-            (tile("/", s.devices_booted_otherwise, "booted what no policy allows", s.devices_booted_otherwise > 0))
-            (tile("/", s.devices_suspected, "share a chip, it seems", s.devices_suspected > 0))
-            (tile("/", s.agents_late + s.agents_expired, "agents late or gone", s.agents_late + s.agents_expired > 0))
-            (tile("/entries", s.entries, "entries", false))
+            (tile("?state=enrolled", s.devices_enrolled, "enrolled", false))
+            (tile("?state=pending", s.devices_pending, "wait for approval", s.devices_pending > 0))
+            (tile("?state=banned", s.devices_banned, "banned", false))
+            (tile("./", s.devices_booted_otherwise, "booted what no policy allows", s.devices_booted_otherwise > 0))
+            (tile("./", s.devices_suspected, "share a chip, it seems", s.devices_suspected > 0))
+            (tile("./", s.agents_late + s.agents_expired, "agents late or gone", s.agents_late + s.agents_expired > 0))
+            (tile("entries", s.entries, "entries", false))
         }
     }
 }
@@ -65,7 +65,7 @@ pub fn row_id(device: &Row) -> String {
 pub fn row(device: &Row, now: i64) -> Markup {
     html! {
         div.row role="row" id=(row_id(device)) {
-            span role="cell" { a href=(format!("/devices/{}", device.ek_sha256)) { (device.name()) } }
+            span role="cell" { a href=(format!("devices/{}", device.ek_sha256)) { (device.name()) } }
             span role="cell" { (state(device.state)) @if device.suspected { " " b.bad { "two machines" } } }
             span role="cell" { @for (name, value) in &device.labels { span.label { (name) "=" (value) } } }
             span role="cell" { (boot(device.boot, now)) }
@@ -114,7 +114,7 @@ fn tile(path: &str, number: i32, of: &str, matters: bool) -> Markup {
 fn search(wanted: &Wanted) -> Markup {
     let label = wanted.label.as_ref().map(|(name, value)| format!("{name}={value}")).unwrap_or_default();
     html! {
-        form.search method="get" action="/" role="search" {
+        form.search method="get" action="./" role="search" {
             label { "Search " input type="search" name="text" value=(wanted.text) placeholder="serial, label, version, digits of the hash" maxlength="256"; }
             label { "Label " input name="label" value=(label) placeholder="site=berlin" maxlength="512"; }
             label { "State " select name="state" {
@@ -124,7 +124,7 @@ fn search(wanted: &Wanted) -> Markup {
                 }
             } }
             button { "Show" }
-            @if !is_everything(wanted) { a href="/" { "Show all" } }
+            @if !is_everything(wanted) { a href="./" { "Show all" } }
         }
     }
 }

@@ -34,7 +34,7 @@ function show(change) {
 
 const told = document.getElementById("live");
 if (told) {
-  const stream = new EventSource("/live");
+  const stream = new EventSource(document.querySelector("a.brand").href + "live");
   stream.onopen = () => { told.textContent = "live"; };
   stream.onerror = () => { told.textContent = "not live: is the console still running?"; };
   stream.onmessage = (event) => show(JSON.parse(event.data));

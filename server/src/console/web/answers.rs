@@ -21,7 +21,7 @@ use crate::console::House;
 use crate::console::asked::Unanswered;
 use crate::console::audit_file::{self, AuditLine};
 use crate::console::changes::{Change, Confirmed};
-use crate::console::door::{Door, Refused, Visitor, own_host};
+use crate::console::door::{Refused, Visitor, own_host};
 use crate::console::fleet::{Fleet, State as DeviceState, Wanted};
 use crate::console::identities::Identities;
 use crate::console::pages::{self, DevicePage, EntriesPage};
@@ -78,8 +78,8 @@ pub(super) async fn open(
 ) -> Result<Response, NoPage> {
     own_host(&headers)?;
     let cookie = house.door.open(&key, Instant::now())?;
-    let mut answer = page(StatusCode::OK, &pages::opened());
-    let value = Door::set_cookie(&cookie).parse().expect("hexadecimal digits are legal in a header");
+    let mut answer = page(StatusCode::OK, &pages::opened(&house.door.home()));
+    let value = house.door.set_cookie(&cookie).parse().expect("hexadecimal digits are legal in a header");
     answer.headers_mut().insert(header::SET_COOKIE, value);
     Ok(answer)
 }
@@ -194,7 +194,7 @@ async fn change(
     let device = house.server.device(&ek_sha256).await?;
     let confirmed = Confirmed::new(&device, &typed.name)?;
     let changed = change.make(&house.server, by, confirmed).await?;
-    Ok(Redirect::to(&format!("/devices/{}?done={}", changed.ek_sha256, change.word())))
+    Ok(Redirect::to(&format!("../{}?done={}", changed.ek_sha256, change.word())))
 }
 
 /// Which entries are asked for.
