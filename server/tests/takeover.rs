@@ -155,6 +155,35 @@ fn what_signed_there_signs_here_and_all_that_its_bundle_held_stays_in_the_bundle
 }
 
 #[test]
+fn keys_of_wit_svids_come_along_those_that_sign_and_those_that_only_verify() {
+    let (mut files, ours) = (SpireFiles::with_wit(), Ours::new());
+    let ended = JwtKey { kid: "e".repeat(32), not_after: NOW - 1, ..files.bundle.wit_signing_keys[0].clone() };
+    files.bundle.wit_signing_keys.push(ended);
+    files.write();
+    run(async {
+        let store = ours.store();
+        let report = ours.take(&files, &store).await.unwrap();
+        assert_eq!((report.jwt_authorities, report.wit_authorities), (1, 3));
+        assert!(report.to_string().contains("3 WIT authorities of the bundle"), "{report}");
+        assert_eq!(why(&report, What::WitAuthority), ["it has ended"]);
+        let KeysTaken::Imported { ids, .. } = &report.keys else { panic!("{report:?}") };
+        assert_eq!(ids, &["JWT-Signer-A", "WIT-Signer-A", "WIT-Signer-B", "x509-CA-A", "x509-CA-B"]);
+        let journal = journal(&ours, &store).await;
+        let wit = journal.slots(Purpose::Wit);
+        let named = |found: Option<(SlotName, &ironroot_server::ca::Authority)>| {
+            found.map(|(slot, authority)| (slot, authority.credential.id()))
+        };
+        assert_eq!(named(wit.active()), Some((SlotName::A, "A".repeat(32))));
+        assert_eq!(named(wit.prepared()), Some((SlotName::B, "B".repeat(32))));
+        assert_eq!(wit.anchors().len(), 3, "that of another server verifies");
+        let keys = SoftwareKeys::open(&ours.key_file()).unwrap();
+        for id in ["WIT-Signer-A", "WIT-Signer-B"] {
+            assert_eq!(keys.find(id).unwrap().spki_der(), files.keys[id].spki_der(), "{id}");
+        }
+    });
+}
+
+#[test]
 fn without_a_place_for_keys_the_old_authorities_verify_and_the_report_says_so_in_words_and_in_json() {
     let (files, mut ours) = (SpireFiles::new(), Ours::new());
     files.write();
@@ -239,7 +268,7 @@ fn what_our_rules_refuse_is_left_behind_by_name_and_the_rest_is_taken() {
 fn a_key_that_must_sign_and_is_missing_or_another_one_is_refused_by_name() {
     let ours = Ours::new();
     type Change = fn(&mut SpireFiles);
-    let cases: [(Change, &str, &str); 3] = [
+    let cases: [(Change, &str, &str); 4] = [
         (|files| drop(files.keys.remove("x509-CA-A")), "x509-CA-A", "no key"),
         (
             |files| {
@@ -250,9 +279,10 @@ fn a_key_that_must_sign_and_is_missing_or_another_one_is_refused_by_name() {
             "another key",
         ),
         (|files| drop(files.keys.remove("JWT-Signer-A")), "JWT-Signer-A", "no key"),
+        (|files| drop(files.keys.remove("WIT-Signer-A")), "WIT-Signer-A", "no key"),
     ];
     for (change, id, found) in cases {
-        let mut files = SpireFiles::new();
+        let mut files = SpireFiles::with_wit();
         change(&mut files);
         files.write();
         match ours.read(&files).unwrap_err() {

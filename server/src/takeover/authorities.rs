@@ -2,24 +2,22 @@
 //!
 //! Source: SPIRE pkg/server/ca/manager/journal.go, slot.go.
 
+mod token_keys;
+
 use std::collections::BTreeMap;
 
 use ironroot_api::certificate::Certificate;
-use ironroot_api::csr::Spki;
 use prost::Message;
 
 use super::above::{Above, RootOfBundle, chain_above};
 use super::error::TakeoverError;
-use super::journal_blob::{Bundle, Entries, JwtKeyEntry, Status, X509Ca};
+use super::journal_blob::{Bundle, Entries, Status, X509Ca};
 use super::plan::Rules;
 use super::report::{Report, What};
-use crate::ca::{Credential, Inherited, JwtKey, KeyId, Place, Purpose, SlotName, Standing, UpstreamChain};
+use crate::ca::{Inherited, Place, Purpose, SlotName, Standing, UpstreamChain};
 use crate::facts::tier::TierAuthority;
 use crate::keys::SoftwareKey;
 use crate::store::spire::{SpireBundle, SpireJournal};
-
-/// When a key ends of which SPIRE says that it never does, seconds from now: a hundred years.
-const NEVER: i64 = 100 * 365 * 24 * 60 * 60;
 
 /// What becomes of the CA.
 #[derive(Debug, Default)]
@@ -45,9 +43,6 @@ pub(super) fn inherited(
     report: &mut Report,
 ) -> Result<Authorities, TakeoverError> {
     let bundle = own_bundle(bundles, rules)?;
-    for key in &bundle.wit_signing_keys {
-        report.leave(What::WitAuthority, &key.kid, "keys of WIT-SVIDs are not taken over: a new one signs here");
-    }
     let journal = match keys {
         Some(keys) => own_journal(journals, keys, report)?,
         None => None,
@@ -55,14 +50,17 @@ pub(super) fn inherited(
     let mut taking = Taking { now_unix, report, authorities: Authorities::default() };
     taking.authorities.sequence_number = bundle.sequence_number;
     let roots = taking.roots(&bundle)?;
-    let signing = match (&journal, keys) {
-        (Some(journal), Some(keys)) => {
-            (taking.signing_cas(journal, keys, &roots)?, taking.signing_jwt_keys(journal, keys)?)
-        }
-        _ => (Vec::new(), Vec::new()),
+    let (cas, jwt, wit) = match (&journal, keys) {
+        (Some(journal), Some(keys)) => (
+            taking.signing_cas(journal, keys, &roots)?,
+            taking.signing_token_keys(Purpose::Jwt, &journal.jwt_keys, keys)?,
+            taking.signing_token_keys(Purpose::Wit, &journal.wit_keys, keys)?,
+        ),
+        _ => Default::default(),
     };
-    taking.take_x509(roots, signing.0);
-    taking.take_jwt(&bundle, signing.1);
+    taking.take_x509(roots, cas);
+    taking.report.jwt_authorities = taking.take_token_keys(Purpose::Jwt, &bundle.jwt_signing_keys, jwt);
+    taking.report.wit_authorities = taking.take_token_keys(Purpose::Wit, &bundle.wit_signing_keys, wit);
     Ok(taking.authorities)
 }
 
@@ -108,8 +106,10 @@ fn has_a_key(entries: &Entries, keys: &BTreeMap<String, SoftwareKey>) -> bool {
         let spki = Certificate::parse(&ca.certificate).ok()?.spki_der();
         Some((id_of(Purpose::X509Ca, &ca.slot_id), spki))
     });
-    let jwt = entries.jwt_keys.iter().map(|key| (id_of(Purpose::Jwt, &key.slot_id), key.public_key.clone()));
-    cas.chain(jwt).any(|(id, spki)| keys.get(&id).is_some_and(|key| key.spki_der() == spki))
+    let of_tokens = [(Purpose::Jwt, &entries.jwt_keys), (Purpose::Wit, &entries.wit_keys)].into_iter();
+    let of_tokens = of_tokens.flat_map(|(purpose, keys)| keys.iter().map(move |key| (purpose, key)));
+    let tokens = of_tokens.map(|(purpose, key)| (id_of(purpose, &key.slot_id), key.public_key.clone()));
+    cas.chain(tokens).any(|(id, spki)| keys.get(&id).is_some_and(|key| key.spki_der() == spki))
 }
 
 /// What SPIRE's key manager, and ours in a file, calls the key of a slot.
@@ -131,14 +131,6 @@ struct SigningCa {
     certificate: Certificate,
     issued_at: i64,
     above: Option<Above>,
-}
-
-struct SigningJwtKey {
-    standing: Standing,
-    kid: String,
-    spki: Vec<u8>,
-    issued_at: i64,
-    not_after: i64,
 }
 
 struct Taking<'a> {
@@ -201,30 +193,6 @@ impl Taking<'_> {
         Ok((certificate.not_after_unix() > self.now_unix).then_some((slot, certificate)))
     }
 
-    fn signing_jwt_keys(
-        &mut self,
-        journal: &Entries,
-        keys: &BTreeMap<String, SoftwareKey>,
-    ) -> Result<Vec<SigningJwtKey>, TakeoverError> {
-        let mut signing: Vec<SigningJwtKey> = Vec::new();
-        let newest_first = || journal.jwt_keys.iter().rev();
-        let is_active = |key: &JwtKeyEntry| key.status == Status::Active as i32;
-        let active = newest_first().find(|key| is_active(key));
-        for key in active.into_iter().chain(newest_first().filter(|key| !is_active(key))) {
-            let Some(slot) = slot_of(&key.slot_id).filter(|_| key.not_after > self.now_unix) else { continue };
-            let place = Place::jwt(slot);
-            if !has_key(keys, place, &key.public_key, is_active(key))?
-                || signing.iter().any(|other| place_of(other.standing) == Some(place))
-            {
-                continue;
-            }
-            let Some(standing) = standing(key.status, place) else { continue };
-            let (kid, spki) = (key.kid.clone(), key.public_key.clone());
-            signing.push(SigningJwtKey { standing, kid, spki, issued_at: key.issued_at, not_after: key.not_after });
-        }
-        Ok(signing)
-    }
-
     /// The bundle's, in its order, those that sign among them; then CAs below an authority above, which no bundle holds. What else such a
     /// bundle has is that authority's.
     fn take_x509(&mut self, roots: Vec<RootOfBundle>, mut signing: Vec<SigningCa>) {
@@ -273,43 +241,6 @@ impl Taking<'_> {
         self.authorities.key_ids.extend(place_of(inherited.standing).map(|place| place.to_string()));
         self.authorities.inherited.push(inherited);
     }
-
-    fn take_jwt(&mut self, bundle: &Bundle, mut signing: Vec<SigningJwtKey>) {
-        for key in &bundle.jwt_signing_keys {
-            let own = signing.iter().position(|own| own.kid == key.kid && own.spki == key.pkix_bytes);
-            let own = own.map(|own| signing.swap_remove(own));
-            if key.not_after != 0 && key.not_after <= self.now_unix {
-                self.report.leave(What::JwtAuthority, &key.kid, "it has ended");
-                continue;
-            }
-            let credential = match credential(&key.kid, &key.pkix_bytes) {
-                Ok(credential) => credential,
-                Err(why) => {
-                    self.report.leave(What::JwtAuthority, &key.kid, why);
-                    continue;
-                }
-            };
-            let never = self.now_unix.saturating_add(NEVER);
-            let (standing, issued_at, not_after) = match own {
-                Some(own) => (own.standing, own.issued_at, own.not_after),
-                None => (
-                    Standing::Verifies(Purpose::Jwt),
-                    self.now_unix,
-                    if key.not_after == 0 { never } else { key.not_after },
-                ),
-            };
-            let is_tainted = key.tainted_key;
-            self.take(Inherited { credential, issued_at, not_after, standing, upstream: None, is_tainted });
-            self.report.jwt_authorities += 1;
-        }
-        for key in signing {
-            self.report.leave(
-                What::JwtAuthority,
-                key.kid,
-                "it signs nothing here: it is not in the trust domain's bundle",
-            );
-        }
-    }
 }
 
 impl SigningCa {
@@ -348,11 +279,4 @@ fn has_key(
         None => "no key of that name",
     };
     if must_be { Err(TakeoverError::KeyMissing { id: place.to_string(), found }) } else { Ok(false) }
-}
-
-fn credential(kid: &str, spki: &[u8]) -> Result<Credential, String> {
-    let kid = KeyId::try_from(kid.to_owned())
-        .map_err(|_| "its ID is not of 32 letters and digits, as SPIRE's are".to_owned())?;
-    let spki = Spki::parse(spki).map_err(|error| format!("its key cannot be used: {error}"))?;
-    Ok(JwtKey::new(kid, spki).into())
 }

@@ -51,7 +51,9 @@ pub(super) struct Entries {
     #[prost(message, repeated, tag = "1")]
     pub(super) x509_cas: Vec<X509Ca>,
     #[prost(message, repeated, tag = "2")]
-    pub(super) jwt_keys: Vec<JwtKeyEntry>,
+    pub(super) jwt_keys: Vec<TokenKeyEntry>,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) wit_keys: Vec<TokenKeyEntry>,
 }
 
 /// `X509CAEntry`.
@@ -70,9 +72,9 @@ pub(super) struct X509Ca {
     pub(super) status: i32,
 }
 
-/// `JWTKeyEntry`.
+/// `JWTKeyEntry` and `WITKeyEntry`, which have the same fields.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub(super) struct JwtKeyEntry {
+pub(super) struct TokenKeyEntry {
     #[prost(string, tag = "1")]
     pub(super) slot_id: String,
     #[prost(int64, tag = "2")]

@@ -25,6 +25,8 @@ pub struct Report {
     pub x509_authorities: usize,
     /// In the bundle.
     pub jwt_authorities: usize,
+    /// In the bundle.
+    pub wit_authorities: usize,
     pub keys: KeysTaken,
     /// What stays behind.
     pub left_behind: Vec<LeftBehind>,
@@ -124,6 +126,9 @@ impl fmt::Display for Report {
             "  {} X.509 authorities and {} JWT authorities of the bundle",
             self.x509_authorities, self.jwt_authorities
         )?;
+        if self.wit_authorities > 0 {
+            writeln!(f, "  {} WIT authorities of the bundle", self.wit_authorities)?;
+        }
         match &self.keys {
             KeysTaken::Imported { path, ids } => {
                 let done = if self.dry_run { "would be copied" } else { "were copied" };

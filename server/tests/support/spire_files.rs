@@ -43,6 +43,8 @@ pub struct Bundle {
     pub refresh_hint: i64,
     #[prost(uint64, tag = "5")]
     pub sequence_number: u64,
+    #[prost(message, repeated, tag = "6")]
+    pub wit_signing_keys: Vec<JwtKey>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -69,6 +71,8 @@ pub struct Journal {
     pub cas: Vec<Ca>,
     #[prost(message, repeated, tag = "2")]
     pub jwt_keys: Vec<JwtEntry>,
+    #[prost(message, repeated, tag = "3")]
+    pub wit_keys: Vec<JwtEntry>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -133,6 +137,7 @@ impl SpireFiles {
             jwt_signing_keys: vec![JwtKey { pkix: pkix.clone(), kid: kid.clone(), not_after: NOW + DAY }],
             refresh_hint: 0,
             sequence_number: 7,
+            wit_signing_keys: Vec::new(),
         };
         let entry = |slot: &str, certificate: Vec<u8>, status| Ca {
             slot: slot.into(),
@@ -149,9 +154,28 @@ impl SpireFiles {
             public_key: pkix,
             status: ACTIVE,
         };
-        let journal = Journal { cas: vec![entry("A", a, ACTIVE), entry("B", b, PREPARED)], jwt_keys: vec![jwt] };
+        let cas = vec![entry("A", a, ACTIVE), entry("B", b, PREPARED)];
+        let journal = Journal { cas, jwt_keys: vec![jwt], wit_keys: Vec::new() };
         let directory = tempfile::tempdir().expect("a directory");
         Self { directory, keys, bundle, journals: vec![journal], version: 25 }
+    }
+
+    /// The same with WIT-SVIDs switched on: a key in slot A signs, the next is in slot B, and one more is another server's.
+    pub fn with_wit() -> Self {
+        let mut files = Self::new();
+        for (slot, status) in [("A", ACTIVE), ("B", PREPARED)] {
+            let key = SoftwareKey::generate(ironroot_hsm::KeyKind::EcP256).expect("a key");
+            let (kid, public_key) = (slot.repeat(32), key.spki_der().to_vec());
+            let (issued_at, not_after) = (NOW - DAY, NOW + DAY);
+            files.bundle.wit_signing_keys.push(JwtKey { pkix: public_key.clone(), kid: kid.clone(), not_after });
+            let entry = JwtEntry { slot: slot.into(), issued_at, not_after, kid, public_key, status };
+            files.journals[0].wit_keys.push(entry);
+            files.keys.insert(format!("WIT-Signer-{slot}"), key);
+        }
+        let other = SoftwareKey::generate(ironroot_hsm::KeyKind::EcP384).expect("a key");
+        let pkix = other.spki_der().to_vec();
+        files.bundle.wit_signing_keys.push(JwtKey { pkix, kid: "o".repeat(32), not_after: NOW + DAY });
+        files
     }
 
     pub fn database(&self) -> PathBuf {
