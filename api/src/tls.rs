@@ -16,7 +16,7 @@ mod resolver;
 mod trust;
 mod verifier;
 
-pub use anchors::{BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
+pub use anchors::{AuthorityMark, BundleEnd, MAX_CHAIN, SvidRefusal, TrustAnchors, VerifiedSvid};
 pub use config::{
     ACME_TLS_ALPN, KeyExchanges, client_config, client_config_for, provider, server_config, server_config_for,
     web_server_config, web_server_config_for,

@@ -43,7 +43,7 @@ pub use new_device::{
 pub use new_policy::{MAX_ALTERNATIVES, MAX_NAME_BYTES, MAX_NOTE_BYTES, NewPolicy, PcrPolicyError};
 pub use policies::{DeviceToday, PolicyError};
 
-use crate::facts::device::{Boot, DeviceRecord};
+use crate::facts::device::{Boot, DeviceRecord, DeviceState};
 
 use crate::store::{Store, StoreError};
 use table::Table;
@@ -111,6 +111,12 @@ impl Devices {
     /// The device of that endorsement key.
     pub fn device(&self, ek_sha256: &[u8; 32]) -> Option<Arc<DeviceRecord>> {
         self.read().get(ek_sha256).map(|known| known.record.clone())
+    }
+
+    /// Those that are banned.
+    pub fn banned(&self) -> Vec<Arc<DeviceRecord>> {
+        let (table, is_banned) = (self.read(), |record: &Arc<DeviceRecord>| record.state == DeviceState::Banned);
+        table.behind(i64::MIN).map(|known| known.record.clone()).filter(is_banned).collect()
     }
 
     /// What the device has proven to have booted, the newest first.

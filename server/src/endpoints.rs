@@ -95,6 +95,7 @@ use crate::devices::{DeviceError, Devices};
 use crate::federation::Federation;
 use crate::node_attestation::NodeAttestation;
 use crate::registry::{Registry, RegistryError};
+use crate::rights::OwnAuthorities;
 use crate::store::{Store, StoreError};
 
 /// A peer that does not answer a ping in this time is gone.
@@ -133,6 +134,8 @@ pub struct ServerState {
     pub svid: Arc<SvidResolver>,
     /// What clients' certificates must lead to: the authorities of the bundle.
     pub anchors: Arc<TrustAnchors>,
+    /// Whose signature makes an administrator, an agent or a server below.
+    pub own: Arc<OwnAuthorities>,
     /// What links over TCP may agree on.
     pub key_exchanges: KeyExchanges,
     /// What is done to its end although its caller has gone.

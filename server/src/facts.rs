@@ -12,4 +12,5 @@ pub mod mask;
 pub mod older_state;
 pub mod page;
 pub mod pcr_policy;
+pub mod through;
 pub mod tier;

@@ -15,5 +15,5 @@ mod bans;
 mod mark;
 
 pub use accepting::{AcceptError, Accepted, accept};
-pub use bans::RecoveredBans;
+pub use bans::{BANS_TOLD_ANEW, RecoveredBans};
 pub use mark::{MAX_MARK_BYTES, Mark, MarkError, keep_mark, outrun};

@@ -43,6 +43,7 @@ use tokio::sync::watch;
 pub use crate::rights::AgentStanding;
 pub use advice::{Dependents, EntryAdvice};
 pub use agent_filter::AgentFilter;
+pub use agents::BannedAgent;
 pub use authorized::{AuthorizedEntry, AuthorizedView, MAX_ENTRIES_PER_AGENT};
 pub use entries::Created;
 pub use filter::{EntryFilter, FilterError, SelectorMatch, SetMatch};

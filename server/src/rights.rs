@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!  Caller ─► Visitor
-//!         ─► Administrator
-//!         ─► DownstreamServer
-//!         ─► ShownCertificate ── its standing in the registry ──► AuthenticatedAgent
+//!         ─► OwnSvid ─► Administrator
+//!                    ─► DownstreamServer
+//!                    ─► ShownCertificate ── its standing in the registry ──► AuthenticatedAgent
 //!  an administrator or an agent ─► Insider
 //! ```
 //!
@@ -13,9 +13,8 @@
 //!
 //! ```
 //! use ironroot_api::unix_socket::PeerCredentials;
-//! use ironroot_server::rights::{Administrator, Caller};
-//! let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
-//! let operator = Administrator::judge(local, |_| false, 0).expect("whoever may open the admin socket");
+//! use ironroot_server::rights::Administrator;
+//! let operator = Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
 //! # fn ban(registry: &ironroot_server::registry::Registry, operator: &Administrator, id: &ironroot_api::SpiffeId) {
 //! drop(registry.ban_agent(operator, id));
 //! # }
@@ -41,6 +40,7 @@ mod agent;
 mod caller;
 mod downstream;
 mod insider;
+mod own_authorities;
 
 use thiserror::Error;
 
@@ -49,6 +49,7 @@ pub use agent::{AgentStanding, AuthenticatedAgent, ShownCertificate};
 pub use caller::{Caller, Visitor};
 pub use downstream::{CaScope, DownstreamServer};
 pub use insider::Insider;
+pub use own_authorities::{OwnAuthorities, OwnSvid, Provenance};
 
 /// Why a caller has no right to what it asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -80,4 +81,19 @@ pub enum NoRight {
     /// The certificate was replaced, or is a copy's.
     #[error("agent SVID is not active")]
     AgentNotActive,
+    /// It would be an administrator's or a downstream server's, and a CA has signed it that is not one of this data store's servers.
+    #[error(
+        "the certificate of this connection was signed by another CA of the trust domain, not by this server: \
+         use an SVID that an agent of this server fetched, or that its x509 mint made"
+    )]
+    SignedElsewhere,
+    /// It would be an administrator's or a downstream server's, and the agent that fetched it is banned.
+    #[error(
+        "the SVID of this connection was fetched through an agent that is banned: use one of another agent, or, if the ban was a \
+         mistake, lift it with agent evict"
+    )]
+    ThroughBannedAgent,
+    /// Another CA of the trust domain has signed an agent's.
+    #[error("agent SVID was signed by another CA of the trust domain, not by this server: attest here")]
+    AgentSignedElsewhere,
 }

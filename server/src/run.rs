@@ -1,5 +1,6 @@
 //! The story of a server process: config, store, token, CA, sockets, signals, drain.
 
+mod bans;
 mod doors;
 mod error;
 mod issuance;
@@ -45,6 +46,7 @@ use crate::store::Store;
 use crate::telemetry::Sources;
 pub use error::RunError;
 
+use bans::log_bans;
 use doors::{BoundDiscovery, BoundEndpoint, Doors};
 use issuance::{log_authorities, open_log};
 use open_keys::{logins, read_pins_again};
@@ -76,7 +78,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let attestors = blocking(move || attestors.load(wall_unix())).await?;
     let (doors, Settled { store, registry, federation, keys, ca, rotation, accepted }) =
         settled::settle(&config, doors).await?;
-    let heads = issuance_heads(&config, &store, accepted).await?;
+    let heads = issuance_heads(&config, &store, &registry, accepted).await?;
     let Doors { tcp, address, admin, health, endpoint, discovery } = doors;
     let audit = Arc::new(Audit::new(config.audit.enabled, audit_file.clone(), heads.log().clone()));
     let logins = logins(&keys, &config.key_managers);
@@ -141,9 +143,15 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
 }
 
 /// The log of everything that is issued and changed, and the heads that agents are shown of it.
-async fn issuance_heads(config: &ServerConfig, store: &Store, accepted: Option<u64>) -> Result<Arc<Heads>, RunError> {
+async fn issuance_heads(
+    config: &ServerConfig,
+    store: &Store,
+    registry: &Arc<Registry>,
+    accepted: Option<u64>,
+) -> Result<Arc<Heads>, RunError> {
     let log = open_log(config, accepted).await?;
     log_authorities(store, log.clone(), config.server_name.clone()).await?;
+    log_bans(store, log.clone(), registry).await?;
     let data_dir = config.data_dir.clone();
     let log_id = blocking(move || log_id(&data_dir)).await?;
     Ok(Heads::new(log, &config.server_name, &log_id))
@@ -211,6 +219,7 @@ fn server_state(
         log_level,
         svid,
         anchors,
+        own: ca.own_authorities(),
         key_exchanges: config.key_exchanges,
         unbroken: Unbroken::new(),
         admin_ids: config.admin_ids.iter().cloned().collect(),

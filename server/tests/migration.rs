@@ -11,7 +11,7 @@ use ironroot_server::facts::agent::AgentRecord;
 use ironroot_server::facts::device::DeviceState;
 use ironroot_server::facts::entry::RegistrationEntry;
 use ironroot_server::registry::{AgentFilter, AgentStanding, EntryFilter, Registry};
-use ironroot_server::rights::{Administrator, Caller};
+use ironroot_server::rights::Administrator;
 use ironroot_server::store::Store;
 use ironroot_text::hex::hex;
 use tempfile::TempDir;
@@ -105,8 +105,7 @@ async fn the_token_and_the_ca_journal_of_schema_1_are_there_and_new_facts_join_t
     assert!(!journal.anchors().is_empty() && journal.slots(Purpose::X509Ca).active().is_some());
     assert_eq!(registry.prune_join_tokens(i64::MAX).await.expect("prunes"), 1, "the token");
     assert!(registry.entry("7fc19487-528c-4a4e-a387-18e0003dadb6").is_none(), "its alias went with it");
-    let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
-    let administrator = Administrator::judge(local, |_| false, 0).expect("local");
+    let administrator = Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
     registry.delete_entry(&administrator, "lazy").await.answer().await.expect("deletes");
     store.close().await;
     let old = path.with_extension("sqlite3.v1");

@@ -15,7 +15,7 @@ use cryptoki::context::Pkcs11;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
 use ironroot_hsm::TokenConfig;
-use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, sign_jwt, spki};
+use ironroot_lab::authority::{AuthorityLab, NOW, asking, authorized_entry, sign_jwt, spki};
 use ironroot_lab::softhsm::{CONFIGURATION_VARIABLE, LABEL, SoftHsm};
 use ironroot_lab::tpm2_pkcs11::{STORE_VARIABLE, Tpm2Token};
 use ironroot_server::ca::SlotName;
@@ -104,14 +104,16 @@ impl Measured {
 
 async fn issue(lab: &AuthorityLab) -> Measured {
     let ca = lab.start(NOW).await.expect("a CA");
-    let entry = authorized_entry(lab, "/web", 3600, &[]).await;
+    let (agent, entry) = (asking(), authorized_entry(lab, "/web", 3600, &[]).await);
     let requests: Vec<_> = (0..BATCH).map(|_| (entry.clone(), spki())).collect();
     let (start, cpu) = (Instant::now(), cpu_time());
     let mut count = 0u32;
     while start.elapsed() < PERIOD {
         // Two agents at once, so that the queue does not run empty between batches.
-        let (one, two) =
-            tokio::join!(ca.sign_workload_svids(requests.clone(), NOW), ca.sign_workload_svids(requests.clone(), NOW));
+        let (one, two) = tokio::join!(
+            ca.sign_workload_svids(&agent, requests.clone(), NOW),
+            ca.sign_workload_svids(&agent, requests.clone(), NOW)
+        );
         count += u32::try_from(one.iter().chain(&two).filter(|svid| svid.is_ok()).count()).expect("a thousand");
     }
     measured(f64::from(count), start, cpu)

@@ -22,7 +22,7 @@ use ironroot_server::clock::{ClockSource, Reading};
 use ironroot_server::keys::KeyManagers;
 use ironroot_server::node_attestation::{AttestedNode, Attestor, Circumstances, JOIN_TOKEN, NodeAttestation, Progress};
 use ironroot_server::registry::{AuthorizedEntry, Registry};
-use ironroot_server::rights::{Administrator, Caller};
+use ironroot_server::rights::Administrator;
 use ironroot_server::store::Store;
 use rcgen::CertificateParams;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -381,8 +381,7 @@ fn wire_id(path: &str) -> Option<types::Spiffeid> {
 
 /// An administrator, as whoever opens the admin socket is.
 pub fn administrator() -> Administrator {
-    let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
-    Administrator::judge(local, |_| false, NOW).expect("local")
+    Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 })
 }
 
 /// A node that has attested with a fresh join token `lab`.
@@ -398,6 +397,11 @@ pub async fn joined(lab: &AuthorityLab, registry: &Registry) -> AttestedNode {
         Ok(Progress::Attested(node)) => *node,
         other => panic!("{other:?}"),
     }
+}
+
+/// An agent that asks for SVIDs.
+pub fn asking() -> SpiffeId {
+    format!("spiffe://{TRUST_DOMAIN}/spire/agent/join_token/asking").parse().expect("legal")
 }
 
 /// An entry as the registry hands it out to the agent it belongs to.

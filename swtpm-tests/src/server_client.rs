@@ -1,6 +1,7 @@
 //! The server's gRPC surface as anyone may meet it: any certificate or none over TLS, the admin socket, any request.
 
 mod filling;
+mod lower_ca;
 mod outcasts;
 mod shared;
 mod software_device;
@@ -38,6 +39,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+pub use lower_ca::LowerCa;
 pub use outcasts::Outcast;
 pub use shared::SharedServer;
 pub use software_device::{SoftwareDevice, converse};

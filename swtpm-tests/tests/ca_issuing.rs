@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ironroot_api::certificate::Certificate;
-use ironroot_lab::authority::{AuthorityLab, NOW, authorized_entry, joined, spki, verify};
+use ironroot_lab::authority::{AuthorityLab, NOW, asking, authorized_entry, joined, spki, verify};
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::AgentToSign;
 use ironroot_server::clock::ClockSource;
@@ -26,7 +26,7 @@ fn svids_carry_the_names_and_lifetimes_of_their_entries() {
             {
                 let (entry, key) = (authorized_entry(&lab, path, ttl, dns_names).await, spki());
                 let requests = vec![(entry.clone(), key.clone())];
-                let svid = ca.sign_workload_svids(requests, NOW).await.pop().unwrap().unwrap();
+                let svid = ca.sign_workload_svids(&asking(), requests, NOW).await.pop().unwrap().unwrap();
                 verify(&svid, &bundle, NOW).unwrap();
                 let certificate = Certificate::parse(&svid.chain[0]).unwrap();
                 assert_eq!(svid.chain.len(), 1);
@@ -57,7 +57,7 @@ fn a_batch_is_answered_in_order_and_every_key_gets_its_own_certificate() {
             let entry = authorized_entry(&lab, "/web", 60, &[]).await;
             let keys: Vec<_> = (0..200).map(|_| spki()).collect();
             let requests = keys.iter().map(|key| (entry.clone(), key.clone())).collect();
-            let issued = ca.sign_workload_svids(requests, NOW).await;
+            let issued = ca.sign_workload_svids(&asking(), requests, NOW).await;
             assert_eq!(issued.len(), keys.len());
             let mut serials = std::collections::HashSet::new();
             for (svid, key) in issued.into_iter().zip(&keys) {
@@ -66,7 +66,7 @@ fn a_batch_is_answered_in_order_and_every_key_gets_its_own_certificate() {
                 assert_eq!(Certificate::parse(&svid.chain[0]).unwrap().spki_der(), key.as_der());
                 assert!(serials.insert(svid.serial));
             }
-            assert!(ca.sign_workload_svids(Vec::new(), NOW).await.is_empty());
+            assert!(ca.sign_workload_svids(&asking(), Vec::new(), NOW).await.is_empty());
         });
     });
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use ironroot_api::certificate::Certificate;
 use ironroot_hsm::TokenConfig;
-use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, authorized_entry, spki, verify};
+use ironroot_lab::authority::{AuthorityLab as Lab, NOW, asking, assert_signs, authorized_entry, spki, verify};
 use ironroot_lab::deployment::{DEADLINE, expect_within_async};
 use ironroot_lab::quirk::Quirks;
 use ironroot_lab::softhsm::SoftHsm;
@@ -316,7 +316,7 @@ fn a_token_that_has_signed_wrongly_is_not_trusted_again_because_the_next_ca_is_p
             let entry = authorized_entry(&lab, "/web", 60, &[]).await;
             let sign = async |count: usize, now| {
                 let requests = (0..count).map(|_| (entry.clone(), spki())).collect();
-                ca.sign_workload_svids(requests, now).await.iter().filter(|result| result.is_ok()).count()
+                ca.sign_workload_svids(&asking(), requests, now).await.iter().filter(|result| result.is_ok()).count()
             };
             assert_eq!(sign(1, NOW).await, 1);
             quirks.set(&["sign_wrong"]);

@@ -12,7 +12,7 @@ use ironroot_lab::softhsm::SoftHsm;
 use ironroot_lab::upstream_files::UpstreamFiles;
 use ironroot_server::ca::{CaError, IssuedSvid, Order, Purpose, SlotName};
 use ironroot_server::clock::{ClockSource, Reading};
-use ironroot_server::rights::{Administrator, Caller};
+use ironroot_server::rights::Administrator;
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -181,8 +181,7 @@ fn a_root_above_that_signs_nothing_any_more_is_tainted_and_revoked_by_its_subjec
             let reading = Reading { wall_unix: NOW, boot_seconds: NOW };
             let (ca, rotation) = lab.start_rotating(ClockSource::new("boot", move || reading)).await.unwrap();
             let rotating = tokio::spawn(rotation.run());
-            let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
-            let operator = Administrator::judge(local, |_| false, 0).unwrap();
+            let operator = Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
             let first = ca.local_authorities(Purpose::X509Ca).active.unwrap();
             let old_root = ca.bundle().borrow().authorities[0].clone();
             let taint = || Order::TaintUpstream(first_root(&old_root));

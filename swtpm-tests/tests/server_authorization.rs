@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ironroot_api::SpiffeId;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::{AgentX509svidParams, BanAgentRequest, DeleteAgentRequest, RenewAgentRequest};
 use ironroot_api::pb::entry::entry_client::EntryClient;
@@ -13,7 +14,7 @@ use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
 use ironroot_api::pb::types::permission_denied_details::Reason;
 use ironroot_api::permission::denial_reason;
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within_async};
-use ironroot_lab::server_client::{Agent, Credentials, ServerClient, csr, key};
+use ironroot_lab::server_client::{Agent, Credentials, LowerCa, ServerClient, csr, key};
 use ironroot_server::endpoints::policy::{self, Method, POLICY, Who};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType};
 use tonic::codegen::http::uri::PathAndQuery;
@@ -126,7 +127,16 @@ fn server_with_admin_ids(options: &ServerOptions) -> Server {
 
 /// The SVID of a workload below `agent`.
 async fn workload(server: &Server, agent: &Agent, path: &str, more: &[&str]) -> Credentials {
-    let entry_id = server.create_entry(agent.id().as_str(), path, &["unix:uid:1"], more);
+    workload_with(server, agent, path, "unix:uid:1", more).await
+}
+
+async fn workload_with(server: &Server, agent: &Agent, path: &str, selector: &str, more: &[&str]) -> Credentials {
+    let entry_id = server.create_entry(agent.id().as_str(), path, &[selector], more);
+    fetched(agent, entry_id).await
+}
+
+/// An SVID of that entry, as `agent` fetches it.
+async fn fetched(agent: &Agent, entry_id: String) -> Credentials {
     let key = key();
     let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
     let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
@@ -290,6 +300,92 @@ async fn an_expired_certificate_counts_no_longer_on_the_connection_it_opened() {
         let refused = [Outcome::NoConnection, because(Reason::AgentExpired)];
         assert!(refused.contains(&found), "a new connection with an expired certificate: {found:?}");
     }
+}
+
+//= FLT-S25
+#[tokio::test]
+async fn a_ca_below_the_server_makes_nobody_an_administrator_an_agent_or_a_server_below() {
+    for lines in ["", "root { enabled = false }"] {
+        let options = ServerOptions { server_lines: lines.to_owned(), ..ServerOptions::default() };
+        let server = server_with_admin_ids(&options);
+        let client = ServerClient::new(&server).await;
+        let agent = client.agent().await;
+        for scope in ["unix:uid:1", "ironroot:local_authority"] {
+            let path = format!("/lower-{}", scope.len());
+            let downstream = workload_with(&server, &agent, &path, scope, &["-downstream"]).await;
+            let honest = client.with(&downstream).await.expect("a good certificate");
+            let ca = LowerCa::ask(&honest).await;
+            let id = |path: &str| -> SpiffeId { format!("spiffe://{TRUST_DOMAIN}{path}").parse().expect("legal") };
+            let admin = workload(&server, &agent, &format!("/admin-{}", scope.len()), &["-admin"]).await;
+            let whatever_comes_to_mind = [
+                ca.sign(&id("/operator"), None),
+                ca.sign(&admin.id(), Some(&admin.leaf())),
+                ca.sign(&agent.id(), Some(&agent.credentials.leaf())),
+                ca.sign(&downstream.id(), Some(&downstream.leaf())),
+                ca.sign(&id("/spire/server"), None),
+            ];
+            for signed in whatever_comes_to_mind {
+                let channel = client.with(&signed).await.expect("it leads to the bundle");
+                for rpc in POLICY.iter().filter(|rpc| rpc.path != UNIMPLEMENTED) {
+                    let found = call(&channel, rpc).await;
+                    let expected = match rpc.who {
+                        Who::Anyone => Outcome::LetIn,
+                        Who::Agents | Who::Insiders => because(Reason::AgentNotActive),
+                        Who::Administrators | Who::Downstream => NO,
+                        Who::AdminSocket => Outcome::NotServed,
+                    };
+                    assert_eq!(found, expected, "{} as {} {lines}", rpc.path, signed.id());
+                }
+            }
+            // The same IDs, signed by the server itself.
+            let honest_admin = client.with(&admin).await.expect("a good certificate");
+            assert!(still_administers(&honest_admin).await);
+            LowerCa::ask(&honest).await;
+        }
+        let log = server.log();
+        assert!(log.contains("signed by another CA of the trust domain, not by this server: use an SVID"), "{log}");
+        assert!(log.contains("agent SVID was signed by another CA of the trust domain"), "{log}");
+    }
+}
+
+//= FLT-S26
+#[tokio::test]
+async fn what_was_fetched_through_a_banned_agent_gives_no_rights_and_what_another_fetched_does() {
+    let mut server = server_with_admin_ids(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    let (banned, other) = (client.agent().await, client.agent().await);
+    for agent in [&banned, &other] {
+        server.create_entry(agent.id().as_str(), "/both", &["unix:uid:2"], &[]);
+    }
+    let both = format!("spiffe://{TRUST_DOMAIN}/both");
+    let entry_id = server.create_entry(&both, "/operations", &["unix:uid:1"], &["-admin", "-downstream"]);
+    let through_banned = fetched(&banned, entry_id.clone()).await;
+    let through_other = fetched(&other, entry_id).await;
+    let mut open = client.with(&through_banned).await.expect("a good certificate");
+    assert!(still_administers(&open).await);
+    LowerCa::ask(&open).await;
+    let id = banned.id().to_pb();
+    let mut operator = AgentClient::new(client.admin().await);
+    operator.ban_agent(BanAgentRequest { id: Some(id.clone()) }).await.expect("banned");
+
+    let of_administrators_or_servers = |rpc: &&Method| matches!(rpc.who, Who::Administrators | Who::Downstream);
+    for has_restarted in [false, true] {
+        for rpc in POLICY.iter().filter(of_administrators_or_servers) {
+            assert_eq!(call(&open, rpc).await, NO, "{}", rpc.path);
+        }
+        let honest = client.with(&through_other).await.expect("a good certificate");
+        assert!(still_administers(&honest).await);
+        LowerCa::ask(&honest).await;
+        if !has_restarted {
+            server.kill();
+            server.restart();
+            open = client.with(&through_banned).await.expect("it has not ended");
+        }
+    }
+    assert!(server.log().contains("fetched through an agent that is banned"), "{}", server.log());
+    let mut operator = AgentClient::new(client.admin().await);
+    operator.delete_agent(DeleteAgentRequest { id: Some(id) }).await.expect("the ban is lifted");
+    assert!(still_administers(&open).await, "it was a mistake");
 }
 
 /// Whether an administrator is still let in.

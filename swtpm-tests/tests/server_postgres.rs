@@ -6,10 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within};
+use ironroot_api::pb::agent::CountAgentsRequest;
+use ironroot_api::pb::agent::agent_client::AgentClient;
+use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
+use ironroot_lab::deployment::{
+    AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within, expect_within_async,
+};
 use ironroot_lab::manufacturer::Manufacturer;
-use ironroot_lab::server_client::ServerClient;
+use ironroot_lab::server_client::{Credentials, ServerClient, csr, key};
 use ironroot_postgres_cluster::Cluster;
+use ironroot_server::issuance_log::{self, Head, Record};
 
 const ALICE: u32 = 60_001;
 const BOB: u32 = 60_002;
@@ -213,4 +219,83 @@ async fn a_token_made_at_one_server_is_good_at_the_other_once() {
         let all = || [&north, &south].into_iter().all(knows);
         tokio::task::block_in_place(|| expect_within(DEADLINE, "both know the agent", || north.log(), all));
     }
+}
+
+/// Two servers of one data store, each of which believes the other's CA.
+fn north_and_south() -> [Server; 2] {
+    let cluster = Cluster::shared();
+    let text = cluster.connection_string(&cluster.create_database());
+    let both = ["north", "south"].map(|name| Server::start(&options(name, text.clone())));
+    let same = || both[0].bundle_pem() == both[1].bundle_pem();
+    expect_within(DEADLINE, "one bundle of both", || both[0].bundle_pem(), same);
+    both
+}
+
+//= FLT-S25 FLT-S26
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_of_one_server_is_one_at_the_other_until_the_agent_that_fetched_the_svid_is_banned() {
+    let [north, south] = tokio::task::block_in_place(north_and_south);
+    let clients = [ServerClient::new(&north).await, ServerClient::new(&south).await];
+    let agent = clients[0].agent().await;
+    let more = ["-admin", "-x509SVIDTTL", "600"];
+    let entry_id = north.create_entry(agent.id().as_str(), "/operator", &["unix:uid:1"], &more);
+    let key = key();
+    let params = vec![NewX509svidParams { entry_id, csr: csr(&key, &[]).into() }];
+    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
+    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
+    let operator = Credentials::new(&svid, &key);
+    let administers = async |client: &ServerClient| {
+        let channel = client.with(&operator).await.expect("a good certificate");
+        AgentClient::new(channel).count_agents(CountAgentsRequest::default()).await.is_ok()
+    };
+    for client in &clients {
+        let lets_in = async || administers(client).await;
+        expect_within_async(DEADLINE, "a CA of the same data store signed it", || south.log(), lets_in).await;
+    }
+    south.cli(&["agent", "ban", "-spiffeID", agent.id().as_str()]);
+    for client in &clients {
+        let refuses = async || !administers(client).await;
+        expect_within_async(DEADLINE, "its agent is banned", || north.log(), refuses).await;
+    }
+    assert!(north.log().contains("fetched through an agent that is banned"), "{}", north.log());
+}
+
+/// Whether the server's issuance log has this agent for a banned one: what it says of it last.
+fn log_has_a_ban(server: &Server, id: &str) -> bool {
+    let mut is_banned = false;
+    let note = |record: &Record, _: &Head| match record.body.method.as_str() {
+        "Bans" => is_banned = false,
+        "BanAgent" if record.body.object == id => is_banned = true,
+        "DeleteAgent" if record.body.object == id => is_banned = false,
+        _ => {}
+    };
+    issuance_log::read(&server.directory().join("data").join(issuance_log::DIRECTORY), note).expect("whole");
+    is_banned
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_that_is_given_or_lifted_at_one_server_stands_so_in_the_log_of_each_also_of_one_that_was_off() {
+    let [mut north, south] = tokio::task::block_in_place(north_and_south);
+    let client = ServerClient::new(&south).await;
+    let [first, second] = [client.agent().await.id().to_string(), client.agent().await.id().to_string()];
+    tokio::task::block_in_place(|| {
+        let knows = || [&first, &second].iter().all(|id| north.cli(&["agent", "list"]).contains(*id));
+        expect_within(DEADLINE, "north knows both", || north.log(), knows);
+        for id in [&first, &second] {
+            north.cli(&["agent", "ban", "-spiffeID", id]);
+            for server in [&north, &south] {
+                expect_within(DEADLINE, "both logs have it", || server.log(), || log_has_a_ban(server, id));
+            }
+        }
+        south.cli(&["agent", "evict", "-spiffeID", &first]);
+        for server in [&north, &south] {
+            expect_within(DEADLINE, "lifted in both logs", || server.log(), || !log_has_a_ban(server, &first));
+        }
+        assert!(log_has_a_ban(&north, &second));
+        north.kill();
+        south.cli(&["agent", "evict", "-spiffeID", &second]);
+        assert!(log_has_a_ban(&north, &second), "it is off");
+        north.restart();
+        expect_within(DEADLINE, "it has heard", || north.log(), || !log_has_a_ban(&north, &second));
+    });
 }

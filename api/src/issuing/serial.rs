@@ -27,6 +27,12 @@ impl Serial {
     }
 }
 
+impl From<Serial> for u128 {
+    fn from(serial: Serial) -> Self {
+        serial.0
+    }
+}
+
 impl From<u128> for Serial {
     /// Zero is no serial number: one stands for it.
     fn from(number: u128) -> Self {

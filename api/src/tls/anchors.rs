@@ -15,7 +15,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 use crate::certificate::{Certificate, CertificateError};
 use crate::spiffe_id::{SpiffeId, TrustDomain};
 use crate::utc;
-use authority_mark::AuthorityMark;
+pub use authority_mark::AuthorityMark;
 use issuer::VerifiedIssuer;
 
 /// Longest chain accepted from a peer, certificates. SPIRE's are one or two.
@@ -90,6 +90,7 @@ pub struct VerifiedSvid {
     serial: String,
     not_after_unix: i64,
     authority: AuthorityMark,
+    signer: AuthorityMark,
 }
 
 impl VerifiedSvid {
@@ -106,6 +107,11 @@ impl VerifiedSvid {
     /// The certificate's notAfter, UNIX seconds.
     pub fn not_after_unix(&self) -> i64 {
         self.not_after_unix
+    }
+
+    /// Whose key has signed it: a CA's between it and the bundle, or that of an authority of the bundle.
+    pub fn signer(&self) -> AuthorityMark {
+        self.signer
     }
 }
 
@@ -190,18 +196,19 @@ impl TrustAnchors {
         let known = issuer.as_ref().and_then(|issuer| issuer.stands_for(intermediates, usage, now_unix));
         let is_signed_by =
             |known: &&VerifiedIssuer| path(&leaf, std::slice::from_ref(known.anchor()), &[], now, usage).is_ok();
-        let authority = match known.filter(is_signed_by) {
-            Some(known) => known.authority(),
+        let (authority, signer) = match known.filter(is_signed_by) {
+            Some(known) => (known.authority(), known.mark()),
             None => {
                 let path = path(&leaf, &authorities.anchors, intermediates, now, usage).map_err(refusal)?;
                 if let Some(issuer) = VerifiedIssuer::on(&path, usage) {
                     authorities.issuer.store(Some(Arc::new(issuer)));
                 }
-                AuthorityMark::of(path.anchor())
+                (AuthorityMark::of(path.anchor()), signer(&path)?)
             }
         };
         Ok(VerifiedSvid {
             authority,
+            signer,
             spiffe_id,
             serial: certificate.serial_decimal(),
             not_after_unix: certificate.not_after_unix(),
@@ -220,6 +227,13 @@ fn path<'p>(
     //= X509-14 X509-SVID 5.1: "MUST follow [RFC 5280] path validation semantics"
     //= X509-09 X509-SVID 4.2: "MUST either process the constraint or reject the certificate"
     leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, anchors, others, now, usage, None, None)
+}
+
+/// What on `path` has signed its leaf.
+fn signer(path: &VerifiedPath<'_>) -> Result<AuthorityMark, CertificateError> {
+    let Some(issuer) = path.intermediate_certificates().next() else { return Ok(AuthorityMark::of(path.anchor())) };
+    let anchor = anchor_from_trusted_cert(&issuer.der()).map(|anchor| AuthorityMark::of(&anchor));
+    anchor.map_err(|_| CertificateError::Malformed)
 }
 
 fn parse_anchors(authorities: &[CertificateDer<'_>]) -> Result<Authorities, CertificateError> {

@@ -20,7 +20,7 @@ use super::jwt::{Audience, Claims, IssuedToken, JwtError, JwtSubject};
 use super::local_authorities::{AuthorityState, LocalAuthorities};
 use super::minted::SvidToMint;
 use super::orders::{OrderError, Orders};
-use super::profile::Leaf;
+use super::profile::{Leaf, Serial};
 use super::published::{PublishError, PublishedKey, TokenKind};
 use super::purpose::Purpose;
 use super::rotating::{Published, Rotation};
@@ -33,9 +33,10 @@ use super::upstream::{Followers, Upstream};
 use super::wit::{WitClaims, WitSubject};
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, ServerClock};
+use crate::facts::through::serial_through;
 use crate::keys::{KeyError, KeyManagers};
 use crate::registry::AuthorizedEntry;
-use crate::rights::Administrator;
+use crate::rights::{Administrator, OwnAuthorities};
 use crate::store::Store;
 
 /// What was stored is in the bundle within this time, unless the token keeps the rotation.
@@ -122,6 +123,11 @@ impl CertificateAuthority {
         self.published.bundle()
     }
 
+    /// The CAs that sign SVIDs for the servers of this data store, now and after each change.
+    pub fn own_authorities(&self) -> Arc<OwnAuthorities> {
+        self.published.own()
+    }
+
     /// How long an authority of that purpose is to live, seconds; none if there is none.
     pub fn lifetime_seconds(&self, purpose: Purpose) -> Option<i64> {
         match purpose {
@@ -163,10 +169,12 @@ impl CertificateAuthority {
         self.published.signers()
     }
 
-    /// Signs SVIDs for workloads of these entries, on all sessions of the token at once; one result for each request, in order.
+    /// Signs SVIDs for workloads of these entries, which the agent `through` asks for, on all sessions of the token at once; one result for
+    /// each request, in order.
     /// Dropping the future takes what is not signed yet out of the token's queue.
     pub async fn sign_workload_svids(
         &self,
+        through: &SpiffeId,
         requests: Vec<(AuthorizedEntry, Spki)>,
         now_unix: i64,
     ) -> Vec<Result<IssuedSvid, CaError>> {
@@ -175,10 +183,11 @@ impl CertificateAuthority {
         let mut tasks = JoinSet::new();
         for (number, (entry, spki)) in requests.into_iter().enumerate() {
             let (issuer, leaf) = (signers.at(now_unix), self.workload(&entry, spki));
+            let serial = serial_through(through, Serial::random().into()).into();
             let (signed, began) = (Arc::clone(&self.signed), Instant::now());
             tasks.spawn(async move {
                 let issued = match issuer {
-                    Ok(issuer) => issuer.issue(&leaf, Scrutiny::Sampled, now_unix).await,
+                    Ok(issuer) => issuer.issue(&leaf, serial, Scrutiny::Sampled, now_unix).await,
                     Err(error) => Err(error),
                 };
                 (number, signed.note(SignedFor::Workload, began, issued))
@@ -250,7 +259,7 @@ impl CertificateAuthority {
 
     async fn issue(&self, what: SignedFor, leaf: &Leaf, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let (began, signers) = (Instant::now(), self.signers());
-        let issued = async { signers.at(now_unix)?.issue(leaf, Scrutiny::Full, now_unix).await };
+        let issued = async { signers.at(now_unix)?.issue(leaf, Serial::random(), Scrutiny::Full, now_unix).await };
         self.signed.note(what, began, issued.await)
     }
 

@@ -107,8 +107,13 @@ impl Issuer {
     }
 
     /// Composes, signs and checks an X509-SVID.
-    pub(super) async fn issue(&self, leaf: &Leaf, scrutiny: Scrutiny, now_unix: i64) -> Result<IssuedSvid, CaError> {
-        let serial = Serial::random();
+    pub(super) async fn issue(
+        &self,
+        leaf: &Leaf,
+        serial: Serial,
+        scrutiny: Scrutiny,
+        now_unix: i64,
+    ) -> Result<IssuedSvid, CaError> {
         let tbs = profile::svid(leaf, &self.facts, serial, now_unix)?;
         // What lives shortest runs out first: SVIDs are renewed at half their life.
         let urgency = Urgency::by(now_unix.saturating_add(leaf.ttl_seconds / 2));

@@ -94,14 +94,12 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
-    use crate::rights::Caller;
 
     fn judged(uris: &[&str], dns_names: &[&str], ttl_seconds: i32) -> Result<SvidToMint, MintRefusal> {
         let key = KeyPair::generate().expect("a key");
         let request = CertificateParams::default().serialize_request(&key).expect("signs");
         let csr = Csr::parse(request.der()).expect("its own key's");
-        let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
-        let by = Administrator::judge(local, |_| false, 0).expect("local");
+        let by = Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let names = RequestedNames { uris: owned(uris), dns_names: owned(dns_names) };
         let trust_domain = TrustDomain::new("td").expect("legal");

@@ -10,6 +10,7 @@ mod steps;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ironroot_api::tls::AuthorityMark;
 use tracing::info;
 
 use super::bundle::TrustBundle;
@@ -140,6 +141,14 @@ impl Performer {
     /// The bundle as the journals have it.
     pub(super) fn bundle(&self) -> TrustBundle {
         TrustBundle::of(&self.journal, &self.others, &self.tiers, &self.policy)
+    }
+
+    /// The CAs that sign SVIDs, of this server and of those that share its data store, for as long as the journals have them.
+    pub(super) fn own_authorities(&self) -> Vec<AuthorityMark> {
+        let journals = std::iter::once(&self.journal).chain(&self.others);
+        let authorities = journals.flat_map(|journal| journal.slots(Purpose::X509Ca).authorities());
+        let certificates = authorities.filter_map(|authority| authority.credential.certificate());
+        certificates.filter_map(|certificate| AuthorityMark::of_certificate(certificate).ok()).collect()
     }
 
     /// The authorities of a purpose, as an operator sees them.

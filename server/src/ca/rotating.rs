@@ -21,6 +21,7 @@ use super::upstream::Upstream;
 use super::{CaError, CaPolicy};
 use crate::clock::{ClockSource, Moment, ServerClock};
 use crate::keys::KeyManagers;
+use crate::rights::OwnAuthorities;
 use crate::store::Store;
 
 /// The plan is looked at no less often than this: the clock may have been set. Source: SPIRE `rotateInterval`.
@@ -48,6 +49,7 @@ pub(super) struct Published {
     signers: ArcSwap<Signers>,
     bundle: watch::Sender<Arc<TrustBundle>>,
     local: ArcSwap<Local>,
+    own: Arc<OwnAuthorities>,
     health: Mutex<RotationHealth>,
     done: Arc<StepsDone>,
 }
@@ -93,9 +95,11 @@ impl Rotation {
             signers: ArcSwap::from_pointee(signers),
             bundle,
             local,
+            own: Arc::default(),
             health: Mutex::default(),
             done: performer.done(),
         };
+        published.own.replace(performer.own_authorities());
         let (given, orders) = Orders::channel();
         Ok((Self { performer, published: Arc::new(published), clock, journals, orders, looked: None }, given))
     }
@@ -197,6 +201,7 @@ impl Rotation {
     /// What is in the journals is in the bundle before anybody signs with it.
     async fn publish(&mut self, failures: &mut Failures) {
         self.published.local.store(Arc::new(Local::of(&self.performer)));
+        self.published.own.replace(self.performer.own_authorities());
         self.published.publish(self.performer.bundle());
         if failures.has(Attempt::FindSigners) {
             return;
@@ -262,6 +267,10 @@ impl Published {
 
     pub(super) fn bundle(&self) -> watch::Receiver<Arc<TrustBundle>> {
         self.bundle.subscribe()
+    }
+
+    pub(super) fn own(&self) -> Arc<OwnAuthorities> {
+        Arc::clone(&self.own)
     }
 
     pub(super) fn done(&self) -> &StepsDone {

@@ -17,8 +17,8 @@ use super::accept::Watching;
 use super::address::AddressBlock;
 use super::roles::Role;
 use crate::rights::{
-    Administrator, AgentStanding, AuthenticatedAgent, Caller, DownstreamServer, Insider, NoRight, ShownCertificate,
-    Visitor,
+    Administrator, AgentStanding, AuthenticatedAgent, Caller, DownstreamServer, Insider, NoRight, OwnSvid, Provenance,
+    ShownCertificate, Visitor,
 };
 
 /// Which socket a service instance answers on.
@@ -100,24 +100,32 @@ pub fn no_right(refusal: NoRight) -> Status {
         | NoRight::AdministratorExpired
         | NoRight::NotDownstream
         | NoRight::DownstreamExpired
+        | NoRight::SignedElsewhere
+        | NoRight::ThroughBannedAgent
         | NoRight::NoCertificate => Status::permission_denied(message),
         NoRight::AgentExpired => permission_denied(Reason::AgentExpired, &message),
         NoRight::AgentNotAttested => permission_denied(Reason::AgentNotAttested, &message),
         NoRight::AgentBanned => permission_denied(Reason::AgentBanned, &message),
-        NoRight::AgentNotActive => permission_denied(Reason::AgentNotActive, &message),
+        // Agents attest anew for this reason: one whose CA this server has forgotten is an agent again.
+        NoRight::AgentNotActive | NoRight::AgentSignedElsewhere => permission_denied(Reason::AgentNotActive, &message),
     }
 }
 
 impl ServerState {
     /// Lets administrators pass.
     pub(super) fn administrator(&self, caller: Caller) -> Result<Administrator, Status> {
-        Administrator::judge(caller, |id| self.is_admin_id(id), self.now_unix()).map_err(no_right)
+        let is_through_banned_agent = |serial: &str| self.registry.is_through_banned_agent(serial);
+        let provenance = Provenance { own: &self.own, is_through_banned_agent: &is_through_banned_agent };
+        Administrator::judge(caller, provenance, |id| self.is_admin_id(id), self.now_unix()).map_err(no_right)
     }
 
     /// Lets servers below this one pass.
     pub(super) fn downstream(&self, caller: Caller) -> Result<DownstreamServer, Status> {
         let now_unix = self.now_unix();
-        DownstreamServer::judge(caller, |id| self.registry.downstream(id, now_unix), now_unix).map_err(no_right)
+        let entry = |id: &SpiffeId| self.registry.downstream(id, now_unix);
+        let is_through_banned_agent = |serial: &str| self.registry.is_through_banned_agent(serial);
+        let provenance = Provenance { own: &self.own, is_through_banned_agent: &is_through_banned_agent };
+        DownstreamServer::judge(caller, provenance, entry, now_unix).map_err(no_right)
     }
 
     fn is_admin_id(&self, id: &SpiffeId) -> bool {
@@ -127,7 +135,7 @@ impl ServerState {
     /// Lets attested agents pass; the first use of a renewed certificate makes it the agent's current one. `opened`: when the
     /// connection was.
     pub(super) async fn agent(&self, caller: Caller, opened: Option<Instant>) -> Result<AuthenticatedAgent, Status> {
-        let shown = ShownCertificate::judge(caller, self.now_unix()).map_err(no_right)?;
+        let shown = ShownCertificate::judge(caller, &self.own, self.now_unix()).map_err(no_right)?;
         match (self.registry.standing_of(&shown), opened) {
             (AgentStanding::ActivatePending, _) => {
                 self.registry.activate_agent(&shown).await.map_err(super::registry_status)?;
@@ -168,6 +176,7 @@ impl ServerState {
     /// Which limits the connection of `peer` gets; each call is judged by itself all the same.
     pub(super) fn role_of(&self, peer: &TlsPeer) -> Role {
         let Some(svid) = &peer.svid else { return Role::Stranger };
+        let Some(svid) = self.own.judge(svid).map(OwnSvid::svid) else { return Role::Holder };
         if self.is_admin_id(svid.spiffe_id()) {
             return Role::RemoteAdministrator;
         }

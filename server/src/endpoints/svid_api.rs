@@ -118,7 +118,7 @@ impl SvidApi {
         let accepted =
             judged.iter().filter_map(|j| j.as_ref().ok()).map(|(entry, csr)| (entry.clone(), csr.spki().clone()));
         let signing = info_span!(target: SPANS, "sign X509-SVIDs", asked = params.len());
-        let signed = self.0.ca.sign_workload_svids(accepted.collect(), now_unix).instrument(signing).await;
+        let signed = self.0.ca.sign_workload_svids(agent.id(), accepted.collect(), now_unix).instrument(signing).await;
         let mut issued = signed.into_iter();
         let mut results = Vec::with_capacity(params.len());
         for (judgement, param) in judged.into_iter().zip(&params) {

@@ -14,6 +14,9 @@ use crate::facts::older_state::Evidence;
 use crate::issuance_log::{self, Body, LogError};
 use crate::store::{StoreError, Transaction};
 
+/// The method of a record behind which all bans stand again that there are: those before it count no more.
+pub const BANS_TOLD_ANEW: &str = "Bans";
+
 /// Bans that the log has, later than a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LoggedBans {
@@ -70,6 +73,7 @@ impl LoggedBans {
         let (of, agent) = body.object.split_once(": ").unwrap_or(("", &body.object));
         let id = SpiffeId::parse(agent).ok();
         match body.method.as_str() {
+            BANS_TOLD_ANEW => *self = Self::default(),
             "DeleteAgent" => {
                 id.map(|id| self.agents.remove(&id));
             }

@@ -1,6 +1,6 @@
 //! Agents in memory, each with the entries it may serve.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -120,6 +120,7 @@ pub(super) struct AgentTable {
     all: BTreeMap<i64, Arc<AgentSlot>>,
     by_id: HashMap<SpiffeId, Arc<AgentSlot>>,
     by_certificate: HashMap<[u8; 32], Arc<AgentSlot>>,
+    banned: HashSet<SpiffeId>,
 }
 
 impl AgentTable {
@@ -134,6 +135,9 @@ impl AgentTable {
         self.all.insert(seq, slot.clone());
         if let Some(certificate) = slot.record.certificate_sha256 {
             self.by_certificate.insert(certificate, slot.clone());
+        }
+        if slot.record.banned {
+            self.banned.insert(id.clone());
         }
         self.by_id.insert(id, slot);
     }
@@ -150,6 +154,7 @@ impl AgentTable {
     /// Removes the agent; nothing happens if there is none of that ID.
     pub fn remove(&mut self, id: &SpiffeId) {
         if let Some(slot) = self.by_id.remove(id) {
+            self.banned.remove(id);
             self.all.remove(&slot.seq);
             // Another agent may have its certificate by now: changes come one by one, and it was gone before.
             if let Some(certificate) = &slot.record.certificate_sha256
@@ -168,6 +173,11 @@ impl AgentTable {
     /// What is known of the agent, and its place in the order of arrival.
     pub fn slot(&self, id: &SpiffeId) -> Option<&AgentSlot> {
         self.by_id.get(id).map(|slot| &**slot)
+    }
+
+    /// Those that an operator or a copied chip shut out.
+    pub fn banned(&self) -> impl Iterator<Item = &SpiffeId> {
+        self.banned.iter()
     }
 
     /// The agents behind that place, in order.

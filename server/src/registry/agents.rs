@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::facts::agent::AgentRecord;
 use crate::facts::page::{ListPage, Page};
+use crate::facts::through::is_through;
 use crate::registry::AgentFilter;
 use ironroot_api::SpiffeId;
 
@@ -86,11 +87,16 @@ impl Registry {
         .await
     }
 
-    /// Shuts the agent out: none of its certificates counts, and it may not attest again until it is deleted. False if
-    /// there is no such agent.
-    pub async fn ban_agent(&self, _: &Administrator, id: &SpiffeId) -> Result<bool, StoreError> {
+    /// Shuts the agent out: none of its certificates counts, and it may not attest again until it is deleted. None if there is no such
+    /// agent.
+    pub async fn ban_agent(&self, _: &Administrator, id: &SpiffeId) -> Result<Option<BannedAgent>, StoreError> {
         let id = id.clone();
-        self.store.change(move |tx| tx.ban_agent(&id)).await
+        let ban = move |tx: &Transaction<'_>| {
+            let Some((_, agent)) = tx.agent(&id)? else { return Ok(None) };
+            let banned = BannedAgent { certificate_sha256: agent.certificate_sha256 };
+            Ok::<_, StoreError>(tx.ban_agent(&id)?.then_some(banned))
+        };
+        self.store.change(ban).await
     }
 
     /// Stores what the agent says it runs; of an agent that was deleted meanwhile nothing.
@@ -150,6 +156,11 @@ impl Registry {
         tables.agents.slot(id).map_or(AgentStanding::NotAttested, |slot| standing(&slot.record, serial))
     }
 
+    /// Whether the SVID with this decimal serial number was fetched through an agent that is banned now.
+    pub fn is_through_banned_agent(&self, serial: &str) -> bool {
+        self.shared.read().agents.banned().any(|agent| is_through(serial, agent))
+    }
+
     /// What that certificate is worth.
     pub fn standing_of(&self, shown: &ShownCertificate) -> AgentStanding {
         self.agent_standing(shown.id(), shown.serial())
@@ -158,6 +169,12 @@ impl Registry {
     /// The agent of that ID, with the selectors that its node has now.
     pub fn agent(&self, id: &SpiffeId) -> Option<Arc<AgentRecord>> {
         self.shared.read().agents.slot(id).map(|slot| self.words(&slot.record).shown(&slot.record))
+    }
+
+    /// The agents that are banned.
+    pub fn banned_agents(&self) -> Vec<Arc<AgentRecord>> {
+        let tables = self.shared.read();
+        tables.agents.banned().filter_map(|id| tables.agents.slot(id)).map(|slot| slot.record.clone()).collect()
     }
 
     /// The agent that attested with the certificate of that TBSCertificate's SHA-256.
@@ -215,6 +232,13 @@ impl Registry {
         };
         self.store.change(write).await
     }
+}
+
+/// An agent as it was when it was shut out: by the time that anybody asks again it may be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BannedAgent {
+    /// What it attested by, if it has a certificate: under another ID it is the same agent.
+    pub certificate_sha256: Option<[u8; 32]>,
 }
 
 /// Why a change that no rule forbids did not happen.

@@ -17,13 +17,13 @@ use super::{Created, EntryFilter, Registry, Tables};
 use crate::facts::entry::{NewEntry, RegistrationEntry};
 use crate::facts::page::Page;
 use crate::node_attestation::Proof;
-use crate::rights::{Administrator, Caller};
+use crate::rights::Administrator;
 use crate::store::Store;
 use model::Model;
 use steps::{Step, filter, steps};
 
 fn administrator() -> Administrator {
-    Administrator::judge(Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 }), |_| false, 0).expect("local")
+    Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 })
 }
 
 fn td() -> TrustDomain {

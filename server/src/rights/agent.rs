@@ -2,7 +2,7 @@
 
 use ironroot_api::SpiffeId;
 
-use super::{Caller, NoRight};
+use super::{Caller, NoRight, OwnAuthorities};
 
 /// What the registry says of an agent that shows a certificate. The order of the variants is the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +30,11 @@ pub struct ShownCertificate {
 }
 
 impl ShownCertificate {
-    /// The certificate of `caller`'s connection. Refused: no certificate, and one that has ended at `now_unix`.
-    pub fn judge(caller: Caller, now_unix: i64) -> Result<Self, NoRight> {
+    /// The certificate of `caller`'s connection. Refused: no certificate, one that none of `own` has signed, and one that has ended at
+    /// `now_unix`.
+    pub fn judge(caller: Caller, own: &OwnAuthorities, now_unix: i64) -> Result<Self, NoRight> {
         let svid = caller.svid().ok_or(NoRight::NoCertificate)?;
+        let svid = own.judge(svid).ok_or(NoRight::AgentSignedElsewhere)?.svid();
         let (id, serial) = (svid.spiffe_id().clone(), svid.serial().to_owned());
         let shown = Self { id, serial, not_after_unix: svid.not_after_unix(), caller };
         shown.refuse_expired(now_unix)?;

@@ -2,7 +2,7 @@
 
 use ironroot_api::SpiffeId;
 
-use super::{Caller, NoRight};
+use super::{Caller, NoRight, Provenance};
 
 /// A server below this one, or an agent with a CA of its own: it shows an SVID of an entry that is `downstream`.
 #[derive(Clone, Debug)]
@@ -23,9 +23,11 @@ pub enum CaScope {
 }
 
 impl DownstreamServer {
-    /// Lets servers below pass. `downstream`: what an entry says of an ID, if one lets it have a CA.
+    /// Lets servers below pass. `provenance`: what their certificates must come from. `downstream`: what an entry says of an ID, if
+    /// one lets it have a CA.
     pub fn judge(
         caller: Caller,
+        provenance: Provenance<'_>,
         downstream: impl FnOnce(&SpiffeId) -> Option<CaScope>,
         now_unix: i64,
     ) -> Result<Self, NoRight> {
@@ -35,6 +37,7 @@ impl DownstreamServer {
         }
         let id = svid.spiffe_id().clone();
         let scope = downstream(&id).ok_or(NoRight::NotDownstream)?;
+        let _own = provenance.judge(svid)?;
         Ok(Self { caller, id, scope })
     }
 

@@ -17,10 +17,10 @@ use tempfile::TempDir;
 
 use super::{Address, Changed, Facts, Follows, Location, News, Store};
 use crate::devices::NewDevice;
-use crate::rights::{Administrator, Caller};
+use crate::rights::Administrator;
 
 fn administrator() -> Administrator {
-    Administrator::judge(Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 }), |_| false, 0).expect("local")
+    Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 })
 }
 
 fn td() -> TrustDomain {

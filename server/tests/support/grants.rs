@@ -3,11 +3,13 @@
 
 use ironroot_api::SpiffeId;
 use ironroot_api::csr::Csr;
-use ironroot_api::tls::{TlsPeer, TrustAnchors};
+use ironroot_api::tls::{TlsPeer, TrustAnchors, VerifiedSvid};
 use ironroot_api::unix_socket::PeerCredentials;
 use ironroot_attest::node::tpm2::{Admission, AttestedTpm, Claim, EventLogPolicy, Expectation, PcrHash};
 use ironroot_server::node_attestation::{AttestationError, AttestedNode, Circumstances, NodeAttestation, Progress};
-use ironroot_server::rights::{Administrator, AgentStanding, AuthenticatedAgent, Caller, ShownCertificate};
+use ironroot_server::rights::{
+    Administrator, AgentStanding, AuthenticatedAgent, Caller, OwnAuthorities, ShownCertificate,
+};
 use ironroot_software_tpm::SoftwareNode;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -22,8 +24,7 @@ pub fn at(now_unix: i64) -> Circumstances<'static> {
 
 /// Whoever may open the admin socket.
 pub fn administrator() -> Administrator {
-    let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
-    Administrator::judge(local, |_| false, 0).expect("local")
+    Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 })
 }
 
 /// A certificate of `id` with that serial, shown over TLS at the beginning of time.
@@ -33,7 +34,16 @@ pub fn shown(id: &SpiffeId, serial: u64) -> ShownCertificate {
     let svid = anchors.verify(&leaf, &[], KeyUsage::client_auth(), 0).expect("an honest certificate");
     let address = ([10, 0, 0, 1], 4000).into();
     let peer = TlsPeer { address, dialled: ([10, 0, 0, 9], 8081).into(), svid: Some(svid) };
-    ShownCertificate::judge(Caller::Remote(peer), 0).expect("has not ended")
+    let caller = Caller::Remote(peer);
+    let own = own_authorities(&caller);
+    ShownCertificate::judge(caller, &own, 0).expect("has not ended")
+}
+
+/// Those of a server that has signed what `caller` shows.
+pub fn own_authorities(caller: &Caller) -> OwnAuthorities {
+    let own = OwnAuthorities::default();
+    own.replace(caller.svid().map(VerifiedSvid::signer));
+    own
 }
 
 /// The agent whose current certificate that is.

@@ -21,6 +21,8 @@ pub(super) struct VerifiedIssuer {
     anchor: TrustAnchor<'static>,
     /// What the path led to.
     authority: AuthorityMark,
+    /// Itself.
+    mark: AuthorityMark,
 }
 
 impl VerifiedIssuer {
@@ -37,8 +39,8 @@ impl VerifiedIssuer {
         let parsed = Certificate::parse(&certificate).ok()?;
         let anchor = anchor_from_trusted_cert(&certificate).ok()?.to_owned();
         let (not_before_unix, not_after_unix) = (parsed.not_before_unix(), parsed.not_after_unix());
-        let authority = AuthorityMark::of(path.anchor());
-        Some(Self { certificate, usage, not_before_unix, not_after_unix, anchor, authority })
+        let (authority, mark) = (AuthorityMark::of(path.anchor()), AuthorityMark::of(&anchor));
+        Some(Self { certificate, usage, not_before_unix, not_after_unix, anchor, authority, mark })
     }
 
     /// What a leaf may be verified against that it [stands for](Self::stands_for).
@@ -49,6 +51,11 @@ impl VerifiedIssuer {
     /// What the path led to, and does below it.
     pub fn authority(&self) -> AuthorityMark {
         self.authority
+    }
+
+    /// What has signed the leaves below it.
+    pub fn mark(&self) -> AuthorityMark {
+        self.mark
     }
 
     /// Itself, if a leaf that is shown with `others` may be verified against it in place of the bundle: only if they are this very

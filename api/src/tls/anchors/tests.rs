@@ -153,3 +153,25 @@ fn what_was_verified_is_believed_for_as_long_as_its_authority_is_in_the_bundle()
     anchors.replace(std::slice::from_ref(other.der())).expect("replaced");
     assert!(!anchors.still_believe(&first) && !anchors.still_believe(&second), "it was revoked");
 }
+
+#[test]
+fn a_leaf_names_the_authority_whose_key_signed_it_and_no_other_that_was_shown() {
+    let root = root(|_| ());
+    let upper = issuer(&root, |_| ());
+    let lower = issuer(&upper, |_| ());
+    let mark = |authority: &Authority| {
+        AuthorityMark::of_certificate(&Certificate::parse(authority.der()).expect("parsed")).expect("a CA")
+    };
+    let anchors = anchors(&root);
+    let both = [lower.der().clone(), upper.der().clone()];
+    let signer = |leaf: &Certificate, others: &[_]| {
+        anchors.verify_parsed(leaf, others, KeyUsage::client_auth(), BEGIN).expect("a path").signer()
+    };
+    // Twice: by the path, and by the issuer that it remembers.
+    for _ in 0..2 {
+        assert_eq!(signer(&leaf(&upper), &both[1..]), mark(&upper));
+    }
+    assert_eq!(signer(&leaf(&lower), &both), mark(&lower));
+    assert_eq!(signer(&leaf(&upper), &both), mark(&upper), "whatever else is shown");
+    assert_eq!(signer(&leaf(&root), &both), mark(&root), "an authority of the bundle has signed it");
+}

@@ -11,7 +11,7 @@ use webpki::KeyUsage;
 use super::UpstreamError;
 use crate::ca::issuer::{Issuer, MAX_INTERMEDIATES};
 use crate::ca::journal::Authority;
-use crate::ca::profile::Leaf;
+use crate::ca::profile::{Leaf, Serial};
 use crate::ca::sampling::Scrutiny;
 use crate::ca::{CaError, CaPolicy, lint};
 use crate::keys::Key;
@@ -59,7 +59,7 @@ pub(super) async fn accept(
     lint::fields_of_a_ca(certificate, &policy.trust_domain, key.spki_der()).map_err(UpstreamError::NotOurs)?;
     let issuer = Issuer::new(key, authority, certificate)?;
     let leaf = Leaf { id: policy.trust_domain.server_id(), dns_names: Vec::new(), spki: throw_away(), ttl_seconds: 60 };
-    let svid = issuer.issue(&leaf, Scrutiny::Full, now_unix).await?;
+    let svid = issuer.issue(&leaf, Serial::random(), Scrutiny::Full, now_unix).await?;
     let chain: Vec<_> = svid.chain.into_iter().map(CertificateDer::from).collect();
     Ok(verify(&chain, roots, policy, now_unix).map_err(UpstreamError::Invalid)?)
 }

@@ -49,11 +49,10 @@ impl AgentApi {
 
     pub(super) async fn ban(&self, by: &Administrator, request: &BanAgentRequest) -> Result<(), Status> {
         let id = agent_id(request.id.as_ref())?;
-        if !self.0.registry.ban_agent(by, &id).await.map_err(store_status)? {
+        let Some(banned) = self.0.registry.ban_agent(by, &id).await.map_err(store_status)? else {
             return Err(self.0.audit.refused(by.caller(), "BanAgent", &id, Status::not_found("agent not found")));
-        }
-        let certificate = self.0.registry.agent(&id).and_then(|agent| agent.certificate_sha256);
-        self.0.audit.banned_agent(by.caller(), &id, certificate);
+        };
+        self.0.audit.banned_agent(by.caller(), &id, banned.certificate_sha256);
         Ok(())
     }
 

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
     use crate::facts::agent::AgentRecord;
     use crate::registry::Registry;
-    use crate::rights::{Administrator, Caller};
+    use crate::rights::Administrator;
     use crate::store::Store;
 
     /// An entry of a little more than `bytes` without its parent, in selectors of 4000 bytes.
@@ -253,8 +253,7 @@ mod tests {
         let id = agent.spiffe_id.clone();
         store.change(move |tx| tx.put_agent(&agent)).await.map(drop).expect("stored");
         let registry = Registry::load(store).await.expect("loads");
-        let local = Caller::Local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
-        let by = Administrator::judge(local, |_| false, 0).expect("local");
+        let by = Administrator::local(PeerCredentials { pid: 1, uid: 0, gid: 0 });
         let revision = types::EntryMask { revision_number: true, ..types::EntryMask::default() };
         let (mut held, mut not_held) = (0, 0);
         for (number, bytes) in [10, 300_000, 300_000, 300_000, 140_000, 300_000].into_iter().enumerate() {

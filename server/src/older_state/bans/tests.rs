@@ -54,6 +54,22 @@ fn a_ban_counts_until_it_is_lifted_and_a_devices_is_its_agents_too() {
 }
 
 #[test]
+fn where_bans_are_told_anew_those_before_count_no_more() {
+    let directory = tempfile::tempdir().expect("directory");
+    let records = [
+        (2, "BanAgent", id("lifted-elsewhere").to_string()),
+        (2, "BanAgent", id("stays").to_string()),
+        (3, "BanDevice", hex(&[1; 32])),
+        (9, BANS_TOLD_ANEW, "1 agents and 0 devices are banned".to_owned()),
+        (9, "BanAgent", id("stays").to_string()),
+        (10, "BanAgent", id("later").to_string()),
+    ];
+    log_of(directory.path(), &[&records]);
+    let bans = since(directory.path(), 1, None);
+    assert_eq!((agents(&bans), bans.devices), (vec![id("later"), id("stays")], BTreeSet::new()));
+}
+
+#[test]
 fn a_ban_of_an_epoch_that_was_given_up_stays_lifted_and_one_of_a_later_epoch_is_not_lost() {
     let directory = tempfile::tempdir().expect("directory");
     let before = [(115, "BanAgent", id("lifted").to_string()), (116, "BanAgent", id("stays").to_string())];
