@@ -312,6 +312,9 @@ fn store_status(error: StoreError) -> Status {
         StoreError::OutcomeUnknown(_) => Status::unavailable(
             "the data store broke off, and whether this was done is not known; look before you try again",
         ),
+        StoreError::OtherHistory { .. } => Status::unavailable(
+            "the data store went back to an earlier state; nothing is changed before an operator has looked",
+        ),
         StoreError::SameName(_) => Status::unavailable("another server with this one's name is on the data store"),
         StoreError::Corrupt(_) => Status::internal("the data store is damaged; restore it from a backup"),
         _ => Status::internal("the data store failed; the server's log says why"),
@@ -349,6 +352,7 @@ mod tests {
             (StoreError::Closed, Code::Unavailable, "the server is stopping"),
             (StoreError::Unreachable(cause()), Code::Unavailable, "does not answer; nothing was changed"),
             (StoreError::OutcomeUnknown(cause()), Code::Unavailable, "whether this was done is not known"),
+            (StoreError::OtherHistory { followed: 9, found: 8 }, Code::Unavailable, "went back to an earlier state"),
             (StoreError::SameName("a".to_owned()), Code::Unavailable, "another server with this one's name"),
             (StoreError::Corrupt("page 7".to_owned()), Code::Internal, "restore it from a backup"),
         ] {

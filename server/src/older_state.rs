@@ -14,6 +14,6 @@ mod accepting;
 mod bans;
 mod mark;
 
-pub use accepting::{AcceptError, Accepted, accept};
+pub use accepting::{AcceptError, Accepted, accept, recover_bans};
 pub use bans::{BANS_TOLD_ANEW, RecoveredBans};
 pub use mark::{MAX_MARK_BYTES, Mark, MarkError, keep_mark, outrun};

@@ -4,6 +4,7 @@ mod bans;
 mod doors;
 mod error;
 mod issuance;
+mod older;
 mod open_keys;
 mod server_svid;
 mod settled;
@@ -124,10 +125,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
 
     let ended = tokio::select! {
         ended = until_stopped(stop_asked, &mut parts, &mut background) => ended,
-        evidence = heads.contradicted() => {
-            let older = settled::note(&store, evidence).await?;
-            Err(RunError::OlderState(older))
-        }
+        older = older::noticed(&config, &store, &heads) => Err(RunError::OlderState(older?)),
     };
     supervisor::stopping();
     stop.send_replace(true);

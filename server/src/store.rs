@@ -41,6 +41,7 @@ pub use sqlite::StoppedStore;
 pub use summary::Summary;
 pub use writer::Queued;
 
+use crate::facts::older_state::Evidence;
 use crate::facts::tier::TierAuthorities;
 
 /// A handle to the server's database; clones share it.
@@ -179,6 +180,15 @@ impl Store {
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.change(|tx| tx.leave_no_trace()).await?;
         self.writer.catch_up().await
+    }
+
+    /// Waits until the database has another history than the one that was followed: a standby without the last commits has taken the place
+    /// of the server before it. From then on every change is refused, and memory stays as it was.
+    pub async fn went_back(&self) -> Evidence {
+        match self.writer.halted().await {
+            StoreError::OtherHistory { followed, found } => Evidence::Followed { followed, revision: found },
+            _ => std::future::pending().await,
+        }
     }
 
     /// From now on, and as long as this handle is open, no other server of that name is let in.

@@ -60,7 +60,8 @@ fn read(facts: &Facts<'_>, changed: &Changed) -> Option<Result<Row, StoreError>>
         | Changed::CaJournal
         | Changed::Tiers
         | Changed::Bundle(_)
-        | Changed::Relationship(_) => None,
+        | Changed::Relationship(_)
+        | Changed::OlderState => None,
     }
 }
 

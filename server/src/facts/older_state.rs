@@ -43,6 +43,13 @@ pub enum Evidence {
         /// How far it has come now.
         revision: i64,
     },
+    /// A running server had followed its changes further, or those of another history.
+    Followed {
+        /// How far.
+        followed: i64,
+        /// How far it has come now.
+        revision: i64,
+    },
     /// An agent keeps a signed head of the issuance log that this server's log does not have.
     Head {
         /// The agent.
@@ -93,6 +100,11 @@ impl fmt::Display for Evidence {
             Self::Log { logged, revision } => write!(
                 f,
                 "is at revision {revision}, and the issuance log beside it says that it had come to revision {logged}"
+            ),
+            Self::Followed { followed, revision } => write!(
+                f,
+                "is at revision {revision}, and what a server had followed to revision {followed} is not in it: a standby without the last commits \
+                 may have taken over"
             ),
             Self::Head { agent, shown, sequence, epoch: _ } => write!(
                 f,

@@ -50,7 +50,8 @@ pub async fn accept(
     let waiting = store.change::<_, StoreError>(|tx| tx.older_state()).await?.filter(OlderState::waits);
     let Some(OlderState { evidence, .. }) = waiting else { return Err(AcceptError::NothingWaits) };
     // First, since what follows lets the server go on.
-    let (recovered_bans, log_not_read) = recover_bans(store, issuance, &evidence, now_unix).await?;
+    let (revision, _) = store.change::<_, StoreError>(|tx| tx.place()).await?;
+    let (recovered_bans, log_not_read) = recover_bans(store, issuance, (revision, &evidence), now_unix).await?;
     let burnt_join_tokens = Registry::load(store.clone()).await?.prune_join_tokens(i64::MAX).await?;
     store.change::<_, StoreError>(move |tx| tx.accept_older_state(now_unix)).await?;
     if let Some(path) = mark {
@@ -59,14 +60,17 @@ pub async fn accept(
     Ok(Accepted { evidence: evidence.to_string(), burnt_join_tokens, recovered_bans, log_not_read })
 }
 
-async fn recover_bans(
+/// Gives bans again that the log in `issuance` has, to a database that had come to that revision when it was known by that evidence to be
+/// older. Why the log said nothing, if it could not be read.
+pub async fn recover_bans(
     store: &Store,
     issuance: &Path,
-    evidence: &Evidence,
+    (revision, evidence): (i64, &Evidence),
     now_unix: i64,
 ) -> Result<(RecoveredBans, Option<String>), StoreError> {
-    let (revision, _) = store.change::<_, StoreError>(|tx| tx.place()).await?;
-    match LoggedBans::since(issuance, Past::of(revision, evidence)) {
+    let (issuance, past) = (issuance.to_owned(), Past::of(revision, evidence));
+    let read = tokio::task::spawn_blocking(move || LoggedBans::since(&issuance, past)).await;
+    match read.expect("reading a log does not panic") {
         Ok(bans) => Ok((store.change(move |tx| bans.give(tx, now_unix)).await?, None)),
         Err(error) => Ok((RecoveredBans::default(), Some(describe(&error)))),
     }

@@ -47,6 +47,9 @@ impl Past {
     /// Of a database at `revision` that is known to be older by `evidence`.
     pub fn of(revision: i64, evidence: &Evidence) -> Self {
         let made_at = if let Evidence::Restored { made_at, .. } = evidence { Some(*made_at) } else { None };
+        // What was written since it was noticed is of the history that is there.
+        let revision =
+            if let Evidence::Followed { revision: found, .. } = evidence { revision.min(*found) } else { revision };
         Self { revision, made_at: made_at.and_then(|at| at.try_into().ok()) }
     }
 

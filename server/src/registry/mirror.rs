@@ -76,7 +76,8 @@ impl Row {
             | Changed::CaJournal
             | Changed::Tiers
             | Changed::Bundle(_)
-            | Changed::Relationship(_) => Self::AnothersBusiness,
+            | Changed::Relationship(_)
+            | Changed::OlderState => Self::AnothersBusiness,
         })
     }
 

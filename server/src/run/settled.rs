@@ -21,7 +21,7 @@ use crate::facts::older_state::{Evidence, OlderState};
 use crate::federation::Federation;
 use crate::issuance_log::{DIRECTORY, last_revision};
 use crate::keys::KeyManagers;
-use crate::older_state::{Mark, outrun};
+use crate::older_state::{Mark, RecoveredBans, outrun, recover_bans};
 use crate::registry::Registry;
 use crate::store::{Store, StoreError, Transaction};
 
@@ -43,14 +43,19 @@ pub(super) struct Settled {
 /// Opens all of it. While an older state waits for the operator's word, `doors` are shut, but for the question whether the server is
 /// ready, and others come back.
 pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(Doors, Settled), RunError> {
-    let mut keys = None;
+    let (mut keys, mut waited) = (None, None);
     loop {
         let store = open_store(config).await?;
         let older = match store.change::<_, StoreError>(|tx| tx.older_state()).await? {
+            // Another server has begun with it already.
+            None if store.is_shared() && waited.is_some() => waited.clone().map(|(older, _)| accepted_for_all(older)),
             None => look_beside(config, &store).await?,
             older => older,
         };
         let accepted = older.as_ref().and_then(OlderState::given_up_epoch);
+        if let (Some(_), Some(before)) = (accepted, waited.take().filter(|_| store.is_shared())) {
+            give_own_bans(config, &store, before).await?;
+        }
         let waiting = match older.filter(OlderState::waits) {
             Some(waiting) => waiting,
             None => match begin(config, &store, &mut keys, accepted).await? {
@@ -58,9 +63,34 @@ pub(super) async fn settle(config: &ServerConfig, mut doors: Doors) -> Result<(D
                 Begun::Older(evidence) => note(&store, evidence).await?,
             },
         };
+        let (revision, _) = store.change::<_, StoreError>(|tx| tx.place()).await?;
         store.close().await;
         doors = wait(config, doors, &waiting).await?;
+        waited = Some((waiting, revision));
     }
+}
+
+/// The word that was given at one of the servers is all servers'.
+fn accepted_for_all(waited: OlderState) -> OlderState {
+    OlderState { accepted_at: Some(wall_unix()), ..waited }
+}
+
+/// Whoever gave the word at one server has read that one's log alone.
+async fn give_own_bans(
+    config: &ServerConfig,
+    store: &Store,
+    (older, revision): (OlderState, i64),
+) -> Result<(), RunError> {
+    let directory = config.data_dir.join(DIRECTORY);
+    let (bans, not_read) = recover_bans(store, &directory, (revision, &older.evidence), wall_unix()).await?;
+    let RecoveredBans { agents, devices } = bans;
+    if !agents.is_empty() || !devices.is_empty() {
+        warn!(?agents, ?devices, "banned again, as this server's issuance log has it");
+    }
+    if let Some(why) = not_read {
+        warn!(why, "the issuance log cannot be read: bans given at this server since must be given again");
+    }
+    Ok(())
 }
 
 enum Begun {

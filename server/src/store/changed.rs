@@ -23,6 +23,8 @@ pub enum Changed {
     Bundle(TrustDomain),
     /// Where that other trust domain shows its bundle.
     Relationship(TrustDomain),
+    /// That the database is older than what was here before.
+    OlderState,
 }
 
 impl Changed {
@@ -37,18 +39,19 @@ impl Changed {
             Self::Tiers => "tiers",
             Self::Bundle(_) => "bundle",
             Self::Relationship(_) => "relationship",
+            Self::OlderState => "older_state",
         }
     }
 
     /// Which one of its kind: an entry's ID, an agent's SPIFFE ID, the hash of a device's key, a policy's or a trust domain's name; empty for
-    /// the journal and for tiers.
+    /// the journal, for tiers and for an older state.
     pub(super) fn key(&self) -> &[u8] {
         match self {
             Self::Entry(id) => id.as_bytes(),
             Self::Agent(id) => id.as_str().as_bytes(),
             Self::Device(ek_sha256) => ek_sha256,
             Self::PcrPolicy(name) => name.as_bytes(),
-            Self::CaJournal | Self::Tiers => &[],
+            Self::CaJournal | Self::Tiers | Self::OlderState => &[],
             Self::Bundle(trust_domain) | Self::Relationship(trust_domain) => trust_domain.as_str().as_bytes(),
         }
     }
@@ -65,6 +68,7 @@ impl Changed {
             "pcr_policy" => text().map(Self::PcrPolicy),
             "ca" => Some(Self::CaJournal),
             "tiers" => Some(Self::Tiers),
+            "older_state" => Some(Self::OlderState),
             "bundle" => trust_domain().map(Self::Bundle),
             "relationship" => trust_domain().map(Self::Relationship),
             _ => None,
@@ -89,6 +93,7 @@ mod tests {
             Changed::Tiers,
             Changed::Bundle(other.clone()),
             Changed::Relationship(other),
+            Changed::OlderState,
         ];
         for changed in all {
             assert_eq!(Changed::from_row(changed.kind(), changed.key()), Some(changed));

@@ -30,9 +30,11 @@ pub(super) trait Engine: Send + 'static {
     /// Runs a statement that gives nothing back.
     fn run(&self, statement: &'static str) -> Result<(), StoreError>;
 
-    /// Ends a transaction that writes. `id`: what names its rows in the change log, if it has some. After an error nothing of it is in
-    /// the database, unless that is [`StoreError::OutcomeUnknown`].
-    fn commit(&mut self, id: Option<[u8; 16]>) -> Result<(), StoreError>;
+    /// Ends a transaction that writes. After an error nothing of it is in the database, unless that is [`StoreError::OutcomeUnknown`].
+    fn commit(&mut self) -> Result<(), StoreError>;
+
+    /// Whether the connection is another one than when this was asked last: what it leads to may have another history.
+    fn is_another_connection(&mut self) -> bool;
 
     /// Ends the transaction, if one is open, without its changes.
     fn rollback(&self);

@@ -74,6 +74,12 @@ pub enum StoreError {
         "connection to the database broke in a commit, and whether that was done is not known; look before you try again"
     )]
     OutcomeUnknown(#[source] Cause),
+    /// What was followed is not in the database any more: another one, or an earlier state, stands in its place.
+    #[error(
+        "database is at revision {found} of another history than the one that was followed to revision {followed}: commits were lost; nothing is changed \
+         before an operator has looked"
+    )]
+    OtherHistory { followed: i64, found: i64 },
     /// A database server that this store does not work on.
     #[error("database cannot be used: {0}")]
     Unsupported(String),

@@ -1,17 +1,19 @@
 //! Followers of the change log: memory that mirrors facts learns of them here, whoever wrote them.
 //!
 //! A follower stands at a position: the revision and the random ID of the newest row that it has taken in. The row at its
-//! position proves that the log goes on from there; if it is another one, or gone, the follower takes in everything anew.
+//! position proves that the log goes on from there; if it was pruned, the follower takes in everything anew; if it is another one,
+//! nothing more is taken in.
 //!
 //! ```text
 //!  commit ──► catch_up ──► log after the position ──► News::Changes(which facts) ──► follower reads them ──► position moves
-//!                              └── row is gone, or has another ID ──► News::Everything ──► follower reads all
+//!                              ├── row was pruned ──► News::Everything ──► follower reads all
+//!                              └── row has another ID, or is not there yet ──► an error: commits that were followed are lost
 //! ```
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Changed, Facts, StoreError};
 
@@ -70,8 +72,8 @@ pub(super) enum LogPage {
 pub(super) enum Break {
     /// The rows there were pruned.
     Pruned,
-    /// The row there is another one, or there is none yet: the database was put back to an earlier state.
-    OtherHistory,
+    /// The row there is another one, or there is none yet: the database was put back to an earlier state, which has come so far.
+    OtherHistory(i64),
 }
 
 /// Every follower with the position up to which it has taken the log in.
@@ -87,6 +89,14 @@ impl Feed {
             self.0.push((position, follower));
         }
         Ok(())
+    }
+
+    /// An error if the log does not go on from where followers stand.
+    pub fn check(&self, facts: &Facts<'_>) -> Result<(), StoreError> {
+        match self.0.first() {
+            Some((position, _)) => facts.check_place(position),
+            None => Ok(()),
+        }
     }
 
     /// Has every follower take in what was committed since. If one fails, the others go on, and its position stays. Followers stand at the
@@ -123,9 +133,13 @@ impl Step {
                 let news = News::Changes(once_each(rows.into_iter().filter_map(|(_, changed)| changed)));
                 Ok(Some(Self { from, end, news, more }))
             }
-            LogPage::Broken(why) => {
-                tell(why, from);
+            LogPage::Broken(Break::Pruned) => {
+                let revision = from.revision;
+                info!(revision, "change log was pruned beyond our place in it: everything is read again");
                 Ok(Some(Self { from, end: facts.log_end()?, news: News::Everything, more: false }))
+            }
+            LogPage::Broken(Break::OtherHistory(found)) => {
+                Err(StoreError::OtherHistory { followed: from.revision, found })
             }
         }
     }
@@ -149,16 +163,6 @@ fn advance(
         *position = *end;
         if !*more {
             return Ok(Follows::On);
-        }
-    }
-}
-
-fn tell(why: Break, position: Position) {
-    let revision = position.revision;
-    match why {
-        Break::Pruned => info!(revision, "change log was pruned beyond our place in it: everything is read again"),
-        Break::OtherHistory => {
-            warn!(revision, "database was put back to an earlier state: everything is read again");
         }
     }
 }

@@ -1,16 +1,18 @@
 //! The one thread that owns the connection, and group commit.
 
 mod batch;
+mod doubt;
 mod job;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
 use self::batch::Batch;
+use self::doubt::Doubt;
 use self::job::{Job, Work};
 use super::engine::{Engine, Next};
 use super::feed::{Feed, Follower};
@@ -39,6 +41,8 @@ enum Message {
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
     trouble: Trouble,
+    /// Why nothing is written or taken in any more; none as long as it is.
+    halted: watch::Receiver<Option<StoreError>>,
 }
 
 /// A change that has its place in the queue: it comes after all that were queued before it, and it is done whether or not its
@@ -88,15 +92,29 @@ impl Writer {
     pub fn start(engine: impl Engine) -> Result<Self, StoreError> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let trouble = Trouble::default();
-        let desk = Desk { engine, feed: Feed::default(), trouble: trouble.clone() };
+        let (halt, halted) = watch::channel(None);
+        let desk = Desk { engine, feed: Feed::default(), trouble: trouble.clone(), doubt: None, halt };
         let run = move || desk.work(messages);
         thread::Builder::new().name("store".into()).spawn(run).map_err(|e| StoreError::Sql(Arc::new(e)))?;
-        Ok(Self { queue, trouble })
+        Ok(Self { queue, trouble, halted })
     }
 
     /// Why the last change did not get to the disk; none if it did.
     pub fn trouble(&self) -> Option<StoreError> {
         self.trouble.lock().clone()
+    }
+
+    /// Waits until nothing is written or taken in any more; why.
+    pub async fn halted(&self) -> StoreError {
+        let mut halted = self.halted.clone();
+        loop {
+            if let Some(why) = halted.borrow_and_update().clone() {
+                return why;
+            }
+            if halted.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// See [`crate::store::Store::queue`].
@@ -150,6 +168,9 @@ struct Desk<E> {
     engine: E,
     feed: Feed,
     trouble: Trouble,
+    /// A commit whose answer was lost. Nothing is written behind it before it is known what became of it.
+    doubt: Option<Doubt>,
+    halt: watch::Sender<Option<StoreError>>,
 }
 
 impl<E: Engine> Desk<E> {
@@ -158,14 +179,24 @@ impl<E: Engine> Desk<E> {
         while closing.is_none() {
             match self.engine.next(&mut messages) {
                 Next::Message(first) => closing = self.attend_to(first, &mut messages),
-                // Whoever asks next hears of a failure; it is in the log already.
-                Next::Look => drop(self.catch_up()),
+                Next::Look => self.look(),
                 Next::Nobody => break,
             }
         }
+        self.give_up_doubt();
         self.engine.close();
         if let Some(done) = closing {
             let _ = done.send(());
+        }
+    }
+
+    /// Whoever asks next hears of a failure; it is in the log already.
+    fn look(&mut self) {
+        if self.doubt.is_some() {
+            self.commit_all(VecDeque::new());
+        }
+        if self.doubt.is_none() {
+            let _ = self.catch_up();
         }
     }
 
@@ -194,11 +225,11 @@ impl<E: Engine> Desk<E> {
     /// transaction of their own. Callers hear of it once whoever follows has taken it in.
     fn commit_all(&mut self, mut jobs: VecDeque<Box<dyn Job>>) {
         let mut tries = 1;
-        while !jobs.is_empty() {
-            if let Err(why) = self.engine.begin() {
+        while self.doubt.is_some() || !jobs.is_empty() {
+            if let Err(why) = self.begin(&mut jobs, tries) {
                 self.trouble.note(&why, "database refused a transaction", jobs.len());
                 jobs.drain(..).for_each(|job| job.answer(Err(why.clone())));
-                return;
+                return self.end_old_doubt();
             }
             let changes_before = self.engine.rows_changed();
             let mut batch = Batch::default();
@@ -213,8 +244,42 @@ impl<E: Engine> Desk<E> {
                 continue;
             }
             let changed = self.engine.rows_changed() > changes_before;
-            self.finish(batch, fate, changed);
+            match (fate, batch.id) {
+                (Err(StoreError::OutcomeUnknown(why)), Some(id)) => {
+                    tries += 1;
+                    self.doubt = Some(Doubt::new(batch, id, why));
+                }
+                (fate, _) => self.finish(batch, fate, changed),
+            }
         }
+    }
+
+    /// Begins a transaction behind all that was committed, in the history that was followed.
+    fn begin(&mut self, jobs: &mut VecDeque<Box<dyn Job>>, tries: usize) -> Result<(), StoreError> {
+        let halted = self.halt.borrow().clone();
+        if let Some(why) = halted {
+            self.give_up_doubt();
+            return Err(why);
+        }
+        self.engine.begin()?;
+        let stands = match self.engine.is_another_connection() {
+            true => self.feed.check(&self.engine.facts()),
+            false => Ok(()),
+        };
+        if let Err(why) = stands.and_then(|()| self.resolve_doubt(jobs, tries)) {
+            self.engine.rollback();
+            return Err(self.noting_history(why));
+        }
+        Ok(())
+    }
+
+    /// After a loss of what was followed nothing is written any more.
+    fn noting_history(&self, why: StoreError) -> StoreError {
+        //= FLT-S28 server faults: "nothing is written into it"
+        if matches!(why, StoreError::OtherHistory { .. }) {
+            self.halt.send_replace(Some(why.clone()));
+        }
+        why
     }
 
     fn is_worth_another_try(&self, why: &StoreError) -> bool {
@@ -239,7 +304,7 @@ impl<E: Engine> Desk<E> {
     }
 
     fn catch_up(&mut self) -> Result<(), StoreError> {
-        let caught_up = self.reading(|feed, facts| feed.catch_up(facts));
+        let caught_up = self.reading(|feed, facts| feed.catch_up(facts)).map_err(|why| self.noting_history(why));
         if let Err(why) = &caught_up {
             self.trouble.note(why, "what is in the database could not be taken into memory", 0);
         }
@@ -251,6 +316,10 @@ impl<E: Engine> Desk<E> {
         &mut self,
         read: impl FnOnce(&mut Feed, &Facts<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        let halted = self.halt.borrow().clone();
+        if let Some(why) = halted {
+            return Err(why);
+        }
         self.engine.begin_reading()?;
         let read = read(&mut self.feed, &self.engine.facts());
         self.engine.rollback();

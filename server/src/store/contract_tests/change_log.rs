@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Fixture, administrator, device, entry, listen, told};
 use crate::devices::DuplicateSerials;
+use crate::facts::older_state::Evidence;
 use crate::registry::Registry;
 use crate::store::feed::PAGE;
 use crate::store::sql::MAX_CHANGES;
@@ -147,29 +148,38 @@ async fn a_long_log_is_taken_in_page_by_page_and_each_fact_once() {
     }
 }
 
-#[tokio::test]
-async fn a_database_that_was_put_back_is_read_anew_even_if_its_revisions_were_issued_again() {
-    for fixture in Fixture::of_each_engine() {
-        let registry = Registry::load(fixture.store.clone()).await.expect("loads");
-        registry.create_entry(&administrator(), &entry("lost"), 1).await.answer().await.expect("creates");
-        let heard = listen(&fixture.store).await;
-        told(&heard);
-        // As after a failover that lost the last commit: the same number, another change.
-        let (id, key) = (fixture.bytes(&"7f".repeat(16)), fixture.bytes(""));
-        fixture.sql(&format!(
+/// What is done to a log so that its last commit is lost: the same number, another change; and the number is gone.
+fn losses(fixture: &Fixture) -> [String; 2] {
+    let (id, key) = (fixture.bytes(&"7f".repeat(16)), fixture.bytes(""));
+    [
+        format!(
             "DELETE FROM entries; UPDATE changes SET id = {id}, kind = 'ca', key = {key}
              WHERE revision = (SELECT max(revision) FROM changes)"
-        ));
-        fixture.store.probe().await.expect("probes");
-        assert_eq!(told(&heard), [None]);
-        assert!(registry.entry("lost").is_none());
-        // And as after one that lost several: the numbers end before our place.
-        registry.create_entry(&administrator(), &entry("again"), 1).await.answer().await.expect("creates");
-        told(&heard);
-        fixture.sql("DELETE FROM entries; DELETE FROM changes WHERE revision > 1; UPDATE revision SET revision = 1");
-        fixture.store.probe().await.expect("probes");
-        assert_eq!(told(&heard), [None]);
-        assert_eq!(registry.count_entries(&Default::default()), 0);
+        ),
+        "DELETE FROM entries; DELETE FROM changes WHERE revision > 1; UPDATE revision SET revision = 1".to_owned(),
+    ]
+}
+
+//= FLT-S28
+#[tokio::test]
+async fn a_database_that_lost_what_was_followed_is_neither_followed_nor_changed_and_whoever_waits_for_that_is_told() {
+    for which in 0..2 {
+        for fixture in Fixture::of_each_engine() {
+            let registry = Registry::load(fixture.store.clone()).await.expect("loads");
+            registry.create_entry(&administrator(), &entry("lost"), 1).await.answer().await.expect("creates");
+            let heard = listen(&fixture.store).await;
+            told(&heard);
+            fixture.sql(&losses(&fixture)[which]);
+            let refused = fixture.store.probe().await.expect_err("another history");
+            assert!(matches!(refused, StoreError::OtherHistory { followed: 2, .. }), "{refused}");
+            assert_eq!(told(&heard), [], "nothing of it is taken in");
+            assert!(registry.entry("lost").is_some(), "memory is as it was");
+            let refused = fixture.store.put_ca_journal("", b"journal".to_vec()).await;
+            assert!(matches!(refused, Err(StoreError::OtherHistory { .. })), "{refused:?}");
+            assert_eq!(fixture.number("SELECT count(*) FROM ca_journals"), 0);
+            let Evidence::Followed { followed, revision } = fixture.store.went_back().await else { panic!("another") };
+            assert_eq!((followed, revision), (2, [2, 1][which]));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ironroot_api::TrustDomain;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::schema::{self, MIGRATIONS};
 use super::{Address, Connection};
@@ -18,8 +18,6 @@ use crate::store::{Facts, StoreError, Transaction};
 
 /// How often is looked what other servers have written, even if nobody says that they have.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the fate of a commit is looked for whose answer was lost.
-const FATE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long another connection with our server's name is waited for: that of this server's process before this one.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(100);
@@ -43,8 +41,8 @@ pub(in crate::store) struct Database {
     has_looked: bool,
     /// The name that no other server has meanwhile.
     claimed: Option<String>,
-    /// What ended the last commit, which is not in the database.
-    lost: Option<StoreError>,
+    /// Whether its connection is another one than that on which was looked last what the log says.
+    is_new: bool,
     changed_before: u64,
 }
 
@@ -70,7 +68,7 @@ pub(super) fn open_with(
         look_at: Instant::now() + LOOK_INTERVAL,
         has_looked: false,
         claimed: None,
-        lost: None,
+        is_new: false,
         changed_before: 0,
     })
 }
@@ -84,7 +82,6 @@ pub(super) fn runtime() -> Result<Arc<Runtime>, StoreError> {
 impl Database {
     /// Begins a transaction; once more on a new connection if this one broke meanwhile.
     fn begin_by(&mut self, statements: &str) -> Result<(), StoreError> {
-        self.lost = None;
         if self.connection.broken().is_none() {
             match self.connection.batch(statements) {
                 Err(_) if self.connection.broken().is_some() => {}
@@ -107,40 +104,10 @@ impl Database {
         {
             return Err(StoreError::SameName(server.clone()));
         }
-        self.connection = connection;
+        (self.connection, self.is_new) = (connection, true);
         info!("connected to the database again");
         Ok(())
     }
-
-    /// Whether the commit with that ID is in the database, on a new connection; the counter's lock is free once its transaction is over.
-    fn look_for(&mut self, id: [u8; 16], why: StoreError) -> Result<(), StoreError> {
-        let deadline = Instant::now() + FATE_PATIENCE;
-        loop {
-            let found = self.begin_by(BEGIN).and_then(|()| self.has_commit(id));
-            self.rollback();
-            match found {
-                Ok(true) => {
-                    info!("a commit whose answer was lost is in the database");
-                    return Ok(());
-                }
-                Ok(false) => {
-                    self.lost = Some(why.clone());
-                    return Err(why);
-                }
-                Err(_) if Instant::now() < deadline => thread::sleep(RETRY),
-                Err(_) => return Err(unknown(why)),
-            }
-        }
-    }
-
-    fn has_commit(&self, id: [u8; 16]) -> Result<bool, StoreError> {
-        self.session().one("SELECT EXISTS (SELECT 1 FROM changes WHERE id = ?1)", &[&id], |row| row.get(0))
-    }
-}
-
-fn unknown(why: StoreError) -> StoreError {
-    warn!(error = &why as &dyn std::error::Error, "it is not known whether a commit is in the database");
-    StoreError::OutcomeUnknown(Arc::new(why))
 }
 
 /// Whether no other connection has that server's name now. The lock ends with the connection.
@@ -187,16 +154,14 @@ impl Engine for Database {
         self.connection.batch(statement)
     }
 
-    fn commit(&mut self, id: Option<[u8; 16]>) -> Result<(), StoreError> {
+    fn commit(&mut self) -> Result<(), StoreError> {
         let Err(why) = self.connection.batch("COMMIT") else { return Ok(()) };
-        if self.connection.broken().is_none() {
-            return Err(why);
-        }
-        match id {
-            Some(id) => self.look_for(id, why),
-            None if self.rows_changed() == self.changed_before => Err(why),
-            None => Err(unknown(why)),
-        }
+        let is_certain = self.connection.broken().is_none() || self.rows_changed() == self.changed_before;
+        Err(if is_certain { why } else { StoreError::OutcomeUnknown(Arc::new(why)) })
+    }
+
+    fn is_another_connection(&mut self) -> bool {
+        std::mem::take(&mut self.is_new)
     }
 
     fn rollback(&self) {
@@ -207,7 +172,7 @@ impl Engine for Database {
     }
 
     fn given_up(&self) -> Option<StoreError> {
-        self.lost.clone().or_else(|| self.connection.broken())
+        self.connection.broken()
     }
 
     fn tries_again(&self) -> bool {

@@ -49,8 +49,21 @@ impl Facts<'_> {
         match rows.next() {
             Some((at, _)) if at == *place => Ok(LogPage::Rows(rows.collect())),
             Some((at, _)) if at.revision > place.revision => Ok(LogPage::Broken(Break::Pruned)),
-            _ => Ok(LogPage::Broken(Break::OtherHistory)),
+            _ => Ok(LogPage::Broken(Break::OtherHistory(self.revision()?))),
         }
+    }
+
+    /// An error if the log has another row at `place`, or has not come so far.
+    pub(in crate::store) fn check_place(&self, place: &Position) -> Result<(), StoreError> {
+        let end = self.log_end()?;
+        let is_same = self.id_at(place.revision)?.is_none_or(|id| id == place.id) && end.revision >= place.revision;
+        let (followed, found) = (place.revision, end.revision);
+        if is_same { Ok(()) } else { Err(StoreError::OtherHistory { followed, found }) }
+    }
+
+    /// Whether the commit whose rows have that ID is in the log.
+    pub(in crate::store) fn has_commit(&self, id: [u8; 16]) -> Result<bool, StoreError> {
+        self.sql.one("SELECT EXISTS (SELECT 1 FROM changes WHERE id = ?1)", &[&id], |row| row.get(0))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{Facts, Row, Transaction};
 use crate::facts::older_state::{Evidence, OlderState};
-use crate::store::StoreError;
 use crate::store::feed::Position;
+use crate::store::{Changed, StoreError};
 
 impl Facts<'_> {
     /// That it is older, if that was noticed and is not settled.
@@ -39,7 +39,9 @@ impl Transaction<'_> {
                         noticed_at = excluded.noticed_at, evidence = excluded.evidence, accepted_at = NULL
                     WHERE older_state.accepted_at IS NOT NULL"#;
         let evidence = serde_json::to_string(evidence).expect("texts and numbers are JSON");
-        self.sql.execute(note, &[&now_unix, &evidence])?;
+        if self.sql.execute(note, &[&now_unix, &evidence])? > 0 {
+            self.note(Changed::OlderState);
+        }
         Ok(())
     }
 

@@ -69,8 +69,12 @@ impl Engine for Database {
         Ok(())
     }
 
-    fn commit(&mut self, _id: Option<[u8; 16]>) -> Result<(), StoreError> {
+    fn commit(&mut self) -> Result<(), StoreError> {
         self.run("COMMIT")
+    }
+
+    fn is_another_connection(&mut self) -> bool {
+        false
     }
 
     fn rollback(&self) {

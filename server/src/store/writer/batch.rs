@@ -13,6 +13,8 @@ use crate::store::{Changed, StoreError};
 pub(super) struct Batch {
     pub jobs: Vec<Box<dyn Job>>,
     pub noted: Vec<Changed>,
+    /// What names its rows in the change log; none if it has none there.
+    pub id: Option<[u8; 16]>,
 }
 
 impl Batch {
@@ -67,11 +69,10 @@ impl Batch {
         engine.run("ROLLBACK TO SAVEPOINT change").and_then(|()| engine.run("RELEASE SAVEPOINT change"))
     }
 
-    fn log_and_commit(&self, engine: &mut impl Engine) -> Result<(), StoreError> {
-        let id = match self.noted.is_empty() {
-            true => None,
-            false => Some(change_log::append(engine.session(), &self.noted)?),
-        };
-        engine.commit(id)
+    fn log_and_commit(&mut self, engine: &mut impl Engine) -> Result<(), StoreError> {
+        if !self.noted.is_empty() {
+            self.id = Some(change_log::append(engine.session(), &self.noted)?);
+        }
+        engine.commit()
     }
 }

@@ -4,13 +4,17 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ironroot_postgres_cluster::Cluster;
 
 use super::*;
 use crate::registry::Registry;
+use crate::store::ShownToken;
+
+/// Connections that are in vain before the database is back.
+const LOOKS: usize = 200;
 
 /// Waits until the store takes changes again.
 async fn recovered(store: &Store) {
@@ -90,14 +94,29 @@ async fn a_change_whose_commit_was_ended_is_done_once() {
     assert_eq!(cluster.sql(&database, "SELECT count(*) FROM changes WHERE kind = 'agent'"), "1");
 }
 
-/// Between a store and the database's socket: carries everything, until it loses the answers to a commit.
-fn losing_answers(place: &Path, port: u16, loses: Arc<AtomicBool>) -> String {
+/// What goes wrong between a store and the database's socket.
+#[derive(Clone, Default)]
+struct Between {
+    /// The answers to the next commit are lost.
+    loses: Arc<AtomicBool>,
+    /// Nobody is let through.
+    away: Arc<AtomicBool>,
+    turned_away: Arc<AtomicUsize>,
+}
+
+/// Carries everything else.
+fn losing_answers(place: &Path, port: u16, between: &Between) -> String {
     let directory = tempfile::tempdir().expect("temporary directory").keep();
     let socket = format!(".s.PGSQL.{port}");
     let (listener, server) = (UnixListener::bind(directory.join(&socket)).expect("listens"), place.join(socket));
+    let between = between.clone();
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            let (server, loses) = (UnixStream::connect(&server).expect("connects"), loses.clone());
+            if between.away.load(Ordering::Relaxed) {
+                between.turned_away.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            let (server, loses) = (UnixStream::connect(&server).expect("connects"), between.loses.clone());
             std::thread::spawn(move || carry(client, server, &loses));
         }
     });
@@ -120,30 +139,83 @@ fn carry(client: UnixStream, server: UnixStream, loses: &AtomicBool) {
     let _ = to.shutdown(std::net::Shutdown::Write);
 }
 
-#[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_found_and_not_done_again() {
-    let cluster = Cluster::shared();
-    let database = cluster.create_database();
-    let text = cluster.connection_string(&database);
-    let loses = Arc::new(AtomicBool::new(false));
+/// A store with a good token, and what goes wrong between it and the database.
+async fn store_behind(cluster: &Cluster, database: &str) -> (Store, Between) {
+    let between = Between::default();
     let place = cluster.roots().parent().expect("a directory").to_owned();
-    let between = losing_answers(&place, cluster.port(), loses.clone());
-    let store = open(&text.replace(&place.display().to_string(), &between));
+    let behind = losing_answers(&place, cluster.port(), &between);
+    let store = open(&cluster.connection_string(database).replace(&place.display().to_string(), &behind));
     store.change(|tx| tx.add_join_token("once", 100)).await.expect("added");
-    loses.store(true, Ordering::Relaxed);
-    let spend = store.change(|tx| {
+    (store, between)
+}
+
+async fn spend(store: Store) -> Result<ShownToken, StoreError> {
+    let spent = store.change(|tx| {
         let shown = tx.spend_join_token("once", 1)?;
         tx.put_agent(&agent("a"))?;
         Ok::<_, StoreError>(shown)
     });
-    assert_eq!(spend.await.expect("found"), crate::store::ShownToken::Good, "as it was when it was committed");
-    assert!(!loses.load(Ordering::Relaxed), "the answer was lost");
+    spent.await
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_found_and_not_done_again() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let (store, between) = store_behind(cluster, &database).await;
+    between.loses.store(true, Ordering::Relaxed);
+    assert_eq!(spend(store.clone()).await.expect("found"), ShownToken::Good, "as it was when it was committed");
+    assert!(!between.loses.load(Ordering::Relaxed), "the answer was lost");
     assert_eq!(agents_of(cluster, &database), "1");
     assert_eq!(cluster.sql(&database, "SELECT count(*) FROM changes WHERE kind = 'agent'"), "1");
     // What leaves no row in the log is not found again, and said to be unknown.
-    loses.store(true, Ordering::Relaxed);
+    between.loses.store(true, Ordering::Relaxed);
     let unknown = store.change(|tx| tx.add_join_token("another", 100)).await.expect_err("who knows");
     assert!(matches!(unknown, StoreError::OutcomeUnknown(_)), "{unknown}");
+}
+
+//= FLT-S27
+#[tokio::test]
+async fn a_commit_is_looked_for_until_a_failover_is_over_and_meanwhile_others_are_refused_at_once() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let (store, between) = store_behind(cluster, &database).await;
+    between.away.store(true, Ordering::Relaxed);
+    between.loses.store(true, Ordering::Relaxed);
+    let spent = tokio::spawn(spend(store.clone()));
+    while between.loses.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
+    }
+    let refused = add(&store, "b").await.expect_err("away");
+    assert!(matches!(refused, StoreError::Unreachable(_)), "{refused}");
+    while between.turned_away.load(Ordering::Relaxed) < LOOKS {
+        assert!(store.probe().await.is_err() && !spent.is_finished(), "nobody knows yet");
+    }
+    between.away.store(false, Ordering::Relaxed);
+    assert_eq!(spent.await.expect("no panic").expect("found"), ShownToken::Good);
+    assert_eq!(agents_of(cluster, &database), "1");
+    recovered(&store).await;
+}
+
+//= FLT-S28
+#[tokio::test]
+async fn nothing_is_written_into_the_history_of_a_standby_that_lagged() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    store.change(|tx| tx.add_join_token("once", 100)).await.expect("added");
+    let _followed = store.bundle_changes().await.expect("follows");
+    assert_eq!(spend(store.clone()).await.expect("spent"), ShownToken::Good);
+    // The last commit is lost with the server that had it.
+    let lost = "DELETE FROM agents; INSERT INTO join_tokens (token, expires_at) VALUES ('once', 100);
+                DELETE FROM changes WHERE revision > 1; UPDATE revision SET revision = 1;
+                SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    cluster.sql(&database, lost);
+    let refused = spend(store.clone()).await.expect_err("it would be spent twice");
+    assert!(matches!(refused, StoreError::OtherHistory { followed: 2, found: 1 }), "{refused}");
+    assert_eq!(agents_of(cluster, &database), "0");
+    assert!(matches!(store.trouble(), Some(StoreError::OtherHistory { .. })));
 }
 
 //= FLT-S4
@@ -192,4 +264,77 @@ async fn another_programs_lock_is_waited_for_and_not_for_ever() {
     drop(release);
     held.await.expect("no panic").expect("ends well");
     add(&store, "a").await.expect("free");
+}
+
+/// Waits for the server to have read its settings again.
+fn set(cluster: &Cluster, setting: &str, value: &str) {
+    cluster.sql("postgres", &format!("ALTER SYSTEM SET {setting} = '{value}'"));
+    cluster.sql("postgres", "SELECT pg_reload_conf()");
+    let is_so = || cluster.sql("postgres", &format!("SHOW {setting}")) == value;
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "{setting} does not change");
+    }
+}
+
+//= FLT-S4 FLT-S27
+#[tokio::test]
+async fn a_commit_that_hangs_at_a_slow_disk_or_standby_is_given_up_waited_for_and_found() {
+    let cluster = Cluster::start();
+    let database = cluster.create_database();
+    let (store, _between) = store_behind(&cluster, &database).await;
+    set(&cluster, "synchronous_standby_names", "nobody");
+    let spent = tokio::spawn(spend(store.clone()));
+    let hanging = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    while cluster.sql("postgres", hanging) != "1" {
+        tokio::task::yield_now().await;
+    }
+    let refused = store.probe().await.expect_err("the commit before it hangs");
+    assert!(matches!(refused, StoreError::Locked | StoreError::Unreachable(_)), "{refused}");
+    assert!(!spent.is_finished(), "nobody knows yet");
+    set(&cluster, "synchronous_standby_names", "");
+    assert_eq!(spent.await.expect("no panic").expect("found"), ShownToken::Good);
+    assert_eq!(agents_of(&cluster, &database), "1");
+    recovered(&store).await;
+}
+
+//= FLT-S4
+#[tokio::test]
+async fn a_database_without_a_connection_to_spare_is_away_until_there_is_one() {
+    let cluster = Cluster::start();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    cluster.sql("postgres", "ALTER ROLE ironroot CONNECTION LIMIT 0");
+    end_connections(&cluster, &database);
+    let refused = add(&store, "a").await.expect_err("no connection");
+    assert!(ironroot_shell::describe(&refused).contains("too many connections"), "{refused}");
+    cluster.sql("postgres", "ALTER ROLE ironroot CONNECTION LIMIT -1");
+    recovered(&store).await;
+    add(&store, "a").await.expect("writes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_ended_to_break_a_deadlock_is_done_again() {
+    let cluster = Cluster::shared();
+    let database = cluster.create_database();
+    let store = open(&cluster.connection_string(&database));
+    // Another program locks in the other order: a table, then what all writing begins with, once our change waits for the table.
+    let other_order = "LOCK TABLE agents IN ACCESS EXCLUSIVE MODE;
+        DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'agents'::regclass)
+        LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;
+        SELECT revision FROM revision FOR UPDATE";
+    let of = database.clone();
+    let other = std::thread::spawn(move || cluster.sql(&of, other_order));
+    let locked = "SELECT count(*) FROM pg_locks WHERE granted AND relation = 'agents'::regclass AND mode = 'AccessExclusiveLock'";
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while cluster.sql(&database, locked) != "1" {
+        assert!(std::time::Instant::now() < deadline, "the other program does not come");
+    }
+    add(&store, "a").await.expect("done, at the second try");
+    assert_eq!(agents_of(cluster, &database), "1");
+    let _ = other.join();
+    let broken = "SELECT pg_stat_get_db_deadlocks(oid) > 0 FROM pg_database WHERE datname = current_database()";
+    while cluster.sql(&database, broken) != "t" {
+        assert!(std::time::Instant::now() < deadline, "there was a deadlock");
+    }
 }
