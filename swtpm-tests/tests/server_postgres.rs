@@ -1,14 +1,12 @@
 //! Servers whose facts are in PostgreSQL: a real one, real servers, a device with a TPM.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use ironroot_api::pb::agent::CountAgentsRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
+use ironroot_lab::balancer::Balancer;
 use ironroot_lab::deployment::{
     AgentOptions, DEADLINE, Device, Server, ServerOptions, expect_within, expect_within_async,
 };
@@ -118,51 +116,6 @@ fn a_second_server_of_the_same_name_does_not_start() {
     expect_within(DEADLINE, "it says why", || second.log(), said);
 }
 
-/// A balancer of connections: each goes to the first server that takes it.
-struct Balancer {
-    port: u16,
-    over: Arc<AtomicBool>,
-}
-
-impl Balancer {
-    fn start(servers: Vec<u16>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listens");
-        let port = listener.local_addr().expect("bound").port();
-        let over = Arc::new(AtomicBool::new(false));
-        let until = over.clone();
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                if until.load(Ordering::Relaxed) {
-                    break;
-                }
-                let server = servers.iter().find_map(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).ok());
-                if let Some(server) = server {
-                    join(client, server);
-                }
-            }
-        });
-        Self { port, over }
-    }
-}
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
-    }
-}
-
-fn join(client: TcpStream, server: TcpStream) {
-    let ends = [(client.try_clone(), server.try_clone()), (Ok(server), Ok(client))];
-    for (from, to) in ends {
-        let (mut from, mut to) = (from.expect("a handle"), to.expect("a handle"));
-        thread::spawn(move || {
-            let _ = io::copy(&mut from, &mut to);
-            let _ = to.shutdown(std::net::Shutdown::Both);
-        });
-    }
-}
-
 #[test]
 fn a_device_goes_on_at_another_server_when_one_dies_and_no_fetch_fails() {
     let cluster = Cluster::shared();
@@ -174,7 +127,7 @@ fn a_device_goes_on_at_another_server_when_one_dies_and_no_fetch_fails() {
 
     let mut device = enrolled(&south);
     let balancer = Balancer::start(vec![north.port(), south.port()]);
-    device.provision(&north, &AgentOptions { server_port: Some(balancer.port), ..AgentOptions::default() });
+    device.provision(&north, &AgentOptions { server_port: Some(balancer.port()), ..AgentOptions::default() });
     device.start();
     let first = device.expect_identity(ALICE);
     north.kill();

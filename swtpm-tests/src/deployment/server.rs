@@ -109,6 +109,7 @@ pub struct Server {
     process: Option<Process>,
     port: u16,
     environment: Vec<(String, PathBuf)>,
+    program: Option<PathBuf>,
 }
 
 impl Server {
@@ -129,7 +130,7 @@ impl Server {
         let directory = tempfile::Builder::new().prefix("ironroot-server-").tempdir().expect("directory");
         open_directory(directory.path());
         let environment = options.environment.clone();
-        let server = Self { directory, token: SoftHsm::new(), process: None, port, environment };
+        let server = Self { directory, token: SoftHsm::new(), process: None, port, environment, program: None };
         std::fs::write(server.config_path(), server.config(options)).expect("configuration written");
         server
     }
@@ -193,9 +194,14 @@ impl Server {
         let arguments = ["run", "-config"].map(str::to_owned).into_iter().chain([path(&self.config_path())]);
         environment.push((name.to_owned(), value));
         environment.extend(self.environment.clone());
-        let process =
-            Process::start(&binary("ironroot-server"), &arguments.collect::<Vec<_>>(), &environment, &self.log_path());
+        let program = self.program.clone().unwrap_or_else(|| binary("ironroot-server"));
+        let process = Process::start(&program, &arguments.collect::<Vec<_>>(), &environment, &self.log_path());
         self.process = Some(process);
+    }
+
+    /// The next start is of that program; none: of this tree's `ironroot-server`.
+    pub fn run_by(&mut self, program: Option<PathBuf>) {
+        self.program = program;
     }
 
     /// `kill -9`.
