@@ -22,14 +22,17 @@ pub struct Fleet {
 impl Fleet {
     /// Starts them on a new database.
     pub fn start(cluster: &mut Cluster) -> Outcome<Self> {
-        Self::start_by(cluster, None)
+        Self::start_by(cluster, None, "20s")
     }
 
-    /// The same by another build of the server.
-    pub fn start_by(cluster: &mut Cluster, program: Option<&Path>) -> Outcome<Self> {
+    /// The same by another build of the server, or with SVIDs of another lifetime.
+    pub fn start_by(cluster: &mut Cluster, program: Option<&Path>, svid_ttl: &'static str) -> Outcome<Self> {
         let database = cluster.create_database()?;
         let servers = (0..).zip(NAMES).map(|(number, name)| {
-            let mut server = Server::prepare(&options(name, cluster.connection_string(&database, number)));
+            let mut server = Server::prepare(&ServerOptions {
+                x509_svid_ttl: svid_ttl,
+                ..options(name, cluster.connection_string(&database, number))
+            });
             server.run_by(program.map(PathBuf::from));
             server.restart();
             server
@@ -122,7 +125,6 @@ fn options(name: &str, connection_string: String) -> ServerOptions {
     ServerOptions {
         server_lines: format!("server_name = \"{name}\""),
         postgres: Some(connection_string),
-        x509_svid_ttl: "20s",
         ..ServerOptions::default()
     }
 }

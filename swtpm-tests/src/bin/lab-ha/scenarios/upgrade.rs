@@ -15,8 +15,8 @@ pub fn run(cluster: &mut Cluster) -> Outcome<()> {
         println!("  LEFT OUT: set {VARIABLE}, see scripts/lab-ha --help");
         return Ok(());
     };
-    let mut fleet = Fleet::start_by(cluster, Some(&old))?;
-    println!("  three servers of {}", shell(&format!("{} --version", old.display()))?.trim());
+    let mut fleet = Fleet::start_by(cluster, Some(&old), "20s")?;
+    println!("  three servers of {}", shell(&format!("{} --version 2>&1", old.display()))?.trim());
     fleet.expect_all_work("/before")?;
     // One after the other.
     for at in 0..fleet.servers.len() {
