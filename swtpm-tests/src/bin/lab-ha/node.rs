@@ -29,8 +29,6 @@ pub struct Node {
     place: PathBuf,
     etcd: Option<Process>,
     patroni: Option<Process>,
-    /// Whether it was killed: its place is taken by an empty machine.
-    is_lost: bool,
 }
 
 /// PostgreSQL's programs, as Debian has them.
@@ -41,7 +39,7 @@ fn programs() -> Outcome<String> {
 impl Node {
     /// Its namespace with an address in each network, and its files below `lab`.
     pub fn make(number: u8, lab: &Path, authority: &Authority) -> Outcome<Self> {
-        let node = Self { number, place: lab.join(format!("n{number}")), etcd: None, patroni: None, is_lost: false };
+        let node = Self { number, place: lab.join(format!("n{number}")), etcd: None, patroni: None };
         let name = node.name();
         shell(&format!(
             "ip netns add {name}; ip -n {name} link set lo up
@@ -77,9 +75,6 @@ impl Node {
     /// Starts what does not run.
     pub fn start(&mut self) -> Outcome<()> {
         self.start_etcd();
-        if std::mem::take(&mut self.is_lost) {
-            fs::remove_dir_all(self.place.join("data"))?;
-        }
         if self.patroni.as_mut().is_none_or(|patroni| !patroni.runs()) {
             let told = self.place.join("patroni.yml").display().to_string();
             self.patroni = Some(self.run(PYTHON, &["-m", "patroni", &told], "patroni.log"));
@@ -127,12 +122,11 @@ impl Node {
         Ok(())
     }
 
-    /// `kill -9` of Patroni and PostgreSQL: the machine is gone, with what is on its disk.
+    /// `kill -9` of Patroni and PostgreSQL: the machine is gone.
     pub fn kill(&mut self) -> Outcome<()> {
         self.signal("KILL", "python|patroni")?;
         self.signal("KILL", "postgres")?;
         self.patroni = None;
-        self.is_lost = true;
         Ok(())
     }
 
