@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use ironroot_api::pb::bundle::GetBundleRequest;
+use ironroot_api::pb::bundle::GetFederatedBundleRequest;
 use ironroot_api::pb::svid::NewJwtsvidRequest;
-use ironroot_api::pb::types::BundleMask;
 use ironroot_lab::authority::{AuthorityLab, NOW, sign_jwt};
 use ironroot_lab::deployment::{Keys, Server, ServerOptions};
 use ironroot_lab::server_client::{Agent, ServerClient};
@@ -96,7 +95,7 @@ async fn sign_alone() -> f64 {
 enum Call {
     /// A token, by NewJWTSVID.
     Token,
-    /// The trust domain's name: GetBundle that leaves out all else.
+    /// The bundle of a trust domain that the server does not know. Not GetBundle: what anyone may call has one share for each address.
     Nothing,
 }
 
@@ -108,8 +107,9 @@ impl Call {
                 agent.svids().new_jwtsvid(request).await.expect("a token");
             }
             Self::Nothing => {
-                let request = GetBundleRequest { output_mask: Some(BundleMask::default()) };
-                agent.bundles().get_bundle(request).await.expect("a name");
+                let request = GetFederatedBundleRequest { trust_domain: "unknown.example".to_owned(), output_mask: None };
+                let status = agent.bundles().get_federated_bundle(request).await.expect_err("it is not there");
+                assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
             }
         }
     }
