@@ -107,7 +107,8 @@ impl Call {
                 agent.svids().new_jwtsvid(request).await.expect("a token");
             }
             Self::Nothing => {
-                let request = GetFederatedBundleRequest { trust_domain: "unknown.example".to_owned(), output_mask: None };
+                let request =
+                    GetFederatedBundleRequest { trust_domain: "unknown.example".to_owned(), output_mask: None };
                 let status = agent.bundles().get_federated_bundle(request).await.expect_err("it is not there");
                 assert_eq!(status.code(), tonic::Code::NotFound, "{status}");
             }
