@@ -7,6 +7,7 @@
 //! ```text
 //!  server:  payload ─► node::tpm2::Claim ─► AdmittedEk ─► Pending ─► AttestedTpm        (refusal: node::Refusal)
 //!           event_log: what the device says it started, against what its chip quotes
+//!           ima: which files it measured since, against the same quote
 //!  device:  Tpm (one OS thread) ─► ek · ak · activate · quote · certify · sign · seal · counter
 //!  local:   Peer (peercred, pidfd) ─► unix selectors, read through the pinned process
 //! ```
@@ -16,6 +17,7 @@
 mod authorities;
 pub mod ek_certificate;
 pub mod event_log;
+pub mod ima;
 mod link;
 pub mod node;
 pub mod pcr_policy;

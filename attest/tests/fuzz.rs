@@ -2,10 +2,11 @@
 
 use ironroot_attest::ek_certificate::EkCertificate;
 use ironroot_attest::event_log::EventLog;
-use ironroot_attest::node::tpm2::{Challenge, Claim, Evidence, PcrHash, Response};
+use ironroot_attest::ima::{Entry, Measured, Replay, read_part};
+use ironroot_attest::node::tpm2::{Challenge, Claim, Evidence, ImaRequest, PcrHash, Response};
 use ironroot_attest::structures::{Attest, Public, Signature};
 use ironroot_fuzz::Target;
-use ironroot_software_tpm::BootLog;
+use ironroot_software_tpm::{BootLog, ImaList};
 
 macro_rules! vector {
     ($name:literal) => {
@@ -49,8 +50,16 @@ fn endorsement_key_certificates_survive_damage() {
 fn claims_and_answers_survive_damage() {
     let evidence = |ek_public: Vec<u8>, ak_public: Vec<u8>| {
         let ek_certificates = vec![vector!("leaf")];
-        Evidence { ek_certificates, ek_public, ak_public, boot_id: "b".into(), pcr_banks: vec![], event_log: true }
-            .to_json()
+        Evidence {
+            ek_certificates,
+            ek_public,
+            ak_public,
+            boot_id: "b".into(),
+            pcr_banks: vec![],
+            event_log: true,
+            ima_log: true,
+        }
+        .to_json()
     };
     Target::new("tpm2 claim")
         .seed(evidence(vector!("ek_rsa"), vector!("ak_rsa")))
@@ -60,6 +69,7 @@ fn claims_and_answers_survive_damage() {
                 let _ = claim.ek_sha256();
             }
             let _ = (Evidence::from_json(bytes), Challenge::from_json(bytes), Response::from_json(bytes));
+            let _ = ImaRequest::from_json(bytes);
         });
 }
 
@@ -78,6 +88,38 @@ fn boot_logs_survive_damage() {
                 if let Ok(log) = log.clone().verify(bank, &[]) {
                     let _ = (log.secure_boot(), log.command_line());
                 }
+            }
+        });
+}
+
+/// The kernel's list, damaged where the server reads it, and where the agent cuts it into parts.
+//= TPM-47 FLT-T7
+#[test]
+fn lists_of_measured_files_survive_damage() {
+    Target::new("IMA list")
+        .seed(*include_bytes!("boot_logs/ovmf_direct_ima_tcb_ext4/ima_binary_runtime_measurements"))
+        .survives(|bytes| {
+            for bank in PcrHash::ALL {
+                let mut told = 0_u64;
+                let mut replay = Replay::new(bank, vec![0xff; bank.bytes()]);
+                let _ = replay.extend(bytes, |_| told += 1);
+                assert!(told <= replay.entries());
+            }
+            let _ = Entry::read(bytes, 1);
+            let _ = (read_part(bytes, 0), read_part(bytes, 3));
+        });
+}
+
+/// Behind the digest: data that was measured, whatever it says.
+#[test]
+fn measured_data_survives_damage() {
+    Target::new("IMA template data")
+        .seed([&[40, 0, 0, 0][..], b"sha256:\0", &[7; 32], &[3, 0, 0, 0], b"/a\0"].concat())
+        .survives(|bytes| {
+            let mut list = ImaList::default();
+            list.entry(10, "ima-ng", bytes);
+            if let Ok((entry, rest)) = Entry::read(list.bytes(), 1) {
+                assert!(rest.is_empty() && Measured::of(&entry) != Measured::Violation);
             }
         });
 }

@@ -41,7 +41,7 @@ pub use new_device::{
     DeviceTexts, MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_SERIAL_BYTES, NewDevice, NewDeviceError,
 };
 pub use new_policy::{MAX_ALTERNATIVES, MAX_NAME_BYTES, MAX_NOTE_BYTES, NewPolicy, PcrPolicyError};
-pub use policies::{DeviceToday, PolicyError};
+pub use policies::{DeviceToday, ImaTask, PolicyError};
 
 use crate::facts::device::{Boot, DeviceRecord, DeviceState};
 

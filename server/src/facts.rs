@@ -8,6 +8,7 @@ pub mod agent;
 pub mod device;
 pub mod entry;
 pub mod federation;
+pub mod ima_policy;
 pub mod mask;
 pub mod older_state;
 pub mod page;

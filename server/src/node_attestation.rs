@@ -445,7 +445,7 @@ impl NodeAttestation {
         challenge: Challenge,
         response: &[u8],
         now_unix: i64,
-    ) -> Result<AttestedNode, AttestationError> {
+    ) -> Result<Progress, AttestationError> {
         match challenge {
             Challenge::Together(challenge) => self.judge_together(*challenge, response, now_unix).await,
             challenge => self.answer_one(challenge, response, now_unix).await,
@@ -457,16 +457,17 @@ impl NodeAttestation {
         challenge: Challenge,
         response: &[u8],
         now_unix: i64,
-    ) -> Result<AttestedNode, AttestationError> {
-        match challenge {
-            Challenge::Tpm2(challenge) => self.judge_tpm(*challenge, response, now_unix),
+    ) -> Result<Progress, AttestationError> {
+        let node = match challenge {
+            Challenge::Tpm2(challenge) => return self.judge_tpm(*challenge, response, now_unix),
             Challenge::Tpm(challenge) => self.judge_known_tpm(*challenge, response, now_unix),
             Challenge::TpmDevId(challenge) => self.judge_devid(*challenge, response, now_unix),
             Challenge::X509Pop(challenge) => self.judge_certificate(*challenge, response, now_unix),
             Challenge::SshPop(challenge) => self.judge_ssh_host(*challenge, response, now_unix),
             Challenge::HttpChallenge(challenge) => self.judge_host(*challenge).await,
             Challenge::Together(challenge) => Err(challenge.within_another()),
-        }
+        };
+        Ok(Progress::Attested(Box::new(node?)))
     }
 }
 

@@ -67,6 +67,7 @@ impl Fleet {
             pcrs: "0,4,7".parse().expect("legal"),
             pcr_banks: vec![Default::default()],
             event_log: EventLogPolicy::Verified,
+            ima_log: EventLogPolicy::Ignored,
             boot_policy,
             weak_firmware: Default::default(),
             known_weaknesses: Default::default(),
@@ -209,7 +210,7 @@ async fn a_policy_that_changes_counts_for_devices_that_attested_before_at_their_
     );
     changes.mark_unchanged();
     let other = pb::Alternative { bank: "sha256".into(), pcrs: [(7, "01".repeat(32))].into(), note: String::new() };
-    let policy = pb::Policy { name: "golden".into(), labels: Default::default(), alternatives: vec![other] };
+    let policy = pb::Policy { name: "golden".into(), labels: Default::default(), alternatives: vec![other], ima: None };
     devices.set_policy(&administrator(), NewPolicy::from_pb(&policy).expect("legal")).await.expect("set");
     assert!(changes.has_changed().expect("alive") && !fleet.is_trusted(&agent));
     fleet.learn(&chip, |_| {}).await.expect("learnt");

@@ -36,6 +36,7 @@ impl Fleet {
             pcrs: "0,7".parse().expect("legal"),
             pcr_banks: vec![Default::default()],
             event_log: Default::default(),
+            ima_log: ironroot_attest::node::tpm2::EventLogPolicy::Ignored,
             boot_policy: Default::default(),
             weak_firmware: Default::default(),
             known_weaknesses: Default::default(),

@@ -84,6 +84,7 @@ impl Fixture {
             pcrs,
             pcr_banks,
             event_log: Default::default(),
+            ima_log: ironroot_attest::node::tpm2::EventLogPolicy::Ignored,
             boot_policy: Default::default(),
             weak_firmware: Default::default(),
             known_weaknesses: Default::default(),

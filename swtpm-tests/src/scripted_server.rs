@@ -100,8 +100,8 @@ pub enum AgentLie {
     Challenge,
     /// The conversation ends without a result.
     Silence,
-    /// It is a server of before boot logs, and refuses a first message that offers one.
-    KnowsNoBootLog,
+    /// It is a server of before that field of the first message (`event_log`, `ima_log`), and refuses one that has it.
+    KnowsNo(&'static str),
 }
 
 /// How it tells agents of changes.

@@ -8,7 +8,7 @@ use ironroot_shell::settings::Section;
 use zeroize::Zeroizing;
 
 use super::password::PasswordSource;
-use crate::node_attestation::default_paths;
+use crate::node_attestation::{default_ima_list, default_paths};
 
 /// The TPM behind the kernel's resource manager, where it is on every Linux device.
 pub(crate) const DEFAULT_TPM: &str = "/dev/tpmrm0";
@@ -26,6 +26,8 @@ pub struct TpmConfig {
     pub endorsement_password: PasswordSource,
     /// Where the firmware's log of what it measured may be, the best place first; nowhere if it is not to be looked for.
     pub event_log: Vec<PathBuf>,
+    /// Where the kernel's list of the files that it measured is (IMA); nowhere if it is not to be looked for.
+    pub ima_log: Option<PathBuf>,
 }
 
 /// What one of the two plugins says; the agent works with one TPM.
@@ -37,6 +39,8 @@ pub(crate) struct TpmKeys {
     endorsement_password: Option<PasswordSource>,
     /// As the file says it; empty for none.
     event_log: Option<PathBuf>,
+    /// The same of the list of measured files.
+    ima_log: Option<PathBuf>,
 }
 
 impl TpmKeys {
@@ -48,6 +52,7 @@ impl TpmKeys {
             owner_password: read_hierarchy_password(data, KeyHierarchy::Owner),
             endorsement_password: read_hierarchy_password(data, KeyHierarchy::Endorsement),
             event_log: data.string("event_log_path").map(PathBuf::from),
+            ima_log: data.string("ima_log_path").map(PathBuf::from),
         }
     }
 
@@ -61,6 +66,7 @@ impl TpmKeys {
             owner_password: read_hierarchy_password(data, KeyHierarchy::Owner),
             endorsement_password: read_hierarchy_password(data, KeyHierarchy::Endorsement),
             event_log: None,
+            ima_log: None,
         }
     }
 
@@ -83,6 +89,7 @@ impl TpmKeys {
             owner_password: self.owner_password.or(other.owner_password),
             endorsement_password: self.endorsement_password.or(other.endorsement_password),
             event_log: self.event_log.or(other.event_log),
+            ima_log: self.ima_log.or(other.ima_log),
         })
     }
 
@@ -105,9 +112,14 @@ impl TpmKeys {
             Some(path) => Some(path).filter(|path| !path.as_os_str().is_empty()).into_iter().collect(),
             None => default_paths(&address),
         };
+        let ima_log = match self.ima_log {
+            Some(path) => Some(path).filter(|path| !path.as_os_str().is_empty()),
+            None => default_ima_list(&address),
+        };
         Ok(TpmConfig {
             address,
             event_log,
+            ima_log,
             endorsement: self.endorsement.unwrap_or_default(),
             owner_password: self.owner_password.or(other.owner_password).unwrap_or_default(),
             endorsement_password: self.endorsement_password.unwrap_or_default(),

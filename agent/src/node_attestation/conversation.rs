@@ -9,6 +9,7 @@ use ironroot_api::pb::agent::agent_client::AgentClient;
 use ironroot_api::pb::agent::attest_agent_request::{Params, Step};
 use ironroot_api::pb::agent::{AgentX509svidParams, AttestAgentRequest, attest_agent_response};
 use ironroot_api::pb::types::X509svid;
+use ironroot_attest::ima::MAX_PARTS;
 use ironroot_attest::node::tpm2::CHALLENGE_SECONDS;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,8 +21,8 @@ use crate::server_channel::{Channel, MAX_ANSWER_BYTES, within};
 /// Longest attestation: as long as the server waits. Slow chips make their RSA keys within minutes, a rate limit on the server
 /// takes a second for each device behind the same address.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
-/// Challenges answered at most; every type known needs one.
-const MAX_CHALLENGES: usize = 8;
+/// Challenges answered at most: every type known needs one, and a list of measured files (IMA) that no server has seen one for each part.
+const MAX_CHALLENGES: usize = 8 + 2 * MAX_PARTS;
 
 /// What the server gave, not verified yet.
 #[derive(Debug)]

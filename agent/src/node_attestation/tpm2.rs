@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::Refusal;
-use ironroot_attest::node::tpm2::{ATTESTATION_TYPE, CertifiedKey, Challenge, Evidence, PcrHash, Response, binding};
+use ironroot_attest::node::tpm2::{
+    ATTESTATION_TYPE, CertifiedKey, Challenge, Evidence, ImaRequest, PcrHash, Response, binding,
+};
 use ironroot_attest::tpm::{Chip, EndorsementKey, KeyBlob, Tpm, TpmError};
 use thiserror::Error;
 
-use super::{BootLogFile, endorsement_record};
+use super::{BootLogFile, ImaListFile, endorsement_record};
 use crate::agent_key::{AgentKey, KeyError, KeyStore};
 use crate::config::TpmConfig;
 use crate::trusted_time::boot_id;
@@ -19,6 +21,8 @@ pub(super) const TYPE: &str = ATTESTATION_TYPE;
 /// What a server says to a first message that offers a boot log, if it knows none. Source: serde's words for a field that is not
 /// known, in the answers of our servers before.
 const UNKNOWN_FIELD: &str = "unknown field `event_log`";
+/// The same of one that offers a list of measured files.
+const UNKNOWN_IMA_FIELD: &str = "unknown field `ima_log`";
 
 /// Why the device's TPM did not attest.
 #[derive(Debug, Error)]
@@ -52,13 +56,16 @@ pub struct Device {
     pub notes: PathBuf,
     /// The firmware's log of what it measured.
     pub boot_log: BootLogFile,
+    /// The kernel's list of the files that it measured.
+    pub ima_list: ImaListFile,
 }
 
 impl Device {
     /// The chip that `config` names, opened; what is for one server is kept in `directory`, what is for all in `notes`.
     pub(super) fn on(config: &TpmConfig, tpm: Tpm, directory: &Path, notes: &Path) -> Self {
         let boot_log = BootLogFile::new(config.event_log.clone());
-        Self { tpm, directory: directory.to_owned(), notes: notes.to_owned(), boot_log }
+        let ima_list = ImaListFile::new(config.ima_log.clone());
+        Self { tpm, directory: directory.to_owned(), notes: notes.to_owned(), boot_log, ima_list }
     }
 
     pub(super) async fn prover(&self, keys: &mut KeyStore, trust_domain: &TrustDomain) -> Result<Prover, Tpm2Failure> {
@@ -68,7 +75,8 @@ impl Device {
         let attestation_key = keys.attestation_key(&self.tpm, &endorsement_key.name).await?;
         let (device, trust_domain) = (self.clone(), trust_domain.as_str().to_owned());
         let event_log = self.boot_log.read().await;
-        Ok(Prover { device, endorsement_key, pcr_banks, attestation_key, event_log, trust_domain })
+        let has_ima_list = self.ima_list.is_there().await;
+        Ok(Prover { device, endorsement_key, pcr_banks, attestation_key, event_log, has_ima_list, trust_domain })
     }
 }
 
@@ -79,6 +87,7 @@ pub(super) struct Prover {
     pcr_banks: Vec<PcrHash>,
     attestation_key: KeyBlob,
     event_log: Option<Vec<u8>>,
+    has_ima_list: bool,
     trust_domain: String,
 }
 
@@ -88,9 +97,15 @@ impl Prover {
         endorsement_record::remember(&self.device.tpm, &self.device.notes, self.endorsement_key.identity).await;
     }
 
-    /// A server of before boot logs refuses the whole message for the one field that it does not know.
+    /// A server of before boot logs, or of before lists of files, refuses the whole message for the one field that it does not know.
     pub(super) fn offers_less_after(&mut self, refusal: &str) -> bool {
-        refusal.contains(UNKNOWN_FIELD) && self.event_log.take().is_some()
+        let had_list = self.has_ima_list;
+        if refusal.contains(UNKNOWN_FIELD) {
+            self.has_ima_list = false;
+            return self.event_log.take().is_some();
+        }
+        self.has_ima_list &= !refusal.contains(UNKNOWN_IMA_FIELD);
+        had_list != self.has_ima_list
     }
 
     /// The first message.
@@ -103,12 +118,17 @@ impl Prover {
             boot_id: boot_id(),
             pcr_banks: self.pcr_banks.clone(),
             event_log: self.event_log.is_some(),
+            ima_log: self.has_ima_list,
         };
         evidence.to_json()
     }
 
     /// The answer to a challenge, for the key that the certificate was asked for.
     pub(super) async fn respond(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, Tpm2Failure> {
+        // Read after the quote: every file that was measured before it is in the list by then.
+        if let Ok(ImaRequest { known }) = ImaRequest::from_json(challenge) {
+            return Ok(self.device.ima_list.part(known).await);
+        }
         let Challenge { credential, secret, nonce, pcrs, pcr_bank, event_log } =
             Challenge::from_json(challenge).map_err(Tpm2Failure::Challenge)?;
         let binding = binding(&self.trust_domain, &nonce, key.spki_der());

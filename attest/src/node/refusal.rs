@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::tpm2::{ClockReading, PcrHash, PcrSelection};
 use crate::ek_certificate::EkCertificateError;
 use crate::event_log::EventLogError;
+use crate::ima::ImaError;
 use crate::structures::{KeyError, PublicError, StructureError};
 
 /// A reason to say no. One variant per reason; the text tells an operator what was wrong with the device's evidence.
@@ -125,6 +126,14 @@ pub enum Refusal {
     /// The log of what was booted is not the quoted registers' log.
     #[error("the boot log is not acceptable: {0}")]
     EventLog(EventLogError),
+    /// Policy wants a list of measured files.
+    #[error(
+        "the device sent no list of the files it measured (IMA), and the server requires one: its kernel must be started with an IMA policy and its agent be able to read the list"
+    )]
+    NoImaLog,
+    /// The list of measured files is not the quoted register's.
+    #[error("the list of measured files (IMA) is not acceptable: {0}")]
+    Ima(ImaError),
 
     /// Policy wants the agent's key in the TPM.
     #[error("the agent's key is not certified to be in the TPM, and the server requires it")]

@@ -5,9 +5,11 @@
 //!  Evidence   EK certificates, EK, AK  ───►  Claim ─admit─► AdmittedEk
 //!             Challenge                ◄───  credential for (EK, AK), nonce, PCR selection   ─► Pending
 //!  Response   secret, quote, log, key  ───►  Pending ─complete─► AttestedTpm
+//!             ImaRequest               ◄───  from which entry, if the device has a list of files (IMA)
+//!  entries    as the kernel has them   ───►  ima::Replay ─► PCR 10 as quoted; until then, the next request
 //! ```
 //!
-//! Two round trips on the AttestAgent stream. Quote and certify carry [`binding`] as extraData, so that evidence is good
+//! Two round trips on the AttestAgent stream, and one for each part of a list of files. Quote and certify carry [`binding`] as extraData, so that evidence is good
 //! for one trust domain, one nonce and one certificate request.
 
 mod admitted;
@@ -18,6 +20,7 @@ mod claim;
 mod clock;
 mod clock_order;
 mod event_log_policy;
+mod ima;
 mod messages;
 mod pcr_hash;
 mod pcr_selection;
@@ -31,7 +34,8 @@ pub use boot::{BootLog, BootState, ProvenLog};
 pub use claim::{Admission, Claim};
 pub use clock::ClockReading;
 pub use event_log_policy::EventLogPolicy;
-pub use messages::{CertifiedKey, Challenge, Evidence, MAX_RESPONSE_BYTES, Response};
+pub use ima::{ImaQuote, ImaState};
+pub use messages::{CertifiedKey, Challenge, Evidence, ImaRequest, MAX_RESPONSE_BYTES, Response};
 pub use pcr_hash::{PcrHash, UnknownPcrHash, list_banks};
 pub use pcr_selection::{PcrSelection, PcrSelectionError};
 pub use pending::Pending;

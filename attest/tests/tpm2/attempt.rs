@@ -39,6 +39,7 @@ impl Attempt {
             pcrs: "0,2,4,7".parse().expect("legal"),
             pcr_banks: vec![PcrHash::Sha256],
             event_log: EventLogPolicy::Verified,
+            ima_log: EventLogPolicy::Ignored,
             require_resident_key: true,
             last_seen: None,
         };

@@ -35,6 +35,7 @@ pub fn evidence_p256() -> Evidence {
         boot_id: "1".into(),
         pcr_banks: vec![PcrHash::Sha256],
         event_log: false,
+        ima_log: false,
     }
 }
 
@@ -46,6 +47,7 @@ pub fn evidence_rsa() -> Evidence {
         boot_id: "1".into(),
         pcr_banks: vec![PcrHash::Sha256],
         event_log: false,
+        ima_log: false,
     }
 }
 
@@ -98,6 +100,7 @@ pub fn judge(evidence: &Evidence, response: &Response) -> Result<AttestedTpm, Re
         pcrs: "0,2,4,7".parse().expect("legal"),
         pcr_banks: vec![PcrHash::Sha256],
         event_log: EventLogPolicy::Ignored,
+        ima_log: EventLogPolicy::Ignored,
         require_resident_key: true,
         last_seen: None,
     };

@@ -11,6 +11,7 @@ mod certificates;
 mod chains;
 mod credentials;
 mod genuine;
+mod ima;
 mod manufacturer;
 mod mutations;
 mod refused_keys;

@@ -114,7 +114,9 @@ impl Show {
 #[derive(Debug, Args)]
 #[command(after_help = "The file is what \"policy show NAME -output json\" prints:
   {\"name\": \"gateway-1.2\", \"labels\": {\"model\": \"gw\"},
-   \"alternatives\": [{\"bank\": \"sha256\", \"pcrs\": {\"0\": \"<64 digits>\", \"7\": \"<64 digits>\"}, \"note\": \"1.2\"}]}
+   \"alternatives\": [{\"bank\": \"sha256\", \"pcrs\": {\"0\": \"<64 digits>\", \"7\": \"<64 digits>\"}, \"note\": \"1.2\"}],
+   \"ima\": {\"allowed\": [{\"path\": \"/usr/bin/app\", \"digest\": \"sha256:<64 digits>\"}], \"exclude\": [\"/var/tmp/\"]}}
+Of \"alternatives\" and \"ima\" one may be absent ([] for no alternatives); a path that is absent stands for any.
 
 Example: ironroot-server policy set policy.json
 Example: ironroot-server policy set - < policy.json")]
@@ -164,7 +166,8 @@ mod tests {
     fn a_row_says_whom_a_policy_is_about_and_how_many_states_are_good() {
         let state = |note: &str| pb::Alternative { note: note.into(), ..pb::Alternative::default() };
         let labels = [("site".to_owned(), "berlin".to_owned()), ("model".to_owned(), "gw".to_owned())].into();
-        let policy = pb::Policy { name: "gateway".into(), labels, alternatives: vec![state("1.2"), state("")] };
+        let policy =
+            pb::Policy { name: "gateway".into(), labels, alternatives: vec![state("1.2"), state("")], ima: None };
         assert_eq!(row(&policy), ["gateway", "model=gw site=berlin", "2: 1.2, (no note)"]);
         assert_eq!(row(&pb::Policy::default())[1..], ["any label", "0: "]);
     }

@@ -10,7 +10,7 @@ use ironroot_text::hex::hex;
 use thiserror::Error;
 
 use super::Devices;
-use crate::facts::device::{BootFacts, DeviceRecord, DeviceState};
+use crate::facts::device::{BootFacts, DeviceRecord, DeviceState, ImaFacts};
 
 /// Whose TPMs may attest. `R`: the manufacturers, as files in a configuration or as roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,16 @@ impl ProvenDevice {
     /// The TPM's clock.
     pub fn clock(&self) -> ClockReading {
         self.clock
+    }
+
+    /// With the files that it has measured, or why nobody knows them.
+    pub fn with_files(mut self, files: Result<ImaFacts, String>) -> Self {
+        let boot = Arc::make_mut(&mut self.boot);
+        match files {
+            Ok(files) => boot.ima = Some(files),
+            Err(missing) => boot.ima_missing = missing,
+        }
+        self
     }
 
     /// What it has booted.

@@ -90,7 +90,7 @@ impl DeviceRow {
     fn has_booted_something_else(&self, table: &Table) -> bool {
         let before = table.get(&self.ek_sha256).and_then(|known| known.boot.as_ref());
         let now = self.device.as_ref().and_then(|known| known.boot.as_ref());
-        before.zip(now).is_some_and(|(before, now)| before != now)
+        before.zip(now).is_some_and(|(before, now)| !before.is_same_state(now))
     }
 
     fn put_into(self, table: &mut Table) {

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::{MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
 use crate::facts::device::PcrValue;
+use crate::facts::ima_policy::{ImaPolicy, MAX_DIGEST_CHARS, MAX_EXCLUDED, MAX_FILES, MAX_PATH_BYTES, MeasuredFile};
 use crate::facts::pcr_policy::{Alternative, PcrPolicy};
 
 /// Longest name of a policy, bytes.
@@ -16,6 +17,8 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_ALTERNATIVES: usize = 64;
 /// Longest note of an alternative, bytes.
 pub const MAX_NOTE_BYTES: usize = 255;
+/// Mistakes that are told of a policy's files: thousands of the same kind help nobody.
+const MAX_MISTAKES_IN_FILES: usize = 16;
 
 /// What is wrong with a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -48,6 +51,22 @@ pub enum PcrPolicyError {
     /// Too long, or with control characters.
     #[error("alternative {place}: the note must be at most {MAX_NOTE_BYTES} characters without control characters")]
     Note { place: usize },
+    /// Each takes memory of every server.
+    #[error("ima: {0} files are allowed, at most {MAX_FILES} are accepted: leave out directories with \"exclude\"")]
+    Files(usize),
+    /// Not as the kernel's list has it.
+    #[error("ima: file {place}: the digest must be a hash, a colon and its digits in lower case, such as sha256:0a...")]
+    Digest { place: usize },
+    /// Too long, or with control characters.
+    #[error(
+        "ima: file {place}: the path must be at most {MAX_PATH_BYTES} bytes without control characters; without one, the digest is allowed anywhere"
+    )]
+    Path { place: usize },
+    /// A name that begins like a directory's is another one.
+    #[error(
+        "ima: exclude at most {MAX_EXCLUDED} directories, from the root and with / at their end, such as /var/tmp/; not / itself"
+    )]
+    Exclude,
 }
 
 /// A policy that is within its bounds.
@@ -75,13 +94,63 @@ impl NewPolicy {
                 Err(found) => mistakes.extend(found),
             }
         }
-        if mistakes.is_empty() { Ok(Self(PcrPolicy { name, labels, alternatives })) } else { Err(mistakes) }
+        let ima = policy.ima.as_ref().map(read_files).transpose();
+        let ima = ima.map_err(|found| mistakes.extend(found)).ok().flatten();
+        if mistakes.is_empty() { Ok(Self(PcrPolicy { name, labels, alternatives, ima })) } else { Err(mistakes) }
     }
 
     /// The policy.
     pub fn policy(&self) -> &PcrPolicy {
         &self.0
     }
+}
+
+/// The lineage is given when it is stored.
+fn read_files(files: &pb::Files) -> Result<ImaPolicy, Vec<PcrPolicyError>> {
+    let mut mistakes = Vec::new();
+    if files.allowed.len() > MAX_FILES {
+        mistakes.push(PcrPolicyError::Files(files.allowed.len()));
+    }
+    for (place, file) in files.allowed.iter().take(MAX_FILES).enumerate() {
+        if !is_digest(&file.digest) {
+            mistakes.push(PcrPolicyError::Digest { place });
+        }
+        if file.path.len() > MAX_PATH_BYTES || file.path.contains(char::is_control) {
+            mistakes.push(PcrPolicyError::Path { place });
+        }
+    }
+    if files.exclude.len() > MAX_EXCLUDED || !files.exclude.iter().all(|directory| is_directory(directory)) {
+        mistakes.push(PcrPolicyError::Exclude);
+    }
+    if !mistakes.is_empty() {
+        mistakes.truncate(MAX_MISTAKES_IN_FILES);
+        return Err(mistakes);
+    }
+    Ok(ImaPolicy {
+        lineage: String::new(),
+        allowed: files.allowed.iter().map(MeasuredFile::from_pb).collect(),
+        exclude: files.exclude.iter().cloned().collect(),
+        violations: files.violations,
+        any_boot_aggregate: files.any_boot_aggregate,
+    })
+}
+
+fn is_digest(text: &str) -> bool {
+    let is_hash = |hash: &str| !hash.is_empty() && hash.bytes().all(|b| b.is_ascii_graphic());
+    let is_hex = |digits: &str| {
+        !digits.is_empty()
+            && digits.len().is_multiple_of(2)
+            && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    text.len() <= MAX_DIGEST_CHARS
+        && text.rsplit_once(':').is_some_and(|(hash, digits)| is_hash(hash) && is_hex(digits))
+}
+
+fn is_directory(text: &str) -> bool {
+    (3..=MAX_PATH_BYTES).contains(&text.len())
+        && text.starts_with('/')
+        && text.ends_with('/')
+        && !text.contains(char::is_control)
 }
 
 fn read_alternative(alternative: &pb::Alternative, place: usize) -> Result<Alternative, Vec<PcrPolicyError>> {
@@ -134,7 +203,7 @@ mod tests {
         let pcrs = [(0, "01".repeat(32)), (7, "00".repeat(32))].into();
         let mut alternative = pb::Alternative { bank: "sha256".into(), pcrs, note: "1.0".into() };
         change(&mut alternative);
-        pb::Policy { name: "golden-1".into(), labels: Default::default(), alternatives: vec![alternative] }
+        pb::Policy { name: "golden-1".into(), labels: Default::default(), alternatives: vec![alternative], ima: None }
     }
 
     fn refused(policy: &pb::Policy) -> Vec<PcrPolicyError> {
@@ -145,6 +214,38 @@ mod tests {
     fn a_policy_is_read_as_it_is_written() {
         let policy = alternative(|_| {});
         assert_eq!(NewPolicy::from_pb(&policy).expect("legal").policy().to_pb(), policy);
+    }
+
+    #[test]
+    fn each_mistake_in_files_has_its_name() {
+        use PcrPolicyError::{Digest, Exclude, Files, Path};
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let file = |path: &str, digest: &str| pb::File { path: path.into(), digest: digest.into() };
+        let with = |files: pb::Files| pb::Policy { ima: Some(files), ..alternative(|_| {}) };
+        let allowed = |allowed: Vec<pb::File>| with(pb::Files { allowed, ..pb::Files::default() });
+        let legal = with(pb::Files {
+            allowed: vec![file("/bin/a", &digest), file("", "verity:sha256:0a")],
+            exclude: vec!["/var/tmp/".into()],
+            violations: true,
+            any_boot_aggregate: true,
+        });
+        assert!(NewPolicy::from_pb(&legal).is_ok());
+        for bad in
+            ["", "0a", ":0a", "sha256:", "sha256:0", "sha256:0A", &format!("x:{}", "0a".repeat(MAX_DIGEST_CHARS))]
+        {
+            assert_eq!(refused(&allowed(vec![file("/bin/a", bad)])), [Digest { place: 0 }], "{bad}");
+        }
+        for bad in ["a\nb", &"a".repeat(MAX_PATH_BYTES + 1)] {
+            assert_eq!(refused(&allowed(vec![file(bad, &digest)])), [Path { place: 0 }]);
+        }
+        for bad in ["/", "/tmp", "tmp/", "", "/a\n/"] {
+            let files = pb::Files { exclude: vec![bad.into()], ..pb::Files::default() };
+            assert_eq!(refused(&with(files)), [Exclude], "{bad}");
+        }
+        let files = pb::Files { exclude: vec!["/tmp/".into(); MAX_EXCLUDED + 1], ..pb::Files::default() };
+        assert_eq!(refused(&with(files)), [Exclude]);
+        assert_eq!(refused(&allowed(vec![file("", &digest); MAX_FILES + 1])), [Files(MAX_FILES + 1)]);
+        assert_eq!(refused(&allowed(vec![file("", ""); 100])).len(), MAX_MISTAKES_IN_FILES);
     }
 
     #[test]

@@ -3,17 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use aws_lc_rs::rand;
 use ironroot_api::pb::pcr_policy as pb;
+use ironroot_text::hex::hex;
 use thiserror::Error;
 
 use super::{Devices, NewPolicy, PcrPolicyError};
 use crate::facts::device::{BootFacts, DeviceRecord};
+use crate::facts::ima_policy::{ImaPolicy, MeasuredFile};
 use crate::facts::pcr_policy::{Alternative, MAX_POLICIES, PcrPolicy};
 use crate::rights::Administrator;
 use crate::store::{StoreError, Transaction};
 
 /// Registers that a policy learns only if they are named: they differ from machine to machine, or while a system runs.
 const NOT_LEARNT: [u8; 4] = [1, 5, 6, 10];
+/// Random bytes of a lineage.
+const LINEAGE_BYTES: usize = 8;
 
 /// Why a policy is not changed.
 #[derive(Clone, Debug, Error)]
@@ -48,6 +53,17 @@ pub struct DeviceToday {
     pub record: Arc<DeviceRecord>,
     /// Names, sorted.
     pub policies: BTreeSet<String>,
+    /// Those that allow each file that it has measured.
+    pub files: BTreeSet<String>,
+}
+
+/// What a device's list of measured files is held against, and how far it was shown before.
+#[derive(Clone, Debug, Default)]
+pub struct ImaTask {
+    /// Policies of files that are about it.
+    pub policies: Vec<Arc<PcrPolicy>>,
+    /// What it has booted last.
+    pub last: Option<Arc<BootFacts>>,
 }
 
 impl Devices {
@@ -79,6 +95,14 @@ impl Devices {
         let none = BTreeMap::new();
         let labels = table.get(ek_sha256).map_or(&none, |known| &known.record.labels);
         !table.met(labels, boot).is_empty()
+    }
+
+    /// What the list of measured files of that device is held against. A device that is not known yet has no labels.
+    pub fn ima_task(&self, ek_sha256: &[u8; 32]) -> ImaTask {
+        let table = self.read();
+        let (none, known) = (BTreeMap::new(), table.get(ek_sha256));
+        let policies = table.of_files(known.map_or(&none, |known| &known.record.labels));
+        ImaTask { policies, last: known.and_then(|known| known.boot.clone()) }
     }
 
     /// Adds the policy, or replaces the one of its name.
@@ -116,13 +140,28 @@ impl Devices {
     }
 }
 
-fn put(tx: &Transaction<'_>, policy: PcrPolicy) -> Result<Arc<PcrPolicy>, PolicyError> {
-    let is_new = tx.pcr_policy(&policy.name)?.is_none();
-    if is_new && tx.count_pcr_policies()? >= MAX_POLICIES as i64 {
+fn put(tx: &Transaction<'_>, mut policy: PcrPolicy) -> Result<Arc<PcrPolicy>, PolicyError> {
+    let known = tx.pcr_policy(&policy.name)?;
+    if let Some(files) = &mut policy.ima {
+        files.lineage = lineage(known.as_ref().and_then(|known| known.ima.as_ref()), files);
+    }
+    if known.is_none() && tx.count_pcr_policies()? >= MAX_POLICIES as i64 {
         return Err(PolicyError::TooMany);
     }
     tx.put_pcr_policy(&policy)?;
     Ok(Arc::new(policy))
+}
+
+/// The name of what these files are a part of: the one of before, if they allow all that was allowed before.
+fn lineage(before: Option<&ImaPolicy>, now: &ImaPolicy) -> String {
+    match before.filter(|before| now.allows_all_of(before)) {
+        Some(before) => before.lineage.clone(),
+        None => {
+            let mut bytes = [0; LINEAGE_BYTES];
+            rand::fill(&mut bytes).expect("the kernel's random source does not fail once it has been seeded");
+            hex(&bytes)
+        }
+    }
 }
 
 /// The registers asked for, as they were quoted.
@@ -150,13 +189,18 @@ fn with(
     learnt: Alternative,
     request: &pb::LearnPolicyRequest,
 ) -> Result<PcrPolicy, PolicyError> {
-    let new = PcrPolicy { name: request.name.clone(), labels: Default::default(), alternatives: Vec::new() };
+    let new = PcrPolicy { name: request.name.clone(), labels: Default::default(), alternatives: Vec::new(), ima: None };
     let mut policy = known.unwrap_or(new);
     if !request.labels.is_empty() {
         policy.labels = request.labels.clone().into_iter().collect();
     }
     if request.replace {
         policy.alternatives.clear();
+        policy.ima = policy.ima.map(|files| ImaPolicy { allowed: BTreeSet::new(), ..files });
+    }
+    if !request.files.is_empty() {
+        let files = request.files.iter().map(MeasuredFile::from_pb);
+        policy.ima.get_or_insert_default().allowed.extend(files);
     }
     let is_same = |known: &Alternative| (known.bank, &known.pcrs) == (learnt.bank, &learnt.pcrs);
     if !policy.alternatives.iter().any(is_same) {
@@ -188,6 +232,29 @@ mod tests {
             assert!(matches!(learnt(&boot, &learn(&[pcr])), Err(PolicyError::NotQuoted(p)) if p == pcr));
         }
         assert!(matches!(learnt(&BootFacts::example(&[]), &learn(&[])), Err(PolicyError::NoBoot)));
+    }
+
+    #[test]
+    fn files_that_are_learnt_come_to_those_of_before_and_what_is_taken_away_starts_another_lineage() {
+        let state = || alternative(&BootFacts::example(&[(0, 1)]), &learn(&[])).expect("learnt");
+        let file =
+            |name: &str| pb::File { path: format!("/bin/{name}"), digest: format!("sha256:{}", "0a".repeat(32)) };
+        let more = |names: &[&str], replace| {
+            let files = names.iter().map(|name| file(name)).collect();
+            pb::LearnPolicyRequest { files, replace, ..learn(&[]) }
+        };
+        let first = with(None, state(), &more(&["a"], false)).expect("legal");
+        let both = with(Some(first.clone()), state(), &more(&["b"], false)).expect("legal");
+        let (one, two) = (first.ima.expect("files"), both.ima.clone().expect("files"));
+        assert_eq!((one.allowed.len(), two.allowed.len()), (1, 2));
+        let named = ImaPolicy { lineage: "before".into(), ..one };
+        assert_eq!(lineage(Some(&named), &two), "before");
+        let other = with(Some(both.clone()), state(), &more(&["b"], true)).expect("legal").ima.expect("files");
+        assert_eq!(other.allowed.len(), 1);
+        let anew = lineage(Some(&ImaPolicy { lineage: "before".into(), ..two }), &other);
+        assert!(anew != "before" && anew.len() == 2 * LINEAGE_BYTES, "{anew}");
+        let kept = with(Some(both), state(), &learn(&[])).expect("legal");
+        assert_eq!(kept.ima.map(|files| files.allowed.len()), Some(2), "without files they stay");
     }
 
     #[test]

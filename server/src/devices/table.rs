@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::contradiction::Suspicion;
 use super::policies::DeviceToday;
-use crate::facts::device::{BootFacts, KnownDevice};
+use crate::facts::device::{BootFacts, KnownDevice, MAX_JUDGED};
 use crate::facts::pcr_policy::PcrPolicy;
 
 #[derive(Debug, Default)]
@@ -41,15 +41,27 @@ impl Table {
 
     /// That device as it is today.
     pub fn today(&self, known: &KnownDevice) -> DeviceToday {
-        let policies = known.boot.as_deref().map(|boot| self.met(&known.record.labels, boot)).unwrap_or_default();
-        DeviceToday { record: known.record.clone(), policies }
+        let (labels, boot) = (&known.record.labels, known.boot.as_deref());
+        let policies = boot.map(|boot| self.met(labels, boot)).unwrap_or_default();
+        let files = boot.map(|boot| self.named(labels, |policy| policy.allows_files_of(boot))).unwrap_or_default();
+        DeviceToday { record: known.record.clone(), policies, files }
     }
 
     /// The policies that a device with these labels meets if it has booted that.
     //= TPM-44 TCG PC Client Platform Firmware Profile: "a state that no policy allows loses the selector"
     pub fn met(&self, labels: &BTreeMap<String, String>, boot: &BootFacts) -> BTreeSet<String> {
-        let met = self.policies.values().filter(|policy| policy.is_about(labels) && policy.is_met_by(boot));
+        self.named(labels, |policy| policy.is_met_by(boot))
+    }
+
+    fn named(&self, labels: &BTreeMap<String, String>, is_met: impl Fn(&PcrPolicy) -> bool) -> BTreeSet<String> {
+        let met = self.policies.values().filter(|policy| policy.is_about(labels) && is_met(policy));
         met.map(|policy| policy.name.clone()).collect()
+    }
+
+    /// The policies of files that are about a device with these labels, the first [`MAX_JUDGED`] by name.
+    pub fn of_files(&self, labels: &BTreeMap<String, String>) -> Vec<Arc<PcrPolicy>> {
+        let about = self.policies.values().filter(|policy| policy.ima.is_some() && policy.is_about(labels));
+        about.take(MAX_JUDGED).cloned().collect()
     }
 
     /// The devices behind that place, in order.

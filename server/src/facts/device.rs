@@ -3,6 +3,7 @@
 mod ban;
 mod boot;
 mod contradiction;
+mod ima;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use ironroot_text::hex::hex;
 pub use ban::{Ban, BanReason, Sighting};
 pub use boot::{Boot, BootFacts, MAX_BOOTS, PcrValue, SecureBootFacts, boots_to_pb};
 pub use contradiction::Contradiction;
+pub use ima::{ImaFacts, Judged, MAX_JUDGED, MAX_OUTSIDE};
 
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::device as pb;

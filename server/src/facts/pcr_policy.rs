@@ -8,6 +8,7 @@ use ironroot_attest::node::tpm2::PcrHash;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::device::{BootFacts, PcrValue};
+use crate::facts::ima_policy::ImaPolicy;
 
 /// Most policies: each is held against each device at its syncs.
 pub const MAX_POLICIES: usize = 256;
@@ -22,6 +23,9 @@ pub struct PcrPolicy {
     pub labels: BTreeMap<String, String>,
     /// A device whose registers have the values of one of these meets the policy.
     pub alternatives: Vec<Alternative>,
+    /// What it may have measured since, if that matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ima: Option<ImaPolicy>,
 }
 
 /// Values of registers that were measured together.
@@ -42,9 +46,16 @@ impl PcrPolicy {
         self.labels.iter().all(|(name, value)| labels.get(name) == Some(value))
     }
 
-    /// Whether that boot is one of those allowed.
+    /// Whether that boot is one of those allowed, with what was measured since. A policy of files alone is met by them.
     pub fn is_met_by(&self, boot: &BootFacts) -> bool {
-        self.alternatives.iter().any(|alternative| alternative.is(boot))
+        let are_files_alone = self.alternatives.is_empty() && self.ima.is_some();
+        let is_state_allowed = are_files_alone || self.alternatives.iter().any(|alternative| alternative.is(boot));
+        is_state_allowed && (self.ima.is_none() || self.allows_files_of(boot))
+    }
+
+    /// Whether each file that was measured in that boot is one of those allowed. Of a policy that names none: no.
+    pub fn allows_files_of(&self, boot: &BootFacts) -> bool {
+        self.ima.as_ref().zip(boot.ima.as_ref()).is_some_and(|(policy, files)| files.meets(&self.name, policy))
     }
 
     /// The wire form.
@@ -58,6 +69,7 @@ impl PcrPolicy {
             name: self.name.clone(),
             labels: self.labels.clone().into_iter().collect(),
             alternatives: self.alternatives.iter().map(alternative).collect(),
+            ima: self.ima.as_ref().map(ImaPolicy::to_pb),
         }
     }
 }
@@ -67,16 +79,24 @@ pub fn policy_selector(name: &str) -> Selector {
     Selector::accepted(&format!("{POLICY_PREFIX}{name}")).expect("there is a colon between type and value")
 }
 
+/// What is true of a device whose measured files (IMA) are all allowed by the policy of that name.
+pub fn ima_selector(name: &str) -> Selector {
+    Selector::accepted(&format!("{IMA_PREFIX}{name}")).expect("there is a colon between type and value")
+}
+
 /// Whether the selector says that a policy is met: nothing that a TPM proves by itself.
 pub fn is_policy_selector(selector: &Selector) -> bool {
-    POLICY_PREFIX
-        .strip_prefix(selector.kind())
-        .and_then(|rest| rest.strip_prefix(':'))
-        .is_some_and(|form| selector.value().starts_with(form))
+    let is_of = |prefix: &str| {
+        let form = prefix.strip_prefix(selector.kind()).and_then(|rest| rest.strip_prefix(':'));
+        form.is_some_and(|form| selector.value().starts_with(form))
+    };
+    is_of(POLICY_PREFIX) || is_of(IMA_PREFIX)
 }
 
 /// Before the name.
 const POLICY_PREFIX: &str = "tpm2:policy:";
+/// The same where the files alone count.
+const IMA_PREFIX: &str = "tpm2:ima:";
 
 impl Alternative {
     /// Every register of it was quoted, with its value, from its bank.
@@ -97,7 +117,7 @@ mod tests {
     }
 
     fn policy(alternatives: Vec<Alternative>) -> PcrPolicy {
-        PcrPolicy { name: "golden".into(), labels: BTreeMap::new(), alternatives }
+        PcrPolicy { name: "golden".into(), labels: BTreeMap::new(), alternatives, ima: None }
     }
 
     #[test]
@@ -120,7 +140,7 @@ mod tests {
         assert!(!policy(vec![alternative(&[])]).is_met_by(&BootFacts::example(&[(0, 1)])));
         let selector = policy_selector(&update.name);
         assert_eq!(selector.to_string(), "tpm2:policy:golden");
-        assert!(is_policy_selector(&selector));
+        assert!(is_policy_selector(&selector) && is_policy_selector(&ima_selector("golden")));
         for other in ["tpm2:pcr:sha256:7:00", "unix:policy:golden", "tpm2:policyx", "tpm:policy:golden"] {
             assert!(!is_policy_selector(&other.parse().expect("legal")), "{other}");
         }

@@ -104,30 +104,57 @@ impl NodeAttestation {
             let joined = self.join(token, csr, at.now_unix).await;
             return Ok((Waiting::Enrolled(Enrolment::of(joined)?), Vec::new()));
         }
-        Ok(match self.begin_one(part, csr, at).await? {
-            Progress::Attested(node) => (Waiting::Proven(node), Vec::new()),
-            Progress::Challenge(challenge, bytes) => (Waiting::Challenged(Box::new(challenge)), bytes),
-        })
+        Ok(Waiting::at(self.begin_one(part, csr, at).await?))
     }
 
-    /// Judges each part's answer.
+    /// Judges each part's answer. A part that has more to ask goes on, and those that are proven wait for it.
     pub(super) async fn judge_together(
         &self,
         Challenge { name, parts }: Challenge,
         response: &[u8],
         now_unix: i64,
-    ) -> Result<AttestedNode, AttestationError> {
+    ) -> Result<Progress, AttestationError> {
         let answers = together::split(response, parts.len())?;
-        let (mut nodes, mut enrolment) = (Vec::new(), None);
+        let (mut waiting, mut challenges) = (Vec::new(), Vec::new());
         for (part, answer) in parts.into_iter().zip(answers) {
-            match part {
-                Waiting::Challenged(challenge) => nodes.push(self.answer_one(*challenge, answer, now_unix).await?),
-                Waiting::Proven(node) => nodes.push(*node),
-                Waiting::Enrolled(token) => enrolment = Some(token),
-            }
+            let Waiting::Challenged(challenge) = part else {
+                waiting.push(part);
+                challenges.push(Vec::new());
+                continue;
+            };
+            let (part, next) = Waiting::at(self.answer_one(*challenge, answer, now_unix).await?);
+            waiting.push(part);
+            challenges.push(next);
         }
-        united(name, nodes, enrolment)
+        if challenges.iter().all(Vec::is_empty) {
+            return Ok(Progress::Attested(Box::new(concluded(name, waiting)?)));
+        }
+        let challenge = Challenge { name, parts: waiting };
+        Ok(Progress::Challenge(super::Challenge::Together(Box::new(challenge)), together::join(&challenges)))
     }
+}
+
+impl Waiting {
+    /// Where a part stands, and what it is asked next.
+    fn at(progress: Progress) -> (Self, Vec<u8>) {
+        match progress {
+            Progress::Attested(node) => (Self::Proven(node), Vec::new()),
+            Progress::Challenge(challenge, bytes) => (Self::Challenged(Box::new(challenge)), bytes),
+        }
+    }
+}
+
+/// One node of parts that have nothing more to ask.
+fn concluded(name: String, parts: Vec<Waiting>) -> Result<AttestedNode, AttestationError> {
+    let (expected, mut nodes, mut enrolment) = (parts.len(), Vec::new(), None);
+    for part in parts {
+        match part {
+            Waiting::Proven(node) => nodes.push(*node),
+            Waiting::Enrolled(token) => enrolment = Some(token),
+            Waiting::Challenged(_) => return Err(TogetherRefusal { expected }.into()),
+        }
+    }
+    united(name, nodes, enrolment)
 }
 
 impl Challenge {

@@ -33,6 +33,7 @@ impl FromStr for WeakFirmware {
 const FORM: &str = "weakness:";
 
 /// What is known of a chip that has proven itself.
+#[derive(Debug)]
 pub(super) struct JudgedChip(BTreeSet<String>);
 
 impl JudgedChip {

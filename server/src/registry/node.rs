@@ -7,7 +7,7 @@ use crate::facts::agent::AgentRecord;
 #[cfg(test)]
 use crate::facts::device::DeviceRecord;
 use crate::facts::device::{DeviceState, is_operators_selector};
-use crate::facts::pcr_policy::{is_policy_selector, policy_selector};
+use crate::facts::pcr_policy::{ima_selector, is_policy_selector, policy_selector};
 use ironroot_attest::{Selector, SelectorSet};
 
 /// The words of operators about one device: serial, labels, and the policies that its last boot meets. Equal words make equal
@@ -28,7 +28,8 @@ impl OperatorsWords {
         let proven = agent.selectors.iter().filter(|selector| !is_stale(selector)).cloned();
         let words = self.0.as_ref().map(|device| device.record.selectors()).unwrap_or_default();
         let met = self.0.iter().flat_map(|device| device.policies.iter().map(|name| policy_selector(name)));
-        proven.chain(words.iter().cloned()).chain(met).collect()
+        let files = self.0.iter().flat_map(|device| device.files.iter().map(|name| ima_selector(name)));
+        proven.chain(words.iter().cloned()).chain(met).chain(files).collect()
     }
 
     /// The agent's row as it is to be shown.
@@ -45,7 +46,9 @@ impl PartialEq for OperatorsWords {
         match (&self.0, &other.0) {
             (Some(one), Some(two)) => {
                 let (a, b) = (&one.record, &two.record);
-                one.policies == two.policies && (Arc::ptr_eq(a, b) || (a.serial == b.serial && a.labels == b.labels))
+                one.policies == two.policies
+                    && one.files == two.files
+                    && (Arc::ptr_eq(a, b) || (a.serial == b.serial && a.labels == b.labels))
             }
             (None, None) => true,
             _ => false,
@@ -62,7 +65,11 @@ impl OperatorsWords {
             labels: [("site".to_owned(), site.to_owned())].into(),
             ..DeviceRecord::example([1; 32], state)
         };
-        Self::of(Some(DeviceToday { record: Arc::new(record), policies: Default::default() }))
+        Self::of(Some(DeviceToday {
+            record: Arc::new(record),
+            policies: Default::default(),
+            files: Default::default(),
+        }))
     }
 
     /// The same, and the policies that it meets.

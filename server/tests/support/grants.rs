@@ -66,9 +66,15 @@ pub async fn attempt(
     let request = CertificateParams::default().serialize_request(&key).expect("a request");
     let csr = Csr::parse(request.der()).expect("an honest request");
     let begun = attestation.begin(attestation.read("tpm2", &evidence)?, csr, &at(now_unix)).await?;
-    let Progress::Challenge(challenge, bytes) = begun else { panic!("a chip is challenged") };
-    let answer = node.answer(&bytes, "td", &key.subject_public_key_info());
-    attestation.answer(challenge, &answer, now_unix).await
+    let (mut progress, spki) = (begun, key.subject_public_key_info());
+    loop {
+        match progress {
+            Progress::Attested(node) => return Ok(*node),
+            Progress::Challenge(challenge, bytes) => {
+                progress = attestation.answer(challenge, &node.answer(&bytes, "td", &spki), now_unix).await?;
+            }
+        }
+    }
 }
 
 /// A chip that has proven its key, on nobody's word.
@@ -82,6 +88,7 @@ pub fn unvouched(node: &SoftwareNode) -> AttestedTpm {
         pcrs: "0".parse().expect("legal"),
         pcr_banks: vec![PcrHash::default()],
         event_log: EventLogPolicy::Ignored,
+        ima_log: EventLogPolicy::Ignored,
         require_resident_key: true,
         last_seen: None,
     };

@@ -1,7 +1,7 @@
 //! What one `tpm2` attestation costs the server: TLS handshake, evidence, certificate, rows.
 
 use ironroot_agent::agent_key::{KeyOf, KeyPlace, KeyStore};
-use ironroot_agent::node_attestation::{Attestor, BootLogFile, Device, attest};
+use ironroot_agent::node_attestation::{Attestor, BootLogFile, Device, ImaListFile, attest};
 use ironroot_agent::server_channel::{Doubt, Server as Dialled};
 use ironroot_agent::trusted_time::TrustedTime;
 use ironroot_api::TrustDomain;
@@ -34,6 +34,7 @@ pub fn report(lab: &mut Lab) {
             directory: directory.path().to_owned(),
             notes: directory.path().to_owned(),
             boot_log: BootLogFile::new(Vec::new()),
+            ima_list: ImaListFile::new(None),
         });
         let dialled = Dialled::new("127.0.0.1", port, &trust_domain, TrustedTime::new());
         let mut before = 0.0;

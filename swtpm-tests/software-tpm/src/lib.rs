@@ -5,6 +5,7 @@
 
 mod activation;
 mod boot_log;
+mod ima_list;
 mod keys;
 mod marshal;
 mod node;
@@ -12,6 +13,7 @@ mod node;
 use ironroot_attest::node::tpm2::{Challenge, Evidence, PcrHash};
 
 pub use boot_log::{BootLog, efi_variable, kind, vendor};
+pub use ima_list::ImaList;
 pub use keys::{Decryptor, SigningKey};
 pub use marshal::{AttestFields, PublicFields, Unique, certify_info, name, qualified_name, quote_info};
 pub use node::SoftwareNode;
@@ -58,6 +60,8 @@ pub struct SoftwareTpm {
     pub pcrs: Vec<[u8; 32]>,
     /// What it says was booted.
     pub event_log: Option<Vec<u8>>,
+    /// What it says was measured since.
+    pub ima_list: Option<Vec<u8>>,
 }
 
 impl SoftwareTpm {
@@ -78,6 +82,7 @@ impl SoftwareTpm {
             leaf,
             pcrs: (0..24).map(pcr_value).collect(),
             event_log: None,
+            ima_list: None,
         }
     }
 
@@ -89,12 +94,19 @@ impl SoftwareTpm {
             boot_id: "5b2a6c0e-11aa-4a57-8d5b-0d6f5d2a9c11".into(),
             pcr_banks: vec![PcrHash::Sha256],
             event_log: self.event_log.is_some(),
+            ima_log: self.ima_list.is_some(),
         }
     }
 
     /// The registers and the log of that boot.
     pub fn boot(&mut self, log: &BootLog) {
         (self.pcrs, self.event_log) = (log.pcrs().to_vec(), Some(log.bytes().to_vec()));
+    }
+
+    /// The list of measured files, and its register.
+    pub fn measured(&mut self, list: &ImaList) {
+        self.pcrs[10] = list.register();
+        self.ima_list = Some(list.bytes().to_vec());
     }
 
     /// TPM2_ActivateCredential for the AK; `None` is TPM_RC_INTEGRITY.

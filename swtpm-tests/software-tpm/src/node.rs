@@ -1,6 +1,9 @@
 //! A device with a chip in software, which answers honestly.
 
-use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, ClockReading, Response, binding};
+use std::sync::Mutex;
+
+use ironroot_attest::ima::read_part;
+use ironroot_attest::node::tpm2::{CertifiedKey, Challenge, ClockReading, ImaRequest, Response, binding};
 
 use crate::marshal::Unique;
 use crate::{AttestFields, PublicFields, SoftwareTpm};
@@ -9,13 +12,15 @@ use crate::{AttestFields, PublicFields, SoftwareTpm};
 pub struct SoftwareNode {
     pub tpm: SoftwareTpm,
     pub clock: ClockReading,
+    /// From where its list of measured files was asked for, each time.
+    pub asked_from: Mutex<Vec<u64>>,
 }
 
 impl SoftwareNode {
     /// A chip with fresh P-256 keys, started for the first time.
     pub fn new() -> Self {
         let clock = ClockReading { clock_ms: 1_000_000, reset_count: 1, restart_count: 0, safe: true };
-        Self { tpm: SoftwareTpm::new(), clock }
+        Self { tpm: SoftwareTpm::new(), clock, asked_from: Mutex::default() }
     }
 
     /// The first message, JSON.
@@ -25,6 +30,10 @@ impl SoftwareNode {
 
     /// The answer to a challenge, JSON, for a certificate request's P-256 key, which it says is in the chip.
     pub fn answer(&self, challenge: &[u8], trust_domain: &str, spki_der: &[u8]) -> Vec<u8> {
+        if let Ok(ImaRequest { known }) = ImaRequest::from_json(challenge) {
+            self.asked_from.lock().expect("no panic").push(known);
+            return read_part(self.tpm.ima_list.as_deref().unwrap_or_default(), known).expect("a list");
+        }
         let challenge = Challenge::from_json(challenge).expect("a challenge");
         let extra_data = binding(trust_domain, &challenge.nonce, spki_der);
         let public = self.public_of(spki_der);

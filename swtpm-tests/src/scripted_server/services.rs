@@ -49,8 +49,8 @@ use crate::toy_ca::{ToyCa, ToySvid};
 /// The path of the agent that every attestation makes.
 const AGENT_PATH: &str = "/spire/agent/join_token/lab";
 
-fn offers_boot_log(payload: &[u8]) -> bool {
-    String::from_utf8_lossy(payload).contains("event_log")
+fn has_field(payload: &[u8], field: &str) -> bool {
+    String::from_utf8_lossy(payload).contains(field)
 }
 
 /// Items of two bytes that make an answer of just below 4 MiB.
@@ -360,9 +360,11 @@ impl Agent for Services {
         };
         let step = match lie {
             AgentLie::Silence => None,
-            AgentLie::KnowsNoBootLog if params.data.as_ref().is_some_and(|data| offers_boot_log(&data.payload)) => {
-                let refusal = "failed to attest: TPM evidence refused: the message is malformed: unknown field `event_log`, \
-                               expected one of `version`, `ek_certificates` at line 1 column 9";
+            AgentLie::KnowsNo(field) if params.data.as_ref().is_some_and(|data| has_field(&data.payload, field)) => {
+                let refusal = format!(
+                    "failed to attest: TPM evidence refused: the message is malformed: unknown field `{field}`, expected \
+                     one of `version`, `ek_certificates` at line 1 column 9"
+                );
                 return Err(Status::permission_denied(refusal));
             }
             AgentLie::Challenge => Some(attest_agent_response::Step::Challenge(b"answer me".to_vec().into())),

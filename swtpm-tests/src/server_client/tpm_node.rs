@@ -51,6 +51,7 @@ impl TpmNode {
             boot_id: String::new(),
             pcr_banks: vec![PcrHash::Sha256],
             event_log: self.event_log.is_some(),
+            ima_log: false,
         };
         evidence.to_json()
     }

@@ -1,7 +1,7 @@
-//! A server of before boot logs.
+//! Servers of before boot logs, and of before lists of measured files.
 
 use ironroot_agent::agent_key::{KeyOf, KeyPlace, KeyStore};
-use ironroot_agent::node_attestation::{Attestor, BootLogFile, Device, attest};
+use ironroot_agent::node_attestation::{Attestor, BootLogFile, Device, ImaListFile, attest};
 use ironroot_agent::server_channel::{Doubt, Server as Dialled};
 use ironroot_agent::trusted_time::TrustedTime;
 use ironroot_api::TrustDomain;
@@ -13,13 +13,24 @@ use ironroot_lab::swtpm::Swtpm;
 
 #[tokio::test]
 async fn a_server_that_knows_no_boot_logs_is_asked_again_without_one() {
+    is_asked_again_without("event_log").await;
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_lists_of_files_is_asked_again_without_one() {
+    is_asked_again_without("ima_log").await;
+}
+
+async fn is_asked_again_without(field: &'static str) {
     let server = ScriptedServer::start();
-    server.play(|script| script.agent = AgentLie::KnowsNoBootLog);
+    server.play(|script| script.agent = AgentLie::KnowsNo(field));
     let chip = Swtpm::start().expect("swtpm (package swtpm) starts");
     let tpm = Tpm::open(chip.address()).await.expect("the TPM answers");
     let directory = tempfile::tempdir().expect("directory");
     let log = directory.path().join("log");
+    let list = directory.path().join("list");
     std::fs::write(&log, b"a log").expect("written");
+    std::fs::write(&list, b"a list").expect("written");
     let mut keys =
         KeyStore::open(KeyPlace::Tpm { tpm: tpm.clone(), directory: directory.path().to_owned() }, KeyOf::Agent);
     let boot_log = BootLogFile::new(vec![log]);
@@ -28,6 +39,7 @@ async fn a_server_that_knows_no_boot_logs_is_asked_again_without_one() {
         directory: directory.path().to_owned(),
         notes: directory.path().to_owned(),
         boot_log,
+        ima_list: ImaListFile::new(Some(list)),
     });
     let trust_domain = TrustDomain::new(TRUST_DOMAIN).expect("legal");
     let authorities: Vec<_> =

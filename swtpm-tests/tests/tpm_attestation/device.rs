@@ -52,6 +52,7 @@ impl Device {
             boot_id: "5a3c0d5e-6d2f-4a3e-9a4b-0d8b4a7e1c55".into(),
             pcr_banks: vec![PcrHash::Sha256],
             event_log: false,
+            ima_log: false,
         }
     }
 
@@ -67,6 +68,7 @@ impl Device {
             pcrs: pcrs("0,2,4,7"),
             pcr_banks: vec![PcrHash::Sha256],
             event_log: EventLogPolicy::Ignored,
+            ima_log: EventLogPolicy::Ignored,
             require_resident_key: true,
             last_seen: None,
         }

@@ -69,6 +69,7 @@ pub fn attest_with(tpm: &Tpm, accepted: Vec<PcrHash>) -> Result<AttestedTpm, Ref
         boot_id: String::new(),
         pcr_banks: banks,
         event_log: false,
+        ima_log: false,
     };
     let claim = Claim::parse(&evidence.to_json())?;
     assert_eq!(claim.ek_sha256(), ek.identity.ek_sha256);
@@ -80,6 +81,7 @@ pub fn attest_with(tpm: &Tpm, accepted: Vec<PcrHash>) -> Result<AttestedTpm, Ref
         pcrs: "0,2,4,7".parse().expect("legal"),
         pcr_banks: accepted,
         event_log: EventLogPolicy::Ignored,
+        ima_log: EventLogPolicy::Ignored,
         require_resident_key: true,
         last_seen: None,
     };

@@ -28,6 +28,7 @@ pub struct AdmittedEk {
     pub(super) boot_id: String,
     pub(super) pcr_banks: Vec<PcrHash>,
     pub(super) has_event_log: bool,
+    pub(super) has_ima_log: bool,
 }
 
 /// What the answer must show.
@@ -46,6 +47,9 @@ pub struct Expectation {
     pub pcr_banks: Vec<PcrHash>,
     /// What is wanted of the log of what was booted. Without PCRs there is nothing to compare one with, and none is asked for.
     pub event_log: EventLogPolicy,
+    /// What is wanted of the list of the files that were measured since (IMA). The registers that it is held against are quoted beside
+    /// the others.
+    pub ima_log: EventLogPolicy,
     /// Whether the key of the certificate request must be certified to live in the TPM.
     pub require_resident_key: bool,
     /// Clock and counters at this TPM's last attestation, if there was one.

@@ -2,7 +2,7 @@
 
 use ironroot_text::hex::hex;
 
-use super::{ATTESTATION_TYPE, AdmittedEk, BootState, ClockReading, PcrHash, Voucher};
+use super::{ATTESTATION_TYPE, AdmittedEk, BootState, ClockReading, ImaState, PcrHash, Voucher};
 use crate::ek_certificate::EkCertificate;
 use crate::event_log::{SecureBoot, SecureBootVariable};
 use crate::weak_chips::{Maker, has_roca_fingerprint};
@@ -20,6 +20,7 @@ pub struct AttestedTpm {
     has_weak_key: bool,
     boot_id: String,
     boot: BootState,
+    ima: ImaState,
     key_is_resident: bool,
 }
 
@@ -28,6 +29,7 @@ pub(super) struct Proven {
     pub clock: ClockReading,
     pub firmware_version: u64,
     pub boot: BootState,
+    pub ima: ImaState,
     pub key_is_resident: bool,
 }
 
@@ -77,6 +79,11 @@ impl AttestedTpm {
         &self.boot
     }
 
+    /// What its list of measured files has to lead to.
+    pub fn ima(&self) -> &ImaState {
+        &self.ima
+    }
+
     /// Whether the key of the certificate request lives in this TPM.
     pub fn key_is_resident(&self) -> bool {
         self.key_is_resident
@@ -98,6 +105,7 @@ impl AttestedTpm {
             maker: admitted.maker,
             boot_id: admitted.boot_id,
             boot: proven.boot,
+            ima: proven.ima,
             key_is_resident: proven.key_is_resident,
         }
     }

@@ -1,6 +1,7 @@
 //! What an admitted endorsement key is asked.
 
-use super::{AdmittedEk, Challenge, EventLogPolicy, Expectation, PcrHash, Pending, list_banks};
+use super::ima::with_those_of_ima;
+use super::{AdmittedEk, Challenge, EventLogPolicy, Expectation, PcrHash, PcrSelection, Pending, list_banks};
 use crate::node::Refusal;
 use crate::structures::make_credential;
 
@@ -21,18 +22,20 @@ impl AdmittedEk {
         if expectation.trust_domain.len() > MAX_TRUST_DOMAIN_BYTES {
             return Err(Refusal::TrustDomain);
         }
-        let pcr_bank = self.choose_bank(&expectation)?;
+        let asks_for_ima = self.asks_for_ima(expectation.ima_log)?;
+        let pcrs = if asks_for_ima { with_those_of_ima(expectation.pcrs) } else { expectation.pcrs };
+        let pcr_bank = self.choose_bank(&expectation, pcrs)?;
         let event_log = self.asks_for_log(&expectation)?;
         let credential = make_credential(&self.ek, self.ak.name(), &secret).map_err(|_| Refusal::Credential)?;
         let challenge = Challenge {
             credential: credential.id_object,
             secret: credential.encrypted_secret,
             nonce,
-            pcrs: expectation.pcrs,
+            pcrs,
             pcr_bank,
             event_log,
         };
-        Ok((Pending::new(self, expectation, pcr_bank, (nonce, secret), now_unix), challenge))
+        Ok((Pending::new(self, expectation, (pcr_bank, pcrs), (nonce, secret), now_unix), challenge))
     }
 
     /// Whether the log of the boot is asked for: an agent that did not say that it has one may not know the question.
@@ -46,8 +49,8 @@ impl AdmittedEk {
         }
     }
 
-    fn choose_bank(&self, expectation: &Expectation) -> Result<PcrHash, Refusal> {
-        if expectation.pcrs.is_empty() {
+    fn choose_bank(&self, expectation: &Expectation, pcrs: PcrSelection) -> Result<PcrHash, Refusal> {
+        if pcrs.is_empty() {
             return Ok(PcrHash::default());
         }
         PcrHash::choose(&expectation.pcr_banks, &self.pcr_banks).ok_or_else(|| Refusal::PcrBank {

@@ -23,6 +23,7 @@ pub struct Claim {
     boot_id: String,
     pcr_banks: Vec<PcrHash>,
     has_event_log: bool,
+    has_ima_log: bool,
 }
 
 /// Why an endorsement key may attest here.
@@ -66,6 +67,7 @@ impl Claim {
             boot_id: evidence.boot_id,
             pcr_banks: evidence.pcr_banks,
             has_event_log: evidence.event_log,
+            has_ima_log: evidence.ima_log,
         })
     }
 
@@ -109,6 +111,7 @@ impl Claim {
             boot_id: self.boot_id,
             pcr_banks: self.pcr_banks,
             has_event_log: self.has_event_log,
+            has_ima_log: self.has_ima_log,
         })
     }
 }

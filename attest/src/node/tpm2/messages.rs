@@ -1,6 +1,9 @@
 //! The three messages, as JSON with standard base64. Every size is capped before anything is decoded.
 
+mod ima;
 mod json;
+
+pub use ima::ImaRequest;
 
 use json::{CertifiedKeyJson, ChallengeJson, EvidenceJson, ResponseJson};
 use json::{MAX_BOOT_ID_BYTES, MAX_CERTIFICATES, MAX_PCR_BANKS, MAX_PCR_VALUES, VERSION, check_count, check_version};
@@ -29,6 +32,8 @@ pub struct Evidence {
     pub pcr_banks: Vec<PcrHash>,
     /// Whether the device has a log of what was booted, and sends it when it is asked to.
     pub event_log: bool,
+    /// Whether it has a list of the files that it measured (IMA), and shows it when it is asked to.
+    pub ima_log: bool,
 }
 
 /// The server's answer: something only this TPM can open, and what to sign.
@@ -87,6 +92,7 @@ impl Evidence {
             boot_id: self.boot_id.clone(),
             pcr_banks: Some(self.pcr_banks.clone()),
             event_log: self.event_log,
+            ima_log: self.ima_log,
         })
     }
 
@@ -108,6 +114,7 @@ impl Evidence {
             boot_id,
             pcr_banks,
             event_log: message.event_log,
+            ima_log: message.ima_log,
         })
     }
 }
@@ -205,6 +212,7 @@ mod tests {
             boot_id: "0c3e2a6c-5d0e-4b0a-9a4c-3f1f0b8f9a10".into(),
             pcr_banks: vec![PcrHash::Sha384, PcrHash::Sha1],
             event_log: true,
+            ima_log: true,
         }
     }
 
@@ -259,8 +267,8 @@ mod tests {
     #[test]
     fn a_peer_that_knows_no_boot_logs_is_understood_and_understands() {
         let text = |json: Vec<u8>| String::from_utf8(json).expect("text");
-        let silent = Evidence { event_log: false, ..evidence() };
-        assert!(!text(silent.to_json()).contains("event_log"), "an older server reads it");
+        let silent = Evidence { event_log: false, ima_log: false, ..evidence() };
+        assert!(!text(silent.to_json()).contains("_log"), "an older server reads it");
         assert_eq!(Evidence::from_json(&silent.to_json()), Ok(silent), "an older agent says the same");
         let old = Response { event_log: None, ..response() };
         assert!(!text(old.to_json()).contains("event_log"));

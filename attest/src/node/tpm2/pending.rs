@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::attested::Proven;
 use super::{
     AdmittedEk, AttestedTpm, BootState, CHALLENGE_SECONDS, CertifiedKey, ClockReading, Expectation, PcrHash,
-    PcrSelection, Response, binding, boot,
+    PcrSelection, Response, binding, boot, ima,
 };
 use crate::node::{Part, Refusal};
 use crate::structures::{Attest, Attested, Attributes, ClockInfo, Hash, Public, PublicKey, Quote, Scheme, Signature};
@@ -16,6 +16,8 @@ pub struct Pending {
     admitted: AdmittedEk,
     expectation: Expectation,
     pcr_bank: PcrHash,
+    /// Those that are quoted: the ones that were asked for, and those that a list of files is held against.
+    pcrs: PcrSelection,
     secret: Zeroizing<[u8; 32]>,
     binding: [u8; 32],
     issued_unix: i64,
@@ -33,24 +35,24 @@ impl Pending {
         //= TPM-11 TPM 2.0 Part 1, Credential Protection: "each attestation has a random one, compared in constant time"
         verify_slices_are_equal(&response.secret, &self.secret[..]).map_err(|_| Refusal::WrongSecret)?;
         let quote = self.check_attest(Part::Quote, &response.quote, &response.quote_signature)?;
-        let Attested::Quote(quoted) = quote.attested() else {
+        let Attested::Quote(registers) = quote.attested() else {
             return Err(Refusal::AttestationKind(Part::Quote));
         };
-        let expected = (self.pcr_bank, self.expectation.pcrs);
-        check_pcrs(expected, self.ak_scheme()?.hash(), quoted, &response.pcr_values)?;
-        let log = boot::judge(
-            self.expectation.event_log,
-            response.event_log.as_deref(),
-            self.pcr_bank,
-            &response.pcr_values,
-        )?;
+        let expected = (self.pcr_bank, self.pcrs);
+        check_pcrs(expected, self.ak_scheme()?.hash(), registers, &response.pcr_values)?;
+        let quoted = response.pcr_values;
+        let ima = ima::judge(self.expectation.ima_log, self.admitted.has_ima_log, self.pcr_bank, &quoted);
+        let wanted = |(index, _): &(u8, Vec<u8>)| self.expectation.pcrs.contains(*index);
+        let pcrs: Vec<_> = quoted.into_iter().filter(wanted).collect();
+        let log = boot::judge(self.expectation.event_log, response.event_log.as_deref(), self.pcr_bank, &pcrs)?;
         let clock = ClockReading::from(quote.clock());
         self.expectation.last_seen.map_or(Ok(()), |last_seen| clock.check_follows(&last_seen))?;
         let key_is_resident = self.check_key(response.key.as_ref())?;
         let proven = Proven {
             clock,
             firmware_version: quote.firmware_version(),
-            boot: BootState { bank: self.pcr_bank, pcrs: response.pcr_values, log },
+            boot: BootState { bank: self.pcr_bank, pcrs, log },
+            ima,
             key_is_resident,
         };
         Ok(AttestedTpm::new(self.admitted, proven))
@@ -59,13 +61,13 @@ impl Pending {
     pub(super) fn new(
         admitted: AdmittedEk,
         expectation: Expectation,
-        pcr_bank: PcrHash,
+        (pcr_bank, pcrs): (PcrHash, PcrSelection),
         (nonce, secret): ([u8; 32], [u8; 32]),
         issued_unix: i64,
     ) -> Self {
         //= TPM-09 TPM 2.0 Part 2, TPMS_ATTEST: "the nonce is bound to the trust domain"
         let binding = binding(&expectation.trust_domain, &nonce, &expectation.csr_spki_der);
-        Self { admitted, expectation, pcr_bank, secret: Zeroizing::new(secret), binding, issued_unix }
+        Self { admitted, expectation, pcr_bank, pcrs, secret: Zeroizing::new(secret), binding, issued_unix }
     }
 
     fn check_time(&self, now_unix: i64) -> Result<(), Refusal> {

@@ -29,6 +29,8 @@ pub struct Tpm2Config {
     pub pcr_banks: Vec<PcrHash>,
     /// What is wanted of the log of what a device has booted.
     pub event_log: EventLogPolicy,
+    /// What is wanted of the list of files that it has measured since (IMA).
+    pub ima_log: EventLogPolicy,
     /// Whether what it has booted must meet a policy.
     pub boot_policy: BootPolicy,
     /// What becomes of chips with known faults.
@@ -54,6 +56,7 @@ impl Tpm2Config {
             pcrs: self.pcrs,
             pcr_banks: self.pcr_banks.clone(),
             event_log: self.event_log,
+            ima_log: self.ima_log,
             boot_policy: self.boot_policy,
             weak_firmware: self.weak_firmware,
             known_weaknesses: self.known_weaknesses.clone(),
@@ -93,8 +96,10 @@ pub(super) fn read(data: &Section<'_>) -> Option<Tpm2Config> {
             "required, but no PCR is quoted that a log could be compared with: name some in pcrs",
         );
     }
+    let ima_log = data.parsed("ima_log", str::parse::<EventLogPolicy>).unwrap_or(EventLogPolicy::Ignored);
     let boot_policy = data.parsed("boot_policy", str::parse::<BootPolicy>).unwrap_or_default();
-    if boot_policy == BootPolicy::Enforce && pcrs.is_some_and(PcrSelection::is_empty) {
+    let asks_nothing = pcrs.is_some_and(PcrSelection::is_empty) && ima_log == EventLogPolicy::Ignored;
+    if boot_policy == BootPolicy::Enforce && asks_nothing {
         data.mistake("boot_policy", "enforce, but no PCR is quoted that a policy could ask for: name some in pcrs");
     }
     let weak_firmware = data.parsed("weak_firmware", str::parse::<WeakFirmware>).unwrap_or_default();
@@ -108,6 +113,7 @@ pub(super) fn read(data: &Section<'_>) -> Option<Tpm2Config> {
         pcrs: pcrs?,
         pcr_banks,
         event_log,
+        ima_log,
         boot_policy,
         weak_firmware,
         known_weaknesses,

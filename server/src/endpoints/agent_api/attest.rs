@@ -103,7 +103,11 @@ impl Conversation {
         let (now_unix, address) = (self.server.now_unix(), self.visitor.caller().address());
         let at = Circumstances { now_unix, address, own_authorities: &own_authorities };
         let begun = attestation.begin(evidence, csr, &at).await;
-        match begun.map_err(attestation_status)? {
+        self.go_on(begun.map_err(attestation_status)?).await
+    }
+
+    async fn go_on(&mut self, progress: Progress) -> Result<AttestAgentResponse, Status> {
+        match progress {
             Progress::Attested(node) => self.admit(*node).await,
             Progress::Challenge(challenge, bytes) => {
                 self.stage = Stage::Challenged(challenge);
@@ -118,7 +122,7 @@ impl Conversation {
             Asked::Params(_) => return Err(Status::invalid_argument("expected a challenge response")),
         };
         match self.server.node_attestation.answer(challenge, &response, self.server.now_unix()).await {
-            Ok(node) => self.admit(node).await,
+            Ok(progress) => self.go_on(progress).await,
             Err(AttestationError::Tpm2(refusal)) => Err(self.refuse(refusal).await),
             Err(error) => Err(attestation_status(error)),
         }

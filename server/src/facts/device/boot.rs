@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use digest::PcrValue;
 
+use super::ImaFacts;
+
 /// Boot states kept of a device, the newest ones. Each takes one to two kB of the database; a state that comes again in the next
 /// attestation is the same one.
 pub const MAX_BOOTS: usize = 16;
@@ -33,6 +35,12 @@ pub struct BootFacts {
     /// Why there is nothing of a log, or nothing of Secure Boot in it; empty if there is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub missing: String,
+    /// The files that it has measured since, if a list proves them. They are of this boot, and do not make it another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ima: Option<ImaFacts>,
+    /// Why there is no list; empty if there is, or nobody asks for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ima_missing: String,
 }
 
 /// Secure Boot as firmware measured it.
@@ -82,7 +90,21 @@ impl BootFacts {
             secure_boot: state.secure_boot().map(SecureBootFacts::of),
             command_line,
             missing,
+            ima: None,
+            ima_missing: String::new(),
         }
+    }
+
+    /// Whether it is the same boot state, whatever was measured since.
+    pub fn is_same_state(&self, other: &Self) -> bool {
+        let state = |facts: &Self| Self { ima: None, ima_missing: String::new(), ..facts.clone() };
+        state(self) == state(other)
+    }
+
+    fn ima_to_pb(&self) -> Option<pb::MeasuredFiles> {
+        let missing = || pb::MeasuredFiles { missing: self.ima_missing.clone(), ..pb::MeasuredFiles::default() };
+        let is_missing = !self.ima_missing.is_empty();
+        self.ima.as_ref().map(ImaFacts::to_pb).or_else(|| is_missing.then(missing))
     }
 
     /// What is another since `before`, a sentence each, the lowest register first.
@@ -128,6 +150,7 @@ impl Boot {
             secure_boot: facts.secure_boot.as_ref().map(secure_boot),
             command_line: facts.command_line.clone().unwrap_or_default(),
             missing: facts.missing.clone(),
+            ima: facts.ima_to_pb(),
             changes: before.map(|before| facts.changes_since(&before.facts)).unwrap_or_default(),
         }
     }
@@ -143,6 +166,8 @@ impl BootFacts {
             secure_boot: None,
             command_line: None,
             missing: String::new(),
+            ima: None,
+            ima_missing: String::new(),
         }
     }
 }

@@ -23,13 +23,14 @@ impl Transaction<'_> {
         now_unix: i64,
     ) -> Result<(), StoreError> {
         self.note(Changed::Device(*ek_sha256));
-        if known.and_then(|known| known.boot.as_deref()) == Some(facts) {
-            let again = "UPDATE boots SET last_at = ?2 WHERE id = (SELECT max(id) FROM boots WHERE ek_sha256 = ?1)";
-            self.sql.execute(again, &[ek_sha256, &now_unix])?;
+        let text = serde_json::to_string(facts).expect("texts and numbers are JSON");
+        if known.and_then(|known| known.boot.as_deref()).is_some_and(|last| last.is_same_state(facts)) {
+            let again =
+                "UPDATE boots SET last_at = ?2, facts = ?3 WHERE id = (SELECT max(id) FROM boots WHERE ek_sha256 = ?1)";
+            self.sql.execute(again, &[ek_sha256, &now_unix, &text])?;
             return Ok(());
         }
         let add = "INSERT INTO boots (ek_sha256, first_at, last_at, facts) VALUES (?1, ?2, ?2, ?3)";
-        let text = serde_json::to_string(facts).expect("texts and numbers are JSON");
         self.sql.execute(add, &[ek_sha256, &now_unix, &text])?;
         let forget = "DELETE FROM boots WHERE ek_sha256 = ?1 AND id NOT IN
                       (SELECT id FROM boots WHERE ek_sha256 = ?1 ORDER BY id DESC LIMIT ?2)";

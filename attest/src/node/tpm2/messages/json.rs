@@ -45,6 +45,8 @@ pub(super) struct EvidenceJson {
     pub pcr_banks: Option<Vec<PcrHash>>,
     #[serde(default, skip_serializing_if = "is_not")]
     pub event_log: bool,
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub ima_log: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +83,13 @@ pub(super) struct CertifiedKeyJson {
     pub public: Base64<MAX_PUBLIC_BYTES>,
     pub attest: Base64<MAX_ATTEST_BYTES>,
     pub signature: Base64<MAX_SIGNATURE_BYTES>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImaRequestJson {
+    pub version: u32,
+    pub ima_from: u64,
 }
 
 /// What an older peer does not know is not sent to it.
