@@ -13,7 +13,7 @@ const MASK: u128 = (1 << BITS) - 1;
 /// What every hash begins with: no other hash of ours does.
 const DOMAIN: &[u8] = b"ironroot serial number 1\n";
 
-/// The serial number of an SVID that is fetched through `agent`. `random`: of it all but the last [`BITS`] count, so that two of 2^40
+/// The serial number of an SVID that is fetched through `agent`. `random`: of it all but the last `BITS` count, so that two of 2^40
 /// have one number.
 pub fn serial_through(agent: &SpiffeId, random: u128) -> u128 {
     let random = random & !MASK;
