@@ -20,7 +20,8 @@ fn booted() -> Vec<(u8, Vec<u8>)> {
 #[test]
 fn a_real_list_leads_to_the_register_of_its_boot_and_begins_with_the_others() {
     let (reached, told) = replay(LIST, pcr(10)).expect("accepted");
-    assert_eq!((reached, told.len()), (Reached::Quoted, 57));
+    // The list was read after the registers: three of its 57 entries came in between.
+    assert_eq!((reached, told.len()), (Reached::Quoted, 54));
     let aggregate = Aggregate::of(BANK, &booted()).expect("all are there");
     assert_eq!(told[0], Measured::BootAggregate { digest: aggregate.digest() });
     let init = "sha256:bcf820da797d30567332c97d86446d16f335994ebb68c7983f07acc2e98c43b7";
