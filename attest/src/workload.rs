@@ -30,6 +30,7 @@ mod process;
 mod refusal;
 mod systemd;
 mod unix;
+mod wide;
 mod withheld;
 mod witnessed;
 mod writer;

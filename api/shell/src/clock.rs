@@ -1,6 +1,6 @@
 //! The kernel's clocks, read. Whoever decides by one takes the time as an argument.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -16,7 +16,8 @@ pub fn wall_unix() -> i64 {
 /// Seconds since this boot, sleep included (CLOCK_BOOTTIME). Nobody can set it.
 pub fn boot_seconds() -> i64 {
     // A kernel without CLOCK_BOOTTIME is older than any that runs this: zero would only stop time, not the process.
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |at| at.tv_sec())
+    let since = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |at| Duration::from(at).as_secs());
+    i64::try_from(since).unwrap_or(i64::MAX)
 }
 
 /// The kernel's name for this boot; none without procfs.

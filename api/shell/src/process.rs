@@ -36,9 +36,18 @@ pub fn close() -> Result<(), ProcessError> {
 pub fn raise_descriptor_limit(wanted: u64) -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     //= FLT-S23 server faults: "the daemon takes what the system grants it"
-    let limit = wanted.min(hard).max(soft);
+    let limit = at_most(hard, wanted).max(soft);
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard)?;
-    Ok(limit)
+    Ok(wide(limit))
+}
+
+/// The kernel's number, which has 32 bits on some machines.
+fn at_most<N: TryFrom<u64> + Ord + Copy>(hard: N, wanted: u64) -> N {
+    N::try_from(wanted).unwrap_or(hard).min(hard)
+}
+
+fn wide(limit: impl Into<u64>) -> u64 {
+    limit.into()
 }
 
 #[cfg(test)]
@@ -52,6 +61,7 @@ mod tests {
         assert_eq!(raise_descriptor_limit(1), Ok(soft));
         assert_eq!(raise_descriptor_limit(u64::MAX), Ok(hard));
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((hard, hard)));
+        assert_eq!((at_most(9u32, 7), at_most(9u32, u64::MAX)), (7, 9));
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("set back");
     }
 }

@@ -17,6 +17,7 @@ use super::digests::{Digests, FileVersion};
 use super::namespaces::{Kind, Namespaces};
 use super::noted::{FileId, Noted};
 use super::process::Process;
+use super::wide::wide;
 use super::withheld::Withheld;
 use super::witnessed::SecondWrite;
 use crate::Selector;
@@ -121,8 +122,9 @@ impl<'a> Executable<'a> {
         if limit < 0 {
             return Ok(None);
         }
-        if limit > 0 && self.stat.st_size > limit {
-            return Err(Withheld::TooLarge { size: self.stat.st_size });
+        let size: i64 = wide(self.stat.st_size);
+        if limit > 0 && size > limit {
+            return Err(Withheld::TooLarge { size });
         }
         let digest = digests.of(uid, &self.file, FileVersion::of(&self.stat), deadline)?;
         selector("sha256", Path::new(&hex(&digest))).map(Some)

@@ -9,6 +9,7 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
 use super::process::Process;
+use super::wide::wide;
 
 /// Which namespaces a process is in. `None`: the kernel has no such namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Namespaces {
         let mut found = [None; KINDS.len()];
         for (slot, (_, link)) in found.iter_mut().zip(KINDS) {
             *slot = match fstatat(process.directory(), link, AtFlags::empty()) {
-                Ok(stat) => Some((stat.st_dev, stat.st_ino)),
+                Ok(stat) => Some((stat.st_dev, wide(stat.st_ino))),
                 Err(Errno::ENOENT) => None,
                 Err(errno) => return Err(errno),
             };

@@ -8,6 +8,7 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstatat};
 
 use super::process::Process;
+use super::wide::wide;
 use crate::Selector;
 
 /// Answered from the kernel's cache: a file system that hangs (FUSE, NFS) cannot hold us.
@@ -28,7 +29,7 @@ impl FileId {
 
     /// The file that `stat` is of.
     pub fn of(stat: &FileStat) -> Self {
-        Self { dev: stat.st_dev, ino: stat.st_ino }
+        Self { dev: stat.st_dev, ino: wide(stat.st_ino) }
     }
 }
 

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::stat::FileStat;
 
+use crate::workload::wide::wide;
+
 /// A file younger than this may still change within one tick of its timestamps, so its hash is not remembered.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -21,10 +23,10 @@ impl FileVersion {
     pub fn of(stat: &FileStat) -> Self {
         Self {
             dev: stat.st_dev,
-            ino: stat.st_ino,
-            size: stat.st_size,
-            modified: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            ino: wide(stat.st_ino),
+            size: wide(stat.st_size),
+            modified: (wide(stat.st_mtime), wide(stat.st_mtime_nsec)),
+            changed: (wide(stat.st_ctime), wide(stat.st_ctime_nsec)),
         }
     }
 

@@ -27,8 +27,13 @@ pub fn disk_space(findings: &mut Findings, about: &str, directory: &Path) {
             return findings.fault(about, says, format!("df {}", there.display()));
         }
     };
-    let bytes = |blocks: u64| blocks.saturating_mul(facts.fragment_size());
+    let bytes = |blocks| product(blocks, facts.fragment_size());
     judge_space(findings, about, there, (bytes(facts.blocks_available()), bytes(facts.blocks())));
+}
+
+/// Of numbers that have 32 bits on some machines.
+fn product(blocks: impl Into<u64>, size: impl Into<u64>) -> u64 {
+    blocks.into().saturating_mul(size.into())
 }
 
 fn judge_space(findings: &mut Findings, about: &str, there: &Path, (free, all): (u64, u64)) {
