@@ -127,18 +127,30 @@ struct Siege {
     sent: usize,
 }
 
+/// What an agent closes that has as many connections of this user as it takes is opened again, until `end`.
+async fn dial_until(socket: &Path, end: Instant) -> Option<Channel> {
+    loop {
+        match unix_socket::connect(socket).await {
+            Ok(channel) => return Some(channel),
+            Err(_) if Instant::now() >= end => return None,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
 impl Siege {
     async fn lay(self, socket: &Path, connections: usize, streams: usize, seconds: u64) -> Outcome<()> {
         let end = Instant::now() + Duration::from_secs(seconds);
-        let mut besiegers = JoinSet::new();
+        let (mut besiegers, mut dialled) = (JoinSet::new(), 0);
         for _ in 0..connections {
-            let channel = unix_socket::connect(socket).await?;
+            let Some(channel) = dial_until(socket, end).await else { break };
+            dialled += 1;
             (0..streams).for_each(|_| drop(besiegers.spawn(self.clone().besiege(channel.clone(), end))));
         }
         println!("besieging");
         let answers: u32 = besiegers.join_all().await.into_iter().sum();
         println!("{answers} answers");
-        Ok(())
+        if dialled == 0 { Err("no connection was taken".into()) } else { Ok(()) }
     }
 
     /// Asks on one stream, and again when there is an answer, until `end`.
