@@ -87,6 +87,6 @@ mod tests {
         };
         let shown = entries(&page, 9).into_string();
         assert!(shown.contains("matches 0 of 300 devices"), "{shown}");
-        assert!(shown.contains("/entries?id=spiffe%3A%2F%2Ftd%2Fa%20b%26c&amp;page=a%2Bb%3D"), "{shown}");
+        assert!(shown.contains("\"entries?id=spiffe%3A%2F%2Ftd%2Fa%20b%26c&amp;page=a%2Bb%3D"), "{shown}");
     }
 }
