@@ -34,6 +34,7 @@ mod x509;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use ironroot_hsm::session_threads_ended;
 use ironroot_shell::command_line::{CommandError, Output, Program, Reply};
 
 /// Issues certificates to attested devices and their workloads; the CA's keys stay in a PKCS#11 token.
@@ -133,7 +134,10 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    <Cli as Program>::main()
+    let code = <Cli as Program>::main();
+    // Whatever command had a token open: its library takes itself down when the process ends, and must not be in a call then.
+    session_threads_ended(run::TOKEN_PATIENCE);
+    code
 }
 
 impl Cli {

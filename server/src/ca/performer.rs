@@ -33,7 +33,7 @@ use journals::{read_others, read_own, refuse_another_ca};
 /// What is counted is written down this often, seconds counted: a crash loses no more of it.
 const KEEP_EVERY: i64 = 60;
 /// An authority of another tier stays this long after its end, seconds, for peers whose clocks are behind.
-const KEEP_EXPIRED_FOR: i64 = 60;
+pub(super) const KEEP_EXPIRED_FOR: i64 = 60;
 /// No CA is founded before this time, UNIX seconds (2026-01-01): the clock cannot be right.
 const EARLIEST_FOUNDING: i64 = 1_767_225_600;
 

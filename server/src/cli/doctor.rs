@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::Args;
 use ironroot_api::unix_socket;
-use ironroot_hsm::session_threads_ended;
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::doctor::{Findings, disk_space, name_resolves, port_is_free};
 use ironroot_shell::command_line::{CommandError, ConfigFile, Output, Reply, block_on};
@@ -23,8 +22,6 @@ use crate::store::Location;
 
 /// How long a server that runs may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the token may take to end what it was asked: a PKCS#11 library that is taken down beneath a call crashes.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(3);
 /// The clock of no machine that runs this is before then, UNIX seconds (2026-01-01).
 const EARLIEST: i64 = 1_767_225_600;
 
@@ -52,8 +49,6 @@ pub(super) struct Doctor {
 impl Doctor {
     pub(super) fn execute(self) -> ExitCode {
         let answer = block_on(async { Ok(self.look().await.reply()) });
-        // The token's library may be in a call that nobody waits for any more.
-        session_threads_ended(TOKEN_PATIENCE);
         Reply::print(&answer, self.output)
     }
 

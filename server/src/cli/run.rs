@@ -17,8 +17,8 @@ pub(super) use flags::Flags;
 /// The token refused the PIN, or one more wrong one would lock it: a supervisor must not start the server again. Source:
 /// sysexits.h, EX_NOPERM.
 const EXIT_PIN_REFUSED: u8 = 77;
-/// How long a server that ends waits for what the token is doing: a PKCS#11 library that is taken down beneath a call crashes.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a process that ends waits for what the token is doing: a PKCS#11 library that is taken down beneath a call crashes.
+pub(super) const TOKEN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs the server until SIGTERM or SIGINT.
 #[derive(Debug, Args)]

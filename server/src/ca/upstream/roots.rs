@@ -32,8 +32,13 @@ pub(in crate::ca) fn keep_roots(tx: &Transaction<'_>, roots: &[Certificate]) -> 
 }
 
 /// Takes in all that the authority above has: what is new, and what is tainted. What it has no more goes if it was tainted: it is revoked.
-/// Otherwise it stays until it ends. Returns what was revoked. Source: SPIRE `SyncX509Roots`.
-pub(super) fn take_in(tx: &Transaction<'_>, told: &[TierAuthority]) -> Result<Vec<TierAuthority>, KeepError> {
+/// Otherwise it stays until it ends. What ended at `over_at` or before and is not here is left above: SPIRE's servers keep it for a day, and
+/// the plan here would put it out as often as it came in. Returns what was revoked. Source: SPIRE `SyncX509Roots`.
+pub(super) fn take_in(
+    tx: &Transaction<'_>,
+    told: &[TierAuthority],
+    over_at: i64,
+) -> Result<Vec<TierAuthority>, KeepError> {
     let known = tx.tier_authorities()?;
     let is_revoked = |one: &&TierAuthority| {
         one.origin == TierOrigin::Above && one.tainted && !told.iter().any(|authority| is_same(authority, one))
@@ -43,6 +48,8 @@ pub(super) fn take_in(tx: &Transaction<'_>, told: &[TierAuthority]) -> Result<Ve
     // What an operator has called tainted here stays so, whatever is said above.
     let is_tainted = |one: &TierAuthority| known.authorities.iter().any(|other| other.tainted && is_same(one, other));
     let told = told.iter().map(|one| TierAuthority { tainted: one.tainted || is_tainted(one), ..one.clone() });
+    let is_here = |one: &TierAuthority| known.authorities.iter().any(|other| is_same(one, other));
+    let told = told.filter(|one| one.expires_at > over_at || is_here(one));
     let new: Vec<_> = told.filter(|one| !known.authorities.contains(one)).collect();
     put(tx, &known, &new)?;
     Ok(revoked)
@@ -88,7 +95,7 @@ mod tests {
     }
 
     async fn told(store: &Store, told: Vec<TierAuthority>) -> Result<Vec<TierAuthority>, KeepError> {
-        store.change(move |tx| take_in(tx, &told)).await?;
+        store.change(move |tx| take_in(tx, &told, 99)).await?;
         Ok(store.tier_authorities().await?.authorities)
     }
 
@@ -109,6 +116,17 @@ mod tests {
         assert_eq!(told(&store, vec![key("c")]).await.unwrap(), [key("b"), key("c")], "it was revoked");
         assert_eq!(told(&store, vec![key("c")]).await.unwrap().len(), 2);
         assert_eq!(store.tier_authorities().await.unwrap().revision, revision + 1, "nothing new changes nothing");
+    }
+
+    #[tokio::test]
+    async fn what_is_over_and_was_put_out_here_does_not_come_in_again_while_it_is_kept_above() {
+        let (_directory, store) = store();
+        let both = vec![key("a"), key("b")];
+        assert_eq!(told(&store, both.clone()).await.unwrap().len(), 2);
+        store.change::<_, StoreError>(|tx| tx.remove_tier_authorities_expired_at(100)).await.unwrap();
+        let again = both.clone();
+        store.change(move |tx| take_in(tx, &again, 100)).await.unwrap();
+        assert_eq!(store.tier_authorities().await.unwrap().authorities, []);
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 use super::above::has_key;
 use super::{Above, SpireAuthority};
 use crate::ca::bundle::{TokenKey, TrustBundle};
+use crate::ca::performer::KEEP_EXPIRED_FOR;
 use crate::ca::published::TokenKind;
 use crate::ca::upstream::{Followers, KeepError, UpstreamError, roots};
 use crate::facts::tier::{TierAuthority, TierOrigin};
@@ -99,7 +100,8 @@ async fn leave_tainted(
 }
 
 async fn take_in(followers: &Followers, told: Vec<TierAuthority>) -> Result<(), KeepError> {
-    let revoked = followers.store.change(move |tx| roots::take_in(tx, &told)).await?;
+    let over_at = (followers.now)().saturating_sub(KEEP_EXPIRED_FOR);
+    let revoked = followers.store.change(move |tx| roots::take_in(tx, &told, over_at)).await?;
     let revoked = revoked.iter().filter_map(TierAuthority::subject_key_id);
     revoked.for_each(|root| info!(subject_key_id = root, "X.509 authority revoked"));
     Ok(())
