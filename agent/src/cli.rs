@@ -18,6 +18,7 @@ mod tpm;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use ironroot_hsm::{LAST_PATIENCE, session_threads_ended};
 use ironroot_shell::command_line::{CommandError, Output, Program, Reply};
 
 /// Proves this device's TPM to the server and serves SPIFFE identities to local processes, online and offline.
@@ -64,7 +65,12 @@ pub fn main() -> ExitCode {
     if let Err(error) = dotenvy::from_read(TSS_LIBRARY_SILENCE) {
         eprintln!("TSS2_LOG not set, so the TPM library's own lines will be seen: {error}");
     }
-    <Cli as Program>::main()
+    let code = <Cli as Program>::main();
+    // Its library takes itself down when the process ends, and must not be in a call then.
+    if !session_threads_ended(LAST_PATIENCE) {
+        tracing::warn!("the token is still busy with a call; the process ends all the same");
+    }
+    code
 }
 
 impl Cli {

@@ -42,5 +42,5 @@ pub use probe::{
     KeyTrial, MechanismSurvey, ModuleSurvey, SlotSurvey, TRIAL_LABEL, TokenSurvey, UserPinState, try_keys,
 };
 pub use signature::P256Signature;
-pub use token::{Token, TokenConfig, TokenKey, Urgency, UserLogin, session_threads_ended};
+pub use token::{LAST_PATIENCE, Token, TokenConfig, TokenKey, Urgency, UserLogin, session_threads_ended};
 pub use uri::{KeyUri, TokenUri, UriError};

@@ -29,7 +29,7 @@ use crate::signature::P256Signature;
 use crate::uri::TokenUri;
 
 pub use queue::Urgency;
-pub use threads::session_threads_ended;
+pub use threads::{LAST_PATIENCE, session_threads_ended};
 pub use user_login::UserLogin;
 
 use facts::choose;
@@ -37,7 +37,6 @@ use job::{Job, Reply, within_deadline};
 use login::{Abilities, Logins, see_slots};
 use queue::Queue;
 use shared::Shared;
-use threads::SessionThread;
 use worker::Worker;
 
 /// Most sessions opened on one token.
@@ -85,14 +84,8 @@ impl Token {
         // When the token has no more for one, it has none for the next.
         let own_sessions = workers.iter_mut().position(|worker| !worker.open_session()).unwrap_or(threads);
         for (number, worker) in workers.into_iter().enumerate() {
-            let (queue, alive) = (Arc::clone(&queue), SessionThread::begin());
-            let serve = move || {
-                worker.run(&queue);
-                drop(alive);
-            };
-            std::thread::Builder::new()
-                .name(format!("hsm-{number}"))
-                .spawn(serve)
+            let queue = Arc::clone(&queue);
+            threads::start(format!("hsm-{number}"), move || worker.run(&queue))
                 .map_err(|e| HsmError::Thread(e.to_string()))?;
         }
         say_what_it_can(&shared, &abilities, wanted, own_sessions);

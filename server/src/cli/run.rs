@@ -2,10 +2,8 @@
 
 mod flags;
 
-use std::time::Duration;
-
 use clap::Args;
-use ironroot_hsm::session_threads_ended;
+use ironroot_hsm::LAST_PATIENCE;
 use ironroot_shell::command_line::{CommandError, ConfigFile, Reply, begin_log, ended, keep_files_private};
 use ironroot_shell::telemetry::otlp;
 use tokio::runtime;
@@ -17,8 +15,6 @@ pub(super) use flags::Flags;
 /// The token refused the PIN, or one more wrong one would lock it: a supervisor must not start the server again. Source:
 /// sysexits.h, EX_NOPERM.
 const EXIT_PIN_REFUSED: u8 = 77;
-/// How long a process that ends waits for what the token is doing: a PKCS#11 library that is taken down beneath a call crashes.
-pub(super) const TOKEN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs the server until SIGTERM or SIGINT.
 #[derive(Debug, Args)]
@@ -46,10 +42,7 @@ impl Run {
         let logs_to_file = config.log.file.is_some();
         let outcome = runtime.block_on(crate::run::run(config, log, exporter));
         // Its tasks go, and the token with the last of them.
-        runtime.shutdown_timeout(TOKEN_PATIENCE);
-        if !session_threads_ended(TOKEN_PATIENCE) {
-            tracing::warn!("the token is still busy with a call; the server ends all the same");
-        }
+        runtime.shutdown_timeout(LAST_PATIENCE);
         Ok(ended("server", logs_to_file, outcome, |failure| failure.is_pin_refused().then_some(EXIT_PIN_REFUSED)))
     }
 }
