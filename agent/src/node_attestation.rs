@@ -26,6 +26,7 @@ use std::path::Path;
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::types::AttestationData;
 use ironroot_attest::node::together::{TogetherRefusal, join, split, type_of};
+use ironroot_attest::node::tpm2::ImaRequest;
 use ironroot_attest::tpm::Tpm;
 use ironroot_shell::command_line::code_name;
 use ironroot_shell::settings::{Plugin, Section};
@@ -355,6 +356,17 @@ impl Proof {
             answers.push(if challenge.is_empty() { Vec::new() } else { part.respond_one(challenge, key).await? });
         }
         Ok(join(&answers))
+    }
+
+    /// Whether all that `challenge` asks for is a part of the list of measured files.
+    fn shows_files_for(&self, challenge: &[u8]) -> bool {
+        match self {
+            Self::Tpm2(_) => ImaRequest::from_json(challenge).is_ok(),
+            Self::Together(parts) => split(challenge, parts.len()).is_ok_and(|challenges| {
+                parts.iter().zip(challenges).all(|(part, one)| one.is_empty() || part.shows_files_for(one))
+            }),
+            _ => false,
+        }
     }
 
     async fn respond_one(&self, challenge: &[u8], key: &AgentKey) -> Result<Vec<u8>, AttestationError> {

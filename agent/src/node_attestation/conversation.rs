@@ -21,8 +21,10 @@ use crate::server_channel::{Channel, MAX_ANSWER_BYTES, within};
 /// Longest attestation: as long as the server waits. Slow chips make their RSA keys within minutes, a rate limit on the server
 /// takes a second for each device behind the same address.
 const ATTESTATION_DEADLINE: Duration = Duration::from_secs(CHALLENGE_SECONDS.unsigned_abs());
-/// Challenges answered at most: every type known needs one, and a list of measured files (IMA) that no server has seen one for each part.
-const MAX_CHALLENGES: usize = 8 + 2 * MAX_PARTS;
+/// Challenges answered at most; every type known needs one. Each may cost the chip seconds.
+const MAX_CHALLENGES: usize = 8;
+/// Parts of a list of measured files (IMA) shown at most: all of them from where it was thought to go on, and again from its start.
+const MAX_PARTS_SHOWN: usize = 2 * MAX_PARTS;
 
 /// What the server gave, not verified yet.
 #[derive(Debug)]
@@ -65,7 +67,8 @@ async fn converse(channel: Channel, proof: &Proof, key: &AgentKey) -> Result<(X5
     let mut client = AgentClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
     let answers = client.attest_agent(ReceiverStream::new(stream)).await;
     let mut answers = answers.map_err(AttestationError::Server)?.into_inner();
-    for _ in 0..=MAX_CHALLENGES {
+    let mut left = Questions::default();
+    loop {
         let answer = answers.message().await.map_err(AttestationError::Server)?;
         match answer.and_then(|answer| answer.step) {
             Some(attest_agent_response::Step::Result(result)) => {
@@ -73,13 +76,34 @@ async fn converse(channel: Channel, proof: &Proof, key: &AgentKey) -> Result<(X5
                 return Ok((svid, result.reattestable));
             }
             Some(attest_agent_response::Step::Challenge(challenge)) => {
+                left.take(proof.shows_files_for(&challenge))?;
                 let response = proof.respond(&challenge, key).await?;
                 send(&requests, Step::ChallengeResponse(response.into())).await?;
             }
             None => return Err(AttestationError::Protocol("it ended the conversation without a result")),
         }
     }
-    Err(AttestationError::Protocol("it never stops challenging"))
+}
+
+/// What a server may still ask.
+struct Questions {
+    challenges: usize,
+    parts: usize,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self { challenges: MAX_CHALLENGES, parts: MAX_PARTS_SHOWN }
+    }
+}
+
+impl Questions {
+    /// One of them. `is_for_files`: whether a part of a list answers it, and no chip.
+    fn take(&mut self, is_for_files: bool) -> Result<(), AttestationError> {
+        let left = if is_for_files { &mut self.parts } else { &mut self.challenges };
+        *left = left.checked_sub(1).ok_or(AttestationError::Protocol("it never stops challenging"))?;
+        Ok(())
+    }
 }
 
 async fn send(requests: &mpsc::Sender<AttestAgentRequest>, step: Step) -> Result<(), AttestationError> {
@@ -92,4 +116,16 @@ async fn within_deadline<T>(
 ) -> Result<T, AttestationError> {
     let outcome = within(ATTESTATION_DEADLINE, async { Ok(attestation.await) }).await;
     outcome.map_err(AttestationError::Server)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_never_stops_asking_is_left_and_a_long_list_takes_no_challenge_away() {
+        let mut left = Questions::default();
+        assert!((0..MAX_PARTS_SHOWN).all(|_| left.take(true).is_ok()) && left.take(true).is_err());
+        assert!((0..MAX_CHALLENGES).all(|_| left.take(false).is_ok()) && left.take(false).is_err());
+    }
 }
