@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  text ─► UnverifiedJwtSvid (bounds, header, claims) ─► verify(authorities) ─► JwtSvid ─► for whom? until when?
+//!  text ─► UnverifiedIdToken (of another issuer) ─► verify(IssuerKeys, which algorithms) ─► IdToken
 //!  wire JWTKey ─► JwtAuthority ─► JwtAuthorities (one trust domain's) ─► JWKS
 //! ```
 //! Nothing here knows the time: it is an argument. Nothing costs asymmetric work before form and key are known to fit.
@@ -13,6 +14,8 @@ mod authorities;
 mod bounds;
 mod claims;
 mod holder;
+mod id_token;
+mod issuer_keys;
 pub(crate) mod json;
 mod jwk;
 mod key_kind;
@@ -28,6 +31,8 @@ pub use authorities::{JwtAuthorities, JwtAuthority};
 pub use bounds::{MAX_JWT_AUTHORITIES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES};
 pub use claims::LEEWAY;
 pub use holder::{HolderKey, HolderKeyError};
+pub use id_token::{IdToken, UnverifiedIdToken};
+pub use issuer_keys::{IssuerKeys, JwksError, MAX_ISSUER_KEYS, MAX_JWKS_BYTES};
 pub use json::MAX_DEPTH;
 pub(crate) use jwk::spki_of_jwk;
 pub use private_jwk::private_jwk;

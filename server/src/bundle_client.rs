@@ -7,7 +7,6 @@
 //! A peer that is hostile costs a bounded fetch now and then, and a line in the log: its own trust domain's bundle stays as it is.
 //! Source: SPIFFE Federation §5; pace and words are SPIRE's where nothing else is said.
 
-pub mod fetch;
 mod fetched;
 mod pace;
 mod poller;
@@ -16,6 +15,7 @@ use ironroot_api::TrustDomain;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::web_fetch as fetch;
 pub use fetch::FetchError;
 pub use fetched::Fetched;
 pub use poller::Poller;

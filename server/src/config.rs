@@ -10,6 +10,7 @@ mod oidc;
 mod pkcs11;
 mod plugins;
 mod server_block;
+mod token_exchange;
 mod upstream;
 mod upstream_token;
 mod wit;
@@ -39,6 +40,7 @@ pub use ironroot_hsm::settings::{LoginMode, PinSource};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
 pub use manufacturer::{ManufacturerFileError, read_manufacturer_roots};
 pub use oidc::{OidcConfig, OidcListener, OidcPolicy};
+pub use token_exchange::{MAX_ISSUERS, TokenExchangeConfig};
 pub use upstream::UpstreamConfig;
 pub use upstream_token::{RootTokenConfig, UpstreamTokenConfig};
 
@@ -84,6 +86,8 @@ pub struct ServerConfig {
     pub federation: FederationConfig,
     /// Where verifiers that know no SPIFFE find the keys of JWT-SVIDs, if anywhere.
     pub oidc: Option<OidcConfig>,
+    /// Where tokens of other issuers are exchanged for SVIDs, if anywhere.
+    pub token_exchange: Option<TokenExchangeConfig>,
     /// Agents whose SVID expired longer ago than this are forgotten; never if none.
     pub prune_attested_nodes_expired_for: Option<Duration>,
     /// Where entries, agents, devices and the CA's journal are kept.
@@ -184,6 +188,8 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
     let federation = federation::read(&server.block("federation"), block.as_ref().map(|block| &block.trust_domain));
     let jwt_issuer = server.string("jwt_issuer");
     let oidc = oidc::read(&server.block("oidc_discovery"), jwt_issuer.as_deref());
+    let trust_domain = block.as_ref().map(|block| &block.trust_domain);
+    let token_exchange = token_exchange::read(&server.block("token_exchange"), trust_domain);
     server.finish();
     let plugins = plugins::read(&root.block("plugins"), block.as_ref());
     let (block, plugins) = block.zip(plugins)?;
@@ -212,6 +218,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         rate_limits: block.rate_limits,
         federation,
         oidc,
+        token_exchange,
         prune_attested_nodes_expired_for: block.prune_attested_nodes_expired_for,
         data_store: plugins.data_store,
         key_managers: plugins.key_managers,

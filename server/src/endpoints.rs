@@ -32,6 +32,7 @@ mod root_api;
 mod status_api;
 mod svid_api;
 mod tally;
+mod token_exchange;
 mod traced;
 mod trust_domain_api;
 mod unbroken;
@@ -84,6 +85,7 @@ pub use oidc::Oidc;
 pub use roles::{BODY_BUDGET_BYTES, Occupancy, Role, RoleLimits};
 pub use status_api::StatusReport;
 pub use tally::Tally;
+pub use token_exchange::TokenExchange;
 pub use unbroken::Unbroken;
 pub use web::{Answers, WebListener};
 

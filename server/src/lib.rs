@@ -33,4 +33,6 @@ pub mod status;
 pub mod store;
 pub mod takeover;
 pub mod telemetry;
+pub mod token_exchange;
+pub mod web_fetch;
 mod web_trust;

@@ -3,6 +3,7 @@
 mod bans;
 mod doors;
 mod error;
+mod exchange;
 mod issuance;
 mod older;
 mod open_keys;
@@ -80,7 +81,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let (doors, Settled { store, registry, federation, keys, ca, rotation, accepted }) =
         settled::settle(&config, doors).await?;
     let heads = issuance_heads(&config, &store, &registry, accepted).await?;
-    let Doors { tcp, address, admin, health, endpoint, discovery } = doors;
+    let Doors { tcp, address, admin, health, endpoint, discovery, exchange } = doors;
     let audit = Arc::new(Audit::new(config.audit.enabled, audit_file.clone(), heads.log().clone()));
     let logins = logins(&keys, &config.key_managers);
     let tokens = logins.iter().map(|(token, _)| token.clone()).collect();
@@ -105,11 +106,13 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let counted = (poller.fetched(), svid.rotations(), traces.as_ref().map(Sending::counts), began);
     let sources = sources(&config, &shared, &readiness, tokens, counted);
     let report = status_report(sources.clone(), Configured::new(&config, address));
+    let exchanging = exchange.map(|exchange| (exchange, shared.clone()));
     let local = endpoints::serve_local(shared, admin, ready, report, stopped);
     parts.spawn(part("the admin endpoint", local));
     let mut background = JoinSet::new();
     serve_bundle(&mut background, endpoint, (&svid, &ca), config.key_exchanges);
     serve_discovery(&mut background, discovery, &ca, config.key_exchanges);
+    exchange::serve(&mut background, exchanging);
     keep_up(&mut background, &config, &ca, &store, &heads);
     background.spawn(reloading);
     background.spawn(follow_bundle(ca.clone(), anchors));

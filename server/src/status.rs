@@ -42,6 +42,7 @@ impl Configured {
         let sometimes = [
             bundle.map(|endpoint| listener("bundle", endpoint.address.to_string())),
             discovery.map(|place| listener("discovery", place)),
+            config.token_exchange.as_ref().map(|it| listener("token exchange", it.address.to_string())),
             local("health", health),
             local("metrics", metrics),
         ];

@@ -35,6 +35,7 @@ pub mod spire;
 pub mod ssh_pki;
 pub mod stand_in_web;
 pub mod swtpm;
+pub mod token_issuer;
 pub mod toy_ca;
 pub mod tpm2_pkcs11;
 pub mod traffic;

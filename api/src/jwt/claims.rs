@@ -35,7 +35,7 @@ impl Claims {
 }
 
 /// A NumericDate, which may have a fraction. Source: RFC 7519 §2.
-fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, JwtRefusal> {
+pub(super) fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, JwtRefusal> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     // Beyond 2^53 a float is far beyond the year 9999: nothing is lost that is not refused.
     let seconds = value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds.floor() as i64));
@@ -44,7 +44,7 @@ fn date(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, 
 }
 
 /// One text or a list of them. Source: RFC 7519 §4.1.3.
-fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, JwtRefusal> {
+pub(super) fn audience(claims: &Map<String, Value>) -> Result<Vec<String>, JwtRefusal> {
     let text = |value: &Value| value.as_str().map(str::to_owned).ok_or(JwtRefusal::Audience);
     match claims.get("aud") {
         None => Ok(Vec::new()),

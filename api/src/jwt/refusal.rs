@@ -60,6 +60,12 @@ pub enum JwtRefusal {
     /// None of its keys has this ID.
     #[error("public key {key_id:?} not found in trust domain \"{trust_domain}\"")]
     UnknownKey { key_id: String, trust_domain: TrustDomain },
+    /// None of an issuer's keys has this ID.
+    #[error("the issuer has no key {0:?}")]
+    UnknownIssuerKey(String),
+    /// `iss` is missing or not a text.
+    #[error("token missing issuer claim")]
+    NoIssuer,
     /// The key is not one that the algorithm goes with.
     #[error("token's signature algorithm does not go with its key")]
     OtherKey,

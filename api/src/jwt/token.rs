@@ -26,11 +26,16 @@ pub struct UnverifiedJwtSvid<'a> {
     signature: Vec<u8>,
 }
 
+/// What a token says of its signature.
 #[derive(Debug)]
-struct Header {
-    algorithm: Algorithm,
-    key_id: String,
+pub(super) struct Header {
+    pub algorithm: Algorithm,
+    pub key_id: String,
 }
+
+/// A token's header, its claims, both as they were signed, and its signature. Header before claims: what names a wrong algorithm is
+/// read no further.
+pub(super) type Parts<'a> = (Header, Map<String, Value>, &'a str, Vec<u8>);
 
 /// A token that a key of its subject's trust domain has signed. For whom it is and whether it still holds is asked besides.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,21 +45,10 @@ pub struct JwtSvid {
 }
 
 impl<'a> UnverifiedJwtSvid<'a> {
-    /// Reads a token in JWS Compact Serialization. Header before claims: what names a wrong algorithm is read no further.
+    /// Reads a token in JWS Compact Serialization.
     pub fn parse(token: &'a str) -> Result<Self, JwtRefusal> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(JwtRefusal::TooLong);
-        }
-        //= JWT-01 JWT-SVID 1: "JWS JSON Serialization MUST NOT be used."
-        let (signed, signature) = token.rsplit_once('.').ok_or(JwtRefusal::NotCompact)?;
-        let (header, claims) = signed.split_once('.').ok_or(JwtRefusal::NotCompact)?;
-        if claims.contains('.') {
-            return Err(JwtRefusal::NotCompact);
-        }
-        let header = Header::read(&object("header", header)?)?;
-        let claims = Claims::read(object("payload", claims)?)?;
-        let signature = decode("signature", signature)?;
-        Ok(Self { header, claims, signed, signature })
+        let (header, claims, signed, signature) = parts(token)?;
+        Ok(Self { header, claims: Claims::read(claims)?, signed, signature })
     }
 
     /// Whose it says that it is; the keys of that trust domain tell.
@@ -83,6 +77,21 @@ impl<'a> UnverifiedJwtSvid<'a> {
             None => Err(JwtRefusal::OtherKey),
         }
     }
+}
+
+/// Takes a token in JWS Compact Serialization apart.
+pub(super) fn parts(token: &str) -> Result<Parts<'_>, JwtRefusal> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(JwtRefusal::TooLong);
+    }
+    //= JWT-01 JWT-SVID 1: "JWS JSON Serialization MUST NOT be used."
+    let (signed, signature) = token.rsplit_once('.').ok_or(JwtRefusal::NotCompact)?;
+    let (header, claims) = signed.split_once('.').ok_or(JwtRefusal::NotCompact)?;
+    if claims.contains('.') {
+        return Err(JwtRefusal::NotCompact);
+    }
+    let header = Header::read(&object("header", header)?)?;
+    Ok((header, object("payload", claims)?, signed, decode("signature", signature)?))
 }
 
 impl Header {

@@ -201,6 +201,20 @@ impl CertificateAuthority {
         results
     }
 
+    /// Signs an SVID for whoever has shown something that stands for the entry until `ends_by`, UNIX seconds: it lasts no longer. The
+    /// signature is verified before it leaves.
+    pub async fn sign_svid_until(
+        &self,
+        entry: &AuthorizedEntry,
+        spki: Spki,
+        ends_by: i64,
+        now_unix: i64,
+    ) -> Result<IssuedSvid, CaError> {
+        let leaf = self.workload(entry, spki);
+        let ttl_seconds = leaf.ttl_seconds.min(ends_by.saturating_sub(now_unix));
+        self.issue(SignedFor::Workload, &Leaf { ttl_seconds, ..leaf }, now_unix).await
+    }
+
     /// Signs for an agent, `agent_ttl` long at most and no longer than the CA lives. The signature is verified before it leaves.
     pub async fn sign_agent_svid(&self, agent: AgentToSign<'_>, now_unix: i64) -> Result<IssuedSvid, CaError> {
         let leaf = plain(agent.id.clone(), agent.spki, self.policy.agent_ttl_seconds);

@@ -19,6 +19,7 @@ use super::run::Flags;
 use crate::config::{KeyManagerConfig, OidcListener, ServerConfig, UpstreamConfig};
 use crate::endpoints::REASON_METADATA;
 use crate::store::Location;
+use crate::token_exchange::KeySource;
 
 /// How long a server that runs may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,6 +123,9 @@ fn look_at_ports(findings: &mut Findings, config: &ServerConfig, runs: bool) {
     if let Some(OidcListener::Https(address, _)) = config.oidc.as_ref().map(|oidc| &oidc.listener) {
         port_is_free(findings, "port of discovery", *address, runs);
     }
+    if let Some(exchange) = &config.token_exchange {
+        port_is_free(findings, "port of token exchange", exchange.address, runs);
+    }
     let local = [
         ("port of health", config.health_checks.as_ref().map(|checks| (checks.host.as_str(), checks.port))),
         ("port of metrics", config.telemetry.as_ref().map(|it| (it.prometheus.host.as_str(), it.prometheus.port))),
@@ -133,6 +137,11 @@ fn look_at_ports(findings: &mut Findings, config: &ServerConfig, runs: bool) {
 }
 
 fn look_at_names(findings: &mut Findings, config: &ServerConfig) {
+    for issuer in config.token_exchange.iter().flat_map(|exchange| &exchange.issuers) {
+        if let KeySource::Discovery { url, .. } = &issuer.keys {
+            name_resolves(findings, "name of a token issuer", url.host(), url.port());
+        }
+    }
     for peer in &config.federation.federates_with {
         name_resolves(findings, "name of a federation", peer.url.host(), peer.url.port());
     }

@@ -28,6 +28,11 @@ const ATTESTATIONS: u32 = 1;
 /// limited device by device; this bounds who knows the public keys of a fleet and has none of its chips.
 const ATTESTATIONS_OF_KNOWN_DEVICES: u32 = 2000;
 
+/// Tokens of other issuers per second that one address may have looked at: a signature of RSA verified for each takes some 30 us.
+const EXCHANGES: u32 = 20;
+/// Tokens of one issuer per second that are exchanged: more than a large CI begins of jobs.
+const EXCHANGES_OF_ISSUER: u32 = 100;
+
 /// The buckets. Rates are per second and per source address. Source: SPIRE's documented defaults.
 #[derive(Debug)]
 pub struct Limits {
@@ -35,6 +40,9 @@ pub struct Limits {
     signing: Option<Bucket<AddressBlock>>,
     status: Bucket<AddressBlock>,
     publishing: Bucket<AddressBlock>,
+    exchanges: Bucket<AddressBlock>,
+    /// By what the configuration calls an issuer.
+    exchanges_of_issuer: Bucket<String>,
 }
 
 #[derive(Debug)]
@@ -57,6 +65,8 @@ impl Limits {
             signing: signing.then(|| Bucket::new(500)),
             status: Bucket::new(10),
             publishing: Bucket::new(500),
+            exchanges: Bucket::new(EXCHANGES),
+            exchanges_of_issuer: Bucket::new(EXCHANGES_OF_ISSUER),
         }
     }
 
@@ -83,6 +93,17 @@ impl Limits {
     pub async fn status(&self, address: Option<IpAddr>) -> Result<(), Status> {
         let Some(address) = block(address) else { return Ok(()) };
         wait(&self.status, address, 1).await
+    }
+
+    /// Waits for the right to have one token of another issuer looked at.
+    pub async fn exchange(&self, address: Option<IpAddr>) -> Result<(), Status> {
+        let Some(address) = block(address) else { return Ok(()) };
+        wait(&self.exchanges, address, 1).await
+    }
+
+    /// Waits for the right to have one proven token of that issuer exchanged: who has none takes nobody's place.
+    pub async fn exchange_of(&self, issuer: &str) -> Result<(), Status> {
+        wait(&self.exchanges_of_issuer, issuer.to_owned(), 1).await
     }
 
     /// Waits for the right to one PublishJWTAuthority. Source: SPIRE `pushJWTKeyLimit`.
@@ -157,6 +178,25 @@ impl<K: Eq + Hash> Sources<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn tokens_are_looked_at_so_many_a_second_for_an_address_and_exchanged_so_many_for_an_issuer() {
+        let (limits, one, other) = (Limits::new(true, true), [192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+        let now = Instant::now();
+        let most = |rate: u32| (LONGEST_WAIT.as_secs() as u32 + 1) * rate;
+        let looked_at = (0..1000).filter(|_| limits.exchanges.take(block_of(one), 1, now).is_some()).count();
+        assert!((most(EXCHANGES) as usize).abs_diff(looked_at) <= 1, "{looked_at}");
+        assert!(limits.exchange(Some(one)).await.is_err_and(|status| status.code() == tonic::Code::ResourceExhausted));
+        assert!(limits.exchange(Some(other)).await.is_ok());
+        let of = |issuer: &str| limits.exchanges_of_issuer.take(issuer.to_owned(), 1, now).is_some();
+        let exchanged = (0..5000).filter(|_| of("github")).count();
+        assert!((most(EXCHANGES_OF_ISSUER) as usize).abs_diff(exchanged) <= 1, "{exchanged}");
+        assert!(of("gitlab") && limits.exchange_of("github").await.is_err());
+    }
+
+    fn block_of(address: IpAddr) -> AddressBlock {
+        address.into()
+    }
 
     //= TPM-39
     #[test]

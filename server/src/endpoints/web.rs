@@ -1,4 +1,4 @@
-//! Small web listeners for strangers: one short answer to one GET, and the connection is over.
+//! Small web listeners for strangers: one short answer to one request, and the connection is over.
 //!
 //! ```text
 //!  TCP ─► a place ─► TLS ─► a request's head ─► answer ─► closed
@@ -10,6 +10,7 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::codegen::http::request::Parts;
-use tonic::codegen::http::{HeaderValue, Method, Response, StatusCode, header};
+use tonic::codegen::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::accept::places::Places;
 use super::address::AddressBlock;
@@ -57,8 +58,26 @@ const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_m
 /// An answer, whole.
 pub type Answer = Response<Full<Bytes>>;
 
-/// What is answered. Called on the thread that serves: it must not block.
+/// What is answered to a request by its head. Called on the thread that serves: it must not block.
 pub type Answers = Arc<dyn Fn(&Parts) -> Answer + Send + Sync>;
+
+/// An answer that takes a while.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// Who answers: all of it within the deadline of the connection.
+pub trait Respond: Send + Sync {
+    /// The answer to `request`, whose body is read no further than this reads it. `from`: none at a unix socket.
+    fn respond<'a>(&'a self, request: Request<Incoming>, from: Option<SocketAddr>) -> Answering<'a>;
+}
+
+/// Answers by heads alone.
+struct ByHead(Answers);
+
+impl Respond for ByHead {
+    fn respond<'a>(&'a self, request: Request<Incoming>, _: Option<SocketAddr>) -> Answering<'a> {
+        Box::pin(std::future::ready((self.0)(&request.into_parts().0)))
+    }
+}
 
 /// A bound listener: connections wait until it is served.
 #[derive(Debug)]
@@ -93,8 +112,21 @@ impl WebListener {
         Ok(Self { name, socket: Socket::Unix(unix) })
     }
 
-    /// Answers until dropped; `tls` is what a TCP listener shows.
+    /// Where it listens; none at a unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(tcp) => tcp.local_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// Answers by heads until dropped; `tls` is what a TCP listener shows.
     pub async fn serve(self, tls: Arc<ServerConfig>, answers: Answers) {
+        self.serve_by(tls, Arc::new(ByHead(answers))).await;
+    }
+
+    /// Has `answers` answer until dropped; `tls` is what a TCP listener shows.
+    pub async fn serve_by(self, tls: Arc<ServerConfig>, answers: Arc<dyn Respond>) {
         let door = Arc::new(Door {
             name: self.name,
             answers,
@@ -107,7 +139,7 @@ impl WebListener {
             let accepted = match &self.socket {
                 Socket::Tcp(tcp) => tcp.accept().await.map(|(tcp, address)| {
                     let shaken = door.clone().shake(tls.clone(), tcp, address);
-                    drop(tokio::spawn(door.clone().admit(shaken, Some(address.ip().into()))));
+                    drop(tokio::spawn(door.clone().admit(shaken, Some(address))));
                 }),
                 Socket::Unix(unix) => unix.accept().await.map(|stream| {
                     drop(tokio::spawn(door.clone().admit(std::future::ready(Ok(Some(stream))), None)));
@@ -127,7 +159,7 @@ type Ended = Box<dyn Error + Send + Sync>;
 
 struct Door {
     name: &'static str,
-    answers: Answers,
+    answers: Arc<dyn Respond>,
     places: Places<Stranger>,
     log: LogLimit<Stranger>,
     agreed: AgreedLog<Stranger>,
@@ -149,17 +181,21 @@ impl Door {
         Ok((!has_seen).then_some(stream))
     }
 
-    /// `stream`: none if all is said.
-    async fn admit<S>(self: Arc<Self>, stream: impl Future<Output = Result<Option<S>, Ended>>, from: Stranger)
-    where
+    /// `stream`: none if all is said. `address`: none at a unix socket.
+    async fn admit<S>(
+        self: Arc<Self>,
+        stream: impl Future<Output = Result<Option<S>, Ended>>,
+        address: Option<SocketAddr>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let from = address.map(|address| address.ip().into());
         let Some(mut place) = self.places.take(from, Arc::default(), Instant::now()) else {
             return self.say(from, "connection dropped: this address has too many", None);
         };
         let converse = async {
             match stream.await? {
-                Some(stream) => self.converse(stream).await,
+                Some(stream) => self.converse(stream, address).await,
                 None => Ok(()),
             }
         };
@@ -175,10 +211,14 @@ impl Door {
         }
     }
 
-    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), Ended> {
-        let service = service_fn(|request: hyper::Request<Incoming>| {
-            let answer = (self.answers)(&request.into_parts().0);
-            async { Ok::<_, Infallible>(answer) }
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        address: Option<SocketAddr>,
+    ) -> Result<(), Ended> {
+        let service = service_fn(|request: Request<Incoming>| {
+            let answer = self.answers.respond(request, address);
+            async { Ok::<_, Infallible>(answer.await) }
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);

@@ -5,7 +5,7 @@ mod matching;
 use std::collections::HashSet;
 
 use super::Registry;
-use super::selector_forms::{never_of_a_node, never_of_a_workload};
+use super::selector_forms::{never_of_a_node, never_of_a_token, never_of_a_workload};
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types;
 use ironroot_attest::{Selector, SelectorSet};
@@ -53,6 +53,7 @@ impl Registry {
         let mut counted = self.count_matching(groups.map(|asked| &asked.selectors).collect()).into_iter();
         let mut advise = |asked: &Asked| match asked.parent == server {
             true => EntryAdvice::on_a_group(&asked.selectors, counted.next()),
+            false if is_for_tokens(&asked.parent) => EntryAdvice::on_a_token(&asked.selectors),
             false => EntryAdvice::on_a_workload(&asked.selectors, self.missing_parent(&asked.parent)),
         };
         asked.iter().map(|asked| asked.as_ref().map(&mut advise).unwrap_or_default()).collect()
@@ -101,6 +102,10 @@ impl Asked {
     }
 }
 
+fn is_for_tokens(parent: &SpiffeId) -> bool {
+    parent.path().starts_with("/spire/exchange/")
+}
+
 impl EntryAdvice {
     fn on_a_group(selectors: &SelectorSet, matching: Option<Matching>) -> Self {
         let mut advice = Self::default();
@@ -112,6 +117,10 @@ impl EntryAdvice {
     fn on_a_workload(selectors: &SelectorSet, missing_parent: Option<String>) -> Self {
         let doubts = selectors.iter().filter_map(never_of_a_workload);
         Self { warnings: doubts.chain(missing_parent).collect(), notes: Vec::new() }
+    }
+
+    fn on_a_token(selectors: &SelectorSet) -> Self {
+        Self { warnings: selectors.iter().filter_map(never_of_a_token).collect(), notes: Vec::new() }
     }
 
     fn say_what_matches(&mut self, Matching { devices, matching, open }: Matching) {

@@ -16,6 +16,11 @@ pub struct AuthorizedEntry {
 }
 
 impl AuthorizedEntry {
+    /// Found by the registry.
+    pub(super) fn of(stored: Arc<StoredEntry>) -> Self {
+        Self { stored }
+    }
+
     /// The entry: read out of its wire form.
     pub fn entry(&self) -> RegistrationEntry {
         self.stored.entry()

@@ -1,15 +1,16 @@
 //! Entries in memory, indexed by what is asked of them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_attest::{Selector, SelectorSet};
+use ironroot_attest::SelectorSet;
 
 use super::EntryFilter;
+use super::by_selectors::BySelectors;
 use super::group::{ById, ByParent, BySpiffeId, Groups};
-use super::stored_entry::{StoredEntry, id_key, server_key};
+use super::stored_entry::{StoredEntry, id_key, is_of_exchange, server_key};
 use crate::facts::entry::RegistrationEntry;
 use crate::facts::page::{ListPage, Page};
 
@@ -21,16 +22,11 @@ pub(super) struct EntryTable {
     by_id: HashSet<ById>,
     by_spiffe_id: Groups<BySpiffeId>,
     by_parent: Groups<ByParent>,
-    /// Node aliases, each under the one of its selectors that the fewest others were under when it came.
-    aliases: HashMap<Selector, Vec<Alias>>,
+    /// Entries below the server, whose selectors are a node's, not a process's.
+    aliases: BySelectors,
+    /// Entries whose selectors are those of a token of another issuer.
+    exchanged: BySelectors,
     revision: u64,
-}
-
-/// An entry below the server, whose selectors are the node's, not a process's. There are few, and they are asked often.
-#[derive(Debug)]
-struct Alias {
-    entry: Arc<StoredEntry>,
-    selectors: SelectorSet,
 }
 
 impl EntryTable {
@@ -42,7 +38,8 @@ impl EntryTable {
             by_id: HashSet::new(),
             by_spiffe_id: Groups::default(),
             by_parent: Groups::default(),
-            aliases: HashMap::new(),
+            aliases: BySelectors::default(),
+            exchanged: BySelectors::default(),
             revision: 0,
         }
     }
@@ -76,16 +73,13 @@ impl EntryTable {
         self.remove(entry.id());
         let parent = id_key(entry.parent_id());
         let shared = self.by_parent.get(&parent).first().map(|sibling| sibling.shared_parent());
-        let stored = Arc::new(StoredEntry::new(seq, entry, shared.unwrap_or_else(|| parent.into())));
+        let shared = shared.unwrap_or_else(|| parent.clone().into());
+        let stored = Arc::new(StoredEntry::new(seq, entry, shared));
         self.by_id.insert(ById(stored.clone()));
         self.by_spiffe_id.put(stored.clone());
         self.by_parent.put(stored.clone());
-        if *stored.parent_key() == *self.server {
-            let rarest = entry.selectors().iter().min_by_key(|s| self.aliases.get(s).map_or(0, Vec::len));
-            if let Some(rarest) = rarest.cloned() {
-                let alias = Alias { entry: stored.clone(), selectors: entry.selectors().clone() };
-                self.aliases.entry(rarest).or_default().push(alias);
-            }
+        if let Some(index) = self.index_of(&parent) {
+            index.put(stored.clone(), entry.selectors());
         }
         self.all.insert(seq, stored);
         self.revision += 1;
@@ -97,18 +91,18 @@ impl EntryTable {
         self.all.remove(&stored.seq);
         self.by_spiffe_id.remove(&stored);
         self.by_parent.remove(&stored);
-        if *stored.parent_key() == *self.server {
-            stored.entry().selectors().iter().for_each(|selector| self.remove_alias(selector, stored.seq));
+        if let Some(index) = self.index_of(stored.parent_key()) {
+            index.remove(&stored, stored.entry().selectors());
         }
         self.revision += 1;
     }
 
-    fn remove_alias(&mut self, selector: &Selector, seq: i64) {
-        if let Some(group) = self.aliases.get_mut(selector) {
-            group.retain(|alias| alias.entry.seq != seq);
-            if group.is_empty() {
-                self.aliases.remove(selector);
-            }
+    /// Where entries below that parent are found by their selectors, if they are.
+    fn index_of(&mut self, parent: &[u8]) -> Option<&mut BySelectors> {
+        match parent {
+            server if *server == *self.server => Some(&mut self.aliases),
+            other if is_of_exchange(other) => Some(&mut self.exchanged),
+            _ => None,
         }
     }
 
@@ -153,7 +147,7 @@ impl EntryTable {
     pub fn below(&self, agent_id: &SpiffeId, node: &SelectorSet) -> Vec<Arc<StoredEntry>> {
         let agent = id_key(agent_id);
         let mut found = Vec::new();
-        let mut seen: HashSet<&[u8]> = self.aliases_of(node).map(StoredEntry::spiffe_id_key).collect();
+        let mut seen: HashSet<&[u8]> = self.aliases.of(node).map(|alias| alias.spiffe_id_key()).collect();
         seen.insert(&agent);
         let mut parents: Vec<&[u8]> = seen.iter().copied().collect();
         while let Some(parent) = parents.pop() {
@@ -167,9 +161,10 @@ impl EntryTable {
         found
     }
 
-    fn aliases_of(&self, node: &SelectorSet) -> impl Iterator<Item = &StoredEntry> {
-        let candidates = node.iter().filter_map(|selector| self.aliases.get(selector)).flatten();
-        candidates.filter(|alias| alias.selectors.is_subset_of(node)).map(|alias| &*alias.entry)
+    /// The entries below `parent`, that of an issuer's tokens, which a token with those selectors may have.
+    pub fn for_token(&self, parent: &SpiffeId, said: &SelectorSet) -> impl Iterator<Item = &Arc<StoredEntry>> {
+        let parent = id_key(parent);
+        self.exchanged.of(said).filter(move |entry| *entry.parent_key() == *parent)
     }
 
     /// From the smallest index that the filter allows, in order.

@@ -3,6 +3,8 @@
 
 use ironroot_attest::Selector;
 
+use crate::token_exchange::SELECTOR_TYPE;
+
 /// What the TPM attestor and the device registry give. Source: `ironroot_attest::node::tpm2`, [`crate::facts::device`].
 const TPM2_FORMS: [&str; 13] = [
     "ek:sha256:",
@@ -51,6 +53,14 @@ pub fn never_of_a_workload(selector: &Selector) -> Option<String> {
             "no workload attestor here gives selectors of type {kind:?}; those of processes are of type unix"
         )),
     }
+}
+
+/// Why an entry for tokens of other issuers with this selector matches none, if so.
+pub fn never_of_a_token(selector: &Selector) -> Option<String> {
+    let has_both =
+        selector.value().split_once(':').is_some_and(|(claim, value)| !claim.is_empty() && !value.is_empty());
+    let is_of_a_token = selector.kind() == SELECTOR_TYPE && has_both;
+    (!is_of_a_token).then(|| format!("no token gives {selector}: write {SELECTOR_TYPE}:<claim>:<value>"))
 }
 
 fn tpm2_doubt(value: &str) -> Option<String> {
@@ -103,6 +113,10 @@ mod tests {
         let good_unix = format!("unix:sha256:{}", "0a".repeat(32));
         for good in ["unix:uid:1000", "unix:user:web", "unix:path:/bin/x", "systemd:id:web.service", &good_unix] {
             assert_eq!(doubt(good, never_of_a_workload), None, "{good}");
+        }
+        assert_eq!(doubt("oidc:sub:repo:a/b:ref:refs/heads/main", never_of_a_token), None);
+        for bad in ["oidc:sub", "oidc:sub:", "oidc::x", "unix:uid:1", "sub:repo:a/b"] {
+            assert!(doubt(bad, never_of_a_token).is_some_and(|told| told.contains("oidc:<claim>:<value>")), "{bad}");
         }
         for (bad, advice) in [
             ("tpm2:label:site=berlin", "write tpm2:label:site:berlin"),

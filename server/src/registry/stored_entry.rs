@@ -152,6 +152,13 @@ pub(super) fn server_key(trust_domain: &TrustDomain) -> Vec<u8> {
     id_key(&trust_domain.server_id())
 }
 
+/// Whether what has this key is the parent of entries for tokens of other issuers: see
+/// [`exchange_parent`](crate::token_exchange::exchange_parent).
+pub(super) fn is_of_exchange(key: &[u8]) -> bool {
+    let behind_the_trust_domain = content(key, 0).end;
+    behind_the_trust_domain < key.len() && key[content(key, behind_the_trust_domain)].starts_with(b"/spire/exchange/")
+}
+
 /// Appends the fields of `message`.
 fn append(wire: &mut Vec<u8>, message: &types::Entry) {
     message.encode(wire).expect("a vector grows");

@@ -8,8 +8,11 @@ use tokio::net::TcpListener;
 
 use super::RunError;
 use super::web_proof::WebProof;
-use crate::config::{BundleEndpointConfig, OidcConfig, OidcListener, OidcPolicy, ServerConfig, WebIdentity};
+use crate::config::{
+    BundleEndpointConfig, OidcConfig, OidcListener, OidcPolicy, ServerConfig, TokenExchangeConfig, WebIdentity,
+};
 use crate::endpoints::WebListener;
+use crate::token_exchange::IssuerPolicy;
 
 /// Owner and group may open the admin socket.
 const ADMIN_SOCKET_MODE: u32 = 0o770;
@@ -22,6 +25,7 @@ pub(super) struct Doors {
     pub(super) health: Option<HealthListener>,
     pub(super) endpoint: Option<BoundEndpoint>,
     pub(super) discovery: Option<BoundDiscovery>,
+    pub(super) exchange: Option<BoundExchange>,
 }
 
 impl Doors {
@@ -35,6 +39,7 @@ impl Doors {
             health: health_listener(config).await?,
             endpoint: bundle_endpoint(config).await?,
             discovery: discovery(config).await?,
+            exchange: exchange(config).await?,
         })
     }
 }
@@ -85,7 +90,20 @@ async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunE
     }))
 }
 
+/// A listener for tokens that is bound, whose tokens, and the web's certificate that it shows.
+pub(super) type BoundExchange = (WebListener, Vec<IssuerPolicy>, WebProof);
+
+async fn exchange(config: &ServerConfig) -> Result<Option<BoundExchange>, RunError> {
+    let Some(TokenExchangeConfig { address, certificate, issuers }) = config.token_exchange.clone() else {
+        return Ok(None);
+    };
+    let proof = WebProof::load(certificate, (&config.data_dir, EXCHANGE_ACME), config.key_exchanges).await?;
+    let listener = WebListener::bind("token exchange", address).await;
+    Ok(Some((listener.map_err(|error| RunError::TokenExchange(address, error))?, issuers, proof)))
+}
+
 const DISCOVERY: &str = "OIDC discovery";
 /// Where below `data_dir` certificates of the web's are kept that a CA has issued. Source of the first: SPIRE.
 const BUNDLE_ACME: &str = "bundle-acme";
 const DISCOVERY_ACME: &str = "discovery-acme";
+const EXCHANGE_ACME: &str = "exchange-acme";

@@ -64,6 +64,8 @@ pub enum RunError {
     BundleEndpoint(SocketAddr, #[source] io::Error),
     #[error("cannot listen on {0} for OIDC discovery; oidc_discovery {{ address, port }} names another place")]
     Discovery(SocketAddr, #[source] io::Error),
+    #[error("cannot listen on {0} for token exchange; token_exchange {{ address, port }} names another place")]
+    TokenExchange(SocketAddr, #[source] io::Error),
     #[error("cannot open the socket of OIDC discovery")]
     DiscoverySocket(#[source] UnixSocketError),
     #[error("cannot use the certificate of the web in serving_cert_file")]

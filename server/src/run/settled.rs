@@ -188,8 +188,8 @@ async fn wait(config: &ServerConfig, doors: Doors, waiting: &OlderState) -> Resu
     let reason = waiting.to_string();
     error!(reason, "server waits for the operator's word");
     supervisor::started(&reason);
-    let Doors { tcp, address: _, admin, health, endpoint, discovery } = doors;
-    drop((tcp, endpoint, discovery));
+    let Doors { tcp, address: _, admin, health, endpoint, discovery, exchange } = doors;
+    drop((tcp, endpoint, discovery, exchange));
     let ready: Ready = Arc::new(move || Some(reason.clone()));
     let (stop, stopped) = watch::channel(false);
     let mut background = JoinSet::new();

@@ -39,7 +39,7 @@ impl Claims {
         };
         Self {
             aud: audience.recipients().to_vec(),
-            exp: now_unix.saturating_add(ttl_seconds),
+            exp: now_unix.saturating_add(ttl_seconds).min(subject.ends_by),
             iat: now_unix,
             iss: policy.issuer.clone(),
             jti: subject.has_token_id.then(|| URL_SAFE_NO_PAD.encode(token_id)),
@@ -94,6 +94,13 @@ mod tests {
             json(&claims(&subject(60, true), Some("https://oidc.example.org"))),
             r#"{"aud":["b","a"],"exp":1800000060,"iat":1800000000,"iss":"https://oidc.example.org","jti":"_____________________w","sub":"spiffe://example.org/web"}"#
         );
+    }
+
+    #[test]
+    fn no_token_ends_later_than_its_subject_may_have_one() {
+        for (ends_by, exp) in [(1_800_000_007, 1_800_000_007), (1_800_000_301, 1_800_000_300)] {
+            assert_eq!(claims(&subject(0, false).ending_by(ends_by), None).exp, exp);
+        }
     }
 
     //= JWT-12

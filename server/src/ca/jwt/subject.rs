@@ -10,7 +10,7 @@ use crate::rights::Administrator;
 ///
 /// ```compile_fail
 /// # fn forge(id: ironroot_api::SpiffeId) {
-/// drop(ironroot_server::ca::JwtSubject { id, ttl_seconds: 0, has_token_id: false, hint: String::new() });
+/// drop(ironroot_server::ca::JwtSubject { id, ttl_seconds: 0, has_token_id: false, hint: String::new(), ends_by: 0 });
 /// # }
 /// ```
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct JwtSubject {
     pub(super) has_token_id: bool,
     /// What the entry tells workloads of the identity; empty if it is no entry's.
     pub(super) hint: String,
+    /// No token lasts longer, UNIX seconds.
+    pub(super) ends_by: i64,
 }
 
 /// An ID that no workload can have. Source of the words: SPIRE `VerifyTrustDomainWorkloadID`.
@@ -50,7 +52,13 @@ impl JwtSubject {
             ttl_seconds: entry.jwt_svid_ttl(),
             has_token_id: entry.jwt_svid_include_jti(),
             hint: entry.hint().to_owned(),
+            ends_by: i64::MAX,
         }
+    }
+
+    /// The same, for a token that ends by then, UNIX seconds.
+    pub fn ending_by(self, ends_by: i64) -> Self {
+        Self { ends_by, ..self }
     }
 
     /// A workload's ID that an administrator asks a token for, `ttl_seconds` long.
@@ -74,7 +82,13 @@ impl JwtSubject {
     }
 
     pub(super) fn of_id(id: SpiffeId, trust_domain: &TrustDomain, ttl_seconds: u32) -> Result<Self, NotForWorkloads> {
-        Ok(Self { id: workload_id(id, trust_domain)?, ttl_seconds, has_token_id: false, hint: String::new() })
+        Ok(Self {
+            id: workload_id(id, trust_domain)?,
+            ttl_seconds,
+            has_token_id: false,
+            hint: String::new(),
+            ends_by: i64::MAX,
+        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! One fetch: the endpoint is proven, and what it answers is bounded in bytes, time and redirects.
+//! One fetch from another's web server, of a bundle or of an issuer's keys: the endpoint is proven, and what it answers is bounded in
+//! bytes, time and redirects.
 
 use std::io;
 use std::sync::Arc;
