@@ -15,9 +15,11 @@ use spki::SubjectPublicKeyInfoOwned;
 use thiserror::Error;
 use x509_cert::request::CertReq;
 
+use crate::ml_dsa::MlDsa;
+
 pub use requested_names::RequestedNames;
 
-/// Longest request accepted, bytes. An RSA-4096 request with a long subject has about 2 kB.
+/// Longest request accepted, bytes. An RSA-4096 request with a long subject has about 2 kB, one of ML-DSA-87 about 8.
 pub const MAX_CSR_BYTES: usize = 16 * 1024;
 /// RSA moduli accepted, bits. Larger ones cost the server CPU and buy a short-lived SVID nothing.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
@@ -32,7 +34,7 @@ pub enum CsrError {
     #[error("not a DER-encoded PKCS#10 request")]
     Malformed,
     /// A key type, curve or size outside the accepted set.
-    #[error("key must be EC P-256, EC P-384, RSA of 2048 to 4096 bits, or Ed25519")]
+    #[error("key must be EC P-256, EC P-384, RSA of 2048 to 4096 bits, Ed25519, or ML-DSA")]
     KeyType,
     /// The key's bytes are no valid key: a point off its curve, an even modulus.
     #[error("public key is not valid")]
@@ -56,6 +58,8 @@ pub enum KeyKind {
     Rsa,
     /// Ed25519 (RFC 8410); 32 bytes.
     Ed25519,
+    /// ML-DSA (RFC 9881).
+    MlDsa(MlDsa),
 }
 
 /// A SubjectPublicKeyInfo whose type, size and point have been checked. Source: RFC 5280 §4.1.2.7.
@@ -164,6 +168,14 @@ fn key_kind(info: &SubjectPublicKeyInfoOwned) -> Result<KeyKind, CsrError> {
     if oid == rfc8410::ID_ED_25519 {
         return Ok(KeyKind::Ed25519);
     }
+    if let Some(set) = MlDsa::of_oid(oid) {
+        // Source: RFC 9881 §2, which has its parameters absent.
+        if info.algorithm.parameters.is_some() {
+            return Err(CsrError::KeyType);
+        }
+        let is_whole = key_bytes(info)?.len() == set.public_key_bytes();
+        return if is_whole { Ok(KeyKind::MlDsa(set)) } else { Err(CsrError::InvalidKey) };
+    }
     if oid != rfc5912::ID_EC_PUBLIC_KEY {
         return Err(CsrError::KeyType);
     }
@@ -194,6 +206,7 @@ fn default_algorithm(kind: KeyKind) -> &'static dyn VerificationAlgorithm {
         KeyKind::EcP384 => &ECDSA_P384_SHA384_ASN1,
         KeyKind::Rsa => &RSA_PKCS1_2048_8192_SHA256,
         KeyKind::Ed25519 => &ED25519,
+        KeyKind::MlDsa(set) => set.verification(),
     }
 }
 
@@ -211,6 +224,7 @@ fn signature_algorithm(kind: KeyKind, oid: ObjectIdentifier) -> Result<&'static 
         (KeyKind::Rsa, o) if o == SHA_384_WITH_RSA_ENCRYPTION => &RSA_PKCS1_2048_8192_SHA384,
         (KeyKind::Rsa, o) if o == SHA_512_WITH_RSA_ENCRYPTION => &RSA_PKCS1_2048_8192_SHA512,
         (KeyKind::Ed25519, o) if o == rfc8410::ID_ED_25519 => &ED25519,
+        (KeyKind::MlDsa(set), o) if o == set.oid() => set.verification(),
         (_, other) => return Err(CsrError::SignatureAlgorithm(other)),
     })
 }
@@ -233,6 +247,9 @@ mod tests {
             (&rcgen::PKCS_ECDSA_P384_SHA384, KeyKind::EcP384),
             (&rcgen::PKCS_ED25519, KeyKind::Ed25519),
             (&rcgen::PKCS_RSA_SHA256, KeyKind::Rsa),
+            (&rcgen::PKCS_ML_DSA_44, KeyKind::MlDsa(MlDsa::MlDsa44)),
+            (&rcgen::PKCS_ML_DSA_65, KeyKind::MlDsa(MlDsa::MlDsa65)),
+            (&rcgen::PKCS_ML_DSA_87, KeyKind::MlDsa(MlDsa::MlDsa87)),
         ] {
             let csr = Csr::parse(&request(algorithm)).expect("accepted");
             assert_eq!(csr.spki().kind(), kind);
@@ -249,6 +266,7 @@ mod tests {
             &rcgen::PKCS_ECDSA_P384_SHA384,
             &rcgen::PKCS_ED25519,
             &rcgen::PKCS_RSA_SHA256,
+            &rcgen::PKCS_ML_DSA_65,
         ] {
             let csr = Csr::parse(&request(algorithm)).expect("accepted");
             let info = SubjectPublicKeyInfoOwned::from_der(csr.spki().as_der()).expect("a key");

@@ -45,10 +45,9 @@ pub fn svid(
     serial: Serial,
     span: (i64, i64),
 ) -> Result<Vec<u8>, der::Error> {
-    let usages = KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement;
     let extensions = vec![
         //= X509-10 X509-SVID 4.3: "The key usage extension MUST be set on all SVIDs, and MUST be marked critical."
-        extension(true, &KeyUsage(usages))?,
+        extension(true, &leaf_usage(key))?,
         extension(false, &ExtendedKeyUsage(vec![ID_KP_SERVER_AUTH, ID_KP_CLIENT_AUTH]))?,
         //= X509-08 X509-SVID 4.1: "leaf certificates MUST set the `cA` field to `false`"
         extension(true, &BasicConstraints { ca: false, path_len_constraint: None })?,
@@ -60,6 +59,16 @@ pub fn svid(
     let validity = validity(span.0, span.1)?;
     ToSign { serial, algorithm: signer.algorithm, issuer: signer.name, validity, subject: &subject, key, extensions }
         .to_der()
+}
+
+/// What the key of an SVID may be used for: as SPIRE has it, but keys that can only sign may only sign. Source: RFC 9881 §5, where keys of
+/// ML-DSA must be for neither encipherment nor agreement.
+fn leaf_usage(key: SubjectKey<'_>) -> KeyUsage {
+    let signs = KeyUsages::DigitalSignature;
+    match key.ml_dsa() {
+        Some(_) => KeyUsage(signs.into()),
+        None => KeyUsage(signs | KeyUsages::KeyEncipherment | KeyUsages::KeyAgreement),
+    }
 }
 
 /// Names a signer by its key.

@@ -22,6 +22,7 @@ pub mod gathered;
 pub mod issuance_head;
 pub mod issuing;
 pub mod jwt;
+mod ml_dsa;
 pub mod permission;
 pub mod spiffe_id;
 pub mod tls;
@@ -29,5 +30,6 @@ pub mod unix_socket;
 mod utc;
 pub mod watched;
 
+pub use ml_dsa::MlDsa;
 pub use spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use utc::{spire_time, utc, utc_with_fraction};

@@ -63,7 +63,7 @@ impl Held {
         &self.spki
     }
 
-    /// The public half, an uncompressed point, or an RSAPublicKey.
+    /// The public half, an uncompressed point, an RSAPublicKey, or ML-DSA's bytes.
     pub(crate) fn public_key(&self) -> &[u8] {
         &self.spki[self.spki.len() - self.key_bytes..]
     }

@@ -238,7 +238,8 @@ impl TokenKey {
         self.held.kind()
     }
 
-    /// The public half, as its SubjectPublicKeyInfo has it: an uncompressed point 0x04‖x‖y (65 bytes on P-256), or a DER RSAPublicKey.
+    /// The public half, as its SubjectPublicKeyInfo has it: an uncompressed point 0x04‖x‖y (65 bytes on P-256), a DER RSAPublicKey, or the
+    /// bytes of FIPS 204.
     pub fn public_key(&self) -> &[u8] {
         self.held.public_key()
     }
@@ -278,14 +279,18 @@ impl TokenKey {
     }
 
     /// Signs a message with the digest that goes with the key (see [`KeyKind`]), in the form of JWS: r‖s of fixed width, or RSA's
-    /// PKCS #1 v1.5. Source of the form: RFC 7518 §3.3, §3.4. Errors as [`sign_digest`](Self::sign_digest).
+    /// PKCS #1 v1.5; ML-DSA signs the message itself. Source of the form: RFC 7518 §3.3, §3.4; FIPS 204. Errors as [`sign_digest`](Self::sign_digest).
     pub async fn sign_message(&self, message: &[u8], urgency: Urgency) -> Result<Vec<u8>, HsmError> {
         self.sign(SigningInput::of(self.kind(), message), urgency).await
     }
 
-    /// Signs a SHA-256 digest with a key of any kind: ECDSA on whatever curve, as r‖s of fixed width, or RSASSA-PSS with a salt of 32
-    /// bytes. Errors as [`sign_digest`](Self::sign_digest).
+    /// Signs a SHA-256 digest with a key that signs digests: ECDSA on whatever curve, as r‖s of fixed width, or RSASSA-PSS with a salt of
+    /// 32 bytes. Errors as [`sign_digest`](Self::sign_digest).
     pub async fn sign_sha256(&self, digest: &[u8; 32], urgency: Urgency) -> Result<Vec<u8>, HsmError> {
+        if let KeyKind::MlDsa(set) = self.kind() {
+            let reason = format!("it is an {set} key, which signs messages and no digests");
+            return Err(HsmError::KeyUnusable { name: self.name().clone(), reason });
+        }
         self.sign(SigningInput::of_sha256(digest), urgency).await
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ironroot_api::MlDsa;
 use ironroot_attest::node::tpm2::PcrHash;
 use ironroot_attest::node::x509pop::SizeLimits;
 use ironroot_hsm::KeyKind;
@@ -114,6 +115,13 @@ fn wit_svids_are_off_until_the_key_or_spires_feature_flag_switches_them_on() {
     let given = "enable_wit_svids = true experimental { wit_key_type = \"ec-p384\" wit_issuer = \"i\" }";
     let wit = read(&minimal(given, "")).expect("loads").wit.expect("on");
     assert_eq!((wit.key_kind, wit.issuer.as_deref()), (ironroot_hsm::KeyKind::EcP384, Some("i")));
+    let beside = read(&minimal("enable_wit_svids = true ca_key_type = \"ml-dsa-44\"", "")).expect("loads");
+    assert_eq!(beside.wit.expect("on").key_kind, KeyKind::EcP256);
+    let refused = mistakes(&minimal("experimental { wit_key_type = \"ml-dsa-87\" }", ""));
+    assert!(
+        refused[0].contains("wit_key_type") && refused[0].contains("tokens are not signed with ML-DSA"),
+        "{refused:?}"
+    );
     let unknown = mistakes(&minimal("experimental { feature_flags = [\"wit\"] }", ""));
     assert!(unknown[0].contains("no such feature flag; there are wit-svid"), "{unknown:?}");
 }
@@ -193,7 +201,7 @@ plugins {
         "server.conf:4: server.bind_port: \"99999\": not a whole number from 0 to 65535",
         "server.conf:5: server.agent_ttl: \"3 days\": not a duration: write numbers with units, such as 90s, 10m or 1h30m (units: ns, us, ms, s, m, h)",
         "server.conf:6: server.ca_ttl: must be from 1s to 87600h",
-        "server.conf:7: server.ca_key_type: \"rsa-1024\": not a key type: use ec-p256, ec-p384, rsa-2048 or rsa-4096",
+        "server.conf:7: server.ca_key_type: \"rsa-1024\": not a key type: use ec-p256, ec-p384, rsa-2048, rsa-4096, ml-dsa-44, ml-dsa-65 or ml-dsa-87",
         "server.conf:8: server.ca_subject.country: a country has two letters, such as \"DE\"",
         "server.conf:9: server.log_level: \"loud\": not a log level: use TRACE, DEBUG, INFO, WARN or ERROR",
         "server.conf:10: server.audit_log_enabled: expected true or false, found a string",
@@ -404,6 +412,7 @@ fn jwt_svids_are_signed_unless_they_are_disabled() {
     let other = given.replace("= false", "= false jwt_key_type = \"rsa-2048\"");
     for (text, words) in [
         (minimal("jwt_key_type = \"ed25519\"", ""), "not a key type: use ec-p256, ec-p384, rsa-2048 or rsa-4096"),
+        (minimal("jwt_key_type = \"ml-dsa-65\"", ""), "tokens are not signed with ML-DSA"),
         (other, "keys that key_labels and key_ids name are P-256"),
     ] {
         let found = mistakes(&text);
@@ -471,6 +480,10 @@ fn ca_keys_are_of_the_kind_that_the_file_says_and_those_of_jwt_svids_too_unless_
     assert_eq!(kinds(""), (KeyKind::EcP256, KeyKind::EcP256));
     assert_eq!(kinds("ca_key_type = \"rsa-4096\""), (KeyKind::Rsa4096, KeyKind::Rsa4096));
     assert_eq!(kinds("ca_key_type = \"ec-p384\" jwt_key_type = \"rsa-2048\""), (KeyKind::EcP384, KeyKind::Rsa2048));
+    for (name, set) in ["ml-dsa-44", "ml-dsa-65", "ml-dsa-87"].into_iter().zip(MlDsa::ALL) {
+        let kind = KeyKind::MlDsa(set);
+        assert_eq!(kinds(&format!("ca_key_type = \"{name}\"")), (kind, KeyKind::EcP256), "tokens stay on a curve");
+    }
     let given = "server { trust_domain = \"td\" data_dir = \"d\" ca_key_type = \"ec-p384\" }\nplugins { NodeAttestor \"join_token\" { } \
                  KeyManager \"pkcs11\" { plugin_data { module_path = \"/m.so\" token_label = \"t\" pin_file = \"p\" key_labels = [\"a\"] } } }";
     let found = mistakes(given);

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod manufacturer;
 pub mod metrics;
 pub mod mutual_tls;
+pub mod openssl_peer;
 pub mod pebble;
 pub mod policy_operator;
 pub mod prometheus;

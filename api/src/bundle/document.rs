@@ -7,12 +7,15 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 use thiserror::Error;
 
 use crate::certificate::Certificate;
+use crate::csr::{KeyKind, Spki};
 use crate::jwt::{Jwk, PublicKey};
 use crate::pb::types;
 
 /// A bundle that cannot be said as a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the bundle has a key that is none of P-256, P-384, P-521 and RSA of 2048 to 8192 bits")]
+#[error(
+    "the bundle has a key that is none of P-256, P-384, P-521, RSA of 2048 to 8192 bits and, of X.509 authorities, ML-DSA"
+)]
 pub struct NoDocument;
 
 #[derive(Serialize)]
@@ -51,9 +54,13 @@ pub fn jwks<'a>(
 }
 
 fn x509_jwk(der: &[u8]) -> Option<Jwk<'static>> {
-    let key = PublicKey::parse(&Certificate::parse(der).ok()?.spki_der())?;
+    let spki = Certificate::parse(der).ok()?.spki_der();
     //= X509-16 X509-SVID 6.1: "the `kid` parameter of each JWK entry MUST NOT be set"
-    key.jwk(None, Some("x509-svid"))?.with_certificate(der).into()
+    let jwk = match Spki::parse(&spki).map(|spki| (spki.kind(), spki.key().to_vec())) {
+        Ok((KeyKind::MlDsa(set), key)) => Jwk::of_ml_dsa(set, &key),
+        _ => PublicKey::parse(&spki)?.jwk(None, Some("x509-svid"))?,
+    };
+    jwk.with_certificate(der).into()
 }
 
 fn jwt_jwk<'a>(key: &'a types::JwtKey, purpose: Option<&'static str>) -> Option<Jwk<'a>> {

@@ -52,6 +52,26 @@ fn a_bundle_is_taken_with_its_keys_in_order_and_without_taints() {
 }
 
 #[test]
+fn an_authority_with_a_key_of_ml_dsa_is_written_as_jose_has_it_and_read_back() {
+    let kinds = [&rcgen::PKCS_ML_DSA_44, &rcgen::PKCS_ML_DSA_65, &rcgen::PKCS_ML_DSA_87];
+    for (kind, set) in kinds.into_iter().zip(crate::MlDsa::ALL) {
+        let key = KeyPair::generate_for(kind).expect("key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let asn1: Bytes = params.self_signed(&key).expect("signed").der().to_vec().into();
+        let x509_authorities = vec![types::X509Certificate { asn1: asn1.clone(), tainted: false }];
+        let text = document(&types::Bundle { x509_authorities, ..wire() }).expect("a known kind");
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        let jwk = &json["keys"][0];
+        assert_eq!((&jwk["use"], &jwk["kty"], &jwk["alg"]), (&json!("x509-svid"), &json!("AKP"), &json!(set.name())));
+        let public = jwk["pub"].as_str().expect("a text");
+        assert_eq!(public.len(), set.public_key_bytes().div_ceil(3) * 4 - (3 - set.public_key_bytes() % 3) % 3);
+        let read = read(&text).expect("taken").bundle;
+        assert_eq!(read.x509_authorities().collect::<Vec<_>>(), [&asn1[..]]);
+    }
+}
+
+#[test]
 fn a_bundle_without_keys_is_one_that_believes_nobody() {
     let nobody = types::Bundle { trust_domain: "td".to_owned(), ..types::Bundle::default() };
     assert!(Bundle::from_pb(&nobody).expect("legal").is_empty());

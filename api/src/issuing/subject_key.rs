@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use crate::csr::Spki;
+use crate::ml_dsa::MlDsa;
 
 /// A public key to certify. It was parsed where it came from and is not parsed again.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,11 @@ impl<'a> SubjectKey<'a> {
     /// DER SubjectPublicKeyInfo.
     pub fn spki_der(self) -> &'a [u8] {
         self.spki_der
+    }
+
+    /// The parameter set, if it is a key of ML-DSA.
+    pub(super) fn ml_dsa(self) -> Option<MlDsa> {
+        MlDsa::of_spki(self.spki_der)
     }
 
     /// SHA-1 over the bits of the public key: a name, not a proof. Source: RFC 5280 §4.2.1.2 (1), as SPIRE does.

@@ -12,6 +12,7 @@ use spki::SubjectPublicKeyInfoRef;
 
 use super::algorithm::Algorithm;
 use super::key_kind::KeyKind;
+use crate::ml_dsa::MlDsa;
 
 /// Longest SubjectPublicKeyInfo accepted, bytes: RSA with 8192 bits takes about a thousand.
 pub(super) const MAX_SPKI_BYTES: usize = 2048;
@@ -42,6 +43,15 @@ pub(crate) struct Jwk<'a> {
     x5c: Option<[String; 1]>,
 }
 
+impl Jwk<'static> {
+    /// Of an X.509 authority with a key of ML-DSA, its bytes as FIPS 204 has them. No token is signed with such a key. Source:
+    /// draft-ietf-cose-dilithium §3.
+    pub fn of_ml_dsa(set: MlDsa, key: &[u8]) -> Self {
+        let members = Members::Akp { r#pub: base64url(key) };
+        Jwk { purpose: Some("x509-svid"), kty: "AKP", kid: None, alg: Some(set.name()), members, x5c: None }
+    }
+}
+
 impl Jwk<'_> {
     /// With the algorithm that servers sign with the key by. Source: RFC 7518 §3.1.
     pub fn with_algorithm(self) -> Self {
@@ -50,6 +60,7 @@ impl Jwk<'_> {
             Members::Ec { crv: "P-256", .. } => "ES256",
             Members::Ec { crv: "P-384", .. } => "ES384",
             Members::Ec { .. } => "ES512",
+            Members::Akp { .. } => return self,
         };
         Self { alg: Some(alg), ..self }
     }
@@ -70,6 +81,7 @@ impl Jwk<'_> {
 enum Members {
     Ec { crv: &'static str, x: String, y: String },
     Rsa { n: String, e: String },
+    Akp { r#pub: String },
 }
 
 impl PublicKey {

@@ -1,5 +1,6 @@
 //! What a key must be before it is used: protected, of its kind, and two halves that belong together.
 
+use cryptoki::mechanism::dsa::{HedgeType, SignAdditionalContext};
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::ObjectHandle;
@@ -32,12 +33,14 @@ pub(super) fn examine(
 const PSS: PkcsPssParams =
     PkcsPssParams { hash_alg: MechanismType::SHA256, mgf: PkcsMgfType::MGF1_SHA256, s_len: Ulong::new(32) };
 
-/// How a key of this kind signs that.
+/// How a key of this kind signs that. ML-DSA without a context, as certificates want it; whether it is hedged is the token's. Source: RFC 9881
+/// §3; OASIS PKCS #11 v3.2, CKM_ML_DSA.
 pub(crate) fn mechanism(kind: KeyKind, input: &SigningInput) -> Mechanism<'static> {
     match kind {
         KeyKind::EcP256 | KeyKind::EcP384 => Mechanism::Ecdsa,
         KeyKind::Rsa2048 | KeyKind::Rsa4096 if input.is_for_pss() => Mechanism::RsaPkcsPss(PSS),
         KeyKind::Rsa2048 | KeyKind::Rsa4096 => Mechanism::RsaPkcs,
+        KeyKind::MlDsa(_) => Mechanism::MlDsa(SignAdditionalContext::new(HedgeType::Preferred, None)),
     }
 }
 

@@ -4,7 +4,7 @@
 //! Source: OASIS PKCS #11 v2.40 §4.8, §4.9; mechanisms v2.40 §2.3.
 
 use cryptoki::context::Pkcs11;
-use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::Held;
 use super::examination::examine;
 use super::objects::{CLASSES, Identity, by_id, by_label, destroy_checked};
-use super::public_half::{RSA_EXPONENT, ec_params};
+use super::public_half::{RSA_EXPONENT, ec_params, parameter_set};
 use crate::error::HsmError;
 use crate::kind::KeyKind;
 use crate::login::Login;
@@ -72,16 +72,41 @@ pub(crate) fn generate(
     made.inspect(|held| info!(key = %held.name(), "key generated in the token"))
 }
 
+/// How keys of this kind are made: the mechanism, what it is called, and their length, bits. Those of ML-DSA have none by which tokens agree:
+/// their parameter set says it.
+fn maker(kind: KeyKind) -> (Mechanism<'static>, &'static str, Option<usize>) {
+    match kind {
+        KeyKind::EcP256 => (Mechanism::EccKeyPairGen, "CKM_EC_KEY_PAIR_GEN", Some(256)),
+        KeyKind::EcP384 => (Mechanism::EccKeyPairGen, "CKM_EC_KEY_PAIR_GEN", Some(384)),
+        KeyKind::Rsa2048 | KeyKind::Rsa4096 => {
+            (Mechanism::RsaPkcsKeyPairGen, "CKM_RSA_PKCS_KEY_PAIR_GEN", kind.modulus_bits())
+        }
+        KeyKind::MlDsa(_) => (Mechanism::MlDsaKeyPairGen, "CKM_ML_DSA_KEY_PAIR_GEN", None),
+    }
+}
+
+/// What a template says of a public key of this kind. Source: OASIS PKCS #11 v2.40 mechanisms §2.1.4, §2.3.5; v3.2, CKM_ML_DSA_KEY_PAIR_GEN.
+fn parameters(kind: KeyKind) -> Vec<Attribute> {
+    match kind {
+        KeyKind::EcP256 | KeyKind::EcP384 => vec![Attribute::EcParams(ec_params(kind))],
+        KeyKind::Rsa2048 | KeyKind::Rsa4096 => {
+            let bits = kind.modulus_bits().and_then(|bits| std::ffi::c_ulong::try_from(bits).ok());
+            let exponent = Attribute::PublicExponent(RSA_EXPONENT.to_vec());
+            vec![Attribute::ModulusBits(bits.unwrap_or(std::ffi::c_ulong::MAX).into()), exponent]
+        }
+        KeyKind::MlDsa(set) => vec![Attribute::ParameterSet(parameter_set(set))],
+    }
+}
+
 /// Why the token, by its own word, makes no keys of this kind; none if nothing speaks against it. Source: OASIS PKCS #11 v2.40 §5.5,
 /// C_GetMechanismInfo: the lengths of EC and RSA keys are in bits.
 pub(crate) fn what_it_lacks(pkcs11: &Pkcs11, slot: Slot, kind: KeyKind) -> Result<Option<String>, HsmError> {
-    let (mechanism, name, bits) = match kind.modulus_bits() {
-        None => (MechanismType::ECC_KEY_PAIR_GEN, "CKM_EC_KEY_PAIR_GEN", kind.signature_bytes() * 4),
-        Some(bits) => (MechanismType::RSA_PKCS_KEY_PAIR_GEN, "CKM_RSA_PKCS_KEY_PAIR_GEN", bits),
-    };
+    let (mechanism, name, bits) = maker(kind);
+    let mechanism = mechanism.mechanism_type();
     if !pkcs11.get_mechanism_list(slot)?.contains(&mechanism) {
         return Ok(Some(format!("it offers no {name}")));
     }
+    let Some(bits) = bits else { return Ok(None) };
     let info = pkcs11.get_mechanism_info(slot, mechanism)?;
     let (least, most) = (info.min_key_size(), info.max_key_size());
     let fits = (least..=most).contains(&bits) || most == 0;
@@ -92,14 +117,7 @@ fn make(session: &Session, name: &KeyName, kind: KeyKind) -> Result<(ObjectHandl
     let label = name.label().unwrap_or_default().as_bytes().to_vec();
     let mut named = vec![Attribute::Token(true), Attribute::Label(label)];
     named.extend(name.id().map(|id| Attribute::Id(id.as_bytes().to_vec())));
-    let (mechanism, mut public) = match kind.modulus_bits() {
-        None => (Mechanism::EccKeyPairGen, vec![Attribute::EcParams(ec_params(kind))]),
-        Some(bits) => {
-            let bits = std::ffi::c_ulong::try_from(bits).unwrap_or(std::ffi::c_ulong::MAX);
-            let exponent = Attribute::PublicExponent(RSA_EXPONENT.to_vec());
-            (Mechanism::RsaPkcsKeyPairGen, vec![Attribute::ModulusBits(bits.into()), exponent])
-        }
-    };
+    let ((mechanism, ..), mut public) = (maker(kind), parameters(kind));
     public.extend_from_slice(&named);
     let mut private = vec![
         Attribute::Private(true),

@@ -4,10 +4,11 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
     VerificationAlgorithm,
 };
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, KeyType, MlDsaParameterSetType, ObjectHandle, ParameterSetType};
 use cryptoki::session::Session;
-use der::asn1::{AnyRef, BitStringRef, Null, ObjectIdentifier, UintRef};
+use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
 use der::{Encode, Sequence};
+use ironroot_api::MlDsa;
 
 use crate::error::HsmError;
 use crate::kind::KeyKind;
@@ -31,7 +32,7 @@ struct Spki<'a> {
 #[derive(Sequence)]
 struct Algorithm<'a> {
     oid: ObjectIdentifier,
-    parameters: AnyRef<'a>,
+    parameters: Option<AnyRef<'a>>,
 }
 
 #[derive(Sequence)]
@@ -43,7 +44,7 @@ struct RsaPublicKey<'a> {
 /// The public half of a key.
 pub(super) struct PublicHalf {
     kind: KeyKind,
-    /// The subjectPublicKey: a point, or an RSAPublicKey.
+    /// The subjectPublicKey: a point, an RSAPublicKey, or the bytes of FIPS 204.
     key: Vec<u8>,
 }
 
@@ -59,23 +60,22 @@ impl PublicHalf {
         let key = match kind {
             KeyKind::EcP256 | KeyKind::EcP384 => point(session, kind, public)?,
             KeyKind::Rsa2048 | KeyKind::Rsa4096 => rsa_key(session, kind, public)?,
+            KeyKind::MlDsa(set) => ml_dsa_key(session, set, public)?,
         };
         Ok(Self { kind, key: key.map_err(unusable)? })
     }
 
     /// DER of its SubjectPublicKeyInfo.
     pub(super) fn spki(&self) -> Vec<u8> {
-        let parameters = match self.kind {
-            KeyKind::EcP256 => P256.to_der(),
-            KeyKind::EcP384 => P384.to_der(),
-            KeyKind::Rsa2048 | KeyKind::Rsa4096 => Null.to_der(),
+        let (oid, parameters) = match self.kind {
+            KeyKind::EcP256 => (EC_PUBLIC_KEY, Some(AnyRef::from(&P256))),
+            KeyKind::EcP384 => (EC_PUBLIC_KEY, Some(AnyRef::from(&P384))),
+            KeyKind::Rsa2048 | KeyKind::Rsa4096 => (RSA_ENCRYPTION, Some(AnyRef::NULL)),
+            KeyKind::MlDsa(set) => (set.oid(), None),
         };
-        let oid = if self.kind.modulus_bits().is_some() { RSA_ENCRYPTION } else { EC_PUBLIC_KEY };
-        let spki = parameters.and_then(|parameters| {
-            let algorithm = Algorithm { oid, parameters: AnyRef::try_from(&parameters[..])? };
-            Spki { algorithm, key: BitStringRef::from_bytes(&self.key)? }.to_der()
-        });
-        spki.expect("a key of some hundred bytes is far below DER's bounds")
+        let spki = BitStringRef::from_bytes(&self.key)
+            .and_then(|key| Spki { algorithm: Algorithm { oid, parameters }, key }.to_der());
+        spki.expect("a key of some thousand bytes is far below DER's bounds")
     }
 
     /// How many of its last bytes are the key itself.
@@ -89,6 +89,7 @@ impl PublicHalf {
             KeyKind::EcP256 => &ECDSA_P256_SHA256_FIXED,
             KeyKind::EcP384 => &ECDSA_P384_SHA384_FIXED,
             KeyKind::Rsa2048 | KeyKind::Rsa4096 => &RSA_PKCS1_2048_8192_SHA256,
+            KeyKind::MlDsa(set) => set.verification(),
         };
         UnparsedPublicKey::new(algorithm, &self.key).verify(message, signature).is_ok()
     }
@@ -98,6 +99,16 @@ impl PublicHalf {
 pub(super) fn ec_params(kind: KeyKind) -> Vec<u8> {
     let curve = if kind == KeyKind::EcP384 { P384 } else { P256 };
     curve.to_der().expect("an object identifier is DER")
+}
+
+/// CKA_PARAMETER_SET of keys of ML-DSA. Source: OASIS PKCS #11 v3.2, CK_ML_DSA_PARAMETER_SET_TYPE.
+pub(super) fn parameter_set(set: MlDsa) -> ParameterSetType {
+    let set = match set {
+        MlDsa::MlDsa44 => MlDsaParameterSetType::ML_DSA_44,
+        MlDsa::MlDsa65 => MlDsaParameterSetType::ML_DSA_65,
+        MlDsa::MlDsa87 => MlDsaParameterSetType::ML_DSA_87,
+    };
+    set.into()
 }
 
 fn point(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Result<Vec<u8>, String>, HsmError> {
@@ -124,6 +135,23 @@ fn point(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Resul
         bare if bare.len() == bytes && bare[0] == 0x04 => Ok(bare.to_vec()),
         _ => Err(format!("its public point is not an uncompressed {kind} point")),
     })
+}
+
+fn ml_dsa_key(session: &Session, set: MlDsa, public: ObjectHandle) -> Result<Result<Vec<u8>, String>, HsmError> {
+    let asked = [AttributeType::KeyType, AttributeType::ParameterSet, AttributeType::Value];
+    let mut key = Vec::new();
+    for attribute in session.get_attributes(public, &asked)? {
+        match attribute {
+            Attribute::KeyType(found) if found != KeyType::ML_DSA => return Ok(Err("it is no ML-DSA key".into())),
+            Attribute::ParameterSet(found) if found != parameter_set(set) => {
+                return Ok(Err(format!("its parameter set is not {set}")));
+            }
+            Attribute::Value(value) => key = value,
+            _ => {}
+        }
+    }
+    let is_whole = key.len() == set.public_key_bytes();
+    Ok(if is_whole { Ok(key) } else { Err(format!("its public key has {} bytes, which {set} has not", key.len())) })
 }
 
 fn rsa_key(session: &Session, kind: KeyKind, public: ObjectHandle) -> Result<Result<Vec<u8>, String>, HsmError> {

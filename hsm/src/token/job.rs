@@ -16,7 +16,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Work of a thread whose state is `W`.
 pub(super) enum Job<W> {
-    /// A signature over a digest: nearly all jobs, so it is no boxed closure.
+    /// A signature: nearly all jobs, so it is no boxed closure.
     Sign { key: Arc<Held>, input: SigningInput, reply: Reply },
     /// Anything else that wants the session: making, finding and destroying keys.
     Task(Box<dyn FnOnce(&mut W) + Send>),

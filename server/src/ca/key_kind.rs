@@ -15,6 +15,7 @@ pub(super) fn kind_of(spki: &Spki) -> KeyKind {
         (csr::KeyKind::EcP384, _) => KeyKind::EcP384,
         (csr::KeyKind::Rsa, Some(4096)) => KeyKind::Rsa4096,
         (csr::KeyKind::Rsa, _) => KeyKind::Rsa2048,
+        (csr::KeyKind::MlDsa(set), _) => KeyKind::MlDsa(set),
         // No other kind is made.
         (csr::KeyKind::EcP256 | csr::KeyKind::Ed25519, _) => KeyKind::EcP256,
     }

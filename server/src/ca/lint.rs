@@ -28,6 +28,9 @@ pub enum LintError {
     /// The signature does not verify with the authority's key: the token may be faulty.
     #[error("its signature does not verify; the token may be faulty")]
     Signature,
+    /// JWT-SVIDs have no algorithm for its kind.
+    #[error("an {0} key signs no tokens: set jwt_key_type, or wit_key_type, to ec-p256")]
+    NoTokens(KeyKind),
     /// A field differs from what was to be issued.
     #[error("its {0} is not what was to be issued")]
     Field(&'static str),
@@ -37,18 +40,16 @@ pub enum LintError {
 pub(super) struct Verifier(ParsedPublicKey);
 
 impl Verifier {
-    /// Of a CA's key. It verifies what certificates have: DER `ECDSA-Sig-Value`, or RSA's PKCS #1 v1.5.
+    /// Of a CA's key. It verifies what certificates have: DER `ECDSA-Sig-Value`, RSA's PKCS #1 v1.5, or ML-DSA's bytes.
     pub(super) fn of(key: &Key) -> Result<Self, LintError> {
         Self::new(algorithm(key.kind()), key)
     }
 
-    /// Of a key that signs JWS. It verifies what the token returns: r‖s of fixed width, or RSA's PKCS #1 v1.5.
-    pub(super) fn of_jws(key: &Key) -> Result<Self, LintError> {
-        match key.kind() {
-            KeyKind::EcP256 => Self::new(&ECDSA_P256_SHA256_FIXED, key),
-            KeyKind::EcP384 => Self::new(&ECDSA_P384_SHA384_FIXED, key),
-            KeyKind::Rsa2048 | KeyKind::Rsa4096 => Self::new(&RSA_PKCS1_2048_8192_SHA256, key),
-        }
+    /// Of a key that signs JWS, with its algorithm's name there. It verifies what the token returns: r‖s of fixed width, or RSA's PKCS #1
+    /// v1.5.
+    pub(super) fn of_jws(key: &Key) -> Result<(&'static str, Self), LintError> {
+        let (name, algorithm) = jws_algorithm(key.kind())?;
+        Ok((name, Self::new(algorithm, key)?))
     }
 
     fn new(algorithm: &'static dyn VerificationAlgorithm, key: &Key) -> Result<Self, LintError> {
@@ -68,12 +69,24 @@ impl Verifier {
     }
 }
 
+/// How tokens are signed with keys of this kind: none of the standard's algorithms is ML-DSA. Source: SPIRE
+/// `cryptoutil.JoseAlgFromPublicKey`; RFC 7518 §3.1; JWT-SVID §2.1.
+fn jws_algorithm(kind: KeyKind) -> Result<(&'static str, &'static dyn VerificationAlgorithm), LintError> {
+    match kind {
+        KeyKind::EcP256 => Ok(("ES256", &ECDSA_P256_SHA256_FIXED)),
+        KeyKind::EcP384 => Ok(("ES384", &ECDSA_P384_SHA384_FIXED)),
+        KeyKind::Rsa2048 | KeyKind::Rsa4096 => Ok(("RS256", &RSA_PKCS1_2048_8192_SHA256)),
+        KeyKind::MlDsa(_) => Err(LintError::NoTokens(kind)),
+    }
+}
+
 /// How certificates are signed with keys of this kind.
 fn algorithm(kind: KeyKind) -> &'static dyn VerificationAlgorithm {
     match kind {
         KeyKind::EcP256 => &ECDSA_P256_SHA256_ASN1,
         KeyKind::EcP384 => &ECDSA_P384_SHA384_ASN1,
         KeyKind::Rsa2048 | KeyKind::Rsa4096 => &RSA_PKCS1_2048_8192_SHA256,
+        KeyKind::MlDsa(set) => set.verification(),
     }
 }
 
@@ -227,6 +240,13 @@ mod tests {
         fn verifier(&self) -> Verifier {
             let public = self.key.public_key().as_ref();
             Verifier(ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public).unwrap())
+        }
+    }
+
+    #[test]
+    fn keys_that_the_standard_has_no_algorithm_for_sign_no_tokens() {
+        for set in ironroot_api::MlDsa::ALL {
+            assert!(matches!(jws_algorithm(KeyKind::MlDsa(set)), Err(LintError::NoTokens(_))));
         }
     }
 

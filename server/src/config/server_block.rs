@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_api::tls::KeyExchanges;
-use ironroot_api::{SpiffeId, TrustDomain};
+use ironroot_api::{MlDsa, SpiffeId, TrustDomain};
 use ironroot_hsm::KeyKind;
 use ironroot_shell::settings::{Section, format_duration, places};
 
@@ -239,7 +239,7 @@ impl JwtBlock {
 
 /// Those of JWT-SVIDs are of the same kind as CAs unless the file says otherwise. Source: SPIRE.
 fn read_jwt(server: &Section<'_>, svid_ttl: Duration, ca_key_kind: KeyKind) -> JwtBlock {
-    let key_kind = server.parsed("jwt_key_type", key_kind).unwrap_or(ca_key_kind);
+    let key_kind = server.parsed("jwt_key_type", token_key_kind).unwrap_or(for_tokens(ca_key_kind));
     let issuer = server.string("jwt_issuer");
     let svid_ttl_seconds = svid_ttl.as_secs().try_into().unwrap_or(i64::MAX);
     JwtBlock {
@@ -255,8 +255,27 @@ pub(crate) fn key_kind(text: &str) -> Result<KeyKind, &'static str> {
         "ec-p384" => Ok(KeyKind::EcP384),
         "rsa-2048" => Ok(KeyKind::Rsa2048),
         "rsa-4096" => Ok(KeyKind::Rsa4096),
-        _ => Err("not a key type: use ec-p256, ec-p384, rsa-2048 or rsa-4096"),
+        "ml-dsa-44" => Ok(KeyKind::MlDsa(MlDsa::MlDsa44)),
+        "ml-dsa-65" => Ok(KeyKind::MlDsa(MlDsa::MlDsa65)),
+        "ml-dsa-87" => Ok(KeyKind::MlDsa(MlDsa::MlDsa87)),
+        _ => Err("not a key type: use ec-p256, ec-p384, rsa-2048, rsa-4096, ml-dsa-44, ml-dsa-65 or ml-dsa-87"),
     }
+}
+
+/// Those of them that tokens are signed with.
+pub(super) fn token_key_kind(text: &str) -> Result<KeyKind, &'static str> {
+    match key_kind(text) {
+        Ok(KeyKind::MlDsa(_)) => Err(
+            "tokens are not signed with ML-DSA, for which their standard has no algorithm: use ec-p256, ec-p384, rsa-2048 or rsa-4096",
+        ),
+        Ok(kind) => Ok(kind),
+        Err(_) => Err("not a key type: use ec-p256, ec-p384, rsa-2048 or rsa-4096"),
+    }
+}
+
+/// What tokens are signed with beside CAs of this kind, unless the file says otherwise: the same, or what every token makes.
+pub(super) fn for_tokens(ca_key_kind: KeyKind) -> KeyKind {
+    if matches!(ca_key_kind, KeyKind::MlDsa(_)) { KeyKind::EcP256 } else { ca_key_kind }
 }
 
 impl ServerBlock {

@@ -3,7 +3,7 @@
 use ironroot_hsm::KeyKind;
 use ironroot_shell::settings::Section;
 
-use super::server_block::key_kind;
+use super::server_block::{for_tokens, token_key_kind};
 use crate::ca::WitPolicy;
 
 /// SPIRE's name of the flag.
@@ -12,12 +12,12 @@ const FLAG: &str = "wit-svid";
 const FLAGS: [&str; 2] = [FLAG, "i_am_a_test_flag"];
 
 /// What they say, if they are switched on: by the feature flag, or by the key that later versions of SPIRE have. Their key is of the same
-/// kind as the CA's unless the file says otherwise.
+/// kind as the CA's, or on P-256 where that one signs no tokens, unless the file says otherwise.
 pub(super) fn read(server: &Section<'_>, experimental: &Section<'_>, ca_key_kind: KeyKind) -> Option<WitPolicy> {
     let flags = experimental.parsed_list("feature_flags", known_flag).unwrap_or_default();
     let by_key = [server, experimental].map(|section| section.boolean("enable_wit_svids"));
     let issuer = experimental.string("wit_issuer").filter(|issuer| !issuer.is_empty());
-    let key_kind = experimental.parsed("wit_key_type", key_kind).unwrap_or(ca_key_kind);
+    let key_kind = experimental.parsed("wit_key_type", token_key_kind).unwrap_or(for_tokens(ca_key_kind));
     let is_on = flags.iter().any(|flag| flag == FLAG) || by_key.contains(&Some(true));
     is_on.then_some(WitPolicy { issuer, key_kind })
 }

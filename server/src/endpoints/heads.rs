@@ -2,7 +2,7 @@
 //!
 //! SPIRE's agents send no such metadata, and get none.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -45,6 +45,8 @@ pub struct Heads {
     contradicted: watch::Sender<Option<Evidence>>,
     /// Whose heads were proven lately.
     proofs: LogLimit<SpiffeId>,
+    /// Whether it was told that heads are too long to be shown.
+    told_too_long: OnceLock<()>,
 }
 
 impl Heads {
@@ -53,7 +55,14 @@ impl Heads {
     pub fn new(log: IssuanceLog, server: &ServerName, log_id: &str) -> Arc<Self> {
         let (contradicted, _) = watch::channel(None);
         let server = format!("{}#{log_id}", server.as_str());
-        Arc::new(Self { log, server, shown: ArcSwapOption::empty(), contradicted, proofs: proofs() })
+        Arc::new(Self {
+            log,
+            server,
+            shown: ArcSwapOption::empty(),
+            contradicted,
+            proofs: proofs(),
+            told_too_long: OnceLock::new(),
+        })
     }
 
     /// What is written to.
@@ -117,7 +126,14 @@ impl Heads {
         let statement = serde_json::to_vec(&statement).expect("texts and numbers are JSON");
         let (signature, chain) = ca.sign_statement(&issuance_head::signed_bytes(&statement)).await?;
         // One that is too long for HTTP/2's headers is not shown at all.
-        self.shown.store(issuance_head::encode(statement, signature, chain).map(Arc::new));
+        let encoded = issuance_head::encode(statement, signature, chain);
+        if encoded.is_none() && self.told_too_long.set(()).is_ok() {
+            warn!(
+                "heads of the issuance log are too long to be shown to agents, as they are below keys of ML-DSA: no agent will tell \
+                 that the log went back; keep rollback_mark_path on another disk"
+            );
+        }
+        self.shown.store(encoded.map(Arc::new));
         Ok(())
     }
 }

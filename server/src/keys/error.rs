@@ -58,7 +58,7 @@ pub enum KeyFileError {
     TooMany { path: PathBuf, most: usize },
     /// One of its keys.
     #[error(
-        "the key {id:?} in the key file {path} is no private key of a kind that is known (ec-p256, ec-p384, rsa-2048, rsa-4096)"
+        "the key {id:?} in the key file {path} is no private key of a kind that is known (ec-p256, ec-p384, rsa-2048, rsa-4096, ml-dsa-44, ml-dsa-65, ml-dsa-87)"
     )]
     Key { path: PathBuf, id: String },
 }

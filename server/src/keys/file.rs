@@ -19,7 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::error::KeyFileError;
 use super::software::SoftwareKey;
 
-/// Longest key file accepted, bytes: 64 keys of RSA-4096 need 220,000.
+/// Longest key file accepted, bytes: 64 keys of RSA-4096 need 220,000; one of ML-DSA is its seed.
 pub const MAX_KEY_FILE_BYTES: usize = 512 * 1024;
 /// Most keys of a key file. A server of SPIRE's has two for each of its purposes, and those of its bundle endpoint.
 pub const MAX_KEYS: usize = 64;

@@ -90,6 +90,7 @@ mod tests {
         ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
         VerificationAlgorithm,
     };
+    use ironroot_api::MlDsa;
     use ironroot_api::csr::Spki;
 
     use super::*;
@@ -99,11 +100,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("keys.json");
         let keys = SoftwareKeys::open(&path).expect("no file is no error");
-        let kinds: [(KeyKind, &'static dyn VerificationAlgorithm); 4] = [
+        let kinds: [(KeyKind, &'static dyn VerificationAlgorithm); 7] = [
             (KeyKind::EcP256, &ECDSA_P256_SHA256_FIXED),
             (KeyKind::EcP384, &ECDSA_P384_SHA384_FIXED),
             (KeyKind::Rsa2048, &RSA_PKCS1_2048_8192_SHA256),
             (KeyKind::Rsa4096, &RSA_PKCS1_2048_8192_SHA256),
+            (KeyKind::MlDsa(MlDsa::MlDsa44), MlDsa::MlDsa44.verification()),
+            (KeyKind::MlDsa(MlDsa::MlDsa65), MlDsa::MlDsa65.verification()),
+            (KeyKind::MlDsa(MlDsa::MlDsa87), MlDsa::MlDsa87.verification()),
         ];
         for (kind, algorithm) in kinds {
             let made = keys.generate("key", kind).expect("made");

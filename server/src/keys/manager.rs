@@ -171,7 +171,7 @@ impl Key {
         }
     }
 
-    /// The public half, as its SubjectPublicKeyInfo has it: an uncompressed point, or a DER RSAPublicKey.
+    /// The public half, as its SubjectPublicKeyInfo has it: an uncompressed point, a DER RSAPublicKey, or ML-DSA's bytes.
     pub fn public_key(&self) -> &[u8] {
         match self {
             Self::Token(key) => key.public_key(),
@@ -200,14 +200,14 @@ impl Key {
         }
     }
 
-    /// Signs a message with the digest that goes with the kind, in the form of JWS. Dropping the future takes a request out of a
+    /// Signs a message with the digest that goes with the kind, in the form of JWS; ML-DSA signs the message itself. Dropping the future takes a request out of a
     /// token's queue.
     pub async fn sign_message(&self, message: &[u8], urgency: Urgency) -> Result<Vec<u8>, KeyError> {
         match self {
             Self::Token(key) => Ok(key.sign_message(message, urgency).await?),
             Self::Software(_, key) => match key.kind() {
                 KeyKind::EcP256 | KeyKind::EcP384 => key.sign(message),
-                KeyKind::Rsa2048 | KeyKind::Rsa4096 => {
+                KeyKind::Rsa2048 | KeyKind::Rsa4096 | KeyKind::MlDsa(_) => {
                     let (key, message) = (Arc::clone(key), message.to_vec());
                     off_the_workers(move || key.sign(&message)).await
                 }

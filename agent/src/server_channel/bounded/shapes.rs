@@ -21,8 +21,10 @@ const MAX_BUNDLE_BYTES: usize = 256 * KIB;
 const MAX_SMALL_BYTES: usize = 64 * KIB;
 /// A number, and room for what later versions say.
 const MAX_WORD_BYTES: usize = KIB;
-/// 500 chains of 8 kB each.
-const MAX_SVIDS_BYTES: usize = 4 * MIB;
+/// 500 chains of 16 kB each: an SVID and its CA below a root, by ML-DSA-87, have 13.
+const MAX_SVIDS_BYTES: usize = MAX_ANSWER_BYTES;
+/// 500 tokens of 8 kB each.
+const MAX_WITS_BYTES: usize = 4 * MIB;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -88,7 +90,7 @@ pub(super) fn shape_of(path: &str) -> Shape {
         "/spire.api.server.entry.v1.Entry/SyncAuthorizedEntries" => entries(SYNC),
         "/spire.api.server.entry.v1.Entry/GetAuthorizedEntries" => entries(ENTRIES),
         "/spire.api.server.svid.v1.SVID/BatchNewX509SVID" => once(MAX_SVIDS_BYTES, SVIDS),
-        "/spire.api.server.svid.v1.SVID/BatchNewWITSVID" => once(MAX_SVIDS_BYTES, WITS),
+        "/spire.api.server.svid.v1.SVID/BatchNewWITSVID" => once(MAX_WITS_BYTES, WITS),
         "/spire.api.server.bundle.v1.Bundle/GetBundle" | "/spire.api.server.bundle.v1.Bundle/GetFederatedBundle" => {
             once(MAX_BUNDLE_BYTES, BUNDLE)
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ironroot_hsm::{KeyKind, Urgency};
+use ironroot_hsm::Urgency;
 use serde::Serialize;
 
 use super::compact::{self, Header};
@@ -54,9 +54,10 @@ pub(in crate::ca) struct TokenSigner {
 impl TokenSigner {
     /// `key` is the one that `authority`, whose published half this is, has in the token.
     pub(in crate::ca) fn new(key: Key, authority: &Authority, published: &JwtKey) -> Result<Self, CaError> {
+        let (algorithm, verifier) = Verifier::of_jws(&key)?;
         Ok(Self {
-            verifier: Verifier::of_jws(&key)?,
-            header: Header::new(algorithm(key.kind()), published.key_id().as_str(), form(&authority.credential)),
+            verifier,
+            header: Header::new(algorithm, published.key_id().as_str(), form(&authority.credential)),
             key,
             credential: authority.credential.clone(),
             not_before: authority.issued_at.saturating_sub(NOT_BEFORE_CUSHION),
@@ -106,14 +107,5 @@ fn form(credential: &Credential) -> &'static str {
         //= WIT-02 WIT-SVID 2.2: "this parameter MUST be present and MUST be set to `wit+jwt`"
         Credential::WitKey(_) => "wit+jwt",
         Credential::JwtKey(_) | Credential::Certificate(_) => "JWT",
-    }
-}
-
-/// Source: SPIRE `cryptoutil.JoseAlgFromPublicKey`; RFC 7518 §3.1.
-fn algorithm(kind: KeyKind) -> &'static str {
-    match kind {
-        KeyKind::EcP256 => "ES256",
-        KeyKind::EcP384 => "ES384",
-        KeyKind::Rsa2048 | KeyKind::Rsa4096 => "RS256",
     }
 }

@@ -12,12 +12,14 @@ pub(in crate::ca) fn assemble(tbs: &[u8], signer: KeyKind, signature: &[u8]) -> 
     Ok(issuing::assemble(tbs, algorithm(signer), signature)?)
 }
 
-/// How a key of this kind signs certificates: as Go does. ECDSA has no parameters, RSA has NULL. Source: RFC 5758 §3.2, RFC 4055 §5.
+/// How a key of this kind signs certificates: as Go does. ECDSA and ML-DSA have no parameters, RSA has NULL. Source: RFC 5758 §3.2, RFC 4055 §5,
+/// RFC 9881 §2.
 pub(super) fn algorithm(signer: KeyKind) -> Algorithm {
     let (oid, parameters) = match signer {
         KeyKind::EcP256 => (ECDSA_WITH_SHA_256, None),
         KeyKind::EcP384 => (ECDSA_WITH_SHA_384, None),
         KeyKind::Rsa2048 | KeyKind::Rsa4096 => (SHA_256_WITH_RSA_ENCRYPTION, Some(Null)),
+        KeyKind::MlDsa(set) => (set.oid(), None),
     };
     Algorithm { oid, parameters }
 }

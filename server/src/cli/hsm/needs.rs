@@ -1,5 +1,6 @@
 //! What this server needs of a token, and whether one has it: by trial where there was one, else by the token's own word.
 
+use ironroot_api::MlDsa;
 use ironroot_hsm::{KeyKind, KeyTrial, MechanismSurvey, TokenSurvey};
 
 /// A use of keys.
@@ -13,11 +14,14 @@ pub(super) struct Need {
 }
 
 /// Kinds of keys, as `ca_key_type` and `jwt_key_type` call them, and what each is for.
-const KINDS: [(KeyKind, &str, &str); 4] = [
+pub(super) const KINDS: [(KeyKind, &str, &str); 7] = [
     (KeyKind::EcP256, "ec-p256", "ec-p256: CAs, and JWT-SVIDs by ES256"),
     (KeyKind::EcP384, "ec-p384", "ec-p384: CAs, and JWT-SVIDs by ES384"),
     (KeyKind::Rsa2048, "rsa-2048", "rsa-2048: CAs, and JWT-SVIDs by RS256"),
     (KeyKind::Rsa4096, "rsa-4096", "rsa-4096: CAs, and JWT-SVIDs by RS256"),
+    (KeyKind::MlDsa(MlDsa::MlDsa44), "ml-dsa-44", "ml-dsa-44: CAs whose signatures outlive quantum computers"),
+    (KeyKind::MlDsa(MlDsa::MlDsa65), "ml-dsa-65", "ml-dsa-65: likewise"),
+    (KeyKind::MlDsa(MlDsa::MlDsa87), "ml-dsa-87", "ml-dsa-87: likewise"),
 ];
 
 /// All of them, the most usual first.
@@ -32,7 +36,7 @@ pub(super) fn needs(token: &TokenSurvey, trials: Option<&[KeyTrial]>) -> Vec<Nee
         let (is_met, because) = trial.map_or_else(|| by_its_word(token, kind, how), by_trial);
         Need { what, is_met, because }
     });
-    of_kinds.chain([ml_dsa(token)]).collect()
+    of_kinds.collect()
 }
 
 /// The first kind that the server can use there, as the configuration calls it: one that was tried, or where nothing was, one that a trial
@@ -55,13 +59,15 @@ fn by_trial(trial: &KeyTrial) -> (Option<bool>, String) {
     (Some(true), format!("made in {made}, found again, a signature takes {signed}, destroyed{local}"))
 }
 
-/// Which mechanisms a kind needs, and how long its keys are, bits. A token that keeps silent about lengths may have any.
+/// Which mechanisms a kind needs, and how long its keys are, bits. A token that keeps silent about lengths may have any, and of ML-DSA a trial
+/// alone tells the sets that it has.
 fn by_its_word(token: &TokenSurvey, kind: KeyKind, how: &str) -> (Option<bool>, String) {
     let (makes, signs, bits) = match kind {
         KeyKind::EcP256 => ("CKM_EC_KEY_PAIR_GEN", "CKM_ECDSA", 256),
         KeyKind::EcP384 => ("CKM_EC_KEY_PAIR_GEN", "CKM_ECDSA", 384),
         KeyKind::Rsa2048 => ("CKM_RSA_PKCS_KEY_PAIR_GEN", "CKM_RSA_PKCS", 2048),
         KeyKind::Rsa4096 => ("CKM_RSA_PKCS_KEY_PAIR_GEN", "CKM_RSA_PKCS", 4096),
+        KeyKind::MlDsa(_) => ("CKM_ML_DSA_KEY_PAIR_GEN", "CKM_ML_DSA", 0),
     };
     let find = |name: &str| token.mechanisms.iter().find(|one| one.name == name);
     let Some(signer) = find(signs) else { return (Some(false), format!("it offers no {signs}")) };
@@ -76,16 +82,6 @@ fn by_its_word(token: &TokenSurvey, kind: KeyKind, how: &str) -> (Option<bool>, 
         true => (Some(false), format!("its keys have fewer than {bits} bits")),
         false => (None, how.to_owned()),
     }
-}
-
-/// What the token has, and what this server makes of it.
-fn ml_dsa(token: &TokenSurvey) -> Need {
-    let what = "ML-DSA: signatures that outlive quantum computers";
-    let because = match token.offers("CKM_ML_DSA") {
-        true => "the token offers it; this server has no use for it yet (docs/hardware.md, \"ML-DSA\")",
-        false => "it offers no CKM_ML_DSA; this server has no use for it yet either (docs/hardware.md, \"ML-DSA\")",
-    };
-    Need { what, is_met: Some(false), because: because.to_owned() }
 }
 
 #[cfg(test)]
@@ -122,14 +118,17 @@ mod tests {
     fn what_a_token_says_of_itself_decides_what_is_worth_trying() {
         let ec = [("CKM_EC_KEY_PAIR_GEN", 256), ("CKM_ECDSA", 256)];
         let met = |token: &TokenSurvey| needs(token, None).iter().map(|need| need.is_met).collect::<Vec<_>>();
-        assert_eq!(met(&token(&ec)), [None, Some(false), Some(false), Some(false), Some(false)]);
+        let no = Some(false);
+        assert_eq!(met(&token(&ec)), [None, no, no, no, no, no, no]);
         let rsa = [("CKM_RSA_PKCS_KEY_PAIR_GEN", 4096), ("CKM_RSA_PKCS", 4096)];
-        assert_eq!(met(&token(&rsa)), [Some(false), Some(false), None, None, Some(false)]);
+        assert_eq!(met(&token(&rsa)), [no, no, None, None, no, no, no]);
         assert_eq!(best_kind(&needs(&token(&rsa), None), false), Some("rsa-2048"));
         assert_eq!(best_kind(&needs(&token(&[]), None), false), None);
         let given = needs(&token(&[("CKM_ECDSA", 521)]), None);
         assert!(given[0].is_met.is_none() && given[0].because.contains("key_labels"), "{}", given[0].because);
-        let post_quantum = needs(&token(&[("CKM_ML_DSA", 0)]), None);
-        assert!(post_quantum[4].because.starts_with("the token offers it"), "{}", post_quantum[4].because);
+        let post_quantum = [("CKM_ML_DSA_KEY_PAIR_GEN", 2592), ("CKM_ML_DSA", 2592)];
+        assert_eq!(met(&token(&post_quantum)), [no, no, no, no, None, None, None]);
+        assert_eq!(best_kind(&needs(&token(&post_quantum), None), false), Some("ml-dsa-44"));
+        assert_eq!(needs(&token(&ec), None)[4].because, "it offers no CKM_ML_DSA");
     }
 }

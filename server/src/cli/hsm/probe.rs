@@ -7,6 +7,7 @@ use clap::Args;
 use ironroot_hsm::{KeyKind, KeyTrial, ModuleSurvey, Token, TokenConfig, TokenUri, try_keys};
 use ironroot_shell::command_line::{CommandError, Output, Reply, block_on, keep_files_private};
 
+use super::needs::KINDS;
 use super::report::Findings;
 use crate::cli::token_flags::{NamedToken, TokenFlags};
 use crate::config::{KeyManagerConfig, LoginMode, ServerConfig};
@@ -125,8 +126,7 @@ fn attempt(
         sessions: subject.sessions,
     };
     let token = Token::open(config)?;
-    let all = [KeyKind::EcP256, KeyKind::EcP384, KeyKind::Rsa2048, KeyKind::Rsa4096];
-    let kinds = if slow { &all[..] } else { &all[..3] };
-    let trials = block_on(async { try_keys(&token, kinds).await.map_err(CommandError::run) });
+    let kinds: Vec<_> = KINDS.iter().map(|(kind, ..)| *kind).filter(|kind| slow || *kind != KeyKind::Rsa4096).collect();
+    let trials = block_on(async { try_keys(&token, &kinds).await.map_err(CommandError::run) });
     Ok(trials?)
 }

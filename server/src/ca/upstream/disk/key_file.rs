@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use ironroot_api::MlDsa;
 use ironroot_hsm::KeyKind;
 use ironroot_text::secret_file::{self, Readers, SecretFileError};
 use ironroot_text::{TextError, decode};
@@ -19,12 +20,15 @@ use zeroize::Zeroizing;
 /// Largest file accepted, bytes: an RSA-8192 key has about 6 kB.
 const MAX_FILE_BYTES: usize = 64 * 1024;
 
-/// How each kind of key signs. Source: Go's x509.CreateCertificate, which takes the hash that fits the curve.
-const SCHEMES: [(SignatureScheme, KeyKind); 3] = [
+/// How each kind of key signs. Source: Go's x509.CreateCertificate, which takes the hash that fits the curve; RFC 9881.
+const SCHEMES: [(SignatureScheme, KeyKind); 6] = [
     (SignatureScheme::ECDSA_NISTP256_SHA256, KeyKind::EcP256),
     (SignatureScheme::ECDSA_NISTP384_SHA384, KeyKind::EcP384),
     // RSA signs alike with a modulus of any length.
     (SignatureScheme::RSA_PKCS1_SHA256, KeyKind::Rsa2048),
+    (SignatureScheme::ML_DSA_44, KeyKind::MlDsa(MlDsa::MlDsa44)),
+    (SignatureScheme::ML_DSA_65, KeyKind::MlDsa(MlDsa::MlDsa65)),
+    (SignatureScheme::ML_DSA_87, KeyKind::MlDsa(MlDsa::MlDsa87)),
 ];
 
 /// Why a key cannot be used. No message has anything of what is in the file.
@@ -42,7 +46,7 @@ pub enum KeyFileError {
     )]
     NotOne(String, usize),
     /// Of another kind.
-    #[error("the key in {0} is none of EC P-256, EC P-384, and RSA of 2048 bits or more")]
+    #[error("the key in {0} is none of EC P-256, EC P-384, RSA of 2048 bits or more, and ML-DSA")]
     Kind(String),
     /// It does not sign.
     #[error("the upstream CA's key does not sign")]
@@ -84,7 +88,7 @@ impl FileKey {
         self.key.public_key().is_some_and(|public| public.as_ref() == spki_der)
     }
 
-    /// The signature as X.509 has it: DER `ECDSA-Sig-Value`, or PKCS #1 v1.5.
+    /// The signature as X.509 has it: DER `ECDSA-Sig-Value`, PKCS #1 v1.5, or ML-DSA's bytes.
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyFileError> {
         let signer = self.key.choose_scheme(&[self.scheme]);
         let no_scheme = || KeyFileError::Sign(rustls::Error::General("it offers its scheme no more".to_owned()));

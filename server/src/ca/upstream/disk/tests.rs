@@ -74,7 +74,14 @@ impl Files {
 
 #[test]
 fn each_kind_of_key_is_read_and_what_it_signs_verifies_under_its_roots() {
-    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_RSA_SHA256] {
+    for algorithm in [
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+        &rcgen::PKCS_RSA_SHA256,
+        &rcgen::PKCS_ML_DSA_44,
+        &rcgen::PKCS_ML_DSA_65,
+        &rcgen::PKCS_ML_DSA_87,
+    ] {
         let [certificate, key] = self_signed(algorithm);
         Files::of(&certificate, &key, None).look().unwrap();
         let [certificate, key, root] = under_a_root(algorithm);
@@ -83,7 +90,7 @@ fn each_kind_of_key_is_read_and_what_it_signs_verifies_under_its_roots() {
     for algorithm in [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P521_SHA512] {
         let [certificate, key] = self_signed(algorithm);
         let refused = Files::of(&certificate, &key, None).refused();
-        assert!(refused.contains("is none of EC P-256, EC P-384, and RSA"), "{refused}");
+        assert!(refused.contains("is none of EC P-256, EC P-384, RSA"), "{refused}");
     }
 }
 

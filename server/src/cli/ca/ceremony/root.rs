@@ -39,7 +39,7 @@ pub(in crate::cli) struct MakeRoot {
     /// How long it lives: as long as images and devices that know it alone
     #[arg(long, value_name = "TIME", default_value = "175200h", value_parser = positive_seconds)]
     ttl: i32,
-    /// ec-p256, ec-p384, rsa-2048 or rsa-4096
+    /// ec-p256, ec-p384, rsa-2048, rsa-4096, ml-dsa-44, ml-dsa-65 or ml-dsa-87
     #[arg(long = "keyType", value_name = "TYPE", default_value = "ec-p384", value_parser = key_kind)]
     key_type: KeyKind,
     /// What the key is called in the token
