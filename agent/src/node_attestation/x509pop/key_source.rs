@@ -118,10 +118,11 @@ impl HardwareKey {
         match self {
             Self::Token(key) => {
                 let signature = key.sign_sha256(&digest, Urgency::FIRST).await.map_err(failed)?;
-                Ok(match key.kind() {
-                    KeyKind::EcP256 | KeyKind::EcP384 => Signed::Ecdsa(signature),
-                    KeyKind::Rsa2048 | KeyKind::Rsa4096 => Signed::RsaPss(signature),
-                })
+                match key.kind() {
+                    KeyKind::EcP256 | KeyKind::EcP384 => Ok(Signed::Ecdsa(signature)),
+                    KeyKind::Rsa2048 | KeyKind::Rsa4096 => Ok(Signed::RsaPss(signature)),
+                    KeyKind::MlDsa(_) => Err(X509PopFailure::TokenKeyKind),
+                }
             }
             Self::Chip { handle, tpm } => {
                 let handle = *handle;
