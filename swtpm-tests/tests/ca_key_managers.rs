@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use ironroot_hsm::{KeyKind, Token, TokenConfig, TokenUri};
+use ironroot_api::MlDsa;
+use ironroot_hsm::{HsmError, KeyKind, Token, TokenConfig, TokenUri};
 use ironroot_lab::authority::{AuthorityLab as Lab, NOW, assert_signs, sign_jwt, spki, verify, verify_jwt};
 use ironroot_lab::softhsm::SoftHsm;
 use ironroot_server::ca::{CaError, CertificateAuthority, Place, Purpose, Slot, SlotName, TrustBundle};
@@ -11,6 +12,9 @@ use ironroot_server::keys::{FormerManager, KeyManager, KeyManagers, SoftwareKeys
 
 const DAY: i64 = 24 * 60 * 60;
 const KINDS: [KeyKind; 4] = [KeyKind::EcP256, KeyKind::EcP384, KeyKind::Rsa2048, KeyKind::Rsa4096];
+
+const ML_DSA: [KeyKind; 3] =
+    [KeyKind::MlDsa(MlDsa::MlDsa44), KeyKind::MlDsa(MlDsa::MlDsa65), KeyKind::MlDsa(MlDsa::MlDsa87)];
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
@@ -44,9 +48,10 @@ async fn signers(ca: &CertificateAuthority, now: i64) -> (Vec<u8>, String) {
 fn cas_with_keys_of_every_kind_sign_from_a_file_and_are_the_same_after_a_restart() {
     SoftHsm::run_in_child("cas_with_keys_of_every_kind_sign_from_a_file_and_are_the_same_after_a_restart", |hsm| {
         run(async {
-            for (number, kind) in KINDS.into_iter().enumerate() {
+            for (number, kind) in KINDS.into_iter().chain(ML_DSA).enumerate() {
                 let path = hsm.file(&format!("keys-{number}.json"));
-                let lab = Lab::new(hsm, DAY).with_ca_keys(kind).with_jwt().with_jwt_keys(kind);
+                let tokens = if matches!(kind, KeyKind::MlDsa(_)) { KeyKind::EcP256 } else { kind };
+                let lab = Lab::new(hsm, DAY).with_ca_keys(kind).with_jwt().with_jwt_keys(tokens);
                 let lab = if number % 2 == 0 { lab.rooted(40 * DAY) } else { lab };
                 let before = lab.keeping_keys_in(file(&path));
                 let ca = before.start(NOW).await.unwrap();
@@ -67,6 +72,33 @@ fn a_token_has_ca_keys_of_every_kind() {
                 let lab = Lab::new(hsm, DAY).rooted(40 * DAY).with_ca_keys(kind);
                 assert_signs(&lab.start(NOW).await.unwrap(), NOW).await;
                 assert_signs(&lab.start(NOW + 60).await.unwrap(), NOW + 60).await;
+                lab.forget_keys().await;
+            }
+        });
+    });
+}
+
+/// When this fails, SoftHSM has learnt it: then it goes among `KINDS`.
+#[test]
+fn a_token_without_ml_dsa_says_so_by_name_and_nothing_is_left_on_it() {
+    SoftHsm::run_in_child("a_token_without_ml_dsa_says_so_by_name_and_nothing_is_left_on_it", |hsm| {
+        run(async {
+            for kind in ML_DSA {
+                let lab = Lab::new(hsm, DAY).with_ca_keys(kind);
+                let Err(CaError::Token(refused)) = lab.start(NOW).await else { panic!("{kind} is not there") };
+                assert!(
+                    matches!(&refused, HsmError::KindUnsupported { kind: asked, .. } if *asked == kind),
+                    "{refused}"
+                );
+                let said = refused.to_string();
+                assert!(
+                    said.contains(&format!("makes no {kind} keys: it offers no CKM_ML_DSA_KEY_PAIR_GEN")),
+                    "{said}"
+                );
+                assert!(lab.token.find(&lab.key_name(SlotName::A)).await.unwrap().is_none());
+                // The operator takes another kind: what was begun is in nobody's way.
+                let lab = lab.with_ca_keys(KeyKind::EcP256);
+                assert_signs(&lab.start(NOW + 10).await.unwrap(), NOW + 10).await;
                 lab.forget_keys().await;
             }
         });
