@@ -176,7 +176,7 @@ async fn an_svid_for_a_key_of_ml_dsa_may_only_sign() {
     let id = SanType::URI(format!("spiffe://{LAB}/web").try_into().unwrap());
     for kind in [&PKCS_ECDSA_P256_SHA256, &PKCS_ML_DSA_44, &PKCS_ML_DSA_65, &PKCS_ML_DSA_87] {
         let csr = csr(&KeyPair::generate_for(kind).unwrap(), std::slice::from_ref(&id));
-        let asked = MintX509svidRequest { csr: csr.into(), ttl: 60, ..MintX509svidRequest::default() };
+        let asked = MintX509svidRequest { csr: csr.into(), ttl: 60 };
         let minted = SvidClient::new(client.admin().await).mint_x509svid(asked).await.unwrap().into_inner();
         let leaf = Certificate::parse(&minted.svid.unwrap().cert_chain[0]).unwrap();
         let usage = leaf.key_usage().unwrap();
