@@ -33,6 +33,11 @@ pub use verifier::{Doubt, ServerRefusal};
 /// Longest wait for the answer to a unary RPC. Source: SPIRE's agent waits 30 s.
 pub const RPC_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A server over whose connection a call is under way and that has been silent for so long is asked whether it is there, and has so long
+/// to say so. A server that tells of changes is heard more often than that, so that nothing is sent only to ask; any call
+/// has a deadline of its own.
+const PING_AFTER: (Duration, Duration) = (Duration::from_secs(280), Duration::from_secs(20));
+
 /// Why there is no connection. The last known identities go on being served.
 #[derive(Debug, Error)]
 pub enum ChannelError {
@@ -132,8 +137,8 @@ impl Server {
         let channel = Endpoint::from_static("http://spire-server")
             .user_agent(concat!("ironroot-agent/", env!("CARGO_PKG_VERSION")))
             .expect("a constant legal header")
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(20))
+            .http2_keep_alive_interval(PING_AFTER.0)
+            .keep_alive_timeout(PING_AFTER.1)
             .connect_with_connector(connector)
             .await;
         channel.map(Channel::new).map_err(ChannelError::of)

@@ -1,9 +1,10 @@
 //! The one loop that keeps identities current.
 //!
 //! ```text
-//!  wakes:   poll (the interval, a back-off, an operator) · push (the server's) · due · request (a workload's) · shutdown (wake.rs)
+//!  wakes:   poll (the interval, a back-off, an operator) · push, deltas (the server's) · due · request (a workload's) · shutdown (wake.rs)
 //!  a poll,
 //!  a push:  certificate (attest, renew) ─► listen (push.rs) ─► bundle ─► entries ─► others' bundles ─► SVIDs ─► publish ─► keep
+//!  deltas:                        bundle and entries of the push (deltas.rs) ─► others' bundles ─► SVIDs ─► publish ─► keep
 //!  due, request:                                              SVIDs ─► publish ─► keep
 //!  what came of it ─► standing with the server (standing.rs), the next pause (outcome.rs)
 //! ```
@@ -11,7 +12,9 @@
 //! expires. Only an explicit ban, or an eviction after which the agent cannot attest again, empties it. Schedules run on the monotonic clock, validity on [`TrustedTime`].
 
 mod bootstrap;
+mod bundle;
 mod certificate;
+mod deltas;
 mod entries;
 mod error;
 mod executable_only;
@@ -38,13 +41,11 @@ use std::time::{Duration, Instant};
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::agent::PostStatusRequest;
 use ironroot_api::pb::agent::agent_client::AgentClient;
-use ironroot_api::pb::bundle::GetBundleRequest;
-use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::TrustAnchors;
 use ironroot_shell::telemetry::otlp::{self, SPANS};
 use tokio::sync::watch;
 use tracing::field::Empty;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span};
 
 pub use bootstrap::{BootstrapError, read_bundle};
 pub use error::{Denial, SyncError};
@@ -68,10 +69,11 @@ use crate::server_channel::{Channel, RPC_DEADLINE, Server, within};
 use crate::server_number::ServerNumber;
 use crate::trusted_time::TrustedTime;
 use crate::union::Bans;
+use deltas::Followed;
 use executable_only::ExecutableOnly;
 use outcome::SHORTEST_PAUSE;
 use publish::Kept;
-use push::{COME_BACK, Pushes};
+use push::{COME_BACK, DELTA_SPACING, Opened, Pushes};
 use schedule::unit;
 use standing::{Agent, Standing};
 use svids::MissingWits;
@@ -141,6 +143,8 @@ pub struct Synchronizer {
     refreshed: Option<Instant>,
     /// What the server says over that channel by itself.
     pushes: Pushes,
+    /// How far that was followed.
+    followed: Followed,
     /// Turns that failed since the last that did not.
     failures: u32,
     /// Why the last of them did.
@@ -177,6 +181,7 @@ impl Synchronizer {
             missing_wits: MissingWits::default(),
             refreshed: None,
             pushes,
+            followed: Followed::default(),
             failures: 0,
             last_failure: None,
             is_server_away: false,
@@ -227,6 +232,11 @@ impl Synchronizer {
                 debug!(revision, "the server tells of a change");
                 self.poll().await;
             }
+            Wake::Deltas(deltas) => {
+                let outcome = self.follow(deltas).await;
+                self.pushes.rest(DELTA_SPACING);
+                self.go_on_after(outcome).await;
+            }
             Wake::PushesEnded => self.next_poll = self.next_poll.min(Instant::now() + COME_BACK.mul_f64(unit())),
             Wake::Due if self.is_certificate_due() => self.poll().await,
             Wake::Due => {
@@ -269,7 +279,7 @@ impl Synchronizer {
         let outcome = self.sync_or_attest().instrument(span.clone()).await;
         otlp::done(&span, &outcome);
         self.next_poll = self.judge(outcome).await;
-        self.pushes.rest(self.parts.sync_interval);
+        self.pushes.rest_after_sync(self.parts.sync_interval);
     }
 
     /// After something smaller than a poll. What the server says against this agent is a poll's to hear.
@@ -292,11 +302,11 @@ impl Synchronizer {
     async fn sync(&mut self) -> Result<(), SyncError> {
         self.ensure_certificate().await?;
         let channel = self.trusted_channel().await?;
-        self.pushes.listen(&channel).await;
-        let bundle = self.fetch_bundle(channel.clone()).await?;
-        self.adopt_bundle(bundle);
-        self.sync_entries(channel.clone()).await?;
-        self.sync_federated(channel.clone()).await?;
+        if !self.goes_on(&channel).await? {
+            self.sync_bundle(channel.clone()).await?;
+            self.sync_entries(channel.clone()).await?;
+            self.sync_federated(channel.clone()).await?;
+        }
         self.synced_unix = self.parts.time.now_unix();
         self.sign_due(channel.clone(), self.poll_pause(1.0)).await?;
         self.publish_first();
@@ -307,55 +317,18 @@ impl Synchronizer {
         Ok(())
     }
 
-    /// WIT-SVIDs that are to be replaced, with their X509-SVIDs; also those that are missing, where the server signs some.
-    fn mark_wits(&mut self, bundle: &TrustBundle) -> usize {
-        let keys = bundle.wit_authorities();
-        self.ledger.mark_wits(keys, self.parts.wit_svids && !keys.is_empty(), Instant::now())
-    }
-
-    async fn fetch_bundle(&self, channel: Channel) -> Result<Arc<TrustBundle>, SyncError> {
-        let request = GetBundleRequest { output_mask: None };
-        let answer = within(RPC_DEADLINE, BundleClient::new(channel).get_bundle(request)).await?;
-        Ok(Arc::new(TrustBundle::from_answer(answer.get_ref(), &self.parts.trust_domain)?))
-    }
-
-    /// Makes `bundle` what everything is verified against, and publishes it if it is new: a prepared authority reaches
-    /// workloads before anything it signed does.
-    fn adopt_bundle(&mut self, bundle: Arc<TrustBundle>) {
-        if self.bundle.as_deref() == Some(&*bundle) {
-            return;
-        }
-        self.anchors.follow(bundle.anchors());
-        let moment = self.parts.time.moment();
-        let marked = self.ledger.mark_untrusted(bundle.untainted_anchors(), Instant::now(), &moment);
-        let marked = marked + self.mark_wits(&bundle);
-        let withdrawn = self.ledger.withdraw_unbelieved(bundle.anchors(), Instant::now(), &moment);
-        let jwt = bundle.jwt_authorities();
-        info!(
-            authorities = bundle.authorities().len(),
-            jwt_authorities = jwt.len(),
-            svids_to_replace = marked,
-            "trust bundle changed"
-        );
-        if withdrawn > 0 {
-            warn!(withdrawn, "an authority was revoked: what it signed is served no longer");
-        }
-        if jwt.left_out() > 0 {
-            warn!(left_out = jwt.left_out(), "keys of the trust bundle that sign no JWT-SVID this agent can verify");
-        }
-        self.replace_certificate_if_untrusted(&bundle);
-        self.newest_authority = self.newest_authority.max(bundle.newest_not_before());
-        self.parts.local_authority.iter_mut().for_each(|authority| authority.follow(&bundle, &moment, Instant::now()));
-        self.bundle = Some(bundle);
-        self.changes.any = true;
-        self.changes.must_not_be_undone = true;
-        self.changes.removal |= withdrawn > 0;
-        self.publish();
+    /// Listens for what changes from now on. True if the server has said what has changed since it was last heard, so that nothing
+    /// needs to be asked for.
+    async fn goes_on(&mut self, channel: &Channel) -> Result<bool, SyncError> {
+        let (held, kept) = (self.what_is_held(), self.parts.heads.to_show());
+        let Some(Opened { delta, head }) = self.pushes.listen(channel, held, &kept).await else { return Ok(false) };
+        let goes_on = self.go_on_from(delta).await?;
+        self.take_head(head.as_deref());
+        Ok(goes_on)
     }
 
     async fn sync_entries(&mut self, channel: Channel) -> Result<(), SyncError> {
-        let kept = self.parts.heads.to_show();
-        let fields = if self.parts.local_authority.is_some() { EntryFields::Signed } else { EntryFields::Served };
+        let (kept, fields) = (self.parts.heads.to_show(), self.fields());
         let began = Instant::now();
         let span = info_span!(target: SPANS, "fetch entries", error = Empty);
         let asked = entries::authorized_entries(channel, &self.ledger, &self.parts.trust_domain, fields, &kept);
@@ -366,15 +339,27 @@ impl Synchronizer {
         self.take_head(current.head.as_deref());
         self.told.left_out(current.left_out);
         let change = self.ledger.replace_entries(current.terms, Instant::now());
-        if change != EntriesChange::None {
-            info!(entries = self.ledger.entries().count(), "registration entries changed");
-            self.parts.local_authority.iter_mut().for_each(|authority| authority.ask_soon(Instant::now()));
-            self.changes.any = true;
-            self.changes.must_not_be_undone = true;
-            self.changes.removal |= change == EntriesChange::Removed;
-            self.publish();
-        }
+        self.ledger.pass_over(current.passed_over);
+        self.followed.note_sync(change, self.pushes.are_deltas());
+        self.entries_changed(change);
         Ok(())
+    }
+
+    fn entries_changed(&mut self, change: EntriesChange) {
+        if change == EntriesChange::None {
+            return;
+        }
+        info!(entries = self.ledger.entries().count(), "registration entries changed");
+        self.parts.local_authority.iter_mut().for_each(|authority| authority.ask_soon(Instant::now()));
+        self.changes.any = true;
+        self.changes.must_not_be_undone = true;
+        self.changes.removal |= change == EntriesChange::Removed;
+        self.publish();
+    }
+
+    /// What of its entries the agent asks for.
+    fn fields(&self) -> EntryFields {
+        if self.parts.local_authority.is_some() { EntryFields::Signed } else { EntryFields::Served }
     }
 
     /// What the server has shown of its issuance log; none of SPIRE's servers does.

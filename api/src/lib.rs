@@ -9,6 +9,7 @@
 //!  what is issued ── issuing (a certificate's fields and DER) ──► server, agent
 //!  sockets ── tls (SPIFFE mTLS) · unix_socket (any client's :authority) · watched (connections that end by themselves)
 //!  where sockets and state may stand ── directory
+//!  what an agent holds, as one value ── view ──► server, agent
 //! ```
 
 pub mod pb;
@@ -28,6 +29,7 @@ pub mod spiffe_id;
 pub mod tls;
 pub mod unix_socket;
 mod utc;
+pub mod view;
 pub mod watched;
 
 pub use ml_dsa::MlDsa;

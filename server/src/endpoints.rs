@@ -76,7 +76,10 @@ pub use audit::{Audit, AuditFile};
 pub use body::{FieldLimits, RequestShape};
 pub use bundle_endpoint::BundleEndpoint;
 pub use caller::Listener;
-pub use change_api::{MAX_HELD_STREAMS, MAX_HELD_STREAMS_PER_AGENT, Pushes};
+pub use change_api::{
+    MAX_DELTA_BYTES, MAX_DELTA_ENTRIES, MAX_HELD_STREAMS, MAX_HELD_STREAMS_PER_AGENT, MAX_KEPT_ENTRIES, MAX_KEPT_VIEWS,
+    Pushes,
+};
 pub use forks::Forks;
 pub use heads::Heads;
 pub use health_api::REASON_METADATA;
@@ -101,7 +104,7 @@ use crate::rights::OwnAuthorities;
 use crate::store::{Store, StoreError};
 
 /// A peer that does not answer a ping in this time is gone.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+const PONG_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What every service of the server works on.
 #[derive(Debug)]
@@ -230,8 +233,8 @@ fn http2(limits: RoleLimits) -> Server {
         .http2_max_header_list_size(limits.header_bytes)
         .initial_stream_window_size(limits.windows.0)
         .initial_connection_window_size(limits.windows.1)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1));
+        .http2_keepalive_interval(Some(limits.ping_after))
+        .http2_keepalive_timeout(Some(PONG_DEADLINE));
     match limits.connection_age {
         Some(age) => server.max_connection_age(age),
         None => server,

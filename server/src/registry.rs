@@ -16,6 +16,7 @@ mod agents;
 mod authorized;
 mod by_selectors;
 mod census;
+mod concerns;
 mod entries;
 mod entry_table;
 mod exchanged;
@@ -55,6 +56,7 @@ use crate::devices::{DeviceError, Devices};
 use crate::node_attestation::JoinTokenRefusal;
 use crate::store::{Store, StoreError};
 use agent_table::{AgentSlot, AgentTable};
+use concerns::{Concerns, Reach};
 use entry_table::EntryTable;
 use node::OperatorsWords;
 
@@ -139,6 +141,9 @@ struct Memory {
     /// By how many entries below a parent the changes under way differ from the tables.
     places: Mutex<HashMap<SpiffeId, isize>>,
     changes: watch::Sender<i64>,
+    /// What may concern anybody.
+    broad: watch::Sender<()>,
+    concerns: Arc<Concerns>,
 }
 
 #[derive(Debug)]
@@ -152,8 +157,7 @@ impl Registry {
     pub async fn load(store: Store) -> Result<Self, StoreError> {
         let devices = Arc::new(Devices::load(store.clone()).await?);
         let entries = EntryTable::new(store.trust_domain());
-        let tables = RwLock::new(Tables { entries, agents: AgentTable::default() });
-        let shared = Arc::new(Memory { tables, places: Mutex::default(), changes: watch::Sender::new(0) });
+        let shared = Arc::new(Memory::new(Tables { entries, agents: AgentTable::default() }));
         store.follow(mirror::follower(&shared)).await?;
         Ok(Self { store, devices, shared })
     }
@@ -168,8 +172,7 @@ impl Registry {
         self.store.trust_domain()
     }
 
-    /// The revision of the change log that entries and devices were last followed to: what agents may serve may be another
-    /// since.
+    /// The revision of the change log that entries and devices were last followed to.
     pub fn changes(&self) -> watch::Receiver<i64> {
         self.shared.changes.subscribe()
     }
@@ -177,9 +180,14 @@ impl Registry {
     /// What the agent may serve now: the entries below its ID and below the node aliases that its selectors match,
     /// through any number of parents, without those that have ended. Nothing for an agent that is unknown or banned.
     pub fn authorized_entries(&self, agent: &SpiffeId, now_unix: i64) -> AuthorizedView {
+        self.look(agent, now_unix).0
+    }
+
+    /// The same, and where an entry would be one more of it.
+    fn look(&self, agent: &SpiffeId, now_unix: i64) -> (AuthorizedView, Reach) {
         let tables = self.shared.read();
-        let view = |slot: &AgentSlot| slot.view(&tables.entries, self.words(&slot.record), now_unix);
-        tables.agents.slot(agent).map_or_else(AuthorizedView::default, view)
+        let look = |slot: &AgentSlot| slot.look(&tables.entries, self.words(&slot.record), now_unix);
+        tables.agents.slot(agent).map(look).unwrap_or_default()
     }
 
     /// The entry of that ID if it is among those the agent may serve now.
@@ -204,6 +212,12 @@ impl Tables {
 }
 
 impl Memory {
+    fn new(tables: Tables) -> Self {
+        let tables = RwLock::new(tables);
+        let (changes, broad) = (watch::Sender::new(0), watch::Sender::new(()));
+        Self { tables, places: Mutex::default(), changes, broad, concerns: Arc::default() }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Tables> {
         self.tables.read().expect("no code panics while it holds the tables")
     }

@@ -482,23 +482,39 @@ async fn changes_are_counted_when_they_are_in_force() {
 }
 
 #[tokio::test]
-async fn news_of_an_agent_come_with_entries_and_with_its_own_row_and_not_with_other_agents() {
+async fn news_of_an_agent_come_with_its_entries_and_with_its_own_row_and_not_with_others() {
     let fixture = Fixture::new().await;
-    let (one, other) = (agent("1", "1", &[]), agent("2", "2", &[]));
+    let (one, other) = (agent("1", "1", &["a:1"]), agent("2", "2", &[]));
     fixture.attest(one.clone()).await;
     let waits = |news: &mut News| news.come().now_or_never().is_none();
-    let mut news = fixture.registry.news_of(&one.spiffe_id);
+    let mut news = fixture.registry.news();
+    let look = |news: &mut News| news.look(&fixture.registry, &one.spiffe_id, NOW).len();
+    assert_eq!(look(&mut news), 0);
     fixture.attest(other.clone()).await;
     assert!(waits(&mut news), "another agent's row");
     fixture.attest(AgentRecord { serial: "3".into(), ..one.clone() }).await;
     assert!(!waits(&mut news), "its own row");
-    let mut news = fixture.registry.news_of(&one.spiffe_id);
+    look(&mut news);
     let before = news.revision();
-    fixture.create(entry("/w", "/p", &["a:1"])).await;
-    assert!(!waits(&mut news) && news.revision() > before, "an entry");
-    let mut news = fixture.registry.news_of(&one.spiffe_id);
+    fixture.create(entry("/w", "/p", &["b:1"])).await;
+    fixture.create(entry("/w", other.spiffe_id.path(), &["b:1"])).await;
+    assert!(waits(&mut news) && news.revision() > before, "entries of others");
+    fixture.create(entry("/v", one.spiffe_id.path(), &["b:1"])).await;
+    assert!(!waits(&mut news), "an entry of its own");
+    assert_eq!(look(&mut news), 1);
+    let alias = fixture.create(entry("/p", "/spire/server", &["a:1"])).await;
+    assert!(!waits(&mut news), "what makes it one of a group");
+    assert_eq!(look(&mut news), 2);
+    let below = fixture.create(entry("/x", "/w", &["b:1"])).await;
+    assert!(!waits(&mut news), "an entry below one of the group's");
+    assert_eq!(look(&mut news), 3);
+    for (entry, left) in [(below, 2), (alias, 1)] {
+        fixture.registry.delete_entry(&administrator(), entry.id()).await.answer().await.expect("deletes");
+        assert!(!waits(&mut news), "its end");
+        assert_eq!(look(&mut news), left);
+    }
     fixture.registry.ban_agent(&administrator(), &one.spiffe_id).await.expect("bans");
-    assert!(!waits(&mut news), "its end");
+    assert!(!waits(&mut news), "its own end");
 }
 
 #[tokio::test]

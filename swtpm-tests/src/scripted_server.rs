@@ -1,6 +1,7 @@
 //! A server that says what a test tells it to say, over real sockets and TLS. It keeps to the protocol's form, not to the
 //! truth: what a hostile, broken or older server might send to an agent.
 
+mod changes;
 mod jwt;
 mod services;
 mod tls_connection;
@@ -31,6 +32,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::toy_ca::{ToyCa, ToySvid};
+pub use changes::DeltaLie;
 use jwt::JwtKeys;
 pub use jwt::{JwtLie, JwtScript};
 use services::Services;
@@ -119,6 +121,8 @@ pub enum PushPlay {
     Broken,
     /// It tells of changes as fast as it can.
     Flood,
+    /// It tells what has changed at each [`ScriptedServer::push`], or lies about it.
+    Deltas(DeltaLie),
 }
 
 /// The part a server plays; may be changed at any time.

@@ -214,7 +214,7 @@ struct Simulated {
 impl Simulated {
     /// Who signed its own certificate and all SVIDs that it has then.
     async fn follow_until_tainted(self, listening: tokio::sync::mpsc::Sender<()>) -> Vec<String> {
-        let watch = ChangeClient::new(self.agent.channel.clone()).watch_changes(WatchChangesRequest {}).await;
+        let watch = ChangeClient::new(self.agent.channel.clone()).watch_changes(WatchChangesRequest::default()).await;
         let mut watch = watch.expect("held").into_inner();
         watch.message().await.expect("a word").expect("the first");
         listening.send(()).await.expect("somebody counts");

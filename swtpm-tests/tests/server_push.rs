@@ -26,7 +26,7 @@ struct Watch(Streaming<WatchChangesResponse>);
 
 impl Watch {
     async fn open(agent: &Agent) -> Result<Self, Status> {
-        let stream = ChangeClient::new(agent.channel.clone()).watch_changes(WatchChangesRequest {}).await?;
+        let stream = ChangeClient::new(agent.channel.clone()).watch_changes(WatchChangesRequest::default()).await?;
         Ok(Self(stream.into_inner()))
     }
 

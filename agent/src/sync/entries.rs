@@ -13,6 +13,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Status};
 use tracing::warn;
 
+use super::ledger::State;
 use super::{Ledger, SyncError};
 use crate::server_answers::{AnswerRefusal, EntryFields, EntryTerms, MAX_ENTRIES};
 use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
@@ -28,6 +29,8 @@ const MAX_REVISIONS_HELD: usize = 2 * MAX_ENTRIES;
 pub struct Authorized {
     /// The entries to serve, at most [`MAX_ENTRIES`].
     pub terms: Vec<EntryTerms>,
+    /// Those that are not served besides, by ID.
+    pub passed_over: BTreeMap<String, State>,
     /// How many more there are that this agent does not take.
     pub left_out: usize,
     /// The head of its issuance log that the server has shown, if it is another one than was kept.
@@ -70,17 +73,31 @@ impl Answer {
     /// An entry that breaks the rules is left out with a warning; the others go on.
     fn authorized(self, held: &Ledger, trust_domain: &TrustDomain, fields: EntryFields) -> Authorized {
         let mut terms: Vec<EntryTerms> = self.unchanged.iter().filter_map(|id| held.terms(id)).cloned().collect();
-        for entry in &self.entries {
-            match EntryTerms::from_answer(entry, trust_domain, fields) {
-                Ok(Some(taken)) => terms.push(taken),
-                Ok(None) => {}
-                Err(refusal) => {
-                    warn!(entry_id = %short(&entry.id), error = %refusal, "an entry that the server sent is refused")
-                }
-            }
-        }
-        Authorized { terms, left_out: self.left_out, head: self.head }
+        let (taken, passed_over) = sorted_out(&self.entries, trust_domain, fields);
+        terms.extend(taken);
+        Authorized { terms, passed_over, left_out: self.left_out, head: self.head }
     }
+}
+
+/// What is served of these entries; and the states of those that are not, because they are not for the Workload API, or break the
+/// rules, with a warning.
+pub(super) fn sorted_out(
+    entries: &[Entry],
+    trust_domain: &TrustDomain,
+    fields: EntryFields,
+) -> (Vec<EntryTerms>, BTreeMap<String, State>) {
+    let (mut terms, mut passed_over) = (Vec::with_capacity(entries.len()), BTreeMap::new());
+    for entry in entries {
+        let taken = EntryTerms::from_answer(entry, trust_domain, fields).unwrap_or_else(|refusal| {
+            warn!(entry_id = %short(&entry.id), error = %refusal, "an entry that the server sent is refused");
+            None
+        });
+        match taken {
+            Some(taken) => terms.push(taken),
+            None => _ = passed_over.insert(entry.id.clone(), (entry.revision_number, entry.created_at)),
+        }
+    }
+    (terms, passed_over)
 }
 
 /// Leaves [`MAX_ENTRIES`] of `items`: those that are held already, then the oldest; how many went.
@@ -106,8 +123,7 @@ async fn sync(
     let ended = |_| Status::unavailable("the server ended the sync");
     let first = SyncAuthorizedEntriesRequest { output_mask: Some(mask(fields)), ids: Vec::new() };
     requests.send(first).await.map_err(ended)?;
-    let mut request = Request::new(ReceiverStream::new(stream));
-    request.metadata_mut().insert_bin(HEAD_METADATA, MetadataValue::from_bytes(kept));
+    let request = with_head(Request::new(ReceiverStream::new(stream)), kept);
     let answers = client.sync_authorized_entries(request).await?;
     let head = head_in(answers.metadata());
     let mut answers = answers.into_inner();
@@ -186,8 +202,14 @@ fn compare(revisions: Vec<EntryRevision>, held: &Ledger, fields: EntryFields) ->
     (ids(unchanged), ids(needed))
 }
 
-/// What does not decode is as good as absent: the proof is looked at later.
-fn head_in(metadata: &MetadataMap) -> Option<Vec<u8>> {
+/// `request` with the head that is kept; empty: none.
+pub(super) fn with_head<T>(mut request: Request<T>, kept: &[u8]) -> Request<T> {
+    request.metadata_mut().insert_bin(HEAD_METADATA, MetadataValue::from_bytes(kept));
+    request
+}
+
+/// The head that a server has shown. What does not decode is as good as absent: the proof is looked at later.
+pub(super) fn head_in(metadata: &MetadataMap) -> Option<Vec<u8>> {
     let head = metadata.get_bin(HEAD_METADATA)?.to_bytes().ok()?;
     Some(head.to_vec()).filter(|head| !head.is_empty())
 }
@@ -207,7 +229,7 @@ fn check_count(count: usize, limit: usize) -> Result<(), Status> {
 }
 
 /// What an agent acts on. The server insists on the revision number.
-fn mask(fields: EntryFields) -> EntryMask {
+pub(super) fn mask(fields: EntryFields) -> EntryMask {
     let is_signed = fields == EntryFields::Signed;
     EntryMask {
         spiffe_id: true,

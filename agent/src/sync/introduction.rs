@@ -71,11 +71,12 @@ impl Synchronizer {
     ) -> Result<(Channel, Option<Arc<TrustBundle>>), SyncError> {
         match self.bootstrap_channel(introduction.bundle(), Doubt::Refused).await {
             Ok(channel) => {
-                let bundle = self.fetch_bundle(channel.clone()).await?;
+                let (bundle, name) = self.fetch_bundle(channel.clone()).await?;
                 match introduction {
                     Introduction::Placed(_) => Ok((channel, Some(bundle))),
                     Introduction::Known(_) => {
                         self.adopt_bundle(bundle);
+                        self.followed.take_bundle(name);
                         Ok((channel, None))
                     }
                 }

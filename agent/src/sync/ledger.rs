@@ -1,6 +1,7 @@
 //! What the agent holds for its workloads: entries, each with its SVID and when that is to be replaced.
 
 mod held;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use ironroot_api::tls::TrustAnchors;
 use ironroot_api::{SpiffeId, TrustDomain};
 
 pub use held::Held;
+pub use view::State;
 
 use super::schedule::before_the_end;
 use crate::identities::Identity;
@@ -24,6 +26,8 @@ pub struct Ledger {
     /// Whose entries they are.
     server: ServerNumber,
     entries: BTreeMap<String, Held>,
+    /// Those that the server has named besides, by ID, and that are not served.
+    passed_over: BTreeMap<String, State>,
 }
 
 /// What a sync did to the entries; the greatest counts.
@@ -49,7 +53,7 @@ pub struct Wanted {
 impl Ledger {
     /// With no entry yet of this server's.
     pub fn of(server: ServerNumber) -> Self {
-        Self { server, entries: BTreeMap::new() }
+        Self { server, ..Self::default() }
     }
 
     /// Takes up what was cached: each SVID is replaced when half of its own lifetime is over, which may be at once. `unit`: a number
@@ -248,6 +252,7 @@ impl Ledger {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.passed_over.clear();
     }
 
     fn svids(&self) -> impl Iterator<Item = &WorkloadSvid> {

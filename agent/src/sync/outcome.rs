@@ -20,6 +20,8 @@ const BACKOFF_CAP_FACTOR: u32 = 12;
 const BANNED_FACTOR: u32 = 6;
 /// No server makes an agent ask more often than this by its bundle's refresh hint.
 const SHORTEST_HINT: Duration = Duration::from_secs(5);
+/// An agent that knows what changes looks this rarely whether it slept over something: each look wakes the device's processor.
+const LOOK_PAUSE: Duration = Duration::from_secs(60);
 /// Even a lucky draw of the back-off leaves this pause.
 pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -97,9 +99,18 @@ impl Synchronizer {
     /// The pause between two syncs; `unit` is its jitter, from 0 to 1.
     pub(super) fn poll_pause(&self, unit: f64) -> Duration {
         let configured = self.as_often_as_hinted(self.parts.sync_interval);
+        if self.knows_what_changes() {
+            return poll_in(polled_every(configured, true, self.parts.max_age), None, unit);
+        }
         let interval =
-            if self.pushes.is_listening() { polled_every(configured, self.parts.max_age) } else { configured };
+            if self.pushes.is_listening() { polled_every(configured, false, self.parts.max_age) } else { configured };
         poll_in(interval, self.ledger.shortest_lifetime(), unit)
+    }
+
+    /// Whether the server tells what changes, and nothing else has it asked: an agent with a CA of its own reports, and has another in
+    /// time, with its polls.
+    fn knows_what_changes(&self) -> bool {
+        self.pushes.are_deltas() && self.parts.local_authority.is_none()
     }
 
     /// `interval`, or less if the server wants to be asked more often for news of the bundle. Not of an agent that is to be
@@ -119,7 +130,8 @@ impl Synchronizer {
     /// When to look whether something has ended while the device was asleep, which no timer notices. An agent that is not told of
     /// changes polls as often.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        self.pushes.is_listening().then(|| Instant::now() + self.parts.sync_interval.max(SHORTEST_PAUSE))
+        let pause = if self.knows_what_changes() { LOOK_PAUSE } else { SHORTEST_PAUSE };
+        self.pushes.is_listening().then(|| Instant::now() + self.parts.sync_interval.max(pause))
     }
 
     /// After an answer that is not taken at least twice the base: the same would come again, and each costs memory.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ironroot_api::pb::change::Delta;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::push::{Heard, Pushes};
@@ -15,6 +16,8 @@ pub enum Wake {
     Poll,
     /// The server says that something has changed, by this revision of its change log.
     Push(i64),
+    /// The server says what has changed.
+    Deltas(Vec<Delta>),
     /// The server says no more when something changes.
     PushesEnded,
     /// Something is to be signed, or to be written, before the next poll.
@@ -68,6 +71,7 @@ impl Wakes {
             () = tokio::time::sleep_until(at.into()) => wake,
             heard = pushes.next() => match heard {
                 Heard::Revision(revision) => Wake::Push(revision),
+                Heard::Deltas(deltas) => Wake::Deltas(deltas),
                 Heard::Denial => Wake::Poll,
                 Heard::End => Wake::PushesEnded,
             },

@@ -23,6 +23,8 @@ use ironroot_api::tls::{ClientTrust, TlsPeer, server_config};
 use ironroot_api::unix_socket::{PeerCredentials, SocketListener, Tolerant, incoming};
 use ironroot_api::watched::{Patience, Watched};
 use ironroot_shell::logging::{LineRate, LogLimit};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpUserTimeout;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -53,6 +55,8 @@ const MAX_KNOWN_HANDSHAKES: (usize, usize) = (512, 256);
 const ACCEPTED_QUEUE: usize = 64;
 /// Pause when `accept` fails for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+/// An agent whose machine acknowledges nothing of what it was sent for so long, milliseconds, is gone: its streams are held for another.
+const UNACKNOWLEDGED_MS: u32 = 120_000;
 /// Lines about one address's connections, and about all.
 const LINES_PER_ADDRESS: LineRate = LineRate { burst: 5, interval: Duration::from_secs(10) };
 const LINES_IN_ALL: LineRate = LineRate { burst: 100, interval: Duration::from_millis(200) };
@@ -189,6 +193,8 @@ impl Acceptor {
         let (role, address) = (self.server.role_of(&peer), peer.address);
         if role == Role::Agent {
             self.known_addresses.seen(address.ip().into());
+            // Without it the connection ends all the same, some quarter of an hour after it broke.
+            let _ = setsockopt(stream.get_ref().0, TcpUserTimeout, &UNACKNOWLEDGED_MS);
         }
         let Some(door) = self.doors.iter().find(|door| door.role == role) else { return };
         let activity = Arc::<Activity>::default();

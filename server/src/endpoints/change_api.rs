@@ -1,7 +1,9 @@
-//! `ironroot.api.server.change.v1`: word to agents that something of theirs has changed, so that they need not poll for it.
+//! `ironroot.api.server.change.v1`: word to agents that something of theirs has changed, and what, so that they need not poll for it.
 
 mod held;
+mod kept;
 mod pushes;
+mod telling;
 
 use std::sync::Arc;
 
@@ -10,14 +12,19 @@ use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
 use ironroot_api::tls::TlsPeer;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Request, Response, Status};
 
 use super::ServerState;
 use super::accept::Watching;
 use super::caller::{Source, granted};
 use crate::rights::AuthenticatedAgent;
+use held::Line;
+use telling::Telling;
 
+pub use kept::{MAX_KEPT_ENTRIES, MAX_KEPT_VIEWS};
 pub use pushes::{MAX_HELD_STREAMS, MAX_HELD_STREAMS_PER_AGENT, Pushes};
+pub use telling::{MAX_DELTA_BYTES, MAX_DELTA_ENTRIES};
 
 /// The change service.
 #[derive(Clone, Debug)]
@@ -40,7 +47,16 @@ impl Change for ChangeApi {
         let place =
             place.ok_or_else(|| Status::resource_exhausted("too many streams are held; poll, and try again later"))?;
         let connection = request.extensions().get::<Watching<TlsPeer>>();
-        let opened = connection.ok_or_else(|| Status::internal("connection without a watch"))?.opened;
-        Ok(Response::new(held::hold(self.server.clone(), agent, place, opened, self.stopping.clone())))
+        let connection = connection.ok_or_else(|| Status::internal("connection without a watch"))?;
+        let line = Line { opened: connection.opened, sent: connection.sent.clone(), _place: place };
+        let (asked, _, request) = request.into_parts();
+        let telling = Telling::asked_by(request)?;
+        let mut heads = MetadataMap::new();
+        // Who is told what changes syncs rarely.
+        if telling.is_of_deltas() {
+            self.server.exchange_heads(&agent, &asked, &mut heads);
+        }
+        let words = held::hold(self.server.clone(), agent, line, telling, self.stopping.clone());
+        Ok(Response::from_parts(heads, words, Extensions::new()))
     }
 }

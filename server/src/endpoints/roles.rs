@@ -35,6 +35,8 @@ pub struct RoleLimits {
     pub connection_age: Option<Duration>,
     /// A connection without a call is ended after this time.
     pub idle: Duration,
+    /// A caller that has been silent for this long while a call is under way is asked whether it is there.
+    pub ping_after: Duration,
     /// Calls at once on one connection.
     pub streams: u32,
     /// Bytes of one call's headers, uncompressed, and 32 for each. Source: RFC 9113 §6.5.2.
@@ -105,6 +107,7 @@ const STRANGER: RoleLimits = RoleLimits {
     connections_per_source: 128,
     connection_age: Some(Duration::from_secs(150)),
     idle: Duration::from_secs(20),
+    ping_after: Duration::from_secs(60),
     streams: 8,
     header_bytes: 4096,
     windows: (64 * KIB as u32, 64 * KIB as u32),
@@ -128,12 +131,14 @@ const DOWNSTREAM: RoleLimits = RoleLimits {
     ..HOLDER
 };
 
-/// Polls every few seconds on one connection for half an hour. A second one comes with each renewal.
+/// Is told of changes on one connection for half a day, or polls every few seconds. A second one comes with each renewal. What it is
+/// told shows whether it is there (`accept::UNACKNOWLEDGED_MS`), and a handshake takes as much on the wire as an hour of that.
 const AGENT: RoleLimits = RoleLimits {
     connections: 65_536,
     connections_per_source: 8,
-    connection_age: Some(Duration::from_secs(30 * 60)),
+    connection_age: Some(Duration::from_secs(12 * 3600)),
     idle: Duration::from_secs(15 * 60),
+    ping_after: Duration::from_secs(15 * 60),
     portion: 8,
     streams: 32,
     header_bytes: 8192,
@@ -149,6 +154,8 @@ const AGENT: RoleLimits = RoleLimits {
 const REMOTE_ADMINISTRATOR: RoleLimits = RoleLimits {
     connections: 64,
     connections_per_source: 16,
+    connection_age: Some(Duration::from_secs(30 * 60)),
+    ping_after: STRANGER.ping_after,
     portion: 1,
     calls: 128,
     calls_per_source: 32,

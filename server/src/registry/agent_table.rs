@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::authorized::{AuthorizedView, MAX_ENTRIES_PER_AGENT};
+use super::concerns::Reach;
 use super::entry_table::EntryTable;
 use super::node::OperatorsWords;
 use crate::rights::AgentStanding;
@@ -52,6 +53,7 @@ struct CachedView {
     /// When the same entries have ended and not ended, UNIX seconds.
     valid: Range<i64>,
     view: AuthorizedView,
+    reach: Reach,
 }
 
 impl AgentSlot {
@@ -61,21 +63,28 @@ impl AgentSlot {
     }
 
     /// What the agent may serve now; `words` are those about its device.
+    #[cfg(test)]
     pub fn view(&self, entries: &EntryTable, words: OperatorsWords, now_unix: i64) -> AuthorizedView {
+        self.look(entries, words, now_unix).0
+    }
+
+    /// What the agent may serve now, and where an entry would be one more of it; `words` are those about its device.
+    pub fn look(&self, entries: &EntryTable, words: OperatorsWords, now_unix: i64) -> (AuthorizedView, Reach) {
         if self.record.banned {
-            return AuthorizedView::default();
+            return Default::default();
         }
         let mut served = self.served();
         let is_current = |c: &CachedView| {
             c.entries_revision == entries.revision() && c.words == words && c.valid.contains(&now_unix)
         };
         if let Some(current) = served.view.as_ref().filter(|cached| is_current(cached)) {
-            return current.view.clone();
+            return (current.view.clone(), current.reach.clone());
         }
         let gathered = self.gather(entries, words, now_unix);
         let told_before = std::mem::replace(&mut served.told_left_out, gathered.view.left_out());
         self.tell_left_out(told_before, served.told_left_out);
-        served.view.insert(gathered).view.clone()
+        let gathered = served.view.insert(gathered);
+        (gathered.view.clone(), gathered.reach.clone())
     }
 
     fn served(&self) -> MutexGuard<'_, Served> {
@@ -101,7 +110,7 @@ impl AgentSlot {
     }
 
     fn gather(&self, entries: &EntryTable, words: OperatorsWords, now_unix: i64) -> CachedView {
-        let below = entries.below(&self.record.spiffe_id, &words.joined_to(&self.record));
+        let (below, reach) = entries.reached(&self.record.spiffe_id, &words.joined_to(&self.record));
         let (ended, served): (Vec<_>, Vec<_>) = below.into_iter().partition(|s| s.is_expired(now_unix));
         let last_end = ended.iter().map(|stored| stored.expires_at).max();
         let next_end = served.iter().map(|stored| stored.expires_at).filter(|end| *end != 0).min();
@@ -110,6 +119,7 @@ impl AgentSlot {
             words,
             valid: last_end.unwrap_or(i64::MIN)..next_end.unwrap_or(i64::MAX),
             view: AuthorizedView::new(served),
+            reach,
         }
     }
 }

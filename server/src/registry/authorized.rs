@@ -1,9 +1,10 @@
 //! What an agent may serve: proof that the registry said so.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::entry::EntryRevision;
+use ironroot_api::view::{EntryState, ViewName};
 
 use super::MAX_ENTRIES_PER_PARENT;
 use super::stored_entry::StoredEntry;
@@ -61,6 +62,10 @@ impl AuthorizedEntry {
         Arc::ptr_eq(&self.stored, &other.stored)
     }
 
+    fn state(&self) -> EntryState<'_> {
+        (self.id(), self.stored.revision_number, self.stored.created_at)
+    }
+
     fn age(&self) -> (i64, &str) {
         (self.stored.created_at, self.id())
     }
@@ -72,9 +77,14 @@ pub const MAX_ENTRIES_PER_AGENT: usize = MAX_ENTRIES_PER_PARENT;
 
 /// The entries an agent may serve, in the order of their IDs. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct AuthorizedView {
-    entries: Arc<[AuthorizedEntry]>,
+pub struct AuthorizedView(Arc<Viewed>);
+
+#[derive(Debug, Default)]
+struct Viewed {
+    entries: Box<[AuthorizedEntry]>,
     left_out: usize,
+    /// Made when it is first asked for.
+    name: OnceLock<ViewName>,
 }
 
 impl AuthorizedView {
@@ -87,41 +97,62 @@ impl AuthorizedView {
             entries.truncate(MAX_ENTRIES_PER_AGENT);
         }
         entries.sort_by(|a, b| a.id().cmp(b.id()));
-        Self { entries: entries.into(), left_out }
+        Self(Arc::new(Viewed { entries: entries.into(), left_out, name: OnceLock::new() }))
     }
 
     /// How many entries the agent would have besides, were an agent's entries not bounded.
     pub fn left_out(&self) -> usize {
-        self.left_out
+        self.0.left_out
     }
 
     /// The number of entries, at most [`MAX_ENTRIES_PER_AGENT`].
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.0.entries.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.0.entries.is_empty()
     }
 
     /// How many entries are in both, in the same state.
     pub fn count_same(&self, other: &Self) -> usize {
-        if Arc::ptr_eq(&self.entries, &other.entries) {
+        if self.is_the_same(other) {
             return self.len();
         }
         self.iter().filter(|ours| other.find(ours.id()).is_some_and(|theirs| theirs.is_same(ours))).count()
     }
 
+    /// What names it on the wire.
+    pub fn name(&self) -> ViewName {
+        *self.0.name.get_or_init(|| ViewName::of(self.iter().map(AuthorizedEntry::state)))
+    }
+
+    /// The entries that are not in `before`, or in another state there.
+    pub fn changed_since<'v>(&'v self, before: &'v Self) -> impl Iterator<Item = &'v AuthorizedEntry> {
+        let ours = if self.is_the_same(before) { &[][..] } else { &self.0.entries };
+        ours.iter().filter(|ours| !before.find(ours.id()).is_some_and(|theirs| theirs.is_same(ours)))
+    }
+
+    /// The IDs of the entries of `before` that are not in it.
+    pub fn gone_since<'v>(&'v self, before: &'v Self) -> impl Iterator<Item = &'v str> {
+        let theirs = if self.is_the_same(before) { &[][..] } else { &before.0.entries };
+        theirs.iter().map(AuthorizedEntry::id).filter(|id| self.find(id).is_none())
+    }
+
+    fn is_the_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The entries in the order of their IDs.
     pub fn iter(&self) -> std::slice::Iter<'_, AuthorizedEntry> {
-        self.entries.iter()
+        self.0.entries.iter()
     }
 
     /// The entry, if the agent may serve it; found by halving.
     pub fn find(&self, id: &str) -> Option<&AuthorizedEntry> {
-        let place = self.entries.binary_search_by(|authorized| authorized.id().cmp(id)).ok()?;
-        self.entries.get(place)
+        let place = self.0.entries.binary_search_by(|authorized| authorized.id().cmp(id)).ok()?;
+        self.0.entries.get(place)
     }
 }
 
@@ -135,6 +166,25 @@ impl<'a> IntoIterator for &'a AuthorizedView {
 }
 
 #[cfg(test)]
+impl AuthorizedView {
+    /// Entries with these IDs, made in second 1.
+    pub fn example(ids: &[&str]) -> Self {
+        Self::new(ids.iter().map(|id| tests::stored(id, 1)).collect())
+    }
+
+    /// The same with the entry of that ID, or another state of it, made in second `created_at`.
+    pub fn with(&self, id: &str, created_at: i64) -> Self {
+        let others = self.without(id);
+        Self::new(others.iter().map(|entry| entry.stored.clone()).chain([tests::stored(id, created_at)]).collect())
+    }
+
+    /// The same without it.
+    pub fn without(&self, id: &str) -> Self {
+        Self::new(self.iter().filter(|entry| entry.id() != id).map(|entry| entry.stored.clone()).collect())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use ironroot_api::TrustDomain;
     use ironroot_api::pb::types;
@@ -143,7 +193,7 @@ mod tests {
     use super::*;
     use crate::facts::entry::NewEntry;
 
-    fn stored(id: &str, created_at: i64) -> Arc<StoredEntry> {
+    pub(super) fn stored(id: &str, created_at: i64) -> Arc<StoredEntry> {
         let td = TrustDomain::new("td").expect("legal");
         let at = |path| Some(td.id_with_path(path).expect("legal").to_pb());
         let wire = types::Entry {
@@ -183,6 +233,22 @@ mod tests {
         assert_eq!((view.count_same(&none), none.is_empty(), view.is_empty()), (0, true, false));
         assert_eq!((&view).into_iter().map(AuthorizedEntry::id).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!((view.left_out(), none.left_out()), (0, 0));
+    }
+
+    #[test]
+    fn what_has_changed_between_two_views_is_what_differs() {
+        let [a, b, c] = ["a", "b", "c"].map(|id| stored(id, 1));
+        let before = AuthorizedView::new(vec![a.clone(), b.clone()]);
+        let now = AuthorizedView::new(vec![a, stored("b", 2), c]);
+        let changed = |now: &AuthorizedView, before: &AuthorizedView| {
+            let changed: Vec<_> = now.changed_since(before).map(|entry| entry.id().to_owned()).collect();
+            (changed, now.gone_since(before).map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert_eq!(changed(&now, &before), (vec!["b".into(), "c".into()], vec![]));
+        assert_eq!(changed(&before, &now), (vec!["b".into()], vec!["c".into()]));
+        assert_eq!(changed(&now, &now.clone()), (vec![], vec![]));
+        assert_ne!(before.name(), now.name());
+        assert_eq!(now.name(), ViewName::of([("a", 0, 1), ("b", 0, 2), ("c", 0, 1)]));
     }
 
     #[test]

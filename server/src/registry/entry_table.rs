@@ -9,6 +9,7 @@ use ironroot_attest::SelectorSet;
 
 use super::EntryFilter;
 use super::by_selectors::BySelectors;
+use super::concerns::{ParentHash, Reach, parent_hash};
 use super::group::{ById, ByParent, BySpiffeId, Groups};
 use super::stored_entry::{StoredEntry, id_key, is_of_exchange, server_key};
 use crate::facts::entry::RegistrationEntry;
@@ -143,8 +144,15 @@ impl EntryTable {
         self.matching(filter, i64::MIN).count()
     }
 
-    /// Every entry below `agent_id` and below the aliases that `node` matches, through any number of parents.
+    /// The entries of [`reached`](Self::reached).
+    #[cfg(test)]
     pub fn below(&self, agent_id: &SpiffeId, node: &SelectorSet) -> Vec<Arc<StoredEntry>> {
+        self.reached(agent_id, node).0
+    }
+
+    /// Every entry below `agent_id` and below the aliases that `node` matches, through any number of parents; and where an entry
+    /// would be one more of them.
+    pub fn reached(&self, agent_id: &SpiffeId, node: &SelectorSet) -> (Vec<Arc<StoredEntry>>, Reach) {
         let agent = id_key(agent_id);
         let mut found = Vec::new();
         let mut seen: HashSet<&[u8]> = self.aliases.of(node).map(|alias| alias.spiffe_id_key()).collect();
@@ -158,7 +166,13 @@ impl EntryTable {
                 }
             }
         }
-        found
+        // An alias may make any ID a parent.
+        (found, Reach::of(seen.into_iter().chain([&*self.server])))
+    }
+
+    /// What stands for the parent of the entry with that ID.
+    pub fn parent_of(&self, id: &str) -> Option<ParentHash> {
+        self.get(id).map(|stored| parent_hash(stored.parent_key()))
     }
 
     /// The entries below `parent`, that of an issuer's tokens, which a token with those selectors may have.

@@ -1,5 +1,6 @@
 //! The tables follow the change log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::facts::agent::AgentRecord;
@@ -7,6 +8,7 @@ use crate::facts::entry::RegistrationEntry;
 use ironroot_api::SpiffeId;
 
 use super::agent_table::AgentTable;
+use super::concerns::ParentHash;
 use super::entry_table::EntryTable;
 use super::{Memory, Tables};
 use crate::store::{Changed, Facts, Follows, News, StoreError};
@@ -20,6 +22,7 @@ pub(super) fn follower(
         let Some(shared) = shared.upgrade() else { return Ok(Follows::Ended) };
         // Before the facts: they are no older than it.
         let revision = facts.revision()?;
+        let mut parents = BTreeSet::new();
         match news {
             News::Everything => {
                 let tables = everything(facts)?;
@@ -28,25 +31,38 @@ pub(super) fn follower(
             News::Changes(changes) => {
                 let rows = changes.iter().map(|changed| Row::read(facts, changed)).collect::<Result<Vec<_>, _>>()?;
                 if rows.iter().any(|row| !matches!(row, Row::AnothersBusiness)) {
-                    shared.apply(|tables| rows.into_iter().for_each(|row| row.put_into(tables)));
+                    shared.apply(|tables| rows.into_iter().for_each(|row| row.put_into(tables, &mut parents)));
                 }
             }
         }
-        if concerns_many(news) {
+        if concerns_others(news) {
             shared.changes.send_replace(revision);
         }
+        if concerns_many(news) {
+            shared.broad.send_replace(());
+        }
+        shared.concerns.wake(&parents);
         Ok(Follows::On)
     }
 }
 
 /// Whether agents besides those in `news` may get something else now. What is said of devices has been taken in before: the fleet
 /// follows ahead of the registry.
+fn concerns_others(news: &News) -> bool {
+    concerns_many(news) || news.has(|changed| matches!(changed, Changed::Entry(_)))
+}
+
+/// The same, and whom is not known: of an entry it is.
 fn concerns_many(news: &News) -> bool {
-    match news {
-        News::Everything => true,
-        News::Changes(changes) => changes
-            .iter()
-            .any(|changed| matches!(changed, Changed::Entry(_) | Changed::Device(_) | Changed::PcrPolicy(_))),
+    news.has(|changed| matches!(changed, Changed::Device(_) | Changed::PcrPolicy(_)))
+}
+
+impl News {
+    fn has(&self, is_meant: impl Fn(&Changed) -> bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Changes(changes) => changes.iter().any(is_meant),
+        }
     }
 }
 
@@ -81,10 +97,18 @@ impl Row {
         })
     }
 
-    fn put_into(self, tables: &mut Tables) {
+    /// `parents`: where entries came, went or are others.
+    fn put_into(self, tables: &mut Tables, parents: &mut BTreeSet<ParentHash>) {
         match self {
-            Self::Entry(_, Some((seq, entry))) => tables.entries.put(seq, &entry),
-            Self::Entry(id, None) => tables.entries.remove(&id),
+            Self::Entry(id, Some((seq, entry))) => {
+                parents.extend(tables.entries.parent_of(&id));
+                tables.entries.put(seq, &entry);
+                parents.extend(tables.entries.parent_of(&id));
+            }
+            Self::Entry(id, None) => {
+                parents.extend(tables.entries.parent_of(&id));
+                tables.entries.remove(&id);
+            }
             Self::Agent(_, Some((seq, agent))) => tables.agents.put(seq, agent),
             Self::Agent(id, None) => tables.agents.remove(&id),
             Self::AnothersBusiness => {}

@@ -3,17 +3,21 @@
 mod model;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use ironroot_api::TrustDomain;
+use futures_util::FutureExt;
 use ironroot_api::unix_socket::PeerCredentials;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_fuzz::proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::agent_table::AgentTable;
+use super::concerns::{Concern, Concerns, Reach};
 use super::entry_table::EntryTable;
 use super::node::OperatorsWords;
-use super::{Created, EntryFilter, Registry, Tables};
+use super::{AuthorizedView, Created, EntryFilter, Registry, Tables};
 use crate::facts::entry::{NewEntry, RegistrationEntry};
 use crate::facts::page::Page;
 use crate::node_attestation::Proof;
@@ -76,6 +80,46 @@ fn take(tables: &mut Tables, model: &mut Model, number: i64, step: Step) {
             model.agents.retain(|a| a.spiffe_id != id);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ironroot_fuzz::cases(60))]
+    #[test]
+    fn whoever_may_serve_something_else_after_a_change_of_entries_was_woken(steps in steps(120)) {
+        let (mut model, concerns) = (Model::default(), Arc::<Concerns>::default());
+        let mut tables = Tables { entries: EntryTable::new(&td()), agents: AgentTable::default() };
+        for (number, step) in steps.into_iter().enumerate() {
+            let id = match &step {
+                Step::PutEntry(wire) => wire.id.clone(),
+                Step::RemoveEntry(id) => id.clone(),
+                Step::PutAgent(_) | Step::RemoveAgent(_) => {
+                    take(&mut tables, &mut model, number as i64, step);
+                    continue;
+                }
+            };
+            let looks: Vec<_> = model.agents.iter().map(|agent| follow(&tables, &concerns, &agent.spiffe_id)).collect();
+            let mut parents: BTreeSet<_> = tables.entries.parent_of(&id).into_iter().collect();
+            take(&mut tables, &mut model, number as i64, step);
+            parents.extend(tables.entries.parent_of(&id));
+            concerns.wake(&parents);
+            for (agent, (before, concern)) in model.agents.iter().zip(looks) {
+                let now = look(&tables, &agent.spiffe_id).0;
+                let is_same = now.count_same(&before) == now.len() && now.len() == before.len();
+                prop_assert!(is_same || concern.come().now_or_never().is_some(), "{} at {}", agent.spiffe_id, number);
+            }
+        }
+    }
+}
+
+fn look(tables: &Tables, agent: &SpiffeId) -> (AuthorizedView, Reach) {
+    tables.agents.slot(agent).expect("in both").look(&tables.entries, OperatorsWords::default(), 0)
+}
+
+/// What the agent may serve, and who waits for that to change.
+fn follow(tables: &Tables, concerns: &Arc<Concerns>, agent: &SpiffeId) -> (AuthorizedView, Concern) {
+    let ((view, reach), mut concern) = (look(tables, agent), concerns.join());
+    concern.follow(reach);
+    (view, concern)
 }
 
 /// Who does the next step, or what happens before it.

@@ -64,12 +64,10 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, RwLock};
     use std::thread;
     use std::time::{Duration, Instant};
 
     use ironroot_api::TrustDomain;
-    use tokio::sync::watch;
 
     use super::super::Tables;
     use super::super::agent_table::AgentTable;
@@ -81,8 +79,7 @@ mod tests {
         let trust_domain = TrustDomain::new("td").expect("legal");
         let parent = trust_domain.id_with_path("/parent").expect("legal");
         let tables = Tables { entries: EntryTable::new(&trust_domain), agents: AgentTable::default() };
-        let (tables, changes) = (RwLock::new(tables), watch::Sender::new(0));
-        let shared = Arc::new(Memory { tables, places: Mutex::default(), changes });
+        let shared = Arc::new(Memory::new(tables));
         // It waits where it counts the entries.
         let applying = shared.tables.write().expect("no panic");
         let (memory, of) = (shared.clone(), parent.clone());

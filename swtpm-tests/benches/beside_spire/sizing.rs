@@ -83,7 +83,7 @@ async fn held_streams_kb(agents: &[Agent], pid: u32) -> Option<f64> {
 /// With the first word read.
 async fn hold(agent: &Agent) -> Option<Streaming<WatchChangesResponse>> {
     let mut stream =
-        ChangeClient::new(agent.channel.clone()).watch_changes(WatchChangesRequest {}).await.ok()?.into_inner();
+        ChangeClient::new(agent.channel.clone()).watch_changes(WatchChangesRequest::default()).await.ok()?.into_inner();
     stream.message().await.expect("the first word");
     Some(stream)
 }

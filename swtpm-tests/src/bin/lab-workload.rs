@@ -3,6 +3,9 @@
 //!   lab-workload serve SOCKET               prints the port, then who called
 //!   lab-workload dial SOCKET PORT SPIFFE-ID  calls, requires that ID of the other side
 //!   lab-workload watch SOCKET               holds a stream open, prints a line for each message
+//!   lab-workload crowd SOCKET CONNECTIONS STREAMS SECONDS
+//!                                            has so many FetchX509SVID streams on each of so many connections, and those that end again a
+//!                                            second later; prints how many it held at most
 //!   lab-workload besiege SOCKET METHOD CONNECTIONS STREAMS ANNOUNCED SENT SECONDS
 //!                                            asks with messages that never end, on all streams again and again
 
@@ -10,6 +13,7 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body::Frame;
@@ -18,11 +22,13 @@ use http_body_util::StreamBody;
 use ironroot_api::SpiffeId;
 use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::workload::X509svid;
+use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::tls::{
     ClientTrust, KeyExchanges, ServerTrust, SvidResolver, TrustAnchors, client_config, provider, server_config,
 };
 use ironroot_api::unix_socket;
 use ironroot_lab::workload_client;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +43,8 @@ use tower::Service;
 
 /// What a besieger sends at once, bytes.
 const PIECE_BYTES: usize = 16 * 1024;
+/// Before a crowd's connection that has lost its streams comes back.
+const CROWD_PAUSE: Duration = Duration::from_secs(1);
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -50,9 +58,12 @@ async fn main() -> Outcome<()> {
             let siege = Siege { method: method.into(), announced: announced.parse()?, sent: sent.parse()? };
             siege.lay(Path::new(socket), connections.parse()?, streams.parse()?, seconds.parse()?).await
         }
+        ["crowd", socket, connections, streams, seconds] => {
+            crowd(Path::new(socket), connections.parse()?, streams.parse()?, seconds.parse()?).await
+        }
         ["watch", socket] => watch(Path::new(socket)).await,
         _ => {
-            Err("usage: lab-workload serve SOCKET | dial SOCKET PORT SPIFFE-ID | watch SOCKET | besiege SOCKET ..."
+            Err("usage: lab-workload serve SOCKET | dial SOCKET PORT SPIFFE-ID | watch SOCKET | crowd SOCKET ... | besiege SOCKET ..."
                 .into())
         }
     }
@@ -116,6 +127,53 @@ async fn watch(socket: &Path) -> Outcome<()> {
         println!("{}", message.svids.len());
     }
     Ok(())
+}
+
+/// How many streams of a crowd have had a message and go on, and how many were that at most.
+#[derive(Default)]
+struct Held {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+async fn crowd(socket: &Path, connections: usize, streams: usize, seconds: u64) -> Outcome<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let (end, held) = (Instant::now() + Duration::from_secs(seconds), Arc::<Held>::default());
+    let mut crowd = JoinSet::new();
+    for _ in 0..connections {
+        let (socket, held) = (socket.to_owned(), held.clone());
+        crowd.spawn(async move {
+            while Instant::now() < end {
+                if let Ok(client) = workload_client::client(&socket).await {
+                    let streams = (0..streams).map(|_| hold(client.clone(), held.clone(), end));
+                    streams.collect::<JoinSet<_>>().join_all().await;
+                }
+                tokio::time::sleep(CROWD_PAUSE).await;
+            }
+        });
+    }
+    println!("crowding");
+    crowd.join_all().await;
+    println!("{} held", held.most.load(Ordering::Relaxed));
+    Ok(())
+}
+
+/// One stream until it ends, or `end`.
+async fn hold(mut client: SpiffeWorkloadApiClient<Channel>, held: Arc<Held>, end: Instant) {
+    let Ok(Ok(mut stream)) = tokio::time::timeout_at(end.into(), workload_client::watch(&mut client)).await else {
+        return;
+    };
+    let mut is_held = false;
+    while let Ok(Ok(Some(_))) = tokio::time::timeout_at(end.into(), stream.message()).await {
+        if !std::mem::replace(&mut is_held, true) {
+            let now = held.now.fetch_add(1, Ordering::Relaxed) + 1;
+            held.most.fetch_max(now, Ordering::Relaxed);
+        }
+    }
+    if is_held {
+        held.now.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Requests whose one message is announced with so many bytes, of which so many are sent.

@@ -43,7 +43,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{AgentLie, BundleLie, JwtScript, Play, PushPlay, SvidLie, TRUST_DOMAIN, jwt, lock};
+use super::{AgentLie, BundleLie, JwtScript, Play, PushPlay, SvidLie, TRUST_DOMAIN, changes, jwt, lock};
 use crate::toy_ca::{ToyCa, ToySvid};
 
 /// The path of the agent that every attestation makes.
@@ -90,6 +90,39 @@ impl Services {
             tainted: key.tainted,
         };
         keys.map(wit).collect()
+    }
+
+    /// What it says of the trust domain's authorities.
+    pub(super) fn bundle(&self) -> types::Bundle {
+        let (lie, tainted) = {
+            let script = lock(&self.0.script);
+            (script.bundle, script.tainted)
+        };
+        let authority = |der: Vec<u8>, tainted| types::X509Certificate { asn1: der.into(), tainted };
+        let first = if lock(&self.0.script).stolen { &self.0.rogue } else { &self.0.ca };
+        let mut authorities = vec![authority(first.der().to_vec(), tainted)];
+        if tainted {
+            authorities.push(authority(self.0.second_ca.der().to_vec(), false));
+        }
+        let leaf = || self.0.ca.identity(&ToySvid::new(&format!("spiffe://{TRUST_DOMAIN}/x"), 60)).0.to_vec();
+        match lie {
+            BundleLie::Empty => authorities.clear(),
+            BundleLie::NotAnAuthority => authorities.push(authority(leaf(), false)),
+            BundleLie::Garbage => authorities.push(authority(b"no certificate".to_vec(), false)),
+            BundleLie::Honest | BundleLie::OtherTrustDomain | BundleLie::Amplified => {}
+        }
+        let trust_domain = if lie == BundleLie::OtherTrustDomain { "other.example" } else { TRUST_DOMAIN };
+        types::Bundle {
+            trust_domain: trust_domain.to_owned(),
+            x509_authorities: authorities,
+            jwt_authorities: if lie == BundleLie::Amplified {
+                vec![types::JwtKey::default(); EMPTY_ITEMS]
+            } else {
+                self.0.jwt.bundle(&lock(&self.0.script).jwt)
+            },
+            wit_authorities: self.wit_authorities(),
+            ..types::Bundle::default()
+        }
     }
 
     fn agent_svid(&self, csr: &[u8]) -> types::X509svid {
@@ -163,35 +196,7 @@ fn answer(path: &str, expires_at: i64, chain: Vec<Vec<u8>>) -> types::X509svid {
 impl Bundle for Services {
     async fn get_bundle(&self, _: Request<GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
         lock(&self.0.asked).bundles += 1;
-        let (lie, tainted) = {
-            let script = lock(&self.0.script);
-            (script.bundle, script.tainted)
-        };
-        let authority = |der: Vec<u8>, tainted| types::X509Certificate { asn1: der.into(), tainted };
-        let first = if lock(&self.0.script).stolen { &self.0.rogue } else { &self.0.ca };
-        let mut authorities = vec![authority(first.der().to_vec(), tainted)];
-        if tainted {
-            authorities.push(authority(self.0.second_ca.der().to_vec(), false));
-        }
-        let leaf = || self.0.ca.identity(&ToySvid::new(&format!("spiffe://{TRUST_DOMAIN}/x"), 60)).0.to_vec();
-        match lie {
-            BundleLie::Empty => authorities.clear(),
-            BundleLie::NotAnAuthority => authorities.push(authority(leaf(), false)),
-            BundleLie::Garbage => authorities.push(authority(b"no certificate".to_vec(), false)),
-            BundleLie::Honest | BundleLie::OtherTrustDomain | BundleLie::Amplified => {}
-        }
-        let trust_domain = if lie == BundleLie::OtherTrustDomain { "other.example" } else { TRUST_DOMAIN };
-        Ok(Response::new(types::Bundle {
-            trust_domain: trust_domain.to_owned(),
-            x509_authorities: authorities,
-            jwt_authorities: if lie == BundleLie::Amplified {
-                vec![types::JwtKey::default(); EMPTY_ITEMS]
-            } else {
-                self.0.jwt.bundle(&lock(&self.0.script).jwt)
-            },
-            wit_authorities: self.wit_authorities(),
-            ..types::Bundle::default()
-        }))
+        Ok(Response::new(self.bundle()))
     }
 
     async fn publish_jwt_authority(
@@ -319,7 +324,7 @@ impl Change for Services {
 
     async fn watch_changes(
         &self,
-        _: Request<WatchChangesRequest>,
+        request: Request<WatchChangesRequest>,
     ) -> Result<Response<Self::WatchChangesStream>, Status> {
         self.permitted()?;
         lock(&self.0.asked).watches += 1;
@@ -330,7 +335,7 @@ impl Change for Services {
             _ => {}
         }
         let (answers, stream) = mpsc::channel(4);
-        tokio::spawn(tell(self.0.clone(), play, answers));
+        tokio::spawn(changes::tell(self.0.clone(), play, request.into_inner(), answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
@@ -521,26 +526,6 @@ async fn converse(
 }
 
 /// The first word at once, then by the script, until the agent hangs up.
-async fn tell(play: Arc<Play>, push: PushPlay, answers: mpsc::Sender<Result<WatchChangesResponse, Status>>) {
-    let mut pushed = play.pushed.subscribe();
-    if push == PushPlay::Mute {
-        return answers.closed().await;
-    }
-    loop {
-        let revision = *pushed.borrow_and_update();
-        if answers.send(Ok(WatchChangesResponse { revision })).await.is_err() || push == PushPlay::Broken {
-            return;
-        }
-        if push == PushPlay::Flood {
-            continue;
-        }
-        tokio::select! {
-            _ = pushed.changed() => {}
-            () = answers.closed() => return,
-        }
-    }
-}
-
 fn unscripted<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("agents do not call this"))
 }

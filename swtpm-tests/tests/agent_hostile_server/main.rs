@@ -1,6 +1,7 @@
 //! An agent and a server that is wrong, hostile, older, or gone: what is held stays, nothing false replaces it.
 
 mod boot_log;
+mod deltas;
 mod federation;
 mod jwt;
 mod new_root;

@@ -19,8 +19,10 @@ const MAX_CALL_BYTES: usize = 64 * MIB;
 const MAX_BUNDLE_BYTES: usize = 256 * KIB;
 /// A certificate chain, or a challenge of a TPM.
 const MAX_SMALL_BYTES: usize = 64 * KIB;
-/// A number, and room for what later versions say.
-const MAX_WORD_BYTES: usize = KIB;
+/// What has changed, or only a number. Servers of this version put up to 64 KiB into one.
+const MAX_WORD_BYTES: usize = 256 * KIB;
+/// All words of a stream together: then it is opened anew.
+const MAX_WORDS_BYTES: usize = 64 * MIB;
 /// 500 chains of 16 kB each: an SVID and its CA below a root, by ML-DSA-87, have 13.
 const MAX_SVIDS_BYTES: usize = MAX_ANSWER_BYTES;
 /// 500 tokens of 8 kB each.
@@ -76,6 +78,8 @@ const ENTRIES: &[Field] = &[message::<Entry>(1, ENTRY)];
 const SVIDS: &[Field] = &[message::<batch_new_x509svid_response::Result>(1, &[message::<()>(2, SVID)])];
 const WITS: &[Field] = &[message::<batch_new_witsvid_response::Result>(1, &[message::<()>(2, &[])])];
 const ATTESTED: &[Field] = &[message::<()>(1, &[message::<()>(1, SVID)])];
+const DELTA: &[Field] = &[message::<Entry>(3, ENTRY), plain::<String>(4), message::<()>(5, BUNDLE)];
+const WORD: &[Field] = &[message::<()>(2, DELTA)];
 const RENEWED: &[Field] = &[message::<()>(1, SVID)];
 
 /// What the method at `path` may answer.
@@ -102,8 +106,9 @@ pub(super) fn shape_of(path: &str) -> Shape {
     }
 }
 
-/// Numbers, for as long as the stream is held: some thousands.
-const WORDS: Shape = Shape { call_bytes: MAX_SMALL_BYTES, ..once(MAX_WORD_BYTES, &[]) };
+/// For as long as the stream is held.
+const WORDS: Shape =
+    Shape { call_bytes: MAX_WORDS_BYTES, decoded_bytes: 4 * MAX_WORD_BYTES, ..once(MAX_WORD_BYTES, WORD) };
 
 const fn once(bytes: usize, fields: &'static [Field]) -> Shape {
     Shape { message_bytes: bytes, call_bytes: bytes, decoded_bytes: bytes, fields }

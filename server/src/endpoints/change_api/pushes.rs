@@ -1,12 +1,15 @@
-//! How many streams are held, and how fast they are looked after, all together.
+//! How many streams are held, how fast they are looked after, and what was told on them, all together.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ironroot_api::SpiffeId;
 use ironroot_shell::token_bucket::{Rate, TokenBucket};
 
+use super::kept::KeptViews;
 use crate::endpoints::caller::Source;
 use crate::endpoints::fair_share::{FairShare, Share};
+use crate::registry::AuthorizedView;
 
 /// Streams that are held, of all agents: half of the calls that agents may have under way, 10 kB each (measured, 300 of them). Agents that find no
 /// place poll.
@@ -14,7 +17,7 @@ pub const MAX_HELD_STREAMS: usize = 8192;
 /// Of one agent: the one of a connection that ends, and the one of its successor.
 pub const MAX_HELD_STREAMS_PER_AGENT: usize = 2;
 /// Looks after streams, and with them pushes: so many at once, so many a second in the long run. A change that concerns all agents
-/// reaches them over some seconds, and their syncs come spread over that time; one that concerns a few reaches them at once.
+/// reaches them over some seconds, and what they ask for then comes spread over that time; one that concerns a few reaches them at once.
 const LOOKS: (u32, u32) = (200, 2000);
 /// Longest wait for a turn: that of the last of all streams.
 const LONGEST_WAIT: Duration = Duration::from_secs(1 + MAX_HELD_STREAMS as u64 / LOOKS.1 as u64);
@@ -24,13 +27,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1 + MAX_HELD_STREAMS as u64 /
 pub struct Pushes {
     held: FairShare<Source>,
     looks: Mutex<TokenBucket>,
+    kept: Mutex<KeptViews>,
 }
 
 impl Pushes {
     /// None held.
     pub fn new() -> Self {
         let held = FairShare::new(MAX_HELD_STREAMS, MAX_HELD_STREAMS_PER_AGENT, 1);
-        Self { held, looks: Mutex::new(TokenBucket::full(Instant::now())) }
+        Self { held, looks: Mutex::new(TokenBucket::full(Instant::now())), kept: Mutex::default() }
     }
 
     /// A place for one more stream of `agent`, if there is one.
@@ -41,6 +45,21 @@ impl Pushes {
     /// Waits for this stream's turn to be looked after.
     pub(super) async fn turn(&self) {
         tokio::time::sleep(self.wait(Instant::now())).await;
+    }
+
+    /// `view` is the last that `agent` was told.
+    pub(super) fn keep(&self, agent: &SpiffeId, view: AuthorizedView) {
+        self.kept_views().keep(agent, view, Instant::now());
+    }
+
+    /// That view, if it has this `name`.
+    pub(super) fn kept(&self, agent: &SpiffeId, name: &[u8]) -> Option<AuthorizedView> {
+        self.kept_views().find(agent, name, Instant::now())
+    }
+
+    fn kept_views(&self) -> MutexGuard<'_, KeptViews> {
+        // What is found there is compared by its name.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait(&self, now: Instant) -> Duration {
