@@ -20,6 +20,7 @@ mod shipped;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -116,9 +117,9 @@ fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_legal) && name != NONE
 }
 
-/// Faults that are known: those of the shipped list, and the operator's.
+/// Faults that are known: those of the shipped list, and the operator's. Clones share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WeaknessList(Vec<Weakness>);
+pub struct WeaknessList(Arc<[Weakness]>);
 
 impl WeaknessList {
     /// The shipped list, and these besides.

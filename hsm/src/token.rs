@@ -3,6 +3,7 @@
 pub(crate) mod facts;
 mod job;
 pub(crate) mod login;
+mod places;
 mod queue;
 mod sessions;
 mod shared;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::info;
 
 use crate::error::HsmError;
@@ -33,8 +35,9 @@ pub use threads::{LAST_PATIENCE, session_threads_ended};
 pub use user_login::UserLogin;
 
 use facts::choose;
-use job::{Job, Reply, within_deadline};
+use job::{DEADLINE, Job, Reply, answer_by, within_deadline};
 use login::{Abilities, Logins, see_slots};
+use places::Places;
 use queue::Queue;
 use shared::Shared;
 use worker::Worker;
@@ -66,6 +69,7 @@ pub struct Token {
 struct Handle {
     shared: Arc<Shared>,
     queue: Arc<Queue<Job<Worker>>>,
+    places: Places,
 }
 
 impl Token {
@@ -77,7 +81,8 @@ impl Token {
         let wanted = config.sessions.clamp(1, MAX_SESSIONS);
         let logins = Logins::new(Arc::clone(&module), config.token, config.login);
         let (shared, queue) = (Arc::new(Shared::new(module, logins)), Arc::new(Queue::new()));
-        let token = Self { handle: Arc::new(Handle { shared: Arc::clone(&shared), queue: Arc::clone(&queue) }) };
+        let handle = Handle { shared: Arc::clone(&shared), queue: Arc::clone(&queue), places: Places::new() };
+        let token = Self { handle: Arc::new(handle) };
         let abilities = shared.logins.first_login()?;
         let threads = signing_threads(wanted, abilities.max_sessions);
         let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::new(Arc::clone(&shared))).collect();
@@ -263,7 +268,7 @@ impl TokenKey {
 
     /// Signs a SHA-256 digest with a key on P-256.
     ///
-    /// Errors: [`HsmError::Busy`] if too much is waiting, [`HsmError::KeyLost`] if the key is gone,
+    /// Errors: [`HsmError::Busy`] if so much is waiting that it found no place in the queue in half a minute, [`HsmError::KeyLost`] if the key is gone,
     /// [`HsmError::KeyUnusable`] if it is of another kind, and what else the token says. Dropping the future takes the request out of
     /// the queue.
     pub async fn sign_digest(&self, digest: [u8; 32], urgency: Urgency) -> Result<P256Signature, HsmError> {
@@ -295,10 +300,13 @@ impl TokenKey {
     }
 
     async fn sign(&self, input: SigningInput, urgency: Urgency) -> Result<Vec<u8>, HsmError> {
+        let deadline = Instant::now() + DEADLINE;
+        let handle = &self.token.handle;
+        let place = handle.places.take(urgency, deadline).await?;
         let (sender, receiver) = oneshot::channel();
-        let job = Job::Sign { key: Arc::clone(&self.held), input, reply: Reply(sender) };
-        self.token.handle.queue.push(urgency, job)?;
-        within_deadline(receiver).await
+        let job = Job::Sign { key: Arc::clone(&self.held), input, reply: Reply::new(sender, place) };
+        handle.queue.push(urgency, job)?;
+        answer_by(deadline, receiver).await
     }
 }
 

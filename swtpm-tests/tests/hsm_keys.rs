@@ -13,6 +13,7 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
+use futures_util::future::join_all;
 use ironroot_api::csr::Spki;
 use ironroot_hsm::{HsmError, KeyId, KeyKind, Token, TokenKey, Urgency, session_threads_ended};
 use ironroot_lab::softhsm::{LABEL, PIN, SoftHsm};
@@ -79,6 +80,20 @@ fn a_key_is_made_in_the_token_signs_and_is_found_again() {
             assert!(token.destroy(&id("ca")).await.unwrap());
             assert!(!token.destroy(&id("ca")).await.unwrap());
             assert!(token.find(&id("ca")).await.unwrap().is_none());
+        });
+    });
+}
+
+#[test]
+fn a_burst_of_more_than_the_queue_holds_is_signed_to_the_last() {
+    SoftHsm::run_in_child("a_burst_of_more_than_the_queue_holds_is_signed_to_the_last", |hsm| {
+        run(async {
+            let token = Token::open(hsm.token_config(2)).unwrap();
+            let key = token.generate_p256(&id("ca"), "CA").await.unwrap();
+            // More than 4,096, as when a fleet comes back with the power.
+            let burst = (0..6_000).map(|_| key.sign_digest([1; 32], Urgency::by(1)));
+            let refused = join_all(burst).await.into_iter().find_map(Result::err);
+            assert!(refused.is_none(), "{refused:?}");
         });
     });
 }

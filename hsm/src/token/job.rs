@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
+use super::places::Place;
 use crate::error::HsmError;
 use crate::key::Held;
 use crate::kind::SigningInput;
@@ -22,24 +24,39 @@ pub(super) enum Job<W> {
     Task(Box<dyn FnOnce(&mut W) + Send>),
 }
 
-/// Where a signature goes.
-pub(super) struct Reply(pub(super) oneshot::Sender<Result<Vec<u8>, HsmError>>);
+/// Where a signature goes, and the place in the queue that it gives back then.
+pub(super) struct Reply {
+    sender: oneshot::Sender<Result<Vec<u8>, HsmError>>,
+    _place: Place,
+}
 
 impl Reply {
+    pub(super) fn new(sender: oneshot::Sender<Result<Vec<u8>, HsmError>>, place: Place) -> Self {
+        Self { sender, _place: place }
+    }
+
     /// Whether nobody waits any more.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.0.is_closed()
+        self.sender.is_closed()
     }
 
     /// A caller that has gone away needs no answer.
     pub(super) fn send(self, result: Result<Vec<u8>, HsmError>) {
-        let _ = self.0.send(result);
+        let _ = self.sender.send(result);
     }
 }
 
 /// What the thread answers, or that it does not.
 pub(super) async fn within_deadline<T>(receiver: oneshot::Receiver<Result<T, HsmError>>) -> Result<T, HsmError> {
-    match tokio::time::timeout(DEADLINE, receiver).await {
+    answer_by(Instant::now() + DEADLINE, receiver).await
+}
+
+/// The same by that time, which was [`DEADLINE`] away when the caller began to wait.
+pub(super) async fn answer_by<T>(
+    deadline: Instant,
+    receiver: oneshot::Receiver<Result<T, HsmError>>,
+) -> Result<T, HsmError> {
+    match timeout_at(deadline, receiver).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(HsmError::Closed),
         Err(_) => Err(HsmError::Stalled(DEADLINE)),
