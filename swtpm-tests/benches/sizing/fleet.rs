@@ -22,15 +22,15 @@ use tonic::Streaming;
 pub const AT_ONCE: usize = 64;
 /// SPIRE's default of an agent's `sync_interval`.
 pub const SYNC_INTERVAL: Duration = Duration::from_secs(5);
-/// How rarely an agent of ours asks that is told of changes: twelve times more rarely.
-pub const TOLD_SYNC_INTERVAL: Duration = Duration::from_secs(60);
+/// How rarely an agent of ours asks that is told what changes.
+pub const TOLD_SYNC_INTERVAL: Duration = Duration::from_secs(3600);
 /// Agents at one of the loopback's addresses: each has so many ports at most for one server.
 const AGENTS_AT_AN_ADDRESS: usize = 20_000;
 
 /// A fleet that is attested and connected.
 pub struct Fleet(Vec<Agent>);
 
-/// The streams on which a fleet is told of changes, once it holds them.
+/// The streams on which a fleet is told what changes, once it holds them.
 #[derive(Default)]
 pub struct Told(Vec<Streaming<WatchChangesResponse>>);
 
@@ -72,10 +72,11 @@ impl Fleet {
         join_all((0..).zip(&self.0).map(ask)).await.concat()
     }
 
-    /// Every agent holds the stream on which it is told of changes.
+    /// Every agent holds the stream on which it is told what changes.
     pub async fn hold(&self, told: &mut Told) {
         let held = async |agent: &Agent| {
-            let stream = ChangeClient::new(agent.channel.clone()).watch_changes(WatchChangesRequest::default()).await;
+            let request = WatchChangesRequest { output_mask: Some(mask()), ..WatchChangesRequest::default() };
+            let stream = ChangeClient::new(agent.channel.clone()).watch_changes(request).await;
             let mut stream = stream.expect("a stream").into_inner();
             stream.message().await.expect("the first word");
             stream

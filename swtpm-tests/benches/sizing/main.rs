@@ -42,7 +42,7 @@ fn main() {
     }
     let columns = if numbers.is_empty() { AGENTS.to_vec() } else { numbers };
     println!(
-        "| agents | workloads | CPU, % of a core | SPIRE | CPU, agents told of changes | memory (PSS), MB | SPIRE | sync p50 / p99, ms | SPIRE | every SVID signed, s | SPIRE |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "| agents | workloads | CPU, % of a core | SPIRE | CPU, agents told what changes | memory (PSS), MB | SPIRE | sync p50 / p99, ms | SPIRE | every SVID signed, s | SPIRE |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for agents in columns {
         let ours = runtime.block_on(column(agents, ours()));
