@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use ironroot_api::issuance_head::{self, HEAD_METADATA, HeadRefusal, IssuanceHead};
 use ironroot_api::pb::entry::GetAuthorizedEntriesRequest;
@@ -16,6 +17,8 @@ use ironroot_server::issuance_log::{
     Event, Head, IssuanceLog, LogError, MAX_OBJECT_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WAITING, last_revision,
     read, read_last,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustls_pki_types::CertificateDer;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
@@ -346,7 +349,16 @@ fn an_agent_keeps_the_head_over_restarts_tells_of_a_step_back_within_one_sync_an
     for number in 0..20 {
         server.create_entry(&device.agent_id(), &format!("/{number}"), &["unix:uid:77"], &[]);
     }
-    let has_seen_more = || records(&device).is_some_and(|records| records >= before + 20);
+    // What changes it is told without a head: it sees one when it asks, as a reload has it do, or opens its stream anew.
+    let agent = Pid::from_raw(device.process().expect("it runs").pid().cast_signed());
+    let mut asked: Option<Instant> = None;
+    let has_seen_more = || {
+        if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(1)) {
+            kill(agent, Signal::SIGHUP).expect("sent");
+            asked = Some(Instant::now());
+        }
+        records(&device).is_some_and(|records| records >= before + 20)
+    };
     expect_within(DEADLINE, "the agent has seen more", || device.log(), has_seen_more);
     server.kill();
     copy_all(&copy, &data);

@@ -73,7 +73,7 @@ fn a_device_with_a_devid_attests_and_again_with_the_same_attestation_key_after_a
 fn a_ban_of_the_device_holds_for_its_devid_too() {
     let pki = DevIdPki::new();
     let server = server(&pki);
-    let chip = pki.chip();
+    let mut chip = pki.chip();
     let devid = pki.issue(&chip, "device-1", DevIdAlgorithm::Rsa2048);
     entries(&server, &devid);
     let ek_sha256 = ironroot_text::hex::hex(&ek_sha256_of(&chip, EkKind::Rsa2048).expect("read"));
@@ -91,7 +91,9 @@ fn a_ban_of_the_device_holds_for_its_devid_too() {
     server.cli(&["device", "ban", &ek_sha256]);
     let nothing = || device.fetch(ALICE).is_err();
     expect_within(DEADLINE, "a banned device serves nothing", || device.log(), nothing);
-    // Nor with another certificate, which would be another agent.
+    // Nor with another certificate, which would be another agent. The one before has the chip to itself for as long as it runs.
+    device.kill_agent();
+    chip.power_cycle().expect("the chip comes back");
     let renewed = pki.issue(&chip, "device-2", DevIdAlgorithm::P256);
     let mut again = self::device(&server, &renewed, &chip);
     again.start();
