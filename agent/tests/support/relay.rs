@@ -7,8 +7,10 @@ use std::time::Instant;
 use crate::served::PATIENCE;
 
 const RELAY: &str = "
-import socket, sys, threading
-at = socket.socket(socket.AF_UNIX); at.bind(sys.argv[1]); at.listen()
+import os, socket, sys, threading
+at = socket.socket(socket.AF_UNIX); at.bind(sys.argv[1] + '.new'); at.listen()
+# It is there once it listens.
+os.rename(sys.argv[1] + '.new', sys.argv[1])
 def pump(a, b):
     while data := a.recv(65536): b.sendall(data)
     b.shutdown(socket.SHUT_WR)
