@@ -109,6 +109,7 @@ impl TokenExchange {
                 Ok(issued_jwt(&id, &audience, signed.map_err(|error| not_signed(&id, &error))?))
             }
             Wanted::X509(csr) => {
+                let csr = csr.verify()?;
                 let signed = ca.sign_svid_until(entry, csr.spki().clone(), ends_by, now_unix).await;
                 let signed = signed.map_err(|error| not_signed(&id, &error))?;
                 let bundle = ca.bundle().borrow().clone();

@@ -76,7 +76,22 @@ pub(super) enum Wanted {
     /// A JWT-SVID for these.
     Jwt(Audience),
     /// An X.509-SVID for the key that has signed this.
-    X509(Csr),
+    X509(UnverifiedCsr),
+}
+
+/// A certificate request that nobody has looked into: a stranger's costs no verification.
+pub(super) struct UnverifiedCsr(Document);
+
+impl UnverifiedCsr {
+    fn from_pem(text: &str) -> Result<Self, FormRefusal> {
+        let (label, der) = Document::from_pem(text).map_err(|_| FormRefusal::CsrForm)?;
+        if CSR_LABELS.contains(&label) { Ok(Self(der)) } else { Err(FormRefusal::CsrForm) }
+    }
+
+    /// The request, signed by its own key. For whoever has the right to what is asked for.
+    pub fn verify(&self) -> Result<Csr, FormRefusal> {
+        Csr::parse(self.0.as_bytes()).map_err(FormRefusal::Csr)
+    }
 }
 
 /// A form taken apart.
@@ -102,7 +117,7 @@ impl ExchangeRequest {
         let identity = form.one("scope")?.map(SpiffeId::parse).transpose().map_err(FormRefusal::Scope)?;
         let wanted = match form.one("requested_token_type")? {
             None | Some(JWT) => Wanted::Jwt(form.audience()?),
-            Some(X509_SVID) => Wanted::X509(csr(form.needed("csr")?)?),
+            Some(X509_SVID) => Wanted::X509(UnverifiedCsr::from_pem(form.needed("csr")?)?),
             Some(_) => return Err(FormRefusal::RequestedTokenType),
         };
         Ok(Self { token, wanted, identity })
@@ -137,14 +152,6 @@ impl<'a> Parameters<'a> {
         Audiences::try_new(asked.clone()).map_err(FormRefusal::Audience)?;
         Audience::parse(asked).map_err(|_| FormRefusal::Audience(AudienceRefusal::None))
     }
-}
-
-fn csr(text: &str) -> Result<Csr, FormRefusal> {
-    let (label, der) = Document::from_pem(text).map_err(|_| FormRefusal::CsrForm)?;
-    if !CSR_LABELS.contains(&label) {
-        return Err(FormRefusal::CsrForm);
-    }
-    Csr::parse(der.as_bytes()).map_err(FormRefusal::Csr)
 }
 
 #[cfg(test)]
@@ -195,14 +202,18 @@ mod tests {
     #[test]
     fn a_certificate_request_gets_an_x509_svid() {
         let (csr, kind) = (request(), ("requested_token_type", X509_SVID));
-        assert!(matches!(with(&[kind, ("csr", &csr)]).map(|read| read.wanted), Ok(Wanted::X509(_))));
+        let asked = |csr: &str| match with(&[kind, ("csr", csr)]).expect("a form").wanted {
+            Wanted::X509(csr) => csr,
+            Wanted::Jwt(_) => panic!("no X.509-SVID"),
+        };
+        assert!(asked(&csr).verify().is_ok());
         let certificate = csr.replace("CERTIFICATE REQUEST", "CERTIFICATE");
         for bad in ["x", &certificate, &csr[..100]] {
             assert_eq!(with(&[kind, ("csr", bad)]).err(), Some(FormRefusal::CsrForm), "{bad}");
         }
         assert_eq!(with(&[kind]).err(), Some(FormRefusal::Missing("csr")));
         let other = "-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n";
-        assert!(matches!(with(&[kind, ("csr", other)]).err(), Some(FormRefusal::Csr(_))));
+        assert!(matches!(asked(other).verify().err(), Some(FormRefusal::Csr(_))));
     }
 
     //= EXC-05
