@@ -151,8 +151,11 @@ async fn an_agent_is_told_what_of_its_own_has_changed_and_nothing_of_others() {
     let client = ServerClient::new(&server).await;
     let (agent, other) = (client.agent().await, client.agent().await);
     let (mut follower, mut others) = (Follower::begin(&agent).await, Follower::begin(&other).await);
-    create(&client, vec![entry(&agent, "a", "/a"), entry(&agent, "b", "/b")]).await;
-    assert_eq!(follower.follow().await, (vec!["a".into(), "b".into()], vec![]));
+    // One at a time: the entries of one call may be told in several messages.
+    for (id, path) in [("a", "/a"), ("b", "/b")] {
+        create(&client, vec![entry(&agent, id, path)]).await;
+        assert_eq!(follower.follow().await, (vec![id.to_owned()], vec![]));
+    }
     assert_eq!(follower.held["a"].spiffe_id, entry(&agent, "a", "/a").spiffe_id);
     assert!(follower.held["a"].parent_id.is_none(), "only what was named");
     update(&client, Entry { hint: "changed".into(), ..entry(&agent, "b", "/b") }).await;
