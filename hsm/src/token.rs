@@ -150,7 +150,7 @@ impl Token {
         self.handle.shared.signed_ago()
     }
 
-    /// How many requests wait for a session.
+    /// How many requests wait for a session. Those of a burst that wait for a place in the queue are not among them.
     pub fn waiting(&self) -> usize {
         self.handle.queue.len()
     }

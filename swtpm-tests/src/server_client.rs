@@ -1,6 +1,7 @@
 //! The server's gRPC surface as anyone may meet it: any certificate or none over TLS, the admin socket, any request.
 
 mod filling;
+mod listening;
 mod lower_ca;
 mod outcasts;
 mod shared;
@@ -39,6 +40,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+pub use listening::wanted_of_entries;
 pub use lower_ca::LowerCa;
 pub use outcasts::Outcast;
 pub use shared::SharedServer;

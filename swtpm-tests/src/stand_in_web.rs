@@ -4,10 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ironroot_api::tls::provider;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConnection, StreamOwned};
 
 use crate::web_certificate::WebCertificate;
 
@@ -22,15 +19,7 @@ impl StandInWeb {
     /// Proven by `web`, for `localhost`. It plays one of `answers` to each connection, the last of them for ever; `PORT_` in them is its own: as long as
     /// the kernel's choices are, so that lengths fit.
     pub fn start(web: &WebCertificate, answers: Vec<String>) -> Self {
-        let chain = vec![CertificateDer::from_pem_file(web.certificate()).expect("PEM")];
-        let key = PrivateKeyDer::from_pem_file(web.key()).expect("PEM");
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("the provider has TLS 1.3 suites")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a pair");
-        let (config, listener) = (Arc::new(config), TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+        let (config, listener) = (web.server_config(), TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
         let port = listener.local_addr().expect("bound").port();
         let stand_in = Self { port, answers: Arc::new(Mutex::new(answers)) };
         let playing = stand_in.clone();

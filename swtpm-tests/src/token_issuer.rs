@@ -13,10 +13,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ironroot_api::jwt::HolderKey;
-use ironroot_api::tls::provider;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 use crate::web_certificate::WebCertificate;
@@ -131,15 +128,7 @@ pub struct TokenIssuer {
 impl TokenIssuer {
     /// With nothing to say: every path is one that there is not.
     pub fn start(web: &WebCertificate) -> Self {
-        let chain = vec![CertificateDer::from_pem_file(web.certificate()).expect("PEM")];
-        let key = PrivateKeyDer::from_pem_file(web.key()).expect("PEM");
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("the provider has TLS 1.3 suites")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a pair");
-        let (config, listener) = (Arc::new(config), TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+        let (config, listener) = (web.server_config(), TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
         let port = listener.local_addr().expect("bound").port();
         let issuer = Self { port, pages: Arc::default(), asked: Arc::default() };
         let serving = issuer.clone();

@@ -3,10 +3,15 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ironroot_api::tls::provider;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 
 use crate::deployment::open_directory;
@@ -70,6 +75,29 @@ impl WebCertificate {
             certificate.display(),
             key.display()
         )
+    }
+
+    /// Lines of a server's block by which it serves OIDC discovery at that port of `localhost`, as the issuer that is named beside them.
+    pub fn oidc_discovery(&self, port: u16) -> (String, String) {
+        let issuer = format!("https://localhost:{port}");
+        let lines = format!(
+            "jwt_issuer = \"{issuer}\"
+            oidc_discovery {{ domains = [\"localhost\"] address = \"127.0.0.1\" port = {port} {} }}",
+            self.block()
+        );
+        (issuer, lines)
+    }
+
+    /// TLS of a web server that shows it, to whoever asks.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        let chain = vec![CertificateDer::from_pem_file(self.certificate()).expect("PEM")];
+        let key = PrivateKeyDer::from_pem_file(self.key()).expect("PEM");
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has TLS 1.3 suites")
+            .with_no_client_auth()
+            .with_single_cert(chain, key);
+        Arc::new(config.expect("a pair"))
     }
 
     /// The certificate's file.

@@ -8,10 +8,10 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ironroot_lab::deployment::{DEADLINE, Process, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port};
+use ironroot_lab::handbook;
 use ironroot_lab::web_certificate::WebCertificate;
 use serde_json::json;
 
-const HANDBOOK: &str = include_str!("../../docs/handbook.md");
 const AUDIENCE: &str = "https://minio.example.org";
 const ROOT: &str = "root-of-the-lab";
 
@@ -20,13 +20,6 @@ fn minio() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/go/bin/minio");
     assert!(path.exists(), "{} is missing: run scripts/setup --minio", path.display());
     path
-}
-
-/// The block of the handbook that begins so, without its indentation.
-fn block_of_the_handbook(beginning: &str) -> String {
-    let from = HANDBOOK.find(&format!("    {beginning}")).expect("the handbook shows it");
-    let block = HANDBOOK[from..].lines().take_while(|line| line.starts_with("    "));
-    block.map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
 /// What credentials are.
@@ -47,14 +40,9 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let (web, port, minio_port) = (WebCertificate::new(), free_port(), free_port());
-        let issuer = format!("https://localhost:{port}");
-        let server_lines = format!(
-            "jwt_issuer = \"{issuer}\"
-            oidc_discovery {{ domains = [\"localhost\"] address = \"127.0.0.1\" port = {port} {} }}",
-            web.block()
-        );
+        let (issuer, server_lines) = web.oidc_discovery(port);
         let server = Server::start(&ServerOptions { server_lines, ..Default::default() });
-        let lines = block_of_the_handbook("export MINIO_IDENTITY_OPENID_CONFIG_URL=");
+        let lines = handbook::block("export MINIO_IDENTITY_OPENID_CONFIG_URL=");
         let lines =
             lines.replace("https://oidc.example.org", &issuer).replace(":9000", &format!("127.0.0.1:{minio_port}"));
         let lines = lines.replace("/srv/minio", &server.directory().join("minio").display().to_string());
@@ -98,7 +86,7 @@ impl Lab {
 
     /// What the workload's lines of the handbook get for that token; else what MinIO says.
     fn assume_role(&self, jwt: &str) -> Result<Credentials, String> {
-        let lines = block_of_the_handbook("curl -s http://localhost:9000 -d Action=AssumeRoleWithWebIdentity");
+        let lines = handbook::block("curl -s http://localhost:9000 -d Action=AssumeRoleWithWebIdentity");
         let lines = lines.replace("http://localhost:9000", "$AT");
         let output = self.run(&format!("JWT='{jwt}' ROLE='{}'\n{lines}", self.role));
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -22,12 +22,7 @@ fn python() -> PathBuf {
 #[test]
 fn a_stock_openid_library_verifies_a_jwt_svid_by_what_discovery_says() {
     let (web, port) = (WebCertificate::new(), free_port());
-    let issuer = format!("https://localhost:{port}");
-    let block = web.block();
-    let server_lines = format!(
-        "jwt_issuer = \"{issuer}\"
-        oidc_discovery {{ domains = [\"localhost\"] address = \"127.0.0.1\" port = {port} {block} }}"
-    );
+    let (issuer, server_lines) = web.oidc_discovery(port);
     let server = Server::start(&ServerOptions { server_lines, ..Default::default() });
     let id = format!("spiffe://{TRUST_DOMAIN}/job");
     let token = server.cli(&["jwt", "mint", "-spiffeID", &id, "-audience", AUDIENCE]);

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ironroot_lab::deployment::{DEADLINE, Process, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port};
+use ironroot_lab::handbook;
 use ironroot_lab::web_certificate::WebCertificate;
 use serde_json::Value;
 
-const HANDBOOK: &str = include_str!("../../docs/handbook.md");
 const AUDIENCE: &str = "https://bao.example.org:8200";
 
 /// What `scripts/setup --tests` has installed.
@@ -15,13 +15,6 @@ fn bao() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/python/bin/bao");
     assert!(path.exists(), "{} is missing: run scripts/setup --tests", path.display());
     path
-}
-
-/// The block of the handbook that an administrator types.
-fn lines_of_the_handbook() -> String {
-    let from = HANDBOOK.find("    bao auth enable jwt").expect("the handbook shows it");
-    let block = HANDBOOK[from..].lines().take_while(|line| line.starts_with("    "));
-    block.map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
 struct Lab {
@@ -35,12 +28,7 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let (web, port, bao_port) = (WebCertificate::new(), free_port(), free_port());
-        let issuer = format!("https://localhost:{port}");
-        let server_lines = format!(
-            "jwt_issuer = \"{issuer}\"
-            oidc_discovery {{ domains = [\"localhost\"] address = \"127.0.0.1\" port = {port} {} }}",
-            web.block()
-        );
+        let (issuer, server_lines) = web.oidc_discovery(port);
         let server = Server::start(&ServerOptions { server_lines, ..Default::default() });
         let arguments =
             ["server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token"].map(str::to_owned).into_iter();
@@ -97,7 +85,7 @@ impl Lab {
 #[test]
 fn a_workload_logs_in_to_openbao_with_its_jwt_svid_before_and_after_the_key_is_rotated_and_nobody_else_does() {
     let lab = Lab::new();
-    let lines = lines_of_the_handbook().replace("https://oidc.example.org", &lab.issuer);
+    let lines = handbook::block("bao auth enable jwt").replace("https://oidc.example.org", &lab.issuer);
     lab.administrator(&lines.replace("spiffe://example.org/", &format!("spiffe://{TRUST_DOMAIN}/")));
     let before = lab.jwt_svid("/app", AUDIENCE);
     let token = lab.log_in(&before).unwrap_or_else(|why| panic!("{why}\n{}", lab.bao.log()));

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN, free_port};
+use ironroot_lab::handbook;
 use ironroot_lab::jwt::Jwks;
 use ironroot_lab::token_issuer::{TokenIssuer, TokenKey, key_set};
 use ironroot_lab::web_certificate::WebCertificate;
@@ -294,21 +295,12 @@ fn where_lines_are_required_nothing_is_exchanged_without_them() {
     assert!(words.contains("audit_log_required"), "{words}");
 }
 
-const HANDBOOK: &str = include_str!("../../docs/handbook.md");
-
-/// The block of the handbook that begins with that.
-fn lines_of_the_handbook(first: &str) -> String {
-    let from = HANDBOOK.find(first).expect("the handbook shows it");
-    let block = HANDBOOK[from..].lines().take_while(|line| !line.is_empty());
-    block.map(str::trim).collect::<Vec<_>>().join("\n")
-}
-
 #[test]
 fn the_lines_of_the_handbook_are_what_a_job_types() {
     let lab = Lab::new("");
     lab.entry("ci", "/deploy", &["oidc:sub:repo:acme/app"], &[]);
     let run = |first: &str, job: &str| {
-        let lines = lines_of_the_handbook(first)
+        let lines = handbook::block(first)
             .replace("https://spire.example.org:8444", &format!("https://localhost:{}", lab.port));
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", &lines]).current_dir(lab.directory.path());
@@ -316,8 +308,8 @@ fn the_lines_of_the_handbook_are_what_a_job_types() {
             shell.env("TOKEN", lab.token(job)).env("CURL_CA_BUNDLE", lab.web.authority()).output().expect("bash runs");
         assert!(output.status.success(), "{lines}\n{}", String::from_utf8_lossy(&output.stderr));
     };
-    run("    curl -sS --fail-with-body https://spire.example.org:8444/token", "1");
-    run("    openssl req -new -newkey ec", "2");
+    run("curl -sS --fail-with-body https://spire.example.org:8444/token", "1");
+    run("openssl req -new -newkey ec", "2");
     let read = |name: &str| std::fs::read_to_string(lab.directory.path().join(name)).expect("written");
     let verified = Jwks::printed_by(&lab.server).verify(read("svid.jwt").trim(), "https://db.example.org", now_unix());
     assert_eq!(verified.expect("verified")["sub"], id("/deploy").as_str());

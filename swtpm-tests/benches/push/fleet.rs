@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use ironroot_api::pb::change::change_client::ChangeClient;
-use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
-use ironroot_api::pb::types::EntryMask;
+use ironroot_api::pb::change::WatchChangesResponse;
 use ironroot_lab::server_client::{Agent, ServerClient};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -26,20 +24,10 @@ pub async fn listening(client: &ServerClient, count: usize) -> Vec<Watcher> {
         let (client, place) = (client.clone(), places.clone().acquire_owned().await.expect("open"));
         tasks.spawn(async move {
             let agent = client.agent().await;
-            let stream = listen(&agent).await;
+            let stream = agent.listen().await;
             drop(place);
             Watcher { agent, stream }
         });
     }
     tasks.join_all().await
-}
-
-async fn listen(agent: &Agent) -> Streaming<WatchChangesResponse> {
-    let mask =
-        EntryMask { spiffe_id: true, selectors: true, revision_number: true, created_at: true, ..EntryMask::default() };
-    let asked = WatchChangesRequest { output_mask: Some(mask), ..WatchChangesRequest::default() };
-    let opened = ChangeClient::new(agent.channel.clone()).watch_changes(asked).await;
-    let mut stream = opened.expect("held").into_inner();
-    stream.message().await.expect("no error").expect("the first message");
-    stream
 }

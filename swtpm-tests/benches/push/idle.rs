@@ -1,39 +1,29 @@
 //! What an agent costs that has nothing to do: bytes on the wire, by the kernel's counters of its connection, and wake-ups of its threads.
-//! Certificates last for days here, as their renewal is no idling; what one costs stands beside.
+//! Certificates last for days here, as their renewal is no idling: what one costs is not in it.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions, wait_for};
-use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::deployment::{ServerOptions, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::row;
+use super::{row, standing};
 
 /// Longest wait for a heartbeat.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Ethernet's header, IPv4's, TCP's with its time stamps: bytes of each segment beside what it carries.
 const SEGMENT_BYTES: f64 = 14.0 + 20.0 + 32.0;
-/// What the two ends do in a day besides heartbeats: polls, PINGs of the server, connections.
+/// What the two ends do in a day besides heartbeats: polls, PINGs of the server (each is reckoned at a heartbeat), connections.
 const POLLS: f64 = 24.0;
 const PINGS: f64 = 96.0;
 const CONNECTIONS: f64 = 2.0;
 const DAY: f64 = 86_400.0;
 
 pub fn report() {
-    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
-    let mut device = Device::manufacture(&maker);
     let lasting =
         ServerOptions { ca_ttl: "720h", agent_ttl: "168h", x509_svid_ttl: "168h", ..ServerOptions::default() };
-    let server = Server::start(&lasting);
-    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
-    let own = nix::unistd::geteuid().as_raw();
-    server.create_entry(&device.agent_id(), "/standing", &[&format!("unix:uid:{own}")], &[]);
-    device.provision(&server, &AgentOptions { sync_interval: "5s", log_level: "INFO", ..AgentOptions::default() });
-    device.start();
-    device.expect_log("the server tells of changes");
-    device.expect_identity(own);
+    let (server, mut device) = standing(&lasting);
     device.expect_sealed(1);
     let pid = device.process().expect("it runs").pid();
     let connected = settled(server.port());

@@ -7,8 +7,8 @@ use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest};
 use ironroot_api::pb::types::{Entry, Selector, Spiffeid};
 use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions, TRUST_DOMAIN};
-use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN};
+use ironroot_lab::samples::percentile;
 use ironroot_lab::server_client::ServerClient;
 use ironroot_lab::usage::{cpu_ms, pss_mb};
 use ironroot_lab::workload_client;
@@ -18,7 +18,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use super::fleet::{Watcher, listening};
-use super::{percentile, row};
+use super::{row, standing};
 
 /// Agents that listen besides the device.
 const WATCHERS: usize = 5000;
@@ -27,16 +27,8 @@ const ROUNDS: usize = 300;
 
 pub fn report() {
     raise_descriptor_limit();
-    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
-    let mut device = Device::manufacture(&maker);
-    let mut server = Server::start(&ServerOptions::default());
-    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    let (mut server, device) = standing(&ServerOptions::default());
     let own = nix::unistd::geteuid().as_raw();
-    server.create_entry(&device.agent_id(), "/standing", &[&format!("unix:uid:{own}")], &[]);
-    device.provision(&server, &AgentOptions { sync_interval: "5s", log_level: "INFO", ..AgentOptions::default() });
-    device.start();
-    device.expect_log("the server tells of changes");
-    device.expect_identity(own);
     let pid = server.process().expect("it runs").pid();
     let lab = Lab { socket: device.socket(), parent: device.agent_id(), uid: own, pid };
     Runtime::new().expect("a runtime").block_on(lab.measure(&server));

@@ -8,6 +8,9 @@ mod fleet;
 mod idle;
 mod latency;
 
+use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions};
+use ironroot_lab::manufacturer::Manufacturer;
+
 fn main() {
     let only = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
     println!("| what | measured | goal |\n|---|---|---|");
@@ -24,8 +27,17 @@ fn row(what: &str, measured: &str, goal: &str) {
     println!("| {what} | {measured} | {goal} |");
 }
 
-/// The value below which `share` (0 to 1) of the samples lie.
-fn percentile(samples: &mut [f64], share: f64) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[((samples.len() - 1) as f64 * share).round() as usize]
+/// A server and a device of it that serves this process, told what changes.
+fn standing(options: &ServerOptions) -> (Server, Device) {
+    let maker = Manufacturer::new("Toy TPM Works").expect("maker");
+    let mut device = Device::manufacture(&maker);
+    let server = Server::start(options);
+    server.import_devices(&format!("ek_sha256\n{}\n", device.ek_sha256()));
+    let own = nix::unistd::geteuid().as_raw();
+    server.create_entry(&device.agent_id(), "/standing", &[&format!("unix:uid:{own}")], &[]);
+    device.provision(&server, &AgentOptions { sync_interval: "5s", log_level: "INFO", ..AgentOptions::default() });
+    device.start();
+    device.expect_log("the server tells of changes");
+    device.expect_identity(own);
+    (server, device)
 }

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use ironroot_attest::node::tpm2::PcrSelection;
 use ironroot_attest::tpm::Tpm;
+use ironroot_lab::samples::percentile;
 use ironroot_lab::workload_client;
 
-use super::{Lab, percentile, row, runtime};
+use super::{Lab, row, runtime};
 
 const BOOTS: usize = 20;
 

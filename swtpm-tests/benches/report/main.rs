@@ -49,12 +49,6 @@ pub fn row(what: &str, measured: &str, goal: &str) {
     println!("| {what} | {measured} | {goal} |");
 }
 
-/// The value below which `share` (0 to 1) of the samples lie.
-pub fn percentile(samples: &mut [f64], share: f64) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[((samples.len() - 1) as f64 * share).round() as usize]
-}
-
 /// A runtime for the measuring side.
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use ironroot_lab::samples::percentile;
 use ironroot_lab::workload_client;
 
-use super::{Lab, percentile, row, runtime};
+use super::{Lab, row, runtime};
 
 /// A new connection and its request cost two of the 4,096 that one user may spend at once.
 const ROUNDS: usize = 1000;

@@ -9,6 +9,7 @@ use ironroot_api::pb::entry::BatchCreateEntryRequest;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::types::{Entry, EntryMask, Selector, Spiffeid};
 use ironroot_lab::deployment::{DEADLINE, TRUST_DOMAIN, expect_within_async};
+use ironroot_lab::samples::percentile;
 use ironroot_lab::server_client::{Agent, ServerClient, csr, key};
 use ironroot_lab::usage::{pss_mb, whole_cpu_ms};
 
@@ -57,8 +58,7 @@ pub async fn measure(
         None => None,
     };
     let (cpu_percent, mut took) = rest(fleet, &ids, &request, SYNC_INTERVAL, pid).await;
-    took.sort_by(f64::total_cmp);
-    let sync_ms = (share(&took, 0.5), share(&took, 0.99));
+    let sync_ms = (percentile(&mut took, 0.5), percentile(&mut took, 0.99));
     Cell { cpu_percent, told_cpu_percent, memory_mb: pss_mb(pid), sync_ms, signed_seconds }
 }
 
@@ -151,9 +151,4 @@ fn entry(number: usize, agent: &Agent) -> Entry {
         selectors: vec![Selector { r#type: "unix".into(), value: format!("uid:{number}") }],
         ..Entry::default()
     }
-}
-
-/// The value below which `share` (0 to 1) of them lie; they are sorted.
-pub fn share(sorted: &[f64], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }

@@ -7,12 +7,10 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 use ironroot_api::pb::bundle::GetBundleRequest;
-use ironroot_api::pb::change::change_client::ChangeClient;
-use ironroot_api::pb::change::{WatchChangesRequest, WatchChangesResponse};
+use ironroot_api::pb::change::WatchChangesResponse;
 use ironroot_api::pb::entry::SyncAuthorizedEntriesRequest;
 use ironroot_api::pb::svid::{BatchNewX509svidRequest, NewX509svidParams};
-use ironroot_api::pb::types::EntryMask;
-use ironroot_lab::server_client::{Agent, ServerClient};
+use ironroot_lab::server_client::{Agent, ServerClient, wanted_of_entries};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -74,15 +72,8 @@ impl Fleet {
 
     /// Every agent holds the stream on which it is told what changes.
     pub async fn hold(&self, told: &mut Told) {
-        let held = async |agent: &Agent| {
-            let request = WatchChangesRequest { output_mask: Some(mask()), ..WatchChangesRequest::default() };
-            let stream = ChangeClient::new(agent.channel.clone()).watch_changes(request).await;
-            let mut stream = stream.expect("a stream").into_inner();
-            stream.message().await.expect("the first word");
-            stream
-        };
         if told.0.is_empty() {
-            told.0 = stream::iter(&self.0).map(held).buffer_unordered(AT_ONCE).collect().await;
+            told.0 = stream::iter(&self.0).map(Agent::listen).buffer_unordered(AT_ONCE).collect().await;
         }
     }
 
@@ -97,7 +88,7 @@ impl Fleet {
 pub async fn sync(agent: &Agent) -> usize {
     agent.bundles().get_bundle(GetBundleRequest::default()).await.expect("a bundle");
     let (ask, asked) = mpsc::channel(1);
-    let request = SyncAuthorizedEntriesRequest { output_mask: Some(mask()), ids: Vec::new() };
+    let request = SyncAuthorizedEntriesRequest { output_mask: Some(wanted_of_entries()), ids: Vec::new() };
     ask.try_send(request).expect("room for the first message");
     let answers = agent.entries().sync_authorized_entries(ReceiverStream::new(asked)).await;
     let mut answers = answers.expect("answered").into_inner();
@@ -118,20 +109,4 @@ pub async fn sign(agent: &Agent, entries: &[String], csr: &[u8]) {
     let results = agent.svids().batch_new_x509svid(request).await.expect("answered").into_inner().results;
     let refused = results.iter().find(|result| result.status.as_ref().is_none_or(|status| status.code != 0));
     assert!(refused.is_none() && results.len() == entries.len(), "{refused:?}");
-}
-
-/// What SPIRE's agent asks of each entry.
-fn mask() -> EntryMask {
-    EntryMask {
-        spiffe_id: true,
-        selectors: true,
-        federates_with: true,
-        admin: true,
-        downstream: true,
-        revision_number: true,
-        store_svid: true,
-        hint: true,
-        created_at: true,
-        ..EntryMask::default()
-    }
 }

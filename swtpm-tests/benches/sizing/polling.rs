@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use ironroot_lab::deployment::{Server, ServerOptions};
+use ironroot_lab::samples::percentile;
 use ironroot_lab::server_client::ServerClient;
 use ironroot_lab::usage::{pss_mb, whole_cpu_ms};
 
-use super::cell::share;
 use super::fleet::{Fleet, SYNC_INTERVAL};
 
 /// Four syncs of each agent.
@@ -23,16 +23,15 @@ pub async fn report(agents: usize) {
     let mut took = fleet.sync_for(SYNC_INTERVAL, WINDOW).await;
     let elapsed = began.elapsed().as_secs_f64();
     let percent = (whole_cpu_ms(pid) - cpu) / 10.0 / elapsed;
-    took.sort_by(f64::total_cmp);
     println!("| what | measured |\n|---|---|");
     println!("| agents that poll, each every {} s | {agents} |", SYNC_INTERVAL.as_secs());
     println!("| until all had attested by token and were connected, s | {attested:.1} |");
     println!("| syncs that were answered a second | {:.0} |", took.len() as f64 / elapsed);
     println!(
         "| a sync, median / 99th percentile / longest, ms | {:.1} / {:.1} / {:.1} |",
-        share(&took, 0.5),
-        share(&took, 0.99),
-        share(&took, 1.0)
+        percentile(&mut took, 0.5),
+        percentile(&mut took, 0.99),
+        percentile(&mut took, 1.0)
     );
     println!("| server's CPU, % of a core (the agents run on the same cores) | {percent:.0} |");
     println!(

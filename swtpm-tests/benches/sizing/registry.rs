@@ -8,12 +8,11 @@ use ironroot_api::pb::device::device_client::DeviceClient;
 use ironroot_api::pb::entry::entry_client::EntryClient;
 use ironroot_api::pb::entry::{CountEntriesRequest, ListEntriesRequest};
 use ironroot_lab::deployment::{Server, ServerOptions};
+use ironroot_lab::samples::percentile;
 use ironroot_lab::server_client::ServerClient;
 use ironroot_lab::usage::{cpu_ms, pss_mb};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
-
-use super::cell::share;
 
 /// Devices in one manifest.
 const MANIFEST: usize = 100_000;
@@ -64,11 +63,10 @@ async fn pages(what: &str, ask: &mut impl AsyncFnMut(String) -> String) {
         token = ask(token).await;
         took.push(began.elapsed().as_secs_f64() * 1e3);
     }
-    took.sort_by(f64::total_cmp);
     println!(
         "| a page of {PAGE} {what}, median / 99th percentile, ms | {:.2} / {:.2} |",
-        share(&took, 0.5),
-        share(&took, 0.99)
+        percentile(&mut took, 0.5),
+        percentile(&mut took, 0.99)
     );
 }
 
