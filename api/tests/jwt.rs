@@ -4,8 +4,8 @@
 mod signer;
 
 use ironroot_api::jwt::{
-    JwtAuthorities, JwtRefusal, LEEWAY, MAX_DEPTH, MAX_JWT_AUTHORITIES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES,
-    UnverifiedJwtSvid,
+    IssuerKeys, JwtAuthorities, JwtRefusal, LEEWAY, MAX_DEPTH, MAX_JWT_AUTHORITIES, MAX_KEY_ID_BYTES, MAX_TOKEN_BYTES,
+    UnverifiedIdToken, UnverifiedJwtSvid,
 };
 use ironroot_api::pb::types::JwtKey;
 use ironroot_api::{SpiffeIdError, TrustDomain};
@@ -287,5 +287,27 @@ fn tokens_and_keys_survive_damage() {
         let header = encode(br#"{"alg":"ES256","kid":"k"}"#);
         drop(judge(&format!("{header}.{}.AAAA", encode(bytes)), &authorities));
         drop(judge(&format!("{}.{header}.AAAA", encode(bytes)), &authorities));
+    });
+}
+
+#[test]
+fn tokens_and_key_sets_of_other_issuers_survive_damage() {
+    let signer = Signer::new();
+    // The one key that a JWT-SVID's authorities print has the form that every issuer's has.
+    let jwks = JwtAuthorities::from_wire(&td("td"), &[signer.wire("k")]).jwks().to_vec();
+    let keys = IssuerKeys::from_jwks(&jwks).expect("a set of one");
+    let token = signer.sign(&json!({ "iss": "https://ci", "sub": "job", "aud": "me", "iat": NOW, "exp": NOW + 300 }));
+    assert!(UnverifiedIdToken::parse(&token).and_then(|token| token.verify(&keys)).is_ok());
+    ironroot_fuzz::Target::new("issuer's token").seed(token.clone().into_bytes()).survives(|bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if UnverifiedIdToken::parse(text).and_then(|token| token.verify(&keys)).is_ok() {
+            let signed = |text: &str| text.rsplit_once('.').map(|(signed, _)| signed.to_owned());
+            assert_eq!(signed(text), signed(&token));
+        }
+    });
+    ironroot_fuzz::Target::new("issuer's keys").seed(jwks).survives(|bytes| {
+        if let Ok(keys) = IssuerKeys::from_jwks(bytes) {
+            assert!(keys.count() > 0);
+        }
     });
 }

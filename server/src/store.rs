@@ -23,6 +23,7 @@ pub mod spire;
 mod sql;
 mod sqlite;
 mod summary;
+mod token_use;
 mod writer;
 
 use std::path::Path;
@@ -39,6 +40,7 @@ pub use shown_token::ShownToken;
 pub use sql::{Facts, Transaction};
 pub use sqlite::StoppedStore;
 pub use summary::Summary;
+pub use token_use::TokenUse;
 pub use writer::Queued;
 
 use crate::facts::older_state::Evidence;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN, free_port};
+use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port};
 use ironroot_lab::handbook;
 use ironroot_lab::jwt::Jwks;
 use ironroot_lab::token_issuer::{TokenIssuer, TokenKey, key_set};
@@ -244,15 +244,58 @@ fn which_identity_a_token_has_entries_say_and_nobody_else() {
     assert_eq!(told(&missing).2, "token does not say oidc:owner:acme, as each of this issuer's must");
 }
 
+//= EXC-06
 #[test]
-fn an_entry_that_is_deleted_is_for_no_token_any_more_also_after_a_restart() {
+fn neither_a_used_token_nor_a_deleted_entry_is_good_again_after_a_restart() {
     let mut lab = Lab::new("");
     lab.entry("ci", "/deploy", &["oidc:sub:repo:acme/app"], &["-entryID", "ci-deploy"]);
     assert_eq!(lab.jwt(&lab.token("1")).0, 200);
     lab.server.restart();
+    assert_eq!(told(&lab.jwt(&lab.token("1"))).2, "token was exchanged already: it is good once");
     assert_eq!(lab.jwt(&lab.token("2")).0, 200, "the entry is found again");
     lab.server.cli(&["entry", "delete", "-entryID", "ci-deploy"]);
     assert_eq!(lab.jwt(&lab.token("3")).0, 400);
+}
+
+//= EXC-06
+#[test]
+fn a_caller_that_hangs_up_leaves_a_token_that_is_still_good_or_a_line_of_what_was_issued() {
+    let lab = Lab::new("");
+    lab.entry("ci", "/deploy", &["oidc:sub:repo:acme/app"], &[]);
+    let jobs: Vec<String> = (0..12).map(|number| format!("job-{number}")).collect();
+    for (number, job) in jobs.iter().enumerate() {
+        // Each has a little longer, so that some hang up before, some while and some after it is signed.
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--max-time", &format!("0.{:03}", 4 + 5 * number), "--cacert"]).arg(lab.web.authority());
+        let token = format!("subject_token={}", lab.token(job));
+        for form in [format!("grant_type={GRANT}"), format!("subject_token_type={JWT}"), "audience=db".into(), token] {
+            curl.args(["--data-urlencode", &form]);
+        }
+        curl.arg(format!("https://localhost:{}/token", lab.port)).output().expect("curl runs");
+    }
+    let good = jobs.iter().filter(|job| lab.jwt(&lab.token(job)).0 == 200).count();
+    // Those that were good are used up now, with a line each; so are the others, or they would have been good.
+    let issued = || lab.audit().iter().filter(|line| line["status"] == "success").count();
+    let lines = || format!("{:?}", lab.audit());
+    expect_within(DEADLINE, "a line for each token", lines, || issued() == jobs.len());
+    assert!(jobs.iter().all(|job| lab.jwt(&lab.token(job)).0 == 400), "{good} were good");
+}
+
+#[test]
+fn tokens_that_were_shown_are_counted_by_what_came_of_it() {
+    let port = free_port();
+    let lab = Lab::new(&format!("telemetry {{ Prometheus {{ port = {port} }} }}"));
+    lab.entry("ci", "/deploy", &["oidc:sub:repo:acme/app"], &[]);
+    assert_eq!([lab.jwt(&lab.token("1")).0, lab.jwt(&lab.token("1")).0, lab.jwt("a.b.c").0], [200, 400, 400]);
+    let page = Command::new("curl").args(["--silent", &format!("http://localhost:{port}/metrics")]).output();
+    let page = String::from_utf8(page.expect("curl runs").stdout).expect("text");
+    for (status, times) in [("OK", 1), ("PermissionDenied", 2)] {
+        let lines: Vec<&str> =
+            page.lines().filter(|line| line.starts_with("ironroot_server_token_exchanges_total")).collect();
+        let is_it =
+            |line: &&&str| line.contains(&format!("status=\"{status}\"")) && line.ends_with(&format!(" {times}"));
+        assert!(lines.iter().any(|line| is_it(&line)), "{lines:?}");
+    }
 }
 
 #[test]

@@ -15,13 +15,19 @@ pub struct Tally {
     methods: Vec<Calls>,
     roles: [Calls; Role::ALL.len()],
     refused: Calls,
+    exchanges: Calls,
 }
 
 impl Tally {
     /// Of no call.
     pub fn new() -> Arc<Self> {
         let methods = POLICY.iter().map(|_| Calls::default()).collect();
-        Arc::new(Self { methods, roles: Role::ALL.map(|_| Calls::default()), refused: Calls::default() })
+        Arc::new(Self {
+            methods,
+            roles: Role::ALL.map(|_| Calls::default()),
+            refused: Calls::default(),
+            exchanges: Calls::default(),
+        })
     }
 
     /// A call of `role` that `began` then.
@@ -33,6 +39,16 @@ impl Tally {
     pub(super) fn refused(&self, method: Option<&Method>, code: Code, time: Duration) {
         self.refused.ended(code, time);
         self.note(method, code, time);
+    }
+
+    /// A token that was shown at the listener for token exchange.
+    pub(super) fn exchanged(&self, code: Code, time: Duration) {
+        self.exchanges.ended(code, time);
+    }
+
+    /// Tokens that were shown there.
+    pub fn exchanges(&self) -> &Calls {
+        &self.exchanges
     }
 
     fn note(&self, method: Option<&Method>, code: Code, time: Duration) {

@@ -10,23 +10,24 @@ mod request;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use ironroot_api::SpiffeId;
 use ironroot_api::tls::TlsPeer;
 use prost::bytes::Bytes;
-use tonic::Status;
 use tonic::codegen::http::{Method, Request, StatusCode, header};
+use tonic::{Code, Status};
 
 use super::ServerState;
 use super::web::{Answer, Answering, Respond, answer};
 use crate::ca::{CaError, JwtError, JwtSubject};
 use crate::registry::AuthorizedEntry;
 use crate::rights::Caller;
-use crate::token_exchange::{Issuers, OneUse, ProvenToken, TokenRefusal};
+use crate::token_exchange::{Issuers, OneUse, ProvenToken};
 use answers::{Issued, Refused, issued_jwt, issued_x509};
-use request::{ExchangeRequest, FormRefusal, Wanted};
+use request::{ExchangeRequest, FormRefusal, VerifiedWanted, Wanted};
 
 /// Where tokens are shown.
 const PATH: &str = "/token";
@@ -51,11 +52,13 @@ impl TokenExchange {
         Arc::new(Self { server, issuers, address })
     }
 
-    async fn answer(&self, request: Request<Incoming>, from: Option<SocketAddr>) -> Answer {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>, from: Option<SocketAddr>) -> Answer {
         if let Some(refusal) = not_ours(&request) {
             return refusal;
         }
+        let began = Instant::now();
         if self.server.limits.exchange(from.map(|from| from.ip())).await.is_err() {
+            self.server.tally.exchanged(Code::ResourceExhausted, began.elapsed());
             return Refused::too_many().answer();
         }
         let address = from.unwrap_or(self.address);
@@ -64,52 +67,66 @@ impl TokenExchange {
             Some(status) => Err(Refused::later(status.message().to_owned())),
             None => self.exchange(&caller, request.into_body()).await,
         };
+        let code = exchanged.as_ref().err().map_or(Code::Ok, |refused| refused.code);
+        self.server.tally.exchanged(code, began.elapsed());
         exchanged.unwrap_or_else(|refused| self.refuse(&caller, refused))
     }
 
-    async fn exchange(&self, caller: &Caller, body: Incoming) -> Result<Answer, Refused> {
+    async fn exchange(self: &Arc<Self>, caller: &Caller, body: Incoming) -> Result<Answer, Refused> {
         let form = read(body).await?;
         let ExchangeRequest { token, wanted, identity } = ExchangeRequest::parse(&form)?;
         let token = self.issuers.prove(&token, self.server.now).await?;
-        let about = |refused: Refused| refused.about(&token);
         if self.server.limits.exchange_of(token.issuer()).await.is_err() {
-            return Err(about(Refused::too_many()));
+            return Err(Refused::too_many().about(&token));
         }
+        // A caller that hangs up leaves no token used up without a line in the audit.
+        let (this, caller) = (self.clone(), caller.clone());
+        let granted = async move {
+            this.grant(&caller, &token, wanted, identity.as_ref()).await.map_err(|why| why.about(&token))
+        };
+        let granted = self.server.unbroken.run(granted).await;
+        granted.unwrap_or_else(|failed| Err(Refused::later(failed.message().to_owned())))
+    }
+
+    async fn grant(
+        &self,
+        caller: &Caller,
+        token: &ProvenToken,
+        wanted: Wanted,
+        identity: Option<&SpiffeId>,
+    ) -> Result<Answer, Refused> {
         let now_unix = self.server.now_unix();
-        let (entry, one_use) = self.authorize(&token, identity.as_ref(), now_unix).map_err(|why| about(why.into()))?;
-        let issued = self.issue(&token, &entry, wanted, now_unix).await.map_err(about)?;
-        one_use.spend();
+        let entry = self.server.registry.exchange(token, identity, now_unix)?;
+        let wanted = wanted.verified()?;
+        let one_use = OneUse::take(&self.server.store, token, now_unix).await?;
+        let issued = match self.issue(token, &one_use, &entry, wanted, now_unix).await {
+            Ok(issued) => issued,
+            Err(refused) => {
+                one_use.give_back(&self.server.store).await;
+                return Err(refused);
+            }
+        };
         let (id, issuer, said) = (entry.spiffe_id(), token.issuer(), token.subject());
         self.server.audit.done(caller, METHOD, format_args!("{id} {} for {issuer} {said}", issued.object));
         Ok(issued.answer)
     }
 
-    fn authorize(
-        &self,
-        token: &ProvenToken,
-        identity: Option<&SpiffeId>,
-        now_unix: i64,
-    ) -> Result<(AuthorizedEntry, OneUse), TokenRefusal> {
-        let entry = self.server.registry.exchange(token, identity, now_unix)?;
-        Ok((entry, self.issuers.take(token, now_unix)?))
-    }
-
     async fn issue(
         &self,
         token: &ProvenToken,
+        _: &OneUse,
         entry: &AuthorizedEntry,
-        wanted: Wanted,
+        wanted: VerifiedWanted,
         now_unix: i64,
     ) -> Result<Issued, Refused> {
         let (ca, ends_by, id) = (&self.server.ca, token.expires_at(), entry.spiffe_id());
         match wanted {
-            Wanted::Jwt(audience) => {
+            VerifiedWanted::Jwt(audience) => {
                 let subject = JwtSubject::of_entry(entry).ending_by(ends_by);
                 let signed = ca.sign_jwt_svid(&subject, &audience, now_unix).await;
                 Ok(issued_jwt(&id, &audience, signed.map_err(|error| not_signed(&id, &error))?))
             }
-            Wanted::X509(csr) => {
-                let csr = csr.verify()?;
+            VerifiedWanted::X509(csr) => {
                 let signed = ca.sign_svid_until(entry, csr.spki().clone(), ends_by, now_unix).await;
                 let signed = signed.map_err(|error| not_signed(&id, &error))?;
                 let bundle = ca.bundle().borrow().clone();
@@ -126,8 +143,8 @@ impl TokenExchange {
 }
 
 impl Respond for TokenExchange {
-    fn respond<'a>(&'a self, request: Request<Incoming>, from: Option<SocketAddr>) -> Answering<'a> {
-        Box::pin(self.answer(request, from))
+    fn respond(self: Arc<Self>, request: Request<Incoming>, from: Option<SocketAddr>) -> Answering {
+        Box::pin(async move { self.answer(request, from).await })
     }
 }
 

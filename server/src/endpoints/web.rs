@@ -62,19 +62,19 @@ pub type Answer = Response<Full<Bytes>>;
 pub type Answers = Arc<dyn Fn(&Parts) -> Answer + Send + Sync>;
 
 /// An answer that takes a while.
-pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Who answers: all of it within the deadline of the connection.
 pub trait Respond: Send + Sync {
     /// The answer to `request`, whose body is read no further than this reads it. `from`: none at a unix socket.
-    fn respond<'a>(&'a self, request: Request<Incoming>, from: Option<SocketAddr>) -> Answering<'a>;
+    fn respond(self: Arc<Self>, request: Request<Incoming>, from: Option<SocketAddr>) -> Answering;
 }
 
 /// Answers by heads alone.
 struct ByHead(Answers);
 
 impl Respond for ByHead {
-    fn respond<'a>(&'a self, request: Request<Incoming>, _: Option<SocketAddr>) -> Answering<'a> {
+    fn respond(self: Arc<Self>, request: Request<Incoming>, _: Option<SocketAddr>) -> Answering {
         Box::pin(std::future::ready((self.0)(&request.into_parts().0)))
     }
 }
@@ -217,7 +217,7 @@ impl Door {
         address: Option<SocketAddr>,
     ) -> Result<(), Ended> {
         let service = service_fn(|request: Request<Incoming>| {
-            let answer = self.answers.respond(request, address);
+            let answer = self.answers.clone().respond(request, address);
             async { Ok::<_, Infallible>(answer.await) }
         });
         let mut server = http1::Builder::new();

@@ -4,6 +4,7 @@ mod change_log;
 mod changes;
 mod federation;
 mod tiers;
+mod used_tokens;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

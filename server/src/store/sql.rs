@@ -18,6 +18,7 @@ mod session;
 mod summary;
 mod tiers;
 mod transaction;
+mod used_tokens;
 mod value;
 
 #[cfg(test)]

@@ -20,6 +20,10 @@ pub(super) fn write(page: &mut Page, sources: &Sources) {
     for (status, elapsed) in tally.all_refused().by_code() {
         refused.sample(&[("status", status)], elapsed.times() as f64);
     }
+    let mut exchanges = page.own("token_exchanges_total", Kind::Counter, "Tokens of other issuers that were shown");
+    for (status, elapsed) in tally.exchanges().by_code() {
+        exchanges.sample(&[("status", status)], elapsed.times() as f64);
+    }
     if let Some(file) = sources.server.audit.file() {
         page.own("audit_lines_lost_total", Kind::Counter, "Lines of the audit that could not be written to its file")
             .sample(&[], file.lost() as f64);

@@ -73,4 +73,14 @@ mod tests {
             assert!(matches!(read, Err(DiscoveryError::Json(_))), "{text}");
         }
     }
+
+    #[test]
+    fn documents_survive_damage() {
+        let seed = r#"{ "issuer": "https://ci.example", "jwks_uri": "https://keys.example/k", "more": [1] }"#;
+        ironroot_fuzz::Target::new("discovery document").seed(seed).survives(|bytes| {
+            if let Ok(url) = keys_url("https://ci.example", bytes) {
+                assert!(url.as_str().starts_with("https://"));
+            }
+        });
+    }
 }

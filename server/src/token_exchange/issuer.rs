@@ -11,13 +11,11 @@ use super::keeper::{Keeper, Keys};
 use super::policy::IssuerPolicy;
 use super::proven::ProvenToken;
 use super::refusal::TokenRefusal;
-use super::single_use::{OneUse, UsedTokens};
 
-/// All issuers, and which of their tokens were used.
+/// All issuers.
 #[derive(Debug)]
 pub struct Issuers {
     issuers: Vec<Issuer>,
-    used: UsedTokens,
 }
 
 #[derive(Debug)]
@@ -34,7 +32,7 @@ impl Issuers {
             (Issuer { policy, keys }, keeper)
         });
         let (issuers, keepers) = each.unzip();
-        (Self { issuers, used: UsedTokens::default() }, keepers)
+        (Self { issuers }, keepers)
     }
 
     /// Has the token prove itself: what costs nothing is asked before its issuer's keys are looked for, and the signature is the last
@@ -48,11 +46,6 @@ impl Issuers {
         let selectors = selectors(token.claims());
         judge(&issuer.policy, &token, &selectors, now())?;
         Ok(ProvenToken::new(&issuer.policy, selectors, &token))
-    }
-
-    /// Takes the one use of a token that something is to be issued for.
-    pub fn take(&self, token: &ProvenToken, now_unix: i64) -> Result<OneUse, TokenRefusal> {
-        self.used.take(token, now_unix)
     }
 
     //= EXC-01 OpenID Connect Core 3.1.3.7: "MUST exactly match the value of the `iss` (issuer) Claim"

@@ -48,8 +48,11 @@ pub enum TokenRefusal {
     #[error("token was exchanged already: it is good once")]
     Used,
     /// Tokens that were exchanged and have not ended are held.
-    #[error("{MAX_REMEMBERED} tokens that have not ended were exchanged: no more until some have")]
+    #[error("no room for another token: of {MAX_REMEMBERED} that are remembered too few have ended; try again")]
     TooManyUsed,
+    /// It is not known to be on disk that the token is used up.
+    #[error("the data store takes no note of the token: nothing is issued for one that may be shown again")]
+    NotNoted,
     #[error("no entry below {parent} is for a token that says {said}")]
     NoEntry {
         parent: SpiffeId,

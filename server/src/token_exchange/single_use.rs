@@ -1,79 +1,58 @@
-//! Which tokens were exchanged and have not ended. In memory: a restart forgets them, and each server has its own.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+//! A token is exchanged once: that it was is on the data store's disk before anything is signed for it, so that no restart forgets it, and
+//! no other server of the data store takes the same token.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::proven::ProvenToken;
 use super::refusal::TokenRefusal;
+use crate::store::{Store, StoreError, TokenUse};
 
-/// Tokens remembered, some 80 bytes each. Past it no token with an ID is exchanged until others have ended: better none than one twice.
-pub const MAX_REMEMBERED: usize = 65_536;
+/// Tokens remembered whose hashes begin with the same byte. Past it no other such token is exchanged until one has ended: better none than
+/// one twice.
+const MAX_ALIKE: usize = 512;
+/// Tokens remembered in all, some 100 bytes each.
+pub const MAX_REMEMBERED: usize = 256 * MAX_ALIKE;
 
 /// The hash of an issuer's name and a token's ID.
-type Used = [u8; 32];
+type TokenHash = [u8; 32];
 
-/// Until when each is remembered, UNIX seconds. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct UsedTokens(Arc<Mutex<HashMap<Used, i64>>>);
-
-/// The one use of a token. Unless it is [spent](Self::spend), the token may be shown again: nothing was issued for it.
+/// The one use of a token. Only [`take`](Self::take) makes one, and what is issued for a token demands it.
 #[derive(Debug)]
 #[must_use]
 pub struct OneUse {
-    tokens: UsedTokens,
-    taken: Option<Used>,
-}
-
-impl UsedTokens {
-    /// Takes the one use of `token`. One without an ID, or of an issuer whose tokens are good until they end, has as many as are wanted.
-    pub fn take(&self, token: &ProvenToken, now_unix: i64) -> Result<OneUse, TokenRefusal> {
-        let taken = token.token_id.as_deref().map(|id| used(token.issuer(), id));
-        if let Some(taken) = taken {
-            self.remember(taken, token.expires_at(), now_unix)?;
-        }
-        Ok(OneUse { tokens: self.clone(), taken })
-    }
-
-    //= EXC-06 token exchange: "with an ID it is good once"
-    fn remember(&self, token: Used, until: i64, now_unix: i64) -> Result<(), TokenRefusal> {
-        let mut tokens = self.tokens();
-        if tokens.contains_key(&token) {
-            return Err(TokenRefusal::Used);
-        }
-        if tokens.len() >= MAX_REMEMBERED {
-            tokens.retain(|_, until| now_unix < *until);
-        }
-        if tokens.len() >= MAX_REMEMBERED {
-            return Err(TokenRefusal::TooManyUsed);
-        }
-        tokens.insert(token, until);
-        Ok(())
-    }
-
-    fn tokens(&self) -> MutexGuard<'_, HashMap<Used, i64>> {
-        // Plain values, changed one at a time: nothing panics between.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    taken: Option<TokenHash>,
 }
 
 impl OneUse {
-    /// Something was issued for the token.
-    pub fn spend(mut self) {
-        self.taken = None;
+    /// Uses up `token`. One without an ID, or of an issuer whose tokens are good until they end, has as many uses as are wanted.
+    pub async fn take(store: &Store, token: &ProvenToken, now_unix: i64) -> Result<Self, TokenRefusal> {
+        let Some(id) = token.token_id.as_deref() else { return Ok(Self { taken: None }) };
+        let (hash, ends_at) = (hash(token.issuer(), id), token.expires_at());
+        //= EXC-06 token exchange: "with an ID it is good once"
+        let used = store.change(move |tx| tx.use_up_token(&hash, ends_at, now_unix, MAX_ALIKE)).await;
+        match used.map_err(|why| not_noted(&why))? {
+            TokenUse::First => Ok(Self { taken: Some(hash) }),
+            TokenUse::Again => Err(TokenRefusal::Used),
+            TokenUse::NoRoom => Err(TokenRefusal::TooManyUsed),
+        }
     }
-}
 
-impl Drop for OneUse {
-    fn drop(&mut self) {
-        if let Some(taken) = self.taken {
-            self.tokens.tokens().remove(&taken);
+    /// Nothing was issued for the token: it may be shown again.
+    pub async fn give_back(self, store: &Store) {
+        let Some(hash) = self.taken else { return };
+        let given = store.change(move |tx| tx.give_back_token(&hash)).await;
+        if let Err(why) = given {
+            tracing::warn!(error = &why as &dyn std::error::Error, "a token stays used up that nothing was issued for");
         }
     }
 }
 
-fn used(issuer: &str, token_id: &str) -> Used {
+fn not_noted(why: &StoreError) -> TokenRefusal {
+    tracing::error!(error = why as &dyn std::error::Error, "no note was taken of a token that was to be exchanged");
+    TokenRefusal::NotNoted
+}
+
+fn hash(issuer: &str, token_id: &str) -> TokenHash {
     let mut hash = Context::new(&SHA256);
     for part in [issuer, token_id] {
         hash.update(&(part.len() as u64).to_be_bytes());
@@ -86,28 +65,9 @@ fn used(issuer: &str, token_id: &str) -> Used {
 mod tests {
     use super::*;
 
-    const NOW: i64 = 1_800_000_000;
-
-    fn remembered(tokens: &UsedTokens, number: usize, until: i64, now: i64) -> Result<(), TokenRefusal> {
-        tokens.remember(used("ci", &number.to_string()), until, now)
-    }
-
-    #[test]
-    fn no_more_tokens_are_remembered_than_there_is_room_for_and_those_that_ended_make_some() {
-        let tokens = UsedTokens::default();
-        for number in 0..MAX_REMEMBERED {
-            let until = if number % 2 == 0 { NOW + 10 } else { NOW + 100 };
-            assert_eq!(remembered(&tokens, number, until, NOW), Ok(()));
-        }
-        assert_eq!(remembered(&tokens, MAX_REMEMBERED, NOW + 100, NOW + 9), Err(TokenRefusal::TooManyUsed));
-        assert_eq!(remembered(&tokens, 1, NOW + 100, NOW + 10), Err(TokenRefusal::Used));
-        assert_eq!(remembered(&tokens, MAX_REMEMBERED, NOW + 100, NOW + 10), Ok(()));
-        assert_eq!(tokens.tokens().len(), MAX_REMEMBERED / 2 + 1);
-    }
-
     #[test]
     fn tokens_of_two_issuers_are_two_whatever_their_ids() {
-        assert_ne!(used("a", "bc"), used("ab", "c"));
-        assert_eq!(used("a", "bc"), used("a", "bc"));
+        assert_ne!(hash("a", "bc"), hash("ab", "c"));
+        assert_eq!(hash("a", "bc"), hash("a", "bc"));
     }
 }

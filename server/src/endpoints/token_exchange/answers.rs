@@ -139,7 +139,7 @@ impl From<FormRefusal> for Refused {
 impl From<TokenRefusal> for Refused {
     fn from(refusal: TokenRefusal) -> Self {
         match refusal {
-            TokenRefusal::NoKeys(_) | TokenRefusal::Busy(_) | TokenRefusal::TooManyUsed => {
+            TokenRefusal::NoKeys(_) | TokenRefusal::Busy(_) | TokenRefusal::TooManyUsed | TokenRefusal::NotNoted => {
                 Self::later(describe(&refusal))
             }
             TokenRefusal::NotThisOne { .. } | TokenRefusal::Ambiguous(_) => {

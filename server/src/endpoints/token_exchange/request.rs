@@ -79,8 +79,24 @@ pub(super) enum Wanted {
     X509(UnverifiedCsr),
 }
 
-/// A certificate request that nobody has looked into: a stranger's costs no verification.
+/// What is wanted, of whoever has the right to it: a certificate request was verified.
+pub(super) enum VerifiedWanted {
+    Jwt(Audience),
+    X509(Csr),
+}
+
+/// A certificate request that nobody has looked into.
 pub(super) struct UnverifiedCsr(Document);
+
+impl Wanted {
+    /// For whoever has the right to what is asked for: a stranger's request costs no verification.
+    pub fn verified(self) -> Result<VerifiedWanted, FormRefusal> {
+        Ok(match self {
+            Self::Jwt(audience) => VerifiedWanted::Jwt(audience),
+            Self::X509(csr) => VerifiedWanted::X509(csr.verify()?),
+        })
+    }
+}
 
 impl UnverifiedCsr {
     fn from_pem(text: &str) -> Result<Self, FormRefusal> {
@@ -88,8 +104,8 @@ impl UnverifiedCsr {
         if CSR_LABELS.contains(&label) { Ok(Self(der)) } else { Err(FormRefusal::CsrForm) }
     }
 
-    /// The request, signed by its own key. For whoever has the right to what is asked for.
-    pub fn verify(&self) -> Result<Csr, FormRefusal> {
+    /// The request, signed by its own key.
+    fn verify(&self) -> Result<Csr, FormRefusal> {
         Csr::parse(self.0.as_bytes()).map_err(FormRefusal::Csr)
     }
 }
@@ -207,6 +223,7 @@ mod tests {
             Wanted::Jwt(_) => panic!("no X.509-SVID"),
         };
         assert!(asked(&csr).verify().is_ok());
+        assert!(matches!(Wanted::X509(asked(&csr)).verified(), Ok(VerifiedWanted::X509(_))));
         let certificate = csr.replace("CERTIFICATE REQUEST", "CERTIFICATE");
         for bad in ["x", &certificate, &csr[..100]] {
             assert_eq!(with(&[kind, ("csr", bad)]).err(), Some(FormRefusal::CsrForm), "{bad}");
@@ -237,5 +254,17 @@ mod tests {
         assert!(matches!(with(&[("scope", "spiffe://td/a spiffe://td/b")]).err(), Some(FormRefusal::Scope(_))));
         let many = vec![("x", "y"); MAX_PARAMETERS];
         assert_eq!(with(&many).err(), Some(FormRefusal::TooManyParameters));
+    }
+
+    #[test]
+    fn forms_survive_damage() {
+        let good = form(&[&GOOD[..], &[("scope", "spiffe://td/deploy")]].concat());
+        let csr = form(&[&GOOD[..], &[("requested_token_type", X509_SVID), ("csr", &request())]].concat());
+        ironroot_fuzz::Target::new("token exchange").seed(good).seed(csr).survives(|bytes| {
+            if let Ok(read) = ExchangeRequest::parse(bytes) {
+                assert!(!read.token.is_empty());
+                let _ = read.wanted.verified();
+            }
+        });
     }
 }
