@@ -2,6 +2,7 @@
 
 mod acme;
 mod attestors;
+mod balancers;
 mod data_store;
 mod federation;
 mod key_managers;
@@ -35,6 +36,7 @@ pub use attestors::{
     Admission, AttestorFileError, HttpChallengeConfig, NodeAttestors, SshPopConfig, Tpm2Config, TpmDevIdConfig,
     TpmPluginConfig, X509PopMode,
 };
+pub use balancers::Balancers;
 pub use federation::{BundleEndpointConfig, FederationConfig, WebCertificate, WebIdentity};
 pub use ironroot_hsm::settings::{LoginMode, PinSource};
 pub use ironroot_shell::settings::{ConfigErrors, Override};
@@ -62,6 +64,8 @@ pub struct ServerConfig {
     pub rollback_mark: Option<PathBuf>,
     /// Where agents connect. Port 0 lets the kernel choose.
     pub bind_address: SocketAddr,
+    /// Who may say at any of the listeners whose a connection is.
+    pub balancers: Balancers,
     pub socket_path: PathBuf,
     /// How long what it signs is valid.
     pub lifetimes: Lifetimes,
@@ -90,6 +94,8 @@ pub struct ServerConfig {
     pub token_exchange: Option<TokenExchangeConfig>,
     /// Agents whose SVID expired longer ago than this are forgotten; never if none.
     pub prune_attested_nodes_expired_for: Option<Duration>,
+    /// Those that cannot attest again, too.
+    pub prune_tofu_nodes: bool,
     /// Where entries, agents, devices and the CA's journal are kept.
     pub data_store: Location,
     /// Where the CA's keys are, and where they were.
@@ -205,6 +211,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         data_dir: block.data_dir,
         rollback_mark: block.rollback_mark,
         bind_address: block.bind_address,
+        balancers: block.balancers,
         socket_path: block.socket_path,
         lifetimes,
         ca_subject: block.ca_subject,
@@ -220,6 +227,7 @@ fn read(root: &Section<'_>) -> Option<ServerConfig> {
         oidc,
         token_exchange,
         prune_attested_nodes_expired_for: block.prune_attested_nodes_expired_for,
+        prune_tofu_nodes: block.prune_tofu_nodes,
         data_store: plugins.data_store,
         key_managers: plugins.key_managers,
         node_attestors: plugins.node_attestors,

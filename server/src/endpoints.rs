@@ -27,6 +27,7 @@ mod logger_api;
 mod oidc;
 mod pcr_policy_api;
 pub mod policy;
+mod proxied;
 mod roles;
 mod root_api;
 mod status_api;
@@ -93,9 +94,11 @@ pub use unbroken::Unbroken;
 pub use web::{Answers, WebListener};
 
 use gate::Gate;
+use proxied::Introductions;
 
 use crate::bundle_client::Refresher;
 use crate::ca::{CaError, CertificateAuthority};
+use crate::config::Balancers;
 use crate::devices::{DeviceError, Devices};
 use crate::federation::Federation;
 use crate::node_attestation::NodeAttestation;
@@ -159,15 +162,17 @@ impl ServerState {
     }
 }
 
-/// Serves `tcp` until `stop` says so: an HTTP/2 server for each role, with what its connections may occupy.
+/// Serves `tcp` until `stop` says so, where `balancers` may say whose a connection is: an HTTP/2 server for each role, with what its connections may occupy.
 pub async fn serve_remote(
     shared: Arc<ServerState>,
     tcp: TcpListener,
+    balancers: Balancers,
     stop: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let services = services(&shared, &stop);
     let clients = ClientTrust::new(shared.anchors.clone());
-    let servers = accept::accept(tcp, clients, shared.clone()).map(|(role, connections)| {
+    let introductions = Introductions::new(balancers);
+    let servers = accept::accept(tcp, clients, shared.clone(), introductions).map(|(role, connections)| {
         let gate = Gate::new(shared.clone(), Listener::Remote);
         let router = http2(role.limits()).layer(gate).add_routes(services.clone());
         router.serve_with_incoming_shutdown(accept::as_stream(connections), raised(stop.clone()))

@@ -95,14 +95,14 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     let shared = Arc::new(server_state(&config, &ca, known, &store, attestors, (log.level, audit), shown));
     let unbroken = shared.unbroken.clone();
     let readiness = Readiness::new(ca.clone(), store.clone(), heads.log().clone());
-    let ready = readiness.ready();
+    let (ready, balancers) = (readiness.ready(), config.balancers.clone());
 
     // Before anything answers: whoever has seen the server healthy may end it, and it ends in order. Until here a signal ended it at
     // once, which a token that hangs at the start must not put off.
     let stop_asked = process::stop_asked().map_err(RunError::Signals)?;
     let (stop, stopped) = watch::channel(false);
     let mut parts = JoinSet::new();
-    parts.spawn(part("the TCP endpoint", endpoints::serve_remote(shared.clone(), tcp, stopped.clone())));
+    parts.spawn(part("the TCP endpoint", endpoints::serve_remote(shared.clone(), tcp, balancers, stopped.clone())));
     let counted = (poller.fetched(), svid.rotations(), traces.as_ref().map(Sending::counts), began);
     let sources = sources(&config, &shared, &readiness, tokens, counted);
     let report = status_report(sources.clone(), Configured::new(&config, address));
@@ -116,7 +116,7 @@ pub async fn run(config: ServerConfig, log: Log, exporter: Option<Exporter>) -> 
     keep_up(&mut background, &config, &ca, &store, &heads);
     background.spawn(reloading);
     background.spawn(follow_bundle(ca.clone(), anchors));
-    background.spawn(prune(registry, ca.clock(), config.prune_attested_nodes_expired_for));
+    background.spawn(prune(registry, ca.clock(), (config.prune_attested_nodes_expired_for, config.prune_tofu_nodes)));
     background.spawn(rotation.run());
     background.spawn(poller.run());
     background.spawn(svid.keep_current());
@@ -429,7 +429,7 @@ async fn probe_store(store: Store) {
 }
 
 /// Sweeps out what has expired, unless that is only the word of a clock that has just been set.
-async fn prune(registry: Arc<Registry>, clock: Arc<ServerClock>, agents_expired_for: Option<Duration>) {
+async fn prune(registry: Arc<Registry>, clock: Arc<ServerClock>, (agents_expired_for, tofu): (Option<Duration>, bool)) {
     let mut tick = tokio::time::interval(PRUNE_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -442,7 +442,7 @@ async fn prune(registry: Arc<Registry>, clock: Arc<ServerClock>, agents_expired_
         let entries = registry.prune_expired_entries(now).await;
         let tokens = registry.prune_join_tokens(now).await;
         let agents = match agents_expired_for {
-            Some(age) => registry.prune_expired_agents(now - seconds(age)).await,
+            Some(age) => registry.prune_expired_agents(now - seconds(age), tofu).await,
             None => Ok(0),
         };
         match (entries, tokens, agents) {

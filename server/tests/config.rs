@@ -57,7 +57,11 @@ fn the_example_file_loads_and_so_does_every_key_it_only_shows() {
     let text = text.replace("KeyManager \"memory\" {", "KeyManager \"memory\" {\n    enabled = false");
     let all = read(&text).expect("every key it shows is known");
     assert_eq!(all.lifetimes.agent, Duration::from_secs(72 * 3600));
-    assert_eq!(all.prune_attested_nodes_expired_for, Some(Duration::from_secs(720 * 3600)));
+    assert_eq!(
+        (all.prune_attested_nodes_expired_for, all.prune_tofu_nodes),
+        (Some(Duration::from_secs(720 * 3600)), true)
+    );
+    assert!(all.balancers.have([192, 0, 2, 10].into()) && !all.balancers.have([192, 0, 3, 10].into()));
     let tpm2 = all.node_attestors.tpm2.expect("tpm2");
     assert_eq!((tpm2.pcrs.to_string().as_str(), tpm2.admission), ("0,2,4,7", Admission::Enrolled));
     assert_eq!(all.rate_limits, config.rate_limits);

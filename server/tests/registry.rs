@@ -366,11 +366,15 @@ async fn agents_are_pruned_only_when_they_can_come_back() {
     fixture.attest(agent("renewed", "1", &[])).await;
     fixture.registry.renew_agent(&authenticated(&agent_id("renewed"), 1), "2", 5_000).await.expect("renews");
     fixture.registry.ban_agent(&administrator(), &agent_id("banned")).await.expect("bans");
-    assert_eq!(fixture.registry.prune_expired_agents(2_000).await.expect("prunes"), 0);
-    assert_eq!(fixture.registry.prune_expired_agents(2_001).await.expect("prunes"), 1);
-    let left = fixture.registry.list_agents(&AgentFilter::default(), 0, "").expect("lists").items;
-    let names: Vec<_> = left.iter().map(|a| a.spiffe_id.path().trim_start_matches("/spire/agent/")).collect();
-    assert_eq!(names, ["banned", "token", "young", "renewed"]);
+    assert_eq!(fixture.registry.prune_expired_agents(2_000, false).await.expect("prunes"), 0);
+    assert_eq!(fixture.registry.prune_expired_agents(2_001, false).await.expect("prunes"), 1);
+    let left = || -> Vec<String> {
+        let left = fixture.registry.list_agents(&AgentFilter::default(), 0, "").expect("lists").items;
+        left.iter().map(|agent| agent.spiffe_id.path().trim_start_matches("/spire/agent/").to_owned()).collect()
+    };
+    assert_eq!(left(), ["banned", "token", "young", "renewed"]);
+    assert_eq!(fixture.registry.prune_expired_agents(2_001, true).await.expect("prunes"), 1, "asked for with tofu");
+    assert_eq!(left(), ["banned", "young", "renewed"]);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub mod devid_pki;
 pub mod envoy;
 pub mod fleet_page;
 pub mod handbook;
+pub mod haproxy;
 pub mod interposer;
 pub mod jwt;
 pub mod key_exchange;

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions, TRUST_DOMAIN, expect_within, free_port};
 use ironroot_lab::handbook;
 use ironroot_lab::jwt::Jwks;
+use ironroot_lab::metrics;
 use ironroot_lab::token_issuer::{TokenIssuer, TokenKey, key_set};
 use ironroot_lab::web_certificate::WebCertificate;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
@@ -283,19 +284,17 @@ fn a_caller_that_hangs_up_leaves_a_token_that_is_still_good_or_a_line_of_what_wa
 
 #[test]
 fn tokens_that_were_shown_are_counted_by_what_came_of_it() {
-    let port = free_port();
-    let lab = Lab::new(&format!("telemetry {{ Prometheus {{ port = {port} }} }}"));
+    let (mut lab, port) = (Lab::new(""), free_port());
+    metrics::switch_on(&lab.server.config_path(), port);
+    lab.server.restart();
     lab.entry("ci", "/deploy", &["oidc:sub:repo:acme/app"], &[]);
     assert_eq!([lab.jwt(&lab.token("1")).0, lab.jwt(&lab.token("1")).0, lab.jwt("a.b.c").0], [200, 400, 400]);
-    let page = Command::new("curl").args(["--silent", &format!("http://localhost:{port}/metrics")]).output();
-    let page = String::from_utf8(page.expect("curl runs").stdout).expect("text");
-    for (status, times) in [("OK", 1), ("PermissionDenied", 2)] {
-        let lines: Vec<&str> =
-            page.lines().filter(|line| line.starts_with("ironroot_server_token_exchanges_total")).collect();
-        let is_it =
-            |line: &&&str| line.contains(&format!("status=\"{status}\"")) && line.ends_with(&format!(" {times}"));
-        assert!(lines.iter().any(|line| is_it(&line)), "{lines:?}");
-    }
+    let page = metrics::scrape(port).expect("answers");
+    let times = |status: &str| {
+        let status = format!("status=\"{status}\"");
+        metrics::value(&page, "ironroot_server_token_exchanges_total", &[&status])
+    };
+    assert_eq!([times("OK"), times("PermissionDenied")], [Some(1.0), Some(2.0)], "{page}");
 }
 
 #[test]

@@ -10,8 +10,9 @@ use ironroot_api::tls::KeyExchanges;
 use ironroot_attest::SelectorSet;
 use ironroot_lab::token_issuer::{DISCOVERY, KEYS, Page, TokenIssuer, TokenKey, key_set};
 use ironroot_lab::web_certificate::WebCertificate;
+use ironroot_server::store::Store;
 use ironroot_server::token_exchange::{
-    IssuerPolicy, Issuers, KeySource, ProvenToken, TokenRefusal, document_url, exchange_parent,
+    IssuerPolicy, Issuers, KeySource, OneUse, ProvenToken, TokenRefusal, document_url, exchange_parent,
 };
 use serde_json::{Value, json};
 
@@ -339,16 +340,23 @@ async fn a_token_with_an_id_is_good_once_unless_nothing_was_issued_or_its_issuer
     let lab = Lab::new();
     let (once, often) = (issuers(lab.policy()), issuers(IssuerPolicy { single_use: false, ..lab.policy() }));
     let token = lab.key.sign(&lab.claims());
+    let directory = tempfile::tempdir().expect("directory");
+    let store = Store::open(&directory.path().join("store"), &TrustDomain::new("td").expect("legal")).expect("opens");
+    let take = async |token: &ProvenToken| OneUse::take(&store, token, now_unix()).await;
     let first = proven(&once, &token).await;
-    drop(once.take(&first, now_unix()).expect("its use"));
-    once.take(&first, now_unix()).expect("nothing was issued").spend();
+    take(&first).await.expect("its use").give_back(&store).await;
+    let _used = take(&first).await.expect("nothing was issued");
     let again = proven(&once, &token).await;
-    assert_eq!(once.take(&again, now_unix()).expect_err("used"), TokenRefusal::Used);
+    assert_eq!(take(&again).await.expect_err("used"), TokenRefusal::Used);
     let other = proven(&once, &lab.with("jti", json!("j2"))).await;
-    once.take(&other, now_unix()).expect("another token").spend();
+    let _used = take(&other).await.expect("another token");
     for (issuers, token) in [(&often, token), (&once, lab.with("jti", json!(null)))] {
         let proven = proven(issuers, &token).await;
-        issuers.take(&proven, now_unix()).expect("one use").spend();
-        issuers.take(&proven, now_unix()).expect("and another").spend();
+        let _uses = (take(&proven).await.expect("one use"), take(&proven).await.expect("and another"));
     }
+    store.close().await;
+    assert_eq!(
+        take(&proven(&once, &lab.with("jti", json!("j3"))).await).await.expect_err("no disk"),
+        TokenRefusal::NotNoted
+    );
 }

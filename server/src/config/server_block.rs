@@ -9,7 +9,7 @@ use ironroot_api::{MlDsa, SpiffeId, TrustDomain};
 use ironroot_hsm::KeyKind;
 use ironroot_shell::settings::{Section, format_duration, places};
 
-use super::{AuditConfig, Lifetimes, PROGRAM, RateLimits, wit};
+use super::{AuditConfig, Balancers, Lifetimes, PROGRAM, RateLimits, balancers, wit};
 use crate::ca::{CaSubject, JwtPolicy, ServerName, WitPolicy};
 
 /// Where the admin socket is unless the file says otherwise. Source: SPIRE.
@@ -35,6 +35,7 @@ pub(super) struct ServerBlock {
     pub(super) data_dir: PathBuf,
     pub(super) rollback_mark: Option<PathBuf>,
     pub(super) bind_address: SocketAddr,
+    pub(super) balancers: Balancers,
     pub(super) socket_path: PathBuf,
     pub(super) lifetimes: Lifetimes,
     pub(super) ca_subject: CaSubject,
@@ -47,6 +48,7 @@ pub(super) struct ServerBlock {
     pub(super) audit: AuditConfig,
     pub(super) rate_limits: RateLimits,
     pub(super) prune_attested_nodes_expired_for: Option<Duration>,
+    pub(super) prune_tofu_nodes: bool,
 }
 
 impl ServerBlock {
@@ -80,6 +82,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let admin_ids = server.parsed_list("admin_ids", SpiffeId::parse).unwrap_or_default();
     let rate_limits = read_rate_limits(&server.block("ratelimit"));
     let prune_attested_nodes_expired_for = server.duration("prune_attested_nodes_expired_for");
+    let prune_tofu_nodes = server.boolean("prune_tofu_nodes").unwrap_or(false);
     let allow_executable_only = server.boolean("allow_executable_only").unwrap_or(false);
     let audit = read_audit(server);
     let key_kind = server.parsed("ca_key_type", key_kind).unwrap_or_default();
@@ -96,6 +99,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         data_dir: data_dir?,
         rollback_mark,
         bind_address: SocketAddr::new(address, port),
+        balancers: balancers::read(server),
         socket_path,
         lifetimes,
         ca_subject: ca_subject?,
@@ -107,6 +111,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         audit,
         rate_limits,
         prune_attested_nodes_expired_for,
+        prune_tofu_nodes,
     })
 }
 
@@ -120,7 +125,6 @@ fn read_rollback_mark(server: &Section<'_>) -> Option<PathBuf> {
 
 /// SPIRE's keys that are understood there and not here yet. `experimental`: what is left of that block.
 fn refuse_unsupported(server: &Section<'_>, experimental: &Section<'_>) {
-    server.not_supported(PROGRAM, &["proxy_protocol_trusted_cidrs", "prune_tofu_nodes"]);
     server.no_meaning(
         PROGRAM,
         &[

@@ -2,7 +2,7 @@
 //! connections of the caller's role. That a peer's certificate is still good is checked at each call, not here.
 //!
 //! ```text
-//!  TCP ─► a place among handshakes ─► TLS ─► role ─► a place among the role's connections ─► Gathered, Watched ─► HTTP/2 of that role
+//!  TCP ─► its client, if a balancer has passed it on ─► a place among handshakes ─► TLS ─► role ─► a place among the role's connections ─► Gathered, Watched ─► HTTP/2 of that role
 //! ```
 //! Nobody is refused because others came first: see [`places`].
 
@@ -38,6 +38,7 @@ use super::ServerState;
 use super::address::AddressBlock;
 use super::agreed::AgreedLog;
 use super::caller::Source;
+use super::proxied::Introductions;
 use super::roles::{Role, RoleLimits};
 use activity::{Activity, Seat};
 use known::KnownAddresses;
@@ -73,6 +74,7 @@ struct Acceptor {
     strangers: Places<AddressBlock>,
     known: Places<AddressBlock>,
     known_addresses: KnownAddresses,
+    introductions: Introductions,
     log: LogLimit<AddressBlock>,
     agreed: AgreedLog<AddressBlock>,
     doors: Vec<Door>,
@@ -90,6 +92,7 @@ pub fn accept(
     listener: TcpListener,
     clients: Arc<ClientTrust>,
     server: Arc<ServerState>,
+    introductions: Introductions,
 ) -> [(Role, mpsc::Receiver<RemoteConnection>); Role::REMOTE.len()] {
     let mut doors = Vec::new();
     let receivers = Role::REMOTE.map(|role| {
@@ -104,6 +107,7 @@ pub fn accept(
         strangers: Places::new(MAX_HANDSHAKES, MAX_HANDSHAKES_PER_ADDRESS),
         known: Places::new(MAX_KNOWN_HANDSHAKES.0, MAX_KNOWN_HANDSHAKES.1),
         known_addresses: KnownAddresses::default(),
+        introductions,
         log: LogLimit::new(LINES_PER_ADDRESS, LINES_IN_ALL),
         agreed: AgreedLog::new(),
         doors,
@@ -140,12 +144,23 @@ impl Acceptor {
                     }
                 },
             };
-            match self.begin(address.ip().into()) {
-                Some(place) => drop(tokio::spawn(self.clone().serve(tcp, address, place))),
-                None => {
-                    self.say(address, "connection dropped: too many handshakes of this address are under way", None)
+            if self.introductions.are_due(address) {
+                drop(tokio::spawn(self.clone().introduce(tcp, address)));
+            } else if let Some(place) = self.begin(address) {
+                drop(tokio::spawn(self.clone().serve(tcp, address, place)));
+            }
+        }
+    }
+
+    /// One connection that a balancer has passed on.
+    async fn introduce(self: Arc<Self>, mut tcp: TcpStream, balancer: SocketAddr) {
+        match self.introductions.of(&mut tcp, balancer).await {
+            Ok(client) => {
+                if let Some(place) = self.begin(client) {
+                    self.serve(tcp, client, place).await;
                 }
             }
+            Err(error) => self.say(balancer, "connection dropped", Some(&error)),
         }
     }
 
@@ -155,10 +170,15 @@ impl Acceptor {
         }
     }
 
-    /// A place among the handshakes.
-    fn begin(&self, address: AddressBlock) -> Option<Place<AddressBlock>> {
-        let places = if self.known_addresses.contains(address) { &self.known } else { &self.strangers };
-        places.take(address, Arc::default(), Instant::now())
+    /// A place among the handshakes; a line if there is none.
+    fn begin(&self, address: SocketAddr) -> Option<Place<AddressBlock>> {
+        let block = AddressBlock::from(address.ip());
+        let places = if self.known_addresses.contains(block) { &self.known } else { &self.strangers };
+        let place = places.take(block, Arc::default(), Instant::now());
+        if place.is_none() {
+            self.say(address, "connection dropped: too many handshakes of this address are under way", None);
+        }
+        place
     }
 
     /// One connection, until the HTTP/2 server has it or it is dropped.

@@ -35,6 +35,8 @@ use tonic::codegen::http::{HeaderValue, Method, Request, Response, StatusCode, h
 use super::accept::places::Places;
 use super::address::AddressBlock;
 use super::agreed::AgreedLog;
+use super::proxied::Introductions;
+use crate::config::Balancers;
 
 /// Connections at once, some 40 kB each while they shake hands.
 const MAX_CONNECTIONS: usize = 256;
@@ -84,6 +86,7 @@ impl Respond for ByHead {
 pub struct WebListener {
     name: &'static str,
     socket: Socket,
+    introductions: Introductions,
 }
 
 #[derive(Debug)]
@@ -98,18 +101,18 @@ enum Socket {
 type Stranger = Option<AddressBlock>;
 
 impl WebListener {
-    /// Binds `address`; `name` is what the log calls it.
-    pub async fn bind(name: &'static str, address: SocketAddr) -> io::Result<Self> {
+    /// Binds `address`; `name` is what the log calls it. `balancers` may say whose a connection is.
+    pub async fn bind(name: &'static str, address: SocketAddr, balancers: Balancers) -> io::Result<Self> {
         let tcp = listen::tcp(address).await?;
         tracing::info!(address = %tcp.local_addr()?, "{name} listener started");
-        Ok(Self { name, socket: Socket::Tcp(tcp) })
+        Ok(Self { name, socket: Socket::Tcp(tcp), introductions: Introductions::new(balancers) })
     }
 
     /// Binds a unix socket for a proxy of any local user: what it is given is public.
     pub fn bind_socket(name: &'static str, path: &Path) -> Result<Self, UnixSocketError> {
         let unix = SocketListener::bind(path, PUBLIC_SOCKET_MODE)?;
         tracing::info!(path = %path.display(), "{name} listener started");
-        Ok(Self { name, socket: Socket::Unix(unix) })
+        Ok(Self { name, socket: Socket::Unix(unix), introductions: Introductions::new(Balancers::default()) })
     }
 
     /// Where it listens; none at a unix socket.
@@ -138,8 +141,8 @@ impl WebListener {
         loop {
             let accepted = match &self.socket {
                 Socket::Tcp(tcp) => tcp.accept().await.map(|(tcp, address)| {
-                    let shaken = door.clone().shake(tls.clone(), tcp, address);
-                    drop(tokio::spawn(door.clone().admit(shaken, Some(address))));
+                    let introductions = self.introductions.are_due(address).then(|| self.introductions.clone());
+                    drop(tokio::spawn(door.clone().meet(tls.clone(), tcp, address, introductions)));
                 }),
                 Socket::Unix(unix) => unix.accept().await.map(|stream| {
                     drop(tokio::spawn(door.clone().admit(std::future::ready(Ok(Some(stream))), None)));
@@ -166,6 +169,24 @@ struct Door {
 }
 
 impl Door {
+    /// `introductions`: if a balancer has passed the connection on.
+    async fn meet(
+        self: Arc<Self>,
+        tls: TlsAcceptor,
+        mut tcp: TcpStream,
+        address: SocketAddr,
+        introductions: Option<Introductions>,
+    ) {
+        let introduced = match introductions {
+            Some(introductions) => introductions.of(&mut tcp, address).await,
+            None => Ok(address),
+        };
+        match introduced {
+            Ok(client) => self.clone().admit(self.shake(tls, tcp, client), Some(client)).await,
+            Err(error) => self.say(Some(address.ip().into()), "connection dropped", Some(&error)),
+        }
+    }
+
     async fn shake(
         self: Arc<Self>,
         tls: TlsAcceptor,

@@ -119,10 +119,10 @@ impl Registry {
         Ok(removed > 0)
     }
 
-    /// Forgets agents that can attest again, are not banned, and whose certificates all ended before that time; returns
-    /// how many.
-    pub async fn prune_expired_agents(&self, ended_before: i64) -> Result<usize, StoreError> {
-        self.remove_agents(move |tx| tx.remove_agents_ended_before(ended_before)).await
+    /// Forgets agents that can attest again (`tofu`: and those that cannot, who attested on first use), are not banned, and whose
+    /// certificates all ended before that time; returns how many.
+    pub async fn prune_expired_agents(&self, ended_before: i64, tofu: bool) -> Result<usize, StoreError> {
+        self.remove_agents(move |tx| tx.remove_agents_ended_before(ended_before, tofu)).await
     }
 
     /// Forgets tokens that expired unused, and their aliases, unless an agent lives that joined by an earlier token of that value.

@@ -67,7 +67,7 @@ async fn bundle_endpoint(config: &ServerConfig) -> Result<Option<BoundEndpoint>,
             Some(WebProof::load(certificate, (&config.data_dir, BUNDLE_ACME), config.key_exchanges).await?)
         }
     };
-    let listener = WebListener::bind("bundle endpoint", endpoint.address).await;
+    let listener = WebListener::bind("bundle endpoint", endpoint.address, config.balancers.clone()).await;
     let listener = listener.map_err(|error| RunError::BundleEndpoint(endpoint.address, error))?;
     Ok(Some((listener, endpoint, certificate)))
 }
@@ -84,7 +84,7 @@ async fn discovery(config: &ServerConfig) -> Result<Option<BoundDiscovery>, RunE
         OidcListener::Https(address, certificate) => {
             let certificate =
                 WebProof::load(certificate, (&config.data_dir, DISCOVERY_ACME), config.key_exchanges).await?;
-            let listener = WebListener::bind(DISCOVERY, address).await;
+            let listener = WebListener::bind(DISCOVERY, address, config.balancers.clone()).await;
             (listener.map_err(|error| RunError::Discovery(address, error))?, policy, Some(certificate))
         }
     }))
@@ -98,7 +98,7 @@ async fn exchange(config: &ServerConfig) -> Result<Option<BoundExchange>, RunErr
         return Ok(None);
     };
     let proof = WebProof::load(certificate, (&config.data_dir, EXCHANGE_ACME), config.key_exchanges).await?;
-    let listener = WebListener::bind("token exchange", address).await;
+    let listener = WebListener::bind("token exchange", address, config.balancers.clone()).await;
     Ok(Some((listener.map_err(|error| RunError::TokenExchange(address, error))?, issuers, proof)))
 }
 

@@ -89,12 +89,13 @@ impl Transaction<'_> {
         Ok(removed)
     }
 
-    /// Removes agents that can attest again, are not banned, and whose certificates ended before that time; returns their
-    /// IDs.
-    pub fn remove_agents_ended_before(&self, time: i64) -> Result<Vec<SpiffeId>, StoreError> {
-        let remove = "DELETE FROM agents
-                      WHERE can_reattest AND NOT banned AND not_after < ?1 AND new_not_after < ?1 RETURNING spiffe_id";
-        self.noted_agents(self.sql.all(remove, &[&time], |row| row.get(0))?)
+    /// Removes agents that can attest again (`tofu`: and those that cannot), are not banned, and whose certificates ended before that
+    /// time; returns their IDs.
+    pub fn remove_agents_ended_before(&self, time: i64, tofu: bool) -> Result<Vec<SpiffeId>, StoreError> {
+        let remove =
+            "DELETE FROM agents WHERE (can_reattest OR ?2) AND NOT banned AND not_after < ?1 AND new_not_after < ?1
+                      RETURNING spiffe_id";
+        self.noted_agents(self.sql.all(remove, &[&time, &tofu], |row| row.get(0))?)
     }
 
     /// The agents of these IDs, each noted as changed.
