@@ -137,8 +137,8 @@ impl IssuanceHeads {
         }
     }
 
-    /// Takes in what a server has shown. `authorities`: the bundle's.
-    pub fn take(&mut self, encoded: &[u8], trust_domain: &str, authorities: &[CertificateDer<'_>]) {
+    /// Takes in what a server has shown; what it is beside what was kept, unless it is refused. `authorities`: the bundle's.
+    pub fn take(&mut self, encoded: &[u8], trust_domain: &str, authorities: &[CertificateDer<'_>]) -> Option<Verdict> {
         let head = match issuance_head::verify(encoded, authorities) {
             Ok(head) if head.trust_domain == trust_domain => head,
             Ok(head) => return self.refuse(format!("it is of trust domain {:?}", head.trust_domain)),
@@ -150,7 +150,8 @@ impl IssuanceHeads {
             let verdict = judge(&kept.head, &head);
             let found = kept.compare(verdict, head, encoded);
             self.unwritten |= verdict != Verdict::Same;
-            return self.write(found);
+            self.write(found);
+            return Some(verdict);
         }
         if self.kept.len() >= MAX_SERVERS {
             return self.refuse(format!("heads of {MAX_SERVERS} servers are kept already"));
@@ -159,13 +160,15 @@ impl IssuanceHeads {
         self.kept.insert(head.server, kept);
         self.unwritten = true;
         self.write(true);
+        Some(Verdict::Further)
     }
 
-    fn refuse(&mut self, why: String) {
+    fn refuse(&mut self, why: String) -> Option<Verdict> {
         if self.told.as_ref() != Some(&why) {
             warn!(why, "the head of its issuance log that the server shows is not taken");
             self.told = Some(why);
         }
+        None
     }
 
     /// A failure costs memory over a restart, no more.

@@ -58,7 +58,7 @@ use crate::config::Bootstrap;
 use crate::counted::Counted;
 use crate::federated_bundles::FederatedBundles;
 use crate::identities::Identities;
-use crate::issuance_heads::IssuanceHeads;
+use crate::issuance_heads::{IssuanceHeads, Verdict};
 use crate::local_authority::LocalAuthority;
 use crate::node_attestation::Attestor;
 use crate::own_certificate::OwnCertificate;
@@ -362,11 +362,11 @@ impl Synchronizer {
         if self.parts.local_authority.is_some() { EntryFields::Signed } else { EntryFields::Served }
     }
 
-    /// What the server has shown of its issuance log; none of SPIRE's servers does.
-    fn take_head(&mut self, head: Option<&[u8]>) {
-        let (Some(head), Some(bundle)) = (head, &self.bundle) else { return };
+    /// What the server has shown of its issuance log, and what that is beside what was kept; none of SPIRE's servers does.
+    fn take_head(&mut self, head: Option<&[u8]>) -> Option<Verdict> {
+        let (head, bundle) = head.zip(self.bundle.as_ref())?;
         let authorities: Vec<_> = bundle.authorities().collect();
-        self.parts.heads.take(head, self.parts.trust_domain.as_str(), &authorities);
+        self.parts.heads.take(head, self.parts.trust_domain.as_str(), &authorities)
     }
 
     async fn post_status_once(&mut self, channel: Channel) {

@@ -17,8 +17,6 @@ use ironroot_server::issuance_log::{
     Event, Head, IssuanceLog, LogError, MAX_OBJECT_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_WAITING, last_revision,
     read, read_last,
 };
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use rustls_pki_types::CertificateDer;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
@@ -340,26 +338,27 @@ fn an_agent_keeps_the_head_over_restarts_tells_of_a_step_back_within_one_sync_an
     let (data, copy) = (server.directory().join("data"), server.directory().join("copy"));
     copy_all(&data, &copy);
     server.restart();
+    let streams = |device: &Device| device.log().matches("the server tells of changes").count();
+    expect_within(DEADLINE, "the agent listens again", || device.log(), || streams(&device) == 2);
     let records = |device: &Device| -> Option<u64> {
         let text = status(device);
         let line = text.lines().find(|line| line.starts_with("Issuance log"))?;
         line.split(": ").nth(1)?.split(' ').next()?.parse().ok()
     };
     let before = wait_for(DEADLINE, || records(&device)).expect("an agent that answers");
-    for number in 0..20 {
-        server.create_entry(&device.agent_id(), &format!("/{number}"), &["unix:uid:77"], &[]);
-    }
-    // What changes it is told without a head: it sees one when it asks, as a reload has it do, or opens its stream anew.
-    let agent = Pid::from_raw(device.process().expect("it runs").pid().cast_signed());
-    let mut asked: Option<Instant> = None;
+    let create = |number: u64| server.create_entry(&device.agent_id(), &format!("/{number}"), &["unix:uid:77"], &[]);
+    (0..20).for_each(|number| drop(create(number)));
+    // A head is signed some seconds after what was done, and comes with the next thing that the agent is told, which asks for nothing.
+    let (mut created, mut number) = (Instant::now(), 20);
     let has_seen_more = || {
-        if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(1)) {
-            kill(agent, Signal::SIGHUP).expect("sent");
-            asked = Some(Instant::now());
+        if created.elapsed() > Duration::from_secs(1) {
+            create(number);
+            (created, number) = (Instant::now(), number + 1);
         }
         records(&device).is_some_and(|records| records >= before + 20)
     };
     expect_within(DEADLINE, "the agent has seen more", || device.log(), has_seen_more);
+    assert_eq!(streams(&device), 2, "over the same stream");
     server.kill();
     copy_all(&copy, &data);
     server.restart();

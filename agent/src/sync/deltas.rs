@@ -6,7 +6,7 @@
 //! ```
 //! Nothing is taken in of a delta that leads elsewhere, whether the server is wrong, or a sync has been ahead of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ironroot_api::pb::change::{Delta, WatchChangesRequest};
 use ironroot_api::view::BundleName;
@@ -17,7 +17,12 @@ use tracing::{debug, warn};
 
 use super::entries::{mask, sorted_out};
 use super::{EntriesChange, SyncError, Synchronizer};
+use crate::issuance_heads::Verdict;
 use crate::server_answers::{AnswerRefusal, TrustBundle};
+
+/// Heads that come with deltas are looked at this far apart at least: a server has one signed every five seconds, and each costs signatures, and
+/// may be written to flash. One that is passed over comes with the next sync, if none comes before.
+const HEAD_SPACING: Duration = Duration::from_secs(1);
 
 /// How far the agent has followed what its server tells.
 #[derive(Debug, Default)]
@@ -32,6 +37,8 @@ pub(super) struct Followed {
     unexplained: bool,
     /// Whether it was said of this stream that its deltas lead elsewhere.
     has_told: bool,
+    /// When a head that came with a delta was last looked at.
+    head_at: Option<Instant>,
 }
 
 /// Why a delta is not taken in.
@@ -60,6 +67,15 @@ impl Followed {
     pub fn note_sync(&mut self, change: EntriesChange, follows: bool) {
         self.unexplained = follows && self.is_whole && change != EntriesChange::None;
         (self.is_whole, self.may_be_ahead) = (true, true);
+    }
+
+    /// Whether a head that comes with a delta is looked at now: see [`HEAD_SPACING`].
+    fn is_to_look_at_head(&mut self, now: Instant) -> bool {
+        let is_time = self.head_at.is_none_or(|last| now.saturating_duration_since(last) >= HEAD_SPACING);
+        if is_time {
+            self.head_at = Some(now);
+        }
+        is_time
     }
 
     /// A stream is opened.
@@ -93,7 +109,23 @@ impl Synchronizer {
     }
 
     /// Takes in these deltas, and has signed what is due for them. One that is not taken in brings about a sync.
-    pub(super) async fn follow(&mut self, deltas: Vec<Delta>) -> Result<(), SyncError> {
+    pub(super) async fn follow(&mut self, mut deltas: Vec<Delta>) -> Result<(), SyncError> {
+        let heads = deltas.iter_mut().map(|delta| std::mem::take(&mut delta.issuance_head));
+        let newest = heads.filter(|head| !head.is_empty()).last();
+        let followed = self.follow_deltas(deltas).await;
+        self.look_at_head(newest);
+        followed
+    }
+
+    /// Of several heads the last counts, by the bundle that came with it. A server that shows another history is shown what was kept, by a sync.
+    fn look_at_head(&mut self, newest: Option<Bytes>) {
+        let Some(newest) = newest.filter(|_| self.followed.is_to_look_at_head(Instant::now())) else { return };
+        if matches!(self.take_head(Some(&newest)), Some(Verdict::StepBack | Verdict::Fork)) {
+            self.next_poll = self.next_poll.min(self.pushes.next_sync());
+        }
+    }
+
+    async fn follow_deltas(&mut self, deltas: Vec<Delta>) -> Result<(), SyncError> {
         if let Some(stray) = self.take_all(deltas).await? {
             self.tell_stray(&stray);
             self.next_poll = self.next_poll.min(self.pushes.next_sync());
@@ -167,5 +199,19 @@ impl Synchronizer {
             }
             _ => warn!(why, "what the server says has changed is not taken in; a sync follows"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::push::DELTA_SPACING;
+    use super::*;
+
+    #[test]
+    fn heads_that_come_with_deltas_are_looked_at_once_a_second_at_most() {
+        let (mut followed, now) = (Followed::default(), Instant::now());
+        let looked_at: Vec<u32> =
+            (0..=200).filter(|step| followed.is_to_look_at_head(now + *step * DELTA_SPACING)).collect();
+        assert_eq!(looked_at, [0, 50, 100, 150, 200], "deltas come 20 ms apart");
     }
 }

@@ -50,11 +50,11 @@ impl Change for ChangeApi {
         let connection = connection.ok_or_else(|| Status::internal("connection without a watch"))?;
         let line = Line { opened: connection.opened, sent: connection.sent.clone(), _place: place };
         let (asked, _, request) = request.into_parts();
-        let telling = Telling::asked_by(request)?;
+        let mut telling = Telling::asked_by(request)?;
         let mut heads = MetadataMap::new();
         // Who is told what changes syncs rarely.
         if telling.is_of_deltas() {
-            self.server.exchange_heads(&agent, &asked, &mut heads);
+            telling.goes_on_from(self.server.exchange_heads(&agent, &asked, &mut heads));
         }
         let words = held::hold(self.server.clone(), agent, line, telling, self.stopping.clone());
         Ok(Response::from_parts(heads, words, Extensions::new()))

@@ -1,4 +1,5 @@
-//! Heads of the issuance log: shown to each agent that syncs and asks for them, and held against what it has kept.
+//! Heads of the issuance log: shown to each agent that asks for them, with each sync and with what is told to have changed, and held
+//! against what the agent has kept.
 //!
 //! SPIRE's agents send no such metadata, and get none.
 
@@ -11,6 +12,7 @@ use ironroot_api::issuance_head::{self, HEAD_METADATA, IssuanceHead};
 use ironroot_shell::clock::wall_unix;
 use ironroot_shell::logging::{LineRate, LogLimit};
 use ironroot_text::hex::{hex, parse_hex};
+use prost::bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tonic::Status;
@@ -34,13 +36,65 @@ const PROOFS_IN_ALL: LineRate = LineRate { burst: 64, interval: Duration::from_m
 /// Epochs are UNIX seconds, or one more than the one before: the year 9999. Above it nobody's log is.
 const LAST_EPOCH: u64 = 253_402_300_799;
 
+/// A head with what proves it, as agents are shown it.
+#[derive(Debug)]
+pub(super) struct ShownHead {
+    place: Place,
+    encoded: Vec<u8>,
+}
+
+#[cfg(test)]
+impl ShownHead {
+    pub fn example(place: Place, encoded: Vec<u8>) -> Self {
+        Self { place, encoded }
+    }
+}
+
+/// Where a log is: epoch and sequence number.
+type Place = (u64, u64);
+
+/// Which head an agent was shown last over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KnownHead {
+    /// It asks for none.
+    Unasked,
+    /// None yet.
+    Nothing,
+    /// That one, by it or to it.
+    At(Place),
+}
+
+impl KnownHead {
+    /// `newest`, if the agent asks for heads and was shown another; it was shown this one then.
+    pub fn is_shown(&mut self, newest: Option<&ShownHead>) -> Option<Bytes> {
+        let newest = newest.filter(|newest| !matches!(*self, Self::Unasked) && *self != Self::At(newest.place))?;
+        *self = Self::At(newest.place);
+        Some(Bytes::copy_from_slice(&newest.encoded))
+    }
+}
+
+/// What becomes of a head that an agent keeps; empty if it keeps none.
+struct Exchange<'a> {
+    /// What it is shown.
+    shown: Option<&'a ShownHead>,
+    /// Whether its own is held against the log.
+    is_looked_at: bool,
+}
+
+impl<'a> Exchange<'a> {
+    fn of(kept: &[u8], newest: Option<&'a ShownHead>) -> Self {
+        let shown = newest.filter(|newest| newest.encoded != kept);
+        Self { shown, is_looked_at: !kept.is_empty() && (shown.is_some() || newest.is_none()) }
+    }
+}
+
 /// The newest signed head.
 pub struct Heads {
     log: IssuanceLog,
     /// What heads call this server: its name, and what no other server's data directory says.
     server: String,
     /// With what proves it; none before the first was signed.
-    shown: ArcSwapOption<Vec<u8>>,
+    shown: ArcSwapOption<ShownHead>,
     /// What an agent has shown that this log does not have.
     contradicted: watch::Sender<Option<Evidence>>,
     /// Whose heads were proven lately.
@@ -81,6 +135,11 @@ impl Heads {
                 return std::future::pending().await;
             }
         }
+    }
+
+    /// The head to be shown, if one was signed.
+    pub(super) fn newest(&self) -> Option<Arc<ShownHead>> {
+        self.shown.load_full()
     }
 
     /// Whether a head that says this would be this server's.
@@ -133,23 +192,32 @@ impl Heads {
                  that the log went back; keep rollback_mark_path on another disk"
             );
         }
-        self.shown.store(encoded.map(Arc::new));
+        let place = (head.epoch, head.sequence);
+        self.shown.store(encoded.map(|encoded| Arc::new(ShownHead { place, encoded })));
         Ok(())
     }
 }
 
 impl ServerState {
-    /// Answers an agent that asks for the head, and looks at the one that it keeps.
-    pub(super) fn exchange_heads(&self, agent: &AuthenticatedAgent, asked: &MetadataMap, answer: &mut MetadataMap) {
-        let Some(kept) = asked.get_bin(HEAD_METADATA).and_then(|kept| kept.to_bytes().ok()) else { return };
-        let Some(shown) = self.heads.shown.load_full() else { return };
-        if kept == **shown {
-            return;
+    /// Answers an agent that asks for the head, and looks at the one that it keeps, also while there is none to show: the token may be away.
+    /// Which head the agent knows then.
+    pub(super) fn exchange_heads(
+        &self,
+        agent: &AuthenticatedAgent,
+        asked: &MetadataMap,
+        answer: &mut MetadataMap,
+    ) -> KnownHead {
+        let kept = asked.get_bin(HEAD_METADATA).and_then(|kept| kept.to_bytes().ok());
+        let Some(kept) = kept else { return KnownHead::Unasked };
+        let newest = self.heads.newest();
+        let Exchange { shown, is_looked_at } = Exchange::of(&kept, newest.as_deref());
+        if let Some(shown) = shown {
+            answer.insert_bin(HEAD_METADATA, MetadataValue::from_bytes(&shown.encoded));
         }
-        answer.insert_bin(HEAD_METADATA, MetadataValue::from_bytes(&shown));
-        if !kept.is_empty() {
+        if is_looked_at {
             self.look_at_head(agent, &kept);
         }
+        newest.map_or(KnownHead::Nothing, |newest| KnownHead::At(newest.place))
     }
 
     /// What contradicts is cheap to see, and proven only then.
@@ -223,6 +291,34 @@ mod tests {
         assert!(!heads.are_of(&statement("#0a", 1), "other"));
         assert!(!heads.are_of(&statement("#0a", LAST_EPOCH + 1), "td"));
         log.close();
+    }
+
+    #[test]
+    fn a_head_that_an_agent_keeps_is_looked_at_though_there_is_none_to_show_unless_it_is_the_newest() {
+        let newest = ShownHead::example((1, 5), vec![7]);
+        let exchanged = |kept: &[u8], newest| {
+            let exchange = Exchange::of(kept, newest);
+            (exchange.shown.is_some(), exchange.is_looked_at)
+        };
+        assert_eq!(exchanged(&[7], Some(&newest)), (false, false));
+        assert_eq!(exchanged(&[8], Some(&newest)), (true, true));
+        assert_eq!(exchanged(&[], Some(&newest)), (true, false));
+        assert_eq!(exchanged(&[8], None), (false, true), "the token is away");
+        assert_eq!(exchanged(&[], None), (false, false));
+    }
+
+    #[test]
+    fn a_head_is_shown_once_to_each_who_asks_for_heads() {
+        let head = |place| ShownHead { place, encoded: vec![7] };
+        let (first, second, anew) = (head((1, 5)), head((1, 6)), head((2, 6)));
+        let mut known = KnownHead::Nothing;
+        assert_eq!(known.is_shown(None), None);
+        for newest in [&first, &second, &anew] {
+            assert_eq!(known.is_shown(Some(newest)), Some(Bytes::from_static(&[7])));
+            assert_eq!(known.is_shown(Some(newest)), None, "shown already");
+        }
+        assert_eq!(KnownHead::At((1, 6)).is_shown(Some(&second)), None);
+        assert_eq!(KnownHead::Unasked.is_shown(Some(&second)), None);
     }
 
     #[test]

@@ -98,7 +98,8 @@ impl HeldStream {
             let has_room = self.answers.capacity() == UNREAD;
             if has_room {
                 let kept = |name: &[u8]| self.server.pushes.kept(self.agent.id(), name);
-                if let Some(delta) = telling.of(told.as_ref(), &now, kept, Instant::now() >= beat) {
+                if let Some(mut delta) = telling.of(told.as_ref(), &now, kept, Instant::now() >= beat) {
+                    delta.iter_mut().for_each(|it| telling.show_head(it, self.server.heads.newest().as_deref()));
                     self.tell(WatchChangesResponse { revision, delta }, telling, &now);
                     (foreign, beat) = (false, next_beat());
                     told = Some(now);

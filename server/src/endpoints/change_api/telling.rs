@@ -10,12 +10,14 @@ use prost::bytes::Bytes;
 use tonic::Status;
 
 use super::super::bundle_api;
+use super::super::heads::{KnownHead, ShownHead};
 use crate::ca::TrustBundle;
 use crate::registry::{AuthorizedEntry, AuthorizedView};
 
 /// Entries, new and gone, of one message: what is more is synced, in pages that are counted among the agent's calls.
 pub const MAX_DELTA_ENTRIES: usize = 128;
-/// Bytes of one message but for its fixed fields. So many may wait in each held stream, unread.
+/// Bytes of one message but for its fixed fields and a head of the issuance log, which has a bound of its own. So many may wait in each
+/// held stream, unread.
 pub const MAX_DELTA_BYTES: usize = 32 * 1024;
 
 /// What a held stream saw.
@@ -45,6 +47,8 @@ pub(super) struct Deltas {
     told: u64,
     /// What the agent held when it came, and the bundle.
     held: (Bytes, Bytes),
+    /// Which head of the issuance log it was shown last.
+    head: KnownHead,
 }
 
 impl Telling {
@@ -54,7 +58,26 @@ impl Telling {
         if !mask.revision_number || !mask.created_at {
             return Err(Status::invalid_argument("revision_number and created_at cannot be masked"));
         }
-        Ok(Self::Deltas(Box::new(Deltas { mask, told: 0, held: (request.view, request.bundle) })))
+        let held = (request.view, request.bundle);
+        Ok(Self::Deltas(Box::new(Deltas { mask, told: 0, held, head: KnownHead::Unasked })))
+    }
+
+    /// The agent was shown this head.
+    pub fn goes_on_from(&mut self, head: KnownHead) {
+        if let Self::Deltas(deltas) = self {
+            deltas.head = head;
+        }
+    }
+
+    /// Puts the `newest` head beside what has changed, if the agent was shown another. A heartbeat has none: at each second one of a server that
+    /// issues all the time it would be most of what an idle agent is sent; and who is to ask for everything is shown it then.
+    pub fn show_head(&mut self, delta: &mut Delta, newest: Option<&ShownHead>) {
+        let Self::Deltas(deltas) = self else { return };
+        let says_something =
+            !delta.entries.is_empty() || !delta.removed.is_empty() || delta.bundle.is_some() || delta.federated;
+        if says_something && !delta.full_sync {
+            delta.issuance_head = deltas.head.is_shown(newest).unwrap_or_default();
+        }
     }
 
     /// Whether it is of deltas.

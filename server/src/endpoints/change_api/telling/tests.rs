@@ -118,6 +118,27 @@ fn a_heartbeat_says_that_nothing_has_changed_and_where_the_agent_is() {
 }
 
 #[test]
+fn a_new_head_goes_along_with_what_has_changed_and_with_no_heartbeat() {
+    let (before, of) = (look(&AuthorizedView::default(), &bundle(1)), bundle(1));
+    let now = look(&AuthorizedView::example(&["a"]), &of);
+    let head = |sequence| ShownHead::example((1, sequence), sequence.to_string().into_bytes());
+    let mut telling = telling(b"", b"");
+    telling.goes_on_from(KnownHead::At((1, 5)));
+    let mut shown = |told: Option<&Look>, now: &Look, newest: u64| {
+        let mut delta = telling.of(told, now, nothing_kept, true).flatten().expect("a delta");
+        telling.show_head(&mut delta, Some(&head(newest)));
+        (delta.full_sync, delta.issuance_head)
+    };
+    assert_eq!(shown(None, &before, 6), (true, Bytes::new()), "it is shown with the sync");
+    assert_eq!(shown(Some(&now), &now, 6), (false, Bytes::new()), "a heartbeat");
+    assert_eq!(shown(Some(&before), &now, 5), (false, Bytes::new()), "it was shown when the stream began");
+    assert_eq!(shown(Some(&before), &now, 6), (false, Bytes::from_static(b"6")));
+    assert_eq!(shown(Some(&now), &before, 6), (false, Bytes::new()), "once");
+    let foreign = Look { foreign: true, ..look(&now.view, &of) };
+    assert_eq!(shown(Some(&now), &foreign, 7), (false, Bytes::from_static(b"7")));
+}
+
+#[test]
 fn the_copy_of_a_chip_is_made_to_ask() {
     let now = look(&AuthorizedView::example(&["a"]), &bundle(1));
     let suspected = Look { suspected: true, ..look(&now.view, &now.bundle) };
