@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use device::{AgentOptions, Device, Fetched};
 pub use ironroot_postgres_cluster::ports::free_port;
-pub use process::{Process, as_uid};
+pub use process::{MovedOn, Process, as_uid};
 pub use server::{Admission, Keys, Server, ServerOptions};
 
 /// Longest a lab waits for anything on a busy machine.

@@ -12,7 +12,7 @@ use ironroot_api::pb::entry::{
 use ironroot_api::pb::types::{Entry, EntryMask, Selector};
 use ironroot_api::permission::denial_reason;
 use ironroot_api::view::{BundleName, ViewName};
-use ironroot_lab::deployment::{DEADLINE, Server, ServerOptions};
+use ironroot_lab::deployment::{DEADLINE, MovedOn, Server, ServerOptions};
 use ironroot_lab::server_client::{Agent, Outcast, ServerClient};
 use ironroot_server::endpoints::MAX_DELTA_ENTRIES;
 use tonic::transport::Channel;
@@ -238,6 +238,30 @@ async fn who_may_not_go_on_is_told_why_and_nothing_else() {
         assert_eq!(denial_reason(&status), Some(outcast.reason), "{status:?}");
         let again = Follower::default().open(&outcast.agent, b"").await;
         assert_eq!(again.expect_err("refused").code(), Code::PermissionDenied);
+    }
+}
+
+#[tokio::test]
+async fn who_is_told_nothing_for_four_minutes_is_told_that_nothing_has_changed_and_where_it_is() {
+    let time = MovedOn::new();
+    let server = Server::start(&ServerOptions { environment: time.environment(), ..ServerOptions::default() });
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let mut follower = Follower::begin(&agent).await;
+    create(&client, vec![entry(&agent, "a", "/a")]).await;
+    follower.follow().await;
+    // What concerns nobody wakes the server, which looks at the clock then.
+    let elapses = async |seconds: u32| {
+        time.to(seconds);
+        let nobody = agent.id().trust_domain().id_with_path("/nobody").expect("legal").to_pb();
+        create(&client, vec![Entry { parent_id: Some(nobody), ..entry(&agent, "", &format!("/{seconds}")) }]).await;
+    };
+    for (before, after) in [(200, 270), (470, 540)] {
+        elapses(before).await;
+        assert!(follower.is_silent().await, "the earliest comes 216 s after the last word");
+        elapses(after).await;
+        assert_eq!(follower.follow().await, (vec![], vec![]), "it leads to what it holds");
+        assert!(follower.is_silent().await, "once");
     }
 }
 

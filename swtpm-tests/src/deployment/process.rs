@@ -79,10 +79,45 @@ const FAKETIME: [&str; 2] =
 
 /// The environment in which a process's clock shows what `clock` says, in libfaketime's words: `-2d`. Elapsed time stays real.
 pub(super) fn faked_clock(clock: &str) -> Vec<(String, PathBuf)> {
+    preloaded([("FAKETIME", clock), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")])
+}
+
+fn preloaded(variables: [(&str, &str); 2]) -> Vec<(String, PathBuf)> {
     let library =
         FAKETIME.iter().find(|path| Path::new(path).exists()).expect("package faketime: scripts/setup --tests");
-    let variables = [("LD_PRELOAD", *library), ("FAKETIME", clock), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-    variables.map(|(name, value)| (name.to_owned(), PathBuf::from(value))).into()
+    let library = std::iter::once(("LD_PRELOAD", *library));
+    library.chain(variables).map(|(name, value)| (name.to_owned(), PathBuf::from(value))).collect()
+}
+
+/// Time of a process, elapsed time too, that can be moved on while it runs. What it sleeps over already takes as long as it would have: it
+/// looks at the clock when something else wakes it. Threads that wait on a condition variable for some time wait longer by what it was moved on.
+#[derive(Debug)]
+pub struct MovedOn(tempfile::NamedTempFile);
+
+impl MovedOn {
+    /// As it really is.
+    pub fn new() -> Self {
+        let this = Self(tempfile::NamedTempFile::new().expect("a file"));
+        this.to(0);
+        this
+    }
+
+    /// So many seconds after the real time, from now on.
+    pub fn to(&self, seconds: u32) {
+        std::fs::write(self.0.path(), format!("+{seconds}\n")).expect("written");
+    }
+
+    /// For the process.
+    pub fn environment(&self) -> Vec<(String, PathBuf)> {
+        let file = self.0.path().to_str().expect("UTF-8");
+        preloaded([("FAKETIME_TIMESTAMP_FILE", file), ("FAKETIME_NO_CACHE", "1")])
+    }
+}
+
+impl Default for MovedOn {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// A command that runs as another unix user: directly as root, by sudo otherwise.
