@@ -57,6 +57,7 @@ pub use tally::Tally;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
+use crate::trusted_time::Jumps;
 use admission::Admission;
 use broker::BrokerTrust;
 use caller::Gate;
@@ -122,6 +123,8 @@ pub struct Sources {
     pub jwt_svids: JwtSvids,
     /// Nothing that has ended by this clock is served.
     pub now: NowUnix,
+    /// Told when that clock, or the one that timers are on, jumps.
+    pub jumps: Jumps,
     /// Where calls are counted.
     pub tally: Arc<Tally>,
 }

@@ -28,7 +28,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub(crate) use life::tpm_settings;
 
@@ -42,7 +42,7 @@ use crate::jwt_svids::JwtSvids;
 use crate::own_certificate::OwnCertificates;
 use crate::report::Reports;
 use crate::telemetry;
-use crate::trusted_time::TrustedTime;
+use crate::trusted_time::{Jumps, Listener, TrustedTime};
 
 /// How long a stopping agent takes to keep what it holds. A slow chip and a slow disk need a second each.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -93,6 +93,9 @@ pub enum RunError {
         "a part of the agent that must not end has ended by a fault of the program; the agent must be started again"
     )]
     Fault,
+    /// The kernel gives no timer by which it tells that its clock was set.
+    #[error("cannot listen for a clock that is set; the process may have too many files open")]
+    Clock(#[source] io::Error),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
@@ -112,7 +115,8 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
     let traces = exporter.map(Exporter::begin);
     // First of all: while the socket is being bound, the chip unseals.
     let mut background = JoinSet::new();
-    let loops = loops::prepare(&config, &time, &stopping, &mut background)?;
+    let jumps = listen_for_jumps(&mut background)?;
+    let loops = loops::prepare(&config, &time, &jumps, &stopping, &mut background)?;
     background.spawn(reload(reload_asked, log.output, loops.ask_now));
     let (identities, counted) = (loops.identities, loops.shared.counted.clone());
     let (breaks, broken) = watch::channel(false);
@@ -136,7 +140,7 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
     )
     .await?;
     let sources =
-        Sources { identities: identities.clone(), requests: loops.requests, jwt_svids, now: now(time), tally };
+        Sources { identities: identities.clone(), requests: loops.requests, jwt_svids, now: now(time), jumps, tally };
     let served = WorkloadApiConfig {
         admin: admin_socket(&config, log.level, loops.reports),
         broker: broker_socket(&config, OwnCertificates::new(loops.certificates)),
@@ -175,6 +179,16 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
     }
     drained.unwrap_or(Ok(()))?;
     if is_broken { Err(RunError::Fault) } else { Ok(()) }
+}
+
+fn listen_for_jumps(background: &mut JoinSet<()>) -> Result<Jumps, RunError> {
+    let (listener, jumps) = Listener::begin().map_err(RunError::Clock)?;
+    background.spawn(async {
+        if let Err(error) = listener.follow().await {
+            error!(%error, "the kernel does not tell any more when its clock is set");
+        }
+    });
+    Ok(jumps)
 }
 
 async fn serve_metrics(

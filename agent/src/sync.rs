@@ -238,16 +238,18 @@ impl Synchronizer {
                 self.go_on_after(outcome).await;
             }
             Wake::PushesEnded => self.next_poll = self.next_poll.min(Instant::now() + COME_BACK.mul_f64(unit())),
-            Wake::Due if self.is_certificate_due() => self.poll().await,
-            Wake::Due => {
-                let outcome = self.sign_only().await;
-                self.go_on_after(outcome).await;
+            Wake::Due | Wake::Jump if self.is_certificate_due() => self.poll().await,
+            Wake::Due => self.sign_what_is_due().await,
+            Wake::Jump if self.failures == 0 => {
+                debug!("the device's clock was set, or the device has slept");
+                self.sign_what_is_due().await;
             }
             Wake::Request(request) => {
                 let outcome = self.answer(request, wakes).await;
                 self.go_on_after(outcome).await;
             }
-            Wake::Shutdown => {}
+            // While the server is away the back-off decides when it is asked; what ends is published below.
+            Wake::Jump | Wake::Shutdown => {}
         }
         self.publish_if_time_changed();
         self.report();
@@ -257,7 +259,7 @@ impl Synchronizer {
         let soonest = Instant::now() + SHORTEST_PAUSE;
         let poll = renewal.map_or(self.next_poll, |due| self.next_poll.min(due.max(soonest)));
         self.keep_silence_if_told_nothing();
-        Sleep { poll, due: self.next_due().into_iter().chain(unwritten).chain(self.next_look()).min() }
+        Sleep { poll, due: self.next_due().into_iter().chain(unwritten).chain(self.next_overdue()).min() }
     }
 
     /// As after a sleep of the device, over which its timers stood still. Not while the server is away: the back-off decides.
@@ -280,6 +282,11 @@ impl Synchronizer {
         otlp::done(&span, &outcome);
         self.next_poll = self.judge(outcome).await;
         self.pushes.rest_after_sync(self.parts.sync_interval);
+    }
+
+    async fn sign_what_is_due(&mut self) {
+        let outcome = self.sign_only().await;
+        self.go_on_after(outcome).await;
     }
 
     /// After something smaller than a poll. What the server says against this agent is a poll's to hear.

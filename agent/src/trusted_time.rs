@@ -7,6 +7,7 @@
 mod clocks;
 #[cfg(test)]
 mod invariants;
+mod jumps;
 mod keeper;
 mod lifetime;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{info, warn};
 
 pub use clocks::{Reading, Restart, boot_id, system_unix, utc};
+pub use jumps::{Jumps, Listener};
 pub use keeper::{AGREEMENT, ChainTime, ClockStanding, Keeper, LONGEST_ABSENCE};
 pub use lifetime::{Lifetime, Span};
 pub use moment::Moment;

@@ -6,6 +6,7 @@ use ironroot_api::certificate::Certificate;
 use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, expect_within};
 use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::scripted_server::{ScriptedServer, TRUST_DOMAIN, entry};
+use nix::time::{ClockId, clock_gettime, clock_settime};
 
 const ALICE: u32 = 1000;
 const THREE_HOURS: i64 = 10_800;
@@ -159,4 +160,26 @@ fn what_ended_while_the_agent_was_down_is_not_served() {
     device.expect_log("identities restored from the sealed cache");
     let refusal = device.fetch(ALICE).expect_err("ended by elapsed time, whatever the clock says");
     assert!(refusal.contains("has expired"), "{refusal}");
+}
+
+/// Sets this machine's clock to what it shows, which moves it by what that takes. Needs root.
+fn set_clock() {
+    let shown = clock_gettime(ClockId::CLOCK_REALTIME).expect("read");
+    clock_settime(ClockId::CLOCK_REALTIME, shown).expect("root with CAP_SYS_TIME may set the clock");
+}
+
+/// What the agent does then is tried in `sync::tests`: a machine that tests run on cannot be put to sleep.
+#[test]
+fn an_agent_is_told_by_the_kernel_that_the_clock_was_set_each_time() {
+    let server = ScriptedServer::start();
+    let mut device = device(&server);
+    device.start();
+    serial(&device);
+    let told = |device: &Device| device.log().matches("the device's clock was set").count();
+    for _ in 0..3 {
+        let before = told(&device);
+        set_clock();
+        until(&device, "it is told", || told(&device) > before);
+    }
+    serial(&device);
 }

@@ -29,7 +29,7 @@ use tracing::{info, warn};
 
 pub(super) use question::{Heard, Question};
 pub(super) use seen::Seen;
-pub(super) use subscription::{MAX_SLEEP, Subscription};
+pub(super) use subscription::{NEVER, Subscription};
 pub(super) use view::{Bundles, View, same_bundles, same_jwt_bundles};
 
 use super::admission::{About, Admission};
@@ -41,6 +41,7 @@ use super::{NowUnix, Sources};
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
+use crate::trusted_time::Jumps;
 use turns::{Turn, Turns};
 
 /// How long one attestation may take, and wait for its turn; longer means a file system or user database that hangs.
@@ -67,6 +68,7 @@ struct State {
     jwt_svids: JwtSvids,
     turns: Turns,
     now: NowUnix,
+    jumps: Jumps,
     stopping: watch::Receiver<bool>,
     tally: Arc<Tally>,
 }
@@ -100,8 +102,19 @@ impl Serving {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let turns = Turns::new(admission.clone(), ATTESTATION_DEADLINE);
-        let Sources { identities, requests, jwt_svids, now, tally } = sources;
-        Self(Arc::new(State { attestor, admission, identities, requests, jwt_svids, turns, now, stopping, tally }))
+        let Sources { identities, requests, jwt_svids, now, jumps, tally } = sources;
+        Self(Arc::new(State {
+            attestor,
+            admission,
+            identities,
+            requests,
+            jwt_svids,
+            turns,
+            now,
+            jumps,
+            stopping,
+            tally,
+        }))
     }
 
     /// JWT-SVIDs, which are made when they are asked for.

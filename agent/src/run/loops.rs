@@ -17,7 +17,7 @@ use crate::own_certificate::OwnCertificate;
 use crate::report::{Report, Reports};
 use crate::requests::Requests;
 use crate::sync::Wakes;
-use crate::trusted_time::TrustedTime;
+use crate::trusted_time::{Jumps, TrustedTime};
 use crate::union::{Bans, Follower, Source};
 
 /// See the module.
@@ -52,6 +52,7 @@ struct Outside {
 pub(super) fn prepare(
     config: &AgentConfig,
     time: &TrustedTime,
+    jumps: &Jumps,
     stopping: &watch::Receiver<bool>,
     background: &mut JoinSet<()>,
 ) -> Result<Loops, RunError> {
@@ -64,7 +65,7 @@ pub(super) fn prepare(
     let ends = config
         .servers
         .iter()
-        .map(|server| one(config, server, if is_one { time.clone() } else { time.fork() }, stopping));
+        .map(|server| one(config, server, if is_one { time.clone() } else { time.fork() }, jumps, stopping));
     let (ends, outsides): (Vec<Ends>, Vec<Outside>) = ends.unzip();
     let bans = if is_one { Bans::default() } else { Bans::open(directories) };
     let shared = Shared { counted: Arc::<Counted>::default(), bans: bans.clone() };
@@ -77,7 +78,7 @@ pub(super) fn prepare(
     let upstreams = Upstreams::of(upstreams).ok_or(RunError::NoServer)?;
     let identities = match <[Source; 1]>::try_from(sources) {
         Ok([only]) => only.identities,
-        Err(several) => follow(config, several, (bans, time.clone()), background),
+        Err(several) => follow(config, several, (bans, time.clone(), jumps.clone()), background),
     };
     Ok(Loops { ends, shared, identities, reports, requests, upstreams, ask_now, certificates })
 }
@@ -86,6 +87,7 @@ fn one(
     config: &AgentConfig,
     server: &ServerConfig,
     time: TrustedTime,
+    jumps: &Jumps,
     stopping: &watch::Receiver<bool>,
 ) -> (Ends, Outside) {
     let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
@@ -93,7 +95,7 @@ fn one(
     let (link, linked) = watch::channel(None);
     let (requests, waiting) = Requests::channel();
     let ask_now = Arc::new(Notify::new());
-    let wakes = Wakes::new(stopping.clone(), ask_now.clone(), waiting);
+    let wakes = Wakes::new(stopping.clone(), ask_now.clone(), waiting, jumps.clone());
     let source = Source::new(identities, report, &server.bootstrap, &config.trust_domain);
     let upstream = Upstream { link: linked, requests, time: time.clone() };
     let shown = OwnCertificate::default();
@@ -103,10 +105,10 @@ fn one(
 fn follow(
     config: &AgentConfig,
     sources: Vec<Source>,
-    (bans, time): (Bans, TrustedTime),
+    (bans, time, jumps): (Bans, TrustedTime, Jumps),
     background: &mut JoinSet<()>,
 ) -> watch::Receiver<Arc<Identities>> {
     let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
-    background.spawn(Follower::new(config.trust_domain.clone(), sources, bans, time, publisher).run());
+    background.spawn(Follower::new(config.trust_domain.clone(), sources, bans, (time, jumps), publisher).run());
     identities
 }

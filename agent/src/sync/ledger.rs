@@ -214,6 +214,12 @@ impl Ledger {
         self.entries.values().filter_map(Held::due).min()
     }
 
+    /// How long until one is due by the agent's own clock, or by the estimate of now, which schedules are not on: they have it sooner,
+    /// unless the device sleeps or a clock was wrong.
+    pub fn overdue_in(&self, now: Instant, moment: &Moment) -> Option<Duration> {
+        self.entries.values().filter_map(|held| held.overdue_in(now, moment)).min()
+    }
+
     /// Seconds until the first SVID ends that has not ended yet.
     pub fn next_end_in(&self, moment: &Moment) -> Option<i64> {
         self.svids().map(|svid| moment.remaining(svid.lifetime())).filter(|remaining| *remaining > 0).min()

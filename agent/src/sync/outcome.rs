@@ -20,8 +20,6 @@ const BACKOFF_CAP_FACTOR: u32 = 12;
 const BANNED_FACTOR: u32 = 6;
 /// No server makes an agent ask more often than this by its bundle's refresh hint.
 const SHORTEST_HINT: Duration = Duration::from_secs(5);
-/// An agent that knows what changes looks this rarely whether it slept over something: each look wakes the device's processor.
-const LOOK_PAUSE: Duration = Duration::from_secs(60);
 /// Even a lucky draw of the back-off leaves this pause.
 pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -127,11 +125,13 @@ impl Synchronizer {
         Some(due.max(Instant::now() + SHORTEST_PAUSE))
     }
 
-    /// When to look whether something has ended while the device was asleep, which no timer notices. An agent that is not told of
-    /// changes polls as often.
-    pub(super) fn next_look(&self) -> Option<Instant> {
-        let pause = if self.knows_what_changes() { LOOK_PAUSE } else { SHORTEST_PAUSE };
-        self.pushes.is_listening().then(|| Instant::now() + self.parts.sync_interval.max(pause))
+    /// When something is due that its schedule has later: that stood still while the device slept, or knew less of the time. Nothing is
+    /// while the server is away.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        let (now, moment) = (Instant::now(), self.parts.time.moment());
+        let certificate = self.standing.agent().map(|agent| agent.overdue_in(now, &moment));
+        let overdue = self.ledger.overdue_in(now, &moment).into_iter().chain(certificate).min();
+        now.checked_add(overdue.filter(|_| self.failures == 0)?.max(SHORTEST_PAUSE))
     }
 
     /// After an answer that is not taken at least twice the base: the same would come again, and each costs memory.

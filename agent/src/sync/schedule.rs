@@ -1,8 +1,11 @@
 //! When to do what. Pure: lifetimes in, durations out, randomness (`unit`, 0 to 1) as an argument.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+
+use super::REFUSED_PAUSE;
+use crate::trusted_time::{Moment, Span};
 
 /// Rotate when half of the lifetime is left, plus or minus this share of the half.
 const JITTER: f64 = 0.1;
@@ -24,6 +27,22 @@ pub fn renewal_in(remaining: i64, lifetime: i64, unit: f64) -> Duration {
 /// monotonic clock says: it stands still while a device sleeps. Two fifths of the life are left then, less than after any jitter.
 pub fn overdue(end: i64, lifetime: i64) -> i64 {
     end.saturating_sub(lifetime.max(0) / 5 * 2)
+}
+
+/// How long until something is [`overdue`] at `at`; never, if it was replaced by a pause ([`i64::MAX`]).
+pub fn overdue_in(at: i64, moment: &Moment) -> Option<Duration> {
+    (at < i64::MAX).then(|| seconds(at.saturating_sub(moment.own())))
+}
+
+/// How long until now lies outside of a chain's `span`, or in its last part, as far as this device knows, if another was last `asked` for
+/// then: what came of it is not asked for again at once.
+pub fn out_of_time_in(span: Span, asked: Option<Instant>, now: Instant, moment: &Moment) -> Duration {
+    let since = asked.map_or(REFUSED_PAUSE, |asked| now.saturating_duration_since(asked));
+    seconds(moment.out_of_time_in(span)).max(REFUSED_PAUSE.saturating_sub(since))
+}
+
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(seconds.try_into().unwrap_or(0))
 }
 
 /// By how much an SVID of `lifetime` seconds may be replaced before it is due, so that it is signed together with others: what

@@ -8,8 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::REFUSED_PAUSE;
-use super::schedule::{overdue, renewal_in, unit};
+use super::schedule::{out_of_time_in, overdue, overdue_in, renewal_in, unit};
 use crate::report::Stands;
 use crate::server_answers::AgentSvid;
 use crate::trusted_time::Moment;
@@ -166,9 +165,13 @@ impl Agent {
     /// Whether it is to be replaced: by the schedule, or because now lies outside of its validity, as far as this device
     /// knows, and that was not tried a moment ago.
     pub(super) fn is_due(&self, now: Instant, moment: &Moment) -> bool {
-        let asked_lately = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < REFUSED_PAUSE);
-        let is_out_of_time = !asked_lately && moment.is_out_of_time(self.svid.lifetime.span());
-        self.due <= now || self.overdue <= moment.own() || is_out_of_time
+        self.due <= now || self.overdue_in(now, moment).is_zero()
+    }
+
+    /// How long until that is so by the agent's own clock, or by the estimate of now.
+    pub(super) fn overdue_in(&self, now: Instant, moment: &Moment) -> Duration {
+        let out_of_time = out_of_time_in(self.svid.lifetime.span(), self.asked, now, moment);
+        overdue_in(self.overdue, moment).map_or(out_of_time, |overdue| overdue.min(out_of_time))
     }
 
     /// It was tried in vain.

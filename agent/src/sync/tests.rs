@@ -3,7 +3,7 @@ use crate::agent_key::{KeyOf, KeyPlace};
 use crate::config::{JoinToken, TrustBundleFormat};
 use crate::requests::Requests;
 use crate::server_answers::AgentSvid;
-use crate::trusted_time::{BUILD_UNIX, Keeper, Moment, Reading, Span, TimeRecord};
+use crate::trusted_time::{BUILD_UNIX, Jumps, Keeper, Moment, Reading, Span, TimeRecord};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Seconds that the agent's certificate lasts in all.
@@ -49,28 +49,54 @@ fn listening_after(slept: i64) -> Synchronizer {
     agent
 }
 
-async fn turn(agent: &mut Synchronizer) -> Sleep {
+async fn turn(agent: &mut Synchronizer, wake: Wake) -> Sleep {
     let (_stop, stopping) = watch::channel(false);
     let (_requests, waiting) = Requests::channel();
-    agent.turn(Wake::Due, &mut Wakes::new(stopping, Arc::default(), waiting)).await
+    agent.turn(wake, &mut Wakes::new(stopping, Arc::default(), waiting, Jumps::channel().1)).await
+}
+
+/// In how many seconds, rounded.
+fn in_seconds(at: Instant) -> i64 {
+    (at.saturating_duration_since(Instant::now()).as_secs_f64().round() as u64).cast_signed()
 }
 
 #[tokio::test]
-async fn an_agent_that_is_told_of_changes_looks_at_each_interval_what_ended_and_asks_nobody_without_need() {
+async fn an_agent_that_is_told_of_changes_sleeps_until_something_is_due_and_asks_nobody_without_need() {
     let mut agent = listening_after(0);
-    let sleep = turn(&mut agent).await;
+    agent.next_poll = Instant::now() + Duration::from_secs(86_400);
+    let sleep = turn(&mut agent, Wake::Jump).await;
     assert_eq!(agent.failures, 0, "nobody was asked");
     assert!(agent.pushes.is_listening());
-    assert!(sleep.due.is_some_and(|due| due <= Instant::now() + INTERVAL), "{sleep:?}");
-    assert!(sleep.poll > Instant::now() + 2 * INTERVAL, "{sleep:?}");
+    // The half of its life, give or take a tenth; after that, by the agent's own clock.
+    assert!((1_600..=2_000).contains(&in_seconds(sleep.poll)), "{sleep:?}");
+    assert!((2_150..=2_160).contains(&in_seconds(sleep.due.expect("some time"))), "{sleep:?}");
 }
 
 #[tokio::test]
-async fn a_certificate_that_came_due_while_the_device_slept_is_replaced_within_an_interval() {
+async fn after_a_sleep_the_agents_own_clock_says_when_something_is_due() {
+    let mut agent = listening_after(2_000);
+    agent.next_poll = Instant::now() + Duration::from_secs(86_400);
+    let sleep = turn(&mut agent, Wake::Jump).await;
+    assert_eq!(agent.failures, 0, "nothing is due yet");
+    assert!((150..=160).contains(&in_seconds(sleep.due.expect("before the schedule"))), "{sleep:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_came_due_while_the_device_slept_is_replaced_once_it_is_told_so() {
+    for wake in [Wake::Jump, Wake::Due] {
+        let mut agent = listening_after(LIFE - 60);
+        turn(&mut agent, wake).await;
+        assert_eq!(agent.failures, 1, "it polled");
+        assert!(!agent.pushes.is_listening());
+    }
+}
+
+#[tokio::test]
+async fn a_jump_of_the_clock_asks_no_server_that_is_away() {
     let mut agent = listening_after(LIFE - 60);
-    turn(&mut agent).await;
-    assert_eq!(agent.failures, 1, "it polled");
-    assert!(!agent.pushes.is_listening());
+    agent.failures = 3;
+    let sleep = turn(&mut agent, Wake::Jump).await;
+    assert_eq!((agent.failures, sleep.due), (3, None), "the back-off decides");
 }
 
 /// An authority of "td".

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::push::{Heard, Pushes};
 use crate::requests::{MAX_WAITING, Request};
+use crate::trusted_time::Jumps;
 
 /// Why the loop goes on.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum Wake {
     PushesEnded,
     /// Something is to be signed, or to be written, before the next poll.
     Due,
+    /// The device's clock was set, or the device has slept: schedules know nothing of it.
+    Jump,
     /// A workload asks for something that is made only when it is asked for.
     Request(Request),
     /// The process ends.
@@ -43,12 +46,18 @@ pub struct Wakes {
     shutdown: watch::Receiver<bool>,
     ask_now: Arc<Notify>,
     requests: mpsc::Receiver<Request>,
+    jumps: Jumps,
 }
 
 impl Wakes {
     /// `shutdown` becomes true, or nobody is left to say it; `ask_now` ends a pause because the operator wants the server asked.
-    pub fn new(shutdown: watch::Receiver<bool>, ask_now: Arc<Notify>, requests: mpsc::Receiver<Request>) -> Self {
-        Self { shutdown, ask_now, requests }
+    pub fn new(
+        shutdown: watch::Receiver<bool>,
+        ask_now: Arc<Notify>,
+        requests: mpsc::Receiver<Request>,
+        jumps: Jumps,
+    ) -> Self {
+        Self { shutdown, ask_now, requests, jumps }
     }
 
     /// Becomes true when the process ends.
@@ -69,6 +78,7 @@ impl Wakes {
             // Not left to the timer, which learns the time only when the runtime has nothing else to do.
             () = std::future::ready(()), if at <= Instant::now() => wake,
             () = tokio::time::sleep_until(at.into()) => wake,
+            () = self.jumps.next() => Wake::Jump,
             heard = pushes.next() => match heard {
                 Heard::Revision(revision) => Wake::Push(revision),
                 Heard::Deltas(deltas) => Wake::Deltas(deltas),
@@ -93,15 +103,16 @@ mod tests {
     use crate::requests::Requests;
     use crate::server_answers::EntryTerms;
 
-    fn wakes() -> (Wakes, Requests, watch::Sender<bool>) {
+    fn wakes() -> (Wakes, Requests, watch::Sender<()>, watch::Sender<bool>) {
         let (stop, stopping) = watch::channel(false);
         let (requests, waiting) = Requests::channel();
-        (Wakes::new(stopping, Arc::default(), waiting), requests, stop)
+        let (jumping, jumps) = Jumps::channel();
+        (Wakes::new(stopping, Arc::default(), waiting, jumps), requests, jumping, stop)
     }
 
     #[tokio::test]
     async fn what_is_due_goes_before_requests_that_wait() {
-        let (mut wakes, requests, _stop) = wakes();
+        let (mut wakes, requests, jumping, _stop) = wakes();
         requests.mention(vec![EntryTerms::example("e", "/w").key()]);
         // Passed since the runtime last looked at the clock.
         let passed = Instant::now() + Duration::from_millis(5);
@@ -112,12 +123,15 @@ mod tests {
         let mut pushes = Pushes::new(Duration::from_secs(5));
         assert!(matches!(wakes.next(Sleep { poll: passed, due: Some(later) }, &mut pushes).await, Wake::Poll));
         assert!(matches!(wakes.next(Sleep { poll: later, due: Some(passed) }, &mut pushes).await, Wake::Due));
-        assert!(matches!(wakes.next(Sleep { poll: later, due: None }, &mut pushes).await, Wake::Request(_)));
+        jumping.send_replace(());
+        let asleep = Sleep { poll: later, due: None };
+        assert!(matches!(wakes.next(asleep, &mut pushes).await, Wake::Jump));
+        assert!(matches!(wakes.next(asleep, &mut pushes).await, Wake::Request(_)));
     }
 
     #[test]
     fn a_batch_ends_though_requests_come_while_it_is_gathered() {
-        let (mut wakes, requests, _stop) = wakes();
+        let (mut wakes, requests, _jumping, _stop) = wakes();
         requests.mention(vec![EntryTerms::example("e", "/w").key()]);
         let batch = wakes.waiting_requests().inspect(|_| requests.mention(vec![EntryTerms::example("e", "/w").key()]));
         assert_eq!(batch.take(2 * MAX_WAITING).count(), MAX_WAITING);

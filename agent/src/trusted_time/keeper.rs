@@ -253,9 +253,16 @@ impl Keeper {
     /// soon, whatever the schedule says. Of a chain from an earlier run the schedule may hold too much for left: how long that
     /// run is ago is not known before a server's word.
     pub fn is_out_of_time(&self, span: Span, reading: Reading) -> bool {
+        self.out_of_time_in(span, reading) <= 0
+    }
+
+    /// In how many seconds that will be so, if no clock jumps meanwhile: the estimate goes on as elapsed time does. It is so now if that is
+    /// none, or fewer.
+    pub fn out_of_time_in(&self, span: Span, reading: Reading) -> i64 {
         let now = self.estimate(reading);
         let last_quarter = span.not_after.saturating_sub(span.length() / LAST_PART);
-        span.not_before > now.saturating_add(AGREEMENT) || last_quarter <= now
+        let is_ahead = span.not_before > now.saturating_add(AGREEMENT);
+        if is_ahead { 0 } else { last_quarter.saturating_sub(now) }
     }
 
     /// Whether a fresh chain is to take the place of what is held. Not if our clock, which had agreed with the server,

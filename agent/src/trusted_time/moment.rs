@@ -62,6 +62,11 @@ impl Moment {
         self.keeper.is_out_of_time(span, self.reading)
     }
 
+    /// See [`Keeper::out_of_time_in`].
+    pub fn out_of_time_in(&self, span: Span) -> i64 {
+        self.keeper.out_of_time_in(span, self.reading)
+    }
+
     /// Grows whenever something that was learned changed what may be served.
     pub fn version(&self) -> u64 {
         self.keeper.version()

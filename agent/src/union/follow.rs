@@ -15,10 +15,7 @@ use crate::identities::Identities;
 use crate::report::Report;
 use crate::server_answers::TrustBundle;
 use crate::sync::read_bundle;
-use crate::trusted_time::TrustedTime;
-
-/// How often it is looked at the clock at least: a device may have slept.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+use crate::trusted_time::{Jumps, TrustedTime};
 
 /// One server's loop, as it is followed.
 #[derive(Debug)]
@@ -38,21 +35,22 @@ pub struct Follower {
     sources: Vec<Source>,
     bans: Bans,
     time: TrustedTime,
+    jumps: Jumps,
     publisher: watch::Sender<Arc<Identities>>,
     /// The bundles of the last turn, and their union: what has not changed is the same for whoever compares.
     bundle: (Vec<Arc<TrustBundle>>, Option<Arc<TrustBundle>>),
 }
 
 impl Follower {
-    /// Follows these, in the order of the servers, and publishes to `publisher`.
+    /// Follows these, in the order of the servers, and publishes to `publisher`. The time: by `time`, whose clocks may jump.
     pub fn new(
         trust_domain: TrustDomain,
         sources: Vec<Source>,
         bans: Bans,
-        time: TrustedTime,
+        (time, jumps): (TrustedTime, Jumps),
         publisher: watch::Sender<Arc<Identities>>,
     ) -> Self {
-        Self { trust_domain, sources, bans, time, publisher, bundle: (Vec::new(), None) }
+        Self { trust_domain, sources, bans, time, jumps, publisher, bundle: (Vec::new(), None) }
     }
 
     /// Until the loops have ended.
@@ -63,12 +61,13 @@ impl Follower {
             let (shares, told): (Vec<Share>, Vec<Told>) = self.sources.iter_mut().map(Source::share).unzip();
             let again_at = self.publish(&shares);
             loop {
-                let pause = again_at.map_or(LONGEST_PAUSE, |at| self.until(at));
+                let pause = again_at.map_or(Duration::MAX, |at| self.until(at));
                 let changed = select_all(self.sources.iter_mut().map(|source| Box::pin(source.changed())));
                 let said = tokio::select! {
                     (said, ..) = changed => said,
                     _ = bans.changed() => Said::Bans,
                     () = tokio::time::sleep(pause) => Said::Nothing,
+                    () = self.jumps.next() => Said::Nothing,
                 };
                 let is_another = match said {
                     Said::Identities | Said::Bans => true,
@@ -85,7 +84,7 @@ impl Follower {
 
     fn until(&self, at: i64) -> Duration {
         let seconds = at.saturating_sub(self.time.moment().own()).max(1);
-        Duration::from_secs(seconds.unsigned_abs()).min(LONGEST_PAUSE)
+        Duration::from_secs(seconds.unsigned_abs())
     }
 
     /// When to do it again though nothing changes.
@@ -125,7 +124,7 @@ enum Said {
     Identities,
     Report,
     Bans,
-    /// Time has passed.
+    /// Time has passed, or has jumped.
     Nothing,
     /// A loop has come to its end.
     Ended,

@@ -25,7 +25,7 @@ use ironroot_agent::report::{Report, Reports};
 use ironroot_agent::requests::{self, Requests};
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle, restored_workload_svid};
 use ironroot_agent::server_number::ServerNumber;
-use ironroot_agent::trusted_time::TrustedTime;
+use ironroot_agent::trusted_time::{Jumps, TrustedTime};
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
@@ -297,7 +297,7 @@ pub fn sources(identities: watch::Receiver<Arc<Identities>>, requests: Requests,
     let (_, linked) = watch::channel(None);
     let upstream = Upstream { link: linked, requests: requests.clone(), time: TrustedTime::new() };
     let jwt_svids = JwtSvids::new(identities.clone(), Upstreams::of(vec![upstream]).expect("one"));
-    Sources { identities, requests, jwt_svids, now, tally: Tally::new() }
+    Sources { identities, requests, jwt_svids, now, jumps: Jumps::channel().1, tally: Tally::new() }
 }
 
 /// A request with the security header.

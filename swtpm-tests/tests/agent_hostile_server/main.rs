@@ -25,7 +25,7 @@ use ironroot_agent::server_answers::{EntryKey, MAX_ENTRIES};
 use ironroot_agent::server_channel::Server;
 use ironroot_agent::server_number::ServerNumber;
 use ironroot_agent::sync::{Memory, Parts, Synchronizer, Wakes};
-use ironroot_agent::trusted_time::{TrustedTime, system_unix};
+use ironroot_agent::trusted_time::{Jumps, TrustedTime, system_unix};
 use ironroot_agent::union::Bans;
 use ironroot_api::TrustDomain;
 use ironroot_api::certificate::Certificate;
@@ -126,7 +126,7 @@ impl Agent {
             bans: Bans::default(),
             shown: OwnCertificate::default(),
         });
-        let wakes = Wakes::new(stopping, Arc::default(), waiting);
+        let wakes = Wakes::new(stopping, Arc::default(), waiting, Jumps::channel().1);
         let task = tokio::spawn(async move {
             synchronizer.restore().await;
             synchronizer.run(wakes).await;

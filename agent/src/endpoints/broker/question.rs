@@ -14,7 +14,7 @@ use super::workload::Workload;
 use super::{SUBSCRIBE_BUNDLES, SUBSCRIBE_JWT_BUNDLES, SUBSCRIBE_SVIDS};
 use crate::endpoints::caller::Known;
 use crate::endpoints::delegated::may_be_handed_on;
-use crate::endpoints::serving::{Attested, Heard, MAX_SLEEP, Question, Seen, Serving, View};
+use crate::endpoints::serving::{Attested, Heard, NEVER, Question, Seen, Serving, View};
 use crate::identities::Identity;
 use crate::server_answers::TrustBundle;
 
@@ -56,7 +56,7 @@ impl Asked {
     fn bundles(&self, seen: &Seen<'_>) -> Result<(View, Duration), Status> {
         self.check(seen.serving, seen.caller, seen.method)?;
         match seen.entries().into_iter().any(|terms| may_be_handed_on(terms)) {
-            true => Ok((seen.view(), MAX_SLEEP)),
+            true => Ok((seen.view(), NEVER)),
             false => Err(self.not_entitled(seen)),
         }
     }

@@ -13,7 +13,7 @@ use tonic::Status;
 use super::delegates::Delegates;
 use super::subject::Subject;
 use super::{SUBSCRIBE_BUNDLES, SUBSCRIBE_JWT_BUNDLES, SUBSCRIBE_SVIDS};
-use crate::endpoints::serving::{Attested, Bundles, Heard, MAX_SLEEP, Question, Seen, same_bundles, same_jwt_bundles};
+use crate::endpoints::serving::{Attested, Bundles, Heard, NEVER, Question, Seen, same_bundles, same_jwt_bundles};
 use crate::identities::Identity;
 use crate::server_answers::{EntryTerms, ShownBundle};
 
@@ -63,7 +63,7 @@ impl Question for X509Svids {
         let identities = theirs.filter(|identity| may_be_handed_on(identity.terms())).cloned().collect();
         let foreign = seen.view().bundles.into_keys().filter(|domain| domain != seen.all.trust_domain());
         let federates_with = foreign.map(|domain| domain.id().to_string()).collect();
-        Ok((Theirs { identities, federates_with }, seen.next_end().unwrap_or(MAX_SLEEP)))
+        Ok((Theirs { identities, federates_with }, seen.next_end().unwrap_or(NEVER)))
     }
 
     fn is_same(&self, sent: &Theirs, now: &Theirs) -> bool {
@@ -140,7 +140,7 @@ fn all_bundles(
 ) -> Result<(Bundles, Duration), Status> {
     delegates.admit(seen.serving, seen.caller, seen.attested, seen.all, seen.method)?;
     let shown = seen.all.bundles().filter(|(_, bundle)| is_shown(bundle));
-    Ok((shown.map(|(domain, bundle)| (domain.clone(), bundle)).collect(), MAX_SLEEP))
+    Ok((shown.map(|(domain, bundle)| (domain.clone(), bundle)).collect(), NEVER))
 }
 
 fn svid(identity: &Identity) -> X509svidWithKey {

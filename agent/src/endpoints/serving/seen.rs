@@ -8,7 +8,7 @@ use ironroot_attest::SelectorSet;
 use tonic::Status;
 use tracing::warn;
 
-use super::subscription::MAX_SLEEP;
+use super::subscription::NEVER;
 use super::{Attested, Serving, View};
 use crate::endpoints::admission::About;
 use crate::endpoints::caller::Known;
@@ -63,7 +63,7 @@ impl Seen<'_> {
 
     /// The same of an entry, which does not end by itself.
     pub fn entries_last(&self) -> Result<Duration, Status> {
-        if self.entries().is_empty() { Err(self.no_identity()) } else { Ok(MAX_SLEEP) }
+        if self.entries().is_empty() { Err(self.no_identity()) } else { Ok(NEVER) }
     }
 
     /// How long none of the X509-SVIDs ends, if there are some.

@@ -17,9 +17,12 @@ use super::{Attested, Heard, MessageStream, Question, Seen, Serving};
 use crate::endpoints::caller::Known;
 use crate::identities::Identities;
 use crate::server_answers::EntryKey;
+use crate::trusted_time::Jumps;
 
-/// How often a quiet stream looks at the clock: what counts as now can jump.
-pub(in crate::endpoints) const MAX_SLEEP: Duration = Duration::from_secs(60);
+/// What is missing is mentioned this often: nobody may have had room for the last time.
+const MENTION_AGAIN: Duration = Duration::from_secs(60);
+/// How long what does not end lasts.
+pub(in crate::endpoints) const NEVER: Duration = Duration::MAX;
 
 /// See the module.
 pub(in crate::endpoints) struct Subscription<Q: Question> {
@@ -27,6 +30,7 @@ pub(in crate::endpoints) struct Subscription<Q: Question> {
     caller: Known,
     attested: Attested,
     identities: watch::Receiver<Arc<Identities>>,
+    jumps: Jumps,
     stopping: watch::Receiver<bool>,
     question: Q,
     sent: Option<Q::View>,
@@ -55,8 +59,9 @@ impl<Q: Question> Subscription<Q> {
     }
 
     fn new(serving: Serving, caller: Known, attested: Attested, question: Q) -> Self {
-        let (identities, stopping) = (serving.0.identities.clone(), serving.0.stopping.clone());
-        Self { serving, caller, attested, identities, stopping, question, sent: None, has_answered: false }
+        let (identities, jumps) = (serving.0.identities.clone(), serving.0.jumps.clone());
+        let stopping = serving.0.stopping.clone();
+        Self { serving, caller, attested, identities, jumps, stopping, question, sent: None, has_answered: false }
     }
 
     fn rest(self) -> MessageStream<Q::Answer> {
@@ -77,7 +82,7 @@ impl<Q: Question> Subscription<Q> {
             if *self.stopping.borrow() {
                 return Err(shutting_down());
             }
-            let mut valid_for = MAX_SLEEP;
+            let mut valid_for = NEVER;
             if self.question.is_asked() {
                 let suffices = self.attested.suffices_for(&self.identities.borrow());
                 if !suffices {
@@ -88,8 +93,8 @@ impl<Q: Question> Subscription<Q> {
                 if !self.sent.as_ref().is_some_and(|sent| self.question.is_same(sent, &view)) {
                     return self.send(view).await.map(Some);
                 }
-                self.mention_what_is_missing();
-                valid_for = lasts.min(MAX_SLEEP);
+                let longest = if self.mention_what_is_missing() { MENTION_AGAIN } else { NEVER };
+                valid_for = lasts.min(longest);
             }
             tokio::select! {
                 published = self.identities.changed() => published.map_err(|_| shutting_down())?,
@@ -102,6 +107,7 @@ impl<Q: Question> Subscription<Q> {
                     }
                 },
                 () = tokio::time::sleep(valid_for) => {}
+                () = self.jumps.next() => {}
             }
         }
     }
@@ -129,17 +135,19 @@ impl<Q: Question> Subscription<Q> {
         let about = self.question.about(&self.attested);
         let has_some = self.identities.borrow().next_end(about, (self.serving.0.now)()).is_some();
         match missing.is_empty() || has_some {
-            true => self.mention_what_is_missing(),
+            true => _ = self.mention_what_is_missing(),
             false => self.serving.0.requests.ask(missing).await,
         }
     }
 
-    /// Asks for the same and does not wait; what comes of it is published.
-    fn mention_what_is_missing(&self) {
+    /// Asks for the same and does not wait; what comes of it is published. Whether something is missing.
+    fn mention_what_is_missing(&self) -> bool {
         let missing = if self.question.wants_svids() { self.missing() } else { Vec::new() };
-        if !missing.is_empty() {
+        let is_any = !missing.is_empty();
+        if is_any {
             self.serving.0.requests.mention(missing);
         }
+        is_any
     }
 
     fn missing(&self) -> Vec<EntryKey> {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::REFUSED_PAUSE;
-use super::super::schedule::{brought_forward, overdue, renewal_in};
+use super::super::schedule::{brought_forward, out_of_time_in, overdue, overdue_in, renewal_in};
 use crate::identities::Identity;
 use crate::server_answers::{EntryTerms, WorkloadSvid};
 use crate::trusted_time::Moment;
@@ -140,6 +139,16 @@ impl Held {
         }
     }
 
+    /// How long until it is due by the agent's own clock, or by the estimate of now.
+    pub(super) fn overdue_in(&self, now: Instant, moment: &Moment) -> Option<Duration> {
+        let by_own_clock = match self.due {
+            Due::Scheduled { overdue, .. } => overdue_in(overdue, moment),
+            Due::WhenAsked | Due::Postponed { .. } => None,
+        };
+        let out_of_time = self.svid().map(|svid| out_of_time_in(svid.lifetime().span(), self.asked, now, moment));
+        by_own_clock.into_iter().chain(out_of_time).min()
+    }
+
     /// Whether it is to be asked for now that something is signed: it is missing, due before `next`, or not valid now as far as
     /// this device knows.
     pub(super) fn is_due(&self, now: Instant, next: Duration, moment: &Moment) -> bool {
@@ -171,8 +180,8 @@ impl Held {
 
     /// Now lies outside of its SVID's validity, as far as this device knows, and that was not asked for a moment ago.
     fn is_out_of_time(&self, now: Instant, moment: &Moment) -> bool {
-        let asked_lately = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < REFUSED_PAUSE);
-        !asked_lately && self.svid().is_some_and(|svid| moment.is_out_of_time(svid.lifetime().span()))
+        let in_time = |svid: &WorkloadSvid| out_of_time_in(svid.lifetime().span(), self.asked, now, moment);
+        self.svid().is_some_and(|svid| in_time(svid).is_zero())
     }
 }
 

@@ -106,6 +106,24 @@ fn what_a_sleeping_device_missed_is_due_when_it_wakes() {
 }
 
 #[test]
+fn how_long_until_something_is_overdue_is_known_to_the_second() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    assert_eq!(ledger.overdue_in(now, &at(0)), None);
+    ledger.replace_entries(vec![terms("a", "/a", 0)], now);
+    ledger.put_svid("a", svid("/a", 0, 3600), now, &at(0), 0.5);
+    let later = now + REFUSED_PAUSE;
+    for (own, seconds) in [(0, 2160), (2159, 1), (2160, 0), (3700, 0)] {
+        assert_eq!(ledger.overdue_in(later, &at(own)), Some(Duration::from_secs(seconds)), "{own}");
+        assert_eq!(ledger.wanted(later, Duration::ZERO, &at(own)).is_empty(), seconds > 0, "{own}");
+    }
+    // After a refusal only the last quarter of its life counts, and that was asked for just now.
+    ledger.postpone("a", Duration::from_secs(3600), later, &at(2160));
+    assert_eq!(ledger.overdue_in(later, &at(2160)), Some(Duration::from_secs(540)));
+    assert_eq!(ledger.overdue_in(later, &at(2700)), Some(REFUSED_PAUSE));
+    assert_eq!(ledger.overdue_in(later + REFUSED_PAUSE, &at(2700)), Some(Duration::ZERO));
+}
+
+#[test]
 fn a_restored_svid_past_half_its_life_is_due_at_once() {
     let (mut ledger, now) = (Ledger::default(), Instant::now());
     let fresh = (terms("a", "/a", 0), Some(svid("/a", 0, 3600)));
