@@ -73,7 +73,7 @@ use deltas::Followed;
 use executable_only::ExecutableOnly;
 use outcome::SHORTEST_PAUSE;
 use publish::Kept;
-use push::{COME_BACK, DELTA_SPACING, Opened, Pushes};
+use push::{DELTA_SPACING, Opened, Pushes};
 use schedule::unit;
 use standing::{Agent, Standing};
 use svids::MissingWits;
@@ -237,7 +237,9 @@ impl Synchronizer {
                 self.pushes.rest(DELTA_SPACING);
                 self.go_on_after(outcome).await;
             }
-            Wake::PushesEnded => self.next_poll = self.next_poll.min(Instant::now() + COME_BACK.mul_f64(unit())),
+            Wake::PushesEnded => {
+                self.next_poll = self.next_poll.min(Instant::now() + self.pushes.come_back().mul_f64(unit()))
+            }
             Wake::Due | Wake::Jump if self.is_certificate_due() => self.poll().await,
             Wake::Due => self.sign_what_is_due().await,
             Wake::Jump if self.failures == 0 => {

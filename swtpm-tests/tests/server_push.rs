@@ -69,6 +69,16 @@ async fn an_agent_is_told_of_its_own_entries_and_of_no_others() {
 }
 
 #[tokio::test]
+async fn each_word_says_over_how_long_agents_are_to_come_back() {
+    let server = Server::start(&ServerOptions::default());
+    let client = ServerClient::new(&server).await;
+    let agent = client.agent().await;
+    let mut watch = Watch::open(&agent).await.expect("held");
+    let word = watch.0.message().await.expect("told").expect("a word");
+    assert_eq!(word.come_back_ms, 250, "of a few: one after the other all the same");
+}
+
+#[tokio::test]
 async fn a_device_whose_labels_are_others_is_told_when_other_entries_are_its() {
     let server = Server::start(&ServerOptions::default());
     let client = ServerClient::new(&server).await;

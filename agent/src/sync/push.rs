@@ -24,9 +24,11 @@ use listening::Listening;
 
 /// Longest wait for the server's first word. Each try that it does not come delays a sync by that much.
 const OPENING_DEADLINE: Duration = Duration::from_secs(5);
-/// After the end of a stream the server is asked within this time, drawn from 0 upwards: a fleet whose server starts again comes
-/// back over it.
-pub(super) const COME_BACK: Duration = Duration::from_secs(5);
+/// After the end of a stream the server, or the next one, is asked within this time, drawn from 0 upwards: a fleet whose server has died
+/// comes back over it. Unless the server has said another time, which is taken within [`COME_BACK_BOUNDS`].
+const COME_BACK: Duration = Duration::from_secs(5);
+/// A server can neither have all agents come at once nor keep them away.
+const COME_BACK_BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// Pause before a server without the method is asked for it again: it may have been replaced by a newer one.
 const ABSENT_PAUSE: Duration = Duration::from_secs(3600);
 /// First pause after a stream that was refused or has ended; doubles up to [`LONGEST_PAUSE`], and is drawn from 0 upwards.
@@ -61,6 +63,8 @@ pub(super) struct Pushes {
     not_before: Instant,
     /// No push brings about a sync before.
     no_sync_before: Instant,
+    /// See [`COME_BACK`].
+    come_back: Duration,
 }
 
 #[derive(Debug)]
@@ -98,7 +102,7 @@ impl Pushes {
         let now = Instant::now();
         let is_wanted = sync_interval <= LONGEST_TOLD_INTERVAL;
         let state = if is_wanted { State::Quiet { until: now } } else { State::Unwanted };
-        Self { state, failures: 0, not_before: now, no_sync_before: now }
+        Self { state, failures: 0, not_before: now, no_sync_before: now, come_back: COME_BACK }
     }
 
     /// Whether the server is ever asked for its word: see [`LONGEST_TOLD_INTERVAL`].
@@ -109,6 +113,11 @@ impl Pushes {
     /// Whether the server gives word of changes.
     pub fn is_listening(&self) -> bool {
         matches!(self.state, State::Listening(_))
+    }
+
+    /// Within which time after the end of a stream the server is asked.
+    pub fn come_back(&self) -> Duration {
+        self.come_back
     }
 
     /// Whether it tells what changes.
@@ -134,6 +143,7 @@ impl Pushes {
             Ok((listening, first, head)) => {
                 let deltas = listening.tells_deltas();
                 info!(revision = first.revision, deltas, "the server tells of changes; it is polled more rarely");
+                self.come_back = listening.come_back();
                 self.state = State::Listening(listening);
                 first.delta.map(|delta| Opened { delta, head })
             }
@@ -154,7 +164,9 @@ impl Pushes {
     /// Waits for the server's word; forever if it gives none. Dropping the future loses nothing that was heard.
     pub async fn next(&mut self) -> Heard {
         let State::Listening(listening) = &mut self.state else { return std::future::pending().await };
-        match listening.next(self.not_before).await {
+        let heard = listening.next(self.not_before).await;
+        self.come_back = listening.come_back();
+        match heard {
             Ok(heard) => heard,
             Err(status) => {
                 self.end(&status);
@@ -208,6 +220,14 @@ pub(super) fn polled_every(configured: Duration, deltas: bool, max_age: Option<D
         false => configured.saturating_mul(POLL_FACTOR),
     };
     within_age(pause, max_age).max(configured)
+}
+
+/// What a server's word about coming back means. 0: it has said none.
+fn come_back_of(milliseconds: u32) -> Duration {
+    match milliseconds {
+        0 => COME_BACK,
+        told => Duration::from_millis(told.into()).clamp(COME_BACK_BOUNDS.0, COME_BACK_BOUNDS.1),
+    }
 }
 
 /// The pause after a stream that the server refused, or ended, with `code`; `failures` in a row, this one included.

@@ -50,6 +50,11 @@ impl<K: Eq + Hash + Clone> FairShare<K> {
 }
 
 impl<K: Eq + Hash> FairShare<K> {
+    /// Units that are held, of all sources.
+    pub fn taken(&self) -> usize {
+        self.held().in_all
+    }
+
     fn held(&self) -> MutexGuard<'_, Held<K>> {
         // Plain numbers, changed together under the lock: nothing panics between.
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)

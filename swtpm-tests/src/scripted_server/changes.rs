@@ -52,7 +52,7 @@ async fn tell_words(play: Arc<Play>, push: PushPlay, words: Words) {
     let mut pushed = play.pushed.subscribe();
     loop {
         let revision = *pushed.borrow_and_update();
-        let word = WatchChangesResponse { revision, delta: None };
+        let word = WatchChangesResponse { revision, ..Default::default() };
         if words.send(Ok(word)).await.is_err() || push == PushPlay::Broken {
             return;
         }
@@ -75,7 +75,7 @@ async fn tell_deltas(play: Arc<Play>, lie: DeltaLie, asked: WatchChangesRequest,
         let delta = next.take().unwrap_or_else(|| telling.next(&play));
         let is_first = delta.number == 1;
         for delta in if is_first { vec![Some(delta)] } else { told(lie, delta, &mut telling) } {
-            if words.send(Ok(WatchChangesResponse { revision, delta })).await.is_err() {
+            if words.send(Ok(WatchChangesResponse { revision, delta, ..Default::default() })).await.is_err() {
                 return;
             }
         }

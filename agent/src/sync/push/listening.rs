@@ -8,7 +8,7 @@ use ironroot_api::pb::change::{Delta, WatchChangesRequest, WatchChangesResponse}
 use tonic::{Request, Status, Streaming};
 
 use super::super::entries::{head_in, with_head};
-use super::{Heard, LASTED};
+use super::{COME_BACK, Heard, LASTED, come_back_of};
 use crate::server_channel::Channel;
 
 /// Words that are taken off the stream at once before a sync that answers them all. More of them cost another sync.
@@ -28,6 +28,7 @@ pub(super) struct Listening {
     next_delta: Option<u64>,
     /// What was heard and is not done yet.
     waiting: Vec<WatchChangesResponse>,
+    come_back: Duration,
 }
 
 impl Listening {
@@ -40,7 +41,7 @@ impl Listening {
         let answer = ChangeClient::new(channel.clone()).watch_changes(with_head(Request::new(held), kept)).await?;
         let (now, head) = (Instant::now(), head_in(answer.metadata()));
         let (stream, waiting) = (Box::new(answer.into_inner()), Vec::new());
-        let mut listening = Self { stream, since: now, heard: now, next_delta: None, waiting };
+        let mut listening = Self { stream, since: now, heard: now, next_delta: None, waiting, come_back: COME_BACK };
         let first = listening.stream.message().await?.ok_or_else(ended)?;
         listening.next_delta = first.delta.as_ref().map(|_| 1);
         listening.count(&first)?;
@@ -60,6 +61,11 @@ impl Listening {
     /// Whether it was none that failed.
     pub(super) fn has_lasted(&self) -> bool {
         self.since.elapsed() >= LASTED
+    }
+
+    /// As the server has said it last: see [`super::Pushes::come_back`].
+    pub(super) fn come_back(&self) -> Duration {
+        self.come_back
     }
 
     /// What the server says, told at `not_before` or later.
@@ -104,6 +110,7 @@ impl Listening {
     /// A delta that is out of order belongs to another stream, and so do those behind it.
     fn count(&mut self, message: &WatchChangesResponse) -> Result<(), Status> {
         self.heard = Instant::now();
+        self.come_back = come_back_of(message.come_back_ms);
         let number = message.delta.as_ref().map(|delta| delta.number);
         if number != self.next_delta {
             return Err(Status::data_loss("the server's deltas are out of order"));
@@ -125,6 +132,6 @@ impl Listening {
         let decoder = tonic_prost::ProstDecoder::<WatchChangesResponse>::default();
         let stream = Box::new(Streaming::new_empty(decoder, tonic::body::Body::empty()));
         let since = Instant::now().checked_sub(age).expect("this machine has been up for longer");
-        Self { stream, since, heard: Instant::now(), next_delta: None, waiting: Vec::new() }
+        Self { stream, since, heard: Instant::now(), next_delta: None, waiting: Vec::new(), come_back: COME_BACK }
     }
 }

@@ -21,6 +21,12 @@ fn a_server_without_pushes_is_asked_for_them_once_an_hour_and_one_that_fails_aft
 }
 
 #[test]
+fn a_server_says_over_how_long_agents_come_back_within_bounds() {
+    let milliseconds = [0, 1, 250, 8192, u32::MAX].map(|told| come_back_of(told).as_millis());
+    assert_eq!(milliseconds, [5_000, 100, 250, 8_192, 60_000]);
+}
+
+#[test]
 fn failures_do_not_outlive_a_stream_that_lasted_whoever_ends_it() {
     type End = fn(&mut Pushes);
     let by_us: End = Pushes::hang_up;

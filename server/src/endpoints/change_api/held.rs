@@ -100,7 +100,8 @@ impl HeldStream {
                 let kept = |name: &[u8]| self.server.pushes.kept(self.agent.id(), name);
                 if let Some(mut delta) = telling.of(told.as_ref(), &now, kept, Instant::now() >= beat) {
                     delta.iter_mut().for_each(|it| telling.show_head(it, self.server.heads.newest().as_deref()));
-                    self.tell(WatchChangesResponse { revision, delta }, telling, &now);
+                    let come_back_ms = self.server.pushes.come_back().as_millis() as u32;
+                    self.tell(WatchChangesResponse { revision, delta, come_back_ms }, telling, &now);
                     (foreign, beat) = (false, next_beat());
                     told = Some(now);
                 }

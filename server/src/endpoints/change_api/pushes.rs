@@ -22,6 +22,11 @@ const LOOKS: (u32, u32) = (200, 2000);
 /// Longest wait for a turn: that of the last of all streams.
 const LONGEST_WAIT: Duration = Duration::from_secs(1 + MAX_HELD_STREAMS as u64 / LOOKS.1 as u64);
 
+/// Agents a second that a server lets in again: half of what handshakes and first looks cost one core (a handshake 0.4 ms, a look 0.1 ms).
+const RETURNS_PER_SECOND: u32 = 1000;
+/// Even a few come back one after the other.
+const SHORTEST_RETURN: Duration = Duration::from_millis(250);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Pushes {
@@ -40,6 +45,12 @@ impl Pushes {
     /// A place for one more stream of `agent`, if there is one.
     pub(super) fn place(&self, agent: Source) -> Option<Share<Source>> {
         self.held.take(agent, 1)
+    }
+
+    /// Over how long the agents of all held streams are to come back if this server dies.
+    pub(super) fn come_back(&self) -> Duration {
+        let held = u32::try_from(self.held.taken()).unwrap_or(u32::MAX);
+        (Duration::from_secs(1) * held / RETURNS_PER_SECOND).max(SHORTEST_RETURN)
     }
 
     /// Waits for this stream's turn to be looked after.
@@ -96,6 +107,16 @@ mod tests {
         assert_eq!(one.len() + others.len(), MAX_HELD_STREAMS);
         others.pop();
         assert!(pushes.place(agent(0)).is_none() && pushes.place(agent(9999)).is_some(), "a place that is free again");
+    }
+
+    #[test]
+    fn a_few_agents_come_back_at_once_and_as_many_as_there_are_places_for_over_some_seconds() {
+        let pushes = Pushes::new();
+        assert_eq!(pushes.come_back(), SHORTEST_RETURN);
+        let mut all: Vec<_> = (1..).map_while(|number| pushes.place(agent(number))).collect();
+        assert_eq!(pushes.come_back(), Duration::from_millis(MAX_HELD_STREAMS as u64));
+        all.truncate(500);
+        assert_eq!(pushes.come_back(), Duration::from_millis(500));
     }
 
     #[test]
