@@ -26,6 +26,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 use crate::facts::page::{ListPage, Page, PageTokenError};
 use ironroot_attest::node::Refusal;
 use ironroot_attest::node::tpm2::ClockReading;
+use ironroot_shell::command_line::counted;
 use ironroot_shell::telemetry::Counter;
 use thiserror::Error;
 
@@ -39,6 +40,7 @@ pub use filter::{DeviceFilter, MIN_PREFIX_DIGITS, names};
 pub use import::DuplicateSerials;
 pub use new_device::{
     DeviceTexts, MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_SERIAL_BYTES, NewDevice, NewDeviceError,
+    check_label, check_serial,
 };
 pub use new_policy::{MAX_ALTERNATIVES, MAX_NAME_BYTES, MAX_NOTE_BYTES, NewPolicy, PcrPolicyError};
 pub use policies::{DeviceToday, ImaTask, PolicyError};
@@ -69,8 +71,8 @@ pub enum DeviceError {
     TooManyPending,
     /// An import would give several devices one serial.
     #[error(
-        "{count} serials would belong to several devices: {named}; entries that select by serial would cover them all: \
-         correct the manifest, or import with -allowDuplicateSerials"
+        "{} would belong to several devices: {named}; entries that select by serial would cover them all: \
+         give another, or import with -allowDuplicateSerials", counted(*count, "serial", "serials")
     )]
     DuplicateSerials {
         count: usize,

@@ -77,6 +77,38 @@ fn takes_spires_lines_with_one_dash_or_two() {
 }
 
 #[test]
+fn of_a_flag_that_is_given_twice_the_last_counts() {
+    for line in [
+        "entry create -hint a -hint b -spiffeID spiffe://td/w -parentID spiffe://td/p -selector a:b",
+        "entry show -downstream -downstream -output json -output pretty",
+        "healthcheck -socketPath a -socketPath b",
+        "jwt mint -spiffeID spiffe://td/w -audience -a -ttl 5m -ttl 6m",
+    ] {
+        assert_eq!(accepted(line), Ok(()), "{line}");
+    }
+    let said = run(&["healthcheck", "-socketPath", "/first", "-socketPath", "/last"]);
+    assert!(text(&said.stderr).contains("/last") && !text(&said.stderr).contains("/first"), "{said:?}");
+}
+
+#[test]
+fn a_number_that_is_none_is_told_in_plain_words() {
+    for (line, wanted) in [
+        (&["log", "show", "-last", "x"][..], "not a whole number"),
+        (&["log", "show", "-last", ""][..], "not a whole number"),
+        (&["console", "-port", "99999"][..], "99999"),
+        (&["jwt", "mint", "-ttl", "-5m"][..], "a time cannot be negative"),
+        (&["token", "generate", "-ttl", "99999999999"][..], "more than 2147483647 seconds"),
+        (&["device", "label", "SN-1", "-set", "=x"][..], "label name \"\" must be"),
+        (&["device", "set", "SN-1", "-serial", "a\u{1b}"][..], "no control characters"),
+    ] {
+        let told = run(line);
+        assert_eq!(told.status.code(), Some(1), "{line:?}");
+        assert!(text(&told.stderr).contains(wanted), "{line:?}: {}", text(&told.stderr));
+        assert!(!text(&told.stderr).contains("in string"), "{line:?}: {}", text(&told.stderr));
+    }
+}
+
+#[test]
 fn says_what_is_wrong_with_a_line() {
     for (line, reason) in [
         ("entry create -spiffeID td/w", "scheme is not \"spiffe://\""),

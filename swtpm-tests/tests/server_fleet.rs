@@ -300,7 +300,7 @@ async fn an_approval_with_serial_or_labels_enrols_all_that_it_names_or_nobody() 
     server.cli(&["device", "ban", &banned]);
     let pending = || server.cli(&["device", "list", "-state", "pending"]);
     for (arguments, words) in [
-        (&[&*first, "-serial", "SN-1"][..], "serials would belong to several devices"),
+        (&[&*first, "-serial", "SN-1"][..], "1 serial would belong to several devices"),
         (&[&first, &second, "-serial", "SN-3"], "-serial can be given to one device only"),
         (&[&first, &second, "-label", "si te=berlin"], "label name"),
         (&[&first, &unknown, "-label", "site=berlin"], &format!("{unknown}: device not found")),

@@ -121,7 +121,7 @@ impl FetchX509 {
             let first = self.connection.x509_svids().await?.message().await?;
             first.ok_or_else(|| CommandError::Malformed("the agent ended the stream without an answer".to_owned()))
         };
-        let timeout = CommandError::Timeout(self.timeout.as_secs());
+        let timeout = CommandError::Timeout(self.timeout);
         tokio::time::timeout(self.timeout, answer).await.unwrap_or(Err(timeout))
     }
 }

@@ -118,7 +118,7 @@ impl Delivery {
         match self.once {
             None => self.keep().await,
             Some(patience) => {
-                let timeout = CommandError::Timeout(patience.as_secs());
+                let timeout = CommandError::Timeout(patience);
                 tokio::time::timeout(patience, self.deliver_once()).await.unwrap_or(Err(timeout))
             }
         }

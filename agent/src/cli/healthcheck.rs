@@ -26,13 +26,17 @@ pub(super) struct Healthcheck {
     /// Say what is being done
     #[arg(long)]
     verbose: bool,
+    /// Form of the answer: pretty or json
+    #[arg(long, value_name = "FORM", default_value = "pretty")]
+    output: Output,
 }
 
 impl Healthcheck {
     pub(super) fn execute(self) -> ExitCode {
         let steps = if self.verbose { "Checking agent health...\n" } else { "" };
         let healthy = || Reply::new(json!({ "healthy": true }), format!("{steps}Agent is healthy.\n"));
-        Reply::print(&block_on(within(PATIENCE_SECONDS, self.answer())).map(|()| healthy()), Output::Pretty)
+        let answer = block_on(within(PATIENCE_SECONDS, self.answer())).map_err(|error| error.unhealthy("agent"));
+        Reply::print(&answer.map(|()| healthy()), self.output)
     }
 
     async fn answer(&self) -> Result<(), CommandError> {

@@ -10,7 +10,7 @@ use ironroot_api::pb::agent_status::{
     get_status_response::{Ending, Server},
 };
 use ironroot_api::utc;
-use ironroot_shell::command_line::{Reply, go_duration, int64};
+use ironroot_shell::command_line::{Reply, counted, go_duration, int64};
 use serde_json::{Value, json};
 
 use super::admin::Administration;
@@ -135,10 +135,18 @@ fn text(status: &GetStatusResponse) -> String {
     if !status.local_authority.is_empty() {
         line("Own CA", status.local_authority.clone());
     }
-    let (entries, x509, jwt) = (status.entries, status.x509_svids, status.jwt_svids);
-    line("Holds", format!("{entries} entries, {x509} X509-SVIDs, {jwt} JWT-SVIDs"));
-    let (users, connections, streams) = (status.users, status.connections, status.streams);
-    line("Serves", format!("{streams} streams on {connections} connections of {users} users"));
+    let held = [
+        counted(status.entries, "entry", "entries"),
+        counted(status.x509_svids, "X509-SVID", "X509-SVIDs"),
+        counted(status.jwt_svids, "JWT-SVID", "JWT-SVIDs"),
+    ];
+    line("Holds", held.join(", "));
+    let [streams, connections, users] = [
+        counted(status.streams, "stream", "streams"),
+        counted(status.connections, "connection", "connections"),
+        counted(status.users, "user", "users"),
+    ];
+    line("Serves", format!("{streams} on {connections} of {users}"));
     for Ending { spiffe_id, ends_at } in &status.next_to_end {
         line("Next to end", format!("{} {spiffe_id}", utc(*ends_at)));
     }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::connection::Connection;
+use crate::devices::{NewDeviceError, check_label, check_serial};
 use display::{describe, state, to_json};
 use ironroot_api::utc;
 use ironroot_shell::command_line::{counted, table};
@@ -97,12 +98,18 @@ impl FromStr for State {
 pub(super) struct Label(pub(super) String, pub(super) String);
 
 impl FromStr for Label {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, value) = text.split_once('=').ok_or("write name=value")?;
+        check_label(name, value).map_err(|why| why.to_string())?;
         Ok(Self(name.to_owned(), value.to_owned()))
     }
+}
+
+/// A serial as a device may have it.
+pub(super) fn serial(text: &str) -> Result<String, NewDeviceError> {
+    check_serial(text).map(|()| text.to_owned())
 }
 
 impl List {

@@ -33,16 +33,22 @@ impl Healthcheck {
     pub(super) fn execute(self) -> ExitCode {
         self.connection.run(async |connection| {
             let steps = if self.verbose { "Checking server health...\n" } else { "" };
-            let channel = connection.open().await?;
-            if !self.shallow {
-                ask_readiness(channel.clone()).await?;
-                let bundle = BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await?.into_inner();
-                if bundle.x509_authorities.is_empty() {
-                    return Err(CommandError::Malformed("server is unhealthy: its bundle is empty".to_owned()));
-                }
-            }
+            self.answer(connection).await.map_err(|error| error.unhealthy("server"))?;
             Ok(Reply::new(json!({ "healthy": true }), format!("{steps}Server is healthy.\n")))
         })
+    }
+
+    async fn answer(&self, connection: &Connection) -> Result<(), CommandError> {
+        let channel = connection.open().await?;
+        if self.shallow {
+            return Ok(());
+        }
+        ask_readiness(channel.clone()).await?;
+        let bundle = BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await?.into_inner();
+        match bundle.x509_authorities.is_empty() {
+            true => Err(CommandError::Malformed("server is unhealthy: its bundle is empty".to_owned())),
+            false => Ok(()),
+        }
     }
 }
 

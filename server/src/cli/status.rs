@@ -8,7 +8,7 @@ use ironroot_api::pb::server_status::get_status_response::{Authority, Trouble};
 use ironroot_api::pb::server_status::status_client::StatusClient;
 use ironroot_api::pb::server_status::{GetStatusRequest, GetStatusResponse};
 use ironroot_api::utc;
-use ironroot_shell::command_line::{Reply, go_duration, int64};
+use ironroot_shell::command_line::{Reply, counted, go_duration, int64};
 use serde_json::{Value, json};
 
 use super::connection::Connection;
@@ -89,7 +89,7 @@ fn text(status: &GetStatusResponse) -> String {
         line("TROUBLE", format!("{what}: {why}"));
     }
     status.authorities.iter().for_each(|authority| line(name(&authority.purpose), in_words(authority)));
-    line("Keys", format!("{}, {} requests wait", status.keys, status.token_queue));
+    line("Keys", format!("{}, {}", status.keys, counted(status.token_queue, "request waits", "requests wait")));
     line("Data store", status.data_store.clone());
     let (current, late, expired) = (status.agents_current, status.agents_late, status.agents_expired);
     line("Agents", format!("{current} current, {late} late, {expired} expired, {} banned", status.agents_banned));
@@ -100,7 +100,8 @@ fn text(status: &GetStatusResponse) -> String {
     );
     line("Entries", status.entries.to_string());
     let (bundles, failing) = (status.federated_bundles, status.federation_failing);
-    line("Federation", format!("{bundles} bundles of others, {failing} cannot be fetched"));
+    let bundles = counted(bundles, "bundle of another", "bundles of others");
+    line("Federation", format!("{bundles}, {failing} cannot be fetched"));
     status.listeners.iter().for_each(|listener| line("Listens", format!("{} for {}", listener.address, listener.what)));
     status.warnings.iter().for_each(|warning| line("Warning", warning.clone()));
     text

@@ -108,7 +108,7 @@ impl Mint {
         let jwk = private_jwk(&Zeroizing::new(key.serialize_der()));
         let jwk = jwk.ok_or_else(|| CommandError::Malformed("the fresh key has no JWK".to_owned()))?;
         let reply = match &self.write {
-            Some(directory) => Reply::new(json!({}), write(directory, svid, &jwk)?),
+            Some(directory) => write(directory, svid, &jwk)?,
             None => Reply::new(
                 json!({ "private_key": jwk.as_str(), "svid": messages::wit_svid(svid) }),
                 format!("{}\n{}\n", svid.token, jwk.as_str()),
@@ -127,7 +127,7 @@ impl Mint {
 }
 
 /// The key before the token: who sees the token finds its key.
-fn write(directory: &Path, svid: &Witsvid, jwk: &str) -> Result<String, CommandError> {
+fn write(directory: &Path, svid: &Witsvid, jwk: &str) -> Result<Reply, CommandError> {
     let (token_path, key_path) = (directory.join("token"), directory.join("key"));
     let put = |path: &Path, content: &str| {
         let failed = |source| CommandError::File { doing: "write", path: path.to_owned(), source };
@@ -135,5 +135,7 @@ fn write(directory: &Path, svid: &Witsvid, jwk: &str) -> Result<String, CommandE
     };
     put(&key_path, jwk)?;
     put(&token_path, &svid.token)?;
-    Ok(format!("WIT-SVID written to {}\nPrivate key written to {}\n", token_path.display(), key_path.display()))
+    let [token, key] = [token_path, key_path].map(|path| path.display().to_string());
+    let text = format!("WIT-SVID written to {token}\nPrivate key written to {key}\n");
+    Ok(Reply::new(json!({ "paths": { "svid": token, "private_key": key } }), text))
 }

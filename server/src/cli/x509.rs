@@ -75,7 +75,7 @@ impl Mint {
             let minted = self.minted(connection).await?;
             let notes = self.cut_short(&minted);
             Ok(match &self.write {
-                Some(directory) => Reply { notes, ..Reply::new(json!({}), minted.write(directory)?) },
+                Some(directory) => Reply { notes, ..minted.write(directory)? },
                 None => Reply { notes, ..minted.reply()? },
             })
         })
@@ -147,7 +147,7 @@ impl Minted {
     }
 
     /// The key before the certificate: who sees the certificate finds its key.
-    fn write(&self, directory: &Path) -> Result<String, CommandError> {
+    fn write(&self, directory: &Path) -> Result<Reply, CommandError> {
         let [svid, key, roots] = self.pem()?;
         let path = |name: &str| directory.join(name);
         let put = |name: &str, content: &str, mode| {
@@ -157,12 +157,9 @@ impl Minted {
         put("key.pem", &key, KEY_MODE)?;
         put("svid.pem", &svid, CERTIFICATE_MODE)?;
         put("bundle.pem", &roots, CERTIFICATE_MODE)?;
-        Ok(format!(
-            "X509-SVID written to {}\nPrivate key written to {}\nRoot CAs written to {}\n",
-            path("svid.pem").display(),
-            path("key.pem").display(),
-            path("bundle.pem").display()
-        ))
+        let [svid, key, roots] = ["svid.pem", "key.pem", "bundle.pem"].map(|name| path(name).display().to_string());
+        let text = format!("X509-SVID written to {svid}\nPrivate key written to {key}\nRoot CAs written to {roots}\n");
+        Ok(Reply::new(json!({ "paths": { "x509_svid": svid, "private_key": key, "root_cas": roots } }), text))
     }
 }
 

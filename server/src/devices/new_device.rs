@@ -182,6 +182,17 @@ impl Ek {
     }
 }
 
+/// A label as it may be given to a device, or what is wrong with it.
+pub fn check_label(name: &str, value: &str) -> Result<(), NewDeviceError> {
+    let label = BTreeMap::from([(name.trim().to_owned(), value.trim().to_owned())]);
+    mistakes("", &label).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// The same of a serial.
+pub fn check_serial(serial: &str) -> Result<(), NewDeviceError> {
+    mistakes(serial.trim(), &BTreeMap::new()).into_iter().next().map_or(Ok(()), Err)
+}
+
 fn mistakes(serial: &str, labels: &BTreeMap<String, String>) -> Vec<NewDeviceError> {
     let mut mistakes = Vec::new();
     if serial.len() > MAX_SERIAL_BYTES || serial.contains(char::is_control) {

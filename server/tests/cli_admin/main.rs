@@ -167,8 +167,12 @@ fn health_is_told_before_during_and_after() {
     }
     let dead = server.run(&["healthcheck"]);
     assert_eq!(dead.code, 1);
-    assert!(dead.err.starts_with("Error: cannot connect to "), "{}", dead.err);
-    assert!(dead.err.ends_with("is it running? Give its socket with -socketPath\n"), "{}", dead.err);
+    assert!(
+        dead.err.starts_with("Error: server is unhealthy: unable to determine health: cannot connect to "),
+        "{}",
+        dead.err
+    );
+    assert!(dead.err.contains(": is it running? -socketPath says where it listens: "), "{}", dead.err);
 }
 
 //= FLT-S4 REG-11

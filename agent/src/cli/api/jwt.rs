@@ -116,7 +116,7 @@ async fn in_time<T>(
     timeout: Duration,
     answer: impl Future<Output = Result<T, CommandError>>,
 ) -> Result<T, CommandError> {
-    tokio::time::timeout(timeout, answer).await.unwrap_or(Err(CommandError::Timeout(timeout.as_secs())))
+    tokio::time::timeout(timeout, answer).await.unwrap_or(Err(CommandError::Timeout(timeout)))
 }
 
 fn described(svids: &JwtsvidResponse, bundles: &JwtBundlesResponse) -> String {

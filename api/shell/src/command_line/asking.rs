@@ -13,5 +13,6 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Resul
 
 /// `work`, or [`CommandError::Timeout`] after so many seconds.
 pub async fn within<T>(seconds: u64, work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
-    tokio::time::timeout(Duration::from_secs(seconds), work).await.unwrap_or(Err(CommandError::Timeout(seconds)))
+    let patience = Duration::from_secs(seconds);
+    tokio::time::timeout(patience, work).await.unwrap_or(Err(CommandError::Timeout(patience)))
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ironroot_text::FileError;
 use thiserror::Error;
@@ -9,7 +10,7 @@ use tonic::Code;
 
 use super::SocketError;
 use crate::describe;
-use crate::settings::ConfigErrors;
+use crate::settings::{ConfigErrors, format_duration};
 use ironroot_api::unix_socket::UnixSocketError;
 
 /// Exit code where the first word is no command, or there is none. Source: SPIRE's command line library, mitchellh/cli.
@@ -30,16 +31,16 @@ pub enum CommandError {
     Socket(#[from] SocketError),
     /// Nobody answers.
     #[error(
-        "one that was installed as a package listens in /run/ironroot-server or /run/ironroot-agent/public: \
-         is it running? Give its socket with -socketPath"
+        "is it running? -socketPath says where it listens: one that was installed as a package in /run/ironroot-server or \
+         /run/ironroot-agent/public"
     )]
     Unreachable(#[from] UnixSocketError),
     /// The other side said no.
     #[error("{} (code: {})", .0.message(), code_name(.0.code()))]
     Refused(#[from] tonic::Status),
     /// No answer in time.
-    #[error("no answer within {0} seconds")]
-    Timeout(u64),
+    #[error("no answer within {}", format_duration(*.0))]
+    Timeout(Duration),
     /// A file cannot be used.
     #[error("cannot {doing} {}", path.display())]
     File {
@@ -64,6 +65,16 @@ impl CommandError {
     /// The daemon, or what it needs, failed.
     pub fn run(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Run(cause.into())
+    }
+
+    /// What `who` was asked is whether it is well, and this is the answer. Source of the words: SPIRE's `healthcheck`.
+    pub fn unhealthy(self, who: &str) -> Self {
+        match self {
+            Self::Malformed(says) if says.starts_with(who) => Self::Malformed(says),
+            unknown => {
+                Self::Malformed(format!("{who} is unhealthy: unable to determine health: {}", unknown.message()))
+            }
+        }
     }
 
     /// The whole story in one line, or one line per mistake of a configuration.
@@ -112,6 +123,14 @@ mod tests {
     fn a_wrong_configuration_is_told_line_by_line() {
         let config = ConfigErrors::single(Path::new("x.conf"), Origin::Line(3), "a.b", "wrong");
         assert_eq!(CommandError::from(config).message(), "x.conf:3: a.b: wrong");
+    }
+
+    #[test]
+    fn whoever_cannot_be_asked_is_unhealthy() {
+        let told = CommandError::Timeout(Duration::from_millis(1500)).unhealthy("server").message();
+        assert_eq!(told, "server is unhealthy: unable to determine health: no answer within 1.5s");
+        let told = CommandError::Malformed("server is unhealthy: its bundle is empty".into()).unhealthy("server");
+        assert_eq!(told.message(), "server is unhealthy: its bundle is empty");
     }
 
     #[test]

@@ -74,12 +74,21 @@ impl Reply {
     pub fn print(answer: &Result<Self, CommandError>, output: Output) -> ExitCode {
         let tabled = answer.as_ref().ok().and_then(|reply| reply.at_terminal(io::stdout().is_terminal())).map(Ok);
         let answer = tabled.as_ref().unwrap_or(answer);
-        // A reader that went away needs no message.
-        match write_to(answer, output, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr().lock()) {
-            Ok(code) => code,
-            Err(_) => ExitCode::FAILURE,
-        }
+        let written = write_to(answer, output, &mut BufWriter::new(io::stdout().lock()), &mut io::stderr().lock());
+        written.unwrap_or_else(|error| {
+            if let Some(told) = lost(&error) {
+                let _ = writeln!(io::stderr(), "{told}");
+            }
+            ExitCode::FAILURE
+        })
     }
+}
+
+/// What is to be said where the answer could not be written: whoever redirected it has half of a file. A reader that went away needs no
+/// message.
+fn lost(error: &io::Error) -> Option<String> {
+    let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
+    (!is_gone).then(|| format!("Error: the answer is not whole, it cannot be written: {error}"))
 }
 
 fn write_to(
@@ -110,9 +119,13 @@ fn write_to(
     })
 }
 
+/// Characters that have a terminal show a line in another order than it is. Source: Unicode Standard Annex 9, 2.1, 2.2 and 2.4.
+const REORDERING: [std::ops::RangeInclusive<char>; 2] = ['\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+
 /// `text` with control characters escaped, so that what an agent called itself cannot drive an operator's terminal.
 fn printable(text: &str) -> Cow<'_, str> {
-    let keep = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let reorders = |c: char| REORDERING.iter().any(|range| range.contains(&c));
+    let keep = |c: char| !(c.is_control() || reorders(c)) || c == '\n' || c == '\t';
     if text.chars().all(keep) {
         return text.into();
     }
@@ -131,9 +144,9 @@ mod tests {
 
     #[test]
     fn answers_and_errors_have_two_forms() {
-        let reply = Ok(Reply::new(json!({ "b": 1, "a": [] }), "Hello \u{1b}[31m\n"));
+        let reply = Ok(Reply::new(json!({ "b": 1, "a": [] }), "Hello \u{1b}[31m\u{202e}\n"));
         assert_eq!(printed(&reply, Output::Json).0, "{\"a\":[],\"b\":1}\n");
-        assert_eq!(printed(&reply, Output::Pretty).0, "Hello \\u{1b}[31m\n");
+        assert_eq!(printed(&reply, Output::Pretty).0, "Hello \\u{1b}[31m\\u{202e}\n");
         let in_text = Ok(Reply { json_text: Some("[1]".into()), ..Reply::default() });
         assert_eq!(printed(&in_text, Output::Json).0, "[1]\n");
         let refused = Err(CommandError::from(tonic::Status::not_found("entry not found")));
@@ -157,5 +170,25 @@ mod tests {
         let reply = Reply { failed: true, complaints: "no\n".into(), ..Reply::default() };
         let (_, err, code) = printed(&Ok(reply), Output::Pretty);
         assert_eq!((err.as_str(), format!("{code:?}")), ("no\n", format!("{:?}", ExitCode::FAILURE)));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_whole_is_told_unless_its_reader_left() {
+        struct Fails(io::ErrorKind);
+        impl Write for Fails {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(self.0.into())
+            }
+        }
+        let told = |kind| {
+            let answer = Ok(Reply::new(json!({}), "done\n"));
+            let error = write_to(&answer, Output::Pretty, &mut Fails(kind), &mut Vec::new()).expect_err("it fails");
+            lost(&error)
+        };
+        assert!(told(io::ErrorKind::StorageFull).is_some_and(|told| told.contains("the answer is not whole")));
+        assert_eq!(told(io::ErrorKind::BrokenPipe), None);
     }
 }

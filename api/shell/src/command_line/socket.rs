@@ -10,9 +10,9 @@ pub enum SocketError {
     /// `-instance` without its template.
     #[error("-instance needs the environment variable {0}, a path with %i in it")]
     Template(&'static str),
-    /// `SPIFFE_ENDPOINT_SOCKET` with something that is no unix socket.
-    #[error("SPIFFE_ENDPOINT_SOCKET is {0:?}: only unix:/path is supported")]
-    Endpoint(String),
+    /// An environment variable with something that is no unix socket.
+    #[error("{0} is {1:?}: give unix:/path, or an absolute path")]
+    Endpoint(&'static str, String),
     /// The working directory is gone.
     #[error("cannot tell what {0:?} is relative to")]
     Relative(PathBuf),
@@ -44,7 +44,9 @@ impl SocketChoice<'_> {
                 let template = lookup(self.template_variable).filter(|template| template.contains("%i"));
                 template.ok_or(SocketError::Template(self.template_variable))?.replace("%i", instance).into()
             }
-            (None, None, Some(environment)) => unix_path(&environment)?,
+            (None, None, Some(environment)) => {
+                unix_path(&environment).ok_or(SocketError::Endpoint(self.variable, environment))?
+            }
             (None, None, None) => PathBuf::from(self.default),
         };
         std::path::absolute(&path).map_err(|_| SocketError::Relative(path))
@@ -56,16 +58,13 @@ impl SocketChoice<'_> {
     }
 }
 
-fn unix_path(address: &str) -> Result<PathBuf, SocketError> {
+fn unix_path(address: &str) -> Option<PathBuf> {
     let path = match address.strip_prefix("unix:") {
         Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
         None => address,
     };
     //= WLE-05 SPIFFE Workload Endpoint 4: "the path component MUST be set to the absolute path"
-    if !path.starts_with('/') {
-        return Err(SocketError::Endpoint(address.to_owned()));
-    }
-    Ok(PathBuf::from(path))
+    path.starts_with('/').then(|| PathBuf::from(path))
 }
 
 #[cfg(test)]
@@ -95,7 +94,7 @@ mod tests {
         }
         assert_eq!(resolved("", Some("a"), "", ""), Err(SocketError::Template("TEMPLATE")));
         for bad in ["tcp://127.0.0.1:1", "unix:relative", "x"] {
-            assert_eq!(resolved("", None, bad, ""), Err(SocketError::Endpoint(bad.to_owned())));
+            assert_eq!(resolved("", None, bad, ""), Err(SocketError::Endpoint("SOCKET", bad.to_owned())));
         }
     }
 

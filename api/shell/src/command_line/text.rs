@@ -1,5 +1,7 @@
 //! Words for people.
 
+use std::fmt::Display;
+
 /// Rows below a head, in columns as wide as what is in them.
 pub fn table<const COLUMNS: usize>(head: &[&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
     let widest = |column: usize| {
@@ -16,8 +18,9 @@ pub fn table<const COLUMNS: usize>(head: &[&str; COLUMNS], rows: &[[String; COLU
 }
 
 /// `1 agent`, `2 agents`.
-pub fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
+    let noun = if count == N::from(1) { one } else { many };
+    format!("{count} {noun}")
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Set {
     #[command(flatten)]
     devices: Named,
     /// The serial it gets
-    #[arg(long, value_name = "SERIAL")]
+    #[arg(long, value_name = "SERIAL", value_parser = super::serial)]
     serial: String,
 }
 

@@ -42,7 +42,7 @@ pub(in crate::cli) struct Approve {
     #[command(flatten)]
     devices: Named,
     /// The serial it gets; only with one device
-    #[arg(long, value_name = "SERIAL")]
+    #[arg(long, value_name = "SERIAL", value_parser = super::serial)]
     serial: Option<String>,
     /// A label it gets, as name=value; repeat for more
     #[arg(long, value_name = "NAME=VALUE")]

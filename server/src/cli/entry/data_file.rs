@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types;
-use ironroot_shell::command_line::{CommandError, counted};
+use ironroot_shell::command_line::{CommandError, counted, json_mistake};
 use ironroot_text::HumanFile;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +22,7 @@ const MAX_UNKNOWN_KEYS: usize = 20;
 /// prints, by which entries move from one server to another. A key nobody knows is passed over
 /// as there, and unlike there it is said: a misspelt key makes another entry than was meant.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with the list \"entries\"")]
 struct EntriesFile {
     entries: Vec<FileEntry>,
     /// Of a printed list; there is only one page.
@@ -30,7 +31,7 @@ struct EntriesFile {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "an entry: an object with spiffe_id, parent_id and selectors")]
 struct FileEntry {
     #[serde(alias = "id")]
     entry_id: String,
@@ -54,7 +55,7 @@ struct FileEntry {
 
 /// A SPIFFE ID in one text, or in its parts as `entry show -output json` prints it.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a SPIFFE ID is a text, or an object with trust_domain and path")]
 enum FileId {
     Text(String),
     Parts { trust_domain: String, path: String },
@@ -77,7 +78,7 @@ impl FileId {
 
 /// A 64-bit number, or its text as protobuf's JSON has it.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number here is a whole one, or its text")]
 enum FileInt64 {
     Number(i64),
     Text(String),
@@ -99,19 +100,21 @@ impl FileInt64 {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a selector: an object with type and value")]
 struct FileSelector {
     r#type: String,
     value: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, expecting = "an object of attributes")]
 struct FileAttributes {
     disable_x509_svid_prefetch: bool,
     jwt_svid_include_jti: bool,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with the list \"ids\"")]
 struct IdsFile {
     ids: Vec<String>,
 }
@@ -181,8 +184,7 @@ impl FileEntry {
 }
 
 fn parse<T: DeserializeOwned>(file: &HumanFile) -> Result<Read<T>, CommandError> {
-    // serde names line and column.
-    let wrong = |error: serde_json::Error| CommandError::Malformed(format!("{}: {error}", file.name()));
+    let wrong = |error| CommandError::Malformed(format!("{}: {}", file.name(), json_mistake(&error)));
     let mut unknown: BTreeMap<String, usize> = BTreeMap::new();
     let mut reader = serde_json::Deserializer::from_str(file.text());
     let note = |path: serde_ignored::Path<'_>| {
@@ -258,7 +260,24 @@ mod tests {
     fn says_which_entry_and_which_line_is_wrong() {
         let id = r#"{"entries": [{"spiffe_id": "spiffe://td/a", "parent_id": "x"}]}"#;
         assert_eq!(entries_of(id), Err("FILE: entry 1: parent_id \"x\": scheme is not \"spiffe://\"".to_owned()));
-        assert!(entries_of("[]").is_err());
+        for (text, wanted) in [
+            ("[]", "invalid length 0, expected an object with the list \"entries\" at line 1 column 2"),
+            ("{\"entries\": [", "the JSON ends before it is whole, at line 1 column 13"),
+            (
+                r#"{"entries": [{"selectors": ["unix:uid:1"]}]}"#,
+                "invalid type: string \"unix:uid:1\", expected a selector: an object with type and value at line 1 column 40",
+            ),
+            (
+                r#"{"entries": [{"spiffe_id": 5}]}"#,
+                "a SPIFFE ID is a text, or an object with trust_domain and path at line 1 column 28",
+            ),
+            (
+                r#"{"entries": [{"x509_svid_ttl": "1h"}]}"#,
+                "invalid type: string \"1h\", expected a whole number at line 1 column 35",
+            ),
+        ] {
+            assert_eq!(entries_of(text), Err(format!("FILE: {wanted}")));
+        }
         let gone = entries(Path::new("/nonexistent/x.json")).map(|_| ()).expect_err("gone").message();
         assert_eq!(gone, "cannot read /nonexistent/x.json: No such file or directory (os error 2)");
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use ironroot_api::pb::types::federation_relationship::BundleEndpointProfile;
 use ironroot_api::pb::types::{Bundle, FederationRelationship, HttpsWebProfile, HttpsspiffeProfile};
 use ironroot_api::{SpiffeId, TrustDomain};
-use ironroot_shell::command_line::CommandError;
+use ironroot_shell::command_line::{CommandError, json_mistake};
 use ironroot_text::HumanFile;
 use serde::Deserialize;
 use serde_json::Value;
@@ -49,13 +49,14 @@ pub(super) struct Read {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with the list \"federationRelationships\"")]
 struct File {
     #[serde(rename = "federationRelationships")]
     relationships: Vec<FileRelationship>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, expecting = "a relationship: an object")]
 #[derive(Default)]
 struct FileRelationship {
     trust_domain: String,
@@ -116,8 +117,8 @@ impl Asked {
 fn from_file(path: &Path) -> Result<Read, CommandError> {
     let file = HumanFile::argument(path, MAX_FILE_BYTES)?;
     let malformed = |why: String| CommandError::Malformed(format!("{}: {why}", file.name()));
-    let read: File =
-        serde_json::from_str(file.text()).map_err(|why| malformed(format!("failed to parse JSON: {why}")))?;
+    let read: File = serde_json::from_str(file.text())
+        .map_err(|why| malformed(format!("failed to parse JSON: {}", json_mistake(&why))))?;
     let mut asked = Read { relationships: Vec::new(), notes: String::new() };
     for (place, item) in read.relationships.into_iter().enumerate() {
         let wrong = |why| malformed(format!("could not parse item {place}: {why}"));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ironroot_api::pb::pcr_policy as pb;
+use ironroot_shell::command_line::json_mistake;
 use ironroot_shell::describe;
 use ironroot_text::HumanFile;
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use serde::Deserialize;
 const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a policy: an object with name and alternatives")]
 struct Document {
     name: String,
     #[serde(default)]
@@ -22,7 +23,7 @@ struct Document {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an alternative: an object with bank and pcrs")]
 struct Alternative {
     bank: String,
     pcrs: BTreeMap<u32, String>,
@@ -31,7 +32,7 @@ struct Alternative {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with the list \"allowed\"")]
 struct Files {
     allowed: Vec<File>,
     #[serde(default)]
@@ -43,7 +44,7 @@ struct Files {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a file: an object with path and digest")]
 struct File {
     #[serde(default)]
     path: String,
@@ -61,7 +62,7 @@ impl From<Files> for pb::Files {
 /// Reads the file, or standard input for `-`. What is wrong is said with the file's name.
 pub(super) fn read(path: &Path) -> Result<pb::Policy, String> {
     let file = HumanFile::argument(path, MAX_FILE_BYTES).map_err(|error| describe(&error))?;
-    parse(file.text().as_bytes()).map_err(|error| format!("{}: {error}", file.name()))
+    parse(file.text().as_bytes()).map_err(|error| format!("{}: {}", file.name(), json_mistake(&error)))
 }
 
 fn parse(bytes: &[u8]) -> Result<pb::Policy, serde_json::Error> {

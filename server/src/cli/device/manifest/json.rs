@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ironroot_shell::command_line::json_mistake;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -9,14 +10,14 @@ use super::{Lines, Mistake, Record};
 use crate::devices::DeviceTexts;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with the list \"devices\"")]
 struct Wrapped<'a> {
     #[serde(borrow)]
     devices: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a device: an object")]
 struct Device {
     #[serde(default)]
     ek_sha256: String,
@@ -37,7 +38,7 @@ pub(super) fn records(text: &str) -> (Vec<Record>, Vec<Mistake>) {
     };
     let elements = match elements {
         Ok(elements) => elements,
-        Err(e) => return (Vec::new(), vec![Mistake { line: e.line().max(1), what: e.to_string() }]),
+        Err(e) => return (Vec::new(), vec![Mistake { line: e.line().max(1), what: what(&e) }]),
     };
     let (mut records, mut mistakes) = (Vec::new(), Vec::new());
     let mut lines = Lines::new(text);
@@ -57,7 +58,14 @@ fn device(element: &str) -> Result<DeviceTexts, (usize, String)> {
     if !element.starts_with('{') {
         return Err((0, "a device must be an object".to_owned()));
     }
-    let device: Device = serde_json::from_str(element).map_err(|e| (e.line().saturating_sub(1), e.to_string()))?;
+    let device: Device = serde_json::from_str(element).map_err(|e| (e.line().saturating_sub(1), what(&e)))?;
     let Device { ek_sha256, ek_certificate, serial, labels } = device;
     Ok(DeviceTexts { ek_sha256, ek_certificate, serial, labels })
+}
+
+/// The mistake without its line, which the manifest's own counts name.
+fn what(error: &serde_json::Error) -> String {
+    let told = json_mistake(error);
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    told.replace(&format!(",{place}"), "").replace(&place, "")
 }
