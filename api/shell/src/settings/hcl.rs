@@ -1,8 +1,8 @@
 //! HCL version 1, the syntax of SPIRE's files, with the line of everything.
 //!
 //! Read: attributes, blocks with labels, `key = { }` (the same as `key { }`), lists, quoted keys, several attributes on
-//! one line, commas or none between them, here-documents, the three comment styles. `${...}` is literal text.
-//! Not read: a whole file in JSON.
+//! one line, commas or none between them, here-documents, the three comment styles. `${...}` is literal text. And a whole
+//! file in JSON, as SPIRE's Helm chart writes it, which is the same with `"key": value`.
 
 mod lexer;
 
@@ -79,18 +79,24 @@ pub(super) struct SyntaxError {
 
 /// Parses a whole file.
 pub(super) fn parse(text: &str) -> Result<Body, SyntaxError> {
-    if text.trim_start().starts_with('{') {
-        let reason = "the file begins with \"{\": configuration in JSON is not supported, write it as HCL";
-        return Err(SyntaxError { line: 1, reason: reason.to_owned() });
+    let mut parser = Parser { lexer: Lexer::new(text), depth: 0, is_json: false };
+    let (line, first) = parser.lexer.peek()?;
+    if first != Token::OpenBrace {
+        return parser.body(None);
     }
-    let mut parser = Parser { lexer: Lexer::new(text), depth: 0 };
-    let body = parser.body(None)?;
-    Ok(body)
+    parser.lexer.next()?;
+    parser.is_json = true;
+    let body = parser.body(Some(line))?;
+    match parser.lexer.next()? {
+        (_, Token::End) => Ok(body),
+        (line, token) => error(line, format!("expected nothing behind the last \"}}\", found {token}")),
+    }
 }
 
 struct Parser<'a> {
     lexer: Lexer<'a>,
     depth: usize,
+    is_json: bool,
 }
 
 impl Parser<'_> {
@@ -118,6 +124,10 @@ impl Parser<'_> {
             let (line, token) = self.lexer.next()?;
             match token {
                 Token::Equals if labels.is_empty() => {
+                    let value = self.value()?;
+                    return Ok(Item { key, labels, origin, value });
+                }
+                Token::Colon if labels.is_empty() && self.is_json => {
                     let value = self.value()?;
                     return Ok(Item { key, labels, origin, value });
                 }

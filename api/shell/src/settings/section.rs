@@ -169,6 +169,8 @@ impl<'a> Section<'a> {
         let body = match &item.value {
             Value::Block(body) if item.labels.is_empty() => Some(body),
             Value::Block(_) => self.wrong(item, format!("takes no name: write {key} {{ ... }}")),
+            // In JSON one block may stand in a list.
+            Value::List(values) if let [(_, Value::Block(body))] = values.as_slice() => Some(body),
             other => self.wrong_kind(item, other, "a block in braces"),
         };
         Self::new(name, item.origin, body, self.mistakes)
@@ -208,51 +210,68 @@ impl<'a> Section<'a> {
     }
 
     fn named_in(&self, key: &str, item: &'a Item) -> Vec<(String, Section<'a>)> {
-        let named = |name: &String, origin, body| {
+        let named = |(name, origin, body): (&'a String, Origin, &'a Body)| {
             let section = Section::new(format!("{}.{name}", self.full(key)), origin, Some(body), self.mistakes);
             (name.clone(), section)
         };
-        match (&item.value, item.labels.as_slice()) {
-            (Value::Block(body), [name]) => vec![named(name, item.origin, body)],
-            (Value::Block(body), []) => {
-                let inner = body.items.iter().filter_map(|inner| match (&inner.value, inner.labels.is_empty()) {
-                    (Value::Block(body), true) => Some(named(&inner.key, inner.origin, body)),
-                    _ => self.wrong(inner, format!("expected a block with a name: write {key} \"name\" {{ ... }}")),
-                });
-                inner.collect()
-            }
-            _ => {
-                self.mistakes.add(
-                    item.origin,
-                    &self.full(key),
-                    format!("takes a name: write {key} \"name\" {{ ... }}"),
-                );
+        self.bodies_with_names(item, &format!("takes a name: write {key} \"name\" {{ ... }}")).map(named).collect()
+    }
+
+    /// The names and bodies of `key "name" { ... }`, of `key { "name" { ... } }`, and of a list of these, as JSON has it; `reason` is what
+    /// is wrong with anything else.
+    fn bodies_with_names(
+        &self,
+        item: &'a Item,
+        reason: &str,
+    ) -> impl Iterator<Item = (&'a String, Origin, &'a Body)> + use<'a> {
+        let mut found = Vec::new();
+        let bodies: Vec<&'a Body> = match (&item.value, item.labels.as_slice()) {
+            (Value::Block(body), [name]) => {
+                found.push((name, item.origin, body));
                 Vec::new()
             }
+            (Value::Block(body), []) => vec![body],
+            (Value::List(_), []) => self.bodies_in(item).into_iter().map(|(_, body)| body).collect(),
+            _ => {
+                self.wrong::<()>(item, reason.to_owned());
+                Vec::new()
+            }
+        };
+        for inner in bodies.iter().flat_map(|body| &body.items) {
+            match &inner.value {
+                Value::Block(body) if inner.labels.is_empty() => found.push((&inner.key, inner.origin, body)),
+                _ => self.mistakes.add(inner.origin, &self.full(&item.key), reason.to_owned()),
+            }
         }
+        found.into_iter()
     }
 
     /// The blocks of the plugin type `kind` that are enabled, in the order of the file. `self` is the `plugins` block.
     pub fn plugins(&self, kind: &str) -> Vec<Plugin<'a>> {
+        let reason = format!("a plugin has a name in quotes: {kind} \"name\" {{ plugin_data {{ }} }}");
         let items: Vec<&'a Item> = self.items(kind).collect();
-        items.into_iter().filter_map(|item| self.plugin(kind, item)).collect()
+        let is_empty = |item: &&&Item| item.labels.is_empty() && item.value == Value::Block(Body::default());
+        items.iter().filter(is_empty).for_each(|item| self.mistakes.add(item.origin, &self.full(kind), reason.clone()));
+        let named = items.into_iter().flat_map(|item| self.bodies_with_names(item, &reason));
+        named.filter_map(|(name, origin, body)| self.plugin(kind, name, (origin, body), &reason)).collect()
     }
 
-    fn plugin(&self, kind: &str, item: &'a Item) -> Option<Plugin<'a>> {
-        let (Value::Block(body), [name]) = (&item.value, item.labels.as_slice()) else {
-            return self.wrong(item, format!("a plugin has a name in quotes: {kind} \"name\" {{ plugin_data {{ }} }}"));
-        };
-        let plugin = Section::new(format!("{}.{kind}.{name}", self.name), item.origin, Some(body), self.mistakes);
+    fn plugin(&self, kind: &str, name: &str, (origin, body): (Origin, &'a Body), nameless: &str) -> Option<Plugin<'a>> {
+        if name == "plugin_data" {
+            self.mistakes.add(origin, &self.full(kind), nameless.to_owned());
+            return None;
+        }
+        let plugin = Section::new(format!("{}.{kind}.{name}", self.name), origin, Some(body), self.mistakes);
         for key in ["plugin_cmd", "plugin_args", "plugin_checksum", "plugin_data_file"] {
             plugin.refuse(key, "external plugins are not supported: only the built-in ones are, with plugin_data");
         }
         let enabled = plugin.boolean("enabled").unwrap_or(true);
         let mut data = plugin.block("plugin_data");
         if !data.is_present() {
-            data.origin = item.origin;
+            data.origin = origin;
         }
         plugin.finish();
-        enabled.then(|| Plugin { name: name.clone(), data, origin: item.origin })
+        enabled.then(|| Plugin { name: name.to_owned(), data, origin })
     }
 
     /// `value`, or a mistake saying that `key` must be given; `hint` says what to write. A value that was given wrongly

@@ -149,3 +149,52 @@ fn an_unreadable_file_is_a_mistake_like_any_other() {
         "/nonexistent/x.conf: cannot read the file: No such file or directory (os error 2); name the file with -config"
     );
 }
+
+/// As SPIRE's Helm chart writes its files.
+#[test]
+fn a_file_in_json_says_what_the_same_in_hcl_says() {
+    let hcl = r#"server { trust_domain = "example.org" port = 8081 yes = true l = ["a/b"] }
+        plugins {
+            DataStore "sql" { plugin_data { path = "x" } }
+            NodeAttestor "a" { plugin_data { } }
+            NodeAttestor "b" { plugin_data { } }
+            NodeAttestor "c" { enabled = false }
+        }"#;
+    let json = r#"{
+        "server": {"trust_domain": "example.org", "port": 8081, "yes": true, "l": ["a\/b"]},
+        "plugins": {
+            "DataStore": [{"sql": {"plugin_data": {"path": "x"}}}],
+            "NodeAttestor": {"a": {"plugin_data": {}}, "b": {"plugin_data": [{}]}, "c": {"enabled": false}}
+        }
+    }"#;
+    let [in_hcl, in_json] = [hcl, json].map(|text| {
+        let read = |root: &Section<'_>| {
+            let (server, plugins) = (root.block("server"), root.block("plugins"));
+            let attestors = plugins.plugins("NodeAttestor");
+            attestors.iter().for_each(|plugin| plugin.data.finish());
+            let names: Vec<String> = attestors.into_iter().map(|plugin| plugin.name).collect();
+            let store = plugins.only_plugin("DataStore")?;
+            let path = store.data.string("path");
+            let values =
+                (server.string("trust_domain"), server.port("port", 1), server.boolean("yes"), server.strings("l"));
+            [&server, &plugins, &store.data, root].iter().for_each(|section| section.finish());
+            Some((values, names, store.name, path))
+        };
+        settings(text).check(read).expect("no mistake").value
+    });
+    assert_eq!(in_json, in_hcl);
+    assert_eq!(in_json.1, ["a", "b"]);
+}
+
+#[test]
+fn a_mistake_in_json_has_its_line() {
+    let errors = settings("{\n\"plugins\": {\n\"B\": [{\"plugin_data\": {}}],\n\"C\": {\"x\": 5}\n}}").check(|root| {
+        let plugins = root.block("plugins");
+        let found = plugins.plugins("B").len() + plugins.plugins("C").len();
+        (found > 0).then_some(())
+    });
+    let wanted = |line, kind| {
+        format!("x.conf:{line}: plugins.{kind}: a plugin has a name in quotes: {kind} \"name\" {{ plugin_data {{ }} }}")
+    };
+    assert_eq!(lines(&errors.expect_err("mistakes")), [wanted(3, "B"), wanted(4, "C")]);
+}

@@ -10,6 +10,7 @@ pub(super) enum Token {
     String(String),
     Number(String),
     Equals,
+    Colon,
     Comma,
     OpenBrace,
     CloseBrace,
@@ -26,6 +27,7 @@ impl fmt::Display for Token {
             Self::Number(_) => f.write_str("a number"),
             Self::String(_) => f.write_str("text in quotes"),
             Self::Equals => f.write_str("\"=\""),
+            Self::Colon => f.write_str("\":\""),
             Self::Comma => f.write_str("\",\""),
             Self::OpenBrace => f.write_str("\"{\""),
             Self::CloseBrace => f.write_str("\"}\""),
@@ -59,6 +61,7 @@ impl<'a> Lexer<'a> {
         let Some(c) = self.rest.chars().next() else { return Ok((line, Token::End)) };
         let token = match c {
             '=' => self.single(Token::Equals),
+            ':' => self.single(Token::Colon),
             ',' => self.single(Token::Comma),
             '{' => self.single(Token::OpenBrace),
             '}' => self.single(Token::CloseBrace),
@@ -197,7 +200,7 @@ fn unescape(escape: char, code: &str) -> Option<char> {
         'r' => Some('\r'),
         't' => Some('\t'),
         'v' => Some('\x0b'),
-        '\\' | '"' => Some(escape),
+        '\\' | '"' | '/' => Some(escape),
         'u' | 'U' => u32::from_str_radix(code, 16).ok().and_then(char::from_u32),
         _ => None,
     }

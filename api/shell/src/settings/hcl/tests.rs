@@ -73,11 +73,10 @@ fn names_the_line_and_the_cure_of_a_syntax_error() {
         ("a = <<EOF\nx", 1, "this text is never closed: add a line EOF"),
         ("a = <<\nx", 1, "expected a name after \"<<\""),
         ("a = 1;", 1, "unexpected character ';'"),
-        (
-            "\n{\"server\": {}}",
-            1,
-            "the file begins with \"{\": configuration in JSON is not supported, write it as HCL",
-        ),
+        ("a: 1", 1, "expected \"=\" or \"{\" after a key, found \":\""),
+        ("\n{\"a\": {\n}", 3, "the file ends inside the block opened on line 2: add \"}\""),
+        ("{\"a\": 1}\nb = 1", 2, "expected nothing behind the last \"}\", found a word"),
+        ("{\"a\": null}", 1, "a word without quotes is not a value: put text in quotes"),
     ] {
         assert_eq!(parse(text), Err(SyntaxError { line, reason: reason.to_owned() }), "{text}");
     }
