@@ -1,5 +1,6 @@
 //! The agent's configuration: what loads, what it means, and every mistake with its line.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -783,6 +784,42 @@ fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
     let long = format!("socket_path = \"/{}\"", "x".repeat(130));
     let said = mistakes(&minimal(&long, TOKEN)).join("\n");
     assert!(said.contains("a socket's path has at most 107"), "{said}");
+}
+
+#[test]
+fn what_is_wrong_is_told_once_and_of_the_key_that_says_it() {
+    let directory = tempfile::tempdir().expect("directory");
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("open.key"), "a key").expect("written");
+    std::fs::set_permissions(at("open.key"), std::fs::Permissions::from_mode(0o644)).expect("set");
+    std::fs::write(at("in.the.way"), "no socket").expect("written");
+    let looked_at = |agent: &str, plugins: &str| {
+        let path = at("agent.conf");
+        std::fs::write(&path, minimal(agent, plugins)).expect("written");
+        AgentConfig::validate(&path, &[], false).expect_err("mistakes").to_string()
+    };
+    let rest = r#"KeyManager "tpm" { } WorkloadAttestor "unix" { }"#;
+    let wrong_address =
+        format!(r#"NodeAttestor "tpm2" {{ plugin_data {{ tpm_device_path = "swtpm:host=nope" }} }} {rest}"#);
+    let said = looked_at("", &wrong_address);
+    assert!(said.contains("tpm_device_path: \"swtpm:host=nope\": not a TPM address"), "{said}");
+    assert!(!said.contains("cannot use the TPM"), "the default is not what was meant: {said}");
+
+    let absent = r#"NodeAttestor "join_token" { } KeyManager "tpm" { plugin_data { tpm_device_path = "/nowhere/tpm" } } WorkloadAttestor "unix" { }"#;
+    let said = looked_at("", absent);
+    assert!(said.contains("plugins.KeyManager: cannot use the TPM /nowhere/tpm"), "{said}");
+
+    let key = at("open.key");
+    let open = format!(
+        r#"NodeAttestor "x509pop" {{ plugin_data {{ private_key_path = "{}" certificate_path = "/nowhere/pem" }} }} KeyManager "memory" {{ }} WorkloadAttestor "unix" {{ }}"#,
+        key.display()
+    );
+    let said = looked_at("", &open);
+    assert!(said.contains(".private_key_path: the file with the device's private key is not used"), "{said}");
+    assert!(said.contains(".certificate_path: cannot read /nowhere/pem"), "{said}");
+
+    let said = looked_at(&format!("socket_path = \"{}\"", at("in.the.way").display()), TOKEN);
+    assert!(said.contains("in.the.way\" exists and is not a socket"), "{said}");
 }
 
 /// An agent with these blocks of servers besides `agent`.

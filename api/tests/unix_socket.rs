@@ -60,6 +60,7 @@ async fn leaves_alone_what_is_not_a_socket() {
     let path = dir.path().join("api.sock");
     fs::write(&path, "precious").expect("writes");
     assert!(matches!(SocketListener::bind(&path, 0o777), Err(UnixSocketError::NotASocket(_))));
+    assert_eq!(fs::read_dir(dir.path()).expect("reads").count(), 1, "no lock is left beside it");
     fs::remove_file(&path).expect("removes");
     symlink("elsewhere", &path).expect("links");
     assert!(matches!(SocketListener::bind(&path, 0o777), Err(UnixSocketError::NotASocket(_))));

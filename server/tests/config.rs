@@ -737,6 +737,34 @@ fn validate_looks_at_what_the_file_names_and_tells_all_of_it_at_once() {
 }
 
 #[test]
+fn a_directory_that_nobody_makes_and_a_file_in_the_place_of_a_socket_are_told() {
+    let directory = tempfile::tempdir().expect("directory");
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(at("in.the.way"), "no socket").expect("written");
+    let looked_at = |data_dir: &str| {
+        let path = directory.path().join("server.conf");
+        let text = format!(
+            "server {{\n trust_domain = \"example.org\"\n data_dir = {data_dir:?}\n socket_path = {socket:?}\n}}\nplugins {{\n \
+             KeyManager \"disk\" {{ plugin_data {{ keys_path = {keys:?} }} }}\n \
+             DataStore \"sql\" {{ plugin_data {{ connection_string = {database:?} }} }}\n NodeAttestor \"join_token\" {{ }}\n}}\n",
+            socket = at("in.the.way"),
+            keys = at("volume/keys.json"),
+            database = at("volume/datastore.sqlite3"),
+        );
+        std::fs::write(&path, text).expect("written");
+        ServerConfig::validate(&path, &[], false).expect_err("mistakes").to_string()
+    };
+    let said = looked_at(&at("data"));
+    let missing = format!("there is no directory {}: make it", at("volume"));
+    assert!(said.contains(&format!("keys_path: {missing}")), "{said}");
+    assert!(said.contains(&format!("connection_string: {missing}")), "{said}");
+    assert!(said.contains("in.the.way\" exists and is not a socket"), "{said}");
+    // That one the server makes.
+    let said = looked_at(&at("volume"));
+    assert!(!said.contains("there is no directory"), "{said}");
+}
+
+#[test]
 fn validate_knows_a_database_of_spires_and_says_what_to_do() {
     let directory = tempfile::tempdir().expect("directory");
     let at = |name: &str| directory.path().join(name).display().to_string();

@@ -84,6 +84,11 @@ fn every_mistake_is_told_at_once() {
         assert!(told.contains(part), "{part}:\n{told}");
     }
     assert!(mistakes(&format!("port = 1 {CERTIFICATE}")).contains("whose tokens?"));
+    let plain = mistakes(&format!(
+        "port = 1 {CERTIFICATE} issuer \"a\" {{ url = \"http://ci.example\" audience = [\"me\"] jwks_file = \"/keys\" }}"
+    ));
+    assert!(plain.contains("an issuer's URL must use the https scheme"), "{plain}");
+    assert!(!plain.contains("unknown key"), "one mistake is not told as two: {plain}");
     let issuer = |name: &str| format!("issuer \"{name}\" {{ url = \"https://ci.example\" audience = [\"me\"] }}");
     let twice = mistakes(&format!("port = 1 {CERTIFICATE} {} {}", issuer("a"), issuer("b")));
     assert!(twice.contains("https://ci.example is named twice"), "{twice}");

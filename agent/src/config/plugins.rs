@@ -29,6 +29,7 @@ pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Opti
     let workloads = read_workload_attestors(plugins);
     plugins.finish();
     let ((node_attestor, attestor_tpm), (key_manager, key_tpm)) = (attestor?, key?);
+    let is_named = !attestor_tpm.is_mistaken() && !key_tpm.is_mistaken();
     let tpm = match attestor_tpm.with(key_tpm) {
         Ok(tpm) => tpm,
         Err(contradiction) => {
@@ -37,8 +38,11 @@ pub(super) fn read(plugins: &Section<'_>, join_token: Option<JoinToken>) -> Opti
         }
     };
     let (node_attestor, key_manager) = (node_attestor.on(&tpm), key_manager.on(&tpm));
-    if let Some(TpmAddress::Device(device)) = tpm_of(&node_attestor, &key_manager).map(|tpm| &tpm.address) {
-        plugins.look("NodeAttestor", || usable_device(device));
+    if let Some(TpmAddress::Device(device)) = tpm_of(&node_attestor, &key_manager).map(|tpm| &tpm.address)
+        && is_named
+    {
+        let wants_it = if node_attestor.chip().is_some() { "NodeAttestor" } else { "KeyManager" };
+        plugins.look(wants_it, || usable_device(device));
     }
     let (workload_attestor, containers) = workloads?;
     Some(Plugins { node_attestor, key_manager, workload_attestor, containers })

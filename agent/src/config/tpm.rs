@@ -34,6 +34,8 @@ pub struct TpmConfig {
 #[derive(Default)]
 pub(crate) struct TpmKeys {
     address: Option<TpmAddress>,
+    /// Whether an address was given that is none; that was told already.
+    mistaken: bool,
     endorsement: Option<EndorsementChoice>,
     owner_password: Option<PasswordSource>,
     endorsement_password: Option<PasswordSource>,
@@ -48,6 +50,7 @@ impl TpmKeys {
     pub(crate) fn read(data: &Section<'_>) -> Self {
         Self {
             address: read_address(data),
+            mistaken: has_wrong_address(data),
             endorsement: data.parsed("ek", str::parse::<EndorsementChoice>),
             owner_password: read_hierarchy_password(data, KeyHierarchy::Owner),
             endorsement_password: read_hierarchy_password(data, KeyHierarchy::Endorsement),
@@ -62,6 +65,7 @@ impl TpmKeys {
         let rsa = EndorsementChoice::Only(EndorsementKind::Rsa2048);
         Self {
             address: read_address(data),
+            mistaken: has_wrong_address(data),
             endorsement: data.parsed("ek", str::parse::<EndorsementChoice>).or(Some(rsa)),
             owner_password: read_hierarchy_password(data, KeyHierarchy::Owner),
             endorsement_password: read_hierarchy_password(data, KeyHierarchy::Endorsement),
@@ -73,7 +77,12 @@ impl TpmKeys {
     /// Reads those that `KeyManager "tpm"` has, and `NodeAttestor "x509pop"` with a key in the TPM: no endorsement key is used.
     pub(crate) fn read_for_keys(data: &Section<'_>) -> Self {
         let owner_password = read_hierarchy_password(data, KeyHierarchy::Owner);
-        Self { address: read_address(data), owner_password, ..Self::default() }
+        Self { address: read_address(data), mistaken: has_wrong_address(data), owner_password, ..Self::default() }
+    }
+
+    /// Whether nothing says which TPM is meant, because what was to say it is wrong.
+    pub(super) fn is_mistaken(&self) -> bool {
+        self.mistaken
     }
 
     /// What two ways to attest say of the one TPM, or what they contradict each other in.
@@ -85,6 +94,7 @@ impl TpmKeys {
         }
         Ok(Self {
             address: self.address.or(other.address),
+            mistaken: self.mistaken || other.mistaken,
             endorsement: self.endorsement.or(other.endorsement),
             owner_password: self.owner_password.or(other.owner_password),
             endorsement_password: self.endorsement_password.or(other.endorsement_password),
@@ -134,6 +144,12 @@ fn read_address(data: &Section<'_>) -> Option<TpmAddress> {
         data.mistake("tpm_address", "give either tpm_device_path or tpm_address, not both");
     }
     path.or(address)
+}
+
+/// Asked without telling of it: whoever reads the address does that.
+fn has_wrong_address(data: &Section<'_>) -> bool {
+    let is_wrong = |key| data.string(key).is_some_and(|text| text.parse::<TpmAddress>().is_err());
+    is_wrong("tpm_device_path") || is_wrong("tpm_address")
 }
 
 fn read_hierarchy_password(data: &Section<'_>, hierarchy: KeyHierarchy) -> Option<PasswordSource> {

@@ -96,6 +96,12 @@ pub enum X509PopFailure {
     Challenge(#[source] HolderError),
 }
 
+impl X509PopFailure {
+    fn is_of_the_key_alone(&self) -> bool {
+        matches!(self, Self::KeyFile(_) | Self::KeyText(..) | Self::NoKey(_))
+    }
+}
+
 /// Reads the keys that `NodeAttestor "x509pop"` has, with what they say of the TPM.
 pub(super) fn read(data: &Section<'_>) -> Option<(CertificateSource<()>, TpmKeys)> {
     data.not_supported("ironroot-agent", &["spiffe_endpoint_socket"]);
@@ -105,7 +111,13 @@ pub(super) fn read(data: &Section<'_>) -> Option<(CertificateSource<()>, TpmKeys
     let intermediates = data.path("intermediates_path");
     let (key, tpm) = key?;
     let source = CertificateSource { key, certificate: certificate?, intermediates };
-    data.look("certificate_path", || source.look().map_err(|error| describe(&error)));
+    if let KeySource::File(path) = &source.key {
+        data.look("private_key_path", || read_key(path).map(drop).map_err(|error| describe(&error)));
+    }
+    data.look("certificate_path", || match source.look() {
+        Err(error) if !error.is_of_the_key_alone() => Err(describe(&error)),
+        _ => Ok(()),
+    });
     Some((source, tpm))
 }
 

@@ -47,6 +47,8 @@ impl SocketListener {
             return Err(UnixSocketError::Path(path.to_owned()));
         };
         directory::prepare(parent, if all { directory::OPEN_TO_ALL } else { directory::OURS })?;
+        // Before the lock, whose file would stay beside somebody's.
+        what_is_there(path)?;
         let lock = lock(path)?;
         remove_stale(path)?;
         let socket = bind(path).map_err(failed("bind", path))?;
@@ -99,15 +101,18 @@ fn lock(path: &Path) -> Result<File, UnixSocketError> {
     }
 }
 
-fn remove_stale(path: &Path) -> Result<(), UnixSocketError> {
-    let facts = match fs::symlink_metadata(path) {
-        Ok(facts) => facts,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("inspect", path)(error)),
-    };
-    if !facts.file_type().is_socket() {
-        return Err(UnixSocketError::NotASocket(path.to_owned()));
+/// A socket's facts; none if nothing is there, an error if it is no socket.
+fn what_is_there(path: &Path) -> Result<Option<fs::Metadata>, UnixSocketError> {
+    match fs::symlink_metadata(path) {
+        Ok(facts) if facts.file_type().is_socket() => Ok(Some(facts)),
+        Ok(_) => Err(UnixSocketError::NotASocket(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("inspect", path)(error)),
     }
+}
+
+fn remove_stale(path: &Path) -> Result<(), UnixSocketError> {
+    let Some(facts) = what_is_there(path)? else { return Ok(()) };
     if facts.uid() != geteuid().as_raw() && facts.uid() != 0 {
         return Err(UnixSocketError::OtherOwner { path: path.to_owned(), uid: facts.uid() });
     }

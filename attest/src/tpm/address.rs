@@ -11,10 +11,9 @@ use tss_esapi::tcti_ldr::{DeviceConfig, NetworkTPMConfig, TctiNameConf};
 /// Why a text is not the address of a TPM.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{text:?} is not a TPM address: {reason}; write /dev/tpmrm0, device:/dev/tpmrm0, swtpm:host=127.0.0.1,port=2321 or mssim:host=127.0.0.1,port=2321"
+    "not a TPM address: {reason}; write /dev/tpmrm0, device:/dev/tpmrm0, swtpm:host=127.0.0.1,port=2321 or mssim:host=127.0.0.1,port=2321"
 )]
 pub struct TpmAddressError {
-    text: String,
     reason: &'static str,
 }
 
@@ -66,7 +65,7 @@ impl FromStr for TpmAddress {
     type Err = TpmAddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |reason| TpmAddressError { text: text.chars().take(128).collect(), reason };
+        let refuse = |reason| TpmAddressError { reason };
         if let Some(fields) = text.strip_prefix("swtpm:") {
             let (host, port) = host_and_port(fields).map_err(refuse)?;
             return Ok(TpmAddress::Swtpm { host, port });

@@ -1,6 +1,6 @@
 //! `DataStore`: where the facts are, and that they are this trust domain's.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Section, places};
@@ -31,7 +31,7 @@ fn read_location(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<
     let data = &plugin.data;
     let location = match data.string("database_type").as_deref() {
         Some("postgres") => read_postgres(data, server),
-        None | Some("sqlite3") => read_sqlite(data),
+        None | Some("sqlite3") => read_sqlite(data, server),
         Some(other) => {
             data.mistake(
                 "database_type",
@@ -50,7 +50,7 @@ fn read_location(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<
     if wrong { None } else { location.or_else(default) }
 }
 
-fn read_sqlite(data: &Section<'_>) -> Option<Location> {
+fn read_sqlite(data: &Section<'_>, server: Option<&ServerBlock>) -> Option<Location> {
     let path = data.parsed("connection_string", |text| match text {
         ":memory:" => Err("the registry must survive a restart: give the path of a file"),
         text if text.starts_with("file:") || text.contains('?') => {
@@ -58,8 +58,8 @@ fn read_sqlite(data: &Section<'_>) -> Option<Location> {
         }
         text => Ok(PathBuf::from(text)),
     });
-    if let Some(directory) = path.as_deref().and_then(Path::parent) {
-        data.look("connection_string", || places::usable_directory(directory));
+    if let (Some(path), Some(server)) = (&path, server) {
+        data.look("connection_string", || places::usable_file(path, &server.data_dir));
     }
     path.map(Location::Sqlite)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ironroot_shell::command_line::describe;
 use ironroot_shell::settings::{Plugin, Section, places};
 
+use super::server_block::ServerBlock;
 use super::{LoginMode, PROGRAM, Pkcs11Config, pkcs11};
 use crate::keys::KeyFile;
 
@@ -69,7 +70,7 @@ impl KeyManagersConfig {
 }
 
 /// Reads the one block, or the two of them.
-pub(super) fn read(plugins: &Section<'_>) -> Option<KeyManagersConfig> {
+pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<KeyManagersConfig> {
     let blocks = plugins.plugins(PLUGIN);
     let hint = "the CA's keys live in a PKCS#11 token: add KeyManager \"pkcs11\" { plugin_data { module_path, token_label, pin_file } }";
     let (former, current): (Vec<_>, Vec<_>) =
@@ -89,8 +90,8 @@ pub(super) fn read(plugins: &Section<'_>) -> Option<KeyManagersConfig> {
             "nothing says where keys are made now: add another KeyManager block without previous",
         );
     }
-    let current = one.map(|block| read_one(plugins, block));
-    let former = before.map(|block| read_one(plugins, block));
+    let current = one.map(|block| read_one(plugins, server, block));
+    let former = before.map(|block| read_one(plugins, server, block));
     let (current, former) = (current??, former.map_or(Some(None), |former| former.map(Some))?);
     if current.pkcs11().is_none() {
         let key = if current.disk().is_some() { "keys_path" } else { "previous" };
@@ -106,10 +107,10 @@ fn only_one<'a, 'b>(plugins: &Section<'_>, blocks: &[&'b Plugin<'a>], reason: &s
     blocks.first().copied()
 }
 
-fn read_one(plugins: &Section<'_>, block: &Plugin<'_>) -> Option<KeyManagerConfig> {
+fn read_one(plugins: &Section<'_>, server: Option<&ServerBlock>, block: &Plugin<'_>) -> Option<KeyManagerConfig> {
     match block.name.as_str() {
         "pkcs11" => pkcs11::read(&block.data).map(Box::new).map(KeyManagerConfig::Pkcs11),
-        "disk" => read_disk(&block.data).map(KeyManagerConfig::Disk),
+        "disk" => read_disk(&block.data, server).map(KeyManagerConfig::Disk),
         "memory" => {
             block.data.finish();
             Some(KeyManagerConfig::Memory)
@@ -123,19 +124,18 @@ fn read_one(plugins: &Section<'_>, block: &Plugin<'_>) -> Option<KeyManagerConfi
     }
 }
 
-fn read_disk(data: &Section<'_>) -> Option<PathBuf> {
+fn read_disk(data: &Section<'_>, server: Option<&ServerBlock>) -> Option<PathBuf> {
     let hint = "give the file that holds the keys, such as keys_path = \"/var/lib/ironroot-server/keys.json\"";
     let path = data.required("keys_path", data.path("keys_path"), hint);
-    if let Some(path) = &path {
-        data.look("keys_path", || look_at(path));
+    if let (Some(path), Some(server)) = (&path, server) {
+        data.look("keys_path", || look_at(path, &server.data_dir));
     }
     data.finish();
     path
 }
 
 /// The file can be read, and replaced.
-fn look_at(path: &Path) -> Result<(), String> {
+fn look_at(path: &Path, data_dir: &Path) -> Result<(), String> {
     KeyFile::at(path).read().map_err(|error| describe(&error))?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    places::usable_directory(parent)
+    places::usable_file(path, data_dir)
 }

@@ -17,7 +17,7 @@ pub(super) struct Plugins {
 pub(super) fn read(plugins: &Section<'_>, server: Option<&ServerBlock>) -> Option<Plugins> {
     plugins.not_supported(PROGRAM, &["Notifier", "BundlePublisher", "CredentialComposer"]);
     let data_store = data_store::read(plugins, server);
-    let key_managers = key_managers::read(plugins);
+    let key_managers = key_managers::read(plugins, server);
     let node_attestors = attestors::read(plugins);
     let upstream = upstream::read(plugins, server);
     plugins.finish();

@@ -69,7 +69,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
         server.required("trust_domain", trust_domain, "give its name, such as trust_domain = \"example.org\"");
     let server_name = server.parsed("server_name", str::parse::<ServerName>).unwrap_or_default();
     let data_dir = server.required("data_dir", server.path("data_dir"), "give the directory the server may write to");
-    let rollback_mark = read_rollback_mark(server);
+    let rollback_mark = read_rollback_mark(server, data_dir.as_deref());
     let address = server.ip_address("bind_address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = server.port("bind_port", 0).unwrap_or(8081);
     let socket_path = server.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
@@ -116,10 +116,9 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
 }
 
 /// Its directory is the operator's: it is to be another disk's, or another machine's.
-fn read_rollback_mark(server: &Section<'_>) -> Option<PathBuf> {
+fn read_rollback_mark(server: &Section<'_>, data_dir: Option<&Path>) -> Option<PathBuf> {
     let path = server.path("rollback_mark_path")?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    server.look("rollback_mark_path", || places::usable_directory(directory));
+    server.look("rollback_mark_path", || places::usable_file(&path, data_dir.unwrap_or(&path)));
     Some(path)
 }
 

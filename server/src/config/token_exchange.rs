@@ -9,7 +9,7 @@ use ironroot_shell::settings::{Section, places};
 
 use super::acme;
 use super::federation::{WebCertificate, read_files};
-use crate::facts::federation::EndpointUrl;
+use crate::facts::federation::{EndpointUrl, UrlError};
 use crate::token_exchange::{IssuerPolicy, KeySource, SELECTOR_TYPE, document_url, exchange_parent};
 
 /// Issuers of one server.
@@ -92,7 +92,7 @@ fn read_issuer(name: &str, block: &Section<'_>, trust_domain: Option<&TrustDomai
             format!("{name:?} is the last part of its entries' parent: use letters, digits, \".\", \"-\" and \"_\""),
         );
     }
-    let url = block.parsed("url", |text| EndpointUrl::parse(text).map(|url| url.as_str().to_owned()));
+    let url = block.parsed("url", issuer_url);
     let url = block.required("url", url, "give the iss of its tokens, an https URL");
     let audience = read_audience(block);
     let algorithms = block.parsed_list("algorithms", algorithm).unwrap_or_else(|| USUAL_ALGORITHMS.to_vec());
@@ -105,7 +105,7 @@ fn read_issuer(name: &str, block: &Section<'_>, trust_domain: Option<&TrustDomai
         block.mistake("required_claims", reason);
     }
     let single_use = block.boolean("single_use").unwrap_or(true);
-    let keys = url.as_deref().and_then(|url| read_keys(block, url));
+    let keys = read_keys(block, url.as_deref());
     block.finish();
     let (name, url) = (name.to_owned(), url?);
     Some(IssuerPolicy {
@@ -120,6 +120,12 @@ fn read_issuer(name: &str, block: &Section<'_>, trust_domain: Option<&TrustDomai
     })
 }
 
+/// The words of a URL's faults are those of bundle endpoints.
+fn issuer_url(text: &str) -> Result<String, String> {
+    let told = |error: UrlError| error.to_string().replacen("bundle endpoint URL", "an issuer's URL", 1);
+    EndpointUrl::parse(text).map(|url| url.as_str().to_owned()).map_err(told)
+}
+
 fn read_audience(block: &Section<'_>) -> Option<Vec<String>> {
     let audience = block.strings("audience").filter(|all| !all.is_empty());
     let hint = "for whom its tokens are to be, such as audience = [\"https://spire.example.org:8444\"]: one that nobody else takes";
@@ -130,7 +136,7 @@ fn read_audience(block: &Section<'_>) -> Option<Vec<String>> {
     Some(audience)
 }
 
-fn read_keys(block: &Section<'_>, url: &str) -> Option<KeySource> {
+fn read_keys(block: &Section<'_>, url: Option<&str>) -> Option<KeySource> {
     let (file, ca_file) = (block.path("jwks_file"), block.path("ca_file"));
     for (key, path) in [("jwks_file", &file), ("ca_file", &ca_file)] {
         if let Some(path) = path {
@@ -144,7 +150,7 @@ fn read_keys(block: &Section<'_>, url: &str) -> Option<KeySource> {
         }
         (Some(file), None) => Some(KeySource::File(file)),
         (None, ca_file) => {
-            let document = document_url(url).map_err(|error| block.mistake("url", error.to_string())).ok()?;
+            let document = document_url(url?).map_err(|error| block.mistake("url", error.to_string())).ok()?;
             Some(KeySource::Discovery { url: document, ca_file })
         }
     }

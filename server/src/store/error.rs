@@ -63,6 +63,9 @@ pub enum StoreError {
     /// The file belongs to another trust domain.
     #[error("database belongs to trust domain {found:?}, the configuration says {expected:?}")]
     OtherTrustDomain { found: String, expected: String },
+    /// Where the file is to be made there is no directory.
+    #[error("there is no directory {} for the database: make it, or mount what belongs there", .0.display())]
+    NoDirectory(PathBuf),
     /// The file cannot be opened, created or locked.
     #[error("cannot open database {}", path.display())]
     Open { path: PathBuf, source: Cause },

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -10,7 +11,7 @@ use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC
 use nix::unistd::{AccessFlags, access};
 
 use ironroot_api::directory::{DirectoryError, could_be_prepared};
-use ironroot_api::unix_socket::MAX_PATH_BYTES;
+use ironroot_api::unix_socket::{MAX_PATH_BYTES, UnixSocketError};
 
 /// Whether this process could make and use `directory`.
 pub fn usable_directory(directory: &Path) -> Result<(), String> {
@@ -27,9 +28,31 @@ pub fn usable_directory(directory: &Path) -> Result<(), String> {
     access(there, AccessFlags::W_OK | AccessFlags::X_OK).map_err(refused)
 }
 
-/// Whether a socket could be bound at `path`: short enough for a socket address, in a usable directory.
+/// Whether a socket could be bound at `path`: in a usable directory, with nothing but another socket in its place.
 pub fn usable_socket(path: &Path) -> Result<(), String> {
-    path.parent().map_or(Ok(()), usable_directory)
+    path.parent().map_or(Ok(()), usable_directory)?;
+    match fs::symlink_metadata(path) {
+        Ok(facts) if !facts.file_type().is_socket() => Err(UnixSocketError::NotASocket(path.to_owned()).to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file could be made and replaced at `path`. A directory that is not there is a mistake, or a disk that is not mounted, and
+/// nobody makes it; but for `made`, which the daemon makes at its start.
+pub fn usable_file(path: &Path, made: &Path) -> Result<(), String> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if directory != made {
+        existing_directory(directory)?;
+    }
+    usable_directory(directory)
+}
+
+/// Whether `directory` is there.
+pub fn existing_directory(directory: &Path) -> Result<(), String> {
+    match directory.is_dir() {
+        true => Ok(()),
+        false => Err(format!("there is no directory {}: make it", directory.display())),
+    }
 }
 
 /// Refuses a socket path that does not fit into a socket address. Source: unix(7), sun_path.
@@ -96,7 +119,21 @@ mod tests {
         assert!(pkcs11_module(file.path()).expect_err("as the C library").contains("not a PKCS#11 module"));
         fs::write(file.path(), b"\x7fELF and C_GetFunctionList").expect("written");
         assert_eq!(pkcs11_module(file.path()), Ok(()));
+        let told = usable_socket(file.path()).expect_err("a file is in its place");
+        assert!(told.contains("is not a socket"), "{told}");
+        assert_eq!(usable_socket(&directory.path().join("api.sock")), Ok(()));
         let long = format!("/{}", "x".repeat(MAX_PATH_BYTES));
         assert!(fits_a_socket_address(Path::new(&long)).expect_err("too long").contains("108"));
+    }
+
+    #[test]
+    fn a_file_has_a_directory_that_is_there_or_is_made_at_the_start() {
+        let there = tempfile::tempdir().expect("directory");
+        let made = there.path().join("data");
+        assert_eq!(usable_file(&there.path().join("database"), &made), Ok(()));
+        assert_eq!(usable_file(&made.join("database"), &made), Ok(()));
+        assert_eq!(usable_file(Path::new("database"), &made), Ok(()));
+        let told = usable_file(&there.path().join("mnt/database"), &made).expect_err("not mounted");
+        assert!(told.contains("there is no directory") && told.contains("/mnt"), "{told}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Section;
+use super::{Section, places};
 use crate::logging::{LogConfig, LogFormat, LogLevel};
 
 /// Where the health listener answers. Source: SPIRE's `health_checks` block.
@@ -43,10 +43,7 @@ pub fn read_health_checks(root: &Section<'_>) -> Option<HealthChecks> {
 pub fn read_logging(section: &Section<'_>) -> LogConfig {
     let file = section.string("log_file").filter(|file| file != "-").map(PathBuf::from);
     if let Some(directory) = file.as_deref().and_then(Path::parent).filter(|path| !path.as_os_str().is_empty()) {
-        section.look("log_file", || match directory.is_dir() {
-            true => Ok(()),
-            false => Err(format!("there is no directory {}: make it", directory.display())),
-        });
+        section.look("log_file", || places::existing_directory(directory));
     }
     LogConfig {
         level: section.parsed("log_level", str::parse::<LogLevel>).unwrap_or_default(),

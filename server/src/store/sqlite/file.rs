@@ -159,7 +159,10 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = beside(path, ".lock");
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(false).write(true).mode(MODE).open(&lock_path);
-    let file = file.map_err(|e| StoreError::open(&lock_path, e))?;
+    let file = file.map_err(|e| match path.parent() {
+        Some(directory) if e.kind() == ErrorKind::NotFound => StoreError::NoDirectory(directory.to_owned()),
+        _ => StoreError::open(&lock_path, e),
+    })?;
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
         match file.try_lock() {
