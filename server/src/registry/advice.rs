@@ -40,6 +40,8 @@ pub struct Dependents {
 struct Asked {
     parent: SpiffeId,
     selectors: SelectorSet,
+    /// Whether it makes whoever has it an administrator, or a server below.
+    has_rights: bool,
 }
 
 impl Registry {
@@ -53,7 +55,7 @@ impl Registry {
         let mut counted = self.count_matching(groups.map(|asked| &asked.selectors).collect()).into_iter();
         let mut advise = |asked: &Asked| match asked.parent == server {
             true => EntryAdvice::on_a_group(&asked.selectors, counted.next()),
-            false if is_for_tokens(&asked.parent) => EntryAdvice::on_a_token(&asked.selectors),
+            false if is_for_tokens(&asked.parent) => EntryAdvice::on_a_token(&asked.selectors, asked.has_rights),
             false => EntryAdvice::on_a_workload(&asked.selectors, self.missing_parent(&asked.parent)),
         };
         asked.iter().map(|asked| asked.as_ref().map(&mut advise).unwrap_or_default()).collect()
@@ -98,7 +100,8 @@ impl Asked {
     fn from_pb(entry: &types::Entry) -> Option<Self> {
         let parent = SpiffeId::from_pb(entry.parent_id.as_ref()).ok()?;
         let selectors = entry.selectors.iter().map(|s| Selector::new(&s.r#type, &s.value).ok());
-        Some(Self { parent, selectors: selectors.collect::<Option<Vec<_>>>()?.into_iter().collect() })
+        let selectors = selectors.collect::<Option<Vec<_>>>()?.into_iter().collect();
+        Some(Self { parent, selectors, has_rights: entry.admin || entry.downstream })
     }
 }
 
@@ -119,8 +122,10 @@ impl EntryAdvice {
         Self { warnings: doubts.chain(missing_parent).collect(), notes: Vec::new() }
     }
 
-    fn on_a_token(selectors: &SelectorSet) -> Self {
-        Self { warnings: selectors.iter().filter_map(never_of_a_token).collect(), notes: Vec::new() }
+    fn on_a_token(selectors: &SelectorSet, has_rights: bool) -> Self {
+        let rights = "no token is exchanged for an entry with -admin or -downstream: leave them out";
+        let doubts = selectors.iter().filter_map(never_of_a_token);
+        Self { warnings: doubts.chain(has_rights.then(|| rights.to_owned())).collect(), notes: Vec::new() }
     }
 
     fn say_what_matches(&mut self, Matching { devices, matching, open }: Matching) {
