@@ -19,7 +19,7 @@ use ironroot_api::issuance_head::{self, IssuanceHead};
 use ironroot_shell::describe;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::durable_file;
 
@@ -125,10 +125,8 @@ impl IssuanceHeads {
                 known.is_none_or(|known| matches!(judge(&known.head, &head), Verdict::Further | Verdict::BegunAnew));
             if is_further && (known.is_some() || self.kept.len() < MAX_SERVERS) {
                 if known.is_some() {
-                    warn!(
-                        server = head.server,
-                        "the sealed cache has a later head of the issuance log than the file has: that one is older"
-                    );
+                    // As after any stop: the file is written more rarely. Nor does an older file that somebody put back count.
+                    debug!(server = head.server, "the sealed cache has a later head of the issuance log than the file");
                 }
                 self.last.clone_from(&head.server);
                 self.kept.insert(head.server.clone(), Kept { head, encoded: encoded.clone(), contradicted: None });

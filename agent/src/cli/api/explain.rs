@@ -22,7 +22,8 @@ use text::text;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without -pid it is about itself, as the workload: run it as the workload's user, in its unit or container. With -pid
-it asks the admin socket (admin_socket_path), and also tells which entries nearly match and what the process lacks.
+it asks the admin socket (admin_socket_path), and also tells which entries nearly match and what the process lacks. Exit code 1: that
+process cannot be looked at.
 
 Example: setpriv --reuid=1000 --regid=1000 --clear-groups ironroot-agent api explain
 Example: ironroot-agent api explain -pid $(pidof app) -output json"
@@ -31,7 +32,7 @@ pub(in crate::cli) struct Explain {
     #[command(flatten)]
     connection: Connection,
     /// The process that it is about
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "socket_path")]
     pid: Option<i32>,
     /// The agent's admin socket, for -pid
     #[arg(long = "adminSocketPath", value_name = "PATH", default_value = DEFAULT_ADMIN_SOCKET_PATH)]
@@ -43,7 +44,10 @@ pub(in crate::cli) struct Explain {
 
 impl Explain {
     pub(super) fn execute(self) -> ExitCode {
-        let answer = async { self.ask().await.map(|told| Reply::new(to_json(&told), text(&told))) };
+        let answer = async {
+            let told = self.ask().await?;
+            Ok(Reply { failed: !told.refused.is_empty(), ..Reply::new(to_json(&told), text(&told)) })
+        };
         Reply::print(&block_on(within(PATIENCE_SECONDS, answer)), self.output)
     }
 

@@ -7,6 +7,7 @@ use ironroot_api::pb::bundle::GetBundleRequest;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::tls::KeyExchanges;
 use ironroot_api::utc;
+use ironroot_shell::clock::wall_unix;
 use ironroot_shell::command_line::doctor::Findings;
 use ironroot_shell::command_line::{counted, describe};
 
@@ -17,6 +18,9 @@ use crate::trusted_time::TrustedTime;
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How far a clock may be behind the server's certificate without a word, seconds: servers date certificates ten seconds back.
+const MAX_BEHIND_SECONDS: i64 = 60;
 
 /// What is looked at, with the server's name where it has one.
 pub(super) fn about(what: &str, server: &ServerConfig) -> String {
@@ -57,10 +61,13 @@ pub(super) async fn look(
         Ok(Ok(Ok(_))) => {
             findings
                 .good(about("server", config), format!("{} proves that it is the trust domain's", server.address()));
-            findings.good(
-                about("clock", config),
-                format!("{}: the server's certificate is valid then", utc(time.now_unix())),
-            );
+            match behind(wall_unix(), time.now_unix()) {
+                Some(says) => findings.doubtful(about("clock", config), says, "timedatectl; and on the server: date"),
+                None => {
+                    let says = format!("{}: the server's certificate is valid then", utc(wall_unix()));
+                    findings.good(about("clock", config), says);
+                }
+            }
         }
         Ok(Ok(Err(status))) => {
             let says = format!("{} is there, and does not give its bundle: {}", server.address(), status.message());
@@ -73,6 +80,17 @@ pub(super) async fn look(
             reach(&server),
         ),
     }
+}
+
+/// What is to be said of a clock that is behind what the server's certificate has shown meanwhile: an agent goes by the later of the two.
+fn behind(clock: i64, known: i64) -> Option<String> {
+    (known.saturating_sub(clock) > MAX_BEHIND_SECONDS).then(|| {
+        format!(
+            "this device's clock says {}, the server's certificate begins {}: the clock is behind, and an agent goes by the server's time",
+            utc(clock),
+            utc(known)
+        )
+    })
 }
 
 fn refused(findings: &mut Findings, (config, server): (&ServerConfig, &Server), error: &ChannelError) {
@@ -92,4 +110,19 @@ fn refused(findings: &mut Findings, (config, server): (&ServerConfig, &Server), 
 
 fn reach(server: &Server) -> String {
     format!("is a server started there, and does a firewall let this device reach {}?", server.address())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_behind_the_servers_certificate_is_told() {
+        let told = behind(1_000_000_000, 1_000_086_400).expect("a day");
+        assert!(told.contains("this device's clock says 2001-09-09T01:46:40Z"), "{told}");
+        assert!(told.contains("begins 2001-09-10T01:46:40Z"), "{told}");
+        for right in [1_000_086_400 - MAX_BEHIND_SECONDS, 1_000_086_400, 1_000_090_000] {
+            assert_eq!(behind(right, 1_000_086_400), None);
+        }
+    }
 }

@@ -1,13 +1,13 @@
 //! What administrators see and decide of agents.
 
 use crate::registry::AgentFilter;
-use ironroot_api::SpiffeId;
 use ironroot_api::pb::agent::{
     BanAgentRequest, CountAgentsRequest, CountAgentsResponse, CreateJoinTokenRequest, DeleteAgentRequest,
     GetAgentRequest, ListAgentsRequest, ListAgentsResponse,
 };
 use ironroot_api::pb::types;
 use ironroot_api::utc;
+use ironroot_api::{SpiffeId, TrustDomain};
 use ironroot_shell::command_line::describe;
 use tonic::Status;
 
@@ -33,13 +33,13 @@ impl AgentApi {
     }
 
     pub(super) fn get(&self, _: &Administrator, request: &GetAgentRequest) -> Result<types::Agent, Status> {
-        let id = agent_id(request.id.as_ref())?;
+        let id = agent_id(request.id.as_ref(), &self.0.trust_domain)?;
         let agent = self.0.registry.agent(&id).ok_or_else(|| Status::not_found("agent not found"))?;
         Ok(agent.to_pb(request.output_mask.as_ref()))
     }
 
     pub(super) async fn delete(&self, by: &Administrator, request: &DeleteAgentRequest) -> Result<(), Status> {
-        let id = agent_id(request.id.as_ref())?;
+        let id = agent_id(request.id.as_ref(), &self.0.trust_domain)?;
         if !self.0.registry.delete_agent(by, &id).await.map_err(store_status)? {
             return Err(self.0.audit.refused(by.caller(), "DeleteAgent", &id, Status::not_found("agent not found")));
         }
@@ -48,7 +48,7 @@ impl AgentApi {
     }
 
     pub(super) async fn ban(&self, by: &Administrator, request: &BanAgentRequest) -> Result<(), Status> {
-        let id = agent_id(request.id.as_ref())?;
+        let id = agent_id(request.id.as_ref(), &self.0.trust_domain)?;
         let Some(banned) = self.0.registry.ban_agent(by, &id).await.map_err(store_status)? else {
             return Err(self.0.audit.refused(by.caller(), "BanAgent", &id, Status::not_found("agent not found")));
         };
@@ -78,9 +78,14 @@ impl AgentApi {
 }
 
 /// An ID that can be an agent's; a workload's is a mistake, not an agent that is not there.
-fn agent_id(id: Option<&types::Spiffeid>) -> Result<SpiffeId, Status> {
+fn agent_id(id: Option<&types::Spiffeid>, of: &TrustDomain) -> Result<SpiffeId, Status> {
     let id =
         SpiffeId::from_pb(id).map_err(|e| Status::invalid_argument(format!("invalid agent ID: {}", describe(&e))))?;
+    if id.trust_domain() != *of {
+        return Err(Status::invalid_argument(format!(
+            "invalid agent ID: \"{id}\" is not a member of trust domain \"{of}\""
+        )));
+    }
     if !id.path().starts_with("/spire/agent/") {
         return Err(Status::invalid_argument(format!(
             "invalid agent ID: {id} is not an agent: its path does not begin with /spire/agent/"
