@@ -53,7 +53,7 @@ impl fmt::Display for RestoreReport {
                 write!(f, "{carried}")?;
                 writeln!(
                     f,
-                    "Nothing is issued until you say so, as this user, once the server runs or before: ironroot-server restore accept"
+                    "Nothing is issued until you say so, as this user, once the server runs or before: ironroot-server restore accept -config FILE"
                 )
             }
             None => writeln!(

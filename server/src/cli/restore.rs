@@ -24,7 +24,7 @@ use crate::older_state::{Accepted, RecoveredBans, accept};
         that the server runs as; with -dryRun the server may be running.
 
 Example: ironroot-server restore /mnt/backups/2026-11-26.backup -key operator.key -dryRun
-         ironroot-server restore accept"
+         ironroot-server restore accept -config /etc/ironroot/server.conf"
 )]
 pub(super) struct Restore {
     /// The backup
@@ -90,7 +90,7 @@ fn reply(report: &RestoreReport) -> Reply {
         anew; bans that were given since are given again where restore has carried them over or the issuance log has them. Run it as the user that the server \
         runs as, whether it is running and waits, or is stopped.
 
-Example: ironroot-server restore accept"
+Example: ironroot-server restore accept -config /etc/ironroot/server.conf"
 )]
 struct Accept {
     /// Form of the answer: pretty or json

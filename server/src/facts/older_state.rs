@@ -123,7 +123,7 @@ impl fmt::Display for OlderState {
         write!(
             f,
             "nothing is issued until an operator accepts an older state: the database {}; put a newer one in its place, or, as the server's \
-             user: ironroot-server restore accept",
+             user: ironroot-server restore accept -config FILE",
             self.evidence
         )
     }
