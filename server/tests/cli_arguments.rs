@@ -113,7 +113,8 @@ fn says_what_is_wrong_with_a_line() {
     for (line, reason) in [
         ("entry create -spiffeID td/w", "scheme is not \"spiffe://\""),
         ("entry create -selector uid", "is not of the form type:value"),
-        ("entry create -x509SVIDTTL -1", "seconds, or a duration such as 1h"),
+        ("entry create -x509SVIDTTL -1", "a time cannot be negative"),
+        ("entry create -x509SVIDTTL soon", "seconds, or a duration such as 1h"),
         ("entry create -spifeID x", "a similar argument exists: '--spiffeID'"),
         ("entry show -matchSelectorsOn all", "use exact, any, superset or subset"),
         ("entry show -output yaml", "use pretty or json"),

@@ -73,6 +73,20 @@ async fn an_entry_for_workloads_says_what_it_waits_for() {
 }
 
 #[tokio::test]
+async fn an_entry_with_rights_is_of_no_use_to_a_token() {
+    let (_directory, registry) = registry().await;
+    let plain = entry("/ci", "/spire/exchange/ci", &["oidc:sub:repo:a/b"]);
+    let advice = |entry: &types::Entry| registry.advise(std::slice::from_ref(entry)).remove(0).warnings;
+    assert_eq!(advice(&plain), [""; 0]);
+    for with_rights in [types::Entry { admin: true, ..plain.clone() }, types::Entry { downstream: true, ..plain }] {
+        assert_eq!(
+            advice(&with_rights),
+            ["no token is exchanged for an entry with -admin or -downstream: leave them out"]
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_would_end_with_an_entry_is_counted() {
     let (_directory, registry) = registry().await;
     let group = create(&registry, entry("/group", "/spire/server", &["tpm2:label:a:b"])).await;

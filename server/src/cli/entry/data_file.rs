@@ -269,7 +269,7 @@ mod tests {
             ),
             (
                 r#"{"entries": [{"spiffe_id": 5}]}"#,
-                "a SPIFFE ID is a text, or an object with trust_domain and path at line 1 column 28",
+                "a SPIFFE ID is a text, or an object with trust_domain and path at line 1 column 29",
             ),
             (
                 r#"{"entries": [{"x509_svid_ttl": "1h"}]}"#,

@@ -111,7 +111,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("policy.json");
         for (content, told) in [
-            (&b"{"[..], "EOF"),
+            (&b"{"[..], "ends before it is whole"),
             (br#"{"name":"a","alternatives":[],"pcrs":{}}"#, "unknown field"),
             (br#"{"name":"a"}"#, "alternatives"),
             (&vec![b' '; MAX_FILE_BYTES + 1], "is it the right file?"),
