@@ -6,7 +6,7 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-const PROTOS: [&str; 28] = [
+const PROTOS: [&str; 29] = [
     "proto/ironroot/api/head/v1/head.proto",
     "proto/spire/api/types/types.proto",
     "proto/spire/api/server/agent/v1/agent.proto",
@@ -22,6 +22,7 @@ const PROTOS: [&str; 28] = [
     "proto/ironroot/api/agent/status/v1/status.proto",
     "proto/ironroot/api/agent/explain/v1/explain.proto",
     "proto/ironroot/api/agent/explain/v1/administration.proto",
+    "proto/ironroot/api/agent/hardwarekey/v1/hardware_key.proto",
     "proto/spire/api/server/trustdomain/v1/trustdomain.proto",
     "proto/ironroot/api/server/change/v1/change.proto",
     "proto/ironroot/api/server/device/v1/device.proto",
@@ -37,9 +38,10 @@ const PROTOS: [&str; 28] = [
     "proto/opentelemetry/trace_service.proto",
 ];
 /// What the agent's socket for workloads serves, and what that imports.
-const ON_THE_WORKLOAD_SOCKET: [&str; 9] = [
+const ON_THE_WORKLOAD_SOCKET: [&str; 10] = [
     "workload.proto",
     "ironroot/api/agent/explain/v1/explain.proto",
+    "ironroot/api/agent/hardwarekey/v1/hardware_key.proto",
     "envoy/service/secret/v3/sds.proto",
     "envoy/service/discovery/v3/discovery.proto",
     "envoy/config/core/v3/core.proto",

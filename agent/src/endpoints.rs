@@ -17,6 +17,7 @@ mod delegated;
 mod door;
 mod exit;
 mod explain;
+mod hardware_key;
 mod health;
 mod logger;
 mod reflection;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, Stream};
 use ironroot_api::pb::explain::explain_server::ExplainServer;
+use ironroot_api::pb::hardware_key::hardware_key_server::HardwareKeyServer;
 use ironroot_api::pb::secret::secret_discovery_service_server::SecretDiscoveryServiceServer;
 use ironroot_api::pb::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use ironroot_api::unix_socket::{SocketListener, UnixSocketError, incoming};
@@ -54,6 +56,7 @@ pub use delegated::Delegates;
 pub use secrets::SdsConfig;
 pub use tally::Tally;
 
+use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
@@ -63,6 +66,7 @@ use broker::BrokerTrust;
 use caller::Gate;
 use door::{DoorLayer, MAX_CONDENSED_BYTES, MAX_JWT_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Socket};
 use explain::ExplainApi;
+use hardware_key::HardwareKeyApi;
 use secrets::SecretsApi;
 use serving::Serving;
 use workload_api::WorkloadApi;
@@ -121,6 +125,8 @@ pub struct Sources {
     pub requests: Requests,
     /// JWT-SVIDs, which are.
     pub jwt_svids: JwtSvids,
+    /// Certificates for keys that workloads hold in hardware, likewise.
+    pub hardware_keys: HardwareKeys,
     /// Nothing that has ended by this clock is served.
     pub now: NowUnix,
     /// Told when that clock, or the one that timers are on, jumps.
@@ -240,11 +246,14 @@ fn routes(serving: Serving, secrets: SdsConfig) -> Routes {
     let api = SpiffeWorkloadApiServer::new(WorkloadApi(serving.clone()));
     let api = api.max_decoding_message_size(MAX_JWT_MESSAGE_BYTES);
     let explain = ExplainServer::new(ExplainApi(serving.clone())).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let hardware_key = HardwareKeyServer::new(HardwareKeyApi(serving.clone()));
+    let hardware_key = hardware_key.max_decoding_message_size(MAX_JWT_MESSAGE_BYTES);
     let secrets = SecretDiscoveryServiceServer::new(SecretsApi { serving, config: Arc::new(secrets) });
     let secrets = secrets.max_decoding_message_size(MAX_CONDENSED_BYTES);
     reflection::add_to(
         Routes::new(api)
             .add_service(explain)
+            .add_service(hardware_key)
             .add_service(secrets)
             .add_service(health.max_decoding_message_size(MAX_MESSAGE_BYTES)),
     )

@@ -29,6 +29,9 @@ pub enum IdentitiesError {
     /// The certificate carries another SPIFFE ID than the entry.
     #[error("identity of entry {entry_id:?} has a certificate for {found}")]
     OtherId { entry_id: String, found: String },
+    /// A key of this agent's making, where the entry wants one in hardware.
+    #[error("entry {0:?} asks for a key in hardware (ironroot:hardware_key), and this one is the agent's")]
+    KeyInHardware(String),
     /// An identity of another trust domain than the snapshot's.
     #[error("identity {0} is of another trust domain")]
     OtherTrustDomain(String),
@@ -171,7 +174,11 @@ impl Identities {
         if self.federated.is_empty() {
             return Vec::new();
         }
-        let entries = self.entries_for(selectors);
+        self.federated_of(&self.entries_for(selectors))
+    }
+
+    /// The bundles of other trust domains that these entries ask for, likewise.
+    pub fn federated_of(&self, entries: &[&Arc<EntryTerms>]) -> Vec<Arc<ForeignBundle>> {
         let wanted: BTreeSet<&TrustDomain> =
             entries.iter().flat_map(|terms| terms.federates_with.iter().flatten()).collect();
         wanted.into_iter().filter_map(|trust_domain| self.federated.get(trust_domain).cloned()).collect()
@@ -243,17 +250,29 @@ impl Identities {
 
     /// The entries of a workload with these selectors whose SVIDs it must ask for to have them made.
     pub fn unsigned_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
+        self.unsigned_below(selectors).filter(|terms| terms.on_demand && !terms.asks_for_hardware_key()).collect()
+    }
+
+    /// The entries of a workload with these selectors that ask for a key in hardware, oldest first: certificates for keys of the
+    /// workload's can be had for them, and nothing else. Of entries with the same hint only the oldest counts. One that names
+    /// nobody is nobody's.
+    pub fn hardware_entries_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
+        let with_hardware = selectors.with_hardware_key();
+        let of_the_process = |terms: &&Arc<EntryTerms>| terms.asks_for_hardware_key() && terms.selectors.len() > 1;
+        let mut theirs: Vec<_> = self.unsigned_below(&with_hardware).filter(of_the_process).collect();
+        theirs.sort_by_key(|terms| (terms.created_at, &terms.id));
+        only_first_of_hint(theirs)
+    }
+
+    fn unsigned_below(&self, selectors: &SelectorSet) -> impl Iterator<Item = &Arc<EntryTerms>> {
         let candidates = self.unsigned_index.candidates(selectors).into_iter().map(|place| &self.unsigned[place]);
-        candidates.filter(|terms| terms.on_demand && terms.selectors.is_subset_of(selectors)).collect()
+        candidates.filter(move |terms| terms.selectors.is_subset_of(selectors))
     }
 
     /// The entries of a workload with these selectors, oldest first, whatever became of their X509-SVIDs: a JWT-SVID can be had for
     /// each. Of entries with the same hint only the oldest counts.
     pub fn entries_for(&self, selectors: &SelectorSet) -> Vec<&Arc<EntryTerms>> {
-        let mut theirs = self.all_entries_for(selectors);
-        let mut hints = HashSet::new();
-        theirs.retain(|terms| terms.hint.is_empty() || hints.insert(terms.hint.as_str()));
-        theirs
+        only_first_of_hint(self.all_entries_for(selectors))
     }
 
     /// The same whatever the hints.
@@ -268,9 +287,10 @@ impl Identities {
             end: Some(self.ends[place]),
             not_after: Some(self.identities[place].svid().lifetime().span().not_after),
         });
-        let unsigned = self.unsigned_index.candidates(selectors).into_iter();
-        let unsigned = unsigned.map(|place| Held { terms: &self.unsigned[place], end: None, not_after: None });
-        let theirs = signed.chain(unsigned).filter(|held| held.terms.selectors.is_subset_of(selectors));
+        let unsigned = self.unsigned_below(selectors).map(|terms| Held { terms, end: None, not_after: None });
+        // Whatever selectors a delegate names: of an entry whose key is in hardware nothing is handed on.
+        let is_theirs = |terms: &EntryTerms| !terms.asks_for_hardware_key() && terms.selectors.is_subset_of(selectors);
+        let theirs = signed.chain(unsigned).filter(|held| is_theirs(held.terms));
         let mut theirs: Vec<_> = theirs.collect();
         theirs.sort_by(|a, b| (a.terms.created_at, &a.terms.id).cmp(&(b.terms.created_at, &b.terms.id)));
         theirs
@@ -315,6 +335,13 @@ impl Identities {
         let unsigned = self.unsigned.iter().map(|terms| &terms.selectors);
         Demand::of(self.identities.iter().map(|identity| identity.selectors()).chain(unsigned))
     }
+}
+
+/// Of entries with the same hint the first.
+fn only_first_of_hint(mut entries: Vec<&Arc<EntryTerms>>) -> Vec<&Arc<EntryTerms>> {
+    let mut hints = HashSet::new();
+    entries.retain(|terms| terms.hint.is_empty() || hints.insert(terms.hint.as_str()));
+    entries
 }
 
 #[cfg(test)]

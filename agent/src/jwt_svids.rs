@@ -4,7 +4,7 @@
 //! ```text
 //!  fetch ─► cache: more than half left? ─► served
 //!      └──► one flight for each wish (flights) ─► NewJWTSVID over the loop's connection (signing) ─► verified (token) ─► cache
-//!           the server of the entry, then others that have the same (upstreams)
+//!           the server of the entry, then others that have the same
 //! ```
 //! Nothing here decides who may have what: who calls [`JwtSvids::fetch`] names an entry that its workload has. No token is on the
 //! disk: they live for minutes, and each would cost a write of the whole sealed cache. `docs/trusted_time.md` holds for them as
@@ -15,7 +15,6 @@ mod error;
 mod flights;
 mod signing;
 mod token;
-mod upstreams;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,12 +27,12 @@ use tracing::{debug, info, warn};
 
 pub use error::FetchError;
 pub use token::Token;
-pub use upstreams::{Upstream, Upstreams};
 
 use crate::identities::Identities;
 use crate::server_answers::EntryTerms;
 use crate::server_number::{MAX_SERVERS, ServerNumber};
 use crate::trusted_time::Moment;
+use crate::upstreams::Upstreams;
 use cache::TokenCache;
 use flights::Flights;
 use signing::Signing;

@@ -37,6 +37,7 @@ use crate::endpoints::{
     AdminSocketConfig, BrokerSocketConfig, EndpointError, Limits, NowUnix, Sources, SubordinateUids, Tally,
     WorkloadApiConfig, serve_workload_api,
 };
+use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::own_certificate::OwnCertificates;
@@ -121,7 +122,7 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
     let (identities, counted) = (loops.identities, loops.shared.counted.clone());
     let (breaks, broken) = watch::channel(false);
     let life = tokio::spawn(life::live(config.clone(), loops.ends, loops.shared, stopping.clone(), breaks));
-    let jwt_svids = JwtSvids::new(identities.clone(), loops.upstreams);
+    let jwt_svids = JwtSvids::new(identities.clone(), loops.upstreams.clone());
     background.spawn(jwt_svids.clone().follow());
     let tally = Tally::new();
     serve_metrics(
@@ -139,8 +140,15 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
         &mut background,
     )
     .await?;
-    let sources =
-        Sources { identities: identities.clone(), requests: loops.requests, jwt_svids, now: now(time), jumps, tally };
+    let sources = Sources {
+        identities: identities.clone(),
+        requests: loops.requests,
+        jwt_svids,
+        hardware_keys: HardwareKeys::new(identities.clone(), loops.upstreams),
+        now: now(time),
+        jumps,
+        tally,
+    };
     let served = WorkloadApiConfig {
         admin: admin_socket(&config, log.level, loops.reports),
         broker: broker_socket(&config, OwnCertificates::new(loops.certificates)),

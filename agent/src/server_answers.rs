@@ -24,8 +24,8 @@ pub use foreign_bundle::ForeignBundle;
 pub use intermediate::{ClaimedIntermediate, Intermediate};
 pub use shown_bundle::ShownBundle;
 pub use svid::{
-    AgentSvid, WorkloadSvid, agent_svid, own_workload_svid, restored_agent_svid, restored_workload_svid, span,
-    workload_svid,
+    AgentSvid, WorkloadSvid, agent_svid, chain_for_key, own_workload_svid, restored_agent_svid, restored_workload_svid,
+    span, workload_svid,
 };
 pub use wit::{HOLDER_ALGORITHM, Wit};
 
@@ -92,6 +92,9 @@ pub enum AnswerRefusal {
         /// What the clock says, in words.
         clock: String,
     },
+    /// An SVID that has ended before it came.
+    #[error("the SVID ended at {}", utc(.0.not_after))]
+    Ended(Span),
     /// The SVID has another ID than the entry.
     #[error("the SVID is for {found}, not {expected}")]
     OtherId {

@@ -74,7 +74,7 @@ use executable_only::ExecutableOnly;
 use outcome::SHORTEST_PAUSE;
 use publish::Kept;
 use push::{DELTA_SPACING, Opened, Pushes};
-use schedule::unit;
+pub(crate) use schedule::unit;
 use standing::{Agent, Standing};
 use svids::MissingWits;
 use told::Told;

@@ -172,6 +172,11 @@ pub mod ironroot {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.agent.explain.v1.rs"));
                 }
             }
+            pub mod hardwarekey {
+                pub mod v1 {
+                    include!(concat!(env!("OUT_DIR"), "/ironroot.api.agent.hardwarekey.v1.rs"));
+                }
+            }
             pub mod status {
                 pub mod v1 {
                     include!(concat!(env!("OUT_DIR"), "/ironroot.api.agent.status.v1.rs"));
@@ -218,7 +223,7 @@ pub use envoy::extensions::transport_sockets::tls::v3 as envoy_tls;
 pub use envoy::service::{discovery::v3 as discovery, secret::v3 as secret};
 pub use envoy::r#type::v3 as envoy_type;
 pub use google::rpc;
-pub use ironroot::api::agent::{explain::v1 as explain, status::v1 as agent_status};
+pub use ironroot::api::agent::{explain::v1 as explain, hardwarekey::v1 as hardware_key, status::v1 as agent_status};
 pub use ironroot::api::head::v1 as issuance_head;
 pub use ironroot::api::server::{
     change::v1 as change, device::v1 as device, issued::v1 as issued, pcrpolicy::v1 as pcr_policy, root::v1 as root,

@@ -12,6 +12,8 @@ pub const MAX_VALUE_BYTES: usize = 4096;
 
 /// Type and value of the selector that stands for an agent's own CA: no attestor tells it of a process.
 const LOCAL_AUTHORITY: (&str, &str) = ("ironroot", "local_authority");
+/// The same of the one by which an entry asks that its key be in hardware.
+const HARDWARE_KEY: (&str, &str) = ("ironroot", "hardware_key");
 
 /// Why a text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -62,6 +64,11 @@ impl Selector {
         (&*self.kind, &*self.value) == LOCAL_AUTHORITY
     }
 
+    /// Whether it says that the key of its entry's SVIDs is to be in hardware: `ironroot:hardware_key`.
+    pub fn is_of_hardware_key(&self) -> bool {
+        (&*self.kind, &*self.value) == HARDWARE_KEY
+    }
+
     /// Whether it is about the program that a unix process runs: `unix:path:…`, `unix:sha256:…`.
     pub fn is_of_executable(&self) -> bool {
         &*self.kind == "unix" && (self.value.starts_with("path:") || self.value.starts_with("sha256:"))
@@ -109,9 +116,21 @@ impl SelectorSet {
     }
 
     /// Whether nothing but a program is named, which any local user can run, or make a process look like: no user, no
-    /// group, no unit.
+    /// group, no unit. Where its key is says nothing of a process.
     pub fn names_an_executable_only(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(Selector::is_of_executable)
+        !self.0.is_empty() && self.0.iter().all(|s| s.is_of_executable() || s.is_of_hardware_key())
+    }
+
+    /// Whether the entry of these selectors asks that its key be in hardware.
+    pub fn asks_for_hardware_key(&self) -> bool {
+        self.0.iter().any(Selector::is_of_hardware_key)
+    }
+
+    /// The same set with that beside it: what a process has that holds its key in hardware.
+    pub fn with_hardware_key(&self) -> Self {
+        let (kind, value) = HARDWARE_KEY;
+        let own = Selector { kind: kind.into(), value: value.into() };
+        self.0.iter().cloned().chain([own]).collect()
     }
 
     /// Whether the set is that of an agent's own CA: `ironroot:local_authority` alone.
@@ -205,10 +224,21 @@ mod tests {
             (&["unix:sha256:00", "systemd:id:a.service"], false),
             (&["unix:pathological:1"], false),
             (&["docker:path:/a"], false),
+            (&["ironroot:hardware_key"], true),
+            (&["ironroot:hardware_key", "unix:path:/a"], true),
+            (&["ironroot:hardware_key", "unix:uid:1"], false),
             (&[], false),
         ] {
             assert_eq!(set(texts).names_an_executable_only(), alone, "{texts:?}");
         }
+    }
+
+    #[test]
+    fn where_a_key_is_is_asked_for_beside_what_a_process_must_have() {
+        let asking = set(&["unix:uid:1", "ironroot:hardware_key"]);
+        assert!(asking.asks_for_hardware_key() && !set(&["unix:uid:1", "x:hardware_key"]).asks_for_hardware_key());
+        let process = set(&["unix:uid:1", "unix:gid:2"]);
+        assert!(!asking.is_subset_of(&process) && asking.is_subset_of(&process.with_hardware_key()));
     }
 
     #[test]

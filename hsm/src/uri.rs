@@ -50,6 +50,8 @@ pub enum UriError {
 
 pub use key::KeyUri;
 
+use crate::name::KeyName;
+
 /// Which token, and optionally which PIN file and module. All given attributes must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenUri {
@@ -112,6 +114,25 @@ impl TokenUri {
     /// The file with the PIN, if one is named.
     pub fn pin_source(&self) -> Option<&Path> {
         self.pin_source.as_deref()
+    }
+
+    /// The URI of a private key of this token, for software that is to use it: with where its PIN is, and without the module, of which some
+    /// that read URIs want to know nothing there (libp11 0.4.12). Source: RFC 7512 §2.3, §2.4.
+    pub fn of_private_key(&self, key: &KeyName) -> String {
+        let mut uri = self.to_string();
+        if let Some(id) = key.id() {
+            uri += ";id=";
+            uri.extend(id.as_bytes().iter().map(|byte| format!("%{byte:02X}")));
+        }
+        if let Some(label) = key.label() {
+            uri += &format!(";object={}", encode(label));
+        }
+        uri += ";type=private";
+        if let Some(pin) = &self.pin_source {
+            let segments: Vec<String> = pin.to_string_lossy().split('/').map(encode).collect();
+            uri += &format!("?pin-source=file:{}", segments.join("/"));
+        }
+        uri
     }
 
     /// Whether all that is given is true of the token in this slot; padding does not count.

@@ -71,6 +71,23 @@ impl TokenHeldKey {
         destroyed.map(drop).map_err(|error| KeyError::Token(TokenFailure::Token(error)))
     }
 
+    /// The key called `label` as it is in the token now; none if there is none.
+    pub async fn find(token: &LazyToken, label: &str) -> Result<Option<Self>, KeyError> {
+        let failed = |error| KeyError::Token(TokenFailure::Token(error));
+        let opened = token.get().await.map_err(KeyError::Token)?;
+        let found = opened.find(KeyName::new(key_id(label), label)).await.map_err(failed)?;
+        let of = |key: TokenKey| {
+            let (name, spki) = (key.name().clone(), key.spki_der().to_vec());
+            Self::of(token.clone(), name, spki, OnceCell::new_with(Some(key)))
+        };
+        found.map(of).transpose()
+    }
+
+    /// What the token calls it.
+    pub fn name(&self) -> &KeyName {
+        &self.known.name
+    }
+
     /// A key that was made before, from its slot's file; none if the file is not one of ours.
     pub fn from_note(token: &LazyToken, note: &[u8]) -> Option<Self> {
         let note: Note = serde_json::from_slice(note).ok()?;

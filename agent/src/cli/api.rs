@@ -20,7 +20,7 @@ use super::connection::Connection;
 use explain::Explain;
 use jwt::{FetchJwt, Validate};
 use svid::to_json;
-pub(super) use svid::{WorkloadSvid, WorkloadSvids};
+pub(super) use svid::{WorkloadSvid, WorkloadSvids, read_federated};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Api {

@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use ironroot_api::SpiffeId;
+use ironroot_api::pb::hardware_key::hardware_key_client::HardwareKeyClient;
+use ironroot_api::pb::hardware_key::{
+    FetchIdentitiesRequest, FetchIdentitiesResponse, NewX509svidRequest, NewX509svidResponse,
+};
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{
     JwtBundlesRequest, JwtBundlesResponse, JwtsvidRequest, JwtsvidResponse, ValidateJwtsvidRequest,
@@ -10,6 +15,7 @@ use ironroot_api::pb::workload::{
 };
 use ironroot_api::unix_socket;
 use ironroot_shell::command_line::{CommandError, SocketChoice};
+use prost::bytes::Bytes;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
@@ -45,6 +51,25 @@ impl Connection {
     pub(super) async fn x509_svids(&self) -> Result<Streaming<X509svidResponse>, CommandError> {
         let mut client = self.client().await?;
         Ok(client.fetch_x509svid(asking(X509svidRequest {})).await.map_err(advised)?.into_inner())
+    }
+
+    /// The stream of identities whose keys are in hardware, likewise.
+    pub(super) async fn hardware_identities(&self) -> Result<Streaming<FetchIdentitiesResponse>, CommandError> {
+        let mut client = self.hardware_client().await?;
+        Ok(client.fetch_identities(asking(FetchIdentitiesRequest {})).await.map_err(advised)?.into_inner())
+    }
+
+    /// A certificate chain for a key in hardware: DER, one after the other. `csr`: a PKCS#10 request, DER.
+    pub(super) async fn certified(&self, spiffe_id: &SpiffeId, csr: Vec<u8>) -> Result<Bytes, CommandError> {
+        let request = NewX509svidRequest { spiffe_id: spiffe_id.to_string(), csr: csr.into() };
+        let answered = self.hardware_client().await?.new_x509svid(asking(request)).await;
+        let NewX509svidResponse { x509_svid } = answered.map_err(advised)?.into_inner();
+        Ok(x509_svid)
+    }
+
+    async fn hardware_client(&self) -> Result<HardwareKeyClient<Channel>, CommandError> {
+        let channel = self.open().await?;
+        Ok(HardwareKeyClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
     }
 
     /// The JWT bundles, and JWT-SVIDs for `audience`: one for each identity, or for `spiffe_id` alone if that is not empty. Over one

@@ -1,30 +1,35 @@
 //! `deliver`: an identity in files, for software that knows no SPIFFE.
 //!
 //! ```text
-//!  Workload API ─stream─► this process's SVID ─► files.rs: a set of files, current in one step ─► telling.rs: command, signal
+//!  Workload API ─stream─► this process's SVID ──────┐
+//!                                     (source.rs)  ├─► files.rs: a set of files, current in one step ─► telling.rs: command, signal
+//!  a key in hardware, certified (in_hardware.rs) ──────┘
 //! ```
 //! Nothing here has more rights than any workload: the process gets what the agent's entries give it.
 
 mod complaints;
 mod files;
+mod in_hardware;
+mod source;
 mod telling;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use ironroot_api::SpiffeId;
-use ironroot_api::pb::workload::X509svidResponse;
-use ironroot_shell::clock::wall_unix;
+use ironroot_attest::tpm::TpmAddress;
+use ironroot_hsm::TokenUri;
 use ironroot_shell::command_line::{CommandError, Output, Reply, block_on};
 use ironroot_shell::process::{stop_asked, supervisor};
 use tonic::Streaming;
 
-use super::api::{WorkloadSvid, WorkloadSvids};
 use super::connection::Connection;
 use complaints::Complaints;
 use files::{Delivered, Directory, FileOwner, key_mode};
+use in_hardware::InHardware;
+use source::{HandedOut, Source};
 use telling::{Telling, parse_signal};
 
 /// Pause before the agent is asked again, or what failed is told again; doubled each time.
@@ -41,8 +46,15 @@ with) and bundle.NAME.pem for each trust domain that it federates with. The set 
 COMMAND is run once the set is there: at the start, and after each change. It is run again until it succeeds. If the identity
 ends, the files stay as they are: the certificate in them has its own end.
 
+With -pkcs11 the key is made in a token and stays there, a new one for each certificate: svid.key says to OpenSSL's pkcs11-provider which
+it is, svid.uri to others, nginx_engine.conf to an nginx with libp11's engine. The URI names the token, its module and its PIN file. With -tpm svid.key is a TSS2
+PRIVATE KEY, which OpenSSL's provider tpm2 reads and this TPM alone can use.
+
 Example: ironroot-agent deliver -directory /run/nginx-identity -group www-data -mode 0640 -- nginx -s reload
 Example: ironroot-agent deliver -directory /run/mosquitto-identity -owner mosquitto -signal HUP -pidFile /run/mosquitto.pid
+Example: ironroot-agent deliver -directory /var/lib/nginx-identity \\
+  -pkcs11 'pkcs11:token=nginx?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/nginx/hsm.pin' -- nginx -s reload
+Example: ironroot-agent deliver -directory /var/lib/nginx-identity -tpm /dev/tpmrm0 -group www-data -mode 0640 -- nginx -s reload
 Example: ironroot-agent deliver -directory ./identity -once"
 )]
 pub(super) struct Deliver {
@@ -61,8 +73,17 @@ pub(super) struct Deliver {
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
     /// Mode of the files that hold the key, in octal; never for everybody
-    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = key_mode)]
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = key_mode, conflicts_with = "pkcs11")]
     mode: u32,
+    /// Keep the key in this PKCS#11 token, of which the files say where it is. The entry asks for it, with the selector ironroot:hardware_key
+    #[arg(long, value_name = "URI", value_parser = TokenUri::parse)]
+    pkcs11: Option<TokenUri>,
+    /// What the keys in the token are called; without the flag by the directory. Two deliveries into one token never have the same
+    #[arg(long = "keyName", value_name = "NAME", requires = "pkcs11")]
+    key_name: Option<String>,
+    /// Keep the key in the TPM at this address (/dev/tpmrm0, or a TCTI); the files hold it as the TPM has wrapped it. The entry asks for it likewise
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "pkcs11")]
+    tpm: Option<TpmAddress>,
     /// Send this signal to the process of -pidFile after each change
     #[arg(long, value_name = "NAME", requires = "pid_file", value_parser = parse_signal)]
     signal: Option<nix::sys::signal::Signal>,
@@ -82,39 +103,57 @@ pub(super) struct Deliver {
 
 impl Deliver {
     pub(super) fn execute(self) -> ExitCode {
-        let delivered = self.open().and_then(|delivery| {
-            block_on(async {
-                let stopped = stop_asked().map_err(CommandError::run)?;
-                tokio::select! {
-                    delivered = delivery.run() => delivered,
-                    () = stopped => Ok(()),
-                }
-            })
-        });
+        let delivered = match (self.pkcs11.clone(), self.tpm.clone()) {
+            (None, None) => self.delivered(|flags, _| Ok(HandedOut { spiffe_id: flags.spiffe_id.clone() })),
+            (Some(uri), _) => self.delivered(|flags, directory| {
+                InHardware::token(uri, flags.key_name.clone(), directory, flags.spiffe_id.clone())
+            }),
+            (None, Some(address)) => self.delivered(|flags, _| Ok(InHardware::chip(address, flags.spiffe_id.clone()))),
+        };
         Reply::print(&delivered.map(|()| Reply::default()), Output::Pretty)
     }
 
-    fn open(self) -> Result<Delivery, CommandError> {
+    fn delivered<S: Source>(
+        self,
+        source: impl FnOnce(&Self, &Path) -> Result<S, CommandError>,
+    ) -> Result<(), CommandError> {
+        let mut delivery = self.open(source)?;
+        block_on(async {
+            let stopped = stop_asked().map_err(CommandError::run)?;
+            tokio::select! {
+                delivered = delivery.run() => delivered,
+                () = stopped => Ok(()),
+            }
+        })
+    }
+
+    fn open<S: Source>(
+        self,
+        source: impl FnOnce(&Self, &Path) -> Result<S, CommandError>,
+    ) -> Result<Delivery<S>, CommandError> {
         let owner = FileOwner::named(self.owner.as_deref(), self.group.as_deref())?;
-        let directory = Directory::open(self.directory, owner, self.mode)?;
+        let failed = |source| CommandError::File { doing: "find", path: self.directory.clone(), source };
+        let path = std::path::absolute(&self.directory).map_err(failed)?;
+        let source = source(&self, &path)?;
+        let directory = Directory::open(path, owner, self.mode)?;
         let telling = Telling { command: self.command, signal: self.signal.zip(self.pid_file) };
         let once = self.once.then_some(self.timeout);
-        Ok(Delivery { connection: self.connection, spiffe_id: self.spiffe_id, directory, telling, once })
+        Ok(Delivery { connection: self.connection, source, directory, telling, once })
     }
 }
 
 /// What a `deliver` needs while it lives.
-struct Delivery {
+struct Delivery<S> {
     connection: Connection,
-    spiffe_id: Option<SpiffeId>,
+    source: S,
     directory: Directory,
     telling: Telling,
     /// How long to wait, if one delivery is all.
     once: Option<Duration>,
 }
 
-impl Delivery {
-    async fn run(&self) -> Result<(), CommandError> {
+impl<S: Source> Delivery<S> {
+    async fn run(&mut self) -> Result<(), CommandError> {
         match self.once {
             None => self.keep().await,
             Some(patience) => {
@@ -124,19 +163,17 @@ impl Delivery {
         }
     }
 
-    async fn deliver_once(&self) -> Result<(), CommandError> {
+    async fn deliver_once(&mut self) -> Result<(), CommandError> {
         let ended = || CommandError::Malformed("the agent ended the stream without an answer".to_owned());
-        let first = self.connection.x509_svids().await?.message().await?.ok_or_else(ended)?;
-        self.put(&first)?;
-        self.telling.tell().await
+        let first = self.source.stream(&self.connection).await?.message().await?.ok_or_else(ended)?;
+        self.put(&first).await?;
+        self.tell().await
     }
 
     /// Never ends because the agent does, nor because a disk is full or a command fails: that may pass.
-    async fn keep(&self) -> Result<(), CommandError> {
+    async fn keep(&mut self) -> Result<(), CommandError> {
         let mut complaints = Complaints::default();
-        // What this process told before it was started anew, nobody knows.
-        let mut owed = Owed { telling: true, pause: SHORTEST_PAUSE };
-        let mut pause = SHORTEST_PAUSE;
+        let (mut owed, mut pause) = (Owed::at_the_start(), SHORTEST_PAUSE);
         loop {
             match self.follow(&mut owed, &mut complaints).await {
                 Err(error @ CommandError::Socket(_)) => return Err(error),
@@ -149,15 +186,15 @@ impl Delivery {
     }
 
     /// Delivers what one stream brings, to its end.
-    async fn follow(&self, owed: &mut Owed, complaints: &mut Complaints) -> Result<(), CommandError> {
-        let mut stream = self.connection.x509_svids().await?;
+    async fn follow(&mut self, owed: &mut Owed, complaints: &mut Complaints) -> Result<(), CommandError> {
+        let mut stream = self.source.stream(&self.connection).await?;
         let mut last = None;
-        while let Some(news) = next(&mut stream, last.is_some() && owed.telling, owed.pause).await? {
-            if let News::Identity(response) = news {
-                last = Some(response);
+        while let Some(news) = next(&mut stream, last.as_ref().and_then(|_| owed.due())).await? {
+            if let News::Answer(answer) = news {
+                last = Some(answer);
             }
-            let Some(response) = &last else { continue };
-            match self.deliver(response, owed).await {
+            let Some(answer) = &last else { continue };
+            match self.deliver(answer, owed).await {
                 Ok(()) => complaints.end(),
                 Err(error) => complaints.say(&error),
             }
@@ -165,70 +202,77 @@ impl Delivery {
         Ok(())
     }
 
-    async fn deliver(&self, response: &X509svidResponse, owed: &mut Owed) -> Result<(), CommandError> {
+    async fn deliver(&mut self, answer: &S::Answer, owed: &mut Owed) -> Result<(), CommandError> {
         // A set that could not be written is owed as one that was written and not told.
-        let was_owed = std::mem::replace(&mut owed.telling, true);
-        owed.pause = (owed.pause * 2).min(LONGEST_PAUSE);
-        if self.put(response)? == Delivered::AsItWas && !was_owed {
-            *owed = Owed::nothing();
-            return Ok(());
+        let was_owed = owed.begin();
+        let (delivered, renewal) = self.put(answer).await?;
+        if delivered == Delivered::New || was_owed {
+            self.tell().await?;
+            supervisor::started(&format!("delivering into {}", self.directory.path().display()));
         }
-        self.telling.tell().await?;
-        *owed = Owed::nothing();
-        supervisor::started(&format!("delivering into {}", self.directory.path().display()));
+        *owed = Owed::nothing_before(renewal);
         Ok(())
     }
 
-    fn put(&self, response: &X509svidResponse) -> Result<Delivered, CommandError> {
-        let svids = WorkloadSvids::verified(response, wall_unix())?;
-        let svid = self.chosen(&svids)?;
-        let delivered = self.directory.put(&files::of(svid, &svids.federated)?)?;
-        if let Delivered::New(set) = &delivered {
-            say(&format!("{} until {} is in {}\n", svid.id, ironroot_api::utc(svid.end()), set.display()));
+    async fn put(&mut self, answer: &S::Answer) -> Result<(Delivered, Option<Instant>), CommandError> {
+        let set = self.source.set(answer, &self.directory, &self.connection).await?;
+        let delivered = self.directory.put(&*set.files)?;
+        if delivered == Delivered::New {
+            let place = self.directory.current().unwrap_or_else(|| self.directory.path().to_owned());
+            say(&format!("{} until {} is in {}\n", set.id, ironroot_api::utc(set.end), place.display()));
         }
-        Ok(delivered)
+        Ok((delivered, set.renewal.map(|renewal| Instant::now() + renewal)))
     }
 
-    fn chosen<'a>(&self, svids: &'a WorkloadSvids) -> Result<&'a WorkloadSvid, CommandError> {
-        let chosen = match &self.spiffe_id {
-            None => svids.svids.first(),
-            Some(wanted) => svids.svids.iter().find(|svid| svid.id == *wanted),
-        };
-        chosen.ok_or_else(|| {
-            let wanted = self.spiffe_id.as_ref().map_or("an identity".to_owned(), ToString::to_string);
-            let held: Vec<String> = svids.svids.iter().map(|svid| svid.id.to_string()).collect();
-            CommandError::Malformed(format!("{wanted} is none of this process's identities: {}", held.join(", ")))
-        })
+    async fn tell(&mut self) -> Result<(), CommandError> {
+        self.telling.tell().await?;
+        self.source.told(&self.directory)
     }
 }
 
-/// What is to be told again, and when.
+/// What is to be done though the agent says nothing, and when.
 struct Owed {
-    telling: bool,
+    /// Others are to be told, or a set is to be written that could not be.
+    again: bool,
     pause: Duration,
+    renewal: Option<Instant>,
 }
 
 impl Owed {
-    fn nothing() -> Self {
-        Self { telling: false, pause: SHORTEST_PAUSE }
+    /// What this process told before it was started anew, nobody knows.
+    fn at_the_start() -> Self {
+        Self { again: true, pause: SHORTEST_PAUSE, renewal: None }
+    }
+
+    fn nothing_before(renewal: Option<Instant>) -> Self {
+        Self { again: false, pause: SHORTEST_PAUSE, renewal }
+    }
+
+    /// Begins to do it; whether it was owed before.
+    fn begin(&mut self) -> bool {
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        std::mem::replace(&mut self.again, true)
+    }
+
+    fn due(&self) -> Option<Duration> {
+        match self.again {
+            true => Some(self.pause),
+            false => self.renewal.map(|at| at.saturating_duration_since(Instant::now())),
+        }
     }
 }
 
-enum News {
-    Identity(X509svidResponse),
-    /// What is owed is due again.
+enum News<A> {
+    Answer(A),
+    /// What is owed is due.
     Due,
 }
 
-/// The stream's next message; or, if something is owed, that it is due.
-async fn next(
-    stream: &mut Streaming<X509svidResponse>,
-    owed: bool,
-    pause: Duration,
-) -> Result<Option<News>, CommandError> {
+/// The stream's next message; or, `due` from now, that something is.
+async fn next<A>(stream: &mut Streaming<A>, due: Option<Duration>) -> Result<Option<News<A>>, CommandError> {
     tokio::select! {
-        message = stream.message() => Ok(message?.map(News::Identity)),
-        () = tokio::time::sleep(pause), if owed => Ok(Some(News::Due)),
+        message = stream.message() => Ok(message?.map(News::Answer)),
+        () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => Ok(Some(News::Due)),
     }
 }
 

@@ -38,6 +38,7 @@ use super::caller::Known;
 use super::door::Admitted;
 use super::tally::Tally;
 use super::{NowUnix, Sources};
+use crate::hardware_keys::HardwareKeys;
 use crate::identities::Identities;
 use crate::jwt_svids::JwtSvids;
 use crate::requests::Requests;
@@ -66,6 +67,7 @@ struct State {
     identities: watch::Receiver<Arc<Identities>>,
     requests: Requests,
     jwt_svids: JwtSvids,
+    hardware_keys: HardwareKeys,
     turns: Turns,
     now: NowUnix,
     jumps: Jumps,
@@ -102,13 +104,14 @@ impl Serving {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let turns = Turns::new(admission.clone(), ATTESTATION_DEADLINE);
-        let Sources { identities, requests, jwt_svids, now, jumps, tally } = sources;
+        let Sources { identities, requests, jwt_svids, hardware_keys, now, jumps, tally } = sources;
         Self(Arc::new(State {
             attestor,
             admission,
             identities,
             requests,
             jwt_svids,
+            hardware_keys,
             turns,
             now,
             jumps,
@@ -120,6 +123,11 @@ impl Serving {
     /// JWT-SVIDs, which are made when they are asked for.
     pub fn jwt(&self) -> &JwtSvids {
         &self.0.jwt_svids
+    }
+
+    /// Certificates for keys in hardware, likewise.
+    pub fn hardware_keys(&self) -> &HardwareKeys {
+        &self.0.hardware_keys
     }
 
     /// The time that ends are measured by, seconds.

@@ -18,11 +18,14 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Checks that entry and SVID are for the same ID. What else must be true of an SVID is so once there is one.
+    /// Checks that entry and SVID are for the same ID, and that the entry leaves its key to this agent. What else must be true of an SVID is so once there is one.
     pub fn try_new(terms: Arc<EntryTerms>, svid: Arc<WorkloadSvid>) -> Result<Self, IdentitiesError> {
         if *svid.spiffe_id() != terms.spiffe_id {
             let (entry_id, found) = (terms.id.clone(), svid.spiffe_id().to_string());
             return Err(IdentitiesError::OtherId { entry_id, found });
+        }
+        if terms.asks_for_hardware_key() {
+            return Err(IdentitiesError::KeyInHardware(terms.id.clone()));
         }
         Ok(Self { terms, svid })
     }

@@ -243,3 +243,30 @@ fn the_nearest_entry_shares_something_and_lacks_least() {
         assert_eq!(nearest, expected, "{has:?} among {entries:?}");
     }
 }
+
+#[test]
+fn an_entry_whose_key_is_in_hardware_is_nobodys_but_for_certificates_whatever_selectors_are_named() {
+    const ASKED: &[&str] = &["unix:uid:1", "ironroot:hardware_key"];
+    let entry = |id, selectors, created_at| terms(&Entry { id, selectors, created_at, ..ENTRY });
+    let authority = authority();
+    let key = svid(&authority, "spiffe://td/web", 60);
+    let refused = Identity::try_new(entry("new", ASKED, 2), Arc::new(key)).map(drop);
+    assert_eq!(refused, Err(IdentitiesError::KeyInHardware("new".to_owned())));
+
+    let on_demand = EntryTerms { on_demand: true, ..EntryTerms::clone(&entry("new", ASKED, 2)) };
+    let hinted = |id, created_at| EntryTerms {
+        hint: "h".to_owned(),
+        ..EntryTerms::clone(&entry(id, &["ironroot:hardware_key", "unix:gid:2"], created_at))
+    };
+    let nobodys = entry("nobodys", &["ironroot:hardware_key"], 0);
+    let unsigned = [on_demand, hinted("b", 4), hinted("a", 3)].map(Arc::new).into_iter().chain([nobodys]).collect();
+    let all = Identities::try_new(td("td"), Vec::new(), bundle(&authority)).expect("sound").with_unsigned(unsigned);
+    for named in [&["unix:uid:1", "unix:gid:2"][..], &["unix:uid:1", "unix:gid:2", "ironroot:hardware_key"]] {
+        let selectors = set(named);
+        assert!(all.entries_for(&selectors).is_empty() && all.all_entries_for(&selectors).is_empty(), "{named:?}");
+        assert!(all.unsigned_for(&selectors).is_empty() && !all.is_entitled(&selectors), "{named:?}");
+        let ids: Vec<_> = all.hardware_entries_for(&selectors).iter().map(|terms| terms.id.as_str()).collect();
+        assert_eq!(ids, ["new", "a"], "oldest first, of a hint the oldest alone, and not what names nobody");
+    }
+    assert!(all.hardware_entries_for(&set(&["unix:uid:2"])).is_empty());
+}

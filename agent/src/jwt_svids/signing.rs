@@ -12,10 +12,11 @@ use tonic::{Code, Status};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::{FetchError, Token, Upstream, Upstreams, Wish};
+use super::{FetchError, Token, Wish};
 use crate::identities::Identities;
 use crate::server_answers::TrustBundle;
 use crate::server_channel::{Channel, RPC_DEADLINE, within};
+use crate::upstreams::{Upstream, Upstreams};
 
 /// First pause after a call that did not reach the server; doubles until [`RPC_DEADLINE`] is over. Source: SPIRE.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ impl Signing {
     pub async fn sign(&self, wish: &Wish) -> Result<Token, FetchError> {
         let late = |_| FetchError::Late;
         let upstream = self.upstreams.at(wish.terms.server);
-        let signed = tokio::time::timeout(RPC_DEADLINE, upstream.signed(wish));
+        let signed = tokio::time::timeout(RPC_DEADLINE, signed(upstream, wish));
         let text = Zeroizing::new(signed.await.map_err(late)??);
         let bundle = self.bundle()?;
         let token = match Token::from_answer(&text, wish, &bundle, &upstream.time) {
@@ -62,37 +63,23 @@ impl Signing {
     }
 }
 
-impl Upstream {
-    async fn signed(&self, wish: &Wish) -> Result<String, FetchError> {
-        let mut pause = RETRY_PAUSE;
-        loop {
-            let channel = self.channel().await?;
-            match call(channel, wish).await {
-                Ok(token) => return Ok(token),
-                Err(status) if status.code() == Code::Unavailable => {
-                    debug!(%status, "JWT-SVID not signed; trying again")
+async fn signed(upstream: &Upstream, wish: &Wish) -> Result<String, FetchError> {
+    let mut pause = RETRY_PAUSE;
+    loop {
+        let channel = upstream.channel().await.ok_or(FetchError::ServerAway)?;
+        match call(channel, wish).await {
+            Ok(token) => return Ok(token),
+            Err(status) if status.code() == Code::Unavailable => debug!(%status, "JWT-SVID not signed; trying again"),
+            Err(status) => {
+                // What the server has against this agent is the loop's to hear.
+                if denial_reason(&status).is_some() {
+                    upstream.requests.refresh();
                 }
-                Err(status) => {
-                    // What the server has against this agent is the loop's to hear.
-                    if denial_reason(&status).is_some() {
-                        self.requests.refresh();
-                    }
-                    return Err(status.into());
-                }
+                return Err(status.into());
             }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
         }
-    }
-
-    /// The connection that is there, or one that the loop makes now. None while the loop knows that the server is away: no
-    /// workload can make this agent dial.
-    async fn channel(&self) -> Result<Channel, FetchError> {
-        let open = self.link.borrow().clone();
-        match open {
-            Some(channel) => Ok(channel),
-            None => self.requests.connection().await.ok_or(FetchError::ServerAway),
-        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
     }
 }
 

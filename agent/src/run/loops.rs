@@ -12,13 +12,13 @@ use super::life::{Ends, Shared};
 use crate::config::{AgentConfig, ServerConfig};
 use crate::counted::Counted;
 use crate::identities::Identities;
-use crate::jwt_svids::{Upstream, Upstreams};
 use crate::own_certificate::OwnCertificate;
 use crate::report::{Report, Reports};
 use crate::requests::Requests;
 use crate::sync::Wakes;
 use crate::trusted_time::{Jumps, TrustedTime};
 use crate::union::{Bans, Follower, Source};
+use crate::upstreams::{Upstream, Upstreams};
 
 /// See the module.
 pub(super) struct Loops {
@@ -32,7 +32,7 @@ pub(super) struct Loops {
     pub reports: Reports,
     /// Asks each loop for what is its server's.
     pub requests: Requests,
-    /// Where JWT-SVIDs are signed.
+    /// Where what workloads ask for is signed.
     pub upstreams: Upstreams,
     /// Wakes each loop.
     pub ask_now: Vec<Arc<Notify>>,

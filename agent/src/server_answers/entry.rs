@@ -135,8 +135,8 @@ impl EntryTerms {
             hint: entry.hint.clone(),
             created_at: entry.created_at,
             revision_number: entry.revision_number,
-            // No workload asks for the SVID that the agent's own CA is had with.
-            on_demand: on_demand || selectors.is_of_local_authority(),
+            // No workload asks for the SVID that the agent's own CA is had with, nor the agent for one whose key is a workload's.
+            on_demand: on_demand || selectors.is_of_local_authority() || selectors.asks_for_hardware_key(),
             selectors,
             unique_tokens: Some(entry.additional_attributes.is_some_and(|more| more.jwt_svid_include_jti)),
             is_privileged: Some(entry.admin || entry.downstream),
@@ -167,6 +167,11 @@ impl EntryTerms {
     fn is_whole(&self, fields: EntryFields) -> bool {
         let is_signable = fields == EntryFields::Served || self.certificate.is_some();
         is_signable && self.unique_tokens.is_some() && self.is_privileged.is_some() && self.federates_with.is_some()
+    }
+
+    /// Whether its key is to be in hardware: this agent makes no key for it, and hands none out.
+    pub fn asks_for_hardware_key(&self) -> bool {
+        self.selectors.asks_for_hardware_key()
     }
 
     /// Whether it is that by which the agent has a CA of its own: no workload has its selectors.

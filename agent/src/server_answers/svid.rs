@@ -161,6 +161,25 @@ pub fn workload_svid(
     Ok(WorkloadSvid { spiffe_id, chain, key, lifetime, wit: None })
 }
 
+/// Checks a certificate for a key of a workload's own: `expected` is the entry's ID, `spki_der` the key's. It says nothing of the time: the
+/// key may be an old one. What has ended as far as `moment` can know is refused.
+pub fn chain_for_key(
+    answer: &types::X509svid,
+    expected: &SpiffeId,
+    spki_der: &[u8],
+    bundle: &TrustBundle,
+    moment: &Moment,
+) -> Result<DerList, AnswerRefusal> {
+    expect_announced(answer.id.as_ref(), expected)?;
+    let checked = CheckedChain::check(answer.cert_chain.iter().map(|der| &der[..]), bundle, moment)?;
+    checked.expect_key(spki_der)?;
+    expect_id(checked.verified.spiffe_id(), expected)?;
+    if moment.is_placed() && checked.span.not_after < moment.estimate() {
+        return Err(AnswerRefusal::Ended(checked.span));
+    }
+    Ok(checked.list())
+}
+
 /// Checks a workload's certificate that this agent has just signed with its own CA, as if a server had sent it. It says nothing of the
 /// time. `now_unix`: when it was signed.
 pub fn own_workload_svid<'a>(

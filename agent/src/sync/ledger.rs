@@ -140,11 +140,11 @@ impl Ledger {
     }
 
     /// Keeps a verified SVID, to be replaced when half of what remains of its life is over. Counted from now and not from
-    /// its notBefore, which servers date back. Nothing happens if the entry went or changed its ID meanwhile. Whether it is
+    /// its notBefore, which servers date back. Nothing happens if the entry went, changed its ID or wants its key in hardware meanwhile. Whether it is
     /// kept: not if our clock disputes it, and what is held lasts longer. `unit`: as in [`restore`](Self::restore).
     pub fn put_svid(&mut self, entry_id: &str, svid: WorkloadSvid, now: Instant, moment: &Moment, unit: f64) -> bool {
         let Some(held) = self.entries.get_mut(entry_id) else { return true };
-        if held.terms().spiffe_id != *svid.spiffe_id() {
+        if held.terms().spiffe_id != *svid.spiffe_id() || held.terms().asks_for_hardware_key() {
             return true;
         }
         if !moment.prefers(svid.lifetime(), held.svid().map(WorkloadSvid::lifetime)) {

@@ -19,13 +19,15 @@ use ironroot_agent::endpoints::{
     AdminSocketConfig, Delegates, EndpointError, Limits, NowUnix, SdsConfig, Sources, SubordinateUids, Tally,
     WorkloadApiConfig, serve_workload_api,
 };
+use ironroot_agent::hardware_keys::HardwareKeys;
 use ironroot_agent::identities::{Identities, Identity};
-use ironroot_agent::jwt_svids::{JwtSvids, Upstream, Upstreams};
+use ironroot_agent::jwt_svids::JwtSvids;
 use ironroot_agent::report::{Report, Reports};
 use ironroot_agent::requests::{self, Requests};
 use ironroot_agent::server_answers::{EntryTerms, TrustBundle, restored_workload_svid};
 use ironroot_agent::server_number::ServerNumber;
 use ironroot_agent::trusted_time::{Jumps, TrustedTime};
+use ironroot_agent::upstreams::{Upstream, Upstreams};
 use ironroot_api::TrustDomain;
 use ironroot_api::pb::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use ironroot_api::pb::workload::{X509svidRequest, X509svidResponse};
@@ -296,8 +298,10 @@ pub fn admin(socket_path: PathBuf, delegates: Delegates) -> AdminSocketConfig {
 pub fn sources(identities: watch::Receiver<Arc<Identities>>, requests: Requests, now: NowUnix) -> Sources {
     let (_, linked) = watch::channel(None);
     let upstream = Upstream { link: linked, requests: requests.clone(), time: TrustedTime::new() };
-    let jwt_svids = JwtSvids::new(identities.clone(), Upstreams::of(vec![upstream]).expect("one"));
-    Sources { identities, requests, jwt_svids, now, jumps: Jumps::channel().1, tally: Tally::new() }
+    let upstreams = Upstreams::of(vec![upstream]).expect("one");
+    let hardware_keys = HardwareKeys::new(identities.clone(), upstreams.clone());
+    let jwt_svids = JwtSvids::new(identities.clone(), upstreams);
+    Sources { identities, requests, jwt_svids, hardware_keys, now, jumps: Jumps::channel().1, tally: Tally::new() }
 }
 
 /// A request with the security header.

@@ -25,6 +25,12 @@ impl Chip {
         })
     }
 
+    /// The persistent handle of the storage root key that `key` was made under; none if that is made anew from its template at each use.
+    pub fn persistent_root_of(&mut self, key: &KeyBlob) -> Result<Option<u32>, TpmError> {
+        let found = self.task(|tpm| tpm.persistent(Primary::StorageRoot))?;
+        Ok(found.filter(|root| root.name == key.parent).map(|_| Primary::StorageRoot.persistent_handle()))
+    }
+
     /// Signs a SHA-256 digest. Returns DER ECDSA-Sig-Value (RFC 3279 §2.2.3), as TLS and X.509 want it.
     pub fn sign_digest(&mut self, key: &KeyBlob, digest: &[u8; 32]) -> Result<Vec<u8>, TpmError> {
         let digest = Digest::try_from(digest.as_slice()).expect("TPM2B_DIGEST holds at least a SHA-512 digest");

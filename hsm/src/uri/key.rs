@@ -74,6 +74,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_for_others_names_the_same_key_and_says_nothing_that_a_configuration_would_have_to_quote() {
+        let token =
+            TokenUri::parse("pkcs11:token=my%20token?module-path=/m.so&pin-source=file:/etc/a%20b/pin").unwrap();
+        let name = KeyName::new(KeyId::new(&[1, 0xff]).unwrap(), "ironroot /run/x \"1\"");
+        let uri = token.of_private_key(&name);
+        assert_eq!(
+            uri,
+            "pkcs11:token=my%20token;id=%01%FF;object=ironroot%20%2Frun%2Fx%20%221%22;type=private?pin-source=file:/etc/a%20b/pin"
+        );
+        let read = KeyUri::parse(&uri).unwrap();
+        assert_eq!((read.key(), read.token().pin_source()), (&name, Some(Path::new("/etc/a b/pin"))));
+        let bare = TokenUri::with_serial("7").of_private_key(&KeyName::labelled("k").unwrap());
+        assert_eq!(bare, "pkcs11:serial=7;object=k;type=private");
+    }
+
+    #[test]
     fn a_key_is_named_by_its_label_its_id_or_both_beside_its_token() {
         let uri = KeyUri::parse("pkcs11:token=t;object=dev%20key;id=%01%ff;type=private?module-path=/m.so").unwrap();
         assert_eq!(uri.key().to_string(), "CKA_ID 01ff (CKA_LABEL \"dev key\")");

@@ -1,6 +1,6 @@
 //! The Workload API's answer, checked and shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use ironroot_api::pb::workload::{X509svid, X509svidResponse};
 use ironroot_api::tls::{SvidRefusal, TrustAnchors};
 use ironroot_api::{spire_time, utc};
 use ironroot_shell::command_line::{CommandError, base64, counted};
+use prost::bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use webpki::KeyUsage;
@@ -42,11 +43,7 @@ impl WorkloadSvids {
         }
         let svids =
             response.svids.iter().map(|svid| WorkloadSvid::verified(svid, now_unix)).collect::<Result<_, _>>()?;
-        let federated = response.federated_bundles.iter().map(|(trust_domain, bundle)| {
-            let bundle = Certificate::parse_concatenated(bundle).map_err(|error| wrong(trust_domain, &error))?;
-            Ok((trust_domain.clone(), bundle))
-        });
-        Ok(Self { svids, federated: federated.collect::<Result<_, CommandError>>()? })
+        Ok(Self { svids, federated: read_federated(&response.federated_bundles)? })
     }
 
     /// A line for people if this machine's clock is before what was received; else nothing.
@@ -79,7 +76,8 @@ impl WorkloadSvids {
 }
 
 impl WorkloadSvid {
-    fn verified(svid: &X509svid, now_unix: i64) -> Result<Self, CommandError> {
+    /// The same of one; what it says of a key is not looked at.
+    pub(in crate::cli) fn verified(svid: &X509svid, now_unix: i64) -> Result<Self, CommandError> {
         let id = SpiffeId::parse(&svid.spiffe_id).map_err(|error| wrong(&svid.spiffe_id, &error))?;
         let parse = |der: &[u8]| Certificate::parse_concatenated(der).map_err(|error| wrong(&id, &error));
         let (chain, bundle) = (parse(&svid.x509_svid)?, parse(&svid.bundle)?);
@@ -115,6 +113,17 @@ impl WorkloadSvid {
         }
         authorities(text, "", &self.bundle);
     }
+}
+
+/// Bundles of other trust domains, by their SPIFFE IDs.
+pub(in crate::cli) fn read_federated(
+    told: &HashMap<String, Bytes>,
+) -> Result<BTreeMap<String, Vec<Certificate>>, CommandError> {
+    let each = told.iter().map(|(trust_domain, bundle)| {
+        let bundle = Certificate::parse_concatenated(bundle).map_err(|error| wrong(trust_domain, &error))?;
+        Ok((trust_domain.clone(), bundle))
+    });
+    each.collect()
 }
 
 /// The answer in the JSON form of protocol buffers, the private keys included, as SPIRE prints it.

@@ -24,7 +24,9 @@ use crate::pem;
 
 /// The link to the newest set.
 const CURRENT: &str = "current";
-/// What the link is before it is renamed.
+/// The link to the set of which others have been told; kept where keys are in hardware.
+const TOLD: &str = "told";
+/// What a link is before it is renamed.
 const NEXT: &str = "current.new";
 /// What the name of a set begins with; its number follows.
 const SET: &str = "set-";
@@ -33,12 +35,38 @@ const PUBLIC: u32 = 0o644;
 /// Rights of users who are neither the file's owner nor in its group.
 const OTHERS: u32 = 0o007;
 
+/// The files of a set, which may say in which directory they are.
+pub(super) type FilesAt = dyn Fn(&Path) -> Vec<SetFile>;
+
 /// One file of a set.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SetFile {
     name: String,
     content: Zeroizing<Vec<u8>>,
     is_secret: bool,
+}
+
+impl SetFile {
+    /// One that everybody may read.
+    pub(super) fn open(name: &str, content: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.to_owned(), content: Zeroizing::new(content.into()), is_secret: false }
+    }
+
+    /// One for those alone who may use the key.
+    pub(super) fn secret(name: &str, content: impl Into<Vec<u8>>) -> Self {
+        Self { is_secret: true, ..Self::open(name, content) }
+    }
+
+    /// The same content after `before`, under another name.
+    pub(super) fn beside(&self, name: &str, before: &[u8]) -> Self {
+        let content = Zeroizing::new([before, &self.content].concat());
+        Self { name: name.to_owned(), content, is_secret: self.is_secret }
+    }
+
+    /// For those alone who may read `other`.
+    pub(super) fn for_readers_of(self, other: &Self) -> Self {
+        Self { is_secret: other.is_secret, ..self }
+    }
 }
 
 /// The files for `svid`, and for each trust domain in `federated` (its SPIFFE ID) what its certificates are verified with.
@@ -46,21 +74,29 @@ pub(super) fn of(
     svid: &WorkloadSvid,
     federated: &BTreeMap<String, Vec<Certificate>>,
 ) -> Result<Vec<SetFile>, CommandError> {
-    let open = |name: String, content| SetFile { name, content: Zeroizing::new(content), is_secret: false };
     let secret = |name: &str, content| SetFile { name: name.to_owned(), content, is_secret: true };
     let (chain, key) = (in_pem(&svid.chain), Zeroizing::new(pem::private_key(&svid.key).as_bytes().to_vec()));
     let both = Zeroizing::new([chain.as_slice(), key.as_slice()].concat());
-    let mut files = vec![secret("svid.key", key), secret("svid_and_key.pem", both), open("svid.pem".to_owned(), chain)];
-    files.push(open("bundle.pem".to_owned(), in_pem(&svid.bundle)));
+    let mut files = vec![secret("svid.key", key), secret("svid_and_key.pem", both), SetFile::open("svid.pem", chain)];
+    files.extend(bundles(&svid.bundle, federated)?);
+    Ok(files)
+}
+
+/// The files for the authorities of the own trust domain and of those in `federated`.
+pub(super) fn bundles(
+    own: &[Certificate],
+    federated: &BTreeMap<String, Vec<Certificate>>,
+) -> Result<Vec<SetFile>, CommandError> {
+    let mut files = vec![SetFile::open("bundle.pem", in_pem(own))];
     for (id, bundle) in federated {
         let wrong = |error| CommandError::Malformed(format!("the agent's answer names trust domain {id:?}: {error}"));
         let trust_domain = TrustDomain::new(id.strip_prefix("spiffe://").unwrap_or(id)).map_err(wrong)?;
-        files.push(open(format!("bundle.{trust_domain}.pem"), in_pem(bundle)));
+        files.push(SetFile::open(&format!("bundle.{trust_domain}.pem"), in_pem(bundle)));
     }
     Ok(files)
 }
 
-fn in_pem(certificates: &[Certificate]) -> Vec<u8> {
+pub(super) fn in_pem(certificates: &[Certificate]) -> Vec<u8> {
     pem::certificates(certificates.iter().map(Certificate::der)).into_bytes()
 }
 
@@ -103,8 +139,8 @@ impl FileOwner {
 pub(super) enum Delivered {
     /// The newest set has this very content.
     AsItWas,
-    /// It is current now, in this directory.
-    New(PathBuf),
+    /// It is current now.
+    New,
 }
 
 /// A directory of sets.
@@ -134,24 +170,45 @@ impl Directory {
         &self.path
     }
 
-    /// Makes `files` the current set.
-    pub(super) fn put(&self, files: &[SetFile]) -> Result<Delivered, CommandError> {
+    /// The set that is current.
+    pub(super) fn current(&self) -> Option<PathBuf> {
+        fs::read_link(self.path.join(CURRENT)).ok().map(|set| self.path.join(set))
+    }
+
+    /// Notes that whoever uses the files has been told of the current set.
+    pub(super) fn note_told(&self) -> io::Result<()> {
+        if self.is_told() {
+            return Ok(());
+        }
+        let current = fs::read_link(self.path.join(CURRENT))?;
+        self.link(TOLD, &current)
+    }
+
+    /// Whether whoever uses the files has been told of the current set, in whichever run.
+    pub(super) fn is_told(&self) -> bool {
+        let of = |link: &str| fs::read_link(self.path.join(link)).ok();
+        of(CURRENT).is_some_and(|current| of(TOLD) == Some(current))
+    }
+
+    /// Makes the files of `set` the current set; they may say in which directory they are.
+    pub(super) fn put(&self, set: &FilesAt) -> Result<Delivered, CommandError> {
         let current = fs::read_link(self.path.join(CURRENT)).ok();
-        if current.as_ref().is_some_and(|set| self.holds(set, files)) {
+        if current.as_ref().is_some_and(|current| self.holds(current, &set(&self.path.join(current)))) {
             return Ok(Delivered::AsItWas);
         }
         let failed =
             |source| CommandError::File { doing: "write a set of files into", path: self.path.clone(), source };
         let numbers = self.numbers().map_err(failed)?;
-        let set = format!("{SET}{}", numbers.last().map_or(1, |last| last.saturating_add(1)));
-        let written = self.write(&set, files).and_then(|()| self.make_current(&set));
+        let name = format!("{SET}{}", numbers.last().map_or(1, |last| last.saturating_add(1)));
+        let files = set(&self.path.join(&name));
+        let written = self.write(&name, &files).and_then(|()| self.link(CURRENT, Path::new(&name)));
         if written.is_err() {
             // What could not be written whole is nobody's; the first error is the one that tells.
-            let _ = fs::remove_dir_all(self.path.join(&set));
+            let _ = fs::remove_dir_all(self.path.join(&name));
         }
         written.map_err(failed)?;
         self.forget(numbers, current.as_deref());
-        Ok(Delivered::New(self.path.join(set)))
+        Ok(Delivered::New)
     }
 
     /// Whether that set is `files`, and is readable for whom it should be.
@@ -207,14 +264,15 @@ impl Directory {
         opened.sync_all()
     }
 
-    fn make_current(&self, set: &str) -> io::Result<()> {
+    /// Lets `link` lead to `set`, in one step.
+    fn link(&self, link: &str, set: &Path) -> io::Result<()> {
         let next = self.path.join(NEXT);
         match fs::remove_file(&next) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         symlink(set, &next)?;
-        fs::rename(&next, self.path.join(CURRENT))?;
+        fs::rename(&next, self.path.join(link))?;
         File::open(&self.path)?.sync_all()
     }
 

@@ -25,6 +25,7 @@ pub(super) enum Offer {
     WorkloadApi,
     JwtSvid,
     Explain,
+    HardwareKey,
     WitSvid,
     Secrets,
     Health,
@@ -78,7 +79,7 @@ pub(super) enum NotOffered {
 /// Every method there is. What is not here does not exist.
 //= WLA-01 SPIFFE Workload API 3: "the X.509-SVID and the JWT-SVID profile are both there"
 //= WLE-08 SPIFFE Workload Endpoint 7: "such as the SPIFFE Workload API MUST NOT be extended directly"
-static METHODS: [(&str, Offer); 14] = [
+static METHODS: [(&str, Offer); 16] = [
     ("/SpiffeWorkloadAPI/FetchX509SVID", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchX509Bundles", Offer::WorkloadApi),
     ("/SpiffeWorkloadAPI/FetchJWTSVID", Offer::JwtSvid),
@@ -89,6 +90,8 @@ static METHODS: [(&str, Offer); 14] = [
     ("/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets", Offer::Secrets),
     ("/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets", Offer::Secrets),
     ("/ironroot.api.agent.explain.v1.Explain/ExplainCaller", Offer::Explain),
+    ("/ironroot.api.agent.hardwarekey.v1.HardwareKey/FetchIdentities", Offer::HardwareKey),
+    ("/ironroot.api.agent.hardwarekey.v1.HardwareKey/NewX509SVID", Offer::HardwareKey),
     ("/grpc.health.v1.Health/Check", Offer::Health),
     ("/grpc.health.v1.Health/Watch", Offer::Health),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Offer::Reflection),
@@ -136,7 +139,9 @@ impl Offer {
         };
         //= WLA-12 SPIFFE Workload API 7: "calls to all RPCs defined by the WIT-SVID profile MUST return"
         match in_table(&METHODS).ok_or_else(|| NotOffered::because(path))? {
-            Self::WorkloadApi | Self::JwtSvid | Self::WitSvid if !api => Err(NotOffered::WorkloadApi),
+            Self::WorkloadApi | Self::JwtSvid | Self::WitSvid | Self::HardwareKey if !api => {
+                Err(NotOffered::WorkloadApi)
+            }
             Self::WitSvid if !wit_svids => Err(NotOffered::WitSvids),
             Self::Secrets if !secrets => Err(NotOffered::Secrets),
             offer => Ok(offer),
@@ -147,7 +152,9 @@ impl Offer {
     /// reflection to workloads, and Envoy, which sends no header of the kind unless its configuration says so.
     pub fn security_header(self) -> Option<&'static str> {
         match self {
-            Self::WorkloadApi | Self::JwtSvid | Self::WitSvid | Self::Explain => Some(WORKLOAD_HEADER),
+            Self::WorkloadApi | Self::JwtSvid | Self::WitSvid | Self::HardwareKey | Self::Explain => {
+                Some(WORKLOAD_HEADER)
+            }
             //= BRK-01 SPIFFE Broker Endpoint 3: "every client request to the SPIFFE Broker Endpoint MUST include"
             Self::Broker | Self::BrokersReflection => Some(BROKER_HEADER),
             Self::Secrets | Self::Health | Self::Reflection | Self::Administration | Self::Delegated => None,
@@ -162,6 +169,8 @@ impl Offer {
             // A SPIFFE ID.
             Self::WitSvid => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             Self::Delegated => (PREFIX_BYTES + MAX_DELEGATED_MESSAGE_BYTES, 5),
+            // A certificate request.
+            Self::HardwareKey => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             Self::JwtSvid | Self::Broker => (PREFIX_BYTES + MAX_JWT_MESSAGE_BYTES, 5),
             // A conversation: a tool asks for one file after the other.
             Self::Reflection | Self::BrokersReflection => (64 * 1024, 60),
@@ -269,7 +278,7 @@ mod tests {
         let only_secrets = Socket::Workloads { api: false, wit_svids: true, secrets: true };
         assert_eq!(Offer::of(stream.0, only_secrets), Ok(stream.1));
         for (method, offer) in METHODS {
-            let needs = matches!(offer, Offer::WorkloadApi | Offer::JwtSvid | Offer::WitSvid);
+            let needs = matches!(offer, Offer::WorkloadApi | Offer::JwtSvid | Offer::WitSvid | Offer::HardwareKey);
             assert_eq!(Offer::of(method, only_secrets), if needs { Err(NotOffered::WorkloadApi) } else { Ok(offer) });
         }
     }

@@ -23,6 +23,9 @@ const MAX_NEAREST: usize = 5;
 /// Most selectors told of the process, or of one entry. Processes have at most a thousand groups.
 const MAX_SELECTORS: usize = 2_000;
 
+/// The state of an entry whose key is in hardware.
+const IN_HARDWARE: &str = "key in hardware";
+
 /// Who is told.
 #[derive(Clone, Copy)]
 pub(super) enum Told<'a> {
@@ -63,13 +66,14 @@ fn own(all: &Identities, selectors: &SelectorSet, now: i64) -> Vec<Entry> {
         None if terms.on_demand => "on demand",
         None => "unsigned",
     };
-    let held = all.held_for(selectors).into_iter().take(MAX_OWN);
-    held.map(|held| Entry {
+    let held = all.held_for(selectors).into_iter().map(|held| Entry {
         state: state(held.terms, held.end).to_owned(),
         ends_at: held.not_after.unwrap_or_default(),
         ..entry(held.terms)
-    })
-    .collect()
+    });
+    let in_hardware = all.hardware_entries_for(selectors).into_iter();
+    let in_hardware = in_hardware.map(|terms| Entry { state: IN_HARDWARE.to_owned(), ..entry(terms) });
+    held.chain(in_hardware).take(MAX_OWN).collect()
 }
 
 fn near(near: &Nearest<'_>) -> Entry {
@@ -104,6 +108,12 @@ fn of_the_process(all: &Identities, entries: &[Entry], found: &Found) -> Vec<Str
     let mut reasons = Vec::new();
     if entries.is_empty() {
         reasons.push("it has all selectors of no entry that this agent holds".to_owned());
+    } else if entries.iter().all(|entry| entry.state == IN_HARDWARE) {
+        reasons.push(
+            "its entries ask for a key in hardware (ironroot:hardware_key): ironroot-agent deliver has one certified (-pkcs11, -tpm), and no \
+             API hands one out"
+                .to_owned(),
+        );
     } else if let Some(end) = last_end {
         reasons.push(format!("its identities have ended, the last one at {}, and could not be renewed", utc(end)));
     } else {
@@ -212,6 +222,15 @@ mod tests {
         for (said, part) in [
             (reasons(&starting, &["unix:uid:8"], Vec::new(), &good()), "no answer of its server"),
             (reasons(&held, &["unix:uid:8"], Vec::new(), &good()), "has signed no SVID"),
+            (
+                reasons(
+                    &all(vec![entry_of("/web", &["unix:uid:8", "ironroot:hardware_key"])]),
+                    &["unix:uid:8"],
+                    Vec::new(),
+                    &good(),
+                ),
+                "ask for a key in hardware",
+            ),
             (reasons(&held, &["unix:uid:9"], Vec::new(), &failing), "not in sync with s:1 (last: never): no route"),
             (reasons(&held, &["unix:uid:9"], hidden, &good()), "could not be told of it"),
             (reasons(&all(Vec::new()), &["unix:uid:9"], Vec::new(), &good()), "holds no entry at all"),

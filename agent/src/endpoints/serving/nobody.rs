@@ -17,6 +17,10 @@ use crate::server_answers::EntryTerms;
 /// Selectors written into one line of the log; a process may have a thousand.
 const MAX_LOGGED_SELECTORS: usize = 24;
 
+/// What a caller lacks whose entry asks for a key in hardware.
+const KEY_IN_HARDWARE: &str =
+    "a key in hardware: no API hands one out; ironroot-agent deliver has one certified (-pkcs11, -tpm)";
+
 impl Serving {
     /// The client waits and tries again, mostly without a word; so the reason stands here. SPIRE's words come first, so
     /// that who searches logs for them finds it.
@@ -28,12 +32,7 @@ impl Serving {
         }
         let (uid, pid) = (peer.uid(), peer.pid());
         if let Some(pass) = self.0.admission.should_log(uid, About::NoIdentity, Instant::now()) {
-            let unsigned = all.entries_for(selectors).first().map(|terms| &terms.spiffe_id);
-            let (nearest, lacks) = match (unsigned, all.nearest(selectors)) {
-                (Some(id), _) => (id.as_str(), "nothing: its SVID is not signed yet".to_owned()),
-                (None, Some(nearest)) => (nearest.terms.spiffe_id.as_str(), listed(nearest.lacks)),
-                (None, None) => ("none: this agent holds no entry", String::new()),
-            };
+            let (nearest, lacks) = nearest(all, selectors);
             let selectors = listed(selectors);
             let suppressed = pass.suppressed;
             warn!(uid, pid, method, registered = false, %selectors, %nearest, %lacks, suppressed, "No identity issued");
@@ -61,6 +60,18 @@ impl Serving {
         let (selectors, suppressed) = (listed(selectors), pass.suppressed);
         warn!(uid, pid, method, %names, %selectors, %nearest, %lacks, suppressed, "asked for what is not its own");
     }
+}
+
+/// The entry that comes nearest to being the caller's, and what is lacking.
+fn nearest<'a>(all: &'a Identities, selectors: &SelectorSet) -> (&'a str, String) {
+    if let Some(terms) = all.entries_for(selectors).first() {
+        return (terms.spiffe_id.as_str(), "nothing: its SVID is not signed yet".to_owned());
+    }
+    if let Some(terms) = all.hardware_entries_for(selectors).first() {
+        return (terms.spiffe_id.as_str(), KEY_IN_HARDWARE.to_owned());
+    }
+    let Some(nearest) = all.nearest(selectors) else { return ("none: this agent holds no entry", String::new()) };
+    (nearest.terms.spiffe_id.as_str(), listed(nearest.lacks))
 }
 
 /// Selectors for a line of the log.

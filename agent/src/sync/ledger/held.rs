@@ -37,7 +37,7 @@ enum Due {
 impl Held {
     /// An entry that came just now: its SVID is due at once, or when a workload asks for it.
     pub(super) fn new(terms: EntryTerms, now: Instant) -> Self {
-        let due = if terms.on_demand { Due::WhenAsked } else { Due::at_once(now) };
+        let due = if terms.on_demand || terms.asks_for_hardware_key() { Due::WhenAsked } else { Due::at_once(now) };
         Self { terms: Arc::new(terms), identity: None, due, asked: None }
     }
 
@@ -88,17 +88,17 @@ impl Held {
     pub(super) fn change(&mut self, terms: EntryTerms, now: Instant) {
         let was_asked_for = self.due != Due::WhenAsked;
         let svid = self.identity.take().map(|identity| identity.svid().clone());
-        let asked = self.asked;
+        let (asked, is_ours) = (self.asked, !terms.asks_for_hardware_key());
         *self = Self { asked, ..Self::new(terms, now) };
         self.identity = svid.and_then(|svid| Identity::try_new(self.terms.clone(), svid).ok()).map(Arc::new);
-        if was_asked_for {
+        if was_asked_for && is_ours {
             self.due = Due::at_once(now);
         }
     }
 
     /// A workload asks for it.
     pub(super) fn ask(&mut self, now: Instant) {
-        if self.due == Due::WhenAsked {
+        if self.due == Due::WhenAsked && !self.terms.asks_for_hardware_key() {
             self.due = Due::at_once(now);
         }
     }
@@ -164,7 +164,8 @@ impl Held {
     /// known, and its SVID is missing or in the last part of its life. An outage that is shorter than that part goes by without.
     pub(super) fn is_to_mint(&self, now: Instant, moment: &Moment) -> bool {
         let terms = &self.terms;
-        let is_signable = terms.is_privileged == Some(false) && terms.certificate.is_some();
+        let is_signable =
+            !terms.asks_for_hardware_key() && terms.is_privileged == Some(false) && terms.certificate.is_some();
         is_signable && !terms.is_of_local_authority() && self.is_running_out(now, moment)
     }
 

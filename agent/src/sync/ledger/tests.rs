@@ -1,4 +1,5 @@
 use ironroot_api::TrustDomain;
+use ironroot_attest::SelectorSet;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
@@ -345,4 +346,29 @@ fn an_agents_own_ca_signs_for_what_is_missing_or_in_its_last_third_and_for_no_pr
     assert_eq!(ids(&ledger), ["missing", "ended", "last-third"], "those that end first in front");
     ledger.ask(&["nobody-asks".to_owned()], now);
     assert!(ids(&ledger).contains(&"nobody-asks".to_owned()));
+}
+
+#[test]
+fn an_entry_whose_key_is_in_hardware_is_never_signed_for_a_key_of_the_agents_nor_keeps_one() {
+    let (mut ledger, now) = (Ledger::default(), Instant::now());
+    let selectors =
+        ["unix:uid:1", "ironroot:hardware_key"].map(|text| text.parse().expect("legal")).into_iter().collect();
+    let asking = |id: &str, revision| EntryTerms {
+        selectors: SelectorSet::clone(&selectors),
+        certificate: Some(CertificateTerms::default()),
+        ..terms(id, "/a", revision)
+    };
+    ledger.restore(
+        vec![(asking("kept", 0), Some(svid("/a", 0, 3600))), (terms("a", "/a", 0), Some(svid("/a", 0, 3600)))],
+        now,
+        &at(0),
+        || 0.5,
+    );
+    ledger.replace_entries(vec![asking("kept", 0), asking("a", 1), asking("new", 0)], now);
+    ledger.ask(&["kept".to_owned(), "a".to_owned(), "new".to_owned()], now);
+    ledger.put_svid("new", svid("/a", 0, 3600), now, &at(0), 0.5);
+    assert!(wanted(&ledger, now).is_empty() && ledger.to_mint(now, &at(0)).is_empty());
+    assert_eq!((ledger.identities().count(), ledger.unsigned().count(), ledger.next_due()), (0, 3, None));
+    ledger.replace_entries(vec![terms("a", "/a", 2)], now);
+    assert_eq!(wanted(&ledger, now), ["a"], "an entry that asks for it no more");
 }

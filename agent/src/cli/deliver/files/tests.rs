@@ -29,7 +29,8 @@ fn the_current_set_is_whole_and_the_one_before_stays_until_the_next() {
     let delivery = directory(&path);
     for (key, sets) in [("a", vec!["set-1"]), ("b", vec!["set-1", "set-2"]), ("c", vec!["set-2", "set-3"])] {
         let current = path.join(sets.last().expect("one"));
-        assert_eq!(delivery.put(&set(key)).expect("written"), Delivered::New(current));
+        assert_eq!(delivery.put(&|_| set(key)).expect("written"), Delivered::New);
+        assert_eq!(delivery.current(), Some(current));
         for name in ["svid.key", "svid.pem"] {
             let read = fs::read_to_string(path.join(CURRENT).join(name)).expect("there");
             assert_eq!(read, format!("{name} of {key}"));
@@ -44,25 +45,26 @@ fn the_current_set_is_whole_and_the_one_before_stays_until_the_next() {
 fn what_is_there_already_is_left_as_it_is_and_what_differs_in_content_or_rights_is_not_taken_for_it() {
     let parent = tempfile::tempdir().expect("directory");
     let delivery = directory(parent.path());
-    delivery.put(&set("a")).expect("written");
-    assert_eq!(delivery.put(&set("a")).expect("looked at"), Delivered::AsItWas);
+    delivery.put(&|_| set("a")).expect("written");
+    assert_eq!(delivery.put(&|_| set("a")).expect("looked at"), Delivered::AsItWas);
     let key = parent.path().join(CURRENT).join("svid.key");
     fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("changed");
-    assert_ne!(delivery.put(&set("a")).expect("written"), Delivered::AsItWas, "whom it is for cannot read it");
+    assert_ne!(delivery.put(&|_| set("a")).expect("written"), Delivered::AsItWas, "whom it is for cannot read it");
     fs::write(parent.path().join(CURRENT).join("bundle.pem"), "an older version's").expect("written");
-    assert_ne!(delivery.put(&set("a")).expect("written"), Delivered::AsItWas);
+    assert_ne!(delivery.put(&|_| set("a")).expect("written"), Delivered::AsItWas);
 }
 
 #[test]
 fn what_a_power_cut_left_half_is_never_current_and_goes_away() {
     let parent = tempfile::tempdir().expect("directory");
     let delivery = directory(parent.path());
-    delivery.put(&set("a")).expect("written");
+    delivery.put(&|_| set("a")).expect("written");
     // Cut after the files of the next set, and after its link.
     fs::create_dir(parent.path().join("set-2")).expect("made");
     fs::write(parent.path().join("set-2").join("svid.key"), "half").expect("written");
     symlink("set-2", parent.path().join(NEXT)).expect("linked");
-    assert_eq!(delivery.put(&set("b")).expect("written"), Delivered::New(parent.path().join("set-3")));
+    assert_eq!(delivery.put(&|_| set("b")).expect("written"), Delivered::New);
+    assert_eq!(delivery.current(), Some(parent.path().join("set-3")));
     assert_eq!(names(parent.path()), [CURRENT, "set-1", "set-3"]);
 }
 
@@ -70,12 +72,36 @@ fn what_a_power_cut_left_half_is_never_current_and_goes_away() {
 fn a_set_that_cannot_be_written_leaves_the_current_one_and_nothing_else() {
     let parent = tempfile::tempdir().expect("directory");
     let delivery = directory(parent.path());
-    delivery.put(&set("a")).expect("written");
+    delivery.put(&|_| set("a")).expect("written");
     let mut bad = set("b");
     bad.push(SetFile { name: "no/such/place".to_owned(), content: Zeroizing::default(), is_secret: false });
-    let refused = delivery.put(&bad).expect_err("no such directory").message();
+    let refused = delivery.put(&|_| bad.clone()).expect_err("no such directory").message();
     assert!(refused.starts_with("cannot write a set of files into "), "{refused}");
     assert_eq!(names(parent.path()), [CURRENT, "set-1"]);
+}
+
+#[test]
+fn files_may_say_where_they_are_and_of_which_set_others_were_told_is_known_to_the_next_run() {
+    let parent = tempfile::tempdir().expect("directory");
+    let delivery = directory(parent.path());
+    let told = |delivery: &Directory| delivery.is_told();
+    assert!(!told(&delivery), "there is nothing to tell of");
+    let at = |version: &'static str| {
+        move |place: &Path| vec![SetFile::open("where", format!("{version} in {}", place.display()))]
+    };
+    delivery.put(&at("a")).expect("written");
+    assert!(!told(&delivery));
+    delivery.note_told().expect("noted");
+    assert!(told(&delivery) && told(&directory(parent.path())));
+    let read = |name: &str| fs::read_to_string(parent.path().join(name).join("where")).expect("there");
+    assert_eq!(read(CURRENT), format!("a in {}", parent.path().join("set-1").display()));
+    assert_eq!(delivery.put(&at("a")).expect("looked at"), Delivered::AsItWas);
+    delivery.put(&at("b")).expect("written");
+    assert!(!told(&directory(parent.path())), "of another one");
+    assert_eq!(
+        (read(TOLD), read(CURRENT).starts_with("b in ")),
+        (format!("a in {}", parent.path().join("set-1").display()), true)
+    );
 }
 
 #[test]

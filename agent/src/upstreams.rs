@@ -1,4 +1,4 @@
-//! Where JWT-SVIDs are signed: at the server whose entry it is.
+//! Where what workloads ask for is signed: at the server whose entry it is.
 
 use tokio::sync::watch;
 
@@ -18,6 +18,18 @@ pub struct Upstream {
     pub time: TrustedTime,
 }
 
+impl Upstream {
+    /// The connection that is there, or one that the loop makes now. None while the loop knows that the server is away: no
+    /// workload can make this agent dial.
+    pub(crate) async fn channel(&self) -> Option<Channel> {
+        let open = self.link.borrow().clone();
+        match open {
+            Some(channel) => Some(channel),
+            None => self.requests.connection().await,
+        }
+    }
+}
+
 /// All of them, in the order of their numbers.
 #[derive(Clone)]
 pub struct Upstreams {
@@ -33,13 +45,13 @@ impl Upstreams {
     }
 
     /// The one of this number; of a number that nobody has, the first.
-    pub(super) fn at(&self, server: ServerNumber) -> &Upstream {
+    pub(crate) fn at(&self, server: ServerNumber) -> &Upstream {
         self.iter().nth(server.place()).unwrap_or(&self.first)
     }
 
     /// What is known of the time: by the first server that is known to be in time with this device's clock, or has spoken in this
     /// run; else by the first.
-    pub(super) fn moment(&self) -> Moment {
+    pub(crate) fn moment(&self) -> Moment {
         let moments = self.iter().map(|one| one.time.moment());
         moments.into_iter().find(Moment::is_placed).unwrap_or_else(|| self.first.time.moment())
     }
