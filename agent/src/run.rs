@@ -156,12 +156,7 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
     };
     let workload_api = serve_workload_api(served, sources, asked(stopping.clone()))?;
     let mut workload_api = tokio::spawn(workload_api);
-    if let Some(checks) = &config.health_checks {
-        let address = format!("{}:{}", checks.host, checks.port);
-        let listener = HealthListener::bind(checks.clone()).await;
-        let listener = listener.map_err(|error| RunError::Health { address, error })?;
-        background.spawn(listener.serve("agent", ready(identities)));
-    }
+    serve_health(&config, identities, &mut background).await?;
     info!(socket = %config.socket_path.display(), trust_domain = %config.trust_domain, "agent started");
     background.spawn(supervisor::feed_watchdog());
     supervisor::started(&serving(&config));
@@ -187,6 +182,19 @@ pub async fn run(config: AgentConfig, log: Log, exporter: Option<Exporter>) -> R
     }
     drained.unwrap_or(Ok(()))?;
     if is_broken { Err(RunError::Fault) } else { Ok(()) }
+}
+
+async fn serve_health(
+    config: &AgentConfig,
+    identities: watch::Receiver<Arc<Identities>>,
+    background: &mut JoinSet<()>,
+) -> Result<(), RunError> {
+    let Some(checks) = &config.health_checks else { return Ok(()) };
+    let address = format!("{}:{}", checks.host, checks.port);
+    let listener = HealthListener::bind(checks.clone()).await;
+    let listener = listener.map_err(|error| RunError::Health { address, error })?;
+    background.spawn(listener.serve("agent", ready(identities)));
+    Ok(())
 }
 
 fn listen_for_jumps(background: &mut JoinSet<()>) -> Result<Jumps, RunError> {

@@ -40,8 +40,8 @@ impl Lab {
         device.start();
         device.expect_log("attested");
         let text = std::fs::read_to_string(self.audit.path().join("audit.json")).expect("readable");
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let attested = lines.filter(|line| line["method"] == "AttestAgent" && line["status"] == "success").last();
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let attested = lines.rfind(|line| line["method"] == "AttestAgent" && line["status"] == "success");
         let caller = attested.unwrap_or_else(|| panic!("{text}"))["caller"].as_str().expect("a caller").to_owned();
         caller.rsplit_once(':').map(|(address, _)| address.to_owned()).expect("an address and a port")
     }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::admission::About;
 use super::caller::Known;
-use super::serving::{MAX_SLEEP, MessageStream, Question, Seen, Serving, View};
+use super::serving::{MessageStream, NEVER, Question, Seen, Serving, View};
 use super::workload_api::wanted;
 use crate::hardware_keys::CertifyError;
 use crate::server_answers::{EntryTerms, TrustBundle};
@@ -114,7 +114,7 @@ impl Question for HardwareIdentities {
             return Err(seen.no_identity());
         }
         let bundles = View::of(seen.all, seen.own.clone(), Vec::new(), seen.all.federated_of(&entries));
-        Ok((HardwareView { entries: entries.into_iter().cloned().collect(), bundles }, MAX_SLEEP))
+        Ok((HardwareView { entries: entries.into_iter().cloned().collect(), bundles }, NEVER))
     }
 
     fn is_same(&self, sent: &HardwareView, now: &HardwareView) -> bool {

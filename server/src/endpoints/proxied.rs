@@ -186,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_header_of_either_version_says_whose_the_connection_is_and_what_follows_is_left() {
-        let text = format!("PROXY TCP4 203.0.113.7 198.51.100.1 4711 8081\r\n").into_bytes();
+        let text = b"PROXY TCP4 203.0.113.7 198.51.100.1 4711 8081\r\n".to_vec();
         let six = "[2001:db8::7]:4711";
         let headers = [
             (text, CLIENT),

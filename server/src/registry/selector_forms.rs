@@ -33,7 +33,8 @@ const OF_DEVICES: [(&str, &[&str]); 6] = [
     ("http_challenge", &["hostname:"]),
     ("together", &[""]),
 ];
-/// The same of processes, but for those of type unix. `ironroot` is no process's: gateways ask for their CA by it. Source:
+/// The same of processes, but for those of type unix. `ironroot` is no process's: gateways ask for their CA by it, and entries for keys in
+/// hardware. Source:
 /// `ironroot_attest::workload`, `docs/agent.conf`.
 const OF_PROCESSES: [(&str, &[&str]); 5] = [
     ("systemd", &["id:", "fragment_path:"]),
@@ -57,7 +58,7 @@ const OF_PROCESSES: [(&str, &[&str]); 5] = [
             "container-image:",
         ],
     ),
-    ("ironroot", &["local_authority"]),
+    ("ironroot", &["local_authority", "hardware_key"]),
     ("spiffe_id", &[""]),
 ];
 /// What the unix attestor gives; each is also the name under which people look for it.
@@ -192,7 +193,11 @@ mod tests {
         for good in ["unix:uid:1000", "unix:user:web", "unix:path:/bin/x", "systemd:id:web.service", &good_unix]
             .into_iter()
             .chain(["unix:cgroup:/system.slice/app.service", "docker:label:app:web", "k8s:pod-label:app:web"])
-            .chain(["systemd:fragment_path:/lib/systemd/system/app.service", "ironroot:local_authority"])
+            .chain([
+                "systemd:fragment_path:/lib/systemd/system/app.service",
+                "ironroot:local_authority",
+                "ironroot:hardware_key",
+            ])
         {
             assert_eq!(doubt(good, never_of_a_workload), None, "{good}");
         }
@@ -224,7 +229,7 @@ mod tests {
             ("k8s:image-signature-subject:x", "only SPIRE's agents"),
             ("windows:user_name:x", "only SPIRE's agents"),
             ("systemd:unit:web.service", "it must be one of systemd:id:, "),
-            ("ironroot:ca", "it must be one of ironroot:local_authority"),
+            ("ironroot:ca", "it must be one of ironroot:local_authority, ironroot:hardware_key"),
             ("tpm2:label:site:berlin", "create that entry with -node"),
             ("x509pop:subject:cn:gw", "create that entry with -node"),
             ("colour:red", "of type unix"),

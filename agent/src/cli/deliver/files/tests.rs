@@ -75,7 +75,7 @@ fn a_set_that_cannot_be_written_leaves_the_current_one_and_nothing_else() {
     delivery.put(&|_| set("a")).expect("written");
     let mut bad = set("b");
     bad.push(SetFile { name: "no/such/place".to_owned(), content: Zeroizing::default(), is_secret: false });
-    let refused = delivery.put(&|_| bad.clone()).expect_err("no such directory").message();
+    let refused = delivery.put(&move |_| bad.clone()).expect_err("no such directory").message();
     assert!(refused.starts_with("cannot write a set of files into "), "{refused}");
     assert_eq!(names(parent.path()), [CURRENT, "set-1"]);
 }
