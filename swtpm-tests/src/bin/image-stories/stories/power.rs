@@ -102,7 +102,7 @@ pub fn watchdog(lab: &mut Lab) -> Outcome<String> {
     expect_identity(shell, WORKLOAD)?;
     let took = shell.run("cat /run/stopped /proc/uptime")?;
     let times: Vec<f64> = took.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    Ok(format!("{:.0} s from the hang to an identity (WatchdogSec=60)", times[1] - times[0]))
+    Ok(format!("{:.0} s from the hang to an identity (WatchdogSec=90)", times[1] - times[0]))
 }
 
 fn rand() -> Outcome<u16> {
