@@ -53,7 +53,7 @@ PRIVATE KEY, which OpenSSL's provider tpm2 reads and this TPM alone can use.
 Example: ironroot-agent deliver -directory /run/nginx-identity -group www-data -mode 0640 -- nginx -s reload
 Example: ironroot-agent deliver -directory /run/mosquitto-identity -owner mosquitto -signal HUP -pidFile /run/mosquitto.pid
 Example: ironroot-agent deliver -directory /var/lib/nginx-identity \\
-  -pkcs11 'pkcs11:token=nginx?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/nginx/hsm.pin' -- nginx -s reload
+  -pkcs11 'pkcs11:token=web?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/web.pin' -- nginx -s reload
 Example: ironroot-agent deliver -directory /var/lib/nginx-identity -tpm /dev/tpmrm0 -group www-data -mode 0640 -- nginx -s reload
 Example: ironroot-agent deliver -directory ./identity -once"
 )]
