@@ -11,6 +11,8 @@
 //!   right.
 //!   That it has not ended it can know unless such a clock, by less than [`LONGEST_ABSENCE`], or clock and server, lie: then it is served.
 //!
+//! A clock that stands may be ahead by what still counts as agreement ([`AGREEMENT`]): whatever is from the cache ends as much earlier.
+//!
 //! Nothing is demanded where kernel and server were wrong alike (`misled`), until both are right once: two witnesses are what there is.
 
 use super::Figures;
@@ -100,6 +102,11 @@ impl Knows {
         !self.is_kept || self.is_of_this_boot || clock_says_so || self.standing.elapsed
     }
 
+    /// By how much what is from the cache may end early: the clock that is believed is ahead, within what agreement is.
+    fn believed_ahead(&self) -> i64 {
+        if self.is_kept && self.standing.clock { self.kernel_error.clamp(0, AGREEMENT) } else { 0 }
+    }
+
     fn that_it_lasts(&self) -> bool {
         let clock_lies = self.clock_was_recorded && (1..=LONGEST_ABSENCE).contains(&self.error_at_boot);
         let both_lie = self.server_was_ahead && self.kernel_error > 0;
@@ -120,7 +127,7 @@ impl Stretch {
         figures.expired += (served - unsure).max(0);
         figures.unknowable += (served.min(unsure) - valid).max(0);
         if self.knows.that_it_lasts() {
-            let surely = within(self.not_after - ROUNDING);
+            let surely = within(self.not_after - ROUNDING - self.knows.believed_ahead());
             figures.refused += (surely - served).max(0);
         }
         served.min(valid) - self.from
@@ -165,6 +172,18 @@ mod tests {
             "no clock is so far ahead"
         );
         assert_eq!(judged(1000, 1499, Knows { error_at_boot: 4_000, ..recorded }), (0, 0, 0), "it may be right");
+        let stepped = Knows { kernel_error: 30, is_of_this_boot: true, ..recorded };
+        assert_eq!(judged(1400, 1499, stepped), (0, 67, 0), "no earlier than the clock that agreed says");
+        assert_eq!(
+            judged(1400, 1499, Knows { kernel_error: 4_000, ..stepped }),
+            (0, 0, 0),
+            "nor than agreement reaches"
+        );
+        assert_eq!(
+            judged(1400, 1499, Knows { is_kept: false, ..stepped }),
+            (0, 97, 0),
+            "what was received in this run"
+        );
     }
 
     #[test]
