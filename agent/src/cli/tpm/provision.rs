@@ -123,6 +123,10 @@ impl Provision {
 
     fn provision(&self) -> Result<Reply, CommandError> {
         let directory = DevIdDirectory::for_new_files(&self.directory)?;
+        self.provision_into(&directory).inspect_err(|_| directory.give_up())
+    }
+
+    fn provision_into(&self, directory: &DevIdDirectory) -> Result<Reply, CommandError> {
         let tpm = self.open()?;
         let (algorithm, password) = (self.algorithm.into(), self.password()?);
         let make = move |chip: &mut Chip| Made::of(chip, algorithm, &password);
@@ -144,7 +148,7 @@ impl Provision {
         let sign = move |chip: &mut Chip| chip.sign_with_devid_as_tpm(&key, &contents);
         let signature = tpm.run_blocking("sign the request", sign).map_err(CommandError::run)?;
         directory.write(&made.key, &csr, &request.signed(&signature))?;
-        Ok(self.told(&directory, &made, &common_name))
+        Ok(self.told(directory, &made, &common_name))
     }
 
     fn undo(&self) -> Result<Reply, CommandError> {

@@ -21,16 +21,20 @@ const WRITTEN: [&str; 4] = [PUBLIC, PRIVATE, PKCS10, TCG];
 const FILE_MODE: u32 = 0o644;
 
 /// A directory with the files of one DevID.
-pub(super) struct DevIdDirectory(PathBuf);
+pub(super) struct DevIdDirectory {
+    path: PathBuf,
+    /// Whether it was made for them.
+    is_new: bool,
+}
 
 impl DevIdDirectory {
     pub(super) fn of(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), is_new: false }
     }
 
     /// One that has none of the files yet, the certificate included.
     pub(super) fn for_new_files(path: &Path) -> Result<Self, CommandError> {
-        let directory = Self::of(path);
+        let directory = Self { is_new: !path.exists(), ..Self::of(path) };
         let there = WRITTEN.into_iter().chain([CERTIFICATE]).map(|name| directory.path(name));
         if let Some(there) = there.into_iter().find(|path| path.symlink_metadata().is_ok()) {
             return Err(CommandError::Malformed(format!(
@@ -44,7 +48,7 @@ impl DevIdDirectory {
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 
     /// All of them, or none.
@@ -60,7 +64,16 @@ impl DevIdDirectory {
                 return Err(failed("write", &path, source));
             }
         }
-        fs::File::open(&self.0).and_then(|directory| directory.sync_all()).map_err(|e| failed("write", &self.0, e))
+        fs::File::open(&self.path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|e| failed("write", &self.path, e))
+    }
+
+    /// Nothing came of it: a directory that was made for the files does not stay without them.
+    pub(super) fn give_up(&self) {
+        if self.is_new {
+            let _ = fs::remove_dir(&self.path);
+        }
     }
 
     /// Removes what we write, and the directory if nothing else is in it. What was removed.
@@ -74,7 +87,7 @@ impl DevIdDirectory {
             }
         }
         // It stays where somebody else has put something into it.
-        let _ = fs::remove_dir(&self.0);
+        let _ = fs::remove_dir(&self.path);
         Ok(removed)
     }
 }
@@ -90,4 +103,20 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 
 fn failed(doing: &'static str, path: &Path, source: io::Error) -> CommandError {
     CommandError::File { doing, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_was_made_in_vain_goes_away_and_one_that_was_there_stays() {
+        let place = tempfile::tempdir().expect("directory");
+        let (made, there) = (place.path().join("made"), place.path().join("there"));
+        fs::create_dir(&there).expect("made");
+        for path in [&made, &there] {
+            DevIdDirectory::for_new_files(path).expect("usable").give_up();
+        }
+        assert!(!made.exists() && there.exists());
+    }
 }
