@@ -220,7 +220,10 @@ async fn a_directory_that_is_not_there_is_named() {
     let (directory, _) = database();
     let path = directory.path().join("missing/datastore.sqlite3");
     let refused = refusal(&path);
-    assert!(matches!(&refused, StoreError::Open { path, .. } if path.starts_with(directory.path())), "{refused}");
+    assert!(
+        matches!(&refused, StoreError::NoDirectory(named) if *named == directory.path().join("missing")),
+        "{refused}"
+    );
 }
 
 const CHILD_DATABASE: &str = "IRONROOT_TEST_CHILD_DATABASE";

@@ -69,8 +69,8 @@ impl Telling {
         }
     }
 
-    /// Puts the `newest` head beside what has changed, if the agent was shown another. A heartbeat has none: at each second one of a server that
-    /// issues all the time it would be most of what an idle agent is sent; and who is to ask for everything is shown it then.
+    /// Puts the `newest` head beside what has changed, if the agent was shown another. A heartbeat has none: where somebody issues all the time
+    /// each would have one, and that would be most of what an idle agent is sent. Who is to ask for everything is shown it then.
     pub fn show_head(&mut self, delta: &mut Delta, newest: Option<&ShownHead>) {
         let Self::Deltas(deltas) = self else { return };
         let says_something =
