@@ -185,7 +185,8 @@ impl Synchronizer {
         }
         self.show_certificate(&svid);
         let moment = self.parts.time.moment();
-        self.standing = Standing::Attested(Agent::received(svid, reattestable, Instant::now(), &moment));
+        let remaining = moment.remaining(&svid.lifetime);
+        self.standing = Standing::Attested(Agent::new(svid, reattestable, remaining, Instant::now(), &moment));
         self.postpone_if_untrusted(&moment);
         self.hang_up();
         self.changes.any = true;

@@ -44,7 +44,7 @@ pub(super) struct Agent {
     due: Instant,
     /// As `due`, by the agent's own clock: the monotonic one stands still while a device sleeps.
     overdue: i64,
-    /// When it was had, or last tried in vain to replace it; none if it is from the cache.
+    /// When it was last tried in vain to replace it.
     asked: Option<Instant>,
 }
 
@@ -157,13 +157,6 @@ impl Agent {
         Self { svid, reattestable, due, overdue, asked: None }
     }
 
-    /// With one that the server has signed just now. Of that the schedule knows what is left by elapsed time: where the estimate has it in
-    /// its last part at once (the server's authority ends soon, or its clock is another) nothing is won by asking again at once.
-    pub(super) fn received(svid: AgentSvid, reattestable: bool, now: Instant, moment: &Moment) -> Self {
-        let remaining = moment.remaining(&svid.lifetime);
-        Self { asked: Some(now), ..Self::new(svid, reattestable, remaining, now, moment) }
-    }
-
     /// When it is to be replaced by the schedule.
     pub(super) fn due(&self) -> Instant {
         self.due
@@ -238,18 +231,6 @@ mod tests {
             seen(&standing, now)
         };
         all(now).map(changed).into()
-    }
-
-    #[test]
-    fn a_certificate_that_is_in_its_last_part_when_it_comes_is_replaced_by_the_schedule_and_one_from_the_cache_at_once()
-    {
-        // As of a server whose authority ends soon: dated back, and two seconds are left.
-        let svid = || AgentSvid::unchecked(Lifetime::kept(Span { not_before: -10, not_after: 2 }, Some(2)));
-        let now = Instant::now();
-        let (received, kept) =
-            (Agent::received(svid(), false, now, &moment()), Agent::new(svid(), false, 12, now, &moment()));
-        assert_eq!((received.is_due(now, &moment()), kept.is_due(now, &moment())), (false, true));
-        assert!(received.due() <= now + std::time::Duration::from_secs(2), "before it ends");
     }
 
     //= FLT-A22
