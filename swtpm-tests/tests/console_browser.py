@@ -55,6 +55,34 @@ def change(page, verb, name):
     form.get_by_role("button").click()
 
 
+def typing_outlives_a_page_on_its_way(page):
+    """What is typed while the page is loaded anew, after the answer's head and before its body, is not lost."""
+    page.evaluate("""() => {
+      const text = Response.prototype.text;
+      const body = new Promise((come) => { window.come = come; });
+      window.isOnItsWay = new Promise((told) => {
+        window.hasCome = new Promise((whole) => {
+          Response.prototype.text = async function () {
+            told();
+            await body;
+            const all = await text.call(this);
+            setTimeout(whole, 0);
+            return all;
+          };
+        });
+      });
+    }""")
+    expect(page.locator("#live")).to_have_text("live")
+    server("device", "label", "SN-0001", "-set", "site=oslo")
+    page.evaluate("() => window.isOnItsWay")
+    page.locator('form.confirm input[name="name"]').fill("SN-0")
+    page.evaluate("() => window.come()")
+    page.evaluate("() => window.hasCome")
+    expect(page.locator('form.confirm input[name="name"]')).to_have_value("SN-0")
+    server("device", "label", "SN-0001", "-set", "site=berlin")
+    page.reload()
+
+
 def tour(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
     context.set_default_timeout(PATIENCE_MS)
@@ -106,6 +134,7 @@ def tour(browser):
     page.goto(f"{HOME}/devices/{DEVICE}")
     for text in ["spiffe://lab.example/gateway", "spiffe://lab.example/alice", "unix:uid:60001", "PCR 7"]:
         expect(page.locator("main")).to_contain_text(text)
+    typing_outlives_a_page_on_its_way(page)
     page.locator("summary").click()
     picture(page, "device")
     change(page, "ban", "SN-0001")

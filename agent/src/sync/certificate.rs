@@ -186,7 +186,9 @@ impl Synchronizer {
         self.show_certificate(&svid);
         let moment = self.parts.time.moment();
         let remaining = moment.remaining(&svid.lifetime);
-        self.standing = Standing::Attested(Agent::new(svid, reattestable, remaining, Instant::now(), &moment));
+        let now = Instant::now();
+        let agent = Agent::new(svid, reattestable, remaining, now, &moment).in_place_of(self.standing.agent(), now, &moment);
+        self.standing = Standing::Attested(agent);
         self.postpone_if_untrusted(&moment);
         self.hang_up();
         self.changes.any = true;

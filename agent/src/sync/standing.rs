@@ -15,6 +15,9 @@ use crate::trusted_time::Moment;
 
 /// An evicted agent does not try to renew by schedule: each contact tells whether the server knows it again.
 const EVICTED_PAUSE: Duration = Duration::from_secs(24 * 3600);
+/// So many certificates in a row that are in their last part as they come are replaced at once: a server that told a wrong time, or whose
+/// authority just ended, tells better then. After them the schedule alone says when.
+const REPLACED_AT_ONCE: u32 = 3;
 
 /// Where the agent stands with its server.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub(super) struct Agent {
     overdue: i64,
     /// When it was last tried in vain to replace it.
     asked: Option<Instant>,
+    /// How many in a row, this one included, were in their last part as they came.
+    late: u32,
 }
 
 impl Standing {
@@ -154,7 +159,17 @@ impl Agent {
     pub(super) fn new(svid: AgentSvid, reattestable: bool, remaining: i64, now: Instant, moment: &Moment) -> Self {
         let due = now + renewal_in(moment.remaining(&svid.lifetime), remaining, unit());
         let overdue = overdue(moment.end(&svid.lifetime), remaining);
-        Self { svid, reattestable, due, overdue, asked: None }
+        Self { svid, reattestable, due, overdue, asked: None, late: 0 }
+    }
+
+    /// The same, signed just now and in the place of `old`. Of a server that signs nothing better (its authority ends within seconds) another
+    /// would be asked for as soon as one has come, and again.
+    pub(super) fn in_place_of(self, old: Option<&Self>, now: Instant, moment: &Moment) -> Self {
+        if !self.overdue_in(now, moment).is_zero() {
+            return self;
+        }
+        let late = old.map_or(0, |old| old.late).saturating_add(1);
+        Self { late, asked: (late > REPLACED_AT_ONCE).then_some(now), ..self }
     }
 
     /// When it is to be replaced by the schedule.
@@ -231,6 +246,22 @@ mod tests {
             seen(&standing, now)
         };
         all(now).map(changed).into()
+    }
+
+    #[test]
+    fn certificates_that_are_in_their_last_part_as_they_come_are_replaced_at_once_three_times_and_by_the_schedule_then() {
+        let (now, moment) = (Instant::now(), moment());
+        // Of a server whose authority ends in two seconds; and of one that has another.
+        let late = || AgentSvid::unchecked(Lifetime::kept(Span { not_before: -10, not_after: 2 }, Some(2)));
+        let mut last: Option<Agent> = None;
+        let mut comes = |svid| {
+            let agent = Agent::new(svid, false, 2, now, &moment).in_place_of(last.as_ref(), now, &moment);
+            last.insert(agent).is_due(now, &moment)
+        };
+        assert_eq!([(); 5].map(|()| comes(late())), [true, true, true, false, false]);
+        assert!(!comes(AgentSvid::unchecked(Lifetime::kept(Span { not_before: -10, not_after: 3600 }, Some(3600)))));
+        assert_eq!([(); 4].map(|()| comes(late())), [true, true, true, false], "counted anew");
+        assert!(last.is_some_and(|agent| agent.due() <= now + Duration::from_secs(2)), "asked again before it ends");
     }
 
     //= FLT-A22

@@ -1,15 +1,17 @@
 // Keeps a page as the fleet is. Everything is readable without it.
 "use strict";
 const main = () => document.querySelector("main");
-const isTyped = () => [...document.querySelectorAll("form.confirm input:not([type=hidden])")].some((input) => input.value !== "");
+const isTyped = () => [...document.querySelectorAll("form.confirm input:not([type=hidden])")]
+  .some((input) => input.value !== "" || input === document.activeElement);
 
 // Loads the page anew and puts its content in the place of the old one, unless somebody is typing.
 async function renew() {
   if (isTyped()) return;
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-  if (!answer.ok || isTyped()) return;
+  if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
-  if (fresh && fresh.innerHTML !== main().innerHTML) main().replaceWith(fresh);
+  // Asked last, with nothing awaited after it: what is typed while the page is on its way stays too.
+  if (!isTyped() && fresh && fresh.innerHTML !== main().innerHTML) main().replaceWith(fresh);
 }
 
 function put(id, html) {
