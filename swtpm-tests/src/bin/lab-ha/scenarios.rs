@@ -49,7 +49,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "kill-server",
-        claim: "a server is killed: agents are at another within the five seconds over which they come back, and no fetch fails",
+        claim: "a server is killed: agents are at another within a second, and no fetch fails",
         run: kill_server::run,
     },
     Scenario {
