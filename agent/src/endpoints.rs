@@ -1,7 +1,7 @@
 //! What local processes reach: the socket of the Workload API and of Envoy's secrets, the admin socket, and the brokers'.
 //!
 //! ```text
-//!  accept ─► admission (per user) ─► Watched<Caller { Peer, slot }> ─► door (method, header, room) ─► Admitted
+//!  accept ─► admission (per user) ─► Watched<Caller { Peer, slot }>, read at its user's pace ─► door (method, header, room) ─► Admitted
 //!                            workload_api, secrets ─► serving: attestation ─► Identities::for_selectors, again on each change
 //! ```
 //! A connection ends when the process that opened it exits, when another process writes into it, when it is of no use, or
@@ -20,6 +20,7 @@ mod explain;
 mod hardware_key;
 mod health;
 mod logger;
+mod paced;
 mod reflection;
 mod secrets;
 mod serving;

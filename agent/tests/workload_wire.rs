@@ -6,12 +6,16 @@ mod served;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::Stdio;
+use std::time::Instant;
 
 use ironroot_agent::endpoints::Limits;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use served::{Served, patiently};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -132,6 +136,51 @@ async fn ten_thousand_connections_of_one_user_leave_the_socket_to_others() {
     let held = patiently(flood).await.expect("ends");
     assert_eq!(served.told(61001).await, "spiffe://td/web", "while the last connections are held");
     drop(held);
+}
+
+/// Requests of a few bytes for nothing that is offered, one after the other, for as long as they are taken.
+async fn ask_on_and_on(mut connection: OwnedWriteHalf) {
+    // POST, http and "/", by their numbers in HPACK's table.
+    let asks = |stream: u32| {
+        let mut frame = frame(HEADERS, 5, 0, &[0x83, 0x86, 0x84]);
+        frame[5..9].copy_from_slice(&stream.to_be_bytes());
+        frame
+    };
+    let frames = (0..u32::from(u16::MAX)).map(|number| asks(2 * number + 1));
+    let _ = connection.write_all(&frames.flatten().collect::<Vec<u8>>()).await;
+}
+
+/// Counts the answers.
+async fn count(mut connection: OwnedReadHalf, answers: watch::Sender<u32>) {
+    let mut header = [0; 9];
+    while connection.read_exact(&mut header).await.is_ok() {
+        let mut payload = vec![0; u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize];
+        connection.read_exact(&mut payload).await.expect("its payload");
+        answers.send_modify(|answers| *answers += u32::from(header[3] == HEADERS));
+    }
+}
+
+//= FLT-A6
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_turned_away_on_and_on_is_answered_no_more_often_than_its_share_and_others_are_served() {
+    let served = Served::new(Limits::default());
+    served.publish(vec![served.authority.issue("/web", 61001, 3600), served.authority.issue("/own", 0, 3600)]);
+    let mut stream = UnixStream::connect(served.socket()).await.expect("connects");
+    stream.write_all(&request(b"")[..24]).await.expect("writes the preface");
+    stream.write_all(&frame(4, 0, 0, &[])).await.expect("writes our settings");
+    let (reading, writing) = stream.into_split();
+    let (answers, mut answered) = watch::channel(0);
+    let began = Instant::now();
+    let mut flood = JoinSet::new();
+    flood.spawn(ask_on_and_on(writing));
+    flood.spawn(count(reading, answers));
+    patiently(answered.wait_for(|answers| *answers >= 400)).await.expect("is answered");
+    assert_eq!(served.told(61001).await, "spiffe://td/web", "another user");
+    assert!(served.fetch().await.is_ok(), "the same user's other connection");
+    // At once its share, the connection's own and what is in one read; then a hundred a second, however slow this machine is.
+    let (answers, seconds) = (*answered.borrow(), began.elapsed().as_secs() as u32 + 1);
+    assert!(answers <= 600 + 110 * seconds, "{answers} in {seconds} s");
+    patiently(answered.wait_for(|later| *later > answers)).await.expect("its turn comes");
 }
 
 //= FLT-A6

@@ -3,6 +3,7 @@
 //! Fairness by construction, not by guesses about who is hostile: at the bound of all connections, the user that holds most
 //! gives one up for a newcomer that holds less. A user's own flood ends the user's own idle connections first.
 
+mod attention;
 mod books;
 mod descriptors;
 mod local_user;

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 
 use super::admission::{About, Admission, ConnectionSlot};
 use super::broker::AuthenticatedBroker;
+use super::paced::Paced;
 use super::tally::Tally;
 use super::tenancy::{PATIENCE, Tenancy};
 
@@ -71,7 +72,7 @@ pub(super) struct Gate {
 }
 
 /// A connection as the HTTP/2 server takes it.
-pub(super) type LocalConnection = Watched<Tolerant<Witnessed>, Tenancy>;
+pub(super) type LocalConnection = Watched<Tolerant<Paced<Witnessed>>, Tenancy>;
 
 /// Takes in a new connection as it is, or drops it, which a gRPC client sees as `Unavailable`.
 pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<LocalConnection> {
@@ -80,7 +81,7 @@ pub(super) fn admit(gate: &Gate, stream: UnixStream) -> Option<LocalConnection> 
 }
 
 /// The same of a connection that is not to be read as it is yet.
-pub(super) fn take_in(gate: &Gate, stream: UnixStream) -> Option<(Witnessed, Tenancy)> {
+pub(super) fn take_in(gate: &Gate, stream: UnixStream) -> Option<(Paced<Witnessed>, Tenancy)> {
     let Gate { admission, attestor, writers, .. } = gate;
     let now = Instant::now();
     let asked = Credentials::of(&stream);
@@ -113,7 +114,9 @@ pub(super) fn take_in(gate: &Gate, stream: UnixStream) -> Option<(Witnessed, Ten
             }
         },
     };
-    let tenancy = Tenancy::new(Caller { known, connection: Arc::new(slot), broker: None }, exit);
+    let slot = Arc::new(slot);
+    let stream = Paced::new(stream, slot.clone());
+    let tenancy = Tenancy::new(Caller { known, connection: slot, broker: None }, exit);
     let unwatchable = |error: &io::Error| error!(error = error as &dyn Error, "cannot watch for the exit of a caller");
     Some((stream, tenancy.inspect_err(unwatchable).ok()?))
 }

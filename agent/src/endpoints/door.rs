@@ -17,8 +17,8 @@ use http::{HeaderMap, Request, Response};
 use ironroot_api::arriving::{held, told_at_the_end};
 use ironroot_shell::logging::clipped;
 use ironroot_shell::telemetry::otlp::{self, SPANS};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span, warn};
@@ -134,12 +134,15 @@ where
         let admitted = match self.judge(&request) {
             Ok(admitted) => admitted,
             Err(status) => {
+                let caller = request.extensions().get::<Caller>();
+                caller.into_iter().for_each(|caller| caller.connection().turned_away());
                 self.tally.turned_away.ended(status.code(), Duration::ZERO);
                 return Either::Left(ready(Ok(status.into_http())));
             }
         };
         let (offer, slot) = (admitted.offer, admitted.slot.clone());
         let reader = Reader { admission: self.admission.clone(), uid: admitted.caller.connection().uid() };
+        let connection = admitted.caller.connection().clone();
         let counting = Tally::begin(&self.tally, request.uri().path());
         let span = span_of(request.uri().path(), &admitted.caller);
         request.extensions_mut().insert(admitted);
@@ -151,7 +154,12 @@ where
         let answer = self.services.call(request.map(|body| held(bounded(body), slot.clone())));
         Either::Right(Box::pin(async move {
             let answer = answer.instrument(span.clone()).await.map(|it| it.map(|body| held(body, slot)));
-            answer.iter().for_each(|it| otlp::answered(&span, otlp::code_of(it.headers())));
+            let code = answer.as_ref().map_or(Code::Ok, |it| otlp::code_of(it.headers()));
+            otlp::answered(&span, code);
+            // Nobody's, which took an attestation to find out.
+            if code == Code::PermissionDenied {
+                connection.turned_away();
+            }
             answer.map(|it| told_at_the_end(it, move |code| counting.with(code)))
         }))
     }

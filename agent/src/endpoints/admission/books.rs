@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ironroot_shell::token_bucket::TokenBucket;
 use tokio::sync::Semaphore;
 
+use super::attention::{Account, Share};
 use super::local_user::LocalUser;
 use super::slot::Eviction;
 use super::{Crowded, Limits, Occupancy};
@@ -37,6 +38,7 @@ struct User {
     signatures: [Arc<Semaphore>; MAX_SERVERS],
     long_messages: Arc<Semaphore>,
     requests: TokenBucket,
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ struct Booked {
     streams: usize,
     idle_since: Instant,
     eviction: Arc<Eviction>,
+    account: Account,
 }
 
 impl Books {
@@ -61,7 +64,7 @@ impl Books {
         let (number, eviction) = (self.next_number, Arc::new(Eviction::default()));
         self.next_number += 1;
         self.connections += 1;
-        let booked = Booked { streams: 0, idle_since: now, eviction: eviction.clone() };
+        let booked = Booked { streams: 0, idle_since: now, eviction: eviction.clone(), account: Account::new(now) };
         self.user(user, limits, now).connections.insert(number, booked);
         Ok((number, eviction))
     }
@@ -136,6 +139,18 @@ impl Books {
         self.user(user, limits, now).requests.take_one(limits.rate(), now)
     }
 
+    /// A connection's user is to pay so much before it is read again.
+    pub fn owe(&mut self, user: LocalUser, number: u64, cost: u32) {
+        let booked = self.users.get_mut(&user).and_then(|user| user.connections.get_mut(&number));
+        booked.into_iter().for_each(|booked| booked.account.owe(cost));
+    }
+
+    /// How long it takes until all that a connection owes is paid; one that was told to end owes nothing.
+    pub fn pay(&mut self, user: LocalUser, number: u64, now: Instant) -> Duration {
+        let Some(User { connections, share, .. }) = self.users.get_mut(&user) else { return Duration::ZERO };
+        connections.get_mut(&number).map_or(Duration::ZERO, |booked| booked.account.pay(share, now))
+    }
+
     pub fn attestations(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
         self.user(user, limits, now).attestations.clone()
     }
@@ -162,7 +177,7 @@ impl Books {
     /// The account of `user`.
     fn user(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> &mut User {
         if self.users.len() >= MAX_IDLE_USERS && !self.users.contains_key(&user) {
-            self.users.retain(|_, user| !user.is_idle(limits) || !user.requests.is_full(now));
+            self.users.retain(|_, user| !user.is_idle(limits) || !user.is_fresh(now));
         }
         self.users.entry(user).or_insert_with(|| User::new(limits, now))
     }
@@ -177,7 +192,13 @@ impl User {
             signatures: std::array::from_fn(|_| Arc::new(Semaphore::new(limits.max_signatures_per_user))),
             long_messages: Arc::new(Semaphore::new(limits.max_long_messages_per_user)),
             requests: TokenBucket::full(now),
+            share: Share::new(now),
         }
+    }
+
+    /// Whether nothing is known of what it did that a newcomer would not have.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.requests.is_full(now) && self.share.is_full(now)
     }
 
     fn is_idle(&self, limits: &Limits) -> bool {
@@ -196,8 +217,6 @@ impl Booked {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::SubordinateUids;
     use super::*;
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Context;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 
 use super::Admission;
+use super::attention::{READ, REFUSAL};
 use super::local_user::LocalUser;
 
 /// Tells a connection's task that the connection must give way.
@@ -62,6 +63,21 @@ impl ConnectionSlot {
     /// Since when it has no stream; `None` while it has one.
     pub fn idle_since(&self) -> Option<Instant> {
         self.admission.books().idle_since(self.user, self.number)
+    }
+
+    /// Something of it was read.
+    pub fn was_read(&self) {
+        self.admission.books().owe(self.user, self.number, READ);
+    }
+
+    /// A request on it was turned away.
+    pub fn turned_away(&self) {
+        self.admission.books().owe(self.user, self.number, REFUSAL);
+    }
+
+    /// How long it takes until it has paid for that, and may be read again: see [`attention`](super::attention).
+    pub fn pay(&self, now: Instant) -> Duration {
+        self.admission.books().pay(self.user, self.number, now)
     }
 
     /// Room for one more stream on this connection, if its user has some.

@@ -23,6 +23,7 @@ use super::BrokerSocketConfig;
 use super::trust::{AuthenticatedBroker, BrokerJudge, BrokerTrust, BrokerUnproven};
 use crate::endpoints::admission::About;
 use crate::endpoints::caller::{Gate, take_in};
+use crate::endpoints::paced::Paced;
 use crate::endpoints::serving::Serving;
 use crate::endpoints::tenancy::{PATIENCE, Tenancy};
 
@@ -30,7 +31,7 @@ use crate::endpoints::tenancy::{PATIENCE, Tenancy};
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A broker's connection as the HTTP/2 server takes it.
-pub(in crate::endpoints) type BrokerConnection = Watched<Tolerant<TlsStream<Witnessed>>, Tenancy>;
+pub(in crate::endpoints) type BrokerConnection = Watched<Tolerant<TlsStream<Paced<Witnessed>>>, Tenancy>;
 
 /// Why a connection is dropped before a word of HTTP/2.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +90,7 @@ pub(in crate::endpoints) fn connections(
 }
 
 impl Acceptor {
-    async fn accept(self, stream: Witnessed, tenancy: Tenancy) -> Option<BrokerConnection> {
+    async fn accept(self, stream: Paced<Witnessed>, tenancy: Tenancy) -> Option<BrokerConnection> {
         let uid = tenancy.caller().connection().uid();
         match self.shake(uid, stream).await {
             Ok((stream, broker)) => {
@@ -110,8 +111,8 @@ impl Acceptor {
     async fn shake(
         &self,
         uid: u32,
-        stream: Witnessed,
-    ) -> Result<(TlsStream<Witnessed>, AuthenticatedBroker), NotShaken> {
+        stream: Paced<Witnessed>,
+    ) -> Result<(TlsStream<Paced<Witnessed>>, AuthenticatedBroker), NotShaken> {
         let turn = self.serving.turn_of(uid).await.map_err(|_| NotShaken::Turn)?;
         let (acceptor, runtime) = (self.clone(), Handle::current());
         let shaking = tokio::task::spawn_blocking(move || {
@@ -125,7 +126,7 @@ impl Acceptor {
         Ok((tls, broker))
     }
 
-    async fn in_time(&self, stream: Witnessed) -> Result<TlsStream<Witnessed>, NotShaken> {
+    async fn in_time(&self, stream: Paced<Witnessed>) -> Result<TlsStream<Paced<Witnessed>>, NotShaken> {
         tokio::select! {
             shaken = self.tls.accept(stream) => shaken.map_err(NotShaken::of),
             () = tokio::time::sleep(HANDSHAKE_DEADLINE) => Err(NotShaken::Late),
