@@ -7,6 +7,7 @@ mod attention;
 mod books;
 mod descriptors;
 mod local_user;
+mod rounds;
 mod slot;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ use tokio::sync::Semaphore;
 
 pub use descriptors::raise_descriptor_limit;
 pub use local_user::SubordinateUids;
+pub(super) use rounds::Ticket;
 pub(super) use slot::{ConnectionSlot, StreamSlot};
 
 use crate::server_number::ServerNumber;
@@ -171,8 +173,9 @@ impl Admission {
             return Err(Crowded::Rate);
         }
         let (number, eviction) = books.connect(user, &self.0.limits, now)?;
+        let rounds = books.rounds(user, &self.0.limits, now);
         drop(books);
-        Ok(ConnectionSlot::new(self.clone(), uid, user, number, eviction))
+        Ok(ConnectionSlot::new(self.clone(), uid, user, number, eviction, rounds))
     }
 
     /// Whether the user of `uid` may ask once more now. Source: token bucket.

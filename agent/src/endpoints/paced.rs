@@ -1,4 +1,5 @@
-//! A connection that is read when it has paid for what it sent before: at once, unless its user takes more than its share of the agent.
+//! A connection that is read when it has paid for what it sent before (at once, unless its user takes more than its share of the agent), and
+//! when its user has not had enough of this round.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::admission::ConnectionSlot;
+use super::admission::{ConnectionSlot, Ticket};
 
 /// See the module. Writing is as ever.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub(super) struct Paced<S> {
     stream: S,
     slot: Arc<ConnectionSlot>,
     turn: Turn,
+    ticket: Option<Ticket>,
 }
 
 /// Whether the connection may be read.
@@ -33,7 +35,7 @@ enum Turn {
 impl<S> Paced<S> {
     /// Paid for by the user whose connection `slot` is.
     pub fn new(stream: S, slot: Arc<ConnectionSlot>) -> Self {
-        Self { stream, slot, turn: Turn::Come }
+        Self { stream, slot, turn: Turn::Come, ticket: None }
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -62,13 +64,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_turn(cx));
+        ready!(this.slot.rounds().poll(&mut this.ticket, cx));
         let before = buf.filled().len();
-        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
             this.slot.was_read();
             this.turn = Turn::Over;
+        } else {
+            this.slot.rounds().give_back();
         }
-        Poll::Ready(read)
+        read
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::attention::{Account, Share};
 use super::local_user::LocalUser;
+use super::rounds::Rounds;
 use super::slot::Eviction;
 use super::{Crowded, Limits, Occupancy};
 use crate::server_number::{MAX_SERVERS, ServerNumber};
@@ -39,6 +40,7 @@ struct User {
     long_messages: Arc<Semaphore>,
     requests: TokenBucket,
     share: Share,
+    rounds: Rounds,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,10 @@ impl Books {
         connections.get_mut(&number).map_or(Duration::ZERO, |booked| booked.account.pay(share, now))
     }
 
+    pub fn rounds(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Rounds {
+        self.user(user, limits, now).rounds.clone()
+    }
+
     pub fn attestations(&mut self, user: LocalUser, limits: &Limits, now: Instant) -> Arc<Semaphore> {
         self.user(user, limits, now).attestations.clone()
     }
@@ -193,6 +199,7 @@ impl User {
             long_messages: Arc::new(Semaphore::new(limits.max_long_messages_per_user)),
             requests: TokenBucket::full(now),
             share: Share::new(now),
+            rounds: Rounds::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use futures_util::task::AtomicWaker;
 use super::Admission;
 use super::attention::{READ, REFUSAL};
 use super::local_user::LocalUser;
+use super::rounds::Rounds;
 
 /// Tells a connection's task that the connection must give way.
 #[derive(Debug, Default)]
@@ -39,6 +40,7 @@ pub(in crate::endpoints) struct ConnectionSlot {
     user: LocalUser,
     number: u64,
     eviction: Arc<Eviction>,
+    rounds: Rounds,
 }
 
 /// One stream of a user, on a connection.
@@ -46,8 +48,15 @@ pub(in crate::endpoints) struct ConnectionSlot {
 pub(in crate::endpoints) struct StreamSlot(Arc<ConnectionSlot>);
 
 impl ConnectionSlot {
-    pub(super) fn new(admission: Admission, uid: u32, user: LocalUser, number: u64, eviction: Arc<Eviction>) -> Self {
-        Self { admission, uid, user, number, eviction }
+    pub(super) fn new(
+        admission: Admission,
+        uid: u32,
+        user: LocalUser,
+        number: u64,
+        eviction: Arc<Eviction>,
+        rounds: Rounds,
+    ) -> Self {
+        Self { admission, uid, user, number, eviction, rounds }
     }
 
     /// The effective uid of the process that connected, as the kernel says it.
@@ -63,6 +72,11 @@ impl ConnectionSlot {
     /// Since when it has no stream; `None` while it has one.
     pub fn idle_since(&self) -> Option<Instant> {
         self.admission.books().idle_since(self.user, self.number)
+    }
+
+    /// Its user's rounds.
+    pub fn rounds(&self) -> &Rounds {
+        &self.rounds
     }
 
     /// Something of it was read.
