@@ -187,7 +187,8 @@ impl Synchronizer {
         let moment = self.parts.time.moment();
         let remaining = moment.remaining(&svid.lifetime);
         let now = Instant::now();
-        let agent = Agent::new(svid, reattestable, remaining, now, &moment).in_place_of(self.standing.agent(), now, &moment);
+        let agent =
+            Agent::new(svid, reattestable, remaining, now, &moment).in_place_of(self.standing.agent(), now, &moment);
         self.standing = Standing::Attested(agent);
         self.postpone_if_untrusted(&moment);
         self.hang_up();

@@ -249,7 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_are_in_their_last_part_as_they_come_are_replaced_at_once_three_times_and_by_the_schedule_then() {
+    fn certificates_that_are_in_their_last_part_as_they_come_are_replaced_at_once_three_times_and_by_the_schedule_then()
+    {
         let (now, moment) = (Instant::now(), moment());
         // Of a server whose authority ends in two seconds; and of one that has another.
         let late = || AgentSvid::unchecked(Lifetime::kept(Span { not_before: -10, not_after: 2 }, Some(2)));
