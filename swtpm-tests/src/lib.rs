@@ -2,6 +2,7 @@
 //!
 //! One emulator per test, own ports and directories, killed on drop. A missing emulator is a red test.
 
+pub mod alertmanager;
 pub mod authority;
 pub mod balancer;
 pub mod cached;

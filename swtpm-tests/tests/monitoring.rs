@@ -7,6 +7,7 @@ use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions, expe
 use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::metrics::switch_on;
 use ironroot_lab::prometheus::{Prometheus, monitoring};
+use ironroot_postgres_cluster::Cluster;
 use ironroot_software_tpm::BootLog;
 use serde_json::Value;
 
@@ -82,11 +83,40 @@ fn panels() -> Vec<(String, String)> {
     DASHBOARDS.iter().flat_map(queries).collect()
 }
 
+/// A panel's row in the table of panels.md, without its last column.
+fn row(panel: &str, query: &str) -> String {
+    format!("| {} | `{}` |", panel.replace('"', ""), query.replace('|', "\\|"))
+}
+
+/// What Prometheus said, for that column: how many series, and the first's value.
+fn answered(series: &[Value]) -> String {
+    let value: f64 = series[0]["value"][1].as_str().and_then(|text| text.parse().ok()).expect("a number");
+    match series.len() {
+        _ if !value.is_finite() => "nothing of that happened meanwhile".to_owned(),
+        1 => format!("{value:.4}"),
+        many => format!("{many} series, the first {value:.4}"),
+    }
+}
+
+/// `IRONROOT_PANELS=FILE` has the next test write the rows anew.
+#[test]
+fn the_table_of_panels_has_the_queries_of_the_dashboards() {
+    let page = std::fs::read_to_string(monitoring().join("panels.md")).expect("shipped");
+    let there: Vec<&str> = page.lines().filter(|line| line.contains(": ") && line.starts_with("| ")).collect();
+    let wanted: Vec<String> = panels().iter().map(|(panel, query)| row(panel, query)).collect();
+    assert_eq!(there.len(), wanted.len(), "{there:#?}");
+    for (there, wanted) in there.iter().zip(wanted) {
+        let answered = there.strip_prefix(&wanted).map(|rest| rest.trim_matches([' ', '|']));
+        assert!(answered.is_some_and(|answered| !answered.is_empty()), "{there}\nis not\n{wanted}");
+    }
+}
+
 #[test]
 fn every_panel_has_data_and_nothing_is_alarmed_while_all_is_well() {
     let Lab { server, device, prometheus } = lab(ServerOptions::default());
     let nine: std::collections::BTreeSet<_> = panels().into_iter().map(|(title, _)| title).collect();
     assert_eq!(nine.len(), 9, "{nine:?}");
+    let mut rows = String::new();
     for (panel, query) in panels() {
         let has_data = || {
             // What happens now and then, happens: a rate needs two looks at it.
@@ -95,6 +125,11 @@ fn every_panel_has_data_and_nothing_is_alarmed_while_all_is_well() {
         };
         let explain = || format!("{query}\n{}\n{}", prometheus.log(), server.log());
         expect_within(ironroot_lab::deployment::DEADLINE, &format!("{panel} has data"), explain, has_data);
+        let series = prometheus.ask(&query).expect("it has data");
+        rows += &format!("{} {} |\n", row(&panel, &query), answered(&series));
+    }
+    if let Some(file) = std::env::var_os("IRONROOT_PANELS") {
+        std::fs::write(file, rows).expect("written");
     }
     let alarmed = prometheus.ask("ALERTS{alertstate=\"firing\"}").expect("asked");
     assert!(alarmed.is_empty(), "{alarmed:?}");
@@ -110,10 +145,26 @@ fn drill_the_token_is_gone_and_comes_back() {
     // The CA is replaced ten seconds before its end: without a token it is not, and what it has signed ends with it.
     prometheus.expect("IronrootAuthorityEnds", true);
     prometheus.expect("IronrootRotationFails", true);
+    // It has ended: nothing is signed.
+    prometheus.expect("IronrootCaCannotSign", true);
     quirks.set(&[]);
-    for alert in ["IronrootTokenGone", "IronrootAuthorityEnds", "IronrootRotationFails"] {
+    for alert in ["IronrootTokenGone", "IronrootAuthorityEnds", "IronrootRotationFails", "IronrootCaCannotSign"] {
         prometheus.expect(alert, false);
     }
+}
+
+#[test]
+fn drill_the_database_is_gone_and_comes_back() {
+    let mut cluster = Cluster::start();
+    let postgres = Some(cluster.connection_string_over_tls(&cluster.create_database()));
+    let server_lines = "server_name = \"north\"".to_owned();
+    let Lab { server: _server, device, prometheus } =
+        lab(ServerOptions { postgres, server_lines, ..ServerOptions::default() });
+    cluster.stop();
+    prometheus.expect("IronrootDataStoreTakesNoChanges", true);
+    assert!(device.fetch(ALICE).is_ok(), "identities are served meanwhile: {}", device.log());
+    cluster.restart();
+    prometheus.expect("IronrootDataStoreTakesNoChanges", false);
 }
 
 #[test]
