@@ -43,9 +43,10 @@ pub enum DirectoryError {
 
 /// Makes the directory if it is missing and refuses one in which others can move or replace files.
 ///
-/// Directories made on the way get `mode`, whatever the process's umask is. Every directory on the way, and on the way that
+/// Where it refuses, nothing is made. Directories made on the way get `mode`, whatever the process's umask is. Every directory on the way, and on the way that
 /// its links lead to, must belong to root or us and be writable by nobody else, unless it is sticky (`/tmp`).
 pub fn prepare(directory: &Path, mode: u32) -> Result<(), DirectoryError> {
+    could_be_prepared(directory)?;
     make(directory, mode)?;
     judge(directory)
 }
@@ -168,6 +169,15 @@ mod tests {
             let refused = prepare_private(&data).expect_err("anybody could put a file there");
             assert!(matches!(&refused, DirectoryError::Unsafe { path, .. } if *path == data), "{refused}");
         }
+    }
+
+    #[test]
+    fn where_others_may_write_nothing_is_made() {
+        let directory = tempfile::tempdir().expect("directory");
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).expect("opened");
+        let refused = prepare(&directory.path().join("made/below"), OURS).expect_err("anybody could replace it");
+        assert!(matches!(&refused, DirectoryError::Unsafe { path, .. } if path == directory.path()), "{refused}");
+        assert!(fs::read_dir(directory.path()).expect("listed").next().is_none(), "nothing was made");
     }
 
     #[test]

@@ -152,6 +152,8 @@ pub struct ServerState {
     pub admin_ids: BTreeSet<SpiffeId>,
     /// Whether entries may name a program and nobody who runs it.
     pub allow_executable_only: bool,
+    /// The parents of entries for tokens of the issuers of the configuration.
+    pub exchange_parents: Vec<SpiffeId>,
     /// The wall clock, UNIX seconds.
     pub now: fn() -> i64,
 }

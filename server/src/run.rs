@@ -201,6 +201,7 @@ fn server_state(
 ) -> ServerState {
     let (svid, anchors) = shown;
     let (trust_domain, devices) = (config.trust_domain.clone(), registry.devices().clone());
+    let issuers = config.token_exchange.iter().flat_map(|exchange| &exchange.issuers);
     ServerState {
         trust_domain: trust_domain.clone(),
         ca: ca.clone(),
@@ -225,6 +226,7 @@ fn server_state(
         unbroken: Unbroken::new(),
         admin_ids: config.admin_ids.iter().cloned().collect(),
         allow_executable_only: config.allow_executable_only,
+        exchange_parents: issuers.map(|issuer| issuer.parent.clone()).collect(),
         now: wall_unix,
     }
 }

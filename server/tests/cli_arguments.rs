@@ -133,6 +133,26 @@ fn says_what_is_wrong_with_a_line() {
 }
 
 #[test]
+fn who_asks_for_json_is_told_of_wrong_flags_in_json() {
+    for (line, wanted) in [
+        ("entry show -output json -nothing", "unexpected argument '--nothing' found"),
+        ("entry create -spiffeID td/w -output=JSON", "scheme is not \"spiffe://\""),
+        ("token generate -output json -ttl x1", "seconds, or a duration such as 1h"),
+        ("device show -output json", "required arguments were not provided: <DEVICE>..."),
+        ("-output json frobnicate", "unexpected argument '--output' found"),
+    ] {
+        let told = run(&line.split(' ').collect::<Vec<_>>());
+        let json: serde_json::Value =
+            serde_json::from_slice(&told.stderr).unwrap_or_else(|_| panic!("{line}: {told:?}"));
+        let error = json["error"].as_str().expect("text");
+        assert!(error.contains(wanted) && !error.contains("Usage") && !error.contains('\n'), "{line}: {error}");
+        assert_eq!((told.status.code(), told.stdout.len()), (Some(1), 0), "{line}");
+    }
+    let pretty = run(&["entry", "show", "-output", "pretty", "-nothing"]);
+    assert!(text(&pretty.stderr).starts_with("error: unexpected argument"), "{pretty:?}");
+}
+
+#[test]
 fn every_command_teaches_by_an_example_and_explains_every_flag() {
     fn visit(mut command: clap::Command, path: &str) {
         let help = command.render_long_help().to_string();

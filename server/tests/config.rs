@@ -670,6 +670,24 @@ fn the_pcr_banks_are_sha256_unless_an_operator_names_others() {
 
 //= FLT-S10
 #[test]
+fn two_listeners_on_one_port_are_told_with_both_lines() {
+    let text = |server: &str, rest: &str| minimal(&format!("bind_port = 8443\n {server}"), "") + rest;
+    let bundle = "federation { bundle_endpoint { port = 8443 profile \"https_spiffe\" { } } }";
+    let told = "server.conf:5: server.federation.bundle_endpoint.port: server.bind_port (line 4) listens on port 8443 of 0.0.0.0 already: give each a port of its own";
+    assert_eq!(mistakes(&text(bundle, "")), [told]);
+    let local =
+        "health_checks { listener_enabled = true bind_port = 9988 }\ntelemetry { Prometheus { port = 9988 } }\n";
+    let told = "telemetry.Prometheus.port: health_checks.bind_port (line 10) listens on port 9988 of localhost already";
+    let both = mistakes(&text("", local));
+    assert!(both.len() == 1 && both[0].contains(told), "{both:?}");
+    for apart in [bundle.replace("port = ", "address = \"10.0.0.1\" port = 1"), bundle.replace("8443", "0")] {
+        assert!(read(&text(&apart, "")).is_ok(), "{apart}");
+    }
+    let off = local.replace("listener_enabled = true", "");
+    assert!(read(&text("", &off)).is_ok(), "what does not listen is in nobody's way");
+}
+
+#[test]
 fn warns_when_a_ca_rotation_would_shorten_svids() {
     let warnings = |server: &str| read(&minimal(server, "")).expect("loads").warnings;
     assert_eq!(warnings("ca_ttl = \"6h\""), Vec::<String>::new());

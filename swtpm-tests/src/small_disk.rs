@@ -10,6 +10,21 @@ use nix::sched::{CloneFlags, unshare};
 /// Its size, bytes: an agent's files have some thousand.
 const BYTES: usize = 256 * 1024;
 
+/// Runs `test` on a thread that sees what is at `path` as on a disk that is read-only; nothing on it may be open for writing.
+///
+/// # Panics
+/// If `test` does, or if this process may not mount: tests run as root.
+pub fn read_only(path: &Path, test: impl FnOnce() + Send) {
+    let run = || {
+        unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("tests run as root");
+        mount(&["--make-rprivate"], Path::new("/"));
+        mount(&["--bind", path.to_str().expect("the lab's paths are UTF-8")], path);
+        mount(&["-o", "remount,bind,ro"], path);
+        test();
+    };
+    std::thread::scope(|threads| threads.spawn(run).join().expect("the test on the read-only disk passes"));
+}
+
 /// A small tmpfs. Only the thread of the test sees it, and what that thread starts.
 #[derive(Debug)]
 pub struct SmallDisk(PathBuf);

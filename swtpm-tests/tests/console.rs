@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ironroot_lab::deployment::{Admission, AgentOptions, Device, Server, ServerOptions, binary, expect_within};
+use ironroot_lab::deployment::{
+    Admission, AgentOptions, Device, Server, ServerOptions, TRUST_DOMAIN, binary, expect_within, free_port,
+};
 use ironroot_lab::fleet_page::{Answer, FleetPage, ask, parts};
 use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::metrics::{scrape, switch_on};
 use ironroot_lab::server_client::{ServerClient, SoftwareDevice};
 
 const ALICE: u32 = 60_001;
@@ -163,6 +166,80 @@ fn a_server_that_is_not_there_is_told_before_there_is_a_page_and_one_that_goes_a
     assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("/nowhere/api.sock"), "{none:?}");
     server.restart();
     assert_eq!(browser.get("/").status, 200, "it is asked anew each time");
+}
+
+/// What a device, a label, an entry may be called at worst.
+const SCRIPT: &str = "<script>alert(1)</script>\"'&";
+const PICTURE: &str = "<img src=x onerror=alert(1)>";
+/// It makes a terminal show what follows from right to left.
+const BACKWARDS: char = '\u{202e}';
+
+/// A server with a device, an entry and a group of these names; the longest SPIFFE ID that there may be, and the metrics' port.
+fn badly_named() -> (Server, String, u16) {
+    let (mut server, port) = (Server::prepare(&ServerOptions::default()), free_port());
+    switch_on(&server.config_path(), port);
+    server.restart();
+    let labels = serde_json::json!({ "site": SCRIPT, "note": format!("a{BACKWARDS}b"), "long": "x".repeat(255) });
+    let device = serde_json::json!({ "ek_sha256": hash('a'), "serial": PICTURE, "labels": labels });
+    server.import_from_pipe(serde_json::json!([device]).to_string().as_bytes());
+    let before = format!("spiffe://{TRUST_DOMAIN}").len();
+    let path = format!("/{}", "x".repeat(2048 - before - 1));
+    let parent = format!("spiffe://{TRUST_DOMAIN}/gateway");
+    server.cli(&["entry", "create", "-node", "-spiffeID", &parent, "-selector", &format!("tpm2:label:site:{SCRIPT}")]);
+    server.create_entry(&parent, &path, &[&format!("docker:label:a:{PICTURE}")], &["-hint", SCRIPT]);
+    (server, format!("spiffe://{TRUST_DOMAIN}{path}"), port)
+}
+
+#[test]
+fn what_others_have_named_is_text_on_every_page_in_every_table_and_in_the_log_and_in_no_metric() {
+    let (server, id, port) = badly_named();
+    assert_eq!(id.len(), 2048);
+    let mut page = FleetPage::start(&server, &["-write"]);
+    let browser = Browser::opens(&page.link());
+    let device = format!("/devices/{}", hash('a'));
+    let search = "/?text=%3Cscript%3Ealert(1)%3C%2Fscript%3E%1b&label=site%3D%3Cscript%3E&state=enrolled";
+    for (path, shows) in [
+        ("/", "&lt;img src=x onerror=alert(1)&gt;"),
+        (search, "&lt;script&gt;alert(1)"),
+        (&device, "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        (&device, &id),
+        ("/entries", &id),
+        ("/authorities", "does its work"),
+    ] {
+        let answer = browser.get(path);
+        assert!(answer.status == 200 && answer.body.contains(shows), "{path}: {}", answer.body);
+        for raw in ["<script>alert", "<img", "\u{1b}"] {
+            assert!(!answer.body.contains(raw), "{path} has {raw:?}: {}", answer.body);
+        }
+    }
+    for command in [&["device", "list"][..], &["device", "show", &hash('a')], &["entry", "show"]] {
+        let shown = server.cli(command);
+        assert!(shown.contains("<script>") && !shown.contains(BACKWARDS), "{command:?}: {shown}");
+        let json = server.cli(&[command, &["-output", "json"]].concat());
+        serde_json::from_str::<serde_json::Value>(&json).expect("JSON");
+        let table = at_a_terminal(&server, command);
+        let longest = table.lines().map(|line| line.chars().count()).max();
+        assert!(command[1] == "show" && command[0] == "device" || longest < Some(700), "{command:?}: {table}");
+        assert!(!table.contains(BACKWARDS), "{command:?}: {table}");
+    }
+    let none = server.cli_output(&["entry", "show", "-entryID", "x\u{1b}[31m\nforged: all is well"]);
+    assert!(!none.status.success() && !none.stderr.contains(&0x1b), "{none:?}");
+    let metrics = scrape(port).expect("a page");
+    assert!(["alert(1)", "xxxxxxxx"].iter().all(|word| !metrics.contains(word)), "{metrics}");
+    let log = server.log();
+    assert!(log.contains(&id) && !log.contains('\u{1b}') && !log.contains("\nforged"), "{log}");
+}
+
+/// What a command prints where a person reads it.
+fn at_a_terminal(server: &Server, command: &[&str]) -> String {
+    let words: Vec<String> = command.iter().map(|word| format!("'{word}'")).collect();
+    let line = format!("'{}' {}", binary("ironroot-server").display(), words.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("SPIRE_SERVER_PRIVATE_SOCKET", server.socket());
+    let output = script.output().expect("script (package bsdutils) starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{line}: {said}");
+    said
 }
 
 /// The interpreter that `scripts/setup --tests` has prepared.

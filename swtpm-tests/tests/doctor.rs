@@ -3,8 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
-use ironroot_lab::deployment::{AgentOptions, Device, Server, ServerOptions, as_uid, binary, expect_within};
+use ironroot_lab::deployment::{
+    AgentOptions, DEADLINE, Device, Server, ServerOptions, TRUST_DOMAIN, as_uid, binary, expect_within, wait_for,
+};
 use ironroot_lab::manufacturer::Manufacturer;
+use ironroot_lab::small_disk::read_only;
 use ironroot_lab::softhsm::SoftHsm;
 use serde_json::Value;
 
@@ -69,6 +72,28 @@ fn a_wrong_pin_a_taken_port_and_a_token_that_is_gone_are_faults_with_the_next_co
 }
 
 #[test]
+fn a_database_on_a_read_only_disk_is_named_before_the_start_and_at_it_and_nothing_is_lost() {
+    let mut server = Server::start(&ServerOptions::default());
+    server.create_entry(&format!("spiffe://{TRUST_DOMAIN}/gateway"), "/kept", &["unix:uid:1"], &[]);
+    server.process().expect("runs").terminate();
+    server.kill();
+    let data = server.directory().join("data");
+    read_only(&data, || {
+        let found = findings(&doctor(&server, &[]));
+        let told = |key: &str, words: &str| {
+            faults(&found).iter().any(|fault| fault[key].as_str().is_some_and(|told| told.contains(words)))
+        };
+        assert!(told("says", "Read-only file system") && told("says", "connection_string"), "{found:#?}");
+        server.spawn();
+        let ended = wait_for(DEADLINE, || server.process()?.exit_code());
+        assert_eq!(ended, Some(1), "{}", server.log());
+        assert!(server.log().contains("cannot open the data store"), "{}", server.log());
+    });
+    server.restart();
+    assert!(server.cli(&["entry", "show"]).contains("/kept"));
+}
+
+#[test]
 fn a_pin_is_not_sent_to_a_token_that_says_few_tries_are_left() {
     let mut server = Server::start(&ServerOptions::default());
     server.process().expect("runs").terminate();
@@ -121,10 +146,8 @@ fn without_a_configuration_and_as_another_user_both_doctors_say_what_to_do() {
         let output = as_uid(STRANGER, &here).arg("doctor").current_dir(directory.path()).output().expect("starts");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(
-            said.contains("FAULT") && said.contains(&format!("-config /etc/ironroot/{}.conf", &name[9..])),
-            "{said}"
-        );
+        let packaged = format!("nor /etc/ironroot/{}.conf: name the file with -config", &name[9..]);
+        assert!(said.contains("FAULT") && said.contains(&packaged), "{said}");
     }
 }
 

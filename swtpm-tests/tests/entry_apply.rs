@@ -1,9 +1,11 @@
 //! Entries as files: what a file says is what the server has, and what would have to be done for that is told before.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
-use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN};
+use ironroot_lab::deployment::{Server, ServerOptions, TRUST_DOMAIN, binary};
+use ironroot_lab::metrics::value;
 use serde_json::{Value, json};
 
 fn entry(path: &str, uid: u32) -> Value {
@@ -107,9 +109,18 @@ fn mistakes_of_a_file_are_all_named_and_nothing_is_applied() {
     {
         assert!(!refused.status.success() && said(&refused).contains(words), "{words}: {}", said(&refused));
     }
-    write(&file, &[json!({ "spiffe_id": "http://x" }), json!({ "spiffe_id": "y" })]);
+    let (bad, worse) = (json!({ "spiffe_id": "http://x" }), json!({ "spiffe_id": "y" }));
+    write(&file, &[bad, worse, entry("/a", 1), entry("/spire/x", 3), entry("/a", 1)]);
     let refused = said(&apply(&server, &file, &[]));
-    assert!(refused.contains("entry 1: ") && refused.contains("entry 2: "), "{refused}");
+    for words in [
+        "entry 1: spiffe_id",
+        "entry 1: parent_id",
+        "entry 2: spiffe_id",
+        "entry 4: ",
+        "entry 5: has the SPIFFE ID, parent and selectors of entry 3",
+    ] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
     std::fs::write(&file, "{\"entries\": [").expect("written");
     assert!(said(&apply(&server, &file, &[])).contains("line 1"), "half a file");
     assert!(ids(&server).is_empty());
@@ -161,4 +172,91 @@ fn what_entry_show_prints_of_one_server_is_what_apply_makes_of_another() {
     let done = apply(&other, &file, &[]);
     assert!(done.status.success(), "{}", said(&done));
     assert_eq!(ids(&one), ids(&other));
+}
+
+/// The commands of a pipeline's file, job by job in its order.
+fn jobs(file: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ci").join(file);
+    let text = std::fs::read_to_string(path).expect("shipped");
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let lines: Vec<&str> = text.lines().collect();
+    let begins = |at: &usize| lines[*at].ends_with("- |") || lines[*at].ends_with("run: |");
+    let block = |at: usize| -> String {
+        let begun = lines[at + 1..].iter().take_while(|line| indent(line) > indent(lines[at]));
+        begun.map(|line| format!("{}\n", line.trim_start())).collect()
+    };
+    (0..lines.len()).filter(begins).map(block).collect()
+}
+
+/// As a runner does it: in the directory with entries.json, and `ssh` reaches the server's machine, which is this one.
+fn job(server: &Server, directory: &Path, script: &str) -> Output {
+    let ssh = directory.join("ssh");
+    std::fs::write(&ssh, "#!/bin/sh\n[ \"$1\" = ironroot@server ] || exit 255\nshift\nexec \"$@\"\n").expect("written");
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let programs = binary("ironroot-server").parent().expect("a directory").display().to_string();
+    let path = format!("{}:{programs}:/usr/bin:/bin", directory.display());
+    let mut bash = Command::new("bash");
+    bash.args(["-e", "-c", script]).current_dir(directory).env("PATH", path);
+    bash.env("SPIRE_SERVER_PRIVATE_SOCKET", server.socket()).output().expect("bash runs")
+}
+
+#[test]
+fn the_pipelines_that_are_shipped_propose_apply_and_tell_of_drift() {
+    for file in ["github.yml", "gitlab.yml"] {
+        let server = Server::start(&ServerOptions::default());
+        let directory = tempfile::tempdir().expect("directory");
+        let entries = directory.path().join("entries.json");
+        let jobs = jobs(file);
+        let [proposed, merged, drift] = jobs.as_slice() else { panic!("{file}: {jobs:?}") };
+        let does = |script: &str| job(&server, directory.path(), script);
+        write(&entries, &[entry("/a", 1)]);
+        let shown = does(proposed);
+        assert!(shown.status.success() && said(&shown).contains("\"/a\""), "{file}: {}", said(&shown));
+        assert!(ids(&server).is_empty(), "{file}: it is only proposed");
+        assert!(!does(drift).status.success(), "{file}: the server is not what the file says");
+        let applied = does(merged);
+        assert!(applied.status.success() && ids(&server).len() == 1, "{file}: {}", said(&applied));
+        assert!(does(drift).status.success(), "{file}: now it is");
+        write(&entries, &[json!({ "spiffe_id": "x" })]);
+        let mistaken = does(proposed);
+        assert!(!mistaken.status.success() && said(&mistaken).contains("entry 1: "), "{file}: {}", said(&mistaken));
+        server.create_entry(&format!("spiffe://{TRUST_DOMAIN}/gateway"), "/b", &["unix:uid:2"], &[]);
+        write(&entries, &[entry("/a", 1), entry("/b", 2)]);
+        let conflict = does(proposed);
+        assert!(
+            !conflict.status.success() && said(&conflict).contains("is there already"),
+            "{file}: {}",
+            said(&conflict)
+        );
+    }
+}
+
+#[test]
+fn drift_is_left_as_metrics_that_prometheus_takes() {
+    let server = Server::start(&ServerOptions::default());
+    let directory = tempfile::tempdir().expect("directory");
+    let (file, page) = (directory.path().join("entries.json"), directory.path().join("entries.prom"));
+    let looked = || {
+        apply(&server, &file, &["-owner", "platform", "-dryRun", "-metrics", page.to_str().expect("text")]);
+        std::fs::read_to_string(&page).expect("written")
+    };
+    let drift = |page: &str, todo: &str| {
+        value(page, "ironroot_entries_drift", &["owner=\"platform\"", &format!("todo=\"{todo}\"")])
+    };
+    write(&file, &[entry("/a", 1), entry("/b", 2)]);
+    let before = looked();
+    assert_eq!(
+        ["create", "change", "delete", "resolve"].map(|todo| drift(&before, todo)),
+        [2.0, 0.0, 0.0, 0.0].map(Some)
+    );
+    assert!(apply(&server, &file, &["-owner", "platform"]).status.success());
+    write(&file, &[entry("/a", 1)]);
+    let after = looked();
+    assert_eq!((drift(&after, "create"), drift(&after, "delete")), (Some(0.0), Some(1.0)));
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(std::fs::File::open(&page).expect("there"));
+    let checked = promtool.output().expect("promtool: scripts/setup --tests installs it");
+    assert!(checked.status.success(), "{}", said(&checked));
+    let refused = apply(&server, &file, &["-metrics", "x.prom"]);
+    assert!(!refused.status.success() && said(&refused).contains("--dryRun"), "{}", said(&refused));
 }

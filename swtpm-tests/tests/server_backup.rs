@@ -46,7 +46,7 @@ async fn a_backup_of_a_running_server_is_put_back_and_neither_a_ban_nor_a_used_t
     let (token, unused) = (client.join_token().await, client.join_token().await);
     let file = server.directory().join("b");
     let told = run(&server, &["backup", text(&file)]);
-    assert!(told.contains("Backed up into") && told.contains("1 entries, 1 agents"), "{told}");
+    assert!(told.contains("Backed up into") && told.contains("1 entry, 1 agent "), "{told}");
 
     let late = client.agent_of(client.attest_with_token(&token).await.expect("attests")).await;
     let later = server.create_entry(late.id().as_str(), "/later", &["unix:uid:2"], &[]);

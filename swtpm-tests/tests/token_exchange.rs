@@ -228,8 +228,9 @@ fn which_identity_a_token_has_entries_say_and_nobody_else() {
     assert_eq!(told(&wrong), (400, "invalid_scope", words.as_str()));
     lab.entry("ci", "/test", &["oidc:sub:repo:acme/app"], &[]);
     let several = refused(&lab.token("4"), "");
-    let words = format!("the token may have several identities, name one as scope: {}, {}", id("/deploy"), id("/test"));
-    assert_eq!(told(&several), (400, "invalid_scope", words.as_str()));
+    let several_words =
+        format!("the token may have several identities, name one as scope: {}, {}", id("/deploy"), id("/test"));
+    assert_eq!(told(&several), (400, "invalid_scope", several_words.as_str()));
     assert_eq!(
         refused(&lab.token("4"), &id("/test")).1["scope"],
         id("/test").as_str(),
@@ -239,6 +240,8 @@ fn which_identity_a_token_has_entries_say_and_nobody_else() {
     let privileged = refused(&lab.token("5"), &id("/admin"));
     let words = format!("{} has rights at this server (admin, downstream): no token is exchanged for it", id("/admin"));
     assert_eq!(told(&privileged), (400, "invalid_request", words.as_str()));
+    let told_of = told(&refused(&lab.token("5"), "")).2.to_owned();
+    assert_eq!(told_of, several_words, "what has rights is no choice");
     let mut foreign = lab.claims("6");
     foreign["owner"] = "evil".into();
     let missing = refused(&lab.key.sign(&foreign), &id("/test"));

@@ -9,6 +9,7 @@
 mod duration;
 mod environment;
 mod hcl;
+mod listeners;
 mod mistakes;
 mod nearest;
 pub mod places;

@@ -69,8 +69,14 @@ impl Verify {
         let reading = read.ok_or_else(|| CommandError::Malformed("there is no issuance log yet".to_owned()))?;
         let (before, records) = (reading.before.sequence, reading.records);
         let json = json!({ "records": records, "first": before + 1, "head": head(&reading.head) });
-        let text =
-            format!("{records} records, from number {} on, follow each other.\nHead: {}\n", before + 1, reading.head);
+        let text = match records {
+            1 => format!("1 record, number {}.\nHead: {}\n", before + 1, reading.head),
+            _ => format!(
+                "{records} records, from number {} on, follow each other.\nHead: {}\n",
+                before + 1,
+                reading.head
+            ),
+        };
         Ok(Reply::new(json, text))
     }
 }

@@ -120,6 +120,7 @@ fn read_bundle_endpoint(endpoint: &Section<'_>) -> Option<BundleEndpointConfig> 
     }
     let address = endpoint.ip_address("address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = endpoint.required("port", endpoint.port("port", 0), "give the TCP port, such as port = 8443");
+    port.iter().for_each(|port| endpoint.listens("port", &address.to_string(), *port));
     let refresh_hint = endpoint.duration("refresh_hint").unwrap_or(REFRESH_HINT);
     if !USUAL_HINTS.contains(&refresh_hint) {
         let (least, most) = (format_duration(USUAL_HINTS.start), format_duration(USUAL_HINTS.end));

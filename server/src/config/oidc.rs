@@ -106,5 +106,6 @@ fn read_listener(oidc: &Section<'_>, domains: &BTreeSet<String>) -> Option<OidcL
 fn https(oidc: &Section<'_>, certificate: Option<WebCertificate>) -> Option<OidcListener> {
     let address = oidc.ip_address("address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = oidc.port("port", 0).unwrap_or(443);
+    oidc.listens("port", &address.to_string(), port);
     Some(OidcListener::Https(SocketAddr::new(address, port), certificate?))
 }

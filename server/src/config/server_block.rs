@@ -72,6 +72,7 @@ pub(super) fn read(server: &Section<'_>) -> Option<ServerBlock> {
     let rollback_mark = read_rollback_mark(server, data_dir.as_deref());
     let address = server.ip_address("bind_address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = server.port("bind_port", 0).unwrap_or(8081);
+    server.listens("bind_port", &address.to_string(), port);
     let socket_path = server.socket_path("socket_path").unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET_PATH));
     if let Some(data_dir) = &data_dir {
         server.look("data_dir", || places::usable_directory(data_dir));

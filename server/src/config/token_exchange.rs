@@ -46,6 +46,7 @@ pub(super) fn read(exchange: &Section<'_>, trust_domain: Option<&TrustDomain>) -
     }
     let address = exchange.ip_address("address").unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let port = exchange.required("port", exchange.port("port", 0), "give the TCP port, such as port = 8444");
+    port.iter().for_each(|port| exchange.listens("port", &address.to_string(), *port));
     let certificate = read_certificate(exchange);
     let blocks = exchange.named_blocks("issuer");
     if blocks.is_empty() {

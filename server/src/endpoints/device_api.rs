@@ -144,7 +144,8 @@ impl Device for DeviceApi {
         let entries = request.into_inner().entries;
         within_batch(entries.len())?;
         let advice = |EntryAdvice { warnings, notes }| pb::advise_on_entries_response::Advice { warnings, notes };
-        let told = self.aside.find(move |registry| registry.advise(&entries)).await?;
+        let server = self.server.clone();
+        let told = self.aside.find(move |registry| registry.advise(&entries, &server.exchange_parents)).await?;
         Ok(Response::new(pb::AdviseOnEntriesResponse { advice: told.into_iter().map(advice).collect() }))
     }
 

@@ -11,6 +11,8 @@ use ironroot_api::pb::types;
 use ironroot_attest::{Selector, SelectorSet};
 use matching::Matching;
 
+/// What the path of a parent of entries for tokens begins with; the issuer's name follows.
+const EXCHANGE: &str = "/spire/exchange/";
 /// Most node entries of one question whose devices are counted: each is held against the whole fleet.
 const MAX_COUNTED: usize = 100;
 
@@ -45,17 +47,18 @@ struct Asked {
 }
 
 impl Registry {
-    /// Advice on each of the entries, stored or not; none for what is no entry: creating it says why.
+    /// Advice on each of the entries, stored or not; none for what is no entry: creating it says why. `issuers`: the parents of entries
+    /// for tokens of the issuers that this server knows.
     ///
     /// The tables are looked at for a moment only: what the fleet has is counted while others change them.
-    pub fn advise(&self, entries: &[types::Entry]) -> Vec<EntryAdvice> {
+    pub fn advise(&self, entries: &[types::Entry], issuers: &[SpiffeId]) -> Vec<EntryAdvice> {
         let asked: Vec<Option<Asked>> = entries.iter().map(Asked::from_pb).collect();
         let server = self.trust_domain().server_id();
         let groups = asked.iter().flatten().filter(|asked| asked.parent == server).take(MAX_COUNTED);
         let mut counted = self.count_matching(groups.map(|asked| &asked.selectors).collect()).into_iter();
         let mut advise = |asked: &Asked| match asked.parent == server {
             true => EntryAdvice::on_a_group(&asked.selectors, counted.next()),
-            false if is_for_tokens(&asked.parent) => EntryAdvice::on_a_token(&asked.selectors, asked.has_rights),
+            false if is_for_tokens(&asked.parent) => EntryAdvice::on_a_token(asked, issuers),
             false => EntryAdvice::on_a_workload(&asked.selectors, self.missing_parent(&asked.parent)),
         };
         asked.iter().map(|asked| asked.as_ref().map(&mut advise).unwrap_or_default()).collect()
@@ -106,7 +109,21 @@ impl Asked {
 }
 
 fn is_for_tokens(parent: &SpiffeId) -> bool {
-    parent.path().starts_with("/spire/exchange/")
+    parent.path().starts_with(EXCHANGE)
+}
+
+/// Of a parent that no token of a configured issuer has.
+fn unknown_issuer(parent: &SpiffeId, issuers: &[SpiffeId]) -> Option<String> {
+    if issuers.contains(parent) {
+        return None;
+    }
+    let name = |id: &SpiffeId| id.path().trim_start_matches(EXCHANGE).to_owned();
+    let known: Vec<String> = issuers.iter().map(name).collect();
+    let what = match known.as_slice() {
+        [] => "the server has no token_exchange".to_owned(),
+        _ => format!("token_exchange has the issuers {}", known.join(", ")),
+    };
+    Some(format!("no issuer is called {:?}, so no token has this parent: {what}", name(parent)))
 }
 
 impl EntryAdvice {
@@ -122,16 +139,18 @@ impl EntryAdvice {
         Self { warnings: doubts.chain(missing_parent).collect(), notes: Vec::new() }
     }
 
-    fn on_a_token(selectors: &SelectorSet, has_rights: bool) -> Self {
+    fn on_a_token(asked: &Asked, issuers: &[SpiffeId]) -> Self {
         let rights = "no token is exchanged for an entry with -admin or -downstream: leave them out";
-        let doubts = selectors.iter().filter_map(never_of_a_token);
-        Self { warnings: doubts.chain(has_rights.then(|| rights.to_owned())).collect(), notes: Vec::new() }
+        let doubts = asked.selectors.iter().filter_map(never_of_a_token);
+        let doubts = doubts.chain(asked.has_rights.then(|| rights.to_owned()));
+        Self { warnings: doubts.chain(unknown_issuer(&asked.parent, issuers)).collect(), notes: Vec::new() }
     }
 
     fn say_what_matches(&mut self, Matching { devices, matching, open }: Matching) {
         let word = if devices == 1 { "device" } else { "devices" };
         let later = match open {
             0 => String::new(),
+            1 => "; 1 has not attested yet and may match".to_owned(),
             open => format!("; {open} have not attested yet and may match"),
         };
         let told = format!("matches {matching} of {devices} {word}{later}");
@@ -173,7 +192,7 @@ mod tests {
         let parent_id = Some(td.server_id().to_pb());
         let group = types::Entry { parent_id, selectors, ..types::Entry::default() };
         let asked = registry.clone();
-        let asking = thread::spawn(move || asked.advise(&[group]));
+        let asking = thread::spawn(move || asked.advise(&[group], &[]));
         wait_until("it has what it counts", || Arc::strong_count(&record) > before);
         wait_until("the tables can be changed", || registry.shared.tables.try_write().is_ok());
         drop(fleet);

@@ -1,5 +1,6 @@
 //! Which entry a token of another issuer is exchanged for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ironroot_api::SpiffeId;
@@ -10,7 +11,7 @@ use crate::token_exchange::{ProvenToken, TokenRefusal};
 
 impl Registry {
     /// The entry of the identity that the token may have, of several the `wanted` one. Of entries that give the same identity the oldest
-    /// counts. Those with rights at this server are nobody's.
+    /// counts. Identities with rights at this server are nobody's, and stand in no other's way.
     pub fn exchange(
         &self,
         token: &ProvenToken,
@@ -18,20 +19,22 @@ impl Registry {
         now_unix: i64,
     ) -> Result<AuthorizedEntry, TokenRefusal> {
         let matching = self.for_token(token, now_unix);
-        let named = |wanted: &SpiffeId| matching.iter().filter(|entry| entry.spiffe_id() == *wanted).collect();
-        let choice: Vec<&Arc<StoredEntry>> = wanted.map_or_else(|| matching.iter().collect(), named);
-        let Some(oldest) = choice.iter().min_by_key(|entry| (entry.created_at, entry.id())) else {
-            return Err(none(token, wanted.filter(|_| !matching.is_empty())));
-        };
-        let mut ids: Vec<SpiffeId> = choice.iter().map(|entry| entry.spiffe_id()).collect();
-        ids.sort();
-        ids.dedup();
+        let named = |entry: &&Arc<StoredEntry>| wanted.is_none_or(|wanted| entry.spiffe_id() == *wanted);
+        let choice: Vec<&Arc<StoredEntry>> = matching.iter().filter(named).collect();
+        let with_rights: BTreeSet<SpiffeId> =
+            choice.iter().filter(|entry| entry.admin || entry.downstream).map(|entry| entry.spiffe_id()).collect();
+        let plain = choice.into_iter().filter(|entry| !with_rights.contains(&entry.spiffe_id()));
+        let plain: Vec<&Arc<StoredEntry>> = plain.collect();
+        let ids: BTreeSet<SpiffeId> = plain.iter().map(|entry| entry.spiffe_id()).collect();
         if ids.len() > 1 {
-            return Err(TokenRefusal::Ambiguous(ids));
+            return Err(TokenRefusal::Ambiguous(ids.into_iter().collect()));
         }
-        match choice.iter().any(|entry| entry.admin || entry.downstream) {
-            true => Err(TokenRefusal::Privileged(oldest.spiffe_id())),
-            false => Ok(AuthorizedEntry::of((*oldest).clone())),
+        match plain.into_iter().min_by_key(|entry| (entry.created_at, entry.id())) {
+            Some(oldest) => Ok(AuthorizedEntry::of(oldest.clone())),
+            None => Err(with_rights
+                .into_iter()
+                .next()
+                .map_or_else(|| none(token, wanted.filter(|_| !matching.is_empty())), TokenRefusal::Privileged)),
         }
     }
 

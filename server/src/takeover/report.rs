@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ironroot_shell::command_line::counted;
 use serde::Serialize;
 
 /// What was taken over, and what was not and why.
@@ -111,23 +112,26 @@ impl fmt::Display for Report {
             "{verb} from SPIRE {} (schema version {}), trust domain {}:",
             self.spire_version, self.schema_version, self.trust_domain
         )?;
-        for (count, what) in [(self.entries, "entries"), (self.agents, "agents"), (self.join_tokens, "join tokens")] {
-            writeln!(f, "  {count} {what}")?;
-        }
+        writeln!(f, "  {}", counted(self.entries, "entry", "entries"))?;
+        writeln!(f, "  {}", counted(self.agents, "agent", "agents"))?;
+        writeln!(f, "  {}", counted(self.join_tokens, "join token", "join tokens"))?;
         if self.federated_bundles + self.federation_relationships > 0 {
-            let (bundles, relationships) = (self.federated_bundles, self.federation_relationships);
-            writeln!(f, "  bundles of {bundles} other trust domains, and {relationships} federation relationships")?;
+            let bundles = counted(self.federated_bundles, "other trust domain", "other trust domains");
+            let relationships =
+                counted(self.federation_relationships, "federation relationship", "federation relationships");
+            writeln!(f, "  bundles of {bundles}, and {relationships}")?;
         }
         if self.banned_agents > 0 {
             writeln!(f, "  of the agents {} banned", self.banned_agents)?;
         }
         writeln!(
             f,
-            "  {} X.509 authorities and {} JWT authorities of the bundle",
-            self.x509_authorities, self.jwt_authorities
+            "  {} and {} of the bundle",
+            counted(self.x509_authorities, "X.509 authority", "X.509 authorities"),
+            counted(self.jwt_authorities, "JWT authority", "JWT authorities")
         )?;
         if self.wit_authorities > 0 {
-            writeln!(f, "  {} WIT authorities of the bundle", self.wit_authorities)?;
+            writeln!(f, "  {} of the bundle", counted(self.wit_authorities, "WIT authority", "WIT authorities"))?;
         }
         match &self.keys {
             KeysTaken::Imported { path, ids } => {
@@ -146,5 +150,33 @@ impl fmt::Display for Report {
         }
         writeln!(f, "Left behind ({}):", self.left_behind.len())?;
         self.left_behind.iter().try_for_each(|left| writeln!(f, "  {} {}: {}", left.what, left.name, left.why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_told_as_one() {
+        let one = Report {
+            entries: 1,
+            agents: 1,
+            join_tokens: 1,
+            federated_bundles: 1,
+            federation_relationships: 1,
+            x509_authorities: 1,
+            jwt_authorities: 2,
+            wit_authorities: 1,
+            ..Report::default()
+        };
+        let told = one.to_string();
+        for line in [
+            "  1 entry\n  1 agent\n  1 join token\n",
+            "  bundles of 1 other trust domain, and 1 federation relationship\n",
+            "  1 X.509 authority and 2 JWT authorities of the bundle\n  1 WIT authority of the bundle\n",
+        ] {
+            assert!(told.contains(line), "{line:?}: {told}");
+        }
     }
 }

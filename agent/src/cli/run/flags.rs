@@ -60,6 +60,7 @@ pub(in crate::cli) struct Flags {
 
 impl ConfigFlags for Flags {
     const DEFAULT_FILE: &'static str = "conf/agent/agent.conf";
+    const PACKAGED_FILE: &'static str = "/etc/ironroot/agent.conf";
 
     fn given(&self) -> Vec<Given> {
         let own = [

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 use super::{CommandError, Reply};
 use crate::describe;
 use crate::logging::{self, Log, LogConfig};
-use crate::settings::{ConfigErrors, Override};
+use crate::settings::{ConfigErrors, Origin, Override};
 use crate::telemetry::otlp::SpanLayer;
 
 /// Files we make are nobody else's business. Source: SPIRE, which sets the same.
@@ -23,6 +23,8 @@ pub type Given = (&'static str, &'static str, Option<String>);
 pub trait ConfigFlags: Args {
     /// The file that is read without `-config`: SPIRE's path, relative to the working directory.
     const DEFAULT_FILE: &'static str;
+    /// The one that is read where that is not there: the package's.
+    const PACKAGED_FILE: &'static str;
 
     /// Every flag; the key's reader does it, warns of it or refuses it, naming the flag.
     fn given(&self) -> Vec<Given>;
@@ -31,9 +33,8 @@ pub trait ConfigFlags: Args {
 /// The configuration file, and the flags that win over it.
 #[derive(Debug, Args)]
 pub struct ConfigFile<F: ConfigFlags> {
-    /// The configuration file
-    #[arg(long, value_name = "PATH", default_value = F::DEFAULT_FILE)]
-    config: PathBuf,
+    #[arg(long, value_name = "PATH", help = format!("The configuration file [default: {}, else {}]", F::DEFAULT_FILE, F::PACKAGED_FILE))]
+    config: Option<PathBuf>,
     /// Replace $NAME and ${NAME} in the file from the environment
     #[arg(long = "expandEnv")]
     expand_env: bool,
@@ -50,7 +51,13 @@ impl<F: ConfigFlags> ConfigFile<F> {
         let given = self.flags.given().into_iter();
         let overrides: Vec<_> =
             given.filter_map(|(flag, key, value)| Some(Override { flag, key, value: value? })).collect();
-        read(&self.config, &overrides, self.expand_env)
+        read(&self.path()?, &overrides, self.expand_env)
+    }
+
+    /// What was named, or the first that there is of what is looked for.
+    fn path(&self) -> Result<PathBuf, ConfigErrors> {
+        let looked_for = [F::DEFAULT_FILE, F::PACKAGED_FILE].map(Path::new);
+        self.config.clone().map_or_else(|| first_there(looked_for), Ok)
     }
 
     /// What `validate` answers, in SPIRE's words, which scripts look for. `daemon`: "agent" or "server". `read` gives the file's
@@ -66,9 +73,18 @@ impl<F: ConfigFlags> ConfigFile<F> {
         };
         let warnings = self.load(read).map_err(|errors| CommandError::Malformed(invalid(errors)))?;
         let complaints = warnings.iter().map(|warning| format!("Warning: {warning}\n")).collect();
-        let text = format!("{}: SPIRE {daemon} configuration file is valid.\n", self.config.display());
+        let file = self.path().map_err(|errors| CommandError::Malformed(invalid(errors)))?;
+        let text = format!("{}: SPIRE {daemon} configuration file is valid.\n", file.display());
         Ok(Reply { text, complaints, ..Reply::default() })
     }
+}
+
+fn first_there([usual, packaged]: [&Path; 2]) -> Result<PathBuf, ConfigErrors> {
+    let found = [usual, packaged].into_iter().find(|path| path.exists());
+    found.map(Path::to_owned).ok_or_else(|| {
+        let reason = format!("there is no such file, nor {}: name the file with -config", packaged.display());
+        ConfigErrors::single(usual, Origin::File, "", reason)
+    })
 }
 
 /// Flags about the log.
@@ -131,4 +147,27 @@ pub fn ended<E: Error + 'static>(
     error!(error = describe(&failure), "{daemon} stopped");
     let complaints = if logs_to_file { format!("Error: {}\n", describe(&failure)) } else { String::new() };
     Reply { failed: true, failed_with: exit_code(&failure), complaints, ..Reply::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_name_the_usual_file_is_read_and_where_there_is_none_the_packages() {
+        let directory = tempfile::tempdir().expect("directory");
+        let [usual, packaged] = ["server.conf", "etc.conf"].map(|name| directory.path().join(name));
+        let found = || first_there([&usual, &packaged]);
+        let none = found().expect_err("nothing is there").to_string();
+        let wanted = format!(
+            "{}: there is no such file, nor {}: name the file with -config",
+            usual.display(),
+            packaged.display()
+        );
+        assert_eq!(none, wanted);
+        for there in [&packaged, &usual] {
+            std::fs::write(there, "").expect("written");
+            assert_eq!(found().as_ref(), Ok(there));
+        }
+    }
 }

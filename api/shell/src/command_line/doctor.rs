@@ -75,9 +75,8 @@ impl Findings {
     /// The configuration, if it is one; a fault for each mistake in it otherwise. `program`: whose it is.
     pub fn configuration<T>(&mut self, read: Result<T, ConfigErrors>, program: &str) -> Option<T> {
         let next = || {
-            let file = program.rsplit('-').next().unwrap_or(program);
             format!(
-                "correct it; the packaged file is read with -config /etc/ironroot/{file}.conf, by its user: sudo -u {program} ..."
+                "correct it, or name another file with -config; it is read as the daemon's user: sudo -u {program} ..."
             )
         };
         match read {

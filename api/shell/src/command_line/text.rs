@@ -2,8 +2,12 @@
 
 use std::fmt::Display;
 
+/// Longest cell, characters: an agent's SPIFFE ID fits. Of what is longer the whole is in the other forms of an answer.
+const MAX_CELL: usize = 128;
+
 /// Rows below a head, in columns as wide as what is in them.
 pub fn table<const COLUMNS: usize>(head: &[&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
+    let rows: Vec<[String; COLUMNS]> = rows.iter().map(|row| std::array::from_fn(|column| cut(&row[column]))).collect();
     let widest = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].chars().count()]).max().unwrap_or(0)
@@ -15,6 +19,13 @@ pub fn table<const COLUMNS: usize>(head: &[&str; COLUMNS], rows: &[[String; COLU
     };
     let rows = rows.iter().map(|row| line(std::array::from_fn(|column| row[column].as_str())));
     std::iter::once(line(*head)).chain(rows).collect()
+}
+
+fn cut(cell: &str) -> String {
+    match cell.chars().nth(MAX_CELL) {
+        None => cell.to_owned(),
+        Some(_) => cell.chars().take(MAX_CELL - 1).chain(['…']).collect(),
+    }
 }
 
 /// `1 agent`, `2 agents`.
@@ -32,5 +43,9 @@ mod tests {
         let rows = [["Köln".to_owned(), "a".to_owned()], [String::new(), "bb".to_owned()]];
         assert_eq!(table(&["SITE", "X"], &rows), "SITE  X\nKöln  a\n      bb\n");
         assert_eq!(table(&["SITE"], &[]), "SITE\n");
+        let long = ["ö".repeat(MAX_CELL), "ö".repeat(MAX_CELL + 1)].map(|text| [text]);
+        let told = table(&["X"], &long);
+        let lines: Vec<&str> = told.lines().skip(1).collect();
+        assert_eq!((lines[0], lines[1]), (&*long[0][0], &*format!("{}…", "ö".repeat(MAX_CELL - 1))));
     }
 }

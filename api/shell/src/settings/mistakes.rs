@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Checked;
+use super::listeners::Listeners;
 
 /// Where a setting was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,11 +71,18 @@ pub(super) struct Mistakes {
     looking: bool,
     mistakes: RefCell<Vec<Mistake>>,
     warnings: RefCell<Vec<Mistake>>,
+    pub(super) listeners: Listeners,
 }
 
 impl Mistakes {
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), looking: false, mistakes: RefCell::default(), warnings: RefCell::default() }
+        Self {
+            path: path.to_owned(),
+            looking: false,
+            mistakes: RefCell::default(),
+            warnings: RefCell::default(),
+            listeners: Listeners::default(),
+        }
     }
 
     /// The same, with or without looking at what the configuration names.

@@ -125,6 +125,22 @@ impl<'a> Section<'a> {
         self.integer(key, i64::from(least)..=i64::from(u16::MAX)).and_then(|port| u16::try_from(port).ok())
     }
 
+    /// Notes that the daemon listens at that host and port, which `key` names. One that another key has already is a mistake.
+    pub fn listens(&self, key: &str, host: &str, port: u16) {
+        let other = self.mistakes.listeners.add(self.origin_of(key), &self.full(key), (host, port));
+        if let Some((other, origin)) = other {
+            let line = match origin {
+                Origin::Line(line) => format!(" (line {line})"),
+                Origin::Flag(flag) => format!(" ({flag})"),
+                Origin::File => String::new(),
+            };
+            self.mistake(
+                key,
+                format!("{other}{line} listens on port {port} of {host} already: give each a port of its own"),
+            );
+        }
+    }
+
     /// `true` or `false`; in quotes, too.
     pub fn boolean(&self, key: &str) -> Option<bool> {
         let item = self.item(key)?;

@@ -35,6 +35,9 @@ pub fn read_health_checks(root: &Section<'_>) -> Option<HealthChecks> {
         ready_path: path("ready_path", "/ready"),
     };
     let enabled = section.boolean("listener_enabled").unwrap_or(false);
+    if enabled {
+        section.listens("bind_port", &checks.host, checks.port);
+    }
     section.finish();
     enabled.then_some(checks)
 }

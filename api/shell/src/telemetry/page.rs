@@ -45,7 +45,7 @@ pub struct Page {
 
 impl Page {
     /// An empty one. `constants`: labels of every series with their values, the process's own words.
-    pub(super) fn new(spire: &str, own: &'static str, constants: &[(&'static str, String)]) -> Self {
+    pub fn new(spire: &str, own: &'static str, constants: &[(&'static str, String)]) -> Self {
         let constants = constants.iter().map(|(name, value)| format!("{name}=\"{}\",", escaped(value))).collect();
         Self { spire: spire.to_owned(), own, constants, text: String::new() }
     }

@@ -128,6 +128,7 @@ fn read_prometheus(section: &Section<'_>, program: &str) -> Option<Prometheus> {
             .warn("host", "whoever reaches that address reads the metrics: names of nobody, but numbers of everything");
     }
     let port = section.required("port", section.port("port", 0), "give the port that Prometheus asks, such as 9988");
+    port.iter().for_each(|port| section.listens("port", &host, *port));
     let tls = section.block("tls");
     let is_secured = tls.is_present();
     let tls = read_tls(&tls, program);

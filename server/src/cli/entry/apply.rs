@@ -1,5 +1,6 @@
 //! `entry apply`: the entries of a file are those of the server; and what would have to be done for that.
 
+mod metrics;
 mod owner;
 mod plan;
 mod report;
@@ -13,7 +14,8 @@ use ironroot_api::pb::entry::{
     BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, ListEntriesRequest,
 };
 use ironroot_api::pb::types::Entry;
-use ironroot_shell::command_line::{CommandError, Reply};
+use ironroot_shell::clock::wall_unix;
+use ironroot_shell::command_line::{CommandError, Reply, replace_file};
 use tonic::transport::Channel;
 
 use super::advice;
@@ -27,6 +29,8 @@ use report::{Done, Outcome, reply};
 const AT_ONCE: usize = 500;
 /// Longest answer accepted, bytes: a page of entries with thousands of selectors each.
 const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
+/// Mode of a file that another user's exporter reads; it names nobody.
+const READABLE: u32 = 0o644;
 /// Longest all of it may take, seconds: a hundred thousand entries take far less.
 const PATIENCE_SECONDS: u64 = 900;
 
@@ -36,7 +40,8 @@ const PATIENCE_SECONDS: u64 = 900;
     after_help = "The file has the form that entry show -output json prints; IDs, revisions and times may be left out. An entry without an ID is the one with its \
         SPIFFE ID, parent and selectors. With -owner the entries of the file get IDs that begin with the name, and -prune deletes those with such IDs \
         that are not in the file any more: entries of others are never touched. Mistakes in the file are all named, and nothing is changed.
-With -dryRun the exit code is 1 if the server differs from the file: run it by the clock, and it tells of drift.
+With -dryRun the exit code is 1 if the server differs from the file: run it by the clock, and it tells of drift. -metrics writes the same for
+        Prometheus' node_exporter, which shows files of its textfile directory.
 
 Example: ironroot-server entry apply -data entries.json -dryRun
 Example: ironroot-server entry apply -data entries.json -owner platform -prune"
@@ -54,8 +59,11 @@ pub(in crate::cli) struct Apply {
     #[arg(long, requires = "owner")]
     prune: bool,
     /// Change nothing; say what would be changed
-    #[arg(long = "dryRun")]
+    #[arg(long = "dryRun", alias = "dry-run")]
     dry_run: bool,
+    /// With -dryRun: write how the server differs as metrics into this file, NAME.prom
+    #[arg(long, value_name = "PATH", requires = "dry_run")]
+    metrics: Option<PathBuf>,
     /// Delete or change entries also if others name their SPIFFE IDs as parent: those end with them
     #[arg(long)]
     force: bool,
@@ -64,11 +72,12 @@ pub(in crate::cli) struct Apply {
 impl Apply {
     pub(super) fn execute(self) -> ExitCode {
         self.connection.run_for(PATIENCE_SECONDS, async |connection| {
-            let Read { content: wanted, notes } = data_file::entries(&self.data)?;
-            let wanted = plan::wanted(wanted, self.owner.as_ref()).map_err(|mistakes| self.mistaken(&mistakes))?;
+            let Read { content: wanted, notes } = data_file::entries_or_mistakes(&self.data)?;
+            let wanted = plan::wanted(wanted, self.owner.as_ref()).map_err(|mistakes| self.mistaken(mistakes))?;
             let channel = connection.open().await?;
             let mut client = EntryClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
             let plan = Plan::new(wanted, list(&mut client).await?, self.owner.as_ref(), self.prune);
+            self.write_metrics(&plan)?;
             if !plan.conflicts.is_empty() || self.dry_run {
                 return Ok(Reply { notes, ..reply(&plan, Outcome::NotDone) });
             }
@@ -83,6 +92,13 @@ impl Apply {
         })
     }
 
+    fn write_metrics(&self, plan: &Plan) -> Result<(), CommandError> {
+        let Some(path) = &self.metrics else { return Ok(()) };
+        let page = metrics::metrics(plan, self.owner.as_ref(), wall_unix());
+        let failed = |source| CommandError::File { doing: "write", path: path.clone(), source };
+        replace_file(path, page.as_bytes(), READABLE).map_err(failed)
+    }
+
     /// A program that found nothing to write a file of is more likely than an owner without entries.
     fn refuse_to_empty(&self, plan: &Plan) -> Result<(), CommandError> {
         let is_empty = plan.create.is_empty() && plan.change.is_empty() && plan.unchanged == 0;
@@ -95,9 +111,9 @@ impl Apply {
         )))
     }
 
-    fn mistaken(&self, mistakes: &[String]) -> CommandError {
-        let lines: Vec<String> = mistakes.iter().map(|told| format!("{}: {told}", self.data.display())).collect();
-        CommandError::Malformed(format!("{}\nnothing was changed", lines.join("\n")))
+    fn mistaken(&self, mistakes: Vec<String>) -> CommandError {
+        let all = data_file::all_of(&self.data, mistakes).message();
+        CommandError::Malformed(format!("{all}\nnothing was changed"))
     }
 }
 

@@ -125,25 +125,36 @@ pub(super) struct Read<T> {
     pub notes: String,
 }
 
+/// An entry of a file, or what makes it none, a sentence each.
+pub(super) type EntryOrMistakes = Result<types::Entry, Vec<String>>;
+
 /// The entries of the file at `path`; `-` is standard input.
 pub(super) fn entries(path: &Path) -> Result<Read<Vec<types::Entry>>, CommandError> {
-    let file = HumanFile::argument(path, MAX_FILE_BYTES)?;
-    let Read { content, notes } = parse::<EntriesFile>(&file)?;
+    let Read { content, notes } = entries_or_mistakes(path)?;
     let (mut read, mut mistakes) = (Vec::new(), Vec::new());
-    for (index, entry) in content.entries.into_iter().enumerate() {
-        match entry.into_pb() {
+    for (index, entry) in content.into_iter().enumerate() {
+        match entry {
             Ok(entry) => read.push(entry),
-            Err(why) => mistakes.push(format!("{}: entry {}: {why}", file.name(), index + 1)),
+            Err(why) => mistakes.extend(why.into_iter().map(|why| format!("entry {}: {why}", index + 1))),
         }
     }
+    if mistakes.is_empty() { Ok(Read { content: read, notes }) } else { Err(all_of(path, mistakes)) }
+}
+
+/// What is wrong with the file at `path`: as many of the mistakes as anybody reads, a line each.
+pub(super) fn all_of(path: &Path, mut mistakes: Vec<String>) -> CommandError {
     let more = mistakes.len().saturating_sub(MAX_MISTAKES);
     mistakes.truncate(MAX_MISTAKES);
-    mistakes.extend((more > 0).then(|| format!("and {more} mistakes more")));
-    if mistakes.is_empty() {
-        Ok(Read { content: read, notes })
-    } else {
-        Err(CommandError::Malformed(mistakes.join("\n")))
-    }
+    let file = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+    let mut lines: Vec<String> = mistakes.iter().map(|told| format!("{file}: {told}")).collect();
+    lines.extend((more > 0).then(|| format!("and {} more", counted(more, "mistake", "mistakes"))));
+    CommandError::Malformed(lines.join("\n"))
+}
+
+/// The entries of the file at `path`, each by itself; `-` is standard input.
+pub(super) fn entries_or_mistakes(path: &Path) -> Result<Read<Vec<EntryOrMistakes>>, CommandError> {
+    let Read { content, notes } = parse::<EntriesFile>(&HumanFile::argument(path, MAX_FILE_BYTES)?)?;
+    Ok(Read { content: content.entries.into_iter().map(FileEntry::into_pb).collect(), notes })
 }
 
 /// The entry IDs of the file at `path`; `-` is standard input.
@@ -153,28 +164,39 @@ pub(super) fn ids(path: &Path) -> Result<Read<Vec<String>>, CommandError> {
 }
 
 impl FileEntry {
-    fn into_pb(self) -> Result<types::Entry, String> {
-        let id = |key: &str, id: FileId| {
+    fn into_pb(self) -> EntryOrMistakes {
+        let mut mistakes = Vec::new();
+        let mut id = |key: &str, id: FileId| {
             let text = id.into_text();
-            SpiffeId::parse(&text).map(|id| id.to_pb()).map_err(|why| format!("{key} {text:?}: {why}"))
+            let parsed = SpiffeId::parse(&text).map_err(|why| mistakes.push(format!("{key} {text:?}: {why}")));
+            parsed.ok().map(|id| id.to_pb())
         };
+        let (spiffe_id, parent_id) = (id("spiffe_id", self.spiffe_id), id("parent_id", self.parent_id));
+        let mut number =
+            |key: &str, number: FileInt64| number.value(key).map_err(|why| mistakes.push(why)).unwrap_or(0);
+        let expires_at = number("entryExpiry", self.entry_expiry);
+        let revision_number = number("revision_number", self.revision_number);
+        let created_at = number("created_at", self.created_at);
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
         let selector = |selector: FileSelector| types::Selector { r#type: selector.r#type, value: selector.value };
         Ok(types::Entry {
-            spiffe_id: Some(id("spiffe_id", self.spiffe_id)?),
-            parent_id: Some(id("parent_id", self.parent_id)?),
+            spiffe_id,
+            parent_id,
             id: self.entry_id,
             selectors: self.selectors.into_iter().map(selector).collect(),
             x509_svid_ttl: self.x509_svid_ttl,
             federates_with: self.federates_with,
             admin: self.admin,
             downstream: self.downstream,
-            expires_at: self.entry_expiry.value("entryExpiry")?,
+            expires_at,
             dns_names: self.dns_names,
-            revision_number: self.revision_number.value("revision_number")?,
+            revision_number,
             store_svid: self.store_svid,
             jwt_svid_ttl: self.jwt_svid_ttl,
             hint: self.hint,
-            created_at: self.created_at.value("created_at")?,
+            created_at,
             additional_attributes: self.additional_attributes.map(|attributes| types::entry::AdditionalAttributes {
                 disable_x509_svid_prefetch: attributes.disable_x509_svid_prefetch,
                 jwt_svid_include_jti: attributes.jwt_svid_include_jti,
@@ -254,6 +276,25 @@ mod tests {
         assert_eq!(ids, ["spiffe://td/b", "spiffe://td/p"]);
         assert_eq!((entry.id.as_str(), entry.expires_at, entry.x509_svid_ttl), ("e1", 1_552_410_266, 16));
         assert!(entries_of(&text.replace("\"1552410266\"", "\"soon\"")).is_err_and(|said| said.contains("soon")));
+    }
+
+    #[test]
+    fn of_many_mistakes_as_many_are_told_as_anybody_reads() {
+        let told = all_of(Path::new("FILE"), vec!["entry 1: x".to_owned(); MAX_MISTAKES + 1]).message();
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(
+            (lines.len(), lines[0], lines[MAX_MISTAKES]),
+            (MAX_MISTAKES + 1, "FILE: entry 1: x", "and 1 mistake more")
+        );
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_an_entry_is_told() {
+        let text = r#"{"entries": [{"spiffe_id": "a", "parent_id": "b", "entryExpiry": "soon", "created_at": "x"}]}"#;
+        let told = entries_of(text).expect_err("four mistakes");
+        let keys: Vec<&str> =
+            told.lines().filter_map(|line| line.strip_prefix("FILE: entry 1: ")?.split(' ').next()).collect();
+        assert_eq!(keys, ["spiffe_id", "parent_id", "entryExpiry", "created_at"], "{told}");
     }
 
     #[test]

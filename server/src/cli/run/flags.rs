@@ -27,6 +27,7 @@ pub(in crate::cli) struct Flags {
 
 impl ConfigFlags for Flags {
     const DEFAULT_FILE: &'static str = "conf/server/server.conf";
+    const PACKAGED_FILE: &'static str = "/etc/ironroot/server.conf";
 
     fn given(&self) -> Vec<Given> {
         let own = [

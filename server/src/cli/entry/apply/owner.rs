@@ -30,6 +30,10 @@ impl FromStr for Owner {
 }
 
 impl Owner {
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
     /// The ID of the entry with this key: always the same.
     pub fn id(&self, key: &Key) -> String {
         let digest = digest(&SHA256, key.text().as_bytes());

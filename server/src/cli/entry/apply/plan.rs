@@ -7,11 +7,10 @@ use ironroot_api::pb::types::{Entry, Spiffeid};
 use serde_json::{Map, Value};
 
 use super::owner::Owner;
+use crate::cli::entry::data_file::EntryOrMistakes;
 use crate::cli::messages;
 use crate::facts::entry::NewEntry;
 
-/// Most mistakes of a file that are told.
-const MAX_MISTAKES: usize = 50;
 /// What the server alone decides of an entry.
 const NOT_COMPARED: [&str; 2] = ["revision_number", "created_at"];
 
@@ -45,17 +44,17 @@ pub(super) struct Plan {
     pub unchanged: usize,
 }
 
-/// The file's entries as the server would store them, with IDs if they have an owner. Errors: what is wrong with them, a
+/// The file's entries as the server would store them, with IDs if they have an owner. Errors: all that is wrong with any of them, a
 /// sentence each.
-pub(super) fn wanted(entries: Vec<Entry>, owner: Option<&Owner>) -> Result<Vec<Entry>, Vec<String>> {
+pub(super) fn wanted(entries: Vec<EntryOrMistakes>, owner: Option<&Owner>) -> Result<Vec<Entry>, Vec<String>> {
     let (mut wanted, mut mistakes): (Vec<Entry>, Vec<String>) = (Vec::new(), Vec::new());
     let (mut by_key, mut by_id) = (HashMap::new(), HashMap::new());
     for (index, entry) in entries.into_iter().enumerate() {
         let number = index + 1;
-        let mut entry = match normal(&entry) {
+        let mut entry = match entry.and_then(|entry| normal(&entry).map_err(|why| vec![why])) {
             Ok(entry) => entry,
-            Err(why) => {
-                mistakes.push(format!("entry {number}: {why}"));
+            Err(all) => {
+                mistakes.extend(all.iter().map(|why| format!("entry {number}: {why}")));
                 continue;
             }
         };
@@ -74,9 +73,6 @@ pub(super) fn wanted(entries: Vec<Entry>, owner: Option<&Owner>) -> Result<Vec<E
         }
         wanted.push(entry);
     }
-    let more = mistakes.len().saturating_sub(MAX_MISTAKES);
-    mistakes.truncate(MAX_MISTAKES);
-    mistakes.extend((more > 0).then(|| format!("and {more} mistakes more")));
     if mistakes.is_empty() { Ok(wanted) } else { Err(mistakes) }
 }
 
