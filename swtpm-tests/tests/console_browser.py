@@ -114,6 +114,8 @@ def tour(browser):
     expect(page.locator("#live")).to_have_text("live")
     row = page.locator(f"#d-{DEVICE}")
     expect(row).to_contain_text("site=berlin")
+    expect(page.locator(".row.head")).to_contain_text("Last seen")
+    expect(row).to_contain_text("ago")
     page.get_by_label("Search").fill("half a wo")
     server("device", "label", "SN-0001", "-set", "site=<b>paris</b>")
     expect(row).to_contain_text("site=<b>paris</b>")

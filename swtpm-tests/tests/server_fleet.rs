@@ -322,6 +322,22 @@ async fn an_approval_with_serial_or_labels_enrols_all_that_it_names_or_nobody() 
 
 //= TPM-20
 #[tokio::test]
+async fn a_device_was_last_seen_when_its_agent_called() {
+    let (_server, client) = lab().await;
+    let mut devices = DeviceClient::new(client.admin().await);
+    let node = TpmNode::new().await;
+    let request = DeviceRequest { ek_sha256: node.ek_sha256() };
+    let import = ImportDevicesRequest { devices: vec![device(&node.ek_sha256(), &[])], ..Default::default() };
+    devices.import_devices(import).await.expect("imported");
+    let agent = client.agent_of(node.attest(&client).await.expect("enrolled")).await;
+    let before = devices.get_device(request.clone()).await.expect("known").into_inner();
+    assert!(before.last_attested_at > 0 && before.last_seen_at == 0, "{before:?}");
+    calls(&agent).await.expect("an agent");
+    let after = devices.get_device(request).await.expect("known").into_inner();
+    assert!(after.last_seen_at >= after.last_attested_at, "{after:?}");
+}
+
+#[tokio::test]
 async fn a_ban_of_a_device_reaches_its_agent_at_once_and_lasts_until_both_are_forgotten() {
     let (server, client) = lab().await;
     let mut devices = DeviceClient::new(client.admin().await);

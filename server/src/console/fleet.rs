@@ -35,9 +35,25 @@ pub struct Row {
     pub boot: BootTold,
     /// Two machines seem to show its chip.
     pub suspected: bool,
-    /// UNIX seconds; 0: never.
-    pub last_attested_at: i64,
+    /// When it last attested or called, whichever is later.
+    pub last_seen: Passing,
     pub agent: Option<AgentTold>,
+}
+
+/// A time that goes on while all is well, UNIX seconds; 0: never. A row with another one is the same row.
+#[derive(Clone, Copy, Debug)]
+pub struct Passing(pub i64);
+
+impl PartialEq for Passing {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Passing {}
+
+impl Hash for Passing {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// What is known of an agent.
@@ -137,7 +153,7 @@ impl Row {
             state,
             boot,
             suspected: device.suspected,
-            last_attested_at: device.last_attested_at,
+            last_seen: Passing(device.last_seen_at.max(device.last_attested_at)),
             agent: agent.map(AgentTold::new),
         }
     }
@@ -284,6 +300,9 @@ mod tests {
             others: Vec::new(),
         };
         let before = fleet("berlin", 1, 0).revision();
+        let mut seen = fleet("berlin", 1, 0);
+        seen.rows[0].last_seen = Passing(7);
+        assert_eq!(seen.revision(), before);
         assert_eq!(fleet("berlin", 2, 0).revision(), before);
         assert_ne!(fleet("rome", 1, 0).revision(), before);
         assert_ne!(fleet("berlin", 1, 1).revision(), before);

@@ -105,7 +105,7 @@ fn told(before: Option<&Fleet>, now: &Fleet, at: i64) -> Option<serde_json::Valu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::console::fleet::{BootTold, State};
+    use crate::console::fleet::{BootTold, Passing, State};
 
     fn device(number: usize, serial: &str) -> Row {
         Row {
@@ -115,7 +115,7 @@ mod tests {
             state: State::Enrolled,
             boot: BootTold::Nothing,
             suspected: false,
-            last_attested_at: 0,
+            last_seen: Passing(0),
             agent: None,
         }
     }

@@ -144,7 +144,9 @@ impl ServerState {
             _ => {}
         }
         let standing = self.registry.standing_of(&shown);
-        shown.authenticate(standing).map_err(no_right)
+        let agent = shown.authenticate(standing).map_err(no_right)?;
+        self.registry.agent_is_heard_of(agent.id(), self.now_unix());
+        Ok(agent)
     }
 
     /// Refuses a call on the connection whose facts these are if its client has shown a certificate whose authority was revoked since:

@@ -45,7 +45,8 @@ impl DeviceApi {
     /// A device's record, and how it stands.
     fn shown(&self, device: &DeviceRecord) -> pb::DeviceRecord {
         let Standing { boot_changed_at, booted_otherwise, suspected } = self.server.devices.standing(&device.ek_sha256);
-        pb::DeviceRecord { boot_changed_at, booted_otherwise, suspected, ..device.to_pb() }
+        let last_seen_at = device.agent_id.as_ref().map_or(0, |agent| self.server.registry.agent_seen_at(agent));
+        pb::DeviceRecord { boot_changed_at, booted_otherwise, suspected, last_seen_at, ..device.to_pb() }
     }
 
     /// What its agent's attestation proved of its chip: the firmware's version and known faults.

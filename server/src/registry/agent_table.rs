@@ -42,8 +42,16 @@ pub(super) struct AgentSlot {
 #[derive(Debug, Default)]
 struct Served {
     view: Option<CachedView>,
+    heard: Heard,
+}
+
+/// What outlasts an agent's row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
     /// How many entries do not fit, as the operator was told last.
     told_left_out: usize,
+    /// When it was last heard of, UNIX seconds; 0: not since this process began.
+    seen_at: i64,
 }
 
 #[derive(Debug)]
@@ -81,10 +89,20 @@ impl AgentSlot {
             return (current.view.clone(), current.reach.clone());
         }
         let gathered = self.gather(entries, words, now_unix);
-        let told_before = std::mem::replace(&mut served.told_left_out, gathered.view.left_out());
-        self.tell_left_out(told_before, served.told_left_out);
+        let told_before = std::mem::replace(&mut served.heard.told_left_out, gathered.view.left_out());
+        self.tell_left_out(told_before, served.heard.told_left_out);
         let gathered = served.view.insert(gathered);
         (gathered.view.clone(), gathered.reach.clone())
+    }
+
+    /// The agent has called.
+    pub fn is_heard_of(&self, now_unix: i64) {
+        self.served().heard.seen_at = now_unix;
+    }
+
+    /// When it last did, UNIX seconds; 0: not since this process began.
+    pub fn seen_at(&self) -> i64 {
+        self.served().heard.seen_at
     }
 
     fn served(&self) -> MutexGuard<'_, Served> {
@@ -137,10 +155,10 @@ impl AgentTable {
     /// Adds the agent, or replaces its row: what the operator was told of it once is not told again.
     pub fn put(&mut self, seq: i64, agent: AgentRecord) {
         let id = agent.spiffe_id.clone();
-        let told_left_out = self.slot(&id).map_or(0, |slot| slot.served().told_left_out);
+        let heard = self.slot(&id).map(|slot| slot.served().heard).unwrap_or_default();
         // One that was deleted and came again has another place.
         self.remove(&id);
-        let served = Mutex::new(Served { view: None, told_left_out });
+        let served = Mutex::new(Served { view: None, heard });
         let slot = Arc::new(AgentSlot { seq, record: Arc::new(agent), served, end: OnceLock::new() });
         self.all.insert(seq, slot.clone());
         if let Some(certificate) = slot.record.certificate_sha256 {
@@ -152,11 +170,11 @@ impl AgentTable {
         self.by_id.insert(id, slot);
     }
 
-    /// Takes over what `before`, which this table replaces, told the operator of the same agents.
+    /// Takes over what was heard of the same agents, and told the operator of them, by `before`, which this table replaces.
     pub fn continue_after(&mut self, before: &Self) {
         for (id, slot) in &self.by_id {
             if let Some(before) = before.slot(id) {
-                slot.served().told_left_out = before.served().told_left_out;
+                slot.served().heard = before.served().heard;
             }
         }
     }
@@ -280,6 +298,22 @@ mod tests {
         }
         let is_served = |now_unix| served("rome", now_unix).len();
         assert_eq!([90, 10, 50, 49].map(is_served), [0, 2, 1, 2], "a clock that is set back");
+    }
+
+    #[test]
+    fn when_an_agent_was_seen_outlasts_its_row_and_the_table() {
+        let (mut agents, id) = (AgentTable::default(), agent(1).spiffe_id);
+        agents.put(1, agent(1));
+        assert_eq!(agents.slot(&id).map(AgentSlot::seen_at), Some(0));
+        agents.slot(&id).expect("there").is_heard_of(7);
+        agents.put(1, agent(2));
+        let mut after = AgentTable::default();
+        after.put(1, agent(2));
+        after.continue_after(&agents);
+        assert_eq!([&agents, &after].map(|table| table.slot(&id).map(AgentSlot::seen_at)), [Some(7), Some(7)]);
+        agents.remove(&id);
+        agents.put(2, agent(1));
+        assert_eq!(agents.slot(&id).map(AgentSlot::seen_at), Some(0), "another one of that name");
     }
 
     #[test]

@@ -156,6 +156,16 @@ impl Registry {
         tables.agents.slot(id).map_or(AgentStanding::NotAttested, |slot| standing(&slot.record, serial))
     }
 
+    /// Notes that the agent has called, or that the stream it holds still stands.
+    pub fn agent_is_heard_of(&self, id: &SpiffeId, now_unix: i64) {
+        self.shared.read().agents.slot(id).into_iter().for_each(|slot| slot.is_heard_of(now_unix));
+    }
+
+    /// When that last was, UNIX seconds; 0: not since this server began.
+    pub fn agent_seen_at(&self, id: &SpiffeId) -> i64 {
+        self.shared.read().agents.slot(id).map_or(0, |slot| slot.seen_at())
+    }
+
     /// Whether the SVID with this decimal serial number was fetched through an agent that is banned now.
     pub fn is_through_banned_agent(&self, serial: &str) -> bool {
         self.shared.read().agents.banned().any(|agent| is_through(serial, agent))

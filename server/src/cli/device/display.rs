@@ -35,6 +35,9 @@ pub(super) fn describe(text: &mut String, device: &DeviceRecord) {
     if device.last_attested_at != 0 {
         line(text, "Last attested at", spire_time(device.last_attested_at));
     }
+    if device.last_seen_at != 0 {
+        line(text, "Last seen at", spire_time(device.last_seen_at));
+    }
     if !device.agent_id.is_empty() {
         line(text, "Agent ID", &device.agent_id);
     }
@@ -63,6 +66,7 @@ pub(super) fn to_json(device: &DeviceRecord) -> Value {
         "state": state(device),
         "created_at": int64(device.created_at),
         "last_attested_at": int64(device.last_attested_at),
+        "last_seen_at": int64(device.last_seen_at),
         "agent_id": device.agent_id,
         "manufacturer": device.manufacturer,
         "boot_changed_at": int64(device.boot_changed_at),

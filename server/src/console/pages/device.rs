@@ -49,6 +49,7 @@ pub fn device(page: &DevicePage, now: i64) -> Markup {
                 dt { "Labels" } dd { (labels(device)) }
                 dt { "Known since" } dd { (moment(device.created_at)) }
                 dt { "Last attested" } dd { (ago(device.last_attested_at, now)) }
+                dt { "Last seen" } dd { (ago(device.last_seen_at.max(device.last_attested_at), now)) }
                 dt { "Boot" } dd { (boot(BootTold::of(device), now)) }
                 @if let Some(agent) = &page.agent { (of_agent(agent, now)) }
             }

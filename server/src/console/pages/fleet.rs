@@ -8,7 +8,7 @@ use crate::console::fleet::{AgentTold, BootTold, Fleet, MAX_ROWS, OtherAgent, Ro
 
 /// Rows that a browser lays out together, once they come into sight.
 const ROWS_TOGETHER: usize = 100;
-const HEAD: [&str; 7] = ["Device", "State", "Labels", "Boot", "Agent", "Last attested", "Certificate left"];
+const HEAD: [&str; 7] = ["Device", "State", "Labels", "Boot", "Agent", "Last seen", "Certificate left"];
 
 /// The page.
 pub fn fleet(fleet: &Fleet, wanted: &Wanted, now: i64) -> Markup {
@@ -77,7 +77,7 @@ pub fn row(device: &Row, now: i64) -> Markup {
 fn of_agent(agent: &AgentTold, device: &Row, now: i64) -> Markup {
     html! {
         span role="cell" { (agent.version) }
-        span role="cell" { (ago(device.last_attested_at, now)) }
+        span role="cell" { (ago(device.last_seen.0, now)) }
         span role="cell" { @if agent.banned { b.bad { "banned" } } @else { (left(agent.ends_at, now)) } }
     }
 }
@@ -85,7 +85,7 @@ fn of_agent(agent: &AgentTold, device: &Row, now: i64) -> Markup {
 fn without_agent(device: &Row, now: i64) -> Markup {
     html! {
         span role="cell" { "–" }
-        span role="cell" { (ago(device.last_attested_at, now)) }
+        span role="cell" { (ago(device.last_seen.0, now)) }
         span role="cell" { "–" }
     }
 }
@@ -164,6 +164,7 @@ fn counted(count: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::fleet::Passing;
 
     fn device(serial: &str) -> Row {
         Row {
@@ -173,7 +174,7 @@ mod tests {
             state: State::Enrolled,
             boot: BootTold::ChangedAt(40),
             suspected: false,
-            last_attested_at: 40,
+            last_seen: Passing(40),
             agent: Some(AgentTold { version: serial.into(), ends_at: 200, banned: false }),
         }
     }

@@ -93,6 +93,7 @@ impl HeldStream {
             if let Err(status) = self.server.agent_still_stands(&self.agent) {
                 return status;
             }
+            self.server.registry.agent_is_heard_of(self.agent.id(), self.server.now_unix());
             let now =
                 Look { foreign: foreign && federates(&view), view, bundle: bundle_now, suspected: self.is_suspected() };
             let has_room = self.answers.capacity() == UNREAD;
