@@ -21,7 +21,7 @@ fn the_configuration_is_what_alertmanager_takes_and_pages_go_to_the_pager() {
     let route = format!("--config.file={file}");
     for (severity, receiver) in [("page", "pager"), ("ticket", "tickets")] {
         let said = amtool(&["config", "routes", "test", &route, &format!("severity={severity}"), "part=signing"]);
-        assert_eq!(said.trim(), receiver);
+        assert_eq!(said.lines().next(), Some(receiver));
     }
 }
 
