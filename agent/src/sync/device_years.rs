@@ -168,7 +168,11 @@ fn in_device_years_of_outages_wrong_clocks_and_power_cuts_nothing_ended_is_serve
     let alone = std::env::var("IRONROOT_SEED").ok().and_then(|seed| seed.parse().ok());
     let times = std::env::var(ironroot_fuzz::TIMES_VARIABLE).ok().and_then(|times| times.parse().ok()).unwrap_or(1);
     let years = if times == 1 { GATE_YEARS } else { NIGHT_YEARS * times };
-    let (seed, years) = alone.map_or((1, years), |seed: u64| (seed, 1));
+    // A seed and times: so many years from that life on.
+    let (seed, years): (u64, u64) = match alone {
+        Some(seed) if times == 1 => (seed, 1),
+        first => (first.unwrap_or(1), years),
+    };
     let (figures, broken) = lives(seed, years, Fault::None);
     println!("{figures}");
     assert_eq!(broken, None, "the seed of the life in which it broke; alone with IRONROOT_SEED:\n{figures}");

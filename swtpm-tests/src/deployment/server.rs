@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use ironroot_api::TrustDomain;
 use ironroot_server::store::Store;
@@ -147,8 +148,13 @@ impl Server {
 
     /// Starts the process (again) and waits until it answers.
     pub fn restart(&mut self) {
+        self.restart_within(DEADLINE);
+    }
+
+    /// The same of one that has so much to read that it takes longer.
+    pub fn restart_within(&mut self, deadline: Duration) {
         self.spawn();
-        self.expect_healthy();
+        self.expect_healthy_within(deadline);
     }
 
     /// The same on a machine that was started anew, and whose clock shows what `clock` says, in libfaketime's words: `+3d`.
@@ -165,8 +171,12 @@ impl Server {
     }
 
     fn expect_healthy(&self) {
+        self.expect_healthy_within(DEADLINE);
+    }
+
+    fn expect_healthy_within(&self, deadline: Duration) {
         let answers = || self.cli_output(&["healthcheck"]).status.success();
-        expect_within(DEADLINE, "the server is healthy", || self.log(), answers);
+        expect_within(deadline, "the server is healthy", || self.log(), answers);
     }
 
     /// The kernel's name for this boot cannot be faked: the server's memory of it is.

@@ -49,6 +49,8 @@ struct File {
     /// With what is left of each SVID, by elapsed time, and whether it had come from a server in the run that wrote it.
     entries: Vec<(EntryTerms, Option<(Span, i64)>)>,
     is_misled: bool,
+    /// The last word of a server in it is ahead of the truth.
+    server_was_ahead: bool,
     /// By how much the kernel's clock was wrong.
     kernel_error: i64,
 }

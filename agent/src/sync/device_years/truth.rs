@@ -55,7 +55,7 @@ pub(super) struct Knows {
     /// By how much the kernel's clock was wrong when the machine started, and is.
     pub error_at_boot: i64,
     pub kernel_error: i64,
-    /// A server that is ahead has spoken in this run.
+    /// A server that is ahead has spoken in this run, or had the last word when the record was made.
     pub server_was_ahead: bool,
     /// Kernel and server were ahead of the truth alike.
     pub is_misled: bool,

@@ -60,9 +60,11 @@ impl Life {
             let svid = held.svid().map(|svid| (svid.lifetime().span(), moment.left(svid.lifetime())));
             (held.terms().clone(), svid)
         };
+        let time = self.run.keeper.record(restart, self.world.reading());
         File {
             generation: 0,
-            time: self.run.keeper.record(restart, self.world.reading()),
+            server_was_ahead: time.claim.is_some_and(|claim| claim > self.world.now),
+            time,
             boot_id,
             entries: self.run.ledger.entries().map(entry).collect(),
             is_misled: self.is_misled,

@@ -64,7 +64,7 @@ impl Life {
             standing: Standing::taken_up(then, self.world.kernel_error, file.boot_id == restart.boot_id),
             error_at_boot: self.world.error_at_boot,
             kernel_error: self.world.kernel_error,
-            server_was_ahead: false,
+            server_was_ahead: file.server_was_ahead,
             is_misled: file.is_misled,
         };
         match self.fault {
