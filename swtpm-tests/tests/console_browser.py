@@ -83,6 +83,20 @@ def typing_outlives_a_page_on_its_way(page):
     page.reload()
 
 
+def a_search_outlives_a_new_device(page):
+    """A device that is not on the page yet: who is typing a search is told of it, and keeps what he typed."""
+    page.goto(HOME + "/")
+    expect(page.locator("#live")).to_have_text("live")
+    expect(page.locator("#changed")).to_be_hidden()
+    page.get_by_label("Search").fill("half a wo")
+    # Not where the cursor is: what was typed is enough.
+    page.get_by_label("Search").blur()
+    subprocess.run([SERVER, "device", "import", "-", "-socketPath", SOCKET], input=f"ek_sha256\n{'ab' * 32}\n",
+                   text=True, check=True, stdout=subprocess.DEVNULL)
+    expect(page.locator("#changed")).to_be_visible()
+    expect(page.get_by_label("Search")).to_have_value("half a wo")
+
+
 def tour(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
     context.set_default_timeout(PATIENCE_MS)
@@ -152,6 +166,7 @@ def tour(browser):
     expect(page.locator(".tree meter").first).to_be_visible()
     expect(page.locator("main")).to_contain_text("does its work")
     picture(page, "authorities")
+    a_search_outlives_a_new_device(page)
     # The browser tells of the answer to the form that named somebody else.
     mistakes = [mistake for mistake in mistakes if "422" not in mistake]
     assert not mistakes, mistakes

@@ -1,17 +1,23 @@
 // Keeps a page as the fleet is. Everything is readable without it.
 "use strict";
 const main = () => document.querySelector("main");
-const isTyped = () => [...document.querySelectorAll("form.confirm input:not([type=hidden])")]
-  .some((input) => input.value !== "" || input === document.activeElement);
+const isTyped = () => [...document.querySelectorAll("main input:not([type=hidden]), main select")]
+  .some((input) => input === document.activeElement || input.value !== (input.defaultValue ?? input.value));
+
+function tellOfChange() {
+  const changed = document.getElementById("changed");
+  if (changed) changed.hidden = false;
+}
 
 // Loads the page anew and puts its content in the place of the old one, unless somebody is typing.
 async function renew() {
-  if (isTyped()) return;
+  if (isTyped()) return tellOfChange();
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
   // Asked last, with nothing awaited after it: what is typed while the page is on its way stays too.
-  if (!isTyped() && fresh && fresh.innerHTML !== main().innerHTML) main().replaceWith(fresh);
+  if (isTyped()) return tellOfChange();
+  if (fresh && fresh.innerHTML !== main().innerHTML) main().replaceWith(fresh);
 }
 
 function put(id, html) {
@@ -30,7 +36,7 @@ function show(change) {
   const unknown = change.rows.filter(([id, html]) => !put(id, html)).length;
   main().dataset.revision = change.revision;
   if (unknown + change.gone > 0) {
-    if (location.search === "" && scrollY === 0) renew(); else document.getElementById("changed").hidden = false;
+    if (location.search === "" && scrollY === 0) renew(); else tellOfChange();
   }
 }
 
