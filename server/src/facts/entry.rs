@@ -24,6 +24,9 @@ use ironroot_api::pb::types;
 use ironroot_api::{SpiffeId, TrustDomain};
 use terms::Terms;
 
+/// What the path of a parent of entries for tokens of other issuers begins with; the issuer's name follows.
+pub const EXCHANGE_PARENTS: &str = "/spire/exchange/";
+
 /// An entry as an operator asks for it: every bound is checked, nothing is stored yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEntry {

@@ -6,13 +6,12 @@ use std::collections::HashSet;
 
 use super::Registry;
 use super::selector_forms::{never_of_a_node, never_of_a_token, never_of_a_workload};
+use crate::facts::entry::EXCHANGE_PARENTS;
 use ironroot_api::SpiffeId;
 use ironroot_api::pb::types;
 use ironroot_attest::{Selector, SelectorSet};
 use matching::Matching;
 
-/// What the path of a parent of entries for tokens begins with; the issuer's name follows.
-const EXCHANGE: &str = "/spire/exchange/";
 /// Most node entries of one question whose devices are counted: each is held against the whole fleet.
 const MAX_COUNTED: usize = 100;
 
@@ -109,7 +108,7 @@ impl Asked {
 }
 
 fn is_for_tokens(parent: &SpiffeId) -> bool {
-    parent.path().starts_with(EXCHANGE)
+    parent.path().starts_with(EXCHANGE_PARENTS)
 }
 
 /// Of a parent that no token of a configured issuer has.
@@ -117,7 +116,7 @@ fn unknown_issuer(parent: &SpiffeId, issuers: &[SpiffeId]) -> Option<String> {
     if issuers.contains(parent) {
         return None;
     }
-    let name = |id: &SpiffeId| id.path().trim_start_matches(EXCHANGE).to_owned();
+    let name = |id: &SpiffeId| id.path().strip_prefix(EXCHANGE_PARENTS).unwrap_or_default().to_owned();
     let known: Vec<String> = issuers.iter().map(name).collect();
     let what = match known.as_slice() {
         [] => "the server has no token_exchange".to_owned(),

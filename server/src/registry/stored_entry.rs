@@ -10,7 +10,7 @@ use ironroot_api::{SpiffeId, TrustDomain};
 use prost::Message;
 use prost::encoding::{WireType, decode_varint, encode_key, encode_varint};
 
-use crate::facts::entry::RegistrationEntry;
+use crate::facts::entry::{EXCHANGE_PARENTS, RegistrationEntry};
 
 /// A registration entry. Everything but a few numbers and its parent is in `wire`, a `spire.api.types.Entry`; the rest is read
 /// out of it when it is asked for. A million of them are held, so there is nothing twice: entries below one parent share its ID.
@@ -156,7 +156,8 @@ pub(super) fn server_key(trust_domain: &TrustDomain) -> Vec<u8> {
 /// [`exchange_parent`](crate::token_exchange::exchange_parent).
 pub(super) fn is_of_exchange(key: &[u8]) -> bool {
     let behind_the_trust_domain = content(key, 0).end;
-    behind_the_trust_domain < key.len() && key[content(key, behind_the_trust_domain)].starts_with(b"/spire/exchange/")
+    behind_the_trust_domain < key.len()
+        && key[content(key, behind_the_trust_domain)].starts_with(EXCHANGE_PARENTS.as_bytes())
 }
 
 /// Appends the fields of `message`.

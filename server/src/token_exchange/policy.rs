@@ -6,6 +6,7 @@ use ironroot_api::jwt::Algorithm;
 use ironroot_api::{SpiffeId, SpiffeIdError, TrustDomain};
 use ironroot_attest::SelectorSet;
 
+use crate::facts::entry::EXCHANGE_PARENTS;
 use crate::facts::federation::EndpointUrl;
 
 /// An issuer whose tokens are taken, and which of them.
@@ -45,5 +46,5 @@ pub enum KeySource {
 
 /// The parent of entries that tokens of the issuer of that name may have: below `/spire/`, where no entry's identity and no agent can be.
 pub fn exchange_parent(trust_domain: &TrustDomain, name: &str) -> Result<SpiffeId, SpiffeIdError> {
-    trust_domain.id_with_path(&format!("/spire/exchange/{name}"))
+    trust_domain.id_with_path(&format!("{EXCHANGE_PARENTS}{name}"))
 }
