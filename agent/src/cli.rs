@@ -84,17 +84,23 @@ impl Program for Cli {
     fn execute(self) -> ExitCode {
         match self.command {
             Command::Run(run) => finish(run.execute()),
-            Command::Validate(validate) => finish(validate.execute()),
-            Command::Doctor(doctor) => doctor.execute(),
-            Command::Healthcheck(check) => check.execute(),
-            Command::Api(api) => api.execute(),
-            Command::Status(status) => status.execute(),
-            Command::Logger(logger) => logger.execute(),
-            Command::Debug(debug) => debug.execute(),
-            Command::Deliver(deliver) => deliver.execute(),
-            Command::Tpm(tpm) => tpm.execute(),
+            Command::Validate(validate) => apart(|| finish(validate.execute())),
+            Command::Doctor(doctor) => apart(|| doctor.execute()),
+            Command::Healthcheck(check) => apart(|| check.execute()),
+            Command::Api(api) => apart(|| api.execute()),
+            Command::Status(status) => apart(|| status.execute()),
+            Command::Logger(logger) => apart(|| logger.execute()),
+            Command::Debug(debug) => apart(|| debug.execute()),
+            Command::Deliver(deliver) => apart(|| deliver.execute()),
+            Command::Tpm(tpm) => apart(|| tpm.execute()),
         }
     }
+}
+
+/// What a person asks for once has code and a stack of its own: the daemon, which stays, does not carry them along.
+#[inline(never)]
+fn apart(command: impl FnOnce() -> ExitCode) -> ExitCode {
+    command()
 }
 
 fn finish(result: Result<Reply, CommandError>) -> ExitCode {
