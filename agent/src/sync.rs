@@ -11,6 +11,7 @@
 //! A server that is away, wrong or hostile changes nothing but the log: what is held goes on being served until it
 //! expires. Only an explicit ban, or an eviction after which the agent cannot attest again, empties it. Schedules run on the monotonic clock, validity on [`TrustedTime`].
 
+mod awake;
 mod bootstrap;
 mod bundle;
 mod certificate;
@@ -69,6 +70,7 @@ use crate::server_channel::{Channel, RPC_DEADLINE, Server, within};
 use crate::server_number::ServerNumber;
 use crate::trusted_time::TrustedTime;
 use crate::union::Bans;
+use awake::Awake;
 use deltas::Followed;
 use executable_only::ExecutableOnly;
 use outcome::SHORTEST_PAUSE;
@@ -152,6 +154,7 @@ pub struct Synchronizer {
     /// Whether the server was not there at all when the last turn failed.
     is_server_away: bool,
     next_poll: Instant,
+    awake: Awake,
     synced_unix: i64,
     /// The kernel's name for the boot that the agent attested in; empty before that.
     attested_boot: String,
@@ -186,6 +189,7 @@ impl Synchronizer {
             last_failure: None,
             is_server_away: false,
             next_poll: Instant::now(),
+            awake: Awake::now(),
             synced_unix: 0,
             attested_boot: String::new(),
             changes: Changes::default(),
@@ -226,7 +230,7 @@ impl Synchronizer {
 
     /// Does what `wake` is about; until when to sleep.
     async fn turn(&mut self, wake: Wake, wakes: &mut Wakes) -> Sleep {
-        match wake {
+        match self.after_a_sleep(wake) {
             Wake::Poll => self.poll().await,
             Wake::Push(revision) => {
                 debug!(revision, "the server tells of a change");
@@ -262,6 +266,18 @@ impl Synchronizer {
         let poll = renewal.map_or(self.next_poll, |due| self.next_poll.min(due.max(soonest)));
         self.keep_silence_if_told_nothing();
         Sleep { poll, due: self.next_due().into_iter().chain(unwritten).chain(self.next_overdue()).min() }
+    }
+
+    /// After a long sleep of the device the server is asked anew, whatever the schedule of before it says: also one that was away then.
+    fn after_a_sleep(&mut self, wake: Wake) -> Wake {
+        let Some(slept) = self.awake.long_sleep() else { return wake };
+        info!(seconds = slept.as_secs(), "the device has slept; the server is asked over a new connection");
+        self.hang_up();
+        self.next_poll = Instant::now();
+        match wake {
+            Wake::Request(_) | Wake::Shutdown => wake,
+            _ => Wake::Poll,
+        }
     }
 
     /// As after a sleep of the device, over which its timers stood still. Not while the server is away: the back-off decides.

@@ -99,6 +99,21 @@ async fn a_jump_of_the_clock_asks_no_server_that_is_away() {
     assert_eq!((agent.failures, sleep.due), (3, None), "the back-off decides");
 }
 
+#[tokio::test]
+async fn after_a_long_sleep_the_server_is_asked_at_once_over_a_new_connection_and_after_a_short_one_it_is_not() {
+    for (seconds, failures, asked) in [(5, 0, false), (3_600, 0, true), (3_600, 3, true), (5, 3, false)] {
+        let mut agent = listening_after(0);
+        (agent.failures, agent.awake) = (failures, Awake::before_a_sleep_of(seconds));
+        turn(&mut agent, Wake::Jump).await;
+        assert_eq!(
+            agent.failures,
+            failures + u32::from(asked),
+            "asleep for {seconds} s, {failures} failures before it"
+        );
+        assert_eq!(agent.pushes.is_listening(), !asked, "asleep for {seconds} s");
+    }
+}
+
 /// An authority of "td".
 fn authority(year: i32) -> rcgen::Certificate {
     let mut params = rcgen::CertificateParams::new(Vec::new()).expect("params");
