@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::durable_file;
 use crate::server_answers::{AnswerRefusal, TrustBundle};
-use crate::trusted_time::TimeRecord;
+use crate::trusted_time::{Span, TimeRecord};
 
 /// Name of the plain file in the data directory.
 pub const FILE_NAME: &str = "agent-data.json";
@@ -57,6 +57,19 @@ pub struct AgentRecord {
     pub newest_authority: Option<i64>,
     /// The agent's own CA, if it has one.
     pub local_authority: Option<KeptAuthority>,
+    /// The key by which it signs JWT-SVIDs while its server is away, if it has one.
+    pub local_jwt_key: Option<KeptJwtKey>,
+}
+
+/// A key that signs JWT-SVIDs, as it is kept; it is where the agent's keys are, and its public half is in the bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptJwtKey {
+    /// What the bundle calls it.
+    pub key_id: String,
+    /// From when until when it may sign.
+    pub span: Span,
+    /// Seconds that were left of that when this was written, by elapsed time.
+    pub left: i64,
 }
 
 /// An agent's own CA, as it is kept; its key is where the agent's keys are.
@@ -119,6 +132,7 @@ impl AgentRecord {
             attested_boot: String::new(),
             newest_authority: None,
             local_authority: None,
+            local_jwt_key: None,
         })
     }
 

@@ -31,7 +31,7 @@ use crate::sealed_cache::SignedStates;
 use crate::token::LazyToken;
 pub(crate) use admin_socket::DEFAULT_ADMIN_SOCKET_PATH;
 pub(crate) use agent_block::DEFAULT_SOCKET_PATH;
-pub use local_authority::LocalAuthorityConfig;
+pub use local_authority::{LocalAuthorityConfig, LocalJwtConfig};
 pub use password::{PasswordError, PasswordSource};
 pub use servers::{ServerConfig, ServerName};
 pub use tpm::TpmConfig;
@@ -262,8 +262,8 @@ fn read(root: &Section<'_>) -> Option<AgentConfig> {
     let (block, plugins) = block.zip(plugins)?;
     servers::refuse_long_labels(root, &block.servers, &plugins.key_manager);
     servers::refuse_one_port_for_several(root, &block.servers, &plugins.node_attestor);
-    if local_authority.is_some() {
-        local_authority::refuse_what_does_not_go(&agent, &block.servers, &plugins.key_manager);
+    if let Some(local_authority) = &local_authority {
+        local_authority::refuse_what_does_not_go(local_authority, &agent, &block.servers, &plugins.key_manager);
     }
     Some(AgentConfig {
         trust_domain: block.trust_domain,

@@ -4,7 +4,7 @@
 //! ```text
 //!  fetch ─► cache: more than half left? ─► served
 //!      └──► one flight for each wish (flights) ─► NewJWTSVID over the loop's connection (signing) ─► verified (token) ─► cache
-//!           the server of the entry, then others that have the same
+//!           the server of the entry, then others that have the same; while it is away the agent's own key, if it has one (gateway mode)
 //! ```
 //! Nothing here decides who may have what: who calls [`JwtSvids::fetch`] names an entry that its workload has. No token is on the
 //! disk: they live for minutes, and each would cost a write of the whole sealed cache. `docs/trusted_time.md` holds for them as
@@ -74,7 +74,7 @@ struct State {
 impl JwtSvids {
     /// Signs what `identities` has entries for, at the server whose entry it is.
     pub fn new(identities: watch::Receiver<Arc<Identities>>, upstreams: Upstreams) -> Self {
-        let signing = Signing { identities, upstreams };
+        let signing = Signing::new(identities, upstreams);
         let flights = Flights::default();
         let calls = std::array::from_fn(|_| Arc::new(Semaphore::new(MAX_CALLS)));
         let lines = LogLimit::new(LINES_PER_IDENTITY, LINES_IN_ALL);
@@ -127,7 +127,7 @@ impl JwtSvids {
             return self.0.signing.sign(&wish).await.map(Arc::new);
         }
         let Some(held) = self.held(&wish) else { return self.renew(wish, turns).await };
-        if !held.is_due {
+        if !held.is_due || (!held.is_in_its_last_part && self.0.signing.local(wish.terms.server).is_some()) {
             return Ok(held.token);
         }
         match tokio::time::timeout(RENEWAL_PATIENCE, self.renew(wish.clone(), turns)).await {

@@ -7,12 +7,16 @@
 //!     │                                                                                     │
 //!     └── what was signed, on disk first ◄── minting.rs ◄── Mandate (mandate.rs: time, both bounds)
 //! ```
-//! Names come from entries; what is signed is verified as a server's answer is.
+//! Names come from entries; what is signed is verified as a server's answer is. JWT-SVIDs are signed by a key of their own, which the bundle
+//! has: `jwt_keys.rs`, `token_signer.rs`.
 
+mod allowances;
 mod error;
 mod journal;
+mod jwt_keys;
 mod mandate;
 mod minting;
+mod token_signer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,12 +30,14 @@ use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 pub use error::AuthorityError;
-pub use journal::{Issued, Journal, JournalError, MAX_JOURNAL_BYTES, MAX_REPORTED};
+pub use journal::{Issued, IssuedJwt, Journal, JournalError, MAX_JOURNAL_BYTES, MAX_REPORTED, MAX_TOKEN_BYTES_NOTED};
+pub use jwt_keys::{JWT_LABEL_SUFFIX, JwtKeys};
 pub use mandate::{Mandate, NoMandate};
 pub use minting::{Minted, ToMint};
+pub use token_signer::{TokenMandate, TokenSigner, TokenToMint};
 
 use crate::agent_key::{AgentKey, Keep, KeyOf, KeyPlace, KeyStore};
-use crate::agent_record::KeptAuthority;
+use crate::agent_record::{KeptAuthority, KeptJwtKey};
 use crate::config::LocalAuthorityConfig;
 use crate::server_answers::{ClaimedIntermediate, Intermediate, TrustBundle};
 use crate::trusted_time::{Moment, TrustedTime, utc};
@@ -55,6 +61,8 @@ pub struct LocalAuthority {
     due: Instant,
     journal: Arc<Mutex<Journal>>,
     is_wipe_owed: bool,
+    /// The keys for JWT-SVIDs, if it is to sign some.
+    jwt: Option<JwtKeys>,
     /// What was said last of why nothing is signed.
     told: Option<String>,
 }
@@ -96,7 +104,10 @@ impl LocalAuthority {
     pub fn open(config: LocalAuthorityConfig, keys: KeyPlace, of_the_agent: &Path) -> Result<Self, DirectoryError> {
         let directory = directory(of_the_agent);
         prepare_private(&directory)?;
+        let jwt = config.jwt_svids.clone();
+        let jwt = jwt.map(|jwt| JwtKeys::open(jwt, config.max_offline, keys.clone(), of_the_agent)).transpose()?;
         Ok(Self {
+            jwt,
             config,
             keys: KeyStore::open(key_place(keys), KeyOf::LocalAuthority),
             held: None,
@@ -127,6 +138,31 @@ impl LocalAuthority {
     pub fn to_keep(&self, moment: &Moment) -> Option<KeptAuthority> {
         let intermediate = &self.held.as_ref()?.intermediate;
         Some(KeptAuthority { proof: intermediate.proof(), left: moment.left(intermediate.lifetime()) })
+    }
+
+    /// Takes up the key for JWT-SVIDs that an earlier run kept. Why not, if it is not usable any more: another is published.
+    pub fn restore_jwt(
+        &mut self,
+        kept: &KeptJwtKey,
+        bundle: &TrustBundle,
+        moment: &Moment,
+    ) -> Result<(), AuthorityError> {
+        self.jwt.as_mut().map_or(Ok(()), |jwt| jwt.restore(kept, bundle, moment))
+    }
+
+    /// What is to be kept of the key for JWT-SVIDs.
+    pub fn jwt_key_to_keep(&self, moment: &Moment) -> Option<KeptJwtKey> {
+        self.jwt.as_ref()?.to_keep(moment)
+    }
+
+    /// The keys for JWT-SVIDs, if it is to sign some.
+    pub fn jwt_keys(&mut self) -> Option<&mut JwtKeys> {
+        self.jwt.as_mut()
+    }
+
+    /// What signs JWT-SVIDs while the server is away, which was heard at `synced_unix` for the last time.
+    pub fn token_signer(&self, synced_unix: i64) -> Option<TokenSigner> {
+        self.jwt.as_ref()?.signer(&self.journal, synced_unix)
     }
 
     /// Whether the server is to be asked for a CA: there is none, or what is left of it is to be more.
@@ -189,6 +225,7 @@ impl LocalAuthority {
         if self.held.is_none() {
             self.due = now;
         }
+        self.jwt.iter_mut().for_each(|jwt| jwt.ask_soon(now));
     }
 
     /// The bundle is another: a CA below what is tainted is replaced, and one below what is gone is worth nothing.
@@ -238,10 +275,10 @@ impl LocalAuthority {
         lock(&self.journal).first(MAX_REPORTED)
     }
 
-    /// The server has noted the first `count`.
-    pub async fn reported(&self, count: usize) -> Result<(), AuthorityError> {
+    /// The server has noted these.
+    pub async fn reported(&self, noted: Vec<Issued>) -> Result<(), AuthorityError> {
         let journal = self.journal.clone();
-        let done = spawn_blocking(move || lock(&journal).forget(count));
+        let done = spawn_blocking(move || lock(&journal).forget(&noted));
         Ok(done.await.map_err(|_| AuthorityError::Interrupted)??)
     }
 
@@ -255,12 +292,14 @@ impl LocalAuthority {
     /// The agent is banned or evicted: it has no CA any more. Its keys are to be destroyed. What it has signed is still to be reported.
     pub fn forget(&mut self) {
         (self.held, self.is_wipe_owed, self.due) = (None, true, Instant::now());
+        self.jwt.iter_mut().for_each(JwtKeys::forget);
     }
 
     /// After the start: keys of a CA that was not taken up are of no use to anybody. A ban whose wipe was cut off leaves such, and so does a
-    /// cache that is not used.
-    pub fn disown_keys_without_a_ca(&mut self) {
+    /// cache that is not used. A key for JWT-SVIDs may still be in the bundle, if there is a `bundle` that may have it.
+    pub fn disown_unused_keys(&mut self, bundle: Option<&TrustBundle>) {
         self.is_wipe_owed |= self.held.is_none();
+        self.jwt.iter_mut().filter(|_| bundle.is_none()).for_each(JwtKeys::disown);
     }
 
     /// Destroys the keys of a CA that was forgotten, if that is still to be done.
@@ -269,7 +308,10 @@ impl LocalAuthority {
             self.keys.wipe().await?;
             self.is_wipe_owed = false;
         }
-        Ok(())
+        match &mut self.jwt {
+            Some(jwt) => jwt.wipe_if_owed().await,
+            None => Ok(()),
+        }
     }
 
     /// Until when there is a CA, and what is not reported yet, for people.
@@ -278,9 +320,10 @@ impl LocalAuthority {
             0 => String::new(),
             count => format!(", {count} SVIDs of its own to report"),
         };
+        let tokens = self.jwt.as_ref().map(|jwt| format!(", JWT-SVIDs {}", jwt.in_words())).unwrap_or_default();
         match &self.held {
-            Some(held) => format!("until {}{unreported}", utc(held.intermediate.lifetime().span().not_after)),
-            None => format!("none{unreported}"),
+            Some(held) => format!("until {}{tokens}{unreported}", utc(held.intermediate.lifetime().span().not_after)),
+            None => format!("none{tokens}{unreported}"),
         }
     }
 }

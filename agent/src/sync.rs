@@ -23,6 +23,7 @@ mod federation;
 mod introduction;
 mod ledger;
 mod local_authority;
+mod local_tokens;
 mod memory;
 mod on_demand;
 mod outcome;
@@ -60,7 +61,7 @@ use crate::counted::Counted;
 use crate::federated_bundles::FederatedBundles;
 use crate::identities::Identities;
 use crate::issuance_heads::{IssuanceHeads, Verdict};
-use crate::local_authority::LocalAuthority;
+use crate::local_authority::{LocalAuthority, TokenSigner};
 use crate::node_attestation::Attestor;
 use crate::own_certificate::OwnCertificate;
 use crate::report::Report;
@@ -122,6 +123,8 @@ pub struct Parts {
     pub reporter: watch::Sender<Report>,
     /// The connection to the server, while there is one: what is signed on demand is signed over it, beside the loop.
     pub link: watch::Sender<Option<Channel>>,
+    /// What signs JWT-SVIDs beside the loop while the server is away.
+    pub local_tokens: watch::Sender<Option<TokenSigner>>,
     /// What the loop counts of itself.
     pub counted: Arc<Counted>,
     /// Where the agent's certificate is found by what serves with it.

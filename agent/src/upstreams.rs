@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 
+use crate::local_authority::TokenSigner;
 use crate::requests::Requests;
 use crate::server_channel::Channel;
 use crate::server_number::ServerNumber;
@@ -16,6 +17,8 @@ pub struct Upstream {
     pub requests: Requests,
     /// What is known of the time, by what that server says.
     pub time: TrustedTime,
+    /// What signs JWT-SVIDs here while that server is away; none while it is not, or may not.
+    pub local_tokens: watch::Receiver<Option<TokenSigner>>,
 }
 
 impl Upstream {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ironroot_agent::config::{
-    AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, NodeAttestor, Override, PasswordSource,
-    ReferenceTypes, SdsConfig, TrustBundleFormat, WorkloadAttestors,
+    AgentConfig, Bootstrap, BrokerConfig, ConfigErrors, KeyManager, LocalJwtConfig, NodeAttestor, Override,
+    PasswordSource, ReferenceTypes, SdsConfig, TrustBundleFormat, WorkloadAttestors,
 };
 use ironroot_agent::node_attestation::KeySource;
 use ironroot_api::SpiffeId;
@@ -918,6 +918,17 @@ fn a_ca_of_its_own_is_for_an_agent_that_says_so_within_bounds_and_with_one_serve
     assert_eq!((config.ca_ttl, config.max_offline), (2 * hour, hour));
     assert_eq!(config.default_x509_svid_ttl, Duration::from_secs(300));
 
+    assert_eq!(config.jwt_svids, None, "a key in everybody's bundle is there for who asks for it");
+    let config = own("local_authority { jwt_svids = true }", TPM).expect("the block is there").jwt_svids;
+    let default = LocalJwtConfig { default_ttl: Duration::from_secs(300), issuer: None };
+    assert_eq!(config, Some(default));
+    let block = "local_authority { jwt_svids = true default_jwt_svid_ttl = \"1m\" jwt_issuer = \"https://i.example\" }";
+    let config = own(block, TPM).expect("the block is there").jwt_svids.expect("switched on");
+    assert_eq!((config.default_ttl.as_secs(), config.issuer.as_deref()), (60, Some("https://i.example")));
+    let found =
+        mistakes(&minimal("local_authority { jwt_issuer = \"i\" default_jwt_svid_ttl = \"9s\" }", TPM)).join("\n");
+    assert!(found.contains("set jwt_svids = true") && found.contains("default_jwt_svid_ttl: must be"), "{found}");
+
     let block =
         "local_authority { ca_ttl = \"9s\"\n max_offline = \"169h\"\n default_x509_svid_ttl = \"1s\"\n colour = 1 }";
     let found = mistakes(&minimal(block, TPM)).join("\n");
@@ -933,4 +944,6 @@ fn a_ca_of_its_own_is_for_an_agent_that_says_so_within_bounds_and_with_one_serve
     let plugins = format!("NodeAttestor \"join_token\" {{ }} {long} WorkloadAttestor \"unix\" {{ }}");
     let found = mistakes(&minimal("local_authority { }", &plugins)).join("\n");
     assert!(found.contains("make key_label at most 25 bytes long"), "{found}");
+    let found = mistakes(&minimal("local_authority { jwt_svids = true }", &plugins)).join("\n");
+    assert!(found.contains("make key_label at most 24 bytes long"), "{found}");
 }

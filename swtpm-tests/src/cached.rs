@@ -70,6 +70,7 @@ pub fn content(path: &str) -> (AgentRecord, Zeroizing<Vec<u8>>) {
         attested_boot: "a-boot".into(),
         newest_authority: None,
         local_authority: None,
+        local_jwt_key: None,
     };
     (record, identities)
 }

@@ -6,7 +6,7 @@ use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::bundle::bundle_client::BundleClient;
 use ironroot_api::pb::bundle::{GetBundleRequest, PublishJwtAuthorityRequest, PublishWitAuthorityRequest};
 use ironroot_api::pb::issued::issued_client::IssuedClient;
-use ironroot_api::pb::issued::{IssuedSvid, ReportIssuedRequest};
+use ironroot_api::pb::issued::{IssuedJwt, IssuedSvid, ReportIssuedRequest};
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_api::pb::svid::{
     BatchNewX509svidRequest, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewX509svidParams,
@@ -275,6 +275,43 @@ async fn the_ca_of_an_agent_may_have_no_other_below_it_and_that_of_a_server_may(
     assert_eq!(path_length(&both), None, "of several entries the widest counts");
 }
 
+/// A connection by the entry of a group of gateways, fetched through `agent`, and the serial number of its SVID.
+async fn gateway(client: &ServerClient, agent: &Agent, entry_id: &str) -> (Channel, String) {
+    let key = key();
+    let params = vec![NewX509svidParams { entry_id: entry_id.to_owned(), csr: csr(&key, &[]).into() }];
+    let answer = agent.svids().batch_new_x509svid(BatchNewX509svidRequest { params }).await.expect("signed");
+    let svid = answer.into_inner().results.swap_remove(0).svid.expect("an SVID");
+    let serial = Certificate::parse(&svid.cert_chain[0]).expect("DER").serial_decimal();
+    (client.with(&Credentials::new(&svid, &key)).await.expect("a good certificate"), serial)
+}
+
+#[tokio::test]
+async fn a_gateways_key_is_named_by_its_svid_and_leaves_the_bundle_with_the_ban_of_its_agent_and_no_others() {
+    let server = server("");
+    let client = ServerClient::new(&server).await;
+    let [good, bad] = [client.agent().await, client.agent().await];
+    let entries = [&good, &bad].map(|agent| {
+        server.create_entry(agent.id().as_str(), "/gateway", &["ironroot:local_authority"], &["-downstream"])
+    });
+    let ((of_good, good_serial), (of_bad, bad_serial)) =
+        (gateway(&client, &good, &entries[0]).await, gateway(&client, &bad, &entries[1]).await);
+    for wrong in ["another", &good_serial] {
+        let (code, message) = said(publish(&of_bad, Some(jwt_key(&key(), wrong, 3600))).await);
+        assert_eq!((code, message.contains(&bad_serial)), (Code::InvalidArgument, true), "{message}");
+    }
+    publish(&of_good, Some(jwt_key(&key(), &good_serial, 3600))).await.expect("published");
+    publish(&of_bad, Some(jwt_key(&key(), &bad_serial, 3600))).await.expect("published");
+    let known = async |serial: &str| has(&bundle(&client).await, serial);
+    let both = async || known(&good_serial).await && known(&bad_serial).await;
+    expect_within_async(DEADLINE, "both are in the bundle", || server.log(), both).await;
+    server.cli(&["agent", "ban", "-spiffeID", bad.id().as_str()]);
+    let gone = async || !known(&bad_serial).await;
+    expect_within_async(DEADLINE, "the banned agent's is not", || server.log(), gone).await;
+    assert!(known(&good_serial).await, "the other's is");
+    let (code, _) = said(publish(&of_bad, Some(jwt_key(&key(), &bad_serial, 3600))).await);
+    assert_eq!(code, Code::PermissionDenied, "and it publishes no other");
+}
+
 async fn report(channel: &Channel, svids: Vec<IssuedSvid>) -> Result<(), Status> {
     IssuedClient::new(channel.clone()).report_issued(ReportIssuedRequest { svids }).await.map(drop)
 }
@@ -284,6 +321,7 @@ fn issued(entry_id: &str, path: &str, serial: &str) -> IssuedSvid {
         entry_id: entry_id.to_owned(),
         spiffe_id: format!("spiffe://{TRUST_DOMAIN}{path}"),
         serial_number: serial.to_owned(),
+        jwt: None,
         issued_at: now_unix() - 60,
         expires_at: now_unix() + 60,
     }
@@ -317,6 +355,18 @@ async fn what_an_agent_has_signed_itself_is_noted_whole_or_not_at_all_and_only_o
         assert_eq!((code, message.contains(words)), (Code::InvalidArgument, true), "{message}");
     }
     assert!(line("serial 773").is_empty(), "none of a refused report is noted");
+    let jwt = |key_id: &str, audience: &str, count| {
+        let jwt = Some(IssuedJwt { key_id: key_id.to_owned(), audience: audience.to_owned(), count });
+        IssuedSvid { jwt, serial_number: String::new(), ..good.clone() }
+    };
+    let several = vec![jwt("78", "a\nb", 1), jwt("79", &"x".repeat(9999), 12)];
+    report(&agent.channel, several).await.expect("noted, whatever audiences workloads choose");
+    assert!(line("by key 78").contains("/w JWT-SVID by key 78 audience a\u{fffd}b, entry"), "{}", server.log());
+    assert!(line("by key 79").contains("/w 12 JWT-SVIDs by key 79 audience xxx"), "{}", server.log());
+    for key_id in ["", "a\nb", &"9".repeat(256)] {
+        let (code, message) = said(report(&agent.channel, vec![jwt(key_id, "a", 1)]).await);
+        assert_eq!((code, message.contains("the ID of its key")), (Code::InvalidArgument, true), "{message}");
+    }
     let (code, message) = said(report(&agent.channel, vec![good.clone(); 101]).await);
     assert!(matches!(code, Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted), "{code:?} {message}");
     let lower = below(&server, &client, &agent, "/lower").await;

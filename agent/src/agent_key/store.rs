@@ -63,6 +63,8 @@ pub enum KeyOf {
     Agent,
     /// Those of its CA.
     LocalAuthority,
+    /// Those that sign JWT-SVIDs beside its CA.
+    LocalJwtAuthority,
 }
 
 impl KeyOf {
@@ -71,6 +73,7 @@ impl KeyOf {
         match self {
             Self::Agent => "agent-svid",
             Self::LocalAuthority => "local-authority",
+            Self::LocalJwtAuthority => "jwt-authority",
         }
     }
 }
@@ -119,6 +122,14 @@ impl KeyStore {
         let holds = |slot: &Slot| matches!(slot, Slot::Key(key) if key.spki_der() == spki_der);
         self.current = self.slots.iter().position(holds);
         self.current.is_some()
+    }
+
+    /// The keys of both slots, as far as they can be read.
+    pub fn kept(&self) -> impl Iterator<Item = &AgentKey> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Key(key) => Some(key),
+            Slot::Empty | Slot::Unreadable => None,
+        })
     }
 
     /// The key of the current certificate.

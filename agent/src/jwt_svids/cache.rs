@@ -18,6 +18,9 @@ pub(super) const MAX_TOKENS: usize = 1000;
 /// Most bytes of tokens and audiences held: a thousand usual ones.
 pub(super) const MAX_CACHE_BYTES: usize = 1024 * 1024;
 
+/// One part in this many of a token's life is its last.
+const LAST_PART: i64 = 3;
+
 /// An entry and the audiences. Not the SPIFFE ID, as in SPIRE: two entries of one ID may differ in how long their tokens live,
 /// and the tokens of an entry go with it.
 type Key = (EntryKey, Audiences);
@@ -47,6 +50,8 @@ pub(super) struct Found {
     pub token: Arc<Token>,
     /// Half of its life is over, and it was not tried in vain a moment ago to renew it.
     pub is_due: bool,
+    /// No more than a third of its life is left: while the server is away it is replaced then, as X509-SVIDs are.
+    pub is_in_its_last_part: bool,
 }
 
 impl TokenCache {
@@ -60,7 +65,8 @@ impl TokenCache {
         }
         held.used = self.uses;
         let is_postponed = held.not_before.is_some_and(|not_before| now < not_before);
-        Some(Found { token: held.token.clone(), is_due: left <= held.renewed_at && !is_postponed })
+        let is_in_its_last_part = left.saturating_mul(LAST_PART) <= held.token.lifetime().span().length();
+        Some(Found { token: held.token.clone(), is_due: left <= held.renewed_at && !is_postponed, is_in_its_last_part })
     }
 
     /// Holds a token, if need be in the place of others: those of the entry that has most.

@@ -12,6 +12,9 @@ pub enum FetchError {
     /// The agent knows that it cannot reach its server, or that it may not.
     #[error("the server cannot be reached")]
     ServerAway,
+    /// Nor does this agent sign by itself.
+    #[error("the server cannot be reached, and this agent signs none itself: {0}")]
+    Local(String),
     /// The server's own refusal.
     #[error("failed to fetch JWT SVID: rpc error: code = {} desc = {message}", code_name(*code))]
     Server { code: Code, message: String },

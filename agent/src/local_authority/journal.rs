@@ -1,6 +1,10 @@
 //! What the agent's own CA has signed and the server does not know yet: a line for each SVID, on the disk before it is handed out.
 //!
+//! JWT-SVIDs of one entry and audience become one line when there is no more room (`shares.rs`).
+//!
 //! A last line without its end was being written when the power went: that SVID was never handed out, and the line goes.
+
+mod shares;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -13,6 +17,9 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::durable_file;
+use shares::{Shares, merged};
+
+pub use shares::MAX_TOKEN_BYTES_NOTED;
 
 /// Largest journal, bytes: some 5,000 SVIDs of usual names. When it is full nothing more is signed until the server has taken a report.
 pub const MAX_JOURNAL_BYTES: usize = 1024 * 1024;
@@ -31,6 +38,12 @@ pub enum JournalError {
     /// It is full.
     #[error("the journal {path} is full ({MAX_JOURNAL_BYTES} bytes): the server must take a report first")]
     Full { path: PathBuf },
+    /// The entry has had its share of it.
+    #[error(
+        "the JWT-SVIDs of this entry have had their share of the journal {path} ({MAX_TOKEN_BYTES_NOTED} bytes for all entries, of which one \
+         has half of what others leave): the server must take a report first"
+    )]
+    Share { path: PathBuf },
     /// The disk does not take it.
     #[error("cannot write {path}")]
     Disk {
@@ -48,12 +61,25 @@ pub struct Issued {
     pub entry_id: String,
     /// The ID in it.
     pub spiffe_id: String,
-    /// Its serial number in decimal.
+    /// Its serial number in decimal; of a JWT-SVID the ID of the key that has signed it.
     pub serial: String,
     /// When it was signed, UNIX seconds.
     pub issued_at: i64,
     /// Its notAfter, UNIX seconds.
     pub expires_at: i64,
+    /// Of a JWT-SVID, or of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<IssuedJwt>,
+}
+
+/// What a JWT-SVID has besides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuedJwt {
+    /// For whom: the beginning of the list.
+    pub audience: String,
+    /// How many there are that differ in their times alone.
+    pub count: u32,
 }
 
 /// The file, and what is in it, the oldest first.
@@ -62,12 +88,14 @@ pub struct Journal {
     path: PathBuf,
     held: VecDeque<Issued>,
     bytes: usize,
+    shares: Shares,
 }
 
 impl Journal {
     /// Reads what is there. What cannot be read is logged and set aside: it never keeps the agent from starting.
     pub fn open(directory: &Path) -> Self {
-        let mut journal = Self { path: directory.join(FILE_NAME), held: VecDeque::new(), bytes: 0 };
+        let mut journal =
+            Self { path: directory.join(FILE_NAME), held: VecDeque::new(), bytes: 0, shares: Shares::default() };
         match durable_file::read(&journal.path, MAX_JOURNAL_BYTES) {
             Ok(text) => journal.take_up(&text.unwrap_or_default()),
             Err(error) => {
@@ -81,6 +109,7 @@ impl Journal {
     fn take_up(&mut self, text: &[u8]) {
         let (held, damaged) = parse(text);
         self.held = held;
+        self.shares = Shares::of(&self.held);
         if damaged > 0 {
             let aside = durable_file::replace(&self.path.with_file_name(DAMAGED), text).is_ok();
             warn!(path = %self.path.display(), damaged, aside, "lines of the journal of what this agent has signed are damaged and left out; aside: all of it is in {DAMAGED}");
@@ -117,8 +146,34 @@ impl Journal {
             return Err(JournalError::Disk { path: self.path.clone(), error: mended.err().unwrap_or(error) });
         }
         self.bytes += lines.len();
+        issued.iter().for_each(|one| self.shares.add(one));
         self.held.extend(issued);
         Ok(())
+    }
+
+    /// The same for one JWT-SVID, if its entry's share has room for it; notes of JWT-SVIDs that are alike are put together first.
+    pub fn append_token(&mut self, issued: Issued) -> Result<(), JournalError> {
+        let bytes = lines_of([&issued]).len();
+        if !self.shares.has_room(&issued.entry_id, bytes) {
+            self.merge();
+        }
+        if !self.shares.has_room(&issued.entry_id, bytes) {
+            return Err(JournalError::Share { path: self.path.clone() });
+        }
+        self.append(vec![issued])
+    }
+
+    /// Puts notes together. If the disk does not take it, the next that is noted writes all of it.
+    fn merge(&mut self) {
+        let held: VecDeque<Issued> = merged(self.held.iter().cloned()).into();
+        if held.len() == self.held.len() {
+            return;
+        }
+        self.held = held;
+        (self.bytes, self.shares) = (lines_of(&self.held).len(), Shares::of(&self.held));
+        if let Err(error) = self.write_anew() {
+            warn!(path = %self.path.display(), %error, "the journal of what this agent has signed is longer than need be");
+        }
     }
 
     fn append_lines(&self, lines: &[u8]) -> io::Result<()> {
@@ -142,10 +197,14 @@ impl Journal {
         self.held.iter().take(count).cloned().collect()
     }
 
-    /// Forgets the oldest `count`: the server knows them.
-    pub fn forget(&mut self, count: usize) -> Result<(), JournalError> {
-        self.held.drain(..count.min(self.held.len()));
-        self.bytes = lines_of(&self.held).len();
+    /// Forgets these, which the server knows. A note to which more was put meanwhile stays.
+    pub fn forget(&mut self, known: &[Issued]) -> Result<(), JournalError> {
+        for one in known {
+            if let Some(place) = self.held.iter().position(|held| held == one) {
+                self.held.remove(place);
+            }
+        }
+        (self.bytes, self.shares) = (lines_of(&self.held).len(), Shares::of(&self.held));
         self.write_anew().map_err(|error| JournalError::Disk { path: self.path.clone(), error })
     }
 
@@ -154,7 +213,7 @@ impl Journal {
         let aside = self.path.with_file_name(SET_ASIDE);
         let failed = |path: &Path, error| JournalError::Disk { path: path.to_owned(), error };
         durable_file::replace(&aside, &lines_of(&self.held)).map_err(|error| failed(&aside, error))?;
-        self.forget(self.held.len())?;
+        self.forget(&self.first(usize::MAX))?;
         Ok(aside)
     }
 

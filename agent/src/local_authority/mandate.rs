@@ -35,6 +35,9 @@ pub enum NoMandate {
     /// The clock shows a time at which the server was still there.
     #[error("this device's clock shows a time before the server's last word")]
     ClockBehind,
+    /// The published end of the key that signs JWT-SVIDs.
+    #[error("this agent's key for JWT-SVIDs ends at {}, and only with its server can it publish another", utc(*not_after))]
+    JwtKeyEnds { not_after: i64 },
     /// The server has been away for too long.
     #[error("the server was last heard at {}: max_offline is over", utc(*synced_unix))]
     OfflineTooLong { synced_unix: i64 },

@@ -49,6 +49,7 @@ pub(super) fn mint(
         serial: serial.decimal(),
         issued_at: mandate.now(),
         expires_at: span.1,
+        jwt: None,
     };
     let chain = std::iter::once(leaf).chain(intermediate.above()).collect();
     Ok(Minted { chain, key: own_key, issued })

@@ -17,7 +17,7 @@ use crate::config::{AgentConfig, KeyManager, PasswordError, ServerConfig, TpmCon
 use crate::counted::Counted;
 use crate::identities::Identities;
 use crate::issuance_heads::IssuanceHeads;
-use crate::local_authority::LocalAuthority;
+use crate::local_authority::{LocalAuthority, TokenSigner};
 use crate::node_attestation::{Attestor, remembered};
 use crate::own_certificate::OwnCertificate;
 use crate::report::Report;
@@ -41,6 +41,8 @@ pub(super) struct Ends {
     pub reporter: watch::Sender<Report>,
     /// The connection to the server.
     pub link: watch::Sender<Option<Channel>>,
+    /// What signs JWT-SVIDs here while the server is away.
+    pub local_tokens: watch::Sender<Option<TokenSigner>>,
     /// What is known of the time, by what this server says.
     pub time: TrustedTime,
     /// What wakes the loop.
@@ -166,7 +168,7 @@ async fn synchronizer<'a>(
     ends: Ends,
     shared: &Shared,
 ) -> (Synchronizer, Wakes) {
-    let Ends { identities, reporter, link, time, wakes, shown } = ends;
+    let Ends { identities, reporter, link, local_tokens, time, wakes, shown } = ends;
     let directory = to.directory(&config.data_dir);
     let server =
         Server::new(&to.address, to.port, &config.trust_domain, time.clone()).agreeing_on(config.key_exchanges);
@@ -188,6 +190,7 @@ async fn synchronizer<'a>(
         publisher: identities,
         reporter,
         link,
+        local_tokens,
         counted: shared.counted.clone(),
         bans: shared.bans.clone(),
         shown,
@@ -220,7 +223,7 @@ async fn local_authority<'a>(
     server: &ServerConfig,
     chips: &mut Chips<'a>,
 ) -> Option<LocalAuthority> {
-    let (terms, place) = (config.local_authority?, key_place(config, server, chips).await);
+    let (terms, place) = (config.local_authority.clone()?, key_place(config, server, chips).await);
     let opened = LocalAuthority::open(terms, place, &server.directory(&config.data_dir));
     let told = |error| error!(error = %describe(&error), "this agent has no CA of its own");
     opened.map_err(told).ok()

@@ -93,13 +93,17 @@ fn one(
     let (publisher, identities) = watch::channel(Arc::new(Identities::starting(config.trust_domain.clone())));
     let (reporter, report) = watch::channel(Report::of(server.name.as_ref()));
     let (link, linked) = watch::channel(None);
+    let (local_tokens, offered) = watch::channel(None);
     let (requests, waiting) = Requests::channel();
     let ask_now = Arc::new(Notify::new());
     let wakes = Wakes::new(stopping.clone(), ask_now.clone(), waiting, jumps.clone());
     let source = Source::new(identities, report, &server.bootstrap, &config.trust_domain);
-    let upstream = Upstream { link: linked, requests, time: time.clone() };
+    let upstream = Upstream { link: linked, requests, time: time.clone(), local_tokens: offered };
     let shown = OwnCertificate::default();
-    (Ends { identities: publisher, reporter, link, time, wakes, shown }, Outside { source, upstream, ask_now })
+    (
+        Ends { identities: publisher, reporter, link, local_tokens, time, wakes, shown },
+        Outside { source, upstream, ask_now },
+    )
 }
 
 fn follow(

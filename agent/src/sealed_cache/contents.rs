@@ -11,14 +11,14 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::CacheRefusal;
 use crate::agent_key::WorkloadKey;
-use crate::agent_record::{AgentRecord, KeptAuthority, stored_bundle};
+use crate::agent_record::{AgentRecord, KeptAuthority, KeptJwtKey, stored_bundle};
 use crate::federated_bundles::FederatedBundles;
 use crate::server_answers::{
     CertificateTerms, EntryTerms, ForeignBundle, MAX_ENTRIES, MAX_SELECTORS, TrustBundle, Wit, WorkloadSvid,
     restored_workload_svid,
 };
 use crate::server_number::ServerNumber;
-use crate::trusted_time::{BootMark, Moment, TimeRecord, TpmClock};
+use crate::trusted_time::{BootMark, Moment, Span, TimeRecord, TpmClock};
 
 /// What [`TimeMessage`] holds since a server's claim is kept apart from the confirmed bound.
 const TIME_FORM: u32 = 1;
@@ -98,6 +98,9 @@ struct CertificateTermsMessage {
     dns_names: Vec<String>,
     #[prost(int32, tag = "2")]
     ttl_seconds: i32,
+    /// Versions that signed no JWT-SVIDs did not write it.
+    #[prost(int32, optional, tag = "3")]
+    jwt_ttl_seconds: Option<i32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -105,6 +108,18 @@ struct LocalAuthorityMessage {
     #[prost(bytes = "vec", repeated, tag = "1")]
     proof: Vec<Vec<u8>>,
     #[prost(int64, tag = "2")]
+    left: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LocalJwtKeyMessage {
+    #[prost(string, tag = "1")]
+    key_id: String,
+    #[prost(int64, tag = "2")]
+    not_before: i64,
+    #[prost(int64, tag = "3")]
+    not_after: i64,
+    #[prost(int64, tag = "4")]
     left: i64,
 }
 
@@ -128,6 +143,8 @@ struct RecordMessage {
     newest_authority: Option<i64>,
     #[prost(message, optional, tag = "8")]
     local_authority: Option<LocalAuthorityMessage>,
+    #[prost(message, optional, tag = "9")]
+    local_jwt_key: Option<LocalJwtKeyMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -235,6 +252,12 @@ pub fn encode_record(record: &AgentRecord) -> Vec<u8> {
             .local_authority
             .as_ref()
             .map(|kept| LocalAuthorityMessage { proof: kept.proof.clone(), left: kept.left }),
+        local_jwt_key: record.local_jwt_key.as_ref().map(|kept| LocalJwtKeyMessage {
+            key_id: kept.key_id.clone(),
+            not_before: kept.span.not_before,
+            not_after: kept.span.not_after,
+            left: kept.left,
+        }),
     };
     message.encode_to_vec()
 }
@@ -255,6 +278,10 @@ pub fn decode_record(bytes: &[u8], trust_domain: &TrustDomain) -> Result<AgentRe
         local_authority: message
             .local_authority
             .map(|LocalAuthorityMessage { proof, left }| KeptAuthority { proof, left }),
+        local_jwt_key: message.local_jwt_key.map(|message| {
+            let LocalJwtKeyMessage { key_id, not_before, not_after, left } = message;
+            KeptJwtKey { key_id, span: Span { not_before, not_after }, left }
+        }),
     })
 }
 
@@ -336,6 +363,7 @@ fn entry_message(terms: &EntryTerms, svid: Option<&WorkloadSvid>, moment: &Momen
         certificate: terms.certificate.as_ref().map(|certificate| CertificateTermsMessage {
             dns_names: certificate.dns_names.clone(),
             ttl_seconds: certificate.ttl_seconds,
+            jwt_ttl_seconds: certificate.jwt_ttl_seconds,
         }),
     }
 }
@@ -368,8 +396,8 @@ fn decode_entry(entry: &EntryMessage, bundle: &TrustBundle) -> Option<(EntryTerm
         is_privileged: entry.is_privileged,
         federates_with: entry.federates_with.as_ref().map(names).transpose().ok()?,
         certificate: entry.certificate.clone().map(|message| {
-            let CertificateTermsMessage { dns_names, ttl_seconds } = message;
-            CertificateTerms { dns_names, ttl_seconds }
+            let CertificateTermsMessage { dns_names, ttl_seconds, jwt_ttl_seconds } = message;
+            CertificateTerms { dns_names, ttl_seconds, jwt_ttl_seconds }
         }),
     };
     Some((terms, svid))

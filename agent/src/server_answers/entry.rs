@@ -61,6 +61,8 @@ pub struct CertificateTerms {
     pub dns_names: Vec<String>,
     /// How long they last, seconds; 0: as long as whoever signs them makes them.
     pub ttl_seconds: i32,
+    /// The same, of JWT-SVIDs. `None`: a version of this agent that signed none has kept the entry.
+    pub jwt_ttl_seconds: Option<i32>,
 }
 
 /// What of its entries an agent asks for.
@@ -157,15 +159,22 @@ impl EntryTerms {
             unique_tokens: self.unique_tokens.or(told.unique_tokens),
             is_privileged: self.is_privileged.or(told.is_privileged),
             federates_with: self.federates_with.clone().or_else(|| told.federates_with.clone()),
-            certificate: self.certificate.clone().or_else(|| told.certificate.clone()),
+            certificate: self.completed_certificate(told),
             ..self.clone()
         };
         self != told && *told == completed
     }
 
+    fn completed_certificate(&self, told: &Self) -> Option<CertificateTerms> {
+        let Some(known) = self.certificate.clone() else { return told.certificate.clone() };
+        let told = told.certificate.as_ref().and_then(|told| told.jwt_ttl_seconds);
+        Some(CertificateTerms { jwt_ttl_seconds: known.jwt_ttl_seconds.or(told), ..known })
+    }
+
     /// Whether everything of it is known: earlier versions of this agent kept less.
     fn is_whole(&self, fields: EntryFields) -> bool {
-        let is_signable = fields == EntryFields::Served || self.certificate.is_some();
+        let is_known = |certificate: &CertificateTerms| certificate.jwt_ttl_seconds.is_some();
+        let is_signable = fields == EntryFields::Served || self.certificate.as_ref().is_some_and(is_known);
         is_signable && self.unique_tokens.is_some() && self.is_privileged.is_some() && self.federates_with.is_some()
     }
 
@@ -185,7 +194,8 @@ fn certificate_terms(entry: &types::Entry) -> Result<CertificateTerms, AnswerRef
     if names.len() > MAX_DNS_NAMES || names.iter().any(|name| name.len() > MAX_DNS_NAME_BYTES || !name.is_ascii()) {
         return Err(AnswerRefusal::Entry("DNS name"));
     }
-    Ok(CertificateTerms { dns_names: names.clone(), ttl_seconds: entry.x509_svid_ttl.max(0) })
+    let (ttl_seconds, jwt_ttl_seconds) = (entry.x509_svid_ttl.max(0), Some(entry.jwt_svid_ttl.max(0)));
+    Ok(CertificateTerms { dns_names: names.clone(), ttl_seconds, jwt_ttl_seconds })
 }
 
 fn federates_with(names: &[String]) -> Result<Vec<TrustDomain>, AnswerRefusal> {

@@ -57,6 +57,7 @@ impl Synchronizer {
         self.newest_authority = self.newest_authority.max(bundle.newest_not_before());
         self.parts.local_authority.iter_mut().for_each(|authority| authority.follow(&bundle, &moment, Instant::now()));
         self.bundle = Some(bundle);
+        self.follow_jwt_key();
         self.followed.forget_bundle();
         self.changes.any = true;
         self.changes.must_not_be_undone = true;

@@ -227,6 +227,7 @@ impl Synchronizer {
             attested_boot: self.attested_boot.clone(),
             newest_authority: Some(self.newest_authority),
             local_authority: self.parts.local_authority.as_ref().and_then(|authority| authority.to_keep(moment)),
+            local_jwt_key: self.parts.local_authority.as_ref().and_then(|own| own.jwt_key_to_keep(moment)),
         }
     }
 }

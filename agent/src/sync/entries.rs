@@ -244,6 +244,7 @@ pub(super) fn mask(fields: EntryFields) -> EntryMask {
         additional_attributes: true,
         dns_names: is_signed,
         x509_svid_ttl: is_signed,
+        jwt_svid_ttl: is_signed,
         ..EntryMask::default()
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use ironroot_api::SpiffeId;
+use ironroot_api::certificate::Certificate;
 use ironroot_api::pb::issued::issued_client::IssuedClient;
-use ironroot_api::pb::issued::{IssuedSvid, ReportIssuedRequest};
+use ironroot_api::pb::issued::{IssuedJwt, IssuedSvid, ReportIssuedRequest};
 use ironroot_api::pb::svid::NewDownstreamX509caRequest;
 use ironroot_api::pb::svid::svid_client::SvidClient;
 use ironroot_shell::describe;
@@ -28,7 +29,13 @@ const MINTED_AT_ONCE: usize = 20;
 impl Synchronizer {
     /// With a server at hand: reports what was signed, and has another CA if that is due. What fails is told, and tried again.
     pub(super) async fn tend_local_authority(&mut self, channel: Channel) {
+        self.parts.local_tokens.send_replace(None);
         self.report_issued(channel.clone()).await;
+        self.tend_ca(channel.clone()).await;
+        self.tend_jwt_key(channel).await;
+    }
+
+    async fn tend_ca(&mut self, channel: Channel) {
         if !self.parts.local_authority.as_ref().is_some_and(|authority| authority.is_due(Instant::now())) {
             return;
         }
@@ -55,7 +62,7 @@ impl Synchronizer {
     async fn have_local_authority(&mut self, channel: Channel) -> Result<(), AuthorityError> {
         let wanted = self.ledger.of_local_authority().ok_or(AuthorityError::NoEntry)?;
         let id = wanted.spiffe_id.clone();
-        let channel = self.channel_as(wanted, channel).await?;
+        let (channel, _) = self.channel_as(wanted, channel).await?;
         let (Some(bundle), Some(authority)) = (self.bundle.clone(), &mut self.parts.local_authority) else {
             return Err(AuthorityError::NoAuthority);
         };
@@ -68,12 +75,19 @@ impl Synchronizer {
         authority.take(asked, &answer.ca_cert_chain, &id, &bundle, &self.parts.time).await
     }
 
-    /// A channel with an SVID of the entry, whose key lives as long as the channel.
-    async fn channel_as(&self, wanted: Wanted, channel: Channel) -> Result<Channel, AuthorityError> {
+    /// A channel with an SVID of the entry, whose key lives as long as the channel; and that SVID's serial number in decimal.
+    pub(super) async fn channel_as(
+        &self,
+        wanted: Wanted,
+        channel: Channel,
+    ) -> Result<(Channel, String), AuthorityError> {
         let (svid, key) = self.svid_of(wanted, channel).await?;
+        let leaf = svid.chain().iter().next().ok_or(AnswerRefusal::Missing("certificate"))?;
+        let serial = Certificate::parse(&leaf).map_err(AnswerRefusal::from)?.serial_decimal();
         let dialled =
             self.parts.server.mutual(self.anchors.clone(), Doubt::Refused, svid.chain(), &AgentKey::from(key)).await;
-        dialled.map_err(|error| AuthorityError::NoSvid(describe(&error)))
+        let channel = dialled.map_err(|error| AuthorityError::NoSvid(describe(&error)))?;
+        Ok((channel, serial))
     }
 
     async fn svid_of(&self, wanted: Wanted, channel: Channel) -> Result<(WorkloadSvid, SoftwareKey), AuthorityError> {
@@ -157,11 +171,11 @@ impl Synchronizer {
                 return;
             }
             let count = issued.len();
-            let request = ReportIssuedRequest { svids: issued.into_iter().map(on_the_wire).collect() };
+            let request = ReportIssuedRequest { svids: issued.iter().map(on_the_wire).collect() };
             let done = match within(RPC_DEADLINE, client.report_issued(request)).await {
                 Ok(_) => {
                     info!(count, "the server knows what this agent has signed while it was away");
-                    authority.reported(count).await
+                    authority.reported(issued).await
                 }
                 Err(status) if status.code() == Code::Unimplemented => {
                     authority.set_aside().await.map(|path| {
@@ -223,7 +237,11 @@ fn outlasts(mandate: &Mandate, wanted: &ToMint, left: i64) -> bool {
     not_after.saturating_sub(mandate.now()) > left.max(0)
 }
 
-fn on_the_wire(issued: Issued) -> IssuedSvid {
-    let Issued { entry_id, spiffe_id, serial, issued_at, expires_at } = issued;
-    IssuedSvid { entry_id, spiffe_id, serial_number: serial, issued_at, expires_at }
+/// Servers that know nothing of JWT-SVIDs want a serial number in decimal, and get the ID of the key for it, which is one.
+fn on_the_wire(issued: &Issued) -> IssuedSvid {
+    let Issued { entry_id, spiffe_id, serial, issued_at, expires_at, jwt } = issued.clone();
+    let is_decimal = serial.bytes().all(|byte| byte.is_ascii_digit());
+    let serial_number = if is_decimal { serial.clone() } else { "0".to_owned() };
+    let jwt = jwt.map(|jwt| IssuedJwt { key_id: serial, audience: jwt.audience, count: jwt.count });
+    IssuedSvid { entry_id, spiffe_id, serial_number, issued_at, expires_at, jwt }
 }

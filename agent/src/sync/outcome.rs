@@ -49,6 +49,7 @@ impl Synchronizer {
         self.withdraw_if_too_old();
         self.is_server_away = error.is_server_away();
         self.mint_while_away().await;
+        self.offer_tokens();
         let pause = self.pause_after(&error);
         self.last_failure = Some(describe(&error));
         self.tell(&error, pause);
@@ -89,6 +90,7 @@ impl Synchronizer {
             info!(failures = self.failures, "in sync with the server again");
         }
         (self.failures, self.is_server_away) = (0, false);
+        self.offer_tokens();
         self.standing.confirm();
         self.parts.bans.say(self.parts.number, false).await;
         self.poll_pause(unit()).max(SHORTEST_PAUSE)

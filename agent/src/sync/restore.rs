@@ -10,7 +10,6 @@ use super::schedule::unit;
 use super::standing::{Agent, Standing};
 use super::{Memory, Synchronizer};
 use crate::agent_record::AgentRecord;
-use crate::local_authority::LocalAuthority;
 use crate::sealed_cache::{CacheRefusal, CachedIdentities, SealedFile};
 use crate::server_answers::{TrustBundle, restored_agent_svid};
 use crate::trusted_time::{boot_id, utc};
@@ -22,7 +21,8 @@ impl Synchronizer {
         if !self.is_banned_from_before() {
             self.take_up_what_is_kept().await;
         }
-        self.parts.local_authority.iter_mut().for_each(LocalAuthority::disown_keys_without_a_ca);
+        let (bundle, authority) = (self.bundle.as_deref(), self.parts.local_authority.iter_mut());
+        authority.for_each(|authority| authority.disown_unused_keys(bundle));
         self.report();
     }
 
@@ -118,6 +118,7 @@ impl Synchronizer {
         self.newest_authority = self.newest_authority.max(record.newest_authority.unwrap_or(i64::MIN));
         self.restore_certificate(&record);
         self.restore_local_authority(&record);
+        self.restore_jwt_key(&record);
     }
 
     /// What was marked when the process ended is marked again: the server's bundle is no news.

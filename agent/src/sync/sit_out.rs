@@ -22,6 +22,7 @@ impl Synchronizer {
         //= FLT-A29 agent faults: "everything is withdrawn and wiped, of all servers"
         self.standing.ban();
         self.parts.shown.hide();
+        self.parts.local_tokens.send_replace(None);
         self.ledger.clear();
         self.changes = Changes::default();
         self.publish();

@@ -29,6 +29,7 @@ fn listening_after(slept: i64) -> Synchronizer {
         publisher: watch::channel(Arc::new(Identities::starting(trust_domain.clone()))).0,
         reporter: watch::channel(Report::default()).0,
         link: watch::channel(None).0,
+        local_tokens: watch::channel(None).0,
         counted: Arc::default(),
         shown: OwnCertificate::default(),
         number: ServerNumber::FIRST,

@@ -297,7 +297,12 @@ pub fn admin(socket_path: PathBuf, delegates: Delegates) -> AdminSocketConfig {
 /// What is served from, without a server behind it.
 pub fn sources(identities: watch::Receiver<Arc<Identities>>, requests: Requests, now: NowUnix) -> Sources {
     let (_, linked) = watch::channel(None);
-    let upstream = Upstream { link: linked, requests: requests.clone(), time: TrustedTime::new() };
+    let upstream = Upstream {
+        link: linked,
+        requests: requests.clone(),
+        time: TrustedTime::new(),
+        local_tokens: tokio::sync::watch::channel(None).1,
+    };
     let upstreams = Upstreams::of(vec![upstream]).expect("one");
     let hardware_keys = HardwareKeys::new(identities.clone(), upstreams.clone());
     let jwt_svids = JwtSvids::new(identities.clone(), upstreams);

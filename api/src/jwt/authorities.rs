@@ -39,6 +39,16 @@ impl JwtAuthority {
         self.wire.tainted
     }
 
+    /// DER SubjectPublicKeyInfo.
+    pub fn spki_der(&self) -> &[u8] {
+        &self.wire.public_key
+    }
+
+    /// When it signs no more, UNIX seconds; 0: nobody has said.
+    pub fn expires_at(&self) -> i64 {
+        self.wire.expires_at
+    }
+
     pub(super) fn key(&self) -> &PublicKey {
         &self.key
     }
@@ -78,6 +88,12 @@ impl JwtAuthorities {
     /// The key of this ID.
     pub fn find(&self, key_id: &str) -> Option<&JwtAuthority> {
         self.authorities.get(key_id)
+    }
+
+    /// The public key of these bytes, DER SubjectPublicKeyInfo, under whatever ID; of several the one that signs longest.
+    pub fn find_spki(&self, spki_der: &[u8]) -> Option<&JwtAuthority> {
+        let of_the_key = self.authorities.values().filter(|authority| authority.spki_der() == spki_der);
+        of_the_key.max_by_key(|authority| authority.expires_at())
     }
 
     /// How many there are.

@@ -4,7 +4,6 @@
 
 mod audience;
 mod claims;
-mod compact;
 mod error;
 mod key_to_publish;
 mod signer;

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::bundle::TokenKey;
 use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
-use crate::rights::DownstreamServer;
+use crate::rights::{CaScope, DownstreamServer};
 use crate::store::{StoreError, Transaction};
 
 /// Keys that one server below may have in the bundle. It needs three; several servers may share an identity, and one whose `ca_ttl` is a
@@ -49,6 +49,12 @@ pub enum PublishError {
     /// Longer than agents take.
     #[error("key ID has {0} bytes, at most {MAX_KEY_ID_BYTES}")]
     KeyIdTooLong(usize),
+    /// A ban could not tell that it is the agent's.
+    #[error("the key of an agent is named by the serial number of the SVID that publishes it: its key ID must be {0}")]
+    NotNamedByItsSvid(String),
+    /// The ban came while the request was under way.
+    #[error("its agent is banned")]
+    Banned,
     /// No key, or one of a kind that signs no JWT-SVIDs.
     #[error(
         "its public key is none that JWT-SVIDs can be verified with: EC P-256, P-384, P-521, or RSA of 2048 to 8192 bits"
@@ -87,6 +93,7 @@ impl PublishedKey {
         if wire.expires_at <= now_unix {
             return Err(PublishError::Ended);
         }
+        check_attribution(by, &wire.key_id)?;
         Ok(Self { publisher: by.id().clone(), kind, wire })
     }
 
@@ -124,6 +131,9 @@ impl PublishedKey {
             return Ok(());
         }
         self.check_room(&known)?;
+        if tx.is_published_through_banned_agent(self.key_id())? {
+            return Err(PublishError::Banned);
+        }
         Ok(tx.put_tier_authority(&new)?)
     }
 
@@ -161,6 +171,16 @@ impl PublishedKey {
             expires_at: self.wire.expires_at,
             tainted: false,
         }
+    }
+}
+
+/// Many agents may publish by one entry. The serial number of the SVID that one of them shows tells which
+/// ([`is_through`](crate::facts::through::is_through)), so its key is named by that, and goes with its ban.
+fn check_attribution(by: &DownstreamServer, key_id: &str) -> Result<(), PublishError> {
+    let serial = by.caller().svid().map(|svid| svid.serial()).unwrap_or_default();
+    match by.scope() {
+        CaScope::LocalAuthority if key_id != serial => Err(PublishError::NotNamedByItsSvid(serial.to_owned())),
+        CaScope::LocalAuthority | CaScope::Server => Ok(()),
     }
 }
 

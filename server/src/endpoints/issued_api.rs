@@ -5,9 +5,11 @@
 use std::sync::Arc;
 
 use ironroot_api::SpiffeId;
+use ironroot_api::jwt::MAX_KEY_ID_BYTES;
 use ironroot_api::pb::issued::issued_server::Issued;
-use ironroot_api::pb::issued::{IssuedSvid, ReportIssuedRequest, ReportIssuedResponse};
+use ironroot_api::pb::issued::{IssuedJwt, IssuedSvid, ReportIssuedRequest, ReportIssuedResponse};
 use ironroot_api::utc;
+use ironroot_shell::logging::clipped;
 use thiserror::Error;
 use tonic::{Request, Response, Status};
 
@@ -33,6 +35,8 @@ enum ReportError {
     SpiffeId(usize),
     #[error("SVID {0} has no serial number in decimal")]
     Serial(usize),
+    #[error("SVID {0} is a JWT-SVID without the ID of its key, of at most {MAX_KEY_ID_BYTES} bytes")]
+    KeyId(usize),
 }
 
 /// Ours: `ironroot.api.server.issued.v1.Issued`.
@@ -63,7 +67,8 @@ fn notes(svids: &[IssuedSvid], server: &ServerState) -> Result<Vec<String>, Repo
     (1..).zip(svids).map(|(number, svid)| note(number, svid, server)).collect()
 }
 
-/// `spiffe://td/w serial 77, entry e1, issued … until …`, and whether there is such an entry now.
+/// `spiffe://td/w serial 77, entry e1, issued … until …`, and whether there is such an entry now; of JWT-SVIDs
+/// `spiffe://td/w JWT-SVID by key 78 audience a,b, entry …`.
 fn note(number: usize, svid: &IssuedSvid, server: &ServerState) -> Result<String, ReportError> {
     let id = SpiffeId::parse(&svid.spiffe_id).ok().and_then(|id| id.as_member_of(&server.trust_domain).ok());
     let id = id.ok_or(ReportError::SpiffeId(number))?;
@@ -71,12 +76,26 @@ fn note(number: usize, svid: &IssuedSvid, server: &ServerState) -> Result<String
     {
         return Err(ReportError::EntryId(number));
     }
-    let serial = &svid.serial_number;
-    if serial.is_empty() || serial.len() > MAX_SERIAL_DIGITS || !serial.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(ReportError::Serial(number));
-    }
+    let what = svid.jwt.as_ref().map_or_else(|| certificate(number, &svid.serial_number), |jwt| token(number, jwt))?;
     let is_known = server.registry.entry(&svid.entry_id).is_some_and(|entry| *entry.spiffe_id() == id);
     let known = if is_known { "" } else { ", which no entry of that ID says now" };
     let (from, until) = (utc(svid.issued_at), utc(svid.expires_at));
-    Ok(format!("{id} serial {serial}, entry {}, issued {from} until {until}{known}", svid.entry_id))
+    Ok(format!("{id} {what}, entry {}, issued {from} until {until}{known}", svid.entry_id))
+}
+
+fn certificate(number: usize, serial: &str) -> Result<String, ReportError> {
+    let is_serial =
+        (1..=MAX_SERIAL_DIGITS).contains(&serial.len()) && serial.bytes().all(|digit| digit.is_ascii_digit());
+    if is_serial { Ok(format!("serial {serial}")) } else { Err(ReportError::Serial(number)) }
+}
+
+/// What it says is not refused for its audience: a workload has chosen that, and the report would be stuck.
+fn token(number: usize, jwt: &IssuedJwt) -> Result<String, ReportError> {
+    let key_id = &jwt.key_id;
+    if key_id.is_empty() || key_id.len() > MAX_KEY_ID_BYTES || key_id.contains(char::is_control) {
+        return Err(ReportError::KeyId(number));
+    }
+    let audience = clipped(&jwt.audience).to_string().replace(char::is_control, "\u{fffd}");
+    let what = if jwt.count > 1 { format!("{} JWT-SVIDs", jwt.count) } else { "JWT-SVID".to_owned() };
+    Ok(format!("{what} by key {key_id} audience {audience}"))
 }

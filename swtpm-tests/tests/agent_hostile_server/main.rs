@@ -101,7 +101,12 @@ impl Agent {
         let (link, linked) = watch::channel(None);
         let time = TrustedTime::new();
         let (requests, waiting) = Requests::channel();
-        let upstream = Upstream { link: linked, requests: requests.clone(), time: time.clone() };
+        let upstream = Upstream {
+            link: linked,
+            requests: requests.clone(),
+            time: time.clone(),
+            local_tokens: watch::channel(None).1,
+        };
         let jwt_svids = JwtSvids::new(identities.clone(), Upstreams::of(vec![upstream]).expect("one"));
         tokio::spawn(jwt_svids.clone().follow());
         let address = server.address();
@@ -113,6 +118,7 @@ impl Agent {
             attestor: Attestor::JoinToken(Some(JoinToken::new("token"))),
             keys: KeyStore::open(KeyPlace::Disk { directory: directory.path().to_owned() }, KeyOf::Agent),
             local_authority: None,
+            local_tokens: watch::channel(None).0,
             heads: IssuanceHeads::in_memory(),
             memory: Memory::plain(directory.path().to_owned()),
             time,

@@ -1,7 +1,9 @@
-//! Gateway mode beside SPIRE's server: its NewDownstreamX509CA gives our agent a CA, and what that signs verifies by its bundle.
+//! Gateway mode beside SPIRE's server: its NewDownstreamX509CA gives our agent a CA, its PublishJWTAuthority takes a key, and what they sign
+//! verifies by its bundle.
 
-use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, TRUST_DOMAIN, expect_within};
+use ironroot_lab::deployment::{AgentOptions, DEADLINE, Device, TRUST_DOMAIN, expect_within, wait_for};
 use ironroot_lab::device_pki::DevicePki;
+use ironroot_lab::jwt::Jwks;
 use ironroot_lab::manufacturer::Manufacturer;
 use ironroot_lab::spire::Times;
 use ironroot_lab::workload_client;
@@ -13,7 +15,8 @@ const TIMES: Times = Times { ca: "24h", agent: "1h", x509_svid: "15s" };
 
 #[test]
 #[ignore = "needs SPIRE's binaries: IRONROOT_SPIRE_BIN"]
-fn our_agent_has_a_ca_of_spires_server_and_signs_while_that_is_away_and_says_that_it_takes_no_report() {
+fn our_agent_has_a_ca_of_spires_server_and_a_key_in_its_bundle_and_signs_while_that_is_away_and_says_that_it_takes_no_report()
+ {
     let (runtime, pki) = (Runtime::new().expect("runtime"), DevicePki::new());
     let mut server = AnyServer::start_with(Maker::Spire, TIMES, &pki.server_block());
     let identity = pki.issue("device-1", &rcgen::PKCS_ECDSA_P256_SHA256);
@@ -27,12 +30,14 @@ fn our_agent_has_a_ca_of_spires_server_and_signs_while_that_is_away_and_says_tha
     let mut device = Device::manufacture(&Manufacturer::new("Toy TPM Works").expect("maker"));
     let options = AgentOptions {
         node_attestor: Some(identity.agent_block()),
-        agent_lines: "local_authority { }".to_owned(),
+        agent_lines: "local_authority { jwt_svids = true }".to_owned(),
         ..AgentOptions::default()
     };
     device.provision_with_bundle(&server.cli(Maker::Spire, &["bundle", "show"]), server.port(), &options);
     device.start();
     device.expect_log("has a CA of its own");
+    device.expect_log("has changed what this agent signs JWT-SVIDs with");
+    let published = server.cli(Maker::Spire, &["bundle", "show", "-format", "spiffe"]);
     let chain = || {
         let fetched = runtime.block_on(workload_client::fetch(&device.socket())).ok()?;
         let svid = fetched.svids.into_iter().next()?;
@@ -43,12 +48,21 @@ fn our_agent_has_a_ca_of_spires_server_and_signs_while_that_is_away_and_says_tha
     let before = of_the_server();
     server.kill();
     expect_within(DEADLINE, "its own CA has signed", || device.log(), || of_the_server() == before + 1);
+    let fetch = || runtime.block_on(workload_client::fetch_jwt(&device.socket(), &["new"], "")).ok();
+    let token = wait_for(DEADLINE, fetch).unwrap_or_else(|| panic!("no token\n{}", device.log()))[0].svid.clone();
+    let (published, now) =
+        (serde_json::from_str(&published).expect("JSON"), ironroot_agent::trusted_time::system_unix());
+    let claims = Jwks::of(&published).verify(&token, "new", now).expect("by a key of SPIRE's bundle");
+    assert_eq!(claims["sub"], format!("spiffe://{TRUST_DOMAIN}/web"));
     let issued = device.log().matches("own CA has signed an SVID").count();
     assert!(issued > 0, "{}", device.log());
     server.crash();
     device.expect_log("this server takes no report of what this agent has signed");
     let aside = device.data_directory().join("local-authority/issued.unreported.json");
     let aside = std::fs::read_to_string(aside).expect("what was not reported");
-    assert!(aside.lines().count() >= issued && aside.contains("/web"), "{aside}");
+    assert!(
+        aside.lines().count() >= issued && aside.contains("/web") && aside.contains("\"audience\":\"new\""),
+        "{aside}"
+    );
     expect_within(DEADLINE, "the server signs again", || device.log(), || of_the_server() == before);
 }

@@ -40,7 +40,11 @@ fn terms(id: &str) -> EntryTerms {
         unique_tokens: Some(true),
         is_privileged: Some(true),
         federates_with: Some(vec![TrustDomain::new("other").expect("legal")]),
-        certificate: Some(CertificateTerms { dns_names: vec!["w.example".to_owned()], ttl_seconds: 60 }),
+        certificate: Some(CertificateTerms {
+            dns_names: vec!["w.example".to_owned()],
+            ttl_seconds: 60,
+            jwt_ttl_seconds: Some(30),
+        }),
     }
 }
 
@@ -182,6 +186,7 @@ fn record_survives() {
         attested_boot: "a-boot".into(),
         newest_authority: Some(6),
         local_authority: Some(KeptAuthority { proof: vec![b"svid".to_vec(), b"ca".to_vec()], left: 6 }),
+        local_jwt_key: Some(KeptJwtKey { key_id: "7".into(), span: Span { not_before: 1, not_after: 9 }, left: 8 }),
     };
     assert_eq!(decode_record(&encode_record(&record), &trust_domain()).expect("decoded"), record);
     assert!(matches!(decode_record(b"\xff", &trust_domain()), Err(CacheRefusal::Content)));

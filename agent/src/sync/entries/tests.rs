@@ -1,4 +1,5 @@
 use super::*;
+use crate::server_answers::CertificateTerms;
 use ironroot_api::pb::types::{Selector, Spiffeid};
 use std::time::Instant;
 
@@ -131,10 +132,11 @@ fn what_an_agent_signs_by_is_asked_for_by_one_that_signs_alone_and_then_known() 
     assert!(
         signed.dns_names
             && signed.x509_svid_ttl
-            && EntryMask { dns_names: false, x509_svid_ttl: false, ..signed } == served
+            && signed.jwt_svid_ttl
+            && EntryMask { dns_names: false, x509_svid_ttl: false, jwt_svid_ttl: false, ..signed } == served
     );
     let trust_domain = TrustDomain::new("td").expect("legal");
-    let told = Entry { dns_names: vec!["a.example".into()], x509_svid_ttl: 60, ..entry("e", "/a") };
+    let told = Entry { dns_names: vec!["a.example".into()], x509_svid_ttl: 60, jwt_svid_ttl: 30, ..entry("e", "/a") };
     let taken = |fields, entry: &Entry| EntryTerms::from_answer(entry, &trust_domain, fields);
     let served = taken(EntryFields::Served, &told).expect("sound").expect("served");
     let signed = taken(EntryFields::Signed, &told).expect("sound").expect("served");
@@ -147,6 +149,13 @@ fn what_an_agent_signs_by_is_asked_for_by_one_that_signs_alone_and_then_known() 
     assert!(served.is_same_version(revision, created, EntryFields::Served));
     assert!(!served.is_same_version(revision, created, EntryFields::Signed), "so it is asked for again");
     assert!(signed.is_same_version(revision, created, EntryFields::Signed) && served.is_completed_by(&signed));
+    let before = certificate.clone();
+    let before =
+        EntryTerms { certificate: Some(CertificateTerms { jwt_ttl_seconds: None, ..before }), ..signed.clone() };
+    assert!(!before.is_same_version(revision, created, EntryFields::Signed), "of a version that signed no JWT-SVIDs");
+    assert!(before.is_completed_by(&signed) && certificate.jwt_ttl_seconds == Some(30));
+    let other = EntryTerms { certificate: Some(CertificateTerms::default()), ..signed.clone() };
+    assert!(!other.is_completed_by(&signed), "another version");
     for dns_names in [vec!["a".to_owned(); 257], vec!["a".repeat(254)], vec!["\u{e4}.example".to_owned()]] {
         assert!(taken(EntryFields::Signed, &Entry { dns_names, ..told.clone() }).is_err());
     }

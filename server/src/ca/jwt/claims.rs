@@ -1,7 +1,6 @@
 //! What a JWT-SVID says. Pure: time and randomness are arguments.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ironroot_api::jwt::SvidClaims;
 use serde::Serialize;
 
 use super::audience::Audience;
@@ -9,19 +8,10 @@ use super::signer::Lasting;
 use super::subject::JwtSubject;
 use crate::ca::JwtPolicy;
 
-/// The claims of a JWT-SVID, in the order in which SPIRE writes them; times are whole UNIX seconds.
+/// The claims of a JWT-SVID by this server's policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(in crate::ca) struct Claims {
-    aud: Vec<String>,
-    exp: i64,
-    iat: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    jti: Option<String>,
-    //= JWT-05 JWT-SVID 3.1: "MUST be set to the SPIFFE ID of the workload to which it is issued"
-    sub: String,
-}
+#[serde(transparent)]
+pub(in crate::ca) struct Claims(SvidClaims);
 
 impl Claims {
     /// For `subject`, from `now_unix` on for as long as the subject or the policy says. `token_id`: 16 random bytes, which become the
@@ -37,25 +27,20 @@ impl Claims {
             0 => policy.svid_ttl_seconds,
             seconds => i64::from(seconds),
         };
-        Self {
-            aud: audience.recipients().to_vec(),
-            exp: now_unix.saturating_add(ttl_seconds).min(subject.ends_by),
-            iat: now_unix,
-            iss: policy.issuer.clone(),
-            jti: subject.has_token_id.then(|| URL_SAFE_NO_PAD.encode(token_id)),
-            sub: subject.id.as_str().to_owned(),
-        }
+        let span = (now_unix, now_unix.saturating_add(ttl_seconds).min(subject.ends_by));
+        let token_id = subject.has_token_id.then_some(token_id);
+        Self(SvidClaims::new(&subject.id, audience.recipients(), policy.issuer.as_deref(), span, token_id))
     }
 }
 
 impl Lasting for Claims {
     fn times(&self) -> (i64, i64) {
-        (self.iat, self.exp)
+        (self.0.iat, self.0.exp)
     }
 
     //= JWT-12 RFC 7519 4.1: "no token outlives the key that signed it"
     fn ending_by(self, not_after_unix: i64) -> Self {
-        Self { exp: self.exp.min(not_after_unix), ..self }
+        Self(self.0.ending_by(not_after_unix))
     }
 }
 
@@ -99,7 +84,7 @@ mod tests {
     #[test]
     fn no_token_ends_later_than_its_subject_may_have_one() {
         for (ends_by, exp) in [(1_800_000_007, 1_800_000_007), (1_800_000_301, 1_800_000_300)] {
-            assert_eq!(claims(&subject(0, false).ending_by(ends_by), None).exp, exp);
+            assert_eq!(claims(&subject(0, false).ending_by(ends_by), None).0.exp, exp);
         }
     }
 
@@ -107,7 +92,7 @@ mod tests {
     #[test]
     fn no_token_outlives_the_key_that_signs_it() {
         for (not_after, exp) in [(1_800_000_299, 1_800_000_299), (1_800_000_301, 1_800_000_300)] {
-            assert_eq!(claims(&subject(0, false), None).ending_by(not_after).exp, exp);
+            assert_eq!(claims(&subject(0, false), None).ending_by(not_after).0.exp, exp);
         }
     }
 }

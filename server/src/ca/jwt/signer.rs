@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use ironroot_api::jwt::{JoseHeader, compact, signing_input};
 use ironroot_hsm::Urgency;
 use serde::Serialize;
 
-use super::compact::{self, Header};
 use super::error::JwtError;
 use crate::ca::CaError;
 use crate::ca::journal::{Authority, Credential, JwtKey};
@@ -43,7 +43,7 @@ impl fmt::Debug for IssuedToken {
 pub(in crate::ca) struct TokenSigner {
     key: Key,
     credential: Credential,
-    header: Header,
+    header: JoseHeader,
     /// UNIX seconds.
     not_before: i64,
     not_after: i64,
@@ -57,7 +57,7 @@ impl TokenSigner {
         let (algorithm, verifier) = Verifier::of_jws(&key)?;
         Ok(Self {
             verifier,
-            header: Header::new(algorithm, published.key_id().as_str(), form(&authority.credential)),
+            header: JoseHeader::new(algorithm, published.key_id().as_str(), form(&authority.credential)),
             key,
             credential: authority.credential.clone(),
             not_before: authority.issued_at.saturating_sub(NOT_BEFORE_CUSHION),
@@ -87,7 +87,7 @@ impl TokenSigner {
         self.check(claims.times().0)?;
         let claims = claims.ending_by(self.not_after);
         let (issued_at_unix, expires_at_unix) = claims.times();
-        let input = compact::signing_input(&self.header, &claims);
+        let input = signing_input(&self.header, &claims);
         // As X509-SVIDs: what lives shortest runs out first.
         let urgency = Urgency::by(issued_at_unix.midpoint(expires_at_unix));
         let signature = self.key.sign_message(input.as_bytes(), urgency).await?;
@@ -95,7 +95,7 @@ impl TokenSigner {
             let verified = self.verifier.verify(input.as_bytes(), &signature);
             verified.inspect_err(|_| self.sampling.distrust())?;
         }
-        let token = compact::token(&input, &signature);
+        let token = compact(&input, &signature);
         Ok(IssuedToken { token, issued_at_unix, expires_at_unix })
     }
 }

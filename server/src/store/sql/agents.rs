@@ -70,14 +70,17 @@ impl Transaction<'_> {
         let banned = self.sql.execute(&ban, &[&id.as_str()])? == 1;
         if banned {
             self.note(Changed::Agent(id.clone()));
+            self.remove_keys_published_through(std::slice::from_ref(id))?;
         }
         Ok(banned)
     }
 
-    /// Shuts out every agent that attested with that endorsement key; returns their IDs.
+    /// Shuts out every agent that attested with that endorsement key; returns their IDs. The keys of tokens that they have published go.
     pub fn ban_agents_of(&self, ek_sha256: &[u8; 32]) -> Result<Vec<SpiffeId>, StoreError> {
         let ban = format!("{BAN} WHERE ek_sha256 = ?1 RETURNING spiffe_id");
-        self.noted_agents(self.sql.all(&ban, &[ek_sha256], |row| row.get(0))?)
+        let banned = self.noted_agents(self.sql.all(&ban, &[ek_sha256], |row| row.get(0))?)?;
+        self.remove_keys_published_through(&banned)?;
+        Ok(banned)
     }
 
     /// Removes an agent; false if there is none of that ID.

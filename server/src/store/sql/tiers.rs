@@ -5,6 +5,7 @@ use ironroot_api::SpiffeId;
 use ironroot_text::hex::hex;
 
 use super::{Facts, Row, Transaction};
+use crate::facts::through::is_through;
 use crate::facts::tier::{TierAuthorities, TierAuthority, TierCredential, TierOrigin};
 use crate::store::{Changed, StoreError};
 
@@ -60,6 +61,30 @@ impl Transaction<'_> {
             self.note_tiers()?;
         }
         Ok(usize::try_from(removed).unwrap_or(usize::MAX))
+    }
+
+    /// Removes the keys of tokens that these agents have published for themselves: each is named by the serial number of the SVID that
+    /// published it.
+    pub(super) fn remove_keys_published_through(&self, agents: &[SpiffeId]) -> Result<(), StoreError> {
+        let is_theirs = |key_id: &str| agents.iter().any(|agent| is_through(key_id, agent));
+        let theirs = |authority: &TierAuthority| match (&authority.origin, &authority.credential) {
+            (TierOrigin::Below(_), TierCredential::JwtKey { key_id, .. } | TierCredential::WitKey { key_id, .. }) => {
+                is_theirs(key_id)
+            }
+            _ => false,
+        };
+        let known = self.tier_authorities()?.authorities;
+        known
+            .iter()
+            .filter(|authority| theirs(authority))
+            .try_for_each(|authority| self.remove_tier_authority(authority))
+    }
+
+    /// Whether the SVID of that serial number, which names a key, was fetched through an agent that is banned.
+    pub fn is_published_through_banned_agent(&self, key_id: &str) -> Result<bool, StoreError> {
+        let banned: Vec<String> = self.sql.all("SELECT spiffe_id FROM agents WHERE banned", &[], |row| row.get(0))?;
+        let ids = banned.iter().filter_map(|id| SpiffeId::parse(id).ok());
+        Ok(ids.into_iter().any(|agent| is_through(key_id, &agent)))
     }
 
     fn note_tiers(&self) -> Result<(), StoreError> {

@@ -1,15 +1,17 @@
-//! The JWS Compact Serialization. The signature is made in a token, which no JWS crate asks; what is left is two base64url texts.
+//! The JWS Compact Serialization. The signature is made in a token or a chip, which no JWS crate asks; what is left is two base64url texts.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-/// The JOSE header, encoded once for each key.
-pub(super) struct Header(String);
+/// The JOSE header of what is signed, encoded once for each key.
+#[derive(Clone, Debug)]
+pub struct JoseHeader(String);
 
-impl Header {
+impl JoseHeader {
+    /// `form`: the `typ` of such tokens.
     //= JWT-03 JWT-SVID 2: "Any header not described here, registered or private, MUST NOT be included in the JWT-SVID JOSE Header."
-    pub(super) fn new(algorithm: &str, key_id: &str, form: &str) -> Self {
+    pub fn new(algorithm: &str, key_id: &str, form: &str) -> Self {
         #[derive(Serialize)]
         struct Fields<'a> {
             alg: &'a str,
@@ -21,12 +23,12 @@ impl Header {
 }
 
 /// What is signed: the header and the claims.
-pub(super) fn signing_input(header: &Header, claims: &impl Serialize) -> String {
+pub fn signing_input(header: &JoseHeader, claims: &impl Serialize) -> String {
     format!("{}.{}", header.0, encoded(claims))
 }
 
 /// The token. Source: RFC 7515 §7.1.
-pub(super) fn token(signing_input: &str, signature: &[u8]) -> String {
+pub fn compact(signing_input: &str, signature: &[u8]) -> String {
     //= JWT-01 JWT-SVID 1: "JWS JSON Serialization MUST NOT be used."
     format!("{signing_input}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
@@ -43,8 +45,8 @@ mod tests {
     // Vector: go-jose v4, SignerOptions.WithType("JWT") and a key ID.
     #[test]
     fn the_header_has_the_algorithm_the_key_and_the_type_and_nothing_else() {
-        let header = URL_SAFE_NO_PAD.decode(Header::new("ES256", "k\"1", "JWT").0).unwrap();
+        let header = URL_SAFE_NO_PAD.decode(JoseHeader::new("ES256", "k\"1", "JWT").0).expect("base64url");
         assert_eq!(header, br#"{"alg":"ES256","kid":"k\"1","typ":"JWT"}"#);
-        assert_eq!(token("a.b", &[0xff, 0xfe]), "a.b.__4");
+        assert_eq!(compact("a.b", &[0xff, 0xfe]), "a.b.__4");
     }
 }

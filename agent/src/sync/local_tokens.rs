@@ -1,0 +1,90 @@
+//! The key for JWT-SVIDs of the agent's own, in turns of the loop: it is published while the server is there, and signs beside the loop while
+//! it is away.
+
+use std::time::Instant;
+
+use ironroot_api::pb::bundle::PublishJwtAuthorityRequest;
+use ironroot_api::pb::bundle::bundle_client::BundleClient;
+use ironroot_shell::describe;
+use tracing::{info, warn};
+
+use super::Synchronizer;
+use crate::agent_record::AgentRecord;
+use crate::local_authority::AuthorityError;
+use crate::server_channel::{Channel, MAX_ANSWER_BYTES, RPC_DEADLINE, within};
+
+impl Synchronizer {
+    /// With a server at hand: publishes another key, if that is due. What fails is told, and tried again.
+    pub(super) async fn tend_jwt_key(&mut self, channel: Channel) {
+        self.follow_jwt_key();
+        let own = self.parts.local_authority.as_mut().and_then(|authority| authority.jwt_keys());
+        if !own.is_some_and(|keys| keys.is_due(Instant::now())) {
+            return;
+        }
+        let published = self.publish_jwt_key(channel).await;
+        let own = self.parts.local_authority.as_mut().and_then(|authority| authority.jwt_keys());
+        let (Some(keys), Err(error)) = (own, published) else { return };
+        let error = describe(&error);
+        if keys.postpone(&error, Instant::now()) {
+            warn!(error, "this agent has no new key for JWT-SVIDs of its own");
+        }
+    }
+
+    /// The key is named by the serial number of the SVID that publishes it: our server knows by that whose it is when it bans the agent.
+    async fn publish_jwt_key(&mut self, channel: Channel) -> Result<(), AuthorityError> {
+        let wanted = self.ledger.of_local_authority().ok_or(AuthorityError::NoEntry)?;
+        let id = wanted.spiffe_id.clone();
+        let (as_entry, serial) = self.channel_as(wanted, channel.clone()).await?;
+        let now_unix = self.parts.time.now_unix();
+        let own = self.parts.local_authority.as_mut().and_then(|authority| authority.jwt_keys());
+        let key = own.ok_or(AuthorityError::NoAuthority)?.prepare(serial, now_unix).await?;
+        let request = PublishJwtAuthorityRequest { jwt_authority: Some(key.clone()) };
+        let mut client = BundleClient::new(as_entry).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let answer = within(RPC_DEADLINE, client.publish_jwt_authority(request)).await;
+        let all =
+            answer.map_err(|status| AuthorityError::unpublished(status, id.as_str()))?.into_inner().jwt_authorities;
+        let is_it = |known: &ironroot_api::pb::types::JwtKey| {
+            (&known.key_id, &known.public_key) == (&key.key_id, &key.public_key) && !known.tainted
+        };
+        if !all.iter().any(is_it) {
+            return Err(AuthorityError::NotInBundle);
+        }
+        // Not before it is seen where others see it.
+        self.sync_bundle(channel).await.map_err(|error| AuthorityError::NoBundle(describe(&error)))?;
+        let is_there = |bundle: &crate::server_answers::TrustBundle| {
+            bundle.jwt_authorities().find(&key.key_id).is_some_and(|known| known.spki_der() == &key.public_key[..])
+        };
+        match self.bundle.as_deref().is_some_and(is_there) {
+            true => Ok(()),
+            false => Err(AuthorityError::NotInBundle),
+        }
+    }
+
+    /// The bundle says which key signs. Nothing is offered while the server is there.
+    pub(super) fn follow_jwt_key(&mut self) {
+        let (Some(bundle), Some(authority)) = (&self.bundle, &mut self.parts.local_authority) else { return };
+        let Some(keys) = authority.jwt_keys() else { return };
+        if keys.follow(bundle, &self.parts.time, Instant::now()) {
+            let signs = keys.in_words();
+            info!(signs, "the bundle has changed what this agent signs JWT-SVIDs with while its server is away");
+            self.changes.any = true;
+        }
+    }
+
+    /// Signs, beside the loop, while the server is away and has neither banned nor evicted this agent; else nothing does.
+    pub(super) fn offer_tokens(&self) {
+        let may = self.is_server_away && self.standing.is_good();
+        let signer = self.parts.local_authority.as_ref().filter(|_| may);
+        let signer = signer.and_then(|authority| authority.token_signer(self.synced_unix));
+        self.parts.local_tokens.send_replace(signer);
+    }
+
+    pub(super) fn restore_jwt_key(&mut self, record: &AgentRecord) {
+        let Some(kept) = &record.local_jwt_key else { return };
+        let (Some(bundle), Some(authority)) = (&self.bundle, &mut self.parts.local_authority) else { return };
+        match authority.restore_jwt(kept, bundle, &self.parts.time.moment()) {
+            Ok(()) => info!(key_id = kept.key_id, "this agent's own key for JWT-SVIDs is taken up again"),
+            Err(error) => warn!(error = %describe(&error), "this agent's own key for JWT-SVIDs is not usable any more"),
+        }
+    }
+}
