@@ -8,6 +8,8 @@ use std::env::var;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // By which scripts/ordered-link places the program's functions: another list is another program.
+    println!("cargo::rerun-if-changed=dist/functions");
     println!("cargo::rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");
     let for_size = var("OPT_LEVEL").is_ok_and(|level| level == "z");
     let another_linker = var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("fuse-ld="));
