@@ -1,6 +1,6 @@
 //! What must hold of a device's time in every state, whoever looks: the simulation's random lives, and the model's every life.
 
-use super::keeper::{SLEW, STEP};
+use super::keeper::STEP;
 use super::lifetime::Left;
 use super::*;
 
@@ -36,7 +36,7 @@ impl Observed<'_> {
             return Some(format!("an honest chain ended {over} s ago in this run and is served"));
         }
         // What it may have moved since it agreed is nobody's word; of a chain from the cache it counts all the same.
-        let moved = if kept { 0 } else { STEP + self.reading.boot / SLEW };
+        let moved = if kept { 0 } else { STEP };
         if agreed && self.reading.kernel - AGREEMENT - moved > not_after {
             return Some("two witnesses agree that it ended, and it is served".to_owned());
         }

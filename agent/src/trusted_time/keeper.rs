@@ -8,7 +8,7 @@ use super::record::{BootMark, TimeRecord};
 pub const AGREEMENT: i64 = 300;
 /// How far the kernel's clock may move against elapsed time and still be the clock that agreed, seconds.
 pub(super) const STEP: i64 = 60;
-/// One part in this many: how fast elapsed time may be slewed (500 ppm), rounded up.
+/// One part in this many: by how much elapsed time may be wrong, with all that slews it (500 ppm), rounded up.
 pub(super) const SLEW: i64 = 1024;
 /// One part in this many of a chain's life is its last: after the half at which schedules replace it, and their jitter.
 const LAST_PART: i64 = 4;
@@ -65,7 +65,6 @@ enum Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Track {
     offset: i64,
-    since: i64,
 }
 
 /// How the kernel's clock stands, for people.
@@ -144,7 +143,7 @@ impl Keeper {
         }
     }
 
-    /// Every question begins here: a kernel clock that was set, or that drifted, is no longer the one that agreed.
+    /// Every question begins here: a kernel clock that was set is no longer the one that agreed.
     pub fn observe(&mut self, reading: Reading) {
         let (Kernel::Recorded(track) | Kernel::Agreed(track) | Kernel::Disputed(track)) = self.kernel else { return };
         if !track.leads_to(reading) {
@@ -334,7 +333,7 @@ impl Mark {
 
 impl Track {
     fn of(reading: Reading) -> Self {
-        Self { offset: reading.kernel.saturating_sub(reading.boot), since: reading.boot }
+        Self { offset: reading.kernel.saturating_sub(reading.boot) }
     }
 
     /// The clock as it was when it agreed, gone on by elapsed time: a small step since is not the server's word.
@@ -342,9 +341,10 @@ impl Track {
         self.offset.saturating_add(reading.boot)
     }
 
+    /// What slews the kernel's clock slews the seconds since boot alike: they move apart when it is set, and only then. Source: Linux,
+    /// kernel/time/timekeeping.c: `wall_to_monotonic` changes with a step alone.
     fn leads_to(&self, reading: Reading) -> bool {
-        let moved = reading.kernel.saturating_sub(reading.boot).saturating_sub(self.offset).saturating_abs();
-        moved <= STEP + reading.boot.saturating_sub(self.since).max(0) / SLEW
+        self.clock(reading).saturating_sub(reading.kernel).saturating_abs() <= STEP
     }
 }
 
@@ -354,8 +354,7 @@ fn restored_kernel(record: &TimeRecord, restart: &Restart, reading: Reading, gap
     let Some(expected) = record.kernel.map(|then| then.saturating_add(gap)) else { return Kernel::Unproven };
     let ahead = reading.kernel.saturating_sub(expected);
     if record.is_of_this_boot(restart) {
-        let tolerated = STEP + gap / SLEW;
-        return if ahead.saturating_abs() <= tolerated { Kernel::Agreed(Track::of(reading)) } else { Kernel::Unproven };
+        return if ahead.saturating_abs() <= STEP { Kernel::Agreed(Track::of(reading)) } else { Kernel::Unproven };
     }
     if (-STEP..=LONGEST_ABSENCE).contains(&ahead) { Kernel::Recorded(Track::of(reading)) } else { Kernel::Unproven }
 }
