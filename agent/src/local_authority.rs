@@ -228,6 +228,12 @@ impl LocalAuthority {
         self.jwt.iter_mut().for_each(|jwt| jwt.ask_soon(now));
     }
 
+    /// The device has slept so long, and its timers stood still: what is due comes as much sooner.
+    pub fn slept(&mut self, slept: Duration) {
+        self.due = sooner(self.due, slept);
+        self.jwt.iter_mut().for_each(|jwt| jwt.slept(slept));
+    }
+
     /// The bundle is another: a CA below what is tainted is replaced, and one below what is gone is worth nothing.
     pub fn follow(&mut self, bundle: &TrustBundle, moment: &Moment, now: Instant) {
         let stands = |held: &Held, anchors| held.intermediate.is_signed_by(anchors, moment);
@@ -337,6 +343,10 @@ fn renewal_in(left: i64, whole: i64) -> Duration {
 fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
     // Each change of it is whole before the next begins, on the disk and in memory.
     journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn sooner(due: Instant, slept: Duration) -> Instant {
+    due.checked_sub(slept).unwrap_or_else(Instant::now)
 }
 
 #[cfg(test)]

@@ -277,6 +277,7 @@ impl Synchronizer {
         info!(seconds = slept.as_secs(), "the device has slept; the server is asked over a new connection");
         self.hang_up();
         self.next_poll = Instant::now();
+        self.parts.local_authority.iter_mut().for_each(|authority| authority.slept(slept));
         match wake {
             Wake::Request(_) | Wake::Shutdown => wake,
             _ => Wake::Poll,

@@ -16,7 +16,7 @@ use ironroot_api::pb::types::JwtKey;
 
 use super::allowances::Allowances;
 use super::token_signer::TokenSigner;
-use super::{AuthorityError, Journal, REFUSED_PAUSE, directory};
+use super::{AuthorityError, Journal, REFUSED_PAUSE, directory, sooner};
 use crate::agent_key::{AgentKey, Keep, KeyOf, KeyPlace, KeyStore};
 use crate::agent_record::KeptJwtKey;
 use crate::config::LocalJwtConfig;
@@ -174,6 +174,11 @@ impl JwtKeys {
         if self.held.is_none() {
             self.due = now;
         }
+    }
+
+    /// See [`LocalAuthority::slept`](super::LocalAuthority::slept).
+    pub(super) fn slept(&mut self, slept: Duration) {
+        self.due = sooner(self.due, slept);
     }
 
     /// What signs while the server is away, which was heard at `synced_unix` for the last time; none without a key in the bundle.

@@ -225,3 +225,16 @@ fn another_key_is_published_when_half_of_the_last_is_over_and_never_at_once() {
     assert_eq!((renewal(7200, 7200), renewal(5000, 7200), renewal(3600, 7200)), (3600, 1400, 60));
     assert_eq!((renewal(-5, 7200), renewal(0, 40), renewal(0, 4)), (60, 5, 1));
 }
+
+#[tokio::test]
+async fn over_a_sleep_of_the_device_another_key_is_due_as_much_sooner() {
+    let mut lab = lab(None);
+    let key = lab.prepare("7").await;
+    assert!(lab.follow(&[key]));
+    let due = lab.keys.due;
+    assert!(!lab.keys.is_due(Instant::now()));
+    lab.keys.slept(Duration::from_secs(60));
+    assert_eq!(due - lab.keys.due, Duration::from_secs(60));
+    lab.keys.slept(2 * MAX_OFFLINE);
+    assert!(lab.keys.is_due(Instant::now()));
+}
