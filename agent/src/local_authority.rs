@@ -20,6 +20,7 @@ mod token_signer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,9 @@ pub struct LocalAuthority {
     held: Option<Held>,
     /// When the server is asked for another CA.
     due: Instant,
+    /// Locked only where blocking is allowed: whoever signs writes to the disk under it.
     journal: Arc<Mutex<Journal>>,
+    unreported: Arc<AtomicUsize>,
     is_wipe_owed: bool,
     /// The keys for JWT-SVIDs, if it is to sign some.
     jwt: Option<JwtKeys>,
@@ -106,13 +109,15 @@ impl LocalAuthority {
         prepare_private(&directory)?;
         let jwt = config.jwt_svids.clone();
         let jwt = jwt.map(|jwt| JwtKeys::open(jwt, config.max_offline, keys.clone(), of_the_agent)).transpose()?;
+        let journal = Journal::open(&directory);
         Ok(Self {
             jwt,
             config,
             keys: KeyStore::open(key_place(keys), KeyOf::LocalAuthority),
             held: None,
             due: Instant::now(),
-            journal: Arc::new(Mutex::new(Journal::open(&directory))),
+            unreported: journal.count(),
+            journal: Arc::new(Mutex::new(journal)),
             is_wipe_owed: false,
             told: None,
         })
@@ -277,8 +282,13 @@ impl LocalAuthority {
     }
 
     /// The next of what was signed, to be reported: at most [`MAX_REPORTED`].
-    pub fn to_report(&self) -> Vec<Issued> {
-        lock(&self.journal).first(MAX_REPORTED)
+    pub async fn to_report(&self) -> Vec<Issued> {
+        if self.unreported.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let journal = self.journal.clone();
+        // Interrupted only at the end of the process: what is noted is reported by the next one.
+        spawn_blocking(move || lock(&journal).first(MAX_REPORTED)).await.unwrap_or_default()
     }
 
     /// The server has noted these.
@@ -322,7 +332,7 @@ impl LocalAuthority {
 
     /// Until when there is a CA, and what is not reported yet, for people.
     pub fn in_words(&self) -> String {
-        let unreported = match lock(&self.journal).len() {
+        let unreported = match self.unreported.load(Ordering::Relaxed) {
             0 => String::new(),
             count => format!(", {count} SVIDs of its own to report"),
         };
@@ -351,7 +361,30 @@ fn sooner(due: Instant, slept: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_asks_how_it_stands_does_not_wait_for_the_disk() {
+        let directory = tempfile::tempdir().expect("directory");
+        let life = Duration::from_secs(3600);
+        let config =
+            LocalAuthorityConfig { ca_ttl: life, max_offline: life, default_x509_svid_ttl: life, jwt_svids: None };
+        let authority = LocalAuthority::open(config, KeyPlace::Memory, directory.path()).expect("opened");
+        let (entry_id, spiffe_id, serial) = ("e".to_owned(), "spiffe://td/w".to_owned(), "7".to_owned());
+        let issued = Issued { entry_id, spiffe_id, serial, issued_at: 1, expires_at: 2, jwt: None };
+        {
+            let mut writing = lock(&authority.journal);
+            assert_eq!(
+                (authority.in_words().as_str(), authority.to_report().now_or_never()),
+                ("none", Some(Vec::new()))
+            );
+            writing.append(vec![issued]).expect("noted");
+            assert_eq!(authority.in_words(), "none, 1 SVIDs of its own to report");
+        }
+        assert_eq!(authority.to_report().await.len(), 1);
+    }
 
     #[test]
     fn another_ca_is_asked_for_when_a_quarter_of_it_is_over() {

@@ -11,6 +11,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -89,13 +91,16 @@ pub struct Journal {
     held: VecDeque<Issued>,
     bytes: usize,
     shares: Shares,
+    /// How many are held, for those who must not wait for the disk.
+    count: Arc<AtomicUsize>,
 }
 
 impl Journal {
     /// Reads what is there. What cannot be read is logged and set aside: it never keeps the agent from starting.
     pub fn open(directory: &Path) -> Self {
-        let mut journal =
-            Self { path: directory.join(FILE_NAME), held: VecDeque::new(), bytes: 0, shares: Shares::default() };
+        let (path, held, shares, count) =
+            (directory.join(FILE_NAME), VecDeque::new(), Shares::default(), Arc::default());
+        let mut journal = Self { path, held, bytes: 0, shares, count };
         match durable_file::read(&journal.path, MAX_JOURNAL_BYTES) {
             Ok(text) => journal.take_up(&text.unwrap_or_default()),
             Err(error) => {
@@ -110,6 +115,7 @@ impl Journal {
         let (held, damaged) = parse(text);
         self.held = held;
         self.shares = Shares::of(&self.held);
+        self.tell_count();
         if damaged > 0 {
             let aside = durable_file::replace(&self.path.with_file_name(DAMAGED), text).is_ok();
             warn!(path = %self.path.display(), damaged, aside, "lines of the journal of what this agent has signed are damaged and left out; aside: all of it is in {DAMAGED}");
@@ -124,14 +130,13 @@ impl Journal {
         }
     }
 
-    /// How many SVIDs are noted.
-    pub fn len(&self) -> usize {
-        self.held.len()
+    /// How many notes there are, now and later. The journal itself is locked for as long as a disk takes.
+    pub fn count(&self) -> Arc<AtomicUsize> {
+        self.count.clone()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+    fn tell_count(&self) {
+        self.count.store(self.held.len(), Ordering::Relaxed);
     }
 
     /// Notes all of `issued`, or none of it; on the disk when this returns.
@@ -148,6 +153,7 @@ impl Journal {
         self.bytes += lines.len();
         issued.iter().for_each(|one| self.shares.add(one));
         self.held.extend(issued);
+        self.tell_count();
         Ok(())
     }
 
@@ -170,6 +176,7 @@ impl Journal {
             return;
         }
         self.held = held;
+        self.tell_count();
         (self.bytes, self.shares) = (lines_of(&self.held).len(), Shares::of(&self.held));
         if let Err(error) = self.write_anew() {
             warn!(path = %self.path.display(), %error, "the journal of what this agent has signed is longer than need be");
@@ -204,6 +211,7 @@ impl Journal {
                 self.held.remove(place);
             }
         }
+        self.tell_count();
         (self.bytes, self.shares) = (lines_of(&self.held).len(), Shares::of(&self.held));
         self.write_anew().map_err(|error| JournalError::Disk { path: self.path.clone(), error })
     }
@@ -247,6 +255,19 @@ fn lines_of<'a>(issued: impl IntoIterator<Item = &'a Issued>) -> Vec<u8> {
         lines.push(b'\n');
     }
     lines
+}
+
+#[cfg(test)]
+impl Journal {
+    /// As it is told.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is told, and nothing held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0 && self.held.is_empty()
+    }
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Synchronizer {
         let Some(authority) = &self.parts.local_authority else { return };
         let mut client = IssuedClient::new(channel);
         loop {
-            let issued = authority.to_report();
+            let issued = authority.to_report().await;
             if issued.is_empty() {
                 return;
             }
