@@ -66,7 +66,7 @@ use tracing::error;
 pub use address::{TpmAddress, TpmAddressError};
 pub use birth::AttestationKeyBirth;
 pub use chip::Chip;
-pub use counter::DEFAULT_COUNTER_INDEX;
+pub use counter::{CounterAt, DEFAULT_COUNTER_INDEX};
 pub use describe::ChipDescription;
 pub use devid::{DevIdAlgorithm, DevIdKey, DevIdKeyError};
 pub use devid_request::DevIdRequest;
@@ -199,7 +199,11 @@ fn serve(queue: &Queue, settings: TpmSettings) {
     let mut chip = Chip::new(settings);
     while let Some((what, job)) = queue.next() {
         // A job that panics must not take the TPM from all others. What it left behind goes with the connection.
-        if catch_unwind(AssertUnwindSafe(|| job(&mut chip))).is_err() {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            job(&mut chip);
+            chip.tidy();
+        }));
+        if done.is_err() {
             error!(job = what, "TPM job panicked; reconnecting");
             chip.disconnect();
         }

@@ -6,11 +6,18 @@ use std::process::{Child, Command};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 
+/// Closes what it has inherited beside its standard files, and becomes its arguments.
+const CLOSES: &str =
+    r#"for fd in /proc/self/fd/*; do fd=${fd##*/}; [ "$fd" -le 2 ] || exec {fd}>&-; done; unset SHLVL; exec "$@""#;
+
 /// A command for `program` under `setpriv --pdeathsig KILL` (util-linux): the kernel kills it when we die. Add arguments, and
 /// start it with [`spawn`].
+///
+/// It inherits its standard files alone: the TPM library opens its sockets so that children have them, too, and a software TPM that waits
+/// for the end of a connection would wait for the child's.
 pub fn dies_with_us(program: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", program]);
+    command.args(["--pdeathsig", "KILL", "--", "bash", "-c", CLOSES, "bash", program]);
     // What the daemons need in their environment they must see to themselves, as on a user's machine.
     command.env_remove("TSS2_LOG");
     command

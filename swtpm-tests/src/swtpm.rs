@@ -194,6 +194,19 @@ impl Swtpm {
         Ok(response)
     }
 
+    /// As [`loaded_handles`](Self::loaded_handles), once there are none: whoever had a job done has its answer a moment before what it
+    /// took is given back. After a second, what there is then.
+    pub fn left_loaded(&self) -> io::Result<Vec<u32>> {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        loop {
+            let loaded = self.loaded_handles()?;
+            if loaded.is_empty() || Instant::now() >= deadline {
+                return Ok(loaded);
+            }
+            thread::yield_now();
+        }
+    }
+
     /// Handles of all transient objects and sessions in the chip, as the chip itself tells: TPM2_GetCapability
     /// (TPM_CAP_HANDLES), Part 3 §30.2.
     pub fn loaded_handles(&self) -> io::Result<Vec<u32>> {

@@ -1,12 +1,14 @@
 //! The sealed cache against a real TPM 2.0 emulator: what it gives back, and each reason to refuse it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use ironroot_agent::sealed_cache::{CacheRefusal, FILE_NAME, MAX_CACHE_BYTES, SealedCache};
 use ironroot_api::TrustDomain;
 use ironroot_attest::node::tpm2::PcrSelection;
-use ironroot_attest::tpm::{DEFAULT_COUNTER_INDEX, Tpm};
+use ironroot_attest::tpm::{CounterAt, DEFAULT_COUNTER_INDEX, Tpm};
 use ironroot_lab::cached::{Restored, content, path_of, restore, trust_domain};
+use ironroot_lab::interposer::Interposer;
 use ironroot_lab::small_disk::SmallDisk;
 use ironroot_lab::swtpm::Swtpm;
 use tempfile::TempDir;
@@ -15,6 +17,27 @@ use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::Provision;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{Digest, DigestValues};
+
+const UNSEAL: u32 = 0x15e;
+/// The commands, Part 2 §6.5.2, of which a slow chip takes 5 to 200 ms for each.
+const ASKED_FOR_IDENTITIES: [u32; 16] = [
+    0x17a, // GetCapability: is it a TPM 2.0, and started.
+    0x169, // NV_ReadPublic: the counter's index is there (the library asks for its name)
+    0x169, // NV_ReadPublic: and is this agent's.
+    0x17a, // GetCapability: has somebody made the storage root key persistent.
+    0x131, // CreatePrimary: nobody has.
+    0x162, // ContextSave: so that it is not made again.
+    0x176, // StartAuthSession, salted to it.
+    0x165, // FlushContext: a chip has three slots.
+    0x14e, // NV_Read: the counter.
+    0x165, // FlushContext: the session.
+    0x17a, // GetCapability: banks of PCRs.
+    0x161, // ContextLoad: the storage root key.
+    0x176, // StartAuthSession, salted to it.
+    0x157, // Load: the sealed object.
+    0x17f, // PolicyPCR.
+    UNSEAL,
+];
 
 /// One device: a chip and a data directory.
 struct Device {
@@ -385,8 +408,28 @@ async fn two_agents_on_one_chip_do_not_spoil_each_others_cache() {
     std::fs::remove_file(other.path().join(FILE_NAME)).expect("removed");
     other_cache().await.store(&record, &identities, true).await.expect("stored");
     let tpm = Tpm::open(device.chip.address()).await.expect("the TPM answers");
-    let third = tpm.run("look", |chip| chip.counter_owner(DEFAULT_COUNTER_INDEX + 2)).await.expect("answers");
-    assert_eq!(third, None, "no index is left over");
+    let third = tpm.run("look", |chip| chip.counter_of(DEFAULT_COUNTER_INDEX + 2, &[1; 32], None)).await;
+    assert_eq!(third.expect("answers"), CounterAt::Free, "no index is left over");
+}
+
+#[tokio::test]
+async fn a_start_without_the_server_asks_the_chip_sixteen_times_before_it_has_identities() {
+    let mut device = Device::new();
+    device.store("/first", true).await;
+    device.chip.power_cycle().expect("the chip comes back");
+    let bus = Interposer::before(&device.chip).expect("an interposer");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&asked);
+    bus.tamper(move |code, _| noted.lock().expect("nobody panics").push(code));
+
+    let tpm = Tpm::open(bus.address()).await.expect("the TPM answers");
+    let mut cache = SealedCache::new(tpm, device.directory.path(), pcrs("7"), DEFAULT_COUNTER_INDEX);
+    let file = cache.open().await.expect("read").expect("there is a file");
+    cache.identities(&file, &trust_domain()).await.expect("opened");
+    // What comes after the secret, frees slots.
+    let asked = asked.lock().expect("nobody panics").clone();
+    let until_unsealed = asked.iter().position(|code| *code == UNSEAL).expect("it was unsealed");
+    assert_eq!(asked[..=until_unsealed], ASKED_FOR_IDENTITIES);
 }
 
 //= FLT-T11
@@ -417,7 +460,8 @@ async fn a_counter_of_a_version_without_owners_goes_on_protecting_its_file() {
     device.put(b"a file");
     device.store("/first", false).await;
     let old = device.bytes();
-    assert_eq!(tpm.run("look", |chip| chip.counter_owner(DEFAULT_COUNTER_INDEX + 1)).await.expect("answers"), None);
+    let next = tpm.run("look", |chip| chip.counter_of(DEFAULT_COUNTER_INDEX + 1, &[1; 32], None)).await;
+    assert_eq!(next.expect("answers"), CounterAt::Free);
     device.store("/second", true).await;
     device.store("/third", true).await;
     device.put(&old);

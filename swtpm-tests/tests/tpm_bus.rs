@@ -1,4 +1,6 @@
-//! Somebody sits on the bus between agent and chip: what he reads, and what he achieves by changing it.
+//! Somebody sits on the bus between agent and chip: what he reads, what he achieves by changing it, and when he lets an answer through.
+
+use std::sync::mpsc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -12,6 +14,8 @@ use ironroot_lab::swtpm::Swtpm;
 const CREATE_PRIMARY: u32 = 0x131;
 /// TPM_CC_Unseal.
 const UNSEAL: u32 = 0x15e;
+/// TPM_CC_FlushContext.
+const FLUSH_CONTEXT: u32 = 0x165;
 
 fn replace(message: &mut [u8], old: &[u8], new: &[u8]) {
     for start in 0..message.len().saturating_sub(old.len() - 1) {
@@ -71,7 +75,28 @@ fn a_changed_answer_is_named_a_forgery() {
     // The library cannot even flush any more after that; what was loaded goes before the next task begins.
     bus.tamper(|_, _| ());
     tpm.run_blocking("unseal", move |chip| chip.unseal(&sealed, PcrSelection::NONE)).expect("works again");
-    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
+}
+
+#[test]
+fn whoever_waits_for_the_chip_has_the_answer_before_its_slots_are_given_back() {
+    let chip = Swtpm::start().expect("swtpm starts");
+    let bus = Interposer::before(&chip).expect("an interposer");
+    let tpm = Tpm::open_blocking(bus.address()).expect("the TPM answers");
+    let sealed = tpm.run_blocking("seal", |chip| chip.seal(b"secret", PcrSelection::NONE)).expect("sealed");
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
+
+    // No flush is answered until this is dropped.
+    let (held, until_dropped) = mpsc::channel::<()>();
+    bus.tamper(move |code, _| {
+        if code == FLUSH_CONTEXT {
+            let _ = until_dropped.recv();
+        }
+    });
+    let unsealed = tpm.run_blocking("unseal", move |chip| chip.unseal(&sealed, PcrSelection::NONE)).expect("unsealed");
+    assert_eq!(unsealed[..], *b"secret");
+    drop(held);
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0], "and given back they are");
 }
 
 // Row 14 of the attack table: he puts his own key in the place of the storage root key, so that the session's salt is

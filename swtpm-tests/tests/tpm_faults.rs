@@ -37,8 +37,8 @@ fn run<T: Send + 'static>(tpm: &Tpm, job: impl FnOnce(&mut Chip) -> Result<T, Tp
     tpm.run_blocking("test", job).expect("the job succeeds")
 }
 
-fn loaded_handles(chip: &Swtpm) -> Vec<u32> {
-    chip.loaded_handles().expect("the chip answers")
+fn left_loaded(chip: &Swtpm) -> Vec<u32> {
+    chip.left_loaded().expect("the chip answers")
 }
 
 fn signs(tpm: &Tpm, key: &KeyBlob) -> Result<Vec<u8>, TpmError> {
@@ -106,6 +106,7 @@ fn a_tpm_that_dies_in_the_middle_of_a_command_fails_only_that_job() {
     let mut chip = chip();
     let tpm = open(&chip);
     let key = run(&tpm, Chip::create_signing_key);
+    assert_eq!(left_loaded(&chip), [0u32; 0], "nothing is under way");
 
     chip.freeze().expect("frozen");
     let (began, begun) = mpsc::channel();
@@ -127,7 +128,7 @@ fn a_tpm_that_dies_in_the_middle_of_a_command_fails_only_that_job() {
 
     chip.start_again().expect("on");
     eventually(|| signs(&tpm, &key));
-    assert_eq!(loaded_handles(&chip), [0u32; 0]);
+    assert_eq!(left_loaded(&chip), [0u32; 0]);
 }
 
 #[test]
@@ -250,7 +251,7 @@ fn nothing_stays_loaded_after_fifty_jobs_that_work_and_fail() {
             _ => chip.sign_digest(&key, &[0; 32]).map(drop),
         });
         failed += usize::from(result.is_err());
-        assert_eq!(loaded_handles(&chip), [0u32; 0], "after job {number}: {result:?}");
+        assert_eq!(left_loaded(&chip), [0u32; 0], "after job {number}: {result:?}");
     }
     assert!((20..50).contains(&failed), "{failed} of 50 were to fail");
 }
@@ -278,12 +279,12 @@ fn frees_the_slots_that_a_killed_process_left_full() {
     }
     // A killed process flushes nothing.
     std::mem::forget(dead);
-    assert_eq!(loaded_handles(&chip).len(), 6);
+    assert_eq!(chip.loaded_handles().expect("the chip answers").len(), 6);
 
     let tpm = open(&chip);
     let ak = run(&tpm, Chip::create_attestation_key);
     run(&tpm, move |chip| chip.quote(&ak, &[0; 32], PcrHash::Sha256, PcrSelection::NONE));
-    assert_eq!(loaded_handles(&chip), [0u32; 0]);
+    assert_eq!(left_loaded(&chip), [0u32; 0]);
 }
 
 #[test]
@@ -293,7 +294,7 @@ fn a_job_that_panics_takes_nobody_with_it() {
     let error = tpm.run_blocking::<()>("broken", |_| panic!("a bug in a job")).expect_err("no answer");
     assert!(matches!(error, TpmError::Stopped { what: "broken" }), "{error}");
     run(&tpm, Chip::create_signing_key);
-    assert_eq!(loaded_handles(&chip), [0u32; 0]);
+    assert_eq!(left_loaded(&chip), [0u32; 0]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn tpm_show_tells_key_certificate_maker_and_registers_and_leaves_nothing_behind(
         shown(&chip, &["-ek", "rsa2048", "-output", "csv"]),
         format!("ek_sha256\n{}\n", name(&chip, EkKind::Rsa2048))
     );
-    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_provisioned_device_attests_once_a_ca_has_answered_its_request() {
         for told_of in ["devid_cert_path = ", "devid_priv_path = ", "-undo"] {
             assert!(told.contains(told_of), "{told}");
         }
-        assert_eq!(chip.loaded_handles().expect("told"), Vec::<u32>::new(), "nothing stays in the chip");
+        assert_eq!(chip.left_loaded().expect("told"), Vec::<u32>::new(), "nothing stays in the chip");
 
         let bytes = Zeroizing::new(password.unwrap_or_default().as_bytes().to_vec());
         let password_of_key = HierarchyPassword::new(bytes).expect("short");

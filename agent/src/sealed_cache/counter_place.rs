@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use ironroot_attest::tpm::{Chip, KeyBlob, TpmError};
+use ironroot_attest::tpm::{Chip, CounterAt, KeyBlob, TpmError};
 use tracing::info;
 
 /// How many agents can have their counters on one chip; the next one shares the first one's.
@@ -22,6 +22,8 @@ pub(super) struct CounterPlace {
 
 /// Where a counter is.
 enum Place {
+    /// It is there, and was read when it was looked for.
+    Read(u32, Option<u64>),
     /// It is there.
     At(u32),
     /// It is not; this index is the one to make it at.
@@ -41,7 +43,8 @@ impl CounterPlace {
         has_file: bool,
         under: Option<&KeyBlob>,
     ) -> Result<Option<u64>, TpmError> {
-        match self.place(chip, has_file)? {
+        match self.place(chip, has_file, under)? {
+            Place::Read(_, counter) => Ok(counter),
             Place::At(index) => chip.counter_read(index, under),
             Place::ToMakeAt(_) => Ok(None),
         }
@@ -62,19 +65,19 @@ impl CounterPlace {
 
     /// One more than it was; it is made where there is none.
     pub(super) fn raise(&self, chip: &mut Chip, has_file: bool, under: Option<&KeyBlob>) -> Result<u64, TpmError> {
-        let (Place::At(index) | Place::ToMakeAt(index)) = self.place(chip, has_file)?;
+        let (Place::Read(index, _) | Place::At(index) | Place::ToMakeAt(index)) = self.place(chip, has_file, under)?;
         chip.counter_define(index, &self.owner)?;
         let counter = chip.counter_increment(index, under)?;
         self.is_at(index);
         Ok(counter)
     }
 
-    fn place(&self, chip: &mut Chip, has_file: bool) -> Result<Place, TpmError> {
+    fn place(&self, chip: &mut Chip, has_file: bool, under: Option<&KeyBlob>) -> Result<Place, TpmError> {
         if let Some(index) = self.index.get() {
             return Ok(Place::At(*index));
         }
-        let place = self.look(chip, has_file)?;
-        if let Place::At(index) = place {
+        let place = self.look(chip, has_file, under)?;
+        if let Place::Read(index, _) | Place::At(index) = place {
             self.is_at(index);
         }
         Ok(place)
@@ -82,14 +85,14 @@ impl CounterPlace {
 
     /// The index that is ours; else, if we have a file, one that was made before indices had owners; else the first free one; else
     /// the first, with whoever has it.
-    fn look(&self, chip: &mut Chip, has_file: bool) -> Result<Place, TpmError> {
+    fn look(&self, chip: &mut Chip, has_file: bool, under: Option<&KeyBlob>) -> Result<Place, TpmError> {
         let (mut unowned, mut free) = (None, None);
         for index in self.first..self.first.saturating_add(INDICES) {
-            match chip.counter_owner(index)? {
-                Some(found) if found == self.owner => return Ok(Place::At(index)),
-                Some(found) if found.is_empty() && has_file => unowned = unowned.or(Some(index)),
-                Some(_) => {}
-                None => free = free.or(Some(index)),
+            match chip.counter_of(index, &self.owner, under)? {
+                CounterAt::Ours(counter) => return Ok(Place::Read(index, counter)),
+                CounterAt::Others(found) if found.is_empty() && has_file => unowned = unowned.or(Some(index)),
+                CounterAt::Others(_) => {}
+                CounterAt::Free => free = free.or(Some(index)),
             }
         }
         Ok(match (unowned, free) {

@@ -28,7 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const RERUNS: u32 = 3;
 
 /// The TPM, as its thread sees it. Every method is one task, complete in itself: it connects if need be, has the patience
-/// that the TPM asks for, and leaves nothing loaded.
+/// that the TPM asks for, and leaves nothing loaded: what it loaded is flushed when its caller has the answer, before anything else is
+/// done.
 pub struct Chip {
     settings: Arc<TpmSettings>,
     /// Over a software TPM's commands; started with the first connection.
@@ -101,13 +102,22 @@ impl Chip {
         &mut self,
         body: impl FnOnce(&mut Connection) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
-        let connection = self.connected()?;
-        let result = body(connection);
-        let swept = connection.sweep();
-        if swept.is_err() || result.as_ref().is_err_and(breaks_connection) {
-            self.disconnect();
+        self.tidy();
+        let result = body(self.connected()?);
+        if let Err(error) = &result {
+            self.tidy();
+            if breaks_connection(error) {
+                self.disconnect();
+            }
         }
         result
+    }
+
+    /// Flushes what the last task left loaded. Nobody waits for it but the next task: a slow chip takes tens of milliseconds for each.
+    pub(super) fn tidy(&mut self) {
+        if self.connection.as_mut().is_some_and(|connection| connection.sweep().is_err()) {
+            self.disconnect();
+        }
     }
 
     /// Drops the connection. What is still loaded is flushed by the kernel's resource manager; where there is none, by us

@@ -2,6 +2,7 @@
 
 use tss_esapi::attributes::NvIndexAttributesBuilder;
 use tss_esapi::constants::NvIndexType;
+use tss_esapi::handles::NvIndexHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::AuthSession;
@@ -22,6 +23,17 @@ pub const DEFAULT_COUNTER_INDEX: u32 = 0x0180_0100;
 
 /// Length of a counter, bytes.
 const COUNTER_BYTES: u16 = 8;
+
+/// What stands at an NV index where counters are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CounterAt {
+    /// Nothing is defined there.
+    Free,
+    /// The counter that was asked for, and its value; none if it was never incremented.
+    Ours(Option<u64>),
+    /// Something that was made in this name; empty if it was made without one.
+    Others(Vec<u8>),
+}
 
 impl Chip {
     /// The counter's value; none if it was never incremented.
@@ -56,17 +68,18 @@ impl Chip {
 }
 
 impl Chip {
-    /// Who made the counter, as it was named to [`counter_define`](Chip::counter_define): empty if it was made without a name.
-    /// `None` if nothing is defined at `index`.
-    pub fn counter_owner(&mut self, index: u32) -> Result<Option<Vec<u8>>, TpmError> {
+    /// What stands at `index`; its value, too, if it is the counter that was made in the name of `owner`. `under` as in
+    /// [`counter_read`](Chip::counter_read).
+    pub fn counter_of(&mut self, index: u32, owner: &[u8; 32], under: Option<&KeyBlob>) -> Result<CounterAt, TpmError> {
         self.task(|tpm| {
-            if !tpm.is_defined(index)? {
-                return Ok(None);
-            }
-            tpm.with_nv_index(index, |tpm, handle| {
+            let found = tpm.with_nv_index_if_defined(index, |tpm, handle| {
                 let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
-                Ok(Some(public.authorization_policy().value().to_vec()))
-            })
+                match public.authorization_policy().value() {
+                    named if named == owner => tpm.read_counter_at(handle, &public, under).map(CounterAt::Ours),
+                    other => Ok(CounterAt::Others(other.to_vec())),
+                }
+            })?;
+            Ok(found.unwrap_or(CounterAt::Free))
         })
     }
 
@@ -79,20 +92,27 @@ impl Chip {
 
 impl Connection {
     fn read_counter(&mut self, index: u32, under: Option<&KeyBlob>) -> Result<Option<u64>, TpmError> {
-        if !self.is_defined(index)? {
-            return Ok(None);
+        let read = self.with_nv_index_if_defined(index, |tpm, handle| {
+            let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
+            tpm.read_counter_at(handle, &public, under)
+        });
+        read.map(Option::flatten)
+    }
+
+    fn read_counter_at(
+        &mut self,
+        handle: NvIndexHandle,
+        public: &NvPublic,
+        under: Option<&KeyBlob>,
+    ) -> Result<Option<u64>, TpmError> {
+        // A counter that was deleted comes back higher; an ordinary index in its place would hold any number. What is
+        // said here of the index is in its name, which the session's HMAC covers.
+        if !matches!(public.attributes().index_type(), Ok(NvIndexType::Counter)) {
+            return Err(TpmError::Argument("the counter's NV index holds something that is not a counter"));
         }
         let session = self.counter_session(under)?;
-        let read = self.with_nv_index(index, |tpm, handle| {
-            let (public, _) = tpm.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.nv_read_public(handle))?;
-            // A counter that was deleted comes back higher; an ordinary index in its place would hold any number. What is
-            // said here of the index is in its name, which the session's HMAC covers.
-            if !matches!(public.attributes().index_type(), Ok(NvIndexType::Counter)) {
-                return Err(TpmError::Argument("the counter's NV index holds something that is not a counter"));
-            }
-            tpm.command("TPM2_NV_Read", (Some(session), None, None), |esys| {
-                esys.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_BYTES, 0)
-            })
+        let read = self.command("TPM2_NV_Read", (Some(session), None, None), |esys| {
+            esys.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_BYTES, 0)
         });
         match read {
             Ok(bytes) => match bytes.value().try_into() {

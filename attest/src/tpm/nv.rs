@@ -10,6 +10,7 @@ use tss_esapi::tss2_esys::TPM2_MAX_NV_BUFFER_SIZE;
 use super::connection::{Connection, NO_SESSION};
 use super::error::TpmError;
 use super::hierarchy::KeyHierarchy;
+use super::response_code as rc;
 
 /// Handles asked for at once. A chip has a few dozen NV indices.
 const MAX_INDICES: u32 = 254;
@@ -34,12 +35,31 @@ impl Connection {
         index: u32,
         body: impl FnOnce(&mut Self, NvIndexHandle) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
-        let tpm_handle = TpmHandle::from(nv_index(index)?);
-        let object: ObjectHandle =
-            self.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.tr_from_tpm_public(tpm_handle))?;
+        let object = self.nv_object(index)?;
         let result = body(self, NvIndexHandle::from(object));
         self.close(object);
         result
+    }
+
+    /// As [`with_nv_index`](Self::with_nv_index); `None` where nothing is defined at `index`.
+    pub fn with_nv_index_if_defined<T>(
+        &mut self,
+        index: u32,
+        body: impl FnOnce(&mut Self, NvIndexHandle) -> Result<T, TpmError>,
+    ) -> Result<Option<T>, TpmError> {
+        let object = match self.nv_object(index) {
+            Ok(object) => object,
+            Err(error) if error.is(rc::HANDLE) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let result = body(self, NvIndexHandle::from(object));
+        self.close(object);
+        result.map(Some)
+    }
+
+    fn nv_object(&mut self, index: u32) -> Result<ObjectHandle, TpmError> {
+        let tpm_handle = TpmHandle::from(nv_index(index)?);
+        self.command("TPM2_NV_ReadPublic", NO_SESSION, |esys| esys.tr_from_tpm_public(tpm_handle))
     }
 
     /// The whole content of `index`, read with its empty auth value, or as the owner where that alone is allowed.

@@ -128,7 +128,7 @@ fn a_p384_endorsement_key_with_its_certificate_attests() {
     attest(&tpm);
     let ak = run(&tpm, Chip::create_attestation_key);
     run(&tpm, move |chip| chip.clock(&ak));
-    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
     // RSA-2048 goes before it: chips with both were enrolled by that.
     maker().certify_rsa(&chip).expect("certified");
     assert_eq!(kind_of(&chip), EndorsementKind::Rsa2048);

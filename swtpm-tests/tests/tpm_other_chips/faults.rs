@@ -99,7 +99,7 @@ fn an_answer_that_is_cut_does_not_hold_the_chip_up_for_ever() {
     assert!(begun.elapsed() < Duration::from_secs(30));
     // On the same thread, over a new connection.
     run(&tpm, move |chip| chip.sign_digest(&key, &[1; 32]));
-    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
 }
 
 #[test]

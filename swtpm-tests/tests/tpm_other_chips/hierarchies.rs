@@ -44,7 +44,7 @@ fn an_owned_chip_attests_and_seals_with_its_passwords_which_never_cross_the_bus(
     let ak = run(&tpm, Chip::create_attestation_key);
     run(&tpm, move |chip| chip.clock(&ak));
     assert!(!bus.has_seen(OWNER) && !bus.has_seen(ENDORSEMENT));
-    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
 }
 
 #[test]

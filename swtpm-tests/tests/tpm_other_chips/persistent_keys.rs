@@ -69,7 +69,7 @@ fn each_key_is_made_once_for_a_whole_attestation() {
     let sealed = run(&tpm, |chip| chip.seal(b"secret", "7".parse().expect("legal")));
     run(&tpm, move |chip| chip.unseal(&sealed, "7".parse().expect("legal")));
     assert_eq!(made.load(Ordering::Relaxed), 2);
-    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn certified_persistent_keys_are_used_and_none_is_made() {
     run(&tpm, move |chip| chip.clock(&clock_key));
     run(&tpm, |chip| chip.counter_increment(0x0180_0100, None));
     assert_eq!(made.load(Ordering::Relaxed), 0);
-    assert_eq!(chip.loaded_handles().expect("the chip answers"), [0u32; 0]);
+    assert_eq!(chip.left_loaded().expect("the chip answers"), [0u32; 0]);
 }
 
 #[test]
